@@ -1,0 +1,63 @@
+"""The bag: one slide as the method sees it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+UNKNOWN = -1  # in `Bag.known`: this patch has not been corrected by the user
+
+
+@dataclass(frozen=True, eq=False)
+class Bag:
+    """The K >= 1 patches of one slide, and the slide's label.
+
+    Attributes
+    ----------
+    slide_id
+        The slide's name in its cohort.
+    instances
+        (K, C, H, W) uint8 patches, or (K, D) float32 features of a frozen encoder.
+    coordinates
+        (K, 2) int64, top-left corners of the patches as (y, x) in level-0 pixels.
+    label
+        Indices of the classes present, `(0,)` for a negative slide; None where the slide is not labelled.
+    known
+        (K,) int8: the class a user gave to single patches, `UNKNOWN` elsewhere. None without corrections.
+
+    The truth used for evaluation is deliberately not a field: it cannot reach training.
+    """
+
+    slide_id: str
+    instances: np.ndarray
+    coordinates: np.ndarray
+    label: tuple[int, ...] | None = None
+    known: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        patches = self.instances.ndim == 4 and self.instances.dtype == np.uint8
+        features = self.instances.ndim == 2 and self.instances.dtype == np.float32
+        if not (patches or features) or len(self) == 0:
+            raise ValueError(
+                f"bag {self.slide_id!r}: instances must be (K, C, H, W) uint8 or (K, D) float32 with K >= 1, "
+                f"got {self.instances.shape} {self.instances.dtype}"
+            )
+        if self.coordinates.shape != (len(self), 2):
+            raise ValueError(f"bag {self.slide_id!r}: coordinates must be ({len(self)}, 2)")
+        if self.known is not None and self.known.shape != (len(self),):
+            raise ValueError(f"bag {self.slide_id!r}: known must be ({len(self)},)")
+
+    def __len__(self) -> int:
+        return len(self.instances)
+
+    @property
+    def is_features(self) -> bool:
+        """Are the instances features of a frozen encoder rather than patches?"""
+        return self.instances.ndim == 2
+
+    def target(self, n_classes: int) -> np.ndarray:
+        """(C,) float32, 1 at the classes present (one-hot when there is one)."""
+        if self.label is None:
+            raise ValueError(f"bag {self.slide_id!r} has no label")
+        target = np.zeros(n_classes, np.float32)
+        target[list(self.label)] = 1
+        return target

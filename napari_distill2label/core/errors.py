@@ -1,0 +1,32 @@
+"""Errors for people: one plain line that says what failed, which file, and what to do.
+
+Every error the package raises on purpose is a `Distill2LabelError`; anything else is a bug and keeps its traceback.
+"""
+
+
+class Distill2LabelError(Exception):
+    """Base of all errors raised on purpose. `exit_status` is what the command line returns for it."""
+
+    exit_status = 2
+
+
+class SettingsError(Distill2LabelError):
+    """A setting is unknown, out of range, or does not fit the others."""
+
+
+class CohortError(Distill2LabelError):
+    """A cohort, truth or points table cannot be used as it is."""
+
+
+class BundleError(Distill2LabelError):
+    """A model bundle or checkpoint is incomplete, altered, or of another kind."""
+
+
+class MissingDependencyError(Distill2LabelError):
+    """An optional package is needed; the message names what to install."""
+
+
+class SlideError(Distill2LabelError):
+    """One slide cannot be read or does not fit the model. The other slides go on."""
+
+    exit_status = 1

@@ -1,0 +1,255 @@
+"""Where patches lie. Everything is (y, x) in level-0 pixels; (x, y) exists in `export` alone.
+
+Two siblings, one protocol (`Patches`): a `PatchGrid` covers a slide, `PatchPoints` are centred on given points.
+Per-patch arrays have the shape `patches.shape`: (rows, cols) for a grid, (n,) for points.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from .errors import SlideError
+from .settings import GridSettings
+
+Mpp = tuple[float, float]  # (y, x) in µm per pixel
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some patches next to one another: what is read, encoded and written together.
+
+    `window` indexes the per-patch arrays; `scored` (of that window's shape) says which of its patches are asked
+    for; `corners` (n, 2) are the top-left corners of just those, in C order.
+    """
+
+    window: tuple[slice, ...]
+    scored: np.ndarray
+    corners: np.ndarray
+
+
+class Patches(Protocol):
+    """What a grid and a set of points have in common."""
+
+    side: int  # of a patch, in level-0 pixels
+    patch_px: int  # of a patch, as the model sees it
+    mpp: float | None  # of a patch, as the model sees it; None: level 0 as it is
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def scored(self) -> np.ndarray:
+        """bool, of `shape`: which patches are asked for (tissue)."""
+
+    @property
+    def corners(self) -> np.ndarray:
+        """(n, 2) int64: top-left corners of the scored patches, in C order."""
+
+    def blocks(self, patches_per_block: int) -> Iterator[Block]: ...
+
+    def to_json(self) -> dict[str, Any]: ...
+
+
+def level0_px(px: int, model_mpp: float | None, slide_mpp: Mpp | None) -> int:
+    """Whole level-0 pixels that `px` model pixels span: round(px · mpp_model / mpp_slide), at least 1."""
+    if model_mpp is None or slide_mpp is None:
+        return px
+    return max(1, round(px * model_mpp / float(np.sqrt(slide_mpp[0] * slide_mpp[1]))))
+
+
+def _check_fits(side: int, shape: tuple[int, int]) -> None:
+    if side > min(shape):
+        raise SlideError(
+            f"a patch of {side} px is larger than the slide ({shape[0]} × {shape[1]} px): "
+            "use a smaller patch, or check the slide's µm/px"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class PatchGrid:
+    """Patches on a regular grid; **a cell is the `stride`-square centred on its patch**.
+
+    Attributes
+    ----------
+    slide_shape
+        (height, width) of the slide's level 0.
+    side, stride
+        Of a patch, and from patch to patch, in level-0 pixels.
+    origin
+        (y, x) of the first patch's top-left corner. May be negative by up to half a patch.
+    patch_px, mpp
+        Side and µm/px that a patch is resampled to for the model (mpp None: not resampled).
+    rows, cols
+        A cell exists if its patch's centre lies in the image; what reaches over the border is reflected.
+    tissue
+        (rows, cols) bool, or None where every cell is scored.
+    """
+
+    slide_shape: tuple[int, int]
+    side: int
+    stride: int
+    origin: tuple[int, int] = (0, 0)
+    patch_px: int = 0
+    mpp: float | None = None
+    rows: int = 0
+    cols: int = 0
+    tissue: np.ndarray | None = None
+
+    @classmethod
+    def over(
+        cls,
+        slide_shape: tuple[int, int],
+        settings: GridSettings,
+        slide_mpp: Mpp | None = None,
+        origin: tuple[int, int] = (0, 0),
+    ) -> "PatchGrid":
+        """Lay a grid over a slide of `slide_shape` px. `SlideError` if a patch is larger than the slide."""
+        side = level0_px(settings.patch_px, settings.mpp, slide_mpp)
+        stride = level0_px(settings.stride_px or settings.patch_px, settings.mpp, slide_mpp)
+        _check_fits(side, slide_shape)
+        if min(origin) < -side / 2:
+            raise ValueError(f"origin {origin}: the centre of the first patch would lie outside the slide")
+        # The last patch's centre (or, with edge="drop", its far side) must lie in the image.
+        reach = side / 2 if settings.edge == "reflect" else side
+        counts = [
+            max(
+                0,
+                int(np.ceil((size - start - reach) / stride))
+                if settings.edge == "reflect"
+                else (size - start - side) // stride + 1,
+            )
+            for size, start in zip(slide_shape, origin, strict=True)
+        ]
+        return cls(tuple(slide_shape), side, stride, tuple(origin), settings.patch_px, settings.mpp, *counts)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.rows, self.cols
+
+    @property
+    def scored(self) -> np.ndarray:
+        return np.ones(self.shape, bool) if self.tissue is None else self.tissue
+
+    def with_tissue(self, tissue: np.ndarray) -> "PatchGrid":
+        """The same grid, of which only the cells that are True in `tissue` (rows, cols) are scored."""
+        if tissue.shape != self.shape:
+            raise ValueError(f"tissue must be {self.shape}, got {tissue.shape}")
+        return replace(self, tissue=tissue.astype(bool))
+
+    @property
+    def corners(self) -> np.ndarray:
+        return self.corners_of(np.argwhere(self.scored))
+
+    def corners_of(self, cells: np.ndarray) -> np.ndarray:
+        """(n, 2) cells (row, col) -> (n, 2) top-left corners of their patches."""
+        return np.asarray(cells, np.int64) * self.stride + np.asarray(self.origin, np.int64)
+
+    def cells_at(self, points: np.ndarray) -> np.ndarray:
+        """(n, 2) points -> (n, 2) cells whose square holds them; may lie outside `shape`.
+
+        Points are in the pixel-centre convention: (0, 0) is the *centre* of the first pixel, as in napari.
+        """
+        return np.floor((np.asarray(points, float) - self.first_centre) / self.stride + 0.5).astype(np.int64)
+
+    @property
+    def first_centre(self) -> np.ndarray:
+        """(2,) centre of the first patch, in the pixel-centre convention."""
+        return np.asarray(self.origin, float) + (self.side - 1) / 2
+
+    def placement(self, slide_mpp: Mpp | None) -> tuple[Mpp, Mpp]:
+        """(scale, translate) of a napari layer with one pixel per cell, in µm (px where `slide_mpp` is None)."""
+        unit = np.asarray(slide_mpp or (1.0, 1.0))
+        return tuple((self.stride * unit).tolist()), tuple((self.first_centre * unit).tolist())
+
+    def blocks(self, patches_per_block: int) -> Iterator[Block]:
+        """Cover the grid by near-square blocks of about `patches_per_block` patches; empty ones are skipped."""
+        edge = max(1, int(np.sqrt(patches_per_block)))
+        scored = self.scored
+        for top in range(0, self.rows, edge):
+            for left in range(0, self.cols, edge):
+                window = (slice(top, min(top + edge, self.rows)), slice(left, min(left + edge, self.cols)))
+                here = scored[window]
+                if here.any():
+                    yield Block(window, here, self.corners_of(np.add(np.argwhere(here), (top, left))))
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the tissue mask, which is an array of `shape` and is kept beside."""
+        keys = ("slide_shape", "side", "stride", "origin", "patch_px", "mpp", "rows", "cols")
+        return {"kind": "grid", **{key: getattr(self, key) for key in keys}}
+
+
+@dataclass(frozen=True, eq=False)
+class PatchPoints:
+    """Patches centred on given points: detected cells, annotated nuclei.
+
+    `centres` (n, 2) int64 are whole level-0 pixels (y, x), rounded half up; a patch reaches `side // 2` px up and
+    left of its centre. What reaches over the border is reflected.
+    """
+
+    slide_shape: tuple[int, int]
+    centres: np.ndarray
+    side: int
+    patch_px: int
+    mpp: float | None = None
+
+    @classmethod
+    def at(
+        cls,
+        centres: np.ndarray,
+        slide_shape: tuple[int, int],
+        settings: GridSettings,
+        slide_mpp: Mpp | None = None,
+    ) -> "PatchPoints":
+        """Centre patches on (n, 2) float points (y, x), 0-based. `SlideError` if one lies outside the slide."""
+        side = level0_px(settings.patch_px, settings.mpp, slide_mpp)
+        _check_fits(side, slide_shape)
+        centres = np.floor(np.asarray(centres, float).reshape(-1, 2) + 0.5)
+        # A detector may put a centre on the very border: one pixel outside, once it is rounded.
+        inside = centres.clip(0, np.subtract(slide_shape, 1))
+        outside = ~(np.abs(centres - inside) <= 1).all(axis=1)  # NaN is nowhere
+        if outside.any():
+            y, x = centres[outside][0].tolist()
+            raise SlideError(
+                f"{outside.sum()} of {len(centres)} centres lie outside the slide "
+                f"({slide_shape[1]} × {slide_shape[0]} px), the first at x={x:g}, y={y:g}: are they of this slide, "
+                "in level-0 pixels?"
+            )
+        return cls(tuple(slide_shape), inside.astype(np.int64), side, settings.patch_px, settings.mpp)
+
+    @property
+    def shape(self) -> tuple[int]:
+        return (len(self.centres),)
+
+    @property
+    def scored(self) -> np.ndarray:
+        return np.ones(self.shape, bool)
+
+    @property
+    def corners(self) -> np.ndarray:
+        return self.centres - self.side // 2
+
+    def blocks(self, patches_per_block: int) -> Iterator[Block]:
+        """Consecutive runs of `patches_per_block` points, in the order given."""
+        corners = self.corners
+        for start in range(0, len(corners), patches_per_block):
+            window = slice(start, min(start + patches_per_block, len(corners)))
+            yield Block((window,), np.ones(window.stop - start, bool), corners[window])
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the centres, which are an array and are kept beside."""
+        keys = ("slide_shape", "side", "patch_px", "mpp")
+        return {"kind": "points", **{key: getattr(self, key) for key in keys}}
+
+
+def patches_from_json(data: Mapping[str, Any], array: np.ndarray | None) -> PatchGrid | PatchPoints:
+    """Inverse of `to_json`; `array` is the tissue mask (or None) of a grid, the centres of points."""
+    fields = {
+        key: tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+        for key, value in data.items()
+        if key != "kind"
+    }
+    if data["kind"] == "grid":
+        return PatchGrid(**fields, tissue=None if array is None else np.asarray(array, bool))
+    return PatchPoints(**fields, centres=np.asarray(array, np.int64))

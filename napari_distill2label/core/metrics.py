@@ -1,0 +1,60 @@
+"""Bag and instance metrics: what is reported, the same in every table.
+
+A patch or slide is *positive* if it belongs to any class but class 0; its score is 1 − p(class 0), which is p(class 1)
+when there are two classes.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+Metrics = dict[str, float | int | None]
+ECE_BINS = 10
+
+
+def expected_calibration_error(truth: np.ndarray, score: np.ndarray, bins: int = ECE_BINS) -> float:
+    """Mean gap between score and frequency of the positive, over bins of equal width (Guo 2017, eq. 3)."""
+    index = np.minimum((score * bins).astype(int), bins - 1)
+    gap = np.zeros(bins)
+    np.add.at(gap, index, score - truth)
+    return float(np.abs(gap).sum() / len(truth))
+
+
+def binary_metrics(truth: np.ndarray, score: np.ndarray, threshold: float = 0.5) -> Metrics:
+    """Metrics of scores (n,) in [0, 1] against truth (n,) bool; None where a metric is undefined.
+
+    Ranking metrics (auroc, auprc) need both classes, f1 something positive in truth or score; everything needs at
+    least one item.
+    """
+    from sklearn import metrics as sk
+
+    truth, score = np.asarray(truth, bool), np.asarray(score, float)
+    if not len(truth):
+        return dict.fromkeys(("accuracy", "f1", "auroc", "auprc", "prevalence", "ece")) | {"n": 0}
+    both = 0 < truth.sum() < len(truth)
+    called = score >= threshold
+    return {
+        "accuracy": float((called == truth).mean()),
+        "f1": float(sk.f1_score(truth, called)) if (truth | called).any() else None,
+        "auroc": float(sk.roc_auc_score(truth, score)) if both else None,
+        "auprc": float(sk.average_precision_score(truth, score)) if both else None,
+        "prevalence": float(truth.mean()),
+        "ece": expected_calibration_error(truth, score),
+        "n": len(truth),
+    }
+
+
+def mean_metrics(each: Iterable[Metrics]) -> Metrics:
+    """Unweighted mean over slides, each metric over the slides on which it is defined; `n` is the number of slides."""
+    rows = list(each)
+    if not rows:
+        return binary_metrics(np.empty(0, bool), np.empty(0))
+    defined = {key: [row[key] for row in rows if row[key] is not None] for key in rows[0] if key != "n"}
+    return {key: float(np.mean(values)) if values else None for key, values in defined.items()} | {"n": len(rows)}
+
+
+def positive_score(probability: np.ndarray, several: bool = False) -> np.ndarray:
+    """(…, C) probabilities -> (…) score of being positive: 1 − p(class 0), or the largest of the findings where
+    several classes can be present (their probabilities do not sum to 1).
+    """
+    return probability[..., 1:].max(-1) if several else 1 - probability[..., 0]

@@ -1,0 +1,44 @@
+"""Presets (the kind of images) and recipes (the method): settings = defaults < preset < recipe < the user's."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from .errors import SettingsError
+from .settings import Settings, merged, validated
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # Thiagarajan 2019, IV: 500 × 500 px crops at about 0.55 µm/px, patches of 27 px, two convolutions.
+    "colon": {
+        "model": {"encoder": "colon"},
+        "teacher": {"lambda_c": 1.0, "lambda_n": 0.5, "lambda_d": 0.3, "lambda_e": 0.3},
+    },
+    # 896 × 768 px, patches of 32 px, patches of >= 75 % white pixels dropped, five convolutions, five subsets.
+    "breast": {
+        "grid": {"patch_px": 32, "tissue": "white"},
+        "model": {"encoder": "breast"},
+        "teacher": {"lambda_c": 0.8, "lambda_n": 0.8, "lambda_d": 0.3, "lambda_e": 0.3, "realizations": 5},
+    },
+    # Whole slides: features of a frozen encoder (`--encoder FILE`), which says patch side and scale, over tissue.
+    "wsi": {
+        "grid": {"tissue": "otsu"},
+        "model": {"encoder": "features"},
+    },
+}
+
+RECIPES: dict[str, dict[str, Any]] = {
+    # The paper's letter, with the choices it leaves open written down in docs/architecture.md.
+    "paper": {},
+    # The best we know; equal to the paper until a better one is found on held-out bags.
+    "default": {},
+}
+
+
+def build_settings(
+    preset: str = "colon", recipe: str = "default", overrides: Mapping[str, Any] | None = None
+) -> Settings:
+    """Settings of a run; `overrides` is nested, {"teacher": {"epochs": 5}}. `SettingsError` if they do not fit."""
+    for name, known, kind in ((preset, PRESETS, "preset"), (recipe, RECIPES, "recipe")):
+        if name not in known:
+            raise SettingsError(f"unknown {kind} {name!r}: choose one of {', '.join(known)}")
+    named = {"preset": preset, "recipe": recipe}
+    return validated(Settings, merged(named, PRESETS[preset], RECIPES[recipe], overrides or {}))

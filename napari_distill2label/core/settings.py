@@ -1,0 +1,151 @@
+"""The settings, declared once: they drive the GUI form, the CLI flags, the table in the docs and the JSON in a bundle.
+
+Symbols are the paper's (Thiagarajan et al., "Distill-to-Label", ICMLA 2019): λ weighs the teacher's terms, eq. (3),
+γ the student's, eq. (5).
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .errors import SettingsError
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+SettingsType = TypeVar("SettingsType", bound=_Settings)
+
+
+class GridSettings(_Settings):
+    """How a slide is cut into patches."""
+
+    patch_px: int = Field(27, ge=1, le=4096, description="side of a patch as the model sees it (px)")
+    stride_px: int | None = Field(
+        None, ge=1, le=4096, description="from patch to patch (px of the model); none: patch_px"
+    )
+    mpp: float | None = Field(None, ge=0.05, le=20, description="µm/px that patches are cut at; none: the slide's own")
+    edge: Literal["reflect", "drop"] = Field(
+        "reflect", description="patches over the border: keep those whose centre is inside, or drop them"
+    )
+    tissue: Literal["all", "white", "otsu"] = Field(
+        "all", description="pixels that count as background: none; min(R, G, B) >= white_level; Otsu on saturation"
+    )
+    white_level: int = Field(220, ge=0, le=255, description="rule 'white': darkest channel of a background pixel")
+    background_fraction: float = Field(
+        0.75, gt=0, le=1, description="a patch with at least this fraction of background pixels is dropped"
+    )
+
+
+class ModelSettings(_Settings):
+    """The network: encoder, pooling, one linear head."""
+
+    encoder: Literal["colon", "breast", "lenet5", "features"] = Field(
+        "colon", description="convolutions over a patch, or a projection of a frozen encoder's features"
+    )
+    pooling: Literal["gated", "attention", "mean", "max"] = Field(
+        "gated", description="how a bag is summarised, eq. (1)"
+    )
+    hidden: int = Field(512, ge=1, le=8192, description="width of the fully connected layers")
+    attention: int = Field(128, ge=1, le=4096, description="L, width of the attention network, eq. (2)")
+    dropout: float = Field(0.5, ge=0, lt=1, description="dropout after the fully connected layers")
+    several: bool = Field(False, description="several classes can be present in one slide: one sigmoid per class")
+
+
+class TrainingSettings(_Settings):
+    """What the training of the teacher and of the student have in common."""
+
+    epochs: int = Field(16, ge=1, le=100_000, description="passes over the training bags")
+    select: Literal["best", "last"] = Field("best", description="which epoch: lowest validation bag loss, or the last")
+    optimiser: Literal["adam", "rmsprop"] = Field("adam", description="gradient descent rule")
+    learning_rate: float = Field(1e-4, gt=0, le=1, description="step size")
+    weight_decay: float = Field(5e-4, ge=0, le=1, description="L2 penalty on the weights")
+    batch_bags: int = Field(1, ge=1, le=1024, description="bags per step")
+    augment: Literal["none", "turns"] = Field(
+        "none", description="turn a bag's patches by right angles and mirror them (beyond the paper)"
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of the encoder; auto: bfloat16 where the processor has it"
+    )
+
+
+class TeacherSettings(TrainingSettings):
+    """Eq. (3): bag classification and the three consistency terms the paper calls VAT."""
+
+    lambda_c: float = Field(1.0, ge=0, le=100, description="λc: bag classification")
+    lambda_n: float = Field(0.5, ge=0, le=100, description="λn: same answer with noise instances added")
+    lambda_d: float = Field(0.3, ge=0, le=100, description="λδ: same answer with every instance perturbed")
+    lambda_e: float = Field(0.3, ge=0, le=100, description="λe: entropy of the answer for a subset of the bag")
+    noise: float = Field(0.5, gt=0, le=10, description="noise instances per instance: max(1, round(noise · K))")
+    delta: float = Field(1.0, ge=0, le=1000, description="δ: L2 radius of the perturbation (0–1 image units)")
+    ball: Literal["random", "adversarial"] = Field(
+        "random", description="perturbation drawn in the ball (the paper), or its worst direction (Miyato 2018)"
+    )
+    keep: float = Field(0.5, gt=0, le=1, description="fraction of the bag in a subset: max(1, round(keep · K))")
+    subset: Literal["fixed", "uniform"] = Field(
+        "fixed", description="subset size: keep · K, or uniform between 1 and keep · K"
+    )
+    realizations: int = Field(1, ge=1, le=100, description="subsets averaged per step (breast: 5)")
+
+
+class StudentSettings(TrainingSettings):
+    """Eq. (5): bag classification, distillation of bag and instances, entropy of the instances."""
+
+    gamma_c: float = Field(0.3, ge=0, le=100, description="γc: bag classification")
+    gamma_b: float = Field(0.5, ge=0, le=100, description="γb: distillation of the bag")
+    gamma_i: float = Field(0.5, ge=0, le=100, description="γi: distillation of the instances")
+    gamma_e: float = Field(0.1, ge=0, le=100, description="γe: entropy of the instances")
+    gamma_n: float = Field(
+        0.0, ge=0, le=100, description="γn: every patch of a negative slide is negative (beyond the paper)"
+    )
+    gamma_k: float = Field(
+        1.0, ge=0, le=100, description="γk: patches the user corrected (nothing without corrections)"
+    )
+    temperature: float = Field(2.0, ge=0.1, le=100, description="τ: softens teacher and student, eq. (4)")
+    instance_reduction: Literal["mean", "sum"] = Field(
+        "mean", description="over the instances of a bag; the paper sums, which weighs bags by their size"
+    )
+    init: Literal["fresh", "teacher"] = Field("fresh", description="the student's first weights")
+
+
+class SplitSettings(_Settings):
+    """How labelled slides without a `split` are divided: by case, stratified by label."""
+
+    valid: float = Field(0.1, ge=0, lt=1, description="fraction of the slides that picks the epoch")
+    test: float = Field(0.2, ge=0, lt=1, description="fraction of the slides kept for evaluation")
+
+
+class Settings(_Settings):
+    """Everything that decides a run, beside its cohort."""
+
+    preset: str = Field("colon", description="the kind of images")
+    recipe: str = Field("default", description="the method: the paper's letter, or the best we know")
+    seed: int = Field(0, ge=0, lt=2**31, description="of splits, weights and perturbations")
+    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="where to compute")
+    grid: GridSettings = GridSettings()
+    model: ModelSettings = ModelSettings()
+    teacher: TeacherSettings = TeacherSettings()
+    student: StudentSettings = StudentSettings()
+    split: SplitSettings = SplitSettings()
+
+
+def validated(kind: type[SettingsType], data: Mapping[str, Any], origin: str = "settings") -> SettingsType:
+    """Build settings from untrusted data; `SettingsError` names the first field that does not fit, and `origin`."""
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "the whole"
+        raise SettingsError(f"{origin}: {field}: {first['msg']} (got {first['input']!r})") from None
+
+
+def merged(base: Mapping[str, Any], *layers: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with nested `layers` laid over it, the later ones on top."""
+    result = dict(base)
+    for layer in layers:
+        for key, value in layer.items():
+            below = result.get(key)
+            result[key] = merged(below, value) if isinstance(value, Mapping) and isinstance(below, Mapping) else value
+    return result

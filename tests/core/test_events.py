@@ -1,0 +1,57 @@
+import dataclasses
+
+import pytest
+
+from napari_distill2label.core.events import EpochEnd, Failed, Finished, Notice, Progress, drain
+
+
+def work(log):
+    try:
+        for done in (1, 2, 3):
+            yield Progress("counting", done, 3)
+        return "result"
+    finally:
+        log.append("closed")
+
+
+def test_drain_hands_on_every_event_and_returns_the_result():
+    seen, log = [], []
+    assert drain(work(log), seen.append) == "result"
+    assert [event.done for event in seen] == [1, 2, 3]
+    assert log == ["closed"]
+    assert drain(work([])) == "result"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_drain_closes_the_work_before_an_exception_leaves(error):
+    log = []
+
+    def show(event):
+        if event.done == 2:
+            log.append("shown")
+            raise error
+
+    running = work(log)
+    try:
+        drain(running, show)
+    except error:
+        log.append("left")
+    assert log == ["shown", "closed", "left"]
+    assert list(running) == []
+
+
+def test_drain_passes_on_what_the_work_raises():
+    def broken():
+        yield Notice("fine so far")
+        raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        drain(broken())
+
+
+@pytest.mark.parametrize(
+    "event", [Progress("a", 1), EpochEnd("a", 1, best=True), Notice("a"), Failed("a", "b"), Finished("a")]
+)
+def test_events_are_frozen(event):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        event.phase = "other"

@@ -1,0 +1,126 @@
+import json
+from typing import Literal, get_args, get_origin
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from napari_distill2label.core.errors import SettingsError
+from napari_distill2label.core.presets import PRESETS, RECIPES, build_settings
+from napari_distill2label.core.settings import (
+    GridSettings,
+    ModelSettings,
+    Settings,
+    SplitSettings,
+    StudentSettings,
+    TeacherSettings,
+    merged,
+    validated,
+)
+
+PARTS = (GridSettings, ModelSettings, TeacherSettings, StudentSettings, SplitSettings)
+FIELDS = [(kind, name) for kind in (*PARTS, Settings) for name in kind.model_fields]
+
+
+def bounds(field):
+    return {
+        name for item in field.metadata for name in ("ge", "gt", "le", "lt") if getattr(item, name, None) is not None
+    }
+
+
+@pytest.mark.parametrize(("kind", "name"), FIELDS, ids=[f"{kind.__name__}.{name}" for kind, name in FIELDS])
+def test_every_field_has_a_description_and_a_range_or_choices(kind, name):
+    field = kind.model_fields[name]
+    if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+        assert field.annotation.__doc__
+        return
+    assert field.description
+    choices = {inner for inner in get_args(field.annotation) if inner is not type(None)} or {field.annotation}
+    if get_origin(field.annotation) is Literal or choices == {bool}:
+        return
+    if name in ("preset", "recipe"):  # choices, checked by `build_settings`
+        return
+    if name == "device":
+        assert any(getattr(item, "pattern", None) for item in field.metadata)
+        return
+    found = bounds(field)
+    assert found & {"ge", "gt"}, f"{name} has no lower bound"
+    assert found & {"le", "lt"}, f"{name} has no upper bound"
+
+
+def test_settings_are_frozen_and_know_their_fields():
+    with pytest.raises(ValidationError):
+        Settings().seed = 3
+    for data, field in (
+        ({"teacher": {"epoch": 3}}, r"teacher\.epoch: "),
+        ({"teacher": {"epochs": 0}}, r"teacher\.epochs: .*\(got 0\)"),
+        ({"student": {"temperature": 0}}, r"student\.temperature"),
+        ({"student": {"temperature": float("nan")}}, r"student\.temperature"),
+        ({"teacher": {"delta": float("inf")}}, r"teacher\.delta"),
+        ({"grid": {"mpp": 100}}, r"grid\.mpp"),
+        ({"model": {"pooling": "sum"}}, r"model\.pooling"),
+        ({"device": "gpu"}, "device"),
+        ({"seed": -1}, "seed"),
+    ):
+        with pytest.raises(SettingsError, match=rf"^settings: {field}[^\n]*$"):
+            validated(Settings, data)
+    with pytest.raises(SettingsError, match=r"^file\.json: "):
+        validated(Settings, {"no": 1}, "file.json")
+
+
+def test_settings_survive_json():
+    settings = build_settings("breast", "paper", {"teacher": {"epochs": 7}, "grid": {"stride_px": 3}})
+    assert validated(Settings, json.loads(settings.model_dump_json())) == settings
+
+
+def test_what_the_paper_gives():
+    for preset in ("colon", "breast"):
+        settings = build_settings(preset, "paper")
+        student, teacher = settings.student, settings.teacher
+        assert (student.gamma_c, student.gamma_b, student.gamma_i, student.gamma_e) == (0.3, 0.5, 0.5, 0.1)
+        for part in (student, teacher):
+            assert (part.optimiser, part.learning_rate, part.batch_bags) == ("adam", 1e-4, 1)
+            assert part.weight_decay == 5e-4
+        assert student.instance_reduction == "mean"
+        assert student.init == "fresh"
+        assert (teacher.ball, teacher.subset) == ("random", "fixed")
+        assert (settings.model.attention, settings.model.dropout, settings.model.hidden) == (128, 0.5, 512)
+        assert settings.model.pooling == "gated"
+        assert (settings.split.valid, settings.split.test) == (0.1, 0.2)
+    colon, breast = build_settings("colon", "paper"), build_settings("breast", "paper")
+    lambdas = [[getattr(s.teacher, f"lambda_{x}") for x in "cnde"] for s in (colon, breast)]
+    assert lambdas == [[1.0, 0.5, 0.3, 0.3], [0.8, 0.8, 0.3, 0.3]]
+    assert (colon.teacher.realizations, breast.teacher.realizations) == (1, 5)
+    assert (colon.grid.patch_px, colon.grid.tissue) == (27, "all")
+    assert (breast.grid.patch_px, breast.grid.tissue) == (32, "white")
+    assert (breast.grid.white_level, breast.grid.background_fraction) == (220, 0.75)
+
+
+def test_presets_and_recipes_are_known_by_name():
+    assert set(PRESETS) == {"colon", "breast", "wsi"}
+    assert set(RECIPES) == {"default", "paper"}
+    for preset in PRESETS:
+        for recipe in RECIPES:
+            settings = build_settings(preset, recipe)
+            assert (settings.preset, settings.recipe) == (preset, recipe)
+    with pytest.raises(SettingsError, match="unknown preset 'colom': choose one of colon, breast, wsi"):
+        build_settings("colom")
+    with pytest.raises(SettingsError, match="unknown recipe"):
+        build_settings("colon", "best")
+    with pytest.raises(SettingsError, match=r"teacher\.epoch"):
+        build_settings("colon", overrides={"teacher": {"epoch": 5}})
+
+
+def test_the_users_settings_come_last():
+    settings = build_settings("breast", overrides={"teacher": {"lambda_n": 0.1}, "seed": 4})
+    assert (settings.teacher.lambda_n, settings.teacher.lambda_c, settings.seed) == (0.1, 0.8, 4)
+
+
+def test_merged_lays_layers_over_one_another_and_changes_none():
+    base = {"a": {"x": 1, "y": {"z": 2}}, "b": 3}
+    assert merged(base, {"a": {"y": {"w": 4}}}, {"b": 5, "a": {"x": 6}}) == {
+        "a": {"x": 6, "y": {"z": 2, "w": 4}},
+        "b": 5,
+    }
+    assert merged({"a": 1}, {"a": {"x": 2}}) == {"a": {"x": 2}}
+    assert merged({"a": {"x": 2}}, {"a": None}) == {"a": None}
+    assert base == {"a": {"x": 1, "y": {"z": 2}}, "b": 3}
