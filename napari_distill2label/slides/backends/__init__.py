@@ -1,0 +1,1 @@
+"""One module per way of reading slide files, each with one function `open_source(path) -> Source`."""

@@ -1,0 +1,92 @@
+"""From a slide to its patches, and from those to a bag."""
+
+from pathlib import Path
+
+import numpy as np
+
+from ..core.bag import Bag
+from ..core.errors import SlideError
+from ..core.geometry import PatchGrid, PatchPoints
+from ..core.settings import GridSettings
+from .cutting import cut
+from .slide import Slide
+from .tissue import tissue_grid
+
+
+def lay_patches(
+    slide: Slide,
+    settings: GridSettings,
+    centres: np.ndarray | None = None,
+    regions: str | Path | None = None,
+) -> PatchGrid | PatchPoints:
+    """Decide which patches of a slide are looked at.
+
+    Parameters
+    ----------
+    centres
+        (n, 2) points (y, x), 0-based level-0 pixels: patches are centred on these instead of lying on a grid. The
+        tissue rule does not apply to them.
+    regions
+        GeoJSON file of the only tissue (see `regions.tissue_from_geojson`); it replaces the tissue rule.
+
+    Raises
+    ------
+    SlideError
+        The slide has no µm/px though the settings ask for one, a patch is larger than the slide, a centre lies
+        outside it, or no tissue (no centre) is left.
+    CohortError
+        The file of regions cannot be used.
+    """
+    try:
+        if settings.mpp is not None and slide.mpp is None:
+            raise SlideError(
+                f"its µm/px is unknown and patches are cut at {settings.mpp:g} µm/px: give it (--mpp, or in the cohort)"
+            )
+        return _points(slide, settings, centres, regions) if centres is not None else _grid(slide, settings, regions)
+    except SlideError as error:
+        raise error if str(slide.path) in str(error) else SlideError(f"{slide.path}: {error}") from None
+
+
+def _grid(slide: Slide, settings: GridSettings, regions: str | Path | None) -> PatchGrid:
+    grid = PatchGrid.over(slide.shape, settings, slide.mpp)
+    if regions is not None:
+        from .regions import tissue_from_geojson  # shapely is slow to import, and seldom needed
+
+        grid = grid.with_tissue(tissue_from_geojson(regions, grid))
+        if not grid.scored.any():
+            raise SlideError(f"no tissue found: no patch has its centre in a region of {regions}")
+        return grid
+    grid = tissue_grid(slide, grid, settings)
+    if not grid.scored.any():
+        raise SlideError(f"no tissue found by the rule {settings.tissue!r}: try --grid.tissue all")
+    return grid
+
+
+def _points(slide: Slide, settings: GridSettings, centres: np.ndarray, regions: str | Path | None) -> PatchPoints:
+    centres = np.asarray(centres, float).reshape(-1, 2)
+    if regions is not None:
+        from .regions import inside, read_regions
+
+        centres = centres[inside(read_regions(regions), centres + 0.5)]
+    if len(centres) == 0:
+        where = "no centre lies in the slide's regions" if regions is not None else "the slide has no centres"
+        raise SlideError(f"{where}: check the table of centres")
+    return PatchPoints.at(centres, slide.shape, settings, slide.mpp)
+
+
+def cut_bag(
+    slide: Slide,
+    patches: PatchGrid | PatchPoints,
+    slide_id: str,
+    label: tuple[int, ...] | None = None,
+    known: np.ndarray | None = None,
+) -> Bag:
+    """Read all scored patches of a slide into a bag of (K, 3, patch_px, patch_px) uint8.
+
+    `label` are the indices of the slide's classes; `known` (K,) int8 the user's corrections of single patches, in the
+    order of `patches.corners`. `SlideError` if the slide cannot be read, or no patch is scored.
+    """
+    corners = patches.corners
+    if len(corners) == 0:
+        raise SlideError(f"{slide.path}: no patch is left to look at: try --grid.tissue all")
+    return Bag(slide_id, cut(slide, corners, patches.side, patches.patch_px), corners, label, known)

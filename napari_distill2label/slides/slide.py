@@ -1,0 +1,165 @@
+"""A slide: a lazy pyramid of RGB pixels and the size of its pixels."""
+
+import math
+from numbers import Real
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import dask.array as da
+import numpy as np
+
+from ..core.errors import SlideError
+from ..core.geometry import Mpp
+from ..core.names import slide_name
+from .backends.protocol import PixelLevel, Source
+from .mpp import checked
+from .pyramid import completed, downsamples
+
+_CHUNK_PX = 1024  # px; side of a dask chunk, in whole tiles of the file
+
+
+def reason_of(error: BaseException) -> str:
+    """The first line of an exception's text, or its kind where it has none."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+class _File:
+    """The open file behind one or more `Slide` objects."""
+
+    def __init__(self, path: Path, source: Source) -> None:
+        self.path, self.source, self.closed = path, source, False
+
+    def close(self) -> None:
+        if not self.closed:
+            self.closed = True
+            self.source.close()
+
+
+class _LazyLevel:
+    """A level that dask can slice. Every error it raises names the file and the region."""
+
+    dtype = np.dtype(np.uint8)
+    ndim = 3
+
+    def __init__(self, file: _File, index: int, level: PixelLevel) -> None:
+        self._file, self._index, self._level = file, index, level
+        self.shape = (*level.shape, 3)
+
+    def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
+        where = f"level {self._index}, x={x}, y={y}, {w} × {h} px"
+        if self._file.closed:
+            raise SlideError(f"{self._file.path}: the slide was closed and cannot be read any more: open it again")
+        if min(y, x) < 0 or min(h, w) < 1 or y + h > self.shape[0] or x + w > self.shape[1]:
+            size = f"{self.shape[1]} × {self.shape[0]} px"
+            raise SlideError(f"{self._file.path}: the region ({where}) does not lie inside the level ({size})")
+        try:
+            return self._level.read(y, x, h, w)
+        except SlideError:
+            raise
+        except Exception as error:  # a decoder may raise anything, and all of it means the same here
+            reason = reason_of(error)
+            raise SlideError(f"{self._file.path}: damaged, cannot be decoded at {where}: {reason}") from error
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        rows, cols, *channels = (*key, slice(None), slice(None))[:3] if isinstance(key, tuple) else (key, slice(None))
+        (y, h, inner_y), (x, w, inner_x) = _span(rows, self.shape[0]), _span(cols, self.shape[1])
+        if h == 0 or w == 0:
+            return np.empty((h, w, 3), np.uint8)[(inner_y, inner_x, *channels)]
+        return self.read(y, x, h, w)[(inner_y, inner_x, *channels)]
+
+
+def _span(index: int | slice, size: int) -> tuple[int, int, int | slice]:
+    """(start, length, what to take of it) of an axis' index: dask asks for slices, and for ints once they are fused."""
+    if not isinstance(index, slice):
+        return range(size)[index], 1, 0
+    wanted = range(size)[index]
+    if not wanted:
+        return 0, 0, slice(None)
+    return min(wanted), max(wanted) - min(wanted) + 1, slice(None, None, wanted.step)
+
+
+class Slide:
+    """An open slide. A context manager; two threads may read at once.
+
+    Attributes
+    ----------
+    path, name
+        The file, and its stem (see `slide_name`).
+    levels
+        Dask arrays (y, x, 3) uint8, level 0 first, chunked along the file's own tiles. Where the file has no level
+        small enough for a thumbnail, coarser ones are added, computed when asked for.
+    downsamples
+        Level-0 pixels per pixel of each level.
+    mpp
+        (y, x) µm per level-0 pixel; None where the file does not say, never guessed.
+    notices
+        What a user should know: one sentence each.
+    """
+
+    def __init__(self, file: _File, mpp: Mpp | None = None, notices: tuple[str, ...] = ()) -> None:
+        self._file = file
+        self.path = file.path
+        self.name = slide_name(file.path)
+        self.mpp, self.notices = mpp, notices
+        levels = completed(file.source.levels)
+        self._lazy = [_LazyLevel(file, index, level) for index, level in enumerate(levels)]
+        self.downsamples = downsamples(levels)
+        token = uuid4().hex  # not from the content: hashing a slide would read it
+        self.levels: list[da.Array] = [
+            da.from_array(
+                lazy, (*_chunk(level), 3), name=f"slide-{token}-{lazy._index}", asarray=False, fancy=False,
+                inline_array=True, meta=np.empty((0, 0, 0), np.uint8),
+            )
+            for lazy, level in zip(self._lazy, levels, strict=True)
+        ]  # fmt: skip
+
+    @classmethod
+    def of(cls, path: Path, source: Source) -> "Slide":
+        """A slide over an open file, with the file's own µm/px if it is plausible."""
+        return cls(_File(path, source), *checked(source.mpp))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) of level 0."""
+        return self._lazy[0].shape[:2]
+
+    def read(self, level: int, y: int, x: int, h: int, w: int) -> np.ndarray:
+        """Pixels (h, w, 3) uint8 of a region, given in the pixels of `level`.
+
+        Raises
+        ------
+        SlideError
+            The region does not lie inside the level, cannot be decoded, or the slide is closed.
+        """
+        if not 0 <= level < len(self._lazy):
+            raise SlideError(f"{self.path}: there is no level {level}, only 0 to {len(self._lazy) - 1}")
+        return self._lazy[level].read(int(y), int(x), int(h), int(w))
+
+    def with_mpp(self, mpp: float | Mpp) -> "Slide":
+        """The same slide with the µm/px the user gives; both share the file, and closing one closes the other."""
+        given = (mpp, mpp) if isinstance(mpp, Real) else tuple(mpp)
+        if not all(math.isfinite(value) and value > 0 for value in given):
+            raise SlideError(f"{self.path}: {mpp} is no µm/px: give a number above 0")
+        return Slide(self._file, (float(given[0]), float(given[1])))
+
+    def close(self) -> None:
+        """Close the file; more than once does nothing."""
+        self._file.close()
+
+    def __enter__(self) -> "Slide":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        mpp = "unknown µm/px" if self.mpp is None else f"{self.mpp[0]:.4g} × {self.mpp[1]:.4g} µm/px"
+        return f"Slide({self.name!r}, {self.shape[0]} × {self.shape[1]} px, {len(self.levels)} levels, {mpp})"
+
+
+def _chunk(level: PixelLevel) -> tuple[int, int]:
+    """About `_CHUNK_PX`² pixels in whole tiles, so that a tile is decoded for one chunk only."""
+    width = level.tile[1] * max(1, _CHUNK_PX // level.tile[1])
+    height = level.tile[0] * max(1, _CHUNK_PX**2 // max(width, _CHUNK_PX) // level.tile[0])
+    return min(height, level.shape[0]), min(width, level.shape[1])

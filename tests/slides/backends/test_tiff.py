@@ -1,0 +1,209 @@
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_distill2label.core.errors import SlideError
+from napari_distill2label.slides import open_slide
+
+
+def read_all(path: Path) -> np.ndarray:
+    with open_slide(path) as slide:
+        return slide.read(0, 0, 0, *slide.shape)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"photometric": "rgb"},
+        {"photometric": "rgb", "rowsperstrip": 7, "compression": "lzw"},
+        {"photometric": "rgb", "tile": (64, 48), "compression": "adobe_deflate", "predictor": True},
+        {"photometric": "rgb", "tile": (64, 64), "compression": "jpeg2000"},
+        {"photometric": "rgb", "tile": (64, 64), "compression": "jpeg"},
+        {"photometric": "ycbcr", "tile": (64, 64), "compression": "jpeg", "subsampling": (2, 2)},
+        {"photometric": "rgb", "bigtiff": True, "byteorder": ">"},
+    ],
+)
+def test_pixels_are_those_tifffile_reads(tmp_path, pixels, options):
+    path = tmp_path / "mit Leerzeichen é.tif"
+    tifffile.imwrite(path, pixels, **options)
+    expected = tifffile.imread(path)
+    with open_slide(path) as slide:
+        assert np.array_equal(slide.read(0, 0, 0, *slide.shape), expected)
+        assert np.array_equal(slide.read(0, 50, 40, 33, 70), expected[50:83, 40:110])
+        assert np.array_equal(slide.levels[0].compute(), expected)
+
+
+def test_other_layouts_become_rgb(tmp_path, pixels):
+    tifffile.imwrite(tmp_path / "planar.tif", pixels.transpose(2, 0, 1), photometric="rgb", planarconfig="separate",
+                     tile=(64, 64))  # fmt: skip
+    assert np.array_equal(read_all(tmp_path / "planar.tif"), pixels)
+    grey = pixels[..., 0]
+    tifffile.imwrite(tmp_path / "grey.tif", grey)
+    assert np.array_equal(read_all(tmp_path / "grey.tif"), pixels[..., [0, 0, 0]])
+    tifffile.imwrite(tmp_path / "inverted.tif", grey, photometric="miniswhite")
+    assert np.array_equal(read_all(tmp_path / "inverted.tif"), 255 - pixels[..., [0, 0, 0]])
+    colours = np.random.default_rng(1).integers(0, 256, (3, 256)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "palette.tif", grey, photometric="palette", colormap=colours * 257)
+    assert np.array_equal(read_all(tmp_path / "palette.tif"), colours.T[grey])
+    rgba = np.dstack([pixels, grey])
+    tifffile.imwrite(tmp_path / "rgba.tif", rgba, photometric="rgb", extrasamples=["unassalpha"])
+    assert np.array_equal(read_all(tmp_path / "rgba.tif"), pixels)
+
+
+def write_pyramid(path: Path, image: np.ndarray, **metadata) -> list[np.ndarray]:
+    levels = [image, image[::2, ::2], image[::4, ::4]]
+    with tifffile.TiffWriter(path, ome=".ome." in path.name) as tiff:
+        for index, level in enumerate(levels):
+            tiff.write(level, photometric="rgb", tile=(64, 64), subifds=2 if index == 0 else None,
+                       subfiletype=int(index > 0), metadata=metadata if index == 0 else None)  # fmt: skip
+    return levels
+
+
+def test_an_ome_tiff_pyramid_with_anisotropic_pixels(tmp_path, pixels):
+    path = tmp_path / "Fall 7 ß.ome.tif"
+    size = {"PhysicalSizeX": 250.0, "PhysicalSizeXUnit": "nm", "PhysicalSizeY": 0.5, "PhysicalSizeYUnit": "µm"}
+    levels = write_pyramid(path, pixels, axes="YXS", **size)
+    with open_slide(path) as slide:
+        assert slide.name == "Fall 7 ß"
+        assert slide.mpp == pytest.approx((0.5, 0.25))
+        assert slide.downsamples == (1.0, 2.0, 4.0)
+        for index, level in enumerate(levels):
+            assert np.array_equal(slide.levels[index].compute(), level)
+
+
+@pytest.mark.parametrize(
+    ("resolution", "unit", "mpp"),
+    [((20_000, 40_000), "CENTIMETER", (0.25, 0.5)), ((25_400, 25_400), "INCH", (1.0, 1.0)), ((1, 1), "INCH", None)],
+)
+def test_mpp_from_resolution_tags(tmp_path, pixels, resolution, unit, mpp):
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", resolution=resolution, resolutionunit=unit)
+    with open_slide(tmp_path / "a.tif") as slide:
+        assert slide.mpp == (None if mpp is None else pytest.approx(mpp, rel=1e-4))
+        assert slide.notices == ()
+
+
+@pytest.mark.parametrize(("dpi", "said"), [(72, "352.8"), (300, "84.67")])
+def test_screen_and_print_resolutions_are_reported_and_unknown(tmp_path, pixels, dpi, said):
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", resolution=(dpi, dpi), resolutionunit="INCH")
+    with open_slide(tmp_path / "a.tif") as slide:
+        assert slide.mpp is None
+        assert len(slide.notices) == 1
+        assert f"{said} µm/px" in slide.notices[0]
+        assert slide.with_mpp(0.5).mpp == (0.5, 0.5)
+    with open_slide(tmp_path / "a.tif", mpp=0.25) as slide:
+        assert (slide.mpp, slide.notices) == ((0.25, 0.25), ())
+
+
+@pytest.mark.parametrize("image", [np.zeros((60, 60, 3), np.uint16), np.zeros((5, 60, 60), np.uint8)])
+def test_what_is_not_brightfield_is_said(tmp_path, image):
+    tifffile.imwrite(tmp_path / "f.ome.tif", image, metadata={"axes": "CYX" if image.shape[0] == 5 else "YXS"})
+    with pytest.raises(SlideError, match=r"f\.ome\.tif: not an 8-bit RGB brightfield image \(.*(16 bits|5 channels)"):
+        open_slide(tmp_path / "f.ome.tif")
+
+
+def test_three_fluorescence_channels_are_not_rgb(tmp_path, pixels):
+    planes = pixels.transpose(2, 0, 1)
+    path = tmp_path / "a.ome.tif"
+    tifffile.imwrite(
+        path, planes, photometric="minisblack", metadata={"axes": "CYX", "Channel": {"Name": ["r", "g", "b"]}}
+    )
+    assert np.array_equal(read_all(path), pixels)
+    names = ["DAPI", "CD3", "CD8"]
+    tifffile.imwrite(path, planes, photometric="minisblack", metadata={"axes": "CYX", "Channel": {"Name": names}})
+    with pytest.raises(SlideError, match="dapi, cd3, cd8"):
+        open_slide(path)
+
+
+def test_a_truncated_file_is_said_when_it_is_opened(tmp_path, pixels):
+    path = tmp_path / "cut short.tif"
+    write_pyramid(path, pixels)
+    data = path.read_bytes()
+    for kept in (len(data) * 3 // 4, len(data) // 10, 6):
+        path.write_bytes(data[:kept])
+        with pytest.raises(SlideError, match=r"cut short\.tif: (truncated|cannot be read)") as error:
+            open_slide(path)
+        assert "\n" not in str(error.value)
+
+
+def test_a_damaged_tile_names_file_and_region_and_spares_the_rest(tmp_path, pixels):
+    path = tmp_path / "damaged.tif"
+    tifffile.imwrite(path, pixels, photometric="rgb", tile=(64, 64), compression="jpeg")
+    with tifffile.TiffFile(path) as tiff:
+        offset, count = tiff.pages[0].dataoffsets[-1], tiff.pages[0].databytecounts[-1]
+    data = bytearray(path.read_bytes())
+    data[offset : offset + count] = bytes(count)
+    path.write_bytes(data)
+    with open_slide(path) as slide:
+        assert slide.read(0, 0, 0, 64, 64).shape == (64, 64, 3)
+        with pytest.raises(SlideError, match=r"damaged\.tif: damaged, cannot be decoded at level 0, x=130, y=128"):
+            slide.read(0, 128, 130, 2, 10)
+        with pytest.raises(SlideError, match=r"damaged\.tif"):
+            slide.levels[0].compute()
+
+
+def test_tiles_the_scanner_left_out_are_white(tmp_path, pixels):
+    path = tmp_path / "sparse.tif"
+    tifffile.imwrite(path, pixels, photometric="rgb", tile=(64, 64), compression="adobe_deflate")
+    with tifffile.TiffFile(path, mode="r+") as tiff:
+        tag = tiff.pages[0].tags["TileByteCounts"]
+        tag.overwrite((0, *tag.value[1:]))
+    image = read_all(path)
+    assert (image[:64, :64] == 255).all()
+    assert np.array_equal(image[64:], pixels[64:])
+
+
+def test_two_threads_read_the_same_pixels(tmp_path):
+    image = np.random.default_rng(2).integers(0, 256, (512, 512, 3), np.uint8)
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, image, photometric="rgb", tile=(64, 64), compression="adobe_deflate")
+    wrong = []
+    with open_slide(path) as slide:
+
+        def walk(seed: int) -> None:
+            for y, x in np.random.default_rng(seed).integers(0, 400, (60, 2)):
+                if not np.array_equal(slide.read(0, y, x, 100, 100), image[y : y + 100, x : x + 100]):
+                    wrong.append((y, x))
+
+        threads = [threading.Thread(target=walk, args=(seed,)) for seed in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert wrong == []
+
+
+def test_a_real_svs(data_dir: Path):
+    path = data_dir / "slides" / "CMU-1-Small-Region.svs"
+    with open_slide(path) as slide:
+        assert slide.mpp == pytest.approx((0.499, 0.499))
+        assert slide.shape == (2967, 2220)
+        assert np.array_equal(slide.read(0, 0, 0, *slide.shape), tifffile.imread(path, series=0))
+        assert max(slide.levels[-1].shape[:2]) <= 1024
+
+
+def test_a_real_tiff_whose_resolution_is_a_hundred_times_too_small(data_dir: Path):
+    with open_slide(data_dir / "slides" / "CMU-1-Small-Region.jpeg.tiff") as slide:
+        assert slide.mpp is None
+        assert "0.00499 µm/px" in slide.notices[0]
+
+
+def test_a_real_ndpi_pyramid(data_dir: Path):
+    path = data_dir / "slides" / "hamamatsu_test3-DAPI-2-387.ndpi"
+    with open_slide(path) as slide:
+        assert slide.downsamples == (1.0, 2.0, 4.0, 8.0)
+        assert slide.mpp == pytest.approx((0.2282, 0.2282), abs=1e-4)
+        expected = tifffile.imread(path, series=0, level=2)
+        assert np.array_equal(slide.levels[2].compute(), expected)
+
+
+def test_real_plain_tiffs(data_dir: Path):
+    with open_slide(data_dir / "slides" / "kidney-48-5.tif") as slide:
+        assert (slide.shape, slide.mpp, slide.notices) == ((901, 1493), None, ())
+    path = min((data_dir / "breast").glob("*.tif"))
+    with open_slide(path) as slide:
+        assert (slide.shape, slide.mpp) == ((768, 896), None)
+        assert "352.8" in slide.notices[0]  # 72 dpi
+        assert np.array_equal(slide.read(0, 0, 0, *slide.shape), tifffile.imread(path))

@@ -1,0 +1,57 @@
+import subprocess
+import sys
+
+import pytest
+
+from napari_distill2label.core.errors import SlideError
+from napari_distill2label.slides import open_slide
+from napari_distill2label.slides.registry import SUFFIXES
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_missing_and_empty_files_are_one_plain_line(tmp_path, suffix):
+    path = tmp_path / f"Präparat ohne Inhalt{suffix}"
+    with pytest.raises(SlideError, match=f"Inhalt{suffix}: no such file"):
+        open_slide(path)
+    path.touch()
+    with pytest.raises(SlideError, match=f"Inhalt{suffix}: (the file is empty|cannot be read)"):
+        open_slide(path)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_file_that_is_not_what_its_name_says(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    path.write_text("slide_id,path,label\n" * 20)
+    with pytest.raises(SlideError, match=f"a{suffix}: cannot be read, damaged or not what its name says") as error:
+        open_slide(path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("suffix", [".mrxs", ".scn", ".bif", ".dcm", ".svslide", ".vsi", ".CZI"])
+def test_known_formats_without_a_backend(tmp_path, suffix):
+    (tmp_path / f"a{suffix}").write_bytes(b"x")
+    with pytest.raises(SlideError, match=r"not supported by this version yet: convert it to OME-TIFF"):
+        open_slide(tmp_path / f"a{suffix}")
+
+
+def test_unknown_suffixes_and_folders(tmp_path):
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(SlideError, match=r"unknown kind of image '\.txt'.*\.svs"):
+        open_slide(tmp_path / "notes.txt")
+    with pytest.raises(SlideError, match="a folder, not a slide"):
+        open_slide(tmp_path)
+    (tmp_path / "1.dcm").write_bytes(b"x")
+    with pytest.raises(SlideError, match="DICOM slides are not supported by this version yet"):
+        open_slide(tmp_path)
+
+
+def test_opening_a_png_imports_no_tiff_nor_zarr_reader(tmp_path, pixels):
+    from PIL import Image
+
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    code = (
+        "import sys; from napari_distill2label.slides import open_slide; open_slide(sys.argv[1]);"
+        "print([m for m in ('tifffile', 'zarr', 'torch', 'qtpy', 'napari') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "a.png"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
