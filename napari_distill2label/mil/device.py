@@ -1,0 +1,39 @@
+"""Where to compute, and how precisely."""
+
+import torch
+
+from ..core.errors import SettingsError
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """`auto` takes CUDA, then Apple's MPS, then the CPU; `SettingsError` for a device that is not there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    available = {
+        "cpu": lambda: True,
+        "mps": torch.backends.mps.is_available,
+        "cuda": torch.cuda.is_available,
+    }
+    kind, _, index = name.partition(":")
+    if kind not in available:
+        raise SettingsError(f"unknown device {name!r}: use auto, cpu, cuda or mps")
+    if not available[kind]() or (index and int(index) >= torch.cuda.device_count()):
+        raise SettingsError(f"device {name!r} is not available on this machine: use --device auto or cpu")
+    return torch.device(name)
+
+
+def compute_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """`auto` takes bfloat16 where the processor computes in it, else float32."""
+    if precision != "auto":
+        return getattr(torch, precision)
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        # Without native instructions bfloat16 is emulated and slower than float32.
+        native = device.type == "cpu" and bool({"avx512_bf16", "amx_bf16"} & _cpu_features())
+    return torch.bfloat16 if native else torch.float32
+
+
+def _cpu_features() -> set[str]:
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)  # older versions of torch cannot tell
+    return {name for name, present in capabilities().items() if present is True}

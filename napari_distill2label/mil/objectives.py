@@ -1,0 +1,252 @@
+"""What teacher and student minimise: eq. (3) and eq. (5), as named terms.
+
+An objective is called with the network and a `Batch` and returns its terms unweighted, by name; `weights` says what
+each counts. Plain MIL is the teacher's objective with only λ_c.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ..core.bag import UNKNOWN, Bag
+from ..core.settings import StudentSettings, TeacherSettings
+from . import losses
+from .model import MILModel, MILOutput
+from .perturbations import adversarial_start, noise_instances, norm_ball, scaled_to, subset, subset_size
+
+
+@dataclass(frozen=True)
+class Taught:
+    """A teacher's answers for one bag, computed once: bag logits (C,) and instance logits (K, C)."""
+
+    bag_logits: Tensor
+    instance_logits: Tensor
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One training bag as tensors: instances (K, …) raw, target (C,) float32, `known` (K,) or None, `taught`."""
+
+    instances: Tensor
+    target: Tensor
+    known: Tensor | None = None
+    taught: Taught | None = None
+
+    @classmethod
+    def of(cls, bag: Bag, n_classes: int, taught: Taught | None = None) -> "Lesson":
+        known = None if bag.known is None else torch.from_numpy(bag.known).long()
+        return cls(torch.from_numpy(bag.instances), torch.from_numpy(bag.target(n_classes)), known, taught)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B ragged bags at once: instances (N, …), `lengths` summing to N, targets (B, C)."""
+
+    instances: Tensor
+    lengths: list[int]
+    target: Tensor
+    known: Tensor | None
+    taught: Taught | None
+
+    @classmethod
+    def of(cls, lessons: Sequence[Lesson], device: torch.device) -> "Batch":
+        known = taught = None
+        if any(lesson.known is not None for lesson in lessons):
+            known = torch.cat(
+                [
+                    torch.full((len(lesson.instances),), UNKNOWN) if lesson.known is None else lesson.known
+                    for lesson in lessons
+                ]
+            ).to(device)
+        if lessons[0].taught is not None:
+            taught = Taught(
+                torch.stack([lesson.taught.bag_logits for lesson in lessons]).to(device),
+                torch.cat([lesson.taught.instance_logits for lesson in lessons]).to(device),
+            )
+        return cls(
+            torch.cat([lesson.instances for lesson in lessons]) if len(lessons) > 1 else lessons[0].instances,
+            [len(lesson.instances) for lesson in lessons],
+            torch.stack([lesson.target for lesson in lessons]).to(device),
+            known,
+            taught,
+        )
+
+
+class Objective(Protocol):
+    """What training minimises: the sum of its terms, each times its weight."""
+
+    weights: Mapping[str, float]
+
+    def __call__(self, model: MILModel, batch: Batch) -> dict[str, Tensor]:
+        """The terms of the loss, unweighted scalars by name (the keys of `weights`)."""
+
+
+def _bag_loss(model: MILModel, batch: Batch, bag_logits: Tensor) -> Tensor:
+    several = model.settings.several
+    target = losses.target_probabilities(batch.target, several)
+    return losses.cross_entropy(target, losses.log_probabilities(bag_logits, several)).mean()
+
+
+@contextmanager
+def _exact(model: MILModel) -> Iterator[None]:
+    """Without dropout and in float32: the answer to a very small change would drown in either."""
+    training, dtype = model.training, model.dtype
+    model.eval()
+    model.dtype = torch.float32
+    try:
+        yield
+    finally:
+        model.train(training)
+        model.dtype = dtype
+
+
+class TeacherObjective:
+    """Eq. (3). Only noise and perturbed instances are encoded anew; the clean features serve all other terms.
+
+    T(X) is a constant in L_n and L_δ (no gradient), as in virtual adversarial training (Miyato 2018).
+    Terms: `class`, `noise`, `ball`, `entropy`; a term whose λ is 0 costs nothing and is left out.
+    """
+
+    def __init__(self, settings: TeacherSettings) -> None:
+        self.settings = settings
+        weights = {
+            "class": settings.lambda_c,
+            "noise": settings.lambda_n,
+            "ball": settings.lambda_d,
+            "entropy": settings.lambda_e,
+        }
+        self.weights = {name: weight for name, weight in weights.items() if weight or name == "class"}
+
+    def __call__(self, model: MILModel, batch: Batch) -> dict[str, Tensor]:
+        clean = model.unit(batch.instances)
+        parts, noise_counts = [clean], []
+        if "noise" in self.weights:
+            noise_counts = [max(1, round(self.settings.noise * length)) for length in batch.lengths]
+            parts.append(noise_instances(sum(noise_counts), clean))
+        if "ball" in self.weights:
+            parts.append(clean + self.perturbation(model, clean, batch.lengths))
+        # One pass over everything that must be encoded.
+        encoded = list(model.encode(torch.cat(parts)).split([len(part) for part in parts]))
+        features = encoded.pop(0)
+        answer = model.classify(features, batch.lengths)
+        terms = {"class": _bag_loss(model, batch, answer.bag_logits)}
+        if "noise" in self.weights:
+            terms["noise"] = self.consistency(
+                model, answer, self.with_noise(model, features, encoded.pop(0), batch.lengths, noise_counts)
+            )
+        if "ball" in self.weights:
+            terms["ball"] = self.consistency(model, answer, model.classify(encoded.pop(0), batch.lengths))
+        if "entropy" in self.weights:
+            terms["entropy"] = self.subset_entropy(model, features, batch.lengths)
+        return terms
+
+    @staticmethod
+    def consistency(model: MILModel, answer: MILOutput, perturbed: MILOutput) -> Tensor:
+        """L_n, L_δ: cross entropy of the answer for the perturbed bag against the (constant) one for the clean bag."""
+        several = model.settings.several
+        target = losses.log_probabilities(answer.bag_logits.detach(), several).exp()
+        return losses.cross_entropy(target, losses.log_probabilities(perturbed.bag_logits, several)).mean()
+
+    @staticmethod
+    def with_noise(
+        model: MILModel, features: Tensor, noise: Tensor, lengths: list[int], noise_counts: list[int]
+    ) -> MILOutput:
+        """The answer for X_n: every bag with its noise instances appended."""
+        pairs = zip(features.split(lengths), noise.split(noise_counts), strict=True)
+        return model.classify(
+            torch.cat([part for pair in pairs for part in pair]),
+            [own + added for own, added in zip(lengths, noise_counts, strict=True)],
+        )
+
+    def subset_entropy(self, model: MILModel, features: Tensor, lengths: list[int]) -> Tensor:
+        """L_e: entropy of the answer for random subsets X̄, mean over `realizations`; all are classified at once."""
+        chosen, sizes, start = [], [], 0
+        for length in lengths:
+            for _ in range(self.settings.realizations):
+                size = subset_size(length, self.settings.keep, self.settings.subset)
+                chosen.append(start + subset(length, size))
+                sizes.append(size)
+            start += length
+        answer = model.classify(features[torch.cat(chosen).to(features.device)], sizes)
+        return losses.conditional_entropy(losses.log_probabilities(answer.bag_logits, model.settings.several)).mean()
+
+    def perturbation(self, model: MILModel, clean: Tensor, lengths: list[int]) -> Tensor:
+        """δ̃ of eq. (3): random in the ball, or the direction that changes the answer most (one power iteration)."""
+        if self.settings.ball == "random":
+            return norm_ball(clean, self.settings.delta)
+        several = model.settings.several
+        start = adversarial_start(clean).requires_grad_()
+        with _exact(model):
+            with torch.no_grad():
+                answer = losses.log_probabilities(model.classify(model.encode(clean), lengths).bag_logits, several)
+            moved = losses.log_probabilities(model.classify(model.encode(clean + start), lengths).bag_logits, several)
+        (gradient,) = torch.autograd.grad(losses.kl_divergence(answer, moved).mean(), start)
+        return scaled_to(gradient, self.settings.delta)
+
+
+class StudentObjective:
+    """Eq. (5), with the teacher's answers as constants (`Lesson.taught`).
+
+    Terms: `class`, `bag`, `instance`, `entropy`; `negative` where γ_n is not 0 (beyond the paper: the standard MIL
+    assumption, which says that a negative bag has no positive instance); `known` where the user corrected patches.
+    """
+
+    def __init__(self, settings: StudentSettings) -> None:
+        self.settings = settings
+        self.weights = {
+            "class": settings.gamma_c,
+            "bag": settings.gamma_b,
+            "instance": settings.gamma_i,
+            "entropy": settings.gamma_e,
+            "negative": settings.gamma_n,
+            "known": settings.gamma_k,
+        }
+
+    def __call__(self, model: MILModel, batch: Batch) -> dict[str, Tensor]:
+        several, tau = model.settings.several, self.settings.temperature
+        reduction = self.settings.instance_reduction
+        answer = model.classify(model.encode(model.unit(batch.instances)), batch.lengths)
+
+        def divergence(teacher: Tensor, student: Tensor) -> Tensor:
+            return losses.kl_divergence(
+                losses.log_probabilities(teacher, several, tau), losses.log_probabilities(student, several, tau)
+            )
+
+        single = losses.log_probabilities(answer.instance_logits, several)
+        terms = {
+            "class": _bag_loss(model, batch, answer.bag_logits),
+            "bag": divergence(batch.taught.bag_logits, answer.bag_logits).mean(),
+            "instance": losses.reduce_instances(
+                divergence(batch.taught.instance_logits, answer.instance_logits), batch.lengths, reduction
+            ),
+            "entropy": losses.reduce_instances(losses.conditional_entropy(single), batch.lengths, reduction),
+        }
+        if self.settings.gamma_n:
+            terms["negative"] = self.negative_bags(single, batch, several)
+        if batch.known is not None:
+            terms["known"] = self.known_patches(single, batch, model)
+        return terms
+
+    @staticmethod
+    def negative_bags(single: Tensor, batch: Batch, several: bool) -> Tensor:
+        """Cross entropy of the instances of negative bags against class 0, mean over all bags of the batch."""
+        negative = batch.target[:, 1:].sum(1) == 0
+        target = losses.target_probabilities(torch.eye(batch.target.shape[1], device=single.device)[0], several)
+        per_instance = losses.cross_entropy(target, single)
+        of_negative = torch.repeat_interleave(negative, torch.tensor(batch.lengths, device=single.device))
+        per_instance = per_instance * of_negative.view(-1, *(1,) * (per_instance.ndim - 1))
+        return losses.reduce_instances(per_instance, batch.lengths, "mean")
+
+    @staticmethod
+    def known_patches(single: Tensor, batch: Batch, model: MILModel) -> Tensor:
+        """Cross entropy of the patches whose class the user gave; zero if this batch has none."""
+        corrected = batch.known != UNKNOWN
+        if not corrected.any():
+            return single.new_zeros(())
+        target = torch.nn.functional.one_hot(batch.known[corrected], model.n_classes).to(single)
+        target = losses.target_probabilities(target, model.settings.several)
+        return losses.cross_entropy(target, single[corrected]).mean()

@@ -1,0 +1,63 @@
+"""Pooling: how much each instance counts for its bag.
+
+Every pooling gives one *score* per instance and turns a bag's scores into weights that sum to 1, so eq. (1),
+z = Σ_k a_k h_k, and the facts that follow from it hold for all of them.
+"""
+
+import torch
+from torch import Tensor, nn
+
+
+class GatedAttention(nn.Module):
+    """Eq. (2): score_k = wᵀ(tanh(V h_k) ⊙ sigm(U h_k)), weights = softmax over the bag (Ilse 2018)."""
+
+    def __init__(self, width: int, attention: int) -> None:
+        super().__init__()
+        self.V = nn.Linear(width, attention)
+        self.U = nn.Linear(width, attention)
+        self.w = nn.Linear(attention, 1)
+
+    def scores(self, features: Tensor, instance_logits: Tensor) -> Tensor:
+        """(N, D) features, (N, C) logits -> (N,) scores."""
+        return self.w(torch.tanh(self.V(features)) * torch.sigmoid(self.U(features))).squeeze(1)
+
+    def weights(self, scores: Tensor) -> Tensor:
+        """(K,) scores of one bag -> (K,) weights that sum to 1."""
+        return torch.softmax(scores, 0)
+
+
+class Attention(GatedAttention):
+    """Attention without the gate: score_k = wᵀ tanh(V h_k) (Ilse 2018, eq. 8)."""
+
+    def __init__(self, width: int, attention: int) -> None:
+        super().__init__(width, attention)
+        del self.U
+
+    def scores(self, features: Tensor, instance_logits: Tensor) -> Tensor:
+        return self.w(torch.tanh(self.V(features))).squeeze(1)
+
+
+class Mean(nn.Module):
+    """Every instance counts the same."""
+
+    def __init__(self, width: int, attention: int) -> None:
+        super().__init__()
+
+    def scores(self, features: Tensor, instance_logits: Tensor) -> Tensor:
+        return features.new_zeros(len(features))
+
+    def weights(self, scores: Tensor) -> Tensor:
+        return torch.softmax(scores, 0)
+
+
+class Max(Mean):
+    """Only the most positive instance counts: the largest max_{c>0} logit_c − logit_0 (instance-level max, mi-Net)."""
+
+    def scores(self, features: Tensor, instance_logits: Tensor) -> Tensor:
+        return instance_logits[:, 1:].amax(1) - instance_logits[:, 0]
+
+    def weights(self, scores: Tensor) -> Tensor:
+        return nn.functional.one_hot(scores.argmax(), len(scores)).to(scores)
+
+
+POOLINGS: dict[str, type[nn.Module]] = {"gated": GatedAttention, "attention": Attention, "mean": Mean, "max": Max}

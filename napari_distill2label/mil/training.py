@@ -1,0 +1,233 @@
+"""The training loop of teacher, student and plain MIL, and one network's answers for whole bags."""
+
+import copy
+import math
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..core.bag import Bag
+from ..core.errors import SettingsError
+from ..core.events import Progress
+from ..core.settings import TrainingSettings
+from . import losses
+from .model import MILModel
+from .objectives import Batch, Lesson, Objective, Taught
+from .perturbations import TURNS, random_turn, turned
+
+INFERENCE_BATCH = 4096  # instances encoded at once outside training
+
+
+class RandomState:
+    """Torch's global generators as one training run sees them.
+
+    Training is a generator that may be suspended for as long as its reader likes; the run's own random numbers are
+    put in place only while it computes, so it is repeatable whatever else the process draws in between.
+    """
+
+    def __init__(self, seed: int, device: torch.device) -> None:
+        self.device = device
+        outer = self._current()
+        # Not torch.manual_seed: it would seed the generators of every other device too.
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        elif device.type == "mps":
+            torch.mps.manual_seed(seed)
+        self.state = self._current()
+        self._restore(outer)
+
+    def _current(self) -> dict[str, Tensor]:
+        state = {"cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            state["cuda"] = torch.cuda.get_rng_state(self.device)
+        elif self.device.type == "mps":
+            state["mps"] = torch.mps.get_rng_state()
+        return state
+
+    def _restore(self, state: dict[str, Tensor]) -> None:
+        torch.set_rng_state(state["cpu"])
+        # A checkpoint of another kind of device has no state for this one; it continues, though not bit for bit.
+        if "cuda" in state and self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["cuda"], self.device)
+        elif "mps" in state and self.device.type == "mps":
+            torch.mps.set_rng_state(state["mps"])
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        outer = self._current()
+        self._restore(self.state)
+        try:
+            yield
+        finally:
+            self.state = self._current()
+            self._restore(outer)
+
+
+@dataclass
+class TrainingState:
+    """Everything needed to go on after an epoch as if nothing had happened.
+
+    `history` has a row per epoch: `epoch`, `loss`, one `loss_<term>` per term (means over training bags), `valid_loss`
+    (mean bag cross entropy; None without validation bags). `best_weights` are those of `best_epoch` (1-based).
+    """
+
+    epoch: int = 0
+    weights: dict[str, Tensor] = field(default_factory=dict)
+    optimiser: dict[int, dict[str, Tensor]] = field(default_factory=dict)
+    random: dict[str, Tensor] = field(default_factory=dict)
+    best_epoch: int = 0
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+def make_optimiser(model: MILModel, settings: TrainingSettings) -> torch.optim.Optimizer:
+    """Adam or RMSprop over all weights of the network."""
+    parameters, rate, decay = model.parameters(), settings.learning_rate, settings.weight_decay
+    if settings.optimiser == "rmsprop":
+        return torch.optim.RMSprop(parameters, rate, weight_decay=decay)
+    return torch.optim.Adam(parameters, rate, weight_decay=decay, fused=model.device.type in ("cpu", "cuda"))
+
+
+def _load_optimiser(optimiser: torch.optim.Optimizer, slots: dict[int, dict[str, Tensor]]) -> None:
+    """Put back an optimiser's state as copies laid out like the weights they belong to.
+
+    Fused optimisers walk a weight and its moments side by side in memory; those of a checkpoint are contiguous where
+    convolutions are channels_last.
+    """
+    optimiser.load_state_dict({"state": slots, "param_groups": optimiser.state_dict()["param_groups"]})
+    for weight, own in optimiser.state.items():
+        for name, value in own.items():
+            own[name] = torch.empty_like(weight).copy_(value) if value.shape == weight.shape else value.clone()
+
+
+def _snapshot(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
+
+
+@torch.no_grad()
+def bag_loss(model: MILModel, bag: Bag) -> float:
+    """Cross entropy of a bag's label. Reads no label of an instance."""
+    several = model.settings.several
+    target = losses.target_probabilities(torch.from_numpy(bag.target(model.n_classes)), several)
+    log_p = losses.log_probabilities(answer_bag(model, bag).bag_logits, several)
+    return float(losses.cross_entropy(target, log_p).mean())
+
+
+def validate(model: MILModel, bags: Sequence[Bag], phase: str) -> Generator[Progress, None, float | None]:
+    """Mean `bag_loss`; None for no bags."""
+    total = 0.0
+    for done, bag in enumerate(bags, 1):
+        total += bag_loss(model, bag)
+        yield Progress(phase, done, len(bags))
+    return total / len(bags) if bags else None
+
+
+@torch.no_grad()
+def answer_bag(model: MILModel, bag: Bag, turn: int = 0) -> Taught:
+    """The network's answers for one bag (its patches turned, see `turned`), on the CPU, whatever the bag's size."""
+    model.eval()
+    logits, scores = [], []
+    for chunk in turned(torch.from_numpy(bag.instances), turn).split(INFERENCE_BATCH):
+        answer = model(chunk)
+        logits.append(answer.instance_logits)
+        scores.append(answer.scores)
+    instance_logits = torch.cat(logits)
+    # The bag logit is the attention-weighted mean of the instance logits (mil.model).
+    bag_logits = model.pooling.weights(torch.cat(scores)) @ instance_logits
+    return Taught(bag_logits.cpu(), instance_logits.cpu())
+
+
+def fit(
+    model: MILModel,
+    objective: Objective,
+    lessons: Sequence[Lesson],
+    valid: Sequence[Bag],
+    settings: TrainingSettings,
+    seed: int = 0,
+    state: TrainingState | None = None,
+    phase: str = "teacher",
+) -> Generator[Progress | TrainingState, None, TrainingState]:
+    """Train `model` in place; yields `Progress` within epochs and a `TrainingState` after each.
+
+    Returns the last state, with `model` holding the weights of the selected epoch (`settings.select`) in eval mode.
+    Resumes after `state` where one is given: bit for bit the same as never having stopped, on the same CPU.
+    `SettingsError` if the loss is no longer a number.
+    """
+    optimiser = make_optimiser(model, settings)
+    random = RandomState(seed, model.device)
+    state = copy.copy(state) if state else TrainingState()
+    if state.epoch:
+        model.load_state_dict(state.weights)
+        _load_optimiser(optimiser, state.optimiser)
+        random.state = state.random
+    steps = math.ceil(len(lessons) / settings.batch_bags)
+    while state.epoch < settings.epochs:
+        with random.active():
+            order = torch.randperm(len(lessons)).tolist()
+        sums: dict[str, Tensor | float] = {}
+        for step in range(steps):
+            chosen = [lessons[i] for i in order[step * settings.batch_bags : (step + 1) * settings.batch_bags]]
+            model.train()
+            with random.active():
+                if settings.augment == "turns":
+                    chosen = [replace(each, instances=turned(each.instances, random_turn())) for each in chosen]
+                terms = objective(model, Batch.of(chosen, model.device))
+            loss = sum(objective.weights[name] * term for name, term in terms.items())
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            for name, term in {"loss": loss, **terms}.items():
+                sums[name] = sums.get(name, 0.0) + term.detach() * len(chosen)
+            yield Progress(f"{phase}: epoch {state.epoch + 1}", step + 1, steps)
+        means = {name: float(total) / len(lessons) for name, total in sums.items()}
+        if not math.isfinite(means["loss"]):
+            raise SettingsError(
+                f"{phase}: the loss of epoch {state.epoch + 1} is {means['loss']}: training diverged; "
+                f"make its learning_rate (now {settings.learning_rate:g}) smaller"
+            )
+        valid_loss = yield from validate(model, valid, f"{phase}: validation of epoch {state.epoch + 1}")
+        row = {"epoch": state.epoch + 1, "loss": means.pop("loss")}
+        row |= {f"loss_{name}": value for name, value in means.items()} | {"valid_loss": valid_loss}
+        weights = _snapshot(model.state_dict())
+        state = TrainingState(
+            epoch=state.epoch + 1,
+            weights=weights,
+            optimiser={i: _snapshot(slots) for i, slots in optimiser.state_dict()["state"].items()},
+            random=random.state,
+            best_epoch=state.best_epoch,
+            best_weights=state.best_weights,
+            history=[*state.history, row],
+        )
+        losses_so_far = [past["valid_loss"] for past in state.history]
+        if settings.select == "last" or valid_loss is None or valid_loss <= min(losses_so_far):
+            state.best_epoch, state.best_weights = state.epoch, weights
+        yield state
+    model.load_state_dict(state.best_weights)
+    model.eval()
+    return state
+
+
+def teach(teacher: MILModel, bags: Sequence[Bag], augment: str = "none") -> Generator[Progress, None, list[Lesson]]:
+    """The student's lessons: every bag with the teacher's answers, computed once.
+
+    With `augment="turns"` the student sees its patches turned, and an answer is the mean logit over all `TURNS`.
+    """
+    views = TURNS if augment == "turns" and not bags[0].is_features else 1
+    lessons = []
+    for done, bag in enumerate(bags):
+        answers = []
+        for turn in range(views):
+            answers.append(answer_bag(teacher, bag, turn))
+            yield Progress("teacher's answers", done * views + turn + 1, len(bags) * views)
+        mean = Taught(
+            torch.stack([answer.bag_logits for answer in answers]).mean(0),
+            torch.stack([answer.instance_logits for answer in answers]).mean(0),
+        )
+        lessons.append(Lesson.of(bag, teacher.n_classes, mean))
+    return lessons

@@ -1,0 +1,172 @@
+"""The three facts of MILModel, and its inputs and outputs."""
+
+import numpy as np
+import pytest
+import torch
+
+from napari_distill2label.core.bag import Bag
+from napari_distill2label.mil.pooling import POOLINGS
+
+KINDS = [
+    pytest.param({"pooling": pooling, "several": several, "features": features}, id=f"{pooling}-{several}-{features}")
+    for pooling in POOLINGS
+    for several in (False, True)
+    for features in (None, 6)
+]
+
+
+def instances(bag: Bag) -> torch.Tensor:
+    return torch.from_numpy(bag.instances)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@torch.no_grad()
+def test_attention_is_inert_for_a_bag_of_one(make_model, make_bag, kind):
+    model = make_model(n_classes=3, **kind).eval()
+    bag = instances(make_bag(1, features=kind["features"]))
+    before = model(bag)
+    assert before.attention.tolist() == [1.0]
+    assert torch.allclose(before.bag_logits, before.instance_logits, atol=1e-6)
+    for parameter in model.pooling.parameters():
+        parameter.normal_()
+    assert torch.equal(model(bag).bag_logits, before.bag_logits)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@torch.no_grad()
+def test_bag_logit_is_the_attention_weighted_mean_of_the_instance_logits(make_model, make_bag, kind):
+    model = make_model(n_classes=3, **kind).eval()
+    answer = model(instances(make_bag(9, features=kind["features"])))
+    assert answer.attention.shape == (9,)
+    assert answer.attention.min() >= 0
+    assert answer.attention.sum().item() == pytest.approx(1, abs=1e-6)
+    assert torch.allclose(answer.bag_logits[0], answer.attention @ answer.instance_logits, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@torch.no_grad()
+def test_order_of_instances_does_not_matter(make_model, make_bag, kind):
+    model = make_model(n_classes=3, **kind).eval()
+    bag = instances(make_bag(11, features=kind["features"]))
+    order = torch.randperm(11, generator=torch.manual_seed(3))
+    answer, shuffled = model(bag), model(bag[order])
+    assert torch.allclose(answer.bag_logits, shuffled.bag_logits, atol=1e-5)
+    assert torch.allclose(answer.instance_logits[order], shuffled.instance_logits, atol=1e-5)
+    assert torch.allclose(answer.attention[order], shuffled.attention, atol=1e-5)
+    assert torch.allclose(answer.scores[order], shuffled.scores, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@torch.no_grad()
+def test_ragged_bags_answer_as_they_do_alone(make_model, make_bag, kind):
+    model = make_model(n_classes=3, **kind).eval()
+    bags = [instances(make_bag(k, seed=k, features=kind["features"])) for k in (1, 7, 4)]
+    together = model(torch.cat(bags), [1, 7, 4])
+    assert together.bag_logits.shape == (3, 3)
+    for index, bag in enumerate(bags):
+        alone = model(bag)
+        start = (0, 1, 8)[index]
+        assert torch.allclose(together.bag_logits[index], alone.bag_logits[0], atol=1e-5)
+        assert torch.allclose(together.attention[start : start + len(bag)], alone.attention, atol=1e-5)
+
+
+@torch.no_grad()
+def test_gated_attention_is_equation_2(make_model):
+    model = make_model(pooling="gated")
+    h = torch.randn(5, 8, generator=torch.manual_seed(0))
+    pool = model.pooling
+    gate = torch.tanh(h @ pool.V.weight.T + pool.V.bias) * torch.sigmoid(h @ pool.U.weight.T + pool.U.bias)
+    score = gate @ pool.w.weight[0] + pool.w.bias
+    answer = model.classify(h, [5])
+    assert torch.allclose(answer.scores, score, atol=1e-6)
+    assert torch.allclose(answer.attention, score.exp() / score.exp().sum(), atol=1e-6)
+    pooled = sum(a * feature for a, feature in zip(answer.attention, h, strict=True))  # eq. (1)
+    assert torch.allclose(answer.bag_logits[0], model.head(pooled), atol=1e-5)
+
+
+@torch.no_grad()
+def test_plain_attention_has_no_gate_and_mean_no_weights(make_model):
+    model = make_model(pooling="attention")
+    assert not hasattr(model.pooling, "U")
+    assert make_model(pooling="mean").classify(torch.randn(4, 8), [4]).attention.tolist() == [0.25] * 4
+    assert list(make_model(pooling="mean").pooling.parameters()) == []
+
+
+@torch.no_grad()
+def test_max_pooling_takes_the_most_positive_instance(make_model):
+    model = make_model(pooling="max", n_classes=3)
+    answer = model.classify(torch.randn(6, 8, generator=torch.manual_seed(4)), [6])
+    most = (answer.instance_logits[:, 1:].amax(1) - answer.instance_logits[:, 0]).argmax()
+    assert answer.attention.tolist() == [float(k == most) for k in range(6)]
+    assert torch.allclose(answer.bag_logits[0], answer.instance_logits[most], atol=1e-6)
+
+
+def test_raw_instances_become_unit_range_and_are_not_changed(make_model, make_bag):
+    model = make_model()
+    raw = instances(make_bag(3))
+    unit = model.unit(raw)
+    assert unit.dtype == torch.float32
+    assert torch.allclose(unit, raw.float() / 255)
+    # a float tensor that needs neither copy nor conversion is the caller's still
+    same = raw.float().contiguous(memory_format=torch.channels_last)
+    before = same.clone()
+    assert torch.allclose(model.unit(same), unit)
+    assert torch.equal(same, before)
+
+
+def test_normalisation_is_that_of_the_training_bags(make_model, make_bag):
+    model = make_model()
+    bags = [make_bag(5, seed=1), make_bag(9, seed=2)]
+    model.fit_normalisation(bags)
+    pixels = np.concatenate([bag.instances for bag in bags]) / 255
+    assert model.mean.tolist() == pytest.approx(pixels.mean((0, 2, 3)).tolist(), abs=1e-6)
+    assert model.std.tolist() == pytest.approx(pixels.std((0, 2, 3)).tolist(), abs=1e-6)
+    assert {"mean", "std"} <= set(model.state_dict())
+    normalised = (
+        model.unit(torch.from_numpy(np.concatenate([bag.instances for bag in bags]))) - model.mean.view(1, -1, 1, 1)
+    ) / model.std.view(1, -1, 1, 1)
+    assert normalised.mean().item() == pytest.approx(0, abs=1e-4)
+
+
+def test_normalisation_of_features_and_of_what_does_not_vary(make_model, make_bag):
+    model = make_model(features=6)
+    bags = [make_bag(5, seed=1, features=6), make_bag(9, seed=2, features=6)]
+    for bag in bags:
+        bag.instances[:, 2] = 7
+    model.fit_normalisation(bags)
+    stacked = np.concatenate([bag.instances for bag in bags])
+    assert model.mean.tolist() == pytest.approx(stacked.mean(0).tolist(), abs=1e-5)
+    assert model.std[2].item() == 1
+    assert model.std[0].item() == pytest.approx(stacked.std(0)[0], abs=1e-5)
+    assert model(torch.from_numpy(stacked)).bag_logits.isfinite().all()
+
+
+def test_probabilities_are_softmax_or_a_sigmoid_each(make_model):
+    logits = torch.tensor([[0.0, np.log(3)]])
+    assert make_model().probabilities(logits).tolist()[0] == pytest.approx([0.25, 0.75])
+    assert make_model(several=True).probabilities(logits).tolist()[0] == pytest.approx([0.5, 0.75])
+
+
+@torch.no_grad()
+def test_bfloat16_answers_nearly_the_same_and_in_float32(make_model, make_bag):
+    model = make_model().eval()
+    bag = instances(make_bag(6))
+    exact = model(bag)
+    model.dtype = torch.bfloat16
+    rough = model(bag)
+    assert rough.bag_logits.dtype == torch.float32
+    assert not torch.equal(exact.instance_logits, rough.instance_logits)
+    assert torch.allclose(exact.bag_logits, rough.bag_logits, atol=0.1)
+
+
+@torch.no_grad()
+def test_cuda_answers_as_the_cpu(cuda_device, make_model, make_bag, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    for pooling in POOLINGS:
+        model = make_model(pooling=pooling).eval()
+        bag = instances(make_bag(20))
+        on_cpu = model(bag, [12, 8])
+        on_cuda = model.to(cuda_device)(bag, [12, 8])
+        for cpu, cuda in zip(on_cpu, on_cuda, strict=True):
+            assert cuda.device.type == "cuda"
+            assert torch.allclose(cpu, cuda.cpu(), atol=1e-4), pooling

@@ -1,0 +1,122 @@
+import pytest
+import torch
+
+from napari_distill2label.mil.perturbations import (
+    TURNS,
+    adversarial_start,
+    noise_instances,
+    norm_ball,
+    random_turn,
+    scaled_to,
+    subset,
+    subset_size,
+    turned,
+)
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+def test_noise_of_images_is_uniform_in_0_to_1():
+    noise = noise_instances(50, torch.full((4, 3, 20, 20), 0.5))
+    assert noise.shape == (50, 3, 20, 20)
+    assert noise.min() >= 0
+    assert noise.max() <= 1
+    # a uniform draw: mean 1/2, variance 1/12, and each tenth as often
+    assert noise.mean().item() == pytest.approx(0.5, abs=0.01)
+    assert noise.var().item() == pytest.approx(1 / 12, abs=0.002)
+    assert torch.histc(noise, 10, 0, 1).div(noise.numel()).sub(0.1).abs().max() < 0.01
+
+
+def test_noise_of_features_has_the_range_of_each_feature():
+    like = torch.tensor([[-5.0, 100.0, 3.0], [-1.0, 300.0, 3.0], [-2.0, 120.0, 3.0]])
+    noise = noise_instances(4000, like)
+    assert noise.shape == (4000, 3)
+    assert noise.amin(0).tolist() == pytest.approx([-5, 100, 3], abs=0.5)
+    assert noise.amax(0).tolist() == pytest.approx([-1, 300, 3], abs=0.5)
+    assert (noise.amin(0) >= like.amin(0)).all()
+    assert (noise.amax(0) <= like.amax(0)).all()
+    assert noise.mean(0).tolist() == pytest.approx([-3, 200, 3], rel=0.02)
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 1, 1), (1, 2, 2)])
+def test_norm_ball_is_uniform_in_volume(shape):
+    radius, count = 2.0, 20_000
+    draws = norm_ball(torch.zeros(count, *shape), radius).flatten(1)
+    n = draws.shape[1]
+    distance = draws.norm(dim=1) / radius
+    assert distance.max() <= 1 + 1e-6
+    for fraction in (0.5, 0.8, 0.95):  # the share within r of the centre is r^n
+        assert (distance < fraction).float().mean().item() == pytest.approx(fraction**n, abs=0.015)
+    # no direction is preferred: mean 0, covariance R² / (n + 2) on the diagonal and 0 beside it
+    assert draws.mean(0).abs().max() < 0.05
+    covariance = draws.T @ draws / count
+    assert (covariance - torch.eye(n) * radius**2 / (n + 2)).abs().max() < 0.05
+
+
+def test_norm_ball_of_a_patch_lies_near_the_sphere():
+    distance = norm_ball(torch.zeros(50, 3, 27, 27), 1.5).flatten(1).norm(dim=1)
+    assert distance.max() <= 1.5 * (1 + 1e-5)
+    assert distance.min() > 1.45  # in 2187 dimensions nearly all volume is there
+
+
+def test_norm_ball_draws_each_instance_anew_and_none_at_radius_0():
+    draws = norm_ball(torch.zeros(2, 3, 4, 4), 1.0)
+    assert not torch.equal(draws[0], draws[1])
+    assert norm_ball(torch.zeros(2, 3, 4, 4), 0.0).abs().max() == 0
+
+
+@pytest.mark.parametrize(
+    ("count", "keep", "expected"),
+    [(1, 0.5, 1), (1, 0.01, 1), (2, 0.5, 1), (3, 0.1, 1), (10, 0.5, 5), (10, 0.26, 3), (10, 1.0, 10), (629, 0.5, 314)],
+)
+def test_fixed_subset_size_is_max_of_1_and_the_rounded_fraction(count, keep, expected):
+    assert subset_size(count, keep, "fixed") == expected
+
+
+def test_uniform_subset_size_lies_between_1_and_the_fixed_one():
+    sizes = [subset_size(10, 0.5, "uniform") for _ in range(300)]
+    assert set(sizes) == {1, 2, 3, 4, 5}
+    assert {subset_size(1, 0.5, "uniform") for _ in range(5)} == {1}
+
+
+def test_subset_is_drawn_without_replacement():
+    draws = [subset(10, 4) for _ in range(200)]
+    assert all(len(set(draw.tolist())) == 4 for draw in draws)
+    assert set(torch.cat(draws).tolist()) == set(range(10))
+    assert sorted(subset(7, 7).tolist()) == list(range(7))
+
+
+def test_scaled_to_keeps_the_direction_and_takes_zero():
+    direction = torch.randn(3, 2, 4, 4)
+    direction[1] = 0
+    scaled = scaled_to(direction, 5.0)
+    assert scaled.flatten(1).norm(dim=1).tolist() == pytest.approx([5, 0, 5], abs=1e-4)
+    assert torch.allclose(scaled[0] / 5, direction[0] / direction[0].norm(), atol=1e-6)
+
+
+def test_adversarial_start_is_short():
+    assert adversarial_start(torch.zeros(4, 3, 5, 5)).flatten(1).norm(dim=1).tolist() == pytest.approx([0.01] * 4)
+
+
+def test_turns_are_the_eight_symmetries_of_a_square():
+    patches = torch.arange(2 * 3 * 5 * 5).view(2, 3, 5, 5)
+    seen = {tuple(turned(patches, turn)[1, 2].flatten().tolist()) for turn in range(TURNS)}
+    assert len(seen) == TURNS == 8
+    assert torch.equal(turned(patches, 0), patches)
+    assert torch.equal(turned(turned(patches, 1), 3), patches)  # a quarter there, three quarters on
+    assert torch.equal(turned(turned(patches, 4), 4), patches)  # a mirror image of a mirror image
+    for turn in range(TURNS):
+        assert torch.equal(turned(patches, turn)[:, :, 2, 2], patches[:, :, 2, 2])  # the centre stays
+
+
+def test_features_have_no_turn():
+    features = torch.rand(3, 7)
+    assert all(torch.equal(turned(features, turn), features) for turn in range(TURNS))
+
+
+def test_random_turns_reach_all_of_them():
+    torch.manual_seed(0)
+    assert {random_turn() for _ in range(200)} == set(range(TURNS))

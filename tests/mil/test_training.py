@@ -1,0 +1,324 @@
+"""The training loop: repeatable, resumable to the bit, and it learns."""
+
+import math
+
+import pytest
+import torch
+
+from napari_distill2label.core.errors import SettingsError
+from napari_distill2label.core.events import Progress, drain
+from napari_distill2label.core.settings import StudentSettings, TeacherSettings
+from napari_distill2label.mil import training
+from napari_distill2label.mil.objectives import Lesson, StudentObjective, TeacherObjective
+from napari_distill2label.mil.training import RandomState, TrainingState, answer_bag, bag_loss, fit, teach
+from napari_distill2label.store.checkpoint import load_checkpoint, save_checkpoint
+
+QUICK = {"epochs": 4, "learning_rate": 3e-3}
+
+
+@pytest.fixture
+def bags(make_bag):
+    return [make_bag(3 + k, label=k % 2, seed=k) for k in range(5)]
+
+
+@pytest.fixture
+def start(make_model, bags):
+    """Begin (or resume) a training: `start(kind, precision, state, **settings)` -> (generator, model)."""
+
+    def begin(kind="teacher", precision="float32", state=None, valid=True, train=None, weights=0, **settings):
+        model = make_model(seed=weights, dropout=0.5)
+        model.dtype = getattr(torch, precision)
+        if kind == "teacher":
+            chosen = TeacherSettings(**QUICK | settings)
+            objective = TeacherObjective(chosen)
+            lessons = [Lesson.of(bag, 2) for bag in train or bags]
+        else:
+            chosen = StudentSettings(**QUICK | settings)
+            objective = StudentObjective(chosen)
+            teacher = make_model(seed=11)
+            lessons = [Lesson.of(bag, 2, answer_bag(teacher, bag)) for bag in train or bags]
+        return fit(model, objective, lessons, bags[:2] if valid else [], chosen, seed=5, state=state), model
+
+    return begin
+
+
+def finish(work):
+    """Run a training to its end: (all states it yielded, its result)."""
+    states = []
+    while True:
+        try:
+            item = next(work)
+        except StopIteration as stop:
+            return states, stop.value
+        if isinstance(item, TrainingState):
+            states.append(item)
+
+
+def assert_equal_states(one: TrainingState, other: TrainingState):
+    assert (one.epoch, one.best_epoch, one.history) == (other.epoch, other.best_epoch, other.history)
+    for group in ("weights", "best_weights", "random"):
+        mine, others = getattr(one, group), getattr(other, group)
+        assert mine.keys() == others.keys()
+        assert all(torch.equal(mine[name], others[name]) for name in mine), group
+    assert one.optimiser.keys() == other.optimiser.keys()
+    for index, slots in one.optimiser.items():
+        assert all(torch.equal(value, other.optimiser[index][name]) for name, value in slots.items())
+
+
+@pytest.mark.parametrize("kind", ["teacher", "student"])
+def test_seeds_make_runs_repeatable(start, kind):
+    first, again = (finish(start(kind)[0])[1] for _ in range(2))
+    assert_equal_states(first, again)
+
+
+@pytest.mark.parametrize(
+    ("kind", "precision", "settings"),
+    [
+        ("teacher", "float32", {}),
+        ("teacher", "bfloat16", {}),
+        ("student", "float32", {}),
+        ("student", "bfloat16", {}),
+        ("teacher", "float32", {"optimiser": "rmsprop"}),
+        ("teacher", "float32", {"batch_bags": 2, "realizations": 3, "subset": "uniform"}),
+        ("teacher", "float32", {"ball": "adversarial", "select": "last"}),
+    ],
+)
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(start, tmp_path, kind, precision, settings):
+    work, whole_model = start(kind, precision, **settings)
+    _, whole = finish(work)
+
+    work, _ = start(kind, precision, **settings)
+    epochs = 0
+    for item in work:  # closed in the middle of the third epoch
+        if isinstance(item, TrainingState):
+            save_checkpoint(tmp_path / "checkpoint.safetensors", item)
+            epochs += 1
+        elif epochs == 2 and item.done == 2 and "validation" not in item.phase:
+            break
+    work.close()
+    state = load_checkpoint(tmp_path / "checkpoint.safetensors")
+    assert state.epoch == 2
+
+    work, model = start(kind, precision, state=state, weights=99, **settings)  # other first weights: the state decides
+    states, resumed = finish(work)
+    assert [item.epoch for item in states] == [3, 4]
+    assert_equal_states(resumed, whole)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, whole_model.state_dict()[name]), name
+
+
+def test_a_state_can_be_resumed_from_twice(start):
+    states, _ = finish(start(epochs=2)[0])
+    first, second = (finish(start(state=states[-1], weights=3)[0])[1] for _ in range(2))
+    assert_equal_states(first, second)
+    assert states[-1].epoch == 2
+
+
+def test_a_finished_state_gives_the_selected_weights_at_once(start):
+    _, state = finish(start()[0])
+    work, model = start(state=state, weights=99)
+    states, result = finish(work)
+    assert states == []
+    assert result.epoch == 4
+    assert all(torch.equal(tensor, state.best_weights[name]) for name, tensor in model.state_dict().items())
+    assert not model.training
+
+
+def test_more_epochs_can_be_asked_for(start):
+    _, longer = finish(start(epochs=6)[0])
+    _, shorter = finish(start(epochs=4)[0])
+    _, continued = finish(start(epochs=6, state=shorter, weights=99)[0])
+    assert_equal_states(continued, longer)
+
+
+def test_random_numbers_of_the_caller_are_untouched(start):
+    work, _ = start()
+    torch.manual_seed(123)
+    expected = torch.rand(6)
+    torch.manual_seed(123)
+    drawn = [torch.rand(1)]
+    for _ in range(5):
+        next(work)
+        drawn.append(torch.rand(1))
+    assert torch.equal(torch.cat(drawn), expected)
+
+
+def test_what_the_caller_draws_in_between_changes_nothing(start):
+    _, alone = finish(start()[0])
+    work, _ = start()
+    state = None
+    for item in work:
+        torch.manual_seed(0)
+        torch.rand(17)
+        state = item if isinstance(item, TrainingState) else state
+    assert_equal_states(state, alone)
+
+
+def test_random_state_of_one_seed_is_that_of_torch():
+    state = RandomState(42, torch.device("cpu"))
+    with state.active():
+        drawn = torch.rand(3)
+    with state.active():
+        drawn = torch.cat([drawn, torch.rand(3)])
+    assert torch.equal(drawn, torch.rand(6, generator=torch.Generator().manual_seed(42)))
+
+
+def test_best_epoch_has_the_lowest_validation_loss(start):
+    states, result = finish(start(epochs=6, learning_rate=0.03, select="best")[0])
+    losses = [row["valid_loss"] for row in result.history]
+    assert result.best_epoch == 1 + losses.index(min(losses))
+    assert len({*losses}) > 1
+    best = states[result.best_epoch - 1].weights
+    assert all(torch.equal(tensor, best[name]) for name, tensor in result.best_weights.items())
+
+
+def test_validation_loss_that_only_rises_keeps_the_first_epoch(start, make_model, make_bag, bags):
+    wrong = [make_bag(6, label=0, seed=1), make_bag(6, label=1, seed=2)]
+    wrong[0].instances[:2] += 90  # looks positive, and the other way round
+    wrong[1].instances[:2] -= 90
+    model = make_model()
+    settings = TeacherSettings(epochs=8, learning_rate=3e-3, lambda_n=0, lambda_d=0, lambda_e=0)
+    work = fit(model, TeacherObjective(settings), [Lesson.of(bag, 2) for bag in bags], wrong, settings, seed=1)
+    _, result = finish(work)
+    losses = [row["valid_loss"] for row in result.history]
+    assert losses[-1] > losses[0]
+    assert result.best_epoch == 1 + losses.index(min(losses)) < 8
+    assert sum(bag_loss(model, bag) for bag in wrong) / 2 == pytest.approx(min(losses))
+    assert not model.training
+
+
+def test_last_epoch_can_be_selected_instead(start):
+    work, model = start(select="last", learning_rate=0.03)
+    states, result = finish(work)
+    assert result.best_epoch == 4
+    assert [state.best_epoch for state in states] == [1, 2, 3, 4]
+    assert all(torch.equal(tensor, result.weights[name]) for name, tensor in model.state_dict().items())
+
+
+def test_without_validation_bags_the_last_epoch_is_taken(start):
+    _, result = finish(start(valid=False)[0])
+    assert [row["valid_loss"] for row in result.history] == [None] * 4
+    assert result.best_epoch == 4
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "rmsprop"])
+def test_training_learns(make_model, bags, optimiser):
+    model = make_model()
+    settings = TeacherSettings(
+        epochs=40, learning_rate=3e-3, optimiser=optimiser, lambda_n=0, lambda_d=0, lambda_e=0, weight_decay=0
+    )
+    _, result = finish(fit(model, TeacherObjective(settings), [Lesson.of(bag, 2) for bag in bags], bags, settings))
+    assert result.history[-1]["loss"] < 0.5 * result.history[0]["loss"]
+    assert all(answer_bag(model, bag).bag_logits.argmax() == bag.label[0] for bag in bags)
+
+
+@pytest.mark.parametrize(("batch_bags", "steps"), [(1, 5), (2, 3), (8, 1)])
+def test_progress_and_history(start, batch_bags, steps):
+    work, _ = start(batch_bags=batch_bags, epochs=2)
+    items = list(work)
+    progress = [item for item in items if isinstance(item, Progress) and "validation" not in item.phase]
+    assert [(item.done, item.total) for item in progress] == [(step + 1, steps) for step in range(steps)] * 2
+    assert {item.phase for item in progress} == {"teacher: epoch 1", "teacher: epoch 2"}
+    validation = [item for item in items if isinstance(item, Progress) and "validation" in item.phase]
+    assert [(item.done, item.total) for item in validation] == [(1, 2), (2, 2)] * 2
+    row = items[-1].history[-1]
+    assert set(row) == {"epoch", "loss", "loss_class", "loss_noise", "loss_ball", "loss_entropy", "valid_loss"}
+    weighed = 1.0 * row["loss_class"] + 0.5 * row["loss_noise"] + 0.3 * (row["loss_ball"] + row["loss_entropy"])
+    assert row["loss"] == pytest.approx(weighed, rel=1e-5)
+
+
+def test_a_batch_of_all_bags_takes_the_mean_gradient(make_model, bags):
+    """One step on five bags is one step on the mean of their losses, whatever their order."""
+    settings = TeacherSettings(epochs=1, batch_bags=5, optimiser="rmsprop", lambda_n=0, lambda_d=0, lambda_e=0)
+    model, by_hand = make_model(), make_model()
+    lessons = [Lesson.of(bag, 2) for bag in bags]
+    finish(fit(model, TeacherObjective(settings), lessons, [], settings))
+    optimiser = training.make_optimiser(by_hand, settings)
+    torch.stack(
+        [
+            torch.nn.functional.cross_entropy(by_hand(lesson.instances).bag_logits, lesson.target[None])
+            for lesson in lessons
+        ]
+    ).mean().backward()
+    optimiser.step()
+    for name, tensor in by_hand.state_dict().items():
+        assert torch.allclose(tensor, model.state_dict()[name], atol=1e-5), name
+
+
+def test_a_loss_that_is_no_number_ends_in_one_plain_line(make_model, make_bag):
+    model = make_model(features=6)
+    bag = make_bag(3, features=6)
+    bag.instances[:] = float("inf")
+    settings = TeacherSettings(epochs=2)
+    work = fit(model, TeacherObjective(settings), [Lesson.of(bag, 2)], [], settings)
+    with pytest.raises(SettingsError, match=r"loss of epoch 1 is (nan|inf).*learning_rate"):
+        list(work)
+
+
+def test_large_bags_are_answered_in_chunks(make_model, make_bag, monkeypatch):
+    model, bag = make_model(dropout=0.5), make_bag(11)
+    whole = answer_bag(model, bag)
+    monkeypatch.setattr(training, "INFERENCE_BATCH", 4)
+    chunks = answer_bag(model, bag)
+    assert torch.allclose(whole.bag_logits, chunks.bag_logits, atol=1e-5)
+    assert torch.allclose(whole.instance_logits, chunks.instance_logits, atol=1e-5)
+    direct = model.eval()(torch.from_numpy(bag.instances))
+    assert torch.allclose(direct.bag_logits[0], whole.bag_logits, atol=1e-5)
+
+
+def test_bag_loss_by_hand(make_model, make_bag):
+    model, bag = make_model(several=True, n_classes=3), make_bag(4, label=(0, 2))
+    p = answer_bag(model, bag).bag_logits.sigmoid().tolist()
+    expected = -(math.log(p[0]) + math.log(1 - p[1]) + math.log(p[2])) / 3
+    assert bag_loss(model, bag) == pytest.approx(expected, abs=1e-6)
+
+
+def test_teach_gives_every_bag_the_teachers_answers_once(make_model, bags):
+    teacher = make_model(dropout=0.5)
+    calls = []
+    teacher.encoder.register_forward_hook(lambda module, inputs, output: calls.append(len(output)))
+    work = teach(teacher, bags)
+    events = []
+    while True:
+        try:
+            events.append(next(work))
+        except StopIteration as stop:
+            lessons = stop.value
+            break
+    assert [(event.done, event.total) for event in events] == [(k, 5) for k in range(1, 6)]
+    assert calls == [len(bag) for bag in bags]
+    for bag, lesson in zip(bags, lessons, strict=True):
+        assert torch.equal(lesson.taught.instance_logits, answer_bag(teacher, bag).instance_logits)
+
+
+def test_checkpointed_training_on_cuda_nears_that_on_the_cpu(cuda_device, make_model, bags, monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    settings = TeacherSettings(**QUICK, lambda_n=0, lambda_d=0, lambda_e=0)
+    histories = []
+    for device in ("cpu", cuda_device):
+        model = make_model().to(device)
+        lessons = [Lesson.of(bag, 2) for bag in bags]
+        states, result = finish(fit(model, TeacherObjective(settings), lessons, bags[:2], settings))
+        save_checkpoint(tmp_path / "checkpoint.safetensors", states[1])
+        again = make_model(seed=9).to(device)
+        state = load_checkpoint(tmp_path / "checkpoint.safetensors")
+        _, resumed = finish(fit(again, TeacherObjective(settings), lessons, bags[:2], settings, state=state))
+        assert resumed.history[-1]["loss"] == pytest.approx(result.history[-1]["loss"], rel=1e-3)
+        histories.append([row["loss"] for row in result.history])
+    assert histories[0] == pytest.approx(histories[1], rel=1e-3)
+
+
+def test_a_student_that_sees_turned_patches_is_taught_the_mean_over_all_turns(make_model, bags):
+    teacher = make_model()
+    lessons = drain(teach(teacher, bags, "turns"))
+    answers = [answer_bag(teacher, bags[1], turn).instance_logits for turn in range(8)]
+    assert not torch.equal(answers[0], answers[1])
+    assert torch.allclose(lessons[1].taught.instance_logits, torch.stack(answers).mean(0))
+
+
+def test_turns_change_what_is_learnt_and_resume_bit_for_bit(start):
+    states, end = finish(start("student", augment="turns", epochs=3)[0])
+    _, again = finish(start("student", augment="turns", epochs=3, state=states[0])[0])
+    assert_equal_states(end, again)
+    _, straight = finish(start("student", augment="none", epochs=3)[0])
+    assert straight.history[-1]["loss"] != end.history[-1]["loss"]
