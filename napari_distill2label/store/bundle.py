@@ -1,0 +1,187 @@
+"""The model bundle: a folder that holds a trained network and says what it is. Loading it runs no code from it.
+
+`model.safetensors` (weights), `config.json` (`BundleConfig`), `metrics.json` (bag metrics of the validation split),
+`card.md` (for people).
+"""
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
+
+from ..core.errors import BundleError, SettingsError
+from ..core.settings import GridSettings, ModelSettings, StudentSettings, TeacherSettings
+from ..mil.model import MILModel
+from .card import model_card
+from .files import atomic_path, write_json, write_text
+
+FORMAT = 1
+Role = Literal["mil", "teacher", "student"]
+ROLES: tuple[Role, ...] = ("mil", "teacher", "student")
+
+
+class EncoderIdentity(BaseModel):
+    """The frozen encoder whose features a model was trained on: its file is kept elsewhere."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str
+    path: str
+    sha256: str
+
+
+class BundleConfig(BaseModel):
+    """Everything about a trained network but its weights."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    format: Literal[1] = FORMAT
+    role: Role
+    classes: tuple[str, ...] = Field(min_length=2, max_length=200)
+    model: ModelSettings
+    grid: GridSettings
+    training: TeacherSettings | StudentSettings
+    instance_shape: tuple[Annotated[int, Field(ge=1, le=65_536)], ...] = Field(min_length=1, max_length=3)
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    encoder: EncoderIdentity | None = None
+    preset: str = ""
+    recipe: str = ""
+    seed: int = 0
+    epoch: int = Field(0, ge=0, description="the epoch the weights are of")
+    mpp: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="µm/px of the patches; None: the slides' own, which had none"
+    )
+    n_train: int = 0
+    n_valid: int = 0
+    n_corrections: int = 0
+    data_signature: str = ""
+    weights_sha256: str
+    versions: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "BundleConfig":
+        if len(set(self.classes)) != len(self.classes):
+            raise ValueError("two classes have the same name")
+        on_features = self.model.encoder == "features"
+        if on_features != (len(self.instance_shape) == 1) or on_features != (self.encoder is not None):
+            raise ValueError("encoder and instance shape differ")
+        if not on_features and self.instance_shape[1:] != (self.grid.patch_px,) * 2:
+            raise ValueError("patch side of grid and network differ")
+        if (self.role == "student") != isinstance(self.training, StudentSettings):
+            raise ValueError("role and training settings differ")
+        return self
+
+
+class Bundle(NamedTuple):
+    """A loaded model, ready to predict, and what is known about it."""
+
+    model: MILModel
+    config: BundleConfig
+    path: Path
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a result keeps of the model it came from."""
+        return {
+            "role": self.config.role,
+            "weights_sha256": self.config.weights_sha256,
+            "pooling": self.config.model.pooling,
+            "path": str(self.path),
+        }
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides a result."""
+    found = {"python": platform.python_version()}
+    for package in ("napari-distill2label", "torch", "numpy"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # run from a source tree that is not installed
+            found[package] = "unknown"
+    return found
+
+
+def save_bundle(folder: str | os.PathLike[str], model: MILModel, about: Mapping[str, Any], metrics: Mapping) -> Path:
+    """Write a bundle whole or not at all; `about` holds the fields of `BundleConfig` that the network does not know."""
+    with atomic_path(folder) as temporary:
+        temporary.mkdir()
+        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+        save_file(weights, temporary / "model.safetensors")
+        config = BundleConfig(
+            **about,
+            model=model.settings,
+            instance_shape=model.instance_shape,
+            mean=model.mean.tolist(),
+            std=model.std.tolist(),
+            weights_sha256=hashlib.sha256((temporary / "model.safetensors").read_bytes()).hexdigest(),
+            versions=versions(),
+        )
+        write_json(temporary / "config.json", config.model_dump(mode="json"))
+        write_json(temporary / "metrics.json", dict(metrics))
+        write_text(temporary / "card.md", model_card(config.model_dump(), metrics))
+    return Path(folder)
+
+
+def _network(config: BundleConfig, weights: Mapping[str, torch.Tensor]) -> MILModel:
+    """The network of `config` with `weights`. `ValueError` if they are not each other's.
+
+    Compared before anything is allocated: an altered config may ask for more memory than there is.
+    """
+    with torch.device("meta"):
+        model = MILModel(config.model, len(config.classes), config.instance_shape)
+    expected = model.state_dict()
+    for name in sorted(expected.keys() | weights.keys()):
+        if name not in weights or name not in expected:
+            raise ValueError(f"{name} is {'missing' if name in expected else 'no part of the network'}")
+        wanted, got = expected[name], weights[name]
+        if (wanted.shape, wanted.dtype) != (got.shape, got.dtype):
+            raise ValueError(f"{name} is {tuple(got.shape)} {got.dtype}, not {tuple(wanted.shape)} {wanted.dtype}")
+        if not got.isfinite().all():
+            raise ValueError(f"{name} holds numbers that are not finite")
+    if any(tuple(weights[name].tolist()) != getattr(config, name) for name in ("mean", "std")):
+        raise ValueError("mean or std differ")
+    model.load_state_dict(weights, assign=True)
+    return model.to(memory_format=torch.channels_last)
+
+
+def is_bundle(folder: str | os.PathLike[str]) -> bool:
+    """Does the folder look like a bundle? Whether it is a whole one, `load_bundle` tells."""
+    return (Path(folder) / "config.json").is_file() or (Path(folder) / "model.safetensors").is_file()
+
+
+def load_bundle(folder: str | os.PathLike[str], device: torch.device | str = "cpu") -> Bundle:
+    """Load and validate a bundle. `BundleError` names the file that is missing, altered or does not fit."""
+    folder = Path(folder)
+    for name in ("config.json", "model.safetensors"):
+        if not (folder / name).is_file():
+            raise BundleError(f"{folder}: is no model bundle, it has no {name}")
+    try:
+        config = BundleConfig.model_validate(json.loads((folder / "config.json").read_text("utf-8")))
+        data = (folder / "model.safetensors").read_bytes()
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "the whole"
+        raise BundleError(
+            f"{folder / 'config.json'}: {field}: {first['msg']}; take the bundle from its source again"
+        ) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise BundleError(f"{folder}: cannot be read ({error}); take the bundle from its source again") from None
+    if hashlib.sha256(data).hexdigest() != config.weights_sha256:
+        raise BundleError(
+            f"{folder / 'model.safetensors'}: is not the file that config.json was written for (altered or truncated); "
+            "take the bundle from its source again"
+        )
+    try:
+        model = _network(config, load(data))
+    except (SafetensorError, SettingsError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise BundleError(f"{folder / 'model.safetensors'}: does not fit its config.json ({reason})") from None
+    return Bundle(model.to(device).eval(), config, folder)

@@ -1,0 +1,454 @@
+"""`PatchMap`: what a network says about the patches of one slide, kept in zarr and filled block by block.
+
+A folder (zarr v3 group) with arrays of `patches.shape`, C classes on a last axis where there are any:
+
+==============  ============  ==========================================================================
+array           last axis     value of a patch
+==============  ============  ==========================================================================
+probability     C             softmax of its logits (or one sigmoid per class, `several`)
+logit           C             of the patch alone, a bag of one
+score                         attention before the softmax over the slide
+attention                     softmax of `score` over all scored patches of the slide: sums to 1
+contribution    C             attention · logit: what it adds to the slide's logit, which is their sum
+==============  ============  ==========================================================================
+
+All are float32, **NaN where a patch is not scored** (no tissue, or not yet). `score` is written last, so a finite
+score says that a patch is done, and an interrupted prediction goes on where it stopped. The first three are
+written as the slide is walked; `finish` adds the other two, which need all of it.
+"""
+
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import zarr
+
+from ..core.bag import UNKNOWN
+from ..core.classes import SEPARATOR
+from ..core.errors import BundleError, SettingsError
+from ..core.geometry import Block, PatchGrid, PatchPoints
+from .patchmap_files import (
+    GRID_CHUNK,
+    KIND,
+    MAX_CLASSES,
+    PER_CLASS,
+    POINTS_CHUNK,
+    VERSION,
+    check_arrays,
+    check_attributes,
+    make_arrays,
+    one_line,
+    open_patches,
+    patch_array,
+    plain,
+)
+
+WRITTEN = ("probability", "logit", "score")  # block by block, in this order; `finish` adds the others
+
+
+def labels_of(probability: np.ndarray, threshold: float, class_index: int | None = None) -> np.ndarray:
+    """Labels of patches from their probabilities.
+
+    Parameters
+    ----------
+    probability
+        (..., C), NaN where a patch is not scored; class 0 is the negative one.
+    threshold
+        Probability from which on (≥) a class is reported.
+    class_index
+        None: one class per patch. k: is class k present, where several classes can be.
+
+    Returns
+    -------
+    (...) uint8: **0 not scored, otherwise 1 + class index**. The likeliest non-negative class if its probability
+    is ≥ `threshold`, else the negative one (1). With `class_index`, 1 not present or 1 + k.
+    """
+    if class_index is None:
+        best = np.argmax(np.nan_to_num(probability[..., 1:]), axis=-1)
+        likeliest = np.take_along_axis(probability[..., 1:], best[..., None], axis=-1)[..., 0]
+        labels = np.where(likeliest >= threshold, best + 2, 1)
+    else:
+        labels = np.where(probability[..., class_index] >= threshold, class_index + 1, 1)
+    return np.where(np.isnan(probability[..., 0]), 0, labels).astype(np.uint8)
+
+
+class PatchMap:
+    """Patches of a slide and what a model says of them. Make one by `create` or `open`.
+
+    Attributes
+    ----------
+    patches
+        `PatchGrid` or `PatchPoints`; every array below has the shape `patches.shape` (+ C).
+    classes
+        Names, the negative class first.
+    several
+        Can several classes be present at once? Then there is one layer of labels per non-negative class.
+    slide_id, slide_path, slide_mpp
+        Of the slide; `slide_mpp` is (y, x) in µm/px of level 0, None where unknown.
+    model
+        Identity of the model (role, bundle signature, pooling, …), as plain JSON.
+    threshold
+        The one labels are taken at unless another is given.
+    path
+        The folder; None for a map in memory.
+    """
+
+    def __init__(self, group: zarr.Group, path: Path | None, patches: PatchGrid | PatchPoints) -> None:
+        self._group = group
+        self._lock = threading.Lock()  # two blocks may share a chunk
+        attrs = group.attrs.asdict()
+        self.path = path
+        self.patches = patches
+        self.slide_id: str = attrs["slide_id"]
+        self.slide_path: str | None = attrs["slide_path"]
+        mpp = attrs["slide_mpp"]
+        self.slide_mpp: tuple[float, float] | None = None if mpp is None else (float(mpp[0]), float(mpp[1]))
+        self.classes: tuple[str, ...] = tuple(attrs["classes"])
+        self.several: bool = attrs["several"]
+        self.model: dict[str, Any] = attrs["model"]
+        self.threshold: float = attrs["threshold"]
+        self._done = np.zeros(patches.shape, bool)
+
+    # ---- making and opening -----------------------------------------------------------------------------------
+
+    @classmethod
+    def create(
+        cls,
+        path: str | os.PathLike[str] | None,
+        patches: PatchGrid | PatchPoints,
+        classes: Sequence[str],
+        *,
+        slide_id: str,
+        slide_path: str | os.PathLike[str] | None = None,
+        slide_mpp: tuple[float, float] | None = None,
+        model: Mapping[str, Any] | None = None,
+        several: bool = False,
+        threshold: float = 0.5,
+    ) -> "PatchMap":
+        """An empty map at `path` (None: in memory). A map that is there already is replaced.
+
+        `BundleError` if something else is at `path`; nothing is deleted then.
+        """
+        if not 2 <= len(classes) <= MAX_CLASSES or len(set(classes)) != len(classes):
+            raise ValueError(f"a patch map needs 2 to {MAX_CLASSES} different classes, got {list(classes)}")
+        if path is None:
+            store: Any = zarr.storage.MemoryStore()
+        else:
+            path = Path(path)
+            if path.is_file() or (path.is_dir() and not (path / "zarr.json").is_file() and any(path.iterdir())):
+                raise BundleError(f"{path} is not a patch map and is left alone: give another place")
+            store = zarr.storage.LocalStore(path)
+        group = zarr.open_group(store, mode="w", zarr_format=3)
+        make_arrays(group, patches, len(classes))
+        # The attributes come last: without them the folder is not taken for a map that only needs filling.
+        group.attrs.update(
+            plain(
+                {
+                    "kind": KIND,
+                    "version": VERSION,
+                    "complete": False,
+                    "slide_id": slide_id,
+                    "slide_path": None if slide_path is None else str(Path(slide_path).absolute()),
+                    "slide_mpp": None if slide_mpp is None else [float(slide_mpp[0]), float(slide_mpp[1])],
+                    "classes": list(classes),
+                    "several": bool(several),
+                    "threshold": float(threshold),
+                    "model": dict(model or {}),
+                    "patches": patches.to_json(),
+                    "bag_probability": None,
+                }
+            )
+        )
+        return cls(group, path, patches)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> "PatchMap":
+        """Open a map, finished or not. `BundleError` if it is missing, incomplete in itself, altered or too new."""
+        path = Path(path)
+        if not (path / "zarr.json").is_file():
+            raise BundleError(f"{path}: there is no patch map here")
+        try:
+            group = zarr.open_group(zarr.storage.LocalStore(path), mode="r+", zarr_format=3)
+            attrs = group.attrs.asdict()
+        except Exception as error:  # noqa: BLE001 · raised again as what it means, whatever a parser of zarr raises
+            raise BundleError(f"{path}: the patch map cannot be read ({one_line(error)}): predict again") from None
+        check_attributes(path, attrs)
+        patches = open_patches(path, group, attrs)
+        check_arrays(path, group, patches, len(attrs["classes"]))
+        patch_map = cls(group, path, patches)
+        patch_map._done = np.isfinite(patch_map._raw("score"))
+        if attrs["complete"] and int(patch_map._done.sum()) != attrs.get("n_scored"):
+            raise BundleError(f"{path}: a part of 'score' is missing: predict again")
+        return patch_map
+
+    def fits(self, patches: PatchGrid | PatchPoints, classes: Sequence[str], model: Mapping[str, Any]) -> bool:
+        """Would a prediction of these patches by this model go on filling this very map?"""
+        own, other = (patch_array(each)[1] for each in (self.patches, patches))
+        return (
+            tuple(classes) == self.classes
+            and plain(dict(model)) == self.model
+            and plain(patches.to_json()) == plain(self.patches.to_json())
+            and (own is None) == (other is None)
+            and (own is None or np.array_equal(own, other))
+        )
+
+    # ---- filling ----------------------------------------------------------------------------------------------
+
+    @property
+    def is_complete(self) -> bool:
+        """Has `finish` been called?"""
+        return bool(self._group.attrs["complete"])
+
+    @property
+    def done(self) -> np.ndarray:
+        """Which patches are scored so far, bool of `patches.shape`."""
+        return self._done.copy()
+
+    def set_threshold(self, threshold: float) -> None:
+        """Keep another threshold as the one labels are taken at unless another is given."""
+        self._group.attrs["threshold"] = self.threshold = float(threshold)
+
+    def is_done(self, block: Block) -> bool:
+        """Are all patches asked for in this block scored? Then a resumed prediction skips it."""
+        return bool(self._done[block.window][block.scored].all())
+
+    def write(self, block: Block, probability: np.ndarray, logit: np.ndarray, score: np.ndarray) -> None:
+        """Keep the outcome of one block: its n = `block.scored.sum()` patches in C order. Safe among threads.
+
+        Parameters
+        ----------
+        block
+            Where the patches lie, from `patches.blocks(…)`.
+        probability, logit
+            (n, C).
+        score
+            (n,) attention before the softmax over the slide.
+        """
+        values = {"probability": probability, "logit": logit, "score": score}
+        n = int(block.scored.sum())
+        for name, array in values.items():
+            expected = (n, len(self.classes)) if name in PER_CLASS else (n,)
+            if np.shape(array) != expected:
+                raise ValueError(f"{name} of this block must be {expected}, got {np.shape(array)}")
+            if not np.isfinite(array).all():
+                raise BundleError(f"{self.slide_id}: the model gives a {name} that is not a finite number")
+        with self._lock:
+            for name in WRITTEN:
+                window = np.full((*block.scored.shape, *np.shape(values[name])[1:]), np.nan, np.float32)
+                window[block.scored] = values[name]
+                self._group[name][block.window] = window
+            self._done[block.window] |= block.scored
+
+    def finish(self, bag_probability: Sequence[float] | None = None) -> None:
+        """Attention over the whole slide, contributions, and the mark that the map is complete.
+
+        Attention is the softmax of the scores (Ilse et al. 2018, eq. 8), with the largest one subtracted first; for
+        max pooling (`model["pooling"] == "max"`) it is 1 at the largest score. `BundleError` while patches are
+        still to be scored.
+
+        Parameters
+        ----------
+        bag_probability
+            (C,) of the slide as a whole.
+        """
+        left = int((self.patches.scored & ~self._done).sum())
+        if left or not self._done.any():
+            raise BundleError(
+                f"{self.slide_id}: {left} patches are not scored yet: predict again, it goes on from here"
+            )
+        score = self._read("score")[self._done].astype(np.float64)
+        if self.model.get("pooling") == "max":
+            weight = np.zeros_like(score)
+            weight[np.argmax(score)] = 1
+        else:
+            weight = np.exp(score - score.max())
+            weight /= weight.sum()
+        attention = np.full(self.patches.shape, np.nan, np.float32)
+        attention[self._done] = weight
+        with self._lock:
+            self._group["attention"][...] = attention
+            for window in self.windows():
+                contribution = attention[window][..., None] * self._read("logit", window)
+                self._group["contribution"][window] = contribution
+            bag = None if bag_probability is None else [float(value) for value in bag_probability]
+            self._group.attrs.update({"complete": True, "n_scored": len(score), "bag_probability": bag})
+
+    # ---- reading ----------------------------------------------------------------------------------------------
+
+    @property
+    def bag_probability(self) -> tuple[float, ...] | None:
+        """(C,) of the slide as a whole; None before `finish`."""
+        value = self._group.attrs["bag_probability"]
+        return None if value is None else tuple(value)
+
+    @property
+    def probability(self) -> np.ndarray:
+        """(..., C) float32."""
+        return self._read("probability")
+
+    @property
+    def logit(self) -> np.ndarray:
+        """(..., C) float32."""
+        return self._read("logit")
+
+    @property
+    def score(self) -> np.ndarray:
+        """(...) float32: attention before the softmax over the slide."""
+        return self._read("score")
+
+    @property
+    def attention(self) -> np.ndarray:
+        """(...) float32; NaN everywhere before `finish`."""
+        return self._read("attention")
+
+    @property
+    def contribution(self) -> np.ndarray:
+        """(..., C) float32; NaN everywhere before `finish`."""
+        return self._read("contribution")
+
+    def windows(self) -> Iterator[tuple[slice, ...]]:
+        """Cover the arrays by bands of whole chunks, in C order: what is handled at once, whatever the slide's size."""
+        step = GRID_CHUNK if len(self.patches.shape) == 2 else 16 * POINTS_CHUNK
+        for start in range(0, self.patches.shape[0], step):
+            yield (slice(start, min(start + step, self.patches.shape[0])),)
+
+    def to_labels(
+        self, threshold: float | None = None, class_index: int | None = None, corrections: np.ndarray | None = None
+    ) -> np.ndarray:
+        """uint8 labels of `patches.shape`, see `labels_of`; `threshold` None: the map's own.
+
+        `corrections` (int8 of `patches.shape`, −1 unknown) are classes a user gave; they override the model on
+        scored patches. `SettingsError` for a map of several classes without `class_index`, which has one layer each.
+        """
+        if self.several and class_index is None:
+            names = ", ".join(f"{index} ({name})" for index, name in enumerate(self.classes) if index)
+            raise SettingsError(f"{self.slide_id}: several classes can be present at once: choose class_index {names}")
+        if class_index is not None and not 1 <= class_index < len(self.classes):
+            raise SettingsError(f"class_index must be 1 to {len(self.classes) - 1}, got {class_index}")
+        known = self._checked(corrections)
+        labels = np.zeros(self.patches.shape, np.uint8)
+        for window in self.windows():
+            labels[window] = self._window_labels(window, threshold, class_index, known)
+        return labels
+
+    def label_layers(
+        self, threshold: float | None = None, corrections: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
+        """Layers of labels by name: {'labels': …}, or one per non-negative class where several can be present."""
+        if not self.several:
+            return {"labels": self.to_labels(threshold, corrections=corrections)}
+        return {name: self.to_labels(threshold, index, corrections) for index, name in enumerate(self.classes) if index}
+
+    def tables(self, threshold: float | None = None, corrections: np.ndarray | None = None) -> Iterator[pd.DataFrame]:
+        """`table` in one or more pieces, so that memory does not grow with the slide."""
+        known = self._checked(corrections)
+        windows = [window for window in self.windows() if self._done[window].any()]
+        for window in windows or [(slice(0, 0),)]:  # nothing scored is a table without rows, not no table
+            yield self._window_table(window, threshold, known)
+
+    def table(self, threshold: float | None = None, corrections: np.ndarray | None = None) -> pd.DataFrame:
+        """One row per scored patch, in C order.
+
+        Columns
+        -------
+        minx, miny, width, height
+            The patch's box in level-0 pixels; at the border it may reach over the slide.
+        row, col (a grid) or x, y (points)
+            The cell, or the pixel the patch is centred on.
+        label
+            Name of the class at `threshold`, 'a;b' where several are present.
+        prob_<class>, logit_<class>, attention, contribution_<class>
+            The arrays of the map.
+        source
+            'model' or 'corrected'; only with `corrections`.
+        """
+        return pd.concat(self.tables(threshold, corrections), ignore_index=True)
+
+    # ---- inside -----------------------------------------------------------------------------------------------
+
+    def _raw(self, name: str, window: Any = ...) -> np.ndarray:
+        try:
+            return np.asarray(self._group[name][window])
+        except Exception as error:  # noqa: BLE001 · raised again: a chunk that does not decode: cut off, or its checksum is wrong
+            raise BundleError(f"{self.path}: {name!r} is damaged ({one_line(error)}): predict again") from None
+
+    def _read(self, name: str, window: Any = ...) -> np.ndarray:
+        """An array, which must be finite where patches are done: zarr reads a lost chunk as 'nothing there'."""
+        array = self._raw(name, window)
+        if (name in WRITTEN or self.is_complete) and not np.isfinite(array[self._done[window]]).all():
+            raise BundleError(f"{self.path or self.slide_id}: a part of {name!r} is missing: predict again")
+        return array
+
+    def _checked(self, corrections: np.ndarray | None) -> np.ndarray | None:
+        if corrections is None:
+            return None
+        corrections = np.asarray(corrections)
+        if corrections.shape != self.patches.shape:
+            raise SettingsError(
+                f"{self.slide_id}: corrections of shape {corrections.shape} do not fit its patches {self.patches.shape}"
+            )
+        if corrections.size and not UNKNOWN <= corrections.min() <= corrections.max() < len(self.classes):
+            raise SettingsError(f"{self.slide_id}: a correction is no class of the model: {', '.join(self.classes)}")
+        return corrections
+
+    def _window_labels(
+        self, window: tuple[slice, ...], threshold: float | None, class_index: int | None, known: np.ndarray | None
+    ) -> np.ndarray:
+        probability = self._read("probability", window)
+        probability[~self._done[window]] = np.nan  # a block cut short has probabilities but is not done
+        labels = labels_of(probability, self.threshold if threshold is None else threshold, class_index)
+        if known is not None:
+            given = known[window]
+            label = given + 1 if class_index is None else np.where(given == class_index, class_index + 1, 1)
+            corrected = (given != UNKNOWN) & (labels > 0)
+            labels[corrected] = label[corrected]
+        return labels
+
+    def _window_table(
+        self, window: tuple[slice, ...], threshold: float | None, known: np.ndarray | None
+    ) -> pd.DataFrame:
+        done = self._done[window]
+        cells = np.argwhere(done)
+        if len(cells):
+            cells[:, 0] += window[0].start
+        if isinstance(self.patches, PatchGrid):
+            corners = self.patches.corners_of(cells)
+            place = {"row": cells[:, 0], "col": cells[:, 1]}
+        else:
+            corners = self.patches.corners[cells[:, 0]]
+            centres = self.patches.centres[cells[:, 0]]
+            place = {"x": centres[:, 1], "y": centres[:, 0]}
+        side = np.full(len(cells), self.patches.side, np.int64)
+        columns = {"minx": corners[:, 1], "miny": corners[:, 0], "width": side, "height": side, **place}
+        columns["label"] = self._names(window, done, threshold, known)
+        arrays = {
+            name: self._read(name, window)[done] for name in ("probability", "logit", "attention", "contribution")
+        }
+        for prefix, name in (("prob", "probability"), ("logit", "logit")):
+            columns |= {f"{prefix}_{label}": arrays[name][:, index] for index, label in enumerate(self.classes)}
+        columns["attention"] = arrays["attention"]
+        columns |= {f"contribution_{name}": arrays["contribution"][:, i] for i, name in enumerate(self.classes)}
+        if known is not None:
+            columns["source"] = np.where(known[window][done] == UNKNOWN, "model", "corrected")
+        return pd.DataFrame(columns)
+
+    def _names(
+        self, window: tuple[slice, ...], done: np.ndarray, threshold: float | None, known: np.ndarray | None
+    ) -> np.ndarray:
+        """(n,) names of the classes of the patches done in a window."""
+        if not self.several:
+            labels = self._window_labels(window, threshold, None, known)[done]
+            return np.array(self.classes, object)[labels.astype(int) - 1]
+        present = np.stack(
+            [self._window_labels(window, threshold, k, known)[done] > 1 for k in range(1, len(self.classes))], axis=-1
+        )
+        kinds, which = np.unique(present, axis=0, return_inverse=True)
+        names = [
+            SEPARATOR.join(name for name, here in zip(self.classes[1:], kind, strict=True) if here) or self.classes[0]
+            for kind in kinds
+        ]
+        return np.array(names, object)[which.reshape(-1)]

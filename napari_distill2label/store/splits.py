@@ -1,0 +1,89 @@
+"""Splits and folds: stratified by label, grouped by case, repeatable from a seed."""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from ..core.errors import CohortError
+from ..core.settings import SplitSettings
+from .cohort import Cohort, CohortSlide
+
+
+def _deal(slides: Sequence[CohortSlide], fractions: Mapping[str, float], seed: int) -> dict[str, str]:
+    """Deal whole cases to parts so that each part's share of every label comes near its fraction: case_id -> part.
+
+    Greedy: cases in random order, those with most slides first, each to the part that lacks its labels most (of
+    parts that lack them equally, the smallest, so that a few slides still leave none of them empty).
+    """
+    cases: dict[str, Counter[str]] = defaultdict(Counter)
+    for slide in slides:
+        cases[slide.case_id][slide.label] += 1
+    totals = sum(cases.values(), Counter())
+    lack = {part: {label: share * n for label, n in totals.items()} for part, share in fractions.items()}
+    names = sorted(cases)
+    np.random.default_rng(seed).shuffle(names)
+    dealt = {}
+    for case in sorted(names, key=lambda name: -cases[name].total()):  # stable: random among equals
+
+        def need(part: str, labels: Counter[str] = cases[case]) -> tuple[float, float]:
+            return sum(count * lack[part][label] for label, count in labels.items()), -fractions[part]
+
+        part = max(fractions, key=need)
+        dealt[case] = part
+        for label, count in cases[case].items():
+            lack[part][label] -= count
+    return dealt
+
+
+def _check_trainable(cohort: Cohort) -> Cohort:
+    """`CohortError` unless the training split holds a slide of the negative class and of another one."""
+    present = {index for slide in cohort.in_split("train") for index in cohort.indices(slide)}
+    if 0 not in present or present == {0}:
+        missing = cohort.classes[0] if 0 not in present else " or ".join(cohort.classes[1:])
+        raise CohortError(
+            f"no training slide is labelled {missing!r}: the training split needs at least one slide of the negative "
+            f"class {cohort.classes[0]!r} and of another class"
+        )
+    return cohort
+
+
+def with_splits(cohort: Cohort, settings: SplitSettings, seed: int) -> Cohort:
+    """The cohort with every labelled slide in `train`, `valid` or `test`.
+
+    Splits the table gives are kept, and labelled slides without one join `train` (unless their case is already in
+    another split); where it gives none, cases are dealt by `settings`.
+    """
+    given = {slide.case_id: slide.split for slide in cohort.labelled if slide.split}
+    if not given:
+        fractions = {"train": 1 - settings.valid - settings.test, "valid": settings.valid, "test": settings.test}
+        if fractions["train"] <= 0:
+            raise CohortError("split.valid and split.test leave no slide to train on: make them smaller")
+        given = _deal(cohort.labelled, {part: share for part, share in fractions.items() if share}, seed)
+    split = cohort.with_slides(
+        replace(slide, split=slide.split or given.get(slide.case_id, "train")) if slide.label else slide
+        for slide in cohort
+    )
+    split.check_splits()
+    return _check_trainable(split)
+
+
+def k_folds(cohort: Cohort, folds: int, settings: SplitSettings, seed: int) -> list[Cohort]:
+    """`folds` cohorts: each labelled slide is tested exactly once, `settings.valid` of the whole validates."""
+    if folds < 2:
+        raise CohortError(f"cross-validation needs 2 or more folds, got {folds}")
+    fold_of = _deal(cohort.labelled, {str(fold): 1 / folds for fold in range(folds)}, seed)
+    result = []
+    for fold in range(folds):
+        rest = [slide for slide in cohort.labelled if fold_of[slide.case_id] != str(fold)]
+        valid = settings.valid / (1 - 1 / folds)
+        inner = _deal(rest, {"train": 1 - valid, "valid": valid} if valid else {"train": 1.0}, seed + 1 + fold)
+        result.append(
+            _check_trainable(
+                cohort.with_slides(
+                    replace(slide, split=inner.get(slide.case_id, "test")) if slide.label else slide for slide in cohort
+                )
+            )
+        )
+    return result

@@ -1,0 +1,101 @@
+import json
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from napari_distill2label.core.errors import BundleError
+from napari_distill2label.mil.training import TrainingState
+from napari_distill2label.store.checkpoint import load_checkpoint, save_checkpoint
+
+
+@pytest.fixture
+def state():
+    torch.manual_seed(0)
+    convolution = torch.randn(4, 3, 5, 5).contiguous(memory_format=torch.channels_last)
+    weights = {"encoder.weight": convolution, "head.bias": torch.randn(2)}
+    slots = {
+        "step": torch.tensor(7.0),
+        "exp_avg": torch.randn(4, 3, 5, 5).contiguous(memory_format=torch.channels_last),
+    }
+    history = [{"epoch": 1, "loss": 0.1 + 0.2, "valid_loss": None}, {"epoch": 2, "loss": 1e-17, "valid_loss": 0.5}]
+    return TrainingState(
+        2, weights, {0: slots, 10: {"step": torch.tensor(1.0)}}, {"cpu": torch.get_rng_state()}, 2, weights, history
+    )
+
+
+def test_a_state_survives_to_the_bit(state, tmp_path):
+    path = save_checkpoint(tmp_path / "checkpoints" / "teacher.safetensors", state)
+    again = load_checkpoint(path)
+    assert (again.epoch, again.best_epoch, again.history) == (state.epoch, state.best_epoch, state.history)
+    for group in ("weights", "best_weights", "random"):
+        mine, others = getattr(state, group), getattr(again, group)
+        assert mine.keys() == others.keys()
+        assert all(torch.equal(mine[name], others[name]) and mine[name].dtype == others[name].dtype for name in mine)
+    assert again.optimiser.keys() == {0, 10}
+    assert torch.equal(again.optimiser[0]["exp_avg"], state.optimiser[0]["exp_avg"])
+    assert again.optimiser[0]["step"].shape == ()
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_a_checkpoint_is_replaced_whole(state, tmp_path):
+    path = save_checkpoint(tmp_path / "c.safetensors", state)
+    state.epoch = 3
+    save_checkpoint(path, state)
+    assert load_checkpoint(path).epoch == 3
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one(state, tmp_path):
+    path = save_checkpoint(tmp_path / "c.safetensors", state)
+    state.history = [{"epoch": object()}]
+    with pytest.raises(TypeError):
+        save_checkpoint(path, state)
+    assert load_checkpoint(path).epoch == 2
+    assert [file.name for file in tmp_path.iterdir()] == ["c.safetensors"]
+
+
+@pytest.mark.parametrize("kept", [0, 4, 9, 200, 2000, -1])
+def test_a_truncated_checkpoint_is_one_plain_line(state, tmp_path, kept):
+    path = save_checkpoint(tmp_path / "c.safetensors", state)
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(BundleError, match=r"^[^\n]*c\.safetensors: is no whole checkpoint[^\n]*$"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        None,
+        "",
+        "3",
+        "[]",
+        "null",
+        "{}",
+        '{"version": 2}',
+        '{"version": 1}',
+        "[" * 100_000,
+        '{"version": 1, "epoch": 1}',
+    ],
+)
+def test_a_file_of_another_kind_is_one_plain_line(tmp_path, about):
+    path = tmp_path / "c.safetensors"
+    save_file({"weights/a": torch.zeros(2)}, path, metadata=None if about is None else {"state": about})
+    with pytest.raises(BundleError, match="is no whole checkpoint"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("name", ["strange/a", "optimiser/first/step"])
+def test_strange_tensors_are_refused(state, tmp_path, name):
+    path = save_checkpoint(tmp_path / "c.safetensors", state)
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    save_file({name: torch.zeros(2)}, path, metadata=metadata)
+    assert json.loads(metadata["state"])["epoch"] == 2
+    with pytest.raises(BundleError):
+        load_checkpoint(path)
+
+
+def test_a_missing_checkpoint(tmp_path):
+    with pytest.raises(BundleError, match=r"no\.safetensors: is no whole checkpoint"):
+        load_checkpoint(tmp_path / "no.safetensors")

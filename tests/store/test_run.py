@@ -1,0 +1,106 @@
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from napari_distill2label.core.errors import BundleError, SettingsError
+from napari_distill2label.core.presets import build_settings
+from napari_distill2label.core.settings import GridSettings, TeacherSettings
+from napari_distill2label.mil.model import MILModel
+from napari_distill2label.store.bundle import save_bundle
+from napari_distill2label.store.cohort import Cohort, CohortSlide
+from napari_distill2label.store.run import Run, RunConfig
+
+
+@pytest.fixture
+def cohort(tmp_path):
+    return Cohort(
+        (
+            CohortSlide("a", tmp_path / "a b.png", "metastasis", "p", 0.5, "train"),
+            CohortSlide("b", tmp_path / "ß.png", "normal", "q", None, "test"),
+        ),
+        ("normal", "metastasis"),
+    )
+
+
+@pytest.fixture
+def run(tmp_path, cohort):
+    config = RunConfig(settings=build_settings("breast", overrides={"seed": 3}), classes=cohort.classes, baseline=True)
+    return Run.create(tmp_path / "Lauf 1", config, cohort)
+
+
+def test_a_run_is_rebuilt_from_its_folder(run, cohort):
+    again = Run.open(run.folder)
+    assert again.config == run.config
+    assert [(s.slide_id, s.path.resolve(), s.label, s.split) for s in again.cohort] == [
+        (s.slide_id, s.path.resolve(), s.label, s.split) for s in cohort
+    ]
+    assert again.cohort.classes == ("normal", "metastasis")
+    assert Run.is_run(run.folder)
+    assert sorted(path.name for path in run.folder.iterdir()) == ["cohort.csv", "settings.json"]
+
+
+def test_a_run_is_not_overwritten(run, cohort):
+    before = (run.folder / "settings.json").read_bytes()
+    with pytest.raises(SettingsError, match="already holds a run; add --resume"):
+        Run.create(run.folder, RunConfig(settings=build_settings(), classes=("x", "y")), cohort)
+    assert (run.folder / "settings.json").read_bytes() == before
+
+
+def test_models_are_those_trained_in_the_order_they_are(run):
+    assert run.models == ()
+    model = MILModel(run.config.settings.model, 2, (3, 32, 32))
+    for role in ("teacher", "mil"):
+        about = {
+            "role": role,
+            "classes": run.config.classes,
+            "grid": GridSettings(patch_px=32),
+            "training": TeacherSettings(),
+        }
+        save_bundle(run.bundle(role), model, about, {})
+    assert run.models == ("mil", "teacher")
+    assert run.checkpoint("mil") == run.folder / "checkpoints" / "mil.safetensors"
+    assert run.predictions == run.folder / "predictions"
+    assert torch.is_tensor(model.mean)
+
+
+def test_history_has_a_row_per_model_and_epoch(run):
+    run.write_history(
+        {
+            "mil": [{"epoch": 1, "loss": 0.5, "valid_loss": None}],
+            "teacher": [{"epoch": 1, "loss": 0.25, "loss_noise": 0.125, "valid_loss": 1.5}],
+        }
+    )
+    with (run.folder / "history.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows == [
+        {"model": "mil", "epoch": "1", "loss": "0.5", "valid_loss": "", "loss_noise": ""},
+        {"model": "teacher", "epoch": "1", "loss": "0.25", "valid_loss": "1.5", "loss_noise": "0.125"},
+    ]
+
+
+def test_a_folder_that_is_no_run(tmp_path):
+    assert not Run.is_run(tmp_path)
+    for folder in (tmp_path, tmp_path / "absent"):
+        with pytest.raises(BundleError, match=r"is no run, it has no settings\.json"):
+            Run.open(folder)
+
+
+@pytest.mark.parametrize(
+    ("alter", "message"),
+    [
+        (lambda text: "", "settings.json: is no run's settings"),
+        (lambda text: text[:-20], "is no run's settings"),
+        (lambda text: "[" * 200_000, "is no run's settings"),
+        (lambda text: json.dumps(json.loads(text) | {"more": 1}), "is no run's settings: more: "),
+        (lambda text: json.dumps(json.loads(text) | {"classes": ["a"]}), "is no run's settings: classes: "),
+        (lambda text: json.dumps(json.loads(text) | {"format": 9}), "is no run's settings: format: "),
+    ],
+)
+def test_settings_that_are_damaged_are_one_plain_line(run, alter, message):
+    path: Path = run.folder / "settings.json"
+    path.write_text(alter(path.read_text("utf-8")), "utf-8")
+    with pytest.raises(BundleError, match=rf"^[^\n]*{message}[^\n]*$"):
+        Run.open(run.folder)
