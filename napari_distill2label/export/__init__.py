@@ -1,0 +1,194 @@
+"""`PatchMap` ↔ files others read, one module per format. Here alone (y, x) becomes (x, y)."""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..core.errors import BundleError, SettingsError, SlideError
+from ..store.files import safe_name
+from ..store.patchmap import PatchMap
+
+NOT_SCORED = "not scored"
+
+Writer = Callable[[PatchMap, "Request"], list[Path]]
+
+
+@dataclass(frozen=True)
+class Request:
+    """Where and how one patch map is written."""
+
+    folder: Path
+    threshold: float
+    corrections: np.ndarray | None = None
+    slide: Any = None
+
+    def path(self, patch_map: PatchMap, suffix: str, layer: str | None = None) -> Path:
+        """`<slide_id><suffix>`, or `<slide_id>_<layer><suffix>`, inside the folder whatever the id holds."""
+        name = patch_map.slide_id if layer is None else f"{patch_map.slide_id}_{layer}"
+        return self.folder / f"{safe_name(name)}{suffix}"
+
+    def layers(self, patch_map: PatchMap) -> list["Layer"]:
+        """One layer of all classes, or one per non-negative class where several can be present."""
+        layers = patch_map.label_layers(self.threshold, self.corrections)
+        if not patch_map.several:
+            names = {0: NOT_SCORED, **{index + 1: name for index, name in enumerate(patch_map.classes)}}
+            return [Layer(None, patch_map.slide_id, names, layers["labels"])]
+        return [
+            Layer(
+                name,
+                f"{patch_map.slide_id}: {name}",
+                {0: NOT_SCORED, 1: f"no {name}", patch_map.classes.index(name) + 1: name},
+                labels,
+            )
+            for name, labels in layers.items()
+        ]
+
+
+class Layer(NamedTuple):
+    """Labels as one mask or one picture shows them."""
+
+    class_name: str | None  # None: all classes
+    title: str
+    names: dict[int, str]  # what the values mean
+    labels: np.ndarray  # uint8 of `patches.shape`
+
+
+@dataclass(frozen=True)
+class Format:
+    """One way to write a patch map. Modules of formats are imported when one is used."""
+
+    suffix: str
+    description: str
+    write: Writer
+    aliases: tuple[str, ...] = ()
+
+
+def _write_masks(patch_map: PatchMap, request: Request) -> list[Path]:
+    from .mask import Mask
+    from .ome_tiff import write_mask
+
+    return [
+        write_mask(
+            request.path(patch_map, ".ome.tif", layer.class_name),
+            Mask(layer.labels, patch_map.patches),
+            layer.names,
+            patch_map.slide_mpp,
+            layer.title,
+        )
+        for layer in request.layers(patch_map)
+    ]
+
+
+def _write_geojson(patch_map: PatchMap, request: Request) -> list[Path]:
+    from .geojson import write_geojson
+
+    path = request.path(patch_map, ".geojson")
+    return [write_geojson(path, patch_map, request.threshold, request.corrections)]
+
+
+def _write_table(patch_map: PatchMap, request: Request) -> list[Path]:
+    from .table import write_table
+
+    return [write_table(request.path(patch_map, ".csv"), patch_map, request.threshold, request.corrections)]
+
+
+def _write_pictures(patch_map: PatchMap, request: Request) -> list[Path]:
+    from .png import write_picture
+
+    with ExitStack() as stack:
+        slide = request.slide
+        if slide is None and patch_map.slide_path is not None and Path(patch_map.slide_path).exists():
+            from ..slides.registry import open_slide
+
+            slide = open_slide(patch_map.slide_path)
+            stack.callback(slide.close)
+        if slide is not None and tuple(slide.levels[0].shape[:2]) != tuple(patch_map.patches.slide_shape):
+            raise SlideError(
+                f"{patch_map.slide_path or patch_map.slide_id}: this is not the slide that was predicted, its size "
+                "differs: predict again"
+            )
+        return [
+            write_picture(
+                request.path(patch_map, ".png", layer.class_name),
+                layer.labels,
+                patch_map.patches,
+                layer.names,
+                slide,
+                layer.title,
+                request.threshold,
+                patch_map.slide_mpp,
+            )
+            for layer in request.layers(patch_map)
+        ]
+
+
+FORMATS: dict[str, Format] = {
+    "ome-tiff": Format(
+        ".ome.tif", "label mask at level 0, tiled pyramid", _write_masks, ("ome.tif", "ome.tiff", "ome-tif", "mask")
+    ),
+    "geojson": Format(".geojson", "one QuPath tile or detection per patch", _write_geojson, ("json", "qupath")),
+    "csv": Format(".csv", "table with a row per patch", _write_table, ("table",)),
+    "png": Format(".png", "picture of the labels over the slide", _write_pictures, ("picture",)),
+}
+
+
+def format_names(formats: Sequence[str]) -> list[str]:
+    """Keys of `FORMATS` for what a user typed (aliases, any case, a leading dot), each once, in the order given.
+
+    `SettingsError` naming the known ones for an unknown format.
+    """
+    by_name = {alias: name for name, known in FORMATS.items() for alias in (name, *known.aliases)}
+    names = []
+    for text in formats:
+        name = by_name.get(text.strip().lower().lstrip("."))
+        if name is None:
+            raise SettingsError(f"unknown format {text!r}: choose from {', '.join(FORMATS)}")
+        names.append(name)
+    return list(dict.fromkeys(names))
+
+
+def write(
+    patch_map: PatchMap,
+    folder: str | Path,
+    formats: Sequence[str],
+    threshold: float | None = None,
+    corrections: np.ndarray | None = None,
+    slide: Any = None,
+) -> list[Path]:
+    """Write a finished patch map in some formats; return the files.
+
+    Parameters
+    ----------
+    folder
+        Made if it is not there. Files are `<slide_id>.csv`, `.geojson`, `.ome.tif`, `.png`; where several classes
+        can be present, masks and pictures are one per class, `<slide_id>_<class>…`.
+    formats
+        Keys of `FORMATS`, or their aliases.
+    threshold
+        None: the map's own.
+    corrections
+        int8 of `patches.shape`: classes a user gave to scored patches, −1 elsewhere. They override the model, and
+        the table says so in its column `source`.
+    slide
+        An open slide to draw on. None: `patch_map.slide_path` is opened where it is still there.
+
+    Raises
+    ------
+    SettingsError
+        For an unknown format, or corrections that do not fit.
+    BundleError
+        For a map that is not finished or damaged.
+    SlideError
+        For a slide that is there but cannot be read (PNG alone needs it).
+    """
+    names = format_names(formats)
+    if not patch_map.is_complete:
+        raise BundleError(
+            f"{patch_map.slide_id}: its prediction was not finished: predict again, it goes on from there"
+        )
+    request = Request(Path(folder), patch_map.threshold if threshold is None else threshold, corrections, slide)
+    return [path for name in names for path in FORMATS[name].write(patch_map, request)]

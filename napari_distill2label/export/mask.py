@@ -1,0 +1,112 @@
+"""Labels of patches as pixels of the slide: which patch does a level-0 pixel belong to?
+
+Shared by the OME-TIFF mask and the picture, and lazy: any part, at any step, costs what that part holds.
+"""
+
+import numpy as np
+
+from ..core.geometry import PatchGrid, PatchPoints
+
+
+class Mask:
+    """The label of every level-0 pixel of a slide, worked out where it is asked for.
+
+    On a grid a pixel belongs to the cell, **the S-square centred on its patch**, that holds the pixel's centre, clipped
+    to the slide. With a stride S larger than the patch P a cell carries just its patch, and the gaps stay 0.
+    Around points each pixel of a patch's box has the label of the nearest centre among the boxes that hold it (a
+    Voronoi diagram inside the boxes; of centres equally near, the first). 0 is "not scored".
+
+    Parameters
+    ----------
+    labels
+        uint8 of `patches.shape`.
+    """
+
+    def __init__(self, labels: np.ndarray, patches: PatchGrid | PatchPoints) -> None:
+        if labels.shape != patches.shape:
+            raise ValueError(f"labels must be {patches.shape}, got {labels.shape}")
+        self.patches = patches
+        self.shape: tuple[int, int] = patches.slide_shape
+        if isinstance(patches, PatchGrid):
+            # One cell more each way, 0: where the pixels of no cell point to.
+            self._padded = np.pad(labels.astype(np.uint8), ((0, 1), (0, 1)))
+        else:
+            kept = np.flatnonzero(labels)
+            kept = kept[np.argsort(patches.corners[kept, 0], kind="stable")]
+            self._corners, self._centres = patches.corners[kept], patches.centres[kept]
+            self._order, self._labels = kept, labels.astype(np.uint8)
+
+    def region(self, y: int, x: int, h: int, w: int) -> np.ndarray:
+        """(h, w) uint8 labels of level-0 pixels; 0 outside the slide."""
+        return self.at(np.arange(y, y + h), np.arange(x, x + w))
+
+    def at(self, ys: np.ndarray, xs: np.ndarray) -> np.ndarray:
+        """(len(ys), len(xs)) uint8 labels of the pixels in ascending rows `ys` and columns `xs`, int64."""
+        if isinstance(self.patches, PatchGrid):
+            out = self._padded[np.ix_(self._cells(ys, 0), self._cells(xs, 1))]
+        else:
+            out = self._nearest(ys, xs)
+        out[(ys < 0) | (ys >= self.shape[0])] = 0
+        out[:, (xs < 0) | (xs >= self.shape[1])] = 0
+        return out
+
+    def _cells(self, pixels: np.ndarray, axis: int) -> np.ndarray:
+        """Cell (row or column) of pixels along one axis; the one past the last where there is none."""
+        grid, count = self.patches, self.patches.shape[axis]
+        side, stride, origin = grid.side, grid.stride, grid.origin[axis]
+        if stride > side:
+            cells, inside = np.divmod(pixels - origin, stride)
+            cells = np.where(inside < side, cells, count)
+        else:
+            # floor((pixel + ½ − (origin + P/2 − S/2)) / S) in whole numbers: a centre on an edge goes to the next cell.
+            cells = (2 * (pixels - origin) + 1 - side + stride) // (2 * stride)
+        return np.where((cells >= 0) & (cells < count), cells, count)
+
+    def _nearest(self, ys: np.ndarray, xs: np.ndarray) -> np.ndarray:
+        out = np.zeros((len(ys), len(xs)), np.uint8)
+        if not (len(ys) and len(xs)):
+            return out
+        side, rows = self.patches.side, self._corners[:, 0]
+        first, last = np.searchsorted(rows, ys[0] - side, "right"), np.searchsorted(rows, ys[-1], "right")
+        columns = self._corners[first:last, 1]
+        near = first + np.flatnonzero((columns > xs[0] - side) & (columns <= xs[-1]))
+        if not len(near):
+            return out
+        # The smallest distance² wins, then the smallest index: one number for both, one minimum for all boxes.
+        best = np.full(out.size + 1, np.iinfo(np.int64).max)
+        per_point = (_most(ys, side), _most(xs, side))
+        step = max(1, 2**20 // (per_point[0] * per_point[1]))
+        count = np.int64(self.patches.shape[0])
+        for start in range(0, len(near), step):
+            some = near[start : start + step]
+            corner, centre = self._corners[some], self._centres[some]
+            iy, dy = _along(ys, corner[:, 0], centre[:, 0], side, per_point[0])
+            ix, dx = _along(xs, corner[:, 1], centre[:, 1], side, per_point[1])
+            pixel = iy[:, :, None] * len(xs) + ix[:, None, :]
+            pixel[(iy < 0)[:, :, None] | (ix < 0)[:, None, :]] = out.size
+            key = (dy[:, :, None] + dx[:, None, :]) * count + self._order[some][:, None, None]
+            np.minimum.at(best, pixel, key)
+        best = best[:-1]
+        found = best < np.iinfo(np.int64).max
+        out.reshape(-1)[found] = self._labels[best[found] % count]
+        return out
+
+
+def _most(pixels: np.ndarray, side: int) -> int:
+    """The most entries of ascending `pixels` that `side` pixels in a row can hold."""
+    return int((np.searchsorted(pixels, pixels + side, "left") - np.arange(len(pixels))).max())
+
+
+def _along(
+    pixels: np.ndarray, corner: np.ndarray, centre: np.ndarray, side: int, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """(n, count) indices into `pixels` inside the boxes along one axis (−1: none), and distances² to the centre."""
+    index = np.searchsorted(pixels, corner, "left")[:, None] + np.arange(count)
+    value = pixels[np.minimum(index, len(pixels) - 1)]
+    inside = (index < len(pixels)) & (value < corner[:, None] + side)
+    return np.where(inside, index, -1), (value - centre[:, None]) ** 2
+
+
+def mask_region(labels: np.ndarray, patches: PatchGrid | PatchPoints, y: int, x: int, h: int, w: int) -> np.ndarray:
+    """(h, w) uint8 labels of the level-0 pixels from (y, x); see `Mask`, which is quicker for many regions."""
+    return Mask(labels, patches).region(y, x, h, w)
