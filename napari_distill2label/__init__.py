@@ -1,0 +1,84 @@
+"""napari-distill2label: patch labels from slide labels.
+
+    import napari_distill2label as d2l
+
+    cohort = d2l.Cohort.read("cohort.csv")
+    run = d2l.train(cohort, "run", d2l.build_settings("colon"))
+    maps = d2l.predict(run, cohort, "out")
+
+Names are imported when they are used: importing the package pulls in neither torch nor Qt. For research use only.
+"""
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Bag": "core.bag",
+    "Cohort": "store.cohort",
+    "CohortSlide": "store.cohort",
+    "Distill2LabelError": "core.errors",
+    "PatchGrid": "core.geometry",
+    "PatchMap": "store.patchmap",
+    "PatchPoints": "core.geometry",
+    "Run": "store.run",
+    "Settings": "core.settings",
+    "build_settings": "core.presets",
+    "dataset": "api",
+    "demo": "api",
+    "doctor": "workflow.doctor",
+    "evaluate": "api",
+    "export": "api",
+    "features": "api",
+    "k_folds": "store.splits",
+    "load_bundle": "store.bundle",
+    "open_slide": "slides.registry",
+    "predict": "api",
+    "train": "api",
+}
+__all__ = [*_HOMES, "__version__"]
+
+if TYPE_CHECKING:
+    from .api import dataset, demo, evaluate, export, features, predict, train
+    from .core.bag import Bag
+    from .core.errors import Distill2LabelError
+    from .core.geometry import PatchGrid, PatchPoints
+    from .core.presets import build_settings
+    from .core.settings import Settings
+    from .slides.registry import open_slide
+    from .store.bundle import load_bundle
+    from .store.cohort import Cohort, CohortSlide
+    from .store.patchmap import PatchMap
+    from .store.run import Run
+    from .store.splits import k_folds
+    from .workflow.doctor import doctor
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+class _Package(ModuleType):
+    """The room `export/` and the verb share a name, and importing the room would bind it over the verb."""
+
+    @property
+    def export(self) -> object:
+        return import_module(".api", __name__).export
+
+    @export.setter
+    def export(self, room: ModuleType) -> None:
+        """Ignored: the room stays reachable by `from napari_distill2label.export import …`."""
+
+
+sys.modules[__name__].__class__ = _Package

@@ -1,0 +1,346 @@
+"""Face 1: `distill2label …`. Flags for settings are made from the settings models (`--teacher.epochs 20`)."""
+
+import argparse
+import sys
+import traceback
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
+from typing import Any
+
+from . import __version__
+from .core.errors import Distill2LabelError, SettingsError
+from .core.events import Event, drain
+from .core.presets import PRESETS, RECIPES, build_settings
+from .core.settings import Settings, merged, validated
+from .progress import ProgressBar
+
+RESEARCH_USE = "For research use only: not a medical device, not for diagnosis."
+INTERRUPTED = 130  # as a shell reports a program stopped by Ctrl-C
+GROUPS = ("grid", "model", "teacher", "student", "split")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status (0 all done, 1 some slides failed, 2 unusable arguments)."""
+    options = _parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):  # a slide's name that a terminal cannot show must not end the work
+        if hasattr(stream, "reconfigure"):  # a notebook's has none, and none of the trouble
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        with ProgressBar() as bar:
+            options.run(options, lambda work: drain(work, bar.show))
+    except Distill2LabelError as error:
+        if options.debug:
+            traceback.print_exc()
+        print(f"distill2label: {error}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        print("distill2label: stopped; what was finished is kept", file=sys.stderr)
+        return INTERRUPTED
+    except OSError as error:
+        if options.debug:
+            traceback.print_exc()
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"distill2label: {where}{error.strerror or error}", file=sys.stderr)
+        return 2
+    if bar.failed:
+        print(f"distill2label: {len(bar.failed)} failed, the others are done:", file=sys.stderr)
+        for failure in bar.failed:
+            print(f"  {failure.item}: {failure.reason}", file=sys.stderr)
+    return 1 if bar.failed else 0
+
+
+Drain = Callable[[Generator[Event, None, Any]], Any]
+
+# ---- the verbs: arguments to workflow, results to stdout -----------------------------------------------------------
+
+
+def _demo(options: argparse.Namespace, run: Drain) -> None:
+    from .workflow.demo import demo
+
+    print(run(demo(options.out, seed=options.seed)).report())
+
+
+def _dataset(options: argparse.Namespace, run: Drain) -> None:
+    from .workflow.dataset import dataset
+
+    print(run(dataset(options.name, options.folder, options.out, mpp=options.mpp)))
+
+
+def _train(options: argparse.Namespace, run: Drain) -> None:
+    from .store.cohort import Cohort
+    from .store.run import Run
+    from .workflow.train import train
+
+    overrides = _overrides(options)
+    if options.resume:
+        for name in ("preset", "recipe"):
+            if getattr(options, name) is not None:
+                overrides[name] = getattr(options, name)
+        settings = validated(
+            Settings, merged(Run.open(options.out).config.settings.model_dump(), overrides), "settings"
+        )
+    else:
+        settings = build_settings(options.preset or "colon", options.recipe or "default", overrides)
+    trained = run(
+        train(
+            Cohort.read(options.cohort, options.slides_folder),
+            options.out,
+            settings,
+            classes=options.classes,
+            baseline=options.baseline,
+            centres=options.centres,
+            encoder=options.encoder,
+            corrections=options.corrections,
+            resume=options.resume,
+        )
+    )
+    print(trained.folder)
+
+
+def _features(options: argparse.Namespace, run: Drain) -> None:
+    from .store.cohort import Cohort
+    from .workflow.features import features
+
+    for folder in run(features(Cohort.read(options.cohort, options.slides_folder), options.encoder, options.out)):
+        print(folder)
+
+
+def _predict(options: argparse.Namespace, run: Drain) -> None:
+    from .store.cohort import Cohort
+    from .workflow.predict import predict
+
+    tables = [path for path in options.slides if path.suffix.lower() == ".csv"]
+    if tables and len(options.slides) > 1:
+        raise SettingsError("predict: give either one cohort.csv or slides, not both")
+    maps = run(
+        predict(
+            options.model_folder,
+            Cohort.read(tables[0], options.slides_folder) if tables else Cohort.of_files(options.slides),
+            options.out,
+            role=options.model,
+            threshold=options.threshold,
+            mpp=options.mpp,
+            centres=options.centres,
+            tissue=options.tissue,
+            dense=options.dense,
+            formats=options.format,
+            device=options.device,
+            encoder=options.encoder,
+        )
+    )
+    for patch_map in maps:
+        scores = ", ".join(
+            f"{name} {p:.3f}" for name, p in zip(patch_map.classes, patch_map.bag_probability, strict=True)
+        )
+        print(f"{patch_map.slide_id}: {scores}")
+
+
+def _export(options: argparse.Namespace, run: Drain) -> None:
+    from .workflow.export import export
+
+    work = export(
+        options.source, options.out, options.format, threshold=options.threshold, corrections=options.corrections
+    )
+    for path in run(work):
+        print(path)
+
+
+def _evaluate(options: argparse.Namespace, run: Drain) -> None:
+    from .store.cohort import Cohort
+    from .store.files import write_json
+    from .workflow.evaluate import evaluate, metrics_table
+
+    work = evaluate(
+        options.model_folder,
+        Cohort.read(options.cohort, options.slides_folder),
+        options.truth,
+        centres=options.centres,
+        split=options.split,
+        empty=options.empty,
+        device=options.device,
+        encoder=options.encoder,
+    )
+    metrics = run(work)
+    print(metrics_table(metrics))
+    if options.out:  # last: a file that cannot be written loses no figures
+        write_json(options.out, metrics)
+
+
+def _gui(options: argparse.Namespace, run: Drain) -> None:
+    try:
+        from .gui import launch
+    except ImportError as error:
+        raise SettingsError(
+            f"the window needs napari ({error.name}): pip install 'napari-distill2label[gui]'"
+        ) from None
+    launch(options.path)
+
+
+def _doctor(options: argparse.Namespace, run: Drain) -> None:
+    from .workflow.doctor import doctor
+
+    for check in doctor():
+        print(f"{'ok     ' if check.ok else 'missing'}  {check.name}: {check.detail}")
+        if not check.ok:
+            print(f"         {check.remedy}")
+
+
+# ---- arguments -----------------------------------------------------------------------------------------------------
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="distill2label", description=f"Patch labels from slide labels. {RESEARCH_USE}", allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    def verb(name: str, run: Callable, text: str) -> argparse.ArgumentParser:
+        added = verbs.add_parser(name, help=text, description=f"{text}. {RESEARCH_USE}", allow_abbrev=False)
+        added.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        added.set_defaults(run=run)
+        return added
+
+    demo = verb("demo", _demo, "the whole job on a synthetic cohort; its run is DIR/run")
+    demo.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR")
+    demo.add_argument("--seed", type=int, default=0)
+
+    dataset = verb("dataset", _dataset, "a published data set -> cohort.csv, truth.csv, centres.csv")
+    dataset.add_argument("name", choices=("colon", "breast"))
+    dataset.add_argument("folder", type=Path)
+    dataset.add_argument("-o", "--out", type=Path, required=True, metavar="DIR")
+    dataset.add_argument(
+        "--mpp", type=float, metavar="UM", help="µm/px to write for every slide (its files do not say)"
+    )
+
+    _add_train(verb("train", _train, "slides and slide labels -> a teacher and a student"))
+
+    features = verb("features", _features, "features of a frozen encoder, kept in zarr")
+    features.add_argument("cohort", type=Path)
+    features.add_argument(
+        "--encoder", type=Path, required=True, metavar="FILE", help="ONNX file, with a .json beside it"
+    )
+    features.add_argument("-o", "--out", type=Path, required=True, metavar="DIR")
+    _add_slides_folder(features)
+
+    _add_predict(verb("predict", _predict, "a model over slides -> patch labels"))
+
+    export = verb("export", _export, "kept predictions -> files others read")
+    export.add_argument("source", type=Path, metavar="RUN|PATCHMAP")
+    export.add_argument("-o", "--out", type=Path, required=True, metavar="DIR")
+    export.add_argument("--format", type=_some, required=True, metavar="A,B", help="ome-tiff, geojson, csv, png")
+    export.add_argument("--threshold", type=float)
+    export.add_argument("--corrections", type=Path, metavar="FILE", help="CSV slide_id,x,y,label laid over the labels")
+
+    _add_evaluate(verb("evaluate", _evaluate, "every model of a run against the truth"))
+
+    gui = verb("gui", _gui, "the napari window")
+    gui.add_argument("path", type=Path, nargs="?", metavar="COHORT.csv|RUN")
+
+    verb("doctor", _doctor, "what is installed, which device, what is missing and how to get it")
+    return parser
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("cohort", type=Path, help="CSV slide_id,path,label[,case_id,mpp,split], or CLAM's or TRIDENT's")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="RUN")
+    parser.add_argument("--preset", choices=tuple(PRESETS), help="the kind of images (default colon)")
+    parser.add_argument("--recipe", choices=tuple(RECIPES), help="the method (default default)")
+    parser.add_argument("--classes", type=_listed, metavar="A,B", help="class names, the negative one first")
+    _add_slides_folder(parser)
+    parser.add_argument("--baseline", action="store_true", help="also train plain attention MIL")
+    parser.add_argument("--centres", type=Path, metavar="POINTS.csv", help="centre patches on these points")
+    parser.add_argument("--encoder", type=Path, metavar="FILE", help="ONNX file of a frozen encoder")
+    parser.add_argument("--corrections", type=Path, metavar="FILE", help="CSV slide_id,x,y,label of known patches")
+    parser.add_argument("--resume", action="store_true", help="go on after the last whole epoch")
+    _add_settings(parser)
+
+
+def _add_predict(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model_folder", type=Path, metavar="RUN|BUNDLE")
+    parser.add_argument("slides", type=Path, nargs="+", metavar="SLIDE|COHORT.csv")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR")
+    _add_slides_folder(parser)
+    parser.add_argument("--model", choices=("student", "teacher", "mil"), help="of a run (default: the student)")
+    parser.add_argument("--threshold", type=float, default=0.5)
+    parser.add_argument("--mpp", type=float, metavar="UM", help="the slides' own µm/px; overrides their files")
+    parser.add_argument("--centres", type=Path, metavar="POINTS.csv", help="centre patches on these points")
+    parser.add_argument(
+        "--tissue", type=Path, metavar="FILE.geojson", help="regions outside of which nothing is scored"
+    )
+    parser.add_argument("--dense", type=int, metavar="STRIDE", help="stride in model px instead of the trained one")
+    parser.add_argument("--format", type=_some, default=["ome-tiff", "geojson", "csv", "png"], metavar="A,B")
+    _add_device(parser)
+
+
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model_folder", type=Path, metavar="RUN")
+    parser.add_argument("cohort", type=Path)
+    _add_slides_folder(parser)
+    parser.add_argument(
+        "--truth", type=Path, required=True, metavar="TRUTH.csv", help="CSV slide_id,x,y,label, or a folder of masks"
+    )
+    parser.add_argument("--centres", type=Path, metavar="POINTS.csv")
+    parser.add_argument("--split", choices=("test", "all"), default="test")
+    parser.add_argument(
+        "--empty", choices=("negative", "ignore"), default="negative", help="grid patches without a point"
+    )
+    parser.add_argument("-o", "--out", type=Path, metavar="metrics.json")
+    _add_device(parser)
+
+
+def _add_slides_folder(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--slides", dest="slides_folder", type=Path, metavar="DIR", help="folder of the slides, if not that of the CSV"
+    )
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    parser.add_argument(
+        "--encoder", type=Path, metavar="FILE", help="the frozen encoder, if it has moved since training"
+    )
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _some(text: str) -> list[str]:
+    if not _listed(text):
+        raise argparse.ArgumentTypeError("name at least one")
+    return _listed(text)
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    """A flag per field of the settings; values stay text, which the settings models check and convert."""
+    top = parser.add_argument_group("run")
+    for name in ("seed", "device"):
+        top.add_argument(f"--{name}", dest=f"set:{name}", help=_help(Settings, name), metavar=name.upper())
+    for group in GROUPS:
+        model = Settings.model_fields[group].annotation
+        flags = parser.add_argument_group(f"{group} settings", (model.__doc__ or "").strip())
+        for name in model.model_fields:
+            spellings = dict.fromkeys((f"--{group}.{name}", f"--{group}.{name.replace('_', '-')}"))
+            flags.add_argument(*spellings, dest=f"set:{group}.{name}", help=_help(model, name), metavar="X")
+
+
+def _help(model: type, name: str) -> str:
+    field = model.model_fields[name]
+    default = f" (default {field.default}, if the preset says nothing else)"
+    return f"{field.description}{default}".replace("%", "%%")
+
+
+def _overrides(options: argparse.Namespace) -> dict[str, Any]:
+    """The settings given on the command line, nested: {'teacher': {'epochs': '20'}}."""
+    result: dict[str, Any] = {}
+    for key, text in vars(options).items():
+        if key.startswith("set:") and text is not None:
+            value = None if text.lower() == "none" else text
+            group, _, name = key.removeprefix("set:").rpartition(".")
+            (result.setdefault(group, {}) if group else result)[name] = value
+    return result
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+"""`doctor`: what is installed, which device computes, what is missing and how to get it."""
+
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+EXTRAS = {
+    "napari": ("the window", "gui"),
+    "PyQt6": ("the window", "gui"),
+    "onnxruntime": ("frozen encoders (preset wsi)", "slides"),
+}
+BASE = (
+    "numpy",
+    "dask",
+    "zarr",
+    "tifffile",
+    "imagecodecs",
+    "torch",
+    "pydantic",
+    "safetensors",
+    "pandas",
+    "scikit-learn",
+)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding; `remedy` says what to do where it is not `ok`."""
+
+    name: str
+    ok: bool
+    detail: str
+    remedy: str = ""
+
+
+def doctor() -> list[Check]:
+    """Look at this installation; changes nothing."""
+    return [*_packages(), *_devices(), _wsi()]
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _packages() -> Iterator[Check]:
+    for package in BASE:
+        found = _version(package)
+        yield Check(package, found is not None, found or "missing", "pip install napari-distill2label")
+    for package, (purpose, extra) in EXTRAS.items():
+        found = _version(package)
+        remedy = f"for {purpose}: pip install 'napari-distill2label[{extra}]'"
+        yield Check(package, found is not None, found or "not installed", remedy)
+
+
+def _devices() -> Iterator[Check]:
+    import torch
+
+    from ..mil.device import choose_device, compute_dtype
+
+    device = choose_device("auto")
+    detail = f"{device}, {torch.get_num_threads()} threads, {str(compute_dtype('auto', device)).removeprefix('torch.')}"
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info()
+        detail = f"{torch.cuda.get_device_name()}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free, {detail}"
+    yield Check("device", True, detail)
+    if device.type == "cpu":
+        yield Check("GPU", True, "none that torch can use: training runs on the processor, which is enough for crops")
+
+
+def _wsi() -> Check:
+    ready = importlib.util.find_spec("onnxruntime") is not None
+    return Check(
+        "whole slides (preset wsi)",
+        ready,
+        "ready; give the encoder's ONNX file with --encoder" if ready else "needs a frozen encoder and onnxruntime",
+        "pip install 'napari-distill2label[slides]', and an encoder as an .onnx file with a .json beside it "
+        "(name, patch_px, mpp, mean, std, features)",
+    )

@@ -1,0 +1,207 @@
+"""`train`: a cohort in; plain MIL (if asked for), teacher and student out."""
+
+import hashlib
+from collections.abc import Generator, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..core.bag import UNKNOWN, Bag
+from ..core.errors import BundleError, SettingsError
+from ..core.events import EpochEnd, Event, Notice
+from ..core.metrics import binary_metrics, positive_score
+from ..core.settings import ModelSettings, Settings, TeacherSettings, TrainingSettings
+from ..mil.device import choose_device, compute_dtype
+from ..mil.model import MILModel
+from ..mil.objectives import Lesson, Objective, StudentObjective, TeacherObjective
+from ..mil.training import RandomState, TrainingState, answer_bag, fit, teach
+from ..store.bundle import load_bundle, save_bundle
+from ..store.checkpoint import load_checkpoint, save_checkpoint
+from ..store.cohort import Cohort
+from ..store.run import Run
+from .bags import PathLike
+from .plan import Plan, new_plan, resumed_plan
+
+
+def train(
+    cohort: Cohort,
+    out: PathLike,
+    settings: Settings | None = None,
+    *,
+    classes: Sequence[str] | None = None,
+    baseline: bool = False,
+    centres: PathLike | None = None,
+    encoder: PathLike | None = None,
+    corrections: PathLike | None = None,
+    resume: bool = False,
+) -> Generator[Event, None, Run]:
+    """Train a teacher on the slide labels of `cohort` and distil a student from it.
+
+    A slide that cannot be read is reported and left out. Truth for evaluation is no argument of this function.
+
+    Parameters
+    ----------
+    cohort
+        Slides and labels. Splits it gives are kept; else cases are split by `settings.split`.
+    out
+        The run folder.
+    settings
+        None: the `colon` preset, or with `resume` those of the run.
+    classes
+        Ordered, the negative one first; None: recognised by name.
+    baseline
+        Also train plain attention MIL (`mil/`), the paper's baseline.
+    centres
+        CSV or GeoJSON of points: patches are centred on these instead of lying on a grid.
+    encoder
+        ONNX file of a frozen encoder: train on its features.
+    corrections
+        CSV of patches whose class the user knows (`slide_id,x,y,label`), used by the student.
+    resume
+        Go on with the run in `out` after its last whole epoch.
+    """
+    if resume:
+        plan = resumed_plan(out, cohort, settings, classes, baseline, centres, encoder, corrections)
+    else:
+        plan = new_plan(out, cohort, settings or Settings(), classes, baseline, centres, encoder, corrections)
+    return (yield from _Training(plan).work())
+
+
+class _Training:
+    """One run being trained: what its three models share."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan, self.reader = plan, plan.reader
+        self.settings, self.cohort = plan.config.settings, plan.cohort
+        self.device = choose_device(self.settings.device)
+        self.histories: dict[str, list[dict[str, Any]]] = {}
+
+    def work(self) -> Generator[Event, None, Run]:
+        yield from (Notice(line) for line in self.cohort.warnings())
+        rows = [*self.cohort.in_split("train"), *self.cohort.in_split("valid")]
+        bags = yield from self.reader.read_all(rows, self.cohort)
+        yield from self.check_scale()
+        self.train = [bags[row.slide_id] for row in self.cohort.in_split("train") if row.slide_id in bags]
+        self.valid = [bags[row.slide_id] for row in self.cohort.in_split("valid") if row.slide_id in bags]
+        if len({bag.label for bag in self.train}) < 2:
+            raise SettingsError("the training slides that could be read are all of one class: nothing can be learnt")
+        self.signature = _signature([*self.train, *self.valid])
+        self.run = self.plan.start()  # not before: a run of slides that cannot be read would only be in the way
+        if self.run.config.baseline:
+            plain = {"lambda_c": 1.0, "lambda_n": 0.0, "lambda_d": 0.0, "lambda_e": 0.0}
+            yield from self.fit_bags("mil", self.settings.teacher.model_copy(update=plain))
+        yield from self.fit_bags("teacher", self.settings.teacher)
+        yield from self.fit_student()
+        return self.run
+
+    def check_scale(self) -> Generator[Event, None, None]:
+        if self.settings.grid.mpp is None and self.reader.common_mpp is None and any(self.reader.mpps):
+            yield Notice(
+                "the slides differ in µm/px, or some have none: their patches show different areas; "
+                "set --grid.mpp to cut all at one scale"
+            )
+
+    def fit_bags(self, role: str, settings: TeacherSettings) -> Generator[Event, None, None]:
+        """Plain MIL or the teacher."""
+        lessons = [Lesson.of(bag, len(self.cohort.classes)) for bag in self.train]
+        yield from self.fit(role, TeacherObjective(settings), lessons, settings, self.fresh(0))
+
+    def fit_student(self) -> Generator[Event, None, None]:
+        settings = self.settings.student
+        teacher = load_bundle(self.run.bundle("teacher"), self.device).model
+        teacher.dtype = compute_dtype(settings.precision, self.device)
+        lessons = yield from teach(teacher, self.train, settings.augment)
+        student = self.fresh(1)
+        if settings.init == "teacher":
+            student.load_state_dict(teacher.state_dict())
+        yield from self.fit("student", StudentObjective(settings), lessons, settings, student)
+
+    def fresh(self, offset: int) -> MILModel:
+        """A network with new weights from the run's seed; `offset` makes the student's differ from the teacher's."""
+        settings: ModelSettings = self.settings.model
+        with RandomState(self.settings.seed + offset, torch.device("cpu")).active():
+            model = MILModel(settings, len(self.cohort.classes), self.train[0].instances.shape[1:])
+        model.fit_normalisation(self.train)
+        return model.to(self.device)
+
+    def fit(
+        self, role: str, objective: Objective, lessons: list[Lesson], settings: TrainingSettings, model: MILModel
+    ) -> Generator[Event, None, None]:
+        """Train one model, a checkpoint after every epoch, its bundle at the end."""
+        checkpoint = self.run.checkpoint(role)
+        state = load_checkpoint(checkpoint) if checkpoint.exists() else None
+        if state and state.epoch >= settings.epochs and self.is_saved(role, state):
+            self.histories[role] = state.history
+            return
+        if role == "teacher":  # a student of the former teacher is worth nothing
+            self.run.checkpoint("student").unlink(missing_ok=True)
+        model.dtype = compute_dtype(settings.precision, self.device)
+        for item in fit(model, objective, lessons, self.valid, settings, self.settings.seed, state, role):
+            if isinstance(item, TrainingState):
+                state = item
+                save_checkpoint(checkpoint, state)
+                self.histories[role] = state.history
+                self.run.write_history(self.histories)
+                yield _epoch_end(role, state, settings.epochs)
+            else:
+                yield item
+        model.dtype = torch.float32
+        self.save(role, model, state, settings)
+
+    def is_saved(self, role: str, state: TrainingState) -> bool:
+        """Is the role's bundle of this very state? It is older where more epochs were asked for and then stopped."""
+        try:
+            return load_bundle(self.run.bundle(role)).config.epoch == state.best_epoch
+        except BundleError:  # not there, or damaged: made again from the checkpoint
+            return False
+
+    def save(self, role: str, model: MILModel, state: TrainingState, settings: TrainingSettings) -> None:
+        corrected = sum(int((bag.known != UNKNOWN).sum()) for bag in self.train if bag.known is not None)
+        about = {
+            "role": role,
+            "classes": self.cohort.classes,
+            "grid": self.settings.grid,
+            "training": settings,
+            "encoder": self.run.config.encoder,
+            "preset": self.settings.preset,
+            "recipe": self.settings.recipe,
+            "seed": self.settings.seed,
+            "epoch": state.best_epoch,
+            "mpp": self.settings.grid.mpp or self.reader.common_mpp,
+            "n_train": len(self.train),
+            "n_valid": len(self.valid),
+            "n_corrections": corrected if role == "student" else 0,
+            "data_signature": self.signature,
+        }
+        save_bundle(self.run.bundle(role), model, about, bag_metrics(model, self.valid))
+
+
+def bag_metrics(model: MILModel, bags: Iterable[Bag]) -> dict[str, float | int | None]:
+    """Metrics of the slides' labels (`core.metrics`)."""
+    bags = list(bags)
+    answers = [model.probabilities(answer_bag(model, bag).bag_logits).numpy() for bag in bags]
+    positive = np.array([bag.label != (0,) for bag in bags], bool)
+    return binary_metrics(
+        positive, positive_score(np.array(answers).reshape(-1, model.n_classes), model.settings.several)
+    )
+
+
+def _epoch_end(role: str, state: TrainingState, epochs: int) -> EpochEnd:
+    row = dict(state.history[-1])
+    row.pop("epoch")
+    valid_loss = row.pop("valid_loss")
+    losses = {name.removeprefix("loss_"): value for name, value in row.items()}
+    metrics = {} if valid_loss is None else {"valid_loss": valid_loss}
+    return EpochEnd(role, state.epoch, epochs, losses, metrics, best=state.best_epoch == state.epoch)
+
+
+def _signature(bags: Iterable[Bag]) -> str:
+    """A digest of everything training saw: which slides, their labels and corrections, and every patch."""
+    digest = hashlib.sha256()
+    for bag in bags:
+        digest.update(f"{bag.slide_id}\0{bag.label}\0{bag.instances.shape}".encode())
+        digest.update(np.ascontiguousarray(bag.instances))
+        if bag.known is not None:
+            digest.update(bag.known.tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,45 @@
+"""`demo` on fewer and smaller slides: the same path, its files, and a second call."""
+
+import json
+
+import pytest
+
+from napari_distill2label.store.run import Run
+from napari_distill2label.workflow import demo as module
+
+
+@pytest.fixture(autouse=True)
+def _smaller(monkeypatch):
+    monkeypatch.setattr(module, "N_SLIDES", 8)
+    monkeypatch.setattr(module, "SHAPE", (112, 128))
+    small = {"epochs": 1, "learning_rate": 1e-3}
+    model = {"hidden": 16, "attention": 8}
+    monkeypatch.setattr(
+        module, "OVERRIDES", {"teacher": small, "student": small, "model": model, "split": {"test": 0.3, "valid": 0.1}}
+    )
+
+
+def test_the_demo_leaves_all_it_promises_and_may_be_repeated(tmp_path, cli):
+    out = tmp_path / "Demo é"
+    status, said, err = cli("demo", "--out", out)
+    assert status == 0, err
+    run = Run.open(out / "run")
+    assert run.models == ("mil", "teacher", "student")
+    tested = [slide.slide_id for slide in run.cohort.in_split("test")]
+    assert tested
+    assert {path.name for path in (out / "labels").iterdir()} == {
+        f"{name}{end}" for name in tested for end in (".csv", ".geojson", ".ome.tif", ".png")
+    }
+    figures = json.loads((out / "metrics.json").read_text())
+    assert list(figures) == ["mil", "teacher", "student"]
+    assert figures["student"]["bag"]["n"] == len(tested)
+    assert str(out / "labels" / f"{tested[0]}.png") in said
+    assert "research use only" in said
+    assert "student  instance " in said
+
+    status, again, err = cli("demo", "--out", out)
+    assert status == 0, err
+    assert " epoch 1/1" not in err
+    assert again.splitlines()[:13] == said.splitlines()[:13]
+    assert cli("demo", "--out", out, "--seed", "1")[0] == 2
+    assert json.loads((out / "metrics.json").read_text()) == figures

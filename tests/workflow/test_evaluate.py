@@ -1,0 +1,238 @@
+"""`evaluate`: the figures are those anyone gets by hand from the exported tables and the truth."""
+
+import csv
+import json
+from itertools import chain
+
+import numpy as np
+import pytest
+from sklearn import metrics as sk
+
+from napari_distill2label.core.errors import BundleError, CohortError, SettingsError
+from napari_distill2label.core.events import Failed, drain
+from napari_distill2label.store.cohort import Cohort
+from napari_distill2label.store.patchmap import PatchMap
+from napari_distill2label.store.run import Run
+from napari_distill2label.workflow.evaluate import evaluate, metrics_table
+
+LEVELS = ["bag", "instance", "instance_positive_slides", "instance_per_slide"]
+MEASURES = ["accuracy", "f1", "auroc", "auprc", "prevalence", "ece", "n"]
+
+
+@pytest.fixture
+def truth(cohort_csv):
+    return cohort_csv.with_name("truth.csv")
+
+
+def by_hand(truth, score) -> dict:
+    """accuracy, f1, auroc, auprc and ece by sklearn and a plain loop."""
+    truth, score = np.asarray(truth, bool), np.asarray(score, float)
+    called = score >= 0.5
+    both = len(set(truth.tolist())) == 2
+    ece = 0.0
+    for low in range(10):
+        chosen = (np.minimum((score * 10).astype(int), 9)) == low
+        if chosen.any():
+            ece += chosen.mean() * abs(score[chosen].mean() - truth[chosen].mean())
+    return {
+        "accuracy": sk.accuracy_score(truth, called),
+        "f1": sk.f1_score(truth, called) if (truth | called).any() else None,
+        "auroc": sk.roc_auc_score(truth, score) if both else None,
+        "auprc": sk.average_precision_score(truth, score) if both else None,
+        "prevalence": truth.mean(),
+        "ece": ece,
+        "n": len(truth),
+    }
+
+
+def joined(pairs: list) -> tuple[list, list]:
+    return list(chain(*(truth for truth, _ in pairs))), list(chain(*(score for _, score in pairs)))
+
+
+def assert_same(found: dict, expected: dict):
+    assert list(found) == MEASURES
+    for name in MEASURES:
+        assert (found[name] is None) == (expected[name] is None), name
+        if found[name] is not None:
+            # Tables have six digits, in which nearly equal scores of an untrained network tie.
+            assert found[name] == pytest.approx(expected[name], abs=2e-3 if name.startswith("au") else 2e-6), name
+
+
+@pytest.mark.parametrize("way", ["grid", "ignore empty", "centres"])
+def test_figures_equal_a_computation_by_hand(trained, cohort_csv, truth, tmp_path, cli, table, way):
+    all_rows = Cohort.read(cohort_csv)
+    cohort_csv = all_rows.with_slides(list(all_rows)[:6]).write(tmp_path / "six.csv")
+    centres = ["--centres", truth.with_name("centres.csv")] if way == "centres" else []
+    empty = ["--empty", "ignore"] if way == "ignore empty" else []
+    file = tmp_path / "Maße.json"
+    status, out, err = cli(
+        "evaluate", trained, cohort_csv, "--truth", truth, "--split", "all", "-o", file, *centres, *empty
+    )
+    assert status == 0, err
+    figures = json.loads(file.read_text("utf-8"))
+    assert list(figures) == ["mil", "teacher", "student"]
+    assert all(list(figures[role]) == LEVELS for role in figures)
+    assert [line.split()[:2] for line in out.splitlines()[1:]] == [
+        [role, level] for role in figures for level in LEVELS
+    ]
+
+    points = table(truth)
+    slides = {row["slide_id"]: row["label"] == "tumour" for row in table(cohort_csv)}
+    for role in ("mil", "student") if way == "grid" else ("student",):
+        folder = tmp_path / role
+        status, _, _ = cli("predict", trained, cohort_csv, "-o", folder, "--model", role, "--format", "csv", *centres)
+        assert status == 0
+        kept = [PatchMap.open(trained / "predictions" / f"{slide_id}.{role}.zarr") for slide_id in slides]
+        bags = [1 - patch_map.bag_probability[0] for patch_map in kept]
+        pooled: dict[str, tuple[list, list]] = {}
+        for slide_id in slides:
+            own = [point for point in points if point["slide_id"] == slide_id]
+            answers = pooled[slide_id] = ([], [])
+            for row in table(folder / f"{slide_id}.csv"):
+                left, top = int(row["minx"]), int(row["miny"])
+                inside = [
+                    point["label"] for point in own
+                    if left <= float(point["x"]) < left + 27 and top <= float(point["y"]) < top + 27
+                ]  # fmt: skip
+                if way == "centres":
+                    inside = [
+                        p["label"] for p in own if np.hypot(float(p["x"]) - left - 13, float(p["y"]) - top - 13) <= 1
+                    ]
+                    assert len(inside) == 1
+                if inside or way == "grid":
+                    answers[0].append("tumour" in inside)
+                    answers[1].append(1 - float(row["prob_normal"]))
+        found = figures[role]
+        assert_same(found["bag"], by_hand(list(slides.values()), bags))
+        every = list(pooled.values())
+        assert_same(found["instance"], by_hand(*joined(every)))
+        positive = [pooled[slide_id] for slide_id in slides if slides[slide_id]]
+        assert_same(found["instance_positive_slides"], by_hand(*joined(positive)))
+        each = [by_hand(*pair) for pair in every]
+        means = {
+            name: np.mean(values) if (values := [row[name] for row in each if row[name] is not None]) else None
+            for name in MEASURES
+        }
+        assert_same(found["instance_per_slide"], means | {"n": len(each)})
+
+
+def test_the_test_split_is_the_default_and_new_slides_belong_to_it(trained, cohort_csv, truth, collect):
+    cohort = Cohort.read(cohort_csv)
+    tested = {slide.slide_id for slide in Run.open(trained).cohort.in_split("test")}
+    assert 0 < len(tested) < 5
+    test, every = (collect(evaluate(trained, cohort, truth, split=split))[1]["student"] for split in ("test", "all"))
+    assert (test["bag"]["n"], every["bag"]["n"]) == (len(tested), 10)
+    new = [type(slide)(f"new {slide.slide_id}", slide.path, slide.label, mpp=0.5) for slide in cohort][:4]
+    extended = cohort.with_slides([*cohort, *new])
+    assert collect(evaluate(trained, extended, truth))[1]["student"]["bag"]["n"] == len(tested) + 4
+
+
+def test_unlabelled_slides_have_no_part(trained, cohort_csv, truth, collect):
+    cohort = Cohort.read(cohort_csv)
+    some = [
+        type(slide)(slide.slide_id, slide.path, slide.label if i else None, mpp=0.5) for i, slide in enumerate(cohort)
+    ]
+    assert collect(evaluate(trained, cohort.with_slides(some), truth, split="all"))[1]["mil"]["bag"]["n"] == 9
+
+
+def test_a_truth_label_that_is_no_class_is_negative(trained, cohort_csv, truth, tmp_path, collect):
+    cohort = Cohort.read(cohort_csv)
+    other = tmp_path / "other.csv"
+    other.write_text(truth.read_text().replace(",normal", ",fibroblast"))
+    expected, found = (collect(evaluate(trained, cohort, path))[1] for path in (truth, other))
+    assert found == expected
+
+
+def test_what_does_not_fit_is_one_line(trained, cohort_csv, truth, tmp_path, cohort_of, slides, refused):
+    elsewhere = tmp_path / "wahr ß.csv"
+    elsewhere.write_text("slide_id,x,y,label\nSLIDE_000,1,1,tumour\n")
+    line = refused("evaluate", trained, cohort_csv, "--truth", elsewhere)
+    assert str(elsewhere) in line
+    assert "are the slide ids the same" in line
+    for content, said in (
+        ("", "is empty"),
+        ("slide_id,x,y\na,1,1\n", "no column 'label'"),
+        ("slide_id,x,y,label\na,b,1,c\n", "is no position"),
+    ):
+        elsewhere.write_text(content)
+        assert said in refused("evaluate", trained, cohort_csv, "--truth", elsewhere)
+    assert "no such file" in refused("evaluate", trained, cohort_csv, "--truth", tmp_path / "gone.csv")
+    assert "is no run" in refused("evaluate", trained / "student", cohort_csv, "--truth", truth)
+    unknown = cohort_of([("slide_000", slides[0], "normal"), ("slide_001", slides[1], "metastasis")])
+    assert "unknown label 'metastasis'" in refused("evaluate", trained, unknown, "--truth", truth, "--split", "all")
+    learnt = list(Run.open(trained).cohort.in_split("train"))
+    trainset = cohort_of([(slide.slide_id, slide.path, slide.label) for slide in learnt])
+    assert "add --split all" in refused("evaluate", trained, trainset, "--truth", truth)
+
+
+def test_a_run_without_a_model_is_an_error(cohort_csv, truth, tmp_path, tiny):
+    from napari_distill2label.workflow.train import train
+
+    work = train(Cohort.read(cohort_csv), tmp_path / "run", tiny())
+    next(event for event in work if getattr(event, "phase", "") == "teacher: epoch 1")
+    work.close()
+    with pytest.raises(BundleError, match="no trained model"):
+        drain(evaluate(tmp_path / "run", Cohort.read(cohort_csv), truth))
+
+
+def test_a_slide_that_fails_is_told_once_and_left_out(trained, cohort_csv, truth, tmp_path, cli, collect):
+    cohort = Cohort.read(cohort_csv)
+    rows = [type(s)(s.slide_id, s.path, s.label, mpp=0.5) for s in list(cohort)[:3]]
+    rows[1] = type(rows[1])("slide_001", tmp_path / "gone.png", "tumour")
+    events, figures = collect(evaluate(trained, cohort.with_slides(rows), truth, split="all"))
+    assert [event.item for event in events if isinstance(event, Failed)] == ["slide_001"]
+    assert {figures[role]["bag"]["n"] for role in figures} == {2}
+    table = cohort.with_slides(rows).write(tmp_path / "cohort.csv")
+    assert cli("evaluate", trained, table, "--truth", truth, "--split", "all")[0] == 1
+
+
+def test_python_checks_its_choices(trained, cohort_csv, truth):
+    for wrong in ({"split": "train"}, {"empty": "positive"}):
+        with pytest.raises(SettingsError):
+            drain(evaluate(trained, Cohort.read(cohort_csv), truth, **wrong))
+    with pytest.raises(CohortError):
+        drain(evaluate(trained, Cohort.read(cohort_csv), truth.with_name("gone.csv")))
+
+
+def test_nothing_is_changed_or_written(trained, cohort_csv, truth, collect):
+    before = {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()}
+    collect(evaluate(trained, Cohort.read(cohort_csv), truth))
+    assert {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()} == before
+
+
+def test_undefined_figures_are_null_and_shown_as_a_dash(trained, cohort_csv, tmp_path, truth, cohort_of, slides, cli):
+    """All slides negative, no positive point: nothing to rank."""
+    quiet = tmp_path / "truth.csv"
+    with quiet.open("w", newline="") as file:
+        csv.writer(file).writerows([("slide_id", "x", "y", "label"), ("slide_000", 5, 5, "normal")])
+    cohort = cohort_of([("slide_000", slides[0], "normal")])
+    out = tmp_path / "m.json"
+    status, said, _ = cli("evaluate", trained, cohort, "--truth", quiet, "--split", "all", "-o", out)
+    assert status == 0
+    student = json.loads(out.read_text())["student"]
+    assert student["instance"]["auroc"] is None
+    assert student["instance"]["n"] == 20
+    assert student["instance_positive_slides"] == dict.fromkeys(MEASURES[:-1]) | {"n": 0}
+    assert " - " in said
+    assert metrics_table({}) == said.splitlines()[0]
+
+
+def test_masks_may_be_the_truth(trained, cohort_csv, slides, tmp_path, cli, collect, refused):
+    """A model's own masks agree with it on every patch; what they do not show is negative, or ignored."""
+    masks = tmp_path / "Masken ü"
+    assert (
+        cli("predict", trained, *slides[:2], "-o", masks, "--threshold", "0.5", "--format", "ome-tiff,png,csv")[0] == 0
+    )
+    cohort = Cohort.read(cohort_csv)
+    two = cohort.with_slides(list(cohort)[:2])
+    student = collect(evaluate(trained, two, masks, split="all", empty="ignore"))[1]["student"]["instance"]
+    assert (student["accuracy"], student["n"]) == (1, 40)
+    three = cohort.with_slides(list(cohort)[:3])
+    found = {
+        empty: collect(evaluate(trained, three, masks, split="all", empty=empty))[1]["student"]
+        for empty in ("ignore", "negative")
+    }
+    assert (found["ignore"]["instance"]["n"], found["negative"]["instance"]["n"]) == (40, 60)
+    assert found["ignore"]["bag"]["n"] == 3
+    (tmp_path / "none").mkdir()
+    assert "holds no mask image" in refused("evaluate", trained, cohort_csv, "--truth", tmp_path / "none")
