@@ -1,0 +1,59 @@
+"""A run or a bundle that can predict, opened in the worker's thread."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..core.errors import BundleError
+from ..core.events import Progress
+from ..store.cohort import Cohort
+from .jobs import Work
+
+if TYPE_CHECKING:
+    from ..store.patchmap import PatchMap
+    from ..store.run import Run
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A run or a bundle that can predict."""
+
+    path: Path
+    roles: tuple[str, ...]
+    classes: tuple[str, ...]
+    is_run: bool
+    cohort: Cohort | None = None
+    maps: "tuple[PatchMap, ...]" = ()
+    notices: tuple[str, ...] = ()
+
+
+def opened(path: Path) -> Work:
+    """Open a run or a bundle, in the worker's thread: torch is imported, weights are read and checked."""
+    yield Progress("loading the model", 0)
+    from ..store.bundle import load_bundle
+    from ..store.run import Run
+
+    if Run.is_run(path):
+        return of_run(Run.open(path))
+    bundle = load_bundle(path)
+    return LoadedModel(path, (bundle.config.role,), bundle.config.classes, is_run=False)
+
+
+def of_run(run: "Run") -> LoadedModel:
+    """A run's models, each checked, and what they predicted before."""
+    from ..store.bundle import load_bundle
+    from ..store.patchmap import PatchMap
+
+    if not run.models:
+        raise BundleError(f"{run.folder}: has no trained model yet; finish the run with resume")
+    weights = {load_bundle(run.bundle(role)).config.weights_sha256 for role in run.models}
+    maps, notices = [], []
+    for path in sorted(run.predictions.glob("*.zarr")) if run.predictions.is_dir() else ():
+        try:
+            patch_map = PatchMap.open(path)
+        except BundleError as error:
+            notices.append(str(error))
+        else:
+            if patch_map.is_complete and patch_map.model.get("weights_sha256") in weights:
+                maps.append(patch_map)
+    return LoadedModel(run.folder, run.models, run.config.classes, True, run.cohort, tuple(maps), tuple(notices))

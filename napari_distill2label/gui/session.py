@@ -1,0 +1,332 @@
+"""The session: everything the panel shows and does, one per viewer. It is `d2l` in napari's console.
+
+No Qt here: the same object works on a `napari.components.ViewerModel` without a window, where long work simply blocks.
+Widgets hold no state; they call these methods and listen to these signals.
+"""
+
+import weakref
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from psygnal import Signal
+
+from ..core.errors import Distill2LabelError, SettingsError
+from ..core.events import Failed, Finished, Notice
+from ..core.presets import build_settings
+from ..core.settings import Settings, merged
+from ..slides.registry import open_slide
+from ..store.cohort import Cohort
+from . import layers
+from .jobs import Job, Jobs
+from .models import LoadedModel
+from .slide_list import PathLike
+from .verbs import Verbs
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from napari.components import ViewerModel
+
+    from ..slides.slide import Slide
+    from ..store.patchmap import PatchMap
+
+_sessions: "weakref.WeakKeyDictionary[ViewerModel, Session]" = weakref.WeakKeyDictionary()
+
+
+def session_of(viewer: Any) -> "Session":
+    """The one session of a viewer, made when first asked for."""
+    viewer = getattr(viewer, "__wrapped__", viewer)  # a plugin's proxy dies with its widget
+    if viewer not in _sessions:
+        _sessions[viewer] = Session(viewer)
+    return _sessions[viewer]
+
+
+class Session(Verbs):
+    """Slides, labels, settings, model and predictions of one viewer, and what can be done with them.
+
+    Long work (`train`, `predict`, `load_bundle`, `export`) runs beside the window. With `wait=True`, as in a script, a
+    call returns its result when that is there, and the window stays usable meanwhile; the panel's buttons do not
+    wait, and get the `Job`.
+
+    Attributes
+    ----------
+    cohort
+        The slides with their labels and the classes, negative first. A frozen value: use the methods to change it.
+    model
+        What predicts; None before a training or `load_bundle`.
+    predictions
+        Patch maps by slide id and role: `predictions["slide_000"]["student"]`.
+    threshold
+        Probability from which on a patch is labelled with a finding.
+    """
+
+    settings_changed = Signal()
+    model_changed = Signal()
+    predictions_changed = Signal(str)  # slide id
+    shown_changed = Signal()
+    threshold_changed = Signal(float)
+
+    def __init__(self, viewer: "ViewerModel") -> None:
+        super().__init__()
+        self._viewer = weakref.ref(viewer)
+        self.preset, self.recipe = "colon", "default"
+        self.overrides: dict[str, Any] = {}
+        self.encoder: Path | None = None  # a frozen encoder's ONNX file, where the settings ask for one
+        self.model: LoadedModel | None = None
+        self.role: str | None = None
+        self.predictions: dict[str, dict[str, PatchMap]] = {}
+        self.threshold = 0.5
+        self.shown: str | None = None
+        self.failures: dict[str, str] = {}
+        self.exported: list[Path] = []
+        self._open: dict[str, Slide] = {}
+        has_window = hasattr(viewer, "window")
+        self.jobs = Jobs(lambda: has_window)
+        self.jobs.event.connect(self._on_event)
+        viewer.layers.events.inserted.connect(self._on_layer_inserted)
+        viewer.layers.events.removed.connect(self._on_layer_removed)
+        # A viewer that is dropped without being closed must not leave work behind.
+        weakref.finalize(viewer, self.jobs.shutdown)
+        if has_window:
+            # napari holds this weakly until its console opens; `_sessions` owns it.
+            viewer.update_console({"d2l": self})
+        for layer in list(viewer.layers):
+            self._adopt(layer)
+
+    def __repr__(self) -> str:
+        model = f"{', '.join(self.model.roles)} of {self.model.path.name}" if self.model else "no model"
+        return f"Session({len(self.cohort)} slides, {len(self.cohort.labelled)} labelled, {model})"
+
+    @property
+    def viewer(self) -> "ViewerModel":
+        """The viewer; `RuntimeError` when it has been closed."""
+        viewer = self._viewer()
+        if viewer is None:
+            raise RuntimeError("the viewer of this session is closed")
+        return viewer
+
+    # ---- slides ---------------------------------------------------------------------------------------------------
+
+    @property
+    def slides(self) -> "pd.DataFrame":
+        """A table of the slides: slide_id, path, label, case_id, mpp, split, status."""
+        import pandas as pd
+
+        columns = ("slide_id", "path", "label", "case_id", "mpp", "split")
+        table = pd.DataFrame([[getattr(row, name) for name in columns] for row in self.cohort], columns=columns)
+        return table.assign(status=[self.status(row.slide_id) for row in self.cohort])
+
+    def status(self, slide_id: str) -> str:
+        """One line on a slide: failed, predicted, or nothing yet."""
+        if slide_id in self.failures:
+            return f"failed: {self.failures[slide_id]}"
+        patch_map = self.predictions.get(slide_id, {}).get(self.role or "")
+        if patch_map is None or patch_map.bag_probability is None:
+            return ""
+        best = max(range(1, len(patch_map.classes)), key=lambda index: patch_map.bag_probability[index])
+        return f"{patch_map.classes[best]} {patch_map.bag_probability[best]:.2f}"
+
+    def counts(self, slide_id: str | None = None) -> dict[str, int]:
+        """Patches per class of a slide (None: the one shown) at the threshold; empty where nothing is predicted.
+
+        Where several classes can be present at once a patch counts for each of its findings.
+        """
+        patch_map = self.predictions.get(slide_id or self.shown or "", {}).get(self.role or "")
+        return {} if patch_map is None else layers.counts(patch_map, self.threshold)
+
+    def remove_slides(self, slide_ids: Iterable[str]) -> None:
+        """Take slides off the list, and their layers away. Files are left alone."""
+        gone = set(slide_ids)
+        super().remove_slides(gone)
+        for slide_id in gone:
+            self.predictions.pop(slide_id, None)
+            self.failures.pop(slide_id, None)
+            layers.remove(self.viewer, layers.find(self.viewer, slide_id=slide_id))
+
+    def read_cohort(self, path: PathLike) -> Cohort:
+        """Read `cohort.csv` in place of the slides there are. Errors leave these as they were."""
+        cohort = super().read_cohort(path)
+        layers.remove(self.viewer, layers.find(self.viewer))
+        self.predictions, self.failures = {}, {}
+        self.slides_changed.emit()
+        return cohort
+
+    def set_mpp(self, slide_ids: str | Iterable[str], mpp: float | None) -> None:
+        """Say the µm/px of slides where their files do not, or are wrong; None: the file's own."""
+        ids = [slide_ids] if isinstance(slide_ids, str) else list(slide_ids)
+        super().set_mpp(ids, mpp)
+        if self.shown in ids:
+            self.show(self.shown, again=True)
+
+    # ---- showing --------------------------------------------------------------------------------------------------
+
+    def show(self, slide_id: str, again: bool = False) -> None:
+        """Show a slide and what was predicted of it, in place of the one before. `SlideError` if it cannot be read.
+
+        Layers that are not ours stay.
+        """
+        row = self._row(slide_id)
+        viewer = self.viewer
+        present = layers.find(viewer, layers.SLIDE, slide_id)
+        if present and self.shown == slide_id and not again:
+            return
+        if not present or again:
+            try:
+                slide = open_slide(row.path, row.mpp)
+            except Distill2LabelError as error:
+                self.failures[slide_id] = str(error)
+                self.slides_changed.emit()
+                raise
+            for notice in slide.notices:
+                self._tell(f"{slide_id}: {notice}")
+            layers.remove(viewer, layers.find(viewer, slide_id=slide_id))
+            self._open[slide_id] = slide
+            self.failures.pop(slide_id, None)
+            layers.add_slide(viewer, slide, slide_id, row.label)
+        layers.remove(viewer, [layer for layer in layers.find(viewer) if layers.about(layer)["slide_id"] != slide_id])
+        self.shown = slide_id
+        self._show_predictions(slide_id)
+        viewer.reset_view()
+        self.slides_changed.emit()
+        self.shown_changed.emit()
+
+    def _show_predictions(self, slide_id: str) -> None:
+        slide = layers.find(self.viewer, layers.SLIDE, slide_id)
+        if not slide:
+            return
+        mpp = layers.about(slide[0])["mpp"]
+        for role, patch_map in self.predictions.get(slide_id, {}).items():
+            if not layers.find(self.viewer, slide_id=slide_id, model=role):
+                layers.add_map(self.viewer, patch_map, mpp, self.threshold)
+        for layer in layers.find(self.viewer, slide_id=slide_id):
+            noted = layers.about(layer)
+            if noted["role"] in (layers.LABELS, layers.POINTS):
+                layer.visible = noted["model"] == self.role
+
+    def set_threshold(self, threshold: float) -> None:
+        """Recolour the labels at another threshold, at once."""
+        if not 0 <= threshold <= 1:
+            raise SettingsError(f"a threshold is a probability from 0 to 1, not {threshold:g}")
+        if threshold != self.threshold:
+            self.threshold = float(threshold)
+            layers.recolour(self.viewer, self.threshold)
+            self.threshold_changed.emit(self.threshold)
+
+    def set_role(self, role: str) -> None:
+        """Which model of the run predicts and is shown: student, teacher or mil."""
+        if self.model is None or role not in self.model.roles:
+            have = ", ".join(self.model.roles) if self.model else "none"
+            raise SettingsError(f"there is no {role}: the models are {have}")
+        if role != self.role:
+            self.role = role
+            if self.shown:
+                self._show_predictions(self.shown)
+            self.model_changed.emit()
+            self.slides_changed.emit()
+
+    # ---- settings -------------------------------------------------------------------------------------------------
+
+    @property
+    def settings(self) -> Settings:
+        """What a training would use now: preset < recipe < what was set."""
+        return build_settings(self.preset, self.recipe, self.overrides)
+
+    def configure(
+        self, preset: str | None = None, recipe: str | None = None, **overrides: Mapping[str, Any]
+    ) -> Settings:
+        """Choose preset and recipe, and set single settings: `configure(teacher={"epochs": 20})`.
+
+        `SettingsError`, and nothing changed, if they do not fit.
+        """
+        chosen = preset or self.preset, recipe or self.recipe, merged(self.overrides, overrides)
+        settings = build_settings(*chosen)
+        self.preset, self.recipe, self.overrides = chosen
+        self.settings_changed.emit()
+        return settings
+
+    def reset_settings(self) -> None:
+        """Back to what preset and recipe say."""
+        self.overrides = {}
+        self.settings_changed.emit()
+
+    def shutdown(self) -> None:
+        """Stop what runs and close the slides' files. Idempotent; reached when the window closes."""
+        self.jobs.shutdown()
+        for slide in self._open.values():
+            slide.close()
+        self._open.clear()
+
+    # ---- inside ---------------------------------------------------------------------------------------------------
+
+    def _on_event(self, job: Job, event: Any) -> None:
+        if isinstance(event, Notice):
+            job.notes.append(event.message)
+            self._tell(event.message)
+        elif isinstance(event, Failed):
+            self.failures[event.item] = event.reason
+            job.notes.append(f"{event.item}: {event.reason}")
+            self._tell(f"{event.item}: {event.reason}")
+            self.slides_changed.emit()
+        elif isinstance(event, Finished) and job.kind == "predict":
+            self._take_map(event.result)
+
+    def _take_map(self, patch_map: "PatchMap") -> None:
+        slide_id, role = patch_map.slide_id, layers.model_role(patch_map)
+        self.predictions.setdefault(slide_id, {})[role] = patch_map
+        slide = layers.find(self.viewer, layers.SLIDE, slide_id)
+        if slide:
+            layers.add_map(self.viewer, patch_map, layers.about(slide[0])["mpp"], self.threshold)
+            self._show_predictions(slide_id)
+        self.slides_changed.emit()
+        self.predictions_changed.emit(slide_id)
+
+    def _use_model(self, model: LoadedModel) -> None:
+        self.model = model
+        self.role = next(role for role in ("student", "teacher", "mil") if role in model.roles)
+        for notice in model.notices:
+            self._tell(notice)
+        if model.cohort is not None and not len(self.cohort):
+            self.cohort_path = model.path / "cohort.csv"
+            self._set_cohort(model.cohort)
+            try:
+                self.show(model.cohort.slides[0].slide_id)
+            except Distill2LabelError as error:  # the run may have been moved away from its slides
+                self._tell(str(error))
+        # Predictions of the model before would pass for this one's.
+        for slide_id in list(self.predictions):
+            maps = layers.find(self.viewer, slide_id=slide_id)
+            layers.remove(self.viewer, [layer for layer in maps if layers.about(layer)["role"] != layers.SLIDE])
+        self.predictions = {}
+        files = {row.slide_id: row.path for row in self.cohort}
+        for patch_map in model.maps:
+            # Another cohort may use the same ids for other slides.
+            if patch_map.slide_path is not None and files.get(patch_map.slide_id) == Path(patch_map.slide_path):
+                self._take_map(patch_map)
+        self.model_changed.emit()
+        self.slides_changed.emit()
+
+    def _on_layer_inserted(self, event: Any) -> None:
+        self._adopt(event.value)
+
+    def _adopt(self, layer: Any) -> None:
+        """A slide opened by napari itself (our reader, our sample data) joins the list."""
+        noted = layers.about(layer)
+        if noted.get("role") != layers.SLIDE or any(layers.same_file(noted, row.path) for row in self.cohort):
+            return
+        label = noted.get("label") if noted.get("label") in self.classes else None
+        if self.add_slides([noted["path"]], label):
+            self.shown = noted["slide_id"]
+            self.shown_changed.emit()
+
+    def _on_layer_removed(self, event: Any) -> None:
+        noted = layers.about(event.value)
+        viewer = self._viewer()
+        if viewer is None or noted.get("role") != layers.SLIDE:
+            return
+        slide_id = noted["slide_id"]
+        if layers.find(viewer, layers.SLIDE, slide_id):
+            return
+        if slide_id in self._open:
+            self._open.pop(slide_id).close()
+        if self.shown == slide_id:
+            self.shown = None

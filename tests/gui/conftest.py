@@ -1,0 +1,75 @@
+"""Isolate napari from the user's own settings before anything imports it, and draw a tiny cohort."""
+
+import os
+import tempfile
+
+_HOME = tempfile.mkdtemp(prefix="napari-home-")
+os.environ["NAPARI_CONFIG"] = os.path.join(_HOME, "settings.yaml")
+os.environ["NAPARI_ASYNC"] = "0"
+for _name in ("XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"):
+    os.environ[_name] = _HOME
+
+import shutil  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+import pytest  # noqa: E402
+
+from napari_distill2label.core.events import drain  # noqa: E402
+from napari_distill2label.core.settings import GridSettings  # noqa: E402
+
+TINY = {
+    "teacher": {"epochs": 1}, "student": {"epochs": 1}, "model": {"hidden": 16, "attention": 8}, "device": "cpu",
+}  # fmt: skip
+
+
+def pytest_sessionfinish():
+    shutil.rmtree(_HOME, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def cohort_csv(tmp_path_factory) -> Path:
+    """Eight drawn slides of 135 × 162 px, 0.5 µm/px, with labels."""
+    from napari_distill2label.slides.synthetic import write_cohort
+
+    return write_cohort(tmp_path_factory.mktemp("a cohort"), 8, shape=(135, 162))
+
+
+@pytest.fixture(scope="session")
+def run_folder(cohort_csv, tmp_path_factory) -> Path:
+    """A run trained on `cohort_csv` with tiny settings."""
+    from napari_distill2label.core.presets import build_settings
+    from napari_distill2label.store.cohort import Cohort
+    from napari_distill2label.workflow.train import train
+
+    folder = tmp_path_factory.mktemp("run") / "tiny run"
+    return drain(train(Cohort.read(cohort_csv), folder, build_settings(overrides=TINY))).folder
+
+
+@pytest.fixture
+def make_patch_map():
+    """A finished patch map in memory whose probabilities are given, of a slide of `shape` px."""
+    import numpy as np
+
+    from napari_distill2label.core.geometry import PatchGrid, PatchPoints
+    from napari_distill2label.store.patchmap import PatchMap
+
+    def make(shape, probability=None, classes=("normal", "tumour"), centres=None, mpp=None, several=False, **grid):
+        origin = grid.pop("origin", (0, 0))
+        settings = GridSettings(**grid)
+        if centres is None:
+            patches = PatchGrid.over(shape, settings, mpp, origin)
+        else:
+            patches = PatchPoints.at(np.asarray(centres), shape, settings, mpp)
+        patch_map = PatchMap.create(
+            None, patches, classes, slide_id="slide", slide_mpp=mpp, model={"role": "student"}, several=several
+        )
+        if probability is None:
+            positive = np.linspace(0, 1, int(np.prod(patches.shape))).reshape(patches.shape)
+            probability = np.stack([1 - positive, positive], -1)
+        for block in patches.blocks(50):
+            values = probability[block.window][block.scored]
+            patch_map.write(block, probability=values, logit=values, score=values[:, 1])
+        patch_map.finish([0.5] * len(classes))
+        return patch_map
+
+    return make

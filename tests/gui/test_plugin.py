@@ -1,0 +1,118 @@
+"""The manifest in a real napari: open, sample data, save, menus."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+from npe2 import PluginManager, PluginManifest
+
+import napari_distill2label
+from napari_distill2label.core.errors import BundleError
+from napari_distill2label.core.geometry import PatchGrid
+from napari_distill2label.export.mask import Mask
+from napari_distill2label.export.ome_tiff import write_mask
+from napari_distill2label.gui import get_session, layers
+from napari_distill2label.gui.reader import get_reader
+from napari_distill2label.gui.writer import write_labels
+from napari_distill2label.slides.registry import SUFFIXES
+
+NAME = "napari-distill2label"
+MANIFEST = Path(napari_distill2label.__file__).with_name("napari.yaml")
+
+
+@pytest.fixture
+def manifest():
+    return PluginManifest.from_file(MANIFEST)
+
+
+@pytest.fixture
+def viewer(make_napari_viewer_proxy, manifest):
+    made = make_napari_viewer_proxy()
+    if NAME not in PluginManager.instance():
+        PluginManager.instance().register(manifest)
+    return made
+
+
+def test_every_command_can_be_imported(manifest):
+    manifest.validate_imports()
+
+
+def test_the_reader_takes_what_the_registry_reads(manifest):
+    patterns = {pattern for reader in manifest.contributions.readers for pattern in reader.filename_patterns}
+    assert {f"*{suffix}" for suffix in SUFFIXES} <= patterns
+    assert "*" not in patterns
+    assert get_reader("a.docx") is None
+    assert get_reader(["a.svs", "b.docx"]) is None
+    assert get_reader(["a.SVS", "b.ome.tif"]) is not None
+
+
+def test_widget_is_in_the_menus(manifest):
+    assert set(manifest.contributions.menus) == {"napari/layers/annotate", "napari/layers/classify"}
+
+
+def test_open_a_slide(viewer, cohort_csv):
+    path = cohort_csv.parent / "slides" / "slide_001.ome.tif"
+    (layer,) = viewer.open(path, plugin=NAME)
+    assert layer.multiscale
+    assert layer.scale.tolist() == [0.5, 0.5]
+    assert layer.source.reader_plugin == NAME
+    # The panel, opened afterwards, knows it.
+    session = get_session(viewer)
+    assert [row.slide_id for row in session.cohort] == ["slide_001"]
+    assert session.shown == "slide_001"
+
+
+def test_samples(viewer, monkeypatch, tmp_path):
+    monkeypatch.setattr("napari_distill2label.gui.sample_data.samples_folder", lambda: tmp_path)
+    monkeypatch.setattr("napari_distill2label.gui.sample_data.SHAPE", (128, 128))
+    session = get_session(viewer)
+    viewer.open_sample(NAME, "drawn_tumour")
+    viewer.open_sample(NAME, "drawn_normal")
+    assert {row.slide_id: row.label for row in session.cohort} == {"drawn_tumour": "tumour", "drawn_normal": "normal"}
+
+
+def test_save_as_in_the_panels_export(viewer, run_folder, tmp_path):
+    session = get_session(viewer)
+    session.load_bundle(run_folder)
+    session.show("slide_001")
+    session.predict("slide_001")
+    session.set_threshold(0.3)
+    (labels,) = layers.find(viewer, layers.LABELS)
+    for suffix in (".ome.tif", ".geojson", ".csv", ".png"):
+        path = tmp_path / f"saved by me{suffix}"
+        assert labels.save(str(path), plugin=NAME) == [str(path)]
+        assert path.stat().st_size > 0
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted(
+        f"saved by me{s}" for s in (".ome.tif", ".geojson", ".csv", ".png")
+    )
+    mask = tifffile.imread(tmp_path / "saved by me.ome.tif")
+    assert mask.shape == (135, 162)
+    table = pd.read_csv(tmp_path / "saved by me.csv")
+    assert len(table) == labels.data.size
+    expected = np.array(["normal", "tumour"])[labels.data.ravel() - 1]
+    assert table["label"].tolist() == expected.tolist()
+    assert json.loads((tmp_path / "saved by me.geojson").read_text())
+
+
+def test_save_refuses_other_labels(tmp_path):
+    with pytest.raises(BundleError, match="napari's own writer"):
+        write_labels(str(tmp_path / "a.csv"), np.zeros((3, 3)), {"name": "cells", "metadata": {}})
+
+
+def test_our_own_mask_opens_as_labels_in_its_place_not_as_a_slide(viewer, tmp_path):
+    labels = np.zeros((600, 700), np.uint8)
+    labels[100:200, 300:400] = 2
+    labels[0, 0] = 1
+    grid = PatchGrid(slide_shape=(600, 700), side=1, stride=1, patch_px=1, rows=600, cols=700)
+    names = {0: "not scored", 1: "normal", 2: "tumour"}
+    path = write_mask(tmp_path / "a.ome.tif", Mask(labels, grid), names, (0.25, 0.25))
+    (layer,) = viewer.open(str(path), plugin=NAME)
+    assert layer.as_layer_data_tuple()[2] == "labels"
+    assert np.array_equal(layer.data, labels)
+    assert tuple(layer.scale) == (0.25, 0.25)
+    assert layer.features["class"].tolist() == ["not scored", "normal", "tumour"]
+    assert not np.array_equal(layer.get_color(1), layer.get_color(2))
+    assert len(get_session(viewer).cohort) == 0

@@ -1,0 +1,243 @@
+"""The session without a window: every verb, on a `ViewerModel`."""
+
+import gc
+import subprocess
+import sys
+import weakref
+
+import pytest
+from napari.components import ViewerModel
+
+from napari_distill2label.core.errors import BundleError, CohortError, SettingsError, SlideError
+from napari_distill2label.core.settings import TeacherSettings
+from napari_distill2label.gui import get_session, layers
+from napari_distill2label.gui.session import session_of
+
+from .conftest import TINY
+
+
+@pytest.fixture
+def viewer():
+    return ViewerModel()
+
+
+@pytest.fixture
+def session(viewer):
+    yield (made := get_session(viewer))
+    made.shutdown()
+
+
+def test_one_session_per_viewer():
+    one, other = ViewerModel(), ViewerModel()
+    assert session_of(one) is session_of(one)
+    assert session_of(one) is not session_of(other)
+
+
+def test_the_session_goes_with_its_viewer():
+    viewer = ViewerModel()
+    session = session_of(viewer)
+    gone = weakref.ref(viewer), weakref.ref(session)
+    del viewer, session
+    gc.collect()
+    alive = [reference() is not None for reference in gone]
+    assert alive == [False, False]
+
+
+def test_the_whole_path(session, viewer, cohort_csv, tmp_path):
+    session.read_cohort(cohort_csv)
+    assert session.classes == ("normal", "tumour")
+    session.configure(**TINY)
+    session.show("slide_001")
+    run = session.train(tmp_path / "run")
+    assert run.models == ("teacher", "student")
+    assert session.role == "student"
+    maps = session.predict()
+    assert len(maps) == 8
+    roles = [layers.about(layer)["role"] for layer in viewer.layers]
+    assert roles == [layers.SLIDE, layers.PROBABILITY, layers.LABELS]
+    assert session.slides["status"].str.match(r"tumour 0\.\d\d").all()
+    session.set_threshold(0.0)
+    assert session.counts() == {"normal": 0, "tumour": maps[1].done.sum()}
+    (labels,) = layers.find(viewer, layers.LABELS)
+    assert (labels.data == 2).all()
+    session.show("slide_002")
+    assert {layers.about(layer)["slide_id"] for layer in viewer.layers} == {"slide_002"}
+    files = session.export(tmp_path / "out", ["csv", "ome-tiff"], slides="slide_002")
+    assert sorted(file.name for file in files) == ["slide_002.csv", "slide_002.ome.tif"]
+    # Teacher and student side by side; the one chosen is seen.
+    session.predict("slide_002", role="teacher")
+    shown = {layers.about(layer)["model"]: layer.visible for layer in layers.find(viewer, layers.LABELS)}
+    assert shown == {"student": False, "teacher": True}
+
+
+def test_a_run_brings_slides_and_predictions(session, viewer, run_folder):
+    get_session(other := ViewerModel()).load_bundle(run_folder)
+    get_session(other).predict("slide_000")
+    model = session.load_bundle(run_folder)
+    assert model.roles == ("teacher", "student")
+    assert len(session.cohort) == 8
+    session.show("slide_000")
+    assert layers.find(viewer, layers.LABELS)
+
+
+def test_predictions_of_other_slides_with_the_same_id_are_left_alone(session, run_folder, cohort_csv, tmp_path):
+    get_session(other := ViewerModel()).load_bundle(run_folder)
+    get_session(other).predict("slide_000")
+    copy = tmp_path / "slide_000.ome.tif"
+    copy.write_bytes((cohort_csv.parent / "slides" / "slide_001.ome.tif").read_bytes())
+    session.add_slides(copy)
+    session.load_bundle(run_folder)
+    assert session.predictions == {}
+
+
+def test_a_bundle_alone_predicts_in_memory(session, run_folder, cohort_csv):
+    session.add_slides(cohort_csv.parent / "slides" / "slide_003.ome.tif")
+    session.load_bundle(run_folder / "teacher")
+    (patch_map,) = session.predict()
+    assert patch_map.path is None
+    assert session.role == "teacher"
+
+
+def test_reasons_why_not(session, cohort_csv):
+    assert "Add slides" in session.why_not_train()
+    assert "Train first" in session.why_not_predict()
+    assert "Predict first" in session.why_not_export()
+    ids = session.add_slides(cohort_csv.parent / "slides")
+    assert len(ids) == 8
+    assert "'normal'" in session.why_not_train()
+    session.set_label(ids[:2], "normal")
+    assert "'tumour'" in session.why_not_train()
+    session.set_label(ids[2], "tumour")
+    assert session.why_not_train() is None
+    session.classes = "normal, cancer"
+    assert "'tumour' is none of the classes" in session.why_not_train()
+    session.classes = "normal, tumour"
+    session.configure("wsi")
+    assert "ONNX" in session.why_not_train()
+    with pytest.raises(CohortError, match="ONNX"):
+        session.train()
+
+
+def test_labels_and_classes(session, cohort_csv):
+    ids = session.add_slides(cohort_csv.parent / "slides")
+    with pytest.raises(CohortError, match="unknown label 'cancer'"):
+        session.set_label(ids, "cancer")
+    with pytest.raises(CohortError, match="no slide 'x'"):
+        session.set_label("x", "normal")
+    with pytest.raises(CohortError, match="two or more"):
+        session.classes = "normal"
+    session.set_label(ids[0], "tumour")
+    session.set_label(ids[0], None)
+    assert not session.cohort.labelled
+
+
+def test_adding_twice_and_what_cannot_be_added(session, cohort_csv, tmp_path):
+    slides = cohort_csv.parent / "slides"
+    assert len(session.add_slides(slides)) == 8
+    assert session.add_slides(slides) == []
+    (tmp_path / "notes.docx").write_text("x")
+    (tmp_path / "slide_000.png").write_bytes(b"x")
+    assert session.add_slides([tmp_path / "missing.tif", tmp_path / "notes.docx", tmp_path / "slide_000.png"]) == []
+    told = "\n".join(session.notices)
+    assert "no such file" in told
+    assert "not one of" in told
+    assert "another slide is named 'slide_000'" in told
+
+
+def test_cohort_in_and_out(session, cohort_csv, tmp_path):
+    session.read_cohort(cohort_csv)
+    session.set_label("slide_000", "tumour")
+    path = session.write_cohort(tmp_path / "mine é.csv")
+    other = get_session(other_viewer := ViewerModel())
+    assert not other_viewer.layers
+    assert other.read_cohort(path)["slide_000"].label == "tumour"
+    with pytest.raises(CohortError):
+        session.read_cohort(tmp_path / "missing.csv")
+    assert len(session.cohort) == 8
+
+
+def test_classes_that_cannot_be_ordered_are_asked_for(session, tmp_path, cohort_csv):
+    rows = cohort_csv.read_text().replace(",normal,", ",adenoma,").replace(",tumour,", ",carcinoma,")
+    path = cohort_csv.parent / "other.csv"
+    path.write_text(rows)
+    session.read_cohort(path)
+    assert session.classes == ()
+    assert "negative class" in session.notices[-1]
+    assert "Name the classes" in session.why_not_train()
+    session.classes = ["adenoma", "carcinoma"]
+    assert session.why_not_train() is None
+
+
+def test_a_damaged_slide_says_so_and_the_others_go_on(session, run_folder, cohort_csv, tmp_path):
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"\x89PNG and no more")
+    session.add_slides([bad, cohort_csv.parent / "slides" / "slide_001.ome.tif"])
+    with pytest.raises(SlideError, match=r"bad\.png"):
+        session.show("bad")
+    session.load_bundle(run_folder)
+    maps = session.predict()
+    assert [patch_map.slide_id for patch_map in maps] == ["slide_001"]
+    assert session.status("bad").startswith("failed: ")
+
+
+def test_mpp_of_the_user_moves_slide_and_labels_together(session, viewer, run_folder):
+    session.load_bundle(run_folder)
+    session.show("slide_000")
+    session.predict("slide_000")
+    session.set_mpp("slide_000", 0.4)
+    for layer in viewer.layers:
+        cells = 27 if layers.about(layer)["role"] != layers.SLIDE else 1
+        assert layer.scale[0] == pytest.approx(0.4 * cells)
+    with pytest.raises(CohortError, match="not between"):
+        session.set_mpp("slide_000", 100)
+
+
+def test_settings(session):
+    with pytest.raises(SettingsError, match=r"grid\.patch_px"):
+        session.configure(grid={"patch_px": 0})
+    assert session.overrides == {}
+    session.configure("breast", teacher={"epochs": 3})
+    assert (session.settings.grid.patch_px, session.settings.teacher.epochs) == (32, 3)
+    session.configure(teacher={"learning_rate": 0.1})
+    assert session.settings.teacher.epochs == 3
+    session.reset_settings()
+    assert session.settings.teacher.epochs == TeacherSettings().epochs
+    with pytest.raises(SettingsError):
+        session.set_threshold(1.5)
+
+
+def test_errors_of_a_job_reach_the_caller(session, tmp_path):
+    with pytest.raises(BundleError, match="no model bundle"):
+        session.load_bundle(tmp_path)
+    assert not session.jobs.busy
+
+
+def test_a_slide_removed_from_the_list_or_the_viewer_is_closed(session, viewer, cohort_csv):
+    session.read_cohort(cohort_csv)
+    session.show("slide_000")
+    slide = session._open["slide_000"]
+    viewer.layers.clear()
+    assert session.shown is None
+    with pytest.raises(SlideError, match="closed"):
+        slide.read(0, 0, 0, 5, 5)
+    session.show("slide_000")
+    session.remove_slides(["slide_000"])
+    assert len(session.cohort) == 7
+    assert not viewer.layers
+
+
+def test_other_peoples_layers_stay(session, viewer, cohort_csv):
+    session.read_cohort(cohort_csv)
+    other = viewer.add_points([[1, 1]])
+    session.show("slide_000")
+    session.show("slide_001")
+    assert other in viewer.layers
+
+
+def test_the_panel_imports_neither_torch_nor_sklearn():
+    code = (
+        "import sys, napari_distill2label.gui.widget as w; "
+        "print([m for m in ('torch', 'sklearn', 'onnxruntime') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
