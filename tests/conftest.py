@@ -3,6 +3,10 @@
 import os
 from pathlib import Path
 
+# Before torch is imported, and for the processes that tests start: their networks are so small that threads would
+# only wait for one another, and sums are repeatable bit for bit only with the same number of them.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 import pytest
 
 DEFAULT_DATA = Path(__file__).parents[2] / "shared" / "data"

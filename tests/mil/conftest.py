@@ -11,15 +11,6 @@ from napari_distill2label.mil.model import MILModel
 SIDE = 12
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """These tensors are so small that threads only wait for one another, on a busy machine for most of the time."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture
 def cuda_device():
     """A CUDA device, or a test reported as skipped."""

@@ -6,7 +6,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
 
 from napari_distill2label.cli import main
 from napari_distill2label.core.events import drain
@@ -26,15 +25,6 @@ FLAGS = [
     for group, values in TINY.items()
     for name, value in (values.items() if isinstance(values, dict) else [("", "")])
 ]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """These networks are so small that threads only wait for one another."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(autouse=True)
