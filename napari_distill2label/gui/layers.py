@@ -237,7 +237,7 @@ def _probability_of(patch_map: "PatchMap") -> np.ndarray:
 
 def labels_at(patch_map: "PatchMap", threshold: float, class_index: int | None = None) -> np.ndarray:
     """uint8 labels of `patches.shape` at a threshold."""
-    from ..store.patchmap import labels_of
+    from ..store.labels import labels_of
 
     return labels_of(_probability_of(patch_map), threshold, class_index)
 

@@ -31,6 +31,7 @@ from ..core.bag import UNKNOWN
 from ..core.classes import SEPARATOR
 from ..core.errors import BundleError, SettingsError
 from ..core.geometry import Block, PatchGrid, PatchPoints
+from .labels import check_corrections, labels_of, with_corrections
 from .patchmap_files import (
     GRID_CHUNK,
     KIND,
@@ -48,32 +49,6 @@ from .patchmap_files import (
 )
 
 WRITTEN = ("probability", "logit", "score")  # block by block, in this order; `finish` adds the others
-
-
-def labels_of(probability: np.ndarray, threshold: float, class_index: int | None = None) -> np.ndarray:
-    """Labels of patches from their probabilities.
-
-    Parameters
-    ----------
-    probability
-        (..., C), NaN where a patch is not scored; class 0 is the negative one.
-    threshold
-        Probability from which on (≥) a class is reported.
-    class_index
-        None: one class per patch. k: is class k present, where several classes can be.
-
-    Returns
-    -------
-    (...) uint8: **0 not scored, otherwise 1 + class index**. The likeliest non-negative class if its probability
-    is ≥ `threshold`, else the negative one (1). With `class_index`, 1 not present or 1 + k.
-    """
-    if class_index is None:
-        best = np.argmax(np.nan_to_num(probability[..., 1:]), axis=-1)
-        likeliest = np.take_along_axis(probability[..., 1:], best[..., None], axis=-1)[..., 0]
-        labels = np.where(likeliest >= threshold, best + 2, 1)
-    else:
-        labels = np.where(probability[..., class_index] >= threshold, class_index + 1, 1)
-    return np.where(np.isnan(probability[..., 0]), 0, labels).astype(np.uint8)
 
 
 class PatchMap:
@@ -386,14 +361,7 @@ class PatchMap:
     def _checked(self, corrections: np.ndarray | None) -> np.ndarray | None:
         if corrections is None:
             return None
-        corrections = np.asarray(corrections)
-        if corrections.shape != self.patches.shape:
-            raise SettingsError(
-                f"{self.slide_id}: corrections of shape {corrections.shape} do not fit its patches {self.patches.shape}"
-            )
-        if corrections.size and not UNKNOWN <= corrections.min() <= corrections.max() < len(self.classes):
-            raise SettingsError(f"{self.slide_id}: a correction is no class of the model: {', '.join(self.classes)}")
-        return corrections
+        return check_corrections(corrections, self.patches.shape, self.classes, self.slide_id)
 
     def _window_labels(
         self, window: tuple[slice, ...], threshold: float | None, class_index: int | None, known: np.ndarray | None
@@ -401,12 +369,7 @@ class PatchMap:
         probability = self._read("probability", window)
         probability[~self._done[window]] = np.nan  # a block cut short has probabilities but is not done
         labels = labels_of(probability, self.threshold if threshold is None else threshold, class_index)
-        if known is not None:
-            given = known[window]
-            label = given + 1 if class_index is None else np.where(given == class_index, class_index + 1, 1)
-            corrected = (given != UNKNOWN) & (labels > 0)
-            labels[corrected] = label[corrected]
-        return labels
+        return labels if known is None else with_corrections(labels, known[window], class_index)
 
     def _window_table(
         self, window: tuple[slice, ...], threshold: float | None, known: np.ndarray | None

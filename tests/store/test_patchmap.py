@@ -9,7 +9,8 @@ import pytest
 from napari_distill2label.core.errors import BundleError, SettingsError
 from napari_distill2label.core.geometry import PatchGrid, PatchPoints
 from napari_distill2label.core.settings import GridSettings
-from napari_distill2label.store.patchmap import PatchMap, labels_of
+from napari_distill2label.store.labels import labels_of
+from napari_distill2label.store.patchmap import PatchMap
 
 CLASSES = ("normal", "tumour", "necrosis")
 
