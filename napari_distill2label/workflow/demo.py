@@ -58,7 +58,7 @@ def demo(out: PathLike = "demo", *, seed: int = 0) -> Generator[Event, None, Dem
     start = time.monotonic()
     out = Path(out)
     cohort = Cohort.read(write_cohort(out / "cohort", n_slides=N_SLIDES, seed=seed, shape=SHAPE))
-    settings = build_settings("colon", "default", OVERRIDES | {"seed": seed})
+    settings = build_settings("colon", "paper", OVERRIDES | {"seed": seed})
     # A demo that was stopped, or is asked for again, goes on from what it has.
     run = yield from train(cohort, out / "run", settings, baseline=True, resume=Run.is_run(out / "run"))
     metrics = yield from evaluate(run, cohort, out / "cohort" / "truth.csv")
