@@ -28,7 +28,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 RECIPES: dict[str, dict[str, Any]] = {
     # The paper's letter, with the choices it leaves open written down in docs/architecture.md.
     "paper": {},
-    # The best we know. A student that starts as its teacher had the lower validation bag loss (docs/reproduction.md).
+    # The best we know. A student that starts as its teacher has the lower validation bag loss (docs/reproduction.md).
     "default": {"student": {"init": "teacher"}},
 }
 
