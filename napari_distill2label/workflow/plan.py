@@ -17,6 +17,17 @@ from .bags import BagReader, PathLike
 
 
 @dataclass(frozen=True)
+class Asked:
+    """The arguments of `train` that say how, beside its settings."""
+
+    classes: Sequence[str] | None = None
+    baseline: bool = False
+    centres: PathLike | None = None
+    encoder: PathLike | None = None
+    corrections: PathLike | None = None
+
+
+@dataclass(frozen=True)
 class Plan:
     """A training that can start: its folder, what is asked, the slides with their splits, and how to read them."""
 
@@ -34,58 +45,40 @@ class Plan:
         return Run(self.folder, self.config)
 
 
-def new_plan(
-    out: PathLike,
-    cohort: Cohort,
-    settings: Settings,
-    classes: Sequence[str] | None,
-    baseline: bool,
-    centres: PathLike | None,
-    encoder: PathLike | None,
-    corrections: PathLike | None,
-) -> Plan:
-    """A new run in `out`; the arguments are those of `train`. `CohortError`, `SettingsError` if they do not fit."""
+def new_plan(out: PathLike, cohort: Cohort, settings: Settings, asked: Asked) -> Plan:
+    """A new run in `out`; `CohortError`, `SettingsError` if they do not fit."""
     Run.check_free(out)
-    frozen = _frozen_encoder(settings, encoder)
-    cohort = with_splits(cohort.with_classes(classes), settings.split, settings.seed)
+    frozen = _frozen_encoder(settings, asked.encoder)
+    cohort = with_splits(cohort.with_classes(asked.classes), settings.split, settings.seed)
     config = RunConfig(
         settings=_fitted_to(settings, cohort, frozen),
         classes=cohort.classes,
-        baseline=baseline,
+        baseline=asked.baseline,
         encoder=frozen and frozen.identity,
-        centres=_absolute(centres),
-        corrections=_absolute(corrections),
+        centres=_absolute(asked.centres),
+        corrections=_absolute(asked.corrections),
     )
     plan = _plan(out, config, cohort, frozen, resume=False)
-    _check_corrections(plan.reader, cohort, corrections)
+    _check_corrections(plan.reader, cohort, asked.corrections)
     return plan
 
 
-def resumed_plan(
-    out: PathLike,
-    cohort: Cohort,
-    settings: Settings | None,
-    classes: Sequence[str] | None,
-    baseline: bool,
-    centres: PathLike | None,
-    encoder: PathLike | None,
-    corrections: PathLike | None,
-) -> Plan:
+def resumed_plan(out: PathLike, cohort: Cohort, settings: Settings | None, asked: Asked) -> Plan:
     """The run in `out` to go on with. `SettingsError` if anything but epochs and device is asked for anew."""
     run = Run.open(out)
     config, own = run.config, run.cohort
     if {(slide.slide_id, slide.label) for slide in cohort} != {(slide.slide_id, slide.label) for slide in own}:
         raise SettingsError(f"{out}: was trained on other slides or labels; name another folder to train anew")
-    asked = {
-        "--classes": classes is not None and tuple(classes) != config.classes,
-        "--baseline": baseline and not config.baseline,
-        "--centres": centres is not None and _absolute(centres) != config.centres,
-        "--encoder": encoder is not None and config.encoder is None,
-        "--corrections": corrections is not None and _absolute(corrections) != config.corrections,
+    changed = {
+        "--classes": asked.classes is not None and tuple(asked.classes) != config.classes,
+        "--baseline": asked.baseline and not config.baseline,
+        "--centres": asked.centres is not None and _absolute(asked.centres) != config.centres,
+        "--encoder": asked.encoder is not None and config.encoder is None,
+        "--corrections": asked.corrections is not None and _absolute(asked.corrections) != config.corrections,
     }
-    if other := [flag for flag, differs in asked.items() if differs]:
+    if other := [flag for flag, differs in changed.items() if differs]:
         raise SettingsError(f"{out}: was started with another {other[0]}; name another folder to train anew")
-    frozen = _same_encoder(run, encoder)
+    frozen = _same_encoder(run, asked.encoder)
     update: dict[str, Any] = {} if frozen is None else {"encoder": frozen.identity}  # its file may have moved
     if settings is not None:
         update["settings"] = _same_settings(run, _fitted_to(settings, own, frozen))

@@ -21,7 +21,7 @@ from ..store.checkpoint import load_checkpoint, save_checkpoint
 from ..store.cohort import Cohort
 from ..store.run import Run
 from .bags import PathLike
-from .plan import Plan, new_plan, resumed_plan
+from .plan import Asked, Plan, new_plan, resumed_plan
 
 
 def train(
@@ -61,10 +61,10 @@ def train(
     resume
         Go on with the run in `out` after its last whole epoch.
     """
-    if resume:
-        plan = resumed_plan(out, cohort, settings, classes, baseline, centres, encoder, corrections)
-    else:
-        plan = new_plan(out, cohort, settings or Settings(), classes, baseline, centres, encoder, corrections)
+    asked = Asked(classes, baseline, centres, encoder, corrections)
+    plan = (
+        resumed_plan(out, cohort, settings, asked) if resume else new_plan(out, cohort, settings or Settings(), asked)
+    )
     return (yield from _Training(plan).work())
 
 
