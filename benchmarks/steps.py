@@ -1,11 +1,9 @@
 """Training steps: what the teacher's and the student's cost, in steps of plain MIL on the same bag.
 
-One bag of K = 200 patches of 27 px, colon network, batch of one bag, Adam, precision `auto`. The three kinds of step
-are timed in turn, round by round, so that a machine that slows down slows all of them; a ratio is the median over
-rounds.
+One bag of K = 200 patches of 27 px, colon network, batch of one bag, Adam, recipe `paper`, precision `auto`; for
+comparison, VAT in four forward passes against plain MIL, both as in the textbook.
 """
 
-import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -14,55 +12,60 @@ import torch
 from napari_distill2label.core.bag import Bag
 from napari_distill2label.core.presets import build_settings
 from napari_distill2label.core.settings import TrainingSettings
-from napari_distill2label.mil.device import compute_dtype
+from napari_distill2label.mil.device import compute_dtype, keep_freed_memory
 from napari_distill2label.mil.model import MILModel
 from napari_distill2label.mil.objectives import Batch, Lesson, Objective, StudentObjective, TeacherObjective
 from napari_distill2label.mil.training import answer_bag, make_optimiser
 
+from .rounds import in_turn, ratio, timed
+from .textbook import Textbook
+
 K, PATCH_PX = 200, 27
+PLAIN = {"lambda_n": 0.0, "lambda_d": 0.0, "lambda_e": 0.0}
 
 
-def _stepper(objective: Objective, lesson: Lesson, bag: Bag, settings: TrainingSettings) -> Callable[[], float]:
-    """A function that takes one training step and returns its seconds."""
-    model = MILModel(build_settings("colon").model, 2, bag.instances.shape[1:])
+def _model(bag: Bag) -> MILModel:
+    torch.manual_seed(0)
+    model = MILModel(build_settings("colon", "paper").model, 2, bag.instances.shape[1:])
     model.fit_normalisation([bag])
     model.dtype = compute_dtype("auto", model.device)
-    optimiser = make_optimiser(model, settings)
+    return model
 
-    def step() -> float:
-        start = time.perf_counter()
+
+def _stepper(objective: Objective, lesson: Lesson, model: MILModel, settings: TrainingSettings) -> Callable[[], None]:
+    """A function that takes one training step, as `mil.training.fit` does."""
+    optimiser = make_optimiser(model, settings)
+    model.train()
+
+    def step() -> None:
         terms = objective(model, Batch.of([lesson], model.device))
         loss = sum(objective.weights[name] * term for name, term in terms.items())
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
-        return time.perf_counter() - start
 
     return step
 
 
-def measure(repetitions: int) -> Iterator[str]:
-    """Yield a line per ratio: median, and the range between the quartiles."""
+def measure(quick: bool = False) -> Iterator[str]:
+    """Yield a line per ratio."""
+    keep_freed_memory()  # as training does
     pixels = np.random.default_rng(0).integers(0, 256, (K, 3, PATCH_PX, PATCH_PX), dtype=np.uint8)
     bag = Bag("bench", pixels, np.zeros((K, 2), np.int64), (1,))
     settings = build_settings("colon", "paper")
-    plain = settings.teacher.model_copy(update={"lambda_n": 0.0, "lambda_d": 0.0, "lambda_e": 0.0})
-    torch.manual_seed(0)
-    teacher = MILModel(settings.model, 2, bag.instances.shape[1:])
+    plain = settings.teacher.model_copy(update=PLAIN)
+    lesson, taught = Lesson.of(bag, 2), Lesson.of(bag, 2, answer_bag(_model(bag), bag))
+    textbook = Textbook(_model(bag), settings.teacher)
     steps = {
-        "plain MIL": _stepper(TeacherObjective(plain), Lesson.of(bag, 2), bag, settings.teacher),
-        "teacher": _stepper(TeacherObjective(settings.teacher), Lesson.of(bag, 2), bag, settings.teacher),
-        "student": _stepper(
-            StudentObjective(settings.student), Lesson.of(bag, 2, answer_bag(teacher, bag)), bag, settings.student
-        ),
+        "plain": _stepper(TeacherObjective(plain), lesson, _model(bag), plain),
+        "teacher": _stepper(TeacherObjective(settings.teacher), lesson, _model(bag), settings.teacher),
+        "student": _stepper(StudentObjective(settings.student), taught, _model(bag), settings.student),
+        "textbook": lambda: textbook.step(bag, textbook.mil_loss),
+        "four passes": lambda: textbook.step(bag, textbook.vat_loss),
     }
-    for step in steps.values():  # warm up
-        step(), step()
-    times = {name: np.empty(repetitions) for name in steps}
-    for round_ in range(repetitions):
-        for name, step in steps.items():
-            times[name][round_] = step()
-    yield f"plain MIL step: {1000 * np.median(times['plain MIL']):.1f} ms"
-    for name, goal in (("teacher", 2.3), ("student", 1.15)):
-        low, middle, high = np.percentile(times[name] / times["plain MIL"], (25, 50, 75))
-        yield f"{name} step / plain MIL step: {middle:.2f} ({low:.2f}–{high:.2f}), goal ≤ {goal}"
+    seconds = in_turn({name: timed(step) for name, step in steps.items()}, rounds=5 if quick else 40, warm_up=3)
+    yield f"plain MIL step: {1000 * np.median(seconds['plain']):.1f} ms"
+    yield f"teacher step / plain MIL step: {ratio(seconds['teacher'], seconds['plain'])}, goal ≤ 2.3"
+    yield f"student step / plain MIL step: {ratio(seconds['student'], seconds['plain'])}, goal ≤ 1.15"
+    yield f"textbook, VAT in four passes / plain MIL: {ratio(seconds['four passes'], seconds['textbook'])}"
+    yield f"textbook, VAT in four passes / our teacher step: {ratio(seconds['four passes'], seconds['teacher'])}"

@@ -4,6 +4,7 @@ import argparse
 import sys
 import traceback
 from collections.abc import Callable, Generator, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,18 @@ def _evaluate(options: argparse.Namespace, run: Drain) -> None:
         write_json(options.out, metrics)
 
 
+def _experiment(options: argparse.Namespace, run: Drain) -> None:
+    from importlib import import_module
+
+    # What an experiment has no use for is not among its arguments: left out here, unknown there.
+    names = ("folds", "seeds", "patches", "rows", "workers", "scheduler", "quick")
+    given = {name: value for name in names if (value := getattr(options, name)) is not None}
+    experiment = getattr(import_module(f".experiments.{options.name}", __package__), options.name)
+    if unknown := sorted(given.keys() - signature(experiment).parameters.keys()):
+        raise SettingsError(f"experiment {options.name}: has no --{unknown[0]}")
+    print(run(experiment(options.data, options.out, **given)).read_text("utf-8"))
+
+
 def _gui(options: argparse.Namespace, run: Drain) -> None:
     try:
         from .gui import launch
@@ -234,6 +247,8 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_evaluate(verb("evaluate", _evaluate, "every model of a run against the truth"))
 
+    _add_experiment(verb("experiment", _experiment, "a figure or table of the paper: CSV, picture, Markdown"))
+
     gui = verb("gui", _gui, "the napari window")
     gui.add_argument("path", type=Path, nargs="?", metavar="COHORT.csv|RUN")
 
@@ -287,6 +302,25 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-o", "--out", type=Path, metavar="metrics.json")
     _add_device(parser)
+
+
+def _add_experiment(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", choices=("mnist", "colon", "breast"))
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the published files, or a parent")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="goes on with what is there")
+    parser.add_argument("--folds", type=int, metavar="N", help="of the cross-validation (default 5)")
+    parser.add_argument("--seeds", type=_positive, metavar="N", help="trainings of each model (default: see the docs)")
+    parser.add_argument("--patches", type=_some, metavar="A,B", help="colon: grid, nucleus (default both)")
+    parser.add_argument("--rows", type=_some, metavar="A,B", help="colon: which rows (default the main ones)")
+    parser.add_argument("--workers", type=_positive, metavar="N", help="processes on this machine (default 1)")
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="of a dask cluster, tcp://…")
+    parser.add_argument("--quick", action="store_const", const=True, help="a few slides: does everything run?")
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 on, not {text!r}")
+    return int(text)
 
 
 def _add_slides_folder(parser: argparse.ArgumentParser) -> None:

@@ -61,10 +61,25 @@ class TrainingSettings(_Settings):
     select: Literal["best", "last"] = Field("best", description="which epoch: lowest validation bag loss, or the last")
     optimiser: Literal["adam", "rmsprop"] = Field("adam", description="gradient descent rule")
     learning_rate: float = Field(1e-4, gt=0, le=1, description="step size")
+    schedule: Literal["constant", "cosine"] = Field(
+        "constant", description="of the step size: the same throughout, or falling to 0 along half a cosine"
+    )
     weight_decay: float = Field(5e-4, ge=0, le=1, description="L2 penalty on the weights")
     batch_bags: int = Field(1, ge=1, le=1024, description="bags per step")
+    bag_patches: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000,
+        description="larger bags are dealt anew in every epoch to several of at most so many patches; none: kept whole",
+    )
     augment: Literal["none", "turns"] = Field(
-        "none", description="turn a bag's patches by right angles and mirror them (beyond the paper)"
+        "none", description="turn a step's patches by right angles and mirror them (beyond the paper)"
+    )
+    stain: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="restain every patch a little: spread of its optical density (beyond the paper)",
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="of the encoder; auto: bfloat16 where the processor has it"
@@ -78,6 +93,9 @@ class TeacherSettings(TrainingSettings):
     lambda_n: float = Field(0.5, ge=0, le=100, description="λn: same answer with noise instances added")
     lambda_d: float = Field(0.3, ge=0, le=100, description="λδ: same answer with every instance perturbed")
     lambda_e: float = Field(0.3, ge=0, le=100, description="λe: entropy of the answer for a subset of the bag")
+    lambda_i: float = Field(
+        0.0, ge=0, le=100, description="λi: every patch inherits the label of its slide (beyond the paper)"
+    )
     noise: float = Field(0.5, gt=0, le=10, description="noise instances per instance: max(1, round(noise · K))")
     delta: float = Field(1.0, ge=0, le=1000, description="δ: L2 radius of the perturbation (0–1 image units)")
     ball: Literal["random", "adversarial"] = Field(
@@ -107,7 +125,24 @@ class StudentSettings(TrainingSettings):
     instance_reduction: Literal["mean", "sum"] = Field(
         "mean", description="over the instances of a bag; the paper sums, which weighs bags by their size"
     )
+    bag_gradient: Literal["all", "attention"] = Field(
+        "all", description="what the bag's terms (γc, γb) train: all weights, or attention alone"
+    )
     init: Literal["fresh", "teacher"] = Field("fresh", description="the student's first weights")
+    parts: int = Field(
+        1,
+        ge=1,
+        le=20,
+        description="slides are dealt to so many parts, each answered for by a teacher that has not seen it; "
+        "1: by the teacher itself (the paper)",
+    )
+    calibrate: Literal["none", "slides"] = Field(
+        "none", description="make scores probabilities, from the labels of training and validation slides"
+    )
+    prior: Literal["none", "slides"] = Field(
+        "none",
+        description="correct the answers by the share of positive patches in positive slides (estimated)",
+    )
 
 
 class SplitSettings(_Settings):

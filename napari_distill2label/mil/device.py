@@ -1,4 +1,7 @@
-"""Where to compute, and how precisely."""
+"""Where to compute, how precisely, and with which memory."""
+
+import ctypes
+import sys
 
 import torch
 
@@ -37,3 +40,18 @@ def compute_dtype(precision: str, device: torch.device) -> torch.dtype:
 def _cpu_features() -> set[str]:
     capabilities = getattr(torch.cpu, "get_capabilities", dict)  # older versions of torch cannot tell
     return {name for name, present in capabilities().items() if present is True}
+
+
+def keep_freed_memory() -> bool:
+    """Let this process keep the memory it frees instead of giving it back to the system; False where it cannot.
+
+    Every training step allocates and frees the same tens of megabytes. glibc asks the system for each large piece and
+    gives it back when it is freed, so that every step waits for thousands of pages to be mapped and zeroed again.
+    From now on large pieces come from the heap, which only grows: the process stays as large as it once was.
+    Allocators other than glibc's (macOS, Windows, musl) are left as they are.
+    """
+    M_TRIM_THRESHOLD, M_MMAP_MAX, INT_MAX = -1, -4, 2**31 - 1  # malloc.h
+    if sys.platform != "linux":
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    return mallopt is not None and bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, INT_MAX))

@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
 from ..core.errors import SettingsError
+from .layers import Dropout, halved_convolution
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def fully_connected(width_in: int, width: int, layers: int, dropout: float) -> l
     return [
         module
         for before, after in pairwise(widths)
-        for module in (nn.Linear(before, after), nn.ReLU(), nn.Dropout(dropout))
+        for module in (nn.Linear(before, after), nn.ReLU(), Dropout(dropout))
     ]
 
 
@@ -89,9 +91,22 @@ class ConvolutionalEncoder(nn.Module):
         self.convolutions = nn.Sequential(*modules)
         self.connected = nn.Sequential(*fully_connected(channels * side**2, hidden, n_connected, dropout))
         self.width = hidden
+        self.halves_first = stack[0].pool == 2
 
     def forward(self, patches: Tensor) -> Tensor:
-        return self.connected(self.convolutions(patches).flatten(1))
+        return self.connected(self.maps(patches).flatten(1))
+
+    def maps(self, patches: Tensor) -> Tensor:
+        """(N, C, P, P) patches -> (N, C', S, S), what the convolutions make of them."""
+        on_cpu = patches.device.type == "cpu"
+        # In float32, torch's own pooling is the faster.
+        if not (self.halves_first and self.training and on_cpu and patches.dtype == torch.bfloat16):
+            return self.convolutions(patches)
+        first, _, *others = self.convolutions
+        maps = halved_convolution(first, patches)
+        for layer in others:
+            maps = layer(maps)
+        return maps
 
 
 class FeatureEncoder(nn.Module):

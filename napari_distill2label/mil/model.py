@@ -5,6 +5,7 @@ attention-weighted mean of the instance logits; the order of the instances does 
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,31 @@ from ..core.bag import Bag
 from ..core.settings import ModelSettings
 from .encoders import ConvolutionalEncoder, FeatureEncoder
 from .pooling import POOLINGS
+
+
+@dataclass(frozen=True)
+class Judged:
+    """N instances judged one by one, before they are pooled: `logits` (N, C) as bags of one, attention `scores` (N,).
+
+    Neither depends on the bag an instance is in, so one judgement serves every bag that is made of these instances.
+    """
+
+    logits: Tensor
+    scores: Tensor
+
+    def split(self, sizes: Sequence[int]) -> "list[Judged]":
+        """Runs of `sizes` consecutive instances."""
+        sizes = list(sizes)
+        return [Judged(*run) for run in zip(self.logits.split(sizes), self.scores.split(sizes), strict=True)]
+
+    def take(self, index: Tensor) -> "Judged":
+        """The instances `index` (M,)."""
+        return Judged(self.logits[index], self.scores[index])
+
+    @staticmethod
+    def cat(parts: "Sequence[Judged]") -> "Judged":
+        """`parts` one after the other."""
+        return Judged(torch.cat([part.logits for part in parts]), torch.cat([part.scores for part in parts]))
 
 
 class MILOutput(NamedTuple):
@@ -97,20 +123,40 @@ class MILModel(nn.Module):
             return instances.float()
         return instances.contiguous(memory_format=torch.channels_last).div(255).float()
 
+    def normalise(self, unit: Tensor) -> Tensor:
+        """(N, …) instances in `unit`s -> the same less `mean`, over `std`; patches as channels_last."""
+        if unit.ndim == 2:
+            return (unit - self.mean) / self.std
+        # By whole rows of pixels: over the few channels alone, a processor cannot take many values at a time.
+        pixels = unit.permute(0, 2, 3, 1)
+        mean, std = (statistic.repeat(pixels.shape[2]) for statistic in (self.mean, self.std))
+        return ((pixels.flatten(2) - mean) / std).view(pixels.shape).permute(0, 3, 1, 2)
+
     def encode(self, unit: Tensor) -> Tensor:
         """(N, …) instances in `unit`s -> (N, D) float32 features."""
-        shape = (1, -1) + (1,) * (unit.ndim - 2)
-        normalised = (unit - self.mean.view(shape)) / self.std.view(shape)
+        normalised = self.normalise(unit).to(self.dtype)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             return self.encoder(normalised).float()
 
+    def judge(self, features: Tensor) -> Judged:
+        """(N, D) features -> what the network says of each instance alone."""
+        logits = self.head(features)
+        return Judged(logits, self.pooling.scores(features, logits))
+
+    def pool(self, judged: Judged, lengths: Sequence[int]) -> MILOutput:
+        """Instances of ragged bags of `lengths` (summing to N) -> what the network says of the bags.
+
+        The weights of eq. (1) sum to 1 and the head is linear, so it may come before the sum instead of after it:
+        head(Σ_k a_k h_k) = Σ_k a_k head(h_k).
+        """
+        bags = judged.split(lengths)
+        attention = [self.pooling.weights(bag.scores) for bag in bags]
+        bag_logits = torch.stack([a @ bag.logits for a, bag in zip(attention, bags, strict=True)])
+        return MILOutput(bag_logits, judged.logits, torch.cat(attention), judged.scores)
+
     def classify(self, features: Tensor, lengths: Sequence[int]) -> MILOutput:
         """(N, D) features of ragged bags of `lengths` (summing to N) -> what the network says of them."""
-        instance_logits = self.head(features)
-        scores = self.pooling.scores(features, instance_logits)
-        attention = [self.pooling.weights(bag) for bag in scores.split(list(lengths))]
-        pooled = [a @ h for a, h in zip(attention, features.split(list(lengths)), strict=True)]  # eq. (1)
-        return MILOutput(self.head(torch.stack(pooled)), instance_logits, torch.cat(attention), scores)
+        return self.pool(self.judge(features), lengths)
 
     def forward(self, instances: Tensor, lengths: Sequence[int] | None = None) -> MILOutput:
         """Raw instances (N, …) of one bag, or of ragged bags of `lengths`."""

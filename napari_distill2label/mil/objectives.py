@@ -4,9 +4,11 @@ An objective is called with the network and a `Batch` and returns its terms unwe
 each counts. Plain MIL is the teacher's objective with only λ_c.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -15,7 +17,8 @@ from torch import Tensor
 from ..core.bag import UNKNOWN, Bag
 from ..core.settings import StudentSettings, TeacherSettings
 from . import losses
-from .model import MILModel, MILOutput
+from .augmentation import augmented
+from .model import Judged, MILModel, MILOutput
 from .perturbations import adversarial_start, noise_instances, norm_ball, scaled_to, subset, subset_size
 
 
@@ -40,6 +43,23 @@ class Lesson:
     def of(cls, bag: Bag, n_classes: int, taught: Taught | None = None) -> "Lesson":
         known = None if bag.known is None else torch.from_numpy(bag.known).long()
         return cls(torch.from_numpy(bag.instances), torch.from_numpy(bag.target(n_classes)), known, taught)
+
+    def parts(self, largest: int | None) -> "list[Callable[[], Lesson]]":
+        """The bag itself, or, of more than `largest` instances, pseudo-bags dealt at random (Zhang 2022, DTFD-MIL).
+
+        Each is made when it is called: all of an epoch at once would be a second copy of the data.
+        """
+        count = len(self.instances)
+        if largest is None or count <= largest:
+            return [lambda: self]
+        dealt = torch.randperm(count).tensor_split(math.ceil(count / largest))
+        return [partial(self.take, index) for index in dealt]
+
+    def take(self, index: Tensor) -> "Lesson":
+        """The pseudo-bag of the instances `index`: its label and what is known of the bag are the bag's."""
+        known = None if self.known is None else self.known[index]
+        taught = self.taught and Taught(self.taught.bag_logits, self.taught.instance_logits[index])
+        return Lesson(self.instances[index], self.target, known, taught)
 
 
 @dataclass(frozen=True)
@@ -91,6 +111,15 @@ def _bag_loss(model: MILModel, batch: Batch, bag_logits: Tensor) -> Tensor:
     return losses.cross_entropy(target, losses.log_probabilities(bag_logits, several)).mean()
 
 
+def inherited(model: MILModel, batch: Batch, answer: MILOutput) -> Tensor:
+    """Cross entropy of every instance against its bag's label: true of negative bags, noisy of positive ones."""
+    several = model.settings.several
+    target = losses.target_probabilities(batch.target, several)
+    target = torch.repeat_interleave(target, torch.tensor(batch.lengths, device=target.device), 0)
+    per_instance = losses.cross_entropy(target, losses.log_probabilities(answer.instance_logits, several))
+    return losses.reduce_instances(per_instance, batch.lengths, "mean")
+
+
 @contextmanager
 def _exact(model: MILModel) -> Iterator[None]:
     """Without dropout and in float32: the answer to a very small change would drown in either."""
@@ -118,30 +147,32 @@ class TeacherObjective:
             "noise": settings.lambda_n,
             "ball": settings.lambda_d,
             "entropy": settings.lambda_e,
+            "inherit": settings.lambda_i,
         }
         self.weights = {name: weight for name, weight in weights.items() if weight or name == "class"}
 
     def __call__(self, model: MILModel, batch: Batch) -> dict[str, Tensor]:
-        clean = model.unit(batch.instances)
+        clean = augmented(model.unit(batch.instances), self.settings)
         parts, noise_counts = [clean], []
         if "noise" in self.weights:
             noise_counts = [max(1, round(self.settings.noise * length)) for length in batch.lengths]
             parts.append(noise_instances(sum(noise_counts), clean))
         if "ball" in self.weights:
             parts.append(clean + self.perturbation(model, clean, batch.lengths))
-        # One pass over everything that must be encoded.
-        encoded = list(model.encode(torch.cat(parts)).split([len(part) for part in parts]))
-        features = encoded.pop(0)
-        answer = model.classify(features, batch.lengths)
+        # One pass over everything that must be encoded, and one judgement of every instance.
+        judged = model.judge(model.encode(torch.cat(parts))).split([len(part) for part in parts])
+        own = judged.pop(0)
+        answer = model.pool(own, batch.lengths)
         terms = {"class": _bag_loss(model, batch, answer.bag_logits)}
         if "noise" in self.weights:
-            terms["noise"] = self.consistency(
-                model, answer, self.with_noise(model, features, encoded.pop(0), batch.lengths, noise_counts)
-            )
+            noisy = self.with_noise(model, own, judged.pop(0), batch.lengths, noise_counts)
+            terms["noise"] = self.consistency(model, answer, noisy)
         if "ball" in self.weights:
-            terms["ball"] = self.consistency(model, answer, model.classify(encoded.pop(0), batch.lengths))
+            terms["ball"] = self.consistency(model, answer, model.pool(judged.pop(0), batch.lengths))
+        if "inherit" in self.weights:
+            terms["inherit"] = inherited(model, batch, answer)
         if "entropy" in self.weights:
-            terms["entropy"] = self.subset_entropy(model, features, batch.lengths)
+            terms["entropy"] = self.subset_entropy(model, own, batch.lengths)
         return terms
 
     @staticmethod
@@ -153,17 +184,17 @@ class TeacherObjective:
 
     @staticmethod
     def with_noise(
-        model: MILModel, features: Tensor, noise: Tensor, lengths: list[int], noise_counts: list[int]
+        model: MILModel, own: Judged, noise: Judged, lengths: list[int], noise_counts: list[int]
     ) -> MILOutput:
         """The answer for X_n: every bag with its noise instances appended."""
-        pairs = zip(features.split(lengths), noise.split(noise_counts), strict=True)
-        return model.classify(
-            torch.cat([part for pair in pairs for part in pair]),
-            [own + added for own, added in zip(lengths, noise_counts, strict=True)],
+        pairs = zip(own.split(lengths), noise.split(noise_counts), strict=True)
+        return model.pool(
+            Judged.cat([part for pair in pairs for part in pair]),
+            [length + added for length, added in zip(lengths, noise_counts, strict=True)],
         )
 
-    def subset_entropy(self, model: MILModel, features: Tensor, lengths: list[int]) -> Tensor:
-        """L_e: entropy of the answer for random subsets X̄, mean over `realizations`; all are classified at once."""
+    def subset_entropy(self, model: MILModel, own: Judged, lengths: list[int]) -> Tensor:
+        """L_e: entropy of the answer for random subsets X̄, mean over `realizations`."""
         chosen, sizes, start = [], [], 0
         for length in lengths:
             for _ in range(self.settings.realizations):
@@ -171,7 +202,7 @@ class TeacherObjective:
                 chosen.append(start + subset(length, size))
                 sizes.append(size)
             start += length
-        answer = model.classify(features[torch.cat(chosen).to(features.device)], sizes)
+        answer = model.pool(own.take(torch.cat(chosen).to(own.scores.device)), sizes)
         return losses.conditional_entropy(losses.log_probabilities(answer.bag_logits, model.settings.several)).mean()
 
     def perturbation(self, model: MILModel, clean: Tensor, lengths: list[int]) -> Tensor:
@@ -209,7 +240,14 @@ class StudentObjective:
     def __call__(self, model: MILModel, batch: Batch) -> dict[str, Tensor]:
         several, tau = model.settings.several, self.settings.temperature
         reduction = self.settings.instance_reduction
-        answer = model.classify(model.encode(model.unit(batch.instances)), batch.lengths)
+        instances = augmented(model.unit(batch.instances), self.settings)
+        features = model.encode(instances)
+        answer = model.classify(features, batch.lengths)
+        bag_logits = answer.bag_logits
+        if self.settings.bag_gradient == "attention":
+            logits = answer.instance_logits.detach()
+            judged = Judged(logits, model.pooling.scores(features.detach(), logits))
+            bag_logits = model.pool(judged, batch.lengths).bag_logits
 
         def divergence(teacher: Tensor, student: Tensor) -> Tensor:
             return losses.kl_divergence(
@@ -218,8 +256,8 @@ class StudentObjective:
 
         single = losses.log_probabilities(answer.instance_logits, several)
         terms = {
-            "class": _bag_loss(model, batch, answer.bag_logits),
-            "bag": divergence(batch.taught.bag_logits, answer.bag_logits).mean(),
+            "class": _bag_loss(model, batch, bag_logits),
+            "bag": divergence(batch.taught.bag_logits, bag_logits).mean(),
             "instance": losses.reduce_instances(
                 divergence(batch.taught.instance_logits, answer.instance_logits), batch.lengths, reduction
             ),

@@ -1,4 +1,4 @@
-"""The bag perturbations of the paper's VAT (III.B), and turns of its patches (beyond the paper).
+"""The bag perturbations of the paper's VAT (III.B).
 
 All draw from torch's global generator of the tensor's device.
 """
@@ -28,8 +28,9 @@ def _normal(like: Tensor) -> Tensor:
     return torch.randn((n, height, width, channels), device=like.device).permute(0, 3, 1, 2)
 
 
-def _unit_directions(x: Tensor) -> Tensor:
-    return x / torch.linalg.vector_norm(x, dim=tuple(range(1, x.ndim)), keepdim=True).clamp_min(1e-12)
+def _norms(x: Tensor) -> Tensor:
+    """(N, 1, …) L2 norms of the instances of `x`, never 0."""
+    return torch.linalg.vector_norm(x, dim=tuple(range(1, x.ndim)), keepdim=True).clamp_min(1e-12)
 
 
 def norm_ball(like: Tensor, radius: float) -> Tensor:
@@ -38,10 +39,10 @@ def norm_ball(like: Tensor, radius: float) -> Tensor:
     A direction is a normalised Gaussian; the distance from the centre is radius · u^(1/n) in n dimensions, which
     makes the draw uniform in volume (Muller 1959).
     """
-    direction = _unit_directions(_normal(like))
+    direction = _normal(like)
     dimensions = like[0].numel()
     distance = radius * torch.rand(len(like), device=like.device).pow(1 / dimensions)
-    return direction * distance.view(-1, *(1,) * (like.ndim - 1))
+    return direction.mul_(distance.view(-1, *(1,) * (like.ndim - 1)) / _norms(direction))
 
 
 def subset_size(count: int, keep: float, kind: str) -> int:
@@ -57,25 +58,9 @@ def subset(count: int, size: int) -> Tensor:
 
 def scaled_to(direction: Tensor, radius: float) -> Tensor:
     """Every instance's `direction` at length `radius`."""
-    return radius * _unit_directions(direction)
+    return direction * (radius / _norms(direction))
 
 
 def adversarial_start(like: Tensor, length: float = 1e-2) -> Tensor:
     """A short random step per instance, from which one power iteration finds the worst direction (Miyato 2018, 3.1)."""
     return scaled_to(_normal(like), length)
-
-
-TURNS = 8  # rotations by right angles, and their mirror images: tissue has no upside
-
-
-def random_turn() -> int:
-    """One of `TURNS`, uniform."""
-    return int(torch.randint(TURNS, ()))
-
-
-def turned(instances: Tensor, turn: int) -> Tensor:
-    """Patches (N, C, P, P) rotated by `turn % 4` right angles and mirrored from 4 on; features as they are."""
-    if instances.ndim == 2 or turn == 0:
-        return instances
-    rotated = torch.rot90(instances, turn % 4, (2, 3))
-    return rotated.flip(3) if turn >= 4 else rotated

@@ -4,7 +4,7 @@ import copy
 import math
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -15,9 +15,10 @@ from ..core.errors import SettingsError
 from ..core.events import Progress
 from ..core.settings import TrainingSettings
 from . import losses
-from .model import MILModel
+from .augmentation import TURNS, turned
+from .device import keep_freed_memory
+from .model import MILModel, MILOutput
 from .objectives import Batch, Lesson, Objective, Taught
-from .perturbations import TURNS, random_turn, turned
 
 INFERENCE_BATCH = 4096  # instances encoded at once outside training
 
@@ -94,6 +95,11 @@ def make_optimiser(model: MILModel, settings: TrainingSettings) -> torch.optim.O
     return torch.optim.Adam(parameters, rate, weight_decay=decay, fused=model.device.type in ("cpu", "cuda"))
 
 
+def step_size(settings: TrainingSettings, epoch: float) -> float:
+    """What the learning rate is multiplied by after `epoch` epochs (Loshchilov 2017, eq. 5, without restarts)."""
+    return 1.0 if settings.schedule == "constant" else 0.5 * (1 + math.cos(math.pi * epoch / settings.epochs))
+
+
 def _load_optimiser(optimiser: torch.optim.Optimizer, slots: dict[int, dict[str, Tensor]]) -> None:
     """Put back an optimiser's state as copies laid out like the weights they belong to.
 
@@ -129,18 +135,21 @@ def validate(model: MILModel, bags: Sequence[Bag], phase: str) -> Generator[Prog
 
 
 @torch.no_grad()
-def answer_bag(model: MILModel, bag: Bag, turn: int = 0) -> Taught:
-    """The network's answers for one bag (its patches turned, see `turned`), on the CPU, whatever the bag's size."""
+def answer_bag(model: MILModel, bag: Bag, turn: int = 0) -> MILOutput:
+    """The network's answers for one bag (its patches turned, see `turned`), on the CPU, whatever the bag's size.
+
+    `bag_logits` are (C,).
+    """
     model.eval()
     logits, scores = [], []
     for chunk in turned(torch.from_numpy(bag.instances), turn).split(INFERENCE_BATCH):
         answer = model(chunk)
         logits.append(answer.instance_logits)
         scores.append(answer.scores)
-    instance_logits = torch.cat(logits)
+    logits, scores = torch.cat(logits), torch.cat(scores)
     # The bag logit is the attention-weighted mean of the instance logits (mil.model).
-    bag_logits = model.pooling.weights(torch.cat(scores)) @ instance_logits
-    return Taught(bag_logits.cpu(), instance_logits.cpu())
+    attention = model.pooling.weights(scores)
+    return MILOutput((attention @ logits).cpu(), logits.cpu(), attention.cpu(), scores.cpu())
 
 
 def fit(
@@ -159,6 +168,7 @@ def fit(
     Resumes after `state` where one is given: bit for bit the same as never having stopped, on the same CPU.
     `SettingsError` if the loss is no longer a number.
     """
+    keep_freed_memory()
     optimiser = make_optimiser(model, settings)
     random = RandomState(seed, model.device)
     state = copy.copy(state) if state else TrainingState()
@@ -166,26 +176,27 @@ def fit(
         model.load_state_dict(state.weights)
         _load_optimiser(optimiser, state.optimiser)
         random.state = state.random
-    steps = math.ceil(len(lessons) / settings.batch_bags)
     while state.epoch < settings.epochs:
         with random.active():
-            order = torch.randperm(len(lessons)).tolist()
+            bags = [part for lesson in lessons for part in lesson.parts(settings.bag_patches)]
+            order = torch.randperm(len(bags)).tolist()
         sums: dict[str, Tensor | float] = {}
+        steps = math.ceil(len(bags) / settings.batch_bags)
         for step in range(steps):
-            chosen = [lessons[i] for i in order[step * settings.batch_bags : (step + 1) * settings.batch_bags]]
+            chosen = [bags[i]() for i in order[step * settings.batch_bags : (step + 1) * settings.batch_bags]]
             model.train()
             with random.active():
-                if settings.augment == "turns":
-                    chosen = [replace(each, instances=turned(each.instances, random_turn())) for each in chosen]
                 terms = objective(model, Batch.of(chosen, model.device))
             loss = sum(objective.weights[name] * term for name, term in terms.items())
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
+            for group in optimiser.param_groups:
+                group["lr"] = settings.learning_rate * step_size(settings, state.epoch + step / steps)
             optimiser.step()
             for name, term in {"loss": loss, **terms}.items():
                 sums[name] = sums.get(name, 0.0) + term.detach() * len(chosen)
             yield Progress(f"{phase}: epoch {state.epoch + 1}", step + 1, steps)
-        means = {name: float(total) / len(lessons) for name, total in sums.items()}
+        means = {name: float(total) / len(bags) for name, total in sums.items()}
         if not math.isfinite(means["loss"]):
             raise SettingsError(
                 f"{phase}: the loss of epoch {state.epoch + 1} is {means['loss']}: training diverged; "

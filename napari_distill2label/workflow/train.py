@@ -11,12 +11,12 @@ from ..core.bag import UNKNOWN, Bag
 from ..core.errors import BundleError, SettingsError
 from ..core.events import EpochEnd, Event, Notice
 from ..core.metrics import binary_metrics, positive_score
-from ..core.settings import ModelSettings, Settings, TeacherSettings, TrainingSettings
+from ..core.settings import Settings, TrainingSettings
+from ..mil.curriculum import Curriculum, Stage
 from ..mil.device import choose_device, compute_dtype
 from ..mil.model import MILModel
-from ..mil.objectives import Lesson, Objective, StudentObjective, TeacherObjective
-from ..mil.training import RandomState, TrainingState, answer_bag, fit, teach
-from ..store.bundle import load_bundle, save_bundle
+from ..mil.training import TrainingState, answer_bag, fit
+from ..store.bundle import ROLES, load_bundle, save_bundle
 from ..store.checkpoint import load_checkpoint, save_checkpoint
 from ..store.cohort import Cohort
 from ..store.run import Run
@@ -88,11 +88,12 @@ class _Training:
             raise SettingsError("the training slides that could be read are all of one class: nothing can be learnt")
         self.signature = _signature([*self.train, *self.valid])
         self.run = self.plan.start()  # not before: a run of slides that cannot be read would only be in the way
-        if self.run.config.baseline:
-            plain = {"lambda_c": 1.0, "lambda_n": 0.0, "lambda_d": 0.0, "lambda_e": 0.0}
-            yield from self.fit_bags("mil", self.settings.teacher.model_copy(update=plain))
-        yield from self.fit_bags("teacher", self.settings.teacher)
-        yield from self.fit_student()
+        curriculum = Curriculum(self.train, self.valid, len(self.cohort.classes), self.settings, self.device)
+        for item in curriculum.stages(self.run.config.baseline):
+            if isinstance(item, Stage):
+                yield from self.fit(item)
+            else:
+                yield item
         return self.run
 
     def check_scale(self) -> Generator[Event, None, None]:
@@ -102,42 +103,20 @@ class _Training:
                 "set --grid.mpp to cut all at one scale"
             )
 
-    def fit_bags(self, role: str, settings: TeacherSettings) -> Generator[Event, None, None]:
-        """Plain MIL or the teacher."""
-        lessons = [Lesson.of(bag, len(self.cohort.classes)) for bag in self.train]
-        yield from self.fit(role, TeacherObjective(settings), lessons, settings, self.fresh(0))
-
-    def fit_student(self) -> Generator[Event, None, None]:
-        settings = self.settings.student
-        teacher = load_bundle(self.run.bundle("teacher"), self.device).model
-        teacher.dtype = compute_dtype(settings.precision, self.device)
-        lessons = yield from teach(teacher, self.train, settings.augment)
-        student = self.fresh(1)
-        if settings.init == "teacher":
-            student.load_state_dict(teacher.state_dict())
-        yield from self.fit("student", StudentObjective(settings), lessons, settings, student)
-
-    def fresh(self, offset: int) -> MILModel:
-        """A network with new weights from the run's seed; `offset` makes the student's differ from the teacher's."""
-        settings: ModelSettings = self.settings.model
-        with RandomState(self.settings.seed + offset, torch.device("cpu")).active():
-            model = MILModel(settings, len(self.cohort.classes), self.train[0].instances.shape[1:])
-        model.fit_normalisation(self.train)
-        return model.to(self.device)
-
-    def fit(
-        self, role: str, objective: Objective, lessons: list[Lesson], settings: TrainingSettings, model: MILModel
-    ) -> Generator[Event, None, None]:
-        """Train one model, a checkpoint after every epoch, its bundle at the end."""
+    def fit(self, stage: Stage) -> Generator[Event, None, None]:
+        """Train one network, a checkpoint after every epoch, its bundle at the end."""
+        role, model, settings = stage.role, stage.model, stage.settings
         checkpoint = self.run.checkpoint(role)
         state = load_checkpoint(checkpoint) if checkpoint.exists() else None
         if state and state.epoch >= settings.epochs and self.is_saved(role, state):
             self.histories[role] = state.history
+            model.load_state_dict(state.best_weights)
+            model.eval()
             return
-        if role == "teacher":  # a student of the former teacher is worth nothing
-            self.run.checkpoint("student").unlink(missing_ok=True)
+        self.forget_taught_by(role)
         model.dtype = compute_dtype(settings.precision, self.device)
-        for item in fit(model, objective, lessons, self.valid, settings, self.settings.seed, state, role):
+        work = fit(model, stage.objective, stage.lessons, self.valid, settings, stage.seed, state, role)
+        for item in work:
             if isinstance(item, TrainingState):
                 state = item
                 save_checkpoint(checkpoint, state)
@@ -146,11 +125,20 @@ class _Training:
                 yield _epoch_end(role, state, settings.epochs)
             else:
                 yield item
+        yield from stage.finish()
         model.dtype = torch.float32
-        self.save(role, model, state, settings)
+        if role in ROLES:
+            self.save(role, model, state, settings)
+
+    def forget_taught_by(self, role: str) -> None:
+        """A student of a former teacher is worth nothing: remove what is left of it."""
+        if role not in ("mil", "student"):
+            self.run.checkpoint("student").unlink(missing_ok=True)
 
     def is_saved(self, role: str, state: TrainingState) -> bool:
         """Is the role's bundle of this very state? It is older where more epochs were asked for and then stopped."""
+        if role not in ROLES:
+            return True  # an assistant needs none
         try:
             return load_bundle(self.run.bundle(role)).config.epoch == state.best_epoch
         except BundleError:  # not there, or damaged: made again from the checkpoint

@@ -23,11 +23,13 @@ def cuda_device():
 def make_bag():
     """Positive bags hold some bright patches."""
 
-    def make(k: int, label: int | tuple[int, ...] = 1, seed: int = 0, features: int | None = None, known=None) -> Bag:
+    def make(
+        k: int, label: int | tuple[int, ...] = 1, seed: int = 0, features: int | None = None, known=None, side=SIDE
+    ) -> Bag:
         rng = np.random.default_rng(seed)
         label = label if isinstance(label, tuple) else (label,)
         if features is None:
-            instances = rng.integers(0, 160, (k, 3, SIDE, SIDE), dtype=np.uint8)
+            instances = rng.integers(0, 160, (k, 3, side, side), dtype=np.uint8)
             if label != (0,):
                 instances[: max(1, k // 3)] += 90
         else:
@@ -40,7 +42,7 @@ def make_bag():
 
 @pytest.fixture
 def make_model():
-    def make(seed: int = 0, n_classes: int = 2, features: int | None = None, **settings) -> MILModel:
+    def make(seed: int = 0, n_classes: int = 2, features: int | None = None, side=SIDE, **settings) -> MILModel:
         settings = {
             "encoder": "features" if features else "colon",
             "hidden": 8,
@@ -48,7 +50,7 @@ def make_model():
             "dropout": 0.0,
         } | settings
         torch.manual_seed(seed)
-        model = MILModel(ModelSettings(**settings), n_classes, (features,) if features else (3, SIDE, SIDE))
+        model = MILModel(ModelSettings(**settings), n_classes, (features,) if features else (3, side, side))
         if not features:
             model.mean.fill_(0.4)
             model.std.fill_(0.25)

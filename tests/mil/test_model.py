@@ -141,6 +141,42 @@ def test_normalisation_of_features_and_of_what_does_not_vary(make_model, make_ba
     assert model(torch.from_numpy(stacked)).bag_logits.isfinite().all()
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@torch.no_grad()
+def test_encoding_normalises_every_channel_by_its_own(make_model, layout):
+    model = make_model().eval()
+    model.mean.copy_(torch.tensor([0.1, 0.5, 0.8]))
+    model.std.copy_(torch.tensor([0.3, 0.2, 0.05]))
+    patches = torch.rand(4, 3, 12, 14, generator=torch.manual_seed(0)).contiguous(memory_format=layout)
+    expected = (patches - model.mean.view(1, 3, 1, 1)) / model.std.view(1, 3, 1, 1)
+    assert torch.allclose(model.normalise(patches), expected, atol=1e-6)
+    square = patches[..., :12]
+    assert torch.allclose(model.encode(square), model.encoder(expected[..., :12]), atol=1e-5)
+    model.dtype = torch.bfloat16
+    assert model.encode(square).dtype == torch.float32
+
+
+@torch.no_grad()
+def test_encoding_normalises_every_feature_by_its_own(make_model):
+    model = make_model(features=3).eval()
+    model.mean.copy_(torch.tensor([1.0, 5.0, -8.0]))
+    model.std.copy_(torch.tensor([3.0, 2.0, 0.5]))
+    features = torch.randn(4, 3, generator=torch.manual_seed(0))
+    assert torch.allclose(model.encode(features), model.encoder((features - model.mean) / model.std), atol=1e-6)
+
+
+def test_one_judgement_serves_every_bag_made_of_the_same_instances(make_model):
+    model = make_model(n_classes=3)
+    features = torch.randn(9, 8, generator=torch.manual_seed(0))
+    judged = model.judge(features)
+    index = torch.tensor([7, 0, 3, 3])
+    together = model.pool(judged.take(index), [1, 3])
+    for mine, other in zip(together, model.classify(features[index], [1, 3]), strict=True):
+        assert torch.allclose(mine, other, atol=1e-5)
+    whole = model.pool(type(judged).cat(judged.split([4, 5])), [9])
+    assert torch.equal(whole.bag_logits, model.classify(features, [9]).bag_logits)
+
+
 def test_probabilities_are_softmax_or_a_sigmoid_each(make_model):
     logits = torch.tensor([[0.0, np.log(3)]])
     assert make_model().probabilities(logits).tolist()[0] == pytest.approx([0.25, 0.75])

@@ -193,7 +193,7 @@ def test_ragged_bags_are_the_mean_of_single_ones(make_model, make_bag):
 def test_noise_joins_the_bag_it_was_drawn_for(make_model):
     model = make_model()
     features, noise = torch.randn(7, 8), torch.randn(4, 8)
-    together = TeacherObjective.with_noise(model, features, noise, [5, 2], [3, 1]).bag_logits
+    together = TeacherObjective.with_noise(model, model.judge(features), model.judge(noise), [5, 2], [3, 1]).bag_logits
     first = model.classify(torch.cat([features[:5], noise[:3]]), [8]).bag_logits
     second = model.classify(torch.cat([features[5:], noise[3:]]), [3]).bag_logits
     assert torch.allclose(together, torch.cat([first, second]), atol=1e-6)

@@ -2,15 +2,12 @@ import pytest
 import torch
 
 from napari_distill2label.mil.perturbations import (
-    TURNS,
     adversarial_start,
     noise_instances,
     norm_ball,
-    random_turn,
     scaled_to,
     subset,
     subset_size,
-    turned,
 )
 
 
@@ -99,24 +96,3 @@ def test_scaled_to_keeps_the_direction_and_takes_zero():
 
 def test_adversarial_start_is_short():
     assert adversarial_start(torch.zeros(4, 3, 5, 5)).flatten(1).norm(dim=1).tolist() == pytest.approx([0.01] * 4)
-
-
-def test_turns_are_the_eight_symmetries_of_a_square():
-    patches = torch.arange(2 * 3 * 5 * 5).view(2, 3, 5, 5)
-    seen = {tuple(turned(patches, turn)[1, 2].flatten().tolist()) for turn in range(TURNS)}
-    assert len(seen) == TURNS == 8
-    assert torch.equal(turned(patches, 0), patches)
-    assert torch.equal(turned(turned(patches, 1), 3), patches)  # a quarter there, three quarters on
-    assert torch.equal(turned(turned(patches, 4), 4), patches)  # a mirror image of a mirror image
-    for turn in range(TURNS):
-        assert torch.equal(turned(patches, turn)[:, :, 2, 2], patches[:, :, 2, 2])  # the centre stays
-
-
-def test_features_have_no_turn():
-    features = torch.rand(3, 7)
-    assert all(torch.equal(turned(features, turn), features) for turn in range(TURNS))
-
-
-def test_random_turns_reach_all_of_them():
-    torch.manual_seed(0)
-    assert {random_turn() for _ in range(200)} == set(range(TURNS))

@@ -1,0 +1,262 @@
+"""The paper's Table I and Figures 3 and 4: instance labels of the colon images, by cross-validation.
+
+Both readings of "27 × 27 patches" are measured: an 18 × 18 grid (`grid`), and patches centred on the nuclei
+(`nucleus`). Truth is held against finished models here, and reaches training only in the supervised ceiling.
+"""
+
+import io
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..core.bag import UNKNOWN, Bag
+from ..core.errors import SettingsError
+from ..core.events import Event, Progress, drain
+from ..core.metrics import binary_metrics, mean_metrics
+from ..core.settings import GridSettings, SplitSettings
+from ..mil.prior import threshold_of_slides
+from ..slides.bags import lay_patches
+from ..slides.registry import open_slide
+from ..store.cohort import SPLITS, Cohort, CohortSlide
+from ..store.splits import k_folds
+from ..workflow.bags import BagReader, PathLike, centres_of
+from ..workflow.dataset import dataset
+from ..workflow.truth import Truth, read_truth
+from .colon_report import write_report
+from .results import Key, Results, Row, rows_of
+from .runner import Outcome, Task, run_tasks
+from .supervised import TRAINING, train_supervised
+from .training import Answers, Trained, answers_of, train_models
+from .variants import VARIANTS
+
+NAME = "colon"
+CUTS = {
+    "grid": GridSettings(edge="drop"),  # 500 px and patches of 27 px: the 18 × 18 that fit
+    "nucleus": GridSettings(),
+}
+FOLD_SEED = 0  # one set of folds for all seeds: what differs between seeds is training alone
+SUPERVISED = {
+    "supervised": TRAINING,
+    "supervised-augmented": TRAINING.model_copy(update={"augment": "turns", "stain": 0.15}),
+}
+ROWS = (*VARIANTS, *SUPERVISED)
+MAIN = ("paper", "default", "supervised")
+QUICK = {"teacher": {"epochs": 1}, "student": {"epochs": 1}}
+QUICK_SLIDES = 6  # of each label
+
+
+def colon(
+    data: PathLike,
+    out: PathLike,
+    *,
+    folds: int = 5,
+    seeds: int = 1,
+    patches: Sequence[str] = tuple(CUTS),
+    rows: Sequence[str] = MAIN,
+    workers: int = 1,
+    scheduler: str | None = None,
+    quick: bool = False,
+) -> Generator[Event, None, Path]:
+    """Train and measure every row on every fold; what `out` already has is not done again.
+
+    Parameters
+    ----------
+    data
+        The folder that holds `Classification/`, or a parent of it.
+    out
+        Gets `cohort.csv`, `results.csv`, `scores/` and `history/`, the figures, and `colon.md`.
+    folds, seeds
+        Folds of slides, and trainings of each from another seed.
+    patches
+        Of `CUTS`.
+    rows
+        Of `ROWS`; more can be added to the same folder later.
+    workers, scheduler
+        See `runner.run_tasks`.
+    quick
+        Few slides, two folds, one seed, one epoch: shows that everything runs, and no more.
+
+    Returns the path of `colon.md`.
+    """
+    for name, asked, known in (("patches", patches, CUTS), ("rows", rows, ROWS)):
+        if unknown := [each for each in asked if each not in known]:
+            raise SettingsError(f"experiment colon: unknown {name} {unknown[0]!r}: choose of {', '.join(known)}")
+    out = Path(out)
+    cohort = Cohort.read((yield from dataset(NAME, data, out))).with_classes()
+    layers: dict[str, Any] = {}
+    if quick:
+        cohort, folds, seeds, layers = few_slides(cohort), 2, 1, QUICK
+    splits = k_folds(cohort, folds, SplitSettings(), FOLD_SEED)
+    about = {
+        "experiment": NAME,
+        "quick": quick,
+        "folds": folds,
+        "slides": sorted(slide.slide_id for slide in cohort),
+        "paper": VARIANTS["paper"].settings(NAME, 0, layers).model_dump(mode="json", exclude={"seed", "device"}),
+    }
+    results = Results(out, about)
+    tasks = [
+        _task(row, kind, fold, seed, split, layers, out)
+        for kind in patches
+        for row in rows
+        for seed in range(seeds)
+        for fold, split in enumerate(splits)
+    ]
+    yield from run_tasks(tasks, results, workers, scheduler)
+    return write_report(results.frame(), out, len(cohort))
+
+
+def few_slides(cohort: Cohort, each: int = QUICK_SLIDES) -> Cohort:
+    """The first slides of every label."""
+    chosen = [[slide for slide in cohort if slide.label == label][:each] for label in cohort.classes]
+    return cohort.with_slides(slide for slides in chosen for slide in slides)
+
+
+def _task(row: str, kind: str, fold: int, seed: int, split: Cohort, layers: dict[str, Any], out: Path) -> Task:
+    names = VARIANTS[row].names if row in VARIANTS else (row,)
+    source = Source(split, kind, out)
+    return Task(
+        f"{kind}, fold {fold}, seed {seed}: {row}",
+        tuple(Key(NAME, name, kind, fold, seed) for name in names),
+        partial(_work, source, row, fold, seed, layers),
+    )
+
+
+# ---- one fold ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Source:
+    """The slides of a fold and how they are cut. `folder` holds `centres.csv` and `truth.csv`."""
+
+    split: Cohort
+    kind: str
+    folder: Path
+
+    def read(self) -> Generator[Event, None, tuple[dict[str, list[Bag]], dict[str, np.ndarray]]]:
+        """Bags by split, and the true class (K,) of their patches by slide id, `UNKNOWN` where it is not known."""
+        bags, truth = {split: [] for split in SPLITS}, {}
+        for done, slide in enumerate(self.split.labelled, 1):
+            bag, truth[slide.slide_id] = _read(replace(slide, split=None), self.split.classes, self.kind, self.folder)
+            bags[slide.split].append(bag)
+            yield Progress("reading slides", done, len(self.split.labelled))
+        return bags, truth
+
+
+@cache
+def _reader(kind: str, folder: Path) -> tuple[BagReader, Truth]:
+    centres = folder / "centres.csv" if kind == "nucleus" else None
+    return BagReader(CUTS[kind], centres), read_truth(folder / "truth.csv")
+
+
+@cache
+def _read(slide: CohortSlide, classes: tuple[str, ...], kind: str, folder: Path) -> tuple[Bag, np.ndarray]:
+    """A slide's bag, and apart from it the true classes of its patches; read once per process."""
+    reader, truth = _reader(kind, folder)
+    bag = drain(reader.read(slide, Cohort((slide,), classes)))
+    with open_slide(slide.path, slide.mpp) as opened:
+        patches = lay_patches(opened, reader.grid, centres_of(slide.slide_id, reader.centres))
+        return bag, truth.of(slide.slide_id, patches, classes)
+
+
+def _work(source: Source, row: str, fold: int, seed: int, layers: dict[str, Any]) -> Generator[Event, None, Outcome]:
+    """Train one row's models on a fold's training slides, and measure them on its test slides."""
+    bags, truth = yield from source.read()
+    n_classes = len(source.split.classes)
+    grid = {"grid": CUTS[source.kind].model_dump()}
+    if row in SUPERVISED:
+        settings = VARIANTS["paper"].settings(NAME, seed, grid)
+        training = SUPERVISED[row].model_copy(update=layers.get("teacher", {}))
+        shown = {name: np.maximum(known, 0) for name, known in truth.items()}  # patches without a nucleus: negative
+        trained = {row: (yield from train_supervised(bags["train"], shown, n_classes, settings, training))}
+        measured, attention = {row: row}, {}
+    else:
+        variant = VARIANTS[row]
+        settings = variant.settings(NAME, seed, grid, layers)
+        trained = yield from train_models(bags["train"], bags["valid"], n_classes, settings, tuple(variant.models))
+        measured, attention = variant.models, variant.attention
+    outcome = Outcome()
+    for role, name in measured.items():
+        key = Key(NAME, name, source.kind, fold, seed)
+        outcome.files[f"history/{source.kind}-{name}-{fold}-{seed}.csv"] = _history(trained[role])
+        known = yield from answers_of(trained[role].model, [*bags["train"], *bags["valid"]])
+        test = yield from answers_of(trained[role].model, bags["test"])
+        threshold = _threshold(known, [*bags["train"], *bags["valid"]])
+        outcome.rows += _measure(key, test, bags["test"], truth, threshold, source.kind)
+        outcome.rows.append(Row(*astuple(key), "slides", "threshold", "bags", threshold))
+        state = trained[role].state
+        if (loss := state.history[state.best_epoch - 1]["valid_loss"]) is not None:
+            outcome.rows.append(Row(*astuple(key), "valid", "loss", "", loss))
+        outcome.files[f"scores/{source.kind}-{name}-{fold}-{seed}.npz"] = _scores(test, bags["test"], truth)
+        if role in attention:
+            drawn = replace(test, instance=[_rescaled(weights) for weights in test.attention])
+            key = replace(key, model=attention[role])
+            outcome.rows += _measure(key, drawn, bags["test"], truth, None, source.kind)
+    return outcome
+
+
+def _threshold(answers: Answers, bags: Sequence[Bag]) -> float:
+    """Chosen on training and validation slides, from their labels alone."""
+    positive = np.concatenate([np.full(len(bag), bag.label != (0,)) for bag in bags])
+    return threshold_of_slides(np.concatenate(answers.instance), positive)
+
+
+def _rescaled(weights: np.ndarray) -> np.ndarray:
+    """Attention as it is drawn over a slide: from 0 for its least to 1 for its most attended patch."""
+    low, high = weights.min(), weights.max()
+    return (weights - low) / (high - low) if high > low else np.ones_like(weights)
+
+
+def _measure(
+    key: Key,
+    answers: Answers,
+    bags: Sequence[Bag],
+    truth: Mapping[str, np.ndarray],
+    threshold: float | None,
+    kind: str,
+) -> list[Row]:
+    """Rows of all levels, at 0.5 and, for instances, at the `threshold` chosen on bags."""
+    positive = np.array([bag.label != (0,) for bag in bags])
+    known = [truth[bag.slide_id] for bag in bags]
+    levels = {
+        "instance": [(np.maximum(true, 0) > 0, score) for true, score in zip(known, answers.instance, strict=True)]
+    }
+    levels["instance_positive_slides"] = [
+        pair for pair, of_positive in zip(levels["instance"], positive, strict=True) if of_positive
+    ]
+    if kind == "grid":
+        levels["instance_nuclei"] = [
+            (true[true != UNKNOWN] > 0, score[true != UNKNOWN])
+            for true, score in zip(known, answers.instance, strict=True)
+        ]
+    # Attention says nothing of the bag that its network does not say.
+    rows = [] if threshold is None else rows_of(key, "bag", binary_metrics(positive, answers.bag))
+    for level, pairs in levels.items():
+        pooled = [np.concatenate(parts) for parts in zip(*pairs, strict=True)]
+        rows += rows_of(key, level, binary_metrics(*pooled))
+        if threshold is not None:
+            rows += rows_of(key, level, binary_metrics(*pooled, threshold), "bags")
+    return rows + rows_of(key, "instance_per_slide", mean_metrics(binary_metrics(*pair) for pair in levels["instance"]))
+
+
+def _history(trained: Trained) -> bytes:
+    import pandas as pd
+
+    return pd.DataFrame(trained.state.history).to_csv(index=False, float_format="%.6g", lineterminator="\n").encode()
+
+
+def _scores(answers: Answers, bags: Sequence[Bag], truth: Mapping[str, np.ndarray]) -> bytes:
+    """Every test patch: slide, top-left corner (y, x), score, true class (`UNKNOWN`: no nucleus)."""
+    file = io.BytesIO()
+    np.savez_compressed(
+        file,
+        slide=np.concatenate([np.full(len(bag), bag.slide_id) for bag in bags]),
+        corner=np.concatenate([bag.coordinates for bag in bags]),
+        score=np.concatenate(answers.instance).astype(np.float32),
+        truth=np.concatenate([truth[bag.slide_id] for bag in bags]).astype(np.int8),
+    )
+    return file.getvalue()

@@ -1,0 +1,124 @@
+"""`results.csv` of an experiment: one row per number, written as soon as it is known; what makes experiments resume."""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import astuple, dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..core.errors import SettingsError
+from ..core.metrics import Metrics
+from ..store.files import write_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Key:
+    """Whose numbers: a model, on one kind of patches, in one fold, from one seed."""
+
+    experiment: str
+    model: str
+    patches: str
+    fold: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """One number. `threshold` is "0.5", "bags" (chosen on the labels of bags), or "" where the metric needs none."""
+
+    experiment: str
+    model: str
+    patches: str
+    fold: int
+    seed: int
+    level: str
+    metric: str
+    threshold: str
+    value: float
+
+    @property
+    def key(self) -> Key:
+        return Key(self.experiment, self.model, self.patches, self.fold, self.seed)
+
+
+HEADER = tuple(field.name for field in fields(Row))
+NEEDS_THRESHOLD = ("accuracy", "f1")
+
+
+def rows_of(key: Key, level: str, metrics: Metrics, threshold: str = "0.5") -> list[Row]:
+    """The defined ones of `core.metrics` as rows; with another threshold than 0.5 only those it changes."""
+    return [
+        Row(*astuple(key), level, name, threshold if name in NEEDS_THRESHOLD else "", float(value))
+        for name, value in metrics.items()
+        if value is not None and (threshold == "0.5" or name in NEEDS_THRESHOLD)
+    ]
+
+
+class Results:
+    """The rows of an experiment in a folder.
+
+    Parameters
+    ----------
+    folder
+        Holds `results.csv` and `experiment.json`.
+    about
+        What was asked for, JSON values. `SettingsError` if the folder holds results of something else: their rows
+        must not be mixed.
+    """
+
+    def __init__(self, folder: Path, about: Mapping[str, Any]) -> None:
+        self.path = folder / "results.csv"
+        description = folder / "experiment.json"
+        if description.exists():
+            before = json.loads(description.read_text("utf-8"))
+            differing = sorted(name for name in {*about, *before} if about.get(name) != before.get(name))
+            if differing:
+                raise SettingsError(
+                    f"{folder}: holds an experiment with other {', '.join(differing)}: name another folder"
+                )
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(description, about)
+        self.rows = list(_read(self.path)) if self.path.exists() else []
+        self.done = {row.key for row in self.rows}
+
+    def add(self, rows: Iterable[Row]) -> None:
+        """Append rows to the file, all or, if the machine stops in between, none that would be read again."""
+        # Rounded before they are kept: what is shown today must equal what is shown after reading the file.
+        rows = [replace(row, value=float(f"{row.value:.6g}")) for row in rows]
+        text = io.StringIO()
+        table = csv.writer(text, lineterminator="\n")
+        if not self.path.exists():
+            table.writerow(HEADER)
+        table.writerows(map(astuple, rows))
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(text.getvalue())
+            file.flush()
+            os.fsync(file.fileno())
+        self.rows += rows
+        self.done |= {row.key for row in rows}
+
+    def frame(self) -> "pd.DataFrame":
+        """All rows, tidy, with the columns of `Row`."""
+        import pandas as pd
+
+        return pd.DataFrame([astuple(row) for row in self.rows], columns=HEADER)
+
+
+def _read(path: Path) -> Iterable[Row]:
+    with path.open(newline="", encoding="utf-8") as file:
+        lines = csv.reader(file)
+        if tuple(next(lines, ())) != HEADER:
+            raise SettingsError(f"{path}: is no results.csv of an experiment")
+        for number, line in enumerate(lines, 2):
+            try:
+                experiment, model, patches, fold, seed, level, metric, threshold, value = line
+                yield Row(experiment, model, patches, int(fold), int(seed), level, metric, threshold, float(value))
+            except ValueError:
+                raise SettingsError(f"{path}: line {number} is not whole: delete it to go on") from None

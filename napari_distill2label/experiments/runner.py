@@ -1,0 +1,112 @@
+"""Runs the tasks of an experiment, here or on a dask cluster, and writes their rows as soon as they are known."""
+
+import os
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+from ..core.errors import Distill2LabelError, SettingsError
+from ..core.events import Event, Failed, Progress, drain
+from ..store.files import write_bytes
+from .results import Key, Results, Row
+
+HEARTBEAT = 0.2  # seconds between events while workers compute
+
+
+@dataclass(frozen=True)
+class Task:
+    """A piece of an experiment that can be done anywhere, on its own.
+
+    `work` is picklable (a `functools.partial` of a function of a module) and gives a generator of events that returns
+    the rows of all `keys`, or an `Outcome` with files besides.
+    """
+
+    name: str
+    keys: tuple[Key, ...]
+    work: Callable[[], Generator[Event, None, "list[Row] | Outcome"]]
+
+
+@dataclass
+class Outcome:
+    """Rows, and files by their name in the experiment's folder: wherever a task runs, they are written there."""
+
+    rows: list[Row] = field(default_factory=list)
+    files: dict[str, bytes] = field(default_factory=dict)
+
+
+def run_tasks(
+    tasks: Sequence[Task], results: Results, workers: int = 1, scheduler: str | None = None
+) -> Generator[Event, None, None]:
+    """Do the tasks whose rows `results` lacks; a task that fails is reported, and the others go on.
+
+    Parameters
+    ----------
+    workers
+        Processes on this machine, which share its cores; 1: this process.
+    scheduler
+        Address of a dask scheduler (`tcp://…`) to use instead. Its workers must see the data under the same path.
+    """
+    waiting = [task for task in tasks if not set(task.keys) <= results.done]
+    yield Progress("experiment", len(tasks) - len(waiting), len(tasks))
+    finish = _here(waiting) if workers == 1 and scheduler is None else _cluster(waiting, workers, scheduler)
+    done = len(tasks) - len(waiting)
+    for item in finish:
+        if isinstance(item, Outcome):
+            for name, data in item.files.items():
+                write_bytes(results.path.parent / name, data)
+            results.add(row for row in item.rows if row.key not in results.done)
+            done += 1
+            yield Progress("experiment", done, len(tasks))
+        else:
+            yield item
+
+
+def _here(tasks: Sequence[Task]) -> Generator[Event | Outcome, None, None]:
+    for task in tasks:
+        try:
+            yield _outcome((yield from task.work()))
+        except Distill2LabelError as error:
+            yield Failed(task.name, str(error))
+
+
+def _cluster(tasks: Sequence[Task], workers: int, scheduler: str | None) -> Generator[Event | Outcome, None, None]:
+    try:
+        from distributed import Client, LocalCluster, wait
+    except ImportError:
+        raise SettingsError(
+            "experiments on several workers need dask.distributed: pip install 'napari-distill2label[experiments]'"
+        ) from None
+    # Torch takes the whole machine in every process unless it is told before it is imported.
+    share = str(max(1, (os.cpu_count() or 1) // workers))
+    environment = {"OMP_NUM_THREADS": share, "MKL_NUM_THREADS": share}
+    with ExitStack() as stack:
+        if scheduler is None:
+            cluster = LocalCluster(
+                workers, threads_per_worker=1, memory_limit=None, dashboard_address=None, env=environment
+            )
+            client = stack.enter_context(Client(stack.enter_context(cluster)))
+        else:
+            client = stack.enter_context(Client(scheduler, timeout=10))
+        running = {client.submit(_finish, task, pure=False): task for task in tasks}
+        while running:
+            try:
+                finished = wait(list(running), timeout=HEARTBEAT, return_when="FIRST_COMPLETED").done
+            except TimeoutError:
+                yield Progress("waiting for workers", 0)
+                continue
+            for future in finished:
+                task, error = running.pop(future), future.exception()
+                if error is None:
+                    yield future.result()
+                elif isinstance(error, Distill2LabelError):
+                    yield Failed(task.name, str(error))
+                else:
+                    raise error
+
+
+def _finish(task: Task) -> Outcome:
+    return _outcome(drain(task.work()))
+
+
+def _outcome(result: list[Row] | Outcome) -> Outcome:
+    return result if isinstance(result, Outcome) else Outcome(result)

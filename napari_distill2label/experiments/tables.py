@@ -1,0 +1,46 @@
+"""Summaries of `results.csv` as Markdown: what `docs/reproduction.md` includes."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+
+def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table: the first column to the left, the others to the right."""
+    lines = [f"| {' | '.join(header)} |", "|" + "|".join(["---"] + ["---:"] * (len(header) - 1)) + "|"]
+    return "\n".join(lines + [f"| {' | '.join(row)} |" for row in rows]) + "\n"
+
+
+def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
+    """Mean of independent values and the half width of its Student's t interval (nan for fewer than two values)."""
+    from scipy.stats import t
+
+    values = np.asarray(values, float)
+    if len(values) < 2:
+        return float(values.mean()), float("nan")
+    half = t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return float(values.mean()), float(half)
+
+
+def spread(values: Sequence[float], digits: int = 3) -> str:
+    """Mean ± standard deviation without the leading zeros, as papers print it; "–" for no values."""
+    values = np.asarray(values, float)
+    if not len(values):
+        return "–"
+    text = short(float(values.mean()), digits)
+    return text if len(values) < 2 else f"{text} ± {short(float(values.std(ddof=1)), digits)}"
+
+
+def short(value: float, digits: int = 3) -> str:
+    """.912, −.012: a number of size 1 or less as papers print it."""
+    text = f"{value:.{digits}f}".replace("-", "−")
+    return text.replace("0.", ".", 1) if abs(value) < 1 and text.lstrip("−").startswith("0.") else text
+
+
+def compared(differences: Sequence[float], digits: int = 3) -> tuple[str, tuple[float, float]]:
+    """Mean of paired differences with its 95 % t interval, as text, and the interval (nan for one pair)."""
+    mean, half = mean_interval(differences)
+    text = f"{'+' if mean >= 0 else ''}{short(mean, digits)}"
+    if np.isfinite(half):
+        text += f" [{short(mean - half, digits)}, {short(mean + half, digits)}]"
+    return text, (mean - half, mean + half)

@@ -1,0 +1,75 @@
+"""The networks of one fold, trained in memory, and what they say of its bags."""
+
+from collections.abc import Collection, Generator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..core.bag import Bag
+from ..core.events import Event, Progress
+from ..core.metrics import positive_score
+from ..core.settings import Settings
+from ..mil.curriculum import Curriculum, Stage
+from ..mil.device import choose_device, compute_dtype
+from ..mil.model import MILModel
+from ..mil.training import TrainingState, answer_bag, fit
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network and how it came about."""
+
+    model: MILModel
+    state: TrainingState
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a network says of some bags, in their order: `bag` (B,) scores, `instance` and `attention` per bag (K,)."""
+
+    bag: np.ndarray
+    instance: list[np.ndarray]
+    attention: list[np.ndarray]
+
+
+def train_models(
+    train: Sequence[Bag], valid: Sequence[Bag], n_classes: int, settings: Settings, wanted: Collection[str]
+) -> Generator[Event, None, dict[str, Trained]]:
+    """What `workflow.train` trains, by role, without a run folder; no more than the roles `wanted` need."""
+    curriculum = Curriculum(train, valid, n_classes, settings, choose_device(settings.device))
+    trained = {}
+    for item in curriculum.stages(baseline="mil" in wanted):
+        if isinstance(item, Stage):
+            trained[item.role] = Trained(item.model, (yield from train_stage(item, valid)))
+            if trained.keys() >= set(wanted):
+                break
+        else:
+            yield item
+    return trained
+
+
+def train_stage(stage: Stage, valid: Sequence[Bag]) -> Generator[Event, None, TrainingState]:
+    """Train one network in place, as a run would."""
+    stage.model.dtype = compute_dtype(stage.settings.precision, stage.model.device)
+    work = fit(stage.model, stage.objective, stage.lessons, valid, stage.settings, stage.seed, phase=stage.role)
+    for item in work:
+        if isinstance(item, TrainingState):
+            state = item
+        else:
+            yield item
+    yield from stage.finish()
+    stage.model.dtype = compute_dtype("float32", stage.model.device)
+    return state
+
+
+def answers_of(model: MILModel, bags: Sequence[Bag]) -> Generator[Progress, None, Answers]:
+    """Scores (`core.metrics.positive_score`) of bags and of their instances as bags of one; attention."""
+    several = model.settings.several
+    bag_scores, instance_scores, attention = [], [], []
+    for done, bag in enumerate(bags, 1):
+        answer = answer_bag(model, bag)
+        bag_scores.append(float(positive_score(model.probabilities(answer.bag_logits).numpy(), several)))
+        instance_scores.append(positive_score(model.probabilities(answer.instance_logits).numpy(), several))
+        attention.append(answer.attention.numpy())
+        yield Progress("measuring", done, len(bags))
+    return Answers(np.array(bag_scores), instance_scores, attention)

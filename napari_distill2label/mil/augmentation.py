@@ -1,0 +1,40 @@
+"""Patches changed in ways that change no diagnosis (beyond the paper): turned, and stained a little differently.
+
+All draw from torch's global generator of the tensor's device.
+"""
+
+import torch
+from torch import Tensor
+
+from ..core.settings import TrainingSettings
+
+TURNS = 8  # rotations by right angles, and their mirror images: tissue has no upside
+DARKEST = 1 / 255  # the darkest pixel a camera tells from black: optical density is finite from here on
+
+
+def turned(patches: Tensor, turn: int) -> Tensor:
+    """Patches (N, C, P, P) rotated by `turn % 4` right angles and mirrored from 4 on; features as they are."""
+    if patches.ndim == 2 or turn == 0:
+        return patches
+    rotated = torch.rot90(patches, turn % 4, (2, 3))
+    return rotated.flip(3) if turn >= 4 else rotated
+
+
+def restained(patches: Tensor, strength: float) -> Tensor:
+    """Patches (N, C, P, P) in 0–1 units as other stains and scanners would show them; features as they are.
+
+    Optical density is proportional to the amount of stain (Beer–Lambert). Every patch gets its own factor 1 + s·ε and
+    offset 0.3·s·ε per channel, ε standard normal and s the `strength`: I' = I^(1 + s·ε) · exp(−0.3·s·ε). After
+    Tellez 2018, who do so per stain; per channel it needs no unmixing and covers scanners' colours too.
+    """
+    if patches.ndim == 2 or strength == 0:
+        return patches
+    factor, offset = torch.randn((2, *patches.shape[:2], 1, 1), device=patches.device).mul_(strength)
+    return patches.clamp_min(DARKEST).pow(1 + factor).mul_(torch.exp(-0.3 * offset)).clamp_(0, 1)
+
+
+def augmented(patches: Tensor, settings: TrainingSettings) -> Tensor:
+    """The patches of one step as `settings` ask: all turned alike, each stained differently. In 0–1 units."""
+    if settings.augment == "turns":
+        patches = turned(patches, int(torch.randint(TURNS, ())))
+    return restained(patches, settings.stain)

@@ -1,0 +1,177 @@
+"""Which networks a training consists of, in which order, and what each is taught.
+
+Plain MIL, teacher, student; and, where the student asks for it (`StudentSettings.parts` > 1), one assistant per part
+of the slides. An assistant is a teacher that has not seen its part, so what it says of the patches there is an opinion
+and not a memory of their slide's label. All of it runs on bags alone: whoever drives it (a run with checkpoints, an
+experiment in memory) trains each `Stage` in place before asking for the next.
+"""
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import torch
+
+from ..core.bag import Bag
+from ..core.events import Notice, Progress
+from ..core.settings import Settings, TeacherSettings, TrainingSettings
+from .device import compute_dtype
+from .model import MILModel
+from .objectives import Lesson, Objective, StudentObjective, TeacherObjective
+from .prior import SUREST, calibration, posterior
+from .training import RandomState, answer_bag, teach
+
+PLAIN = {"lambda_c": 1.0, "lambda_n": 0.0, "lambda_d": 0.0, "lambda_e": 0.0, "lambda_i": 0.0}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A network to train now, by `training.fit`: `model` has its first weights, and is trained in place.
+
+    `role` is mil, teacher, student, or assistant-1, assistant-2, … `finish` is to be called once it is trained.
+    """
+
+    role: str
+    model: MILModel
+    objective: Objective
+    lessons: list[Lesson]
+    settings: TrainingSettings
+    seed: int
+    finish: Callable[[], Generator[Progress | Notice, None, None]] = tuple
+
+
+class Curriculum:
+    """The stages of one training.
+
+    Parameters
+    ----------
+    train, valid
+        Labelled bags; `valid` picks epochs.
+    n_classes
+        C; class 0 is the negative one.
+    settings, device
+        As of a run.
+    """
+
+    def __init__(
+        self, train: Sequence[Bag], valid: Sequence[Bag], n_classes: int, settings: Settings, device: torch.device
+    ) -> None:
+        self.train, self.valid, self.n_classes = list(train), list(valid), n_classes
+        self.settings, self.device = settings, device
+
+    def stages(self, baseline: bool = False) -> Generator[Stage | Progress | Notice, None, None]:
+        """Yield every network to be trained, first plain MIL if `baseline`; the caller trains it before going on."""
+        if baseline:
+            yield self.of_bags("mil", self.settings.teacher.model_copy(update=PLAIN))
+        teacher = self.of_bags("teacher", self.settings.teacher)
+        yield teacher
+        yield from self.student(teacher.model)
+
+    def of_bags(
+        self, role: str, settings: TeacherSettings, bags: Sequence[Bag] | None = None, offset: int = 0
+    ) -> Stage:
+        """Plain MIL, a teacher or an assistant: what learns from the labels of bags."""
+        lessons = [Lesson.of(bag, self.n_classes) for bag in (self.train if bags is None else bags)]
+        return self.stage(role, TeacherObjective(settings), lessons, settings, offset)
+
+    def student(self, teacher: MILModel) -> Generator[Stage | Progress | Notice, None, None]:
+        settings = self.settings.student
+        parts = deal([bag.label for bag in self.train], settings.parts, self.settings.seed)
+        if len(parts) < settings.parts:
+            yield Notice(f"too few slides of a class for {settings.parts} parts: they are dealt to {len(parts)}")
+        if len(parts) == 1:
+            lessons = yield from self.taught(teacher, self.train)
+        else:
+            lessons = yield from self.cross_taught(parts)
+        if settings.prior == "slides":
+            lessons = corrected(lessons, self.settings.model.several)
+        stage = self.stage("student", StudentObjective(settings), lessons, settings, offset=1)
+        if settings.init == "teacher":
+            stage.model.load_state_dict(teacher.state_dict())
+        if settings.calibrate == "slides":
+            stage = replace(stage, finish=partial(calibrated, stage.model, [*self.train, *self.valid]))
+        yield stage
+
+    def cross_taught(self, parts: list[list[int]]) -> Generator[Stage | Progress, None, list[Lesson]]:
+        """Lessons whose answers come from assistants that have not seen the slide."""
+        lessons: dict[int, Lesson] = {}
+        for number, part in enumerate(parts, 1):
+            seen = [bag for index, bag in enumerate(self.train) if index not in part]
+            assistant = self.of_bags(f"assistant-{number}", self.settings.teacher, seen, offset=1 + number)
+            yield assistant
+            answers = yield from self.taught(assistant.model, [self.train[index] for index in part])
+            lessons |= zip(part, answers, strict=True)
+        return [lessons[index] for index in range(len(self.train))]
+
+    def taught(self, teacher: MILModel, bags: Sequence[Bag]) -> Generator[Progress, None, list[Lesson]]:
+        settings = self.settings.student
+        teacher.dtype = compute_dtype(settings.precision, self.device)
+        lessons = yield from teach(teacher, bags, settings.augment)
+        teacher.dtype = torch.float32
+        return lessons
+
+    def stage(
+        self, role: str, objective: Objective, lessons: list[Lesson], settings: TrainingSettings, offset: int
+    ) -> Stage:
+        """A network with new weights from the run's seed; `offset` makes those of several networks differ."""
+        with RandomState(self.settings.seed + offset, torch.device("cpu")).active():
+            model = MILModel(self.settings.model, self.n_classes, self.train[0].instances.shape[1:])
+        model.fit_normalisation(self.train)
+        return Stage(role, model.to(self.device), objective, lessons, settings, self.settings.seed + offset)
+
+
+def deal(labels: Sequence[tuple[int, ...]], parts: int, seed: int) -> list[list[int]]:
+    """Indices of the slides of each part: at random, every label spread evenly. Fewer parts if a label is rarer."""
+    indices = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed)).tolist()
+    by_label = sorted(indices, key=lambda index: labels[index])  # stable: random among equals
+    parts = max(1, min(parts, *(labels.count(label) for label in labels)))
+    return [sorted(by_label[part::parts]) for part in range(parts)]
+
+
+def corrected(lessons: Sequence[Lesson], several: bool) -> list[Lesson]:
+    """The lessons with answers about instances that are probabilities, see `prior.posterior`.
+
+    A patch can be only of the classes its slide's label names, or negative. A class that every slide has, or none,
+    stays as answered.
+    """
+    lengths = [len(lesson.instances) for lesson in lessons]
+    answers = torch.cat([lesson.taught.instance_logits for lesson in lessons]).double().numpy()
+    present = torch.stack([lesson.target for lesson in lessons]).repeat_interleave(torch.tensor(lengths), 0).numpy() > 0
+    probability = np.zeros(answers.shape)
+    for c in range(1, answers.shape[1]):
+        score = answers[:, c] if several else answers[:, c] - answers[:, 0]
+        probability[:, c] = posterior(score, present[:, c])
+    probability = probability.clip(SUREST, 1 - SUREST)
+    probability[:, 0] = (1 - probability[:, 1:]).prod(1)
+    logits = np.log(probability) - (np.log1p(-probability) if several else 0)
+    split = torch.from_numpy(logits).float().split(lengths)
+    return [
+        replace(lesson, taught=replace(lesson.taught, instance_logits=own))
+        for lesson, own in zip(lessons, split, strict=True)
+    ]
+
+
+def calibrated(model: MILModel, bags: Sequence[Bag]) -> Generator[Progress | Notice, None, None]:
+    """Change the head of a trained network so that its scores are probabilities of patches, see `prior.calibration`.
+
+    For two classes, or several at once. The head being linear, a·s + b is another head; the order of patches stays.
+    """
+    several = model.settings.several
+    if not several and model.n_classes > 2:
+        yield Notice("scores are not calibrated: there are more than two classes, of which a slide has one")
+        return
+    answers = []
+    for done, bag in enumerate(bags, 1):
+        answers.append(answer_bag(model, bag).instance_logits.double().numpy())
+        yield Progress("calibrating", done, len(bags))
+    logits = np.concatenate(answers)
+    present = np.repeat([bag.target(model.n_classes) > 0 for bag in bags], [len(bag) for bag in bags], 0)
+    with torch.no_grad():
+        for c in range(1, model.n_classes):
+            score = logits[:, c] if several else logits[:, c] - logits[:, 0]
+            slope, offset = calibration(score, present[:, c])
+            rows = slice(c, c + 1) if several else slice(None)
+            model.head.weight[rows] *= slope
+            model.head.bias[rows] *= slope
+            model.head.bias[c] += offset

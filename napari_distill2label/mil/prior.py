@@ -1,0 +1,90 @@
+"""From "which slide is this patch of?" to "is this patch positive?": learning from positive and unlabelled patches.
+
+A patch of a negative slide is negative (the standard assumption of multiple-instance learning). A patch of a positive
+slide is positive with an unknown probability π, the *prior*. If the negatives of positive slides look like those of
+negative slides, scores s have the densities f_neg on negative and π·f_pos + (1 − π)·f_neg on positive slides, and both
+π and the probability of each patch follow from slide labels alone (Elkan & Noto 2008; Scott 2015).
+"""
+
+import numpy as np
+
+QUANTILES = np.linspace(0.1, 0.9, 17)  # of the negative scores; further out there are too few patches to count
+SUREST = 0.01  # no patch of a positive slide is surer than this of being the one or the other
+
+
+def estimate_prior(positive: np.ndarray, negative: np.ndarray) -> float:
+    """π from the scores of patches of positive (n,) and of negative slides (m,).
+
+    Below any threshold t, F(t) of positive slides is at least (1 − π)·F(t) of negative ones, with equality where no
+    positive patch scores: π = max_t 1 − F_positive(t) / F_negative(t).
+    """
+    thresholds = np.quantile(negative, QUANTILES)
+    below = (positive[:, None] <= thresholds).mean(0)
+    return float(np.clip((1 - below / QUANTILES).max(), SUREST, 1 - SUREST))
+
+
+def fit_line(score: np.ndarray, of_positive: np.ndarray) -> tuple[float, float, float]:
+    """(a, b, π): on positive slides a patch of score s is positive with probability p = σ(a·s + b).
+
+    There f_positive / f_negative = (1 − π) / (1 − p), so a patch of score s is of a positive slide, both kinds of
+    slides counting the same, with probability g = (1 − π) / (1 − π + 1 − p). π is `estimate_prior`'s; a and b make the
+    labels (n,) bool of the patches' slides likeliest. Both kinds of slides must be there.
+    """
+    from scipy.optimize import minimize
+    from scipy.special import expit
+
+    prior = estimate_prior(score[of_positive], score[~of_positive])
+    centre, width = score.mean(), score.std() + 1e-12
+    standard = (score - centre) / width
+    weight = np.where(of_positive, 1 / of_positive.sum(), 1 / (~of_positive).sum())
+
+    def unlikeliness(line: np.ndarray) -> float:
+        unlike = expit(-(line[0] * standard + line[1]))  # 1 − p
+        g = np.where(of_positive, 1 - prior, unlike) / (1 - prior + unlike)
+        return -(weight * np.log(g + 1e-300)).sum()
+
+    slope, offset = minimize(unlikeliness, [2.0, 0.0], bounds=[(0.01, 50), (-50, 50)], method="L-BFGS-B").x
+    return slope / width, offset - slope * centre / width, prior
+
+
+def posterior(score: np.ndarray, of_positive: np.ndarray) -> np.ndarray:
+    """(n,) probability that a patch is positive, from its score (n,) and its slide's label (n,) bool (`fit_line`).
+
+    0 on negative slides; no patch of a positive slide is surer than `SUREST`.
+    """
+    slope, offset, _ = fit_line(score, of_positive)
+    with np.errstate(over="ignore"):
+        p = 1 / (1 + np.exp(-(slope * score + offset)))
+    return np.where(of_positive, p.clip(SUREST, 1 - SUREST), 0.0)
+
+
+def calibration(score: np.ndarray, of_positive: np.ndarray) -> tuple[float, float]:
+    """(a, b): a patch of whatever slide is positive with probability σ(a·s + b), if slides are mixed as these are.
+
+    Without its slide's label a patch may be of a negative slide too: where those have m patches for every one of a
+    positive slide, the odds of `fit_line` shrink by (1 − π) / (1 − π + m).
+    """
+    slope, offset, prior = fit_line(score, of_positive)
+    negatives = (~of_positive).sum() / of_positive.sum()
+    return slope, offset + float(np.log((1 - prior) / (1 - prior + negatives)))
+
+
+def threshold_of_slides(score: np.ndarray, of_positive: np.ndarray) -> float:
+    """The threshold on patches' scores (n,) in [0, 1] with the best F1 that slide labels (n,) bool promise.
+
+    With π of `estimate_prior`, sensitivity is (P(t) − (1 − π)·N(t)) / π, where P and N are the shares of patches of
+    positive and of negative slides that score t or more; from it follow the true positives, and F1. 0.5 where only
+    one kind of slides is there.
+    """
+    positive, negative = np.sort(score[of_positive]), np.sort(score[~of_positive])
+    if not len(positive) or not len(negative):
+        return 0.5
+    prior = estimate_prior(positive, negative)
+    thresholds = np.unique(np.quantile(score, np.linspace(0, 1, 201)))
+    called = (
+        len(positive) - np.searchsorted(positive, thresholds),
+        len(negative) - np.searchsorted(negative, thresholds),
+    )
+    true = called[0] - (1 - prior) * len(positive) * called[1] / len(negative)
+    f1 = 2 * true / (called[0] + called[1] + prior * len(positive))
+    return float(thresholds[f1.argmax()])

@@ -1,0 +1,57 @@
+"""Tasks are done here or by other processes; what is done is not done again; one that fails stops no other."""
+
+from functools import partial
+
+import pytest
+
+from napari_distill2label.core.errors import SlideError
+from napari_distill2label.core.events import Failed, Progress
+from napari_distill2label.experiments.results import Key, Results, Row
+from napari_distill2label.experiments.runner import Outcome, Task, run_tasks
+
+
+def key(fold):
+    return Key("test", "mil", "grid", fold, 0)
+
+
+def work(fold, log, fails=False):
+    """Leaves a trace of having run, in whichever process."""
+    yield Progress("working", 1, 1)
+    with (log / f"{fold}.txt").open("a") as trace:
+        trace.write("ran\n")
+    if fails:
+        raise SlideError(f"fold {fold}: its slide is damaged")
+    return Outcome([Row("test", "mil", "grid", fold, 0, "bag", "auroc", "", 0.5 + fold / 10)], {f"f/{fold}.txt": b"x"})
+
+
+def tasks(log, failing=()):
+    return [Task(f"fold {f}", (key(f),), partial(work, f, log, f in failing)) for f in range(3)]
+
+
+@pytest.fixture
+def log(tmp_path):
+    folder = tmp_path / "log"
+    folder.mkdir()
+    return folder
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_rows_and_files_of_all_tasks_arrive_once(tmp_path, log, workers):
+    results = Results(tmp_path / "out", {"a": 1})
+    events = list(run_tasks(tasks(log, failing={1}), results, workers))
+    assert [event for event in events if isinstance(event, Failed)] == [
+        Failed("fold 1", "fold 1: its slide is damaged")
+    ]
+    assert results.done == {key(0), key(2)}
+    assert sorted(path.name for path in (tmp_path / "out/f").iterdir()) == ["0.txt", "2.txt"]
+    events = list(run_tasks(tasks(log), Results(tmp_path / "out", {"a": 1}), workers))
+    assert not any(isinstance(event, Failed) for event in events)
+    assert {path.name: path.read_text().count("ran") for path in log.iterdir()} == {"0.txt": 1, "1.txt": 2, "2.txt": 1}
+    assert len(Results(tmp_path / "out", {"a": 1}).rows) == 3
+
+
+def test_progress_counts_what_was_done_before(tmp_path, log):
+    results = Results(tmp_path / "out", {})
+    results.add([Row("test", "mil", "grid", 0, 0, "bag", "auroc", "", 0.5)])
+    first = next(run_tasks(tasks(log), results))
+    assert (first.done, first.total) == (1, 3)

@@ -1,0 +1,177 @@
+"""Which networks are trained, in which order, and what each has seen."""
+
+import pytest
+import torch
+
+from napari_distill2label.core.events import Notice, drain
+from napari_distill2label.core.presets import build_settings
+from napari_distill2label.mil.curriculum import Curriculum, Stage, calibrated, corrected, deal
+from napari_distill2label.mil.objectives import Lesson, Taught
+from napari_distill2label.mil.training import answer_bag, fit
+
+CPU = torch.device("cpu")
+QUICK = {
+    "model": {"hidden": 8, "attention": 4},
+    "teacher": {"epochs": 1},
+    "student": {"epochs": 1, "precision": "float32"},
+}
+
+
+@pytest.fixture
+def bags(make_bag):
+    return [make_bag(3 + index, label=index % 2, seed=index) for index in range(8)]
+
+
+def settings(**student):
+    return build_settings("colon", "paper", {**QUICK, "student": {**QUICK["student"], **student}})
+
+
+def run(curriculum, baseline=False):
+    """Train every stage; returns (stages, notices)."""
+    stages, notices = [], []
+    for item in curriculum.stages(baseline):
+        if isinstance(item, Stage):
+            drain(fit(item.model, item.objective, item.lessons, (), item.settings, item.seed))
+            stages.append(item)
+        elif isinstance(item, Notice):
+            notices.append(item.message)
+    return stages, notices
+
+
+def seen(stage):
+    return {lesson.instances.data_ptr() for lesson in stage.lessons}
+
+
+def test_the_papers_three_networks(bags):
+    stages, notices = run(Curriculum(bags, (), 2, settings(), CPU), baseline=True)
+    assert [stage.role for stage in stages] == ["mil", "teacher", "student"]
+    assert not notices
+    teacher, student = stages[1:]
+    for lesson, bag in zip(student.lessons, bags, strict=True):
+        assert torch.equal(lesson.taught.instance_logits, answer_bag(teacher.model, bag).instance_logits)
+
+
+def test_the_baseline_is_a_teacher_without_its_terms_from_the_same_weights(bags):
+    stages = [item for item in Curriculum(bags, (), 2, settings(), CPU).stages(True) if isinstance(item, Stage)]
+    mil, teacher, _ = stages  # nothing has been trained
+    assert set(mil.objective.weights) == {"class"}
+    assert set(teacher.objective.weights) == {"class", "noise", "ball", "entropy"}
+    assert all(
+        torch.equal(weight, other)
+        for weight, other in zip(mil.model.parameters(), teacher.model.parameters(), strict=True)
+    )
+
+
+def test_assistants_answer_only_for_slides_they_have_not_seen(bags):
+    stages, _ = run(Curriculum(bags, (), 2, settings(parts=3), CPU))
+    assert [stage.role for stage in stages] == ["teacher", "assistant-1", "assistant-2", "assistant-3", "student"]
+    assistants, student = stages[1:4], stages[4]
+    answered = 0
+    for assistant in assistants:
+        assert {lesson.target.argmax().item() for lesson in assistant.lessons} == {0, 1}
+        for lesson, bag in zip(student.lessons, bags, strict=True):
+            if lesson.instances.data_ptr() not in seen(assistant):
+                own = answer_bag(assistant.model, bag).instance_logits
+                assert torch.equal(lesson.taught.instance_logits, own)
+                answered += 1
+    assert answered == len(bags)
+    assert seen(student) == {torch.from_numpy(bag.instances).data_ptr() for bag in bags}
+
+
+def test_too_few_slides_for_the_parts_are_said_and_dealt_to_fewer(bags):
+    stages, notices = run(Curriculum(bags[:5], (), 2, settings(parts=4), CPU))
+    assert [stage.role for stage in stages] == ["teacher", "assistant-1", "assistant-2", "student"]
+    assert notices == ["too few slides of a class for 4 parts: they are dealt to 2"]
+    stages, _ = run(Curriculum(bags[:3], (), 2, settings(parts=4), CPU))
+    assert [stage.role for stage in stages] == ["teacher", "student"]
+
+
+def test_slides_are_dealt_evenly_within_each_label():
+    labels = [(0,)] * 7 + [(1,)] * 5
+    parts = deal(labels, 3, seed=1)
+    assert sorted(index for part in parts for index in part) == list(range(12))
+    positives = [sum(labels[index] == (1,) for index in part) for part in parts]
+    assert max(positives) - min(positives) <= 1
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    assert deal(labels, 3, seed=1) == parts != deal(labels, 3, seed=2)
+
+
+def lesson(label, logits, classes=2):
+    target = torch.zeros(classes)
+    target[list(label)] = 1
+    logits = torch.as_tensor(logits, dtype=torch.float32)
+    return Lesson(torch.zeros(len(logits), 3), target, None, Taught(torch.zeros(classes), logits))
+
+
+def scores(*values):
+    return [[0.0, value] for value in values]
+
+
+def test_corrected_answers_are_probabilities_that_know_the_slides_label():
+    torch.manual_seed(0)
+    negative = [lesson((0,), scores(*torch.randn(100).tolist())) for _ in range(5)]
+    # A third of the patches of positive slides is positive.
+    positive = [lesson((1,), scores(*torch.randn(66).tolist(), *(4 + torch.randn(34)).tolist())) for _ in range(5)]
+    done = corrected([*negative, *positive], several=False)
+    p = [torch.softmax(each.taught.instance_logits, 1)[:, 1] for each in done]
+    assert all((each <= 0.0101).all() for each in p[:5])
+    assert sum(each.mean() for each in p[5:]) / 5 == pytest.approx(0.34, abs=0.08)
+    assert all(each[66:].mean() > 0.8 and each[:66].mean() < 0.2 for each in p[5:])
+    assert torch.equal(done[0].taught.bag_logits, negative[0].taught.bag_logits)
+
+
+def test_a_patch_is_of_no_class_that_its_slide_lacks():
+    torch.manual_seed(0)
+    slides = [lesson((label,), 2 * torch.randn(50, 3), 3) for label in (0, 1, 2, 0, 1, 2)]
+    for done in corrected(slides, several=False):
+        p = torch.softmax(done.taught.instance_logits, 1)
+        absent = (done.target[1:] == 0).nonzero().flatten() + 1
+        assert (p[:, absent] < 0.02).all()
+    several = [lesson(labels, 2 * torch.randn(50, 3), 3) for labels in ((0,), (1, 2), (2,), (0,), (1,))]
+    for done in corrected(several, several=True):
+        p = torch.sigmoid(done.taught.instance_logits)
+        absent = (done.target[1:] == 0).nonzero().flatten() + 1
+        assert (p[:, absent] < 0.02).all()
+        assert torch.allclose(p[:, 0], (1 - p[:, 1:]).prod(1), atol=0.02)
+
+
+def test_the_student_may_start_as_its_teacher(bags):
+    stages = [
+        item for item in Curriculum(bags, (), 2, settings(init="teacher"), CPU).stages() if isinstance(item, Stage)
+    ]
+    teacher, student = stages
+    assert all(torch.equal(a, b) for a, b in zip(teacher.model.parameters(), student.model.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_calibration_keeps_the_order_and_gives_probabilities(make_bag, several):
+    bags = [make_bag(40, label=index % 2, seed=index) for index in range(8)]
+    training = {"epochs": 6, "learning_rate": 3e-3, "lambda_i": 1.0, "select": "last"}
+    chosen = build_settings("colon", "paper", {"model": {"hidden": 8, "several": several}, "teacher": training})
+    stage = Curriculum(bags, (), 2, chosen, CPU).of_bags("teacher", chosen.teacher)
+    teacher = stage.model
+    drain(fit(teacher, stage.objective, stage.lessons, (), stage.settings))
+    before = [answer_bag(teacher, bag).instance_logits for bag in bags]
+    drain(calibrated(teacher, bags))
+    after = [answer_bag(teacher, bag).instance_logits for bag in bags]
+
+    def score(logits):
+        return logits[:, 1] if several else logits[:, 1] - logits[:, 0]
+
+    slopes = [
+        float(((score(new)[1:] - score(new)[0]) / (score(old)[1:] - score(old)[0])).median())
+        for old, new in zip(before, after, strict=True)
+    ]
+    assert max(slopes) == pytest.approx(min(slopes), rel=0.05)
+    assert min(slopes) > 0
+    p = float(torch.cat([teacher.probabilities(logits)[:, 1] for logits in after]).mean())
+    assert 0.02 < p < 0.5  # some patches of half of the slides
+
+
+def test_more_than_two_exclusive_classes_are_said_not_to_be_calibrated(make_bag):
+    bags = [make_bag(5, label=index % 3, seed=index) for index in range(6)]
+    curriculum = Curriculum(bags, (), 3, build_settings("colon", "paper", {"model": {"hidden": 8}}), CPU)
+    model = curriculum.of_bags("teacher", curriculum.settings.teacher).model
+    weights = model.head.weight.clone()
+    assert "not calibrated" in next(calibrated(model, bags)).message
+    assert torch.equal(model.head.weight, weights)
