@@ -17,7 +17,7 @@ from .progress import ProgressBar
 
 RESEARCH_USE = "For research use only: not a medical device, not for diagnosis."
 INTERRUPTED = 130  # as a shell reports a program stopped by Ctrl-C
-GROUPS = ("grid", "model", "teacher", "student", "split")
+GROUPS = ("grid", "model", "teacher", "assistant", "student", "split")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -305,7 +305,7 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_experiment(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", choices=("mnist", "colon", "breast"))
+    parser.add_argument("name", choices=("mnist", "colon", "breast", "fields"))
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the published files, or a parent")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="goes on with what is there")
     parser.add_argument("--folds", type=int, metavar="N", help="of the cross-validation (default 5)")

@@ -14,7 +14,8 @@ from napari_distill2label.core.events import Finished, Progress
 
 VERBS = ("dataset", "demo", "evaluate", "export", "features", "predict", "train")
 SMALL = {
-    "model": {"hidden": 16, "attention": 8}, "teacher": {"epochs": 1}, "student": {"epochs": 1}, "device": "cpu",
+    "model": {"hidden": 16, "attention": 8}, "device": "cpu",
+    "teacher": {"epochs": 1}, "assistant": {"epochs": 1}, "student": {"epochs": 1},
 }  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from napari_distill2label.slides.synthetic import write_cohort
 ROOT = Path(__file__).parents[1]
 VERBS = ("demo", "dataset", "train", "features", "predict", "export", "evaluate", "gui", "doctor")
 TINY = [
-    "--model.hidden=16", "--model.attention=8", "--teacher.epochs=1", "--student.epochs=1", "--device=cpu",
+    "--model.hidden=16", "--model.attention=8", "--teacher.epochs=1", "--assistant.epochs=1", "--student.epochs=1", "--device=cpu",
 ]  # fmt: skip
 
 
@@ -58,7 +58,7 @@ def work(tmp_path_factory):
     status, out, err = process("train", "cohort/cohort.csv", "-o", "my run", "--baseline", *TINY, folder=folder)
     assert (status, out) == (0, "my run\n"), err
     # A log file gets no bars, but a line per epoch.
-    assert re.fullmatch(r"( *(mil|teacher|student) epoch 1/1: loss .*\n|note: .*\n)+", err), err
+    assert re.fullmatch(r"( *(mil|teacher|assistant-[123]|student) epoch 1/1: loss .*\n|note: .*\n)+", err), err
     return folder
 
 
@@ -81,7 +81,9 @@ def test_train_predict_evaluate_export(work, main):
     ]
     status, out, err = process("predict", *arguments, folder=work, PYTHONIOENCODING="ascii")
     assert status == 1
-    assert re.fullmatch(r"slide_001: normal 0\.\d{3}, tumour 0\.\d{3}\n\\u65e5\\u672c: normal 0\.\d{3}, .*\n", out)
+    assert re.fullmatch(
+        r"slide_001: normal [01]\.\d{3}, tumour [01]\.\d{3}\n\\u65e5\\u672c: normal [01]\.\d{3}, .*\n", out
+    )
     assert "1 failed, the others are done:\n  fehlt \\xdf: " in err
     assert "no such file" in err
     assert "Traceback" not in err
@@ -239,7 +241,11 @@ def test_truth_cannot_reach_training_or_prediction(main):
         assert "--truth" not in main(verb, "--help")[1]
     package = Path(napari_distill2label.__file__).parent
     workflow = {f"workflow/{name}.py" for name in ("evaluate", "truth", "demo", "dataset")}
-    allowed = workflow | {"core/metrics.py", "cli.py", "slides/synthetic.py", "gui/sample_data.py"}
+    # Experiments hold the truth against finished models; what trains these knows none, but for the marked ceiling.
+    experiments = {
+        f"experiments/{name}.py" for name in ("breast", "colon", "colon_report", "fields", "mnist", "supervised")
+    }
+    allowed = workflow | experiments | {"core/metrics.py", "cli.py", "slides/synthetic.py", "gui/sample_data.py"}
     for path in package.rglob("*.py"):
         name = path.relative_to(package).as_posix()
         tree = ast.parse(path.read_text("utf-8"))

@@ -25,7 +25,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 
-# Patches of several slides in one step, turned and restained, so that the colours of a slide are no clue to its label.
+STAIN = 0.15  # without it, the colours of a slide are a clue to its label
+# Patches of several slides in one step.
 PATCHWISE: dict[str, Any] = {
     "select": "last",
     "learning_rate": 3e-4,
@@ -33,34 +34,26 @@ PATCHWISE: dict[str, Any] = {
     "batch_bags": 4,
     "bag_patches": 32,
     "augment": "turns",
-    "stain": 0.15,
+    "stain": STAIN,
 }
 
 RECIPES: dict[str, dict[str, Any]] = {
     # The paper's letter, with the choices it leaves open written down in docs/architecture.md.
     "paper": {},
-    # The best we know (docs/reproduction.md): what a patch of a positive slide is, is asked of assistants that have not
-    # seen the slide, and corrected by how many of such patches are positive at all.
+    # The best we know (docs/reproduction.md): the paper's teacher, which says what a slide was called positive for, and
+    # assistants, which say what patches of positive slides have in common; the student learns from both.
     "default": {
-        "teacher": {
-            **PATCHWISE,
-            "epochs": 8,
-            "lambda_c": 0.5,
-            "lambda_n": 0.0,
-            "lambda_d": 0.0,
-            "lambda_e": 0.0,
-            "lambda_i": 0.5,
-        },
+        "teacher": {"augment": "turns", "stain": STAIN},
+        "assistant": {**PATCHWISE, "epochs": 8},
         "student": {
             **PATCHWISE,
             "epochs": 12,
             "gamma_b": 0.0,
-            "gamma_i": 1.0,
+            "gamma_i": 0.5,
+            "gamma_a": 0.5,
             "gamma_e": 0.0,
             "temperature": 1.0,
             "bag_gradient": "attention",
-            "parts": 3,
-            "prior": "slides",
             "calibrate": "slides",
         },
     },

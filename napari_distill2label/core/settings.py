@@ -93,9 +93,6 @@ class TeacherSettings(TrainingSettings):
     lambda_n: float = Field(0.5, ge=0, le=100, description="λn: same answer with noise instances added")
     lambda_d: float = Field(0.3, ge=0, le=100, description="λδ: same answer with every instance perturbed")
     lambda_e: float = Field(0.3, ge=0, le=100, description="λe: entropy of the answer for a subset of the bag")
-    lambda_i: float = Field(
-        0.0, ge=0, le=100, description="λi: every patch inherits the label of its slide (beyond the paper)"
-    )
     noise: float = Field(0.5, gt=0, le=10, description="noise instances per instance: max(1, round(noise · K))")
     delta: float = Field(1.0, ge=0, le=1000, description="δ: L2 radius of the perturbation (0–1 image units)")
     ball: Literal["random", "adversarial"] = Field(
@@ -108,6 +105,15 @@ class TeacherSettings(TrainingSettings):
     realizations: int = Field(1, ge=1, le=100, description="subsets averaged per step (breast: 5)")
 
 
+class AssistantSettings(TrainingSettings):
+    """Beyond the paper: patch classifiers that learn the labels patches inherit from their slides.
+
+    Slides are dealt to parts; the assistant that has not seen a part answers for its patches, for the student (γa).
+    """
+
+    parts: int = Field(3, ge=2, le=20, description="parts that slides are dealt to, and assistants")
+
+
 class StudentSettings(TrainingSettings):
     """Eq. (5): bag classification, distillation of bag and instances, entropy of the instances."""
 
@@ -117,6 +123,9 @@ class StudentSettings(TrainingSettings):
     gamma_e: float = Field(0.1, ge=0, le=100, description="γe: entropy of the instances")
     gamma_n: float = Field(
         0.0, ge=0, le=100, description="γn: every patch of a negative slide is negative (beyond the paper)"
+    )
+    gamma_a: float = Field(
+        0.0, ge=0, le=100, description="γa: distillation of the assistants' answers (beyond the paper)"
     )
     gamma_k: float = Field(
         1.0, ge=0, le=100, description="γk: patches the user corrected (nothing without corrections)"
@@ -129,19 +138,8 @@ class StudentSettings(TrainingSettings):
         "all", description="what the bag's terms (γc, γb) train: all weights, or attention alone"
     )
     init: Literal["fresh", "teacher"] = Field("fresh", description="the student's first weights")
-    parts: int = Field(
-        1,
-        ge=1,
-        le=20,
-        description="slides are dealt to so many parts, each answered for by a teacher that has not seen it; "
-        "1: by the teacher itself (the paper)",
-    )
     calibrate: Literal["none", "slides"] = Field(
         "none", description="make scores probabilities, from the labels of training and validation slides"
-    )
-    prior: Literal["none", "slides"] = Field(
-        "none",
-        description="correct the answers by the share of positive patches in positive slides (estimated)",
     )
 
 
@@ -162,6 +160,7 @@ class Settings(_Settings):
     grid: GridSettings = GridSettings()
     model: ModelSettings = ModelSettings()
     teacher: TeacherSettings = TeacherSettings()
+    assistant: AssistantSettings = AssistantSettings()
     student: StudentSettings = StudentSettings()
     split: SplitSettings = SplitSettings()
 

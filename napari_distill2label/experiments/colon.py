@@ -141,8 +141,10 @@ class Source:
         """Bags by split, and the true class (K,) of their patches by slide id, `UNKNOWN` where it is not known."""
         bags, truth = {split: [] for split in SPLITS}, {}
         for done, slide in enumerate(self.split.labelled, 1):
-            bag, truth[slide.slide_id] = _read(replace(slide, split=None), self.split.classes, self.kind, self.folder)
-            bags[slide.split].append(bag)
+            read = _read(replace(slide, split=None), self.split.classes, self.kind, self.folder)
+            if read is not None:
+                bag, truth[slide.slide_id] = read
+                bags[slide.split].append(bag)
             yield Progress("reading slides", done, len(self.split.labelled))
         return bags, truth
 
@@ -154,9 +156,14 @@ def _reader(kind: str, folder: Path) -> tuple[BagReader, Truth]:
 
 
 @cache
-def _read(slide: CohortSlide, classes: tuple[str, ...], kind: str, folder: Path) -> tuple[Bag, np.ndarray]:
-    """A slide's bag, and apart from it the true classes of its patches; read once per process."""
+def _read(slide: CohortSlide, classes: tuple[str, ...], kind: str, folder: Path) -> tuple[Bag, np.ndarray] | None:
+    """A slide's bag, and apart from it the true classes of its patches; None where it has no nucleus to centre on.
+
+    Read once per process.
+    """
     reader, truth = _reader(kind, folder)
+    if reader.centres is not None and slide.slide_id not in reader.centres:
+        return None
     bag = drain(reader.read(slide, Cohort((slide,), classes)))
     with open_slide(slide.path, slide.mpp) as opened:
         patches = lay_patches(opened, reader.grid, centres_of(slide.slide_id, reader.centres))

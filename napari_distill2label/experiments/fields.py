@@ -280,8 +280,8 @@ def write_report(frame: "pd.DataFrame", out: Path) -> Path:
     n = frame[frame.metric == "n"].groupby(["level", "fold"]).value.first().groupby("level").sum()
     parts = (
         f"Four kinds of nuclei in 3 × 3 fields of the colon images: {n.get('bag', 0):.0f} fields with "
-        f"{n.get('instance', 0):.0f} patches; folds (of images): {frame.fold.nunique()}, seeds: {frame.seed.nunique()}. "
-        "Means over folds of means over seeds ± standard deviation over folds.\n",
+        f"{n.get('instance', 0):.0f} patches; folds (of images): {frame.fold.nunique()}, "
+        f"seeds: {frame.seed.nunique()}. Means over folds of means over seeds ± standard deviation over folds.\n",
         "Single patches (level `instance`): AUROC of each kind against the others and its mean over kinds; accuracy "
         "and mean F1 of the likeliest kind.\n",
         _table(frame, "instance", {"auroc": "mean", "accuracy": "accuracy", "f1": "mean F1"}, "share of patches"),
@@ -322,7 +322,7 @@ def draw_figure(frame: "pd.DataFrame", out: Path, shown: str = "default") -> Pat
         bars.bar(places + shift, [own.mean() for own in values], width, yerr=spreads, color=colour, label=model)
     bars.axhline(0.5, color="0.7", linewidth=0.8, zorder=0)
     bars.set_xticks(places, COLON_KINDS)
-    bars.set(ylim=(0.4, 1), ylabel="AUROC of single patches", title="One kind against the others")
+    bars.set(ylim=(0, 1), ylabel="AUROC of single patches", title="One kind against the others")
     figure.legend(*bars.get_legend_handles_labels(), frameon=False, ncols=len(models), loc="outside lower center")
     files = sorted((out / "scores").glob(f"{PATCHES}-{shown}-[0-9]*-[0-9]*.npz"))
     if files:

@@ -25,7 +25,7 @@ NAMES = {
     "device": "Device",
 }
 SUFFIXES = {"patch_px": " px", "stride_px": " px", "mpp": " µm/px"}
-NOT_SET = {"stride_px": "the patch side", "mpp": "the slide's own"}
+NOT_SET = {"stride_px": "the patch side", "mpp": "the slide's own", "bag_patches": "the whole bag"}
 HIDDEN = ("preset", "recipe")  # have boxes of their own
 DEVICES = ("auto", "cpu", "cuda", "mps")
 

@@ -1,9 +1,9 @@
 """Which networks a training consists of, in which order, and what each is taught.
 
-Plain MIL, teacher, student; and, where the student asks for it (`StudentSettings.parts` > 1), one assistant per part
-of the slides. An assistant is a teacher that has not seen its part, so what it says of the patches there is an opinion
-and not a memory of their slide's label. All of it runs on bags alone: whoever drives it (a run with checkpoints, an
-experiment in memory) trains each `Stage` in place before asking for the next.
+Plain MIL, teacher, student; and, where the student asks for it (γa), assistants: patch classifiers that learn the
+labels patches inherit from their slides. An assistant answers only for slides it has not seen, so what it says of a
+patch is an opinion and no memory of the slide's label. All of it runs on bags alone: whoever drives it (a run with
+checkpoints, an experiment in memory) trains each `Stage` in place before asking for the next.
 """
 
 from collections.abc import Callable, Generator, Sequence
@@ -12,17 +12,18 @@ from functools import partial
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..core.bag import Bag
 from ..core.events import Notice, Progress
 from ..core.settings import Settings, TeacherSettings, TrainingSettings
 from .device import compute_dtype
 from .model import MILModel
-from .objectives import Lesson, Objective, StudentObjective, TeacherObjective
+from .objectives import AssistantObjective, Lesson, Objective, StudentObjective, TeacherObjective
 from .prior import SUREST, calibration, posterior
 from .training import RandomState, answer_bag, teach
 
-PLAIN = {"lambda_c": 1.0, "lambda_n": 0.0, "lambda_d": 0.0, "lambda_e": 0.0, "lambda_i": 0.0}
+PLAIN = {"lambda_c": 1.0, "lambda_n": 0.0, "lambda_d": 0.0, "lambda_e": 0.0}
 
 
 @dataclass(frozen=True)
@@ -68,24 +69,17 @@ class Curriculum:
         yield teacher
         yield from self.student(teacher.model)
 
-    def of_bags(
-        self, role: str, settings: TeacherSettings, bags: Sequence[Bag] | None = None, offset: int = 0
-    ) -> Stage:
-        """Plain MIL, a teacher or an assistant: what learns from the labels of bags."""
-        lessons = [Lesson.of(bag, self.n_classes) for bag in (self.train if bags is None else bags)]
-        return self.stage(role, TeacherObjective(settings), lessons, settings, offset)
+    def of_bags(self, role: str, settings: TeacherSettings) -> Stage:
+        """Plain MIL or the teacher."""
+        lessons = [Lesson.of(bag, self.n_classes) for bag in self.train]
+        return self.stage(role, TeacherObjective(settings), lessons, settings, offset=0)
 
     def student(self, teacher: MILModel) -> Generator[Stage | Progress | Notice, None, None]:
         settings = self.settings.student
-        parts = deal([bag.label for bag in self.train], settings.parts, self.settings.seed)
-        if len(parts) < settings.parts:
-            yield Notice(f"too few slides of a class for {settings.parts} parts: they are dealt to {len(parts)}")
-        if len(parts) == 1:
-            lessons = yield from self.taught(teacher, self.train)
-        else:
-            lessons = yield from self.cross_taught(parts)
-        if settings.prior == "slides":
-            lessons = corrected(lessons, self.settings.model.several)
+        lessons = yield from self.answers(teacher, self.train)
+        if settings.gamma_a:
+            assisted = yield from self.assisted()
+            lessons = [replace(lesson, assisted=own) for lesson, own in zip(lessons, assisted, strict=True)]
         stage = self.stage("student", StudentObjective(settings), lessons, settings, offset=1)
         if settings.init == "teacher":
             stage.model.load_state_dict(teacher.state_dict())
@@ -93,18 +87,28 @@ class Curriculum:
             stage = replace(stage, finish=partial(calibrated, stage.model, [*self.train, *self.valid]))
         yield stage
 
-    def cross_taught(self, parts: list[list[int]]) -> Generator[Stage | Progress, None, list[Lesson]]:
-        """Lessons whose answers come from assistants that have not seen the slide."""
-        lessons: dict[int, Lesson] = {}
-        for number, part in enumerate(parts, 1):
-            seen = [bag for index, bag in enumerate(self.train) if index not in part]
-            assistant = self.of_bags(f"assistant-{number}", self.settings.teacher, seen, offset=1 + number)
-            yield assistant
-            answers = yield from self.taught(assistant.model, [self.train[index] for index in part])
-            lessons |= zip(part, answers, strict=True)
-        return [lessons[index] for index in range(len(self.train))]
+    def assisted(self) -> Generator[Stage | Progress | Notice, None, list[Tensor]]:
+        """(K, C) logits of every training bag's instances, from assistants that have not seen the bag.
 
-    def taught(self, teacher: MILModel, bags: Sequence[Bag]) -> Generator[Progress, None, list[Lesson]]:
+        They are of probabilities, see `corrected`.
+        """
+        settings = self.settings.assistant
+        parts = deal([bag.label for bag in self.train], settings.parts, self.settings.seed)
+        if len(parts) < settings.parts:
+            yield Notice(f"too few slides of a class for {settings.parts} assistants: there are {len(parts)}")
+        answers: dict[int, Lesson] = {}
+        for number, part in enumerate(parts, 1):
+            # A single part leaves nothing to learn from but itself.
+            seen = [bag for index, bag in enumerate(self.train) if index not in part or len(parts) == 1]
+            lessons = [Lesson.of(bag, self.n_classes) for bag in seen]
+            objective = AssistantObjective(settings)
+            assistant = self.stage(f"assistant-{number}", objective, lessons, settings, offset=1 + number)
+            yield assistant
+            own = yield from self.answers(assistant.model, [self.train[index] for index in part])
+            answers |= zip(part, own, strict=True)
+        return corrected([answers[index] for index in range(len(self.train))], self.settings.model.several)
+
+    def answers(self, teacher: MILModel, bags: Sequence[Bag]) -> Generator[Progress, None, list[Lesson]]:
         settings = self.settings.student
         teacher.dtype = compute_dtype(settings.precision, self.device)
         lessons = yield from teach(teacher, bags, settings.augment)
@@ -122,18 +126,18 @@ class Curriculum:
 
 
 def deal(labels: Sequence[tuple[int, ...]], parts: int, seed: int) -> list[list[int]]:
-    """Indices of the slides of each part: at random, every label spread evenly. Fewer parts if a label is rarer."""
+    """Indices of the slides of each part: at random, every label spread evenly. Fewer parts if a class is rarer."""
     indices = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed)).tolist()
     by_label = sorted(indices, key=lambda index: labels[index])  # stable: random among equals
-    parts = max(1, min(parts, *(labels.count(label) for label in labels)))
-    return [sorted(by_label[part::parts]) for part in range(parts)]
+    rarest = min(sum(c in label for label in labels) for c in set().union(*labels))
+    return [sorted(by_label[part :: min(parts, rarest)]) for part in range(min(parts, rarest))]
 
 
-def corrected(lessons: Sequence[Lesson], several: bool) -> list[Lesson]:
-    """The lessons with answers about instances that are probabilities, see `prior.posterior`.
+def corrected(lessons: Sequence[Lesson], several: bool) -> list[Tensor]:
+    """The teacher's answers about instances turned to probabilities by `prior.posterior`: (K, C) logits per lesson.
 
-    A patch can be only of the classes its slide's label names, or negative. A class that every slide has, or none,
-    stays as answered.
+    A patch can be only of the classes its slide's label names, or negative. A class that every slide has stays as
+    answered: nothing tells its patches from the others.
     """
     lengths = [len(lesson.instances) for lesson in lessons]
     answers = torch.cat([lesson.taught.instance_logits for lesson in lessons]).double().numpy()
@@ -141,15 +145,14 @@ def corrected(lessons: Sequence[Lesson], several: bool) -> list[Lesson]:
     probability = np.zeros(answers.shape)
     for c in range(1, answers.shape[1]):
         score = answers[:, c] if several else answers[:, c] - answers[:, 0]
-        probability[:, c] = posterior(score, present[:, c])
+        if present[:, c].all():
+            probability[:, c] = 1 / (1 + np.exp(-score))
+        elif present[:, c].any():
+            probability[:, c] = posterior(score, present[:, c])
     probability = probability.clip(SUREST, 1 - SUREST)
     probability[:, 0] = (1 - probability[:, 1:]).prod(1)
     logits = np.log(probability) - (np.log1p(-probability) if several else 0)
-    split = torch.from_numpy(logits).float().split(lengths)
-    return [
-        replace(lesson, taught=replace(lesson.taught, instance_logits=own))
-        for lesson, own in zip(lessons, split, strict=True)
-    ]
+    return list(torch.from_numpy(logits).float().split(lengths))
 
 
 def calibrated(model: MILModel, bags: Sequence[Bag]) -> Generator[Progress | Notice, None, None]:
@@ -169,6 +172,8 @@ def calibrated(model: MILModel, bags: Sequence[Bag]) -> Generator[Progress | Not
     present = np.repeat([bag.target(model.n_classes) > 0 for bag in bags], [len(bag) for bag in bags], 0)
     with torch.no_grad():
         for c in range(1, model.n_classes):
+            if present[:, c].all() or not present[:, c].any():
+                continue  # nothing to calibrate by
             score = logits[:, c] if several else logits[:, c] - logits[:, 0]
             slope, offset = calibration(score, present[:, c])
             rows = slice(c, c + 1) if several else slice(None)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..core.bag import UNKNOWN, Bag
-from ..core.settings import StudentSettings, TeacherSettings
+from ..core.settings import AssistantSettings, StudentSettings, TeacherSettings
 from . import losses
 from .augmentation import augmented
 from .model import Judged, MILModel, MILOutput
@@ -32,12 +32,16 @@ class Taught:
 
 @dataclass(frozen=True)
 class Lesson:
-    """One training bag as tensors: instances (K, …) raw, target (C,) float32, `known` (K,) or None, `taught`."""
+    """One training bag as tensors: instances (K, …) raw, target (C,) float32, `known` (K,) or None.
+
+    `taught` is what a teacher says of it, `assisted` (K, C) the instance logits of an assistant.
+    """
 
     instances: Tensor
     target: Tensor
     known: Tensor | None = None
     taught: Taught | None = None
+    assisted: Tensor | None = None
 
     @classmethod
     def of(cls, bag: Bag, n_classes: int, taught: Taught | None = None) -> "Lesson":
@@ -59,7 +63,8 @@ class Lesson:
         """The pseudo-bag of the instances `index`: its label and what is known of the bag are the bag's."""
         known = None if self.known is None else self.known[index]
         taught = self.taught and Taught(self.taught.bag_logits, self.taught.instance_logits[index])
-        return Lesson(self.instances[index], self.target, known, taught)
+        assisted = None if self.assisted is None else self.assisted[index]
+        return Lesson(self.instances[index], self.target, known, taught, assisted)
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,7 @@ class Batch:
     target: Tensor
     known: Tensor | None
     taught: Taught | None
+    assisted: Tensor | None
 
     @classmethod
     def of(cls, lessons: Sequence[Lesson], device: torch.device) -> "Batch":
@@ -93,6 +99,7 @@ class Batch:
             torch.stack([lesson.target for lesson in lessons]).to(device),
             known,
             taught,
+            None if lessons[0].assisted is None else torch.cat([lesson.assisted for lesson in lessons]).to(device),
         )
 
 
@@ -109,15 +116,6 @@ def _bag_loss(model: MILModel, batch: Batch, bag_logits: Tensor) -> Tensor:
     several = model.settings.several
     target = losses.target_probabilities(batch.target, several)
     return losses.cross_entropy(target, losses.log_probabilities(bag_logits, several)).mean()
-
-
-def inherited(model: MILModel, batch: Batch, answer: MILOutput) -> Tensor:
-    """Cross entropy of every instance against its bag's label: true of negative bags, noisy of positive ones."""
-    several = model.settings.several
-    target = losses.target_probabilities(batch.target, several)
-    target = torch.repeat_interleave(target, torch.tensor(batch.lengths, device=target.device), 0)
-    per_instance = losses.cross_entropy(target, losses.log_probabilities(answer.instance_logits, several))
-    return losses.reduce_instances(per_instance, batch.lengths, "mean")
 
 
 @contextmanager
@@ -147,7 +145,6 @@ class TeacherObjective:
             "noise": settings.lambda_n,
             "ball": settings.lambda_d,
             "entropy": settings.lambda_e,
-            "inherit": settings.lambda_i,
         }
         self.weights = {name: weight for name, weight in weights.items() if weight or name == "class"}
 
@@ -169,8 +166,6 @@ class TeacherObjective:
             terms["noise"] = self.consistency(model, answer, noisy)
         if "ball" in self.weights:
             terms["ball"] = self.consistency(model, answer, model.pool(judged.pop(0), batch.lengths))
-        if "inherit" in self.weights:
-            terms["inherit"] = inherited(model, batch, answer)
         if "entropy" in self.weights:
             terms["entropy"] = self.subset_entropy(model, own, batch.lengths)
         return terms
@@ -219,11 +214,32 @@ class TeacherObjective:
         return scaled_to(gradient, self.settings.delta)
 
 
+class AssistantObjective:
+    """One term, `inherit`: cross entropy of every instance against its bag's label (beyond the paper).
+
+    The label is true of the instances of negative bags and noisy for those of positive ones. Attention is not trained.
+    """
+
+    weights: Mapping[str, float] = {"inherit": 1.0}
+
+    def __init__(self, settings: AssistantSettings) -> None:
+        self.settings = settings
+
+    def __call__(self, model: MILModel, batch: Batch) -> dict[str, Tensor]:
+        several = model.settings.several
+        logits = model.head(model.encode(augmented(model.unit(batch.instances), self.settings)))
+        target = losses.target_probabilities(batch.target, several)
+        target = torch.repeat_interleave(target, torch.tensor(batch.lengths, device=target.device), 0)
+        per_instance = losses.cross_entropy(target, losses.log_probabilities(logits, several))
+        return {"inherit": losses.reduce_instances(per_instance, batch.lengths, "mean")}
+
+
 class StudentObjective:
     """Eq. (5), with the teacher's answers as constants (`Lesson.taught`).
 
-    Terms: `class`, `bag`, `instance`, `entropy`; `negative` where γ_n is not 0 (beyond the paper: the standard MIL
-    assumption, which says that a negative bag has no positive instance); `known` where the user corrected patches.
+    Terms: `class`, `bag`, `instance`, `entropy`. Beyond the paper, each where its γ is not 0: `negative` (the standard
+    MIL assumption, which says that a negative bag has no positive instance), `assistant` (as `instance`, for the
+    assistants' answers, at τ = 1: these are probabilities). `known` where the user corrected patches.
     """
 
     def __init__(self, settings: StudentSettings) -> None:
@@ -234,6 +250,7 @@ class StudentObjective:
             "instance": settings.gamma_i,
             "entropy": settings.gamma_e,
             "negative": settings.gamma_n,
+            "assistant": settings.gamma_a,
             "known": settings.gamma_k,
         }
 
@@ -265,6 +282,9 @@ class StudentObjective:
         }
         if self.settings.gamma_n:
             terms["negative"] = self.negative_bags(single, batch, several)
+        if batch.assisted is not None:
+            target = losses.log_probabilities(batch.assisted, several)
+            terms["assistant"] = losses.reduce_instances(losses.kl_divergence(target, single), batch.lengths, reduction)
         if batch.known is not None:
             terms["known"] = self.known_patches(single, batch, model)
         return terms

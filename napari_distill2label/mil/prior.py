@@ -43,7 +43,7 @@ def fit_line(score: np.ndarray, of_positive: np.ndarray) -> tuple[float, float, 
         g = np.where(of_positive, 1 - prior, unlike) / (1 - prior + unlike)
         return -(weight * np.log(g + 1e-300)).sum()
 
-    slope, offset = minimize(unlikeliness, [2.0, 0.0], bounds=[(0.01, 50), (-50, 50)], method="L-BFGS-B").x
+    slope, offset = minimize(unlikeliness, [2.0, 0.0], bounds=[(0.01, 10), (-10, 10)], method="L-BFGS-B").x
     return slope / width, offset - slope * centre / width, prior
 
 

@@ -145,7 +145,7 @@ def _fitted_to(settings: Settings, cohort: Cohort, frozen: FrozenEncoder | None)
 def _same_settings(run: Run, asked: Settings) -> Settings:
     """A run's settings, with the epochs and the device asked for. `SettingsError` if others differ."""
     old, new = run.config.settings.model_dump(), asked.model_dump()
-    for part in ("teacher", "student"):
+    for part in ("teacher", "assistant", "student"):
         old[part]["epochs"] = new[part]["epochs"]
     old["device"] = new["device"]
     for part, value in old.items():

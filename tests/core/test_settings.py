@@ -111,7 +111,7 @@ def test_presets_and_recipes_are_known_by_name():
 
 
 def test_the_users_settings_come_last():
-    settings = build_settings("breast", overrides={"teacher": {"lambda_n": 0.1}, "seed": 4})
+    settings = build_settings("breast", "paper", {"teacher": {"lambda_n": 0.1}, "seed": 4})
     assert (settings.teacher.lambda_n, settings.teacher.lambda_c, settings.seed) == (0.1, 0.8, 4)
 
 

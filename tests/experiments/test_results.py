@@ -55,5 +55,5 @@ def test_a_damaged_line_is_named(tmp_path, damage):
 def test_another_csv_is_refused(tmp_path):
     Results(tmp_path, ABOUT)
     (tmp_path / "results.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(SettingsError, match="no results.csv of an experiment"):
+    with pytest.raises(SettingsError, match=r"no results\.csv of an experiment"):
         Results(tmp_path, ABOUT)

@@ -18,7 +18,8 @@ from napari_distill2label.core.events import drain  # noqa: E402
 from napari_distill2label.core.settings import GridSettings  # noqa: E402
 
 TINY = {
-    "teacher": {"epochs": 1}, "student": {"epochs": 1}, "model": {"hidden": 16, "attention": 8}, "device": "cpu",
+    "teacher": {"epochs": 1}, "assistant": {"epochs": 1}, "student": {"epochs": 1},
+    "model": {"hidden": 16, "attention": 8}, "device": "cpu",
 }  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import torch
 from napari_distill2label.core.events import Notice, drain
 from napari_distill2label.core.presets import build_settings
 from napari_distill2label.mil.curriculum import Curriculum, Stage, calibrated, corrected, deal
-from napari_distill2label.mil.objectives import Lesson, Taught
+from napari_distill2label.mil.objectives import AssistantObjective, Lesson, Taught
 from napari_distill2label.mil.training import answer_bag, fit
 
 CPU = torch.device("cpu")
@@ -22,8 +22,10 @@ def bags(make_bag):
     return [make_bag(3 + index, label=index % 2, seed=index) for index in range(8)]
 
 
-def settings(**student):
-    return build_settings("colon", "paper", {**QUICK, "student": {**QUICK["student"], **student}})
+def settings(parts=3, **student):
+    student = {**QUICK["student"], **student}
+    assistant = {"epochs": 1, "parts": parts}
+    return build_settings("colon", "paper", {**QUICK, "assistant": assistant, "student": student})
 
 
 def run(curriculum, baseline=False):
@@ -63,7 +65,7 @@ def test_the_baseline_is_a_teacher_without_its_terms_from_the_same_weights(bags)
 
 
 def test_assistants_answer_only_for_slides_they_have_not_seen(bags):
-    stages, _ = run(Curriculum(bags, (), 2, settings(parts=3), CPU))
+    stages, _ = run(Curriculum(bags, (), 2, settings(gamma_a=0.5), CPU))
     assert [stage.role for stage in stages] == ["teacher", "assistant-1", "assistant-2", "assistant-3", "student"]
     assistants, student = stages[1:4], stages[4]
     answered = 0
@@ -71,19 +73,32 @@ def test_assistants_answer_only_for_slides_they_have_not_seen(bags):
         assert {lesson.target.argmax().item() for lesson in assistant.lessons} == {0, 1}
         for lesson, bag in zip(student.lessons, bags, strict=True):
             if lesson.instances.data_ptr() not in seen(assistant):
-                own = answer_bag(assistant.model, bag).instance_logits
-                assert torch.equal(lesson.taught.instance_logits, own)
+                own, corrected_own = (
+                    logits[:, 1] - logits[:, 0]
+                    for logits in (answer_bag(assistant.model, bag).instance_logits, lesson.assisted)
+                )
+                if bag.label == (0,):
+                    assert (torch.sigmoid(corrected_own) < 0.0101).all()
+                else:  # probabilities rise with the assistant's scores
+                    assert (corrected_own[own.argsort()].diff() >= 0).all()
                 answered += 1
     assert answered == len(bags)
     assert seen(student) == {torch.from_numpy(bag.instances).data_ptr() for bag in bags}
+    teacher = stages[0].model
+    assert torch.equal(student.lessons[0].taught.instance_logits, answer_bag(teacher, bags[0]).instance_logits)
 
 
 def test_too_few_slides_for_the_parts_are_said_and_dealt_to_fewer(bags):
-    stages, notices = run(Curriculum(bags[:5], (), 2, settings(parts=4), CPU))
+    stages, notices = run(Curriculum(bags[:5], (), 2, settings(parts=4, gamma_a=0.5), CPU))
     assert [stage.role for stage in stages] == ["teacher", "assistant-1", "assistant-2", "student"]
-    assert notices == ["too few slides of a class for 4 parts: they are dealt to 2"]
-    stages, _ = run(Curriculum(bags[:3], (), 2, settings(parts=4), CPU))
-    assert [stage.role for stage in stages] == ["teacher", "student"]
+    assert notices == ["too few slides of a class for 4 assistants: there are 2"]
+    stages, _ = run(Curriculum(bags[:3], (), 2, settings(parts=4, gamma_a=0.5), CPU))
+    assert [stage.role for stage in stages] == ["teacher", "assistant-1", "student"]
+
+
+def test_classes_that_are_never_alone_are_dealt_too():
+    labels = [(1, 2), (1,), (2,), (1, 2), (2, 3), (1, 3), (3,), (1, 2, 3)]
+    assert [len(part) for part in deal(labels, 3, seed=0)] == [3, 3, 2]
 
 
 def test_slides_are_dealt_evenly_within_each_label():
@@ -113,26 +128,33 @@ def test_corrected_answers_are_probabilities_that_know_the_slides_label():
     # A third of the patches of positive slides is positive.
     positive = [lesson((1,), scores(*torch.randn(66).tolist(), *(4 + torch.randn(34)).tolist())) for _ in range(5)]
     done = corrected([*negative, *positive], several=False)
-    p = [torch.softmax(each.taught.instance_logits, 1)[:, 1] for each in done]
+    p = [torch.softmax(each, 1)[:, 1] for each in done]
     assert all((each <= 0.0101).all() for each in p[:5])
     assert sum(each.mean() for each in p[5:]) / 5 == pytest.approx(0.34, abs=0.08)
     assert all(each[66:].mean() > 0.8 and each[:66].mean() < 0.2 for each in p[5:])
-    assert torch.equal(done[0].taught.bag_logits, negative[0].taught.bag_logits)
 
 
 def test_a_patch_is_of_no_class_that_its_slide_lacks():
     torch.manual_seed(0)
     slides = [lesson((label,), 2 * torch.randn(50, 3), 3) for label in (0, 1, 2, 0, 1, 2)]
-    for done in corrected(slides, several=False):
-        p = torch.softmax(done.taught.instance_logits, 1)
-        absent = (done.target[1:] == 0).nonzero().flatten() + 1
-        assert (p[:, absent] < 0.02).all()
+    for own, slide in zip(corrected(slides, several=False), slides, strict=True):
+        absent = (slide.target[1:] == 0).nonzero().flatten() + 1
+        assert (torch.softmax(own, 1)[:, absent] < 0.02).all()
     several = [lesson(labels, 2 * torch.randn(50, 3), 3) for labels in ((0,), (1, 2), (2,), (0,), (1,))]
-    for done in corrected(several, several=True):
-        p = torch.sigmoid(done.taught.instance_logits)
-        absent = (done.target[1:] == 0).nonzero().flatten() + 1
+    for own, slide in zip(corrected(several, several=True), several, strict=True):
+        p = torch.sigmoid(own)
+        absent = (slide.target[1:] == 0).nonzero().flatten() + 1
         assert (p[:, absent] < 0.02).all()
         assert torch.allclose(p[:, 0], (1 - p[:, 1:]).prod(1), atol=0.02)
+
+
+def test_a_class_of_all_slides_or_of_none_is_no_error():
+    torch.manual_seed(0)
+    logits = torch.randn(3, 50, 4)
+    slides = [lesson(labels, own, 4) for labels, own in zip(((1,), (1, 2), (1,)), logits, strict=True)]
+    for own, answered in zip(corrected(slides, several=True), logits, strict=True):
+        assert torch.allclose(own[:, 1], answered[:, 1], atol=1e-4)
+        assert (torch.sigmoid(own[:, 3]) < 0.0101).all()
 
 
 def test_the_student_may_start_as_its_teacher(bags):
@@ -146,9 +168,11 @@ def test_the_student_may_start_as_its_teacher(bags):
 @pytest.mark.parametrize("several", [False, True])
 def test_calibration_keeps_the_order_and_gives_probabilities(make_bag, several):
     bags = [make_bag(40, label=index % 2, seed=index) for index in range(8)]
-    training = {"epochs": 6, "learning_rate": 3e-3, "lambda_i": 1.0, "select": "last"}
-    chosen = build_settings("colon", "paper", {"model": {"hidden": 8, "several": several}, "teacher": training})
-    stage = Curriculum(bags, (), 2, chosen, CPU).of_bags("teacher", chosen.teacher)
+    training = {"epochs": 6, "learning_rate": 3e-3}
+    network = {"hidden": 32, "dropout": 0, "several": several}
+    chosen = build_settings("colon", "paper", {"model": network, "assistant": training})
+    objective, lessons = AssistantObjective(chosen.assistant), [Lesson.of(bag, 2) for bag in bags]
+    stage = Curriculum(bags, (), 2, chosen, CPU).stage("assistant-1", objective, lessons, chosen.assistant, 0)
     teacher = stage.model
     drain(fit(teacher, stage.objective, stage.lessons, (), stage.settings))
     before = [answer_bag(teacher, bag).instance_logits for bag in bags]

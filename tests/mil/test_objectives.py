@@ -261,10 +261,20 @@ def test_student_terms_are_equation_5(make_model, make_bag, tau, reduction):
 
 
 def test_student_weights_are_the_gammas():
-    settings = StudentSettings(gamma_c=0.1, gamma_b=0.2, gamma_i=0.3, gamma_e=0.4, gamma_k=0.5, gamma_n=0.6)
-    weights = {"class": 0.1, "bag": 0.2, "instance": 0.3, "entropy": 0.4, "known": 0.5, "negative": 0.6}
+    settings = StudentSettings(
+        gamma_c=0.1, gamma_b=0.2, gamma_i=0.3, gamma_e=0.4, gamma_k=0.5, gamma_n=0.6, gamma_a=0.7
+    )
+    weights = {
+        "class": 0.1,
+        "bag": 0.2,
+        "instance": 0.3,
+        "entropy": 0.4,
+        "known": 0.5,
+        "negative": 0.6,
+        "assistant": 0.7,
+    }
     assert StudentObjective(settings).weights == weights
-    assert StudentSettings().gamma_n == 0  # beyond the paper
+    assert StudentSettings().gamma_n == StudentSettings().gamma_a == 0  # beyond the paper
 
 
 def test_negative_term_is_the_cross_entropy_of_the_instances_of_negative_bags(make_model, make_bag):

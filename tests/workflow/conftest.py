@@ -17,6 +17,7 @@ from napari_distill2label.store.cohort import Cohort
 TINY = {
     "model": {"hidden": 16, "attention": 8},
     "teacher": {"epochs": 1, "learning_rate": 1e-3},
+    "assistant": {"epochs": 1},
     "student": {"epochs": 1, "learning_rate": 1e-3},
     "device": "cpu",
 }

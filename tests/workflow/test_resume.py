@@ -28,7 +28,8 @@ def whole(cohort_csv, tmp_path_factory):
 
     settings = build_settings(overrides={
         "model": {"hidden": 16, "attention": 8}, "device": "cpu",
-        "teacher": {"epochs": 3, "learning_rate": 1e-3}, "student": {"epochs": 2, "learning_rate": 1e-3},
+        "teacher": {"epochs": 3, "learning_rate": 1e-3}, "assistant": {"epochs": 1},
+        "student": {"epochs": 2, "learning_rate": 1e-3},
     })  # fmt: skip
     run = drain(train(Cohort.read(cohort_csv), tmp_path_factory.mktemp("whole") / "run", settings, baseline=True))
     return weights(run.folder)
@@ -102,6 +103,7 @@ def test_a_killed_process_resumes_to_the_same_weights(cohort_csv, tmp_path, flag
         ("mil", 1, EpochEnd),
         ("teacher", 2, Progress),
         ("teacher", 3, EpochEnd),
+        ("assistant-2", 1, EpochEnd),
         ("student", 1, EpochEnd),
         ("student", 1, Progress),
     ],

@@ -28,7 +28,8 @@ def test_a_run_holds_three_bundles_and_their_history(shared_run, config_of, tabl
         assert load_bundle(run.bundle(role)).model.n_classes == 2
     assert {config_of(run.bundle(role))["weights_sha256"] for role in run.models}.__len__() == 3
     rows = table(shared_run / "history.csv")
-    assert [(row["model"], row["epoch"]) for row in rows] == [("mil", "1"), ("teacher", "1"), ("student", "1")]
+    trained = ("mil", "teacher", "assistant-1", "assistant-2", "assistant-3", "student")
+    assert [(row["model"], row["epoch"]) for row in rows] == [(role, "1") for role in trained]
     assert not rows[0]["loss_noise"]  # plain MIL has no such term
     assert rows[1]["loss_noise"]
     assert {slide.split for slide in run.cohort} == {"train", "valid", "test"}
@@ -54,6 +55,7 @@ def test_events_tell_of_reading_epochs_and_the_best(cohort_csv, tmp_path, tiny, 
     ends = [event for event in events if isinstance(event, EpochEnd)]
     assert [(end.phase, end.done, end.total) for end in ends] == [
         ("teacher", 1, 1),
+        *((f"assistant-{number}", 1, 1) for number in (1, 2, 3)),
         ("student", 1, 2),
         ("student", 2, 2),
     ]
