@@ -23,7 +23,8 @@ from napari_distill2label.slides.synthetic import write_cohort
 ROOT = Path(__file__).parents[1]
 VERBS = ("demo", "dataset", "train", "features", "predict", "export", "evaluate", "gui", "doctor")
 TINY = [
-    "--model.hidden=16", "--model.attention=8", "--teacher.epochs=1", "--assistant.epochs=1", "--student.epochs=1", "--device=cpu",
+    "--model.hidden=16", "--model.attention=8", "--device=cpu",
+    "--teacher.epochs=1", "--assistant.epochs=1", "--student.epochs=1",
 ]  # fmt: skip
 
 

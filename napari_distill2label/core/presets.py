@@ -44,7 +44,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     # assistants, which say what patches of positive slides have in common; the student learns from both.
     "default": {
         "teacher": {"augment": "turns", "stain": STAIN},
-        "assistant": {**PATCHWISE, "epochs": 8},
+        "assistant": {**PATCHWISE, "epochs": 8, "neighbours": 4},
         "student": {
             **PATCHWISE,
             "epochs": 12,

@@ -112,6 +112,9 @@ class AssistantSettings(TrainingSettings):
     """
 
     parts: int = Field(3, ge=2, le=20, description="parts that slides are dealt to, and assistants")
+    neighbours: int = Field(
+        0, ge=0, le=100, description="an answer is half the patch's own, half that of its so many nearest patches"
+    )
 
 
 class StudentSettings(TrainingSettings):

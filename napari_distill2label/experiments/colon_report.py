@@ -1,20 +1,16 @@
-"""Tables and figures of the colon experiment, from `results.csv`, `scores/` and `history/`."""
+"""Tables of the colon experiment, from `results.csv`."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from ..core.metrics import ECE_BINS
 from ..store.files import write_text
-from .figures import COLOURS, new_figure, save
+from .colon_figures import READINGS, draw_figures
 from .tables import compared, markdown, short, spread
 
 if TYPE_CHECKING:
     import pandas as pd
 
-READINGS = {"grid": "On the 18 × 18 grid", "nucleus": "Centred on the nuclei"}
 PAPER = ("mil", "teacher", "student")
 # Thiagarajan 2019, Table I, averages over its five folds: accuracy, F1, AUROC of single patches.
 PUBLISHED = {"mil": (0.79, 0.61, 0.86), "teacher": (0.85, 0.73, 0.89), "student": (0.89, 0.80, 0.91)}
@@ -38,8 +34,7 @@ def write_report(frame: "pd.DataFrame", out: Path, n_slides: int) -> Path:
         own = frame[frame.patches == kind]
         if len(own):
             parts += [f"## {title}\n", *_tables(own)]
-    _losses(frame, out)
-    _reliability(frame, out)
+    draw_figures(out)
     return write_text(out / "colon.md", "\n".join(parts))
 
 
@@ -144,60 +139,3 @@ def _claims(frame: "pd.DataFrame") -> Iterator[list[str]]:
             cells.append(text)
             verdict = "holds" if low > 0 else "fails" if high < 0 else "does not show"
         yield [claim, *cells, verdict]
-
-
-def _read(out: Path, folder: str, kind: str, model: str) -> list[Path]:
-    return sorted((out / folder).glob(f"{kind}-{model}-[0-9]*-[0-9]*.*"))
-
-
-def _losses(frame: "pd.DataFrame", out: Path) -> None:
-    """Figure 3: the four terms of the student's loss over epochs, mean over folds and seeds."""
-    import pandas as pd
-
-    kinds = [kind for kind in READINGS if _read(out, "history", kind, "student")]
-    if not kinds:
-        return
-    figure, axes = new_figure(len(kinds))
-    for axis, kind in zip(axes, kinds, strict=True):
-        history = pd.concat(pd.read_csv(path) for path in _read(out, "history", kind, "student"))
-        mean = history.groupby("epoch").mean()
-        terms = [name for name in mean if name == "loss" or name.startswith("loss_")]
-        for colour, name in zip((COLOURS[-1], *COLOURS), terms, strict=False):
-            label = name.removeprefix("loss_") if name != "loss" else "total, eq. (5)"
-            axis.plot(mean.index, mean[name], color=colour, label=label, lw=2 if name == "loss" else 1.3)
-        axis.set(xlabel="epoch", ylabel="loss on the training slides", title=READINGS[kind], ylim=(0, None))
-        axis.legend(frameon=False, fontsize=8)
-    save(figure, out / "figure3.png")
-
-
-def _reliability(frame: "pd.DataFrame", out: Path) -> None:
-    """How often patches of a score are positive, pooled over folds and seeds."""
-    models = ("mil", "teacher", "student", "default", "supervised")
-    kinds = [kind for kind in READINGS if any(_read(out, "scores", kind, model) for model in models)]
-    if not kinds:
-        return
-    figure, axes = new_figure(len(kinds))
-    for axis, kind in zip(axes, kinds, strict=True):
-        axis.plot([0, 1], [0, 1], color="0.7", lw=1)
-        for model, colour in zip(models, COLOURS, strict=False):
-            files = [np.load(path, allow_pickle=False) for path in _read(out, "scores", kind, model)]
-            if not files:
-                continue
-            score = np.concatenate([file["score"] for file in files])
-            truth = np.concatenate([file["truth"] for file in files]) > 0
-            index = np.minimum((score * ECE_BINS).astype(int), ECE_BINS - 1)
-            filled = [b for b in range(ECE_BINS) if (index == b).sum() >= 20]
-            axis.plot(
-                [score[index == b].mean() for b in filled],
-                [truth[index == b].mean() for b in filled],
-                "o-", color=colour, label=model, ms=3.5, lw=1.3,
-            )  # fmt: skip
-        axis.set(
-            xlabel="score of a patch",
-            ylabel="share of positive patches",
-            title=READINGS[kind],
-            xlim=(0, 1),
-            ylim=(0, 1),
-        )
-        axis.legend(frameon=False, fontsize=8)
-    save(figure, out / "reliability.png")

@@ -1,11 +1,12 @@
 """Which networks are trained, in which order, and what each has seen."""
 
+import numpy as np
 import pytest
 import torch
 
 from napari_distill2label.core.events import Notice, drain
 from napari_distill2label.core.presets import build_settings
-from napari_distill2label.mil.curriculum import Curriculum, Stage, calibrated, corrected, deal
+from napari_distill2label.mil.curriculum import Curriculum, Stage, calibrated, corrected, deal, with_neighbours
 from napari_distill2label.mil.objectives import AssistantObjective, Lesson, Taught
 from napari_distill2label.mil.training import answer_bag, fit
 
@@ -199,3 +200,18 @@ def test_more_than_two_exclusive_classes_are_said_not_to_be_calibrated(make_bag)
     weights = model.head.weight.clone()
     assert "not calibrated" in next(calibrated(model, bags)).message
     assert torch.equal(model.head.weight, weights)
+
+
+def test_answers_are_shared_with_the_nearest_patches():
+    grid = np.stack(np.meshgrid(np.arange(3) * 27, np.arange(4) * 27, indexing="ij"), -1).reshape(-1, 2)
+    logits = torch.zeros(12, 2)
+    logits[5, 1] = 8  # row 1, column 1
+    shared = with_neighbours(Taught(torch.zeros(2), logits), grid, 4).instance_logits[:, 1].view(3, 4)
+    assert shared[1, 1] == 4
+    assert shared[1, 2] == shared[0, 1] == shared[2, 1] == shared[1, 0] == 1  # an eighth each
+    assert shared[0, 3] == 0
+    for count, instances in ((0, 12), (4, 1)):
+        taught = Taught(torch.zeros(2), logits[:instances])
+        assert with_neighbours(taught, grid[:instances], count) is taught
+    few = with_neighbours(Taught(torch.zeros(2), logits[4:6]), grid[4:6], 4).instance_logits[:, 1]
+    assert few.tolist() == [4, 4]  # of two patches each is the other's only neighbour
