@@ -190,15 +190,16 @@ def _work(source: Source, row: str, fold: int, seed: int, layers: dict[str, Any]
     for role, name in measured.items():
         key = Key(NAME, name, source.kind, fold, seed)
         outcome.files[f"history/{source.kind}-{name}-{fold}-{seed}.csv"] = _history(trained[role])
-        known = yield from answers_of(trained[role].model, [*bags["train"], *bags["valid"]])
-        test = yield from answers_of(trained[role].model, bags["test"])
-        threshold = _threshold(known, [*bags["train"], *bags["valid"]])
+        answers = {}
+        for split in SPLITS:
+            answers[split] = yield from answers_of(trained[role].model, bags[split])
+        outcome.files[f"scores/{source.kind}-{name}-{fold}-{seed}.npz"] = _scores(answers, bags, truth)
+        test, threshold = answers["test"], _threshold(answers["valid"], bags["valid"])
         outcome.rows += _measure(key, test, bags["test"], truth, threshold, source.kind)
         outcome.rows.append(Row(*astuple(key), "slides", "threshold", "bags", threshold))
         state = trained[role].state
         if (loss := state.history[state.best_epoch - 1]["valid_loss"]) is not None:
             outcome.rows.append(Row(*astuple(key), "valid", "loss", "", loss))
-        outcome.files[f"scores/{source.kind}-{name}-{fold}-{seed}.npz"] = _scores(test, bags["test"], truth)
         if role in attention:
             drawn = replace(test, instance=[_rescaled(weights) for weights in test.attention])
             key = replace(key, model=attention[role])
@@ -207,7 +208,7 @@ def _work(source: Source, row: str, fold: int, seed: int, layers: dict[str, Any]
 
 
 def _threshold(answers: Answers, bags: Sequence[Bag]) -> float:
-    """Chosen on training and validation slides, from their labels alone."""
+    """Chosen from the labels of validation slides: of training slides a network may remember them."""
     positive = np.concatenate([np.full(len(bag), bag.label != (0,)) for bag in bags])
     return threshold_of_slides(np.concatenate(answers.instance), positive)
 
@@ -256,14 +257,18 @@ def _history(trained: Trained) -> bytes:
     return pd.DataFrame(trained.state.history).to_csv(index=False, float_format="%.6g", lineterminator="\n").encode()
 
 
-def _scores(answers: Answers, bags: Sequence[Bag], truth: Mapping[str, np.ndarray]) -> bytes:
-    """Every test patch: slide, top-left corner (y, x), score, true class (`UNKNOWN`: no nucleus)."""
+def _scores(
+    answers: Mapping[str, Answers], bags: Mapping[str, Sequence[Bag]], truth: Mapping[str, np.ndarray]
+) -> bytes:
+    """Every patch: split, slide, top-left corner (y, x), score, true class (`UNKNOWN`: no nucleus)."""
+    every = [(split, bag) for split in SPLITS for bag in bags[split]]
     file = io.BytesIO()
     np.savez_compressed(
         file,
-        slide=np.concatenate([np.full(len(bag), bag.slide_id) for bag in bags]),
-        corner=np.concatenate([bag.coordinates for bag in bags]),
-        score=np.concatenate(answers.instance).astype(np.float32),
-        truth=np.concatenate([truth[bag.slide_id] for bag in bags]).astype(np.int8),
+        split=np.concatenate([np.full(len(bag), split) for split, bag in every]),
+        slide=np.concatenate([np.full(len(bag), bag.slide_id) for _, bag in every]),
+        corner=np.concatenate([bag.coordinates for _, bag in every]),
+        score=np.concatenate([score for split in SPLITS for score in answers[split].instance]).astype(np.float32),
+        truth=np.concatenate([truth[bag.slide_id] for _, bag in every]).astype(np.int8),
     )
     return file.getvalue()

@@ -27,6 +27,13 @@ def _read(out: Path, folder: str, kind: str, model: str) -> list[Path]:
     return sorted((out / folder).glob(f"{kind}-{model}-[0-9]*-[0-9]*.*"))
 
 
+def _test_patches(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a file of `scores/`, of its test slides."""
+    with np.load(path, allow_pickle=False) as file:
+        chosen = file["split"] == "test"
+        return {name: file[name][chosen] for name in file.files}
+
+
 def _losses(out: Path) -> None:
     """Figure 3: the four terms of the student's loss over epochs, mean over folds and seeds."""
     import pandas as pd
@@ -57,7 +64,7 @@ def _reliability(out: Path) -> None:
     for axis, kind in zip(axes, kinds, strict=True):
         axis.plot([0, 1], [0, 1], color="0.7", lw=1)
         for model, colour in zip(models, COLOURS, strict=False):
-            files = [np.load(path, allow_pickle=False) for path in _read(out, "scores", kind, model)]
+            files = [_test_patches(path) for path in _read(out, "scores", kind, model)]
             if not files:
                 continue
             score = np.concatenate([file["score"] for file in files])
@@ -88,7 +95,7 @@ def _montage(out: Path, kind: str) -> None:
     files = next((found for model in SHOWN if (found := _read(out, "scores", kind, model))), None)
     if not files:
         return
-    patches = np.load(files[0], allow_pickle=False)
+    patches = _test_patches(files[0])
     index = np.minimum((patches["score"] * BINS).astype(int), BINS - 1)
     paths = {slide.slide_id: slide.path for slide in Cohort.read(out / "cohort.csv")}
     draw = np.random.default_rng(0)
