@@ -192,6 +192,9 @@ def scores_of(frame: "pd.DataFrame", cohort: Cohort) -> "pd.DataFrame":
     slides = {slide.slide_id: slide for slide in cohort}
     scores["case_id"] = [slides[name].case_id for name in scores.slide_id]
     scores["truth"] = [int(cohort.indices(slides[name]) != (0,)) for name in scores.slide_id]
+    # A seed that lacks a fold would be compared with others on other images.
+    images = scores.groupby(["model", "seed"]).slide_id.transform("size")
+    scores = scores[images == images.max()]
     return scores[["model", "fold", "seed", "slide_id", "case_id", "truth", "score"]].reset_index(drop=True)
 
 

@@ -17,6 +17,7 @@ from ..core.bag import UNKNOWN, Bag
 from ..core.errors import SettingsError
 from ..core.events import Event, Progress, drain
 from ..core.metrics import binary_metrics, mean_metrics
+from ..core.presets import STAIN
 from ..core.settings import GridSettings, SplitSettings
 from ..mil.prior import threshold_of_slides
 from ..slides.bags import lay_patches
@@ -41,11 +42,12 @@ CUTS = {
 FOLD_SEED = 0  # one set of folds for all seeds: what differs between seeds is training alone
 SUPERVISED = {
     "supervised": TRAINING,
-    "supervised-augmented": TRAINING.model_copy(update={"augment": "turns", "stain": 0.15}),
+    "supervised-augmented": TRAINING.model_copy(update={"augment": "turns", "stain": STAIN}),
 }
 ROWS = (*VARIANTS, *SUPERVISED)
 MAIN = ("paper", "default", "supervised")
-QUICK = {"teacher": {"epochs": 1}, "student": {"epochs": 1}}
+QUICK = {"teacher": {"epochs": 1}, "assistant": {"epochs": 1}, "student": {"epochs": 1}}
+PROTOCOL = 2  # of measuring; another number where the same network would get other rows
 QUICK_SLIDES = 6  # of each label
 
 
@@ -85,7 +87,7 @@ def colon(
     for name, asked, known in (("patches", patches, CUTS), ("rows", rows, ROWS)):
         if unknown := [each for each in asked if each not in known]:
             raise SettingsError(f"experiment colon: unknown {name} {unknown[0]!r}: choose of {', '.join(known)}")
-    out = Path(out)
+    out = Path(out).absolute()  # workers stand elsewhere
     cohort = Cohort.read((yield from dataset(NAME, data, out))).with_classes()
     layers: dict[str, Any] = {}
     if quick:
@@ -96,7 +98,8 @@ def colon(
         "quick": quick,
         "folds": folds,
         "slides": sorted(slide.slide_id for slide in cohort),
-        "paper": VARIANTS["paper"].settings(NAME, 0, layers).model_dump(mode="json", exclude={"seed", "device"}),
+        "protocol": PROTOCOL,
+        **{row: _settings(row, layers) for row in ROWS},
     }
     results = Results(out, about)
     tasks = [
@@ -107,7 +110,15 @@ def colon(
         for fold, split in enumerate(splits)
     ]
     yield from run_tasks(tasks, results, workers, scheduler)
+    if not results.rows:
+        raise SettingsError(f"{data}: no fold could be done, for the reasons given: there is nothing to show")
     return write_report(results.frame(), out, len(cohort))
+
+
+def _settings(row: str, layers: dict[str, Any]) -> dict[str, Any]:
+    """What decides the numbers of a row, as JSON values."""
+    settings = SUPERVISED[row] if row in SUPERVISED else VARIANTS[row].settings(NAME, 0, layers)
+    return settings.model_dump(mode="json", exclude={"seed", "device"})
 
 
 def few_slides(cohort: Cohort, each: int = QUICK_SLIDES) -> Cohort:
@@ -209,6 +220,8 @@ def _work(source: Source, row: str, fold: int, seed: int, layers: dict[str, Any]
 
 def _threshold(answers: Answers, bags: Sequence[Bag]) -> float:
     """Chosen from the labels of validation slides: of training slides a network may remember them."""
+    if not bags:
+        return 0.5
     positive = np.concatenate([np.full(len(bag), bag.label != (0,)) for bag in bags])
     return threshold_of_slides(np.concatenate(answers.instance), positive)
 
@@ -230,12 +243,8 @@ def _measure(
     """Rows of all levels, at 0.5 and, for instances, at the `threshold` chosen on bags."""
     positive = np.array([bag.label != (0,) for bag in bags])
     known = [truth[bag.slide_id] for bag in bags]
-    levels = {
-        "instance": [(np.maximum(true, 0) > 0, score) for true, score in zip(known, answers.instance, strict=True)]
-    }
-    levels["instance_positive_slides"] = [
-        pair for pair, of_positive in zip(levels["instance"], positive, strict=True) if of_positive
-    ]
+    pairs = [(np.maximum(true, 0) > 0, score) for true, score in zip(known, answers.instance, strict=True)]
+    levels = {"instance": pairs, "instance_positive_slides": [pairs[index] for index in np.flatnonzero(positive)]}
     if kind == "grid":
         levels["instance_nuclei"] = [
             (true[true != UNKNOWN] > 0, score[true != UNKNOWN])
@@ -243,12 +252,14 @@ def _measure(
         ]
     # Attention says nothing of the bag that its network does not say.
     rows = [] if threshold is None else rows_of(key, "bag", binary_metrics(positive, answers.bag))
-    for level, pairs in levels.items():
-        pooled = [np.concatenate(parts) for parts in zip(*pairs, strict=True)]
+    for level, chosen in levels.items():
+        if not chosen:  # a fold without a positive slide
+            continue
+        pooled = [np.concatenate(parts) for parts in zip(*chosen, strict=True)]
         rows += rows_of(key, level, binary_metrics(*pooled))
         if threshold is not None:
             rows += rows_of(key, level, binary_metrics(*pooled, threshold), "bags")
-    return rows + rows_of(key, "instance_per_slide", mean_metrics(binary_metrics(*pair) for pair in levels["instance"]))
+    return rows + rows_of(key, "instance_per_slide", mean_metrics(binary_metrics(*pair) for pair in pairs))
 
 
 def _history(trained: Trained) -> bytes:

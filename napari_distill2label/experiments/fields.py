@@ -84,7 +84,7 @@ def fields(
 
     Returns the path of `fields.md`. `SettingsError` if no fold could be done.
     """
-    out = Path(out)
+    out = Path(out).absolute()  # workers stand elsewhere
     cohort = Cohort.read((yield from dataset(PRESET, data, out))).with_classes()
     layers: dict[str, Any] = {}
     if quick:
@@ -101,6 +101,7 @@ def fields(
         "folds": folds,
         "slides": sorted(slide.slide_id for slide in cohort),
         **taught,
+        SUPERVISED: TRAINING.model_dump(mode="json"),
     }
     results = Results(out, about)
     tasks = [

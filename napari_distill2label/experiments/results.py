@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.errors import SettingsError
 from ..core.metrics import Metrics
-from ..store.files import write_json
+from ..store.files import write_json, write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,18 +88,14 @@ class Results:
         self.done = {row.key for row in self.rows}
 
     def add(self, rows: Iterable[Row]) -> None:
-        """Append rows to the file, all or, if the machine stops in between, none that would be read again."""
+        """Append rows: the file is written anew and renamed, so that all of them are in it or none."""
         # Rounded before they are kept: what is shown today must equal what is shown after reading the file.
         rows = [replace(row, value=float(f"{row.value:.6g}")) for row in rows]
         text = io.StringIO()
         table = csv.writer(text, lineterminator="\n")
-        if not self.path.exists():
-            table.writerow(HEADER)
-        table.writerows(map(astuple, rows))
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(text.getvalue())
-            file.flush()
-            os.fsync(file.fileno())
+        table.writerow(HEADER)
+        table.writerows(map(astuple, [*self.rows, *rows]))
+        write_text(self.path, text.getvalue())
         self.rows += rows
         self.done |= {row.key for row in rows}
 

@@ -23,8 +23,8 @@ def turned(patches: Tensor, turn: int) -> Tensor:
 def restained(patches: Tensor, strength: float) -> Tensor:
     """Patches (N, C, P, P) in 0–1 units as other stains and scanners would show them; features as they are.
 
-    Optical density is proportional to the amount of stain (Beer–Lambert). Every patch gets its own factor 1 + s·ε and
-    offset 0.3·s·ε per channel, ε standard normal and s the `strength`: I' = I^(1 + s·ε) · exp(−0.3·s·ε). After
+    Optical density is proportional to the amount of stain (Beer–Lambert). Every patch gets its own factor and
+    offset per channel: I' = I^(1 + s·ε₁) · exp(−0.3·s·ε₂), ε₁ and ε₂ standard normal and s the `strength`. After
     Tellez 2018, who do so per stain; per channel it needs no unmixing and covers scanners' colours too.
     """
     if patches.ndim == 2 or strength == 0:

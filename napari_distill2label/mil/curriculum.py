@@ -1,9 +1,11 @@
 """Which networks a training consists of, in which order, and what each is taught.
 
 Plain MIL, teacher, student; and, where the student asks for it (γa), assistants: patch classifiers that learn the
-labels patches inherit from their slides. An assistant answers only for slides it has not seen, so what it says of a
-patch is an opinion and no memory of the slide's label. All of it runs on bags alone: whoever drives it (a run with
-checkpoints, an experiment in memory) trains each `Stage` in place before asking for the next.
+labels patches inherit from their slides. An assistant answers only for slides it has not seen (unless a class has one
+slide only), so what it says of a patch is an opinion and no memory of the slide's label.
+
+All of it runs on bags alone: whoever drives it (a run with checkpoints, an experiment in memory) trains each `Stage`
+in place before asking for the next.
 """
 
 from collections.abc import Callable, Generator, Sequence
@@ -90,11 +92,13 @@ class Curriculum:
     def assisted(self) -> Generator[Stage | Progress | Notice, None, list[Tensor]]:
         """(K, C) logits of every training bag's instances, from assistants that have not seen the bag.
 
-        They are of probabilities, see `corrected`.
+        They are of probabilities, see `posteriors`.
         """
         settings = self.settings.assistant
         parts = deal([bag.label for bag in self.train], settings.parts, self.settings.seed)
-        if len(parts) < settings.parts:
+        if len(parts) == 1:
+            yield Notice("a class has one slide only: one assistant learns from all slides, and answers for them too")
+        elif len(parts) < settings.parts:
             yield Notice(f"too few slides of a class for {settings.parts} assistants: there are {len(parts)}")
         answers: dict[int, Lesson] = {}
         for number, part in enumerate(parts, 1):
@@ -110,7 +114,7 @@ class Curriculum:
             replace(lesson, taught=with_neighbours(lesson.taught, bag.coordinates, settings.neighbours))
             for lesson, bag in zip((answers[index] for index in range(len(self.train))), self.train, strict=True)
         ]
-        return corrected(lessons, self.settings.model.several)
+        return posteriors(lessons, self.settings.model.several)
 
     def answers(self, teacher: MILModel, bags: Sequence[Bag]) -> Generator[Progress, None, list[Lesson]]:
         settings = self.settings.student
@@ -130,7 +134,7 @@ class Curriculum:
 
 
 def deal(labels: Sequence[tuple[int, ...]], parts: int, seed: int) -> list[list[int]]:
-    """Indices of the slides of each part: at random, every label spread evenly. Fewer parts if a class is rarer."""
+    """Indices of the slides of each part: at random, equal labels spread evenly. Fewer parts if a class is rarer."""
     indices = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed)).tolist()
     by_label = sorted(indices, key=lambda index: labels[index])  # stable: random among equals
     rarest = min(sum(c in label for label in labels) for c in set().union(*labels))
@@ -153,7 +157,7 @@ def with_neighbours(taught: Taught, coordinates: np.ndarray, count: int) -> Taug
     return replace(taught, instance_logits=(taught.instance_logits + others) / 2)
 
 
-def corrected(lessons: Sequence[Lesson], several: bool) -> list[Tensor]:
+def posteriors(lessons: Sequence[Lesson], several: bool) -> list[Tensor]:
     """The teacher's answers about instances turned to probabilities by `prior.posterior`: (K, C) logits per lesson.
 
     A patch can be only of the classes its slide's label names, or negative. A class that every slide has stays as

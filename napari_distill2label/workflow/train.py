@@ -1,6 +1,7 @@
 """`train`: a cohort in; plain MIL (if asked for), teacher and student out."""
 
 import hashlib
+import shutil
 from collections.abc import Generator, Iterable, Sequence
 from typing import Any
 
@@ -134,6 +135,7 @@ class _Training:
         """A student of a former teacher is worth nothing: remove what is left of it."""
         if role not in ("mil", "student"):
             self.run.checkpoint("student").unlink(missing_ok=True)
+            shutil.rmtree(self.run.bundle("student"), ignore_errors=True)
 
     def is_saved(self, role: str, state: TrainingState) -> bool:
         """Is the role's bundle of this very state? It is older where more epochs were asked for and then stopped."""

@@ -6,7 +6,7 @@ import torch
 
 from napari_distill2label.core.events import Notice, drain
 from napari_distill2label.core.presets import build_settings
-from napari_distill2label.mil.curriculum import Curriculum, Stage, calibrated, corrected, deal, with_neighbours
+from napari_distill2label.mil.curriculum import Curriculum, Stage, calibrated, deal, posteriors, with_neighbours
 from napari_distill2label.mil.objectives import AssistantObjective, Lesson, Taught
 from napari_distill2label.mil.training import answer_bag, fit
 
@@ -128,7 +128,7 @@ def test_corrected_answers_are_probabilities_that_know_the_slides_label():
     negative = [lesson((0,), scores(*torch.randn(100).tolist())) for _ in range(5)]
     # A third of the patches of positive slides is positive.
     positive = [lesson((1,), scores(*torch.randn(66).tolist(), *(4 + torch.randn(34)).tolist())) for _ in range(5)]
-    done = corrected([*negative, *positive], several=False)
+    done = posteriors([*negative, *positive], several=False)
     p = [torch.softmax(each, 1)[:, 1] for each in done]
     assert all((each <= 0.0101).all() for each in p[:5])
     assert sum(each.mean() for each in p[5:]) / 5 == pytest.approx(0.34, abs=0.08)
@@ -138,11 +138,11 @@ def test_corrected_answers_are_probabilities_that_know_the_slides_label():
 def test_a_patch_is_of_no_class_that_its_slide_lacks():
     torch.manual_seed(0)
     slides = [lesson((label,), 2 * torch.randn(50, 3), 3) for label in (0, 1, 2, 0, 1, 2)]
-    for own, slide in zip(corrected(slides, several=False), slides, strict=True):
+    for own, slide in zip(posteriors(slides, several=False), slides, strict=True):
         absent = (slide.target[1:] == 0).nonzero().flatten() + 1
         assert (torch.softmax(own, 1)[:, absent] < 0.02).all()
     several = [lesson(labels, 2 * torch.randn(50, 3), 3) for labels in ((0,), (1, 2), (2,), (0,), (1,))]
-    for own, slide in zip(corrected(several, several=True), several, strict=True):
+    for own, slide in zip(posteriors(several, several=True), several, strict=True):
         p = torch.sigmoid(own)
         absent = (slide.target[1:] == 0).nonzero().flatten() + 1
         assert (p[:, absent] < 0.02).all()
@@ -153,7 +153,7 @@ def test_a_class_of_all_slides_or_of_none_is_no_error():
     torch.manual_seed(0)
     logits = torch.randn(3, 50, 4)
     slides = [lesson(labels, own, 4) for labels, own in zip(((1,), (1, 2), (1,)), logits, strict=True)]
-    for own, answered in zip(corrected(slides, several=True), logits, strict=True):
+    for own, answered in zip(posteriors(slides, several=True), logits, strict=True):
         assert torch.allclose(own[:, 1], answered[:, 1], atol=1e-4)
         assert (torch.sigmoid(own[:, 3]) < 0.0101).all()
 
