@@ -250,8 +250,9 @@ def _measure(
             (true[true != UNKNOWN] > 0, score[true != UNKNOWN])
             for true, score in zip(known, answers.instance, strict=True)
         ]
-    # Attention says nothing of the bag that its network does not say.
-    rows = [] if threshold is None else rows_of(key, "bag", binary_metrics(positive, answers.bag))
+    # Attention says nothing of the bag that its network does not say, and the ceiling's has not been trained.
+    of_bags = threshold is not None and key.model not in SUPERVISED
+    rows = rows_of(key, "bag", binary_metrics(positive, answers.bag)) if of_bags else []
     for level, chosen in levels.items():
         if not chosen:  # a fold without a positive slide
             continue
