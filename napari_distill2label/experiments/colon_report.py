@@ -50,8 +50,8 @@ def _tables(frame: "pd.DataFrame") -> Iterator[str]:
     yield "All rows. `bags`: at the threshold chosen on the labels of validation slides.\n"
     yield _all_rows(frame)
     yield (
-        "Cross entropy of the validation slides at the epoch taken, before a student is calibrated: the only number here "
-        "that may choose a setting.\n"
+        "Cross entropy of the validation slides at the epoch taken, before a student is calibrated: the only number "
+        "here that may choose a setting.\n"
     )
     yield _choices(frame)
     yield "Whole slides (level `bag`).\n"
