@@ -7,7 +7,7 @@ Both readings of "27 × 27 patches" are measured: an 18 × 18 grid (`grid`), and
 import io
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +15,16 @@ import numpy as np
 
 from ..core.bag import UNKNOWN, Bag
 from ..core.errors import SettingsError
-from ..core.events import Event, Progress, drain
+from ..core.events import Event, Progress
 from ..core.metrics import binary_metrics, mean_metrics
 from ..core.presets import STAIN
-from ..core.settings import GridSettings, SplitSettings
+from ..core.settings import SplitSettings
 from ..mil.prior import threshold_of_slides
-from ..slides.bags import lay_patches
-from ..slides.registry import open_slide
-from ..store.cohort import SPLITS, Cohort, CohortSlide
+from ..store.cohort import SPLITS, Cohort
 from ..store.splits import k_folds
-from ..workflow.bags import BagReader, PathLike, centres_of
+from ..workflow.bags import PathLike
 from ..workflow.dataset import dataset
-from ..workflow.truth import Truth, read_truth
+from .colon_images import CUTS, read_image
 from .colon_report import write_report
 from .results import Key, Results, Row, rows_of
 from .runner import Outcome, Task, run_tasks
@@ -35,10 +33,6 @@ from .training import Answers, Trained, answers_of, train_models
 from .variants import VARIANTS
 
 NAME = "colon"
-CUTS = {
-    "grid": GridSettings(edge="drop"),  # 500 px and patches of 27 px: the 18 × 18 that fit
-    "nucleus": GridSettings(),
-}
 FOLD_SEED = 0  # one set of folds for all seeds: what differs between seeds is training alone
 SUPERVISED = {
     "supervised": TRAINING,
@@ -152,33 +146,12 @@ class Source:
         """Bags by split, and the true class (K,) of their patches by slide id, `UNKNOWN` where it is not known."""
         bags, truth = {split: [] for split in SPLITS}, {}
         for done, slide in enumerate(self.split.labelled, 1):
-            read = _read(replace(slide, split=None), self.split.classes, self.kind, self.folder)
-            if read is not None:
-                bag, truth[slide.slide_id] = read
-                bags[slide.split].append(bag)
+            image = read_image(replace(slide, split=None), self.kind, self.folder)
+            if image is not None:
+                truth[slide.slide_id] = image.true_classes(self.split.classes)
+                bags[slide.split].append(image.bag)
             yield Progress("reading slides", done, len(self.split.labelled))
         return bags, truth
-
-
-@cache
-def _reader(kind: str, folder: Path) -> tuple[BagReader, Truth]:
-    centres = folder / "centres.csv" if kind == "nucleus" else None
-    return BagReader(CUTS[kind], centres), read_truth(folder / "truth.csv")
-
-
-@cache
-def _read(slide: CohortSlide, classes: tuple[str, ...], kind: str, folder: Path) -> tuple[Bag, np.ndarray] | None:
-    """A slide's bag, and apart from it the true classes of its patches; None where it has no nucleus to centre on.
-
-    Read once per process.
-    """
-    reader, truth = _reader(kind, folder)
-    if reader.centres is not None and slide.slide_id not in reader.centres:
-        return None
-    bag = drain(reader.read(slide, Cohort((slide,), classes)))
-    with open_slide(slide.path, slide.mpp) as opened:
-        patches = lay_patches(opened, reader.grid, centres_of(slide.slide_id, reader.centres))
-        return bag, truth.of(slide.slide_id, patches, classes)
 
 
 def _work(source: Source, row: str, fold: int, seed: int, layers: dict[str, Any]) -> Generator[Event, None, Outcome]:

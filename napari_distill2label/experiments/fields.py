@@ -11,7 +11,7 @@ Each network has one sigmoid per kind. The supervised ceiling is shown patches, 
 import io
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,20 +19,18 @@ import numpy as np
 
 from ..core.bag import Bag
 from ..core.errors import SettingsError
-from ..core.events import Event, Progress, drain
+from ..core.events import Event, Progress
 from ..core.metrics import binary_metrics
-from ..core.settings import GridSettings, SplitSettings
+from ..core.settings import SplitSettings
 from ..mil.model import MILModel
 from ..mil.training import answer_bag
-from ..slides.bags import lay_patches
-from ..slides.registry import open_slide
-from ..store.cohort import SPLITS, Cohort, CohortSlide
+from ..store.cohort import SPLITS, Cohort
 from ..store.files import write_text
 from ..store.splits import k_folds
-from ..workflow.bags import BagReader, PathLike, centres_of
-from ..workflow.dataset import COLON_CLASSES, COLON_KINDS, dataset
-from ..workflow.truth import Truth, read_truth
+from ..workflow.bags import PathLike
+from ..workflow.dataset import COLON_KINDS, dataset
 from .colon import FOLD_SEED, QUICK, few_slides
+from .colon_images import CUTS, read_image
 from .colon_report import by_fold
 from .figures import COLOURS, new_figure, save
 from .results import Key, Results, Row, rows_of
@@ -50,8 +48,7 @@ NAME, PRESET, PATCHES = "fields", "colon", "nucleus"
 CLASSES = ("none", *COLON_KINDS)
 KINDS = range(1, len(CLASSES))  # indices of what can be found
 ACROSS = 3  # fields along each side of an image
-CUT = GridSettings()
-SEVERAL = {"grid": CUT.model_dump(), "model": {"several": True}}
+SEVERAL = {"grid": CUTS[PATCHES].model_dump(), "model": {"several": True}}
 SUPERVISED = "supervised"
 ROWS = {row: tuple(VARIANTS[row].models.values()) for row in ("paper", "default")} | {SUPERVISED: (SUPERVISED,)}
 
@@ -130,29 +127,14 @@ class Source:
         """The fields of every split, and the true kind (K,) of their patches by field."""
         bags, truth = {split: [] for split in SPLITS}, {}
         for done, slide in enumerate(self.split.labelled, 1):
-            own, kinds = _read(replace(slide, split=None), self.folder)
-            bags[slide.split] += own
-            truth |= kinds
+            image = read_image(replace(slide, split=None), PATCHES, self.folder)
+            if image is not None:
+                field = field_of(image.patches.centres, image.patches.slide_shape)
+                own, kinds = cut_fields(image.bag, field, image.true_classes(CLASSES))
+                bags[slide.split] += own
+                truth |= kinds
             yield Progress("reading slides", done, len(self.split.labelled))
         return bags, truth
-
-
-@cache
-def _reader(folder: Path) -> tuple[BagReader, Truth]:
-    return BagReader(CUT, folder / "centres.csv"), read_truth(folder / "truth.csv")
-
-
-@cache
-def _read(slide: CohortSlide, folder: Path) -> tuple[list[Bag], dict[str, np.ndarray]]:
-    """The fields of an image, and apart from them the true kinds of their patches; read once per process."""
-    reader, truth = _reader(folder)
-    if slide.slide_id not in reader.centres:  # an image without any nucleus has no field
-        return [], {}
-    bag = drain(reader.read(slide, Cohort((slide,), COLON_CLASSES)))
-    with open_slide(slide.path, slide.mpp) as opened:
-        patches = lay_patches(opened, reader.grid, centres_of(slide.slide_id, reader.centres))
-    kinds = truth.of(slide.slide_id, patches, CLASSES)
-    return cut_fields(bag, field_of(patches.centres, patches.slide_shape), kinds)
 
 
 def field_of(centres: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

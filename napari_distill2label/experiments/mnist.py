@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ..core.bag import Bag
-from ..core.events import Event, Notice, Progress
+from ..core.events import Event, Progress
 from ..core.metrics import binary_metrics, positive_score
 from ..core.presets import build_settings
 from ..core.settings import ModelSettings, TeacherSettings
@@ -80,7 +80,6 @@ def mnist(
     out: Path | str,
     *,
     seeds: int | None = None,
-    folds: int | None = None,
     workers: int = 1,
     scheduler: str | None = None,
     quick: bool = False,
@@ -96,8 +95,6 @@ def mnist(
     seeds
         Runs per K and N up to 100 bags, half as many above. A seed decides the bags, the first weights and the
         perturbations, so the models of one seed are pairs. None: 10 (quick: 2).
-    folds
-        Has no meaning here: training and test digits are published apart.
     workers, scheduler
         As `run_tasks`.
     quick
@@ -106,8 +103,6 @@ def mnist(
     Returns the path of `mnist.md`.
     """
     protocol, out = QUICK if quick else PAPER, Path(out)
-    if folds is not None:
-        yield Notice("mnist: folds have no meaning here, since training and test digits are published apart")
     yield Progress("reading the digits", 0, 1)
     folder = find_digits(Path(data)).absolute()
     for part in ("train", "test"):

@@ -116,4 +116,6 @@ def _read(path: Path) -> Iterable[Row]:
                 experiment, model, patches, fold, seed, level, metric, threshold, value = line
                 yield Row(experiment, model, patches, int(fold), int(seed), level, metric, threshold, float(value))
             except ValueError:
-                raise SettingsError(f"{path}: line {number} is not whole: delete it to go on") from None
+                raise SettingsError(
+                    f"{path}: line {number} is damaged: remove all lines of its model, fold and seed"
+                ) from None

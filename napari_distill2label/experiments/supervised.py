@@ -1,7 +1,7 @@
 """The ceiling: an instance classifier that is shown every patch's true class. Only here does truth meet training."""
 
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from ..core.events import Event
 from ..core.settings import Settings, TeacherSettings
 from ..mil import losses
 from ..mil.augmentation import augmented
-from ..mil.curriculum import Curriculum, Stage
+from ..mil.curriculum import Curriculum
 from ..mil.device import choose_device
 from ..mil.model import MILModel
 from ..mil.objectives import Batch, Lesson
@@ -22,16 +22,18 @@ from .training import Trained, train_stage
 TRAINING = TeacherSettings(batch_bags=4, bag_patches=32, learning_rate=3e-4, select="last")
 
 
-@dataclass(frozen=True)
 class SupervisedObjective:
-    """Cross entropy of every patch against its true class, `Batch.known`."""
+    """Cross entropy of every patch against its true class, `Batch.known`. Attention is not trained."""
 
-    settings: TeacherSettings
-    weights: Mapping[str, float]
+    weights: Mapping[str, float] = {"instance": 1.0}
+
+    def __init__(self, settings: TeacherSettings) -> None:
+        self.settings = settings
 
     def __call__(self, model: MILModel, batch: Batch) -> dict[str, Tensor]:
-        features = model.encode(augmented(model.unit(batch.instances), self.settings))
-        log_p = losses.log_probabilities(model.classify(features, batch.lengths).instance_logits)
+        log_p = losses.log_probabilities(
+            model.head(model.encode(augmented(model.unit(batch.instances), self.settings)))
+        )
         target = torch.nn.functional.one_hot(batch.known, model.n_classes).to(log_p)
         return {"instance": losses.cross_entropy(target, log_p).mean()}
 
@@ -41,12 +43,6 @@ def train_supervised(
 ) -> Generator[Event, None, Trained]:
     """The same network as the others, on the true class (K,) of every patch of `bags`, by slide id."""
     curriculum = Curriculum(bags, (), n_classes, settings, choose_device(settings.device))
-    plain = curriculum.of_bags("supervised", training)
-    lessons = [
-        Lesson(lesson.instances, lesson.target, torch.from_numpy(truth[bag.slide_id]).long())
-        for lesson, bag in zip(plain.lessons, bags, strict=True)
-    ]
-    stage = Stage(
-        plain.role, plain.model, SupervisedObjective(training, {"instance": 1.0}), lessons, training, plain.seed
-    )
+    lessons = [replace(Lesson.of(bag, n_classes), known=torch.from_numpy(truth[bag.slide_id]).long()) for bag in bags]
+    stage = curriculum.stage("supervised", SupervisedObjective(training), lessons, training, offset=0)
     return Trained(stage.model, (yield from train_stage(stage, ())))

@@ -15,7 +15,8 @@ from napari_distill2label.core.events import Notice, Progress, drain
 from napari_distill2label.core.metrics import positive_score
 from napari_distill2label.core.presets import build_settings
 from napari_distill2label.experiments import breast as table
-from napari_distill2label.experiments.breast import auroc_of_cases, bag_threshold, breast, few_images
+from napari_distill2label.experiments.breast import bag_threshold, breast, few_images
+from napari_distill2label.experiments.breast_report import MODELS, auroc_of_cases
 from napari_distill2label.mil.training import answer_bag
 from napari_distill2label.slides.synthetic import draw_slide
 from napari_distill2label.store.bundle import load_bundle
@@ -59,7 +60,7 @@ def test_every_model_of_every_fold_has_its_rows(done, cohort):
     assert set(frame.patches) == {"grid"}
     wanted = [(metric, "0.5") for metric in ("accuracy", "f1")] + [(metric, "bags") for metric in ("accuracy", "f1")]
     wanted += [(metric, "") for metric in ("auroc", "auprc", "prevalence", "ece", "n")]
-    for model, fold, level in product(table.MODELS, range(2), ("bag", "instance_vs_image_label")):
+    for model, fold, level in product(MODELS, range(2), ("bag", "instance_vs_image_label")):
         own = frame[(frame.model == model) & (frame.fold == fold) & (frame.level == level)]
         assert sorted(zip(own.metric, own.threshold, strict=True)) == sorted(wanted), (model, fold, level)
     assert not any(level == "instance" for level in frame.level)  # no truth of single patches is claimed
@@ -154,7 +155,7 @@ def test_scores_are_those_of_the_models_that_train_makes(cohort, tmp_path):
     rows = [row for models in table.TOGETHER for row in drain(table._work(split, settings, models, 0))]
     scores = {(row.model, row.metric): row.value for row in rows if row.level == table.IMAGE_SCORE}
     bags = {slide: table._bag(replace(slide, split=None), split.classes, settings.grid) for slide in split}
-    for role in table.MODELS:
+    for role in MODELS:
         model = load_bundle(run.bundle(role)).model
         own = {
             name: [positive_score(model.probabilities(answer_bag(model, bags[s]).bag_logits).numpy()) for s in slides]
@@ -220,7 +221,7 @@ def test_five_folds_of_the_real_images(data_dir, tmp_path):
     assert sorted(tested) == sorted(slide.slide_id for slide in cohort)
     for split in splits:
         split.check_splits()
-        assert len(table._cases(split, "valid")) == 1
+        assert len({slide.case_id for slide in split.in_split("valid")}) == 1
         assert len({slide.label for slide in split.in_split("train")}) == 2
     few = few_images(cohort)
     assert len(few) == 12

@@ -1,42 +1,43 @@
 """Table I: on drawn images in the published layout, and, where they are at hand, on the real ones."""
 
 import csv
+import io
+import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
-from scipy.io import savemat
 
 from napari_distill2label.cli import main
 from napari_distill2label.core.errors import SettingsError
 from napari_distill2label.core.events import drain
-from napari_distill2label.experiments.colon import Source, _measure, _rescaled, colon
-from napari_distill2label.experiments.results import Key
+from napari_distill2label.core.settings import SplitSettings
+from napari_distill2label.experiments.colon import QUICK, Source, _measure, _rescaled, _work, colon
+from napari_distill2label.experiments.colon_report import _gain
+from napari_distill2label.experiments.results import Key, Row
 from napari_distill2label.experiments.training import Answers
 from napari_distill2label.store.cohort import Cohort
-from napari_distill2label.workflow.dataset import COLON_KINDS, dataset
+from napari_distill2label.store.splits import k_folds
+from napari_distill2label.workflow.dataset import dataset
 
-SIDE, COUNT = 135, 12  # 5 × 5 patches of 27 px
+SIDE, COUNT, EMPTY = 135, 12, 4  # px: 5 × 5 patches; images, and the number of the one without a nucleus
 
 
 @pytest.fixture(scope="session")
-def published(tmp_path_factory):
-    """Images in the layout of CRCHistoPhenotypes; every other one has dark epithelial nuclei."""
+def published(publish, tmp_path_factory):
+    """Every other image has dark epithelial nuclei; one has no nucleus at all."""
     rng = np.random.default_rng(0)
     root = tmp_path_factory.mktemp("crchisto")
     for number in range(1, COUNT + 1):
-        folder = root / "Classification" / f"img{number}"
-        folder.mkdir(parents=True)
-        pixels = rng.integers(150, 255, (SIDE, SIDE, 3), dtype=np.uint8)
-        kinds = {kind: np.empty((0, 2)) for kind in COLON_KINDS}
-        kinds["fibroblast"] = rng.uniform(14, SIDE - 14, (12, 2))
+        pixels, nuclei = rng.integers(150, 255, (SIDE, SIDE, 3), dtype=np.uint8), {}
+        if number != EMPTY:
+            nuclei["fibroblast"] = rng.uniform(14, SIDE - 14, (12, 2))
         if number % 2:
-            kinds["epithelial"] = rng.uniform(14, SIDE - 14, (10, 2))
-            for x, y in kinds["epithelial"].astype(int):
+            nuclei["epithelial"] = rng.uniform(14, SIDE - 14, (10, 2))
+            for x, y in nuclei["epithelial"].astype(int):
                 pixels[y - 5 : y + 5, x - 5 : x + 5] //= 3
-        Image.fromarray(pixels).save(folder / f"img{number}.bmp")
-        for kind, points in kinds.items():
-            savemat(folder / f"img{number}_{kind}.mat", {"detection": points + 1})
+        publish(root, number, pixels, nuclei)
     return root
 
 
@@ -72,36 +73,44 @@ def test_the_quick_form_from_the_command_line(published, tmp_path, capsys):
     assert {row["model"] for row in again[before:]} == {"mil-max"}
 
 
-def test_the_truth_reaches_no_bag_and_no_choice(published, tmp_path):
-    """The same rows from the same images with another truth: only what is measured differs."""
-    for name in ("one", "other"):
-        drain(dataset("colon", published, tmp_path / name))
-    cohort = Cohort.read(tmp_path / "one/cohort.csv").with_classes()
-    split = cohort.with_slides([*cohort][:0])
-    assert len(split) == 0
-    truth = tmp_path / "other/truth.csv"
-    lines = truth.read_text().splitlines()
-    truth.write_text("\n".join([lines[0], *(line.rsplit(",", 1)[0] + ",fibroblast" for line in lines[1:])]))
-    from napari_distill2label.core.settings import SplitSettings
-    from napari_distill2label.store.splits import k_folds
-
-    fold = k_folds(cohort, 2, SplitSettings(), 0)[0]
-    one, other = (drain(Source(fold, "nucleus", tmp_path / name).read()) for name in ("one", "other"))
-    for split_name, bags in one[0].items():
-        for bag, same in zip(bags, other[0][split_name], strict=True):
-            assert bag.label == same.label
-            assert np.array_equal(bag.instances, same.instances)
-    assert any((known > 0).any() for known in one[1].values())
-    assert not any((known > 0).any() for known in other[1].values())
-
-
-def test_what_is_measured_where(published, tmp_path):
+@pytest.fixture
+def fold(published, tmp_path):
+    """The first of two folds, its tables in `tmp_path`."""
     drain(dataset("colon", published, tmp_path))
-    cohort = Cohort.read(tmp_path / "cohort.csv").with_classes()
-    from napari_distill2label.core.settings import SplitSettings
-    from napari_distill2label.store.splits import k_folds
+    return k_folds(Cohort.read(tmp_path / "cohort.csv").with_classes(), 2, SplitSettings(), 0)[0]
 
-    fold = k_folds(cohort, 2, SplitSettings(), 0)[0]
+
+def test_the_truth_reaches_no_bag_no_training_and_no_choice(fold, tmp_path):
+    """A row made with the truth, and with one that has no positive patch: only what is held against it differs."""
+    other = tmp_path / "other"
+    shutil.copytree(tmp_path, other)
+    head, *lines = (other / "truth.csv").read_text().splitlines()
+    (other / "truth.csv").write_text("\n".join([head, *(line.rsplit(",", 1)[0] + ",fibroblast" for line in lines)]))
+    made = [drain(_work(Source(fold, "nucleus", folder), "default", 0, 0, QUICK)) for folder in (tmp_path, other)]
+    scores = [
+        np.load(io.BytesIO(outcome.files["scores/nucleus-default-0-0.npz"]), allow_pickle=False) for outcome in made
+    ]
+    assert (scores[0]["truth"] > 0).any()
+    assert not (scores[1]["truth"] > 0).any()
+    assert np.array_equal(scores[0]["score"], scores[1]["score"])
+    for level in ("bag", "slides", "valid"):
+        rows = [[row for row in outcome.rows if row.level == level] for outcome in made]
+        assert rows[0] == rows[1] != []
+    assert [row for row in made[0].rows if row.level == "instance"] != [
+        row for row in made[1].rows if row.level == "instance"
+    ]
+
+
+def test_an_image_without_a_nucleus_is_left_out_where_patches_are_centred_on_them(fold, tmp_path):
+    found = {}
+    for kind in ("grid", "nucleus"):
+        bags, truth = drain(Source(fold, kind, tmp_path).read())
+        found[kind] = {bag.slide_id for own in bags.values() for bag in own}
+        assert truth.keys() == found[kind]
+    assert found["grid"] - found["nucleus"] == {f"img{EMPTY}"}
+
+
+def test_what_is_measured_where(fold, tmp_path):
     bags, truth = drain(Source(fold, "grid", tmp_path).read())
     test = bags["test"]
     perfect = Answers(
@@ -133,3 +142,16 @@ def test_real_images(data_dir, tmp_path, capsys):
     arguments = ["experiment", "colon", "--data", str(data_dir / "colon"), "-o", str(tmp_path), "--quick"]
     assert main([*arguments, "--patches", "nucleus", "--rows", "default"]) == 0
     assert {row["model"] for row in rows(tmp_path)} == {"default", "default-teacher"}
+
+
+def test_a_claim_compares_what_both_models_have():
+    """Seed 1 of `teacher` is not done yet: `mil`'s must not weigh in."""
+    values = {("mil", 0): (0.5, 0.6), ("teacher", 0): (0.7, 0.7), ("mil", 1): (0.0, 0.0)}
+    frame = pd.DataFrame(
+        [
+            Row("colon", model, "grid", fold, seed, "instance", "auroc", "", value)
+            for (model, seed), of_fold in values.items()
+            for fold, value in enumerate(of_fold)
+        ]
+    )
+    assert _gain(frame, "teacher", "mil", "auroc").tolist() == pytest.approx([0.2, 0.1])

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from scipy.io import savemat
 from sklearn.metrics import roc_auc_score
 
 from napari_distill2label.core.bag import Bag
@@ -40,21 +39,18 @@ COLOURS = np.array([(90, 40, 120), (220, 120, 140), (40, 60, 200), (200, 200, 90
 
 
 @pytest.fixture(scope="module")
-def published(tmp_path_factory):
-    """Images in the layout of CRCHistoPhenotypes, every other one with epithelial nuclei; a kind has its colour."""
+def published(publish, tmp_path_factory):
+    """Every other image has epithelial nuclei; a kind has its colour."""
     rng = np.random.default_rng(0)
     root = tmp_path_factory.mktemp("crchisto")
     for number in range(1, COUNT + 1):
-        folder = root / "Classification" / f"img{number}"
-        folder.mkdir(parents=True)
-        pixels = rng.integers(150, 255, (SIDE, SIDE, 3), dtype=np.uint8)
+        pixels, nuclei = rng.integers(150, 255, (SIDE, SIDE, 3), dtype=np.uint8), {}
         for kind, (name, colour) in enumerate(zip(COLON_KINDS, COLOURS, strict=True)):
             count = 0 if number == EMPTY or (kind == 0 and number % 2 == 0) else 6 + kind
-            points = rng.integers(5, SIDE - 5, (count, 2))
-            for x, y in points:
+            nuclei[name] = rng.integers(5, SIDE - 5, (count, 2))
+            for x, y in nuclei[name]:
                 pixels[y - 4 : y + 5, x - 4 : x + 5] = colour
-            savemat(folder / f"img{number}_{name}.mat", {"detection": points.reshape(-1, 2) + 1.0})
-        Image.fromarray(pixels).save(folder / f"img{number}.bmp")
+        publish(root, number, pixels, nuclei)
     return root
 
 

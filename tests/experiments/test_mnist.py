@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from napari_distill2label.core.errors import CohortError
-from napari_distill2label.core.events import Notice, Progress, drain
+from napari_distill2label.core.events import Progress, drain
 from napari_distill2label.experiments import mnist as figure2
 from napari_distill2label.experiments.mnist import Protocol, bag_scores, mnist, report, teacher_settings, train_model
 from napari_distill2label.experiments.mnist_data import (
@@ -237,14 +237,13 @@ def test_the_whole_experiment_and_going_on_with_it(folder, tmp_path, monkeypatch
 
     before = (out / "results.csv").read_text()
     events = []
-    drain(mnist(folder, out, quick=True, seeds=3, folds=5), events.append)
+    drain(mnist(folder, out, quick=True, seeds=3), events.append)
     after = (out / "results.csv").read_text()
     assert after.startswith(before)
     added = pd.read_csv(out / "results.csv").iloc[len(frame) :]
     assert set(added.seed) == {2}
     assert set(added.patches) == {"K3-N6", "K6-N6"}
     assert not any("seed 0" in event.phase or "seed 1" in event.phase for event in events if type(event) is Progress)
-    assert any(isinstance(event, Notice) and "folds" in event.message for event in events)
 
 
 def test_tasks_travel_to_workers_and_repeat_there(folder):

@@ -48,7 +48,7 @@ def test_a_damaged_line_is_named(tmp_path, damage):
     Results(tmp_path, ABOUT).add(rows_of(KEY, "bag", metrics()))
     with (tmp_path / "results.csv").open("a") as file:
         file.write(damage)
-    with pytest.raises(SettingsError, match=r"results\.csv: line \d+ is not whole"):
+    with pytest.raises(SettingsError, match=r"results\.csv: line \d+ is damaged"):
         Results(tmp_path, ABOUT)
 
 

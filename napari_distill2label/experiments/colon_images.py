@@ -1,0 +1,57 @@
+"""The colon images as experiments see them: an image's patches and, apart from them, what is true of each."""
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from ..core.bag import Bag
+from ..core.events import drain
+from ..core.geometry import PatchGrid, PatchPoints
+from ..core.settings import GridSettings
+from ..slides.bags import lay_patches
+from ..slides.registry import open_slide
+from ..store.cohort import Cohort, CohortSlide
+from ..workflow.bags import BagReader, centres_of
+from ..workflow.dataset import COLON_CLASSES
+from ..workflow.truth import Truth, read_truth
+
+CUTS = {
+    "grid": GridSettings(edge="drop"),  # 500 px and patches of 27 px: the 18 × 18 that fit
+    "nucleus": GridSettings(),
+}
+
+
+@dataclass(frozen=True)
+class ColonImage:
+    """The bag of an image, where its patches lie, and the truth, which is in neither."""
+
+    bag: Bag
+    patches: PatchGrid | PatchPoints
+    truth: Truth
+
+    def true_classes(self, classes: tuple[str, ...]) -> np.ndarray:
+        """(K,) index in `classes` of every patch, `UNKNOWN` where there is no nucleus."""
+        return self.truth.of(self.bag.slide_id, self.patches, classes)
+
+
+@cache
+def _reader(kind: str, folder: Path) -> tuple[BagReader, Truth]:
+    centres = folder / "centres.csv" if kind == "nucleus" else None
+    return BagReader(CUTS[kind], centres), read_truth(folder / "truth.csv")
+
+
+@cache
+def read_image(slide: CohortSlide, kind: str, folder: Path) -> ColonImage | None:
+    """A slide cut as `CUTS[kind]`, read once per process; None where it has no nucleus to centre a patch on.
+
+    `folder` holds `centres.csv` and `truth.csv`.
+    """
+    reader, truth = _reader(kind, folder)
+    if reader.centres is not None and slide.slide_id not in reader.centres:
+        return None
+    bag = drain(reader.read(slide, Cohort((slide,), COLON_CLASSES)))
+    with open_slide(slide.path, slide.mpp) as opened:
+        patches = lay_patches(opened, reader.grid, centres_of(slide.slide_id, reader.centres))
+    return ColonImage(bag, patches, truth)
