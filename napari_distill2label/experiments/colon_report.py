@@ -47,7 +47,7 @@ def _tables(frame: "pd.DataFrame") -> Iterator[str]:
     if set(PAPER) <= set(frame.model):
         yield "In the paper's form: instances, threshold 0.5, by fold.\n"
         yield _paper_form(frame)
-    yield "All rows. `bags`: at the threshold chosen on the labels of validation slides.\n"
+    yield "All rows. `bags`: at the threshold chosen on the labels of training and validation slides.\n"
     yield _all_rows(frame)
     yield (
         "Cross entropy of the validation slides at the epoch taken, before a student is calibrated: the only number "

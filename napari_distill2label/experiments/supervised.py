@@ -19,7 +19,7 @@ from ..mil.objectives import Batch, Lesson
 from .training import Trained, train_stage
 
 # Patches of all slides in one step, as any classifier is trained; 16 epochs, the last one taken.
-TRAINING = TeacherSettings(batch_bags=4, bag_patches=32, learning_rate=3e-4, select="last")
+TRAINING = TeacherSettings(batch_bags=4, bag_patches=32, learning_rate=3e-4, schedule="cosine", select="last")
 
 
 class SupervisedObjective:

@@ -40,8 +40,10 @@ def train_models(
     trained = {}
     for item in curriculum.stages(baseline="mil" in wanted):
         if isinstance(item, Stage):
-            trained[item.role] = Trained(item.model, (yield from train_stage(item, valid)))
-            if trained.keys() >= set(wanted):
+            state = yield from train_stage(item, valid)
+            if item.role in wanted:
+                trained[item.role] = Trained(item.model, state)
+            if len(trained) == len(wanted):
                 break
         else:
             yield item

@@ -11,6 +11,7 @@ import numpy as np
 # Of the negative scores. Lower down, what differs between slides (stain, empty tissue) counts more than what is
 # positive; further up there are too few patches to count.
 QUANTILES = np.linspace(0.6, 0.9, 13)
+_UNSURE = 1e-6  # a score of exactly 0 or 1 has no odds
 SUREST = 0.01  # no patch of a positive slide is surer than this of being the one or the other
 
 
@@ -76,19 +77,16 @@ def calibration(score: np.ndarray, of_positive: np.ndarray) -> tuple[float, floa
 def threshold_of_slides(score: np.ndarray, of_positive: np.ndarray) -> float:
     """The threshold on patches' scores (n,) in [0, 1] with the best F1 that slide labels (n,) bool promise.
 
-    With π of `estimate_prior`, sensitivity is (P(t) − (1 − π)·N(t)) / π, where P and N are the shares of patches of
-    positive and of negative slides that score t or more; from it follow the true positives, and F1. 0.5 where only
-    one kind of slides is there.
+    `calibration` turns scores to probabilities p of being positive; calling a patch positive from t on then has the
+    expected F1 = 2·Σ_{p ≥ t} p / (Σ_{p ≥ t} 1 + Σ p) (Lipton 2014). 0.5 where only one kind of slides is there.
     """
-    positive, negative = np.sort(score[of_positive]), np.sort(score[~of_positive])
-    if not len(positive) or not len(negative):
+    if of_positive.all() or not of_positive.any():
         return 0.5
-    prior = estimate_prior(positive, negative)
-    thresholds = np.unique(np.quantile(score, np.linspace(0, 1, 201)))
-    called = (
-        len(positive) - np.searchsorted(positive, thresholds),
-        len(negative) - np.searchsorted(negative, thresholds),
-    )
-    true = called[0] - (1 - prior) * len(positive) * called[1] / len(negative)
-    f1 = 2 * true / (called[0] + called[1] + prior * len(positive))
-    return float(thresholds[f1.argmax()])
+    score = np.asarray(score, float)
+    odds = score.clip(_UNSURE, 1 - _UNSURE)
+    odds = np.log(odds / (1 - odds))
+    slope, offset = calibration(odds, of_positive)
+    order = np.argsort(-odds)
+    probability = 1 / (1 + np.exp(-(slope * odds[order] + offset)))
+    expected = 2 * probability.cumsum() / (np.arange(1, len(score) + 1) + probability.sum())
+    return float(score[order[expected.argmax()]])
