@@ -41,16 +41,16 @@ RECIPES: dict[str, dict[str, Any]] = {
     # The paper's letter, with the choices it leaves open written down in docs/architecture.md.
     "paper": {},
     # The best we know (docs/reproduction.md): the paper's teacher, which says what a slide was called positive for, and
-    # assistants, which say what patches of positive slides have in common; the student learns from both.
+    # assistants, which say what patches of positive slides have in common; the student learns what both say together.
     "default": {
         "teacher": {"augment": "turns", "stain": STAIN},
-        "assistant": {**PATCHWISE, "epochs": 8, "neighbours": 4},
+        "assistant": {**PATCHWISE, "epochs": 8, "teacher_share": 0.5, "neighbours": 4},
         "student": {
             **PATCHWISE,
-            "epochs": 12,
+            "epochs": 24,
             "gamma_b": 0.0,
-            "gamma_i": 0.5,
-            "gamma_a": 0.5,
+            "gamma_i": 0.0,
+            "gamma_a": 1.0,
             "gamma_e": 0.0,
             "temperature": 1.0,
             "bag_gradient": "attention",

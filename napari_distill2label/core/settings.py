@@ -7,7 +7,7 @@ Symbols are the paper's (Thiagarajan et al., "Distill-to-Label", ICMLA 2019): λ
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from .errors import SettingsError
 
@@ -112,6 +112,12 @@ class AssistantSettings(TrainingSettings):
     """
 
     parts: int = Field(3, ge=2, le=20, description="parts that slides are dealt to, and assistants")
+    teacher_share: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the teacher's answers in what is made of theirs (in standard scores)",
+    )
     neighbours: int = Field(
         0, ge=0, le=100, description="an answer is half the patch's own, half that of its so many nearest patches"
     )
@@ -145,6 +151,12 @@ class StudentSettings(TrainingSettings):
         "none", description="make scores probabilities, from the labels of training and validation slides"
     )
 
+    @model_validator(mode="after")
+    def _is_taught(self) -> "StudentSettings":
+        if self.bag_gradient == "attention" and not (self.gamma_i or self.gamma_a or self.gamma_n):
+            raise ValueError("nothing teaches the student what a patch is: give gamma_i, gamma_a or gamma_n a weight")
+        return self
+
 
 class SplitSettings(_Settings):
     """How labelled slides without a `split` are divided: by case, stratified by label."""
@@ -175,7 +187,8 @@ def validated(kind: type[SettingsType], data: Mapping[str, Any], origin: str = "
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "the whole"
-        raise SettingsError(f"{origin}: {field}: {first['msg']} (got {first['input']!r})") from None
+        got = "" if isinstance(first["input"], Mapping) else f" (got {first['input']!r})"
+        raise SettingsError(f"{origin}: {field}: {first['msg'].removeprefix('Value error, ')}{got}") from None
 
 
 def merged(base: Mapping[str, Any], *layers: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from ..core.events import Notice, Progress
 from ..core.settings import Settings, TeacherSettings, TrainingSettings
 from .device import compute_dtype
 from .model import MILModel
-from .objectives import AssistantObjective, Lesson, Objective, StudentObjective, Taught, TeacherObjective
+from .objectives import AssistantObjective, Lesson, Objective, StudentObjective, TeacherObjective
 from .prior import SUREST, calibration, posterior
 from .training import RandomState, answer_bag, teach
 
@@ -80,7 +80,7 @@ class Curriculum:
         settings = self.settings.student
         lessons = yield from self.answers(teacher, self.train)
         if settings.gamma_a:
-            assisted = yield from self.assisted()
+            assisted = yield from self.assisted(lessons)
             lessons = [replace(lesson, assisted=own) for lesson, own in zip(lessons, assisted, strict=True)]
         stage = self.stage("student", StudentObjective(settings), lessons, settings, offset=1)
         if settings.init == "teacher":
@@ -89,12 +89,13 @@ class Curriculum:
             stage = replace(stage, finish=partial(calibrated, stage.model, [*self.train, *self.valid]))
         yield stage
 
-    def assisted(self) -> Generator[Stage | Progress | Notice, None, list[Tensor]]:
+    def assisted(self, taught: Sequence[Lesson]) -> Generator[Stage | Progress | Notice, None, list[Tensor]]:
         """(K, C) logits of every training bag's instances, from assistants that have not seen the bag.
 
-        They are of probabilities, see `posteriors`.
+        `taught` are the teacher's answers, which count as much as `settings.teacher_share`. The logits are of
+        probabilities, see `posteriors`.
         """
-        settings = self.settings.assistant
+        settings, several = self.settings.assistant, self.settings.model.several
         parts = deal([bag.label for bag in self.train], settings.parts, self.settings.seed)
         if len(parts) == 1:
             yield Notice("a class has one slide only: one assistant learns from all slides, and answers for them too")
@@ -110,11 +111,18 @@ class Curriculum:
             yield assistant
             own = yield from self.answers(assistant.model, [self.train[index] for index in part])
             answers |= zip(part, own, strict=True)
-        lessons = [
-            replace(lesson, taught=with_neighbours(lesson.taught, bag.coordinates, settings.neighbours))
-            for lesson, bag in zip((answers[index] for index in range(len(self.train))), self.train, strict=True)
+        targets = torch.stack([lesson.target for lesson in taught])
+        scores, of_teacher = (
+            [class_scores(lesson.taught.instance_logits, several) for lesson in lessons]
+            for lessons in ([answers[index] for index in range(len(self.train))], taught)
+        )
+        if settings.teacher_share:
+            scores = mixed(scores, of_teacher, targets, settings.teacher_share)
+        scores = [
+            with_neighbours(own, bag.coordinates, settings.neighbours)
+            for own, bag in zip(scores, self.train, strict=True)
         ]
-        return posteriors(lessons, self.settings.model.several)
+        return posteriors(scores, targets, several)
 
     def answers(self, teacher: MILModel, bags: Sequence[Bag]) -> Generator[Progress, None, list[Lesson]]:
         settings = self.settings.student
@@ -141,38 +149,59 @@ def deal(labels: Sequence[tuple[int, ...]], parts: int, seed: int) -> list[list[
     return [sorted(by_label[part :: min(parts, rarest)]) for part in range(min(parts, rarest))]
 
 
-def with_neighbours(taught: Taught, coordinates: np.ndarray, count: int) -> Taught:
-    """Instance logits that are half the patch's own and half the mean of its `count` nearest patches.
+def class_scores(logits: Tensor, several: bool) -> Tensor:
+    """(K, C) logits -> (K, C): how much each class is preferred to its absence, or to the negative class."""
+    return logits if several else logits - logits[:, :1]
+
+
+def mixed(scores: Sequence[Tensor], others: Sequence[Tensor], targets: Tensor, share: float) -> list[Tensor]:
+    """(1 − share) · scores + share · others, (K, C) per bag, both in units in which they can be compared.
+
+    Those are standard deviations over the patches of the bags that have the class (`targets` (B, C)), where a network
+    says one thing of all patches of the other bags. A class of all bags or of none stays in its own units.
+    """
+    lengths = [len(own) for own in scores]
+    present = targets.repeat_interleave(torch.tensor(lengths), 0) > 0
+    total = torch.zeros(len(present), targets.shape[1])
+    for weight, each in ((1 - share, torch.cat(list(scores))), (share, torch.cat(list(others)))):
+        for c in range(targets.shape[1]):
+            own, here = each[:, c], present[:, c]
+            if here.any() and not here.all():
+                own = (own - own[here].mean()) / own[here].std().clamp_min(1e-6)
+            total[:, c] += weight * own
+    return list(total.split(lengths))
+
+
+def with_neighbours(scores: Tensor, coordinates: np.ndarray, count: int) -> Tensor:
+    """Scores (K, C) that are half the patch's own and half the mean of its `count` nearest patches.
 
     Tissue is continuous: a patch's neighbours are more often than not of its class, and their errors are not its own.
     Counting patches instead of pixels makes it fit any scale; on a grid, four are those beside it.
     """
     count = min(count, len(coordinates) - 1)
     if count == 0:
-        return taught
+        return scores
     from scipy.spatial import KDTree
 
     _, nearest = KDTree(coordinates).query(coordinates, count + 1)
-    others = taught.instance_logits[torch.from_numpy(nearest[:, 1:])].mean(1)
-    return replace(taught, instance_logits=(taught.instance_logits + others) / 2)
+    return (scores + scores[torch.from_numpy(nearest[:, 1:])].mean(1)) / 2
 
 
-def posteriors(lessons: Sequence[Lesson], several: bool) -> list[Tensor]:
-    """The teacher's answers about instances turned to probabilities by `prior.posterior`: (K, C) logits per lesson.
+def posteriors(scores: Sequence[Tensor], targets: Tensor, several: bool) -> list[Tensor]:
+    """`class_scores` (K, C) of bags turned to probabilities by `prior.posterior`: (K, C) logits per bag.
 
-    A patch can be only of the classes its slide's label names, or negative. A class that every slide has stays as
-    answered: nothing tells its patches from the others.
+    A patch can be only of the classes its slide's label (`targets` (B, C)) names, or negative. A class that every
+    slide has stays as it is: nothing tells its patches from the others.
     """
-    lengths = [len(lesson.instances) for lesson in lessons]
-    answers = torch.cat([lesson.taught.instance_logits for lesson in lessons]).double().numpy()
-    present = torch.stack([lesson.target for lesson in lessons]).repeat_interleave(torch.tensor(lengths), 0).numpy() > 0
-    probability = np.zeros(answers.shape)
-    for c in range(1, answers.shape[1]):
-        score = answers[:, c] if several else answers[:, c] - answers[:, 0]
+    lengths = [len(own) for own in scores]
+    score = torch.cat(list(scores)).double().numpy()
+    present = targets.repeat_interleave(torch.tensor(lengths), 0).numpy() > 0
+    probability = np.zeros(score.shape)
+    for c in range(1, score.shape[1]):
         if present[:, c].all():
-            probability[:, c] = 1 / (1 + np.exp(-score))
+            probability[:, c] = 1 / (1 + np.exp(-score[:, c]))
         elif present[:, c].any():
-            probability[:, c] = posterior(score, present[:, c])
+            probability[:, c] = posterior(score[:, c], present[:, c])
     probability = probability.clip(SUREST, 1 - SUREST)
     probability[:, 0] = (1 - probability[:, 1:]).prod(1)
     logits = np.log(probability) - (np.log1p(-probability) if several else 0)

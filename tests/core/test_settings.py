@@ -124,3 +124,12 @@ def test_merged_lays_layers_over_one_another_and_changes_none():
     assert merged({"a": 1}, {"a": {"x": 2}}) == {"a": {"x": 2}}
     assert merged({"a": {"x": 2}}, {"a": None}) == {"a": None}
     assert base == {"a": {"x": 1, "y": {"z": 2}}, "b": 3}
+
+
+def test_a_student_that_nothing_teaches_is_refused():
+    with pytest.raises(SettingsError) as error:
+        build_settings("colon", "default", {"student": {"gamma_a": 0.0}})
+    assert str(error.value) == (
+        "settings: student: nothing teaches the student what a patch is: give gamma_i, gamma_a or gamma_n a weight"
+    )
+    assert build_settings("colon", "default", {"student": {"gamma_a": 0.0, "gamma_i": 1.0}}).student.gamma_i == 1

@@ -6,8 +6,17 @@ import torch
 
 from napari_distill2label.core.events import Notice, drain
 from napari_distill2label.core.presets import build_settings
-from napari_distill2label.mil.curriculum import Curriculum, Stage, calibrated, deal, posteriors, with_neighbours
-from napari_distill2label.mil.objectives import AssistantObjective, Lesson, Taught
+from napari_distill2label.mil.curriculum import (
+    Curriculum,
+    Stage,
+    calibrated,
+    class_scores,
+    deal,
+    mixed,
+    posteriors,
+    with_neighbours,
+)
+from napari_distill2label.mil.objectives import AssistantObjective, Lesson
 from napari_distill2label.mil.training import answer_bag, fit
 
 CPU = torch.device("cpu")
@@ -112,23 +121,23 @@ def test_slides_are_dealt_evenly_within_each_label():
     assert deal(labels, 3, seed=1) == parts != deal(labels, 3, seed=2)
 
 
-def lesson(label, logits, classes=2):
-    target = torch.zeros(classes)
-    target[list(label)] = 1
-    logits = torch.as_tensor(logits, dtype=torch.float32)
-    return Lesson(torch.zeros(len(logits), 3), target, None, Taught(torch.zeros(classes), logits))
+def targets(*labels, classes=2):
+    rows = torch.zeros(len(labels), classes)
+    for row, label in zip(rows, labels, strict=True):
+        row[list(label)] = 1
+    return rows
 
 
 def scores(*values):
-    return [[0.0, value] for value in values]
+    return torch.stack([torch.zeros(len(values)), torch.tensor(values)], 1)
 
 
 def test_corrected_answers_are_probabilities_that_know_the_slides_label():
     torch.manual_seed(0)
-    negative = [lesson((0,), scores(*torch.randn(100).tolist())) for _ in range(5)]
+    negative = [scores(*torch.randn(100).tolist()) for _ in range(5)]
     # A third of the patches of positive slides is positive.
-    positive = [lesson((1,), scores(*torch.randn(66).tolist(), *(4 + torch.randn(34)).tolist())) for _ in range(5)]
-    done = posteriors([*negative, *positive], several=False)
+    positive = [scores(*torch.randn(66).tolist(), *(4 + torch.randn(34)).tolist()) for _ in range(5)]
+    done = posteriors([*negative, *positive], targets(*[(0,)] * 5, *[(1,)] * 5), several=False)
     p = [torch.softmax(each, 1)[:, 1] for each in done]
     assert all((each <= 0.0101).all() for each in p[:5])
     assert sum(each.mean() for each in p[5:]) / 5 == pytest.approx(0.34, abs=0.08)
@@ -137,25 +146,58 @@ def test_corrected_answers_are_probabilities_that_know_the_slides_label():
 
 def test_a_patch_is_of_no_class_that_its_slide_lacks():
     torch.manual_seed(0)
-    slides = [lesson((label,), 2 * torch.randn(50, 3), 3) for label in (0, 1, 2, 0, 1, 2)]
-    for own, slide in zip(posteriors(slides, several=False), slides, strict=True):
-        absent = (slide.target[1:] == 0).nonzero().flatten() + 1
+    labels = targets((0,), (1,), (2,), (0,), (1,), (2,), classes=3)
+    answers = [class_scores(2 * torch.randn(50, 3), several=False) for _ in labels]
+    for own, target in zip(posteriors(answers, labels, several=False), labels, strict=True):
+        absent = (target[1:] == 0).nonzero().flatten() + 1
         assert (torch.softmax(own, 1)[:, absent] < 0.02).all()
-    several = [lesson(labels, 2 * torch.randn(50, 3), 3) for labels in ((0,), (1, 2), (2,), (0,), (1,))]
-    for own, slide in zip(posteriors(several, several=True), several, strict=True):
+    labels = targets((0,), (1, 2), (2,), (0,), (1,), classes=3)
+    for own, target in zip(posteriors([2 * torch.randn(50, 3) for _ in labels], labels, True), labels, strict=True):
         p = torch.sigmoid(own)
-        absent = (slide.target[1:] == 0).nonzero().flatten() + 1
+        absent = (target[1:] == 0).nonzero().flatten() + 1
         assert (p[:, absent] < 0.02).all()
         assert torch.allclose(p[:, 0], (1 - p[:, 1:]).prod(1), atol=0.02)
 
 
 def test_a_class_of_all_slides_or_of_none_is_no_error():
     torch.manual_seed(0)
-    logits = torch.randn(3, 50, 4)
-    slides = [lesson(labels, own, 4) for labels, own in zip(((1,), (1, 2), (1,)), logits, strict=True)]
-    for own, answered in zip(posteriors(slides, several=True), logits, strict=True):
-        assert torch.allclose(own[:, 1], answered[:, 1], atol=1e-4)
-        assert (torch.sigmoid(own[:, 3]) < 0.0101).all()
+    logits = list(torch.randn(3, 50, 4))
+    labels = targets((1,), (1, 2), (1,), classes=4)
+    half = mixed(logits, logits, labels, 0.5)
+    assert torch.allclose(torch.stack(half)[..., [0, 1, 3]], torch.stack(logits)[..., [0, 1, 3]])
+    for answers in (logits, half):
+        for own, answered in zip(posteriors(answers, labels, several=True), logits, strict=True):
+            assert torch.allclose(own[:, 1], answered[:, 1], atol=1e-4)
+            assert (torch.sigmoid(own[:, 3]) < 0.0101).all()
+
+
+def test_answers_are_mixed_whatever_their_units():
+    torch.manual_seed(0)
+    labels = targets((0,), (1,), (1,))
+    ours, theirs = ([scores(*torch.randn(20).tolist()) for _ in labels] for _ in range(2))
+    louder = [100 * own + 7 for own in theirs]
+    for own, loud in zip(mixed(ours, theirs, labels, 0.3), mixed(ours, louder, labels, 0.3), strict=True):
+        assert torch.allclose(own[:, 1], loud[:, 1], atol=1e-4)
+    alone = torch.cat(mixed(ours, theirs, labels, 0.0))[:, 1]
+    assert float(torch.corrcoef(torch.stack([alone, torch.cat(ours)[:, 1]]))[0, 1]) == pytest.approx(1)
+    assert float(alone[20:].mean()) == pytest.approx(0, abs=1e-5)  # over the patches of positive slides
+    assert float(alone[20:].std()) == pytest.approx(1, abs=1e-5)
+
+
+def test_the_teacher_has_its_share_in_what_the_student_is_told(bags):
+    told = []
+    for share in (0.0, 0.5, 1.0):
+        chosen = settings(gamma_a=0.5).model_copy(
+            update={"assistant": settings().assistant.model_copy(update={"teacher_share": share})}
+        )
+        stages, _ = run(Curriculum(bags, (), 2, chosen, CPU))
+        told.append([lesson.assisted[:, 1] - lesson.assisted[:, 0] for lesson in stages[-1].lessons])
+        taught = [class_scores(lesson.taught.instance_logits, False)[:, 1] for lesson in stages[-1].lessons]
+    alone, half, teacher = told
+    positive = [index for index, bag in enumerate(bags) if bag.label == (1,)]
+    assert any(not torch.equal(alone[index], half[index]) for index in positive)
+    for index in positive:  # the teacher alone: its order
+        assert (teacher[index][taught[index].argsort()].diff() >= 0).all()
 
 
 def test_the_student_may_start_as_its_teacher(bags):
@@ -204,14 +246,14 @@ def test_more_than_two_exclusive_classes_are_said_not_to_be_calibrated(make_bag)
 
 def test_answers_are_shared_with_the_nearest_patches():
     grid = np.stack(np.meshgrid(np.arange(3) * 27, np.arange(4) * 27, indexing="ij"), -1).reshape(-1, 2)
-    logits = torch.zeros(12, 2)
-    logits[5, 1] = 8  # row 1, column 1
-    shared = with_neighbours(Taught(torch.zeros(2), logits), grid, 4).instance_logits[:, 1].view(3, 4)
+    answers = torch.zeros(12, 2)
+    answers[5, 1] = 8  # row 1, column 1
+    shared = with_neighbours(answers, grid, 4)[:, 1].view(3, 4)
     assert shared[1, 1] == 4
     assert shared[1, 2] == shared[0, 1] == shared[2, 1] == shared[1, 0] == 1  # an eighth each
     assert shared[0, 3] == 0
     for count, instances in ((0, 12), (4, 1)):
-        taught = Taught(torch.zeros(2), logits[:instances])
-        assert with_neighbours(taught, grid[:instances], count) is taught
-    few = with_neighbours(Taught(torch.zeros(2), logits[4:6]), grid[4:6], 4).instance_logits[:, 1]
+        own = answers[:instances]
+        assert with_neighbours(own, grid[:instances], count) is own
+    few = with_neighbours(answers[4:6], grid[4:6], 4)[:, 1]
     assert few.tolist() == [4, 4]  # of two patches each is the other's only neighbour
