@@ -11,6 +11,7 @@ from ..core.events import Progress, drain
 from ..core.geometry import PatchGrid, PatchPoints
 from ..core.settings import GridSettings
 from .cutting import cut
+from .mpp import check_scale
 from .slide import Slide
 from .tissue import finding_cells
 from .tissue_mask import TissueMask
@@ -46,8 +47,8 @@ def laying(
     Raises
     ------
     SlideError
-        The slide has no µm/px though the settings ask for one, a patch is larger than the slide, a centre lies
-        outside it, or no tissue (no centre) is left.
+        The slide has no µm/px though the settings ask for one, or is coarser than that by more than 5 %, a patch is
+        larger than the slide, a centre lies outside it, or no tissue (no centre) is left.
     CohortError
         The file of regions cannot be used.
     """
@@ -56,6 +57,7 @@ def laying(
             raise SlideError(
                 f"its µm/px is unknown and patches are cut at {settings.mpp:g} µm/px: give it (--mpp, or in the cohort)"
             )
+        check_scale(slide.path, slide.mpp, settings.mpp)
         if centres is not None:
             return _points(slide, settings, centres, regions)
         return (yield from _grid(slide, settings, regions))

@@ -162,6 +162,7 @@ class Slide:
 
     def __repr__(self) -> str:
         mpp = "unknown µm/px" if self.mpp is None else f"{self.mpp[0]:.4g} × {self.mpp[1]:.4g} µm/px"
+        mpp += " (assumed)" if self.mpp_assumed else ""
         return f"Slide({self.name!r}, {self.shape[0]} × {self.shape[1]} px, {len(self.levels)} levels, {mpp})"
 
 
