@@ -110,7 +110,7 @@ def otsu(histogram: np.ndarray) -> int:
     return int((best[0] + best[-1]) // 2) + 1
 
 
-def pale_below(counts: np.ndarray) -> int:
+def pale_below(saturations: np.ndarray, glassy: np.ndarray) -> int:
     """Saturation (0–255) from which on a pixel is tissue.
 
     Otsu's threshold, but at most 20 above the glass, and at least 13. Real crops with hardly any glass have an Otsu
@@ -118,15 +118,16 @@ def pale_below(counts: np.ndarray) -> int:
 
     Parameters
     ----------
-    counts
-        (256, 256) pixels by their darkest channel and their saturation. The glass is the median saturation of the
-        brightest hundredth; white as paper (255) are places that were not scanned.
+    saturations
+        (256,) pixels by their saturation.
+    glassy
+        (256, 256) those that could be glass, by their darkest channel and their saturation. The brightest of them, as
+        many as a hundredth of all pixels, are the glass: its saturation is their median.
     """
-    bright = counts[_BRIGHT:255]
-    brighter = np.cumsum(bright.sum(axis=1)[::-1])[::-1]  # pixels in this row of `bright` and those above
-    enough = np.flatnonzero(brighter >= counts.sum() / 100)
-    glass = _median(bright[enough[-1] :].sum(axis=0)) if len(enough) else 0
-    return max(_FAINT, min(otsu(counts.sum(axis=0)), glass + _OVER_GLASS))
+    brighter = np.cumsum(glassy.sum(axis=1)[::-1])[::-1]  # with this darkest channel, or brighter
+    enough = np.flatnonzero(brighter >= max(1, saturations.sum() / 100))
+    glass = _median(glassy[enough[-1] :].sum(axis=0)) if len(enough) else 0
+    return max(_FAINT, min(otsu(saturations), glass + _OVER_GLASS))
 
 
 def _median(histogram: np.ndarray) -> int:
@@ -153,7 +154,7 @@ def _lightest(pixels: np.ndarray) -> np.ndarray:
 def _background(slide: Slide, level: int, settings: GridSettings) -> Generator[Progress, None, np.ndarray]:
     """(h, w) bool: which pixels of a level are background. The level is read once, piece by piece."""
     values = np.empty(slide.levels[level].shape[:2], np.uint8)
-    counts = np.zeros(256 * 256, np.int64)
+    saturations, glassy = np.zeros(256, np.int64), np.zeros(256 * 256, np.int64)
     pieces = _pieces(slide, level)
     for done, (y, x, h, w) in enumerate(pieces, 1):
         pixels = slide.read(level, y, x, h, w)
@@ -162,13 +163,16 @@ def _background(slide: Slide, level: int, settings: GridSettings) -> Generator[P
             values[y : y + h, x : x + w] = low
         else:
             colour, black = saturation(pixels), _lightest(pixels) < _BLACK
-            counts += np.bincount((low.astype(np.uint16) << 8 | colour)[~black], minlength=256 * 256)
+            # Pale tissue is pink, glass never; and white as paper is what was not scanned.
+            glass = (low >= _BRIGHT) & (low < 255) & ((colour < _FAINT) | (low < pixels[..., 1]))
+            saturations += np.bincount(colour[~black], minlength=256)
+            glassy += np.bincount((low.astype(np.uint16) << 8 | colour)[glass], minlength=256 * 256)
             colour[black] = 0  # noise in the dark has every colour
             values[y : y + h, x : x + w] = colour
         yield Progress(f"looking for tissue in {slide.name}", done, len(pieces))
-    return (
-        values >= settings.white_level if settings.tissue == "white" else values < pale_below(counts.reshape(256, 256))
-    )
+    if settings.tissue == "white":
+        return values >= settings.white_level
+    return values < pale_below(saturations, glassy.reshape(256, 256))
 
 
 def _pieces(slide: Slide, level: int) -> list[tuple[int, int, int, int]]:
