@@ -1,6 +1,6 @@
 """The size of a pixel in µm: units, what cannot be true of a slide, and whether a slide fits a model.
 
-µm per pixel first, magnification never: "20×" is 0.5 µm/px on one scanner and 0.32 on another.
+µm per pixel first, magnification never: "20×" is 0.5 µm/px on one scanner and 0.55 on another.
 """
 
 import math

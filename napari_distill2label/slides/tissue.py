@@ -23,6 +23,8 @@ _FAINT = 13  # of 255; glass is never more saturated, so a slide of nothing but 
 _BRIGHT = 200  # of 255; the darkest channel of glass
 _OVER_GLASS = 20  # of 255; tissue is more saturated than the glass beside it by this at most
 _MASK_PX = 2048  # px; longer side of a mask: 6 to 16 µm/px for a whole slide
+_INK_PX = 16  # level-0 px; ink is looked for in means over so much, which no nucleus fills
+_INKY = 0.005  # of the slide; from here on ink is worth a word
 _SPECK = 256  # specks and holes narrower than this fraction of the slide are not drawn
 
 
@@ -55,11 +57,19 @@ def finding_mask(slide: Slide, settings: GridSettings) -> Generator[Progress, No
     if settings.tissue == "all":
         return TissueMask.blank(slide.shape, _MASK_PX).with_mask(True, source="all")
     level = overview_level(slide)
-    background = yield from _background(slide, level, settings)
+    inks: list[int] = []
+    background = yield from _background(slide, level, settings, inks)
     factor = max(1, -(-max(background.shape) // _MASK_PX))
     tissue = _share(~background, factor) >= 0.5
+    ink = sum(inks) / background.size
     return TissueMask(
-        _cleaned(tissue, max(tissue.shape) / _SPECK), slide.shape, slide.downsamples[level] * factor, settings.tissue
+        _cleaned(tissue, max(tissue.shape) / _SPECK),
+        slide.shape,
+        slide.downsamples[level] * factor,
+        settings.tissue,
+        (f"{ink:.1%} of it look like blue, green or black ink: leave such places out where they matter",)
+        if ink > _INKY
+        else (),
     )
 
 
@@ -151,14 +161,42 @@ def _lightest(pixels: np.ndarray) -> np.ndarray:
     return np.maximum(np.maximum(pixels[..., 0], pixels[..., 1]), pixels[..., 2])
 
 
-def _background(slide: Slide, level: int, settings: GridSettings) -> Generator[Progress, None, np.ndarray]:
-    """(h, w) bool: which pixels of a level are background. The level is read once, piece by piece."""
+def inky(pixels: np.ndarray) -> np.ndarray:
+    """(h, w, 3) -> (h, w) bool: blue, green and black ink. `pixels` are means over some µm, wider than a nucleus.
+
+    Haematoxylin and eosin let less green through than red; ink that is blue or green does the opposite, and black ink
+    is darker than any tissue and has no colour. Red and violet ink look like stain.
+    """
+    pixels = pixels.astype(np.uint8)
+    colour = saturation(pixels)
+    cold = (pixels[..., 1] > pixels[..., 0].astype(np.int16) + 20) & (colour > 50)
+    return cold | ((_lightest(pixels) < 90) & (_lightest(pixels) >= _BLACK) & (colour < 70))
+
+
+def _ink(pixels: np.ndarray, factor: int) -> int:
+    """How many of the pixels lie in squares of `factor` px that are ink."""
+    height, width = (max(1, size // factor) * min(factor, size) for size in pixels.shape[:2])
+    f, g = min(factor, height), min(factor, width)
+    means = pixels[:height, :width].reshape(height // f, f, width // g, g, 3).mean(axis=(1, 3))
+    return int(inky(means).sum()) * f * g
+
+
+def _background(
+    slide: Slide, level: int, settings: GridSettings, inks: list[int] | None = None
+) -> Generator[Progress, None, np.ndarray]:
+    """(h, w) bool: which pixels of a level are background. The level is read once, piece by piece.
+
+    To `inks` is added how many pixels of each piece are ink.
+    """
+    square = max(1, round(_INK_PX / slide.downsamples[level]))
     values = np.empty(slide.levels[level].shape[:2], np.uint8)
     saturations, glassy = np.zeros(256, np.int64), np.zeros(256 * 256, np.int64)
     pieces = _pieces(slide, level)
     for done, (y, x, h, w) in enumerate(pieces, 1):
         pixels = slide.read(level, y, x, h, w)
         low = darkest(pixels)
+        if inks is not None:
+            inks.append(_ink(pixels, square))
         if settings.tissue == "white":
             values[y : y + h, x : x + w] = low
         else:

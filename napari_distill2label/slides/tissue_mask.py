@@ -25,12 +25,15 @@ class TissueMask:
         Level-0 pixels per pixel of the mask, at least 1.
     source
         Where it is from: a rule ("all", "white", "otsu"), "regions" of a file, or a "user" who drew or changed it.
+    notices
+        What a user should look at before relying on it: one sentence each.
     """
 
     mask: np.ndarray
     slide_shape: tuple[int, int]
     downsample: float
     source: Origin
+    notices: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         # A level may have lost a row of pixels to rounding, or the last square may be cut short.
@@ -53,7 +56,7 @@ class TissueMask:
         drawn = np.broadcast_to(np.asarray(mask) != 0, self.mask.shape) if np.ndim(mask) == 0 else np.asarray(mask) != 0
         if drawn.shape != self.mask.shape:
             raise ValueError(f"the mask must be {self.mask.shape}, got {drawn.shape}")
-        return replace(self, mask=drawn, source=source)
+        return replace(self, mask=drawn, source=source, notices=())
 
     @property
     def fraction(self) -> float:

@@ -48,6 +48,7 @@ def tissue(
             with open_slide(row.path, row.mpp) as slide:
                 yield from (Notice(f"{row.slide_id}: {notice}") for notice in slide.notices)
                 mask = yield from finding_mask(slide, settings)
+                yield from (Notice(f"{row.slide_id}: {notice}") for notice in mask.notices)
         except SlideError as error:
             yield Failed(row.slide_id, str(error))
             continue

@@ -289,3 +289,31 @@ def test_large_slides_are_read_once_and_piece_by_piece(tmp_path):
     assert max(area for _, area in reads) * factor**2 <= 5_000_000
     assert max(mask.mask.shape) <= 2048
     assert mask.fraction == pytest.approx(0.5, abs=0.05)
+
+
+def test_real_ink_is_said_and_nothing_else(data_dir):
+    """Blue and black margin ink lie on three of the colon crops; none of the others has any."""
+    crops = sorted((data_dir / "colon").rglob("img*.bmp"))
+    inked = {crop for crop in crops if crop.stem in ("img12", "img62", "img63")}
+    assert len(inked) == 3
+    others = crops[::9] + sorted((data_dir / "breast").glob("*.tif"))[::9] + [*(data_dir / "slides").glob("CMU*.svs")]
+    for crop in {*others, *inked}:
+        with open_slide(crop) as slide:
+            notices = found(slide).notices
+        assert ["ink" in notice for notice in notices] == [True] * (crop in inked), crop
+
+
+INKS = {"green": (20, 120, 60), "teal": (0, 110, 120), "blue": (30, 60, 170), "black": (38, 38, 42)}
+
+
+@pytest.mark.parametrize("ink", INKS)
+def test_a_stroke_of_a_pen_over_a_real_slide_is_said(data_dir, make_slide, ink):
+    with open_slide(data_dir / "slides" / "CMU-1-Small-Region.svs") as slide:
+        image = slide.read(0, 600, 0, 1200, 1600).astype(float)
+    density = np.zeros(image.shape[:2])
+    density[200:300] = np.random.default_rng(0).normal(0.9, 0.05, (100, image.shape[1])).clip(0, 1)
+    image += density[..., None] * (image / 255 * INKS[ink] - image)  # ink lets its colour through
+    mask = found(make_slide(image.astype(np.uint8)))
+    assert len(mask.notices) == 1
+    assert 0.02 < float(mask.notices[0].split("%")[0]) / 100 < 100 / 1200 + 0.01
+    assert mask.with_mask(mask.mask).notices == ()
