@@ -19,9 +19,9 @@ from .tissue_mask import TissueMask
 _EXACT_PX = 4096**2  # px; up to here the rules look at level 0, above at the finest level that is not larger
 _PIECE_PX = 4_000_000  # px of the file read at once: well below the 0.2 s in which a user hears of progress
 _BLACK = 32  # of 255; no stain leaves so little light: the scanner's border, or what it has not scanned
-_FAINT = 13  # of 255; glass is never more saturated, so a slide of nothing but glass has no tissue to Otsu either
+_FAINT = 13  # of 255; colourless glass is never more saturated
 _BRIGHT = 200  # of 255; the darkest channel of glass
-_OVER_GLASS = 20  # of 255; tissue is more saturated than the glass beside it by this at most
+_OVER_GLASS = (8, 20)  # of 255; from somewhere in between on, a pixel is more saturated than glass: it is tissue
 _MASK_PX = 2048  # px; longer side of a mask: 6 to 16 µm/px for a whole slide
 _INK_PX = 16  # level-0 px; ink is looked for in means over so much, which no nucleus fills
 _INKY = 0.005  # of the slide; from here on ink is worth a word
@@ -123,8 +123,8 @@ def otsu(histogram: np.ndarray) -> int:
 def pale_below(saturations: np.ndarray, glassy: np.ndarray) -> int:
     """Saturation (0–255) from which on a pixel is tissue.
 
-    Otsu's threshold, but at most 20 above the glass, and at least 13. Real crops with hardly any glass have an Otsu
-    threshold of 60, in the midst of their stroma.
+    Otsu's threshold, but at least 13, and 8 to 20 above the glass. Real crops with hardly any glass have an Otsu
+    threshold of 60, in the midst of their stroma; of nothing but glass it lies in the midst of the glass.
 
     Parameters
     ----------
@@ -137,7 +137,8 @@ def pale_below(saturations: np.ndarray, glassy: np.ndarray) -> int:
     brighter = np.cumsum(glassy.sum(axis=1)[::-1])[::-1]  # with this darkest channel, or brighter
     enough = np.flatnonzero(brighter >= max(1, saturations.sum() / 100))
     glass = _median(glassy[enough[-1] :].sum(axis=0)) if len(enough) else 0
-    return max(_FAINT, min(otsu(saturations), glass + _OVER_GLASS))
+    least, most = (glass + over for over in _OVER_GLASS)
+    return max(_FAINT, least, min(otsu(saturations), most))
 
 
 def _median(histogram: np.ndarray) -> int:

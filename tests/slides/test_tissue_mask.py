@@ -199,6 +199,7 @@ CASES = {
     "two tissues and no glass": (
         lambda: tissue_on(noise((226, 190, 216), spread=6), (120, 50, 140)), np.ones_like(MIDDLE)),
     "glass alone": (lambda: noise((242, 240, 243)), np.zeros_like(MIDDLE)),
+    "yellow glass alone": (lambda: noise((238, 230, 205)), np.zeros_like(MIDDLE)),
     "nothing scanned": (lambda: noise((0, 0, 0), spread=3), np.zeros_like(MIDDLE)),
 }  # fmt: skip
 
