@@ -37,12 +37,13 @@ _HOMES = {
     "load_bundle": "store.bundle",
     "open_slide": "slides.registry",
     "predict": "api",
+    "tissue": "api",
     "train": "api",
 }
 __all__ = [*_HOMES, "__version__"]
 
 if TYPE_CHECKING:
-    from .api import dataset, demo, evaluate, export, features, predict, train
+    from .api import dataset, demo, evaluate, export, features, predict, tissue, train
     from .core.bag import Bag
     from .core.errors import Distill2LabelError
     from .core.geometry import PatchGrid, PatchPoints

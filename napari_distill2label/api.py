@@ -12,6 +12,7 @@ from .workflow.evaluate import evaluate as _evaluate
 from .workflow.export import export as _export
 from .workflow.features import features as _features
 from .workflow.predict import predict as _predict
+from .workflow.tissue import tissue as _tissue
 from .workflow.train import train as _train
 
 Arguments = ParamSpec("Arguments")
@@ -38,4 +39,5 @@ evaluate = _drained(_evaluate)
 export = _drained(_export)
 features = _drained(_features)
 predict = _drained(_predict)
+tissue = _drained(_tissue)
 train = _drained(_train)

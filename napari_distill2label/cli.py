@@ -11,6 +11,7 @@ from typing import Any
 from . import __version__
 from .core.errors import Distill2LabelError, SettingsError
 from .core.events import Event, drain
+from .core.names import is_url
 from .core.presets import PRESETS, RECIPES, build_settings
 from .core.settings import Settings, merged, validated
 from .progress import ProgressBar
@@ -110,13 +111,10 @@ def _predict(options: argparse.Namespace, run: Drain) -> None:
     from .store.cohort import Cohort
     from .workflow.predict import predict
 
-    tables = [path for path in options.slides if path.suffix.lower() == ".csv"]
-    if tables and len(options.slides) > 1:
-        raise SettingsError("predict: give either one cohort.csv or slides, not both")
     maps = run(
         predict(
             options.model_folder,
-            Cohort.read(tables[0], options.slides_folder) if tables else Cohort.of_files(options.slides),
+            _slides(options, Cohort),
             options.out,
             role=options.model,
             threshold=options.threshold,
@@ -134,6 +132,25 @@ def _predict(options: argparse.Namespace, run: Drain) -> None:
             f"{name} {p:.3f}" for name, p in zip(patch_map.classes, patch_map.bag_probability, strict=True)
         )
         print(f"{patch_map.slide_id}: {scores}")
+
+
+def _slides(options: argparse.Namespace, cohort: Any) -> Any:
+    """The `Cohort` meant by one cohort.csv, or by slides."""
+    tables = [path for path in options.slides if not is_url(path) and path.suffix.lower() == ".csv"]
+    if tables and len(options.slides) > 1:
+        raise SettingsError(f"{options.verb}: give either one cohort.csv or slides, not both")
+    return cohort.read(tables[0], options.slides_folder) if tables else cohort.of_files(options.slides)
+
+
+def _tissue(options: argparse.Namespace, run: Drain) -> None:
+    from .core.settings import GridSettings
+    from .store.cohort import Cohort
+    from .workflow.tissue import tissue
+
+    given = {"tissue": options.rule, "white_level": options.white_level}
+    settings = validated(GridSettings, {name: value for name, value in given.items() if value is not None}, "tissue")
+    for path in run(tissue(_slides(options, Cohort), options.out, settings, overwrite=options.overwrite)):
+        print(path)
 
 
 def _export(options: argparse.Namespace, run: Drain) -> None:
@@ -236,6 +253,14 @@ def _parser() -> argparse.ArgumentParser:
     features.add_argument("-o", "--out", type=Path, required=True, metavar="DIR")
     _add_slides_folder(features)
 
+    tissue = verb("tissue", _tissue, "where there is tissue -> regions to correct in QuPath")
+    tissue.add_argument("slides", type=_place, nargs="+", metavar="SLIDE|COHORT.csv")
+    tissue.add_argument("-o", "--out", type=Path, required=True, metavar="DIR")
+    _add_slides_folder(tissue)
+    tissue.add_argument("--rule", choices=("otsu", "white"), default="otsu", help="as --grid.tissue (default otsu)")
+    tissue.add_argument("--white-level", metavar="N", help="rule white: as --grid.white_level")
+    tissue.add_argument("--overwrite", action="store_true", help="replace regions that are there, corrected or not")
+
     _add_predict(verb("predict", _predict, "a model over slides -> patch labels"))
 
     export = verb("export", _export, "kept predictions -> files others read")
@@ -273,7 +298,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
 
 def _add_predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model_folder", type=Path, metavar="RUN|BUNDLE")
-    parser.add_argument("slides", type=Path, nargs="+", metavar="SLIDE|COHORT.csv")
+    parser.add_argument("slides", type=_place, nargs="+", metavar="SLIDE|COHORT.csv")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR")
     _add_slides_folder(parser)
     parser.add_argument("--model", choices=("student", "teacher", "mil"), help="of a run (default: the student)")
@@ -281,7 +306,7 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mpp", type=float, metavar="UM", help="the slides' own µm/px; overrides their files")
     parser.add_argument("--centres", type=Path, metavar="POINTS.csv", help="centre patches on these points")
     parser.add_argument(
-        "--tissue", type=Path, metavar="FILE.geojson", help="regions outside of which nothing is scored"
+        "--tissue", type=Path, metavar="FILE.geojson", help="regions outside of which nothing is scored; or a folder"
     )
     parser.add_argument("--dense", type=int, metavar="STRIDE", help="stride in model px instead of the trained one")
     parser.add_argument("--format", type=_some, default=["ome-tiff", "geojson", "csv", "png"], metavar="A,B")
@@ -315,6 +340,11 @@ def _add_experiment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=_positive, metavar="N", help="processes on this machine (default 1)")
     parser.add_argument("--scheduler", metavar="ADDRESS", help="of a dask cluster, tcp://…")
     parser.add_argument("--quick", action="store_const", const=True, help="a few slides: does everything run?")
+
+
+def _place(text: str) -> Path | str:
+    """A file; a URL stays what it is, since a path would lose one of its slashes."""
+    return text if is_url(text) else Path(text)
 
 
 def _positive(text: str) -> int:

@@ -21,7 +21,7 @@ from napari_distill2label.progress import ProgressBar
 from napari_distill2label.slides.synthetic import write_cohort
 
 ROOT = Path(__file__).parents[1]
-VERBS = ("demo", "dataset", "train", "features", "predict", "export", "evaluate", "gui", "doctor")
+VERBS = ("demo", "dataset", "train", "features", "tissue", "predict", "export", "evaluate", "gui", "doctor")
 TINY = [
     "--model.hidden=16", "--model.attention=8", "--device=cpu",
     "--teacher.epochs=1", "--assistant.epochs=1", "--student.epochs=1",

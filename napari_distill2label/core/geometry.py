@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .errors import SlideError
+from .errors import SettingsError, SlideError
 from .settings import GridSettings
 
 Mpp = tuple[float, float]  # (y, x) in µm per pixel
@@ -52,11 +52,16 @@ class Patches(Protocol):
     def to_json(self) -> dict[str, Any]: ...
 
 
+def mean_mpp(mpp: Mpp) -> float:
+    """One µm/px of a pixel whose sides may differ: that of the square of the same area."""
+    return float(np.sqrt(mpp[0] * mpp[1]))
+
+
 def level0_px(px: int, model_mpp: float | None, slide_mpp: Mpp | None) -> int:
     """Whole level-0 pixels that `px` model pixels span: round(px · mpp_model / mpp_slide), at least 1."""
     if model_mpp is None or slide_mpp is None:
         return px
-    return max(1, round(px * model_mpp / float(np.sqrt(slide_mpp[0] * slide_mpp[1]))))
+    return max(1, round(px * model_mpp / mean_mpp(slide_mpp)))
 
 
 def _check_fits(side: int, shape: tuple[int, int]) -> None:
@@ -105,7 +110,12 @@ class PatchGrid:
         slide_mpp: Mpp | None = None,
         origin: tuple[int, int] = (0, 0),
     ) -> "PatchGrid":
-        """Lay a grid over a slide of `slide_shape` px. `SlideError` if a patch is larger than the slide."""
+        """Lay a grid over a slide of `slide_shape` px.
+
+        `SlideError` if a patch is larger than the slide, `SettingsError` if a stride in µm has no scale.
+        """
+        if settings.stride_um is not None and settings.stride_px is None:
+            raise SettingsError("grid.stride_um has no scale: set grid.mpp or grid.patch_um too")
         side = level0_px(settings.patch_px, settings.mpp, slide_mpp)
         stride = level0_px(settings.stride_px or settings.patch_px, settings.mpp, slide_mpp)
         _check_fits(side, slide_shape)

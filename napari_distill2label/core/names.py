@@ -11,3 +11,8 @@ def slide_name(path: str | os.PathLike[str]) -> str:
     stem, suffix = os.path.splitext(Path(path).name)
     ome = suffix.lower() in (".tif", ".tiff", ".zarr") and stem.lower().endswith(".ome")
     return stem[: -len(".ome")] if ome else stem
+
+
+def is_url(path: str | os.PathLike[str]) -> bool:
+    """Is this `s3://…`, `https://…`, and no path of a file?"""
+    return "://" in str(path)

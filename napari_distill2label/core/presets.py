@@ -68,4 +68,9 @@ def build_settings(
         if name not in known:
             raise SettingsError(f"unknown {kind} {name!r}: choose one of {', '.join(known)}")
     named = {"preset": preset, "recipe": recipe}
-    return validated(Settings, merged(named, PRESETS[preset], RECIPES[recipe], overrides or {}))
+    below = merged(named, PRESETS[preset], RECIPES[recipe])
+    asked = (overrides or {}).get("grid", {})
+    if asked.get("patch_um") is not None and asked.get("mpp") is not None:
+        # The preset's side in px gives way to what these two give.
+        below["grid"] = {name: value for name, value in below.get("grid", {}).items() if name != "patch_px"}
+    return validated(Settings, merged(below, overrides or {}))

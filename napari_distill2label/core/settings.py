@@ -5,7 +5,7 @@ Symbols are the paper's (Thiagarajan et al., "Distill-to-Label", ICMLA 2019): λ
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -20,11 +20,20 @@ SettingsType = TypeVar("SettingsType", bound=_Settings)
 
 
 class GridSettings(_Settings):
-    """How a slide is cut into patches."""
+    """How a slide is cut into patches.
+
+    A patch has a side in px, a side in µm and a scale; two of them give the third.
+    """
 
     patch_px: int = Field(27, ge=1, le=4096, description="side of a patch as the model sees it (px)")
+    patch_um: float | None = Field(
+        None, gt=0, le=20_000, description="side of a patch on the slide (µm); with mpp it gives patch_px, else mpp"
+    )
     stride_px: int | None = Field(
         None, ge=1, le=4096, description="from patch to patch (px of the model); none: patch_px"
+    )
+    stride_um: float | None = Field(
+        None, gt=0, le=20_000, description="from patch to patch on the slide (µm), instead of stride_px; needs a scale"
     )
     mpp: float | None = Field(None, ge=0.05, le=20, description="µm/px that patches are cut at; none: the slide's own")
     edge: Literal["reflect", "drop"] = Field(
@@ -37,6 +46,52 @@ class GridSettings(_Settings):
     background_fraction: float = Field(
         0.75, gt=0, le=1, description="a patch with at least this fraction of background pixels is dropped"
     )
+
+    @model_validator(mode="after")
+    def _work_out(self) -> Self:
+        """Fill in what the lengths in µm say; what was worked out does not count as set."""
+        given = self.model_fields_set
+        if self.patch_um is not None:
+            if self.mpp is None:
+                self._fill("mpp", self.patch_um / self.patch_px)
+            else:
+                px = max(1, round(self.patch_um / self.mpp))
+                if "patch_px" in given and px != self.patch_px:
+                    raise ValueError(
+                        f"patch_um {self.patch_um:g} at mpp {self.mpp:g} is {px} px, not patch_px {self.patch_px}: "
+                        "leave one of them out"
+                    )
+                self._fill("patch_px", px)
+        if self.stride_um is not None and self.mpp is not None:
+            px = max(1, round(self.stride_um / self.mpp))
+            if self.stride_px not in (None, px):
+                raise ValueError(
+                    f"stride_um {self.stride_um:g} at mpp {self.mpp:g} is {px} px, not stride_px {self.stride_px}: "
+                    "leave one of them out"
+                )
+            self._fill("stride_px", px)
+        return self
+
+    def _fill(self, name: str, value: float) -> None:
+        """Set a field of this frozen model to a value worked out, within the field's range."""
+        limits = {type(limit).__name__: limit for limit in type(self).model_fields[name].metadata}
+        low, high = limits["Ge"].ge, limits["Le"].le
+        if not low <= value <= high:
+            raise ValueError(f"{name} would be {value:.4g}, which is not between {low:g} and {high:g}")
+        object.__setattr__(self, name, value)
+
+    def with_defaults(self, patch_px: int, mpp: float | None) -> "GridSettings":
+        """The same grid with an encoder's side and scale, where the user has set neither nor anything that gives them.
+
+        `SettingsError` if they do not fit what is set.
+        """
+        given = {name: getattr(self, name) for name in self.model_fields_set}
+        own: dict[str, Any] = {"mpp": mpp}
+        if given.get("patch_um") is None:
+            own["patch_px"] = patch_px
+        elif "patch_px" in given:  # its side in µm and px is the user's, and so the scale
+            own = {}
+        return validated(GridSettings, own | given, "grid")
 
 
 class ModelSettings(_Settings):
@@ -187,8 +242,9 @@ def validated(kind: type[SettingsType], data: Mapping[str, Any], origin: str = "
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "the whole"
-        got = "" if isinstance(first["input"], Mapping) else f" (got {first['input']!r})"
-        raise SettingsError(f"{origin}: {field}: {first['msg'].removeprefix('Value error, ')}{got}") from None
+        if first["type"] == "value_error":  # of a model as a whole, which has said it all
+            raise SettingsError(f"{origin}: {field}: {first['ctx']['error']}") from None
+        raise SettingsError(f"{origin}: {field}: {first['msg']} (got {first['input']!r})") from None
 
 
 def merged(base: Mapping[str, Any], *layers: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,13 +18,15 @@ NAMES = {
     "teacher.epochs": "Teacher epochs",
     "student.epochs": "Student epochs",
     "grid.patch_px": "Patch side",
+    "grid.patch_um": "Patch side on the slide",
     "grid.stride_px": "Stride",
+    "grid.stride_um": "Stride on the slide",
     "grid.mpp": "Patch scale",
     "grid.tissue": "Background rule",
     "seed": "Seed",
     "device": "Device",
 }
-SUFFIXES = {"patch_px": " px", "stride_px": " px", "mpp": " µm/px"}
+SUFFIXES = {"patch_px": " px", "patch_um": " µm", "stride_px": " px", "stride_um": " µm", "mpp": " µm/px"}
 NOT_SET = {"stride_px": "the patch side", "mpp": "the slide's own", "bag_patches": "the whole bag"}
 HIDDEN = ("preset", "recipe")  # have boxes of their own
 DEVICES = ("auto", "cpu", "cuda", "mps")

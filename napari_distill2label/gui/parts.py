@@ -24,6 +24,7 @@ from qtpy.QtWidgets import (
 )
 
 from ..core.errors import Distill2LabelError
+from ..core.names import is_url
 from .jobs import Job
 from .session import Session
 
@@ -98,7 +99,7 @@ class Panel(QGroupBox):
 
     def start_folder(self) -> str:
         """Where dialogs begin: beside the cohort, or the first slide."""
-        path = self.session.cohort_path or next((row.path for row in self.session.cohort), None)
+        path = self.session.cohort_path or next((row.path for row in self.session.cohort if not is_url(row.path)), None)
         return str(path.parent) if path else ""
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.classes import split_label
 from ..core.errors import CohortError, SettingsError
+from ..core.names import is_url
 from ..core.settings import Settings
 from .jobs import Job, Jobs, Work
 from .models import LoadedModel, of_run, opened
@@ -60,7 +61,7 @@ class Verbs(SlideList):
 
     def default_run_folder(self) -> Path:
         """A folder that is still free, beside the cohort or the first slide."""
-        beside = self.cohort_path or next((row.path for row in self.cohort), None)
+        beside = self.cohort_path or next((row.path for row in self.cohort if not is_url(row.path)), None)
         folder = (beside.parent if beside else Path.home()) / RUN_NAME
         free, number = folder, 2
         while free.exists():

@@ -1,25 +1,39 @@
 """From a slide to its patches, and from those to a bag."""
 
+from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
 
 from ..core.bag import Bag
 from ..core.errors import SlideError
+from ..core.events import Progress, drain
 from ..core.geometry import PatchGrid, PatchPoints
 from ..core.settings import GridSettings
 from .cutting import cut
+from .mpp import check_scale
 from .slide import Slide
-from .tissue import tissue_grid
+from .tissue import finding_cells
+from .tissue_mask import TissueMask
 
 
 def lay_patches(
     slide: Slide,
     settings: GridSettings,
     centres: np.ndarray | None = None,
-    regions: str | Path | None = None,
+    regions: str | Path | TissueMask | None = None,
 ) -> PatchGrid | PatchPoints:
-    """Decide which patches of a slide are looked at.
+    """Decide which patches of a slide are looked at: `laying`, run to its end."""
+    return drain(laying(slide, settings, centres, regions))
+
+
+def laying(
+    slide: Slide,
+    settings: GridSettings,
+    centres: np.ndarray | None = None,
+    regions: str | Path | TissueMask | None = None,
+) -> Generator[Progress, None, PatchGrid | PatchPoints]:
+    """Decide which patches of a slide are looked at; a generator of its progress.
 
     Parameters
     ----------
@@ -27,13 +41,14 @@ def lay_patches(
         (n, 2) points (y, x), 0-based level-0 pixels: patches are centred on these instead of lying on a grid. The
         tissue rule does not apply to them.
     regions
-        GeoJSON file of the only tissue (see `regions.tissue_from_geojson`); it replaces the tissue rule.
+        The only tissue, as a GeoJSON file (see `regions.tissue_from_geojson`) or a mask: what has its centre on it is
+        looked at, and the tissue rule is not asked.
 
     Raises
     ------
     SlideError
-        The slide has no µm/px though the settings ask for one, a patch is larger than the slide, a centre lies
-        outside it, or no tissue (no centre) is left.
+        The slide has no µm/px though the settings ask for one, or is coarser than that by more than 5 %, a patch is
+        larger than the slide, a centre lies outside it, or no tissue (no centre) is left.
     CohortError
         The file of regions cannot be used.
     """
@@ -42,29 +57,42 @@ def lay_patches(
             raise SlideError(
                 f"its µm/px is unknown and patches are cut at {settings.mpp:g} µm/px: give it (--mpp, or in the cohort)"
             )
-        return _points(slide, settings, centres, regions) if centres is not None else _grid(slide, settings, regions)
+        check_scale(slide.path, slide.mpp, settings.mpp)
+        if centres is not None:
+            return _points(slide, settings, centres, regions)
+        return (yield from _grid(slide, settings, regions))
     except SlideError as error:
         raise error if str(slide.path) in str(error) else SlideError(f"{slide.path}: {error}") from None
 
 
-def _grid(slide: Slide, settings: GridSettings, regions: str | Path | None) -> PatchGrid:
+def _grid(
+    slide: Slide, settings: GridSettings, regions: str | Path | TissueMask | None
+) -> Generator[Progress, None, PatchGrid]:
     grid = PatchGrid.over(slide.shape, settings, slide.mpp)
-    if regions is not None:
+    if regions is None:
+        grid = yield from finding_cells(slide, grid, settings)
+        if not grid.scored.any():
+            raise SlideError(f"no tissue found by the rule {settings.tissue!r}: try --grid.tissue all")
+    elif isinstance(regions, TissueMask):
+        grid = regions.grid(grid)
+        if not grid.scored.any():
+            raise SlideError("no tissue: no patch has its centre on the mask")
+    else:
         from .regions import tissue_from_geojson  # shapely is slow to import, and seldom needed
 
         grid = grid.with_tissue(tissue_from_geojson(regions, grid))
         if not grid.scored.any():
             raise SlideError(f"no tissue found: no patch has its centre in a region of {regions}")
-        return grid
-    grid = tissue_grid(slide, grid, settings)
-    if not grid.scored.any():
-        raise SlideError(f"no tissue found by the rule {settings.tissue!r}: try --grid.tissue all")
     return grid
 
 
-def _points(slide: Slide, settings: GridSettings, centres: np.ndarray, regions: str | Path | None) -> PatchPoints:
+def _points(
+    slide: Slide, settings: GridSettings, centres: np.ndarray, regions: str | Path | TissueMask | None
+) -> PatchPoints:
     centres = np.asarray(centres, float).reshape(-1, 2)
-    if regions is not None:
+    if isinstance(regions, TissueMask):
+        centres = centres[regions.contains(centres + 0.5)]
+    elif regions is not None:
         from .regions import inside, read_regions
 
         centres = centres[inside(read_regions(regions), centres + 0.5)]

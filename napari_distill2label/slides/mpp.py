@@ -1,10 +1,21 @@
-"""The size of a pixel in µm, as files state it: units, and what cannot be true of a slide."""
+"""The size of a pixel in µm: units, what cannot be true of a slide, and whether a slide fits a model.
+
+µm per pixel first, magnification never: "20×" is 0.5 µm/px on one scanner and 0.55 on another.
+"""
 
 import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
-from ..core.geometry import Mpp
+from ..core.errors import SlideError
+from ..core.geometry import Mpp, mean_mpp
 
 LIMITS = (0.05, 20.0)  # µm/px; finer than any light microscope's scanner, coarser than any thumbnail worth scoring
+SCALE_TOLERANCE = 1.05  # between model and slide, and between slides that are said to share one scale
+_SQUARE = 1.01  # pixels whose sides differ by less than this are square to everybody
+_SCREEN_DPI = (72, 96)  # what programs write into a TIFF whose resolution they do not know
+_USUAL = (0.1, 2.0)  # µm/px that scanners scan at
+_GIVE = "give the µm/px: --mpp, or the column mpp of cohort.csv"
 
 # OME-XML writes the symbols, OME-Zarr the words of UDUNITS-2.
 UM_PER_UNIT = {
@@ -18,11 +29,94 @@ UM_PER_UNIT = {
 
 
 def checked(mpp: Mpp | None) -> tuple[Mpp | None, tuple[str, ...]]:
-    """(mpp, notices): an mpp outside `LIMITS` on either axis is reported and becomes None, never corrected."""
-    if mpp is None or all(LIMITS[0] <= value <= LIMITS[1] for value in mpp):
-        return mpp, ()
-    said = f"{mpp[0]:.4g}" if math.isclose(*mpp, rel_tol=1e-3) else f"{mpp[0]:.4g} × {mpp[1]:.4g} (y × x)"
+    """(mpp, notices) of what a file says: outside `LIMITS` on either axis it becomes None, and is never corrected."""
+    if mpp is None:
+        return None, ()
+    if all(LIMITS[0] <= value <= LIMITS[1] for value in mpp):
+        return mpp, _not_square(mpp)
     return None, (
-        f"the file says {said} µm/px, which is outside {LIMITS[0]:g}–{LIMITS[1]:g} and cannot be a slide's: "
-        "treated as unknown until you give the µm/px",
+        f"the file says {_said(mpp)} µm/px, which is outside {LIMITS[0]:g}–{LIMITS[1]:g} and cannot be a slide's"
+        f"{_perhaps(mpp)}: treated as unknown until you {_GIVE}",
     )
+
+
+def overridden(given: Mpp, of_file: Mpp | None) -> tuple[str, ...]:
+    """Notices of a µm/px that a user gives for a slide whose file says `of_file`."""
+    of_file = checked(of_file)[0]
+    if of_file is None or not differ(given, of_file):
+        return _not_square(given)
+    return (f"assumed to have {_said(given)} µm/px, as given; the file says {_said(of_file)}", *_not_square(given))
+
+
+def differ(one: Mpp, other: Mpp) -> bool:
+    """Is there more than the tolerance between two scales?"""
+    return not 1 / SCALE_TOLERANCE <= mean_mpp(one) / mean_mpp(other) <= SCALE_TOLERANCE
+
+
+def common_mpp(mpps: Iterable[Mpp | None]) -> float | None:
+    """The median µm/px of slides that share one scale within the tolerance; None if they do not, or one is unknown."""
+    mpps = list(mpps)
+    means = sorted(mean_mpp(mpp) for mpp in mpps if mpp is not None)
+    if not means or len(means) < len(mpps) or means[-1] > SCALE_TOLERANCE * means[0]:
+        return None
+    middle = len(means) // 2
+    return means[middle] if len(means) % 2 else (means[middle - 1] + means[middle]) / 2
+
+
+def check_scale(path: str | Path, slide_mpp: Mpp | None, model_mpp: float | None) -> None:
+    """`SlideError` if patches of the slide would not show what a model of `model_mpp` µm/px was trained on.
+
+    That is if the slide is more than 5 % coarser, since detail cannot be made; finer slides are reduced. Pixels that
+    are not square stretch a patch, by as much as the sides differ: more than 5 % are refused too. Nothing is checked
+    where the slide's µm/px, or the model's, is unknown.
+    """
+    if slide_mpp is None or model_mpp is None:
+        return
+    own = mean_mpp(slide_mpp)
+    if own > model_mpp * SCALE_TOLERANCE:
+        raise SlideError(
+            f"{path}: has {own:.3g} µm/px, coarser than the model's {model_mpp:.3g} µm/px by more than 5 %; "
+            "if the file is wrong, give its µm/px with --mpp"
+        )
+    if max(slide_mpp) > min(slide_mpp) * SCALE_TOLERANCE:
+        raise SlideError(
+            f"{path}: its pixels are {_said(slide_mpp)} µm: not square, and a patch would be stretched against the "
+            "model's; if the file is wrong, give one µm/px with --mpp, else rescale the image"
+        )
+
+
+def missing_mpp(slide_ids: Sequence[str], model_mpp: float) -> str:
+    """One sentence for all slides that have no µm/px but need one."""
+    n = len(slide_ids)
+    names = ", ".join(slide_ids[:5]) + (f" and {n - 5} more" if n > 5 else "")
+    has = "1 slide has" if n == 1 else f"{n} slides have"
+    return (
+        f"{has} no µm/px in the file, and patches are cut at {model_mpp:.3g} µm/px: {names}. "
+        "Give what they were scanned at: --mpp UM for all, or the column mpp of cohort.csv for each"
+    )
+
+
+def _said(mpp: Mpp) -> str:
+    return f"{mpp[0]:.4g}" if math.isclose(*mpp, rel_tol=1e-3) else f"{mpp[0]:.4g} × {mpp[1]:.4g} (y × x)"
+
+
+def _not_square(mpp: Mpp) -> tuple[str, ...]:
+    if max(mpp) <= min(mpp) * _SQUARE:
+        return ()
+    longer = max(mpp) / min(mpp) - 1
+    return (
+        f"pixels are {_said(mpp)} µm, not square: patches are squares of pixels, and so {longer:.0%} longer in µm "
+        f"along {'y' if mpp[0] > mpp[1] else 'x'}",
+    )
+
+
+def _perhaps(mpp: Mpp) -> str:
+    """What is probably the matter with a µm/px outside of the limits."""
+    dpi = [25400 / value for value in mpp]
+    screen = next((known for known in _SCREEN_DPI if all(abs(value - known) < 0.01 * known for value in dpi)), None)
+    if screen:
+        return f" ({screen} dpi are a screen's: nobody measured them)"
+    hundred = (mpp[0] * 100, mpp[1] * 100)
+    if all(_USUAL[0] <= value <= _USUAL[1] for value in hundred):
+        return f" (100 times too small, a resolution per cm taken for one per m? Then it is {_said(hundred)})"
+    return ""

@@ -11,6 +11,8 @@ from shapely.geometry import shape
 
 from ..core.errors import CohortError
 from ..core.geometry import PatchGrid
+from .outlines import mask_of
+from .tissue_mask import TissueMask
 
 
 def tissue_from_geojson(path: str | Path, grid: PatchGrid) -> np.ndarray:
@@ -25,6 +27,11 @@ def tissue_from_geojson(path: str | Path, grid: PatchGrid) -> np.ndarray:
     """
     centres = grid.corners_of(np.indices(grid.shape).reshape(2, -1).T) + grid.side / 2
     return inside(read_regions(path), centres).reshape(grid.shape)
+
+
+def mask_from_geojson(path: str | Path, slide_shape: tuple[int, int], like: TissueMask | None = None) -> TissueMask:
+    """The polygons of a file as a mask, at the place of `like` or at most 2048 px long; errors as above."""
+    return mask_of(read_regions(path), like or TissueMask.blank(slide_shape))
 
 
 def inside(regions: shapely.Geometry, points: np.ndarray) -> np.ndarray:

@@ -13,8 +13,8 @@ from ..core.errors import SlideError
 from ..core.geometry import Mpp
 from ..core.names import slide_name
 from .backends.protocol import PixelLevel, Source
-from .mpp import checked
-from .pyramid import completed, downsamples
+from .mpp import checked, overridden
+from .pyramid import CoarseLevel, completed, downsamples
 
 _CHUNK_PX = 1024  # px; side of a dask chunk, in whole tiles of the file
 
@@ -91,8 +91,12 @@ class Slide:
         small enough for a thumbnail, coarser ones are added, computed when asked for.
     downsamples
         Level-0 pixels per pixel of each level.
+    computed
+        Of each level: is it computed from the pixels of the coarsest level the file has?
     mpp
         (y, x) µm per level-0 pixel; None where the file does not say, never guessed.
+    mpp_assumed
+        Is `mpp` what a user said? Then nothing vouches for it, and what is made with it says so.
     notices
         What a user should know: one sentence each.
     """
@@ -101,10 +105,11 @@ class Slide:
         self._file = file
         self.path = file.path
         self.name = slide_name(file.path)
-        self.mpp, self.notices = mpp, notices
+        self.mpp, self.notices, self.mpp_assumed = mpp, notices, False
         levels = completed(file.source.levels)
         self._lazy = [_LazyLevel(file, index, level) for index, level in enumerate(levels)]
         self.downsamples = downsamples(levels)
+        self.computed = tuple(isinstance(level, CoarseLevel) for level in levels)
         token = uuid4().hex  # not from the content: hashing a slide would read it
         self.levels: list[da.Array] = [
             da.from_array(
@@ -141,7 +146,9 @@ class Slide:
         given = (mpp, mpp) if isinstance(mpp, Real) else tuple(mpp)
         if not all(math.isfinite(value) and value > 0 for value in given):
             raise SlideError(f"{self.path}: {mpp} is no µm/px: give a number above 0")
-        return Slide(self._file, (float(given[0]), float(given[1])))
+        slide = Slide(self._file, given := (float(given[0]), float(given[1])), overridden(given, self._file.source.mpp))
+        slide.mpp_assumed = True
+        return slide
 
     def close(self) -> None:
         """Close the file; more than once does nothing."""
@@ -155,6 +162,7 @@ class Slide:
 
     def __repr__(self) -> str:
         mpp = "unknown µm/px" if self.mpp is None else f"{self.mpp[0]:.4g} × {self.mpp[1]:.4g} µm/px"
+        mpp += " (assumed)" if self.mpp_assumed else ""
         return f"Slide({self.name!r}, {self.shape[0]} × {self.shape[1]} px, {len(self.levels)} levels, {mpp})"
 
 

@@ -1,21 +1,31 @@
-"""Which patches hold tissue: by a rule on the pixels, or by regions somebody drew.
+"""Where there is tissue: found by a rule on the pixels of a coarse level, once for the whole slide.
 
 Background pixels are white (the paper's rule, Thiagarajan 2019, IV-C: patches of >= 75 % white pixels are dropped), or
-less saturated than Otsu's threshold.
+less saturated than Otsu's threshold, which is kept near the glass. Alone it splits *what there is* in two: of a crop
+without glass it would call the paler half background, and beside dark tissue the faint.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Generator
 
 import numpy as np
+from scipy import ndimage
 
+from ..core.events import Progress, drain
 from ..core.geometry import PatchGrid
 from ..core.settings import GridSettings
 from .slide import Slide
+from .tissue_mask import TissueMask
 
 _EXACT_PX = 4096**2  # px; up to here the rules look at level 0, above at the finest level that is not larger
-_BAND_PX = 8_000_000  # px read and summed at once
-_SIDE_PX = 4  # a patch spans at least this many pixels of the level looked at
-_FAINT = 13  # of 255; glass is never more saturated, so a slide of nothing but glass has no tissue to Otsu either
+_PIECE_PX = 4_000_000  # px of the file read at once: well below the 0.2 s in which a user hears of progress
+_BLACK = 32  # of 255; no stain leaves so little light: the scanner's border, or what it has not scanned
+_FAINT = 13  # of 255; colourless glass is never more saturated
+_BRIGHT = 200  # of 255; the darkest channel of glass
+_OVER_GLASS = (8, 20)  # of 255; from somewhere in between on, a pixel is more saturated than glass: it is tissue
+_MASK_PX = 2048  # px; longer side of a mask: 6 to 16 µm/px for a whole slide
+_INK_PX = 16  # level-0 px; ink is looked for in means over so much, which no nucleus fills
+_INKY = 0.005  # of the slide; from here on ink is worth a word
+_SPECK = 256  # specks and holes narrower than this fraction of the slide are not drawn
 
 
 def tissue_grid(slide: Slide, grid: PatchGrid, settings: GridSettings) -> PatchGrid:
@@ -23,40 +33,66 @@ def tissue_grid(slide: Slide, grid: PatchGrid, settings: GridSettings) -> PatchG
 
     A cell is tissue if less than `settings.background_fraction` of its patch's pixels are background. Only pixels of
     the slide count: reflection does not matter. Exact for slides up to 4096² px; larger ones are judged on a coarser
-    level, band by band, so that memory does not grow with the slide.
+    level, so that neither time nor memory grows with the slide (time does where the file has no coarser level).
     """
+    return drain(finding_cells(slide, grid, settings))
+
+
+def finding_cells(slide: Slide, grid: PatchGrid, settings: GridSettings) -> Generator[Progress, None, PatchGrid]:
+    """`tissue_grid` as a generator of its progress."""
     if settings.tissue == "all" or 0 in grid.shape:
         return grid
-    level = _level(slide, grid.side)
-    is_background = _white(settings.white_level) if settings.tissue == "white" else _pale(slide, level)
-    return grid.with_tissue(background_fractions(slide, grid, level, is_background) < settings.background_fraction)
+    level = overview_level(slide)
+    background = yield from _background(slide, level, settings)
+    fractions = background_fractions(background, grid, slide.downsamples[level])
+    return grid.with_tissue(fractions < settings.background_fraction)
 
 
-def background_fractions(
-    slide: Slide, grid: PatchGrid, level: int, is_background: Callable[[np.ndarray], np.ndarray]
-) -> np.ndarray:
-    """(rows, cols) fraction of background pixels in each patch, from integral images (Crow 1984) of bands of `level`.
+def finding_mask(slide: Slide, settings: GridSettings) -> Generator[Progress, None, TissueMask]:
+    """A mask of the tissue, at most 2048 px on its longer side; a generator of its progress.
 
-    `is_background` maps (h, w, 3) uint8 pixels to (h, w) bool.
+    Each of its pixels is tissue if half of what it covers is, by the rule `settings.tissue` ("all": the whole slide).
+    Specks and holes narrower than 1/256 of the slide are not drawn: whoever edits the mask would be lost in them.
     """
-    height, width = slide.levels[level].shape[:2]
-    tops, bottoms = _spans(grid.origin[0], grid.stride, grid.rows, grid.side, slide.downsamples[level], height)
-    lefts, rights = _spans(grid.origin[1], grid.stride, grid.cols, grid.side, slide.downsamples[level], width)
-    fractions = np.empty(grid.shape)
-    first = 0
-    while first < grid.rows:
-        # As many rows of cells as fit into a band, but at least one.
-        fit = np.searchsorted(bottoms, tops[first] + max(1, _BAND_PX // width), side="right")
-        last = max(first + 1, int(fit))
-        top, bottom = int(tops[first]), int(bottoms[last - 1])
-        integral = np.zeros((bottom - top + 1, width + 1), np.int64)
-        np.cumsum(is_background(slide.read(level, top, 0, bottom - top, width)), axis=0, out=integral[1:, 1:])
-        np.cumsum(integral, axis=1, out=integral)
-        y0, y1 = (tops[first:last] - top)[:, None], (bottoms[first:last] - top)[:, None]
-        counts = integral[y1, rights] - integral[y0, rights] - integral[y1, lefts] + integral[y0, lefts]
-        fractions[first:last] = counts / ((y1 - y0) * (rights - lefts))
-        first = last
-    return fractions
+    if settings.tissue == "all":
+        return TissueMask.blank(slide.shape, _MASK_PX).with_mask(True, source="all")
+    level = overview_level(slide)
+    inks: list[int] = []
+    background = yield from _background(slide, level, settings, inks)
+    factor = max(1, -(-max(background.shape) // _MASK_PX))
+    tissue = _share(~background, factor) >= 0.5
+    ink = sum(inks) / background.size
+    return TissueMask(
+        _cleaned(tissue, max(tissue.shape) / _SPECK),
+        slide.shape,
+        slide.downsamples[level] * factor,
+        settings.tissue,
+        (f"{ink:.1%} of it look like blue, green or black ink: leave such places out where they matter",)
+        if ink > _INKY
+        else (),
+    )
+
+
+def overview_level(slide: Slide) -> int:
+    """The finest level of at most 4096² px: of a whole slide one of 4 to 16 µm/px."""
+    fits = (index for index, pixels in enumerate(slide.levels) if pixels.shape[0] * pixels.shape[1] <= _EXACT_PX)
+    return next(fits, len(slide.levels) - 1)
+
+
+def background_fractions(background: np.ndarray, grid: PatchGrid, downsample: float) -> np.ndarray:
+    """(rows, cols) fraction of background in each patch, from an integral image (Crow 1984) of a level.
+
+    `background` (h, w) bool is of a level with `downsample` level-0 pixels per pixel.
+    """
+    height, width = background.shape
+    tops, bottoms = _spans(grid.origin[0], grid.stride, grid.rows, grid.side, downsample, height)
+    lefts, rights = _spans(grid.origin[1], grid.stride, grid.cols, grid.side, downsample, width)
+    integral = np.zeros((height + 1, width + 1), np.int32)  # 4096² px fit with room to spare
+    np.cumsum(background, axis=0, out=integral[1:, 1:])
+    np.cumsum(integral, axis=1, out=integral)
+    y0, y1 = tops[:, None], bottoms[:, None]
+    counts = integral[y1, rights] - integral[y0, rights] - integral[y1, lefts] + integral[y0, lefts]
+    return counts / ((y1 - y0) * (rights - lefts))
 
 
 def otsu(histogram: np.ndarray) -> int:
@@ -84,10 +120,34 @@ def otsu(histogram: np.ndarray) -> int:
     return int((best[0] + best[-1]) // 2) + 1
 
 
+def pale_below(saturations: np.ndarray, glassy: np.ndarray) -> int:
+    """Saturation (0–255) from which on a pixel is tissue.
+
+    Otsu's threshold, but at least 13, and 8 to 20 above the glass. Real crops with hardly any glass have an Otsu
+    threshold of 60, in the midst of their stroma; of nothing but glass it lies in the midst of the glass.
+
+    Parameters
+    ----------
+    saturations
+        (256,) pixels by their saturation.
+    glassy
+        (256, 256) those that could be glass, by their darkest channel and their saturation. The brightest of them, as
+        many as a hundredth of all pixels, are the glass: its saturation is their median.
+    """
+    brighter = np.cumsum(glassy.sum(axis=1)[::-1])[::-1]  # with this darkest channel, or brighter
+    enough = np.flatnonzero(brighter >= max(1, saturations.sum() / 100))
+    glass = _median(glassy[enough[-1] :].sum(axis=0)) if len(enough) else 0
+    least, most = (glass + over for over in _OVER_GLASS)
+    return max(_FAINT, least, min(otsu(saturations), most))
+
+
+def _median(histogram: np.ndarray) -> int:
+    return int(np.searchsorted(np.cumsum(histogram), histogram.sum() / 2))
+
+
 def saturation(pixels: np.ndarray) -> np.ndarray:
     """(h, w, 3) uint8 -> (h, w) uint8, HSV saturation (max − min) / max, times 255; black has none."""
-    red, green, blue = np.moveaxis(pixels, 2, 0)
-    largest = np.maximum(np.maximum(red, green), blue)
+    largest = _lightest(pixels)
     spread = largest - darkest(pixels)
     # Exact in float32: no quotient of two such integers is nearer to the next whole number than 1/255.
     return (np.float32(255) * spread / np.maximum(largest, 1)).astype(np.uint8)
@@ -98,36 +158,95 @@ def darkest(pixels: np.ndarray) -> np.ndarray:
     return np.minimum(np.minimum(pixels[..., 0], pixels[..., 1]), pixels[..., 2])
 
 
-def _white(level: int) -> Callable[[np.ndarray], np.ndarray]:
-    return lambda pixels: darkest(pixels) >= level
+def _lightest(pixels: np.ndarray) -> np.ndarray:
+    return np.maximum(np.maximum(pixels[..., 0], pixels[..., 1]), pixels[..., 2])
 
 
-def _pale(slide: Slide, level: int) -> Callable[[np.ndarray], np.ndarray]:
-    """Less saturated than Otsu's threshold over the whole level."""
-    histogram = np.zeros(256, np.int64)
-    for band in _bands(slide, level):
-        histogram += np.bincount(saturation(band).ravel(), minlength=256)
-    threshold = max(otsu(histogram), _FAINT)
-    return lambda pixels: saturation(pixels) < threshold
+def inky(pixels: np.ndarray) -> np.ndarray:
+    """(h, w, 3) -> (h, w) bool: blue, green and black ink. `pixels` are means over some µm, wider than a nucleus.
+
+    Haematoxylin and eosin let less green through than red; ink that is blue or green does the opposite, and black ink
+    is darker than any tissue and has no colour. Red and violet ink look like stain.
+    """
+    pixels = pixels.astype(np.uint8)
+    colour = saturation(pixels)
+    cold = (pixels[..., 1] > pixels[..., 0].astype(np.int16) + 20) & (colour > 50)
+    return cold | ((_lightest(pixels) < 90) & (_lightest(pixels) >= _BLACK) & (colour < 70))
 
 
-def _bands(slide: Slide, level: int) -> Iterator[np.ndarray]:
+def _ink(pixels: np.ndarray, factor: int) -> int:
+    """How many of the pixels lie in squares of `factor` px that are ink."""
+    height, width = (max(1, size // factor) * min(factor, size) for size in pixels.shape[:2])
+    f, g = min(factor, height), min(factor, width)
+    means = pixels[:height, :width].reshape(height // f, f, width // g, g, 3).mean(axis=(1, 3))
+    return int(inky(means).sum()) * f * g
+
+
+def _background(
+    slide: Slide, level: int, settings: GridSettings, inks: list[int] | None = None
+) -> Generator[Progress, None, np.ndarray]:
+    """(h, w) bool: which pixels of a level are background. The level is read once, piece by piece.
+
+    To `inks` is added how many pixels of each piece are ink.
+    """
+    square = max(1, round(_INK_PX / slide.downsamples[level]))
+    values = np.empty(slide.levels[level].shape[:2], np.uint8)
+    saturations, glassy = np.zeros(256, np.int64), np.zeros(256 * 256, np.int64)
+    pieces = _pieces(slide, level)
+    for done, (y, x, h, w) in enumerate(pieces, 1):
+        pixels = slide.read(level, y, x, h, w)
+        low = darkest(pixels)
+        if inks is not None:
+            inks.append(_ink(pixels, square))
+        if settings.tissue == "white":
+            values[y : y + h, x : x + w] = low
+        else:
+            colour, black = saturation(pixels), _lightest(pixels) < _BLACK
+            # Pale tissue is pink, glass never; and white as paper is what was not scanned.
+            glass = (low >= _BRIGHT) & (low < 255) & ((colour < _FAINT) | (low < pixels[..., 1]))
+            saturations += np.bincount(colour[~black], minlength=256)
+            glassy += np.bincount((low.astype(np.uint16) << 8 | colour)[glass], minlength=256 * 256)
+            colour[black] = 0  # noise in the dark has every colour
+            values[y : y + h, x : x + w] = colour
+        yield Progress(f"looking for tissue in {slide.name}", done, len(pieces))
+    if settings.tissue == "white":
+        return values >= settings.white_level
+    return values < pale_below(saturations, glassy.reshape(256, 256))
+
+
+def _pieces(slide: Slide, level: int) -> list[tuple[int, int, int, int]]:
+    """(y, x, h, w) of the parts of a level to be read in turn: whole tiles of the file, and not many of them."""
+    # Of a computed level, what its piece is computed from: of the file's coarsest level.
+    base = level if not slide.computed[level] else slide.computed.index(True) - 1
+    factor = slide.downsamples[level] / slide.downsamples[base]
     height, width = slide.levels[level].shape[:2]
-    step = max(1, _BAND_PX // width)
-    for top in range(0, height, step):
-        yield slide.read(level, top, 0, min(step, height - top), width)
+    h, w = (max(1, round(size / factor)) for size in slide.levels[base].chunksize[:2])
+    w *= max(1, round(_PIECE_PX / (h * w * factor**2)))
+    return [(y, x, min(h, height - y), min(w, width - x)) for y in range(0, height, h) for x in range(0, width, w)]
 
 
-def _level(slide: Slide, side: int) -> int:
-    """The finest level of at most `_EXACT_PX`, but not one where a patch of `side` would vanish."""
-    level = 0
-    while (
-        level + 1 < len(slide.levels)
-        and slide.levels[level].shape[0] * slide.levels[level].shape[1] > _EXACT_PX
-        and side / slide.downsamples[level + 1] >= _SIDE_PX
-    ):
-        level += 1
-    return level
+def _share(mask: np.ndarray, factor: int) -> np.ndarray:
+    """(h, w) bool -> (⌈h/f⌉, ⌈w/f⌉) share of each f-square that is True; over the border only what is there counts."""
+    starts = [np.arange(0, size, factor) for size in mask.shape]
+    counts = np.add.reduceat(np.add.reduceat(mask, starts[0], axis=0, dtype=np.int32), starts[1], axis=1)
+    height, width = (np.minimum(factor, size - begin) for begin, size in zip(starts, mask.shape, strict=True))
+    return counts / (height[:, None] * width)
+
+
+def _cleaned(mask: np.ndarray, width: float) -> np.ndarray:
+    """The mask smoothed over `width` px, without islands and holes of less than `width`² px."""
+    window = int(width) // 2 * 2 + 1
+    if window > 1:
+        mask = ndimage.uniform_filter(mask.astype(np.float32), window, mode="nearest") >= 0.5
+    mask = _without_small(mask, width**2)
+    return ~_without_small(~mask, width**2)
+
+
+def _without_small(mask: np.ndarray, area: float) -> np.ndarray:
+    labels, count = ndimage.label(mask)
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)
+    sizes[0] = 0
+    return (sizes >= area)[labels]
 
 
 def _spans(

@@ -7,10 +7,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from ..core.classes import class_indices, order_classes
 from ..core.errors import CohortError
-from ..core.names import slide_name
+from ..core.names import is_url, slide_name
 from .files import write_text
 from .tables import read_table
 
@@ -31,10 +32,13 @@ FEW_NEGATIVE = 0.1  # below this fraction of the labelled slides a cohort is tol
 
 @dataclass(frozen=True)
 class CohortSlide:
-    """One row: `path` absolute; `label` and `split` are None where not given; `case_id` defaults to the slide's id."""
+    """One row: `path` absolute, or a URL as it was given (a string); `case_id` defaults to the slide's id.
+
+    `label` and `split` are None where not given. `mpp` is what the user says, whatever the file says.
+    """
 
     slide_id: str
-    path: Path
+    path: Path | str
     label: str | None = None
     case_id: str = ""
     mpp: float | None = None
@@ -121,8 +125,9 @@ class Cohort:
     def read(cls, path: str | os.PathLike[str], slides_folder: str | os.PathLike[str] | None = None) -> "Cohort":
         """Read `cohort.csv`, or a table with CLAM's, TRIDENT's, STAMP's or Slideflow's headers.
 
-        Paths are relative to the CSV (or to `slides_folder`). A table without paths (CLAM's) names files by their
-        stem, which are looked for there. Labels and classes are not matched yet: see `with_classes`.
+        Paths are relative to the CSV (or to `slides_folder`); URLs (`s3://…`, `https://…`) stay as they are. A table
+        without paths (CLAM's) names files by their stem, which are looked for there. Labels and classes are not
+        matched yet: see `with_classes`.
         """
         path = Path(path)
         folder = Path(slides_folder) if slides_folder else path.parent
@@ -148,14 +153,22 @@ class Cohort:
     def of_files(cls, paths: Iterable[str | os.PathLike[str]], mpp: float | None = None) -> "Cohort":
         """A cohort of unlabelled slides, named by their files."""
         return cls(
-            tuple(
-                CohortSlide(slide_name(path), Path(os.path.abspath(path)), case_id=slide_name(path), mpp=mpp)
-                for path in paths
-            )
+            tuple(CohortSlide(_name_of(path), _absolute(path), case_id=_name_of(path), mpp=mpp) for path in paths)
         )
 
 
-def _relative(path: Path, folder: Path) -> str:
+def _name_of(path: str | os.PathLike[str]) -> str:
+    """`slide_name`; a URL's without the signature that may follow it."""
+    return slide_name(urlsplit(str(path)).path if is_url(path) else path)
+
+
+def _absolute(path: str | os.PathLike[str]) -> Path | str:
+    return str(path) if is_url(path) else Path(os.path.abspath(path))  # without '..', which absolute() would keep
+
+
+def _relative(path: Path | str, folder: Path) -> str:
+    if is_url(path):
+        return str(path)
     try:
         return Path(os.path.relpath(path, folder.absolute())).as_posix()
     except ValueError:  # another drive, on Windows
@@ -175,11 +188,11 @@ def _slides_by_name(folder: Path) -> dict[str, list[Path]]:
 
 
 def _parse_row(row: dict[str, str], folder: Path, files: dict[str, list[Path]] | None, table: Path) -> CohortSlide:
-    slide_id = row.get("slide_id") or slide_name(row.get("path", ""))
+    slide_id = row.get("slide_id") or _name_of(row.get("path", ""))
     if not slide_id:
         raise CohortError(f"{table}: a row has neither slide_id nor path")
     if files is None:
-        file = folder / row["path"]
+        file = row["path"] if is_url(row["path"]) else folder / row["path"]
         if not row["path"]:
             raise CohortError(f"{table}: slide {slide_id!r} has no path")
     else:
@@ -190,7 +203,7 @@ def _parse_row(row: dict[str, str], folder: Path, files: dict[str, list[Path]] |
         file = found[0]
     return CohortSlide(
         slide_id=slide_id,
-        path=Path(os.path.abspath(file)),  # without '..', which absolute() would keep
+        path=_absolute(file),
         label=row.get("label") or None,
         case_id=row.get("case_id") or slide_id,
         mpp=_parse_mpp(row.get("mpp", ""), slide_id, table),

@@ -121,17 +121,11 @@ def _fitted_to(settings: Settings, cohort: Cohort, frozen: FrozenEncoder | None)
     An encoder's patch side and scale apply where neither the preset nor the user has set them.
     """
     model = {"several": settings.model.several or any(len(cohort.indices(slide)) > 1 for slide in cohort.labelled)}
-    grid: dict[str, Any] = {}
+    grid = settings.grid
     if frozen:
         model["encoder"] = "features"
-        own = {"patch_px": frozen.description.patch_px, "mpp": frozen.description.mpp}
-        grid = {name: value for name, value in own.items() if name not in settings.grid.model_fields_set}
-    settings = settings.model_copy(
-        update={
-            "model": settings.model.model_copy(update=model),
-            "grid": settings.grid.model_copy(update=grid),
-        }
-    )
+        grid = grid.with_defaults(frozen.description.patch_px, frozen.description.mpp)
+    settings = settings.model_copy(update={"model": settings.model.model_copy(update=model), "grid": grid})
     name = frozen.description.name if frozen else settings.model.encoder
     smallest = frozen.description.minimum_px if frozen else smallest_patch(name)
     if settings.grid.patch_px < smallest:

@@ -26,6 +26,8 @@ from ..store.patchmap import PatchMap
 from ..store.points import Points, read_points
 from ..store.run import Run
 from .bags import PathLike, centres_of
+from .scale import notice_missing_mpp
+from .tissue import regions_of
 
 DEFAULT_FORMATS = ("ome-tiff", "geojson", "csv", "png")
 SCALE_TOLERANCE = 1.05  # a slide may be coarser than the model's patches by this factor
@@ -85,7 +87,8 @@ def predict(
     mpp
         The slides' own µm/px; overrides their files.
     centres, tissue
-        CSV or GeoJSON of points to centre patches on; GeoJSON of regions outside of which nothing is scored.
+        CSV or GeoJSON of points to centre patches on; GeoJSON of regions outside of which nothing is scored, or a
+        folder with `<slide_id>.geojson` for each slide.
     dense
         Stride in the model's pixels, instead of the one the model was trained with.
     encoder
@@ -110,6 +113,7 @@ def predict(
     )
     cohort = slides if isinstance(slides, Cohort) else Cohort.of_files(slides)
     keep = _keep_in(bundle, out)
+    yield from notice_missing_mpp(cohort, job.grid.mpp, mpp)
     maps = []
     for row in cohort:
         try:
@@ -169,7 +173,9 @@ class _Prediction:
         with open_slide(row.path, mpp or row.mpp) as slide:
             yield from (Notice(f"{row.slide_id}: {notice}") for notice in slide.notices)
             self.check_scale(slide)
-            patches = lay_patches(slide, self.grid, centres_of(row.slide_id, self.centres), self.tissue)
+            patches = lay_patches(
+                slide, self.grid, centres_of(row.slide_id, self.centres), regions_of(row.slide_id, self.tissue)
+            )
             patch_map = self.map_at(keep and self.place(keep, row), patches, row, slide)
             if not patch_map.is_complete:
                 yield from walk(slide, patch_map, self.classifier, f"predicting {row.slide_id}")

@@ -23,6 +23,7 @@ from ..store.cohort import Cohort
 from ..store.run import Run
 from .bags import PathLike
 from .plan import Asked, Plan, new_plan, resumed_plan
+from .scale import require_mpp
 
 
 def train(
@@ -81,6 +82,7 @@ class _Training:
     def work(self) -> Generator[Event, None, Run]:
         yield from (Notice(line) for line in self.cohort.warnings())
         rows = [*self.cohort.in_split("train"), *self.cohort.in_split("valid")]
+        yield from require_mpp(rows, self.settings.grid.mpp)
         bags = yield from self.reader.read_all(rows, self.cohort)
         yield from self.check_scale()
         self.train = [bags[row.slide_id] for row in self.cohort.in_split("train") if row.slide_id in bags]

@@ -6,8 +6,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from napari_distill2label.core.errors import SlideError
-from napari_distill2label.core.geometry import PatchGrid, PatchPoints, level0_px, patches_from_json
+from napari_distill2label.core.errors import SettingsError, SlideError
+from napari_distill2label.core.geometry import PatchGrid, PatchPoints, level0_px, mean_mpp, patches_from_json
 from napari_distill2label.core.settings import GridSettings
 
 
@@ -192,3 +192,15 @@ def test_a_centre_on_the_border_is_moved_onto_the_last_pixel():
     assert points.centres.tolist() == [[99, 0], [0, 49]]
     with pytest.raises(SlideError, match="1 of 2 centres lie outside"):
         PatchPoints.at(np.array([[5.0, 5.0], [102.0, 0.0]]), (100, 50), GridSettings(patch_px=5))
+
+
+def test_a_grid_in_um_is_the_same_area_on_every_slide():
+    settings = GridSettings(patch_um=64, stride_um=32, mpp=0.5)
+    for mpp in (0.5, 0.25, 0.23):
+        patches = PatchGrid.over((3000, 3000), settings, (mpp, mpp))
+        assert patches.side * mpp == pytest.approx(64, abs=mpp / 2)
+        assert patches.stride * mpp == pytest.approx(32, abs=mpp / 2)
+        assert patches.patch_px == 128
+    assert PatchGrid.over((3000, 3000), settings, (0.25, 0.5)).side == round(64 / mean_mpp((0.25, 0.5)))
+    with pytest.raises(SettingsError, match=r"grid\.stride_um has no scale: set grid\.mpp or grid\.patch_um too"):
+        PatchGrid.over((3000, 3000), GridSettings(stride_um=32), (0.5, 0.5))

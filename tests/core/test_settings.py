@@ -1,4 +1,5 @@
 import json
+import re
 from typing import Literal, get_args, get_origin
 
 import pytest
@@ -133,3 +134,58 @@ def test_a_student_that_nothing_teaches_is_refused():
         "settings: student: nothing teaches the student what a patch is: give gamma_i, gamma_a or gamma_n a weight"
     )
     assert build_settings("colon", "default", {"student": {"gamma_a": 0.0, "gamma_i": 1.0}}).student.gamma_i == 1
+
+
+GRIDS = [
+    ({}, (27, None, None)),
+    ({"patch_um": 112, "mpp": 0.5}, (224, None, 0.5)),
+    ({"patch_um": "13.5"}, (27, None, 0.5)),  # as the command line gives it
+    ({"patch_um": 32, "patch_px": 64}, (64, None, 0.5)),
+    ({"patch_um": 32, "patch_px": 64, "mpp": 0.5}, (64, None, 0.5)),
+    ({"patch_um": 100, "mpp": 0.49}, (204, None, 0.49)),
+    ({"patch_px": 64, "mpp": 0.5, "stride_um": 16}, (64, 32, 0.5)),
+    ({"patch_um": 64, "mpp": 0.5, "stride_um": 16, "stride_px": 32}, (128, 32, 0.5)),
+    ({"stride_um": 16}, (27, None, None)),  # until there is a scale
+]
+
+
+@pytest.mark.parametrize(("given", "expected"), GRIDS)
+def test_lengths_in_um_and_px_give_one_another(given, expected):
+    grid = validated(GridSettings, given)
+    assert (grid.patch_px, grid.stride_px, grid.mpp) == expected
+    assert grid.model_fields_set == set(given)  # what was worked out gives way to an encoder's
+    assert validated(GridSettings, json.loads(grid.model_dump_json())) == grid
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"patch_um": 16, "mpp": 0.25, "patch_px": 32}, "patch_um 16 at mpp 0.25 is 64 px, not patch_px 32"),
+        ({"stride_um": 16, "mpp": 0.5, "stride_px": 16}, "stride_um 16 at mpp 0.5 is 32 px, not stride_px 16"),
+        ({"patch_um": 20_000}, "mpp would be 740.7, which is not between 0.05 and 20"),
+        ({"patch_um": 9_000, "mpp": 0.1}, "patch_px would be 9e+04, which is not between 1 and 4096"),
+        ({"patch_um": 0}, "patch_um: Input should be greater than 0"),
+    ],
+)
+def test_lengths_that_contradict_one_another(given, said):
+    with pytest.raises(SettingsError, match=re.escape(said)) as error:
+        validated(GridSettings, given)
+    assert "\n" not in str(error.value)
+
+
+def test_a_users_lengths_win_over_a_presets_and_an_encoders():
+    breast = build_settings("breast", "default", {"grid": {"patch_um": 16, "mpp": 0.25}}).grid
+    assert (breast.patch_px, breast.tissue) == (64, "white")
+    assert build_settings("breast").grid.patch_px == 32  # the preset itself is what it was
+
+    def with_encoder(**given):
+        grid = validated(GridSettings, given).with_defaults(224, 0.5)
+        return grid.patch_px, grid.stride_px, grid.mpp
+
+    assert with_encoder() == (224, None, 0.5)
+    assert with_encoder(mpp=0.25) == (224, None, 0.25)
+    assert with_encoder(patch_um=64) == (128, None, 0.5)
+    assert with_encoder(patch_um=64, patch_px=64) == (64, None, 1.0)
+    assert with_encoder(patch_um=64, mpp=1) == (64, None, 1.0)
+    assert with_encoder(stride_um=56) == (224, 112, 0.5)
+    assert GridSettings().with_defaults(224, None).mpp is None

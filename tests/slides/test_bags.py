@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from napari_distill2label.core.errors import SlideError
+from napari_distill2label.core.events import drain
 from napari_distill2label.core.geometry import PatchGrid, PatchPoints
 from napari_distill2label.core.settings import GridSettings
-from napari_distill2label.slides.bags import cut_bag, lay_patches
+from napari_distill2label.slides.bags import cut_bag, lay_patches, laying
 from napari_distill2label.slides.cutting import cut
 
 
@@ -77,3 +78,18 @@ def test_no_tissue_and_patches_larger_than_the_slide(make_slide, pixels):
             lay_patches(glass, GridSettings(tissue=rule))
     with pytest.raises(SlideError, match=r"slide0\.png: a patch of 140 px is larger than the slide"):
         lay_patches(glass, GridSettings(patch_px=140))
+
+
+def test_a_slide_coarser_than_its_patches_is_refused_from_5_percent_on(make_slide, pixels):
+    assert lay_patches(make_slide(pixels, 0.52), GridSettings(patch_um=16, mpp=0.5)).side == 31
+    for where in (None, np.array([[50.0, 50.0]])):
+        with pytest.raises(SlideError, match=r"slide\d\.png: has 0\.53 µm/px, coarser than .* 0\.5 µm/px .*--mpp"):
+            lay_patches(make_slide(pixels, 0.53), GridSettings(mpp=0.5), centres=where)
+
+
+def test_the_progress_of_looking_for_tissue(make_slide, pixels):
+    events = []
+    slide = make_slide(pixels)
+    patches = drain(laying(slide, GridSettings(tissue="white")), events.append)
+    assert [(event.phase, event.done, event.total) for event in events] == [("looking for tissue in slide0", 1, 1)]
+    assert np.array_equal(patches.scored, lay_patches(slide, GridSettings(tissue="white")).scored)

@@ -43,14 +43,16 @@ def test_patches_over_the_border_count_their_own_pixels(make_slide):
     assert not found.all()
 
 
-def test_bands_change_nothing(make_slide, monkeypatch):
+def test_pieces_change_nothing(make_slide, monkeypatch):
     image = np.random.default_rng(0).integers(0, 256, (150, 90, 1), np.uint8).repeat(3, axis=2)
     image[:, 40:] = 250
     settings = WHITE.model_copy(update={"stride_px": 7, "background_fraction": 0.2})
     slide = make_slide(image)
     for origin in ((0, 0), (-5, 3)):
         whole = tissue_grid(slide, grid_over(slide, settings, origin=origin), settings).scored
-        monkeypatch.setattr(tissue, "_BAND_PX", 90 * 24)
+        monkeypatch.setattr(
+            tissue, "_pieces", lambda *_: [(y, x, 25, 30) for y in range(0, 150, 25) for x in (0, 30, 60)]
+        )
         assert np.array_equal(tissue_grid(slide, grid_over(slide, settings, origin=origin), settings).scored, whole)
         monkeypatch.undo()
 

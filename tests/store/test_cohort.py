@@ -222,3 +222,16 @@ def test_a_cohort_of_files(tmp_path, monkeypatch):
     ]
     with pytest.raises(CohortError, match="two slides have the id 'a'"):
         Cohort.of_files(["x/a.svs", "y/a.svs"])
+
+
+def test_urls_are_kept_as_given(cohort_csv, tmp_path):
+    url, signed = "s3://bucket/ward 3/a.svs", "https://host/x/B-1.ome.zarr?sig=a.b/c"
+    path = cohort_csv(f"path,label\n{url},normal\n{signed},tumour\nslides/c.tif,tumour\n")
+    cohort = read(path)
+    assert [(slide.slide_id, slide.path) for slide in cohort] == [
+        ("a", url), ("B-1", signed), ("c", path.parent / "slides" / "c.tif"),
+    ]  # fmt: skip
+    again = read(cohort.write(tmp_path / "elsewhere" / "cohort.csv"))
+    assert again == cohort
+    assert [slide.path for slide in Cohort.of_files([url, signed])] == [url, signed]
+    assert [slide.slide_id for slide in Cohort.of_files([url, signed])] == ["a", "B-1"]

@@ -6,12 +6,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+import tifffile
 
 from napari_distill2label.cli import main
 from napari_distill2label.core.events import drain
 from napari_distill2label.core.presets import build_settings
-from napari_distill2label.export import png
-from napari_distill2label.slides.synthetic import write_cohort
+from napari_distill2label.export import png as pictures
+from napari_distill2label.slides.synthetic import write_cohort, write_image
 from napari_distill2label.store.cohort import Cohort
 
 TINY = {
@@ -31,7 +32,7 @@ FLAGS = [
 @pytest.fixture(autouse=True)
 def _small_pictures(monkeypatch):
     """Pictures of tiny slides are enlarged for people; drawing those would be most of the tests' time."""
-    monkeypatch.setattr(png, "SMALLEST", 128)
+    monkeypatch.setattr(pictures, "SMALLEST", 128)
 
 
 @pytest.fixture
@@ -80,6 +81,18 @@ def trained(shared_run, tmp_path) -> Path:
 @pytest.fixture
 def slides(cohort_csv) -> list[Path]:
     return sorted((cohort_csv.parent / "slides").iterdir())
+
+
+@pytest.fixture
+def png(slides, tmp_path):
+    """`png("name", pixels)` -> a slide without µm/px; pixels default to those of the first slide."""
+
+    def make(name="ohne Maßstab", pixels=None):
+        path = tmp_path / f"{name}.png"
+        write_image(path, tifffile.imread(slides[0]) if pixels is None else pixels)
+        return path
+
+    return make
 
 
 @pytest.fixture

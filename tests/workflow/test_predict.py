@@ -20,18 +20,6 @@ from napari_distill2label.workflow.predict import predict
 
 
 @pytest.fixture
-def png(slides, tmp_path):
-    """`png("name", pixels)` -> a slide without µm/px; pixels default to those of the first slide."""
-
-    def make(name="ohne Maßstab", pixels=None):
-        path = tmp_path / f"{name}.png"
-        write_image(path, tifffile.imread(slides[0]) if pixels is None else pixels)
-        return path
-
-    return make
-
-
-@pytest.fixture
 def count_patches(monkeypatch):
     """Numbers of patches that the network is shown, call by call; blocks hold four patches."""
     from napari_distill2label.prediction.classifier import PatchClassifier

@@ -1,0 +1,92 @@
+"""A mask of the tissue: found by a rule, drawn in napari, or read from QuPath's regions; always the same object."""
+
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Literal
+
+import numpy as np
+
+from ..core.geometry import Mpp, PatchGrid
+
+Origin = Literal["all", "white", "otsu", "regions", "user"]
+
+
+@dataclass(frozen=True, eq=False)
+class TissueMask:
+    """Which places of a slide are tissue, at a coarse scale.
+
+    Attributes
+    ----------
+    mask
+        (rows, cols) bool. Its squares cover the slide from the top left; the last row and column may be cut short.
+    slide_shape
+        (height, width) of the slide's level 0.
+    downsample
+        Level-0 pixels per pixel of the mask, at least 1.
+    source
+        Where it is from: a rule ("all", "white", "otsu"), "regions" of a file, or a "user" who drew or changed it.
+    notices
+        What a user should look at before relying on it: one sentence each.
+    """
+
+    mask: np.ndarray
+    slide_shape: tuple[int, int]
+    downsample: float
+    source: Origin
+    notices: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        # A level may have lost a row of pixels to rounding, or the last square may be cut short.
+        fits = [
+            abs(count * self.downsample - size) < max(self.downsample, 2) * 2
+            for count, size in zip(self.mask.shape, self.slide_shape, strict=True)
+        ]
+        if not all(fits):
+            raise ValueError(f"a mask of {self.mask.shape} at 1/{self.downsample:g} does not cover {self.slide_shape}")
+
+    @classmethod
+    def blank(cls, slide_shape: tuple[int, int], longest: int = 2048) -> "TissueMask":
+        """A mask without any tissue, at most `longest` px on its longer side, to draw on."""
+        downsample = -(-max(slide_shape) // longest)
+        shape = tuple(-(-size // downsample) for size in slide_shape)
+        return cls(np.zeros(shape, bool), tuple(slide_shape), float(downsample), "user")
+
+    def with_mask(self, mask: np.ndarray | bool, source: Origin = "user") -> "TissueMask":
+        """The same place with other contents: what is not 0 in a napari Labels layer's `data` is tissue."""
+        drawn = np.broadcast_to(np.asarray(mask) != 0, self.mask.shape) if np.ndim(mask) == 0 else np.asarray(mask) != 0
+        if drawn.shape != self.mask.shape:
+            raise ValueError(f"the mask must be {self.mask.shape}, got {drawn.shape}")
+        return replace(self, mask=drawn, source=source, notices=())
+
+    @property
+    def fraction(self) -> float:
+        """Of the slide that is tissue, by area."""
+        rows, cols = (np.diff(self.edges(axis)) for axis in (0, 1))
+        return float(rows @ self.mask @ cols / np.prod(np.asarray(self.slide_shape, float)))
+
+    def edges(self, axis: int) -> np.ndarray:
+        """(n + 1,) int64 borders of the mask's rows (axis 0) or columns (1) in level-0 px; the last is the slide's."""
+        edges = np.rint(np.arange(self.mask.shape[axis] + 1) * self.downsample).astype(np.int64)
+        edges = np.minimum(edges, self.slide_shape[axis])
+        edges[-1] = self.slide_shape[axis]
+        return edges
+
+    def placement(self, slide_mpp: Mpp | None) -> tuple[Mpp, Mpp]:
+        """(scale, translate) of a napari Labels layer of `mask`, in µm (px where `slide_mpp` is None)."""
+        unit = np.asarray(slide_mpp or (1.0, 1.0))
+        return tuple((self.downsample * unit).tolist()), tuple(((self.downsample - 1) / 2 * unit).tolist())
+
+    def contains(self, points: np.ndarray) -> np.ndarray:
+        """(n,) bool: which of the points (n, 2) (y, x), pixel *corners* whole numbers, lie in or on the tissue."""
+        points = np.asarray(points, float).reshape(-1, 2)
+        padded = np.pad(self.mask, 1)  # outside the slide there is none
+        found = np.zeros(len(points), bool)
+        for sides in product(("left", "right"), repeat=2):  # a point on a border is of both squares
+            cells = (np.searchsorted(self.edges(axis), points[:, axis], side) for axis, side in enumerate(sides))
+            found |= padded[tuple(cells)]
+        return found
+
+    def grid(self, grid: PatchGrid) -> PatchGrid:
+        """`grid` with the cells whose patch's centre lies on tissue: those its regions in a file would leave."""
+        centres = grid.corners_of(np.indices(grid.shape).reshape(2, -1).T) + grid.side / 2
+        return grid.with_tissue(self.contains(centres).reshape(grid.shape))

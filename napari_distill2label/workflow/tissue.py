@@ -1,0 +1,73 @@
+"""`tissue`: where there is tissue, as regions to look at and correct before training and predicting."""
+
+from collections.abc import Generator, Sequence
+from pathlib import Path
+
+from ..core.errors import SettingsError, SlideError
+from ..core.events import Event, Failed, Finished, Notice
+from ..core.settings import GridSettings
+from ..export.regions import write_regions
+from ..slides.registry import open_slide
+from ..slides.tissue import finding_mask
+from ..store.cohort import Cohort
+from ..store.files import safe_name
+from .bags import PathLike
+
+
+def tissue(
+    slides: Cohort | Sequence[PathLike], out: PathLike, settings: GridSettings | None = None, *, overwrite: bool = False
+) -> Generator[Event, None, list[Path]]:
+    """Write `<slide_id>.geojson` with the tissue of every slide; returns the files.
+
+    Parameters
+    ----------
+    slides
+        A cohort, or files.
+    out
+        Folder of the results.
+    settings
+        Whose `tissue` and `white_level` say how it is found; None: Otsu on saturation.
+    overwrite
+        Replace files that are there. Without it they are kept: somebody may have corrected them.
+
+    The regions are QuPath annotations: drag the file onto the slide, correct, and export them again. They are what
+    `predict`'s `tissue` takes.
+    """
+    settings = settings or GridSettings(tissue="otsu")
+    if settings.tissue == "all":
+        raise SettingsError("the rule 'all' finds no regions: choose 'otsu' or 'white'")
+    cohort = slides if isinstance(slides, Cohort) else Cohort.of_files(slides)
+    files = []
+    for row in cohort:
+        path = Path(out) / f"{safe_name(row.slide_id)}.geojson"
+        if path.exists() and not overwrite:
+            yield Notice(f"{row.slide_id}: {path} is there already and is kept; --overwrite replaces it")
+            files.append(path)
+            continue
+        try:
+            with open_slide(row.path, row.mpp) as slide:
+                yield from (Notice(f"{row.slide_id}: {notice}") for notice in slide.notices)
+                mask = yield from finding_mask(slide, settings)
+                yield from (Notice(f"{row.slide_id}: {notice}") for notice in mask.notices)
+        except SlideError as error:
+            yield Failed(row.slide_id, str(error))
+            continue
+        if not mask.mask.any():
+            yield Failed(row.slide_id, f"{row.path}: no tissue found by the rule {settings.tissue!r}")
+            continue
+        files.append(write_regions(path, mask, row.slide_id))
+        yield Finished(row.slide_id, path)
+    return files
+
+
+def regions_of(slide_id: str, tissue: PathLike | None) -> Path | None:
+    """The file of a slide's regions: `tissue` itself, or `<slide_id>.geojson` in it where it is a folder.
+
+    `SlideError` if a folder has none for the slide.
+    """
+    if tissue is None or not Path(tissue).is_dir():
+        return None if tissue is None else Path(tissue)
+    path = Path(tissue) / f"{safe_name(slide_id)}.geojson"
+    if not path.is_file():
+        raise SlideError(f"{path}: no such file: the folder of regions has none for the slide {slide_id!r}")
+    return path
