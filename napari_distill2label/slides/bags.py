@@ -1,5 +1,6 @@
 """From a slide to its patches, and from those to a bag."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ def lay_patches(
     settings: GridSettings,
     centres: np.ndarray | None = None,
     regions: str | Path | None = None,
+    lay: Callable[..., PatchGrid] = PatchGrid.over,
 ) -> PatchGrid | PatchPoints:
     """Decide which patches of a slide are looked at.
 
@@ -28,6 +30,8 @@ def lay_patches(
         tissue rule does not apply to them.
     regions
         GeoJSON file of the only tissue (see `regions.tissue_from_geojson`); it replaces the tissue rule.
+    lay
+        Lays the grid: `PatchGrid.over`, or another of its signature.
 
     Raises
     ------
@@ -42,13 +46,15 @@ def lay_patches(
             raise SlideError(
                 f"its µm/px is unknown and patches are cut at {settings.mpp:g} µm/px: give it (--mpp, or in the cohort)"
             )
-        return _points(slide, settings, centres, regions) if centres is not None else _grid(slide, settings, regions)
+        return (
+            _points(slide, settings, centres, regions) if centres is not None else _grid(slide, settings, regions, lay)
+        )
     except SlideError as error:
         raise error if str(slide.path) in str(error) else SlideError(f"{slide.path}: {error}") from None
 
 
-def _grid(slide: Slide, settings: GridSettings, regions: str | Path | None) -> PatchGrid:
-    grid = PatchGrid.over(slide.shape, settings, slide.mpp)
+def _grid(slide: Slide, settings: GridSettings, regions: str | Path | None, lay: Callable[..., PatchGrid]) -> PatchGrid:
+    grid = lay(slide.shape, settings, slide.mpp)
     if regions is not None:
         from .regions import tissue_from_geojson  # shapely is slow to import, and seldom needed
 
