@@ -59,6 +59,8 @@ class DenseNetwork:
         Side P of a patch.
     stride
         Pooling stride g of the encoder: from g down to 1, the closer the lattice the more fragments.
+    work_of_one
+        Multiplications the convolutions take for a patch that is cut.
     """
 
     def __init__(self, model: MILModel) -> None:
@@ -70,6 +72,7 @@ class DenseNetwork:
         pools = [layer.kernel_size for layer in encoder.convolutions if isinstance(layer, nn.MaxPool2d)]
         self.stride = math.prod(pools)
         self.side = self._sides()[-1]  # of the map that is left of a patch
+        self.work_of_one = self.work((1, 1), self.stride)
         first, *self._others = encoder.connected
         # Flattened, a map is (C, side, side); a row of `_Fragments.maps` has the channels last.
         weight = first.weight.detach().unflatten(1, (-1, self.side, self.side)).permute(0, 2, 3, 1).flatten(1)
@@ -173,7 +176,7 @@ class DenseNetwork:
         x = rows.index_select(0, wanted.flatten()).view(len(first_rows), -1)
         with torch.autocast(maps.device.type, self.model.dtype, enabled=self.model.dtype != torch.float32):
             for layer in (self._first, *self._others):
-                x = _linear(x, layer) if isinstance(layer, nn.Linear) else layer(x)
+                x = linear(x, layer) if isinstance(layer, nn.Linear) else layer(x)
         return x.float()
 
 
@@ -187,7 +190,7 @@ def _phases(step: int, pool: int) -> tuple[int, int]:
     return pool // common, step // common
 
 
-def _linear(x: Tensor, layer: nn.Linear) -> Tensor:
+def linear(x: Tensor, layer: nn.Linear) -> Tensor:
     """`layer(x)` for (n, D), as a convolution of 1 × 1.
 
     Torch gives convolutions to oneDNN and float32 products to MKL, which is half as fast on processors not of its

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from ..core.errors import SettingsError, SlideError
+from ..core.errors import SettingsError
 from ..core.geometry import Block, Mpp, Patches, PatchGrid, PatchPoints, level0_px
 from ..core.settings import GridSettings
 from ..mil.dense import DenseNetwork
@@ -97,13 +97,10 @@ class DenseScorer:
         start = corners.min(0)
         cells = (corners - start) // (lattice.stride * lattice.every)
         shape = tuple((cells.max(0) + 1).tolist())
-        if len(cells) * self.network.work((1, 1), 1) <= self.network.work(shape, lattice.step):
+        if len(cells) * self.network.work_of_one <= self.network.work(shape, lattice.step):
             return None
         size = [self.network.span(n, lattice.step) for n in shape]
-        try:
-            region = _read(slide, patches, start, size)
-        except SlideError:
-            return None  # perhaps between the patches, or at one only: cutting will tell
+        region = _read(slide, patches, start, size)
         return self.network(torch.from_numpy(region).permute(2, 0, 1), lattice.step, torch.from_numpy(cells))
 
     @torch.inference_mode()
