@@ -15,7 +15,7 @@ from matplotlib import pyplot as plt
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from napari_distill2label.core.colours import class_colours
+from napari_distill2label.core.colours import palette
 from napari_distill2label.core.geometry import PatchGrid
 from napari_distill2label.prediction.dense import DenseScorer, dense_grid
 from napari_distill2label.slides.bags import lay_patches
@@ -41,7 +41,7 @@ def draw(bundle: Bundle, drawn: SyntheticSlide, slide: Slide) -> plt.Figure:
     cells = bundle.config.grid
     patches = lay_patches(slide, cells)
     dense = lay_patches(slide, cells.model_copy(update={"stride_px": STRIDE}), lay=dense_grid)
-    negative, positive = (np.array(colour) / 255 for colour in class_colours(2))
+    negative, positive = (np.array(colour) / 255 for colour in palette(2))
     figure, axes = plt.subplots(1, 3, figsize=(13.2, 4.9), layout="constrained")
     titles = ("Tumour nuclei (truth, not used)", "A label per patch", f"Dense map, stride {STRIDE} px")
     for axis, title in zip(axes, titles, strict=True):
