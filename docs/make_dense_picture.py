@@ -12,6 +12,7 @@ import matplotlib
 import numpy as np
 from make_screenshots import IMAGES, train_run
 from matplotlib import pyplot as plt
+from matplotlib.colors import ListedColormap
 from matplotlib.patches import Rectangle
 from PIL import Image
 
@@ -42,7 +43,7 @@ def draw(bundle: Bundle, drawn: SyntheticSlide, slide: Slide) -> plt.Figure:
     patches = lay_patches(slide, cells)
     dense = lay_patches(slide, cells.model_copy(update={"stride_px": STRIDE}), lay=dense_grid)
     negative, positive = (np.array(colour) / 255 for colour in palette(2))
-    figure, axes = plt.subplots(1, 3, figsize=(13.2, 4.9), layout="constrained")
+    figure, axes = plt.subplots(1, 3, figsize=(13.2, 4.45), layout="constrained")
     titles = ("Tumour nuclei (truth, not used)", "A label per patch", f"Dense map, stride {STRIDE} px")
     for axis, title in zip(axes, titles, strict=True):
         axis.imshow(drawn.image)
@@ -55,18 +56,21 @@ def draw(bundle: Bundle, drawn: SyntheticSlide, slide: Slide) -> plt.Figure:
     for (row, col), value in np.ndenumerate(labels):
         if np.isfinite(value):
             corner = patches.corners_of(np.array([[row, col]]))[0][::-1] - 0.5
-            colour = positive if value >= 0.5 else negative
-            axes[1].add_patch(Rectangle(corner, patches.stride, patches.stride, fc=(*colour, 0.45), ec="white", lw=0.4))
+            face = (*positive, 0.5) if value >= 0.5 else (*negative, 0.3)
+            axes[1].add_patch(Rectangle(corner, patches.stride, patches.stride, fc=face, ec="white", lw=0.4))
     values = probabilities(bundle, slide, dense)
     top, left = dense.first_centre - dense.stride / 2
     bottom, right = (top, left) + np.array(dense.shape) * dense.stride
-    shown = axes[2].imshow(
-        values, cmap="viridis", vmin=0, vmax=1, alpha=0.62 * np.isfinite(values), extent=(left, right, bottom, top)
-    )
-    bar = figure.colorbar(shown, ax=axes[2], fraction=0.046, pad=0.02)
-    bar.set_label("probability of tumour")
-    bar.solids.set_alpha(1)
+    shown = axes[2].imshow(values, cmap=_veil(), vmin=0, vmax=1, extent=(left, right, bottom, top))
+    figure.colorbar(shown, ax=axes[2], fraction=0.046, pad=0.02).set_label("probability of tumour")
     return figure
+
+
+def _veil() -> ListedColormap:
+    """Viridis, more transparent the lower the value; what is not scored (NaN) is left as it is."""
+    colours = plt.get_cmap("viridis")(np.linspace(0, 1, 256))
+    colours[:, 3] = 0.78 * np.clip(np.linspace(0, 3.2, 256), 0.12, 1)
+    return ListedColormap(colours).with_extremes(bad=(0, 0, 0, 0))
 
 
 def _scale_bar(axis: plt.Axes) -> None:
@@ -88,7 +92,7 @@ def main() -> None:
         with open_slide(folder / "slide.png", MPP) as slide:
             figure = draw(bundle, drawn, slide)
         IMAGES.mkdir(exist_ok=True)
-        figure.savefig(IMAGES / "dense_map.png", dpi=110)
+        figure.savefig(IMAGES / "dense_map.png", dpi=95)
         print(IMAGES / "dense_map.png")
 
 
