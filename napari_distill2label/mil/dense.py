@@ -117,7 +117,7 @@ class DenseNetwork:
         Parameters
         ----------
         region
-            (3, H, W) raw pixels, 0–255. Memory grows with it, some 500 bytes per pixel: give a large one in parts.
+            (3, H, W) raw pixels, 0–255. Memory grows with it, some 700 bytes per pixel: give a large one in parts.
         step
             From patch to patch, px; any whole number.
         cells

@@ -85,7 +85,7 @@ def test_a_grid_equals_cut_patches_over_the_border_too(bundle, slide, stride, pe
 
 
 def test_stride_1_has_a_cell_for_every_pixel(bundle, slide):
-    patches = dense_grid(slide.shape, GridSettings(stride_px=1))
+    patches = lay_patches(slide, GridSettings(stride_px=1), lay=dense_grid)
     assert patches.shape == slide.shape
     assert patches.first_centre.tolist() == [0, 0]
     assert_equal(bundle, slide, patches, every=97, per_block=DenseScorer.patches_per_block)
