@@ -8,7 +8,7 @@ import torch
 
 from napari_distill2label.mil.device import choose_device, compute_dtype
 
-from . import auroc, epochs, steps
+from . import auroc, dense, epochs, steps
 
 
 def _processor() -> str:
@@ -31,7 +31,7 @@ def main() -> None:
     if options.auroc:
         lines = auroc.compare(options.auroc, options.epochs, options.seeds)
     else:
-        lines = (line for module in (steps, epochs) for line in module.measure(options.quick))
+        lines = (line for module in (steps, epochs, dense) for line in module.measure(options.quick))
     for line in lines:
         print(line, flush=True)
 

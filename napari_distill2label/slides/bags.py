@@ -1,6 +1,6 @@
 """From a slide to its patches, and from those to a bag."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +22,10 @@ def lay_patches(
     settings: GridSettings,
     centres: np.ndarray | None = None,
     regions: str | Path | TissueMask | None = None,
+    lay: Callable[..., PatchGrid] = PatchGrid.over,
 ) -> PatchGrid | PatchPoints:
     """Decide which patches of a slide are looked at: `laying`, run to its end."""
-    return drain(laying(slide, settings, centres, regions))
+    return drain(laying(slide, settings, centres, regions, lay))
 
 
 def laying(
@@ -32,6 +33,7 @@ def laying(
     settings: GridSettings,
     centres: np.ndarray | None = None,
     regions: str | Path | TissueMask | None = None,
+    lay: Callable[..., PatchGrid] = PatchGrid.over,
 ) -> Generator[Progress, None, PatchGrid | PatchPoints]:
     """Decide which patches of a slide are looked at; a generator of its progress.
 
@@ -43,6 +45,8 @@ def laying(
     regions
         The only tissue, as a GeoJSON file (see `regions.tissue_from_geojson`) or a mask: what has its centre on it is
         looked at, and the tissue rule is not asked.
+    lay
+        Lays the grid: `PatchGrid.over`, or another of its signature.
 
     Raises
     ------
@@ -60,15 +64,15 @@ def laying(
         check_scale(slide.path, slide.mpp, settings.mpp)
         if centres is not None:
             return _points(slide, settings, centres, regions)
-        return (yield from _grid(slide, settings, regions))
+        return (yield from _grid(slide, settings, regions, lay))
     except SlideError as error:
         raise error if str(slide.path) in str(error) else SlideError(f"{slide.path}: {error}") from None
 
 
 def _grid(
-    slide: Slide, settings: GridSettings, regions: str | Path | TissueMask | None
+    slide: Slide, settings: GridSettings, regions: str | Path | TissueMask | None, lay: Callable[..., PatchGrid]
 ) -> Generator[Progress, None, PatchGrid]:
-    grid = PatchGrid.over(slide.shape, settings, slide.mpp)
+    grid = lay(slide.shape, settings, slide.mpp)
     if regions is None:
         grid = yield from finding_cells(slide, grid, settings)
         if not grid.scored.any():

@@ -1,0 +1,202 @@
+"""The network made fully convolutional: what it says of many overlapping patches of a region, without cutting any.
+
+The encoders' convolutions are unpadded, so that a patch's features are those the convolutions leave at its place in
+any larger image (Long, Shelhamer & Darrell 2015). Two things are in the way. Pooling with stride p keeps one place in
+p: for the others, its input is shifted, and the shifted results go on side by side as *fragments* (Giusti et al. 2013,
+"Fast image scanning with deep max-pooling convolutional neural networks"). That costs what dilated convolutions cost,
+and no layer needs to know. And the fully connected layers become one product per patch asked for, and for no other.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..core.errors import SettingsError
+from .encoders import ConvolutionalEncoder
+from .model import Judged, MILModel
+
+ROWS = 4096  # patches taken to the fully connected layers at once: some 20 MB
+
+
+@dataclass(frozen=True)
+class _Fragments:
+    """What the convolutions leave of a region: maps (B, h, w, C), and in which fragment and where a patch begins.
+
+    `phases` are, of each pooling, the number of shifts per axis that were followed; `step` is the distance of
+    neighbouring patches of one fragment.
+    """
+
+    maps: Tensor
+    phases: tuple[int, ...]
+    step: int
+
+    def rows(self, cells: Tensor) -> Tensor:
+        """(n, 2) cells of the lattice -> (n,) number of the first of each patch's rows, counted over all `maps`."""
+        (y, x), fragment, fragments = cells.unbind(1), 0, 1
+        for phases in self.phases:
+            fragment = fragment + (y % phases * phases + x % phases) * fragments
+            fragments *= phases**2
+            y, x = y // phases, x // phases
+        _, height, width, _ = self.maps.shape
+        return (fragment * height + y * self.step) * width + x * self.step
+
+
+class DenseNetwork:
+    """A region of an image in, what the network says of patches in it out: equal to cutting and judging each.
+
+    Parameters
+    ----------
+    model
+        With an encoder of our own, which is put into evaluation mode; `SettingsError` if it looks at features. Its
+        first fully connected layer is copied: weights changed later are not followed.
+
+    Attributes
+    ----------
+    patch_px
+        Side P of a patch.
+    stride
+        Pooling stride g of the encoder: from g down to 1, the closer the lattice the more fragments.
+    work_of_one
+        Multiplications the convolutions take for a patch that is cut.
+    """
+
+    def __init__(self, model: MILModel) -> None:
+        encoder = model.encoder
+        if not isinstance(encoder, ConvolutionalEncoder):
+            raise SettingsError("a model that looks at features of a frozen encoder has no dense mode: cut patches")
+        self.model = model.eval()
+        self.patch_px: int = model.instance_shape[1]
+        pools = [layer.kernel_size for layer in encoder.convolutions if isinstance(layer, nn.MaxPool2d)]
+        self.stride = math.prod(pools)
+        self.side = self._sides()[-1]  # of the map that is left of a patch
+        self.work_of_one = self.work((1, 1), self.stride)
+        first, *self._others = encoder.connected
+        # Flattened, a map is (C, side, side); a row of `_Fragments.maps` has the channels last.
+        weight = first.weight.detach().unflatten(1, (-1, self.side, self.side)).permute(0, 2, 3, 1).flatten(1)
+        self._first = nn.utils.skip_init(nn.Linear, first.in_features, first.out_features, device=weight.device)
+        self._first.weight.data, self._first.bias.data = weight.contiguous(), first.bias.detach()
+
+    def _sides(self) -> list[int]:
+        """Side of what each layer leaves of a patch, the patch itself first."""
+        sides = [self.patch_px]
+        for layer in self.model.encoder.convolutions:
+            if isinstance(layer, nn.Conv2d):
+                sides.append(sides[-1] - layer.kernel_size[0] + 1)
+            else:
+                sides.append(sides[-1] // layer.kernel_size if isinstance(layer, nn.MaxPool2d) else sides[-1])
+        return sides
+
+    def span(self, cells: int, step: int) -> int:
+        """Pixels that `cells` patches in a row, `step` px apart, reach over."""
+        return (cells - 1) * step + self.patch_px
+
+    def work(self, shape: tuple[int, int], step: int) -> int:
+        """Multiplications the convolutions take for a lattice of `shape` patches `step` px apart.
+
+        The fully connected layers' come on top: they are the same, patch by patch, for those that are cut.
+        """
+        total, fragments = 0, 1
+        for layer, before in zip(self.model.encoder.convolutions, self._sides(), strict=False):
+            if isinstance(layer, nn.MaxPool2d):
+                phases, step = _phases(step, layer.kernel_size)
+                shape = tuple(-(-cells // phases) for cells in shape)
+                fragments *= phases**2
+            elif isinstance(layer, nn.Conv2d):
+                side = before - layer.kernel_size[0] + 1
+                area = math.prod((cells - 1) * step + side for cells in shape)
+                total += fragments * area * layer.weight.numel()
+        return total
+
+    @torch.inference_mode()
+    def __call__(self, region: Tensor, step: int, cells: Tensor) -> Judged:
+        """Judge patches of a region.
+
+        Parameters
+        ----------
+        region
+            (3, H, W) raw pixels, 0–255. Memory grows with it, some 700 bytes per pixel: give a large one in parts.
+        step
+            From patch to patch, px; any whole number.
+        cells
+            (n, 2) int64, (row, column) of patches on the lattice of that step: the patch's corner is `cells · step`.
+            All lie in the region, and the cost of the convolutions is that of the smallest rectangle around them.
+        """
+        device = self.model.device
+        if len(cells) == 0:
+            return Judged(torch.empty(0, self.model.n_classes), torch.empty(0))
+        start, stop = cells.amin(0), cells.amax(0) + 1
+        if min(start.tolist()) < 0 or any(
+            self.span(last, step) > size for last, size in zip(stop.tolist(), region.shape[1:], strict=True)
+        ):
+            raise ValueError(f"patches reach over the region of {tuple(region.shape[1:])} px")
+        (top, left), shape = (start * step).tolist(), (stop - start).tolist()
+        height, width = (self.span(n, step) for n in shape)
+        part = region[:, top : top + height, left : left + width].to(device)
+        with torch.autocast(device.type, self.model.dtype, enabled=self.model.dtype != torch.float32):
+            fragments = self._convolve(part, step, shape)
+        rows = fragments.rows((cells - start).to(device))
+        return Judged.cat([self.model.judge(self._connect(fragments, some)) for some in rows.split(ROWS)])
+
+    def _convolve(self, region: Tensor, step: int, shape: list[int]) -> _Fragments:
+        """The convolutions over a lattice of `shape` patches that fills the region."""
+        layers, sides, phases = self.model.encoder.convolutions, self._sides(), []
+        poolings = [layer.kernel_size for layer in layers if isinstance(layer, nn.MaxPool2d)]
+        # So many patches per axis that every fragment has as many; those added are of no interest.
+        multiple, reduced = 1, step
+        for pool in poolings:
+            phase, reduced = _phases(reduced, pool)
+            multiple *= phase
+        shape = [-(-cells // multiple) * multiple for cells in shape]
+        padding = [self.span(cells, step) - size for cells, size in zip(shape, region.shape[1:], strict=True)]
+        maps = F.pad(region, (0, padding[1], 0, padding[0]))[None]
+        maps = self.model.normalise(self.model.unit(maps)).to(self.model.dtype)
+        for layer, left in zip(layers, sides[1:], strict=True):
+            if not isinstance(layer, nn.MaxPool2d):
+                maps = layer(maps)
+                continue
+            phase, after = _phases(step, layer.kernel_size)
+            shape = [cells // phase for cells in shape]
+            height, width = (((cells - 1) * after + left) * layer.kernel_size for cells in shape)
+            shifts = [step * shift for shift in range(phase)]
+            maps = torch.cat([layer(maps[:, :, y : y + height, x : x + width]) for y in shifts for x in shifts])
+            phases.append(phase)
+            step = after
+        return _Fragments(maps.permute(0, 2, 3, 1).contiguous(), tuple(phases), step)
+
+    def _connect(self, fragments: _Fragments, first_rows: Tensor) -> Tensor:
+        """The fully connected layers for the patches that begin at `first_rows` (n,) -> (n, D) features."""
+        maps, side = fragments.maps, self.side
+        channels, width = maps.shape[3], maps.shape[2]
+        # Row r: the `side` neighbouring places from r on, all channels. Rows overlap; nothing is copied yet.
+        rows = maps.as_strided((maps.numel() // channels - side + 1, side * channels), (channels, 1))
+        wanted = first_rows[:, None] + torch.arange(side, device=maps.device) * width
+        x = rows.index_select(0, wanted.flatten()).view(len(first_rows), -1)
+        with torch.autocast(maps.device.type, self.model.dtype, enabled=self.model.dtype != torch.float32):
+            for layer in (self._first, *self._others):
+                x = linear(x, layer) if isinstance(layer, nn.Linear) else layer(x)
+        return x.float()
+
+
+def _phases(step: int, pool: int) -> tuple[int, int]:
+    """Of patches `step` apart: the number of shifts a pooling must follow, and how far apart they are after it.
+
+    Patch i begins at i · step. Those with the same remainder r = i mod q, q = pool / gcd(step, pool), begin whole
+    windows after r · step, and step / gcd(step, pool) places apart once pooled.
+    """
+    common = math.gcd(step, pool)
+    return pool // common, step // common
+
+
+def linear(x: Tensor, layer: nn.Linear) -> Tensor:
+    """`layer(x)` for (n, D), as a convolution of 1 × 1.
+
+    Torch gives convolutions to oneDNN and float32 products to MKL, which is half as fast on processors not of its
+    maker (benchmarks/dense.py). It would know a plain 1 × 1 convolution for a product; dilation, which means nothing
+    to one pixel, hides it.
+    """
+    image = x[None, None].permute(0, 3, 1, 2)
+    weight = layer.weight[:, :, None, None].contiguous(memory_format=torch.channels_last)
+    return F.conv2d(image, weight, layer.bias, dilation=2).permute(0, 2, 3, 1).reshape(len(x), -1)
