@@ -20,7 +20,7 @@ _NOT_YET = (".mrxs", ".scn", ".bif", ".dcm", ".svslide", ".vms", ".vmu", ".vsi",
 SUFFIXES: tuple[str, ...] = tuple(_BACKENDS)
 
 
-def open_slide(path: str | Path, mpp: float | Mpp | None = None) -> Slide:
+def open_slide(path: str | Path, mpp: float | Mpp | None = None, force: bool = False) -> Slide:
     """Open a slide or a plain image.
 
     Parameters
@@ -29,6 +29,8 @@ def open_slide(path: str | Path, mpp: float | Mpp | None = None) -> Slide:
         A file with one of `SUFFIXES` (upper or lower case), or an OME-Zarr folder.
     mpp
         The slide's µm/px, or (y, x), where the user knows better than the file.
+    force
+        Open it even if it is something else than brightfield (fluorescence rendered to RGB); a notice says so.
 
     Raises
     ------
@@ -44,6 +46,12 @@ def open_slide(path: str | Path, mpp: float | Mpp | None = None) -> Slide:
     except Exception as error:  # a parser of damaged bytes may raise anything, and all of it means the same
         reason = reason_of(error)
         raise SlideError(f"{path}: cannot be read, damaged or not what its name says: {reason}") from error
+    if source.other_than_brightfield and not force:
+        source.close()
+        raise SlideError(
+            f"{path}: not a brightfield image: {source.other_than_brightfield}: "
+            "a model of stained slides means nothing here; --force opens it all the same"
+        )
     slide = Slide.of(path, source)
     return slide if mpp is None else slide.with_mpp(mpp)
 

@@ -95,12 +95,22 @@ class Slide:
         (y, x) µm per level-0 pixel; None where the file does not say, never guessed.
     notices
         What a user should know: one sentence each.
+    associated
+        Label, macro, thumbnail and whatever else the file holds, by name: each read when called, (h, w, 3) uint8.
+    bounds
+        (y, x, h, w) of what the scanner looked at, in level-0 pixels; None where the file does not say.
+    icc
+        The ICC profile of the pixels, as it is in the file. Pixels are never changed by it.
+    brightfield
+        False for an image that was opened by `force` although it is something else.
     """
 
     def __init__(self, file: _File, mpp: Mpp | None = None, notices: tuple[str, ...] = ()) -> None:
         self._file = file
         self.path = file.path
         self.name = slide_name(file.path)
+        self.associated, self.bounds = file.source.associated, file.source.bounds
+        self.icc, self.brightfield = file.source.icc, not file.source.other_than_brightfield
         self.mpp, self.notices = mpp, notices
         levels = completed(file.source.levels)
         self._lazy = [_LazyLevel(file, index, level) for index, level in enumerate(levels)]
@@ -115,9 +125,12 @@ class Slide:
         ]  # fmt: skip
 
     @classmethod
-    def of(cls, path: Path, source: Source) -> "Slide":
+    def of(cls, path: Path | str, source: Source) -> "Slide":
         """A slide over an open file, with the file's own µm/px if it is plausible."""
-        return cls(_File(path, source), *checked(source.mpp))
+        mpp, notices = checked(source.mpp)
+        if source.other_than_brightfield:
+            notices = (f"not brightfield: {source.other_than_brightfield}; opened because you asked for it", *notices)
+        return cls(_File(path, source), mpp, notices)
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """What a backend gives: the file's own resolutions, and the size of a pixel as the file states it."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -29,11 +29,31 @@ class PixelLevel(Protocol):
 
 @dataclass(frozen=True)
 class Source:
-    """An open slide file. `levels` are the file's own, level 0 first; `mpp` is unchecked, None where not stated."""
+    """An open slide file.
+
+    Attributes
+    ----------
+    levels
+        The file's own, level 0 first.
+    mpp
+        (y, x) µm, unchecked; None where not stated.
+    associated
+        Label, macro, thumbnail…, each read when called: (h, w, 3) uint8.
+    bounds
+        (y, x, h, w) in level-0 pixels: where the scanner looked, if the file says so.
+    icc
+        The ICC profile of the pixels, which are not changed by it.
+    other_than_brightfield
+        What the image is if it is not brightfield although its pixels are RGB; empty if it is.
+    """
 
     levels: Sequence[PixelLevel]
     mpp: Mpp | None = None
     close: Callable[[], None] = lambda: None
+    associated: Mapping[str, Callable[[], np.ndarray]] = field(default_factory=dict)
+    bounds: tuple[int, int, int, int] | None = None
+    icc: bytes | None = None
+    other_than_brightfield: str = ""
 
 
 @dataclass(frozen=True, eq=False)
