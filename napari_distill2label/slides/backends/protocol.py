@@ -8,6 +8,20 @@ import numpy as np
 
 from ...core.geometry import Mpp
 
+Box = tuple[int, int, int, int]  # (y, x, h, w)
+
+
+class UndecodableError(Exception):
+    """Parts of a level that are damaged while the rest of it is fine: `boxes` in the level's own pixels."""
+
+    def __init__(self, reason: str, boxes: Sequence[Box]) -> None:
+        super().__init__(reason)
+        self.boxes = tuple(boxes)
+
+
+class NotHereError(Exception):
+    """A file that this backend could open but another one reads better; the text says what kind of file it is."""
+
 
 class PixelLevel(Protocol):
     """One resolution of a slide.
@@ -24,7 +38,10 @@ class PixelLevel(Protocol):
     tile: tuple[int, int]
 
     def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
-        """Pixels (h, w, 3) uint8 of a region that lies inside the level; any thread may ask. May raise anything."""
+        """Pixels (h, w, 3) uint8 of a region that lies inside the level; any thread may ask.
+
+        May raise anything; `UndecodableError` where it knows which part of the region is to blame.
+        """
 
 
 @dataclass(frozen=True)
@@ -43,6 +60,8 @@ class Source:
         (y, x, h, w) in level-0 pixels: where the scanner looked, if the file says so.
     icc
         The ICC profile of the pixels, which are not changed by it.
+    probe
+        Raises if the file is gone, or is another one by now: asked when a read has failed.
     other_than_brightfield
         What the image is if it is not brightfield although its pixels are RGB; empty if it is.
     """
@@ -51,8 +70,9 @@ class Source:
     mpp: Mpp | None = None
     close: Callable[[], None] = lambda: None
     associated: Mapping[str, Callable[[], np.ndarray]] = field(default_factory=dict)
-    bounds: tuple[int, int, int, int] | None = None
+    bounds: Box | None = None
     icc: bytes | None = None
+    probe: Callable[[], None] = lambda: None
     other_than_brightfield: str = ""
 
 

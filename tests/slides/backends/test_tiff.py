@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_distill2label.core.errors import SlideError
+from napari_distill2label.core.errors import SlideError, TileError
 from napari_distill2label.slides import open_slide
 
 
@@ -138,8 +138,12 @@ def test_a_damaged_tile_names_file_and_region_and_spares_the_rest(tmp_path, pixe
     path.write_bytes(data)
     with open_slide(path) as slide:
         assert slide.read(0, 0, 0, 64, 64).shape == (64, 64, 3)
-        with pytest.raises(SlideError, match=r"damaged\.tif: damaged, cannot be decoded at level 0, x=130, y=128"):
+        with pytest.raises(
+            SlideError, match=r"damaged\.tif: damaged, cannot be decoded at level 0, x=128, y=128, 42 × 2 px"
+        ) as error:
             slide.read(0, 128, 130, 2, 10)
+        assert isinstance(error.value, TileError)
+        assert error.value.boxes == ((128, 128, 2, 42),)
         with pytest.raises(SlideError, match=r"damaged\.tif"):
             slide.levels[0].compute()
 
@@ -190,9 +194,15 @@ def test_a_real_tiff_whose_resolution_is_a_hundred_times_too_small(data_dir: Pat
         assert "0.00499 µm/px" in slide.notices[0]
 
 
-def test_a_real_ndpi_pyramid(data_dir: Path):
+def test_a_real_fluorescence_ndpi_is_said_and_read_by_force(data_dir: Path):
     path = data_dir / "slides" / "hamamatsu_test3-DAPI-2-387.ndpi"
-    with open_slide(path) as slide:
+    with pytest.raises(SlideError, match=r"387\.ndpi: not a brightfield image: fluorescence, filter DAPI.*--force"):
+        open_slide(path)
+    with open_slide(path, force=True) as slide:
+        assert not slide.brightfield
+        assert "fluorescence" in slide.notices[0]
+        assert set(slide.associated) == {"macro", "map"}
+        assert slide.associated["macro"]().shape == (406, 1188, 3)
         assert slide.downsamples == (1.0, 2.0, 4.0, 8.0)
         assert slide.mpp == pytest.approx((0.2282, 0.2282), abs=1e-4)
         expected = tifffile.imread(path, series=0, level=2)
