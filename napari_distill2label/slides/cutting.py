@@ -15,7 +15,7 @@ from ..core.errors import TileError
 from .slide import Slide
 from .threads import each
 
-_SQUARE_PX = 512  # px of the level read; squares are about this large, in whole tiles
+_SQUARE_PX = 1024  # px of the level read; squares are about this large, in whole tiles
 _WINDOWS_BYTES = 128_000_000  # of pixels waiting to be resampled
 
 
@@ -120,7 +120,8 @@ def _fill(slide: Slide, level: int, boxes: np.ndarray, targets: Sequence[np.ndar
         for i, y0, x0, y1, x1, y, x in parts:
             targets[i][y0 - y : y1 - y, x0 - x : x1 - x] = pixels[y0 - top : y1 - top, x0 - left : x1 - left]
 
-    each(paste, list(_squares(boxes, square)))
+    with slide.reading():
+        each(paste, list(_squares(boxes, square)))
     if damaged:
         damaged.sort(key=lambda error: error.box)
         boxes_of_all = dict.fromkeys(box for error in damaged for box in error.boxes)

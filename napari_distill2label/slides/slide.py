@@ -1,7 +1,8 @@
 """A slide: a lazy pyramid of RGB pixels and the size of its pixels."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -188,6 +189,20 @@ class Slide:
         if not 0 <= level < len(self._lazy):
             raise SlideError(f"{self.path}: there is no level {level}, only 0 to {len(self._lazy) - 1}")
         return self._lazy[level].read(int(y), int(x), int(h), int(w))
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Keep the file open for several reads. `SlideError` if it is gone."""
+        try:
+            context = self._file.source.reading()
+            context.__enter__()
+        except Exception as error:
+            self._file.probe()
+            raise SlideError(f"{self.path}: cannot be opened again: {reason_of(error)}") from error
+        try:
+            yield
+        finally:
+            context.__exit__(None, None, None)
 
     def with_mpp(self, mpp: float | Mpp) -> "Slide":
         """The same slide with the µm/px the user gives; both share the file, and closing one closes the other."""

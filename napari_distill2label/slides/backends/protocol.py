@@ -1,6 +1,7 @@
 """What a backend gives: the file's own resolutions, and the size of a pixel as the file states it."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -62,6 +63,8 @@ class Source:
         The ICC profile of the pixels, which are not changed by it.
     probe
         Raises if the file is gone, or is another one by now: asked when a read has failed.
+    reading
+        A context for reads that follow one another: whatever they need to have open stays open meanwhile.
     other_than_brightfield
         What the image is if it is not brightfield although its pixels are RGB; empty if it is.
     """
@@ -73,6 +76,7 @@ class Source:
     bounds: Box | None = None
     icc: bytes | None = None
     probe: Callable[[], None] = lambda: None
+    reading: Callable[[], AbstractContextManager[None]] = nullcontext
     other_than_brightfield: str = ""
 
 

@@ -61,6 +61,8 @@ def open_source(path: Path) -> Source:
         return Source(
             levels,
             _mpp(tiff, series),
+            close=lambda: [level.forget() for level in levels],
+            reading=file.reading,
             associated={name: partial(_associated, path, index) for name, index in _associated_series(tiff)},
             icc=series.keyframe.tags.valueof(_ICC),
             probe=file.probe,

@@ -8,6 +8,7 @@ thread keeps: fresh memory for every tile costs a quarter of the time.
 import math
 import re
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -24,6 +25,7 @@ JPEG = (6, 7, 34892, 33007)
 APERIO_YCBCR = 33003  # JPEG 2000 whose codestream does not say that it is Y, Cb, Cr
 _WHOLE = 16_000_000  # px; untiled levels up to here are decoded once and kept (48 MB)
 
+_CACHE_BYTES = 64_000_000
 # Two bytes that no scan of a JPEG holds: libjpeg shows grey from there on and says nothing.
 _NO_MARKER = re.compile(rb"\xff[\x02-\xbf\xde\xdf\xf0-\xfd]")
 _END = b"\xff\xd9"
@@ -107,6 +109,37 @@ def _check_jpeg(data: bytes) -> None:
         raise ValueError("corrupt JPEG data")
 
 
+class _Cache:
+    """Decoded tiles that were needed in part: the next region needs the rest. The oldest go first."""
+
+    def __init__(self, size: int) -> None:
+        self._left, self._lock = size, threading.Lock()
+        self._kept: OrderedDict[tuple[object, int], np.ndarray] = OrderedDict()
+
+    def get(self, key: tuple[object, int]) -> np.ndarray | None:
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+            return self._kept.get(key)
+
+    def put(self, key: tuple[object, int], pixels: np.ndarray) -> None:
+        pixels = pixels.copy()
+        with self._lock:
+            if key not in self._kept and pixels.nbytes <= _CACHE_BYTES // 4:
+                self._kept[key] = pixels
+                self._left -= pixels.nbytes
+            while self._left < 0:
+                self._left += self._kept.popitem(last=False)[1].nbytes
+
+    def forget(self, owner: object) -> None:
+        with self._lock:
+            for key in [key for key in self._kept if key[0] is owner]:
+                self._left += self._kept.pop(key).nbytes
+
+
+_cache = _Cache(_CACHE_BYTES)
+
+
 class TiffLevel:
     """One resolution: one page of RGB(A) or grey, or three grey pages that are R, G and B.
 
@@ -139,6 +172,11 @@ class TiffLevel:
                 self._whole = self._rgb(self._decode(0, 0, *self.shape))
         return self._whole[y : y + h, x : x + w]
 
+    def forget(self) -> None:
+        """Let go of what is kept of it in memory."""
+        for segments in self._segments:
+            _cache.forget(segments)
+
     def _rgb(self, pixels: np.ndarray) -> np.ndarray:
         """(h, w, 3) of all channels the file has."""
         if self._colormap is not None:
@@ -162,16 +200,22 @@ class TiffLevel:
             x0, x1 = max(left, x), min(left + width, x + w)
             channels = slice(part.first_channel, part.first_channel + self._samples)
             where = out[y0 - y : y1 - y, x0 - x : x1 - x, channels]
+            key = (part.segments, part.index)
             try:
-                data = part.segments.bytes_of(self._file, part.index)
-                if data is None:
-                    where[...] = 255
-                else:
-                    where[...] = part.segments.decode(data, part.index)[y0 - top : y1 - top, x0 - left : x1 - left]
+                pixels = _cache.get(key)
+                if pixels is None:
+                    data = part.segments.bytes_of(self._file, part.index)
+                    if data is None:
+                        where[...] = 255
+                        return
+                    pixels = part.segments.decode(data, part.index)
+                    if (y1 - y0, x1 - x0) != (height, width):
+                        _cache.put(key, pixels)
+                where[...] = pixels[y0 - top : y1 - top, x0 - left : x1 - left]
             except Exception as error:  # noqa: BLE001  a codec may raise anything
                 damaged.append((part.box, error))
 
-        with self._file.reading():
+        with self._file.reading():  # of a larger region, perhaps, that is read in parts
             each(paste, self._parts(y, x, h, w))
         if damaged:
             damaged.sort(key=lambda found: found[0])
