@@ -111,14 +111,21 @@ def _fill(slide: Slide, level: int, boxes: np.ndarray, targets: Sequence[np.ndar
         begins = np.maximum(boxes[chosen, :2], origin)
         ends = np.minimum(boxes[chosen, :2] + boxes[chosen, 2:], origin + square)
         (top, left), (bottom, right) = begins.min(axis=0).tolist(), ends.max(axis=0).tolist()
+        parts = np.concatenate([chosen[:, None], begins, ends, boxes[chosen, :2]], axis=1).tolist()
         try:
             pixels = slide.read(level, top, left, bottom - top, right - left)
-        except TileError as error:
-            damaged.append(error)
+        except TileError:
+            damaged.extend(paste_one_by_one(parts))  # what is damaged may lie between the patches
             return
-        parts = np.concatenate([chosen[:, None], begins, ends, boxes[chosen, :2]], axis=1).tolist()
         for i, y0, x0, y1, x1, y, x in parts:
             targets[i][y0 - y : y1 - y, x0 - x : x1 - x] = pixels[y0 - top : y1 - top, x0 - left : x1 - left]
+
+    def paste_one_by_one(parts: list[list[int]]) -> Iterator[TileError]:
+        for i, y0, x0, y1, x1, y, x in parts:
+            try:
+                targets[i][y0 - y : y1 - y, x0 - x : x1 - x] = slide.read(level, y0, x0, y1 - y0, x1 - x0)
+            except TileError as error:
+                yield error
 
     with slide.reading():
         each(paste, list(_squares(boxes, square)))

@@ -42,7 +42,7 @@ class ZarrLevel:
         """See `PixelLevel.read`."""
         try:
             pixels = self._read(y, x, h, w)
-        except Exception:
+        except Exception:  # noqa: BLE001  zarr, its codecs and a network may raise anything
             self.probe()
             damaged = list(self._damaged(y, x, h, w))
             if not damaged:  # it can be read by now

@@ -5,17 +5,17 @@ these formats for over ten years. See docs/architecture.md.
 """
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
 
 from ...core.errors import SlideError
 from ...core.geometry import Mpp
-from ..threads import each, workers
+from ..threads import each
 from .files import stamp
 from .protocol import Box, Source, UndecodableError
 
@@ -34,10 +34,13 @@ class _Handle:
     def slide(self) -> "openslide.OpenSlide":  # noqa: F821
         with self._lock:
             if self._slide is None:
-                import openslide
-
-                self._slide = openslide.OpenSlide(self._path)
+                self._slide = self.another()
             return self._slide
+
+    def another(self) -> "openslide.OpenSlide":  # noqa: F821
+        import openslide
+
+        return openslide.OpenSlide(self._path)
 
     def failed(self, slide: "openslide.OpenSlide") -> None:  # noqa: F821
         with self._lock:
@@ -69,27 +72,49 @@ class OpenSlideLevel:
         damaged: list[tuple[Box, Exception]] = []
         th = self.tile[0] * max(1, _STRIP_PX // self.tile[0])
 
-        def paste(box: Box) -> None:
-            top, left, height, width = box
+        def paste(strip: Box) -> None:
             slide = self.handle.slide()
             try:
-                where = (round(left * self.downsample), round(top * self.downsample))
-                pixels = np.asarray(slide.read_region(where, self.index, (width, height)))
-            except Exception as error:  # noqa: BLE001  the decoders below may raise anything
+                self._paste(slide, strip, out, y, x)
+            except Exception:  # noqa: BLE001  the decoders below may raise anything
                 self.handle.failed(slide)
-                damaged.append((box, error))
-                return
-            target = out[top - y : top - y + height, left - x : left - x + width]
-            target[...] = pixels[..., :3]
-            target[pixels[..., 3] == 0] = 255
+                damaged.extend(self._paste_tiles(strip, out, y, x))
 
         rows = [y, *range((y // th + 1) * th, y + h, th), y + h]
-        boxes = [(a, x, b - a, w) for a, b in pairwise(rows)]
-        each(paste, boxes if workers() > 1 else [(y, x, h, w)])
+        each(paste, [(top, x, bottom - top, w) for top, bottom in pairwise(rows)])
         if damaged:
             damaged.sort(key=lambda found: found[0])
             raise UndecodableError(str(damaged[0][1]), [box for box, _ in damaged]) from damaged[0][1]
         return out
+
+    def _paste(self, slide: "openslide.OpenSlide", box: Box, out: np.ndarray, y: int, x: int) -> None:  # noqa: F821
+        top, left, height, width = box
+        where = (round(left * self.downsample), round(top * self.downsample))
+        pixels = np.asarray(slide.read_region(where, self.index, (width, height)))
+        target = out[top - y : top - y + height, left - x : left - x + width]
+        target[...] = pixels[..., :3]
+        target[pixels[..., 3] == 0] = 255
+
+    def _paste_tiles(self, strip: Box, out: np.ndarray, y: int, x: int) -> Iterator[tuple[Box, Exception]]:
+        """What of a strip can be read, tile by tile; yields the rest, with the reason.
+
+        By a handle of its own: an error of one thread is an error of all that share the handle.
+        """
+        top, left, height, width = strip
+        th, tw = self.tile
+        slide = None
+        for row, col in product(
+            range(top // th, -(-(top + height) // th)), range(left // tw, -(-(left + width) // tw))
+        ):
+            y0, x0 = max(top, row * th), max(left, col * tw)
+            y1, x1 = min(top + height, (row + 1) * th), min(left + width, (col + 1) * tw)
+            box = (y0, x0, y1 - y0, x1 - x0)
+            try:
+                slide = slide or self.handle.another()
+                self._paste(slide, box, out, y, x)
+            except Exception as error:  # noqa: BLE001  see above
+                slide = None
+                yield box, error
 
 
 def open_source(path: Path) -> Source:
@@ -112,7 +137,7 @@ def open_source(path: Path) -> Source:
     try:
         slide = handle.slide()
     except openslide.OpenSlideUnsupportedFormatError:
-        raise SlideError(f"{path}: OpenSlide does not know this kind of file: convert it to OME-TIFF") from None
+        raise ValueError("OpenSlide does not know it; converted to OME-TIFF it can be read") from None
     said = slide.properties
     levels = [
         OpenSlideLevel(handle, index, (height, width), _tile(said, index), downsample)

@@ -21,12 +21,13 @@ from ...core.names import LABELS_NAMESPACE
 from ..mpp import UM_PER_UNIT
 from .files import SharedFile
 from .protocol import NotHereError, Source, not_brightfield
-from .tiff_level import APERIO_YCBCR, JPEG, TiffLevel
+from .tiff_level import JPEG, TiffLevel
 
 # What is wrong with a file is said once, in our error, not beforehand by tifffile on the terminal.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 _ICC, _NDPI_FILTER = 34675, 65434  # tags
+_APERIO_YCBCR = 33003  # with fewer colour than brightness pixels, which imagecodecs does not read
 _DARK = 64  # glass without tissue is far brighter than this, in every slide seen in transmitted light
 _ASSOCIATED = ("label", "macro", "thumbnail", "overview", "map")
 _ELSEWHERE = {"philips": "Philips", "scn": "Leica SCN", "bif": "Ventana"}
@@ -50,8 +51,8 @@ def open_source(path: Path) -> Source:
         if kind is not None:
             raise NotHereError(kind)
         series = tiff.series[0]
-        if series.keyframe.compression == APERIO_YCBCR and 1 not in (series.keyframe.subsampling or (1,)):
-            raise NotHereError("Aperio JPEG 2000 with fewer colour than brightness pixels")
+        if series.keyframe.compression == _APERIO_YCBCR:
+            raise NotHereError("Aperio JPEG 2000 in Y, Cb, Cr")
         levels, other = [], ""
         for level in series.levels:
             pages = [page for page in level.pages if page is not None]

@@ -22,7 +22,6 @@ from .files import SharedFile
 from .protocol import Box, UndecodableError
 
 JPEG = (6, 7, 34892, 33007)
-APERIO_YCBCR = 33003  # JPEG 2000 whose codestream does not say that it is Y, Cb, Cr
 _WHOLE = 16_000_000  # px; untiled levels up to here are decoded once and kept (48 MB)
 
 _CACHE_BYTES = 64_000_000
@@ -157,7 +156,6 @@ class TiffLevel:
         self._down = math.ceil(height / self.tile[0])
         self._colormap = key.colormap if key.photometric == tifffile.PHOTOMETRIC.PALETTE else None
         self._inverted = key.photometric == tifffile.PHOTOMETRIC.MINISWHITE
-        self._ycbcr = key.compression == APERIO_YCBCR
         untiled_strip = height * width if math.prod(self.tile) > _WHOLE else _WHOLE
         self._keep = not key.is_tiled and height * width <= untiled_strip
         self._whole: np.ndarray | None = None
@@ -183,8 +181,6 @@ class TiffLevel:
             return (self._colormap.T[pixels[..., 0]] >> 8).astype(np.uint8)
         if self._inverted:
             pixels = 255 - pixels
-        if self._ycbcr:
-            pixels = _from_ycbcr(pixels)
         if pixels.shape[2] == 3:
             return pixels
         return np.repeat(pixels[..., :1], 3, axis=2) if pixels.shape[2] < 3 else np.ascontiguousarray(pixels[..., :3])
@@ -235,9 +231,3 @@ class TiffLevel:
                         index = (plane * self._down + row) * self._across + col
                         parts.append(_Part(segments, index, (number * self._planes + plane) * self._samples, box))
         return parts
-
-
-def _from_ycbcr(pixels: np.ndarray) -> np.ndarray:
-    from PIL import Image
-
-    return np.asarray(Image.frombytes("YCbCr", pixels.shape[1::-1], pixels.tobytes()).convert("RGB"))
