@@ -62,6 +62,14 @@ def open_slide(path: str | Path, mpp: float | Mpp | None = None, force: bool = F
     return slide if mpp is None else slide.with_mpp(mpp)
 
 
+def readable_suffixes() -> tuple[list[str], list[str]]:
+    """Suffixes that can be read here, and those whose library is missing."""
+    from .backends.openslide import is_installed
+
+    missing = [] if is_installed() else [suffix for suffix, name in _BACKENDS.items() if name == _ELSEWHERE]
+    return [suffix for suffix in SUFFIXES if suffix not in missing], missing
+
+
 def _open_source(path: Path | str, name: str) -> Source:
     try:
         return import_module(f".backends.{name}", __package__).open_source(path)

@@ -117,6 +117,15 @@ class OpenSlideLevel:
                 yield box, error
 
 
+def is_installed() -> bool:
+    """Whether the package and the library it wraps can be loaded."""
+    try:
+        import openslide  # noqa: F401
+    except (ImportError, OSError):  # the second where the library itself is missing
+        return False
+    return True
+
+
 def open_source(path: Path) -> Source:
     """Open a slide; of DICOM, the folder or any of its files.
 
@@ -125,10 +134,10 @@ def open_source(path: Path) -> Source:
     SlideError
         OpenSlide is not installed or does not know the file, or files of a DICOM slide are missing.
     """
-    try:
-        import openslide
-    except (ImportError, OSError) as error:  # the second where the library itself is missing
-        raise SlideError(f"{path}: needs OpenSlide: {_INSTALL}") from error
+    if not is_installed():
+        raise SlideError(f"{path}: needs OpenSlide: {_INSTALL}")
+    import openslide
+
     if path.is_dir():
         from .dicom import first_instance
 
