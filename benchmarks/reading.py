@@ -2,8 +2,8 @@
 
 `cut` is timed as prediction calls it: blocks of patches as uint8 arrays. Each other library is asked in the way its own
 documentation shows for patches. "bare libjpeg-turbo" reads and decodes the file's tiles and does nothing else with
-them, in as many threads as there are processors. Wall-clock seconds, the competitors in turn, after a round in which
-all found the file in memory.
+them, in as many threads as there are processors. The competitors take turns, after a round that brings the file into
+memory. Seconds are those on the clock; on a machine that has other work, those of the processors say more.
 """
 
 import os
@@ -129,20 +129,24 @@ def measure(quick: bool = False) -> Iterator[str]:
         if name not in found:
             yield f"{name}: skipped, {module} is not installed"
 
-    def timed(work: Callable[[Path, np.ndarray], None]) -> Callable[[], float]:
+    spent: dict[str, list[float]] = {}
+
+    def timed(name: str, work: Callable[[Path, np.ndarray], None]) -> Callable[[], float]:
         def competitor() -> float:
-            start = time.perf_counter()
+            start, processor = time.perf_counter(), time.process_time()
             work(path, corners)
+            spent.setdefault(name, []).append(time.process_time() - processor)
             return time.perf_counter() - start
 
         return competitor
 
     competitors = {"ours": _ours, "bare libjpeg-turbo": _bare, **found}
-    seconds = in_turn({name: timed(work) for name, work in competitors.items()}, rounds=3 if quick else 5, warm_up=1)
+    seconds = in_turn({name: timed(name, work) for name, work in competitors.items()}, rounds=3, warm_up=1)
     megabytes = len(corners) * PATCH_PX**2 * 3 / 1e6
     yield f"{len(corners)} patches of {PATCH_PX} px from {side_px} × {side_px} px, {workers()} processor(s):"
     for name, each in seconds.items():
-        yield f"  {name}: {megabytes / each.min():.0f} MB/s"
+        processor = megabytes / min(spent[name])
+        yield f"  {name}: {megabytes / each.min():.0f} MB/s, {processor:.0f} per second of a processor"
     for name in competitors:
         if name != "ours":
             goal = {"bare libjpeg-turbo": ", goal ≥ 0.8", "OpenSlide, a loop over read_region": ", goal ≥ 4"}.get(
