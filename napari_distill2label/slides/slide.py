@@ -144,6 +144,9 @@ class Slide:
         self.name = slide_name(file.path)
         self.associated, self.bounds = file.source.associated, file.source.bounds
         self.icc, self.brightfield = file.source.icc, not file.source.other_than_brightfield
+        if not self.brightfield:
+            what = file.source.other_than_brightfield
+            notices = (f"not brightfield: {what}; opened because you asked for it", *notices)
         self.mpp, self.notices = mpp, notices
         levels = completed(file.source.levels)
         self.downsamples = downsamples(levels)
@@ -165,8 +168,6 @@ class Slide:
     def of(cls, path: Path | str, source: Source) -> "Slide":
         """A slide over an open file, with the file's own µm/px if it is plausible."""
         mpp, notices = checked(source.mpp)
-        if source.other_than_brightfield:
-            notices = (f"not brightfield: {source.other_than_brightfield}; opened because you asked for it", *notices)
         return cls(_File(path, source), mpp, notices)
 
     @property

@@ -53,15 +53,21 @@ class Instance:
         return int(self.said.get(name) or 0)
 
 
-def first_instance(folder: Path) -> Path:
-    """The file by which to open the slide in `folder`.
+def instance_to_open(path: Path) -> Path:
+    """The file by which to open the slide in a folder, or the slide that a file is part of.
 
     Raises
     ------
     SlideError
         The folder holds no slide or several, or files of it are missing.
     """
-    found = [instance for path in sorted(folder.iterdir()) if (instance := read_header(path)) is not None]
+    folder = path if path.is_dir() else path.parent
+    given = None if path.is_dir() else read_header(path)
+    if path.is_file() and given is None:
+        return path  # OpenSlide says what it thinks of it
+    found = [instance for file in sorted(folder.iterdir()) if (instance := read_header(file)) is not None]
+    if given is not None:
+        found = [instance for instance in found if instance.said.get("series") == given.said.get("series")]
     series = {instance.said.get("series") for instance in found}
     if not found:
         raise SlideError(f"{folder}: no DICOM slide among its files")

@@ -16,8 +16,9 @@ import numpy as np
 from ...core.errors import SlideError
 from ...core.geometry import Mpp
 from ..threads import each
+from .dicom import instance_to_open
 from .files import stamp
-from .protocol import Box, Source, UndecodableError
+from .protocol import Box, Source, UndecodableError, dark_background
 
 _STRIP_PX = 512  # px; a region is read by several threads in pieces of about this height, in whole tiles
 _INSTALL = "pip install 'napari-distill2label[slides]'"
@@ -138,10 +139,8 @@ def open_source(path: Path) -> Source:
         raise SlideError(f"{path}: needs OpenSlide: {_INSTALL}")
     import openslide
 
-    if path.is_dir():
-        from .dicom import first_instance
-
-        path = first_instance(path)
+    if path.is_dir() or path.suffix.lower() == ".dcm":
+        path = instance_to_open(path)
     handle = _Handle(path)
     try:
         slide = handle.slide()
@@ -163,6 +162,7 @@ def open_source(path: Path) -> Source:
         bounds=_bounds(said),
         icc=profile.tobytes() if profile is not None else None,
         probe=handle.probe,
+        other_than_brightfield=dark_background(levels),
     )
 
 

@@ -1,13 +1,16 @@
 """What a backend gives: the file's own resolutions, and the size of a pixel as the file states it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 
 from ...core.geometry import Mpp
+
+_GLANCE_PX = 2048
+_DARK = 64  # of 255; glass without tissue is far brighter
 
 Box = tuple[int, int, int, int]  # (y, x, h, w)
 
@@ -99,6 +102,20 @@ class ArrayLevel:
     def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
         """See `PixelLevel.read`."""
         return self.pixels[y : y + h, x : x + w]
+
+
+def dark_background(levels: Sequence[PixelLevel]) -> str:
+    """What an image is whose background is dark, as no slide's in transmitted light is; "" if it is not.
+
+    Only where the coarsest level is small: opening a slide must not take the time of reading it.
+    """
+    coarsest = levels[-1]
+    if max(coarsest.shape) > _GLANCE_PX:
+        return ""
+    with suppress(Exception):  # a damaged level says nothing about the light
+        brightest = float(np.median(coarsest.read(0, 0, *coarsest.shape).max(axis=2)))
+        return f"dark background, median {brightest:.0f} of 255" if brightest < _DARK else ""
+    return ""
 
 
 def not_brightfield(path: object, found: str) -> str:

@@ -7,7 +7,6 @@ know (Philips' padded levels, Leica's and Ventana's shifted areas) are left to O
 import logging
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
@@ -20,7 +19,7 @@ from ...core.geometry import Mpp
 from ...core.names import LABELS_NAMESPACE
 from ..mpp import UM_PER_UNIT
 from .files import SharedFile
-from .protocol import NotHereError, Source, not_brightfield
+from .protocol import NotHereError, Source, dark_background, not_brightfield
 from .tiff_level import JPEG, TiffLevel
 
 # What is wrong with a file is said once, in our error, not beforehand by tifffile on the terminal.
@@ -28,7 +27,6 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 _ICC, _NDPI_FILTER = 34675, 65434  # tags
 _APERIO_YCBCR = 33003  # with fewer colour than brightness pixels, which imagecodecs does not read
-_DARK = 64  # glass without tissue is far brighter than this, in every slide seen in transmitted light
 _ASSOCIATED = ("label", "macro", "thumbnail", "overview", "map")
 _ELSEWHERE = {"philips": "Philips", "scn": "Leica SCN", "bif": "Ventana"}
 
@@ -93,15 +91,7 @@ def _associated(path: Path, index: int) -> np.ndarray:
 def _fluorescence(series: tifffile.TiffPageSeries, levels: Sequence[TiffLevel]) -> str:
     """What Hamamatsu's fluorescence images are: a filter is named, or they are dark where there is nothing."""
     filter_name = str(series.keyframe.tags.valueof(_NDPI_FILTER, "")).strip("\0 ")
-    if filter_name:
-        return f"fluorescence, filter {filter_name}"
-    coarsest = levels[-1]
-    dark = ""
-    if max(coarsest.shape) <= 4096:
-        with suppress(Exception):  # a damaged level says nothing about the light
-            brightest = coarsest.read(0, 0, *coarsest.shape).max(axis=2)
-            dark = f"dark background, median {np.median(brightest):.0f} of 255" if np.median(brightest) < _DARK else ""
-    return dark
+    return f"fluorescence, filter {filter_name}" if filter_name else dark_background(levels)
 
 
 def _check_pixels(path: Path, tiff: tifffile.TiffFile, pages: Sequence[tifffile.TiffPage], expected: int) -> str:

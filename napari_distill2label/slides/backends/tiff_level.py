@@ -17,7 +17,7 @@ import imagecodecs
 import numpy as np
 import tifffile
 
-from ..threads import each
+from ..threads import alone, each
 from .files import SharedFile
 from .protocol import Box, UndecodableError
 
@@ -165,7 +165,7 @@ class TiffLevel:
         """See `PixelLevel.read`."""
         if not self._keep:
             return self._rgb(self._decode(y, x, h, w))
-        with self._lock:
+        with self._lock, alone():
             if self._whole is None:
                 self._whole = self._rgb(self._decode(0, 0, *self.shape))
         return self._whole[y : y + h, x : x + w]

@@ -58,9 +58,12 @@ def test_dicom_files_that_are_missing(dicom):
     (dicom / "coarser.dcm").write_bytes(data.replace(kind, b"A\\PRIMARY\\VOLUME\\RESAMPLED  "))
     with pytest.raises(SlideError, match=r"finest level is missing, the finest there is \(2220 × 2967 px\)"):
         open_slide(dicom)
+    with pytest.raises(SlideError, match="finest level is missing"):
+        open_slide(dicom / "coarser.dcm")
     frames = b"\x28\x00\x08\x00IS\x04\x00130 "
     assert data.count(frames) == 1
-    (dicom / "coarser.dcm").write_bytes(data.replace(frames, b"\x28\x00\x08\x00IS\x04\x0065  "))
+    (dicom / "half.dcm").write_bytes(data.replace(frames, b"\x28\x00\x08\x00IS\x04\x0065  "))
+    (dicom / "coarser.dcm").unlink()
     with pytest.raises(SlideError, match="files are missing: 65 of 130 tiles of the level of 2220 × 2967 px"):
         open_slide(dicom)
 
@@ -72,6 +75,8 @@ def test_two_dicom_slides_in_one_folder(dicom):
     (dicom / "other.dcm").write_bytes(data.replace(series, series[:-1] + b"2"))
     with pytest.raises(SlideError, match="holds 2 DICOM slides: give one of the files"):
         open_slide(dicom)
+    with open_slide(dicom / VOLUME) as slide:
+        assert slide.shape == (2967, 2220)
 
 
 def test_a_damaged_frame_spares_the_rest(dicom):

@@ -187,6 +187,27 @@ def test_two_threads_read_the_same_pixels(tmp_path):
     assert wrong == []
 
 
+def test_threads_that_want_an_untiled_image_do_not_wait_for_one_another_for_ever(tmp_path, pixels):
+    """One decodes all of it and the others wait: for it, but it must not wait for the pool that is full of them."""
+    tifffile.imwrite(tmp_path / "a.tif", np.tile(pixels, (8, 8, 1)), photometric="rgb", rowsperstrip=8)
+    code = """if True:
+        import sys, time, threading, numpy as np
+        from napari_distill2label.slides import open_slide, threads
+        from napari_distill2label.slides.cutting import cut
+        threads.workers = lambda: 2
+        slide, free = open_slide(sys.argv[1]), threading.Event()
+        for _ in range(2):
+            threads._pool().submit(free.wait)  # both threads of the pool have something to do
+        cutting = lambda: cut(slide, np.array([(0, 0), (970, 1200)]), 64, 64)
+        reading = lambda: slide.read(0, 0, 0, *slide.shape)
+        for work in (cutting, reading):
+            threading.Thread(target=work).start()
+            time.sleep(0.3)
+        free.set()
+    """
+    subprocess.run([sys.executable, "-c", code, tmp_path / "a.tif"], check=True, timeout=50)
+
+
 def write_svs(path: Path, image: np.ndarray, compression: int) -> None:
     """As Aperio writes JPEG 2000: tiles of 240 px of bare codestream, as R, G, B (33005) or Y, Cb, Cr (33003)."""
 
@@ -307,6 +328,7 @@ def test_a_real_fluorescence_ndpi_is_said_and_read_by_force(data_dir: Path):
         assert "fluorescence" in slide.notices[0]
         assert set(slide.associated) == {"macro", "map"}
         assert slide.associated["macro"]().shape == (406, 1188, 3)
+        assert "fluorescence" in slide.with_mpp(0.5).notices[0]
         assert slide.downsamples == (1.0, 2.0, 4.0, 8.0)
         assert slide.mpp == pytest.approx((0.2282, 0.2282), abs=1e-4)
 
