@@ -51,7 +51,7 @@ def _write(path: Path, side_px: int, page: tifffile.TiffPage) -> None:
     with tifffile.TiffWriter(path) as tiff:
         for level, level_px in enumerate(_sides(side_px)):
             if level:
-                period = _halved(period)
+                period = _halved(period, side)
                 tiles = _compressed(period, side)
             shape = (period.shape[0] // side, period.shape[1] // side)
             tiff.write(
@@ -72,11 +72,11 @@ def _sides(side_px: int) -> Iterator[int]:
             return
 
 
-def _halved(period: np.ndarray) -> np.ndarray:
+def _halved(period: np.ndarray, side: int) -> np.ndarray:
     """(h, w, 3) -> half as large, of whole tiles: what is no longer one is repeated first."""
     h, w = period.shape[0] // 2, period.shape[1] // 2
     half = (period.reshape(h, 2, w, 2, 3).mean(axis=(1, 3)) + 0.5).astype(np.uint8)
-    return np.tile(half, (1 if h % 240 == 0 else 2, 1 if w % 240 == 0 else 2, 1))
+    return np.tile(half, (1 if h % side == 0 else 2, 1 if w % side == 0 else 2, 1))
 
 
 def _compressed(period: np.ndarray, side: int) -> list[bytes]:
