@@ -1,14 +1,22 @@
-"""Cut patches from a slide: neighbours are read together, once, and resampled to the model's pixels."""
+"""Cut patches from a slide: every tile of the file is decoded once, in threads, and its pixels go into the patches.
+
+The level is cut into squares of whole tiles. A square is read by one thread, which gives each patch the part of it that
+it covers: nothing is decoded twice, nothing as large as the region is held, and the pixels are still in the
+processor's cache when they are copied.
+"""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from PIL import Image
 
+from ..core.errors import TileError
 from .slide import Slide
+from .threads import each
 
-_BUCKET_PX = 1024  # px of the level read; patches whose corners share a square of this side are read together
+_SQUARE_PX = 1024  # px of the level read; squares are about this large, in whole tiles
+_WINDOWS_BYTES = 128_000_000  # of pixels waiting to be resampled
 
 
 def cut(slide: Slide, corners: np.ndarray, side: int, patch_px: int) -> np.ndarray:
@@ -27,23 +35,24 @@ def cut(slide: Slide, corners: np.ndarray, side: int, patch_px: int) -> np.ndarr
 
     Returns
     -------
-    (n, 3, patch_px, patch_px) uint8, C-contiguous, in the order of `corners`.
+    (n, 3, patch_px, patch_px) uint8 in the order of `corners`. In memory the colours are together (torch's
+    channels_last), as decoders write them and convolutions read them.
 
     Raises
     ------
+    TileError
+        Some of these patches cannot be read: its `boxes` say all places that are damaged. Patches that do not touch
+        them can be cut.
     SlideError
-        The slide cannot be read there.
+        The slide cannot be read.
     """
     corners = np.asarray(corners, np.int64).reshape(-1, 2)
-    patches = np.empty((len(corners), 3, patch_px, patch_px), np.uint8)
+    patches = np.empty((len(corners), patch_px, patch_px, 3), np.uint8)
     if side == patch_px:
-        for chosen in _buckets(corners, 1.0):
-            _copy(slide, corners[chosen], patches, chosen)
+        _gather(slide, 0, corners, patches)
     else:
-        level = level_for(slide, side / patch_px)
-        for chosen in _buckets(corners, slide.downsamples[level]):
-            _resample(slide, level, corners[chosen], side, patches, chosen)
-    return patches
+        _resample(slide, corners, side, patches)
+    return patches.transpose(0, 3, 1, 2)
 
 
 def level_for(slide: Slide, ratio: float) -> int:
@@ -72,38 +81,107 @@ def _reflected(start: int, length: int, size: int) -> np.ndarray:
     return np.minimum(indices, 2 * (size - 1) - indices)
 
 
-def _buckets(corners: np.ndarray, downsample: float) -> Iterator[np.ndarray]:
-    """Indices of corners that lie in the same square of the level, row by row, so that no read spans the slide."""
-    if len(corners) == 0:
+def _gather(slide: Slide, level: int, corners: np.ndarray, out: np.ndarray) -> None:
+    """out[i] = the pixels of `level` whose top-left corner is corners[i]; `out` is (n, h, w, 3)."""
+    h, w = out.shape[1:3]
+    height, width = slide.levels[level].shape[:2]
+    boxes = np.empty((len(corners), 4), np.int64)  # y, x, h, w of what each needs, all inside the level
+    boxes[:, :2], boxes[:, 2:] = corners, (h, w)
+    targets: list[np.ndarray] = list(out)
+    over = ((corners < 0) | (corners + np.array([h, w]) > (height, width))).any(axis=1)
+    mirrored = []
+    for i in np.flatnonzero(over).tolist():
+        rows, cols = _reflected(int(corners[i, 0]), h, height), _reflected(int(corners[i, 1]), w, width)
+        top, left = int(rows.min()), int(cols.min())
+        boxes[i] = top, left, int(rows.max()) - top + 1, int(cols.max()) - left + 1
+        targets[i] = np.empty((*boxes[i, 2:], 3), np.uint8)
+        mirrored.append((i, np.ix_(rows - top, cols - left)))
+    _fill(slide, level, boxes, targets)
+    for i, indices in mirrored:
+        out[i] = targets[i][indices]
+
+
+def _fill(slide: Slide, level: int, boxes: np.ndarray, targets: Sequence[np.ndarray]) -> None:
+    """targets[i] (h, w, 3) = the pixels in boxes[i] (y, x, h, w)."""
+    square = np.array([tile * max(1, _SQUARE_PX // tile) for tile in slide.tiles[level]])
+    damaged: list[TileError] = []
+
+    def paste(job: tuple[np.ndarray, np.ndarray]) -> None:
+        origin, chosen = job
+        begins = np.maximum(boxes[chosen, :2], origin)
+        ends = np.minimum(boxes[chosen, :2] + boxes[chosen, 2:], origin + square)
+        (top, left), (bottom, right) = begins.min(axis=0).tolist(), ends.max(axis=0).tolist()
+        parts = np.concatenate([chosen[:, None], begins, ends, boxes[chosen, :2]], axis=1).tolist()
+        try:
+            pixels = slide.read(level, top, left, bottom - top, right - left)
+        except TileError:
+            damaged.extend(paste_one_by_one(parts))  # what is damaged may lie between the patches
+            return
+        for i, y0, x0, y1, x1, y, x in parts:
+            targets[i][y0 - y : y1 - y, x0 - x : x1 - x] = pixels[y0 - top : y1 - top, x0 - left : x1 - left]
+
+    def paste_one_by_one(parts: list[list[int]]) -> Iterator[TileError]:
+        for i, y0, x0, y1, x1, y, x in parts:
+            try:
+                targets[i][y0 - y : y1 - y, x0 - x : x1 - x] = slide.read(level, y0, x0, y1 - y0, x1 - x0)
+            except TileError as error:
+                yield error
+
+    with slide.reading():
+        each(paste, list(_squares(boxes, square)))
+    if damaged:
+        damaged.sort(key=lambda error: error.box)
+        boxes_of_all = dict.fromkeys(box for error in damaged for box in error.boxes)
+        raise TileError(str(damaged[0]), boxes_of_all) from damaged[0]
+
+
+def _squares(boxes: np.ndarray, square: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(origin (y, x), which boxes) of every square that any box touches, row by row."""
+    if len(boxes) == 0:
         return
-    squares = np.floor(corners / (downsample * _BUCKET_PX)).astype(np.int64)
+    first = boxes[:, :2] // square
+    last = (boxes[:, :2] + boxes[:, 2:] - 1) // square
+    touched, which = [], []
+    for dy in range(int((last - first)[:, 0].max()) + 1):
+        for dx in range(int((last - first)[:, 1].max()) + 1):
+            squares = first + np.array([dy, dx])
+            here = np.flatnonzero((squares <= last).all(axis=1))
+            touched.append(squares[here])
+            which.append(here)
+    squares, chosen = np.concatenate(touched), np.concatenate(which)
     order = np.lexsort((squares[:, 1], squares[:, 0]))
-    borders = np.flatnonzero((np.diff(squares[order], axis=0) != 0).any(axis=1)) + 1
-    yield from np.split(order, borders)
+    squares, chosen = squares[order], chosen[order]
+    borders = np.flatnonzero((np.diff(squares, axis=0) != 0).any(axis=1)) + 1
+    for begin, group in zip([0, *borders.tolist()], np.split(chosen, borders), strict=True):
+        yield squares[begin] * square, group
 
 
-def _copy(slide: Slide, corners: np.ndarray, patches: np.ndarray, chosen: np.ndarray) -> None:
-    """patches[chosen] = the pixels of level 0 themselves."""
-    side = patches.shape[-1]
-    top, left = corners.min(axis=0)
-    height, width = corners.max(axis=0) - (top, left) + side
-    block = np.ascontiguousarray(read_reflected(slide, 0, top, left, height, width).transpose(2, 0, 1))
-    for index, (y, x) in zip(chosen.tolist(), (corners - (top, left)).tolist(), strict=True):
-        patches[index] = block[:, y : y + side, x : x + side]
-
-
-def _resample(
-    slide: Slide, level: int, corners: np.ndarray, side: int, patches: np.ndarray, chosen: np.ndarray
-) -> None:
-    """patches[chosen] = boxes of `side` level-0 pixels, read from `level` and shrunk or enlarged."""
-    patch_px, downsample = patches.shape[-1], slide.downsamples[level]
+def _resample(slide: Slide, corners: np.ndarray, side: int, patches: np.ndarray) -> None:
+    """patches[i] (P, P, 3) = boxes of `side` level-0 pixels, shrunk or enlarged."""
+    patch_px = patches.shape[1]
+    level = level_for(slide, side / patch_px)
+    downsample = slide.downsamples[level]
     begins, span = corners / downsample, side / downsample
-    # The filter reaches this far over a patch; without it a patch would depend on what is read along with it.
+    # The filter reaches this far over a patch; with it, a patch does not depend on what is read along with it.
     margin = math.ceil(max(1.0, span / patch_px)) + 1
-    top, left = np.floor(begins.min(axis=0)).astype(int) - margin
-    bottom, right = np.ceil(begins.max(axis=0) + span).astype(int) + margin
-    block = Image.fromarray(np.ascontiguousarray(read_reflected(slide, level, top, left, bottom - top, right - left)))
-    for index, (y, x) in zip(chosen.tolist(), (begins - (top, left)).tolist(), strict=True):
-        box = (x, y, x + span, y + span)
-        patch = block.resize((patch_px, patch_px), Image.Resampling.BILINEAR, box=box)
-        patches[index] = np.asarray(patch).transpose(2, 0, 1)
+    tops = np.floor(begins).astype(np.int64) - margin
+    window_px = math.ceil(span) + 1 + 2 * margin
+    square = _SQUARE_PX * downsample
+    order = np.lexsort((corners[:, 1] // square, corners[:, 0] // square))  # neighbours share tiles
+    step = max(1, _WINDOWS_BYTES // (3 * window_px**2))
+
+    for start in range(0, len(corners), step):
+        chosen = order[start : start + step]
+        windows = np.empty((len(chosen), window_px, window_px, 3), np.uint8)
+        _gather(slide, level, tops[chosen], windows)
+
+        def shrink(part: range, chosen: np.ndarray = chosen, windows: np.ndarray = windows) -> None:
+            for k in part:
+                i = chosen[k]
+                y, x = begins[i] - tops[i]
+                patch = Image.fromarray(windows[k]).resize(
+                    (patch_px, patch_px), Image.Resampling.BILINEAR, box=(x, y, x + span, y + span)
+                )
+                patches[i] = np.asarray(patch)
+
+        each(shrink, [range(k, min(k + 64, len(chosen))) for k in range(0, len(chosen), 64)])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .backends.protocol import PixelLevel
+from .backends.protocol import Box, PixelLevel, UndecodableError
 
 _LARGE = 2048  # px; a viewer loads the coarsest level whole for its thumbnail, so it should not be larger
 _SMALL = 1024  # px; levels are added until the smaller side is at most this
@@ -34,12 +34,24 @@ class CoarseLevel:
         """See `PixelLevel.read`."""
         out = np.empty((h, w, 3), np.uint8)
         step, factor = max(1, _PIECE // self.factor), self.factor
+        damaged, reason = [], ""
         for top in range(0, h, step):
             for left in range(0, w, step):
                 height, width = min(step, h - top), min(step, w - left)
-                fine = self.fine.read((y + top) * factor, (x + left) * factor, height * factor, width * factor)
+                try:
+                    fine = self.fine.read((y + top) * factor, (x + left) * factor, height * factor, width * factor)
+                except UndecodableError as error:
+                    damaged, reason = [*damaged, *error.boxes], str(error)
+                    continue
                 out[top : top + height, left : left + width] = _mean(fine, factor)
+        if damaged:
+            raise UndecodableError(reason, [self._coarse(box) for box in damaged])
         return out
+
+    def _coarse(self, box: Box) -> Box:
+        y, x, h, w = box
+        top, left = y // self.factor, x // self.factor
+        return top, left, -(-(y + h) // self.factor) - top, -(-(x + w) // self.factor) - left
 
 
 def _mean(fine: np.ndarray, factor: int) -> np.ndarray:

@@ -1,6 +1,8 @@
 """A slide: a lazy pyramid of RGB pixels and the size of its pixels."""
 
 import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -9,10 +11,10 @@ from uuid import uuid4
 import dask.array as da
 import numpy as np
 
-from ..core.errors import SlideError
+from ..core.errors import SlideError, TileError
 from ..core.geometry import Mpp
 from ..core.names import slide_name
-from .backends.protocol import PixelLevel, Source
+from .backends.protocol import Box, PixelLevel, Source, UndecodableError
 from .mpp import checked, overridden
 from .pyramid import CoarseLevel, completed, downsamples
 
@@ -27,8 +29,15 @@ def reason_of(error: BaseException) -> str:
 class _File:
     """The open file behind one or more `Slide` objects."""
 
-    def __init__(self, path: Path, source: Source) -> None:
+    def __init__(self, path: Path | str, source: Source) -> None:
         self.path, self.source, self.closed = path, source, False
+
+    def probe(self) -> None:
+        """`SlideError` if it is not one region that cannot be read, but the slide."""
+        try:
+            self.source.probe()
+        except Exception as error:
+            raise SlideError(f"{self.path}: can no longer be read: {reason_of(error)}") from error
 
     def close(self) -> None:
         if not self.closed:
@@ -42,8 +51,8 @@ class _LazyLevel:
     dtype = np.dtype(np.uint8)
     ndim = 3
 
-    def __init__(self, file: _File, index: int, level: PixelLevel) -> None:
-        self._file, self._index, self._level = file, index, level
+    def __init__(self, file: _File, index: int, level: PixelLevel, downsample: float) -> None:
+        self._file, self._index, self._level, self._downsample = file, index, level, downsample
         self.shape = (*level.shape, 3)
 
     def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
@@ -58,8 +67,24 @@ class _LazyLevel:
         except SlideError:
             raise
         except Exception as error:  # a decoder may raise anything, and all of it means the same here
-            reason = reason_of(error)
-            raise SlideError(f"{self._file.path}: damaged, cannot be decoded at {where}: {reason}") from error
+            self._file.probe()
+            boxes = error.boxes if isinstance(error, UndecodableError) else [(y, x, h, w)]
+            raise self._damaged(reason_of(error), boxes) from error
+
+    def _damaged(self, reason: str, boxes: Sequence[Box]) -> TileError:
+        y, x, h, w = boxes[0]
+        more = f" and in {len(boxes) - 1} more places" if len(boxes) > 1 else ""
+        where = f"level {self._index}, x={x}, y={y}, {w} × {h} px{more}"
+        height, width = self._file.source.levels[0].shape
+        return TileError(
+            f"{self._file.path}: damaged, cannot be decoded at {where}: {reason}",
+            [self._in_level_0(box, height, width) for box in boxes],
+        )
+
+    def _in_level_0(self, box: Box, height: int, width: int) -> Box:
+        y, h = _widened(box[0], box[2], self._downsample, height)
+        x, w = _widened(box[1], box[3], self._downsample, width)
+        return y, x, h, w
 
     def __getitem__(self, key: Any) -> np.ndarray:
         rows, cols, *channels = (*key, slice(None), slice(None))[:3] if isinstance(key, tuple) else (key, slice(None))
@@ -67,6 +92,12 @@ class _LazyLevel:
         if h == 0 or w == 0:
             return np.empty((h, w, 3), np.uint8)[(inner_y, inner_x, *channels)]
         return self.read(y, x, h, w)[(inner_y, inner_x, *channels)]
+
+
+def _widened(start: int, length: int, downsample: float, size: int) -> tuple[int, int]:
+    """(start, length) of a stretch of a level, in level-0 pixels: all those it shows any of."""
+    begin, end = math.floor(start * downsample), min(size, math.ceil((start + length) * downsample))
+    return begin, end - begin
 
 
 def _span(index: int | slice, size: int) -> tuple[int, int, int | slice]:
@@ -93,23 +124,42 @@ class Slide:
         Level-0 pixels per pixel of each level.
     computed
         Of each level: is it computed from the pixels of the coarsest level the file has?
+    tiles
+        (height, width) of what the file decodes in one go, of each level and in its pixels.
     mpp
         (y, x) µm per level-0 pixel; None where the file does not say, never guessed.
     mpp_assumed
         Is `mpp` what a user said? Then nothing vouches for it, and what is made with it says so.
     notices
         What a user should know: one sentence each.
+    associated
+        Label, macro, thumbnail and whatever else the file holds, by name: each read when called, (h, w, 3) uint8.
+    bounds
+        (y, x, h, w) of what the scanner looked at, in level-0 pixels; None where the file does not say.
+    icc
+        The ICC profile of the pixels, as it is in the file. Pixels are never changed by it.
+    brightfield
+        False for an image that was opened by `force` although it is something else.
     """
 
     def __init__(self, file: _File, mpp: Mpp | None = None, notices: tuple[str, ...] = ()) -> None:
         self._file = file
         self.path = file.path
         self.name = slide_name(file.path)
+        self.associated, self.bounds = file.source.associated, file.source.bounds
+        self.icc, self.brightfield = file.source.icc, not file.source.other_than_brightfield
+        if not self.brightfield:
+            what = file.source.other_than_brightfield
+            notices = (f"not brightfield: {what}; opened because you asked for it", *notices)
         self.mpp, self.notices, self.mpp_assumed = mpp, notices, False
         levels = completed(file.source.levels)
-        self._lazy = [_LazyLevel(file, index, level) for index, level in enumerate(levels)]
         self.downsamples = downsamples(levels)
         self.computed = tuple(isinstance(level, CoarseLevel) for level in levels)
+        self.tiles = tuple(level.tile for level in levels)
+        self._lazy = [
+            _LazyLevel(file, index, level, downsample)
+            for index, (level, downsample) in enumerate(zip(levels, self.downsamples, strict=True))
+        ]
         token = uuid4().hex  # not from the content: hashing a slide would read it
         self.levels: list[da.Array] = [
             da.from_array(
@@ -120,9 +170,10 @@ class Slide:
         ]  # fmt: skip
 
     @classmethod
-    def of(cls, path: Path, source: Source) -> "Slide":
+    def of(cls, path: Path | str, source: Source) -> "Slide":
         """A slide over an open file, with the file's own µm/px if it is plausible."""
-        return cls(_File(path, source), *checked(source.mpp))
+        mpp, notices = checked(source.mpp)
+        return cls(_File(path, source), mpp, notices)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -130,16 +181,34 @@ class Slide:
         return self._lazy[0].shape[:2]
 
     def read(self, level: int, y: int, x: int, h: int, w: int) -> np.ndarray:
-        """Pixels (h, w, 3) uint8 of a region, given in the pixels of `level`.
+        """Pixels (h, w, 3) uint8 of a region, given in the pixels of `level`. Any thread may call.
+
+        Each of the file's tiles is decoded once, several of them in threads.
 
         Raises
         ------
+        TileError
+            Part of the region is damaged; the rest of the slide can be read.
         SlideError
-            The region does not lie inside the level, cannot be decoded, or the slide is closed.
+            The region does not lie inside the level, the slide was closed, or its file is gone.
         """
         if not 0 <= level < len(self._lazy):
             raise SlideError(f"{self.path}: there is no level {level}, only 0 to {len(self._lazy) - 1}")
         return self._lazy[level].read(int(y), int(x), int(h), int(w))
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Keep the file open for several reads. `SlideError` if it is gone."""
+        try:
+            context = self._file.source.reading()
+            context.__enter__()
+        except Exception as error:
+            self._file.probe()
+            raise SlideError(f"{self.path}: cannot be opened again: {reason_of(error)}") from error
+        try:
+            yield
+        finally:
+            context.__exit__(None, None, None)
 
     def with_mpp(self, mpp: float | Mpp) -> "Slide":
         """The same slide with the µm/px the user gives; both share the file, and closing one closes the other."""

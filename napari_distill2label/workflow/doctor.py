@@ -9,6 +9,8 @@ EXTRAS = {
     "napari": ("the window", "gui"),
     "PyQt6": ("the window", "gui"),
     "onnxruntime": ("frozen encoders (preset wsi)", "slides"),
+    "openslide-python": ("DICOM, MIRAX, Leica, Ventana and Philips slides", "slides"),
+    "aiohttp": ("OME-Zarr over https", "slides"),
 }
 BASE = (
     "numpy",
@@ -36,7 +38,7 @@ class Check:
 
 def doctor() -> list[Check]:
     """Look at this installation; changes nothing."""
-    return [*_packages(), *_devices(), _wsi()]
+    return [*_packages(), *_devices(), _formats(), _wsi()]
 
 
 def _version(package: str) -> str | None:
@@ -69,6 +71,18 @@ def _devices() -> Iterator[Check]:
     yield Check("device", True, detail)
     if device.type == "cpu":
         yield Check("GPU", True, "none that torch can use: training runs on the processor, which is enough for crops")
+
+
+def _formats() -> Check:
+    from ..slides.registry import readable_suffixes
+
+    readable, others = readable_suffixes()
+    return Check(
+        "slide formats",
+        not others,
+        " ".join(readable) + (f"; not {' '.join(others)}: OpenSlide cannot be loaded" if others else ""),
+        "pip install 'napari-distill2label[slides]'; it brings OpenSlide's library along (openslide-bin)",
+    )
 
 
 def _wsi() -> Check:

@@ -1,9 +1,12 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
 
 from napari_distill2label.slides import Slide, open_slide
+from napari_distill2label.slides.backends.files import SharedFile
 from napari_distill2label.slides.cutting import cut, level_for, read_reflected
 
 
@@ -35,7 +38,7 @@ def test_patches_are_those_cut_one_by_one(make_slide, kind):
     patches = cut(slide, corners, side, side)
     assert patches.shape == (len(corners), 3, side, side)
     assert patches.dtype == np.uint8
-    assert patches.flags.c_contiguous
+    assert patches.transpose(0, 2, 3, 1).flags.c_contiguous  # colours together, as convolutions read them
     assert np.array_equal(patches, naive(image, corners, side))
     assert cut(slide, np.empty((0, 2)), side, side).shape == (0, 3, side, side)
 
@@ -56,6 +59,34 @@ def test_neighbours_are_read_once_and_far_points_apart(make_slide, monkeypatch):
     grid = np.stack(np.meshgrid(np.arange(0, 4000, 32), np.arange(0, 4000, 32), indexing="ij"), -1).reshape(-1, 2)
     cut(slide, grid, 32, 32)
     assert sum(read) == 4000**2
+
+
+@pytest.mark.parametrize(("side", "patch_px"), [(100, 100), (100, 50), (33, 40)])
+def test_every_tile_is_decoded_once(tmp_path, monkeypatch, side, patch_px):
+    """Within one call, and by calls that follow one another along a grid."""
+    image = np.random.default_rng(0).integers(0, 256, (1500, 1700, 3), np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", image, photometric="rgb", tile=(240, 240), compression="adobe_deflate")
+    decoded = []
+    at = SharedFile.at
+    monkeypatch.setattr(SharedFile, "at", lambda self, offset, count: decoded.append(offset) or at(self, offset, count))
+    corners = np.stack(np.meshgrid(np.arange(0, 1500, side), np.arange(0, 1700, side), indexing="ij"), -1)
+    with open_slide(tmp_path / "a.tif") as slide:
+        together = cut(slide, corners.reshape(-1, 2), side, patch_px)
+        assert len(decoded) == len(set(decoded)) == 7 * 8
+    decoded.clear()
+    with open_slide(tmp_path / "a.tif") as slide:
+        by_rows = np.concatenate([cut(slide, row, side, patch_px) for row in corners])
+        assert len(decoded) == len(set(decoded)) == 7 * 8
+    assert np.array_equal(together, by_rows)
+
+
+def test_threads_cut_the_same_patches(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (1200, 1300, 3), np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", image, photometric="rgb", tile=(64, 64), compression="lzw")
+    corners = np.random.default_rng(1).integers(-20, 1200, (4, 300, 2))
+    with open_slide(tmp_path / "a.tif") as slide, ThreadPoolExecutor(4) as pool:
+        for each, patches in zip(corners, pool.map(lambda some: cut(slide, some, 64, 64), corners), strict=True):
+            assert np.array_equal(patches, naive(image, each, 64))
 
 
 def write_gradient_pyramid(path, size: int = 1024, factors: tuple[int, ...] = (1, 4, 16)) -> np.ndarray:

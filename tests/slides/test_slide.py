@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from napari_distill2label.core.errors import SlideError
-from napari_distill2label.core.names import slide_name
+from napari_distill2label.core.errors import SlideError, TileError
+from napari_distill2label.core.names import is_url, slide_name
 
 
 def test_names():
@@ -12,6 +12,23 @@ def test_names():
     assert slide_name(Path("a.OME.TIFF")) == "a"
     assert slide_name(Path("a.b.ome.zarr")) == "a.b"
     assert slide_name(Path("a.jpeg.tiff")) == "a.jpeg"
+
+
+def test_urls_are_told_from_paths():
+    from pathlib import Path
+
+    assert is_url("s3://bucket/a.zarr")
+    assert is_url("https://example.org/b/a.ome.zarr/")
+    assert slide_name("https://example.org/b/a.ome.zarr/") == "a"
+    for path in ("a.svs", "/data/a.svs", r"C:\slides\a.svs", "C://a.svs", Path("https://x/y")):
+        assert not is_url(path)
+
+
+def test_errors_pass_between_processes():
+    import pickle  # noqa: TID251  what dask does with them
+
+    error = pickle.loads(pickle.dumps(TileError("a.svs: damaged", [(1, 2, 3, 4), (5, 6, 7, 8)])))  # noqa: S301
+    assert (str(error), error.box, error.boxes) == ("a.svs: damaged", (1, 2, 3, 4), ((1, 2, 3, 4), (5, 6, 7, 8)))
 
 
 def test_regions_must_lie_inside(make_slide, pixels):

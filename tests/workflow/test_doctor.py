@@ -1,5 +1,7 @@
 """`doctor`: says what is there and, of what is not, how to get it."""
 
+import importlib.util
+
 import pytest
 
 from napari_distill2label.workflow import doctor as module
@@ -13,6 +15,14 @@ def test_it_finds_this_installation():
     assert checks["torch"].detail[0].isdigit()
     assert "threads" in checks["device"].detail
     assert all(check.remedy for check in checks.values() if not check.ok)
+
+
+def test_it_says_which_slides_can_be_read():
+    check = next(check for check in doctor() if check.name == "slide formats")
+    assert ".svs" in check.detail.split(";")[0]
+    installed = importlib.util.find_spec("openslide") is not None
+    assert check.ok == installed
+    assert (".mrxs" in check.detail.split(";")[0]) == installed
 
 
 def test_what_is_missing_comes_with_a_remedy(monkeypatch, cli):

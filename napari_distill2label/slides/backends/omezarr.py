@@ -1,7 +1,10 @@
-"""OME-Zarr (NGFF) 0.4 and 0.5 in a local folder, through zarr 3."""
+"""OME-Zarr (NGFF) 0.4 and 0.5 through zarr 3: a local folder, or the URL of one through fsspec."""
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +13,11 @@ import zarr
 
 from ...core.errors import SlideError
 from ...core.geometry import Mpp
+from ...core.names import is_url
 from ..mpp import UM_PER_UNIT
-from .protocol import Source, not_brightfield
+from .protocol import Box, Source, UndecodableError, not_brightfield
+
+_PROTOCOLS = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
 
 
 @dataclass(frozen=True)
@@ -20,6 +26,7 @@ class ZarrLevel:
 
     array: zarr.Array
     axes: str
+    probe: Callable[[], None]
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -33,6 +40,29 @@ class ZarrLevel:
 
     def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
         """See `PixelLevel.read`."""
+        try:
+            pixels = self._read(y, x, h, w)
+        except Exception:  # noqa: BLE001  zarr, its codecs and a network may raise anything
+            self.probe()
+            damaged = list(self._damaged(y, x, h, w))
+            if not damaged:  # it can be read by now
+                return self._read(y, x, h, w)
+            raise UndecodableError(damaged[0][1], [box for box, _ in damaged]) from None
+        self.probe()  # chunks that are not there are empty ones, and so are all of them once the folder is gone
+        return pixels
+
+    def _damaged(self, y: int, x: int, h: int, w: int) -> Iterator[tuple[Box, str]]:
+        """The chunks that cannot be read, and why."""
+        th, tw = self.tile
+        for row, col in product(range(y // th, -(-(y + h) // th)), range(x // tw, -(-(x + w) // tw))):
+            top, left = row * th, col * tw
+            box = (top, left, min(th, self.shape[0] - top), min(tw, self.shape[1] - left))
+            try:
+                self._read(*box)
+            except Exception as error:  # noqa: BLE001  a codec may raise anything
+                yield box, str(error) or type(error).__name__
+
+    def _read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
         cut = {"y": slice(y, y + h), "x": slice(x, x + w), "c": slice(0, 3)}
         pixels = self.array[tuple(cut.get(axis, 0) for axis in self.axes)]
         left = [axis for axis in self.axes if axis in cut]
@@ -42,7 +72,7 @@ class ZarrLevel:
         return np.ascontiguousarray(np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels)
 
 
-def open_source(path: Path) -> Source:
+def open_source(path: Path | str) -> Source:
     """Open the multiscale image at the top of the folder, or the first one in a bioformats2raw folder.
 
     Raises
@@ -50,7 +80,7 @@ def open_source(path: Path) -> Source:
     SlideError
         The folder holds no OME-Zarr image, or one that is not 8-bit grey or RGB.
     """
-    group = zarr.open_group(str(path), mode="r")
+    group = _open_group(path)
     ome = _ome(group)
     if "multiscales" not in ome and "0" in group:
         group = group["0"]
@@ -59,10 +89,28 @@ def open_source(path: Path) -> Source:
         raise SlideError(f"{path}: this zarr folder holds no OME-Zarr image (no 'multiscales' in its metadata)")
     multiscale = ome["multiscales"][0]
     axes = _axes(multiscale)
-    levels = [ZarrLevel(group[dataset["path"]], axes) for dataset in multiscale["datasets"]]
+    probe = partial(os.stat, path) if isinstance(path, Path) else _no_probe
+    levels = [ZarrLevel(group[dataset["path"]], axes, probe) for dataset in multiscale["datasets"]]
     for level in levels:
         _check_pixels(path, level, ome)
-    return Source(levels, _mpp(multiscale, axes))
+    return Source(levels, _mpp(multiscale, axes), probe=partial(_open_group, path))
+
+
+def _no_probe() -> None:
+    """A server that is gone does not answer "not found", as a folder does: reading fails."""
+
+
+def _open_group(path: Path | str) -> zarr.Group:
+    """Of a URL too. `SlideError` where the package for its kind is missing, or nothing answers."""
+    if not is_url(path):
+        return zarr.open_group(str(path), mode="r")
+    try:
+        return zarr.open_group(path, mode="r")
+    except ImportError as error:
+        package = _PROTOCOLS.get(path.partition("://")[0].lower(), "fsspec aiohttp")
+        raise SlideError(f"{path}: reading it over the network needs: pip install {package}") from error
+    except FileNotFoundError as error:
+        raise SlideError(f"{path}: no OME-Zarr folder is there: check the URL") from error
 
 
 def _ome(group: zarr.Group) -> Mapping[str, Any]:

@@ -1,12 +1,30 @@
 """What a backend gives: the file's own resolutions, and the size of a pixel as the file states it."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 
 from ...core.geometry import Mpp
+
+_GLANCE_PX = 2048
+_DARK = 64  # of 255; glass without tissue is far brighter
+
+Box = tuple[int, int, int, int]  # (y, x, h, w)
+
+
+class UndecodableError(Exception):
+    """Parts of a level that are damaged while the rest of it is fine: `boxes` in the level's own pixels."""
+
+    def __init__(self, reason: str, boxes: Sequence[Box]) -> None:
+        super().__init__(reason)
+        self.boxes = tuple(boxes)
+
+
+class NotHereError(Exception):
+    """A file that this backend could open but another one reads better; the text says what kind of file it is."""
 
 
 class PixelLevel(Protocol):
@@ -24,16 +42,45 @@ class PixelLevel(Protocol):
     tile: tuple[int, int]
 
     def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
-        """Pixels (h, w, 3) uint8 of a region that lies inside the level; any thread may ask. May raise anything."""
+        """Pixels (h, w, 3) uint8 of a region that lies inside the level; any thread may ask.
+
+        May raise anything; `UndecodableError` where it knows which part of the region is to blame.
+        """
 
 
 @dataclass(frozen=True)
 class Source:
-    """An open slide file. `levels` are the file's own, level 0 first; `mpp` is unchecked, None where not stated."""
+    """An open slide file.
+
+    Attributes
+    ----------
+    levels
+        The file's own, level 0 first.
+    mpp
+        (y, x) µm, unchecked; None where not stated.
+    associated
+        Label, macro, thumbnail…, each read when called: (h, w, 3) uint8.
+    bounds
+        (y, x, h, w) in level-0 pixels: where the scanner looked, if the file says so.
+    icc
+        The ICC profile of the pixels, which are not changed by it.
+    probe
+        Raises if the file is gone, or is another one by now: asked when a read has failed.
+    reading
+        A context for reads that follow one another: whatever they need to have open stays open meanwhile.
+    other_than_brightfield
+        What the image is if it is not brightfield although its pixels are RGB; empty if it is.
+    """
 
     levels: Sequence[PixelLevel]
     mpp: Mpp | None = None
     close: Callable[[], None] = lambda: None
+    associated: Mapping[str, Callable[[], np.ndarray]] = field(default_factory=dict)
+    bounds: Box | None = None
+    icc: bytes | None = None
+    probe: Callable[[], None] = lambda: None
+    reading: Callable[[], AbstractContextManager[None]] = nullcontext
+    other_than_brightfield: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +102,20 @@ class ArrayLevel:
     def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
         """See `PixelLevel.read`."""
         return self.pixels[y : y + h, x : x + w]
+
+
+def dark_background(levels: Sequence[PixelLevel]) -> str:
+    """What an image is whose background is dark, as no slide's in transmitted light is; "" if it is not.
+
+    Only where the coarsest level is small: opening a slide must not take the time of reading it.
+    """
+    coarsest = levels[-1]
+    if max(coarsest.shape) > _GLANCE_PX:
+        return ""
+    with suppress(Exception):  # a damaged level says nothing about the light
+        brightest = float(np.median(coarsest.read(0, 0, *coarsest.shape).max(axis=2)))
+        return f"dark background, median {brightest:.0f} of 255" if brightest < _DARK else ""
+    return ""
 
 
 def not_brightfield(path: object, found: str) -> str:

@@ -1,14 +1,13 @@
-"""Plain, tiled and pyramidal TIFF, Aperio SVS, NDPI and OME-TIFF through tifffile and imagecodecs.
+"""Plain, tiled and pyramidal TIFF, Aperio SVS, NDPI, QPTIFF and OME-TIFF: read by tifffile, decoded by `tiff_level`.
 
-Segments (tiles or strips) are decoded one by one by tifffile's own page decoder rather than through its zarr store:
-the same pixels, several times faster, and an error names the region it came from.
+The file is closed again once it is known where its tiles are. Files with rules of their own that tifffile does not
+know (Philips' padded levels, Leica's and Ventana's shifted areas) are left to OpenSlide.
 """
 
 import logging
-import math
 import re
-import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -19,113 +18,84 @@ from ...core.errors import SlideError
 from ...core.geometry import Mpp
 from ...core.names import LABELS_NAMESPACE
 from ..mpp import UM_PER_UNIT
-from .protocol import Source, not_brightfield
+from .files import SharedFile
+from .protocol import NotHereError, Source, dark_background, not_brightfield
+from .tiff_level import JPEG, TiffLevel
 
 # What is wrong with a file is said once, in our error, not beforehand by tifffile on the terminal.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
-_JPEG = (6, 7, 34892, 33007)
-_WHOLE = 16_000_000  # px; untiled levels up to here are decoded once and kept (48 MB)
-
-
-class TiffLevel:
-    """One resolution: one page of RGB(A) or grey, or three grey pages that are R, G and B.
-
-    Tiles a scanner left out (byte count 0) are white, as the glass around them.
-    """
-
-    def __init__(self, pages: Sequence[tifffile.TiffPage], lock: threading.RLock) -> None:
-        self._pages, self._lock = pages, lock
-        key = pages[0].keyframe
-        self._planes, _, height, width, self._samples = key.shaped
-        self.shape = (height, width)
-        self.tile = (key.tilelength, key.tilewidth) if key.is_tiled else (min(key.rowsperstrip, height), width)
-        self._across = math.ceil(width / self.tile[1])
-        self._down = math.ceil(height / self.tile[0])
-        self._colormap = key.colormap if key.photometric == tifffile.PHOTOMETRIC.PALETTE else None
-        self._inverted = key.photometric == tifffile.PHOTOMETRIC.MINISWHITE
-        untiled_strip = height * width if math.prod(self.tile) > _WHOLE else _WHOLE
-        self._keep = not key.is_tiled and height * width <= untiled_strip
-        self._whole: np.ndarray | None = None
-
-    def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
-        """See `PixelLevel.read`."""
-        if not self._keep:
-            return self._decode(y, x, h, w)
-        with self._lock:
-            if self._whole is None:
-                self._whole = self._decode(0, 0, *self.shape)
-        return self._whole[y : y + h, x : x + w]
-
-    def _decode(self, y: int, x: int, h: int, w: int) -> np.ndarray:
-        channels = [self._plane(page, plane, y, x, h, w) for page in self._pages for plane in range(self._planes)]
-        pixels = channels[0] if len(channels) == 1 else np.concatenate(channels, axis=2)
-        if self._colormap is not None:
-            return (self._colormap.T[pixels[..., 0]] >> 8).astype(np.uint8)
-        if self._inverted:
-            pixels = 255 - pixels
-        return np.repeat(pixels[..., :1], 3, axis=2) if pixels.shape[2] < 3 else pixels[..., :3]
-
-    def _plane(self, page: tifffile.TiffPage, plane: int, y: int, x: int, h: int, w: int) -> np.ndarray:
-        """(h, w, samples) of one colour plane of one page, from the segments the region touches."""
-        out = np.empty((h, w, self._samples), np.uint8)
-        th, tw = self.tile
-        rows, cols = range(y // th, -(-(y + h) // th)), range(x // tw, -(-(x + w) // tw))
-        first = plane * self._down * self._across
-        indices = [first + row * self._across + col for row in rows for col in cols]
-        key = page.keyframe
-        options = {"jpegtables": page.jpegtables, "jpegheader": key.jpegheader} if key.compression in _JPEG else {}
-        for index in indices:
-            data = self._bytes(page, index)
-            segment, (_, _, top, left, _), (_, height, width, _) = key.decode(data, index, **options)
-            y0, y1 = max(top, y), min(top + height, y + h)
-            x0, x1 = max(left, x), min(left + width, x + w)
-            if segment is None:
-                out[y0 - y : y1 - y, x0 - x : x1 - x] = 255
-                continue
-            out[y0 - y : y1 - y, x0 - x : x1 - x] = segment[0, y0 - top : y1 - top, x0 - left : x1 - left]
-        return out
-
-    def _bytes(self, page: tifffile.TiffPage, index: int) -> bytes | None:
-        offset, count = page.dataoffsets[index], page.databytecounts[index]
-        if offset == 0 or count == 0:
-            return None
-        handle = page.parent.filehandle
-        with self._lock:
-            handle.seek(offset)
-            data = handle.read(count)
-        if len(data) < count:
-            raise EOFError("the file ends here")
-        return data
+_ICC, _NDPI_FILTER = 34675, 65434  # tags
+_APERIO_YCBCR = 33003  # with fewer colour than brightness pixels, which imagecodecs does not read
+_ASSOCIATED = ("label", "macro", "thumbnail", "overview", "map")
+_ELSEWHERE = {"philips": "Philips", "scn": "Leica SCN", "bif": "Ventana"}
 
 
 def open_source(path: Path) -> Source:
-    """Open the first image of a TIFF with its pyramid; labels, macros and thumbnails are left aside.
+    """Open the first image of a TIFF with its pyramid, and note what else is in it.
 
     Raises
     ------
     SlideError
         It is not 8-bit grey or RGB, or parts of it lie beyond the end of the file.
+    NotHereError
+        Another backend reads it better.
     """
-    tiff = tifffile.TiffFile(path)
-    try:
+    file = SharedFile(path)
+    with tifffile.TiffFile(path) as tiff:
         if LABELS_NAMESPACE in (tiff.ome_metadata or ""):
             raise SlideError(f"{path}: is a label mask that this program wrote, not a slide")
+        kind = next((name for flag, name in _ELSEWHERE.items() if getattr(tiff, f"is_{flag}")), None)
+        if kind is not None:
+            raise NotHereError(kind)
         series = tiff.series[0]
-        lock = threading.RLock()
-        levels = []
+        if series.keyframe.compression == _APERIO_YCBCR:
+            raise NotHereError("Aperio JPEG 2000 in Y, Cb, Cr")
+        levels, other = [], ""
         for level in series.levels:
             pages = [page for page in level.pages if page is not None]
-            _check_pixels(path, tiff, pages, len(level.pages))
+            other = _check_pixels(path, tiff, pages, len(level.pages)) or other
             _check_complete(path, pages)
-            levels.append(TiffLevel(pages, lock))
-        return Source(levels, _mpp(tiff, series), tiff.close)
-    except BaseException:
-        tiff.close()
-        raise
+            levels.append(TiffLevel(pages, file))
+        return Source(
+            levels,
+            _mpp(tiff, series),
+            close=lambda: [level.forget() for level in levels],
+            reading=file.reading,
+            associated={name: partial(_associated, path, index) for name, index in _associated_series(tiff)},
+            icc=series.keyframe.tags.valueof(_ICC),
+            probe=file.probe,
+            other_than_brightfield=other or (_fluorescence(series, levels) if tiff.is_ndpi else ""),
+        )
 
 
-def _check_pixels(path: Path, tiff: tifffile.TiffFile, pages: Sequence[tifffile.TiffPage], expected: int) -> None:
+def _associated_series(tiff: tifffile.TiffFile) -> Iterator[tuple[str, int]]:
+    """Names and numbers of the images that are not the slide itself; 8-bit grey or RGB only."""
+    for index, series in enumerate(tiff.series[1:], 1):
+        name = series.name.lower()
+        small = series.dtype == np.uint8 and (series.ndim == 2 or (series.ndim == 3 and series.shape[2] in (3, 4)))
+        if name in _ASSOCIATED and small:
+            yield name, index
+
+
+def _associated(path: Path, index: int) -> np.ndarray:
+    """(h, w, 3) uint8. `SlideError` if it cannot be read."""
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            pixels = tiff.series[index].asarray()
+    except Exception as error:  # a decoder may raise anything
+        raise SlideError(f"{path}: this image beside the slide cannot be read: {error}") from error
+    return np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels[..., :3]
+
+
+def _fluorescence(series: tifffile.TiffPageSeries, levels: Sequence[TiffLevel]) -> str:
+    """What Hamamatsu's fluorescence images are: a filter is named, or they are dark where there is nothing."""
+    filter_name = str(series.keyframe.tags.valueof(_NDPI_FILTER, "")).strip("\0 ")
+    return f"fluorescence, filter {filter_name}" if filter_name else dark_background(levels)
+
+
+def _check_pixels(path: Path, tiff: tifffile.TiffFile, pages: Sequence[tifffile.TiffPage], expected: int) -> str:
+    """What 8-bit RGB or three channels are other than brightfield, else ""; `SlideError` if they are not that."""
     if len(pages) != expected or not pages:
         raise SlideError(f"{path}: some of its pages are missing or in other files: convert it to one OME-TIFF")
     key = pages[0].keyframe
@@ -133,16 +103,19 @@ def _check_pixels(path: Path, tiff: tifffile.TiffFile, pages: Sequence[tifffile.
     channels = len(pages) * planes * samples
     photometric = getattr(key.photometric, "name", str(key.photometric)).lower()
     found = f"{channels} channel{'s' * (channels > 1)} of {key.bitspersample} bits, {photometric}"
-    grey_or_rgb = key.photometric in (0, 1, 2, 3, 6) or key.compression in _JPEG
+    grey_or_rgb = key.photometric in (0, 1, 2, 3, 6) or key.compression in JPEG
     if str(key.dtype) != "uint8" or key.bitspersample != 8 or depth != 1 or not grey_or_rgb:
         raise SlideError(not_brightfield(path, found))
-    if len(pages) > 1 or (channels > 1 and key.photometric != 2 and key.compression not in _JPEG):
+    if len(pages) > 1 or (channels > 1 and key.photometric != 2 and key.compression not in JPEG):
         # Grey channels side by side: RGB only if there are three and nothing says that they are something else.
-        names = _channel_names(tiff)
-        if channels != 3 or (names and {name[:1] for name in names} != {"r", "g", "b"}):
-            raise SlideError(not_brightfield(path, f"{found}{': ' + ', '.join(names) if names else ''}"))
-    elif channels > 4:
+        names = _channel_names(tiff, pages)
+        what = f"{found}{': ' + ', '.join(names) if names else ''}"
+        if channels != 3:
+            raise SlideError(not_brightfield(path, what))
+        return what if names and {name[:1] for name in names} != {"r", "g", "b"} else ""
+    if channels > 4:
         raise SlideError(not_brightfield(path, found))
+    return ""
 
 
 def _check_complete(path: Path, pages: Sequence[tifffile.TiffPage]) -> None:
@@ -190,8 +163,11 @@ def _ome_mpp(xml: str | None) -> Mpp | None:
     return tuple(sizes)
 
 
-def _channel_names(tiff: tifffile.TiffFile) -> list[str]:
-    """Lower-case names of the OME channels; empty where they have none."""
+def _channel_names(tiff: tifffile.TiffFile, pages: Sequence[tifffile.TiffPage]) -> list[str]:
+    """Lower-case names of the channels, as OME-XML or PerkinElmer's descriptions have them; empty where they do not."""
+    if tiff.is_qpi:
+        found = (re.search(r"<(?:Biomarker|Name)>([^<]+)<", str(page.aspage().description)) for page in pages)
+        return [name[1].strip().lower() for name in found if name]
     pixels = _ome_pixels(tiff.ome_metadata) if tiff.is_ome else None
     names = [] if pixels is None else [channel.get("Name", "") for channel in pixels.findall("{*}Channel")]
     return [name.lower() for name in names if name]

@@ -1,11 +1,17 @@
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 import zarr
 
-from napari_distill2label.core.errors import SlideError
+from napari_distill2label.core.errors import SlideError, TileError
 from napari_distill2label.slides import open_slide
+from napari_distill2label.slides.cutting import cut
 
 
 def write(path: Path, image: np.ndarray, axes: str, version: str = "0.5", unit: str | None = "micrometer", **extra):
@@ -40,6 +46,53 @@ def test_pixels_levels_and_mpp(tmp_path, pixels, axes, version):
         assert slide.downsamples == (1.0, 2.0)
         assert np.array_equal(slide.levels[0].compute(), pixels)
         assert np.array_equal(slide.read(1, 3, 4, 20, 30), pixels[::2, ::2][3:23, 4:34])
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ThreadingHTTPServer]:
+    """A web server of the test's folder."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_over_http(tmp_path, pixels, server, version):
+    pytest.importorskip("aiohttp", reason="aiohttp is not installed: pip install -e '.[slides]'")
+    write(tmp_path / "a.ome.zarr", pixels, "cyx", version)
+    url = f"http://127.0.0.1:{server.server_port}/a.ome.zarr"
+    with open_slide(url) as slide:
+        assert (slide.name, slide.path, slide.shape) == ("a", url, pixels.shape[:2])
+        assert slide.mpp == pytest.approx((0.5, 0.25))
+        assert np.array_equal(slide.levels[0].compute(), pixels)
+        assert np.array_equal(slide.read(1, 3, 4, 20, 30), pixels[::2, ::2][3:23, 4:34])
+        patches = cut(slide, np.array([(5, 9), (60, 100)]), 32, 32)
+        assert np.array_equal(patches[1].transpose(1, 2, 0), pixels[60:92, 100:132])
+        server.shutdown()
+        server.server_close()
+        with pytest.raises(SlideError, match="can no longer be read") as error:
+            slide.read(0, 64, 64, 20, 20)
+        assert not isinstance(error.value, TileError)
+
+
+def test_a_url_that_answers_nothing(tmp_path, server):
+    pytest.importorskip("aiohttp", reason="aiohttp is not installed: pip install -e '.[slides]'")
+    with pytest.raises(SlideError, match=r"b\.ome\.zarr: no OME-Zarr folder is there: check the URL"):
+        open_slide(f"http://127.0.0.1:{server.server_port}/b.ome.zarr")
+
+
+def test_s3_says_what_to_install():
+    if find_spec("s3fs"):
+        pytest.skip("s3fs is installed")
+    with pytest.raises(SlideError, match=r"s3://bucket/a\.zarr: reading it over the network needs: pip install s3fs"):
+        open_slide("s3://bucket/a.zarr")
 
 
 def test_without_a_unit_the_mpp_is_unknown(tmp_path, pixels):

@@ -1,11 +1,16 @@
+import subprocess
+import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image, ImageCms
 
-from napari_distill2label.core.errors import SlideError
+from napari_distill2label.core.errors import SlideError, TileError
 from napari_distill2label.slides import open_slide
 
 
@@ -113,8 +118,11 @@ def test_three_fluorescence_channels_are_not_rgb(tmp_path, pixels):
     assert np.array_equal(read_all(path), pixels)
     names = ["DAPI", "CD3", "CD8"]
     tifffile.imwrite(path, planes, photometric="minisblack", metadata={"axes": "CYX", "Channel": {"Name": names}})
-    with pytest.raises(SlideError, match="dapi, cd3, cd8"):
+    with pytest.raises(SlideError, match=r"not a brightfield image: .*dapi, cd3, cd8.*--force"):
         open_slide(path)
+    with open_slide(path, force=True) as slide:
+        assert not slide.brightfield
+        assert np.array_equal(slide.read(0, 0, 0, *slide.shape), pixels)
 
 
 def test_a_truncated_file_is_said_when_it_is_opened(tmp_path, pixels):
@@ -138,8 +146,12 @@ def test_a_damaged_tile_names_file_and_region_and_spares_the_rest(tmp_path, pixe
     path.write_bytes(data)
     with open_slide(path) as slide:
         assert slide.read(0, 0, 0, 64, 64).shape == (64, 64, 3)
-        with pytest.raises(SlideError, match=r"damaged\.tif: damaged, cannot be decoded at level 0, x=130, y=128"):
+        with pytest.raises(
+            SlideError, match=r"damaged\.tif: damaged, cannot be decoded at level 0, x=128, y=128, 42 × 2 px"
+        ) as error:
             slide.read(0, 128, 130, 2, 10)
+        assert isinstance(error.value, TileError)
+        assert error.value.boxes == ((128, 128, 2, 42),)
         with pytest.raises(SlideError, match=r"damaged\.tif"):
             slide.levels[0].compute()
 
@@ -175,6 +187,123 @@ def test_two_threads_read_the_same_pixels(tmp_path):
     assert wrong == []
 
 
+def test_threads_that_want_an_untiled_image_do_not_wait_for_one_another_for_ever(tmp_path, pixels):
+    """One decodes all of it and the others wait: for it, but it must not wait for the pool that is full of them."""
+    tifffile.imwrite(tmp_path / "a.tif", np.tile(pixels, (8, 8, 1)), photometric="rgb", rowsperstrip=8)
+    code = """if True:
+        import sys, time, threading, numpy as np
+        from napari_distill2label.slides import open_slide, threads
+        from napari_distill2label.slides.cutting import cut
+        threads.workers = lambda: 2
+        slide, free = open_slide(sys.argv[1]), threading.Event()
+        for _ in range(2):
+            threads._pool().submit(free.wait)  # both threads of the pool have something to do
+        cutting = lambda: cut(slide, np.array([(0, 0), (970, 1200)]), 64, 64)
+        reading = lambda: slide.read(0, 0, 0, *slide.shape)
+        for work in (cutting, reading):
+            threading.Thread(target=work).start()
+            time.sleep(0.3)
+        free.set()
+    """
+    subprocess.run([sys.executable, "-c", code, tmp_path / "a.tif"], check=True, timeout=50)
+
+
+def write_svs(path: Path, image: np.ndarray, compression: int) -> None:
+    """As Aperio writes JPEG 2000: tiles of 240 px of bare codestream, as R, G, B (33005) or Y, Cb, Cr (33003)."""
+
+    def tiles() -> Iterator[bytes]:
+        stored = image if compression == 33005 else np.asarray(Image.fromarray(image).convert("YCbCr"))
+        for y in range(0, image.shape[0], 240):
+            for x in range(0, image.shape[1], 240):
+                tile = np.zeros((240, 240, 3), np.uint8)
+                part = stored[y : y + 240, x : x + 240]
+                tile[: part.shape[0], : part.shape[1]] = part
+                yield imagecodecs.jpeg2k_encode(tile, level=0, codecformat="j2k", mct=compression == 33005)
+
+    size = f"{image.shape[1]}x{image.shape[0]}"
+    description = f"Aperio Image Library v11.2.1 \r\n{size} [0,0 {size}] (240x240) J2K|AppMag = 40|MPP = 0.2522"
+    tifffile.imwrite(
+        path, tiles(), shape=image.shape, dtype=np.uint8, tile=(240, 240), photometric="rgb",
+        compression=compression, description=description, metadata=None,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("compression", [33005, 33003])
+def test_aperio_jpeg_2000(tmp_path, data_dir, compression):
+    openslide = pytest.importorskip("openslide", reason="OpenSlide is not installed: pip install -e '.[slides]'")
+    image = tifffile.imread(data_dir / "slides" / "CMU-1-Small-Region.svs", series=0)[:500, :700]
+    write_svs(tmp_path / "a.svs", image, compression)
+    direct = openslide.OpenSlide(tmp_path / "a.svs")
+    assert direct.properties["openslide.vendor"] == "aperio"
+    with open_slide(tmp_path / "a.svs") as slide:
+        assert slide.mpp == pytest.approx((0.2522, 0.2522))
+        pixels = slide.read(0, 0, 0, *slide.shape)
+    assert np.array_equal(pixels, np.asarray(direct.read_region((0, 0), 0, direct.dimensions))[..., :3])
+    assert np.abs(pixels.astype(int) - image).max() <= (0 if compression == 33005 else 4)
+
+
+def test_aperio_ycbcr_without_openslide_says_what_to_install(tmp_path, pixels):
+    write_svs(tmp_path / "a.svs", pixels, 33003)
+    code = (
+        "import sys; sys.modules['openslide'] = None\n"
+        "from napari_distill2label.slides import open_slide\n"
+        "from napari_distill2label.core.errors import SlideError\n"
+        "try: open_slide(sys.argv[1])\n"
+        "except SlideError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "a.svs"], capture_output=True, text=True, check=True)
+    assert "needs OpenSlide: pip install" in done.stdout
+    assert "Aperio JPEG 2000 in Y, Cb, Cr" in done.stdout
+
+
+def test_a_multichannel_qptiff_is_said_with_its_channels(tmp_path, pixels):
+    path = tmp_path / "a.qptiff"
+    with tifffile.TiffWriter(path) as tiff:
+        for name in ("DAPI", "CD8", "PanCK", "Autofluorescence"):
+            xml = f'<?xml version="1.0"?><PerkinElmer-QPI-ImageDescription><Biomarker>{name}</Biomarker>'
+            tiff.write(
+                pixels[..., 0], software="PerkinElmer-QPI", metadata=None, tile=(64, 64),
+                description=xml + "<ImageType>FullResolution</ImageType></PerkinElmer-QPI-ImageDescription>",
+            )  # fmt: skip
+    said = r"a\.qptiff: not an 8-bit RGB brightfield image \(4 channels of 8 bits.*dapi, cd8, panck, autofluorescence"
+    for force in (False, True):  # there are no colours to show
+        with pytest.raises(SlideError, match=said):
+            open_slide(path, force=force)
+
+
+def test_the_icc_profile_is_noted_and_changes_nothing(tmp_path, pixels):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", iccprofile=profile)
+    with open_slide(tmp_path / "a.tif") as slide:
+        assert slide.icc == profile
+        assert np.array_equal(slide.read(0, 0, 0, *slide.shape), pixels)
+
+
+@pytest.mark.parametrize("name", ["CMU-1-Small-Region.svs", "CMU-1-Small-Region.jpeg.tiff", "kidney-48-5.tif",
+                                  "hamamatsu_test3-DAPI-2-387.ndpi"])  # fmt: skip
+def test_real_slides_have_the_pixels_of_openslide_and_tifffile(data_dir, name):
+    openslide = pytest.importorskip("openslide", reason="OpenSlide is not installed: pip install -e '.[slides]'")
+    path = data_dir / "slides" / name
+    direct = openslide.open_slide(path)  # of a plain image, Pillow's pixels
+    with open_slide(path, force=True) as slide:
+        for index, (width, height) in enumerate(direct.level_dimensions[:4]):
+            assert slide.levels[index].shape[:2] == (height, width)
+            pixels = slide.read(index, 0, 0, height, width)
+            assert np.array_equal(pixels, tifffile.imread(path, series=0, level=index)[..., :3])
+            scale = round(direct.level_downsamples[index])
+            for y, x in ((0, 0), (height // 2, width // 3)):
+                region = direct.read_region((x * scale, y * scale), index, (min(900, width - x), min(900, height - y)))
+                assert np.array_equal(np.asarray(region)[..., :3], pixels[y : y + 900, x : x + 900])
+
+
+def test_images_beside_a_real_svs(data_dir):
+    path = data_dir / "slides" / "CMU-1-Small-Region.svs"
+    with open_slide(path) as slide, tifffile.TiffFile(path) as tiff:
+        assert list(slide.associated) == ["thumbnail", "label", "macro"]
+        for series in tiff.series[1:]:
+            assert np.array_equal(slide.associated[series.name.lower()](), series.asarray())
+
+
 def test_a_real_svs(data_dir: Path):
     path = data_dir / "slides" / "CMU-1-Small-Region.svs"
     with open_slide(path) as slide:
@@ -190,13 +319,18 @@ def test_a_real_tiff_whose_resolution_is_a_hundred_times_too_small(data_dir: Pat
         assert "0.00499 µm/px" in slide.notices[0]
 
 
-def test_a_real_ndpi_pyramid(data_dir: Path):
+def test_a_real_fluorescence_ndpi_is_said_and_read_by_force(data_dir: Path):
     path = data_dir / "slides" / "hamamatsu_test3-DAPI-2-387.ndpi"
-    with open_slide(path) as slide:
+    with pytest.raises(SlideError, match=r"387\.ndpi: not a brightfield image: fluorescence, filter DAPI.*--force"):
+        open_slide(path)
+    with open_slide(path, force=True) as slide:
+        assert slide.brightfield is False
+        assert "fluorescence" in slide.notices[0]
+        assert set(slide.associated) == {"macro", "map"}
+        assert slide.associated["macro"]().shape == (406, 1188, 3)
+        assert "fluorescence" in slide.with_mpp(0.5).notices[0]
         assert slide.downsamples == (1.0, 2.0, 4.0, 8.0)
         assert slide.mpp == pytest.approx((0.2282, 0.2282), abs=1e-4)
-        expected = tifffile.imread(path, series=0, level=2)
-        assert np.array_equal(slide.levels[2].compute(), expected)
 
 
 def test_real_plain_tiffs(data_dir: Path):

@@ -1,0 +1,95 @@
+"""JPEG pyramids of any size, made of a real slide's own tiles.
+
+Level 0 repeats the compressed tiles of `slides/CMU-1-Small-Region.svs` (Aperio, 240 px, JPEG) as they are in the file,
+so that they cost what a scanner's tiles cost to decode. Coarser levels are one period of the picture, shrunk,
+compressed and repeated.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+import tifffile
+
+DATA = Path(os.environ.get("D2L_DATA", Path(__file__).parents[2] / "shared" / "data"))
+FOLDER = Path(tempfile.gettempdir()) / "distill2label-benchmarks"
+MPP = 0.499
+ROWS, COLS = 12, 8  # whole tiles of the slide, so many that two halvings are whole tiles again
+_SMALLEST = 1024  # px
+
+
+def pyramid(side_px: int, folder: Path = FOLDER, data: Path = DATA) -> Path:
+    """A tiled TIFF of `side_px` × `side_px` with levels of half the size down to 1024 px; made once and kept.
+
+    `FileNotFoundError` where the real slide is missing.
+    """
+    path = Path(folder) / f"pyramid-{side_px}.tif"
+    if path.exists():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(f".{os.getpid()}.tmp")
+    with tifffile.TiffFile(data / "slides" / "CMU-1-Small-Region.svs") as slide:
+        _write(unfinished, side_px, slide.pages[0])
+    unfinished.replace(path)
+    return path
+
+
+def _write(path: Path, side_px: int, page: tifffile.TiffPage) -> None:
+    side = page.tilewidth
+    across = page.shape[1] // side + 1
+    tiles = [
+        page.parent.filehandle.read_array("u1", page.databytecounts[i], page.dataoffsets[i]).tobytes()
+        for i in (row * across + col for row in range(ROWS) for col in range(COLS))
+    ]
+    period = page.asarray()[: ROWS * side, : COLS * side]
+    options = {"tile": (side, side), "photometric": "rgb", "compression": "jpeg", "dtype": np.uint8, "metadata": None}
+    options["compressionargs"] = {"outcolorspace": "RGB"}  # Aperio's JPEGs hold R, G and B
+    with tifffile.TiffWriter(path) as tiff:
+        for level, level_px in enumerate(_sides(side_px)):
+            if level:
+                period = _halved(period, side)
+                tiles = _compressed(period, side)
+            shape = (period.shape[0] // side, period.shape[1] // side)
+            tiff.write(
+                _repeated(tiles, shape, -(-level_px // side)),
+                shape=(level_px, level_px, 3),
+                jpegtables=page.jpegtables if level == 0 else None,
+                subfiletype=int(level > 0),
+                resolution=(10_000 / MPP / 2**level,) * 2,
+                resolutionunit="CENTIMETER",
+                **options,
+            )
+
+
+def _sides(side_px: int) -> Iterator[int]:
+    for level in count():
+        yield side_px >> level
+        if side_px >> level <= _SMALLEST:
+            return
+
+
+def _halved(period: np.ndarray, side: int) -> np.ndarray:
+    """(h, w, 3) -> half as large, of whole tiles: what is no longer one is repeated first."""
+    h, w = period.shape[0] // 2, period.shape[1] // 2
+    half = (period.reshape(h, 2, w, 2, 3).mean(axis=(1, 3)) + 0.5).astype(np.uint8)
+    return np.tile(half, (1 if h % side == 0 else 2, 1 if w % side == 0 else 2, 1))
+
+
+def _compressed(period: np.ndarray, side: int) -> list[bytes]:
+    return [
+        imagecodecs.jpeg8_encode(
+            np.ascontiguousarray(period[y : y + side, x : x + side]), level=80, colorspace="RGB", outcolorspace="RGB"
+        )
+        for y in range(0, period.shape[0], side)
+        for x in range(0, period.shape[1], side)
+    ]
+
+
+def _repeated(tiles: list[bytes], shape: tuple[int, int], count_px: int) -> Iterator[bytes]:
+    for row in range(count_px):
+        for col in range(count_px):
+            yield tiles[row % shape[0] * shape[1] + col % shape[1]]

@@ -1,0 +1,196 @@
+"""MIRAX, Leica SCN, Ventana BIF, DICOM, Philips TIFF, Hamamatsu VMS, Sakura through OpenSlide (optional).
+
+OpenSlide and not `fastslide`, which is faster: only OpenSlide's pixels are those that libjpeg gives, and it has read
+these formats for over ten years. See docs/architecture.md.
+"""
+
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise, product
+from pathlib import Path
+
+import numpy as np
+
+from ...core.errors import SlideError
+from ...core.geometry import Mpp
+from ..threads import each
+from .dicom import instance_to_open
+from .files import stamp
+from .protocol import Box, Source, UndecodableError, dark_background
+
+_STRIP_PX = 512  # px; a region is read by several threads in pieces of about this height, in whole tiles
+_INSTALL = "pip install 'napari-distill2label[slides]'"
+
+
+class _Handle:
+    """OpenSlide's handle, which is of no use once anything has failed: it is then replaced by a new one."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._lock = path, threading.Lock()
+        self._slide = None
+        self._stamp = stamp(path)
+
+    def slide(self) -> "openslide.OpenSlide":  # noqa: F821
+        with self._lock:
+            if self._slide is None:
+                self._slide = self.another()
+            return self._slide
+
+    def another(self) -> "openslide.OpenSlide":  # noqa: F821
+        import openslide
+
+        return openslide.OpenSlide(self._path)
+
+    def failed(self, slide: "openslide.OpenSlide") -> None:  # noqa: F821
+        with self._lock:
+            if self._slide is slide:
+                self._slide = None  # other threads may still be in it: it is closed when the last lets go
+
+    def probe(self) -> None:
+        if stamp(self._path) != self._stamp:
+            raise OSError("it has changed since it was opened")
+
+    def close(self) -> None:
+        with self._lock:
+            self._slide = None
+
+
+@dataclass(frozen=True)
+class OpenSlideLevel:
+    """One resolution. What the scanner left out is white."""
+
+    handle: _Handle
+    index: int
+    shape: tuple[int, int]
+    tile: tuple[int, int]
+    downsample: float
+
+    def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
+        """See `PixelLevel.read`."""
+        out = np.empty((h, w, 3), np.uint8)
+        damaged: list[tuple[Box, Exception]] = []
+        th = self.tile[0] * max(1, _STRIP_PX // self.tile[0])
+
+        def paste(strip: Box) -> None:
+            slide = self.handle.slide()
+            try:
+                self._paste(slide, strip, out, y, x)
+            except Exception:  # noqa: BLE001  the decoders below may raise anything
+                self.handle.failed(slide)
+                damaged.extend(self._paste_tiles(strip, out, y, x))
+
+        rows = [y, *range((y // th + 1) * th, y + h, th), y + h]
+        each(paste, [(top, x, bottom - top, w) for top, bottom in pairwise(rows)])
+        if damaged:
+            damaged.sort(key=lambda found: found[0])
+            raise UndecodableError(str(damaged[0][1]), [box for box, _ in damaged]) from damaged[0][1]
+        return out
+
+    def _paste(self, slide: "openslide.OpenSlide", box: Box, out: np.ndarray, y: int, x: int) -> None:  # noqa: F821
+        top, left, height, width = box
+        where = (round(left * self.downsample), round(top * self.downsample))
+        pixels = np.asarray(slide.read_region(where, self.index, (width, height)))
+        target = out[top - y : top - y + height, left - x : left - x + width]
+        target[...] = pixels[..., :3]
+        target[pixels[..., 3] == 0] = 255
+
+    def _paste_tiles(self, strip: Box, out: np.ndarray, y: int, x: int) -> Iterator[tuple[Box, Exception]]:
+        """What of a strip can be read, tile by tile; yields the rest, with the reason.
+
+        By a handle of its own: an error of one thread is an error of all that share the handle.
+        """
+        top, left, height, width = strip
+        th, tw = self.tile
+        slide = None
+        for row, col in product(
+            range(top // th, -(-(top + height) // th)), range(left // tw, -(-(left + width) // tw))
+        ):
+            y0, x0 = max(top, row * th), max(left, col * tw)
+            y1, x1 = min(top + height, (row + 1) * th), min(left + width, (col + 1) * tw)
+            box = (y0, x0, y1 - y0, x1 - x0)
+            try:
+                slide = slide or self.handle.another()
+                self._paste(slide, box, out, y, x)
+            except Exception as error:  # noqa: BLE001  see above
+                slide = None
+                yield box, error
+
+
+def is_installed() -> bool:
+    """Whether the package and the library it wraps can be loaded."""
+    try:
+        import openslide  # noqa: F401
+    except (ImportError, OSError):  # the second where the library itself is missing
+        return False
+    return True
+
+
+def open_source(path: Path) -> Source:
+    """Open a slide; of DICOM, the folder or any of its files.
+
+    Raises
+    ------
+    SlideError
+        OpenSlide is not installed or does not know the file, or files of a DICOM slide are missing.
+    """
+    if not is_installed():
+        raise SlideError(f"{path}: needs OpenSlide: {_INSTALL}")
+    import openslide
+
+    if path.is_dir() or path.suffix.lower() == ".dcm":
+        path = instance_to_open(path)
+    handle = _Handle(path)
+    try:
+        slide = handle.slide()
+    except openslide.OpenSlideUnsupportedFormatError:
+        raise ValueError("OpenSlide does not know it; converted to OME-TIFF it can be read") from None
+    said = slide.properties
+    levels = [
+        OpenSlideLevel(handle, index, (height, width), _tile(said, index), downsample)
+        for index, ((width, height), downsample) in enumerate(
+            zip(slide.level_dimensions, slide.level_downsamples, strict=True)
+        )
+    ]
+    profile = slide.color_profile
+    return Source(
+        levels,
+        _mpp(said),
+        handle.close,
+        associated={name: partial(_associated, handle, name) for name in slide.associated_images},
+        bounds=_bounds(said),
+        icc=profile.tobytes() if profile is not None else None,
+        probe=handle.probe,
+        other_than_brightfield=dark_background(levels),
+    )
+
+
+def _associated(handle: _Handle, name: str) -> np.ndarray:
+    """(h, w, 3) uint8. `SlideError` if it cannot be read."""
+    slide = handle.slide()
+    try:
+        return np.array(slide.associated_images[name].convert("RGB"))
+    except Exception as error:
+        handle.failed(slide)
+        raise SlideError(f"the image {name!r} beside the slide cannot be read: {error}") from error
+
+
+def _tile(said: Mapping[str, str], index: int) -> tuple[int, int]:
+    return tuple(int(said.get(f"openslide.level[{index}].tile-{axis}", 256)) for axis in ("height", "width"))
+
+
+def _mpp(said: Mapping[str, str]) -> Mpp | None:
+    try:
+        mpp = float(said["openslide.mpp-y"]), float(said["openslide.mpp-x"])
+    except (KeyError, ValueError):
+        return None
+    return mpp if min(mpp) > 0 else None
+
+
+def _bounds(said: Mapping[str, str]) -> Box | None:
+    """What was scanned of the slide, in level-0 pixels."""
+    try:
+        return tuple(int(said[f"openslide.bounds-{name}"]) for name in ("y", "x", "height", "width"))
+    except (KeyError, ValueError):
+        return None

@@ -1,0 +1,67 @@
+"""One pool of threads in which all slides are decoded: codecs release the interpreter's lock."""
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+_here = threading.local()
+
+
+def workers() -> int:
+    """Processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(workers(), "slides", initializer=lambda: setattr(_here, "inside", True))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not survive a fork, and would be waited for
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """`each` stays in this thread: who holds a lock that work in the pool may wait for must not wait for the pool."""
+    before, _here.inside = getattr(_here, "inside", False), True
+    try:
+        yield
+    finally:
+        _here.inside = before
+
+
+def each(work: Callable[[Item], object], items: Sequence[Item]) -> None:
+    """Call `work` on every item, in threads; the first exception is raised once all running calls have ended.
+
+    Called from inside the pool it works alone: threads that wait for threads of the same pool wait for ever.
+    """
+    if len(items) < 2 or workers() == 1 or getattr(_here, "inside", False):
+        for item in items:
+            work(item)
+        return
+    left = deque(items)
+
+    def take() -> None:
+        while True:
+            try:
+                item = left.popleft()
+            except IndexError:
+                return
+            work(item)
+
+    futures = [_pool().submit(take) for _ in range(min(workers(), len(items)))]
+    try:
+        for future in futures:
+            future.result()
+    finally:
+        left.clear()
+        for future in futures:
+            future.exception() if not future.cancel() else None
