@@ -3,6 +3,8 @@
 Every error the package raises on purpose is a `Distill2LabelError`; anything else is a bug and keeps its traceback.
 """
 
+from collections.abc import Iterable
+
 
 class Distill2LabelError(Exception):
     """Base of all errors raised on purpose. `exit_status` is what the command line returns for it."""
@@ -30,3 +32,25 @@ class SlideError(Distill2LabelError):
     """One slide cannot be read or does not fit the model. The other slides go on."""
 
     exit_status = 1
+
+
+class TileError(SlideError):
+    """Part of a slide cannot be decoded; the rest of it can. A slide that is gone is a plain `SlideError`.
+
+    Attributes
+    ----------
+    boxes
+        ((y, x, h, w), …) in level-0 pixels: every region found damaged by the call that raised, at least one.
+    """
+
+    def __init__(self, message: str, boxes: Iterable[tuple[int, int, int, int]]) -> None:
+        super().__init__(message)
+        self.boxes = tuple(boxes)
+
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        """(y, x, h, w), the first of `boxes`."""
+        return self.boxes[0]
+
+    def __reduce__(self) -> tuple[type, tuple[str, tuple[tuple[int, int, int, int], ...]]]:
+        return type(self), (str(self), self.boxes)  # from a worker process to the one that asked

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from ..core.errors import BundleError, SettingsError, SlideError
 from ..core.events import Event, Failed, Finished, Notice
@@ -14,7 +15,7 @@ from ..core.settings import GridSettings
 from ..export import format_names, write
 from ..mil.device import choose_device
 from ..prediction.classifier import PatchClassifier, with_encoder
-from ..prediction.engine import walk
+from ..prediction.engine import PatchScorer, walk
 from ..slides.bags import lay_patches
 from ..slides.mpp import LIMITS
 from ..slides.registry import open_slide
@@ -172,10 +173,14 @@ class _Prediction:
             patches = lay_patches(slide, self.grid, centres_of(row.slide_id, self.centres), self.tissue)
             patch_map = self.map_at(keep and self.place(keep, row), patches, row, slide)
             if not patch_map.is_complete:
-                yield from walk(slide, patch_map, self.classifier, f"predicting {row.slide_id}")
-                done = patch_map.done
-                patch_map.finish(self.classifier.bag_probability(patch_map.score[done], patch_map.logit[done]))
+                yield from walk(slide, patch_map, PatchScorer(self.classifier), f"predicting {row.slide_id}")
+                patch_map.finish(self.probabilities)
         return patch_map
+
+    def probabilities(self, logit: np.ndarray) -> list[float]:
+        """(C,) logits of a slide -> (C,) probabilities."""
+        model = self.classifier.bundle.model
+        return model.probabilities(torch.from_numpy(logit).float()).tolist()
 
     def place(self, keep: Path, row: CohortSlide) -> Path:
         """The folder of a slide's map; one that holds another file's map, of a slide of the same id, is left alone."""
