@@ -1,9 +1,19 @@
 """What a slide is called, and how our own label masks are told from slides."""
 
 import os
+import re
 from pathlib import Path
 
 LABELS_NAMESPACE = "napari-distill2label/labels"  # of the OME annotation in a mask that says what its values mean
+
+
+# Two letters or more: "C:\\slides" is a drive.
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+
+
+def is_url(path: str | os.PathLike[str]) -> bool:
+    """Whether `path` is a URL (`s3://…`, `https://…`): to be kept as it is, not made a `Path`, which drops a slash."""
+    return isinstance(path, str) and _URL.match(path) is not None
 
 
 def slide_name(path: str | os.PathLike[str]) -> str:

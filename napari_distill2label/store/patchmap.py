@@ -33,6 +33,7 @@ from ..core.bag import UNKNOWN
 from ..core.classes import SEPARATOR
 from ..core.errors import BundleError, SettingsError
 from ..core.geometry import Block, PatchGrid, PatchPoints
+from ..core.names import is_url
 from .labels import check_corrections, labels_of, with_corrections
 from .patchmap_files import (
     FAILED,
@@ -52,6 +53,11 @@ from .patchmap_files import (
 )
 
 WRITTEN = ("probability", "logit", "score")  # block by block, in this order; `finish` adds the others
+
+
+def kept_path(path: str | os.PathLike[str]) -> str:
+    """A slide's place as a map keeps it: a URL as it is, the path of a file from the root."""
+    return str(path) if is_url(path) else str(Path(path).absolute())
 
 
 class PatchMap:
@@ -131,7 +137,7 @@ class PatchMap:
                     "version": VERSION,
                     "complete": False,
                     "slide_id": slide_id,
-                    "slide_path": None if slide_path is None else str(Path(slide_path).absolute()),
+                    "slide_path": None if slide_path is None else kept_path(slide_path),
                     "slide_mpp": None if slide_mpp is None else [float(slide_mpp[0]), float(slide_mpp[1])],
                     "classes": list(classes),
                     "several": bool(several),
@@ -403,8 +409,9 @@ class PatchMap:
 
     def _read(self, name: str, window: Any = ...) -> np.ndarray:
         """An array, which must be finite where patches are done: zarr reads a lost chunk as 'nothing there'."""
+        done = self._done[window].copy()  # before reading: more may be written meanwhile
         array = self._raw(name, window)
-        if (name in WRITTEN or self.is_complete) and not np.isfinite(array[self._done[window]]).all():
+        if (name in WRITTEN or self.is_complete) and not np.isfinite(array[done]).all():
             raise BundleError(f"{self.path or self.slide_id}: a part of {name!r} is missing: predict again")
         return array
 

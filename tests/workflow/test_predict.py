@@ -33,11 +33,11 @@ def png(slides, tmp_path):
 
 @pytest.fixture
 def count_patches(monkeypatch):
-    """Numbers of patches that the network is shown, call by call; blocks hold four patches."""
+    """Numbers of patches that the network is shown, call by call; blocks hold one patch."""
     from napari_distill2label.prediction.classifier import PatchClassifier
 
     counts, ask = [], PatchClassifier.__call__
-    monkeypatch.setattr(engine, "BLOCK_PIXELS", 4 * 27**2)
+    monkeypatch.setattr(engine, "BLOCK_PIXELS", 27**2)
     monkeypatch.setattr(
         PatchClassifier, "__call__", lambda self, patches: counts.append(len(patches)) or ask(self, patches)
     )
@@ -336,7 +336,7 @@ def test_an_interrupted_prediction_goes_on(trained, slides, tmp_path, collect, c
     work.close()
     begun = PatchMap.open(trained / "predictions" / "slide_001.student.zarr")
     assert not begun.is_complete
-    assert int(begun.done.sum()) == sum(count_patches) == 8
+    assert 8 <= int(begun.done.sum()) == sum(count_patches) < 20
     assert not (tmp_path / "out").exists()
     (resumed,) = collect(predict(trained, slides[1:2], tmp_path / "out", formats=["csv"]))[1]
     assert sum(count_patches) == 20
