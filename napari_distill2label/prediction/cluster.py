@@ -95,7 +95,7 @@ def _leave() -> None:
 
 
 class Cluster:
-    """Workers to score blocks on. A context manager.
+    """Workers to score blocks on, between `start` and `stop`.
 
     Parameters
     ----------
@@ -115,7 +115,8 @@ class Cluster:
         self._asked = 0.0
         self._stack = ExitStack()
 
-    def __enter__(self) -> "Cluster":
+    def start(self) -> None:
+        """Start the workers, or meet those that are there. May take seconds."""
         try:
             from distributed import Client, LocalCluster
         except ImportError:
@@ -133,7 +134,7 @@ class Cluster:
                 self.client = stack.enter_context(Client(stack.enter_context(local), set_as_default=False))
             else:
                 try:
-                    client = Client(self.scheduler, timeout=10, set_as_default=False)
+                    client = Client(self.scheduler, timeout=5, set_as_default=False)
                 except (OSError, TimeoutError, ValueError) as error:
                     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
                     raise SettingsError(f"--scheduler {self.scheduler}: no dask scheduler answers ({reason})") from None
@@ -141,9 +142,9 @@ class Cluster:
                 stack.callback(self._dismiss)
             self._look()
             self._stack = stack.pop_all()
-        return self
 
-    def __exit__(self, *_: object) -> None:
+    def stop(self) -> None:
+        """End the workers that were started, and leave the others. More than once does nothing."""
         self._stack.close()
 
     def _dismiss(self) -> None:

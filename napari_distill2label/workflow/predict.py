@@ -3,6 +3,7 @@
 import errno
 from collections import deque
 from collections.abc import Generator, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
@@ -132,8 +133,8 @@ def predict(
     with ExitStack() as stack:
         cluster = None
         if workers is not None or scheduler is not None:
-            yield Progress("starting the workers", 0)
-            cluster = stack.enter_context(Cluster(recipe, workers, scheduler))
+            cluster = yield from _started(Cluster(recipe, workers, scheduler))
+            stack.callback(cluster.stop)
             if not cluster.threads:
                 yield Notice(f"the scheduler {scheduler} has no workers yet: waiting for some")
         mapper = PatchMapper(classifier, recipe, _grid_of(bundle, dense), points, tissue, threshold, force, cluster)
@@ -152,6 +153,16 @@ def predict(
         works = (one(index, row) for index, row in enumerate(cohort))
         yield from in_turn(works, cluster)
     return [maps[index] for index in sorted(maps)]
+
+
+def _started(cluster: Cluster) -> Generator[Progress, None, Cluster]:
+    """Start it in a thread: processes take seconds to come up."""
+    with ThreadPoolExecutor(1) as pool:
+        starting = pool.submit(cluster.start)
+        while not wait([starting], timeout=0.1).done:
+            yield Progress("starting the workers", 0)
+    starting.result()
+    return cluster
 
 
 def in_turn(works: Iterable[Generator[Event, None, None]], cluster: Cluster | None) -> Generator[Event, None, None]:
