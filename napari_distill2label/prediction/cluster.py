@@ -203,9 +203,8 @@ class ClusterPool:
         """Blocks submitted and not finished."""
         return len(self._remote)
 
-    @property
-    def room(self) -> int:
-        return self.cluster.room
+    def room(self, waiting: int) -> int:
+        return min(self.cluster.room, 2 * PER_THREAD * self.cluster.threads - waiting)
 
     def submit(self, block: Block) -> "Future[Scored]":
         future: Future[Scored] = Future()

@@ -99,9 +99,8 @@ class Pool(Protocol):
 
     heartbeat: float  # s to wait for a block before telling that work goes on
 
-    @property
-    def room(self) -> int:
-        """How many more blocks it takes now."""
+    def room(self, waiting: int) -> int:
+        """How many more blocks it takes, while `waiting` of them are not yet written."""
 
     def submit(self, block: Block) -> "Future[Scored]": ...
 
@@ -138,7 +137,7 @@ def fill(sink: Sink, pool: Pool, phase: str, per_block: int) -> Generator[Progre
     finished: SimpleQueue[Future[Scored]] = SimpleQueue()
     try:
         while more or waiting:
-            while more and pool.room > 0:
+            while more and pool.room(len(waiting)) > 0:
                 if (block := next(blocks, None)) is None:
                     more = False
                 elif sink.is_done(block):
@@ -185,9 +184,8 @@ class Threads:
         self._running: set[Future[Scored]] = set()
         self._pool = ThreadPoolExecutor(threads, "scoring", initializer=compute_alone)
 
-    @property
-    def room(self) -> int:
-        return self._most - sum(not future.done() for future in self._running)
+    def room(self, waiting: int) -> int:
+        return self._most - waiting
 
     def submit(self, block: Block) -> "Future[Scored]":
         self._running = {future for future in self._running if not future.done()}
