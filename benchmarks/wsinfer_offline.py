@@ -1,0 +1,27 @@
+"""WSInfer's command line where it has no network: run by the Python of its own environment, not by ours.
+
+On import it asks a server for its list of models; here the list is empty. And torchvision's wheels do not import beside
+a torch without CUDA until the one operator they look for is declared; WSInfer does not use it.
+"""
+
+import contextlib
+
+import torch
+
+with contextlib.suppress(RuntimeError):  # declared already: torchvision and torch fit each other
+    torch.library.define("torchvision::nms", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+
+from wsinfer_zoo import client
+
+
+def _no_models(*_: object, **__: object) -> object:
+    return client.ModelRegistry(models={})
+
+
+_no_models.cache_clear = lambda: None
+client.load_registry = _no_models
+
+if __name__ == "__main__":
+    from wsinfer.cli.cli import cli
+
+    cli()
