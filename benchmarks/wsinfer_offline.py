@@ -13,7 +13,7 @@ for operator in ("nms", "qnms"):
         signature = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
         torch.library.define(f"torchvision::{operator}", signature)
 
-from wsinfer_zoo import client
+from wsinfer_zoo import client  # noqa: E402
 
 
 def _no_models(*_: object, **__: object) -> object:
