@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ..core.errors import BundleError, SlideError
-from ..core.events import Event, Failed, Notice
+from ..core.events import Begun, Event, Failed, Notice
 from ..core.geometry import Mpp, PatchGrid, PatchPoints
 from ..core.settings import GridSettings
 from ..prediction.classifier import PatchClassifier
@@ -75,6 +75,7 @@ class PatchMapper:
             check_patches(slide, patches)
             patch_map = self._begin(keep and self._place(keep, row), patches, row, slide)
             if not patch_map.is_complete:
+                yield Begun(row.slide_id, patch_map)
                 yield from self._walk(slide, patch_map, f"predicting {row.slide_id}")
                 if not patch_map.done.any():
                     raise SlideError(f"{slide.path}: {_damage(patch_map)}, nothing is left: copy the slide again")

@@ -94,8 +94,9 @@ def predict(
     encoder
         Where a frozen encoder's file is now, if it has moved since training.
     precision
-        "float32", or "bfloat16" (about twice as fast where the processor computes in it): then probabilities differ
-        by some .01, and labels of patches that near to the threshold may too. "auto": where it is the faster.
+        "float32", or "bfloat16" (a network half again as fast where the processor computes in it): then
+        probabilities differ by up to .01, and labels of patches that near to the threshold may too. "auto": bfloat16
+        where the processor computes in it.
     force
         Score what is no brightfield image as well (fluorescence).
     workers, scheduler
