@@ -134,8 +134,9 @@ def predict(
     with ExitStack() as stack:
         cluster = None
         if workers is not None or scheduler is not None:
-            cluster = yield from _started(Cluster(recipe, workers, scheduler))
+            cluster = Cluster(recipe, workers, scheduler)
             stack.callback(cluster.stop)
+            yield from _start(cluster)
             if not cluster.threads:
                 yield Notice(f"the scheduler {scheduler} has no workers yet: waiting for some")
         mapper = PatchMapper(classifier, recipe, _grid_of(bundle, dense), points, tissue, threshold, force, cluster)
@@ -156,14 +157,13 @@ def predict(
     return [maps[index] for index in sorted(maps)]
 
 
-def _started(cluster: Cluster) -> Generator[Progress, None, Cluster]:
+def _start(cluster: Cluster) -> Generator[Progress, None, None]:
     """Start it in a thread: processes take seconds to come up."""
     with ThreadPoolExecutor(1) as pool:
         starting = pool.submit(cluster.start)
         while not wait([starting], timeout=0.1).done:
             yield Progress("starting the workers", 0)
     starting.result()
-    return cluster
 
 
 def in_turn(works: Iterable[Generator[Event, None, None]], cluster: Cluster | None) -> Generator[Event, None, None]:
