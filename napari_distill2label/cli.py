@@ -125,6 +125,10 @@ def _predict(options: argparse.Namespace, run: Drain) -> None:
             formats=options.format,
             device=options.device,
             encoder=options.encoder,
+            precision=options.precision,
+            force=options.force,
+            workers=options.workers,
+            scheduler=options.scheduler,
         )
     )
     for patch_map in maps:
@@ -308,8 +312,15 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tissue", type=Path, metavar="FILE.geojson", help="regions outside of which nothing is scored; or a folder"
     )
-    parser.add_argument("--dense", type=int, metavar="STRIDE", help="stride in model px instead of the trained one")
+    parser.add_argument(
+        "--dense", type=int, metavar="STRIDE", help="score a position every STRIDE model px, all at once"
+    )
     parser.add_argument("--format", type=_some, default=["ome-tiff", "geojson", "csv", "png"], metavar="A,B")
+    parser.add_argument("--force", action="store_true", help="also what is no brightfield image")
+    parser.add_argument(
+        "--precision", choices=("float32", "bfloat16", "auto"), default="float32", help="bfloat16: faster, coarser"
+    )
+    _add_workers(parser)
     _add_device(parser)
 
 
@@ -337,14 +348,18 @@ def _add_experiment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=_positive, metavar="N", help="trainings of each model (default: see the docs)")
     parser.add_argument("--patches", type=_some, metavar="A,B", help="colon: grid, nucleus (default both)")
     parser.add_argument("--rows", type=_some, metavar="A,B", help="colon: which rows (default the main ones)")
-    parser.add_argument("--workers", type=_positive, metavar="N", help="processes on this machine (default 1)")
-    parser.add_argument("--scheduler", metavar="ADDRESS", help="of a dask cluster, tcp://…")
+    _add_workers(parser)
     parser.add_argument("--quick", action="store_const", const=True, help="a few slides: does everything run?")
 
 
 def _place(text: str) -> Path | str:
     """A file; a URL stays what it is, since a path would lose one of its slashes."""
     return text if is_url(text) else Path(text)
+
+
+def _add_workers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--workers", type=_positive, metavar="N", help="processes on this machine (default: this one)")
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="of a dask cluster, tcp://…, to use instead")
 
 
 def _positive(text: str) -> int:

@@ -43,6 +43,14 @@ class Failed:
 
 
 @dataclass(frozen=True)
+class Begun:
+    """One item of many is begun; `result` is what the work fills from now on (a `PatchMap`)."""
+
+    item: str
+    result: object = None
+
+
+@dataclass(frozen=True)
 class Finished:
     """One item of many is done; `result` is what it left (a `PatchMap`, a path)."""
 
@@ -51,7 +59,7 @@ class Finished:
 
 
 Result = TypeVar("Result")
-Event = Progress | Notice | Failed | Finished
+Event = Progress | Notice | Begun | Failed | Finished
 
 
 def drain(work: Generator[Event, None, Result], show: Callable[[Event], None] = lambda event: None) -> Result:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..core.errors import BundleError, SettingsError, SlideError
+from ..core.names import is_url
 from ..store.files import safe_name
 from ..store.patchmap import PatchMap
 
@@ -96,12 +97,16 @@ def _write_table(patch_map: PatchMap, request: Request) -> list[Path]:
     return [write_table(request.path(patch_map, ".csv"), patch_map, request.threshold, request.corrections)]
 
 
+def _is_there(slide_path: str | None) -> bool:
+    return slide_path is not None and (is_url(slide_path) or Path(slide_path).exists())
+
+
 def _write_pictures(patch_map: PatchMap, request: Request) -> list[Path]:
     from .png import write_picture
 
     with ExitStack() as stack:
         slide = request.slide
-        if slide is None and patch_map.slide_path is not None and Path(patch_map.slide_path).exists():
+        if slide is None and _is_there(patch_map.slide_path):
             from ..slides.registry import open_slide
 
             slide = open_slide(patch_map.slide_path)

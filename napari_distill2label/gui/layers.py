@@ -281,6 +281,21 @@ def recolour(viewer: "ViewerModel", threshold: float) -> None:
         noted["threshold"] = threshold
 
 
+def refill(viewer: "ViewerModel", patch_map: "PatchMap", threshold: float) -> None:
+    """Show what has become of a map since its layers were added: it is filled block by block."""
+    for layer in find(viewer, slide_id=patch_map.slide_id, model=model_role(patch_map)):
+        noted = about(layer)
+        if noted["role"] == LABELS:
+            layer.data[...] = labels_at(patch_map, threshold, noted["class_index"])
+            layer.refresh()
+        elif noted["role"] == PROBABILITY:
+            layer.data[...] = positive_score(_probability_of(patch_map), patch_map.several)
+            layer.refresh()
+        elif noted["role"] == POINTS:
+            colours, features = _points_at(patch_map, threshold)
+            layer.features, layer.face_color = features, colours
+
+
 # ---- showing ----------------------------------------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ No Qt here: the same object works on a `napari.components.ViewerModel` without a
 Widgets hold no state; they call these methods and listen to these signals.
 """
 
+import time
 import weakref
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from psygnal import Signal
 
 from ..core.errors import Distill2LabelError, SettingsError
-from ..core.events import Failed, Finished, Notice
+from ..core.events import Begun, Failed, Finished, Notice, Progress
 from ..core.presets import build_settings
 from ..core.settings import Settings, merged
 from ..slides.registry import open_slide
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
     from ..slides.slide import Slide
     from ..store.patchmap import PatchMap
+
+FILLING_INTERVAL = 0.5  # s between two looks at a map that is being filled
+FILLING_CELLS = 250_000  # larger maps are shown when they are finished: reading them would be felt in the window
 
 _sessions: "weakref.WeakKeyDictionary[ViewerModel, Session]" = weakref.WeakKeyDictionary()
 
@@ -80,6 +84,8 @@ class Session(Verbs):
         self.failures: dict[str, str] = {}
         self.exported: list[Path] = []
         self._open: dict[str, Slide] = {}
+        self._filling: PatchMap | None = None  # the map whose layers fill in while it is computed
+        self._filled = 0.0
         has_window = hasattr(viewer, "window")
         self.jobs = Jobs(lambda: has_window)
         self.jobs.event.connect(self._on_event)
@@ -267,8 +273,26 @@ class Session(Verbs):
             job.notes.append(f"{event.item}: {event.reason}")
             self._tell(f"{event.item}: {event.reason}")
             self.slides_changed.emit()
+        elif isinstance(event, Begun) and job.kind == "predict":
+            self._begin_map(event.result)
+        elif isinstance(event, Progress) and job.kind == "predict" and self._filling is not None:
+            self._refill()
         elif isinstance(event, Finished) and job.kind == "predict":
+            self._filling = None
             self._take_map(event.result)
+
+    def _begin_map(self, patch_map: "PatchMap") -> None:
+        """Show the layers of a map that is filled from now on."""
+        slide = layers.find(self.viewer, layers.SLIDE, patch_map.slide_id)
+        self._filling = None
+        if slide and patch_map.done.size <= FILLING_CELLS:
+            layers.add_map(self.viewer, patch_map, layers.about(slide[0])["mpp"], self.threshold)
+            self._filling, self._filled = patch_map, time.monotonic()
+
+    def _refill(self) -> None:
+        if time.monotonic() - self._filled > FILLING_INTERVAL:
+            layers.refill(self.viewer, self._filling, self.threshold)
+            self._filled = time.monotonic()
 
     def _take_map(self, patch_map: "PatchMap") -> None:
         slide_id, role = patch_map.slide_id, layers.model_role(patch_map)

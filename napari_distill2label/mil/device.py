@@ -37,6 +37,15 @@ def compute_dtype(precision: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if native else torch.float32
 
 
+def compute_alone() -> None:
+    """Let the calling thread compute without helpers: several such threads share a machine better than their teams.
+
+    It also makes sums repeatable whatever the number of threads. Threads started later take it over, until
+    `torch.set_num_threads` is called again; those that run already keep theirs.
+    """
+    torch.set_num_threads(1)
+
+
 def _cpu_features() -> set[str]:
     capabilities = getattr(torch.cpu, "get_capabilities", dict)  # older versions of torch cannot tell
     return {name for name, present in capabilities().items() if present is True}

@@ -12,14 +12,16 @@ attention                     softmax of `score` over all scored patches of the 
 contribution    C             attention · logit: what it adds to the slide's logit, which is their sum
 ==============  ============  ==========================================================================
 
-All are float32, **NaN where a patch is not scored** (no tissue, or not yet). `score` is written last, so a finite
-score says that a patch is done, and an interrupted prediction goes on where it stopped. The first three are
+and `failed`, bool: which patches were asked for but could not be read, because the slide is damaged there.
+
+The others are float32, **NaN where a patch is not scored** (no tissue, or not yet). `score` is written last, so a
+finite score says that a patch is done, and an interrupted prediction goes on where it stopped. The first three are
 written as the slide is walked; `finish` adds the other two, which need all of it.
 """
 
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +33,10 @@ from ..core.bag import UNKNOWN
 from ..core.classes import SEPARATOR
 from ..core.errors import BundleError, SettingsError
 from ..core.geometry import Block, PatchGrid, PatchPoints
+from ..core.names import is_url
 from .labels import check_corrections, labels_of, with_corrections
 from .patchmap_files import (
+    FAILED,
     GRID_CHUNK,
     KIND,
     MAX_CLASSES,
@@ -49,6 +53,11 @@ from .patchmap_files import (
 )
 
 WRITTEN = ("probability", "logit", "score")  # block by block, in this order; `finish` adds the others
+
+
+def kept_path(path: str | os.PathLike[str]) -> str:
+    """A slide's place as a map keeps it: a URL as it is, the path of a file from the root."""
+    return str(path) if is_url(path) else str(Path(path).absolute())
 
 
 class PatchMap:
@@ -87,6 +96,7 @@ class PatchMap:
         self.model: dict[str, Any] = attrs["model"]
         self.threshold: float = attrs["threshold"]
         self._done = np.zeros(patches.shape, bool)
+        self._failed = np.zeros(patches.shape, bool)
 
     # ---- making and opening -----------------------------------------------------------------------------------
 
@@ -127,7 +137,7 @@ class PatchMap:
                     "version": VERSION,
                     "complete": False,
                     "slide_id": slide_id,
-                    "slide_path": None if slide_path is None else str(Path(slide_path).absolute()),
+                    "slide_path": None if slide_path is None else kept_path(slide_path),
                     "slide_mpp": None if slide_mpp is None else [float(slide_mpp[0]), float(slide_mpp[1])],
                     "classes": list(classes),
                     "several": bool(several),
@@ -135,6 +145,7 @@ class PatchMap:
                     "model": dict(model or {}),
                     "patches": patches.to_json(),
                     "bag_probability": None,
+                    "damage": [],
                 }
             )
         )
@@ -155,7 +166,10 @@ class PatchMap:
         patches = open_patches(path, group, attrs)
         check_arrays(path, group, patches, len(attrs["classes"]))
         patch_map = cls(group, path, patches)
-        patch_map._done = np.isfinite(patch_map._raw("score"))
+        for window in patch_map.windows():
+            patch_map._done[window] = np.isfinite(patch_map._raw("score", window))
+            if FAILED in group:  # not in maps made before there was one
+                patch_map._failed[window] = patch_map._raw(FAILED, window)
         if attrs["complete"] and int(patch_map._done.sum()) != attrs.get("n_scored"):
             raise BundleError(f"{path}: a part of 'score' is missing: predict again")
         return patch_map
@@ -183,13 +197,24 @@ class PatchMap:
         """Which patches are scored so far, bool of `patches.shape`."""
         return self._done.copy()
 
+    @property
+    def failed(self) -> np.ndarray:
+        """Which patches could not be read, bool of `patches.shape`. They are not scored (label 0)."""
+        return self._failed.copy()
+
+    @property
+    def damage(self) -> tuple[tuple[int, int, int, int], ...]:
+        """The parts of the slide, (y, x, h, w) in level-0 px, that could not be decoded when patches were read."""
+        return tuple(tuple(box) for box in self._group.attrs.get("damage", []))
+
     def set_threshold(self, threshold: float) -> None:
         """Keep another threshold as the one labels are taken at unless another is given."""
         self._group.attrs["threshold"] = self.threshold = float(threshold)
 
     def is_done(self, block: Block) -> bool:
-        """Are all patches asked for in this block scored? Then a resumed prediction skips it."""
-        return bool(self._done[block.window][block.scored].all())
+        """Are all patches asked for in this block scored, or not to be read? Then a resumed prediction skips it."""
+        settled = self._done[block.window] | self._failed[block.window]
+        return bool(settled[block.scored].all())
 
     def write(self, block: Block, probability: np.ndarray, logit: np.ndarray, score: np.ndarray) -> None:
         """Keep the outcome of one block: its n = `block.scored.sum()` patches in C order. Safe among threads.
@@ -218,39 +243,70 @@ class PatchMap:
                 self._group[name][block.window] = window
             self._done[block.window] |= block.scored
 
-    def finish(self, bag_probability: Sequence[float] | None = None) -> None:
+    def fail(self, block: Block, boxes: Sequence[tuple[int, int, int, int]]) -> None:
+        """Note that the block's patches cannot be read, because the slide is damaged in `boxes` (y, x, h, w)."""
+        with self._lock:
+            self._failed[block.window] |= block.scored
+            self._group[FAILED][block.window] = self._failed[block.window]
+            known = {tuple(box) for box in self._group.attrs["damage"]}
+            self._group.attrs["damage"] = plain(sorted(known | {tuple(map(int, box)) for box in boxes}))
+
+    def finish(self, bag_probability: Sequence[float] | Callable[[np.ndarray], Sequence[float]] | None = None) -> None:
         """Attention over the whole slide, contributions, and the mark that the map is complete.
 
         Attention is the softmax of the scores (Ilse et al. 2018, eq. 8), with the largest one subtracted first; for
         max pooling (`model["pooling"] == "max"`) it is 1 at the largest score. `BundleError` while patches are
-        still to be scored.
+        still to be scored, or where none is.
 
         Parameters
         ----------
         bag_probability
-            (C,) of the slide as a whole.
+            (C,) of the slide as a whole, or what makes it of the slide's logits (C,), the sum of the contributions.
         """
-        left = int((self.patches.scored & ~self._done).sum())
+        left = int((self.patches.scored & ~self._done & ~self._failed).sum())
         if left or not self._done.any():
             raise BundleError(
                 f"{self.slide_id}: {left} patches are not scored yet: predict again, it goes on from here"
             )
-        score = self._read("score")[self._done].astype(np.float64)
-        if self.model.get("pooling") == "max":
-            weight = np.zeros_like(score)
-            weight[np.argmax(score)] = 1
-        else:
-            weight = np.exp(score - score.max())
-            weight /= weight.sum()
-        attention = np.full(self.patches.shape, np.nan, np.float32)
-        attention[self._done] = weight
+        weigh, bag_logit = self._weighing(), np.zeros(len(self.classes))
         with self._lock:
-            self._group["attention"][...] = attention
             for window in self.windows():
-                contribution = attention[window][..., None] * self._read("logit", window)
-                self._group["contribution"][window] = contribution
+                attention = weigh(window)
+                contribution = attention[..., None] * self._read("logit", window).astype(np.float64)
+                bag_logit += np.nansum(contribution, axis=tuple(range(attention.ndim)))
+                self._group["attention"][window] = attention.astype(np.float32)
+                self._group["contribution"][window] = contribution.astype(np.float32)
+            if callable(bag_probability):
+                bag_probability = bag_probability(bag_logit)
             bag = None if bag_probability is None else [float(value) for value in bag_probability]
-            self._group.attrs.update({"complete": True, "n_scored": len(score), "bag_probability": bag})
+            self._group.attrs.update({"complete": True, "n_scored": int(self._done.sum()), "bag_probability": bag})
+
+    def _weighing(self) -> Callable[[tuple[slice, ...]], np.ndarray]:
+        """What gives the attention (float64, NaN where not scored) of a window. The slide's scores are never in
+        memory as a whole.
+        """
+        scores = ((window, self._done[window], self._read("score", window)) for window in self.windows())
+        tops = [
+            (float(score[done].max()), window, int(np.argmax(np.where(done, score, -np.inf))))
+            for window, done, score in scores
+            if done.any()
+        ]
+        largest, at, index = max(tops, key=lambda top: top[0])
+
+        def only_the_largest(window: tuple[slice, ...]) -> np.ndarray:
+            weight = np.where(self._done[window], 0.0, np.nan)
+            if window == at:
+                weight.flat[index] = 1.0
+            return weight
+
+        def unscaled(window: tuple[slice, ...]) -> np.ndarray:
+            score = np.where(self._done[window], self._read("score", window), np.nan)
+            return np.exp(score.astype(np.float64) - largest)
+
+        if self.model.get("pooling") == "max":
+            return only_the_largest
+        total = sum(float(np.nansum(unscaled(window))) for window in self.windows())
+        return lambda window: unscaled(window) / total
 
     # ---- reading ----------------------------------------------------------------------------------------------
 
@@ -353,8 +409,9 @@ class PatchMap:
 
     def _read(self, name: str, window: Any = ...) -> np.ndarray:
         """An array, which must be finite where patches are done: zarr reads a lost chunk as 'nothing there'."""
+        done = self._done[window].copy()  # before reading: more may be written meanwhile
         array = self._raw(name, window)
-        if (name in WRITTEN or self.is_complete) and not np.isfinite(array[self._done[window]]).all():
+        if (name in WRITTEN or self.is_complete) and not np.isfinite(array[done]).all():
             raise BundleError(f"{self.path or self.slide_id}: a part of {name!r} is missing: predict again")
         return array
 

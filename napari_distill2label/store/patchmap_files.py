@@ -16,6 +16,7 @@ KIND = "patch-map"
 VERSION = 1
 PER_CLASS = ("probability", "logit", "contribution")
 PER_PATCH = ("score", "attention")
+FAILED = "failed"
 # Chunks hold about as many patches as a few blocks: writing one touches few chunks, and a slide has few files.
 GRID_CHUNK = 64
 POINTS_CHUNK = 4096
@@ -37,6 +38,9 @@ def make_arrays(group: zarr.Group, patches: PatchGrid | PatchPoints, n_classes: 
             fill_value=float("nan"),
             compressors=compressor,
         )
+    group.create_array(
+        FAILED, shape=patches.shape, chunks=chunks, dtype="bool", fill_value=False, compressors=compressor
+    )
     name, array = patch_array(patches)
     if array is not None:
         stored = group.create_array(
@@ -115,6 +119,8 @@ def check_arrays(path: Path, group: zarr.Group, patches: PatchGrid | PatchPoints
             raise BundleError(f"{path}: array {name!r} is missing ({one_line(error)}): predict again") from None
         if found != expected:
             raise BundleError(f"{path}: array {name!r} is altered, it should be {expected} float32: predict again")
+    if FAILED in group and (group[FAILED].shape != patches.shape or group[FAILED].dtype != np.bool_):
+        raise BundleError(f"{path}: array {FAILED!r} is altered, it should be {patches.shape} bool: predict again")
 
 
 def _positive(value: Any) -> bool:

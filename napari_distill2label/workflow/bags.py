@@ -12,7 +12,7 @@ from ..core.events import Event, Failed, Notice, Progress
 from ..core.geometry import PatchGrid, PatchPoints
 from ..core.settings import GridSettings
 from ..prediction.encoder import FrozenEncoder
-from ..prediction.engine import walk
+from ..prediction.engine import PatchScorer, walk
 from ..slides.bags import cut_bag, lay_patches
 from ..slides.registry import open_slide
 from ..slides.slide import Slide
@@ -39,7 +39,7 @@ def features_of(
     """Features of all patches of a slide, kept at `path`; what is there already is not computed again."""
     identity = {"slide": file_signature(slide.path), "encoder": encoder.identity.sha256}
     features = FeatureMap.at(path, patches, encoder.description.features, identity)
-    yield from walk(slide, features, encoder, f"features of {slide.name}")
+    yield from walk(slide, features, PatchScorer(encoder), f"features of {slide.name}")
     return features
 
 

@@ -31,7 +31,7 @@ class _Answers:
         true_class = truth.of(patch_map.slide_id, patches, cohort.classes)
         if empty_is_negative:
             true_class[true_class == UNKNOWN] = 0
-        known = true_class != UNKNOWN
+        known = (true_class != UNKNOWN) & patch_map.done[patches.scored]  # parts of a damaged slide have no answer
         score = positive_score(patch_map.probability[patches.scored], several)
         self.bag_truth.append(cohort.indices(cohort[patch_map.slide_id]) != (0,))
         self.bag_score.append(float(positive_score(np.array(patch_map.bag_probability), several)))

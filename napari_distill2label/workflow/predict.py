@@ -1,36 +1,33 @@
 """`predict`: a model over slides; patch labels out."""
 
-import hashlib
-from collections.abc import Generator, Sequence
+import errno
+from collections import deque
+from collections.abc import Generator, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..core.errors import BundleError, SettingsError, SlideError
-from ..core.events import Event, Failed, Finished, Notice
-from ..core.geometry import PatchGrid, PatchPoints
+from ..core.events import Event, Failed, Finished, Notice, Progress
 from ..core.settings import GridSettings
 from ..export import format_names, write
-from ..mil.device import choose_device
-from ..prediction.classifier import PatchClassifier, with_encoder
-from ..prediction.engine import walk
-from ..slides.bags import lay_patches
+from ..mil.device import choose_device, compute_dtype
+from ..prediction.classifier import with_encoder
+from ..prediction.cluster import Cluster
+from ..prediction.recipe import ModelRecipe
 from ..slides.mpp import LIMITS
-from ..slides.registry import open_slide
-from ..slides.slide import Slide
 from ..store.bundle import ROLES, Bundle, is_bundle, load_bundle
 from ..store.cohort import Cohort, CohortSlide
-from ..store.files import file_signature, safe_name
 from ..store.patchmap import PatchMap
-from ..store.points import Points, read_points
+from ..store.points import read_points
 from ..store.run import Run
-from .bags import PathLike, centres_of
+from .bags import PathLike
+from .patchmaps import PatchMapper
 from .scale import notice_missing_mpp
-from .tissue import regions_of
 
 DEFAULT_FORMATS = ("ome-tiff", "geojson", "csv", "png")
-SCALE_TOLERANCE = 1.05  # a slide may be coarser than the model's patches by this factor
+SLIDES_AT_ONCE = 8  # on a cluster
 
 
 def find_model(model: PathLike | Run | Bundle, role: str | None = None, device: str = "auto") -> Bundle:
@@ -72,6 +69,10 @@ def predict(
     formats: Sequence[str] = DEFAULT_FORMATS,
     device: str = "auto",
     encoder: PathLike | None = None,
+    precision: str = "float32",
+    force: bool = False,
+    workers: int | None = None,
+    scheduler: str | None = None,
 ) -> Generator[Event, None, list[PatchMap]]:
     """Label the patches of `slides`.
 
@@ -90,12 +91,23 @@ def predict(
         CSV or GeoJSON of points to centre patches on; GeoJSON of regions outside of which nothing is scored, or a
         folder with `<slide_id>.geojson` for each slide.
     dense
-        Stride in the model's pixels, instead of the one the model was trained with.
+        Score a position every so many of the model's pixels, by a fully convolutional pass over the slide instead of
+        patches. Not for models on features of a frozen encoder, nor with `centres`.
     encoder
         Where a frozen encoder's file is now, if it has moved since training.
+    precision
+        "float32", or "bfloat16" (a network half again as fast where the processor computes in it): then
+        probabilities differ by up to .01, and labels of patches that near to the threshold may too. "auto": bfloat16
+        where the processor computes in it.
+    force
+        Score what is no brightfield image as well (fluorescence).
+    workers, scheduler
+        Score on so many processes of this machine, or on the workers of a dask scheduler (`tcp://…`), which must find
+        model and slides under the same paths. The results are the same.
 
-    A slide that fails is reported (`Failed`); the others go on. An interrupted prediction of the same slide by the
-    same model goes on where it stopped.
+    A slide that fails is reported (`Failed`); the others go on. So is one that is damaged in part: what can be read
+    of it is scored and written. An interrupted prediction of the same slide by the same model goes on where it
+    stopped.
     """
     formats = format_names(formats)
     check_threshold(threshold)
@@ -103,29 +115,98 @@ def predict(
         raise SettingsError(
             f"--mpp {mpp:g} cannot be a slide's µm/px: give a number from {LIMITS[0]:g} to {LIMITS[1]:g}"
         )
+    if workers is not None and scheduler is not None:
+        raise SettingsError("--workers starts processes here, --scheduler uses those of a cluster: give one of them")
+    if dense is not None and centres is not None:
+        raise SettingsError("--dense scores every position, --centres some points: give one of them")
     bundle = find_model(model, role, device)
-    job = _Prediction(
-        with_encoder(bundle, encoder),
-        _grid_of(bundle, dense),
-        None if centres is None else read_points(centres),
-        tissue,
-        threshold,
+    recipe = ModelRecipe(
+        str(Path(bundle.path).absolute()),
+        bundle.config.weights_sha256,
+        device,
+        str(compute_dtype(precision, bundle.model.device)).removeprefix("torch."),
+        None if encoder is None else str(Path(encoder).absolute()),
+        dense is not None,
     )
+    points = None if centres is None else read_points(centres)
     cohort = slides if isinstance(slides, Cohort) else Cohort.of_files(slides)
     keep = _keep_in(bundle, out)
-    yield from notice_missing_mpp(cohort, job.grid.mpp, mpp)
-    maps = []
-    for row in cohort:
-        try:
-            patch_map = yield from job.slide(row, mpp, keep)
-            if out is not None:
-                write(patch_map, out, formats, threshold)
-        except SlideError as error:
-            yield Failed(row.slide_id, str(error))
-        else:
-            maps.append(patch_map)
-            yield Finished(row.slide_id, patch_map)
-    return maps
+    grid = _grid_of(bundle, dense)
+    yield from notice_missing_mpp(cohort, grid.mpp, mpp)
+    classifier = with_encoder(bundle, encoder)
+    maps: dict[int, PatchMap] = {}
+    with ExitStack() as stack:
+        cluster = None
+        if workers is not None or scheduler is not None:
+            cluster = Cluster(recipe, workers, scheduler)
+            stack.callback(cluster.stop)
+            yield from _start(cluster)
+            if not cluster.threads:
+                yield Notice(f"the scheduler {scheduler} has no workers yet: waiting for some")
+        mapper = PatchMapper(classifier, recipe, grid, points, tissue, threshold, force, cluster)
+
+        def one(index: int, row: CohortSlide) -> Generator[Event, None, None]:
+            try:
+                maps[index] = patch_map = yield from mapper.map(row, mpp, keep)
+                if out is not None:
+                    with mapper.open(row, mpp) if force else nullcontext() as slide:
+                        write(patch_map, out, formats, threshold, slide=slide)
+            except (SlideError, OSError) as error:
+                yield Failed(row.slide_id, str(error) if isinstance(error, SlideError) else out_of_order(error, row))
+            if index in maps:
+                yield Finished(row.slide_id, maps[index])
+
+        works = (one(index, row) for index, row in enumerate(cohort))
+        yield from in_turn(works, cluster)
+    return [maps[index] for index in sorted(maps)]
+
+
+def _start(cluster: Cluster) -> Generator[Progress, None, None]:
+    """Start it in a thread: processes take seconds to come up."""
+    with ThreadPoolExecutor(1) as pool:
+        starting = pool.submit(cluster.start)
+        while not wait([starting], timeout=0.1).done:
+            yield Progress("starting the workers", 0)
+    starting.result()
+
+
+def in_turn(works: Iterable[Generator[Event, None, None]], cluster: Cluster | None) -> Generator[Event, None, None]:
+    """Do `works` one after the other; on a cluster begin the next as soon as it has room for more blocks.
+
+    Of several works at a time, the progress of the first is told.
+    """
+    waiting, begun = iter(works), deque()
+    walking = True  # has the work begun last asked for what it needs? Else it would seem that there is room
+    try:
+        while True:
+            has_room = cluster is not None and walking and len(begun) < SLIDES_AT_ONCE and cluster.room > 0
+            if not begun or has_room:
+                if (work := next(waiting, None)) is not None:
+                    begun.append(work)
+                    walking = False
+                elif not begun:
+                    return
+            for work in tuple(begun):
+                try:
+                    event = next(work)
+                except StopIteration:
+                    walking = walking or work is begun[-1]
+                    begun.remove(work)
+                else:
+                    walking = walking or (work is begun[-1] and isinstance(event, Progress))
+                    if work is begun[0] or not isinstance(event, Progress):
+                        yield event
+    finally:
+        for work in begun:
+            work.close()
+
+
+def out_of_order(error: OSError, row: CohortSlide) -> str:
+    """One line for what the system refuses; most often the disk is full."""
+    where = error.filename or row.slide_id
+    if error.errno in (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", None)):
+        return f"{where}: no room left ({error.strerror}): make some, and predict again: it goes on from there"
+    return f"{where}: {error.strerror or error}: predict again, it goes on from there"
 
 
 def check_threshold(threshold: float) -> None:
@@ -152,83 +233,3 @@ def _keep_in(bundle: Bundle, out: PathLike | None) -> Path | None:
         return None
     run = bundle.path.parent
     return run / "predictions" if Run.is_run(run) else Path(out)
-
-
-class _Prediction:
-    """What all slides of one call share."""
-
-    def __init__(
-        self,
-        classifier: PatchClassifier,
-        grid: GridSettings,
-        centres: dict[str, Points] | None,
-        tissue: PathLike | None,
-        threshold: float,
-    ) -> None:
-        self.classifier, self.grid, self.tissue, self.threshold = classifier, grid, tissue, threshold
-        self.config = classifier.bundle.config
-        self.centres = centres
-
-    def slide(self, row: CohortSlide, mpp: float | None, keep: Path | None) -> Generator[Event, None, PatchMap]:
-        with open_slide(row.path, mpp or row.mpp) as slide:
-            yield from (Notice(f"{row.slide_id}: {notice}") for notice in slide.notices)
-            self.check_scale(slide)
-            patches = lay_patches(
-                slide, self.grid, centres_of(row.slide_id, self.centres), regions_of(row.slide_id, self.tissue)
-            )
-            patch_map = self.map_at(keep and self.place(keep, row), patches, row, slide)
-            if not patch_map.is_complete:
-                yield from walk(slide, patch_map, self.classifier, f"predicting {row.slide_id}")
-                done = patch_map.done
-                patch_map.finish(self.classifier.bag_probability(patch_map.score[done], patch_map.logit[done]))
-        return patch_map
-
-    def place(self, keep: Path, row: CohortSlide) -> Path:
-        """The folder of a slide's map; one that holds another file's map, of a slide of the same id, is left alone."""
-        path = keep / f"{safe_name(row.slide_id)}.{self.config.role}.zarr"
-        if not (path / "zarr.json").is_file():
-            return path
-        try:
-            there = PatchMap.open(path).slide_path
-        except BundleError:  # damaged or older: made anew
-            return path
-        if there in (None, str(row.path)):
-            return path
-        digest = hashlib.sha256(str(row.path).encode("utf-8", "surrogateescape")).hexdigest()[:6]
-        return path.with_name(f"{safe_name(row.slide_id)}-{digest}.{self.config.role}.zarr")
-
-    def map_at(self, path: Path | None, patches: PatchGrid | PatchPoints, row: CohortSlide, slide: Slide) -> PatchMap:
-        """The patch map to fill: the one already begun for the same patches, model and slide file, or a new one."""
-        identity = self.classifier.bundle.identity | {"slide_signature": file_signature(row.path)}
-        if path is not None and (path / "zarr.json").is_file():
-            try:
-                begun = PatchMap.open(path)
-            except BundleError:
-                pass  # damaged or older: made anew below
-            else:
-                same_place = (begun.slide_path, begun.slide_mpp) == (str(Path(row.path).absolute()), slide.mpp)
-                if same_place and begun.fits(patches, self.config.classes, identity):
-                    begun.set_threshold(self.threshold)
-                    return begun
-        return PatchMap.create(
-            path,
-            patches,
-            self.config.classes,
-            slide_id=row.slide_id,
-            slide_path=row.path,
-            slide_mpp=slide.mpp,
-            model=identity,
-            several=self.config.model.several,
-            threshold=self.threshold,
-        )
-
-    def check_scale(self, slide: Slide) -> None:
-        """`SlideError` if the slide does not hold the detail that the model was trained on."""
-        if self.config.mpp is None or slide.mpp is None:
-            return
-        own = float(np.sqrt(slide.mpp[0] * slide.mpp[1]))
-        if own > self.config.mpp * SCALE_TOLERANCE:
-            raise SlideError(
-                f"{slide.path}: has {own:.3g} µm/px, coarser than the model's {self.config.mpp:.3g} µm/px; "
-                "if the file is wrong, give its µm/px with --mpp"
-            )

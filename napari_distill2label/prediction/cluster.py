@@ -1,0 +1,249 @@
+"""The engine's blocks on other processes and machines, by dask.distributed.
+
+A worker loads the model once and keeps the slides it reads open. What it finds out about a block comes back to the
+process that asked, which alone writes. A patch's numbers are some hundred times smaller than its pixels, so nothing is
+gained by writing from the workers, and much is kept: no two processes ever write one chunk of a zarr array, what is
+written is whole when a worker dies, and the workers need no place that all can write to.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
+
+from ..core.errors import MissingDependencyError, SettingsError, SlideError
+from ..core.geometry import Block
+from ..mil.device import compute_alone
+from ..slides.slide import Slide
+from .classifier import PatchClassifier
+from .damage import Scored, score_readable
+from .engine import Scorer
+from .recipe import ModelRecipe, SlideRecipe
+
+HEARTBEAT = 0.02  # s; several slides may be on their way at once, and each waits for its own blocks
+ASK_AGAIN = 2.0  # s between two looks at how many workers there are
+PER_THREAD = 2  # blocks that a worker's thread is given: one to compute and one to go on with
+OPEN_SLIDES = 2  # that a worker keeps open though it is not reading them
+
+# ---- in a worker ---------------------------------------------------------------------------------------------------
+
+
+class _Workplace:
+    """What one worker process holds: one model, and the slides it was asked about last."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._model: tuple[ModelRecipe, PatchClassifier] | None = None
+        self._slides: OrderedDict[tuple[ModelRecipe, str], _OpenSlide] = OrderedDict()
+
+    @contextmanager
+    def at(self, model: ModelRecipe, recipe: SlideRecipe, token: str) -> "Iterator[_OpenSlide]":
+        """The open slide and its scorer; `token` is the slide's within this prediction."""
+        with self._lock:
+            if self._model is None or self._model[0] != model:
+                self._model = model, model.load()
+            key = model, token
+            if key not in self._slides:
+                slide = recipe.open()
+                scorer = model.scorer(self._model[1], recipe.patches, slide, at_once=os.cpu_count())
+                self._slides[key] = _OpenSlide(slide, scorer)
+            place = self._slides[key]
+            place.readers += 1
+            self._slides.move_to_end(key)
+            self._close_idle(OPEN_SLIDES)
+        try:
+            yield place
+        finally:
+            with self._lock:
+                place.readers -= 1
+
+    def _close_idle(self, keep: int) -> None:
+        for key in list(self._slides)[: max(0, len(self._slides) - keep)]:
+            if self._slides[key].readers == 0:
+                self._slides.pop(key).slide.close()
+
+    def close(self) -> None:
+        with self._lock:
+            self._close_idle(0)
+            self._model = None
+
+
+class _OpenSlide:
+    def __init__(self, slide: Slide, scorer: Scorer) -> None:
+        self.slide, self.scorer, self.readers = slide, scorer, 0
+
+
+_workplace = _Workplace()
+
+
+def _score(model: ModelRecipe, recipe: SlideRecipe, token: str, block: Block) -> Scored:
+    compute_alone()
+    with _workplace.at(model, recipe, token) as place:
+        return score_readable(place.scorer, place.slide, recipe.patches, block)
+
+
+def _leave() -> None:
+    _workplace.close()
+
+
+# ---- in the process that asks --------------------------------------------------------------------------------------
+
+
+class Cluster:
+    """Workers to score blocks on, between `start` and `stop`.
+
+    Parameters
+    ----------
+    model
+        What they score with.
+    workers
+        Processes on this machine, started for this and ended after it; they share its cores.
+    scheduler
+        Address of a dask scheduler (`tcp://…`) to use instead. Its workers must have this package, and find slides
+        and model under the same paths. `SettingsError` if there is none.
+    """
+
+    def __init__(self, model: ModelRecipe, workers: int | None = None, scheduler: str | None = None) -> None:
+        self.model, self.workers, self.scheduler = model, workers, scheduler
+        self.threads = 0
+        self._pools: set[ClusterPool] = set()
+        self._asked = 0.0
+        self._stack = ExitStack()
+
+    def start(self) -> None:
+        """Start the workers, or meet those that are there. May take seconds."""
+        try:
+            from distributed import Client, LocalCluster
+        except ImportError:
+            raise MissingDependencyError(
+                "predicting on several workers needs dask.distributed: pip install 'napari-distill2label[experiments]'"
+            ) from None
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is told in one plain line
+        with ExitStack() as stack:
+            if self.scheduler is None:
+                threads = max(1, (os.cpu_count() or 1) // (self.workers or 1))
+                local = LocalCluster(
+                    self.workers or 1, threads_per_worker=threads, memory_limit=None, dashboard_address=None,
+                    env={"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}, silence_logs=logging.CRITICAL,
+                )  # fmt: skip
+                self.client = stack.enter_context(Client(stack.enter_context(local), set_as_default=False))
+            else:
+                try:
+                    client = Client(self.scheduler, timeout=5, set_as_default=False)
+                except (OSError, TimeoutError, ValueError) as error:
+                    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+                    raise SettingsError(f"--scheduler {self.scheduler}: no dask scheduler answers ({reason})") from None
+                self.client = stack.enter_context(client)
+                stack.callback(self._dismiss)
+            self._look()
+            self._stack = stack.pop_all()
+
+    def stop(self) -> None:
+        """End the workers that were started, and leave the others. More than once does nothing."""
+        self._stack.close()
+
+    def _dismiss(self) -> None:
+        """Have the workers of somebody else's cluster close their files and forget the model."""
+        with suppress(Exception):
+            self.client.run(_leave, wait=False)
+
+    @property
+    def room(self) -> int:
+        """How many more blocks its workers take now, of whatever slide."""
+        return PER_THREAD * self.threads - sum(pool.asked for pool in tuple(self._pools))
+
+    def check(self) -> None:
+        """Count the workers again, now and then. `SettingsError` if the scheduler is gone."""
+        if time.monotonic() - self._asked > ASK_AGAIN:
+            self._look()
+
+    def _look(self) -> None:
+        self._asked = time.monotonic()
+        try:
+            if self.client.status != "running":
+                raise OSError(self.client.status)
+            self.threads = sum(self.client.nthreads().values())
+        except (OSError, TimeoutError):
+            raise SettingsError(self.gone) from None
+
+    @property
+    def gone(self) -> str:
+        return (
+            f"the dask scheduler {self.client.scheduler.address if self.client.scheduler else ''} does not answer any "
+            "more; what was finished is kept: predict again, it goes on from there"
+        )
+
+    def scoring(self, recipe: SlideRecipe) -> "ClusterPool":
+        """Where the blocks of one slide are scored."""
+        pool = ClusterPool(self, recipe)
+        self._pools.add(pool)
+        return pool
+
+    def forget(self, pool: "ClusterPool") -> None:
+        self._pools.discard(pool)
+
+
+class ClusterPool:
+    """Scores the blocks of one slide on a cluster (an `engine.Pool`)."""
+
+    heartbeat = HEARTBEAT
+
+    def __init__(self, cluster: Cluster, recipe: SlideRecipe) -> None:
+        self.cluster, self.recipe = cluster, recipe
+        self._token = f"{id(self)}-{time.time_ns()}"
+        self._remote: dict[Any, Future[Scored]] = {}
+
+    @property
+    def asked(self) -> int:
+        """Blocks submitted and not finished."""
+        return len(self._remote)
+
+    def room(self, waiting: int) -> int:
+        return min(self.cluster.room, 2 * PER_THREAD * self.cluster.threads - waiting)
+
+    def submit(self, block: Block) -> "Future[Scored]":
+        future: Future[Scored] = Future()
+        remote = self.cluster.client.submit(_score, self.cluster.model, self.recipe, self._token, block, pure=False)
+        self._remote[remote] = future
+        remote.add_done_callback(self._settle)
+        return future
+
+    def check(self) -> None:
+        self.cluster.check()
+
+    def stop(self) -> None:
+        left = list(self._remote)
+        self._remote.clear()
+        self.cluster.forget(self)
+        if left and self.cluster.client.status == "running":
+            self.cluster.client.cancel(left)
+
+    def _settle(self, remote: Any) -> None:
+        """Fetch what a worker found out; in a thread of distributed's, so that the caller's goes on meanwhile."""
+        future = self._remote.get(remote)
+        if future is None:
+            return
+        try:
+            result, error = remote.result(), None
+        except BaseException as raised:  # noqa: BLE001 · handed on to the thread that waits for it
+            result, error = None, raised
+        if self._remote.pop(remote, None) is None:  # stopped meanwhile
+            return
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(self._plain(error))
+
+    def _plain(self, error: BaseException) -> BaseException:
+        kind = type(error).__name__
+        if kind == "KilledWorker":
+            return SlideError(
+                f"{self.recipe.path}: several workers in turn died of the same part of it (out of memory?): "
+                "use fewer of them, and predict again"
+            )
+        return SettingsError(self.cluster.gone) if "Cancelled" in kind else error

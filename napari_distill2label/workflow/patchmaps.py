@@ -1,0 +1,180 @@
+"""From one slide to its finished `PatchMap`: opened, checked, laid out, walked, kept."""
+
+import hashlib
+from collections.abc import Generator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..core.errors import BundleError, SlideError
+from ..core.events import Begun, Event, Failed, Notice
+from ..core.geometry import PatchGrid, PatchPoints, mean_mpp
+from ..core.settings import GridSettings
+from ..prediction.classifier import PatchClassifier
+from ..prediction.cluster import Cluster
+from ..prediction.engine import fill, patches_per_block, walk
+from ..prediction.recipe import ModelRecipe, SlideRecipe
+from ..slides.bags import laying
+from ..slides.mpp import SCALE_TOLERANCE
+from ..slides.registry import open_slide
+from ..slides.slide import Slide
+from ..store.cohort import CohortSlide
+from ..store.files import file_signature, safe_name
+from ..store.patchmap import PatchMap, kept_path
+from ..store.points import Points
+from .bags import PathLike, centres_of
+from .tissue import regions_of
+
+
+class PatchMapper:
+    """What all slides of one prediction share.
+
+    Parameters
+    ----------
+    classifier, recipe
+        The model, and how other processes make it.
+    grid
+        How slides are cut.
+    centres, tissue
+        Points to centre patches on, by slide; a file of regions outside of which nothing is scored.
+    threshold
+        The one the maps take labels at.
+    force
+        Open what is no brightfield image too.
+    cluster
+        Workers to score on; None: threads of this process.
+    """
+
+    def __init__(
+        self,
+        classifier: PatchClassifier,
+        recipe: ModelRecipe,
+        grid: GridSettings,
+        centres: dict[str, Points] | None = None,
+        tissue: PathLike | None = None,
+        threshold: float = 0.5,
+        force: bool = False,
+        cluster: Cluster | None = None,
+    ) -> None:
+        self.classifier, self.recipe, self.grid = recipe.ready(classifier), recipe, grid
+        self.centres, self.tissue, self.threshold = centres, tissue, threshold
+        self.force, self.cluster = force, cluster
+        self.config = classifier.bundle.config
+
+    def map(self, row: CohortSlide, mpp: float | None, keep: Path | None) -> Generator[Event, None, PatchMap]:
+        """Score a slide; its map is kept in the folder `keep`, or in memory (None).
+
+        `SlideError` if it cannot be opened or read, or does not fit. Where it is damaged in part, the rest is scored
+        and a `Failed` says where and how much is not.
+        """
+        with self.open(row, mpp) as slide:
+            yield from (Notice(f"{row.slide_id}: {notice}") for notice in slide.notices)
+            patches = yield from self._lay(row, slide)
+            check_patches(slide, patches)
+            patch_map = self._begin(keep and self._place(keep, row), patches, row, slide)
+            if not patch_map.is_complete:
+                yield Begun(row.slide_id, patch_map)
+                yield from self._walk(slide, patch_map, f"predicting {row.slide_id}")
+                if not patch_map.done.any():
+                    raise SlideError(f"{slide.path}: {_damage(patch_map)}, nothing is left: copy the slide again")
+                patch_map.finish(self._probabilities)
+        if patch_map.damage:
+            yield Failed(row.slide_id, f"{row.path}: {_damage(patch_map)}; the others are: copy the slide again")
+        return patch_map
+
+    def open(self, row: CohortSlide, mpp: float | None) -> Slide:
+        return open_slide(row.path, mpp or row.mpp, self.force)
+
+    def _lay(self, row: CohortSlide, slide: Slide) -> Generator[Event, None, PatchGrid | PatchPoints]:
+        if self.recipe.dense:
+            from ..prediction.dense import dense_grid as lay
+        else:
+            lay = PatchGrid.over
+        centres, regions = centres_of(row.slide_id, self.centres), regions_of(row.slide_id, self.tissue)
+        return (yield from laying(slide, self.grid, centres, regions, lay))
+
+    def _walk(self, slide: Slide, patch_map: PatchMap, phase: str) -> Generator[Event, None, None]:
+        patches = patch_map.patches
+        scorer = self.recipe.scorer(self.classifier, patches, slide)
+        if self.cluster is None:
+            yield from walk(slide, patch_map, scorer, phase)
+        else:
+            pool = self.cluster.scoring(SlideRecipe.of(slide, patches, self.force))
+            yield from fill(patch_map, pool, phase, patches_per_block(scorer, patches))
+
+    def _probabilities(self, logit: np.ndarray) -> list[float]:
+        """(C,) logits of a slide -> (C,) probabilities."""
+        model = self.classifier.bundle.model
+        return model.probabilities(torch.from_numpy(logit).float()).tolist()
+
+    # ---- where it is kept -----------------------------------------------------------------------------------------
+
+    def _place(self, keep: Path, row: CohortSlide) -> Path:
+        """The folder of a slide's map; one that holds another file's map, of a slide of the same id, is left alone."""
+        path = keep / f"{safe_name(row.slide_id)}.{self.config.role}.zarr"
+        if not (path / "zarr.json").is_file():
+            return path
+        try:
+            there = PatchMap.open(path).slide_path
+        except BundleError:  # damaged or older: made anew
+            return path
+        if there in (None, kept_path(row.path)):
+            return path
+        digest = hashlib.sha256(str(row.path).encode("utf-8", "surrogateescape")).hexdigest()[:6]
+        return path.with_name(f"{safe_name(row.slide_id)}-{digest}.{self.config.role}.zarr")
+
+    def _identity(self, row: CohortSlide) -> dict[str, object]:
+        """What a map must be of to be gone on with."""
+        identity = self.classifier.bundle.identity | {"slide_signature": file_signature(row.path)}
+        if self.recipe.precision != "float32":
+            identity["precision"] = self.recipe.precision
+        return identity
+
+    def _begin(self, path: Path | None, patches: PatchGrid | PatchPoints, row: CohortSlide, slide: Slide) -> PatchMap:
+        """The patch map to fill: the one already begun for the same patches, model and slide file, or a new one."""
+        identity = self._identity(row)
+        if path is not None and (path / "zarr.json").is_file():
+            try:
+                begun = PatchMap.open(path)
+            except BundleError:
+                pass  # damaged or older: made anew below
+            else:
+                same_place = (begun.slide_path, begun.slide_mpp) == (kept_path(row.path), slide.mpp)
+                if same_place and begun.fits(patches, self.config.classes, identity):
+                    begun.set_threshold(self.threshold)
+                    return begun
+        return PatchMap.create(
+            path,
+            patches,
+            self.config.classes,
+            slide_id=row.slide_id,
+            slide_path=row.path,
+            slide_mpp=slide.mpp,
+            model=identity,
+            several=self.config.model.several,
+            threshold=self.threshold,
+        )
+
+
+def _damage(patch_map: PatchMap) -> str:
+    """What could not be read of a slide, in words."""
+    failed, asked = int(patch_map.failed.sum()), int(patch_map.patches.scored.sum())
+    y, x, h, w = patch_map.damage[0]
+    more = f" and {len(patch_map.damage) - 1} more" if len(patch_map.damage) > 1 else ""
+    return (
+        f"damaged at level-0 x={x}, y={y}, {w} × {h} px{more}: {failed} of {asked} patches cannot be read and are "
+        "not scored"
+    )
+
+
+def check_patches(slide: Slide, patches: PatchGrid | PatchPoints) -> None:
+    """`SlideError` if whole pixels cannot come within 5 % of the model's scale: a patch of very few of them."""
+    if patches.mpp is None or slide.mpp is None:
+        return
+    got = patches.side * mean_mpp(slide.mpp) / patches.patch_px
+    if not 1 / SCALE_TOLERANCE <= got / patches.mpp <= SCALE_TOLERANCE:
+        raise SlideError(
+            f"{slide.path}: a patch is {patches.side} of its pixels, which makes {got:.3g} µm/px in place of the "
+            f"model's {patches.mpp:.3g}: use a model with larger patches, or give the slide's own µm/px with --mpp"
+        )
