@@ -13,7 +13,7 @@ from ..core.geometry import PatchGrid, PatchPoints
 from ..core.settings import GridSettings
 from ..export import format_names, write
 from ..mil.device import choose_device
-from ..prediction.classifier import PatchClassifier, with_encoder
+from ..prediction.classifier import JudgedFeatures, PatchClassifier, judge_kept, with_encoder
 from ..prediction.engine import walk
 from ..slides.bags import lay_patches
 from ..slides.mpp import LIMITS
@@ -26,6 +26,7 @@ from ..store.patchmap import PatchMap
 from ..store.points import Points, read_points
 from ..store.run import Run
 from .bags import PathLike, centres_of
+from .features import FeatureSource, opened_if_there, source_for
 
 DEFAULT_FORMATS = ("ome-tiff", "geojson", "csv", "png")
 SCALE_TOLERANCE = 1.05  # a slide may be coarser than the model's patches by this factor
@@ -70,6 +71,8 @@ def predict(
     formats: Sequence[str] = DEFAULT_FORMATS,
     device: str = "auto",
     encoder: PathLike | None = None,
+    features: PathLike | None = None,
+    trust: bool = False,
 ) -> Generator[Event, None, list[PatchMap]]:
     """Label the patches of `slides`.
 
@@ -90,6 +93,11 @@ def predict(
         Stride in the model's pixels, instead of the one the model was trained with.
     encoder
         Where a frozen encoder's file is now, if it has moved since training.
+    features
+        Folder of features, for a model of features: what is there is not computed again, what is not is kept there.
+        None: the folder that training used. Slides with features there need no file.
+    trust
+        May an encoder's file be opened that can hold a program (TorchScript)?
 
     A slide that fails is reported (`Failed`); the others go on. An interrupted prediction of the same slide by the
     same model goes on where it stopped.
@@ -101,15 +109,17 @@ def predict(
             f"--mpp {mpp:g} cannot be a slide's µm/px: give a number from {LIMITS[0]:g} to {LIMITS[1]:g}"
         )
     bundle = find_model(model, role, device)
+    classifier = with_encoder(bundle, encoder, device, trust, features is not None)
+    keep = _keep_in(bundle, out)
     job = _Prediction(
-        with_encoder(bundle, encoder),
+        classifier,
         _grid_of(bundle, dense),
         None if centres is None else read_points(centres),
         tissue,
         threshold,
+        source_for(classifier, features, keep),
     )
     cohort = slides if isinstance(slides, Cohort) else Cohort.of_files(slides)
-    keep = _keep_in(bundle, out)
     maps = []
     for row in cohort:
         try:
@@ -160,22 +170,49 @@ class _Prediction:
         centres: dict[str, Points] | None,
         tissue: PathLike | None,
         threshold: float,
+        source: FeatureSource | None,
     ) -> None:
         self.classifier, self.grid, self.tissue, self.threshold = classifier, grid, tissue, threshold
+        self.source = source
         self.config = classifier.bundle.config
         self.centres = centres
 
     def slide(self, row: CohortSlide, mpp: float | None, keep: Path | None) -> Generator[Event, None, PatchMap]:
+        if self.source is not None and self.source.has(row.slide_id):
+            return (yield from self.of_features(row, mpp, keep))
         with open_slide(row.path, mpp or row.mpp) as slide:
             yield from (Notice(f"{row.slide_id}: {notice}") for notice in slide.notices)
             self.check_scale(slide)
             patches = lay_patches(slide, self.grid, centres_of(row.slide_id, self.centres), self.tissue)
             patch_map = self.map_at(keep and self.place(keep, row), patches, row, slide)
             if not patch_map.is_complete:
-                yield from walk(slide, patch_map, self.classifier, f"predicting {row.slide_id}")
-                done = patch_map.done
-                patch_map.finish(self.classifier.bag_probability(patch_map.score[done], patch_map.logit[done]))
+                phase = f"predicting {row.slide_id}"
+                if self.source is None:
+                    yield from walk(slide, patch_map, self.classifier, phase)
+                else:
+                    features = self.source.map_at(row.slide_id, slide, patches)
+                    yield from judge_kept(features, patch_map, self.classifier, phase)
+                    sink = JudgedFeatures(features, patch_map, self.classifier)
+                    yield from walk(slide, sink, self.source.encoder, phase)
+                self.finish(patch_map)
         return patch_map
+
+    def of_features(self, row: CohortSlide, mpp: float | None, keep: Path | None) -> Generator[Event, None, PatchMap]:
+        """The map of a slide whose features somebody computed; they say where its patches lie. Its file may be gone."""
+        with opened_if_there(row, mpp) as slide:
+            if slide is not None:
+                yield from (Notice(f"{row.slide_id}: {notice}") for notice in slide.notices)
+            features = yield from self.source.read(row, slide)
+            patch_map = self.map_at(keep and self.place(keep, row), features.patches, row, slide, features.signature)
+        if not patch_map.is_complete:
+            yield from judge_kept(features, patch_map, self.classifier, f"predicting {row.slide_id}")
+            self.finish(patch_map)
+        return patch_map
+
+    def finish(self, patch_map: PatchMap) -> None:
+        """Attention, contributions and the slide's own probability, which need all patches."""
+        done = patch_map.done
+        patch_map.finish(self.classifier.bag_probability(patch_map.score[done], patch_map.logit[done]))
 
     def place(self, keep: Path, row: CohortSlide) -> Path:
         """The folder of a slide's map; one that holds another file's map, of a slide of the same id, is left alone."""
@@ -191,16 +228,27 @@ class _Prediction:
         digest = hashlib.sha256(str(row.path).encode("utf-8", "surrogateescape")).hexdigest()[:6]
         return path.with_name(f"{safe_name(row.slide_id)}-{digest}.{self.config.role}.zarr")
 
-    def map_at(self, path: Path | None, patches: PatchGrid | PatchPoints, row: CohortSlide, slide: Slide) -> PatchMap:
-        """The patch map to fill: the one already begun for the same patches, model and slide file, or a new one."""
-        identity = self.classifier.bundle.identity | {"slide_signature": file_signature(row.path)}
+    def map_at(
+        self,
+        path: Path | None,
+        patches: PatchGrid | PatchPoints,
+        row: CohortSlide,
+        slide: Slide | None,
+        signature: str | None = None,
+    ) -> PatchMap:
+        """The patch map to fill: the one already begun for the same patches, model and slide file, or a new one.
+
+        `signature` of the features, where it was these that were predicted.
+        """
+        identity = self.classifier.bundle.identity | {"slide_signature": signature or file_signature(row.path)}
+        slide_mpp = slide.mpp if slide is not None else row.mpp and (row.mpp, row.mpp)
         if path is not None and (path / "zarr.json").is_file():
             try:
                 begun = PatchMap.open(path)
             except BundleError:
                 pass  # damaged or older: made anew below
             else:
-                same_place = (begun.slide_path, begun.slide_mpp) == (str(Path(row.path).absolute()), slide.mpp)
+                same_place = (begun.slide_path, begun.slide_mpp) == (str(Path(row.path).absolute()), slide_mpp)
                 if same_place and begun.fits(patches, self.config.classes, identity):
                     begun.set_threshold(self.threshold)
                     return begun
@@ -210,7 +258,7 @@ class _Prediction:
             self.config.classes,
             slide_id=row.slide_id,
             slide_path=row.path,
-            slide_mpp=slide.mpp,
+            slide_mpp=slide_mpp,
             model=identity,
             several=self.config.model.several,
             threshold=self.threshold,

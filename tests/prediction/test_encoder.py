@@ -19,8 +19,8 @@ def test_the_description_knows_its_ranges():
 def test_missing_files_are_named(tmp_path):
     with pytest.raises(SettingsError, match=r"e\.onnx: no such file"):
         FrozenEncoder(tmp_path / "e.onnx")
-    with pytest.raises(SettingsError, match=r"\.onnx files"):
-        FrozenEncoder(tmp_path / "e.pt")
+    with pytest.raises(SettingsError, match=r"is no encoder: .*\.onnx"):
+        FrozenEncoder(tmp_path / "e.exe")
     (tmp_path / "e.onnx").touch()
     with pytest.raises(SettingsError, match=r"e\.json: no such file"):
         FrozenEncoder(tmp_path / "e.onnx")
@@ -37,5 +37,5 @@ def test_without_onnxruntime_it_says_what_to_install(tmp_path, monkeypatch):
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(MissingDependencyError, match=r"pip install 'napari-distill2label\[slides\]'"):
+    with pytest.raises(MissingDependencyError, match=r"pip install 'napari-distill2label\[encoders\]'"):
         FrozenEncoder(tmp_path / "e.onnx")
