@@ -159,5 +159,7 @@ def test_whole_slides_need_an_encoder_and_say_how_to_get_one(four, tmp_path, fla
     line = refused("train", four, "-o", tmp_path / "run", "--preset", "wsi", *flags)
     assert "give its file with --encoder" in line
     assert ".json beside it" in line
-    assert "--encoder" in refused("train", tmp_path / "no.csv", "-o", tmp_path / "run", "--preset", "wsi")  # nothing read
+    assert "--encoder" in refused(
+        "train", tmp_path / "no.csv", "-o", tmp_path / "run", "--preset", "wsi"
+    )  # nothing read
     assert build_settings("wsi").model.encoder == "features"
