@@ -115,6 +115,6 @@ def with_encoder(
             raise SettingsError(f"{bundle.path}: works on pixels and has no use for --encoder")
         return PatchClassifier(bundle)
     path = Path(encoder_path or wanted.path)
-    if encoder_path is None and (path.is_dir() or (features_given and not path.is_file())):
-        return PatchClassifier(bundle)  # trained on features that came from files, or those are all there is
+    if encoder_path is None and (wanted.from_features or (features_given and not path.is_file())):
+        return PatchClassifier(bundle)
     return PatchClassifier(bundle, FrozenEncoder(path, device, trust))

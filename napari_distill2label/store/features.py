@@ -27,8 +27,9 @@ ROWS = 4096  # looked at, or imported, at once
 class EncoderIdentity(BaseModel):
     """The frozen encoder whose features a model was trained on: its file is kept elsewhere.
 
-    `sha256` of the file, empty where features came from files that do not say (`path` is then their folder);
-    `description_sha256` of what its JSON says of how pixels become features.
+    `sha256` of the file; `description_sha256` of what its JSON says of how pixels become features. With
+    `from_features`, `path` is a folder of features that came without the encoder, and digests they do not give are
+    empty.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -36,6 +37,7 @@ class EncoderIdentity(BaseModel):
     path: str
     sha256: str
     description_sha256: str = ""
+    from_features: bool = False
 
     def is_same(self, other: "EncoderIdentity") -> bool:
         """The same features of the same patch? What one of the two does not say is not compared."""

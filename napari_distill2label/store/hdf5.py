@@ -290,6 +290,7 @@ def _encoder(path: Path, attributes: Mapping[str, Any]) -> EncoderIdentity:
         path=str(path.parent.absolute()),
         sha256=text("encoder_sha256"),
         description_sha256=text("encoder_description_sha256"),
+        from_features=True,
     )
 
 

@@ -114,7 +114,7 @@ def source_for(classifier: PatchClassifier, folder: str | Path | None, keep: Pat
     run = Run.open(bundle.path.parent) if Run.is_run(bundle.path.parent) else None
     if folder is None and run is not None:
         folder = run.config.features or run.features
-    elif folder is None and Path(wanted.path).is_dir():
+    elif folder is None and wanted.from_features:
         folder = wanted.path
     cache = run.features if run is not None else keep and keep / "features"
     scratch = TemporaryDirectory(prefix="distill2label-") if cache is None else None
@@ -194,8 +194,8 @@ class FeatureSource:
         path = self._map(slide_id)
         if not path.is_dir():
             raise SlideError(
-                f"{slide_id}: has no features in {self.folder} ({path.name}, {path.stem}.h5): compute them with "
-                "--encoder FILE"
+                f"has no features in {self.folder} ({path.name}, {path.stem}.h5): compute them with --encoder FILE, or "
+                "say with --features DIR where they are"
             )
         try:
             found = FeatureMap.open(path)
@@ -209,6 +209,7 @@ class FeatureSource:
             path=str(self.folder.absolute()),
             sha256=about.get("encoder", ""),
             description_sha256=about.get("description", ""),
+            from_features=True,
         )
         self._check(path, own, found.n_features)
         return found

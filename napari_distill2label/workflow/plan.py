@@ -101,6 +101,10 @@ def _plan(out: PathLike, config: RunConfig, cohort: Cohort, frozen: FrozenEncode
     source = None
     if config.encoder is not None:
         cache = folder / "features"
+        if frozen is None and config.features is not None and not Path(config.features).is_dir():
+            raise SettingsError(
+                f"{config.features}: no such folder of features: give the one it is now with --features"
+            )
         source = FeatureSource(Path(config.features or cache), cache, frozen, config.encoder)
     reader = BagReader(config.settings.grid, config.centres, config.corrections, source)
     return Plan(folder, config, cohort, reader, resume)
@@ -201,7 +205,7 @@ def _same_settings(run: Run, asked: Settings) -> Settings:
 def _same_encoder(run: Run, asked: Asked) -> FrozenEncoder | None:
     """The frozen encoder a run was started with, from where it is now; None where features came from files."""
     wanted = run.config.encoder
-    if wanted is None or (asked.encoder is None and Path(wanted.path).is_dir()):
+    if wanted is None or (asked.encoder is None and wanted.from_features):
         return None
     frozen = FrozenEncoder(asked.encoder or wanted.path, run.config.settings.device, asked.trust)
     if not wanted.is_same(frozen.identity):
