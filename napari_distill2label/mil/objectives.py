@@ -171,7 +171,9 @@ class TeacherObjective:
         if "ball" in self.weights:
             parts.append(clean + self.perturbation(model, clean, batch.lengths))
         # One pass over everything that must be encoded, and one judgement of every instance.
-        judged = model.judge(model.encode(torch.cat(parts))).split([len(part) for part in parts])
+        sizes, together = [len(part) for part in parts], torch.cat(parts)
+        del clean, parts  # of a large bag, half a gigabyte each
+        judged = model.judge(model.encode(together)).split(sizes)
         own = judged.pop(0)
         answer = model.pool(own, batch.lengths)
         terms = {"class": _bag_loss(model, batch, answer.bag_logits)}
