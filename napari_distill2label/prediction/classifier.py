@@ -2,6 +2,7 @@
 
 from collections.abc import Generator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from ..store.features import FeatureMap
 from ..store.patchmap import PatchMap
 from .encoder import FrozenEncoder
 
-JUDGED_AT_ONCE = 1024  # features
+JUDGED_AT_ONCE = 256  # features: a block that is not complete is computed as a whole
 
 
 class PatchClassifier:
@@ -84,18 +85,37 @@ class JudgedFeatures:
         self.features.write(block, features)
         self.patch_map.write(block, **self.classifier.judge(features))
 
+    def fail(self, block: Block, boxes: tuple[tuple[int, int, int, int], ...]) -> None:
+        """The block's patches cannot be read: neither has them."""
+        self.features.fail(block, boxes)
+        self.patch_map.fail(block, boxes)
+
 
 def judge_kept(
-    features: FeatureMap, patch_map: PatchMap, classifier: PatchClassifier, phase: str
+    features: FeatureMap, patch_map: PatchMap, classifier: PatchClassifier, phase: str, rest: Literal["later", "lost"]
 ) -> Generator[Progress, None, None]:
-    """Fill a patch map with what a classifier says of features that are there already; no slide is read."""
+    """Fill a patch map with what a classifier says of features that are there already; no slide is read.
+
+    Blocks of which some features are not there are left to a walk ("later"); if there will be none ("lost"), what is
+    there of them is judged, and the map is told that the others cannot be.
+    """
     total, done = len(features), 0
     for block in features.patches.blocks(JUDGED_AT_ONCE):
-        if features.is_done(block) and not patch_map.is_done(block):
-            patch_map.write(block, **classifier.judge(features.of(block)))
-        if features.is_done(block):
-            done += len(block.corners)
-            yield Progress(phase, done, total)
+        there = features.readable_in(block)
+        if not patch_map.is_done(block) and (there.all() or rest == "lost"):
+            if there.any():
+                patch_map.write(_part(block, there), **classifier.judge(features.of(block)[there]))
+            if not there.all():
+                patch_map.fail(_part(block, ~there), ())
+        done += len(block.corners) if there.all() or rest == "lost" else 0
+        yield Progress(phase, done, total)
+
+
+def _part(block: Block, chosen: np.ndarray) -> Block:
+    """The same block with only those of its n scored patches that are `chosen` (n,) bool."""
+    scored = block.scored.copy()
+    scored[block.scored] = chosen
+    return Block(block.window, scored, block.corners[chosen])
 
 
 def with_encoder(

@@ -76,9 +76,9 @@ def _onnx(path: Path, device: str) -> Runtime:
             f"{path}: frozen encoders need onnxruntime: pip install 'napari-distill2label[encoders]'"
         ) from None
     options = onnxruntime.SessionOptions()
-    # As many threads as torch was given (OMP_NUM_THREADS, a worker's share), which sleep while they wait: onnxruntime
-    # would take every core and keep it busy between two batches, while torch or other blocks could use it.
-    options.intra_op_num_threads = torch.get_num_threads()
+    # The engine calls from as many threads as there are cores for it, and each computes by itself. onnxruntime would
+    # take every core for every call, and keep them busy between two of them.
+    options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3

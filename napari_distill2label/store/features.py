@@ -22,6 +22,7 @@ from .patchmap_files import one_line, open_patches, patch_array, plain
 KIND = "feature-map"
 VERSION = 2
 ROWS = 4096  # looked at, or imported, at once
+MISSING, UNREADABLE = 0, 2**32 - 1  # in place of a row's checksum
 
 
 class EncoderIdentity(BaseModel):
@@ -48,8 +49,9 @@ class EncoderIdentity(BaseModel):
 class FeatureMap:
     """A zarr group with `features` (K, D) float32, a row per scored patch in the order of `patches.corners`.
 
-    `checksum` (K,) is a row's CRC-32, 0 where it is not computed yet. `identity` says what the features are of (slide
-    signature, encoder); a map of another identity or other patches is never gone on with.
+    `checksum` (K,) is a row's CRC-32, or `MISSING` where it is not computed yet, or `UNREADABLE` where the slide is
+    damaged; such rows are tried again by whoever can, and else left out (`readable`). `identity` says what the features
+    are of (slide signature, encoder); a map of another identity or other patches is never gone on with.
     """
 
     def __init__(self, path: Path, group: zarr.Group, patches: PatchGrid | PatchPoints) -> None:
@@ -131,7 +133,7 @@ class FeatureMap:
             found = cls(path, group, open_patches(path, group, attributes))
         except Exception as error:  # noqa: BLE001 · raised again: zarr raises whatever its parsers raise
             raise BundleError(f"{path}: is no feature map that can be read ({one_line(error)})") from None
-        if missing := len(found) - int(found._intact().sum()):
+        if missing := len(found) - int((found._intact() | (found._sums == UNREADABLE)).sum()):
             raise BundleError(
                 f"{path}: {missing} of its {len(found)} patches have no features, or damaged ones: compute them again "
                 "with `features`, or give --encoder"
@@ -162,10 +164,20 @@ class FeatureMap:
 
     @property
     def is_complete(self) -> bool:
-        return bool((self._sums != 0).all())
+        """Is everything there that can be?"""
+        return bool((self._sums != MISSING).all())
+
+    @property
+    def readable(self) -> np.ndarray:
+        """(K,) bool: rows that hold features."""
+        return (self._sums != MISSING) & (self._sums != UNREADABLE)
 
     def is_done(self, block: Block) -> bool:
-        return bool((self._sums[self._rows(block)] != 0).all())
+        return bool(self.readable[self._rows(block)].all())
+
+    def fail(self, block: Block, boxes: tuple[tuple[int, int, int, int], ...] = ()) -> None:
+        """The block's patches cannot be read: the slide is damaged there."""
+        self._mark(self._rows(block), UNREADABLE)
 
     def _rows(self, block: Block) -> np.ndarray:
         return self._row[block.window][block.scored]
@@ -195,7 +207,7 @@ class FeatureMap:
     def _intact(self) -> np.ndarray:
         """(K,) bool: rows that are computed, and as they were written."""
         instances = self.instances()
-        good = self._sums != 0
+        good = self.readable
         for start in range(0, len(self), ROWS):
             piece = slice(start, start + ROWS)
             good[piece] &= _sums(instances[piece]) == self._sums[piece]
@@ -203,11 +215,15 @@ class FeatureMap:
 
     def drop_damaged(self) -> None:
         """Take rows that are not as they were written as not computed."""
-        self._mark(np.flatnonzero((self._sums != 0) & ~self._intact()), 0)
+        self._mark(np.flatnonzero(self.readable & ~self._intact()), MISSING)
 
     def instances(self) -> np.ndarray:
         """(K, D) float32 of the scored patches, in the order of `patches.corners`; mapped from the file, not read."""
         return np.memmap(self._file, "<f4", "c", shape=(len(self), self.n_features))
+
+    def readable_in(self, block: Block) -> np.ndarray:
+        """(n,) bool: which of a block's patches have features."""
+        return self.readable[self._rows(block)]
 
     def of(self, block: Block) -> np.ndarray:
         """(n, D) features of a block's patches."""
@@ -215,6 +231,6 @@ class FeatureMap:
 
 
 def _sums(rows: np.ndarray) -> np.ndarray:
-    """(n,) uint32 CRC-32 of rows (n, D), never 0."""
+    """(n,) uint32 CRC-32 of rows (n, D), never `MISSING` or `UNREADABLE`."""
     rows = np.ascontiguousarray(rows, "<f4")
-    return np.array([zlib.crc32(row) or 1 for row in rows], np.uint32)
+    return np.array([zlib.crc32(row) for row in rows], np.uint32).clip(1, UNREADABLE - 1)

@@ -102,13 +102,14 @@ def write_hdf5(
     slide_mpp: Mpp | None = None,
     slide_signature: str = "",
 ) -> Path:
-    """Write a complete map as TRIDENT does, and with CLAM's attributes where patches were not resampled.
+    """Write a map as TRIDENT does, and with CLAM's attributes where patches were not resampled.
 
     `name` and `slide_signature` are the slide's. The encoder's name and digests stand beside, so that a model is not
     mixed up with features of another. Whole or not at all.
     """
     h5py = _h5py(Path(path))
     patches, instances = features.patches, features.instances()
+    rows = np.flatnonzero(features.readable)
     stride = patches.stride if isinstance(patches, PatchGrid) else patches.side
     attributes: dict[str, Any] = {
         "patch_size": patches.patch_px,
@@ -127,9 +128,9 @@ def write_hdf5(
     if patches.side == patches.patch_px:
         attributes |= {"patch_level": 0, "downsample": (1.0, 1.0), "level_dim": patches.slide_shape[::-1]}
     with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
-        stored = file.create_dataset("features", instances.shape, "float32")
-        for start in range(0, len(instances), ROWS):
-            stored[start : start + ROWS] = instances[start : start + ROWS]
+        stored = file.create_dataset("features", (len(rows), features.n_features), "float32")
+        for start in range(0, len(rows), ROWS):
+            stored[start : start + ROWS] = instances[rows[start : start + ROWS]]
         stored.attrs.update(
             name=name,
             encoder=encoder.name,
@@ -137,7 +138,7 @@ def write_hdf5(
             encoder_description_sha256=encoder.description_sha256,
             slide_signature=slide_signature,
         )
-        coords = file.create_dataset("coords", data=np.ascontiguousarray(patches.corners[:, ::-1], np.int64))
+        coords = file.create_dataset("coords", data=np.ascontiguousarray(patches.corners[rows, ::-1], np.int64))
         coords.attrs.update(attributes)
     return Path(path)
 

@@ -72,9 +72,15 @@ class BagReader:
                 raise SlideError(f"{row.path}: no such file, and no features of it in {self.features.folder}")
             else:
                 found = yield from self.features.computed(row.slide_id, slide, self._lay(row, slide))
-            patches = found.patches
-            known = self._known(row, patches, cohort)
-            return Bag(row.slide_id, found.instances(), patches.corners, label, known)
+            known = self._known(row, found.patches, cohort)
+            instances, corners, readable = found.instances(), found.patches.corners, found.readable
+            if not readable.all():
+                yield Notice(f"{row.slide_id}: {(~readable).sum()} of {len(found)} patches cannot be read: left out")
+                if not readable.any():
+                    raise SlideError(f"{row.path}: none of its patches can be read")
+                instances, corners = instances[readable], corners[readable]
+                known = None if known is None else known[readable]
+            return Bag(row.slide_id, instances, corners, label, known)
 
     def _lay(self, row: CohortSlide, slide: Slide) -> PatchGrid | PatchPoints:
         return lay_patches(slide, self.grid, centres_of(row.slide_id, self.centres))

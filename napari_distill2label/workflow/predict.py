@@ -191,7 +191,7 @@ class _Prediction:
                     yield from walk(slide, patch_map, self.classifier, phase)
                 else:
                     features = self.source.map_at(row.slide_id, slide, patches)
-                    yield from judge_kept(features, patch_map, self.classifier, phase)
+                    yield from judge_kept(features, patch_map, self.classifier, phase, "later")
                     sink = JudgedFeatures(features, patch_map, self.classifier)
                     yield from walk(slide, sink, self.source.encoder, phase)
                 self.finish(patch_map)
@@ -205,7 +205,7 @@ class _Prediction:
             features = yield from self.source.read(row, slide)
             patch_map = self.map_at(keep and self.place(keep, row), features.patches, row, slide, features.signature)
         if not patch_map.is_complete:
-            yield from judge_kept(features, patch_map, self.classifier, f"predicting {row.slide_id}")
+            yield from judge_kept(features, patch_map, self.classifier, f"predicting {row.slide_id}", "lost")
             self.finish(patch_map)
         return patch_map
 

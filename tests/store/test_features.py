@@ -129,6 +129,23 @@ def test_a_damaged_map_is_an_error_to_readers_and_made_anew_by_who_can(tmp_path,
     assert filled(path, patches).is_complete
 
 
+def test_what_cannot_be_read_is_left_out_and_tried_again(tmp_path):
+    patches = patches_of("tissue")
+    features = FeatureMap.at(tmp_path / "f.zarr", patches, D, ABOUT)
+    blocks = list(patches.blocks(7))
+    for block in blocks[1:]:
+        features.write(block, features_at(block.corners))
+    assert not features.is_complete
+    features.fail(blocks[0], ((0, 0, 9, 9),))
+    assert features.is_complete
+    opened = FeatureMap.open(tmp_path / "f.zarr")
+    bad = {tuple(corner) for corner in blocks[0].corners.tolist()}
+    assert [tuple(corner) in bad for corner in patches.corners.tolist()] == (~opened.readable).tolist()
+    np.testing.assert_array_equal(opened.instances()[opened.readable], features_at(patches.corners[opened.readable]))
+    again = FeatureMap.at(tmp_path / "f.zarr", patches, D, ABOUT)
+    assert [again.is_done(block) for block in blocks] == [False] + [True] * (len(blocks) - 1)
+
+
 def test_a_folder_that_is_something_else_is_left_alone(tmp_path):
     (tmp_path / "f.zarr").mkdir()
     (tmp_path / "f.zarr" / "thesis.txt").write_text("years of work")
