@@ -13,7 +13,7 @@ from .core.errors import Distill2LabelError, SettingsError
 from .core.events import Event, drain
 from .core.names import is_url
 from .core.presets import PRESETS, RECIPES, build_settings
-from .core.settings import Settings, merged, validated
+from .core.settings import GridSettings, Settings, merged, validated
 from .progress import ProgressBar
 
 RESEARCH_USE = "For research use only: not a medical device, not for diagnosis."
@@ -71,6 +71,7 @@ def _dataset(options: argparse.Namespace, run: Drain) -> None:
 def _train(options: argparse.Namespace, run: Drain) -> None:
     from .store.cohort import Cohort
     from .store.run import Run
+    from .workflow.plan import check_encoder
     from .workflow.train import train
 
     overrides = _overrides(options)
@@ -83,6 +84,7 @@ def _train(options: argparse.Namespace, run: Drain) -> None:
         )
     else:
         settings = build_settings(options.preset or "colon", options.recipe or "default", overrides)
+        check_encoder(settings, options.encoder, options.features)  # before anything is read
     trained = run(
         train(
             Cohort.read(options.cohort, options.slides_folder),
@@ -93,6 +95,8 @@ def _train(options: argparse.Namespace, run: Drain) -> None:
             centres=options.centres,
             encoder=options.encoder,
             corrections=options.corrections,
+            features=options.features,
+            trust=options.trust,
             resume=options.resume,
         )
     )
@@ -103,8 +107,18 @@ def _features(options: argparse.Namespace, run: Drain) -> None:
     from .store.cohort import Cohort
     from .workflow.features import features
 
-    for folder in run(features(Cohort.read(options.cohort, options.slides_folder), options.encoder, options.out)):
-        print(folder)
+    grid = validated(GridSettings, {"tissue": "otsu", **_overrides(options).get("grid", {})}, "settings: grid")
+    work = features(
+        Cohort.read(options.cohort, options.slides_folder),
+        options.encoder,
+        options.out,
+        grid,
+        formats=options.format,
+        device=options.device,
+        trust=options.trust,
+    )
+    for path in run(work):
+        print(path)
 
 
 def _predict(options: argparse.Namespace, run: Drain) -> None:
@@ -129,6 +143,8 @@ def _predict(options: argparse.Namespace, run: Drain) -> None:
             force=options.force,
             workers=options.workers,
             scheduler=options.scheduler,
+            features=options.features,
+            trust=options.trust,
         )
     )
     for patch_map in maps:
@@ -181,6 +197,8 @@ def _evaluate(options: argparse.Namespace, run: Drain) -> None:
         empty=options.empty,
         device=options.device,
         encoder=options.encoder,
+        features=options.features,
+        trust=options.trust,
     )
     metrics = run(work)
     print(metrics_table(metrics))
@@ -249,14 +267,7 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_train(verb("train", _train, "slides and slide labels -> a teacher and a student"))
 
-    features = verb("features", _features, "features of a frozen encoder, kept in zarr")
-    features.add_argument("cohort", type=Path)
-    features.add_argument(
-        "--encoder", type=Path, required=True, metavar="FILE", help="ONNX file, with a .json beside it"
-    )
-    features.add_argument("-o", "--out", type=Path, required=True, metavar="DIR")
-    _add_slides_folder(features)
-
+    _add_extract(verb("features", _features, "features of a frozen encoder, kept in zarr or HDF5"))
     tissue = verb("tissue", _tissue, "where there is tissue -> regions to correct in QuPath")
     tissue.add_argument("slides", type=_place, nargs="+", metavar="SLIDE|COHORT.csv")
     tissue.add_argument("-o", "--out", type=Path, required=True, metavar="DIR")
@@ -294,10 +305,24 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     _add_slides_folder(parser)
     parser.add_argument("--baseline", action="store_true", help="also train plain attention MIL")
     parser.add_argument("--centres", type=Path, metavar="POINTS.csv", help="centre patches on these points")
-    parser.add_argument("--encoder", type=Path, metavar="FILE", help="ONNX file of a frozen encoder")
+    parser.add_argument("--encoder", type=Path, metavar="FILE", help="frozen encoder: .onnx with a .json beside it")
+    _add_features(parser, "folder of features: CLAM's or TRIDENT's <slide_id>.h5, or what `features` wrote")
     parser.add_argument("--corrections", type=Path, metavar="FILE", help="CSV slide_id,x,y,label of known patches")
     parser.add_argument("--resume", action="store_true", help="go on after the last whole epoch")
     _add_settings(parser)
+
+
+def _add_extract(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("cohort", type=Path)
+    parser.add_argument(
+        "--encoder", type=Path, required=True, metavar="FILE", help="frozen encoder: .onnx with a .json beside it"
+    )
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--format", type=_some, default=["zarr"], metavar="A,B", help="zarr, h5 (default zarr)")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    _add_slides_folder(parser)
+    _add_trust(parser)
+    _add_groups(parser, ("grid",))
 
 
 def _add_predict(parser: argparse.ArgumentParser) -> None:
@@ -379,6 +404,18 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--encoder", type=Path, metavar="FILE", help="the frozen encoder, if it has moved since training"
     )
+    _add_features(parser, "folder of features: those that are there are not computed again")
+
+
+def _add_features(parser: argparse.ArgumentParser, about: str) -> None:
+    parser.add_argument("--features", type=Path, metavar="DIR", help=about)
+    _add_trust(parser)
+
+
+def _add_trust(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--trust", action="store_true", help="open an encoder file that can hold a program (TorchScript)"
+    )
 
 
 def _listed(text: str) -> list[str]:
@@ -396,7 +433,11 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     top = parser.add_argument_group("run")
     for name in ("seed", "device"):
         top.add_argument(f"--{name}", dest=f"set:{name}", help=_help(Settings, name), metavar=name.upper())
-    for group in GROUPS:
+    _add_groups(parser, GROUPS)
+
+
+def _add_groups(parser: argparse.ArgumentParser, groups: Sequence[str]) -> None:
+    for group in groups:
         model = Settings.model_fields[group].annotation
         flags = parser.add_argument_group(f"{group} settings", (model.__doc__ or "").strip())
         for name in model.model_fields:

@@ -127,6 +127,13 @@ class TrainingSettings(_Settings):
         le=1_000_000,
         description="larger bags are dealt anew in every epoch to several of at most so many patches; none: kept whole",
     )
+    max_bag_patches: int = Field(
+        4096,  # colon: 1 MB each in a teacher's step, breast: 2.4 MB
+        ge=1,
+        le=1_000_000,
+        description="of a larger bag of pixels that is kept whole, every epoch trains on so many patches, drawn anew; "
+        "bags of features are never thinned",
+    )
     augment: Literal["none", "turns"] = Field(
         "none", description="turn a step's patches by right angles and mirror them (beyond the paper)"
     )
@@ -149,7 +156,13 @@ class TeacherSettings(TrainingSettings):
     lambda_d: float = Field(0.3, ge=0, le=100, description="λδ: same answer with every instance perturbed")
     lambda_e: float = Field(0.3, ge=0, le=100, description="λe: entropy of the answer for a subset of the bag")
     noise: float = Field(0.5, gt=0, le=10, description="noise instances per instance: max(1, round(noise · K))")
-    delta: float = Field(1.0, ge=0, le=1000, description="δ: L2 radius of the perturbation (0–1 image units)")
+    delta: float = Field(
+        1.0,
+        ge=0,
+        le=1000,
+        description="δ: L2 radius of the perturbation, in units of the 0–1 image; of a feature, 0–1 is its mean ∓ √3 "
+        "standard deviations",
+    )
     ball: Literal["random", "adversarial"] = Field(
         "random", description="perturbation drawn in the ball (the paper), or its worst direction (Miyato 2018)"
     )

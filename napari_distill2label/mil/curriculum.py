@@ -21,7 +21,14 @@ from ..core.events import Notice, Progress
 from ..core.settings import Settings, TeacherSettings, TrainingSettings
 from .device import compute_dtype
 from .model import MILModel
-from .objectives import AssistantObjective, Lesson, Objective, StudentObjective, TeacherObjective
+from .objectives import (
+    AssistantObjective,
+    Lesson,
+    Objective,
+    StudentObjective,
+    TeacherObjective,
+    is_thinned,
+)
 from .prior import SUREST, calibration, posterior
 from .training import RandomState, answer_bag, teach
 
@@ -62,14 +69,30 @@ class Curriculum:
     ) -> None:
         self.train, self.valid, self.n_classes = list(train), list(valid), n_classes
         self.settings, self.device = settings, device
+        self.normalisation: dict[str, Tensor] = {}  # of the training bags; every network has the same
 
     def stages(self, baseline: bool = False) -> Generator[Stage | Progress | Notice, None, None]:
         """Yield every network to be trained, first plain MIL if `baseline`; the caller trains it before going on."""
+        yield from self.thinned()
         if baseline:
             yield self.of_bags("mil", self.settings.teacher.model_copy(update=PLAIN))
         teacher = self.of_bags("teacher", self.settings.teacher)
         yield teacher
         yield from self.student(teacher.model)
+
+    def thinned(self) -> Generator[Notice, None, None]:
+        """Say once which networks see only a part of the largest bags in every epoch."""
+        settings = {"teacher": self.settings.teacher, "student": self.settings.student}
+        if self.settings.student.gamma_a:
+            settings["assistant"] = self.settings.assistant
+        for role, own in settings.items():
+            sizes = [len(bag) for bag in self.train if is_thinned(bag.instances, own)]
+            if sizes:
+                yield Notice(
+                    f"{len(sizes)} of {len(self.train)} training slides have more than {own.max_bag_patches} patches "
+                    f"(at most {max(sizes)}): every epoch of the {role} trains on {own.max_bag_patches} of them, drawn "
+                    f"anew (--{role}.max_bag_patches)"
+                )
 
     def of_bags(self, role: str, settings: TeacherSettings) -> Stage:
         """Plain MIL or the teacher."""
@@ -137,7 +160,10 @@ class Curriculum:
         """A network with new weights from the run's seed; `offset` makes those of several networks differ."""
         with RandomState(self.settings.seed + offset, torch.device("cpu")).active():
             model = MILModel(self.settings.model, self.n_classes, self.train[0].instances.shape[1:])
-        model.fit_normalisation(self.train)
+        if not self.normalisation:
+            model.fit_normalisation(self.train)
+            self.normalisation = {"mean": model.mean.clone(), "std": model.std.clone()}
+        model.load_state_dict(self.normalisation, strict=False)
         return Stage(role, model.to(self.device), objective, lessons, settings, self.settings.seed + offset)
 
 

@@ -4,7 +4,7 @@ Three facts follow and are tested: for a bag of one instance attention is inert;
 attention-weighted mean of the instance logits; the order of the instances does not matter.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,6 +16,9 @@ from ..core.bag import Bag
 from ..core.settings import ModelSettings
 from .encoders import ConvolutionalEncoder, FeatureEncoder
 from .pooling import POOLINGS
+
+UNIFORM = 12**0.5  # the range of a uniform variable over its standard deviation
+ROWS = 8192  # of features looked at at once: a large bag is not copied
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,8 @@ class MILModel(nn.Module):
         (C, P, P) of a patch, or (D,) of features.
 
     Inputs are raw: patches in 0–255 (any dtype) or features as the frozen encoder gave them. The network holds their
-    `mean` and `std` (per channel in 0–1 units, or per feature) as buffers and normalises by them.
+    `mean` and `std` (per channel in 0–1 units, or per feature; 0 for a feature that does not vary, which is left out)
+    as buffers and normalises by them.
     """
 
     def __init__(self, settings: ModelSettings, n_classes: int, instance_shape: Sequence[int]) -> None:
@@ -98,10 +102,8 @@ class MILModel(nn.Module):
 
     def fit_normalisation(self, bags: Sequence[Bag]) -> None:
         """Take mean and standard deviation of the inputs from training bags."""
-        total = sum(len(bag) for bag in bags)
         if bags[0].is_features:
-            mean = sum(bag.instances.sum(0, dtype=np.float64) for bag in bags) / total
-            square = sum((bag.instances.astype(np.float64) ** 2).sum(0) for bag in bags) / total
+            mean, std = feature_statistics(bags)
         else:
             levels = np.arange(256) / 255
             counts = sum(
@@ -112,21 +114,30 @@ class MILModel(nn.Module):
             )
             share = counts / counts.sum(1, keepdims=True)
             mean, square = share @ levels, share @ levels**2
-        std = np.sqrt(np.maximum(square - mean**2, 0))
+            std = np.sqrt(np.maximum(square - mean**2, 0))
+            std = np.where(std > 1e-6, std, 1.0)
         self.mean.copy_(torch.as_tensor(mean))
-        self.std.copy_(torch.as_tensor(np.where(std > 1e-6, std, 1.0)))
+        self.std.copy_(torch.as_tensor(std))
 
     def unit(self, instances: Tensor) -> Tensor:
-        """Raw instances as float32 in the units perturbations are given in: 0–1 images; features as they are."""
+        """Raw instances as float32 in the units perturbations are given in, 0–1.
+
+        Of a feature, 0 and 1 are its mean ∓ √3 standard deviations over the training bags: a variable that is uniform
+        in 0–1 then has the very mean and deviation of the feature, as noise that is uniform in 0–1 has of an image.
+        What is said of images in these units (noise instances, the radius δ) so means the same of features, whatever
+        their scale. Features may well lie outside 0–1. One that does not vary is 0.5.
+        """
         instances = instances.to(self.device, non_blocking=True)
         if instances.ndim == 2:
-            return instances.float()
+            scale = torch.where(self.std > 0, 1 / (UNIFORM * self.std), 0)
+            return torch.sub(instances, self.mean).mul_(scale).add_(0.5)
         return instances.contiguous(memory_format=torch.channels_last).div(255).float()
 
     def normalise(self, unit: Tensor) -> Tensor:
         """(N, …) instances in `unit`s -> the same less `mean`, over `std`; patches as channels_last."""
         if unit.ndim == 2:
-            return (unit - self.mean) / self.std
+            gain = UNIFORM * (self.std > 0)
+            return unit.mul(gain).sub_(gain / 2)
         # By whole rows of pixels: over the few channels alone, a processor cannot take many values at a time.
         pixels = unit.permute(0, 2, 3, 1)
         mean, std = (statistic.repeat(pixels.shape[2]) for statistic in (self.mean, self.std))
@@ -165,3 +176,19 @@ class MILModel(nn.Module):
     def probabilities(self, logits: Tensor) -> Tensor:
         """(…, C) logits -> probabilities: softmax, or one sigmoid per class where several can be present."""
         return torch.sigmoid(logits) if self.settings.several else torch.softmax(logits, -1)
+
+
+def feature_statistics(bags: Sequence[Bag]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation (D,) float64 of the features of all bags; a deviation next to nothing is 0.
+
+    In two passes, piece by piece: bags may be far larger than memory, and E[x²] − E[x]² has no digits left where a
+    feature is large and varies little.
+    """
+
+    def mean_of(piece: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        pieces = (bag.instances[start : start + ROWS] for bag in bags for start in range(0, len(bag), ROWS))
+        return sum(piece(rows).sum(0, dtype=np.float64) for rows in pieces) / sum(len(bag) for bag in bags)
+
+    mean = mean_of(lambda rows: rows)
+    std = np.sqrt(mean_of(lambda rows: np.square(rows - mean.astype(np.float32))))
+    return mean, np.where(std > 1e-6 * np.maximum(1, np.abs(mean)), std, 0.0)

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..core.bag import UNKNOWN, Bag
-from ..core.settings import AssistantSettings, StudentSettings, TeacherSettings
+from ..core.settings import AssistantSettings, StudentSettings, TeacherSettings, TrainingSettings
 from . import losses
 from .augmentation import augmented
 from .model import Judged, MILModel, MILOutput
@@ -48,12 +49,16 @@ class Lesson:
         known = None if bag.known is None else torch.from_numpy(bag.known).long()
         return cls(torch.from_numpy(bag.instances), torch.from_numpy(bag.target(n_classes)), known, taught)
 
-    def parts(self, largest: int | None) -> "list[Callable[[], Lesson]]":
-        """The bag itself, or, of more than `largest` instances, pseudo-bags dealt at random (Zhang 2022, DTFD-MIL).
+    def parts(self, settings: TrainingSettings) -> "list[Callable[[], Lesson]]":
+        """What of the bag one epoch trains on, drawn anew at every call.
 
-        Each is made when it is called: all of an epoch at once would be a second copy of the data.
+        The bag itself; of more than `bag_patches` instances, pseudo-bags dealt at random (Zhang 2022, DTFD-MIL); of a
+        bag that `is_thinned`, some of its patches. Each is made when it is called: all of an epoch at once would be a
+        second copy of the data.
         """
-        count = len(self.instances)
+        count, largest = len(self.instances), settings.bag_patches
+        if is_thinned(self.instances, settings):
+            return [partial(self.take, torch.randperm(count)[: settings.max_bag_patches])]
         if largest is None or count <= largest:
             return [lambda: self]
         dealt = torch.randperm(count).tensor_split(math.ceil(count / largest))
@@ -65,6 +70,15 @@ class Lesson:
         taught = self.taught and Taught(self.taught.bag_logits, self.taught.instance_logits[index])
         assisted = None if self.assisted is None else self.assisted[index]
         return Lesson(self.instances[index], self.target, known, taught, assisted)
+
+
+def is_thinned(instances: Tensor | np.ndarray, settings: TrainingSettings) -> bool:
+    """Does an epoch train on some of a bag's instances only? Where pixels (K, C, H, W) are too many for memory.
+
+    What is trained on as one bag goes through the network at once. Bags that are dealt to pseudo-bags do not, and
+    features are small.
+    """
+    return instances.ndim == 4 and settings.bag_patches is None and len(instances) > settings.max_bag_patches
 
 
 @dataclass(frozen=True)
@@ -157,7 +171,9 @@ class TeacherObjective:
         if "ball" in self.weights:
             parts.append(clean + self.perturbation(model, clean, batch.lengths))
         # One pass over everything that must be encoded, and one judgement of every instance.
-        judged = model.judge(model.encode(torch.cat(parts))).split([len(part) for part in parts])
+        sizes, together = [len(part) for part in parts], torch.cat(parts)
+        del clean, parts  # of a large bag, half a gigabyte each
+        judged = model.judge(model.encode(together)).split(sizes)
         own = judged.pop(0)
         answer = model.pool(own, batch.lengths)
         terms = {"class": _bag_loss(model, batch, answer.bag_logits)}

@@ -1,6 +1,8 @@
 """The bag perturbations of the paper's VAT (III.B).
 
-All draw from torch's global generator of the tensor's device.
+All work in the 0–1 units of `MILModel.unit`: an image's range, or of each feature of a frozen encoder its mean ∓ √3
+standard deviations over the training bags. What is drawn here so fits features of any scale as it fits images. All
+draw from torch's global generator of the tensor's device.
 """
 
 import torch
@@ -8,15 +10,13 @@ from torch import Tensor
 
 
 def noise_instances(count: int, like: Tensor) -> Tensor:
-    """`count` uncorrelated noise instances, uniform in the data's range.
+    """`count` uncorrelated noise instances in the shape of `like`'s, uniform in 0–1.
 
-    That is 0–1 for images, and for features (N, D) the range that each feature has in `like`.
+    Of features (N, D): every feature has the mean and the deviation it has in the training bags, and none knows of
+    the others. The range of a feature in the bag would be set by its most unusual instance.
     """
     noise = torch.rand((count, *like.shape[1:]), device=like.device)
-    if like.ndim == 2:
-        low, high = like.amin(0), like.amax(0)
-        return low + noise * (high - low)
-    return noise.contiguous(memory_format=torch.channels_last)
+    return noise if like.ndim == 2 else noise.contiguous(memory_format=torch.channels_last)
 
 
 def _normal(like: Tensor) -> Tensor:

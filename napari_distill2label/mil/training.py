@@ -178,7 +178,7 @@ def fit(
         random.state = state.random
     while state.epoch < settings.epochs:
         with random.active():
-            bags = [part for lesson in lessons for part in lesson.parts(settings.bag_patches)]
+            bags = [part for lesson in lessons for part in lesson.parts(settings)]
             order = torch.randperm(len(bags)).tolist()
         sums: dict[str, Tensor | float] = {}
         steps = math.ceil(len(bags) / settings.batch_bags)

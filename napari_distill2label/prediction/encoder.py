@@ -1,82 +1,146 @@
-"""A frozen encoder from a file: ONNX, with a JSON of the same name beside it that says what it wants to see."""
+"""A frozen encoder from a file, with a JSON of the same name beside it that says what it wants to see."""
 
 import hashlib
 import json
 import os
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..core.errors import MissingDependencyError, SettingsError
-from ..store.bundle import EncoderIdentity
+from ..core.errors import SettingsError
+from ..store.features import EncoderIdentity
+from .runtimes import SUFFIXES, open_runtime, parts_of
+
+BATCH_PIXELS = 32 * 224 * 224  # encoded at once: what a large vision transformer does in less than 1 GB
+HOW_TO_GET_ONE = (
+    "an encoder is an .onnx file with a .json beside it (name, patch_px, mpp, mean, std, features); any network of "
+    "timm, torchvision or Hugging Face can be exported to one, see docs/how-to/frozen-encoders.md"
+)
 
 
 class EncoderDescription(BaseModel):
-    """The JSON beside an encoder: input side and scale, normalisation (0–1 units, RGB), number of features."""
+    """The JSON beside an encoder: input side and scale, normalisation (0–1 units, RGB), number of features.
+
+    `timm` and `arguments`: what network of timm a .safetensors file holds the weights of.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
-    name: str
+    name: str = Field(min_length=1, max_length=200)
     patch_px: int = Field(224, ge=1, le=4096)
     minimum_px: int = Field(1, ge=1, le=4096)
     mpp: float | None = Field(None, ge=0.05, le=20)
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     features: int = Field(ge=1, le=65_536)
+    timm: str | None = Field(None, pattern=r"^[A-Za-z0-9_.]+$")
+    arguments: dict[str, bool | int | float | str] = {}
+
+    @property
+    def digest(self) -> str:
+        """Of what changes the features of a patch."""
+        deciding = self.model_dump(include={"mean", "std", "timm", "arguments"})
+        return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
 
 
 class FrozenEncoder:
-    """uint8 patches (n, 3, P, P) -> {"features": (n, D) float32}. Nothing but the ONNX graph is run.
+    """uint8 patches (n, 3, P, P) -> {"features": (n, D) float32}, whatever n: in batches of `BATCH_PIXELS`.
 
-    `SettingsError` if the file or its JSON is missing or does not fit, `MissingDependencyError` without onnxruntime.
+    Threads may call it at once. It can be sent to another process, which opens the file again.
+
+    Parameters
+    ----------
+    path
+        .onnx; .pt, .ts (TorchScript) where `trust` is given; .safetensors (timm).
+    device
+        As for training: auto, cpu, cuda, …
+    trust
+        May a file that can hold a program be opened?
+
+    Raises
+    ------
+    SettingsError
+        The file or its JSON is missing, does not fit, or needs trust.
+    MissingDependencyError
+        onnxruntime (timm) is not installed.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], device: str = "auto", trust: bool = False) -> None:
         self.path = Path(path)
+        self._opened_as = (str(path), device, trust)
         self.description = self._describe()
-        try:
-            import onnxruntime
-        except ImportError:
-            raise MissingDependencyError(
-                f"{self.path}: frozen encoders need onnxruntime: pip install 'napari-distill2label[slides]'"
-            ) from None
-        try:
-            self._session = onnxruntime.InferenceSession(
-                self.path.read_bytes(), providers=onnxruntime.get_available_providers()
-            )
-        except Exception as error:  # noqa: BLE001  onnxruntime has a class of its own for each way of failing
-            raise SettingsError(f"{self.path}: is no usable ONNX model ({str(error).splitlines()[0][:120]})") from None
-        self._input = self._session.get_inputs()[0].name
+        timm, arguments = self.description.timm, self.description.arguments
+        self._files = parts_of(self.path)
+        self._runtime = open_runtime(self.path, device, trust, timm, arguments)
         shape = (1, 3, 1, 1)
-        self._mean = np.array(self.description.mean, np.float32).reshape(shape)
-        self._std = np.array(self.description.std, np.float32).reshape(shape)
+        mean, std = (np.array(own, np.float32).reshape(shape) for own in (self.description.mean, self.description.std))
+        if not (std > 0).all():
+            raise SettingsError(f"{self.path}: its JSON's std must be above 0")
+        self._scale, self._offset = 1 / (255 * std), mean / std
+
+    def __reduce__(self) -> tuple[type, tuple[str, str, bool]]:
+        return FrozenEncoder, self._opened_as
 
     def _describe(self) -> EncoderDescription:
-        if self.path.suffix.lower() != ".onnx":
-            raise SettingsError(f"{self.path}: frozen encoders are read from .onnx files, with a .json beside them")
-        description = self.path.with_suffix(".json")
+        if self.path.suffix.lower() not in SUFFIXES:
+            raise SettingsError(f"{self.path}: is no encoder: {HOW_TO_GET_ONE}")
+        # e.torchscript.pt is described by e.torchscript.json or e.json
+        names = [self.path.with_suffix(".json"), self.path.with_suffix("").with_suffix(".json")]
+        description = next((name for name in names if name.is_file()), names[0])
         for file in (self.path, description):
             if not file.is_file():
-                raise SettingsError(f"{file}: no such file; an encoder is an .onnx file and a .json of the same name")
+                raise SettingsError(f"{file}: no such file; {HOW_TO_GET_ONE}")
         try:
             return EncoderDescription.model_validate(json.loads(description.read_text("utf-8")))
         except ValidationError as error:
             first = error.errors()[0]
             raise SettingsError(f"{description}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise SettingsError(f"{description}: is no JSON ({error})") from None
 
-    @property
+    @cached_property
     def identity(self) -> EncoderIdentity:
-        digest = hashlib.sha256(self.path.read_bytes()).hexdigest()
-        return EncoderIdentity(name=self.description.name, path=str(self.path.absolute()), sha256=digest)
+        digest = hashlib.sha256()
+        for file in self._files:
+            with file.open("rb") as opened:
+                while piece := opened.read(2**24):
+                    digest.update(piece)
+        return EncoderIdentity(
+            name=self.description.name,
+            path=str(self.path.absolute()),
+            sha256=digest.hexdigest(),
+            description_sha256=self.description.digest,
+        )
+
+    def check_side(self, patch_px: int) -> None:
+        """`SettingsError` unless the encoder takes patches of this side."""
+        name, fixed, smallest = self.description.name, self._runtime.side, self.description.minimum_px
+        if fixed not in (None, patch_px):
+            raise SettingsError(f"{name!r} takes patches of {fixed} px only: set --grid.patch_px {fixed}")
+        if patch_px < smallest:
+            raise SettingsError(
+                f"patches of {patch_px} px are too small for {name!r}: set --grid.patch_px to {smallest} or more"
+            )
 
     def __call__(self, patches: np.ndarray) -> dict[str, np.ndarray]:
-        normalised = (patches.astype(np.float32) / 255 - self._mean) / self._std
-        features = self._session.run(None, {self._input: normalised})[0]
-        features = np.asarray(features, np.float32).reshape(len(patches), -1)
-        if features.shape[1] != self.description.features:
-            raise SettingsError(
-                f"{self.path}: gives {features.shape[1]} features, its JSON says {self.description.features}"
-            )
+        features = np.empty((len(patches), self.description.features), np.float32)
+        size = self._runtime.batch or max(1, BATCH_PIXELS // (patches.shape[2] * patches.shape[3]))
+        for start in range(0, len(patches), size):
+            batch = patches[start : start + size]
+            features[start : start + size] = self._encode(batch)
         return {"features": features}
+
+    def _encode(self, patches: np.ndarray) -> np.ndarray:
+        normalised = np.multiply(patches, self._scale, dtype=np.float32)
+        normalised -= self._offset
+        n, fixed = len(patches), self._runtime.batch
+        if fixed is not None and n < fixed:  # the last batch, for a network that takes whole batches only
+            normalised = np.concatenate([normalised, np.zeros((fixed - n, *normalised.shape[1:]), np.float32)])
+        found = np.asarray(self._runtime.run(normalised), np.float32)
+        if found.shape[:1] != normalised.shape[:1] or found[0].size != self.description.features:
+            raise SettingsError(
+                f"{self.path}: gives {found[0].size if found.ndim else 0} features, "
+                f"its JSON says {self.description.features}"
+            )
+        return found.reshape(len(found), -1)[:n]

@@ -21,7 +21,8 @@ class ModelRecipe:
     """Where a model is and how it computes. Other processes load it by this; its files must be there under the path.
 
     `weights_sha256` says which one is meant; `device`, `precision` as in the settings; `encoder` is the file of a
-    frozen encoder; `dense`: score every position of a block by one fully convolutional pass instead of patches.
+    frozen encoder, which may hold a program if `trust`; `dense`: score every position of a block by one fully
+    convolutional pass instead of patches.
     """
 
     bundle: str
@@ -30,13 +31,14 @@ class ModelRecipe:
     precision: str = "float32"
     encoder: str | None = None
     dense: bool = False
+    trust: bool = False
 
     def load(self) -> PatchClassifier:
         """The model from its files. `BundleError` if another is there."""
         bundle = load_bundle(self.bundle, choose_device(self.device))
         if bundle.config.weights_sha256 != self.weights_sha256:
             raise BundleError(f"{self.bundle}: a worker finds another model here than the one to predict with")
-        return self.ready(with_encoder(bundle, self.encoder))
+        return self.ready(with_encoder(bundle, self.encoder, self.device, self.trust))
 
     def ready(self, classifier: PatchClassifier) -> PatchClassifier:
         """The same model, computing as precisely as asked."""

@@ -22,20 +22,12 @@ from ..core.errors import BundleError, SettingsError
 from ..core.settings import GridSettings, ModelSettings, StudentSettings, TeacherSettings
 from ..mil.model import MILModel
 from .card import model_card
+from .features import EncoderIdentity
 from .files import atomic_path, write_json, write_text
 
 FORMAT = 1
 Role = Literal["mil", "teacher", "student"]
 ROLES: tuple[Role, ...] = ("mil", "teacher", "student")
-
-
-class EncoderIdentity(BaseModel):
-    """The frozen encoder whose features a model was trained on: its file is kept elsewhere."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    name: str
-    path: str
-    sha256: str
 
 
 class BundleConfig(BaseModel):

@@ -1,33 +1,77 @@
-"""Features of a frozen encoder over one slide, kept in zarr and filled block by block: they are computed once."""
+"""Features of a frozen encoder over one slide, kept in zarr and filled block by block: they are computed once.
 
+They lie on disk as one array without gaps, a row per scored patch, as a single chunk that is not compressed: a bag of
+100,000 of them is mapped into memory instead of read, and so costs no memory that is not there anyway.
+"""
+
+import hashlib
 import os
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
+from pydantic import BaseModel, ConfigDict
 
 from ..core.errors import BundleError
 from ..core.geometry import Block, PatchGrid, PatchPoints
-from .patchmap_files import open_patches, patch_array, plain
+from .patchmap_files import one_line, open_patches, patch_array, plain
 
 KIND = "feature-map"
-CHUNK_VALUES = 2**20  # values per chunk, whatever the number of features
+VERSION = 2
+ROWS = 4096  # looked at, or imported, at once
+MISSING, UNREADABLE = 0, 2**32 - 1  # in place of a row's checksum
+
+
+class EncoderIdentity(BaseModel):
+    """The frozen encoder whose features a model was trained on: its file is kept elsewhere.
+
+    `sha256` of the file; `description_sha256` of what its JSON says of how pixels become features. With
+    `from_features`, `path` is a folder of features that came without the encoder, and digests they do not give are
+    empty.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str
+    path: str
+    sha256: str
+    description_sha256: str = ""
+    from_features: bool = False
+
+    def is_same(self, other: "EncoderIdentity") -> bool:
+        """The same features of the same patch? What one of the two does not say is not compared."""
+        pairs = ((self.sha256, other.sha256), (self.description_sha256, other.description_sha256))
+        return all(own == its for own, its in pairs if own and its)
 
 
 class FeatureMap:
-    """A zarr group with `features` of `patches.shape` + (D,), float32, NaN where not computed.
+    """A zarr group with `features` (K, D) float32, a row per scored patch in the order of `patches.corners`.
 
-    `identity` says what the features are of (slide signature, encoder); a map of another identity or other patches
-    is never reused.
+    `checksum` (K,) is a row's CRC-32, or `MISSING` where it is not computed yet, or `UNREADABLE` where the slide is
+    damaged; such rows are tried again by whoever can, and else left out (`readable`). `identity` says what the features
+    are of (slide signature, encoder); a map of another identity or other patches is never gone on with.
     """
 
-    def __init__(self, group: zarr.Group, patches: PatchGrid | PatchPoints) -> None:
-        self.patches = patches
-        self._features = group["features"]
-        # The first feature of a patch is finite once the patch is done.
-        self._done = np.isfinite(np.asarray(self._features[..., 0]))
+    def __init__(self, path: Path, group: zarr.Group, patches: PatchGrid | PatchPoints) -> None:
+        self.path, self.patches = path, patches
+        attributes = group.attrs.asdict()
+        self.identity: dict[str, Any] = attributes["identity"]
+        self.n_features: int = attributes["features"]
+        self._checksum = group["checksum"]
+        self._sums = np.asarray(self._checksum[...])
+        if len(self._sums) != int(patches.scored.sum()) or self._sums.dtype != np.uint32:
+            raise ValueError("as many checksums as patches")
+        size = len(self._sums) * self.n_features * 4
+        if not self._file.is_file() or self._file.stat().st_size != size:
+            raise ValueError("the file of its features is of another size")
+        scored = patches.scored
+        self._row = np.cumsum(scored).reshape(scored.shape) - 1  # of each scored patch
+
+    @property
+    def _file(self) -> Path:
+        return self.path / "features" / "c" / "0" / "0"  # where zarr has the only chunk
 
     @classmethod
     def at(
@@ -37,32 +81,68 @@ class FeatureMap:
         n_features: int,
         identity: Mapping[str, Any],
     ) -> "FeatureMap":
-        """Go on with the map at `path` if it is of the same patches and identity, else start it anew."""
-        about = plain({"kind": KIND, "patches": patches.to_json(), "identity": dict(identity)})
-        name, array = patch_array(patches)
+        """Go on with the map at `path` if it is of the same patches and identity, else start it anew.
+
+        Rows that were damaged since they were written are taken as not computed.
+        """
         path = Path(path)
+        about = plain(
+            {
+                "kind": KIND,
+                "version": VERSION,
+                "patches": patches.to_json(),
+                "identity": dict(identity),
+                "features": n_features,
+            }
+        )
         if (path / "zarr.json").is_file() and (kept := cls._kept(path, about, patches)):
+            kept.drop_damaged()
             return kept
         if path.is_file() or (path.is_dir() and not (path / "zarr.json").is_file() and any(path.iterdir())):
             raise BundleError(f"{path}: is no feature map and is left alone; give another folder")
+        rows = int(patches.scored.sum())
         group = zarr.open_group(zarr.storage.LocalStore(path), mode="w", zarr_format=3)
-        per_chunk = max(1, CHUNK_VALUES // n_features)
-        edge = max(1, int(np.sqrt(per_chunk))) if len(patches.shape) == 2 else per_chunk
         group.create_array(
             "features",
-            shape=(*patches.shape, n_features),
-            chunks=(*(max(1, min(edge, size)) for size in patches.shape), n_features),
+            shape=(rows, n_features),
+            chunks=(max(1, rows), n_features),
             dtype="float32",
+            compressors=None,
             fill_value=float("nan"),
         )
+        group.create_array("checksum", shape=(rows,), chunks=(max(1, min(rows, 2**16)),), dtype="uint32", fill_value=0)
+        name, array = patch_array(patches)
         if array is not None:
             group.create_array(name, data=array)
-        group.attrs.update(about)
-        return cls(group, patches)
+        file = path / "features" / "c" / "0" / "0"
+        file.parent.mkdir(parents=True)
+        with file.open("wb") as made:
+            made.truncate(rows * n_features * 4)
+        group.attrs.update(about)  # last: without them it is no feature map
+        return cls(path, group, patches)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> "FeatureMap":
+        """A map as it was left, for reading. `BundleError` if it is none, not complete, or damaged."""
+        path = Path(path)
+        try:
+            group = zarr.open_group(zarr.storage.LocalStore(path, read_only=True), mode="r", zarr_format=3)
+            attributes = group.attrs.asdict()
+            if attributes.get("kind") != KIND or attributes.get("version") != VERSION:
+                raise ValueError("of another kind or version")
+            found = cls(path, group, open_patches(path, group, attributes))
+        except Exception as error:  # noqa: BLE001 · raised again: zarr raises whatever its parsers raise
+            raise BundleError(f"{path}: is no feature map that can be read ({one_line(error)})") from None
+        if missing := len(found) - int((found._intact() | (found._sums == UNREADABLE)).sum()):
+            raise BundleError(
+                f"{path}: {missing} of its {len(found)} patches have no features, or damaged ones: compute them again "
+                "with `features`, or give --encoder"
+            )
+        return found
 
     @classmethod
     def _kept(cls, path: Path, about: dict[str, Any], patches: PatchGrid | PatchPoints) -> "FeatureMap | None":
-        """The map at `path` if it is of this very identity and these patches; None too if it is damaged."""
+        """The map at `path` if it is of this very identity and these patches; None too if it cannot be read."""
         try:
             group = zarr.open_group(zarr.storage.LocalStore(path), mode="r+", zarr_format=3)
             attributes = group.attrs.asdict()
@@ -70,20 +150,87 @@ class FeatureMap:
                 return None
             own, kept = patch_array(patches)[1], patch_array(open_patches(path, group, attributes))[1]
             same = (own is None) == (kept is None) and (own is None or np.array_equal(own, kept))
-            return cls(group, patches) if same else None
+            return cls(path, group, patches) if same else None
         except Exception:  # noqa: BLE001  zarr raises whatever its parsers raise; what is damaged is computed again
             return None
 
+    def __len__(self) -> int:
+        return len(self._sums)
+
+    @property
+    def signature(self) -> str:
+        """Of a complete map: changes when any of its features does."""
+        return f"features-{hashlib.sha256(self._sums.tobytes()).hexdigest()[:16]}"
+
+    @property
+    def is_complete(self) -> bool:
+        """Is everything there that can be?"""
+        return bool((self._sums != MISSING).all())
+
+    @property
+    def readable(self) -> np.ndarray:
+        """(K,) bool: rows that hold features."""
+        return (self._sums != MISSING) & (self._sums != UNREADABLE)
+
     def is_done(self, block: Block) -> bool:
-        return bool(self._done[block.window][block.scored].all())
+        return bool(self.readable[self._rows(block)].all())
+
+    def fail(self, block: Block, boxes: tuple[tuple[int, int, int, int], ...] = ()) -> None:
+        """The block's patches cannot be read: the slide is damaged there."""
+        self._mark(self._rows(block), UNREADABLE)
+
+    def _rows(self, block: Block) -> np.ndarray:
+        return self._row[block.window][block.scored]
 
     def write(self, block: Block, features: np.ndarray) -> None:
         """Keep the (n, D) features of a block's patches."""
-        window = np.full((*block.scored.shape, features.shape[1]), np.nan, np.float32)
-        window[block.scored] = features
-        self._features[block.window] = window
-        self._done[block.window] |= block.scored
+        self.write_rows(self._rows(block), features)
+
+    def write_rows(self, rows: np.ndarray, features: np.ndarray) -> None:
+        """Keep features (n, D) as `rows` (n,). `OSError` where the disk is full; what was kept before stays good."""
+        features = np.ascontiguousarray(features, "<f4")
+        if not np.isfinite(features).all():
+            raise BundleError(f"{self.path}: the encoder gave numbers that are not finite: is it the right file?")
+        ends = np.flatnonzero(np.diff(rows) != 1) + 1  # of runs of rows that follow one another
+        with self._file.open("r+b") as file:  # not by the map: a full disk would end the process without a word
+            for start, end in zip([0, *ends], [*ends, len(rows)], strict=True):
+                file.seek(int(rows[start]) * self.n_features * 4)
+                file.write(features[start:end].data)
+        self._mark(rows, _sums(features))
+
+    def _mark(self, rows: np.ndarray, sums: np.ndarray | int) -> None:
+        self._sums[rows] = sums
+        if len(rows):
+            span = slice(int(rows.min()), int(rows.max()) + 1)
+            self._checksum[span] = self._sums[span]
+
+    def _intact(self) -> np.ndarray:
+        """(K,) bool: rows that are computed, and as they were written."""
+        instances = self.instances()
+        good = self.readable
+        for start in range(0, len(self), ROWS):
+            piece = slice(start, start + ROWS)
+            good[piece] &= _sums(instances[piece]) == self._sums[piece]
+        return good
+
+    def drop_damaged(self) -> None:
+        """Take rows that are not as they were written as not computed."""
+        self._mark(np.flatnonzero(self.readable & ~self._intact()), MISSING)
 
     def instances(self) -> np.ndarray:
-        """(K, D) float32 of the scored patches, in the order of `patches.corners`."""
-        return np.asarray(self._features[...])[self.patches.scored]
+        """(K, D) float32 of the scored patches, in the order of `patches.corners`; mapped from the file, not read."""
+        return np.memmap(self._file, "<f4", "c", shape=(len(self), self.n_features))
+
+    def readable_in(self, block: Block) -> np.ndarray:
+        """(n,) bool: which of a block's patches have features."""
+        return self.readable[self._rows(block)]
+
+    def of(self, block: Block) -> np.ndarray:
+        """(n, D) features of a block's patches."""
+        return np.asarray(self.instances()[self._rows(block)])
+
+
+def _sums(rows: np.ndarray) -> np.ndarray:
+    """(n,) uint32 CRC-32 of rows (n, D), never `MISSING` or `UNREADABLE`."""
+    rows = np.ascontiguousarray(rows, "<f4")
+    return np.array([zlib.crc32(row) for row in rows], np.uint32).clip(1, UNREADABLE - 1)

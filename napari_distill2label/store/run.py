@@ -16,8 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..core.errors import BundleError, SettingsError
 from ..core.settings import Settings
-from .bundle import ROLES, EncoderIdentity, is_bundle
+from .bundle import ROLES, is_bundle
 from .cohort import Cohort
+from .features import EncoderIdentity
 from .files import write_json, write_text
 
 
@@ -30,6 +31,7 @@ class RunConfig(BaseModel):
     classes: tuple[str, ...] = Field(min_length=2)
     baseline: bool = False
     encoder: EncoderIdentity | None = None
+    features: str | None = None
     centres: str | None = None
     corrections: str | None = None
 

@@ -2,24 +2,21 @@
 
 import os
 from collections.abc import Generator, Sequence
-from pathlib import Path
 
 import numpy as np
 
 from ..core.bag import Bag
 from ..core.errors import CohortError, SlideError
 from ..core.events import Event, Failed, Notice, Progress
-from ..core.geometry import PatchGrid, PatchPoints
+from ..core.geometry import Mpp, PatchGrid, PatchPoints
 from ..core.settings import GridSettings
-from ..prediction.encoder import FrozenEncoder
-from ..prediction.engine import PatchScorer, walk
-from ..slides.bags import cut_bag, lay_patches
+from ..slides.bags import cut_bag, laying
+from ..slides.mpp import common_mpp
 from ..slides.registry import open_slide
 from ..slides.slide import Slide
 from ..store.cohort import Cohort, CohortSlide
-from ..store.features import FeatureMap
-from ..store.files import file_signature, safe_name
 from ..store.points import Points, class_of_patches, read_points
+from .features import FeatureSource, opened_if_there
 
 PathLike = str | os.PathLike[str]
 
@@ -33,16 +30,6 @@ def centres_of(slide_id: str, centres: dict[str, Points] | None) -> np.ndarray |
     return centres[slide_id].coordinates
 
 
-def features_of(
-    slide: Slide, patches: PatchGrid | PatchPoints, encoder: FrozenEncoder, path: Path
-) -> Generator[Progress, None, FeatureMap]:
-    """Features of all patches of a slide, kept at `path`; what is there already is not computed again."""
-    identity = {"slide": file_signature(slide.path), "encoder": encoder.identity.sha256}
-    features = FeatureMap.at(path, patches, encoder.description.features, identity)
-    yield from walk(slide, features, PatchScorer(encoder), f"features of {slide.name}")
-    return features
-
-
 class BagReader:
     """Cuts the bags of a cohort's slides, the same way for all of them.
 
@@ -52,8 +39,8 @@ class BagReader:
         How slides are cut.
     centres, corrections
         Points tables, see `store.points`.
-    encoder, cache
-        A frozen encoder, and the folder its features are kept in. None: bags of patches.
+    features
+        Where the features of a frozen encoder come from. None: bags of patches.
     """
 
     def __init__(
@@ -61,33 +48,49 @@ class BagReader:
         grid: GridSettings,
         centres: PathLike | None = None,
         corrections: PathLike | None = None,
-        encoder: FrozenEncoder | None = None,
-        cache: Path | None = None,
+        features: FeatureSource | None = None,
     ) -> None:
         self.grid = grid
         self.centres = None if centres is None else read_points(centres)
         self.corrections = {} if corrections is None else read_points(corrections, labelled=True)
-        self.encoder = encoder
-        self.cache = cache
-        self.mpps: list[float | None] = []  # of the slides read so far
+        self.features = features
+        self.mpps: list[Mpp | None] = []  # of the slides read so far
 
     def read(self, row: CohortSlide, cohort: Cohort) -> Generator[Event, None, Bag]:
-        """The bag of one slide. `SlideError` if it cannot be read."""
-        with open_slide(row.path, row.mpp) as slide:
-            yield from (Notice(f"{row.slide_id}: {notice}") for notice in slide.notices)
-            patches = lay_patches(slide, self.grid, centres_of(row.slide_id, self.centres))
-            self.mpps.append(None if slide.mpp is None else float(np.mean(slide.mpp)))
-            known = None
-            if row.slide_id in self.corrections:
-                points = self.corrections[row.slide_id]
-                known = class_of_patches(points, patches, cohort.classes, fold_unknown=False).astype(np.int8)
+        """The bag of one slide. `SlideError` if it cannot be read; of features the slide itself may be elsewhere."""
+        with opened_if_there(row) if self.features else open_slide(row.path, row.mpp) as slide:
+            if slide is not None:
+                yield from (Notice(f"{row.slide_id}: {notice}") for notice in slide.notices)
+            self.mpps.append(slide.mpp if slide is not None else row.mpp and (row.mpp, row.mpp))
             label = cohort.indices(row)
-            if self.encoder is None:
-                return cut_bag(slide, patches, row.slide_id, label, known)
-            features = yield from features_of(
-                slide, patches, self.encoder, self.cache / f"{safe_name(row.slide_id)}.zarr"
-            )
-            return Bag(row.slide_id, features.instances(), patches.corners, label, known)
+            if self.features is None:
+                patches = yield from self._lay(row, slide)
+                return cut_bag(slide, patches, row.slide_id, label, self._known(row, patches, cohort))
+            if self.features.has(row.slide_id):
+                found = yield from self.features.read(row, slide)
+            elif slide is None:
+                raise SlideError(f"{row.path}: no such file, and no features of it in {self.features.folder}")
+            else:
+                found = yield from self.features.computed(row.slide_id, slide, (yield from self._lay(row, slide)))
+            known = self._known(row, found.patches, cohort)
+            instances, corners, readable = found.instances(), found.patches.corners, found.readable
+            if not readable.all():
+                yield Notice(f"{row.slide_id}: {(~readable).sum()} of {len(found)} patches cannot be read: left out")
+                if not readable.any():
+                    raise SlideError(f"{row.path}: none of its patches can be read")
+                instances, corners = instances[readable], corners[readable]
+                known = None if known is None else known[readable]
+            return Bag(row.slide_id, instances, corners, label, known)
+
+    def _lay(self, row: CohortSlide, slide: Slide) -> Generator[Event, None, PatchGrid | PatchPoints]:
+        return (yield from laying(slide, self.grid, centres_of(row.slide_id, self.centres)))
+
+    def _known(self, row: CohortSlide, patches: PatchGrid | PatchPoints, cohort: Cohort) -> np.ndarray | None:
+        """(K,) int8 corrections of the user's, None where there are none of this slide."""
+        if row.slide_id not in self.corrections:
+            return None
+        points = self.corrections[row.slide_id]
+        return class_of_patches(points, patches, cohort.classes, fold_unknown=False).astype(np.int8)
 
     def read_all(self, rows: Sequence[CohortSlide], cohort: Cohort) -> Generator[Event, None, dict[str, Bag]]:
         """Bags by slide id; slides that fail are reported (`Failed`) and left out."""
@@ -104,8 +107,5 @@ class BagReader:
 
     @property
     def common_mpp(self) -> float | None:
-        """The µm/px that all slides read so far share (within 5 %), or None."""
-        known = [mpp for mpp in self.mpps if mpp is not None]
-        if not known or len(known) < len(self.mpps) or max(known) > 1.05 * min(known):
-            return None
-        return float(np.median(known))
+        """The µm/px that all slides read so far share within the tolerance, or None."""
+        return common_mpp(self.mpps)

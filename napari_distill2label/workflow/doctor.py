@@ -5,10 +5,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
+from ..prediction.encoder import HOW_TO_GET_ONE
+
 EXTRAS = {
     "napari": ("the window", "gui"),
     "PyQt6": ("the window", "gui"),
-    "onnxruntime": ("frozen encoders (preset wsi)", "slides"),
+    "onnxruntime": ("frozen encoders (preset wsi)", "encoders"),
+    "h5py": ("features of CLAM and TRIDENT", "encoders"),
     "openslide-python": ("DICOM, MIRAX, Leica, Ventana and Philips slides", "slides"),
     "aiohttp": ("OME-Zarr over https", "slides"),
 }
@@ -86,11 +89,13 @@ def _formats() -> Check:
 
 
 def _wsi() -> Check:
+    """The preset wsi needs an encoder, which is a file of the user's: none comes with the program."""
     ready = importlib.util.find_spec("onnxruntime") is not None
     return Check(
         "whole slides (preset wsi)",
         ready,
-        "ready; give the encoder's ONNX file with --encoder" if ready else "needs a frozen encoder and onnxruntime",
-        "pip install 'napari-distill2label[slides]', and an encoder as an .onnx file with a .json beside it "
-        "(name, patch_px, mpp, mean, std, features)",
+        f"give your frozen encoder with --encoder; none is included: {HOW_TO_GET_ONE}"
+        if ready
+        else "needs onnxruntime, and a frozen encoder or features made elsewhere",
+        f"pip install 'napari-distill2label[encoders]'; {HOW_TO_GET_ONE}",
     )

@@ -67,6 +67,8 @@ def evaluate(
     empty: str = "negative",
     device: str = "auto",
     encoder: PathLike | None = None,
+    features: PathLike | None = None,
+    trust: bool = False,
 ) -> Generator[Event, None, dict[str, dict[str, Metrics]]]:
     """Metrics of every model of a run: `{model: {level: {metric: value}}}` at threshold 0.5.
 
@@ -82,6 +84,8 @@ def evaluate(
         "test": slides of the run's test split, and slides the run has never seen; "all": every labelled slide.
     empty
         Grid patches without any point: "negative", or "ignore". (Centres without a truth point are ignored.)
+    encoder, features, trust
+        As for `predict`.
     """
     if split not in ("test", "all") or empty not in ("negative", "ignore"):
         raise SettingsError("evaluate: split is 'test' or 'all', empty is 'negative' or 'ignore'")
@@ -100,7 +104,13 @@ def evaluate(
     metrics = {}
     for role in run.models:
         work = predict(
-            find_model(run, role, device), Cohort(tuple(rows)), centres=centres, device=device, encoder=encoder
+            find_model(run, role, device),
+            Cohort(tuple(rows)),
+            centres=centres,
+            device=device,
+            encoder=encoder,
+            features=features,
+            trust=trust,
         )
         maps = yield from _without_repeats(work, first=role == run.models[0])
         if not maps:

@@ -1,43 +1,242 @@
-"""`features`: a frozen encoder over the slides of a cohort; its features kept in zarr."""
+"""`features`: a frozen encoder over the slides of a cohort; and where the features of a slide come from elsewhere."""
 
-from collections.abc import Generator
+import shutil
+from collections.abc import Generator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from ..core.errors import SettingsError, SlideError
-from ..core.events import Event, Failed, Finished, Notice
+from ..core.errors import BundleError, SettingsError, SlideError
+from ..core.events import Event, Failed, Finished, Notice, Progress
+from ..core.geometry import PatchGrid, PatchPoints
+from ..core.names import is_url
 from ..core.settings import GridSettings
+from ..prediction.classifier import PatchClassifier
 from ..prediction.encoder import FrozenEncoder
-from ..slides.bags import lay_patches
+from ..prediction.engine import PatchScorer, walk
+from ..slides.bags import laying
 from ..slides.registry import open_slide
-from ..store.cohort import Cohort
-from ..store.files import safe_name
-from .bags import PathLike, features_of
+from ..slides.slide import Slide
+from ..store.cohort import Cohort, CohortSlide
+from ..store.features import EncoderIdentity, FeatureMap
+from ..store.files import file_signature, safe_name
+from ..store.hdf5 import check_h5py, find_hdf5, import_hdf5, is_hdf5_of, read_hdf5, write_hdf5
+from ..store.run import Run
+
+FORMATS = ("zarr", "h5")
 
 
 def features(
-    cohort: Cohort, encoder: PathLike, out: PathLike, grid: GridSettings | None = None
+    cohort: Cohort,
+    encoder: str | Path,
+    out: str | Path,
+    grid: GridSettings | None = None,
+    *,
+    formats: Sequence[str] = ("zarr",),
+    device: str = "auto",
+    trust: bool = False,
 ) -> Generator[Event, None, list[Path]]:
-    """Write `<slide_id>.zarr` with the features of every patch of every slide; returns the folders.
+    """Write the features of every patch of every slide to `out`; returns the files, in the first of `formats`.
 
-    `grid` None: the encoder's own patch side and scale over tissue (Otsu). What is there already is kept.
+    Parameters
+    ----------
+    grid
+        None: the encoder's own patch side and scale, over tissue (Otsu). Of a given one, too, what is left open.
+    formats
+        "zarr": `<slide_id>.zarr`, filled block by block. "h5": `<slide_id>.h5` as CLAM and TRIDENT keep them. Training
+        and predicting read either.
+    device, trust
+        As for `prediction.encoder.FrozenEncoder`.
+
+    What is there already is kept.
     """
-    frozen = FrozenEncoder(encoder)
-    description = frozen.description
-    grid = grid or GridSettings(patch_px=description.patch_px, mpp=description.mpp, tissue="otsu")
-    if grid.patch_px < description.minimum_px:
-        raise SettingsError(
-            f"patches of {grid.patch_px} px are too small for {description.name!r}: it takes {description.minimum_px}"
-        )
+    if not formats or set(formats) - set(FORMATS):
+        raise SettingsError(f"--format {','.join(formats)}: features are written as {', '.join(FORMATS)}")
+    if "h5" in formats:
+        check_h5py(Path(out))
+    frozen = FrozenEncoder(encoder, device, trust)
+    grid = fitted_grid(grid or GridSettings(tissue="otsu"), frozen)
+    source = FeatureSource(Path(out), Path(out), frozen)
     written = []
     for row in cohort:
-        path = Path(out) / f"{safe_name(row.slide_id)}.zarr"
+        path = Path(out) / f"{safe_name(row.slide_id)}.{formats[0]}"
         try:
             with open_slide(row.path, row.mpp) as slide:
                 yield from (Notice(f"{row.slide_id}: {notice}") for notice in slide.notices)
-                yield from features_of(slide, lay_patches(slide, grid), frozen, path)
+                yield from _keep(row.slide_id, slide, (yield from laying(slide, grid)), source, formats)
         except SlideError as error:
             yield Failed(row.slide_id, str(error))
         else:
             written.append(path)
             yield Finished(row.slide_id, path)
     return written
+
+
+def _keep(
+    slide_id: str, slide: Slide, patches: PatchGrid | PatchPoints, source: "FeatureSource", formats: Sequence[str]
+) -> Generator[Progress, None, None]:
+    """Compute the features of one slide and write them in every format."""
+    file, signature = source.folder / f"{safe_name(slide_id)}.h5", file_signature(slide.path)
+    if "zarr" not in formats and is_hdf5_of(file, patches, source.encoder.identity, signature):
+        return
+    found = yield from source.computed(slide_id, slide, patches)
+    if "h5" in formats and not is_hdf5_of(file, patches, source.encoder.identity, signature):
+        write_hdf5(file, found, slide_id, source.encoder.identity, slide.mpp, signature)
+    if "zarr" not in formats:
+        shutil.rmtree(found.path, ignore_errors=True)
+
+
+def fitted_grid(grid: GridSettings, encoder: FrozenEncoder) -> GridSettings:
+    """The grid with the encoder's own patch side and scale where the user has set none; checked against it."""
+    grid = grid.with_defaults(encoder.description.patch_px, encoder.description.mpp)
+    encoder.check_side(grid.patch_px)
+    return grid
+
+
+def opened_if_there(
+    row: CohortSlide, mpp: float | None = None, force: bool = False
+) -> AbstractContextManager[Slide | None]:
+    """The slide, or None where its file is not here: whoever has features may not have it."""
+    there = is_url(row.path) or Path(row.path).exists()
+    return open_slide(row.path, mpp or row.mpp, force) if there else nullcontext()
+
+
+def source_for(classifier: PatchClassifier, folder: str | Path | None, keep: Path | None) -> "FeatureSource | None":
+    """Where a model of features has those of new slides from, and keeps them; None for a model of pixels.
+
+    `folder` is what the user names, else the one that training used. `keep` is where predictions are kept; without
+    it (results in memory only) what is computed is kept in a run only.
+    """
+    bundle, wanted = classifier.bundle, classifier.bundle.config.encoder
+    if wanted is None:
+        if folder is not None:
+            raise SettingsError(f"{bundle.path}: works on pixels and has no use for --features")
+        return None
+    run = Run.open(bundle.path.parent) if Run.is_run(bundle.path.parent) else None
+    if folder is None and run is not None:
+        folder = run.config.features or run.features
+    elif folder is None and wanted.from_features:
+        folder = wanted.path
+    cache = run.features if run is not None else keep and keep / "features"
+    scratch = TemporaryDirectory(prefix="distill2label-") if cache is None else None
+    cache = Path(scratch.name) if scratch else cache
+    source = FeatureSource(Path(folder or cache), cache, classifier.encoder, wanted)
+    source.scratch = scratch  # removed with the source
+    return source
+
+
+class FeatureSource:
+    """Where the features of slides come from.
+
+    In this order: the map in `folder`; CLAM's or TRIDENT's HDF5 file there; `encoder`, which fills a map.
+    All must be of one encoder: `encoder`'s, `wanted`'s, or that of the first slide.
+
+    Parameters
+    ----------
+    folder
+        What the user names with --features, or where a run keeps its own.
+    cache
+        Where features of HDF5 files are kept in a form that can be mapped into memory.
+    encoder
+        None: nothing can be computed, all must be there.
+    wanted
+        The encoder that a model was trained on.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        cache: Path,
+        encoder: FrozenEncoder | None = None,
+        wanted: EncoderIdentity | None = None,
+    ) -> None:
+        self.folder, self.cache, self.encoder = folder, cache, encoder
+        self.wanted = encoder.identity if encoder else wanted
+        self.n_features = encoder.description.features if encoder else None
+        self.scratch: TemporaryDirectory | None = None
+        self._said: set[str] = set()
+
+    def hdf5(self, slide_id: str) -> Path | None:
+        """The HDF5 file of a slide, where that is what there is."""
+        return None if self._map(slide_id).is_dir() else find_hdf5(self.folder, slide_id)
+
+    def has(self, slide_id: str) -> bool:
+        """Are the features of a slide to be taken as they are? Else `encoder` says what they are."""
+        return self.encoder is None or self.hdf5(slide_id) is not None
+
+    def read(self, row: CohortSlide, slide: Slide | None) -> Generator[Event, None, FeatureMap]:
+        """The features of a slide that somebody computed. `SlideError` if they are not there, or not usable.
+
+        `slide` may be None: its file is not here.
+        """
+        if file := self.hdf5(row.slide_id):
+            return (yield from self.of_hdf5(file, row.slide_id, slide))
+        return self.kept(row.slide_id, slide)
+
+    def map_at(self, slide_id: str, slide: Slide, patches: PatchGrid | PatchPoints) -> FeatureMap:
+        """The map that the encoder fills, as far as it has come."""
+        identity = {
+            "slide": file_signature(slide.path),
+            "encoder": self.encoder.identity.sha256,
+            "description": self.encoder.identity.description_sha256,
+        }
+        return FeatureMap.at(self._map(slide_id), patches, self.encoder.description.features, identity)
+
+    def computed(
+        self, slide_id: str, slide: Slide, patches: PatchGrid | PatchPoints
+    ) -> Generator[Progress, None, FeatureMap]:
+        """Features of all patches of a slide; what is there already is not computed again."""
+        found = self.map_at(slide_id, slide, patches)
+        yield from walk(slide, found, PatchScorer(self.encoder), f"features of {slide.name}")
+        return found
+
+    def kept(self, slide_id: str, slide: Slide | None) -> FeatureMap:
+        """Features that were computed before, by whoever."""
+        path = self._map(slide_id)
+        if not path.is_dir():
+            raise SlideError(
+                f"has no features in {self.folder} ({path.name}, {path.stem}.h5): compute them with --encoder FILE, or "
+                "say with --features DIR where they are"
+            )
+        try:
+            found = FeatureMap.open(path)
+        except BundleError as error:
+            raise SlideError(str(error)) from None
+        if slide is not None and found.patches.slide_shape != slide.shape:
+            raise SlideError(f"{path}: was computed of another slide than {slide.path}: their sizes differ")
+        about = found.identity
+        own = EncoderIdentity(
+            name=self.folder.name,
+            path=str(self.folder.absolute()),
+            sha256=about.get("encoder", ""),
+            description_sha256=about.get("description", ""),
+            from_features=True,
+        )
+        self._check(path, own, found.n_features)
+        return found
+
+    def of_hdf5(self, file: Path, slide_id: str, slide: Slide | None = None) -> Generator[Event, None, FeatureMap]:
+        """Features from a file of CLAM, TRIDENT or ours."""
+        source = read_hdf5(file, slide and slide.shape)
+        self._check(file, source.encoder, source.n_features)
+        if not source.encoder.sha256 and self.wanted.sha256 and "unsigned" not in self._said:
+            self._said.add("unsigned")
+            name = self.wanted.name
+            yield Notice(f"{file.parent}: its files do not say which encoder made them: taken to be {name!r}")
+        return (yield from import_hdf5(source, self.cache / f"{safe_name(slide_id)}.hdf5.zarr"))
+
+    def _map(self, slide_id: str) -> Path:
+        return self.folder / f"{safe_name(slide_id)}.zarr"
+
+    def _check(self, path: Path, encoder: EncoderIdentity, n_features: int) -> None:
+        if self.wanted is None:
+            self.wanted = encoder
+        if self.n_features is None:
+            self.n_features = n_features
+        if not self.wanted.is_same(encoder):
+            raise SlideError(
+                f"{path}: holds features of another encoder than {self.wanted.name!r} ({self.wanted.path}): "
+                "features of two encoders cannot be mixed"
+            )
+        if n_features != self.n_features:
+            raise SlideError(f"{path}: has {n_features} features per patch, not {self.n_features} as the others")

@@ -9,11 +9,11 @@ import torch
 
 from ..core.errors import BundleError, SlideError
 from ..core.events import Begun, Event, Failed, Notice
-from ..core.geometry import PatchGrid, PatchPoints, mean_mpp
+from ..core.geometry import Mpp, PatchGrid, PatchPoints, mean_mpp
 from ..core.settings import GridSettings
-from ..prediction.classifier import PatchClassifier
+from ..prediction.classifier import JudgedFeatures, PatchClassifier, judge_kept
 from ..prediction.cluster import Cluster
-from ..prediction.engine import fill, patches_per_block, walk
+from ..prediction.engine import PatchScorer, fill, patches_per_block, walk
 from ..prediction.recipe import ModelRecipe, SlideRecipe
 from ..slides.bags import laying
 from ..slides.mpp import SCALE_TOLERANCE
@@ -24,6 +24,7 @@ from ..store.files import file_signature, safe_name
 from ..store.patchmap import PatchMap, kept_path
 from ..store.points import Points
 from .bags import PathLike, centres_of
+from .features import FeatureSource, opened_if_there
 from .tissue import regions_of
 
 
@@ -44,6 +45,9 @@ class PatchMapper:
         Open what is no brightfield image too.
     cluster
         Workers to score on; None: threads of this process.
+    source
+        Where the features of slides come from, for a model of features. On a cluster only those that are there
+        already are taken: what workers compute is not kept.
     """
 
     def __init__(
@@ -56,10 +60,11 @@ class PatchMapper:
         threshold: float = 0.5,
         force: bool = False,
         cluster: Cluster | None = None,
+        source: FeatureSource | None = None,
     ) -> None:
         self.classifier, self.recipe, self.grid = recipe.ready(classifier), recipe, grid
         self.centres, self.tissue, self.threshold = centres, tissue, threshold
-        self.force, self.cluster = force, cluster
+        self.force, self.cluster, self.source = force, cluster, source
         self.config = classifier.bundle.config
 
     def map(self, row: CohortSlide, mpp: float | None, keep: Path | None) -> Generator[Event, None, PatchMap]:
@@ -68,11 +73,13 @@ class PatchMapper:
         `SlideError` if it cannot be opened or read, or does not fit. Where it is damaged in part, the rest is scored
         and a `Failed` says where and how much is not.
         """
+        if self.source is not None and self.source.has(row.slide_id):
+            return (yield from self._of_features(row, mpp, keep))
         with self.open(row, mpp) as slide:
             yield from (Notice(f"{row.slide_id}: {notice}") for notice in slide.notices)
             patches = yield from self._lay(row, slide)
             check_patches(slide, patches)
-            patch_map = self._begin(keep and self._place(keep, row), patches, row, slide)
+            patch_map = self._begin(keep and self._place(keep, row), patches, row, slide.mpp)
             if not patch_map.is_complete:
                 yield Begun(row.slide_id, patch_map)
                 yield from self._walk(slide, patch_map, f"predicting {row.slide_id}")
@@ -81,6 +88,21 @@ class PatchMapper:
                 patch_map.finish(self._probabilities)
         if patch_map.damage:
             yield Failed(row.slide_id, f"{row.path}: {_damage(patch_map)}; the others are: copy the slide again")
+        return patch_map
+
+    def _of_features(self, row: CohortSlide, mpp: float | None, keep: Path | None) -> Generator[Event, None, PatchMap]:
+        """The map of a slide whose features somebody computed; they say where its patches lie. Its file may be gone."""
+        with opened_if_there(row, mpp, self.force) as slide:
+            if slide is not None:
+                yield from (Notice(f"{row.slide_id}: {notice}") for notice in slide.notices)
+            features = yield from self.source.read(row, slide)
+            slide_mpp = slide.mpp if slide is not None else row.mpp and (row.mpp, row.mpp)
+        place = keep and self._place(keep, row)
+        patch_map = self._begin(place, features.patches, row, slide_mpp, features.signature)
+        if not patch_map.is_complete:
+            yield Begun(row.slide_id, patch_map)
+            yield from judge_kept(features, patch_map, self.classifier, f"predicting {row.slide_id}", "lost")
+            patch_map.finish(self._probabilities)
         return patch_map
 
     def open(self, row: CohortSlide, mpp: float | None) -> Slide:
@@ -97,7 +119,12 @@ class PatchMapper:
     def _walk(self, slide: Slide, patch_map: PatchMap, phase: str) -> Generator[Event, None, None]:
         patches = patch_map.patches
         scorer = self.recipe.scorer(self.classifier, patches, slide)
-        if self.cluster is None:
+        if self.cluster is None and self.source is not None:
+            features = self.source.map_at(patch_map.slide_id, slide, patches)
+            yield from judge_kept(features, patch_map, self.classifier, phase, "later")
+            sink = JudgedFeatures(features, patch_map, self.classifier)
+            yield from walk(slide, sink, PatchScorer(self.source.encoder), phase)
+        elif self.cluster is None:
             yield from walk(slide, patch_map, scorer, phase)
         else:
             pool = self.cluster.scoring(SlideRecipe.of(slide, patches, self.force))
@@ -124,23 +151,33 @@ class PatchMapper:
         digest = hashlib.sha256(str(row.path).encode("utf-8", "surrogateescape")).hexdigest()[:6]
         return path.with_name(f"{safe_name(row.slide_id)}-{digest}.{self.config.role}.zarr")
 
-    def _identity(self, row: CohortSlide) -> dict[str, object]:
+    def _identity(self, signature: str) -> dict[str, object]:
         """What a map must be of to be gone on with."""
-        identity = self.classifier.bundle.identity | {"slide_signature": file_signature(row.path)}
+        identity = self.classifier.bundle.identity | {"slide_signature": signature}
         if self.recipe.precision != "float32":
             identity["precision"] = self.recipe.precision
         return identity
 
-    def _begin(self, path: Path | None, patches: PatchGrid | PatchPoints, row: CohortSlide, slide: Slide) -> PatchMap:
-        """The patch map to fill: the one already begun for the same patches, model and slide file, or a new one."""
-        identity = self._identity(row)
+    def _begin(
+        self,
+        path: Path | None,
+        patches: PatchGrid | PatchPoints,
+        row: CohortSlide,
+        slide_mpp: Mpp | None,
+        signature: str | None = None,
+    ) -> PatchMap:
+        """The patch map to fill: the one already begun for the same patches, model and slide file, or a new one.
+
+        `signature` of the features, where it is these that are predicted.
+        """
+        identity = self._identity(signature or file_signature(row.path))
         if path is not None and (path / "zarr.json").is_file():
             try:
                 begun = PatchMap.open(path)
             except BundleError:
                 pass  # damaged or older: made anew below
             else:
-                same_place = (begun.slide_path, begun.slide_mpp) == (kept_path(row.path), slide.mpp)
+                same_place = (begun.slide_path, begun.slide_mpp) == (kept_path(row.path), slide_mpp)
                 if same_place and begun.fits(patches, self.config.classes, identity):
                     begun.set_threshold(self.threshold)
                     return begun
@@ -150,7 +187,7 @@ class PatchMapper:
             self.config.classes,
             slide_id=row.slide_id,
             slide_path=row.path,
-            slide_mpp=slide.mpp,
+            slide_mpp=slide_mpp,
             model=identity,
             several=self.config.model.several,
             threshold=self.threshold,

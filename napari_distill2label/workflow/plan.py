@@ -5,15 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import CohortError, SettingsError
+from ..core.errors import CohortError, SettingsError, SlideError
 from ..core.settings import Settings
 from ..mil.encoders import smallest_patch
-from ..prediction.encoder import FrozenEncoder
+from ..prediction.encoder import HOW_TO_GET_ONE, FrozenEncoder
 from ..store.cohort import Cohort
+from ..store.features import EncoderIdentity
 from ..store.files import write_json
+from ..store.hdf5 import read_hdf5
 from ..store.run import Run, RunConfig
 from ..store.splits import with_splits
 from .bags import BagReader, PathLike
+from .features import FeatureSource, fitted_grid
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,8 @@ class Asked:
     centres: PathLike | None = None
     encoder: PathLike | None = None
     corrections: PathLike | None = None
+    features: PathLike | None = None
+    trust: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,13 +53,16 @@ class Plan:
 def new_plan(out: PathLike, cohort: Cohort, settings: Settings, asked: Asked) -> Plan:
     """A new run in `out`; `CohortError`, `SettingsError` if they do not fit."""
     Run.check_free(out)
-    frozen = _frozen_encoder(settings, asked.encoder)
+    check_encoder(settings, asked.encoder, asked.features)
+    frozen = None if asked.encoder is None else FrozenEncoder(asked.encoder, settings.device, asked.trust)
     cohort = with_splits(cohort.with_classes(asked.classes), settings.split, settings.seed)
+    there = _features_there(asked.features, cohort) if asked.features and not frozen else None
     config = RunConfig(
-        settings=_fitted_to(settings, cohort, frozen),
+        settings=_fitted_to(settings, cohort, frozen, there),
         classes=cohort.classes,
         baseline=asked.baseline,
-        encoder=frozen and frozen.identity,
+        encoder=frozen.identity if frozen else there and there.encoder,
+        features=_absolute(asked.features),
         centres=_absolute(asked.centres),
         corrections=_absolute(asked.corrections),
     )
@@ -74,12 +82,15 @@ def resumed_plan(out: PathLike, cohort: Cohort, settings: Settings | None, asked
         "--baseline": asked.baseline and not config.baseline,
         "--centres": asked.centres is not None and _absolute(asked.centres) != config.centres,
         "--encoder": asked.encoder is not None and config.encoder is None,
+        "--features": asked.features is not None and config.encoder is None,
         "--corrections": asked.corrections is not None and _absolute(asked.corrections) != config.corrections,
     }
     if other := [flag for flag, differs in changed.items() if differs]:
         raise SettingsError(f"{out}: was started with another {other[0]}; name another folder to train anew")
-    frozen = _same_encoder(run, asked.encoder)
+    frozen = _same_encoder(run, asked)
     update: dict[str, Any] = {} if frozen is None else {"encoder": frozen.identity}  # its file may have moved
+    if asked.features is not None:
+        update["features"] = _absolute(asked.features)
     if settings is not None:
         update["settings"] = _same_settings(run, _fitted_to(settings, own, frozen))
     return _plan(out, config.model_copy(update=update), own, frozen, resume=True)
@@ -87,7 +98,15 @@ def resumed_plan(out: PathLike, cohort: Cohort, settings: Settings | None, asked
 
 def _plan(out: PathLike, config: RunConfig, cohort: Cohort, frozen: FrozenEncoder | None, resume: bool) -> Plan:
     folder = Path(out)
-    reader = BagReader(config.settings.grid, config.centres, config.corrections, frozen, folder / "features")
+    source = None
+    if config.encoder is not None:
+        cache = folder / "features"
+        if frozen is None and config.features is not None and not Path(config.features).is_dir():
+            raise SettingsError(
+                f"{config.features}: no such folder of features: give the one it is now with --features"
+            )
+        source = FeatureSource(Path(config.features or cache), cache, frozen, config.encoder)
+    reader = BagReader(config.settings.grid, config.centres, config.corrections, source)
     return Plan(folder, config, cohort, reader, resume)
 
 
@@ -106,32 +125,65 @@ def _check_corrections(reader: BagReader, cohort: Cohort, path: PathLike | None)
         raise CohortError(f"{path}: unknown label {unknown[0]!r}: the classes are {', '.join(cohort.classes)}")
 
 
-def _frozen_encoder(settings: Settings, path: PathLike | None) -> FrozenEncoder | None:
-    if settings.model.encoder == "features" and path is None:
+def check_encoder(settings: Settings, encoder: PathLike | None, features: PathLike | None) -> None:
+    """`SettingsError` if the settings ask for features and there is nothing to have them from."""
+    if settings.model.encoder == "features" and encoder is None and features is None:
         raise SettingsError(
-            f"the preset {settings.preset!r} works on features of a frozen encoder: give its ONNX file with --encoder "
-            "(a .json beside it says patch side, µm/px and normalisation), or choose the preset colon or breast"
+            f"the preset {settings.preset!r} works on features of a frozen encoder: give its file with --encoder, or "
+            f"a folder of features with --features; {HOW_TO_GET_ONE}. For crops there are the presets colon and breast"
         )
-    return None if path is None else FrozenEncoder(path)
 
 
-def _fitted_to(settings: Settings, cohort: Cohort, frozen: FrozenEncoder | None) -> Settings:
-    """Settings made to fit what only the cohort and the encoder know.
+@dataclass(frozen=True)
+class _There:
+    """What features that were computed before say of themselves."""
+
+    encoder: EncoderIdentity
+    patch_px: int
+
+
+def _features_there(folder: PathLike, cohort: Cohort) -> _There:
+    """Of the first labelled slide that has any. `SettingsError` if none has."""
+    source = FeatureSource(Path(folder), Path(folder))
+    if not Path(folder).is_dir():
+        raise SettingsError(f"{folder}: no such folder of features")
+    for row in cohort.labelled:
+        try:
+            if file := source.hdf5(row.slide_id):
+                found = read_hdf5(file)
+                encoder, patch_px = found.encoder, found.patches.patch_px
+            else:
+                patch_px = source.kept(row.slide_id, None).patches.patch_px
+                encoder = source.wanted
+        except SlideError:
+            continue
+        return _There(encoder.model_copy(update={"path": _absolute(folder)}), patch_px)
+    raise SettingsError(
+        f"{folder}: has no features of any labelled slide (<slide_id>.h5 or <slide_id>.zarr): are the slide ids the "
+        "same? With --encoder FILE they are computed"
+    )
+
+
+def _fitted_to(
+    settings: Settings, cohort: Cohort, frozen: FrozenEncoder | None, there: _There | None = None
+) -> Settings:
+    """Settings made to fit what only the cohort and the encoder (or the features that are there) know.
 
     An encoder's patch side and scale apply where neither the preset nor the user has set them.
     """
     model = {"several": settings.model.several or any(len(cohort.indices(slide)) > 1 for slide in cohort.labelled)}
     grid = settings.grid
     if frozen:
+        grid = fitted_grid(grid, frozen)
+    elif there:
+        grid = grid.model_copy(update={"patch_px": there.patch_px})
+    if frozen or there:
         model["encoder"] = "features"
-        grid = grid.with_defaults(frozen.description.patch_px, frozen.description.mpp)
     settings = settings.model_copy(update={"model": settings.model.model_copy(update=model), "grid": grid})
-    name = frozen.description.name if frozen else settings.model.encoder
-    smallest = frozen.description.minimum_px if frozen else smallest_patch(name)
-    if settings.grid.patch_px < smallest:
+    name = settings.model.encoder
+    if name != "features" and grid.patch_px < (smallest := smallest_patch(name)):
         raise SettingsError(
-            f"patches of {settings.grid.patch_px} px are too small for {name!r}: "
-            f"set --grid.patch_px to {smallest} or more"
+            f"patches of {grid.patch_px} px are too small for {name!r}: set --grid.patch_px to {smallest} or more"
         )
     return settings
 
@@ -150,15 +202,15 @@ def _same_settings(run: Run, asked: Settings) -> Settings:
     return Settings.model_validate(old)
 
 
-def _same_encoder(run: Run, path: PathLike | None) -> FrozenEncoder | None:
-    """The frozen encoder a run was started with, from `path` or from where it was."""
+def _same_encoder(run: Run, asked: Asked) -> FrozenEncoder | None:
+    """The frozen encoder a run was started with, from where it is now; None where features came from files."""
     wanted = run.config.encoder
-    if wanted is None:
+    if wanted is None or (asked.encoder is None and wanted.from_features):
         return None
-    frozen = FrozenEncoder(path or wanted.path)
-    if frozen.identity.sha256 != wanted.sha256:
+    frozen = FrozenEncoder(asked.encoder or wanted.path, run.config.settings.device, asked.trust)
+    if not wanted.is_same(frozen.identity):
         raise SettingsError(
             f"{frozen.path}: is not the encoder {wanted.name!r} that {run.folder} was started with; "
-            "give that file with --encoder, or name another folder to train anew"
+            "give that file with --encoder, with the .json it had, or name another folder to train anew"
         )
     return frozen

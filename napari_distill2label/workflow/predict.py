@@ -23,6 +23,7 @@ from ..store.patchmap import PatchMap
 from ..store.points import read_points
 from ..store.run import Run
 from .bags import PathLike
+from .features import source_for
 from .patchmaps import PatchMapper
 from .scale import notice_missing_mpp
 
@@ -73,6 +74,8 @@ def predict(
     force: bool = False,
     workers: int | None = None,
     scheduler: str | None = None,
+    features: PathLike | None = None,
+    trust: bool = False,
 ) -> Generator[Event, None, list[PatchMap]]:
     """Label the patches of `slides`.
 
@@ -104,6 +107,11 @@ def predict(
     workers, scheduler
         Score on so many processes of this machine, or on the workers of a dask scheduler (`tcp://…`), which must find
         model and slides under the same paths. The results are the same.
+    features
+        Folder of features, for a model of features: what is there is not computed again, what is not is kept there.
+        None: the folder that training used. Slides with features there need no file.
+    trust
+        May an encoder's file be opened that can hold a program (TorchScript)?
 
     A slide that fails is reported (`Failed`); the others go on. So is one that is damaged in part: what can be read
     of it is scored and written. An interrupted prediction of the same slide by the same model goes on where it
@@ -127,13 +135,15 @@ def predict(
         str(compute_dtype(precision, bundle.model.device)).removeprefix("torch."),
         None if encoder is None else str(Path(encoder).absolute()),
         dense is not None,
+        trust,
     )
     points = None if centres is None else read_points(centres)
     cohort = slides if isinstance(slides, Cohort) else Cohort.of_files(slides)
     keep = _keep_in(bundle, out)
     grid = _grid_of(bundle, dense)
     yield from notice_missing_mpp(cohort, grid.mpp, mpp)
-    classifier = with_encoder(bundle, encoder)
+    classifier = with_encoder(bundle, encoder, device, trust, features is not None)
+    source = source_for(classifier, features, keep)
     maps: dict[int, PatchMap] = {}
     with ExitStack() as stack:
         cluster = None
@@ -143,7 +153,7 @@ def predict(
             yield from _start(cluster)
             if not cluster.threads:
                 yield Notice(f"the scheduler {scheduler} has no workers yet: waiting for some")
-        mapper = PatchMapper(classifier, recipe, grid, points, tissue, threshold, force, cluster)
+        mapper = PatchMapper(classifier, recipe, grid, points, tissue, threshold, force, cluster, source)
 
         def one(index: int, row: CohortSlide) -> Generator[Event, None, None]:
             try:

@@ -36,6 +36,8 @@ def train(
     centres: PathLike | None = None,
     encoder: PathLike | None = None,
     corrections: PathLike | None = None,
+    features: PathLike | None = None,
+    trust: bool = False,
     resume: bool = False,
 ) -> Generator[Event, None, Run]:
     """Train a teacher on the slide labels of `cohort` and distil a student from it.
@@ -57,13 +59,18 @@ def train(
     centres
         CSV or GeoJSON of points: patches are centred on these instead of lying on a grid.
     encoder
-        ONNX file of a frozen encoder: train on its features.
+        File of a frozen encoder (`prediction.encoder.FrozenEncoder`): train on its features.
+    features
+        Folder of features: CLAM's or TRIDENT's `<slide_id>.h5`, or what the verb `features` wrote. With `encoder`,
+        features that are not there are computed and kept there; None: in the run.
+    trust
+        May an encoder's file be opened that can hold a program (TorchScript)?
     corrections
         CSV of patches whose class the user knows (`slide_id,x,y,label`), used by the student.
     resume
         Go on with the run in `out` after its last whole epoch.
     """
-    asked = Asked(classes, baseline, centres, encoder, corrections)
+    asked = Asked(classes, baseline, centres, encoder, corrections, features, trust)
     plan = (
         resumed_plan(out, cohort, settings, asked) if resume else new_plan(out, cohort, settings or Settings(), asked)
     )

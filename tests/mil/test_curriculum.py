@@ -63,6 +63,22 @@ def test_the_papers_three_networks(bags):
         assert torch.equal(lesson.taught.instance_logits, answer_bag(teacher.model, bag).instance_logits)
 
 
+def test_thinning_large_bags_of_pixels_is_said_once_for_each_network(bags):
+    own = settings(parts=2, gamma_a=0.5, max_bag_patches=5, bag_patches=4)  # the student's bags are dealt
+    own = own.model_copy(update={"teacher": own.teacher.model_copy(update={"max_bag_patches": 8, "epochs": 2})})
+    stages, notices = run(Curriculum(bags, (), 2, own, CPU))
+    (line,) = [notice for notice in notices if "max_bag_patches" in notice]
+    assert line.startswith("2 of 8 training slides have more than 8 patches (at most 10): every epoch of the teacher")
+    assert len(stages[0].lessons[7].instances) == 10  # nothing is thrown away
+
+
+def test_every_network_has_the_same_normalisation(bags):
+    stages, _ = run(Curriculum(bags, (), 2, settings(), CPU))
+    assert torch.equal(stages[0].model.mean, stages[1].model.mean)
+    assert torch.equal(stages[0].model.std, stages[1].model.std)
+    assert stages[1].model.mean.min() > 0.1
+
+
 def test_the_baseline_is_a_teacher_without_its_terms_from_the_same_weights(bags):
     stages = [item for item in Curriculum(bags, (), 2, settings(), CPU).stages(True) if isinstance(item, Stage)]
     mil, teacher, _ = stages  # nothing has been trained

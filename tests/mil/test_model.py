@@ -5,6 +5,8 @@ import pytest
 import torch
 
 from napari_distill2label.core.bag import Bag
+from napari_distill2label.mil import model as module
+from napari_distill2label.mil.model import feature_statistics
 from napari_distill2label.mil.pooling import POOLINGS
 
 KINDS = [
@@ -136,7 +138,7 @@ def test_normalisation_of_features_and_of_what_does_not_vary(make_model, make_ba
     model.fit_normalisation(bags)
     stacked = np.concatenate([bag.instances for bag in bags])
     assert model.mean.tolist() == pytest.approx(stacked.mean(0).tolist(), abs=1e-5)
-    assert model.std[2].item() == 1
+    assert model.std[2].item() == 0
     assert model.std[0].item() == pytest.approx(stacked.std(0)[0], abs=1e-5)
     assert model(torch.from_numpy(stacked)).bag_logits.isfinite().all()
 
@@ -162,7 +164,35 @@ def test_encoding_normalises_every_feature_by_its_own(make_model):
     model.mean.copy_(torch.tensor([1.0, 5.0, -8.0]))
     model.std.copy_(torch.tensor([3.0, 2.0, 0.5]))
     features = torch.randn(4, 3, generator=torch.manual_seed(0))
-    assert torch.allclose(model.encode(features), model.encoder((features - model.mean) / model.std), atol=1e-6)
+    expected = model.encoder((features - model.mean) / model.std)
+    assert torch.allclose(model.encode(model.unit(features)), expected, atol=1e-5)
+
+
+@torch.no_grad()
+def test_features_in_units_are_as_0_to_1_as_images(make_model, make_bag):
+    model = make_model(features=4)
+    bags = [make_bag(3000, seed=seed, features=4) for seed in (1, 2)]
+    for bag in bags:
+        bag.instances[:] = bag.instances * np.float32([1, 1000, 0.01, 0]) + np.float32([0, -5, 100, 4])
+    model.fit_normalisation(bags)
+    unit = torch.cat([model.unit(torch.from_numpy(bag.instances)) for bag in bags])
+    # The mean and the deviation of a variable that is uniform in 0–1; a feature that never varies says nothing.
+    assert unit.mean(0).tolist() == pytest.approx([0.5] * 4, abs=1e-3)
+    assert unit.std(0).tolist() == pytest.approx([12**-0.5] * 3 + [0], abs=2e-3)
+    normalised = model.normalise(unit)
+    assert normalised.std(0).tolist() == pytest.approx([1, 1, 1, 0], abs=1e-2)
+    assert model.normalise(torch.rand(50, 4))[:, 3].abs().max() == 0  # whatever noise says of it
+
+
+def test_statistics_of_features_are_those_of_all_bags_at_once_and_copy_none(make_bag, monkeypatch):
+    bags = [make_bag(n, seed=n, features=3) for n in (5, 70, 1)]
+    for bag in bags:
+        bag.instances[:] += 300
+    monkeypatch.setattr(module, "ROWS", 16)
+    mean, std = feature_statistics(bags)
+    stacked = np.concatenate([bag.instances for bag in bags]).astype(np.float64)
+    np.testing.assert_allclose(mean, stacked.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(std, stacked.std(0), rtol=1e-4)
 
 
 def test_one_judgement_serves_every_bag_made_of_the_same_instances(make_model):

@@ -8,7 +8,14 @@ from torch.nn import functional as F
 
 from napari_distill2label.core.settings import StudentSettings, TeacherSettings
 from napari_distill2label.mil.losses import kl_divergence, log_probabilities
-from napari_distill2label.mil.objectives import Batch, Lesson, StudentObjective, Taught, TeacherObjective
+from napari_distill2label.mil.objectives import (
+    Batch,
+    Lesson,
+    StudentObjective,
+    Taught,
+    TeacherObjective,
+    is_thinned,
+)
 from napari_distill2label.mil.training import answer_bag
 
 CPU = torch.device("cpu")
@@ -378,3 +385,25 @@ def test_batch_keeps_bags_apart(make_bag):
     assert batch.taught.bag_logits.tolist() == [[2, 0], [3, 0]]
     assert batch.taught.instance_logits[:, 0].tolist() == [2, 2, 3, 3, 3]
     assert batch.known is None
+
+
+def test_a_large_bag_of_pixels_is_thinned_anew_every_time_and_one_of_features_is_not(make_bag):
+    settings = TeacherSettings(max_bag_patches=7)
+    large, small, features = make_bag(30), make_bag(7), make_bag(30, features=5)
+    torch.manual_seed(0)
+    lesson = Lesson.of(large, 2)
+    drawn = []
+    for _ in range(20):
+        (part,) = lesson.parts(settings)
+        assert len(part().instances) == 7
+        drawn.append({patch.numpy().tobytes() for patch in part().instances})
+    assert all(len(patches) == 7 for patches in drawn)  # without replacement
+    assert len({frozenset(patches) for patches in drawn}) == 20
+    assert set.union(*drawn) == {patch.tobytes() for patch in large.instances}  # none is left out for good
+    for bag in (small, features):
+        (whole,) = Lesson.of(bag, 2).parts(settings)
+        assert len(whole().instances) == len(bag)
+    dealt = lesson.parts(TeacherSettings(max_bag_patches=7, bag_patches=10))
+    assert sum(len(part().instances) for part in dealt) == 30  # no step has them all
+    assert is_thinned(large.instances, settings)
+    assert not is_thinned(features.instances, settings)

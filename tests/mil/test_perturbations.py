@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -27,15 +28,31 @@ def test_noise_of_images_is_uniform_in_0_to_1():
     assert torch.histc(noise, 10, 0, 1).div(noise.numel()).sub(0.1).abs().max() < 0.01
 
 
-def test_noise_of_features_has_the_range_of_each_feature():
-    like = torch.tensor([[-5.0, 100.0, 3.0], [-1.0, 300.0, 3.0], [-2.0, 120.0, 3.0]])
-    noise = noise_instances(4000, like)
-    assert noise.shape == (4000, 3)
-    assert noise.amin(0).tolist() == pytest.approx([-5, 100, 3], abs=0.5)
-    assert noise.amax(0).tolist() == pytest.approx([-1, 300, 3], abs=0.5)
-    assert (noise.amin(0) >= like.amin(0)).all()
-    assert (noise.amax(0) <= like.amax(0)).all()
-    assert noise.mean(0).tolist() == pytest.approx([-3, 200, 3], rel=0.02)
+def test_noise_of_features_has_the_mean_and_the_deviation_of_each_feature(make_model, make_bag):
+    bag = make_bag(2000, features=3)
+    bag.instances[:] = bag.instances * np.float32([1, 50, 0]) + np.float32([-5, 300, 3])
+    bag.instances[0] *= 100  # one unusual instance decides nothing
+    model = make_model(features=3)
+    model.fit_normalisation([bag])
+    noise = noise_instances(20_000, model.unit(torch.from_numpy(bag.instances)))
+    assert noise.shape == (20_000, 3)
+    raw = (noise - 0.5) * 12**0.5 * model.std + model.mean  # what `unit` would make this noise of
+    assert raw.mean(0).tolist() == pytest.approx(bag.instances.mean(0).tolist(), rel=0.05, abs=0.1)
+    assert raw.std(0).tolist() == pytest.approx(bag.instances.std(0).tolist(), rel=0.05, abs=1e-6)
+    assert noise.T.corrcoef().fill_diagonal_(0).abs().max() < 0.05  # no feature knows of another
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_a_perturbation_of_features_is_as_large_as_their_own_deviations(make_model, make_bag, scale):
+    bag = make_bag(400, features=64)
+    bag.instances[:] *= np.float32(scale) * np.linspace(0.1, 10, 64, dtype=np.float32)
+    model = make_model(features=64)
+    model.fit_normalisation([bag])
+    unit = model.unit(torch.from_numpy(bag.instances))
+    moved = model.normalise(unit + norm_ball(unit, 1.0)) - model.normalise(unit)
+    # δ = 1 reaches √12 standard deviations, over all features together
+    assert moved.norm(dim=1).max().item() == pytest.approx(12**0.5, rel=0.02)
+    assert moved.std(0).max() / moved.std(0).min() < 1.5
 
 
 @pytest.mark.parametrize("shape", [(3,), (3, 1, 1), (1, 2, 2)])

@@ -81,6 +81,7 @@ def test_seeds_make_runs_repeatable(start, kind):
         ("teacher", "float32", {"optimiser": "rmsprop"}),
         ("teacher", "float32", {"batch_bags": 2, "realizations": 3, "subset": "uniform"}),
         ("teacher", "float32", {"ball": "adversarial", "select": "last"}),
+        ("teacher", "float32", {"max_bag_patches": 3}),
     ],
 )
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(start, tmp_path, kind, precision, settings):

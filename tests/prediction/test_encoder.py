@@ -1,11 +1,20 @@
 """The frozen encoder's file, without a real encoder: what is said of files that do not fit."""
 
 import builtins
+import hashlib
+import importlib.util
+import json
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
 
+import numpy as np
 import pytest
 
 from napari_distill2label.core.errors import MissingDependencyError, SettingsError
+from napari_distill2label.prediction import encoder as module
+from napari_distill2label.prediction import runtimes
 from napari_distill2label.prediction.encoder import EncoderDescription, FrozenEncoder
+from napari_distill2label.prediction.runtimes import parts_of
 
 
 def test_the_description_knows_its_ranges():
@@ -19,8 +28,8 @@ def test_the_description_knows_its_ranges():
 def test_missing_files_are_named(tmp_path):
     with pytest.raises(SettingsError, match=r"e\.onnx: no such file"):
         FrozenEncoder(tmp_path / "e.onnx")
-    with pytest.raises(SettingsError, match=r"\.onnx files"):
-        FrozenEncoder(tmp_path / "e.pt")
+    with pytest.raises(SettingsError, match=r"is no encoder: .*\.onnx"):
+        FrozenEncoder(tmp_path / "e.exe")
     (tmp_path / "e.onnx").touch()
     with pytest.raises(SettingsError, match=r"e\.json: no such file"):
         FrozenEncoder(tmp_path / "e.onnx")
@@ -37,5 +46,131 @@ def test_without_onnxruntime_it_says_what_to_install(tmp_path, monkeypatch):
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(MissingDependencyError, match=r"pip install 'napari-distill2label\[slides\]'"):
+    with pytest.raises(MissingDependencyError, match=r"pip install 'napari-distill2label\[encoders\]'"):
         FrozenEncoder(tmp_path / "e.onnx")
+
+
+def field(number: int, value: int | bytes | str) -> bytes:
+    """One field of a protobuf message."""
+    if isinstance(value, int):
+        return bytes([number << 3, value])
+    data = value.encode() if isinstance(value, str) else value
+    assert len(data) < 128 * 128
+    length = bytes([len(data)]) if len(data) < 128 else bytes([len(data) & 127 | 128, len(data) >> 7])
+    return bytes([number << 3 | 2]) + length + data
+
+
+def write_encoder(path, batch="n", side="side", features=3, **description):
+    """An ONNX file, written by hand: the mean of each channel. Sizes that are text are left open."""
+
+    def tensor(name, *sizes):
+        dims = b"".join(field(1, field(1 if isinstance(size, int) else 2, size)) for size in sizes)
+        return field(1, name) + field(2, field(1, field(1, 1) + field(2, dims)))
+
+    pool = field(1, "patches") + field(2, "pooled") + field(4, "GlobalAveragePool")
+    flat = field(1, "pooled") + field(2, "features") + field(4, "Flatten")
+    graph = field(1, pool) + field(1, flat) + field(2, "means")
+    graph += field(11, tensor("patches", batch, 3, side, side)) + field(12, tensor("features", batch, 3))
+    path.write_bytes(field(1, 8) + field(7, graph) + field(8, field(2, 13)))
+    about = {"name": "means", "features": features, "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.5, 1.0]} | description
+    path.with_suffix(".json").write_text(json.dumps(about))
+    return path
+
+
+def means(patches):
+    return (patches.mean((2, 3)) / 255 - [0.5, 0.4, 0.3]) / [0.2, 0.5, 1.0]
+
+
+@pytest.fixture
+def patches():
+    return np.random.default_rng(0).integers(0, 256, (11, 3, 8, 8), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("batch", ["n", 1, 4])
+@pytest.mark.parametrize("side", ["side", 8])
+def test_batches_are_bounded_and_nothing_else_changes(tmp_path, patches, batch, side, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(module, "BATCH_PIXELS", 3 * 64)
+    encoder = FrozenEncoder(write_encoder(tmp_path / "e.onnx", batch, side))
+    sizes, run = [], encoder._runtime.run
+    encoder._runtime = encoder._runtime._replace(run=lambda shown: sizes.append(len(shown)) or run(shown))
+    found = encoder(patches)["features"]
+    np.testing.assert_allclose(found, means(patches), atol=1e-5)
+    assert found.dtype == np.float32
+    assert set(sizes) == {batch} if batch != "n" else max(sizes) == 3
+    assert encoder(patches[:0])["features"].shape == (0, 3)
+
+
+def test_a_fixed_side_is_the_only_one(tmp_path, patches):
+    pytest.importorskip("onnxruntime")
+    encoder = FrozenEncoder(write_encoder(tmp_path / "e.onnx", side=8))
+    encoder.check_side(8)
+    with pytest.raises(SettingsError, match=r"patches of 8 px only: set --grid\.patch_px 8"):
+        encoder.check_side(16)
+    with pytest.raises(SettingsError, match="cannot encode patches of 7 px"):
+        encoder(patches[:, :, :7, :7])
+
+
+def test_threads_and_other_processes_may_use_it(tmp_path, patches):
+    pytest.importorskip("onnxruntime")
+    encoder = FrozenEncoder(write_encoder(tmp_path / "e.onnx"), device="cpu")
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(encoder, [patches] * 20):
+            np.testing.assert_allclose(found["features"], means(patches), atol=1e-5)
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        other = pool.submit(encoder, patches).result()
+    np.testing.assert_array_equal(other["features"], encoder(patches)["features"])
+
+
+def test_its_identity_is_that_of_all_its_files_and_of_the_normalisation(tmp_path):
+    pytest.importorskip("onnxruntime")
+    path = write_encoder(tmp_path / "e.onnx")
+    first = FrozenEncoder(path).identity
+    assert first.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    write_encoder(path, note="a word more", patch_px=99)
+    assert FrozenEncoder(path).identity.is_same(first)
+    write_encoder(path, std=[0.2, 0.5, 0.9])
+    assert not FrozenEncoder(path).identity.is_same(first)
+    # Weights outside the file count too, and lie beside it.
+    write_encoder(path)
+    path.write_bytes(path.read_bytes() + field(9, field(1, "location") + field(2, "e.data")))
+    with pytest.raises(SettingsError, match=r"'e\.data': that file must lie beside it"):
+        FrozenEncoder(path)
+    (tmp_path / "e.data").write_bytes(b"weights")
+    assert [file.name for file in parts_of(path)] == ["e.onnx", "e.data"]
+    path.write_bytes(path.read_bytes().replace(b"e.data", b"../e.d"))
+    with pytest.raises(SettingsError, match="must lie beside it"):
+        parts_of(path)
+
+
+@pytest.mark.parametrize(("description", "said"), [({"std": [0.1, 0, 1]}, "above 0"), ({"features": 4}, "gives 3")])
+def test_a_description_that_does_not_fit_is_told(tmp_path, patches, description, said):
+    pytest.importorskip("onnxruntime")
+    write_encoder(tmp_path / "e.onnx", **description)
+    with pytest.raises(SettingsError, match=said):
+        FrozenEncoder(tmp_path / "e.onnx")(patches)
+
+
+def test_weights_alone_need_the_name_of_their_network(tmp_path):
+    path = write_encoder(tmp_path / "e.onnx").rename(tmp_path / "e.safetensors")
+    with pytest.raises(SettingsError, match="which network of timm"):
+        FrozenEncoder(path)
+    if importlib.util.find_spec("timm") is None:
+        path.with_suffix(".json").write_text('{"name": "e", "features": 3, "timm": "vit_tiny_patch16_224"}')
+        with pytest.raises(MissingDependencyError, match=r"napari-distill2label\[timm\]"):
+            FrozenEncoder(path)
+    path.with_suffix(".json").write_text('{"name": "e", "features": 3, "timm": "hf-hub:evil/net"}')
+    with pytest.raises(SettingsError, match="timm"):
+        FrozenEncoder(path)
+
+
+def test_the_processor_is_used_where_it_is_asked_for():
+    class Everything:
+        @staticmethod
+        def get_available_providers():
+            return [f"{kind}ExecutionProvider" for kind in ("Tensorrt", "CUDA", "Azure", "CPU")]
+
+    assert runtimes._providers(Everything, "cpu") == ["CPUExecutionProvider"]
+    assert runtimes._providers(Everything, "cuda:1") == [
+        ("CUDAExecutionProvider", {"device_id": "1"}), "CPUExecutionProvider",
+    ]  # fmt: skip

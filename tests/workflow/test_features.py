@@ -136,6 +136,56 @@ def test_an_encoder_that_cannot_be_used_is_one_line(encoder, four, tmp_path, ref
     assert said in refused("features", four, "--encoder", encoder, "-o", tmp_path / "f")
 
 
+def test_another_normalisation_is_another_encoder(encoder, four, tmp_path, flags, cli, refused, seen):
+    run, description = tmp_path / "run", encoder.with_suffix(".json")
+    assert cli("train", four, "-o", run, *WSI, "--encoder", encoder, *flags)[0] == 0
+    before = description.read_text()
+    description.write_text(json.dumps(json.loads(before) | {"mean": [0.5, 0.5, 0.5]}))
+    for verb in (["predict", run, *[row.path for row in Cohort.read(four)][3:], "-o", tmp_path / "out"],
+                 ["train", four, "-o", run, "--resume", "--student.epochs", "2"]):  # fmt: skip
+        assert "with the .json it had" in refused(*verb)
+    assert cli("features", four, "--encoder", encoder, "-o", run / "features", *WSI[2:])[0] == 0
+    assert sum(seen) == (3 + 4) * 12  # computed anew
+    description.write_text(before)
+
+
+def test_features_are_shared_by_all_verbs_and_all_models_of_a_run(
+    encoder, four, cohort_csv, tmp_path, flags, cli, seen
+):
+    folder, run = tmp_path / "f", tmp_path / "run"
+    assert cli("features", four, "--encoder", encoder, "-o", folder, *WSI[2:])[0] == 0
+    assert sum(seen) == 4 * 12
+    training = ["train", four, "-o", run, *WSI, "--encoder", encoder, "--features", folder, "--baseline", *flags]
+    assert cli(*training)[0] == 0
+    truth = tmp_path / "truth.csv"
+    truth.write_text(cohort_csv.with_name("truth.csv").read_text().replace("slide_00", "s/"))
+    assert cli("evaluate", run, four, "--truth", truth, "--split", "all")[0] == 0
+    assert sum(seen) == 4 * 12  # by none of mil, teacher and student again
+    assert not (run / "features").exists()
+
+    # Elsewhere they are computed once for all models, and kept with the run.
+    shutil.rmtree(folder)
+    assert cli("evaluate", run, four, "--truth", truth, "--features", run / "features")[0] == 0
+    assert sum(seen) == 5 * 12
+    assert len(list((run / "features").iterdir())) == 1
+
+
+def test_torchscript_is_opened_on_trust_only(data_dir, encoder, four, tmp_path, flags, cli, refused):
+    script = encoder.with_name("mobil.torchscript.pt")
+    shutil.copyfile(data_dir / "encoders" / "mobilenet_v2_imagenet.torchscript.pt", script)
+    run, training = tmp_path / "run", ["--encoder", script, *flags]
+    assert "--trust if you know who made it" in refused("train", four, "-o", run, *WSI, *training)
+    assert "--trust" in refused("features", four, "--encoder", script, "-o", tmp_path / "f")
+    patches = np.random.default_rng(0).integers(0, 256, (5, 3, 40, 40), dtype=np.uint8)
+    same = FrozenEncoder(encoder)(patches)["features"]
+    np.testing.assert_allclose(FrozenEncoder(script, trust=True)(patches)["features"], same, atol=1e-4)
+    assert cli("train", four, "-o", run, *WSI, *training, "--trust")[0] == 0
+    (run / "features").rename(tmp_path / "f")  # with features at hand, the file need not be opened
+    predict_one = ["predict", run, Cohort.read(four).slides[3].path, "-o", tmp_path / "out", "--format", "csv"]
+    assert "--trust" in refused(*predict_one)
+    assert cli(*predict_one, "--trust")[0] == 0
+
+
 def test_patches_too_small_for_the_encoder(encoder, four, tmp_path, refused, flags):
     line = refused("train", four, "-o", tmp_path / "run", "--grid.patch_px", "27", "--encoder", encoder, *flags)
     assert "patches of 27 px are too small for 'mobilenet_v2_imagenet'" in line
@@ -157,6 +207,9 @@ def test_the_encoder_s_own_patch_side_serves_where_none_is_set(encoder, four, tm
 
 def test_whole_slides_need_an_encoder_and_say_how_to_get_one(four, tmp_path, flags, refused):
     line = refused("train", four, "-o", tmp_path / "run", "--preset", "wsi", *flags)
-    assert "give its ONNX file with --encoder" in line
+    assert "give its file with --encoder" in line
     assert ".json beside it" in line
+    assert "--encoder" in refused(
+        "train", tmp_path / "no.csv", "-o", tmp_path / "run", "--preset", "wsi"
+    )  # nothing read
     assert build_settings("wsi").model.encoder == "features"
