@@ -51,6 +51,7 @@ class BundleConfig(BaseModel):
     mpp: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="µm/px of the patches; None: the slides' own, which had none"
     )
+    n_mpp_assumed: int = Field(0, ge=0, description="training slides whose µm/px a user gave, not their file")
     n_train: int = 0
     n_valid: int = 0
     n_corrections: int = 0

@@ -20,6 +20,8 @@ def _table(rows: Mapping[str, Any]) -> str:
 def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     """Markdown for a `BundleConfig` (as a dict) and the bag metrics of its validation split."""
     mpp = f"{config['mpp']:g} µm/px" if config["mpp"] else "the slides' own pixels (no µm/px known)"
+    if config["n_mpp_assumed"]:
+        mpp += f" (assumed for {config['n_mpp_assumed']} slides: a user gave it, not their file)"
     about = {
         "Model": ROLE_NAMES[config["role"]],
         "Classes": ", ".join(config["classes"]) + f" ({config['classes'][0]} is the negative one)",

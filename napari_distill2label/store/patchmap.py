@@ -71,8 +71,8 @@ class PatchMap:
         Names, the negative class first.
     several
         Can several classes be present at once? Then there is one layer of labels per non-negative class.
-    slide_id, slide_path, slide_mpp
-        Of the slide; `slide_mpp` is (y, x) in µm/px of level 0, None where unknown.
+    slide_id, slide_path, slide_mpp, slide_mpp_assumed
+        Of the slide; `slide_mpp` is (y, x) in µm/px of level 0, None where unknown. Assumed: a user gave it.
     model
         Identity of the model (role, bundle signature, pooling, …), as plain JSON.
     threshold
@@ -91,6 +91,7 @@ class PatchMap:
         self.slide_path: str | None = attrs["slide_path"]
         mpp = attrs["slide_mpp"]
         self.slide_mpp: tuple[float, float] | None = None if mpp is None else (float(mpp[0]), float(mpp[1]))
+        self.slide_mpp_assumed: bool = attrs["slide_mpp_assumed"]
         self.classes: tuple[str, ...] = tuple(attrs["classes"])
         self.several: bool = attrs["several"]
         self.model: dict[str, Any] = attrs["model"]
@@ -110,6 +111,7 @@ class PatchMap:
         slide_id: str,
         slide_path: str | os.PathLike[str] | None = None,
         slide_mpp: tuple[float, float] | None = None,
+        slide_mpp_assumed: bool = False,
         model: Mapping[str, Any] | None = None,
         several: bool = False,
         threshold: float = 0.5,
@@ -139,6 +141,7 @@ class PatchMap:
                     "slide_id": slide_id,
                     "slide_path": None if slide_path is None else kept_path(slide_path),
                     "slide_mpp": None if slide_mpp is None else [float(slide_mpp[0]), float(slide_mpp[1])],
+                    "slide_mpp_assumed": bool(slide_mpp_assumed),
                     "classes": list(classes),
                     "several": bool(several),
                     "threshold": float(threshold),

@@ -76,6 +76,7 @@ def check_attributes(path: Path, attrs: Mapping[str, Any]) -> None:
         "slide_id": isinstance(attrs.get("slide_id"), str),
         "slide_path": isinstance(attrs.get("slide_path", 0), str | None),
         "slide_mpp": mpp is None or (isinstance(mpp, list) and len(mpp) == 2 and all(_positive(v) for v in mpp)),
+        "slide_mpp_assumed": isinstance(attrs.get("slide_mpp_assumed"), bool),
         "classes": isinstance(classes, list)
         and 2 <= len(classes) <= MAX_CLASSES
         and all(isinstance(name, str) for name in classes)

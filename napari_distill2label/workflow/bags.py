@@ -55,6 +55,7 @@ class BagReader:
         self.corrections = {} if corrections is None else read_points(corrections, labelled=True)
         self.features = features
         self.mpps: list[Mpp | None] = []  # of the slides read so far
+        self.n_mpp_assumed = 0  # of them: a user gave it, or the cohort
 
     def read(self, row: CohortSlide, cohort: Cohort) -> Generator[Event, None, Bag]:
         """The bag of one slide. `SlideError` if it cannot be read; of features the slide itself may be elsewhere."""
@@ -62,6 +63,7 @@ class BagReader:
             if slide is not None:
                 yield from (Notice(f"{row.slide_id}: {notice}") for notice in slide.notices)
             self.mpps.append(slide.mpp if slide is not None else row.mpp and (row.mpp, row.mpp))
+            self.n_mpp_assumed += row.mpp is not None
             label = cohort.indices(row)
             if self.features is None:
                 patches = yield from self._lay(row, slide)

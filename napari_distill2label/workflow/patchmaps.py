@@ -79,7 +79,7 @@ class PatchMapper:
             yield from (Notice(f"{row.slide_id}: {notice}") for notice in slide.notices)
             patches = yield from self._lay(row, slide)
             check_patches(slide, patches)
-            patch_map = self._begin(keep and self._place(keep, row), patches, row, slide.mpp)
+            patch_map = self._begin(keep and self._place(keep, row), patches, row, slide.mpp, slide.mpp_assumed)
             if not patch_map.is_complete:
                 yield Begun(row.slide_id, patch_map)
                 yield from self._walk(slide, patch_map, f"predicting {row.slide_id}")
@@ -97,8 +97,9 @@ class PatchMapper:
                 yield from (Notice(f"{row.slide_id}: {notice}") for notice in slide.notices)
             features = yield from self.source.read(row, slide)
             slide_mpp = slide.mpp if slide is not None else row.mpp and (row.mpp, row.mpp)
+            assumed = slide.mpp_assumed if slide is not None else row.mpp is not None
         place = keep and self._place(keep, row)
-        patch_map = self._begin(place, features.patches, row, slide_mpp, features.signature)
+        patch_map = self._begin(place, features.patches, row, slide_mpp, assumed, features.signature)
         if not patch_map.is_complete:
             yield Begun(row.slide_id, patch_map)
             yield from judge_kept(features, patch_map, self.classifier, f"predicting {row.slide_id}", "lost")
@@ -164,6 +165,7 @@ class PatchMapper:
         patches: PatchGrid | PatchPoints,
         row: CohortSlide,
         slide_mpp: Mpp | None,
+        slide_mpp_assumed: bool,
         signature: str | None = None,
     ) -> PatchMap:
         """The patch map to fill: the one already begun for the same patches, model and slide file, or a new one.
@@ -177,7 +179,8 @@ class PatchMapper:
             except BundleError:
                 pass  # damaged or older: made anew below
             else:
-                same_place = (begun.slide_path, begun.slide_mpp) == (kept_path(row.path), slide_mpp)
+                scale = (begun.slide_mpp, begun.slide_mpp_assumed)
+                same_place = (begun.slide_path, scale) == (kept_path(row.path), (slide_mpp, slide_mpp_assumed))
                 if same_place and begun.fits(patches, self.config.classes, identity):
                     begun.set_threshold(self.threshold)
                     return begun
@@ -188,6 +191,7 @@ class PatchMapper:
             slide_id=row.slide_id,
             slide_path=row.path,
             slide_mpp=slide_mpp,
+            slide_mpp_assumed=slide_mpp_assumed,
             model=identity,
             several=self.config.model.several,
             threshold=self.threshold,

@@ -168,6 +168,7 @@ class _Training:
             "seed": self.settings.seed,
             "epoch": state.best_epoch,
             "mpp": self.settings.grid.mpp or self.reader.common_mpp,
+            "n_mpp_assumed": self.reader.n_mpp_assumed,
             "n_train": len(self.train),
             "n_valid": len(self.valid),
             "n_corrections": corrected if role == "student" else 0,

@@ -51,10 +51,18 @@ def filled(path, patches, finish=True, **kwargs):
 @pytest.mark.parametrize("patches", [grid(), grid(tissue=False), points()], ids=["tissue", "all", "points"])
 def test_round_trip(tmp_path, patches):
     path = tmp_path / "Präparat 1.zarr"
-    filled(path, patches, slide_path="slides/a.svs", slide_mpp=(0.5, 0.25), model={"role": "student", "n": np.int64(3)})
+    filled(
+        path,
+        patches,
+        slide_path="slides/a.svs",
+        slide_mpp=(0.5, 0.25),
+        slide_mpp_assumed=True,
+        model={"role": "student", "n": np.int64(3)},
+    )
     again = PatchMap.open(path)
     assert again.is_complete
     assert (again.classes, again.slide_id, again.slide_mpp) == (CLASSES, "s", (0.5, 0.25))
+    assert again.slide_mpp_assumed
     assert again.slide_path.endswith("a.svs")
     assert again.model == {"role": "student", "n": 3}
     assert again.bag_probability == (0.2, 0.7, 0.1)

@@ -2,6 +2,7 @@ import pytest
 
 from napari_distill2label.core.errors import CohortError
 from napari_distill2label.core.events import Failed, Notice
+from napari_distill2label.store.bundle import load_bundle
 from napari_distill2label.store.cohort import Cohort
 from napari_distill2label.workflow.predict import predict
 from napari_distill2label.workflow.scale import require_mpp, slides_without_mpp
@@ -39,3 +40,17 @@ def test_predicting_asks_once_and_goes_on_with_the_others(trained, slides, png, 
     assert asked[0].startswith("3 slides have no µm/px in the file, and patches are cut at 0.5 µm/px: ohne 0, ohne 1")
     assert sum(isinstance(event, Failed) for event in events) == 3
     assert [patch_map.slide_id for patch_map in maps] == ["slide_000"]
+
+
+def test_a_scale_that_a_user_gives_is_marked_in_model_card_and_map(png, slides, tmp_path, tiny, collect, cohort_of):
+    bare = [(f"s{index}", png(f"s{index}"), "normal" if index % 2 else "tumour", 0.5) for index in range(4)]
+    stated = [(f"t{index}", slides[index], "normal" if index % 2 else "tumour", "") for index in range(2)]
+    table = cohort_of([*bare, *stated], ("slide_id", "path", "label", "mpp"))
+    _, run = collect(train(Cohort.read(table), tmp_path / "run", tiny(split={"valid": 0, "test": 0})))
+    bundle = run.bundle("student")
+    assert load_bundle(bundle).config.n_mpp_assumed == 4
+    assert "0.5 µm/px (assumed for 4 slides: a user gave it, not their file)" in (bundle / "card.md").read_text("utf-8")
+    _, maps = collect(predict(run, [slides[0]]))
+    assert [patch_map.slide_mpp_assumed for patch_map in maps] == [False]
+    _, maps = collect(predict(run, [bare[0][1]], mpp=0.5))
+    assert [patch_map.slide_mpp_assumed for patch_map in maps] == [True]
