@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import napari_distill2label
-from napari_distill2label import cli
+from napari_distill2label import cli, flags
 from napari_distill2label.core.bag import Bag
 from napari_distill2label.core.events import EpochEnd, Failed, Finished, Notice, Progress
 from napari_distill2label.core.settings import Settings
@@ -153,7 +153,7 @@ def test_every_setting_has_a_flag_with_its_description(main):
             assert f"{flag} " in out or f"{flag}," in out, flag
             if inner:
                 assert re.sub(r"\s+", " ", setting.description) in out, flag
-    assert {f"--{name}" for name in cli.GROUPS} == {
+    assert {f"--{name}" for name in flags.GROUPS} == {
         f"--{name}" for name, field in Settings.model_fields.items() if hasattr(field.annotation, "model_fields")
     }
 
@@ -174,7 +174,7 @@ def test_flags_become_settings_of_their_type():
             "4",
         ]
     )
-    assert cli._overrides(options) == {
+    assert flags.setting_overrides(options) == {
         "teacher": {"lambda_n": "0.2"}, "student": {"init": "teacher"}, "grid": {"mpp": None}, "seed": "4",
     }  # fmt: skip
 
