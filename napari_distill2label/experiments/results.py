@@ -68,20 +68,16 @@ class Results:
         Holds `results.csv` and `experiment.json`.
     about
         What was asked for, JSON values. `SettingsError` if the folder holds results of something else: their rows
-        must not be mixed.
+        must not be mixed. What the folder does not know yet (rows that a later version has) is added.
     """
 
     def __init__(self, folder: Path, about: Mapping[str, Any]) -> None:
         self.path = folder / "results.csv"
         description = folder / "experiment.json"
-        if description.exists():
-            before = json.loads(description.read_text("utf-8"))
-            differing = sorted(name for name in {*about, *before} if about.get(name) != before.get(name))
-            if differing:
-                raise SettingsError(
-                    f"{folder}: holds an experiment with other {', '.join(differing)}: name another folder"
-                )
-        else:
+        before = json.loads(description.read_text("utf-8")) if description.exists() else {}
+        if differing := sorted(name for name in before if about.get(name) != before[name]):
+            raise SettingsError(f"{folder}: holds an experiment with other {', '.join(differing)}: name another folder")
+        if before != about:
             folder.mkdir(parents=True, exist_ok=True)
             write_json(description, about)
         self.rows = list(_read(self.path)) if self.path.exists() else []

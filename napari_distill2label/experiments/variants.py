@@ -35,6 +35,15 @@ def _teacher(**lambdas: float) -> dict[str, Any]:
     return {"teacher": {**PLAIN, **lambdas}}
 
 
+def _without(name: str, **overrides: Mapping[str, Any]) -> dict[str, Variant]:
+    """The recipe `default` with one of its parts left out."""
+    return {f"default-{name}": Variant({"student": f"default-{name}"}, recipe="default", overrides=overrides)}
+
+
+def _everywhere(**setting: Any) -> dict[str, dict[str, Any]]:
+    return {network: setting for network in ("teacher", "assistant", "student")}
+
+
 VARIANTS: dict[str, Variant] = {
     # The paper's three rows, and what others draw: attention as the score of a patch.
     "paper": Variant(
@@ -58,4 +67,13 @@ VARIANTS: dict[str, Variant] = {
     "delta-5": Variant({"teacher": "teacher-delta-5"}, overrides={"teacher": {"delta": 5.0}}),
     "tau-1": Variant({"student": "student-tau-1"}, overrides={"student": {"temperature": 1.0}}),
     "tau-5": Variant({"student": "student-tau-5"}, overrides={"student": {"temperature": 5.0}}),
+    # What each part of `default` is worth.
+    **_without("no-assistants", student={"gamma_a": 0.0, "gamma_i": 1.0}),
+    **_without("assistants-alone", assistant={"teacher_share": 0.0}),
+    **_without("no-neighbours", assistant={"neighbours": 0}),
+    **_without("no-stain", **_everywhere(stain=0.0)),
+    **_without("no-turns", **_everywhere(augment="none")),
+    **_without("12-epochs", student={"epochs": 12}),
+    **_without("bag-gradient", student={"bag_gradient": "all"}),
+    **_without("uncalibrated", student={"calibrate": "none"}),
 }

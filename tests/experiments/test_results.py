@@ -52,6 +52,13 @@ def test_a_damaged_line_is_named(tmp_path, damage):
         Results(tmp_path, ABOUT)
 
 
+def test_rows_of_a_later_version_are_added_to_what_the_folder_is_about(tmp_path):
+    Results(tmp_path, {"quick": False, "mean": {"epochs": 2}})
+    Results(tmp_path, {"quick": False, "mean": {"epochs": 2}, "max": {"epochs": 3}})
+    with pytest.raises(SettingsError, match="other max"):
+        Results(tmp_path, {"quick": False, "mean": {"epochs": 2}, "max": {"epochs": 4}})
+
+
 def test_another_csv_is_refused(tmp_path):
     Results(tmp_path, ABOUT)
     (tmp_path / "results.csv").write_text("a,b\n1,2\n")
