@@ -41,7 +41,7 @@ def _without(name: str, **overrides: Mapping[str, Any]) -> dict[str, Variant]:
 
 
 def _everywhere(**setting: Any) -> dict[str, dict[str, Any]]:
-    return {network: setting for network in ("teacher", "assistant", "student")}
+    return dict.fromkeys(("teacher", "assistant", "student"), setting)
 
 
 VARIANTS: dict[str, Variant] = {
