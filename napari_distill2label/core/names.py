@@ -14,6 +14,11 @@ def is_url(path: str | os.PathLike[str]) -> bool:
     return isinstance(path, str) and _URL.match(path) is not None
 
 
+def kept_path(path: str | os.PathLike[str]) -> str:
+    """A slide's place as a map keeps it: a URL as it is, the path of a file from the root."""
+    return str(path) if is_url(path) else str(Path(path).absolute())
+
+
 def slide_name(path: str | os.PathLike[str]) -> str:
     """A slide's name: its file's, without the suffix; of `.ome.tif`, `.ome.tiff`, `.ome.zarr` without both."""
     stem, suffix = os.path.splitext(Path(path).name)

@@ -14,6 +14,7 @@ from psygnal import Signal
 
 from ..core.errors import Distill2LabelError, SettingsError
 from ..core.events import Begun, Failed, Finished, Notice, Progress
+from ..core.names import kept_path
 from ..core.presets import build_settings
 from ..core.settings import Settings, merged
 from ..slides.registry import open_slide
@@ -321,10 +322,10 @@ class Session(Verbs):
             maps = layers.find(self.viewer, slide_id=slide_id)
             layers.remove(self.viewer, [layer for layer in maps if layers.about(layer)["role"] != layers.SLIDE])
         self.predictions = {}
-        files = {row.slide_id: row.path for row in self.cohort}
+        files = {row.slide_id: kept_path(row.path) for row in self.cohort}
         for patch_map in model.maps:
             # Another cohort may use the same ids for other slides.
-            if patch_map.slide_path is not None and files.get(patch_map.slide_id) == Path(patch_map.slide_path):
+            if files.get(patch_map.slide_id, "") == patch_map.slide_path:
                 self._take_map(patch_map)
         self.model_changed.emit()
         self.slides_changed.emit()

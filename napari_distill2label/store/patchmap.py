@@ -33,7 +33,7 @@ from ..core.bag import UNKNOWN
 from ..core.classes import SEPARATOR
 from ..core.errors import BundleError, SettingsError
 from ..core.geometry import Block, PatchGrid, PatchPoints
-from ..core.names import is_url
+from ..core.names import kept_path
 from .labels import check_corrections, labels_of, with_corrections
 from .patchmap_files import (
     FAILED,
@@ -53,11 +53,6 @@ from .patchmap_files import (
 )
 
 WRITTEN = ("probability", "logit", "score")  # block by block, in this order; `finish` adds the others
-
-
-def kept_path(path: str | os.PathLike[str]) -> str:
-    """A slide's place as a map keeps it: a URL as it is, the path of a file from the root."""
-    return str(path) if is_url(path) else str(Path(path).absolute())
 
 
 class PatchMap:

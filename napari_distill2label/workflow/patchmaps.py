@@ -10,6 +10,7 @@ import torch
 from ..core.errors import BundleError, SlideError
 from ..core.events import Begun, Event, Failed, Notice
 from ..core.geometry import Mpp, PatchGrid, PatchPoints, mean_mpp
+from ..core.names import kept_path
 from ..core.settings import GridSettings
 from ..prediction.classifier import JudgedFeatures, PatchClassifier, judge_kept
 from ..prediction.cluster import Cluster
@@ -21,7 +22,7 @@ from ..slides.registry import open_slide
 from ..slides.slide import Slide
 from ..store.cohort import CohortSlide
 from ..store.files import file_signature, safe_name
-from ..store.patchmap import PatchMap, kept_path
+from ..store.patchmap import PatchMap
 from ..store.points import Points
 from .bags import PathLike, centres_of
 from .features import FeatureSource, opened_if_there
