@@ -144,7 +144,7 @@ def _timm(path: Path, device: str, architecture: str | None, arguments: Mapping[
         RuntimeError,
     ) as error:  # torchvision, which timm imports, raises RuntimeError beside another torch
         raise MissingDependencyError(
-            f"{path}: needs timm ({_reason(error)}): pip install 'napari-distill2label[timm]', or export it to ONNX"
+            f"{path}: needs timm ({_reason(error)}): pip install timm, or export it to ONNX"
         ) from None
     from safetensors import SafetensorError
     from safetensors.torch import load_file
