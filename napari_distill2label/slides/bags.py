@@ -59,7 +59,8 @@ def laying(
     try:
         if settings.mpp is not None and slide.mpp is None:
             raise SlideError(
-                f"its µm/px is unknown and patches are cut at {settings.mpp:g} µm/px: give it (--mpp, or in the cohort)"
+                f"its µm/px is unknown and patches are cut at {settings.mpp:g} µm/px: "
+                "give it (in the cohort, or --mpp where you predict)"
             )
         check_scale(slide.path, slide.mpp, settings.mpp)
         if centres is not None:

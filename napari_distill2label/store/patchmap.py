@@ -30,7 +30,6 @@ import pandas as pd
 import zarr
 
 from ..core.bag import UNKNOWN
-from ..core.classes import SEPARATOR
 from ..core.errors import BundleError, SettingsError
 from ..core.geometry import Block, PatchGrid, PatchPoints
 from ..core.names import kept_path
@@ -51,6 +50,7 @@ from .patchmap_files import (
     patch_array,
     plain,
 )
+from .patchmap_table import names_of, names_of_several, of_classes, places
 
 WRITTEN = ("probability", "logit", "score")  # block by block, in this order; `finish` adds the others
 
@@ -430,26 +430,9 @@ class PatchMap:
         self, window: tuple[slice, ...], threshold: float | None, known: np.ndarray | None
     ) -> pd.DataFrame:
         done = self._done[window]
-        cells = np.argwhere(done)
-        if len(cells):
-            cells[:, 0] += window[0].start
-        if isinstance(self.patches, PatchGrid):
-            corners = self.patches.corners_of(cells)
-            place = {"row": cells[:, 0], "col": cells[:, 1]}
-        else:
-            corners = self.patches.corners[cells[:, 0]]
-            centres = self.patches.centres[cells[:, 0]]
-            place = {"x": centres[:, 1], "y": centres[:, 0]}
-        side = np.full(len(cells), self.patches.side, np.int64)
-        columns = {"minx": corners[:, 1], "miny": corners[:, 0], "width": side, "height": side, **place}
-        columns["label"] = self._names(window, done, threshold, known)
-        arrays = {
-            name: self._read(name, window)[done] for name in ("probability", "logit", "attention", "contribution")
-        }
-        for prefix, name in (("prob", "probability"), ("logit", "logit")):
-            columns |= {f"{prefix}_{label}": arrays[name][:, index] for index, label in enumerate(self.classes)}
-        columns["attention"] = arrays["attention"]
-        columns |= {f"contribution_{name}": arrays["contribution"][:, i] for i, name in enumerate(self.classes)}
+        columns = places(self.patches, window, done) | {"label": self._names(window, done, threshold, known)}
+        names = ("probability", "logit", "attention", "contribution")
+        columns |= of_classes({name: self._read(name, window)[done] for name in names}, self.classes)
         if known is not None:
             columns["source"] = np.where(known[window][done] == UNKNOWN, "model", "corrected")
         return pd.DataFrame(columns)
@@ -459,14 +442,7 @@ class PatchMap:
     ) -> np.ndarray:
         """(n,) names of the classes of the patches done in a window."""
         if not self.several:
-            labels = self._window_labels(window, threshold, None, known)[done]
-            return np.array(self.classes, object)[labels.astype(int) - 1]
-        present = np.stack(
-            [self._window_labels(window, threshold, k, known)[done] > 1 for k in range(1, len(self.classes))], axis=-1
-        )
-        kinds, which = np.unique(present, axis=0, return_inverse=True)
-        names = [
-            SEPARATOR.join(name for name, here in zip(self.classes[1:], kind, strict=True) if here) or self.classes[0]
-            for kind in kinds
-        ]
-        return np.array(names, object)[which.reshape(-1)]
+            return names_of(self._window_labels(window, threshold, None, known)[done], self.classes)
+        findings = range(1, len(self.classes))
+        labels = [self._window_labels(window, threshold, finding, known)[done] for finding in findings]
+        return names_of_several(np.stack(labels, -1) > 1, self.classes)

@@ -1,5 +1,7 @@
 """Pixels and small slides that the tests of this room write themselves."""
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -30,3 +32,21 @@ def make_slide(tmp_path: Path) -> Iterator[Callable[..., Slide]]:
     yield make
     for slide in opened:
         slide.close()
+
+
+@pytest.fixture
+def without_openslide():
+    """`without_openslide(path)` -> what `open_slide` says of a file in a process that has no OpenSlide."""
+
+    def said(path):
+        code = (
+            "import sys; sys.modules['openslide'] = None\n"
+            "from napari_distill2label.slides import open_slide\n"
+            "from napari_distill2label.core.errors import SlideError\n"
+            "try: open_slide(sys.argv[1])\n"
+            "except SlideError as error: print(error)"
+        )
+        done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    return said
