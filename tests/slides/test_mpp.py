@@ -15,7 +15,11 @@ from napari_distill2label.slides.mpp import check_scale, checked, common_mpp, mi
         ((0.2520, 0.2524), True, None),
         ((0.25, 0.5), True, "not square: patches are squares of pixels, and so 100% longer in µm along x"),
         ((0.26, 0.25), True, "4% longer in µm along y"),
-        ((0.00499, 0.00499), False, r"100 times too small.*Then it is 0\.499\): treated as unknown until .*column mpp of cohort\.csv, or --mpp"),
+        (
+            (0.00499, 0.00499),
+            False,
+            r"100 times too small.*Then it is 0\.499\): treated as unknown until .*column mpp of cohort\.csv, or --mpp",
+        ),
         ((25400 / 72, 25400 / 72), False, r"352\.8 µm/px.*72 dpi are a screen's: nobody measured them"),
         (
             (25400 / 300, 25400 / 300),
