@@ -20,6 +20,7 @@ from ..core.settings import Settings, merged
 from ..slides.registry import open_slide
 from ..store.cohort import Cohort
 from . import layers
+from .background import Background
 from .jobs import Job, Jobs
 from .models import LoadedModel
 from .slide_list import PathLike
@@ -89,11 +90,13 @@ class Session(Verbs):
         self._filled = 0.0
         has_window = hasattr(viewer, "window")
         self.jobs = Jobs(lambda: has_window)
+        self.background = Background(lambda: has_window)
         self.jobs.event.connect(self._on_event)
         viewer.layers.events.inserted.connect(self._on_layer_inserted)
         viewer.layers.events.removed.connect(self._on_layer_removed)
         # A viewer that is dropped without being closed must not leave work behind.
         weakref.finalize(viewer, self.jobs.shutdown)
+        weakref.finalize(viewer, self.background.shutdown)
         if has_window:
             # napari holds this weakly until its console opens; `_sessions` owns it.
             viewer.update_console({"d2l": self})
@@ -259,6 +262,7 @@ class Session(Verbs):
     def shutdown(self) -> None:
         """Stop what runs and close the slides' files. Idempotent; reached when the window closes."""
         self.jobs.shutdown()
+        self.background.shutdown()
         for slide in self._open.values():
             slide.close()
         self._open.clear()

@@ -9,10 +9,12 @@ from typing import Any
 from psygnal import Signal
 
 from ..core.classes import split_label
+from ..core.colours import RGB, palette
 from ..core.errors import CohortError
 from ..core.names import slide_name
 from ..slides.registry import SUFFIXES
 from ..store.cohort import Cohort, CohortSlide
+from .undo import UndoStack
 
 PathLike = str | os.PathLike[str]
 CLASSES = ("normal", "tumour")  # until the user or a table says otherwise
@@ -29,15 +31,42 @@ class SlideList:
         Where it was read from or written to.
     notices
         All that the user was told, oldest first.
+    undo_stack
+        Edits of labels, classes, µm/px and corrections, to be taken back and done again.
     """
 
     slides_changed = Signal()
+    colours_changed = Signal()
     message = Signal(str)  # something the user should know
 
     def __init__(self) -> None:
         self.cohort = Cohort((), CLASSES)
         self.cohort_path: Path | None = None
         self.notices: list[str] = []
+        self.undo_stack = UndoStack()
+        self._colours: dict[str, RGB] = {}
+
+    @property
+    def colours(self) -> tuple[RGB, ...]:
+        """8-bit (r, g, b) of each class, as chosen, else the palette's."""
+        chosen = zip(self.classes, palette(len(self.classes)), strict=True)
+        return tuple(self._colours.get(name, colour) for name, colour in chosen)
+
+    def set_colour(self, name: str, colour: RGB) -> None:
+        """Show a class in another colour, wherever it is shown. `CohortError` if there is no such class."""
+        if name not in self.classes:
+            raise CohortError(f"there is no class {name!r}: the classes are {', '.join(self.classes)}")
+        red, green, blue = (min(255, max(0, int(part))) for part in colour)
+        self._colours = {**self._colours, name: (red, green, blue)}
+        self.colours_changed.emit()
+
+    def undo(self) -> str | None:
+        """Take the last edit back; return what it was."""
+        return self.undo_stack.undo()
+
+    def redo(self) -> str | None:
+        """Do again what was undone last; return what it was."""
+        return self.undo_stack.redo()
 
     def add_slides(self, paths: PathLike | Iterable[PathLike], label: str | None = None) -> list[str]:
         """Add image files, or all images in folders; return the ids of the new slides. What cannot be added is told.
