@@ -33,6 +33,7 @@ _HOMES = {
     "evaluate": "api",
     "export": "api",
     "features": "api",
+    "get_session": "gui",
     "k_folds": "store.splits",
     "load_bundle": "store.bundle",
     "open_slide": "slides.registry",
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from .core.geometry import PatchGrid, PatchPoints
     from .core.presets import build_settings
     from .core.settings import Settings
+    from .gui import get_session
     from .slides.registry import open_slide
     from .store.bundle import load_bundle
     from .store.cohort import Cohort, CohortSlide

@@ -270,7 +270,7 @@ class Jobs:
         return job
 
     def shutdown(self) -> None:
-        """Cancel everything, give what runs a moment to close its files, and drop what it may still send. Idempotent."""
+        """Cancel everything and drop what it may still send; what runs gets a moment to close its files. Idempotent."""
         job, self.current, self._worker, self._task = self.current, None, None, None
         waiting, self._queue = list(self._queue), {}
         for each in waiting:
