@@ -50,7 +50,6 @@ if TYPE_CHECKING:
     from .core.geometry import PatchGrid, PatchPoints
     from .core.presets import build_settings
     from .core.settings import Settings
-    from .gui import get_session
     from .slides.registry import open_slide
     from .store.bundle import load_bundle
     from .store.cohort import Cohort, CohortSlide

@@ -7,6 +7,7 @@ Widgets hold no state; they call these methods and listen to these signals.
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,6 +26,7 @@ from .jobs import Job, Jobs
 from .models import LoadedModel
 from .opening import opened_slide
 from .preferences import preferences
+from .relay import plain_reason
 from .slide_list import PathLike
 from .verbs import Verbs
 
@@ -180,49 +182,41 @@ class Session(Verbs):
 
     # ---- showing --------------------------------------------------------------------------------------------------
 
-    def show(self, slide_id: str, again: bool = False, *, wait: bool = False) -> None:
+    def show(self, slide_id: str, again: bool = False, *, wait: bool = True) -> None:
         """Show a slide and what was predicted of it, in place of the one before. Layers that are not ours stay.
 
-        Its file is opened beside the window, and this returns at once: `showing` says which slide is awaited, and why
-        one cannot be read is told (`message`). With `wait`, and without a window, it is shown when this returns, and
-        `SlideError` says why it cannot be.
+        Its file is opened beside the window, which stays alive: of several slides that are asked for meanwhile
+        (`showing`), the last is shown. `SlideError` says why one cannot be read; with `wait` False this returns at
+        once, and that is told (`message`).
         """
         row = self._row(slide_id)
         present = layers.find(self.viewer, layers.SLIDE, slide_id)
+        self.background.forget("show")
         if present and not again:
-            self.background.forget("show")
             self.showing = None
             if self.shown != slide_id:
                 self._put_on_screen(slide_id)
             return
         self.showing = slide_id
-        if wait:
-            self.background.forget("show")
-            try:
-                slide = self._reading(lambda: opened_slide(row.path, row.mpp))
-            except Distill2LabelError as error:
-                self._not_shown(row, error)
-                raise
-            self._open_slide(row, slide)
+        open_it, got = partial(opened_slide, row.path, row.mpp), partial(self._open_slide, row)
+        if not wait and self._has_window:
+            self.background.ask("show", open_it, got, partial(self._not_shown, row), urgent=True)
             return
-
-        def failed(error: Exception) -> None:
-            self._not_shown(row, error)
-            if not self._has_window or not isinstance(error, Distill2LabelError):
-                raise error
-            self._tell(str(error))
-
-        self.background.ask(
-            "show", lambda: opened_slide(row.path, row.mpp), partial(self._open_slide, row), failed, urgent=True
-        )
+        try:
+            slide = self._reading(open_it)
+        except Distill2LabelError as error:
+            self._not_shown(row, error, told=not wait)
+            raise
+        got(slide)
 
     def _open_slide(self, row: CohortSlide, slide: "Slide") -> None:
-        """The file is open: lay it on the canvas, unless the slide has gone or changed meanwhile."""
-        slide_id, self.showing = row.slide_id, None
+        """The file is open: lay it on the canvas, unless it is no longer what is wanted."""
+        slide_id = row.slide_id
         now = next((each for each in self.cohort if each.slide_id == slide_id), None)
-        if now is None or (now.path, now.mpp) != (row.path, row.mpp):
+        if self.showing != slide_id or now is None or (now.path, now.mpp) != (row.path, row.mpp) or self._is_closed:
             slide.close()
             return
+        self.showing = None
         for notice in slide.notices:
             self._tell(f"{slide_id}: {notice}")
         layers.remove(self.viewer, layers.find(self.viewer, slide_id=slide_id))
@@ -231,10 +225,20 @@ class Session(Verbs):
         layers.add_slide(self.viewer, slide, slide_id, now.label)
         self._put_on_screen(slide_id)
 
-    def _not_shown(self, row: CohortSlide, error: Exception) -> None:
-        self.showing = None
+    def _not_shown(self, row: CohortSlide, error: Exception, told: bool = True) -> None:
+        if self.showing == row.slide_id:
+            self.showing = None
         self.failures[row.slide_id] = str(error)
         self.slides_changed.emit()
+        if told:
+            self._tell(
+                str(error) if isinstance(error, Distill2LabelError) else f"{row.slide_id}: {plain_reason(error)}"
+            )
+
+    @property
+    def _is_closed(self) -> bool:
+        """Has the window been closed? napari takes its parts away before it is destroyed."""
+        return self._has_window and not hasattr(self.viewer.window, "_qt_window")
 
     def _put_on_screen(self, slide_id: str) -> None:
         viewer = self.viewer
@@ -373,10 +377,8 @@ class Session(Verbs):
         if model.cohort is not None and not len(self.cohort):
             self.cohort_path = model.path / "cohort.csv"
             self._set_cohort(model.cohort)
-            try:
-                self.show(model.cohort.slides[0].slide_id)
-            except Distill2LabelError as error:  # without a window: the run may have been moved away from its slides
-                self._tell(str(error))
+            with suppress(Distill2LabelError):  # the run may have been moved away from its slides: this is told
+                self.show(model.cohort.slides[0].slide_id, wait=False)
         # Predictions of the model before would pass for this one's.
         for slide_id in list(self.predictions):
             maps = layers.find(self.viewer, slide_id=slide_id)

@@ -124,7 +124,7 @@ def test_no_file_is_read_in_the_thread_of_the_window(session, qtbot, cohort_csv,
     walked = watched(monkeypatch, __import__("os"), "walk")
     session.read_cohort(cohort_csv)
     session.add_slides(cohort_csv.parent)
-    session.show("slide_000")
+    session.show("slide_000", wait=False)
     assert (session.showing, session.shown) == ("slide_000", None)
     qtbot.waitUntil(lambda: session.shown == "slide_000", timeout=LONG)
     session.set_mpp("slide_000", 0.4)
@@ -143,11 +143,11 @@ def test_whoever_waits_for_a_slide_gets_it_or_the_reason(session, cohort_csv, tm
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"\x89PNG and no more")
     session.read_cohort(cohort_csv)
-    session.show("slide_003", wait=True)
+    session.show("slide_003")
     assert session.shown == "slide_003"
     session.add_slides(bad)
     with pytest.raises(SlideError, match=r"bad\.png"):
-        session.show("bad", wait=True)
+        session.show("bad")
     assert session.shown == "slide_003"
 
 
@@ -156,7 +156,7 @@ def test_a_slide_that_cannot_be_read_is_told(session, qtbot, tmp_path):
     bad.write_bytes(b"\x89PNG and no more")
     session.add_slides(bad)
     with qtbot.waitSignal(_Bridge.of(session.message), timeout=LONG):
-        session.show("bad")
+        session.show("bad", wait=False)
     assert "bad.png" in session.notices[-1]
     assert session.status("bad").startswith("failed: ")
     assert session.showing is None
@@ -165,15 +165,32 @@ def test_a_slide_that_cannot_be_read_is_told(session, qtbot, tmp_path):
 def test_only_the_last_of_several_slides_is_shown(session, qtbot, cohort_csv):
     session.read_cohort(cohort_csv)
     for number in range(8):
-        session.show(f"slide_00{number}")
+        session.show(f"slide_00{number}", wait=False)
     qtbot.waitUntil(lambda: session.shown is not None and session.showing is None, timeout=LONG)
     assert session.shown == "slide_007"
     assert {layers.about(layer)["slide_id"] for layer in session.viewer.layers} == {"slide_007"}
 
 
+def test_of_two_that_wait_the_last_is_shown(session, qtbot, cohort_csv, monkeypatch):
+    from qtpy.QtCore import QTimer
+
+    session.read_cohort(cohort_csv)
+    release, real = threading.Event(), registry.open_slide
+
+    def slow(path, mpp=None):
+        assert "slide_001" not in str(path) or release.wait(10)
+        return real(path, mpp)
+
+    monkeypatch.setattr(registry, "open_slide", slow)
+    QTimer.singleShot(50, lambda: (session.show("slide_002"), release.set()))
+    session.show("slide_001")
+    assert session.shown == "slide_002"
+    assert [layers.about(layer)["slide_id"] for layer in session.viewer.layers] == ["slide_002"]
+
+
 def test_a_slide_that_is_removed_while_it_is_opened_does_not_come_back(session, qtbot, cohort_csv):
     session.read_cohort(cohort_csv)
-    session.show("slide_000")
+    session.show("slide_000", wait=False)
     session.remove_slides(["slide_000"])
     qtbot.waitUntil(lambda: not session.background.busy, timeout=LONG)
     assert not session.viewer.layers
@@ -182,7 +199,7 @@ def test_a_slide_that_is_removed_while_it_is_opened_does_not_come_back(session, 
 
 def test_the_first_look_at_a_slide_reads_nothing(session, cohort_csv):
     session.read_cohort(cohort_csv)
-    session.show("slide_000", wait=True)
+    session.show("slide_000")
     slide = session._open["slide_000"]
     slide.close()
     (layer,) = layers.find(session.viewer, layers.SLIDE)
