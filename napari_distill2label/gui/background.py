@@ -1,28 +1,37 @@
 """Short reading beside the window: thumbnails, opening a slide, patches of a gallery. Long work is a `Job` instead.
 
 What is asked for in the GUI thread is done in a few threads, and its result is handed over in the GUI thread again,
-unless it has been asked for anew, forgotten, or the window has closed meanwhile. Without a window everything happens
-at once, in the calling thread.
+unless it has been asked for anew, forgotten, or the window has closed meanwhile. What somebody waits for (opening a
+slide, reading a table) has a thread of its own: it is never behind a page of thumbnails. Without a window everything
+happens at once, in the calling thread.
 """
 
 import threading
 import weakref
 from collections.abc import Callable, Hashable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
+
+from ..core.errors import Distill2LabelError
 
 Value = TypeVar("Value")
 THREADS = 2  # reading waits for the disk; decoding must leave the window a core
+PATIENCE = 0.02  # s that `fetch` just waits: most tables are read by then, and nothing can happen in between
+
+
+class StoppedReadingError(Distill2LabelError):
+    """The window was closed while something was read."""
 
 
 class Background:
-    """Reads things for one session. `ask` and `forget` are called in the GUI thread only."""
+    """Reads things for one session. `ask`, `fetch` and `forget` are called in the GUI thread only."""
 
     def __init__(self, threaded: Callable[[], bool]) -> None:
         self._threaded = threaded
-        self._pool: ThreadPoolExecutor | None = None
+        self._pools: dict[bool, ThreadPoolExecutor] = {}
         self._relay: Any = None
         self._wanted: dict[Hashable, Future] = {}
+        self._loops: list[Any] = []  # event loops of `fetch`, innermost last
         self._closed = False
 
     def ask(
@@ -31,8 +40,13 @@ class Background:
         read: Callable[[], Value],
         done: Callable[[Value], None],
         failed: Callable[[Exception], None] = lambda error: None,
+        *,
+        urgent: bool = False,
     ) -> None:
-        """Do `read()` elsewhere, then `done(value)` or `failed(error)` here. The last to ask under a key wins."""
+        """Do `read()` elsewhere, then `done(value)` or `failed(error)` here. The last to ask under a key wins.
+
+        What is `urgent` does not wait for what is not.
+        """
         if self._closed:
             return
         self.forget(key)
@@ -44,11 +58,7 @@ class Background:
             else:
                 done(value)
             return
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="d2l-reading")
-            self._relay = _relay()
-        future = self._pool.submit(read)
-        self._wanted[key] = future
+        future = self._wanted[key] = self._submit(read, urgent)
         own, relay = weakref.ref(self), self._relay
 
         def finished(future: Future) -> None:
@@ -56,11 +66,39 @@ class Background:
 
         future.add_done_callback(finished)
 
+    def fetch(self, read: Callable[[], Value]) -> Value:
+        """Do `read()` elsewhere and return its value; raise what it raises. The window stays alive meanwhile.
+
+        `StoppedReadingError` if it is closed before the end.
+        """
+        if not self._threaded():
+            return read()
+        if self._closed:
+            raise StoppedReadingError("the window is closed")
+        future = self._submit(read, urgent=True)
+        wait([future], PATIENCE)
+        if not future.done():
+            from qtpy.QtCore import QEventLoop
+
+            loop, relay = QEventLoop(), self._relay
+            self._loops.append(loop)
+            future.add_done_callback(lambda future: relay.call(loop.quit))
+            while not (future.done() or self._closed):
+                loop.exec()  # an inner loop that ends may end this one too early
+            self._loops.remove(loop)
+        if not future.done() or future.cancelled():
+            raise StoppedReadingError("the window was closed meanwhile")
+        return future.result()
+
     def forget(self, key: Hashable) -> None:
         """Nobody wants this any more: it is not begun, or its result is dropped."""
         future = self._wanted.pop(key, None)
         if future is not None:
             future.cancel()
+
+    def wants(self, key: Hashable) -> bool:
+        """Is this being read?"""
+        return key in self._wanted
 
     @property
     def busy(self) -> bool:
@@ -71,9 +109,19 @@ class Background:
         """Begin nothing more and drop what comes. Idempotent; does not wait."""
         self._closed = True
         self._wanted.clear()
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
-            self._pool = None
+        for pool in self._pools.values():
+            pool.shutdown(wait=False, cancel_futures=True)
+        self._pools.clear()
+        for loop in self._loops:
+            loop.quit()
+
+    def _submit(self, read: Callable[[], Value], urgent: bool) -> "Future[Value]":
+        if self._relay is None:
+            self._relay = _relay()
+        if urgent not in self._pools:
+            name = "d2l-opening" if urgent else "d2l-reading"
+            self._pools[urgent] = ThreadPoolExecutor(THREADS, thread_name_prefix=name)
+        return self._pools[urgent].submit(read)
 
     def _hand_over(
         self, key: Hashable, future: Future, done: Callable[[Any], None], failed: Callable[[Exception], None]

@@ -1,160 +1,109 @@
-"""Long work off the GUI thread: a workflow generator drained by one worker, with nothing lost on the way.
+"""Long work off the GUI thread: one job computes at a time, the others wait in a queue that everybody can see.
 
-`relay` is the part without Qt. It never raises: whatever happens to the work, an out-of-memory error included, is
-its return value (`Done`, `Cancelled` or `Broken`), because napari's worker silently drops every `RuntimeError` that
-leaves a generator, and torch's out-of-memory error is one. It closes the work in the thread that ran it.
+What happens to the work of a job is `relay`'s affair; here it gets its turn, its thread, and an end that is told.
 """
 
-import gc
 import itertools
-import os
-import sys
 import threading
 import time
-import traceback
-import weakref
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
 
 from psygnal import Signal
 
 from ..core.errors import Distill2LabelError
 from ..core.events import EpochEnd, Event, Progress
+from .relay import MIN_INTERVAL, Broken, Cancelled, Done, Outcome, Work, broken, relay
+from .remaining import Part, Remaining
+from .worker import start_worker
 
-Work = Generator[Event, None, Any]
-MIN_INTERVAL = 0.1  # s between two `Progress` events that reach the window; others pass at once
+__all__ = ["Broken", "BusyError", "Cancelled", "Done", "Job", "Jobs", "Outcome", "Retry", "Work", "relay"]
+
+State = Literal["queued", "running", "cancelling", "done", "cancelled", "failed"]
 WAIT_AT_CLOSE = 5.0  # s that a closing session gives its work to leave the last checkpoint whole
+PAST = 20  # jobs that are remembered
 
 
 class BusyError(Distill2LabelError):
-    """Another job is still running: one at a time."""
+    """Without a window, a job cannot be waited for from inside another one."""
 
 
-@dataclass(frozen=True)
-class Done:
-    """The work came to its end; `value` is what it returned."""
+class Retry(NamedTuple):
+    """What to try after a failure: `text` for a button, `start` for pressing it."""
 
-    value: Any
-
-
-@dataclass(frozen=True)
-class Cancelled:
-    """The work was closed because someone asked for it."""
-
-
-@dataclass(frozen=True)
-class Broken:
-    """The work failed: one line for people, the traceback for those who mend it."""
-
-    message: str
-    details: str
-    error: BaseException | None = None
-
-
-Outcome = Done | Cancelled | Broken
-State = Literal["running", "cancelling", "done", "cancelled", "failed"]
-
-
-def relay(
-    make_work: Callable[[], Work], cancel: threading.Event, spare_a_core: bool = True
-) -> Generator[Event, None, Outcome]:
-    """Run `make_work()` to its end in the thread that drains this, and pass on its events.
-
-    Of `Progress` at most one per 0.1 s is passed on, but for the last of a phase.
-
-    `cancel` is looked at before every step of the work. With `spare_a_core` torch leaves one to the window.
-    """
-    work = None
-    last = 0.0
-    try:
-        if cancel.is_set():
-            return Cancelled()
-        work = make_work()  # imports torch, unless it is there already
-        with _courtesy(spare_a_core):
-            while not cancel.is_set():
-                event = next(work)
-                if type(event) is Progress:
-                    now = time.monotonic()
-                    if now - last < MIN_INTERVAL and event.done != event.total:
-                        continue
-                    last = now
-                yield event
-        return Cancelled()
-    except StopIteration as stop:
-        return Done(stop.value)
-    except Distill2LabelError as error:
-        return Broken(str(error), traceback.format_exc(), _bare(error))
-    except Exception as error:  # noqa: BLE001 - all of it is shown to the user: see the module's first lines
-        return Broken(plain_reason(error), traceback.format_exc(), _bare(error))
-    finally:
-        if work is not None:
-            work.close()
-        del work
-        _free_memory()
-
-
-def _bare(error: BaseException) -> BaseException:
-    """The error without its frames, which would keep bags and tensors alive for as long as it is shown."""
-    error.__cause__ = error.__context__ = None
-    return error.with_traceback(None)
-
-
-def plain_reason(error: BaseException) -> str:
-    """One line for an error that nobody foresaw."""
-    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    if isinstance(error, MemoryError) or "out of memory" in first.lower():
-        return "out of memory: choose the device 'cpu', smaller batches or fewer patches, and try again"
-    return f"unexpected {type(error).__name__}: {first}" if first else f"unexpected {type(error).__name__}"
-
-
-@contextmanager
-def _courtesy(spare_a_core: bool) -> Iterator[None]:
-    """Leave one core to the window while computing. torch is looked at only if the work has imported it."""
-    torch = sys.modules.get("torch")
-    if not spare_a_core or torch is None or not hasattr(torch, "set_num_threads"):
-        yield
-        return
-    before = torch.get_num_threads()
-    torch.set_num_threads(max(1, min(before, (os.cpu_count() or 2) - 1)))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _free_memory() -> None:
-    """Give a GPU's memory back: torch keeps what its garbage held."""
-    torch = sys.modules.get("torch")
-    if torch is not None and getattr(torch, "cuda", None) and torch.cuda.is_initialized():
-        gc.collect()
-        torch.cuda.empty_cache()
+    text: str
+    start: "Callable[[], Job]"
 
 
 class Job:
-    """One piece of long work. Its attributes change in the GUI thread only."""
+    """One piece of long work. Its attributes change in the GUI thread only.
+
+    Attributes
+    ----------
+    kind, title
+        train, predict, export, … and what to call it.
+    state
+        queued, running, cancelling; then done, cancelled or failed.
+    phase, done, total
+        What it is doing: `done` of `total` steps of `phase` (0 of 0 while unknown).
+    started_at
+        Seconds since the epoch (`time.time`); None while it is queued.
+    notes
+        What the user should know when it is over.
+    retry, retry_text
+        After a failure: what starts it again, on the CPU for one, and what to call that. Else None and "".
+    """
 
     _ids = itertools.count(1)
 
-    def __init__(self, kind: str, title: str) -> None:
+    def __init__(self, kind: str, title: str, parts: Sequence[Part] = ()) -> None:
         self.id = next(Job._ids)
         self.kind, self.title = kind, title
-        self.state: State = "running"
+        self.state: State = "queued"
         self.phase, self.done, self.total = title, 0, 0
+        self.started_at: float | None = None
         self.outcome: Outcome | None = None
-        self.notes: list[str] = []  # what the user should know when it is over
+        self.notes: list[str] = []
+        self.retry: Callable[[], Job] | None = None
+        self.retry_text = ""
         self.cancel_flag = threading.Event()
         self.began = threading.Event()  # set in the worker's thread, before the work is made
         self.finished = threading.Event()  # and after it is closed
+        self._remaining = Remaining(parts)
+        self._began_at: float | None = None  # of the clock that only goes forward
+        self._ended_at: float | None = None
+
+    def __repr__(self) -> str:
+        return f"<{self.kind} job {self.id}: {self.text}>"
 
     @property
     def is_running(self) -> bool:
+        """Is it not over yet? So is one that waits."""
         return self.outcome is None
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds it has been computing, or did; 0 while it is queued."""
+        if self._began_at is None:
+            return 0.0
+        return (self._ended_at if self._ended_at is not None else time.monotonic()) - self._began_at
+
+    @property
+    def remaining(self) -> float | None:
+        """Seconds it will still take, by how fast it has been so far; None while nobody can tell, and at its end."""
+        return self._remaining.at(time.monotonic()) if self.state == "running" else None
+
+    @property
+    def fraction(self) -> float | None:
+        """How much of all it has to do is done, 0–1; None where that is not known."""
+        return 1.0 if isinstance(self.outcome, Done) else self._remaining.fraction
 
     @property
     def text(self) -> str:
         """What to show beside the progress bar."""
+        if self.state == "queued":
+            return f"{self.title}: waiting"
         if self.state == "cancelling":
             return f"Cancelling: {self.phase}…"
         if isinstance(self.outcome, Broken):
@@ -175,7 +124,7 @@ class Job:
     def cancel(self) -> None:
         """Ask the work to stop at its next step. More than once does nothing."""
         self.cancel_flag.set()
-        if self.is_running:
+        if self.state == "running":
             self.state = "cancelling"
 
     def result(self) -> Any:
@@ -184,12 +133,16 @@ class Job:
             raise self.outcome.error or Distill2LabelError(self.outcome.message)
         return self.outcome.value if isinstance(self.outcome, Done) else None
 
+    def _begin(self) -> None:
+        self.state, self.started_at, self._began_at = "running", time.time(), time.monotonic()
+
     def _take(self, event: Event) -> None:
+        self._remaining.take(event, time.monotonic())
         if isinstance(event, Progress):
             self.phase, self.done, self.total = _phase(event), event.done, event.total or 0
 
     def _end(self, outcome: Outcome) -> None:
-        self.outcome = outcome
+        self.outcome, self._ended_at = outcome, time.monotonic()
         self.state = {Done: "done", Cancelled: "cancelled", Broken: "failed"}[type(outcome)]
 
 
@@ -201,44 +154,111 @@ def _phase(event: Progress) -> str:
     return event.phase
 
 
-class Jobs:
-    """Runs one job at a time: in a napari worker where there is a window, else at once in the calling thread."""
+class _Task(NamedTuple):
+    """What a job is to do, and what comes before and after."""
 
-    changed = Signal(object)  # Job: started, moved on, or ended
+    make_work: Callable[[], Work]
+    on_done: Callable[[Any], None]
+    prepare: Callable[[], None]
+    retry: Callable[[Broken], Retry | None] | None
+
+
+class Jobs:
+    """Runs one job at a time: in a napari worker where there is a window, else at once in the calling thread.
+
+    Attributes
+    ----------
+    current
+        The job that computes; None if none does.
+    """
+
+    changed = Signal(object)  # Job: queued, started, moved on (at most ten times a second), or ended
     event = Signal(object, object)  # Job, Event
 
     def __init__(self, threaded: Callable[[], bool]) -> None:
         self._threaded = threaded
         self.current: Job | None = None
-        self.last: Job | None = None
+        self._queue: dict[Job, _Task] = {}
+        self._task: _Task | None = None  # of the current job
+        self._past: deque[Job] = deque(maxlen=PAST)
         self._worker: Any = None
+        self._told = 0.0  # when `changed` was sent last
 
     @property
     def busy(self) -> bool:
-        return self.current is not None
+        """Is there work going on, or waiting?"""
+        return self.current is not None or bool(self._queue)
+
+    @property
+    def queue(self) -> tuple[Job, ...]:
+        """The jobs that wait for their turn, the next one first."""
+        return tuple(self._queue)
+
+    @property
+    def past(self) -> tuple[Job, ...]:
+        """The last twenty jobs that ended, the latest last."""
+        return tuple(self._past)
+
+    @property
+    def last(self) -> Job | None:
+        """The job that ended last."""
+        return self._past[-1] if self._past else None
+
+    def of_kind(self, *kinds: str) -> Job | None:
+        """The running job of one of these kinds, else the first that waits; None if there is none."""
+        alive = ([self.current] if self.current else []) + list(self._queue)
+        return next((job for job in alive if job.kind in kinds), None)
 
     def start(
-        self, kind: str, title: str, make_work: Callable[[], Work], on_done: Callable[[Any], None] = lambda value: None
+        self,
+        kind: str,
+        title: str,
+        make_work: Callable[[], Work],
+        on_done: Callable[[Any], None] = lambda value: None,
+        *,
+        parts: Sequence[Part] = (),
+        prepare: Callable[[], None] = lambda: None,
+        retry: Callable[[Broken], Retry | None] | None = None,
     ) -> Job:
-        """Start work; `on_done(value)` is called in this thread when it succeeds. `BusyError` while another runs."""
-        if self.current is not None:
-            raise BusyError(f"{self.current.title} is still going on: wait for it, or cancel it")
-        job = self.current = Job(kind, title)
-        if not self._threaded():
-            self.changed.emit(job)
-            self._run_here(job, make_work, on_done)
-            return job
-        self._worker = _start_worker(self, job, make_work, on_done)
-        self.changed.emit(job)
+        """Do work when it is its turn: at once, unless another job computes.
+
+        Parameters
+        ----------
+        make_work
+            Called in the worker's thread.
+        on_done
+            Called here, with what the work returned, if it succeeds.
+        parts
+            What the work consists of, where that is known: what is left of it can be told then.
+        prepare
+            Called here when its turn comes: what depends on the jobs before it is looked up now. An error is that of
+            the job.
+        retry
+            What to offer after a failure; None: the same again.
+        """
+        job = Job(kind, title, parts)
+        self._queue[job] = _Task(make_work, on_done, prepare, retry)
+        if self.current is None:
+            self._next()
+        else:
+            self._tell(job)
         return job
 
-    def cancel(self) -> None:
-        if self.current is not None and self.current.state == "running":
-            self.current.cancel()
-            self.changed.emit(self.current)
+    def cancel(self, job: Job | None = None) -> None:
+        """Ask a job (None: the one that computes) to stop; one that waits is taken out of the queue."""
+        job = job or self.current
+        if job in self._queue:
+            del self._queue[job]
+            job.cancel()
+            self._conclude(job, Cancelled())
+        elif job is not None and job is self.current and job.state == "running":
+            job.cancel()
+            self._tell(job)
 
     def wait(self, job: Job) -> Job:
         """Block the caller, but not the window, until `job` has ended."""
+        if job.is_running and not self._threaded():
+            raise BusyError(f"{self.current.title} is still going on: start {job.title} after it")
         if job.is_running:
             from qtpy.QtCore import QEventLoop, QTimer
 
@@ -250,8 +270,12 @@ class Jobs:
         return job
 
     def shutdown(self) -> None:
-        """Cancel what runs, give it a moment to close its files, and drop what it may still send. Idempotent."""
-        job, self.current, self._worker = self.current, None, None
+        """Cancel everything and drop what it may still send; what runs gets a moment to close its files. Idempotent."""
+        job, self.current, self._worker, self._task = self.current, None, None, None
+        waiting, self._queue = list(self._queue), {}
+        for each in waiting:
+            each.cancel()
+            each._end(Cancelled())
         if job is not None:
             job.cancel()
             if job.began.is_set() and threading.current_thread() is threading.main_thread():
@@ -260,89 +284,75 @@ class Jobs:
 
     # ---- called in the GUI thread ---------------------------------------------------------------------------
 
-    def _on_event(self, job: Job, event: Event) -> None:
-        if job is self.current:  # else it comes late, from a job that nobody waits for any more
-            job._take(event)
-            self.event.emit(job, event)
-            self.changed.emit(job)
+    def _tell(self, job: Job) -> None:
+        self._told = time.monotonic()
+        self.changed.emit(job)
 
-    def _on_outcome(self, job: Job, outcome: Outcome, on_done: Callable[[Any], None]) -> None:
+    def _next(self) -> None:
+        """Begin the first job of the queue."""
+        while self.current is None and self._queue:
+            job = next(iter(self._queue))
+            task = self._queue.pop(job)
+            self.current, self._task = job, task
+            job._begin()
+            try:
+                task.prepare()
+            except Exception as error:  # noqa: BLE001 - shown as the job's own, whatever it is
+                self._tell(job)
+                self._on_outcome(job, broken(error))
+            else:
+                if self._threaded():
+                    self._worker = start_worker(self, job, task.make_work)
+                    self._tell(job)
+                else:
+                    self._tell(job)
+                    self._run_here(job, task.make_work)
+
+    def _on_event(self, job: Job, event: Event) -> None:
+        if job is not self.current:  # it comes late, from a job that nobody waits for any more
+            return
+        job._take(event)
+        self.event.emit(job, event)
+        if job is self.current and time.monotonic() - self._told >= MIN_INTERVAL:
+            self._tell(job)
+
+    def _on_outcome(self, job: Job, outcome: Outcome) -> None:
         if job is not self.current:
             return
-        self.current, self._worker, self.last = None, None, job
-        job._end(outcome)
+        task, self.current, self._worker, self._task = self._task, None, None, None
         try:
-            if isinstance(outcome, Done):
-                on_done(outcome.value)
+            self._conclude(job, outcome, task)
         finally:
-            self.changed.emit(job)
+            self._next()
 
-    def _run_here(self, job: Job, make_work: Callable[[], Work], on_done: Callable[[Any], None]) -> None:
+    def _conclude(self, job: Job, outcome: Outcome, task: _Task | None = None) -> None:
+        job._end(outcome)
+        self._past.append(job)
+        if isinstance(outcome, Broken) and task is not None:
+            offered = task.retry(outcome) if task.retry else Retry("Try again", lambda: self._again(job, task))
+            job.retry_text, job.retry = offered or ("", None)
+        try:
+            if isinstance(outcome, Done) and task is not None:
+                task.on_done(outcome.value)
+        finally:
+            self._tell(job)
+
+    def _again(self, job: Job, task: _Task) -> Job:
+        """The same once more. What was known of how long it takes is of no use to it."""
+        return self.start(
+            job.kind, job.title, task.make_work, task.on_done, parts=tuple(job._remaining.parts), prepare=task.prepare,
+            retry=task.retry,
+        )  # fmt: skip
+
+    def _run_here(self, job: Job, make_work: Callable[[], Work]) -> None:
         events = relay(make_work, job.cancel_flag, spare_a_core=False)
         try:
             while True:
                 self._on_event(job, next(events))
         except StopIteration as stop:
             job.finished.set()
-            self._on_outcome(job, stop.value, on_done)
+            self._on_outcome(job, stop.value)
         finally:
             events.close()
             if job is self.current:  # an interrupt, or an error in a listener
-                self._on_outcome(job, Cancelled(), on_done)
-
-
-def _start_worker(jobs: Jobs, job: Job, make_work: Callable[[], Work], on_done: Callable[[Any], None]) -> Any:
-    """A napari worker, so that napari's Activity dock shows it and closing the window asks first."""
-    from napari.qt.threading import GeneratorWorker, create_worker
-
-    class Worker(GeneratorWorker):
-        """`quit` (napari calls it when the window closes) would leave the generator open: set our flag instead."""
-
-        def quit(self) -> None:
-            job.cancel()
-
-    def drain() -> Generator[Event, None, Outcome]:
-        job.began.set()
-        try:
-            return (yield from relay(make_work, job.cancel_flag))
-        finally:
-            job.finished.set()
-
-    drain.__name__ = drain.__qualname__ = job.title  # napari names it so when it asks whether to close
-
-    worker = create_worker(drain, _worker_class=Worker, _progress={"desc": job.title}, _start_thread=False)
-    owner = weakref.ref(jobs)  # a window that is closed is freed, though the work may need another moment
-    bar = weakref.ref(worker.pbar)
-
-    def on_event(event: Event) -> None:
-        if (alive := owner()) is not None:
-            alive._on_event(job, event)
-            if job is alive.current:
-                _show_in_activity_dock(bar(), job)
-
-    def on_outcome(outcome: Outcome) -> None:
-        if (alive := owner()) is not None:
-            alive._on_outcome(job, outcome, on_done)
-
-    def on_error(error: Exception) -> None:  # only if the machinery around the work itself fails
-        on_outcome(Broken(plain_reason(error), "".join(traceback.format_exception(error)), error))
-
-    worker.yielded.connect(on_event)
-    worker.returned.connect(on_outcome)
-    worker.errored.connect(on_error)
-    # The worker captures every warning of the process while it runs; without a listener they would vanish.
-    worker.warned.connect(lambda shown: print(f"{shown[1].__name__}: {shown[0]}", file=sys.stderr))
-    worker.start()
-    return worker
-
-
-def _show_in_activity_dock(bar: Any, job: Job) -> None:
-    if bar is None:
-        return
-    if bar.desc.removesuffix(": ") != job.phase:
-        bar.set_description(job.phase)
-    if job.total:
-        if bar.total != job.total:
-            bar.total = job.total
-        bar.n = job.done
-        bar.events.value(value=job.done)
+                self._on_outcome(job, Cancelled())

@@ -10,8 +10,11 @@ from ..store.cohort import Cohort
 from .jobs import Work
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from ..core.metrics import Metrics
     from ..store.patchmap import PatchMap
-    from ..store.run import Run
+    from ..store.run import Run, RunConfig
 
 
 @dataclass(frozen=True)
@@ -57,3 +60,20 @@ def of_run(run: "Run") -> LoadedModel:
             if patch_map.is_complete and patch_map.model.get("weights_sha256") in weights:
                 maps.append(patch_map)
     return LoadedModel(run.folder, run.models, run.config.classes, True, run.cohort, tuple(maps), tuple(notices))
+
+
+def run_at(folder: Path) -> "tuple[RunConfig, Cohort]":
+    """What a run was asked to do, and its slides. `BundleError` if the folder holds none."""
+    from ..store.run import Run
+
+    run = Run.open(folder)
+    return run.config, run.cohort
+
+
+def metrics_frame(metrics: "dict[str, dict[str, Metrics]]") -> "pd.DataFrame":
+    """Metrics of models and levels, a row each."""
+    import pandas as pd
+
+    return pd.DataFrame(
+        [{"model": model, "level": level, **row} for model, levels in metrics.items() for level, row in levels.items()]
+    )

@@ -6,9 +6,11 @@ Widgets hold no state; they call these methods and listen to these signals.
 
 import time
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from psygnal import Signal
 
@@ -17,12 +19,14 @@ from ..core.events import Begun, Failed, Finished, Notice, Progress
 from ..core.names import kept_path
 from ..core.presets import build_settings
 from ..core.settings import Settings, merged
-from ..slides.registry import open_slide
-from ..store.cohort import Cohort
+from ..store.cohort import Cohort, CohortSlide
 from . import layers
 from .background import Background
 from .jobs import Job, Jobs
 from .models import LoadedModel
+from .opening import opened_slide
+from .preferences import preferences
+from .relay import plain_reason
 from .slide_list import PathLike
 from .verbs import Verbs
 
@@ -35,6 +39,8 @@ if TYPE_CHECKING:
 
 FILLING_INTERVAL = 0.5  # s between two looks at a map that is being filled
 FILLING_CELLS = 250_000  # larger maps are shown when they are finished: reading them would be felt in the window
+
+Value = TypeVar("Value")
 
 _sessions: "weakref.WeakKeyDictionary[ViewerModel, Session]" = weakref.WeakKeyDictionary()
 
@@ -64,6 +70,8 @@ class Session(Verbs):
         Patch maps by slide id and role: `predictions["slide_000"]["student"]`.
     threshold
         Probability from which on a patch is labelled with a finding.
+    shown, showing
+        Id of the slide on the canvas; of the one that is being opened for it.
     """
 
     settings_changed = Signal()
@@ -78,17 +86,21 @@ class Session(Verbs):
         self.preset, self.recipe = "colon", "default"
         self.overrides: dict[str, Any] = {}
         self.encoder: Path | None = None  # a frozen encoder's ONNX file, where the settings ask for one
+        self.feature_folder: Path | None = None  # where features of slides are, or are put
+        self._promised: set[Path] = set()
         self.model: LoadedModel | None = None
         self.role: str | None = None
         self.predictions: dict[str, dict[str, PatchMap]] = {}
-        self.threshold = 0.5
+        self.threshold = preferences().threshold
         self.shown: str | None = None
+        self.showing: str | None = None
+        self._in_between = False
         self.failures: dict[str, str] = {}
         self.exported: list[Path] = []
         self._open: dict[str, Slide] = {}
         self._filling: PatchMap | None = None  # the map whose layers fill in while it is computed
         self._filled = 0.0
-        has_window = hasattr(viewer, "window")
+        self._has_window = has_window = hasattr(viewer, "window")
         self.jobs = Jobs(lambda: has_window)
         self.background = Background(lambda: has_window)
         self.jobs.event.connect(self._on_event)
@@ -170,35 +182,83 @@ class Session(Verbs):
 
     # ---- showing --------------------------------------------------------------------------------------------------
 
-    def show(self, slide_id: str, again: bool = False) -> None:
-        """Show a slide and what was predicted of it, in place of the one before. `SlideError` if it cannot be read.
+    def show(self, slide_id: str, again: bool = False, *, wait: bool = True) -> None:
+        """Show a slide and what was predicted of it, in place of the one before. Layers that are not ours stay.
 
-        Layers that are not ours stay.
+        Its file is opened beside the window, which stays alive: of several slides that are asked for meanwhile
+        (`showing`), the last is shown. `SlideError` says why one cannot be read; with `wait` False this returns at
+        once, and that is told (`message`).
         """
         row = self._row(slide_id)
-        viewer = self.viewer
-        present = layers.find(viewer, layers.SLIDE, slide_id)
-        if present and self.shown == slide_id and not again:
+        present = layers.find(self.viewer, layers.SLIDE, slide_id)
+        self.background.forget("show")
+        if present and not again:
+            self.showing = None
+            if self.shown != slide_id:
+                self._put_on_screen(slide_id)
             return
-        if not present or again:
-            try:
-                slide = open_slide(row.path, row.mpp)
-            except Distill2LabelError as error:
-                self.failures[slide_id] = str(error)
-                self.slides_changed.emit()
-                raise
-            for notice in slide.notices:
-                self._tell(f"{slide_id}: {notice}")
-            layers.remove(viewer, layers.find(viewer, slide_id=slide_id))
-            self._open[slide_id] = slide
-            self.failures.pop(slide_id, None)
-            layers.add_slide(viewer, slide, slide_id, row.label)
+        self.showing = slide_id
+        open_it, got = partial(opened_slide, row.path, row.mpp), partial(self._open_slide, row)
+        if not wait and self._has_window:
+            self.background.ask("show", open_it, got, partial(self._not_shown, row), urgent=True)
+            return
+        try:
+            slide = self._reading(open_it)
+        except Distill2LabelError as error:
+            self._not_shown(row, error, told=not wait)
+            raise
+        got(slide)
+
+    def _open_slide(self, row: CohortSlide, slide: "Slide") -> None:
+        """The file is open: lay it on the canvas, unless it is no longer what is wanted."""
+        slide_id = row.slide_id
+        now = next((each for each in self.cohort if each.slide_id == slide_id), None)
+        if self.showing != slide_id or now is None or (now.path, now.mpp) != (row.path, row.mpp) or self._is_closed:
+            slide.close()
+            return
+        self.showing = None
+        for notice in slide.notices:
+            self._tell(f"{slide_id}: {notice}")
+        layers.remove(self.viewer, layers.find(self.viewer, slide_id=slide_id))
+        self._open[slide_id] = slide
+        self.failures.pop(slide_id, None)
+        layers.add_slide(self.viewer, slide, slide_id, now.label)
+        self._put_on_screen(slide_id)
+
+    def _not_shown(self, row: CohortSlide, error: Exception, told: bool = True) -> None:
+        if self.showing == row.slide_id:
+            self.showing = None
+        self.failures[row.slide_id] = str(error)
+        self.slides_changed.emit()
+        if told:
+            self._tell(
+                str(error) if isinstance(error, Distill2LabelError) else f"{row.slide_id}: {plain_reason(error)}"
+            )
+
+    @property
+    def _is_closed(self) -> bool:
+        """Has the window been closed? napari takes its parts away before it is destroyed."""
+        return self._has_window and not hasattr(self.viewer.window, "_qt_window")
+
+    def _put_on_screen(self, slide_id: str) -> None:
+        viewer = self.viewer
         layers.remove(viewer, [layer for layer in layers.find(viewer) if layers.about(layer)["slide_id"] != slide_id])
         self.shown = slide_id
         self._show_predictions(slide_id)
         viewer.reset_view()
         self.slides_changed.emit()
         self.shown_changed.emit()
+
+    def _reading(self, read: Callable[[], Value]) -> Value:
+        return read() if self._in_between else self.background.fetch(read)
+
+    def _at_once(self, act: Callable[[], Value]) -> Value:
+        """Inside an event of napari nothing else may happen meanwhile: what looks at files here looks at one name."""
+        self._in_between = True
+        try:
+            return act()
+        finally:
+            self._in_between = False
 
     def _show_predictions(self, slide_id: str) -> None:
         slide = layers.find(self.viewer, layers.SLIDE, slide_id)
@@ -238,8 +298,8 @@ class Session(Verbs):
 
     @property
     def settings(self) -> Settings:
-        """What a training would use now: preset < recipe < what was set."""
-        return build_settings(self.preset, self.recipe, self.overrides)
+        """What a training would use now: preset < recipe < the preferred device < what was set."""
+        return build_settings(self.preset, self.recipe, merged({"device": preferences().device}, self.overrides))
 
     def configure(
         self, preset: str | None = None, recipe: str | None = None, **overrides: Mapping[str, Any]
@@ -317,10 +377,8 @@ class Session(Verbs):
         if model.cohort is not None and not len(self.cohort):
             self.cohort_path = model.path / "cohort.csv"
             self._set_cohort(model.cohort)
-            try:
-                self.show(model.cohort.slides[0].slide_id)
-            except Distill2LabelError as error:  # the run may have been moved away from its slides
-                self._tell(str(error))
+            with suppress(Distill2LabelError):  # the run may have been moved away from its slides: this is told
+                self.show(model.cohort.slides[0].slide_id, wait=False)
         # Predictions of the model before would pass for this one's.
         for slide_id in list(self.predictions):
             maps = layers.find(self.viewer, slide_id=slide_id)
@@ -343,7 +401,7 @@ class Session(Verbs):
         if noted.get("role") != layers.SLIDE or any(layers.same_file(noted, row.path) for row in self.cohort):
             return
         label = noted.get("label") if noted.get("label") in self.classes else None
-        if self.add_slides([noted["path"]], label):
+        if self._at_once(lambda: self.add_slides([noted["path"]], label)):
             self.shown = noted["slide_id"]
             self.shown_changed.emit()
 

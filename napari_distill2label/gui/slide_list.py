@@ -1,10 +1,10 @@
 """The list of slides: files, labels, classes. No viewer, no Qt; `Session` shows it."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from psygnal import Signal
 
@@ -17,6 +17,7 @@ from ..store.cohort import Cohort, CohortSlide
 from .undo import UndoStack
 
 PathLike = str | os.PathLike[str]
+Value = TypeVar("Value")
 CLASSES = ("normal", "tumour")  # until the user or a table says otherwise
 
 
@@ -75,10 +76,11 @@ class SlideList:
         """
         if isinstance(paths, (str, os.PathLike)):
             paths = [paths]
+        files = self._reading(lambda: list(_files_in(paths)))
         rows = {row.slide_id: row for row in self.cohort}
         known = {row.path for row in self.cohort}
         new, refused = [], []
-        for path in _files_in(paths):
+        for path in files:
             slide_id = slide_name(path)
             if path in known:
                 continue
@@ -104,7 +106,7 @@ class SlideList:
 
     def read_cohort(self, path: PathLike) -> Cohort:
         """Read `cohort.csv` in place of the slides there are. Errors leave these as they were."""
-        cohort = Cohort.read(path)
+        cohort = self._reading(lambda: Cohort.read(path))
         try:
             cohort = cohort.with_classes()
         except CohortError as error:
@@ -164,6 +166,10 @@ class SlideList:
     def _set_cohort(self, cohort: Cohort) -> None:
         self.cohort = cohort
         self.slides_changed.emit()
+
+    def _reading(self, read: Callable[[], Value]) -> Value:
+        """Do what looks at files; a session with a window does it beside that."""
+        return read()
 
     def _row(self, slide_id: str) -> CohortSlide:
         for row in self.cohort:
