@@ -86,6 +86,7 @@ class Session(Verbs):
         self.failures: dict[str, str] = {}
         self.exported: list[Path] = []
         self._open: dict[str, Slide] = {}
+        self._removed: dict[str, dict[str, PatchMap]] = {}  # predictions of slides taken off the list
         self._filling: PatchMap | None = None  # the map whose layers fill in while it is computed
         self._filled = 0.0
         has_window = hasattr(viewer, "window")
@@ -146,18 +147,34 @@ class Session(Verbs):
 
     def remove_slides(self, slide_ids: Iterable[str]) -> None:
         """Take slides off the list, and their layers away. Files are left alone."""
-        gone = set(slide_ids)
-        super().remove_slides(gone)
-        for slide_id in gone:
-            self.predictions.pop(slide_id, None)
+        before = self.cohort
+        super().remove_slides(slide_ids)
+        self._take_off(before, self.cohort)
+
+    def _take_off(self, before: Cohort, after: Cohort) -> None:
+        """Layers of slides that went go; what was predicted of them is kept in case they come back by undo."""
+        for slide_id in {row.slide_id for row in before} - {row.slide_id for row in after}:
+            self._removed[slide_id] = self.predictions.pop(slide_id, {})
             self.failures.pop(slide_id, None)
             layers.remove(self.viewer, layers.find(self.viewer, slide_id=slide_id))
+
+    def _followed(self, before: Cohort, after: Cohort) -> None:
+        self._take_off(before, after)
+        former, rows = ({row.slide_id: row for row in cohort} for cohort in (before, after))
+        for slide_id in rows.keys() - former.keys():
+            if maps := self._removed.pop(slide_id, {}):
+                self.predictions[slide_id] = maps
+                self.predictions_changed.emit(slide_id)
+        shown = self.shown
+        if shown in rows and shown in former and rows[shown].mpp != former[shown].mpp:
+            self.show(shown, again=True)
+        self.slides_changed.emit()
 
     def read_cohort(self, path: PathLike) -> Cohort:
         """Read `cohort.csv` in place of the slides there are. Errors leave these as they were."""
         cohort = super().read_cohort(path)
         layers.remove(self.viewer, layers.find(self.viewer))
-        self.predictions, self.failures = {}, {}
+        self.predictions, self.failures, self._removed = {}, {}, {}
         self.slides_changed.emit()
         return cohort
 
