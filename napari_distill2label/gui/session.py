@@ -24,6 +24,7 @@ from .background import Background
 from .jobs import Job, Jobs
 from .models import LoadedModel
 from .slide_list import PathLike
+from .thumbnails import Thumbnails
 from .verbs import Verbs
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ class Session(Verbs):
         has_window = hasattr(viewer, "window")
         self.jobs = Jobs(lambda: has_window)
         self.background = Background(lambda: has_window)
+        self.thumbnails = Thumbnails(self)
         self.jobs.event.connect(self._on_event)
         viewer.layers.events.inserted.connect(self._on_layer_inserted)
         viewer.layers.events.removed.connect(self._on_layer_removed)

@@ -124,10 +124,8 @@ class SlideList(ClassList):
         negative = self.classes[0]
 
         def new(labels: tuple[str, ...]) -> str | None:
-            if off:
-                kept = [each for each in labels if each != name]
-            else:
-                kept = [name] if name == negative else [*labels, name]
+            added = [name] if name == negative else [*labels, name]
+            kept = [each for each in labels if each != name] if off else added
             ordered = [each for each in self.classes if each in kept and (each != negative or kept == [negative])]
             return SEPARATOR.join(ordered) or None
 
@@ -146,9 +144,7 @@ class SlideList(ClassList):
         """Say which case (patient) slides are of; an empty one is the slide's own id. A case is never split."""
         ids, case_id = _ids(slide_ids), case_id.strip()
         self._check_ids(ids)
-        rows = [
-            replace(row, case_id=case_id or row.slide_id) if row.slide_id in ids else row for row in self.cohort
-        ]
+        rows = [replace(row, case_id=case_id or row.slide_id) if row.slide_id in ids else row for row in self.cohort]
         self._edit(f"case of {named(ids)}", self.cohort.with_slides(rows))
 
     def set_split(self, slide_ids: str | Iterable[str], split: str | None) -> None:
