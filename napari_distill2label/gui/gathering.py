@@ -1,6 +1,7 @@
 """Which files a user means by what was dropped or chosen: slides in folders, tables among them. Any thread may ask."""
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,8 +48,17 @@ def gathered(paths: Iterable[PathLike]) -> Gathered:
 
 def _inside(folder: Path) -> Iterator[Path]:
     for place, names, files in os.walk(folder):
+        if any(name.lower().endswith(".dcm") for name in files):
+            yield Path(place)  # one slide in many files
+            files = [name for name in files if not name.lower().endswith(".dcm")]
         stores = [name for name in names if name.lower().endswith(".zarr")]
-        names[:] = sorted(name for name in names if name not in stores and not name.startswith("."))
-        for name in sorted(stores + files):
+        names[:] = sorted((name for name in names if name not in stores and not name.startswith(".")), key=natural)
+        for name in sorted(stores + files, key=natural):
             if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
                 yield Path(place) / name
+
+
+def natural(text: str) -> list[tuple[bool, int | str]]:
+    """A key to sort by: slide_9 comes before slide_10."""
+    parts = (part for part in re.split(r"(\d+)", text) if part)
+    return [(not part.isdecimal(), int(part) if part.isdecimal() else part.casefold()) for part in parts]

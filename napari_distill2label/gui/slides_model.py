@@ -1,6 +1,5 @@
 """The slides as a Qt table model: a view of `Session.cohort`, sorted here, filtered by `SlidesFilter`."""
 
-import re
 from collections.abc import Iterable
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -13,6 +12,7 @@ from ..core.classes import split_label
 from ..core.errors import Distill2LabelError
 from ..core.geometry import PatchGrid, mean_mpp
 from ..store.cohort import CohortSlide
+from .gathering import natural
 from .icons import mark, picture, swatch, theme_colour
 from .session import Session
 from .thumbnails import Glimpse
@@ -136,8 +136,7 @@ class SlidesModel(QAbstractTableModel):
             return self._patches(row)[0]
         if column == PREDICTION:
             return self._score(slide_id)
-        text = self.text(slide_id, column)
-        return [(not part.isdigit(), int(part) if part.isdigit() else part.casefold()) for part in _parts(text)] or None
+        return natural(self.text(slide_id, column)) or None
 
     # ---- Qt's questions -------------------------------------------------------------------------------------------
 
@@ -374,8 +373,3 @@ class SlidesFilter(QSortFilterProxyModel):
 
     def sort(self, column: int, order: Qt.SortOrder = Qt.SortOrder.AscendingOrder) -> None:
         self.sourceModel().sort(column, order)
-
-
-def _parts(text: str) -> list[str]:
-    """'slide_10' -> ['slide_', '10']: so that it comes after slide_9."""
-    return [part for part in re.split(r"(\d+)", text) if part]

@@ -12,8 +12,8 @@ from qtpy.QtWidgets import (
     QLabel,
     QLineEdit,
     QMenu,
-    QToolButton,
     QVBoxLayout,
+    QWidget,
 )
 
 from ..core.classes import split_label
@@ -62,7 +62,7 @@ class SlidesPanel(Panel):
         layout.addLayout(self.labels)
         layout.addLayout(row(self.scale, self.split, self.remove, self.undo, self.redo))
         layout.addWidget(self.counts)
-        layout.addWidget(self.missing)
+        layout.addLayout(row(self.missing, self.select, stretch=0))
         layout.addWidget(self.classes_fold)
         self._following = False
         self._show_first = False
@@ -89,7 +89,7 @@ class SlidesPanel(Panel):
 
     def _make_finding(self) -> None:
         self.search = QLineEdit()
-        self.search.setPlaceholderText("Find in name, label, case…")
+        self.search.setPlaceholderText("Find slides…")
         self.search.setClearButtonEnabled(True)
         self.search.setAccessibleName("find slides")
         self.search.setToolTip("Show only slides whose name, label, case, split or prediction hold these words")
@@ -99,13 +99,7 @@ class SlidesPanel(Panel):
         self.kind.setAccessibleName("which slides are shown")
         self.kind.setToolTip("Show only slides of this kind")
         self.kind.currentTextChanged.connect(self._filter)
-        self.columns = QToolButton()
-        self.columns.setText("Columns")
-        self.columns.setToolTip("Choose the columns of the table")
-        self.columns.setAccessibleName("columns of the table")
-        self.columns.clicked.connect(
-            lambda: self.table.columns_menu().exec(self.columns.mapToGlobal(self.columns.rect().bottomLeft()))
-        )
+        self.columns = button("Columns…", "Choose the columns of the table", self.choose_columns)
 
     def _make_labelling(self) -> None:
         self.hint = QLabel()
@@ -114,11 +108,8 @@ class SlidesPanel(Panel):
         self.labels.setSpacing(4)
         self._labelled_by: list[str | None] = []
         self.scale = button("µm/px…", "", self.set_mpp)
-        self.split = QToolButton()
-        self.split.setText("Split")
-        self.split.setAccessibleName("split of the selected slides")
-        self.split.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
-        self.split.setMenu(self._split_menu())
+        self.split_menu = self._split_menu()
+        self.split = button("Split…", "", lambda: self._pop_up(self.split_menu, self.split))
         self.remove = button("Remove", "", self.remove_slides)
         self.undo = button("Undo", "", lambda: self.session.undo())
         self.redo = button("Redo", "", lambda: self.session.redo())
@@ -128,7 +119,8 @@ class SlidesPanel(Panel):
         self.missing = QLabel()
         self.missing.setWordWrap(True)
         self.missing.setAccessibleName("slides without µm/px")
-        self.missing.linkActivated.connect(lambda link: self.select_missing())
+        tip = "Select the slides that say no µm/px; then give it to all of them with the button µm/px"
+        self.select = button("Select", tip, self.select_missing)
 
     def _split_menu(self) -> QMenu:
         menu = QMenu(self)
@@ -244,6 +236,12 @@ class SlidesPanel(Panel):
     def remove_slides(self) -> None:
         self.session.remove_slides(self.selected())
 
+    def choose_columns(self) -> None:
+        self._pop_up(self.table.columns_menu(), self.columns)
+
+    def _pop_up(self, menu: QMenu, below: QWidget) -> None:
+        menu.popup(below.mapToGlobal(below.rect().bottomLeft()))
+
     def select_missing(self) -> None:
         """Select the slides that say no µm/px, so that it can be given to all of them."""
         self.search.clear()
@@ -345,8 +343,9 @@ class SlidesPanel(Panel):
 
     def _refresh_missing(self) -> None:
         missing = sum(self.model.misses_mpp(row) for row in self.session.cohort)
-        text = f"{missing} slide{' says' if missing == 1 else 's say'} no µm/px, and others do: "
-        show_reason(self.missing, f'{text}<a href="select">select and give it</a>' if missing else "")
+        says = "slide says" if missing == 1 else "slides say"
+        show_reason(self.missing, f"{missing} {says} no µm/px, and others do: give it." if missing else "")
+        self.select.setVisible(missing > 0)
 
     def _refresh_selection(self) -> None:
         count = len(self.selected())
