@@ -25,7 +25,7 @@ def swatch(rgb: tuple[int, int, int], outline: str, size: int = SIZE) -> QIcon:
     painter.setPen(QPen(QColor(outline), 1))
     painter.drawRoundedRect(QRectF(1.5, 1.5, size - 3, size - 3), 2, 2)
     painter.end()
-    return QIcon(pixmap)
+    return icon(pixmap)
 
 
 @lru_cache(maxsize=64)
@@ -49,10 +49,10 @@ def mark(kind: str, colour: str, size: int = SIZE) -> QIcon:
         painter.drawLine(QPointF(4 * unit, 4 * unit), QPointF(12 * unit, 12 * unit))
         painter.drawLine(QPointF(12 * unit, 4 * unit), QPointF(4 * unit, 12 * unit))
     painter.end()
-    return QIcon(pixmap)
+    return icon(pixmap)
 
 
-def picture(pixels: np.ndarray | None, side: int, empty: QColor) -> QPixmap:
+def picture(pixels: np.ndarray | None, side: int, empty: QColor) -> QIcon:
     """(h, w, 3) uint8 in the middle of a square of `side` px; without pixels a frame in the colour `empty`."""
     pixmap = QPixmap(side, side)
     pixmap.fill(Qt.GlobalColor.transparent)
@@ -69,7 +69,14 @@ def picture(pixels: np.ndarray | None, side: int, empty: QColor) -> QPixmap:
         w, h = width * scale, height * scale
         painter.drawImage(QRectF((side - w) / 2, (side - h) / 2, w, h), image)
     painter.end()
-    return pixmap
+    return icon(pixmap)
+
+
+def icon(pixmap: QPixmap) -> QIcon:
+    """The picture in its own colours: Qt would tint it in a selected row, and a stain is not to be tinted."""
+    made = QIcon(pixmap)
+    made.addPixmap(pixmap, QIcon.Mode.Selected)
+    return made
 
 
 def _canvas(size: int) -> tuple[QPixmap, QPainter]:

@@ -20,11 +20,13 @@ from ..core.settings import Settings, merged
 from ..slides.registry import open_slide
 from ..store.cohort import Cohort
 from . import layers
+from .autosave import Autosave
 from .background import Background
 from .jobs import Job, Jobs
 from .models import LoadedModel
 from .slide_list import PathLike
 from .thumbnails import Thumbnails
+from .tissue_layer import TissueMasks
 from .verbs import Verbs
 
 if TYPE_CHECKING:
@@ -94,6 +96,8 @@ class Session(Verbs):
         self.jobs = Jobs(lambda: has_window)
         self.background = Background(lambda: has_window)
         self.thumbnails = Thumbnails(self)
+        self.tissue = TissueMasks(self)
+        self.autosave = Autosave(self, has_window)
         self.jobs.event.connect(self._on_event)
         viewer.layers.events.inserted.connect(self._on_layer_inserted)
         viewer.layers.events.removed.connect(self._on_layer_removed)
@@ -280,6 +284,8 @@ class Session(Verbs):
 
     def shutdown(self) -> None:
         """Stop what runs and close the slides' files. Idempotent; reached when the window closes."""
+        self.tissue.flush()
+        self.autosave.flush()
         self.jobs.shutdown()
         self.background.shutdown()
         for slide in self._open.values():
@@ -343,7 +349,7 @@ class Session(Verbs):
         # Predictions of the model before would pass for this one's.
         for slide_id in list(self.predictions):
             maps = layers.find(self.viewer, slide_id=slide_id)
-            layers.remove(self.viewer, [layer for layer in maps if layers.about(layer)["role"] != layers.SLIDE])
+            layers.remove(self.viewer, [layer for layer in maps if "patch_map" in layers.about(layer)])
         self.predictions = {}
         files = {row.slide_id: kept_path(row.path) for row in self.cohort}
         for patch_map in model.maps:

@@ -1,10 +1,10 @@
 """The list of slides: files, labels, cases, splits, µm/px. No viewer, no Qt; `Session` shows it."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from psygnal import Signal
 
@@ -16,6 +16,7 @@ from ..store.cohort import SPLITS, Cohort, CohortSlide
 from .class_list import CLASSES, ClassList
 from .gathering import PathLike, gathered
 
+Value = TypeVar("Value")
 __all__ = ["CLASSES", "PathLike", "SlideList", "opened_cohort"]
 
 
@@ -33,7 +34,9 @@ class SlideList(ClassList):
     """
 
     selection_changed = Signal()
-    cohort_opened = Signal()  # other slides are there now, from a table or a run
+    cohort_closing = Signal()  # other slides are about to take the place of these
+    cohort_opened = Signal()  # and have, from a table or a run
+    cohort_written = Signal()
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,7 +51,8 @@ class SlideList(ClassList):
 
         Files are not read yet. A file that is there already is passed over.
         """
-        found = gathered([paths] if isinstance(paths, (str, os.PathLike)) else paths)
+        paths = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
+        found = self._reading(lambda: gathered(paths))
         rows = {row.slide_id: row for row in self.cohort}
         known = {row.path for row in self.cohort}
         new, refused, repeated = [], list(found.refused), 0
@@ -81,9 +85,10 @@ class SlideList(ClassList):
 
     def read_cohort(self, path: PathLike) -> Cohort:
         """Read `cohort.csv` in place of the slides there are. Errors leave these as they were."""
-        cohort, notices = opened_cohort(path, self.classes)
+        cohort, notices = self._reading(lambda: opened_cohort(path, self.classes))
         for notice in notices:
             self._tell(notice)
+        self.cohort_closing.emit()
         self.cohort_path = Path(path).absolute()
         self._set_cohort(cohort)
         return cohort
@@ -95,6 +100,7 @@ class SlideList(ClassList):
             raise CohortError("where to? Give the path of the cohort.csv to write")
         self.cohort_path = self.cohort.write(path).absolute()
         self.saved = self.cohort
+        self.cohort_written.emit()
         self.slides_changed.emit()
         return self.cohort_path
 
@@ -199,6 +205,10 @@ class SlideList(ClassList):
         if shades != self.colours:
             self.colours_changed.emit()
         self.cohort_opened.emit()
+
+    def _reading(self, read: Callable[[], Value]) -> Value:
+        """Do what looks at files; a session with a window does it beside that."""
+        return read()
 
     def _row(self, slide_id: str) -> CohortSlide:
         for row in self.cohort:

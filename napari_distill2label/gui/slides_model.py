@@ -6,7 +6,7 @@ from weakref import WeakKeyDictionary
 
 from psygnal import Signal as Psygnal
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, QObject, QSortFilterProxyModel, Qt
-from qtpy.QtGui import QPixmap
+from qtpy.QtGui import QIcon
 
 from ..core.classes import split_label
 from ..core.errors import Distill2LabelError
@@ -51,7 +51,7 @@ class SlidesModel(QAbstractTableModel):
         self._rows: dict[str, CohortSlide] = {}
         self._numbers: dict[str, int] = {}
         self._order: tuple[int, Qt.SortOrder] | None = None
-        self._pixmaps: dict[str, tuple[Glimpse | None, QPixmap]] = {}
+        self._pixmaps: dict[str, tuple[Glimpse | None, QIcon]] = {}
         self._grid = None
         self._counts: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
         self.refresh()

@@ -23,10 +23,12 @@ from .class_list import counted
 from .classes_editor import ClassesEditor
 from .gathering import Gathered, gathered
 from .icons import swatch, theme_colour
+from .kept_strip import CloseGuard, KeptStrip
 from .parts import Fold, Panel, button, row, show_reason, told
 from .session import Session
 from .slides_model import AUTO, SlidesFilter
 from .slides_table import SlidesTable
+from .tissue_editor import TissueEditor
 
 EMPTY = (
     "No slides yet. Drop images or a folder here, add them with the buttons above, or open a table (cohort.csv) that "
@@ -53,8 +55,13 @@ class SlidesPanel(Panel):
         self.editor = ClassesEditor(session)
         self.editor.problem.connect(self.problem)
         self.classes_fold = Fold("Classes and colours", self.editor)
+        self.tissue = TissueEditor(session)
+        self.tissue.problem.connect(self.problem)
+        self.tissue_fold = Fold("Tissue mask", self.tissue)
+        self.kept = KeptStrip(session)
         layout = QVBoxLayout(self)
         layout.addLayout(row(self.add, self.add_folder, self.open, self.save))
+        layout.addWidget(self.kept)
         layout.addWidget(self.empty)
         layout.addLayout(row(self.search, self.kind, self.columns, stretch=0))
         layout.addWidget(self.table)
@@ -64,6 +71,7 @@ class SlidesPanel(Panel):
         layout.addWidget(self.counts)
         layout.addLayout(row(self.missing, self.select, stretch=0))
         layout.addWidget(self.classes_fold)
+        layout.addWidget(self.tissue_fold)
         self._following = False
         self._show_first = False
         self._selecting = QTimer(self, singleShot=True, interval=AFTER_SELECTING, timeout=self._show_selected)
@@ -74,6 +82,7 @@ class SlidesPanel(Panel):
         self.setAcceptDrops(True)
         self.refresh()
         self._follow_shown()
+        session.autosave.look_for_unsaved()
 
     # ---- making ---------------------------------------------------------------------------------------------------
 
@@ -144,6 +153,9 @@ class SlidesPanel(Panel):
         self.listen(session.cohort_opened, self._on_opened)
         self.listen(session.undo_stack.changed, self._refresh_undo)
         self.listen(session.thumbnails.changed, self._on_glimpse)
+        self.listen(session.tissue.changed, self.tissue.refresh)
+        self.listen(session.shown_changed, self.tissue.refresh)
+        self.listen(session.autosave.changed, self.kept.refresh)
 
     def _bind_undo(self) -> None:
         """Only while the focus is in here: elsewhere the keys are napari's, for painting."""
@@ -287,7 +299,7 @@ class SlidesPanel(Panel):
         self.empty.setVisible(not has_slides)
         for widget in (
             self.table, self.search, self.kind, self.columns, self.hint, self.counts, self.scale, self.split,
-            self.remove, self.undo, self.redo, self.classes_fold,
+            self.remove, self.undo, self.redo, self.classes_fold, self.tissue_fold,
         ):  # fmt: skip
             widget.setVisible(has_slides)
         self.undo.setVisible(has_slides or self.session.undo_stack.undo_text is not None)
@@ -295,6 +307,8 @@ class SlidesPanel(Panel):
         self.save.setToolTip(
             "Save slides, labels, cases and splits as a cohort.csv" if has_slides else "There are no slides to save yet"
         )
+        self.kept.refresh()
+        self.tissue.refresh()
         self.table.show_prediction()
         self.editor.refresh()
         self._refresh_label_buttons(has_slides)
@@ -444,6 +458,11 @@ class SlidesPanel(Panel):
         self.model.forget_pictures()
         self.table.set_thumbnails(self.model.show_thumbnails)
         self._on_colours()
+
+    def event(self, event: QEvent) -> bool:
+        if event.type() in (QEvent.Type.Show, QEvent.Type.ParentChange):
+            CloseGuard.watch(self, self.session)
+        return super().event(event)
 
     def changeEvent(self, event: QEvent) -> None:
         super().changeEvent(event)

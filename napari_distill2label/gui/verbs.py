@@ -15,6 +15,8 @@ from .slide_list import PathLike, SlideList
 if TYPE_CHECKING:
     from ..store.patchmap import PatchMap
     from ..store.run import Run
+    from ..workflow.tissue import Tissue
+    from .tissue_layer import TissueMasks
 
 RUN_NAME = "distill2label_run"
 
@@ -31,6 +33,7 @@ class Verbs(SlideList):
     exported: list[Path]
     encoder: Path | None
     preset: str
+    tissue: "TissueMasks"
 
     def why_not_train(self) -> str | None:
         """What is missing for a training, in words; None when it can start."""
@@ -77,6 +80,7 @@ class Verbs(SlideList):
         centres: PathLike | None = None,
         encoder: PathLike | None = None,
         corrections: PathLike | None = None,
+        tissue: "Tissue | None" = None,
         resume: bool = False,
         wait: bool = True,
     ) -> "Run | Job":
@@ -89,6 +93,8 @@ class Verbs(SlideList):
         cohort, classes, settings = self.cohort, self.classes, settings or self.settings
         encoder = encoder or self.encoder
         out = Path(out) if out else self.default_run_folder()
+        if tissue is None and not resume:  # a run goes on with the masks it was started with
+            tissue = self.tissue.in_use()
 
         def work() -> Work:
             from ..workflow.train import train
@@ -96,7 +102,7 @@ class Verbs(SlideList):
             return _then(
                 train(
                     cohort, out, settings, classes=classes, baseline=baseline, centres=centres, encoder=encoder,
-                    corrections=corrections, resume=resume,
+                    corrections=corrections, tissue=tissue, resume=resume,
                 ),
                 lambda run: (run, of_run(run)),
             )  # fmt: skip
@@ -119,7 +125,7 @@ class Verbs(SlideList):
         *,
         role: str | None = None,
         centres: PathLike | None = None,
-        tissue: PathLike | None = None,
+        tissue: "Tissue | None" = None,
         wait: bool = True,
     ) -> "list[PatchMap] | Job":
         """Label the patches of slides (ids; None: all). The results of a run's model are kept in its `predictions/`."""
@@ -128,6 +134,7 @@ class Verbs(SlideList):
         if role is not None:
             self.set_role(role)
         model, role, threshold = self.model, self.role, self.threshold
+        tissue = self.tissue.in_use() if tissue is None else tissue
         ids = (
             [slides] if isinstance(slides, str) else [row.slide_id for row in self.cohort] if slides is None else slides
         )
