@@ -21,6 +21,7 @@ from ..core.presets import build_settings
 from ..core.settings import Settings, merged
 from ..store.cohort import Cohort, CohortSlide
 from . import layers
+from .autosave import Autosave
 from .background import Background
 from .jobs import Job, Jobs
 from .models import LoadedModel
@@ -28,6 +29,8 @@ from .opening import opened_slide
 from .preferences import preferences
 from .relay import plain_reason
 from .slide_list import PathLike
+from .thumbnails import Thumbnails
+from .tissue_layer import TissueMasks
 from .verbs import Verbs
 
 if TYPE_CHECKING:
@@ -98,11 +101,15 @@ class Session(Verbs):
         self.failures: dict[str, str] = {}
         self.exported: list[Path] = []
         self._open: dict[str, Slide] = {}
+        self._removed: dict[str, dict[str, PatchMap]] = {}  # predictions of slides taken off the list
         self._filling: PatchMap | None = None  # the map whose layers fill in while it is computed
         self._filled = 0.0
         self._has_window = has_window = hasattr(viewer, "window")
         self.jobs = Jobs(lambda: has_window)
         self.background = Background(lambda: has_window)
+        self.thumbnails = Thumbnails(self)
+        self.tissue = TissueMasks(self)
+        self.autosave = Autosave(self, has_window)
         self.jobs.event.connect(self._on_event)
         viewer.layers.events.inserted.connect(self._on_layer_inserted)
         viewer.layers.events.removed.connect(self._on_layer_removed)
@@ -158,18 +165,34 @@ class Session(Verbs):
 
     def remove_slides(self, slide_ids: Iterable[str]) -> None:
         """Take slides off the list, and their layers away. Files are left alone."""
-        gone = set(slide_ids)
-        super().remove_slides(gone)
-        for slide_id in gone:
-            self.predictions.pop(slide_id, None)
+        before = self.cohort
+        super().remove_slides(slide_ids)
+        self._take_off(before, self.cohort)
+
+    def _take_off(self, before: Cohort, after: Cohort) -> None:
+        """Layers of slides that went go; what was predicted of them is kept in case they come back by undo."""
+        for slide_id in {row.slide_id for row in before} - {row.slide_id for row in after}:
+            self._removed[slide_id] = self.predictions.pop(slide_id, {})
             self.failures.pop(slide_id, None)
             layers.remove(self.viewer, layers.find(self.viewer, slide_id=slide_id))
+
+    def _followed(self, before: Cohort, after: Cohort) -> None:
+        self._take_off(before, after)
+        former, rows = ({row.slide_id: row for row in cohort} for cohort in (before, after))
+        for slide_id in rows.keys() - former.keys():
+            if maps := self._removed.pop(slide_id, {}):
+                self.predictions[slide_id] = maps
+                self.predictions_changed.emit(slide_id)
+        shown = self.shown
+        if shown in rows and shown in former and rows[shown].mpp != former[shown].mpp:
+            self.show(shown, again=True)
+        self.slides_changed.emit()
 
     def read_cohort(self, path: PathLike) -> Cohort:
         """Read `cohort.csv` in place of the slides there are. Errors leave these as they were."""
         cohort = super().read_cohort(path)
         layers.remove(self.viewer, layers.find(self.viewer))
-        self.predictions, self.failures = {}, {}
+        self.predictions, self.failures, self._removed = {}, {}, {}
         self.slides_changed.emit()
         return cohort
 
@@ -321,6 +344,8 @@ class Session(Verbs):
 
     def shutdown(self) -> None:
         """Stop what runs and close the slides' files. Idempotent; reached when the window closes."""
+        self.tissue.flush()
+        self.autosave.flush()
         self.jobs.shutdown()
         self.background.shutdown()
         for slide in self._open.values():
@@ -382,7 +407,7 @@ class Session(Verbs):
         # Predictions of the model before would pass for this one's.
         for slide_id in list(self.predictions):
             maps = layers.find(self.viewer, slide_id=slide_id)
-            layers.remove(self.viewer, [layer for layer in maps if layers.about(layer)["role"] != layers.SLIDE])
+            layers.remove(self.viewer, [layer for layer in maps if "patch_map" in layers.about(layer)])
         self.predictions = {}
         files = {row.slide_id: kept_path(row.path) for row in self.cohort}
         for patch_map in model.maps:

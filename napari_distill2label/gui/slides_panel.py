@@ -1,23 +1,42 @@
 """Step 1: which slides, and the diagnosis of each."""
 
-from qtpy.QtCore import QItemSelectionModel, Qt, QTimer
+from collections.abc import Iterable
+from pathlib import Path
+
+from qtpy.QtCore import QEvent, Qt, QTimer
+from qtpy.QtGui import QDragEnterEvent, QDropEvent, QKeySequence, QShortcut
 from qtpy.QtWidgets import (
-    QAbstractItemView,
-    QHBoxLayout,
-    QHeaderView,
+    QComboBox,
+    QGridLayout,
     QInputDialog,
     QLabel,
     QLineEdit,
-    QTableView,
+    QMenu,
     QVBoxLayout,
+    QWidget,
 )
 
+from ..core.classes import split_label
 from ..slides.registry import SUFFIXES
-from .parts import Panel, button, row, told
+from ..store.cohort import SPLITS
+from .class_list import counted
+from .classes_editor import ClassesEditor
+from .gathering import Gathered, gathered
+from .icons import swatch, theme_colour
+from .kept_strip import CloseGuard, KeptStrip
+from .parts import Fold, Panel, button, row, show_reason, told
 from .session import Session
-from .slides_model import LABEL, NAME, SLIDE_ID_ROLE, STATUS, LabelDelegate, SlidesModel
+from .slides_model import AUTO, SlidesFilter
+from .slides_table import SlidesTable
+from .tissue_editor import TissueEditor
 
-EMPTY = "No slides yet: add images, or open a cohort.csv that lists them with their labels."
+EMPTY = (
+    "No slides yet. Drop images or a folder here, add them with the buttons above, or open a table (cohort.csv) that "
+    "lists them with their labels."
+)
+UNDO, REDO = "Ctrl+Z", "Ctrl+Shift+Z"
+LABELS_IN_A_LINE = 3
+AFTER_SELECTING = 90  # ms until a selected slide is opened: arrow keys run over many
 
 
 class SlidesPanel(Panel):
@@ -25,98 +44,198 @@ class SlidesPanel(Panel):
 
     def __init__(self, session: Session) -> None:
         super().__init__(session, "1 · Slides")
-        self.add = button("Add slides…", "Add image files: one slide each", self.add_slides)
-        self.open = button("Open cohort…", "Open a cohort.csv: slides with labels, cases and splits", self.open_cohort)
-        self.save = button("Save…", "Save slides and labels as a cohort.csv", self.save_cohort)
-        self.classes = QLineEdit()
-        self.classes.setToolTip("Names of the classes, the negative one (no finding) first, separated by commas")
-        self.classes.setPlaceholderText("normal, tumour")
-        self.classes.setAccessibleName("classes, the negative one first")
-        self.classes.editingFinished.connect(self.set_classes)
-        self.model = SlidesModel(session, self)
-        self.table = self._make_table()
+        self.table = SlidesTable(session)
+        self.model, self.filter = self.table.source, self.table.filter
+        self.model.refused.connect(self.problem.emit)
+        self._make_files()
+        self._make_finding()
+        self._make_labelling()
         self.empty = QLabel(EMPTY)
         self.empty.setWordWrap(True)
-        self.labels = QHBoxLayout()
-        self.scale = button("µm/px…", "Say the µm/px of the selected slides, where the files do not know", self.set_mpp)
-        self.remove = button(
-            "Remove", "Take the selected slides off the list; files are left alone", self.remove_slides
-        )
-        self.counts = QLabel()
-        self.counts.setWordWrap(True)
-        self.counts.setAccessibleName("slides per class")
-
-        classes_label = QLabel("Classes")
-        classes_label.setBuddy(self.classes)
-        classes_label.setToolTip(self.classes.toolTip())
+        self.editor = ClassesEditor(session)
+        self.editor.problem.connect(self.problem)
+        self.classes_fold = Fold("Classes and colours", self.editor)
+        self.tissue = TissueEditor(session)
+        self.tissue.problem.connect(self.problem)
+        self.tissue_fold = Fold("Tissue mask", self.tissue)
+        self.kept = KeptStrip(session)
         layout = QVBoxLayout(self)
-        layout.addLayout(row(self.add, self.open, self.save))
-        layout.addLayout(row(classes_label, self.classes, stretch=1))
+        layout.addLayout(row(self.add, self.add_folder, self.open, self.save))
+        layout.addWidget(self.kept)
         layout.addWidget(self.empty)
+        layout.addLayout(row(self.search, self.kind, self.columns, stretch=0))
         layout.addWidget(self.table)
+        layout.addWidget(self.hint)
         layout.addLayout(self.labels)
+        layout.addLayout(row(self.scale, self.split, self.remove, self.undo, self.redo))
         layout.addWidget(self.counts)
-        layout.addLayout(row(self.scale, self.remove))
-
+        layout.addLayout(row(self.missing, self.select, stretch=0))
+        layout.addWidget(self.classes_fold)
+        layout.addWidget(self.tissue_fold)
         self._following = False
-        self.table.selectionModel().selectionChanged.connect(self._on_selection)
-        self.listen(session.slides_changed, self.refresh)
-        self.listen(session.shown_changed, self._follow_shown)
+        self._show_first = False
+        self._selecting = QTimer(self, singleShot=True, interval=AFTER_SELECTING, timeout=self._show_selected)
+        self._restyling = QTimer(self, singleShot=True, interval=0, timeout=self._restyle)
+        self._opening = QTimer(self, singleShot=True, interval=0, timeout=self._show_any)
+        self._listen()
+        self._bind_undo()
+        self.setAcceptDrops(True)
         self.refresh()
         self._follow_shown()
+        session.autosave.look_for_unsaved()
 
-    def _make_table(self) -> QTableView:
-        table = QTableView()
-        table.setModel(self.model)
-        table.setItemDelegateForColumn(LABEL, LabelDelegate(self.session, table))
-        table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
-        table.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
-        table.setTextElideMode(Qt.TextElideMode.ElideRight)
-        table.verticalHeader().hide()
-        header = table.horizontalHeader()
-        header.setSectionResizeMode(NAME, QHeaderView.ResizeMode.Stretch)
-        header.setSectionResizeMode(LABEL, QHeaderView.ResizeMode.ResizeToContents)
-        header.setSectionResizeMode(STATUS, QHeaderView.ResizeMode.Stretch)
-        table.setMinimumHeight(150)
-        table.setAccessibleName("slides")
-        return table
+    # ---- making ---------------------------------------------------------------------------------------------------
 
-    # ---- what the user does ---------------------------------------------------------------------------------------
+    def _make_files(self) -> None:
+        self.add = button("Add slides…", "Add image files: one slide each", self.add_slides)
+        self.add_folder = button("Add folder…", "Add all images in a folder and below", self.add_slides_of_folder)
+        self.open = button(
+            "Open table…",
+            "Open a cohort.csv: slides with labels, cases and splits, in place of these",
+            self.open_cohort,
+        )
+        self.save = button("Save…", "", self.save_cohort)
 
-    @told
+    def _make_finding(self) -> None:
+        self.search = QLineEdit()
+        self.search.setPlaceholderText("Find slides…")
+        self.search.setClearButtonEnabled(True)
+        self.search.setAccessibleName("find slides")
+        self.search.setToolTip("Show only slides whose name, label, case, split or prediction hold these words")
+        self.search.textChanged.connect(self._filter)
+        self.kind = QComboBox()
+        self.kind.addItems(SlidesFilter.KINDS)
+        self.kind.setAccessibleName("which slides are shown")
+        self.kind.setToolTip("Show only slides of this kind")
+        self.kind.currentTextChanged.connect(self._filter)
+        self.columns = button("Columns…", "Choose the columns of the table", self.choose_columns)
+
+    def _make_labelling(self) -> None:
+        self.hint = QLabel()
+        self.hint.setWordWrap(True)
+        self.labels = QGridLayout()
+        self.labels.setSpacing(4)
+        self._labelled_by: list[str | None] = []
+        self.scale = button("µm/px…", "", self.set_mpp)
+        self.split_menu = self._split_menu()
+        self.split = button("Split…", "", lambda: self._pop_up(self.split_menu, self.split))
+        self.remove = button("Remove", "", self.remove_slides)
+        self.undo = button("Undo", "", lambda: self.session.undo())
+        self.redo = button("Redo", "", lambda: self.session.redo())
+        self.counts = QLabel()
+        self.counts.setWordWrap(True)
+        self.counts.setAccessibleName("slides per class and split")
+        self.missing = QLabel()
+        self.missing.setWordWrap(True)
+        self.missing.setAccessibleName("slides without µm/px")
+        tip = "Select the slides that say no µm/px; then give it to all of them with the button µm/px"
+        self.select = button("Select", tip, self.select_missing)
+
+    def _split_menu(self) -> QMenu:
+        menu = QMenu(self)
+        menu.setToolTipsVisible(True)
+        tips = ("training decides", "to learn from", "to pick the epoch by", "kept aside, to be evaluated on")
+        for name, tip in zip((AUTO, *SPLITS), tips, strict=True):
+            action = menu.addAction(f"{name}: {tip}")
+            action.triggered.connect(lambda checked=False, name=name: self.set_split(name))
+        return menu
+
+    def _listen(self) -> None:
+        session = self.session
+        self.table.selectionModel().selectionChanged.connect(self._on_selection)
+        self.table.delete_pressed.connect(self.remove_slides)
+        self.filter.modelReset.connect(self._after_reset)
+        self.listen(session.slides_changed, self.refresh)
+        self.listen(session.colours_changed, self._on_colours)
+        self.listen(session.settings_changed, self._on_settings)
+        self.listen(session.shown_changed, self._follow_shown)
+        self.listen(session.selection_changed, self._follow_selection)
+        self.listen(session.cohort_opened, self._on_opened)
+        self.listen(session.undo_stack.changed, self._refresh_undo)
+        self.listen(session.thumbnails.changed, self._on_glimpse)
+        self.listen(session.tissue.changed, self.tissue.refresh)
+        self.listen(session.shown_changed, self.tissue.refresh)
+        self.listen(session.autosave.changed, self.kept.refresh)
+
+    def _bind_undo(self) -> None:
+        """Only while the focus is in here: elsewhere the keys are napari's, for painting."""
+        for keys, method in ((UNDO, self.session.undo), (REDO, self.session.redo)):
+            shortcut = QShortcut(QKeySequence(keys), self)
+            shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
+            shortcut.activated.connect(lambda method=method: method())
+
+    # ---- what the user does: files --------------------------------------------------------------------------------
+
     def add_slides(self) -> None:
         pattern = f"Slides ({' '.join('*' + suffix for suffix in SUFFIXES if suffix != '.zarr')});;All files (*)"
-        paths = self.ask_files("Add slides", pattern)
-        new = self.session.add_slides(paths) if paths else []
-        if new and self.session.shown is None:
-            self.session.show(new[0])
+        self.add_paths(self.ask_files("Add slides", pattern))
+
+    def add_slides_of_folder(self) -> None:
+        if folder := self.ask_folder("Add all images of a folder"):
+            self.add_paths([folder])
+
+    def add_paths(self, paths: Iterable[str | Path]) -> None:
+        """Add what was chosen or dropped. Folders are walked beside the window; a table is opened."""
+        paths = list(paths)
+        if paths:
+            self.session.background.ask(
+                ("gather", id(self)),
+                lambda: gathered(paths),
+                self._add_gathered,
+                lambda error: self.problem.emit(str(error)),
+            )
+
+    @told
+    def _add_gathered(self, found: Gathered) -> None:
+        for line in found.refused:
+            self.session._tell(line)
+        if found.tables and not found.slides:
+            self.open_path(str(found.tables[0]))
+        elif found.slides:
+            self._show_first = self.session.shown is None
+            self.session.add_slides(found.slides)
 
     def open_cohort(self) -> None:
-        if path := self.ask_file("Open a cohort", "Tables (*.csv *.tsv *.txt);;All files (*)"):
+        if path := self.ask_file("Open a table of slides", "Tables (*.csv *.tsv *.txt);;All files (*)"):
             self.open_path(path)
 
     @told
     def open_path(self, path: str) -> None:
-        cohort = self.session.read_cohort(path)
-        if len(cohort):
-            self.session.show(cohort.slides[0].slide_id)
+        """Open a cohort.csv in place of the slides there are."""
+        self.session.read_cohort(path)
 
     @told
     def save_cohort(self) -> None:
-        if path := self.ask_save("Save the cohort", "cohort.csv", "Tables (*.csv)"):
+        name = self.session.cohort_path.name if self.session.cohort_path else "cohort.csv"
+        if path := self.ask_save("Save slides and labels", name, "Tables (*.csv)"):
             self.session.write_cohort(path)
 
-    @told
-    def set_classes(self) -> None:
-        try:
-            self.session.classes = self.classes.text()
-        finally:
-            self.refresh()
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
+        if any(url.isLocalFile() for url in event.mimeData().urls()):
+            event.acceptProposedAction()
+
+    dragMoveEvent = dragEnterEvent
+
+    def dropEvent(self, event: QDropEvent) -> None:
+        paths = [url.toLocalFile() for url in event.mimeData().urls() if url.isLocalFile()]
+        event.acceptProposedAction()
+        self.add_paths(paths)
+
+    # ---- what the user does: slides -------------------------------------------------------------------------------
 
     @told
     def set_label(self, label: str | None) -> None:
+        """Label the selected slides; where several findings can be present, add one or take it off."""
         if selected := self.selected():
-            self.session.set_label(selected, label)
+            if label is not None and self.session.settings.model.several:
+                self.session.toggle_label(selected, label)
+            else:
+                self.session.set_label(selected, label)
+
+    @told
+    def set_split(self, split: str) -> None:
+        if selected := self.selected():
+            self.session.set_split(selected, None if split == AUTO else split)
 
     @told
     def set_mpp(self) -> None:
@@ -129,6 +248,33 @@ class SlidesPanel(Panel):
     def remove_slides(self) -> None:
         self.session.remove_slides(self.selected())
 
+    def choose_columns(self) -> None:
+        self._pop_up(self.table.columns_menu(), self.columns)
+
+    def _pop_up(self, menu: QMenu, below: QWidget) -> None:
+        menu.popup(below.mapToGlobal(below.rect().bottomLeft()))
+
+    def select_missing(self) -> None:
+        """Select the slides that say no µm/px, so that it can be given to all of them."""
+        self.search.clear()
+        self.kind.setCurrentIndex(0)
+        self.table.select_ids(row.slide_id for row in self.session.cohort if self.model.misses_mpp(row))
+
+    @told
+    def next_slide(self) -> None:
+        """Show the next slide of the table, as it is sorted and filtered."""
+        self._step(1)
+
+    @told
+    def previous_slide(self) -> None:
+        """Show the slide above."""
+        self._step(-1)
+
+    def _step(self, by: int) -> None:
+        slide_id = self.table.step(by)
+        if slide_id is not None and slide_id != self.session.shown:
+            self.session.show(slide_id)
+
     def ask_mpp(self, slide_ids: list[str]) -> float | None:
         named = slide_ids[0] if len(slide_ids) == 1 else f"{len(slide_ids)} slides"
         value, accepted = QInputDialog.getDouble(self, "Size of a pixel", f"µm per pixel of {named}:", 0.5, 0.05, 20, 4)
@@ -136,7 +282,14 @@ class SlidesPanel(Panel):
 
     def selected(self) -> list[str]:
         """Ids of the selected slides, in the table's order."""
-        return [index.data(SLIDE_ID_ROLE) for index in self.table.selectionModel().selectedRows()]
+        return self.table.selected()
+
+    def headline(self) -> str:
+        """One line for the folded panel."""
+        cohort = self.session.cohort
+        if not len(cohort):
+            return "no slides yet"
+        return f"{len(cohort)} slides, {len(cohort.labelled)} labelled"
 
     # ---- following the session ------------------------------------------------------------------------------------
 
@@ -144,65 +297,174 @@ class SlidesPanel(Panel):
         self.model.refresh()
         has_slides = self.model.rowCount() > 0
         self.empty.setVisible(not has_slides)
-        for widget in (self.table, self.counts, self.scale, self.remove):
+        for widget in (
+            self.table, self.search, self.kind, self.columns, self.hint, self.counts, self.scale, self.split,
+            self.remove, self.undo, self.redo, self.classes_fold, self.tissue_fold,
+        ):  # fmt: skip
             widget.setVisible(has_slides)
+        self.undo.setVisible(has_slides or self.session.undo_stack.undo_text is not None)
         self.save.setEnabled(has_slides)
         self.save.setToolTip(
-            "Save slides and labels as a cohort.csv" if has_slides else "There are no slides to save yet"
+            "Save slides, labels, cases and splits as a cohort.csv" if has_slides else "There are no slides to save yet"
         )
-        if not self.classes.hasFocus() or not self.classes.isModified():
-            self.classes.setText(", ".join(self.session.classes))
+        self.kept.refresh()
+        self.tissue.refresh()
+        self.table.show_prediction()
+        self.editor.refresh()
         self._refresh_label_buttons(has_slides)
         self.counts.setText(self._counted())
+        self._refresh_missing()
         self._refresh_selection()
+        self._refresh_undo()
+        if self._show_first and has_slides:
+            self._show_first = False
+            self._opening.start()
 
     def _refresh_label_buttons(self, visible: bool) -> None:
         wanted = [*self.session.classes, None] if visible else []
-        if wanted != getattr(self, "_label_buttons", []):
+        if wanted != self._labelled_by:
             while (item := self.labels.takeAt(0)) is not None:
                 if item.widget() is not None:
+                    item.widget().hide()
                     item.widget().deleteLater()
-            for label in wanted:
-                text = label or "no label"
-                tip = f"Label the selected slides {label!r}" if label else "Take the label off the selected slides"
-                made = button(text, tip, lambda label=label: self.set_label(label))
-                made.setAccessibleName(f"label selected slides: {text}")
-                self.labels.addWidget(made)
-            self._label_buttons = wanted
+            for place, label in enumerate(wanted):
+                made = button(label or "no label", "", lambda label=label: self.set_label(label))
+                made.setAccessibleName(f"label selected slides: {label or 'no label'}")
+                self.labels.addWidget(made, *divmod(place, LABELS_IN_A_LINE))
+            self._labelled_by = wanted
+        outline = theme_colour(self.session.viewer).name()
+        for place, colour in enumerate(self.session.colours if visible else ()):
+            self.labels.itemAt(place).widget().setIcon(swatch(colour, outline))
 
     def _counted(self) -> str:
-        labels = [row.label for row in self.session.cohort]
-        parts = [f"{labels.count(name)} {name}" for name in self.session.classes]
-        others = len([label for label in labels if label and label not in self.session.classes])
+        rows, classes = self.session.cohort.slides, self.session.classes
+        counts = counted(row.label for row in rows)
+        parts = [f"{counts.get(name, 0)} {name}" for name in classes]
+        others = sum(any(name not in classes for name in split_label(row.label or "")) for row in rows)
         parts += [f"{others} other"] if others else []
-        parts += [f"{labels.count(None)} without label"] if labels.count(None) else []
-        return f"{len(labels)} slides: {', '.join(parts)}"
+        parts += [f"{counts[None]} without label"] if counts.get(None) else []
+        text = f"{len(rows)} slides: {', '.join(parts)}"
+        splits = [row.split for row in rows if row.label]
+        if any(splits):
+            named = [f"{splits.count(name)} {name}" for name in SPLITS if name in splits]
+            # `store.splits.with_splits`: once some are given, the others are learnt from.
+            left = splits.count(None)
+            named += [f"{left} auto (train, since others are set)"] if left else []
+            text += f"\nSplit: {', '.join(named)}"
+        elif splits:
+            text += "\nSplit: training deals the labelled slides"
+        return text
+
+    def _refresh_missing(self) -> None:
+        missing = sum(self.model.misses_mpp(row) for row in self.session.cohort)
+        says = "slide says" if missing == 1 else "slides say"
+        show_reason(self.missing, f"{missing} {says} no µm/px, and others do: give it." if missing else "")
+        self.select.setVisible(missing > 0)
+
+    def _refresh_selection(self) -> None:
+        count = len(self.selected())
+        shown, all_of_them = self.filter.rowCount(), self.model.rowCount()
+        parts = [f"{shown} of {all_of_them} shown"] if self.filter.active else []
+        parts += [f"{count} selected: label as" if count else "Select slides to label them (Shift or Ctrl for several)"]
+        self.hint.setText(" · ".join(parts))
+        why = "Select slides in the table first"
+        buttons = [self.labels.itemAt(index).widget() for index in range(self.labels.count())]
+        for label, widget in zip(self._labelled_by, buttons, strict=True):
+            tip = f"Label the selected slides {label!r}" if label else "Take the label off the selected slides"
+            if label and self.session.settings.model.several:
+                tip = f"Add the finding {label!r} to the selected slides, or take it off if all have it"
+            widget.setEnabled(count > 0)
+            widget.setToolTip(tip if count else why)
+        for widget, tip in (
+            (self.scale, "Say the µm/px of the selected slides, where the files do not know"),
+            (self.split, "Say what training uses the selected slides for"),
+            (self.remove, "Take the selected slides off the list (Del); files are left alone"),
+        ):
+            widget.setEnabled(count > 0)
+            widget.setToolTip(tip if count else why)
+
+    def _refresh_undo(self) -> None:
+        stack = self.session.undo_stack
+        for widget, text, verb, keys in (
+            (self.undo, stack.undo_text, "Undo", UNDO), (self.redo, stack.redo_text, "Redo", REDO)
+        ):  # fmt: skip
+            widget.setEnabled(text is not None)
+            widget.setToolTip(f"{verb}: {text} ({keys})" if text else f"Nothing to {verb.lower()}")
+
+    def _filter(self) -> None:
+        self.filter.look_for(self.search.text(), self.kind.currentText())
+        self._refresh_selection()
+        self.table.read_visible()
 
     def _on_selection(self) -> None:
+        self.session.select(self.selected())
         self._refresh_selection()
         if not self._following and len(self.selected()) == 1:
-            # After the click is dealt with: opening a slide may take a moment.
-            QTimer.singleShot(0, self._show_selected)
+            self._selecting.start()
 
     @told
     def _show_selected(self) -> None:
         if len(selected := self.selected()) == 1 and selected[0] != self.session.shown:
             self.session.show(selected[0])
 
-    def _refresh_selection(self) -> None:
-        count = len(self.selected())
-        buttons = [self.labels.itemAt(index).widget() for index in range(self.labels.count())]
-        for widget in (*buttons, self.scale, self.remove):
-            widget.setEnabled(count > 0)
+    @told
+    def _show_any(self) -> None:
+        if self.session.shown is None and len(self.session.cohort):
+            self.session.show(self.session.cohort.slides[0].slide_id)
+
+    def _on_opened(self) -> None:
+        self._opening.start()
 
     def _follow_shown(self) -> None:
         """The shown slide is the selected one, both ways and without a loop."""
-        number = self.model.row_of(self.session.shown)
-        if number < 0 or self.session.shown in self.selected():
+        shown = self.session.shown
+        if shown is None or shown in self.selected():
             return
         self._following = True
-        index = self.model.index(number, NAME)
-        flags = QItemSelectionModel.SelectionFlag.ClearAndSelect | QItemSelectionModel.SelectionFlag.Rows
-        self.table.selectionModel().setCurrentIndex(index, flags)
-        self.table.scrollTo(index)
+        self.table.go_to(shown)
         self._following = False
+
+    def _follow_selection(self) -> None:
+        """Selected from the console, or in the other panel of this viewer."""
+        if list(self.session.selected) != self.selected():
+            self._following = True
+            self.table.select_ids(self.session.selected)
+            self._following = False
+            self._refresh_selection()
+
+    def _after_reset(self) -> None:
+        """Slides came or went: those that were selected still are."""
+        self._following = True
+        self.table.select_ids(self.session.selected or ([self.session.shown] if self.session.shown else []))
+        self._following = False
+
+    def _on_colours(self) -> None:
+        self.model.redraw()
+        self.editor.refresh()
+        self._refresh_label_buttons(self.model.rowCount() > 0)
+
+    def _on_settings(self) -> None:
+        self.model.settings_changed()
+        self.editor.refresh()
+        self._refresh_selection()
+        self._refresh_missing()
+
+    def _on_glimpse(self, slide_id: str) -> None:
+        self.model.glimpsed(slide_id)
+        self._refresh_missing()
+
+    def _restyle(self) -> None:
+        """Another theme, or another font size."""
+        self.model.forget_pictures()
+        self.table.set_thumbnails(self.model.show_thumbnails)
+        self._on_colours()
+
+    def event(self, event: QEvent) -> bool:
+        if event.type() in (QEvent.Type.Show, QEvent.Type.ParentChange):
+            CloseGuard.watch(self, self.session)
+        return super().event(event)
+
+    def changeEvent(self, event: QEvent) -> None:
+        super().changeEvent(event)
+        if event.type() in (QEvent.Type.StyleChange, QEvent.Type.FontChange) and hasattr(self, "_restyling"):
+            self._restyling.start()

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from ..store.patchmap import PatchMap
     from ..store.run import Run
+    from ..workflow.tissue import Tissue
+    from .tissue_layer import TissueMasks
 
 RUN_NAME = "distill2label_run"
 
@@ -39,6 +41,7 @@ class Verbs(SlideList):
     feature_folder: Path | None
     preset: str
     _promised: set[Path]
+    tissue: "TissueMasks"
 
     def why_not_train(self, encoder: PathLike | None = None, features: PathLike | None = None) -> str | None:
         """What is missing for a training, in words; None when it can start."""
@@ -95,6 +98,7 @@ class Verbs(SlideList):
         corrections: PathLike | None = None,
         features: PathLike | None = None,
         trust: bool = False,
+        tissue: "Tissue | None" = None,
         resume: bool = False,
         wait: bool = True,
     ) -> "Run | Job":
@@ -117,9 +121,11 @@ class Verbs(SlideList):
         if settings.model.encoder == "features":
             encoder, features = encoder or self.encoder, features or self.feature_folder
         out = Path(out) if out else self._promised_folder()
+        if tissue is None and not resume:  # a run goes on with the masks it was started with
+            tissue = self.tissue.in_use()
         how = {
             "baseline": baseline, "centres": centres, "encoder": encoder, "corrections": corrections,
-            "features": features, "trust": trust,
+            "features": features, "trust": trust, "tissue": tissue,
         }  # fmt: skip
 
         def work() -> Work:
@@ -212,7 +218,7 @@ class Verbs(SlideList):
         *,
         role: str | None = None,
         centres: PathLike | None = None,
-        tissue: PathLike | None = None,
+        tissue: "Tissue | None" = None,
         dense: int | None = None,
         device: str | None = None,
         encoder: PathLike | None = None,
@@ -237,6 +243,7 @@ class Verbs(SlideList):
         ids = [row.slide_id for row in self.cohort] if slides is None else slides
         ids = [ids] if isinstance(ids, str) else list(ids)
         cohort, threshold = self.cohort.with_slides(self._row(slide_id) for slide_id in ids), self.threshold
+        tissue = self.tissue.in_use() if tissue is None else tissue
         device, chosen = device or self.settings.device, {}
         how = {
             "centres": centres, "tissue": tissue, "dense": dense, "encoder": encoder, "precision": precision,

@@ -24,6 +24,7 @@ from ..store.run import Run
 from .bags import PathLike
 from .plan import Asked, Plan, new_plan, resumed_plan
 from .scale import require_mpp
+from .tissue import Tissue
 
 
 def train(
@@ -38,6 +39,7 @@ def train(
     corrections: PathLike | None = None,
     features: PathLike | None = None,
     trust: bool = False,
+    tissue: Tissue | None = None,
     resume: bool = False,
 ) -> Generator[Event, None, Run]:
     """Train a teacher on the slide labels of `cohort` and distil a student from it.
@@ -67,10 +69,13 @@ def train(
         May an encoder's file be opened that can hold a program (TorchScript)?
     corrections
         CSV of patches whose class the user knows (`slide_id,x,y,label`), used by the student.
+    tissue
+        GeoJSON of regions outside of which no patch is looked at, in place of the tissue rule: one file, a folder with
+        `<slide_id>.geojson` for each slide, or a mapping of some slides' ids to files (the others keep the rule).
     resume
         Go on with the run in `out` after its last whole epoch.
     """
-    asked = Asked(classes, baseline, centres, encoder, corrections, features, trust)
+    asked = Asked(classes, baseline, centres, encoder, corrections, features, trust, tissue)
     plan = (
         resumed_plan(out, cohort, settings, asked) if resume else new_plan(out, cohort, settings or Settings(), asked)
     )

@@ -1,0 +1,244 @@
+"""The table of slides: columns that can be hidden and are remembered, rows that are read only while in sight."""
+
+from collections.abc import Iterable
+
+from qtpy.QtCore import QItemSelection, QItemSelectionModel, QModelIndex, QSize, Qt, QTimer, Signal
+from qtpy.QtGui import QAction, QKeyEvent, QResizeEvent
+from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QMenu, QTableView
+
+from ..store.cohort import SPLITS
+from .preferences import preferences
+from .session import Session
+from .slides_delegates import ChoiceDelegate, MppDelegate, TextDelegate
+from .slides_model import (
+    AUTO,
+    CASE,
+    COLUMNS,
+    LABEL,
+    MPP,
+    NAME,
+    NO_LABEL,
+    PATCHES,
+    PREDICTION,
+    SLIDE_ID_ROLE,
+    SPLIT,
+    STATUS,
+    THUMBNAIL,
+    SlidesFilter,
+    SlidesModel,
+)
+from .window_state import window_state
+
+STATE = "slides/columns-1"
+WIDTHS = {LABEL: 88, CASE: 84, SPLIT: 58, MPP: 104, PATCHES: 66, PREDICTION: 94, STATUS: 96}  # px
+NAME_WIDTH = 120  # px; the least
+HIDDEN = (CASE, SPLIT, MPP, PATCHES, PREDICTION)  # until the user wants them; the prediction until there is one
+AFTER_SCROLLING = 60  # ms until the rows in sight are read
+
+
+class SlidesTable(QTableView):
+    """A view of the session's slides, filtered by `filter`."""
+
+    delete_pressed = Signal()
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self.session = session
+        self.source = SlidesModel(session, self)
+        self.filter = SlidesFilter(self.source, self)
+        self.setModel(self.filter)
+        self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
+        self.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
+        self.setHorizontalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
+        self.setTextElideMode(Qt.TextElideMode.ElideMiddle)
+        self.setWordWrap(False)
+        self.setShowGrid(False)
+        self.setMinimumHeight(236)
+        self.setAccessibleName("slides")
+        self._add_delegates()
+        self._reading = QTimer(self, singleShot=True, interval=AFTER_SCROLLING, timeout=self.read_visible)
+        self._keeping = QTimer(self, singleShot=True, interval=500, timeout=self._keep_columns)
+        self._set_up_headers()
+        self.verticalScrollBar().valueChanged.connect(lambda: self._reading.start())
+        self.filter.modelReset.connect(lambda: self._reading.start())
+        self.filter.layoutChanged.connect(lambda: self._reading.start())
+        self.set_thumbnails(preferences().thumbnails)
+
+    def _add_delegates(self) -> None:
+        def commit(slide_id: str, column: int, value: object) -> None:
+            chosen = self.selected()
+            self.source.change(chosen if slide_id in chosen else [slide_id], column, value)
+
+        labels = ChoiceDelegate(lambda: [NO_LABEL, *self.session.classes], commit, self)
+        splits = ChoiceDelegate(lambda: [AUTO, *SPLITS], commit, self)
+        for column, delegate in (
+            (LABEL, labels), (SPLIT, splits), (CASE, TextDelegate(commit, self)), (MPP, MppDelegate(commit, self))
+        ):  # fmt: skip
+            self.setItemDelegateForColumn(column, delegate)
+
+    # ---- columns --------------------------------------------------------------------------------------------------
+
+    def _set_up_headers(self) -> None:
+        rows = self.verticalHeader()
+        rows.hide()
+        rows.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)  # else Qt would ask every row for its height
+        header = self.horizontalHeader()
+        header.setHighlightSections(False)
+        header.setMinimumSectionSize(28)
+        header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
+        for column, width in WIDTHS.items():
+            self.setColumnWidth(column, width)
+        self._chosen = False  # has the user chosen columns?
+        state = window_state().value(STATE)
+        if not (state and header.restoreState(state) and header.count() == len(COLUMNS)):
+            for column in HIDDEN:
+                self.setColumnHidden(column, True)
+        else:
+            self._chosen = True
+        self.setColumnHidden(NAME, False)
+        header.setSortIndicator(-1, Qt.SortOrder.AscendingOrder)
+        header.setSortIndicatorClearable(True)
+        self.setSortingEnabled(True)
+        header.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
+        header.customContextMenuRequested.connect(lambda at: self.columns_menu().exec(header.mapToGlobal(at)))
+        header.sectionResized.connect(self._on_resized)
+        self.fit()
+
+    def columns_menu(self) -> QMenu:
+        """Which columns are shown, and whether pictures are."""
+        menu = QMenu(self)
+        menu.setToolTipsVisible(True)
+        for column, title in enumerate(COLUMNS):
+            if column != NAME:
+                self._add_check(
+                    menu, title, not self.isColumnHidden(column), lambda on, c=column: self.show_column(c, on)
+                )
+        menu.addSeparator()
+        self._add_check(menu, "Pictures", self.source.show_thumbnails, self.set_thumbnails)
+        menu.addAction("Usual columns").triggered.connect(self.usual_columns)
+        return menu
+
+    def _add_check(self, menu: QMenu, title: str, checked: bool, slot: object) -> QAction:
+        action = menu.addAction(title)
+        action.setCheckable(True)
+        action.setChecked(checked)
+        action.toggled.connect(slot)
+        return action
+
+    def show_column(self, column: int, shown: bool) -> None:
+        """Show or hide a column, from now on."""
+        self.setColumnHidden(column, not shown)
+        self._chosen = True
+        self.fit()
+        self._keep_columns()
+
+    def usual_columns(self) -> None:
+        """As on the first day."""
+        self._chosen = False
+        window_state().remove(STATE)
+        for column, width in WIDTHS.items():
+            self.setColumnHidden(column, column in HIDDEN)
+            self.setColumnWidth(column, width)
+        self.show_prediction()
+
+    def show_prediction(self) -> None:
+        """Show what was predicted as soon as there is something, unless the user has chosen columns."""
+        if not self._chosen and self.session.predictions and self.isColumnHidden(PREDICTION):
+            self.setColumnHidden(PREDICTION, False)
+        self.fit()
+
+    def set_thumbnails(self, shown: bool) -> None:
+        """Show a picture of each slide; without them, rows are lower."""
+        self.source.show_thumbnails = shown
+        self.setIconSize(QSize(THUMBNAIL, THUMBNAIL) if shown else QSize(16, 16))
+        self.verticalHeader().setDefaultSectionSize(THUMBNAIL + 4 if shown else self.fontMetrics().height() + 8)
+        self.source.redraw((NAME, NAME))
+        self._reading.start()
+
+    def fit(self) -> None:
+        """The name takes the room that is left."""
+        others = sum(self.columnWidth(column) for column in WIDTHS if not self.isColumnHidden(column))
+        width = max(NAME_WIDTH, self.viewport().width() - others)
+        if self.columnWidth(NAME) != width:
+            self.setColumnWidth(NAME, width)
+
+    def _on_resized(self, column: int, before: int, after: int) -> None:
+        if column != NAME and before and after and self.isVisible():  # by hand, not hidden or shown
+            self._chosen = True
+            self.fit()
+            self._keeping.start()
+
+    def _keep_columns(self) -> None:
+        window_state().setValue(STATE, self.horizontalHeader().saveState())
+
+    # ---- rows -----------------------------------------------------------------------------------------------------
+
+    def selected(self) -> list[str]:
+        """Ids of the selected slides, in the table's order."""
+        indexes = sorted(self.selectionModel().selectedRows(), key=lambda index: index.row())
+        return [index.data(SLIDE_ID_ROLE) for index in indexes]
+
+    def select_ids(self, slide_ids: Iterable[str]) -> None:
+        """Select these slides and no other; those filtered out cannot be."""
+        selection = QItemSelection()
+        for slide_id in slide_ids:
+            index = self.index_of(slide_id)
+            if index.isValid():
+                selection.select(index, index)
+        flags = QItemSelectionModel.SelectionFlag
+        self.selectionModel().select(selection, flags.ClearAndSelect | flags.Rows)
+
+    def index_of(self, slide_id: str | None) -> QModelIndex:
+        """Where a slide is shown; an invalid index if it is not listed, or filtered out."""
+        number = self.source.row_of(slide_id)
+        return self.filter.mapFromSource(self.source.index(number, NAME)) if number >= 0 else QModelIndex()
+
+    def go_to(self, slide_id: str | None) -> None:
+        """Make a slide the current and only selected one, and scroll to it."""
+        index = self.index_of(slide_id)
+        if index.isValid():
+            flags = QItemSelectionModel.SelectionFlag
+            self.selectionModel().setCurrentIndex(index, flags.ClearAndSelect | flags.Rows)
+            self.scrollTo(index)
+
+    def step(self, by: int) -> str | None:
+        """Id of the slide `by` rows below the current one (above, if negative), made the current one."""
+        rows = self.filter.rowCount()
+        if not rows:
+            return None
+        current = self.index_of(self.session.shown)
+        number = current.row() + by if current.isValid() else (0 if by > 0 else rows - 1)
+        slide_id = self.filter.index(min(max(0, number), rows - 1), NAME).data(SLIDE_ID_ROLE)
+        self.go_to(slide_id)
+        return slide_id
+
+    def visible_ids(self) -> list[str]:
+        """Ids of the rows in sight."""
+        rows = self.filter.rowCount()
+        if not rows or not self.isVisible():
+            return []
+        first = max(0, self.rowAt(0))
+        last = self.rowAt(self.viewport().height() - 1)
+        last = rows - 1 if last < 0 else last
+        return [self.filter.index(row, NAME).data(SLIDE_ID_ROLE) for row in range(first, last + 1)]
+
+    def read_visible(self) -> None:
+        """Have the pictures of the rows in sight read, beside the window."""
+        if self.source.show_thumbnails:
+            self.session.thumbnails.want(self.visible_ids())
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self.fit()
+        self._reading.start()
+
+    def showEvent(self, event: object) -> None:
+        super().showEvent(event)
+        self._reading.start()
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        if event.key() == Qt.Key.Key_Delete and self.selected():
+            self.delete_pressed.emit()
+            return
+        super().keyPressEvent(event)
