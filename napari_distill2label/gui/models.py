@@ -10,6 +10,7 @@ from ..store.cohort import Cohort
 from .jobs import Work
 
 if TYPE_CHECKING:
+    from ..store.features import EncoderIdentity
     from ..store.patchmap import PatchMap
     from ..store.run import Run
 
@@ -25,6 +26,7 @@ class LoadedModel:
     cohort: Cohort | None = None
     maps: "tuple[PatchMap, ...]" = ()
     notices: tuple[str, ...] = ()
+    encoder: Path | None = None  # the file of the frozen encoder it works on
 
 
 def opened(path: Path) -> Work:
@@ -36,7 +38,13 @@ def opened(path: Path) -> Work:
     if Run.is_run(path):
         return of_run(Run.open(path))
     bundle = load_bundle(path)
-    return LoadedModel(path, (bundle.config.role,), bundle.config.classes, is_run=False)
+    return LoadedModel(
+        path, (bundle.config.role,), bundle.config.classes, is_run=False, encoder=_file(bundle.config.encoder)
+    )
+
+
+def _file(encoder: "EncoderIdentity | None") -> Path | None:
+    return Path(encoder.path) if encoder and encoder.path else None
 
 
 def of_run(run: "Run") -> LoadedModel:
@@ -56,4 +64,7 @@ def of_run(run: "Run") -> LoadedModel:
         else:
             if patch_map.is_complete and patch_map.model.get("weights_sha256") in weights:
                 maps.append(patch_map)
-    return LoadedModel(run.folder, run.models, run.config.classes, True, run.cohort, tuple(maps), tuple(notices))
+    encoder = _file(run.config.encoder)
+    return LoadedModel(
+        run.folder, run.models, run.config.classes, True, run.cohort, tuple(maps), tuple(notices), encoder
+    )

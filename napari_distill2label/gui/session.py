@@ -16,13 +16,14 @@ from ..core.errors import Distill2LabelError, SettingsError
 from ..core.events import Begun, Failed, Finished, Notice, Progress
 from ..core.names import kept_path
 from ..core.presets import build_settings
-from ..core.settings import Settings, merged
+from ..core.settings import Settings, merged, without
 from ..slides.registry import open_slide
 from ..store.cohort import Cohort
 from . import layers
 from .background import Background
 from .jobs import Job, Jobs
 from .models import LoadedModel
+from .runs import Runs
 from .slide_list import PathLike
 from .verbs import Verbs
 
@@ -77,7 +78,8 @@ class Session(Verbs):
         self._viewer = weakref.ref(viewer)
         self.preset, self.recipe = "colon", "default"
         self.overrides: dict[str, Any] = {}
-        self.encoder: Path | None = None  # a frozen encoder's ONNX file, where the settings ask for one
+        self.encoder: Path | None = None  # a frozen encoder's file, where the settings ask for one
+        self.trusted: Path | None = None  # the encoder's file that may be opened though it can hold a program
         self.model: LoadedModel | None = None
         self.role: str | None = None
         self.predictions: dict[str, dict[str, PatchMap]] = {}
@@ -92,6 +94,8 @@ class Session(Verbs):
         self.jobs = Jobs(lambda: has_window)
         self.background = Background(lambda: has_window)
         self.jobs.event.connect(self._on_event)
+        self.runs = Runs(self)
+        self.runs.watch(self.jobs)
         viewer.layers.events.inserted.connect(self._on_layer_inserted)
         viewer.layers.events.removed.connect(self._on_layer_removed)
         # A viewer that is dropped without being closed must not leave work behind.
@@ -254,9 +258,11 @@ class Session(Verbs):
         self.settings_changed.emit()
         return settings
 
-    def reset_settings(self) -> None:
-        """Back to what preset and recipe say."""
-        self.overrides = {}
+    def reset_settings(self, *paths: str) -> None:
+        """Back to what preset and recipe say: all, or single ones such as "grid.patch_px"."""
+        overrides = without(self.overrides, paths) if paths else {}
+        build_settings(self.preset, self.recipe, overrides)
+        self.overrides = overrides
         self.settings_changed.emit()
 
     def shutdown(self) -> None:

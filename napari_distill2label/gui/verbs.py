@@ -15,6 +15,7 @@ from .slide_list import PathLike, SlideList
 if TYPE_CHECKING:
     from ..store.patchmap import PatchMap
     from ..store.run import Run
+    from .runs import Runs
 
 RUN_NAME = "distill2label_run"
 
@@ -31,6 +32,8 @@ class Verbs(SlideList):
     exported: list[Path]
     encoder: Path | None
     preset: str
+    runs: "Runs"
+    trusted: Path | None
 
     def why_not_train(self) -> str | None:
         """What is missing for a training, in words; None when it can start."""
@@ -89,6 +92,8 @@ class Verbs(SlideList):
         cohort, classes, settings = self.cohort, self.classes, settings or self.settings
         encoder = encoder or self.encoder
         out = Path(out) if out else self.default_run_folder()
+        trust = encoder is not None and Path(encoder) == self.trusted
+        self.runs.expect(out)
 
         def work() -> Work:
             from ..workflow.train import train
@@ -96,7 +101,7 @@ class Verbs(SlideList):
             return _then(
                 train(
                     cohort, out, settings, classes=classes, baseline=baseline, centres=centres, encoder=encoder,
-                    corrections=corrections, resume=resume,
+                    corrections=corrections, trust=trust, resume=resume,
                 ),
                 lambda run: (run, of_run(run)),
             )  # fmt: skip
@@ -132,7 +137,7 @@ class Verbs(SlideList):
             [slides] if isinstance(slides, str) else [row.slide_id for row in self.cohort] if slides is None else slides
         )
         cohort = self.cohort.with_slides(self._row(slide_id) for slide_id in ids)
-        device = self.settings.device
+        device, trust = self.settings.device, model.encoder is not None and model.encoder == self.trusted
 
         def work() -> Work:
             from ..workflow.predict import predict
@@ -140,7 +145,7 @@ class Verbs(SlideList):
             # A run keeps patch maps itself; those of a bundle stay in memory until they are exported.
             return predict(
                 model.path, cohort, model.path if model.is_run else None, role=role, threshold=threshold,
-                centres=centres, tissue=tissue, formats=(), device=device,
+                centres=centres, tissue=tissue, formats=(), device=device, trust=trust,
             )  # fmt: skip
 
         for row in cohort:
