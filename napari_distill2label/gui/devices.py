@@ -4,7 +4,6 @@ import os
 from dataclasses import dataclass
 
 GB = 1e9
-NAMES = ("auto", "cpu", "cuda", "mps")
 
 
 @dataclass(frozen=True)
@@ -33,10 +32,6 @@ class Device:
             return ""
         return f"{self.free / GB:.1f} of {self.total / GB:.1f} GB free"
 
-    @property
-    def text(self) -> str:
-        return self.title
-
 
 def find_devices() -> list[Device]:
     """All of them, the automatic choice first. Imports torch, which takes a second or two: call it in a thread."""
@@ -64,7 +59,12 @@ def find_devices() -> list[Device]:
 
 def unasked() -> list[Device]:
     """What can be said before torch is imported: the names, and the processor."""
-    return [Device("auto", "Automatic: the fastest there is"), _processor(), *(Device(n, n) for n in ("cuda", "mps"))]
+    return [
+        Device("auto", "Automatic (the fastest)"),
+        _processor(),
+        Device("cuda", "NVIDIA GPU, if there is one"),
+        Device("mps", "Apple GPU, if there is one"),
+    ]
 
 
 def _processor() -> Device:

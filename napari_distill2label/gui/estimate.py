@@ -9,7 +9,7 @@ from ..store.timing import Timing
 from .jobs import Job, Work
 
 if TYPE_CHECKING:
-    from .runs import RunSummary
+    from .run_summary import RunSummary
     from .session import Session
 
 TRIAL = "estimate"  # the kind of job that measures
@@ -127,7 +127,7 @@ def measure(session: "Session", baseline: bool = False) -> Job:
             classes=classes,
             baseline=baseline,
             encoder=encoder,
-            trust=trusted is not None and encoder == trusted,
+            trust=trust,
         )
         return Measured(timing, settings, "measured just now on a few slides")
 
