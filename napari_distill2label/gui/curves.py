@@ -36,7 +36,7 @@ ABOUT = {
 }
 DASHES = (Qt.PenStyle.SolidLine, Qt.PenStyle.DashLine, Qt.PenStyle.DotLine, Qt.PenStyle.DashDotLine)
 NO_BREAK = "\N{NO-BREAK SPACE}"
-MARKS = ("——", f"–{NO_BREAK}–", "····", "–·–·")  # the same, in a legend
+MARKS = ("━━", "╍╍", "┅┅", "┉┉")  # the same, in a legend
 TICKS = 6  # at most, along the epochs
 NO_AUROC = "No AUROC: it needs validation slides of both kinds, with and without a finding."
 

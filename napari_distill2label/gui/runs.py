@@ -2,6 +2,7 @@
 
 import math
 import time
+import weakref
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,7 +42,7 @@ class Runs:
     curves_changed = Signal()  # `live`
 
     def __init__(self, session: "Session") -> None:
-        self._session = session
+        self._owner = weakref.ref(session)  # which holds this, and is to be freed at once with its window
         self.found: list[RunSummary] = []
         self.live: Curves = {}
         self.best: dict[str, int] = {}
@@ -54,6 +55,13 @@ class Runs:
         self._live_job = 0  # the job `live` is of
         self.asked: dict[str, int] = {}  # epochs asked for, by model
         self.began = time.monotonic()  # of the training that goes on
+
+    @property
+    def _session(self) -> "Session":
+        session = self._owner()
+        if session is None:
+            raise RuntimeError("the session of these runs is closed")
+        return session
 
     def __repr__(self) -> str:
         return f"Runs({', '.join(run.name for run in self.found) or 'none found'})"
@@ -193,10 +201,10 @@ class Runs:
         self._session.background.ask(("curves", job), lambda: read_curves(folder), take)
 
 
-def _scores(curve: dict[str, list[float]], index: int) -> str:
-    told_scores = [
-        f"{name} {curve[column][index]:.3f}"
-        for column, name in (("valid_loss", "validation loss"), ("valid_auroc", "AUROC"))
-        if index < len(curve.get(column, ())) and curve[column][index] == curve[column][index]
+def _scores(curve: Curve, index: int) -> str:
+    said = [
+        f"{name} {curve[column][index]:{form}}"
+        for column, name, form in (("valid_loss", "validation loss", ".3f"), ("valid_auroc", "AUROC", ".2f"))
+        if index < len(curve.get(column, ())) and not math.isnan(curve[column][index])
     ]
-    return f" ({', '.join(told_scores)})" if told_scores else ""
+    return f" ({', '.join(said)})" if said else ""

@@ -84,7 +84,7 @@ NAMES = {
 }
 SUFFIXES = {
     "patch_px": " px", "patch_um": " µm", "stride_px": " px", "stride_um": " µm", "mpp": " µm/px",
-    "epochs": " epochs", "bag_patches": " patches", "max_bag_patches": " patches", "batch_bags": " slides",
+    "epochs": " epochs", "bag_patches": " patches", "max_bag_patches": " patches",
     "neighbours": " patches",
 }  # fmt: skip
 NOT_SET = {
