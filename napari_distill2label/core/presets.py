@@ -25,6 +25,17 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 
+# What each is for, for people who have not read the paper.
+PRESETS_IN_WORDS = {
+    "colon": "Small crops of tissue, patches of about one cell (27 px).",
+    "breast": "Fields of view with some glass around: patches of 32 px, white ones are left out.",
+    "wsi": "Whole slides, on the features of a frozen encoder that you bring as a file.",
+}
+RECIPES_IN_WORDS = {
+    "default": "The best we know: a teacher, assistants and a student whose scores are probabilities. Takes longer.",
+    "paper": "The published method to the letter: a teacher and a student.",
+}
+
 STAIN = 0.15  # without it, the colours of a slide are a clue to its label
 # Patches of several slides in one step.
 PATCHWISE: dict[str, Any] = {

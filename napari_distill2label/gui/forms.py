@@ -1,121 +1,172 @@
-"""A form from the settings models: fields, ranges and tooltips are those of `core.settings`, declared once."""
+"""A form from the settings models: fields, ranges and tooltips are those of `core.settings`, declared once.
 
-from collections.abc import Callable
+What differs from preset and recipe is marked, and each such value has a button that puts it back.
+"""
+
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel
 from pydantic.fields import FieldInfo
-from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QFormLayout, QLabel, QSpinBox, QVBoxLayout, QWidget
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QAbstractSpinBox,
+    QCheckBox,
+    QComboBox,
+    QDoubleSpinBox,
+    QFormLayout,
+    QLabel,
+    QLineEdit,
+    QSizePolicy,
+    QSpinBox,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
 
 from ..core.errors import SettingsError
+from ..core.presets import build_settings
 from ..core.settings import Settings
-from .parts import Fold
+from .parts import Fold, row
 from .session import Session
+from .setting_names import (
+    CHOICES,
+    MAIN,
+    NOT_SET,
+    SECTIONS,
+    SUFFIXES,
+    changed,
+    field_of,
+    name_of,
+    nested,
+    setting_paths,
+    value_at,
+    value_in_words,
+)
 
-# What most people look at; everything else is in the fold below.
-MAIN = ("teacher.epochs", "student.epochs", "grid.patch_px", "grid.tissue", "device")
-NAMES = {
-    "teacher.epochs": "Teacher epochs",
-    "student.epochs": "Student epochs",
-    "grid.patch_px": "Patch side",
-    "grid.patch_um": "Patch side on the slide",
-    "grid.stride_px": "Stride",
-    "grid.stride_um": "Stride on the slide",
-    "grid.mpp": "Patch scale",
-    "grid.tissue": "Background rule",
-    "seed": "Seed",
-    "device": "Device",
-}
-SUFFIXES = {"patch_px": " px", "patch_um": " µm", "stride_px": " px", "stride_um": " µm", "mpp": " µm/px"}
-NOT_SET = {"stride_px": "the patch side", "mpp": "the slide's own", "bag_patches": "the whole bag"}
-HIDDEN = ("preset", "recipe")  # have boxes of their own
-DEVICES = ("auto", "cpu", "cuda", "mps")
+NARROW = 90  # px; an editor may become so narrow, so that the form fits a narrow dock
 
 
-def setting_paths(kind: type[BaseModel] = Settings, prefix: str = "") -> list[str]:
-    """'grid.patch_px', …, 'seed': every single setting."""
-    paths = []
-    for name, field in kind.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            paths += setting_paths(field.annotation, f"{prefix}{name}.")
-        elif f"{prefix}{name}" not in HIDDEN:
-            paths.append(f"{prefix}{name}")
-    return paths
+class Setting:
+    """One line of the form: name, editor, and the button that puts the preset's value back."""
 
+    def __init__(self, path: str, editor: QWidget, put_back: Callable[[str], None]) -> None:
+        self.path, self.editor = path, editor
+        section = SECTIONS[path.split(".")[0]]
+        editor.setToolTip(_sentence(field_of(path).description or ""))
+        editor.setAccessibleName(f"{section}: {name_of(path)}" if path not in MAIN else name_of(path))
+        self.label = QLabel(name_of(path))
+        self.label.setToolTip(editor.toolTip())
+        self.label.setBuddy(editor)
+        self.reset = QToolButton()
+        self.reset.setText("↺")
+        self.reset.setAutoRaise(True)
+        self.reset.setAccessibleName(f"put back {name_of(path)}")
+        self.reset.clicked.connect(lambda checked=False: put_back(path))
+        policy = self.reset.sizePolicy()
+        policy.setRetainSizeWhenHidden(True)  # nothing moves when a value is changed
+        self.reset.setSizePolicy(policy)
+        self.field = QWidget()
+        layout = row(editor, self.reset, stretch=0)
+        layout.setSpacing(2)
+        self.field.setLayout(layout)
 
-def field_of(path: str) -> FieldInfo:
-    """The declaration of a setting."""
-    *parts, name = path.split(".")
-    kind: Any = Settings
-    for part in parts:
-        kind = kind.model_fields[part].annotation
-    return kind.model_fields[name]
-
-
-def nested(path: str, value: Any) -> dict[str, Any]:
-    """('grid.mpp', 0.5) -> {'grid': {'mpp': 0.5}}."""
-    for name in reversed(path.split(".")):
-        value = {name: value}
-    return value
-
-
-def value_at(settings: Settings, path: str) -> Any:
-    """The value of a setting."""
-    value: Any = settings
-    for name in path.split("."):
-        value = getattr(value, name)
-    return value
+    def show(self, settings: Settings, standard: Settings) -> None:
+        """Show the value, and whether it is the preset's."""
+        value, usual = value_at(settings, self.path), value_at(standard, self.path)
+        blocked = self.editor.blockSignals(True)
+        if isinstance(self.editor, QComboBox):
+            self.editor.setCurrentIndex(self.editor.findData(value))
+        elif isinstance(self.editor, QCheckBox):
+            self.editor.setChecked(value)
+        else:
+            self.editor.setValue(self.editor.minimum() if value is None else value)
+        self.editor.blockSignals(blocked)
+        differs = value != usual
+        font = self.label.font()
+        if font.bold() != differs:  # a new font lays the form out anew
+            font.setBold(differs)
+            self.label.setFont(font)
+        self.label.setText(f"{name_of(self.path)} *" if differs else name_of(self.path))
+        self.reset.setVisible(differs)
+        self.reset.setToolTip(f"Put back what preset and recipe say: {value_in_words(self.path, usual)}")
+        self.editor.setAccessibleDescription(self.reset.toolTip() if differs else "")
 
 
 class SettingsForm(QWidget):
-    """All settings but preset and recipe; shows the session's and changes them there."""
+    """All settings but preset, recipe and device; shows the session's and changes them there."""
 
     def __init__(self, session: Session, report: Callable[[str], None]) -> None:
         super().__init__()
         self.session, self._report = session, report
-        self.editors: dict[str, QWidget] = {}
+        self.settings: dict[str, Setting] = {}
+        self.sections: dict[str, Fold] = {}
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(self._form(MAIN))
+        self.search = QLineEdit()
+        self.search.setPlaceholderText("Find a setting…")
+        self.search.setClearButtonEnabled(True)
+        self.search.setAccessibleName("find a setting")
+        clear = self.search.findChild(QToolButton)
+        clear.setAccessibleName("clear what is searched for")
+        clear.setToolTip("Show all settings again")
+        self.search.setToolTip("Show only settings with this in their name or description")
+        self.search.textChanged.connect(self.find)
+        self.none_found = QLabel("No setting is called that.")
+        self.none_found.hide()
+        self.reset = QToolButton()
+        self.reset.setText("↺ Put all back")
+        self.reset.setAccessibleName("put all settings back")
+        self.reset.setToolTip("All settings back to what preset and recipe say")
+        self.reset.clicked.connect(lambda checked=False: session.reset_settings())
         rest = QWidget()
         inside = QVBoxLayout(rest)
-        inside.setContentsMargins(12, 0, 0, 0)
-        sections: dict[str, list[str]] = {}
+        inside.setContentsMargins(8, 0, 0, 0)
+        inside.addLayout(row(self.search, self.reset, stretch=0))
+        inside.addWidget(self.none_found)
+        grouped: dict[str, list[str]] = {}
         for path in setting_paths():
             if path not in MAIN:
-                sections.setdefault(path.split(".")[0], []).append(path)
-        for section, paths in sections.items():
-            heading = QLabel(section.capitalize())
-            heading.setToolTip((Settings.model_fields[section].annotation.__doc__ or "").strip())
-            inside.addWidget(heading)
-            inside.addLayout(self._form(paths))
+                grouped.setdefault(path.split(".")[0], []).append(path)
+        for section, title in SECTIONS.items():
+            content = QWidget()
+            content.setLayout(self._form(grouped[section]))
+            content.layout().setContentsMargins(8, 0, 0, 4)
+            self.sections[section] = fold = Fold(title, content)
+            fold.toggle.setToolTip(_about(section))
+            inside.addWidget(fold)
         self.fold = Fold("All settings", rest)
+        self.fold.toggle.setToolTip("Every setting, for those who know the method")
         layout.addWidget(self.fold)
         self.refresh()
 
-    def _form(self, paths: Any) -> QFormLayout:
+    @property
+    def editors(self) -> dict[str, QWidget]:
+        """The editor of every setting, by its path."""
+        return {path: setting.editor for path, setting in self.settings.items()}
+
+    def _form(self, paths: Iterable[str]) -> QFormLayout:
         form = QFormLayout()
         form.setContentsMargins(0, 0, 0, 0)
+        form.setVerticalSpacing(4)
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        form.setLabelAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
         for path in paths:
-            name = NAMES.get(path, path.split(".")[-1].replace("_", " ").capitalize())
-            editor = self._editor(path)
-            editor.setToolTip(field_of(path).description or "")
-            editor.setAccessibleName(f"{path.split('.')[0]}: {name}" if "." in path else name)
-            label = QLabel(name)
-            label.setToolTip(editor.toolTip())
-            label.setBuddy(editor)
-            form.addRow(label, editor)
-            self.editors[path] = editor
+            setting = self.settings[path] = Setting(path, self._editor(path), self.put_back)
+            form.addRow(setting.label, setting.field)
         return form
 
     def _editor(self, path: str) -> QWidget:
         field = field_of(path)
         kind = field.annotation
-        if path == "device" or get_origin(kind) is Literal:
+        if get_origin(kind) is Literal:
             box = QComboBox()
-            box.addItems(DEVICES if path == "device" else get_args(kind))
-            box.textActivated.connect(lambda text: self._set(path, text))
+            words = CHOICES.get(path.split(".")[-1], {})
+            for value in get_args(kind):
+                box.addItem(words.get(value, value), value)
+            box.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+            box.setMinimumWidth(NARROW)
+            box.activated.connect(lambda index: self._set(path, box.itemData(index)))
             return box
         if kind is bool:
             check = QCheckBox()
@@ -123,12 +174,12 @@ class SettingsForm(QWidget):
             return check
         return self._spin_box(path, field)
 
-    def _spin_box(self, path: str, field: FieldInfo) -> QSpinBox | QDoubleSpinBox:
+    def _spin_box(self, path: str, field: FieldInfo) -> QAbstractSpinBox:
         kinds = get_args(field.annotation) or (field.annotation,)
         optional, is_float = type(None) in kinds, float in kinds
         low, high = _range(field)
         name = path.split(".")[-1]
-        box = QDoubleSpinBox() if is_float else QSpinBox()
+        box = Number() if is_float else QSpinBox()
         if is_float:
             box.setDecimals(6 if name in ("learning_rate", "weight_decay") else 3)
             box.setStepType(QDoubleSpinBox.StepType.AdaptiveDecimalStepType)
@@ -139,7 +190,11 @@ class SettingsForm(QWidget):
         if optional:
             box.setSpecialValueText(NOT_SET.get(name, "not set"))
         box.setSuffix(SUFFIXES.get(name, ""))
+        if path not in MAIN:
+            box.setButtonSymbols(QAbstractSpinBox.ButtonSymbols.NoButtons)  # all the room is for the number
         box.setKeyboardTracking(False)  # a number is taken when it is whole, not at each digit
+        box.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        box.setMinimumWidth(NARROW)
         box.valueChanged.connect(lambda value: self._set(path, None if optional and value < low - step / 2 else value))
         return box
 
@@ -152,19 +207,58 @@ class SettingsForm(QWidget):
             self._report(str(error))
             self.refresh()
 
+    def put_back(self, path: str) -> None:
+        """What preset and recipe say of one setting."""
+        try:
+            self.session.reset_settings(path)
+        except SettingsError as error:
+            self._report(str(error))
+
     def refresh(self) -> None:
         """Show what the session says."""
         settings = self.session.settings
-        for path, editor in self.editors.items():
-            value = value_at(settings, path)
-            blocked = editor.blockSignals(True)
-            if isinstance(editor, QComboBox):
-                editor.setCurrentText(value)
-            elif isinstance(editor, QCheckBox):
-                editor.setChecked(value)
-            else:
-                editor.setValue(editor.minimum() if value is None else value)
-            editor.blockSignals(blocked)
+        standard = build_settings(self.session.preset, self.session.recipe)
+        for setting in self.settings.values():
+            setting.show(settings, standard)
+        different = changed(settings, standard)
+        for section, fold in self.sections.items():
+            count = sum(path.split(".")[0] == section and path not in MAIN for path in different)
+            fold.toggle.setText(f"{SECTIONS[section]} ({count} changed)" if count else SECTIONS[section])
+        folded = sum(path not in MAIN for path in different)
+        self.fold.toggle.setText(f"All settings ({folded} changed)" if folded else "All settings")
+        self.reset.setEnabled(bool(different))
+        self.reset.setToolTip(
+            "All settings back to what preset and recipe say"
+            if different
+            else "Nothing differs from what preset and recipe say"
+        )
+
+    def find(self, text: str) -> None:
+        """Show the folded settings that have `text` in their name or description; all for no text."""
+        words = text.lower().split()
+        hits = 0
+        for section, fold in self.sections.items():
+            here = 0
+            for path, setting in self.settings.items():
+                if path in MAIN or path.split(".")[0] != section:
+                    continue
+                known = f"{path} {name_of(path)} {field_of(path).description} {SECTIONS[section]}".lower()
+                hit = all(word in known for word in words)
+                here += hit
+                fold.content.layout().setRowVisible(setting.field, hit)
+            fold.setVisible(here > 0)
+            fold.toggle.setChecked(bool(words) and here > 0)
+            hits += here
+        self.none_found.setVisible(hits == 0)
+
+
+class Number(QDoubleSpinBox):
+    """A spin box that shows no more digits than the number has: 0.3 and 0.0005, not 0.300000."""
+
+    def textFromValue(self, value: float) -> str:
+        text = self.locale().toString(float(value), "f", self.decimals())
+        point = self.locale().decimalPoint()
+        return text.rstrip("0").removesuffix(point) if point in text else text
 
 
 def _range(field: FieldInfo) -> tuple[float, float]:
@@ -173,3 +267,12 @@ def _range(field: FieldInfo) -> tuple[float, float]:
         low = getattr(limit, "ge", getattr(limit, "gt", low))
         high = getattr(limit, "le", getattr(limit, "lt", high))
     return low, high
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _about(section: str) -> str:
+    kind = Settings.model_fields[section].annotation
+    return (getattr(kind, "__doc__", "") or "").strip().splitlines()[0] if section != "seed" else "The random numbers"

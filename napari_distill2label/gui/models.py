@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ..core.metrics import Metrics
+    from ..store.features import EncoderIdentity
     from ..store.patchmap import PatchMap
     from ..store.run import Run, RunConfig
 
@@ -28,6 +29,7 @@ class LoadedModel:
     cohort: Cohort | None = None
     maps: "tuple[PatchMap, ...]" = ()
     notices: tuple[str, ...] = ()
+    encoder: Path | None = None  # the file of the frozen encoder it works on
 
 
 def opened(path: Path) -> Work:
@@ -39,7 +41,13 @@ def opened(path: Path) -> Work:
     if Run.is_run(path):
         return of_run(Run.open(path))
     bundle = load_bundle(path)
-    return LoadedModel(path, (bundle.config.role,), bundle.config.classes, is_run=False)
+    return LoadedModel(
+        path, (bundle.config.role,), bundle.config.classes, is_run=False, encoder=_file(bundle.config.encoder)
+    )
+
+
+def _file(encoder: "EncoderIdentity | None") -> Path | None:
+    return Path(encoder.path) if encoder and encoder.path else None
 
 
 def of_run(run: "Run") -> LoadedModel:
@@ -59,7 +67,10 @@ def of_run(run: "Run") -> LoadedModel:
         else:
             if patch_map.is_complete and patch_map.model.get("weights_sha256") in weights:
                 maps.append(patch_map)
-    return LoadedModel(run.folder, run.models, run.config.classes, True, run.cohort, tuple(maps), tuple(notices))
+    encoder = _file(run.config.encoder)
+    return LoadedModel(
+        run.folder, run.models, run.config.classes, True, run.cohort, tuple(maps), tuple(notices), encoder
+    )
 
 
 def run_at(folder: Path) -> "tuple[RunConfig, Cohort]":

@@ -18,7 +18,7 @@ from ..core.errors import Distill2LabelError, SettingsError
 from ..core.events import Begun, Failed, Finished, Notice, Progress
 from ..core.names import kept_path
 from ..core.presets import build_settings
-from ..core.settings import Settings, merged
+from ..core.settings import Settings, merged, without
 from ..store.cohort import Cohort, CohortSlide
 from . import layers
 from .autosave import Autosave
@@ -28,6 +28,7 @@ from .models import LoadedModel
 from .opening import opened_slide
 from .preferences import preferences
 from .relay import plain_reason
+from .runs import Runs
 from .slide_list import PathLike
 from .thumbnails import Thumbnails
 from .tissue_layer import TissueMasks
@@ -88,9 +89,10 @@ class Session(Verbs):
         self._viewer = weakref.ref(viewer)
         self.preset, self.recipe = "colon", "default"
         self.overrides: dict[str, Any] = {}
-        self.encoder: Path | None = None  # a frozen encoder's ONNX file, where the settings ask for one
+        self.encoder: Path | None = None  # a frozen encoder's file, where the settings ask for one
         self.feature_folder: Path | None = None  # where features of slides are, or are put
         self._promised: set[Path] = set()
+        self.trusted: Path | None = None  # the encoder's file that may be opened though it can hold a program
         self.model: LoadedModel | None = None
         self.role: str | None = None
         self.predictions: dict[str, dict[str, PatchMap]] = {}
@@ -111,6 +113,8 @@ class Session(Verbs):
         self.tissue = TissueMasks(self)
         self.autosave = Autosave(self, has_window)
         self.jobs.event.connect(self._on_event)
+        self.runs = Runs(self)
+        self.runs.watch(self.jobs)
         viewer.layers.events.inserted.connect(self._on_layer_inserted)
         viewer.layers.events.removed.connect(self._on_layer_removed)
         # A viewer that is dropped without being closed must not leave work behind.
@@ -337,9 +341,11 @@ class Session(Verbs):
         self.settings_changed.emit()
         return settings
 
-    def reset_settings(self) -> None:
-        """Back to what preset and recipe say."""
-        self.overrides = {}
+    def reset_settings(self, *paths: str) -> None:
+        """Back to what preset and recipe say: all, or single ones such as "grid.patch_px"."""
+        overrides = without(self.overrides, paths) if paths else {}
+        build_settings(self.preset, self.recipe, overrides)
+        self.overrides = overrides
         self.settings_changed.emit()
 
     def shutdown(self) -> None:

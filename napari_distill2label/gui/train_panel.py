@@ -2,95 +2,191 @@
 
 from pathlib import Path
 
-from qtpy.QtWidgets import QCheckBox, QComboBox, QFormLayout, QLabel, QLineEdit, QVBoxLayout, QWidget
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QFormLayout,
+    QLabel,
+    QLineEdit,
+    QMessageBox,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
 
-from ..core.presets import PRESETS, RECIPES
+from ..core.presets import PRESETS, PRESETS_IN_WORDS, RECIPES, RECIPES_IN_WORDS
 from ..core.settings import Settings
+from .curves import CurvesView
+from .device_box import DeviceBox
+from .estimate import TRIAL, estimate, measure, of_runs
 from .forms import SettingsForm
 from .jobs import Job
-from .parts import JobButton, Panel, button, reason_label, row, show_reason, told
+from .parts import Fold, JobButton, Panel, button, reason_label, row, show_reason, told
+from .preparation import Weighed, resumed_settings, weigh
+from .run_summary import RunSummary, summarise
+from .runs_panel import RunsView, names_apart
 from .session import Session
+
+SETTLED = 200  # ms without a change before advice is worked out anew
+PROGRAMS = (".pt", ".ts")  # encoders that can hold a program
+ENCODERS = "Encoders (*.onnx *.safetensors *.pt *.ts);;All files (*)"
+TRUST = (
+    "{name} can hold a program, which runs with your rights when the file is opened.\n\n"
+    "Open it only if you trust where it comes from. An .onnx file cannot do this."
+)
 
 
 class TrainPanel(Panel):
-    """Preset, recipe, settings, run folder, and the button that trains or cancels."""
+    """Preset, recipe, settings, run folder, the button that trains or cancels, curves, and the runs there are."""
 
     def __init__(self, session: Session) -> None:
         super().__init__(session, "2 · Train")
-        self.preset = self._box(PRESETS, "preset")
-        self.preset.textActivated.connect(lambda text: self.configure(preset=text))
-        self.recipe = self._box(RECIPES, "recipe")
-        self.recipe.textActivated.connect(lambda text: self.configure(recipe=text))
-        self.form = SettingsForm(session, self.problem.emit)
-        self.reset = button("Reset settings", "Back to what preset and recipe say", session.reset_settings)
+        self._weighed = Weighed()
+        self._there: RunSummary | None = None  # the run in the folder that is named
+        self._make_choices()
+        self._make_folder()
+        self._make_work()
+        self._lay_out()
+        self._settle = self._timer(SETTLED, self._weigh)
+        self._settle.setSingleShot(True)
+        self._clock = self._timer(1000, self._show_progress)
+        self.listen(session.settings_changed, self.refresh)
+        self.listen(session.slides_changed, self._on_slides)
+        self.listen(session.jobs.changed, self._on_job)
+        self.listen(session.runs.changed, self._on_runs)
+        self.listen(session.runs.curves_changed, self._on_curves)
+        if (live := getattr(session, "live", None)) is not None:
+            self.listen(live.changed, self._show_live)
+        self.refresh()
+        self._on_curves()
+        if len(session.cohort):
+            session.runs.look()
+
+    # ---- making it --------------------------------------------------------------------------------------------------
+
+    def _make_choices(self) -> None:
+        self.preset = self._box(PRESETS, "preset", lambda name: self.configure(preset=name))
+        self.preset_about = _small()
+        self.recipe = self._box(RECIPES, "recipe", lambda name: self.configure(recipe=name))
+        self.recipe_about = _small()
+        self.device = DeviceBox(self.session)
+        self.device.chosen.connect(lambda name: self.configure(device=name))
+        self.form = SettingsForm(self.session, self.problem.emit)
+        self.reset = self.form.reset
         self.encoder = QLineEdit()
         self.encoder.setReadOnly(True)
         self.encoder.setPlaceholderText("an .onnx file with a .json beside it")
-        self.encoder.setToolTip("Frozen encoder whose features are trained on")
         self.encoder.setAccessibleName("frozen encoder")
+        self.choose = button("Choose…", "Choose the file of the frozen encoder", self.choose_encoder)
         self.encoder_row = QWidget()
-        self.encoder_row.setLayout(
-            row(
-                QLabel("Encoder"),
-                self.encoder,
-                button("Choose…", "Choose the encoder's file", self.choose_encoder),
-                stretch=1,
-            )
-        )
+        self.encoder_row.setLayout(row(QLabel("Encoder"), self.encoder, self.choose, stretch=1))
+
+    def _make_folder(self) -> None:
         self.folder = QLineEdit()
-        self.folder.setToolTip("Where models, settings and history are kept. Empty: a new folder beside the slides")
+        self.folder.setToolTip("Where models, settings and curves are kept. Empty: a new folder beside the slides")
         self.folder.setAccessibleName("run folder")
+        self.folder.textChanged.connect(self._on_folder)
         self.browse = button("Choose…", "Choose the run folder", self.choose_folder)
-        self.baseline = QCheckBox("Also train plain MIL, to compare")
-        self.baseline.setToolTip("The paper's baseline: attention MIL without teacher and student")
         self.resume = QCheckBox("Go on with the run in this folder")
-        self.resume.setToolTip("Continue after the last whole epoch of a cancelled training")
-        self.train = JobButton(
-            session, "train", "Train", "Train a teacher on the labelled slides, and distil a student"
-        )
+        self.resume.setToolTip("Continue after the last whole epoch. Nothing that was trained is lost")
+        self.resume.toggled.connect(lambda checked: self.refresh_button())
+        self.baseline = QCheckBox("Also train plain MIL, to compare")
+        self.baseline.setToolTip("The paper's baseline: attention MIL without teacher and student. Takes longer")
+        self.baseline.toggled.connect(lambda checked: self._show_estimate())
+        self.live = QCheckBox("Live: train anew after each label")
+        self.live.setAccessibleName("live")
+        self.live.clicked.connect(self.set_live)
+        self.live_status = _small()
+
+    def _make_work(self) -> None:
+        self.warnings = _small()
+        self.warnings.setAccessibleName("what to think about before training")
+        tip = "Train a teacher on the labelled slides, and distil a student"
+        self.train = JobButton(self.session, "train", "Train", tip)
         self.train.clicked.connect(lambda checked=False: self.start())
         self.reason = reason_label()
+        self.time = _small()
+        self.time.setAccessibleName("how long training will take")
+        tip = "Train on a few slides for a moment, and reckon from that how long all will take. Nothing is kept"
+        self.measure = JobButton(self.session, TRIAL, "Estimate time", tip)
+        self.measure.clicked.connect(lambda checked=False: self.start_measuring())
+        self.progress = _small()
+        self.progress.setAccessibleName("how far training is")
+        self.curves = CurvesView(self.session)
+        self.runs = RunsView(self.session)
+        self.runs.load.connect(self.load_path)
+        self.runs.from_disk.clicked.connect(lambda checked=False: self.load_from_disk())
+        self.runs.resume.connect(self.resume_run)
+        self.runs.compare.connect(lambda runs: self._on_curves())
+        self.runs_fold = Fold("Runs", self.runs)
+        self.runs_fold.toggle.setToolTip("What was trained before: load, compare, go on")
+        self.runs_fold.toggle.toggled.connect(lambda opened: self.session.runs.look() if opened else None)
 
+    def _lay_out(self) -> None:
         choices = QFormLayout()
         choices.setContentsMargins(0, 0, 0, 0)
         choices.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        choices.addRow("Preset", self.preset)
-        choices.addRow("Recipe", self.recipe)
+        for name, widget, told_below in (
+            ("Preset", self.preset, self.preset_about),
+            ("Recipe", self.recipe, self.recipe_about),
+            ("Device", self.device, None),
+        ):
+            label = QLabel(name)
+            label.setBuddy(widget)
+            choices.addRow(label, widget)
+            if told_below is not None:
+                choices.addRow(told_below)
         layout = QVBoxLayout(self)
         layout.addLayout(choices)
-        layout.addWidget(self.form)
-        layout.addWidget(self.reset)
         layout.addWidget(self.encoder_row)
+        layout.addWidget(self.form)
         layout.addLayout(row(QLabel("Run folder"), self.folder, self.browse, stretch=1))
-        layout.addWidget(self.baseline)
-        layout.addWidget(self.resume)
-        layout.addWidget(self.train)
-        layout.addWidget(self.reason)
+        for widget in (self.resume, self.baseline, self.live, self.live_status, self.warnings, self.train, self.reason):
+            layout.addWidget(widget)
+        layout.addLayout(row(self.time, self.measure, stretch=0))
+        for widget in (self.progress, self.curves, self.runs_fold):
+            layout.addWidget(widget)
 
-        self.listen(session.settings_changed, self.refresh)
-        self.listen(session.slides_changed, self.refresh_button)
-        self.listen(session.jobs.changed, self._on_job)
-        self.refresh()
-
-    @staticmethod
-    def _box(names: object, field: str) -> QComboBox:
+    def _box(self, names: object, name: str, chosen: object) -> QComboBox:
         box = QComboBox()
         box.addItems(list(names))
-        box.setToolTip(Settings.model_fields[field].description)
-        box.setAccessibleName(field)
+        box.setToolTip(Settings.model_fields[name].description)
+        box.setAccessibleName(name)
+        box.textActivated.connect(chosen)
         return box
 
+    def _timer(self, interval: int, slot: object) -> QTimer:
+        timer = QTimer(self)
+        timer.setInterval(interval)
+        timer.timeout.connect(slot)
+        return timer
+
+    # ---- what the user does -----------------------------------------------------------------------------------------
+
     @told
-    def configure(self, preset: str | None = None, recipe: str | None = None) -> None:
+    def configure(self, **changes: object) -> None:
         try:
-            self.session.configure(preset, recipe)
+            self.session.configure(**changes)
         finally:
             self.refresh()
 
+    @told
     def choose_encoder(self) -> None:
-        if path := self.ask_file("Choose a frozen encoder", "ONNX (*.onnx)"):
-            self.session.encoder = Path(path)
-            self.refresh()
+        if not (chosen := self.ask_file("Choose a frozen encoder", ENCODERS)):
+            return
+        path = Path(chosen)
+        if path.suffix.lower() in PROGRAMS:
+            if not self.ask_trust(path):
+                return
+            self.session.trusted = path
+        self.session.encoder = path
+        self.session.settings_changed.emit()
+
+    def ask_trust(self, path: Path) -> bool:
+        """May a file be opened that can hold a program? No, unless somebody says so."""
+        yes, no = QMessageBox.StandardButton.Yes, QMessageBox.StandardButton.No
+        return QMessageBox.warning(self, "Trust this file?", TRUST.format(name=path.name), yes | no, no) == yes
 
     def choose_folder(self) -> None:
         if path := self.ask_folder("Choose the run folder"):
@@ -103,19 +199,198 @@ class TrainPanel(Panel):
             self.session.cancel()
             return
         folder = self.folder.text().strip() or None
-        self.session.train(folder, baseline=self.baseline.isChecked(), resume=self.resume.isChecked(), wait=False)
+        if folder and self.resume.isChecked() and self._there is not None:
+            self.resume_run(self._there)
+            return
+        self.session.train(folder, baseline=self.baseline.isChecked(), wait=False)
+
+    @told
+    def resume_run(self, run: RunSummary) -> None:
+        """Go on with a run, with its own settings; epochs and device are those of the panel where the rest is equal."""
+        self.session.train(run.folder, resumed_settings(run.settings, self.session.settings), resume=True, wait=False)
+
+    @told
+    def start_measuring(self) -> None:
+        """Measure how long a training takes; or cancel, while measuring."""
+        if self.measure.is_cancel():
+            self.session.cancel()
+            return
+        measure(self.session, self.baseline.isChecked())
+
+    def load_from_disk(self) -> None:
+        if path := self.ask_folder("Load a run folder or a model bundle"):
+            self.session.runs.add(Path(path))
+            self.load_path(path)
+
+    @told
+    def load_path(self, path: str) -> None:
+        self.session.load_bundle(path, wait=False)
+
+    @told
+    def set_live(self, enabled: bool) -> None:
+        self.session.live.enabled = enabled
+
+    # ---- following the session --------------------------------------------------------------------------------------
+
+    def headline(self) -> str:
+        """How things stand, for the folded header."""
+        trained = self.session.runs.trained_at
+        if trained is not None:
+            return f"trained {trained:%H:%M}"
+        model = self.session.model
+        return f"‘{model.path.name}’ loaded" if model is not None else "not trained yet"
 
     def refresh(self) -> None:
-        self.preset.setCurrentText(self.session.preset)
-        self.recipe.setCurrentText(self.session.recipe)
+        session = self.session
+        self.preset.setCurrentText(session.preset)
+        self.preset_about.setText(PRESETS_IN_WORDS[session.preset])
+        self.recipe.setCurrentText(session.recipe)
+        self.recipe_about.setText(RECIPES_IN_WORDS[session.recipe])
+        self.device.refresh()
         self.form.refresh()
-        self.encoder_row.setVisible(self.session.settings.model.encoder == "features")
-        self.encoder.setText(str(self.session.encoder or ""))
+        self.encoder_row.setVisible(session.settings.model.encoder == "features")
+        self.encoder.setText(str(session.encoder or ""))
+        self.encoder.setToolTip(str(session.encoder or "The network whose features of a patch are trained on"))
+        self._show_live()
+        self.refresh_button()
+        self._settle.start()
+
+    def _on_slides(self) -> None:
+        self.refresh_button()
+        self._settle.start()
+
+    def _weigh(self) -> None:
+        """Work out advice, beside the window."""
+        session = self.session
+        if session.why_not_train() is not None:
+            folder = self._weighed.folder if len(session.cohort) else ""
+            self._take(Weighed(scales=self._weighed.scales, folder=folder))
+            return
+        cohort, settings, known = session.cohort, session.settings, self._weighed.scales
+        session.background.ask(("weigh", id(self)), lambda: weigh(cohort, settings, known, session), self._take)
+
+    def _take(self, weighed: Weighed) -> None:
+        self._weighed = weighed
+        self.folder.setPlaceholderText(weighed.folder)
         self.refresh_button()
 
+    def why_not(self) -> str | None:
+        """What stands against starting now, in words."""
+        if self.resume.isChecked() and self._there is not None:
+            return None  # it brings its own settings and labels
+        if (reason := self.session.why_not_train() or self._weighed.blocker) is not None:
+            return reason
+        if self._there is not None:
+            how = "tick the box above to go on with it, or " if self._goes_on() else ""
+            return f"There is a run in this folder already: {how}name another folder."
+        return None
+
     def refresh_button(self) -> None:
-        self.folder.setPlaceholderText(str(self.session.default_run_folder()) if len(self.session.cohort) else "")
-        show_reason(self.reason, self.train.refresh(self.session.why_not_train()))
+        """The button, the reason it is disabled or what to think about, and the time it takes."""
+        self._show_resume()
+        why_not = self.why_not()
+        show_reason(self.reason, self.train.refresh(why_not))
+        training = self.train.is_cancel()
+        warnings = [] if training or why_not else self._weighed.warnings
+        self.warnings.setText("<br>".join(f"⚠ {line}" for line in warnings))
+        self.warnings.setVisible(bool(warnings))
+        self._show_estimate()
+
+    def _on_folder(self, text: str) -> None:
+        """Is there a run in the folder that is named? Looked up beside the window."""
+        self._there = None
+        self.resume.setChecked(False)
+        folder = text.strip()
+        if folder:
+            path = Path(folder)
+            self.session.background.ask(("folder", id(self)), lambda: _run_in(path), self._take_there)
+        else:
+            self.session.background.forget(("folder", id(self)))
+        self.refresh_button()
+
+    def _take_there(self, run: RunSummary | None) -> None:
+        self._there = run
+        self.refresh_button()
+
+    def _goes_on(self) -> bool:
+        """Could the run in the folder be continued?"""
+        run = self._there
+        if run is None or run.problem:
+            return False
+        wanted = resumed_settings(run.settings, self.session.settings)
+        return run.can_resume or wanted.student.epochs > run.settings.student.epochs
+
+    def _show_resume(self) -> None:
+        goes_on = self._goes_on()
+        self.resume.setVisible(goes_on)
+        if goes_on:
+            self.resume.setText(f"Go on with the run in this folder ({self._there.state})")
+
+    def _show_estimate(self) -> None:
+        reason = self.measure.refresh(self.why_not())
+        training, count = self.train.is_cancel(), self._weighed.n_slides
+        known = [*self.session.runs.measured, *of_runs(self.session.runs.found)]
+        told_time = None if training else estimate(known, self.session.settings, count, self.baseline.isChecked())
+        possible = not training and not reason and count > 0
+        self.time.setText(told_time.text if told_time else "How long it takes is not known yet.")
+        self.time.setVisible(possible)
+        self.measure.setVisible((possible and told_time is None) or self.measure.is_cancel())
+
+    def _show_live(self) -> None:
+        live = getattr(self.session, "live", None)
+        why_not = None if live is not None else "Not in this version."
+        if live is not None and self.session.settings.model.encoder != "features":
+            why_not = "Live training works on features of a frozen encoder: choose the preset ‘wsi’."
+        self.live.setEnabled(why_not is None)
+        self.live.setToolTip(why_not or "After each change of a label, train in the background and recolour the slides")
+        self.live.setChecked(bool(live is not None and live.enabled))
+        show_reason(self.live_status, str(live.status) if live is not None and live.enabled else "")
+
+    # ---- while it goes on -------------------------------------------------------------------------------------------
 
     def _on_job(self, job: Job) -> None:
-        show_reason(self.reason, self.train.refresh(self.session.why_not_train()))
+        self.refresh_button()
+        self.runs.refresh_buttons()
+        if job.kind in ("train", TRIAL) and job.outcome is not None:
+            self.device.look_again()
+            if self.folder.text().strip():
+                self._on_folder(self.folder.text())
+            self._settle.start()
+        if job.kind == "train":
+            self._clock.start() if job.outcome is None else self._clock.stop()
+            self._show_progress()
+
+    def _on_runs(self) -> None:
+        self.runs.refresh()
+        count = len(self.session.runs.found)
+        self.runs_fold.toggle.setText(f"Runs ({count})" if count else "Runs")
+        self._show_estimate()
+
+    def _on_curves(self) -> None:
+        compared = self.runs.selected() if self.runs.over.isChecked() else []
+        if compared:
+            self.curves.show_runs({name: run.curves for name, run in names_apart(compared).items()})
+        else:
+            runs = self.session.runs
+            self.curves.show_training(runs.live, runs.best, runs.asked)
+        self._show_progress()
+
+    def _show_progress(self) -> None:
+        text = self.session.runs.progress()
+        self.progress.setText(text)
+        self.progress.setVisible(bool(text))
+
+
+def _run_in(folder: Path) -> RunSummary | None:
+    try:
+        return summarise(folder)
+    except OSError:
+        return None
+
+
+def _small() -> QLabel:
+    """A line of plain text below something."""
+    label = QLabel()
+    label.setWordWrap(True)
+    label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
+    return label

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..store.patchmap import PatchMap
     from ..store.run import Run
     from ..workflow.tissue import Tissue
+    from .runs import Runs
     from .tissue_layer import TissueMasks
 
 RUN_NAME = "distill2label_run"
@@ -42,6 +43,8 @@ class Verbs(SlideList):
     preset: str
     _promised: set[Path]
     tissue: "TissueMasks"
+    runs: "Runs"
+    trusted: Path | None
 
     def why_not_train(self, encoder: PathLike | None = None, features: PathLike | None = None) -> str | None:
         """What is missing for a training, in words; None when it can start."""
@@ -123,6 +126,8 @@ class Verbs(SlideList):
         out = Path(out) if out else self._promised_folder()
         if tissue is None and not resume:  # a run goes on with the masks it was started with
             tissue = self.tissue.in_use()
+        trust = trust or (encoder is not None and Path(encoder) == self.trusted)
+        self.runs.expect(out)
         how = {
             "baseline": baseline, "centres": centres, "encoder": encoder, "corrections": corrections,
             "features": features, "trust": trust, "tissue": tissue,
@@ -167,6 +172,7 @@ class Verbs(SlideList):
             text, again = ("Go on with the processor (CPU)", cpu) if cpu else ("Try again", settings)
             return Retry(text, lambda: self.resume(folder, again, trust=trust, wait=False))
 
+        self.runs.expect(folder)
         parts = training_parts(chosen, config.baseline)
         return self._run("train", "Training", work, self._trained, wait, lambda value: value[0], parts, retry=retry)
 
