@@ -15,6 +15,7 @@ from .slide_list import PathLike, SlideList
 if TYPE_CHECKING:
     from ..store.patchmap import PatchMap
     from ..store.run import Run
+    from .overlays import Overlays
 
 RUN_NAME = "distill2label_run"
 
@@ -23,6 +24,7 @@ class Verbs(SlideList):
     """Training, predicting, exporting, and why not yet. The state it works on is `Session`'s."""
 
     jobs: Jobs
+    overlays: "Overlays"
     model: LoadedModel | None
     role: str | None
     predictions: "dict[str, dict[str, PatchMap]]"
@@ -138,10 +140,10 @@ class Verbs(SlideList):
             from ..workflow.predict import predict
 
             # A run keeps patch maps itself; those of a bundle stay in memory until they are exported.
-            return predict(
+            return self.overlays.reading_along(predict(
                 model.path, cohort, model.path if model.is_run else None, role=role, threshold=threshold,
                 centres=centres, tissue=tissue, formats=(), device=device,
-            )  # fmt: skip
+            ))  # fmt: skip
 
         for row in cohort:
             self.failures.pop(row.slide_id, None)
