@@ -66,12 +66,6 @@ def _labels(
     return shown.labels(threshold, index), meta, "labels"
 
 
-def _what(shown: "Shades", role: str) -> str:
-    if role == PROBABILITY:
-        return f"probability of {shown.classes[1] if len(shown.classes) == 2 else 'a finding'}"
-    return f"contribution to {shown.classes[shown.finding]}" if role == CONTRIBUTION else "attention (× average)"
-
-
 def _array(shown: "Shades", role: str) -> np.ndarray:
     return {PROBABILITY: shown.positive, ATTENTION: shown.attention, CONTRIBUTION: shown.toward}[role]
 
@@ -85,7 +79,7 @@ def _limits(shown: "Shades", role: str) -> tuple[float, float]:
 def _values(patch_map: "PatchMap", shown: "Shades", role: str, mpp: Mpp | None) -> LayerData:
     """Probability, attention or contribution: an image with one pixel a patch, or points."""
     meta = {
-        "name": _named(patch_map, _what(shown, role)),
+        "name": _named(patch_map, role),
         "opacity": OPACITY,
         "visible": False,
         "metadata": layers.notes(patch_map, role),
@@ -158,8 +152,7 @@ def relabel(layer: "Layer", shown: "Shades", threshold: float, colours: Colours 
     noted = layers.about(layer)
     if noted["role"] == LABELS:
         shown.labels(threshold, noted["class_index"], out=layer.data)
-        # Neither place nor size changes, and a thumbnail is made when the layer is next looked at.
-        layer.refresh(thumbnail=False, highlight=False, extent=False)
+        layer.refresh(thumbnail=False, highlight=False, extent=False)  # neither place nor size changes
     else:
         layer.features["class"] = _class_names(shown, threshold)
         layer.face_color = _label_faces(shown, threshold, colours)
@@ -197,7 +190,6 @@ def refill(viewer: "ViewerModel", patch_map: "PatchMap", threshold: float, colou
                 layer.features = _features(shown, threshold)
             relabel(layer, shown, threshold, colours)
             continue
-        layer.name = _named(patch_map, _what(shown, noted["role"]))
         if isinstance(patch_map.patches, PatchGrid):
             np.copyto(layer.data, _array(shown, noted["role"]))
             layer.contrast_limits = _limits(shown, noted["role"])

@@ -10,9 +10,8 @@ from qtpy.QtWidgets import (
     QFormLayout,
     QGridLayout,
     QLabel,
-    QSizePolicy,
+    QPushButton,
     QSlider,
-    QToolButton,
     QVBoxLayout,
 )
 
@@ -105,15 +104,13 @@ class PredictPanel(Panel):
         self.legend.setAccessibleName("patches per class")
 
     def _make_look(self) -> None:
-        self.show_buttons: dict[str, QToolButton] = {}
+        self.show_buttons: dict[str, QPushButton] = {}
         for kind in KINDS:
             text, tip = SHOW[kind]
-            made = QToolButton()
-            made.setText(text)
+            made = QPushButton(text)
             made.setToolTip(tip)
             made.setAccessibleName(f"show {text.lower()}")
             made.setCheckable(True)
-            made.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
             made.clicked.connect(lambda checked, kind=kind: self.session.overlays.set_visible(kind, checked))
             self.show_buttons[kind] = made
         self.opacity = QSlider(Qt.Orientation.Horizontal)
@@ -121,8 +118,7 @@ class PredictPanel(Panel):
         self.opacity.setAccessibleName("opacity of the layers")
         self.opacity.setToolTip("How strongly the layers cover the tissue")
         self.opacity.valueChanged.connect(lambda value: self.session.overlays.set_opacity(value / STEPS))
-        self.blink = QToolButton()
-        self.blink.setText("Hide all")
+        self.blink = QPushButton("Hide all")
         self.blink.setCheckable(True)
         self.blink.setAccessibleName("hide all layers over the tissue")
         self.blink.setToolTip("See the tissue alone for a moment; click again to go on")

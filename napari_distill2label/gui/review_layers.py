@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 NO_CORRECTION = "not corrected"
 # Cyan stands out on the pinks and purples of H&E, and is no class's colour.
 FRAME_COLOUR = (0.0, 0.9, 1.0, 1.0)
-FRAME_WIDTH = 0.06  # of the patch's side
+FRAME_WIDTH = 0.09  # of the patch's side
 
 
 def add_corrections(
@@ -64,7 +64,7 @@ def show_points(
     layer.features = {"class": names[known[corrected]]}
     if len(corrected):
         layer.face_color = np.array(opaque(classes, colours))[known[corrected]]
-        layer.border_color = FRAME_COLOUR
+        layer.border_color = np.array([FRAME_COLOUR] * len(corrected))
     layer.selected_data = set()
 
 
@@ -82,7 +82,7 @@ def frame(viewer: "ViewerModel", slide_id: str, corner: tuple[float, float], sid
         "scale": mpp or (1.0, 1.0),
         "shape_type": "polygon",
         "face_color": "transparent",
-        "edge_color": FRAME_COLOUR,
+        "edge_color": np.array([FRAME_COLOUR]),
         "edge_width": max(1.0, side * FRAME_WIDTH),
         "metadata": {KEY: {"role": FRAME, "slide_id": slide_id}},
         **layers.space(mpp),

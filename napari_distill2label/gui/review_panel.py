@@ -11,8 +11,6 @@ from qtpy.QtWidgets import (
     QGridLayout,
     QLabel,
     QPushButton,
-    QSizePolicy,
-    QToolButton,
     QVBoxLayout,
     QWidget,
 )
@@ -25,7 +23,12 @@ from .parts import Fold, JobButton, Panel, button, reason_label, row, show_reaso
 from .session import Session
 
 EMPTY = "Predict a slide in step 3 first: then look at its patches here, and correct those that are wrong."
-HOW = "Corrections are yours: they lie solid above the prediction, and neither the threshold nor a new prediction touches them."
+HOW = (
+    "Corrections are yours: they lie solid above the prediction, and neither the threshold nor a new prediction "
+    "touches them."
+)
+NO_PATCH = "No patch is framed: go to the next uncertain one, or click one in the gallery of step 3."
+SAVE_TIP = "Save all corrections as CSV: slide_id, x, y, label"
 ERASE = "no correction"
 NEGATIVE, IGNORE = "count as negative", "are left out"
 ROWS = 3  # class buttons side by side
@@ -51,7 +54,7 @@ class ReviewPanel(Panel):
         self.classes = QGridLayout()
         self.brushes = QGridLayout()
         self.class_buttons: dict[str | None, QPushButton] = {}
-        self.brush_buttons: dict[str | None, QToolButton] = {}
+        self.brush_buttons: dict[str | None, QPushButton] = {}
         self.brush_label = QLabel("Paint with the pointer")
         self.agreement = QLabel()
         self.agreement.setTextFormat(Qt.TextFormat.RichText)
@@ -61,7 +64,7 @@ class ReviewPanel(Panel):
         self.file = QLabel()
         self.file.setWordWrap(True)
         self.file.setAccessibleName("where the corrections are kept")
-        self.save = button("Save as…", "Save all corrections as CSV: slide_id, x, y, label", self.save_as)
+        self.save = button("Save as…", SAVE_TIP, self.save_as)
         self.load = button("Load…", "Add corrections from a CSV: slide_id, x, y, label", self.load_from)
         self.clear = button("Clear slide", "Take all corrections of this slide back; can be undone", self.clear_slide)
         self.retrain = JobButton(
@@ -79,9 +82,7 @@ class ReviewPanel(Panel):
 
     def _make_truth(self) -> QWidget:
         inside = QWidget()
-        self.truth_table = button(
-            "Table…", "A CSV with slide_id, x, y, label: points whose class is known", self.ask_table
-        )
+        self.truth_table = button("Table…", "A CSV slide_id, x, y, label: points whose class is known", self.ask_table)
         self.truth_masks = button("Masks…", "A folder of mask images named as the slides", self.ask_masks)
         self.points_missing = QComboBox()
         self.points_missing.addItems([NEGATIVE, IGNORE])
@@ -133,7 +134,13 @@ class ReviewPanel(Panel):
         self.listen(session.threshold_changed, self._on_threshold)
         self.listen(session.colours_changed, self._on_colours)
         self.listen(session.jobs.changed, self._on_job)
-        self.listen(session.viewer.events.theme, self._on_theme)
+        session.viewer.events.theme.connect(self._on_theme)
+
+    def disconnect_session(self) -> None:
+        super().disconnect_session()
+        viewer = self.session._viewer()
+        if viewer is not None:
+            viewer.events.theme.disconnect(self._on_theme)
 
     # ---- what the user does ----------------------------------------------------------------------------------------
 
@@ -251,11 +258,8 @@ class ReviewPanel(Panel):
             made.setAccessibleName(f"this patch: {text}")
             self.classes.addWidget(made, number // ROWS, number % ROWS)
             self.class_buttons[label] = made
-            brush = QToolButton()
-            brush.setText(label or "erase")
-            brush.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+            brush = QPushButton(label or "erase")
             brush.setCheckable(True)
-            brush.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
             brush.setAccessibleName(f"paint: {label or 'erase'}")
             brush.setToolTip(
                 f"Drag over patches to correct them to {label}; click again to stop" if label
@@ -313,9 +317,7 @@ class ReviewPanel(Panel):
             self.file.setText(f"{self.headline().capitalize()}, {kept}.")
         self.file.setToolTip(str(review.path or ""))
         self.save.setEnabled(bool(total))
-        self.save.setToolTip(
-            "Save all corrections as CSV: slide_id, x, y, label" if total else "Nothing is corrected yet"
-        )
+        self.save.setToolTip(SAVE_TIP if total else "Nothing is corrected yet")
         here = review.slides.get(self.session.shown or "", 0) and self.session.overlays.shades is not None
         self.clear.setEnabled(bool(here))
         tip = "Take all corrections of this slide back; can be undone"
