@@ -135,6 +135,7 @@ def notes(
             "role": role,
             "slide_id": patch_map.slide_id,
             "model": model_role(patch_map),
+            "classes": list(patch_map.classes),
             "threshold": threshold,
             "class_index": class_index,
             "patch_map": token,

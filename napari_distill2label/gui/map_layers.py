@@ -12,7 +12,7 @@ import numpy as np
 from ..core.colours import RGB
 from ..core.geometry import Mpp, PatchGrid
 from . import layers, shades
-from .layers import ATTENTION, CONTRIBUTION, LABELS, NOT_SCORED, OPACITY, POINTS, PREDICTED, PROBABILITY, LayerData
+from .layers import ATTENTION, CONTRIBUTION, LABELS, NOT_SCORED, OPACITY, POINTS, PROBABILITY, LayerData
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -131,11 +131,8 @@ def _label_faces(shown: "Shades", threshold: float, colours: Colours | None) -> 
     return np.array([(0, 0, 0, 0), *opaque])[shown.labels(threshold)]
 
 
-def _class_names(shown: "Shades", threshold: float) -> Any:
-    import pandas as pd
-
-    codes = shown.labels(threshold).astype(np.int8)
-    return pd.Categorical.from_codes(codes, [NOT_SCORED, *shown.classes])
+def _class_names(shown: "Shades", threshold: float) -> np.ndarray:
+    return np.array([NOT_SCORED, *shown.classes], dtype=object)[shown.labels(threshold)]
 
 
 def _features(shown: "Shades", threshold: float) -> dict[str, Any]:
@@ -229,29 +226,23 @@ _ABOVE = (layers.CORRECTIONS, layers.FRAME)
 
 
 def _fits(there: Sequence["Layer"], patch_map: "PatchMap", mpp: Mpp | None) -> bool:
-    """Do these layers have the place and the classes of the map?"""
+    """Do these layers have the place and the classes of the map? One of them may have been deleted."""
     patches = patch_map.patches
-    names = [NOT_SCORED, *patch_map.classes]
-    labels = [layer for layer in there if layers.about(layer)["role"] in (LABELS, POINTS)]
-    if {layers.about(layer)["role"] for layer in there} | {POINTS, LABELS} != set(PREDICTED) or not labels:
+    is_grid = isinstance(patches, PatchGrid)
+    findings = range(1, len(patch_map.classes)) if patch_map.several else [None]
+    wanted = [(role, None) for role in COLORMAPS]
+    wanted += [(LABELS, index) for index in findings] if is_grid else [(POINTS, None)]
+    noted = [layers.about(layer) for layer in there]
+    if sorted(map(str, wanted)) != sorted(str((each["role"], each["class_index"])) for each in noted):
         return False
-    if isinstance(patches, PatchGrid):
-        if len(labels) != (len(patch_map.classes) - 1 if patch_map.several else 1):
-            return False
-        placed = [np.ravel(value) for value in patches.placement(mpp)]
+    if any(each["classes"] != list(patch_map.classes) for each in noted):
+        return False
+    if not is_grid:
+        scale = mpp or (1.0, 1.0)
         return all(
-            layer.data.shape == patches.shape
-            and np.allclose(np.concatenate(placed), [*layer.scale, *layer.translate])
-            and (layers.about(layer)["role"] != LABELS or list(layer.features["class"])[2:] == names[2:])
-            for layer in there
+            np.array_equal(layer.data, patches.centres) and np.allclose(layer.scale, scale) for layer in there
         )
-    scale = mpp or (1.0, 1.0)
-    return (
-        all(
-            layer.data.shape == patches.centres.shape
-            and np.array_equal(layer.data, patches.centres)
-            and np.allclose(layer.scale, scale)
-            for layer in there
-        )
-        and list(labels[0].features["class"].cat.categories) == names
+    place = np.ravel(patches.placement(mpp))
+    return all(
+        layer.data.shape == patches.shape and np.allclose(place, [*layer.scale, *layer.translate]) for layer in there
     )
