@@ -1,12 +1,13 @@
 """Slides and patch maps as napari layers. What a layer *is* stands in its metadata, never in its name.
 
-Every layer of ours has `metadata["d2l"]`, a dict with at least `role` (`SLIDE`, `LABELS`, `PROBABILITY`, `POINTS`) and
-`slide_id`. World coordinates are µm where the slide's µm/px is known, else pixels; all layers of a slide have the same
-unit, without which napari shows no scale bar.
+Every layer of ours has `metadata["d2l"]`, a dict with at least `role` and `slide_id`. The model's layers (`PREDICTED`)
+are made in `map_layers`, a user's `CORRECTIONS` in `review_layers`: two kinds that never mix. World coordinates are µm
+where the slide's µm/px is known, else pixels; all layers of a slide have the same unit, without which napari shows no
+scale bar.
 """
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,14 +15,14 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import numpy as np
 
-from ..core.colours import palette
+from ..core.colours import RGB, palette
 from ..core.errors import BundleError
-from ..core.geometry import Mpp, PatchGrid
-from ..core.metrics import positive_score
+from ..core.geometry import Mpp
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
+    from napari.utils import DirectLabelColormap
 
     from ..export.read import LabelMask
     from ..slides.slide import Slide
@@ -30,16 +31,20 @@ if TYPE_CHECKING:
 LayerData = tuple[Any, dict[str, Any], str]
 
 KEY = "d2l"
-SLIDE, LABELS, PROBABILITY, POINTS = "slide", "labels", "probability", "points"
+SLIDE, LABELS, POINTS = "slide", "labels", "points"
+PROBABILITY, ATTENTION, CONTRIBUTION = "probability", "attention", "contribution"
+PREDICTED = (PROBABILITY, ATTENTION, CONTRIBUTION, LABELS, POINTS)  # a model's; from the bottom up
+CORRECTIONS, FRAME = "corrections", "frame"  # a user's; and the frame around one patch
 NOT_SCORED = "not scored"
 # The negative class recedes, so that the tissue below it can be read; findings stand out.
 NEGATIVE_ALPHA, POSITIVE_ALPHA = 0.6, 0.9
 OPACITY = 0.6
+# Screen px of a patch that one is taken to: smaller or larger ones are brought to `WELL_SEEN`.
+SMALLEST_ON_SCREEN, WELL_SEEN, LARGEST_ON_SCREEN = 24, 80, 400
 
 # A layer's metadata must survive napari's deep copies, so it names its patch map by a token instead of holding it.
 _maps: "WeakValueDictionary[str, PatchMap]" = WeakValueDictionary()
 _tokens: "WeakKeyDictionary[PatchMap, str]" = WeakKeyDictionary()
-_probabilities: "WeakKeyDictionary[PatchMap, np.ndarray]" = WeakKeyDictionary()
 
 
 # ---- finding ----------------------------------------------------------------------------------------------------
@@ -119,17 +124,10 @@ def mask_layer(mask: "LabelMask", name: str) -> LayerData:
     return mask.labels, meta, "labels"
 
 
-def map_layers(patch_map: "PatchMap", mpp: Mpp | None, threshold: float) -> list[LayerData]:
-    """A patch map as layers: probability and labels of a grid (one pixel a cell), or points.
-
-    `mpp` is that of the slide's layer: patches are kept in its pixels, so they lie on it whatever µm/px it is given.
-    """
-    if isinstance(patch_map.patches, PatchGrid):
-        return [_probability(patch_map, mpp), *_labels(patch_map, mpp, threshold)]
-    return [_points(patch_map, mpp, threshold)]
-
-
-def _notes(patch_map: "PatchMap", role: str, threshold: float | None = None, class_index: int | None = None) -> dict:
+def notes(
+    patch_map: "PatchMap", role: str, threshold: float | None = None, class_index: int | None = None
+) -> dict[str, dict[str, Any]]:
+    """The metadata of a layer that shows a patch map."""
     token = _tokens.setdefault(patch_map, secrets.token_hex(8))
     _maps[token] = patch_map
     return {
@@ -137,6 +135,7 @@ def _notes(patch_map: "PatchMap", role: str, threshold: float | None = None, cla
             "role": role,
             "slide_id": patch_map.slide_id,
             "model": model_role(patch_map),
+            "classes": list(patch_map.classes),
             "threshold": threshold,
             "class_index": class_index,
             "patch_map": token,
@@ -150,150 +149,20 @@ def model_role(patch_map: "PatchMap") -> str:
     return str(patch_map.model.get("role", "model"))
 
 
-def _layer_indices(patch_map: "PatchMap") -> list[int | None]:
-    """One layer of labels for all classes, or one for each that can be present beside others."""
-    return list(range(1, len(patch_map.classes))) if patch_map.several else [None]
+def label_colours(
+    classes: Sequence[str], chosen: Mapping[str, RGB] | None = None
+) -> list[tuple[float, float, float, float]]:
+    """RGBA in 0–1 of labels 1, 2, … (class 0, class 1, …); `chosen` by name, else the palette's."""
+    alphas = [NEGATIVE_ALPHA] + [POSITIVE_ALPHA] * (len(classes) - 1)
+    colours = [(chosen or {}).get(name, rgb) for name, rgb in zip(classes, palette(len(classes)), strict=True)]
+    return [(*(c / 255 for c in rgb), alpha) for rgb, alpha in zip(colours, alphas, strict=True)]
 
 
-def _labels(patch_map: "PatchMap", mpp: Mpp | None, threshold: float) -> list[LayerData]:
+def by_label(colours: Sequence[Sequence[float]]) -> "DirectLabelColormap":
+    """A colormap of labels 1, 2, …; 0 is see-through."""
     from napari.utils import DirectLabelColormap
 
-    scale, translate = patch_map.patches.placement(mpp)
-    layers = []
-    for index in _layer_indices(patch_map):
-        what = "labels" if index is None else patch_map.classes[index]
-        colours = dict(enumerate(label_colours(patch_map.classes), 1))
-        names = [NOT_SCORED, *patch_map.classes]
-        if index is not None:
-            names[1] = f"no {patch_map.classes[index]}"
-        meta = {
-            "name": f"{patch_map.slide_id} · {what} ({model_role(patch_map)})",
-            "scale": scale,
-            "translate": translate,
-            "opacity": OPACITY,
-            "colormap": DirectLabelColormap(color_dict={None: "transparent", 0: "transparent", **colours}),
-            # Shown in the status bar where the pointer is.
-            "features": {"index": np.arange(len(names)), "class": names},
-            "metadata": _notes(patch_map, LABELS, threshold, index),
-            **space(mpp),
-        }
-        layers.append((labels_at(patch_map, threshold, index), meta, "labels"))
-    return layers
-
-
-def _probability(patch_map: "PatchMap", mpp: Mpp | None) -> LayerData:
-    scale, translate = patch_map.patches.placement(mpp)
-    finding = patch_map.classes[1] if len(patch_map.classes) == 2 else "finding"
-    meta = {
-        "name": f"{patch_map.slide_id} · p({finding}) ({model_role(patch_map)})",
-        "scale": scale,
-        "translate": translate,
-        "contrast_limits": (0.0, 1.0),
-        "colormap": "magma",
-        "interpolation2d": "nearest",
-        "opacity": OPACITY,
-        "visible": False,  # the labels are the answer; this is for a closer look
-        "metadata": _notes(patch_map, PROBABILITY),
-        **space(mpp),
-    }
-    return positive_score(_probability_of(patch_map), patch_map.several).astype(np.float32), meta, "image"
-
-
-def _points(patch_map: "PatchMap", mpp: Mpp | None, threshold: float) -> LayerData:
-    patches = patch_map.patches
-    colours, features = _points_at(patch_map, threshold)
-    meta = {
-        "name": f"{patch_map.slide_id} · labels ({model_role(patch_map)})",
-        "scale": mpp or (1.0, 1.0),
-        "size": max(3.0, patches.side / 2),  # a full box per cell would hide its neighbours
-        "border_width": 0.0,
-        "face_color": colours,
-        "features": features,
-        "opacity": 0.8,
-        "metadata": _notes(patch_map, POINTS, threshold),
-        **space(mpp),
-    }
-    return patches.centres.astype(np.float32), meta, "points"
-
-
-# ---- colours and thresholds -------------------------------------------------------------------------------------
-
-
-def label_colours(classes: Sequence[str]) -> list[tuple[float, float, float, float]]:
-    """RGBA in 0–1 of labels 1, 2, … (class 0, class 1, …)."""
-    alphas = [NEGATIVE_ALPHA] + [POSITIVE_ALPHA] * (len(classes) - 1)
-    return [(*(c / 255 for c in rgb), alpha) for rgb, alpha in zip(palette(len(classes)), alphas, strict=True)]
-
-
-def _probability_of(patch_map: "PatchMap") -> np.ndarray:
-    """(..., C), read once: the threshold is moved over what is in memory."""
-    array = _probabilities.get(patch_map)
-    if array is None:
-        array = patch_map.probability
-        if patch_map.is_complete:
-            _probabilities[patch_map] = array
-    return array
-
-
-def labels_at(patch_map: "PatchMap", threshold: float, class_index: int | None = None) -> np.ndarray:
-    """uint8 labels of `patches.shape` at a threshold."""
-    from ..store.labels import labels_of
-
-    return labels_of(_probability_of(patch_map), threshold, class_index)
-
-
-def _points_at(patch_map: "PatchMap", threshold: float) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Face colours (n, 4) and features of points at a threshold."""
-    probability = _probability_of(patch_map)
-    colours = np.array([(0, 0, 0, 0), *((*rgba[:3], 1.0) for rgba in label_colours(patch_map.classes))])
-    names = np.array([NOT_SCORED, *patch_map.classes], dtype=object)
-    labels = labels_at(patch_map, threshold)  # of several classes present at once, the likeliest gives the colour
-    features = {"class": names[labels]}
-    features |= {f"prob_{name}": probability[:, index] for index, name in enumerate(patch_map.classes)}
-    if patch_map.is_complete:
-        features["attention"] = patch_map.attention
-    return colours[labels], features
-
-
-def counts(patch_map: "PatchMap", threshold: float) -> dict[str, int]:
-    """Patches per class at a threshold; a patch with several findings counts for each."""
-    labels = labels_at(patch_map, threshold)
-    found = {name: int((labels == value).sum()) for value, name in enumerate(patch_map.classes, 1)}
-    if patch_map.several:
-        probability = _probability_of(patch_map)
-        found |= {name: int((probability[..., k] >= threshold).sum()) for k, name in enumerate(patch_map.classes) if k}
-    return found
-
-
-def recolour(viewer: "ViewerModel", threshold: float) -> None:
-    """Show every layer of labels at another threshold; nothing is computed anew but the comparison."""
-    for layer in find(viewer):
-        noted = about(layer)
-        if noted["role"] == LABELS:
-            layer.data[...] = labels_at(patch_map_of(noted), threshold, noted["class_index"])
-            layer.refresh()
-        elif noted["role"] == POINTS:
-            colours, features = _points_at(patch_map_of(noted), threshold)
-            layer.features = features
-            layer.face_color = colours
-        else:
-            continue
-        noted["threshold"] = threshold
-
-
-def refill(viewer: "ViewerModel", patch_map: "PatchMap", threshold: float) -> None:
-    """Show what has become of a map since its layers were added: it is filled block by block."""
-    for layer in find(viewer, slide_id=patch_map.slide_id, model=model_role(patch_map)):
-        noted = about(layer)
-        if noted["role"] == LABELS:
-            layer.data[...] = labels_at(patch_map, threshold, noted["class_index"])
-            layer.refresh()
-        elif noted["role"] == PROBABILITY:
-            layer.data[...] = positive_score(_probability_of(patch_map), patch_map.several)
-            layer.refresh()
-        elif noted["role"] == POINTS:
-            colours, features = _points_at(patch_map, threshold)
-            layer.features, layer.face_color = features, colours
+    return DirectLabelColormap(color_dict={None: "transparent", 0: "transparent", **dict(enumerate(colours, 1))})
 
 
 # ---- showing ----------------------------------------------------------------------------------------------------
@@ -315,7 +184,7 @@ def add(viewer: "ViewerModel", data: LayerData) -> "Layer":
     from napari.layers import Layer
 
     layer = viewer.add_layer(Layer.create(*data))
-    if about(layer).get("role") in (LABELS, POINTS):
+    if about(layer).get("role") in PREDICTED:
         layer.editable = False
     return layer
 
@@ -328,21 +197,6 @@ def add_slide(viewer: "ViewerModel", slide: "Slide", slide_id: str, label: str |
     return layer
 
 
-def add_map(viewer: "ViewerModel", patch_map: "PatchMap", mpp: Mpp | None, threshold: float) -> list["Layer"]:
-    """Show a patch map in place of an earlier one by the same model; what the user set of that one's look is kept."""
-    with selection_kept(viewer):
-        former = {
-            (about(layer)["role"], about(layer)["class_index"]): (layer.visible, layer.opacity)
-            for layer in find(viewer, slide_id=patch_map.slide_id, model=model_role(patch_map))
-        }
-        remove(viewer, find(viewer, slide_id=patch_map.slide_id, model=model_role(patch_map)))
-        layers = [add(viewer, data) for data in map_layers(patch_map, mpp, threshold)]
-        for layer in layers:
-            key = (about(layer)["role"], about(layer)["class_index"])
-            layer.visible, layer.opacity = former.get(key, (layer.visible, layer.opacity))
-    return layers
-
-
 def remove(viewer: "ViewerModel", layers: Sequence["Layer"]) -> None:
     """Take layers away."""
     for layer in layers:
@@ -353,3 +207,25 @@ def remove(viewer: "ViewerModel", layers: Sequence["Layer"]) -> None:
 def same_file(noted: dict[str, Any], path: Path) -> bool:
     """Is this the layer of that file?"""
     return bool(noted.get("path")) and Path(noted["path"]).absolute() == Path(path).absolute()
+
+
+# ---- where one looks ------------------------------------------------------------------------------------------------
+
+
+def looked_at(viewer: "ViewerModel", slide_id: str, centre: tuple[float, float], side: float) -> None:
+    """Centre the camera on a point (y, x) of a slide, in level-0 px; come closer only if `side` px would be tiny."""
+    slide = find(viewer, SLIDE, slide_id)
+    if not slide:
+        return
+    world = slide[0].data_to_world(centre)
+    camera = viewer.scene.camera
+    on_screen = camera.zoom * side * float(slide[0].scale[-1])
+    if not SMALLEST_ON_SCREEN <= on_screen <= LARGEST_ON_SCREEN:
+        camera.zoom *= WELL_SEEN / on_screen
+    camera.center = (0.0, *(float(value) for value in world))
+
+
+def level0_point(viewer: "ViewerModel", slide_id: str, world: Sequence[float]) -> np.ndarray | None:
+    """(2,) (y, x) in level-0 px of a point of the world; None where the slide is not shown."""
+    slide = find(viewer, SLIDE, slide_id)
+    return np.asarray(slide[0].world_to_data(world), float)[-2:] if slide else None

@@ -4,7 +4,6 @@ No Qt here: the same object works on a `napari.components.ViewerModel` without a
 Widgets hold no state; they call these methods and listen to these signals.
 """
 
-import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -15,19 +14,21 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from psygnal import Signal
 
 from ..core.errors import Distill2LabelError, SettingsError
-from ..core.events import Begun, Failed, Finished, Notice, Progress
+from ..core.events import Failed, Finished, Notice
 from ..core.names import kept_path
 from ..core.presets import build_settings
 from ..core.settings import Settings, merged, without
 from ..store.cohort import Cohort, CohortSlide
-from . import layers
+from . import layers, shades
 from .autosave import Autosave
 from .background import Background
 from .jobs import Job, Jobs
 from .models import LoadedModel
 from .opening import opened_slide
+from .overlays import Overlays
 from .preferences import preferences
 from .relay import plain_reason
+from .review import Review
 from .runs import Runs
 from .slide_list import PathLike
 from .thumbnails import Thumbnails
@@ -40,9 +41,6 @@ if TYPE_CHECKING:
 
     from ..slides.slide import Slide
     from ..store.patchmap import PatchMap
-
-FILLING_INTERVAL = 0.5  # s between two looks at a map that is being filled
-FILLING_CELLS = 250_000  # larger maps are shown when they are finished: reading them would be felt in the window
 
 Value = TypeVar("Value")
 
@@ -104,8 +102,6 @@ class Session(Verbs):
         self.exported: list[Path] = []
         self._open: dict[str, Slide] = {}
         self._removed: dict[str, dict[str, PatchMap]] = {}  # predictions of slides taken off the list
-        self._filling: PatchMap | None = None  # the map whose layers fill in while it is computed
-        self._filled = 0.0
         self._has_window = has_window = hasattr(viewer, "window")
         self.jobs = Jobs(lambda: has_window)
         self.background = Background(lambda: has_window)
@@ -115,6 +111,8 @@ class Session(Verbs):
         self.jobs.event.connect(self._on_event)
         self.runs = Runs(self)
         self.runs.watch(self.jobs)
+        self.review = Review(self)
+        self.overlays = Overlays(self, preferences().opacity)
         viewer.layers.events.inserted.connect(self._on_layer_inserted)
         viewer.layers.events.removed.connect(self._on_layer_removed)
         # A viewer that is dropped without being closed must not leave work behind.
@@ -165,7 +163,7 @@ class Session(Verbs):
         Where several classes can be present at once a patch counts for each of its findings.
         """
         patch_map = self.predictions.get(slide_id or self.shown or "", {}).get(self.role or "")
-        return {} if patch_map is None else layers.counts(patch_map, self.threshold)
+        return {} if patch_map is None else shades.of(patch_map).counts(self.threshold)
 
     def remove_slides(self, slide_ids: Iterable[str]) -> None:
         """Take slides off the list, and their layers away. Files are left alone."""
@@ -194,7 +192,9 @@ class Session(Verbs):
 
     def read_cohort(self, path: PathLike) -> Cohort:
         """Read `cohort.csv` in place of the slides there are. Errors leave these as they were."""
+        self.review.flush()
         cohort = super().read_cohort(path)
+        self.review.clear()
         layers.remove(self.viewer, layers.find(self.viewer))
         self.predictions, self.failures, self._removed = {}, {}, {}
         self.slides_changed.emit()
@@ -271,7 +271,7 @@ class Session(Verbs):
         viewer = self.viewer
         layers.remove(viewer, [layer for layer in layers.find(viewer) if layers.about(layer)["slide_id"] != slide_id])
         self.shown = slide_id
-        self._show_predictions(slide_id)
+        self.overlays.lay_all(slide_id)
         viewer.reset_view()
         self.slides_changed.emit()
         self.shown_changed.emit()
@@ -287,26 +287,12 @@ class Session(Verbs):
         finally:
             self._in_between = False
 
-    def _show_predictions(self, slide_id: str) -> None:
-        slide = layers.find(self.viewer, layers.SLIDE, slide_id)
-        if not slide:
-            return
-        mpp = layers.about(slide[0])["mpp"]
-        for role, patch_map in self.predictions.get(slide_id, {}).items():
-            if not layers.find(self.viewer, slide_id=slide_id, model=role):
-                layers.add_map(self.viewer, patch_map, mpp, self.threshold)
-        for layer in layers.find(self.viewer, slide_id=slide_id):
-            noted = layers.about(layer)
-            if noted["role"] in (layers.LABELS, layers.POINTS):
-                layer.visible = noted["model"] == self.role
-
     def set_threshold(self, threshold: float) -> None:
         """Recolour the labels at another threshold, at once."""
         if not 0 <= threshold <= 1:
             raise SettingsError(f"a threshold is a probability from 0 to 1, not {threshold:g}")
         if threshold != self.threshold:
             self.threshold = float(threshold)
-            layers.recolour(self.viewer, self.threshold)
             self.threshold_changed.emit(self.threshold)
 
     def set_role(self, role: str) -> None:
@@ -317,7 +303,7 @@ class Session(Verbs):
         if role != self.role:
             self.role = role
             if self.shown:
-                self._show_predictions(self.shown)
+                self.overlays.lay_all(self.shown)
             self.model_changed.emit()
             self.slides_changed.emit()
 
@@ -353,6 +339,8 @@ class Session(Verbs):
         self.tissue.flush()
         self.autosave.flush()
         self.jobs.shutdown()
+        if self.review.path is not None:
+            self.review.flush()
         self.background.shutdown()
         for slide in self._open.values():
             slide.close()
@@ -369,34 +357,13 @@ class Session(Verbs):
             job.notes.append(f"{event.item}: {event.reason}")
             self._tell(f"{event.item}: {event.reason}")
             self.slides_changed.emit()
-        elif isinstance(event, Begun) and job.kind == "predict":
-            self._begin_map(event.result)
-        elif isinstance(event, Progress) and job.kind == "predict" and self._filling is not None:
-            self._refill()
         elif isinstance(event, Finished) and job.kind == "predict":
-            self._filling = None
             self._take_map(event.result)
-
-    def _begin_map(self, patch_map: "PatchMap") -> None:
-        """Show the layers of a map that is filled from now on."""
-        slide = layers.find(self.viewer, layers.SLIDE, patch_map.slide_id)
-        self._filling = None
-        if slide and patch_map.done.size <= FILLING_CELLS:
-            layers.add_map(self.viewer, patch_map, layers.about(slide[0])["mpp"], self.threshold)
-            self._filling, self._filled = patch_map, time.monotonic()
-
-    def _refill(self) -> None:
-        if time.monotonic() - self._filled > FILLING_INTERVAL:
-            layers.refill(self.viewer, self._filling, self.threshold)
-            self._filled = time.monotonic()
 
     def _take_map(self, patch_map: "PatchMap") -> None:
         slide_id, role = patch_map.slide_id, layers.model_role(patch_map)
         self.predictions.setdefault(slide_id, {})[role] = patch_map
-        slide = layers.find(self.viewer, layers.SLIDE, slide_id)
-        if slide:
-            layers.add_map(self.viewer, patch_map, layers.about(slide[0])["mpp"], self.threshold)
-            self._show_predictions(slide_id)
+        self.overlays.lay(patch_map)
         self.slides_changed.emit()
         self.predictions_changed.emit(slide_id)
 
@@ -413,7 +380,7 @@ class Session(Verbs):
         # Predictions of the model before would pass for this one's.
         for slide_id in list(self.predictions):
             maps = layers.find(self.viewer, slide_id=slide_id)
-            layers.remove(self.viewer, [layer for layer in maps if "patch_map" in layers.about(layer)])
+            layers.remove(self.viewer, [layer for layer in maps if layers.about(layer)["role"] in layers.PREDICTED])
         self.predictions = {}
         files = {row.slide_id: kept_path(row.path) for row in self.cohort}
         for patch_map in model.maps:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..store.patchmap import PatchMap
     from ..store.run import Run
     from ..workflow.tissue import Tissue
+    from .overlays import Overlays
     from .runs import Runs
     from .tissue_layer import TissueMasks
 
@@ -32,6 +33,7 @@ class Verbs(SlideList):
     """Training, predicting, exporting, and why not yet. The state it works on is `Session`'s."""
 
     jobs: Jobs
+    overlays: "Overlays"
     model: LoadedModel | None
     role: str | None
     predictions: "dict[str, dict[str, PatchMap]]"
@@ -270,10 +272,10 @@ class Verbs(SlideList):
 
             model, own = chosen["model"], chosen["role"]
             # A run keeps patch maps itself; those of a bundle stay in memory until they are exported.
-            return predict(
+            return self.overlays.reading_along(predict(
                 model.path, cohort, model.path if model.is_run else None, role=own, threshold=threshold, formats=(),
                 device=device, **how,
-            )  # fmt: skip
+            ))  # fmt: skip
 
         def retry(outcome: Broken) -> Retry:
             on = "cpu" if outcome.out_of_memory and is_accelerator(device) else device

@@ -74,3 +74,37 @@ def make_patch_map():
         return patch_map
 
     return make
+
+
+@pytest.fixture
+def reviewed(tmp_path, make_patch_map):
+    """Makes (session, viewer, patch map): a slide of 6 × 8 patches of 20 px is shown, with a prediction over it.
+
+    `probability` (6, 8) is that of tumour.
+    """
+    import numpy as np
+    from napari.components import ViewerModel
+    from PIL import Image
+
+    from napari_distill2label.gui import get_session
+
+    alive = []
+
+    def make(viewer=None, probability=None, name="slide", **grid):
+        viewer = ViewerModel() if viewer is None else viewer
+        alive.append(viewer)
+        path = tmp_path / f"{name}.png"
+        if not path.exists():
+            pixels = np.random.default_rng(0).integers(0, 255, (120, 160, 3), np.uint8)
+            Image.fromarray(pixels).save(path)
+        session = get_session(viewer)
+        session.add_slides(path)
+        session.show(name)
+        session.role = "student"
+        if probability is not None:
+            probability = np.stack([1 - probability, probability], -1)
+        patch_map = make_patch_map((120, 160), probability, patch_px=20, **grid)
+        session._take_map(patch_map)
+        return session, viewer, patch_map
+
+    return make

@@ -1,7 +1,6 @@
 """The session without a window: every verb, on a `ViewerModel`."""
 
 import gc
-import shutil
 import subprocess
 import sys
 import weakref
@@ -55,7 +54,8 @@ def test_the_whole_path(session, viewer, cohort_csv, tmp_path):
     maps = session.predict()
     assert len(maps) == 8
     roles = [layers.about(layer)["role"] for layer in viewer.layers]
-    assert roles == [layers.SLIDE, layers.PROBABILITY, layers.LABELS]
+    assert roles[:2] == [layers.SLIDE, layers.PROBABILITY]
+    assert roles[-2:] == [layers.LABELS, layers.CORRECTIONS]
     assert session.slides["status"].str.match(r"tumour 0\.\d\d").all()
     session.set_threshold(0.0)
     assert session.counts() == {"normal": 0, "tumour": maps[1].done.sum()}
@@ -69,32 +69,6 @@ def test_the_whole_path(session, viewer, cohort_csv, tmp_path):
     session.predict("slide_002", role="teacher")
     shown = {layers.about(layer)["model"]: layer.visible for layer in layers.find(viewer, layers.LABELS)}
     assert shown == {"student": False, "teacher": True}
-
-
-def test_layers_fill_in_while_blocks_finish(session, viewer, run_folder, monkeypatch):
-    from napari_distill2label.gui import session as module
-    from napari_distill2label.prediction import engine
-
-    monkeypatch.setattr(module, "FILLING_INTERVAL", 0.0)
-    monkeypatch.setattr(engine, "BLOCK_PIXELS", 27**2)
-    shutil.rmtree(run_folder / "predictions", ignore_errors=True)
-    session.load_bundle(run_folder)
-    session.show("slide_001")
-    seen = []
-
-    def look(job, event):
-        for layer in layers.find(viewer, layers.LABELS):
-            seen.append((int((layer.data > 0).sum()), layer.data.size))
-
-    session.jobs.event.connect(look)
-    session.predict("slide_001")
-    scored = [count for count, _ in seen]
-    assert scored == sorted(scored)
-    assert any(0 < count < seen[0][1] for count in scored)
-    assert scored[-1] == seen[0][1]
-    (labels,) = layers.find(viewer, layers.LABELS)
-    (patch_map,) = (maps["student"] for maps in session.predictions.values())
-    assert (labels.data == patch_map.to_labels(session.threshold)).all()
 
 
 def test_a_run_brings_slides_and_predictions(session, viewer, run_folder):

@@ -1,0 +1,482 @@
+"""A person looks at what the model said, and corrects it: the part without a window.
+
+Corrections are the user's and predictions the model's. They lie in layers of their own, and nothing a model or a
+slider does ever touches them.
+"""
+
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from psygnal import Signal
+
+from ..core.bag import UNKNOWN
+from ..core.errors import Distill2LabelError, SettingsError
+from ..core.geometry import PatchGrid
+from ..core.names import is_url
+from ..store.points import Points
+from . import corrections, layers, review_layers, shades
+from .corrections import SlideCorrections
+from .shades import Cell
+from .slide_list import PathLike
+
+if TYPE_CHECKING:
+    from ..store.run import Run
+    from ..workflow.assess import Assessment
+    from .jobs import Job, Work
+    from .session import Session
+
+FILE = "corrections.csv"
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Of the patches corrected to a class: with how many of them the model agrees at the threshold, and not."""
+
+    agree: int
+    disagree: int
+
+
+class Review:
+    """Corrections of the session's slides, and the way from patch to patch.
+
+    Attributes
+    ----------
+    path
+        The CSV file the corrections are kept in; None before the first save.
+    unsaved
+        Is there something that the file does not hold?
+    current
+        (slide id, cell) of the patch that is framed; None where none is.
+    """
+
+    changed = Signal()  # the corrections, or their file
+    moved = Signal()  # another patch is framed
+
+    def __init__(self, session: "Session") -> None:
+        self._session = weakref.ref(session)
+        self.path: Path | None = None
+        self.unsaved = False
+        self.current: tuple[str, Cell] | None = None
+        self._slides: dict[str, SlideCorrections] = {}
+        self._seen: set[Cell] = set()
+        self._taking = False
+        self._writing, self._turn = threading.Lock(), 0  # the newest text is what stays in the file
+        session.shown_changed.connect(self._on_shown)
+        session.colours_changed.connect(self._on_colours)
+
+    @property
+    def session(self) -> "Session":
+        session = self._session()
+        if session is None:
+            raise RuntimeError("the session of this review is gone")
+        return session
+
+    # ---- what is known ---------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        """Corrected patches of all slides."""
+        return sum(len(slide) for slide in self._slides.values())
+
+    @property
+    def slides(self) -> dict[str, int]:
+        """Corrected patches by slide id, of slides that have some."""
+        return {slide_id: n for slide_id, slide in self._slides.items() if (n := len(slide))}
+
+    def known(self, slide_id: str) -> np.ndarray | None:
+        """int8 of the patches' shape: class index, −1 where nothing was said. None while the patches are not known."""
+        slide = self._slides.get(slide_id)
+        return None if slide is None or slide.known is None else slide.known.copy()
+
+    def label_of(self, slide_id: str, cell: Cell) -> str | None:
+        """The class a patch was corrected to, if it was."""
+        slide = self._slides.get(slide_id)
+        if slide is None or slide.known is None or slide.known[cell] == UNKNOWN:
+            return None
+        return slide.classes[slide.known[cell]]
+
+    def counts(self, slide_id: str | None = None) -> dict[str, Agreement]:
+        """By class of the corrections of a slide (None: the one shown): does the model agree? {} without both."""
+        session = self.session
+        slide_id = slide_id or session.shown or ""
+        slide = self._slides.get(slide_id)
+        patch_map = session.overlays.map if slide_id == session.shown else None
+        patch_map = patch_map or session.predictions.get(slide_id, {}).get(session.role or "")
+        if slide is None or slide.known is None or patch_map is None:
+            return {}
+        shown = shades.known(patch_map) or shades.of(patch_map)
+        if shown.scored.shape != slide.known.shape:
+            return {}
+        given = slide.known != UNKNOWN
+        said = slide.known[given]
+        probability = shown.probability[given]
+        label = shown.labels(session.threshold)[given].astype(int) - 1
+        found = {}
+        for index, name in enumerate(slide.classes):
+            mine = said == index
+            if mine.any():
+                agrees = label == index
+                if shown.several and index:
+                    agrees = probability[:, index] >= np.float32(session.threshold)
+                elif shown.several:
+                    agrees = (probability[:, 1:] < np.float32(session.threshold)).all(1)
+                agree = int((mine & agrees).sum())
+                found[name] = Agreement(agree, int(mine.sum()) - agree)
+        return found
+
+    # ---- correcting ------------------------------------------------------------------------------------------------
+
+    def correct(self, label: str | None, cell: Cell | None = None) -> bool:
+        """Say what a patch of the shown slide is (None: take the correction back). It can be undone.
+
+        `cell` None: the patch under the pointer, else the framed one. Returns whether there was such a patch.
+        `SettingsError` for an unknown class, or while nothing is predicted of the slide.
+        """
+        session = self.session
+        slide = self._slide_on_show()
+        if label is not None and label not in slide.classes:
+            raise SettingsError(f"there is no class {label!r}: the classes are {', '.join(slide.classes)}")
+        if cell is None:
+            at = session.overlays.pointed or self.current
+            cell = at[1] if at is not None and at[0] == session.shown else None
+        if cell is None or not slide.patches.scored[cell]:
+            return False
+        value = UNKNOWN if label is None else slide.classes.index(label)
+        flat = np.array([np.ravel_multi_index(cell, slide.known.shape)])
+        self._change(session.shown, flat, np.array([value], np.int8), f"correct a patch to {label or 'nothing'}")
+        return True
+
+    def clear_slide(self) -> None:
+        """Take all corrections of the shown slide back. It can be undone."""
+        slide = self._slide_on_show()
+        flat = np.flatnonzero(slide.known != UNKNOWN)
+        values = np.full(len(flat), UNKNOWN, np.int8)
+        self._change(self.session.shown, flat, values, f"clear {len(flat)} corrections")
+
+    def paint(self, label: str | None) -> None:
+        """Let the pointer paint corrections of a class on the shown slide's patches (None: erase them)."""
+        slide = self._slide_on_show()
+        layer = self._layer(self.session.shown)
+        if not isinstance(slide.patches, PatchGrid) or layer is None:
+            raise SettingsError("patches at points are corrected one by one: point at one and press its key")
+        self.session.viewer.layers.selection = {layer}
+        layer.selected_label = 0 if label is None else slide.classes.index(label) + 1
+        layer.mode = "paint"
+
+    def stop_painting(self) -> None:
+        """The pointer moves the slide again."""
+        layer = self._layer(self.session.shown or "")
+        if layer is not None and layer.mode != "pan_zoom":
+            layer.mode = "pan_zoom"
+
+    @property
+    def painting(self) -> bool:
+        """Does the pointer paint?"""
+        layer = self._layer(self.session.shown or "")
+        return layer is not None and str(layer.mode) in ("paint", "erase", "fill", "polygon")
+
+    def _slide_on_show(self) -> SlideCorrections:
+        session = self.session
+        slide = self._slides.get(session.shown or "")
+        if slide is None or slide.known is None:
+            raise SettingsError("predict the slide first: its patches are what is corrected")
+        return slide
+
+    def _change(self, slide_id: str, flat: np.ndarray, values: np.ndarray, text: str) -> None:
+        """Set corrections of a slide, so that it can be undone."""
+        slide = self._slides[slide_id]
+        before = slide.known.ravel()[flat]
+        if np.array_equal(before, values):
+            return
+        self._write(slide_id, flat, values)
+        self._record(slide_id, flat, before, values, text)
+
+    def _record(self, slide_id: str, flat: np.ndarray, before: np.ndarray, after: np.ndarray, text: str) -> None:
+        slide, own = self._slides[slide_id], weakref.ref(self)
+        patches = slide.patches
+
+        def put(values: np.ndarray) -> None:
+            review = own()
+            if review is not None and review._slides.get(slide_id) is slide and slide.patches is patches:
+                review._write(slide_id, flat, values)
+
+        self.session.undo_stack.did(text, lambda: put(before), lambda: put(after))
+
+    def _write(self, slide_id: str, flat: np.ndarray, values: np.ndarray) -> None:
+        slide = self._slides[slide_id]
+        slide.known.ravel()[flat] = values
+        self._show(slide_id)
+        self._changed()
+
+    def _changed(self) -> None:
+        self.unsaved = True
+        self.changed.emit()
+        self._autosave()
+
+    # ---- the layer -------------------------------------------------------------------------------------------------
+
+    def sync(self) -> None:
+        """Lay the shown slide's corrections over its prediction, as soon as its patches are known."""
+        session = self.session
+        shown = session.overlays.shades
+        slide_layer = layers.find(session.viewer, layers.SLIDE, session.shown or "")
+        if shown is None or not slide_layer:
+            return
+        slide = self._slides.setdefault(session.shown, SlideCorrections())
+        layer = self._layer(session.shown)
+        if layer is not None and slide.fits(shown.patches, shown.classes):
+            return
+        slide.lay(shown.patches, shown.classes)
+        with layers.selection_kept(session.viewer):
+            layers.remove(session.viewer, layers.find(session.viewer, layers.CORRECTIONS, session.shown))
+            mpp = layers.about(slide_layer[0])["mpp"]
+            layer = review_layers.add_corrections(
+                session.viewer, session.shown, slide.patches, slide.classes, slide.known, mpp, session.overlays.colours
+            )
+        layer.visible = not session.overlays.hidden
+        if isinstance(slide.patches, PatchGrid):
+            layer.events.paint.connect(self._on_layer)
+            layer.events.set_data.connect(self._on_layer)  # napari's undo and redo
+            layer.events.data.connect(self._on_layer)
+        self._seen.clear()
+        self.changed.emit()
+
+    def _layer(self, slide_id: str) -> Any:
+        found = layers.find(self.session.viewer, layers.CORRECTIONS, slide_id)
+        return found[0] if found else None
+
+    def _show(self, slide_id: str) -> None:
+        """Bring the layer to what is known."""
+        slide, layer = self._slides[slide_id], self._layer(slide_id)
+        if layer is None:
+            return
+        with self._own_hand():
+            if isinstance(slide.patches, PatchGrid):
+                np.copyto(layer.data, (slide.known + 1).astype(np.uint8))
+                layer.refresh(highlight=False, extent=False)
+            else:
+                colours = self.session.overlays.colours
+                review_layers.show_points(layer, slide.patches, slide.known, slide.classes, colours)
+
+    @contextmanager
+    def _own_hand(self) -> Iterator[None]:
+        """What the layer tells meanwhile is not news."""
+        before, self._taking = self._taking, True
+        try:
+            yield
+        finally:
+            self._taking = before
+
+    def _on_layer(self, event: Any) -> None:
+        """The user painted, or used napari's undo: take it over, but for what lies on no patch or is no class."""
+        session = self._session()
+        if session is None or self._taking:
+            return
+        layer = event.source
+        slide_id = layers.about(layer)["slide_id"]
+        slide = self._slides.get(slide_id)
+        if slide is None or slide.known is None or self._layer(slide_id) is not layer:
+            return
+        if layer.data.shape != slide.known.shape:  # somebody put other data into the layer
+            with self._own_hand():
+                layer.data = (slide.known + 1).astype(np.uint8)
+            return
+        drawn = np.where(slide.patches.scored & (layer.data <= len(slide.classes)), layer.data, 0).astype(np.int8) - 1
+        flat = np.flatnonzero(drawn != slide.known)
+        if not np.array_equal(drawn + 1, layer.data):
+            with self._own_hand():
+                np.copyto(layer.data, (drawn + 1).astype(np.uint8))
+                layer.refresh(highlight=False, extent=False)
+        if len(flat):
+            before, after = slide.known.ravel()[flat], drawn.ravel()[flat]
+            slide.known.ravel()[flat] = after
+            self._record(slide_id, flat, before, after, f"paint {len(flat)} corrections")
+            self._changed()
+
+    def _on_shown(self) -> None:
+        self._seen.clear()
+        if self.current is not None and self.current[0] != self.session.shown:
+            self.current = None
+            self.moved.emit()
+        self.sync()
+
+    def _on_colours(self) -> None:
+        session = self.session
+        for layer in layers.find(session.viewer, layers.CORRECTIONS):
+            slide = self._slides.get(layers.about(layer)["slide_id"])
+            if slide is not None and isinstance(slide.patches, PatchGrid):
+                layer.colormap = layers.by_label(review_layers.opaque(slide.classes, session.overlays.colours))
+            elif slide is not None:
+                self._show(layers.about(layer)["slide_id"])
+
+    # ---- from patch to patch ---------------------------------------------------------------------------------------
+
+    def look_at(self, cell: Cell) -> None:
+        """Centre the camera on a patch of the shown slide, and frame it."""
+        session = self.session
+        patch_map = session.overlays.map
+        if patch_map is None:
+            return
+        patches = patch_map.patches
+        shown = shades.of(patch_map)
+        corner = shown.corner(cell)
+        centre = tuple(value + (patches.side - 1) / 2 for value in corner)
+        layers.looked_at(session.viewer, session.shown, centre, patches.side)
+        slide = layers.find(session.viewer, layers.SLIDE, session.shown)
+        review_layers.frame(session.viewer, session.shown, corner, patches.side, layers.about(slide[0])["mpp"])
+        self.current = (session.shown, tuple(cell))
+        self._seen.add(tuple(cell))
+        self.moved.emit()
+
+    def next_uncertain(self) -> Cell | None:
+        """Go to the patch the model is least sure of that was neither corrected nor seen yet; None when all were.
+
+        With two classes: the nearest to the threshold; with more: the one of highest entropy.
+        """
+        session = self.session
+        shown = session.overlays.shades
+        if shown is None:
+            raise SettingsError("predict the slide first: nothing is known of its patches yet")
+        doubt = shown.uncertainty(session.threshold)
+        known = self.known(session.shown)
+        if known is not None and known.shape == doubt.shape:
+            doubt[known != UNKNOWN] = -np.inf
+        left = np.isfinite(doubt).any()
+        for cell in self._seen:
+            doubt[cell] = -np.inf
+        if not np.isfinite(doubt).any():
+            self._seen.clear()  # once round: begin again with what was passed over
+            return self.next_uncertain() if left else None
+        cell = tuple(int(index) for index in np.unravel_index(int(np.argmax(doubt)), doubt.shape))
+        self.look_at(cell)
+        return cell
+
+    # ---- keeping ---------------------------------------------------------------------------------------------------
+
+    def default_path(self) -> Path:
+        """Where corrections are kept unless told: beside the cohort or the first slide, under a name that is free."""
+        cohort = self.session.cohort
+        beside = self.session.cohort_path or next((row.path for row in cohort if not is_url(row.path)), None)
+        folder = beside.parent if beside else Path.home()
+        stem = f"{self.session.cohort_path.stem}_{FILE}" if self.session.cohort_path else FILE
+        free, number = folder / stem, 2
+        while free.exists():
+            free, number = folder / f"{Path(stem).stem}_{number}.csv", number + 1
+        return free
+
+    def save(self, path: PathLike | None = None) -> Path:
+        """Write the corrections (None: where they are kept, else `default_path`) as CSV `slide_id,x,y,label`.
+
+        x and y are the centres of the patches, in level-0 px. It is what `train` and `export` take as `corrections`.
+        """
+        path = Path(path).absolute() if path else self.path or self.default_path()
+        self._writer(path)()
+        self.path, self.unsaved = path, False
+        self.changed.emit()
+        return path
+
+    def flush(self) -> None:
+        """Write what the file does not hold yet, if there is something. `OSError` if it cannot be written."""
+        if self.unsaved and len(self):
+            path = self.save()
+            self.session._tell(f"your corrections are in {path}")
+
+    def _writer(self, path: Path) -> Callable[[], Path]:
+        """What writes the corrections as they are now; in any thread, and never over later ones."""
+        self._turn += 1
+        turn, slides = self._turn, {slide_id: slide.copy() for slide_id, slide in self._slides.items()}
+
+        def write() -> Path:
+            with self._writing:
+                return corrections.write(path, slides) if turn == self._turn else path
+
+        return write
+
+    def load(self, path: PathLike) -> None:
+        """Add the corrections of a file; of two of one patch the file's counts. They are kept there from now on.
+
+        `CohortError`, and nothing changed, if it is no such table.
+        """
+        self.take(corrections.read(Path(path)), path)
+
+    def take(self, points: dict[str, Points], path: PathLike) -> None:
+        """`load`, where the file has been read already."""
+        for slide_id, found in points.items():
+            items = [(y, x, label) for (y, x), label in zip(found.coordinates.tolist(), found.labels, strict=True)]
+            self._slides.setdefault(slide_id, SlideCorrections()).add(items)
+        had_others = self.unsaved
+        self.path, self.unsaved = Path(path).absolute(), had_others
+        if self.session.shown in points and self._slides[self.session.shown].known is not None:
+            self._show(self.session.shown)
+        self.sync()
+        self.changed.emit()
+
+    def clear(self) -> None:
+        """Other slides are there now; the file, if there is one, is left as it is."""
+        self._slides.clear()
+        self.path, self.unsaved, self.current = None, False, None
+        self.changed.emit()
+
+    def _autosave(self) -> None:
+        """Write beside the window, where the user wants that and the place is known."""
+        from .preferences import preferences
+
+        session = self.session
+        if not preferences().autosave or (self.path is None and session.cohort_path is None):
+            return
+        if self.path is None:
+            self.path = self.default_path()
+        path = self.path
+
+        def done(written: Path) -> None:
+            if written == self.path:
+                self.unsaved = False
+                self.changed.emit()
+
+        def failed(error: Exception) -> None:
+            session._tell(f"{path}: the corrections could not be written ({error}): save them elsewhere")
+
+        session.background.ask(("corrections", id(self)), self._writer(path), done, failed)
+
+    # ---- what they are for -----------------------------------------------------------------------------------------
+
+    def why_not_retrain(self) -> str | None:
+        """What is missing for a training with corrections; None when it can start."""
+        if not len(self):
+            return "Correct some patches first."
+        if not self.session.settings.student.gamma_k:
+            return "The settings ignore corrections: give 'gamma_k' of the student a weight."
+        return self.session.why_not_train()
+
+    def retrain(self, *, wait: bool = True) -> "Run | Job":
+        """Train a student (and its teacher) that takes the corrections as known; they are named in bundle and card."""
+        if reason := self.why_not_retrain():
+            raise SettingsError(reason)
+        try:
+            path = self.save()
+        except OSError as error:
+            raise Distill2LabelError(f"the corrections could not be written: {error}") from None
+        return self.session.train(corrections=path, wait=wait)
+
+    def why_not_assess(self) -> str | None:
+        """What is missing for a comparison with a truth; None when it can start."""
+        return None if self.session._maps() else "Predict first: what is predicted is compared with the truth."
+
+    def assess(self, truth: PathLike, *, empty: str = "negative", wait: bool = True) -> "Assessment | Job":
+        """Compare what the chosen model predicted, at the threshold, with a truth; see `workflow.assess`."""
+        session = self.session
+        if reason := self.why_not_assess():
+            raise SettingsError(reason)
+        maps, threshold = session._maps(), session.threshold
+
+        def work() -> "Work":
+            from ..workflow.assess import assess
+
+            return assess(maps, truth, threshold=threshold, empty=empty)
+
+        return session._run("assess", "Comparing with the truth", work, lambda found: None, wait)
