@@ -23,6 +23,7 @@ from . import layers
 from .background import Background
 from .jobs import Job, Jobs
 from .models import LoadedModel
+from .script import Script
 from .slide_list import PathLike
 from .verbs import Verbs
 
@@ -85,6 +86,7 @@ class Session(Verbs):
         self.shown: str | None = None
         self.failures: dict[str, str] = {}
         self.exported: list[Path] = []
+        self.script = Script()
         self._open: dict[str, Slide] = {}
         self._filling: PatchMap | None = None  # the map whose layers fill in while it is computed
         self._filled = 0.0

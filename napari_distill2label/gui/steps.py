@@ -198,7 +198,7 @@ class Step(QWidget):
 def style_sheet(colours: dict[str, str]) -> str:
     """Headers, the strip and its cards, in the colours of the theme."""
     return f"""
-    #d2l-header {{ background: {colours["foreground"]}; border: 1px solid transparent; border-radius: 3px; padding: 0; }}
+    #d2l-header {{ background: {colours["foreground"]}; border: 1px solid transparent; border-radius: 3px; }}
     #d2l-header:hover {{ background: {colours["primary"]}; }}
     #d2l-header:focus {{ border: 1px solid {colours["current"]}; }}
     #d2l-header QLabel {{ background: transparent; }}

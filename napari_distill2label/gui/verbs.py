@@ -10,6 +10,7 @@ from ..core.names import is_url
 from ..core.settings import Settings
 from .jobs import Job, Jobs, Work
 from .models import LoadedModel, of_run, opened
+from .script import recorded
 from .slide_list import PathLike, SlideList
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class Verbs(SlideList):
             free, number = folder.with_name(f"{folder.name}_{number}"), number + 1
         return free
 
+    @recorded
     def train(
         self,
         out: PathLike | None = None,
@@ -113,6 +115,7 @@ class Verbs(SlideList):
         """
         return self._run("load", "Loading the model", lambda: opened(Path(path)), self._use_model, wait)
 
+    @recorded
     def predict(
         self,
         slides: str | Iterable[str] | None = None,
@@ -147,6 +150,7 @@ class Verbs(SlideList):
             self.failures.pop(row.slide_id, None)
         return self._run("predict", "Predicting", work, lambda maps: None, wait)
 
+    @recorded
     def export(
         self,
         out: PathLike,
