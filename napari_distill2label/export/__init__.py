@@ -4,18 +4,20 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ..core.errors import BundleError, SettingsError, SlideError
 from ..core.names import is_url
 from ..store.files import safe_name
-from ..store.patchmap import PatchMap
+
+if TYPE_CHECKING:
+    from ..store.patchmap import PatchMap
 
 NOT_SCORED = "not scored"
 
-Writer = Callable[[PatchMap, "Request"], list[Path]]
+Writer = Callable[["PatchMap", "Request"], list[Path]]
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,12 @@ class Request:
     corrections: np.ndarray | None = None
     slide: Any = None
 
-    def path(self, patch_map: PatchMap, suffix: str, layer: str | None = None) -> Path:
+    def path(self, patch_map: "PatchMap", suffix: str, layer: str | None = None) -> Path:
         """`<slide_id><suffix>`, or `<slide_id>_<layer><suffix>`, inside the folder whatever the id holds."""
         name = patch_map.slide_id if layer is None else f"{patch_map.slide_id}_{layer}"
         return self.folder / f"{safe_name(name)}{suffix}"
 
-    def layers(self, patch_map: PatchMap) -> list["Layer"]:
+    def layers(self, patch_map: "PatchMap") -> list["Layer"]:
         """One layer of all classes, or one per non-negative class where several can be present."""
         layers = patch_map.label_layers(self.threshold, self.corrections)
         if not patch_map.several:
@@ -68,7 +70,7 @@ class Format:
     aliases: tuple[str, ...] = ()
 
 
-def _write_masks(patch_map: PatchMap, request: Request) -> list[Path]:
+def _write_masks(patch_map: "PatchMap", request: Request) -> list[Path]:
     from .mask import Mask
     from .ome_tiff import write_mask
 
@@ -84,14 +86,14 @@ def _write_masks(patch_map: PatchMap, request: Request) -> list[Path]:
     ]
 
 
-def _write_geojson(patch_map: PatchMap, request: Request) -> list[Path]:
+def _write_geojson(patch_map: "PatchMap", request: Request) -> list[Path]:
     from .geojson import write_geojson
 
     path = request.path(patch_map, ".geojson")
     return [write_geojson(path, patch_map, request.threshold, request.corrections)]
 
 
-def _write_table(patch_map: PatchMap, request: Request) -> list[Path]:
+def _write_table(patch_map: "PatchMap", request: Request) -> list[Path]:
     from .table import write_table
 
     return [write_table(request.path(patch_map, ".csv"), patch_map, request.threshold, request.corrections)]
@@ -101,7 +103,7 @@ def _is_there(slide_path: str | None) -> bool:
     return slide_path is not None and (is_url(slide_path) or Path(slide_path).exists())
 
 
-def _write_pictures(patch_map: PatchMap, request: Request) -> list[Path]:
+def _write_pictures(patch_map: "PatchMap", request: Request) -> list[Path]:
     from .png import write_picture
 
     with ExitStack() as stack:
@@ -157,7 +159,7 @@ def format_names(formats: Sequence[str]) -> list[str]:
 
 
 def write(
-    patch_map: PatchMap,
+    patch_map: "PatchMap",
     folder: str | Path,
     formats: Sequence[str],
     threshold: float | None = None,

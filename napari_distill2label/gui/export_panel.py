@@ -2,7 +2,6 @@
 
 import time
 from pathlib import Path
-from typing import Any
 
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QApplication, QCheckBox, QComboBox, QFormLayout, QGridLayout, QLabel, QLineEdit, QVBoxLayout
@@ -168,19 +167,24 @@ class ExportPanel(Panel):
         write = getattr(self.session.script, language)  # it looks at folders: not in the GUI thread
         self.session.background.ask(("script", id(self)), write, self._copied, lambda error: self._failed(error))
 
+    def why_not(self) -> str | None:
+        """What is missing for an export, in words; None when it can start."""
+        if reason := self.session.why_not_export():
+            return reason
+        if not self.chosen():
+            return "Choose at least one format."
+        if self.chosen_slides():
+            return None
+        return {
+            SELECTED: "None of the selected slides has a prediction: select others, or predict them first.",
+            THIS: "The slide that is shown has no prediction: predict it first.",
+        }.get(self.slides.currentText(), "Predict first: there is nothing to export yet.")
+
     # ---- following the session ------------------------------------------------------------------------------------
 
     def refresh(self) -> None:
-        reason = self.session.why_not_export()
-        if reason is None and not self.chosen():
-            reason = "Choose at least one format."
-        if reason is None and not self.chosen_slides():
-            reason = {
-                SELECTED: "None of the selected slides has a prediction: select others, or predict them first.",
-                THIS: "The slide that is shown has no prediction: predict it first.",
-            }.get(self.slides.currentText(), "Predict first: there is nothing to export yet.")
         self.folder.setPlaceholderText(str(self.default_folder()) if len(self.session.cohort) else "")
-        show_reason(self.reason, self.export.refresh(reason))
+        self._refresh_button()
         corrected = self._corrected()
         self.corrections.setVisible(bool(corrected))
         self.corrections.setText(f"Lay my corrections over the labels ({sum(corrected.values())} patches)")
@@ -257,7 +261,7 @@ class ExportPanel(Panel):
             self._written_at = time.time()
         if job.outcome is not None or job.done == 0:
             self._refresh_soon()
-        show_reason(self.reason, self.export.refresh(self._why_not()))
+        self._refresh_button()
 
-    def _why_not(self) -> Any:
-        return self.session.why_not_export() or (None if self.chosen() else "Choose at least one format.")
+    def _refresh_button(self) -> None:
+        show_reason(self.reason, self.export.refresh(self.why_not()))

@@ -23,6 +23,7 @@ from .report import about, duration, versions
 from .session import Session
 from .steps import ElidedLabel
 
+STOP = "Stop at the next step. What is finished is kept."
 TICK = 1000  # ms between two looks at the clock
 
 
@@ -46,6 +47,7 @@ class JobRow(QWidget):
         self.text.setAccessibleName("work under way")
         self.cancel = QToolButton()
         self.cancel.setText("Cancel")
+        self.cancel.setToolTip(STOP)
         self.cancel.clicked.connect(lambda checked=False: self._cancel())
         self.bar = QProgressBar()
         self.bar.setAccessibleName("progress")
@@ -74,8 +76,7 @@ class JobRow(QWidget):
         self.times.setText("" if waits else times(job))
         self.times.setVisible(bool(self.times.text()))
         self.cancel.setEnabled(job.state in ("queued", "running"))
-        tip = "Take it out of the queue" if waits else "Stop at the next step. What is finished is kept."
-        self.cancel.setToolTip(tip)
+        self.cancel.setToolTip("Take it out of the queue" if waits else STOP)
         self.cancel.setAccessibleName(f"cancel: {job.title}")
 
     def _cancel(self) -> None:
@@ -131,9 +132,14 @@ class Card(QFrame):
         return self.property("kind") == "error"
 
     def show_message(
-        self, text: str, details: str = "", error: bool = False, retry: Callable[[], object] | None = None
+        self,
+        text: str,
+        details: str = "",
+        error: bool = False,
+        retry: Callable[[], object] | None = None,
+        retry_text: str = "",
     ) -> None:
-        """Show a message in place of the one before."""
+        """Show a message in place of the one before; `retry` gets a button that says `retry_text`."""
         self._retry = retry
         self.copy.setText("Copy")
         self.setProperty("kind", "error" if error else "")
@@ -143,6 +149,7 @@ class Card(QFrame):
         self.fold.toggle.setChecked(False)
         self.fold.setVisible(bool(details))
         self.sign.setVisible(error)
+        self.retry.setText(retry_text or "Try again")
         self.retry.setVisible(retry is not None)
         self._buttons.setVisible(error or retry is not None)
         self.setVisible(bool(text))
@@ -224,7 +231,8 @@ class StatusStrip(QWidget):
         if self.card.is_error and not failed and self._failed_kind != job.kind:
             return
         self._failed_kind = job.kind if failed else None
-        self.card.show_message(job.text, job.details, failed, getattr(job, "retry", None))
+        again = getattr(job, "retry", None), getattr(job, "retry_text", "")
+        self.card.show_message(job.text, job.details, failed, *again)
 
     def _sync(self) -> None:
         jobs = self.session.jobs

@@ -122,8 +122,8 @@ class StepHeader(QToolButton):
         for label, stretch in ((self.arrow, 0), (self.title, 0), (self.text, 1), (self.mark, 0)):
             label.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
             layout.addWidget(label, stretch)
-        self.arrow.setFixedWidth(12)
-        self.mark.setFixedWidth(12)
+        self.arrow.setFixedWidth(18)
+        self.mark.setFixedWidth(18)
         self.mark.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self.toggled.connect(self._turn)
         self._turn(False)
