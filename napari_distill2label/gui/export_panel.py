@@ -200,9 +200,7 @@ class ExportPanel(Panel):
         review = getattr(self.session, "review", None)
         if review is None:
             return {}
-        known = {slide_id: review.known(slide_id) for slide_id in self._predicted()}
-        counts = {slide_id: int((given >= 0).sum()) for slide_id, given in known.items() if given is not None}
-        return {slide_id: count for slide_id, count in counts.items() if count}
+        return {slide_id: count for slide_id in self._predicted() if (count := review.slides.get(slide_id))}
 
     def _show_result(self) -> None:
         files = self.session.exported

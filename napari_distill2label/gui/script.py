@@ -25,6 +25,8 @@ from .jobs import Done, Job
 if TYPE_CHECKING:
     from ..store.run import RunConfig
 
+# Arguments of the verb predict that the command line calls the same.
+OPTIONS = ("centres", "tissue", "mpp", "dense", "encoder", "precision", "force", "features", "trust", "device")
 NOTHING = "Nothing has been trained, predicted or exported yet."
 
 
@@ -44,7 +46,7 @@ class Predicted:
     model: Path
     role: str
     slides: tuple[CohortSlide, ...]
-    options: tuple[tuple[str, str], ...] = ()  # centres, tissue, device: where given
+    options: tuple[tuple[str, Any], ...] = ()  # of the verb predict, where given: centres, tissue, device…
 
 
 @dataclass(frozen=True)
@@ -92,8 +94,8 @@ class Script:
 
 
 def recorded(verb: Callable[..., Any]) -> Callable[..., Any]:
-    """Mark a verb of the session (train, predict, export): what it did is noted in `session.script`."""
-    note = {"train": _trained, "predict": _predicted, "export": _exported}[verb.__name__]
+    """Mark a verb of the session (train, resume, predict, export): what it did is noted in `session.script`."""
+    note = {"train": _trained, "resume": _trained, "predict": _predicted, "export": _exported}[verb.__name__]
     known = signature(verb)
 
     @wraps(verb)
@@ -134,16 +136,18 @@ def _trained(session: Any, asked: dict[str, Any], value: Any) -> None:
 def _predicted(session: Any, asked: dict[str, Any], maps: Any) -> None:
     if not maps or session.model is None:
         return
-    settings_device = session.settings.device
-    options = {name: asked.get(name) for name in ("centres", "tissue", "mpp", "dense")}
-    options |= {"device": None if settings_device == "auto" else settings_device}
+    device = asked.get("device") or session.settings.device
+    options = {name: value for name, value in asked.items() if name in OPTIONS and value not in (None, False)}
+    options |= {} if device == "auto" else {"device": device}
+    if options.get("precision") == "float32":
+        del options["precision"]
     done = {patch_map.slide_id for patch_map in maps}
     session.script.add(
         Predicted(
             session.model.path.absolute(),
             str(maps[0].model.get("role", "student")),
             tuple(row for row in session.cohort if row.slide_id in done),
-            tuple((name, str(value)) for name, value in options.items() if value is not None),
+            tuple((name, str(value) if isinstance(value, Path) else value) for name, value in options.items()),
         )
     )
 
@@ -278,7 +282,7 @@ def _python(way: _Way) -> str:
         slides, lines, used = _python_slides(way, made.slides)
         names |= used
         keep = "run.folder" if way.training else repr(str(way.model)) if _is_run(way.model) else "None"
-        options = "".join(f", {name}={_value(name, value)}" for name, value in made.options)
+        options = "".join(f", {name}={value!r}" for name, value in made.options)
         body += ["", *lines]
         body += [f"{result} = predict({model}, {slides}, {keep}, role={made.role!r}, formats=[]{options})"]
     for done in way.exports:
@@ -331,10 +335,6 @@ def _python_row(row: CohortSlide) -> str:
     mpp = "" if row.mpp is None else f", mpp={row.mpp!r}"
     path = repr(row.path) if is_url(row.path) else f"Path({str(row.path)!r})"
     return f"CohortSlide({row.slide_id!r}, {path}, case_id={row.case_id!r}{mpp})"
-
-
-def _value(name: str, text: str) -> str:
-    return text if name in ("mpp", "dense") else repr(text)
 
 
 def _is_run(path: Path) -> bool:
@@ -395,10 +395,14 @@ def _shell_prediction(way: _Way, folder: Path, made: Predicted, first: Exported 
     plain, mpp = _one_mpp(made.slides)
     if plain and mpp is not None and not lines and not _is_whole(way, made.slides):
         parts += ["--mpp", repr(mpp)]
-    parts += [part for name, value in made.options for part in (f"--{name}", value)]
+    parts += [part for name, value in made.options for part in _flag(name, value)]
     if first is not None:
         parts += ["--threshold", repr(first.threshold), "--format", ",".join(first.formats)]
     return [*lines, _command(parts)]
+
+
+def _flag(name: str, value: Any) -> list[str]:
+    return [f"--{name}"] if value is True else [f"--{name}", str(value)]
 
 
 def _shell_slides(way: _Way, folder: Path, rows: tuple[CohortSlide, ...]) -> tuple[list[str], list[str]]:

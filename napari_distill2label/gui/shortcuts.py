@@ -60,7 +60,7 @@ SHORTCUTS = (
     Shortcut(("Ctrl+Shift+Z",), "Do again what was undone", PANEL, "Slides", "session.redo"),
     Shortcut(("Alt+PgUp",), "Raise the threshold by 0.01", WINDOW, "Prediction", "threshold_by", (STEP,)),
     Shortcut(("Alt+PgDown",), "Lower the threshold by 0.01", WINDOW, "Prediction", "threshold_by", (-STEP,)),
-    Shortcut(("Alt+B",), "Hide the prediction, show it again (blink)", WINDOW, "Prediction", "blink"),
+    Shortcut(("Alt+B",), "Hide the prediction, show it again (blink)", WINDOW, "Prediction", "session.overlays.blink"),
     Shortcut(("Alt+N",), "Go to the next uncertain patch", WINDOW, "Corrections", "session.review.next_uncertain"),
     Shortcut(
         tuple(f"Ctrl+{digit}" for digit in DIGITS),
@@ -94,14 +94,14 @@ class Actions:
         session.set_label(slides, self._class(number))
 
     def correct(self, number: int) -> None:
-        """Give the patch under the pointer class `number`; 0 drops its correction."""
-        self._class(number)
-        self.session.review.correct_pointed(None if number == 0 else number - 1)
+        """Give the patch under the pointer, else the framed one, class `number`; 0 drops its correction."""
+        if not self.session.review.correct(self._class(number)):
+            raise SettingsError("point at a patch of the prediction first")
 
     def show_by(self, steps: int) -> None:
         """Show the slide so many rows further down, as the table has them."""
-        session, visible = self.session, getattr(self._panels.get("slides"), "visible_ids", None)
-        ids = list(visible()) if visible else [row.slide_id for row in session.cohort]
+        session, visible = self.session, resolve(self, "slides.table.visible_ids")
+        ids = [row.slide_id for row in session.cohort] if visible is None else visible()
         if not ids:
             raise SettingsError("there are no slides yet: add some first")
         at = ids.index(session.shown) + steps if session.shown in ids else 0
@@ -110,10 +110,6 @@ class Actions:
 
     def threshold_by(self, change: float) -> None:
         self.session.set_threshold(round(min(1.0, max(0.0, self.session.threshold + change)), 2))
-
-    def blink(self) -> None:
-        """Hide the layers of the prediction, or show them again."""
-        self.predict.toggle_blink()
 
     def _class(self, number: int) -> str | None:
         classes = self.session.classes

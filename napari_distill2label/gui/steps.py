@@ -17,9 +17,9 @@ from qtpy.QtWidgets import (
 )
 
 from ..core.errors import Distill2LabelError
-from .memory import remember, remembered
 from .parts import Panel, open_jobs
 from .session import Session
+from .window_state import window_state
 
 DONE, RUNNING, NEXT = "done", "running", "next"
 SIGNS = {DONE: "✓", RUNNING: "…", NEXT: "●"}
@@ -161,7 +161,7 @@ class Step(QWidget):
         super().__init__()
         self.name, self.panel = name, panel
         self.header = StepHeader(panel.title().replace(" · ", "  "))
-        self._chosen = remembered(f"step/{name}")
+        self._chosen = {"true": True, "false": False}.get(str(window_state().value(self._key)))
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(0)
@@ -172,6 +172,10 @@ class Step(QWidget):
         panel.setVisible(False)
         self.header.setChecked(opened if self._chosen is None else self._chosen)
         self.refresh()
+
+    @property
+    def _key(self) -> str:
+        return f"steps/{self.name}-1"
 
     @property
     def is_open(self) -> bool:
@@ -190,7 +194,7 @@ class Step(QWidget):
 
     def _choose(self, opened: bool) -> None:
         self._chosen = opened
-        remember(f"step/{self.name}", opened)
+        window_state().setValue(self._key, "true" if opened else "false")
         if opened:
             self.opened.emit(self.name)
 

@@ -30,9 +30,9 @@ def pytest_sessionfinish():
 @pytest.fixture(autouse=True)
 def _new_user():
     """No test finds the steps as another left them."""
-    from napari_distill2label.gui.memory import forget
+    from napari_distill2label.gui.window_state import window_state
 
-    forget()
+    window_state().clear()
 
 
 @pytest.fixture(scope="session")
