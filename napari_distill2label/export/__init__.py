@@ -1,6 +1,6 @@
 """`PatchMap` ↔ files others read, one module per format. Here alone (y, x) becomes (x, y)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ..core.colours import RGB
 from ..core.errors import BundleError, SettingsError, SlideError
 from ..core.names import is_url
 from ..store.files import safe_name
@@ -28,6 +29,7 @@ class Request:
     threshold: float
     corrections: np.ndarray | None = None
     slide: Any = None
+    colours: Mapping[str, RGB] | None = None
 
     def path(self, patch_map: "PatchMap", suffix: str, layer: str | None = None) -> Path:
         """`<slide_id><suffix>`, or `<slide_id>_<layer><suffix>`, inside the folder whatever the id holds."""
@@ -90,7 +92,7 @@ def _write_geojson(patch_map: "PatchMap", request: Request) -> list[Path]:
     from .geojson import write_geojson
 
     path = request.path(patch_map, ".geojson")
-    return [write_geojson(path, patch_map, request.threshold, request.corrections)]
+    return [write_geojson(path, patch_map, request.threshold, request.corrections, request.colours)]
 
 
 def _write_table(patch_map: "PatchMap", request: Request) -> list[Path]:
@@ -128,6 +130,7 @@ def _write_pictures(patch_map: "PatchMap", request: Request) -> list[Path]:
                 layer.title,
                 request.threshold,
                 patch_map.slide_mpp,
+                request.colours,
             )
             for layer in request.layers(patch_map)
         ]
@@ -165,6 +168,7 @@ def write(
     threshold: float | None = None,
     corrections: np.ndarray | None = None,
     slide: Any = None,
+    colours: Mapping[str, RGB] | None = None,
 ) -> list[Path]:
     """Write a finished patch map in some formats; return the files.
 
@@ -182,6 +186,8 @@ def write(
         the table says so in its column `source`.
     slide
         An open slide to draw on. None: `patch_map.slide_path` is opened where it is still there.
+    colours
+        8-bit (r, g, b) of classes by name, where they are not the palette's: in GeoJSON and pictures.
 
     Raises
     ------
@@ -197,5 +203,7 @@ def write(
         raise BundleError(
             f"{patch_map.slide_id}: its prediction was not finished: predict again, it goes on from there"
         )
-    request = Request(Path(folder), patch_map.threshold if threshold is None else threshold, corrections, slide)
+    request = Request(
+        Path(folder), patch_map.threshold if threshold is None else threshold, corrections, slide, colours
+    )
     return [path for name in names for path in FORMATS[name].write(patch_map, request)]

@@ -166,11 +166,12 @@ class Verbs(SlideList):
             raise SettingsError(reason)
         maps = self._maps([slides] if isinstance(slides, str) else slides)
         threshold = self.threshold if threshold is None else threshold
+        colours = dict(zip(self.classes, self.colours, strict=True))
 
         def work() -> Work:
             from ..workflow.export import export
 
-            return export(maps, out, formats, threshold=threshold, corrections=corrections)
+            return export(maps, out, formats, threshold=threshold, corrections=corrections, colours=colours)
 
         def done(files: list[Path]) -> None:
             self.exported = list(files)
