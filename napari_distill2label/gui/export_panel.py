@@ -110,7 +110,7 @@ class ExportPanel(Panel):
         files = self.session.exported
         if files:
             at = "" if self._written_at is None else f" at {time.strftime('%H:%M', time.localtime(self._written_at))}"
-            return f"{len(files)} files written{at}"
+            return f"{_files(len(files))} written{at}"
         count = len(self._predicted())
         return f"{count} {'slide' if count == 1 else 'slides'} to export" if count else "nothing to export yet"
 
@@ -204,7 +204,7 @@ class ExportPanel(Panel):
 
     def _show_result(self) -> None:
         files = self.session.exported
-        text = f"{len(files)} files in {files[0].parent}" if files else ""
+        text = f"{_files(len(files))} in {files[0].parent}" if files else ""
         show_reason(self.result, text)
         self.result.setToolTip("\n".join(file.name for file in files[:30]) + ("\n…" if len(files) > 30 else ""))
         self.reveal.setVisible(bool(files))
@@ -263,3 +263,7 @@ class ExportPanel(Panel):
 
     def _refresh_button(self) -> None:
         show_reason(self.reason, self.export.refresh(self.why_not()))
+
+
+def _files(count: int) -> str:
+    return "1 file" if count == 1 else f"{count} files"
