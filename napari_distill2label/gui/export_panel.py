@@ -11,7 +11,7 @@ from ..export import FORMATS
 from ..store.files import safe_name
 from .jobs import Done, Job
 from .parts import JobButton, Panel, button, reason_label, row, show_reason, told
-from .reveal import reveal
+from .reveal import open_folder, revealed
 from .session import Session
 
 NAMES = {"ome-tiff": "OME-TIFF mask", "geojson": "GeoJSON (QuPath)", "csv": "CSV table", "png": "PNG picture"}
@@ -160,7 +160,10 @@ class ExportPanel(Panel):
             self.open_folder(self.session.exported[0])
 
     def open_folder(self, file: Path) -> None:
-        reveal(file)
+        """Show a file where it is: a file manager may take its time to answer."""
+        self.session.background.ask(
+            ("reveal", id(self)), lambda: revealed(file), lambda shown: None if shown else open_folder(file.parent)
+        )
 
     def copy(self, language: str) -> None:
         """What was done, to the clipboard: 'python' or 'command_line'."""

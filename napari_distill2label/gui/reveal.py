@@ -24,12 +24,17 @@ def reveal_command(path: Path) -> list[str] | None:
     return None
 
 
-def reveal(path: Path) -> None:
-    """Open the folder of `path` and select it there; the folder alone where that cannot be done."""
+def revealed(path: Path) -> bool:
+    """Show a file in its folder; False where the system's file manager cannot be asked. Any thread may call."""
     command = reveal_command(path)
     try:
-        if command is not None and subprocess.run(command, capture_output=True, timeout=3, check=False).returncode == 0:
-            return
+        return (
+            command is not None and subprocess.run(command, capture_output=True, timeout=5, check=False).returncode == 0
+        )
     except (OSError, subprocess.TimeoutExpired):
-        pass
-    QDesktopServices.openUrl(QUrl.fromLocalFile(str(path.parent)))
+        return False
+
+
+def open_folder(path: Path) -> None:
+    """Open a folder. In the GUI thread only."""
+    QDesktopServices.openUrl(QUrl.fromLocalFile(str(path)))

@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QApplication
 
 from napari_distill2label.gui import get_session
 from napari_distill2label.gui.export_panel import ALL, SELECTED, THIS, ExportPanel
-from napari_distill2label.gui.reveal import reveal, reveal_command
+from napari_distill2label.gui.reveal import reveal_command
 
 LONG = 60_000
 
@@ -157,9 +157,11 @@ def test_the_file_is_shown_in_its_folder(monkeypatch, tmp_path, system, first):
     assert "a file.csv" in command[-1]
 
 
-def test_without_a_file_manager_the_folder_is_opened(monkeypatch, tmp_path):
-    opened = []
+def test_without_a_file_manager_the_folder_is_opened(predicted, qtbot, monkeypatch, tmp_path):
+    panel, opened = predicted, []
     monkeypatch.setattr("napari_distill2label.gui.reveal.reveal_command", lambda path: ["no such program"])
     monkeypatch.setattr("qtpy.QtGui.QDesktopServices.openUrl", lambda url: opened.append(url.toLocalFile()))
-    reveal(tmp_path / "a.csv")
-    assert opened == [str(tmp_path)]
+    panel.session.exported = [tmp_path / "a.csv"]
+    panel.refresh()
+    click(qtbot, panel.reveal)
+    qtbot.waitUntil(lambda: opened == [str(tmp_path)], timeout=LONG)
