@@ -1,4 +1,4 @@
-"""Small parts that the panels share: a base class, the status strip, spin boxes that leave the wheel alone."""
+"""Small parts that the panels share: a base class, buttons, folds, spin boxes that leave the wheel alone."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -6,16 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import QEvent, QObject, Qt, Signal
-from qtpy.QtGui import QFontDatabase
 from qtpy.QtWidgets import (
     QAbstractSpinBox,
     QComboBox,
     QFileDialog,
-    QGroupBox,
     QHBoxLayout,
     QLabel,
-    QPlainTextEdit,
-    QProgressBar,
     QPushButton,
     QSizePolicy,
     QToolButton,
@@ -25,7 +21,7 @@ from qtpy.QtWidgets import (
 
 from ..core.errors import Distill2LabelError
 from ..core.names import is_url
-from .jobs import Job
+from .jobs import Job, Jobs
 from .session import Session
 
 
@@ -62,16 +58,28 @@ def told(method: Callable[..., Any]) -> Callable[..., Any]:
     return slot
 
 
-class Panel(QGroupBox):
-    """One step of the work. Holds widgets and no state: that is the session's."""
+class Panel(QWidget):
+    """The inside of one step of the work; the window puts it below a header (`steps.Step`) that folds it away.
+
+    It holds widgets and no state: that is the session's.
+    """
 
     problem = Signal(str)
 
     def __init__(self, session: Session, title: str) -> None:
-        super().__init__(title)
+        super().__init__()
         self.session = session
+        self._title = title
         self._connections: list[tuple[Any, Callable[..., Any]]] = []
         self.setAccessibleName(title)
+
+    def title(self) -> str:
+        """The step's name, as its header shows it."""
+        return self._title
+
+    def headline(self) -> str:
+        """How things stand, in a few words for the header: "12 slides, 10 labelled"."""
+        return ""
 
     def listen(self, signal: Any, slot: Callable[..., Any]) -> None:
         """Connect a signal of the session until the panel goes."""
@@ -113,23 +121,45 @@ class JobButton(QPushButton):
 
     def refresh(self, reason: str | None) -> str:
         """Show whether it can be pressed; return why not, for the label beside it."""
-        job = self._session.jobs.current
-        if job is not None and job.kind == self._kind:
-            cancelling = job.state == "cancelling"
-            self.setText("Cancelling…" if cancelling else "Cancel")
-            self.setEnabled(not cancelling)
-            self.setToolTip("Stop at the next step. What is finished is kept.")
-            return ""
-        if job is not None:
-            reason = f"{job.title} is still going on."
-        self.setText(self._text)
-        self.setEnabled(reason is None)
-        self.setToolTip(reason or self._tip)
-        return reason or ""
+        job = self.job()
+        if job is None:
+            self._show(self._text, reason or self._tip, reason is None)
+            return reason or ""
+        if job.state == "cancelling":
+            self._show("Cancelling…", "It stops at its next step. What is finished is kept.", False)
+        elif job.state == "queued":
+            self._show("Queued", "It starts when the work before it is over; it can be called off below.", False)
+        else:
+            self._show("Cancel", "Stop at the next step. What is finished is kept.", True)
+        return ""
+
+    def job(self) -> Job | None:
+        """The running job of its kind, else one that waits."""
+        return next((job for job in open_jobs(self._session.jobs) if job.kind == self._kind), None)
 
     def is_cancel(self) -> bool:
+        """Would pressing it cancel the running job?"""
         job = self._session.jobs.current
         return job is not None and job.kind == self._kind
+
+    def _show(self, text: str, tip: str, enabled: bool) -> None:
+        self.setText(text)
+        self.setToolTip(tip)
+        self.setEnabled(enabled)
+
+
+def open_jobs(jobs: Jobs) -> tuple[Job, ...]:
+    """The running job, then those that wait for it, in their order."""
+    running = () if jobs.current is None else (jobs.current,)
+    return running + tuple(job for job in getattr(jobs, "queue", ()) if job is not jobs.current and job.outcome is None)
+
+
+def cancel_job(jobs: Jobs, job: Job) -> None:
+    """Stop a running job, or take a waiting one out of the queue."""
+    if job is jobs.current:
+        jobs.cancel()
+    else:
+        jobs.cancel(job)
 
 
 def reason_label() -> QLabel:
@@ -187,47 +217,3 @@ class Fold(QWidget):
     def _open(self, opened: bool) -> None:
         self.toggle.setArrowType(Qt.ArrowType.DownArrow if opened else Qt.ArrowType.RightArrow)
         self.content.setVisible(opened)
-
-
-class StatusStrip(QWidget):
-    """Always in sight below the panels: what goes on, what went wrong, and its details in a fold."""
-
-    def __init__(self, session: Session) -> None:
-        super().__init__()
-        self.session = session
-        self.text = QLabel()
-        self.text.setWordWrap(True)
-        self.text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self.text.setAccessibleName("status")
-        self.bar = QProgressBar()
-        self.bar.setAccessibleName("progress")
-        self.bar.setTextVisible(False)
-        self.details = QPlainTextEdit()
-        self.details.setReadOnly(True)
-        self.details.setMaximumHeight(140)
-        self.details.setFont(QFontDatabase.systemFont(QFontDatabase.SystemFont.FixedFont))
-        self.details.setAccessibleName("details of the error")
-        self.fold = Fold("Details", self.details)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(6, 2, 6, 2)
-        for widget in (self.bar, self.text, self.fold):
-            layout.addWidget(widget)
-        self.show_text("")
-        self.show_job(session.jobs.current or session.jobs.last)
-
-    def show_text(self, text: str, details: str = "") -> None:
-        """A message; `details` is what only the curious read."""
-        self.text.setText(text)
-        self.text.setVisible(bool(text))
-        self.details.setPlainText(details)
-        self.fold.setVisible(bool(details))
-
-    def show_job(self, job: Job | None) -> None:
-        """The running job's progress, or how the last one ended."""
-        running = job is not None and job.is_running
-        self.bar.setVisible(running)
-        if job is None:
-            return
-        self.bar.setRange(0, job.total)  # 0 of 0: busy, nobody knows how long
-        self.bar.setValue(job.done)
-        self.show_text(job.text, "" if running else job.details)

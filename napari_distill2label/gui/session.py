@@ -30,6 +30,7 @@ from .preferences import preferences
 from .relay import plain_reason
 from .review import Review
 from .runs import Runs
+from .script import Script
 from .slide_list import PathLike
 from .thumbnails import Thumbnails
 from .tissue_layer import TissueMasks
@@ -100,6 +101,7 @@ class Session(Verbs):
         self._in_between = False
         self.failures: dict[str, str] = {}
         self.exported: list[Path] = []
+        self.script = Script()
         self._open: dict[str, Slide] = {}
         self._removed: dict[str, dict[str, PatchMap]] = {}  # predictions of slides taken off the list
         self._has_window = has_window = hasattr(viewer, "window")

@@ -14,6 +14,7 @@ from .models import LoadedModel, metrics_frame, of_run, opened, run_at
 from .preferences import preferences
 from .remaining import Part, training_parts
 from .retries import is_accelerator, less_memory, on_cpu
+from .script import recorded
 from .slide_list import PathLike, SlideList
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ class Verbs(SlideList):
             free, number = folder.with_name(f"{folder.name}_{number}"), number + 1
         return free
 
+    @recorded
     def train(
         self,
         out: PathLike | None = None,
@@ -220,6 +222,7 @@ class Verbs(SlideList):
         """
         return self._run("load", "Loading the model", lambda: opened(Path(path)), self._use_model, wait)
 
+    @recorded
     def predict(
         self,
         slides: str | Iterable[str] | None = None,
@@ -315,6 +318,7 @@ class Verbs(SlideList):
 
         return self._run("evaluate", "Evaluating", work, lambda table: None, wait)
 
+    @recorded
     def export(
         self,
         out: PathLike,
@@ -330,11 +334,12 @@ class Verbs(SlideList):
             raise SettingsError(reason)
         maps = self._maps([slides] if isinstance(slides, str) else slides)
         threshold = self.threshold if threshold is None else threshold
+        colours = dict(zip(self.classes, self.colours, strict=True))
 
         def work() -> Work:
             from ..workflow.export import export
 
-            return export(maps, out, formats, threshold=threshold, corrections=corrections)
+            return export(maps, out, formats, threshold=threshold, corrections=corrections, colours=colours)
 
         def done(files: list[Path]) -> None:
             self.exported = list(files)

@@ -27,6 +27,14 @@ def pytest_sessionfinish():
     shutil.rmtree(_HOME, ignore_errors=True)
 
 
+@pytest.fixture(autouse=True)
+def _new_user():
+    """No test finds the steps as another left them."""
+    from napari_distill2label.gui.window_state import window_state
+
+    window_state().clear()
+
+
 @pytest.fixture(scope="session")
 def cohort_csv(tmp_path_factory) -> Path:
     """Eight drawn slides of 135 × 162 px, 0.5 µm/px, with labels."""
