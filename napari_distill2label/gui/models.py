@@ -28,6 +28,7 @@ class LoadedModel:
     cohort: Cohort | None = None
     maps: "tuple[PatchMap, ...]" = ()
     notices: tuple[str, ...] = ()
+    features: Path | None = None  # the folder of features that a run was trained on
 
 
 def opened(path: Path) -> Work:
@@ -59,7 +60,11 @@ def of_run(run: "Run") -> LoadedModel:
         else:
             if patch_map.is_complete and patch_map.model.get("weights_sha256") in weights:
                 maps.append(patch_map)
-    return LoadedModel(run.folder, run.models, run.config.classes, True, run.cohort, tuple(maps), tuple(notices))
+    named = run.config.features or (run.features if run.features.is_dir() else None)
+    return LoadedModel(
+        run.folder, run.models, run.config.classes, True, run.cohort, tuple(maps), tuple(notices),
+        None if named is None else Path(named),
+    )  # fmt: skip
 
 
 def run_at(folder: Path) -> "tuple[RunConfig, Cohort]":
