@@ -30,6 +30,7 @@ class LoadedModel:
     maps: "tuple[PatchMap, ...]" = ()
     notices: tuple[str, ...] = ()
     encoder: Path | None = None  # the file of the frozen encoder it works on
+    features: Path | None = None  # the folder of features that a run was trained on
 
 
 def opened(path: Path) -> Work:
@@ -67,10 +68,11 @@ def of_run(run: "Run") -> LoadedModel:
         else:
             if patch_map.is_complete and patch_map.model.get("weights_sha256") in weights:
                 maps.append(patch_map)
-    encoder = _file(run.config.encoder)
+    named = run.config.features or (run.features if run.features.is_dir() else None)
     return LoadedModel(
-        run.folder, run.models, run.config.classes, True, run.cohort, tuple(maps), tuple(notices), encoder
-    )
+        run.folder, run.models, run.config.classes, True, run.cohort, tuple(maps), tuple(notices),
+        encoder=_file(run.config.encoder), features=None if named is None else Path(named),
+    )  # fmt: skip
 
 
 def run_at(folder: Path) -> "tuple[RunConfig, Cohort]":

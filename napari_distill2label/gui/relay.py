@@ -83,6 +83,11 @@ def relay(
         _free_memory()
 
 
+def then(work: Work, finish: Callable[[Any], Any]) -> Work:
+    """The same work, its result changed by `finish`, still in the worker's thread."""
+    return finish((yield from work))
+
+
 def broken(error: BaseException) -> Broken:
     """An exception as an outcome: in plain words, with its traceback, and without what it keeps alive."""
     known = isinstance(error, Distill2LabelError)

@@ -23,6 +23,8 @@ from . import layers, shades
 from .autosave import Autosave
 from .background import Background
 from .jobs import Job, Jobs
+from .live import ROLE as LIVE
+from .live import Live
 from .models import LoadedModel
 from .opening import opened_slide
 from .overlays import Overlays
@@ -115,6 +117,7 @@ class Session(Verbs):
         self.runs.watch(self.jobs)
         self.review = Review(self)
         self.overlays = Overlays(self, preferences().opacity)
+        self.live = Live(self)
         viewer.layers.events.inserted.connect(self._on_layer_inserted)
         viewer.layers.events.removed.connect(self._on_layer_removed)
         # A viewer that is dropped without being closed must not leave work behind.
@@ -297,11 +300,16 @@ class Session(Verbs):
             self.threshold = float(threshold)
             self.threshold_changed.emit(self.threshold)
 
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Whose labels can be shown: the models of the run; and `live`, once the live loop has labelled something."""
+        is_live = any(LIVE in maps for maps in self.predictions.values())
+        return (*(self.model.roles if self.model else ()), *((LIVE,) if is_live else ()))
+
     def set_role(self, role: str) -> None:
-        """Which model of the run predicts and is shown: student, teacher or mil."""
-        if self.model is None or role not in self.model.roles:
-            have = ", ".join(self.model.roles) if self.model else "none"
-            raise SettingsError(f"there is no {role}: the models are {have}")
+        """Whose labels are shown, and who predicts: student, teacher, mil, or live."""
+        if role not in self.roles:
+            raise SettingsError(f"there is no {role}: the models are {', '.join(self.roles) or 'none'}")
         if role != self.role:
             self.role = role
             if self.shown:
@@ -338,6 +346,7 @@ class Session(Verbs):
 
     def shutdown(self) -> None:
         """Stop what runs and close the slides' files. Idempotent; reached when the window closes."""
+        self.live.shutdown()
         self.tissue.flush()
         self.autosave.flush()
         self.jobs.shutdown()
@@ -368,6 +377,18 @@ class Session(Verbs):
         self.overlays.lay(patch_map)
         self.slides_changed.emit()
         self.predictions_changed.emit(slide_id)
+
+    def _take_live(self, maps: "list[PatchMap]") -> None:
+        """Many maps at once, and the table told once."""
+        was, self.role = self.role, LIVE
+        for patch_map in maps:
+            self.predictions.setdefault(patch_map.slide_id, {})[LIVE] = patch_map
+            self.overlays.lay(patch_map)
+        if was != LIVE:
+            self.model_changed.emit()
+        self.slides_changed.emit()
+        for patch_map in maps:
+            self.predictions_changed.emit(patch_map.slide_id)
 
     def _use_model(self, model: LoadedModel) -> None:
         self.model = model

@@ -12,6 +12,7 @@ from ..store.cohort import Cohort
 from .jobs import Broken, Job, Jobs, Retry, Work
 from .models import LoadedModel, metrics_frame, of_run, opened, run_at
 from .preferences import preferences
+from .relay import then
 from .remaining import Part, training_parts
 from .retries import is_accelerator, less_memory, on_cpu
 from .script import recorded
@@ -140,7 +141,7 @@ class Verbs(SlideList):
         def work() -> Work:
             from ..workflow.train import train
 
-            return _then(
+            return then(
                 train(cohort, out, settings, classes=classes, resume=resume, **how), lambda run: (run, of_run(run))
             )
 
@@ -169,7 +170,7 @@ class Verbs(SlideList):
             from ..workflow.train import train
 
             trained = train(cohort, folder, settings, trust=trust, resume=True)
-            return _then(trained, lambda run: (run, of_run(run)))
+            return then(trained, lambda run: (run, of_run(run)))
 
         def retry(outcome: Broken) -> Retry:
             cpu = on_cpu(chosen) if outcome.out_of_memory else None
@@ -266,7 +267,8 @@ class Verbs(SlideList):
                 raise SettingsError(f"{before.title} did not come to its end: there is no new model to predict with")
             if role is not None:
                 self.set_role(role)
-            chosen.update(model=self.model, role=self.role)
+            own = self.role if self.role in self.model.roles else self.model.roles[-1]  # not `live`
+            chosen.update(model=self.model, role=own)
             for row in cohort:
                 self.failures.pop(row.slide_id, None)
 
@@ -314,7 +316,7 @@ class Verbs(SlideList):
         def work() -> Work:
             from ..workflow.evaluate import evaluate
 
-            return _then(evaluate(run, cohort, truth, device=device, trust=trust, **how), metrics_frame)
+            return then(evaluate(run, cohort, truth, device=device, trust=trust, **how), metrics_frame)
 
         return self._run("evaluate", "Evaluating", work, lambda table: None, wait)
 
@@ -390,11 +392,6 @@ class Verbs(SlideList):
         wanted = [row.slide_id for row in self.cohort] if slide_ids is None else list(slide_ids)
         found = [self.predictions.get(slide_id, {}).get(self.role or "") for slide_id in wanted]
         return [patch_map for patch_map in found if patch_map is not None]
-
-
-def _then(work: Work, finish: Callable[[Any], Any]) -> Work:
-    """The same work, its result changed by `finish`, still in the worker's thread."""
-    return finish((yield from work))
 
 
 def _slides(cohort: Cohort) -> tuple[Part, ...]:

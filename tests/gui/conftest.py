@@ -116,3 +116,24 @@ def reviewed(tmp_path, make_patch_map):
         return session, viewer, patch_map
 
     return make
+
+
+@pytest.fixture(scope="session")
+def feature_folder(cohort_csv, tmp_path_factory) -> Path:
+    """Features of the slides of `cohort_csv`, 24 of each of 5 × 6 patches; half of a tumour slide's stand out."""
+    import numpy as np
+
+    from napari_distill2label.core.geometry import PatchGrid
+    from napari_distill2label.store.cohort import Cohort
+    from napari_distill2label.store.features import FeatureMap
+
+    folder, rng = tmp_path_factory.mktemp("features é"), np.random.default_rng(0)
+    grid = PatchGrid.over((135, 162), GridSettings(patch_px=27), (0.5, 0.5))
+    for row in Cohort.read(cohort_csv):
+        found = FeatureMap.at(folder / f"{row.slide_id}.zarr", grid, 24, {"encoder": "of a test"})
+        for block in grid.blocks(1000):
+            values = rng.normal(size=(len(block.corners), 24)).astype(np.float32)
+            if row.label == "tumour":
+                values[::2, :6] += 4.0
+            found.write(block, values)
+    return folder
