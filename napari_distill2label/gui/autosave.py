@@ -5,6 +5,7 @@ Slides that are in no table yet are kept in the user's data folder, and offered 
 
 import os
 import sys
+import time
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from .session import Session
 
 AFTER_EDITING = 800  # ms; several edits are one
+ASK_AGAIN = 10.0  # s between two looks at the preferences
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class Autosave:
         self._session = session
         self._window = enabled  # a script keeps what it wants itself
         self._token = token_hex(4)
+        self._wanted, self._asked = True, -ASK_AGAIN
         self._later = Later(self._write, AFTER_EDITING)
         self._kept: Any = None  # what the file holds, by identity
         self._writing = False
@@ -76,7 +79,9 @@ class Autosave:
     @property
     def enabled(self) -> bool:
         """Is anything kept? Only with a window, and if the user's preferences say so."""
-        return self._window and preferences().autosave
+        if self._window and time.monotonic() - self._asked > ASK_AGAIN:
+            self._wanted, self._asked = preferences().autosave, time.monotonic()
+        return self._window and self._wanted
 
     @property
     def recovery(self) -> Path:

@@ -1,5 +1,6 @@
 """The classes of a cohort: names, order and colours, every edit of them undoable. No viewer, no Qt."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -184,7 +185,7 @@ def _check_name(name: str) -> str:
 def counted(labels: Iterable[str | None]) -> dict[str | None, int]:
     """How many slides have each class (None: no label). A slide with several counts for each."""
     counts: dict[str | None, int] = {}
-    for label in labels:
+    for label, count in Counter(labels).items():  # a cohort has many slides and few labels
         for name in split_label(label or "") or (None,):
-            counts[name] = counts.get(name, 0) + 1
+            counts[name] = counts.get(name, 0) + count
     return counts

@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from ..slides.registry import SUFFIXES
@@ -58,7 +59,8 @@ def _inside(folder: Path) -> Iterator[Path]:
                 yield Path(place) / name
 
 
-def natural(text: str) -> list[tuple[bool, int | str]]:
+@lru_cache(maxsize=1 << 16)
+def natural(text: str) -> tuple[tuple[bool, int | str], ...]:
     """A key to sort by: slide_9 comes before slide_10."""
     parts = (part for part in re.split(r"(\d+)", text) if part)
-    return [(not part.isdecimal(), int(part) if part.isdecimal() else part.casefold()) for part in parts]
+    return tuple((not part.isdecimal(), int(part) if part.isdecimal() else part.casefold()) for part in parts)

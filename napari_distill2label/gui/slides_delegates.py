@@ -19,6 +19,15 @@ class _CellDelegate(QStyledItemDelegate):
     def _done(self, index: QModelIndex, value: object) -> None:
         self._commit(index.data(SLIDE_ID_ROLE), index.column(), value)
 
+    def setEditorData(self, editor: QWidget, index: QModelIndex) -> None:
+        """Once: a row that is drawn again meanwhile (a picture has come) must not undo what is being typed."""
+        if not editor.property("filled"):
+            editor.setProperty("filled", True)
+            self._fill(editor, index.data(Qt.ItemDataRole.EditRole))
+
+    def _fill(self, editor: QWidget, value: object) -> None:
+        raise NotImplementedError
+
     def _named(self, editor: QWidget, index: QModelIndex) -> None:
         editor.setAccessibleName(f"{COLUMNS[index.column()]} of {index.data(SLIDE_ID_ROLE)}")
         editor.setToolTip("Applies to all selected slides if this one is among them")
@@ -41,8 +50,8 @@ class ChoiceDelegate(_CellDelegate):
         QTimer(box, singleShot=True, interval=0, timeout=box.showPopup).start()
         return box
 
-    def setEditorData(self, editor: QComboBox, index: QModelIndex) -> None:
-        editor.setCurrentText(index.data(Qt.ItemDataRole.EditRole))
+    def _fill(self, editor: QComboBox, value: object) -> None:
+        editor.setCurrentText(value)
 
     def setModelData(self, editor: QComboBox, model: QAbstractItemModel, index: QModelIndex) -> None:
         self._done(index, editor.currentText())
@@ -56,8 +65,8 @@ class TextDelegate(_CellDelegate):
         self._named(line, index)
         return line
 
-    def setEditorData(self, editor: QLineEdit, index: QModelIndex) -> None:
-        editor.setText(index.data(Qt.ItemDataRole.EditRole))
+    def _fill(self, editor: QLineEdit, value: object) -> None:
+        editor.setText(value)
 
     def setModelData(self, editor: QLineEdit, model: QAbstractItemModel, index: QModelIndex) -> None:
         if index.column() == CASE and editor.text().strip() != index.data(Qt.ItemDataRole.EditRole):
@@ -76,8 +85,8 @@ class MppDelegate(_CellDelegate):
         self._named(box, index)
         return box
 
-    def setEditorData(self, editor: QDoubleSpinBox, index: QModelIndex) -> None:
-        editor.setValue(index.data(Qt.ItemDataRole.EditRole) or 0)
+    def _fill(self, editor: QDoubleSpinBox, value: object) -> None:
+        editor.setValue(value or 0)
 
     def setModelData(self, editor: QDoubleSpinBox, model: QAbstractItemModel, index: QModelIndex) -> None:
         editor.interpretText()

@@ -90,6 +90,11 @@ class SlidesModel(QAbstractTableModel):
         """Draw them anew: the theme has changed."""
         self._pixmaps.clear()
 
+    @property
+    def ids(self) -> list[str]:
+        """Ids of all rows, in their order."""
+        return self._ids
+
     def slide_id(self, row: int) -> str:
         return self._ids[row]
 
@@ -243,12 +248,17 @@ class SlidesModel(QAbstractTableModel):
             return "labelled", "labelled", "Has a label; not predicted yet."
         return "todo", "no label", "Has no label: it is not trained on, and can be predicted."
 
+    @property
+    def mpp_matters(self) -> bool:
+        """Does some slide, or the patches' setting, have a µm/px?"""
+        return self.session.thumbnails.any_mpp or self._wanted_grid().mpp is not None
+
     def misses_mpp(self, row: CohortSlide) -> bool:
-        """Is it known that nobody says this slide's µm/px, and does it matter, because other slides have one?"""
-        glimpse = self.session.thumbnails.get(row.slide_id, row.path)
-        if row.mpp is not None or glimpse is None or glimpse.reason or glimpse.mpp is not None:
+        """Is it known that nobody says this slide's µm/px, and does it matter?"""
+        if not self.mpp_matters:
             return False
-        return self._wanted_grid().mpp is not None or self.session.thumbnails.any_mpp
+        glimpse = self.session.thumbnails.get(row.slide_id, row.path)
+        return row.mpp is None and glimpse is not None and not glimpse.reason and glimpse.mpp is None
 
     def _mpp(self, row: CohortSlide) -> float | None:
         glimpse = self.session.thumbnails.get(row.slide_id, row.path)
@@ -352,8 +362,17 @@ class SlidesFilter(QSortFilterProxyModel):
 
     def look_for(self, text: str, kind: str | None = None) -> None:
         """Show the slides whose name, label, case, split or prediction hold all words of `text`."""
+        # A reset: taking rows out one range after the other is quadratic, with a selection even more so.
+        self.sourceModel().beginResetModel()
         self._words, self._kind = text.casefold().split(), kind or self._kind
-        self.invalidateFilter()
+        self.sourceModel().endResetModel()
+
+    def ids(self, begin: int, end: int) -> list[str]:
+        """Ids of some rows, as they are shown."""
+        model: SlidesModel = self.sourceModel()
+        if not self.active:
+            return model.ids[begin:end]
+        return [model.ids[self.mapToSource(self.index(row, NAME)).row()] for row in range(begin, end)]
 
     def filterAcceptsRow(self, row: int, parent: QModelIndex) -> bool:
         if not self.active:

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from qtpy.QtCore import QEvent, Qt, QTimer
-from qtpy.QtGui import QDragEnterEvent, QDropEvent, QKeySequence, QShortcut
+from qtpy.QtCore import QEvent, QTimer
+from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import (
     QComboBox,
     QGridLayout,
@@ -16,7 +16,6 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from ..core.classes import split_label
 from ..slides.registry import SUFFIXES
 from ..store.cohort import SPLITS
 from .class_list import counted
@@ -78,7 +77,6 @@ class SlidesPanel(Panel):
         self._restyling = QTimer(self, singleShot=True, interval=0, timeout=self._restyle)
         self._opening = QTimer(self, singleShot=True, interval=0, timeout=self._show_any)
         self._listen()
-        self._bind_undo()
         self.setAcceptDrops(True)
         self.refresh()
         self._follow_shown()
@@ -156,13 +154,6 @@ class SlidesPanel(Panel):
         self.listen(session.tissue.changed, self.tissue.refresh)
         self.listen(session.shown_changed, self.tissue.refresh)
         self.listen(session.autosave.changed, self.kept.refresh)
-
-    def _bind_undo(self) -> None:
-        """Only while the focus is in here: elsewhere the keys are napari's, for painting."""
-        for keys, method in ((UNDO, self.session.undo), (REDO, self.session.redo)):
-            shortcut = QShortcut(QKeySequence(keys), self)
-            shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
-            shortcut.activated.connect(lambda method=method: method())
 
     # ---- what the user does: files --------------------------------------------------------------------------------
 
@@ -340,7 +331,7 @@ class SlidesPanel(Panel):
         rows, classes = self.session.cohort.slides, self.session.classes
         counts = counted(row.label for row in rows)
         parts = [f"{counts.get(name, 0)} {name}" for name in classes]
-        others = sum(any(name not in classes for name in split_label(row.label or "")) for row in rows)
+        others = sum(count for name, count in counts.items() if name is not None and name not in classes)
         parts += [f"{others} other"] if others else []
         parts += [f"{counts[None]} without label"] if counts.get(None) else []
         text = f"{len(rows)} slides: {', '.join(parts)}"
@@ -356,13 +347,13 @@ class SlidesPanel(Panel):
         return text
 
     def _refresh_missing(self) -> None:
-        missing = sum(self.model.misses_mpp(row) for row in self.session.cohort)
+        missing = sum(map(self.model.misses_mpp, self.session.cohort)) if self.model.mpp_matters else 0
         says = "slide says" if missing == 1 else "slides say"
         show_reason(self.missing, f"{missing} {says} no µm/px, and others do: give it." if missing else "")
         self.select.setVisible(missing > 0)
 
     def _refresh_selection(self) -> None:
-        count = len(self.selected())
+        count = len(self.session.selected)
         shown, all_of_them = self.filter.rowCount(), self.model.rowCount()
         parts = [f"{shown} of {all_of_them} shown"] if self.filter.active else []
         parts += [f"{count} selected: label as" if count else "Select slides to label them (Shift or Ctrl for several)"]
@@ -397,10 +388,17 @@ class SlidesPanel(Panel):
         self.table.read_visible()
 
     def _on_selection(self) -> None:
-        self.session.select(self.selected())
-        self._refresh_selection()
-        if not self._following and len(self.selected()) == 1:
+        if self._following:
+            return
+        self._tell_selection()
+        if len(self.session.selected) == 1:
             self._selecting.start()
+
+    def _tell_selection(self) -> None:
+        self._following = True
+        self.session.select(self.selected())
+        self._following = False
+        self._refresh_selection()
 
     @told
     def _show_selected(self) -> None:
@@ -418,24 +416,28 @@ class SlidesPanel(Panel):
     def _follow_shown(self) -> None:
         """The shown slide is the selected one, both ways and without a loop."""
         shown = self.session.shown
-        if shown is None or shown in self.selected():
+        if shown is None or shown in self.session.selected:
             return
         self._following = True
         self.table.go_to(shown)
         self._following = False
+        self._tell_selection()
 
     def _follow_selection(self) -> None:
         """Selected from the console, or in the other panel of this viewer."""
-        if list(self.session.selected) != self.selected():
-            self._following = True
-            self.table.select_ids(self.session.selected)
-            self._following = False
+        if not self._following:
+            self._select(self.session.selected)
             self._refresh_selection()
 
     def _after_reset(self) -> None:
-        """Slides came or went: those that were selected still are."""
+        """Slides came or went, or the filter has changed: those that were selected still are, if they are there."""
+        shown = [self.session.shown] if self.session.shown else []
+        self._select(self.session.selected or shown)
+        self._tell_selection()
+
+    def _select(self, slide_ids: Iterable[str]) -> None:
         self._following = True
-        self.table.select_ids(self.session.selected or ([self.session.shown] if self.session.shown else []))
+        self.table.select_ids(slide_ids)
         self._following = False
 
     def _on_colours(self) -> None:

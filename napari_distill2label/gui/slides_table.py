@@ -1,6 +1,7 @@
 """The table of slides: columns that can be hidden and are remembered, rows that are read only while in sight."""
 
 from collections.abc import Iterable
+from itertools import groupby
 
 from qtpy.QtCore import QItemSelection, QItemSelectionModel, QModelIndex, QSize, Qt, QTimer, Signal
 from qtpy.QtGui import QAction, QKeyEvent, QResizeEvent
@@ -176,16 +177,16 @@ class SlidesTable(QTableView):
 
     def selected(self) -> list[str]:
         """Ids of the selected slides, in the table's order."""
-        indexes = sorted(self.selectionModel().selectedRows(), key=lambda index: index.row())
-        return [index.data(SLIDE_ID_ROLE) for index in indexes]
+        spans = sorted({(span.top(), span.bottom()) for span in self.selectionModel().selection()})
+        return [slide_id for top, bottom in spans for slide_id in self.filter.ids(top, bottom + 1)]
 
     def select_ids(self, slide_ids: Iterable[str]) -> None:
         """Select these slides and no other; those filtered out cannot be."""
+        rows = sorted(index.row() for slide_id in slide_ids if (index := self.index_of(slide_id)).isValid())
         selection = QItemSelection()
-        for slide_id in slide_ids:
-            index = self.index_of(slide_id)
-            if index.isValid():
-                selection.select(index, index)
+        for _, run in groupby(enumerate(rows), key=lambda pair: pair[1] - pair[0]):  # rows in a row are one range
+            run = [number for _, number in run]
+            selection.select(self.filter.index(run[0], NAME), self.filter.index(run[-1], NAME))
         flags = QItemSelectionModel.SelectionFlag
         self.selectionModel().select(selection, flags.ClearAndSelect | flags.Rows)
 
@@ -214,19 +215,21 @@ class SlidesTable(QTableView):
         return slide_id
 
     def visible_ids(self) -> list[str]:
-        """Ids of the rows in sight."""
+        """Ids of the slides as the table has them: sorted, without those filtered out."""
+        return self.filter.ids(0, self.filter.rowCount())
+
+    def ids_in_sight(self) -> list[str]:
+        """Of the rows that can be seen without scrolling."""
         rows = self.filter.rowCount()
         if not rows or not self.isVisible():
             return []
-        first = max(0, self.rowAt(0))
         last = self.rowAt(self.viewport().height() - 1)
-        last = rows - 1 if last < 0 else last
-        return [self.filter.index(row, NAME).data(SLIDE_ID_ROLE) for row in range(first, last + 1)]
+        return self.filter.ids(max(0, self.rowAt(0)), rows if last < 0 else last + 1)
 
     def read_visible(self) -> None:
         """Have the pictures of the rows in sight read, beside the window."""
         if self.source.show_thumbnails:
-            self.session.thumbnails.want(self.visible_ids())
+            self.session.thumbnails.want(self.ids_in_sight())
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
