@@ -39,7 +39,9 @@ def test_epochs_and_slides_are_counted():
 
 def test_two_assistants_of_a_trial_stand_for_three():
     """Each of two sees half of the slides, each of three two thirds."""
-    trial = TIMING.model_copy(update={"epoch": {"teacher": 2.0, "student": 1.0, "assistant-1": 0.6, "assistant-2": 0.6}})
+    trial = TIMING.model_copy(
+        update={"epoch": {"teacher": 2.0, "student": 1.0, "assistant-1": 0.6, "assistant-2": 0.6}}
+    )
     assert total(trial, DEFAULT, 10) == pytest.approx(5 + 3 + 32 + 24 + 3 * 8 * 0.8)
 
 

@@ -44,7 +44,9 @@ def test_a_finished_run(copied):
 
 @pytest.mark.parametrize(("select", "loss"), [("best", 0.25), ("last", 0.5)])
 def test_the_loss_of_a_run_is_that_of_the_epoch_it_keeps(copied, select, loss):
-    (copied / "history.csv").write_text("model,epoch,loss,valid_loss\nstudent,1,1,0.75\nstudent,2,1,0.25\nstudent,3,1,0.5\n")
+    (copied / "history.csv").write_text(
+        "model,epoch,loss,valid_loss\nstudent,1,1,0.75\nstudent,2,1,0.25\nstudent,3,1,0.5\n"
+    )
     settings = json.loads((copied / "settings.json").read_text())
     settings["settings"]["student"] |= {"select": select, "epochs": 3}
     (copied / "settings.json").write_text(json.dumps(settings))
@@ -62,7 +64,9 @@ def test_a_stopped_run_says_where(copied):
     assert summarise(copied).state == "stopped: before the first epoch"
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"settings": {"teacher": {"epochs": -1}}, "classes": []}', "[" * 9999])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", '{"settings": {"teacher": {"epochs": -1}}, "classes": []}', "[" * 9999]
+)
 def test_a_damaged_run_is_listed_with_its_problem(copied, content):
     (copied / "settings.json").write_text(content)
     (run,) = scan([copied])

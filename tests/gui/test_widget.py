@@ -10,9 +10,7 @@ from qtpy.QtGui import QWheelEvent
 from qtpy.QtWidgets import QAbstractButton, QAbstractSpinBox, QApplication, QComboBox, QSlider
 
 from napari_distill2label.core.events import Progress
-from napari_distill2label.core.settings import Settings
 from napari_distill2label.gui import get_session, layers, open_window
-from napari_distill2label.gui.forms import setting_paths
 from napari_distill2label.gui.slides_model import LABEL, STATUS
 from napari_distill2label.gui.widget import DistillToLabel
 
@@ -149,24 +147,6 @@ def test_cancel_in_the_middle(panel, qtbot, cohort_csv, monkeypatch):
     assert panel.train.train.isEnabled()
 
 
-def test_a_cancelled_training_can_go_on(panel, qtbot, cohort_csv, tmp_path):
-    panel.session.read_cohort(cohort_csv)
-    panel.session.configure(teacher={"epochs": 400})
-    panel.train.folder.setText(str(tmp_path / "run"))
-    click(qtbot, panel.train.train)
-    qtbot.waitUntil(lambda: (tmp_path / "run" / "checkpoints" / "teacher.safetensors").exists(), timeout=LONG)
-    click(qtbot, panel.train.train)
-    qtbot.waitUntil(idle(panel), timeout=LONG)
-    panel.session.configure(teacher={"epochs": 1})
-    click(qtbot, panel.train.train)
-    qtbot.waitUntil(idle(panel), timeout=LONG)
-    assert "already holds a run" in panel.status.text.text()
-    panel.train.resume.setChecked(True)
-    click(qtbot, panel.train.train)
-    qtbot.waitUntil(idle(panel), timeout=LONG)
-    assert panel.status.text.text().startswith("Training: done")
-
-
 @pytest.mark.parametrize("kind", ["runtime", "memory"])
 def test_an_error_in_the_worker_is_shown_and_the_panel_goes_on(panel, qtbot, cohort_csv, monkeypatch, kind):
     import torch
@@ -288,28 +268,6 @@ def test_closing_the_dock_loses_nothing(panel, viewer, cohort_csv, qtbot):
     viewer.window.add_dock_widget(again)
     assert again.session is session
     assert again.slides.model.rowCount() == 8
-
-
-def test_every_setting_is_in_the_form(panel):
-    assert set(panel.train.form.editors) == set(setting_paths())
-    assert len(setting_paths()) > 40
-    form = panel.train.form.editors
-    assert form["grid.patch_px"].value() == Settings().grid.patch_px
-    form["grid.patch_px"].setValue(40)
-    assert panel.session.settings.grid.patch_px == 40
-    form["grid.mpp"].setValue(0.5)
-    assert panel.session.settings.grid.mpp == 0.5
-    form["grid.mpp"].setValue(form["grid.mpp"].minimum())
-    assert panel.session.settings.grid.mpp is None
-    form["grid.tissue"].textActivated.emit("otsu")
-    assert panel.session.settings.grid.tissue == "otsu"
-    panel.train.preset.textActivated.emit("breast")
-    assert panel.session.settings.teacher.realizations == 5
-    assert form["teacher.realizations"].value() == 5
-    panel.train.reset.click()
-    assert form["grid.patch_px"].value() == 32
-    panel.train.preset.textActivated.emit("wsi")
-    assert panel.train.encoder_row.isVisibleTo(panel)
 
 
 def test_every_control_has_a_tooltip_and_a_name(panel, cohort_csv):
