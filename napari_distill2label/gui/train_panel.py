@@ -217,7 +217,11 @@ class TrainPanel(Panel):
     @told
     def resume_run(self, run: RunSummary) -> None:
         """Go on with a run, with its own settings; epochs and device are those of the panel where the rest is equal."""
-        self.session.train(run.folder, resumed_settings(run.settings, self.session.settings), resume=True, wait=False)
+        settings = resumed_settings(run.settings, self.session.settings)
+        if (resume := getattr(self.session, "resume", None)) is not None:  # on the run's own slides
+            resume(run.folder, settings, wait=False)
+        else:
+            self.session.train(run.folder, settings, resume=True, wait=False)
 
     @told
     def start_measuring(self) -> None:

@@ -80,6 +80,7 @@ class Verbs(SlideList):
         centres: PathLike | None = None,
         encoder: PathLike | None = None,
         corrections: PathLike | None = None,
+        trust: bool = False,
         resume: bool = False,
         wait: bool = True,
     ) -> "Run | Job":
@@ -92,7 +93,7 @@ class Verbs(SlideList):
         cohort, classes, settings = self.cohort, self.classes, settings or self.settings
         encoder = encoder or self.encoder
         out = Path(out) if out else self.default_run_folder()
-        trust = encoder is not None and Path(encoder) == self.trusted
+        trust = trust or self._trusts(encoder)
         self.runs.expect(out)
 
         def work() -> Work:
@@ -137,7 +138,7 @@ class Verbs(SlideList):
             [slides] if isinstance(slides, str) else [row.slide_id for row in self.cohort] if slides is None else slides
         )
         cohort = self.cohort.with_slides(self._row(slide_id) for slide_id in ids)
-        device, trust = self.settings.device, model.encoder is not None and model.encoder == self.trusted
+        device, trust = self.settings.device, self._trusts(model.encoder)
 
         def work() -> Work:
             from ..workflow.predict import predict
@@ -181,6 +182,10 @@ class Verbs(SlideList):
     def cancel(self) -> None:
         """Ask the running job to stop."""
         self.jobs.cancel()
+
+    def _trusts(self, encoder: PathLike | None) -> bool:
+        """Has the user said that this very file may be opened, though it can hold a program?"""
+        return encoder is not None and Path(encoder) == self.trusted
 
     # ---- inside ---------------------------------------------------------------------------------------------------
 
