@@ -45,7 +45,7 @@ def _split(cohort: Cohort, settings: Settings) -> tuple[Cohort | None, str | Non
 
 
 def _as_sentence(text: str) -> str:
-    text = text[:1].upper() + text[1:]
+    text = text[:1].upper() + text[1:] if text[:1].isascii() else text
     return text if text.endswith(".") else f"{text}."
 
 

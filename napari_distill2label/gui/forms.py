@@ -270,7 +270,8 @@ def _range(field: FieldInfo) -> tuple[float, float]:
 
 
 def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    # µ and λ have capitals too, which are other symbols.
+    return text[:1].upper() + text[1:] if text[:1].isascii() else text
 
 
 def _about(section: str) -> str:

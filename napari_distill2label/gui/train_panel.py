@@ -91,6 +91,7 @@ class TrainPanel(Panel):
         self.resume = QCheckBox("Go on with the run in this folder")
         self.resume.setToolTip("Continue after the last whole epoch. Nothing that was trained is lost")
         self.resume.toggled.connect(lambda checked: self.refresh_button())
+        self.resume_about = _small()
         self.baseline = QCheckBox("Also train plain MIL, to compare")
         self.baseline.setToolTip("The paper's baseline: attention MIL without teacher and student. Takes longer")
         self.baseline.toggled.connect(lambda checked: self._show_estimate())
@@ -142,7 +143,16 @@ class TrainPanel(Panel):
         layout.addWidget(self.encoder_row)
         layout.addWidget(self.form)
         layout.addLayout(row(QLabel("Run folder"), self.folder, self.browse, stretch=1))
-        for widget in (self.resume, self.baseline, self.live, self.live_status, self.warnings, self.train, self.reason):
+        for widget in (
+            self.resume,
+            self.resume_about,
+            self.baseline,
+            self.live,
+            self.live_status,
+            self.warnings,
+            self.train,
+            self.reason,
+        ):
             layout.addWidget(widget)
         layout.addLayout(row(self.time, self.measure, stretch=0))
         for widget in (self.progress, self.curves, self.runs_fold):
@@ -207,7 +217,11 @@ class TrainPanel(Panel):
     @told
     def resume_run(self, run: RunSummary) -> None:
         """Go on with a run, with its own settings; epochs and device are those of the panel where the rest is equal."""
-        self.session.train(run.folder, resumed_settings(run.settings, self.session.settings), resume=True, wait=False)
+        settings = resumed_settings(run.settings, self.session.settings)
+        if (resume := getattr(self.session, "resume", None)) is not None:  # on the run's own slides
+            resume(run.folder, settings, wait=False)
+        else:
+            self.session.train(run.folder, settings, resume=True, wait=False)
 
     @told
     def start_measuring(self) -> None:
@@ -323,8 +337,8 @@ class TrainPanel(Panel):
     def _show_resume(self) -> None:
         goes_on = self._goes_on()
         self.resume.setVisible(goes_on)
-        if goes_on:
-            self.resume.setText(f"Go on with the run in this folder ({self._there.state})")
+        run = self._there
+        show_reason(self.resume_about, f"This run is {run.state}." if goes_on else "")
 
     def _show_estimate(self) -> None:
         reason = self.measure.refresh(self.why_not())

@@ -131,7 +131,7 @@ class Verbs(SlideList):
         out = Path(out) if out else self._promised_folder()
         if tissue is None and not resume:  # a run goes on with the masks it was started with
             tissue = self.tissue.in_use()
-        trust = trust or (encoder is not None and Path(encoder) == self.trusted)
+        trust = trust or self._trusts(encoder)
         self.runs.expect(out)
         how = {
             "baseline": baseline, "centres": centres, "encoder": encoder, "corrections": corrections,
@@ -269,6 +269,7 @@ class Verbs(SlideList):
                 self.set_role(role)
             own = self.role if self.role in self.model.roles else self.model.roles[-1]  # not `live`
             chosen.update(model=self.model, role=own)
+            how["trust"] = trust or self._trusts(self.model.encoder)
             for row in cohort:
                 self.failures.pop(row.slide_id, None)
 
@@ -351,6 +352,10 @@ class Verbs(SlideList):
     def cancel(self, job: Job | None = None) -> None:
         """Ask a job (None: the one that computes) to stop."""
         self.jobs.cancel(job)
+
+    def _trusts(self, encoder: PathLike | None) -> bool:
+        """Has the user said that this very file may be opened, though it can hold a program?"""
+        return encoder is not None and Path(encoder) == self.trusted
 
     # ---- inside ---------------------------------------------------------------------------------------------------
 
