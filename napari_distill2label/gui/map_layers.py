@@ -239,9 +239,7 @@ def _fits(there: Sequence["Layer"], patch_map: "PatchMap", mpp: Mpp | None) -> b
         return False
     if not is_grid:
         scale = mpp or (1.0, 1.0)
-        return all(
-            np.array_equal(layer.data, patches.centres) and np.allclose(layer.scale, scale) for layer in there
-        )
+        return all(np.array_equal(layer.data, patches.centres) and np.allclose(layer.scale, scale) for layer in there)
     place = np.ravel(patches.placement(mpp))
     return all(
         layer.data.shape == patches.shape and np.allclose(place, [*layer.scale, *layer.translate]) for layer in there
