@@ -65,7 +65,7 @@ class Review:
         self.current: tuple[str, Cell] | None = None
         self._slides: dict[str, SlideCorrections] = {}
         self._seen: set[Cell] = set()
-        self._taking = False
+        self._taking = self._announced = False
         self._writing, self._turn = threading.Lock(), 0  # the newest text is what stays in the file
         session.shown_changed.connect(self._on_shown)
         session.colours_changed.connect(self._on_colours)
@@ -240,7 +240,8 @@ class Review:
             )
         layer.visible = not session.overlays.hidden
         if isinstance(slide.patches, PatchGrid):
-            layer.events.paint.connect(self._on_layer)
+            layer.events.paint.connect(self._on_paint)
+            layer.events.labels_update.connect(self._on_update)
             layer.events.set_data.connect(self._on_layer)  # napari's undo and redo
             layer.events.data.connect(self._on_layer)
         self._seen.clear()
@@ -272,23 +273,36 @@ class Review:
         finally:
             self._taking = before
 
-    def _on_layer(self, event: Any) -> None:
-        """The user painted, or used napari's undo: take it over, but for what lies on no patch or is no class."""
+    def _on_paint(self, event: Any) -> None:
+        # At the end of a stroke the paint is there. Of a fill, napari tells before it changes anything.
+        self._announced = not self._on_layer(event)
+
+    def _on_update(self, event: Any) -> None:
+        if self._announced:  # else in the middle of a stroke, which is one correction
+            self._announced = False
+            self._on_layer(event)
+
+    def _on_layer(self, event: Any) -> bool:
+        """The user painted, or used napari's undo: take it over, but for what lies on no patch or is no class.
+
+        Returns whether there was something to take over.
+        """
         session = self._session()
         if session is None or self._taking:
-            return
+            return True
         layer = event.source
         slide_id = layers.about(layer)["slide_id"]
         slide = self._slides.get(slide_id)
         if slide is None or slide.known is None or self._layer(slide_id) is not layer:
-            return
+            return True
         if layer.data.shape != slide.known.shape:  # somebody put other data into the layer
             with self._own_hand():
                 layer.data = (slide.known + 1).astype(np.uint8)
-            return
+            return True
         drawn = np.where(slide.patches.scored & (layer.data <= len(slide.classes)), layer.data, 0).astype(np.int8) - 1
         flat = np.flatnonzero(drawn != slide.known)
-        if not np.array_equal(drawn + 1, layer.data):
+        clean = np.array_equal(drawn + 1, layer.data)
+        if not clean:
             with self._own_hand():
                 np.copyto(layer.data, (drawn + 1).astype(np.uint8))
                 layer.refresh(highlight=False, extent=False)
@@ -297,6 +311,7 @@ class Review:
             slide.known.ravel()[flat] = after
             self._record(slide_id, flat, before, after, f"paint {len(flat)} corrections")
             self._changed()
+        return bool(len(flat)) or not clean
 
     def _on_shown(self) -> None:
         self._seen.clear()

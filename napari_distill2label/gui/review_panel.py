@@ -30,7 +30,7 @@ HOW = (
 NO_PATCH = "No patch is framed: go to the next uncertain one, or click one in the gallery of step 3."
 SAVE_TIP = "Save all corrections as CSV: slide_id, x, y, label"
 ERASE = "no correction"
-NEGATIVE, IGNORE = "count as negative", "are left out"
+NEGATIVE, IGNORE = "negative", "left out"
 ROWS = 3  # class buttons side by side
 
 
@@ -43,7 +43,7 @@ class ReviewPanel(Panel):
         self.empty.setWordWrap(True)
         self.next = button("Next uncertain patch", "", self.next_uncertain)
         self.next.setToolTip("Go to the patch the model is least sure of that you have not corrected or seen yet")
-        self.onward = QCheckBox("after each correction, too")
+        self.onward = QCheckBox("Go on to the next after each correction")
         self.onward.setChecked(True)
         self.onward.setAccessibleName("go to the next uncertain patch after each correction")
         self.onward.setToolTip("After a button below, go on to the next uncertain patch")
@@ -91,7 +91,7 @@ class ReviewPanel(Panel):
         self.truth_reason = reason_label()
         self.metrics = MetricsView(self.session.viewer)
         self.truth_buttons = QLabel("What is true?")
-        without = QLabel("Patches without a point")
+        without = QLabel("Patches without a point are")
         without.setBuddy(self.points_missing)
         layout = QVBoxLayout(inside)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -107,7 +107,8 @@ class ReviewPanel(Panel):
         inside.setContentsMargins(0, 0, 0, 0)
         for grid in (self.classes, self.brushes):
             grid.setContentsMargins(0, 0, 0, 0)
-        inside.addLayout(row(self.next, self.onward, stretch=0))
+        inside.addWidget(self.next)
+        inside.addWidget(self.onward)
         inside.addWidget(self.patch)
         inside.addLayout(self.classes)
         inside.addWidget(self.brush_label)
