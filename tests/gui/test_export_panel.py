@@ -131,9 +131,7 @@ def test_corrections_are_laid_over_and_told_apart(predicted, qtbot, tmp_path, mo
     click(qtbot, panel.export)
     qtbot.waitUntil(lambda: bool(panel.session.exported), timeout=LONG)
     table = pd.read_csv(tmp_path / "out" / "slide_001.csv")
-    corrected = (
-        table[table["source"] == "user"] if "user" in set(table["source"]) else table[table["source"] != "model"]
-    )
+    corrected = table[table["source"] == "corrected"]
     assert corrected["label"].tolist() == ["tumour", "normal"]
     before = panel.session.exported
     panel.corrections.setChecked(False)

@@ -13,7 +13,8 @@ from napari_distill2label.cli import _parser
 from napari_distill2label.core.errors import SettingsError
 from napari_distill2label.core.presets import build_settings
 from napari_distill2label.gui import get_session
-from napari_distill2label.gui.script import NOTHING, Exported, Predicted, Script, overrides_of
+from napari_distill2label.gui.script import NOTHING, Exported, Predicted, Script
+from napari_distill2label.gui.script_text import overrides_of
 from napari_distill2label.store.cohort import CohortSlide
 
 from .conftest import TINY
@@ -75,12 +76,14 @@ def test_a_loaded_run_is_named_where_it_is(session, run_folder, tmp_path):
     session.load_bundle(run_folder)
     session.predict("slide_001")
     session.predict(["slide_002"])
+    session.set_colour("tumour", (1, 2, 3))
     session.export(tmp_path / "out", ["csv", "geojson"], slides="slide_001")
     text = session.script.python()
     assert "train(" not in text
     assert text.count("predict(") == 1
     assert f"predict({str(run_folder)!r}, slides" in text
     assert "each.slide_id in ['slide_001']" in text
+    assert "colours={'tumour': (1, 2, 3)}" in text
     compile(text, "copied", "exec")
     lines = session.script.command_line()
     assert str(run_folder / "predictions" / "slide_001.student.zarr") in lines
