@@ -91,9 +91,9 @@ def build_settings(
 # network, and no assistants.
 QUICK: dict[str, Any] = {
     "model": {"hidden": 128, "attention": 64, "dropout": 0.25},
-    "teacher": {"epochs": 10, "learning_rate": 2e-3, "schedule": "cosine", "batch_bags": 8, "select": "last"},
+    "teacher": {"epochs": 8, "learning_rate": 2e-3, "schedule": "cosine", "batch_bags": 8, "select": "last"},
     "student": {
-        "epochs": 10, "learning_rate": 2e-3, "schedule": "cosine", "batch_bags": 8, "select": "last",
+        "epochs": 6, "learning_rate": 2e-3, "schedule": "cosine", "batch_bags": 8, "select": "last",
         "gamma_n": 0.5, "init": "teacher", "calibrate": "slides",
     },
     "split": {"valid": 0.0, "test": 0.0},

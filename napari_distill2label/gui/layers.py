@@ -6,6 +6,7 @@ where the slide's µm/px is known, else pixels; all layers of a slide have the s
 scale bar.
 """
 
+import gc
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -199,9 +200,27 @@ def add_slide(viewer: "ViewerModel", slide: "Slide", slide_id: str, label: str |
 
 def remove(viewer: "ViewerModel", layers: Sequence["Layer"]) -> None:
     """Take layers away."""
-    for layer in layers:
-        if layer in viewer.layers:
-            viewer.layers.remove(layer)
+    with _garbage_later():
+        for layer in layers:
+            if layer in viewer.layers:
+                viewer.layers.remove(layer)
+
+
+@contextmanager
+def _garbage_later() -> Iterator[None]:
+    """Put off the garbage that napari collects after every layer it takes away: with torch loaded, the window
+    stands still for that.
+
+    What is frozen is not looked through; afterwards all is as before, and Python collects in its own time.
+    """
+    if gc.get_freeze_count():  # somebody else's
+        yield
+        return
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def same_file(noted: dict[str, Any], path: Path) -> bool:

@@ -83,7 +83,7 @@ class Live:
     @property
     def busy(self) -> bool:
         """Is a change still to be shown?"""
-        return self._waits() or (self._job is not None and self._job.is_running)
+        return self._waits() or any(job is not None and job.is_running for job in (self._job, self._reading))
 
     def why_not(self) -> str | None:
         """What is missing, in words; None when it can train."""
@@ -256,11 +256,11 @@ class Live:
         self._say(f"Up to date: {slides} labelled slides, {time.monotonic() - self._asked_at:.1f} s")
 
     def _on_job(self, job: Job) -> None:
-        if job.kind != "live" or job.is_running or not self._enabled or job not in (self._job, self._reading):
+        if job.kind != "live" or not self._enabled:
             return
         if job.state == "failed":
             self._say(f"Failed: {job.outcome.message}")
-        elif job.state == "cancelled":
+        elif job.state == "cancelled" and job in (self._job, self._reading):  # by the user, and not for a newer change
             self._say("Stopped: the next change of a label starts it again.")
 
     def _say(self, status: str) -> None:

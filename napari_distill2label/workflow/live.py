@@ -38,7 +38,7 @@ from .train import bag_metrics
 ROLE = "live"  # of the maps, which are of no bundle
 COMPONENTS = 128  # kept of a patch's features
 SAMPLE = 16_384  # patches that the components are found on
-BUDGET = 32_768  # patches trained on, dealt evenly to the labelled slides: seconds count here
+BUDGET = 20_000  # patches trained on, dealt evenly to the labelled slides: seconds count here
 SMALLEST_SHARE = 128  # patches of a slide that are trained on at least
 BLOCK = 65_536  # patches written to a map at once
 
