@@ -59,6 +59,7 @@ class SlidesPanel(Panel):
         self.tissue_fold = Fold("Tissue mask", self.tissue)
         self.kept = KeptStrip(session)
         layout = QVBoxLayout(self)
+        layout.setContentsMargins(6, 6, 6, 6)
         layout.addLayout(row(self.add, self.add_folder, self.open, self.save))
         layout.addWidget(self.kept)
         layout.addWidget(self.empty)
@@ -88,7 +89,7 @@ class SlidesPanel(Panel):
         self.add = button("Add slides…", "Add image files: one slide each", self.add_slides)
         self.add_folder = button("Add folder…", "Add all images in a folder and below", self.add_slides_of_folder)
         self.open = button(
-            "Open table…",
+            "Open…",
             "Open a cohort.csv: slides with labels, cases and splits, in place of these",
             self.open_cohort,
         )
@@ -104,6 +105,8 @@ class SlidesPanel(Panel):
         self.kind = QComboBox()
         self.kind.addItems(SlidesFilter.KINDS)
         self.kind.setAccessibleName("which slides are shown")
+        self.kind.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.kind.setMinimumContentsLength(7)
         self.kind.setToolTip("Show only slides of this kind")
         self.kind.currentTextChanged.connect(self._filter)
         self.columns = button("Columns…", "Choose the columns of the table", self.choose_columns)
