@@ -45,7 +45,7 @@ class SlidesPanel(Panel):
         super().__init__(session, "1 · Slides")
         self.table = SlidesTable(session)
         self.model, self.filter = self.table.source, self.table.filter
-        self.model.refused.connect(self.problem.emit)
+        self.model.refused.connect(self._refused)
         self._make_files()
         self._make_finding()
         self._make_labelling()
@@ -157,6 +157,9 @@ class SlidesPanel(Panel):
         self.listen(session.tissue.changed, self.tissue.refresh)
         self.listen(session.shown_changed, self.tissue.refresh)
         self.listen(session.autosave.changed, self.kept.refresh)
+
+    def _refused(self, reason: str) -> None:
+        self.problem.emit(reason)
 
     # ---- what the user does: files --------------------------------------------------------------------------------
 
