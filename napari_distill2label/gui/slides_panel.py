@@ -12,6 +12,7 @@ from qtpy.QtWidgets import (
     QLabel,
     QLineEdit,
     QMenu,
+    QToolButton,
     QVBoxLayout,
     QWidget,
 )
@@ -99,6 +100,9 @@ class SlidesPanel(Panel):
         self.search = QLineEdit()
         self.search.setPlaceholderText("Find slides…")
         self.search.setClearButtonEnabled(True)
+        for cross in self.search.findChildren(QToolButton):
+            cross.setToolTip("Show all slides again")
+            cross.setAccessibleName("clear the search")
         self.search.setAccessibleName("find slides")
         self.search.setToolTip("Show only slides whose name, label, case, split or prediction hold these words")
         self.search.textChanged.connect(self._filter)
