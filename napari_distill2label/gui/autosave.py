@@ -6,6 +6,7 @@ Slides that are in no table yet are kept in the user's data folder, and offered 
 import os
 import sys
 import time
+import weakref
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -54,7 +55,7 @@ class Autosave:
     changed = Signal()
 
     def __init__(self, session: "Session", enabled: bool) -> None:
-        self._session = session
+        self._owner = weakref.ref(session)  # a cycle would keep the session past its viewer
         self._window = enabled  # a script keeps what it wants itself
         self._token = token_hex(4)
         self._wanted, self._asked = True, -ASK_AGAIN
@@ -72,7 +73,11 @@ class Autosave:
         session.cohort_written.connect(self._written_as_table)
         for signal in (session.slides_changed, session.colours_changed, session.tissue.changed):
             signal.connect(self.touch)
-        session.threshold_changed.connect(lambda threshold: self.touch())
+        session.threshold_changed.connect(self._on_threshold)
+
+    @property
+    def _session(self) -> "Session":
+        return self._owner()
 
     # ---- where ----------------------------------------------------------------------------------------------------
 
@@ -113,6 +118,9 @@ class Autosave:
         """Something may have changed: keep it soon."""
         if self.enabled and self.pending:
             self._later.start(threaded=True)
+
+    def _on_threshold(self, threshold: float) -> None:
+        self.touch()
 
     def flush(self) -> None:
         """Keep it now."""

@@ -8,6 +8,7 @@ from qtpy.QtCore import QPointF, QRectF, Qt
 from qtpy.QtGui import QColor, QIcon, QImage, QPainter, QPen, QPixmap, QPolygonF
 
 SIZE = 16  # px
+CONTRAST = 60  # of 255
 
 
 def theme_colour(viewer: Any, name: str = "icon") -> QColor:
@@ -15,6 +16,12 @@ def theme_colour(viewer: Any, name: str = "icon") -> QColor:
     from napari.utils.theme import get_theme
 
     return QColor(getattr(get_theme(viewer.theme), name).as_hex())
+
+
+def alarm_colour(viewer: Any) -> QColor:
+    """The theme's colour of errors, or of warnings where that one hardly stands out: it is a background in napari."""
+    error, behind = theme_colour(viewer, "error"), theme_colour(viewer, "background")
+    return error if abs(error.lightness() - behind.lightness()) > CONTRAST else theme_colour(viewer, "warning")
 
 
 @lru_cache(maxsize=64)

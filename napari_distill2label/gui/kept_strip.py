@@ -21,8 +21,8 @@ class KeptStrip(QWidget):
         self.offer = QLabel()
         self.offer.setWordWrap(True)
         self.offer.setAccessibleName("what could be restored")
-        self.restore = button("Restore", "Take it; Undo takes that back", session.autosave.restore)
-        self.dismiss = button("Dismiss", "", session.autosave.dismiss)
+        self.restore = button("Restore", "Take it; Undo takes that back", self._restore)
+        self.dismiss = button("Dismiss", "", self._dismiss)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.state)
@@ -41,6 +41,14 @@ class KeptStrip(QWidget):
         )
         show_reason(self.state, self.text())
         self.setVisible(bool(self.text() or offer))
+
+    # A slot that held the session itself would keep it alive until the window's last widget is freed.
+
+    def _restore(self) -> None:
+        self.session.autosave.restore()
+
+    def _dismiss(self) -> None:
+        self.session.autosave.dismiss()
 
     def text(self) -> str:
         """What to say of the slides as they are; "" where there is nothing to say."""

@@ -13,7 +13,7 @@ from ..core.errors import Distill2LabelError
 from ..core.geometry import PatchGrid, mean_mpp
 from ..store.cohort import CohortSlide
 from .gathering import natural
-from .icons import mark, picture, swatch, theme_colour
+from .icons import alarm_colour, mark, picture, swatch, theme_colour
 from .session import Session
 from .thumbnails import Glimpse
 
@@ -46,6 +46,7 @@ class SlidesModel(QAbstractTableModel):
         super().__init__(parent)
         self.session = session
         self.show_thumbnails = True
+        self.brief = False  # of the state of a slide only the mark is shown, its words as a tooltip
         self._slides: tuple[CohortSlide, ...] = ()
         self._ids: list[str] = []
         self._rows: dict[str, CohortSlide] = {}
@@ -158,6 +159,8 @@ class SlidesModel(QAbstractTableModel):
         if role == SLIDE_ID_ROLE:
             return slide_id
         if role == Qt.ItemDataRole.DisplayRole:
+            return "" if self.brief and column == STATUS else self.text(slide_id, column)
+        if role == Qt.ItemDataRole.AccessibleTextRole:
             return self.text(slide_id, column)
         if role == Qt.ItemDataRole.EditRole:
             row = self._rows[slide_id]
@@ -173,7 +176,7 @@ class SlidesModel(QAbstractTableModel):
     def headerData(self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
         if orientation == Qt.Orientation.Horizontal:
             if role == Qt.ItemDataRole.DisplayRole:
-                return COLUMNS[section]
+                return "" if self.brief and section == STATUS else COLUMNS[section]
             if role == Qt.ItemDataRole.ToolTipRole:
                 return f"{_TOOLTIPS[section]} Click to sort; right-click to choose columns."
         return None
@@ -320,8 +323,8 @@ class SlidesModel(QAbstractTableModel):
                 return swatch(session.colours[session.classes.index(known[-1])], theme_colour(viewer, "icon").name())
         if column == STATUS:
             kind = self._state(slide_id)[0]
-            shade = {"failed": "error", "warning": "warning"}.get(kind, "icon")
-            return mark(kind, theme_colour(viewer, shade).name())
+            shade = theme_colour(viewer, "warning" if kind == "warning" else "icon")
+            return mark(kind, (alarm_colour(viewer) if kind == "failed" else shade).name())
         return None
 
     def _tooltip(self, slide_id: str, column: int) -> str:

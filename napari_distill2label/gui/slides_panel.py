@@ -12,6 +12,7 @@ from qtpy.QtWidgets import (
     QLabel,
     QLineEdit,
     QMenu,
+    QToolButton,
     QVBoxLayout,
     QWidget,
 )
@@ -45,7 +46,7 @@ class SlidesPanel(Panel):
         super().__init__(session, "1 · Slides")
         self.table = SlidesTable(session)
         self.model, self.filter = self.table.source, self.table.filter
-        self.model.refused.connect(self.problem.emit)
+        self.model.refused.connect(self._refused)
         self._make_files()
         self._make_finding()
         self._make_labelling()
@@ -59,6 +60,7 @@ class SlidesPanel(Panel):
         self.tissue_fold = Fold("Tissue mask", self.tissue)
         self.kept = KeptStrip(session)
         layout = QVBoxLayout(self)
+        layout.setContentsMargins(6, 6, 6, 6)
         layout.addLayout(row(self.add, self.add_folder, self.open, self.save))
         layout.addWidget(self.kept)
         layout.addWidget(self.empty)
@@ -88,7 +90,7 @@ class SlidesPanel(Panel):
         self.add = button("Add slides…", "Add image files: one slide each", self.add_slides)
         self.add_folder = button("Add folder…", "Add all images in a folder and below", self.add_slides_of_folder)
         self.open = button(
-            "Open table…",
+            "Open…",
             "Open a cohort.csv: slides with labels, cases and splits, in place of these",
             self.open_cohort,
         )
@@ -98,12 +100,17 @@ class SlidesPanel(Panel):
         self.search = QLineEdit()
         self.search.setPlaceholderText("Find slides…")
         self.search.setClearButtonEnabled(True)
+        for cross in self.search.findChildren(QToolButton):
+            cross.setToolTip("Show all slides again")
+            cross.setAccessibleName("clear the search")
         self.search.setAccessibleName("find slides")
         self.search.setToolTip("Show only slides whose name, label, case, split or prediction hold these words")
         self.search.textChanged.connect(self._filter)
         self.kind = QComboBox()
         self.kind.addItems(SlidesFilter.KINDS)
         self.kind.setAccessibleName("which slides are shown")
+        self.kind.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.kind.setMinimumContentsLength(7)
         self.kind.setToolTip("Show only slides of this kind")
         self.kind.currentTextChanged.connect(self._filter)
         self.columns = button("Columns…", "Choose the columns of the table", self.choose_columns)
@@ -154,6 +161,9 @@ class SlidesPanel(Panel):
         self.listen(session.tissue.changed, self.tissue.refresh)
         self.listen(session.shown_changed, self.tissue.refresh)
         self.listen(session.autosave.changed, self.kept.refresh)
+
+    def _refused(self, reason: str) -> None:
+        self.problem.emit(reason)
 
     # ---- what the user does: files --------------------------------------------------------------------------------
 

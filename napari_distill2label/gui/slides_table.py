@@ -31,8 +31,9 @@ from .slides_model import (
 from .window_state import window_state
 
 STATE = "slides/columns-1"
-WIDTHS = {LABEL: 88, CASE: 84, SPLIT: 58, MPP: 104, PATCHES: 66, PREDICTION: 94, STATUS: 96}  # px
-NAME_WIDTH = 120  # px; the least
+WIDTHS = {LABEL: 86, CASE: 84, SPLIT: 58, MPP: 104, PATCHES: 66, PREDICTION: 94, STATUS: 96}  # px
+NAME_WIDTH = 116  # px; the least
+BRIEF = 28  # px; of a column with marks alone
 HIDDEN = (CASE, SPLIT, MPP, PATCHES, PREDICTION)  # until the user wants them; the prediction until there is one
 AFTER_SCROLLING = 60  # ms until the rows in sight are read
 
@@ -90,6 +91,7 @@ class SlidesTable(QTableView):
         header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
         for column, width in WIDTHS.items():
             self.setColumnWidth(column, width)
+        self._fitting = False
         self._chosen = False  # has the user chosen columns?
         state = window_state().value(STATE)
         if not (state and header.restoreState(state) and header.count() == len(COLUMNS)):
@@ -129,6 +131,7 @@ class SlidesTable(QTableView):
 
     def show_column(self, column: int, shown: bool) -> None:
         """Show or hide a column, from now on."""
+        self._set_brief(False)
         self.setColumnHidden(column, not shown)
         self._chosen = True
         self.fit()
@@ -137,6 +140,7 @@ class SlidesTable(QTableView):
     def usual_columns(self) -> None:
         """As on the first day."""
         self._chosen = False
+        self._set_brief(False)
         window_state().remove(STATE)
         for column, width in WIDTHS.items():
             self.setColumnHidden(column, column in HIDDEN)
@@ -146,8 +150,19 @@ class SlidesTable(QTableView):
     def show_prediction(self) -> None:
         """Show what was predicted as soon as there is something, unless the user has chosen columns."""
         if not self._chosen and self.session.predictions and self.isColumnHidden(PREDICTION):
+            self._set_brief(True)
             self.setColumnHidden(PREDICTION, False)
         self.fit()
+
+    def _set_brief(self, brief: bool) -> None:
+        """Both the prediction and the words of the status do not fit beside each other in a narrow dock."""
+        if self.source.brief != brief:
+            self.source.brief = brief
+            self._fitting = True
+            self.setColumnWidth(STATUS, BRIEF if brief else WIDTHS[STATUS])
+            self._fitting = False
+            self.source.redraw((STATUS, STATUS))
+            self.source.headerDataChanged.emit(Qt.Orientation.Horizontal, STATUS, STATUS)
 
     def set_thumbnails(self, shown: bool) -> None:
         """Show a picture of each slide; without them, rows are lower."""
@@ -165,7 +180,10 @@ class SlidesTable(QTableView):
             self.setColumnWidth(NAME, width)
 
     def _on_resized(self, column: int, before: int, after: int) -> None:
-        if column != NAME and before and after and self.isVisible():  # by hand, not hidden or shown
+        by_hand = before and after and self.isVisible() and not self._fitting  # not hidden or shown
+        if column != NAME and by_hand:
+            if column == STATUS:
+                self._set_brief(False)
             self._chosen = True
             self.fit()
             self._keeping.start()

@@ -3,6 +3,7 @@
 No Qt. The table asks for the rows in sight; the others follow one by one while nothing computes.
 """
 
+import weakref
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -75,10 +76,14 @@ class Thumbnails:
     changed = Signal(str)  # slide id: there is a glimpse of it now
 
     def __init__(self, session: "Session") -> None:
-        self._session = session
+        self._owner = weakref.ref(session)  # a cycle would keep the session past its viewer
         self._glimpses: OrderedDict[object, Glimpse] = OrderedDict()
         self._asked: set[str] = set()
         self.any_mpp = False  # has a slide been seen whose file states its µm/px?
+
+    @property
+    def _session(self) -> "Session":
+        return self._owner()
 
     def get(self, slide_id: str, path: object) -> Glimpse | None:
         """What is known of a slide; None if nobody has looked yet."""

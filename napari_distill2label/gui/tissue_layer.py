@@ -4,6 +4,7 @@ A mask is a file, `<slide_id>.geojson` in a folder beside the cohort: what `dist
 takes, and what QuPath opens. Its layer is a view of the file; painting changes the file.
 """
 
+import weakref
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -48,7 +49,7 @@ class TissueMasks:
     changed = Signal()
 
     def __init__(self, session: "Session") -> None:
-        self._session = session
+        self._owner = weakref.ref(session)  # a cycle would keep the session past its viewer
         self.files: dict[str, Path] = {}
         self.looking: set[str] = set()
         self._use = False
@@ -58,6 +59,10 @@ class TissueMasks:
         session.cohort_opened.connect(self._forget_all)
         session.shown_changed.connect(self._follow_shown)
         self.wanted = False  # does the user want to see the mask of the slide that is shown?
+
+    @property
+    def _session(self) -> "Session":
+        return self._owner()
 
     # ---- use ------------------------------------------------------------------------------------------------------
 
