@@ -280,8 +280,8 @@ class TrainPanel(Panel):
             folder = self._weighed.folder if len(session.cohort) else ""
             self._take(Weighed(scales=self._weighed.scales, folder=folder))
             return
-        cohort, settings, known = session.cohort, session.settings, self._weighed.scales
-        session.background.ask(("weigh", id(self)), lambda: weigh(cohort, settings, known, session), self._take)
+        cohort, settings, known, home = session.cohort, session.settings, self._weighed.scales, session.runs.home()
+        session.background.ask(("weigh", id(self)), lambda: weigh(cohort, settings, known, home), self._take)
 
     def _take(self, weighed: Weighed) -> None:
         self._weighed = weighed
