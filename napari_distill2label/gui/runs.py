@@ -157,6 +157,7 @@ class Runs:
             folder = self._folders.pop(job.id)
             if job.state == "done":
                 self.trained_at = datetime.now()
+                self.measured.clear()  # the training itself has been measured
             if folder is not None:
                 self.look()
 
