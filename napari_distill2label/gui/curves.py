@@ -9,6 +9,7 @@ from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtWidgets import QComboBox, QLabel, QVBoxLayout, QWidget
 
 from ..core.colours import RGB, palette
+from .estimate import NO_BREAK
 from .parts import row
 from .run_summary import Curve, Curves, in_words
 from .session import Session
@@ -35,7 +36,6 @@ ABOUT = {
     "network learns its slides by heart.",
 }
 DASHES = (Qt.PenStyle.SolidLine, Qt.PenStyle.DashLine, Qt.PenStyle.DotLine, Qt.PenStyle.DashDotLine)
-NO_BREAK = "\N{NO-BREAK SPACE}"
 MARKS = ("━━", "╍╍", "┅┅", "┉┉")  # the same, in a legend
 TICKS = 6  # at most, along the epochs
 NO_AUROC = "No AUROC: it needs validation slides of both kinds, with and without a finding."

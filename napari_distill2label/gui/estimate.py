@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .run_summary import RunSummary
     from .session import Session
 
+NO_BREAK = "\N{NO-BREAK SPACE}"
 TRIAL = "estimate"  # the kind of job that measures
 
 
@@ -46,14 +47,14 @@ def duration(seconds: float) -> str:
 def about(seconds: float) -> str:
     """A time that is guessed, no finer than it is known: 'about 40 s', 'about 12 min', 'about 3.5 h'."""
     if seconds < 10:
-        return "less than 10 s"
+        return f"less than 10{NO_BREAK}s"
     if seconds < 90:
-        return f"about {round(seconds, -1):.0f} s"
+        return f"about {round(seconds, -1):.0f}{NO_BREAK}s"
     if seconds < 90 * 60:
         minutes = seconds / 60
-        return f"about {minutes:.0f} min" if minutes < 20 else f"about {5 * round(minutes / 5)} min"
+        return f"about {minutes if minutes < 20 else 5 * round(minutes / 5):.0f}{NO_BREAK}min"
     hours = seconds / 3600
-    return f"about {hours:.1f} h" if hours < 10 else f"about {hours:.0f} h"
+    return f"about {hours:.{1 if hours < 10 else 0}f}{NO_BREAK}h"
 
 
 def estimate(measured: Iterable[Measured], settings: Settings, n_slides: int, baseline: bool) -> Estimate | None:

@@ -1,16 +1,14 @@
 """What is worked out before a training, beside the window: advice, numbers, where it would go. No Qt."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from ..core.settings import Settings
 from ..store.cohort import Cohort
 from ..store.splits import with_splits
 from . import advice
 from .scales import Known, read_scales
-
-if TYPE_CHECKING:
-    from .session import Session
+from .verbs import RUN_NAME
 
 
 @dataclass(frozen=True)
@@ -24,9 +22,17 @@ class Weighed:
     folder: str = ""  # where a new run would go
 
 
-def weigh(cohort: Cohort, settings: Settings, known: Known, session: "Session") -> Weighed:
+def free_folder(home: Path) -> Path:
+    """A run folder in `home` that is not there yet, as `Session.default_run_folder` chooses it."""
+    free, number = home / RUN_NAME, 2
+    while free.exists():
+        free, number = home / f"{RUN_NAME}_{number}", number + 1
+    return free
+
+
+def weigh(cohort: Cohort, settings: Settings, known: Known, home: Path) -> Weighed:
     """Advice, numbers and a free folder. Opens slides whose µm/px is not known yet; called in a thread."""
-    folder = str(session.default_run_folder())
+    folder = str(free_folder(home))
     if (blocker := advice.blocker(cohort, settings)) is not None:
         return Weighed(blocker, scales=known, folder=folder)
     split = with_splits(cohort, settings.split, settings.seed)

@@ -53,6 +53,7 @@ class Runs:
         self._next: Path | None = None
         self._folders: dict[int, Path | None] = {}  # of training jobs, by id
         self._live_job = 0  # the job `live` is of
+        self._home: tuple[Path | None, Path] | None = None
         self.asked: dict[str, int] = {}  # epochs asked for, by model
         self.began = time.monotonic()  # of the training that goes on
 
@@ -116,13 +117,19 @@ class Runs:
 
     def places(self) -> list[Path]:
         """Folders in which runs are looked for."""
-        session = self._session
-        own = getattr(session, "runs_folder", None)
-        beside = session.cohort_path or next((row.path for row in session.cohort if not is_url(row.path)), None)
-        places = [Path(own)] if own else []
-        places += [Path(beside).parent] if beside else []
+        beside = _beside(self._session)
+        places = [self.home()] if beside else []
+        places += [beside.parent] if beside else []
         places += [self.folder.parent] if self.folder else []
         return list(dict.fromkeys([*places, *self.added]))
+
+    def home(self) -> Path:
+        """Where new runs go. Asked of the session once for the same slides: looking at preferences may take a while."""
+        beside = _beside(self._session)
+        if self._home is None or self._home[0] != beside:
+            own = getattr(self._session, "runs_folder", None)
+            self._home = beside, Path(own or (beside.parent if beside else Path.home()))
+        return self._home[1]
 
     def add(self, folder: Path) -> None:
         """List this run (or what is in this folder) too."""
@@ -150,6 +157,7 @@ class Runs:
             folder = self._folders.pop(job.id)
             if job.state == "done":
                 self.trained_at = datetime.now()
+                self.measured.clear()  # the training itself has been measured
             if folder is not None:
                 self.look()
 
@@ -199,6 +207,12 @@ class Runs:
             self.curves_changed.emit()
 
         self._session.background.ask(("curves", job), lambda: read_curves(folder), take)
+
+
+def _beside(session: "Session") -> Path | None:
+    """The table of slides, or the first slide; None where there is neither."""
+    beside = session.cohort_path or next((row.path for row in session.cohort if not is_url(row.path)), None)
+    return None if beside is None else Path(beside)
 
 
 def _scores(curve: Curve, index: int) -> str:

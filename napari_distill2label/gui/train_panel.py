@@ -9,16 +9,15 @@ from qtpy.QtWidgets import (
     QFormLayout,
     QLabel,
     QLineEdit,
-    QMessageBox,
     QSizePolicy,
     QVBoxLayout,
-    QWidget,
 )
 
 from ..core.presets import PRESETS, PRESETS_IN_WORDS, RECIPES, RECIPES_IN_WORDS
 from ..core.settings import Settings
 from .curves import CurvesView
 from .device_box import DeviceBox
+from .encoder_rows import EncoderRows
 from .estimate import TRIAL, estimate, measure, of_runs
 from .forms import SettingsForm
 from .jobs import Job
@@ -28,13 +27,8 @@ from .run_summary import RunSummary, summarise
 from .runs_panel import RunsView, names_apart
 from .session import Session
 
+LIVE = "After each change of a label, train in the background and recolour the slides"
 SETTLED = 200  # ms without a change before advice is worked out anew
-PROGRAMS = (".pt", ".ts")  # encoders that can hold a program
-ENCODERS = "Encoders (*.onnx *.safetensors *.pt *.ts);;All files (*)"
-TRUST = (
-    "{name} can hold a program, which runs with your rights when the file is opened.\n\n"
-    "Open it only if you trust where it comes from. An .onnx file cannot do this."
-)
 
 
 class TrainPanel(Panel):
@@ -43,6 +37,7 @@ class TrainPanel(Panel):
     def __init__(self, session: Session) -> None:
         super().__init__(session, "2 · Train")
         self._weighed = Weighed()
+        self._seen: tuple[int, str] | None = None  # the job that was heard of last, and its state
         self._there: RunSummary | None = None  # the run in the folder that is named
         self._make_choices()
         self._make_folder()
@@ -74,13 +69,7 @@ class TrainPanel(Panel):
         self.device.chosen.connect(lambda name: self.configure(device=name))
         self.form = SettingsForm(self.session, self.problem.emit)
         self.reset = self.form.reset
-        self.encoder = QLineEdit()
-        self.encoder.setReadOnly(True)
-        self.encoder.setPlaceholderText("an .onnx file with a .json beside it")
-        self.encoder.setAccessibleName("frozen encoder")
-        self.choose = button("Choose…", "Choose the file of the frozen encoder", self.choose_encoder)
-        self.encoder_row = QWidget()
-        self.encoder_row.setLayout(row(QLabel("Encoder"), self.encoder, self.choose, stretch=1))
+        self.encoder_row = EncoderRows(self)
 
     def _make_folder(self) -> None:
         self.folder = QLineEdit()
@@ -97,8 +86,11 @@ class TrainPanel(Panel):
         self.baseline.toggled.connect(lambda checked: self._show_estimate())
         self.live = QCheckBox("Live: train anew after each label")
         self.live.setAccessibleName("live")
+        self.live.setToolTip(LIVE)
         self.live.clicked.connect(self.set_live)
         self.live_status = _small()
+        tip = "Write the model of the live loop as a run, and go on with it"
+        self.keep = button("Keep this model", tip, self.keep_live)
 
     def _make_work(self) -> None:
         self.warnings = _small()
@@ -143,16 +135,8 @@ class TrainPanel(Panel):
         layout.addWidget(self.encoder_row)
         layout.addWidget(self.form)
         layout.addLayout(row(QLabel("Run folder"), self.folder, self.browse, stretch=1))
-        for widget in (
-            self.resume,
-            self.resume_about,
-            self.baseline,
-            self.live,
-            self.live_status,
-            self.warnings,
-            self.train,
-            self.reason,
-        ):
+        options = [self.resume, self.resume_about, self.baseline, self.live, self.live_status, self.keep]
+        for widget in (*options, self.warnings, self.train, self.reason):
             layout.addWidget(widget)
         layout.addLayout(row(self.time, self.measure, stretch=0))
         for widget in (self.progress, self.curves, self.runs_fold):
@@ -182,21 +166,13 @@ class TrainPanel(Panel):
             self.refresh()
 
     @told
-    def choose_encoder(self) -> None:
-        if not (chosen := self.ask_file("Choose a frozen encoder", ENCODERS)):
+    def compute_features(self) -> None:
+        """Compute features of all slides with the encoder; or cancel, while computing."""
+        if self.encoder_row.compute.is_cancel():
+            self.session.cancel()
             return
-        path = Path(chosen)
-        if path.suffix.lower() in PROGRAMS:
-            if not self.ask_trust(path):
-                return
-            self.session.trusted = path
-        self.session.encoder = path
-        self.session.settings_changed.emit()
-
-    def ask_trust(self, path: Path) -> bool:
-        """May a file be opened that can hold a program? No, unless somebody says so."""
-        yes, no = QMessageBox.StandardButton.Yes, QMessageBox.StandardButton.No
-        return QMessageBox.warning(self, "Trust this file?", TRUST.format(name=path.name), yes | no, no) == yes
+        encoder = self.session.encoder
+        self.session.features(trust=encoder is not None and encoder == self.session.trusted, wait=False)
 
     def choose_folder(self) -> None:
         if path := self.ask_folder("Choose the run folder"):
@@ -244,6 +220,10 @@ class TrainPanel(Panel):
     def set_live(self, enabled: bool) -> None:
         self.session.live.enabled = enabled
 
+    @told
+    def keep_live(self) -> None:
+        self.session.live.keep(wait=False)
+
     # ---- following the session --------------------------------------------------------------------------------------
 
     def headline(self) -> str:
@@ -262,14 +242,14 @@ class TrainPanel(Panel):
         self.recipe_about.setText(RECIPES_IN_WORDS[session.recipe])
         self.device.refresh()
         self.form.refresh()
-        self.encoder_row.setVisible(session.settings.model.encoder == "features")
-        self.encoder.setText(str(session.encoder or ""))
-        self.encoder.setToolTip(str(session.encoder or "The network whose features of a patch are trained on"))
+        self.encoder_row.refresh()
         self._show_live()
         self.refresh_button()
         self._settle.start()
 
     def _on_slides(self) -> None:
+        self.encoder_row.refresh()
+        self._show_live()
         self.refresh_button()
         self._settle.start()
 
@@ -280,8 +260,8 @@ class TrainPanel(Panel):
             folder = self._weighed.folder if len(session.cohort) else ""
             self._take(Weighed(scales=self._weighed.scales, folder=folder))
             return
-        cohort, settings, known = session.cohort, session.settings, self._weighed.scales
-        session.background.ask(("weigh", id(self)), lambda: weigh(cohort, settings, known, session), self._take)
+        cohort, settings, known, home = session.cohort, session.settings, self._weighed.scales, session.runs.home()
+        session.background.ask(("weigh", id(self)), lambda: weigh(cohort, settings, known, home), self._take)
 
     def _take(self, weighed: Weighed) -> None:
         self._weighed = weighed
@@ -306,7 +286,9 @@ class TrainPanel(Panel):
         show_reason(self.reason, self.train.refresh(why_not))
         training = self.train.is_cancel()
         warnings = [] if training or why_not else self._weighed.warnings
-        self.warnings.setText("<br>".join(f"⚠ {line}" for line in warnings))
+        # Not broken at the slash.
+        lines = [line.replace("µm/px", "µm/\N{WORD JOINER}px") for line in warnings]
+        self.warnings.setText("\n".join(f"⚠ {line}" for line in lines))
         self.warnings.setVisible(bool(warnings))
         self._show_estimate()
 
@@ -352,19 +334,28 @@ class TrainPanel(Panel):
 
     def _show_live(self) -> None:
         live = getattr(self.session, "live", None)
-        why_not = None if live is not None else "Not in this version."
-        if live is not None and self.session.settings.model.encoder != "features":
-            why_not = "Live training works on features of a frozen encoder: choose the preset ‘wsi’."
+        # Of those who train on pixels nobody asks for it.
+        shown = live is not None and (live.enabled or self.session.settings.model.encoder == "features")
+        self.live.setVisible(shown)
+        self.live_status.setVisible(shown)
+        self.keep.setVisible(shown and live.enabled and live.result is not None)
+        if not shown:
+            return
+        why_not = None if live.enabled else live.why_not()
         self.live.setEnabled(why_not is None)
-        self.live.setToolTip(why_not or "After each change of a label, train in the background and recolour the slides")
-        self.live.setChecked(bool(live is not None and live.enabled))
-        show_reason(self.live_status, str(live.status) if live is not None and live.enabled else "")
+        self.live.setToolTip(why_not or LIVE)
+        self.live.setChecked(live.enabled)
+        show_reason(self.live_status, live.status if live.enabled else why_not or "")
 
     # ---- while it goes on -------------------------------------------------------------------------------------------
 
     def _on_job(self, job: Job) -> None:
+        if (job.id, job.state) == self._seen:
+            return  # it has only moved on, as it does ten times a second
+        self._seen = job.id, job.state
         self.refresh_button()
         self.runs.refresh_buttons()
+        self.encoder_row.refresh()
         if job.kind in ("train", TRIAL) and job.outcome is not None:
             self.device.look_again()
             if self.folder.text().strip():

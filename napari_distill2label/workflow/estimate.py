@@ -18,7 +18,7 @@ from .stopwatch import Stopwatch
 
 SAMPLE = 4  # slides; two of each kind of two classes
 EPOCHS = 2  # the first warms up caches and is not counted
-ENOUGH = 2.0  # s of one network's epochs from which on no further one is trained
+ENOUGH = 20.0  # s of one network's first epoch from which on warming up is little of it, and one is enough
 
 
 def estimate(

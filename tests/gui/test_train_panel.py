@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QAbstractButton, QAbstractSpinBox, QComboBox
 
 from napari_distill2label.core.events import EpochEnd, Progress
 from napari_distill2label.gui import get_session
+from napari_distill2label.gui.estimate import NO_BREAK
 from napari_distill2label.gui.train_panel import TrainPanel
 
 from .conftest import TINY
@@ -59,6 +60,10 @@ def click(qtbot, button):
     assert button.isEnabled(), button.toolTip()
     # A check box takes no click beside its text.
     qtbot.mouseClick(button, Qt.MouseButton.LeftButton, pos=QPoint(8, button.height() // 2))
+
+
+def words(label):
+    return label.text().replace(NO_BREAK, " ")
 
 
 def idle(panel):
@@ -121,9 +126,9 @@ def test_training_by_a_click(ready, qtbot, tmp_path):
     # What it took tells what it would take.
     qtbot.waitUntil(lambda: "first run" in panel.time.text() or panel._there is not None, timeout=LONG)
     panel.folder.clear()
-    assert panel.time.text() == "Will take less than 10 s (measured in the run ‘first run’)."
+    assert words(panel.time) == "Will take less than 10 s (measured in the run ‘first run’)."
     session.configure(teacher={"epochs": 100_000})
-    assert "min (measured" in panel.time.text() or " h (measured" in panel.time.text()
+    assert "min (measured" in words(panel.time) or " h (measured" in words(panel.time)
     session.configure(grid={"patch_px": 30})
     assert panel.time.text() == "How long it takes is not known yet."
     assert panel.measure.isVisibleTo(panel)
@@ -268,18 +273,22 @@ def test_encoders_that_can_hold_a_program_are_asked_about(panel, qtbot, tmp_path
     assert panel.encoder_row.isVisibleTo(panel)
     asked = []
     panel.ask_file = lambda *args: str(tmp_path / "encoder.pt")
-    panel.ask_trust = lambda path: asked.append(path)  # no
-    click(qtbot, panel.choose)
+    panel.encoder_row.ask_trust = lambda path: asked.append(path)  # no
+    click(qtbot, panel.encoder_row.choose)
     assert asked == [tmp_path / "encoder.pt"]
     assert (panel.session.encoder, panel.session.trusted) == (None, None)
-    panel.ask_trust = lambda path: True
-    click(qtbot, panel.choose)
+    panel.encoder_row.ask_trust = lambda path: True
+    click(qtbot, panel.encoder_row.choose)
     assert panel.session.encoder == panel.session.trusted == tmp_path / "encoder.pt"
-    assert panel.encoder.text() == str(tmp_path / "encoder.pt")
+    assert panel.encoder_row.file.text() == str(tmp_path / "encoder.pt")
     panel.ask_file = lambda *args: str(tmp_path / "encoder.onnx")
-    panel.ask_trust = lambda path: pytest.fail("an .onnx file holds no program")
-    click(qtbot, panel.choose)
+    panel.encoder_row.ask_trust = lambda path: pytest.fail("an .onnx file holds no program")
+    click(qtbot, panel.encoder_row.choose)
     assert panel.session.encoder == tmp_path / "encoder.onnx"
+    assert panel.encoder_row.reason.text() == "Add slides first."
+    panel.ask_folder = lambda *args: str(tmp_path)
+    click(qtbot, panel.encoder_row.choose_folder)
+    assert panel.encoder_row.folder.text() == str(tmp_path)
 
 
 def test_only_the_file_that_was_trusted_is(ready, monkeypatch, tmp_path):
