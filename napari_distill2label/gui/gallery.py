@@ -127,7 +127,11 @@ class Gallery(QWidget):
         pixmap = QPixmap.fromImage(QImage(pixels, width, height, 3 * width, QImage.Format.Format_RGB888))
         inside = width / (1 + 2 * MARGIN)
         painter = QPainter(pixmap)
-        painter.setPen(QPen(self.palette().highlight().color(), max(1.0, width / PX)))
-        painter.drawRect(QRectF((width - inside) / 2, (height - inside) / 2, inside, inside))
+        line = max(1.0, width / PX)
+        # Dark within light: seen on any tissue.
+        for colour, further in ((Qt.GlobalColor.white, line), (Qt.GlobalColor.black, 0.0)):
+            painter.setPen(QPen(colour, line))
+            side = inside + 2 * further
+            painter.drawRect(QRectF((width - side) / 2, (height - side) / 2, side, side))
         painter.end()
         return QIcon(pixmap)

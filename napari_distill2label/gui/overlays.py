@@ -60,6 +60,7 @@ class Overlays:
         self._setting = False
         self._filling: PatchMap | None = None  # the map whose layers fill in while it is computed
         self._laid: Shades | None = None  # what of it they show
+        self._latest: dict[str, Shades] = {}  # of the shown slide, by model: seen until a newer map has been read
         viewer = session.viewer
         viewer.mouse_move_callbacks.append(_on_move(self))
         # After napari's own listeners: what they show last is what stays.
@@ -170,6 +171,7 @@ class Overlays:
 
     def lay_all(self, slide_id: str) -> None:
         """Show what was predicted of a slide; of other slides, only what can be read again is kept."""
+        self._latest = {role: latest for role, latest in self._latest.items() if latest.slide_id == slide_id}
         for other, maps in self.session.predictions.items():
             for patch_map in maps.values():
                 if other != slide_id:
@@ -187,6 +189,7 @@ class Overlays:
         self._setting = True  # a new layer's eye is not the user's
         try:
             laid = map_layers.add_map(session.viewer, patch_map, mpp, session.threshold, self.colours)
+            self._latest[layers.model_role(patch_map)] = shades.of(patch_map)
             for layer in laid:
                 layer.events.visible.connect(self._on_eye)
                 layer.events.opacity.connect(self._on_opacity)
@@ -259,9 +262,12 @@ class Overlays:
 
     @property
     def shades(self) -> "Shades | None":
-        """Its arrays; None while they are still being read."""
+        """Its arrays; while they are being read those of the map before, else None."""
         patch_map = self.map
-        return None if patch_map is None else shades.known(patch_map)
+        if patch_map is None:
+            return None
+        found = shades.known(patch_map) or self._latest.get(layers.model_role(patch_map))
+        return found if found is not None and found.slide_id == self.session.shown else None
 
     # ---- the pointer -----------------------------------------------------------------------------------------------
 

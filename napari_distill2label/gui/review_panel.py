@@ -56,6 +56,7 @@ class ReviewPanel(Panel):
         self.class_buttons: dict[str | None, QPushButton] = {}
         self.brush_buttons: dict[str | None, QPushButton] = {}
         self.brush_label = QLabel("Paint with the pointer")
+        self.brush_label.setWordWrap(True)
         self.agreement = QLabel()
         self.agreement.setTextFormat(Qt.TextFormat.RichText)
         self.agreement.setWordWrap(True)
