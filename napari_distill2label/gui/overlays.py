@@ -68,6 +68,7 @@ class Overlays:
         viewer.tooltip.events.text.connect(self._on_tooltip, position="last")
         session.jobs.event.connect(self.on_event)
         session.jobs.changed.connect(self.on_job)
+        session.model_changed.connect(self._on_model)
         session.colours_changed.connect(self._on_colours)
         session.threshold_changed.connect(self._on_threshold)
 
@@ -315,6 +316,10 @@ class Overlays:
                 self.session.viewer.tooltip.text = lines
 
     # ---- following the session -------------------------------------------------------------------------------------
+
+    def _on_model(self) -> None:
+        if not self.session.jobs.busy:
+            self._filling = None  # of a prediction that was stopped, by a model that may be gone
 
     def _on_threshold(self, threshold: float) -> None:
         map_layers.recolour(self.session.viewer, threshold, self.colours)

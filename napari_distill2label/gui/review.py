@@ -431,6 +431,16 @@ class Review:
         self.sync()
         self.changed.emit()
 
+    def shutdown(self) -> None:
+        """The window closes: write what is not in the file yet, where the user wants that. Idempotent."""
+        from .preferences import preferences
+
+        if self.path is not None or preferences().autosave:
+            try:
+                self.flush()
+            except OSError as error:
+                self.session._tell(f"the corrections could not be written: {error}")
+
     def clear(self) -> None:
         """Other slides are there now; the file, if there is one, is left as it is."""
         self._slides.clear()

@@ -249,8 +249,7 @@ class Session(Verbs):
     def shutdown(self) -> None:
         """Stop what runs and close the slides' files. Idempotent; reached when the window closes."""
         self.jobs.shutdown()
-        if self.review.path is not None:
-            self.review.flush()
+        self.review.shutdown()
         self.background.shutdown()
         for slide in self._open.values():
             slide.close()

@@ -240,6 +240,15 @@ def test_other_slides_have_no_corrections(reviewed, cohort_csv, tmp_path):
     assert len((tmp_path / "corrections.csv").read_text().splitlines()) == 2  # but they are not lost
 
 
+def test_closing_the_window_keeps_them(reviewed, tmp_path):
+    session, _, _ = reviewed()
+    session.review.correct("tumour", (2, 3))
+    session.shutdown()
+    assert (tmp_path / "corrections.csv").read_text().splitlines()[1:] == ["slide,69.5,49.5,tumour"]
+    session.shutdown()
+    assert len(list(tmp_path.glob("*.csv"))) == 1
+
+
 def test_showing_another_slide_and_coming_back(reviewed, tmp_path):
     session, viewer, _ = reviewed()
     session.review.correct("tumour", (2, 3))
