@@ -33,6 +33,8 @@ class Gallery(QWidget):
         self.finding = QComboBox()
         self.finding.setToolTip("For which finding")
         self.finding.setAccessibleName("finding")
+        self.finding.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.finding.setMinimumContentsLength(8)
         for box in (self.by, self.finding):
             box.activated.connect(lambda index: self.refresh())
         self.text = QLabel(EMPTY)

@@ -63,6 +63,7 @@ class Overlays:
         self._latest: dict[str, Shades] = {}  # of the shown slide, by model: seen until a newer map has been read
         viewer = session.viewer
         viewer.mouse_move_callbacks.append(_on_move(self))
+        viewer.events.mouse_over_canvas.connect(self._on_canvas)
         # After napari's own listeners: what they show last is what stays.
         viewer.events.status.connect(self._on_status, position="last")
         viewer.tooltip.events.text.connect(self._on_tooltip, position="last")
@@ -281,6 +282,10 @@ class Overlays:
         if pointed != self.pointed:
             self.pointed = pointed
             self.pointed_changed.emit()
+
+    def _on_canvas(self, event: Any) -> None:
+        if self._session() is not None and not event.value:
+            self.point_at(None)  # a key must not correct the patch that was left last
 
     @property
     def pointed_text(self) -> str:

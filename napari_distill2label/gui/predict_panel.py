@@ -20,6 +20,7 @@ from .jobs import Job
 from .overlays import ATTENTION, CONTRIBUTION, KINDS, LABELS, PROBABILITY
 from .parts import Fold, JobButton, Panel, button, reason_label, row, show_reason, told
 from .session import Session
+from .short import short
 
 THIS, SELECTED, ALL = "this slide", "selected slides", "all slides"
 STEPS = 100  # of the sliders
@@ -263,7 +264,7 @@ class PredictPanel(Panel):
         counts = shades.counts(self.session.threshold)
         total = max(1, int(shades.scored.sum()))
         rows = [
-            f'<tr><td><span style="color: rgb{colours[name]}">■</span> {escape(name)}&nbsp;&nbsp;</td>'
+            f'<tr><td><span style="color: rgb{colours[name]}">■</span> {escape(short(name, 24))}&nbsp;&nbsp;</td>'
             f'<td align="right">{count} patches&nbsp;&nbsp;</td><td align="right">{count / total:.0%}</td></tr>'
             for name, count in counts.items()
         ]
