@@ -29,11 +29,11 @@ class SlideCorrections:
     patches, classes
         What `known` refers to.
     elsewhere
-        (y, x, label) of those that lie on no patch, or name no class of the model. They are kept, and written again.
+        Label by (y, x) of those that lie on no patch, or name no class of the model. They are kept, and written again.
     """
 
-    def __init__(self, points: Iterable[tuple[float, float, str]] = ()) -> None:
-        self.elsewhere = list(points)
+    def __init__(self) -> None:
+        self.elsewhere: dict[tuple[float, float], str] = {}
         self.patches: Patches | None = None
         self.classes: tuple[str, ...] = ()
         self.known: np.ndarray | None = None
@@ -43,7 +43,8 @@ class SlideCorrections:
 
     def copy(self) -> "SlideCorrections":
         """As they are now; what is changed later is changed in one of the two."""
-        copied = SlideCorrections(self.elsewhere)
+        copied = SlideCorrections()
+        copied.elsewhere = dict(self.elsewhere)
         copied.patches, copied.classes = self.patches, self.classes
         copied.known = None if self.known is None else self.known.copy()
         return copied
@@ -66,25 +67,25 @@ class SlideCorrections:
         points = list(self.points())
         self.patches, self.classes = patches, tuple(classes)
         self.known = np.full(patches.shape, UNKNOWN, np.int8)
-        self.elsewhere = []
+        self.elsewhere = {}
         self.add(points)
 
     def add(self, points: Iterable[tuple[float, float, str]]) -> None:
         """More corrections; of two on one patch the later one counts."""
         points = list(points)
         if self.known is None or not points:
-            self.elsewhere += points
+            self.elsewhere |= {(y, x): label for y, x, label in points}
             return
         cells = cells_of(self.patches, np.array([point[:2] for point in points], float))
         for point, cell in zip(points, cells, strict=True):
             if cell is None or point[2] not in self.classes:
-                self.elsewhere.append(point)
+                self.elsewhere[point[:2]] = point[2]
             else:
                 self.known[cell] = self.classes.index(point[2])
 
     def points(self) -> Iterator[tuple[float, float, str]]:
         """(y, x) in level-0 px and label of each."""
-        yield from self.elsewhere
+        yield from ((y, x, label) for (y, x), label in self.elsewhere.items())
         if self.known is None:
             return
         cells = np.argwhere(self.known != UNKNOWN)

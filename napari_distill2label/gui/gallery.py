@@ -33,6 +33,8 @@ class Gallery(QWidget):
         self.finding = QComboBox()
         self.finding.setToolTip("For which finding")
         self.finding.setAccessibleName("finding")
+        self.finding.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.finding.setMinimumContentsLength(8)
         for box in (self.by, self.finding):
             box.activated.connect(lambda index: self.refresh())
         self.text = QLabel(EMPTY)
@@ -127,7 +129,11 @@ class Gallery(QWidget):
         pixmap = QPixmap.fromImage(QImage(pixels, width, height, 3 * width, QImage.Format.Format_RGB888))
         inside = width / (1 + 2 * MARGIN)
         painter = QPainter(pixmap)
-        painter.setPen(QPen(self.palette().highlight().color(), max(1.0, width / PX)))
-        painter.drawRect(QRectF((width - inside) / 2, (height - inside) / 2, inside, inside))
+        line = max(1.0, width / PX)
+        # Dark within light: seen on any tissue.
+        for colour, further in ((Qt.GlobalColor.white, line), (Qt.GlobalColor.black, 0.0)):
+            painter.setPen(QPen(colour, line))
+            side = inside + 2 * further
+            painter.drawRect(QRectF((width - side) / 2, (height - side) / 2, side, side))
         painter.end()
         return QIcon(pixmap)

@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
+from .short import short
+
 if TYPE_CHECKING:
     from ..workflow.assess import Assessment
 
 CURVE_HEIGHT = 200  # px
+NARROW = 10  # characters of a class's name that fit above a column
 EXPLAINED = (
     "AUROC: the chance that a patch with a finding scores higher than one without; 0.5 is guessing, 1 is perfect. "
     "Sensitivity: the share of a class's patches that are called so. Precision: the share of those called so that are."
@@ -90,15 +93,19 @@ def as_html(found: "Assessment") -> str:
         f"threshold {found.threshold:.2f}<br>AUROC {_figure(metrics['auroc'])} · accuracy "
         f"{_share(metrics['accuracy'])} · F1 {_figure(metrics['f1'])}</p>"
     )
-    names = [escape(name) for name in found.classes]
+    names = [escape(short(name)) for name in found.classes]
+    columns = names
+    if len(names) > 2 or max(map(len, names)) > NARROW:  # numbers in place of names, which would not fit
+        names = [f"{number} {name}" for number, name in enumerate(names, 1)]
+        columns = [str(number) for number in range(1, len(names) + 1)]
     confusion = _table(
-        ["truth \\ label", *names],
-        [[f"<b>{name}</b>", *map(str, counts)] for name, counts in zip(names, found.confusion.tolist(), strict=True)],
+        ["truth \\ label", *columns],
+        [[name, *map(str, counts)] for name, counts in zip(names, found.confusion.tolist(), strict=True)],
     )
     classes = _table(
         ["class", "patches", "sensitivity", "precision", "F1"],
         [
-            [f"<b>{escape(row.name)}</b>", str(row.patches), _share(row.sensitivity), _share(row.precision),
+            [escape(short(row.name, NARROW)), str(row.patches), _share(row.sensitivity), _share(row.precision),
              _figure(row.f1)]
             for row in found.per_class
         ],
@@ -109,7 +116,7 @@ def as_html(found: "Assessment") -> str:
 def _table(header: list[str], rows: list[list[str]]) -> str:
     lines = ["".join(f'<td align="{"left" if i == 0 else "right"}">{cell}</td>' for i, cell in enumerate(row))
              for row in [header, *rows]]  # fmt: skip
-    return f'<table cellpadding="3">{"".join(f"<tr>{line}</tr>" for line in lines)}</table>'
+    return f'<table cellpadding="2">{"".join(f"<tr>{line}</tr>" for line in lines)}</table>'
 
 
 def _figure(value: float | None) -> str:

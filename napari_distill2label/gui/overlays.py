@@ -60,13 +60,16 @@ class Overlays:
         self._setting = False
         self._filling: PatchMap | None = None  # the map whose layers fill in while it is computed
         self._laid: Shades | None = None  # what of it they show
+        self._latest: dict[str, Shades] = {}  # of the shown slide, by model: seen until a newer map has been read
         viewer = session.viewer
         viewer.mouse_move_callbacks.append(_on_move(self))
+        viewer.events.mouse_over_canvas.connect(self._on_canvas)
         # After napari's own listeners: what they show last is what stays.
         viewer.events.status.connect(self._on_status, position="last")
         viewer.tooltip.events.text.connect(self._on_tooltip, position="last")
         session.jobs.event.connect(self.on_event)
         session.jobs.changed.connect(self.on_job)
+        session.model_changed.connect(self._on_model)
         session.colours_changed.connect(self._on_colours)
         session.threshold_changed.connect(self._on_threshold)
 
@@ -170,6 +173,7 @@ class Overlays:
 
     def lay_all(self, slide_id: str) -> None:
         """Show what was predicted of a slide; of other slides, only what can be read again is kept."""
+        self._latest = {role: latest for role, latest in self._latest.items() if latest.slide_id == slide_id}
         for other, maps in self.session.predictions.items():
             for patch_map in maps.values():
                 if other != slide_id:
@@ -187,6 +191,7 @@ class Overlays:
         self._setting = True  # a new layer's eye is not the user's
         try:
             laid = map_layers.add_map(session.viewer, patch_map, mpp, session.threshold, self.colours)
+            self._latest[layers.model_role(patch_map)] = shades.of(patch_map)
             for layer in laid:
                 layer.events.visible.connect(self._on_eye)
                 layer.events.opacity.connect(self._on_opacity)
@@ -259,9 +264,12 @@ class Overlays:
 
     @property
     def shades(self) -> "Shades | None":
-        """Its arrays; None while they are still being read."""
+        """Its arrays; while they are being read those of the map before, else None."""
         patch_map = self.map
-        return None if patch_map is None else shades.known(patch_map)
+        if patch_map is None:
+            return None
+        found = shades.known(patch_map) or self._latest.get(layers.model_role(patch_map))
+        return found if found is not None and found.slide_id == self.session.shown else None
 
     # ---- the pointer -----------------------------------------------------------------------------------------------
 
@@ -274,6 +282,10 @@ class Overlays:
         if pointed != self.pointed:
             self.pointed = pointed
             self.pointed_changed.emit()
+
+    def _on_canvas(self, event: Any) -> None:
+        if self._session() is not None and not event.value:
+            self.point_at(None)  # a key must not correct the patch that was left last
 
     @property
     def pointed_text(self) -> str:
@@ -309,6 +321,10 @@ class Overlays:
                 self.session.viewer.tooltip.text = lines
 
     # ---- following the session -------------------------------------------------------------------------------------
+
+    def _on_model(self) -> None:
+        if not self.session.jobs.busy:
+            self._filling = None  # of a prediction that was stopped, by a model that may be gone
 
     def _on_threshold(self, threshold: float) -> None:
         map_layers.recolour(self.session.viewer, threshold, self.colours)

@@ -20,6 +20,7 @@ from .jobs import Job
 from .overlays import ATTENTION, CONTRIBUTION, KINDS, LABELS, PROBABILITY
 from .parts import Fold, JobButton, Panel, button, reason_label, row, show_reason, told
 from .session import Session
+from .short import short
 
 THIS, SELECTED, ALL = "this slide", "selected slides", "all slides"
 STEPS = 100  # of the sliders
@@ -27,6 +28,7 @@ ROLES = {
     "student": "The student judges each patch by itself: the one to trust on patches.",
     "teacher": "The teacher judges the slide as a whole; its attention says where it looked.",
     "mil": "Plain MIL: the same network trained on slide labels alone, to compare with.",
+    "live": "Live: trained anew on features at every change of a label.",
 }
 SHOW = {
     LABELS: ("Labels", "The class of each patch at the threshold"),
@@ -210,7 +212,7 @@ class PredictPanel(Panel):
     def headline(self) -> str:
         """One short line for the folded panel."""
         session = self.session
-        if session.model is None:
+        if session.role is None:
             return "no model yet"
         done = sum(1 for maps in session.predictions.values() if session.role in maps)
         return f"{session.role}: {done} of {len(session.cohort)} slides predicted"
@@ -224,10 +226,10 @@ class PredictPanel(Panel):
             self.model.setText(f"{'Run' if model.is_run else 'Bundle'} ‘{model.path.name}’: {', '.join(model.classes)}")
             self.model.setToolTip(str(model.path))
         self.role.clear()
-        for role in ROLES if model else ():
-            if role in model.roles:
-                self.role.addItem(role)
-                self.role.setItemData(self.role.count() - 1, ROLES[role], Qt.ItemDataRole.ToolTipRole)
+        roles = getattr(session, "roles", model.roles if model else ())
+        for role in (role for role in ROLES if role in roles):
+            self.role.addItem(role)
+            self.role.setItemData(self.role.count() - 1, ROLES[role], Qt.ItemDataRole.ToolTipRole)
         self.role.setCurrentText(session.role or "")
         self.role.setEnabled(self.role.count() > 1)
         show_reason(self.about_role, ROLES.get(session.role or "", ""))
@@ -262,7 +264,7 @@ class PredictPanel(Panel):
         counts = shades.counts(self.session.threshold)
         total = max(1, int(shades.scored.sum()))
         rows = [
-            f'<tr><td><span style="color: rgb{colours[name]}">■</span> {escape(name)}&nbsp;&nbsp;</td>'
+            f'<tr><td><span style="color: rgb{colours[name]}">■</span> {escape(short(name, 24))}&nbsp;&nbsp;</td>'
             f'<td align="right">{count} patches&nbsp;&nbsp;</td><td align="right">{count / total:.0%}</td></tr>'
             for name, count in counts.items()
         ]

@@ -4,12 +4,10 @@ Corrections are the user's and predictions the model's. They lie in layers of th
 slider does ever touches them.
 """
 
-import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,10 +16,10 @@ from psygnal import Signal
 from ..core.bag import UNKNOWN
 from ..core.errors import Distill2LabelError, SettingsError
 from ..core.geometry import PatchGrid
-from ..core.names import is_url
 from ..store.points import Points
-from . import corrections, layers, review_layers, shades
+from . import layers, review_layers, shades
 from .corrections import SlideCorrections
+from .review_file import KeptCorrections
 from .shades import Cell
 from .slide_list import PathLike
 
@@ -30,8 +28,6 @@ if TYPE_CHECKING:
     from ..workflow.assess import Assessment
     from .jobs import Job, Work
     from .session import Session
-
-FILE = "corrections.csv"
 
 
 @dataclass(frozen=True)
@@ -42,51 +38,26 @@ class Agreement:
     disagree: int
 
 
-class Review:
+class Review(KeptCorrections):
     """Corrections of the session's slides, and the way from patch to patch.
 
     Attributes
     ----------
-    path
-        The CSV file the corrections are kept in; None before the first save.
-    unsaved
-        Is there something that the file does not hold?
     current
         (slide id, cell) of the patch that is framed; None where none is.
     """
 
-    changed = Signal()  # the corrections, or their file
     moved = Signal()  # another patch is framed
 
     def __init__(self, session: "Session") -> None:
-        self._session = weakref.ref(session)
-        self.path: Path | None = None
-        self.unsaved = False
+        super().__init__(session)
         self.current: tuple[str, Cell] | None = None
-        self._slides: dict[str, SlideCorrections] = {}
         self._seen: set[Cell] = set()
         self._taking = self._announced = False
-        self._writing, self._turn = threading.Lock(), 0  # the newest text is what stays in the file
         session.shown_changed.connect(self._on_shown)
         session.colours_changed.connect(self._on_colours)
 
-    @property
-    def session(self) -> "Session":
-        session = self._session()
-        if session is None:
-            raise RuntimeError("the session of this review is gone")
-        return session
-
     # ---- what is known ---------------------------------------------------------------------------------------------
-
-    def __len__(self) -> int:
-        """Corrected patches of all slides."""
-        return sum(len(slide) for slide in self._slides.values())
-
-    @property
-    def slides(self) -> dict[str, int]:
-        """Corrected patches by slide id, of slides that have some."""
-        return {slide_id: n for slide_id, slide in self._slides.items() if (n := len(slide))}
 
     def known(self, slide_id: str) -> np.ndarray | None:
         """int8 of the patches' shape: class index, −1 where nothing was said. None while the patches are not known."""
@@ -313,6 +284,16 @@ class Review:
             self._changed()
         return bool(len(flat)) or not clean
 
+    def _taken(self, points: dict[str, Points]) -> None:
+        shown = self.session.shown
+        if shown in points and self._slides[shown].known is not None:
+            self._show(shown)
+        self.sync()
+
+    def clear(self) -> None:
+        self.current = None
+        super().clear()
+
     def _on_shown(self) -> None:
         self._seen.clear()
         if self.current is not None and self.current[0] != self.session.shown:
@@ -370,93 +351,6 @@ class Review:
         cell = tuple(int(index) for index in np.unravel_index(int(np.argmax(doubt)), doubt.shape))
         self.look_at(cell)
         return cell
-
-    # ---- keeping ---------------------------------------------------------------------------------------------------
-
-    def default_path(self) -> Path:
-        """Where corrections are kept unless told: beside the cohort or the first slide, under a name that is free."""
-        cohort = self.session.cohort
-        beside = self.session.cohort_path or next((row.path for row in cohort if not is_url(row.path)), None)
-        folder = beside.parent if beside else Path.home()
-        stem = f"{self.session.cohort_path.stem}_{FILE}" if self.session.cohort_path else FILE
-        free, number = folder / stem, 2
-        while free.exists():
-            free, number = folder / f"{Path(stem).stem}_{number}.csv", number + 1
-        return free
-
-    def save(self, path: PathLike | None = None) -> Path:
-        """Write the corrections (None: where they are kept, else `default_path`) as CSV `slide_id,x,y,label`.
-
-        x and y are the centres of the patches, in level-0 px. It is what `train` and `export` take as `corrections`.
-        """
-        path = Path(path).absolute() if path else self.path or self.default_path()
-        self._writer(path)()
-        self.path, self.unsaved = path, False
-        self.changed.emit()
-        return path
-
-    def flush(self) -> None:
-        """Write what the file does not hold yet, if there is something. `OSError` if it cannot be written."""
-        if self.unsaved and len(self):
-            path = self.save()
-            self.session._tell(f"your corrections are in {path}")
-
-    def _writer(self, path: Path) -> Callable[[], Path]:
-        """What writes the corrections as they are now; in any thread, and never over later ones."""
-        self._turn += 1
-        turn, slides = self._turn, {slide_id: slide.copy() for slide_id, slide in self._slides.items()}
-
-        def write() -> Path:
-            with self._writing:
-                return corrections.write(path, slides) if turn == self._turn else path
-
-        return write
-
-    def load(self, path: PathLike) -> None:
-        """Add the corrections of a file; of two of one patch the file's counts. They are kept there from now on.
-
-        `CohortError`, and nothing changed, if it is no such table.
-        """
-        self.take(corrections.read(Path(path)), path)
-
-    def take(self, points: dict[str, Points], path: PathLike) -> None:
-        """`load`, where the file has been read already."""
-        for slide_id, found in points.items():
-            items = [(y, x, label) for (y, x), label in zip(found.coordinates.tolist(), found.labels, strict=True)]
-            self._slides.setdefault(slide_id, SlideCorrections()).add(items)
-        had_others = self.unsaved
-        self.path, self.unsaved = Path(path).absolute(), had_others
-        if self.session.shown in points and self._slides[self.session.shown].known is not None:
-            self._show(self.session.shown)
-        self.sync()
-        self.changed.emit()
-
-    def clear(self) -> None:
-        """Other slides are there now; the file, if there is one, is left as it is."""
-        self._slides.clear()
-        self.path, self.unsaved, self.current = None, False, None
-        self.changed.emit()
-
-    def _autosave(self) -> None:
-        """Write beside the window, where the user wants that and the place is known."""
-        from .preferences import preferences
-
-        session = self.session
-        if not preferences().autosave or (self.path is None and session.cohort_path is None):
-            return
-        if self.path is None:
-            self.path = self.default_path()
-        path = self.path
-
-        def done(written: Path) -> None:
-            if written == self.path:
-                self.unsaved = False
-                self.changed.emit()
-
-        def failed(error: Exception) -> None:
-            session._tell(f"{path}: the corrections could not be written ({error}): save them elsewhere")
-
-        session.background.ask(("corrections", id(self)), self._writer(path), done, failed)
 
     # ---- what they are for -----------------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from .jobs import Done, Job
 from .metrics_view import MetricsView
 from .parts import Fold, JobButton, Panel, button, reason_label, row, show_reason, told
 from .session import Session
+from .short import short
 
 EMPTY = "Predict a slide in step 3 first: then look at its patches here, and correct those that are wrong."
 HOW = (
@@ -31,7 +32,7 @@ NO_PATCH = "No patch is framed: go to the next uncertain one, or click one in th
 SAVE_TIP = "Save all corrections as CSV: slide_id, x, y, label"
 ERASE = "no correction"
 NEGATIVE, IGNORE = "negative", "left out"
-ROWS = 3  # class buttons side by side
+MANY, FEW, NARROW = 3, 2, 9  # class buttons side by side; fewer where a name is longer than 9 characters
 
 
 class ReviewPanel(Panel):
@@ -56,6 +57,7 @@ class ReviewPanel(Panel):
         self.class_buttons: dict[str | None, QPushButton] = {}
         self.brush_buttons: dict[str | None, QPushButton] = {}
         self.brush_label = QLabel("Paint with the pointer")
+        self.brush_label.setWordWrap(True)
         self.agreement = QLabel()
         self.agreement.setTextFormat(Qt.TextFormat.RichText)
         self.agreement.setWordWrap(True)
@@ -252,14 +254,15 @@ class ReviewPanel(Panel):
         for made in (*self.class_buttons.values(), *self.brush_buttons.values()):
             made.deleteLater()
         self.class_buttons, self.brush_buttons = {}, {}
+        beside = MANY if max(map(len, classes)) <= NARROW + 1 else FEW
         for number, label in enumerate((*classes, None)):
-            text = label or ERASE
+            text = ERASE if label is None else short(label)
             tip = f"This patch is {label}" if label else "Take the correction of this patch back"
             made = button(text, tip, lambda label=label: self.correct(label))
-            made.setAccessibleName(f"this patch: {text}")
-            self.classes.addWidget(made, number // ROWS, number % ROWS)
+            made.setAccessibleName(f"this patch: {label or ERASE}")
+            self.classes.addWidget(made, number // beside, number % beside)
             self.class_buttons[label] = made
-            brush = QPushButton(label or "erase")
+            brush = QPushButton("erase" if label is None else short(label))
             brush.setCheckable(True)
             brush.setAccessibleName(f"paint: {label or 'erase'}")
             brush.setToolTip(
@@ -267,7 +270,7 @@ class ReviewPanel(Panel):
                 else "Drag over patches to take corrections back; click again to stop"
             )  # fmt: skip
             brush.clicked.connect(lambda checked, label=label: self.brush(label, checked))
-            self.brushes.addWidget(brush, number // ROWS, number % ROWS)
+            self.brushes.addWidget(brush, number // beside, number % beside)
             self.brush_buttons[label] = brush
             if label is not None:
                 for each in (made, brush):
@@ -301,9 +304,13 @@ class ReviewPanel(Panel):
     def refresh_agreement(self) -> None:
         counts = self.session.review.counts() if self.session.overlays.shades is not None else {}
         rows = [
-            f"<tr><td>{escape(name)}&nbsp;&nbsp;</td><td align='right'>{found.agree + found.disagree}&nbsp;&nbsp;</td>"
-            f"<td align='right'>{found.agree}&nbsp;&nbsp;</td><td align='right'>{found.disagree}</td></tr>"
-            for name, found in counts.items()
+            f"<tr><td>{escape(short(name))}&nbsp;&nbsp;</td>"
+            + "".join(
+                f"<td align='right'>{n}&nbsp;&nbsp;</td>"
+                for n in (both.agree + both.disagree, both.agree, both.disagree)
+            )
+            + "</tr>"
+            for name, both in counts.items()
         ]
         head = "<tr><td></td><td>you&nbsp;&nbsp;</td><td>model agrees&nbsp;&nbsp;</td><td>disagrees</td></tr>"
         show_reason(self.agreement, f"<table>{head}{''.join(rows)}</table>" if rows else "")

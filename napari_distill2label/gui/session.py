@@ -350,8 +350,7 @@ class Session(Verbs):
         self.tissue.flush()
         self.autosave.flush()
         self.jobs.shutdown()
-        if self.review.path is not None:
-            self.review.flush()
+        self.review.shutdown()
         self.background.shutdown()
         for slide in self._open.values():
             slide.close()

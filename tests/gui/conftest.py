@@ -88,7 +88,7 @@ def make_patch_map():
 def reviewed(tmp_path, make_patch_map):
     """Makes (session, viewer, patch map): a slide of 6 × 8 patches of 20 px is shown, with a prediction over it.
 
-    `probability` (6, 8) is that of tumour.
+    `probability` (6, 8) is that of tumour, or (6, 8, C).
     """
     import numpy as np
     from napari.components import ViewerModel
@@ -109,7 +109,7 @@ def reviewed(tmp_path, make_patch_map):
         session.add_slides(path)
         session.show(name)
         session.role = "student"
-        if probability is not None:
+        if probability is not None and probability.ndim == 2:
             probability = np.stack([1 - probability, probability], -1)
         patch_map = make_patch_map((120, 160), probability, patch_px=20, **grid)
         session._take_map(patch_map)

@@ -178,6 +178,9 @@ def test_the_mouse_moves_it(reviewed):
     for callback in viewer.mouse_move_callbacks:
         callback(viewer, SimpleNamespace(position=(30.0, 45.0)))
     assert session.overlays.pointed == ("slide", (1, 2))
+    viewer.mouse_over_canvas = True
+    viewer.mouse_over_canvas = False  # it left: nothing is pointed at any more
+    assert session.overlays.pointed is None
 
 
 def test_no_layer_holds_an_object_per_patch(reviewed):

@@ -181,6 +181,8 @@ def test_the_file_is_what_training_and_export_read(reviewed, tmp_path):
     np.testing.assert_array_equal(session.review.known("slide"), before)
     np.testing.assert_array_equal(layer(viewer).data, before + 1)
     assert len(session.review) == 5
+    session.review.load(path)  # twice is once
+    assert len(session.review) == 5
     again = session.review.save(tmp_path / "again.csv")
     assert sorted(again.read_text().splitlines()) == sorted(path.read_text().splitlines())
 
@@ -218,6 +220,11 @@ def test_kept_by_itself_beside_the_cohort(reviewed, tmp_path):
     assert not session.review.unsaved
     session.undo()
     assert len(session.review.path.read_text().splitlines()) == 2
+    # A file that joins is where they are kept from now on: all of them.
+    (tmp_path / "more.csv").write_text("slide_id,x,y,label\nslide,10,10,normal\n")
+    session.review.load(tmp_path / "more.csv")
+    assert len((tmp_path / "more.csv").read_text().splitlines()) == 3
+    session.review.path = tmp_path / "cohort_corrections_2.csv"
     assert (tmp_path / "cohort_corrections.csv").read_text() == "somebody else's\n"
 
 
@@ -238,6 +245,15 @@ def test_other_slides_have_no_corrections(reviewed, cohort_csv, tmp_path):
     assert len(session.review) == 0
     assert session.review.path is None
     assert len((tmp_path / "corrections.csv").read_text().splitlines()) == 2  # but they are not lost
+
+
+def test_closing_the_window_keeps_them(reviewed, tmp_path):
+    session, _, _ = reviewed()
+    session.review.correct("tumour", (2, 3))
+    session.shutdown()
+    assert (tmp_path / "corrections.csv").read_text().splitlines()[1:] == ["slide,69.5,49.5,tumour"]
+    session.shutdown()
+    assert len(list(tmp_path.glob("*.csv"))) == 1
 
 
 def test_showing_another_slide_and_coming_back(reviewed, tmp_path):

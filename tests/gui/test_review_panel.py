@@ -8,6 +8,7 @@ from qtpy.QtWidgets import QAbstractButton, QApplication, QComboBox
 
 from napari_distill2label.gui import layers
 from napari_distill2label.gui.layers import CORRECTIONS
+from napari_distill2label.gui.predict_panel import PredictPanel
 from napari_distill2label.gui.review_panel import EMPTY, NO_PATCH, ReviewPanel
 
 POSITIVE = np.linspace(0, 1, 48).reshape(6, 8)
@@ -160,6 +161,30 @@ def test_themes_and_names(made, qtbot):
             assert control.toolTip(), control.accessibleName()
     panel.truth_fold.toggle.setChecked(True)
     assert panel.minimumSizeHint().width() <= 340  # a dock of 360 px, its scroll bar beside it
+
+
+def test_long_names_do_not_widen_it(reviewed, make_napari_viewer, qtbot, tmp_path):
+    names = ("normal mucosa without dysplasia", "adenocarcinoma, moderately differentiated", "adenoma of high grade")
+    viewer = make_napari_viewer()
+    probability = np.stack([np.full((6, 8), 0.2), np.full((6, 8), 0.7), np.full((6, 8), 0.1)], -1)
+    session, _, _ = reviewed(viewer, probability, classes=names)
+    qtbot.waitUntil(lambda: bool(layers.find(viewer, CORRECTIONS)), timeout=LONG)
+    panels = ReviewPanel(session), PredictPanel(session)
+    for panel in panels:
+        viewer.window.add_dock_widget(panel)
+    review, predict = panels
+    session.review.correct(names[1], (0, 0))
+    (tmp_path / "truth.csv").write_text(f'slide_id,x,y,label\nslide,9,9,"{names[1]}"\nslide,39,9,"{names[2]}"\n')
+    review.truth_fold.toggle.setChecked(True)
+    review.compare(str(tmp_path / "truth.csv"))
+    qtbot.waitUntil(lambda: not review.metrics.isHidden(), timeout=LONG)
+    predict.gallery_fold.toggle.setChecked(True)
+    for panel in panels:
+        assert panel.minimumSizeHint().width() <= 340
+    assert review.class_buttons[names[1]].accessibleName() == f"this patch: {names[1]}"
+    for panel in panels:
+        panel.disconnect_session()
+    session.shutdown()
 
 
 def test_a_closed_panel_is_not_called_any_more(made, qtbot):
