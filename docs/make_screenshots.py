@@ -18,7 +18,7 @@ from pathlib import Path
 DOCS = Path(__file__).parent
 WINDOW = (1366, 768)  # px; a small laptop's screen
 THEMES = ("dark", "light")
-COLOURS = 200  # of a picture's palette: a quarter of the bytes, and no eye sees it
+COLOURS = 256  # of a picture's palette: a quarter of the bytes, and no eye sees it
 # Beside those of the demo; glass is not scored.
 SETTINGS = {"split": {"valid": 0.2, "test": 0.2}, "grid": {"tissue": "white"}}
 QUICK = {"teacher": {"epochs": 3}, "assistant": {"epochs": 2}, "student": {"epochs": 3}}
