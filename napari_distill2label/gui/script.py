@@ -5,7 +5,7 @@ repeats the way from the present model on: its training (into another folder, si
 what it predicted, and what was exported.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import wraps
 from inspect import signature
@@ -131,7 +131,9 @@ def _when_done(session: Any, job: Job, note: Callable[[Any], None]) -> None:
 
 def _trained(session: Any, asked: dict[str, Any], value: Any) -> None:
     run = value[0] if isinstance(value, tuple) else value
-    session.script.add(Trained(Path(run.folder).absolute(), run.config, bool(asked.get("trust"))))
+    encoder, trusted = run.config.encoder, getattr(session, "trusted", None)
+    trust = asked.get("trust") or (encoder is not None and trusted is not None and Path(encoder.path) == Path(trusted))
+    session.script.add(Trained(Path(run.folder).absolute(), run.config, bool(trust)))
 
 
 def _predicted(session: Any, asked: dict[str, Any], maps: Any) -> None:
@@ -142,15 +144,25 @@ def _predicted(session: Any, asked: dict[str, Any], maps: Any) -> None:
     options |= {} if device == "auto" else {"device": device}
     if options.get("precision") == "float32":
         del options["precision"]
+    masks = getattr(session, "tissue", None)
+    if "tissue" not in options and masks is not None and (used := masks.in_use()):
+        options["tissue"] = used
     done = {patch_map.slide_id for patch_map in maps}
     session.script.add(
         Predicted(
             session.model.path.absolute(),
             str(maps[0].model.get("role", "student")),
             tuple(row for row in session.cohort if row.slide_id in done),
-            tuple((name, str(value) if isinstance(value, Path) else value) for name, value in options.items()),
+            tuple((name, plain(value)) for name, value in options.items()),
         )
     )
+
+
+def plain(value: Any) -> Any:
+    """Paths as text, in a mapping of them too (of slides to the masks of their tissue)."""
+    if isinstance(value, Mapping):
+        return {key: plain(each) for key, each in value.items()}
+    return str(Path(value).absolute()) if isinstance(value, Path) else value
 
 
 def _exported(session: Any, asked: dict[str, Any], files: Any) -> None:

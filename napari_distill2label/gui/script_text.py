@@ -16,6 +16,8 @@ from ..store.cohort import CohortSlide
 from ..store.files import safe_name
 from .script import Deed, Exported, Predicted, Trained
 
+LEFT_OUT = "# The tissue masks of single slides are left out here: the script in Python has them."
+
 
 def python(deeds: Sequence[Deed]) -> str:
     """The way from the last model on, as Python."""
@@ -168,12 +170,12 @@ def _python_training(made: Trained, folder: Path) -> list[str]:
     return [*lines, f"run = train(cohort, {str(folder)!r}, settings, {', '.join(arguments)})"]
 
 
-def _training_files(made: Trained) -> list[tuple[str, str]]:
+def _training_files(made: Trained) -> list[tuple[str, Any]]:
     config = made.config
     encoder = None if config.encoder is None or config.encoder.from_features else config.encoder.path
     files = {"centres": config.centres, "encoder": encoder, "features": config.features}
-    files["corrections"] = config.corrections
-    return [(name, str(path)) for name, path in files.items() if path]
+    files |= {"corrections": config.corrections, "tissue": getattr(config, "tissue", None)}
+    return [(name, path) for name, path in files.items() if path]
 
 
 def _python_slides(way: _Way, rows: tuple[CohortSlide, ...]) -> tuple[str, list[str], set[str]]:
@@ -227,11 +229,25 @@ def _shell_training(made: Trained, folder: Path) -> str:
     parts = ["distill2label", "train", str(made.folder / "cohort.csv"), "-o", str(folder)]
     parts += ["--preset", settings.preset, "--recipe", settings.recipe, "--classes", ",".join(config.classes)]
     parts += ["--baseline"] if config.baseline else []
-    parts += [part for name, path in _training_files(made) for part in (f"--{name}", path)]
+    files = dict(_training_files(made))
+    masks = _shell_tissue(files.pop("tissue", None), [])
+    parts += [part for name, path in files.items() for part in (f"--{name}", path)] + (masks or [])
     parts += ["--trust"] if made.trust else []
     for name, value in _flat(overrides_of(settings)):
         parts += [f"--{name}", "none" if value is None else str(value)]
-    return _command(parts)
+    return _command(parts) if masks is not None else f"{LEFT_OUT}\n{_command(parts)}"
+
+
+def _shell_tissue(tissue: Any, slide_ids: Sequence[str]) -> list[str] | None:
+    """A flag for one file or a folder of them; None where each slide's is elsewhere, which no flag can say."""
+    if not isinstance(tissue, dict):
+        return ["--tissue", tissue] if tissue else []
+    files = [Path(tissue[slide_id]) for slide_id in slide_ids if slide_id in tissue]
+    if len(files) == len(slide_ids) == 1:
+        return ["--tissue", str(files[0])]
+    folders = {path.parent for path in files}
+    named = [path.name for path in files] == [f"{safe_name(slide_id)}.geojson" for slide_id in slide_ids]
+    return ["--tissue", str(folders.pop())] if named and len(folders) == 1 else None
 
 
 def _flat(nested: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
@@ -253,7 +269,11 @@ def _shell_prediction(way: _Way, folder: Path, made: Predicted, first: Exported 
     plain, mpp = _one_mpp(made.slides)
     if plain and mpp is not None and not lines and not _is_whole(way, made.slides):
         parts += ["--mpp", repr(mpp)]
-    parts += [part for name, value in made.options for part in _flag(name, value)]
+    options = dict(made.options)
+    masks = _shell_tissue(options.pop("tissue", None), [row.slide_id for row in made.slides])
+    if masks is None:
+        lines = [*lines, LEFT_OUT]
+    parts += [part for name, value in options.items() for part in _flag(name, value)] + (masks or [])
     if first is not None:
         parts += ["--threshold", repr(first.threshold), "--format", ",".join(first.formats)]
     return [*lines, _command(parts)]

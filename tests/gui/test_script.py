@@ -127,6 +127,24 @@ def test_slides_with_names_of_their_own_or_several_scales(tmp_path):
     assert "--corrections" in lines
 
 
+def test_masks_of_tissue(tmp_path):
+    rows = tuple(CohortSlide(name, tmp_path / f"{name}.tif", case_id=name) for name in ("a", "b"))
+
+    def script(masks):
+        made = Script()
+        made.add(Predicted(tmp_path / "bundle", "student", rows, (("tissue", masks),)))
+        return made
+
+    folder = {name: str(tmp_path / "masks" / f"{name}.geojson") for name in ("a", "b")}
+    assert f"tissue={folder!r}" in script(folder).python()
+    assert f"--tissue {tmp_path / 'masks'}" in script(folder).command_line()
+    some = {"a": str(tmp_path / "my mask.geojson")}
+    assert f"tissue={some!r}" in script(some).python()
+    assert "--tissue" not in script(some).command_line()
+    assert "left out here" in script(some).command_line()
+    assert "--tissue all.geojson" in script("all.geojson").command_line()
+
+
 @pytest.mark.parametrize(
     "asked",
     [{}, {"teacher": {"epochs": 3}}, {"grid": {"patch_px": 40}}, {"grid": {"patch_um": 20.0, "mpp": 0.5}}, {"seed": 4}],
