@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from psygnal import Signal
 
-from ..core.errors import Distill2LabelError, SettingsError
+from ..core.errors import BundleError, Distill2LabelError, SettingsError
 from ..core.events import Begun, Failed, Finished, Notice, Progress
 from ..core.names import kept_path
 from ..core.presets import build_settings
@@ -365,7 +365,10 @@ class Session(Verbs):
 
     def _refill(self) -> None:
         if time.monotonic() - self._filled > FILLING_INTERVAL:
-            layers.refill(self.viewer, self._filling, self.threshold)
+            try:
+                layers.refill(self.viewer, self._filling, self.threshold)
+            except BundleError:  # its files went while it was filled
+                self._filling = None
             self._filled = time.monotonic()
 
     def _take_map(self, patch_map: "PatchMap") -> None:
