@@ -74,8 +74,8 @@ def measure(seconds: float = 10.0, rounds: int = 3) -> Iterator[str]:
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        table = write_cohort(folder / "small", 16, shape=(540, 540))
-        large = sorted((write_cohort(folder / "large", 4, shape=(2700, 2700)).parent / "slides").iterdir())
+        table = write_cohort(folder / "small", 8, shape=(324, 324))
+        large = sorted((write_cohort(folder / "large", 2, shape=(1890, 1890)).parent / "slides").iterdir())
         viewer = napari.Viewer()
         viewer.window.resize(1366, 768)
         panel = DistillToLabel(viewer)
@@ -105,6 +105,7 @@ def measure(seconds: float = 10.0, rounds: int = 3) -> Iterator[str]:
                 if begin is not None:
                     begin(number)
                 gaps[mode].append(run_for(seconds, viewer.scene.camera))
+                print(f"round {number + 1}, {mode}: longest {1000 * gaps[mode][-1].max():.0f} ms", file=sys.stderr)
                 if begin is not None:
                     if not session.jobs.busy:
                         yield f"note: {mode} ended before its time"

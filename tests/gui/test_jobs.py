@@ -285,3 +285,95 @@ def test_shutdown_ends_what_waits_too():
     job = jobs.start("train", "Training", work)
     assert [job.state, waiting[0].state] == ["cancelled", "cancelled"]
     assert not jobs.busy
+
+
+# ---- in a window --------------------------------------------------------------------------------------------------
+
+
+def test_jobs_of_a_window_run_one_after_the_other_beside_it(qtbot, make_napari_viewer):
+    make_napari_viewer()
+    jobs, threads, order = Jobs(lambda: True), [], []
+
+    def work(name):
+        def make():
+            threads.append(threading.current_thread())
+            for step in range(20):
+                order.append(name)
+                yield Progress(name, step, 20)
+            return name
+
+        return make
+
+    made = [jobs.start(name, name, work(name), order.append) for name in "abc"]
+    assert [job.state for job in made] == ["running", "queued", "queued"]
+    jobs.cancel(made[1])
+    assert jobs.wait(made[2]).result() == "c"
+    assert order == ["a"] * 21 + ["c"] * 21
+    assert threading.main_thread() not in threads
+    assert not jobs.busy
+    jobs.shutdown()
+
+
+@pytest.mark.parametrize("answer", ["stay", "close"])
+def test_closing_the_window_while_training_asks_and_the_run_can_go_on(
+    make_napari_viewer, qtbot, cohort_csv, tmp_path, monkeypatch, answer
+):
+    from napari._qt import qt_main_window
+    from qtpy.QtCore import QEvent
+    from qtpy.QtGui import QCloseEvent
+    from qtpy.QtWidgets import QDialog
+
+    from napari_distill2label.gui import get_session
+    from napari_distill2label.gui.widget import DistillToLabel
+
+    asked = []
+
+    class Dialog:
+        """What napari shows; the answer is given at once."""
+
+        def __init__(self, parent, close_app, extra_info="", display_checkbox=True):
+            asked.append(extra_info)
+
+        def exec_(self):
+            return QDialog.DialogCode.Accepted if answer == "close" else QDialog.DialogCode.Rejected
+
+    monkeypatch.setattr(qt_main_window, "ConfirmCloseDialog", Dialog)
+    monkeypatch.setattr(QCloseEvent, "spontaneous", lambda self: True)  # as if the user had clicked the cross
+    viewer = make_napari_viewer()
+    panel = DistillToLabel(viewer)
+    viewer.window.add_dock_widget(panel)
+    session = panel.session
+    session.read_cohort(cohort_csv)
+    session.configure(teacher={"epochs": 500}, student={"epochs": 1}, assistant={"epochs": 1}, device="cpu",
+                      model={"hidden": 16, "attention": 8})  # fmt: skip
+    job = session.train(tmp_path / "run", wait=False)
+    checkpoint = tmp_path / "run" / "checkpoints" / "teacher.safetensors"
+    qtbot.waitUntil(checkpoint.exists, timeout=30_000)
+    window = viewer.window._qt_window
+    event = QCloseEvent()
+    assert event.type() == QEvent.Type.Close
+    window.closeEvent(event)
+    assert "Training" in asked[0]
+    if answer == "stay":
+        assert not event.isAccepted()
+        assert job.state == "running"
+        session.cancel()
+        qtbot.waitUntil(lambda: not session.jobs.busy, timeout=30_000)
+        return
+    assert event.isAccepted()
+    qtbot.waitUntil(job.finished.is_set, timeout=30_000)
+    session.shutdown()
+    from napari.components import ViewerModel
+
+    other = get_session(headless := ViewerModel())
+    settings = session.settings
+    done = session_epochs(tmp_path / "run")
+    other.resume(tmp_path / "run", settings.model_copy(update={
+        "teacher": settings.teacher.model_copy(update={"epochs": done + 1})}))  # fmt: skip
+    assert other.model.roles == ("teacher", "student")
+    assert headless is other.viewer
+
+
+def session_epochs(run):
+    """Whole epochs of the teacher that a run has kept."""
+    return sum(line.startswith("teacher,") for line in (run / "history.csv").read_text().splitlines())
