@@ -125,7 +125,7 @@ class Autosave:
     def flush(self) -> None:
         """Keep it now."""
         self._later.stop()
-        if self.enabled and self.pending and self._worth_keeping():
+        if self._owner() is not None and self.enabled and self.pending and self._worth_keeping():
             try:
                 self._done(self._content(), self._make()())
             except (Distill2LabelError, OSError) as error:
@@ -152,6 +152,8 @@ class Autosave:
         return partial(_write, path, session.cohort, values, aside, self._turns, self._turns.take())
 
     def _write(self) -> None:
+        if self._owner() is None:  # the timer has outlived the viewer
+            return
         if self._writing:  # two at a time could end in the wrong order
             self._later.start(threaded=True)
             return

@@ -24,6 +24,8 @@ NUMBERS = (MPP, PATCHES)
 NO_LABEL = "–"
 AUTO = "auto"  # a split that the training deals
 THUMBNAIL = 32  # px
+_PLAIN = Qt.ItemFlag.ItemIsSelectable | Qt.ItemFlag.ItemIsEnabled | Qt.ItemFlag.ItemNeverHasChildren
+_FLAGS = _PLAIN, _PLAIN | Qt.ItemFlag.ItemIsEditable
 SLIDE_ID_ROLE = Qt.ItemDataRole.UserRole
 _TOOLTIPS = (
     "The slide's name. Select it to see it.",
@@ -110,15 +112,11 @@ class SlidesModel(QAbstractTableModel):
 
         Here and not in the proxy, which would ask for two cells at a time: 10,000 rows take a moment there.
         """
+        self.beginResetModel()  # whoever selects keeps ids: moving an index for each selected cell takes seconds
         self._order = None if column < 0 else (column, order)
-        self.layoutAboutToBeChanged.emit()
-        former = self.persistentIndexList()
-        ids = [self._ids[index.row()] for index in former]
         self._ids = list(self._rows)
         self._sort_ids()
-        places = [self.index(self._numbers[i], index.column()) for i, index in zip(ids, former, strict=True)]
-        self.changePersistentIndexList(former, places)
-        self.layoutChanged.emit()
+        self.endResetModel()
 
     def _sort_ids(self) -> None:
         if self._order is not None:
@@ -182,8 +180,7 @@ class SlidesModel(QAbstractTableModel):
         return None
 
     def flags(self, index: QModelIndex) -> Qt.ItemFlag:
-        flags = super().flags(index)
-        return flags | Qt.ItemFlag.ItemIsEditable if index.column() in EDITABLE else flags
+        return _FLAGS[index.column() in EDITABLE]  # asked for every selected cell, whenever the table is drawn
 
     def setData(self, index: QModelIndex, value: Any, role: int = Qt.ItemDataRole.EditRole) -> bool:
         if role != Qt.ItemDataRole.EditRole or index.column() not in EDITABLE:

@@ -440,9 +440,10 @@ class SlidesPanel(Panel):
             self._refresh_selection()
 
     def _after_reset(self) -> None:
-        """Slides came or went, or the filter has changed: those that were selected still are, if they are there."""
+        """Other rows, or another order: the slides that were selected still are, if they are there."""
         shown = [self.session.shown] if self.session.shown else []
         self._select(self.session.selected or shown)
+        self.table.make_current(self.session.shown)
         self._tell_selection()
 
     def _select(self, slide_ids: Iterable[str]) -> None:

@@ -221,6 +221,13 @@ class SlidesTable(QTableView):
             self.selectionModel().setCurrentIndex(index, flags.ClearAndSelect | flags.Rows)
             self.scrollTo(index)
 
+    def make_current(self, slide_id: str | None) -> None:
+        """Arrow keys go on from this slide; the selection stays as it is."""
+        index = self.index_of(slide_id)
+        if index.isValid():
+            self.selectionModel().setCurrentIndex(index, QItemSelectionModel.SelectionFlag.NoUpdate)
+            self.scrollTo(index)
+
     def step(self, by: int) -> str | None:
         """Id of the slide `by` rows below the current one (above, if negative), made the current one."""
         rows = self.filter.rowCount()

@@ -4,6 +4,7 @@ A mask is a file, `<slide_id>.geojson` in a folder beside the cohort: what `dist
 takes, and what QuPath opens. Its layer is a view of the file; painting changes the file.
 """
 
+import json
 import weakref
 from collections.abc import Iterable
 from functools import partial
@@ -30,6 +31,7 @@ TISSUE = "tissue"  # role of the layer
 COLOUR = (0.0, 0.62, 0.45, 1.0)  # bluish green, as the regions have in QuPath
 OPACITY = 0.9
 LINES = 300  # an outline is this fraction of the mask: seen whole, the stain below it stays as it is
+EMPTY_BYTES = 200  # a file with a polygon is longer
 AFTER_PAINTING = 400  # ms until a stroke is kept
 
 
@@ -77,10 +79,20 @@ class TissueMasks:
             self.changed.emit()
 
     def in_use(self) -> dict[str, Path] | None:
-        """Files by slide id, for the verbs' `tissue`; None where masks are not used."""
+        """Files by slide id, for the verbs' `tissue`; None where masks are not used.
+
+        A mask without any tissue says nothing of where to look: its slide follows the rule of the settings, which is
+        told.
+        """
+        if not self._use:
+            return None
         self.flush()
         listed = {row.slide_id for row in self._session.cohort}
-        return {key: path for key, path in self.files.items() if key in listed} or None if self._use else None
+        files = {slide_id: path for slide_id, path in self.files.items() if slide_id in listed}
+        for slide_id in [slide_id for slide_id, path in files.items() if _is_empty(path)]:
+            del files[slide_id]
+            self._session._tell(f"{slide_id}: its tissue mask is empty: the tissue rule of the settings is followed")
+        return files or None
 
     @property
     def folder(self) -> Path:
@@ -218,7 +230,7 @@ class TissueMasks:
         self._keeping.start(threaded=hasattr(self._session.viewer, "window"))
 
     def _keep_painted(self) -> None:
-        painted, self._painted = self._painted, {}
+        painted, self._painted = self._painted if self._owner() else {}, {}
         for slide_id, mask in painted.items():
             path = self.folder / f"{safe_name(slide_id)}.geojson"
             self.files[slide_id] = path
@@ -315,7 +327,18 @@ def _loaded(row: Any, path: Path, kept: Path) -> tuple[Path, TissueMask, list[st
 def _read(path: Path, shape: tuple[int, int]) -> TissueMask:
     from ..slides.regions import mask_from_geojson
 
-    return mask_from_geojson(path, shape)
+    return TissueMask.blank(shape) if _is_empty(path) else mask_from_geojson(path, shape)
+
+
+def _is_empty(path: Path) -> bool:
+    """Has everything been erased from this mask? Its file then holds a collection of nothing."""
+    try:
+        if path.stat().st_size > EMPTY_BYTES:
+            return False
+        data = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return False
+    return data == {"type": "FeatureCollection", "features": []}
 
 
 def _written(path: Path, mask: TissueMask, slide_id: str) -> Path:

@@ -48,10 +48,13 @@ def test_what_is_painted_is_the_mask_and_is_kept(session):
     kept = mask_from_geojson(tissue.files["slide_000"], (135, 162))
     np.testing.assert_array_equal(kept.mask, tissue.layer.data == 1)
     assert 0 < kept.fraction < before
-    tissue.layer.undo()
-    tissue.flush()
-    kept = mask_from_geojson(tissue.files["slide_000"], (135, 162))
-    np.testing.assert_array_equal(kept.mask, tissue.layer.data == 1)
+    tissue.layer.undo()  # to nothing at all
+    session.show("slide_001")
+    session.show("slide_000")
+    assert not tissue.layer.data.any()
+    tissue.use = True
+    assert tissue.in_use() is None
+    assert "is empty" in session.notices[-1]
 
 
 def test_it_comes_back_with_its_slide(session):
