@@ -21,6 +21,13 @@ if TYPE_CHECKING:
     from .session import Session
 
 
+ENDED = {
+    "done": "Finished.",
+    "cancelled": "Stopped: go on with it under ‘Runs’.",
+    "failed": "Failed: see below; go on with it under ‘Runs’.",
+}
+
+
 class Runs:
     """The runs beside the slides, and the curves of the training that goes on. `d2l.runs` in the console.
 
@@ -52,6 +59,7 @@ class Runs:
         self.measured: list[Measured] = []  # how long trainings take: trials of this window, the latest first
         self._next: Path | None = None
         self._folders: dict[int, Path | None] = {}  # of training jobs, by id
+        self.ended = ""  # done, cancelled or failed: how the training of `live` ended; "" while it goes on
         self._live_job = 0  # the job `live` is of
         self._home: tuple[Path | None, Path] | None = None
         self.asked: dict[str, int] = {}  # epochs asked for, by model
@@ -81,12 +89,13 @@ class Runs:
         return pd.DataFrame(rows, columns=[*columns, "folder"])
 
     def progress(self) -> str:
-        """'Teacher, epoch 3 of 16. Best so far: epoch 2 (validation loss 0.412). 1:05 so far, about 2 min left.'"""
+        """'Teacher, epoch 3 of 16. Kept: epoch 2 (validation loss 0.412). 1:05 so far, about 2 min left.'"""
         job = self._session.jobs.current
-        if not self.live and (job is None or job.kind != "train"):
-            return ""
+        job = job if job is not None and job.kind == "train" else None
         parts = []
-        if self.live:
+        if job is not None and job.id != self._live_job:
+            parts.append("Starting.")  # what `live` holds is of the training before
+        elif self.live:
             role = list(self.live)[-1]
             curve = self.live[role]
             part = getattr(self._session.settings, {"mil": "teacher"}.get(role, role.split("-")[0]))
@@ -94,7 +103,9 @@ class Runs:
             parts.append(f"{in_words(role).capitalize()}, epoch {curve['epoch'][-1]:.0f} of {asked}.")
             if (best := self.best.get(role)) is not None and best - 1 < len(curve["epoch"]):
                 parts.append(f"Kept: epoch {best}{_scores(curve, best - 1)}.")
-        if job is not None and job.kind == "train":
+            if self.ended:
+                parts.append(ENDED[self.ended])
+        if job is not None:
             seconds = getattr(job, "elapsed", None)
             seconds = time.monotonic() - self.began if seconds is None else seconds
             left = getattr(job, "remaining", None)
@@ -155,6 +166,8 @@ class Runs:
             self._folders[job.id], self._next = self._next, None
         if job.outcome is not None:
             folder = self._folders.pop(job.id)
+            if job.id == self._live_job:
+                self.ended = job.state
             if job.state == "done":
                 self.trained_at = datetime.now()
                 self.measured.clear()  # the training itself has been measured
@@ -164,7 +177,7 @@ class Runs:
     def _begin(self, job: Job) -> None:
         self.folder = self._folders.get(job.id)
         self._live_job = job.id
-        self.live, self.best, self.asked = {}, {}, {}
+        self.live, self.best, self.asked, self.ended = {}, {}, {}, ""
         self.began = time.monotonic()
 
     def _on_event(self, job: Job, event: Any) -> None:

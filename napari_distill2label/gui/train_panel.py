@@ -320,7 +320,7 @@ class TrainPanel(Panel):
         goes_on = self._goes_on()
         self.resume.setVisible(goes_on)
         run = self._there
-        show_reason(self.resume_about, f"This run is {run.state}." if goes_on else "")
+        show_reason(self.resume_about, f"{run.state[:1].upper()}{run.state[1:]}." if goes_on else "")
 
     def _show_estimate(self) -> None:
         reason = self.measure.refresh(self.why_not())

@@ -118,6 +118,7 @@ def test_training_by_a_click(ready, qtbot, tmp_path):
     assert panel.curves.isVisibleTo(panel)
     qtbot.waitUntil(idle(panel), timeout=LONG)
     assert panel.progress.text().startswith("Student, epoch 1 of 1. Kept: epoch 1")
+    assert panel.progress.text().endswith("Finished.")
     assert session.runs.live["teacher"]["epoch"] == [1, 2, 3]
     assert panel.headline().startswith("trained ")
     qtbot.waitUntil(lambda: panel.runs_fold.toggle.text() == "Runs (1)", timeout=LONG)
@@ -173,13 +174,14 @@ def test_cancel_shows_nothing_of_what_comes_late(ready, qtbot, monkeypatch):
     assert seen[-1] is not threading.main_thread()
     assert ready.train.text() == "Train"
     assert ready.headline() == "not trained yet"
+    assert ready.progress.text().endswith("Stopped: go on with it under ‘Runs’.")
 
 
 def test_a_stopped_run_is_offered_and_goes_on(ready, qtbot, stopped):
     panel = ready
     name_folder(panel, qtbot, stopped)
     assert panel.resume.isVisibleTo(panel)
-    assert panel.resume_about.text() == "This run is stopped: teacher, epoch 1 of 1."
+    assert panel.resume_about.text() == "Stopped: teacher, epoch 1 of 1."
     assert not panel.train.isEnabled()
     assert "tick the box above to go on" in panel.reason.text()
     panel.session.configure(grid={"patch_px": 40})  # the run's own settings count
