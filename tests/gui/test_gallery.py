@@ -36,7 +36,7 @@ def test_pixels_are_those_of_the_patch(reviewed, tmp_path):
 def test_large_patches_come_from_a_coarse_level(tmp_path, monkeypatch):
     from napari_distill2label.slides.slide import Slide
 
-    Image.fromarray(np.zeros((2048, 2048, 3), np.uint8)).save(tmp_path / "s.bmp")
+    Image.fromarray(np.zeros((2050, 4096, 3), np.uint8)).save(tmp_path / "s.bmp")
     levels = []
     read = Slide.read
     monkeypatch.setattr(Slide, "read", lambda self, level, *box: levels.append(level) or read(self, level, *box))
