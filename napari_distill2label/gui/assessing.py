@@ -1,4 +1,4 @@
-"""What is predicted against a truth, beside the window. Apart from the session, whose verbs train: they know no truth."""
+"""What is predicted against a truth, beside the window. Apart from the session, whose verbs train and know no truth."""
 
 from typing import TYPE_CHECKING
 
