@@ -21,12 +21,10 @@ from . import layers, review_layers, shades
 from .corrections import SlideCorrections
 from .review_file import KeptCorrections
 from .shades import Cell
-from .slide_list import PathLike
 
 if TYPE_CHECKING:
     from ..store.run import Run
-    from ..workflow.assess import Assessment
-    from .jobs import Job, Work
+    from .jobs import Job
     from .session import Session
 
 
@@ -371,21 +369,3 @@ class Review(KeptCorrections):
         except OSError as error:
             raise Distill2LabelError(f"the corrections could not be written: {error}") from None
         return self.session.train(corrections=path, wait=wait)
-
-    def why_not_assess(self) -> str | None:
-        """What is missing for a comparison with a truth; None when it can start."""
-        return None if self.session._maps() else "Predict first: what is predicted is compared with the truth."
-
-    def assess(self, truth: PathLike, *, empty: str = "negative", wait: bool = True) -> "Assessment | Job":
-        """Compare what the chosen model predicted, at the threshold, with a truth; see `workflow.assess`."""
-        session = self.session
-        if reason := self.why_not_assess():
-            raise SettingsError(reason)
-        maps, threshold = session._maps(), session.threshold
-
-        def work() -> "Work":
-            from ..workflow.assess import assess
-
-            return assess(maps, truth, threshold=threshold, empty=empty)
-
-        return session._run("assess", "Comparing with the truth", work, lambda found: None, wait)

@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
 
 from ..core.geometry import PatchGrid
 from . import corrections
+from .assessing import assess, why_not_assess
 from .jobs import Done, Job
 from .metrics_view import MetricsView
 from .parts import Fold, JobButton, Panel, button, reason_label, row, show_reason, told
@@ -215,7 +216,7 @@ class ReviewPanel(Panel):
     def compare(self, path: str) -> None:
         """Compare what is predicted with a truth."""
         empty = "negative" if self.points_missing.currentText() == NEGATIVE else "ignore"
-        self.session.review.assess(path, empty=empty, wait=False)
+        assess(self.session, path, empty=empty, wait=False)
 
     # ---- following the session -------------------------------------------------------------------------------------
 
@@ -331,7 +332,7 @@ class ReviewPanel(Panel):
         tip = "Take all corrections of this slide back; can be undone"
         self.clear.setToolTip(tip if here else "Nothing is corrected on this slide")
         show_reason(self.reason, self.retrain.refresh(review.why_not_retrain()))
-        reason = review.why_not_assess()
+        reason = why_not_assess(self.session)
         for made in (self.truth_table, self.truth_masks):
             made.setEnabled(reason is None)
         show_reason(self.truth_reason, reason or "")
