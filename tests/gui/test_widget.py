@@ -1,6 +1,7 @@
 """The dock widget in a real viewer: the whole way by clicks and keys, and what must not happen on it."""
 
 import gc
+import shutil
 import subprocess
 import sys
 import threading
@@ -204,8 +205,9 @@ def test_steps_fold_and_it_is_remembered(panel, viewer, qtbot):
     again.deleteLater()
 
 
-def test_headers_say_how_things_stand(panel, qtbot, cohort_csv, run_folder, monkeypatch):
+def test_headers_say_how_things_stand(panel, qtbot, cohort_csv, run_folder, monkeypatch, tmp_path):
     session = panel.session
+    run = shutil.copytree(run_folder, tmp_path / "run", ignore=shutil.ignore_patterns("predictions"))
     assert (next_step(session), mark_of("slides", session), mark_of("train", session)) == ("slides", NEXT, "")
     session.read_cohort(cohort_csv)
     assert (next_step(session), mark_of("slides", session), mark_of("train", session)) == ("train", DONE, NEXT)
@@ -218,7 +220,7 @@ def test_headers_say_how_things_stand(panel, qtbot, cohort_csv, run_folder, monk
     assert header.accessibleName().startswith("2  Train: at work, teacher")
     session.cancel()
     qtbot.waitUntil(idle(panel))
-    session.load_bundle(run_folder)
+    session.load_bundle(run)
     assert (next_step(session), mark_of("train", session), mark_of("predict", session)) == ("predict", DONE, NEXT)
     qtbot.waitUntil(lambda: panel.steps["predict"].header.mark.text() == "●")
     assert panel.steps["export"].header.text.text() == "nothing to export yet"
