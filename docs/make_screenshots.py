@@ -81,6 +81,7 @@ def take(cohort: Path, run: Path, images: Path) -> None:
     import napari
     from qtpy.QtWidgets import QApplication
 
+    from napari_distill2label.core.events import EpochEnd
     from napari_distill2label.gui import layers
     from napari_distill2label.gui.widget import DistillToLabel
 
@@ -120,8 +121,10 @@ def take(cohort: Path, run: Path, images: Path) -> None:
     session.configure(**QUICK, split={"test": 0.0})
     # Else the box would name a temporary folder.
     panel.train.folder.setText("slides of today/run")
+    ended = []  # epochs: their losses are curves
+    session.jobs.event.connect(lambda job, event: ended.append(event) if isinstance(event, EpochEnd) else None)
     job = session.train(run.with_name("another run"), wait=False)
-    settle(lambda: job.outcome is not None or "epoch" in job.phase, 1)
+    settle(lambda: job.outcome is not None or len(ended) > 2, 1)
     picture("train")
     session.cancel()
     settle(lambda: not session.jobs.busy)

@@ -113,6 +113,8 @@ class Card(QFrame):
         self.close_card.setAccessibleName("close this message")
         self.close_card.clicked.connect(lambda checked=False: self.clear())
         self._buttons = QWidget()
+        for widget in (self._buttons, self.fold):
+            widget.setObjectName("d2l-clear")
         buttons = row(self.retry, self.copy)
         buttons.addStretch()
         self._buttons.setLayout(buttons)
@@ -187,6 +189,8 @@ class StatusStrip(QWidget):
         self.text, self.details, self.fold = self.card.text, self.card.details, self.card.fold
         self.past = QListWidget()
         self.past.setMaximumHeight(110)
+        self.past.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.past.setTextElideMode(Qt.TextElideMode.ElideRight)
         self.past.setAccessibleName("earlier work")
         self.past.setToolTip("Click a line to see what it said")
         self.past.itemClicked.connect(lambda item: self._show_end(item.data(Qt.ItemDataRole.UserRole)))

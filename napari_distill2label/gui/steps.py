@@ -208,5 +208,5 @@ def style_sheet(colours: dict[str, str]) -> str:
     #d2l-header QLabel {{ background: transparent; }}
     #d2l-card {{ background: {colours["foreground"]}; border-radius: 3px; }}
     #d2l-card[kind="error"] {{ border: 1px solid {colours["error"]}; }}
-    #d2l-card QLabel {{ background: transparent; }}
+    #d2l-card QLabel, #d2l-clear {{ background: transparent; }}
     """

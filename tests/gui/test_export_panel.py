@@ -120,6 +120,9 @@ class Corrections:
         self.path.write_text("slide_id,x,y,label\nslide_001,13,13,tumour\nslide_001,40,13,normal\n")
         return self.path
 
+    def shutdown(self) -> None:
+        """The session's last word."""
+
 
 def test_corrections_are_laid_over_and_told_apart(predicted, qtbot, tmp_path, monkeypatch):
     panel = predicted
