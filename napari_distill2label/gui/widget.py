@@ -16,6 +16,7 @@ from .help_popup import HelpPopup, native
 from .jobs import Broken, Job
 from .parts import Panel, guard_wheel, row
 from .predict_panel import PredictPanel
+from .review_panel import ReviewPanel
 from .session import Session, session_of
 from .shortcuts import Actions, bind
 from .slides_panel import SlidesPanel
@@ -23,11 +24,6 @@ from .status import StatusStrip
 from .steps import Step, next_step, style_sheet
 from .theme import themed
 from .train_panel import TrainPanel
-
-try:
-    from .review_panel import ReviewPanel
-except ModuleNotFoundError:
-    ReviewPanel = None
 
 if TYPE_CHECKING:
     import napari
@@ -45,13 +41,11 @@ class DistillToLabel(QWidget):
         super().__init__()
         self.session = session = session_of(viewer)
         self.slides, self.train, self.predict = SlidesPanel(session), TrainPanel(session), PredictPanel(session)
-        self.review = ReviewPanel(session) if ReviewPanel else None
-        self.export = ExportPanel(session)
+        self.review, self.export = ReviewPanel(session), ExportPanel(session)
         named: dict[str, Panel] = {
             "slides": self.slides, "train": self.train, "predict": self.predict,
             "review": self.review, "export": self.export,
         }  # fmt: skip
-        named = {name: panel for name, panel in named.items() if panel is not None}
         self.panels: tuple[Panel, ...] = tuple(named.values())
         self.steps = {name: Step(name, panel, opened=name == "slides") for name, panel in named.items()}
         self.status = StatusStrip(session)
