@@ -116,7 +116,9 @@ def of_runs(runs: "Iterable[RunSummary]") -> list[Measured]:
 def measure(session: "Session", baseline: bool = False) -> Job:
     """Start a trial on a few slides, beside the window; its `Job` results in a `Measured`."""
     cohort, classes, settings = session.cohort, session.classes, session.settings
-    encoder = session.encoder
+    on_features = settings.model.encoder == "features"
+    encoder = session.encoder if on_features else None
+    features = getattr(session, "feature_folder", None) if on_features else None
     trust = encoder is not None and encoder == session.trusted
 
     def work() -> Work:
@@ -128,6 +130,7 @@ def measure(session: "Session", baseline: bool = False) -> Job:
             classes=classes,
             baseline=baseline,
             encoder=encoder,
+            features=features,
             trust=trust,
         )
         return Measured(timing, settings, "measured just now on a few slides")

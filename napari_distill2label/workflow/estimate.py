@@ -29,6 +29,7 @@ def estimate(
     baseline: bool = False,
     centres: PathLike | None = None,
     encoder: PathLike | None = None,
+    features: PathLike | None = None,
     trust: bool = False,
 ) -> Generator[Event, None, Timing]:
     """The `Timing` that `train` with the same arguments would have, as far as a few slides tell.
@@ -37,7 +38,9 @@ def estimate(
     scaled to all slides. Slides of very different sizes make it wrong by as much.
     """
     with TemporaryDirectory(prefix="d2l-estimate-") as folder:
-        plan = new_plan(Path(folder) / "run", cohort, settings, Asked(classes, baseline, centres, encoder, trust=trust))
+        plan = new_plan(
+            Path(folder) / "run", cohort, settings, Asked(classes, baseline, centres, encoder, None, features, trust)
+        )
         rows = [*plan.cohort.in_split("train"), *plan.cohort.in_split("valid")]
         sample = _sample(plan.cohort)
         watch = Stopwatch()
