@@ -34,7 +34,6 @@ EMPTY = (
     "No slides yet. Drop images or a folder here, add them with the buttons above, or open a table (cohort.csv) that "
     "lists them with their labels."
 )
-UNDO, REDO = "Ctrl+Z", "Ctrl+Shift+Z"
 LABELS_IN_A_LINE = 3
 AFTER_SELECTING = 90  # ms until a selected slide is opened: arrow keys run over many
 
@@ -68,7 +67,7 @@ class SlidesPanel(Panel):
         layout.addWidget(self.table)
         layout.addWidget(self.hint)
         layout.addLayout(self.labels)
-        layout.addLayout(row(self.scale, self.split, self.remove, self.undo, self.redo))
+        layout.addLayout(row(self.scale, self.split, self.remove))
         layout.addWidget(self.counts)
         layout.addLayout(row(self.missing, self.select, stretch=0))
         layout.addWidget(self.classes_fold)
@@ -125,8 +124,6 @@ class SlidesPanel(Panel):
         self.split_menu = self._split_menu()
         self.split = button("Split…", "", lambda: self._pop_up(self.split_menu, self.split))
         self.remove = button("Remove", "", self.remove_slides)
-        self.undo = button("Undo", "", lambda: self.session.undo())
-        self.redo = button("Redo", "", lambda: self.session.redo())
         self.counts = QLabel()
         self.counts.setWordWrap(True)
         self.counts.setAccessibleName("slides per class and split")
@@ -156,7 +153,6 @@ class SlidesPanel(Panel):
         self.listen(session.shown_changed, self._follow_shown)
         self.listen(session.selection_changed, self._follow_selection)
         self.listen(session.cohort_opened, self._on_opened)
-        self.listen(session.undo_stack.changed, self._refresh_undo)
         self.listen(session.thumbnails.changed, self._on_glimpse)
         self.listen(session.tissue.changed, self.tissue.refresh)
         self.listen(session.shown_changed, self.tissue.refresh)
@@ -300,10 +296,9 @@ class SlidesPanel(Panel):
         self.empty.setVisible(not has_slides)
         for widget in (
             self.table, self.search, self.kind, self.columns, self.hint, self.counts, self.scale, self.split,
-            self.remove, self.undo, self.redo, self.classes_fold, self.tissue_fold,
+            self.remove, self.classes_fold, self.tissue_fold,
         ):  # fmt: skip
             widget.setVisible(has_slides)
-        self.undo.setVisible(has_slides or self.session.undo_stack.undo_text is not None)
         self.save.setEnabled(has_slides)
         self.save.setToolTip(
             "Save slides, labels, cases and splits as a cohort.csv" if has_slides else "There are no slides to save yet"
@@ -316,7 +311,6 @@ class SlidesPanel(Panel):
         self.counts.setText(self._counted())
         self._refresh_missing()
         self._refresh_selection()
-        self._refresh_undo()
         if self._show_first and has_slides:
             self._show_first = False
             self._opening.start()
@@ -383,14 +377,6 @@ class SlidesPanel(Panel):
         ):
             widget.setEnabled(count > 0)
             widget.setToolTip(tip if count else why)
-
-    def _refresh_undo(self) -> None:
-        stack = self.session.undo_stack
-        for widget, text, verb, keys in (
-            (self.undo, stack.undo_text, "Undo", UNDO), (self.redo, stack.redo_text, "Redo", REDO)
-        ):  # fmt: skip
-            widget.setEnabled(text is not None)
-            widget.setToolTip(f"{verb}: {text} ({keys})" if text else f"Nothing to {verb.lower()}")
 
     def _filter(self) -> None:
         self.filter.look_for(self.search.text(), self.kind.currentText())

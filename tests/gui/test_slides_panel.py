@@ -201,20 +201,6 @@ def test_case_and_scale_are_edited_in_the_table(full, qtbot):
     assert "1 valid, 7 auto (train, since others are set)" in panel.counts.text()
 
 
-def test_undo_and_redo_by_their_buttons_say_what_they_would_do(full, qtbot):
-    panel = full
-    assert not panel.undo.isEnabled()
-    assert panel.undo.toolTip() == "Nothing to undo"
-    choose(panel, 0, 1)
-    click(qtbot, panel.labels.itemAt(2).widget())
-    assert panel.undo.toolTip() == "Undo: label 2 slides nothing (Ctrl+Z)"
-    click(qtbot, panel.undo)
-    assert len(panel.session.cohort.labelled) == 8
-    assert panel.redo.toolTip() == "Redo: label 2 slides nothing (Ctrl+Shift+Z)"
-    click(qtbot, panel.redo)
-    assert len(panel.session.cohort.labelled) == 6
-
-
 def test_removed_slides_come_back_with_their_predictions(full, viewer, qtbot, make_patch_map):
     session = full.session
     patch_map = make_patch_map((135, 162))
@@ -225,7 +211,7 @@ def test_removed_slides_come_back_with_their_predictions(full, viewer, qtbot, ma
     assert full.model.rowCount() == 6
     assert not layers.find(viewer, slide_id="slide_000")
     assert "slide_000" not in session.predictions
-    click(qtbot, full.undo)
+    full.session.undo()
     assert session.predictions["slide_000"]["student"] is patch_map
     assert [row.slide_id for row in session.cohort][:2] == ["slide_000", "slide_001"]
 
@@ -248,7 +234,7 @@ def test_a_scale_taken_back_moves_the_shown_slide_back(full, viewer, qtbot):
     full.ask_mpp = lambda ids: 0.25
     click(qtbot, full.scale)
     qtbot.waitUntil(lambda: scale() == 0.25, timeout=LONG)
-    click(qtbot, full.undo)
+    full.session.undo()
     qtbot.waitUntil(lambda: scale() == 0.5, timeout=LONG)
 
 
@@ -467,7 +453,7 @@ def test_classes_are_named_coloured_moved_and_removed_by_clicks(full, qtbot):
     assert "fewest" in classes.rows[1].remove.toolTip()
     assert not classes.rows[0].up.isEnabled()
     for _ in range(5):
-        click(qtbot, full.undo)
+        full.session.undo()
     assert session.classes == ("normal", "tumour")
 
 
