@@ -19,6 +19,7 @@ from psygnal import Signal
 
 from ..core.errors import Distill2LabelError
 from ..store.files import file_signature
+from . import corrections
 from .later import Later
 from .preferences import preferences
 from .sidecar import SUFFIX, Sidecar, kept, read_sidecar, sidecar_of, write_sidecar
@@ -269,12 +270,12 @@ class Autosave:
         self._kept, self.saved_at = self._content(), sidecar.saved_at
 
     def _load_corrections(self) -> None:
-        review = getattr(self._session, "review", None)
-        if review is not None and self.corrections.is_file():
-            try:
-                review.load(self.corrections)
-            except (Distill2LabelError, OSError) as error:
-                self._session._tell(str(error))
+        """Read beside the window; a file that is gone, or holds something else, is said."""
+        review, path = self._session.review, self.corrections
+        self._session.background.ask(
+            ("corrections", path), partial(corrections.read, path), lambda points: review.take(points, path),
+            lambda error: self._session._tell(str(error)),
+        )  # fmt: skip
 
     def _unreadable(self, error: Exception) -> None:
         """A damaged file is set aside before it is written over."""

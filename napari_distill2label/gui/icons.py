@@ -7,15 +7,15 @@ import numpy as np
 from qtpy.QtCore import QPointF, QRectF, Qt
 from qtpy.QtGui import QColor, QIcon, QImage, QPainter, QPen, QPixmap, QPolygonF
 
+from .theme import theme_colours
+
 SIZE = 16  # px
 CONTRAST = 60  # of 255
 
 
 def theme_colour(viewer: Any, name: str = "icon") -> QColor:
     """A colour of the viewer's theme: text, icon, highlight, warning, error, current…"""
-    from napari.utils.theme import get_theme
-
-    return QColor(getattr(get_theme(viewer.theme), name).as_hex())
+    return QColor(theme_colours(viewer)[name])
 
 
 def alarm_colour(viewer: Any) -> QColor:

@@ -20,6 +20,7 @@ from ..core.presets import build_settings
 from ..core.settings import Settings, merged, without
 from ..store.cohort import Cohort, CohortSlide
 from . import layers, shades
+from .assessing import Evaluation
 from .autosave import Autosave
 from .background import Background
 from .jobs import Job, Jobs
@@ -58,7 +59,7 @@ def session_of(viewer: Any) -> "Session":
     return _sessions[viewer]
 
 
-class Session(Verbs):
+class Session(Verbs, Evaluation):
     """Slides, labels, settings, model and predictions of one viewer, and what can be done with them.
 
     Long work (`train`, `predict`, `load_bundle`, `export`) runs beside the window. With `wait=True`, as in a script, a
@@ -116,6 +117,8 @@ class Session(Verbs):
         self.runs = Runs(self)
         self.runs.watch(self.jobs)
         self.review = Review(self)
+        self.review.changed.connect(self._keep_corrections)
+        self.cohort_closing.connect(self._close_review)  # after `autosave`, which keeps where the corrections were
         self.overlays = Overlays(self, preferences().opacity)
         self.live = Live(self)
         viewer.layers.events.inserted.connect(self._on_layer_inserted)
@@ -197,9 +200,7 @@ class Session(Verbs):
 
     def read_cohort(self, path: PathLike) -> Cohort:
         """Read `cohort.csv` in place of the slides there are. Errors leave these as they were."""
-        self.review.flush()
         cohort = super().read_cohort(path)
-        self.review.clear()
         layers.remove(self.viewer, layers.find(self.viewer))
         self.predictions, self.failures, self._removed = {}, {}, {}
         self.slides_changed.emit()
@@ -369,6 +370,15 @@ class Session(Verbs):
             self.slides_changed.emit()
         elif isinstance(event, Finished) and job.kind == "predict":
             self._take_map(event.result)
+
+    def _keep_corrections(self) -> None:
+        """What is kept of the slides says where their corrections are."""
+        self.autosave.corrections = self.review.path
+        self.autosave.touch()
+
+    def _close_review(self) -> None:
+        self.review.flush()
+        self.review.clear()
 
     def _take_map(self, patch_map: "PatchMap") -> None:
         slide_id, role = patch_map.slide_id, layers.model_role(patch_map)

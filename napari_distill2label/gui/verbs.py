@@ -10,7 +10,7 @@ from ..core.names import is_url
 from ..core.settings import GridSettings, Settings
 from ..store.cohort import Cohort
 from .jobs import Broken, Job, Jobs, Retry, Work
-from .models import LoadedModel, metrics_frame, of_run, opened, run_at
+from .models import LoadedModel, of_run, opened, run_at
 from .preferences import preferences
 from .relay import then
 from .remaining import Part, training_parts
@@ -19,8 +19,6 @@ from .script import recorded
 from .slide_list import PathLike, SlideList
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from ..store.patchmap import PatchMap
     from ..store.run import Run
     from ..workflow.tissue import Tissue
@@ -155,6 +153,7 @@ class Verbs(SlideList):
         parts = training_parts(settings, baseline)
         return self._run("train", "Training", work, self._trained, wait, lambda value: value[0], parts, retry=retry)
 
+    @recorded
     def resume(
         self, run: "PathLike | Run", settings: Settings | None = None, *, trust: bool = False, wait: bool = True
     ) -> "Run | Job":
@@ -177,6 +176,7 @@ class Verbs(SlideList):
             text, again = ("Go on with the processor (CPU)", cpu) if cpu else ("Try again", settings)
             return Retry(text, lambda: self.resume(folder, again, trust=trust, wait=False))
 
+        trust = trust or self._trusts(config.encoder and config.encoder.path)
         self.runs.expect(folder)
         parts = training_parts(chosen, config.baseline)
         return self._run("train", "Training", work, self._trained, wait, lambda value: value[0], parts, retry=retry)
@@ -269,7 +269,7 @@ class Verbs(SlideList):
                 self.set_role(role)
             own = self.role if self.role in self.model.roles else self.model.roles[-1]  # not `live`
             chosen.update(model=self.model, role=own)
-            how["trust"] = trust or self._trusts(self.model.encoder)
+            how["trust"] = trust or self._trusts(encoder or self.model.encoder)
             for row in cohort:
                 self.failures.pop(row.slide_id, None)
 
@@ -290,36 +290,6 @@ class Verbs(SlideList):
 
         done = lambda maps: None  # noqa: E731 - each was taken as it came
         return self._run("predict", "Predicting", work, done, wait, parts=_slides(cohort), prepare=prepare, retry=retry)
-
-    def evaluate(
-        self,
-        truth: PathLike,
-        *,
-        centres: PathLike | None = None,
-        split: str = "test",
-        empty: str = "negative",
-        device: str | None = None,
-        encoder: PathLike | None = None,
-        features: PathLike | None = None,
-        trust: bool = False,
-        wait: bool = True,
-    ) -> "pd.DataFrame | Job":
-        """Compare every model of the run with the truth: a table with a row per model and level.
-
-        Columns: model, level (bag, instance, …), accuracy, f1, auroc, auprc, prevalence, ece, n; see
-        `napari_distill2label.evaluate`.
-        """
-        if self.model is None or not self.model.is_run:
-            raise SettingsError("Train first, or load a run: what is evaluated is a run's models.")
-        run, cohort, device = self.model.path, self.cohort, device or self.settings.device
-        how = {"centres": centres, "split": split, "empty": empty, "encoder": encoder, "features": features}
-
-        def work() -> Work:
-            from ..workflow.evaluate import evaluate
-
-            return then(evaluate(run, cohort, truth, device=device, trust=trust, **how), metrics_frame)
-
-        return self._run("evaluate", "Evaluating", work, lambda table: None, wait)
 
     @recorded
     def export(
