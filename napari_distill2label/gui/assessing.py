@@ -64,7 +64,7 @@ class Evaluation:
         run, cohort, device = self.model.path, self.cohort, device or self.settings.device
         how = {"centres": centres, "split": split, "empty": empty, "encoder": encoder, "features": features}
 
-        def work() -> Work:
+        def work() -> "Work":
             from ..workflow.evaluate import evaluate
 
             return then(evaluate(run, cohort, truth, device=device, trust=trust, **how), metrics_frame)

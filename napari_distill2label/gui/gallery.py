@@ -39,7 +39,7 @@ class Gallery(QWidget):
             box.activated.connect(lambda index: self.refresh())
         self.text = QLabel(EMPTY)
         self.text.setWordWrap(True)
-        self.most, self.least = self._buttons(), self._buttons()
+        self.most, self.least = self._buttons("most"), self._buttons("least")
         self.headings = QLabel("Most convincing"), QLabel("Least convincing")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -56,9 +56,11 @@ class Gallery(QWidget):
             layout.addLayout(grid)
         self.refresh()
 
-    def _buttons(self) -> list[QToolButton]:
+    def _buttons(self, which: str) -> list[QToolButton]:
         made = [QToolButton() for _ in range(N)]
-        for button in made:
+        for number, button in enumerate(made, 1):
+            button.setAccessibleName(f"{which} convincing patch {number}")
+            button.setToolTip(EMPTY)
             button.setIconSize(QSize(PX, PX))
             button.setFixedSize(PX + 4, PX + 4)
             button.setAutoRaise(True)

@@ -2,8 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-import dask.array as da
-
 from ..core.errors import SlideError
 from ..slides import registry
 
@@ -17,6 +15,8 @@ def opened_slide(path: "PathLike", mpp: float | None = None) -> "Slide":
 
     `SlideError` if it cannot be opened.
     """
+    import dask.array as da
+
     slide = registry.open_slide(path, mpp)
     height, width = slide.levels[-1].shape[:2]
     try:

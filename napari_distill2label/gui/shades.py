@@ -51,7 +51,7 @@ class Facts:
         if np.isfinite(self.attention):
             parts.append(f"attention {self.attention:.2g} × average")
         if np.isfinite(self.contribution):
-            parts.append(f"contribution {self.contribution:+.2g}".replace("-", "−"))
+            parts.append(f"contribution {self.contribution:+.4f}".replace("-", "−"))
         return " · ".join(parts)
 
 

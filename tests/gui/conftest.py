@@ -28,11 +28,16 @@ def pytest_sessionfinish():
 
 
 @pytest.fixture(autouse=True)
-def _new_user():
-    """No test finds the steps as another left them."""
+def _new_user(tmp_path_factory):
+    """No test finds the steps as another left them, nor what the window kept beside the slides or for recovery."""
     from napari_distill2label.gui.window_state import window_state
 
     window_state().clear()
+    yield
+    for cohort in tmp_path_factory.getbasetemp().glob("a cohort*"):
+        for kept in (*cohort.glob("cohort.d2l*"), *cohort.glob("*corrections*.csv")):
+            kept.unlink()
+        shutil.rmtree(cohort / "cohort.tissue", ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -101,12 +101,13 @@ def test_save_as_in_the_panels_export(viewer, run_folder, tmp_path):
     assert json.loads((tmp_path / "saved by me.geojson").read_text())
 
 
-def test_saved_colours_are_those_of_the_layer(viewer, run_folder, tmp_path):
+def test_saved_colours_are_those_of_the_layer(viewer, qtbot, run_folder, tmp_path):
     session = get_session(viewer)
     session.load_bundle(run_folder)
     session.predict("slide_001")
     session.show("slide_001")
     session.set_threshold(0.0)
+    qtbot.waitUntil(lambda: bool(layers.find(viewer, layers.LABELS)), timeout=60_000)
     (labels,) = layers.find(viewer, layers.LABELS)
     shown = {None: "transparent", 0: "transparent", 1: (0.0, 0.0, 1.0, 0.5), 2: (0.2, 0.4, 0.6, 1.0)}
     labels.colormap = DirectLabelColormap(color_dict=shown)
