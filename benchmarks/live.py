@@ -61,7 +61,7 @@ def draw(folder: Path, slides: int, patches: int) -> tuple[Cohort, dict[str, np.
 def measure(slides: int = 100, patches: int = 1000, rounds: int = 5) -> Iterator[str]:
     import napari
 
-    from napari_distill2label.gui.layers import LABELS, about, find
+    from napari_distill2label.gui.layers.layers import LABELS, about, find
     from napari_distill2label.gui.widget import DistillToLabel
 
     with tempfile.TemporaryDirectory(dir=Path.home()) as name:  # /tmp may be memory

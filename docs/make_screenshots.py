@@ -82,7 +82,7 @@ def take(cohort: Path, run: Path, images: Path) -> None:
     from qtpy.QtWidgets import QApplication
 
     from napari_distill2label.core.events import EpochEnd
-    from napari_distill2label.gui import layers
+    from napari_distill2label.gui.layers import layers
     from napari_distill2label.gui.widget import DistillToLabel
 
     images.mkdir(parents=True, exist_ok=True)

@@ -245,7 +245,7 @@ def test_truth_cannot_reach_training_or_prediction(main):
     # Experiments hold the truth against finished models; what trains these knows none, but for the marked ceiling.
     named = ("breast", "breast_report", "colon", "colon_figures", "colon_images", "fields", "mnist", "supervised")
     experiments = {f"experiments/{name}.py" for name in named}
-    faces = {"cli.py", "gui/assessing.py", "gui/sample_data.py"}
+    faces = {"cli.py", "gui/session/assessing.py", "gui/sample_data.py"}
     allowed = workflow | experiments | faces | {"core/metrics.py", "slides/synthetic.py"}
     for path in package.rglob("*.py"):
         name = path.relative_to(package).as_posix()

@@ -9,10 +9,10 @@ from qtpy.QtWidgets import QApplication, QCheckBox, QComboBox, QFormLayout, QGri
 from ..core.names import is_url
 from ..export import FORMATS
 from ..store.files import safe_name
-from .jobs import Done, Job
-from .parts import JobButton, Panel, button, reason_label, row, show_reason, told
-from .reveal import open_folder, revealed
-from .session import Session
+from .jobs.jobs import Done, Job
+from .session.session import Session
+from .widgets.parts import JobButton, Panel, button, reason_label, row, show_reason, told
+from .widgets.reveal import open_folder, revealed
 
 NAMES = {"ome-tiff": "OME-TIFF mask", "geojson": "GeoJSON (QuPath)", "csv": "CSV table", "png": "PNG picture"}
 FOLDER = "distill2label_export"

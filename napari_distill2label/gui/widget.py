@@ -12,18 +12,18 @@ from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtWidgets import QFrame, QLabel, QScrollArea, QSizePolicy, QToolButton, QVBoxLayout, QWidget
 
 from .export_panel import ExportPanel
-from .help_popup import HelpPopup, native
-from .jobs import Broken, Job
-from .parts import Panel, guard_wheel, row
-from .predict_panel import PredictPanel
-from .review_panel import ReviewPanel
-from .session import Session, session_of
-from .shortcuts import Actions, bind
-from .slides_panel import SlidesPanel
-from .status import StatusStrip
-from .steps import Step, next_step, style_sheet
-from .theme import themed
-from .train_panel import TrainPanel
+from .jobs.jobs import Broken, Job
+from .predicting.predict_panel import PredictPanel
+from .predicting.review_panel import ReviewPanel
+from .session.session import Session, session_of
+from .slide_table.slides_panel import SlidesPanel
+from .training.train_panel import TrainPanel
+from .widgets.help_popup import HelpPopup, native
+from .widgets.parts import Panel, guard_wheel, row
+from .widgets.shortcuts import Actions, bind
+from .widgets.status import StatusStrip
+from .widgets.steps import Step, next_step, style_sheet
+from .widgets.theme import themed
 
 if TYPE_CHECKING:
     import napari

@@ -9,7 +9,7 @@ from typing import Any
 from ..core.colours import RGB
 from ..core.errors import BundleError
 from ..export import FORMATS, write
-from .layers import KEY, LABELS, patch_map_of
+from .layers.layers import KEY, LABELS, patch_map_of
 
 
 def write_labels(path: str, data: Any, meta: dict[str, Any]) -> list[str]:

@@ -30,7 +30,7 @@ def pytest_sessionfinish():
 @pytest.fixture(autouse=True)
 def _new_user(tmp_path_factory):
     """No test finds the steps as another left them, nor what the window kept beside the slides or for recovery."""
-    from napari_distill2label.gui.window_state import window_state
+    from napari_distill2label.gui.widgets.window_state import window_state
 
     window_state().clear()
     yield

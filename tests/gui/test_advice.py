@@ -3,7 +3,7 @@
 import pytest
 
 from napari_distill2label.core.presets import build_settings
-from napari_distill2label.gui.advice import blocker, unwise
+from napari_distill2label.gui.training.advice import blocker, unwise
 from napari_distill2label.store.cohort import Cohort, CohortSlide
 
 SETTINGS = build_settings()

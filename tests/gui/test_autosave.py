@@ -7,8 +7,8 @@ import pytest
 from napari.components import ViewerModel
 
 from napari_distill2label.core.errors import CohortError
-from napari_distill2label.gui.session import session_of
-from napari_distill2label.gui.sidecar import VERSION, read_sidecar, sidecar_of
+from napari_distill2label.gui.session.session import session_of
+from napari_distill2label.gui.session.sidecar import VERSION, read_sidecar, sidecar_of
 
 
 @pytest.fixture

@@ -6,8 +6,10 @@ import time
 import pytest
 
 from napari_distill2label.core.errors import SlideError
-from napari_distill2label.gui import get_session, layers, opening
-from napari_distill2label.gui.background import Background, StoppedReadingError
+from napari_distill2label.gui import get_session
+from napari_distill2label.gui.jobs.background import Background, StoppedReadingError
+from napari_distill2label.gui.layers import layers
+from napari_distill2label.gui.session import opening
 from napari_distill2label.slides import registry
 from napari_distill2label.store.cohort import Cohort
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from napari_distill2label.gui import get_session
-from napari_distill2label.gui.curves import MARKS, NO_AUROC, NO_BREAK, CurvesView, readable
+from napari_distill2label.gui.training.curves import MARKS, NO_AUROC, NO_BREAK, CurvesView, readable
 
 LONG = 20_000  # ms
 TEACHER = {
@@ -38,7 +38,7 @@ def words(label):
 
 
 def test_importing_the_panel_does_not_import_pyqtgraph():
-    code = "import sys, napari_distill2label.gui.curves; assert 'pyqtgraph' not in sys.modules"
+    code = "import sys, napari_distill2label.gui.training.curves; assert 'pyqtgraph' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

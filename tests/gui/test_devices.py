@@ -2,7 +2,7 @@
 
 import torch
 
-from napari_distill2label.gui.devices import Device, find_devices, unasked
+from napari_distill2label.gui.training.devices import Device, find_devices, unasked
 
 
 def test_memory_in_words():

@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QApplication
 
 from napari_distill2label.gui import get_session
 from napari_distill2label.gui.export_panel import ALL, SELECTED, THIS, ExportPanel
-from napari_distill2label.gui.reveal import reveal_command
+from napari_distill2label.gui.widgets.reveal import reveal_command
 
 LONG = 60_000
 
@@ -160,7 +160,7 @@ def test_the_file_is_shown_in_its_folder(monkeypatch, tmp_path, system, first):
 
 def test_without_a_file_manager_the_folder_is_opened(predicted, qtbot, monkeypatch, tmp_path):
     panel, opened = predicted, []
-    monkeypatch.setattr("napari_distill2label.gui.reveal.reveal_command", lambda path: ["no such program"])
+    monkeypatch.setattr("napari_distill2label.gui.widgets.reveal.reveal_command", lambda path: ["no such program"])
     monkeypatch.setattr("qtpy.QtGui.QDesktopServices.openUrl", lambda url: opened.append(url.toLocalFile()))
     panel.session.exported = [tmp_path / "a.csv"]
     panel.refresh()

@@ -5,9 +5,9 @@ from napari.components import ViewerModel
 
 from napari_distill2label.core.presets import PRESETS, PRESETS_IN_WORDS, RECIPES, RECIPES_IN_WORDS
 from napari_distill2label.core.settings import Settings
-from napari_distill2label.gui.forms import SettingsForm
-from napari_distill2label.gui.session import Session
-from napari_distill2label.gui.setting_names import (
+from napari_distill2label.gui.session.session import Session
+from napari_distill2label.gui.training.forms import SettingsForm
+from napari_distill2label.gui.training.setting_names import (
     CHOICES,
     HIDDEN,
     MAIN,

@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 from qtpy.QtCore import Qt
 
-from napari_distill2label.gui import layers, patch_images, shades
-from napari_distill2label.gui.gallery import EMPTY, Gallery, N
+from napari_distill2label.gui.layers import layers, shades
+from napari_distill2label.gui.predicting import patch_images
+from napari_distill2label.gui.predicting.gallery import EMPTY, Gallery, N
 from napari_distill2label.slides.registry import open_slide
 
 POSITIVE = np.linspace(0, 1, 48).reshape(6, 8)

@@ -6,7 +6,7 @@ import pytest
 
 from napari_distill2label.core.errors import SlideError
 from napari_distill2label.core.events import EpochEnd, Notice, Progress
-from napari_distill2label.gui.jobs import Broken, BusyError, Cancelled, Done, Job, Jobs, Retry, relay
+from napari_distill2label.gui.jobs.jobs import Broken, BusyError, Cancelled, Done, Job, Jobs, Retry, relay
 
 
 def finish(generator):

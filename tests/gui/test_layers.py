@@ -9,7 +9,7 @@ from napari.components import ViewerModel
 
 from napari_distill2label.core.colours import palette
 from napari_distill2label.core.errors import BundleError
-from napari_distill2label.gui import layers, map_layers
+from napari_distill2label.gui.layers import layers, map_layers
 from napari_distill2label.slides.registry import open_slide
 
 SHAPE, MPP, ORIGIN, SIDE, STRIDE = (203, 301), (0.25, 0.25), (-7, 5), 32, 20

@@ -6,9 +6,10 @@ import pytest
 from napari.components import ViewerModel
 
 from napari_distill2label.core.errors import SettingsError
-from napari_distill2label.gui import get_session, layers
-from napari_distill2label.gui import live as module
+from napari_distill2label.gui import get_session
+from napari_distill2label.gui.layers import layers
 from napari_distill2label.gui.preferences import Preferences
+from napari_distill2label.gui.session import live as module
 
 LONG = 30_000  # ms
 

@@ -8,8 +8,9 @@ import pytest
 from napari.components import ViewerModel
 
 from napari_distill2label.core.errors import SettingsError
-from napari_distill2label.gui import get_session, layers, map_layers, overlays, shades
-from napari_distill2label.gui.layers import ATTENTION, CORRECTIONS, LABELS, PREDICTED, PROBABILITY
+from napari_distill2label.gui import get_session
+from napari_distill2label.gui.layers import layers, map_layers, overlays, shades
+from napari_distill2label.gui.layers.layers import ATTENTION, CORRECTIONS, LABELS, PREDICTED, PROBABILITY
 from napari_distill2label.prediction import engine
 
 
@@ -70,7 +71,7 @@ def test_a_new_prediction_fills_the_layers_that_are_there(reviewed, make_patch_m
 def test_layers_fill_in_while_blocks_finish(run_folder, monkeypatch):
     monkeypatch.setattr(overlays, "FILLING_INTERVAL", 0.0)
     monkeypatch.setattr(overlays, "FILLING_SHARE", 1.0)
-    monkeypatch.setattr("napari_distill2label.gui.jobs.MIN_INTERVAL", 0.0)
+    monkeypatch.setattr("napari_distill2label.gui.jobs.jobs.MIN_INTERVAL", 0.0)
     monkeypatch.setattr(engine, "BLOCK_PIXELS", 27**2)
     shutil.rmtree(run_folder / "predictions", ignore_errors=True)
     viewer = ViewerModel()
@@ -123,7 +124,7 @@ def test_maps_are_not_read_in_the_gui_thread(qtbot, make_napari_viewer, run_fold
 
 def test_cancelling_leaves_the_prediction_before(reviewed, make_patch_map):
     from napari_distill2label.core.events import Begun
-    from napari_distill2label.gui.jobs import Cancelled, Job
+    from napari_distill2label.gui.jobs.jobs import Cancelled, Job
     from napari_distill2label.store.patchmap import PatchMap
 
     session, viewer, patch_map = reviewed(probability=np.full((6, 8), 0.9))

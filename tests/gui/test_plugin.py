@@ -17,7 +17,8 @@ from napari_distill2label.core.errors import BundleError
 from napari_distill2label.core.geometry import PatchGrid
 from napari_distill2label.export.mask import Mask
 from napari_distill2label.export.ome_tiff import write_mask
-from napari_distill2label.gui import get_session, layers
+from napari_distill2label.gui import get_session
+from napari_distill2label.gui.layers import layers
 from napari_distill2label.gui.preferences import Preferences, preferences
 from napari_distill2label.gui.reader import get_reader
 from napari_distill2label.gui.writer import write_labels

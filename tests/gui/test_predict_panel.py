@@ -7,9 +7,10 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QAbstractButton, QAbstractSpinBox, QComboBox, QSlider
 
-from napari_distill2label.gui import get_session, layers
-from napari_distill2label.gui.layers import ATTENTION, CORRECTIONS, LABELS, PROBABILITY
-from napari_distill2label.gui.predict_panel import ALL, NO_POINTER, SELECTED, THIS, PredictPanel
+from napari_distill2label.gui import get_session
+from napari_distill2label.gui.layers import layers
+from napari_distill2label.gui.layers.layers import ATTENTION, CORRECTIONS, LABELS, PROBABILITY
+from napari_distill2label.gui.predicting.predict_panel import ALL, NO_POINTER, SELECTED, THIS, PredictPanel
 
 POSITIVE = np.linspace(0, 1, 48).reshape(6, 8)
 LONG = 60_000  # ms; two busy cores

@@ -4,7 +4,7 @@ import pytest
 
 from napari_distill2label.core.events import EpochEnd, Finished, Progress
 from napari_distill2label.core.presets import build_settings
-from napari_distill2label.gui.remaining import Part, Remaining, training_parts
+from napari_distill2label.gui.jobs.remaining import Part, Remaining, training_parts
 
 
 def run(remaining, events, start=0.0):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_distill2label.gui import layers, map_layers
+from napari_distill2label.gui.layers import layers, map_layers
 from napari_distill2label.slides.registry import open_slide
 
 SHAPE, MPP, ORIGIN, SIDE, CELL = (180, 240), 0.25, (-6, 5), 32, (3, 4)

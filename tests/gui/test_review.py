@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from napari_distill2label.core.errors import CohortError, SettingsError
-from napari_distill2label.gui import layers
-from napari_distill2label.gui.layers import CORRECTIONS, LABELS
-from napari_distill2label.gui.review import Agreement
+from napari_distill2label.gui.layers import layers
+from napari_distill2label.gui.layers.layers import CORRECTIONS, LABELS
+from napari_distill2label.gui.session.review import Agreement
 from napari_distill2label.store.points import read_points
 from napari_distill2label.workflow.export import corrected_patches
 

@@ -6,10 +6,10 @@ from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
 from qtpy.QtGui import QMouseEvent
 from qtpy.QtWidgets import QAbstractButton, QApplication, QComboBox
 
-from napari_distill2label.gui import layers
-from napari_distill2label.gui.layers import CORRECTIONS
-from napari_distill2label.gui.predict_panel import PredictPanel
-from napari_distill2label.gui.review_panel import EMPTY, NO_PATCH, ReviewPanel
+from napari_distill2label.gui.layers import layers
+from napari_distill2label.gui.layers.layers import CORRECTIONS
+from napari_distill2label.gui.predicting.predict_panel import PredictPanel
+from napari_distill2label.gui.predicting.review_panel import EMPTY, NO_PATCH, ReviewPanel
 
 POSITIVE = np.linspace(0, 1, 48).reshape(6, 8)
 LONG = 60_000  # ms; two busy cores

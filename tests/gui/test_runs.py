@@ -9,9 +9,9 @@ import pytest
 from napari.components import ViewerModel
 
 from napari_distill2label.core.events import EpochEnd, Progress
-from napari_distill2label.gui.preparation import resumed_settings
-from napari_distill2label.gui.run_summary import append, read_curves, scan, summarise
-from napari_distill2label.gui.session import Session
+from napari_distill2label.gui.session.run_summary import append, read_curves, scan, summarise
+from napari_distill2label.gui.session.session import Session
+from napari_distill2label.gui.training.preparation import resumed_settings
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def test_reading_runs_needs_no_torch(copied):
     import sys
 
     code = (
-        "import sys; from pathlib import Path; from napari_distill2label.gui.run_summary import scan; "
+        "import sys; from pathlib import Path; from napari_distill2label.gui.session.run_summary import scan; "
         f"assert scan([Path({str(copied)!r})])[0].is_finished; assert not {{'torch', 'qtpy'}} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

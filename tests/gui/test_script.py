@@ -13,8 +13,8 @@ from napari_distill2label.cli import _parser
 from napari_distill2label.core.errors import SettingsError
 from napari_distill2label.core.presets import build_settings
 from napari_distill2label.gui import get_session
-from napari_distill2label.gui.script import NOTHING, Exported, Predicted, Script
-from napari_distill2label.gui.script_text import overrides_of
+from napari_distill2label.gui.session.script import NOTHING, Exported, Predicted, Script
+from napari_distill2label.gui.session.script_text import overrides_of
 from napari_distill2label.store.cohort import CohortSlide
 
 from .conftest import TINY

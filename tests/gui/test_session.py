@@ -10,8 +10,9 @@ from napari.components import ViewerModel
 
 from napari_distill2label.core.errors import BundleError, CohortError, SettingsError, SlideError
 from napari_distill2label.core.settings import TeacherSettings
-from napari_distill2label.gui import get_session, layers
-from napari_distill2label.gui.session import session_of
+from napari_distill2label.gui import get_session
+from napari_distill2label.gui.layers import layers
+from napari_distill2label.gui.session.session import session_of
 
 from .conftest import TINY
 

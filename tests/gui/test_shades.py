@@ -5,7 +5,7 @@ import pytest
 
 from napari_distill2label.core.geometry import PatchGrid
 from napari_distill2label.core.settings import GridSettings
-from napari_distill2label.gui import shades
+from napari_distill2label.gui.layers import shades
 from napari_distill2label.store.labels import labels_of
 from napari_distill2label.store.patchmap import PatchMap
 

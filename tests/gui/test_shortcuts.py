@@ -6,9 +6,9 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QAction, QKeySequence
 
-from napari_distill2label.gui.help_popup import help_text, native, shown_keys
-from napari_distill2label.gui.shortcuts import PANEL, SHORTCUTS, WINDOW, Actions, resolve
 from napari_distill2label.gui.widget import DistillToLabel
+from napari_distill2label.gui.widgets.help_popup import help_text, native, shown_keys
+from napari_distill2label.gui.widgets.shortcuts import PANEL, SHORTCUTS, WINDOW, Actions, resolve
 
 KEYS = {key: row for row in SHORTCUTS for key in row.keys}
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "shortcuts.md"

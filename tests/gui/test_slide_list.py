@@ -3,8 +3,8 @@
 import pytest
 
 from napari_distill2label.core.errors import CohortError
-from napari_distill2label.gui.gathering import gathered
-from napari_distill2label.gui.slide_list import SlideList
+from napari_distill2label.gui.session.gathering import gathered
+from napari_distill2label.gui.session.slide_list import SlideList
 from napari_distill2label.store.cohort import Cohort
 
 

@@ -10,11 +10,10 @@ from qtpy.QtGui import QColor, QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import QAbstractButton, QApplication, QCheckBox, QComboBox, QLineEdit, QMessageBox
 
 from napari_distill2label.core.settings import GridSettings
-from napari_distill2label.gui import layers
-from napari_distill2label.gui.kept_strip import CloseGuard
-from napari_distill2label.gui.parts import guard_wheel
-from napari_distill2label.gui.session import session_of
-from napari_distill2label.gui.slides_model import (
+from napari_distill2label.gui.layers import layers
+from napari_distill2label.gui.session.session import session_of
+from napari_distill2label.gui.slide_table.kept_strip import CloseGuard
+from napari_distill2label.gui.slide_table.slides_model import (
     CASE,
     LABEL,
     MPP,
@@ -25,8 +24,9 @@ from napari_distill2label.gui.slides_model import (
     STATUS,
     SlidesFilter,
 )
-from napari_distill2label.gui.slides_panel import SlidesPanel
-from napari_distill2label.gui.window_state import window_state
+from napari_distill2label.gui.slide_table.slides_panel import SlidesPanel
+from napari_distill2label.gui.widgets.parts import guard_wheel
+from napari_distill2label.gui.widgets.window_state import window_state
 from napari_distill2label.slides.synthetic import write_cohort
 from napari_distill2label.store.cohort import Cohort, CohortSlide
 
@@ -149,7 +149,7 @@ def test_files_folders_and_tables_can_be_dropped(panel, qtbot, cohort_csv, tmp_p
 
 
 def test_folders_are_walked_beside_the_window(panel, qtbot, cohort_csv, monkeypatch):
-    from napari_distill2label.gui import slides_panel
+    from napari_distill2label.gui.slide_table import slides_panel
 
     walked, plain = [], slides_panel.gathered
 
@@ -343,7 +343,7 @@ def test_the_prediction_is_shown_as_soon_as_there_is_one(full, make_patch_map):
 
 
 def test_pictures_are_read_for_rows_in_sight_beside_the_window(full, qtbot, monkeypatch):
-    from napari_distill2label.gui import thumbnails
+    from napari_distill2label.gui.session import thumbnails
 
     read, plain = [], thumbnails.open_slide
 
@@ -606,7 +606,7 @@ def test_a_closed_panel_is_called_no_more(full, viewer, qtbot):
 
 
 def test_drawn_slides_larger_than_a_screen_have_pictures_too(qtbot, tmp_path):
-    from napari_distill2label.gui.thumbnails import SIDE, glimpse
+    from napari_distill2label.gui.session.thumbnails import SIDE, glimpse
 
     folder = write_cohort(tmp_path, 2, shape=(972, 729)).parent / "slides"
     found = glimpse(sorted(folder.iterdir())[0])

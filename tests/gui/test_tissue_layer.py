@@ -8,8 +8,8 @@ import pytest
 from napari.components import ViewerModel
 
 from napari_distill2label.core.errors import CohortError
-from napari_distill2label.gui import layers
-from napari_distill2label.gui.session import session_of
+from napari_distill2label.gui.layers import layers
+from napari_distill2label.gui.session.session import session_of
 from napari_distill2label.slides.regions import mask_from_geojson
 
 from .conftest import TINY

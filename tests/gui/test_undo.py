@@ -2,7 +2,7 @@
 
 import pytest
 
-from napari_distill2label.gui.undo import DEPTH, UndoStack
+from napari_distill2label.gui.session.undo import DEPTH, UndoStack
 
 
 @pytest.fixture

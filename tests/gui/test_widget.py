@@ -13,10 +13,11 @@ from qtpy.QtGui import QWheelEvent
 from qtpy.QtWidgets import QAbstractButton, QAbstractSpinBox, QApplication, QComboBox, QLabel, QSlider
 
 from napari_distill2label.core.events import Progress
-from napari_distill2label.gui import get_session, layers, open_window
-from napari_distill2label.gui.report import about, duration, versions
-from napari_distill2label.gui.steps import DONE, NEXT, RUNNING, mark_of, next_step
+from napari_distill2label.gui import get_session, open_window
+from napari_distill2label.gui.layers import layers
 from napari_distill2label.gui.widget import WIDTH, DistillToLabel
+from napari_distill2label.gui.widgets.report import about, duration, versions
+from napari_distill2label.gui.widgets.steps import DONE, NEXT, RUNNING, mark_of, next_step
 
 from .conftest import TINY
 
