@@ -3,7 +3,8 @@
 import pytest
 
 from napari_distill2label.core.presets import build_settings
-from napari_distill2label.gui.training.estimate import NO_BREAK, Measured, about, duration, estimate, total
+from napari_distill2label.gui.jobs.times import NO_BREAK, about, duration
+from napari_distill2label.gui.training.estimate import Measured, estimate, total
 from napari_distill2label.store.timing import Timing
 
 PAPER = build_settings(recipe="paper")

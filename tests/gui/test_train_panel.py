@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QAbstractButton, QAbstractSpinBox, QComboBox
 
 from napari_distill2label.core.events import EpochEnd, Progress
 from napari_distill2label.gui import get_session
-from napari_distill2label.gui.training.estimate import NO_BREAK
+from napari_distill2label.gui.jobs.times import NO_BREAK
 from napari_distill2label.gui.training.train_panel import TrainPanel
 
 from .conftest import TINY

@@ -16,7 +16,7 @@ from napari_distill2label.core.events import Progress
 from napari_distill2label.gui import get_session, open_window
 from napari_distill2label.gui.layers import layers
 from napari_distill2label.gui.widget import WIDTH, DistillToLabel
-from napari_distill2label.gui.widgets.report import about, duration, versions
+from napari_distill2label.gui.widgets.report import versions
 from napari_distill2label.gui.widgets.steps import DONE, NEXT, RUNNING, mark_of, next_step
 
 from .conftest import TINY
@@ -381,18 +381,4 @@ def test_the_widget_is_imported_without_the_heavy_packages():
     assert not {"torch", "openslide", "matplotlib", "pyqtgraph", "sklearn", "zarr", "pandas", "dask"} & set(
         done.stdout.split()
     )
-
-
-@pytest.mark.parametrize(
-    ("seconds", "told"), [(0, "0 s"), (42.4, "42 s"), (60, "1 min"), (250, "4 min 10 s"), (3900, "1 h 5 min")]
-)
-def test_times_have_units(seconds, told):
-    assert duration(seconds) == told
-
-
-def test_an_estimate_has_no_more_digits_than_anybody_can_know():
-    assert about(3) == "a few seconds"
-    assert about(43) == "about 45 s"
-    assert about(260) == "about 4 min 30 s"
-    assert about(3999) == "about 1 h 7 min"
     assert "Python" in versions()

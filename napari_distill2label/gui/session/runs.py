@@ -12,7 +12,8 @@ from psygnal import Signal
 from ...core.events import EpochEnd
 from ...core.names import is_url
 from ..jobs.jobs import Job
-from ..training.estimate import Measured, about, duration
+from ..jobs.times import about, duration
+from ..training.estimate import Measured
 from .run_summary import Curve, Curves, RunSummary, append, in_words, read_curves, scan
 
 if TYPE_CHECKING:

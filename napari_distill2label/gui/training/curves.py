@@ -9,10 +9,10 @@ from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtWidgets import QComboBox, QLabel, QVBoxLayout, QWidget
 
 from ...core.colours import RGB, palette
+from ..jobs.times import NO_BREAK
 from ..session.run_summary import Curve, Curves, in_words
 from ..session.session import Session
 from ..widgets.parts import row
-from .estimate import NO_BREAK
 
 HEIGHT = 130  # px of a plot
 REDRAW = 150  # ms between two drawings: epochs of cached features take less

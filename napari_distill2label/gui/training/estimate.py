@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from ...core.settings import Settings
 from ...store.timing import Timing
 from ..jobs.jobs import Job, Work
+from ..jobs.times import about
 
 if TYPE_CHECKING:
     from ..session.run_summary import RunSummary
     from ..session.session import Session
 
-NO_BREAK = "\N{NO-BREAK SPACE}"
 TRIAL = "estimate"  # the kind of job that measures
 
 
@@ -35,26 +35,6 @@ class Estimate:
     @property
     def text(self) -> str:
         return f"Will take {about(self.seconds)} ({self.source})."
-
-
-def duration(seconds: float) -> str:
-    """A measured time: '0:07', '12:30', '3:05:00' (h:min:s)."""
-    whole = max(0, int(seconds))
-    hours, minutes = divmod(whole // 60, 60)
-    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
-
-
-def about(seconds: float) -> str:
-    """A time that is guessed, no finer than it is known: 'about 40 s', 'about 12 min', 'about 3.5 h'."""
-    if seconds < 10:
-        return f"less than 10{NO_BREAK}s"
-    if seconds < 90:
-        return f"about {round(seconds, -1):.0f}{NO_BREAK}s"
-    if seconds < 90 * 60:
-        minutes = seconds / 60
-        return f"about {minutes if minutes < 20 else 5 * round(minutes / 5):.0f}{NO_BREAK}min"
-    hours = seconds / 3600
-    return f"about {hours:.{1 if hours < 10 else 0}f}{NO_BREAK}h"
 
 
 def estimate(measured: Iterable[Measured], settings: Settings, n_slides: int, baseline: bool) -> Estimate | None:

@@ -18,9 +18,10 @@ from qtpy.QtWidgets import (
 )
 
 from ..jobs.jobs import Broken, Cancelled, Job
+from ..jobs.times import about, duration
 from ..session.session import Session
 from .parts import Fold, button, cancel_job, open_jobs, row
-from .report import about, duration, versions
+from .report import versions
 from .steps import ElidedLabel
 
 STOP = "Stop at the next step. What is finished is kept."
