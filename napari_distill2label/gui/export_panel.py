@@ -95,14 +95,14 @@ class ExportPanel(Panel):
         self._look.setSingleShot(True)
         self._look.setInterval(200)
         self._look.timeout.connect(self._look_for_files)
-        for name in ("predictions_changed", "slides_changed", "model_changed", "shown_changed", "selection_changed"):
-            if (signal := getattr(session, name, None)) is not None:
-                self.listen(signal, self._refresh_soon)
+        for signal in (
+            session.predictions_changed, session.slides_changed, session.model_changed, session.shown_changed,
+            session.selection_changed, session.review.changed,
+        ):  # fmt: skip
+            self.listen(signal, self._refresh_soon)
         self.listen(session.threshold_changed, self._show_threshold)
         self.listen(session.jobs.changed, self._on_job)
         self.listen(session.script.changed, self._refresh_copy)
-        if (review := getattr(session, "review", None)) is not None:
-            self.listen(review.changed, self._refresh_soon)
         self._refresh_copy()
         self._show_threshold(session.threshold)
 
@@ -128,7 +128,7 @@ class ExportPanel(Panel):
         """Ids of the slides that would be written."""
         wanted = {
             ALL: [slide.slide_id for slide in self.session.cohort],
-            SELECTED: getattr(self.session, "selected", ()),
+            SELECTED: self.session.selected,
             THIS: [self.session.shown],
         }[self.slides.currentText()]
         have = set(self._predicted())
@@ -148,11 +148,10 @@ class ExportPanel(Panel):
         if self.export.is_cancel():
             self.session.cancel()
             return
-        review = getattr(self.session, "review", None)
-        use = review is not None and self.corrections.isVisibleTo(self) and self.corrections.isChecked()
+        use = self.corrections.isVisibleTo(self) and self.corrections.isChecked()
         self.session.export(
             self.out(), self.chosen(), slides=self.chosen_slides(),
-            corrections=review.save() if use else None, wait=False,
+            corrections=self.session.review.save() if use else None, wait=False,
         )  # fmt: skip
 
     def show_folder(self) -> None:
@@ -200,10 +199,8 @@ class ExportPanel(Panel):
 
     def _corrected(self) -> dict[str, int]:
         """How many patches of each predicted slide the user corrected."""
-        review = getattr(self.session, "review", None)
-        if review is None:
-            return {}
-        return {slide_id: count for slide_id in self._predicted() if (count := review.slides.get(slide_id))}
+        corrected = self.session.review.slides
+        return {slide_id: corrected[slide_id] for slide_id in self._predicted() if slide_id in corrected}
 
     def _show_result(self) -> None:
         files = self.session.exported

@@ -114,8 +114,7 @@ class DistillToLabel(QWidget):
         ]
         signals = ("slides_changed", "settings_changed", "model_changed", "predictions_changed", "threshold_changed")
         self._connections += [(getattr(session, name), self._refresh_soon) for name in (*signals, "shown_changed")]
-        if (review := getattr(session, "review", None)) is not None:
-            self._connections.append((review.changed, self._refresh_soon))
+        self._connections.append((session.review.changed, self._refresh_soon))
         for signal, slot in self._connections:
             signal.connect(slot)
         restyled = themed(self, session.viewer, style_sheet)

@@ -1,11 +1,9 @@
 """Step 5: what is written, where, and what would be lost; what was done, to the clipboard."""
 
 import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
-from psygnal import Signal
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication
 
@@ -107,28 +105,12 @@ def test_copy_what_was_done(predicted, qtbot, tmp_path):
         assert panel.copied.text().startswith("Copied ")
 
 
-class Corrections:
-    """A review as the session has it: two patches of one slide were corrected."""
-
-    changed = Signal()
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.slides = {"slide_001": 2, "slide_006": 5}
-
-    def save(self) -> Path:
-        self.path.write_text("slide_id,x,y,label\nslide_001,13,13,tumour\nslide_001,40,13,normal\n")
-        return self.path
-
-    def shutdown(self) -> None:
-        """The session's last word."""
-
-
-def test_corrections_are_laid_over_and_told_apart(predicted, qtbot, tmp_path, monkeypatch):
+def test_corrections_are_laid_over_and_told_apart(predicted, qtbot, tmp_path):
     panel = predicted
-    monkeypatch.setattr(panel.session, "review", Corrections(tmp_path / "corrections.csv"), raising=False)
-    panel.refresh()
-    assert panel.corrections.isVisibleTo(panel)
+    own = tmp_path / "corrections.csv"
+    own.write_text("slide_id,x,y,label\nslide_001,13,13,tumour\nslide_001,40,13,normal\nslide_006,13,13,tumour\n")
+    panel.session.review.load(own)
+    qtbot.waitUntil(lambda: panel.corrections.isVisibleTo(panel), timeout=LONG)
     assert "(2 patches)" in panel.corrections.text()  # those of slides that are written
     panel.folder.setText(str(tmp_path / "out"))
     click(qtbot, panel.export)

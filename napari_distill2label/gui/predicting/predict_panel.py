@@ -197,7 +197,7 @@ class PredictPanel(Panel):
         """Ids of the slides to predict; None: all."""
         if self.slides.currentText() == THIS:
             return [self.session.shown] if self.session.shown else []
-        return list(getattr(self.session, "selected", ())) if self.slides.currentText() == SELECTED else None
+        return list(self.session.selected) if self.slides.currentText() == SELECTED else None
 
     def why_not(self) -> str | None:
         reason = self.session.why_not_predict()
@@ -226,8 +226,7 @@ class PredictPanel(Panel):
             self.model.setText(f"{'Run' if model.is_run else 'Bundle'} ‘{model.path.name}’: {', '.join(model.classes)}")
             self.model.setToolTip(str(model.path))
         self.role.clear()
-        roles = getattr(session, "roles", model.roles if model else ())
-        for role in (role for role in ROLES if role in roles):
+        for role in (role for role in ROLES if role in session.roles):
             self.role.addItem(role)
             self.role.setItemData(self.role.count() - 1, ROLES[role], Qt.ItemDataRole.ToolTipRole)
         self.role.setCurrentText(session.role or "")

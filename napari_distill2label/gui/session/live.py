@@ -233,11 +233,8 @@ class Live:
         return self._job or self._reading or self.session.jobs.last
 
     def _corrected(self) -> dict[str, Any]:
-        """Corrected patches of each labelled slide, where there is a review that knows of some."""
-        review = getattr(self.session, "review", None)
-        if review is None:
-            return {}
-        found = {row.slide_id: review.known(row.slide_id) for row in self.session.cohort.labelled}
+        """Corrected patches of each labelled slide that has some."""
+        found = {row.slide_id: self.session.review.known(row.slide_id) for row in self.session.cohort.labelled}
         return {slide_id: known for slide_id, known in found.items() if known is not None}
 
     # ---- what comes of it -----------------------------------------------------------------------------------------

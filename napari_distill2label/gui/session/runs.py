@@ -1,7 +1,6 @@
 """The runs beside the slides and the training that goes on, for one session. No Qt, no torch."""
 
 import math
-import time
 import weakref
 from datetime import datetime
 from pathlib import Path
@@ -64,7 +63,6 @@ class Runs:
         self._live_job = 0  # the job `live` is of
         self._home: tuple[Path | None, Path] | None = None
         self.asked: dict[str, int] = {}  # epochs asked for, by model
-        self.began = time.monotonic()  # of the training that goes on
 
     @property
     def _session(self) -> "Session":
@@ -107,10 +105,8 @@ class Runs:
             if self.ended:
                 parts.append(ENDED[self.ended])
         if job is not None:
-            seconds = getattr(job, "elapsed", None)
-            seconds = time.monotonic() - self.began if seconds is None else seconds
-            left = getattr(job, "remaining", None)
-            parts.append(f"{duration(seconds)} so far{'' if left is None else f', {about(left)} left'}.")
+            left = "" if job.remaining is None else f", {about(job.remaining)} left"
+            parts.append(f"{duration(job.elapsed)} so far{left}.")
         return " ".join(parts)
 
     # ---- what is on disk --------------------------------------------------------------------------------------------
@@ -139,8 +135,7 @@ class Runs:
         """Where new runs go. Asked of the session once for the same slides: looking at preferences may take a while."""
         beside = _beside(self._session)
         if self._home is None or self._home[0] != beside:
-            own = getattr(self._session, "runs_folder", None)
-            self._home = beside, Path(own or (beside.parent if beside else Path.home()))
+            self._home = beside, self._session.runs_folder
         return self._home[1]
 
     def add(self, folder: Path) -> None:
@@ -179,7 +174,6 @@ class Runs:
         self.folder = self._folders.get(job.id)
         self._live_job = job.id
         self.live, self.best, self.asked, self.ended = {}, {}, {}, ""
-        self.began = time.monotonic()
 
     def _on_event(self, job: Job, event: Any) -> None:
         if job.kind != "train":

@@ -131,7 +131,7 @@ def _when_done(session: Any, job: Job, note: Callable[[Any], None]) -> None:
 
 def _trained(session: Any, asked: dict[str, Any], value: Any) -> None:
     run = value[0] if isinstance(value, tuple) else value
-    encoder, trusted = run.config.encoder, getattr(session, "trusted", None)
+    encoder, trusted = run.config.encoder, session.trusted
     trust = asked.get("trust") or (encoder is not None and trusted is not None and Path(encoder.path) == Path(trusted))
     session.script.add(Trained(Path(run.folder).absolute(), run.config, bool(trust)))
 
@@ -144,8 +144,7 @@ def _predicted(session: Any, asked: dict[str, Any], maps: Any) -> None:
     options |= {} if device == "auto" else {"device": device}
     if options.get("precision") == "float32":
         del options["precision"]
-    masks = getattr(session, "tissue", None)
-    if "tissue" not in options and masks is not None and (used := masks.in_use()):
+    if "tissue" not in options and (used := session.tissue.in_use()):
         options["tissue"] = used
     done = {patch_map.slide_id for patch_map in maps}
     session.script.add(

@@ -174,7 +174,7 @@ def _training_files(made: Trained) -> list[tuple[str, Any]]:
     config = made.config
     encoder = None if config.encoder is None or config.encoder.from_features else config.encoder.path
     files = {"centres": config.centres, "encoder": encoder, "features": config.features}
-    files |= {"corrections": config.corrections, "tissue": getattr(config, "tissue", None)}
+    files |= {"corrections": config.corrections, "tissue": config.tissue}
     return [(name, path) for name, path in files.items() if path]
 
 

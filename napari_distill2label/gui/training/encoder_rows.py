@@ -66,7 +66,7 @@ class EncoderRows(QWidget):
         self.setVisible(session.settings.model.encoder == "features")
         for line, path, tip in (
             (self.file, session.encoder, FILE),
-            (self.folder, getattr(session, "feature_folder", None), FOLDER),
+            (self.folder, session.feature_folder, FOLDER),
         ):
             line.setText(str(path or ""))
             line.setToolTip(str(path or tip))

@@ -98,7 +98,7 @@ def measure(session: "Session", baseline: bool = False) -> Job:
     cohort, classes, settings = session.cohort, session.classes, session.settings
     on_features = settings.model.encoder == "features"
     encoder = session.encoder if on_features else None
-    features = getattr(session, "feature_folder", None) if on_features else None
+    features = session.feature_folder if on_features else None
     trust = encoder is not None and encoder == session.trusted
 
     def work() -> Work:

@@ -51,8 +51,7 @@ class TrainPanel(Panel):
         self.listen(session.jobs.changed, self._on_job)
         self.listen(session.runs.changed, self._on_runs)
         self.listen(session.runs.curves_changed, self._on_curves)
-        if (live := getattr(session, "live", None)) is not None:
-            self.listen(live.changed, self._show_live)
+        self.listen(session.live.changed, self._show_live)
         self.refresh()
         self._on_curves()
         if len(session.cohort):
@@ -194,10 +193,7 @@ class TrainPanel(Panel):
     def resume_run(self, run: RunSummary) -> None:
         """Go on with a run, with its own settings; epochs and device are those of the panel where the rest is equal."""
         settings = resumed_settings(run.settings, self.session.settings)
-        if (resume := getattr(self.session, "resume", None)) is not None:  # on the run's own slides
-            resume(run.folder, settings, wait=False)
-        else:
-            self.session.train(run.folder, settings, resume=True, wait=False)
+        self.session.resume(run.folder, settings, wait=False)
 
     @told
     def start_measuring(self) -> None:
@@ -333,9 +329,9 @@ class TrainPanel(Panel):
         self.measure.setVisible((possible and told_time is None) or self.measure.is_cancel())
 
     def _show_live(self) -> None:
-        live = getattr(self.session, "live", None)
+        live = self.session.live
         # Of those who train on pixels nobody asks for it.
-        shown = live is not None and (live.enabled or self.session.settings.model.encoder == "features")
+        shown = live.enabled or self.session.settings.model.encoder == "features"
         self.live.setVisible(shown)
         self.live_status.setVisible(shown)
         self.keep.setVisible(shown and live.enabled and live.result is not None)

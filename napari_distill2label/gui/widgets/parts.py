@@ -151,7 +151,7 @@ class JobButton(QPushButton):
 def open_jobs(jobs: Jobs) -> tuple[Job, ...]:
     """The running job, then those that wait for it, in their order."""
     running = () if jobs.current is None else (jobs.current,)
-    return running + tuple(job for job in getattr(jobs, "queue", ()) if job is not jobs.current and job.outcome is None)
+    return running + tuple(job for job in jobs.queue if job is not jobs.current and job.outcome is None)
 
 
 def cancel_job(jobs: Jobs, job: Job) -> None:

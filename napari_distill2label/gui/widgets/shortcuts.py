@@ -88,7 +88,7 @@ class Actions:
     def label(self, number: int) -> None:
         """Label the selected slides, else the shown one, with class `number`; 0 takes the label off."""
         session = self.session
-        slides = tuple(getattr(session, "selected", ())) or ((session.shown,) if session.shown else ())
+        slides = session.selected or ((session.shown,) if session.shown else ())
         if not slides:
             raise SettingsError("select slides in the table first")
         session.set_label(slides, self._class(number))

@@ -30,11 +30,8 @@ TICK = 1000  # ms between two looks at the clock
 
 def times(job: Job) -> str:
     """How long a job has taken, and what is left of it where anybody knows."""
-    elapsed, remaining = getattr(job, "elapsed", None), getattr(job, "remaining", None)
-    parts = [] if elapsed is None else [duration(elapsed)]
-    if remaining is not None and job.state == "running":
-        parts.append(f"{about(remaining)} left")
-    return " · ".join(parts)
+    taken, remaining = duration(job.elapsed), job.remaining
+    return taken if remaining is None else f"{taken} · {about(remaining)} left"
 
 
 class JobRow(QWidget):
@@ -236,8 +233,7 @@ class StatusStrip(QWidget):
         if self.card.is_error and not failed and self._failed_kind != job.kind:
             return
         self._failed_kind = job.kind if failed else None
-        again = getattr(job, "retry", None), getattr(job, "retry_text", "")
-        self.card.show_message(job.text, job.details, failed, *again)
+        self.card.show_message(job.text, job.details, failed, job.retry, job.retry_text)
 
     def _sync(self) -> None:
         jobs = self.session.jobs
@@ -258,7 +254,7 @@ class StatusStrip(QWidget):
         self._list_past()
 
     def _list_past(self) -> None:
-        past = tuple(getattr(self.session.jobs, "past", ()))
+        past = self.session.jobs.past
         self.earlier.setVisible(bool(past))
         if [self.past.item(index).data(Qt.ItemDataRole.UserRole) for index in range(self.past.count())] == [
             *past[::-1]
@@ -267,8 +263,7 @@ class StatusStrip(QWidget):
         self.past.clear()
         for job in reversed(past):
             sign = "✕" if isinstance(job.outcome, Broken) else "–" if isinstance(job.outcome, Cancelled) else "✓"
-            elapsed = getattr(job, "elapsed", None)
-            item = QListWidgetItem(f"{sign} {job.text}" + ("" if elapsed is None else f" · {duration(elapsed)}"))
+            item = QListWidgetItem(f"{sign} {job.text} · {duration(job.elapsed)}")
             item.setData(Qt.ItemDataRole.UserRole, job)
             item.setToolTip(job.text)
             self.past.addItem(item)
