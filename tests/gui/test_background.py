@@ -3,13 +3,13 @@
 import threading
 import time
 
+import dask.array
 import pytest
 
 from napari_distill2label.core.errors import SlideError
 from napari_distill2label.gui import get_session
 from napari_distill2label.gui.jobs.background import Background, StoppedReadingError
 from napari_distill2label.gui.layers import layers
-from napari_distill2label.gui.session import opening
 from napari_distill2label.slides import registry
 from napari_distill2label.store.cohort import Cohort
 
@@ -122,7 +122,7 @@ def watched(monkeypatch, owner, name):
 def test_no_file_is_read_in_the_thread_of_the_window(session, qtbot, cohort_csv, run_folder, monkeypatch):
     opened = watched(monkeypatch, registry, "open_slide")
     read = watched(monkeypatch, Cohort, "read")
-    pixels = watched(monkeypatch, opening.da, "from_array")
+    pixels = watched(monkeypatch, dask.array, "from_array")
     walked = watched(monkeypatch, __import__("os"), "walk")
     session.read_cohort(cohort_csv)
     session.add_slides(cohort_csv.parent)

@@ -15,9 +15,9 @@ from psygnal import Signal
 from ...core.errors import Distill2LabelError
 from ...core.geometry import Mpp
 from ...slides.registry import open_slide
-from ...slides.slide import Slide
 
 if TYPE_CHECKING:
+    from ...slides.slide import Slide
     from .session import Session
 
 SIDE = 64  # px; longer side of a picture: sharp at twice the height of a table's row
@@ -57,7 +57,7 @@ def glimpse(path: object) -> Glimpse:
         return Glimpse(reason=str(error))
 
 
-def _picture(slide: Slide) -> np.ndarray | None:
+def _picture(slide: "Slide") -> np.ndarray | None:
     from PIL import Image
 
     large = [index for index, level in enumerate(slide.levels) if max(level.shape[:2]) >= SIDE]
