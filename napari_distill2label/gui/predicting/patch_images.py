@@ -3,12 +3,15 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ...slides.registry import open_slide
-from ...slides.slide import Slide
 from ..layers.shades import Cell, Ranking, Shades
+
+if TYPE_CHECKING:
+    from ...slides.slide import Slide
 
 MARGIN = 0.5  # of the patch's side, shown around it: a nucleus is judged by its neighbours
 OUTSIDE = 255  # grey value beyond the slide's border
@@ -42,7 +45,7 @@ def convincing(
         return tuple([picture(slide, shades, cell, px) for cell in cells] for cells in (most, least))
 
 
-def picture(slide: Slide, shades: Shades, cell: Cell, px: int) -> Picture:
+def picture(slide: "Slide", shades: Shades, cell: Cell, px: int) -> Picture:
     """One patch at about `px` screen pixels."""
     side = shades.patches.side
     margin = round(side * MARGIN)
@@ -50,7 +53,7 @@ def picture(slide: Slide, shades: Shades, cell: Cell, px: int) -> Picture:
     return Picture(cell, region(slide, y - margin, x - margin, side + 2 * margin, px))
 
 
-def region(slide: Slide, y: int, x: int, side: int, px: int) -> np.ndarray:
+def region(slide: "Slide", y: int, x: int, side: int, px: int) -> np.ndarray:
     """(px, px, 3) uint8 of a square in level-0 px, from the coarsest level that has the detail; white outside."""
     level = max((i for i, down in enumerate(slide.downsamples) if down <= max(1.0, side / px)), default=0)
     down = slide.downsamples[level]
