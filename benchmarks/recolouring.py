@@ -38,10 +38,11 @@ def _times(edge: int) -> tuple[list[float], list[float]]:
     from napari_distill2label.gui.predicting.review_panel import ReviewPanel
 
     viewer = napari.Viewer()
+    viewer.window.resize(1366, 900)
     session = get_session(viewer)
     panels = PredictPanel(session), ReviewPanel(session)
     for panel in panels:
-        viewer.window.add_dock_widget(panel)
+        viewer.window.add_dock_widget(panel, tabify=True)
     session.add_slides(pyramid(SIDE))
     slide_id = session.cohort.slides[0].slide_id
     session.show(slide_id)

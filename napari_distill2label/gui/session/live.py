@@ -1,4 +1,4 @@
-"""The live loop: label a slide, and a few seconds later its patches are coloured anew. No Qt but for one timer.
+"""The live loop: label a slide, and a few seconds later its patches are coloured anew. No Qt.
 
 `Live` listens to the slides of its session. A change of a label restarts a short wait, after which the networks are
 trained on features in memory (`workflow.live`), one job among others; a change meanwhile cancels it.
@@ -18,6 +18,7 @@ from ..jobs.jobs import Job, Retry
 from ..jobs.relay import Work, then
 from ..jobs.remaining import training_parts
 from ..preferences import preferences
+from .later import Later
 from .slide_list import PathLike
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Live:
         self._reading: Job | None = None
         self._asked_at = 0.0  # when the label was changed that is trained for now
         self._wanted: Any = None  # the labels of the last trial, or of the one in hand
-        self._timer: Any = None
+        self._later = Later(self._train, 0)
         for signal in (session.slides_changed, session.settings_changed):
             signal.connect(self._on_change)
         session.jobs.changed.connect(self._on_job)
@@ -83,7 +84,7 @@ class Live:
     @property
     def busy(self) -> bool:
         """Is a change still to be shown?"""
-        return self._waits() or any(job is not None and job.is_running for job in (self._job, self._reading))
+        return self._later.waits or any(job is not None and job.is_running for job in (self._job, self._reading))
 
     def why_not(self) -> str | None:
         """What is missing, in words; None when it can train."""
@@ -129,7 +130,6 @@ class Live:
         """Stop, and say nothing any more. Idempotent."""
         self._enabled = False
         self._stop()
-        self._timer = None
 
     @property
     def session(self) -> "Session":
@@ -158,25 +158,12 @@ class Live:
             self._say(reason)
         elif self.session._has_window and delay:
             self._say("Waiting for more changes…")
-            self._clock().start(delay)
+            self._later.start(threaded=True, interval=delay)
         else:
             self._train()
 
-    def _clock(self) -> Any:
-        if self._timer is None:
-            from qtpy.QtCore import QTimer
-
-            self._timer = QTimer()
-            self._timer.setSingleShot(True)
-            self._timer.timeout.connect(self._train)
-        return self._timer
-
-    def _waits(self) -> bool:
-        return self._timer is not None and self._timer.isActive()
-
     def _stop(self) -> None:
-        if self._waits():
-            self._timer.stop()
+        self._later.stop()
         job, self._job = self._job, None
         if job is not None and job.is_running and (session := self._session()) is not None:
             session.jobs.cancel(job)

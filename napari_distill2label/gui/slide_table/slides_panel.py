@@ -270,7 +270,7 @@ class SlidesPanel(Panel):
     def _step(self, by: int) -> None:
         slide_id = self.table.step(by)
         if slide_id is not None and slide_id != self.session.shown:
-            self.session.show(slide_id)
+            self.session.show(slide_id, wait=False)
 
     def ask_mpp(self, slide_ids: list[str]) -> float | None:
         named = slide_ids[0] if len(slide_ids) == 1 else f"{len(slide_ids)} slides"
@@ -399,12 +399,13 @@ class SlidesPanel(Panel):
     @told
     def _show_selected(self) -> None:
         if len(selected := self.selected()) == 1 and selected[0] != self.session.shown:
-            self.session.show(selected[0])
+            self.session.show(selected[0], wait=False)
 
     @told
     def _show_any(self) -> None:
-        if self.session.shown is None and len(self.session.cohort):
-            self.session.show(self.session.cohort.slides[0].slide_id)
+        session = self.session
+        if session.shown is None and session.showing is None and len(session.cohort):
+            session.show(session.cohort.slides[0].slide_id, wait=False)
 
     def _on_opened(self) -> None:
         self._opening.start()

@@ -106,7 +106,7 @@ class Actions:
             raise SettingsError("there are no slides yet: add some first")
         at = ids.index(session.shown) + steps if session.shown in ids else 0
         if 0 <= at < len(ids):
-            session.show(ids[at])
+            session.show(ids[at], wait=False)
 
     def threshold_by(self, change: float) -> None:
         self.session.set_threshold(round(min(1.0, max(0.0, self.session.threshold + change)), 2))
