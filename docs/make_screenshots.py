@@ -1,39 +1,64 @@
-"""Draw `docs/images/` anew, from a real napari with drawn slides: python docs/make_screenshots.py [RUN]
+"""Draw `docs/images/window_*.png` anew, from a real napari: python docs/make_screenshots.py [RUN]
 
-Needs a screen, or `xvfb-run -a`. RUN is the folder of a run trained on the drawn cohort (`distill2label demo` leaves
-one in demo/run); without it a small one is trained first, which takes a minute or two.
+Each step of the window, dark and light, at 1366 × 768 px. Needs a screen, or `xvfb-run -a`. RUN is the folder of a run
+trained on the drawn cohort (`distill2label demo` leaves one in demo/run); without it a small one is trained first,
+which takes a minute or two.
+
+Where the environment's D2L_DATA names a folder with the published colon images, the same pictures are made of these
+too, in docs/_build/screenshots, to be looked at: nothing drawn from those images belongs into the repository.
 """
 
 import argparse
 import os
 import shutil
 import tempfile
+import time
 from pathlib import Path
 
-IMAGES = Path(__file__).parent / "images"
+DOCS = Path(__file__).parent
 WINDOW = (1366, 768)  # px; a small laptop's screen
+THEMES = ("dark", "light")
 # Beside those of the demo; glass is not scored.
 SETTINGS = {"split": {"valid": 0.2, "test": 0.2}, "grid": {"tissue": "white"}}
+QUICK = {"teacher": {"epochs": 3}, "assistant": {"epochs": 2}, "student": {"epochs": 3}}
 
 
-def train_run(folder: Path) -> Path:
-    """A run on 30 drawn slides."""
+def trained(cohort, folder: Path, settings):
     from napari_distill2label.core.events import drain
+    from napari_distill2label.workflow.train import train
+
+    return drain(train(cohort, folder, settings)).folder
+
+
+def drawn(folder: Path, run: Path | None) -> tuple[Path, Path]:
+    """(cohort.csv, run): slides that the run has not seen, larger than those it was trained on."""
     from napari_distill2label.core.presets import build_settings
     from napari_distill2label.slides.synthetic import write_cohort
     from napari_distill2label.store.cohort import Cohort
     from napari_distill2label.workflow.demo import OVERRIDES, SHAPE
-    from napari_distill2label.workflow.train import train
 
-    cohort = Cohort.read(write_cohort(folder / "cohort", n_slides=30, shape=SHAPE))
-    return drain(train(cohort, folder / "run", build_settings(overrides=OVERRIDES | SETTINGS))).folder
+    if run is None:
+        cohort = Cohort.read(write_cohort(folder / "cohort", n_slides=30, shape=SHAPE))
+        run = trained(cohort, folder / "run", build_settings(overrides=OVERRIDES | SETTINGS))
+    else:  # a copy: predictions are kept in the run, and those of a picture do not belong there
+        run = Path(shutil.copytree(run, folder / "run"))
+    return write_cohort(folder / "slides of today", n_slides=10, seed=77, shape=(729, 972)), run
 
 
-def draw_slides(folder: Path) -> Path:
-    """Slides that no run has seen, larger than those it was trained on, labelled; their cohort.csv."""
-    from napari_distill2label.slides.synthetic import write_cohort
+def colon(folder: Path, data: Path) -> tuple[Path, Path]:
+    """(cohort.csv, run) of two dozen of the published images."""
+    from napari_distill2label.core.events import drain
+    from napari_distill2label.core.presets import build_settings
+    from napari_distill2label.store.cohort import Cohort
+    from napari_distill2label.workflow.dataset import dataset
 
-    return write_cohort(folder, n_slides=6, seed=77, shape=(729, 972))
+    cohort = Cohort.read(drain(dataset("colon", data, folder / "colon")))
+    by_label: dict = {}
+    for row in cohort:
+        by_label.setdefault(row.label, []).append(row)
+    some = cohort.with_slides(row for rows in by_label.values() for row in rows[:12])
+    path = some.write(folder / "colon" / "some.csv")
+    return path, trained(some, folder / "run", build_settings("colon", overrides=QUICK))
 
 
 def main() -> None:
@@ -43,59 +68,111 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         # Before napari is imported: the user's own theme and window layout are none of a picture's business.
         os.environ["NAPARI_CONFIG"] = str(Path(name) / "settings.yaml")
-        run = Path(name) / "run"
-        # A copy: predictions are kept in the run, and those of a picture do not belong there.
-        take(Path(name), Path(shutil.copytree(given.run, run)) if given.run else train_run(Path(name)))
+        os.environ["XDG_CONFIG_HOME"] = name
+        take(*drawn(Path(name), given.run), DOCS / "images")
+    data = Path(os.environ.get("D2L_DATA", "")) / "colon"
+    if "D2L_DATA" in os.environ and data.is_dir():
+        with tempfile.TemporaryDirectory() as name:
+            take(*colon(Path(name), data), DOCS / "_build" / "screenshots")
 
 
-def take(folder: Path, run: Path) -> None:
+def take(cohort: Path, run: Path, images: Path) -> None:
+    """Walk the five steps in a real window, and picture each."""
     import napari
     from qtpy.QtWidgets import QApplication
 
-    from napari_distill2label.gui import layers
+    from napari_distill2label.core.events import EpochEnd
+    from napari_distill2label.gui.layers import layers
     from napari_distill2label.gui.widget import DistillToLabel
 
+    images.mkdir(parents=True, exist_ok=True)
     viewer = napari.Viewer(show_welcome_screen=False)
     viewer.window.resize(*WINDOW)
     panel = DistillToLabel(viewer)
     viewer.window.add_dock_widget(panel, name="Distill to Label", area="right")
     session = panel.session
 
-    def settle() -> None:
-        for _ in range(30):
+    def settle(until=lambda: True, seconds: float = 0.3) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end or not until():
             QApplication.processEvents()
+            time.sleep(0.01)
 
-    def picture(file: str, widget: object = None) -> None:
-        settle()
-        if widget is None:
-            viewer.screenshot(IMAGES / file, canvas_only=False, flash=False)
-        else:
-            widget.grab().save(str(IMAGES / file))
-        print(IMAGES / file)
+    def picture(step: str) -> None:
+        if step not in panel.steps:
+            return
+        for name, each in panel.steps.items():
+            each.set_open(name == step)
+        for theme in THEMES:
+            viewer.theme = theme
+            settle()
+            panel.scroll.ensureWidgetVisible(panel.steps[step], 0, 0)
+            settle()
+            save(viewer.screenshot(canvas_only=False, flash=False), images / f"window_{step}_{theme}.png")
 
-    IMAGES.mkdir(exist_ok=True)
-    session.read_cohort(draw_slides(folder / "slides of today"))
-    session.load_bundle(run)
-    # Else the boxes would name a temporary folder.
-    panel.train.folder.setText("slides of today/run")
-    panel.export.folder.setText("slides of today/labels")
-    positive = [row.slide_id for row in session.cohort if row.label == session.classes[1]]
-    session.show(positive[1])
-    session.predict(positive[1])
-    settle()
+    session.read_cohort(cohort)
+    settle(lambda: len(session.cohort) > 0)
+    findings = [row.slide_id for row in session.cohort if row.label == session.classes[1]]
+    session.show(findings[1])
+    settle(lambda: session.shown == findings[1])
     viewer.reset_view(margin=0.02)
-    (labels,) = layers.find(viewer, layers.LABELS)
-    (probability,) = layers.find(viewer, layers.PROBABILITY)
+    picture("slides")
+
+    session.configure(**QUICK, split={"test": 0.0})
+    # Else the box would name a temporary folder.
+    panel.train.folder.setText("slides of today/run")
+    ended = []  # epochs: their losses are curves
+    session.jobs.event.connect(lambda job, event: ended.append(event) if isinstance(event, EpochEnd) else None)
+    job = session.train(run.with_name("another run"), wait=False)
+    settle(lambda: job.outcome is not None or len(ended) > 2, 1)
+    picture("train")
+    session.cancel()
+    settle(lambda: not session.jobs.busy)
+
+    session.load_bundle(run)
+    panel.export.folder.setText("slides of today/labels")
+    session.predict(findings[:4])
+    session.show(findings[1])
+    settle(lambda: session.shown == findings[1], 1)
+    panel.status.card.clear()
+    viewer.reset_view(margin=0.02)
+    settle(lambda: bool(layers.find(viewer, layers.LABELS, findings[1])), 1)
+    (labels,) = layers.find(viewer, layers.LABELS, findings[1])
     viewer.layers.selection = {labels}
-    picture("napari_labels.png")
+    picture("predict")
 
-    picture("napari_panel.png", panel.scroll.widget())  # whole, as if there were no end to the screen
+    correct(session)
+    viewer.reset_view(margin=0.02)
+    picture("review")
 
-    labels.visible, probability.visible = False, True
-    viewer.layers.selection = {probability}
-    picture("napari_probability.png")
+    session.export(run.with_name("labels"), ["csv", "geojson"])
+    panel.status.card.clear()
+    picture("export")
+    panel.show_help()
+    settle()
+    panel.help_popup.grab().save(str(images / "window_shortcuts.png"))
     session.shutdown()
     viewer.close()
+
+
+def correct(session) -> None:
+    """Three corrections, and on to the next uncertain patch."""
+    review = getattr(session, "review", None)
+    if review is None:
+        return
+    for _ in range(3):
+        if (cell := review.next_uncertain()) is not None:
+            review.correct(session.classes[1], cell)
+    review.next_uncertain()
+
+
+def save(pixels, path: Path) -> None:
+    from PIL import Image
+
+    # A fifth of the bytes, and no eye sees it; this way of choosing keeps the rare colours of legends.
+    few = Image.fromarray(pixels).convert("RGB").quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    few.save(path, optimize=True)
+    print(path)
 
 
 if __name__ == "__main__":

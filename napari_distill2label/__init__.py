@@ -33,6 +33,7 @@ _HOMES = {
     "evaluate": "api",
     "export": "api",
     "features": "api",
+    "get_session": "gui",
     "k_folds": "store.splits",
     "load_bundle": "store.bundle",
     "open_slide": "slides.registry",

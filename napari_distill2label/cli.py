@@ -94,6 +94,7 @@ def _train(options: argparse.Namespace, run: Drain) -> None:
             centres=options.centres,
             encoder=options.encoder,
             corrections=options.corrections,
+            tissue=options.tissue,
             features=options.features,
             trust=options.trust,
             resume=options.resume,

@@ -48,6 +48,9 @@ def _train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--encoder", type=Path, metavar="FILE", help="frozen encoder: .onnx with a .json beside it")
     _add_features(parser, "folder of features: CLAM's or TRIDENT's <slide_id>.h5, or what `features` wrote")
     parser.add_argument("--corrections", type=Path, metavar="FILE", help="CSV slide_id,x,y,label of known patches")
+    parser.add_argument(
+        "--tissue", type=Path, metavar="FILE.geojson", help="regions outside of which no patch is taken; or a folder"
+    )
     parser.add_argument("--resume", action="store_true", help="go on after the last whole epoch")
     _add_settings(parser)
 

@@ -20,7 +20,7 @@ FLOORS = {
 }  # fmt: skip
 API = ""  # the package itself
 NO_TORCH = ("core", "slides", "export")
-WINDOWED = {"napari", "qtpy", "PyQt5", "PyQt6", "PySide2", "PySide6", "superqt", "magicgui", "vispy"}
+WINDOWED = {"napari", "qtpy", "PyQt5", "PyQt6", "PySide2", "PySide6", "superqt", "magicgui", "vispy", "pyqtgraph"}
 # Of `store`, what holds networks; the rest works without them.
 WITH_NETWORKS = {"store.bundle", "store.checkpoint", "store.run"}
 

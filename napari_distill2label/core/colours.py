@@ -5,6 +5,7 @@ ordered by how well they stand out on the pinks and purples of H&E.
 """
 
 import colorsys
+from collections.abc import Mapping, Sequence
 
 RGB = tuple[int, int, int]
 
@@ -28,3 +29,8 @@ def palette(n_classes: int) -> tuple[RGB, ...]:
         red, green, blue = colorsys.hsv_to_rgb((0.97 + extra * GOLDEN_RATIO) % 1, 0.75, 0.7)
         positive.append((round(255 * red), round(255 * green), round(255 * blue)))
     return (NEGATIVE, *positive)[:n_classes]
+
+
+def colours_of(classes: Sequence[str], chosen: Mapping[str, RGB] | None = None) -> tuple[RGB, ...]:
+    """Of each class the colour a user chose for its name, else the palette's."""
+    return tuple((chosen or {}).get(name, rgb) for name, rgb in zip(classes, palette(len(classes)), strict=True))

@@ -25,6 +25,17 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 
+# What each is for, for people who have not read the paper.
+PRESETS_IN_WORDS = {
+    "colon": "Small crops of tissue, patches of about one cell (27 px).",
+    "breast": "Fields of view with some glass around: patches of 32 px, white ones are left out.",
+    "wsi": "Whole slides, on the features of a frozen encoder that you bring as a file.",
+}
+RECIPES_IN_WORDS = {
+    "default": "The best we know: a teacher, assistants and a student whose scores are probabilities. Takes longer.",
+    "paper": "The published method to the letter: a teacher and a student.",
+}
+
 STAIN = 0.15  # without it, the colours of a slide are a clue to its label
 # Patches of several slides in one step.
 PATCHWISE: dict[str, Any] = {
@@ -74,3 +85,21 @@ def build_settings(
         # The preset's side in px gives way to what these two give.
         below["grid"] = {name: value for name, value in below.get("grid", {}).items() if name != "patch_px"}
     return validated(Settings, merged(below, overrides or {}))
+
+
+# What a quick trial on features in memory differs in from a training (`workflow.live`): few, large steps of a small
+# network, and no assistants.
+QUICK: dict[str, Any] = {
+    "model": {"hidden": 128, "attention": 64, "dropout": 0.25},
+    "teacher": {"epochs": 8, "learning_rate": 2e-3, "schedule": "cosine", "batch_bags": 8, "select": "last"},
+    "student": {
+        "epochs": 6, "learning_rate": 2e-3, "schedule": "cosine", "batch_bags": 8, "select": "last",
+        "gamma_n": 0.5, "init": "teacher", "calibrate": "slides",
+    },
+    "split": {"valid": 0.0, "test": 0.0},
+}  # fmt: skip
+
+
+def quick_settings(seed: int = 0) -> Settings:
+    """Settings of the networks of the live loop."""
+    return build_settings("wsi", "paper", merged(QUICK, {"seed": seed, "device": "cpu"}))

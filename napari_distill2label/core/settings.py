@@ -4,7 +4,7 @@ Symbols are the paper's (Thiagarajan et al., "Distill-to-Label", ICMLA 2019): λ
 γ the student's, eq. (5).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -267,4 +267,16 @@ def merged(base: Mapping[str, Any], *layers: Mapping[str, Any]) -> dict[str, Any
         for key, value in layer.items():
             below = result.get(key)
             result[key] = merged(below, value) if isinstance(value, Mapping) and isinstance(below, Mapping) else value
+    return result
+
+
+def without(data: Mapping[str, Any], paths: Iterable[str]) -> dict[str, Any]:
+    """Nested `data` without the values at these paths ("grid.patch_px"), nor what they leave empty."""
+    result = dict(data)
+    for path in paths:
+        name, _, rest = path.partition(".")
+        if rest and isinstance(result.get(name), Mapping):
+            result[name] = without(result[name], [rest])
+        if not rest or result.get(name) == {}:
+            result.pop(name, None)
     return result

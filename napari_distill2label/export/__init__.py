@@ -1,21 +1,24 @@
 """`PatchMap` ↔ files others read, one module per format. Here alone (y, x) becomes (x, y)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ..core.colours import RGB
 from ..core.errors import BundleError, SettingsError, SlideError
 from ..core.names import is_url
 from ..store.files import safe_name
-from ..store.patchmap import PatchMap
+
+if TYPE_CHECKING:
+    from ..store.patchmap import PatchMap
 
 NOT_SCORED = "not scored"
 
-Writer = Callable[[PatchMap, "Request"], list[Path]]
+Writer = Callable[["PatchMap", "Request"], list[Path]]
 
 
 @dataclass(frozen=True)
@@ -26,13 +29,14 @@ class Request:
     threshold: float
     corrections: np.ndarray | None = None
     slide: Any = None
+    colours: Mapping[str, RGB] | None = None
 
-    def path(self, patch_map: PatchMap, suffix: str, layer: str | None = None) -> Path:
+    def path(self, patch_map: "PatchMap", suffix: str, layer: str | None = None) -> Path:
         """`<slide_id><suffix>`, or `<slide_id>_<layer><suffix>`, inside the folder whatever the id holds."""
         name = patch_map.slide_id if layer is None else f"{patch_map.slide_id}_{layer}"
         return self.folder / f"{safe_name(name)}{suffix}"
 
-    def layers(self, patch_map: PatchMap) -> list["Layer"]:
+    def layers(self, patch_map: "PatchMap") -> list["Layer"]:
         """One layer of all classes, or one per non-negative class where several can be present."""
         layers = patch_map.label_layers(self.threshold, self.corrections)
         if not patch_map.several:
@@ -68,7 +72,7 @@ class Format:
     aliases: tuple[str, ...] = ()
 
 
-def _write_masks(patch_map: PatchMap, request: Request) -> list[Path]:
+def _write_masks(patch_map: "PatchMap", request: Request) -> list[Path]:
     from .mask import Mask
     from .ome_tiff import write_mask
 
@@ -84,14 +88,14 @@ def _write_masks(patch_map: PatchMap, request: Request) -> list[Path]:
     ]
 
 
-def _write_geojson(patch_map: PatchMap, request: Request) -> list[Path]:
+def _write_geojson(patch_map: "PatchMap", request: Request) -> list[Path]:
     from .geojson import write_geojson
 
     path = request.path(patch_map, ".geojson")
-    return [write_geojson(path, patch_map, request.threshold, request.corrections)]
+    return [write_geojson(path, patch_map, request.threshold, request.corrections, request.colours)]
 
 
-def _write_table(patch_map: PatchMap, request: Request) -> list[Path]:
+def _write_table(patch_map: "PatchMap", request: Request) -> list[Path]:
     from .table import write_table
 
     return [write_table(request.path(patch_map, ".csv"), patch_map, request.threshold, request.corrections)]
@@ -101,7 +105,7 @@ def _is_there(slide_path: str | None) -> bool:
     return slide_path is not None and (is_url(slide_path) or Path(slide_path).exists())
 
 
-def _write_pictures(patch_map: PatchMap, request: Request) -> list[Path]:
+def _write_pictures(patch_map: "PatchMap", request: Request) -> list[Path]:
     from .png import write_picture
 
     with ExitStack() as stack:
@@ -126,6 +130,7 @@ def _write_pictures(patch_map: PatchMap, request: Request) -> list[Path]:
                 layer.title,
                 request.threshold,
                 patch_map.slide_mpp,
+                request.colours,
             )
             for layer in request.layers(patch_map)
         ]
@@ -157,12 +162,13 @@ def format_names(formats: Sequence[str]) -> list[str]:
 
 
 def write(
-    patch_map: PatchMap,
+    patch_map: "PatchMap",
     folder: str | Path,
     formats: Sequence[str],
     threshold: float | None = None,
     corrections: np.ndarray | None = None,
     slide: Any = None,
+    colours: Mapping[str, RGB] | None = None,
 ) -> list[Path]:
     """Write a finished patch map in some formats; return the files.
 
@@ -180,6 +186,8 @@ def write(
         the table says so in its column `source`.
     slide
         An open slide to draw on. None: `patch_map.slide_path` is opened where it is still there.
+    colours
+        8-bit (r, g, b) of classes by name, where they are not the palette's: in GeoJSON and pictures.
 
     Raises
     ------
@@ -195,5 +203,7 @@ def write(
         raise BundleError(
             f"{patch_map.slide_id}: its prediction was not finished: predict again, it goes on from there"
         )
-    request = Request(Path(folder), patch_map.threshold if threshold is None else threshold, corrections, slide)
+    request = Request(
+        Path(folder), patch_map.threshold if threshold is None else threshold, corrections, slide, colours
+    )
     return [path for name in names for path in FORMATS[name].write(patch_map, request)]

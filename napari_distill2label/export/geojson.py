@@ -7,7 +7,7 @@ annotations: QuPath stays quick with hundreds of thousands of them.
 
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.classes import SEPARATOR
-from ..core.colours import palette
+from ..core.colours import RGB, colours_of
 from ..core.geometry import PatchGrid
 from ..store.files import atomic_path
 from ..store.patchmap import PatchMap
@@ -24,19 +24,23 @@ NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "napari-distill2label")
 
 
 def write_geojson(
-    path: str | Path, patch_map: PatchMap, threshold: float | None = None, corrections: np.ndarray | None = None
+    path: str | Path,
+    patch_map: PatchMap,
+    threshold: float | None = None,
+    corrections: np.ndarray | None = None,
+    colours: Mapping[str, RGB] | None = None,
 ) -> Path:
     """Write one feature per scored patch: a 'tile' of a grid, a 'detection' around a point.
 
     The polygon is the patch's box, as in the table; measurements are `prob_<class>` and `attention`. Exporting again
-    gives the same ids.
+    gives the same ids. `colours` are those of classes by name, where they are not the palette's.
     """
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
         file.write('{"type":"FeatureCollection","features":[')
         separator = "\n"
-        done = 0
+        done, shades = 0, colours_of(patch_map.classes, colours)
         for piece in patch_map.tables(threshold, corrections):
-            for feature in _features(patch_map, piece, done):
+            for feature in _features(patch_map, piece, done, shades):
                 file.write(separator)
                 file.write(feature)
                 separator = ",\n"
@@ -45,12 +49,13 @@ def write_geojson(
     return Path(path)
 
 
-def _features(patch_map: PatchMap, piece: pd.DataFrame, first: int) -> Iterator[str]:
+def _features(patch_map: PatchMap, piece: pd.DataFrame, first: int, colours: Sequence[RGB]) -> Iterator[str]:
     """Features of one piece of the table as JSON text, `first` rows into the whole."""
     kind = "tile" if isinstance(patch_map.patches, PatchGrid) else "detection"
     names = [*(f"prob_{name}" for name in patch_map.classes), "attention"]
     measured = [json.dumps(name, ensure_ascii=False) for name in names]
-    classification = {label: _compact(_classification(label, patch_map)) for label in piece["label"].unique().tolist()}
+    labels = piece["label"].unique().tolist()
+    classification = {label: _compact(_classification(label, patch_map, colours)) for label in labels}
     values = piece[names].to_numpy(np.float64)
     sources = piece["source"] if "source" in piece else [None] * len(piece)
     boxes = piece[["minx", "miny", "width", "height"]].to_numpy().tolist()
@@ -71,10 +76,10 @@ def _features(patch_map: PatchMap, piece: pd.DataFrame, first: int) -> Iterator[
         )
 
 
-def _classification(label: str, patch_map: PatchMap) -> dict[str, Any]:
+def _classification(label: str, patch_map: PatchMap, colours: Sequence[RGB]) -> dict[str, Any]:
     """QuPath's class: one `name`, or several `names`, with the colour of the first."""
     names = label.split(SEPARATOR) if patch_map.several else [label]
-    colour = list(palette(len(patch_map.classes))[patch_map.classes.index(names[0])])
+    colour = list(colours[patch_map.classes.index(names[0])])
     return {"name": names[0], "color": colour} if len(names) == 1 else {"names": names, "color": colour}
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ..core.colours import RGB, palette
+from ..core.colours import RGB, colours_of
 from ..core.geometry import Mpp, PatchGrid, PatchPoints
 from ..store.files import atomic_path
 from .mask import Mask
@@ -33,6 +33,7 @@ def write_picture(
     title: str = "",
     threshold: float | None = None,
     mpp: Mpp | None = None,
+    chosen: Mapping[str, RGB] | None = None,
 ) -> Path:
     """Draw `labels` (uint8 of `patches.shape`) over the slide and write a PNG.
 
@@ -46,8 +47,10 @@ def write_picture(
         Named in the legend.
     mpp
         (y, x) µm per pixel of level 0, for a scale bar.
+    chosen
+        Colours of classes by name, where they are not the palette's.
     """
-    picture = draw_picture(labels, patches, names, slide, title, threshold, mpp)
+    picture = draw_picture(labels, patches, names, slide, title, threshold, mpp, chosen)
     with atomic_path(path) as temporary:
         picture.save(temporary, format="PNG", compress_level=6)
     return Path(path)
@@ -61,6 +64,7 @@ def draw_picture(
     title: str = "",
     threshold: float | None = None,
     mpp: Mpp | None = None,
+    chosen: Mapping[str, RGB] | None = None,
 ) -> Image.Image:
     """The picture `write_picture` writes."""
     height, width = patches.slide_shape
@@ -69,7 +73,7 @@ def draw_picture(
         scale = min(max(1, round(SMALLEST / max(height, width))), int(scale))
     size = max(1, round(width * scale)), max(1, round(height * scale))
     picture = overview(slide, size) if slide is not None else Image.new("RGB", size, "white")
-    colours = palette(max(names))
+    colours = colours_of([names.get(value, "") for value in range(1, max(names) + 1)], chosen)
     if isinstance(patches, PatchGrid):
         picture = _over_cells(picture, labels, patches, colours)
     else:

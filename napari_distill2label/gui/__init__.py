@@ -9,7 +9,7 @@ from ..core.errors import MissingDependencyError
 if TYPE_CHECKING:
     import napari
 
-    from .session import Session
+    from .session.session import Session
 
 
 def get_session(viewer: Any = None) -> "Session":
@@ -18,7 +18,7 @@ def get_session(viewer: Any = None) -> "Session":
     `viewer` may be a `napari.Viewer` or, without a window, a `napari.components.ViewerModel`. `ValueError` if there
     is no viewer at all.
     """
-    from .session import session_of
+    from .session.session import session_of
 
     if viewer is None:
         import napari

@@ -1,70 +1,146 @@
-"""Step 4: the labels as files others read."""
+"""Step 5: the labels as files others read, and what was done as a script."""
 
+import time
 from pathlib import Path
 
-from qtpy.QtCore import Qt, QUrl
-from qtpy.QtGui import QDesktopServices
-from qtpy.QtWidgets import QCheckBox, QGridLayout, QLabel, QLineEdit, QVBoxLayout
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtWidgets import QApplication, QCheckBox, QComboBox, QFormLayout, QGridLayout, QLabel, QLineEdit, QVBoxLayout
 
+from ..core.names import is_url
 from ..export import FORMATS
-from .jobs import Done, Job
-from .parts import JobButton, Panel, button, reason_label, row, show_reason, told
-from .session import Session
+from ..store.files import safe_name
+from .jobs.jobs import Done, Job
+from .session.session import Session
+from .widgets.parts import JobButton, Panel, button, reason_label, row, show_reason, told
+from .widgets.reveal import open_folder, revealed
 
 NAMES = {"ome-tiff": "OME-TIFF mask", "geojson": "GeoJSON (QuPath)", "csv": "CSV table", "png": "PNG picture"}
 FOLDER = "distill2label_export"
+ALL, SELECTED, THIS = "all predicted slides", "selected slides", "this slide"
 
 
 class ExportPanel(Panel):
-    """Formats, folder, and where the files are."""
+    """Formats, slides, folder; where the files are; copy what was done."""
 
     def __init__(self, session: Session) -> None:
-        super().__init__(session, "4 · Export")
+        super().__init__(session, "5 · Export")
+        self._written_at: float | None = None
         self.formats: dict[str, QCheckBox] = {}
-        grid = QGridLayout()
-        grid.setContentsMargins(0, 0, 0, 0)
+        formats = QGridLayout()
+        formats.setContentsMargins(0, 0, 0, 0)
         for number, (name, known) in enumerate(FORMATS.items()):
             box = QCheckBox(NAMES.get(name, name))
             box.setChecked(True)
             box.setToolTip(f"{known.suffix}: {known.description}")
             box.toggled.connect(lambda checked: self.refresh())
             self.formats[name] = box
-            grid.addWidget(box, number // 2, number % 2)
+            formats.addWidget(box, number // 2, number % 2)
+        self.slides = QComboBox()
+        self.slides.addItems([ALL, SELECTED, THIS])
+        self.slides.setToolTip("Whose labels are written. Slides without a prediction have none")
+        self.slides.setAccessibleName("which slides to export")
+        self.slides.textActivated.connect(lambda text: self.refresh())
         self.folder = QLineEdit()
         self.folder.setToolTip("Where the files are written. Empty: a folder beside the slides")
         self.folder.setAccessibleName("export folder")
+        self.folder.textChanged.connect(lambda text: self._look_soon())
         self.browse = button("Choose…", "Choose the folder", self.choose_folder)
-        self.export = JobButton(
-            session, "export", "Export", "Write the labels of all predicted slides, at this threshold"
+        self.browse.setAccessibleName("choose the export folder")
+        self.threshold = QLabel()
+        self.threshold.setToolTip("Probability from which on a patch is labelled with a finding; step 3 sets it")
+        self.corrections = QCheckBox()
+        self.corrections.setChecked(True)
+        self.corrections.setAccessibleName("lay my corrections over the labels")
+        self.corrections.setToolTip(
+            "Where you corrected a patch, your class is written; the table's column 'source' says which is whose"
         )
+        self.export = JobButton(session, "export", "Export", "Write the labels of these slides, at this threshold")
         self.export.clicked.connect(lambda checked=False: self.start())
-        self.reason = reason_label()
-        self.result = QLabel()
-        self.result.setWordWrap(True)
+        self.reason, self.replaced, self.result = reason_label(), reason_label(), reason_label()
+        self.replaced.setAccessibleName("what would be replaced")
         self.result.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.result.setAccessibleName("where the files are")
         self.reveal = button("Show in folder", "Open the folder with the files", self.show_folder)
-        layout = QVBoxLayout(self)
-        layout.addLayout(grid)
-        layout.addLayout(row(QLabel("Folder"), self.folder, self.browse, stretch=1))
-        layout.addWidget(self.export)
-        layout.addWidget(self.reason)
-        layout.addWidget(self.result)
-        layout.addWidget(self.reveal)
-        self.listen(session.predictions_changed, self._on_prediction)
-        self.listen(session.slides_changed, self.refresh)
-        self.listen(session.jobs.changed, self._on_job)
+        self.copy_python = button("Copy as Python", "", lambda: self.copy("python"))
+        self.copy_shell = button("Copy as command line", "", lambda: self.copy("command_line"))
+        self.copied = reason_label()
+        self.copied.setAccessibleName("what was copied")
+        self._arrange(formats)
+        self._listen()
         self.refresh()
+
+    def _arrange(self, formats: QGridLayout) -> None:
+        choices = QFormLayout()
+        choices.setContentsMargins(0, 0, 0, 0)
+        choices.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        choices.addRow("Which slides", self.slides)
+        choices.addRow("Threshold", self.threshold)
+        layout = QVBoxLayout(self)
+        layout.addLayout(formats)
+        layout.addLayout(choices)
+        layout.addWidget(self.corrections)
+        layout.addLayout(row(QLabel("Folder"), self.folder, self.browse, stretch=1))
+        for widget in (self.replaced, self.export, self.reason, self.result, self.reveal):
+            layout.addWidget(widget)
+        layout.addLayout(row(self.copy_python, self.copy_shell))
+        layout.addWidget(self.copied)
+
+    def _listen(self) -> None:
+        session = self.session
+        self._soon = QTimer(self)  # a list of a thousand slides is looked at once for a thousand predictions
+        self._soon.setSingleShot(True)
+        self._soon.setInterval(100)
+        self._soon.timeout.connect(self.refresh)
+        self._look = QTimer(self)
+        self._look.setSingleShot(True)
+        self._look.setInterval(200)
+        self._look.timeout.connect(self._look_for_files)
+        for signal in (
+            session.predictions_changed, session.slides_changed, session.model_changed, session.shown_changed,
+            session.selection_changed, session.review.changed,
+        ):  # fmt: skip
+            self.listen(signal, self._refresh_soon)
+        self.listen(session.threshold_changed, self._show_threshold)
+        self.listen(session.jobs.changed, self._on_job)
+        self.listen(session.script.changed, self._refresh_copy)
+        self._refresh_copy()
+        self._show_threshold(session.threshold)
+
+    def headline(self) -> str:
+        files = self.session.exported
+        if files:
+            at = "" if self._written_at is None else f" at {time.strftime('%H:%M', time.localtime(self._written_at))}"
+            return f"{_files(len(files))} written{at}"
+        count = len(self._predicted())
+        return f"{count} {'slide' if count == 1 else 'slides'} to export" if count else "nothing to export yet"
+
+    # ---- what the user does ---------------------------------------------------------------------------------------
 
     def choose_folder(self) -> None:
         if path := self.ask_folder("Export to"):
             self.folder.setText(path)
 
     def chosen(self) -> list[str]:
+        """Names of the ticked formats."""
         return [name for name, box in self.formats.items() if box.isChecked()]
+
+    def chosen_slides(self) -> list[str]:
+        """Ids of the slides that would be written."""
+        wanted = {
+            ALL: [slide.slide_id for slide in self.session.cohort],
+            SELECTED: self.session.selected,
+            THIS: [self.session.shown],
+        }[self.slides.currentText()]
+        have = set(self._predicted())
+        return [slide_id for slide_id in wanted if slide_id in have]
 
     def default_folder(self) -> Path:
         return Path(self.start_folder() or Path.home()) / FOLDER
+
+    def out(self) -> Path:
+        """The folder that is written to."""
+        text = self.folder.text().strip()
+        return Path(text).expanduser() if text else self.default_folder()
 
     @told
     def start(self) -> None:
@@ -72,32 +148,122 @@ class ExportPanel(Panel):
         if self.export.is_cancel():
             self.session.cancel()
             return
-        self.session.export(self.folder.text().strip() or self.default_folder(), self.chosen(), wait=False)
+        use = self.corrections.isVisibleTo(self) and self.corrections.isChecked()
+        self.session.export(
+            self.out(), self.chosen(), slides=self.chosen_slides(),
+            corrections=self.session.review.save() if use else None, wait=False,
+        )  # fmt: skip
 
     def show_folder(self) -> None:
         if self.session.exported:
-            self.open_folder(self.session.exported[0].parent)
+            self.open_folder(self.session.exported[0])
 
-    def open_folder(self, folder: Path) -> None:
-        QDesktopServices.openUrl(QUrl.fromLocalFile(str(folder)))
+    def open_folder(self, file: Path) -> None:
+        """Show a file where it is: a file manager may take its time to answer."""
+        self.session.background.ask(
+            ("reveal", id(self)), lambda: revealed(file), lambda shown: None if shown else open_folder(file.parent)
+        )
+
+    def copy(self, language: str) -> None:
+        """What was done, to the clipboard: 'python' or 'command_line'."""
+        write = getattr(self.session.script, language)  # it looks at folders: not in the GUI thread
+        self.session.background.ask(("script", id(self)), write, self._copied, lambda error: self._failed(error))
+
+    def why_not(self) -> str | None:
+        """What is missing for an export, in words; None when it can start."""
+        if reason := self.session.why_not_export():
+            return reason
+        if not self.chosen():
+            return "Choose at least one format."
+        if self.chosen_slides():
+            return None
+        return {
+            SELECTED: "None of the selected slides has a prediction: select others, or predict them first.",
+            THIS: "The slide that is shown has no prediction: predict it first.",
+        }.get(self.slides.currentText(), "Predict first: there is nothing to export yet.")
+
+    # ---- following the session ------------------------------------------------------------------------------------
 
     def refresh(self) -> None:
-        reason = self.session.why_not_export()
-        if reason is None and not self.chosen():
-            reason = "Choose at least one format."
         self.folder.setPlaceholderText(str(self.default_folder()) if len(self.session.cohort) else "")
-        show_reason(self.reason, self.export.refresh(reason))
-        files = self.session.exported
-        self.result.setText(f"{len(files)} files in {files[0].parent}" if files else "")
-        self.result.setToolTip("\n".join(file.name for file in files[:30]))
-        for widget in (self.result, self.reveal):
-            widget.setVisible(bool(files))
+        self._refresh_button()
+        corrected = self._corrected()
+        self.corrections.setVisible(bool(corrected))
+        self.corrections.setText(f"Lay my corrections over the labels ({sum(corrected.values())} patches)")
+        self._show_result()
+        self._look_soon()
 
-    def _on_prediction(self, slide_id: str) -> None:
-        self.refresh()
+    def _predicted(self) -> list[str]:
+        role = self.session.role or ""
+        return [slide_id for slide_id, maps in self.session.predictions.items() if role in maps]
+
+    def _corrected(self) -> dict[str, int]:
+        """How many patches of each predicted slide the user corrected."""
+        corrected = self.session.review.slides
+        return {slide_id: corrected[slide_id] for slide_id in self._predicted() if slide_id in corrected}
+
+    def _show_result(self) -> None:
+        files = self.session.exported
+        text = f"{_files(len(files))} in {files[0].parent}" if files else ""
+        show_reason(self.result, text)
+        self.result.setToolTip("\n".join(file.name for file in files[:30]) + ("\n…" if len(files) > 30 else ""))
+        self.reveal.setVisible(bool(files))
+
+    def _show_threshold(self, threshold: float) -> None:
+        self.threshold.setText(f"{threshold:.2f} (change it in step 3)")
+
+    def _refresh_soon(self, *_: object) -> None:
+        if not self._soon.isActive():
+            self._soon.start()
+
+    def _refresh_copy(self) -> None:
+        have = bool(self.session.script.deeds)
+        for made, tip in (
+            (self.copy_python, "What was trained, predicted and exported, as Python: for a notebook or a file"),
+            (self.copy_shell, "What was trained, predicted and exported, as commands for a shell"),
+        ):
+            made.setEnabled(have)
+            made.setToolTip(tip if have else "Train, predict or export something first: then it can be copied")
+        show_reason(self.copied, "")
+
+    def _copied(self, text: str) -> None:
+        QApplication.clipboard().setText(text)
+        lines = len(text.splitlines())
+        show_reason(self.copied, f"Copied {lines} {'line' if lines == 1 else 'lines'}: paste them where you want them.")
+
+    def _failed(self, error: Exception) -> None:
+        self.problem.emit(str(error))
+
+    def _look_soon(self) -> None:
+        self._look.start()
+
+    def _look_for_files(self) -> None:
+        """Say what would be written over, before it is."""
+        out, names = self.out(), [safe_name(slide_id) for slide_id in self.chosen_slides()]
+        suffixes = [FORMATS[name].suffix for name in self.chosen()]
+
+        def look() -> int:
+            return sum(any((out / f"{name}{suffix}").exists() for suffix in suffixes) for name in names)
+
+        if names and not is_url(str(out)):
+            self.session.background.ask(("export", id(self)), look, self._show_replaced)
+        else:
+            self._show_replaced(0)
+
+    def _show_replaced(self, count: int) -> None:
+        slides = "1 slide" if count == 1 else f"{count} slides"
+        show_reason(self.replaced, f"The folder holds labels of {slides} already: they are replaced." if count else "")
 
     def _on_job(self, job: Job) -> None:
-        if isinstance(job.outcome, Done) or not job.is_running or job.done == 0:
-            self.refresh()
-        else:
-            self.export.refresh(self.session.why_not_export())
+        if job.kind == "export" and isinstance(job.outcome, Done):
+            self._written_at = time.time()
+        if job.outcome is not None or job.done == 0:
+            self._refresh_soon()
+        self._refresh_button()
+
+    def _refresh_button(self) -> None:
+        show_reason(self.reason, self.export.refresh(self.why_not()))
+
+
+def _files(count: int) -> str:
+    return "1 file" if count == 1 else f"{count} files"

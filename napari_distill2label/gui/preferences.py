@@ -42,7 +42,11 @@ class Preferences:
 def preferences() -> Preferences:
     """As they are now; the defaults where napari knows none."""
     from napari.settings import get_plugin_settings
+    from npe2 import PluginManager
 
+    known = PluginManager.instance()
+    if NAME not in known or not known.get_manifest(NAME).contributions.configurations:
+        return Preferences()  # napari would look through all installed packages, at every call
     try:
         section = get_plugin_settings(NAME).general
     except (AttributeError, KeyError, ValueError):  # the plugin is not registered: a script on a bare `ViewerModel`

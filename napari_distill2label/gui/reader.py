@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ..export.read import is_label_mask, read_label_mask
 from ..slides.registry import SUFFIXES, open_slide
-from .layers import LayerData, mask_layer, slide_layer
+from .layers.layers import LayerData, mask_layer, slide_layer
 
 
 def get_reader(path: str | Sequence[str]) -> Callable[[str | Sequence[str]], list[LayerData]] | None:

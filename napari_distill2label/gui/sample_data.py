@@ -4,7 +4,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from .layers import LayerData, slide_layer
+from .layers.layers import LayerData, slide_layer
 
 SHAPE = (1024, 1024)  # px at 0.5 µm
 VERSION = 1  # of the drawings: another number draws them anew

@@ -1,28 +1,37 @@
-"""The dock widget 'Distill to Label': four steps from slides to exported patch labels.
+"""The dock widget 'Distill to Label': five steps from slides to exported patch labels.
 
 It holds no state: two of them on one viewer show the same `Session`, and closing the dock loses nothing.
 """
 
 import weakref
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QEvent, Qt
-from qtpy.QtWidgets import QFrame, QLabel, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtCore import QEvent, Qt, QTimer
+from qtpy.QtWidgets import QFrame, QLabel, QScrollArea, QSizePolicy, QToolButton, QVBoxLayout, QWidget
 
 from .export_panel import ExportPanel
-from .jobs import Broken, Job
-from .parts import Panel, StatusStrip, guard_wheel
-from .predict_panel import PredictPanel
-from .session import Session, session_of
-from .slides_panel import SlidesPanel
-from .train_panel import TrainPanel
+from .jobs.jobs import Broken, Job
+from .predicting.predict_panel import PredictPanel
+from .predicting.review_panel import ReviewPanel
+from .session.session import Session, session_of
+from .slide_table.slides_panel import SlidesPanel
+from .training.train_panel import TrainPanel
+from .widgets.help_popup import HelpPopup, native
+from .widgets.parts import Panel, guard_wheel, row
+from .widgets.shortcuts import Actions, bind
+from .widgets.status import StatusStrip
+from .widgets.steps import Step, next_step, style_sheet
+from .widgets.theme import themed
 
 if TYPE_CHECKING:
     import napari
 
 RESEARCH_USE = "For research use only. Not for diagnosis."
 WIDTH = 360  # px; leaves two thirds of a 1366 px screen to the slide
+# Which step opens by itself when another has become the next; an earlier step stays as it is.
+OPENS = {"train": ("train",), "predict": ("predict",), "review": ("predict", "review")}
 
 
 class DistillToLabel(QWidget):
@@ -30,25 +39,37 @@ class DistillToLabel(QWidget):
 
     def __init__(self, viewer: "napari.viewer.Viewer") -> None:
         super().__init__()
-        self.session = session_of(viewer)
-        self.slides = SlidesPanel(self.session)
-        self.train = TrainPanel(self.session)
-        self.predict = PredictPanel(self.session)
-        self.export = ExportPanel(self.session)
-        self.panels: tuple[Panel, ...] = (self.slides, self.train, self.predict, self.export)
-        self.status = StatusStrip(self.session)
-        notice = QLabel(RESEARCH_USE)
-        notice.setWordWrap(True)
-        notice.setAlignment(Qt.AlignmentFlag.AlignCenter)
-        notice.setAccessibleName("notice")
-        self.research_use = notice
+        self.session = session = session_of(viewer)
+        self.slides, self.train, self.predict = SlidesPanel(session), TrainPanel(session), PredictPanel(session)
+        self.review, self.export = ReviewPanel(session), ExportPanel(session)
+        named: dict[str, Panel] = {
+            "slides": self.slides, "train": self.train, "predict": self.predict,
+            "review": self.review, "export": self.export,
+        }  # fmt: skip
+        self.panels: tuple[Panel, ...] = tuple(named.values())
+        self.steps = {name: Step(name, panel, opened=name == "slides") for name, panel in named.items()}
+        self.status = StatusStrip(session)
+        self.research_use = QLabel(RESEARCH_USE)
+        self.research_use.setWordWrap(True)
+        self.research_use.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self.research_use.setAccessibleName("notice")
+        self.help_popup: HelpPopup | None = None
+        self._arrange()
+        self.actions_of_keys = Actions(session, named, self.show_help)
+        self.shortcuts = bind(self, self.actions_of_keys, self.status.show_problem)
+        self._listen()
 
+    # ---- making -----------------------------------------------------------------------------------------------
+
+    def _arrange(self) -> None:
         content = QWidget()
         inside = QVBoxLayout(content)
         inside.setContentsMargins(4, 4, 4, 4)
-        for panel in self.panels:
-            inside.addWidget(panel)
-            panel.problem.connect(self.status.show_text)
+        inside.setSpacing(4)
+        for step in self.steps.values():
+            inside.addWidget(step)
+            step.panel.problem.connect(self.status.show_problem)
+            step.opened.connect(self._scroll_to)
         inside.addStretch()
         self.scroll = QScrollArea()
         self.scroll.setWidgetResizable(True)
@@ -58,20 +79,52 @@ class DistillToLabel(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(2)
+        layout.addLayout(self._bar())
         layout.addWidget(self.scroll, 1)
         layout.addWidget(self.status)
-        layout.addWidget(notice)
+        layout.addWidget(self.research_use)
         self.setMinimumWidth(WIDTH)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
         self.setAccessibleName("Distill to Label")
         guard_wheel(content)
 
-        self._connections = [(self.session.jobs.changed, self._on_job), (self.session.message, self._on_message)]
+    def _bar(self) -> Any:
+        self.undo = _tool("↶ Undo", self._undo)
+        self.redo = _tool("↷ Redo", self._redo)
+        self.help = _tool("?", self.show_help)
+        self.help.setToolTip(f"Keyboard shortcuts and help ({native('F1')})")
+        self.help.setAccessibleName("help")
+        bar = row(self.undo, self.redo)
+        bar.addStretch()
+        bar.addWidget(self.help)
+        bar.setContentsMargins(4, 2, 4, 0)
+        return bar
+
+    def _listen(self) -> None:
+        session = self.session
+        self._soon = QTimer(self)  # many signals in a row refresh the headers once
+        self._soon.setSingleShot(True)
+        self._soon.setInterval(50)
+        self._soon.timeout.connect(self.refresh)
+        self._was_next: str | None = "slides"
+        self._connections = [
+            (session.jobs.changed, self._on_job),
+            (session.message, self._on_message),
+            (session.undo_stack.changed, self._refresh_undo),
+        ]
+        signals = ("slides_changed", "settings_changed", "model_changed", "predictions_changed", "threshold_changed")
+        self._connections += [(getattr(session, name), self._refresh_soon) for name in (*signals, "shown_changed")]
+        self._connections.append((session.review.changed, self._refresh_soon))
         for signal, slot in self._connections:
             signal.connect(slot)
+        restyled = themed(self, session.viewer, style_sheet)
         # Of a closing window, a docked widget is told only that it is destroyed; then it must not be called any more.
-        self.destroyed.connect(_disconnecting(self))
+        self.destroyed.connect(_disconnecting(self, restyled))
         self._watched = False
+        self._refresh_undo()
+        self.refresh()
+
+    # ---- what the user does -------------------------------------------------------------------------------------
 
     def open_path(self, path: Path) -> None:
         """Start with a cohort.csv, or with the folder of a run or a bundle."""
@@ -79,6 +132,51 @@ class DistillToLabel(QWidget):
             self.predict.load_path(str(path))
         else:
             self.slides.open_path(str(path))
+
+    def show_help(self) -> None:
+        if self.help_popup is None:
+            self.help_popup = HelpPopup(self.session, self)
+        self.help_popup.open_now()
+
+    def _undo(self) -> None:
+        self.session.undo()
+
+    def _redo(self) -> None:
+        self.session.redo()
+
+    # ---- following the session ------------------------------------------------------------------------------------
+
+    def refresh(self) -> None:
+        """How each step stands; a step that has become possible opens, unless the user decided otherwise."""
+        for step in self.steps.values():
+            step.refresh()
+        now = next_step(self.session)
+        if now != self._was_next:
+            self._was_next = now
+            for name in OPENS.get(now or "", ()):
+                if name in self.steps:
+                    self.steps[name].offer()
+
+    def _refresh_soon(self, *_: object) -> None:
+        if not self._soon.isActive():
+            self._soon.start()
+
+    def _refresh_undo(self) -> None:
+        stack = self.session.undo_stack
+        for button, word, text, key in (
+            (self.undo, "Undo", stack.undo_text, "Ctrl+Z"),
+            (self.redo, "Redo", stack.redo_text, "Ctrl+Shift+Z"),
+        ):
+            button.setEnabled(text is not None)
+            button.setToolTip(f"{word}: {text} ({native(key)})" if text else f"Nothing to {word.lower()}")
+            button.setAccessibleName(word.lower())
+
+    def _scroll_to(self, name: str) -> None:
+        QTimer.singleShot(0, lambda: self._scroll_now(name))  # when the layout has made room for what was unfolded
+
+    def _scroll_now(self, name: str) -> None:
+        with suppress(RuntimeError):  # the widget went meanwhile
+            self.scroll.ensureWidgetVisible(self.steps[name], 0, 0)
 
     def event(self, event: QEvent) -> bool:
         if event.type() in (QEvent.Type.Show, QEvent.Type.ParentChange):
@@ -94,14 +192,24 @@ class DistillToLabel(QWidget):
 
     def _on_job(self, job: Job) -> None:
         self.status.show_job(job)
+        self._refresh_soon()
         if isinstance(job.outcome, Broken) and not self.isVisible():
             from napari.utils.notifications import show_warning
 
             show_warning(job.text)  # else it would pass unseen
 
     def _on_message(self, text: str) -> None:
-        if not self.session.jobs.busy:  # else it is among the job's notes
+        job = self.session.jobs.current
+        if job is None or text not in job.notes:  # else it is told when the job is over
             self.status.show_text(text)
+
+
+def _tool(text: str, slot: Any) -> QToolButton:
+    made = QToolButton()
+    made.setText(text)
+    made.setAutoRaise(True)
+    made.clicked.connect(lambda checked=False: slot())
+    return made
 
 
 def _shutting_down(session: Session):
@@ -114,11 +222,12 @@ def _shutting_down(session: Session):
     return slot
 
 
-def _disconnecting(widget: DistillToLabel):
+def _disconnecting(widget: DistillToLabel, restyled: Any):
     """A slot that outlives the widget it disconnects."""
     connections, panels = widget._connections, widget.panels
 
     def slot(*_: object) -> None:
+        restyled()
         for signal, receiver in connections:
             signal.disconnect(receiver, missing_ok=True)
         for panel in panels:

@@ -1,21 +1,28 @@
 """napari's *Save*: our layers of patch labels through the same writers as the panel's Export."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from ..core.colours import RGB
 from ..core.errors import BundleError
 from ..export import FORMATS, write
-from .layers import KEY, LABELS, patch_map_of
+from .layers.layers import KEY, LABELS, patch_map_of
 
 
 def write_labels(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
-    """Write what a layer of labels shows; the suffix says how. Returns the files.
+    """Write what a layer of labels shows, in its colours; the suffix says how. Returns the files.
 
     `BundleError` for a layer that is not ours (there are no patches behind it), or whose prediction is gone.
     """
     noted = meta.get("metadata", {}).get(KEY) or {}
+    if noted.get("role") == "corrections":
+        raise BundleError(
+            f"{path}: your corrections are saved in the step Review of the panel; its step Export lays them over the "
+            "labels"
+        )
     if noted.get("role") != LABELS:
         raise BundleError(
             f"{path}: the layer {meta.get('name', '')!r} holds no patch labels of 'Distill to Label': save it with "
@@ -27,8 +34,18 @@ def write_labels(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
         raise BundleError(f"{path}: patch labels are saved as {', '.join(known.suffix for known in FORMATS.values())}")
     target = Path(path)
     with TemporaryDirectory(dir=target.parent, prefix=f".{target.name[:40]}.") as folder:
-        files = write(patch_map, folder, [name], noted["threshold"])
+        files = write(patch_map, folder, [name], noted["threshold"], colours=shown_colours(meta, patch_map.classes))
         if noted["class_index"] is not None and len(files) > 1:  # one file per class: the one this layer shows
             files = [files[noted["class_index"] - 1]]
         os.replace(files[0], target)
     return [str(target)]
+
+
+def shown_colours(meta: dict[str, Any], classes: Sequence[str]) -> dict[str, RGB]:
+    """8-bit colours by class of a layer of labels, whose values are 1 + class index."""
+    by_value = getattr(meta.get("colormap"), "color_dict", None) or (meta.get("colormap") or {}).get("color_dict", {})
+    return {
+        name: tuple(round(255 * float(part)) for part in by_value[value][:3])
+        for value, name in enumerate(classes, 1)
+        if value in by_value
+    }

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..core.bag import Bag
 from ..core.errors import SettingsError
 from ..core.events import Progress
+from ..core.metrics import binary_metrics, positive_score
 from ..core.settings import TrainingSettings
 from . import losses
 from .augmentation import TURNS, turned
@@ -75,7 +76,8 @@ class TrainingState:
     """Everything needed to go on after an epoch as if nothing had happened.
 
     `history` has a row per epoch: `epoch`, `loss`, one `loss_<term>` per term (means over training bags), `valid_loss`
-    (mean bag cross entropy; None without validation bags). `best_weights` are those of `best_epoch` (1-based).
+    (mean bag cross entropy; None without validation bags), `valid_auroc` (of the bags' labels, for being positive;
+    None unless some validation bags are and some are not). `best_weights` are those of `best_epoch` (1-based).
     """
 
     epoch: int = 0
@@ -116,22 +118,34 @@ def _snapshot(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
 
 
-@torch.no_grad()
 def bag_loss(model: MILModel, bag: Bag) -> float:
     """Cross entropy of a bag's label. Reads no label of an instance."""
+    return judge_bag(model, bag)[0]
+
+
+@torch.no_grad()
+def judge_bag(model: MILModel, bag: Bag) -> tuple[float, float]:
+    """`bag_loss`, and the bag's score of being positive (`core.metrics.positive_score`)."""
     several = model.settings.several
     target = losses.target_probabilities(torch.from_numpy(bag.target(model.n_classes)), several)
-    log_p = losses.log_probabilities(answer_bag(model, bag).bag_logits, several)
-    return float(losses.cross_entropy(target, log_p).mean())
+    logits = answer_bag(model, bag).bag_logits
+    loss = losses.cross_entropy(target, losses.log_probabilities(logits, several)).mean()
+    return float(loss), float(positive_score(model.probabilities(logits).numpy(), several))
 
 
-def validate(model: MILModel, bags: Sequence[Bag], phase: str) -> Generator[Progress, None, float | None]:
-    """Mean `bag_loss`; None for no bags."""
-    total = 0.0
+def validate(
+    model: MILModel, bags: Sequence[Bag], phase: str
+) -> Generator[Progress, None, tuple[float | None, float | None]]:
+    """Mean `bag_loss` (None for no bags), and the AUROC of the bags' labels (None unless there are both kinds)."""
+    judged = []
     for done, bag in enumerate(bags, 1):
-        total += bag_loss(model, bag)
+        judged.append(judge_bag(model, bag))
         yield Progress(phase, done, len(bags))
-    return total / len(bags) if bags else None
+    if not bags:
+        return None, None
+    each_loss, scores = zip(*judged, strict=True)
+    auroc = binary_metrics([bag.label != (0,) for bag in bags], scores)["auroc"]
+    return sum(each_loss) / len(bags), auroc
 
 
 @torch.no_grad()
@@ -202,9 +216,10 @@ def fit(
                 f"{phase}: the loss of epoch {state.epoch + 1} is {means['loss']}: training diverged; "
                 f"make its learning_rate (now {settings.learning_rate:g}) smaller"
             )
-        valid_loss = yield from validate(model, valid, f"{phase}: validation of epoch {state.epoch + 1}")
+        valid_loss, valid_auroc = yield from validate(model, valid, f"{phase}: validation of epoch {state.epoch + 1}")
         row = {"epoch": state.epoch + 1, "loss": means.pop("loss")}
-        row |= {f"loss_{name}": value for name, value in means.items()} | {"valid_loss": valid_loss}
+        row |= {f"loss_{name}": value for name, value in means.items()}
+        row |= {"valid_loss": valid_loss, "valid_auroc": valid_auroc}
         weights = _snapshot(model.state_dict())
         state = TrainingState(
             epoch=state.epoch + 1,

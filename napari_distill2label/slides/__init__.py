@@ -4,7 +4,19 @@
 `core.bag.Bag`.
 """
 
+from typing import TYPE_CHECKING
+
 from .registry import open_slide
-from .slide import Slide
+
+if TYPE_CHECKING:
+    from .slide import Slide
 
 __all__ = ["Slide", "open_slide"]
+
+
+def __getattr__(name: str) -> object:
+    if name != "Slide":  # comes with dask, which a window of steps and buttons can do without
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from .slide import Slide
+
+    return Slide

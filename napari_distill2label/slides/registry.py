@@ -3,14 +3,17 @@
 import os
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..core.errors import SlideError
 from ..core.geometry import Mpp
 from ..core.names import is_url
 from .backends.protocol import NotHereError, Source
-from .slide import Slide, reason_of
 
-# Modules are imported when a file asks for them: tifffile and zarr take a while.
+if TYPE_CHECKING:
+    from .slide import Slide
+
+# Modules are imported when a file asks for them: tifffile, zarr and dask take a while.
 _BACKENDS: dict[str, str] = {
     **dict.fromkeys((".bmp", ".png", ".jpg", ".jpeg"), "image"),
     **dict.fromkeys((".tif", ".tiff", ".svs", ".ndpi", ".qptiff"), "tiff"),
@@ -25,7 +28,7 @@ _NOT_YET = (".vsi", ".czi", ".isyntax", ".i2syntax", ".lif", ".ets", ".sdpc", ".
 SUFFIXES: tuple[str, ...] = tuple(_BACKENDS)
 
 
-def open_slide(path: str | Path, mpp: float | Mpp | None = None, force: bool = False) -> Slide:
+def open_slide(path: str | Path, mpp: float | Mpp | None = None, force: bool = False) -> "Slide":
     """Open a slide or a plain image.
 
     Parameters
@@ -43,6 +46,8 @@ def open_slide(path: str | Path, mpp: float | Mpp | None = None, force: bool = F
     SlideError
         The file is missing, empty, damaged, not 8-bit RGB, or of a format that is not supported.
     """
+    from .slide import Slide, reason_of
+
     path = path if is_url(path) else Path(path)
     name = _backend_of(path)
     try:

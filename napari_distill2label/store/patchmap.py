@@ -34,6 +34,7 @@ from ..core.errors import BundleError, SettingsError
 from ..core.geometry import Block, PatchGrid, PatchPoints
 from ..core.names import kept_path
 from .labels import check_corrections, labels_of, with_corrections
+from .memory import MemoryGroup
 from .patchmap_files import (
     FAILED,
     GRID_CHUNK,
@@ -76,7 +77,7 @@ class PatchMap:
         The folder; None for a map in memory.
     """
 
-    def __init__(self, group: zarr.Group, path: Path | None, patches: PatchGrid | PatchPoints) -> None:
+    def __init__(self, group: zarr.Group | MemoryGroup, path: Path | None, patches: PatchGrid | PatchPoints) -> None:
         self._group = group
         self._lock = threading.Lock()  # two blocks may share a chunk
         attrs = group.attrs.asdict()
@@ -118,13 +119,12 @@ class PatchMap:
         if not 2 <= len(classes) <= MAX_CLASSES or len(set(classes)) != len(classes):
             raise ValueError(f"a patch map needs 2 to {MAX_CLASSES} different classes, got {list(classes)}")
         if path is None:
-            store: Any = zarr.storage.MemoryStore()
+            group: zarr.Group | MemoryGroup = MemoryGroup()
         else:
             path = Path(path)
             if path.is_file() or (path.is_dir() and not (path / "zarr.json").is_file() and any(path.iterdir())):
                 raise BundleError(f"{path} is not a patch map and is left alone: give another place")
-            store = zarr.storage.LocalStore(path)
-        group = zarr.open_group(store, mode="w", zarr_format=3)
+            group = zarr.open_group(zarr.storage.LocalStore(path), mode="w", zarr_format=3)
         make_arrays(group, patches, len(classes))
         # The attributes come last: without them the folder is not taken for a map that only needs filling.
         group.attrs.update(

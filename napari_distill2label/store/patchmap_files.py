@@ -11,6 +11,7 @@ from zarr.codecs import ZstdCodec
 
 from ..core.errors import BundleError
 from ..core.geometry import PatchGrid, PatchPoints, patches_from_json
+from .memory import MemoryGroup
 
 KIND = "patch-map"
 VERSION = 1
@@ -23,7 +24,7 @@ POINTS_CHUNK = 4096
 MAX_CLASSES = 254  # labels are uint8, 0 is taken by "not scored"
 
 
-def make_arrays(group: zarr.Group, patches: PatchGrid | PatchPoints, n_classes: int) -> None:
+def make_arrays(group: zarr.Group | MemoryGroup, patches: PatchGrid | PatchPoints, n_classes: int) -> None:
     """Empty arrays of a new map, and the one that describes its patches (tissue of a grid, centres of points)."""
     chunk = GRID_CHUNK if len(patches.shape) == 2 else POINTS_CHUNK
     chunks = tuple(max(1, min(size, chunk)) for size in patches.shape)

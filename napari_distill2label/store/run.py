@@ -34,6 +34,7 @@ class RunConfig(BaseModel):
     features: str | None = None
     centres: str | None = None
     corrections: str | None = None
+    tissue: str | dict[str, str] | None = None
 
 
 class Run:

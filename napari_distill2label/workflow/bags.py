@@ -17,6 +17,7 @@ from ..slides.slide import Slide
 from ..store.cohort import Cohort, CohortSlide
 from ..store.points import Points, class_of_patches, read_points
 from .features import FeatureSource, opened_if_there
+from .tissue import Tissue, regions_of
 
 PathLike = str | os.PathLike[str]
 
@@ -41,6 +42,8 @@ class BagReader:
         Points tables, see `store.points`.
     features
         Where the features of a frozen encoder come from. None: bags of patches.
+    tissue
+        Regions outside of which no patch is looked at; the tissue rule is not asked where there are some.
     """
 
     def __init__(
@@ -49,11 +52,13 @@ class BagReader:
         centres: PathLike | None = None,
         corrections: PathLike | None = None,
         features: FeatureSource | None = None,
+        tissue: Tissue | None = None,
     ) -> None:
         self.grid = grid
         self.centres = None if centres is None else read_points(centres)
         self.corrections = {} if corrections is None else read_points(corrections, labelled=True)
         self.features = features
+        self.tissue = tissue
         self.mpps: list[Mpp | None] = []  # of the slides read so far
         self.n_mpp_assumed = 0  # of them: a user gave it, or the cohort
 
@@ -85,7 +90,8 @@ class BagReader:
             return Bag(row.slide_id, instances, corners, label, known)
 
     def _lay(self, row: CohortSlide, slide: Slide) -> Generator[Event, None, PatchGrid | PatchPoints]:
-        return (yield from laying(slide, self.grid, centres_of(row.slide_id, self.centres)))
+        centres, regions = centres_of(row.slide_id, self.centres), regions_of(row.slide_id, self.tissue)
+        return (yield from laying(slide, self.grid, centres, regions))
 
     def _known(self, row: CohortSlide, patches: PatchGrid | PatchPoints, cohort: Cohort) -> np.ndarray | None:
         """(K,) int8 corrections of the user's, None where there are none of this slide."""

@@ -1,10 +1,11 @@
 """`export`: patch maps that are kept already, written in the formats others read."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from ..core.colours import RGB
 from ..core.errors import BundleError, SlideError
 from ..core.events import Event, Failed, Finished, Progress
 from ..export import format_names, write
@@ -23,6 +24,7 @@ def export(
     *,
     threshold: float | None = None,
     corrections: PathLike | None = None,
+    colours: Mapping[str, RGB] | None = None,
 ) -> Generator[Event, None, list[Path]]:
     """Write patch maps, with a user's corrections laid over them.
 
@@ -35,6 +37,8 @@ def export(
         None: the one each map was predicted with.
     corrections
         CSV `slide_id,x,y,label`; the table's column `source` tells corrected patches from the model's.
+    colours
+        8-bit (r, g, b) of classes by name, where they are not the palette's.
     """
     formats = format_names(formats)
     if threshold is not None:
@@ -48,7 +52,7 @@ def export(
                 patch_map = PatchMap.open(patch_map)
             points = known.get(patch_map.slide_id)
             given = None if points is None else corrected_patches(patch_map, points)
-            written = write(patch_map, out, formats, threshold, given)
+            written = write(patch_map, out, formats, threshold, given, colours=colours)
         except (SlideError, BundleError) as error:
             yield Failed(name, str(error))
         else:

@@ -24,9 +24,9 @@ from ..store.cohort import CohortSlide
 from ..store.files import file_signature, safe_name
 from ..store.patchmap import PatchMap
 from ..store.points import Points
-from .bags import PathLike, centres_of
+from .bags import centres_of
 from .features import FeatureSource, opened_if_there
-from .tissue import regions_of
+from .tissue import Tissue, regions_of
 
 
 class PatchMapper:
@@ -57,7 +57,7 @@ class PatchMapper:
         recipe: ModelRecipe,
         grid: GridSettings,
         centres: dict[str, Points] | None = None,
-        tissue: PathLike | None = None,
+        tissue: Tissue | None = None,
         threshold: float = 0.5,
         force: bool = False,
         cluster: Cluster | None = None,

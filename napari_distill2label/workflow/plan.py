@@ -1,6 +1,6 @@
 """What a training is asked to do, checked before any work: a new run, or one to go on with."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from ..store.run import Run, RunConfig
 from ..store.splits import with_splits
 from .bags import BagReader, PathLike
 from .features import FeatureSource, fitted_grid
+from .tissue import Tissue
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Asked:
     corrections: PathLike | None = None
     features: PathLike | None = None
     trust: bool = False
+    tissue: Tissue | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ def new_plan(out: PathLike, cohort: Cohort, settings: Settings, asked: Asked) ->
         features=_absolute(asked.features),
         centres=_absolute(asked.centres),
         corrections=_absolute(asked.corrections),
+        tissue=_absolute_tissue(asked.tissue),
     )
     plan = _plan(out, config, cohort, frozen, resume=False)
     _check_corrections(plan.reader, cohort, asked.corrections)
@@ -84,6 +87,7 @@ def resumed_plan(out: PathLike, cohort: Cohort, settings: Settings | None, asked
         "--encoder": asked.encoder is not None and config.encoder is None,
         "--features": asked.features is not None and config.encoder is None,
         "--corrections": asked.corrections is not None and _absolute(asked.corrections) != config.corrections,
+        "--tissue": asked.tissue is not None and _absolute_tissue(asked.tissue) != config.tissue,
     }
     if other := [flag for flag, differs in changed.items() if differs]:
         raise SettingsError(f"{out}: was started with another {other[0]}; name another folder to train anew")
@@ -106,12 +110,18 @@ def _plan(out: PathLike, config: RunConfig, cohort: Cohort, frozen: FrozenEncode
                 f"{config.features}: no such folder of features: give the one it is now with --features"
             )
         source = FeatureSource(Path(config.features or cache), cache, frozen, config.encoder)
-    reader = BagReader(config.settings.grid, config.centres, config.corrections, source)
+    reader = BagReader(config.settings.grid, config.centres, config.corrections, source, config.tissue)
     return Plan(folder, config, cohort, reader, resume)
 
 
 def _absolute(path: PathLike | None) -> str | None:
     return None if path is None else str(Path(path).absolute())
+
+
+def _absolute_tissue(tissue: Tissue | None) -> str | dict[str, str] | None:
+    if isinstance(tissue, Mapping):
+        return {slide_id: _absolute(path) for slide_id, path in tissue.items()} or None
+    return _absolute(tissue)
 
 
 def _check_corrections(reader: BagReader, cohort: Cohort, path: PathLike | None) -> None:

@@ -26,6 +26,7 @@ from .bags import PathLike
 from .features import source_for
 from .patchmaps import PatchMapper
 from .scale import notice_missing_mpp
+from .tissue import Tissue
 
 DEFAULT_FORMATS = ("ome-tiff", "geojson", "csv", "png")
 SLIDES_AT_ONCE = 8  # on a cluster
@@ -65,7 +66,7 @@ def predict(
     threshold: float = 0.5,
     mpp: float | None = None,
     centres: PathLike | None = None,
-    tissue: PathLike | None = None,
+    tissue: Tissue | None = None,
     dense: int | None = None,
     formats: Sequence[str] = DEFAULT_FORMATS,
     device: str = "auto",
@@ -92,7 +93,7 @@ def predict(
         The slides' own µm/px; overrides their files.
     centres, tissue
         CSV or GeoJSON of points to centre patches on; GeoJSON of regions outside of which nothing is scored, or a
-        folder with `<slide_id>.geojson` for each slide.
+        folder with `<slide_id>.geojson` for each slide, or a mapping of some slides' ids to files.
     dense
         Score a position every so many of the model's pixels, by a fully convolutional pass over the slide instead of
         patches. Not for models on features of a frozen encoder, nor with `centres`.

@@ -1,6 +1,7 @@
 """`tissue`: where there is tissue, as regions to look at and correct before training and predicting."""
 
-from collections.abc import Generator, Sequence
+import os
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 
 from ..core.errors import SettingsError, SlideError
@@ -11,7 +12,9 @@ from ..slides.registry import open_slide
 from ..slides.tissue import finding_mask
 from ..store.cohort import Cohort
 from ..store.files import safe_name
-from .bags import PathLike
+
+PathLike = str | os.PathLike[str]
+Tissue = PathLike | Mapping[str, PathLike]  # one file, a folder of them, or a file for some slides by their ids
 
 
 def tissue(
@@ -60,11 +63,14 @@ def tissue(
     return files
 
 
-def regions_of(slide_id: str, tissue: PathLike | None) -> Path | None:
+def regions_of(slide_id: str, tissue: Tissue | None) -> Path | None:
     """The file of a slide's regions: `tissue` itself, or `<slide_id>.geojson` in it where it is a folder.
 
-    `SlideError` if a folder has none for the slide.
+    A mapping names a file for some slides; for the others the tissue rule of the settings holds (None). `SlideError`
+    if a folder has none for the slide.
     """
+    if isinstance(tissue, Mapping):
+        return Path(tissue[slide_id]) if slide_id in tissue else None
     if tissue is None or not Path(tissue).is_dir():
         return None if tissue is None else Path(tissue)
     path = Path(tissue) / f"{safe_name(slide_id)}.geojson"

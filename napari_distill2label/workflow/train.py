@@ -24,6 +24,8 @@ from ..store.run import Run
 from .bags import PathLike
 from .plan import Asked, Plan, new_plan, resumed_plan
 from .scale import require_mpp
+from .stopwatch import Stopwatch
+from .tissue import Tissue
 
 
 def train(
@@ -38,6 +40,7 @@ def train(
     corrections: PathLike | None = None,
     features: PathLike | None = None,
     trust: bool = False,
+    tissue: Tissue | None = None,
     resume: bool = False,
 ) -> Generator[Event, None, Run]:
     """Train a teacher on the slide labels of `cohort` and distil a student from it.
@@ -67,10 +70,13 @@ def train(
         May an encoder's file be opened that can hold a program (TorchScript)?
     corrections
         CSV of patches whose class the user knows (`slide_id,x,y,label`), used by the student.
+    tissue
+        GeoJSON of regions outside of which no patch is looked at, in place of the tissue rule: one file, a folder with
+        `<slide_id>.geojson` for each slide, or a mapping of some slides' ids to files (the others keep the rule).
     resume
         Go on with the run in `out` after its last whole epoch.
     """
-    asked = Asked(classes, baseline, centres, encoder, corrections, features, trust)
+    asked = Asked(classes, baseline, centres, encoder, corrections, features, trust, tissue)
     plan = (
         resumed_plan(out, cohort, settings, asked) if resume else new_plan(out, cohort, settings or Settings(), asked)
     )
@@ -85,12 +91,14 @@ class _Training:
         self.settings, self.cohort = plan.config.settings, plan.cohort
         self.device = choose_device(self.settings.device)
         self.histories: dict[str, list[dict[str, Any]]] = {}
+        self.watch = Stopwatch()
 
     def work(self) -> Generator[Event, None, Run]:
         yield from (Notice(line) for line in self.cohort.warnings())
         rows = [*self.cohort.in_split("train"), *self.cohort.in_split("valid")]
         yield from require_mpp(rows, self.settings.grid.mpp)
         bags = yield from self.reader.read_all(rows, self.cohort)
+        self.watch.read()
         yield from self.check_scale()
         self.train = [bags[row.slide_id] for row in self.cohort.in_split("train") if row.slide_id in bags]
         self.valid = [bags[row.slide_id] for row in self.cohort.in_split("valid") if row.slide_id in bags]
@@ -104,7 +112,12 @@ class _Training:
                 yield from self.fit(item)
             else:
                 yield item
+        self.write_timing()
         return self.run
+
+    def write_timing(self) -> None:
+        self.watch.rest()
+        self.watch.timing(self.device, [*self.train, *self.valid]).write(self.run.folder)
 
     def check_scale(self) -> Generator[Event, None, None]:
         if self.settings.grid.mpp is None and self.reader.common_mpp is None and any(self.reader.mpps):
@@ -125,6 +138,7 @@ class _Training:
             return
         self.forget_taught_by(role)
         model.dtype = compute_dtype(settings.precision, self.device)
+        self.watch.rest()
         work = fit(model, stage.objective, stage.lessons, self.valid, settings, stage.seed, state, role)
         for item in work:
             if isinstance(item, TrainingState):
@@ -132,6 +146,7 @@ class _Training:
                 save_checkpoint(checkpoint, state)
                 self.histories[role] = state.history
                 self.run.write_history(self.histories)
+                self.watch.epoch(role)
                 yield _epoch_end(role, state, settings.epochs)
             else:
                 yield item
@@ -190,9 +205,9 @@ def bag_metrics(model: MILModel, bags: Iterable[Bag]) -> dict[str, float | int |
 def _epoch_end(role: str, state: TrainingState, epochs: int) -> EpochEnd:
     row = dict(state.history[-1])
     row.pop("epoch")
-    valid_loss = row.pop("valid_loss")
+    metrics = {name: row.pop(name, None) for name in ("valid_loss", "valid_auroc")}
+    metrics = {name: value for name, value in metrics.items() if value is not None}
     losses = {name.removeprefix("loss_"): value for name, value in row.items()}
-    metrics = {} if valid_loss is None else {"valid_loss": valid_loss}
     return EpochEnd(role, state.epoch, epochs, losses, metrics, best=state.best_epoch == state.epoch)
 
 

@@ -27,6 +27,19 @@ def pytest_sessionfinish():
     shutil.rmtree(_HOME, ignore_errors=True)
 
 
+@pytest.fixture(autouse=True)
+def _new_user(tmp_path_factory):
+    """No test finds the steps as another left them, nor what the window kept beside the slides or for recovery."""
+    from napari_distill2label.gui.widgets.window_state import window_state
+
+    window_state().clear()
+    yield
+    for cohort in tmp_path_factory.getbasetemp().glob("a cohort*"):
+        for kept in (*cohort.glob("cohort.d2l*"), *cohort.glob("*corrections*.csv")):
+            kept.unlink()
+        shutil.rmtree(cohort / "cohort.tissue", ignore_errors=True)
+
+
 @pytest.fixture(scope="session")
 def cohort_csv(tmp_path_factory) -> Path:
     """Eight drawn slides of 135 × 162 px, 0.5 µm/px, with labels."""
@@ -74,3 +87,58 @@ def make_patch_map():
         return patch_map
 
     return make
+
+
+@pytest.fixture
+def reviewed(tmp_path, make_patch_map):
+    """Makes (session, viewer, patch map): a slide of 6 × 8 patches of 20 px is shown, with a prediction over it.
+
+    `probability` (6, 8) is that of tumour, or (6, 8, C).
+    """
+    import numpy as np
+    from napari.components import ViewerModel
+    from PIL import Image
+
+    from napari_distill2label.gui import get_session
+
+    alive = []
+
+    def make(viewer=None, probability=None, name="slide", **grid):
+        viewer = ViewerModel() if viewer is None else viewer
+        alive.append(viewer)
+        path = tmp_path / f"{name}.png"
+        if not path.exists():
+            pixels = np.random.default_rng(0).integers(0, 255, (120, 160, 3), np.uint8)
+            Image.fromarray(pixels).save(path)
+        session = get_session(viewer)
+        session.add_slides(path)
+        session.show(name)
+        session.role = "student"
+        if probability is not None and probability.ndim == 2:
+            probability = np.stack([1 - probability, probability], -1)
+        patch_map = make_patch_map((120, 160), probability, patch_px=20, **grid)
+        session._take_map(patch_map)
+        return session, viewer, patch_map
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def feature_folder(cohort_csv, tmp_path_factory) -> Path:
+    """Features of the slides of `cohort_csv`, 24 of each of 5 × 6 patches; half of a tumour slide's stand out."""
+    import numpy as np
+
+    from napari_distill2label.core.geometry import PatchGrid
+    from napari_distill2label.store.cohort import Cohort
+    from napari_distill2label.store.features import FeatureMap
+
+    folder, rng = tmp_path_factory.mktemp("features é"), np.random.default_rng(0)
+    grid = PatchGrid.over((135, 162), GridSettings(patch_px=27), (0.5, 0.5))
+    for row in Cohort.read(cohort_csv):
+        found = FeatureMap.at(folder / f"{row.slide_id}.zarr", grid, 24, {"encoder": "of a test"})
+        for block in grid.blocks(1000):
+            values = rng.normal(size=(len(block.corners), 24)).astype(np.float32)
+            if row.label == "tumour":
+                values[::2, :6] += 4.0
+            found.write(block, values)
+    return folder

@@ -1,4 +1,4 @@
-"""Nothing that happens to the work is lost, and one job runs at a time."""
+"""Nothing that happens to the work is lost; one job runs at a time, and the others wait in sight."""
 
 import threading
 
@@ -6,7 +6,7 @@ import pytest
 
 from napari_distill2label.core.errors import SlideError
 from napari_distill2label.core.events import EpochEnd, Notice, Progress
-from napari_distill2label.gui.jobs import Broken, BusyError, Cancelled, Done, Job, Jobs, relay
+from napari_distill2label.gui.jobs.jobs import Broken, BusyError, Cancelled, Done, Job, Jobs, Retry, relay
 
 
 def finish(generator):
@@ -86,6 +86,7 @@ def test_progress_is_thinned_out_and_the_rest_is_not():
     def work():
         for step in range(500):
             yield Progress("working", step, 1000)
+            yield Progress("and", 1, 1)  # a phase of one step ends as often as it is begun
         yield EpochEnd("teacher", 1, 2)
         yield Notice("look")
         yield EpochEnd("teacher", 2, 2)
@@ -110,23 +111,157 @@ def test_without_a_window_work_runs_at_once():
     assert not jobs.busy
 
 
-def test_one_job_at_a_time():
-    jobs = Jobs(lambda: False)
+def steps(*values):
+    """Work that yields a step for each value and returns the last."""
 
     def work():
+        for number, _ in enumerate(values, 1):
+            yield Progress("working", number, len(values))
+        return values[-1]
+
+    return work
+
+
+def test_a_second_job_waits_for_the_first():
+    jobs, order, states = Jobs(lambda: False), [], []
+    jobs.changed.connect(lambda job: states.append((job.kind, job.state)))
+
+    def work():
+        second = jobs.start("predict", "Predicting", steps(2), order.append)
+        assert second.state == "queued"
+        assert jobs.queue == (second,)
+        assert (second.elapsed, second.started_at, second.remaining) == (0.0, None, None)
+        assert second.text == "Predicting: waiting"
+        assert jobs.of_kind("predict") is second
         with pytest.raises(BusyError, match="Training is still going on"):
-            jobs.start("predict", "Predicting", work)
+            jobs.wait(second)
+        yield Progress("working", 1)
+        return 1
+
+    first = jobs.start("train", "Training", work, order.append)
+    assert order == [1, 2]
+    assert [job.kind for job in jobs.past] == ["train", "predict"]
+    assert jobs.last.result() == 2
+    assert first.started_at <= jobs.last.started_at
+    assert not jobs.busy
+    ends = [state for kind, state in states if kind == "predict"]
+    assert (ends[0], ends[-1]) == ("queued", "done")
+
+
+def test_what_waits_can_be_taken_out():
+    jobs, done = Jobs(lambda: False), []
+
+    def work():
+        waiting = [jobs.start(kind, kind, steps(kind), done.append) for kind in ("a", "b", "c")]
+        jobs.cancel(waiting[1])
+        jobs.cancel(waiting[1])
+        assert waiting[1].state == "cancelled"
+        assert jobs.queue == (waiting[0], waiting[2])
         yield Progress("working", 1)
 
-    assert jobs.start("train", "Training", work).result() is None
+    jobs.start("train", "Training", work)
+    assert done == ["a", "c"]
+    assert [job.kind for job in jobs.past] == ["b", "train", "a", "c"]
+
+
+def test_the_next_job_starts_whatever_became_of_the_one_before():
+    jobs, done = Jobs(lambda: False), []
+
+    def work():
+        jobs.start("predict", "Predicting", steps(1), done.append)
+        yield Progress("working", 1)
+        raise RuntimeError("boom")
+
+    def other():
+        jobs.start("predict", "Predicting", steps(2), done.append)
+        yield Progress("working", 1)
+        jobs.cancel()
+        yield Progress("working", 2)
+
+    assert jobs.start("train", "Training", work).state == "failed"
+    assert jobs.start("train", "Training", other).state == "cancelled"
+    assert done == [1, 2]
+
+
+def test_what_a_job_needs_is_looked_up_when_its_turn_comes():
+    jobs, model = Jobs(lambda: False), []
+
+    def prepare():
+        if not model:
+            raise SlideError("there is no model")
+
+    def work():
+        jobs.start("predict", "Predicting", steps(1), prepare=prepare)
+        yield Progress("working", 1)
+
+    jobs.start("train", "Training", work, model.append)
+    assert jobs.last.state == "done"
+    model.clear()
+    job = jobs.start("predict", "Predicting", steps(1), prepare=prepare)
+    assert job.text == "Predicting failed: there is no model"
+    assert not jobs.busy
+
+
+def test_a_failed_job_can_be_tried_again():
+    jobs, left = Jobs(lambda: False), [1, 1]
+
+    def work():
+        yield Progress("working", 1)
+        if left:
+            left.pop()
+            raise SlideError("not yet")
+        return 5
+
+    job = jobs.start("train", "Training", work)
+    assert job.retry_text == "Try again"
+    assert job.retry().retry().result() == 5
+    assert jobs.last.retry is None
+
+
+def test_what_to_try_is_asked_of_who_started_it():
+    import torch
+
+    jobs, seen = Jobs(lambda: False), []
+
+    def retry(outcome):
+        seen.append(outcome.out_of_memory)
+        return Retry("Try again on the CPU", lambda: jobs.start("train", "Training", steps(3)))
+
+    error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
+    job = jobs.start("train", "Training", lambda: failing(error), retry=retry)
+    assert (job.state, job.retry_text, seen) == ("failed", "Try again on the CPU", [True])
+    assert job.retry().result() == 3
+    job = jobs.start("train", "Training", lambda: failing(error), retry=lambda outcome: None)
+    assert (job.retry, job.retry_text) == (None, "")
+
+
+def test_an_error_of_a_listener_does_not_stop_the_queue():
+    jobs, done = Jobs(lambda: False), []
+
+    def work():
+        jobs.start("predict", "Predicting", steps(2), done.append)
+        yield Progress("working", 1)
+
+    def fail(value):
+        raise ValueError("of the listener")
+
+    with pytest.raises(ValueError, match="of the listener"):
+        jobs.start("train", "Training", work, fail)
+    assert done == [2]
+
+
+def test_the_past_is_not_kept_forever():
+    jobs = Jobs(lambda: False)
+    made = [jobs.start("train", str(number), steps(1)) for number in range(23)]
+    assert jobs.past == tuple(made[-20:])
 
 
 def test_late_results_are_dropped():
-    jobs, results = Jobs(lambda: False), []
+    jobs = Jobs(lambda: False)
     job = Job("train", "Training")
     jobs._on_event(job, Progress("late", 1))
-    jobs._on_outcome(job, Done(1), results.append)
-    assert results == []
+    jobs._on_outcome(job, Done(1))
+    assert jobs.past == ()
     assert job.is_running
 
 
@@ -138,7 +273,107 @@ def test_result_raises_the_error():
     assert "failed: a.tif: damaged" in job.text
 
 
-def test_shutdown_twice():
-    jobs = Jobs(lambda: False)
+def test_shutdown_ends_what_waits_too():
+    jobs, waiting = Jobs(lambda: False), []
+
+    def work():
+        waiting.append(jobs.start("predict", "Predicting", steps(2)))
+        jobs.shutdown()
+        jobs.shutdown()
+        yield Progress("working", 1)
+
+    job = jobs.start("train", "Training", work)
+    assert [job.state, waiting[0].state] == ["cancelled", "cancelled"]
+    assert not jobs.busy
+
+
+# ---- in a window --------------------------------------------------------------------------------------------------
+
+
+def test_jobs_of_a_window_run_one_after_the_other_beside_it(qtbot, make_napari_viewer):
+    make_napari_viewer()
+    jobs, threads, order = Jobs(lambda: True), [], []
+
+    def work(name):
+        def make():
+            threads.append(threading.current_thread())
+            for step in range(20):
+                order.append(name)
+                yield Progress(name, step, 20)
+            return name
+
+        return make
+
+    made = [jobs.start(name, name, work(name), order.append) for name in "abc"]
+    assert [job.state for job in made] == ["running", "queued", "queued"]
+    jobs.cancel(made[1])
+    assert jobs.wait(made[2]).result() == "c"
+    assert order == ["a"] * 21 + ["c"] * 21
+    assert threading.main_thread() not in threads
+    assert not jobs.busy
     jobs.shutdown()
-    jobs.shutdown()
+
+
+@pytest.mark.parametrize("answer", ["stay", "close"])
+def test_closing_the_window_while_training_asks_and_the_run_can_go_on(
+    make_napari_viewer, qtbot, cohort_csv, tmp_path, monkeypatch, answer
+):
+    from napari._qt import qt_main_window
+    from qtpy.QtCore import QEvent
+    from qtpy.QtGui import QCloseEvent
+    from qtpy.QtWidgets import QDialog
+
+    from napari_distill2label.gui import get_session
+    from napari_distill2label.gui.widget import DistillToLabel
+
+    asked = []
+
+    class Dialog:
+        """What napari shows; the answer is given at once."""
+
+        def __init__(self, parent, close_app, extra_info="", display_checkbox=True):
+            asked.append(extra_info)
+
+        def exec_(self):
+            return QDialog.DialogCode.Accepted if answer == "close" else QDialog.DialogCode.Rejected
+
+    monkeypatch.setattr(qt_main_window, "ConfirmCloseDialog", Dialog)
+    monkeypatch.setattr(QCloseEvent, "spontaneous", lambda self: True)  # as if the user had clicked the cross
+    viewer = make_napari_viewer()
+    panel = DistillToLabel(viewer)
+    viewer.window.add_dock_widget(panel)
+    session = panel.session
+    session.read_cohort(cohort_csv)
+    session.configure(teacher={"epochs": 500}, student={"epochs": 1}, assistant={"epochs": 1}, device="cpu",
+                      model={"hidden": 16, "attention": 8})  # fmt: skip
+    job = session.train(tmp_path / "run", wait=False)
+    checkpoint = tmp_path / "run" / "checkpoints" / "teacher.safetensors"
+    qtbot.waitUntil(checkpoint.exists, timeout=30_000)
+    window = viewer.window._qt_window
+    event = QCloseEvent()
+    assert event.type() == QEvent.Type.Close
+    window.closeEvent(event)
+    assert "Training" in asked[0]
+    if answer == "stay":
+        assert not event.isAccepted()
+        assert job.state == "running"
+        session.cancel()
+        qtbot.waitUntil(lambda: not session.jobs.busy, timeout=30_000)
+        return
+    assert event.isAccepted()
+    qtbot.waitUntil(job.finished.is_set, timeout=30_000)
+    session.shutdown()
+    from napari.components import ViewerModel
+
+    other = get_session(headless := ViewerModel())
+    settings = session.settings
+    done = session_epochs(tmp_path / "run")
+    other.resume(tmp_path / "run", settings.model_copy(update={
+        "teacher": settings.teacher.model_copy(update={"epochs": done + 1})}))  # fmt: skip
+    assert other.model.roles == ("teacher", "student")
+    assert headless is other.viewer
+
+
+def session_epochs(run):
+    """Whole epochs of the teacher that a run has kept."""
+    return sum(line.startswith("teacher,") for line in (run / "history.csv").read_text().splitlines())

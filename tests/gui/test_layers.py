@@ -9,7 +9,7 @@ from napari.components import ViewerModel
 
 from napari_distill2label.core.colours import palette
 from napari_distill2label.core.errors import BundleError
-from napari_distill2label.gui import layers
+from napari_distill2label.gui.layers import layers, map_layers
 from napari_distill2label.slides.registry import open_slide
 
 SHAPE, MPP, ORIGIN, SIDE, STRIDE = (203, 301), (0.25, 0.25), (-7, 5), 32, 20
@@ -37,7 +37,7 @@ def placed(tmp_path, make_patch_map):
     patch_map = make_patch_map(SHAPE, np.stack([1 - positive, positive], -1), origin=ORIGIN, mpp=MPP, **grid)
     viewer = ViewerModel()
     image_layer = layers.add_slide(viewer, slide, "slide")
-    layers.add_map(viewer, patch_map, slide.mpp, 0.5)
+    map_layers.add_map(viewer, patch_map, slide.mpp, 0.5)
     yield viewer, image_layer, patch_map, (row, col), (y, x)
     slide.close()
 
@@ -74,7 +74,7 @@ def test_a_grid_without_gaps_has_the_extent_of_its_slide(tmp_path, make_patch_ma
     slide = open_slide(write_slide(tmp_path, np.zeros((256, 384, 3), np.uint8)))
     viewer = ViewerModel()
     image = layers.add_slide(viewer, slide, "slide")
-    for layer in layers.add_map(viewer, make_patch_map((256, 384), patch_px=32, mpp=MPP), slide.mpp, 0.5):
+    for layer in map_layers.add_map(viewer, make_patch_map((256, 384), patch_px=32, mpp=MPP), slide.mpp, 0.5):
         half = np.array(layer.scale) / 2
         edges = layer.extent.world + np.array([-half, half])
         slide_half = np.array(image.scale) / 2
@@ -97,14 +97,17 @@ def test_without_mpp_everything_is_in_pixels(tmp_path, make_patch_map):
     slide = open_slide(path)
     viewer = ViewerModel()
     layers.add_slide(viewer, slide, "plain")
-    layers.add_map(viewer, make_patch_map((100, 120), patch_px=20), slide.mpp, 0.5)
+    map_layers.add_map(viewer, make_patch_map((100, 120), patch_px=20), slide.mpp, 0.5)
     assert {str(unit) for layer in viewer.layers for unit in layer.units} == {"pixel"}
     assert not viewer.canvas.overlays.scale_bar.visible
 
 
 def test_order_and_looks(placed):
     viewer, image, *_ = placed
-    assert [layers.about(layer)["role"] for layer in viewer.layers] == [layers.SLIDE, layers.PROBABILITY, layers.LABELS]
+    roles = [layers.about(layer)["role"] for layer in viewer.layers]
+    assert roles == [layers.SLIDE, layers.PROBABILITY, layers.ATTENTION, layers.CONTRIBUTION, layers.LABELS]
+    assert [layer.visible for layer in viewer.layers] == [True, False, False, False, True]
+    assert not any(layer.editable for layer in viewer.layers[1:])
     assert image.multiscale
     (labels,) = layers.find(viewer, layers.LABELS)
     assert not labels.editable
@@ -130,9 +133,9 @@ def test_layers_are_known_by_metadata_not_by_name(placed):
 def test_threshold_recolours(placed):
     viewer = placed[0]
     (labels,) = layers.find(viewer, layers.LABELS)
-    layers.recolour(viewer, 0.95)
+    map_layers.recolour(viewer, 0.95)
     assert (labels.data == 1).all()
-    layers.recolour(viewer, 0.9)  # ≥
+    map_layers.recolour(viewer, 0.9)  # ≥
     assert (labels.data == 2).sum() == 1
     assert layers.about(labels)["threshold"] == 0.9
 
@@ -150,7 +153,7 @@ def test_a_new_map_of_the_same_model_takes_the_place_of_the_old(placed):
     (labels,) = layers.find(viewer, layers.LABELS)
     labels.opacity = 0.3
     before = len(viewer.layers)
-    layers.add_map(viewer, patch_map, MPP, 0.5)
+    map_layers.add_map(viewer, patch_map, MPP, 0.5)
     assert len(viewer.layers) == before
     assert layers.find(viewer, layers.LABELS)[0].opacity == 0.3
 
@@ -162,11 +165,12 @@ def test_points(tmp_path, make_patch_map):
     patch_map = make_patch_map(SHAPE, probability, centres=centres, patch_px=27, mpp=MPP)
     viewer = ViewerModel()
     image = layers.add_slide(viewer, slide, "slide")
-    (points,) = layers.add_map(viewer, patch_map, slide.mpp, 0.5)
+    *values, points = map_layers.add_map(viewer, patch_map, slide.mpp, 0.5)
+    assert [layers.about(layer)["role"] for layer in values] == list(map_layers.COLORMAPS)
     for point, centre in zip(points.data, centres, strict=True):
         np.testing.assert_allclose(points.data_to_world(point), image.data_to_world(centre), atol=1e-9)
     assert list(points.features["class"]) == ["tumour", "normal", "tumour"]
-    layers.recolour(viewer, 0.7)
+    map_layers.recolour(viewer, 0.7)
     assert list(points.features["class"]) == ["tumour", "normal", "normal"]
     np.testing.assert_allclose(points.face_color[2, :3], np.array(palette(2)[0]) / 255, atol=1e-6)
     slide.close()
@@ -176,7 +180,7 @@ def test_several_classes_at_once_have_a_layer_each(make_patch_map):
     probability = np.zeros((2, 3, 3))
     probability[0, :, 1] = probability[:, 0, 2] = 0.9
     patch_map = make_patch_map((40, 60), probability, ("normal", "tumour", "necrosis"), several=True, patch_px=20)
-    data = layers.map_layers(patch_map, None, 0.5)
+    data = map_layers.map_layers(patch_map, None, 0.5)
     masks = {meta["metadata"][layers.KEY]["class_index"]: array for array, meta, kind in data if kind == "labels"}
     assert masks[1].tolist() == [[2, 2, 2], [1, 1, 1]]
     assert masks[2].tolist() == [[3, 1, 1], [3, 1, 1]]

@@ -1,20 +1,25 @@
 """The manifest in a real napari: open, sample data, save, menus."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+from napari.utils import DirectLabelColormap
 from npe2 import PluginManager, PluginManifest
+from PIL import Image
 
 import napari_distill2label
 from napari_distill2label.core.errors import BundleError
 from napari_distill2label.core.geometry import PatchGrid
 from napari_distill2label.export.mask import Mask
 from napari_distill2label.export.ome_tiff import write_mask
-from napari_distill2label.gui import get_session, layers
+from napari_distill2label.gui import get_session
+from napari_distill2label.gui.layers import layers
+from napari_distill2label.gui.preferences import Preferences, preferences
 from napari_distill2label.gui.reader import get_reader
 from napari_distill2label.gui.writer import write_labels
 from napari_distill2label.slides.registry import SUFFIXES
@@ -95,6 +100,58 @@ def test_save_as_in_the_panels_export(viewer, run_folder, tmp_path):
     expected = np.array(["normal", "tumour"])[labels.data.ravel() - 1]
     assert table["label"].tolist() == expected.tolist()
     assert json.loads((tmp_path / "saved by me.geojson").read_text())
+
+
+def test_saved_colours_are_those_of_the_layer(viewer, qtbot, run_folder, tmp_path):
+    session = get_session(viewer)
+    session.load_bundle(run_folder)
+    session.predict("slide_001")
+    session.show("slide_001")
+    session.set_threshold(0.0)
+    qtbot.waitUntil(lambda: bool(layers.find(viewer, layers.LABELS)), timeout=60_000)
+    (labels,) = layers.find(viewer, layers.LABELS)
+    shown = {None: "transparent", 0: "transparent", 1: (0.0, 0.0, 1.0, 0.5), 2: (0.2, 0.4, 0.6, 1.0)}
+    labels.colormap = DirectLabelColormap(color_dict=shown)
+    labels.save(str(tmp_path / "a.geojson"), plugin=NAME)
+    features = json.loads((tmp_path / "a.geojson").read_text())["features"]
+    assert {tuple(each["properties"]["classification"]["color"]) for each in features} == {(51, 102, 153)}
+    # The panel's Export takes the colours of the classes.
+    session.set_colour("tumour", (1, 2, 3))
+    session.export(tmp_path, ["geojson", "png"])
+    features = json.loads((tmp_path / "slide_001.geojson").read_text())["features"]
+    assert {tuple(each["properties"]["classification"]["color"]) for each in features} == {(1, 2, 3)}
+    assert (1, 2, 3) in {
+        colour for _, colour in Image.open(tmp_path / "slide_001.png").getcolors(1 << 24)
+    }  # the legend
+
+
+def test_corrections_are_saved_elsewhere(tmp_path):
+    noted = {"name": "yours", "metadata": {layers.KEY: {"role": "corrections", "slide_id": "a"}}}
+    with pytest.raises(BundleError, match="step Review"):
+        write_labels(str(tmp_path / "a.csv"), np.zeros((3, 3)), noted)
+
+
+def test_the_preferences_are_those_of_the_manifest(manifest):
+    (section,) = manifest.contributions.configurations.values()
+    assert set(manifest.contributions.configurations) == {"general"}
+    declared = {name: prop.default for name, prop in section.properties.items()}
+    assert declared == asdict(Preferences())
+    for name, prop in section.properties.items():
+        assert prop.title, name
+        assert prop.description, name
+
+
+def test_preferences_are_read_from_napari(plugin_settings, npe2pm, manifest):
+    from napari.settings import get_plugin_settings
+
+    assert preferences() == Preferences()  # the plugin is not known to napari: a script on a bare `ViewerModel`
+    npe2pm.register(manifest)
+    assert preferences() == Preferences()
+    section = get_plugin_settings(NAME).general
+    section.threshold, section.autosave = 0.7, False
+    assert preferences() == Preferences(threshold=0.7, autosave=False)
+    with pytest.raises(ValueError, match="less than or equal to 1"):
+        section.threshold = 7.0
 
 
 def test_save_refuses_other_labels(tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_distill2label.gui import layers
+from napari_distill2label.gui.layers import layers, map_layers
 from napari_distill2label.slides.registry import open_slide
 
 SHAPE, MPP, ORIGIN, SIDE, CELL = (180, 240), 0.25, (-6, 5), 32, (3, 4)
@@ -36,7 +36,7 @@ def test_a_cell_is_drawn_centred_on_its_patch(qtbot, make_napari_viewer, make_pa
     viewer.window.resize(1200, 900)
     with open_slide(path) as slide:
         shown = layers.add_slide(viewer, slide, "slide")
-        layers.add_map(viewer, patch_map, slide.mpp, 0.5)
+        map_layers.add_map(viewer, patch_map, slide.mpp, 0.5)
         (labels,) = layers.find(viewer, layers.LABELS)
         viewer.canvas.overlays.scale_bar.visible = False
         labels.opacity = 1

@@ -1,7 +1,6 @@
 """The session without a window: every verb, on a `ViewerModel`."""
 
 import gc
-import shutil
 import subprocess
 import sys
 import weakref
@@ -11,8 +10,9 @@ from napari.components import ViewerModel
 
 from napari_distill2label.core.errors import BundleError, CohortError, SettingsError, SlideError
 from napari_distill2label.core.settings import TeacherSettings
-from napari_distill2label.gui import get_session, layers
-from napari_distill2label.gui.session import session_of
+from napari_distill2label.gui import get_session
+from napari_distill2label.gui.layers import layers
+from napari_distill2label.gui.session.session import session_of
 
 from .conftest import TINY
 
@@ -55,7 +55,8 @@ def test_the_whole_path(session, viewer, cohort_csv, tmp_path):
     maps = session.predict()
     assert len(maps) == 8
     roles = [layers.about(layer)["role"] for layer in viewer.layers]
-    assert roles == [layers.SLIDE, layers.PROBABILITY, layers.LABELS]
+    assert roles[:2] == [layers.SLIDE, layers.PROBABILITY]
+    assert roles[-2:] == [layers.LABELS, layers.CORRECTIONS]
     assert session.slides["status"].str.match(r"tumour 0\.\d\d").all()
     session.set_threshold(0.0)
     assert session.counts() == {"normal": 0, "tumour": maps[1].done.sum()}
@@ -69,32 +70,6 @@ def test_the_whole_path(session, viewer, cohort_csv, tmp_path):
     session.predict("slide_002", role="teacher")
     shown = {layers.about(layer)["model"]: layer.visible for layer in layers.find(viewer, layers.LABELS)}
     assert shown == {"student": False, "teacher": True}
-
-
-def test_layers_fill_in_while_blocks_finish(session, viewer, run_folder, monkeypatch):
-    from napari_distill2label.gui import session as module
-    from napari_distill2label.prediction import engine
-
-    monkeypatch.setattr(module, "FILLING_INTERVAL", 0.0)
-    monkeypatch.setattr(engine, "BLOCK_PIXELS", 27**2)
-    shutil.rmtree(run_folder / "predictions", ignore_errors=True)
-    session.load_bundle(run_folder)
-    session.show("slide_001")
-    seen = []
-
-    def look(job, event):
-        for layer in layers.find(viewer, layers.LABELS):
-            seen.append((int((layer.data > 0).sum()), layer.data.size))
-
-    session.jobs.event.connect(look)
-    session.predict("slide_001")
-    scored = [count for count, _ in seen]
-    assert scored == sorted(scored)
-    assert any(0 < count < seen[0][1] for count in scored)
-    assert scored[-1] == seen[0][1]
-    (labels,) = layers.find(viewer, layers.LABELS)
-    (patch_map,) = (maps["student"] for maps in session.predictions.values())
-    assert (labels.data == patch_map.to_labels(session.threshold)).all()
 
 
 def test_a_run_brings_slides_and_predictions(session, viewer, run_folder):
@@ -268,3 +243,144 @@ def test_the_panel_imports_neither_torch_nor_sklearn():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+# ---- a queue, resuming, and the console ---------------------------------------------------------------------------
+
+
+def test_predicting_may_be_asked_for_before_the_training_has_ended(session, cohort_csv, tmp_path):
+    session.read_cohort(cohort_csv)
+    session.configure(**TINY)
+    asked = []
+
+    def ask(job, event):
+        if not asked:
+            assert session.why_not_predict() is None
+            asked.append(session.predict("slide_000", role="teacher", wait=False))
+            asked.append(
+                session.export(tmp_path / "out", ["csv"], wait=False) if session.why_not_export() is None else 0
+            )
+
+    session.jobs.event.connect(ask)
+    session.train(tmp_path / "run")
+    assert asked[0].state == "done"
+    assert asked[0].result()[0].model["role"] == "teacher"
+
+
+def test_a_prediction_of_a_training_that_failed_says_so(session, cohort_csv, tmp_path, monkeypatch):
+    asked = []
+
+    def broken(*args, **kwargs):
+        asked.append(session.predict(wait=False))
+        yield
+        raise RuntimeError("boom")
+
+    session.read_cohort(cohort_csv)
+    monkeypatch.setattr("napari_distill2label.workflow.train.train", broken)
+    session.train(tmp_path / "run", wait=False)
+    assert "Training did not come to its end" in asked[0].text
+
+
+def test_a_run_that_was_stopped_goes_on(session, cohort_csv, tmp_path):
+    from napari_distill2label.core.events import EpochEnd
+
+    session.read_cohort(cohort_csv)
+    session.configure(**TINY | {"teacher": {"epochs": 3}})
+
+    def stop(job, event):
+        if isinstance(event, EpochEnd) and event.phase == "teacher":
+            session.cancel()
+
+    session.jobs.event.connect(stop)
+    job = session.train(tmp_path / "run", wait=False)
+    assert job.state == "cancelled"
+    assert session.model is None
+    session.jobs.event.disconnect(stop)
+    epochs = []
+    session.jobs.event.connect(lambda job, event: epochs.append(event) if isinstance(event, EpochEnd) else None)
+    session.set_label("slide_001", None)  # the run goes on with the labels it was begun with
+    run = session.resume(tmp_path / "run")
+    assert run.models == ("teacher", "student")
+    assert [event.done for event in epochs if event.phase == "teacher"] == [2, 3]
+    assert session.model.path == tmp_path / "run"
+    with pytest.raises(BundleError, match="is no run"):
+        session.resume(tmp_path)
+
+
+def test_memory_that_ran_out_offers_less(session, cohort_csv, tmp_path, monkeypatch):
+    import torch
+
+    asked = []
+
+    def train(cohort, out, settings, **how):
+        asked.append(settings)
+        yield
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    session.read_cohort(cohort_csv)
+    monkeypatch.setattr("napari_distill2label.workflow.train.train", train)
+    job = session.train(tmp_path / "run", wait=False)
+    assert "out of memory" in job.text
+    assert job.retry_text == "Try again with half as many patches at once"
+    job.retry()
+    before, after = asked
+    assert after.teacher.max_bag_patches == before.teacher.max_bag_patches // 2
+    assert after.student.batch_bags == before.student.batch_bags // 2
+    # On a GPU, the processor is what is left; it is asked for by name here, as there is none.
+    settings = before.model_copy(update={"device": "cuda"})
+    job = session.train(tmp_path / "other", settings, wait=False)
+    assert job.retry_text == "Try again on the processor (CPU)"
+    job.retry()
+    assert asked[-1].device == "cpu"
+
+
+def test_two_trainings_in_the_queue_have_two_folders(session, cohort_csv, monkeypatch):
+    outs = []
+
+    def train(cohort, out, settings, **how):
+        outs.append(out)
+        if len(outs) == 1:
+            session.train(wait=False)
+        yield
+        raise RuntimeError("enough")
+
+    session.read_cohort(cohort_csv)
+    monkeypatch.setattr("napari_distill2label.workflow.train.train", train)
+    session.train(wait=False)
+    assert len(set(outs)) == 2
+    assert {out.parent for out in outs} == {session.runs_folder} == {cohort_csv.parent}
+
+
+def test_features_and_training_on_them(session, cohort_csv, feature_folder, tmp_path):
+    session.read_cohort(cohort_csv)
+    session.configure("wsi", "paper", **TINY)
+    assert "frozen encoder" in session.why_not_train()
+    with pytest.raises(SettingsError, match="frozen encoder"):
+        session.features()
+    session.feature_folder = feature_folder
+    assert session.why_not_train() is None
+    session.train(tmp_path / "run")
+    assert session.model.features == feature_folder
+    assert session.predict("slide_001")[0].is_complete
+
+
+def test_metrics_are_a_table(session, run_folder, cohort_csv):
+    with pytest.raises(SettingsError, match="load a run"):
+        session.evaluate(cohort_csv.parent / "truth.csv")
+    session.load_bundle(run_folder)
+    table = session.evaluate(cohort_csv.parent / "truth.csv", split="all")
+    assert list(table["model"].unique()) == ["teacher", "student"]
+    assert {"level", "auroc", "f1", "n"} <= set(table.columns)
+    assert (table.query("level == 'bag'")["n"] == 8).all()
+
+
+def test_the_console_finds_every_verb_and_its_help(session):
+    import napari_distill2label as d2l
+
+    verbs = ("train", "resume", "predict", "export", "evaluate", "features", "load_bundle", "show", "set_label")
+    assert set(verbs) <= set(dir(session))
+    for name in verbs:
+        assert getattr(session, name).__doc__
+    assert d2l.get_session(session.viewer) is session
+    with pytest.raises(ValueError, match="no napari viewer"):
+        d2l.get_session()

@@ -223,7 +223,8 @@ def test_progress_and_history(start, batch_bags, steps):
     validation = [item for item in items if isinstance(item, Progress) and "validation" in item.phase]
     assert [(item.done, item.total) for item in validation] == [(1, 2), (2, 2)] * 2
     row = items[-1].history[-1]
-    assert set(row) == {"epoch", "loss", "loss_class", "loss_noise", "loss_ball", "loss_entropy", "valid_loss"}
+    terms = {"loss", "loss_class", "loss_noise", "loss_ball", "loss_entropy"}
+    assert set(row) == {"epoch", "valid_loss", "valid_auroc"} | terms
     weighed = 1.0 * row["loss_class"] + 0.5 * row["loss_noise"] + 0.3 * (row["loss_ball"] + row["loss_entropy"])
     assert row["loss"] == pytest.approx(weighed, rel=1e-5)
 
@@ -265,6 +266,16 @@ def test_large_bags_are_answered_in_chunks(make_model, make_bag, monkeypatch):
     assert torch.allclose(whole.instance_logits, chunks.instance_logits, atol=1e-5)
     direct = model.eval()(torch.from_numpy(bag.instances))
     assert torch.allclose(direct.bag_logits[0], whole.bag_logits, atol=1e-5)
+
+
+def test_validation_auroc_is_that_of_the_bags_answers(start, make_model, make_bag, bags, monkeypatch):
+    model = make_model()
+    valid = [make_bag(4, label=k % 2, seed=40 + k) for k in range(6)]
+    score = [float(answer_bag(model, bag).bag_logits.softmax(0)[1]) for bag in valid]
+    pairs = [one > other for one in score[1::2] for other in score[::2]]  # positive above negative
+    assert finish(training.validate(model, valid, "v"))[1][1] == pytest.approx(sum(pairs) / len(pairs))
+    assert finish(training.validate(model, valid[::2], "v"))[1][1] is None
+    assert finish(training.validate(model, [], "v"))[1] == (None, None)
 
 
 def test_bag_loss_by_hand(make_model, make_bag):

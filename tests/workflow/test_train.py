@@ -12,6 +12,7 @@ from napari_distill2label.core.settings import Settings
 from napari_distill2label.store.bundle import load_bundle
 from napari_distill2label.store.cohort import Cohort
 from napari_distill2label.store.run import Run
+from napari_distill2label.store.timing import Timing
 from napari_distill2label.workflow.train import train
 
 
@@ -60,7 +61,13 @@ def test_events_tell_of_reading_epochs_and_the_best(cohort_csv, tmp_path, tiny, 
         ("student", 2, 2),
     ]
     assert ends[0].losses.keys() == {"loss", "class", "noise", "ball", "entropy"}
-    assert ends[0].metrics.keys() == {"valid_loss"}
+    assert ends[0].metrics.keys() <= {"valid_loss", "valid_auroc"}
+    assert "valid_loss" in ends[0].metrics
+    timing = Timing.read(run.folder)
+    assert timing.epoch.keys() == {"teacher", "assistant-1", "assistant-2", "assistant-3", "student"}
+    assert timing.n_slides == len(run.cohort.in_split("train")) + len(run.cohort.in_split("valid"))
+    assert timing.n_patches > timing.n_slides
+    assert all(seconds > 0 for seconds in (timing.reading, timing.between, *timing.epoch.values()))
     assert ends[0].best
     phases = {event.phase for event in events if isinstance(event, Progress)}
     assert {"reading slides", "teacher: epoch 1", "student: epoch 2", "teacher's answers"} <= phases

@@ -1,0 +1,79 @@
+"""How long the window stands still for a table of many slides: `xvfb-run -a python -m benchmarks.slides_table`.
+
+Every row is an edit or a look as a user makes it, with all that follows from it until the window is drawn again, for
+a hundred and for ten thousand slides. Their files do not exist: nothing is read for slides that are not in sight.
+"""
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+ROUNDS = 5
+SIZES = (100, 10_000)
+
+
+def measure(rounds: int = ROUNDS) -> Iterator[str]:
+    """Yield a line per action: medians in ms for each number of slides."""
+    os.environ.setdefault("NAPARI_CONFIG", str(Path(tempfile.mkdtemp()) / "settings.yaml"))
+    taken = {size: _taken(size, rounds) for size in SIZES}
+    for name in taken[SIZES[0]]:
+        figures = (f"{1e3 * np.median(taken[size][name]):.1f} ms with {size:,}" for size in SIZES)
+        yield f"{name}: {', '.join(figures)}"
+
+
+def _taken(size: int, rounds: int) -> dict[str, list[float]]:
+    """Seconds of each action, by its name."""
+    import napari
+    from qtpy.QtCore import Qt
+    from qtpy.QtWidgets import QApplication
+
+    from napari_distill2label.gui import get_session
+    from napari_distill2label.gui.slide_table.slides_model import LABEL, NAME
+    from napari_distill2label.gui.slide_table.slides_panel import SlidesPanel
+    from napari_distill2label.store.cohort import Cohort, CohortSlide
+
+    viewer = napari.Viewer(show_welcome_screen=False)
+    session = get_session(viewer)
+    session.autosave._window = False  # it writes in a thread, and would be timed by chance
+    panel = SlidesPanel(session)
+    viewer.window.add_dock_widget(panel, name="slides")
+    labels = ("normal", "tumour", None)
+    rows = [CohortSlide(f"slide_{n}", Path(f"/nowhere/{n}.svs"), labels[n % 3], f"case_{n // 2}") for n in range(size)]
+    session._set_cohort(Cohort(tuple(rows), labels[:2]))
+    bar, up, down = panel.table.verticalScrollBar(), Qt.SortOrder.AscendingOrder, Qt.SortOrder.DescendingOrder
+
+    def sort(column: int) -> Callable[[int], None]:
+        return lambda turn: panel.table.sortByColumn(column, (up, down)[turn % 2])
+
+    actions: dict[str, Callable[[int], object]] = {
+        "label one slide": lambda turn: session.set_label(f"slide_{turn}", ("tumour", "normal")[turn % 2]),
+        "undo it": lambda turn: session.undo(),
+        "something was predicted (slides_changed)": lambda turn: session.slides_changed.emit(),
+        "scroll by a tenth": lambda turn: bar.setValue(bar.maximum() * (turn + 1) // 10),
+        "select all": lambda turn: (panel.table.clearSelection(), panel.table.selectAll()),
+        "label all": lambda turn: panel.set_label(("tumour", "normal")[turn % 2]),
+        "find": lambda turn: panel.search.setText(f"tumour {turn}"),
+        "find no more": lambda turn: panel.search.clear(),
+        "sort by name": sort(NAME),
+        "sort by label": sort(LABEL),
+    }
+    taken: dict[str, list[float]] = {name: [] for name in actions}
+    for turn in range(rounds):
+        for name, act in actions.items():
+            QApplication.processEvents()
+            start = time.perf_counter()
+            act(turn)
+            QApplication.processEvents()
+            taken[name].append(time.perf_counter() - start)
+    panel.disconnect_session()
+    viewer.close()
+    return taken
+
+
+if __name__ == "__main__":
+    for line in measure():
+        print(line, flush=True)

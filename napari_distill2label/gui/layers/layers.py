@@ -1,0 +1,250 @@
+"""Slides and patch maps as napari layers. What a layer *is* stands in its metadata, never in its name.
+
+Every layer of ours has `metadata["d2l"]`, a dict with at least `role` and `slide_id`. The model's layers (`PREDICTED`)
+are made in `map_layers`, a user's `CORRECTIONS` in `review_layers`: two kinds that never mix. World coordinates are µm
+where the slide's µm/px is known, else pixels; all layers of a slide have the same unit, without which napari shows no
+scale bar.
+"""
+
+import gc
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary, WeakValueDictionary
+
+import numpy as np
+
+from ...core.colours import RGB, palette
+from ...core.errors import BundleError
+from ...core.geometry import Mpp
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Layer
+    from napari.utils import DirectLabelColormap
+
+    from ...export.read import LabelMask
+    from ...slides.slide import Slide
+    from ...store.patchmap import PatchMap
+
+LayerData = tuple[Any, dict[str, Any], str]
+
+KEY = "d2l"
+SLIDE, LABELS, POINTS = "slide", "labels", "points"
+PROBABILITY, ATTENTION, CONTRIBUTION = "probability", "attention", "contribution"
+PREDICTED = (PROBABILITY, ATTENTION, CONTRIBUTION, LABELS, POINTS)  # a model's; from the bottom up
+CORRECTIONS, FRAME = "corrections", "frame"  # a user's; and the frame around one patch
+NOT_SCORED = "not scored"
+# The negative class recedes, so that the tissue below it can be read; findings stand out.
+NEGATIVE_ALPHA, POSITIVE_ALPHA = 0.6, 0.9
+OPACITY = 0.6
+# Screen px of a patch that one is taken to: smaller or larger ones are brought to `WELL_SEEN`.
+SMALLEST_ON_SCREEN, WELL_SEEN, LARGEST_ON_SCREEN = 24, 80, 400
+
+# A layer's metadata must survive napari's deep copies, so it names its patch map by a token instead of holding it.
+_maps: "WeakValueDictionary[str, PatchMap]" = WeakValueDictionary()
+_tokens: "WeakKeyDictionary[PatchMap, str]" = WeakKeyDictionary()
+
+
+# ---- finding ----------------------------------------------------------------------------------------------------
+
+
+def about(layer: "Layer") -> dict[str, Any]:
+    """What we noted of a layer; empty for a layer that is not ours."""
+    noted = layer.metadata.get(KEY)
+    return noted if isinstance(noted, dict) and "role" in noted else {}
+
+
+def find(viewer: "ViewerModel", role: str | None = None, slide_id: str | None = None, **also: Any) -> list["Layer"]:
+    """Our layers, from the bottom up, whose notes are as asked for (`model="student"`, …)."""
+    wanted = also | ({"role": role} if role else {}) | ({"slide_id": slide_id} if slide_id is not None else {})
+    return [
+        layer
+        for layer in viewer.layers
+        if (noted := about(layer)) and all(noted.get(key) == value for key, value in wanted.items())
+    ]
+
+
+def patch_map_of(noted: dict[str, Any]) -> "PatchMap":
+    """The patch map a layer shows. `BundleError` if it is gone."""
+    found = _maps.get(noted.get("patch_map", ""))
+    if found is None:
+        path = noted.get("patch_map_path")
+        if not path:
+            raise BundleError(f"the prediction behind slide {noted.get('slide_id')!r} is gone: predict again")
+        from ...store.patchmap import PatchMap
+
+        found = PatchMap.open(path)
+    return found
+
+
+# ---- making -----------------------------------------------------------------------------------------------------
+
+
+def space(mpp: Mpp | None) -> dict[str, Any]:
+    """Units and axis names of every layer of a slide."""
+    return {"units": ("um", "um") if mpp else ("pixel", "pixel"), "axis_labels": ("y", "x")}
+
+
+def slide_layer(slide: "Slide", slide_id: str, label: str | None = None) -> LayerData:
+    """A slide as a multiscale image, lazily read."""
+    noted = {"role": SLIDE, "slide_id": slide_id, "path": str(slide.path), "mpp": slide.mpp, "label": label}
+    return (
+        slide.levels,
+        {
+            "name": slide_id,
+            "multiscale": True,  # a one-level slide too, so that all behave alike
+            "rgb": True,
+            "scale": slide.mpp or (1.0, 1.0),
+            "metadata": {KEY: noted},
+            **space(slide.mpp),
+        },
+        "image",
+    )
+
+
+def mask_layer(mask: "LabelMask", name: str) -> LayerData:
+    """A label mask from a file, in the colours it was made with. It is no prediction of this session."""
+    from napari.utils import DirectLabelColormap
+
+    values = sorted(value for value in mask.classes if value)
+    colours = label_colours([mask.classes[value] for value in values]) if values else []
+    # A mask of one of several classes has the values 1 and that class's own.
+    by_value = dict(zip(values, colours, strict=True))
+    meta = {
+        "name": name,
+        "scale": mask.mpp or (1.0, 1.0),
+        "opacity": OPACITY,
+        "features": {"index": [0, *values], "class": [NOT_SCORED, *(mask.classes[value] for value in values)]},
+        **space(mask.mpp),
+    }
+    if by_value:
+        meta["colormap"] = DirectLabelColormap(color_dict={None: "transparent", 0: "transparent", **by_value})
+    return mask.labels, meta, "labels"
+
+
+def notes(
+    patch_map: "PatchMap", role: str, threshold: float | None = None, class_index: int | None = None
+) -> dict[str, dict[str, Any]]:
+    """The metadata of a layer that shows a patch map."""
+    token = _tokens.setdefault(patch_map, secrets.token_hex(8))
+    _maps[token] = patch_map
+    return {
+        KEY: {
+            "role": role,
+            "slide_id": patch_map.slide_id,
+            "model": model_role(patch_map),
+            "classes": list(patch_map.classes),
+            "threshold": threshold,
+            "class_index": class_index,
+            "patch_map": token,
+            "patch_map_path": None if patch_map.path is None else str(patch_map.path),
+        }
+    }
+
+
+def model_role(patch_map: "PatchMap") -> str:
+    """student, teacher or mil."""
+    return str(patch_map.model.get("role", "model"))
+
+
+def label_colours(
+    classes: Sequence[str], chosen: Mapping[str, RGB] | None = None
+) -> list[tuple[float, float, float, float]]:
+    """RGBA in 0–1 of labels 1, 2, … (class 0, class 1, …); `chosen` by name, else the palette's."""
+    alphas = [NEGATIVE_ALPHA] + [POSITIVE_ALPHA] * (len(classes) - 1)
+    colours = [(chosen or {}).get(name, rgb) for name, rgb in zip(classes, palette(len(classes)), strict=True)]
+    return [(*(c / 255 for c in rgb), alpha) for rgb, alpha in zip(colours, alphas, strict=True)]
+
+
+def by_label(colours: Sequence[Sequence[float]]) -> "DirectLabelColormap":
+    """A colormap of labels 1, 2, …; 0 is see-through."""
+    from napari.utils import DirectLabelColormap
+
+    return DirectLabelColormap(color_dict={None: "transparent", 0: "transparent", **dict(enumerate(colours, 1))})
+
+
+# ---- showing ----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def selection_kept(viewer: "ViewerModel") -> Iterator[None]:
+    """Adding a layer selects it: give the user's selection back."""
+    selected, active = set(viewer.layers.selection), viewer.layers.selection.active
+    yield
+    remaining = {layer for layer in selected if layer in viewer.layers}
+    if remaining:
+        viewer.layers.selection = remaining
+        viewer.layers.selection.active = active if active in remaining else None
+
+
+def add(viewer: "ViewerModel", data: LayerData) -> "Layer":
+    """Add a layer. Layers of labels are read-only: they are the model's, a user's corrections get their own."""
+    from napari.layers import Layer
+
+    layer = viewer.add_layer(Layer.create(*data))
+    if about(layer).get("role") in PREDICTED:
+        layer.editable = False
+    return layer
+
+
+def add_slide(viewer: "ViewerModel", slide: "Slide", slide_id: str, label: str | None = None) -> "Layer":
+    """Show a slide below everything else, and a scale bar where its µm/px is known."""
+    layer = add(viewer, slide_layer(slide, slide_id, label))
+    viewer.layers.move(viewer.layers.index(layer), 0)
+    viewer.canvas.overlays.scale_bar.visible = slide.mpp is not None
+    return layer
+
+
+def remove(viewer: "ViewerModel", layers: Sequence["Layer"]) -> None:
+    """Take layers away."""
+    with _garbage_later():
+        for layer in layers:
+            if layer in viewer.layers:
+                viewer.layers.remove(layer)
+
+
+@contextmanager
+def _garbage_later() -> Iterator[None]:
+    """Put off the garbage that napari collects after every layer it takes away: with torch loaded, the window
+    stands still for that.
+
+    What is frozen is not looked through; afterwards all is as before, and Python collects in its own time.
+    """
+    if gc.get_freeze_count():  # somebody else's
+        yield
+        return
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+def same_file(noted: dict[str, Any], path: Path) -> bool:
+    """Is this the layer of that file?"""
+    return bool(noted.get("path")) and Path(noted["path"]).absolute() == Path(path).absolute()
+
+
+# ---- where one looks ------------------------------------------------------------------------------------------------
+
+
+def looked_at(viewer: "ViewerModel", slide_id: str, centre: tuple[float, float], side: float) -> None:
+    """Centre the camera on a point (y, x) of a slide, in level-0 px; come closer only if `side` px would be tiny."""
+    slide = find(viewer, SLIDE, slide_id)
+    if not slide:
+        return
+    world = slide[0].data_to_world(centre)
+    camera = viewer.scene.camera
+    on_screen = camera.zoom * side * float(slide[0].scale[-1])
+    if not SMALLEST_ON_SCREEN <= on_screen <= LARGEST_ON_SCREEN:
+        camera.zoom *= WELL_SEEN / on_screen
+    camera.center = (0.0, *(float(value) for value in world))
+
+
+def level0_point(viewer: "ViewerModel", slide_id: str, world: Sequence[float]) -> np.ndarray | None:
+    """(2,) (y, x) in level-0 px of a point of the world; None where the slide is not shown."""
+    slide = find(viewer, SLIDE, slide_id)
+    return np.asarray(slide[0].world_to_data(world), float)[-2:] if slide else None

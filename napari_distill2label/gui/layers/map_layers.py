@@ -1,0 +1,246 @@
+"""What a model says of a slide's patches, as napari layers that lie to the pixel on the slide.
+
+Four per slide and model: labels (one pixel a patch, or a point a patch; read-only), and beneath them probability,
+attention and contribution. All are filled in place, so a slider or a growing map makes no new layer.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...core.colours import RGB
+from ...core.geometry import Mpp, PatchGrid
+from . import layers, shades
+from .layers import ATTENTION, CONTRIBUTION, LABELS, NOT_SCORED, OPACITY, POINTS, PROBABILITY, LayerData
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Layer
+
+    from ...store.patchmap import PatchMap
+    from .shades import Shades
+
+Colours = Mapping[str, RGB]
+COLORMAPS = {PROBABILITY: "magma", ATTENTION: "viridis", CONTRIBUTION: "coolwarm"}
+POINT_OPACITY = 0.8
+
+
+def map_layers(
+    patch_map: "PatchMap", mpp: Mpp | None, threshold: float, colours: Colours | None = None
+) -> list[LayerData]:
+    """A patch map as layers, from the bottom up; only the labels are visible: they are the answer.
+
+    `mpp` is that of the slide's layer: patches are kept in its pixels, so they lie on it whatever µm/px it is given.
+    """
+    shown = shades.of(patch_map)
+    made = [_values(patch_map, shown, role, mpp) for role in COLORMAPS]
+    if isinstance(patch_map.patches, PatchGrid):
+        indices = range(1, len(patch_map.classes)) if patch_map.several else [None]
+        return [*made, *(_labels(patch_map, shown, index, mpp, threshold, colours) for index in indices)]
+    return [*made, _points(patch_map, shown, mpp, threshold, colours)]
+
+
+def _named(patch_map: "PatchMap", what: str) -> str:
+    return f"{patch_map.slide_id} · {what} ({layers.model_role(patch_map)})"
+
+
+def _labels(
+    patch_map: "PatchMap", shown: "Shades", index: int | None, mpp: Mpp | None, threshold: float,
+    colours: Colours | None,
+) -> LayerData:  # fmt: skip
+    scale, translate = patch_map.patches.placement(mpp)
+    names = [NOT_SCORED, *patch_map.classes]
+    if index is not None:
+        names[1] = f"no {patch_map.classes[index]}"
+    meta = {
+        "name": _named(patch_map, "labels" if index is None else patch_map.classes[index]),
+        "scale": scale,
+        "translate": translate,
+        "opacity": OPACITY,
+        "colormap": layers.by_label(layers.label_colours(patch_map.classes, colours)),
+        "features": {"index": np.arange(len(names)), "class": names},
+        "metadata": layers.notes(patch_map, LABELS, threshold, index),
+        **layers.space(mpp),
+    }
+    return shown.labels(threshold, index), meta, "labels"
+
+
+def _array(shown: "Shades", role: str) -> np.ndarray:
+    return {PROBABILITY: shown.positive, ATTENTION: shown.attention, CONTRIBUTION: shown.toward}[role]
+
+
+def _limits(shown: "Shades", role: str) -> tuple[float, float]:
+    if role == CONTRIBUTION:
+        return -shown.toward_top, shown.toward_top
+    return 0.0, 1.0 if role == PROBABILITY else shown.attention_top
+
+
+def _values(patch_map: "PatchMap", shown: "Shades", role: str, mpp: Mpp | None) -> LayerData:
+    """Probability, attention or contribution: an image with one pixel a patch, or points."""
+    meta = {
+        "name": _named(patch_map, role),
+        "opacity": OPACITY,
+        "visible": False,
+        "metadata": layers.notes(patch_map, role),
+        **layers.space(mpp),
+    }
+    if not isinstance(patch_map.patches, PatchGrid):
+        return _at_centres(patch_map, mpp, meta | {"face_color": _mapped(shown, role), "opacity": POINT_OPACITY})
+    scale, translate = patch_map.patches.placement(mpp)
+    meta |= {"scale": scale, "translate": translate, "contrast_limits": _limits(shown, role)}
+    meta |= {"colormap": COLORMAPS[role], "interpolation2d": "nearest"}
+    return _array(shown, role).copy(), meta, "image"
+
+
+def _points(
+    patch_map: "PatchMap", shown: "Shades", mpp: Mpp | None, threshold: float, colours: Colours | None
+) -> LayerData:
+    meta = {
+        "name": _named(patch_map, "labels"),
+        "face_color": _label_faces(shown, threshold, colours),
+        "features": _features(shown, threshold),
+        "opacity": POINT_OPACITY,
+        "metadata": layers.notes(patch_map, POINTS, threshold),
+        **layers.space(mpp),
+    }
+    return _at_centres(patch_map, mpp, meta)
+
+
+def _at_centres(patch_map: "PatchMap", mpp: Mpp | None, meta: dict[str, Any]) -> LayerData:
+    patches = patch_map.patches
+    size = max(3.0, patches.side / 2)  # a full box per cell would hide its neighbours
+    placed = {"scale": mpp or (1.0, 1.0), "size": size, "border_width": 0.0}
+    return patches.centres.astype(np.float32), meta | placed, "points"
+
+
+def _mapped(shown: "Shades", role: str) -> np.ndarray:
+    """(n, 4) colours of points by a value; see-through where there is none."""
+    from napari.utils.colormaps import ensure_colormap
+
+    low, high = _limits(shown, role)
+    values = (_array(shown, role) - low) / (high - low)
+    faces = ensure_colormap(COLORMAPS[role]).map(np.clip(np.nan_to_num(values), 0, 1))
+    faces[~shown.scored, 3] = 0
+    return faces
+
+
+def _label_faces(shown: "Shades", threshold: float, colours: Colours | None) -> np.ndarray:
+    """(n, 4) colours of points by their label; of several classes present at once, the likeliest gives the colour."""
+    opaque = [(*rgba[:3], 1.0) for rgba in layers.label_colours(shown.classes, colours)]
+    return np.array([(0, 0, 0, 0), *opaque])[shown.labels(threshold)]
+
+
+def _class_names(shown: "Shades", threshold: float) -> np.ndarray:
+    return np.array([NOT_SCORED, *shown.classes], dtype=object)[shown.labels(threshold)]
+
+
+def _features(shown: "Shades", threshold: float) -> dict[str, Any]:
+    features = {"class": _class_names(shown, threshold)}
+    features |= {f"prob_{name}": shown.probability[:, index] for index, name in enumerate(shown.classes)}
+    return features | {"attention": shown.attention, "contribution": shown.toward}
+
+
+# ---- in place -------------------------------------------------------------------------------------------------------
+
+
+def relabel(layer: "Layer", shown: "Shades", threshold: float, colours: Colours | None = None) -> None:
+    """Show a layer of labels at a threshold: what the slider does, as often as it moves."""
+    noted = layers.about(layer)
+    if noted["role"] == LABELS:
+        shown.labels(threshold, noted["class_index"], out=layer.data)
+        layer.refresh(thumbnail=False, highlight=False, extent=False)  # neither place nor size changes
+    else:
+        layer.features["class"] = _class_names(shown, threshold)
+        layer.face_color = _label_faces(shown, threshold, colours)
+    noted["threshold"] = threshold
+
+
+def recolour(viewer: "ViewerModel", threshold: float, colours: Colours | None = None) -> None:
+    """Show every layer of labels at another threshold; nothing is computed anew but the comparison."""
+    for layer in layers.find(viewer):
+        noted = layers.about(layer)
+        if noted["role"] in (LABELS, POINTS):
+            relabel(layer, shades.of(layers.patch_map_of(noted)), threshold, colours)
+
+
+def paint(viewer: "ViewerModel", colours: Colours) -> None:
+    """Give the classes other colours, wherever a model's labels are shown."""
+    for layer in layers.find(viewer):
+        noted = layers.about(layer)
+        if noted["role"] in (LABELS, POINTS):
+            shown = shades.of(layers.patch_map_of(noted))
+            if noted["role"] == LABELS:
+                layer.colormap = layers.by_label(layers.label_colours(shown.classes, colours))
+            else:
+                layer.face_color = _label_faces(shown, noted["threshold"], colours)
+
+
+def refill(viewer: "ViewerModel", patch_map: "PatchMap", threshold: float, colours: Colours | None = None) -> None:
+    """Show what a map holds by now in the layers that are there: it is filled block by block."""
+    shown = shades.of(patch_map)
+    for layer in layers.find(viewer, slide_id=patch_map.slide_id, model=layers.model_role(patch_map)):
+        noted = layers.about(layer)
+        noted.update(layers.notes(patch_map, noted["role"], noted["threshold"], noted["class_index"])[layers.KEY])
+        if noted["role"] in (LABELS, POINTS):
+            if noted["role"] == POINTS:
+                layer.features = _features(shown, threshold)
+            relabel(layer, shown, threshold, colours)
+            continue
+        if isinstance(patch_map.patches, PatchGrid):
+            np.copyto(layer.data, _array(shown, noted["role"]))
+            layer.contrast_limits = _limits(shown, noted["role"])
+            layer.refresh(highlight=False, extent=False)
+        else:
+            layer.face_color = _mapped(shown, noted["role"])
+
+
+def add_map(
+    viewer: "ViewerModel", patch_map: "PatchMap", mpp: Mpp | None, threshold: float, colours: Colours | None = None
+) -> list["Layer"]:
+    """Show a patch map in place of an earlier one by the same model; what the user set of that one's look is kept.
+
+    Layers that fit are filled anew, so nothing flickers, and neither selection nor camera moves.
+    """
+    there = layers.find(viewer, slide_id=patch_map.slide_id, model=layers.model_role(patch_map))
+    if there and _fits(there, patch_map, mpp):
+        refill(viewer, patch_map, threshold, colours)
+        return there
+    former = {(about["role"], about["class_index"]): layer for layer in there if (about := layers.about(layer))}
+    look = {key: (layer.visible, layer.opacity) for key, layer in former.items()}
+    with layers.selection_kept(viewer):
+        layers.remove(viewer, there)
+        above = next((layer for layer in viewer.layers if layers.about(layer).get("role") in _ABOVE), None)
+        added = []
+        for data in map_layers(patch_map, mpp, threshold, colours):
+            layer = layers.add(viewer, data)
+            if above is not None:
+                viewer.layers.move(viewer.layers.index(layer), viewer.layers.index(above))
+            key = (layers.about(layer)["role"], layers.about(layer)["class_index"])
+            layer.visible, layer.opacity = look.get(key, (layer.visible, layer.opacity))
+            added.append(layer)
+    return added
+
+
+_ABOVE = (layers.CORRECTIONS, layers.FRAME)
+
+
+def _fits(there: Sequence["Layer"], patch_map: "PatchMap", mpp: Mpp | None) -> bool:
+    """Do these layers have the place and the classes of the map? One of them may have been deleted."""
+    patches = patch_map.patches
+    is_grid = isinstance(patches, PatchGrid)
+    findings = range(1, len(patch_map.classes)) if patch_map.several else [None]
+    wanted = [(role, None) for role in COLORMAPS]
+    wanted += [(LABELS, index) for index in findings] if is_grid else [(POINTS, None)]
+    noted = [layers.about(layer) for layer in there]
+    if sorted(map(str, wanted)) != sorted(str((each["role"], each["class_index"])) for each in noted):
+        return False
+    if any(each["classes"] != list(patch_map.classes) for each in noted):
+        return False
+    if not is_grid:
+        scale = mpp or (1.0, 1.0)
+        return all(np.array_equal(layer.data, patches.centres) and np.allclose(layer.scale, scale) for layer in there)
+    place = np.ravel(patches.placement(mpp))
+    return all(
+        layer.data.shape == patches.shape and np.allclose(place, [*layer.scale, *layer.translate]) for layer in there
+    )

@@ -1,0 +1,352 @@
+"""What is laid over the shown slide: which of the model's layers are seen, how strongly, and what the pointer is on.
+
+No Qt. Patch maps are read in the worker's thread while they are predicted (`reading_along`), or beside the window when
+a slide is shown; here they are only laid out.
+"""
+
+import time
+import weakref
+from collections.abc import Generator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from psygnal import Signal
+
+from ...core.colours import RGB, palette
+from ...core.errors import Distill2LabelError, SettingsError
+from ...core.events import Begun, Event, Finished, Progress
+from . import layers, map_layers, shades
+from .layers import ATTENTION, CONTRIBUTION, LABELS, POINTS, PREDICTED, PROBABILITY
+
+if TYPE_CHECKING:
+    from ...store.patchmap import PatchMap
+    from ..jobs.jobs import Job, Work
+    from ..session.session import Session
+    from .shades import Cell, Shades
+
+KINDS = (LABELS, PROBABILITY, ATTENTION, CONTRIBUTION)
+FILLING_INTERVAL = 0.5  # s between two looks at a map that is being filled
+FILLING_SHARE = 0.05  # of the time that may go into looking
+
+
+def kind_of(role: str) -> str:
+    """Labels are labels, on a grid or at points."""
+    return LABELS if role == POINTS else role
+
+
+class Overlays:
+    """The model's layers over the shown slide.
+
+    Attributes
+    ----------
+    opacity
+        Of all of them, 0–1.
+    hidden
+        Are they taken out of sight for a moment, to see the tissue?
+    visible
+        Which of `KINDS` are seen, when not hidden. It stays from slide to slide.
+    pointed
+        (slide id, cell) under the pointer; None where there is no patch.
+    """
+
+    changed = Signal()  # what is seen, and how strongly
+    filled = Signal(str)  # slide id: there is more to see of its prediction
+    pointed_changed = Signal()
+
+    def __init__(self, session: "Session", opacity: float = layers.OPACITY) -> None:
+        self._session = weakref.ref(session)
+        self.opacity, self.hidden = opacity, False
+        self.visible = {kind: kind == LABELS for kind in KINDS}
+        self.pointed: tuple[str, Cell] | None = None
+        self._setting = False
+        self._filling: PatchMap | None = None  # the map whose layers fill in while it is computed
+        self._laid: Shades | None = None  # what of it they show
+        self._latest: dict[str, Shades] = {}  # of the shown slide, by model: seen until a newer map has been read
+        viewer = session.viewer
+        viewer.mouse_move_callbacks.append(_on_move(self))
+        viewer.events.mouse_over_canvas.connect(self._on_canvas)
+        # After napari's own listeners: what they show last is what stays.
+        viewer.events.status.connect(self._on_status, position="last")
+        viewer.tooltip.events.text.connect(self._on_tooltip, position="last")
+        session.jobs.event.connect(self.on_event)
+        session.jobs.changed.connect(self.on_job)
+        session.model_changed.connect(self._on_model)
+        session.colours_changed.connect(self._on_colours)
+        session.threshold_changed.connect(self._on_threshold)
+
+    @property
+    def session(self) -> "Session":
+        session = self._session()
+        if session is None:
+            raise RuntimeError("the session of these layers is gone")
+        return session
+
+    @property
+    def colours(self) -> map_layers.Colours:
+        """Colours of the classes by name."""
+        return dict(zip(self.session.classes, self.session.colours, strict=True))
+
+    def colours_of(self, classes: Sequence[str]) -> dict[str, RGB]:
+        """Colours of a model's classes, which may be others than the session's by now."""
+        return dict(zip(classes, palette(len(classes)), strict=True)) | {
+            name: colour for name, colour in self.colours.items() if name in classes
+        }
+
+    # ---- what is seen ----------------------------------------------------------------------------------------------
+
+    def set_visible(self, kind: str, visible: bool) -> None:
+        """Show or hide labels, probability, attention or contribution, here and on the slides shown later."""
+        if kind not in KINDS:
+            raise SettingsError(f"there is no layer {kind!r}: there are {', '.join(KINDS)}")
+        self.visible[kind] = bool(visible)
+        self.hidden = self.hidden and not visible
+        self._apply()
+
+    def set_opacity(self, opacity: float) -> None:
+        """Of all overlays, 0 (see-through) to 1."""
+        if not 0 <= opacity <= 1:
+            raise SettingsError(f"opacity is between 0 and 1, not {opacity:g}")
+        self.opacity = float(opacity)
+        self._apply()
+
+    def blink(self) -> None:
+        """Take everything that covers the tissue out of sight, and back with the next call."""
+        self.hidden = not self.hidden
+        self._apply()
+
+    def _apply(self) -> None:
+        """Make the layers that are there look as they should."""
+        session = self.session
+        self._setting = True
+        try:
+            for layer in layers.find(session.viewer, slide_id=session.shown or ""):
+                noted = layers.about(layer)
+                if noted["role"] in PREDICTED:
+                    mine = noted["model"] == session.role and self.visible[kind_of(noted["role"])]
+                    _set(layer, visible=mine and not self.hidden, opacity=self.opacity)
+                elif noted["role"] in (layers.CORRECTIONS, layers.FRAME):
+                    _set(layer, visible=not self.hidden)
+        finally:
+            self._setting = False
+        self.changed.emit()
+
+    def _on_eye(self, event: Any) -> None:
+        """The user clicked the eye of a layer in napari's list: keep to it."""
+        session = self._session()
+        if session is None or self._setting:
+            return
+        noted = layers.about(event.source)
+        if noted.get("role") in PREDICTED and noted["model"] == session.role:
+            kind = kind_of(noted["role"])
+            alike = layers.find(session.viewer, noted["role"], noted["slide_id"], model=noted["model"])
+            self.visible[kind] = any(layer.visible for layer in alike)
+            if event.source.visible:
+                self.hidden = False
+            self.changed.emit()
+
+    def _on_opacity(self, event: Any) -> None:
+        """The user moved napari's own slider: keep to it, for all that is laid over the slide."""
+        if self._session() is not None and not self._setting:
+            self.set_opacity(event.source.opacity)
+
+    # ---- laying out ------------------------------------------------------------------------------------------------
+
+    def lay(self, patch_map: "PatchMap") -> None:
+        """Show a map over its slide, if that is shown, at once when it has been read, else as soon as it is."""
+        session = self.session
+        if session.shown != patch_map.slide_id:
+            return
+        ready = shades.known(patch_map)
+        if ready is not None and (ready.is_complete or not patch_map.is_complete):
+            self._lay_out(patch_map)
+            return
+        key = ("map", patch_map.slide_id, layers.model_role(patch_map))
+
+        def failed(error: Exception) -> None:
+            if not isinstance(error, Distill2LabelError):
+                raise error
+            session.failures[patch_map.slide_id] = str(error)
+            session.slides_changed.emit()
+
+        session.background.ask(
+            key, lambda: shades.read(patch_map), lambda shown: self._lay_out(patch_map), failed
+        )  # fmt: skip
+
+    def lay_all(self, slide_id: str) -> None:
+        """Show what was predicted of a slide; of other slides, only what can be read again is kept."""
+        self._latest = {role: latest for role, latest in self._latest.items() if latest.slide_id == slide_id}
+        for other, maps in self.session.predictions.items():
+            for patch_map in maps.values():
+                if other != slide_id:
+                    shades.forget(patch_map)
+        for patch_map in self.session.predictions.get(slide_id, {}).values():
+            self.lay(patch_map)
+        self._apply()
+
+    def _lay_out(self, patch_map: "PatchMap") -> None:
+        session = self.session
+        slide = layers.find(session.viewer, layers.SLIDE, patch_map.slide_id)
+        if not slide or session.shown != patch_map.slide_id:
+            return
+        mpp = layers.about(slide[0])["mpp"]
+        self._setting = True  # a new layer's eye is not the user's
+        try:
+            laid = map_layers.add_map(session.viewer, patch_map, mpp, session.threshold, self.colours)
+            self._latest[layers.model_role(patch_map)] = shades.of(patch_map)
+            for layer in laid:
+                layer.events.visible.connect(self._on_eye)
+                layer.events.opacity.connect(self._on_opacity)
+        finally:
+            self._setting = False
+        self._apply()
+        session.review.sync()
+        self.filled.emit(patch_map.slide_id)
+
+    def reading_along(self, work: "Work") -> "Work":
+        """The same work; what the window will show of its maps is read in the thread that fills them."""
+        shown_map: PatchMap | None = None
+        next_look = 0.0
+        try:
+            while True:
+                event = next(work)
+                if isinstance(event, Begun):
+                    shown_map = event.result if self._is_shown(event.result) else None
+                    if shown_map is not None:
+                        shades.read(shown_map)
+                elif isinstance(event, Finished):
+                    if self._is_shown(event.result):
+                        shades.read(event.result)
+                    shown_map = None
+                elif isinstance(event, Progress) and shown_map is not None and time.monotonic() > next_look:
+                    began = time.monotonic()
+                    shades.read(shown_map)
+                    took = time.monotonic() - began
+                    next_look = time.monotonic() + max(FILLING_INTERVAL, took / FILLING_SHARE)
+                yield event
+        except StopIteration as stop:
+            return stop.value
+        finally:
+            work.close()
+
+    def _is_shown(self, patch_map: Any) -> bool:
+        session = self._session()
+        return session is not None and patch_map is not None and session.shown == getattr(patch_map, "slide_id", None)
+
+    def on_event(self, job: "Job", event: Event) -> None:
+        """Follow a prediction: its layers appear when a slide is begun, and fill in."""
+        if isinstance(event, Begun):
+            self._filling = event.result if shades.known(event.result) is not None else None
+            self._laid = None
+        elif isinstance(event, Finished):
+            self._filling = None
+        if self._filling is not None and shades.known(self._filling) is not self._laid:
+            self._laid = shades.known(self._filling)
+            self._lay_out(self._filling)
+
+    def on_job(self, job: "Job") -> None:
+        """A prediction that was stopped in the middle of a slide leaves the one before, where there is one."""
+        if job.kind == "predict" and not job.is_running and self._filling is not None:
+            slide_id, role = self._filling.slide_id, layers.model_role(self._filling)
+            former = self.session.predictions.get(slide_id, {}).get(role)
+            if former is not None:
+                self._filling = None
+                self.lay(former)
+
+    # ---- the shown slide's map -------------------------------------------------------------------------------------
+
+    @property
+    def map(self) -> "PatchMap | None":
+        """What the chosen model says of the shown slide, as far as it is filled; None where nothing is laid out."""
+        session = self.session
+        filling = self._filling
+        if filling is not None and filling.slide_id == session.shown and layers.model_role(filling) == session.role:
+            return filling
+        return session.predictions.get(session.shown or "", {}).get(session.role or "")
+
+    @property
+    def shades(self) -> "Shades | None":
+        """Its arrays; while they are being read those of the map before, else None."""
+        patch_map = self.map
+        if patch_map is None:
+            return None
+        found = shades.known(patch_map) or self._latest.get(layers.model_role(patch_map))
+        return found if found is not None and found.slide_id == self.session.shown else None
+
+    # ---- the pointer -----------------------------------------------------------------------------------------------
+
+    def point_at(self, world: Any) -> None:
+        """The pointer is at a place of the world (None: away)."""
+        session, shown = self.session, self.shades
+        point = None if world is None or shown is None else layers.level0_point(session.viewer, session.shown, world)
+        cell = None if point is None else shown.cell_at(point)
+        pointed = None if cell is None else (session.shown, cell)
+        if pointed != self.pointed:
+            self.pointed = pointed
+            self.pointed_changed.emit()
+
+    def _on_canvas(self, event: Any) -> None:
+        if self._session() is not None and not event.value:
+            self.point_at(None)  # a key must not correct the patch that was left last
+
+    @property
+    def pointed_text(self) -> str:
+        """What is known of the patch under the pointer, in words; "" where there is none."""
+        return "" if self.pointed is None else self.text_of(*self.pointed)
+
+    def text_of(self, slide_id: str, cell: "Cell") -> str:
+        """What is known of a patch of the shown slide, in words."""
+        session, shown = self.session, self.shades
+        if shown is None or slide_id != session.shown:
+            return ""
+        facts = shown.facts(cell, session.threshold)
+        text = "not scored" if facts is None else str(facts)
+        corrected = session.review.label_of(slide_id, cell)
+        return text if corrected is None else f"{text} · corrected: {corrected}"
+
+    def _on_status(self, event: Any) -> None:
+        """Add the patch to what napari says of the pointer's place, whichever layer is selected."""
+        if self._session() is None or not (text := self.pointed_text):
+            return
+        status = self.session.viewer.status
+        place = status.get("coordinates", "") if isinstance(status, dict) else str(status)
+        if text in place:
+            return
+        # Of napari's "[y x]: value" the value is that of one layer's pixel; ours says more.
+        said = f"{place.split(']')[0]}]  {text}" if "]" in place else text
+        self.session.viewer.status = status | {"coordinates": said} if isinstance(status, dict) else said
+
+    def _on_tooltip(self, event: Any) -> None:
+        if self._session() is not None and (text := self.pointed_text):
+            lines = text.replace(" · ", "\n")
+            if self.session.viewer.tooltip.text != lines:
+                self.session.viewer.tooltip.text = lines
+
+    # ---- following the session -------------------------------------------------------------------------------------
+
+    def _on_model(self) -> None:
+        if not self.session.jobs.busy:
+            self._filling = None  # of a prediction that was stopped, by a model that may be gone
+
+    def _on_threshold(self, threshold: float) -> None:
+        map_layers.recolour(self.session.viewer, threshold, self.colours)
+
+    def _on_colours(self) -> None:
+        map_layers.paint(self.session.viewer, self.colours)
+
+
+def _set(layer: Any, **look: Any) -> None:
+    """Set what differs: every change is drawn."""
+    for name, value in look.items():
+        if getattr(layer, name) != value:
+            setattr(layer, name, value)
+
+
+def _on_move(overlays: Overlays) -> Any:
+    """A callback that does not keep the session of a closed window alive."""
+    found = weakref.ref(overlays)
+
+    def moved(viewer: Any, event: Any) -> Generator[None, None, None] | None:
+        if (alive := found()) is not None:
+            alive.point_at(event.position)
+        return None
+
+    return moved

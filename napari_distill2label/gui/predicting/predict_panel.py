@@ -1,0 +1,312 @@
+"""Step 3: a model over slides, what it said, and how that is shown."""
+
+from html import escape
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QDoubleSpinBox,
+    QFormLayout,
+    QGridLayout,
+    QLabel,
+    QPushButton,
+    QSlider,
+    QVBoxLayout,
+)
+
+from ..jobs.jobs import Job
+from ..layers.overlays import ATTENTION, CONTRIBUTION, KINDS, LABELS, PROBABILITY
+from ..session.session import Session
+from ..widgets.parts import Fold, JobButton, Panel, button, reason_label, row, show_reason, told
+from ..widgets.short import short
+from .gallery import Gallery
+
+THIS, SELECTED, ALL = "this slide", "selected slides", "all slides"
+STEPS = 100  # of the sliders
+ROLES = {
+    "student": "The student judges each patch by itself: the one to trust on patches.",
+    "teacher": "The teacher judges the slide as a whole; its attention says where it looked.",
+    "mil": "Plain MIL: the same network trained on slide labels alone, to compare with.",
+    "live": "Live: trained anew on features at every change of a label.",
+}
+SHOW = {
+    LABELS: ("Labels", "The class of each patch at the threshold"),
+    PROBABILITY: ("Probability", "How surely the model finds something in a patch: black 0, bright 1"),
+    ATTENTION: ("Attention", "How much a patch weighs in the slide's result, as a multiple of the average patch's"),
+    CONTRIBUTION: ("Contribution", "What a patch adds to the slide's result: red for the finding, blue against it"),
+}
+NO_POINTER = "Point at a patch to see what is known of it."
+
+
+class PredictPanel(Panel):
+    """Which model, which slides; the threshold, the layers, the patch under the pointer, the gallery."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session, "3 · Predict")
+        self.model = QLabel()
+        self.model.setWordWrap(True)
+        self.model.setAccessibleName("model")
+        self.load = button("Load model…", "Load a run folder, or a model bundle, to predict with", self.load_model)
+        self.role = self._combo("which model", "Which of the run's models predicts and is shown")
+        self.role.textActivated.connect(self.set_role)
+        self.about_role = QLabel()
+        self.about_role.setWordWrap(True)
+        self.slides = self._combo("which slides", "The shown slide, those selected in the table, or all of them")
+        self.slides.addItems([THIS, SELECTED, ALL])
+        self.slides.currentTextChanged.connect(lambda text: self.refresh_button())
+        self.predict = JobButton(session, "predict", "Predict", "Label every patch of the slides")
+        self.predict.clicked.connect(lambda checked=False: self.start())
+        self.reason = reason_label()
+        self.result = QLabel()
+        self.result.setWordWrap(True)
+        self.result.setAccessibleName("result of the shown slide")
+        self.result.setToolTip("What the model says of the slide as a whole")
+        self._make_threshold()
+        self._make_look()
+        self.pointer = QLabel(NO_POINTER)
+        self.pointer.setWordWrap(True)
+        self.pointer.setAccessibleName("patch under the pointer")
+        self.pointer.setToolTip("Also in napari's status bar")
+        self.tooltip = QCheckBox("Show it at the pointer, too")
+        self.tooltip.setToolTip("napari's tooltip: rest the pointer on a patch")
+        self.tooltip.setAccessibleName("tooltip at the pointer")
+        self.tooltip.toggled.connect(lambda checked: setattr(session.viewer.tooltip, "visible", checked))
+        self.gallery = Gallery(session)
+        self.gallery_fold = Fold("Most and least convincing patches", self.gallery)
+        self.gallery_fold.toggle.setToolTip("Patches of the shown slide that speak most and least for the finding")
+        self._lay_out()
+        self._listen()
+        self.refresh()
+        self._show_threshold(session.threshold)
+
+    def _combo(self, name: str, tip: str) -> QComboBox:
+        box = QComboBox()
+        box.setAccessibleName(name)
+        box.setToolTip(tip)
+        return box
+
+    def _make_threshold(self) -> None:
+        tip = "Probability from which on a patch is labelled with a finding; labels follow at once"
+        self.slider = QSlider(Qt.Orientation.Horizontal)
+        self.slider.setRange(0, STEPS)
+        self.slider.setAccessibleName("threshold slider")
+        self.number = QDoubleSpinBox()
+        self.number.setRange(0, 1)
+        self.number.setSingleStep(0.01)
+        self.number.setAccessibleName("threshold")
+        for widget in (self.slider, self.number):
+            widget.setToolTip(tip)
+        self.slider.valueChanged.connect(lambda value: self.set_threshold(value / STEPS))
+        self.number.valueChanged.connect(self.set_threshold)
+        self.legend = QLabel()
+        self.legend.setWordWrap(True)
+        self.legend.setTextFormat(Qt.TextFormat.RichText)
+        self.legend.setToolTip("Patches of the shown slide, per class, at this threshold")
+        self.legend.setAccessibleName("patches per class")
+
+    def _make_look(self) -> None:
+        self.show_buttons: dict[str, QPushButton] = {}
+        for kind in KINDS:
+            text, tip = SHOW[kind]
+            made = QPushButton(text)
+            made.setToolTip(tip)
+            made.setAccessibleName(f"show {text.lower()}")
+            made.setCheckable(True)
+            made.clicked.connect(lambda checked, kind=kind: self.session.overlays.set_visible(kind, checked))
+            self.show_buttons[kind] = made
+        self.opacity = QSlider(Qt.Orientation.Horizontal)
+        self.opacity.setRange(0, STEPS)
+        self.opacity.setAccessibleName("opacity of the layers")
+        self.opacity.setToolTip("How strongly the layers cover the tissue")
+        self.opacity.valueChanged.connect(lambda value: self.session.overlays.set_opacity(value / STEPS))
+        self.blink = QPushButton("Hide all")
+        self.blink.setCheckable(True)
+        self.blink.setAccessibleName("hide all layers over the tissue")
+        self.blink.setToolTip("See the tissue alone for a moment; click again to go on")
+        self.blink.clicked.connect(lambda checked: self.session.overlays.blink())
+
+    def _lay_out(self) -> None:
+        choices = QFormLayout()
+        choices.setContentsMargins(0, 0, 0, 0)
+        choices.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        choices.addRow("Which model", self.role)
+        choices.addRow("", self.about_role)
+        choices.addRow("Which slides", self.slides)
+        shown = QGridLayout()
+        shown.setContentsMargins(0, 0, 0, 0)
+        for number, made in enumerate(self.show_buttons.values()):
+            shown.addWidget(made, number // 2, number % 2)
+        layout = QVBoxLayout(self)
+        layout.addLayout(row(self.model, self.load, stretch=0))
+        layout.addLayout(choices)
+        layout.addWidget(self.predict)
+        layout.addWidget(self.reason)
+        layout.addWidget(self.result)
+        layout.addLayout(row(QLabel("Threshold"), self.slider, self.number, stretch=1))
+        layout.addWidget(self.legend)
+        layout.addLayout(shown)
+        layout.addLayout(row(QLabel("Opacity"), self.opacity, self.blink, stretch=1))
+        layout.addWidget(self.pointer)
+        layout.addWidget(self.tooltip)
+        layout.addWidget(self.gallery_fold)
+
+    def _listen(self) -> None:
+        session = self.session
+        self.listen(session.model_changed, self.refresh)
+        self.listen(session.slides_changed, self.refresh_button)
+        self.listen(session.shown_changed, self._on_shown)
+        self.listen(session.threshold_changed, self._show_threshold)
+        self.listen(session.predictions_changed, self._on_prediction)
+        self.listen(session.colours_changed, self.refresh_legend)
+        self.listen(session.jobs.changed, self._on_job)
+        self.listen(session.overlays.changed, self.refresh_look)
+        self.listen(session.overlays.filled, self._on_filled)
+        self.listen(session.overlays.pointed_changed, self._on_pointed)
+        self.listen(session.review.changed, self._on_pointed)
+        if hasattr(session, "selection_changed"):
+            self.listen(session.selection_changed, self.refresh_button)
+
+    # ---- what the user does ----------------------------------------------------------------------------------------
+
+    def load_model(self) -> None:
+        if path := self.ask_folder("Load a run folder or a model bundle"):
+            self.load_path(path)
+
+    @told
+    def load_path(self, path: str) -> None:
+        self.session.load_bundle(path, wait=False)
+
+    @told
+    def set_role(self, role: str) -> None:
+        self.session.set_role(role)
+
+    @told
+    def set_threshold(self, threshold: float) -> None:
+        self.session.set_threshold(round(threshold, 2))
+
+    @told
+    def start(self) -> None:
+        """Predict; or cancel, while predicting."""
+        if self.predict.is_cancel():
+            self.session.cancel()
+            return
+        self.session.predict(self.chosen(), wait=False)
+
+    def chosen(self) -> list[str] | None:
+        """Ids of the slides to predict; None: all."""
+        if self.slides.currentText() == THIS:
+            return [self.session.shown] if self.session.shown else []
+        return list(self.session.selected) if self.slides.currentText() == SELECTED else None
+
+    def why_not(self) -> str | None:
+        reason = self.session.why_not_predict()
+        if reason is None and self.chosen() == []:
+            if self.slides.currentText() == SELECTED:
+                return "Select slides in the table of step 1, or choose all slides."
+            return "Select a slide in the table, or choose all slides."
+        return reason
+
+    # ---- following the session -------------------------------------------------------------------------------------
+
+    def headline(self) -> str:
+        """One short line for the folded panel."""
+        session = self.session
+        if session.role is None:
+            return "no model yet"
+        done = sum(1 for maps in session.predictions.values() if session.role in maps)
+        return f"{session.role}: {done} of {len(session.cohort)} slides predicted"
+
+    def refresh(self) -> None:
+        session, model = self.session, self.session.model
+        if model is None:
+            self.model.setText("No model yet: train one in step 2, or load one.")
+            self.model.setToolTip("")
+        else:
+            self.model.setText(f"{'Run' if model.is_run else 'Bundle'} ‘{model.path.name}’: {', '.join(model.classes)}")
+            self.model.setToolTip(str(model.path))
+        self.role.clear()
+        for role in (role for role in ROLES if role in session.roles):
+            self.role.addItem(role)
+            self.role.setItemData(self.role.count() - 1, ROLES[role], Qt.ItemDataRole.ToolTipRole)
+        self.role.setCurrentText(session.role or "")
+        self.role.setEnabled(self.role.count() > 1)
+        show_reason(self.about_role, ROLES.get(session.role or "", ""))
+        self.refresh_button()
+        self.refresh_look()
+        self._on_shown()
+
+    def refresh_button(self) -> None:
+        show_reason(self.reason, self.predict.refresh(self.why_not()))
+
+    def refresh_look(self) -> None:
+        overlays = self.session.overlays
+        for kind, made in self.show_buttons.items():
+            made.setChecked(overlays.visible[kind])
+        blocked = self.opacity.blockSignals(True)
+        self.opacity.setValue(round(overlays.opacity * STEPS))
+        self.opacity.blockSignals(blocked)
+        self.blink.setChecked(overlays.hidden)
+        self.blink.setText("Show again" if overlays.hidden else "Hide all")
+
+    def refresh_legend(self) -> None:
+        """What the slide is called, what the colours mean, and how many patches have them."""
+        shades = self.session.overlays.shades
+        there = shades is not None
+        for widget in (*self.show_buttons.values(), self.opacity, self.blink):
+            widget.setEnabled(there)
+        if not there:
+            show_reason(self.legend, "")
+            show_reason(self.result, "")
+            return
+        colours = self.session.overlays.colours_of(shades.classes)
+        counts = shades.counts(self.session.threshold)
+        total = max(1, int(shades.scored.sum()))
+        rows = [
+            f'<tr><td><span style="color: rgb{colours[name]}">■</span> {escape(short(name, 24))}&nbsp;&nbsp;</td>'
+            f'<td align="right">{count} patches&nbsp;&nbsp;</td><td align="right">{count / total:.0%}</td></tr>'
+            for name, count in counts.items()
+        ]
+        show_reason(self.legend, f"<table>{''.join(rows)}</table>")
+        show_reason(self.result, self._result())
+
+    def _result(self) -> str:
+        patch_map = self.session.overlays.map
+        bag = None if patch_map is None else patch_map.bag_probability
+        if bag is None:
+            return ""
+        said = [f"{name} {bag[index]:.2f}" for index, name in enumerate(patch_map.classes) if index]
+        return f"The slide as a whole: probability of {', '.join(said)}"
+
+    def _on_shown(self) -> None:
+        self.refresh_button()
+        self.refresh_legend()
+        self.gallery.refresh()
+        self._on_pointed()
+
+    def _on_prediction(self, slide_id: str) -> None:
+        if slide_id == self.session.shown:
+            self.refresh_legend()
+
+    def _on_filled(self, slide_id: str) -> None:
+        self.refresh_legend()
+        shades = self.session.overlays.shades
+        if shades is None or shades.is_complete:
+            self.gallery.refresh()
+
+    def _on_pointed(self) -> None:
+        there = self.session.overlays.shades is not None
+        self.pointer.setVisible(there)
+        self.tooltip.setVisible(there)
+        self.pointer.setText(self.session.overlays.pointed_text or NO_POINTER)
+
+    def _on_job(self, job: Job) -> None:
+        self.refresh_button()
+
+    def _show_threshold(self, threshold: float) -> None:
+        for widget, value in ((self.slider, round(threshold * STEPS)), (self.number, threshold)):
+            blocked = widget.blockSignals(True)
+            widget.setValue(value)
+            widget.blockSignals(blocked)
+        self.refresh_legend()
+        self._on_pointed()

@@ -1,0 +1,72 @@
+"""What is predicted against a truth, beside the window. Apart from the verbs that train, which know no truth."""
+
+from typing import TYPE_CHECKING, Any
+
+from ...core.errors import SettingsError
+from ..jobs.relay import then
+from .models import metrics_frame
+from .slide_list import PathLike
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ...workflow.assess import Assessment
+    from ..jobs.jobs import Job, Work
+    from .session import Session
+
+
+def why_not_assess(session: "Session") -> str | None:
+    """What is missing for a comparison with a truth; None when it can start."""
+    return None if session._maps() else "Predict first: what is predicted is compared with the truth."
+
+
+def assess(session: "Session", truth: PathLike, *, empty: str = "negative", wait: bool = True) -> "Assessment | Job":
+    """Compare what the chosen model predicted, at the threshold shown, with a truth; see `workflow.assess`."""
+    if reason := why_not_assess(session):
+        raise SettingsError(reason)
+    maps, threshold = session._maps(), session.threshold
+
+    def work() -> "Work":
+        from ...workflow.assess import assess
+
+        return assess(maps, truth, threshold=threshold, empty=empty)
+
+    return session._run("assess", "Comparing with the truth", work, lambda found: None, wait)
+
+
+class Evaluation:
+    """The verb `evaluate`, mixed into `Session`."""
+
+    model: Any
+    cohort: Any
+    settings: Any
+
+    def evaluate(
+        self,
+        truth: PathLike,
+        *,
+        centres: PathLike | None = None,
+        split: str = "test",
+        empty: str = "negative",
+        device: str | None = None,
+        encoder: PathLike | None = None,
+        features: PathLike | None = None,
+        trust: bool = False,
+        wait: bool = True,
+    ) -> "pd.DataFrame | Job":
+        """Compare every model of the run with the truth: a table with a row per model and level.
+
+        Columns: model, level (bag, instance, …), accuracy, f1, auroc, auprc, prevalence, ece, n; see
+        `napari_distill2label.evaluate`.
+        """
+        if self.model is None or not self.model.is_run:
+            raise SettingsError("Train first, or load a run: what is evaluated is a run's models.")
+        run, cohort, device = self.model.path, self.cohort, device or self.settings.device
+        how = {"centres": centres, "split": split, "empty": empty, "encoder": encoder, "features": features}
+
+        def work() -> "Work":
+            from ...workflow.evaluate import evaluate
+
+            return then(evaluate(run, cohort, truth, device=device, trust=trust, **how), metrics_frame)
+
+        return self._run("evaluate", "Evaluating", work, lambda table: None, wait)

@@ -1,0 +1,336 @@
+"""Nothing is lost: after each burst of edits what the user did is kept in a file beside the cohort, and comes back.
+
+Slides that are in no table yet are kept in the user's data folder, and offered when a window is opened.
+"""
+
+import os
+import sys
+import time
+import weakref
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from secrets import token_hex
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from psygnal import Signal
+
+from ...core.errors import Distill2LabelError
+from ...store.files import file_signature
+from ..preferences import preferences
+from . import corrections
+from .later import Later
+from .sidecar import SUFFIX, Sidecar, kept, read_sidecar, sidecar_of, write_sidecar
+
+if TYPE_CHECKING:
+    from .session import Session
+
+AFTER_EDITING = 800  # ms; several edits are one
+ASK_AGAIN = 10.0  # s between two looks at the preferences
+
+
+@dataclass(frozen=True)
+class Offer:
+    """Something kept that differs from what is there: the user decides."""
+
+    path: Path
+    sidecar: Sidecar
+    text: str
+
+
+class Autosave:
+    """Keeps what a user does to a session.
+
+    Attributes
+    ----------
+    saved_at
+        When something was kept last; None before.
+    reason
+        Why it could not be kept; "" if it could.
+    offer
+        Kept things that could be restored, where that is not plain.
+    """
+
+    changed = Signal()
+
+    def __init__(self, session: "Session", enabled: bool) -> None:
+        self._owner = weakref.ref(session)  # a cycle would keep the session past its viewer
+        self._window = enabled  # a script keeps what it wants itself
+        self._token = token_hex(4)
+        self._wanted, self._asked = True, -ASK_AGAIN
+        self._later = Later(self._write, AFTER_EDITING)
+        self._kept: Any = None  # what the file holds, by identity
+        self._writing = False
+        self._turns = _Turns()
+        self._signature: str | None = None
+        self.saved_at: datetime | None = None
+        self.reason = ""
+        self.offer: Offer | None = None
+        self.corrections: Path | None = None  # where corrections of patches are kept
+        session.cohort_closing.connect(self.flush)
+        session.cohort_opened.connect(self._look)
+        session.cohort_written.connect(self._written_as_table)
+        for signal in (session.slides_changed, session.colours_changed, session.tissue.changed):
+            signal.connect(self.touch)
+        session.threshold_changed.connect(self._on_threshold)
+
+    @property
+    def _session(self) -> "Session":
+        return self._owner()
+
+    # ---- where ----------------------------------------------------------------------------------------------------
+
+    @property
+    def enabled(self) -> bool:
+        """Is anything kept? Only with a window, and if the user's preferences say so."""
+        if self._window and time.monotonic() - self._asked > ASK_AGAIN:
+            self._wanted, self._asked = preferences().autosave, time.monotonic()
+        return self._window and self._wanted
+
+    @property
+    def recovery(self) -> Path:
+        """The folder of what is in no table yet."""
+        home = Path.home()
+        places = {"win32": os.environ.get("LOCALAPPDATA"), "darwin": home / "Library" / "Application Support"}
+        place = places.get(sys.platform) or os.environ.get("XDG_DATA_HOME") or home / ".local" / "share"
+        return Path(place) / "napari-distill2label" / "unsaved"
+
+    @property
+    def path(self) -> Path:
+        """The file: `cohort.d2l.json` beside `cohort.csv`."""
+        cohort_path = self._session.cohort_path
+        return sidecar_of(cohort_path) if cohort_path else self.recovery / f"{self._token}{SUFFIX}"
+
+    # ---- keeping --------------------------------------------------------------------------------------------------
+
+    @property
+    def pending(self) -> bool:
+        """Is there something that is not kept yet?"""
+        return self._content() != self._kept
+
+    @property
+    def safe(self) -> bool:
+        """Could the window be closed now without losing anything?"""
+        return not self._session.unsaved or (self.enabled and not self.reason and not self.pending)
+
+    def touch(self) -> None:
+        """Something may have changed: keep it soon."""
+        if self.enabled and self.pending:
+            self._later.start(threaded=True)
+
+    def _on_threshold(self, threshold: float) -> None:
+        self.touch()
+
+    def flush(self) -> None:
+        """Keep it now."""
+        self._later.stop()
+        if self._owner() is not None and self.enabled and self.pending and self._worth_keeping():
+            try:
+                self._done(self._content(), self._make()())
+            except (Distill2LabelError, OSError) as error:
+                self._failed(error)
+
+    def _content(self) -> tuple[Any, ...]:
+        """Frozen values: compared, not copied."""
+        session = self._session
+        tissue = tuple(sorted(session.tissue.files.items())), session.tissue.use
+        return session.cohort, session._colours, session.threshold, self.corrections, tissue
+
+    def _worth_keeping(self) -> bool:
+        return bool(len(self._session.cohort)) or self.path.exists()
+
+    def _make(self) -> Any:
+        """A function for another thread that writes what there is now."""
+        session, path = self._session, self.path
+        values = {
+            "colours": session._colours, "threshold": session.threshold, "signature": self._signature,
+            "corrections": self.corrections, "tissue": dict(session.tissue.files), "use_tissue": session.tissue.use,
+        }  # fmt: skip
+        aside = self.offer.path if self.offer and self.offer.path == path else None
+        self.offer = None if aside else self.offer
+        return partial(_write, path, session.cohort, values, aside, self._turns, self._turns.take())
+
+    def _write(self) -> None:
+        if self._owner() is None:  # the timer has outlived the viewer
+            return
+        if self._writing:  # two at a time could end in the wrong order
+            self._later.start(threaded=True)
+            return
+        if not self.pending or not self._worth_keeping():
+            return
+        self._writing = True
+        content = self._content()
+        self._session.background.ask(("autosave", id(self)), self._make(), partial(self._done, content), self._failed)
+
+    def _done(self, content: Any, saved_at: datetime) -> None:
+        self._writing, self._kept, self.saved_at, self.reason = False, content, saved_at, ""
+        self.changed.emit()
+        self.touch()
+
+    def _failed(self, error: Exception) -> None:
+        self._writing = False
+        self._kept = self._content()  # not again and again: the next edit tries anew
+        self.reason = str(error)
+        self.changed.emit()
+
+    # ---- restoring ------------------------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """Other slides are there: was something kept of them?"""
+        self._kept, self.saved_at, self.reason, self.offer = self._content(), None, "", None
+        self._signature = None
+        if self.enabled and self._session.cohort_path is not None:
+            path, cohort_path = self.path, self._session.cohort_path
+            self._session.background.ask(
+                ("restore", id(self)), partial(_read, path, cohort_path), partial(self._take, path), self._unreadable
+            )
+        self.changed.emit()
+
+    def _written_as_table(self) -> None:
+        """The slides are in a cohort.csv: what was kept elsewhere of them is not needed any more."""
+        if not self._window:
+            return
+        former = self.recovery / f"{self._token}{SUFFIX}"
+        path = self._session.cohort_path
+        self._kept = None
+        self._signature = file_signature(path)
+        former.unlink(missing_ok=True)
+        self.touch()
+
+    def look_for_unsaved(self) -> None:
+        """Offer what an earlier window left that was in no table."""
+        if self.enabled and not len(self._session.cohort) and self.offer is None:
+            self._session.background.ask(
+                ("recover", id(self)), partial(_newest, self.recovery), self._offer_unsaved, lambda error: None
+            )
+
+    def restore(self) -> None:
+        """Take what is offered. It can be undone."""
+        offer, self.offer = self.offer, None
+        if offer is not None:
+            self._apply(offer.path, offer.sidecar)
+            if offer.path.parent == self.recovery and self._session.cohort_path is None:
+                offer.path.unlink(missing_ok=True)
+                self._kept = None
+                self.flush()  # under this window's own name, before anything can happen
+            self.changed.emit()
+
+    def dismiss(self) -> None:
+        """Do without what is offered. Beside a table it is set aside, not deleted."""
+        offer, self.offer = self.offer, None
+        if offer is not None:
+            if offer.path.parent == self.recovery:
+                offer.path.unlink(missing_ok=True)
+            else:
+                _set_aside(offer.path)
+            self.changed.emit()
+
+    def _take(self, path: Path, found: tuple[Sidecar | None, str]) -> None:
+        sidecar, self._signature = found
+        if sidecar is None or path != self.path or not self._differs(sidecar, path):
+            if sidecar is not None and path == self.path:
+                self._apply(path, sidecar)  # colours, threshold, masks
+            return
+        when = sidecar.saved_at.astimezone().strftime("%d %b, %H:%M")
+        if sidecar.cohort_signature == self._signature and not self._session.unsaved:
+            self._apply(path, sidecar)
+            self._session._tell(f"Restored what was kept on {when} and is not in {self._session.cohort_path.name} yet.")
+        else:
+            name = self._session.cohort_path.name
+            text = f"What was kept on {when} differs from {name}, which has changed since."
+            self.offer = Offer(path, sidecar, text)
+        self.changed.emit()
+
+    def _offer_unsaved(self, found: tuple[Path, Sidecar] | None) -> None:
+        if found is not None and not len(self._session.cohort):
+            path, sidecar = found
+            when = sidecar.saved_at.astimezone().strftime("%d %b, %H:%M")
+            labelled = sum(row.label is not None for row in sidecar.slides)
+            text = f"{len(sidecar.slides)} slides ({labelled} labelled) of {when} were not saved as a table."
+            self.offer = Offer(path, sidecar, text)
+            self.changed.emit()
+
+    def _differs(self, sidecar: Sidecar, path: Path) -> bool:
+        return sidecar.cohort(path.parent).slides != self._session.cohort.slides
+
+    def _apply(self, path: Path, sidecar: Sidecar) -> None:
+        session = self._session
+        cohort = sidecar.cohort(path.parent)
+        if not cohort.classes:
+            cohort = replace(cohort, classes=session.classes)
+        session._edit("restore what was kept", cohort, {**sidecar.colours})
+        if session.threshold != sidecar.threshold:
+            session.set_threshold(sidecar.threshold)
+        session.tissue.take(sidecar.files(path.parent), sidecar.use_tissue)
+        if sidecar.corrections:
+            self.corrections = (path.parent / sidecar.corrections).absolute()
+            self._load_corrections()
+        self._kept, self.saved_at = self._content(), sidecar.saved_at
+
+    def _load_corrections(self) -> None:
+        """Read beside the window; a file that is gone, or holds something else, is said."""
+        review, path = self._session.review, self.corrections
+        self._session.background.ask(
+            ("corrections", path), partial(corrections.read, path), lambda points: review.take(points, path),
+            lambda error: self._session._tell(str(error)),
+        )  # fmt: skip
+
+    def _unreadable(self, error: Exception) -> None:
+        """A damaged file is set aside before it is written over."""
+        _set_aside(self.path)
+        self._session._tell(f"{error}. It is set aside as {_aside(self.path).name}; the table is shown as it is.")
+
+
+# ---- in another thread ------------------------------------------------------------------------------------------
+
+
+class _Turns:
+    """A window that closes writes at once, perhaps beside a thread that writes something older."""
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self._taken = self.written = 0
+
+    def take(self) -> int:
+        self._taken += 1
+        return self._taken
+
+
+def _write(path: Path, cohort: Any, values: dict[str, Any], aside: Path | None, turns: _Turns, turn: int) -> datetime:
+    sidecar = kept(cohort, path.parent, **values)
+    with turns.lock:
+        if turn > turns.written:
+            if aside is not None:
+                _set_aside(aside)
+            write_sidecar(path, sidecar)
+            turns.written = turn
+    return sidecar.saved_at
+
+
+def _read(path: Path, cohort_path: Path) -> tuple[Sidecar | None, str]:
+    sidecar = read_sidecar(path)
+    if sidecar is not None:
+        sidecar.cohort(path.parent)  # two slides of one id: an error, here
+    return sidecar, file_signature(cohort_path)
+
+
+def _newest(folder: Path) -> tuple[Path, Sidecar] | None:
+    for path in sorted(folder.glob(f"*{SUFFIX}"), key=lambda path: -path.stat().st_mtime):
+        try:
+            sidecar = read_sidecar(path)
+        except Distill2LabelError:
+            continue
+        if sidecar is not None and sidecar.slides:
+            return path, sidecar
+    return None
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(path.name.removesuffix(SUFFIX) + ".d2l.bak.json")
+
+
+def _set_aside(path: Path) -> None:
+    if path.exists():
+        path.replace(_aside(path))

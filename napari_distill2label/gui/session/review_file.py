@@ -1,0 +1,155 @@
+"""Where a user's corrections are kept: a CSV that training and export read. No Qt; mixed into `Review`."""
+
+import threading
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from psygnal import Signal
+
+from ...core.names import is_url
+from ...store.points import Points
+from . import corrections
+from .corrections import SlideCorrections
+from .slide_list import PathLike
+
+if TYPE_CHECKING:
+    from .session import Session
+
+FILE = "corrections.csv"
+
+
+class KeptCorrections:
+    """The corrections of a session's slides, and their file.
+
+    Attributes
+    ----------
+    path
+        The CSV file they are kept in; None before the first save.
+    unsaved
+        Is there something that the file does not hold?
+    """
+
+    changed = Signal()  # the corrections, or their file
+
+    def __init__(self, session: "Session") -> None:
+        self._session = weakref.ref(session)
+        self.path: Path | None = None
+        self.unsaved = False
+        self._slides: dict[str, SlideCorrections] = {}
+        self._writing, self._turn = threading.Lock(), 0  # the newest text is what stays in the file
+
+    @property
+    def session(self) -> "Session":
+        session = self._session()
+        if session is None:
+            raise RuntimeError("the session of this review is gone")
+        return session
+
+    def __len__(self) -> int:
+        """Corrected patches of all slides."""
+        return sum(len(slide) for slide in self._slides.values())
+
+    @property
+    def slides(self) -> dict[str, int]:
+        """Corrected patches by slide id, of slides that have some."""
+        return {slide_id: n for slide_id, slide in self._slides.items() if (n := len(slide))}
+
+    def default_path(self) -> Path:
+        """Where corrections are kept unless told: beside the cohort or the first slide, under a name that is free."""
+        cohort = self.session.cohort
+        beside = self.session.cohort_path or next((row.path for row in cohort if not is_url(row.path)), None)
+        folder = beside.parent if beside else Path.home()
+        stem = f"{self.session.cohort_path.stem}_{FILE}" if self.session.cohort_path else FILE
+        free, number = folder / stem, 2
+        while free.exists():
+            free, number = folder / f"{Path(stem).stem}_{number}.csv", number + 1
+        return free
+
+    def save(self, path: PathLike | None = None) -> Path:
+        """Write the corrections (None: where they are kept, else `default_path`) as CSV `slide_id,x,y,label`.
+
+        x and y are the centres of the patches, in level-0 px. It is what `train` and `export` take as `corrections`.
+        """
+        path = Path(path).absolute() if path else self.path or self.default_path()
+        self._writer(path)()
+        self.path, self.unsaved = path, False
+        self.changed.emit()
+        return path
+
+    def flush(self) -> None:
+        """Write what the file does not hold yet, if there is something. `OSError` if it cannot be written."""
+        if self.unsaved and (len(self) or self.path is not None):
+            path = self.save()
+            self.session._tell(f"your corrections are in {path}")
+
+    def _writer(self, path: Path) -> Callable[[], Path]:
+        """What writes the corrections as they are now; in any thread, and never over later ones."""
+        self._turn += 1
+        turn, slides = self._turn, {slide_id: slide.copy() for slide_id, slide in self._slides.items()}
+
+        def write() -> Path:
+            with self._writing:
+                return corrections.write(path, slides) if turn == self._turn else path
+
+        return write
+
+    def load(self, path: PathLike) -> None:
+        """Add the corrections of a file; of two of one patch the file's counts. They are kept there from now on.
+
+        `CohortError`, and nothing changed, if it is no such table.
+        """
+        self.take(corrections.read(Path(path)), path)
+
+    def take(self, points: dict[str, Points], path: PathLike) -> None:
+        """`load`, where the file has been read already."""
+        others = len(self)
+        for slide_id, found in points.items():
+            items = [(y, x, label) for (y, x), label in zip(found.coordinates.tolist(), found.labels, strict=True)]
+            self._slides.setdefault(slide_id, SlideCorrections()).add(items)
+        self.path, self.unsaved = Path(path).absolute(), others > 0
+        self._taken(points)
+        self.changed.emit()
+        if others:
+            self._autosave()
+
+    def _taken(self, points: dict[str, Points]) -> None:
+        """More corrections came from a file."""
+
+    def shutdown(self) -> None:
+        """The window closes: write what is not in the file yet, where the user wants that. Idempotent."""
+        from ..preferences import preferences
+
+        if self.path is not None or preferences().autosave:
+            try:
+                self.flush()
+            except OSError as error:
+                self.session._tell(f"the corrections could not be written: {error}")
+
+    def clear(self) -> None:
+        """Other slides are there now; the file, if there is one, is left as it is."""
+        self._slides.clear()
+        self.path, self.unsaved = None, False
+        self.changed.emit()
+
+    def _autosave(self) -> None:
+        """Write beside the window, where the user wants that and the place is known."""
+        from ..preferences import preferences
+
+        session = self.session
+        if not preferences().autosave or (self.path is None and session.cohort_path is None):
+            return
+        if self.path is None:
+            self.path = self.default_path()
+        path = self.path
+
+        def done(written: Path) -> None:
+            if written == self.path:
+                self.unsaved = False
+                self.changed.emit()
+
+        def failed(error: Exception) -> None:
+            session._tell(f"{path}: the corrections could not be written ({error}): save them elsewhere")
+
+        session.background.ask(("corrections", id(self)), self._writer(path), done, failed)

@@ -1,0 +1,449 @@
+"""The session: everything the panel shows and does, one per viewer. It is `d2l` in napari's console.
+
+No Qt here: the same object works on a `napari.components.ViewerModel` without a window, where long work simply blocks.
+Widgets hold no state; they call these methods and listen to these signals.
+"""
+
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from psygnal import Signal
+
+from ...core.errors import Distill2LabelError, SettingsError
+from ...core.events import Failed, Finished, Notice
+from ...core.names import kept_path
+from ...core.presets import build_settings
+from ...core.settings import Settings, merged, without
+from ...store.cohort import Cohort, CohortSlide
+from ..jobs.background import Background
+from ..jobs.jobs import Job, Jobs
+from ..jobs.relay import plain_reason
+from ..layers import layers, shades
+from ..layers.overlays import Overlays
+from ..layers.tissue_layer import TissueMasks
+from ..preferences import preferences
+from .assessing import Evaluation
+from .autosave import Autosave
+from .live import ROLE as LIVE
+from .live import Live
+from .models import LoadedModel
+from .opening import opened_slide
+from .review import Review
+from .runs import Runs
+from .script import Script
+from .slide_list import PathLike
+from .thumbnails import Thumbnails
+from .verbs import Verbs
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from napari.components import ViewerModel
+
+    from ...slides.slide import Slide
+    from ...store.patchmap import PatchMap
+
+Value = TypeVar("Value")
+
+_sessions: "weakref.WeakKeyDictionary[ViewerModel, Session]" = weakref.WeakKeyDictionary()
+
+
+def session_of(viewer: Any) -> "Session":
+    """The one session of a viewer, made when first asked for."""
+    viewer = getattr(viewer, "__wrapped__", viewer)  # a plugin's proxy dies with its widget
+    if viewer not in _sessions:
+        _sessions[viewer] = Session(viewer)
+    return _sessions[viewer]
+
+
+class Session(Verbs, Evaluation):
+    """Slides, labels, settings, model and predictions of one viewer, and what can be done with them.
+
+    Long work (`train`, `predict`, `load_bundle`, `export`) runs beside the window. With `wait=True`, as in a script, a
+    call returns its result when that is there, and the window stays usable meanwhile; the panel's buttons do not
+    wait, and get the `Job`.
+
+    Attributes
+    ----------
+    cohort
+        The slides with their labels and the classes, negative first. A frozen value: use the methods to change it.
+    model
+        What predicts; None before a training or `load_bundle`.
+    predictions
+        Patch maps by slide id and role: `predictions["slide_000"]["student"]`.
+    threshold
+        Probability from which on a patch is labelled with a finding.
+    shown, showing
+        Id of the slide on the canvas; of the one that is being opened for it.
+    """
+
+    settings_changed = Signal()
+    model_changed = Signal()
+    predictions_changed = Signal(str)  # slide id
+    shown_changed = Signal()
+    threshold_changed = Signal(float)
+
+    def __init__(self, viewer: "ViewerModel") -> None:
+        super().__init__()
+        self._viewer = weakref.ref(viewer)
+        self.preset, self.recipe = "colon", "default"
+        self.overrides: dict[str, Any] = {}
+        self.encoder: Path | None = None  # a frozen encoder's file, where the settings ask for one
+        self.feature_folder: Path | None = None  # where features of slides are, or are put
+        self._promised: set[Path] = set()
+        self.trusted: Path | None = None  # the encoder's file that may be opened though it can hold a program
+        self.model: LoadedModel | None = None
+        self.role: str | None = None
+        self.predictions: dict[str, dict[str, PatchMap]] = {}
+        self.threshold = preferences().threshold
+        self.shown: str | None = None
+        self.showing: str | None = None
+        self._in_between = False
+        self.failures: dict[str, str] = {}
+        self.exported: list[Path] = []
+        self.script = Script()
+        self._open: dict[str, Slide] = {}
+        self._removed: dict[str, dict[str, PatchMap]] = {}  # predictions of slides taken off the list
+        self._has_window = has_window = hasattr(viewer, "window")
+        self.jobs = Jobs(lambda: has_window)
+        self.background = Background(lambda: has_window)
+        self.thumbnails = Thumbnails(self)
+        self.tissue = TissueMasks(self)
+        self.autosave = Autosave(self, has_window)
+        self.jobs.event.connect(self._on_event)
+        self.runs = Runs(self)
+        self.runs.watch(self.jobs)
+        self.review = Review(self)
+        self.review.changed.connect(self._keep_corrections)
+        self.cohort_closing.connect(self._close_review)  # after `autosave`, which keeps where the corrections were
+        self.overlays = Overlays(self, preferences().opacity)
+        self.live = Live(self)
+        viewer.layers.events.inserted.connect(self._on_layer_inserted)
+        viewer.layers.events.removed.connect(self._on_layer_removed)
+        # A viewer that is dropped without being closed must not leave work behind.
+        weakref.finalize(viewer, self.jobs.shutdown)
+        weakref.finalize(viewer, self.background.shutdown)
+        if has_window:
+            # napari holds this weakly until its console opens; `_sessions` owns it.
+            viewer.update_console({"d2l": self})
+        for layer in list(viewer.layers):
+            self._adopt(layer)
+
+    def __repr__(self) -> str:
+        model = f"{', '.join(self.model.roles)} of {self.model.path.name}" if self.model else "no model"
+        return f"Session({len(self.cohort)} slides, {len(self.cohort.labelled)} labelled, {model})"
+
+    @property
+    def viewer(self) -> "ViewerModel":
+        """The viewer; `RuntimeError` when it has been closed."""
+        viewer = self._viewer()
+        if viewer is None:
+            raise RuntimeError("the viewer of this session is closed")
+        return viewer
+
+    # ---- slides ---------------------------------------------------------------------------------------------------
+
+    @property
+    def slides(self) -> "pd.DataFrame":
+        """A table of the slides: slide_id, path, label, case_id, mpp, split, status."""
+        import pandas as pd
+
+        columns = ("slide_id", "path", "label", "case_id", "mpp", "split")
+        table = pd.DataFrame([[getattr(row, name) for name in columns] for row in self.cohort], columns=columns)
+        return table.assign(status=[self.status(row.slide_id) for row in self.cohort])
+
+    def status(self, slide_id: str) -> str:
+        """One line on a slide: failed, predicted, or nothing yet."""
+        if slide_id in self.failures:
+            return f"failed: {self.failures[slide_id]}"
+        patch_map = self.predictions.get(slide_id, {}).get(self.role or "")
+        if patch_map is None or patch_map.bag_probability is None:
+            return ""
+        best = max(range(1, len(patch_map.classes)), key=lambda index: patch_map.bag_probability[index])
+        return f"{patch_map.classes[best]} {patch_map.bag_probability[best]:.2f}"
+
+    def counts(self, slide_id: str | None = None) -> dict[str, int]:
+        """Patches per class of a slide (None: the one shown) at the threshold; empty where nothing is predicted.
+
+        Where several classes can be present at once a patch counts for each of its findings.
+        """
+        patch_map = self.predictions.get(slide_id or self.shown or "", {}).get(self.role or "")
+        return {} if patch_map is None else shades.of(patch_map).counts(self.threshold)
+
+    def remove_slides(self, slide_ids: Iterable[str]) -> None:
+        """Take slides off the list, and their layers away. Files are left alone."""
+        before = self.cohort
+        super().remove_slides(slide_ids)
+        self._take_off(before, self.cohort)
+
+    def _take_off(self, before: Cohort, after: Cohort) -> None:
+        """Layers of slides that went go; what was predicted of them is kept in case they come back by undo."""
+        for slide_id in {row.slide_id for row in before} - {row.slide_id for row in after}:
+            self._removed[slide_id] = self.predictions.pop(slide_id, {})
+            self.failures.pop(slide_id, None)
+            layers.remove(self.viewer, layers.find(self.viewer, slide_id=slide_id))
+
+    def _followed(self, before: Cohort, after: Cohort) -> None:
+        self._take_off(before, after)
+        former, rows = ({row.slide_id: row for row in cohort} for cohort in (before, after))
+        for slide_id in rows.keys() - former.keys():
+            if maps := self._removed.pop(slide_id, {}):
+                self.predictions[slide_id] = maps
+                self.predictions_changed.emit(slide_id)
+        shown = self.shown
+        if shown in rows and shown in former and rows[shown].mpp != former[shown].mpp:
+            self.show(shown, again=True)
+        self.slides_changed.emit()
+
+    def read_cohort(self, path: PathLike) -> Cohort:
+        """Read `cohort.csv` in place of the slides there are. Errors leave these as they were."""
+        cohort = super().read_cohort(path)
+        layers.remove(self.viewer, layers.find(self.viewer))
+        self.predictions, self.failures, self._removed = {}, {}, {}
+        self.slides_changed.emit()
+        return cohort
+
+    def set_mpp(self, slide_ids: str | Iterable[str], mpp: float | None) -> None:
+        """Say the µm/px of slides where their files do not, or are wrong; None: the file's own."""
+        ids = [slide_ids] if isinstance(slide_ids, str) else list(slide_ids)
+        super().set_mpp(ids, mpp)
+        if self.shown in ids:
+            self.show(self.shown, again=True)
+
+    # ---- showing --------------------------------------------------------------------------------------------------
+
+    def show(self, slide_id: str, again: bool = False, *, wait: bool = True) -> None:
+        """Show a slide and what was predicted of it, in place of the one before. Layers that are not ours stay.
+
+        Its file is opened beside the window, which stays alive: of several slides that are asked for meanwhile
+        (`showing`), the last is shown. `SlideError` says why one cannot be read; with `wait` False this returns at
+        once, and that is told (`message`).
+        """
+        row = self._row(slide_id)
+        present = layers.find(self.viewer, layers.SLIDE, slide_id)
+        self.background.forget("show")
+        if present and not again:
+            self.showing = None
+            if self.shown != slide_id:
+                self._put_on_screen(slide_id)
+            return
+        self.showing = slide_id
+        open_it, got = partial(opened_slide, row.path, row.mpp), partial(self._open_slide, row)
+        if not wait and self._has_window:
+            self.background.ask("show", open_it, got, partial(self._not_shown, row), urgent=True)
+            return
+        try:
+            slide = self._reading(open_it)
+        except Distill2LabelError as error:
+            self._not_shown(row, error, told=not wait)
+            raise
+        got(slide)
+
+    def _open_slide(self, row: CohortSlide, slide: "Slide") -> None:
+        """The file is open: lay it on the canvas, unless it is no longer what is wanted."""
+        slide_id = row.slide_id
+        now = next((each for each in self.cohort if each.slide_id == slide_id), None)
+        if self.showing != slide_id or now is None or (now.path, now.mpp) != (row.path, row.mpp) or self._is_closed:
+            slide.close()
+            return
+        self.showing = None
+        for notice in slide.notices:
+            self._tell(f"{slide_id}: {notice}")
+        layers.remove(self.viewer, layers.find(self.viewer, slide_id=slide_id))
+        self._open[slide_id] = slide
+        self.failures.pop(slide_id, None)
+        layers.add_slide(self.viewer, slide, slide_id, now.label)
+        self._put_on_screen(slide_id)
+
+    def _not_shown(self, row: CohortSlide, error: Exception, told: bool = True) -> None:
+        if self.showing == row.slide_id:
+            self.showing = None
+        self.failures[row.slide_id] = str(error)
+        self.slides_changed.emit()
+        if told:
+            self._tell(
+                str(error) if isinstance(error, Distill2LabelError) else f"{row.slide_id}: {plain_reason(error)}"
+            )
+
+    @property
+    def _is_closed(self) -> bool:
+        """Has the window been closed? napari takes its parts away before it is destroyed."""
+        return self._has_window and not hasattr(self.viewer.window, "_qt_window")
+
+    def _put_on_screen(self, slide_id: str) -> None:
+        viewer = self.viewer
+        layers.remove(viewer, [layer for layer in layers.find(viewer) if layers.about(layer)["slide_id"] != slide_id])
+        self.shown = slide_id
+        self.overlays.lay_all(slide_id)
+        viewer.reset_view()
+        self.slides_changed.emit()
+        self.shown_changed.emit()
+
+    def _reading(self, read: Callable[[], Value]) -> Value:
+        return read() if self._in_between else self.background.fetch(read)
+
+    def _at_once(self, act: Callable[[], Value]) -> Value:
+        """Inside an event of napari nothing else may happen meanwhile: what looks at files here looks at one name."""
+        self._in_between = True
+        try:
+            return act()
+        finally:
+            self._in_between = False
+
+    def set_threshold(self, threshold: float) -> None:
+        """Recolour the labels at another threshold, at once."""
+        if not 0 <= threshold <= 1:
+            raise SettingsError(f"a threshold is a probability from 0 to 1, not {threshold:g}")
+        if threshold != self.threshold:
+            self.threshold = float(threshold)
+            self.threshold_changed.emit(self.threshold)
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Whose labels can be shown: the models of the run; and `live`, once the live loop has labelled something."""
+        is_live = any(LIVE in maps for maps in self.predictions.values())
+        return (*(self.model.roles if self.model else ()), *((LIVE,) if is_live else ()))
+
+    def set_role(self, role: str) -> None:
+        """Whose labels are shown, and who predicts: student, teacher, mil, or live."""
+        if role not in self.roles:
+            raise SettingsError(f"there is no {role}: the models are {', '.join(self.roles) or 'none'}")
+        if role != self.role:
+            self.role = role
+            if self.shown:
+                self.overlays.lay_all(self.shown)
+            self.model_changed.emit()
+            self.slides_changed.emit()
+
+    # ---- settings -------------------------------------------------------------------------------------------------
+
+    @property
+    def settings(self) -> Settings:
+        """What a training would use now: preset < recipe < the preferred device < what was set."""
+        return build_settings(self.preset, self.recipe, merged({"device": preferences().device}, self.overrides))
+
+    def configure(
+        self, preset: str | None = None, recipe: str | None = None, **overrides: Mapping[str, Any]
+    ) -> Settings:
+        """Choose preset and recipe, and set single settings: `configure(teacher={"epochs": 20})`.
+
+        `SettingsError`, and nothing changed, if they do not fit.
+        """
+        chosen = preset or self.preset, recipe or self.recipe, merged(self.overrides, overrides)
+        settings = build_settings(*chosen)
+        self.preset, self.recipe, self.overrides = chosen
+        self.settings_changed.emit()
+        return settings
+
+    def reset_settings(self, *paths: str) -> None:
+        """Back to what preset and recipe say: all, or single ones such as "grid.patch_px"."""
+        overrides = without(self.overrides, paths) if paths else {}
+        build_settings(self.preset, self.recipe, overrides)
+        self.overrides = overrides
+        self.settings_changed.emit()
+
+    def shutdown(self) -> None:
+        """Stop what runs and close the slides' files. Idempotent; reached when the window closes."""
+        self.live.shutdown()
+        self.tissue.flush()
+        self.autosave.flush()
+        self.jobs.shutdown()
+        self.review.shutdown()
+        self.background.shutdown()
+        for slide in self._open.values():
+            slide.close()
+        self._open.clear()
+
+    # ---- inside ---------------------------------------------------------------------------------------------------
+
+    def _on_event(self, job: Job, event: Any) -> None:
+        if isinstance(event, Notice):
+            job.notes.append(event.message)
+            self._tell(event.message)
+        elif isinstance(event, Failed):
+            self.failures[event.item] = event.reason
+            job.notes.append(f"{event.item}: {event.reason}")
+            self._tell(f"{event.item}: {event.reason}")
+            self.slides_changed.emit()
+        elif isinstance(event, Finished) and job.kind == "predict":
+            self._take_map(event.result)
+
+    def _keep_corrections(self) -> None:
+        """What is kept of the slides says where their corrections are."""
+        self.autosave.corrections = self.review.path
+        self.autosave.touch()
+
+    def _close_review(self) -> None:
+        self.review.flush()
+        self.review.clear()
+
+    def _take_map(self, patch_map: "PatchMap") -> None:
+        slide_id, role = patch_map.slide_id, layers.model_role(patch_map)
+        self.predictions.setdefault(slide_id, {})[role] = patch_map
+        self.overlays.lay(patch_map)
+        self.slides_changed.emit()
+        self.predictions_changed.emit(slide_id)
+
+    def _take_live(self, maps: "list[PatchMap]") -> None:
+        """Many maps at once, and the table told once."""
+        was, self.role = self.role, LIVE
+        for patch_map in maps:
+            self.predictions.setdefault(patch_map.slide_id, {})[LIVE] = patch_map
+            self.overlays.lay(patch_map)
+        if was != LIVE:
+            self.model_changed.emit()
+        self.slides_changed.emit()
+        for patch_map in maps:
+            self.predictions_changed.emit(patch_map.slide_id)
+
+    def _use_model(self, model: LoadedModel) -> None:
+        self.model = model
+        self.role = next(role for role in ("student", "teacher", "mil") if role in model.roles)
+        for notice in model.notices:
+            self._tell(notice)
+        if model.cohort is not None and not len(self.cohort):
+            self.cohort_path = model.path / "cohort.csv"
+            self._set_cohort(model.cohort)
+            with suppress(Distill2LabelError):  # the run may have been moved away from its slides: this is told
+                self.show(model.cohort.slides[0].slide_id, wait=False)
+        # Predictions of the model before would pass for this one's.
+        for slide_id in list(self.predictions):
+            maps = layers.find(self.viewer, slide_id=slide_id)
+            layers.remove(self.viewer, [layer for layer in maps if layers.about(layer)["role"] in layers.PREDICTED])
+        self.predictions = {}
+        files = {row.slide_id: kept_path(row.path) for row in self.cohort}
+        for patch_map in model.maps:
+            # Another cohort may use the same ids for other slides.
+            if files.get(patch_map.slide_id, "") == patch_map.slide_path:
+                self._take_map(patch_map)
+        self.model_changed.emit()
+        self.slides_changed.emit()
+
+    def _on_layer_inserted(self, event: Any) -> None:
+        self._adopt(event.value)
+
+    def _adopt(self, layer: Any) -> None:
+        """A slide opened by napari itself (our reader, our sample data) joins the list."""
+        noted = layers.about(layer)
+        if noted.get("role") != layers.SLIDE or any(layers.same_file(noted, row.path) for row in self.cohort):
+            return
+        label = noted.get("label") if noted.get("label") in self.classes else None
+        if self._at_once(lambda: self.add_slides([noted["path"]], label)):
+            self.shown = noted["slide_id"]
+            self.shown_changed.emit()
+
+    def _on_layer_removed(self, event: Any) -> None:
+        noted = layers.about(event.value)
+        viewer = self._viewer()
+        if viewer is None or noted.get("role") != layers.SLIDE:
+            return
+        slide_id = noted["slide_id"]
+        if layers.find(viewer, layers.SLIDE, slide_id):
+            return
+        if slide_id in self._open:
+            self._open.pop(slide_id).close()
+        if self.shown == slide_id:
+            self.shown = None

@@ -1,0 +1,140 @@
+"""`cohort.d2l.json`: what was done to a cohort in the window and stands in no table yet. Validated as it is read."""
+
+import json
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ...core.colours import RGB
+from ...core.errors import CohortError
+from ...core.names import is_url
+from ...slides.mpp import LIMITS
+from ...store.cohort import Cohort, CohortSlide
+from ...store.files import write_json
+
+SUFFIX = ".d2l.json"
+VERSION = 1
+MOST_BYTES = 200_000_000  # a cohort of a million slides is smaller; what is larger is no sidecar
+
+Shade = Annotated[int, Field(ge=0, le=255)]
+
+
+class KeptSlide(BaseModel):
+    """A row of the cohort. `path` is relative to the sidecar, from the root, or a URL."""
+
+    model_config = ConfigDict(frozen=True)
+    slide_id: str = Field(min_length=1)
+    path: str = Field(min_length=1)
+    label: str | None = None
+    case_id: str = ""
+    mpp: float | None = Field(None, ge=LIMITS[0], le=LIMITS[1])
+    split: Literal["train", "valid", "test"] | None = None
+
+
+class Sidecar(BaseModel):
+    """All of it.
+
+    Attributes
+    ----------
+    cohort_signature
+        Size and time of the `cohort.csv` it goes with; None where there was none yet.
+    tissue
+        GeoJSON files of tissue masks by slide id, and whether they are used.
+    """
+
+    model_config = ConfigDict(frozen=True)
+    schema_version: int = Field(VERSION, ge=1, le=VERSION)
+    saved_at: datetime
+    cohort_signature: str | None = None
+    classes: tuple[str, ...] = ()
+    colours: dict[str, tuple[Shade, Shade, Shade]] = Field(default_factory=dict)
+    slides: tuple[KeptSlide, ...] = ()
+    threshold: float = Field(0.5, ge=0, le=1)
+    corrections: str | None = None
+    tissue: dict[str, str] = Field(default_factory=dict)
+    use_tissue: bool = False
+
+    def cohort(self, folder: Path) -> Cohort:
+        """The slides as they were. `CohortError` if two have one id."""
+        rows = (
+            CohortSlide(
+                row.slide_id, _found(row.path, folder), row.label, row.case_id or row.slide_id, row.mpp, row.split
+            )
+            for row in self.slides
+        )
+        return Cohort(tuple(rows), self.classes)
+
+    def files(self, folder: Path) -> dict[str, Path]:
+        """The tissue masks, from the root."""
+        return {slide_id: Path(_found(path, folder)) for slide_id, path in self.tissue.items()}
+
+
+def sidecar_of(cohort_path: Path) -> Path:
+    """`cohort.d2l.json` beside `cohort.csv`."""
+    return cohort_path.with_name(f"{cohort_path.stem}{SUFFIX}")
+
+
+def kept(
+    cohort: Cohort,
+    folder: Path,
+    *,
+    colours: dict[str, RGB],
+    threshold: float,
+    signature: str | None,
+    corrections: Path | None,
+    tissue: dict[str, Path],
+    use_tissue: bool,
+) -> Sidecar:
+    """What is to be written into `folder`. Any thread may call."""
+    rows = tuple(
+        KeptSlide.model_construct(
+            slide_id=row.slide_id, path=_kept(row.path, folder), label=row.label, case_id=row.case_id, mpp=row.mpp,
+            split=row.split,
+        )
+        for row in cohort
+    )  # fmt: skip
+    return Sidecar.model_construct(
+        schema_version=VERSION, saved_at=datetime.now().astimezone(), cohort_signature=signature,
+        classes=cohort.classes, colours=colours, slides=rows, threshold=threshold,
+        corrections=None if corrections is None else _kept(corrections, folder),
+        tissue={slide_id: _kept(path, folder) for slide_id, path in tissue.items()}, use_tissue=use_tissue,
+    )  # fmt: skip
+
+
+def write_sidecar(path: Path, sidecar: Sidecar) -> Path:
+    """Write it whole or not at all."""
+    return write_json(path, sidecar.model_dump(mode="json"))
+
+
+def read_sidecar(path: Path) -> Sidecar | None:
+    """None if there is none. `CohortError` if it cannot be used: damaged, of a later version, or something else."""
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise ValueError("it is too large")
+        return Sidecar.model_validate(json.loads(path.read_text("utf-8")))
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the whole"
+        raise CohortError(f"{path}: cannot be restored: {place}: {first['msg']}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise CohortError(f"{path}: cannot be restored: {str(error).splitlines()[0]}") from None
+
+
+def _kept(path: Path | str, folder: Path) -> str:
+    """Relative where it lies in or beside the folder, so that both can be moved together."""
+    if is_url(path):
+        return str(path)
+    try:
+        relative = Path(os.path.relpath(path, folder.absolute()))
+    except ValueError:  # another drive, on Windows
+        return Path(path).as_posix()
+    return Path(path).absolute().as_posix() if relative.parts[:2] == ("..", "..") else relative.as_posix()
+
+
+def _found(path: str, folder: Path) -> Path | str:
+    return path if is_url(path) else Path(os.path.abspath(folder / path))

@@ -1,0 +1,374 @@
+"""What can be done with a session: the verbs of `workflow`, run beside the window. Mixed into `Session`."""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...core.classes import split_label
+from ...core.errors import CohortError, SettingsError
+from ...core.names import is_url
+from ...core.settings import GridSettings, Settings
+from ...store.cohort import Cohort
+from ..jobs.jobs import Broken, Job, Jobs, Retry, Work
+from ..jobs.relay import then
+from ..jobs.remaining import Part, training_parts
+from ..jobs.retries import is_accelerator, less_memory, on_cpu
+from ..preferences import preferences
+from .models import LoadedModel, of_run, opened, run_at
+from .script import recorded
+from .slide_list import PathLike, SlideList
+
+if TYPE_CHECKING:
+    from ...store.patchmap import PatchMap
+    from ...store.run import Run
+    from ...workflow.tissue import Tissue
+    from ..layers.overlays import Overlays
+    from ..layers.tissue_layer import TissueMasks
+    from .runs import Runs
+
+RUN_NAME = "distill2label_run"
+
+
+class Verbs(SlideList):
+    """Training, predicting, exporting, and why not yet. The state it works on is `Session`'s."""
+
+    jobs: Jobs
+    overlays: "Overlays"
+    model: LoadedModel | None
+    role: str | None
+    predictions: "dict[str, dict[str, PatchMap]]"
+    threshold: float
+    failures: dict[str, str]
+    exported: list[Path]
+    encoder: Path | None
+    feature_folder: Path | None
+    preset: str
+    _promised: set[Path]
+    tissue: "TissueMasks"
+    runs: "Runs"
+    trusted: Path | None
+
+    def why_not_train(self, encoder: PathLike | None = None, features: PathLike | None = None) -> str | None:
+        """What is missing for a training, in words; None when it can start."""
+        names = [name for row in self.cohort.labelled for name in split_label(row.label)]
+        if not len(self.cohort):
+            return "Add slides first."
+        if len(self.classes) < 2:
+            return "Name the classes first, the negative one first."
+        if unknown := [name for name in names if name not in self.classes]:
+            return f"The label {unknown[0]!r} is none of the classes {', '.join(self.classes)}."
+        if self.classes[0] not in names:
+            return f"Label at least one slide {self.classes[0]!r}: the negative class."
+        if len(set(names)) < 2:
+            return f"Label at least one slide {' or '.join(repr(name) for name in self.classes[1:])}."
+        has_features = encoder or features or self.encoder or self.feature_folder
+        if self.settings.model.encoder == "features" and not has_features:
+            return f"The preset {self.preset!r} needs a frozen encoder: choose its ONNX file."
+        return None
+
+    def why_not_predict(self) -> str | None:
+        """What is missing for a prediction; None when it can start."""
+        if self.model is None and self._model_to_come() is None:
+            return "Train first, or load a run or a model bundle."
+        return None if len(self.cohort) else "Add slides first."
+
+    def why_not_export(self) -> str | None:
+        """What is missing for an export; None when it can start."""
+        return None if self._maps() else "Predict first: there is nothing to export yet."
+
+    @property
+    def runs_folder(self) -> Path:
+        """The folder in which new runs are put: the preferred one, else where the cohort or the first slide is."""
+        if preferred := preferences().runs_folder:
+            return Path(preferred).expanduser()
+        beside = self.cohort_path or next((row.path for row in self.cohort if not is_url(row.path)), None)
+        return beside.parent if beside else Path.home()
+
+    def default_run_folder(self) -> Path:
+        """A folder in `runs_folder` that is still free."""
+        folder = self.runs_folder / RUN_NAME
+        free, number = folder, 2
+        while free.exists() or free in self._promised:
+            free, number = folder.with_name(f"{folder.name}_{number}"), number + 1
+        return free
+
+    @recorded
+    def train(
+        self,
+        out: PathLike | None = None,
+        settings: Settings | None = None,
+        *,
+        baseline: bool = False,
+        centres: PathLike | None = None,
+        encoder: PathLike | None = None,
+        corrections: PathLike | None = None,
+        features: PathLike | None = None,
+        trust: bool = False,
+        tissue: "Tissue | None" = None,
+        resume: bool = False,
+        wait: bool = True,
+    ) -> "Run | Job":
+        """Train teacher and student on the labelled slides; see `napari_distill2label.train`.
+
+        Parameters
+        ----------
+        out
+            The run folder; None: a free one in `runs_folder`.
+        settings
+            None: those of the panel.
+        encoder, features
+            A frozen encoder's file, a folder of features; None: those of the session (`encoder`, `feature_folder`).
+        wait
+            False: return the `Job`.
+        """
+        if reason := self.why_not_train(encoder, features):
+            raise CohortError(reason)
+        cohort, classes, settings = self.cohort, self.classes, settings or self.settings
+        if settings.model.encoder == "features":
+            encoder, features = encoder or self.encoder, features or self.feature_folder
+        out = Path(out) if out else self._promised_folder()
+        if tissue is None and not resume:  # a run goes on with the masks it was started with
+            tissue = self.tissue.in_use()
+        trust = trust or self._trusts(encoder)
+        self.runs.expect(out)
+        how = {
+            "baseline": baseline, "centres": centres, "encoder": encoder, "corrections": corrections,
+            "features": features, "trust": trust, "tissue": tissue,
+        }  # fmt: skip
+
+        def work() -> Work:
+            from ...workflow.train import train
+
+            return then(
+                train(cohort, out, settings, classes=classes, resume=resume, **how), lambda run: (run, of_run(run))
+            )
+
+        def retry(outcome: Broken) -> Retry:
+            text, smaller = less_memory(settings) if outcome.out_of_memory else ("Try again", settings)
+            begun = (out / "settings.json").exists()
+            if begun and smaller.model_copy(update={"device": settings.device}) != settings:
+                return Retry(text, lambda: self.train(None, smaller, **how, wait=False))
+            return Retry(text, lambda: self.train(out, smaller, **how, resume=begun, wait=False))
+
+        parts = training_parts(settings, baseline)
+        return self._run("train", "Training", work, self._trained, wait, lambda value: value[0], parts, retry=retry)
+
+    @recorded
+    def resume(
+        self, run: "PathLike | Run", settings: Settings | None = None, *, trust: bool = False, wait: bool = True
+    ) -> "Run | Job":
+        """Go on with a run that was stopped, after its last whole epoch, on its own slides and labels.
+
+        `settings` may differ from the run's in epochs and device; None: the run's own. `BundleError` if it is no run.
+        """
+        folder = Path(getattr(run, "folder", run))
+        config, cohort = self._reading(lambda: run_at(folder))
+        chosen = settings or config.settings
+
+        def work() -> Work:
+            from ...workflow.train import train
+
+            trained = train(cohort, folder, settings, trust=trust, resume=True)
+            return then(trained, lambda run: (run, of_run(run)))
+
+        def retry(outcome: Broken) -> Retry:
+            cpu = on_cpu(chosen) if outcome.out_of_memory else None
+            text, again = ("Go on with the processor (CPU)", cpu) if cpu else ("Try again", settings)
+            return Retry(text, lambda: self.resume(folder, again, trust=trust, wait=False))
+
+        trust = trust or self._trusts(config.encoder and config.encoder.path)
+        self.runs.expect(folder)
+        parts = training_parts(chosen, config.baseline)
+        return self._run("train", "Training", work, self._trained, wait, lambda value: value[0], parts, retry=retry)
+
+    def features(
+        self,
+        encoder: PathLike | None = None,
+        out: PathLike | None = None,
+        grid: GridSettings | None = None,
+        *,
+        formats: Sequence[str] = ("zarr",),
+        device: str | None = None,
+        trust: bool = False,
+        wait: bool = True,
+    ) -> "list[Path] | Job":
+        """Compute the features of all slides with a frozen encoder, once; see `napari_distill2label.features`.
+
+        Training, predicting and the live loop take them from there. `encoder` None: the session's; `out` None: a folder
+        `features` in `runs_folder`; `grid` None: the encoder's own.
+        """
+        encoder = encoder or self.encoder
+        if not len(self.cohort):
+            raise CohortError("Add slides first.")
+        if encoder is None:
+            raise SettingsError("Choose a frozen encoder first: its ONNX file.")
+        cohort, out = self.cohort, Path(out) if out else self.runs_folder / "features"
+        device = device or self.settings.device
+
+        def work() -> Work:
+            from ...workflow.features import features
+
+            return features(cohort, encoder, out, grid, formats=formats, device=device, trust=trust)
+
+        def done(files: list[Path]) -> None:
+            self.encoder, self.feature_folder = Path(encoder), out
+            self.settings_changed.emit()
+
+        return self._run("features", "Computing features", work, done, wait, parts=_slides(cohort))
+
+    def load_bundle(self, path: PathLike, *, wait: bool = True) -> LoadedModel | Job:
+        """Load a run, or a model bundle, to predict with.
+
+        A run brings its predictions, and its slides if there are none yet.
+        """
+        return self._run("load", "Loading the model", lambda: opened(Path(path)), self._use_model, wait)
+
+    @recorded
+    def predict(
+        self,
+        slides: str | Iterable[str] | None = None,
+        *,
+        role: str | None = None,
+        centres: PathLike | None = None,
+        tissue: "Tissue | None" = None,
+        dense: int | None = None,
+        device: str | None = None,
+        encoder: PathLike | None = None,
+        precision: str = "float32",
+        force: bool = False,
+        workers: int | None = None,
+        scheduler: str | None = None,
+        features: PathLike | None = None,
+        trust: bool = False,
+        wait: bool = True,
+    ) -> "list[PatchMap] | Job":
+        """Label the patches of slides (ids; None: all); see `napari_distill2label.predict`.
+
+        The model is the session's; after a training or loading that has not ended yet, it is the one that comes of it.
+        What a run's model says is kept in the run's `predictions/`. `wait` False: return the `Job`.
+        """
+        if reason := self.why_not_predict():
+            raise SettingsError(reason)
+        before = self._model_to_come()
+        if role is not None and before is None:
+            self.set_role(role)
+        ids = [row.slide_id for row in self.cohort] if slides is None else slides
+        ids = [ids] if isinstance(ids, str) else list(ids)
+        cohort, threshold = self.cohort.with_slides(self._row(slide_id) for slide_id in ids), self.threshold
+        tissue = self.tissue.in_use() if tissue is None else tissue
+        device, chosen = device or self.settings.device, {}
+        how = {
+            "centres": centres, "tissue": tissue, "dense": dense, "encoder": encoder, "precision": precision,
+            "force": force, "workers": workers, "scheduler": scheduler, "features": features, "trust": trust,
+        }  # fmt: skip
+
+        def prepare() -> None:
+            if before is not None and before.state != "done":
+                raise SettingsError(f"{before.title} did not come to its end: there is no new model to predict with")
+            if role is not None:
+                self.set_role(role)
+            own = self.role if self.role in self.model.roles else self.model.roles[-1]  # not `live`
+            chosen.update(model=self.model, role=own)
+            how["trust"] = trust or self._trusts(encoder or self.model.encoder)
+            for row in cohort:
+                self.failures.pop(row.slide_id, None)
+
+        def work() -> Work:
+            from ...workflow.predict import predict
+
+            model, own = chosen["model"], chosen["role"]
+            # A run keeps patch maps itself; those of a bundle stay in memory until they are exported.
+            return self.overlays.reading_along(predict(
+                model.path, cohort, model.path if model.is_run else None, role=own, threshold=threshold, formats=(),
+                device=device, **how,
+            ))  # fmt: skip
+
+        def retry(outcome: Broken) -> Retry:
+            on = "cpu" if outcome.out_of_memory and is_accelerator(device) else device
+            text = "Try again on the processor (CPU)" if on != device else "Try again"
+            return Retry(text, lambda: self.predict(ids, role=role, device=on, **how, wait=False))
+
+        done = lambda maps: None  # noqa: E731 - each was taken as it came
+        return self._run("predict", "Predicting", work, done, wait, parts=_slides(cohort), prepare=prepare, retry=retry)
+
+    @recorded
+    def export(
+        self,
+        out: PathLike,
+        formats: Sequence[str] = ("ome-tiff", "geojson", "csv", "png"),
+        *,
+        slides: str | Iterable[str] | None = None,
+        threshold: float | None = None,
+        corrections: PathLike | None = None,
+        wait: bool = True,
+    ) -> list[Path] | Job:
+        """Write what the current model said of slides (None: all predicted ones), at the threshold shown."""
+        if reason := self.why_not_export():
+            raise SettingsError(reason)
+        maps = self._maps([slides] if isinstance(slides, str) else slides)
+        threshold = self.threshold if threshold is None else threshold
+        colours = dict(zip(self.classes, self.colours, strict=True))
+
+        def work() -> Work:
+            from ...workflow.export import export
+
+            return export(maps, out, formats, threshold=threshold, corrections=corrections, colours=colours)
+
+        def done(files: list[Path]) -> None:
+            self.exported = list(files)
+
+        return self._run("export", "Exporting", work, done, wait)
+
+    def cancel(self, job: Job | None = None) -> None:
+        """Ask a job (None: the one that computes) to stop."""
+        self.jobs.cancel(job)
+
+    def _trusts(self, encoder: PathLike | None) -> bool:
+        """Has the user said that this very file may be opened, though it can hold a program?"""
+        return encoder is not None and Path(encoder) == self.trusted
+
+    # ---- inside ---------------------------------------------------------------------------------------------------
+
+    def _run(
+        self,
+        kind: str,
+        title: str,
+        work: Callable[[], Work],
+        done: Callable[[Any], None],
+        wait: bool,
+        result: Callable[[Any], Any] = lambda value: value,
+        parts: Sequence[Part] = (),
+        **more: Any,
+    ) -> Any:
+        job = self.jobs.start(kind, title, work, done, parts=parts, **more)
+        if not wait:
+            return job
+        value = self.jobs.wait(job).result()
+        return None if value is None else result(value)
+
+    def _trained(self, value: "tuple[Run, LoadedModel]") -> None:
+        self._use_model(value[1])
+
+    def _use_model(self, model: LoadedModel) -> None:
+        raise NotImplementedError
+
+    def _model_to_come(self) -> Job | None:
+        """The last job, running or waiting, that brings a model."""
+        jobs = ([self.jobs.current] if self.jobs.current else []) + list(self.jobs.queue)
+        return next((job for job in reversed(jobs) if job.kind in ("train", "load")), None)
+
+    def _promised_folder(self) -> Path:
+        """A free folder for a run, which no other training of this session will be given."""
+        folder = self.default_run_folder()
+        self._promised.add(folder)
+        return folder
+
+    def _maps(self, slide_ids: Iterable[str] | None = None) -> "list[PatchMap]":
+        wanted = [row.slide_id for row in self.cohort] if slide_ids is None else list(slide_ids)
+        found = [self.predictions.get(slide_id, {}).get(self.role or "") for slide_id in wanted]
+        return [patch_map for patch_map in found if patch_map is not None]
+
+
+def _slides(cohort: Cohort) -> tuple[Part, ...]:
+    """The parts of a job that goes from slide to slide."""
+    return tuple(Part(row.slide_id) for row in cohort)

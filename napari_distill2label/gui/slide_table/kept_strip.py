@@ -1,0 +1,117 @@
+"""A line on what is saved and what is not, and the question before the window closes over something that is not."""
+
+import weakref
+
+from qtpy.QtCore import QEvent, QObject
+from qtpy.QtWidgets import QLabel, QMainWindow, QMessageBox, QVBoxLayout, QWidget
+
+from ..session.session import Session
+from ..widgets.parts import button, row, show_reason
+
+
+class KeptStrip(QWidget):
+    """Unsaved changes, and what could be restored."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self.session = session
+        self.state = QLabel()
+        self.state.setWordWrap(True)
+        self.state.setAccessibleName("saved or not")
+        self.offer = QLabel()
+        self.offer.setWordWrap(True)
+        self.offer.setAccessibleName("what could be restored")
+        self.restore = button("Restore", "Take it; Undo takes that back", self._restore)
+        self.dismiss = button("Dismiss", "", self._dismiss)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.state)
+        layout.addWidget(self.offer)
+        layout.addLayout(row(self.restore, self.dismiss))
+        self.refresh()
+
+    def refresh(self) -> None:
+        offer = self.session.autosave.offer
+        show_reason(self.offer, offer.text if offer else "")
+        self.restore.setVisible(offer is not None)
+        self.dismiss.setVisible(offer is not None)
+        beside = self.session.cohort_path is not None
+        self.dismiss.setToolTip(
+            "Keep what the table says; the other is set aside as .d2l.bak.json" if beside else "Delete it"
+        )
+        show_reason(self.state, self.text())
+        self.setVisible(bool(self.text() or offer))
+
+    # A slot that held the session itself would keep it alive until the window's last widget is freed.
+
+    def _restore(self) -> None:
+        self.session.autosave.restore()
+
+    def _dismiss(self) -> None:
+        self.session.autosave.dismiss()
+
+    def text(self) -> str:
+        """What to say of the slides as they are; "" where there is nothing to say."""
+        session, autosave = self.session, self.session.autosave
+        if not session.unsaved:
+            return ""
+        file = session.cohort_path.name if session.cohort_path else "any table"
+        if autosave.reason:
+            return f"● Not saved: {autosave.reason}"
+        if not autosave.enabled:
+            return f"● Changes are not in {file} yet. Autosave is off (Preferences)."
+        when = f", kept at {autosave.saved_at.astimezone():%H:%M}" if autosave.saved_at else ""
+        return f"● Changes are not in {file} yet{when}"
+
+
+class CloseGuard(QObject):
+    """Asks before a user closes the window over changes that are kept nowhere. Warns, never traps."""
+
+    def __init__(self, window: QMainWindow, session: Session) -> None:
+        super().__init__(window)
+        self._session = weakref.ref(session)
+        window.installEventFilter(self)
+
+    @classmethod
+    def watch(cls, widget: QWidget, session: Session) -> None:
+        """Watch the window `widget` is in, once however many panels it has."""
+        window = widget.window()
+        if isinstance(window, QMainWindow) and not window.findChildren(cls):
+            cls(window, session)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        if event.type() == QEvent.Type.Close and event.spontaneous() and not self.may_close(watched):
+            event.ignore()
+            return True
+        return False
+
+    def may_close(self, window: QWidget) -> bool:
+        """Nothing would be lost, or the user does not mind."""
+        session = self._session()
+        if session is None:
+            return True
+        session.autosave.flush()
+        if session.autosave.safe:
+            return True
+        answer = self.ask(window)
+        if answer == QMessageBox.StandardButton.Save:
+            return self.save(session)
+        return answer == QMessageBox.StandardButton.Discard
+
+    def save(self, session: Session) -> bool:
+        """Write the table where it was read from; without such a place the window stays."""
+        try:
+            session.write_cohort()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the window stays and says so
+            session._tell(str(error))
+            return False
+        return True
+
+    def ask(self, window: QWidget) -> QMessageBox.StandardButton:
+        choices = QMessageBox.StandardButton
+        session = self._session()
+        buttons = choices.Discard | choices.Cancel
+        if session is not None and session.cohort_path is not None:
+            buttons |= choices.Save
+        text = "Labels of slides are not saved. Closing the window loses them."
+        return QMessageBox.warning(window, "Distill to Label", text, buttons, choices.Cancel)

@@ -1,0 +1,121 @@
+"""How long a training will take, told before it starts, from what was measured: a run before it, or a trial. No Qt."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ...core.settings import Settings
+from ...store.timing import Timing
+from ..jobs.jobs import Job, Work
+from ..jobs.times import about
+
+if TYPE_CHECKING:
+    from ..session.run_summary import RunSummary
+    from ..session.session import Session
+
+TRIAL = "estimate"  # the kind of job that measures
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured with which settings, and how one knows."""
+
+    timing: Timing
+    settings: Settings
+    source: str
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds a training will take, about."""
+
+    seconds: float
+    source: str
+
+    @property
+    def text(self) -> str:
+        return f"Will take {about(self.seconds)} ({self.source})."
+
+
+def estimate(measured: Iterable[Measured], settings: Settings, n_slides: int, baseline: bool) -> Estimate | None:
+    """From the first of these that was measured with settings that take the same time per slide; None if none was.
+
+    `n_slides` are those trained and validated on: times grow with them.
+    """
+    for known in measured:
+        if same_speed(known.settings, settings) and n_slides:
+            seconds = total(known.timing, settings, n_slides, baseline)
+            if seconds is not None:
+                return Estimate(seconds, known.source)
+    return None
+
+
+def same_speed(one: Settings, other: Settings) -> bool:
+    """Would a slide take as long with these as with those? Epochs, seed and splits do not count."""
+    return _of_speed(one) == _of_speed(other)
+
+
+def _of_speed(settings: Settings) -> dict[str, object]:
+    kept = settings.model_dump(include={"device", "grid", "model", "teacher", "assistant", "student"})
+    for part in ("teacher", "assistant", "student"):
+        for name in ("epochs", "select", "learning_rate", "schedule", "weight_decay"):
+            del kept[part][name]
+    kept["assistants"] = bool(settings.student.gamma_a)
+    del kept["assistant"]["parts"]
+    return kept
+
+
+def total(timing: Timing, settings: Settings, n_slides: int, baseline: bool = False) -> float | None:
+    """Seconds of a training of `n_slides` by `timing`; None if a network it needs was not measured."""
+    factor = n_slides / timing.n_slides
+    seconds = timing.reading + timing.between
+    wanted = {"teacher": settings.teacher.epochs, "student": settings.student.epochs}
+    if baseline:
+        wanted["mil"] = settings.teacher.epochs
+    for role, epochs in wanted.items():
+        # Plain MIL takes at most as long as the teacher.
+        rate = timing.epoch.get(role, timing.epoch.get("teacher") if role == "mil" else None)
+        if rate is None:
+            return None
+        seconds += epochs * rate
+    if settings.student.gamma_a:
+        own = [rate for role, rate in timing.epoch.items() if role.startswith("assistant")]
+        if not own:
+            return None
+        # Each of k assistants sees (k − 1) / k of the slides (one alone sees all).
+        seen = [(count - 1) / count if count > 1 else 1 for count in (len(own), settings.assistant.parts)]
+        seconds += settings.assistant.epochs * settings.assistant.parts * sum(own) / len(own) * seen[1] / seen[0]
+    return factor * seconds
+
+
+def of_runs(runs: "Iterable[RunSummary]") -> list[Measured]:
+    """What finished runs measured, in their order."""
+    return [Measured(run.timing, run.settings, f"measured in the run ‘{run.name}’") for run in runs if run.timing]
+
+
+def measure(session: "Session", baseline: bool = False) -> Job:
+    """Start a trial on a few slides, beside the window; its `Job` results in a `Measured`."""
+    cohort, classes, settings = session.cohort, session.classes, session.settings
+    on_features = settings.model.encoder == "features"
+    encoder = session.encoder if on_features else None
+    features = session.feature_folder if on_features else None
+    trust = encoder is not None and encoder == session.trusted
+
+    def work() -> Work:
+        from ...workflow.estimate import estimate as trial
+
+        timing = yield from trial(
+            cohort,
+            settings,
+            classes=classes,
+            baseline=baseline,
+            encoder=encoder,
+            features=features,
+            trust=trust,
+        )
+        return Measured(timing, settings, "measured just now on a few slides")
+
+    def done(measured: Measured) -> None:
+        session.runs.measured.insert(0, measured)
+
+    return session.jobs.start(TRIAL, "Measuring how long training takes", work, done)

@@ -1,0 +1,397 @@
+"""Step 2: settings, and the training of teacher and student."""
+
+from pathlib import Path
+
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QFormLayout,
+    QLabel,
+    QLineEdit,
+    QSizePolicy,
+    QVBoxLayout,
+)
+
+from ...core.presets import PRESETS, PRESETS_IN_WORDS, RECIPES, RECIPES_IN_WORDS
+from ...core.settings import Settings
+from ..jobs.jobs import Job
+from ..session.run_summary import RunSummary, summarise
+from ..session.session import Session
+from ..widgets.parts import Fold, JobButton, Panel, button, reason_label, row, show_reason, told
+from .curves import CurvesView
+from .device_box import DeviceBox
+from .encoder_rows import EncoderRows
+from .estimate import TRIAL, estimate, measure, of_runs
+from .forms import SettingsForm
+from .preparation import Weighed, resumed_settings, weigh
+from .runs_panel import RunsView, names_apart
+
+LIVE = "After each change of a label, train in the background and recolour the slides"
+SETTLED = 200  # ms without a change before advice is worked out anew
+
+
+class TrainPanel(Panel):
+    """Preset, recipe, settings, run folder, the button that trains or cancels, curves, and the runs there are."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session, "2 · Train")
+        self._weighed = Weighed()
+        self._seen: tuple[int, str] | None = None  # the job that was heard of last, and its state
+        self._there: RunSummary | None = None  # the run in the folder that is named
+        self._make_choices()
+        self._make_folder()
+        self._make_work()
+        self._lay_out()
+        self._settle = self._timer(SETTLED, self._weigh)
+        self._settle.setSingleShot(True)
+        self._clock = self._timer(1000, self._show_progress)
+        self.listen(session.settings_changed, self.refresh)
+        self.listen(session.slides_changed, self._on_slides)
+        self.listen(session.jobs.changed, self._on_job)
+        self.listen(session.runs.changed, self._on_runs)
+        self.listen(session.runs.curves_changed, self._on_curves)
+        self.listen(session.live.changed, self._show_live)
+        self.refresh()
+        self._on_curves()
+        if len(session.cohort):
+            session.runs.look()
+
+    # ---- making it --------------------------------------------------------------------------------------------------
+
+    def _make_choices(self) -> None:
+        self.preset = self._box(PRESETS, "preset", lambda name: self.configure(preset=name))
+        self.preset_about = _small()
+        self.recipe = self._box(RECIPES, "recipe", lambda name: self.configure(recipe=name))
+        self.recipe_about = _small()
+        self.device = DeviceBox(self.session)
+        self.device.chosen.connect(lambda name: self.configure(device=name))
+        self.form = SettingsForm(self.session, self.problem.emit)
+        self.reset = self.form.reset
+        self.encoder_row = EncoderRows(self)
+
+    def _make_folder(self) -> None:
+        self.folder = QLineEdit()
+        self.folder.setToolTip("Where models, settings and curves are kept. Empty: a new folder beside the slides")
+        self.folder.setAccessibleName("run folder")
+        self.folder.textChanged.connect(self._on_folder)
+        self.browse = button("Choose…", "Choose the run folder", self.choose_folder)
+        self.resume = QCheckBox("Go on with the run in this folder")
+        self.resume.setToolTip("Continue after the last whole epoch. Nothing that was trained is lost")
+        self.resume.toggled.connect(lambda checked: self.refresh_button())
+        self.resume_about = _small()
+        self.baseline = QCheckBox("Also train plain MIL, to compare")
+        self.baseline.setToolTip("The paper's baseline: attention MIL without teacher and student. Takes longer")
+        self.baseline.toggled.connect(lambda checked: self._show_estimate())
+        self.live = QCheckBox("Live: train anew after each label")
+        self.live.setAccessibleName("live")
+        self.live.setToolTip(LIVE)
+        self.live.clicked.connect(self.set_live)
+        self.live_status = _small()
+        tip = "Write the model of the live loop as a run, and go on with it"
+        self.keep = button("Keep this model", tip, self.keep_live)
+
+    def _make_work(self) -> None:
+        self.warnings = _small()
+        self.warnings.setAccessibleName("what to think about before training")
+        tip = "Train a teacher on the labelled slides, and distil a student"
+        self.train = JobButton(self.session, "train", "Train", tip)
+        self.train.clicked.connect(lambda checked=False: self.start())
+        self.reason = reason_label()
+        self.time = _small()
+        self.time.setAccessibleName("how long training will take")
+        tip = "Train on a few slides for a moment, and reckon from that how long all will take. Nothing is kept"
+        self.measure = JobButton(self.session, TRIAL, "Estimate time", tip)
+        self.measure.clicked.connect(lambda checked=False: self.start_measuring())
+        self.progress = _small()
+        self.progress.setAccessibleName("how far training is")
+        self.curves = CurvesView(self.session)
+        self.runs = RunsView(self.session)
+        self.runs.load.connect(self.load_path)
+        self.runs.from_disk.clicked.connect(lambda checked=False: self.load_from_disk())
+        self.runs.resume.connect(self.resume_run)
+        self.runs.compare.connect(lambda runs: self._on_curves())
+        self.runs_fold = Fold("Runs", self.runs)
+        self.runs_fold.toggle.setToolTip("What was trained before: load, compare, go on")
+        self.runs_fold.toggle.toggled.connect(lambda opened: self.session.runs.look() if opened else None)
+
+    def _lay_out(self) -> None:
+        choices = QFormLayout()
+        choices.setContentsMargins(0, 0, 0, 0)
+        choices.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        for name, widget, told_below in (
+            ("Preset", self.preset, self.preset_about),
+            ("Recipe", self.recipe, self.recipe_about),
+            ("Device", self.device, None),
+        ):
+            label = QLabel(name)
+            label.setBuddy(widget)
+            choices.addRow(label, widget)
+            if told_below is not None:
+                choices.addRow(told_below)
+        layout = QVBoxLayout(self)
+        layout.addLayout(choices)
+        layout.addWidget(self.encoder_row)
+        layout.addWidget(self.form)
+        layout.addLayout(row(QLabel("Run folder"), self.folder, self.browse, stretch=1))
+        options = [self.resume, self.resume_about, self.baseline, self.live, self.live_status, self.keep]
+        for widget in (*options, self.warnings, self.train, self.reason):
+            layout.addWidget(widget)
+        layout.addLayout(row(self.time, self.measure, stretch=0))
+        for widget in (self.progress, self.curves, self.runs_fold):
+            layout.addWidget(widget)
+
+    def _box(self, names: object, name: str, chosen: object) -> QComboBox:
+        box = QComboBox()
+        box.addItems(list(names))
+        box.setToolTip(Settings.model_fields[name].description)
+        box.setAccessibleName(name)
+        box.textActivated.connect(chosen)
+        return box
+
+    def _timer(self, interval: int, slot: object) -> QTimer:
+        timer = QTimer(self)
+        timer.setInterval(interval)
+        timer.timeout.connect(slot)
+        return timer
+
+    # ---- what the user does -----------------------------------------------------------------------------------------
+
+    @told
+    def configure(self, **changes: object) -> None:
+        try:
+            self.session.configure(**changes)
+        finally:
+            self.refresh()
+
+    @told
+    def compute_features(self) -> None:
+        """Compute features of all slides with the encoder; or cancel, while computing."""
+        if self.encoder_row.compute.is_cancel():
+            self.session.cancel()
+            return
+        encoder = self.session.encoder
+        self.session.features(trust=encoder is not None and encoder == self.session.trusted, wait=False)
+
+    def choose_folder(self) -> None:
+        if path := self.ask_folder("Choose the run folder"):
+            self.folder.setText(path)
+
+    @told
+    def start(self) -> None:
+        """Train; or cancel, while training."""
+        if self.train.is_cancel():
+            self.session.cancel()
+            return
+        folder = self.folder.text().strip() or None
+        if folder and self.resume.isChecked() and self._there is not None:
+            self.resume_run(self._there)
+            return
+        self.session.train(folder, baseline=self.baseline.isChecked(), wait=False)
+
+    @told
+    def resume_run(self, run: RunSummary) -> None:
+        """Go on with a run, with its own settings; epochs and device are those of the panel where the rest is equal."""
+        settings = resumed_settings(run.settings, self.session.settings)
+        self.session.resume(run.folder, settings, wait=False)
+
+    @told
+    def start_measuring(self) -> None:
+        """Measure how long a training takes; or cancel, while measuring."""
+        if self.measure.is_cancel():
+            self.session.cancel()
+            return
+        measure(self.session, self.baseline.isChecked())
+
+    def load_from_disk(self) -> None:
+        if path := self.ask_folder("Load a run folder or a model bundle"):
+            self.session.runs.add(Path(path))
+            self.load_path(path)
+
+    @told
+    def load_path(self, path: str) -> None:
+        self.session.load_bundle(path, wait=False)
+
+    @told
+    def set_live(self, enabled: bool) -> None:
+        self.session.live.enabled = enabled
+
+    @told
+    def keep_live(self) -> None:
+        self.session.live.keep(wait=False)
+
+    # ---- following the session --------------------------------------------------------------------------------------
+
+    def headline(self) -> str:
+        """How things stand, for the folded header."""
+        trained = self.session.runs.trained_at
+        if trained is not None:
+            return f"trained {trained:%H:%M}"
+        model = self.session.model
+        return f"‘{model.path.name}’ loaded" if model is not None else "not trained yet"
+
+    def refresh(self) -> None:
+        session = self.session
+        self.preset.setCurrentText(session.preset)
+        self.preset_about.setText(PRESETS_IN_WORDS[session.preset])
+        self.recipe.setCurrentText(session.recipe)
+        self.recipe_about.setText(RECIPES_IN_WORDS[session.recipe])
+        self.device.refresh()
+        self.form.refresh()
+        self.encoder_row.refresh()
+        self._show_live()
+        self.refresh_button()
+        self._settle.start()
+
+    def _on_slides(self) -> None:
+        self.encoder_row.refresh()
+        self._show_live()
+        self.refresh_button()
+        self._settle.start()
+
+    def _weigh(self) -> None:
+        """Work out advice, beside the window."""
+        session = self.session
+        if session.why_not_train() is not None:
+            folder = self._weighed.folder if len(session.cohort) else ""
+            self._take(Weighed(scales=self._weighed.scales, folder=folder))
+            return
+        cohort, settings, known, home = session.cohort, session.settings, self._weighed.scales, session.runs.home()
+        session.background.ask(("weigh", id(self)), lambda: weigh(cohort, settings, known, home), self._take)
+
+    def _take(self, weighed: Weighed) -> None:
+        self._weighed = weighed
+        self.folder.setPlaceholderText(weighed.folder)
+        self.refresh_button()
+
+    def why_not(self) -> str | None:
+        """What stands against starting now, in words."""
+        if self.resume.isChecked() and self._there is not None:
+            return None  # it brings its own settings and labels
+        if (reason := self.session.why_not_train() or self._weighed.blocker) is not None:
+            return reason
+        if self._there is not None:
+            how = "tick the box above to go on with it, or " if self._goes_on() else ""
+            return f"There is a run in this folder already: {how}name another folder."
+        return None
+
+    def refresh_button(self) -> None:
+        """The button, the reason it is disabled or what to think about, and the time it takes."""
+        self._show_resume()
+        why_not = self.why_not()
+        show_reason(self.reason, self.train.refresh(why_not))
+        training = self.train.is_cancel()
+        warnings = [] if training or why_not else self._weighed.warnings
+        # Not broken at the slash.
+        lines = [line.replace("µm/px", "µm/\N{WORD JOINER}px") for line in warnings]
+        self.warnings.setText("\n".join(f"⚠ {line}" for line in lines))
+        self.warnings.setVisible(bool(warnings))
+        self._show_estimate()
+
+    def _on_folder(self, text: str) -> None:
+        """Is there a run in the folder that is named? Looked up beside the window."""
+        self._there = None
+        self.resume.setChecked(False)
+        folder = text.strip()
+        if folder:
+            path = Path(folder)
+            self.session.background.ask(("folder", id(self)), lambda: _run_in(path), self._take_there)
+        else:
+            self.session.background.forget(("folder", id(self)))
+        self.refresh_button()
+
+    def _take_there(self, run: RunSummary | None) -> None:
+        self._there = run
+        self.refresh_button()
+
+    def _goes_on(self) -> bool:
+        """Could the run in the folder be continued?"""
+        run = self._there
+        if run is None or run.problem:
+            return False
+        wanted = resumed_settings(run.settings, self.session.settings)
+        return run.can_resume or wanted.student.epochs > run.settings.student.epochs
+
+    def _show_resume(self) -> None:
+        goes_on = self._goes_on()
+        self.resume.setVisible(goes_on)
+        run = self._there
+        show_reason(self.resume_about, f"{run.state[:1].upper()}{run.state[1:]}." if goes_on else "")
+
+    def _show_estimate(self) -> None:
+        reason = self.measure.refresh(self.why_not())
+        training, count = self.train.is_cancel(), self._weighed.n_slides
+        known = [*self.session.runs.measured, *of_runs(self.session.runs.found)]
+        told_time = None if training else estimate(known, self.session.settings, count, self.baseline.isChecked())
+        possible = not training and not reason and count > 0
+        self.time.setText(told_time.text if told_time else "How long it takes is not known yet.")
+        self.time.setVisible(possible)
+        self.measure.setVisible((possible and told_time is None) or self.measure.is_cancel())
+
+    def _show_live(self) -> None:
+        live = self.session.live
+        # Of those who train on pixels nobody asks for it.
+        shown = live.enabled or self.session.settings.model.encoder == "features"
+        self.live.setVisible(shown)
+        self.live_status.setVisible(shown)
+        self.keep.setVisible(shown and live.enabled and live.result is not None)
+        if not shown:
+            return
+        why_not = None if live.enabled else live.why_not()
+        self.live.setEnabled(why_not is None)
+        self.live.setToolTip(why_not or LIVE)
+        self.live.setChecked(live.enabled)
+        show_reason(self.live_status, live.status if live.enabled else why_not or "")
+
+    # ---- while it goes on -------------------------------------------------------------------------------------------
+
+    def _on_job(self, job: Job) -> None:
+        if (job.id, job.state) == self._seen:
+            return  # it has only moved on, as it does ten times a second
+        self._seen = job.id, job.state
+        self.refresh_button()
+        self.runs.refresh_buttons()
+        self.encoder_row.refresh()
+        if job.kind in ("train", TRIAL) and job.outcome is not None:
+            self.device.look_again()
+            if self.folder.text().strip():
+                self._on_folder(self.folder.text())
+            self._settle.start()
+        if job.kind == "train":
+            self._clock.start() if job.outcome is None else self._clock.stop()
+            self._show_progress()
+
+    def _on_runs(self) -> None:
+        self.runs.refresh()
+        count = len(self.session.runs.found)
+        self.runs_fold.toggle.setText(f"Runs ({count})" if count else "Runs")
+        self._show_estimate()
+
+    def _on_curves(self) -> None:
+        compared = self.runs.selected() if self.runs.over.isChecked() else []
+        if compared:
+            self.curves.show_runs({name: run.curves for name, run in names_apart(compared).items()})
+        else:
+            runs = self.session.runs
+            self.curves.show_training(runs.live, runs.best, runs.asked)
+        self._show_progress()
+
+    def _show_progress(self) -> None:
+        text = self.session.runs.progress()
+        self.progress.setText(text)
+        self.progress.setVisible(bool(text))
+
+
+def _run_in(folder: Path) -> RunSummary | None:
+    try:
+        return summarise(folder)
+    except OSError:
+        return None
+
+
+def _small() -> QLabel:
+    """A line of plain text below something."""
+    label = QLabel()
+    label.setWordWrap(True)
+    label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
+    return label

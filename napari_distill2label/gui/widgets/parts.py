@@ -1,0 +1,219 @@
+"""Small parts that the panels share: a base class, buttons, folds, spin boxes that leave the wheel alone."""
+
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+from qtpy.QtCore import QEvent, QObject, Qt, Signal
+from qtpy.QtWidgets import (
+    QAbstractSpinBox,
+    QComboBox,
+    QFileDialog,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QSizePolicy,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from ...core.errors import Distill2LabelError
+from ...core.names import is_url
+from ..jobs.jobs import Job, Jobs
+from ..session.session import Session
+
+
+class _WheelGuard(QObject):
+    """Scrolling the panel must not change a value the pointer happens to pass over."""
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        if event.type() == QEvent.Type.Wheel and isinstance(watched, QWidget) and not watched.hasFocus():
+            event.ignore()
+            return True
+        return False
+
+
+def guard_wheel(parent: QWidget) -> None:
+    """Make all spin and combo boxes inside `parent` ignore the wheel until they are clicked."""
+    guard = _WheelGuard(parent)
+    for kind in (QAbstractSpinBox, QComboBox):
+        for box in parent.findChildren(kind):
+            box.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+            box.installEventFilter(guard)
+
+
+def told(method: Callable[..., Any]) -> Callable[..., Any]:
+    """For slots of a `Panel`: an error meant for the user is shown in the panel instead of raised."""
+
+    @wraps(method)
+    def slot(self: "Panel", *args: Any, **kwargs: Any) -> Any:
+        try:
+            return method(self, *args, **kwargs)
+        except (Distill2LabelError, OSError) as error:
+            self.problem.emit(str(error))
+            return None
+
+    return slot
+
+
+class Panel(QWidget):
+    """The inside of one step of the work; the window puts it below a header (`steps.Step`) that folds it away.
+
+    It holds widgets and no state: that is the session's.
+    """
+
+    problem = Signal(str)
+
+    def __init__(self, session: Session, title: str) -> None:
+        super().__init__()
+        self.session = session
+        self._title = title
+        self._connections: list[tuple[Any, Callable[..., Any]]] = []
+        self.setAccessibleName(title)
+
+    def title(self) -> str:
+        """The step's name, as its header shows it."""
+        return self._title
+
+    def headline(self) -> str:
+        """How things stand, in a few words for the header: "12 slides, 10 labelled"."""
+        return ""
+
+    def listen(self, signal: Any, slot: Callable[..., Any]) -> None:
+        """Connect a signal of the session until the panel goes."""
+        signal.connect(slot)
+        self._connections.append((signal, slot))
+
+    def disconnect_session(self) -> None:
+        for signal, slot in self._connections:
+            signal.disconnect(slot, missing_ok=True)
+        self._connections.clear()
+
+    # Dialogs, each in a method of its own so that a test or a script can answer for the user.
+
+    def ask_files(self, title: str, pattern: str) -> list[str]:
+        return QFileDialog.getOpenFileNames(self, title, self.start_folder(), pattern)[0]
+
+    def ask_file(self, title: str, pattern: str) -> str:
+        return QFileDialog.getOpenFileName(self, title, self.start_folder(), pattern)[0]
+
+    def ask_folder(self, title: str) -> str:
+        return QFileDialog.getExistingDirectory(self, title, self.start_folder())
+
+    def ask_save(self, title: str, name: str, pattern: str) -> str:
+        return QFileDialog.getSaveFileName(self, title, str(Path(self.start_folder()) / name), pattern)[0]
+
+    def start_folder(self) -> str:
+        """Where dialogs begin: beside the cohort, or the first slide."""
+        path = self.session.cohort_path or next((row.path for row in self.session.cohort if not is_url(row.path)), None)
+        return str(path.parent) if path else ""
+
+
+class JobButton(QPushButton):
+    """Starts a job, and while that runs cancels it."""
+
+    def __init__(self, session: Session, kind: str, text: str, tip: str) -> None:
+        super().__init__(text)
+        self._session, self._kind, self._text, self._tip = session, kind, text, tip
+        self.setAccessibleName(text)
+
+    def refresh(self, reason: str | None) -> str:
+        """Show whether it can be pressed; return why not, for the label beside it."""
+        job = self.job()
+        if job is None:
+            self._show(self._text, reason or self._tip, reason is None)
+            return reason or ""
+        if job.state == "cancelling":
+            self._show("Cancelling…", "It stops at its next step. What is finished is kept.", False)
+        elif job.state == "queued":
+            self._show("Queued", "It starts when the work before it is over; it can be called off below.", False)
+        else:
+            self._show("Cancel", "Stop at the next step. What is finished is kept.", True)
+        return ""
+
+    def job(self) -> Job | None:
+        """The running job of its kind, else one that waits."""
+        return next((job for job in open_jobs(self._session.jobs) if job.kind == self._kind), None)
+
+    def is_cancel(self) -> bool:
+        """Would pressing it cancel the running job?"""
+        job = self._session.jobs.current
+        return job is not None and job.kind == self._kind
+
+    def _show(self, text: str, tip: str, enabled: bool) -> None:
+        self.setText(text)
+        self.setToolTip(tip)
+        self.setEnabled(enabled)
+
+
+def open_jobs(jobs: Jobs) -> tuple[Job, ...]:
+    """The running job, then those that wait for it, in their order."""
+    running = () if jobs.current is None else (jobs.current,)
+    return running + tuple(job for job in jobs.queue if job is not jobs.current and job.outcome is None)
+
+
+def cancel_job(jobs: Jobs, job: Job) -> None:
+    """Stop a running job, or take a waiting one out of the queue."""
+    if job is jobs.current:
+        jobs.cancel()
+    else:
+        jobs.cancel(job)
+
+
+def reason_label() -> QLabel:
+    """A line for the reason why a button is disabled."""
+    label = QLabel()
+    label.setWordWrap(True)
+    label.setAccessibleName("why this is not possible yet")
+    return label
+
+
+def show_reason(label: QLabel, reason: str) -> None:
+    """Show a reason, or nothing and take no room."""
+    label.setText(reason)
+    label.setVisible(bool(reason))
+
+
+def button(text: str, tip: str, slot: Callable[..., Any]) -> QPushButton:
+    """A push button with a tooltip, connected."""
+    made = QPushButton(text)
+    made.setToolTip(tip)
+    made.setAccessibleName(text.rstrip("…"))
+    made.clicked.connect(lambda checked=False: slot())
+    return made
+
+
+def row(*widgets: QWidget, stretch: int | None = None) -> QHBoxLayout:
+    """Widgets side by side; the one with index `stretch` takes the room that is left."""
+    layout = QHBoxLayout()
+    layout.setContentsMargins(0, 0, 0, 0)
+    for index, widget in enumerate(widgets):
+        layout.addWidget(widget, 1 if index == stretch else 0)
+    return layout
+
+
+class Fold(QWidget):
+    """A line that opens and closes what is below it."""
+
+    def __init__(self, title: str, content: QWidget) -> None:
+        super().__init__()
+        self.toggle = QToolButton()
+        self.toggle.setText(title)
+        self.toggle.setAccessibleName(title)
+        self.toggle.setCheckable(True)
+        self.toggle.setAutoRaise(True)
+        self.toggle.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+        self.toggle.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.content = content
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.toggle)
+        layout.addWidget(content)
+        self.toggle.toggled.connect(self._open)
+        self._open(False)
+
+    def _open(self, opened: bool) -> None:
+        self.toggle.setArrowType(Qt.ArrowType.DownArrow if opened else Qt.ArrowType.RightArrow)
+        self.content.setVisible(opened)

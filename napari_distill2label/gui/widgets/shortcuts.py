@@ -1,0 +1,163 @@
+"""Every keyboard shortcut of the window, in one table: it is bound from here, and shown by the "?" from here.
+
+They are Qt shortcuts of the dock widget, which work while it is open; napari's own keymaps are left alone. None is one
+of napari's (a test compares them), nor a plain letter or digit, which napari's layers use.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import reduce
+from typing import TYPE_CHECKING, Any
+
+from ...core.errors import Distill2LabelError, SettingsError
+from ..session.session import Session
+
+if TYPE_CHECKING:
+    from qtpy.QtWidgets import QWidget
+
+WINDOW, PANEL = "anywhere in the window", "in the panel"
+STEP = 0.01  # of the threshold, per key press
+DIGITS = tuple(range(1, 10))
+
+
+@dataclass(frozen=True)
+class Shortcut:
+    """One row of the table.
+
+    Attributes
+    ----------
+    keys
+        As Qt spells them ("Alt+1"); several of one row call the same action with `arguments`, one each.
+    scope
+        Where it works: `WINDOW` or `PANEL`.
+    action
+        A method of `Actions`, or one reached from its `session` and panels by attribute path.
+    """
+
+    keys: tuple[str, ...]
+    description: str
+    scope: str
+    group: str
+    action: str
+    arguments: tuple[Any, ...] = ()
+
+    @property
+    def calls(self) -> tuple[tuple[str, tuple[Any, ...]], ...]:
+        """Each key with what the action is called with."""
+        return tuple((key, self.arguments[index : index + 1]) for index, key in enumerate(self.keys))
+
+
+SHORTCUTS = (
+    Shortcut(("Alt+Right",), "Show the next slide of the list", WINDOW, "Slides", "show_by", (1,)),
+    Shortcut(("Alt+Left",), "Show the previous slide of the list", WINDOW, "Slides", "show_by", (-1,)),
+    Shortcut(
+        tuple(f"Alt+{digit}" for digit in DIGITS),
+        "Label the selected slides with class 1 … 9",
+        WINDOW, "Slides", "label", DIGITS,
+    ),
+    Shortcut(("Alt+0",), "Take the label off the selected slides", WINDOW, "Slides", "label", (0,)),
+    Shortcut(("Ctrl+Z",), "Undo the last change of labels, classes or scale", PANEL, "Slides", "session.undo"),
+    Shortcut(("Ctrl+Shift+Z",), "Do again what was undone", PANEL, "Slides", "session.redo"),
+    Shortcut(("Alt+PgUp",), "Raise the threshold by 0.01", WINDOW, "Prediction", "threshold_by", (STEP,)),
+    Shortcut(("Alt+PgDown",), "Lower the threshold by 0.01", WINDOW, "Prediction", "threshold_by", (-STEP,)),
+    Shortcut(("Alt+B",), "Hide the prediction, show it again (blink)", WINDOW, "Prediction", "session.overlays.blink"),
+    Shortcut(("Alt+N",), "Go to the next uncertain patch", WINDOW, "Corrections", "session.review.next_uncertain"),
+    Shortcut(
+        tuple(f"Ctrl+{digit}" for digit in DIGITS),
+        "Correct the patch under the pointer to class 1 … 9",
+        WINDOW, "Corrections", "correct", DIGITS,
+    ),
+    Shortcut(("Ctrl+D",), "Drop the correction under the pointer", WINDOW, "Corrections", "correct", (0,)),
+    Shortcut(("F1",), "Show these shortcuts", WINDOW, "Help", "help"),
+)  # fmt: skip
+
+
+class Actions:
+    """What the shortcuts do. `panels` are by name: slides, train, predict, review, export."""
+
+    def __init__(self, session: Session, panels: dict[str, Any], show_help: Callable[[], object]) -> None:
+        self.session, self.help = session, show_help
+        self._panels = panels
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.__dict__["_panels"][name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def label(self, number: int) -> None:
+        """Label the selected slides, else the shown one, with class `number`; 0 takes the label off."""
+        session = self.session
+        slides = session.selected or ((session.shown,) if session.shown else ())
+        if not slides:
+            raise SettingsError("select slides in the table first")
+        session.set_label(slides, self._class(number))
+
+    def correct(self, number: int) -> None:
+        """Give the patch under the pointer, else the framed one, class `number`; 0 drops its correction."""
+        if not self.session.review.correct(self._class(number)):
+            raise SettingsError("point at a patch of the prediction first")
+
+    def show_by(self, steps: int) -> None:
+        """Show the slide so many rows further down, as the table has them."""
+        session, visible = self.session, resolve(self, "slides.table.visible_ids")
+        ids = [row.slide_id for row in session.cohort] if visible is None else visible()
+        if not ids:
+            raise SettingsError("there are no slides yet: add some first")
+        at = ids.index(session.shown) + steps if session.shown in ids else 0
+        if 0 <= at < len(ids):
+            session.show(ids[at], wait=False)
+
+    def threshold_by(self, change: float) -> None:
+        self.session.set_threshold(round(min(1.0, max(0.0, self.session.threshold + change)), 2))
+
+    def _class(self, number: int) -> str | None:
+        classes = self.session.classes
+        if number > len(classes):
+            raise SettingsError(f"there is no class {number}: the classes are {', '.join(classes)}")
+        return classes[number - 1] if number else None
+
+
+def resolve(actions: Actions, path: str) -> Callable[..., Any] | None:
+    """The method at an attribute path; None where there is none (yet)."""
+    try:
+        return reduce(getattr, path.split("."), actions)
+    except AttributeError:
+        return None
+
+
+def bind(widget: "QWidget", actions: Actions, report: Callable[[str], object]) -> list[Any]:
+    """Bind the table to a widget; errors meant for people go to `report`. Returns the `QShortcut`s."""
+    from qtpy.QtCore import Qt
+    from qtpy.QtGui import QKeySequence, QShortcut
+
+    contexts = {
+        WINDOW: Qt.ShortcutContext.WindowShortcut,
+        PANEL: Qt.ShortcutContext.WidgetWithChildrenShortcut,
+    }
+    bound = []
+    for row in SHORTCUTS:
+        for key, arguments in row.calls:
+            made = QShortcut(QKeySequence(key), widget)
+            made.setContext(contexts[row.scope])
+            slot = _slot(actions, row, arguments, report)
+            made.activated.connect(slot)
+            made.activatedAmbiguously.connect(slot)  # two widgets on one viewer: Qt asks each in turn
+            bound.append(made)
+    return bound
+
+
+def _slot(
+    actions: Actions, row: Shortcut, arguments: tuple[Any, ...], report: Callable[[str], object]
+) -> Callable[[], None]:
+    def slot() -> None:
+        action = resolve(actions, row.action)
+        if action is None:
+            report(f"{row.description}: not available here")
+            return
+        try:
+            action(*arguments)
+        except (Distill2LabelError, OSError) as error:
+            report(str(error))
+
+    return slot

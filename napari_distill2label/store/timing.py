@@ -1,0 +1,50 @@
+"""How long a training took, and on how much: `timing.json` of a run, from which the next one's time is told."""
+
+import json
+import os
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .files import write_json
+
+NAME = "timing.json"
+
+
+class Timing(BaseModel):
+    """Measured seconds of one training. No clock decides anything in a run: this is for people who wait.
+
+    Attributes
+    ----------
+    device
+        Where it computed, in words: "cpu, 2 threads" or a GPU's name.
+    n_slides, n_patches
+        Training and validation slides, and their patches.
+    reading
+        s to read all slides and cut their patches (or compute their features).
+    epoch
+        Mean s of an epoch, validation included, by role: teacher, assistant-1, …, student, mil.
+    between
+        s spent beside epochs: the teacher's answers, calibration, saving.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    format: int = Field(1, ge=1, le=1)
+    device: str = Field(max_length=200)
+    n_slides: int = Field(ge=1)
+    n_patches: int = Field(ge=1)
+    reading: float = Field(ge=0)
+    epoch: dict[str, float] = {}
+    between: float = Field(0.0, ge=0)
+
+    def write(self, folder: str | os.PathLike[str]) -> Path:
+        """Write `timing.json` into a run folder, whole or not at all."""
+        return write_json(Path(folder) / NAME, self.model_dump(mode="json"))
+
+    @classmethod
+    def read(cls, folder: str | os.PathLike[str]) -> "Timing | None":
+        """The timing of a run; None where it has none that can be read: nothing depends on it."""
+        try:
+            return cls.model_validate(json.loads((Path(folder) / NAME).read_text("utf-8")))
+        except (OSError, ValidationError, ValueError, RecursionError):
+            return None

@@ -1,0 +1,346 @@
+"""`live`: label slides, and a few seconds later see what their patches are taken for. A quick trial, not a run.
+
+The features of a frozen encoder are read once and kept in memory, each patch's as its few strongest components (PCA
+over all slides; no label is looked at). On these, teacher and student are trained anew after every change of a label.
+The projection is linear, and so is the first layer of a network of features: folded into one, they are an ordinary
+model of the encoder's features, which `keep` writes as a run.
+"""
+
+import hashlib
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..core.bag import Bag
+from ..core.errors import CohortError, SlideError
+from ..core.events import EpochEnd, Event, Finished, Notice, Progress
+from ..core.geometry import Mpp, PatchGrid, PatchPoints
+from ..core.presets import quick_settings
+from ..core.settings import GridSettings, Settings
+from ..mil.curriculum import Curriculum, Stage
+from ..mil.model import MILModel
+from ..mil.training import TrainingState, answer_bag, fit
+from ..prediction.damage import part_of
+from ..store.bundle import Role, save_bundle
+from ..store.cohort import Cohort, CohortSlide
+from ..store.features import EncoderIdentity, FeatureMap
+from ..store.patchmap import PatchMap
+from ..store.run import Run, RunConfig
+from .bags import PathLike
+from .features import FeatureSource, opened_if_there
+from .train import bag_metrics
+
+ROLE = "live"  # of the maps, which are of no bundle
+COMPONENTS = 128  # kept of a patch's features
+SAMPLE = 16_384  # patches that the components are found on
+BUDGET = 20_000  # patches trained on, dealt evenly to the labelled slides: seconds count here
+SMALLEST_SHARE = 128  # patches of a slide that are trained on at least
+BLOCK = 65_536  # patches written to a map at once
+
+
+@dataclass(frozen=True, eq=False)
+class LiveSlide:
+    """A slide in memory: `components` (K, D') float32 of its readable patches, in the order of `patches.corners`."""
+
+    row: CohortSlide
+    patches: PatchGrid | PatchPoints
+    readable: np.ndarray
+    components: np.ndarray
+    mpp: Mpp | None
+    mpp_assumed: bool
+    signature: str
+
+
+@dataclass(frozen=True, eq=False)
+class Components:
+    """How features (n, D) become components: standardised by `mean` and `std` (0: left out), times `directions`.
+
+    `directions` is (D, D'), orthonormal. `spread` is the root mean square of a component over the patches.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+    directions: torch.Tensor
+    spread: float
+
+    @classmethod
+    def of(cls, sample: np.ndarray) -> "Components":
+        """The strongest components of features (n, D)."""
+        values = torch.from_numpy(sample)
+        mean, std = values.mean(0), values.std(0, correction=0)
+        std = torch.where(std > 1e-6 * mean.abs().clamp_min(1), std, 0.0)
+        scaled = _standardised(values, mean, std)
+        strengths, directions = torch.linalg.eigh(scaled.T @ scaled / len(values))  # weakest first
+        count = min(COMPONENTS, directions.shape[1])
+        kept = directions[:, -count:].flip(1).contiguous()
+        return cls(mean, std, kept, float(strengths[-count:].mean().clamp_min(1e-12).sqrt()))
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        """(n, D) features -> (n, D') components, float32."""
+        parts = [
+            _standardised(torch.from_numpy(np.ascontiguousarray(piece)), self.mean, self.std) @ self.directions
+            for piece in np.array_split(features, max(1, len(features) // 4096))
+        ]
+        return torch.cat(parts).numpy()
+
+
+def _standardised(values: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
+    return (values - mean) * torch.where(std > 0, 1 / std, 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class LiveFeatures:
+    """The slides that have features, ready for many quick trainings."""
+
+    folder: Path
+    slides: Mapping[str, LiveSlide]
+    components: Components
+    encoder: EncoderIdentity
+    scratch: TemporaryDirectory | None = field(default=None, repr=False)  # features of HDF5 files, as they are mapped
+
+
+def read_features(
+    cohort: Cohort, folder: PathLike, known: LiveFeatures | None = None
+) -> Generator[Event, None, LiveFeatures]:
+    """Read the features of all slides of `cohort` that have some in `folder`; those in `known` are not read again.
+
+    `CohortError` if none has.
+    """
+    folder = Path(folder)
+    known = known if known is not None and known.folder == folder else None
+    there = {} if known is None else dict(known.slides)
+    scratch = known.scratch if known else TemporaryDirectory(prefix="distill2label-live-")
+    source = FeatureSource(folder, Path(scratch.name), wanted=known.encoder if known else None)
+    maps: dict[str, tuple[CohortSlide, FeatureMap, Mpp | None, bool]] = {}
+    missing = 0
+    for done, row in enumerate(cohort, 1):
+        kept = there.get(row.slide_id)
+        if kept is None or (kept.row.path, kept.row.mpp) != (row.path, row.mpp):
+            try:
+                maps[row.slide_id] = (row, *(yield from _read(source, row)))
+            except SlideError:
+                missing += 1
+        yield Progress("reading features", done, len(cohort))
+    if not maps and not there:
+        raise CohortError(f"{folder}: holds no features of these slides: compute them first, with a frozen encoder")
+    components = known.components if known else Components.of(_sample([found for _, found, _, _ in maps.values()]))
+    for done, (slide_id, (row, found, mpp, assumed)) in enumerate(maps.items(), 1):
+        values = components(np.asarray(found.instances())[found.readable])
+        there[slide_id] = LiveSlide(row, found.patches, found.readable, values, mpp, assumed, found.signature)
+        yield Progress("components of features", done, len(maps))
+    if missing:
+        yield Notice(
+            f"{missing} of {len(cohort)} slides have no features that can be read: the live loop leaves them out"
+        )
+    return LiveFeatures(folder, there, components, known.encoder if known else source.wanted, scratch)
+
+
+def _read(source: FeatureSource, row: CohortSlide) -> Generator[Event, None, tuple[FeatureMap, Mpp | None, bool]]:
+    with opened_if_there(row) as slide:
+        found = yield from source.read(row, slide)
+        if not found.readable.any():
+            raise SlideError(f"{row.slide_id}: none of its patches has features")
+        if slide is None:
+            return found, row.mpp and (row.mpp, row.mpp), row.mpp is not None
+        return found, slide.mpp, slide.mpp_assumed
+
+
+def _sample(maps: list[FeatureMap]) -> np.ndarray:
+    """(n, D) features of patches evenly from all slides."""
+    each = max(1, SAMPLE // len(maps))
+    taken = []
+    for found in maps:
+        rows = np.flatnonzero(found.readable)
+        taken.append(found.instances()[rows[np.linspace(0, len(rows) - 1, min(each, len(rows))).astype(int)]])
+    return np.concatenate(taken)
+
+
+@dataclass(frozen=True, eq=False)
+class LiveResult:
+    """What a trial came to: models of the encoder's features by role, and the maps of all slides by the student."""
+
+    models: Mapping[Role, MILModel]
+    maps: list[PatchMap]
+    settings: Settings
+    features: LiveFeatures
+    cohort: Cohort  # of the labelled slides it was trained on
+    n_corrections: int = 0
+
+
+def live(
+    features: LiveFeatures,
+    cohort: Cohort,
+    settings: Settings | None = None,
+    known: Mapping[str, np.ndarray] | None = None,
+    first: str | None = None,
+) -> Generator[Event, None, LiveResult]:
+    """Train teacher and student on the labelled slides of `cohort`, and label all slides.
+
+    Parameters
+    ----------
+    settings
+        None: `quick_settings()`.
+    known
+        int8 of `patches.shape` by slide: classes of patches a user corrected, −1 elsewhere.
+    first
+        The slide whose map is made, and told of by `Finished`, before all others.
+
+    Slides of the test split are not trained on. `CohortError` if fewer than two classes are labelled.
+    """
+    settings = settings or quick_settings()
+    rows = [row for row in cohort.labelled if row.slide_id in features.slides and row.split != "test"]
+    if len({cohort.indices(row) for row in rows}) < 2:
+        raise CohortError("slides of two classes at least must be labelled, and have features")
+    bags = [_bag(features.slides[row.slide_id], cohort.indices(row), len(rows), settings.seed, known) for row in rows]
+    models = yield from _train(bags, len(cohort.classes), settings, features.components)
+    maps = []
+    order = sorted(features.slides.values(), key=lambda slide: slide.row.slide_id != first)
+    listed = {row.slide_id for row in cohort}
+    identity = {"role": ROLE, "weights_sha256": _digest(models["student"]), "pooling": settings.model.pooling}
+    for done, slide in enumerate(order, 1):
+        if slide.row.slide_id in listed:
+            maps.append(_map(models["student"], slide, cohort.classes, identity))
+            if slide.row.slide_id == first:
+                yield Finished(first, maps[-1])
+        yield Progress("labelling patches", done, len(order))
+    folded = {role: folded_in(model, features.components) for role, model in models.items()}
+    n_corrections = sum(int((bag.known >= 0).sum()) for bag in bags if bag.known is not None)
+    return LiveResult(folded, maps, settings, features, cohort.with_slides(rows), n_corrections)
+
+
+def _bag(
+    slide: LiveSlide, label: tuple[int, ...], n_bags: int, seed: int, known: Mapping[str, np.ndarray] | None
+) -> Bag:
+    """The patches of a slide that are trained on; of a large one some, and always those whose class is known."""
+    corrected = None
+    if known is not None and slide.row.slide_id in known:
+        corrected = np.asarray(known[slide.row.slide_id])[slide.patches.scored][slide.readable].astype(np.int8)
+    limit, count = max(SMALLEST_SHARE, BUDGET // n_bags), len(slide.components)
+    corners = slide.patches.corners[slide.readable]
+    if count <= limit:
+        return Bag(slide.row.slide_id, slide.components, corners, label, corrected)
+    chosen = np.random.default_rng(seed).permutation(count)[:limit]
+    if corrected is not None:
+        chosen = np.union1d(chosen, np.flatnonzero(corrected >= 0))
+    chosen.sort()
+    own = None if corrected is None else corrected[chosen]
+    return Bag(slide.row.slide_id, slide.components[chosen], corners[chosen], label, own)
+
+
+def _train(
+    bags: list[Bag], n_classes: int, settings: Settings, components: Components
+) -> Generator[Event, None, dict[Role, MILModel]]:
+    """Teacher and student, on the CPU: networks this small would wait for a GPU."""
+    curriculum = Curriculum(bags, (), n_classes, settings, torch.device("cpu"))
+    width = components.directions.shape[1]
+    # One scale for all components: their own would make as much of the weakest as of the strongest.
+    curriculum.normalisation = {"mean": torch.zeros(width), "std": torch.full((width,), components.spread)}
+    models: dict[Role, MILModel] = {}
+    for item in curriculum.stages():
+        if not isinstance(item, Stage):
+            yield item
+            continue
+        for step in fit(item.model, item.objective, item.lessons, (), item.settings, item.seed, phase=item.role):
+            if isinstance(step, TrainingState):
+                step = _epoch_end(item.role, step, item.settings.epochs)
+            yield step
+        yield from item.finish()
+        models[item.role] = item.model
+    return models
+
+
+def _epoch_end(role: str, state: TrainingState, epochs: int) -> EpochEnd:
+    losses = {name.removeprefix("loss_"): value for name, value in state.history[-1].items() if "loss" in name}
+    losses.pop("valid_loss", None)
+    return EpochEnd(role, state.epoch, epochs, losses, {}, best=True)
+
+
+def _digest(model: MILModel) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _map(model: MILModel, slide: LiveSlide, classes: tuple[str, ...], identity: dict[str, Any]) -> PatchMap:
+    """What the student says of a slide, in memory."""
+    row, patches = slide.row, slide.patches
+    answer = answer_bag(model, Bag(row.slide_id, slide.components, patches.corners[slide.readable], (0,)))
+    made = PatchMap.create(
+        None, patches, classes, slide_id=row.slide_id, slide_path=row.path, slide_mpp=slide.mpp,
+        slide_mpp_assumed=slide.mpp_assumed, several=model.settings.several,
+        model=identity | {"slide_signature": slide.signature},
+    )  # fmt: skip
+    arrays = {
+        "probability": model.probabilities(answer.instance_logits).numpy(),
+        "logit": answer.instance_logits.numpy(),
+        "score": answer.scores.numpy(),
+    }
+    scored = patches.scored
+    number = np.full(patches.shape, -1)  # of each patch among the readable ones
+    number[scored] = np.where(slide.readable, np.cumsum(slide.readable) - 1, -1)
+    for block in patches.blocks(BLOCK):
+        rows = number[block.window][block.scored]
+        there = rows >= 0
+        if there.any():
+            made.write(part_of(block, there), **{name: values[rows[there]] for name, values in arrays.items()})
+        if not there.all():
+            made.fail(part_of(block, ~there), ())
+    made.finish(lambda logit: model.probabilities(torch.from_numpy(logit).float()).tolist())
+    return made
+
+
+def folded_in(model: MILModel, components: Components) -> MILModel:
+    """The same network as one of the features themselves: the projection becomes a part of its first layer."""
+    shape = (len(components.mean),)
+    made = MILModel(model.settings, model.n_classes, shape)
+    weights = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+    first = next(name for name, tensor in weights.items() if name.startswith("encoder.") and tensor.ndim == 2)
+    scale = torch.where(weights["std"] > 0, 1 / weights["std"], 0.0)
+    weights[first] = (weights[first] * scale) @ components.directions.T
+    weights |= {"mean": components.mean.clone(), "std": components.std.clone()}
+    made.load_state_dict(weights)
+    return made.eval()
+
+
+def keep(result: LiveResult, out: PathLike) -> Generator[Event, None, Run]:
+    """Write a trial as a run, which predicts and exports as any other does; its card says how it was trained."""
+    yield Progress("keeping the models", 0)
+    features = result.features
+    cohort = result.cohort.with_slides(replace(row, split="train") for row in result.cohort)
+    slides = [features.slides[row.slide_id] for row in cohort]
+    patch_px, mpps = slides[0].patches.patch_px, {slide.patches.mpp for slide in slides}
+    mpp = mpps.pop() if len(mpps) == 1 else None
+    settings = result.settings.model_copy(update={"grid": GridSettings(patch_px=patch_px, mpp=mpp)})
+    config = RunConfig(
+        settings=settings, classes=cohort.classes, encoder=features.encoder, features=str(features.folder.absolute())
+    )
+    run = Run.create(out, config, cohort)
+    signature = hashlib.sha256()
+    for row in cohort:
+        signature.update(f"{row.slide_id}\0{row.label}\0{features.slides[row.slide_id].signature}".encode())
+    for role, model in result.models.items():
+        about = {
+            "role": role,
+            "classes": cohort.classes,
+            "grid": settings.grid,
+            "training": getattr(settings, role),
+            "encoder": features.encoder,
+            "preset": settings.preset,
+            "recipe": ROLE,
+            "seed": settings.seed,
+            "epoch": getattr(settings, role).epochs,
+            "mpp": mpp,
+            "n_mpp_assumed": sum(slide.mpp_assumed for slide in slides),
+            "n_train": len(cohort),
+            "n_corrections": result.n_corrections if role == "student" else 0,
+            "data_signature": signature.hexdigest(),
+        }
+        save_bundle(run.bundle(role), model, about, bag_metrics(model, ()))
+        yield Progress("keeping the models", len(run.models), len(result.models))
+    return run

@@ -1,0 +1,209 @@
+"""What is kept beside a cohort, and how it comes back. Real files; a window is only claimed, its event loop is real."""
+
+import json
+import shutil
+
+import pytest
+from napari.components import ViewerModel
+
+from napari_distill2label.core.errors import CohortError
+from napari_distill2label.gui.session.session import session_of
+from napari_distill2label.gui.session.sidecar import VERSION, read_sidecar, sidecar_of
+
+
+@pytest.fixture
+def folder(cohort_csv, tmp_path):
+    """A copy of the cohort: files are written beside it."""
+    return shutil.copytree(cohort_csv.parent, tmp_path / "a cohort")
+
+
+@pytest.fixture
+def opened(monkeypatch, tmp_path, qapp):
+    """Sessions that keep what is done as one with a window does, and what they left behind."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    viewers = []
+
+    def make(path=None):
+        viewers.append(viewer := ViewerModel())
+        session = session_of(viewer)
+        session.autosave._window = True
+        if path is not None:
+            session.read_cohort(path)
+        return session
+
+    yield make
+    for viewer in viewers:
+        session_of(viewer).autosave._window = False
+
+
+def labels(session):
+    return {row.slide_id: row.label for row in session.cohort}
+
+
+def test_all_of_it_comes_back_and_can_be_undone(folder, opened):
+    session = opened(folder / "cohort.csv")
+    session.add_class("stroma")
+    session.set_colour("stroma", (1, 2, 3))
+    session.set_label("slide_000", "stroma")
+    session.set_split("slide_001", "test")
+    session.set_case("slide_001", "patient")
+    session.set_mpp("slide_002", 0.3)
+    session.remove_slides(["slide_007"])
+    session.set_threshold(0.7)
+    session.autosave.flush()
+    assert not session.autosave.pending
+    assert session.autosave.safe
+
+    again = opened(folder / "cohort.csv")
+    assert again.cohort == session.cohort
+    assert again.classes == ("normal", "tumour", "stroma")
+    assert again.colours[2] == (1, 2, 3)
+    assert again.threshold == 0.7
+    assert again.unsaved
+    assert "Restored" in again.notices[-1]
+    again.undo()
+    assert not again.unsaved
+    assert len(again.cohort) == 8
+
+
+def test_an_edit_is_kept_by_itself_a_moment_later(folder, opened, qtbot):
+    session = opened(folder / "cohort.csv")
+    session.set_label("slide_000", None)
+    assert session.autosave.pending
+    qtbot.waitUntil(lambda: not session.autosave.pending, timeout=20_000)
+    assert read_sidecar(sidecar_of(folder / "cohort.csv")).slides[0].label is None
+
+
+def test_nothing_is_written_until_something_changes(folder, opened):
+    session = opened(folder / "cohort.csv")
+    session.autosave.flush()
+    assert not sidecar_of(folder / "cohort.csv").exists()
+
+
+def test_a_table_that_has_changed_since_is_not_overruled(folder, opened):
+    session = opened(folder / "cohort.csv")
+    session.set_label("slide_000", None)
+    session.autosave.flush()
+    text = (folder / "cohort.csv").read_text()
+    (folder / "cohort.csv").write_text(text + "slide_009,slides/slide_001.ome.tif,normal,,,\n")
+
+    again = opened(folder / "cohort.csv")
+    assert labels(again)["slide_000"] is not None
+    assert "has changed since" in again.autosave.offer.text
+    again.autosave.restore()
+    assert labels(again)["slide_000"] is None
+    again.undo()
+    assert len(again.cohort) == 9
+
+
+def test_what_is_dismissed_or_written_over_is_set_aside(folder, opened):
+    kept, aside = sidecar_of(folder / "cohort.csv"), folder / "cohort.d2l.bak.json"
+    session = opened(folder / "cohort.csv")
+    session.set_label("slide_000", None)
+    session.autosave.flush()
+    (folder / "cohort.csv").write_text((folder / "cohort.csv").read_text() + "\n")
+
+    again = opened(folder / "cohort.csv")
+    again.autosave.dismiss()
+    assert again.autosave.offer is None
+    assert not kept.exists()
+    assert read_sidecar(aside).slides[0].label is None
+
+    aside.replace(kept)
+    third = opened(folder / "cohort.csv")
+    assert third.autosave.offer is not None
+    third.set_label("slide_001", None)  # the user goes on without deciding
+    third.autosave.flush()
+    assert read_sidecar(aside).slides[0].label is None
+    assert read_sidecar(kept).slides[0].label is not None
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "not json",
+        json.dumps({"schema_version": VERSION + 1, "saved_at": "2026-11-22T10:00:00Z"}),
+        json.dumps({"saved_at": "2026-11-22T10:00:00Z", "threshold": 7}),
+        json.dumps({"saved_at": "2026-11-22T10:00:00Z", "colours": {"a": [1, 2, 300]}}),
+        json.dumps({"saved_at": "2026-11-22T10:00:00Z", "slides": [{"slide_id": "a", "path": "a", "mpp": -1}]}),
+        json.dumps({"saved_at": "2026-11-22T10:00:00Z", "slides": 2 * [{"slide_id": "a", "path": "a.png"}]}),
+        "[" * 100_000,
+    ],
+)
+def test_a_file_that_cannot_be_used_is_set_aside_and_said(folder, opened, damage):
+    kept = sidecar_of(folder / "cohort.csv")
+    kept.write_text(damage)
+    session = opened(folder / "cohort.csv")
+    assert len(session.cohort) == 8
+    assert "set aside as cohort.d2l.bak.json" in session.notices[-1]
+    assert (folder / "cohort.d2l.bak.json").read_text() == damage
+    assert not kept.exists()
+
+
+def test_reading_says_what_is_wrong(tmp_path):
+    path = tmp_path / "x.d2l.json"
+    assert read_sidecar(path) is None
+    path.write_text(json.dumps({"saved_at": "2026-11-22T10:00:00Z", "threshold": 7}))
+    with pytest.raises(CohortError, match=r"x\.d2l\.json: cannot be restored: threshold"):
+        read_sidecar(path)
+
+
+def test_the_folder_can_be_moved(folder, opened, tmp_path):
+    session = opened(folder / "cohort.csv")
+    session.set_label("slide_000", None)
+    session.autosave.flush()
+    moved = shutil.copytree(folder, tmp_path / "elsewhere", copy_function=shutil.copy2)
+    shutil.rmtree(folder)
+    again = opened(moved / "cohort.csv")
+    assert labels(again)["slide_000"] is None
+    assert all(row.path.is_file() and row.path.is_relative_to(moved) for row in again.cohort)
+
+
+def test_slides_in_no_table_are_offered_to_the_next_window(folder, opened):
+    session = opened()
+    ids = session.add_slides(folder / "slides")
+    session.set_label(ids[:3], "tumour")
+    session.autosave.flush()
+    assert session.autosave.path.parent == session.autosave.recovery
+    assert session.autosave.safe
+
+    again = opened()
+    again.autosave.look_for_unsaved()
+    assert "8 slides (3 labelled)" in again.autosave.offer.text
+    again.autosave.restore()
+    assert labels(again) == labels(session)
+    assert [path.name for path in again.autosave.recovery.iterdir()] == [again.autosave.path.name]
+
+    again.write_cohort(folder / "mine.csv")  # now they are in one
+    assert list(again.autosave.recovery.iterdir()) == []
+    third = opened()
+    third.autosave.look_for_unsaved()
+    assert third.autosave.offer is None
+
+
+def test_another_table_does_not_lose_the_edits_of_the_one_before(folder, opened):
+    (folder / "other.csv").write_text((folder / "cohort.csv").read_text())
+    session = opened(folder / "cohort.csv")
+    session.set_label("slide_000", None)
+    session.read_cohort(folder / "other.csv")
+    assert read_sidecar(sidecar_of(folder / "cohort.csv")).slides[0].label is None
+    assert labels(session)["slide_000"] is not None
+
+
+def test_a_folder_that_cannot_be_written_to_is_said(folder, opened):
+    session = opened(folder / "cohort.csv")
+    sidecar_of(folder / "cohort.csv").mkdir()  # as good as read-only, for root too
+    session.set_label("slide_000", None)
+    session.autosave.flush()
+    assert session.autosave.reason
+    assert not session.autosave.safe
+
+
+def test_a_script_keeps_nothing_by_itself(folder):
+    session = session_of(viewer := ViewerModel())
+    session.read_cohort(folder / "cohort.csv")
+    session.set_label("slide_000", None)
+    session.autosave.flush()
+    session.shutdown()
+    assert viewer is session.viewer
+    assert not sidecar_of(folder / "cohort.csv").exists()

@@ -1,0 +1,150 @@
+"""Step 5: what is written, where, and what would be lost; what was done, to the clipboard."""
+
+import sys
+
+import pandas as pd
+import pytest
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QApplication
+
+from napari_distill2label.gui import get_session
+from napari_distill2label.gui.export_panel import ALL, SELECTED, THIS, ExportPanel
+from napari_distill2label.gui.widgets.reveal import reveal_command
+
+LONG = 60_000
+
+
+@pytest.fixture
+def panel(make_napari_viewer_proxy, qtbot):
+    viewer = make_napari_viewer_proxy()
+    made = ExportPanel(get_session(viewer))
+    qtbot.addWidget(made)
+    yield made
+    made.disconnect_session()
+    made.session.shutdown()
+
+
+@pytest.fixture
+def predicted(panel, run_folder):
+    """Two slides of eight have a prediction."""
+    panel.session.load_bundle(run_folder)
+    if not panel.session.predictions:
+        panel.session.predict(["slide_001", "slide_002"])
+    for slide_id in list(panel.session.predictions):
+        if slide_id not in ("slide_001", "slide_002"):
+            del panel.session.predictions[slide_id]
+    panel.refresh()
+    return panel
+
+
+def click(qtbot, button):
+    assert button.isEnabled(), button.toolTip()
+    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+
+
+def test_what_is_missing_is_said_beside_the_button(panel):
+    assert not panel.export.isEnabled()
+    assert "Predict first" in panel.reason.text()
+    assert panel.headline() == "nothing to export yet"
+    assert not panel.copy_python.isEnabled()
+    assert "first" in panel.copy_python.toolTip()
+    assert not panel.reveal.isVisibleTo(panel)
+
+
+def test_files_of_the_slides_that_were_chosen(predicted, qtbot, tmp_path):
+    panel = predicted
+    assert panel.headline() == "2 slides to export"
+    assert panel.chosen_slides() == ["slide_001", "slide_002"]
+    panel.session.shown = "slide_005"
+    panel.slides.setCurrentText(THIS)
+    panel.refresh()
+    assert "has no prediction" in panel.reason.text()
+    panel.session.shown = "slide_002"
+    panel.refresh()
+    panel.folder.setText(str(tmp_path / "out"))
+    for name in ("ome-tiff", "geojson", "png"):
+        panel.formats[name].setChecked(False)
+    panel.session.set_threshold(0.31)
+    assert panel.threshold.text().startswith("0.31")
+    click(qtbot, panel.export)
+    assert panel.export.text() == "Cancel"
+    qtbot.waitUntil(lambda: bool(panel.session.exported), timeout=LONG)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["slide_002.csv"]
+    qtbot.waitUntil(lambda: panel.reveal.isVisibleTo(panel))
+    assert str(tmp_path / "out") in panel.result.text()
+    assert panel.headline().startswith("1 file written at ")
+    panel.formats["csv"].setChecked(False)
+    assert panel.reason.text() == "Choose at least one format."
+
+
+def test_what_would_be_replaced_is_said_before(predicted, qtbot, tmp_path):
+    panel = predicted
+    (tmp_path / "slide_001.csv").write_text("mine")
+    panel.folder.setText(str(tmp_path))
+    qtbot.waitUntil(lambda: "labels of 1 slide already" in panel.replaced.text(), timeout=LONG)
+    panel.formats["csv"].setChecked(False)
+    qtbot.waitUntil(lambda: panel.replaced.text() == "", timeout=LONG)
+
+
+def test_selected_slides(predicted):
+    panel = predicted
+    panel.session.selected = ("slide_002", "slide_007")
+    panel.slides.setCurrentText(SELECTED)
+    assert panel.chosen_slides() == ["slide_002"]
+    panel.slides.setCurrentText(ALL)
+    assert panel.chosen_slides() == ["slide_001", "slide_002"]
+
+
+def test_copy_what_was_done(predicted, qtbot, tmp_path):
+    panel = predicted
+    panel.session.export(tmp_path, ["csv"])
+    for button, word in ((panel.copy_python, "export("), (panel.copy_shell, "distill2label export")):
+        QApplication.clipboard().clear()
+        click(qtbot, button)
+        qtbot.waitUntil(lambda word=word: word in QApplication.clipboard().text(), timeout=LONG)
+        assert panel.copied.text().startswith("Copied ")
+
+
+def test_corrections_are_laid_over_and_told_apart(predicted, qtbot, tmp_path):
+    panel = predicted
+    own = tmp_path / "corrections.csv"
+    own.write_text("slide_id,x,y,label\nslide_001,13,13,tumour\nslide_001,40,13,normal\nslide_006,13,13,tumour\n")
+    panel.session.review.load(own)
+    qtbot.waitUntil(lambda: panel.corrections.isVisibleTo(panel), timeout=LONG)
+    assert "(2 patches)" in panel.corrections.text()  # those of slides that are written
+    panel.folder.setText(str(tmp_path / "out"))
+    click(qtbot, panel.export)
+    qtbot.waitUntil(lambda: bool(panel.session.exported), timeout=LONG)
+    table = pd.read_csv(tmp_path / "out" / "slide_001.csv")
+    corrected = table[table["source"] == "corrected"]
+    assert corrected["label"].tolist() == ["tumour", "normal"]
+    before = panel.session.exported
+    panel.corrections.setChecked(False)
+    click(qtbot, panel.export)
+    qtbot.waitUntil(lambda: panel.session.exported is not before, timeout=LONG)
+    assert "source" not in pd.read_csv(tmp_path / "out" / "slide_001.csv")
+
+
+def test_every_control_says_what_it_is(panel):
+    for control in (*panel.formats.values(), panel.slides, panel.folder, panel.browse, panel.corrections, panel.export,
+                    panel.reveal, panel.copy_python, panel.copy_shell):  # fmt: skip
+        assert control.toolTip(), control
+        assert control.accessibleName() or control.text()
+
+
+@pytest.mark.parametrize(("system", "first"), [("darwin", "open"), ("win32", "explorer")])
+def test_the_file_is_shown_in_its_folder(monkeypatch, tmp_path, system, first):
+    monkeypatch.setattr(sys, "platform", system)
+    command = reveal_command(tmp_path / "a file.csv")
+    assert command[0] == first
+    assert "a file.csv" in command[-1]
+
+
+def test_without_a_file_manager_the_folder_is_opened(predicted, qtbot, monkeypatch, tmp_path):
+    panel, opened = predicted, []
+    monkeypatch.setattr("napari_distill2label.gui.widgets.reveal.reveal_command", lambda path: ["no such program"])
+    monkeypatch.setattr("qtpy.QtGui.QDesktopServices.openUrl", lambda url: opened.append(url.toLocalFile()))
+    panel.session.exported = [tmp_path / "a.csv"]
+    panel.refresh()
+    click(qtbot, panel.reveal)
+    qtbot.waitUntil(lambda: opened == [str(tmp_path)], timeout=LONG)

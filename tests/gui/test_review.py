@@ -1,0 +1,340 @@
+"""Corrections are the user's: painted or set, undone, kept in a file, never touched by a model. No window needed."""
+
+import numpy as np
+import pytest
+
+from napari_distill2label.core.errors import CohortError, SettingsError
+from napari_distill2label.gui.layers import layers
+from napari_distill2label.gui.layers.layers import CORRECTIONS, LABELS
+from napari_distill2label.gui.session.review import Agreement
+from napari_distill2label.store.points import read_points
+from napari_distill2label.workflow.export import corrected_patches
+
+from .conftest import TINY
+
+POSITIVE = np.linspace(0, 1, 48).reshape(6, 8)
+
+
+def layer(viewer, role=CORRECTIONS):
+    (found,) = layers.find(viewer, role)
+    return found
+
+
+def test_a_correction_lies_above_the_prediction_and_is_not_touched(reviewed, make_patch_map):
+    session, viewer, _ = reviewed(probability=POSITIVE)
+    assert viewer.layers[-1] is layer(viewer)
+    assert layer(viewer).editable
+    assert not layer(viewer, LABELS).editable
+    assert session.review.correct("tumour", (0, 1))
+    expected = np.zeros((6, 8), np.uint8)
+    expected[0, 1] = 2
+    np.testing.assert_array_equal(layer(viewer).data, expected)
+    assert layer(viewer, LABELS).data[0, 1] == 1
+    session.set_threshold(0.9)
+    session._take_map(make_patch_map((120, 160), np.stack([1 - POSITIVE, POSITIVE], -1)[::-1], patch_px=20))
+    np.testing.assert_array_equal(layer(viewer).data, expected)
+    assert session.review.known("slide")[0, 1] == 1
+    assert (session.review.known("slide") == -1).sum() == 47
+    assert session.review.known("another") is None
+
+
+def test_undo_and_redo(reviewed):
+    session, viewer, _ = reviewed()
+    session.review.correct("tumour", (0, 1))
+    session.review.correct("normal", (0, 1))
+    assert session.undo() == "correct a patch to normal"
+    assert session.review.label_of("slide", (0, 1)) == "tumour"
+    session.undo()
+    assert layer(viewer).data.sum() == 0
+    session.redo()
+    assert layer(viewer).data[0, 1] == 2
+    session.review.clear_slide()
+    assert len(session.review) == 0
+    session.undo()
+    assert session.review.slides == {"slide": 1}
+
+
+def test_painting_is_taken_over_and_naparis_undo_too(reviewed):
+    session, viewer, _ = reviewed()
+    told = []
+    session.review.changed.connect(lambda: told.append(len(session.review)))
+    session.review.paint("normal")
+    painted = layer(viewer)
+    assert (painted.mode, painted.selected_label) == ("paint", 1)
+    assert viewer.layers.selection.active is painted
+    assert session.review.painting
+    with painted.block_history():
+        painted.paint((2, 2), 1)
+        painted.paint((2, 3), 1)
+    assert session.review.label_of("slide", (2, 3)) == "normal"
+    assert told[-1] == 2
+    painted.undo()
+    assert len(session.review) == 0
+    painted.redo()
+    assert len(session.review) == 2
+    assert session.undo_stack.undo_text.startswith("paint 2")
+    session.undo()
+    assert painted.data.sum() == 0
+    session.review.stop_painting()
+    assert painted.mode == "pan_zoom"
+
+
+def test_only_patches_and_classes_can_be_corrected(reviewed, make_patch_map):
+    session, viewer, patch_map = reviewed()
+    tissue = np.ones((6, 8), bool)
+    tissue[0] = False
+    patches = patch_map.patches.with_tissue(tissue)
+    from napari_distill2label.store.patchmap import PatchMap
+
+    bare = PatchMap.create(None, patches, ("normal", "tumour"), slide_id="slide", model={"role": "student"})
+    for block in patches.blocks(50):
+        n = int(block.scored.sum())
+        bare.write(block, np.full((n, 2), 0.5), np.zeros((n, 2)), np.zeros(n))
+    bare.finish([0.5, 0.5])
+    session._take_map(bare)
+    painted = layer(viewer)
+    painted.data_setitem((np.array([0, 1, 2]), np.array([0, 0, 0])), 2)
+    painted.data_setitem((np.array([3]), np.array([3])), 7)  # no class has that number
+    assert painted.data[:4, 0].tolist() == [0, 2, 2, 0]
+    assert painted.data[3, 3] == 0
+    assert session.review.slides == {"slide": 2}
+    assert not session.review.correct("tumour", (0, 0))
+    with pytest.raises(SettingsError, match="no class 'x'"):
+        session.review.correct("x", (1, 1))
+
+
+def test_the_pointer_then_the_frame(reviewed):
+    session, _, _ = reviewed()
+    assert not session.review.correct("tumour")  # neither
+    session.review.look_at((5, 5))
+    assert session.review.correct("tumour")
+    session.overlays.point_at((30.0, 45.0))
+    assert session.review.correct("normal")
+    assert session.review.label_of("slide", (5, 5)) == "tumour"
+    assert session.review.label_of("slide", (1, 2)) == "normal"
+
+
+def test_without_a_prediction_there_is_nothing_to_correct(reviewed):
+    session, _, _ = reviewed()
+    session.predictions.clear()
+    session.review._slides.clear()
+    for act in (lambda: session.review.correct("tumour", (0, 0)), session.review.next_uncertain):
+        with pytest.raises(SettingsError, match="predict the slide first"):
+            act()
+
+
+def test_next_uncertain(reviewed):
+    session, viewer, _ = reviewed(probability=POSITIVE)
+    session.set_threshold(0.3)
+    order = np.argsort(np.abs(POSITIVE.astype(np.float32) - np.float32(0.3)), axis=None, kind="stable")
+    first = session.review.next_uncertain()
+    assert first == np.unravel_index(order[0], (6, 8))
+    assert session.review.current == ("slide", first)
+    (slide,) = layers.find(viewer, layers.SLIDE)
+    centre = slide.world_to_data(viewer.scene.camera.center[-2:])
+    np.testing.assert_allclose(centre, np.array(first) * 20 + 9.5)
+    frame = layer(viewer, layers.FRAME)
+    np.testing.assert_allclose(frame.data[0].min(0), np.array(first) * 20 - 0.5)
+    np.testing.assert_allclose(frame.data[0].max(0), np.array(first) * 20 + 19.5)
+    session.review.correct("tumour", np.unravel_index(order[1], (6, 8)))
+    assert session.review.next_uncertain() == np.unravel_index(order[2], (6, 8))  # that one needs no look any more
+    assert len(layers.find(viewer, layers.FRAME)) == 1
+    for index in order[6:]:
+        session.review.correct("normal", np.unravel_index(index, (6, 8)))
+    seen = {session.review.next_uncertain() for _ in range(3)}
+    assert seen == {tuple(np.unravel_index(index, (6, 8))) for index in order[3:6]}
+    assert session.review.next_uncertain() == first  # once round
+    for index in order[:6]:
+        session.review.correct("normal", np.unravel_index(index, (6, 8)))
+    assert session.review.next_uncertain() is None
+
+
+def test_does_the_model_agree(reviewed):
+    session, _, _ = reviewed(probability=POSITIVE)
+    for cell in ((5, 7), (5, 6), (0, 0)):
+        session.review.correct("tumour", cell)
+    session.review.correct("normal", (0, 1))
+    assert session.review.counts() == {"normal": Agreement(1, 0), "tumour": Agreement(2, 1)}
+    session.set_threshold(0.99)
+    assert session.review.counts("slide")["tumour"] == Agreement(1, 2)
+    assert session.review.counts("another") == {}
+
+
+def test_the_file_is_what_training_and_export_read(reviewed, tmp_path):
+    session, viewer, patch_map = reviewed()
+    session.review.correct("tumour", (0, 1))
+    session.review.correct("normal", (5, 7))
+    path = session.review.save(tmp_path / "mine.csv")
+    assert path.read_text().splitlines() == ["slide_id,x,y,label", "slide,29.5,9.5,tumour", "slide,149.5,109.5,normal"]
+    assert not session.review.unsaved
+    points = read_points(path, labelled=True)["slide"]
+    np.testing.assert_array_equal(corrected_patches(patch_map, points), session.review.known("slide"))
+    (file,) = session.export(tmp_path / "out", ["csv"], corrections=path)
+    import pandas as pd
+
+    table = pd.read_csv(file)
+    assert table.source.value_counts().to_dict() == {"model": 46, "corrected": 2}
+    assert table.loc[table.source == "corrected", "label"].tolist() == ["tumour", "normal"]
+    # And back: what is on no patch or names no class is kept.
+    path.write_text(path.read_text() + "slide,5000,5000,tumour\nslide,1,1,mucosa\nelsewhere,3,4,tumour\n")
+    before = session.review.known("slide")
+    session.review.clear()
+    session.review.load(path)
+    np.testing.assert_array_equal(session.review.known("slide"), before)
+    np.testing.assert_array_equal(layer(viewer).data, before + 1)
+    assert len(session.review) == 5
+    session.review.load(path)  # twice is once
+    assert len(session.review) == 5
+    again = session.review.save(tmp_path / "again.csv")
+    assert sorted(again.read_text().splitlines()) == sorted(path.read_text().splitlines())
+
+
+def test_a_file_that_is_something_else(reviewed, tmp_path):
+    session, _, _ = reviewed()
+    session.review.correct("tumour", (0, 1))
+    (tmp_path / "x.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(CohortError, match=r"x\.csv"):
+        session.review.load(tmp_path / "x.csv")
+    assert len(session.review) == 1
+    (tmp_path / "none.csv").write_text("slide_id,x,y,label\n")
+    session.review.load(tmp_path / "none.csv")
+    assert len(session.review) == 1
+
+
+def test_corrections_are_laid_on_another_grid(reviewed, make_patch_map):
+    session, viewer, _ = reviewed()
+    session.review.correct("tumour", (2, 3))
+    session._take_map(make_patch_map((120, 160), patch_px=40))
+    assert layer(viewer).data.tolist() == [[0] * 4, [0, 2, 0, 0], [0] * 4]
+    session._take_map(make_patch_map((120, 160), patch_px=20))
+    assert len(session.review) == 1
+
+
+def test_kept_by_itself_beside_the_cohort(reviewed, tmp_path):
+    session, _, _ = reviewed()
+    session.review.correct("tumour", (2, 3))
+    assert session.review.unsaved  # nobody knows where
+    session.write_cohort(tmp_path / "cohort.csv")
+    (tmp_path / "cohort_corrections.csv").write_text("somebody else's\n")
+    session.review.correct("tumour", (2, 4))
+    assert session.review.path == tmp_path / "cohort_corrections_2.csv"
+    assert len(session.review.path.read_text().splitlines()) == 3
+    assert not session.review.unsaved
+    session.undo()
+    assert len(session.review.path.read_text().splitlines()) == 2
+    # A file that joins is where they are kept from now on: all of them.
+    (tmp_path / "more.csv").write_text("slide_id,x,y,label\nslide,10,10,normal\n")
+    session.review.load(tmp_path / "more.csv")
+    assert len((tmp_path / "more.csv").read_text().splitlines()) == 3
+    session.review.path = tmp_path / "cohort_corrections_2.csv"
+    assert (tmp_path / "cohort_corrections.csv").read_text() == "somebody else's\n"
+
+
+def test_a_place_that_cannot_be_written_is_said_and_nothing_is_lost(reviewed, tmp_path):
+    session, _, _ = reviewed()
+    (tmp_path / "a file").write_text("")
+    session.review.path = tmp_path / "a file" / "corrections.csv"
+    session.review.correct("tumour", (2, 3))
+    assert "could not be written" in session.notices[-1]
+    assert session.review.unsaved
+    assert len(session.review) == 1
+
+
+def test_other_slides_have_no_corrections(reviewed, cohort_csv, tmp_path):
+    session, _, _ = reviewed()
+    session.review.correct("tumour", (2, 3))
+    session.read_cohort(cohort_csv)
+    assert len(session.review) == 0
+    assert session.review.path is None
+    assert len((tmp_path / "corrections.csv").read_text().splitlines()) == 2  # but they are not lost
+
+
+def test_closing_the_window_keeps_them(reviewed, tmp_path):
+    session, _, _ = reviewed()
+    session.review.correct("tumour", (2, 3))
+    session.shutdown()
+    assert (tmp_path / "corrections.csv").read_text().splitlines()[1:] == ["slide,69.5,49.5,tumour"]
+    session.shutdown()
+    assert len(list(tmp_path.glob("*.csv"))) == 1
+
+
+def test_showing_another_slide_and_coming_back(reviewed, tmp_path):
+    session, viewer, _ = reviewed()
+    session.review.correct("tumour", (2, 3))
+    session.review.look_at((2, 3))
+    (tmp_path / "other.png").write_bytes((tmp_path / "slide.png").read_bytes())
+    session.add_slides(tmp_path / "other.png")
+    session.show("other")
+    assert session.review.current is None
+    assert not layers.find(viewer, CORRECTIONS)
+    session.show("slide")
+    assert layer(viewer).data[2, 3] == 2
+    layers.remove(viewer, [layer(viewer)])  # deleting the layer deletes no work
+    session.show("slide", again=True)
+    assert layer(viewer).data[2, 3] == 2
+
+
+def test_points(reviewed):
+    centres = [(20, 30), (60, 90), (100, 100)]
+    session, viewer, _ = reviewed(centres=centres)
+    assert len(layer(viewer).data) == 0
+    session.review.look_at((1,))
+    assert session.review.correct("normal")
+    np.testing.assert_array_equal(layer(viewer).data, [(60, 90)])
+    assert session.review.save().read_text().splitlines()[1:] == ["slide,90,60,normal"]
+    session.undo()
+    assert len(layer(viewer).data) == 0
+    with pytest.raises(SettingsError, match="one by one"):
+        session.review.paint("normal")
+
+
+def test_several_classes_at_once(reviewed):
+    probability = np.zeros((6, 8, 3))
+    probability[0, :, 1] = probability[:, 0, 2] = 0.9
+    session, _, patch_map = reviewed()
+    names = ("normal", "tumour", "necrosis")
+    from napari_distill2label.store.patchmap import PatchMap
+
+    several = PatchMap.create(
+        None, patch_map.patches, names, slide_id="slide", model={"role": "student"}, several=True
+    )  # fmt: skip
+    for block in several.patches.blocks(100):
+        values = probability[block.window][block.scored]
+        several.write(block, values, values, values[:, 1])
+    several.finish([0.5] * 3)
+    session._take_map(several)
+    for label, cell in (("tumour", (0, 0)), ("necrosis", (0, 0)), ("necrosis", (0, 1)), ("normal", (5, 5))):
+        session.review.correct(label, cell)
+    assert session.review.counts() == {"normal": Agreement(1, 0), "necrosis": Agreement(1, 1)}
+
+
+def test_retraining_takes_corrections_as_known(cohort_csv, run_folder, tmp_path):
+    import shutil
+
+    from napari.components import ViewerModel
+
+    from napari_distill2label.gui import get_session
+    from napari_distill2label.store.bundle import load_bundle
+
+    shutil.copytree(cohort_csv.parent, tmp_path / "cohort")
+    session = get_session(viewer := ViewerModel())
+    session.read_cohort(tmp_path / "cohort" / "cohort.csv")
+    session.configure(**TINY)
+    session.load_bundle(run_folder)
+    session.show("slide_001")
+    session.predict("slide_001")
+    assert "Correct some patches" in session.review.why_not_retrain()
+    with pytest.raises(SettingsError):
+        session.review.retrain()
+    session.review.correct("normal", (0, 0))
+    session.review.correct("tumour", (1, 1))
+    session.configure(student={"gamma_k": 0})
+    assert "gamma_k" in session.review.why_not_retrain()
+    session.configure(student={"gamma_k": 1})
+    run = session.review.retrain()
+    assert run.folder != run_folder
+    assert load_bundle(run.bundle("student")).config.n_corrections == 2
+    assert session.review.slides == {"slide_001": 2}  # they outlive the model
+    session.predict("slide_001")
+    assert layer(viewer).data[1, 1] == 2
+    assert session.review.path == tmp_path / "cohort" / "cohort_corrections.csv"
