@@ -86,21 +86,22 @@ def _read_geojson(path: Path) -> dict[str, Points]:
 
 
 def class_of_patches(
-    points: Points, patches: PatchGrid | PatchPoints, classes: tuple[str, ...], fold_unknown: bool
+    points: Points, patches: PatchGrid | PatchPoints, classes: tuple[str, ...], corrections: bool
 ) -> np.ndarray:
     """(n,) int64: the class that labelled points give to the scored patches, `UNKNOWN` where they give none.
 
     Grid: a patch is positive if a point of a positive class falls inside its box (of several such classes, the one
     with most points), negative if only others do. PatchPoints: the nearest point within 1 px of the centre.
-    A label that is no class counts as class 0 with `fold_unknown` (truth), else raises (corrections).
+    `corrections` are said of single patches: a point speaks of the one patch whose cell it lies in, not of all that
+    overlap there, and a label that is no class raises; elsewhere such a label counts as class 0.
     """
     unknown = sorted({label for label in points.labels if label not in classes})
-    if unknown and not fold_unknown:
+    if unknown and corrections:
         raise CohortError(f"unknown label {unknown[0]!r}: the classes are {', '.join(classes)}")
     index = np.array([classes.index(label) if label in classes else 0 for label in points.labels], np.int64)
     if isinstance(patches, PatchPoints):
         return _nearest(points.coordinates, index, patches)
-    return _inside_boxes(points.coordinates, index, patches, len(classes))
+    return _inside_boxes(points.coordinates, index, patches, len(classes), own_cell=corrections)
 
 
 def _nearest(coordinates: np.ndarray, index: np.ndarray, patches: PatchPoints) -> np.ndarray:
@@ -114,14 +115,20 @@ def _nearest(coordinates: np.ndarray, index: np.ndarray, patches: PatchPoints) -
     return result
 
 
-def _inside_boxes(coordinates: np.ndarray, index: np.ndarray, grid: PatchGrid, n_classes: int) -> np.ndarray:
-    """Every point votes in all boxes (side × side, half-open) that hold it; boxes overlap where stride < side."""
+def _inside_boxes(
+    coordinates: np.ndarray, index: np.ndarray, grid: PatchGrid, n_classes: int, own_cell: bool
+) -> np.ndarray:
+    """Every point votes in the boxes (side × side, half-open) that hold it; they overlap where stride < side.
+
+    With `own_cell` only in that whose cell, the stride × stride square about its centre, holds it.
+    """
     votes = np.zeros((*grid.shape, n_classes), np.int64)
     offset = coordinates - grid.origin
     reach = -(-grid.side // grid.stride)  # how many boxes can hold one point, along an axis
     last = np.floor(offset / grid.stride).astype(np.int64)
-    for back in np.ndindex(reach, reach):
-        cell = last - back
+    own = np.floor((offset - (grid.side - grid.stride) / 2) / grid.stride).astype(np.int64)
+    for back in [None] if own_cell else np.ndindex(reach, reach):
+        cell = own if back is None else last - back
         inside = ((offset - cell * grid.stride < grid.side) & (cell >= 0) & (cell < grid.shape)).all(axis=1)
         np.add.at(votes, (*cell[inside].T, index[inside]), 1)
     votes = votes[grid.scored]

@@ -98,7 +98,7 @@ class BagReader:
         if row.slide_id not in self.corrections:
             return None
         points = self.corrections[row.slide_id]
-        return class_of_patches(points, patches, cohort.classes, fold_unknown=False).astype(np.int8)
+        return class_of_patches(points, patches, cohort.classes, corrections=True).astype(np.int8)
 
     def read_all(self, rows: Sequence[CohortSlide], cohort: Cohort) -> Generator[Event, None, dict[str, Bag]]:
         """Bags by slide id; slides that fail are reported (`Failed`) and left out."""

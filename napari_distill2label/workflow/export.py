@@ -66,7 +66,7 @@ def corrected_patches(patch_map: PatchMap, points: Points) -> np.ndarray:
     """int8 of `patches.shape`: the class a user gave to a patch, −1 elsewhere."""
     patches = patch_map.patches
     known = np.full(patches.shape, -1, np.int8)
-    known[patches.scored] = class_of_patches(points, patches, patch_map.classes, fold_unknown=False)
+    known[patches.scored] = class_of_patches(points, patches, patch_map.classes, corrections=True)
     return known
 
 

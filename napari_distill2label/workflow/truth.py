@@ -36,7 +36,7 @@ class PointTruth:
         return slide_id in self.points
 
     def of(self, slide_id: str, patches: PatchGrid | PatchPoints, classes: tuple[str, ...]) -> np.ndarray:
-        return class_of_patches(self.points.get(slide_id, NO_POINTS), patches, classes, fold_unknown=True)
+        return class_of_patches(self.points.get(slide_id, NO_POINTS), patches, classes, corrections=False)
 
 
 class MaskTruth:

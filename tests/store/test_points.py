@@ -120,38 +120,49 @@ def test_a_patch_is_positive_if_a_positive_point_falls_inside_its_box(side, stri
     coordinates[:20] = np.round(coordinates[:20])  # also on the borders of boxes
     labels = rng.choice(["normal", "tumour", "stroma", "other"], 40)
     found = Points(coordinates, labels.astype(object))
-    assert class_of_patches(found, grid, CLASSES, fold_unknown=True).tolist() == by_definition(found, grid)
+    assert class_of_patches(found, grid, CLASSES, corrections=False).tolist() == by_definition(found, grid)
 
 
 def test_boxes_are_half_open():
     grid = PatchGrid.over((40, 40), GridSettings(patch_px=10))
     at = points((0, 0, "tumour"), (9.99, 19.99, "tumour"), (10, 20, "normal"), (39.9, 39.9, "stroma"))
-    classes = class_of_patches(at, grid, CLASSES, fold_unknown=False).reshape(4, 4)
+    classes = class_of_patches(at, grid, CLASSES, corrections=True).reshape(4, 4)
     expected = np.full((4, 4), UNKNOWN)
     expected[0, 0] = expected[0, 1] = 1
     expected[1, 2], expected[3, 3] = 0, 2
     assert (classes == expected).all()
 
 
+@pytest.mark.parametrize(("patch_px", "stride_px"), [(10, 10), (10, 5), (27, 9), (9, 4), (8, 12)])
+def test_a_correction_at_the_centre_of_a_patch_is_of_that_patch_alone(patch_px, stride_px):
+    grid = PatchGrid.over((80, 90), GridSettings(patch_px=patch_px, stride_px=stride_px), origin=(3, 2))
+    corners = np.stack(np.meshgrid(*map(np.arange, grid.shape), indexing="ij"), -1).reshape(-1, 2) * grid.stride
+    for number, (y, x) in enumerate(corners + grid.origin + (grid.side - 1) / 2):
+        classes = class_of_patches(points((y, x, "tumour")), grid, CLASSES, corrections=True)
+        assert np.flatnonzero(classes != UNKNOWN).tolist() == [number]
+    overlap = class_of_patches(points((40, 40, "tumour")), grid, CLASSES, corrections=False) == 1
+    assert (overlap.sum() > 1) == (stride_px <= patch_px / 2)
+
+
 def test_points_outside_the_grid_count_nowhere():
     grid = PatchGrid.over((40, 40), GridSettings(patch_px=10), origin=(5, 5))
     at = points((0, 0, "tumour"), (4.9, 20, "tumour"), (500, 20, "tumour"), (-3, -3, "tumour"))
-    assert set(class_of_patches(at, grid, CLASSES, fold_unknown=True)) == {UNKNOWN}
-    assert set(class_of_patches(points(), grid, CLASSES, fold_unknown=True)) == {UNKNOWN}
+    assert set(class_of_patches(at, grid, CLASSES, corrections=False)) == {UNKNOWN}
+    assert set(class_of_patches(points(), grid, CLASSES, corrections=False)) == {UNKNOWN}
 
 
 def test_of_several_positive_classes_the_one_with_most_points_counts():
     grid = PatchGrid.over((10, 10), GridSettings(patch_px=10))
     at = points((1, 1, "tumour"), (2, 2, "stroma"), (3, 3, "stroma"), *[(4, 4, "normal")] * 9)
-    assert class_of_patches(at, grid, CLASSES, fold_unknown=False).tolist() == [2]
+    assert class_of_patches(at, grid, CLASSES, corrections=True).tolist() == [2]
 
 
 def test_a_label_that_is_no_class_is_negative_in_truth_and_an_error_in_corrections():
     grid = PatchGrid.over((10, 10), GridSettings(patch_px=10))
     at = points((1, 1, "fibroblast"))
-    assert class_of_patches(at, grid, CLASSES, fold_unknown=True).tolist() == [0]
+    assert class_of_patches(at, grid, CLASSES, corrections=False).tolist() == [0]
     with pytest.raises(CohortError, match="unknown label 'fibroblast': the classes are normal, tumour, stroma"):
-        class_of_patches(at, grid, CLASSES, fold_unknown=False)
+        class_of_patches(at, grid, CLASSES, corrections=True)
 
 
 def test_patches_on_points_take_the_label_within_one_pixel():
@@ -164,5 +175,5 @@ def test_patches_on_points_take_the_label_within_one_pixel():
         (50, 51.01, "tumour"),  # just more
         (70.9, 70, "tumour"), (70.2, 70, "normal"),  # the nearer one
     )  # fmt: skip
-    assert class_of_patches(at, centres, CLASSES, fold_unknown=False).tolist() == [1, 2, UNKNOWN, 0]
-    assert class_of_patches(points(), centres, CLASSES, fold_unknown=True).tolist() == [UNKNOWN] * 4
+    assert class_of_patches(at, centres, CLASSES, corrections=True).tolist() == [1, 2, UNKNOWN, 0]
+    assert class_of_patches(points(), centres, CLASSES, corrections=False).tolist() == [UNKNOWN] * 4

@@ -118,7 +118,7 @@ class Session(Verbs, Evaluation):
         self.runs.watch(self.jobs)
         self.review = Review(self)
         self.review.changed.connect(self._keep_corrections)
-        self.cohort_closing.connect(self._close_review)  # after `autosave`, which keeps where the corrections were
+        self.cohort_closing.connect(self.review.clear)  # after `autosave`, which keeps where the corrections were
         self.overlays = Overlays(self, preferences().opacity)
         self.live = Live(self)
         viewer.layers.events.inserted.connect(self._on_layer_inserted)
@@ -200,6 +200,7 @@ class Session(Verbs, Evaluation):
 
     def read_cohort(self, path: PathLike) -> Cohort:
         """Read `cohort.csv` in place of the slides there are. Errors leave these as they were."""
+        self.review.flush()  # an error here leaves everything as it is
         cohort = super().read_cohort(path)
         layers.remove(self.viewer, layers.find(self.viewer))
         self.predictions, self.failures, self._removed = {}, {}, {}
@@ -375,10 +376,6 @@ class Session(Verbs, Evaluation):
         """What is kept of the slides says where their corrections are."""
         self.autosave.corrections = self.review.path
         self.autosave.touch()
-
-    def _close_review(self) -> None:
-        self.review.flush()
-        self.review.clear()
 
     def _take_map(self, patch_map: "PatchMap") -> None:
         slide_id, role = patch_map.slide_id, layers.model_role(patch_map)
