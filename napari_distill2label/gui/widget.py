@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QEvent, Qt, QTimer
-from qtpy.QtWidgets import QFrame, QLabel, QScrollArea, QSizePolicy, QToolButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFrame, QLabel, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
 from .export_panel import ExportPanel
 from .jobs.jobs import Broken, Job
@@ -19,7 +19,7 @@ from .session.session import Session, session_of
 from .slide_table.slides_panel import SlidesPanel
 from .training.train_panel import TrainPanel
 from .widgets.help_popup import HelpPopup, native
-from .widgets.parts import Panel, guard_wheel, row
+from .widgets.parts import Panel, guard_wheel, row, tool
 from .widgets.shortcuts import Actions, bind
 from .widgets.status import StatusStrip
 from .widgets.steps import Step, next_step, style_sheet
@@ -89,10 +89,9 @@ class DistillToLabel(QWidget):
         guard_wheel(content)
 
     def _bar(self) -> Any:
-        self.undo = _tool("↶ Undo", self._undo)
-        self.redo = _tool("↷ Redo", self._redo)
-        self.help = _tool("?", self.show_help)
-        self.help.setToolTip(f"Keyboard shortcuts and help ({native('F1')})")
+        self.undo = tool("↶ Undo", "", self._undo)
+        self.redo = tool("↷ Redo", "", self._redo)
+        self.help = tool("?", f"Keyboard shortcuts and help ({native('F1')})", self.show_help)
         self.help.setAccessibleName("help")
         bar = row(self.undo, self.redo)
         bar.addStretch()
@@ -202,14 +201,6 @@ class DistillToLabel(QWidget):
         job = self.session.jobs.current
         if job is None or text not in job.notes:  # else it is told when the job is over
             self.status.show_text(text)
-
-
-def _tool(text: str, slot: Any) -> QToolButton:
-    made = QToolButton()
-    made.setText(text)
-    made.setAutoRaise(True)
-    made.clicked.connect(lambda checked=False: slot())
-    return made
 
 
 def _shutting_down(session: Session):

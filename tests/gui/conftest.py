@@ -23,6 +23,17 @@ TINY = {
 }  # fmt: skip
 
 
+LONG = 60_000  # ms; two busy cores
+
+
+def click(qtbot, button):
+    """A real click on a control that can be clicked; a box is ticked at its left end, not in the room beside it."""
+    from qtpy.QtCore import QPoint, Qt
+
+    assert button.isEnabled(), button.toolTip()
+    qtbot.mouseClick(button, Qt.MouseButton.LeftButton, pos=QPoint(8, button.height() // 2))
+
+
 def pytest_sessionfinish():
     shutil.rmtree(_HOME, ignore_errors=True)
 

@@ -4,14 +4,13 @@ import sys
 
 import pandas as pd
 import pytest
-from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication
 
 from napari_distill2label.gui import get_session
 from napari_distill2label.gui.export_panel import ALL, SELECTED, THIS, ExportPanel
 from napari_distill2label.gui.widgets.reveal import reveal_command
 
-LONG = 60_000
+from .conftest import LONG, click
 
 
 @pytest.fixture
@@ -35,11 +34,6 @@ def predicted(panel, run_folder):
             del panel.session.predictions[slide_id]
     panel.refresh()
     return panel
-
-
-def click(qtbot, button):
-    assert button.isEnabled(), button.toolTip()
-    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
 
 
 def test_what_is_missing_is_said_beside_the_button(panel):

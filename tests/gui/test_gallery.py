@@ -12,8 +12,9 @@ from napari_distill2label.gui.predicting import patch_images
 from napari_distill2label.gui.predicting.gallery import EMPTY, Gallery, N
 from napari_distill2label.slides.registry import open_slide
 
+from .conftest import LONG
+
 POSITIVE = np.linspace(0, 1, 48).reshape(6, 8)
-LONG = 60_000  # ms; two busy cores
 
 
 def test_pixels_are_those_of_the_patch(reviewed, tmp_path):

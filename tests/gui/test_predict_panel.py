@@ -4,7 +4,6 @@ import shutil
 
 import numpy as np
 import pytest
-from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QAbstractButton, QAbstractSpinBox, QComboBox, QSlider
 
 from napari_distill2label.gui import get_session
@@ -12,13 +11,9 @@ from napari_distill2label.gui.layers import layers
 from napari_distill2label.gui.layers.layers import ATTENTION, CORRECTIONS, LABELS, PROBABILITY
 from napari_distill2label.gui.predicting.predict_panel import ALL, NO_POINTER, SELECTED, THIS, PredictPanel
 
+from .conftest import LONG, click
+
 POSITIVE = np.linspace(0, 1, 48).reshape(6, 8)
-LONG = 60_000  # ms; two busy cores
-
-
-def click(qtbot, button):
-    assert button.isEnabled(), button.toolTip()
-    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
 
 
 @pytest.fixture

@@ -11,13 +11,9 @@ from napari_distill2label.gui.layers.layers import CORRECTIONS
 from napari_distill2label.gui.predicting.predict_panel import PredictPanel
 from napari_distill2label.gui.predicting.review_panel import EMPTY, NO_PATCH, ReviewPanel
 
+from .conftest import LONG, click
+
 POSITIVE = np.linspace(0, 1, 48).reshape(6, 8)
-LONG = 60_000  # ms; two busy cores
-
-
-def click(qtbot, button):
-    assert button.isEnabled(), button.toolTip()
-    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
 
 
 @pytest.fixture

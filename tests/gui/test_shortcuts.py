@@ -10,9 +10,10 @@ from napari_distill2label.gui.widget import DistillToLabel
 from napari_distill2label.gui.widgets.help_popup import help_text, native, shown_keys
 from napari_distill2label.gui.widgets.shortcuts import PANEL, SHORTCUTS, WINDOW, Actions, resolve
 
+from .conftest import LONG
+
 KEYS = {key: row for row in SHORTCUTS for key in row.keys}
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "shortcuts.md"
-LONG = 60_000
 
 
 def portable(key) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from qtpy.QtCore import QItemSelectionModel, QMimeData, QPoint, QPointF, Qt, QUrl
 from qtpy.QtGui import QColor, QDragEnterEvent, QDropEvent
-from qtpy.QtWidgets import QAbstractButton, QApplication, QCheckBox, QComboBox, QLineEdit, QMessageBox
+from qtpy.QtWidgets import QAbstractButton, QApplication, QComboBox, QLineEdit, QMessageBox
 
 from napari_distill2label.core.settings import GridSettings
 from napari_distill2label.gui.layers import layers
@@ -29,6 +29,8 @@ from napari_distill2label.gui.widgets.parts import guard_wheel
 from napari_distill2label.gui.widgets.window_state import window_state
 from napari_distill2label.slides.synthetic import write_cohort
 from napari_distill2label.store.cohort import Cohort, CohortSlide
+
+from .conftest import click
 
 LONG = 30_000  # ms; two busy cores
 
@@ -61,13 +63,6 @@ def full(panel, cohort_csv, tmp_path, qtbot):
     panel.open_path(str(folder / "cohort.csv"))
     qtbot.waitUntil(lambda: panel.session.shown == "slide_000", timeout=LONG)
     return panel
-
-
-def click(qtbot, button):
-    assert button.isEnabled(), button.toolTip()
-    # A box is ticked where its text is, not in the room to the right of it.
-    at = QPoint(8, button.height() // 2) if isinstance(button, QCheckBox) else button.rect().center()
-    qtbot.mouseClick(button, Qt.MouseButton.LeftButton, pos=at)
 
 
 def choose(panel, *rows):

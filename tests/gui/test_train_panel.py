@@ -5,7 +5,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from qtpy.QtCore import QPoint, Qt
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QAbstractButton, QAbstractSpinBox, QComboBox
 
 from napari_distill2label.core.events import EpochEnd, Progress
@@ -13,9 +13,7 @@ from napari_distill2label.gui import get_session
 from napari_distill2label.gui.jobs.times import NO_BREAK
 from napari_distill2label.gui.training.train_panel import TrainPanel
 
-from .conftest import TINY
-
-LONG = 60_000  # ms; two busy cores
+from .conftest import LONG, TINY, click
 
 
 @pytest.fixture
@@ -54,12 +52,6 @@ def stopped(run_folder, tmp_path):
     history = folder / "history.csv"
     history.write_text("\n".join(history.read_text().splitlines()[:2]) + "\n")
     return folder
-
-
-def click(qtbot, button):
-    assert button.isEnabled(), button.toolTip()
-    # A check box takes no click beside its text.
-    qtbot.mouseClick(button, Qt.MouseButton.LeftButton, pos=QPoint(8, button.height() // 2))
 
 
 def words(label):

@@ -19,9 +19,8 @@ from napari_distill2label.gui.widget import WIDTH, DistillToLabel
 from napari_distill2label.gui.widgets.report import versions
 from napari_distill2label.gui.widgets.steps import DONE, NEXT, RUNNING, mark_of, next_step
 
-from .conftest import TINY
+from .conftest import LONG, TINY, click
 
-LONG = 60_000  # ms; two busy cores
 TRAIN = "napari_distill2label.workflow.train.train"
 
 
@@ -37,11 +36,6 @@ def panel(viewer):
     made.session.configure(**TINY)
     yield made
     made.session.shutdown()
-
-
-def click(qtbot, button):
-    assert button.isEnabled(), button.toolTip()
-    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
 
 
 def idle(panel):

@@ -5,9 +5,8 @@ Widgets hold no state; they call these methods and listen to these signals.
 """
 
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,10 +17,9 @@ from ...core.events import Failed, Finished, Notice
 from ...core.names import kept_path
 from ...core.presets import build_settings
 from ...core.settings import Settings, merged, without
-from ...store.cohort import Cohort, CohortSlide
+from ...store.cohort import Cohort
 from ..jobs.background import Background
 from ..jobs.jobs import Job, Jobs
-from ..jobs.relay import plain_reason
 from ..layers import layers, shades
 from ..layers.overlays import Overlays
 from ..layers.tissue_layer import TissueMasks
@@ -31,10 +29,10 @@ from .autosave import Autosave
 from .live import ROLE as LIVE
 from .live import Live
 from .models import LoadedModel
-from .opening import opened_slide
 from .review import Review
 from .runs import Runs
 from .script import Script
+from .showing import Showing
 from .slide_list import PathLike
 from .thumbnails import Thumbnails
 from .verbs import Verbs
@@ -59,7 +57,7 @@ def session_of(viewer: Any) -> "Session":
     return _sessions[viewer]
 
 
-class Session(Verbs, Evaluation):
+class Session(Verbs, Showing, Evaluation):
     """Slides, labels, settings, model and predictions of one viewer, and what can be done with them.
 
     Long work (`train`, `predict`, `load_bundle`, `export`) runs beside the window. With `wait=True`, as in a script, a
@@ -214,85 +212,7 @@ class Session(Verbs, Evaluation):
         if self.shown in ids:
             self.show(self.shown, again=True)
 
-    # ---- showing --------------------------------------------------------------------------------------------------
-
-    def show(self, slide_id: str, again: bool = False, *, wait: bool = True) -> None:
-        """Show a slide and what was predicted of it, in place of the one before. Layers that are not ours stay.
-
-        Its file is opened beside the window, which stays alive: of several slides that are asked for meanwhile
-        (`showing`), the last is shown. `SlideError` says why one cannot be read; with `wait` False this returns at
-        once, and that is told (`message`).
-        """
-        row = self._row(slide_id)
-        present = layers.find(self.viewer, layers.SLIDE, slide_id)
-        self.background.forget("show")
-        if present and not again:
-            self.showing = None
-            if self.shown != slide_id:
-                self._put_on_screen(slide_id)
-            return
-        self.showing = slide_id
-        open_it, got = partial(opened_slide, row.path, row.mpp), partial(self._open_slide, row)
-        if not wait and self._has_window:
-            self.background.ask("show", open_it, got, partial(self._not_shown, row), urgent=True)
-            return
-        try:
-            slide = self._reading(open_it)
-        except Distill2LabelError as error:
-            self._not_shown(row, error, told=not wait)
-            raise
-        got(slide)
-
-    def _open_slide(self, row: CohortSlide, slide: "Slide") -> None:
-        """The file is open: lay it on the canvas, unless it is no longer what is wanted."""
-        slide_id = row.slide_id
-        now = next((each for each in self.cohort if each.slide_id == slide_id), None)
-        if self.showing != slide_id or now is None or (now.path, now.mpp) != (row.path, row.mpp) or self._is_closed:
-            slide.close()
-            return
-        self.showing = None
-        for notice in slide.notices:
-            self._tell(f"{slide_id}: {notice}")
-        layers.remove(self.viewer, layers.find(self.viewer, slide_id=slide_id))
-        self._open[slide_id] = slide
-        self.failures.pop(slide_id, None)
-        layers.add_slide(self.viewer, slide, slide_id, now.label)
-        self._put_on_screen(slide_id)
-
-    def _not_shown(self, row: CohortSlide, error: Exception, told: bool = True) -> None:
-        if self.showing == row.slide_id:
-            self.showing = None
-        self.failures[row.slide_id] = str(error)
-        self.slides_changed.emit()
-        if told:
-            self._tell(
-                str(error) if isinstance(error, Distill2LabelError) else f"{row.slide_id}: {plain_reason(error)}"
-            )
-
-    @property
-    def _is_closed(self) -> bool:
-        """Has the window been closed? napari takes its parts away before it is destroyed."""
-        return self._has_window and not hasattr(self.viewer.window, "_qt_window")
-
-    def _put_on_screen(self, slide_id: str) -> None:
-        viewer = self.viewer
-        layers.remove(viewer, [layer for layer in layers.find(viewer) if layers.about(layer)["slide_id"] != slide_id])
-        self.shown = slide_id
-        self.overlays.lay_all(slide_id)
-        viewer.reset_view()
-        self.slides_changed.emit()
-        self.shown_changed.emit()
-
-    def _reading(self, read: Callable[[], Value]) -> Value:
-        return read() if self._in_between else self.background.fetch(read)
-
-    def _at_once(self, act: Callable[[], Value]) -> Value:
-        """Inside an event of napari nothing else may happen meanwhile: what looks at files here looks at one name."""
-        self._in_between = True
-        try:
-            return act()
-        finally:
-            self._in_between = False
+    # ---- what is shown of predictions --------------------------------------------------------------------------------
 
     def set_threshold(self, threshold: float) -> None:
         """Recolour the labels at another threshold, at once."""
@@ -418,29 +338,3 @@ class Session(Verbs, Evaluation):
                 self._take_map(patch_map)
         self.model_changed.emit()
         self.slides_changed.emit()
-
-    def _on_layer_inserted(self, event: Any) -> None:
-        self._adopt(event.value)
-
-    def _adopt(self, layer: Any) -> None:
-        """A slide opened by napari itself (our reader, our sample data) joins the list."""
-        noted = layers.about(layer)
-        if noted.get("role") != layers.SLIDE or any(layers.same_file(noted, row.path) for row in self.cohort):
-            return
-        label = noted.get("label") if noted.get("label") in self.classes else None
-        if self._at_once(lambda: self.add_slides([noted["path"]], label)):
-            self.shown = noted["slide_id"]
-            self.shown_changed.emit()
-
-    def _on_layer_removed(self, event: Any) -> None:
-        noted = layers.about(event.value)
-        viewer = self._viewer()
-        if viewer is None or noted.get("role") != layers.SLIDE:
-            return
-        slide_id = noted["slide_id"]
-        if layers.find(viewer, layers.SLIDE, slide_id):
-            return
-        if slide_id in self._open:
-            self._open.pop(slide_id).close()
-        if self.shown == slide_id:
-            self.shown = None

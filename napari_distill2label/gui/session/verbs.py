@@ -33,6 +33,7 @@ class Verbs(SlideList):
     """Training, predicting, exporting, and why not yet. The state it works on is `Session`'s."""
 
     jobs: Jobs
+    _use_model: Callable[[LoadedModel], None]
     overlays: "Overlays"
     model: LoadedModel | None
     role: str | None
@@ -348,9 +349,6 @@ class Verbs(SlideList):
 
     def _trained(self, value: "tuple[Run, LoadedModel]") -> None:
         self._use_model(value[1])
-
-    def _use_model(self, model: LoadedModel) -> None:
-        raise NotImplementedError
 
     def _model_to_come(self) -> Job | None:
         """The last job, running or waiting, that brings a model."""

@@ -9,7 +9,6 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
     QLineEdit,
-    QToolButton,
     QVBoxLayout,
     QWidget,
 )
@@ -19,7 +18,7 @@ from ...core.errors import Distill2LabelError
 from ..session.class_list import counted
 from ..session.session import Session
 from ..widgets.icons import mark, swatch, theme_colour
-from ..widgets.parts import button, row
+from ..widgets.parts import button, row, tool
 
 NEGATIVE = "The first class is the negative one: no finding."
 
@@ -128,13 +127,13 @@ class ClassRow(QWidget):
     def __init__(self, editor: ClassesEditor, place: int) -> None:
         super().__init__()
         self.editor, self.place, self._class = editor, place, ""
-        self.colour = _tool("Colour of the class, wherever it is shown", self._choose_colour)
+        self.colour = tool("", "Colour of the class, wherever it is shown", self._choose_colour)
         self.name = QLineEdit()
         self.name.editingFinished.connect(self._rename)
         self.count = QLabel()
-        self.up = _tool("", self._move_up)
+        self.up = tool("", "", self._move_up)
         self.up.setArrowType(Qt.ArrowType.UpArrow)
-        self.remove = _tool("", self._remove)
+        self.remove = tool("", "", self._remove)
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
@@ -182,11 +181,3 @@ class ClassRow(QWidget):
 
     def _remove(self) -> None:
         self.editor._told(self.editor.session.remove_class, self._class)
-
-
-def _tool(tip: str, slot: object) -> QToolButton:
-    made = QToolButton()
-    made.setAutoRaise(True)
-    made.setToolTip(tip)
-    made.clicked.connect(lambda checked=False: slot())
-    return made

@@ -12,6 +12,8 @@ Commit = Callable[[str, int, object], None]  # slide id, column, value
 
 
 class _CellDelegate(QStyledItemDelegate):
+    _fill: Callable[[QWidget, object], None]  # puts a value into the editor
+
     def __init__(self, commit: Commit, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._commit = commit
@@ -24,9 +26,6 @@ class _CellDelegate(QStyledItemDelegate):
         if not editor.property("filled"):
             editor.setProperty("filled", True)
             self._fill(editor, index.data(Qt.ItemDataRole.EditRole))
-
-    def _fill(self, editor: QWidget, value: object) -> None:
-        raise NotImplementedError
 
     def _named(self, editor: QWidget, index: QModelIndex) -> None:
         editor.setAccessibleName(f"{COLUMNS[index.column()]} of {index.data(SLIDE_ID_ROLE)}")

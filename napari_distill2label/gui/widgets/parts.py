@@ -176,6 +176,16 @@ def show_reason(label: QLabel, reason: str) -> None:
     label.setVisible(bool(reason))
 
 
+def tool(text: str, tip: str, slot: Callable[..., Any]) -> QToolButton:
+    """A flat button with a tooltip, connected; an icon may take the place of its text."""
+    made = QToolButton()
+    made.setText(text)
+    made.setToolTip(tip)
+    made.setAutoRaise(True)
+    made.clicked.connect(lambda checked=False: slot())
+    return made
+
+
 def button(text: str, tip: str, slot: Callable[..., Any]) -> QPushButton:
     """A push button with a tooltip, connected."""
     made = QPushButton(text)
