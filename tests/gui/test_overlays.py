@@ -70,7 +70,7 @@ def test_a_new_prediction_fills_the_layers_that_are_there(reviewed, make_patch_m
 
 def test_layers_fill_in_while_blocks_finish(run_folder, monkeypatch):
     monkeypatch.setattr(overlays, "FILLING_INTERVAL", 0.0)
-    monkeypatch.setattr(overlays, "FILLING_SHARE", 1.0)
+    monkeypatch.setattr(overlays, "FILLING_SHARE", np.inf)  # look at every block, however slow the machine
     monkeypatch.setattr("napari_distill2label.gui.jobs.jobs.MIN_INTERVAL", 0.0)
     monkeypatch.setattr(engine, "BLOCK_PIXELS", 27**2)
     shutil.rmtree(run_folder / "predictions", ignore_errors=True)

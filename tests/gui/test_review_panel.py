@@ -119,8 +119,9 @@ def test_files(made, qtbot, tmp_path):
     click(qtbot, panel.save)
     assert "saved in mine.csv" in panel.file.text()
     session.review.correct(None, (1, 1))
-    panel.ask_file = lambda *args: str(tmp_path / "mine.csv")
-    (tmp_path / "mine.csv").write_text("slide_id,x,y,label\nslide,50,50,normal\n")
+    # Another file than the one these corrections are kept in, which may be written at any moment.
+    panel.ask_file = lambda *args: str(tmp_path / "theirs.csv")
+    (tmp_path / "theirs.csv").write_text("slide_id,x,y,label\nslide,50,50,normal\n")
     click(qtbot, panel.load)
     qtbot.waitUntil(lambda: session.review.label_of("slide", (2, 2)) == "normal", timeout=LONG)
     problems = []
