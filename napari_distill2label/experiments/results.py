@@ -68,14 +68,15 @@ class Results:
         Holds `results.csv` and `experiment.json`.
     about
         What was asked for, JSON values. `SettingsError` if the folder holds results of something else: their rows
-        must not be mixed. What the folder does not know yet (rows that a later version has) is added.
+        must not be mixed. What the folder does not know yet (rows and settings that a later version has) is added: a
+        setting comes with a value that leaves the numbers of older rows as they are.
     """
 
     def __init__(self, folder: Path, about: Mapping[str, Any]) -> None:
         self.path = folder / "results.csv"
         description = folder / "experiment.json"
         before = json.loads(description.read_text("utf-8")) if description.exists() else {}
-        if differing := sorted(name for name in before if about.get(name) != before[name]):
+        if differing := sorted(name for name in before if not _holds(about.get(name), before[name])):
             raise SettingsError(f"{folder}: holds an experiment with other {', '.join(differing)}: name another folder")
         if before != about:
             folder.mkdir(parents=True, exist_ok=True)
@@ -100,6 +101,13 @@ class Results:
         import pandas as pd
 
         return pd.DataFrame([astuple(row) for row in self.rows], columns=HEADER)
+
+
+def _holds(now: Any, before: Any) -> bool:
+    """Is everything that was said before still said?"""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        return all(name in now and _holds(now[name], value) for name, value in before.items())
+    return now == before
 
 
 def _read(path: Path) -> Iterable[Row]:

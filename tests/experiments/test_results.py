@@ -59,6 +59,14 @@ def test_rows_of_a_later_version_are_added_to_what_the_folder_is_about(tmp_path)
         Results(tmp_path, {"quick": False, "mean": {"epochs": 2}, "max": {"epochs": 4}})
 
 
+def test_settings_of_a_later_version_are_added_and_a_setting_that_went_is_not_ignored(tmp_path):
+    Results(tmp_path, {"paper": {"teacher": {"epochs": 2}}})
+    Results(tmp_path, {"paper": {"teacher": {"epochs": 2, "known": 0.0}}})
+    for other in ({"epochs": 2, "known": 1.0}, {"epochs": 3, "known": 0.0}, {"known": 0.0}):
+        with pytest.raises(SettingsError, match="other paper"):
+            Results(tmp_path, {"paper": {"teacher": other}})
+
+
 def test_another_csv_is_refused(tmp_path):
     Results(tmp_path, ABOUT)
     (tmp_path / "results.csv").write_text("a,b\n1,2\n")
