@@ -24,7 +24,9 @@ def draw_figures(out: Path) -> None:
 
 
 def _read(out: Path, folder: str, kind: str, model: str) -> list[Path]:
-    return sorted((out / folder).glob(f"{kind}-{model}-[0-9]*-[0-9]*.*"))
+    """Files of all folds and seeds; their names end in fold and seed, and some models' in a number as well."""
+    found = sorted((out / folder).glob(f"{kind}-{model}-*"))
+    return [path for path in found if path.stem.rsplit("-", 2)[0] == f"{kind}-{model}"]
 
 
 def _test_patches(path: Path) -> dict[str, np.ndarray]:

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..store.files import write_text
+from .colon_claims import METRICS, claims_of, threshold_of, values_of
 from .colon_figures import READINGS, draw_figures
-from .tables import compared, markdown, short, spread
+from .tables import markdown, short, spread
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -14,14 +15,6 @@ if TYPE_CHECKING:
 PAPER = ("mil", "teacher", "student")
 # Thiagarajan 2019, Table I, averages over its five folds: accuracy, F1, AUROC of single patches.
 PUBLISHED = {"mil": (0.79, 0.61, 0.86), "teacher": (0.85, 0.73, 0.89), "student": (0.89, 0.80, 0.91)}
-METRICS = {"accuracy": "accuracy", "f1": "F1", "auroc": "AUROC"}
-CLAIMS = (
-    ("VAT makes the teacher better than plain MIL", "teacher", "mil"),
-    ("distillation makes the student better than its teacher", "student", "teacher"),
-    ("the student is better than plain MIL", "student", "mil"),
-    ("`default` is better than the paper's student", "default", "student"),
-    ("the supervised ceiling is better than `default`", "supervised", "default"),
-)
 
 
 def write_report(frame: "pd.DataFrame", out: Path, n_slides: int) -> Path:
@@ -60,28 +53,20 @@ def _tables(frame: "pd.DataFrame") -> Iterator[str]:
         yield "Patches without a nucleus left out (level `instance_nuclei`).\n"
         columns = (("accuracy", "0.5"), ("f1", "0.5"), ("auroc", ""), ("accuracy", "bags"), ("f1", "bags"), ("ece", ""))
         yield _summary(frame, "instance_nuclei", columns)
-    if claims := list(_claims(frame)):
-        yield (
-            "Claims, paired by fold: mean difference with its 95 % t interval. A claim *holds* or *fails* where the "
-            "interval of AUROC leaves out 0. Folds are taken for independent, though their training slides "
-            "overlap: the true intervals are wider.\n"
-        )
-        yield markdown(("claim", *METRICS.values(), "verdict (AUROC)"), claims)
+    if len(set(frame.seed)) > 1:
+        yield "Over seeds: mean and standard deviation of the means over folds, and the range of single trainings.\n"
+        yield _over_seeds(frame)
+    yield from claims_of(frame)
 
 
 def by_fold(frame: "pd.DataFrame", model: str, level: str, metric: str, threshold: str) -> "pd.Series":
     """A metric of a model by fold, each the mean over its seeds."""
-    chosen = (frame.model == model) & (frame.level == level) & (frame.metric == metric) & (frame.threshold == threshold)
-    return frame[chosen].groupby("fold").value.mean()
-
-
-def _threshold(metric: str) -> str:
-    return "0.5" if metric in ("accuracy", "f1") else ""
+    return values_of(frame, model, level, metric, threshold).groupby("fold").mean()
 
 
 def _paper_form(frame: "pd.DataFrame") -> str:
     columns = {
-        (metric, model): by_fold(frame, model, "instance", metric, _threshold(metric))
+        (metric, model): by_fold(frame, model, "instance", metric, threshold_of(metric))
         for metric in METRICS
         for model in PAPER
     }
@@ -132,21 +117,17 @@ def _title(metric: str, threshold: str) -> str:
     return f"{title} (bags)" if threshold == "bags" else title
 
 
-def _claims(frame: "pd.DataFrame") -> Iterator[list[str]]:
-    for claim, better, worse in CLAIMS:
-        if not {better, worse} <= set(frame.model):
-            continue
-        cells, verdict = [], ""
-        for metric in METRICS:
-            text, (low, high) = compared(_gain(frame, better, worse, metric))
-            cells.append(text)
-            verdict = "holds" if low > 0 else "fails" if high < 0 else "does not show"
-        yield [claim, *cells, verdict]
-
-
-def _gain(frame: "pd.DataFrame", better: str, worse: str, metric: str) -> "pd.Series":
-    """By fold: mean over the seeds that both models have of the one's metric minus the other's."""
-    chosen = frame[
-        (frame.level == "instance") & (frame.metric == metric) & (frame.threshold == _threshold(metric))
-    ].pivot(index=["fold", "seed"], columns="model", values="value")
-    return (chosen[better] - chosen[worse]).dropna().groupby("fold").mean()
+def _over_seeds(frame: "pd.DataFrame") -> str:
+    rows = []
+    for model in dict.fromkeys(frame.model):
+        tables = [
+            values_of(frame, model, "instance", metric, threshold_of(metric)).unstack("seed").dropna()
+            for metric in METRICS
+        ]
+        seeds = tables[0].shape[1]
+        if seeds > 1 and len(tables[0]):
+            ranges = [f"{short(table.min().min())} to {short(table.max().max())}" for table in tables]
+            means = [spread(table.mean()) for table in tables]
+            rows.append([model, str(seeds), *(cell for pair in zip(means, ranges, strict=True) for cell in pair)])
+    header = [title for metric in METRICS.values() for title in (metric, f"{metric}, single")]
+    return markdown(["row", "seeds", *header], rows)

@@ -38,7 +38,9 @@ def short(value: float, digits: int = 3) -> str:
 
 
 def compared(differences: Sequence[float], digits: int = 3) -> tuple[str, tuple[float, float]]:
-    """Mean of paired differences with its 95 % t interval, as text, and the interval (nan for one pair)."""
+    """Mean of paired differences with its 95 % t interval, as text, and the interval (nan for one); "–" for none."""
+    if not len(differences):
+        return "–", (float("nan"), float("nan"))
     mean, half = mean_interval(differences)
     text = f"{'+' if mean >= 0 else ''}{short(mean, digits)}"
     if np.isfinite(half):

@@ -14,13 +14,15 @@ class Variant:
     """One training.
 
     `models` says which of its networks are measured (by role), and what each is called in `results.csv`; training
-    stops at the last of them. `attention` names the rows that take a network's attention for its score.
+    stops at the last of them. `attention` names the rows that take a network's attention for its score. `against` is
+    the row that it differs from in one choice.
     """
 
     models: Mapping[str, str]
     recipe: str = "paper"
     overrides: Mapping[str, Any] = field(default_factory=dict)
     attention: Mapping[str, str] = field(default_factory=dict)
+    against: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -37,7 +39,18 @@ def _teacher(**lambdas: float) -> dict[str, Any]:
 
 def _without(name: str, **overrides: Mapping[str, Any]) -> dict[str, Variant]:
     """The recipe `default` with one of its parts left out."""
-    return {f"default-{name}": Variant({"student": f"default-{name}"}, recipe="default", overrides=overrides)}
+    row = f"default-{name}"
+    return {row: Variant({"student": row}, recipe="default", overrides=overrides, against="default")}
+
+
+def _one_choice(role: str, name: str, **overrides: Mapping[str, Any]) -> dict[str, Variant]:
+    """The recipe `paper` with another choice for one of its networks."""
+    return {name: Variant({role: f"{role}-{name}"}, overrides=overrides, against=role)}
+
+
+def _one_term(name: str, **weight: float) -> dict[str, Variant]:
+    """Plain MIL and one term of eq. (3)."""
+    return {name: Variant({"teacher": f"teacher-{name}"}, overrides=_teacher(**weight), against="mil")}
 
 
 def _everywhere(**setting: Any) -> dict[str, dict[str, Any]]:
@@ -52,21 +65,21 @@ VARIANTS: dict[str, Variant] = {
     ),
     "default": Variant({"teacher": "default-teacher", "student": "default"}, recipe="default"),
     # Other pooling; a student of plain MIL; the terms of eq. (3) one by one; eq. (5) with the paper's sums.
-    "mean": Variant({"mil": "mil-mean"}, overrides={"model": {"pooling": "mean"}}),
-    "max": Variant({"mil": "mil-max"}, overrides={"model": {"pooling": "max"}}),
-    "no-vat": Variant({"student": "student-no-vat"}, overrides=_teacher()),
-    "noise": Variant({"teacher": "teacher-noise"}, overrides=_teacher(lambda_n=0.5)),
-    "ball": Variant({"teacher": "teacher-ball"}, overrides=_teacher(lambda_d=0.3)),
-    "entropy": Variant({"teacher": "teacher-entropy"}, overrides=_teacher(lambda_e=0.3)),
-    "sum": Variant({"student": "student-sum"}, overrides={"student": {"instance_reduction": "sum"}}),
+    **_one_choice("mil", "mean", model={"pooling": "mean"}),
+    **_one_choice("mil", "max", model={"pooling": "max"}),
+    **_one_choice("student", "no-vat", **_teacher()),
+    **_one_term("noise", lambda_n=0.5),
+    **_one_term("ball", lambda_d=0.3),
+    **_one_term("entropy", lambda_e=0.3),
+    **_one_choice("student", "sum", student={"instance_reduction": "sum"}),
     # What the paper does not give: noise instances, size of subsets, radius of the ball, temperature.
-    "noise-0.2": Variant({"teacher": "teacher-noise-0.2"}, overrides={"teacher": {"noise": 0.2}}),
-    "noise-1": Variant({"teacher": "teacher-noise-1"}, overrides={"teacher": {"noise": 1.0}}),
-    "keep-0.1": Variant({"teacher": "teacher-keep-0.1"}, overrides={"teacher": {"keep": 0.1}}),
-    "keep-any": Variant({"teacher": "teacher-keep-any"}, overrides={"teacher": {"keep": 1.0, "subset": "uniform"}}),
-    "delta-5": Variant({"teacher": "teacher-delta-5"}, overrides={"teacher": {"delta": 5.0}}),
-    "tau-1": Variant({"student": "student-tau-1"}, overrides={"student": {"temperature": 1.0}}),
-    "tau-5": Variant({"student": "student-tau-5"}, overrides={"student": {"temperature": 5.0}}),
+    **_one_choice("teacher", "noise-0.2", teacher={"noise": 0.2}),
+    **_one_choice("teacher", "noise-1", teacher={"noise": 1.0}),
+    **_one_choice("teacher", "keep-0.1", teacher={"keep": 0.1}),
+    **_one_choice("teacher", "keep-any", teacher={"keep": 1.0, "subset": "uniform"}),
+    **_one_choice("teacher", "delta-5", teacher={"delta": 5.0}),
+    **_one_choice("student", "tau-1", student={"temperature": 1.0}),
+    **_one_choice("student", "tau-5", student={"temperature": 5.0}),
     # What each part of `default` is worth.
     **_without("no-assistants", student={"gamma_a": 0.0, "gamma_i": 1.0}),
     **_without("assistants-alone", assistant={"teacher_share": 0.0}),

@@ -5,7 +5,6 @@ import io
 import shutil
 
 import numpy as np
-import pandas as pd
 import pytest
 from PIL import Image
 
@@ -14,8 +13,7 @@ from napari_distill2label.core.errors import SettingsError
 from napari_distill2label.core.events import drain
 from napari_distill2label.core.settings import SplitSettings
 from napari_distill2label.experiments.colon import QUICK, Source, _measure, _rescaled, _work, colon
-from napari_distill2label.experiments.colon_report import _gain
-from napari_distill2label.experiments.results import Key, Row
+from napari_distill2label.experiments.results import Key
 from napari_distill2label.experiments.training import Answers
 from napari_distill2label.store.cohort import Cohort
 from napari_distill2label.store.splits import k_folds
@@ -142,16 +140,3 @@ def test_real_images(data_dir, tmp_path, capsys):
     arguments = ["experiment", "colon", "--data", str(data_dir / "colon"), "-o", str(tmp_path), "--quick"]
     assert main([*arguments, "--patches", "nucleus", "--rows", "default"]) == 0
     assert {row["model"] for row in rows(tmp_path)} == {"default", "default-teacher"}
-
-
-def test_a_claim_compares_what_both_models_have():
-    """Seed 1 of `teacher` is not done yet: `mil`'s must not weigh in."""
-    values = {("mil", 0): (0.5, 0.6), ("teacher", 0): (0.7, 0.7), ("mil", 1): (0.0, 0.0)}
-    frame = pd.DataFrame(
-        [
-            Row("colon", model, "grid", fold, seed, "instance", "auroc", "", value)
-            for (model, seed), of_fold in values.items()
-            for fold, value in enumerate(of_fold)
-        ]
-    )
-    assert _gain(frame, "teacher", "mil", "auroc").tolist() == pytest.approx([0.2, 0.1])

@@ -29,6 +29,7 @@ def test_spread_and_compared():
     text, (low, high) = compared([0.01, 0.02, 0.03])
     assert text == "+.020 [−.005, .045]"
     assert low < 0 < high
+    assert compared([])[0] == "–"
 
 
 def test_markdown():
