@@ -22,19 +22,18 @@ written as the slide is walked; `finish` adds the other two, which need all of i
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import zarr
 
-from ..core.bag import UNKNOWN
-from ..core.errors import BundleError, SettingsError
+from ..core.errors import BundleError
 from ..core.geometry import Block, PatchGrid, PatchPoints
 from ..core.names import kept_path
-from .labels import check_corrections, labels_of, with_corrections
 from .memory import MemoryGroup
+from .patchmap_attention import attention_by_window
 from .patchmap_files import (
     FAILED,
     GRID_CHUNK,
@@ -51,12 +50,12 @@ from .patchmap_files import (
     patch_array,
     plain,
 )
-from .patchmap_table import names_of, names_of_several, of_classes, places
+from .patchmap_labels import LabelledMap
 
 WRITTEN = ("probability", "logit", "score")  # block by block, in this order; `finish` adds the others
 
 
-class PatchMap:
+class PatchMap(LabelledMap):
     """Patches of a slide and what a model says of them. Make one by `create` or `open`.
 
     Attributes
@@ -252,9 +251,7 @@ class PatchMap:
     def finish(self, bag_probability: Sequence[float] | Callable[[np.ndarray], Sequence[float]] | None = None) -> None:
         """Attention over the whole slide, contributions, and the mark that the map is complete.
 
-        Attention is the softmax of the scores (Ilse et al. 2018, eq. 8), with the largest one subtracted first; for
-        max pooling (`model["pooling"] == "max"`) it is 1 at the largest score. `BundleError` while patches are
-        still to be scored, or where none is.
+        See `attention_by_window`. `BundleError` while patches are still to be scored, or where none is.
 
         Parameters
         ----------
@@ -266,10 +263,12 @@ class PatchMap:
             raise BundleError(
                 f"{self.slide_id}: {left} patches are not scored yet: predict again, it goes on from here"
             )
-        weigh, bag_logit = self._weighing(), np.zeros(len(self.classes))
+        windows, score = tuple(self.windows()), partial(self._read, "score")
+        attention_of = attention_by_window(windows, self._done, score, self.model.get("pooling"))
+        bag_logit = np.zeros(len(self.classes))
         with self._lock:
-            for window in self.windows():
-                attention = weigh(window)
+            for window in windows:
+                attention = attention_of(window)
                 contribution = attention[..., None] * self._read("logit", window).astype(np.float64)
                 bag_logit += np.nansum(contribution, axis=tuple(range(attention.ndim)))
                 self._group["attention"][window] = attention.astype(np.float32)
@@ -278,33 +277,6 @@ class PatchMap:
                 bag_probability = bag_probability(bag_logit)
             bag = None if bag_probability is None else [float(value) for value in bag_probability]
             self._group.attrs.update({"complete": True, "n_scored": int(self._done.sum()), "bag_probability": bag})
-
-    def _weighing(self) -> Callable[[tuple[slice, ...]], np.ndarray]:
-        """What gives the attention (float64, NaN where not scored) of a window. The slide's scores are never in
-        memory as a whole.
-        """
-        scores = ((window, self._done[window], self._read("score", window)) for window in self.windows())
-        tops = [
-            (float(score[done].max()), window, int(np.argmax(np.where(done, score, -np.inf))))
-            for window, done, score in scores
-            if done.any()
-        ]
-        largest, at, index = max(tops, key=lambda top: top[0])
-
-        def only_the_largest(window: tuple[slice, ...]) -> np.ndarray:
-            weight = np.where(self._done[window], 0.0, np.nan)
-            if window == at:
-                weight.flat[index] = 1.0
-            return weight
-
-        def unscaled(window: tuple[slice, ...]) -> np.ndarray:
-            score = np.where(self._done[window], self._read("score", window), np.nan)
-            return np.exp(score.astype(np.float64) - largest)
-
-        if self.model.get("pooling") == "max":
-            return only_the_largest
-        total = sum(float(np.nansum(unscaled(window))) for window in self.windows())
-        return lambda window: unscaled(window) / total
 
     # ---- reading ----------------------------------------------------------------------------------------------
 
@@ -345,58 +317,6 @@ class PatchMap:
         for start in range(0, self.patches.shape[0], step):
             yield (slice(start, min(start + step, self.patches.shape[0])),)
 
-    def to_labels(
-        self, threshold: float | None = None, class_index: int | None = None, corrections: np.ndarray | None = None
-    ) -> np.ndarray:
-        """uint8 labels of `patches.shape`, see `labels_of`; `threshold` None: the map's own.
-
-        `corrections` (int8 of `patches.shape`, −1 unknown) are classes a user gave; they override the model on
-        scored patches. `SettingsError` for a map of several classes without `class_index`, which has one layer each.
-        """
-        if self.several and class_index is None:
-            names = ", ".join(f"{index} ({name})" for index, name in enumerate(self.classes) if index)
-            raise SettingsError(f"{self.slide_id}: several classes can be present at once: choose class_index {names}")
-        if class_index is not None and not 1 <= class_index < len(self.classes):
-            raise SettingsError(f"class_index must be 1 to {len(self.classes) - 1}, got {class_index}")
-        known = self._checked(corrections)
-        labels = np.zeros(self.patches.shape, np.uint8)
-        for window in self.windows():
-            labels[window] = self._window_labels(window, threshold, class_index, known)
-        return labels
-
-    def label_layers(
-        self, threshold: float | None = None, corrections: np.ndarray | None = None
-    ) -> dict[str, np.ndarray]:
-        """Layers of labels by name: {'labels': …}, or one per non-negative class where several can be present."""
-        if not self.several:
-            return {"labels": self.to_labels(threshold, corrections=corrections)}
-        return {name: self.to_labels(threshold, index, corrections) for index, name in enumerate(self.classes) if index}
-
-    def tables(self, threshold: float | None = None, corrections: np.ndarray | None = None) -> Iterator[pd.DataFrame]:
-        """`table` in one or more pieces, so that memory does not grow with the slide."""
-        known = self._checked(corrections)
-        windows = [window for window in self.windows() if self._done[window].any()]
-        for window in windows or [(slice(0, 0),)]:  # nothing scored is a table without rows, not no table
-            yield self._window_table(window, threshold, known)
-
-    def table(self, threshold: float | None = None, corrections: np.ndarray | None = None) -> pd.DataFrame:
-        """One row per scored patch, in C order.
-
-        Columns
-        -------
-        minx, miny, width, height
-            The patch's box in level-0 pixels; at the border it may reach over the slide.
-        row, col (a grid) or x, y (points)
-            The cell, or the pixel the patch is centred on.
-        label
-            Name of the class at `threshold`, 'a;b' where several are present.
-        prob_<class>, logit_<class>, attention, contribution_<class>
-            The arrays of the map.
-        source
-            'model' or 'corrected'; only with `corrections`.
-        """
-        return pd.concat(self.tables(threshold, corrections), ignore_index=True)
-
     # ---- inside -----------------------------------------------------------------------------------------------
 
     def _raw(self, name: str, window: Any = ...) -> np.ndarray:
@@ -412,37 +332,3 @@ class PatchMap:
         if (name in WRITTEN or self.is_complete) and not np.isfinite(array[done]).all():
             raise BundleError(f"{self.path or self.slide_id}: a part of {name!r} is missing: predict again")
         return array
-
-    def _checked(self, corrections: np.ndarray | None) -> np.ndarray | None:
-        if corrections is None:
-            return None
-        return check_corrections(corrections, self.patches.shape, self.classes, self.slide_id)
-
-    def _window_labels(
-        self, window: tuple[slice, ...], threshold: float | None, class_index: int | None, known: np.ndarray | None
-    ) -> np.ndarray:
-        probability = self._read("probability", window)
-        probability[~self._done[window]] = np.nan  # a block cut short has probabilities but is not done
-        labels = labels_of(probability, self.threshold if threshold is None else threshold, class_index)
-        return labels if known is None else with_corrections(labels, known[window], class_index)
-
-    def _window_table(
-        self, window: tuple[slice, ...], threshold: float | None, known: np.ndarray | None
-    ) -> pd.DataFrame:
-        done = self._done[window]
-        columns = places(self.patches, window, done) | {"label": self._names(window, done, threshold, known)}
-        names = ("probability", "logit", "attention", "contribution")
-        columns |= of_classes({name: self._read(name, window)[done] for name in names}, self.classes)
-        if known is not None:
-            columns["source"] = np.where(known[window][done] == UNKNOWN, "model", "corrected")
-        return pd.DataFrame(columns)
-
-    def _names(
-        self, window: tuple[slice, ...], done: np.ndarray, threshold: float | None, known: np.ndarray | None
-    ) -> np.ndarray:
-        """(n,) names of the classes of the patches done in a window."""
-        if not self.several:
-            return names_of(self._window_labels(window, threshold, None, known)[done], self.classes)
-        findings = range(1, len(self.classes))
-        labels = [self._window_labels(window, threshold, finding, known)[done] for finding in findings]
-        return names_of_several(np.stack(labels, -1) > 1, self.classes)
