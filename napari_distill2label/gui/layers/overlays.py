@@ -123,7 +123,7 @@ class Overlays:
                 if noted["role"] in PREDICTED:
                     mine = noted["model"] == session.role and self.visible[kind_of(noted["role"])]
                     _set(layer, visible=mine and not self.hidden, opacity=self.opacity)
-                elif noted["role"] in (layers.CORRECTIONS, layers.FRAME):
+                elif noted["role"] in (layers.CORRECTIONS, layers.OUTLINES, layers.FRAME):
                     _set(layer, visible=not self.hidden)
         finally:
             self._setting = False
@@ -186,6 +186,7 @@ class Overlays:
         session = self.session
         slide = layers.find(session.viewer, layers.SLIDE, patch_map.slide_id)
         if not slide or session.shown != patch_map.slide_id:
+            shades.forget(patch_map)  # another slide was shown while this one's map was read
             return
         mpp = layers.about(slide[0])["mpp"]
         self._setting = True  # a new layer's eye is not the user's
