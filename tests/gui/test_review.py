@@ -360,7 +360,7 @@ def test_retraining_takes_corrections_as_known(cohort_csv, run_folder, tmp_path)
     session.review.correct("normal", (0, 0))
     session.review.correct("tumour", (1, 1))
     session.configure(student={"gamma_k": 0})
-    assert "gamma_k" in session.review.why_not_retrain()
+    assert "γk" in session.review.why_not_retrain()
     session.configure(student={"gamma_k": 1})
     run = session.review.retrain()
     assert run.folder != run_folder

@@ -14,6 +14,7 @@ from psygnal import Signal
 from ...core.colours import RGB, palette
 from ...core.errors import Distill2LabelError, SettingsError
 from ...core.events import Begun, Event, Finished, Progress
+from ..wording import in_the_window
 from . import layers, map_layers, shades
 from .layers import ATTENTION, CONTRIBUTION, LABELS, POINTS, PREDICTED, PROBABILITY
 
@@ -164,7 +165,7 @@ class Overlays:
         def failed(error: Exception) -> None:
             if not isinstance(error, Distill2LabelError):
                 raise error
-            session.failures[patch_map.slide_id] = str(error)
+            session.failures[patch_map.slide_id] = in_the_window(str(error))
             session.slides_changed.emit()
 
         session.background.ask(

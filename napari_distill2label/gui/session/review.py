@@ -353,7 +353,7 @@ class Review(KeptCorrections):
         if not len(self):
             return "Correct some patches first."
         if not self.session.settings.student.gamma_k:
-            return "The settings ignore corrections: give 'gamma_k' of the student a weight."
+            return "The settings ignore corrections: give ‘γk: your corrections’ of the student a weight, in step 2."
         return self.session.why_not_train()
 
     def retrain(self, *, wait: bool = True) -> "Run | Job":
