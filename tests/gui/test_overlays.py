@@ -10,7 +10,7 @@ from napari.components import ViewerModel
 from napari_distill2label.core.errors import SettingsError
 from napari_distill2label.gui import get_session
 from napari_distill2label.gui.layers import layers, map_layers, overlays, shades
-from napari_distill2label.gui.layers.layers import ATTENTION, CORRECTIONS, LABELS, PREDICTED, PROBABILITY
+from napari_distill2label.gui.layers.layers import ATTENTION, CORRECTIONS, LABELS, OUTLINES, PREDICTED, PROBABILITY
 from napari_distill2label.prediction import engine
 
 
@@ -25,13 +25,13 @@ def seen(viewer):
 
 def test_what_is_seen(reviewed):
     session, viewer, _ = reviewed()
-    assert seen(viewer) == ["slide", LABELS, CORRECTIONS]
+    assert seen(viewer) == ["slide", LABELS, CORRECTIONS, OUTLINES]
     session.overlays.set_visible(PROBABILITY, True)
-    assert seen(viewer) == ["slide", PROBABILITY, LABELS, CORRECTIONS]
+    assert seen(viewer) == ["slide", PROBABILITY, LABELS, CORRECTIONS, OUTLINES]
     session.overlays.blink()
     assert seen(viewer) == ["slide"]
     session.overlays.blink()
-    assert seen(viewer) == ["slide", PROBABILITY, LABELS, CORRECTIONS]
+    assert seen(viewer) == ["slide", PROBABILITY, LABELS, CORRECTIONS, OUTLINES]
     session.overlays.set_opacity(0.3)
     assert {each.opacity for each in viewer.layers if layers.about(each)["role"] in PREDICTED} == {0.3}
     for wrong in (lambda: session.overlays.set_opacity(2), lambda: session.overlays.set_visible("x", True)):
@@ -48,7 +48,7 @@ def test_naparis_own_eye_and_slider_count(reviewed):
     assert not session.overlays.visible[LABELS]
     assert session.overlays.opacity == 0.25
     session.show("slide", again=True)  # the choice stays
-    assert seen(viewer) == ["slide", ATTENTION, CORRECTIONS]
+    assert seen(viewer) == ["slide", ATTENTION, CORRECTIONS, OUTLINES]
     assert layer(viewer, ATTENTION).opacity == 0.25
 
 
@@ -65,7 +65,7 @@ def test_a_new_prediction_fills_the_layers_that_are_there(reviewed, make_patch_m
     session._take_map(make_patch_map((120, 160), patch_px=40))  # another grid: other layers
     assert layer(viewer, LABELS).data.shape == (3, 4)
     assert viewer.layers.selection == {before[0]}
-    assert layers.about(viewer.layers[-1])["role"] == CORRECTIONS
+    assert [layers.about(each)["role"] for each in viewer.layers[-2:]] == [CORRECTIONS, OUTLINES]
 
 
 def test_layers_fill_in_while_blocks_finish(run_folder, monkeypatch):
@@ -118,7 +118,8 @@ def test_maps_are_not_read_in_the_gui_thread(qtbot, make_napari_viewer, run_fold
     qtbot.waitUntil(lambda: bool(layers.find(viewer, LABELS, "slide_001")), timeout=30_000)
     assert len(threads) >= 2
     assert threading.main_thread() not in threads
-    assert shades.known(session.predictions["slide_000"]["student"]) is None  # its memory is given back
+    first = session.predictions["slide_000"]["student"]
+    qtbot.waitUntil(lambda: shades.known(first) is None, timeout=30_000)  # its memory is given back
     session.shutdown()
 
 
@@ -146,7 +147,7 @@ def test_colours_follow(reviewed):
     for role in (LABELS, CORRECTIONS):
         rgba = layer(viewer, role).colormap.map(np.array([2]))[0]
         np.testing.assert_allclose(rgba[:3], (0, 0, 1), atol=1e-6)
-    assert layer(viewer, CORRECTIONS).colormap.map(np.array([2]))[0, 3] == 1
+    np.testing.assert_allclose(layer(viewer, OUTLINES).border_color[-1], (0, 0, 1, 1), atol=1e-6)
 
 
 def test_the_patch_under_the_pointer(reviewed):

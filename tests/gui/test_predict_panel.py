@@ -8,7 +8,7 @@ from qtpy.QtWidgets import QAbstractButton, QAbstractSpinBox, QComboBox, QSlider
 
 from napari_distill2label.gui import get_session
 from napari_distill2label.gui.layers import layers
-from napari_distill2label.gui.layers.layers import ATTENTION, CORRECTIONS, LABELS, PROBABILITY
+from napari_distill2label.gui.layers.layers import ATTENTION, CORRECTIONS, LABELS, OUTLINES, PROBABILITY
 from napari_distill2label.gui.predicting.predict_panel import ALL, NO_POINTER, SELECTED, THIS, PredictPanel
 
 from .conftest import LONG, click
@@ -104,12 +104,12 @@ def test_layers_by_buttons(predicted, viewer, qtbot):
     assert predicted.show_buttons[LABELS].isChecked()
     click(qtbot, predicted.show_buttons[ATTENTION])
     click(qtbot, predicted.show_buttons[LABELS])
-    assert seen() == {"slide", ATTENTION, CORRECTIONS}
+    assert seen() == {"slide", ATTENTION, CORRECTIONS, OUTLINES}
     click(qtbot, predicted.blink)
     assert seen() == {"slide"}
     assert predicted.blink.text() == "Show again"
     click(qtbot, predicted.blink)
-    assert seen() == {"slide", ATTENTION, CORRECTIONS}
+    assert seen() == {"slide", ATTENTION, CORRECTIONS, OUTLINES}
     predicted.opacity.setValue(35)
     (attention,) = layers.find(viewer, ATTENTION)
     assert attention.opacity == 0.35

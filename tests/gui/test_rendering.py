@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_distill2label.gui.layers import layers, map_layers
+from napari_distill2label.gui.layers import layers, map_layers, review_layers
 from napari_distill2label.slides.registry import open_slide
 
 SHAPE, MPP, ORIGIN, SIDE, CELL = (180, 240), 0.25, (-6, 5), 32, (3, 4)
@@ -53,4 +53,36 @@ def test_a_cell_is_drawn_centred_on_its_patch(qtbot, make_napari_viewer, make_pa
     assert patch[2] - patch[0] == patch[3] - patch[1] == SIDE * ZOOM
     assert cell[2] - cell[0] == cell[3] - cell[1] == stride * ZOOM
     assert np.subtract(cell, patch).tolist() == [margin, margin, -margin, -margin]
+    viewer.layers.clear()
+
+
+def test_a_corrected_patch_has_an_edge_and_lets_the_tissue_through(qtbot, make_napari_viewer, make_patch_map):
+    shape, cell, grey = (120, 160), (2, 3), 128
+    patches = make_patch_map(shape, patch_px=40).patches
+    known = np.full(patches.shape, -1, np.int8)
+    known[cell] = 1
+    viewer = make_napari_viewer(show=True)
+    tissue = np.full((*shape, 3), grey, np.uint8)
+    tissue[::4] = 0  # fine structure
+    viewer.add_image(tissue, rgb=True)
+    classes = ("normal", "tumour")
+    colours = dict(zip(classes, ((0, 255, 0), (255, 0, 0)), strict=True))
+    review_layers.add_corrections(viewer, "slide", patches, classes, known, None, colours)
+    viewer.scene.camera.zoom = 4
+    viewer.scene.camera.center = (0, 40 * (cell[0] + 0.5), 40 * (cell[1] + 0.5))
+    qtbot.wait(100)
+    pixels = viewer.screenshot(flash=False)[..., :3].astype(int)
+    red = (pixels == (255, 0, 0)).all(-1)
+    white = (pixels == (255, 255, 255)).all(-1)
+    # Of 40 px, four times as large: red within white, and both within the cell.
+    (top, bottom), (left, right) = ((ends[0], ends[-1]) for ends in (np.flatnonzero(white.any(a)) for a in (1, 0)))
+    assert abs(bottom - top - 160) <= 3
+    assert abs(right - left - 160) <= 3
+    middle = (top + bottom) // 2, (left + right) // 2
+    for line in (red[middle[0], left:right], red[top:bottom, middle[1]]):
+        assert line[:24].sum() >= 12
+        assert line[-24:].sum() >= 12
+        assert not line[30:-30].any()
+    inside = pixels[top + 40 : bottom - 40, middle[1], 1]  # green is the tissue's, dimmed
+    assert inside.max() - inside.min() > grey / 2
     viewer.layers.clear()

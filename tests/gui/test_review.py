@@ -5,7 +5,7 @@ import pytest
 
 from napari_distill2label.core.errors import CohortError, SettingsError
 from napari_distill2label.gui.layers import layers
-from napari_distill2label.gui.layers.layers import CORRECTIONS, LABELS
+from napari_distill2label.gui.layers.layers import CORRECTIONS, LABELS, OUTLINES
 from napari_distill2label.gui.session.review import Agreement
 from napari_distill2label.store.points import read_points
 from napari_distill2label.workflow.export import corrected_patches
@@ -22,7 +22,7 @@ def layer(viewer, role=CORRECTIONS):
 
 def test_a_correction_lies_above_the_prediction_and_is_not_touched(reviewed, make_patch_map):
     session, viewer, _ = reviewed(probability=POSITIVE)
-    assert viewer.layers[-1] is layer(viewer)
+    assert viewer.layers[-2:] == [layer(viewer), layer(viewer, OUTLINES)]
     assert layer(viewer).editable
     assert not layer(viewer, LABELS).editable
     assert session.review.correct("tumour", (0, 1))
@@ -52,6 +52,35 @@ def test_undo_and_redo(reviewed):
     assert len(session.review) == 0
     session.undo()
     assert session.review.slides == {"slide": 1}
+
+
+def outlined(viewer, role=OUTLINES):
+    """Row and column (or index) of what is outlined, with its class."""
+    marks = layer(viewer, role)
+    return {(*map(int, place), name) for place, name in zip(marks.data.tolist(), marks.features["class"], strict=True)}
+
+
+def test_what_is_corrected_is_outlined_and_the_tissue_below_it_is_seen(reviewed, make_patch_map):
+    session, viewer, _ = reviewed()
+    assert outlined(viewer) == set()
+    session.review.correct("tumour", (0, 1))
+    session.review.correct("normal", (2, 3))
+    assert outlined(viewer) == {(0, 1, "tumour"), (2, 3, "normal")}
+    marks, painted = layer(viewer, OUTLINES), layer(viewer)
+    np.testing.assert_allclose([marks.scale, marks.translate], [painted.scale, painted.translate])
+    assert not marks.face_color[:, 3].any()
+    assert (painted.colormap.map(np.array([1, 2]))[:, 3] < 0.5).all()
+    edges = np.array([(*rgb, 255) for rgb in reversed(session.colours)]) / 255
+    np.testing.assert_allclose(marks.border_color[2:], edges, atol=1e-6)
+    assert not marks.editable
+    session.undo()
+    assert outlined(viewer) == {(0, 1, "tumour")}
+    painted.paint((5, 5), 1)
+    assert outlined(viewer) == {(0, 1, "tumour"), (5, 5, "normal")}
+    painted.visible = False  # napari's eye
+    assert not marks.visible
+    session._take_map(make_patch_map((120, 160), patch_px=40))
+    assert outlined(viewer) == {(0, 0, "tumour"), (2, 2, "normal")}
 
 
 def test_painting_is_taken_over_and_naparis_undo_too(reviewed):
@@ -281,6 +310,8 @@ def test_points(reviewed):
     session.review.look_at((1,))
     assert session.review.correct("normal")
     np.testing.assert_array_equal(layer(viewer).data, [(60, 90)])
+    assert not layer(viewer).face_color[:, 3].any()  # a ring: the nucleus is seen
+    assert not layers.find(viewer, OUTLINES)
     assert session.review.save().read_text().splitlines()[1:] == ["slide,90,60,normal"]
     session.undo()
     assert len(layer(viewer).data) == 0
@@ -329,7 +360,7 @@ def test_retraining_takes_corrections_as_known(cohort_csv, run_folder, tmp_path)
     session.review.correct("normal", (0, 0))
     session.review.correct("tumour", (1, 1))
     session.configure(student={"gamma_k": 0})
-    assert "gamma_k" in session.review.why_not_retrain()
+    assert "γk" in session.review.why_not_retrain()
     session.configure(student={"gamma_k": 1})
     run = session.review.retrain()
     assert run.folder != run_folder

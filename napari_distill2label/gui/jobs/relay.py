@@ -18,6 +18,7 @@ from typing import Any
 
 from ...core.errors import Distill2LabelError
 from ...core.events import Event, Progress
+from ..wording import in_the_window
 
 Work = Generator[Event, None, Any]
 MIN_INTERVAL = 0.1  # s between two `Progress` events that reach the window; others pass at once
@@ -91,7 +92,7 @@ def then(work: Work, finish: Callable[[Any], Any]) -> Work:
 def broken(error: BaseException) -> Broken:
     """An exception as an outcome: in plain words, with its traceback, and without what it keeps alive."""
     known = isinstance(error, Distill2LabelError)
-    message = str(error) if known else plain_reason(error)
+    message = in_the_window(str(error)) if known else plain_reason(error)
     details = "".join(traceback.format_exception(error))
     return Broken(message, details, _bare(error), not known and is_out_of_memory(error))
 

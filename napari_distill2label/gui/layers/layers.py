@@ -35,7 +35,7 @@ KEY = "d2l"
 SLIDE, LABELS, POINTS = "slide", "labels", "points"
 PROBABILITY, ATTENTION, CONTRIBUTION = "probability", "attention", "contribution"
 PREDICTED = (PROBABILITY, ATTENTION, CONTRIBUTION, LABELS, POINTS)  # a model's; from the bottom up
-CORRECTIONS, FRAME = "corrections", "frame"  # a user's; and the frame around one patch
+CORRECTIONS, OUTLINES, FRAME = "corrections", "outlines", "frame"  # a user's; and the frame around one patch
 NOT_SCORED = "not scored"
 # The negative class recedes, so that the tissue below it can be read; findings stand out.
 NEGATIVE_ALPHA, POSITIVE_ALPHA = 0.6, 0.9

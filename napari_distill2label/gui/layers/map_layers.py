@@ -222,7 +222,7 @@ def add_map(
     return added
 
 
-_ABOVE = (layers.CORRECTIONS, layers.FRAME)
+_ABOVE = (layers.CORRECTIONS, layers.OUTLINES, layers.FRAME)
 
 
 def _fits(there: Sequence["Layer"], patch_map: "PatchMap", mpp: Mpp | None) -> bool:

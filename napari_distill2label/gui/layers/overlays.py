@@ -14,6 +14,7 @@ from psygnal import Signal
 from ...core.colours import RGB, palette
 from ...core.errors import Distill2LabelError, SettingsError
 from ...core.events import Begun, Event, Finished, Progress
+from ..wording import in_the_window
 from . import layers, map_layers, shades
 from .layers import ATTENTION, CONTRIBUTION, LABELS, POINTS, PREDICTED, PROBABILITY
 
@@ -123,7 +124,7 @@ class Overlays:
                 if noted["role"] in PREDICTED:
                     mine = noted["model"] == session.role and self.visible[kind_of(noted["role"])]
                     _set(layer, visible=mine and not self.hidden, opacity=self.opacity)
-                elif noted["role"] in (layers.CORRECTIONS, layers.FRAME):
+                elif noted["role"] in (layers.CORRECTIONS, layers.OUTLINES, layers.FRAME):
                     _set(layer, visible=not self.hidden)
         finally:
             self._setting = False
@@ -164,7 +165,7 @@ class Overlays:
         def failed(error: Exception) -> None:
             if not isinstance(error, Distill2LabelError):
                 raise error
-            session.failures[patch_map.slide_id] = str(error)
+            session.failures[patch_map.slide_id] = in_the_window(str(error))
             session.slides_changed.emit()
 
         session.background.ask(
@@ -186,6 +187,7 @@ class Overlays:
         session = self.session
         slide = layers.find(session.viewer, layers.SLIDE, patch_map.slide_id)
         if not slide or session.shown != patch_map.slide_id:
+            shades.forget(patch_map)  # another slide was shown while this one's map was read
             return
         mpp = layers.about(slide[0])["mpp"]
         self._setting = True  # a new layer's eye is not the user's

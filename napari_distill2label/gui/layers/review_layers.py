@@ -1,4 +1,8 @@
-"""A user's corrections as a layer of their own above the model's, and the frame around one patch."""
+"""A user's corrections as layers of their own above the model's, and the frame around one patch.
+
+A layer of labels has one pixel a patch, to paint in; napari can only fill those. So what is corrected is outlined by
+points, which cost what was corrected and not what the slide holds.
+"""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -7,7 +11,7 @@ import numpy as np
 
 from ...core.geometry import Mpp, PatchGrid, PatchPoints
 from . import layers
-from .layers import CORRECTIONS, FRAME, KEY
+from .layers import CORRECTIONS, FRAME, KEY, OUTLINES
 from .map_layers import Colours
 
 if TYPE_CHECKING:
@@ -18,54 +22,102 @@ NO_CORRECTION = "not corrected"
 # Cyan stands out on the pinks and purples of H&E, and is no class's colour.
 FRAME_COLOUR = (0.0, 0.9, 1.0, 1.0)
 FRAME_WIDTH = 0.09  # of the patch's side
+# A tint, to see while one paints and from afar. The tissue below it can be read, also where a prediction lies between.
+TINT = 0.3
+# Of the cell's side: an outline of the class's colour on a wider white one, which tells it from a prediction alike.
+OUTLINE, RIM, INSET = 0.1, 0.15, 0.025  # width, width, and how far the outline lies within the rim
+WHITE = (1.0, 1.0, 1.0, 1.0)
+RING, RING_WIDTH = 0.75, 0.2  # round the disc of a predicted point: of the patch's side, and of the ring's
 
 
 def add_corrections(
     viewer: "ViewerModel", slide_id: str, patches: PatchGrid | PatchPoints, classes: Sequence[str], known: np.ndarray,
     mpp: Mpp | None, colours: Colours,
 ) -> "Layer":  # fmt: skip
-    """A layer to paint in: 0 none, 1 + class index otherwise. Of points, one that shows what keys and buttons set."""
+    """A layer to paint in: 0 none, 1 + class index otherwise; above it the outlines of what is corrected.
+
+    Of points, the outlines alone: they show what keys and buttons set.
+    """
     noted = {"role": CORRECTIONS, "slide_id": slide_id, "classes": list(classes), "kind": "human"}
     meta = {"name": f"{slide_id} · corrections (yours)", "metadata": {KEY: noted}, **layers.space(mpp)}
+    marks = {"face_color": "transparent", "opacity": 1.0, **layers.space(mpp)}
     with layers.selection_kept(viewer):
         if isinstance(patches, PatchGrid):
             scale, translate = patches.placement(mpp)
-            meta |= {
-                "scale": scale,
-                "translate": translate,
-                "opacity": 1.0,
-                "colormap": layers.by_label(opaque(classes, colours)),
-                "features": {"index": np.arange(len(classes) + 1), "class": [NO_CORRECTION, *classes]},
-            }
-            layer = layers.add(viewer, ((known + 1).astype(np.uint8), meta, "labels"))
+            placed = {"scale": scale, "translate": translate}
+            features = {"index": np.arange(len(classes) + 1), "class": [NO_CORRECTION, *classes]}
+            layer = layers.add(viewer, ((known + 1).astype(np.uint8), meta | placed | {"features": features}, "labels"))
+            layer.opacity = 1.0
             layer.brush_size = 1
             layer.selected_label = min(2, len(classes))
+            marks |= placed | {
+                "name": f"{slide_id} · outlines of corrections",
+                "symbol": "square",
+                "metadata": {KEY: noted | {"role": OUTLINES}},
+            }
+            outlines = layers.add(viewer, (np.empty((0, 2), np.float32), marks, "points"))
+            viewer.layers.link_layers([layer, outlines], ("visible", "opacity"))
         else:
-            size = max(4.0, patches.side * 0.7)
-            meta |= {"scale": mpp or (1.0, 1.0), "size": size, "border_width": 0.12, "opacity": 1.0}
-            layer = layers.add(viewer, (np.empty((0, 2), np.float32), meta, "points"))
-            layer.editable = False
-            show_points(layer, patches, known, classes, colours)
+            layer = outlines = layers.add(
+                viewer, (np.empty((0, 2), np.float32), marks | meta | {"scale": mpp or (1.0, 1.0)}, "points")
+            )
+    show(viewer, slide_id, patches, known, classes, colours)
     return layer
 
 
-def opaque(classes: Sequence[str], colours: Colours) -> list[tuple[float, float, float, float]]:
-    """Corrections are solid where predictions let the tissue through: so the two are told apart."""
-    return [(*rgba[:3], 1.0) for rgba in layers.label_colours(classes, colours)]
+def show(
+    viewer: "ViewerModel", slide_id: str, patches: PatchGrid | PatchPoints, known: np.ndarray, classes: Sequence[str],
+    colours: Colours,
+) -> None:  # fmt: skip
+    """Bring the layers of a slide's corrections to what is known, and to the colours of the classes."""
+    for layer in layers.find(viewer, CORRECTIONS, slide_id):
+        if isinstance(patches, PatchGrid):
+            layer.colormap = layers.by_label(with_alpha(classes, colours, TINT))
+            np.copyto(layer.data, (known + 1).astype(np.uint8))
+            layer.refresh(highlight=False, extent=False)
+    outline(viewer, slide_id, patches, known, classes, colours)
 
 
-def show_points(
-    layer: "Layer", patches: PatchPoints, known: np.ndarray, classes: Sequence[str], colours: Colours
-) -> None:
-    """Corrected points as discs with a rim; the others are not there."""
-    corrected = np.flatnonzero(known >= 0)
-    names = np.array(list(classes), dtype=object)
-    layer.data = patches.centres[corrected].astype(np.float32)
-    layer.features = {"class": names[known[corrected]]}
-    if len(corrected):
-        layer.face_color = np.array(opaque(classes, colours))[known[corrected]]
-        layer.border_color = np.array([FRAME_COLOUR] * len(corrected))
-    layer.selected_data = set()
+def outline(
+    viewer: "ViewerModel", slide_id: str, patches: PatchGrid | PatchPoints, known: np.ndarray, classes: Sequence[str],
+    colours: Colours,
+) -> None:  # fmt: skip
+    """Outline what is corrected in the colour of its class: predictions are areas, corrections have an edge."""
+    is_grid = isinstance(patches, PatchGrid)
+    cells = np.argwhere(known >= 0)
+    said = known[known >= 0]
+    edges = np.array(with_alpha(classes, colours, 1.0))[said].reshape(-1, 4)
+    names = np.array(list(classes), dtype=object)[said]
+    for layer in layers.find(viewer, OUTLINES if is_grid else CORRECTIONS, slide_id):
+        if is_grid:
+            rims = np.broadcast_to(WHITE, edges.shape)
+            n = len(cells)
+            # napari lays half of a border outside the point.
+            size, width = np.repeat([1 - RIM, 1 - 2 * INSET - OUTLINE], n), np.repeat([RIM, OUTLINE], n)
+            _mark(layer, np.tile(cells, (2, 1)), np.concatenate([rims, edges]), size, width, np.tile(names, 2))
+        else:
+            size = max(4.0, patches.side * RING)
+            _mark(layer, patches.centres[cells[:, 0]], edges, size, size * RING_WIDTH, names)
+
+
+def _mark(
+    layer: "Layer", places: np.ndarray, edges: np.ndarray, size: np.ndarray | float, width: np.ndarray | float,
+    names: np.ndarray,
+) -> None:  # fmt: skip
+    """Other points in a layer of them, drawn once; `size` and `width` of the border in the layer's own pixels."""
+    with layer.events.blocker_all():
+        layer.data = places.astype(np.float32)
+        layer.features = {"class": names}
+        if len(places):
+            layer.size, layer.border_width, layer.border_color = size, width / size, edges
+        layer.selected_data = set()
+        layer.editable = False  # napari lifts it with other data
+    layer.refresh()
+
+
+def with_alpha(classes: Sequence[str], colours: Colours, alpha: float) -> list[tuple[float, float, float, float]]:
+    """RGBA in 0–1 of the classes, all equally see-through."""
+    return [(*rgba[:3], alpha) for rgba in layers.label_colours(classes, colours)]
 
 
 def frame(viewer: "ViewerModel", slide_id: str, corner: tuple[float, float], side: float, mpp: Mpp | None) -> None:

@@ -6,6 +6,7 @@ from qtpy.QtWidgets import QComboBox, QGridLayout, QLabel, QToolButton, QVBoxLay
 
 from ..session.session import Session
 from ..widgets.parts import row
+from ..wording import in_the_window
 from .patch_images import MARGIN, Picture, convincing
 
 N, PX = 5, 56  # patches in a row, and their side on the screen
@@ -97,7 +98,7 @@ class Gallery(QWidget):
             key,
             lambda: convincing(path, mpp, shades, by, finding, N, PX * ratio),
             lambda found: self.show_pictures(*found, ""),
-            lambda error: self.show_pictures([], [], str(error)),
+            lambda error: self.show_pictures([], [], in_the_window(str(error))),
         )
 
     def _show_findings(self, classes: tuple[str, ...]) -> None:

@@ -3,8 +3,7 @@
 from html import escape
 from pathlib import Path
 
-from qtpy.QtCore import QSize, Qt
-from qtpy.QtGui import QColor, QIcon, QPixmap
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
@@ -20,14 +19,15 @@ from ..jobs.jobs import Done, Job
 from ..session import corrections
 from ..session.assessing import assess, why_not_assess
 from ..session.session import Session
+from ..widgets.icons import swatch, theme_colour
 from ..widgets.parts import Fold, JobButton, Panel, button, reason_label, row, show_reason, told
 from ..widgets.short import short
 from .metrics_view import MetricsView
 
 EMPTY = "Predict a slide in step 3 first: then look at its patches here, and correct those that are wrong."
 HOW = (
-    "Corrections are yours: they lie solid above the prediction, and neither the threshold nor a new prediction "
-    "touches them."
+    "Corrections are yours: they have an outline in the colour of their class, and neither the threshold nor a new "
+    "prediction touches them."
 )
 NO_PATCH = "No patch is framed: go to the next uncertain one, or click one in the gallery of step 3."
 SAVE_TIP = "Save all corrections as CSV: slide_id, x, y, label"
@@ -248,7 +248,8 @@ class ReviewPanel(Panel):
     def _make_buttons(self, classes: tuple[str, ...]) -> None:
         """One button per class, with its colour, and one to take a correction back."""
         colours = self.session.overlays.colours_of(classes)
-        wanted = (classes, tuple(colours.values()))
+        outline = theme_colour(self.session.viewer).name()
+        wanted = (classes, tuple(colours.values()), outline)
         if wanted == self._made_for:
             return
         self._made_for = wanted
@@ -275,8 +276,7 @@ class ReviewPanel(Panel):
             self.brush_buttons[label] = brush
             if label is not None:
                 for each in (made, brush):
-                    each.setIcon(_square(colours[label]))
-                    each.setIconSize(QSize(12, 12))
+                    each.setIcon(swatch(colours[label], outline))
 
     def refresh_patch(self) -> None:
         """What is known of the framed patch."""
@@ -349,6 +349,7 @@ class ReviewPanel(Panel):
 
     def _on_theme(self, event: object = None) -> None:
         self.metrics.follow_theme()
+        self.refresh()
 
     def _on_job(self, job: Job) -> None:
         if job.kind == "assess" and isinstance(job.outcome, Done):
@@ -357,9 +358,3 @@ class ReviewPanel(Panel):
             self.refresh_buttons()
         else:
             self.retrain.refresh(self.session.review.why_not_retrain())
-
-
-def _square(colour: tuple[int, int, int]) -> QIcon:
-    pixmap = QPixmap(12, 12)
-    pixmap.fill(QColor(*colour))
-    return QIcon(pixmap)

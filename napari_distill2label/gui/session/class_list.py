@@ -10,6 +10,7 @@ from ...core.classes import SEPARATOR, split_label
 from ...core.colours import RGB, palette
 from ...core.errors import CohortError
 from ...store.cohort import Cohort
+from ..wording import in_the_window
 from .undo import UndoStack
 
 CLASSES = ("normal", "tumour")  # until the user or a table says otherwise
@@ -170,6 +171,7 @@ class ClassList:
             raise CohortError(f"there is no class {name!r}: the classes are {', '.join(self.classes)}")
 
     def _tell(self, text: str) -> None:
+        text = in_the_window(text)
         self.notices.append(text)
         self.message.emit(text)
 

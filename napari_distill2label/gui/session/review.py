@@ -202,7 +202,8 @@ class Review(KeptCorrections):
             return
         slide.lay(shown.patches, shown.classes)
         with layers.selection_kept(session.viewer):
-            layers.remove(session.viewer, layers.find(session.viewer, layers.CORRECTIONS, session.shown))
+            for role in (layers.CORRECTIONS, layers.OUTLINES):
+                layers.remove(session.viewer, layers.find(session.viewer, role, session.shown))
             mpp = layers.about(slide_layer[0])["mpp"]
             layer = review_layers.add_corrections(
                 session.viewer, session.shown, slide.patches, slide.classes, slide.known, mpp, session.overlays.colours
@@ -222,16 +223,13 @@ class Review(KeptCorrections):
 
     def _show(self, slide_id: str) -> None:
         """Bring the layer to what is known."""
-        slide, layer = self._slides[slide_id], self._layer(slide_id)
-        if layer is None:
-            return
         with self._own_hand():
-            if isinstance(slide.patches, PatchGrid):
-                np.copyto(layer.data, (slide.known + 1).astype(np.uint8))
-                layer.refresh(highlight=False, extent=False)
-            else:
-                colours = self.session.overlays.colours
-                review_layers.show_points(layer, slide.patches, slide.known, slide.classes, colours)
+            review_layers.show(*self._seen_as(slide_id))
+
+    def _seen_as(self, slide_id: str) -> tuple[Any, ...]:
+        """What `review_layers` needs to know."""
+        session, slide = self.session, self._slides[slide_id]
+        return session.viewer, slide_id, slide.patches, slide.known, slide.classes, session.overlays.colours
 
     @contextmanager
     def _own_hand(self) -> Iterator[None]:
@@ -278,6 +276,7 @@ class Review(KeptCorrections):
         if len(flat):
             before, after = slide.known.ravel()[flat], drawn.ravel()[flat]
             slide.known.ravel()[flat] = after
+            review_layers.outline(*self._seen_as(slide_id))
             self._record(slide_id, flat, before, after, f"paint {len(flat)} corrections")
             self._changed()
         return bool(len(flat)) or not clean
@@ -300,13 +299,10 @@ class Review(KeptCorrections):
         self.sync()
 
     def _on_colours(self) -> None:
-        session = self.session
-        for layer in layers.find(session.viewer, layers.CORRECTIONS):
-            slide = self._slides.get(layers.about(layer)["slide_id"])
-            if slide is not None and isinstance(slide.patches, PatchGrid):
-                layer.colormap = layers.by_label(review_layers.opaque(slide.classes, session.overlays.colours))
-            elif slide is not None:
-                self._show(layers.about(layer)["slide_id"])
+        for layer in layers.find(self.session.viewer, layers.CORRECTIONS):
+            slide_id = layers.about(layer)["slide_id"]
+            if slide_id in self._slides and self._slides[slide_id].known is not None:
+                self._show(slide_id)
 
     # ---- from patch to patch ---------------------------------------------------------------------------------------
 
@@ -357,7 +353,7 @@ class Review(KeptCorrections):
         if not len(self):
             return "Correct some patches first."
         if not self.session.settings.student.gamma_k:
-            return "The settings ignore corrections: give 'gamma_k' of the student a weight."
+            return "The settings ignore corrections: give ‘γk: your corrections’ of the student a weight, in step 2."
         return self.session.why_not_train()
 
     def retrain(self, *, wait: bool = True) -> "Run | Job":

@@ -24,6 +24,7 @@ from ..layers import layers, shades
 from ..layers.overlays import Overlays
 from ..layers.tissue_layer import TissueMasks
 from ..preferences import preferences
+from ..wording import in_the_window
 from .assessing import Evaluation
 from .autosave import Autosave
 from .live import ROLE as LIVE
@@ -282,12 +283,13 @@ class Session(Verbs, Showing, Evaluation):
 
     def _on_event(self, job: Job, event: Any) -> None:
         if isinstance(event, Notice):
-            job.notes.append(event.message)
+            job.notes.append(in_the_window(event.message))
             self._tell(event.message)
         elif isinstance(event, Failed):
-            self.failures[event.item] = event.reason
-            job.notes.append(f"{event.item}: {event.reason}")
-            self._tell(f"{event.item}: {event.reason}")
+            reason = in_the_window(event.reason)
+            self.failures[event.item] = reason
+            job.notes.append(f"{event.item}: {reason}")
+            self._tell(f"{event.item}: {reason}")
             self.slides_changed.emit()
         elif isinstance(event, Finished) and job.kind == "predict":
             self._take_map(event.result)

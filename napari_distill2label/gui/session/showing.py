@@ -10,6 +10,7 @@ from ..jobs.background import Background
 from ..jobs.relay import plain_reason
 from ..layers import layers
 from ..layers.overlays import Overlays
+from ..wording import in_the_window
 from .opening import opened_slide
 from .slide_list import SlideList
 
@@ -82,7 +83,7 @@ class Showing(SlideList):
     def _not_shown(self, row: CohortSlide, error: Exception, told: bool = True) -> None:
         if self.showing == row.slide_id:
             self.showing = None
-        self.failures[row.slide_id] = str(error)
+        self.failures[row.slide_id] = in_the_window(str(error))
         self.slides_changed.emit()
         if told:
             self._tell(

@@ -228,7 +228,7 @@ def opened_cohort(path: PathLike, classes: tuple[str, ...]) -> tuple[Cohort, lis
     except CohortError as error:
         found = {name for row in cohort.labelled for name in split_label(row.label)}
         if found and not found <= set(classes):
-            return replace(cohort, classes=()), [str(error).replace("as in --classes ", "as in ")]
+            return replace(cohort, classes=()), [str(error)]
         return replace(cohort, classes=classes), []
 
 

@@ -15,6 +15,7 @@ from psygnal import Signal
 from ...core.errors import Distill2LabelError
 from ...core.geometry import Mpp
 from ...slides.registry import open_slide
+from ..wording import in_the_window
 
 if TYPE_CHECKING:
     from ...slides.slide import Slide
@@ -54,7 +55,7 @@ def glimpse(path: object) -> Glimpse:
         with open_slide(path) as slide:
             return Glimpse(_picture(slide), slide.shape, slide.mpp)
     except Distill2LabelError as error:
-        return Glimpse(reason=str(error))
+        return Glimpse(reason=in_the_window(str(error)))
 
 
 def _picture(slide: "Slide") -> np.ndarray | None:

@@ -7,26 +7,20 @@ from qtpy.QtCore import QEvent, QTimer
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import (
     QComboBox,
-    QGridLayout,
-    QInputDialog,
     QLabel,
     QLineEdit,
-    QMenu,
     QToolButton,
     QVBoxLayout,
-    QWidget,
 )
 
 from ...slides.registry import SUFFIXES
-from ...store.cohort import SPLITS
-from ..session.class_list import counted
 from ..session.gathering import Gathered, gathered
 from ..session.session import Session
-from ..widgets.icons import swatch, theme_colour
-from ..widgets.parts import Fold, Panel, button, row, show_reason, told
+from ..widgets.parts import Fold, Panel, button, pop_up, row, show_reason, told
 from .classes_editor import ClassesEditor
 from .kept_strip import CloseGuard, KeptStrip
-from .slides_model import AUTO, SlidesFilter
+from .labelling import Labelling
+from .slides_model import SlidesFilter
 from .slides_table import SlidesTable
 from .tissue_editor import TissueEditor
 
@@ -34,12 +28,11 @@ EMPTY = (
     "No slides yet. Drop images or a folder here, add them with the buttons above, or open a table (cohort.csv) that "
     "lists them with their labels."
 )
-LABELS_IN_A_LINE = 3
 AFTER_SELECTING = 90  # ms until a selected slide is opened: arrow keys run over many
 
 
 class SlidesPanel(Panel):
-    """Table of slides; classes; label buttons for the selected slides."""
+    """Files in and out, the table of slides and what is found in it; which slide is shown is the selected one."""
 
     def __init__(self, session: Session) -> None:
         super().__init__(session, "1 · Slides")
@@ -48,7 +41,8 @@ class SlidesPanel(Panel):
         self.model.refused.connect(self._refused)
         self._make_files()
         self._make_finding()
-        self._make_labelling()
+        self.labelling = Labelling(session, self.table)
+        self.labelling.problem.connect(self.problem)
         self.empty = QLabel(EMPTY)
         self.empty.setWordWrap(True)
         self.editor = ClassesEditor(session)
@@ -65,10 +59,7 @@ class SlidesPanel(Panel):
         layout.addWidget(self.empty)
         layout.addLayout(row(self.search, self.kind, self.columns, stretch=0))
         layout.addWidget(self.table)
-        layout.addWidget(self.hint)
-        layout.addLayout(self.labels)
-        layout.addLayout(row(self.scale, self.split, self.remove))
-        layout.addWidget(self.counts)
+        layout.addWidget(self.labelling)
         layout.addLayout(row(self.missing, self.select, stretch=0))
         layout.addWidget(self.classes_fold)
         layout.addWidget(self.tissue_fold)
@@ -113,39 +104,16 @@ class SlidesPanel(Panel):
         self.kind.setToolTip("Show only slides of this kind")
         self.kind.currentTextChanged.connect(self._filter)
         self.columns = button("Columns…", "Choose the columns of the table", self.choose_columns)
-
-    def _make_labelling(self) -> None:
-        self.hint = QLabel()
-        self.hint.setWordWrap(True)
-        self.labels = QGridLayout()
-        self.labels.setSpacing(4)
-        self._labelled_by: list[str | None] = []
-        self.scale = button("µm/px…", "", self.set_mpp)
-        self.split_menu = self._split_menu()
-        self.split = button("Split…", "", lambda: self._pop_up(self.split_menu, self.split))
-        self.remove = button("Remove", "", self.remove_slides)
-        self.counts = QLabel()
-        self.counts.setWordWrap(True)
-        self.counts.setAccessibleName("slides per class and split")
         self.missing = QLabel()
         self.missing.setWordWrap(True)
         self.missing.setAccessibleName("slides without µm/px")
         tip = "Select the slides that say no µm/px; then give it to all of them with the button µm/px"
         self.select = button("Select", tip, self.select_missing)
 
-    def _split_menu(self) -> QMenu:
-        menu = QMenu(self)
-        menu.setToolTipsVisible(True)
-        tips = ("training decides", "to learn from", "to pick the epoch by", "kept aside, to be evaluated on")
-        for name, tip in zip((AUTO, *SPLITS), tips, strict=True):
-            action = menu.addAction(f"{name}: {tip}")
-            action.triggered.connect(lambda checked=False, name=name: self.set_split(name))
-        return menu
-
     def _listen(self) -> None:
         session = self.session
         self.table.selectionModel().selectionChanged.connect(self._on_selection)
-        self.table.delete_pressed.connect(self.remove_slides)
+        self.table.delete_pressed.connect(self.labelling.remove_slides)
         self.filter.modelReset.connect(self._after_reset)
         self.listen(session.slides_changed, self.refresh)
         self.listen(session.colours_changed, self._on_colours)
@@ -220,36 +188,8 @@ class SlidesPanel(Panel):
 
     # ---- what the user does: slides -------------------------------------------------------------------------------
 
-    @told
-    def set_label(self, label: str | None) -> None:
-        """Label the selected slides; where several findings can be present, add one or take it off."""
-        if selected := self.selected():
-            if label is not None and self.session.settings.model.several:
-                self.session.toggle_label(selected, label)
-            else:
-                self.session.set_label(selected, label)
-
-    @told
-    def set_split(self, split: str) -> None:
-        if selected := self.selected():
-            self.session.set_split(selected, None if split == AUTO else split)
-
-    @told
-    def set_mpp(self) -> None:
-        if selected := self.selected():
-            mpp = self.ask_mpp(selected)
-            if mpp is not None:
-                self.session.set_mpp(selected, mpp)
-
-    @told
-    def remove_slides(self) -> None:
-        self.session.remove_slides(self.selected())
-
     def choose_columns(self) -> None:
-        self._pop_up(self.table.columns_menu(), self.columns)
-
-    def _pop_up(self, menu: QMenu, below: QWidget) -> None:
-        menu.popup(below.mapToGlobal(below.rect().bottomLeft()))
+        pop_up(self.table.columns_menu(), self.columns)
 
     def select_missing(self) -> None:
         """Select the slides that say no µm/px, so that it can be given to all of them."""
@@ -272,11 +212,6 @@ class SlidesPanel(Panel):
         if slide_id is not None and slide_id != self.session.shown:
             self.session.show(slide_id, wait=False)
 
-    def ask_mpp(self, slide_ids: list[str]) -> float | None:
-        named = slide_ids[0] if len(slide_ids) == 1 else f"{len(slide_ids)} slides"
-        value, accepted = QInputDialog.getDouble(self, "Size of a pixel", f"µm per pixel of {named}:", 0.5, 0.05, 20, 4)
-        return value if accepted else None
-
     def selected(self) -> list[str]:
         """Ids of the selected slides, in the table's order."""
         return self.table.selected()
@@ -295,8 +230,7 @@ class SlidesPanel(Panel):
         has_slides = self.model.rowCount() > 0
         self.empty.setVisible(not has_slides)
         for widget in (
-            self.table, self.search, self.kind, self.columns, self.hint, self.counts, self.scale, self.split,
-            self.remove, self.classes_fold, self.tissue_fold,
+            self.table, self.search, self.kind, self.columns, self.labelling, self.classes_fold, self.tissue_fold,
         ):  # fmt: skip
             widget.setVisible(has_slides)
         self.save.setEnabled(has_slides)
@@ -307,48 +241,11 @@ class SlidesPanel(Panel):
         self.tissue.refresh()
         self.table.show_prediction()
         self.editor.refresh()
-        self._refresh_label_buttons(has_slides)
-        self.counts.setText(self._counted())
+        self.labelling.refresh()
         self._refresh_missing()
-        self._refresh_selection()
         if self._show_first and has_slides:
             self._show_first = False
             self._opening.start()
-
-    def _refresh_label_buttons(self, visible: bool) -> None:
-        wanted = [*self.session.classes, None] if visible else []
-        if wanted != self._labelled_by:
-            while (item := self.labels.takeAt(0)) is not None:
-                if item.widget() is not None:
-                    item.widget().hide()
-                    item.widget().deleteLater()
-            for place, label in enumerate(wanted):
-                made = button(label or "no label", "", lambda label=label: self.set_label(label))
-                made.setAccessibleName(f"label selected slides: {label or 'no label'}")
-                self.labels.addWidget(made, *divmod(place, LABELS_IN_A_LINE))
-            self._labelled_by = wanted
-        outline = theme_colour(self.session.viewer).name()
-        for place, colour in enumerate(self.session.colours if visible else ()):
-            self.labels.itemAt(place).widget().setIcon(swatch(colour, outline))
-
-    def _counted(self) -> str:
-        rows, classes = self.session.cohort.slides, self.session.classes
-        counts = counted(row.label for row in rows)
-        parts = [f"{counts.get(name, 0)} {name}" for name in classes]
-        others = sum(count for name, count in counts.items() if name is not None and name not in classes)
-        parts += [f"{others} other"] if others else []
-        parts += [f"{counts[None]} without label"] if counts.get(None) else []
-        text = f"{len(rows)} slides: {', '.join(parts)}"
-        splits = [row.split for row in rows if row.label]
-        if any(splits):
-            named = [f"{splits.count(name)} {name}" for name in SPLITS if name in splits]
-            # `store.splits.with_splits`: once some are given, the others are learnt from.
-            left = splits.count(None)
-            named += [f"{left} auto (train, since others are set)"] if left else []
-            text += f"\nSplit: {', '.join(named)}"
-        elif splits:
-            text += "\nSplit: training deals the labelled slides"
-        return text
 
     def _refresh_missing(self) -> None:
         missing = sum(map(self.model.misses_mpp, self.session.cohort)) if self.model.mpp_matters else 0
@@ -356,31 +253,9 @@ class SlidesPanel(Panel):
         show_reason(self.missing, f"{missing} {says} no µm/px, and others do: give it." if missing else "")
         self.select.setVisible(missing > 0)
 
-    def _refresh_selection(self) -> None:
-        count = len(self.session.selected)
-        shown, all_of_them = self.filter.rowCount(), self.model.rowCount()
-        parts = [f"{shown} of {all_of_them} shown"] if self.filter.active else []
-        parts += [f"{count} selected: label as" if count else "Select slides to label them (Shift or Ctrl for several)"]
-        self.hint.setText(" · ".join(parts))
-        why = "Select slides in the table first"
-        buttons = [self.labels.itemAt(index).widget() for index in range(self.labels.count())]
-        for label, widget in zip(self._labelled_by, buttons, strict=True):
-            tip = f"Label the selected slides {label!r}" if label else "Take the label off the selected slides"
-            if label and self.session.settings.model.several:
-                tip = f"Add the finding {label!r} to the selected slides, or take it off if all have it"
-            widget.setEnabled(count > 0)
-            widget.setToolTip(tip if count else why)
-        for widget, tip in (
-            (self.scale, "Say the µm/px of the selected slides, where the files do not know"),
-            (self.split, "Say what training uses the selected slides for"),
-            (self.remove, "Take the selected slides off the list (Del); files are left alone"),
-        ):
-            widget.setEnabled(count > 0)
-            widget.setToolTip(tip if count else why)
-
     def _filter(self) -> None:
         self.filter.look_for(self.search.text(), self.kind.currentText())
-        self._refresh_selection()
+        self.labelling.refresh_selection()
         self.table.read_visible()
 
     def _on_selection(self) -> None:
@@ -394,7 +269,7 @@ class SlidesPanel(Panel):
         self._following = True
         self.session.select(self.selected())
         self._following = False
-        self._refresh_selection()
+        self.labelling.refresh_selection()
 
     @told
     def _show_selected(self) -> None:
@@ -424,7 +299,7 @@ class SlidesPanel(Panel):
         """Selected from the console, or in the other panel of this viewer."""
         if not self._following:
             self._select(self.session.selected)
-            self._refresh_selection()
+            self.labelling.refresh_selection()
 
     def _after_reset(self) -> None:
         """Other rows, or another order: the slides that were selected still are, if they are there."""
@@ -441,12 +316,12 @@ class SlidesPanel(Panel):
     def _on_colours(self) -> None:
         self.model.redraw()
         self.editor.refresh()
-        self._refresh_label_buttons(self.model.rowCount() > 0)
+        self.labelling.refresh_buttons()
 
     def _on_settings(self) -> None:
         self.model.settings_changed()
         self.editor.refresh()
-        self._refresh_selection()
+        self.labelling.refresh_selection()
         self._refresh_missing()
 
     def _on_glimpse(self, slide_id: str) -> None:

@@ -71,7 +71,7 @@ class TissueEditor(QWidget):
         return (
             "Look for the tissue of this slide; what was painted on its mask is replaced",
             "Take regions from a GeoJSON file, as QuPath exports them",
-            "Write the mask as GeoJSON, for QuPath and for --tissue",
+            "Write the mask as GeoJSON, for QuPath and for the command line",
             "Patches whose centre is not on a mask are left out. Slides without a mask follow the tissue rule of the "
             "settings.",
         )

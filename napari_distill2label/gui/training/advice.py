@@ -7,6 +7,7 @@ from ...core.settings import Settings
 from ...slides.mpp import common_mpp
 from ...store.cohort import FEW_NEGATIVE, Cohort
 from ...store.splits import with_splits
+from ..wording import in_the_window
 
 FEW_VALID = 4  # validation slides below which a loss or an AUROC is mostly chance
 FEW_TRAIN = 10
@@ -41,7 +42,7 @@ def _split(cohort: Cohort, settings: Settings) -> tuple[Cohort | None, str | Non
     try:
         return with_splits(cohort, settings.split, settings.seed), None
     except CohortError as error:
-        return None, _as_sentence(str(error))
+        return None, _as_sentence(in_the_window(str(error)))
 
 
 def _as_sentence(text: str) -> str:

@@ -12,6 +12,7 @@ from qtpy.QtWidgets import (
     QFileDialog,
     QHBoxLayout,
     QLabel,
+    QMenu,
     QPushButton,
     QSizePolicy,
     QToolButton,
@@ -45,7 +46,7 @@ def guard_wheel(parent: QWidget) -> None:
 
 
 def told(method: Callable[..., Any]) -> Callable[..., Any]:
-    """For slots of a `Panel`: an error meant for the user is shown in the panel instead of raised."""
+    """For slots of a `Panel`, or of a part of it with a `problem`: an error for the user is shown instead of raised."""
 
     @wraps(method)
     def slot(self: "Panel", *args: Any, **kwargs: Any) -> Any:
@@ -202,6 +203,11 @@ def row(*widgets: QWidget, stretch: int | None = None) -> QHBoxLayout:
     for index, widget in enumerate(widgets):
         layout.addWidget(widget, 1 if index == stretch else 0)
     return layout
+
+
+def pop_up(menu: QMenu, below: QWidget) -> None:
+    """Open a menu below a button."""
+    menu.popup(below.mapToGlobal(below.rect().bottomLeft()))
 
 
 class Fold(QWidget):

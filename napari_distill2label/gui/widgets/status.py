@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
 from ..jobs.jobs import Broken, Cancelled, Job
 from ..jobs.times import about, duration
 from ..session.session import Session
+from ..wording import in_the_window
 from .parts import Fold, button, cancel_job, open_jobs, row
 from .report import versions
 from .steps import ElidedLabel
@@ -92,6 +93,7 @@ class Card(QFrame):
         self.sign, self.text = QLabel("⚠"), QLabel()
         self.sign.setAccessibleName("error")
         self.text.setWordWrap(True)
+        self.text.setTextFormat(Qt.TextFormat.PlainText)  # a path may hold what looks like a tag
         self.text.setTextInteractionFlags(
             Qt.TextInteractionFlag.TextSelectableByMouse | Qt.TextInteractionFlag.TextSelectableByKeyboard
         )
@@ -215,7 +217,7 @@ class StatusStrip(QWidget):
     def show_problem(self, text: str) -> None:
         """Something that could not be done, and why."""
         self._failed_kind = None
-        self.card.show_message(text, error=True)
+        self.card.show_message(in_the_window(text), error=True)
 
     def show_job(self, job: Job | None) -> None:
         """A job that began, moved on or ended."""

@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
 
 from ...core.errors import Distill2LabelError
 from ..session.session import Session
+from ..wording import in_the_window
 from .parts import Panel, open_jobs
 from .window_state import window_state
 
@@ -75,7 +76,7 @@ def state_of(step: str, panel: Panel) -> State:
     try:
         return State(mark, panel.headline())
     except Distill2LabelError as error:  # a folder that is gone must not stop the header
-        return State(mark, str(error))
+        return State(mark, in_the_window(str(error)))
 
 
 # ---- widgets ------------------------------------------------------------------------------------------------------

@@ -1,0 +1,155 @@
+"""The panel of slides in a real window: clicks on real buttons, real files."""
+
+import threading
+
+import pytest
+from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
+from qtpy.QtGui import QDragEnterEvent, QDropEvent
+from qtpy.QtWidgets import QAbstractButton, QApplication, QComboBox, QLineEdit
+
+from napari_distill2label.gui.layers import layers
+from napari_distill2label.gui.slide_table.slides_model import NAME, STATUS, SlidesFilter
+from napari_distill2label.gui.widgets.parts import guard_wheel
+from napari_distill2label.store.cohort import Cohort
+
+from ..conftest import click
+from .conftest import LONG, cell, choose
+
+
+def drop(panel, *paths):
+    data = QMimeData()
+    data.setUrls([QUrl.fromLocalFile(str(path)) for path in paths])
+    buttons, keys = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
+    entering = QDragEnterEvent(QPoint(9, 9), Qt.DropAction.CopyAction, data, buttons, keys)
+    QApplication.sendEvent(panel, entering)
+    assert entering.isAccepted()
+    QApplication.sendEvent(panel, QDropEvent(QPointF(9, 9), Qt.DropAction.CopyAction, data, buttons, keys))
+
+
+def test_from_an_empty_panel_to_a_saved_table(panel, viewer, qtbot, cohort_csv, tmp_path):
+    session = panel.session
+    assert "No slides yet" in panel.empty.text()
+    assert panel.empty.isVisibleTo(panel)
+    assert not panel.save.isEnabled()
+    assert panel.headline() == "no slides yet"
+    panel.ask_folder = lambda *args: str(cohort_csv.parent / "slides")
+    click(qtbot, panel.add_folder)
+    qtbot.waitUntil(lambda: session.shown == "slide_000", timeout=LONG)
+    assert layers.find(viewer, layers.SLIDE, "slide_000")
+    assert not panel.empty.isVisibleTo(panel)
+    assert panel.model.rowCount() == 8
+    for label, rows in ((0, (0, 2)), (1, (1, 3))):
+        choose(panel, *rows)
+        click(qtbot, panel.labelling.labels.itemAt(label).widget())
+    assert panel.labelling.counts.text().startswith("8 slides: 2 normal, 2 tumour, 4 without label")
+    assert panel.headline() == "8 slides, 4 labelled"
+    assert "not in any table" in panel.kept.state.text()
+    panel.ask_save = lambda *args: str(tmp_path / "cohort.csv")
+    click(qtbot, panel.save)
+    assert not panel.kept.state.isVisibleTo(panel)
+    labels = [row.label for row in Cohort.read(tmp_path / "cohort.csv")]
+    assert labels == ["normal", "tumour", "normal", "tumour", None, None, None, None]
+
+
+def test_files_folders_and_tables_can_be_dropped(panel, qtbot, cohort_csv, tmp_path):
+    slides = cohort_csv.parent / "slides"
+    drop(panel, slides / "slide_003.ome.tif", slides / "slide_001.ome.tif", tmp_path / "gone.png")
+    qtbot.waitUntil(lambda: panel.model.rowCount() == 2, timeout=LONG)
+    qtbot.waitUntil(lambda: panel.session.shown == "slide_003", timeout=LONG)
+    assert any("gone.png: no such file" in text for text in panel.session.notices)
+    drop(panel, slides)
+    qtbot.waitUntil(lambda: panel.model.rowCount() == 8, timeout=LONG)
+    assert panel.session.notices[-1] == "2 of 8 files were on the list already: passed over"
+    assert panel.selected() == ["slide_003"]
+    panel.session.undo()
+    assert panel.model.rowCount() == 2
+    drop(panel, cohort_csv)
+    qtbot.waitUntil(lambda: panel.session.cohort_path == cohort_csv, timeout=LONG)
+    assert len(panel.session.cohort.labelled) == 8
+
+
+def test_folders_are_walked_beside_the_window(panel, qtbot, cohort_csv, monkeypatch):
+    from napari_distill2label.gui.slide_table import slides_panel
+
+    walked, plain = [], slides_panel.gathered
+
+    def noting(paths):
+        walked.append(threading.current_thread())
+        return plain(paths)
+
+    monkeypatch.setattr(slides_panel, "gathered", noting)
+    drop(panel, cohort_csv.parent / "slides")
+    qtbot.waitUntil(lambda: panel.model.rowCount() == 8, timeout=LONG)
+    assert walked
+    assert threading.main_thread() not in walked
+
+
+def test_the_row_and_the_slide_follow_each_other(full, viewer, qtbot):
+    at = full.table.visualRect(full.filter.index(2, NAME)).center()
+    qtbot.mouseClick(full.table.viewport(), Qt.MouseButton.LeftButton, pos=at)
+    qtbot.waitUntil(lambda: full.session.shown == "slide_002", timeout=LONG)
+    assert {layers.about(layer)["slide_id"] for layer in viewer.layers} == {"slide_002"}
+    qtbot.keyClick(full.table, Qt.Key.Key_Down)
+    qtbot.waitUntil(lambda: full.session.shown == "slide_003", timeout=LONG)
+    full.session.show("slide_005")
+    qtbot.waitUntil(lambda: full.selected() == ["slide_005"], timeout=LONG)
+    assert full.session.selected == ("slide_005",)
+    full.next_slide()
+    qtbot.waitUntil(lambda: full.session.shown == "slide_006", timeout=LONG)
+    full.previous_slide()
+    qtbot.waitUntil(lambda: full.session.shown == "slide_005", timeout=LONG)
+
+
+def test_the_selection_is_the_sessions(full):
+    choose(full, 1, 2)
+    assert full.session.selected == ("slide_001", "slide_002")
+    full.session.select(["slide_004", "slide_006"])
+    assert full.selected() == ["slide_004", "slide_006"]
+    assert full.labelling.hint.text() == "2 selected: label as"
+
+
+def test_a_damaged_slide_is_marked_and_the_others_go_on(full, qtbot, tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    full.add_paths([tmp_path / "bad.png"])
+    qtbot.waitUntil(lambda: full.model.rowCount() == 9, timeout=LONG)
+    qtbot.waitUntil(lambda: cell(full, 8, STATUS) == "failed", timeout=LONG)
+    assert "bad.png" in cell(full, 8, STATUS, Qt.ItemDataRole.ToolTipRole)
+    full.kind.setCurrentText(SlidesFilter.KINDS[3])
+    assert full.table.visible_ids() == ["bad"]
+
+
+def test_every_control_has_a_tooltip_and_a_name(full):
+    full.session.add_class("stroma")
+    guard_wheel(full)
+    for kind in (QAbstractButton, QComboBox, QLineEdit):
+        for control in full.findChildren(kind):
+            if control.objectName().startswith("qt_") or "Corner" in control.metaObject().className():
+                continue
+            name = control.accessibleName() or (control.text() if isinstance(control, QAbstractButton) else "")
+            assert name, control
+            assert control.toolTip() or "Fold" in type(control.parent()).__name__, name
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_it_fits_and_follows_the_theme(full, viewer, qtbot, theme):
+    viewer.theme = theme
+    for name in ("classes_fold", "tissue_fold"):
+        getattr(full, name).toggle.setChecked(True)
+    qtbot.wait(1)
+    assert full.minimumSizeHint().width() <= 336  # of 360: the dock has a scroll bar and margins
+    colour = full.labelling.labels.itemAt(0).widget().icon().pixmap(16).toImage().pixelColor(8, 8).getRgb()[:3]
+    assert colour == full.session.colours[0]
+    full.session.set_colour("normal", (0, 0, 255))
+    colour = full.labelling.labels.itemAt(0).widget().icon().pixmap(16).toImage().pixelColor(8, 8).getRgb()[:3]
+    assert colour == (0, 0, 255)
+
+
+def test_a_closed_panel_is_called_no_more(full, viewer, qtbot):
+    session = full.session
+    full.disconnect_session()
+    viewer.window.remove_dock_widget(full)
+    full.deleteLater()
+    qtbot.wait(10)
+    session.set_label("slide_000", None)
+    session.tissue.changed.emit()
+    session.thumbnails.changed.emit("slide_000")
