@@ -122,6 +122,29 @@ def steps(*values):
     return work
 
 
+@pytest.mark.parametrize(
+    ("event", "text"),
+    [
+        (Progress("predicting slide_007", 27, 81), "predicting slide_007 (27/81 patches)"),
+        (Progress("assistant-2: epoch 3", 4, 9), "assistant 2: epoch 3 (4/9 steps)"),
+        (Progress("student: validation of epoch 2", 1, 2), "student: validation of epoch 2 (1/2 slides)"),
+        (EpochEnd("student", 3, 10), "student: epoch 3 (3/10 epochs)"),
+        (Progress("working", 1, 3), "working (1/3)"),
+        (Progress("working", 1), "working…"),
+    ],
+)
+def test_what_is_counted_is_named(event, text):
+    told = []
+
+    def work():
+        yield event
+        told.append(jobs.current.text)
+
+    jobs = Jobs(lambda: False)
+    jobs.start("any", "Working", work)
+    assert told == [text]
+
+
 def test_a_second_job_waits_for_the_first():
     jobs, order, states = Jobs(lambda: False), [], []
     jobs.changed.connect(lambda job: states.append((job.kind, job.state)))

@@ -46,6 +46,8 @@ def test_without_a_model_it_says_what_to_do(panel):
     assert panel.headline() == "no model yet"
     for control in (*panel.show_buttons.values(), panel.opacity, panel.blink):
         assert not control.isEnabled()
+        assert "predict it first" in control.toolTip()
+    assert "Train a model" in panel.role.toolTip()
 
 
 def test_predicting_by_clicks(panel, viewer, qtbot, run_folder):

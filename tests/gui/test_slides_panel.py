@@ -118,10 +118,13 @@ def test_from_an_empty_panel_to_a_saved_table(panel, viewer, qtbot, cohort_csv, 
         click(qtbot, panel.labels.itemAt(label).widget())
     assert panel.counts.text().startswith("8 slides: 2 normal, 2 tumour, 4 without label")
     assert panel.headline() == "8 slides, 4 labelled"
-    assert "not in any table" in panel.kept.state.text()
+    assert "Not saved in a table yet" in panel.kept.state.text()
     panel.ask_save = lambda *args: str(tmp_path / "cohort.csv")
+    said = []
+    panel.session.message.connect(said.append)
     click(qtbot, panel.save)
     assert not panel.kept.state.isVisibleTo(panel)
+    assert said[-1].endswith(f"in {tmp_path / 'cohort.csv'}")  # and where to
     labels = [row.label for row in Cohort.read(tmp_path / "cohort.csv")]
     assert labels == ["normal", "tumour", "normal", "tumour", None, None, None, None]
 
@@ -513,8 +516,8 @@ def test_the_tissue_mask_by_clicks(full, viewer, qtbot):
 def test_unsaved_changes_are_shown_and_come_back(full, viewer, qtbot):
     choose(full, 0)
     click(qtbot, full.labels.itemAt(2).widget())
-    assert "not in cohort.csv yet" in full.kept.state.text()
-    qtbot.waitUntil(lambda: "kept at" in full.kept.state.text(), timeout=LONG)
+    assert "Not saved in cohort.csv yet" in full.kept.state.text()
+    qtbot.waitUntil(lambda: "a copy is kept" in full.kept.state.text(), timeout=LONG)
     full.open_path(str(full.session.cohort_path))
     qtbot.waitUntil(lambda: full.session.unsaved, timeout=LONG)
     assert full.session.cohort["slide_000"].label is None

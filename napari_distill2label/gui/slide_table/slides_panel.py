@@ -205,7 +205,8 @@ class SlidesPanel(Panel):
     def save_cohort(self) -> None:
         name = self.session.cohort_path.name if self.session.cohort_path else "cohort.csv"
         if path := self.ask_save("Save slides and labels", name, "Tables (*.csv)"):
-            self.session.write_cohort(path)
+            written = self.session.write_cohort(path)
+            self.session._tell(f"Saved {len(self.session.cohort)} slides with their labels in {written}")
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
         if any(url.isLocalFile() for url in event.mimeData().urls()):
@@ -347,7 +348,7 @@ class SlidesPanel(Panel):
             named += [f"{left} auto (train, since others are set)"] if left else []
             text += f"\nSplit: {', '.join(named)}"
         elif splits:
-            text += "\nSplit: training deals the labelled slides"
+            text += "\nSplit: training divides the labelled slides itself"
         return text
 
     def _refresh_missing(self) -> None:
