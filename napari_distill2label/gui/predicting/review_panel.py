@@ -227,7 +227,7 @@ class ReviewPanel(Panel):
         total = sum(slides.values())
         if not total:
             return "no corrections yet"
-        return f"{total} corrected patch{'es' * (total != 1)} in {len(slides)} slide{'s' * (len(slides) != 1)}"
+        return f"{total} patch{'es' * (total != 1)} in {len(slides)} slide{'s' * (len(slides) != 1)}"
 
     def refresh(self) -> None:
         shades = self.session.overlays.shades
@@ -325,7 +325,7 @@ class ReviewPanel(Panel):
             self.file.setText(HOW)
         else:
             kept = f"saved in {review.path.name}" if review.path and not review.unsaved else "not saved yet"
-            self.file.setText(f"{self.headline().capitalize()}, {kept}.")
+            self.file.setText(f"You corrected {self.headline()}: {kept}.")
         self.file.setToolTip(str(review.path or ""))
         self.save.setEnabled(bool(total))
         self.save.setToolTip(SAVE_TIP if total else "Nothing is corrected yet")
