@@ -16,6 +16,7 @@ from .widgets.reveal import open_folder, revealed
 
 NAMES = {"ome-tiff": "OME-TIFF mask", "geojson": "GeoJSON (QuPath)", "csv": "CSV table", "png": "PNG picture"}
 FOLDER = "distill2label_export"
+WHERE = "Where the files are written. Empty: a folder beside the slides"
 ALL, SELECTED, THIS = "all predicted slides", "selected slides", "this slide"
 
 
@@ -41,7 +42,6 @@ class ExportPanel(Panel):
         self.slides.setAccessibleName("which slides to export")
         self.slides.textActivated.connect(lambda text: self.refresh())
         self.folder = QLineEdit()
-        self.folder.setToolTip("Where the files are written. Empty: a folder beside the slides")
         self.folder.setAccessibleName("export folder")
         self.folder.textChanged.connect(lambda text: self._look_soon())
         self.browse = button("Choose…", "Choose the folder", self.choose_folder)
@@ -161,8 +161,12 @@ class ExportPanel(Panel):
     def open_folder(self, file: Path) -> None:
         """Show a file where it is: a file manager may take its time to answer."""
         self.session.background.ask(
-            ("reveal", id(self)), lambda: revealed(file), lambda shown: None if shown else open_folder(file.parent)
+            ("reveal", id(self)), lambda: revealed(file), lambda shown: shown or self._open(file.parent)
         )
+
+    def _open(self, folder: Path) -> None:
+        if not open_folder(folder):
+            self.problem.emit(f"This system offers nothing to show folders with. The files are in {folder}")
 
     def copy(self, language: str) -> None:
         """What was done, to the clipboard: 'python' or 'command_line'."""
@@ -185,7 +189,9 @@ class ExportPanel(Panel):
     # ---- following the session ------------------------------------------------------------------------------------
 
     def refresh(self) -> None:
-        self.folder.setPlaceholderText(str(self.default_folder()) if len(self.session.cohort) else "")
+        default = str(self.default_folder()) if len(self.session.cohort) else ""
+        self.folder.setPlaceholderText(default)
+        self.folder.setToolTip(f"{WHERE}:\n{default}" if default else WHERE)
         self._refresh_button()
         corrected = self._corrected()
         self.corrections.setVisible(bool(corrected))
@@ -252,7 +258,9 @@ class ExportPanel(Panel):
 
     def _show_replaced(self, count: int) -> None:
         slides = "1 slide" if count == 1 else f"{count} slides"
-        show_reason(self.replaced, f"The folder holds labels of {slides} already: they are replaced." if count else "")
+        show_reason(
+            self.replaced, f"The folder holds labels of {slides} already: Export replaces them." if count else ""
+        )
 
     def _on_job(self, job: Job) -> None:
         if job.kind == "export" and isinstance(job.outcome, Done):

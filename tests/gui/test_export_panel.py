@@ -137,8 +137,10 @@ def test_the_file_is_shown_in_its_folder(monkeypatch, tmp_path, system, first):
 def test_without_a_file_manager_the_folder_is_opened(predicted, qtbot, monkeypatch, tmp_path):
     panel, opened = predicted, []
     monkeypatch.setattr("napari_distill2label.gui.widgets.reveal.reveal_command", lambda path: ["no such program"])
-    monkeypatch.setattr("qtpy.QtGui.QDesktopServices.openUrl", lambda url: opened.append(url.toLocalFile()))
+    monkeypatch.setattr("qtpy.QtGui.QDesktopServices.openUrl", lambda url: bool(opened.append(url.toLocalFile())))
     panel.session.exported = [tmp_path / "a.csv"]
     panel.refresh()
-    click(qtbot, panel.reveal)
-    qtbot.waitUntil(lambda: opened == [str(tmp_path)], timeout=LONG)
+    with qtbot.waitSignal(panel.problem, timeout=LONG) as told:
+        click(qtbot, panel.reveal)
+    assert opened == [str(tmp_path)]
+    assert str(tmp_path) in told.args[0]  # nothing opens it here: said, with the folder's name

@@ -122,6 +122,29 @@ def steps(*values):
     return work
 
 
+@pytest.mark.parametrize(
+    ("event", "text"),
+    [
+        (Progress("predicting slide_007", 27, 81), "predicting slide_007 (27/81 patches)"),
+        (Progress("assistant-2: epoch 3", 4, 9), "assistant 2: epoch 3 (4/9 steps)"),
+        (Progress("student: validation of epoch 2", 1, 2), "student: validation of epoch 2 (1/2 slides)"),
+        (EpochEnd("student", 3, 10), "student: epoch 3 (3/10 epochs)"),
+        (Progress("working", 1, 3), "working (1/3)"),
+        (Progress("working", 1), "working…"),
+    ],
+)
+def test_what_is_counted_is_named(event, text):
+    told = []
+
+    def work():
+        yield event
+        told.append(jobs.current.text)
+
+    jobs = Jobs(lambda: False)
+    jobs.start("any", "Working", work)
+    assert told == [text]
+
+
 def test_a_second_job_waits_for_the_first():
     jobs, order, states = Jobs(lambda: False), [], []
     jobs.changed.connect(lambda job: states.append((job.kind, job.state)))
@@ -290,7 +313,7 @@ def test_shutdown_ends_what_waits_too():
 # ---- in a window --------------------------------------------------------------------------------------------------
 
 
-def test_jobs_of_a_window_run_one_after_the_other_beside_it(qtbot, make_napari_viewer):
+def test_jobs_of_a_window_run_one_after_the_other_beside_it(qtbot, make_napari_viewer, capsys):
     make_napari_viewer()
     jobs, threads, order = Jobs(lambda: True), [], []
 
@@ -309,6 +332,7 @@ def test_jobs_of_a_window_run_one_after_the_other_beside_it(qtbot, make_napari_v
     jobs.cancel(made[1])
     assert jobs.wait(made[2]).result() == "c"
     assert order == ["a"] * 21 + ["c"] * 21
+    assert "it/s" not in capsys.readouterr().err  # napari's bars are for its Activity dock
     assert threading.main_thread() not in threads
     assert not jobs.busy
     jobs.shutdown()

@@ -141,6 +141,10 @@ def test_the_pointer_then_the_frame(reviewed):
     assert session.review.correct("normal")
     assert session.review.label_of("slide", (5, 5)) == "tumour"
     assert session.review.label_of("slide", (1, 2)) == "normal"
+    session.review.look_at((4, 4))  # the pointer rests, and what it points at has moved away below it
+    assert session.review.correct("tumour")
+    assert session.review.label_of("slide", (4, 4)) == "tumour"
+    assert session.review.label_of("slide", (1, 2)) == "normal"
 
 
 def test_without_a_prediction_there_is_nothing_to_correct(reviewed):
@@ -362,6 +366,12 @@ def test_retraining_takes_corrections_as_known(cohort_csv, run_folder, tmp_path)
     session.configure(student={"gamma_k": 0})
     assert "γk" in session.review.why_not_retrain()
     session.configure(student={"gamma_k": 1})
+    for away, back in ((session.set_label, "tumour"), (session.set_split, None)):  # of what is passed over
+        away("slide_001", "test" if back is None else None)
+        assert session.review.not_learnt() == 2
+        assert "No correction would count" in session.review.why_not_retrain()
+        away("slide_001", back)
+    assert session.review.not_learnt() == 0
     run = session.review.retrain()
     assert run.folder != run_folder
     assert load_bundle(run.bundle("student")).config.n_corrections == 2

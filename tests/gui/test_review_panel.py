@@ -63,7 +63,7 @@ def test_from_patch_to_patch(made, qtbot):
     assert "corrected: normal" in panel.patch.text()
     click(qtbot, panel.class_buttons[None])
     assert session.review.slides == {"slide": 1}
-    assert panel.headline() == "1 corrected patch in 1 slide"
+    assert panel.headline() == "1 patch in 1 slide"
     assert "not saved yet" in panel.file.text()
     assert "tumour" in panel.agreement.text()
     click(qtbot, panel.clear)

@@ -317,17 +317,23 @@ def test_every_control_has_a_tooltip_and_a_name(panel, cohort_csv):
             assert control.toolTip() or "Fold" in type(control.parent()).__name__, name
 
 
-def test_it_fits_a_small_screen(make_napari_viewer, qtbot, cohort_csv):
+def test_it_fits_a_small_screen(make_napari_viewer, qtbot, cohort_csv, run_folder):
     """1366 × 768 px: nothing is cut off sideways, and the window may be as low as that."""
     viewer = make_napari_viewer(show=True)
     viewer.window.resize(1366, 768)
     panel = DistillToLabel(viewer)
     viewer.window.add_dock_widget(panel, area="right")
     panel.session.read_cohort(cohort_csv)
+    panel.session.load_bundle(run_folder)
+    panel.session.predict("slide_000")  # one column more, and longer headers
     for step in panel.steps.values():
         step.set_open(True)
-    panel.resize(WIDTH, panel.height())
-    qtbot.wait(50)
+    panel.window().resizeDocks([panel.parent()], [WIDTH], Qt.Orientation.Horizontal)
+    qtbot.waitUntil(lambda: panel.width() == WIDTH, timeout=LONG)
+    assert panel.slides.table.horizontalScrollBar().maximum() == 0
+    for step in panel.steps.values():
+        said = step.header.text
+        qtbot.waitUntil(lambda said=said: said.fontMetrics().horizontalAdvance(said.text()) <= said.width())
     assert panel.minimumSizeHint().height() < 500
     content = panel.scroll.widget()
     assert content.minimumSizeHint().width() <= panel.scroll.viewport().width()

@@ -16,6 +16,7 @@ from ...core.errors import Distill2LabelError
 from ...core.events import EpochEnd, Event, Progress
 from .relay import MIN_INTERVAL, Broken, Cancelled, Done, Outcome, Work, broken, relay
 from .remaining import Part, Remaining
+from .units import unit_of
 from .worker import start_worker
 
 __all__ = ["Broken", "BusyError", "Cancelled", "Done", "Job", "Jobs", "Outcome", "Retry", "Work", "relay"]
@@ -45,8 +46,8 @@ class Job:
         train, predict, export, … and what to call it.
     state
         queued, running, cancelling; then done, cancelled or failed.
-    phase, done, total
-        What it is doing: `done` of `total` steps of `phase` (0 of 0 while unknown).
+    phase, done, total, unit
+        What it is doing: `done` of `total` steps of `phase` (0 of 0 while unknown), and what the steps are.
     started_at
         Seconds since the epoch (`time.time`); None while it is queued.
     notes
@@ -61,7 +62,7 @@ class Job:
         self.id = next(Job._ids)
         self.kind, self.title = kind, title
         self.state: State = "queued"
-        self.phase, self.done, self.total = title, 0, 0
+        self.phase, self.done, self.total, self.unit = title, 0, 0, ""
         self.started_at: float | None = None
         self.outcome: Outcome | None = None
         self.notes: list[str] = []
@@ -113,7 +114,8 @@ class Job:
         if isinstance(self.outcome, Done):
             notes = f" ({len(self.notes)} to note, see the details)" if self.notes else ""
             return f"{self.title}: done{notes}"
-        return f"{self.phase} ({self.done}/{self.total})" if self.total else f"{self.phase}…"
+        counted = f"{self.done}/{self.total} {self.unit}".rstrip()
+        return f"{self.phase} ({counted})" if self.total else f"{self.phase}…"
 
     @property
     def details(self) -> str:
@@ -140,6 +142,7 @@ class Job:
         self._remaining.take(event, time.monotonic())
         if isinstance(event, Progress):
             self.phase, self.done, self.total = _phase(event), event.done, event.total or 0
+            self.unit = unit_of(event)
 
     def _end(self, outcome: Outcome) -> None:
         self.outcome, self._ended_at = outcome, time.monotonic()
@@ -147,11 +150,12 @@ class Job:
 
 
 def _phase(event: Progress) -> str:
+    phase = event.phase.replace("assistant-", "assistant ")
     if isinstance(event, EpochEnd):
         loss = event.metrics.get("valid_loss")
         told = "" if loss is None else f", validation loss {loss:.3f}"
-        return f"{event.phase}: epoch {event.done}{told}"
-    return event.phase
+        return f"{phase}: epoch {event.done}{told}"
+    return phase
 
 
 class _Task(NamedTuple):

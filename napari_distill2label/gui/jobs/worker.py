@@ -36,6 +36,7 @@ def start_worker(jobs: "Jobs", job: "Job", make_work: Callable[[], Work]) -> Any
     drain.__name__ = drain.__qualname__ = job.title  # napari names it so when it asks whether to close
 
     worker = create_worker(drain, _worker_class=Worker, _progress={"desc": job.title}, _start_thread=False)
+    worker.pbar.gui, worker.pbar.sp = True, None  # in the Activity dock alone: not on the terminal too
     owner = weakref.ref(jobs)  # a window that is closed is freed, though the work may need another moment
     bar = weakref.ref(worker.pbar)
 

@@ -18,11 +18,14 @@ from qtpy.QtWidgets import (
 from ..jobs.jobs import Job
 from ..layers.overlays import ATTENTION, CONTRIBUTION, KINDS, LABELS, PROBABILITY
 from ..session.session import Session
-from ..widgets.parts import Fold, JobButton, Panel, button, reason_label, row, show_reason, told
+from ..widgets.parts import Fold, JobButton, Panel, button, open_jobs, reason_label, row, show_reason, told
 from ..widgets.short import short
 from .gallery import Gallery
 
+ROLE = "Which of the run's models predicts and is shown"
 THIS, SELECTED, ALL = "this slide", "selected slides", "all slides"
+NO_MODEL = "No model yet: train one in step 2, or load one."
+COMING = "A model is being trained: Predict waits for it."
 STEPS = 100  # of the sliders
 ROLES = {
     "student": "The student judges each patch by itself: the one to trust on patches.",
@@ -36,6 +39,9 @@ SHOW = {
     ATTENTION: ("Attention", "How much a patch weighs in the slide's result, as a multiple of the average patch's"),
     CONTRIBUTION: ("Contribution", "What a patch adds to the slide's result: red for the finding, blue against it"),
 }
+NOTHING_TO_SHOW = "Nothing is predicted of the slide that is shown: predict it first"
+OPACITY = "How strongly the layers cover the tissue"
+BLINK = "See the tissue alone for a moment; click again to go on"
 NO_POINTER = "Point at a patch to see what is known of it."
 
 
@@ -48,7 +54,7 @@ class PredictPanel(Panel):
         self.model.setWordWrap(True)
         self.model.setAccessibleName("model")
         self.load = button("Load model…", "Load a run folder, or a model bundle, to predict with", self.load_model)
-        self.role = self._combo("which model", "Which of the run's models predicts and is shown")
+        self.role = self._combo("which model", ROLE)
         self.role.textActivated.connect(self.set_role)
         self.about_role = QLabel()
         self.about_role.setWordWrap(True)
@@ -108,9 +114,8 @@ class PredictPanel(Panel):
     def _make_look(self) -> None:
         self.show_buttons: dict[str, QPushButton] = {}
         for kind in KINDS:
-            text, tip = SHOW[kind]
+            text, _ = SHOW[kind]
             made = QPushButton(text)
-            made.setToolTip(tip)
             made.setAccessibleName(f"show {text.lower()}")
             made.setCheckable(True)
             made.clicked.connect(lambda checked, kind=kind: self.session.overlays.set_visible(kind, checked))
@@ -118,12 +123,10 @@ class PredictPanel(Panel):
         self.opacity = QSlider(Qt.Orientation.Horizontal)
         self.opacity.setRange(0, STEPS)
         self.opacity.setAccessibleName("opacity of the layers")
-        self.opacity.setToolTip("How strongly the layers cover the tissue")
         self.opacity.valueChanged.connect(lambda value: self.session.overlays.set_opacity(value / STEPS))
         self.blink = QPushButton("Hide all")
         self.blink.setCheckable(True)
         self.blink.setAccessibleName("hide all layers over the tissue")
-        self.blink.setToolTip("See the tissue alone for a moment; click again to go on")
         self.blink.clicked.connect(lambda checked: self.session.overlays.blink())
 
     def _lay_out(self) -> None:
@@ -215,29 +218,35 @@ class PredictPanel(Panel):
         if session.role is None:
             return "no model yet"
         done = sum(1 for maps in session.predictions.values() if session.role in maps)
-        return f"{session.role}: {done} of {len(session.cohort)} slides predicted"
+        return f"{session.role}: {done} of {len(session.cohort)} slides"
 
     def refresh(self) -> None:
-        session, model = self.session, self.session.model
-        if model is None:
-            self.model.setText("No model yet: train one in step 2, or load one.")
-            self.model.setToolTip("")
-        else:
-            self.model.setText(f"{'Run' if model.is_run else 'Bundle'} ‘{model.path.name}’: {', '.join(model.classes)}")
-            self.model.setToolTip(str(model.path))
+        session = self.session
         self.role.clear()
         for role in (role for role in ROLES if role in session.roles):
             self.role.addItem(role)
             self.role.setItemData(self.role.count() - 1, ROLES[role], Qt.ItemDataRole.ToolTipRole)
         self.role.setCurrentText(session.role or "")
         self.role.setEnabled(self.role.count() > 1)
+        self.role.setToolTip(ROLE if self.role.count() else "Train a model in step 2 first, or load one")
         show_reason(self.about_role, ROLES.get(session.role or "", ""))
         self.refresh_button()
         self.refresh_look()
         self._on_shown()
 
     def refresh_button(self) -> None:
+        self._show_model()
         show_reason(self.reason, self.predict.refresh(self.why_not()))
+
+    def _show_model(self) -> None:
+        model = self.session.model
+        if model is not None:
+            self.model.setText(f"{'Run' if model.is_run else 'Bundle'} ‘{model.path.name}’: {', '.join(model.classes)}")
+        elif any(job.kind == "train" for job in open_jobs(self.session.jobs)):
+            self.model.setText(COMING)
+        else:
+            self.model.setText(NO_MODEL)
+        self.model.setToolTip("" if model is None else str(model.path))
 
     def refresh_look(self) -> None:
         overlays = self.session.overlays
@@ -253,8 +262,12 @@ class PredictPanel(Panel):
         """What the slide is called, what the colours mean, and how many patches have them."""
         shades = self.session.overlays.shades
         there = shades is not None
-        for widget in (*self.show_buttons.values(), self.opacity, self.blink):
+        for widget, tip in (
+            *((made, SHOW[kind][1]) for kind, made in self.show_buttons.items()),
+            (self.opacity, OPACITY), (self.blink, BLINK),
+        ):  # fmt: skip
             widget.setEnabled(there)
+            widget.setToolTip(tip if there else NOTHING_TO_SHOW)
         if not there:
             show_reason(self.legend, "")
             show_reason(self.result, "")

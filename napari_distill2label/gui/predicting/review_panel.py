@@ -18,6 +18,7 @@ from ...core.geometry import PatchGrid
 from ..jobs.jobs import Done, Job
 from ..session import corrections
 from ..session.assessing import assess, why_not_assess
+from ..session.review import NOT_LEARNT
 from ..session.session import Session
 from ..widgets.icons import swatch, theme_colour
 from ..widgets.parts import Fold, JobButton, Panel, button, reason_label, row, show_reason, told
@@ -226,7 +227,7 @@ class ReviewPanel(Panel):
         total = sum(slides.values())
         if not total:
             return "no corrections yet"
-        return f"{total} corrected patch{'es' * (total != 1)} in {len(slides)} slide{'s' * (len(slides) != 1)}"
+        return f"{total} patch{'es' * (total != 1)} in {len(slides)} slide{'s' * (len(slides) != 1)}"
 
     def refresh(self) -> None:
         shades = self.session.overlays.shades
@@ -313,7 +314,8 @@ class ReviewPanel(Panel):
             + "</tr>"
             for name, both in counts.items()
         ]
-        head = "<tr><td></td><td>you&nbsp;&nbsp;</td><td>model agrees&nbsp;&nbsp;</td><td>disagrees</td></tr>"
+        titles = ("patches&nbsp;&nbsp;", "you&nbsp;&nbsp;", "model agrees&nbsp;&nbsp;", "disagrees")
+        head = f"<tr>{''.join(f'<td>{title}</td>' for title in titles)}</tr>"
         show_reason(self.agreement, f"<table>{head}{''.join(rows)}</table>" if rows else "")
 
     def refresh_buttons(self) -> None:
@@ -323,7 +325,7 @@ class ReviewPanel(Panel):
             self.file.setText(HOW)
         else:
             kept = f"saved in {review.path.name}" if review.path and not review.unsaved else "not saved yet"
-            self.file.setText(f"{self.headline().capitalize()}, {kept}.")
+            self.file.setText(f"You corrected {self.headline()}: {kept}.")
         self.file.setToolTip(str(review.path or ""))
         self.save.setEnabled(bool(total))
         self.save.setToolTip(SAVE_TIP if total else "Nothing is corrected yet")
@@ -331,11 +333,17 @@ class ReviewPanel(Panel):
         self.clear.setEnabled(bool(here))
         tip = "Take all corrections of this slide back; can be undone"
         self.clear.setToolTip(tip if here else "Nothing is corrected on this slide")
-        show_reason(self.reason, self.retrain.refresh(review.why_not_retrain()))
+        show_reason(self.reason, self.retrain.refresh(review.why_not_retrain()) or self._passed_over())
         reason = why_not_assess(self.session)
         for made in (self.truth_table, self.truth_masks):
             made.setEnabled(reason is None)
         show_reason(self.truth_reason, reason or "")
+
+    def _passed_over(self) -> str:
+        """What to think about before training with the corrections."""
+        count = self.session.review.not_learnt()
+        patches = "1 corrected patch does" if count == 1 else f"{count} corrected patches do"
+        return f"⚠ {patches} not count: {NOT_LEARNT}." if count and not self.retrain.is_cancel() else ""
 
     def _on_filled(self, slide_id: str) -> None:
         self.refresh()

@@ -14,9 +14,12 @@ import numpy as np
 from psygnal import Signal
 
 from ...core.bag import UNKNOWN
-from ...core.errors import Distill2LabelError, SettingsError
+from ...core.errors import CohortError, Distill2LabelError, SettingsError
 from ...core.geometry import PatchGrid
+from ...core.settings import Settings
+from ...store.cohort import Cohort
 from ...store.points import Points
+from ...store.splits import with_splits
 from ..layers import layers, review_layers, shades
 from ..layers.shades import Cell
 from .corrections import SlideCorrections
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
     from ...store.run import Run
     from ..jobs.jobs import Job
     from .session import Session
+
+NOT_LEARNT = "their slides have no label, or are kept for validation or test"
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,8 @@ class Review(KeptCorrections):
         self.current: tuple[str, Cell] | None = None
         self._seen: set[Cell] = set()
         self._taking = self._announced = False
+        self._dealt: tuple[Cohort, Settings] | None = None  # what `_learnt`, the slides to be trained on, is of
+        self._learnt: frozenset[str] = frozenset()
         session.shown_changed.connect(self._on_shown)
         session.colours_changed.connect(self._on_colours)
 
@@ -321,6 +328,7 @@ class Review(KeptCorrections):
         review_layers.frame(session.viewer, session.shown, corner, patches.side, layers.about(slide[0])["mpp"])
         self.current = (session.shown, tuple(cell))
         self._seen.add(tuple(cell))
+        session.overlays.point_at(None)  # until the pointer moves again, a key means this patch and not the one left
         self.moved.emit()
 
     def next_uncertain(self) -> Cell | None:
@@ -353,8 +361,24 @@ class Review(KeptCorrections):
         if not len(self):
             return "Correct some patches first."
         if not self.session.settings.student.gamma_k:
+<<<<<<< HEAD
             return "The settings ignore corrections: give ‘γk: your corrections’ of the student a weight, in step 2."
         return self.session.why_not_train()
+=======
+            return "The settings ignore corrections: give 'gamma_k' of the student a weight."
+        if (reason := self.session.why_not_train()) is not None:
+            return reason
+        if self.not_learnt() == len(self):
+            return f"No correction would count: {NOT_LEARNT}. Correct patches of another slide."
+        return None
+
+    def not_learnt(self) -> int:
+        """How many corrected patches a training would pass over: of slides that are not in its training split."""
+        now = self.session.cohort, self.session.settings
+        if self._dealt is None or any(old is not new for old, new in zip(self._dealt, now, strict=True)):
+            self._dealt, self._learnt = now, _trained_on(*now)
+        return sum(count for slide_id, count in self.slides.items() if slide_id not in self._learnt)
+>>>>>>> w6-A
 
     def retrain(self, *, wait: bool = True) -> "Run | Job":
         """Train a student (and its teacher) that takes the corrections as known; they are named in bundle and card."""
@@ -365,3 +389,12 @@ class Review(KeptCorrections):
         except OSError as error:
             raise Distill2LabelError(f"the corrections could not be written: {error}") from None
         return self.session.train(corrections=path, wait=wait)
+
+
+def _trained_on(cohort: Cohort, settings: Settings) -> frozenset[str]:
+    """Ids of the slides that a training would learn from."""
+    try:
+        dealt = with_splits(cohort, settings.split, settings.seed)
+    except CohortError:  # no training at all: `why_not_train` says why
+        return frozenset(row.slide_id for row in cohort.labelled)
+    return frozenset(row.slide_id for row in dealt.in_split("train"))

@@ -18,6 +18,7 @@ class KeptStrip(QWidget):
         self.state = QLabel()
         self.state.setWordWrap(True)
         self.state.setAccessibleName("saved or not")
+        self.state.setToolTip("Save… writes the table. Until then a copy is kept, and offered when you come back")
         self.offer = QLabel()
         self.offer.setWordWrap(True)
         self.offer.setAccessibleName("what could be restored")
@@ -55,13 +56,13 @@ class KeptStrip(QWidget):
         session, autosave = self.session, self.session.autosave
         if not session.unsaved:
             return ""
-        file = session.cohort_path.name if session.cohort_path else "any table"
+        file = session.cohort_path.name if session.cohort_path else "a table"
         if autosave.reason:
             return f"● Not saved: {autosave.reason}"
         if not autosave.enabled:
-            return f"● Changes are not in {file} yet. Autosave is off (Preferences)."
-        when = f", kept at {autosave.saved_at.astimezone():%H:%M}" if autosave.saved_at else ""
-        return f"● Changes are not in {file} yet{when}"
+            return f"● Not saved in {file} yet. Autosave is off (Preferences)."
+        when = f"; a copy is kept ({autosave.saved_at.astimezone():%H:%M})" if autosave.saved_at else ""
+        return f"● Not saved in {file} yet{when}"
 
 
 class CloseGuard(QObject):

@@ -173,7 +173,8 @@ class SlidesPanel(Panel):
     def save_cohort(self) -> None:
         name = self.session.cohort_path.name if self.session.cohort_path else "cohort.csv"
         if path := self.ask_save("Save slides and labels", name, "Tables (*.csv)"):
-            self.session.write_cohort(path)
+            written = self.session.write_cohort(path)
+            self.session._tell(f"Saved {len(self.session.cohort)} slides with their labels in {written}")
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
         if any(url.isLocalFile() for url in event.mimeData().urls()):

@@ -31,8 +31,8 @@ from .slides_model import (
 )
 
 STATE = "slides/columns-1"
-WIDTHS = {LABEL: 86, CASE: 84, SPLIT: 58, MPP: 104, PATCHES: 66, PREDICTION: 94, STATUS: 96}  # px
-NAME_WIDTH = 116  # px; the least
+WIDTHS = {LABEL: 82, CASE: 84, SPLIT: 58, MPP: 104, PATCHES: 66, PREDICTION: 88, STATUS: 96}  # px
+NAME_WIDTH = 110  # px; the least
 BRIEF = 28  # px; of a column with marks alone
 HIDDEN = (CASE, SPLIT, MPP, PATCHES, PREDICTION)  # until the user wants them; the prediction until there is one
 AFTER_SCROLLING = 60  # ms until the rows in sight are read

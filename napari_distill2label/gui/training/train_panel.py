@@ -28,6 +28,7 @@ from .preparation import Weighed, resumed_settings, weigh
 from .runs_panel import RunsView, names_apart
 
 LIVE = "After each change of a label, train in the background and recolour the slides"
+FOLDER = "Where models, settings and curves are kept. Empty: a new folder beside the slides"
 SETTLED = 200  # ms without a change before advice is worked out anew
 
 
@@ -72,7 +73,7 @@ class TrainPanel(Panel):
 
     def _make_folder(self) -> None:
         self.folder = QLineEdit()
-        self.folder.setToolTip("Where models, settings and curves are kept. Empty: a new folder beside the slides")
+        self.folder.setToolTip(FOLDER)
         self.folder.setAccessibleName("run folder")
         self.folder.textChanged.connect(self._on_folder)
         self.browse = button("Choose…", "Choose the run folder", self.choose_folder)
@@ -262,6 +263,7 @@ class TrainPanel(Panel):
     def _take(self, weighed: Weighed) -> None:
         self._weighed = weighed
         self.folder.setPlaceholderText(weighed.folder)
+        self.folder.setToolTip(f"{FOLDER}:\n{weighed.folder}" if weighed.folder else FOLDER)
         self.refresh_button()
 
     def why_not(self) -> str | None:

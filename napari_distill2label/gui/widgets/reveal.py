@@ -35,6 +35,6 @@ def revealed(path: Path) -> bool:
         return False
 
 
-def open_folder(path: Path) -> None:
-    """Open a folder. In the GUI thread only."""
-    QDesktopServices.openUrl(QUrl.fromLocalFile(str(path)))
+def open_folder(path: Path) -> bool:
+    """Open a folder; False where nothing on this system can. In the GUI thread only."""
+    return QDesktopServices.openUrl(QUrl.fromLocalFile(str(path)))

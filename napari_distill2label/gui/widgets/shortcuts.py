@@ -64,10 +64,10 @@ SHORTCUTS = (
     Shortcut(("Alt+N",), "Go to the next uncertain patch", WINDOW, "Corrections", "session.review.next_uncertain"),
     Shortcut(
         tuple(f"Ctrl+{digit}" for digit in DIGITS),
-        "Correct the patch under the pointer to class 1 … 9",
+        "Correct the patch under the pointer, else the framed one, to class 1 … 9",
         WINDOW, "Corrections", "correct", DIGITS,
     ),
-    Shortcut(("Ctrl+D",), "Drop the correction under the pointer", WINDOW, "Corrections", "correct", (0,)),
+    Shortcut(("Ctrl+D",), "Drop the correction of that patch", WINDOW, "Corrections", "correct", (0,)),
     Shortcut(("F1",), "Show these shortcuts", WINDOW, "Help", "help"),
 )  # fmt: skip
 

@@ -66,7 +66,8 @@ class JobRow(QWidget):
         if job is None:
             return
         waits = job.state == "queued"
-        doing = job.text if job.text.startswith((job.title, "Cancelling")) else f"{job.title} · {job.text}"
+        text = f"{job.text[:1].upper()}{job.text[1:]}"
+        doing = text if text.startswith((job.title, "Cancelling")) else f"{job.title} · {job.text}"
         self.text.setText(f"Next: {job.title}" if waits else doing)
         self.text.setToolTip(self.text.text())
         self.bar.setVisible(not waits)
