@@ -27,25 +27,24 @@ def add_corrections(
     """A layer to paint in: 0 none, 1 + class index otherwise. Of points, one that shows what keys and buttons set."""
     noted = {"role": CORRECTIONS, "slide_id": slide_id, "classes": list(classes), "kind": "human"}
     meta = {"name": f"{slide_id} · corrections (yours)", "metadata": {KEY: noted}, **layers.space(mpp)}
-    with layers.selection_kept(viewer):
-        if isinstance(patches, PatchGrid):
-            scale, translate = patches.placement(mpp)
-            meta |= {
-                "scale": scale,
-                "translate": translate,
-                "opacity": 1.0,
-                "colormap": layers.by_label(opaque(classes, colours)),
-                "features": {"index": np.arange(len(classes) + 1), "class": [NO_CORRECTION, *classes]},
-            }
-            layer = layers.add(viewer, ((known + 1).astype(np.uint8), meta, "labels"))
-            layer.brush_size = 1
-            layer.selected_label = min(2, len(classes))
-        else:
-            size = max(4.0, patches.side * 0.7)
-            meta |= {"scale": mpp or (1.0, 1.0), "size": size, "border_width": 0.12, "opacity": 1.0}
-            layer = layers.add(viewer, (np.empty((0, 2), np.float32), meta, "points"))
-            layer.editable = False
-            show_points(layer, patches, known, classes, colours)
+    if isinstance(patches, PatchGrid):
+        scale, translate = patches.placement(mpp)
+        meta |= {
+            "scale": scale,
+            "translate": translate,
+            "opacity": 1.0,
+            "colormap": layers.by_label(opaque(classes, colours)),
+            "features": {"index": np.arange(len(classes) + 1), "class": [NO_CORRECTION, *classes]},
+        }
+        layer = layers.add_at(viewer, ((known + 1).astype(np.uint8), meta, "labels"), len(viewer.layers))
+        layer.brush_size = 1
+        layer.selected_label = min(2, len(classes))
+    else:
+        size = max(4.0, patches.side * 0.7)
+        meta |= {"scale": mpp or (1.0, 1.0), "size": size, "border_width": 0.12, "opacity": 1.0}
+        layer = layers.add_at(viewer, (np.empty((0, 2), np.float32), meta, "points"), len(viewer.layers))
+        layer.editable = False
+        show_points(layer, patches, known, classes, colours)
     return layer
 
 

@@ -189,17 +189,17 @@ class Review(KeptCorrections):
 
     # ---- the layer -------------------------------------------------------------------------------------------------
 
-    def sync(self) -> None:
-        """Lay the shown slide's corrections over its prediction, as soon as its patches are known."""
+    def sync(self) -> bool:
+        """Lay the shown slide's corrections over its prediction, as soon as its patches are known. Was that needed?"""
         session = self.session
         shown = session.overlays.shades
         slide_layer = layers.find(session.viewer, layers.SLIDE, session.shown or "")
         if shown is None or not slide_layer:
-            return
+            return False
         slide = self._slides.setdefault(session.shown, SlideCorrections())
         layer = self._layer(session.shown)
         if layer is not None and slide.fits(shown.patches, shown.classes):
-            return
+            return False
         slide.lay(shown.patches, shown.classes)
         with layers.selection_kept(session.viewer):
             layers.remove(session.viewer, layers.find(session.viewer, layers.CORRECTIONS, session.shown))
@@ -215,6 +215,7 @@ class Review(KeptCorrections):
             layer.events.data.connect(self._on_layer)
         self._seen.clear()
         self.changed.emit()
+        return True
 
     def _layer(self, slide_id: str) -> Any:
         found = layers.find(self.session.viewer, layers.CORRECTIONS, slide_id)
