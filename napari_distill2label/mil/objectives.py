@@ -89,7 +89,7 @@ def is_thinned(instances: Tensor | np.ndarray, settings: TrainingSettings) -> bo
 
 @dataclass(frozen=True)
 class Batch:
-    """B ragged bags at once: instances (N, …), `lengths` summing to N, targets (B, C)."""
+    """B ragged bags at once: instances (N, …), `lengths` summing to N, targets (B, C); to be judged in runs if `cut`."""
 
     instances: Tensor
     lengths: list[int]
@@ -97,6 +97,7 @@ class Batch:
     known: Tensor | None
     taught: Taught | None
     assisted: Tensor | None
+    cut: bool = False
 
     @classmethod
     def of(cls, lessons: Sequence[Lesson], device: torch.device) -> "Batch":
@@ -129,8 +130,8 @@ class Batch:
 
     @property
     def runs(self) -> list[list[int]]:
-        """Of each bag, the lengths of the runs of consecutive instances it is judged in: one, unless `is_large`."""
-        if not self.is_large:
+        """Of each bag, the lengths of the runs of consecutive instances it is judged in: one, unless it is `cut`."""
+        if not self.cut:
             return [[length] for length in self.lengths]
         most = max(1, RUN // self.instances[0].numel())
         return [[most] * (length // most) + [length % most] * (length % most > 0) for length in self.lengths]

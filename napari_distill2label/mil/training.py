@@ -4,7 +4,7 @@ import copy
 import math
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -196,6 +196,7 @@ def backward(
         with random.active():
             terms = objective(model, batch)
         return weighted(terms)
+    batch = replace(batch, cut=True)
     sizes = [size for runs in batch.runs for size in runs]
     found: list[dict[str, Judged]] = []
     for instances, size in zip(batch.instances.split(sizes), sizes, strict=True):
