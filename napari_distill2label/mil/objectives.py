@@ -89,7 +89,7 @@ def is_thinned(instances: Tensor | np.ndarray, settings: TrainingSettings) -> bo
 
 @dataclass(frozen=True)
 class Batch:
-    """B ragged bags at once: instances (N, …), `lengths` summing to N, targets (B, C); to be judged in runs if `cut`."""
+    """B ragged bags at once: instances (N, …), `lengths` summing to N, targets (B, C); judged in runs if `cut`."""
 
     instances: Tensor
     lengths: list[int]
