@@ -18,6 +18,7 @@ from .predicting.review_panel import ReviewPanel
 from .session.session import Session, session_of
 from .slide_table.slides_panel import SlidesPanel
 from .training.train_panel import TrainPanel
+from .warm_up import warm_up
 from .widgets.help_popup import HelpPopup, native
 from .widgets.parts import Panel, guard_wheel, row, tool
 from .widgets.shortcuts import Actions, bind
@@ -58,6 +59,7 @@ class DistillToLabel(QWidget):
         self.actions_of_keys = Actions(session, named, self.show_help)
         self.shortcuts = bind(self, self.actions_of_keys, self.status.show_problem)
         self._listen()
+        session.background.ask("warm up", warm_up, lambda done: None)
 
     # ---- making -----------------------------------------------------------------------------------------------
 

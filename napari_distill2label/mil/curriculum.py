@@ -30,7 +30,7 @@ from .objectives import (
     is_thinned,
 )
 from .prior import SUREST, calibration, posterior
-from .training import RandomState, answer_bag, teach
+from .training import RandomState, answering, teach
 
 PLAIN = {"lambda_c": 1.0, "lambda_n": 0.0, "lambda_d": 0.0, "lambda_e": 0.0}
 
@@ -244,9 +244,10 @@ def calibrated(model: MILModel, bags: Sequence[Bag]) -> Generator[Progress | Not
         yield Notice("scores are not calibrated: there are more than two classes, of which a slide has one")
         return
     answers = []
-    for done, bag in enumerate(bags, 1):
-        answers.append(answer_bag(model, bag).instance_logits.double().numpy())
-        yield Progress("calibrating", done, len(bags))
+    for done, bag in enumerate(bags):
+        answer = yield from answering(model, bag, Progress("calibrating", done, len(bags)))
+        answers.append(answer.instance_logits.double().numpy())
+        yield Progress("calibrating", done + 1, len(bags))
     logits = np.concatenate(answers)
     present = np.repeat([bag.target(model.n_classes) > 0 for bag in bags], [len(bag) for bag in bags], 0)
     with torch.no_grad():

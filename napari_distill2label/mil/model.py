@@ -40,6 +40,10 @@ class Judged:
         """The instances `index` (M,)."""
         return Judged(self.logits[index], self.scores[index])
 
+    def leaf(self) -> "Judged":
+        """The same values, of which nobody knows where they come from: gradients stop here, and are kept."""
+        return Judged(self.logits.detach().requires_grad_(), self.scores.detach().requires_grad_())
+
     @staticmethod
     def cat(parts: "Sequence[Judged]") -> "Judged":
         """`parts` one after the other."""

@@ -1,7 +1,9 @@
 """What teacher and student minimise: eq. (3) and eq. (5), as named terms.
 
 An objective is called with the network and a `Batch` and returns its terms unweighted, by name; `weights` says what
-each counts. Plain MIL is the teacher's objective with only λ_c.
+each counts. Plain MIL is the teacher's objective with only λ_c. Ours work in two parts: `judge` looks at instances one
+by one, which takes all of the time, and `terms` compares what was found. So a batch too large to be judged in a moment
+is judged in runs (`training.backward`).
 """
 
 import math
@@ -21,6 +23,10 @@ from . import losses
 from .augmentation import augmented
 from .model import Judged, MILModel, MILOutput
 from .perturbations import adversarial_start, noise_instances, norm_ball, scaled_to, subset, subset_size
+
+# Of the numbers that instances consist of, how many are judged without a pause (our images have 2 M), and of larger
+# batches in each run: one or two tenths of a second, on one core.
+AT_ONCE, RUN = 2_500_000, 1_250_000
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,7 @@ def is_thinned(instances: Tensor | np.ndarray, settings: TrainingSettings) -> bo
 
 @dataclass(frozen=True)
 class Batch:
-    """B ragged bags at once: instances (N, …), `lengths` summing to N, targets (B, C)."""
+    """B ragged bags at once: instances (N, …), `lengths` summing to N, targets (B, C); judged in runs if `cut`."""
 
     instances: Tensor
     lengths: list[int]
@@ -91,6 +97,7 @@ class Batch:
     known: Tensor | None
     taught: Taught | None
     assisted: Tensor | None
+    cut: bool = False
 
     @classmethod
     def of(cls, lessons: Sequence[Lesson], device: torch.device) -> "Batch":
@@ -116,6 +123,19 @@ class Batch:
             None if lessons[0].assisted is None else torch.cat([lesson.assisted for lesson in lessons]).to(device),
         )
 
+    @property
+    def is_large(self) -> bool:
+        """Too large to be judged without a pause?"""
+        return self.instances.numel() > AT_ONCE
+
+    @property
+    def runs(self) -> list[list[int]]:
+        """Of each bag, the lengths of the runs of consecutive instances it is judged in: one, unless it is `cut`."""
+        if not self.cut:
+            return [[length] for length in self.lengths]
+        most = max(1, RUN // self.instances[0].numel())
+        return [[most] * (length // most) + [length % most] * (length % most > 0) for length in self.lengths]
+
 
 class Objective(Protocol):
     """What training minimises: the sum of its terms, each times its weight."""
@@ -124,6 +144,24 @@ class Objective(Protocol):
 
     def __call__(self, model: MILModel, batch: Batch) -> dict[str, Tensor]:
         """The terms of the loss, unweighted scalars by name (the keys of `weights`)."""
+
+
+class InTwoParts:
+    """An objective whose instances are judged one by one, all of a batch or run by run, before they are compared."""
+
+    weights: Mapping[str, float]
+    divisible = True  # is a bag judged in runs judged as well as at once?
+
+    def judge(self, model: MILModel, instances: Tensor, lengths: Sequence[int]) -> dict[str, Judged]:
+        """What the network says of raw instances of ragged bags of `lengths`, and of those made from them, by name."""
+        raise NotImplementedError
+
+    def terms(self, model: MILModel, judged: Mapping[str, Judged], batch: Batch) -> dict[str, Tensor]:
+        """The terms of the loss, from what `judge` said of all of the batch."""
+        raise NotImplementedError
+
+    def __call__(self, model: MILModel, batch: Batch) -> dict[str, Tensor]:
+        return self.terms(model, self.judge(model, batch.instances, batch.lengths), batch)
 
 
 def _bag_loss(model: MILModel, batch: Batch, bag_logits: Tensor) -> Tensor:
@@ -145,7 +183,7 @@ def _exact(model: MILModel) -> Iterator[None]:
         model.dtype = dtype
 
 
-class TeacherObjective:
+class TeacherObjective(InTwoParts):
     """Eq. (3). Only noise and perturbed instances are encoded anew; the clean features serve all other terms.
 
     T(X) is a constant in L_n and L_δ (no gradient), as in virtual adversarial training (Miyato 2018).
@@ -161,30 +199,39 @@ class TeacherObjective:
             "entropy": settings.lambda_e,
         }
         self.weights = {name: weight for name, weight in weights.items() if weight or name == "class"}
+        # The worst direction is that of the whole bag.
+        self.divisible = "ball" not in self.weights or settings.ball == "random"
 
-    def __call__(self, model: MILModel, batch: Batch) -> dict[str, Tensor]:
-        clean = augmented(model.unit(batch.instances), self.settings)
-        parts, noise_counts = [clean], []
+    def judge(self, model: MILModel, instances: Tensor, lengths: Sequence[int]) -> dict[str, Judged]:
+        """The instances as they are (`own`), perturbed (`ball`), and the noise instances of these bags (`noise`)."""
+        clean = augmented(model.unit(instances), self.settings)
+        parts = {"own": clean}
         if "noise" in self.weights:
-            noise_counts = [max(1, round(self.settings.noise * length)) for length in batch.lengths]
-            parts.append(noise_instances(sum(noise_counts), clean))
+            parts["noise"] = noise_instances(sum(self.noise_count(length) for length in lengths), clean)
         if "ball" in self.weights:
-            parts.append(clean + self.perturbation(model, clean, batch.lengths))
+            parts["ball"] = clean + self.perturbation(model, clean, lengths)
         # One pass over everything that must be encoded, and one judgement of every instance.
-        sizes, together = [len(part) for part in parts], torch.cat(parts)
+        names, sizes, together = list(parts), [len(part) for part in parts.values()], torch.cat(list(parts.values()))
         del clean, parts  # of a large bag, half a gigabyte each
-        judged = model.judge(model.encode(together)).split(sizes)
-        own = judged.pop(0)
+        return dict(zip(names, model.judge(model.encode(together)).split(sizes), strict=True))
+
+    def terms(self, model: MILModel, judged: Mapping[str, Judged], batch: Batch) -> dict[str, Tensor]:
+        own = judged["own"]
         answer = model.pool(own, batch.lengths)
         terms = {"class": _bag_loss(model, batch, answer.bag_logits)}
         if "noise" in self.weights:
-            noisy = self.with_noise(model, own, judged.pop(0), batch.lengths, noise_counts)
+            noise_counts = [sum(self.noise_count(length) for length in runs) for runs in batch.runs]
+            noisy = self.with_noise(model, own, judged["noise"], batch.lengths, noise_counts)
             terms["noise"] = self.consistency(model, answer, noisy)
         if "ball" in self.weights:
-            terms["ball"] = self.consistency(model, answer, model.pool(judged.pop(0), batch.lengths))
+            terms["ball"] = self.consistency(model, answer, model.pool(judged["ball"], batch.lengths))
         if "entropy" in self.weights:
             terms["entropy"] = self.subset_entropy(model, own, batch.lengths)
         return terms
+
+    def noise_count(self, length: int) -> int:
+        """K_n − K: noise instances for so many of a bag's, or of a run of them."""
+        return max(1, round(self.settings.noise * length))
 
     @staticmethod
     def consistency(model: MILModel, answer: MILOutput, perturbed: MILOutput) -> Tensor:
@@ -216,7 +263,7 @@ class TeacherObjective:
         answer = model.pool(own.take(torch.cat(chosen).to(own.scores.device)), sizes)
         return losses.conditional_entropy(losses.log_probabilities(answer.bag_logits, model.settings.several)).mean()
 
-    def perturbation(self, model: MILModel, clean: Tensor, lengths: list[int]) -> Tensor:
+    def perturbation(self, model: MILModel, clean: Tensor, lengths: Sequence[int]) -> Tensor:
         """δ̃ of eq. (3): random in the ball, or the direction that changes the answer most (one power iteration)."""
         if self.settings.ball == "random":
             return norm_ball(clean, self.settings.delta)
@@ -230,7 +277,7 @@ class TeacherObjective:
         return scaled_to(gradient, self.settings.delta)
 
 
-class AssistantObjective:
+class AssistantObjective(InTwoParts):
     """One term, `inherit`: cross entropy of every instance against its bag's label (beyond the paper).
 
     The label is true of the instances of negative bags and noisy for those of positive ones. Attention is not trained.
@@ -241,16 +288,19 @@ class AssistantObjective:
     def __init__(self, settings: AssistantSettings) -> None:
         self.settings = settings
 
-    def __call__(self, model: MILModel, batch: Batch) -> dict[str, Tensor]:
-        several = model.settings.several
-        logits = model.head(model.encode(augmented(model.unit(batch.instances), self.settings)))
+    def judge(self, model: MILModel, instances: Tensor, lengths: Sequence[int]) -> dict[str, Judged]:
+        logits = model.head(model.encode(augmented(model.unit(instances), self.settings)))
+        return {"own": Judged(logits, logits.new_zeros(len(logits)))}  # nothing is pooled
+
+    def terms(self, model: MILModel, judged: Mapping[str, Judged], batch: Batch) -> dict[str, Tensor]:
+        several, logits = model.settings.several, judged["own"].logits
         target = losses.target_probabilities(batch.target, several)
         target = torch.repeat_interleave(target, torch.tensor(batch.lengths, device=target.device), 0)
         per_instance = losses.cross_entropy(target, losses.log_probabilities(logits, several))
         return {"inherit": losses.reduce_instances(per_instance, batch.lengths, "mean")}
 
 
-class StudentObjective:
+class StudentObjective(InTwoParts):
     """Eq. (5), with the teacher's answers as constants (`Lesson.taught`).
 
     Terms: `class`, `bag`, `instance`, `entropy`. Beyond the paper, each where its γ is not 0: `negative` (the standard
@@ -270,29 +320,32 @@ class StudentObjective:
             "known": settings.gamma_k,
         }
 
-    def __call__(self, model: MILModel, batch: Batch) -> dict[str, Tensor]:
+    def judge(self, model: MILModel, instances: Tensor, lengths: Sequence[int]) -> dict[str, Judged]:
+        features = model.encode(augmented(model.unit(instances), self.settings))
+        if self.settings.bag_gradient != "attention":
+            return {"own": model.judge(features)}
+        logits = model.head(features)
+        return {"own": Judged(logits, model.pooling.scores(features.detach(), logits.detach()))}
+
+    def terms(self, model: MILModel, judged: Mapping[str, Judged], batch: Batch) -> dict[str, Tensor]:
         several, tau = model.settings.several, self.settings.temperature
         reduction = self.settings.instance_reduction
-        instances = augmented(model.unit(batch.instances), self.settings)
-        features = model.encode(instances)
-        answer = model.classify(features, batch.lengths)
-        bag_logits = answer.bag_logits
+        own = pooled = judged["own"]
         if self.settings.bag_gradient == "attention":
-            logits = answer.instance_logits.detach()
-            judged = Judged(logits, model.pooling.scores(features.detach(), logits))
-            bag_logits = model.pool(judged, batch.lengths).bag_logits
+            pooled = Judged(own.logits.detach(), own.scores)
+        bag_logits = model.pool(pooled, batch.lengths).bag_logits
 
         def divergence(teacher: Tensor, student: Tensor) -> Tensor:
             return losses.kl_divergence(
                 losses.log_probabilities(teacher, several, tau), losses.log_probabilities(student, several, tau)
             )
 
-        single = losses.log_probabilities(answer.instance_logits, several)
+        single = losses.log_probabilities(own.logits, several)
         terms = {
             "class": _bag_loss(model, batch, bag_logits),
             "bag": divergence(batch.taught.bag_logits, bag_logits).mean(),
             "instance": losses.reduce_instances(
-                divergence(batch.taught.instance_logits, answer.instance_logits), batch.lengths, reduction
+                divergence(batch.taught.instance_logits, own.logits), batch.lengths, reduction
             ),
             "entropy": losses.reduce_instances(losses.conditional_entropy(single), batch.lengths, reduction),
         }

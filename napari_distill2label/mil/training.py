@@ -4,7 +4,7 @@ import copy
 import math
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -12,14 +12,14 @@ from torch import Tensor
 
 from ..core.bag import Bag
 from ..core.errors import SettingsError
-from ..core.events import Progress
+from ..core.events import Progress, drain
 from ..core.metrics import binary_metrics, positive_score
 from ..core.settings import TrainingSettings
 from . import losses
 from .augmentation import TURNS, turned
 from .device import keep_freed_memory
-from .model import MILModel, MILOutput
-from .objectives import Batch, Lesson, Objective, Taught
+from .model import Judged, MILModel, MILOutput
+from .objectives import Batch, InTwoParts, Lesson, Objective, Taught
 
 INFERENCE_BATCH = 4096  # instances encoded at once outside training
 
@@ -120,15 +120,13 @@ def _snapshot(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def bag_loss(model: MILModel, bag: Bag) -> float:
     """Cross entropy of a bag's label. Reads no label of an instance."""
-    return judge_bag(model, bag)[0]
+    return judge_bag(model, bag, answer_bag(model, bag).bag_logits)[0]
 
 
-@torch.no_grad()
-def judge_bag(model: MILModel, bag: Bag) -> tuple[float, float]:
-    """`bag_loss`, and the bag's score of being positive (`core.metrics.positive_score`)."""
+def judge_bag(model: MILModel, bag: Bag, logits: Tensor) -> tuple[float, float]:
+    """`bag_loss` where the bag's logits (C,) are, and its score of being positive (`core.metrics.positive_score`)."""
     several = model.settings.several
     target = losses.target_probabilities(torch.from_numpy(bag.target(model.n_classes)), several)
-    logits = answer_bag(model, bag).bag_logits
     loss = losses.cross_entropy(target, losses.log_probabilities(logits, several)).mean()
     return float(loss), float(positive_score(model.probabilities(logits).numpy(), several))
 
@@ -138,9 +136,10 @@ def validate(
 ) -> Generator[Progress, None, tuple[float | None, float | None]]:
     """Mean `bag_loss` (None for no bags), and the AUROC of the bags' labels (None unless there are both kinds)."""
     judged = []
-    for done, bag in enumerate(bags, 1):
-        judged.append(judge_bag(model, bag))
-        yield Progress(phase, done, len(bags))
+    for done, bag in enumerate(bags):
+        answer = yield from answering(model, bag, Progress(phase, done, len(bags)))
+        judged.append(judge_bag(model, bag, answer.bag_logits))
+        yield Progress(phase, done + 1, len(bags))
     if not bags:
         return None, None
     each_loss, scores = zip(*judged, strict=True)
@@ -148,22 +147,77 @@ def validate(
     return sum(each_loss) / len(bags), auroc
 
 
-@torch.no_grad()
 def answer_bag(model: MILModel, bag: Bag, turn: int = 0) -> MILOutput:
     """The network's answers for one bag (its patches turned, see `turned`), on the CPU, whatever the bag's size.
 
     `bag_logits` are (C,).
     """
-    model.eval()
+    return drain(answering(model, bag, Progress("", 0), turn))
+
+
+def answering(
+    model: MILModel, bag: Bag, pause: Progress, turn: int = 0
+) -> Generator[Progress, None, MILOutput]:  # fmt: skip
+    """`answer_bag` that yields `pause` between pieces of a large bag."""
     logits, scores = [], []
-    for chunk in turned(torch.from_numpy(bag.instances), turn).split(INFERENCE_BATCH):
-        answer = model(chunk)
+    chunks = turned(torch.from_numpy(bag.instances), turn).split(INFERENCE_BATCH)
+    for chunk in chunks:
+        if logits:
+            yield pause
+        with torch.no_grad():
+            model.eval()
+            answer = model(chunk)
         logits.append(answer.instance_logits)
         scores.append(answer.scores)
     logits, scores = torch.cat(logits), torch.cat(scores)
     # The bag logit is the attention-weighted mean of the instance logits (mil.model).
-    attention = model.pooling.weights(scores)
-    return MILOutput((attention @ logits).cpu(), logits.cpu(), attention.cpu(), scores.cpu())
+    with torch.no_grad():
+        attention = model.pooling.weights(scores)
+        return MILOutput((attention @ logits).cpu(), logits.cpu(), attention.cpu(), scores.cpu())
+
+
+def backward(
+    model: MILModel, objective: Objective, batch: Batch, random: RandomState, pause: Progress
+) -> Generator[Progress, None, dict[str, Tensor]]:
+    """Add the gradient of a step to the weights'; returns the terms and their weighted sum, `loss`.
+
+    Instances are judged one by one and then compared. Of a large batch they are judged in runs: the gradient of what
+    was compared is taken first, with respect to what was said of each instance, and carried on run by run. This is
+    the chain rule: but for rounding, and for the random numbers that each run draws, the gradient is that of the
+    whole. `pause` is yielded between runs.
+    """
+
+    def weighted(terms: dict[str, Tensor]) -> dict[str, Tensor]:
+        loss = sum(objective.weights[name] * term for name, term in terms.items())
+        loss.backward()
+        return {"loss": loss, **terms}
+
+    if not (batch.is_large and isinstance(objective, InTwoParts) and objective.divisible):
+        with random.active():
+            terms = objective(model, batch)
+        return weighted(terms)
+    batch = replace(batch, cut=True)
+    sizes = [size for runs in batch.runs for size in runs]
+    found: list[dict[str, Judged]] = []
+    for instances, size in zip(batch.instances.split(sizes), sizes, strict=True):
+        with random.active():
+            found.append(objective.judge(model, instances, [size]))
+        yield pause
+    leaves = [{name: judged.leaf() for name, judged in run.items()} for run in found]
+    with random.active():
+        joined = {name: Judged.cat([run[name] for run in leaves]) for name in leaves[0]}
+        terms = weighted(objective.terms(model, joined, batch))
+    for index, leaf in enumerate(leaves):
+        run, found[index] = found[index], {}  # its part of the graph is freed
+        pairs = [
+            (told, known.grad)
+            for name in run
+            for told, known in ((run[name].logits, leaf[name].logits), (run[name].scores, leaf[name].scores))
+            if told.requires_grad and known.grad is not None
+        ]
+        torch.autograd.backward(*zip(*pairs, strict=True))
+        yield pause
+    return terms
 
 
 def fit(
@@ -199,15 +253,13 @@ def fit(
         for step in range(steps):
             chosen = [bags[i]() for i in order[step * settings.batch_bags : (step + 1) * settings.batch_bags]]
             model.train()
-            with random.active():
-                terms = objective(model, Batch.of(chosen, model.device))
-            loss = sum(objective.weights[name] * term for name, term in terms.items())
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            pause = Progress(f"{phase}: epoch {state.epoch + 1}", step, steps)
+            terms = yield from backward(model, objective, Batch.of(chosen, model.device), random, pause)
             for group in optimiser.param_groups:
                 group["lr"] = settings.learning_rate * step_size(settings, state.epoch + step / steps)
             optimiser.step()
-            for name, term in {"loss": loss, **terms}.items():
+            for name, term in terms.items():
                 sums[name] = sums.get(name, 0.0) + term.detach() * len(chosen)
             yield Progress(f"{phase}: epoch {state.epoch + 1}", step + 1, steps)
         means = {name: float(total) / len(bags) for name, total in sums.items()}
@@ -249,7 +301,8 @@ def teach(teacher: MILModel, bags: Sequence[Bag], augment: str = "none") -> Gene
     for done, bag in enumerate(bags):
         answers = []
         for turn in range(views):
-            answers.append(answer_bag(teacher, bag, turn))
+            pause = Progress("teacher's answers", done * views + turn, len(bags) * views)
+            answers.append((yield from answering(teacher, bag, pause, turn)))
             yield Progress("teacher's answers", done * views + turn + 1, len(bags) * views)
         mean = Taught(
             torch.stack([answer.bag_logits for answer in answers]).mean(0),

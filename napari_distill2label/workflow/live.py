@@ -341,6 +341,6 @@ def keep(result: LiveResult, out: PathLike) -> Generator[Event, None, Run]:
             "n_corrections": result.n_corrections if role == "student" else 0,
             "data_signature": signature.hexdigest(),
         }
-        save_bundle(run.bundle(role), model, about, bag_metrics(model, ()))
+        save_bundle(run.bundle(role), model, about, (yield from bag_metrics(model, (), role)))
         yield Progress("keeping the models", len(run.models), len(result.models))
     return run

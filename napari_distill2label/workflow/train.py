@@ -2,7 +2,7 @@
 
 import hashlib
 import shutil
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,13 +10,13 @@ import torch
 
 from ..core.bag import UNKNOWN, Bag
 from ..core.errors import BundleError, SettingsError
-from ..core.events import EpochEnd, Event, Notice
+from ..core.events import EpochEnd, Event, Notice, Progress
 from ..core.metrics import binary_metrics, positive_score
 from ..core.settings import Settings, TrainingSettings
 from ..mil.curriculum import Curriculum, Stage
 from ..mil.device import choose_device, compute_dtype
 from ..mil.model import MILModel
-from ..mil.training import TrainingState, answer_bag, fit
+from ..mil.training import TrainingState, answering, fit
 from ..store.bundle import ROLES, load_bundle, save_bundle
 from ..store.checkpoint import load_checkpoint, save_checkpoint
 from ..store.cohort import Cohort
@@ -26,6 +26,8 @@ from .plan import Asked, Plan, new_plan, resumed_plan
 from .scale import require_mpp
 from .stopwatch import Stopwatch
 from .tissue import Tissue
+
+SIGNED_AT_ONCE = 8192  # patches: 40 MB of features
 
 
 def train(
@@ -104,7 +106,7 @@ class _Training:
         self.valid = [bags[row.slide_id] for row in self.cohort.in_split("valid") if row.slide_id in bags]
         if len({bag.label for bag in self.train}) < 2:
             raise SettingsError("the training slides that could be read are all of one class: nothing can be learnt")
-        self.signature = _signature([*self.train, *self.valid])
+        self.signature = yield from _signature([*self.train, *self.valid])
         self.run = self.plan.start()  # not before: a run of slides that cannot be read would only be in the way
         curriculum = Curriculum(self.train, self.valid, len(self.cohort.classes), self.settings, self.device)
         for item in curriculum.stages(self.run.config.baseline):
@@ -153,7 +155,7 @@ class _Training:
         yield from stage.finish()
         model.dtype = torch.float32
         if role in ROLES:
-            self.save(role, model, state, settings)
+            yield from self.save(role, model, state, settings)
 
     def forget_taught_by(self, role: str) -> None:
         """A student of a former teacher is worth nothing: remove what is left of it."""
@@ -170,7 +172,9 @@ class _Training:
         except BundleError:  # not there, or damaged: made again from the checkpoint
             return False
 
-    def save(self, role: str, model: MILModel, state: TrainingState, settings: TrainingSettings) -> None:
+    def save(
+        self, role: str, model: MILModel, state: TrainingState, settings: TrainingSettings
+    ) -> Generator[Event, None, None]:  # fmt: skip
         corrected = sum(int((bag.known != UNKNOWN).sum()) for bag in self.train if bag.known is not None)
         about = {
             "role": role,
@@ -189,13 +193,19 @@ class _Training:
             "n_corrections": corrected if role == "student" else 0,
             "data_signature": self.signature,
         }
-        save_bundle(self.run.bundle(role), model, about, bag_metrics(model, self.valid))
+        metrics = yield from bag_metrics(model, self.valid, role)
+        save_bundle(self.run.bundle(role), model, about, metrics)
 
 
-def bag_metrics(model: MILModel, bags: Iterable[Bag]) -> dict[str, float | int | None]:
+def bag_metrics(
+    model: MILModel, bags: Sequence[Bag], role: str
+) -> Generator[Progress, None, dict[str, float | int | None]]:
     """Metrics of the slides' labels (`core.metrics`)."""
-    bags = list(bags)
-    answers = [model.probabilities(answer_bag(model, bag).bag_logits).numpy() for bag in bags]
+    answers = []
+    for done, bag in enumerate(bags):
+        pause = Progress(f"{role}: metrics of the validation slides", done, len(bags))
+        answer = yield from answering(model, bag, pause)
+        answers.append(model.probabilities(answer.bag_logits).numpy())
     positive = np.array([bag.label != (0,) for bag in bags], bool)
     return binary_metrics(
         positive, positive_score(np.array(answers).reshape(-1, model.n_classes), model.settings.several)
@@ -211,12 +221,14 @@ def _epoch_end(role: str, state: TrainingState, epochs: int) -> EpochEnd:
     return EpochEnd(role, state.epoch, epochs, losses, metrics, best=state.best_epoch == state.epoch)
 
 
-def _signature(bags: Iterable[Bag]) -> str:
+def _signature(bags: Sequence[Bag]) -> Generator[Progress, None, str]:
     """A digest of everything training saw: which slides, their labels and corrections, and every patch."""
     digest = hashlib.sha256()
-    for bag in bags:
+    for done, bag in enumerate(bags):
         digest.update(f"{bag.slide_id}\0{bag.label}\0{bag.instances.shape}".encode())
-        digest.update(np.ascontiguousarray(bag.instances))
+        for start in range(0, len(bag), SIGNED_AT_ONCE):
+            yield Progress("noting what is trained on", done, len(bags))
+            digest.update(np.ascontiguousarray(bag.instances[start : start + SIGNED_AT_ONCE]))
         if bag.known is not None:
             digest.update(bag.known.tobytes())
     return digest.hexdigest()

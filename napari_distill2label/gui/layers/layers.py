@@ -190,6 +190,25 @@ def add(viewer: "ViewerModel", data: LayerData) -> "Layer":
     return layer
 
 
+def add_at(viewer: "ViewerModel", data: LayerData, index: int) -> "Layer":
+    """`add` at a place of the list, with the user's selection left alone; of an empty one, the layer becomes it."""
+    from napari.layers import Layer
+
+    layer, selection = Layer.create(*data), viewer.layers.selection
+    selected, active = set(selection), selection.active
+    if selected:
+        # napari selects what is added. Put back before anybody is told, it does not draw every panel twice.
+        with selection.events.blocker_all():
+            viewer.layers.insert(index, layer)
+            viewer.layers.selection = selected
+            selection.active = active
+    else:
+        viewer.layers.insert(index, layer)
+    if about(layer).get("role") in PREDICTED:
+        layer.editable = False
+    return layer
+
+
 def add_slide(viewer: "ViewerModel", slide: "Slide", slide_id: str, label: str | None = None) -> "Layer":
     """Show a slide below everything else, and a scale bar where its µm/px is known."""
     layer = add(viewer, slide_layer(slide, slide_id, label))

@@ -4,7 +4,7 @@ Four per slide and model: labels (one pixel a patch, or a point a patch; read-on
 attention and contribution. All are filled in place, so a slider or a growing map makes no new layer.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .shades import Shades
 
 Colours = Mapping[str, RGB]
+Key = tuple[str, int | None]  # role and class index: which of a map's layers
 COLORMAPS = {PROBABILITY: "magma", ATTENTION: "viridis", CONTRIBUTION: "coolwarm"}
 POINT_OPACITY = 0.8
 
@@ -33,12 +34,33 @@ def map_layers(
 
     `mpp` is that of the slide's layer: patches are kept in its pixels, so they lie on it whatever µm/px it is given.
     """
+    return [_made(patch_map, key, mpp, threshold, colours) for key in _keys(patch_map)]
+
+
+def _keys(patch_map: "PatchMap") -> list[Key]:
+    """Role and class index of the layers of a map, from the bottom up."""
+    values: list[Key] = [(role, None) for role in COLORMAPS]
+    if not isinstance(patch_map.patches, PatchGrid):
+        return [*values, (POINTS, None)]
+    findings = range(1, len(patch_map.classes)) if patch_map.several else [None]
+    return [*values, *((LABELS, index) for index in findings)]
+
+
+def _key(layer: "Layer") -> Key:
+    noted = layers.about(layer)
+    return noted["role"], noted["class_index"]
+
+
+def _made(
+    patch_map: "PatchMap", key: Key, mpp: Mpp | None, threshold: float, colours: Colours | None
+) -> LayerData:  # fmt: skip
+    role, index = key
     shown = shades.of(patch_map)
-    made = [_values(patch_map, shown, role, mpp) for role in COLORMAPS]
-    if isinstance(patch_map.patches, PatchGrid):
-        indices = range(1, len(patch_map.classes)) if patch_map.several else [None]
-        return [*made, *(_labels(patch_map, shown, index, mpp, threshold, colours) for index in indices)]
-    return [*made, _points(patch_map, shown, mpp, threshold, colours)]
+    if role == LABELS:
+        return _labels(patch_map, shown, index, mpp, threshold, colours)
+    if role == POINTS:
+        return _points(patch_map, shown, mpp, threshold, colours)
+    return _values(patch_map, shown, role, mpp)
 
 
 def _named(patch_map: "PatchMap", what: str) -> str:
@@ -198,49 +220,56 @@ def refill(viewer: "ViewerModel", patch_map: "PatchMap", threshold: float, colou
 def add_map(
     viewer: "ViewerModel", patch_map: "PatchMap", mpp: Mpp | None, threshold: float, colours: Colours | None = None
 ) -> list["Layer"]:
-    """Show a patch map in place of an earlier one by the same model; what the user set of that one's look is kept.
+    """Show a patch map in place of an earlier one by the same model; selection and camera stay. Its layers."""
+    make_room(viewer, patch_map, mpp, threshold, colours)
+    while add_next(viewer, patch_map, mpp, threshold, colours) is not None:
+        pass
+    return _there(viewer, patch_map)
 
-    Layers that fit are filled anew, so nothing flickers, and neither selection nor camera moves.
-    """
-    there = layers.find(viewer, slide_id=patch_map.slide_id, model=layers.model_role(patch_map))
-    if there and _fits(there, patch_map, mpp):
+
+def make_room(
+    viewer: "ViewerModel", patch_map: "PatchMap", mpp: Mpp | None, threshold: float, colours: Colours | None = None
+) -> None:
+    """Fill the layers that are there anew, so that nothing flickers; take them away if they do not fit the map."""
+    there = _there(viewer, patch_map)
+    if all(_fits(layer, patch_map, mpp) for layer in there):
         refill(viewer, patch_map, threshold, colours)
-        return there
-    former = {(about["role"], about["class_index"]): layer for layer in there if (about := layers.about(layer))}
-    look = {key: (layer.visible, layer.opacity) for key, layer in former.items()}
+        return
     with layers.selection_kept(viewer):
         layers.remove(viewer, there)
-        above = next((layer for layer in viewer.layers if layers.about(layer).get("role") in _ABOVE), None)
-        added = []
-        for data in map_layers(patch_map, mpp, threshold, colours):
-            layer = layers.add(viewer, data)
-            if above is not None:
-                viewer.layers.move(viewer.layers.index(layer), viewer.layers.index(above))
-            key = (layers.about(layer)["role"], layers.about(layer)["class_index"])
-            layer.visible, layer.opacity = look.get(key, (layer.visible, layer.opacity))
-            added.append(layer)
-    return added
+
+
+def add_next(
+    viewer: "ViewerModel", patch_map: "PatchMap", mpp: Mpp | None, threshold: float, colours: Colours | None = None
+) -> "Layer | None":
+    """Add one layer of a map that is not there yet, the labels first; None when all are.
+
+    napari takes 50 to 100 ms for a layer: the window is to answer between two of them.
+    """
+    keys, there = _keys(patch_map), {_key(layer): layer for layer in _there(viewer, patch_map)}
+    missing = [key for key in keys if key not in there]
+    if not missing:
+        return None
+    key = next((key for key in missing if key[0] in (LABELS, POINTS)), missing[0])
+    higher = [there[above] for above in keys[keys.index(key) + 1 :] if above in there]
+    higher += [layer for layer in viewer.layers if layers.about(layer).get("role") in _ABOVE]
+    index = min((viewer.layers.index(layer) for layer in higher), default=len(viewer.layers))
+    return layers.add_at(viewer, _made(patch_map, key, mpp, threshold, colours), index)
 
 
 _ABOVE = (layers.CORRECTIONS, layers.OUTLINES, layers.FRAME)
 
 
-def _fits(there: Sequence["Layer"], patch_map: "PatchMap", mpp: Mpp | None) -> bool:
-    """Do these layers have the place and the classes of the map? One of them may have been deleted."""
+def _there(viewer: "ViewerModel", patch_map: "PatchMap") -> list["Layer"]:
+    return layers.find(viewer, slide_id=patch_map.slide_id, model=layers.model_role(patch_map))
+
+
+def _fits(layer: "Layer", patch_map: "PatchMap", mpp: Mpp | None) -> bool:
+    """Is this one of the layers the map has, with its place and its classes?"""
     patches = patch_map.patches
-    is_grid = isinstance(patches, PatchGrid)
-    findings = range(1, len(patch_map.classes)) if patch_map.several else [None]
-    wanted = [(role, None) for role in COLORMAPS]
-    wanted += [(LABELS, index) for index in findings] if is_grid else [(POINTS, None)]
-    noted = [layers.about(layer) for layer in there]
-    if sorted(map(str, wanted)) != sorted(str((each["role"], each["class_index"])) for each in noted):
+    if _key(layer) not in _keys(patch_map) or layers.about(layer)["classes"] != list(patch_map.classes):
         return False
-    if any(each["classes"] != list(patch_map.classes) for each in noted):
-        return False
-    if not is_grid:
-        scale = mpp or (1.0, 1.0)
-        return all(np.array_equal(layer.data, patches.centres) and np.allclose(layer.scale, scale) for layer in there)
+    if not isinstance(patches, PatchGrid):
+        return np.array_equal(layer.data, patches.centres) and np.allclose(layer.scale, mpp or (1.0, 1.0))
     place = np.ravel(patches.placement(mpp))
-    return all(
-        layer.data.shape == patches.shape and np.allclose(place, [*layer.scale, *layer.translate]) for layer in there
-    )
+    return layer.data.shape == patches.shape and np.allclose(place, [*layer.scale, *layer.translate])

@@ -6,7 +6,7 @@ a slide is shown; here they are only laid out.
 
 import time
 import weakref
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
@@ -14,6 +14,7 @@ from psygnal import Signal
 from ...core.colours import RGB, palette
 from ...core.errors import Distill2LabelError, SettingsError
 from ...core.events import Begun, Event, Finished, Progress
+from ..session.later import Later
 from ..wording import in_the_window
 from . import layers, map_layers, shades
 from .layers import ATTENTION, CONTRIBUTION, LABELS, POINTS, PREDICTED, PROBABILITY
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 KINDS = (LABELS, PROBABILITY, ATTENTION, CONTRIBUTION)
 FILLING_INTERVAL = 0.5  # s between two looks at a map that is being filled
 FILLING_SHARE = 0.05  # of the time that may go into looking
+TURN = 20  # ms of the window's between two layers that are added
 
 
 def kind_of(role: str) -> str:
@@ -61,6 +63,8 @@ class Overlays:
         self._setting = False
         self._filling: PatchMap | None = None  # the map whose layers fill in while it is computed
         self._laid: Shades | None = None  # what of it they show
+        self._laying: dict[str, Iterator[bool]] = {}  # by model: adds its layers one by one, then True
+        self._later = Later(self._go_on, TURN)
         self._latest: dict[str, Shades] = {}  # of the shown slide, by model: seen until a newer map has been read
         viewer = session.viewer
         viewer.mouse_move_callbacks.append(_on_move(self))
@@ -190,18 +194,57 @@ class Overlays:
             shades.forget(patch_map)  # another slide was shown while this one's map was read
             return
         mpp = layers.about(slide[0])["mpp"]
+        map_layers.make_room(session.viewer, patch_map, mpp, session.threshold, self.colours)
+        role = layers.model_role(patch_map)
+        self._latest[role] = shades.of(patch_map)
+        self._laying[role] = self._layers_of(patch_map)
+        self._apply()
+        if not self._later.waits:
+            self._go_on()
+        self.filled.emit(patch_map.slide_id)
+
+    def _go_on(self) -> None:
+        """Add the next layer; what is left follows when the window has had its turn, without one at once."""
+        session = self._session()
+        if session is None or session._is_closed:
+            self._laying.clear()
+            return
+        while self._laying:
+            role = next(iter(self._laying))
+            if next(self._laying[role], True):
+                del self._laying[role]
+            elif session._has_window:
+                self._later.start(threaded=True)
+                return
+
+    def _layers_of(self, patch_map: "PatchMap") -> Iterator[bool]:
+        """Add the layers of a map that are missing, one at a time: the labels, the user's corrections, the others."""
+        while self._add_layer_of(patch_map):
+            yield False
+            if self.session.review.sync():
+                yield False
+        self.session.review.sync()
+
+    def _add_layer_of(self, patch_map: "PatchMap") -> bool:
+        """Was there one to add? Not if another map, or none, is to be shown by now."""
+        session = self.session
+        slide_id, role = patch_map.slide_id, layers.model_role(patch_map)
+        slide = layers.find(session.viewer, layers.SLIDE, slide_id)
+        wanted = self._filling, session.predictions.get(slide_id, {}).get(role)
+        if not slide or session.shown != slide_id or not any(patch_map is each for each in wanted):
+            return False
         self._setting = True  # a new layer's eye is not the user's
         try:
-            laid = map_layers.add_map(session.viewer, patch_map, mpp, session.threshold, self.colours)
-            self._latest[layers.model_role(patch_map)] = shades.of(patch_map)
-            for layer in laid:
-                layer.events.visible.connect(self._on_eye)
-                layer.events.opacity.connect(self._on_opacity)
+            mpp = layers.about(slide[0])["mpp"]
+            added = map_layers.add_next(session.viewer, patch_map, mpp, session.threshold, self.colours)
         finally:
             self._setting = False
+        if added is None:
+            return False
+        added.events.visible.connect(self._on_eye)
+        added.events.opacity.connect(self._on_opacity)
         self._apply()
-        session.review.sync()
-        self.filled.emit(patch_map.slide_id)
+        return True
 
     def reading_along(self, work: "Work") -> "Work":
         """The same work; what the window will show of its maps is read in the thread that fills them."""

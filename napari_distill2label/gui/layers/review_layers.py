@@ -5,7 +5,7 @@ points, which cost what was corrected and not what the slide holds.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -41,28 +41,30 @@ def add_corrections(
     noted = {"role": CORRECTIONS, "slide_id": slide_id, "classes": list(classes), "kind": "human"}
     meta = {"name": f"{slide_id} · corrections (yours)", "metadata": {KEY: noted}, **layers.space(mpp)}
     marks = {"face_color": "transparent", "opacity": 1.0, **layers.space(mpp)}
-    with layers.selection_kept(viewer):
-        if isinstance(patches, PatchGrid):
-            scale, translate = patches.placement(mpp)
-            placed = {"scale": scale, "translate": translate}
-            features = {"index": np.arange(len(classes) + 1), "class": [NO_CORRECTION, *classes]}
-            layer = layers.add(viewer, ((known + 1).astype(np.uint8), meta | placed | {"features": features}, "labels"))
-            layer.opacity = 1.0
-            layer.brush_size = 1
-            layer.selected_label = min(2, len(classes))
-            marks |= placed | {
-                "name": f"{slide_id} · outlines of corrections",
-                "symbol": "square",
-                "metadata": {KEY: noted | {"role": OUTLINES}},
-            }
-            outlines = layers.add(viewer, (np.empty((0, 2), np.float32), marks, "points"))
-            viewer.layers.link_layers([layer, outlines], ("visible", "opacity"))
-        else:
-            layer = outlines = layers.add(
-                viewer, (np.empty((0, 2), np.float32), marks | meta | {"scale": mpp or (1.0, 1.0)}, "points")
-            )
+    if isinstance(patches, PatchGrid):
+        scale, translate = patches.placement(mpp)
+        placed = {"scale": scale, "translate": translate}
+        features = {"index": np.arange(len(classes) + 1), "class": [NO_CORRECTION, *classes]}
+        layer = _add(viewer, (known + 1).astype(np.uint8), meta | placed | {"features": features}, "labels")
+        layer.opacity = 1.0
+        layer.brush_size = 1
+        layer.selected_label = min(2, len(classes))
+        marks |= placed | {
+            "name": f"{slide_id} · outlines of corrections",
+            "symbol": "square",
+            "metadata": {KEY: noted | {"role": OUTLINES}},
+        }
+        outlines = _add(viewer, np.empty((0, 2), np.float32), marks, "points")
+        viewer.layers.link_layers([layer, outlines], ("visible", "opacity"))
+    else:
+        layer = _add(viewer, np.empty((0, 2), np.float32), marks | meta | {"scale": mpp or (1.0, 1.0)}, "points")
     show(viewer, slide_id, patches, known, classes, colours)
     return layer
+
+
+def _add(viewer: "ViewerModel", data: np.ndarray, meta: dict[str, Any], kind: str) -> "Layer":
+    """A layer on top of the others."""
+    return layers.add_at(viewer, (data, meta, kind), len(viewer.layers))
 
 
 def show(

@@ -196,17 +196,17 @@ class Review(KeptCorrections):
 
     # ---- the layer -------------------------------------------------------------------------------------------------
 
-    def sync(self) -> None:
-        """Lay the shown slide's corrections over its prediction, as soon as its patches are known."""
+    def sync(self) -> bool:
+        """Lay the shown slide's corrections over its prediction, as soon as its patches are known. Was that needed?"""
         session = self.session
         shown = session.overlays.shades
         slide_layer = layers.find(session.viewer, layers.SLIDE, session.shown or "")
         if shown is None or not slide_layer:
-            return
+            return False
         slide = self._slides.setdefault(session.shown, SlideCorrections())
         layer = self._layer(session.shown)
         if layer is not None and slide.fits(shown.patches, shown.classes):
-            return
+            return False
         slide.lay(shown.patches, shown.classes)
         with layers.selection_kept(session.viewer):
             for role in (layers.CORRECTIONS, layers.OUTLINES):
@@ -223,6 +223,7 @@ class Review(KeptCorrections):
             layer.events.data.connect(self._on_layer)
         self._seen.clear()
         self.changed.emit()
+        return True
 
     def _layer(self, slide_id: str) -> Any:
         found = layers.find(self.session.viewer, layers.CORRECTIONS, slide_id)
@@ -361,11 +362,7 @@ class Review(KeptCorrections):
         if not len(self):
             return "Correct some patches first."
         if not self.session.settings.student.gamma_k:
-<<<<<<< HEAD
             return "The settings ignore corrections: give ‘γk: your corrections’ of the student a weight, in step 2."
-        return self.session.why_not_train()
-=======
-            return "The settings ignore corrections: give 'gamma_k' of the student a weight."
         if (reason := self.session.why_not_train()) is not None:
             return reason
         if self.not_learnt() == len(self):
@@ -378,7 +375,6 @@ class Review(KeptCorrections):
         if self._dealt is None or any(old is not new for old, new in zip(self._dealt, now, strict=True)):
             self._dealt, self._learnt = now, _trained_on(*now)
         return sum(count for slide_id, count in self.slides.items() if slide_id not in self._learnt)
->>>>>>> w6-A
 
     def retrain(self, *, wait: bool = True) -> "Run | Job":
         """Train a student (and its teacher) that takes the corrections as known; they are named in bundle and card."""

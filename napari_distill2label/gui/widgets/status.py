@@ -76,6 +76,7 @@ class JobRow(QWidget):
         self.times.setText("" if waits else times(job))
         self.times.setVisible(bool(self.times.text()))
         self.cancel.setEnabled(job.state in ("queued", "running"))
+        self.cancel.setText("Cancelling…" if job.state == "cancelling" else "Cancel")
         self.cancel.setToolTip("Take it out of the queue" if waits else STOP)
         self.cancel.setAccessibleName(f"cancel: {job.title}")
 

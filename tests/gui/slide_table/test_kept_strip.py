@@ -13,8 +13,8 @@ from .conftest import LONG, choose
 def test_unsaved_changes_are_shown_and_come_back(full, viewer, qtbot):
     choose(full, 0)
     click(qtbot, full.labelling.labels.itemAt(2).widget())
-    assert "not in cohort.csv yet" in full.kept.state.text()
-    qtbot.waitUntil(lambda: "kept at" in full.kept.state.text(), timeout=LONG)
+    assert "Not saved in cohort.csv yet" in full.kept.state.text()
+    qtbot.waitUntil(lambda: "a copy is kept" in full.kept.state.text(), timeout=LONG)
     full.open_path(str(full.session.cohort_path))
     qtbot.waitUntil(lambda: full.session.unsaved, timeout=LONG)
     assert full.session.cohort["slide_000"].label is None

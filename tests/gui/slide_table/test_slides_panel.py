@@ -43,10 +43,13 @@ def test_from_an_empty_panel_to_a_saved_table(panel, viewer, qtbot, cohort_csv, 
         click(qtbot, panel.labelling.labels.itemAt(label).widget())
     assert panel.labelling.counts.text().startswith("8 slides: 2 normal, 2 tumour, 4 without label")
     assert panel.headline() == "8 slides, 4 labelled"
-    assert "not in any table" in panel.kept.state.text()
+    assert "Not saved in a table yet" in panel.kept.state.text()
     panel.ask_save = lambda *args: str(tmp_path / "cohort.csv")
+    said = []
+    panel.session.message.connect(said.append)
     click(qtbot, panel.save)
     assert not panel.kept.state.isVisibleTo(panel)
+    assert said[-1].endswith(f"in {tmp_path / 'cohort.csv'}")  # and where to
     labels = [row.label for row in Cohort.read(tmp_path / "cohort.csv")]
     assert labels == ["normal", "tumour", "normal", "tumour", None, None, None, None]
 

@@ -1,0 +1,126 @@
+"""A batch too large to be judged in a moment: judged in runs, with the gradient of the whole, and pauses between."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from napari_distill2label.core.events import Progress
+from napari_distill2label.core.settings import AssistantSettings, StudentSettings, TeacherSettings
+from napari_distill2label.mil import objectives, training
+from napari_distill2label.mil.objectives import (
+    AssistantObjective,
+    Batch,
+    Lesson,
+    StudentObjective,
+    TeacherObjective,
+)
+from napari_distill2label.mil.training import RandomState, TrainingState, answer_bag, backward, fit
+
+CPU = torch.device("cpu")
+PAUSE = Progress("here", 3, 7)
+RUN = 3  # instances of 6 features
+OBJECTIVES = {
+    "teacher": TeacherObjective(TeacherSettings(lambda_n=0.0, lambda_d=0.0)),
+    "student": StudentObjective(StudentSettings(gamma_n=0.5)),
+    "attention": StudentObjective(StudentSettings(bag_gradient="attention")),
+    "assistant": AssistantObjective(AssistantSettings()),
+}
+
+
+@pytest.fixture
+def in_runs(monkeypatch):
+    """Judge instances of 6 features in runs of three from now on."""
+
+    def cut():
+        monkeypatch.setattr(objectives, "AT_ONCE", 6 * RUN)
+        monkeypatch.setattr(objectives, "RUN", 6 * RUN)
+
+    return cut
+
+
+def batch_of(make_bag, teacher, *lengths):
+    bags = [make_bag(length, label=k % 2, seed=k, features=6) for k, length in enumerate(lengths)]
+    return Batch.of([Lesson.of(bag, 2, answer_bag(teacher, bag)) for bag in bags], CPU)
+
+
+def step(model, objective, batch):
+    """(pauses, terms, gradient by weight) of one step."""
+    model.zero_grad()
+    work, pauses = backward(model, objective, batch, RandomState(0, CPU), PAUSE), []
+    while True:
+        try:
+            pauses.append(next(work))
+        except StopIteration as stop:
+            gradient = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+            return pauses, stop.value, gradient
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("lengths", [(8,), (7, 2, 3)])
+def test_the_gradient_is_that_of_the_whole(make_model, make_bag, in_runs, name, lengths):
+    model, objective = make_model(features=6).train(), OBJECTIVES[name]
+    batch = batch_of(make_bag, make_model(seed=5, features=6), *lengths)
+    no_pauses, terms, gradient = step(model, objective, batch)
+    in_runs()
+    pauses, terms_of_runs, gradient_of_runs = step(model, objective, batch)
+    assert no_pauses == []
+    runs = sum(-(-length // RUN) for length in lengths)
+    assert pauses == [PAUSE] * 2 * runs
+    assert terms.keys() == terms_of_runs.keys()
+    for term, value in terms.items():
+        assert terms_of_runs[term].item() == pytest.approx(value.item(), rel=1e-5, abs=1e-6), term
+    assert gradient.keys() == gradient_of_runs.keys()
+    assert any(value.abs().max() > 1e-4 for value in gradient.values())
+    for weight, value in gradient.items():
+        assert torch.allclose(value, gradient_of_runs[weight], rtol=1e-4, atol=1e-6), weight
+
+
+def test_noise_and_perturbed_instances_come_in_runs_too(make_model, make_bag, in_runs):
+    in_runs()
+    model, seen = make_model(features=6).train(), []
+    model.encoder.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
+    objective = TeacherObjective(TeacherSettings(noise=0.7, delta=0.0, keep=1.0))
+    _, terms, _ = step(model, objective, batch_of(make_bag, make_model(features=6), 7, 2))
+    assert seen == [3 + 2 + 3, 3 + 2 + 3, 1 + 1 + 1, 2 + 1 + 2]  # of a run: its instances, noise, perturbed ones
+    assert terms["ball"].item() == pytest.approx(terms["entropy"].item(), rel=1e-5)  # both are the bag as it is
+    assert torch.isfinite(terms["loss"])
+
+
+def test_what_needs_the_whole_bag_gets_it(make_model, make_bag, in_runs):
+    in_runs()
+    objective = TeacherObjective(TeacherSettings(ball="adversarial"))
+    assert step(make_model(features=6).train(), objective, batch_of(make_bag, make_model(features=6), 8))[0] == []
+
+
+def test_a_training_in_runs_is_resumed_bit_for_bit(make_model, make_bag, in_runs):
+    in_runs()
+    settings = TeacherSettings(epochs=3)
+    bags = [make_bag(5 + k, label=k % 2, seed=k, features=6) for k in range(3)]
+    lessons = [Lesson.of(bag, 2) for bag in bags]
+
+    def run(model, state=None, epochs=3):
+        chosen, states, events = settings.model_copy(update={"epochs": epochs}), [], []
+        for item in fit(model, TeacherObjective(settings), lessons, bags[:1], chosen, seed=5, state=state):
+            (states if isinstance(item, TrainingState) else events).append(item)
+            torch.rand(3)  # somebody else draws numbers meanwhile
+        return states, events
+
+    model, again = make_model(features=6, dropout=0.5), make_model(features=6, dropout=0.5)
+    _, events = run(model)
+    assert len(events) > 3 * len(bags) * 4
+    half, _ = run(again, epochs=1)
+    other = make_model(seed=9, features=6, dropout=0.5)
+    run(other, replace(half[-1]))
+    for name, weight in model.state_dict().items():
+        assert torch.equal(weight, other.state_dict()[name]), name
+
+
+def test_answers_of_a_large_bag_pause(make_model, make_bag, monkeypatch):
+    monkeypatch.setattr(training, "INFERENCE_BATCH", 3)
+    bag = make_bag(8, features=6)
+    work = training.answering(make_model(features=6), bag, PAUSE)
+    assert [next(work), next(work)] == [PAUSE, PAUSE]
+    with pytest.raises(StopIteration) as stop:
+        next(work)
+    assert len(stop.value.value.scores) == 8
