@@ -109,6 +109,7 @@ class DistillToLabel(QWidget):
         self._connections = [
             (session.jobs.changed, self._on_job),
             (session.message, self._on_message),
+            (session.message_over, self._on_message_over),
             (session.undo_stack.changed, self._refresh_undo),
         ]
         signals = ("slides_changed", "settings_changed", "model_changed", "predictions_changed", "threshold_changed")
@@ -201,6 +202,10 @@ class DistillToLabel(QWidget):
         job = self.session.jobs.current
         if job is None or text not in job.notes:  # else it is told when the job is over
             self.status.show_text(text)
+
+    def _on_message_over(self, text: str) -> None:
+        if self.status.text.text() == text:
+            self.status.show_text("")
 
 
 def _shutting_down(session: Session):
