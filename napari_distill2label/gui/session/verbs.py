@@ -226,7 +226,8 @@ class Verbs(SlideList):
             self.feature_folder = out
             self.encoder = Path(encoder)
 
-        return self._run("features", "Computing features", work, done, wait, parts=_slides(cohort))
+        kept = "What is computed is kept: the same button goes on from there."
+        return self._run("features", "Computing features", work, done, wait, parts=_slides(cohort), kept=kept)
 
     def load_bundle(self, path: PathLike, *, wait: bool = True) -> LoadedModel | Job:
         """Load a run, or a model bundle, to predict with.
@@ -301,7 +302,10 @@ class Verbs(SlideList):
             return Retry(text, lambda: self.predict(ids, role=role, device=on, **how, wait=False))
 
         done = lambda maps: None  # noqa: E731 - each was taken as it came
-        return self._run("predict", "Predicting", work, done, wait, parts=_slides(cohort), prepare=prepare, retry=retry)
+        in_run = self.model.is_run if before is None else before.kind == "train"
+        kept = "What is labelled is kept: the same button goes on from there." if in_run else ""
+        more = {"parts": _slides(cohort), "prepare": prepare, "retry": retry, "kept": kept}
+        return self._run("predict", "Predicting", work, done, wait, **more)
 
     @recorded
     def export(
