@@ -11,7 +11,7 @@ from ..core.events import Progress, drain
 from ..core.geometry import PatchGrid, PatchPoints
 from ..core.settings import GridSettings
 from .cutting import cut
-from .mpp import GIVE, check_scale
+from .mpp import check_scale
 from .slide import Slide
 from .tissue import finding_cells
 from .tissue_mask import TissueMask
@@ -58,7 +58,10 @@ def laying(
     """
     try:
         if settings.mpp is not None and slide.mpp is None:
-            raise SlideError(f"its µm/px is unknown and patches are cut at {settings.mpp:g} µm/px: {GIVE}")
+            raise SlideError(
+                f"its µm/px is unknown and patches are cut at {settings.mpp:g} µm/px: "
+                "give it (in the cohort, or --mpp where you predict)"
+            )
         check_scale(slide.path, slide.mpp, settings.mpp)
         if centres is not None:
             return _points(slide, settings, centres, regions)

@@ -15,7 +15,7 @@ SCALE_TOLERANCE = 1.05  # between model and slide, and between slides that are s
 _SQUARE = 1.01  # pixels whose sides differ by less than this are square to everybody
 _SCREEN_DPI = (72, 96)  # what programs write into a TIFF whose resolution they do not know
 _USUAL = (0.1, 2.0)  # µm/px that scanners scan at
-GIVE = "give the µm/px: by the button µm/px… in the window, the column mpp of cohort.csv, or --mpp where you predict"
+_GIVE = "give the µm/px: the column mpp of cohort.csv, or --mpp where you predict"
 
 # OME-XML writes the symbols, OME-Zarr the words of UDUNITS-2.
 UM_PER_UNIT = {
@@ -36,7 +36,7 @@ def checked(mpp: Mpp | None) -> tuple[Mpp | None, tuple[str, ...]]:
         return mpp, _not_square(mpp)
     return None, (
         f"the file says {_said(mpp)} µm/px, which is outside {LIMITS[0]:g}–{LIMITS[1]:g} and cannot be a slide's"
-        f"{_perhaps(mpp)}: treated as unknown until you {GIVE}",
+        f"{_perhaps(mpp)}: treated as unknown until you {_GIVE}",
     )
 
 
@@ -76,12 +76,12 @@ def check_scale(path: str | Path, slide_mpp: Mpp | None, model_mpp: float | None
     if own > model_mpp * SCALE_TOLERANCE:
         raise SlideError(
             f"{path}: has {own:.3g} µm/px, coarser than the model's {model_mpp:.3g} µm/px by more than 5 %; "
-            f"if the file is wrong, {GIVE}"
+            f"if the file is wrong, {_GIVE}"
         )
     if max(slide_mpp) > min(slide_mpp) * SCALE_TOLERANCE:
         raise SlideError(
             f"{path}: its pixels are {_said(slide_mpp)} µm: not square, and a patch would be stretched against the "
-            f"model's; if the file is wrong, {GIVE}, else rescale the image"
+            f"model's; if the file is wrong, {_GIVE}, else rescale the image"
         )
 
 
@@ -92,7 +92,7 @@ def missing_mpp(slide_ids: Sequence[str], model_mpp: float) -> str:
     has = "1 slide has" if n == 1 else f"{n} slides have"
     return (
         f"{has} no µm/px in the file, and patches are cut at {model_mpp:.3g} µm/px: {names}. "
-        f"If you know what they were scanned at, {GIVE}"
+        "Give what they were scanned at: the column mpp of cohort.csv for each, or --mpp UM for all where you predict"
     )
 
 

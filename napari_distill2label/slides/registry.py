@@ -61,7 +61,7 @@ def open_slide(path: str | Path, mpp: float | Mpp | None = None, force: bool = F
         source.close()
         raise SlideError(
             f"{path}: not a brightfield image: {source.other_than_brightfield}: "
-            "a model of stained slides means nothing here (on the command line, --force opens it all the same)"
+            "a model of stained slides means nothing here; --force opens it all the same"
         )
     slide = Slide.of(path, source)
     return slide if mpp is None else slide.with_mpp(mpp)

@@ -366,18 +366,6 @@ def test_pictures_are_read_for_rows_in_sight_beside_the_window(full, qtbot, monk
     assert found.picture.shape == (53, 64, 3)
 
 
-def test_another_table_s_scales_do_not_matter(full, qtbot, tmp_path):
-    from PIL import Image
-
-    qtbot.waitUntil(lambda: full.session.thumbnails.any_mpp, timeout=LONG)
-    Image.new("RGB", (90, 90), "pink").save(tmp_path / "plain.png")
-    (tmp_path / "plain.csv").write_text("slide_id,path,label\nplain,plain.png,normal\n")
-    full.open_path(str(tmp_path / "plain.csv"))
-    qtbot.waitUntil(lambda: cell(full, 0, MPP) == "not in file", timeout=LONG)
-    assert cell(full, 0, STATUS) == "labelled"
-    assert not full.missing.isVisibleTo(full)
-
-
 def test_a_missing_scale_is_seen_and_mended(full, qtbot, tmp_path):
     from PIL import Image
 

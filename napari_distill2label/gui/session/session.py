@@ -83,7 +83,7 @@ class Session(Verbs, Showing, Evaluation, Encoding):
     model_changed = Signal()
     predictions_changed = Signal(str)  # slide id
     shown_changed = Signal()
-    message_over = Signal(str)  # what `message` told is no news any more
+    message_over = Signal()  # what `message` told of a slide is no news any more
     threshold_changed = Signal(float)
 
     def __init__(self, viewer: "ViewerModel") -> None:

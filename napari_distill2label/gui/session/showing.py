@@ -32,7 +32,7 @@ class Showing(SlideList):
     failures: dict[str, str]
     shown_changed: Any
     message_over: Any
-    _told_of_slide: tuple[str, ...] = ()
+    telling_of_slide = False  # is what `message` tells of the slide that was asked for?
     _has_window: bool
     _in_between: bool
     _viewer: "Callable[[], ViewerModel | None]"
@@ -91,11 +91,11 @@ class Showing(SlideList):
 
     def _say_of_slide(self, *texts: str) -> None:
         """Tell of the slide that was asked for; what was told of the one before is no news any more."""
-        for text in self._told_of_slide:
-            self.message_over.emit(text)
-        self._told_of_slide = texts
+        self.message_over.emit()
+        self.telling_of_slide = True
         for text in texts:
             self._tell(text)
+        self.telling_of_slide = False
 
     @property
     def _is_closed(self) -> bool:
