@@ -116,6 +116,7 @@ def _features(options: argparse.Namespace, run: Drain) -> None:
         formats=options.format,
         device=options.device,
         trust=options.trust,
+        tissue=options.tissue,
     )
     for path in run(work):
         print(path)

@@ -62,6 +62,9 @@ def _features(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--format", type=_some, default=["zarr"], metavar="A,B", help="zarr, h5 (default zarr)")
+    parser.add_argument(
+        "--tissue", type=Path, metavar="FILE.geojson", help="regions outside of which no patch is taken; or a folder"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     _add_slides_folder(parser)
     _add_trust(parser)

@@ -108,9 +108,11 @@ class DistillToLabel(QWidget):
         self._soon.setInterval(50)
         self._soon.timeout.connect(self.refresh)
         self._was_next: str | None = "slides"
+        self._of_slide = ""  # what was told last of a slide that was asked for
         self._connections = [
             (session.jobs.changed, self._on_job),
             (session.message, self._on_message),
+            (session.message_over, self._on_message_over),
             (session.undo_stack.changed, self._refresh_undo),
         ]
         signals = ("slides_changed", "settings_changed", "model_changed", "predictions_changed", "threshold_changed")
@@ -203,6 +205,12 @@ class DistillToLabel(QWidget):
         job = self.session.jobs.current
         if job is None or text not in job.notes:  # else it is told when the job is over
             self.status.show_text(text)
+            if self.session.telling_of_slide:
+                self._of_slide = text
+
+    def _on_message_over(self) -> None:
+        if self._of_slide and self.status.text.text() == self._of_slide:
+            self.status.show_text("")
 
 
 def _shutting_down(session: Session):

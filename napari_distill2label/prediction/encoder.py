@@ -37,6 +37,26 @@ class EncoderDescription(BaseModel):
     timm: str | None = Field(None, pattern=r"^[A-Za-z0-9_.]+$")
     arguments: dict[str, bool | int | float | str] = {}
 
+    @classmethod
+    def beside(cls, encoder: str | os.PathLike[str]) -> "EncoderDescription":
+        """What the JSON beside an encoder's file says. `SettingsError` if either is missing or does not fit."""
+        path = Path(encoder)
+        if path.suffix.lower() not in SUFFIXES:
+            raise SettingsError(f"{path}: is no encoder: {HOW_TO_GET_ONE}")
+        # e.torchscript.pt is described by e.torchscript.json or e.json
+        names = [path.with_suffix(".json"), path.with_suffix("").with_suffix(".json")]
+        description = next((name for name in names if name.is_file()), names[0])
+        for file in (path, description):
+            if not file.is_file():
+                raise SettingsError(f"{file}: no such file; {HOW_TO_GET_ONE}")
+        try:
+            return cls.model_validate(json.loads(description.read_text("utf-8")))
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise SettingsError(f"{description}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        except (ValueError, RecursionError) as error:
+            raise SettingsError(f"{description}: is no JSON ({error})") from None
+
     @property
     def digest(self) -> str:
         """Of what changes the features of a patch."""
@@ -69,7 +89,7 @@ class FrozenEncoder:
     def __init__(self, path: str | os.PathLike[str], device: str = "auto", trust: bool = False) -> None:
         self.path = Path(path)
         self._opened_as = (str(path), device, trust)
-        self.description = self._describe()
+        self.description = EncoderDescription.beside(self.path)
         timm, arguments = self.description.timm, self.description.arguments
         self._files = parts_of(self.path)
         self._runtime = open_runtime(self.path, device, trust, timm, arguments)
@@ -81,23 +101,6 @@ class FrozenEncoder:
 
     def __reduce__(self) -> tuple[type, tuple[str, str, bool]]:
         return FrozenEncoder, self._opened_as
-
-    def _describe(self) -> EncoderDescription:
-        if self.path.suffix.lower() not in SUFFIXES:
-            raise SettingsError(f"{self.path}: is no encoder: {HOW_TO_GET_ONE}")
-        # e.torchscript.pt is described by e.torchscript.json or e.json
-        names = [self.path.with_suffix(".json"), self.path.with_suffix("").with_suffix(".json")]
-        description = next((name for name in names if name.is_file()), names[0])
-        for file in (self.path, description):
-            if not file.is_file():
-                raise SettingsError(f"{file}: no such file; {HOW_TO_GET_ONE}")
-        try:
-            return EncoderDescription.model_validate(json.loads(description.read_text("utf-8")))
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise SettingsError(f"{description}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-        except (ValueError, RecursionError) as error:
-            raise SettingsError(f"{description}: is no JSON ({error})") from None
 
     @cached_property
     def identity(self) -> EncoderIdentity:

@@ -22,6 +22,7 @@ from ..store.features import EncoderIdentity, FeatureMap
 from ..store.files import file_signature, safe_name
 from ..store.hdf5 import check_h5py, find_hdf5, import_hdf5, is_hdf5_of, read_hdf5, write_hdf5
 from ..store.run import Run
+from .tissue import Tissue, regions_of
 
 FORMATS = ("zarr", "h5")
 
@@ -35,6 +36,7 @@ def features(
     formats: Sequence[str] = ("zarr",),
     device: str = "auto",
     trust: bool = False,
+    tissue: Tissue | None = None,
 ) -> Generator[Event, None, list[Path]]:
     """Write the features of every patch of every slide to `out`; returns the files, in the first of `formats`.
 
@@ -47,6 +49,8 @@ def features(
         and predicting read either.
     device, trust
         As for `prediction.encoder.FrozenEncoder`.
+    tissue
+        Regions outside of which no patch is taken: see `predict`.
 
     What is there already is kept.
     """
@@ -63,7 +67,8 @@ def features(
         try:
             with open_slide(row.path, row.mpp) as slide:
                 yield from (Notice(f"{row.slide_id}: {notice}") for notice in slide.notices)
-                yield from _keep(row.slide_id, slide, (yield from laying(slide, grid)), source, formats)
+                patches = yield from laying(slide, grid, regions=regions_of(row.slide_id, tissue))
+                yield from _keep(row.slide_id, slide, patches, source, formats)
         except SlideError as error:
             yield Failed(row.slide_id, str(error))
         else:

@@ -187,6 +187,20 @@ def test_what_waits_can_be_taken_out():
     assert [job.kind for job in jobs.past] == ["b", "train", "a", "c"]
 
 
+def test_what_a_cancelled_job_keeps_is_said():
+    jobs = Jobs(lambda: False)
+
+    def work():
+        jobs.start("predict", "Predicting", steps, kept="This had not begun.")
+        jobs.cancel(jobs.queue[0])
+        jobs.cancel()
+        yield Progress("working", 1, 2)
+
+    job = jobs.start("features", "Computing features", work, kept="The rest is kept.")
+    assert job.text == "Computing features: cancelled. The rest is kept."
+    assert [past.text for past in jobs.past if past is not job] == ["Predicting: cancelled"]
+
+
 def test_the_next_job_starts_whatever_became_of_the_one_before():
     jobs, done = Jobs(lambda: False), []
 

@@ -47,7 +47,7 @@ def test_without_a_window_a_change_is_followed_at_once(headless):
     session = headless
     session.show("slide_001")
     session.live.enabled = True
-    assert session.live.status.startswith("Up to date: 8 labelled slides")
+    assert session.live.status.startswith("Up to date: trained on 8 labelled slides")
     assert session.role == "live"
     assert session.roles == ("live",)
     assert (shown(session).data == 2).sum() > 5
@@ -91,6 +91,9 @@ def test_a_kept_trial_becomes_the_model(headless, tmp_path):
     assert session.model.roles == ("teacher", "student")
     assert session.model.features == session.feature_folder
     assert session.role == "student"
+    assert session.live.status == "Kept as the run ‘kept’. Predict in step 3 labels slides with it."
+    assert session.roles == ("teacher", "student", "live")  # what it said is still to be looked at
+    session.set_role("live")
     maps = session.predict("slide_001")
     assert maps[0].model["role"] == "student"
 
@@ -191,7 +194,7 @@ def test_new_slides_are_read_and_changes_meanwhile_do_not_stop_that(session, qtb
     session.set_label(rows[0], None)  # while features are read
     qtbot.waitUntil(idle(session), timeout=LONG)
     assert [job.state for job in session.jobs.past if job.title == "Reading features"] == ["done"]
-    assert session.live.status.startswith("Up to date: 7 labelled")
+    assert session.live.status.startswith("Up to date: trained on 7 labelled")
 
 
 def test_switched_off_it_stops(session, qtbot):

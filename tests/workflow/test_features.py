@@ -12,6 +12,7 @@ from napari_distill2label.core.presets import build_settings
 from napari_distill2label.core.settings import GridSettings, Settings
 from napari_distill2label.prediction.encoder import FrozenEncoder
 from napari_distill2label.store.cohort import Cohort
+from napari_distill2label.store.features import FeatureMap
 from napari_distill2label.workflow.features import features
 from napari_distill2label.workflow.predict import predict
 from napari_distill2label.workflow.train import train
@@ -63,6 +64,18 @@ def test_features_are_computed_once(encoder, four, tmp_path, seen, collect):
     assert sum(seen) == 2 * 12
     collect(features(cohort, encoder, tmp_path / "f", GridSettings(patch_px=40)))  # of other patches: made anew
     assert sum(seen) > 2 * 12
+
+
+def test_features_of_a_region_alone(encoder, slides, cli, tmp_path):
+    ring = [[0, 0], [64, 0], [64, 64], [0, 64], [0, 0]]
+    region = {"type": "Feature", "properties": {}, "geometry": {"type": "Polygon", "coordinates": [ring]}}
+    (regions := tmp_path / "regions").mkdir()
+    (regions / "S.geojson").write_text(json.dumps(region))
+    (cohort := tmp_path / "one.csv").write_text(f"slide_id,path,label\nS,{slides[0]},normal\n")
+    size = ["--grid.patch_px", "32", "--grid.tissue", "all"]
+    status, _, err = cli("features", cohort, "--encoder", encoder, "-o", tmp_path / "f", *size, "--tissue", regions)
+    assert status == 0, err
+    assert int(FeatureMap.open(tmp_path / "f" / "S.zarr").patches.scored.sum()) == 4
 
 
 def test_a_frozen_encoder_s_features_are_those_of_its_description(encoder):

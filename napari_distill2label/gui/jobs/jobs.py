@@ -52,14 +52,16 @@ class Job:
         Seconds since the epoch (`time.time`); None while it is queued.
     notes
         What the user should know when it is over.
+    kept
+        What is kept of it when it is cancelled, in words.
     retry, retry_text
         After a failure: what starts it again, on the CPU for one, and what to call that. Else None and "".
     """
 
     _ids = itertools.count(1)
 
-    def __init__(self, kind: str, title: str, parts: Sequence[Part] = ()) -> None:
-        self.id = next(Job._ids)
+    def __init__(self, kind: str, title: str, parts: Sequence[Part] = (), kept: str = "") -> None:
+        self.id, self.kept = next(Job._ids), kept
         self.kind, self.title = kind, title
         self.state: State = "queued"
         self.phase, self.done, self.total, self.unit = title, 0, 0, ""
@@ -110,7 +112,7 @@ class Job:
         if isinstance(self.outcome, Broken):
             return f"{self.title} failed: {self.outcome.message}"
         if isinstance(self.outcome, Cancelled):
-            return f"{self.title}: cancelled"
+            return f"{self.title}: cancelled{f'. {self.kept}' if self.kept and self._began_at else ''}"
         if isinstance(self.outcome, Done):
             notes = f" ({len(self.notes)} to note, see the details)" if self.notes else ""
             return f"{self.title}: done{notes}"
@@ -223,6 +225,7 @@ class Jobs:
         parts: Sequence[Part] = (),
         prepare: Callable[[], None] = lambda: None,
         retry: Callable[[Broken], Retry | None] | None = None,
+        kept: str = "",
     ) -> Job:
         """Do work when it is its turn: at once, unless another job computes.
 
@@ -239,8 +242,10 @@ class Jobs:
             the job.
         retry
             What to offer after a failure; None: the same again.
+        kept
+            What to say of a cancelled job that had begun.
         """
-        job = Job(kind, title, parts)
+        job = Job(kind, title, parts, kept)
         self._queue[job] = _Task(make_work, on_done, prepare, retry)
         if self.current is None:
             self._next()
@@ -345,7 +350,7 @@ class Jobs:
         """The same once more. What was known of how long it takes is of no use to it."""
         return self.start(
             job.kind, job.title, task.make_work, task.on_done, parts=tuple(job._remaining.parts), prepare=task.prepare,
-            retry=task.retry,
+            retry=task.retry, kept=job.kept,
         )  # fmt: skip
 
     def _run_here(self, job: Job, make_work: Callable[[], Work]) -> None:

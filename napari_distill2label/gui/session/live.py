@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 ROLE = "live"  # of its maps and layers, as `workflow.live` has it
 OFF = "Off: switch on to see labels take effect within seconds."
+TRAINING, QUEUED = "Training…", "Waiting for the work before it to end…"
 NO_FEATURES = "Live needs features of the slides: compute them with a frozen encoder, or choose their folder."
 
 
@@ -52,6 +53,7 @@ class Live:
         self._read_for: Any = None  # the slides that `_features` were read for
         self._job: Job | None = None  # the trial in hand
         self._reading: Job | None = None
+        self._computed: Job | None = None  # the last job that computed features
         self._asked_at = 0.0  # when the label was changed that is trained for now
         self._wanted: Any = None  # the labels of the last trial, or of the one in hand
         self._later = Later(self._train, 0)
@@ -124,7 +126,15 @@ class Live:
 
             return then(keep(result, folder), lambda run: (run, of_run(run)))
 
-        return session._run("keep", "Keeping the model", work, session._trained, wait, lambda value: value[0])
+        def done(value: Any) -> None:
+            maps = {slide_id: found[ROLE] for slide_id, found in session.predictions.items() if ROLE in found}
+            session._trained(value)
+            for slide_id, patch_map in maps.items():  # still to be looked at, under the role `live`
+                session.predictions.setdefault(slide_id, {})[ROLE] = patch_map
+            session.model_changed.emit()
+            self._say(f"Kept as the run ‘{folder.name}’. Predict in step 3 labels slides with it.")
+
+        return session._run("keep", "Keeping the model", work, done, wait, lambda value: value[0])
 
     def shutdown(self) -> None:
         """Stop, and say nothing any more. Idempotent."""
@@ -190,7 +200,7 @@ class Live:
         def retry(outcome: Any) -> Retry:
             return Retry("Try again", self._again)
 
-        self._say("Training…")
+        self._say(TRAINING if self.session.jobs.current is None else QUEUED)
         parts = training_parts(quick_settings())
         self._job = self._start("live", "Live training", work, self._done, parts=parts, retry=retry)
 
@@ -237,12 +247,29 @@ class Live:
             return
         session._take_live(result.maps)
         slides = len(result.cohort)
-        self._say(f"Up to date: {slides} labelled slides, {time.monotonic() - self._asked_at:.1f} s")
+        taken = time.monotonic() - self._asked_at
+        self._say(f"Up to date: trained on {slides} labelled slides in {taken:.1f} s.{self._left_out()}")
+
+    def _left_out(self) -> str:
+        """Which slides have no features, in words; "" if all have some."""
+        there = self._features.slides if self._features is not None else ()
+        missing = [row.slide_id for row in self.session.cohort if row.slide_id not in there]
+        if not missing:
+            return ""
+        who = f"{missing[0]} has" if len(missing) == 1 else f"{len(missing)} slides have"
+        return f" {who} no features yet: compute them with the button above."
 
     def _on_job(self, job: Job) -> None:
+        if job.kind == "features" and job.state == "done" and job is not self._computed:
+            self._computed = job
+            self._features = self._read_for = None  # there are more, or others
+            if self._enabled:
+                self.update()
         if job.kind != "live" or not self._enabled:
             return
-        if job.state == "failed":
+        if job is self._job and job.state == "running" and self.status == QUEUED:
+            self._say(TRAINING)
+        elif job.state == "failed":
             self._say(f"Failed: {job.outcome.message}")
         elif job.state == "cancelled" and job in (self._job, self._reading):  # by the user, and not for a newer change
             self._say("Stopped: the next change of a label starts it again.")

@@ -27,6 +27,7 @@ from ..preferences import preferences
 from ..wording import in_the_window
 from .assessing import Evaluation
 from .autosave import Autosave
+from .encoding import Encoding
 from .live import ROLE as LIVE
 from .live import Live
 from .models import LoadedModel
@@ -58,7 +59,7 @@ def session_of(viewer: Any) -> "Session":
     return _sessions[viewer]
 
 
-class Session(Verbs, Showing, Evaluation):
+class Session(Verbs, Showing, Evaluation, Encoding):
     """Slides, labels, settings, model and predictions of one viewer, and what can be done with them.
 
     Long work (`train`, `predict`, `load_bundle`, `export`) runs beside the window. With `wait=True`, as in a script, a
@@ -83,6 +84,7 @@ class Session(Verbs, Showing, Evaluation):
     model_changed = Signal()
     predictions_changed = Signal(str)  # slide id
     shown_changed = Signal()
+    message_over = Signal()  # what `message` told of a slide is no news any more
     threshold_changed = Signal(float)
 
     def __init__(self, viewer: "ViewerModel") -> None:
@@ -90,7 +92,6 @@ class Session(Verbs, Showing, Evaluation):
         self._viewer = weakref.ref(viewer)
         self.preset, self.recipe = "colon", "default"
         self.overrides: dict[str, Any] = {}
-        self.encoder: Path | None = None  # a frozen encoder's file, where the settings ask for one
         self.feature_folder: Path | None = None  # where features of slides are, or are put
         self._promised: set[Path] = set()
         self.trusted: Path | None = None  # the encoder's file that may be opened though it can hold a program
@@ -244,8 +245,9 @@ class Session(Verbs, Showing, Evaluation):
 
     @property
     def settings(self) -> Settings:
-        """What a training would use now: preset < recipe < the preferred device < what was set."""
-        return build_settings(self.preset, self.recipe, merged({"device": preferences().device}, self.overrides))
+        """What a training would use now: preset and encoder < recipe < the preferred device < what was set."""
+        own = merged({"device": preferences().device}, self.overrides)
+        return self.fitted(build_settings(self.preset, self.recipe, own))
 
     def configure(
         self, preset: str | None = None, recipe: str | None = None, **overrides: Mapping[str, Any]

@@ -32,6 +32,8 @@ class Showing(SlideList):
     showing: str | None
     failures: dict[str, str]
     shown_changed: Any
+    message_over: Any
+    telling_of_slide = False  # is what `message` tells of the slide that was asked for?
     _has_window: bool
     _in_between: bool
     _viewer: "Callable[[], ViewerModel | None]"
@@ -72,9 +74,8 @@ class Showing(SlideList):
             slide.close()
             return
         self.showing = None
-        for notice in slide.notices:
-            self._tell(f"{slide_id}: {notice}")
-        layers.remove(self.viewer, layers.find(self.viewer, slide_id=slide_id))
+        self._say_of_slide(*(f"{slide_id}: {notice}" for notice in slide.notices))
+        layers.remove(self.viewer, layers.find(self.viewer))  # first: napari warns of layers in µm beside some in px
         self._open[slide_id] = slide
         self.failures.pop(slide_id, None)
         layers.add_slide(self.viewer, slide, slide_id, now.label)
@@ -86,9 +87,16 @@ class Showing(SlideList):
         self.failures[row.slide_id] = in_the_window(str(error))
         self.slides_changed.emit()
         if told:
-            self._tell(
-                str(error) if isinstance(error, Distill2LabelError) else f"{row.slide_id}: {plain_reason(error)}"
-            )
+            known = isinstance(error, Distill2LabelError)
+            self._say_of_slide(str(error) if known else f"{row.slide_id}: {plain_reason(error)}")
+
+    def _say_of_slide(self, *texts: str) -> None:
+        """Tell of the slide that was asked for; what was told of the one before is no news any more."""
+        self.message_over.emit()
+        self.telling_of_slide = True
+        for text in texts:
+            self._tell(text)
+        self.telling_of_slide = False
 
     @property
     def _is_closed(self) -> bool:

@@ -80,7 +80,7 @@ class Thumbnails:
         self._owner = weakref.ref(session)  # a cycle would keep the session past its viewer
         self._glimpses: OrderedDict[object, Glimpse] = OrderedDict()
         self._asked: set[str] = set()
-        self.any_mpp = False  # has a slide been seen whose file states its µm/px?
+        self._any_mpp: tuple[object, bool] = (None, False)  # of which slides it is known, and what
 
     @property
     def _session(self) -> "Session":
@@ -92,6 +92,15 @@ class Thumbnails:
         if found is not None:
             self._glimpses.move_to_end(path)
         return found
+
+    @property
+    def any_mpp(self) -> bool:
+        """Has a slide of the list been seen whose file states its µm/px?"""
+        cohort = self._session.cohort
+        if self._any_mpp[0] is not cohort:  # asked for each row of the table
+            glimpses = (self._glimpses.get(row.path) for row in cohort)
+            self._any_mpp = cohort, any(found is not None and found.mpp is not None for found in glimpses)
+        return self._any_mpp[1]
 
     def want(self, slide_ids: Iterable[str]) -> None:
         """Look at these slides, the ones in sight, next; what was asked for before and is out of sight is forgotten."""
@@ -117,7 +126,8 @@ class Thumbnails:
         def done(found: Glimpse) -> None:
             self._asked.discard(slide_id)
             self._glimpses[path] = found
-            self.any_mpp |= found.mpp is not None
+            if found.mpp is not None:
+                self._any_mpp = (None, False)
             while len(self._glimpses) > KEPT:
                 self._glimpses.popitem(last=False)
             self.changed.emit(slide_id)

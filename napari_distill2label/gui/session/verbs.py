@@ -48,6 +48,7 @@ class Verbs(SlideList):
     tissue: "TissueMasks"
     runs: "Runs"
     trusted: Path | None
+    why_not_encode: Callable[[Settings], str | None]
 
     def why_not_train(self, encoder: PathLike | None = None, features: PathLike | None = None) -> str | None:
         """What is missing for a training, in words; None when it can start."""
@@ -65,6 +66,8 @@ class Verbs(SlideList):
         has_features = encoder or features or self.encoder or self.feature_folder
         if self.settings.model.encoder == "features" and not has_features:
             return f"The preset {self.preset!r} needs a frozen encoder: choose its ONNX file."
+        if self.settings.model.encoder == "features" and self.encoder and not encoder:
+            return self.why_not_encode(self.settings)
         return None
 
     def why_not_predict(self) -> str | None:
@@ -191,12 +194,14 @@ class Verbs(SlideList):
         formats: Sequence[str] = ("zarr",),
         device: str | None = None,
         trust: bool = False,
+        tissue: "Tissue | None" = None,
         wait: bool = True,
     ) -> "list[Path] | Job":
         """Compute the features of all slides with a frozen encoder, once; see `napari_distill2label.features`.
 
         Training, predicting and the live loop take them from there. `encoder` None: the session's; `out` None: a folder
-        `features` in `runs_folder`; `grid` None: the encoder's own.
+        `features` in `runs_folder`; `grid` None: that of the settings where they are on features, else the encoder's
+        own; `tissue` None: the masks in use.
         """
         encoder = encoder or self.encoder
         if not len(self.cohort):
@@ -204,18 +209,25 @@ class Verbs(SlideList):
         if encoder is None:
             raise SettingsError("Choose a frozen encoder first: its ONNX file.")
         cohort, out = self.cohort, Path(out) if out else self.runs_folder / "features"
-        device = device or self.settings.device
+        settings = self.settings
+        if grid is None and settings.model.encoder == "features":
+            grid = settings.grid  # else a training would not find its patches there
+        device, trust = device or settings.device, trust or self._trusts(encoder)
+        tissue = self.tissue.in_use() if tissue is None else tissue
 
         def work() -> Work:
             from ...workflow.features import features
 
-            return features(cohort, encoder, out, grid, formats=formats, device=device, trust=trust)
+            return features(
+                cohort, encoder, out, grid, formats=formats, device=device, trust=trust, tissue=tissue
+            )  # fmt: skip
 
         def done(files: list[Path]) -> None:
-            self.encoder, self.feature_folder = Path(encoder), out
-            self.settings_changed.emit()
+            self.feature_folder = out
+            self.encoder = Path(encoder)
 
-        return self._run("features", "Computing features", work, done, wait, parts=_slides(cohort))
+        kept = "What is computed is kept: the same button goes on from there."
+        return self._run("features", "Computing features", work, done, wait, parts=_slides(cohort), kept=kept)
 
     def load_bundle(self, path: PathLike, *, wait: bool = True) -> LoadedModel | Job:
         """Load a run, or a model bundle, to predict with.
@@ -290,7 +302,10 @@ class Verbs(SlideList):
             return Retry(text, lambda: self.predict(ids, role=role, device=on, **how, wait=False))
 
         done = lambda maps: None  # noqa: E731 - each was taken as it came
-        return self._run("predict", "Predicting", work, done, wait, parts=_slides(cohort), prepare=prepare, retry=retry)
+        in_run = self.model.is_run if before is None else before.kind == "train"
+        kept = "What is labelled is kept: the same button goes on from there." if in_run else ""
+        more = {"parts": _slides(cohort), "prepare": prepare, "retry": retry, "kept": kept}
+        return self._run("predict", "Predicting", work, done, wait, **more)
 
     @recorded
     def export(

@@ -29,10 +29,12 @@ class EncoderRows(QWidget):
         tip = "Run the encoder over all slides once, and keep its features beside them"
         self.compute = JobButton(self._session, "features", "Compute features", tip)
         self.compute.clicked.connect(lambda checked=False: panel.compute_features())
-        self.reason = reason_label()
+        self.about, self.reason = reason_label(), reason_label()
+        self.about.setAccessibleName("what the encoder is")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(row(QLabel("Encoder"), self.file, self.choose, stretch=1))
+        layout.addWidget(self.about)
         layout.addLayout(row(QLabel("Features"), self.folder, self.choose_folder, stretch=1))
         layout.addWidget(self.compute)
         layout.addWidget(self.reason)
@@ -47,7 +49,6 @@ class EncoderRows(QWidget):
                 return
             self._session.trusted = path
         self._session.encoder = path
-        self._session.settings_changed.emit()
 
     def ask_trust(self, path: Path) -> bool:
         """May a file be opened that can hold a program? No, unless somebody says so."""
@@ -71,7 +72,9 @@ class EncoderRows(QWidget):
             line.setText(str(path or ""))
             line.setToolTip(str(path or tip))
         missing = "Add slides first." if not len(session.cohort) else None
-        missing = missing or ("Choose the encoder's file first." if session.encoder is None else None)
+        missing = missing or session.why_not_encode(session.settings)
+        about = session.encoder_about
+        show_reason(self.about, f"{about.name}: {about.features:,} features of a patch" if about else "")
         show_reason(self.reason, self.compute.refresh(missing))
 
 

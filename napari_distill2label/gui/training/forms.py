@@ -217,7 +217,7 @@ class SettingsForm(QWidget):
     def refresh(self) -> None:
         """Show what the session says."""
         settings = self.session.settings
-        standard = build_settings(self.session.preset, self.session.recipe)
+        standard = self.session.fitted(build_settings(self.session.preset, self.session.recipe))
         for setting in self.settings.values():
             setting.show(settings, standard)
         different = changed(settings, standard)

@@ -171,8 +171,7 @@ class TrainPanel(Panel):
         if self.encoder_row.compute.is_cancel():
             self.session.cancel()
             return
-        encoder = self.session.encoder
-        self.session.features(trust=encoder is not None and encoder == self.session.trusted, wait=False)
+        self.session.features(wait=False)
 
     def choose_folder(self) -> None:
         if path := self.ask_folder("Choose the run folder"):

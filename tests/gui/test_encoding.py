@@ -1,0 +1,110 @@
+"""The frozen encoder in the window: what its JSON says is shown and used, and features follow the panel."""
+
+import json
+import shutil
+
+import pytest
+from napari.components import ViewerModel
+
+from napari_distill2label.gui import get_session
+from napari_distill2label.gui.training.train_panel import TrainPanel
+from napari_distill2label.store.features import FeatureMap
+
+from .conftest import LONG, click
+
+
+@pytest.fixture
+def described(tmp_path):
+    """Makes an encoder's file that cannot be run, with a JSON beside it."""
+
+    def make(name="Encoder ü", **about):
+        path = tmp_path / f"{name}.onnx"
+        path.write_bytes(b"")
+        path.with_suffix(".json").write_text(json.dumps({"name": name, "features": 1536} | about))
+        return path
+
+    return make
+
+
+@pytest.fixture
+def panel(make_napari_viewer_proxy, qtbot, cohort_csv):
+    made = TrainPanel(get_session(viewer := make_napari_viewer_proxy()))
+    viewer.window.add_dock_widget(made, name="Train")
+    made.session.read_cohort(cohort_csv)
+    made.preset.textActivated.emit("wsi")
+    yield made
+    made.session.shutdown()
+    made.disconnect_session()
+
+
+def test_the_form_shows_the_encoder_s_own_patches(panel, qtbot, described):
+    side, mpp = (panel.form.settings[path] for path in ("grid.patch_px", "grid.mpp"))
+    panel.ask_file = lambda *args: str(described(patch_px=224, minimum_px=32, mpp=0.5))
+    click(qtbot, panel.encoder_row.choose)
+    qtbot.waitUntil(lambda: "1,536 features" in panel.encoder_row.about.text(), timeout=LONG)
+    assert (side.editor.value(), mpp.editor.value()) == (224, 0.5)
+    assert side.reset.isHidden()  # it is nothing that was changed
+    assert panel.encoder_row.compute.isEnabled()
+    panel.session.configure(grid={"patch_px": 20})
+    assert not panel.encoder_row.compute.isEnabled()
+    assert panel.encoder_row.reason.text() == "Patches of 20 px are too small for this encoder: 32 or more."
+    assert panel.reason.text() == panel.encoder_row.reason.text()
+    panel.session.reset_settings("grid.patch_px")
+    assert side.editor.value() == 224
+    assert panel.encoder_row.compute.isEnabled()
+    panel.preset.textActivated.emit("colon")
+    assert side.editor.value() == 27
+
+
+def test_an_encoder_that_says_nothing_of_itself_is_told_before_work(panel, qtbot, described):
+    path = described()
+    path.with_suffix(".json").unlink()
+    panel.session.encoder = path
+    qtbot.waitUntil(lambda: "no such file" in panel.encoder_row.reason.text(), timeout=LONG)
+    assert f"{path.stem}.json" in panel.reason.text()
+    assert not panel.train.isEnabled()
+    panel.session.encoder = None
+    assert panel.encoder_row.reason.text() == "Choose the encoder's file first."
+
+
+def test_features_are_of_the_panel_s_patches_and_masks(cohort_csv, data_dir, tmp_path):
+    pytest.importorskip("onnxruntime", reason="features were NOT computed: onnxruntime is not installed")
+    viewer = ViewerModel()
+    session = get_session(viewer)
+    session.read_cohort(cohort_csv)
+    session.remove_slides([row.slide_id for row in session.cohort.slides[2:]])
+    session.configure(preset="wsi", grid={"patch_px": 40, "tissue": "all"})
+    session.encoder = data_dir / "encoders" / "mobilenet_v2_imagenet.onnx"
+    ring = [[0, 0], [80, 0], [80, 80], [0, 80], [0, 0]]
+    (mask := tmp_path / "slide_001.geojson").write_text(
+        json.dumps({"type": "Feature", "properties": {}, "geometry": {"type": "Polygon", "coordinates": [ring]}})
+    )
+    session.tissue.take({"slide_001": mask}, use=True)
+    session.features(out=tmp_path / "f")
+    assert session.feature_folder == tmp_path / "f"
+    whole, masked = (FeatureMap.open(tmp_path / "f" / f"slide_00{number}.zarr").patches for number in range(2))
+    assert (whole.patch_px, int(whole.scored.sum())) == (40, 12)
+    assert (masked.patch_px, int(masked.scored.sum())) == (40, 4)
+    session.shutdown()
+
+
+def test_features_that_are_computed_while_live_is_on_are_taken_up(cohort_csv, feature_folder, tmp_path):
+    folder = shutil.copytree(feature_folder, tmp_path / "some features")
+    late = shutil.move(folder / "slide_003.zarr", tmp_path / "later.zarr")
+    viewer = ViewerModel()
+    session = get_session(viewer)
+    session.read_cohort(cohort_csv)
+    session.feature_folder = folder
+    session.live.enabled = True
+    assert session.live.status.startswith("Up to date: trained on 7 labelled slides")
+    assert session.live.status.endswith("slide_003 has no features yet: compute them with the button above.")
+
+    def computed():
+        shutil.move(late, folder / "slide_003.zarr")
+        yield from ()
+
+    session.jobs.start("features", "Computing features", computed)
+    assert session.live.status.startswith("Up to date: trained on 8 labelled slides")
+    assert "no features" not in session.live.status
+    assert "live" in session.predictions["slide_003"]
+    session.shutdown()
