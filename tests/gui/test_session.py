@@ -9,7 +9,7 @@ import pytest
 from napari.components import ViewerModel
 
 from napari_distill2label.core.errors import BundleError, CohortError, SettingsError, SlideError
-from napari_distill2label.core.settings import TeacherSettings
+from napari_distill2label.core.presets import build_settings
 from napari_distill2label.gui import get_session
 from napari_distill2label.gui.layers import layers
 from napari_distill2label.gui.session.session import session_of
@@ -56,7 +56,7 @@ def test_the_whole_path(session, viewer, cohort_csv, tmp_path):
     assert len(maps) == 8
     roles = [layers.about(layer)["role"] for layer in viewer.layers]
     assert roles[:2] == [layers.SLIDE, layers.PROBABILITY]
-    assert roles[-2:] == [layers.LABELS, layers.CORRECTIONS]
+    assert roles[-3:] == [layers.LABELS, layers.CORRECTIONS, layers.OUTLINES]
     assert session.slides["status"].str.match(r"tumour 0\.\d\d").all()
     session.set_threshold(0.0)
     assert session.counts() == {"normal": 0, "tumour": maps[1].done.sum()}
@@ -203,7 +203,7 @@ def test_settings(session):
     session.configure(teacher={"learning_rate": 0.1})
     assert session.settings.teacher.epochs == 3
     session.reset_settings()
-    assert session.settings.teacher.epochs == TeacherSettings().epochs
+    assert session.settings.teacher.epochs == build_settings("breast").teacher.epochs
     with pytest.raises(SettingsError):
         session.set_threshold(1.5)
 
