@@ -67,6 +67,19 @@ def test_an_encoder_that_says_nothing_of_itself_is_told_before_work(panel, qtbot
     assert panel.encoder_row.reason.text() == "Choose the encoder's file first."
 
 
+def test_a_model_brings_its_encoder_where_none_was_chosen(described):
+    viewer = ViewerModel()
+    session = get_session(viewer)
+    session.suggest_encoder(None)
+    session.suggest_encoder(described().with_name("moved.onnx"))
+    assert session.encoder is None
+    session.suggest_encoder(own := described(features=7))
+    assert (session.encoder, session.encoder_about.features) == (own, 7)
+    session.suggest_encoder(described("another"))
+    assert session.encoder == own
+    session.shutdown()
+
+
 def test_features_are_of_the_panel_s_patches_and_masks(cohort_csv, data_dir, tmp_path):
     pytest.importorskip("onnxruntime", reason="features were NOT computed: onnxruntime is not installed")
     viewer = ViewerModel()
@@ -82,6 +95,11 @@ def test_features_are_of_the_panel_s_patches_and_masks(cohort_csv, data_dir, tmp
     session.tissue.take({"slide_001": mask}, use=True)
     session.features(out=tmp_path / "f")
     assert session.feature_folder == tmp_path / "f"
+    session.read_cohort(cohort_csv)  # other slides: the features that were computed are not theirs
+    assert session.feature_folder is None
+    session.feature_folder = chosen = tmp_path / "chosen"
+    session.read_cohort(cohort_csv)
+    assert session.feature_folder == chosen
     whole, masked = (FeatureMap.open(tmp_path / "f" / f"slide_00{number}.zarr").patches for number in range(2))
     assert (whole.patch_px, int(whole.scored.sum())) == (40, 12)
     assert (masked.patch_px, int(masked.scored.sum())) == (40, 4)

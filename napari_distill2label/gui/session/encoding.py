@@ -46,6 +46,18 @@ class Encoding:
         else:
             self.background.ask("encoder", partial(_description, self._encoder), self._described, self._not_described)
 
+    def suggest_encoder(self, path: Path | None) -> None:
+        """Take a model's encoder where the user has chosen none, if its file is still there and holds no program."""
+        if self._encoder is not None or path is None or Path(path).suffix.lower() != ".onnx":
+            return
+
+        def found(about: "EncoderDescription") -> None:
+            if self._encoder is None:
+                self._encoder = Path(path)
+                self._described(about)
+
+        self.background.ask("encoder", partial(_description, Path(path)), found)
+
     def fitted(self, settings: Settings) -> Settings:
         """The settings with the encoder's patch side and µm/px where nobody set them, as a training has them."""
         about = self.encoder_about

@@ -204,6 +204,8 @@ class Session(Verbs, Showing, Evaluation, Encoding):
         cohort = super().read_cohort(path)
         layers.remove(self.viewer, layers.find(self.viewer))
         self.predictions, self.failures, self._removed = {}, {}, {}
+        if self.feature_folder == self._own_features != self.own_feature_folder:  # computed of the slides before
+            self.feature_folder = None
         self.slides_changed.emit()
         return cohort
 
@@ -340,5 +342,6 @@ class Session(Verbs, Showing, Evaluation, Encoding):
             # Another cohort may use the same ids for other slides.
             if files.get(patch_map.slide_id, "") == patch_map.slide_path:
                 self._take_map(patch_map)
+        self.suggest_encoder(model.encoder)
         self.model_changed.emit()
         self.slides_changed.emit()

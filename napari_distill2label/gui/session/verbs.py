@@ -44,6 +44,7 @@ class Verbs(SlideList):
     encoder: Path | None
     feature_folder: Path | None
     preset: str
+    _own_features: Path | None = None  # where features were computed last
     _promised: set[Path]
     tissue: "TissueMasks"
     runs: "Runs"
@@ -95,6 +96,11 @@ class Verbs(SlideList):
         while free.exists() or free in self._promised:
             free, number = folder.with_name(f"{folder.name}_{number}"), number + 1
         return free
+
+    @property
+    def own_feature_folder(self) -> Path:
+        """Where features are put that are computed without a training."""
+        return self.runs_folder / "features"
 
     @recorded
     def train(
@@ -208,7 +214,7 @@ class Verbs(SlideList):
             raise CohortError("Add slides first.")
         if encoder is None:
             raise SettingsError("Choose a frozen encoder first: its ONNX file.")
-        cohort, out = self.cohort, Path(out) if out else self.runs_folder / "features"
+        cohort, out = self.cohort, Path(out) if out else self.own_feature_folder
         settings = self.settings
         if grid is None and settings.model.encoder == "features":
             grid = settings.grid  # else a training would not find its patches there
@@ -223,7 +229,7 @@ class Verbs(SlideList):
             )  # fmt: skip
 
         def done(files: list[Path]) -> None:
-            self.feature_folder = out
+            self.feature_folder = self._own_features = out
             self.encoder = Path(encoder)
 
         kept = "What is computed is kept: the same button goes on from there."
