@@ -63,6 +63,8 @@ def test_one_training(view, qtbot):
     assert "validation slides 1.000" in words(view.auroc)
     assert view.plots[0].viewRange()[0][1] == pytest.approx(16, abs=1)
     assert [line.value() for plot in view.plots for line in plot.items if hasattr(line, "value")] == [2, 2]
+    axes = [plot.getAxis(side) for plot in view.plots for side in ("left", "bottom")]
+    assert [axis.labelText for axis in axes if axis.label.isVisible()] == ["loss", "AUROC", "epoch"]
 
 
 def test_it_follows_the_model_in_training_unless_told_otherwise(view, qtbot):
@@ -76,6 +78,7 @@ def test_it_follows_the_model_in_training_unless_told_otherwise(view, qtbot):
     assert "teacher, patches 0.250" in words(view.losses)
     assert view.auroc.text() == NO_AUROC
     assert not view.plots[1].isVisible()
+    assert view.plots[0].getAxis("bottom").label.isVisible()
     view.role.setCurrentIndex(view.role.findText("assistant 1"))
     view.role.activated.emit(view.role.currentIndex())
     view.show_training(both, {}, {})

@@ -27,7 +27,7 @@ def panel(make_napari_viewer_proxy, qtbot):
 def predicted(panel, run_folder):
     """Two slides of eight have a prediction."""
     panel.session.load_bundle(run_folder)
-    if not panel.session.predictions:
+    if not {"slide_001", "slide_002"} <= set(panel.session.predictions):  # those of other tests are in the run too
         panel.session.predict(["slide_001", "slide_002"])
     for slide_id in list(panel.session.predictions):
         if slide_id not in ("slide_001", "slide_002"):

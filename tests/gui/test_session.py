@@ -72,7 +72,7 @@ def test_the_whole_path(session, viewer, cohort_csv, tmp_path):
     assert shown == {"student": False, "teacher": True}
 
 
-def test_a_run_brings_slides_and_predictions(session, viewer, run_folder):
+def test_a_run_brings_slides_and_predictions(session, viewer, run_folder, tmp_path):
     get_session(other := ViewerModel()).load_bundle(run_folder)
     get_session(other).predict("slide_000")
     model = session.load_bundle(run_folder)
@@ -80,6 +80,9 @@ def test_a_run_brings_slides_and_predictions(session, viewer, run_folder):
     assert len(session.cohort) == 8
     session.show("slide_000")
     assert layers.find(viewer, layers.LABELS)
+    assert session.beside == session.runs_folder == run_folder.parent  # nothing new is put into a run
+    session.write_cohort(tmp_path / "mine.csv")
+    assert session.beside == tmp_path
 
 
 def test_predictions_of_other_slides_with_the_same_id_are_left_alone(session, run_folder, cohort_csv, tmp_path):

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from psygnal import Signal
 
 from ...core.events import EpochEnd
-from ...core.names import is_url
 from ..jobs.jobs import Job
 from ..jobs.times import about, duration
 from ..training.estimate import Measured
@@ -125,15 +124,15 @@ class Runs:
 
     def places(self) -> list[Path]:
         """Folders in which runs are looked for."""
-        beside = _beside(self._session)
+        beside = self._session.beside
         places = [self.home()] if beside else []
-        places += [beside.parent] if beside else []
+        places += [beside] if beside else []
         places += [self.folder.parent] if self.folder else []
         return list(dict.fromkeys([*places, *self.added]))
 
     def home(self) -> Path:
         """Where new runs go. Asked of the session once for the same slides: looking at preferences may take a while."""
-        beside = _beside(self._session)
+        beside = self._session.beside
         if self._home is None or self._home[0] != beside:
             self._home = beside, self._session.runs_folder
         return self._home[1]
@@ -215,12 +214,6 @@ class Runs:
             self.curves_changed.emit()
 
         self._session.background.ask(("curves", job), lambda: read_curves(folder), take)
-
-
-def _beside(session: "Session") -> Path | None:
-    """The table of slides, or the first slide; None where there is neither."""
-    beside = session.cohort_path or next((row.path for row in session.cohort if not is_url(row.path)), None)
-    return None if beside is None else Path(beside)
 
 
 def _scores(curve: Curve, index: int) -> str:

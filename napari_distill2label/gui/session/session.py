@@ -328,7 +328,7 @@ class Session(Verbs, Showing, Evaluation, Encoding):
         for notice in model.notices:
             self._tell(notice)
         if model.cohort is not None and not len(self.cohort):
-            self.cohort_path = model.path / "cohort.csv"
+            self.cohort_path, self._run_of_slides = model.path / "cohort.csv", model.path
             self._set_cohort(model.cohort)
             with suppress(Distill2LabelError):  # the run may have been moved away from its slides: this is told
                 self.show(model.cohort.slides[0].slide_id, wait=False)

@@ -10,7 +10,7 @@ from psygnal import Signal
 
 from ...core.classes import SEPARATOR, split_label
 from ...core.errors import CohortError
-from ...core.names import slide_name
+from ...core.names import is_url, slide_name
 from ...slides.mpp import LIMITS
 from ...store.cohort import SPLITS, Cohort, CohortSlide
 from .class_list import CLASSES, ClassList
@@ -43,6 +43,19 @@ class SlideList(ClassList):
         self.cohort_path: Path | None = None
         self.saved: Cohort = self.cohort
         self.selected: tuple[str, ...] = ()
+        self._run_of_slides: Path | None = None  # the run that brought them
+
+    @property
+    def beside(self) -> Path | None:
+        """The folder for what is made of the slides: that of their table, else of the first slide's file.
+
+        A run's own table lies in the run, which is left as it was written: then the folder the run is in.
+        """
+        path = self.cohort_path or next((row.path for row in self.cohort if not is_url(row.path)), None)
+        if path is None:
+            return None
+        folder = Path(path).parent
+        return folder.parent if folder == self._run_of_slides else folder
 
     # ---- files ----------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from ...core.classes import split_label
 from ...core.errors import CohortError, SettingsError
-from ...core.names import is_url
 from ...core.settings import GridSettings, Settings
 from ...store.cohort import Cohort
 from ..jobs.jobs import Broken, Job, Jobs, Retry, Work
@@ -83,11 +82,10 @@ class Verbs(SlideList):
 
     @property
     def runs_folder(self) -> Path:
-        """The folder in which new runs are put: the preferred one, else where the cohort or the first slide is."""
+        """The folder in which new runs are put: the preferred one, else `beside` the slides."""
         if preferred := preferences().runs_folder:
             return Path(preferred).expanduser()
-        beside = self.cohort_path or next((row.path for row in self.cohort if not is_url(row.path)), None)
-        return beside.parent if beside else Path.home()
+        return self.beside or Path.home()
 
     def default_run_folder(self) -> Path:
         """A folder in `runs_folder` that is still free."""
@@ -240,7 +238,7 @@ class Verbs(SlideList):
 
         A run brings its predictions, and its slides if there are none yet.
         """
-        return self._run("load", "Loading the model", lambda: opened(Path(path)), self._use_model, wait)
+        return self._run("load", "Loading the model", lambda: opened(Path(path).absolute()), self._use_model, wait)
 
     @recorded
     def predict(

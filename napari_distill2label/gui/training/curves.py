@@ -133,8 +133,10 @@ class CurvesView(QWidget):
             scores = [("validation slides", curve, "valid_auroc")]
         self._plot(0, lines, "Loss", self.losses, "")
         self._plot(1, scores, "AUROC", self.auroc, NO_AUROC)
-        self.plots[1].setVisible(bool(self.auroc.property("drawn")))
-        self._view.setFixedHeight(HEIGHT * (2 if self.auroc.property("drawn") else 1) + 22)
+        both = bool(self.auroc.property("drawn"))
+        self.plots[1].setVisible(both)
+        self.plots[0].getAxis("bottom").showLabel(not both)  # below the last one alone
+        self._view.setFixedHeight(HEIGHT * (1 + both) + 40)
         self._mark_best(role)
         self._set_epochs(role)
 
@@ -185,7 +187,7 @@ class CurvesView(QWidget):
         if self._view is not None or not self.curves:
             return
         view = pyqtgraph.GraphicsLayoutWidget()
-        view.ci.setContentsMargins(0, 0, 0, 0)
+        view.ci.setContentsMargins(0, 0, 0, 5)  # else the lowest label is cut off
         view.ci.setSpacing(2)
         view.setAccessibleName("curves of the training")
         view.setToolTip(
@@ -197,11 +199,14 @@ class CurvesView(QWidget):
             plot.setMenuEnabled(False)
             plot.setMouseEnabled(False, False)  # the wheel scrolls the panel
             plot.showGrid(x=False, y=True, alpha=0.2)
-            plot.getAxis("left").setWidth(38)
+            plot.setLabel("bottom", "epoch")
+            plot.getAxis("left").setWidth(52)
             plot.getAxis("bottom").enableAutoSIPrefix(False)
             plot.getAxis("left").enableAutoSIPrefix(False)
         auroc.setYRange(0, 1, padding=0.12)
         auroc.setXLink(losses)
+        losses.setLabel("left", "loss")
+        auroc.setLabel("left", "AUROC")
         auroc.getAxis("left").setTicks([[(0, "0"), (0.5, "0.5"), (1, "1")]])
         view.viewport().installEventFilter(self)
         self._place.addWidget(view)

@@ -21,7 +21,6 @@ from qtpy.QtWidgets import (
 )
 
 from ...core.errors import Distill2LabelError
-from ...core.names import is_url
 from ..jobs.jobs import Job, Jobs
 from ..session.session import Session
 
@@ -107,9 +106,8 @@ class Panel(QWidget):
         return QFileDialog.getSaveFileName(self, title, str(Path(self.start_folder()) / name), pattern)[0]
 
     def start_folder(self) -> str:
-        """Where dialogs begin: beside the cohort, or the first slide."""
-        path = self.session.cohort_path or next((row.path for row in self.session.cohort if not is_url(row.path)), None)
-        return str(path.parent) if path else ""
+        """Where dialogs begin: beside the slides."""
+        return str(self.session.beside or "")
 
 
 class JobButton(QPushButton):
