@@ -51,7 +51,7 @@ def add_corrections(
             layer.brush_size = 1
             layer.selected_label = min(2, len(classes))
             marks |= placed | {
-                "name": f"{slide_id} · outlines of corrections",
+                "name": f"{slide_id} · outlines (yours)",
                 "symbol": "square",
                 "metadata": {KEY: noted | {"role": OUTLINES}},
             }
