@@ -195,7 +195,8 @@ class ExportPanel(Panel):
         self._refresh_button()
         corrected = self._corrected()
         self.corrections.setVisible(bool(corrected))
-        self.corrections.setText(f"Lay my corrections over the labels ({sum(corrected.values())} patches)")
+        count = sum(corrected.values())
+        self.corrections.setText(f"Lay my corrections over the labels ({count} patch{'es' * (count != 1)})")
         self._show_result()
         self._look_soon()
 

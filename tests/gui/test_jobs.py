@@ -1,5 +1,6 @@
 """Nothing that happens to the work is lost; one job runs at a time, and the others wait in sight."""
 
+import importlib
 import threading
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from napari_distill2label.core.errors import SlideError
 from napari_distill2label.core.events import EpochEnd, Notice, Progress
 from napari_distill2label.gui.jobs.jobs import Broken, BusyError, Cancelled, Done, Job, Jobs, Retry, relay
+from napari_distill2label.gui.jobs.relay import broken
 
 
 def finish(generator):
@@ -47,6 +49,12 @@ def test_torch_out_of_memory_is_plain_words():
     _, outcome = finish(relay(lambda: failing(torch.OutOfMemoryError("CUDA out of memory. Tried…")), threading.Event()))
     assert "out of memory" in outcome.message
     assert "device 'cpu'" in outcome.message
+
+
+def test_a_package_that_is_missing_is_named():
+    with pytest.raises(ModuleNotFoundError) as missing:
+        importlib.import_module("no_such_package.part")
+    assert "pip install no_such_package," in broken(missing.value).message
 
 
 def test_errors_for_people_stay_as_they_are():

@@ -173,6 +173,17 @@ def test_the_patch_under_the_pointer(reviewed):
     assert viewer.status == "[1 1]: 7"
 
 
+def test_the_status_counts_the_slides_own_pixels_too(reviewed):
+    session, viewer, _ = reviewed()
+    session.set_mpp("slide", 0.5)
+    session.overlays.point_at((10.0, 30.0))  # µm
+    viewer.status = "[10 30]: 7"
+    assert viewer.status.startswith("[10 30]  y 20, x 60 px")
+    session.overlays.point_at((10.0, 300.0))  # beside the slide
+    viewer.status = "[10 300]: 7"
+    assert viewer.status == "[10 300]: 7"
+
+
 def test_the_mouse_moves_it(reviewed):
     from types import SimpleNamespace
 

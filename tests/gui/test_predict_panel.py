@@ -73,7 +73,7 @@ def test_predicting_by_clicks(panel, viewer, qtbot, run_folder):
     qtbot.waitUntil(lambda: not session.jobs.busy and bool(layers.find(viewer, LABELS)), timeout=LONG)
     assert "slide_000" in session.predictions
     assert panel.result.text().startswith("The slide as a whole: probability of tumour 0.")
-    assert panel.headline() == "student: 3 of 8 slides"
+    assert panel.headline() == "student: 3 of 8 predicted"
     # A slide that was predicted before shows it as soon as it is read.
     session.show("slide_002")
     qtbot.waitUntil(lambda: bool(layers.find(viewer, LABELS, "slide_002")), timeout=LONG)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from napari_distill2label.core.errors import CohortError, SettingsError
-from napari_distill2label.gui.layers import layers
+from napari_distill2label.gui.layers import layers, review_layers
 from napari_distill2label.gui.layers.layers import CORRECTIONS, LABELS, OUTLINES
 from napari_distill2label.gui.session.review import Agreement
 from napari_distill2label.store.points import read_points
@@ -81,6 +81,19 @@ def test_what_is_corrected_is_outlined_and_the_tissue_below_it_is_seen(reviewed,
     assert not marks.visible
     session._take_map(make_patch_map((120, 160), patch_px=40))
     assert outlined(viewer) == {(0, 0, "tumour"), (2, 2, "normal")}
+
+
+def test_many_corrections_are_outlined_without_rims(reviewed, monkeypatch):
+    monkeypatch.setattr(review_layers, "RIMMED", 2)
+    session, viewer, _ = reviewed()
+    drawn = []
+    for column in range(4):
+        session.review.correct("tumour", (0, column))
+        drawn.append(len(layer(viewer, OUTLINES).data))
+    assert drawn == [2, 4, 3, 4]
+    assert outlined(viewer) == {(0, column, "tumour") for column in range(4)}
+    assert len(layer(viewer, OUTLINES).border_width) == len(layer(viewer, OUTLINES).size) == 4
+    assert layer(viewer, OUTLINES).size == pytest.approx(0.85)
 
 
 def test_painting_is_taken_over_and_naparis_undo_too(reviewed):

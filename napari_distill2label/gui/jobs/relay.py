@@ -108,6 +108,9 @@ def plain_reason(error: BaseException) -> str:
     first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
     if is_out_of_memory(error):
         return "out of memory: choose the device 'cpu', smaller batches or fewer patches, and try again"
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        package = error.name.split(".")[0]
+        return f"{package} is not installed: pip install {package}, then start napari again"
     return f"unexpected {type(error).__name__}: {first}" if first else f"unexpected {type(error).__name__}"
 
 

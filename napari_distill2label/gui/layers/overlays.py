@@ -60,6 +60,7 @@ class Overlays:
         self.opacity, self.hidden = opacity, False
         self.visible = {kind: kind == LABELS for kind in KINDS}
         self.pointed: tuple[str, Cell] | None = None
+        self._point: tuple[float, float] | None = None  # (y, x) under the pointer, in level-0 px
         self._setting = False
         self._filling: PatchMap | None = None  # the map whose layers fill in while it is computed
         self._laid: Shades | None = None  # what of it they show
@@ -321,8 +322,9 @@ class Overlays:
     def point_at(self, world: Any) -> None:
         """The pointer is at a place of the world (None: away)."""
         session, shown = self.session, self.shades
-        point = None if world is None or shown is None else layers.level0_point(session.viewer, session.shown, world)
-        cell = None if point is None else shown.cell_at(point)
+        point = None if world is None else layers.level0_point(session.viewer, session.shown or "", world)
+        self._point = None if point is None else (float(point[0]), float(point[1]))
+        cell = None if point is None or shown is None else shown.cell_at(point)
         pointed = None if cell is None else (session.shown, cell)
         if pointed != self.pointed:
             self.pointed = pointed
@@ -347,9 +349,21 @@ class Overlays:
         corrected = session.review.label_of(slide_id, cell)
         return text if corrected is None else f"{text} · corrected: {corrected}"
 
+    def _pixel_text(self) -> str:
+        """The slide's own pixel under the pointer, where napari counts in µm; "" beside the slide."""
+        slide = layers.find(self.session.viewer, layers.SLIDE, self.session.shown or "")
+        if self._point is None or not slide or layers.about(slide[0])["mpp"] is None:
+            return ""
+        height, width = slide[0].level_shapes[0][:2]
+        y, x = (round(value) for value in self._point)
+        return f"y {y}, x {x} px" if 0 <= y < height and 0 <= x < width else ""
+
     def _on_status(self, event: Any) -> None:
-        """Add the patch to what napari says of the pointer's place, whichever layer is selected."""
-        if self._session() is None or not (text := self.pointed_text):
+        """Add the slide's pixel and the patch to what napari says of the pointer's place, whatever is selected."""
+        if self._session() is None:
+            return
+        text = "  ".join(part for part in (self._pixel_text(), self.pointed_text) if part)
+        if not text:
             return
         status = self.session.viewer.status
         place = status.get("coordinates", "") if isinstance(status, dict) else str(status)

@@ -26,6 +26,7 @@ FRAME_WIDTH = 0.09  # of the patch's side
 TINT = 0.3
 # Of the cell's side: an outline of the class's colour on a wider white one, which tells it from a prediction alike.
 OUTLINE, RIM, INSET = 0.1, 0.15, 0.025  # width, width, and how far the outline lies within the rim
+RIMMED = 2000  # corrections; of more, the rims are left out: they double what is drawn at every move of the view
 WHITE = (1.0, 1.0, 1.0, 1.0)
 RING, RING_WIDTH = 0.75, 0.2  # round the disc of a predicted point: of the patch's side, and of the ring's
 
@@ -47,10 +48,11 @@ def add_corrections(
         features = {"index": np.arange(len(classes) + 1), "class": [NO_CORRECTION, *classes]}
         layer = _add(viewer, (known + 1).astype(np.uint8), meta | placed | {"features": features}, "labels")
         layer.opacity = 1.0
+        tint(layer, classes, colours)
         layer.brush_size = 1
         layer.selected_label = min(2, len(classes))
         marks |= placed | {
-            "name": f"{slide_id} · outlines of corrections",
+            "name": f"{slide_id} · outlines (yours)",
             "symbol": "square",
             "metadata": {KEY: noted | {"role": OUTLINES}},
         }
@@ -67,14 +69,18 @@ def _add(viewer: "ViewerModel", data: np.ndarray, meta: dict[str, Any], kind: st
     return layers.add_at(viewer, (data, meta, kind), len(viewer.layers))
 
 
+def tint(layer: "Layer", classes: Sequence[str], colours: Colours) -> None:
+    """Give the classes their colours in a layer to paint in."""
+    layer.colormap = layers.by_label(with_alpha(classes, colours, TINT))
+
+
 def show(
     viewer: "ViewerModel", slide_id: str, patches: PatchGrid | PatchPoints, known: np.ndarray, classes: Sequence[str],
     colours: Colours,
 ) -> None:  # fmt: skip
-    """Bring the layers of a slide's corrections to what is known, and to the colours of the classes."""
+    """Bring the layers of a slide's corrections to what is known."""
     for layer in layers.find(viewer, CORRECTIONS, slide_id):
         if isinstance(patches, PatchGrid):
-            layer.colormap = layers.by_label(with_alpha(classes, colours, TINT))
             np.copyto(layer.data, (known + 1).astype(np.uint8))
             layer.refresh(highlight=False, extent=False)
     outline(viewer, slide_id, patches, known, classes, colours)
@@ -92,9 +98,11 @@ def outline(
     names = np.array(list(classes), dtype=object)[said]
     for layer in layers.find(viewer, OUTLINES if is_grid else CORRECTIONS, slide_id):
         if is_grid:
-            rims = np.broadcast_to(WHITE, edges.shape)
-            n = len(cells)
+            n, rims = len(cells), np.broadcast_to(WHITE, edges.shape)
             # napari lays half of a border outside the point.
+            if n > RIMMED:
+                _mark(layer, cells, edges, 1 - 2 * INSET - OUTLINE, OUTLINE, names)
+                continue
             size, width = np.repeat([1 - RIM, 1 - 2 * INSET - OUTLINE], n), np.repeat([RIM, OUTLINE], n)
             _mark(layer, np.tile(cells, (2, 1)), np.concatenate([rims, edges]), size, width, np.tile(names, 2))
         else:

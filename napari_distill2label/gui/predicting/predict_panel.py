@@ -218,7 +218,7 @@ class PredictPanel(Panel):
         if session.role is None:
             return "no model yet"
         done = sum(1 for maps in session.predictions.values() if session.role in maps)
-        return f"{session.role}: {done} of {len(session.cohort)} slides"
+        return f"{session.role}: {done} of {len(session.cohort)} predicted"
 
     def refresh(self) -> None:
         session = self.session

@@ -21,7 +21,7 @@ from ..session.assessing import assess, why_not_assess
 from ..session.review import NOT_LEARNT
 from ..session.session import Session
 from ..widgets.icons import swatch, theme_colour
-from ..widgets.parts import Fold, JobButton, Panel, button, reason_label, row, show_reason, told
+from ..widgets.parts import Fold, JobButton, Panel, button, reason_label, row, show_reason, tab_through, told
 from ..widgets.short import short
 from .metrics_view import MetricsView
 
@@ -278,6 +278,8 @@ class ReviewPanel(Panel):
             if label is not None:
                 for each in (made, brush):
                     each.setIcon(swatch(colours[label], outline))
+
+        tab_through(self.onward, *self.class_buttons.values(), *self.brush_buttons.values(), self.save)
 
     def refresh_patch(self) -> None:
         """What is known of the framed patch."""

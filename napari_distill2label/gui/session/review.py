@@ -309,8 +309,12 @@ class Review(KeptCorrections):
     def _on_colours(self) -> None:
         for layer in layers.find(self.session.viewer, layers.CORRECTIONS):
             slide_id = layers.about(layer)["slide_id"]
-            if slide_id in self._slides and self._slides[slide_id].known is not None:
-                self._show(slide_id)
+            slide = self._slides.get(slide_id)
+            if slide is None or slide.known is None:
+                continue
+            if isinstance(slide.patches, PatchGrid):
+                review_layers.tint(layer, slide.classes, self.session.overlays.colours)
+            self._show(slide_id)
 
     # ---- from patch to patch ---------------------------------------------------------------------------------------
 

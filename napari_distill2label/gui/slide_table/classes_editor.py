@@ -18,7 +18,7 @@ from ...core.errors import Distill2LabelError
 from ..session.class_list import counted
 from ..session.session import Session
 from ..widgets.icons import mark, swatch, theme_colour
-from ..widgets.parts import button, row, tool
+from ..widgets.parts import button, row, tab_through, tool
 
 NEGATIVE = "The first class is the negative one: no finding."
 
@@ -113,6 +113,7 @@ class ClassesEditor(QWidget):
         while len(self.rows) < len(classes):
             self.rows.append(made := ClassRow(self, len(self.rows)))
             self._lines.addWidget(made)
+            tab_through(self.use, *(each for line in self.rows for each in line.controls), self.name)
         counts = counted(slide.label for slide in session.cohort)
         for line, name, colour in zip(self.rows, classes, session.colours, strict=True):
             line.show_class(name, colour, counts.get(name, 0))
@@ -134,6 +135,7 @@ class ClassRow(QWidget):
         self.up = tool("", "", self._move_up)
         self.up.setArrowType(Qt.ArrowType.UpArrow)
         self.remove = tool("", "", self._remove)
+        self.controls = (self.colour, self.name, self.up, self.remove)
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)

@@ -7,7 +7,7 @@ from ...store.cohort import SPLITS
 from ..session.class_list import counted
 from ..session.session import Session
 from ..widgets.icons import swatch, theme_colour
-from ..widgets.parts import button, pop_up, row, told
+from ..widgets.parts import button, pop_up, row, tab_through, told
 from .slides_model import AUTO
 from .slides_table import SlidesTable
 
@@ -104,6 +104,8 @@ class Labelling(QWidget):
                 made.setAccessibleName(f"label selected slides: {label or 'no label'}")
                 self.labels.addWidget(made, *divmod(place, LABELS_IN_A_LINE))
             self._labelled_by = wanted
+            made = [self.labels.itemAt(place).widget() for place in range(len(wanted))]
+            tab_through(self.table, *made, self.scale, self.split, self.remove)
         outline = theme_colour(self.session.viewer).name()
         for place, colour in enumerate(self.session.colours if visible else ()):
             self.labels.itemAt(place).widget().setIcon(swatch(colour, outline))

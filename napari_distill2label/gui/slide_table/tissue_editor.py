@@ -1,11 +1,13 @@
 """The mask of the tissue: find it, look at it, paint on it, use it."""
 
+from pathlib import Path
+
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QCheckBox, QFileDialog, QLabel, QMessageBox, QVBoxLayout, QWidget
 
 from ...core.errors import Distill2LabelError
 from ..session.session import Session
-from ..widgets.parts import button, row
+from ..widgets.parts import begin_at, button, end_at, row
 
 REGIONS = "Regions (*.geojson *.json);;All files (*)"
 
@@ -109,10 +111,11 @@ class TissueEditor(QWidget):
         self._told(lambda: self.session.tissue.find(ids, again=False))
 
     def ask_load(self) -> str:
-        return QFileDialog.getOpenFileName(self, "Regions of tissue", self._folder(), REGIONS)[0]
+        return end_at(QFileDialog.getOpenFileName(self, "Regions of tissue", begin_at(self._folder()), REGIONS)[0])
 
     def ask_save(self, name: str) -> str:
-        return QFileDialog.getSaveFileName(self, "Save the tissue mask", f"{self._folder()}/{name}", REGIONS)[0]
+        proposed = str(Path(begin_at(self._folder())) / name)
+        return end_at(QFileDialog.getSaveFileName(self, "Save the tissue mask", proposed, REGIONS)[0])
 
     def _folder(self) -> str:
         path = self.session.cohort_path

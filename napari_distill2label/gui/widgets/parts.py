@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import wraps
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,24 @@ from qtpy.QtWidgets import (
 from ...core.errors import Distill2LabelError
 from ..jobs.jobs import Job, Jobs
 from ..session.session import Session
+from .window_state import window_state
+
+_ended = ""  # where the last dialog for files ended
+FOLDER_KEY = "dialogs/folder-1"
+
+
+def begin_at(default: str) -> str:
+    """Where a dialog for files begins: where the last one ended; of the first, `default`, else as on another day."""
+    return _ended or default or str(window_state().value(FOLDER_KEY, ""))
+
+
+def end_at(chosen: str, is_folder: bool = False) -> str:
+    """What was chosen in such a dialog, as it is; the next one begins there. "" if it was called off."""
+    global _ended
+    if chosen:
+        _ended = chosen if is_folder else str(Path(chosen).parent)
+        window_state().setValue(FOLDER_KEY, _ended)
+    return chosen
 
 
 class _WheelGuard(QObject):
@@ -94,19 +113,22 @@ class Panel(QWidget):
     # Dialogs, each in a method of its own so that a test or a script can answer for the user.
 
     def ask_files(self, title: str, pattern: str) -> list[str]:
-        return QFileDialog.getOpenFileNames(self, title, self.start_folder(), pattern)[0]
+        chosen = QFileDialog.getOpenFileNames(self, title, begin_at(self.start_folder()), pattern)[0]
+        end_at(chosen[0] if chosen else "")
+        return chosen
 
     def ask_file(self, title: str, pattern: str) -> str:
-        return QFileDialog.getOpenFileName(self, title, self.start_folder(), pattern)[0]
+        return end_at(QFileDialog.getOpenFileName(self, title, begin_at(self.start_folder()), pattern)[0])
 
     def ask_folder(self, title: str) -> str:
-        return QFileDialog.getExistingDirectory(self, title, self.start_folder())
+        return end_at(QFileDialog.getExistingDirectory(self, title, begin_at(self.start_folder())), is_folder=True)
 
     def ask_save(self, title: str, name: str, pattern: str) -> str:
-        return QFileDialog.getSaveFileName(self, title, str(Path(self.start_folder()) / name), pattern)[0]
+        proposed = str(Path(begin_at(self.start_folder())) / name)
+        return end_at(QFileDialog.getSaveFileName(self, title, proposed, pattern)[0])
 
     def start_folder(self) -> str:
-        """Where dialogs begin: beside the slides."""
+        """Where the first dialog begins: beside the slides."""
         return str(self.session.beside or "")
 
 
@@ -192,6 +214,12 @@ def button(text: str, tip: str, slot: Callable[..., Any]) -> QPushButton:
     made.setAccessibleName(text.rstrip("…"))
     made.clicked.connect(lambda checked=False: slot())
     return made
+
+
+def tab_through(*widgets: QWidget) -> None:
+    """Let the Tab key go through widgets in this order: those that are made later would come last."""
+    for before, after in pairwise(widgets):
+        QWidget.setTabOrder(before, after)
 
 
 def row(*widgets: QWidget, stretch: int | None = None) -> QHBoxLayout:

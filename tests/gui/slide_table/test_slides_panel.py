@@ -5,10 +5,11 @@ import threading
 import pytest
 from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
-from qtpy.QtWidgets import QAbstractButton, QApplication, QComboBox, QLineEdit
+from qtpy.QtWidgets import QAbstractButton, QApplication, QComboBox, QFileDialog, QLineEdit
 
 from napari_distill2label.gui.layers import layers
 from napari_distill2label.gui.slide_table.slides_model import NAME, STATUS, SlidesFilter
+from napari_distill2label.gui.widgets import parts
 from napari_distill2label.gui.widgets.parts import guard_wheel
 from napari_distill2label.store.cohort import Cohort
 
@@ -87,6 +88,31 @@ def test_folders_are_walked_beside_the_window(panel, qtbot, cohort_csv, monkeypa
     assert threading.main_thread() not in walked
 
 
+def test_a_dialog_begins_where_the_last_one_ended(full, monkeypatch, tmp_path):
+    begun = []
+
+    def answer(parent, title, folder, *pattern):
+        begun.append(folder)
+        return chosen, ""
+
+    monkeypatch.setattr(parts, "_ended", "")
+    for name in ("getOpenFileName", "getSaveFileName"):
+        monkeypatch.setattr(QFileDialog, name, answer)
+    chosen = ""
+    full.ask_file("x", "*")
+    full.ask_file("x", "*")  # the first was called off
+    assert begun == [str(tmp_path / "a cohort")] * 2
+    chosen = str(tmp_path / "elsewhere" / "x.csv")
+    full.ask_file("x", "*")
+    full.ask_save("x", "y.csv", "*")
+    assert begun[-1] == str(tmp_path / "elsewhere" / "y.csv")
+    full.tissue.ask_load()
+    assert begun[-1] == str(tmp_path / "elsewhere")
+    monkeypatch.setattr(parts, "_ended", "")  # another day
+    assert parts.begin_at("") == str(tmp_path / "elsewhere")
+    assert parts.begin_at("/beside the cohort") == "/beside the cohort"
+
+
 def test_the_row_and_the_slide_follow_each_other(full, viewer, qtbot):
     at = full.table.visualRect(full.filter.index(2, NAME)).center()
     qtbot.mouseClick(full.table.viewport(), Qt.MouseButton.LeftButton, pos=at)
@@ -124,13 +150,30 @@ def test_a_damaged_slide_is_marked_and_the_others_go_on(full, qtbot, tmp_path):
 def test_every_control_has_a_tooltip_and_a_name(full):
     full.session.add_class("stroma")
     guard_wheel(full)
-    for kind in (QAbstractButton, QComboBox, QLineEdit):
+    for kind in (QAbstractButton, QComboBox, QFileDialog, QLineEdit):
         for control in full.findChildren(kind):
             if control.objectName().startswith("qt_") or "Corner" in control.metaObject().className():
                 continue
             name = control.accessibleName() or (control.text() if isinstance(control, QAbstractButton) else "")
             assert name, control
             assert control.toolTip() or "Fold" in type(control.parent()).__name__, name
+
+
+def test_the_tab_key_goes_from_top_to_bottom(full):
+    full.classes_fold.toggle.setChecked(True)
+    full.session.add_class("stroma")  # what is made later takes its place
+    found, widget = [], full.add
+    while (widget := widget.nextInFocusChain()) is not full.add:
+        if full.isAncestorOf(widget) and widget.accessibleName():
+            found.append(widget.accessibleName())
+    ways = [
+        ["slides", *(f"label selected slides: {name}" for name in ("normal", "tumour", "stroma", "no label")), "µm/px"],
+        ["colour of class normal", "remove class normal", "name of class tumour", "name of class stroma"],
+        ["Classes and colours", "colour of class normal", "Add class", "Tissue mask"],
+    ]
+    for way in ways:
+        places = [found.index(name) for name in way]
+        assert places == sorted(places), way
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
