@@ -219,7 +219,7 @@ def test_the_window_has_its_turn_between_two_layers(reviewed, make_napari_viewer
     clock.start(0)
     session, _, _ = reviewed(viewer)
     viewer.layers.selection = {viewer.layers["mine"]}
-    qtbot.waitUntil(lambda: ATTENTION in turns and not session.overlays._laying, timeout=30_000)
+    qtbot.waitUntil(lambda: ATTENTION in turns and not session.overlays.busy, timeout=30_000)
     clock.stop()
     there = ["slide", PROBABILITY, ATTENTION, CONTRIBUTION, LABELS, CORRECTIONS]
     assert [role for each in viewer.layers if (role := layers.about(each).get("role"))] == there
@@ -233,8 +233,8 @@ def test_the_window_has_its_turn_between_two_layers(reviewed, make_napari_viewer
 def test_layers_of_a_slide_that_went_are_not_added(reviewed, make_napari_viewer, qtbot):
     viewer = make_napari_viewer()
     session, _, patch_map = reviewed(viewer)
-    qtbot.waitUntil(lambda: bool(session.overlays._laying), timeout=30_000)
+    qtbot.waitUntil(lambda: session.overlays.busy, timeout=30_000)
     session.remove_slides([patch_map.slide_id])
-    qtbot.waitUntil(lambda: not session.overlays._laying, timeout=30_000)
+    qtbot.waitUntil(lambda: not session.overlays.busy, timeout=30_000)
     assert not layers.find(viewer)
     session.shutdown()
