@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -10,7 +11,15 @@ from napari.components import ViewerModel
 from napari_distill2label.core.errors import SettingsError
 from napari_distill2label.gui import get_session
 from napari_distill2label.gui.layers import layers, map_layers, overlays, shades
-from napari_distill2label.gui.layers.layers import ATTENTION, CORRECTIONS, LABELS, OUTLINES, PREDICTED, PROBABILITY
+from napari_distill2label.gui.layers.layers import (
+    ATTENTION,
+    CONTRIBUTION,
+    CORRECTIONS,
+    LABELS,
+    OUTLINES,
+    PREDICTED,
+    PROBABILITY,
+)
 from napari_distill2label.prediction import engine
 
 
@@ -211,3 +220,34 @@ def test_points_have_values_too(reviewed):
     np.testing.assert_allclose(layer(viewer, "points").face_color[1, :3], (0, 0, 1), atol=1e-6)
     added = map_layers.add_map(viewer, patch_map, None, 0.5)
     assert [layers.about(each)["role"] for each in added] == [PROBABILITY, ATTENTION, "contribution", "points"]
+
+
+def test_the_window_has_its_turn_between_two_layers(reviewed, make_napari_viewer, qtbot):
+    from qtpy.QtCore import QTimer
+
+    viewer, turns, clock = make_napari_viewer(), [], QTimer()
+    viewer.add_points([(1, 1)], name="mine")
+    viewer.layers.events.inserted.connect(lambda event: turns.append(layers.about(event.value)["role"]))
+    clock.timeout.connect(lambda: turns.append("turn"))
+    clock.start(0)
+    session, _, _ = reviewed(viewer)
+    viewer.layers.selection = {viewer.layers["mine"]}
+    qtbot.waitUntil(lambda: ATTENTION in turns and not session.overlays.busy, timeout=30_000)
+    clock.stop()
+    there = ["slide", PROBABILITY, ATTENTION, CONTRIBUTION, LABELS, CORRECTIONS]
+    assert [role for each in viewer.layers if (role := layers.about(each).get("role"))] == there
+    added = [role for role in turns if role in there]
+    assert added == ["slide", LABELS, CORRECTIONS, PROBABILITY, ATTENTION, CONTRIBUTION]  # what is seen comes first
+    assert all("turn" in (one, other) for one, other in pairwise(turns[turns.index(LABELS) :]))
+    assert set(viewer.layers.selection) == {viewer.layers.selection.active} == {viewer.layers["mine"]}
+    session.shutdown()
+
+
+def test_layers_of_a_slide_that_went_are_not_added(reviewed, make_napari_viewer, qtbot):
+    viewer = make_napari_viewer()
+    session, _, patch_map = reviewed(viewer)
+    qtbot.waitUntil(lambda: session.overlays.busy, timeout=30_000)
+    session.remove_slides([patch_map.slide_id])
+    qtbot.waitUntil(lambda: not session.overlays.busy, timeout=30_000)
+    assert not layers.find(viewer)
+    session.shutdown()

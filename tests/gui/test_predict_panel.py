@@ -35,7 +35,8 @@ def panel(viewer):
 def predicted(panel, reviewed, viewer, qtbot):
     """The panel, with a prediction over a slide."""
     reviewed(viewer, POSITIVE)
-    qtbot.waitUntil(lambda: bool(layers.find(viewer, CORRECTIONS)), timeout=LONG)
+    overlays = panel.session.overlays
+    qtbot.waitUntil(lambda: bool(layers.find(viewer, CORRECTIONS)) and not overlays.busy, timeout=LONG)
     return panel
 
 
@@ -70,7 +71,9 @@ def test_predicting_by_clicks(panel, viewer, qtbot, run_folder):
     assert set(session.predictions) == {"slide_002", "slide_003"}
     panel.slides.setCurrentText(THIS)
     click(qtbot, panel.predict)
-    qtbot.waitUntil(lambda: not session.jobs.busy and bool(layers.find(viewer, LABELS)), timeout=LONG)
+    qtbot.waitUntil(
+        lambda: not session.jobs.busy and bool(layers.find(viewer, LABELS)) and not session.overlays.busy, timeout=LONG
+    )
     assert "slide_000" in session.predictions
     assert panel.result.text().startswith("The slide as a whole: probability of tumour 0.")
     assert panel.headline() == "student: 3 of 8 predicted"

@@ -204,6 +204,11 @@ class Overlays:
             self._go_on()
         self.filled.emit(patch_map.slide_id)
 
+    @property
+    def busy(self) -> bool:
+        """Are there layers still to be added?"""
+        return bool(self._laying)
+
     def _go_on(self) -> None:
         """Add the next layer; what is left follows when the window has had its turn, without one at once."""
         session = self._session()

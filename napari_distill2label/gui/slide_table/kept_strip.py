@@ -1,8 +1,8 @@
-"""A line on what is saved and what is not, and the question before the window closes over something that is not."""
+"""A line on what is saved and what is not, and the questions before the window closes over that or over work."""
 
 import weakref
 
-from qtpy.QtCore import QEvent, QObject
+from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 from qtpy.QtWidgets import QLabel, QMainWindow, QMessageBox, QVBoxLayout, QWidget
 
 from ..session.session import Session
@@ -65,12 +65,20 @@ class KeptStrip(QWidget):
         return f"● Not saved in {file} yet{when}"
 
 
+LONG_WORK = ("train", "features", "predict", "evaluate", "assess", "export")
+
+
 class CloseGuard(QObject):
-    """Asks before a user closes the window over changes that are kept nowhere. Warns, never traps."""
+    """Asks before a person closes the window over changes that are kept nowhere, or over work that is going on.
+
+    Warns, never traps; and a script, whose `viewer.close()` nothing can hold up, is not asked. However the window
+    goes, `Session.shutdown` stops what runs, and a training can be gone on with after its last whole epoch.
+    """
 
     def __init__(self, window: QMainWindow, session: Session) -> None:
         super().__init__(window)
         self._session = weakref.ref(session)
+        self._agreed = False
         window.installEventFilter(self)
 
     @classmethod
@@ -81,13 +89,22 @@ class CloseGuard(QObject):
             cls(window, session)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        if event.type() == QEvent.Type.Close and event.spontaneous() and not self.may_close(watched):
-            event.ignore()
-            return True
-        return False
+        if event.type() != QEvent.Type.Close or self._agreed or not (event.spontaneous() or _has_viewer(watched)):
+            return False
+        stops = self.running_text()
+        if self.may_close(watched) and (not stops or self.ask_running(watched, stops)):
+            if not (stops and event.spontaneous()):
+                return False
+            QTimer.singleShot(0, self._close)  # by a call, napari does not ask the same again
+        event.ignore()
+        return True
+
+    def _close(self) -> None:
+        self._agreed = True
+        self.parent().close()
 
     def may_close(self, window: QWidget) -> bool:
-        """Nothing would be lost, or the user does not mind."""
+        """No change would be lost, or the user does not mind."""
         session = self._session()
         if session is None:
             return True
@@ -98,6 +115,27 @@ class CloseGuard(QObject):
         if answer == QMessageBox.StandardButton.Save:
             return self.save(session)
         return answer == QMessageBox.StandardButton.Discard
+
+    def running_text(self) -> str:
+        """What closing the window would stop, in words; "" where nothing long is going on."""
+        session = self._session()
+        job = session and session.jobs.of_kind(*LONG_WORK)
+        if not job:
+            return ""
+        kept = "What is finished is kept."
+        if job.kind == "train":
+            kept = "The run is kept up to its last whole epoch: go on with it later by Resume, in the list of runs."
+        waiting = len(session.jobs.queue) - (job in session.jobs.queue)
+        more = f" {waiting} more {'waits' if waiting == 1 else 'wait'} and will not be begun." if waiting else ""
+        return f"{job.title} is under way. Closing the window stops it.{more} {kept}"
+
+    def ask_running(self, window: QWidget, text: str) -> bool:
+        """Stop the work, and close the window?"""
+        box = QMessageBox(QMessageBox.Icon.Question, "Distill to Label", text, parent=window)
+        stop = box.addButton("Stop and close", QMessageBox.ButtonRole.AcceptRole)
+        box.setDefaultButton(box.addButton("Keep working", QMessageBox.ButtonRole.RejectRole))
+        box.exec()
+        return box.clickedButton() is stop
 
     def save(self, session: Session) -> bool:
         """Write the table where it was read from; without such a place the window stays."""
@@ -116,3 +154,10 @@ class CloseGuard(QObject):
             buttons |= choices.Save
         text = "Labels of slides are not saved. Closing the window loses them."
         return QMessageBox.warning(window, "Distill to Label", text, buttons, choices.Cancel)
+
+
+def _has_viewer(window: QWidget) -> bool:
+    """Is the canvas still there? `viewer.close()` takes it out of sight before the window."""
+    centre = window.centralWidget()
+    options = Qt.FindChildOption.FindDirectChildrenOnly
+    return centre is not None and any(child.isVisible() for child in centre.findChildren(QWidget, options=options))
