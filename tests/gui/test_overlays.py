@@ -234,10 +234,11 @@ def test_the_window_has_its_turn_between_two_layers(reviewed, make_napari_viewer
     viewer.layers.selection = {viewer.layers["mine"]}
     qtbot.waitUntil(lambda: ATTENTION in turns and not session.overlays.busy, timeout=30_000)
     clock.stop()
-    there = ["slide", PROBABILITY, ATTENTION, CONTRIBUTION, LABELS, CORRECTIONS]
+    there = ["slide", PROBABILITY, ATTENTION, CONTRIBUTION, LABELS, CORRECTIONS, OUTLINES]
     assert [role for each in viewer.layers if (role := layers.about(each).get("role"))] == there
     added = [role for role in turns if role in there]
-    assert added == ["slide", LABELS, CORRECTIONS, PROBABILITY, ATTENTION, CONTRIBUTION]  # what is seen comes first
+    # What is seen comes first.
+    assert added == ["slide", LABELS, CORRECTIONS, OUTLINES, PROBABILITY, ATTENTION, CONTRIBUTION]
     assert all("turn" in (one, other) for one, other in pairwise(turns[turns.index(LABELS) :]))
     assert set(viewer.layers.selection) == {viewer.layers.selection.active} == {viewer.layers["mine"]}
     session.shutdown()

@@ -67,7 +67,8 @@ def test_a_corrected_patch_has_an_edge_and_lets_the_tissue_through(qtbot, make_n
     viewer.add_image(tissue, rgb=True)
     classes = ("normal", "tumour")
     colours = dict(zip(classes, ((0, 255, 0), (255, 0, 0)), strict=True))
-    review_layers.add_corrections(viewer, "slide", patches, classes, known, None, colours)
+    corrections = review_layers.add_corrections(viewer, "slide", patches, classes, known, None, colours)
+    review_layers.add_outlines(viewer, corrections, patches, known, colours)
     viewer.scene.camera.zoom = 4
     viewer.scene.camera.center = (0, 40 * (cell[0] + 0.5), 40 * (cell[1] + 0.5))
     qtbot.wait(100)

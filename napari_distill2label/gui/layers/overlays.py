@@ -6,18 +6,17 @@ a slide is shown; here they are only laid out.
 
 import time
 import weakref
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 
 from ...core.colours import RGB, palette
-from ...core.errors import Distill2LabelError, SettingsError
+from ...core.errors import SettingsError
 from ...core.events import Begun, Event, Finished, Progress
-from ..session.later import Later
-from ..wording import in_the_window
 from . import layers, map_layers, shades
 from .layers import ATTENTION, CONTRIBUTION, LABELS, POINTS, PREDICTED, PROBABILITY
+from .laying import LaidMaps
 
 if TYPE_CHECKING:
     from ...store.patchmap import PatchMap
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 KINDS = (LABELS, PROBABILITY, ATTENTION, CONTRIBUTION)
 FILLING_INTERVAL = 0.5  # s between two looks at a map that is being filled
 FILLING_SHARE = 0.05  # of the time that may go into looking
-TURN = 20  # ms of the window's between two layers that are added
 
 
 def kind_of(role: str) -> str:
@@ -36,7 +34,7 @@ def kind_of(role: str) -> str:
     return LABELS if role == POINTS else role
 
 
-class Overlays:
+class Overlays(LaidMaps):
     """The model's layers over the shown slide.
 
     Attributes
@@ -52,21 +50,15 @@ class Overlays:
     """
 
     changed = Signal()  # what is seen, and how strongly
-    filled = Signal(str)  # slide id: there is more to see of its prediction
     pointed_changed = Signal()
 
     def __init__(self, session: "Session", opacity: float = layers.OPACITY) -> None:
-        self._session = weakref.ref(session)
+        super().__init__(session)
         self.opacity, self.hidden = opacity, False
         self.visible = {kind: kind == LABELS for kind in KINDS}
         self.pointed: tuple[str, Cell] | None = None
         self._point: tuple[float, float] | None = None  # (y, x) under the pointer, in level-0 px
-        self._setting = False
-        self._filling: PatchMap | None = None  # the map whose layers fill in while it is computed
         self._laid: Shades | None = None  # what of it they show
-        self._laying: dict[str, Iterator[bool]] = {}  # by model: adds its layers one by one, then True
-        self._later = Later(self._go_on, TURN)
-        self._latest: dict[str, Shades] = {}  # of the shown slide, by model: seen until a newer map has been read
         viewer = session.viewer
         viewer.mouse_move_callbacks.append(_on_move(self))
         viewer.events.mouse_over_canvas.connect(self._on_canvas)
@@ -78,18 +70,6 @@ class Overlays:
         session.model_changed.connect(self._on_model)
         session.colours_changed.connect(self._on_colours)
         session.threshold_changed.connect(self._on_threshold)
-
-    @property
-    def session(self) -> "Session":
-        session = self._session()
-        if session is None:
-            raise RuntimeError("the session of these layers is gone")
-        return session
-
-    @property
-    def colours(self) -> map_layers.Colours:
-        """Colours of the classes by name."""
-        return dict(zip(self.session.classes, self.session.colours, strict=True))
 
     def colours_of(self, classes: Sequence[str]) -> dict[str, RGB]:
         """Colours of a model's classes, which may be others than the session's by now."""
@@ -154,103 +134,7 @@ class Overlays:
         if self._session() is not None and not self._setting:
             self.set_opacity(event.source.opacity)
 
-    # ---- laying out ------------------------------------------------------------------------------------------------
-
-    def lay(self, patch_map: "PatchMap") -> None:
-        """Show a map over its slide, if that is shown, at once when it has been read, else as soon as it is."""
-        session = self.session
-        if session.shown != patch_map.slide_id:
-            return
-        ready = shades.known(patch_map)
-        if ready is not None and (ready.is_complete or not patch_map.is_complete):
-            self._lay_out(patch_map)
-            return
-        key = ("map", patch_map.slide_id, layers.model_role(patch_map))
-
-        def failed(error: Exception) -> None:
-            if not isinstance(error, Distill2LabelError):
-                raise error
-            session.failures[patch_map.slide_id] = in_the_window(str(error))
-            session.slides_changed.emit()
-
-        session.background.ask(
-            key, lambda: shades.read(patch_map), lambda shown: self._lay_out(patch_map), failed
-        )  # fmt: skip
-
-    def lay_all(self, slide_id: str) -> None:
-        """Show what was predicted of a slide; of other slides, only what can be read again is kept."""
-        self._latest = {role: latest for role, latest in self._latest.items() if latest.slide_id == slide_id}
-        for other, maps in self.session.predictions.items():
-            for patch_map in maps.values():
-                if other != slide_id:
-                    shades.forget(patch_map)
-        for patch_map in self.session.predictions.get(slide_id, {}).values():
-            self.lay(patch_map)
-        self._apply()
-
-    def _lay_out(self, patch_map: "PatchMap") -> None:
-        session = self.session
-        slide = layers.find(session.viewer, layers.SLIDE, patch_map.slide_id)
-        if not slide or session.shown != patch_map.slide_id:
-            shades.forget(patch_map)  # another slide was shown while this one's map was read
-            return
-        mpp = layers.about(slide[0])["mpp"]
-        map_layers.make_room(session.viewer, patch_map, mpp, session.threshold, self.colours)
-        role = layers.model_role(patch_map)
-        self._latest[role] = shades.of(patch_map)
-        self._laying[role] = self._layers_of(patch_map)
-        self._apply()
-        if not self._later.waits:
-            self._go_on()
-        self.filled.emit(patch_map.slide_id)
-
-    @property
-    def busy(self) -> bool:
-        """Are there layers still to be added?"""
-        return bool(self._laying)
-
-    def _go_on(self) -> None:
-        """Add the next layer; what is left follows when the window has had its turn, without one at once."""
-        session = self._session()
-        if session is None or session._is_closed:
-            self._laying.clear()
-            return
-        while self._laying:
-            role = next(iter(self._laying))
-            if next(self._laying[role], True):
-                del self._laying[role]
-            elif session._has_window:
-                self._later.start(threaded=True)
-                return
-
-    def _layers_of(self, patch_map: "PatchMap") -> Iterator[bool]:
-        """Add the layers of a map that are missing, one at a time: the labels, the user's corrections, the others."""
-        while self._add_layer_of(patch_map):
-            yield False
-            if self.session.review.sync():
-                yield False
-        self.session.review.sync()
-
-    def _add_layer_of(self, patch_map: "PatchMap") -> bool:
-        """Was there one to add? Not if another map, or none, is to be shown by now."""
-        session = self.session
-        slide_id, role = patch_map.slide_id, layers.model_role(patch_map)
-        slide = layers.find(session.viewer, layers.SLIDE, slide_id)
-        wanted = self._filling, session.predictions.get(slide_id, {}).get(role)
-        if not slide or session.shown != slide_id or not any(patch_map is each for each in wanted):
-            return False
-        self._setting = True  # a new layer's eye is not the user's
-        try:
-            mpp = layers.about(slide[0])["mpp"]
-            added = map_layers.add_next(session.viewer, patch_map, mpp, session.threshold, self.colours)
-        finally:
-            self._setting = False
-        if added is None:
-            return False
-        added.events.visible.connect(self._on_eye)
-        added.events.opacity.connect(self._on_opacity)
-        self._apply()
-        return True
+    # ---- filling in ------------------------------------------------------------------------------------------------
 
     def reading_along(self, work: "Work") -> "Work":
         """The same work; what the window will show of its maps is read in the thread that fills them."""

@@ -28,6 +28,7 @@ TINT = 0.3
 OUTLINE, RIM, INSET = 0.1, 0.15, 0.025  # width, width, and how far the outline lies within the rim
 RIMMED = 2000  # corrections; of more, the rims are left out: they double what is drawn at every move of the view
 WHITE = (1.0, 1.0, 1.0, 1.0)
+MARKS = {"face_color": "transparent", "opacity": 1.0}
 RING, RING_WIDTH = 0.75, 0.2  # round the disc of a predicted point: of the patch's side, and of the ring's
 
 
@@ -35,33 +36,46 @@ def add_corrections(
     viewer: "ViewerModel", slide_id: str, patches: PatchGrid | PatchPoints, classes: Sequence[str], known: np.ndarray,
     mpp: Mpp | None, colours: Colours,
 ) -> "Layer":  # fmt: skip
-    """A layer to paint in: 0 none, 1 + class index otherwise; above it the outlines of what is corrected.
+    """A layer to paint in: 0 none, 1 + class index otherwise; `add_outlines` adds the outlines of what is corrected.
 
     Of points, the outlines alone: they show what keys and buttons set.
     """
     noted = {"role": CORRECTIONS, "slide_id": slide_id, "classes": list(classes), "kind": "human"}
     meta = {"name": f"{slide_id} · corrections (yours)", "metadata": {KEY: noted}, **layers.space(mpp)}
-    marks = {"face_color": "transparent", "opacity": 1.0, **layers.space(mpp)}
     if isinstance(patches, PatchGrid):
         scale, translate = patches.placement(mpp)
-        placed = {"scale": scale, "translate": translate}
         features = {"index": np.arange(len(classes) + 1), "class": [NO_CORRECTION, *classes]}
-        layer = _add(viewer, (known + 1).astype(np.uint8), meta | placed | {"features": features}, "labels")
+        meta |= {"scale": scale, "translate": translate, "features": features}
+        layer = _add(viewer, (known + 1).astype(np.uint8), meta, "labels")
         layer.opacity = 1.0
         tint(layer, classes, colours)
         layer.brush_size = 1
         layer.selected_label = min(2, len(classes))
-        marks |= placed | {
-            "name": f"{slide_id} · outlines (yours)",
-            "symbol": "square",
-            "metadata": {KEY: noted | {"role": OUTLINES}},
-        }
-        outlines = _add(viewer, np.empty((0, 2), np.float32), marks, "points")
-        viewer.layers.link_layers([layer, outlines], ("visible", "opacity"))
     else:
-        layer = _add(viewer, np.empty((0, 2), np.float32), marks | meta | {"scale": mpp or (1.0, 1.0)}, "points")
-    show(viewer, slide_id, patches, known, classes, colours)
+        meta |= MARKS | {"scale": mpp or (1.0, 1.0)}
+        layer = _add(viewer, np.empty((0, 2), np.float32), meta, "points")
+        outline(viewer, slide_id, patches, known, classes, colours)
     return layer
+
+
+def add_outlines(
+    viewer: "ViewerModel", corrections: "Layer", patches: PatchGrid, known: np.ndarray, colours: Colours
+) -> None:
+    """Outlines above a layer of corrections on a grid, which are seen with it."""
+    noted = layers.about(corrections)
+    slide_id, classes = noted["slide_id"], noted["classes"]
+    meta = MARKS | {
+        "name": f"{slide_id} · outlines (yours)",
+        "symbol": "square",
+        "metadata": {KEY: noted | {"role": OUTLINES}},
+        "scale": corrections.scale,
+        "translate": corrections.translate,
+        "units": corrections.units,
+        "visible": corrections.visible,
+    }
+    outlines = _add(viewer, np.empty((0, 2), np.float32), meta, "points")
+    viewer.layers.link_layers([corrections, outlines], ("visible", "opacity"))
+    outline(viewer, slide_id, patches, known, classes, colours)
 
 
 def _add(viewer: "ViewerModel", data: np.ndarray, meta: dict[str, Any], kind: str) -> "Layer":

@@ -237,9 +237,8 @@ def known(patch_map: "PatchMap") -> Shades | None:
 
 
 def of(patch_map: "PatchMap") -> Shades:
-    """What has been read of a map; read now, in this thread, if it was not, or was before the map was finished."""
-    shades = known(patch_map)
-    return shades if shades is not None and (shades.is_complete or not patch_map.is_complete) else read(patch_map)
+    """What has been read of a map; read now, in this thread, if nothing was. `Overlays.lay` sees to what is old."""
+    return known(patch_map) or read(patch_map)
 
 
 def forget(patch_map: "PatchMap") -> None:

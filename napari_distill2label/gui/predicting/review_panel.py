@@ -18,7 +18,7 @@ from ...core.geometry import PatchGrid
 from ..jobs.jobs import Done, Job
 from ..session import corrections
 from ..session.assessing import assess, why_not_assess
-from ..session.review import NOT_LEARNT
+from ..session.retraining import NOT_LEARNT
 from ..session.session import Session
 from ..widgets.icons import swatch, theme_colour
 from ..widgets.parts import Fold, JobButton, Panel, button, reason_label, row, show_reason, tab_through, told

@@ -14,23 +14,16 @@ import numpy as np
 from psygnal import Signal
 
 from ...core.bag import UNKNOWN
-from ...core.errors import CohortError, Distill2LabelError, SettingsError
-from ...core.geometry import PatchGrid
-from ...core.settings import Settings
-from ...store.cohort import Cohort
+from ...core.errors import SettingsError
+from ...core.geometry import Mpp, PatchGrid
 from ...store.points import Points
-from ...store.splits import with_splits
 from ..layers import layers, review_layers, shades
 from ..layers.shades import Cell
 from .corrections import SlideCorrections
-from .review_file import KeptCorrections
+from .retraining import Retraining
 
 if TYPE_CHECKING:
-    from ...store.run import Run
-    from ..jobs.jobs import Job
     from .session import Session
-
-NOT_LEARNT = "their slides have no label, or are kept for validation or test"
 
 
 @dataclass(frozen=True)
@@ -41,7 +34,7 @@ class Agreement:
     disagree: int
 
 
-class Review(KeptCorrections):
+class Review(Retraining):
     """Corrections of the session's slides, and the way from patch to patch.
 
     Attributes
@@ -57,8 +50,6 @@ class Review(KeptCorrections):
         self.current: tuple[str, Cell] | None = None
         self._seen: set[Cell] = set()
         self._taking = self._announced = False
-        self._dealt: tuple[Cohort, Settings] | None = None  # what `_learnt`, the slides to be trained on, is of
-        self._learnt: frozenset[str] = frozenset()
         session.shown_changed.connect(self._on_shown)
         session.colours_changed.connect(self._on_colours)
 
@@ -85,7 +76,7 @@ class Review(KeptCorrections):
         patch_map = patch_map or session.predictions.get(slide_id, {}).get(session.role or "")
         if slide is None or slide.known is None or patch_map is None:
             return {}
-        shown = shades.known(patch_map) or shades.of(patch_map)
+        shown = shades.of(patch_map)
         if shown.scored.shape != slide.known.shape:
             return {}
         given = slide.known != UNKNOWN
@@ -197,7 +188,10 @@ class Review(KeptCorrections):
     # ---- the layer -------------------------------------------------------------------------------------------------
 
     def sync(self) -> bool:
-        """Lay the shown slide's corrections over its prediction, as soon as its patches are known. Was that needed?"""
+        """Lay the shown slide's corrections over its prediction, as soon as its patches are known; then outline them.
+
+        Was one of the two needed? Then there may be more to do.
+        """
         session = self.session
         shown = session.overlays.shades
         slide_layer = layers.find(session.viewer, layers.SLIDE, session.shown or "")
@@ -205,13 +199,24 @@ class Review(KeptCorrections):
             return False
         slide = self._slides.setdefault(session.shown, SlideCorrections())
         layer = self._layer(session.shown)
-        if layer is not None and slide.fits(shown.patches, shown.classes):
+        if layer is None or not slide.fits(shown.patches, shown.classes):
+            slide.lay(shown.patches, shown.classes)
+            self._add_layer(layers.about(slide_layer[0])["mpp"])
+        elif isinstance(slide.patches, PatchGrid) and not layers.find(session.viewer, layers.OUTLINES, session.shown):
+            review_layers.add_outlines(session.viewer, layer, slide.patches, slide.known, session.overlays.colours)
+        else:
             return False
-        slide.lay(shown.patches, shown.classes)
+        return True
+
+    def _sync_all(self) -> None:
+        while self.sync():
+            pass
+
+    def _add_layer(self, mpp: Mpp | None) -> None:
+        session, slide = self.session, self._slides[self.session.shown]
         with layers.selection_kept(session.viewer):
             for role in (layers.CORRECTIONS, layers.OUTLINES):
                 layers.remove(session.viewer, layers.find(session.viewer, role, session.shown))
-            mpp = layers.about(slide_layer[0])["mpp"]
             layer = review_layers.add_corrections(
                 session.viewer, session.shown, slide.patches, slide.classes, slide.known, mpp, session.overlays.colours
             )
@@ -223,7 +228,6 @@ class Review(KeptCorrections):
             layer.events.data.connect(self._on_layer)
         self._seen.clear()
         self.changed.emit()
-        return True
 
     def _layer(self, slide_id: str) -> Any:
         found = layers.find(self.session.viewer, layers.CORRECTIONS, slide_id)
@@ -293,7 +297,7 @@ class Review(KeptCorrections):
         shown = self.session.shown
         if shown in points and self._slides[shown].known is not None:
             self._show(shown)
-        self.sync()
+        self._sync_all()
 
     def clear(self) -> None:
         self.current = None
@@ -304,7 +308,7 @@ class Review(KeptCorrections):
         if self.current is not None and self.current[0] != self.session.shown:
             self.current = None
             self.moved.emit()
-        self.sync()
+        self._sync_all()
 
     def _on_colours(self) -> None:
         for layer in layers.find(self.session.viewer, layers.CORRECTIONS):
@@ -358,43 +362,3 @@ class Review(KeptCorrections):
         cell = tuple(int(index) for index in np.unravel_index(int(np.argmax(doubt)), doubt.shape))
         self.look_at(cell)
         return cell
-
-    # ---- what they are for -----------------------------------------------------------------------------------------
-
-    def why_not_retrain(self) -> str | None:
-        """What is missing for a training with corrections; None when it can start."""
-        if not len(self):
-            return "Correct some patches first."
-        if not self.session.settings.student.gamma_k:
-            return "The settings ignore corrections: give ‘γk: your corrections’ of the student a weight, in step 2."
-        if (reason := self.session.why_not_train()) is not None:
-            return reason
-        if self.not_learnt() == len(self):
-            return f"No correction would count: {NOT_LEARNT}. Correct patches of another slide."
-        return None
-
-    def not_learnt(self) -> int:
-        """How many corrected patches a training would pass over: of slides that are not in its training split."""
-        now = self.session.cohort, self.session.settings
-        if self._dealt is None or any(old is not new for old, new in zip(self._dealt, now, strict=True)):
-            self._dealt, self._learnt = now, _trained_on(*now)
-        return sum(count for slide_id, count in self.slides.items() if slide_id not in self._learnt)
-
-    def retrain(self, *, wait: bool = True) -> "Run | Job":
-        """Train a student (and its teacher) that takes the corrections as known; they are named in bundle and card."""
-        if reason := self.why_not_retrain():
-            raise SettingsError(reason)
-        try:
-            path = self.save()
-        except OSError as error:
-            raise Distill2LabelError(f"the corrections could not be written: {error}") from None
-        return self.session.train(corrections=path, wait=wait)
-
-
-def _trained_on(cohort: Cohort, settings: Settings) -> frozenset[str]:
-    """Ids of the slides that a training would learn from."""
-    try:
-        dealt = with_splits(cohort, settings.split, settings.seed)
-    except CohortError:  # no training at all: `why_not_train` says why
-        return frozenset(row.slide_id for row in cohort.labelled)
-    return frozenset(row.slide_id for row in dealt.in_split("train"))
