@@ -84,6 +84,7 @@ def take(cohort: Path, run: Path, images: Path) -> None:
     from napari_distill2label.core.events import EpochEnd
     from napari_distill2label.gui.layers import layers
     from napari_distill2label.gui.widget import DistillToLabel
+    from napari_distill2label.store.splits import with_splits
 
     images.mkdir(parents=True, exist_ok=True)
     viewer = napari.Viewer(show_welcome_screen=False)
@@ -112,13 +113,16 @@ def take(cohort: Path, run: Path, images: Path) -> None:
 
     session.read_cohort(cohort)
     settle(lambda: len(session.cohort) > 0)
+    session.configure(**QUICK, split={"test": 0.0})
     findings = [row.slide_id for row in session.cohort if row.label == session.classes[1]]
-    session.show(findings[1])
-    settle(lambda: session.shown == findings[1])
+    learnt = with_splits(session.cohort, session.settings.split, session.settings.seed).in_split("train")
+    # Corrections of the slide count when training goes on with them.
+    chosen = [row.slide_id for row in learnt if row.slide_id in findings][-1]
+    session.show(chosen)
+    settle(lambda: session.shown == chosen)
     viewer.reset_view(margin=0.02)
     picture("slides")
 
-    session.configure(**QUICK, split={"test": 0.0})
     # Else the box would name a temporary folder.
     panel.train.folder.setText("slides of today/run")
     ended = []  # epochs: their losses are curves
@@ -131,13 +135,13 @@ def take(cohort: Path, run: Path, images: Path) -> None:
 
     session.load_bundle(run)
     panel.export.folder.setText("slides of today/labels")
-    session.predict(findings[:4])
-    session.show(findings[1])
-    settle(lambda: session.shown == findings[1], 1)
+    session.predict(findings)
+    session.show(chosen)
+    settle(lambda: session.shown == chosen, 1)
     panel.status.card.clear()
     viewer.reset_view(margin=0.02)
-    settle(lambda: bool(layers.find(viewer, layers.LABELS, findings[1])), 1)
-    (labels,) = layers.find(viewer, layers.LABELS, findings[1])
+    settle(lambda: bool(layers.find(viewer, layers.LABELS, chosen)), 1)
+    (labels,) = layers.find(viewer, layers.LABELS, chosen)
     viewer.layers.selection = {labels}
     picture("predict")
 

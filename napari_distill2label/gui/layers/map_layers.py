@@ -208,6 +208,8 @@ def refill(viewer: "ViewerModel", patch_map: "PatchMap", threshold: float, colou
             if noted["role"] == POINTS:
                 layer.features = _features(shown, threshold)
             relabel(layer, shown, threshold, colours)
+            if shown.is_complete:  # once, not at every move of the slider
+                layer.refresh(highlight=False, extent=False)
             continue
         if isinstance(patch_map.patches, PatchGrid):
             np.copyto(layer.data, _array(shown, noted["role"]))
