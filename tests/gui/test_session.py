@@ -284,6 +284,22 @@ def test_a_prediction_of_a_training_that_failed_says_so(session, cohort_csv, tmp
     assert "Training did not come to its end" in asked[0].text
 
 
+def test_a_prediction_of_a_training_that_was_cancelled_is_cancelled_too(session, cohort_csv, tmp_path):
+    asked = []
+
+    def stop(job, event):
+        if not asked:
+            asked.append(session.predict(wait=False))
+            session.cancel(job)
+
+    session.read_cohort(cohort_csv)
+    session.configure(**TINY)
+    session.jobs.event.connect(stop)
+    session.train(tmp_path / "run", wait=False)
+    assert asked[0].state == "cancelled"
+    assert asked[0].text == ("Predicting: cancelled. Training was cancelled: there is no new model to predict with.")
+
+
 def test_a_run_that_was_stopped_goes_on(session, cohort_csv, tmp_path):
     from napari_distill2label.core.events import EpochEnd
 

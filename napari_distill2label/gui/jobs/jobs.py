@@ -19,7 +19,7 @@ from .remaining import Part, Remaining
 from .units import unit_of
 from .worker import start_worker
 
-__all__ = ["Broken", "BusyError", "Cancelled", "Done", "Job", "Jobs", "Outcome", "Retry", "Work", "relay"]
+__all__ = ["Broken", "BusyError", "CalledOff", "Cancelled", "Done", "Job", "Jobs", "Outcome", "Retry", "Work", "relay"]
 
 State = Literal["queued", "running", "cancelling", "done", "cancelled", "failed"]
 WAIT_AT_CLOSE = 5.0  # s that a closing session gives its work to leave the last checkpoint whole
@@ -28,6 +28,10 @@ PAST = 20  # jobs that are remembered
 
 class BusyError(Distill2LabelError):
     """Without a window, a job cannot be waited for from inside another one."""
+
+
+class CalledOff(Exception):
+    """Of `prepare`: what this job builds on was cancelled, and so is it. Says so in one sentence."""
 
 
 class Retry(NamedTuple):
@@ -53,7 +57,7 @@ class Job:
     notes
         What the user should know when it is over.
     kept
-        What is kept of it when it is cancelled, in words.
+        What to say of it when it is cancelled: what is kept, or why it was.
     retry, retry_text
         After a failure: what starts it again, on the CPU for one, and what to call that. Else None and "".
     """
@@ -239,7 +243,7 @@ class Jobs:
             What the work consists of, where that is known: what is left of it can be told then.
         prepare
             Called here when its turn comes: what depends on the jobs before it is looked up now. An error is that of
-            the job.
+            the job, and `CalledOff` cancels it.
         retry
             What to offer after a failure; None: the same again.
         kept
@@ -306,6 +310,10 @@ class Jobs:
             job._begin()
             try:
                 task.prepare()
+            except CalledOff as reason:
+                job.kept = str(reason)
+                self._tell(job)
+                self._on_outcome(job, Cancelled())
             except Exception as error:  # noqa: BLE001 - shown as the job's own, whatever it is
                 self._tell(job)
                 self._on_outcome(job, broken(error))

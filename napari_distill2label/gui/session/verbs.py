@@ -8,7 +8,7 @@ from ...core.classes import split_label
 from ...core.errors import CohortError, SettingsError
 from ...core.settings import GridSettings, Settings
 from ...store.cohort import Cohort
-from ..jobs.jobs import Broken, Job, Jobs, Retry, Work
+from ..jobs.jobs import Broken, CalledOff, Job, Jobs, Retry, Work
 from ..jobs.relay import then
 from ..jobs.remaining import Part, training_parts
 from ..jobs.retries import is_accelerator, less_memory, on_cpu
@@ -280,6 +280,8 @@ class Verbs(SlideList):
         }  # fmt: skip
 
         def prepare() -> None:
+            if before is not None and before.state == "cancelled":
+                raise CalledOff(f"{before.title} was cancelled: there is no new model to predict with.")
             if before is not None and before.state != "done":
                 raise SettingsError(f"{before.title} did not come to its end: there is no new model to predict with")
             if role is not None:
