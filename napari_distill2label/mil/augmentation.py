@@ -34,7 +34,7 @@ def restained(patches: Tensor, strength: float) -> Tensor:
 
 
 def augmented(patches: Tensor, settings: TrainingSettings) -> Tensor:
-    """The patches of one step as `settings` ask: all turned alike, each stained differently. In 0–1 units."""
+    """Patches that are judged together as `settings` ask: all turned alike, each stained differently. In 0–1 units."""
     if settings.augment == "turns":
         patches = turned(patches, int(torch.randint(TURNS, ())))
     return restained(patches, settings.stain)

@@ -97,7 +97,6 @@ class Batch:
     known: Tensor | None
     taught: Taught | None
     assisted: Tensor | None
-    cut: bool = False
 
     @classmethod
     def of(cls, lessons: Sequence[Lesson], device: torch.device) -> "Batch":
@@ -129,12 +128,38 @@ class Batch:
         return self.instances.numel() > AT_ONCE
 
     @property
-    def runs(self) -> list[list[int]]:
-        """Of each bag, the lengths of the runs of consecutive instances it is judged in: one, unless it is `cut`."""
-        if not self.cut:
-            return [[length] for length in self.lengths]
+    def pieces(self) -> "list[Piece]":
+        """Every bag in one piece."""
+        return [Piece(0, length, length) for length in self.lengths]
+
+    @property
+    def runs(self) -> "list[list[Piece]]":
+        """Consecutive instances in runs of at most `RUN` numbers, each as the pieces of bags it consists of."""
         most = max(1, RUN // self.instances[0].numel())
-        return [[most] * (length // most) + [length % most] * (length % most > 0) for length in self.lengths]
+        runs, room = [[]], most
+        for length in self.lengths:
+            start = 0
+            while start < length:
+                if not room:
+                    runs.append([])
+                    room = most
+                stop = min(length, start + room)
+                runs[-1].append(Piece(start, stop, length))
+                room -= stop - start
+                start = stop
+        return runs
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The instances `start` to `stop` of a bag of `length`."""
+
+    start: int
+    stop: int
+    length: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
 
 
 class Objective(Protocol):
@@ -152,8 +177,8 @@ class InTwoParts:
     weights: Mapping[str, float]
     divisible = True  # is a bag judged in runs judged as well as at once?
 
-    def judge(self, model: MILModel, instances: Tensor, lengths: Sequence[int]) -> dict[str, Judged]:
-        """What the network says of raw instances of ragged bags of `lengths`, and of those made from them, by name."""
+    def judge(self, model: MILModel, instances: Tensor, pieces: Sequence[Piece]) -> dict[str, Judged]:
+        """What the network says of the raw instances of these pieces of bags, and of those made from them, by name."""
         raise NotImplementedError
 
     def terms(self, model: MILModel, judged: Mapping[str, Judged], batch: Batch) -> dict[str, Tensor]:
@@ -161,7 +186,7 @@ class InTwoParts:
         raise NotImplementedError
 
     def __call__(self, model: MILModel, batch: Batch) -> dict[str, Tensor]:
-        return self.terms(model, self.judge(model, batch.instances, batch.lengths), batch)
+        return self.terms(model, self.judge(model, batch.instances, batch.pieces), batch)
 
 
 def _bag_loss(model: MILModel, batch: Batch, bag_logits: Tensor) -> Tensor:
@@ -202,14 +227,14 @@ class TeacherObjective(InTwoParts):
         # The worst direction is that of the whole bag.
         self.divisible = "ball" not in self.weights or settings.ball == "random"
 
-    def judge(self, model: MILModel, instances: Tensor, lengths: Sequence[int]) -> dict[str, Judged]:
-        """The instances as they are (`own`), perturbed (`ball`), and the noise instances of these bags (`noise`)."""
+    def judge(self, model: MILModel, instances: Tensor, pieces: Sequence[Piece]) -> dict[str, Judged]:
+        """The instances as they are (`own`), perturbed (`ball`), and the noise instances of these pieces (`noise`)."""
         clean = augmented(model.unit(instances), self.settings)
         parts = {"own": clean}
         if "noise" in self.weights:
-            parts["noise"] = noise_instances(sum(self.noise_count(length) for length in lengths), clean)
+            parts["noise"] = noise_instances(sum(map(self.noise_count, pieces)), clean)
         if "ball" in self.weights:
-            parts["ball"] = clean + self.perturbation(model, clean, lengths)
+            parts["ball"] = clean + self.perturbation(model, clean, [len(piece) for piece in pieces])
         # One pass over everything that must be encoded, and one judgement of every instance.
         names, sizes, together = list(parts), [len(part) for part in parts.values()], torch.cat(list(parts.values()))
         del clean, parts  # of a large bag, half a gigabyte each
@@ -220,7 +245,7 @@ class TeacherObjective(InTwoParts):
         answer = model.pool(own, batch.lengths)
         terms = {"class": _bag_loss(model, batch, answer.bag_logits)}
         if "noise" in self.weights:
-            noise_counts = [sum(self.noise_count(length) for length in runs) for runs in batch.runs]
+            noise_counts = [self.noise_count(bag) for bag in batch.pieces]
             noisy = self.with_noise(model, own, judged["noise"], batch.lengths, noise_counts)
             terms["noise"] = self.consistency(model, answer, noisy)
         if "ball" in self.weights:
@@ -229,9 +254,10 @@ class TeacherObjective(InTwoParts):
             terms["entropy"] = self.subset_entropy(model, own, batch.lengths)
         return terms
 
-    def noise_count(self, length: int) -> int:
-        """K_n − K: noise instances for so many of a bag's, or of a run of them."""
-        return max(1, round(self.settings.noise * length))
+    def noise_count(self, piece: Piece) -> int:
+        """Noise instances that go with a piece of a bag: with all pieces of it, K_n − K = max(1, round(noise · K))."""
+        before, until = (round(self.settings.noise * index) for index in (piece.start, piece.stop))
+        return (max(1, until) if piece.stop == piece.length else until) - before
 
     @staticmethod
     def consistency(model: MILModel, answer: MILOutput, perturbed: MILOutput) -> Tensor:
@@ -288,7 +314,7 @@ class AssistantObjective(InTwoParts):
     def __init__(self, settings: AssistantSettings) -> None:
         self.settings = settings
 
-    def judge(self, model: MILModel, instances: Tensor, lengths: Sequence[int]) -> dict[str, Judged]:
+    def judge(self, model: MILModel, instances: Tensor, pieces: Sequence[Piece]) -> dict[str, Judged]:
         logits = model.head(model.encode(augmented(model.unit(instances), self.settings)))
         return {"own": Judged(logits, logits.new_zeros(len(logits)))}  # nothing is pooled
 
@@ -320,7 +346,7 @@ class StudentObjective(InTwoParts):
             "known": settings.gamma_k,
         }
 
-    def judge(self, model: MILModel, instances: Tensor, lengths: Sequence[int]) -> dict[str, Judged]:
+    def judge(self, model: MILModel, instances: Tensor, pieces: Sequence[Piece]) -> dict[str, Judged]:
         features = model.encode(augmented(model.unit(instances), self.settings))
         if self.settings.bag_gradient != "attention":
             return {"own": model.judge(features)}

@@ -4,7 +4,7 @@ import copy
 import math
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from . import losses
 from .augmentation import TURNS, turned
 from .device import keep_freed_memory
 from .model import Judged, MILModel, MILOutput
-from .objectives import Batch, InTwoParts, Lesson, Objective, Taught
+from .objectives import AT_ONCE, Batch, InTwoParts, Lesson, Objective, Taught
 
 INFERENCE_BATCH = 4096  # instances encoded at once outside training
 
@@ -160,7 +160,8 @@ def answering(
 ) -> Generator[Progress, None, MILOutput]:  # fmt: skip
     """`answer_bag` that yields `pause` between pieces of a large bag."""
     logits, scores = [], []
-    chunks = turned(torch.from_numpy(bag.instances), turn).split(INFERENCE_BATCH)
+    instances = turned(torch.from_numpy(bag.instances), turn)
+    chunks = instances.split(max(1, min(INFERENCE_BATCH, AT_ONCE // instances[0].numel())))
     for chunk in chunks:
         if logits:
             yield pause
@@ -196,12 +197,11 @@ def backward(
         with random.active():
             terms = objective(model, batch)
         return weighted(terms)
-    batch = replace(batch, cut=True)
-    sizes = [size for runs in batch.runs for size in runs]
+    sizes = [sum(map(len, pieces)) for pieces in batch.runs]
     found: list[dict[str, Judged]] = []
-    for instances, size in zip(batch.instances.split(sizes), sizes, strict=True):
+    for instances, pieces in zip(batch.instances.split(sizes), batch.runs, strict=True):
         with random.active():
-            found.append(objective.judge(model, instances, [size]))
+            found.append(objective.judge(model, instances, pieces))
         yield pause
     leaves = [{name: judged.leaf() for name, judged in run.items()} for run in found]
     with random.active():

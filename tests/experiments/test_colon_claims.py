@@ -47,15 +47,23 @@ def test_slide_labels_choose_the_setting_and_not_the_patches():
     losses = frame_of(
         {("teacher", 0): (0.5, 0.5), ("teacher", 1): (0.0, 0.0), ("teacher-noise-1", 0): (0.2, 0.4)}, "valid", "loss"
     )
-    assert validation_losses(losses, ("teacher", "teacher-noise-1", "teacher-delta-5")).to_dict() == pytest.approx(
-        {"teacher-noise-1": 0.3, "teacher": 0.5}  # of the seed that both have
-    )
+    both = validation_losses(losses, ("teacher", "teacher-noise-1", "teacher-delta-5"))
+    assert both.mean().to_dict() == pytest.approx({"teacher-noise-1": 0.3, "teacher": 0.5})  # of seed 0
     text = list(claims_of(pd.concat([scores, losses])))
     choice = table_of(text, "row")
     assert choice == [["teacher-noise-1", "teacher", "−.200 [−1.471, 1.071]", "–", "–", "−.350 [−.985, .285]"]]
     best = table_of(text[-1:], "claim")[0]
     assert best[0].startswith("`teacher-noise-1` is better than `mil`")
+    assert "losses of 2 trainings each: teacher-noise-1 .300, teacher .500" in best[0]
     assert best[3].startswith("−.100")
+
+
+def test_nothing_is_chosen_of_rows_that_share_no_training():
+    apart = {("teacher", 0): (0.5,), ("teacher-noise-1", 1): (0.2,)}
+    frame = pd.concat([frame_of(apart), frame_of(apart, "valid", "loss")])
+    assert list(claims_of(frame)) == []
+    alone = {("teacher-noise-1", 0): (0.5,), ("teacher-delta-5", 0): (0.2,)}  # and no `mil` to hold them against
+    assert list(claims_of(pd.concat([frame_of(alone), frame_of(alone, "valid", "loss")]))) == []
 
 
 def test_rows_are_held_against_rows_that_exist():

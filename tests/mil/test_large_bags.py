@@ -12,6 +12,7 @@ from napari_distill2label.mil.objectives import (
     AssistantObjective,
     Batch,
     Lesson,
+    Piece,
     StudentObjective,
     TeacherObjective,
 )
@@ -65,7 +66,7 @@ def test_the_gradient_is_that_of_the_whole(make_model, make_bag, in_runs, name, 
     in_runs()
     pauses, terms_of_runs, gradient_of_runs = step(model, objective, batch)
     assert no_pauses == []
-    runs = sum(-(-length // RUN) for length in lengths)
+    runs = -(-sum(lengths) // RUN)
     assert pauses == [PAUSE] * 2 * runs
     assert terms.keys() == terms_of_runs.keys()
     for term, value in terms.items():
@@ -82,9 +83,19 @@ def test_noise_and_perturbed_instances_come_in_runs_too(make_model, make_bag, in
     model.encoder.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
     objective = TeacherObjective(TeacherSettings(noise=0.7, delta=0.0, keep=1.0))
     _, terms, _ = step(model, objective, batch_of(make_bag, make_model(features=6), 7, 2))
-    assert seen == [3 + 2 + 3, 3 + 2 + 3, 1 + 1 + 1, 2 + 1 + 2]  # of a run: its instances, noise, perturbed ones
+    # Of a run: its instances, noise, perturbed ones. In all as much noise as without runs: 5 for 7, and 1 for 2.
+    assert seen == [3 + 2 + 3, 3 + 2 + 3, 3 + (1 + 1) + 3]
     assert terms["ball"].item() == pytest.approx(terms["entropy"].item(), rel=1e-5)  # both are the bag as it is
     assert torch.isfinite(terms["loss"])
+
+
+@pytest.mark.parametrize("noise", [0.01, 0.05, 0.5, 1.3])
+def test_pieces_of_a_bag_have_the_noise_of_the_bag(noise):
+    objective = TeacherObjective(TeacherSettings(noise=noise))
+    for length in (1, 2, 9, 100):
+        for size in (1, 3, 8):
+            pieces = [Piece(start, min(length, start + size), length) for start in range(0, length, size)]
+            assert sum(map(objective.noise_count, pieces)) == max(1, round(noise * length))
 
 
 def test_what_needs_the_whole_bag_gets_it(make_model, make_bag, in_runs):
