@@ -57,6 +57,7 @@ class FeatureMap:
     def __init__(self, path: Path, group: zarr.Group, patches: PatchGrid | PatchPoints) -> None:
         self.path, self.patches = path, patches
         attributes = group.attrs.asdict()
+        self.replaced = False  # was there a map of something else, which this one took the place of?
         self.identity: dict[str, Any] = attributes["identity"]
         self.n_features: int = attributes["features"]
         self._checksum = group["checksum"]
@@ -95,7 +96,8 @@ class FeatureMap:
                 "features": n_features,
             }
         )
-        if (path / "zarr.json").is_file() and (kept := cls._kept(path, about, patches)):
+        is_there = (path / "zarr.json").is_file()
+        if is_there and (kept := cls._kept(path, about, patches)):
             kept.drop_damaged()
             return kept
         if path.is_file() or (path.is_dir() and not (path / "zarr.json").is_file() and any(path.iterdir())):
@@ -116,10 +118,12 @@ class FeatureMap:
             group.create_array(name, data=array)
         file = path / "features" / "c" / "0" / "0"
         file.parent.mkdir(parents=True)
-        with file.open("wb") as made:
-            made.truncate(rows * n_features * 4)
+        with file.open("wb") as empty:
+            empty.truncate(rows * n_features * 4)
         group.attrs.update(about)  # last: without them it is no feature map
-        return cls(path, group, patches)
+        made = cls(path, group, patches)
+        made.replaced = is_there
+        return made
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "FeatureMap":

@@ -1,4 +1,4 @@
-"""`estimate`: how long a training would take, measured on a few of its slides. Nothing is kept."""
+"""`estimate`: how long a training would take, measured on a few of its slides. Nothing is kept but features."""
 
 import time
 from collections.abc import Generator, Sequence
@@ -15,6 +15,7 @@ from ..store.timing import Timing
 from .bags import PathLike
 from .plan import Asked, new_plan
 from .stopwatch import Stopwatch
+from .tissue import Tissue
 
 SAMPLE = 4  # slides; two of each kind of two classes
 EPOCHS = 2  # the first warms up caches and is not counted
@@ -31,15 +32,20 @@ def estimate(
     encoder: PathLike | None = None,
     features: PathLike | None = None,
     trust: bool = False,
+    tissue: Tissue | None = None,
 ) -> Generator[Event, None, Timing]:
     """The `Timing` that `train` with the same arguments would have, as far as a few slides tell.
 
     Some slides are read and every network is trained on them for an epoch or two, in memory; what that took is
-    scaled to all slides. Slides of very different sizes make it wrong by as much.
+    scaled to all slides. Slides of very different sizes make it wrong by as much. Features that the encoder computes
+    are kept in the folder `features`, where one is given: the training will look for the same.
     """
     with TemporaryDirectory(prefix="d2l-estimate-") as folder:
         plan = new_plan(
-            Path(folder) / "run", cohort, settings, Asked(classes, baseline, centres, encoder, None, features, trust)
+            Path(folder) / "run",
+            cohort,
+            settings,
+            Asked(classes, baseline, centres, encoder, None, features, trust, tissue),
         )
         rows = [*plan.cohort.in_split("train"), *plan.cohort.in_split("valid")]
         sample = _sample(plan.cohort)

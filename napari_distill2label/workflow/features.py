@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ..core.errors import BundleError, SettingsError, SlideError
-from ..core.events import Event, Failed, Finished, Notice, Progress
+from ..core.events import Event, Failed, Finished, Notice
 from ..core.geometry import PatchGrid, PatchPoints
 from ..core.names import is_url
 from ..core.settings import GridSettings
@@ -52,7 +52,7 @@ def features(
     tissue
         Regions outside of which no patch is taken: see `predict`.
 
-    What is there already is kept.
+    What is there already of the same patches, file and encoder is kept; what is of others is computed anew, and told.
     """
     if not formats or set(formats) - set(FORMATS):
         raise SettingsError(f"--format {','.join(formats)}: features are written as {', '.join(FORMATS)}")
@@ -79,7 +79,7 @@ def features(
 
 def _keep(
     slide_id: str, slide: Slide, patches: PatchGrid | PatchPoints, source: "FeatureSource", formats: Sequence[str]
-) -> Generator[Progress, None, None]:
+) -> Generator[Event, None, None]:
     """Compute the features of one slide and write them in every format."""
     file, signature = source.folder / f"{safe_name(slide_id)}.h5", file_signature(slide.path)
     if "zarr" not in formats and is_hdf5_of(file, patches, source.encoder.identity, signature):
@@ -189,9 +189,14 @@ class FeatureSource:
 
     def computed(
         self, slide_id: str, slide: Slide, patches: PatchGrid | PatchPoints
-    ) -> Generator[Progress, None, FeatureMap]:
-        """Features of all patches of a slide; what is there already is not computed again."""
+    ) -> Generator[Event, None, FeatureMap]:
+        """Features of all patches of a slide; what is there already of the same ones is not computed again."""
         found = self.map_at(slide_id, slide, patches)
+        if found.replaced:
+            yield Notice(
+                f"{slide_id}: the features in {self.folder} were of other patches, another file or another encoder: "
+                "they are computed anew"
+            )
         yield from walk(slide, found, PatchScorer(self.encoder), f"features of {slide.name}")
         return found
 

@@ -75,7 +75,10 @@ def test_a_model_brings_its_encoder_where_none_was_chosen(described):
     assert session.encoder is None
     session.suggest_encoder(own := described(features=7))
     assert (session.encoder, session.encoder_about.features) == (own, 7)
-    session.suggest_encoder(described("another"))
+    session.suggest_encoder(other := described("another"))  # of another model
+    assert session.encoder == other
+    session.encoder = own  # the user's choice
+    session.suggest_encoder(other)
     assert session.encoder == own
     session.shutdown()
 

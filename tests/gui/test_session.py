@@ -95,6 +95,46 @@ def test_predictions_of_other_slides_with_the_same_id_are_left_alone(session, ru
     assert session.predictions == {}
 
 
+def test_work_for_slides_that_went_is_not_taken_for_others_with_their_ids(session, run_folder, tmp_path, cohort_csv):
+    session.load_bundle(run_folder)
+    (late,) = session.predict("slide_000")
+    copy = tmp_path / "slide_000.ome.tif"
+    copy.write_bytes((cohort_csv.parent / "slides" / "slide_001.ome.tif").read_bytes())
+    (tmp_path / "others.csv").write_text(f"slide_id,path,label\nslide_000,{copy},normal\n")
+    session.read_cohort(tmp_path / "others.csv")
+    session._take_map(late)
+    session._take_live([late])
+    assert session.predictions == {}
+    assert not layers.find(session.viewer, layers.LABELS)
+
+
+def test_undo_brings_no_prediction_of_another_model(session, run_folder):
+    session.load_bundle(run_folder)
+    session.predict("slide_000")
+    session.remove_slides(["slide_000"])
+    session.undo()
+    assert "slide_000" in session.predictions
+    session.remove_slides(["slide_000"])
+    session.load_bundle(run_folder / "teacher")
+    session.undo()
+    assert "slide_000" not in session.predictions
+
+
+def test_a_run_that_brings_slides_inherits_no_corrections(session, run_folder, tmp_path):
+    session.load_bundle(run_folder)
+    session.predict("slide_000")
+    session.show("slide_000")
+    session.review.save(kept := tmp_path / "mine.csv")
+    assert session.review.correct("tumour", (0, 0))
+    session.remove_slides([row.slide_id for row in session.cohort])
+    session.load_bundle(run_folder)
+    assert len(session.cohort) == 8
+    assert len(session.review) == 0
+    assert session.review.path is None
+    assert kept.read_text().splitlines()[1].startswith("slide_000,")
+    assert session.review.default_path().parent == run_folder.parent  # and not in the run
+
+
 def test_a_bundle_alone_predicts_in_memory(session, run_folder, cohort_csv):
     session.add_slides(cohort_csv.parent / "slides" / "slide_003.ome.tif")
     session.load_bundle(run_folder / "teacher")

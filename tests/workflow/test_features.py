@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from napari_distill2label.core.errors import SettingsError
-from napari_distill2label.core.events import Failed, Finished, Progress, drain
+from napari_distill2label.core.events import Failed, Finished, Notice, Progress, drain
 from napari_distill2label.core.presets import build_settings
 from napari_distill2label.core.settings import GridSettings, Settings
 from napari_distill2label.prediction.encoder import FrozenEncoder
@@ -62,8 +62,10 @@ def test_features_are_computed_once(encoder, four, tmp_path, seen, collect):
     assert any(isinstance(event, Progress) and event.total == 12 for event in events)
     assert collect(features(cohort, encoder, tmp_path / "f", grid))[1] == folders
     assert sum(seen) == 2 * 12
-    collect(features(cohort, encoder, tmp_path / "f", GridSettings(patch_px=40)))  # of other patches: made anew
+    events, _ = collect(features(cohort, encoder, tmp_path / "f", GridSettings(patch_px=40)))  # made anew
     assert sum(seen) > 2 * 12
+    told = [event.message for event in events if isinstance(event, Notice) and "computed anew" in event.message]
+    assert [message.split(":")[0] for message in told] == ["s/0", "s/1"]
 
 
 def test_features_of_a_region_alone(encoder, slides, cli, tmp_path):

@@ -95,6 +95,12 @@ class LaidMaps:
             self._go_on()
         self.filled.emit(patch_map.slide_id)
 
+    def forget(self) -> None:
+        """Another model, or other slides: what was read of the former ones stands for nothing any more."""
+        self._latest.clear()
+        self._laying.clear()
+        self._filling = None
+
     @property
     def busy(self) -> bool:
         """Are there layers still to be added?"""

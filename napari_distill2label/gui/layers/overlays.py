@@ -169,7 +169,8 @@ class Overlays(LaidMaps):
     def on_event(self, job: "Job", event: Event) -> None:
         """Follow a prediction: its layers appear when a slide is begun, and fill in."""
         if isinstance(event, Begun):
-            self._filling = event.result if shades.known(event.result) is not None else None
+            is_read = shades.known(event.result) is not None
+            self._filling = event.result if is_read and self.session._ours([event.result]) else None
             self._laid = None
         elif isinstance(event, Finished):
             self._filling = None

@@ -98,7 +98,7 @@ class TissueMasks:
     def folder(self) -> Path:
         """Where masks are kept: beside the cohort, until that is written among the unsaved things."""
         path = self._session.cohort_path
-        return path.with_name(f"{path.stem}.tissue") if path else self._session.autosave.recovery / "tissue"
+        return self._session.beside / f"{path.stem}.tissue" if path else self._session.autosave.recovery / "tissue"
 
     # ---- find, load, save -----------------------------------------------------------------------------------------
 

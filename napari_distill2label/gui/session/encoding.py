@@ -28,6 +28,7 @@ class Encoding:
     settings_changed: Any
     background: Background
     _encoder: Path | None = None
+    _is_suggested = False
     encoder_about: "EncoderDescription | None" = None
     encoder_problem = ""
 
@@ -38,7 +39,7 @@ class Encoding:
 
     @encoder.setter
     def encoder(self, path: str | os.PathLike[str] | None) -> None:
-        self._encoder = None if path is None else Path(path)
+        self._encoder, self._is_suggested = None if path is None else Path(path), False
         self.encoder_about, self.encoder_problem = None, ""
         self.settings_changed.emit()
         if self._encoder is None:
@@ -46,14 +47,18 @@ class Encoding:
         else:
             self.background.ask("encoder", partial(_description, self._encoder), self._described, self._not_described)
 
+    @property
+    def _is_chosen(self) -> bool:
+        return self._encoder is not None and not self._is_suggested
+
     def suggest_encoder(self, path: Path | None) -> None:
         """Take a model's encoder where the user has chosen none, if its file is still there and holds no program."""
-        if self._encoder is not None or path is None or Path(path).suffix.lower() != ".onnx":
+        if self._is_chosen or path is None or Path(path).suffix.lower() != ".onnx":
             return
 
         def found(about: "EncoderDescription") -> None:
-            if self._encoder is None:
-                self._encoder = Path(path)
+            if not self._is_chosen:
+                self._encoder, self._is_suggested, self.encoder_problem = Path(path), True, ""
                 self._described(about)
 
         self.background.ask("encoder", partial(_description, Path(path)), found)

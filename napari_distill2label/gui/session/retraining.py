@@ -38,8 +38,8 @@ class Retraining(KeptCorrections):
 
     def not_learnt(self) -> int:
         """How many corrected patches a training would pass over: of slides that are not in its training split."""
-        now = self.session.cohort, self.session.settings
-        if self._dealt is None or any(old is not new for old, new in zip(self._dealt, now, strict=True)):
+        cohort, settings = now = self.session.cohort, self.session.settings
+        if self._dealt is None or self._dealt[0] is not cohort or self._dealt[1] != settings:
             self._dealt, self._learnt = now, _trained_on(*now)
         return sum(count for slide_id, count in self.slides.items() if slide_id not in self._learnt)
 

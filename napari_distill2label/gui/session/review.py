@@ -76,7 +76,9 @@ class Review(Retraining):
         patch_map = patch_map or session.predictions.get(slide_id, {}).get(session.role or "")
         if slide is None or slide.known is None or patch_map is None:
             return {}
-        shown = shades.of(patch_map)
+        shown = shades.known(patch_map)  # nothing is read in the window's thread
+        if shown is None:
+            return {}
         if shown.scored.shape != slide.known.shape:
             return {}
         given = slide.known != UNKNOWN
@@ -326,10 +328,10 @@ class Review(Retraining):
         """Centre the camera on a patch of the shown slide, and frame it."""
         session = self.session
         patch_map = session.overlays.map
-        if patch_map is None:
+        shown = None if patch_map is None else shades.known(patch_map)
+        if shown is None:
             return
         patches = patch_map.patches
-        shown = shades.of(patch_map)
         corner = shown.corner(cell)
         centre = tuple(value + (patches.side - 1) / 2 for value in corner)
         layers.looked_at(session.viewer, session.shown, centre, patches.side)

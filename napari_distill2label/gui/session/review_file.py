@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from psygnal import Signal
 
-from ...core.names import is_url
 from ...store.points import Points
 from . import corrections
 from .corrections import SlideCorrections
@@ -58,9 +57,7 @@ class KeptCorrections:
 
     def default_path(self) -> Path:
         """Where corrections are kept unless told: beside the cohort or the first slide, under a name that is free."""
-        cohort = self.session.cohort
-        beside = self.session.cohort_path or next((row.path for row in cohort if not is_url(row.path)), None)
-        folder = beside.parent if beside else Path.home()
+        folder = self.session.beside or Path.home()
         stem = f"{self.session.cohort_path.stem}_{FILE}" if self.session.cohort_path else FILE
         free, number = folder / stem, 2
         while free.exists():

@@ -204,6 +204,7 @@ class Session(Verbs, Showing, Evaluation, Encoding):
         cohort = super().read_cohort(path)
         layers.remove(self.viewer, layers.find(self.viewer))
         self.predictions, self.failures, self._removed = {}, {}, {}
+        self.overlays.forget()
         if self.feature_folder == self._own_features != self.own_feature_folder:  # computed of the slides before
             self.feature_folder = None
         self.slides_changed.emit()
@@ -303,7 +304,14 @@ class Session(Verbs, Showing, Evaluation, Encoding):
         self.autosave.corrections = self.review.path
         self.autosave.touch()
 
+    def _ours(self, maps: "Iterable[PatchMap]") -> "list[PatchMap]":
+        """Those of the slides there are: work that began with another cohort, or a run of one, may use the same ids."""
+        files = {row.slide_id: kept_path(row.path) for row in self.cohort}
+        return [each for each in maps if each.slide_id in files and each.slide_path in (None, files[each.slide_id])]
+
     def _take_map(self, patch_map: "PatchMap") -> None:
+        if not self._ours([patch_map]):
+            return
         slide_id, role = patch_map.slide_id, layers.model_role(patch_map)
         self.predictions.setdefault(slide_id, {})[role] = patch_map
         self.overlays.lay(patch_map)
@@ -312,6 +320,7 @@ class Session(Verbs, Showing, Evaluation, Encoding):
 
     def _take_live(self, maps: "list[PatchMap]") -> None:
         """Many maps at once, and the table told once."""
+        maps = self._ours(maps)
         was, self.role = self.role, LIVE
         for patch_map in maps:
             self.predictions.setdefault(patch_map.slide_id, {})[LIVE] = patch_map
@@ -322,26 +331,34 @@ class Session(Verbs, Showing, Evaluation, Encoding):
         for patch_map in maps:
             self.predictions_changed.emit(patch_map.slide_id)
 
+    def _take_slides(self, model: LoadedModel) -> None:
+        """The slides of a run, where there are none."""
+        try:
+            self.review.flush()  # corrections of slides that were taken off the list
+        except OSError as error:
+            self._tell(f"the slides of the run are not opened, for your corrections could not be written: {error}")
+            return
+        self.cohort_closing.emit()
+        self.cohort_path, self._run_of_slides = model.path / "cohort.csv", model.path
+        self._set_cohort(model.cohort)
+        with suppress(Distill2LabelError):  # the run may have been moved away from its slides: this is told
+            self.show(model.cohort.slides[0].slide_id, wait=False)
+
     def _use_model(self, model: LoadedModel) -> None:
         self.model = model
         self.role = next(role for role in ("student", "teacher", "mil") if role in model.roles)
         for notice in model.notices:
             self._tell(notice)
         if model.cohort is not None and not len(self.cohort):
-            self.cohort_path, self._run_of_slides = model.path / "cohort.csv", model.path
-            self._set_cohort(model.cohort)
-            with suppress(Distill2LabelError):  # the run may have been moved away from its slides: this is told
-                self.show(model.cohort.slides[0].slide_id, wait=False)
+            self._take_slides(model)
         # Predictions of the model before would pass for this one's.
         for slide_id in list(self.predictions):
             maps = layers.find(self.viewer, slide_id=slide_id)
             layers.remove(self.viewer, [layer for layer in maps if layers.about(layer)["role"] in layers.PREDICTED])
-        self.predictions = {}
-        files = {row.slide_id: kept_path(row.path) for row in self.cohort}
-        for patch_map in model.maps:
-            # Another cohort may use the same ids for other slides.
-            if files.get(patch_map.slide_id, "") == patch_map.slide_path:
-                self._take_map(patch_map)
+        self.predictions, self._removed = {}, {}
+        self.overlays.forget()
+        for patch_map in self._ours(model.maps):
+            self._take_map(patch_map)
         self.suggest_encoder(model.encoder)
         self.model_changed.emit()
         self.slides_changed.emit()

@@ -66,7 +66,7 @@ class Verbs(SlideList):
         has_features = encoder or features or self.encoder or self.feature_folder
         if self.settings.model.encoder == "features" and not has_features:
             return f"The preset {self.preset!r} needs a frozen encoder: choose its ONNX file."
-        if self.settings.model.encoder == "features" and self.encoder and not encoder:
+        if self.settings.model.encoder == "features" and self.encoder and not (encoder or features):
             return self.why_not_encode(self.settings)
         return None
 
@@ -226,9 +226,12 @@ class Verbs(SlideList):
                 cohort, encoder, out, grid, formats=formats, device=device, trust=trust, tissue=tissue
             )  # fmt: skip
 
+        table, chosen = self.cohort_path, self.encoder
+
         def done(files: list[Path]) -> None:
-            self.feature_folder = self._own_features = out
-            self.encoder = Path(encoder)
+            if self.cohort_path == table and self.encoder == chosen:  # else the user went on to something else
+                self.feature_folder = self._own_features = out
+                self.encoder = Path(encoder)
 
         kept = "What is computed is kept: the same button goes on from there."
         return self._run("features", "Computing features", work, done, wait, parts=_slides(cohort), kept=kept)

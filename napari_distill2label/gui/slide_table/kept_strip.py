@@ -122,7 +122,7 @@ class CloseGuard(QObject):
         job = session and session.jobs.of_kind(*LONG_WORK)
         if not job:
             return ""
-        kept = "What is finished is kept."
+        kept = job.kept or "What it has not written yet is lost."
         if job.kind == "train":
             kept = "The run is kept up to its last whole epoch: go on with it later by Resume, in the list of runs."
         waiting = len(session.jobs.queue) - (job in session.jobs.queue)

@@ -100,6 +100,7 @@ def measure(session: "Session", baseline: bool = False) -> Job:
     encoder = session.encoder if on_features else None
     features = session.feature_folder if on_features else None
     trust = encoder is not None and encoder == session.trusted
+    tissue = session.tissue.in_use()
 
     def work() -> Work:
         from ...workflow.estimate import estimate as trial
@@ -112,6 +113,7 @@ def measure(session: "Session", baseline: bool = False) -> Job:
             encoder=encoder,
             features=features,
             trust=trust,
+            tissue=tissue,
         )
         return Measured(timing, settings, "measured just now on a few slides")
 
