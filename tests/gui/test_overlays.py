@@ -61,6 +61,33 @@ def test_naparis_own_eye_and_slider_count(reviewed):
     assert layer(viewer, ATTENTION).opacity == 0.25
 
 
+def test_an_eye_that_was_shut_stays_shut(reviewed, make_patch_map):
+    session, viewer, _ = reviewed()
+    corrections = layer(viewer, CORRECTIONS)
+    corrections.visible = False
+    session.overlays.set_opacity(0.5)
+    assert not corrections.visible
+    assert not layer(viewer, OUTLINES).visible
+    session.overlays.blink()
+    session.overlays.blink()
+    assert seen(viewer) == ["slide", LABELS]
+    session.show("slide", again=True)
+    assert seen(viewer) == ["slide", LABELS]
+    layer(viewer, CORRECTIONS).visible = True
+    assert seen(viewer) == ["slide", LABELS, CORRECTIONS, OUTLINES]
+    classes, probability = ("normal", "tumour", "necrosis"), np.full((6, 8, 3), 0.9)
+    session._take_map(make_patch_map((120, 160), probability, classes, several=True, patch_px=20))
+    tumour, necrosis = layers.find(viewer, LABELS)
+    necrosis.visible = False
+    session.overlays.set_opacity(0.7)
+    assert (tumour.visible, necrosis.visible) == (True, False)
+    tumour.visible = False  # and so none is
+    assert not session.overlays.visible[LABELS]
+    session.overlays.set_visible(LABELS, True)
+    assert tumour.visible
+    assert necrosis.visible
+
+
 def test_a_new_prediction_fills_the_layers_that_are_there(reviewed, make_patch_map):
     session, viewer, _ = reviewed(probability=np.zeros((6, 8)))
     before = list(viewer.layers)

@@ -2,9 +2,10 @@
 
 from ...core.events import EpochEnd, Progress
 
-UNITS = {  # of a phase that has this word in it; the first that fits
-    "validation": "slides", "epoch": "steps", "predicting": "patches", "features of": "patches", "slides": "slides",
-    "exporting": "slides", "calibrating": "slides", "answers": "steps", "features": "slides", "patches": "slides",
+UNITS = {  # of a phase that has this word in it; the first that fits, those before the name of a slide first
+    "predicting": "patches", "features of": "patches", "exporting": "slides", "validation": "slides",
+    "epoch": "steps", "slides": "slides", "calibrating": "slides", "answers": "steps", "features": "slides",
+    "patches": "slides",
 }  # fmt: skip
 
 

@@ -181,17 +181,17 @@ def selection_kept(viewer: "ViewerModel") -> Iterator[None]:
 
 
 def add(viewer: "ViewerModel", data: LayerData) -> "Layer":
-    """Add a layer. Layers of labels are read-only: they are the model's, a user's corrections get their own."""
+    """Add a layer on top, and select it, as napari does."""
     from napari.layers import Layer
 
-    layer = viewer.add_layer(Layer.create(*data))
-    if about(layer).get("role") in PREDICTED:
-        layer.editable = False
-    return layer
+    return viewer.add_layer(Layer.create(*data))
 
 
 def add_at(viewer: "ViewerModel", data: LayerData, index: int) -> "Layer":
-    """`add` at a place of the list, with the user's selection left alone; of an empty one, the layer becomes it."""
+    """Add a layer at a place of the list, with the user's selection left alone; of an empty one, it becomes that.
+
+    Layers of a model are read-only: a user's corrections get their own.
+    """
     from napari.layers import Layer
 
     layer, selection = Layer.create(*data), viewer.layers.selection

@@ -19,6 +19,8 @@ from .layers import ATTENTION, CONTRIBUTION, LABELS, POINTS, PREDICTED, PROBABIL
 from .laying import LaidMaps
 
 if TYPE_CHECKING:
+    from napari.layers import Layer
+
     from ...store.patchmap import PatchMap
     from ..jobs.jobs import Job, Work
     from ..session.session import Session
@@ -56,6 +58,7 @@ class Overlays(LaidMaps):
         super().__init__(session)
         self.opacity, self.hidden = opacity, False
         self.visible = {kind: kind == LABELS for kind in KINDS}
+        self._shut: set[tuple[str, int | None]] = set()  # single layers the user shut in napari's list
         self.pointed: tuple[str, Cell] | None = None
         self._point: tuple[float, float] | None = None  # (y, x) under the pointer, in level-0 px
         self._laid: Shades | None = None  # what of it they show
@@ -84,6 +87,7 @@ class Overlays(LaidMaps):
         if kind not in KINDS:
             raise SettingsError(f"there is no layer {kind!r}: there are {', '.join(KINDS)}")
         self.visible[kind] = bool(visible)
+        self._shut = {one for one in self._shut if kind_of(one[0]) != kind}
         self.hidden = self.hidden and not visible
         self._apply()
 
@@ -108,9 +112,10 @@ class Overlays(LaidMaps):
                 noted = layers.about(layer)
                 if noted["role"] in PREDICTED:
                     mine = noted["model"] == session.role and self.visible[kind_of(noted["role"])]
-                    _set(layer, visible=mine and not self.hidden, opacity=self.opacity)
-                elif noted["role"] in (layers.CORRECTIONS, layers.OUTLINES, layers.FRAME):
-                    _set(layer, visible=not self.hidden)
+                    seen = mine and _which(layer) not in self._shut
+                    _set(layer, visible=seen and not self.hidden, opacity=self.opacity)
+                elif noted["role"] in (layers.CORRECTIONS, layers.FRAME):  # outlines are linked to corrections
+                    _set(layer, visible=_which(layer) not in self._shut and not self.hidden)
         finally:
             self._setting = False
         self.changed.emit()
@@ -121,13 +126,26 @@ class Overlays(LaidMaps):
         if session is None or self._setting:
             return
         noted = layers.about(event.source)
-        if noted.get("role") in PREDICTED and noted["model"] == session.role:
-            kind = kind_of(noted["role"])
-            alike = layers.find(session.viewer, noted["role"], noted["slide_id"], model=noted["model"])
-            self.visible[kind] = any(layer.visible for layer in alike)
-            if event.source.visible:
-                self.hidden = False
-            self.changed.emit()
+        role = noted.get("role")
+        if role == layers.CORRECTIONS:
+            alike = [event.source]
+        elif role in PREDICTED and noted["model"] == session.role:
+            alike = layers.find(session.viewer, role, noted["slide_id"], model=noted["model"])
+            self.visible[kind_of(role)] = any(layer.visible for layer in alike)
+        else:
+            return
+        # Of several classes one may be shut; a kind of which all are is not seen at all.
+        self._shut = {one for one in self._shut if one[0] != role}
+        if role == layers.CORRECTIONS or self.visible[kind_of(role)]:
+            self._shut |= {_which(layer) for layer in alike if not layer.visible}
+        if event.source.visible:
+            self.hidden = False
+        self.changed.emit()
+
+    def follow_eye(self, corrections: "Layer") -> None:
+        """A new layer of corrections is seen unless the user shut the one before."""
+        corrections.visible = _which(corrections) not in self._shut and not self.hidden
+        corrections.events.visible.connect(self._on_eye)
 
     def _on_opacity(self, event: Any) -> None:
         """The user moved napari's own slider: keep to it, for all that is laid over the slide."""
@@ -280,6 +298,12 @@ class Overlays(LaidMaps):
 
     def _on_colours(self) -> None:
         map_layers.paint(self.session.viewer, self.colours)
+
+
+def _which(layer: Any) -> tuple[str, int | None]:
+    """What a layer shows, whichever slide it is of."""
+    noted = layers.about(layer)
+    return noted["role"], noted.get("class_index")
 
 
 def _set(layer: Any, **look: Any) -> None:

@@ -263,6 +263,8 @@ class Live:
         if job.kind == "features" and job.state == "done" and job is not self._computed:
             self._computed = job
             self._features = self._read_for = None  # there are more, or others
+            if self._reading is not None:
+                self.session.jobs.cancel(self._reading)  # it would go on with those before
             if self._enabled:
                 self.update()
         if job.kind != "live" or not self._enabled:

@@ -222,7 +222,7 @@ class Review(Retraining):
             layer = review_layers.add_corrections(
                 session.viewer, session.shown, slide.patches, slide.classes, slide.known, mpp, session.overlays.colours
             )
-        layer.visible = not session.overlays.hidden
+        session.overlays.follow_eye(layer)
         if isinstance(slide.patches, PatchGrid):
             layer.events.paint.connect(self._on_paint)
             layer.events.labels_update.connect(self._on_update)
