@@ -67,6 +67,15 @@ def test_an_encoder_that_says_nothing_of_itself_is_told_before_work(panel, qtbot
     assert panel.encoder_row.reason.text() == "Choose the encoder's file first."
 
 
+def test_another_encoder_than_the_sessions_says_its_own(described):
+    session = get_session(ViewerModel())
+    session.configure(preset="wsi")
+    session.encoder = own = described(patch_px=224)
+    assert session.settings_with(own) == session.settings_with(None) == session.settings
+    assert session.settings.grid.patch_px != session.settings_with(described("another")).grid.patch_px
+    session.shutdown()
+
+
 def test_a_model_brings_its_encoder_where_none_was_chosen(described):
     viewer = ViewerModel()
     session = get_session(viewer)

@@ -249,8 +249,12 @@ class Session(Verbs, Showing, Evaluation, Encoding):
     @property
     def settings(self) -> Settings:
         """What a training would use now: preset and encoder < recipe < the preferred device < what was set."""
-        own = merged({"device": preferences().device}, self.overrides)
-        return self.fitted(build_settings(self.preset, self.recipe, own))
+        return self.settings_with(self.encoder)
+
+    def settings_with(self, encoder: PathLike | None) -> Settings:
+        """The same with another encoder, which says by itself what is left open."""
+        settings = build_settings(self.preset, self.recipe, merged({"device": preferences().device}, self.overrides))
+        return self.fitted(settings) if encoder is None or Path(encoder) == self.encoder else settings
 
     def configure(
         self, preset: str | None = None, recipe: str | None = None, **overrides: Mapping[str, Any]

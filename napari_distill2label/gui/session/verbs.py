@@ -131,7 +131,7 @@ class Verbs(SlideList):
         """
         if reason := self.why_not_train(encoder, features):
             raise CohortError(reason)
-        cohort, classes, settings = self.cohort, self.classes, settings or self.settings
+        cohort, classes, settings = self.cohort, self.classes, settings or self.settings_with(encoder)
         if settings.model.encoder == "features":
             encoder, features = encoder or self.encoder, features or self.feature_folder
         out = Path(out) if out else self._promised_folder()
@@ -213,7 +213,7 @@ class Verbs(SlideList):
         if encoder is None:
             raise SettingsError("Choose a frozen encoder first: its ONNX file.")
         cohort, out = self.cohort, Path(out) if out else self.own_feature_folder
-        settings = self.settings
+        settings = self.settings_with(encoder)
         if grid is None and settings.model.encoder == "features":
             grid = settings.grid  # else a training would not find its patches there
         device, trust = device or settings.device, trust or self._trusts(encoder)
