@@ -68,7 +68,8 @@ def test_an_encoder_that_says_nothing_of_itself_is_told_before_work(panel, qtbot
 
 
 def test_another_encoder_than_the_sessions_says_its_own(described):
-    session = get_session(ViewerModel())
+    viewer = ViewerModel()
+    session = get_session(viewer)
     session.configure(preset="wsi")
     session.encoder = own = described(patch_px=224)
     assert session.settings_with(own) == session.settings_with(None) == session.settings
