@@ -12,8 +12,9 @@ from napari_distill2label.core.bag import Bag
 from napari_distill2label.core.presets import build_settings
 from napari_distill2label.core.settings import TeacherSettings
 from napari_distill2label.mil.device import compute_dtype
+from napari_distill2label.mil.lessons import Lesson
 from napari_distill2label.mil.model import MILModel
-from napari_distill2label.mil.objectives import Lesson, TeacherObjective
+from napari_distill2label.mil.objectives import TeacherObjective
 from napari_distill2label.mil.training import TrainingState, fit
 
 from .rounds import Elsewhere, in_turn, ratio

@@ -13,8 +13,9 @@ from napari_distill2label.core.bag import Bag
 from napari_distill2label.core.presets import build_settings
 from napari_distill2label.core.settings import TrainingSettings
 from napari_distill2label.mil.device import compute_dtype, keep_freed_memory
+from napari_distill2label.mil.lessons import Batch, Lesson
 from napari_distill2label.mil.model import MILModel
-from napari_distill2label.mil.objectives import Batch, Lesson, Objective, StudentObjective, TeacherObjective
+from napari_distill2label.mil.objectives import Objective, StudentObjective, TeacherObjective
 from napari_distill2label.mil.training import answer_bag, make_optimiser
 
 from .rounds import in_turn, ratio, timed

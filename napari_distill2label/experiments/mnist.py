@@ -14,8 +14,9 @@ from ..core.events import Event, Progress
 from ..core.metrics import binary_metrics, positive_score
 from ..core.presets import build_settings
 from ..core.settings import ModelSettings, TeacherSettings
+from ..mil.lessons import Lesson
 from ..mil.model import MILModel
-from ..mil.objectives import Lesson, TeacherObjective
+from ..mil.objectives import TeacherObjective
 from ..mil.training import RandomState, TrainingState, fit
 from ..store.files import write_text
 from .figures import COLOURS, new_figure, save

@@ -14,8 +14,8 @@ from ..mil import losses
 from ..mil.augmentation import augmented
 from ..mil.curriculum import Curriculum
 from ..mil.device import choose_device
+from ..mil.lessons import Batch, Lesson
 from ..mil.model import MILModel
-from ..mil.objectives import Batch, Lesson
 from .training import Trained, train_stage
 
 # Patches of all slides in one step, as any classifier is trained; 16 epochs, the last one taken.

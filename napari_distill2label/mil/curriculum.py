@@ -20,15 +20,9 @@ from ..core.bag import Bag
 from ..core.events import Notice, Progress
 from ..core.settings import Settings, TeacherSettings, TrainingSettings
 from .device import compute_dtype
+from .lessons import Lesson, is_thinned
 from .model import MILModel
-from .objectives import (
-    AssistantObjective,
-    Lesson,
-    Objective,
-    StudentObjective,
-    TeacherObjective,
-    is_thinned,
-)
+from .objectives import AssistantObjective, Objective, StudentObjective, TeacherObjective
 from .prior import SUREST, calibration, posterior
 from .training import RandomState, answering, teach
 

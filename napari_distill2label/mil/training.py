@@ -18,8 +18,9 @@ from ..core.settings import TrainingSettings
 from . import losses
 from .augmentation import TURNS, turned
 from .device import keep_freed_memory
+from .lessons import AT_ONCE, Batch, Lesson, Taught
 from .model import Judged, MILModel, MILOutput
-from .objectives import AT_ONCE, Batch, InTwoParts, Lesson, Objective, Taught
+from .objectives import InTwoParts, Objective
 
 INFERENCE_BATCH = 4096  # instances encoded at once outside training
 

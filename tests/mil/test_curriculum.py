@@ -16,7 +16,8 @@ from napari_distill2label.mil.curriculum import (
     posteriors,
     with_neighbours,
 )
-from napari_distill2label.mil.objectives import AssistantObjective, Lesson
+from napari_distill2label.mil.lessons import Lesson
+from napari_distill2label.mil.objectives import AssistantObjective
 from napari_distill2label.mil.training import answer_bag, fit
 
 CPU = torch.device("cpu")

@@ -7,15 +7,9 @@ import torch
 
 from napari_distill2label.core.events import Progress
 from napari_distill2label.core.settings import AssistantSettings, StudentSettings, TeacherSettings
-from napari_distill2label.mil import objectives, training
-from napari_distill2label.mil.objectives import (
-    AssistantObjective,
-    Batch,
-    Lesson,
-    Piece,
-    StudentObjective,
-    TeacherObjective,
-)
+from napari_distill2label.mil import lessons, training
+from napari_distill2label.mil.lessons import Batch, Lesson, Piece
+from napari_distill2label.mil.objectives import AssistantObjective, StudentObjective, TeacherObjective
 from napari_distill2label.mil.training import RandomState, TrainingState, answer_bag, backward, fit
 
 CPU = torch.device("cpu")
@@ -34,8 +28,8 @@ def in_runs(monkeypatch):
     """Judge instances of 6 features in runs of three from now on."""
 
     def cut():
-        monkeypatch.setattr(objectives, "AT_ONCE", 6 * RUN)
-        monkeypatch.setattr(objectives, "RUN", 6 * RUN)
+        monkeypatch.setattr(lessons, "AT_ONCE", 6 * RUN)
+        monkeypatch.setattr(lessons, "RUN", 6 * RUN)
 
     return cut
 
@@ -127,8 +121,9 @@ def test_a_training_in_runs_is_resumed_bit_for_bit(make_model, make_bag, in_runs
         assert torch.equal(weight, other.state_dict()[name]), name
 
 
-def test_answers_of_a_large_bag_pause(make_model, make_bag, monkeypatch):
-    monkeypatch.setattr(training, "INFERENCE_BATCH", 3)
+@pytest.mark.parametrize(("limit", "value"), [("INFERENCE_BATCH", 3), ("AT_ONCE", 6 * 3)])  # instances, numbers
+def test_answers_of_a_large_bag_pause(make_model, make_bag, monkeypatch, limit, value):
+    monkeypatch.setattr(training, limit, value)
     bag = make_bag(8, features=6)
     work = training.answering(make_model(features=6), bag, PAUSE)
     assert [next(work), next(work)] == [PAUSE, PAUSE]

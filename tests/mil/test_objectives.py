@@ -7,15 +7,9 @@ import torch
 from torch.nn import functional as F
 
 from napari_distill2label.core.settings import StudentSettings, TeacherSettings
+from napari_distill2label.mil.lessons import Batch, Lesson, Taught, is_thinned
 from napari_distill2label.mil.losses import kl_divergence, log_probabilities
-from napari_distill2label.mil.objectives import (
-    Batch,
-    Lesson,
-    StudentObjective,
-    Taught,
-    TeacherObjective,
-    is_thinned,
-)
+from napari_distill2label.mil.objectives import StudentObjective, TeacherObjective
 from napari_distill2label.mil.training import answer_bag
 
 CPU = torch.device("cpu")

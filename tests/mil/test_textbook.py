@@ -5,7 +5,8 @@ import torch
 
 from benchmarks.textbook import Textbook
 from napari_distill2label.core.settings import TeacherSettings
-from napari_distill2label.mil.objectives import Batch, Lesson, TeacherObjective
+from napari_distill2label.mil.lessons import Batch, Lesson
+from napari_distill2label.mil.objectives import TeacherObjective
 from napari_distill2label.mil.training import answer_bag, make_optimiser
 
 CPU = torch.device("cpu")

@@ -9,7 +9,8 @@ from napari_distill2label.core.errors import SettingsError
 from napari_distill2label.core.events import Progress, drain
 from napari_distill2label.core.settings import StudentSettings, TeacherSettings
 from napari_distill2label.mil import training
-from napari_distill2label.mil.objectives import Lesson, StudentObjective, TeacherObjective
+from napari_distill2label.mil.lessons import Lesson
+from napari_distill2label.mil.objectives import StudentObjective, TeacherObjective
 from napari_distill2label.mil.training import RandomState, TrainingState, answer_bag, bag_loss, fit, teach
 from napari_distill2label.store.checkpoint import load_checkpoint, save_checkpoint
 
