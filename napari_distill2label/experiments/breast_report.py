@@ -14,6 +14,7 @@ from ..store.cohort import Cohort
 from ..store.files import write_text
 from .figures import COLOURS, new_figure, save
 from .tables import markdown, short, spread
+from .times import run_time
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,6 +71,7 @@ def write_report(frame: "pd.DataFrame", splits: Sequence[Cohort], settings: Sett
         _of_images(frame, scores, splits[0]),
         _of_patches(frame),
         _published(),
+        run_time(out),
     )
     return write_text(out / "breast.md", "\n".join(parts))
 

@@ -8,6 +8,7 @@ from ..store.files import write_text
 from .colon_claims import METRICS, claims_of, threshold_of, values_of
 from .colon_figures import READINGS, draw_figures
 from .tables import markdown, short, spread
+from .times import run_time
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +29,7 @@ def write_report(frame: "pd.DataFrame", out: Path, n_slides: int) -> Path:
         if len(own):
             parts += [f"## {title}\n", *_tables(own)]
     draw_figures(out)
-    return write_text(out / "colon.md", "\n".join(parts))
+    return write_text(out / "colon.md", "\n".join([*parts, run_time(out)]))
 
 
 def _count(frame: "pd.DataFrame", column: str) -> str:

@@ -37,6 +37,7 @@ from .results import Key, Results, Row, rows_of
 from .runner import Outcome, Task, run_tasks
 from .supervised import TRAINING, train_supervised
 from .tables import markdown, short, spread
+from .times import run_time
 from .training import Trained, train_models
 from .variants import VARIANTS
 
@@ -270,6 +271,7 @@ def write_report(frame: "pd.DataFrame", out: Path) -> Path:
         _table(frame, "instance", {"auroc": "mean", "accuracy": "accuracy", "f1": "mean F1"}, "share of patches"),
         "Fields (level `bag`): AUROC of the presence of each kind.\n",
         _table(frame, "bag", {"auroc": "mean"}, "share of fields"),
+        run_time(out),
     )
     draw_figure(frame, out)
     return write_text(out / "fields.md", "\n".join(parts))

@@ -24,6 +24,7 @@ from .mnist_data import Digits, draw_bags, find_digits, read_digits
 from .results import Key, Results, Row, rows_of
 from .runner import Task, run_tasks
 from .tables import markdown, mean_interval, short, spread
+from .times import run_time
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -114,7 +115,7 @@ def mnist(
     yield from run_tasks(tasks, results, workers, scheduler)
     auroc = bag_auroc(results.frame())
     draw_figure(auroc, protocol, out / "figure2.png")
-    return write_text(out / "mnist.md", report(auroc, protocol))
+    return write_text(out / "mnist.md", f"{report(auroc, protocol)}\n{run_time(out)}")
 
 
 def teacher_settings(model: str, epochs: int) -> TeacherSettings:

@@ -9,6 +9,7 @@ from ..core.errors import Distill2LabelError, SettingsError
 from ..core.events import Event, Failed, Progress, drain
 from ..store.files import write_bytes
 from .results import Key, Results, Row
+from .times import Elapsed, note, timed
 
 HEARTBEAT = 0.2  # seconds between events while workers compute
 
@@ -34,6 +35,13 @@ class Outcome:
     files: dict[str, bytes] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class _Finished:
+    task: str
+    outcome: Outcome
+    elapsed: Elapsed
+
+
 def run_tasks(
     tasks: Sequence[Task], results: Results, workers: int = 1, scheduler: str | None = None
 ) -> Generator[Event, None, None]:
@@ -51,25 +59,26 @@ def run_tasks(
     finish = _here(waiting) if workers == 1 and scheduler is None else _cluster(waiting, workers, scheduler)
     done = len(tasks) - len(waiting)
     for item in finish:
-        if isinstance(item, Outcome):
-            for name, data in item.files.items():
+        if isinstance(item, _Finished):
+            for name, data in item.outcome.files.items():
                 write_bytes(results.path.parent / name, data)
-            results.add(row for row in item.rows if row.key not in results.done)
+            results.add(row for row in item.outcome.rows if row.key not in results.done)
+            note(results.path.parent, item.task, item.elapsed)
             done += 1
             yield Progress("experiment", done, len(tasks))
         else:
             yield item
 
 
-def _here(tasks: Sequence[Task]) -> Generator[Event | Outcome, None, None]:
+def _here(tasks: Sequence[Task]) -> Generator[Event | _Finished, None, None]:
     for task in tasks:
         try:
-            yield _outcome((yield from task.work()))
+            yield (yield from _timed(task))
         except Distill2LabelError as error:
             yield Failed(task.name, str(error))
 
 
-def _cluster(tasks: Sequence[Task], workers: int, scheduler: str | None) -> Generator[Event | Outcome, None, None]:
+def _cluster(tasks: Sequence[Task], workers: int, scheduler: str | None) -> Generator[Event | _Finished, None, None]:
     try:
         from distributed import Client, LocalCluster, wait
     except ImportError:
@@ -104,9 +113,11 @@ def _cluster(tasks: Sequence[Task], workers: int, scheduler: str | None) -> Gene
                     raise error
 
 
-def _finish(task: Task) -> Outcome:
-    return _outcome(drain(task.work()))
+def _finish(task: Task) -> _Finished:
+    return drain(_timed(task))
 
 
-def _outcome(result: list[Row] | Outcome) -> Outcome:
-    return result if isinstance(result, Outcome) else Outcome(result)
+def _timed(task: Task) -> Generator[Event, None, _Finished]:
+    with timed() as elapsed:
+        result = yield from task.work()
+    return _Finished(task.name, result if isinstance(result, Outcome) else Outcome(result), elapsed)

@@ -1,13 +1,16 @@
 """Tasks are done here or by other processes; what is done is not done again; one that fails stops no other."""
 
+import time
 from functools import partial
 
+import pandas as pd
 import pytest
 
 from napari_distill2label.core.errors import SlideError
 from napari_distill2label.core.events import Failed, Progress
 from napari_distill2label.experiments.results import Key, Results, Row
 from napari_distill2label.experiments.runner import Outcome, Task, run_tasks
+from napari_distill2label.experiments.times import run_time, timed
 
 
 def key(fold):
@@ -55,3 +58,26 @@ def test_progress_counts_what_was_done_before(tmp_path, log):
     results.add([Row("test", "mil", "grid", 0, 0, "bag", "auroc", "", 0.5)])
     first = next(run_tasks(tasks(log), results))
     assert (first.done, first.total) == (1, 3)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_time_of_every_finished_task_is_noted(tmp_path, log, workers):
+    out = tmp_path / "out"
+    assert run_time(out) == ""
+    list(run_tasks(tasks(log, failing={1}), Results(out, {}), workers))
+    noted = pd.read_csv(out / "times.csv")
+    assert sorted(noted.task) == ["fold 0", "fold 2"]
+    assert (noted[["seconds", "processor_seconds"]] >= 0).all(axis=None)
+    list(run_tasks(tasks(log), Results(out, {}), workers))
+    assert "3 tasks" in run_time(out)
+
+
+def test_time_counts_the_processor_and_not_the_waiting():
+    with timed() as computing:
+        end = time.process_time() + 0.1
+        while time.process_time() < end:
+            pass
+    with timed() as waiting:
+        time.sleep(0.1)
+    assert min(computing.processor_seconds, computing.seconds, waiting.seconds) >= 0.09
+    assert waiting.processor_seconds < 0.09
