@@ -22,7 +22,7 @@ class Preferences:
     opacity
         Of the layers of labels, 0–1.
     autosave
-        Keep labels, classes and corrections in a file beside the cohort after each change.
+        Keep labels, classes, settings and corrections in a file beside the cohort after each change.
     live_delay_ms
         How long the live loop waits after a change of a label, in ms: several changes are one.
     thumbnails

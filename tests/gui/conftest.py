@@ -1,5 +1,6 @@
 """Isolate napari from the user's own settings before anything imports it, and draw a tiny cohort."""
 
+import json
 import os
 import tempfile
 
@@ -153,3 +154,16 @@ def feature_folder(cohort_csv, tmp_path_factory) -> Path:
                 values[::2, :6] += 4.0
             found.write(block, values)
     return folder
+
+
+@pytest.fixture
+def described(tmp_path):
+    """Makes an encoder's file that cannot be run, with a JSON beside it."""
+
+    def make(name="Encoder ü", **about):
+        path = tmp_path / f"{name}.onnx"
+        path.write_bytes(b"")
+        path.with_suffix(".json").write_text(json.dumps({"name": name, "features": 1536} | about))
+        return path
+
+    return make

@@ -66,6 +66,63 @@ def test_all_of_it_comes_back_and_can_be_undone(folder, opened):
     assert len(again.cohort) == 8
 
 
+def test_what_a_training_would_use_comes_back(folder, opened, described):
+    session = opened(folder / "cohort.csv")
+    session.configure("wsi", "paper", teacher={"epochs": 3}, device="cpu")
+    session.encoder, session.feature_folder = (encoder := described()), folder / "features"
+    session.feature_folder.mkdir()
+    session.autosave.flush()
+
+    again = opened(folder / "cohort.csv")
+    assert (again.preset, again.recipe, again.overrides) == ("wsi", "paper", {"teacher": {"epochs": 3}})
+    assert (again.encoder, again.feature_folder) == (encoder, folder / "features")
+    assert again.encoder_about is not None
+    assert not again.unsaved
+
+    shutil.rmtree(folder / "features")
+    assert opened(folder / "cohort.csv").feature_folder is None
+
+
+def test_an_encoder_that_can_hold_a_program_is_asked_for_anew(folder, opened, tmp_path):
+    session = opened(folder / "cohort.csv")
+    session.configure("wsi")
+    session.encoder = session.trusted = tmp_path / "encoder.pt"
+    session.autosave.flush()
+    again = opened(folder / "cohort.csv")
+    assert (again.preset, again.encoder, again.trusted) == ("wsi", None, None)
+
+
+def test_settings_made_since_the_slides_were_opened_stay(folder, opened, monkeypatch):
+    session = opened(folder / "cohort.csv")
+    session.configure("breast")
+    session.set_threshold(0.7)
+    session.autosave.flush()
+    again = opened()
+    monkeypatch.setattr(again.background, "ask", lambda key, work, done, failed: later.append((work, done)))
+    later = []
+    again.read_cohort(folder / "cohort.csv")
+    again.configure(teacher={"epochs": 3})
+    for work, done in later:
+        done(work())
+    assert again.threshold == 0.7
+    assert (again.preset, again.overrides) == ("colon", {"teacher": {"epochs": 3}})
+
+
+def test_settings_that_cannot_be_used_are_said_and_the_rest_comes_back(folder, opened):
+    session = opened(folder / "cohort.csv")
+    session.configure("breast")
+    session.set_label("slide_000", None)
+    session.autosave.flush()
+    kept = sidecar_of(folder / "cohort.csv")
+    content = json.loads(kept.read_text())
+    content["training"]["settings"] = {"teacher": {"epochs": -1}}
+    kept.write_text(json.dumps(content))
+    again = opened(folder / "cohort.csv")
+    assert labels(again)["slide_000"] is None
+    assert (again.preset, again.overrides) == ("colon", {})
+    assert any("epochs" in notice and "cannot be used" in notice for notice in again.notices)
+
+
 def test_an_edit_is_kept_by_itself_a_moment_later(folder, opened, qtbot):
     session = opened(folder / "cohort.csv")
     session.set_label("slide_000", None)

@@ -14,19 +14,6 @@ from .conftest import LONG, click
 
 
 @pytest.fixture
-def described(tmp_path):
-    """Makes an encoder's file that cannot be run, with a JSON beside it."""
-
-    def make(name="Encoder ü", **about):
-        path = tmp_path / f"{name}.onnx"
-        path.write_bytes(b"")
-        path.with_suffix(".json").write_text(json.dumps({"name": name, "features": 1536} | about))
-        return path
-
-    return make
-
-
-@pytest.fixture
 def panel(make_napari_viewer_proxy, qtbot, cohort_csv):
     made = TrainPanel(get_session(viewer := make_napari_viewer_proxy()))
     viewer.window.add_dock_widget(made, name="Train")
@@ -35,6 +22,14 @@ def panel(make_napari_viewer_proxy, qtbot, cohort_csv):
     yield made
     made.session.shutdown()
     made.disconnect_session()
+
+
+def test_of_a_folder_without_an_encoder_it_says_whose_patches_count(panel, qtbot, described, feature_folder):
+    panel.ask_folder = lambda *args: str(feature_folder)
+    click(qtbot, panel.encoder_row.choose_folder)
+    assert "in the folder" in panel.encoder_row.about.text()
+    panel.session.encoder = described()
+    qtbot.waitUntil(lambda: "1,536 features" in panel.encoder_row.about.text(), timeout=LONG)
 
 
 def test_the_form_shows_the_encoder_s_own_patches(panel, qtbot, described):

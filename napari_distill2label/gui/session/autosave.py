@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 
-from ...core.errors import Distill2LabelError
+from ...core.errors import Distill2LabelError, SettingsError
 from ...store.files import file_signature
 from ..preferences import preferences
 from . import corrections
+from .choices import Choices, choices_of, take
 from .later import Later
 from .sidecar import SUFFIX, Sidecar, kept, read_sidecar, sidecar_of, write_sidecar
 
@@ -72,7 +73,9 @@ class Autosave:
         session.cohort_closing.connect(self.flush)
         session.cohort_opened.connect(self._look)
         session.cohort_written.connect(self._written_as_table)
-        for signal in (session.slides_changed, session.colours_changed, session.tissue.changed):
+        self._choices = choices_of(session)  # when the slides were opened
+        edits = (session.slides_changed, session.colours_changed, session.tissue.changed, session.settings_changed)
+        for signal in edits:
             signal.connect(self.touch)
         session.threshold_changed.connect(self._on_threshold)
 
@@ -136,7 +139,7 @@ class Autosave:
         """Frozen values: compared, not copied."""
         session = self._session
         tissue = tuple(sorted(session.tissue.files.items())), session.tissue.use
-        return session.cohort, session._colours, session.threshold, self.corrections, tissue
+        return session.cohort, session._colours, session.threshold, self.corrections, tissue, choices_of(session)
 
     def _worth_keeping(self) -> bool:
         return bool(len(self._session.cohort)) or self.path.exists()
@@ -147,6 +150,7 @@ class Autosave:
         values = {
             "colours": session._colours, "threshold": session.threshold, "signature": self._signature,
             "corrections": self.corrections, "tissue": dict(session.tissue.files), "use_tissue": session.tissue.use,
+            "choices": choices_of(session).lasting(),
         }  # fmt: skip
         aside = self.offer.path if self.offer and self.offer.path == path else None
         self.offer = None if aside else self.offer
@@ -180,7 +184,7 @@ class Autosave:
     def _look(self) -> None:
         """Other slides are there: was something kept of them?"""
         self._kept, self.saved_at, self.reason, self.offer = self._content(), None, "", None
-        self._signature = None
+        self._signature, self._choices = None, choices_of(self._session)
         if self.enabled and self._session.cohort_path is not None:
             path, cohort_path = self.path, self._session.cohort_path
             self._session.background.ask(
@@ -267,7 +271,16 @@ class Autosave:
         if sidecar.corrections:
             self.corrections = (path.parent / sidecar.corrections).absolute()
             self._load_corrections()
+        self._take_choices(sidecar.choices(path.parent))
         self._kept, self.saved_at = self._content(), sidecar.saved_at
+
+    def _take_choices(self, choices: Choices | None) -> None:
+        """Unless the user, or a script, has set something since the slides were opened."""
+        if choices is not None and choices_of(self._session) == self._choices:
+            try:
+                take(self._session, choices)
+            except SettingsError as error:
+                self._session._tell(f"The settings that were kept cannot be used, those of before stay: {error}")
 
     def _load_corrections(self) -> None:
         """Read beside the window; a file that is gone, or holds something else, is said."""

@@ -48,16 +48,17 @@ class Encoding:
             self.background.ask("encoder", partial(_description, self._encoder), self._described, self._not_described)
 
     @property
-    def _is_chosen(self) -> bool:
+    def has_chosen_encoder(self) -> bool:
+        """Did the user choose the encoder, and not a model that was loaded?"""
         return self._encoder is not None and not self._is_suggested
 
     def suggest_encoder(self, path: Path | None) -> None:
         """Take a model's encoder where the user has chosen none, if its file is still there and holds no program."""
-        if self._is_chosen or path is None or Path(path).suffix.lower() != ".onnx":
+        if self.has_chosen_encoder or path is None or Path(path).suffix.lower() != ".onnx":
             return
 
         def found(about: "EncoderDescription") -> None:
-            if not self._is_chosen:
+            if not self.has_chosen_encoder:
                 self._encoder, self._is_suggested, self.encoder_problem = Path(path), True, ""
                 self._described(about)
 

@@ -4,7 +4,7 @@ import json
 import os
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -14,6 +14,7 @@ from ...core.names import is_url
 from ...slides.mpp import LIMITS
 from ...store.cohort import Cohort, CohortSlide
 from ...store.files import write_json
+from .choices import Choices
 
 SUFFIX = ".d2l.json"
 VERSION = 1
@@ -32,6 +33,25 @@ class KeptSlide(BaseModel):
     case_id: str = ""
     mpp: float | None = Field(None, ge=LIMITS[0], le=LIMITS[1])
     split: Literal["train", "valid", "test"] | None = None
+
+
+class KeptTraining(BaseModel):
+    """What the next training would use. Files as in `KeptSlide`.
+
+    Attributes
+    ----------
+    settings
+        What differs from preset and recipe, nested; without the device, which is another computer's matter.
+    encoder
+        An `.onnx` file: one that can hold a program is asked for anew.
+    """
+
+    model_config = ConfigDict(frozen=True)
+    preset: str
+    recipe: str
+    settings: dict[str, Any] = Field(default_factory=dict)
+    encoder: str | None = None
+    features: str | None = None
 
 
 class Sidecar(BaseModel):
@@ -56,6 +76,7 @@ class Sidecar(BaseModel):
     corrections: str | None = None
     tissue: dict[str, str] = Field(default_factory=dict)
     use_tissue: bool = False
+    training: KeptTraining | None = None
 
     def cohort(self, folder: Path) -> Cohort:
         """The slides as they were. `CohortError` if two have one id."""
@@ -70,6 +91,13 @@ class Sidecar(BaseModel):
     def files(self, folder: Path) -> dict[str, Path]:
         """The tissue masks, from the root."""
         return {slide_id: Path(_found(path, folder)) for slide_id, path in self.tissue.items()}
+
+    def choices(self, folder: Path) -> Choices | None:
+        """What the next training would use, paths from the root; None in files of before."""
+        if (own := self.training) is None:
+            return None
+        files = [None if path is None else Path(_found(path, folder)) for path in (own.encoder, own.features)]
+        return Choices(own.preset, own.recipe, own.settings, *files)
 
 
 def sidecar_of(cohort_path: Path) -> Path:
@@ -87,6 +115,7 @@ def kept(
     corrections: Path | None,
     tissue: dict[str, Path],
     use_tissue: bool,
+    choices: Choices,
 ) -> Sidecar:
     """What is to be written into `folder`. Any thread may call."""
     rows = tuple(
@@ -96,11 +125,16 @@ def kept(
         )
         for row in cohort
     )  # fmt: skip
+    encoder, features = (None if path is None else _kept(path, folder) for path in (choices.encoder, choices.features))
+    training = KeptTraining.model_construct(
+        preset=choices.preset, recipe=choices.recipe, settings=choices.settings, encoder=encoder, features=features
+    )
     return Sidecar.model_construct(
         schema_version=VERSION, saved_at=datetime.now().astimezone(), cohort_signature=signature,
         classes=cohort.classes, colours=colours, slides=rows, threshold=threshold,
         corrections=None if corrections is None else _kept(corrections, folder),
         tissue={slide_id: _kept(path, folder) for slide_id, path in tissue.items()}, use_tissue=use_tissue,
+        training=training,
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ TRUST = (
 )
 FILE = "The network whose features of a patch are trained on"
 FOLDER = "Folder with features of the slides, computed once: training and Live take them there"
+OF_THE_FOLDER = "Patches are those of the features in the folder: side and spacing set here change nothing."
 
 
 class EncoderRows(QWidget):
@@ -74,7 +75,9 @@ class EncoderRows(QWidget):
         missing = "Add slides first." if not len(session.cohort) else None
         missing = missing or session.why_not_encode(session.settings)
         about = session.encoder_about
-        show_reason(self.about, f"{about.name}: {about.features:,} features of a patch" if about else "")
+        said = f"{about.name}: {about.features:,} features of a patch" if about else ""
+        alone = session.feature_folder is not None and session.encoder is None
+        show_reason(self.about, OF_THE_FOLDER if alone else said)
         show_reason(self.reason, self.compute.refresh(missing))
 
 
