@@ -91,34 +91,10 @@ def build_settings(
     named = {"preset": preset, "recipe": recipe}
     below = merged(named, PRESETS[preset], RECIPES[recipe])
     asked = (overrides or {}).get("grid", {})
-    if asked.get("patch_um") is not None and asked.get("mpp") is not None:
+    if isinstance(asked, Mapping) and None not in (asked.get("patch_um"), asked.get("mpp")):
         # The preset's side in px gives way to what these two give.
         below["grid"] = {name: value for name, value in below.get("grid", {}).items() if name != "patch_px"}
     return validated(Settings, merged(below, overrides or {}))
-
-
-def overrides_of(settings: Settings) -> dict[str, Any]:
-    """What differs from preset and recipe, nested: `build_settings(preset, recipe, overrides)` gives `settings`."""
-    plain = build_settings(settings.preset, settings.recipe).model_dump()
-    changed = _difference(plain, settings.model_dump())
-    for name in ("preset", "recipe"):
-        changed.pop(name, None)
-    grid = changed.get("grid", {})
-    for px, um in (("patch_px", "patch_um"), ("stride_px", "stride_um")):
-        if grid.get(um) is not None:  # the one follows from the other
-            grid.pop(px, None)
-    return changed
-
-
-def _difference(plain: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in own.items():
-        if isinstance(value, dict):
-            if inner := _difference(plain[name], value):
-                found[name] = inner
-        elif value != plain[name]:
-            found[name] = value
-    return found
 
 
 # What a quick trial on features in memory differs in from a training (`workflow.live`): few, large steps of a small

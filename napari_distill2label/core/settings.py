@@ -4,6 +4,7 @@ Symbols are the paper's (Thiagarajan et al., "Distill-to-Label", ICMLA 2019): λ
 γ the student's, eq. (5).
 """
 
+import reprlib
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, Self, TypeVar
 
@@ -16,7 +17,7 @@ class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-SettingsType = TypeVar("SettingsType", bound=_Settings)
+SettingsType = TypeVar("SettingsType", bound=BaseModel)
 
 
 class GridSettings(_Settings):
@@ -257,7 +258,7 @@ def validated(kind: type[SettingsType], data: Mapping[str, Any], origin: str = "
         field = ".".join(str(part) for part in first["loc"]) or "the whole"
         if first["type"] == "value_error":  # of a model as a whole, which has said it all
             raise SettingsError(f"{origin}: {field}: {first['ctx']['error']}") from None
-        raise SettingsError(f"{origin}: {field}: {first['msg']} (got {first['input']!r})") from None
+        raise SettingsError(f"{origin}: {field}: {first['msg']} (got {reprlib.repr(first['input'])})") from None
 
 
 def merged(base: Mapping[str, Any], *layers: Mapping[str, Any]) -> dict[str, Any]:

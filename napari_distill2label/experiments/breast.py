@@ -50,7 +50,8 @@ def breast(
     data
         The folder that holds the `.tif` files, or a parent of it.
     out
-        Gets `cohort.csv`, `results.csv`, `scores.csv` (the bag score of every test image), `breast.png`, `breast.md`.
+        Gets `cohort.csv`, `results.csv`, `times.csv`, `scores.csv` (the bag score of every test image), `breast.png`,
+        `breast.md`.
     folds, seeds
         Folds of cases, and trainings of each from another seed.
     workers, scheduler

@@ -68,12 +68,12 @@ def write_report(frame: "pd.DataFrame", splits: Sequence[Cohort], settings: Sett
     _figure(scores, out / "breast.png")
     parts = (
         _setting(frame, splits, settings),
+        run_time(out),
         _of_images(frame, scores, splits[0]),
         _of_patches(frame),
         _published(),
-        run_time(out),
     )
-    return write_text(out / "breast.md", "\n".join(parts))
+    return write_text(out / "breast.md", "\n".join(filter(None, parts)))
 
 
 def _setting(frame: "pd.DataFrame", splits: Sequence[Cohort], settings: Settings) -> str:

@@ -64,7 +64,7 @@ def colon(
     data
         The folder that holds `Classification/`, or a parent of it.
     out
-        Gets `cohort.csv`, `results.csv`, `scores/` and `history/`, the figures, and `colon.md`.
+        Gets `cohort.csv`, `results.csv`, `times.csv`, `scores/` and `history/`, the figures, and `colon.md`.
     folds, seeds
         Folds of slides, and trainings of each from another seed.
     patches

@@ -22,14 +22,15 @@ def write_report(frame: "pd.DataFrame", out: Path, n_slides: int) -> Path:
     """Write what the rows there are can show; returns the path of `colon.md`."""
     parts = [
         f"{n_slides} images; folds: {_count(frame, 'fold')}, seeds: {_count(frame, 'seed')}. Means over folds of means "
-        "over seeds ± standard deviation over folds.\n"
+        "over seeds ± standard deviation over folds.\n",
+        run_time(out),
     ]
     for kind, title in READINGS.items():
         own = frame[frame.patches == kind]
         if len(own):
             parts += [f"## {title}\n", *_tables(own)]
     draw_figures(out)
-    return write_text(out / "colon.md", "\n".join([*parts, run_time(out)]))
+    return write_text(out / "colon.md", "\n".join(filter(None, parts)))
 
 
 def _count(frame: "pd.DataFrame", column: str) -> str:

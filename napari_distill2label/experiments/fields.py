@@ -71,8 +71,8 @@ def fields(
     data
         The folder that holds `Classification/` (colon), or a parent of it.
     out
-        Gets `cohort.csv`, `centres.csv` and `truth.csv` of the images, `results.csv`, `scores/`, `fields.png` and
-        `fields.md`.
+        Gets `cohort.csv`, `centres.csv` and `truth.csv` of the images, `results.csv`, `times.csv`, `scores/`,
+        `fields.png` and `fields.md`.
     folds, seeds
         Folds of images, the same as those of experiment colon, and trainings of each from another seed.
     workers, scheduler
@@ -266,15 +266,15 @@ def write_report(frame: "pd.DataFrame", out: Path) -> Path:
         f"Four kinds of nuclei in 3 × 3 fields of the colon images: {n.get('bag', 0):.0f} fields with "
         f"{n.get('instance', 0):.0f} patches; folds (of images): {frame.fold.nunique()}, "
         f"seeds: {frame.seed.nunique()}. Means over folds of means over seeds ± standard deviation over folds.\n",
+        run_time(out),
         "Single patches (level `instance`): AUROC of each kind against the others and its mean over kinds; accuracy "
         "and mean F1 of the likeliest kind.\n",
         _table(frame, "instance", {"auroc": "mean", "accuracy": "accuracy", "f1": "mean F1"}, "share of patches"),
         "Fields (level `bag`): AUROC of the presence of each kind.\n",
         _table(frame, "bag", {"auroc": "mean"}, "share of fields"),
-        run_time(out),
     )
     draw_figure(frame, out)
-    return write_text(out / "fields.md", "\n".join(parts))
+    return write_text(out / "fields.md", "\n".join(filter(None, parts)))
 
 
 def _models(frame: "pd.DataFrame") -> list[str]:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from ..core.bag import Bag
+from ..core.errors import SettingsError
 from ..core.events import Event, Progress
 from ..core.metrics import binary_metrics, positive_score
 from ..core.presets import build_settings
@@ -93,7 +94,8 @@ def mnist(
     data
         The folder that holds the four MNIST files, or a parent of it. `CohortError` if one is missing or damaged.
     out
-        Gets `results.csv`, `figure2.png` and `mnist.md`. A folder with results of the same experiment is gone on with.
+        Gets `results.csv`, `times.csv`, `figure2.png` and `mnist.md`. A folder with results of the same experiment
+        is gone on with.
     seeds
         Runs per K and N up to 100 bags, half as many above. A seed decides the bags, the first weights and the
         perturbations, so the models of one seed are pairs. None: 10 (quick: 2).
@@ -113,9 +115,11 @@ def mnist(
     results = Results(out, _about(protocol))
     tasks = _tasks(folder, protocol, protocol.seeds if seeds is None else seeds)
     yield from run_tasks(tasks, results, workers, scheduler)
+    if not results.rows:
+        raise SettingsError(f"{data}: no training could be done, for the reasons given: there is nothing to show")
     auroc = bag_auroc(results.frame())
     draw_figure(auroc, protocol, out / "figure2.png")
-    return write_text(out / "mnist.md", f"{report(auroc, protocol)}\n{run_time(out)}")
+    return write_text(out / "mnist.md", "\n".join(filter(None, (report(auroc, protocol), run_time(out)))))
 
 
 def teacher_settings(model: str, epochs: int) -> TeacherSettings:

@@ -52,10 +52,13 @@ def run_tasks(
     workers
         Processes on this machine, which share its cores; 1: this process.
     scheduler
-        Address of a dask scheduler (`tcp://…`) to use instead. Its workers must see the data under the same path.
+        Address of a dask scheduler (`tcp://…`) to use instead. Its workers must see the data under the same path and
+        have one thread each: torch's random numbers are a process's, and tasks side by side would share them.
     """
     waiting = [task for task in tasks if not set(task.keys) <= results.done]
     yield Progress("experiment", len(tasks) - len(waiting), len(tasks))
+    if not waiting:
+        return
     finish = _here(waiting) if workers == 1 and scheduler is None else _cluster(waiting, workers, scheduler)
     done = len(tasks) - len(waiting)
     for item in finish:
@@ -96,6 +99,11 @@ def _cluster(tasks: Sequence[Task], workers: int, scheduler: str | None) -> Gene
             client = stack.enter_context(Client(stack.enter_context(cluster)))
         else:
             client = stack.enter_context(Client(scheduler, timeout=10))
+            if any(threads > 1 for threads in client.nthreads().values()):
+                raise SettingsError(
+                    f"{scheduler}: has workers of several threads, and trainings in one process are not repeatable: "
+                    "start them with dask worker --nthreads 1 (--nworkers for more on a machine)"
+                )
         running = {client.submit(_finish, task, pure=False): task for task in tasks}
         while running:
             try:

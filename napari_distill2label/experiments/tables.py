@@ -11,24 +11,24 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(lines + [f"| {' | '.join(row)} |" for row in rows]) + "\n"
 
 
-def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
-    """Mean of independent values and the half width of its Student's t interval (nan for fewer than two values)."""
+def mean_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Mean of independent values and half the width of its 95 % Student's t interval (nan below two values)."""
     from scipy.stats import t
 
     values = np.asarray(values, float)
     if len(values) < 2:
         return float(values.mean()), float("nan")
-    half = t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    half = t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
     return float(values.mean()), float(half)
 
 
-def spread(values: Sequence[float], digits: int = 3) -> str:
+def spread(values: Sequence[float]) -> str:
     """Mean ± standard deviation without the leading zeros, as papers print it; "–" for no values."""
     values = np.asarray(values, float)
     if not len(values):
         return "–"
-    text = short(float(values.mean()), digits)
-    return text if len(values) < 2 else f"{text} ± {short(float(values.std(ddof=1)), digits)}"
+    text = short(float(values.mean()))
+    return text if len(values) < 2 else f"{text} ± {short(float(values.std(ddof=1)))}"
 
 
 def short(value: float, digits: int = 3) -> str:
@@ -37,12 +37,12 @@ def short(value: float, digits: int = 3) -> str:
     return text.replace("0.", ".", 1) if abs(value) < 1 and text.lstrip("−").startswith("0.") else text
 
 
-def compared(differences: Sequence[float], digits: int = 3) -> tuple[str, tuple[float, float]]:
+def compared(differences: Sequence[float]) -> tuple[str, tuple[float, float]]:
     """Mean of paired differences with its 95 % t interval, as text, and the interval (nan for one); "–" for none."""
     if not len(differences):
         return "–", (float("nan"), float("nan"))
     mean, half = mean_interval(differences)
-    text = f"{'+' if mean >= 0 else ''}{short(mean, digits)}"
+    text = f"{'+' if mean >= 0 else ''}{short(mean)}"
     if np.isfinite(half):
-        text += f" [{short(mean - half, digits)}, {short(mean + half, digits)}]"
+        text += f" [{short(mean - half)}, {short(mean + half)}]"
     return text, (mean - half, mean + half)

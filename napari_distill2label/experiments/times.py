@@ -4,12 +4,15 @@ Beside `results.csv` and not in it: the same numbers come out again, the same se
 """
 
 import csv
+import io
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter, process_time
+
+from ..store.files import write_text
 
 NAME = "times.csv"
 
@@ -36,27 +39,34 @@ def timed() -> Iterator[Elapsed]:
 
 
 def note(folder: Path, task: str, elapsed: Elapsed) -> None:
-    """Append a task to `times.csv`."""
+    """Add a task to `times.csv`."""
     path = folder / NAME
-    new = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as file:
-        table = csv.writer(file, lineterminator="\n")
-        if new:
-            table.writerow(HEADER)
-        started, *seconds = astuple(elapsed)
-        table.writerow((task, started, *(f"{value:.1f}" for value in seconds)))
+    row = io.StringIO()
+    csv.writer(row, lineterminator="\n").writerow([task, *(_plain(value) for value in astuple(elapsed))])
+    before = path.read_text("utf-8") if path.exists() else ",".join(HEADER) + "\n"
+    write_text(path, before + row.getvalue())
 
 
 def run_time(folder: Path) -> str:
-    """Markdown: how long the tasks of `times.csv` took; "" if there is none."""
-    import pandas as pd
-
+    """Markdown: how long the tasks of `times.csv` took; "" if there are none. A line that is no row is passed over."""
     path = folder / NAME
-    if not path.exists():
+    noted = {}  # a task whose rows were removed is done again: the last time counts
+    if path.exists():
+        with path.open(newline="", encoding="utf-8", errors="replace") as file:
+            for line in csv.reader(file):
+                with suppress(ValueError):
+                    task, started, seconds, processor_seconds = line
+                    noted[task] = Elapsed(started, float(seconds), float(processor_seconds))
+    if not noted:
         return ""
-    table = pd.read_csv(path).drop_duplicates("task", keep="last")  # one whose rows were removed is done again
-    each = table.processor_seconds / 60
+    clock = sum(each.seconds for each in noted.values()) / 3600
+    processor = [each.processor_seconds / 60 for each in noted.values()]
     return (
-        f"Time ({len(table)} tasks in `{NAME}`): {each.sum() / 60:.1f} hours of a processor in all, "
-        f"{each.min():.1f} to {each.max():.1f} minutes each.\n"
+        f"Time of the {len(noted)} tasks in `{NAME}`: {clock:.1f} hours on the clock if one follows the other, "
+        f"{sum(processor) / 60:.1f} hours of processors; a task took {min(processor):.1f} to {max(processor):.1f} "
+        "minutes of them.\n"
     )
+
+
+def _plain(value: str | float) -> str:
+    return value if isinstance(value, str) else f"{value:.1f}"

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 from ..core.errors import MissingDependencyError, SettingsError
+from ..core.names import TORCHSCRIPT
 from ..mil.device import choose_device
 
-TORCHSCRIPT = (".pt", ".pth", ".ts", ".torchscript")
 SUFFIXES = (".onnx", *TORCHSCRIPT, ".safetensors")
 # Of those onnxruntime may have, the ones that compute what the processor computes. Others (TensorRT, CoreML) lower the
 # precision or build an engine for minutes, and some are listed although nothing stands behind them (Azure).

@@ -6,7 +6,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from napari_distill2label.core.errors import SettingsError
-from napari_distill2label.core.presets import PRESETS, RECIPES, build_settings, overrides_of
+from napari_distill2label.core.presets import PRESETS, RECIPES, build_settings
 from napari_distill2label.core.settings import (
     GridSettings,
     ModelSettings,
@@ -189,13 +189,3 @@ def test_a_users_lengths_win_over_a_presets_and_an_encoders():
     assert with_encoder(patch_um=64, mpp=1) == (64, None, 1.0)
     assert with_encoder(stride_um=56) == (224, 112, 0.5)
     assert GridSettings().with_defaults(224, None).mpp is None
-
-
-@pytest.mark.parametrize(
-    "asked",
-    [{}, {"teacher": {"epochs": 3}}, {"grid": {"patch_px": 40}}, {"grid": {"patch_um": 20.0, "mpp": 0.5}}, {"seed": 4}],
-)
-@pytest.mark.parametrize("recipe", ["paper", "default"])
-def test_overrides_give_the_settings_back(asked, recipe):
-    settings = build_settings("breast", recipe, asked)
-    assert build_settings("breast", recipe, overrides_of(settings)) == settings

@@ -5,12 +5,13 @@ from functools import partial
 
 import pandas as pd
 import pytest
+from distributed import LocalCluster
 
-from napari_distill2label.core.errors import SlideError
+from napari_distill2label.core.errors import SettingsError, SlideError
 from napari_distill2label.core.events import Failed, Progress
 from napari_distill2label.experiments.results import Key, Results, Row
 from napari_distill2label.experiments.runner import Outcome, Task, run_tasks
-from napari_distill2label.experiments.times import run_time, timed
+from napari_distill2label.experiments.times import Elapsed, note, run_time, timed
 
 
 def key(fold):
@@ -81,3 +82,32 @@ def test_time_counts_the_processor_and_not_the_waiting():
         time.sleep(0.1)
     assert min(computing.processor_seconds, computing.seconds, waiting.seconds) >= 0.09
     assert waiting.processor_seconds < 0.09
+
+
+def test_lines_that_are_no_times_are_passed_over(tmp_path):
+    assert run_time(tmp_path) == ""
+    (tmp_path / "times.csv").write_text("")
+    assert run_time(tmp_path) == ""
+    (tmp_path / "times.csv").write_text("task,started,seconds,processor_seconds\na,now,3600.0,1800.0\nb,now,7\n\n")
+    assert "1 tasks" in run_time(tmp_path)
+    note(tmp_path, "c, d", Elapsed("now", 3600.0, 5400.0))
+    assert "2 tasks" in run_time(tmp_path)
+    assert "2.0 hours on the clock" in run_time(tmp_path)
+    assert "30.0 to 90.0 minutes" in run_time(tmp_path)
+    note(tmp_path, "a", Elapsed("again", 60.0, 60.0))
+    assert "1.0 to 90.0 minutes" in run_time(tmp_path)
+
+
+def test_workers_of_several_threads_are_refused(tmp_path, log):
+    with LocalCluster(1, threads_per_worker=2, processes=False, dashboard_address=None) as cluster:
+        work = run_tasks(tasks(log), Results(tmp_path / "out", {}), scheduler=cluster.scheduler_address)
+        with pytest.raises(SettingsError, match="--nthreads 1"):
+            list(work)
+    assert not list(log.iterdir())
+
+
+def test_no_processes_are_started_for_nothing(tmp_path, log, monkeypatch):
+    results = Results(tmp_path / "out", {})
+    results.add(Row("test", "mil", "grid", fold, 0, "bag", "auroc", "", 0.5) for fold in range(3))
+    monkeypatch.setattr("distributed.LocalCluster", None)
+    assert [event.done for event in run_tasks(tasks(log), results, workers=2)] == [3]

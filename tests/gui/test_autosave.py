@@ -79,8 +79,21 @@ def test_what_a_training_would_use_comes_back(folder, opened, described):
     assert again.encoder_about is not None
     assert not again.unsaved
 
-    shutil.rmtree(folder / "features")
-    assert opened(folder / "cohort.csv").feature_folder is None
+    assert again.notices == ["Settings as they were kept: preset wsi, recipe paper, 1 setting changed."]
+    assert not again.autosave.pending
+    assert "slides" in json.loads(sidecar_of(folder / "cohort.csv").read_text())
+
+
+@pytest.mark.parametrize(
+    "settings", [{"patch_um": 224.0}, {"patch_px": 27}, {"mpp": None}, {"patch_um": 30.0, "mpp": 1.0}]
+)
+def test_patches_come_back_as_they_were_set(folder, opened, described, settings):
+    session = opened(folder / "cohort.csv")
+    session.configure("wsi", grid=settings)
+    session.encoder = described(patch_px=224, mpp=0.5)
+    session.autosave.flush()
+    again = opened(folder / "cohort.csv")
+    assert again.settings.grid == session.settings.grid
 
 
 def test_an_encoder_that_can_hold_a_program_is_asked_for_anew(folder, opened, tmp_path):
@@ -91,36 +104,153 @@ def test_an_encoder_that_can_hold_a_program_is_asked_for_anew(folder, opened, tm
     again = opened(folder / "cohort.csv")
     assert (again.preset, again.encoder, again.trusted) == ("wsi", None, None)
 
+    content = json.loads(sidecar_of(folder / "cohort.csv").read_text())
+    content["training"]["encoder"] = "encoder.pth"
+    sidecar_of(folder / "cohort.csv").write_text(json.dumps(content))
+    assert opened(folder / "cohort.csv").encoder is None
 
-def test_settings_made_since_the_slides_were_opened_stay(folder, opened, monkeypatch):
+
+@pytest.fixture
+def later(monkeypatch):
+    """Makes what a session asks of its background wait, until the function that is returned is called."""
+
+    def hold(session):
+        waiting = []
+        monkeypatch.setattr(session.background, "ask", lambda key, work, done, failed: waiting.append((work, done)))
+
+        def let_go():
+            for work, done in waiting:
+                done(work())
+            waiting.clear()
+
+        return let_go
+
+    return hold
+
+
+def test_settings_made_since_the_slides_were_opened_stay_and_are_kept(folder, opened, later):
     session = opened(folder / "cohort.csv")
     session.configure("breast")
     session.set_threshold(0.7)
     session.autosave.flush()
     again = opened()
-    monkeypatch.setattr(again.background, "ask", lambda key, work, done, failed: later.append((work, done)))
-    later = []
+    let_go = later(again)
     again.read_cohort(folder / "cohort.csv")
     again.configure(teacher={"epochs": 3})
-    for work, done in later:
-        done(work())
+    let_go()
     assert again.threshold == 0.7
     assert (again.preset, again.overrides) == ("colon", {"teacher": {"epochs": 3}})
+    assert again.autosave.pending
+    again.autosave.flush()
+    assert opened(folder / "cohort.csv").overrides == {"teacher": {"epochs": 3}}
 
 
-def test_settings_that_cannot_be_used_are_said_and_the_rest_comes_back(folder, opened):
+def test_settings_made_before_any_slides_stay(folder, opened):
+    session = opened(folder / "cohort.csv")
+    session.configure("breast")
+    session.autosave.flush()
+    again = opened()
+    again.configure("wsi")
+    again.read_cohort(folder / "cohort.csv")
+    assert again.preset == "wsi"
+
+
+def test_every_cohort_has_its_own_settings_and_features(folder, opened, tmp_path, later):
+    other = shutil.copytree(folder, tmp_path / "other") / "cohort.csv"
+    session = opened(other)
+    session.configure("breast", teacher={"epochs": 77})
+    session.autosave.flush()
+
+    session = opened(folder / "cohort.csv")
+    session.configure("wsi", "paper")
+    session.use_features(session.own_feature_folder)
+    session.settings_changed.emit()
+    session.autosave.flush()
+    third = shutil.copytree(other.parent, tmp_path / "third", ignore=shutil.ignore_patterns("*.json")) / "cohort.csv"
+
+    again = opened(folder / "cohort.csv")
+    own = again.feature_folder
+    assert own == session.own_feature_folder
+    let_go = later(again)
+    again.read_cohort(third)
+    let_go()
+    assert again.preset == "wsi"  # nothing was kept with these
+    assert again.feature_folder is None  # of the slides before
+    assert not again.autosave.pending
+    again.read_cohort(other)
+    let_go()
+    assert (again.preset, again.overrides) == ("breast", {"teacher": {"epochs": 77}})
+    again.read_cohort(folder / "cohort.csv")
+    let_go()
+    assert (again.preset, again.recipe, again.feature_folder) == ("wsi", "paper", own)
+
+
+def test_settings_alone_never_stand_against_the_table(folder, opened):
+    session = opened(folder / "cohort.csv")
+    session.configure("breast")
+    session.set_colour("tumour", (1, 2, 3))
+    session.autosave.flush()
+    table = folder / "cohort.csv"
+    table.write_text(table.read_text() + "slide_009,slides/slide_001.ome.tif,normal,,,\n")
+    again = opened(table)
+    assert again.autosave.offer is None
+    assert (again.preset, again.colours[1], len(again.cohort)) == ("breast", (1, 2, 3), len(session.cohort) + 1)
+    assert not again.unsaved
+
+
+def test_a_folder_that_is_not_there_now_is_not_forgotten(folder, opened, tmp_path):
+    session = opened(folder / "cohort.csv")
+    session.use_features(tmp_path / "x" / ("long" * 100))
+    session.configure("wsi")
+    session.autosave.flush()
+    again = opened(folder / "cohort.csv")
+    again.set_label("slide_000", None)
+    again.autosave.flush()
+    assert opened(folder / "cohort.csv").feature_folder == session.feature_folder
+
+
+UNUSABLE = [5, [], {}, {"preset": "x", "recipe": "paper"}, {"preset": "colon", "recipe": "paper", "settings": []}]
+SETTINGS = [{"teacher": {"epochs": -1}}, {"teacher": 5}, {"grid": 5}, {"grid": None}, {"grid": {"mpp": []}}, {"x": 1}]
+
+
+@pytest.mark.parametrize(
+    "training", UNUSABLE + [{"preset": "colon", "recipe": "paper", "settings": each} for each in SETTINGS]
+)
+def test_settings_that_cannot_be_used_are_said_and_the_rest_comes_back(folder, opened, training):
     session = opened(folder / "cohort.csv")
     session.configure("breast")
     session.set_label("slide_000", None)
     session.autosave.flush()
     kept = sidecar_of(folder / "cohort.csv")
-    content = json.loads(kept.read_text())
-    content["training"]["settings"] = {"teacher": {"epochs": -1}}
-    kept.write_text(json.dumps(content))
+    kept.write_text(json.dumps(json.loads(kept.read_text()) | {"training": training}))
     again = opened(folder / "cohort.csv")
     assert labels(again)["slide_000"] is None
-    assert (again.preset, again.overrides) == ("colon", {})
-    assert any("epochs" in notice and "cannot be used" in notice for notice in again.notices)
+    assert (again.preset, again.recipe, again.overrides) == ("colon", "default", {})
+    assert again.notices[-1].startswith("Restored")
+    assert "cannot be used" in again.notices[-1]
+    assert not again.autosave.pending
+
+
+@pytest.mark.parametrize("named", ["preset", "recipe", "device"])
+def test_what_is_said_by_name_or_of_this_computer_is_not_taken_from_the_settings(folder, opened, named):
+    session = opened(folder / "cohort.csv")
+    session.configure("breast")
+    session.autosave.flush()
+    kept = sidecar_of(folder / "cohort.csv")
+    content = json.loads(kept.read_text())
+    content["training"]["settings"] = {named: "wsi"}
+    kept.write_text(json.dumps(content))
+    again = opened(folder / "cohort.csv")
+    assert (again.preset, again.overrides) == ("breast", {})
+
+
+def test_an_opened_run_keeps_the_settings_it_was_made_with(opened, run_folder, tmp_path):
+    run = shutil.copytree(run_folder, tmp_path / "run")
+    session = opened()
+    session.load_bundle(run)
+    session.configure("breast")
+    session.autosave.flush()
+    assert not sidecar_of(run / "cohort.csv").exists()
 
 
 def test_an_edit_is_kept_by_itself_a_moment_later(folder, opened, qtbot):

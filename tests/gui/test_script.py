@@ -11,8 +11,10 @@ from napari.components import ViewerModel
 
 from napari_distill2label.cli import _parser
 from napari_distill2label.core.errors import SettingsError
+from napari_distill2label.core.presets import build_settings
 from napari_distill2label.gui import get_session
 from napari_distill2label.gui.session.script import NOTHING, Exported, Predicted, Script
+from napari_distill2label.gui.session.script_text import overrides_of
 from napari_distill2label.store.cohort import CohortSlide
 
 from .conftest import TINY
@@ -141,6 +143,16 @@ def test_masks_of_tissue(tmp_path):
     assert "--tissue" not in script(some).command_line()
     assert "left out here" in script(some).command_line()
     assert "--tissue all.geojson" in script("all.geojson").command_line()
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [{}, {"teacher": {"epochs": 3}}, {"grid": {"patch_px": 40}}, {"grid": {"patch_um": 20.0, "mpp": 0.5}}, {"seed": 4}],
+)
+@pytest.mark.parametrize("recipe", ["paper", "default"])
+def test_overrides_give_the_settings_back(asked, recipe):
+    settings = build_settings("breast", recipe, asked)
+    assert build_settings("breast", recipe, overrides_of(settings)) == settings
 
 
 def test_its_flags_are_flags_of_the_command_line(session, cohort_csv, tmp_path):

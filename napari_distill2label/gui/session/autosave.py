@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 
+from ...core.classes import split_label
 from ...core.errors import Distill2LabelError, SettingsError
 from ...store.files import file_signature
 from ..preferences import preferences
@@ -66,6 +67,7 @@ class Autosave:
         self._writing = False
         self._turns = _Turns()
         self._signature: str | None = None
+        self._has_looked = False
         self.saved_at: datetime | None = None
         self.reason = ""
         self.offer: Offer | None = None
@@ -73,7 +75,7 @@ class Autosave:
         session.cohort_closing.connect(self.flush)
         session.cohort_opened.connect(self._look)
         session.cohort_written.connect(self._written_as_table)
-        self._choices = choices_of(session)  # when the slides were opened
+        self._plain: Choices | None = choices_of(session)  # what was not set by anybody, and may be replaced
         edits = (session.slides_changed, session.colours_changed, session.tissue.changed, session.settings_changed)
         for signal in edits:
             signal.connect(self.touch)
@@ -136,10 +138,14 @@ class Autosave:
                 self._failed(error)
 
     def _content(self) -> tuple[Any, ...]:
-        """Frozen values: compared, not copied."""
+        """Values that are replaced and never changed: compared, not copied."""
         session = self._session
         tissue = tuple(sorted(session.tissue.files.items())), session.tissue.use
-        return session.cohort, session._colours, session.threshold, self.corrections, tissue, choices_of(session)
+        return session.cohort, session._colours, session.threshold, self.corrections, tissue, self._choices()
+
+    def _choices(self) -> Choices | None:
+        """What is to be kept of them: a run that was opened has settings of its own."""
+        return None if self._session.is_of_run else choices_of(self._session)
 
     def _worth_keeping(self) -> bool:
         return bool(len(self._session.cohort)) or self.path.exists()
@@ -150,11 +156,13 @@ class Autosave:
         values = {
             "colours": session._colours, "threshold": session.threshold, "signature": self._signature,
             "corrections": self.corrections, "tissue": dict(session.tissue.files), "use_tissue": session.tissue.use,
-            "choices": choices_of(session).lasting(),
+            "choices": choices.lasting() if (choices := self._choices()) else None, "classes": session.classes,
+            # Slides that stand in the table are not kept: the table may be edited elsewhere, and is right then.
+            "slides": session.cohort.slides if session.unsaved else (),
         }  # fmt: skip
         aside = self.offer.path if self.offer and self.offer.path == path else None
         self.offer = None if aside else self.offer
-        return partial(_write, path, session.cohort, values, aside, self._turns, self._turns.take())
+        return partial(_write, path, values, aside, self._turns, self._turns.take())
 
     def _write(self) -> None:
         if self._owner() is None:  # the timer has outlived the viewer
@@ -164,9 +172,9 @@ class Autosave:
             return
         if not self.pending or not self._worth_keeping():
             return
+        content, work = self._content(), self._make()
         self._writing = True
-        content = self._content()
-        self._session.background.ask(("autosave", id(self)), self._make(), partial(self._done, content), self._failed)
+        self._session.background.ask(("autosave", id(self)), work, partial(self._done, content), self._failed)
 
     def _done(self, content: Any, saved_at: datetime) -> None:
         self._writing, self._kept, self.saved_at, self.reason = False, content, saved_at, ""
@@ -184,7 +192,10 @@ class Autosave:
     def _look(self) -> None:
         """Other slides are there: was something kept of them?"""
         self._kept, self.saved_at, self.reason, self.offer = self._content(), None, "", None
-        self._signature, self._choices = None, choices_of(self._session)
+        # What was set for slides before these is kept with them; what was set before any, somebody wants for these.
+        choices = choices_of(self._session)
+        self._plain = choices if self._has_looked or choices == self._plain else None
+        self._signature, self._has_looked = None, True
         if self.enabled and self._session.cohort_path is not None:
             path, cohort_path = self.path, self._session.cohort_path
             self._session.background.ask(
@@ -211,7 +222,7 @@ class Autosave:
             )
 
     def restore(self) -> None:
-        """Take what is offered. It can be undone."""
+        """Take what is offered. What it does to the slides can be undone."""
         offer, self.offer = self.offer, None
         if offer is not None:
             self._apply(offer.path, offer.sidecar)
@@ -235,12 +246,12 @@ class Autosave:
         sidecar, self._signature = found
         if sidecar is None or path != self.path or not self._differs(sidecar, path):
             if sidecar is not None and path == self.path:
-                self._apply(path, sidecar)  # colours, threshold, masks
+                self._apply(path, sidecar)
             return
         when = sidecar.saved_at.astimezone().strftime("%d %b, %H:%M")
         if sidecar.cohort_signature == self._signature and not self._session.unsaved:
-            self._apply(path, sidecar)
-            self._session._tell(f"Restored what was kept on {when} and is not in {self._session.cohort_path.name} yet.")
+            name = self._session.cohort_path.name
+            self._apply(path, sidecar, f"Restored what was kept on {when} and is not in {name} yet.")
         else:
             name = self._session.cohort_path.name
             text = f"What was kept on {when} differs from {name}, which has changed since."
@@ -257,13 +268,15 @@ class Autosave:
             self.changed.emit()
 
     def _differs(self, sidecar: Sidecar, path: Path) -> bool:
-        return sidecar.cohort(path.parent).slides != self._session.cohort.slides
+        slides = sidecar.cohort(path.parent).slides
+        return bool(slides) and slides != self._session.cohort.slides
 
-    def _apply(self, path: Path, sidecar: Sidecar) -> None:
+    def _apply(self, path: Path, sidecar: Sidecar, said: str = "") -> None:
         session = self._session
-        cohort = sidecar.cohort(path.parent)
-        if not cohort.classes:
-            cohort = replace(cohort, classes=session.classes)
+        cohort = sidecar.cohort(path.parent) if sidecar.slides else session.cohort
+        used = {name for row in cohort.labelled for name in split_label(row.label)}
+        fitting = sidecar.classes if sidecar.classes and used <= set(sidecar.classes) else session.classes
+        cohort = replace(cohort, classes=fitting)
         session._edit("restore what was kept", cohort, {**sidecar.colours})
         if session.threshold != sidecar.threshold:
             session.set_threshold(sidecar.threshold)
@@ -271,16 +284,21 @@ class Autosave:
         if sidecar.corrections:
             self.corrections = (path.parent / sidecar.corrections).absolute()
             self._load_corrections()
-        self._take_choices(sidecar.choices(path.parent))
-        self._kept, self.saved_at = self._content(), sidecar.saved_at
+        is_plain = choices_of(session) == self._plain
+        settings = self._take_choices(sidecar, path) if is_plain else ""
+        self._kept, self.saved_at = self._content() if is_plain else None, sidecar.saved_at
+        if text := " ".join(filter(None, (said, settings))):
+            session._tell(text)
+        self.touch()
 
-    def _take_choices(self, choices: Choices | None) -> None:
-        """Unless the user, or a script, has set something since the slides were opened."""
-        if choices is not None and choices_of(self._session) == self._choices:
-            try:
-                take(self._session, choices)
-            except SettingsError as error:
-                self._session._tell(f"The settings that were kept cannot be used, those of before stay: {error}")
+    def _take_choices(self, sidecar: Sidecar, path: Path) -> str:
+        """Use what the next training would use, where nobody has set something else; what there is to say of it."""
+        try:
+            choices = sidecar.choices(path.parent)
+            is_new = choices is not None and take(self._session, choices)
+        except SettingsError as error:
+            return f"The settings that were kept cannot be used, those of now stay: {error}"
+        return f"Settings as they were kept: {choices}." if is_new else ""
 
     def _load_corrections(self) -> None:
         """Read beside the window; a file that is gone, or holds something else, is said."""
@@ -311,8 +329,8 @@ class _Turns:
         return self._taken
 
 
-def _write(path: Path, cohort: Any, values: dict[str, Any], aside: Path | None, turns: _Turns, turn: int) -> datetime:
-    sidecar = kept(cohort, path.parent, **values)
+def _write(path: Path, values: dict[str, Any], aside: Path | None, turns: _Turns, turn: int) -> datetime:
+    sidecar = kept(path.parent, **values)
     with turns.lock:
         if turn > turns.written:
             if aside is not None:

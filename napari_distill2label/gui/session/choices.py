@@ -5,16 +5,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...core.presets import build_settings, overrides_of
+from pydantic_core import to_jsonable_python
+
+from ...core.names import holds_program
+from ...core.presets import build_settings
 from ...core.settings import merged, without
 
 if TYPE_CHECKING:
     from .session import Session
 
+NOT_KEPT = ("device", "preset", "recipe")  # the one is of this computer, the others are said by name
+
 
 @dataclass(frozen=True)
 class Choices:
-    """Preset, recipe, and `settings`: what was set beyond them, nested. A file of an encoder, a folder of features."""
+    """Preset, recipe, and `settings`: what was set beyond them, nested. A file of an encoder, a folder of features.
+
+    What was set, and not the settings that come of it: these also follow from the slides and from the encoder.
+    """
 
     preset: str
     recipe: str
@@ -28,9 +36,13 @@ class Choices:
         Without the device, which is of this computer, and without an encoder that can hold a program, for which the
         user is asked each time.
         """
-        settings = without(overrides_of(build_settings(self.preset, self.recipe, self.settings)), ["device"])
-        is_plain = self.encoder is not None and self.encoder.suffix.lower() == ".onnx"
-        return replace(self, settings=settings, encoder=self.encoder if is_plain else None)
+        settings = to_jsonable_python(without(self.settings, NOT_KEPT), fallback=str)
+        encoder = None if self.encoder is None or holds_program(self.encoder) else self.encoder
+        return replace(self, settings=settings, encoder=encoder)
+
+    def __str__(self) -> str:
+        changed = _count(self.settings)
+        return f"preset {self.preset}, recipe {self.recipe}, {changed or 'no'} setting{'s' * (changed != 1)} changed"
 
 
 def choices_of(session: "Session") -> Choices:
@@ -39,14 +51,24 @@ def choices_of(session: "Session") -> Choices:
     return Choices(session.preset, session.recipe, session.overrides, encoder, session.feature_folder)
 
 
-def take(session: "Session", choices: Choices) -> None:
-    """Use them, without a folder that is gone. `SettingsError`, and nothing changed, if they do not fit together."""
+def take(session: "Session", choices: Choices) -> bool:
+    """Use them; False if that changed nothing. `SettingsError`, and nothing changed, if they do not fit together.
+
+    Device stays as it is, and so does the encoder where they name none.
+    """
+    choices = choices.lasting()
+    before = choices_of(session)
     device = {name: value for name, value in session.overrides.items() if name == "device"}
     settings = merged(choices.settings, device)
     build_settings(choices.preset, choices.recipe, settings)
     session.preset, session.recipe, session.overrides = choices.preset, choices.recipe, settings
-    session.feature_folder = choices.features if choices.features and choices.features.is_dir() else None
-    if choices.encoder is not None or session.has_chosen_encoder:
+    session.use_features(choices.features)
+    if choices.encoder is not None and choices.encoder != before.encoder:
         session.encoder = choices.encoder
     else:
         session.settings_changed.emit()
+    return choices_of(session) != before
+
+
+def _count(settings: Mapping[str, Any]) -> int:
+    return sum(_count(value) if isinstance(value, Mapping) else 1 for value in settings.values())

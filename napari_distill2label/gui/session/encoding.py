@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...core.errors import Distill2LabelError, SettingsError
+from ...core.names import holds_program
 from ...core.settings import Settings
 from ..jobs.background import Background
 from ..jobs.relay import plain_reason
@@ -54,7 +55,7 @@ class Encoding:
 
     def suggest_encoder(self, path: Path | None) -> None:
         """Take a model's encoder where the user has chosen none, if its file is still there and holds no program."""
-        if self.has_chosen_encoder or path is None or Path(path).suffix.lower() != ".onnx":
+        if self.has_chosen_encoder or path is None or holds_program(path):
             return
 
         def found(about: "EncoderDescription") -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ...core.names import is_url, slide_name
-from ...core.presets import overrides_of
+from ...core.presets import build_settings
+from ...core.settings import Settings
 from ...store.cohort import CohortSlide
 from ...store.files import safe_name
 from .script import Deed, Exported, Predicted, Trained
@@ -78,6 +79,30 @@ def _free(folder: Path) -> Path:
         free = folder.with_name(f"{folder.name}_again{'' if number == 1 else f'_{number}'}")
         number += 1
     return free
+
+
+def overrides_of(settings: Settings) -> dict[str, Any]:
+    """What differs from preset and recipe, nested: `build_settings(preset, recipe, overrides)` gives `settings`."""
+    plain = build_settings(settings.preset, settings.recipe).model_dump()
+    changed = _difference(plain, settings.model_dump())
+    for name in ("preset", "recipe"):
+        changed.pop(name, None)
+    grid = changed.get("grid", {})
+    for px, um in (("patch_px", "patch_um"), ("stride_px", "stride_um")):
+        if grid.get(um) is not None:  # the one follows from the other
+            grid.pop(px, None)
+    return changed
+
+
+def _difference(plain: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in own.items():
+        if isinstance(value, dict):
+            if inner := _difference(plain[name], value):
+                found[name] = inner
+        elif value != plain[name]:
+            found[name] = value
+    return found
 
 
 def _one_mpp(rows: Sequence[CohortSlide]) -> tuple[bool, float | None]:

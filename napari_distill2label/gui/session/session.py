@@ -112,6 +112,7 @@ class Session(Verbs, Showing, Evaluation, Encoding):
         self.background = Background(lambda: has_window)
         self.thumbnails = Thumbnails(self)
         self.tissue = TissueMasks(self)
+        self.cohort_opened.connect(self._leave_features)  # before `autosave` looks at what there is
         self.autosave = Autosave(self, has_window)
         self.jobs.event.connect(self._on_event)
         self.runs = Runs(self)
@@ -205,8 +206,6 @@ class Session(Verbs, Showing, Evaluation, Encoding):
         layers.remove(self.viewer, layers.find(self.viewer))
         self.predictions, self.failures, self._removed = {}, {}, {}
         self.overlays.forget()
-        if self.feature_folder == self._own_features != self.own_feature_folder:  # computed of the slides before
-            self.feature_folder = None
         self.slides_changed.emit()
         return cohort
 
@@ -312,6 +311,11 @@ class Session(Verbs, Showing, Evaluation, Encoding):
         """Those of the slides there are: work that began with another cohort, or a run of one, may use the same ids."""
         files = {row.slide_id: kept_path(row.path) for row in self.cohort}
         return [each for each in maps if each.slide_id in files and each.slide_path in (None, files[each.slide_id])]
+
+    def _leave_features(self) -> None:
+        """Features that were computed of other slides are not those of these."""
+        if self.feature_folder == self._own_features != self.own_feature_folder:
+            self.feature_folder = None
 
     def _take_map(self, patch_map: "PatchMap") -> None:
         if not self._ours([patch_map]):

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ...core.colours import RGB
 from ...core.errors import CohortError
 from ...core.names import is_url
+from ...core.settings import validated
 from ...slides.mpp import LIMITS
 from ...store.cohort import Cohort, CohortSlide
 from ...store.files import write_json
@@ -36,15 +38,7 @@ class KeptSlide(BaseModel):
 
 
 class KeptTraining(BaseModel):
-    """What the next training would use. Files as in `KeptSlide`.
-
-    Attributes
-    ----------
-    settings
-        What differs from preset and recipe, nested; without the device, which is another computer's matter.
-    encoder
-        An `.onnx` file: one that can hold a program is asked for anew.
-    """
+    """`Choices`, with paths as in `KeptSlide`."""
 
     model_config = ConfigDict(frozen=True)
     preset: str
@@ -61,8 +55,12 @@ class Sidecar(BaseModel):
     ----------
     cohort_signature
         Size and time of the `cohort.csv` it goes with; None where there was none yet.
+    slides
+        All of them where they differ from the table, or there is none; else none.
     tissue
         GeoJSON files of tissue masks by slide id, and whether they are used.
+    training
+        A `KeptTraining`, which `choices` looks into: if it is damaged, nothing else is lost.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -76,7 +74,7 @@ class Sidecar(BaseModel):
     corrections: str | None = None
     tissue: dict[str, str] = Field(default_factory=dict)
     use_tissue: bool = False
-    training: KeptTraining | None = None
+    training: Any = None
 
     def cohort(self, folder: Path) -> Cohort:
         """The slides as they were. `CohortError` if two have one id."""
@@ -93,9 +91,10 @@ class Sidecar(BaseModel):
         return {slide_id: Path(_found(path, folder)) for slide_id, path in self.tissue.items()}
 
     def choices(self, folder: Path) -> Choices | None:
-        """What the next training would use, paths from the root; None in files of before."""
-        if (own := self.training) is None:
+        """What the next training would use, paths from the root; None if not kept. `SettingsError` if damaged."""
+        if self.training is None:
             return None
+        own = validated(KeptTraining, self.training, "training")
         files = [None if path is None else Path(_found(path, folder)) for path in (own.encoder, own.features)]
         return Choices(own.preset, own.recipe, own.settings, *files)
 
@@ -106,36 +105,40 @@ def sidecar_of(cohort_path: Path) -> Path:
 
 
 def kept(
-    cohort: Cohort,
     folder: Path,
     *,
+    classes: tuple[str, ...],
+    slides: Iterable[CohortSlide],
     colours: dict[str, RGB],
     threshold: float,
     signature: str | None,
     corrections: Path | None,
     tissue: dict[str, Path],
     use_tissue: bool,
-    choices: Choices,
+    choices: Choices | None,
 ) -> Sidecar:
-    """What is to be written into `folder`. Any thread may call."""
+    """What is to be written into `folder`; `slides`: those to be kept. Any thread may call."""
     rows = tuple(
         KeptSlide.model_construct(
             slide_id=row.slide_id, path=_kept(row.path, folder), label=row.label, case_id=row.case_id, mpp=row.mpp,
             split=row.split,
         )
-        for row in cohort
+        for row in slides
     )  # fmt: skip
-    encoder, features = (None if path is None else _kept(path, folder) for path in (choices.encoder, choices.features))
-    training = KeptTraining.model_construct(
-        preset=choices.preset, recipe=choices.recipe, settings=choices.settings, encoder=encoder, features=features
-    )
     return Sidecar.model_construct(
         schema_version=VERSION, saved_at=datetime.now().astimezone(), cohort_signature=signature,
-        classes=cohort.classes, colours=colours, slides=rows, threshold=threshold,
+        classes=classes, colours=colours, slides=rows, threshold=threshold,
         corrections=None if corrections is None else _kept(corrections, folder),
         tissue={slide_id: _kept(path, folder) for slide_id, path in tissue.items()}, use_tissue=use_tissue,
-        training=training,
+        training=None if choices is None else _kept_training(choices, folder).model_dump(),
     )  # fmt: skip
+
+
+def _kept_training(choices: Choices, folder: Path) -> KeptTraining:
+    encoder, features = (None if path is None else _kept(path, folder) for path in (choices.encoder, choices.features))
+    return KeptTraining(
+        preset=choices.preset, recipe=choices.recipe, settings=choices.settings, encoder=encoder, features=features
+    )
 
 
 def write_sidecar(path: Path, sidecar: Sidecar) -> Path:

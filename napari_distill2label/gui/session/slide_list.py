@@ -55,7 +55,12 @@ class SlideList(ClassList):
         if path is None:
             return None
         folder = Path(path).parent
-        return folder.parent if folder == self._run_of_slides else folder
+        return folder.parent if self.is_of_run else folder
+
+    @property
+    def is_of_run(self) -> bool:
+        """Is the table of the slides a run's own?"""
+        return self.cohort_path is not None and self.cohort_path.parent == self._run_of_slides
 
     # ---- files ----------------------------------------------------------------------------------------------------
 

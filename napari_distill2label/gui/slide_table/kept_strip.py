@@ -22,7 +22,7 @@ class KeptStrip(QWidget):
         self.offer = QLabel()
         self.offer.setWordWrap(True)
         self.offer.setAccessibleName("what could be restored")
-        self.restore = button("Restore", "Take it; Undo takes that back", self._restore)
+        self.restore = button("Restore", "Take it; Undo gives the slides back as they are now", self._restore)
         self.dismiss = button("Dismiss", "", self._dismiss)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from qtpy.QtWidgets import QLabel, QLineEdit, QMessageBox, QVBoxLayout, QWidget
 
+from ...core.names import TORCHSCRIPT, holds_program
 from ..widgets.parts import JobButton, Panel, button, reason_label, row, show_reason
 
-PROGRAMS = (".pt", ".ts")  # encoders that can hold a program
-ENCODERS = "Encoders (*.onnx *.safetensors *.pt *.ts);;All files (*)"
+ENCODERS = f"Encoders (*.onnx *.safetensors {' '.join('*' + suffix for suffix in TORCHSCRIPT)});;All files (*)"
 TRUST = (
     "{name} can hold a program, which runs with your rights when the file is opened.\n\n"
     "Open it only if you trust where it comes from. An .onnx file cannot do this."
@@ -45,7 +45,7 @@ class EncoderRows(QWidget):
         if not (chosen := self._panel.ask_file("Choose a frozen encoder", ENCODERS)):
             return
         path = Path(chosen)
-        if path.suffix.lower() in PROGRAMS:
+        if holds_program(path):
             if not self.ask_trust(path):
                 return
             self._session.trusted = path
