@@ -6,7 +6,7 @@ Both readings of "27 × 27 patches" are measured: an 18 × 18 grid (`grid`), and
 
 import io
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 
 from ..core.bag import UNKNOWN, Bag
 from ..core.errors import SettingsError
-from ..core.events import Event, Progress
+from ..core.events import Event
 from ..core.metrics import binary_metrics, mean_metrics
 from ..core.presets import STAIN
 from ..core.settings import SplitSettings
@@ -24,7 +24,7 @@ from ..store.cohort import SPLITS, Cohort
 from ..store.splits import k_folds
 from ..workflow.bags import PathLike
 from ..workflow.dataset import dataset
-from .colon_images import CUTS, read_image
+from .colon_images import CUTS, Source
 from .colon_report import write_report
 from .results import Key, Results, Row, rows_of
 from .runner import Outcome, Task, run_tasks
@@ -134,29 +134,16 @@ def _task(row: str, kind: str, fold: int, seed: int, split: Cohort, layers: dict
 # ---- one fold ------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Source:
-    """The slides of a fold and how they are cut. `folder` holds `centres.csv` and `truth.csv`."""
-
-    split: Cohort
-    kind: str
-    folder: Path
-
-    def read(self) -> Generator[Event, None, tuple[dict[str, list[Bag]], dict[str, np.ndarray]]]:
-        """Bags by split, and the true class (K,) of their patches by slide id, `UNKNOWN` where it is not known."""
-        bags, truth = {split: [] for split in SPLITS}, {}
-        for done, slide in enumerate(self.split.labelled, 1):
-            image = read_image(replace(slide, split=None), self.kind, self.folder)
-            if image is not None:
-                truth[slide.slide_id] = image.true_classes(self.split.classes)
-                bags[slide.split].append(image.bag)
-            yield Progress("reading slides", done, len(self.split.labelled))
-        return bags, truth
+def read_bags(source: Source) -> Generator[Event, None, tuple[dict[str, list[Bag]], dict[str, np.ndarray]]]:
+    """Bags by split, and the true class (K,) of their patches by slide id, `UNKNOWN` where it is not known."""
+    images = yield from source.images()
+    bags = {split: [image.bag for slide, image in images if slide.split == split] for split in SPLITS}
+    return bags, {slide.slide_id: image.true_classes(source.split.classes) for slide, image in images}
 
 
 def _work(source: Source, row: str, fold: int, seed: int, layers: dict[str, Any]) -> Generator[Event, None, Outcome]:
     """Train one row's models on a fold's training slides, and measure them on its test slides."""
-    bags, truth = yield from source.read()
+    bags, truth = yield from read_bags(source)
     n_classes = len(source.split.classes)
     grid = {"grid": CUTS[source.kind].model_dump()}
     if row in SUPERVISED:

@@ -1,13 +1,14 @@
 """The colon images as experiments see them: an image's patches and, apart from them, what is true of each."""
 
-from dataclasses import dataclass
+from collections.abc import Generator
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from ..core.bag import Bag
-from ..core.events import drain
+from ..core.events import Event, Progress, drain
 from ..core.geometry import PatchGrid, PatchPoints
 from ..core.settings import GridSettings
 from ..slides.bags import lay_patches
@@ -36,6 +37,24 @@ class ColonImage:
         return self.truth.of(self.bag.slide_id, self.patches, classes)
 
 
+@dataclass(frozen=True)
+class Source:
+    """The images of a fold and how they are cut, of `CUTS`. `folder` holds their `centres.csv` and `truth.csv`."""
+
+    split: Cohort
+    kind: str
+    folder: Path
+
+    def images(self) -> Generator[Event, None, list[tuple[CohortSlide, ColonImage]]]:
+        """All labelled slides of the fold, but those that have no nucleus to centre a patch on."""
+        found = []
+        for done, slide in enumerate(self.split.labelled, 1):
+            if (image := read_image(replace(slide, split=None), self.kind, self.folder)) is not None:
+                found.append((slide, image))
+            yield Progress("reading slides", done, len(self.split.labelled))
+        return found
+
+
 @cache
 def _reader(kind: str, folder: Path) -> tuple[BagReader, Truth]:
     centres = folder / "centres.csv" if kind == "nucleus" else None
@@ -44,10 +63,7 @@ def _reader(kind: str, folder: Path) -> tuple[BagReader, Truth]:
 
 @cache
 def read_image(slide: CohortSlide, kind: str, folder: Path) -> ColonImage | None:
-    """A slide cut as `CUTS[kind]`, read once per process; None where it has no nucleus to centre a patch on.
-
-    `folder` holds `centres.csv` and `truth.csv`.
-    """
+    """A slide cut as `CUTS[kind]`, read once per process; None where it has no nucleus to centre a patch on."""
     reader, truth = _reader(kind, folder)
     if reader.centres is not None and slide.slide_id not in reader.centres:
         return None

@@ -10,7 +10,6 @@ Each network has one sigmoid per kind. The supervised ceiling is shown patches, 
 
 import io
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +29,7 @@ from ..store.splits import k_folds
 from ..workflow.bags import PathLike
 from ..workflow.dataset import COLON_KINDS, dataset
 from .colon import FOLD_SEED, QUICK, few_slides
-from .colon_images import CUTS, read_image
+from .colon_images import CUTS, Source
 from .colon_report import by_fold
 from .figures import COLOURS, new_figure, save
 from .results import Key, Results, Row, rows_of
@@ -103,7 +102,7 @@ def fields(
     }
     results = Results(out, about)
     tasks = [
-        _task(row, fold, seed, Source(split, out), layers)
+        _task(row, fold, seed, Source(split, PATCHES, out), layers)
         for seed in range(seeds)
         for fold, split in enumerate(splits)
         for row in ROWS
@@ -117,25 +116,15 @@ def fields(
 # ---- images and their fields ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Source:
-    """The images of a fold; `folder` holds their `centres.csv` and `truth.csv`."""
-
-    split: Cohort
-    folder: Path
-
-    def read(self) -> Generator[Event, None, tuple[dict[str, list[Bag]], dict[str, np.ndarray]]]:
-        """The fields of every split, and the true kind (K,) of their patches by field."""
-        bags, truth = {split: [] for split in SPLITS}, {}
-        for done, slide in enumerate(self.split.labelled, 1):
-            image = read_image(replace(slide, split=None), PATCHES, self.folder)
-            if image is not None:
-                field = field_of(image.patches.centres, image.patches.slide_shape)
-                own, kinds = cut_fields(image.bag, field, image.true_classes(CLASSES))
-                bags[slide.split] += own
-                truth |= kinds
-            yield Progress("reading slides", done, len(self.split.labelled))
-        return bags, truth
+def read_fields(source: Source) -> Generator[Event, None, tuple[dict[str, list[Bag]], dict[str, np.ndarray]]]:
+    """The fields of every split, and the true kind (K,) of their patches by field."""
+    bags, truth = {split: [] for split in SPLITS}, {}
+    for slide, image in (yield from source.images()):
+        field = field_of(image.patches.centres, image.patches.slide_shape)
+        own, kinds = cut_fields(image.bag, field, image.true_classes(CLASSES))
+        bags[slide.split] += own
+        truth |= kinds
+    return bags, truth
 
 
 def field_of(centres: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -168,7 +157,7 @@ def _task(row: str, fold: int, seed: int, source: Source, layers: Mapping[str, A
 
 def _work(source: Source, row: str, fold: int, seed: int, layers: Mapping[str, Any]) -> Generator[Event, None, Outcome]:
     """Train one row's models on the fields of a fold's training images, and measure them on its test images."""
-    bags, truth = yield from source.read()
+    bags, truth = yield from read_fields(source)
     if row == SUPERVISED:
         trained = yield from train_ceiling(bags["train"], truth, seed, layers)
     else:

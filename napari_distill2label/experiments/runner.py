@@ -19,7 +19,8 @@ class Task:
     """A piece of an experiment that can be done anywhere, on its own.
 
     `work` is picklable (a `functools.partial` of a function of a module) and gives a generator of events that returns
-    the rows of all `keys`, or an `Outcome` with files besides.
+    the rows of all `keys`, or an `Outcome` with files besides. If some of the keys are there already, all is done
+    again: their rows stay, the files are replaced.
     """
 
     name: str

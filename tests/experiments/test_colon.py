@@ -12,7 +12,8 @@ from napari_distill2label.cli import main
 from napari_distill2label.core.errors import SettingsError
 from napari_distill2label.core.events import drain
 from napari_distill2label.core.settings import SplitSettings
-from napari_distill2label.experiments.colon import QUICK, Source, _measure, _rescaled, _work, colon
+from napari_distill2label.experiments.colon import QUICK, _measure, _rescaled, _work, colon, read_bags
+from napari_distill2label.experiments.colon_images import Source
 from napari_distill2label.experiments.results import Key
 from napari_distill2label.experiments.training import Answers
 from napari_distill2label.store.cohort import Cohort
@@ -102,14 +103,14 @@ def test_the_truth_reaches_no_bag_no_training_and_no_choice(fold, tmp_path):
 def test_an_image_without_a_nucleus_is_left_out_where_patches_are_centred_on_them(fold, tmp_path):
     found = {}
     for kind in ("grid", "nucleus"):
-        bags, truth = drain(Source(fold, kind, tmp_path).read())
+        bags, truth = drain(read_bags(Source(fold, kind, tmp_path)))
         found[kind] = {bag.slide_id for own in bags.values() for bag in own}
         assert truth.keys() == found[kind]
     assert found["grid"] - found["nucleus"] == {f"img{EMPTY}"}
 
 
 def test_what_is_measured_where(fold, tmp_path):
-    bags, truth = drain(Source(fold, "grid", tmp_path).read())
+    bags, truth = drain(read_bags(Source(fold, "grid", tmp_path)))
     test = bags["test"]
     perfect = Answers(
         np.array([float(bag.label != (0,)) for bag in test]),

@@ -13,10 +13,11 @@ from napari_distill2label.core.bag import Bag
 from napari_distill2label.core.errors import SettingsError
 from napari_distill2label.core.events import Notice, drain
 from napari_distill2label.core.settings import SplitSettings
+from napari_distill2label.experiments.colon_images import Source
 from napari_distill2label.experiments.fields import (
     CLASSES,
+    PATCHES,
     ROWS,
-    Source,
     confusion,
     cut_fields,
     field_of,
@@ -24,6 +25,7 @@ from napari_distill2label.experiments.fields import (
     measure_fields,
     measure_patches,
     probabilities_of,
+    read_fields,
     train_ceiling,
     train_on_presence,
 )
@@ -111,7 +113,7 @@ def test_a_field_is_a_bag_of_the_kinds_in_it():
 
 def test_fields_of_an_image_are_in_one_split_and_images_without_a_nucleus_in_none(published, tmp_path):
     split = fold_of(published, tmp_path)
-    bags, truth = drain(Source(split, tmp_path).read())
+    bags, truth = drain(read_fields(Source(split, PATCHES, tmp_path)))
     images = {name: {bag.slide_id.rsplit("-", 1)[0] for bag in bags[name]} for name in SPLITS}
     assert all(images.values())
     assert all(not images[one] & images[other] for one, other in combinations(SPLITS, 2))
@@ -134,7 +136,7 @@ def test_which_nucleus_is_which_reaches_no_bag(published, tmp_path):
                 lambda kinds: kinds.to_numpy()[::-1]
             )
             table.to_csv(tmp_path / name / "truth.csv", index=False)
-        read.append(drain(Source(split, tmp_path / name).read()))
+        read.append(drain(read_fields(Source(split, PATCHES, tmp_path / name))))
     (bags, truth), (same, other) = read
     for name in SPLITS:
         for bag, twin in zip(bags[name], same[name], strict=True):
@@ -253,7 +255,7 @@ def test_real_images(data_dir, tmp_path):
     """Kinds are in .47 (epithelial) to .73 (inflammatory) of the fields; and the quick form."""
     cohort = Cohort.read(drain(dataset("colon", data_dir / "colon", tmp_path / "all"))).with_classes()
     split = k_folds(cohort, 5, SplitSettings(), 0)[0]
-    bags, _ = drain(Source(split, tmp_path / "all").read())
+    bags, _ = drain(read_fields(Source(split, PATCHES, tmp_path / "all")))
     present = np.mean([bag.target(len(CLASSES)) for own in bags.values() for bag in own], 0)
     assert present == pytest.approx([0, 0.47, 0.65, 0.73, 0.50], abs=0.03)
     drain(fields(data_dir, tmp_path / "quick", quick=True))
