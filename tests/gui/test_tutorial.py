@@ -119,7 +119,8 @@ def walk(panel, qtbot, monkeypatch, cohort, run_folder, tmp_path) -> Seen:
     session.load_bundle(run_folder)
     panel.predict.slides.setCurrentText("this slide")
     click(qtbot, panel.predict.predict)
-    qtbot.waitUntil(lambda: not session.jobs.busy and session.overlays.shades is not None, timeout=LONG)
+    # Layers come one a turn of the event loop; the patches can be corrected from the one of corrections on.
+    qtbot.waitUntil(lambda: not session.jobs.busy and session.review.known("slide_000") is not None, timeout=LONG)
     panel.steps["review"].set_open(True)
     click(qtbot, panel.review.next)
     session.review.correct("tumour")
