@@ -13,6 +13,9 @@ from ..mil.curriculum import Curriculum, Stage
 from ..mil.device import choose_device, compute_dtype
 from ..mil.model import MILModel
 from ..mil.training import TrainingState, answer_bag, fit
+from .memory import Memory, digest_of
+
+trained_here = Memory()
 
 
 @dataclass(frozen=True)
@@ -51,14 +54,17 @@ def train_models(
 
 
 def train_stage(stage: Stage, valid: Sequence[Bag]) -> Generator[Event, None, TrainingState]:
-    """Train one network in place, as a run would."""
+    """Train one network in place, as a run would; one that was trained here before is taken from memory."""
+    digest = digest_of(stage, valid)
     stage.model.dtype = compute_dtype(stage.settings.precision, stage.model.device)
-    work = fit(stage.model, stage.objective, stage.lessons, valid, stage.settings, stage.seed, phase=stage.role)
-    for item in work:
-        if isinstance(item, TrainingState):
-            state = item
-        else:
-            yield item
+    if (state := trained_here.recall(digest, stage)) is None:
+        work = fit(stage.model, stage.objective, stage.lessons, valid, stage.settings, stage.seed, phase=stage.role)
+        for item in work:
+            if isinstance(item, TrainingState):
+                state = item
+            else:
+                yield item
+        trained_here.keep(digest, stage, state)
     yield from stage.finish()
     stage.model.dtype = compute_dtype("float32", stage.model.device)
     return state

@@ -7,7 +7,14 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
+from napari_distill2label.experiments.training import trained_here
 from napari_distill2label.workflow.dataset import COLON_KINDS
+
+
+@pytest.fixture(autouse=True)
+def nothing_remembered():
+    """What a test trains is trained, and not taken from a test before."""
+    trained_here.forget()
 
 
 @pytest.fixture(scope="session")

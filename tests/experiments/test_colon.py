@@ -15,7 +15,7 @@ from napari_distill2label.core.settings import SplitSettings
 from napari_distill2label.experiments.colon import QUICK, _measure, _rescaled, _work, colon, read_bags
 from napari_distill2label.experiments.colon_images import Source
 from napari_distill2label.experiments.results import Key
-from napari_distill2label.experiments.training import Answers
+from napari_distill2label.experiments.training import Answers, trained_here
 from napari_distill2label.store.cohort import Cohort
 from napari_distill2label.store.splits import k_folds
 from napari_distill2label.workflow.dataset import dataset
@@ -85,7 +85,10 @@ def test_the_truth_reaches_no_bag_no_training_and_no_choice(fold, tmp_path):
     shutil.copytree(tmp_path, other)
     head, *lines = (other / "truth.csv").read_text().splitlines()
     (other / "truth.csv").write_text("\n".join([head, *(line.rsplit(",", 1)[0] + ",fibroblast" for line in lines)]))
-    made = [drain(_work(Source(fold, "nucleus", folder), "default", 0, 0, QUICK)) for folder in (tmp_path, other)]
+    made = []
+    for folder in (tmp_path, other):
+        trained_here.forget()
+        made.append(drain(_work(Source(fold, "nucleus", folder), "default", 0, 0, QUICK)))
     scores = [
         np.load(io.BytesIO(outcome.files["scores/nucleus-default-0-0.npz"]), allow_pickle=False) for outcome in made
     ]

@@ -1,0 +1,139 @@
+"""A network that was trained before is taken from memory: the same to the last bit, and only if it is the same."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from napari_distill2label.core.bag import Bag
+from napari_distill2label.core.events import drain
+from napari_distill2label.core.presets import build_settings
+from napari_distill2label.core.settings import merged
+from napari_distill2label.experiments import memory, training
+from napari_distill2label.experiments.memory import digest_of
+from napari_distill2label.experiments.training import answers_of, train_models, trained_here
+from napari_distill2label.mil.curriculum import Curriculum
+from napari_distill2label.mil.lessons import Taught
+
+SMALL = {
+    "model": {"hidden": 16, "attention": 8}, "device": "cpu",
+    "teacher": {"epochs": 2}, "assistant": {"epochs": 1, "parts": 2}, "student": {"epochs": 2},
+}  # fmt: skip
+
+
+def bags(count, seed=0):
+    rng = np.random.default_rng(seed)
+    return [
+        Bag(f"{seed}-{i}", rng.integers(0, 255, (6, 3, 27, 27), np.uint8), rng.integers(0, 99, (6, 2)), (i % 2,))
+        for i in range(count)
+    ]
+
+
+@pytest.fixture
+def fits(monkeypatch):
+    """The names of the networks that are trained from now on."""
+    names = []
+    real = training.fit
+
+    def fit(*args, phase, **kwargs):
+        names.append(phase)
+        return real(*args, phase=phase, **kwargs)
+
+    monkeypatch.setattr(training, "fit", fit)
+    return names
+
+
+def scores(recipe, roles, **overrides):
+    """What the networks of one training say of other bags, and their histories."""
+    settings = build_settings("colon", recipe, merged(SMALL, overrides))
+    trained = drain(train_models(bags(6), bags(2, 1), 2, settings, roles))
+    said = {role: drain(answers_of(own.model, bags(2, 2))) for role, own in trained.items()}
+    return said, {role: (own.state.best_epoch, own.state.history) for role, own in trained.items()}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "before", "after", "saved"),
+    [
+        ("paper", {}, {"student": {"temperature": 5.0}}, ["teacher"]),
+        ("paper", {}, {}, ["teacher", "student"]),
+        ("default", {}, {"student": {"calibrate": "none"}}, ["teacher", "assistant-1", "assistant-2", "student"]),
+        ("default", {}, {"assistant": {"teacher_share": 0.0}}, ["teacher", "assistant-1", "assistant-2"]),
+        ("default", {}, {"assistant": {"neighbours": 0}}, ["teacher", "assistant-1", "assistant-2"]),
+        ("default", {}, {"seed": 1}, []),
+        ("default", {}, {"teacher": {"learning_rate": 3e-3}}, ["assistant-1", "assistant-2"]),
+    ],
+)
+def test_what_rows_share_is_trained_once_and_is_the_same(fits, recipe, before, after, saved):
+    anew, histories = scores(recipe, ("teacher", "student"), **after)
+    trained_here.forget()
+    scores(recipe, ("teacher", "student"), **before)
+    fits.clear()
+    again, same = scores(recipe, ("teacher", "student"), **after)
+    everything = ["teacher", *(["assistant-1", "assistant-2"] if recipe == "default" else []), "student"]
+    assert fits == [name for name in everything if name not in saved]
+    assert same == histories
+    for role in again:
+        assert np.array_equal(again[role].bag, anew[role].bag)
+        assert all(map(np.array_equal, again[role].instance, anew[role].instance))
+
+
+def stage_of(own=None, **overrides):
+    settings = build_settings("colon", "paper", merged(SMALL, overrides))
+    curriculum = Curriculum(own or bags(4), bags(2, 1), 2, settings, torch.device("cpu"))
+    return curriculum.of_bags("teacher", settings.teacher)
+
+
+def test_any_difference_makes_another_network():
+    """Every field of what a training gets is changed once."""
+    valid = bags(2, 1)
+    plain = stage_of()
+    seen = {digest_of(plain, valid)}
+    assert digest_of(stage_of(), bags(2, 1)) in seen
+
+    def differs(stage, valid=valid):
+        digest = digest_of(stage, valid)
+        assert digest not in seen
+        seen.add(digest)
+
+    differs(stage_of(seed=1))
+    differs(stage_of(teacher={"lambda_n": 0.1}))
+    differs(stage_of(model={"attention": 9}))
+    differs(plain, bags(2, 3))
+    differs(plain, [replace(valid[0], label=(1,)), valid[1]])
+    differs(plain, valid[:1])
+    differs(replace(plain, seed=7))
+    differs(replace(plain, lessons=plain.lessons[::-1]))
+    differs(replace(plain, settings=plain.settings.model_copy(update={"epochs": 3})))
+    first, *rest = plain.lessons
+    change: dict[str, Callable] = {
+        "instances": lambda: first.instances.clone().fill_(3),
+        "target": lambda: 1 - first.target,
+        "known": lambda: torch.zeros(6, dtype=torch.long),
+        "taught": lambda: Taught(torch.zeros(2), torch.zeros(6, 2)),
+        "assisted": lambda: torch.zeros(6, 2),
+    }
+    assert change.keys() == vars(first).keys()
+    for name, value in change.items():
+        differs(replace(plain, lessons=[replace(first, **{name: value()}), *rest]))
+    with torch.no_grad():
+        plain.model.head.bias += 1
+    differs(plain)
+
+
+def test_what_cannot_be_told_apart_is_not_remembered():
+    stage = stage_of()
+    with pytest.raises(TypeError, match="set"):
+        digest_of(replace(stage, lessons=[{1}]), [])
+
+
+def test_only_the_last_are_kept(fits, monkeypatch):
+    monkeypatch.setattr(memory, "KEPT", 2)
+    for seed in (0, 1, 2):
+        scores("paper", ("mil",), seed=seed)
+    fits.clear()
+    scores("paper", ("mil",), seed=2)
+    assert fits == []
+    scores("paper", ("mil",), seed=0)
+    assert fits == ["mil"]
