@@ -99,9 +99,9 @@ def colon(
     tasks = [
         _task(row, kind, fold, seed, split, layers, out)
         for kind in patches
-        for row in rows
         for seed in range(seeds)
         for fold, split in enumerate(splits)
+        for row in rows  # last, so that rows of one fold find in memory what they share
     ]
     yield from run_tasks(tasks, results, workers, scheduler)
     if not results.rows:

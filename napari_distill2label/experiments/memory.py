@@ -19,7 +19,7 @@ from ..core.bag import Bag
 from ..mil.curriculum import Stage
 from ..mil.training import TrainingState
 
-KEPT = 64  # networks; one for the colon images has 4 MB
+KEPT = 48  # networks, of the rows of one fold; one for the colon images has 5 MB
 # Settings that decide what is done with a network, or with what it says, once it is trained.
 AFTERWARDS = {"calibrate", "teacher_share", "neighbours"}
 

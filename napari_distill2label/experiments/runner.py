@@ -12,6 +12,10 @@ from .results import Key, Results, Row
 from .times import Elapsed, note, timed
 
 HEARTBEAT = 0.2  # seconds between events while workers compute
+ONE_THREAD = (
+    "has workers of several threads, and trainings side by side in one process are not repeatable: start them with "
+    "dask worker --nthreads 1 (--nworkers for more on a machine)"
+)
 
 
 @dataclass(frozen=True)
@@ -101,10 +105,7 @@ def _cluster(tasks: Sequence[Task], workers: int, scheduler: str | None) -> Gene
         else:
             client = stack.enter_context(Client(scheduler, timeout=10))
             if any(threads > 1 for threads in client.nthreads().values()):
-                raise SettingsError(
-                    f"{scheduler}: has workers of several threads, and trainings in one process are not repeatable: "
-                    "start them with dask worker --nthreads 1 (--nworkers for more on a machine)"
-                )
+                raise SettingsError(f"{scheduler}: {ONE_THREAD}")
         running = {client.submit(_finish, task, pure=False): task for task in tasks}
         while running:
             try:
@@ -123,6 +124,10 @@ def _cluster(tasks: Sequence[Task], workers: int, scheduler: str | None) -> Gene
 
 
 def _finish(task: Task) -> _Finished:
+    from distributed import get_worker
+
+    if get_worker().state.nthreads > 1:  # one that came later than the command
+        raise SettingsError(ONE_THREAD)
     return drain(_timed(task))
 
 

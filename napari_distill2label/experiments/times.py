@@ -5,6 +5,7 @@ Beside `results.csv` and not in it: the same numbers come out again, the same se
 
 import csv
 import io
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass, fields
@@ -43,8 +44,8 @@ def note(folder: Path, task: str, elapsed: Elapsed) -> None:
     path = folder / NAME
     row = io.StringIO()
     csv.writer(row, lineterminator="\n").writerow([task, *(_plain(value) for value in astuple(elapsed))])
-    before = path.read_text("utf-8") if path.exists() else ",".join(HEADER) + "\n"
-    write_text(path, before + row.getvalue())
+    before = path.read_text("utf-8", errors="replace") if path.exists() else ",".join(HEADER)
+    write_text(path, before.rstrip("\n") + "\n" + row.getvalue())
 
 
 def run_time(folder: Path) -> str:
@@ -52,11 +53,12 @@ def run_time(folder: Path) -> str:
     path = folder / NAME
     noted = {}  # a task whose rows were removed is done again: the last time counts
     if path.exists():
-        with path.open(newline="", encoding="utf-8", errors="replace") as file:
-            for line in csv.reader(file):
-                with suppress(ValueError):
-                    task, started, seconds, processor_seconds = line
-                    noted[task] = Elapsed(started, float(seconds), float(processor_seconds))
+        for line in path.read_text("utf-8", errors="replace").splitlines():
+            with suppress(ValueError, csv.Error):
+                [(task, started, *seconds)] = csv.reader([line])
+                clock, processor = map(float, seconds)
+                if math.isfinite(clock) and math.isfinite(processor):
+                    noted[task] = Elapsed(started, clock, processor)
     if not noted:
         return ""
     clock = sum(each.seconds for each in noted.values()) / 3600

@@ -16,6 +16,7 @@ from napari_distill2label.experiments.memory import digest_of
 from napari_distill2label.experiments.training import answers_of, train_models, trained_here
 from napari_distill2label.mil.curriculum import Curriculum
 from napari_distill2label.mil.lessons import Taught
+from napari_distill2label.mil.objectives import AssistantObjective
 
 SMALL = {
     "model": {"hidden": 16, "attention": 8}, "device": "cpu",
@@ -85,7 +86,7 @@ def stage_of(own=None, **overrides):
     return curriculum.of_bags("teacher", settings.teacher)
 
 
-def test_any_difference_makes_another_network():
+def test_any_difference_makes_another_network(monkeypatch):
     """Every field of what a training gets is changed once."""
     valid = bags(2, 1)
     plain = stage_of()
@@ -104,6 +105,9 @@ def test_any_difference_makes_another_network():
     differs(plain, [replace(valid[0], label=(1,)), valid[1]])
     differs(plain, valid[:1])
     differs(replace(plain, seed=7))
+    differs(replace(plain, objective=AssistantObjective(plain.settings)))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 77)
+    differs(plain)
     differs(replace(plain, lessons=plain.lessons[::-1]))
     differs(replace(plain, settings=plain.settings.model_copy(update={"epochs": 3})))
     first, *rest = plain.lessons

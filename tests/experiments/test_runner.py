@@ -90,6 +90,7 @@ def test_lines_that_are_no_times_are_passed_over(tmp_path):
     assert run_time(tmp_path) == ""
     (tmp_path / "times.csv").write_text("task,started,seconds,processor_seconds\na,now,3600.0,1800.0\nb,now,7\n\n")
     assert "1 tasks" in run_time(tmp_path)
+    (tmp_path / "times.csv").write_bytes(b'\xff\x00,"\nx,now,nan,1\n"a",now,3600.0,1800.0')
     note(tmp_path, "c, d", Elapsed("now", 3600.0, 5400.0))
     assert "2 tasks" in run_time(tmp_path)
     assert "2.0 hours on the clock" in run_time(tmp_path)

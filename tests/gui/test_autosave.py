@@ -81,7 +81,9 @@ def test_what_a_training_would_use_comes_back(folder, opened, described):
 
     assert again.notices == ["Settings as they were kept: preset wsi, recipe paper, 1 setting changed."]
     assert not again.autosave.pending
-    assert "slides" in json.loads(sidecar_of(folder / "cohort.csv").read_text())
+    kept = json.loads(sidecar_of(folder / "cohort.csv").read_text())
+    assert kept["slides"] == []
+    assert kept["training"]["settings"] == {"teacher": {"epochs": 3}}  # the device is of this computer
 
 
 @pytest.mark.parametrize(
@@ -101,6 +103,9 @@ def test_an_encoder_that_can_hold_a_program_is_asked_for_anew(folder, opened, tm
     session.configure("wsi")
     session.encoder = session.trusted = tmp_path / "encoder.pt"
     session.autosave.flush()
+    assert json.loads(sidecar_of(folder / "cohort.csv").read_text())["training"]["encoder"] is None
+    session.read_cohort(folder / "cohort.csv")
+    assert session.encoder == session.trusted  # the same slides again, in the window in which it was trusted
     again = opened(folder / "cohort.csv")
     assert (again.preset, again.encoder, again.trusted) == ("wsi", None, None)
 
@@ -153,9 +158,53 @@ def test_settings_made_before_any_slides_stay(folder, opened):
     again.configure("wsi")
     again.read_cohort(folder / "cohort.csv")
     assert again.preset == "wsi"
+    assert again.notices[-1].startswith("Others are set than were kept (preset breast")
+    again.autosave.flush()
+    assert read_sidecar(folder / "cohort.d2l.bak.json").training["preset"] == "breast"
+    assert read_sidecar(sidecar_of(folder / "cohort.csv")).training["preset"] == "wsi"
 
 
-def test_every_cohort_has_its_own_settings_and_features(folder, opened, tmp_path, later):
+def test_a_device_is_no_choice_that_stands_against_what_was_kept(folder, opened):
+    session = opened(folder / "cohort.csv")
+    session.configure("breast")
+    session.autosave.flush()
+    again = opened()
+    again.configure(device="cpu")
+    again.read_cohort(folder / "cohort.csv")
+    assert (again.preset, again.overrides) == ("breast", {"device": "cpu"})
+    assert not again.autosave.pending
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_settings_of_slides_that_came_without_a_table_are_theirs(folder, opened, tmp_path, saved):
+    session = opened(folder / "cohort.csv")
+    session.configure("wsi")
+    session.autosave.flush()
+    again = opened()
+    again.add_slides(session.cohort.slides[0].path)
+    again.configure("breast")
+    if saved:
+        again.write_cohort(tmp_path / "new.csv")
+    again.autosave.flush()
+    again.read_cohort(folder / "cohort.csv")
+    assert again.preset == "wsi"
+
+
+def test_a_setting_does_not_put_an_offer_aside(folder, opened):
+    session = opened(folder / "cohort.csv")
+    session.set_label("slide_000", None)
+    session.autosave.flush()
+    (folder / "cohort.csv").write_text((folder / "cohort.csv").read_text() + "\n")
+    again = opened(folder / "cohort.csv")
+    again.configure(teacher={"epochs": 3})
+    again.set_threshold(0.7)
+    again.autosave.flush()
+    assert again.autosave.offer is not None
+    again.autosave.restore()
+    assert labels(again)["slide_000"] is None
+
+
+def test_every_cohort_has_its_own_settings_and_features(folder, opened, tmp_path, later, described):
     other = shutil.copytree(folder, tmp_path / "other") / "cohort.csv"
     session = opened(other)
     session.configure("breast", teacher={"epochs": 77})
@@ -163,8 +212,8 @@ def test_every_cohort_has_its_own_settings_and_features(folder, opened, tmp_path
 
     session = opened(folder / "cohort.csv")
     session.configure("wsi", "paper")
-    session.use_features(session.own_feature_folder)
-    session.settings_changed.emit()
+    session.feature_folder = session._own_features = session.own_feature_folder
+    session.encoder = described()
     session.autosave.flush()
     third = shutil.copytree(other.parent, tmp_path / "third", ignore=shutil.ignore_patterns("*.json")) / "cohort.csv"
 
@@ -180,6 +229,7 @@ def test_every_cohort_has_its_own_settings_and_features(folder, opened, tmp_path
     again.read_cohort(other)
     let_go()
     assert (again.preset, again.overrides) == ("breast", {"teacher": {"epochs": 77}})
+    assert again.encoder is None
     again.read_cohort(folder / "cohort.csv")
     let_go()
     assert (again.preset, again.recipe, again.feature_folder) == ("wsi", "paper", own)
@@ -200,7 +250,7 @@ def test_settings_alone_never_stand_against_the_table(folder, opened):
 
 def test_a_folder_that_is_not_there_now_is_not_forgotten(folder, opened, tmp_path):
     session = opened(folder / "cohort.csv")
-    session.use_features(tmp_path / "x" / ("long" * 100))
+    session.feature_folder = tmp_path / "x" / ("long" * 100)
     session.configure("wsi")
     session.autosave.flush()
     again = opened(folder / "cohort.csv")
@@ -211,10 +261,11 @@ def test_a_folder_that_is_not_there_now_is_not_forgotten(folder, opened, tmp_pat
 
 UNUSABLE = [5, [], {}, {"preset": "x", "recipe": "paper"}, {"preset": "colon", "recipe": "paper", "settings": []}]
 SETTINGS = [{"teacher": {"epochs": -1}}, {"teacher": 5}, {"grid": 5}, {"grid": None}, {"grid": {"mpp": []}}, {"x": 1}]
+DEEP = json.loads('{"teacher":' * 400 + "1" + "}" * 400)
 
 
 @pytest.mark.parametrize(
-    "training", UNUSABLE + [{"preset": "colon", "recipe": "paper", "settings": each} for each in SETTINGS]
+    "training", UNUSABLE + [{"preset": "colon", "recipe": "paper", "settings": each} for each in [*SETTINGS, DEEP]]
 )
 def test_settings_that_cannot_be_used_are_said_and_the_rest_comes_back(folder, opened, training):
     session = opened(folder / "cohort.csv")
@@ -228,7 +279,11 @@ def test_settings_that_cannot_be_used_are_said_and_the_rest_comes_back(folder, o
     assert (again.preset, again.recipe, again.overrides) == ("colon", "default", {})
     assert again.notices[-1].startswith("Restored")
     assert "cannot be used" in again.notices[-1]
+    assert len(again.notices[-1]) < 500
     assert not again.autosave.pending
+    again.set_threshold(0.7)
+    again.autosave.flush()
+    assert json.loads((folder / "cohort.d2l.bak.json").read_text())["training"] == training
 
 
 @pytest.mark.parametrize("named", ["preset", "recipe", "device"])

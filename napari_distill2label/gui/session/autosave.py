@@ -5,6 +5,7 @@ Slides that are in no table yet are kept in the user's data folder, and offered 
 
 import os
 import sys
+import textwrap
 import time
 import weakref
 from dataclasses import dataclass, replace
@@ -67,7 +68,9 @@ class Autosave:
         self._writing = False
         self._turns = _Turns()
         self._signature: str | None = None
-        self._has_looked = False
+        self._spare = False  # has the file settings that are not used? Then it is set aside before it is written over
+        self._looked_at: Path | None = None
+        self._is_again = False  # are the slides those that were there before?
         self.saved_at: datetime | None = None
         self.reason = ""
         self.offer: Offer | None = None
@@ -113,7 +116,10 @@ class Autosave:
     @property
     def pending(self) -> bool:
         """Is there something that is not kept yet?"""
-        return self._content() != self._kept
+        content = self._content()
+        if self._kept is not None and self.offer is not None and self.offer.path == self.path:
+            return content[0] != self._kept[0]  # what is offered is not set aside for a setting
+        return content != self._kept
 
     @property
     def safe(self) -> bool:
@@ -138,10 +144,10 @@ class Autosave:
                 self._failed(error)
 
     def _content(self) -> tuple[Any, ...]:
-        """Values that are replaced and never changed: compared, not copied."""
+        """What was done to the slides, what was set. Values that are replaced, never changed: compared, not copied."""
         session = self._session
         tissue = tuple(sorted(session.tissue.files.items())), session.tissue.use
-        return session.cohort, session._colours, session.threshold, self.corrections, tissue, self._choices()
+        return (session.cohort, session._colours, self.corrections, tissue), (session.threshold, self._choices())
 
     def _choices(self) -> Choices | None:
         """What is to be kept of them: a run that was opened has settings of its own."""
@@ -160,8 +166,8 @@ class Autosave:
             # Slides that stand in the table are not kept: the table may be edited elsewhere, and is right then.
             "slides": session.cohort.slides if session.unsaved else (),
         }  # fmt: skip
-        aside = self.offer.path if self.offer and self.offer.path == path else None
-        self.offer = None if aside else self.offer
+        aside = path if self._spare or (self.offer and self.offer.path == path) else None
+        self.offer, self._spare = None if aside else self.offer, False
         return partial(_write, path, values, aside, self._turns, self._turns.take())
 
     def _write(self) -> None:
@@ -191,11 +197,12 @@ class Autosave:
 
     def _look(self) -> None:
         """Other slides are there: was something kept of them?"""
-        self._kept, self.saved_at, self.reason, self.offer = self._content(), None, "", None
         # What was set for slides before these is kept with them; what was set before any, somebody wants for these.
-        choices = choices_of(self._session)
-        self._plain = choices if self._has_looked or choices == self._plain else None
-        self._signature, self._has_looked = None, True
+        choices, is_kept = choices_of(self._session), self._looked_at is not None or self.saved_at is not None
+        self._plain = choices if is_kept or choices == self._plain else None
+        self._is_again, self._looked_at = self._looked_at == self.path, self.path
+        self._kept, self.saved_at, self.reason, self.offer = self._content(), None, "", None
+        self._signature, self._spare = None, False
         if self.enabled and self._session.cohort_path is not None:
             path, cohort_path = self.path, self._session.cohort_path
             self._session.background.ask(
@@ -284,21 +291,32 @@ class Autosave:
         if sidecar.corrections:
             self.corrections = (path.parent / sidecar.corrections).absolute()
             self._load_corrections()
-        is_plain = choices_of(session) == self._plain
-        settings = self._take_choices(sidecar, path) if is_plain else ""
-        self._kept, self.saved_at = self._content() if is_plain else None, sidecar.saved_at
+        now = choices_of(session)
+        settings = "" if session.is_of_run else self._take_choices(sidecar, path)
+        # What was set meanwhile is still to be kept.
+        self._kept = self._content() if now == self._plain or session.is_of_run else None
+        self.saved_at = sidecar.saved_at
         if text := " ".join(filter(None, (said, settings))):
             session._tell(text)
         self.touch()
 
     def _take_choices(self, sidecar: Sidecar, path: Path) -> str:
         """Use what the next training would use, where nobody has set something else; what there is to say of it."""
+        session, bak = self._session, _aside(path).name
+        now = choices_of(session)
         try:
-            choices = sidecar.choices(path.parent)
-            is_new = choices is not None and take(self._session, choices)
-        except SettingsError as error:
-            return f"The settings that were kept cannot be used, those of now stay: {error}"
-        return f"Settings as they were kept: {choices}." if is_new else ""
+            if (choices := sidecar.choices(path.parent)) is None:
+                return ""
+            if self._is_again and choices.encoder is None:  # a trusted program that was chosen for these very slides
+                choices = replace(choices, encoder=now.encoder)
+            if now == self._plain:
+                return f"Settings as they were kept: {choices}." if take(session, choices) else ""
+        except (SettingsError, ValueError, RecursionError) as error:  # the last two: of very deep nesting
+            self._spare = True
+            why = textwrap.shorten(str(error), 300)
+            return f"The settings that were kept cannot be used and go to {bak}, those of now stay: {why}"
+        self._spare = now != choices
+        return f"Others are set than were kept ({choices}), which go to {bak}." if self._spare else ""
 
     def _load_corrections(self) -> None:
         """Read beside the window; a file that is gone, or holds something else, is said."""

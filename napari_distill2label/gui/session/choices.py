@@ -21,7 +21,8 @@ NOT_KEPT = ("device", "preset", "recipe")  # the one is of this computer, the ot
 class Choices:
     """Preset, recipe, and `settings`: what was set beyond them, nested. A file of an encoder, a folder of features.
 
-    What was set, and not the settings that come of it: these also follow from the slides and from the encoder.
+    What was set, and not the settings that come of it: these also follow from the slides and from the encoder. Without
+    the device, which is of this computer. `own_features`: the folder's were computed of these slides, here.
     """
 
     preset: str
@@ -29,13 +30,10 @@ class Choices:
     settings: Mapping[str, Any]
     encoder: Path | None = None
     features: Path | None = None
+    own_features: bool = False
 
     def lasting(self) -> "Choices":
-        """Those that hold tomorrow and elsewhere.
-
-        Without the device, which is of this computer, and without an encoder that can hold a program, for which the
-        user is asked each time.
-        """
+        """Those that hold tomorrow: without an encoder that can hold a program, for which the user is asked again."""
         settings = to_jsonable_python(without(self.settings, NOT_KEPT), fallback=str)
         encoder = None if self.encoder is None or holds_program(self.encoder) else self.encoder
         return replace(self, settings=settings, encoder=encoder)
@@ -47,23 +45,23 @@ class Choices:
 
 def choices_of(session: "Session") -> Choices:
     """As they are now. An encoder counts if the user chose it, not if a model brought it along."""
+    settings, folder = without(session.overrides, ("device",)), session.feature_folder
     encoder = session.encoder if session.has_chosen_encoder else None
-    return Choices(session.preset, session.recipe, session.overrides, encoder, session.feature_folder)
+    own = folder is not None and folder == session._own_features
+    return Choices(session.preset, session.recipe, settings, encoder, folder, own)
 
 
 def take(session: "Session", choices: Choices) -> bool:
-    """Use them; False if that changed nothing. `SettingsError`, and nothing changed, if they do not fit together.
-
-    Device stays as it is, and so does the encoder where they name none.
-    """
-    choices = choices.lasting()
+    """Use them; False if that changed nothing. `SettingsError`, and nothing changed, if they do not fit together."""
     before = choices_of(session)
     device = {name: value for name, value in session.overrides.items() if name == "device"}
     settings = merged(choices.settings, device)
     build_settings(choices.preset, choices.recipe, settings)
     session.preset, session.recipe, session.overrides = choices.preset, choices.recipe, settings
-    session.use_features(choices.features)
-    if choices.encoder is not None and choices.encoder != before.encoder:
+    session.feature_folder = choices.features
+    if choices.own_features:
+        session._own_features = choices.features
+    if choices.encoder != before.encoder:
         session.encoder = choices.encoder
     else:
         session.settings_changed.emit()

@@ -19,7 +19,7 @@ from ...store.files import write_json
 from .choices import Choices
 
 SUFFIX = ".d2l.json"
-VERSION = 1
+VERSION = 2  # 1: slides were there whether they differed from the table or not
 MOST_BYTES = 200_000_000  # a cohort of a million slides is smaller; what is larger is no sidecar
 
 Shade = Annotated[int, Field(ge=0, le=255)]
@@ -46,6 +46,7 @@ class KeptTraining(BaseModel):
     settings: dict[str, Any] = Field(default_factory=dict)
     encoder: str | None = None
     features: str | None = None
+    own_features: bool = False
 
 
 class Sidecar(BaseModel):
@@ -96,7 +97,7 @@ class Sidecar(BaseModel):
             return None
         own = validated(KeptTraining, self.training, "training")
         files = [None if path is None else Path(_found(path, folder)) for path in (own.encoder, own.features)]
-        return Choices(own.preset, own.recipe, own.settings, *files)
+        return Choices(own.preset, own.recipe, own.settings, *files, own.own_features).lasting()
 
 
 def sidecar_of(cohort_path: Path) -> Path:
@@ -137,7 +138,12 @@ def kept(
 def _kept_training(choices: Choices, folder: Path) -> KeptTraining:
     encoder, features = (None if path is None else _kept(path, folder) for path in (choices.encoder, choices.features))
     return KeptTraining(
-        preset=choices.preset, recipe=choices.recipe, settings=choices.settings, encoder=encoder, features=features
+        preset=choices.preset,
+        recipe=choices.recipe,
+        settings=choices.settings,
+        encoder=encoder,
+        features=features,
+        own_features=choices.own_features,
     )
 
 

@@ -100,12 +100,6 @@ class Verbs(SlideList):
         """Where features are put that are computed without a training."""
         return self.runs_folder / "features"
 
-    def use_features(self, folder: Path | None) -> None:
-        """Train on the features in this folder. Where they are these slides' own, other slides leave them behind."""
-        self.feature_folder = folder
-        if folder == self.own_feature_folder:
-            self._own_features = folder
-
     @recorded
     def train(
         self,
