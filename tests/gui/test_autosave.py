@@ -190,6 +190,22 @@ def test_settings_of_slides_that_came_without_a_table_are_theirs(folder, opened,
     assert again.preset == "wsi"
 
 
+def test_unsaved_slides_come_back_with_their_settings(folder, opened):
+    session = opened()
+    session.add_slides(folder / "slides")
+    session.configure("breast")
+    session.autosave.flush()
+    again = opened()
+    again.configure("wsi")
+    again.autosave.look_for_unsaved()
+    again.autosave.restore()
+    assert (len(again.cohort), again.preset) == (len(session.cohort), "wsi")
+    assert read_sidecar(again.autosave.path).training["preset"] == "wsi"
+    [spare] = again.autosave.recovery.glob("*.bak.json")
+    assert spare.name in again.notices[-1]
+    assert read_sidecar(spare).training["preset"] == "breast"
+
+
 def test_a_setting_does_not_put_an_offer_aside(folder, opened):
     session = opened(folder / "cohort.csv")
     session.set_label("slide_000", None)

@@ -234,8 +234,8 @@ class Autosave:
         if offer is not None:
             self._apply(offer.path, offer.sidecar)
             if offer.path.parent == self.recovery and self._session.cohort_path is None:
-                offer.path.unlink(missing_ok=True)
-                self._kept = None
+                _set_aside(offer.path) if self._spare else offer.path.unlink(missing_ok=True)
+                self._kept, self._spare = None, False
                 self.flush()  # under this window's own name, before anything can happen
             self.changed.emit()
 
