@@ -60,9 +60,12 @@ def threshold_of(metric: str) -> str:
     return "0.5" if metric in ("accuracy", "f1") else ""
 
 
-def gain(frame: "pd.DataFrame", better: str, worse: str, metric: str, level: str = "instance") -> "pd.Series":
+def gain(
+    frame: "pd.DataFrame", better: str, worse: str, metric: str, level: str = "instance", threshold: str | None = None
+) -> "pd.Series":
     """By fold: mean over the seeds that both models have of the one's metric minus the other's."""
-    one, other = (values_of(frame, model, level, metric, threshold_of(metric)) for model in (better, worse))
+    threshold = threshold_of(metric) if threshold is None else threshold
+    one, other = (values_of(frame, model, level, metric, threshold) for model in (better, worse))
     return (one - other).dropna().groupby("fold").mean()
 
 

@@ -29,13 +29,14 @@ from ..store.splits import k_folds
 from ..workflow.bags import PathLike
 from ..workflow.dataset import COLON_KINDS, dataset
 from .colon import FOLD_SEED, QUICK, few_slides
+from .colon_claims import gain
 from .colon_images import CUTS, Source
 from .colon_report import by_fold
 from .figures import COLOURS, new_figure, save
 from .results import Key, Results, Row, rows_of
 from .runner import Outcome, Task, run_tasks
 from .supervised import TRAINING, train_supervised
-from .tables import markdown, short, spread
+from .tables import compared, markdown, short, spread
 from .times import run_time
 from .training import Trained, train_models
 from .variants import VARIANTS
@@ -51,6 +52,10 @@ ACROSS = 3  # fields along each side of an image
 SEVERAL = {"grid": CUTS[PATCHES].model_dump(), "model": {"several": True}}
 SUPERVISED = "supervised"
 ROWS = {row: tuple(VARIANTS[row].models.values()) for row in ("paper", "default")} | {SUPERVISED: (SUPERVISED,)}
+PAIRS = (
+    ("teacher", "mil"), ("student", "teacher"), ("student", "mil"), ("default", "student"), ("supervised", "default"),
+)  # fmt: skip
+SUMMARIES = {"auroc": "AUROC, mean of kinds", "accuracy": "accuracy", "f1": "F1, mean of kinds"}  # of single patches
 
 
 def fields(
@@ -258,7 +263,9 @@ def write_report(frame: "pd.DataFrame", out: Path) -> Path:
         run_time(out),
         "Single patches (level `instance`): AUROC of each kind against the others and its mean over kinds; accuracy "
         "and mean F1 of the likeliest kind.\n",
-        _table(frame, "instance", {"auroc": "mean", "accuracy": "accuracy", "f1": "mean F1"}, "share of patches"),
+        _table(frame, "instance", SUMMARIES, "share of patches"),
+        "Single patches, paired by fold and seed: mean difference with its 95 % t interval over folds.\n",
+        _gains(frame),
         "Fields (level `bag`): AUROC of the presence of each kind.\n",
         _table(frame, "bag", {"auroc": "mean"}, "share of fields"),
     )
@@ -282,6 +289,16 @@ def _table(frame: "pd.DataFrame", level: str, summaries: Mapping[str, str], shar
     common = frame[frame.level == level].groupby(["metric", "fold"]).value.mean()
     shares = [spread(common.get(f"prevalence_{kind}", ())) for kind in COLON_KINDS]
     return markdown(["", *COLON_KINDS, *summaries.values()], [*rows, [share, *shares, *("" for _ in summaries)]])
+
+
+def _gains(frame: "pd.DataFrame") -> str:
+    """What the first of each of `PAIRS` gains on the second, as far as both are there."""
+    rows = []
+    for one, other in PAIRS:
+        if {one, other} <= set(frame.model):
+            gains = (gain(frame, one, other, metric, threshold="") for metric in SUMMARIES)
+            rows.append([f"{one} − {other}", *(compared(values)[0] for values in gains)])
+    return markdown(["", *SUMMARIES.values()], rows)
 
 
 def draw_figure(frame: "pd.DataFrame", out: Path, shown: str = "default") -> Path:

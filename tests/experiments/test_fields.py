@@ -226,13 +226,18 @@ def test_every_model_of_every_fold_has_its_rows(done):
 
 def test_table_and_figure(done):
     text = (done / "fields.md").read_text("utf-8")
-    patches, whole = text.split("Fields (level `bag`)")
+    patches, rest = text.split("Single patches, paired")
+    gains, whole = rest.split("Fields (level `bag`)")
     assert [line.split(" | ")[0].strip("| ") for line in patches.splitlines() if line.startswith("| ")][1:] == [
         *MODELS,
         "share of patches",
     ]
     assert "| supervised" not in whole
     frame = results(done)
+    accuracy = frame[(frame.level == "instance") & (frame.metric == "accuracy")].groupby("model").value.mean()
+    row = next(line for line in gains.splitlines() if line.startswith("| supervised − default |"))
+    gained = row.split(" | ")[2].split(" [")[0].replace("−", "-")
+    assert float(gained) == pytest.approx(accuracy["supervised"] - accuracy["default"], abs=6e-4)
     n = frame[(frame.metric == "n") & (frame.model == "mil")].groupby("level").value.sum()
     assert f"{n['bag']:.0f} fields with {n['instance']:.0f} patches" in text
     with Image.open(done / "fields.png") as image:
