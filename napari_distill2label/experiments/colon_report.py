@@ -22,7 +22,7 @@ def write_report(frame: "pd.DataFrame", out: Path, n_slides: int) -> Path:
     """Write what the rows there are can show; returns the path of `colon.md`."""
     parts = [
         f"{n_slides} images; folds: {_count(frame, 'fold')}, seeds: {_count(frame, 'seed')}. Means over folds of means "
-        "over seeds ± standard deviation over folds.\n",
+        "over the seeds that a row has ± standard deviation over folds.\n",
         run_time(out),
     ]
     for kind, title in READINGS.items():

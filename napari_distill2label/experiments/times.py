@@ -1,4 +1,4 @@
-"""`times.csv` of an experiment: how long each task took, and the sentence that the tables end with.
+"""`times.csv` of an experiment: how long each task took, and the sentence that says it above the tables.
 
 Beside `results.csv` and not in it: the same numbers come out again, the same seconds do not.
 """
