@@ -28,6 +28,10 @@ class MissingDependencyError(Distill2LabelError):
     """An optional package is needed; the message names what to install."""
 
 
+class FolderInUseError(Distill2LabelError):
+    """Another process, or another work of this one, writes into the folder; the message names it."""
+
+
 class SlideError(Distill2LabelError):
     """One slide cannot be read or does not fit the model. The other slides go on."""
 
