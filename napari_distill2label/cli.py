@@ -8,7 +8,7 @@ from inspect import signature
 from typing import Any
 
 from . import __version__
-from .core.errors import Distill2LabelError, SettingsError
+from .core.errors import Distill2LabelError, MissingDependencyError, SettingsError
 from .core.events import Event, drain
 from .core.names import is_url
 from .core.presets import build_settings
@@ -220,12 +220,12 @@ def _experiment(options: argparse.Namespace, run: Drain) -> None:
 
 
 def _gui(options: argparse.Namespace, run: Drain) -> None:
-    try:
-        from .gui import launch
-    except ImportError as error:
-        raise SettingsError(
-            f"the window needs napari ({error.name}): pip install 'napari-distill2label[gui]'"
-        ) from None
+    from .workflow.window_check import window_problem
+
+    if found := window_problem():  # Qt would abort the process, with a core dump in place of a message
+        raise MissingDependencyError(f"the window cannot open. {found.problem} {found.remedy}")
+    from .gui import launch
+
     launch(options.path)
 
 

@@ -217,7 +217,7 @@ def test_errors_of_the_system_are_one_line_too(main, tmp_path, work):
 
 
 def test_without_napari_the_window_says_what_to_install(main, monkeypatch):
-    monkeypatch.setitem(sys.modules, "napari_distill2label.gui", None)
+    monkeypatch.setitem(sys.modules, "napari", None)
     status, out, err = main("gui")
     assert (status, out) == (2, "")
     assert "pip install 'napari-distill2label[gui]'" in err

@@ -88,38 +88,13 @@ missing_python() {
 
 # --- System libraries ------------------------------------------------------------------------------------------
 
-# What the Qt 6 wheels leave to the system (ldd of the modules napari loads).
-# Looked for by file, so that other distributions and renamed packages (libglib2.0-0t64) are fine too.
-QT_LIBRARIES="
-libGL.so.1:libgl1
-libEGL.so.1:libegl1
-libglib-2.0.so.0:libglib2.0-0
-libdbus-1.so.3:libdbus-1-3
-libgssapi_krb5.so.2:libgssapi-krb5-2
-libfontconfig.so.1:libfontconfig1
-libfreetype.so.6:libfreetype6
-libX11-xcb.so.1:libx11-xcb1
-libxkbcommon.so.0:libxkbcommon0
-libxkbcommon-x11.so.0:libxkbcommon-x11-0
-libxcb-cursor.so.0:libxcb-cursor0
-libxcb-icccm.so.4:libxcb-icccm4
-libxcb-image.so.0:libxcb-image0
-libxcb-keysyms.so.1:libxcb-keysyms1
-libxcb-randr.so.0:libxcb-randr0
-libxcb-render.so.0:libxcb-render0
-libxcb-render-util.so.0:libxcb-render-util0
-libxcb-shape.so.0:libxcb-shape0
-libxcb-shm.so.0:libxcb-shm0
-libxcb-sync.so.1:libxcb-sync1
-libxcb-xfixes.so.0:libxcb-xfixes0
-libxcb-xkb.so.1:libxcb-xkb1
-"
-
+# What the Qt 6 wheels leave to the system, and is not there: lines "library package" of a file that the package reads too.
 missing_qt() {
     known=$(PATH=$PATH:/usr/sbin:/sbin ldconfig -p 2>/dev/null) || known=""
-    for pair in $QT_LIBRARIES; do
-        case $known in *"${pair%%:*} "*) ;; *) printf '%s ' "${pair#*:}" ;; esac
-    done
+    while read -r library package; do
+        case $library in "" | "#"*) continue ;; esac
+        case $known in *"$library "*) ;; *) printf '%s ' "$package" ;; esac
+    done <napari_distill2label/qt_libraries.txt
 }
 
 # A screen in memory, and an OpenGL that draws on it without a graphics card.

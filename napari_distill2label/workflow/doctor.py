@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 from ..prediction.encoder import HOW_TO_GET_ONE
+from .window_check import window_problem
 
 EXTRAS = {
     "napari": ("the window", "gui"),
@@ -41,7 +42,7 @@ class Check:
 
 def doctor() -> list[Check]:
     """Look at this installation; changes nothing."""
-    return [*_packages(), *_devices(), _formats(), _wsi()]
+    return [*_packages(), _window(), *_devices(), _formats(), _wsi()]
 
 
 def _version(package: str) -> str | None:
@@ -59,6 +60,12 @@ def _packages() -> Iterator[Check]:
         found = _version(package)
         remedy = f"for {purpose}: pip install 'napari-distill2label[{extra}]'"
         yield Check(package, found is not None, found or "not installed", remedy)
+
+
+def _window() -> Check:
+    """Packages alone do not make a window: Qt needs libraries of the system, and a display."""
+    found = window_problem()
+    return Check("window", found is None, found.problem if found else "opens", found.remedy if found else "")
 
 
 def _devices() -> Iterator[Check]:
