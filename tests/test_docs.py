@@ -5,6 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+import napari_distill2label as d2l
 from napari_distill2label import cli
 
 ROOT = Path(__file__).parents[1]
@@ -28,3 +31,24 @@ def test_every_flag_in_the_docs_exists(capsys):
     flags = {flag for line in lines for flag in re.findall(r"(?<![\w-])--[a-z][\w.-]*[a-z_]", line)}
     assert flags - known == set()
     assert len(flags) > 10
+
+
+@pytest.fixture(scope="module")
+def trained(synthetic_cohort, tmp_path_factory):
+    """A folder with a run/, as the pages take for granted."""
+    folder = tmp_path_factory.mktemp("docs")
+    cohort = d2l.Cohort.read(synthetic_cohort)
+    few = {"epochs": 1}
+    settings = d2l.build_settings("colon", "paper", {"teacher": few, "student": few})
+    run = d2l.train(cohort, folder / "run", settings)
+    return run.folder.parent
+
+
+def test_the_script_without_a_window_does_what_the_page_says(trained, synthetic_cohort):
+    page = (ROOT / "docs" / "how-to" / "script-it.md").read_text("utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page.split("## A session without a window")[1], re.DOTALL)
+    code = code.replace('"cohort.csv"', repr(str(synthetic_cohort)))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=trained)
+    assert done.returncode == 0, done.stderr
+    slides = d2l.Cohort.read(synthetic_cohort)
+    assert {path.name for path in (trained / "labels").glob("*.csv")} == {f"{row.slide_id}.csv" for row in slides}

@@ -17,6 +17,13 @@ def _table(rows: Mapping[str, Any]) -> str:
     return "\n".join(["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in rows.items())])
 
 
+def _calibration(config: Mapping[str, Any]) -> str:
+    one_of_many = len(config["classes"]) > 2 and not config["model"]["several"]  # see `curriculum.calibrated`
+    if config["training"].get("calibrate", "none") == "none" or one_of_many:
+        return "not calibrated"
+    return "calibrated by the labels of the training slides; they can be off on other slides"
+
+
 def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     """Markdown for a `BundleConfig` (as a dict) and the bag metrics of its validation split."""
     mpp = f"{config['mpp']:g} µm/px" if config["mpp"] else "the slides' own pixels (no µm/px known)"
@@ -28,6 +35,7 @@ def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
         "Patch": f"{config['grid']['patch_px']} px at {mpp}",
         "Encoder": config["encoder"]["name"] if config["encoder"] else config["model"]["encoder"],
         "Preset and recipe": f"{config['preset']}, {config['recipe']}",
+        "Probabilities of patches": _calibration(config),
         "Trained on": f"{config['n_train']} slides; epoch {config['epoch']}, {config['n_valid']} slides to choose it",
         "Patches corrected by a user": config["n_corrections"] or "none: no patch label was used in training",
         "Seed": config["seed"],
@@ -47,9 +55,9 @@ def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
 
 ## How to read its output
 
-A patch is scored as a bag of one: attention plays no part in it. Probabilities are not calibrated unless the table
-above says so. The model has learnt from slide labels what tells positive slides from negative ones; where something
-else than the finding does that (stain, scanner, tissue that comes with it), patches of that will be labelled too.
+A patch is scored as a bag of one: attention plays no part in it. The model has learnt from slide labels what tells
+positive slides from negative ones. Where something else than the finding does that (stain, scanner, tissue that comes
+with it), patches of that are labelled too.
 
 Method: J. J. Thiagarajan, S. Kashyap, A. Karargyris, *Distill-to-Label: Weakly Supervised Instance Labeling Using
 Knowledge Distillation*, IEEE ICMLA 2019, arXiv:1907.12926.

@@ -142,6 +142,20 @@ def test_the_card_says_for_research_use_only(bundle):
     assert "no patch label was used in training" in card
 
 
+@pytest.mark.parametrize(
+    ("calibrate", "classes", "words"),
+    [
+        ("none", ("normal", "tumour"), "not calibrated"),
+        ("slides", ("normal", "tumour"), "calibrated by the labels of the training slides"),
+        ("slides", ("normal", "tumour", "stroma"), "not calibrated"),  # of which a slide has one
+    ],
+)
+def test_the_card_says_whether_probabilities_are_calibrated(tmp_path, calibrate, classes, words):
+    told = about(training=StudentSettings(epochs=3, calibrate=calibrate), classes=classes)
+    card = (save_bundle(tmp_path / "student", make_model(n_classes=len(classes)), told, {}) / "card.md").read_text()
+    assert f"| Probabilities of patches | {words}" in card
+
+
 def test_a_bundle_is_replaced_whole(bundle):
     save_bundle(bundle, make_model(), about(role="teacher", training=TeacherSettings()), {})
     assert load_bundle(bundle).config.role == "teacher"
