@@ -1,8 +1,10 @@
 """The pages that can drift from the code do not."""
 
+import ast
 import re
 import subprocess
 import sys
+from difflib import SequenceMatcher
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,49 @@ def test_every_flag_in_the_docs_exists(capsys):
     flags = {flag for line in lines for flag in re.findall(r"(?<![\w-])--[a-z][\w.-]*[a-z_]", line)}
     assert flags - known == set()
     assert len(flags) > 10
+
+
+# Of argparse and pydantic.
+MESSAGES_OF_OTHERS = {"unrecognized arguments", "settings: teacher.epochs: Input should be …"}
+
+
+def words(text: str) -> list[str]:
+    return re.findall(r"[A-Za-zµ/-]{2,}", text)
+
+
+def texts_of_the_code() -> list[list[str]]:
+    """The words of every string in the package; what is filled in leaves a gap."""
+    texts = []
+    for path in (ROOT / "napari_distill2label").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                parts = (part.value if isinstance(part, ast.Constant) else " " for part in node.values)
+                texts.append(words("".join(parts)))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                texts.append(words(node.value))
+    return texts
+
+
+def test_every_message_of_the_troubleshooting_page_is_one_of_the_code():
+    """Most of its words stand in one text of the code, in this order; names of the example are filled in."""
+    texts = texts_of_the_code()
+    page = (ROOT / "docs" / "how-to" / "troubleshooting.md").read_text("utf-8")
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    messages = [message for row in rows for message in re.findall(r"`([^`]+)`", row)]
+    assert len(messages) > 50
+    unknown = [
+        message
+        for message in messages
+        if message not in MESSAGES_OF_OTHERS and not is_in(words(re.sub(r"'[^']*'", "", message)), texts)
+    ]
+    assert unknown == []
+
+
+def is_in(message: list[str], texts: list[list[str]], share: float = 0.7) -> bool:
+    """Whether one text has so large a share of the words of `message`, in the same order."""
+    likely = (text for text in texts if len(set(message) & set(text)) >= share * len(set(message)))
+    blocks = (SequenceMatcher(None, message, text, autojunk=False).get_matching_blocks() for text in likely)
+    return any(sum(block.size for block in found) >= share * len(message) for found in blocks)
 
 
 @pytest.fixture(scope="module")
