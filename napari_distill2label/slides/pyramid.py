@@ -75,12 +75,14 @@ def completed(levels: Sequence[PixelLevel]) -> list[PixelLevel]:
     return result
 
 
-def downsamples(levels: Sequence[PixelLevel]) -> tuple[float, ...]:
-    """Level-0 pixels per pixel of each level.
+def downsamples(levels: Sequence[PixelLevel], known: Sequence[float] = ()) -> tuple[float, ...]:
+    """Level-0 pixels per pixel of each level; `known` of the first of them, the levels computed follow from the last.
 
     The shapes of a pyramid are rounded, so their ratio is not its factor (2967 / 1483 is not 2): a whole number that
     explains both sides is taken, else the mean ratio.
     """
+    if known:
+        return *known, *(known[-1] * level.factor for level in levels[len(known) :])
     base = levels[0].shape
     result = []
     for level in levels:

@@ -134,8 +134,10 @@ class Slide:
         What a user should know: one sentence each.
     associated
         Label, macro, thumbnail and whatever else the file holds, by name: each read when called, (h, w, 3) uint8.
-    bounds
-        (y, x, h, w) of what the scanner looked at, in level-0 pixels; None where the file does not say.
+    canvas_origin
+        (y, x) of level 0 in the canvas of the file. Where a file says which area of its canvas was scanned, level 0 is
+        that area, and all positions count from its corner, as QuPath's do; those of programs that count from the
+        corner of the canvas (OpenSlide, CLAM, TRIDENT) are larger by this. (0, 0) for all other files.
     icc
         The ICC profile of the pixels, as it is in the file. Pixels are never changed by it.
     brightfield
@@ -146,14 +148,15 @@ class Slide:
         self._file = file
         self.path = file.path
         self.name = slide_name(file.path)
-        self.associated, self.bounds = file.source.associated, file.source.bounds
+        self.associated, self.canvas_origin = file.source.associated, file.source.canvas_origin
         self.icc, self.brightfield = file.source.icc, not file.source.other_than_brightfield
+        notices = (*file.source.notices, *notices)
         if not self.brightfield:
             what = file.source.other_than_brightfield
             notices = (f"not brightfield: {what}; opened because you asked for it", *notices)
         self.mpp, self.notices, self.mpp_assumed = mpp, notices, False
         levels = completed(file.source.levels)
-        self.downsamples = downsamples(levels)
+        self.downsamples = downsamples(levels, file.source.downsamples)
         self.computed = tuple(isinstance(level, CoarseLevel) for level in levels)
         self.tiles = tuple(level.tile for level in levels)
         self._lazy = [

@@ -6,7 +6,7 @@ these formats for over ten years. See docs/architecture.md.
 
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise, product
 from pathlib import Path
@@ -15,7 +15,9 @@ import numpy as np
 
 from ...core.errors import SlideError
 from ...core.geometry import Mpp
+from ..pyramid import downsamples
 from ..threads import each
+from .colour import on_white
 from .dicom import instance_to_open
 from .files import stamp
 from .protocol import Box, Source, UndecodableError, dark_background
@@ -59,16 +61,37 @@ class _Handle:
 
 @dataclass(frozen=True)
 class OpenSlideLevel:
-    """One resolution. What the scanner left out is white."""
+    """One resolution, of the scanned area or of the whole canvas. What the scanner left out is white.
+
+    Attributes
+    ----------
+    downsample
+        As OpenSlide has it.
+    origin
+        (y, x) of the area in the canvas, in pixels of the level.
+    """
 
     handle: _Handle
     index: int
     shape: tuple[int, int]
     tile: tuple[int, int]
     downsample: float
+    origin: tuple[int, int] = (0, 0)
+
+    def cropped(self, area: Box, downsample: float) -> "OpenSlideLevel":
+        """The part of the level that shows `area` (y, x, h, w), in level-0 pixels of the canvas."""
+        sides = list(zip(self.shape, area[:2], area[2:], strict=True))
+        # The area has a pyramid of its own. OpenSlide draws its levels on whole pixels of the canvas, rounding down.
+        origin = tuple(min(size - 1, int(start / self.downsample)) for size, start, _ in sides)
+        shape = tuple(
+            max(1, min(size - begin, round(length / downsample)))
+            for begin, (size, _, length) in zip(origin, sides, strict=True)
+        )
+        return replace(self, shape=shape, origin=origin)
 
     def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
         """See `PixelLevel.read`."""
+        y, x = y + self.origin[0], x + self.origin[1]  # in the canvas from here on
         out = np.empty((h, w, 3), np.uint8)
         damaged: list[tuple[Box, Exception]] = []
         th = self.tile[0] * max(1, _STRIP_PX // self.tile[0])
@@ -85,16 +108,22 @@ class OpenSlideLevel:
         each(paste, [(top, x, bottom - top, w) for top, bottom in pairwise(rows)])
         if damaged:
             damaged.sort(key=lambda found: found[0])
-            raise UndecodableError(str(damaged[0][1]), [box for box, _ in damaged]) from damaged[0][1]
+            boxes = [(top - self.origin[0], left - self.origin[1], *size) for (top, left, *size), _ in damaged]
+            raise UndecodableError(str(damaged[0][1]), boxes) from damaged[0][1]
         return out
 
     def _paste(self, slide: "openslide.OpenSlide", box: Box, out: np.ndarray, y: int, x: int) -> None:  # noqa: F821
         top, left, height, width = box
-        where = (round(left * self.downsample), round(top * self.downsample))
+        where = (self._in_level_0(left), self._in_level_0(top))
         pixels = np.asarray(slide.read_region(where, self.index, (width, height)))
         target = out[top - y : top - y + height, left - x : left - x + width]
-        target[...] = pixels[..., :3]
-        target[pixels[..., 3] == 0] = 255
+        alpha = pixels[..., 3:]
+        target[...] = pixels[..., :3] if alpha.min() == 255 else on_white(pixels[..., :3], alpha)
+
+    def _in_level_0(self, position: int) -> int:
+        """The place by which OpenSlide, which rounds down, finds the pixel of the level."""
+        place = round(position * self.downsample)
+        return place if int(place / self.downsample) >= position else place + 1
 
     def _paste_tiles(self, strip: Box, out: np.ndarray, y: int, x: int) -> Iterator[tuple[Box, Exception]]:
         """What of a strip can be read, tile by tile; yields the rest, with the reason.
@@ -154,16 +183,48 @@ def open_source(path: Path) -> Source:
         )
     ]
     profile = slide.color_profile
-    return Source(
-        levels,
-        _mpp(said),
-        handle.close,
-        associated={name: partial(_associated, handle, name) for name in slide.associated_images},
-        bounds=_bounds(said),
-        icc=profile.tobytes() if profile is not None else None,
-        probe=handle.probe,
-        other_than_brightfield=dark_background(levels),
+    return _of_scanned_area(
+        Source(
+            levels,
+            _mpp(said),
+            handle.close,
+            associated={name: partial(_associated, handle, name) for name in slide.associated_images},
+            icc=profile.tobytes() if profile is not None else None,
+            probe=handle.probe,
+            other_than_brightfield=dark_background(levels),
+        ),
+        _bounds(said),
     )
+
+
+def _of_scanned_area(source: Source, bounds: Box | None) -> Source:
+    """A slide of what the scanner looked at, as QuPath shows it, in place of the canvas it lies on."""
+    canvas = source.levels[0].shape
+    area = None if bounds is None else _inside(bounds, canvas)
+    if area in (None, (0, 0, *canvas)):
+        return source
+    y, x, h, w = area
+    steps = downsamples(source.levels)
+    levels = [level.cropped(area, step) for level, step in zip(source.levels, steps, strict=True)]
+    notice = (
+        f"the scanned area is {w} × {h} px of a canvas of {canvas[1]} × {canvas[0]} px: positions count from the "
+        f"corner of the area (x={x}, y={y} of the canvas), as QuPath's do"
+    )
+    return replace(
+        source,
+        levels=levels,
+        notices=(*source.notices, notice),
+        canvas_origin=(y, x),
+        downsamples=steps,
+    )
+
+
+def _inside(box: Box, canvas: tuple[int, int]) -> Box | None:
+    """What of a box lies on the canvas; None if nothing does."""
+    begins = [max(0, start) for start in box[:2]]
+    ends = [min(size, start + length) for size, start, length in zip(canvas, box[:2], box[2:], strict=True)]
+    h, w = (end - begin for begin, end in zip(begins, ends, strict=True))
+    return (*begins, h, w) if h > 0 and w > 0 else None
 
 
 def _associated(handle: _Handle, name: str) -> np.ndarray:
@@ -189,7 +250,7 @@ def _mpp(said: Mapping[str, str]) -> Mpp | None:
 
 
 def _bounds(said: Mapping[str, str]) -> Box | None:
-    """What was scanned of the slide, in level-0 pixels."""
+    """What was scanned, in level-0 pixels of the canvas; None where the file does not say."""
     try:
         return tuple(int(said[f"openslide.bounds-{name}"]) for name in ("y", "x", "height", "width"))
     except (KeyError, ValueError):

@@ -60,8 +60,12 @@ class Source:
         (y, x) µm, unchecked; None where not stated.
     associated
         Label, macro, thumbnail…, each read when called: (h, w, 3) uint8.
-    bounds
-        (y, x, h, w) in level-0 pixels: where the scanner looked, if the file says so.
+    notices
+        What a user should know of how the file is read: one sentence each.
+    canvas_origin
+        (y, x) of level 0 in the canvas that the scanner's own software and OpenSlide count in; see `Slide`.
+    downsamples
+        Of each level, where they do not follow from the levels' shapes: see `Slide`.
     icc
         The ICC profile of the pixels, which are not changed by it.
     probe
@@ -76,7 +80,9 @@ class Source:
     mpp: Mpp | None = None
     close: Callable[[], None] = lambda: None
     associated: Mapping[str, Callable[[], np.ndarray]] = field(default_factory=dict)
-    bounds: Box | None = None
+    notices: tuple[str, ...] = ()
+    canvas_origin: tuple[int, int] = (0, 0)
+    downsamples: Sequence[float] = ()
     icc: bytes | None = None
     probe: Callable[[], None] = lambda: None
     reading: Callable[[], AbstractContextManager[None]] = nullcontext

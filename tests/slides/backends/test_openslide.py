@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
 from napari_distill2label.core.errors import SlideError, TileError
 from napari_distill2label.slides import open_slide
@@ -27,7 +28,12 @@ def test_a_real_dicom_folder(dicom):
     direct = openslide.OpenSlide(dicom / VOLUME)
     expected = np.asarray(direct.read_region((0, 0), 0, direct.dimensions))[..., :3]
     with open_slide(dicom) as slide:
-        assert (slide.name, slide.shape, slide.brightfield, slide.bounds) == ("CMU-1", (2967, 2220), True, None)
+        assert (slide.name, slide.shape, slide.brightfield, slide.canvas_origin) == (
+            "CMU-1",
+            (2967, 2220),
+            True,
+            (0, 0),
+        )
         assert slide.mpp == pytest.approx((0.499, 0.499))
         assert np.array_equal(slide.read(0, 0, 0, *slide.shape), expected)
         assert np.array_equal(slide.levels[0][700:1500, 100:900].compute(), expected[700:1500, 100:900])
@@ -112,6 +118,97 @@ def test_what_openslide_does_not_know_either(tmp_path, suffix):
     (tmp_path / f"a{suffix}").write_bytes(b"x" * 5000)
     with pytest.raises(SlideError, match=f"a{suffix}: cannot be read, damaged or not what its name says"):
         open_slide(tmp_path / f"a{suffix}")
+
+
+def write_scn(path: Path, image: np.ndarray, corner: tuple[int, int], canvas: tuple[int, int]) -> None:
+    """A Leica slide at 0.25 µm/px, of two levels, whose scanned area lies at `corner` (y, x) of `canvas` (h, w)."""
+    nm, (height, width) = 250, image.shape[:2]
+
+    def element(name: str, ifds: list[int], sizes: list[tuple[int, int]], view: tuple[int, ...], magnification: int):
+        dimensions = "".join(
+            f'<dimension sizeX="{w}" sizeY="{h}" r="{r}" ifd="{ifd}"/>'
+            for r, (ifd, (h, w)) in enumerate(zip(ifds, sizes, strict=True))
+        )
+        return (
+            f'<image name="{name}" uuid="urn:uuid:{name}"><creationDate>2020-01-01</creationDate><device model="m" '
+            f'version="1"/><pixels sizeX="{sizes[0][1]}" sizeY="{sizes[0][0]}">{dimensions}</pixels><view sizeX='
+            f'"{view[1]}" sizeY="{view[0]}" offsetX="{view[3]}" offsetY="{view[2]}"/><scanSettings><objectiveSettings>'
+            f"<objective>{magnification}</objective></objectiveSettings><illuminationSettings><numericalAperture>0.2"
+            "</numericalAperture><illuminationSource>brightfield</illuminationSource></illuminationSettings>"
+            "</scanSettings></image>"
+        )
+
+    small = image[: height // 4 * 4, : width // 4 * 4].reshape(height // 4, 4, width // 4, 4, 3).mean(axis=(1, 3))
+    small = (small + 0.5).astype(np.uint8)
+    whole = (canvas[0] * nm, canvas[1] * nm, 0, 0)
+    area = (height * nm, width * nm, corner[0] * nm, corner[1] * nm)
+    xml = (
+        '<?xml version="1.0"?><scn xmlns="http://www.leica-microsystems.com/scn/2010/10/01" uuid="urn:uuid:x">'
+        f'<collection name="c" uuid="urn:uuid:y" sizeX="{whole[1]}" sizeY="{whole[0]}"><barcode>x</barcode>'
+        f"{element('macro', [0], [(128, 128)], whole, 1)}"
+        f"{element('main', [1, 2], [image.shape[:2], small.shape[:2]], area, 40)}</collection></scn>"
+    )
+    how = {"photometric": "rgb", "tile": (64, 64), "compression": "adobe_deflate", "metadata": None}
+    with tifffile.TiffWriter(path, bigtiff=True) as tiff:
+        tiff.write(image[:128, :128], description=xml, resolution=(10, 10), resolutionunit="CENTIMETER", **how)
+        tiff.write(image, resolution=(40_000, 40_000), resolutionunit="CENTIMETER", **how)
+        tiff.write(small, resolution=(10_000, 10_000), resolutionunit="CENTIMETER", **how)
+
+
+@pytest.fixture
+def ramp() -> np.ndarray:
+    """(320, 240, 3): every place has its own colour, and none is far from its neighbours'."""
+    y, x = np.mgrid[:320, :240]
+    return np.stack([x, y * 0.7, 220 - x * 0.5], axis=-1).astype(np.uint8)
+
+
+def test_the_scanned_area_is_the_slide_and_positions_count_from_its_corner_as_in_qupath(tmp_path, ramp):
+    write_scn(tmp_path / "a.scn", ramp, corner=(200, 400), canvas=(900, 1000))
+    direct = openslide.OpenSlide(tmp_path / "a.scn")
+    assert direct.dimensions == (1000, 900)
+    with open_slide(tmp_path / "a.scn") as slide:
+        assert (slide.shape, slide.canvas_origin) == ((320, 240), (200, 400))
+        assert [level.shape[:2] for level in slide.levels] == [(320, 240), (80, 60)]
+        assert slide.downsamples == (1.0, 4.0)
+        assert slide.notices == (
+            "the scanned area is 240 × 320 px of a canvas of 1000 × 900 px: positions count from the corner of the "
+            "area (x=400, y=200 of the canvas), as QuPath's do",
+        )
+        assert np.array_equal(slide.read(0, 0, 0, 320, 240), ramp)
+        for level, scale in ((0, 1), (1, 4)):
+            region = direct.read_region((400 + 8 * scale, 200 + 12 * scale), level, (20, 30))
+            assert np.array_equal(slide.read(level, 12, 8, 30, 20), np.asarray(region)[..., :3])
+        patch = cut(slide, np.array([(100, 60)]), 64, 64)[0].transpose(1, 2, 0)
+        assert np.array_equal(patch, ramp[100:164, 60:124])
+
+
+@pytest.mark.parametrize("corner", [(201, 402), (199, 399), (202, 403)])
+def test_levels_on_whose_pixels_the_scanned_area_does_not_lie_show_the_same_places(tmp_path, ramp, corner):
+    write_scn(tmp_path / "a.scn", ramp, corner, canvas=(903, 1001))
+    with open_slide(tmp_path / "a.scn") as slide:
+        assert (slide.shape, slide.canvas_origin) == ((320, 240), corner)
+        assert slide.levels[1].shape[:2] == (80, 60)
+        assert slide.downsamples == (1.0, 4.0)
+        patch = cut(slide, np.array([(100, 60)]), 64, 16)[0].transpose(1, 2, 0)  # from the level of a quarter
+    means = ramp[100:164, 60:124].reshape(16, 4, 16, 4, 3).mean(axis=(1, 3))
+    assert np.abs(patch - means)[2:-2, 2:-2].max() < 1.1  # a pixel of the level would be 4 in the first channel
+
+
+def test_what_is_half_transparent_lies_on_white():
+    from napari_distill2label.slides.backends.colour import on_white
+
+    colours = np.array([[[10, 20, 30]] * 3], np.uint8)
+    shown = on_white(colours, np.array([[[0], [102], [255]]], np.uint8))
+    assert shown.tolist() == [[[255, 255, 255], [157, 161, 165], [10, 20, 30]]]
+    assert on_white(colours, np.array([[[102]] * 3], np.uint8), premultiplied=True)[0, 0].tolist() == [163, 173, 183]
+
+
+def test_an_area_that_reaches_over_the_canvas_is_cut_and_one_beside_it_is_none():
+    from napari_distill2label.slides.backends.openslide import _inside
+
+    assert _inside((-5, 7, 30, 20), (100, 20)) == (0, 7, 25, 13)
+    assert _inside((100, 0, 5, 5), (100, 20)) is None
+    assert _inside((0, 0, 0, 5), (100, 20)) is None
 
 
 def test_bounds_are_told_in_our_order():
