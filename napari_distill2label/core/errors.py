@@ -3,7 +3,8 @@
 Every error the package raises on purpose is a `Distill2LabelError`; anything else is a bug and keeps its traceback.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 
 class Distill2LabelError(Exception):
@@ -26,6 +27,23 @@ class BundleError(Distill2LabelError):
 
 class MissingDependencyError(Distill2LabelError):
     """An optional package is needed; the message names what to install."""
+
+
+class OutputError(Distill2LabelError):
+    """A result would take the place of something that is not ours to replace. Nothing was written.
+
+    Attributes
+    ----------
+    paths
+        What is in the way.
+    standing
+        "input": it is read in the same call; "folder": a folder that this program did not make; "foreign": a file that
+        this program did not write as it stands, the only kind that the user may let be replaced.
+    """
+
+    def __init__(self, message: str, paths: Sequence[Path], standing: str) -> None:
+        super().__init__(message)
+        self.paths, self.standing = tuple(paths), standing
 
 
 class FolderInUseError(Distill2LabelError):

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ..core.errors import BundleError
 from ..core.geometry import Block, PatchGrid, PatchPoints
+from .outputs import is_own_group
 from .patchmap_files import one_line, open_patches, patch_array, plain
 
 KIND = "feature-map"
@@ -100,10 +101,10 @@ class FeatureMap:
         if is_there and (kept := cls._kept(path, about, patches)):
             kept.drop_damaged()
             return kept
-        if path.is_file() or (path.is_dir() and not (path / "zarr.json").is_file() and any(path.iterdir())):
+        if path.is_file() or (path.is_dir() and not is_own_group(path)):
             raise BundleError(f"{path}: is no feature map and is left alone; give another folder")
         rows = int(patches.scored.sum())
-        group = zarr.open_group(zarr.storage.LocalStore(path), mode="w", zarr_format=3)
+        group = zarr.open_group(zarr.storage.LocalStore(path), mode="w", zarr_format=3, attributes={"kind": KIND})
         group.create_array(
             "features",
             shape=(rows, n_features),

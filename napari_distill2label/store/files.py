@@ -1,13 +1,22 @@
-"""Whole or not at all: everything kept is written under a temporary name in the same folder, then renamed."""
+"""Whole or not at all: everything kept is written under a temporary name in the same folder, then renamed.
 
+What was renamed is on the disk, through a power cut too: a file is synchronised before it gets its name, and the
+folder after that.
+"""
+
+import errno
 import hashlib
 import json
 import os
+import platform
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +26,41 @@ from ..core.names import is_url
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*]+')
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 _LONGEST_NAME = 120  # characters; with a suffix and in UTF-8 this stays below the 255 bytes of common file systems
+# `.<name>.<computer>.<boot>.<process>.<random>.tmp`: whose it is, so that others can tell whether that one still lives.
+_SHOWN = 40  # characters of the name
+_TEMPORARY = re.compile(
+    r"\.(?P<name>.{1,40})\.(?P<computer>[0-9a-f]{8})\.(?P<boot>[0-9a-f]{8})\.(?P<process>\d{1,10})\.[0-9a-f]{8}\.(?P<kind>tmp|old)"
+)
+_CANNOT_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EROFS)  # some network shares do not know it
+
+Writing = Callable[[str | os.PathLike[str]], AbstractContextManager[Path]]
+"""How a writer comes by the place it writes to: `atomic_path`, or `Outputs.writing`, which guards what is there."""
 
 
 @contextmanager
-def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_path(
+    path: str | os.PathLike[str], before: Callable[[Path], None] = lambda temporary: None
+) -> Iterator[Path]:
     """Yield a temporary path beside `path`, and rename it to `path` when the block ends without an error.
 
     The block makes a file or a folder there (the parent folder exists). An error leaves what was at `path` as it
     was and removes the temporary one; a folder that was at `path` is replaced as a whole.
+
+    Parameters
+    ----------
+    before
+        Called with the temporary path when all is written and synchronised, before it is renamed.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    token = secrets.token_hex(4)
-    temporary = path.with_name(f".{path.name[:40]}.{token}.tmp")
+    token = f"{_computer()}.{_boot()}.{os.getpid()}.{secrets.token_hex(4)}"
+    temporary = path.with_name(f".{path.name[:_SHOWN]}.{token}.tmp")
     try:
         yield temporary
+        sync(temporary)
+        before(temporary)
         if temporary.is_dir() and path.is_dir():  # a folder cannot be renamed over one that is not empty
-            former = path.with_name(f".{path.name[:40]}.{token}.old")
+            former = path.with_name(f".{path.name[:_SHOWN]}.{token}.old")
             os.replace(path, former)
             try:
                 os.replace(temporary, path)
@@ -43,6 +70,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             shutil.rmtree(former, ignore_errors=True)
         else:
             os.replace(temporary, path)
+        sync_folder(path.parent)
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
@@ -50,21 +78,147 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def write_bytes(path: str | os.PathLike[str], data: bytes) -> Path:
+def write_bytes(path: str | os.PathLike[str], data: bytes, writing: Writing = atomic_path) -> Path:
     """Write a whole file at once; readers see the former content or the new one, never a part."""
-    with atomic_path(path) as temporary:
+    with writing(path) as temporary:
         temporary.write_bytes(data)
     return Path(path)
 
 
-def write_text(path: str | os.PathLike[str], text: str) -> Path:
+def write_text(path: str | os.PathLike[str], text: str, writing: Writing = atomic_path) -> Path:
     """`write_bytes` of UTF-8 text, with line ends as they are on every system."""
-    return write_bytes(path, text.encode("utf-8"))
+    return write_bytes(path, text.encode("utf-8"), writing)
 
 
-def write_json(path: str | os.PathLike[str], data: Any) -> Path:
+def write_json(path: str | os.PathLike[str], data: Any, writing: Writing = atomic_path) -> Path:
     """Write indented JSON. `ValueError` for NaN and infinity, which JSON does not have."""
-    return write_text(path, json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    return write_text(path, json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n", writing)
+
+
+# ---- through a power cut ------------------------------------------------------------------------------------------
+
+
+def sync(path: Path) -> None:
+    """Have the system put a file, or a folder with all that is in it, on the disk. `OSError` if the disk is full."""
+    if not path.is_dir():
+        _sync(path, os.O_RDWR)  # Windows synchronises only what is open for writing
+        return
+    for folder, _, names in os.walk(path):
+        for name in names:
+            _sync(Path(folder, name), os.O_RDWR)
+        sync_folder(Path(folder))
+
+
+def sync_folder(folder: Path) -> None:
+    """Put the names in a folder on the disk. Windows has no such thing and does it by itself."""
+    if os.name != "nt":
+        with suppress(PermissionError):  # a folder may be written to and not read
+            _sync(folder, os.O_RDONLY)
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _CANNOT_SYNC:
+            raise OSError(error.errno, error.strerror, str(path)) from None
+    finally:
+        os.close(descriptor)
+
+
+# ---- after a kill -------------------------------------------------------------------------------------------------
+
+
+def clear_leftovers(folder: str | os.PathLike[str]) -> list[Path]:
+    """Remove what killed processes of this computer left half-written in a folder; returns what was there.
+
+    Only what is surely nobody's goes: a temporary name of ours, of a process of this very computer that has ended.
+    A folder that was being replaced when its process was killed is there again afterwards.
+    """
+    try:
+        found = sorted(Path(folder).iterdir())  # an `.old` before the `.tmp` that was to take its place
+    except OSError:
+        return []
+    left = [(path, match) for path in found if (match := _TEMPORARY.fullmatch(path.name)) and _is_dead(path, match)]
+    for path, match in left:
+        with suppress(OSError):
+            if match["kind"] == "old":
+                _replace_after_all(path, match["name"])
+            _remove(path)
+    return [path for path, _ in left]
+
+
+def _replace_after_all(former: Path, name: str) -> None:
+    """Killed between two renames: the new folder, which was whole before the first, takes the place of the former."""
+    path, new = former.with_name(name), former.with_suffix(".tmp")
+    if len(name) == _SHOWN or os.path.lexists(path):  # a longer name is not known as a whole: both are kept
+        return
+    os.replace(new if new.is_dir() else former, path)
+    sync_folder(path.parent)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _is_dead(path: Path, match: re.Match[str]) -> bool:
+    """Has the process that wrote it surely ended? Of other computers, and where the system cannot tell: no."""
+    if os.name == "nt" or match["computer"] != _computer():
+        return False
+    if match["boot"] != _boot():  # of a container beside this one, or of the time before the computer was started
+        started = _boot_time()
+        return started is not None and path.lstat().st_mtime < started
+    try:
+        os.kill(int(match["process"]), 0)  # asks, and sends nothing
+    except ProcessLookupError:
+        return True
+    except OSError:  # somebody else's: it lives
+        return False
+    return False
+
+
+@cache
+def _computer() -> str:
+    return _digest(platform.node(), _text_of("/etc/machine-id"))
+
+
+@cache
+def _boot() -> str:
+    """Of the time since this computer was started, and of the numbers its processes have (a container has its own)."""
+    try:
+        numbers = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        numbers = ""
+    return _digest(_text_of("/proc/sys/kernel/random/boot_id"), numbers)
+
+
+def _boot_time() -> float | None:
+    """Seconds since the epoch; None where the system does not tell."""
+    found = re.search(r"^btime (\d+)$", _text_of("/proc/stat"), re.MULTILINE)
+    return float(found[1]) if found else None
+
+
+def _text_of(path: str) -> str:
+    try:
+        return Path(path).read_text("ascii", "replace").strip()
+    except OSError:
+        return ""
+
+
+def _digest(*texts: str) -> str:
+    return hashlib.sha256("\0".join(texts).encode("utf-8", "replace")).hexdigest()[:8]
+
+
+# ---- names --------------------------------------------------------------------------------------------------------
+
+
+def folded(name: str) -> str:
+    """A name as systems see it that do not tell capitals from small letters, nor the two ways to write an 'é'."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def safe_name(text: str) -> str:
@@ -81,7 +235,33 @@ def safe_name(text: str) -> str:
         name = f"_{name}"
     if name and name == text:
         return name
-    return f"{name or '_'}-{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:6]}"
+    return f"{name or '_'}-{_six(text)}"
+
+
+def safe_names(keys: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
+    """A file name for each of the keys of one call (a slide id; or a slide id and a class), no two alike on any system.
+
+    `safe_name` of the key's parts, joined by '_'. Of keys whose names some system would take for one, as of 'A1' and
+    'a1', six characters of a digest are added to all but the one in small letters: its name is the same in every call.
+    """
+    names = {key: safe_name("_".join(key)) for key in keys}
+    alike: dict[str, list[tuple[str, ...]]] = defaultdict(list)
+    for key, name in names.items():
+        alike[folded(name)].append(key)
+    for small, group in alike.items():
+        plain = next((key for key in group if names[key] == small), None)
+        if len(group) > 1:
+            names |= {key: told_apart(names[key], *key) for key in group if key != plain}
+    return names
+
+
+def told_apart(name: str, *key: str) -> str:
+    """The name that `safe_names` gives to a key whose `name` another one has too."""
+    return f"{name}-{_six(chr(0).join(key))}"
+
+
+def _six(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:6]
 
 
 def file_signature(path: str | os.PathLike[str]) -> str:

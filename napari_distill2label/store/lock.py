@@ -7,7 +7,7 @@ small hidden files: nobody holds them, and the next to lock the folder removes t
 import json
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -40,15 +40,17 @@ def locked(folder: str | os.PathLike[str], doing: str) -> Iterator[Path]:
         Somebody else holds it; the message names the process, its computer and since when.
     """
     folder = Path(folder)
-    made = _made(folder)
+    made = make_folder(folder)
     try:
         lock = FileLock(folder / LOCK, timeout=PATIENCE, thread_local=False)  # a generator may be closed elsewhere
         try:
             lock.acquire()
         except Timeout:
-            raise FolderInUseError(f"{folder}: {_holder(folder)}; wait for its end, or name another folder") from None
+            raise FolderInUseError(
+                f"{folder}: {holder(folder / HOLDER)}; wait for its end, or name another folder"
+            ) from None
         try:
-            _sign(folder, doing)
+            sign(folder / HOLDER, doing)
             yield folder
         finally:
             for name in (HOLDER, LOCK):  # while it is held: whoever waits for it starts again with a new file
@@ -56,12 +58,10 @@ def locked(folder: str | os.PathLike[str], doing: str) -> Iterator[Path]:
                     (folder / name).unlink()
             lock.release()
     finally:
-        for empty in made:
-            with suppress(OSError):  # not empty: something was written
-                empty.rmdir()
+        remove_empty(made)
 
 
-def _made(folder: Path) -> list[Path]:
+def make_folder(folder: Path) -> list[Path]:
     """Make `folder`; returns the folders that had to be made, the innermost first."""
     missing = []
     for path in (folder, *folder.parents):
@@ -72,21 +72,30 @@ def _made(folder: Path) -> list[Path]:
     return missing
 
 
-def _sign(folder: Path, doing: str) -> None:
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove folders that were made in vain, the innermost first."""
+    for empty in folders:
+        with suppress(OSError):  # not empty: something was written
+            empty.rmdir()
+
+
+def sign(path: Path, doing: str, **more: object) -> None:
+    """Say beside a lock who holds it: this process."""
     about = {
         "process": os.getpid(),
         "computer": platform.node(),
         "since": f"{datetime.now():%Y-%m-%d %H:%M}",
         "doing": doing,
+        **more,
     }
     with suppress(OSError):  # the lock holds without a name too
-        (folder / HOLDER).write_text(json.dumps(about), "utf-8")
+        path.write_text(json.dumps(about), "utf-8")
 
 
-def _holder(folder: Path) -> str:
-    """Who holds the folder, in words."""
+def holder(path: Path) -> str:
+    """Who holds a lock, by the file that `sign` wrote beside it, in words."""
     try:
-        about = json.loads((folder / HOLDER).read_text("utf-8"))
+        about = json.loads(path.read_text("utf-8"))
         process, computer, since, doing = (
             "".join(c for c in str(about[key])[:_LONGEST] if c.isprintable())
             for key in ("process", "computer", "since", "doing")

@@ -33,6 +33,7 @@ from ..core.errors import BundleError
 from ..core.geometry import Block, PatchGrid, PatchPoints
 from ..core.names import kept_path
 from .memory import MemoryGroup
+from .outputs import is_own_group
 from .patchmap_attention import attention_by_window
 from .patchmap_files import (
     FAILED,
@@ -121,9 +122,10 @@ class PatchMap(LabelledMap):
             group: zarr.Group | MemoryGroup = MemoryGroup()
         else:
             path = Path(path)
-            if path.is_file() or (path.is_dir() and not (path / "zarr.json").is_file() and any(path.iterdir())):
+            if path.is_file() or (path.is_dir() and not is_own_group(path)):
                 raise BundleError(f"{path} is not a patch map and is left alone: give another place")
-            group = zarr.open_group(zarr.storage.LocalStore(path), mode="w", zarr_format=3)
+            # Of which kind it is, it says at once: what a kill leaves of it may be replaced.
+            group = zarr.open_group(zarr.storage.LocalStore(path), mode="w", zarr_format=3, attributes={"kind": KIND})
         make_arrays(group, patches, len(classes))
         # The attributes come last: without them the folder is not taken for a map that only needs filling.
         group.attrs.update(

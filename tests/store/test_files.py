@@ -1,11 +1,25 @@
 """Whole or not at all."""
 
+import errno
 import json
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from napari_distill2label.store.files import atomic_path, file_signature, safe_name, write_bytes, write_json, write_text
+from napari_distill2label.store.files import (
+    atomic_path,
+    clear_leftovers,
+    file_signature,
+    folded,
+    safe_name,
+    safe_names,
+    write_bytes,
+    write_json,
+    write_text,
+)
 
 
 def test_writing_replaces_the_whole_file(tmp_path):
@@ -99,3 +113,148 @@ def test_the_signature_of_a_url_is_what_its_server_tells(tmp_path):
     file.write_bytes(b"123456")
     assert file_signature(file.as_uri()) != first
     assert file_signature("file:///no such/slide.tif") == "unknown"
+
+
+# ---- through a power cut, and after a kill --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def order(monkeypatch):
+    """What is synchronised and renamed, in order, by name."""
+    done, sync, replace = [], os.fsync, os.replace
+
+    def fsync(descriptor):
+        done.append(("sync", Path(os.readlink(f"/proc/self/fd/{descriptor}")).name.split(".tmp")[0]))
+        sync(descriptor)
+
+    def rename(source, target):
+        done.append(("rename", Path(target).name))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", rename)
+    return done
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="tells by /proc which file is synchronised")
+def test_a_file_is_on_the_disk_before_it_has_its_name_and_the_folder_after(tmp_path, order):
+    write_text(tmp_path / "a.txt", "1")
+    assert [(kind, name[:6]) for kind, name in order] == [
+        ("sync", ".a.txt"), ("rename", "a.txt"), ("sync", tmp_path.name[:6]),
+    ]  # fmt: skip
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="tells by /proc which file is synchronised")
+def test_so_is_all_that_is_in_a_folder(tmp_path, order):
+    with atomic_path(tmp_path / "bundle") as temporary:
+        (temporary / "deep").mkdir(parents=True)
+        for name in ("one", "deep/two"):
+            (temporary / name).write_text("1")
+    synced, renamed = [name for kind, name in order if kind == "sync"], order.index(("rename", "bundle"))
+    assert {"one", "two", "deep"} <= set(synced)
+    assert order[renamed + 1 :] == [("sync", tmp_path.name)]
+
+
+def test_a_disk_that_is_full_when_it_synchronises_keeps_the_former_file(tmp_path, monkeypatch):
+    path = write_text(tmp_path / "a.txt", "former")
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device.*a\.txt"):
+        write_text(path, "new")
+    assert path.read_text() == "former"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_file_systems_that_cannot_synchronise_are_written_to_all_the_same(tmp_path, monkeypatch):
+    def unknown(descriptor):
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "fsync", unknown)
+    assert write_text(tmp_path / "a.txt", "1").read_text() == "1"
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from napari_distill2label.store import files
+real, left = os.replace, [int(sys.argv[2])]
+def replace(source, target):
+    if left[0] == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    left[0] -= 1
+    real(source, target)
+os.replace = replace
+with files.atomic_path(sys.argv[1]) as temporary:
+    if sys.argv[3] == "folder":
+        temporary.mkdir()
+        temporary = temporary / "model"
+    temporary.write_text("new")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def killed(path, at, kind):
+    subprocess.run([sys.executable, "-c", KILLED, str(path), str(at), kind], check=False)
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_what_a_killed_process_left_of_a_file_goes(tmp_path, at):
+    path = write_text(tmp_path / "a.txt", "former")
+    killed(path, at, "file")
+    assert path.read_text() == ("former", "new")[at]
+    clear_leftovers(tmp_path)
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.parametrize(("at", "content"), [(0, "former"), (1, "new"), (2, "new")])
+def test_a_folder_is_there_again_wherever_its_writer_was_killed(tmp_path, at, content):
+    path = tmp_path / "student"
+    path.mkdir()
+    (path / "model").write_text("former")
+    killed(path, at, "folder")
+    clear_leftovers(tmp_path)
+    assert (path / "model").read_text() == content
+    assert os.listdir(tmp_path) == ["student"]
+
+
+def test_only_what_is_surely_nobody_s_goes(tmp_path):
+    with atomic_path(tmp_path / "a.txt") as temporary:
+        temporary.write_text("being written")
+        computer, boot, _, random = temporary.name.split(".")[-5:-1]
+        theirs = [
+            f".a.txt.{'0' * 8}.{boot}.4194305.{random}.tmp",  # of another computer
+            f".a.txt.{computer}.{'0' * 8}.4194305.{random}.tmp",  # of a container, or before the last start, but new
+            f".a.txt.{random}.tmp", ".a.tmp", "a.txt.old", f"a.{computer}.{boot}.4194305.{random}.tmp",
+        ]  # fmt: skip
+        for name in theirs:
+            (tmp_path / name).write_text("mine")
+        dead = tmp_path / f".a.txt.{computer}.{boot}.4194305.{random}.tmp"  # above the largest number Linux gives
+        dead.write_text("half")
+        assert clear_leftovers(tmp_path) == [dead]
+        before_the_start = tmp_path / theirs[1]
+        os.utime(before_the_start, (1, 1))
+        assert clear_leftovers(tmp_path) == ([before_the_start] if Path("/proc/stat").exists() else [])
+        assert temporary.read_text() == "being written"
+    assert all((tmp_path / name).exists() for name in (theirs[0], *theirs[2:], "a.txt"))
+    assert clear_leftovers(tmp_path / "not there") == []
+
+
+# ---- names --------------------------------------------------------------------------------------------------------
+
+
+def test_ids_that_some_systems_take_for_one_get_different_names():
+    ids = ["a1", "A1", "\u00e4", "a\u0308", "\u00c4", "B", "stra\u00dfe", "STRASSE"]
+    names = safe_names((slide_id,) for slide_id in ids)
+    assert len({folded(name) for name in names.values()}) == len(ids)
+    assert (names["a1",], names["B",]) == ("a1", "B")  # in small letters, or alone: as ever
+    assert safe_names([("A1",)]) == {("A1",): "A1"}
+    assert safe_names(reversed([(slide_id,) for slide_id in ids])) == names
+
+
+def test_a_class_does_not_make_one_name_of_two():
+    names = safe_names([("a", "b_c"), ("a_b", "c"), ("a", "c")])
+    assert len(set(names.values())) == 3
+    assert names["a", "c"] == "a_c"
