@@ -155,15 +155,17 @@ def is_own_group(path: Path) -> bool:
     from .features import KIND as FEATURES
     from .patchmap_files import KIND as MAP
 
-    inside = {entry.name for entry in os.scandir(path)} - {"zarr.json", ".DS_Store"}
-    if any(not (path / name / "zarr.json").is_file() for name in inside):  # no array
-        return False
     try:
+        inside = {entry.name for entry in os.scandir(path)} - {"zarr.json", ".DS_Store"}
+        if any({entry.name for entry in os.scandir(path / name)} - {"zarr.json", "c"} for name in inside):
+            return False  # there is something that is no array
         if (path / "zarr.json").stat().st_size > MOST_BYTES:
             return False
         kind = json.loads((path / "zarr.json").read_text("utf-8"))["attributes"].get("kind")
     except FileNotFoundError:
         return not inside  # an empty folder
+    except OSError:
+        return False
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):  # damaged: told by its arrays
         kind = None
     if kind is None:
