@@ -20,8 +20,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ..core.names import is_url
-
 # What Windows, macOS or a shell would not take in a file name, control characters among them.
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*]+')
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
@@ -262,26 +260,3 @@ def told_apart(name: str, *key: str) -> str:
 
 def _six(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:6]
-
-
-def file_signature(path: str | os.PathLike[str]) -> str:
-    """Size and time of change of a file (of a folder: of the folder itself): is it still the file a result is of?
-
-    Of a URL, what its server tells of these; "unknown" where it tells nothing, as of a folder.
-    """
-    if is_url(path):
-        return _url_signature(str(path))
-    status = os.stat(path)
-    return f"{status.st_size}-{status.st_mtime_ns}"
-
-
-def _url_signature(url: str) -> str:
-    from fsspec.core import url_to_fs
-
-    try:
-        file_system, name = url_to_fs(url)
-        told = file_system.info(name)
-    except Exception:  # noqa: BLE001 · every kind of server fails in its own way; whoever opens the slide says so
-        return "unknown"
-    changed = next((told[key] for key in ("ETag", "etag", "LastModified", "mtime") if told.get(key)), "")
-    return f"{told.get('size')}-{changed}"

@@ -17,7 +17,8 @@ from ..core.errors import MissingDependencyError, SlideError
 from ..core.events import Progress
 from ..core.geometry import Mpp, PatchGrid, PatchPoints
 from .features import ROWS, EncoderIdentity, FeatureMap
-from .files import atomic_path, file_signature, safe_name
+from .files import atomic_path, safe_name
+from .signature import file_signature
 
 SUFFIXES = (".h5", ".hdf5")
 FOLDERS = (".", "h5_files")  # of a folder of features: TRIDENT's, CLAM's

@@ -19,9 +19,10 @@ from ..slides.registry import open_slide
 from ..slides.slide import Slide
 from ..store.cohort import Cohort, CohortSlide
 from ..store.features import EncoderIdentity, FeatureMap
-from ..store.files import file_signature, safe_name
+from ..store.files import safe_name
 from ..store.hdf5 import check_h5py, find_hdf5, import_hdf5, is_hdf5_of, read_hdf5, write_hdf5
 from ..store.run import Run
+from ..store.signature import file_signature
 from .tissue import Tissue, regions_of
 
 FORMATS = ("zarr", "h5")

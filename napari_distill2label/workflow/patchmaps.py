@@ -21,9 +21,10 @@ from ..slides.mpp import SCALE_TOLERANCE
 from ..slides.registry import open_slide
 from ..slides.slide import Slide
 from ..store.cohort import CohortSlide
-from ..store.files import file_signature, safe_name
+from ..store.files import safe_name
 from ..store.patchmap import PatchMap
 from ..store.points import Points
+from ..store.signature import file_signature
 from .bags import centres_of
 from .features import FeatureSource, opened_if_there
 from .tissue import Tissue, regions_of

@@ -12,7 +12,6 @@ import pytest
 from napari_distill2label.store.files import (
     atomic_path,
     clear_leftovers,
-    file_signature,
     folded,
     safe_name,
     safe_names,
@@ -102,17 +101,6 @@ def test_names_that_differ_stay_apart_and_long_ones_fit(tmp_path):
     assert len({safe_name(name) for name in ("a/b", "a_b", "a\\b", "a//b")}) == 4
     for name in ("x" * 300, "切" * 300):
         (tmp_path / f"{safe_name(name)}.ome.tif").write_text("fine")
-
-
-def test_the_signature_of_a_url_is_what_its_server_tells(tmp_path):
-    file = tmp_path / "slide.tif"
-    file.write_bytes(b"12345")
-    first = file_signature(file.as_uri())
-    assert first.startswith("5-")
-    assert file_signature(file.as_uri()) == first
-    file.write_bytes(b"123456")
-    assert file_signature(file.as_uri()) != first
-    assert file_signature("file:///no such/slide.tif") == "unknown"
 
 
 # ---- through a power cut, and after a kill --------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from psygnal import Signal
 
 from ...core.classes import split_label
 from ...core.errors import Distill2LabelError, SettingsError
-from ...store.files import file_signature
+from ...store.signature import file_signature
 from ..preferences import preferences
 from . import corrections
 from .choices import Choices, choices_of, take
