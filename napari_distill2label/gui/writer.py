@@ -6,16 +6,20 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
+
 from ..core.colours import RGB
 from ..core.errors import BundleError
 from ..export import FORMATS, write
+from .layers import shades
 from .layers.layers import KEY, LABELS, patch_map_of
 
 
 def write_labels(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     """Write what a layer of labels shows, in its colours; the suffix says how. Returns the files.
 
-    `BundleError` for a layer that is not ours (there are no patches behind it), or whose prediction is gone.
+    `BundleError` for a layer without patches behind it, whose prediction is gone, or that was painted in: a copy of
+    our layer names the same prediction, but shows what its owner made of it.
     """
     noted = meta.get("metadata", {}).get(KEY) or {}
     if noted.get("role") == "corrections":
@@ -29,6 +33,12 @@ def write_labels(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
             "napari's own writer"
         )
     patch_map = patch_map_of(noted)
+    shown = shades.of(patch_map).labels(noted["threshold"], noted["class_index"])
+    if not np.array_equal(data, shown):
+        raise BundleError(
+            f"{path}: the layer {meta.get('name', '')!r} was painted in and no longer shows the prediction: save it "
+            "with napari's own writer (.tif)"
+        )
     name = next((name for name, known in FORMATS.items() if path.lower().endswith(known.suffix)), None)
     if name is None:
         raise BundleError(f"{path}: patch labels are saved as {', '.join(known.suffix for known in FORMATS.values())}")

@@ -1,9 +1,8 @@
-"""Slides and patch maps as napari layers. What a layer *is* stands in its metadata, never in its name.
+"""Slides and patch maps as napari layers. Which layers are ours is known by identity (`ownership`).
 
-Every layer of ours has `metadata["d2l"]`, a dict with at least `role` and `slide_id`. The model's layers (`PREDICTED`)
-are made in `map_layers`, a user's `CORRECTIONS` in `review_layers`: two kinds that never mix. World coordinates are µm
-where the slide's µm/px is known, else pixels; all layers of a slide have the same unit, without which napari shows no
-scale bar.
+The model's layers (`PREDICTED`) are made in `map_layers`, a user's `CORRECTIONS` in `review_layers`: two kinds that
+never mix. World coordinates are µm where the slide's µm/px is known, else pixels; all layers of a slide have the same
+unit, without which napari shows no scale bar.
 """
 
 import gc
@@ -19,6 +18,8 @@ import numpy as np
 from ...core.colours import RGB, palette
 from ...core.errors import BundleError
 from ...core.geometry import Mpp
+from . import ownership, placement
+from .ownership import KEY, SLIDE, about, find
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -31,8 +32,7 @@ if TYPE_CHECKING:
 
 LayerData = tuple[Any, dict[str, Any], str]
 
-KEY = "d2l"
-SLIDE, LABELS, POINTS = "slide", "labels", "points"
+LABELS, POINTS = "labels", "points"
 PROBABILITY, ATTENTION, CONTRIBUTION = "probability", "attention", "contribution"
 PREDICTED = (PROBABILITY, ATTENTION, CONTRIBUTION, LABELS, POINTS)  # a model's; from the bottom up
 CORRECTIONS, OUTLINES, FRAME = "corrections", "outlines", "frame"  # a user's; and the frame around one patch
@@ -46,25 +46,6 @@ SMALLEST_ON_SCREEN, WELL_SEEN, LARGEST_ON_SCREEN = 24, 80, 400
 # A layer's metadata must survive napari's deep copies, so it names its patch map by a token instead of holding it.
 _maps: "WeakValueDictionary[str, PatchMap]" = WeakValueDictionary()
 _tokens: "WeakKeyDictionary[PatchMap, str]" = WeakKeyDictionary()
-
-
-# ---- finding ----------------------------------------------------------------------------------------------------
-
-
-def about(layer: "Layer") -> dict[str, Any]:
-    """What we noted of a layer; empty for a layer that is not ours."""
-    noted = layer.metadata.get(KEY)
-    return noted if isinstance(noted, dict) and "role" in noted else {}
-
-
-def find(viewer: "ViewerModel", role: str | None = None, slide_id: str | None = None, **also: Any) -> list["Layer"]:
-    """Our layers, from the bottom up, whose notes are as asked for (`model="student"`, …)."""
-    wanted = also | ({"role": role} if role else {}) | ({"slide_id": slide_id} if slide_id is not None else {})
-    return [
-        layer
-        for layer in viewer.layers
-        if (noted := about(layer)) and all(noted.get(key) == value for key, value in wanted.items())
-    ]
 
 
 def patch_map_of(noted: dict[str, Any]) -> "PatchMap":
@@ -91,6 +72,7 @@ def space(mpp: Mpp | None) -> dict[str, Any]:
 def slide_layer(slide: "Slide", slide_id: str, label: str | None = None) -> LayerData:
     """A slide as a multiscale image, lazily read."""
     noted = {"role": SLIDE, "slide_id": slide_id, "path": str(slide.path), "mpp": slide.mpp, "label": label}
+    noted["ticket"] = ownership.new_ticket()
     return (
         slide.levels,
         {
@@ -182,9 +164,26 @@ def selection_kept(viewer: "ViewerModel") -> Iterator[None]:
 
 def add(viewer: "ViewerModel", data: LayerData) -> "Layer":
     """Add a layer on top, and select it, as napari does."""
+    return viewer.add_layer(_created(viewer, data))
+
+
+def _created(viewer: "ViewerModel", data: LayerData) -> "Layer":
+    """A layer of ours, not added yet; it lies on its slide."""
     from napari.layers import Layer
 
-    return viewer.add_layer(Layer.create(*data))
+    layer = Layer.create(*data)
+    ownership.claim(layer)
+    if about(layer)["role"] == SLIDE:
+        placement.lead(viewer, layer)
+    else:
+        placement.keep(viewer, layer)
+    return layer
+
+
+def adopt(viewer: "ViewerModel", layer: "Layer") -> None:
+    """A slide that napari has just opened with our reader becomes ours; a copy of such a layer does not."""
+    if ownership.redeem(layer):
+        placement.lead(viewer, layer)
 
 
 def add_at(viewer: "ViewerModel", data: LayerData, index: int) -> "Layer":
@@ -192,9 +191,7 @@ def add_at(viewer: "ViewerModel", data: LayerData, index: int) -> "Layer":
 
     Layers of a model are read-only: a user's corrections get their own.
     """
-    from napari.layers import Layer
-
-    layer, selection = Layer.create(*data), viewer.layers.selection
+    layer, selection = _created(viewer, data), viewer.layers.selection
     selected, active = set(selection), selection.active
     if selected:
         # napari selects what is added. Put back before anybody is told, it does not draw every panel twice.
@@ -222,6 +219,7 @@ def remove(viewer: "ViewerModel", layers: Sequence["Layer"]) -> None:
     with _garbage_later():
         for layer in layers:
             if layer in viewer.layers:
+                ownership.take_away(layer)
                 viewer.layers.remove(layer)
 
 
@@ -257,7 +255,7 @@ def looked_at(viewer: "ViewerModel", slide_id: str, centre: tuple[float, float],
         return
     world = slide[0].data_to_world(centre)
     camera = viewer.scene.camera
-    on_screen = camera.zoom * side * float(slide[0].scale[-1])
+    on_screen = camera.zoom * side * placement.magnification(slide[0])
     if not SMALLEST_ON_SCREEN <= on_screen <= LARGEST_ON_SCREEN:
         camera.zoom *= WELL_SEEN / on_screen
     camera.center = (0.0, *(float(value) for value in world))

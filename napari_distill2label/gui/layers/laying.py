@@ -29,6 +29,7 @@ class LaidMaps:
 
     def __init__(self, session: "Session") -> None:
         self._session = weakref.ref(session)
+        self._unwanted: set[map_layers.Key] = set()  # layers of the shown slide that the user removed
         self._setting = False  # what layers tell meanwhile is not the user's doing
         self._filling: PatchMap | None = None  # the map whose layers fill in while it is computed
         self._laying: dict[str, Iterator[bool]] = {}  # by model: adds its layers one by one, then True
@@ -70,6 +71,7 @@ class LaidMaps:
 
     def lay_all(self, slide_id: str) -> None:
         """Show what was predicted of a slide; of other slides, only what can be read again is kept."""
+        self._unwanted.clear()
         self._latest = {role: latest for role, latest in self._latest.items() if latest.slide_id == slide_id}
         for other, maps in self.session.predictions.items():
             for patch_map in maps.values():
@@ -140,7 +142,7 @@ class LaidMaps:
         self._setting = True  # a new layer's eye is not the user's
         try:
             mpp = layers.about(slide[0])["mpp"]
-            added = map_layers.add_next(session.viewer, patch_map, mpp, session.threshold, self.colours)
+            added = map_layers.add_next(session.viewer, patch_map, mpp, session.threshold, self.colours, self._unwanted)
         finally:
             self._setting = False
         if added is None:

@@ -4,14 +4,14 @@ Four per slide and model: labels (one pixel a patch, or a point a patch; read-on
 attention and contribution. All are filled in place, so a slider or a growing map makes no new layer.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...core.colours import RGB
 from ...core.geometry import Mpp, PatchGrid
-from . import layers, shades
+from . import layers, ownership, shades
 from .layers import ATTENTION, CONTRIBUTION, LABELS, NOT_SCORED, OPACITY, POINTS, PROBABILITY, LayerData
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def relabel(layer: "Layer", shown: "Shades", threshold: float, colours: Colours 
     else:
         layer.features["class"] = _class_names(shown, threshold)
         layer.face_color = _label_faces(shown, threshold, colours)
-    noted["threshold"] = threshold
+    ownership.note(layer, threshold=threshold)
 
 
 def recolour(viewer: "ViewerModel", threshold: float, colours: Colours | None = None) -> None:
@@ -203,7 +203,8 @@ def refill(viewer: "ViewerModel", patch_map: "PatchMap", threshold: float, colou
     shown = shades.of(patch_map)
     for layer in layers.find(viewer, slide_id=patch_map.slide_id, model=layers.model_role(patch_map)):
         noted = layers.about(layer)
-        noted.update(layers.notes(patch_map, noted["role"], noted["threshold"], noted["class_index"])[layers.KEY])
+        made = layers.notes(patch_map, noted["role"], noted["threshold"], noted["class_index"])
+        ownership.note(layer, **made[layers.KEY])
         if noted["role"] in (LABELS, POINTS):
             if noted["role"] == POINTS:
                 layer.features = _features(shown, threshold)
@@ -242,14 +243,15 @@ def make_room(
 
 
 def add_next(
-    viewer: "ViewerModel", patch_map: "PatchMap", mpp: Mpp | None, threshold: float, colours: Colours | None = None
-) -> "Layer | None":
-    """Add one layer of a map that is not there yet, the labels first; None when all are.
+    viewer: "ViewerModel", patch_map: "PatchMap", mpp: Mpp | None, threshold: float, colours: Colours | None = None,
+    without: Collection[Key] = (),
+) -> "Layer | None":  # fmt: skip
+    """Add one layer of a map that is not there yet, the labels first; None when all are, but for those in `without`.
 
     napari takes 50 to 100 ms for a layer: the window is to answer between two of them.
     """
     keys, there = _keys(patch_map), {_key(layer): layer for layer in _there(viewer, patch_map)}
-    missing = [key for key in keys if key not in there]
+    missing = [key for key in keys if key not in there and key not in without]
     if not missing:
         return None
     key = next((key for key in missing if key[0] in (LABELS, POINTS)), missing[0])

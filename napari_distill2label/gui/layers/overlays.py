@@ -14,7 +14,7 @@ from psygnal import Signal
 from ...core.colours import RGB, palette
 from ...core.errors import SettingsError
 from ...core.events import Begun, Event, Finished, Progress
-from . import layers, map_layers, shades
+from . import layers, map_layers, ownership, shades
 from .layers import ATTENTION, CONTRIBUTION, LABELS, POINTS, PREDICTED, PROBABILITY
 from .laying import LaidMaps
 
@@ -64,6 +64,7 @@ class Overlays(LaidMaps):
         self._laid: Shades | None = None  # what of it they show
         viewer = session.viewer
         viewer.mouse_move_callbacks.append(_on_move(self))
+        viewer.layers.events.removed.connect(self._on_removed)
         viewer.events.mouse_over_canvas.connect(self._on_canvas)
         # After napari's own listeners: what they show last is what stays.
         viewer.events.status.connect(self._on_status, position="last")
@@ -87,9 +88,26 @@ class Overlays(LaidMaps):
         if kind not in KINDS:
             raise SettingsError(f"there is no layer {kind!r}: there are {', '.join(KINDS)}")
         self.visible[kind] = bool(visible)
+        if visible and any(kind_of(role) == kind for role, _ in self._unwanted):
+            self._bring_back(kind)
         self._shut = {one for one in self._shut if kind_of(one[0]) != kind}
         self.hidden = self.hidden and not visible
         self._apply()
+
+    def _bring_back(self, kind: str) -> None:
+        """Add the layers of a kind that the user had removed from napari's list."""
+        self._unwanted = {key for key in self._unwanted if kind_of(key[0]) != kind}
+        for patch_map in self.session.predictions.get(self.session.shown or "", {}).values():
+            self.lay(patch_map)
+
+    def _on_removed(self, event: Any) -> None:
+        """The user removed a layer from napari's list: it stays away while this slide is shown."""
+        session, layer = self._session(), event.value
+        if session is None or not ownership.removed_by_user(layer):
+            return
+        noted = layers.about(layer)
+        if noted["role"] in PREDICTED and noted["slide_id"] == session.shown:
+            self._unwanted.add(_which(layer))
 
     def set_opacity(self, opacity: float) -> None:
         """Of all overlays, 0 (see-through) to 1."""
@@ -187,6 +205,7 @@ class Overlays(LaidMaps):
     def on_event(self, job: "Job", event: Event) -> None:
         """Follow a prediction: its layers appear when a slide is begun, and fill in."""
         if isinstance(event, Begun):
+            self._unwanted.clear()  # who predicts wants to see it
             is_read = shades.known(event.result) is not None
             self._filling = event.result if is_read and self.session._ours([event.result]) else None
             self._laid = None

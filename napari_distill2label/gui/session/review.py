@@ -130,6 +130,7 @@ class Review(Retraining):
     def paint(self, label: str | None) -> None:
         """Let the pointer paint corrections of a class on the shown slide's patches (None: erase them)."""
         slide = self._slide_on_show()
+        self._sync_all()
         layer = self._layer(self.session.shown)
         if not isinstance(slide.patches, PatchGrid) or layer is None:
             raise SettingsError("patches at points are corrected one by one: point at one and press its key")
@@ -162,6 +163,7 @@ class Review(Retraining):
         before = slide.known.ravel()[flat]
         if np.array_equal(before, values):
             return
+        self._sync_all()  # the user may have removed the layer that shows it
         self._write(slide_id, flat, values)
         self._record(slide_id, flat, before, values, text)
 

@@ -8,7 +8,7 @@ from ...core.errors import Distill2LabelError
 from ...store.cohort import CohortSlide
 from ..jobs.background import Background
 from ..jobs.relay import plain_reason
-from ..layers import layers
+from ..layers import layers, ownership
 from ..layers.overlays import Overlays
 from ..wording import in_the_window
 from .opening import opened_slide
@@ -128,6 +128,7 @@ class Showing(SlideList):
 
     def _adopt(self, layer: Any) -> None:
         """A slide opened by napari itself (our reader, our sample data) joins the list."""
+        layers.adopt(self.viewer, layer)
         noted = layers.about(layer)
         if noted.get("role") != layers.SLIDE or any(layers.same_file(noted, row.path) for row in self.cohort):
             return
@@ -144,7 +145,8 @@ class Showing(SlideList):
         slide_id = noted["slide_id"]
         if layers.find(viewer, layers.SLIDE, slide_id):
             return
-        if slide_id in self._open:
-            self._open.pop(slide_id).close()
+        slide = self._open.pop(slide_id, None)
+        if slide is not None and not ownership.copies_of(viewer, slide_id):
+            slide.close()
         if self.shown == slide_id:
             self.shown = None
