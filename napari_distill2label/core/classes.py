@@ -1,16 +1,89 @@
 """Classes are ordered and class 0 is the negative one: what is *not* a finding."""
 
-from collections.abc import Iterable, Sequence
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from functools import lru_cache
 
 from .errors import CohortError
+from .text import shown
 
 NEGATIVE_NAMES = ("0", "neg", "negative", "normal", "benign")
 SEPARATOR = ";"  # between several classes present at once: "tumour;stroma"
+MAX_CLASSES = 128  # labels of patches are one byte (0: not scored), corrections a signed one (−1: unknown)
+NO_VALUE = frozenset(
+    {"", "na", "n/a", "#n/a", "n.a.", "n.a", "<na>", "#na", "nan", "none", "null", "nil", "nd", "n/d", "-", "--", "---"}
+    | {"–", "—", ".", "?", "??", "???", "unknown", "missing", "not available", "not applicable", "tbd"}
+    | {"#null!", "#value!", "#ref!", "#name?", "#num!", "#div/0!"}
+)  # what people and programs write into a cell that holds nothing
+_LONGEST_NO_VALUE = 40  # with spaces
+_NUMBER = re.compile(r"[+-]?\d{1,30}(?:[.,]\d{1,30})?")
 
 
 def split_label(text: str) -> tuple[str, ...]:
     """'a;b' -> ('a', 'b'): the classes named by one cell of a cohort's `label` column."""
     return tuple(part.strip() for part in text.split(SEPARATOR) if part.strip())
+
+
+def is_no_value(text: str) -> bool:
+    """Does a cell hold nothing: empty, spaces, `NA`, `nan`, `None`, `-`, `?`, `unknown`… in any case?"""
+    return len(text) <= _LONGEST_NO_VALUE and " ".join(text.casefold().split()) in NO_VALUE
+
+
+@lru_cache(maxsize=4096)
+def spelling_key(name: str) -> str:
+    """What two spellings of one name share: `Tumor` and `tumor`, `0` and `0.0`, composed and decomposed umlauts.
+
+    Case, the form of Unicode, the number of spaces and the way a number is written do not tell classes apart.
+    """
+    key = " ".join(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold()).split())
+    if _NUMBER.fullmatch(key):
+        number = Decimal(key.replace(",", ".")).normalize()
+        key = format(number if number else Decimal(0), "f")
+    return key
+
+
+def common_spelling(names: Iterable[str]) -> dict[str, str]:
+    """Every spelling that occurs -> the commonest one of its class (of equally common ones, the first)."""
+    counts = Counter(names)
+    chosen: dict[str, str] = {}
+    for name, _ in counts.most_common():  # in the order of their first occurrence among equals
+        chosen.setdefault(spelling_key(name), name)
+    return {name: chosen[spelling_key(name)] for name in counts}
+
+
+def respelled(label: str, spelling: Mapping[str, str]) -> str:
+    """A label ('a;b') with its names spelled as `spelling` says; the label itself where nothing changes."""
+    names = split_label(label)
+    new = tuple(dict.fromkeys(spelling.get(name, name) for name in names))
+    return label if new == names else SEPARATOR.join(new)
+
+
+def near_spellings(names: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Pairs of classes whose names look like two spellings of one (tumor, tumour): they may be meant as one.
+
+    They differ by one letter added, left out or replaced in a word of five or more, or by their spaces and dashes.
+    """
+    keys = [spelling_key(name) for name in names]
+    return tuple(
+        (names[i], names[j]) for i in range(len(keys)) for j in range(i + 1, len(keys)) if _is_near(keys[i], keys[j])
+    )
+
+
+def _is_near(one: str, other: str) -> bool:
+    one, other = (re.sub(r"[\s_\-./]+", "", key) for key in sorted((one, other), key=len))
+    if one == other:
+        return True
+    if len(one) < 5 or len(other) - len(one) > 1:
+        return False
+    same = next((i for i, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), len(one))
+    rest = other[same + 1 :]
+    different = (other[same : same + 1], one[same : same + 1])
+    if any(character.isdigit() for character in "".join(different)):  # grade1 and grade2 are two classes
+        return False
+    return rest in (one[same:], one[same + 1 :])
 
 
 def order_classes(labels: Iterable[str], given: Sequence[str] | None = None) -> tuple[str, ...]:
@@ -19,35 +92,76 @@ def order_classes(labels: Iterable[str], given: Sequence[str] | None = None) -> 
     `given` (from `--classes normal,metastasis`) decides where it is set; otherwise the negative class is the one
     whose name is in `NEGATIVE_NAMES` (case ignored) and the rest follow in alphabetical order. Guessing from the
     alphabet alone would report *normal* as the finding, so without either this raises `CohortError`, as it does
-    for fewer than two classes and for a label that is not in `given`.
+    for fewer than two classes or more than `MAX_CLASSES`, for a label that is not in `given`, and for a label that
+    names the negative class beside another one. Spellings of one name (`spelling_key`) are one class, called by the
+    name in `given`, else by the commonest.
     """
-    found = sorted({name for label in labels for name in split_label(label)})
-    if given is not None:
-        classes = tuple(name.strip() for name in given if name.strip())
-        if len(set(classes)) != len(classes) or len(classes) < 2:
-            raise CohortError(f"--classes needs two or more different names, the negative one first; got {list(given)}")
-        if unknown := [name for name in found if name not in classes]:
-            raise CohortError(f"unknown label {unknown[0]!r}: the classes are {', '.join(classes)}")
-        return classes
+    labels = list(labels)
+    spelling = common_spelling(name for label in labels for name in split_label(label))
+    found = sorted(set(spelling.values()))
+    classes = _ordered(found) if given is None else _as_given(found, given)
+    if len(classes) > MAX_CLASSES:
+        raise CohortError(
+            f"{len(classes)} classes are more than the {MAX_CLASSES} that a model can have: "
+            "is the column 'label' one of diagnoses?"
+        )
+    for label in dict.fromkeys(labels):
+        class_indices(label, classes)
+    return classes
+
+
+def _ordered(found: Sequence[str]) -> tuple[str, ...]:
     if not found:
         raise CohortError("no slide has a label: fill the 'label' column for at least one slide of each class")
     if len(found) == 1:
         raise CohortError(
-            f"every labelled slide is {found[0]!r}: training needs slides of at least two classes, one of them negative"
+            f"every labelled slide is {shown(found[0])!r}: training needs slides of at least two classes, "
+            "one of them negative"
         )
-    negative = [name for name in found if name.lower() in NEGATIVE_NAMES]
+    if len(found) > MAX_CLASSES:  # before a sentence that lists them
+        return tuple(found)
+    negative = [name for name in found if spelling_key(name) in NEGATIVE_NAMES]
     if len(negative) != 1:
         raise CohortError(
-            f"which of {', '.join(found)} is the negative class? Name it first, as in --classes {','.join(found)}"
+            f"which of {_listed(found)} is the negative class? Name it first, as in "
+            f"--classes {','.join(map(shown, found))}"
         )
     return (negative[0], *(name for name in found if name != negative[0]))
 
 
+def _as_given(found: Sequence[str], given: Sequence[str]) -> tuple[str, ...]:
+    classes = tuple(name.strip() for name in given if name.strip())
+    if len({spelling_key(name) for name in classes}) != len(classes) or len(classes) < 2:
+        raise CohortError(
+            f"--classes needs two or more different names, the negative one first; got {_listed(given) or 'none'}"
+        )
+    if nothing := [name for name in classes if is_no_value(name)]:
+        raise CohortError(f"{nothing[0]!r} means 'no label' in a table of slides: give that class another name")
+    known = {spelling_key(name) for name in classes}
+    if unknown := [name for name in found if spelling_key(name) not in known]:
+        raise CohortError(f"unknown label {shown(unknown[0])!r}: the classes are {_listed(classes)}")
+    return classes
+
+
 def class_indices(label: str, classes: Sequence[str]) -> tuple[int, ...]:
-    """Indices of the classes a label names, ascending; `CohortError` for a name that is no class, or no name."""
+    """Indices of the classes a label names, ascending.
+
+    `CohortError` for a name that is no class, for no name, and for the negative class beside another one.
+    """
+    known = {spelling_key(name): index for index, name in enumerate(classes)}
     try:
-        if indices := tuple(sorted({classes.index(name) for name in split_label(label)})):
-            return indices
-        raise ValueError
-    except ValueError:
-        raise CohortError(f"unknown label {label!r}: the classes are {', '.join(classes)}") from None
+        indices = tuple(sorted({known[spelling_key(name)] for name in split_label(label)}))
+    except KeyError:
+        indices = ()
+    if not indices:
+        raise CohortError(f"unknown label {shown(label)!r}: the classes are {_listed(classes)}")
+    if indices[0] == 0 and len(indices) > 1:
+        raise CohortError(
+            f"label {shown(label)!r}: {shown(classes[0])!r} is the negative class, which means that there is no other; "
+            "write one or the other"
+        )
+    return indices
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(shown(name, 40) for name in names)

@@ -6,11 +6,19 @@ Every error the package raises on purpose is a `Distill2LabelError`; anything el
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from .text import LONGEST_MESSAGE, shown
+
 
 class Distill2LabelError(Exception):
-    """Base of all errors raised on purpose. `exit_status` is what the command line returns for it."""
+    """Base of all errors raised on purpose. `exit_status` is what the command line returns for it.
+
+    Its text is one line, whatever the outside put into it: no control characters, no logins of URLs, not 100 kB.
+    """
 
     exit_status = 2
+
+    def __str__(self) -> str:
+        return shown(super().__str__(), LONGEST_MESSAGE)
 
 
 class SettingsError(Distill2LabelError):

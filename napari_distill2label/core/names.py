@@ -3,16 +3,35 @@
 import os
 import re
 from pathlib import Path
+from urllib.parse import urlsplit
 
 LABELS_NAMESPACE = "napari-distill2label/labels"  # of the OME annotation in a mask that says what its values mean
 TORCHSCRIPT = (".pt", ".pth", ".ts", ".torchscript")  # encoders that can hold a program
-# Two letters or more: "C:\\slides" is a drive.
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+# Web servers and object stores. `file://`, `reference://`, `github://` and the like reach other things than slides.
+URL_SCHEMES = ("http", "https", "s3", "gs", "gcs", "az", "abfs", "abfss")
+# Two letters or more: "C:\\slides" is a drive. "zip::s3://…" is a URL too, one that `why_not_url` refuses.
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(::.*)?://", re.DOTALL)
 
 
 def is_url(path: str | os.PathLike[str]) -> bool:
     """Whether `path` is a URL (`s3://…`, `https://…`): to be kept as it is, not made a `Path`, which drops a slash."""
     return isinstance(path, str) and _URL.match(path) is not None
+
+
+def why_not_url(url: str) -> str | None:
+    """Why a URL is not opened, as the end of a sentence; None if it may be.
+
+    Slide tables come from outside. A URL that chains protocols (`zip::…`, `simplecache::file://…`) or uses another
+    protocol than those of `URL_SCHEMES` (`reference://`, `file://`) could read any file of this machine.
+    """
+    scheme = url.partition("://")[0].lower()
+    if "::" in url:
+        return "chained protocols ('::') are not opened: give the URL of the OME-Zarr folder itself"
+    if scheme == "file":
+        return "file:// is not opened: give the path of the file"
+    if scheme not in URL_SCHEMES:
+        return f"the protocol {scheme}:// is not opened: use one of {', '.join(URL_SCHEMES)}"
+    return None
 
 
 def kept_path(path: str | os.PathLike[str]) -> str:
@@ -26,7 +45,10 @@ def holds_program(path: str | os.PathLike[str]) -> bool:
 
 
 def slide_name(path: str | os.PathLike[str]) -> str:
-    """A slide's name: its file's, without the suffix; of `.ome.tif`, `.ome.tiff`, `.ome.zarr` without both."""
-    stem, suffix = os.path.splitext(Path(path).name)
+    """A slide's name: its file's, without the suffix; of `.ome.tif`, `.ome.tiff`, `.ome.zarr` without both.
+
+    Of a URL, the name of its file, without the signature that may follow it.
+    """
+    stem, suffix = os.path.splitext(Path(urlsplit(path).path if is_url(path) else path).name)
     ome = suffix.lower() in (".tif", ".tiff", ".zarr") and stem.lower().endswith(".ome")
     return stem[: -len(".ome")] if ome else stem

@@ -1,61 +1,37 @@
 """The cohort: slides, one diagnosis each, cases and splits; `cohort.csv` in and out."""
 
-import csv
-import io
 import os
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from ..core.classes import class_indices, order_classes
+from ..core.classes import class_indices, order_classes, respelled, spelling_key, split_label
 from ..core.errors import CohortError
 from ..core.names import is_url, slide_name
-from .files import write_text
-from .tables import read_table
+from ..core.text import shown
+from .cohort_table import SPLITS, CohortSlide, CohortTable, own_case, read_rows, write_rows
 
-SPLITS = ("train", "valid", "test")
-COLUMNS = ("slide_id", "path", "label", "case_id", "mpp", "split")
-# Headers of CLAM (case_id, slide_id, label), TRIDENT (wsi, mpp), STAMP (PATIENT, FILENAME), Slideflow (patient, slide).
-ALIASES = {
-    "slide_id": ("slide",),
-    "path": ("wsi", "filename", "file"),
-    "case_id": ("case", "patient", "patient_id"),
-    "label": ("diagnosis",),
-    "mpp": (),
-    "split": (),
-}
-SPLIT_NAMES = {"val": "valid", "validation": "valid", "training": "train"}
+__all__ = ["FEW_NEGATIVE", "SPLITS", "Cohort", "CohortSlide", "slide_name"]
 FEW_NEGATIVE = 0.1  # below this fraction of the labelled slides a cohort is told that it has few negatives
 
 
 @dataclass(frozen=True)
-class CohortSlide:
-    """One row: `path` absolute, or a URL as it was given (a string); `case_id` defaults to the slide's id.
-
-    `label` and `split` are None where not given. `mpp` is what the user says, whatever the file says.
-    """
-
-    slide_id: str
-    path: Path | str
-    label: str | None = None
-    case_id: str = ""
-    mpp: float | None = None
-    split: str | None = None
-
-
-@dataclass(frozen=True)
 class Cohort:
-    """Slides with their labels, and the ordered classes (negative first; empty while unknown)."""
+    """Slides with their labels, and the ordered classes (negative first; empty while unknown).
+
+    `table` is the file they were read from, with its other columns; `notices` are what its reader should tell.
+    """
 
     slides: tuple[CohortSlide, ...]
     classes: tuple[str, ...] = ()
+    table: CohortTable | None = field(default=None, compare=False, repr=False)
+    notices: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
         repeated = [name for name, count in Counter(slide.slide_id for slide in self.slides).items() if count > 1]
         if repeated:
-            raise CohortError(f"two slides have the id {repeated[0]!r}: give each its own slide_id")
+            raise CohortError(f"two slides have the id {shown(repeated[0])!r}: give each its own slide_id")
 
     def __len__(self) -> int:
         return len(self.slides)
@@ -79,11 +55,26 @@ class Cohort:
         try:
             return class_indices(slide.label or "", self.classes)
         except CohortError as error:
-            raise CohortError(f"slide {slide.slide_id!r}: {error}") from None
+            raise CohortError(f"slide {shown(slide.slide_id)!r}: {error}") from None
 
     def with_classes(self, classes: Sequence[str] | None = None) -> "Cohort":
-        """The same slides with their classes settled: as given, else recognised (`core.classes.order_classes`)."""
-        return replace(self, classes=order_classes([slide.label for slide in self.labelled], classes))
+        """The same slides with their classes settled: as given, else recognised (`core.classes.order_classes`).
+
+        Labels are spelled as the classes are.
+        """
+        try:
+            classes = order_classes([slide.label for slide in self.labelled], classes)
+        except CohortError as error:
+            where = f"{self.table.table.path}: " if self.table else ""
+            said = "".join(f" ({notice})" for notice in self.notices if "as no label" in notice)
+            raise CohortError(f"{where}{error}{said}") from None
+        names = {name for label in {slide.label for slide in self.labelled} for name in split_label(label)}
+        own = {spelling_key(name): name for name in classes}
+        spelling = {name: own[spelling_key(name)] for name in names if name not in classes}
+        if not spelling:
+            return replace(self, classes=classes)
+        slides = (replace(slide, label=respelled(slide.label, spelling)) if slide.label else slide for slide in self)
+        return replace(self, slides=tuple(slides), classes=classes)
 
     def with_slides(self, slides: Iterable[CohortSlide]) -> "Cohort":
         return replace(self, slides=tuple(slides))
@@ -101,7 +92,7 @@ class Cohort:
 
     def warnings(self) -> list[str]:
         """What is allowed but unwise, a line each."""
-        train, lines = self.in_split("train"), []
+        train, lines = self.in_split("train"), list(self.notices)
         unlabelled = len(self) - len(self.labelled)
         if unlabelled:
             lines.append(f"{unlabelled} of {len(self)} slides have no label: left out of training, still predicted")
@@ -129,102 +120,44 @@ class Cohort:
         without paths (CLAM's) names files by their stem, which are looked for there. Labels and classes are not
         matched yet: see `with_classes`.
         """
-        path = Path(path)
-        folder = Path(slides_folder) if slides_folder else path.parent
-        rows = read_table(path, required=(), aliases=ALIASES)
-        if not {"slide_id", "path"} & set(rows[0]):
-            raise CohortError(f"{path}: has neither a 'slide_id' nor a 'path' column (nor 'wsi', 'slide', 'filename')")
-        files = None if "path" in rows[0] else _slides_by_name(folder)
-        return cls(tuple(_parse_row(row, folder, files, path) for row in rows))
+        table, slides, notices = read_rows(path, slides_folder)
+        try:
+            return cls(tuple(slides), table=table, notices=tuple(notices))
+        except CohortError as error:
+            raise CohortError(f"{path}: {error}") from None
+
+    @property
+    def path(self) -> Path | None:
+        """The table the slides were read from, from the root."""
+        return self.table and self.table.path
 
     def write(self, path: str | os.PathLike[str]) -> Path:
-        """Write `cohort.csv`, paths relative to it."""
-        text = io.StringIO()
-        table = csv.writer(text, lineterminator="\n")
-        table.writerow(COLUMNS)
-        for slide in self.slides:
-            table.writerow([
-                slide.slide_id, _relative(slide.path, Path(path).parent), slide.label or "", slide.case_id,
-                "" if slide.mpp is None else slide.mpp, slide.split or "",
-            ])  # fmt: skip
-        return write_text(path, text.getvalue())
+        """Write `cohort.csv`, paths relative to it.
+
+        Slides from a table are written as that table has them: its columns, headers, order, delimiter and encoding,
+        with what has changed since; slides that it lacks get a row with empty cells for what we do not know. A file
+        that is replaced is kept as `<name>.bak` (with a date where there is one already).
+        """
+        return write_rows(path, self.slides, self.table)
+
+    def save(self) -> Path:
+        """`write` to the table the slides were read from. `CohortError` if they come from none."""
+        if self.table is None:
+            raise CohortError("the slides come from no table: give the path of the cohort.csv to write")
+        return self.write(self.table.path)
+
+    def plain(self) -> "Cohort":
+        """The same slides and classes, without the table they come from: `write` gives our own columns alone."""
+        return replace(self, table=None, notices=())
 
     @classmethod
     def of_files(cls, paths: Iterable[str | os.PathLike[str]], mpp: float | None = None) -> "Cohort":
         """A cohort of unlabelled slides, named by their files."""
+        places = [str(path) if is_url(path) else Path(os.path.abspath(path)) for path in paths]
+        names = [slide_name(place) for place in places]
         return cls(
-            tuple(CohortSlide(_name_of(path), _absolute(path), case_id=_name_of(path), mpp=mpp) for path in paths)
+            tuple(
+                CohortSlide(name, place, case_id=own_case(name, place), mpp=mpp)
+                for name, place in zip(names, places, strict=True)
+            )
         )
-
-
-def _name_of(path: str | os.PathLike[str]) -> str:
-    """`slide_name`; a URL's without the signature that may follow it."""
-    return slide_name(urlsplit(str(path)).path if is_url(path) else path)
-
-
-def _absolute(path: str | os.PathLike[str]) -> Path | str:
-    return str(path) if is_url(path) else Path(os.path.abspath(path))  # without '..', which absolute() would keep
-
-
-def _relative(path: Path | str, folder: Path) -> str:
-    if is_url(path):
-        return str(path)
-    try:
-        return Path(os.path.relpath(path, folder.absolute())).as_posix()
-    except ValueError:  # another drive, on Windows
-        return path.as_posix()
-
-
-def _slides_by_name(folder: Path) -> dict[str, list[Path]]:
-    """The slides of a folder by file name and by slide name; annotations often lie beside them, under the same stem."""
-    from ..slides.registry import SUFFIXES
-
-    files: dict[str, list[Path]] = defaultdict(list)
-    for file in sorted(folder.glob("*")):
-        if file.suffix.lower() in SUFFIXES:
-            files[file.name].append(file)
-            files[slide_name(file)].append(file)
-    return files
-
-
-def _parse_row(row: dict[str, str], folder: Path, files: dict[str, list[Path]] | None, table: Path) -> CohortSlide:
-    slide_id = row.get("slide_id") or _name_of(row.get("path", ""))
-    if not slide_id:
-        raise CohortError(f"{table}: a row has neither slide_id nor path")
-    if files is None:
-        file = row["path"] if is_url(row["path"]) else folder / row["path"]
-        if not row["path"]:
-            raise CohortError(f"{table}: slide {slide_id!r} has no path")
-    else:
-        found = files.get(slide_id, [folder / slide_id])
-        if len(found) > 1:
-            names = ", ".join(other.name for other in found)
-            raise CohortError(f"{table}: slide {slide_id!r} could be any of {names}: add a column 'path'")
-        file = found[0]
-    return CohortSlide(
-        slide_id=slide_id,
-        path=_absolute(file),
-        label=row.get("label") or None,
-        case_id=row.get("case_id") or slide_id,
-        mpp=_parse_mpp(row.get("mpp", ""), slide_id, table),
-        split=_parse_split(row.get("split", ""), slide_id, table),
-    )
-
-
-def _parse_mpp(text: str, slide_id: str, table: Path) -> float | None:
-    if not text:
-        return None
-    try:
-        mpp = float(text)
-    except ValueError:
-        mpp = float("nan")
-    if not 0.05 <= mpp <= 20:
-        raise CohortError(f"{table}: slide {slide_id!r}: mpp {text!r} is not between 0.05 and 20 µm/px")
-    return mpp
-
-
-def _parse_split(text: str, slide_id: str, table: Path) -> str | None:
-    split = SPLIT_NAMES.get(text.lower(), text.lower())
-    if split and split not in SPLITS:
-        raise CohortError(f"{table}: slide {slide_id!r}: unknown split {text!r}; use {', '.join(SPLITS)}")
-    return split or None

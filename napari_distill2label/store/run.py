@@ -51,7 +51,7 @@ class Run:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         run = cls(folder, config)
-        cohort.write(folder / "cohort.csv")
+        cohort.plain().write(folder / "cohort.csv")  # a user's other columns (age, site) are no part of a model
         write_json(folder / "settings.json", config.model_dump(mode="json"))
         return run
 

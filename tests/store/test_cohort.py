@@ -1,10 +1,16 @@
 import os
+import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from napari_distill2label.core.classes import order_classes
 from napari_distill2label.core.errors import CohortError
+from napari_distill2label.core.settings import SplitSettings
 from napari_distill2label.store.cohort import Cohort, CohortSlide, slide_name
+from napari_distill2label.store.splits import with_splits
+from napari_distill2label.store.tables import Style, neutral, table_text
 
 
 @pytest.fixture
@@ -134,12 +140,14 @@ def test_headers_of_trident_stamp_and_slideflow(cohort_csv, header, row):
     [
         ("", r"cohort\.csv: is empty"),
         ("label,case_id\n0,p\n", r"cohort\.csv: has neither a 'slide_id' nor a 'path' column"),
-        ("slide_id,path\na,a.png\na,b.png\n", "two slides have the id 'a'"),
+        ("slide_id,path\na,a.png\na,b.png\n", r"cohort\.csv: two slides have the id 'a'"),
         ("path\nx/a.png\ny/a.png\n", "two slides have the id 'a'"),
         ("slide_id,path\na,\n", "slide 'a' has no path"),
         ("slide_id,path,mpp\na,a.png,zero\n", "slide 'a': mpp 'zero' is not between 0.05 and 20"),
         ("slide_id,path,mpp\na,a.png,0.005\n", "mpp '0.005' is not between"),
-        ("slide_id,path,mpp\na,a.png,nan\n", "mpp 'nan' is not between"),
+        ("slide_id,path,mpp\na,a.png,inf\n", "mpp 'inf' is not between"),
+        ("slide_id,path,mpp\na,a.png,0\n", "mpp '0' is not between"),
+        ("slide_id,path\na,NA\n", r"cohort\.csv: slide 'a' has no path"),
         ("slide_id,path,mpp\na,a.png,1e999\n", "mpp '1e999' is not between"),
         ("slide_id,path,split\na,a.png,holdout\n", "slide 'a': unknown split 'holdout'; use train, valid, test"),
         ("slide_id,path,label\na,a.png,\nb,b.png,\n", "no slide has a label"),
@@ -235,3 +243,327 @@ def test_urls_are_kept_as_given(cohort_csv, tmp_path):
     assert again == cohort
     assert [slide.path for slide in Cohort.of_files([url, signed])] == [url, signed]
     assert [slide.slide_id for slide in Cohort.of_files([url, signed])] == ["a", "B-1"]
+
+
+# ---- what tables of other people hold ------------------------------------------------------------------------------
+
+
+NO_VALUES = ["NA", "nan", "None", "-", "?", "unknown", "n/a", "#N/A", "", "   ", "N/A", "NaN", "NULL", "Unknown", "–"]
+
+
+@pytest.mark.parametrize("text", NO_VALUES)
+def test_what_stands_for_nothing_is_no_label_case_mpp_or_split(cohort_csv, text):
+    path = cohort_csv(
+        f"slide_id,path,label,case_id,mpp,split\na,a.png,{text},{text},{text},{text}\nb,b.png,{text},{text},{text},{text}\n"
+        "c,c.png,normal,p,0.5,train\nd,d.png,tumour,q,,test\n"
+    )
+    cohort = read(path)
+    assert cohort.classes == ("normal", "tumour")
+    assert [slide.label for slide in cohort] == [None, None, "normal", "tumour"]
+    assert [slide.case_id for slide in cohort] == ["a", "b", "p", "q"]  # not one patient
+    assert [slide.mpp for slide in cohort] == [None, None, 0.5, None]
+    assert [slide.split for slide in cohort] == [None, None, "train", "test"]
+    told = [line for line in cohort.notices if "are read as" in line]
+    assert len(told) == (4 if text.strip() else 0)
+    if told:
+        assert told[0] == f"{path}: 2 cells are read as no label: {text!r} (2)"
+        assert "no case" in told[1]
+
+
+def test_labels_that_mean_nothing_are_named_where_none_is_left(cohort_csv):
+    path = cohort_csv("slide_id,path,label\na,a.png,-\nb,b.png,-\nc,c.png,+\n")
+    with pytest.raises(
+        CohortError, match=r"cohort\.csv: every labelled slide is '\+'.*2 cells are read as no label: '-' \(2\)"
+    ):
+        read(path)
+    with pytest.raises(CohortError, match="'none' means 'no label' in a table of slides"):
+        read(path, ["none", "+"])
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "told"),
+    [
+        (
+            ["normal", "Tumour", "tumour", "tumour", "Normal", "normal"],
+            ("normal", "tumour"),
+            ["'Normal' (1)", "'Tumour' (1)"],
+        ),
+        (["0", "0.0", "1", "1.0", "1"], ("0", "1"), ["'0.0' (1)", "'1.0' (1)"]),
+        (["0", "00", "1", "1,0", "1"], ("0", "1"), ["'00' (1)"]),
+        (["0.0", "1.0", "1.0"], ("0.0", "1.0"), []),
+        (["normal", "Ko\u0308rper", "K\xf6rper", "K\xf6rper"], ("normal", "K\xf6rper"), ["one class 'K\xf6rper'"]),
+        (["normal", "low grade", "low  grade", "low grade"], ("normal", "low grade"), ["one class"]),
+        (["normal", "a;B", "b", "B", "A", "a", "A"], ("normal", "B", "a"), ["'A' (2)", "'b' (1)"]),
+    ],
+)
+def test_spellings_of_one_class_are_one_class_and_this_is_said(cohort_csv, labels, classes, told):
+    quoted = [f'"{label}"' for label in labels]
+    path = cohort_csv("slide_id,path,label\n" + "".join(f"s{i},{i}.png,{label}\n" for i, label in enumerate(quoted)))
+    cohort = read(path)
+    assert cohort.classes == classes
+    assert {name for slide in cohort for name in slide.label.split(";")} == set(classes)
+    notices = " ".join(cohort.notices)
+    assert all(part in notices for part in told)
+    assert bool(cohort.notices) == bool(told)
+    # where the user says how a class is spelled, it is
+    shouted = read(path, [name.upper() for name in classes])
+    assert shouted.classes == tuple(name.upper() for name in classes)
+    assert [shouted.indices(slide) for slide in shouted] == [cohort.indices(slide) for slide in cohort]
+
+
+def test_near_spellings_are_two_classes_and_this_is_said(cohort_csv):
+    labels = ["normal", "tumour", "tumor", "grade1", "grade2", "high-grade", "high grade"]
+    rows = "".join(f"s{i},{i}.png,{label}\n" for i, label in enumerate(labels))
+    cohort = read(cohort_csv(f"slide_id,path,label\n{rows}"))
+    assert len(cohort.classes) == 7
+    told = [line.partition("the classes ")[2] for line in cohort.notices]
+    assert [line.partition(" are spelled nearly alike")[0] for line in told] == [
+        "'tumour' and 'tumor'", "'high-grade' and 'high grade'",
+    ]  # fmt: skip
+
+
+def test_the_negative_class_stands_alone(cohort_csv):
+    path = cohort_csv("slide_id,path,label\na,a.png,normal;tumour\nb,b.png,tumour\n")
+    message = r"cohort\.csv: label 'normal;tumour': 'normal' is the negative class"
+    with pytest.raises(CohortError, match=message):
+        read(path)
+    with pytest.raises(CohortError, match=message):
+        read(path, ["normal", "tumour"])
+    assert read(path, ["benign", "normal", "tumour"]).classes[0] == "benign"
+
+
+def test_more_classes_than_a_map_can_hold_are_refused_before_training(cohort_csv):
+    rows = "".join(f"s{i},s{i}.png,class {i}\n" for i in range(300))
+    path = cohort_csv(f"slide_id,path,label\nn,n.png,normal\n{rows}")
+    with pytest.raises(CohortError, match=r"cohort\.csv: 301 classes are more than the 128 that a model can have"):
+        read(path)
+    with pytest.raises(CohortError, match="129 classes are more"):
+        order_classes([], [f"c{i}" for i in range(129)])
+    assert len(order_classes([], [f"c{i}" for i in range(128)])) == 128
+
+
+def test_a_tcga_barcode_names_the_patient(cohort_csv):
+    names = ["TCGA-AA-3489-01Z-00-DX1.b2", "TCGA-AA-3489-11A-01-TS1", "tcga-aa-3489.png", "TCGA-AA-34890-01", "S-1"]
+    path = cohort_csv("slide_id,path\n" + "".join(f"{name},x.svs\n" for name in names) + "own,TCGA-BB-0001-01A.svs\n")
+    cohort = Cohort.read(path)
+    patient = "TCGA-AA-3489"
+    assert [slide.case_id for slide in cohort] == [patient, patient, patient, "TCGA-AA-34890-01", "S-1", "TCGA-BB-0001"]
+    assert cohort.notices == (
+        f"{path}: 4 slides have no case_id; their TCGA barcodes name 2 patients, which are taken for it",
+    )
+    told = Cohort.read(cohort_csv(f"slide_id,path,case_id\n{names[0]},x.svs,mine\n"))
+    assert (told.slides[0].case_id, told.notices) == ("mine", ())
+
+
+def test_slides_of_a_tcga_patient_are_never_divided(cohort_csv):
+    rows = [
+        f"TCGA-AA-{p:04}-0{s}Z-00-DX{s},{p}-{s}.svs,{'tumour' if p % 2 else 'normal'}\n"
+        for p in range(20)
+        for s in range(3)
+    ]
+    cohort = with_splits(read(cohort_csv("slide_id,path,label\n" + "".join(rows))), SplitSettings(), 0)
+    splits = {}
+    for slide in cohort:
+        splits.setdefault(slide.slide_id[:12], set()).add(slide.split)
+    assert len(splits) == 20
+    assert all(len(found) == 1 for found in splits.values())
+
+
+def test_excels_decimal_comma_and_windows_paths(cohort_csv, tmp_path):
+    path = cohort_csv("slide_id;path;mpp\na;slides\\a.svs;0,4990\nb;b.svs;2.5e-1\n")
+    a, b = Cohort.read(path)
+    assert (a.mpp, b.mpp) == (0.499, 0.25)
+    assert a.path == tmp_path / "slides" / "a.svs"
+    (tmp_path / "slides\\a.svs").write_bytes(b"")  # a file of that very name
+    assert Cohort.read(path)["a"].path == tmp_path / "slides\\a.svs"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "reference://x/a.zarr",
+        "file:///etc/passwd",
+        "zip::s3://b/a.zip",
+        "simplecache::file:///etc/passwd",
+        "github://a@b/c",
+    ],
+)
+def test_a_url_that_could_read_local_files_is_refused(cohort_csv, url):
+    with pytest.raises(CohortError, match=r"cohort\.csv: slide 'a': .*opened"):
+        Cohort.read(cohort_csv(f"slide_id,path\na,{url}\n"))
+
+
+def test_a_cell_of_100_kb_is_not_echoed(cohort_csv):
+    long = "x" * 100_000
+    for column in ("label", "mpp", "split", "path"):
+        row = {"slide_id": long, "path": "a.png", "label": "normal", "mpp": "", "split": "", column: long}
+        row["path"] = "zip::s3://" + long if column == "path" else row["path"]
+        path = cohort_csv(",".join(row) + "\n" + ",".join(row.values()) + "\n")
+        with pytest.raises(CohortError) as caught:
+            read(path)
+        assert len(str(caught.value)) < 800, column
+
+
+# ---- the user's own table, written again ---------------------------------------------------------------------------
+
+
+OWN = (
+    "Age;PATIENT;FILENAME;Notes;Diagnosis;site\r\n"
+    "61;P-1;slides\\a.svs;=1+1;Tumour;\r\n"
+    "\r\n"
+    '57;P-1;b.svs;"says ""x"";\r\nand more";NA;Köln\r\n'
+    "44;;c.svs; two ;tumour;-\r\n"
+)
+
+
+@pytest.fixture
+def own(tmp_path):
+    path = tmp_path / "my table.csv"
+    path.write_bytes(b"\xef\xbb\xbf" + OWN.encode())
+    return path
+
+
+def test_a_table_that_nothing_was_changed_in_keeps_every_cell(own, tmp_path):
+    cohort = Cohort.read(own).with_classes(["normal", "TUMOUR"])
+    before = own.read_bytes()
+    assert cohort.path == own
+    assert cohort.save() == own
+    assert own.read_bytes() == before.replace(b"\r\n\r\n57", b"\r\n57")  # an empty row says nothing
+    assert (tmp_path / "my table.csv.bak").read_bytes() == before
+
+
+def test_what_was_changed_is_changed_and_nothing_else(own):
+    cohort = Cohort.read(own).with_classes(["normal", "tumour"])
+    a, b, c = cohort
+    b = replace(b, label="normal", mpp=0.25)
+    new = CohortSlide("=d", own.parent / " d.svs", "normal", "P-9")
+    cohort.with_slides([c, a, b, new]).save()
+    lines = own.read_text("utf-8-sig").replace("\nand more", "").splitlines()
+    assert lines == [
+        "Age;PATIENT;FILENAME;Notes;Diagnosis;site;slide_id;mpp",
+        "44;;c.svs; two ;tumour;-;;",
+        "61;P-1;slides\\a.svs;=1+1;Tumour;;;",
+        '57;P-1;b.svs;"says ""x"";";normal;Köln;;0.25',
+        ";P-9;./ d.svs;;normal;;'=d;",
+    ]
+    again = Cohort.read(own).with_classes(["normal", "tumour"])
+    assert again == cohort.with_slides([c, a, b, new])
+
+
+def test_saved_elsewhere_paths_mean_the_same_files(own, tmp_path):
+    cohort = Cohort.read(own)
+    there = cohort.write(tmp_path / "else where" / "cohort.csv")
+    assert there.read_text("utf-8-sig").splitlines()[1] == "61;P-1;../slides/a.svs;=1+1;Tumour;"
+    assert Cohort.read(there) == cohort
+    assert own.read_bytes().decode("utf-8-sig") == OWN
+
+
+def test_a_table_without_paths_gets_them_only_where_it_moves(cohort_csv, tmp_path):
+    (tmp_path / "a.svs").write_bytes(b"x")
+    path = cohort_csv("slide_id,age\na,61\n")
+    cohort = Cohort.read(path)
+    cohort.save()
+    assert path.read_text() == "slide_id,age\na,61\n"
+    assert cohort.write(tmp_path / "x" / "c.csv").read_text() == "slide_id,age,path\na,61,../a.svs\n"
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16", "utf-8"])
+def test_the_encoding_is_kept_while_it_has_the_letters(tmp_path, encoding):
+    path = tmp_path / "c.csv"
+    path.write_bytes("slide_id\tpath\tsite\na\ta.png\tKöln\n".encode(encoding))
+    cohort = Cohort.read(path)
+    (a,) = cohort
+    cohort.with_slides([replace(a, label="ja")]).save()
+    assert path.read_bytes().decode(encoding) == "slide_id\tpath\tsite\tlabel\na\ta.png\tKöln\tja\n"
+    cohort.with_slides([replace(a, label="病理")]).save()
+    assert Cohort.read(path)["a"].label == "病理"
+
+
+def test_a_decimal_comma_stays_one(cohort_csv):
+    path = cohort_csv("slide_id;path;mpp\na;a.png;0,25\nb;b.png;\n")
+    cohort = Cohort.read(path)
+    cohort.with_slides(replace(slide, mpp=0.5) for slide in cohort).save()
+    assert path.read_text() == "slide_id;path;mpp\na;a.png;0,5\nb;b.png;0,5\n"
+
+
+def test_backups_never_replace_one_another(cohort_csv, tmp_path):
+    path = cohort_csv("slide_id,path,age\na,a.png,61\n")
+    first = path.read_bytes()
+    cohort = Cohort.read(path)
+
+    def save(label):
+        cohort.with_slides([replace(cohort["a"], label=label)]).save()
+
+    save("x")
+    save("y")  # our own file: no backup
+    assert [file.name for file in tmp_path.glob("*.bak")] == ["cohort.csv.bak"]
+    assert path.with_name("cohort.csv.bak").read_bytes() == first
+    edits = []
+    for age in (62, 63):  # somebody else writes it meanwhile
+        path.write_text(f"slide_id,path,age\na,a.png,{age}\n")
+        edits.append(path.read_bytes())
+        save("z")
+    kept = {file.read_bytes() for file in tmp_path.glob("*.bak")}
+    assert kept == {first, *edits}
+
+
+def test_a_read_only_table_is_left_alone(cohort_csv):
+    path = cohort_csv("slide_id,path\na,a.png\n")
+    cohort = Cohort.read(path)
+    path.chmod(0o444)
+    if os.access(path, os.W_OK):
+        pytest.skip("nothing is read-only to this user")
+    with pytest.raises(CohortError, match="is read-only"):
+        cohort.with_slides([replace(cohort["a"], label="x")]).save()
+
+
+def test_a_link_and_the_rights_of_a_table_stay(cohort_csv, tmp_path):
+    path = cohort_csv("slide_id,path\na,a.png\n", "shared")
+    path.chmod(0o600)
+    link = path.parent / "link.csv"
+    link.symlink_to(path)
+    cohort = Cohort.read(link)
+    cohort.with_slides([replace(cohort["a"], label="x")]).save()
+    assert link.is_symlink()
+    assert path.read_text() == "slide_id,path,label\na,a.png,x\n"
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_slides_of_no_table_have_nowhere_to_be_saved():
+    with pytest.raises(CohortError, match="come from no table"):
+        Cohort(()).save()
+
+
+def test_tables_of_any_text_survive(tmp_path):
+    """Seeded: any ids, labels, cases and other columns, read, written elsewhere and read again."""
+    draw = random.Random(11)
+    letters = [*"ab=+-@'\",;\t\n\r| .#?/ö病", "\u2028", "o\u0308", "\x1b[1m"]
+
+    def text(least=1):
+        return "".join(draw.choices(letters, k=draw.randint(least, 9))).strip()
+
+    for turn in range(60):
+        slides = {
+            name: CohortSlide(
+                name, tmp_path / f"{i}.svs", draw.choice([None, "normal", "tumour"]),
+                draw.choice([name, f"case {i // 2}"]), draw.choice([None, 0.25]), draw.choice([None, "test"]),
+            )
+            for i in range(6)
+            if (name := text())
+        }  # fmt: skip
+        cohort = Cohort(tuple(slides.values()))
+        first = Cohort.read(cohort.write(tmp_path / f"{turn}.csv"))
+        assert first == cohort
+        style = Style(
+            draw.choice(",;\t"), draw.choice(["\n", "\r\n"]), draw.choice(["utf-8", "utf-8-sig", "utf-16-le"])
+        )
+        notes = [text(0) for _ in slides]
+        rows = [["note", "label", "wsi", "Slide"]]
+        rows += [[note, s.label or "", f"{s.path}", neutral(s.slide_id)] for note, s in zip(notes, cohort, strict=True)]
+        path = tmp_path / f"own {turn}.csv"
+        path.write_bytes(style.encoded(table_text(rows, style)))
+        read = Cohort.read(path)
+        assert [slide.slide_id for slide in read] == list(slides)
+        moved = Cohort.read(read.write(tmp_path / "x" / f"{turn}.csv"))
+        assert moved == read
+        assert [row[0] for row in moved.table.table.rows] == notes

@@ -1,0 +1,45 @@
+"""Text from outside (ids, labels, paths, cells) as it may be shown: escaped, short, without passwords.
+
+A slide's id can hold what a terminal obeys (escape sequences), what turns a line around (bidirectional controls), or
+100 kB of somebody's spreadsheet. `printable` is the one place that makes such text harmless.
+"""
+
+import re
+
+SHORT = 80  # characters of one outside text inside a message
+LONGEST_MESSAGE = 2000
+# Controls (C0, DEL, C1), what is invisible or turns the direction of a line, line and paragraph separators, and halves
+# of surrogate pairs. The two joiners stay: Persian and Hindi need them.
+_HIDDEN = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e007f]"
+)
+_LOGIN = re.compile(r"(?<=://)[^/?#\s@]*@")
+_QUERY = re.compile(r"(?<=://)([^?#\s]+)\?[^\s'\"]+")
+
+
+def printable(text: str) -> str:
+    r"""One line: what a terminal obeys or does not show is escaped (`\x1b`, `\n`), logins of URLs are hidden."""
+    if not text.isprintable():  # a fast no for nearly every text; an odd space is no reason yet
+        text = _HIDDEN.sub(_escaped, text)
+    return without_login(text) if "://" in text else text
+
+
+def shown(text: object, longest: int = SHORT) -> str:
+    """`printable` and short: of a long text its beginning and its end, and how long it is."""
+    text = str(text)
+    if len(text) <= longest:
+        return printable(text)
+    head, tail = longest * 2 // 3, longest // 4
+    return f"{printable(text[:head])}…{printable(text[-tail:])} ({len(text):,} characters)"
+
+
+def without_login(text: str) -> str:
+    """Text with user, password and signature of its URLs replaced by '…': `https://…@host/a.zarr?…`."""
+    return _QUERY.sub(r"\1?…", _LOGIN.sub("…@", text))
+
+
+def _escaped(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    named = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}.get(match[0])
+    return named or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}")
