@@ -62,6 +62,17 @@ class CohortSlide:
     split: str | None = None
 
 
+@dataclass(frozen=True)
+class LabelRow:
+    """What a table without paths says of a slide; None where it says nothing."""
+
+    slide_id: str
+    label: str | None = None
+    case_id: str | None = None
+    mpp: float | None = None
+    split: str | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class CohortTable:
     """The table that slides were read from.
@@ -101,6 +112,36 @@ def read_rows(
     slides = parser.with_common_spelling([parser.slide(table.cells(row)) for row in table.rows])
     rows = {slide.slide_id: (slide, cells) for slide, cells in zip(slides, table.rows, strict=True)}
     return CohortTable(table, folder, rows, parser.found), slides, [*table.notices, *parser.notices()]
+
+
+def read_labels(path: str | os.PathLike[str]) -> tuple[list[LabelRow], list[str]] | None:
+    """(rows, notices) of a table that says of slides what they are and not where: no `path` column.
+
+    None for a table with paths, which is a cohort. `CohortError` where the table cannot be read, has no column
+    `slide_id`, or names a slide twice.
+    """
+    path = Path(path)
+    table = open_table(path, aliases=ALIASES)
+    if "path" in table.columns:
+        return None
+    if "slide_id" not in table.columns:
+        raise CohortError(f"{path}: has no column 'slide_id'; its header is {shown(', '.join(table.header), 500)}")
+    parser = _Parser(path, path.parent, {})
+    slides = parser.with_common_spelling([parser.slide(table.cells(row)) for row in table.rows])
+    names = Counter(slide.slide_id for slide in slides)
+    if repeated := [name for name, n in names.items() if n > 1]:
+        raise CohortError(f"{path}: two rows have the id {shown(repeated[0])!r}")
+    rows = [
+        LabelRow(
+            slide.slide_id,
+            slide.label,
+            slide.case_id if slide.case_id != slide.slide_id else None,
+            slide.mpp,
+            slide.split,
+        )
+        for slide in slides
+    ]
+    return rows, [*table.notices, *parser.notices()]
 
 
 def write_rows(path: str | os.PathLike[str], slides: Iterable[CohortSlide], former: CohortTable | None = None) -> Path:

@@ -280,7 +280,9 @@ class Autosave:
 
     def _apply(self, path: Path, sidecar: Sidecar, said: str = "") -> None:
         session = self._session
-        cohort = sidecar.cohort(path.parent) if sidecar.slides else session.cohort
+        cohort = session.cohort
+        if sidecar.slides:  # the other columns of the table stay
+            cohort = cohort.with_slides(sidecar.cohort(path.parent).slides)
         used = {name for row in cohort.labelled for name in split_label(row.label)}
         fitting = sidecar.classes if sidecar.classes and used <= set(sidecar.classes) else session.classes
         cohort = replace(cohort, classes=fitting)

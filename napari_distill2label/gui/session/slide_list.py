@@ -242,12 +242,12 @@ def opened_cohort(path: PathLike, classes: tuple[str, ...]) -> tuple[Cohort, lis
     """
     cohort = Cohort.read(path)
     try:
-        return cohort.with_classes(), []
+        return cohort.with_classes(), list(cohort.notices)
     except CohortError as error:
         found = {name for row in cohort.labelled for name in split_label(row.label)}
         if found and not found <= set(classes):
-            return replace(cohort, classes=()), [str(error)]
-        return replace(cohort, classes=classes), []
+            return replace(cohort, classes=()), [*cohort.notices, str(error)]
+        return replace(cohort, classes=classes), list(cohort.notices)
 
 
 def named(slide_ids: Iterable[str]) -> str:

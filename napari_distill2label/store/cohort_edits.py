@@ -1,0 +1,125 @@
+"""Edits of a cohort: pure functions, cohort -> cohort."""
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from ..core.classes import respelled, spelling_key, split_label
+from ..core.names import slide_name
+from ..core.text import shown
+from ..slides.registry import SUFFIXES
+from .cohort import Cohort, CohortSlide
+from .cohort_table import NAMED, LabelRow, read_labels
+
+__all__ = ["LabelRow", "Merged", "merge_labels", "read_labels"]
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What `merge_labels` did.
+
+    Attributes
+    ----------
+    cohort
+        The slides with the labels of the table. Classes it lacked are at the end.
+    matched
+        Ids of the slides that the table names, in their order.
+    unmatched
+        Ids of the table that name no slide, or could name several.
+    new_classes
+        Names of classes that the cohort lacked.
+    notices
+        What should be told, a line each.
+    """
+
+    cohort: Cohort
+    matched: tuple[str, ...]
+    unmatched: tuple[str, ...]
+    new_classes: tuple[str, ...]
+    notices: tuple[str, ...] = ()
+
+
+def merge_labels(cohort: Cohort, rows: Iterable[LabelRow]) -> Merged:
+    """Give the labels, cases, splits and µm/px of a table without paths to the slides that are there.
+
+    A row is of the slide with its id; else of the one slide whose id or file name is the same but for case, the form
+    of Unicode, or the file's suffix. What could be two slides is none. Empty cells change nothing.
+    """
+    found, loosely, unmatched = _matched(cohort, list(rows))
+    own = {spelling_key(name): name for name in cohort.classes}
+    new: dict[str, str] = {}
+    for row in found.values():
+        for name in split_label(row.label or ""):
+            if spelling_key(name) not in own:
+                new.setdefault(spelling_key(name), name)
+    spelling = {**own, **new}
+
+    def edited(slide: CohortSlide) -> CohortSlide:
+        row = found.get(slide.slide_id)
+        if row is None:
+            return slide
+        told = {name: value for name in ("label", "case_id", "mpp", "split") if (value := getattr(row, name))}
+        if row.label:
+            names = {name: spelling[spelling_key(name)] for name in split_label(row.label)}
+            told["label"] = respelled(row.label, names)
+        return replace(slide, **told)
+
+    merged = replace(cohort, slides=tuple(edited(slide) for slide in cohort), classes=(*cohort.classes, *new.values()))
+    matched = tuple(slide.slide_id for slide in cohort if slide.slide_id in found)
+    return Merged(merged, matched, unmatched, tuple(new.values()), tuple(_notices(matched, loosely, unmatched)))
+
+
+def _matched(cohort: Cohort, rows: list[LabelRow]) -> tuple[dict[str, LabelRow], dict[str, str], tuple[str, ...]]:
+    """(row by slide id, slide id by the id a row has in other words, ids of no slide)."""
+    found: dict[str, LabelRow] = {}
+    exact = {slide.slide_id for slide in cohort}
+    alike = _by_key(cohort)
+    asked: dict[str, list[LabelRow]] = defaultdict(list)  # slide id -> rows that may mean it
+    unmatched = []
+    for row in rows:
+        if row.slide_id in exact:
+            found[row.slide_id] = row
+            continue
+        slides = alike.get(_key(row.slide_id)) or alike.get(_key(_stem(row.slide_id))) or set()
+        if len(slides) == 1:
+            asked[next(iter(slides))].append(row)
+        else:
+            unmatched.append(row.slide_id)
+    loosely = {}
+    for slide_id, alternatives in asked.items():
+        if slide_id not in found and len(alternatives) == 1:
+            found[slide_id] = alternatives[0]
+            loosely[alternatives[0].slide_id] = slide_id
+        else:
+            unmatched += [row.slide_id for row in alternatives]
+    return found, loosely, tuple(unmatched)
+
+
+def _by_key(cohort: Cohort) -> Mapping[str, set[str]]:
+    """Ids of the slides that one way of writing an id or a file name may mean."""
+    alike: dict[str, set[str]] = defaultdict(set)
+    for slide in cohort:
+        for name in (slide.slide_id, _stem(slide.slide_id), slide_name(slide.path)):
+            alike[_key(name)].add(slide.slide_id)
+    return alike
+
+
+def _stem(name: str) -> str:
+    """An id without the suffix of an image; 'slide.1' has none."""
+    return slide_name(name) if os.path.splitext(name)[1].lower() in SUFFIXES else name
+
+
+def _key(name: str) -> str:
+    return spelling_key(f"id {os.path.basename(name)}")  # never a number: '01' and '1' are two slides
+
+
+def _notices(matched: tuple[str, ...], loosely: Mapping[str, str], unmatched: tuple[str, ...]) -> Iterable[str]:
+    if loosely:
+        some = ", ".join(f"{shown(name)!r} as {shown(slide_id)!r}" for name, slide_id in list(loosely.items())[:NAMED])
+        rest = f" and {len(loosely) - NAMED} more" if len(loosely) > NAMED else ""
+        yield f"{len(loosely)} of {len(matched)} slides were found under a name written differently: {some}{rest}"
+    if unmatched:
+        some = ", ".join(repr(shown(name)) for name in unmatched[:NAMED])
+        rest = f" and {len(unmatched) - NAMED} more" if len(unmatched) > NAMED else ""
+        yield f"{len(unmatched)} rows name no slide that is here, or more than one: {some}{rest}"
