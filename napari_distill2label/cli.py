@@ -15,6 +15,7 @@ from .core.presets import build_settings
 from .core.settings import GridSettings, Settings, merged, validated
 from .flags import ARGUMENTS, setting_overrides
 from .progress import ProgressBar
+from .slides.discovery import TABLES
 
 RESEARCH_USE = "For research use only: not a medical device, not for diagnosis."
 INTERRUPTED = 130  # as a shell reports a program stopped by Ctrl-C
@@ -156,8 +157,8 @@ def _predict(options: argparse.Namespace, run: Drain) -> None:
 
 
 def _slides(options: argparse.Namespace, cohort: Any) -> Any:
-    """The `Cohort` meant by one cohort.csv, or by slides."""
-    tables = [path for path in options.slides if not is_url(path) and path.suffix.lower() == ".csv"]
+    """The `Cohort` meant by one cohort.csv, or by slides, folders of slides and patterns."""
+    tables = [path for path in options.slides if not is_url(path) and path.suffix.lower() in TABLES]
     if tables and len(options.slides) > 1:
         raise SettingsError(f"{options.verb}: give either one cohort.csv or slides, not both")
     return cohort.read(tables[0], options.slides_folder) if tables else cohort.of_files(options.slides)

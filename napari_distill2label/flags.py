@@ -72,7 +72,7 @@ def _features(parser: argparse.ArgumentParser) -> None:
 
 
 def _tissue(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("slides", type=_place, nargs="+", metavar="SLIDE|COHORT.csv")
+    parser.add_argument("slides", type=_place, nargs="+", metavar="SLIDE|FOLDER|COHORT.csv")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR")
     _add_slides_folder(parser)
     parser.add_argument("--rule", choices=("otsu", "white"), default="otsu", help="as --grid.tissue (default otsu)")
@@ -82,7 +82,7 @@ def _tissue(parser: argparse.ArgumentParser) -> None:
 
 def _predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model_folder", type=Path, metavar="RUN|BUNDLE")
-    parser.add_argument("slides", type=_place, nargs="+", metavar="SLIDE|COHORT.csv")
+    parser.add_argument("slides", type=_place, nargs="+", metavar="SLIDE|FOLDER|COHORT.csv")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR")
     _add_slides_folder(parser)
     parser.add_argument("--model", choices=("student", "teacher", "mil"), help="of a run (default: the student)")

@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 LABELS_NAMESPACE = "napari-distill2label/labels"  # of the OME annotation in a mask that says what its values mean
+RECORD = ".distill2label.jsonl"  # in every folder of results: what was written there
 TORCHSCRIPT = (".pt", ".pth", ".ts", ".torchscript")  # encoders that can hold a program
 # Web servers and object stores. `file://`, `reference://`, `github://` and the like reach other things than slides.
 URL_SCHEMES = ("http", "https", "s3", "gs", "gcs", "az", "abfs", "abfss")

@@ -10,7 +10,8 @@ from ..core.classes import class_indices, order_classes, respelled, spelling_key
 from ..core.errors import CohortError
 from ..core.names import is_url, slide_name
 from ..core.text import shown
-from .cohort_table import SPLITS, CohortSlide, CohortTable, own_case, read_rows, write_rows
+from ..slides.discovery import distinct_names, named_slides
+from .cohort_table import NAMED, SPLITS, CohortSlide, CohortTable, own_case, read_rows, write_rows
 
 __all__ = ["FEW_NEGATIVE", "SPLITS", "Cohort", "CohortSlide", "slide_name"]
 FEW_NEGATIVE = 0.1  # below this fraction of the labelled slides a cohort is told that it has few negatives
@@ -151,13 +152,25 @@ class Cohort:
         return replace(self, table=None, notices=())
 
     @classmethod
-    def of_files(cls, paths: Iterable[str | os.PathLike[str]], mpp: float | None = None) -> "Cohort":
-        """A cohort of unlabelled slides, named by their files."""
-        places = [str(path) if is_url(path) else Path(os.path.abspath(path)) for path in paths]
-        names = [slide_name(place) for place in places]
-        return cls(
-            tuple(
-                CohortSlide(name, place, case_id=own_case(name, place), mpp=mpp)
-                for name, place in zip(names, places, strict=True)
-            )
+    def of_files(
+        cls, paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], mpp: float | None = None
+    ) -> "Cohort":
+        """A cohort of unlabelled slides: files, URLs, the slides in folders, and patterns (`slides/*.svs`).
+
+        They are named by their files; slides of one name are told apart by their folders (`distinct_names`), which a
+        notice says. `CohortError` where a folder or a pattern holds no slide.
+        """
+        found = named_slides([paths] if isinstance(paths, (str, os.PathLike)) else paths)
+        places = [place if is_url(place) else Path(os.path.abspath(place)) for place in found]
+        names = distinct_names(places)
+        renamed = [name for name, place in zip(names, places, strict=True) if name != slide_name(place)]
+        notices = ()
+        if renamed:
+            some = ", ".join(shown(name) for name in renamed[:NAMED])
+            rest = f" and {len(renamed) - NAMED} more" if len(renamed) > NAMED else ""
+            notices = (f"{len(renamed)} slides share a file name with another one and are called {some}{rest}",)
+        slides = (
+            CohortSlide(name, place, case_id=own_case(name, place), mpp=mpp)
+            for name, place in zip(names, places, strict=True)
         )
+        return cls(tuple(slides), notices=notices)

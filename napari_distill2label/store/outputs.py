@@ -20,13 +20,12 @@ from typing import Literal, NamedTuple
 from filelock import FileLock, Timeout
 
 from ..core.errors import FolderInUseError, OutputError
-from ..core.names import is_url
+from ..core.names import RECORD, is_url
 from .files import atomic_path, clear_leftovers, folded
 from .lock import holder, make_folder, remove_empty, sign
 
 PathLike = str | os.PathLike[str]
 
-RECORD = ".distill2label.jsonl"
 HEADER = {"napari-distill2label": "files written here", "version": 1}
 MOST_BYTES = 2**26  # of a record that is read
 MUTEX = ".distill2label-names.lock"

@@ -93,6 +93,7 @@ def evaluate(
     if not run.models:
         raise BundleError(f"{run.folder}: has no trained model yet; finish the run with --resume")
     rows = _rows(run, cohort, split)
+    yield from (Notice(line) for line in cohort.notices)
     known = read_truth(truth)
     if not any(row.slide_id in known for row in rows):
         raise CohortError(

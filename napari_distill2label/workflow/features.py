@@ -62,6 +62,7 @@ def features(
     frozen = FrozenEncoder(encoder, device, trust)
     grid = fitted_grid(grid or GridSettings(tissue="otsu"), frozen)
     source = FeatureSource(Path(out), Path(out), frozen)
+    yield from (Notice(line) for line in cohort.notices)
     written = []
     for row in cohort:
         path = Path(out) / f"{safe_name(row.slide_id)}.{formats[0]}"

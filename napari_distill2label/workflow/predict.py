@@ -140,6 +140,7 @@ def predict(
     )
     points = None if centres is None else read_points(centres)
     cohort = slides if isinstance(slides, Cohort) else Cohort.of_files(slides)
+    yield from (Notice(line) for line in cohort.notices)
     keep = _keep_in(bundle, out)
     grid = _grid_of(bundle, dense)
     yield from notice_missing_mpp(cohort, grid.mpp, mpp)

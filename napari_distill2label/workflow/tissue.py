@@ -40,6 +40,7 @@ def tissue(
     if settings.tissue == "all":
         raise SettingsError("the rule 'all' finds no regions: choose 'otsu' or 'white'")
     cohort = slides if isinstance(slides, Cohort) else Cohort.of_files(slides)
+    yield from (Notice(line) for line in cohort.notices)
     files = []
     for row in cohort:
         path = Path(out) / f"{safe_name(row.slide_id)}.geojson"

@@ -228,8 +228,13 @@ def test_a_cohort_of_files(tmp_path, monkeypatch):
         ("a", Path(os.getcwd()) / "x" / "a.svs", 0.5, None, "a"),
         ("b", tmp_path / "b.ome.tif", 0.5, None, "b"),
     ]
-    with pytest.raises(CohortError, match="two slides have the id 'a'"):
-        Cohort.of_files(["x/a.svs", "y/a.svs"])
+    alike = Cohort.of_files(["x/a.svs", "y/a.svs", "b.svs", "x/a.svs"])
+    assert [slide.slide_id for slide in alike] == ["x_a", "y_a", "b"]  # the one that is named twice is there once
+    assert alike.notices == ("2 slides share a file name with another one and are called x_a, y_a",)
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "c.svs").write_bytes(b"x")
+    assert [slide.path for slide in Cohort.of_files("x")] == [tmp_path / "x" / "c.svs"]
+    assert [slide.path for slide in Cohort.of_files(["x/*.svs"])] == [tmp_path / "x" / "c.svs"]
 
 
 def test_urls_are_kept_as_given(cohort_csv, tmp_path):

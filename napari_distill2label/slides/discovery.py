@@ -1,0 +1,233 @@
+"""Which slides a user means by the files, folders, patterns and URLs that were named. No Qt; any thread may ask."""
+
+import glob
+import json
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from ..core.errors import CohortError
+from ..core.names import LABELS_NAMESPACE, RECORD, is_url, slide_name
+from .registry import SUFFIXES
+
+PathLike = str | os.PathLike[str]
+TABLES = (".csv", ".tsv", ".txt", ".xlsx", ".xls", ".ods")  # the last ones to say that they are none
+_OME_TIFF = (".ome.tif", ".ome.tiff")
+_INDEXES = (".vms", ".vmu")  # Hamamatsu: a text that names the JPEG files that are the slide
+_LARGEST_TEXT = 1 << 22  # bytes of such a text, of a zarr's metadata, of a record of outputs
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """What was found: slides in their order, tables, and what cannot be added with the reason, a line each."""
+
+    slides: tuple[Path, ...] = ()
+    tables: tuple[Path, ...] = ()
+    refused: tuple[str, ...] = ()
+
+
+def gathered(paths: Iterable[PathLike]) -> Gathered:
+    """Files as given; of folders, all slides in them and below (see `slides_in`). An OME-Zarr folder is a slide.
+
+    Other files of a folder are passed over in silence; a file that was named itself and is no slide is refused.
+    """
+    slides: list[Path] = []
+    tables, refused = [], []
+    for path in (Path(path).absolute() for path in paths):
+        suffix = path.suffix.lower()
+        if not path.exists():
+            refused.append(f"{path}: no such file")
+        elif path.is_dir() and suffix != ".zarr":
+            found = list(slides_in(path))
+            slides += found
+            if not found:
+                refused.append(f"{path}: holds no image ({', '.join(SUFFIXES)})")
+        elif suffix in SUFFIXES:
+            slides.append(path)
+        elif suffix in TABLES:
+            tables.append(path)
+        else:
+            refused.append(f"{path}: not one of {', '.join(SUFFIXES)}")
+    return Gathered(tuple(once(slides)), tuple(tables), tuple(refused))
+
+
+def named_slides(paths: Iterable[PathLike]) -> list[Path | str]:
+    """The slides meant on a command line: files and URLs as given, the slides of folders, what patterns match.
+
+    A slide that is named twice is there once. A file that does not exist stays: whoever opens it says so.
+
+    Raises
+    ------
+    CohortError
+        A folder holds no slide, or a pattern (`slides/*.svs`, in quotes) matches none.
+    """
+    found: list[Path | str] = []
+    for path in paths:
+        if is_url(path):
+            found.append(str(path))
+        elif os.path.lexists(path):
+            found += _of_place(Path(path))
+        elif glob.has_magic(os.fspath(path)):
+            found += _matching(os.fspath(path))
+        else:
+            found.append(Path(path))
+    return once(found)
+
+
+def once(paths: Iterable[Path | str]) -> list:
+    """Each file once, under the first of its names (links are another name)."""
+    seen: dict[str, Path | str] = {}
+    for path in paths:
+        seen.setdefault(str(path) if is_url(path) else os.path.normcase(os.path.realpath(path)), path)
+    return list(seen.values())
+
+
+def distinct_names(paths: Sequence[Path | str]) -> list[str]:
+    """A name for each slide, no two alike: `slide_name`; where several share one, with the folders that differ.
+
+    'a/x.svs', 'b/x.svs' are 'a_x' and 'b_x'; 'x.svs' and 'x.tif' in one folder keep their suffixes.
+    """
+    names = [slide_name(path) for path in paths]
+    groups: dict[str, list[int]] = defaultdict(list)
+    for index, name in enumerate(names):
+        groups[name].append(index)
+    taken = {name for name, group in groups.items() if len(group) == 1}
+    for group in groups.values():
+        if len(group) > 1:
+            for index, name in zip(group, _told_apart([paths[i] for i in group], taken), strict=True):
+                names[index] = name
+                taken.add(name)
+    return names
+
+
+def slides_in(folder: PathLike) -> Iterator[Path]:
+    """All slides in a folder and below, in natural order; files of a folder before those of its subfolders.
+
+    A folder of DICOM files and an OME-Zarr folder are one slide each. Files that belong to another slide (the JPEG
+    files of a `.vms`, the folder of a `.mrxs`), hidden files, other zarr folders (patch maps, features) and what this
+    program wrote (label masks, pictures) are none.
+    """
+    for place, names, files in os.walk(folder):
+        if any(name.lower().endswith(".dcm") for name in files):
+            yield Path(place)  # one slide in many files
+            files = [name for name in files if not name.lower().endswith(".dcm")]
+        stores = {name for name in names if name.lower().endswith(".zarr")}
+        parts = {os.path.splitext(name)[0] for name in files if name.lower().endswith(".mrxs")}
+        names[:] = sorted((n for n in names if n not in stores | parts and not n.startswith(".")), key=natural)
+        companions = _companions(place, files)
+        own = _written_by_us(place)
+        for name in sorted((*stores, *files), key=natural):
+            path = Path(place) / name
+            if name.startswith(".") or name in companions or path.suffix.lower() not in SUFFIXES:
+                continue
+            if _is_image_zarr(path) if name in stores else not _is_own(path, own):
+                yield path
+
+
+@lru_cache(maxsize=1 << 16)
+def natural(text: str) -> tuple[tuple[bool, int | str], ...]:
+    """A key to sort by: slide_9 comes before slide_10."""
+    parts = (part for part in re.split(r"(\d+)", text) if part)
+    return tuple((not part.isdecimal(), int(part) if part.isdecimal() else part.casefold()) for part in parts)
+
+
+def _of_place(path: Path) -> list[Path]:
+    if not path.is_dir() or path.suffix.lower() == ".zarr":
+        return [path]
+    if not (found := list(slides_in(path))):
+        raise CohortError(f"{path}: holds no slide: this version reads {', '.join(SUFFIXES)}")
+    return found
+
+
+def _matching(pattern: str) -> list[Path]:
+    """The slides among the files that match; of folders, those in them."""
+    found: list[Path] = []
+    for path in map(Path, sorted(glob.glob(pattern, recursive=True), key=natural)):
+        if path.suffix.lower() == ".zarr" and path.is_dir():
+            found += [path] if _is_image_zarr(path) else []
+        elif path.is_dir():
+            found += slides_in(path)
+        elif path.suffix.lower() in SUFFIXES and not _is_own(path, _written_by_us(str(path.parent))):
+            found.append(path)
+    if not found:
+        raise CohortError(f"{pattern}: no slide matches this pattern")
+    return found
+
+
+def _told_apart(paths: Sequence[Path | str], taken: set[str]) -> list[str]:
+    parts = [Path(path).absolute().parts if not is_url(path) else tuple(path.split("/")) for path in paths]
+    stems = [slide_name(path) for path in paths]
+    files = [each[-1] for each in parts]
+    for ends, fewest in ((stems, 1), (files, 0)):
+        for folders in range(fewest, max(map(len, parts)) - 1):
+            names = [
+                "_".join((*each[-1 - folders : -1], end)).strip("/\\") for each, end in zip(parts, ends, strict=True)
+            ]
+            if len(set(names)) == len(names) and taken.isdisjoint(names):
+                return names
+    return [f"{stem}-{number}" for number, stem in enumerate(stems, 1)]
+
+
+def _companions(place: str, files: Sequence[str]) -> set[str]:
+    """Files that a text among them names as its parts."""
+    companions: set[str] = set()
+    for index in (name for name in files if name.lower().endswith(_INDEXES)):
+        text = _text_of(os.path.join(place, index))
+        companions |= {name for name in files if name != index and name in text}
+    return companions
+
+
+def _is_image_zarr(folder: Path) -> bool:
+    """Does a zarr folder say that it is an OME-Zarr image? Patch maps and features are zarr folders too."""
+    return any(
+        mark in _text_of(folder / name)
+        for name in ("zarr.json", ".zattrs", "0/zarr.json", "0/.zattrs")
+        for mark in ("multiscales", "bioformats2raw.layout")
+    )
+
+
+def _written_by_us(place: str) -> Mapping[str, set[int]]:
+    """Name -> sizes of the files that this program wrote into a folder, as its record says."""
+    sizes: dict[str, set[int]] = defaultdict(set)
+    for line in _text_of(os.path.join(place, RECORD)).splitlines():
+        try:
+            entry = json.loads(line)
+            sizes[entry["name"]].add(entry["size"])
+        except (ValueError, KeyError, TypeError, RecursionError):
+            continue
+    return sizes
+
+
+def _is_own(path: Path, own: Mapping[str, set[int]]) -> bool:
+    """Is this a file that we wrote: by the record of its folder, or a label mask by what it says itself?"""
+    try:
+        if path.stat().st_size in own.get(path.name, ()):
+            return True
+    except OSError:
+        return False
+    return path.name.lower().endswith(_OME_TIFF) and _is_label_mask(path)
+
+
+def _is_label_mask(path: Path) -> bool:
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            return LABELS_NAMESPACE in (tiff.ome_metadata or "")
+    except Exception:  # noqa: BLE001 · a damaged file raises anything, and is shown as damaged by whoever opens it
+        return False
+
+
+def _text_of(path: PathLike) -> str:
+    """A small text file; '' where it is none."""
+    try:
+        if os.path.getsize(path) > _LARGEST_TEXT:
+            return ""
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
