@@ -26,6 +26,7 @@ _HOMES = {
     "PatchPoints": "core.geometry",
     "Run": "store.run",
     "Settings": "core.settings",
+    "SlideError": "core.errors",
     "build_settings": "core.presets",
     "dataset": "api",
     "demo": "api",
@@ -46,7 +47,7 @@ __all__ = [*_HOMES, "__version__"]
 if TYPE_CHECKING:
     from .api import dataset, demo, evaluate, export, features, predict, tissue, train
     from .core.bag import Bag
-    from .core.errors import Distill2LabelError
+    from .core.errors import Distill2LabelError, SlideError
     from .core.geometry import PatchGrid, PatchPoints
     from .core.presets import build_settings
     from .core.settings import Settings

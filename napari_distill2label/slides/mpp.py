@@ -4,6 +4,7 @@
 """
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -17,6 +18,8 @@ _SCREEN_DPI = (72, 96)  # what programs write into a TIFF whose resolution they 
 _USUAL = (0.1, 2.0)  # µm/px that scanners scan at
 _GIVE = "give the µm/px: the column mpp of cohort.csv, or --mpp where you predict"
 
+_NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
+
 # OME-XML writes the symbols, OME-Zarr the words of UDUNITS-2.
 UM_PER_UNIT = {
     "nm": 1e-3, "nanometer": 1e-3, "nanometre": 1e-3,
@@ -28,10 +31,22 @@ UM_PER_UNIT = {
 }  # fmt: skip
 
 
+def number(text: object) -> float:
+    """The number that somebody wrote: with a decimal comma too, or an exponent; NaN for anything that is none."""
+    text = str(text).strip()
+    return float(text.replace(",", ".")) if _NUMBER.fullmatch(text) else math.nan
+
+
 def checked(mpp: Mpp | None) -> tuple[Mpp | None, tuple[str, ...]]:
-    """(mpp, notices) of what a file says: outside `LIMITS` on either axis it becomes None, and is never corrected."""
+    """(mpp, notices) of what a file says: outside `LIMITS` on either axis it becomes None, and is never corrected.
+
+    NaN is what is written there and is no number.
+    """
     if mpp is None:
         return None, ()
+    if not all(math.isfinite(value) and value > 0 for value in mpp):
+        what = "no number" if any(math.isnan(value) for value in mpp) else f"{_said(mpp)}, which no pixel has"
+        return None, (f"the µm/px that the file states is {what}: treated as unknown until you {_GIVE}",)
     if all(LIMITS[0] <= value <= LIMITS[1] for value in mpp):
         return mpp, _not_square(mpp)
     return None, (

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # Modules are imported when a file asks for them: tifffile, zarr and dask take a while.
 _BACKENDS: dict[str, str] = {
-    **dict.fromkeys((".bmp", ".png", ".jpg", ".jpeg"), "image"),
+    **dict.fromkeys((".bmp", ".png", ".jpg", ".jpeg", ".jp2", ".j2k", ".jpx", ".jpf", ".jpc", ".j2c"), "image"),
     **dict.fromkeys((".tif", ".tiff", ".svs", ".ndpi", ".qptiff"), "tiff"),
     ".zarr": "omezarr",
     **dict.fromkeys((".mrxs", ".scn", ".bif", ".dcm", ".svslide", ".vms", ".vmu"), "openslide"),
@@ -46,25 +46,33 @@ def open_slide(path: str | Path, mpp: float | Mpp | None = None, force: bool = F
     SlideError
         The file is missing, empty, damaged, not 8-bit RGB, or of a format that is not supported.
     """
-    from .slide import Slide, reason_of
+    from .slide import reason_of
 
     path = path if is_url(path) else Path(path)
-    name = _backend_of(path)
     try:
-        source = _open_source(path, name)
-    except SlideError:
-        raise
+        slide = _opened(path, force)
+        return slide if mpp is None else slide.with_mpp(mpp)
+    except SlideError as error:
+        raise error if str(path) in str(error) else SlideError(f"{path}: {error}") from error
+    except MemoryError as error:
+        raise SlideError(f"{path}: there is not enough memory to open it: convert it to a tiled OME-TIFF") from error
     except Exception as error:  # a parser of damaged bytes may raise anything, and all of it means the same
         reason = reason_of(error)
         raise SlideError(f"{path}: cannot be read, damaged or not what its name says: {reason}") from error
+
+
+def _opened(path: Path | str, force: bool) -> "Slide":
+    """The slide with the µm/px of its file."""
+    from .slide import Slide
+
+    source = _open_source(path, _backend_of(path))
     if source.other_than_brightfield and not force:
         source.close()
         raise SlideError(
             f"{path}: not a brightfield image: {source.other_than_brightfield}: "
             "a model of stained slides means nothing here; --force opens it all the same"
         )
-    slide = Slide.of(path, source)
-    return slide if mpp is None else slide.with_mpp(mpp)
+    return Slide.of(path, source)
 
 
 def readable_suffixes() -> tuple[list[str], list[str]]:
@@ -105,6 +113,8 @@ def _backend_of(path: Path | str) -> str:
         )
     if suffix not in _BACKENDS:
         raise SlideError(f"{path}: unknown kind of image {suffix!r}: this version reads {', '.join(SUFFIXES)}")
+    if not path.is_file() and not path.is_dir():
+        raise SlideError(f"{path}: no file: give the file, or the folder, of a slide")
     if path.is_file() and path.stat().st_size == 0:
         raise SlideError(f"{path}: the file is empty (0 bytes): copy it again")
     return _BACKENDS[suffix]

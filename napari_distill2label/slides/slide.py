@@ -66,6 +66,8 @@ class _LazyLevel:
             return self._level.read(y, x, h, w)
         except SlideError:
             raise
+        except MemoryError as error:
+            raise SlideError(f"{self._file.path}: there is not enough memory to read it ({where})") from error
         except Exception as error:  # a decoder may raise anything, and all of it means the same here
             self._file.probe()
             boxes = error.boxes if isinstance(error, UndecodableError) else [(y, x, h, w)]

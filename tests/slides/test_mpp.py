@@ -1,10 +1,13 @@
+import math
 import re
 
+import numpy as np
 import pytest
+import tifffile
 
 from napari_distill2label.core.errors import SlideError
 from napari_distill2label.slides import open_slide
-from napari_distill2label.slides.mpp import check_scale, checked, common_mpp, missing_mpp, overridden
+from napari_distill2label.slides.mpp import check_scale, checked, common_mpp, missing_mpp, number, overridden
 
 
 @pytest.mark.parametrize(
@@ -27,6 +30,10 @@ from napari_distill2label.slides.mpp import check_scale, checked, common_mpp, mi
             r"84\.67 µm/px, which is outside 0\.05–20 and cannot be a slide's:",
         ),
         ((0.25, 100.0), False, r"0\.25 × 100 \(y × x\)"),
+        ((0.0, 0.0), False, r"the µm/px that the file states is 0, which no pixel has: treated as unknown until you"),
+        ((-0.5, -0.5), False, r"is -0\.5, which no pixel has"),
+        ((0.5, math.inf), False, r"is 0\.5 × inf \(y × x\), which no pixel has"),
+        ((0.5, math.nan), False, r"the µm/px that the file states is no number: treated as unknown until you give"),
     ],
 )
 def test_what_a_file_says(mpp, kept, said):
@@ -36,6 +43,61 @@ def test_what_a_file_says(mpp, kept, said):
     if said:
         assert re.search(said, notices[0])
         assert "\n" not in notices[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("0.4990", 0.499), ("0,4990", 0.499), ("2.5e-1", 0.25), (" .25 ", 0.25), ("1", 1.0), (0.5, 0.5), ("-1", -1.0)],
+)
+def test_numbers_as_people_and_programs_write_them(text, value):
+    assert number(text) == value
+
+
+@pytest.mark.parametrize("text", ["", ".", ",", "nan", "inf", "0.25 µm", "1,234.5", "1e", "0x1", "²", "1_0", "e5"])
+def test_what_is_no_number(text):
+    assert math.isnan(number(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "mpp", "said"),
+    [
+        ("0.2520", 0.252, None),
+        ("0,4990", 0.499, None),
+        ("2.5e-1", 0.25, None),
+        ("0", None, "states is 0, which no pixel has"),
+        ("-0.25", None, "states is -0.25, which no pixel has"),
+        (".", None, "states is no number"),
+        ("nan", None, "states is no number"),
+        ("", None, "states is no number"),
+        ("1e400", None, "states is inf, which no pixel has"),
+        ("25", None, "outside 0.05–20"),
+    ],
+)
+def test_any_text_for_a_scale_opens_and_can_be_overridden(tmp_path, text, mpp, said):
+    pixels = np.full((128, 128, 3), 200, np.uint8)
+    aperio = f"Aperio Image Library v11.2.1 \r\n128x128 [0,0 128x128] (64x64) JPEG/RGB Q=30|AppMag = 20|MPP = {text}"
+    for name, options in (
+        ("a.svs", {"tile": (64, 64), "description": f"{aperio}|Left = 1", "metadata": None}),
+        ("b.ome.tif", {"metadata": {"axes": "YXS", "PhysicalSizeX": text, "PhysicalSizeY": text}}),
+    ):
+        tifffile.imwrite(tmp_path / name, pixels, photometric="rgb", **options)
+        with open_slide(tmp_path / name) as slide:
+            assert slide.mpp == (mpp and (mpp, mpp))
+            assert [said in notice for notice in slide.notices] == ([True] if said else [])
+        with open_slide(tmp_path / name, mpp=0.5) as slide:
+            assert (slide.mpp, slide.mpp_assumed) == ((0.5, 0.5), True)
+
+
+@pytest.mark.parametrize("resolution", [(0, 1), (1, 0), (0, 0)])
+def test_a_resolution_that_is_no_fraction_is_unknown(tmp_path, resolution):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.zeros((9, 9, 3), np.uint8), photometric="rgb", resolution=(40_000, 40_000),
+                     resolutionunit="CENTIMETER")  # fmt: skip
+    with tifffile.TiffFile(path, mode="r+b") as tiff:
+        for name in ("XResolution", "YResolution"):
+            tiff.pages[0].tags[name].overwrite(resolution)
+    with open_slide(path) as slide:
+        assert slide.mpp is None
 
 
 def test_a_given_scale_is_marked_as_assumed(make_slide, pixels, data_dir):

@@ -1,7 +1,9 @@
+import os
 import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
 from napari_distill2label.core.errors import SlideError
 from napari_distill2label.slides import open_slide
@@ -57,9 +59,41 @@ def test_only_ome_zarr_is_read_over_the_network(url):
         open_slide(url)
 
 
-def test_opening_a_png_imports_no_tiff_nor_zarr_reader(tmp_path, pixels):
-    from PIL import Image
+def test_whatever_a_reader_raises_is_one_plain_line_with_its_cause(tmp_path, monkeypatch, pixels):
+    from napari_distill2label.slides.backends import image
 
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    for raised, said in (
+        (ZeroDivisionError("float division by zero"), "cannot be read, damaged.*: float division by zero"),
+        (RecursionError("maximum recursion depth"), "cannot be read, damaged"),
+        (MemoryError(), "there is not enough memory to open it"),
+        (SlideError("it is strange"), "it is strange"),
+    ):
+
+        def fail(path: object, raised: Exception = raised) -> None:
+            raise raised
+
+        monkeypatch.setattr(image, "open_source", fail)
+        with pytest.raises(SlideError, match=rf"a\.png: {said}") as error:
+            open_slide(tmp_path / "a.png")
+        assert error.value.__cause__ is raised
+
+
+def test_what_is_neither_file_nor_folder_is_not_waited_for(tmp_path):
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("this system has no pipes among its files")
+    os.mkfifo(tmp_path / "a.tif")
+    with pytest.raises(SlideError, match=r"a\.tif: no file: give the file"):
+        open_slide(tmp_path / "a.tif")
+
+
+def test_names_that_no_system_takes(tmp_path):
+    for name in ("a" * 400 + ".tif", "a\0.tif"):
+        with pytest.raises(SlideError):
+            open_slide(tmp_path / name)
+
+
+def test_opening_a_png_imports_no_tiff_nor_zarr_reader(tmp_path, pixels):
     Image.fromarray(pixels).save(tmp_path / "a.png")
     code = (
         "import sys; from napari_distill2label.slides import open_slide; open_slide(sys.argv[1]);"

@@ -15,6 +15,7 @@ import numpy as np
 
 from ...core.errors import SlideError
 from ...core.geometry import Mpp
+from ..mpp import number
 from ..pyramid import downsamples
 from ..threads import each
 from .colour import on_white
@@ -242,11 +243,8 @@ def _tile(said: Mapping[str, str], index: int) -> tuple[int, int]:
 
 
 def _mpp(said: Mapping[str, str]) -> Mpp | None:
-    try:
-        mpp = float(said["openslide.mpp-y"]), float(said["openslide.mpp-x"])
-    except (KeyError, ValueError):
-        return None
-    return mpp if min(mpp) > 0 else None
+    stated = [said.get(f"openslide.mpp-{axis}") for axis in "yx"]
+    return None if None in stated else tuple(number(value) for value in stated)
 
 
 def _bounds(said: Mapping[str, str]) -> Box | None:

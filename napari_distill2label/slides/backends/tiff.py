@@ -5,6 +5,7 @@ know (Philips' padded levels, Leica's and Ventana's shifted areas) are left to O
 """
 
 import logging
+import math
 import re
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -17,65 +18,126 @@ import tifffile
 from ...core.errors import SlideError
 from ...core.geometry import Mpp
 from ...core.names import LABELS_NAMESPACE
-from ..mpp import UM_PER_UNIT
+from ..mpp import UM_PER_UNIT, number
 from .files import SharedFile
 from .protocol import NotHereError, Source, dark_background, not_brightfield
-from .tiff_level import JPEG, TiffLevel
+from .tiff_colour import Colours, NotRgbError, colours_of
+from .tiff_level import TiffLevel, check_layout
+from .tiff_series import beside, check_pages, main_series
+from .xml import check_xml
 
 # What is wrong with a file is said once, in our error, not beforehand by tifffile on the terminal.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
-_ICC, _NDPI_FILTER = 34675, 65434  # tags
+_ORIENTATION, _ICC, _NDPI_FILTER = 274, 34675, 65434  # tags
 _APERIO_YCBCR = 33003  # with fewer colour than brightness pixels, which imagecodecs does not read
-_ASSOCIATED = ("label", "macro", "thumbnail", "overview", "map")
 _ELSEWHERE = {"philips": "Philips", "scn": "Leica SCN", "bif": "Ventana"}
+_SPREAD = "some of its pages are missing or in other files: convert it to one OME-TIFF"
+_CHANNEL_AXES = "CIQ"  # channels; and pages of which nothing says what they are
+_COLOURS = {"-16776961": "red", "16711935": "green", "65535": "blue"}  # OME's R, G, B, A in a signed whole number
+_COUNTS = ("SizeC", "SizeZ", "SizeT", "PlaneCount", "NumPlanes")  # of OME-XML
+_MOST_PLANES = 100_000
 
 
 def open_source(path: Path) -> Source:
-    """Open the first image of a TIFF with its pyramid, and note what else is in it.
+    """Open the image of a TIFF that is the slide with its pyramid, and note what else is in it.
 
     Raises
     ------
     SlideError
-        It is not 8-bit grey or RGB, or parts of it lie beyond the end of the file.
+        It is not 8-bit grey or colour, holds no slide, claims to be what no slide is, or parts of it lie beyond the end
+        of the file.
     NotHereError
         Another backend reads it better.
     """
     file = SharedFile(path)
     with tifffile.TiffFile(path) as tiff:
+        check_pages(path, tiff)
+        _check_description(path, tiff.pages.first.description)
         if LABELS_NAMESPACE in (tiff.ome_metadata or ""):
             raise SlideError(f"{path}: is a label mask that this program wrote, not a slide")
         kind = next((name for flag, name in _ELSEWHERE.items() if getattr(tiff, f"is_{flag}")), None)
         if kind is not None:
             raise NotHereError(kind)
-        series = tiff.series[0]
+        chosen, which = main_series(path, tiff)
+        series = tiff.series[chosen]
         if series.keyframe.compression == _APERIO_YCBCR:
             raise NotHereError("Aperio JPEG 2000 in Y, Cb, Cr")
-        levels, other = [], ""
-        for level in series.levels:
-            pages = [page for page in level.pages if page is not None]
-            other = _check_pixels(path, tiff, pages, len(level.pages)) or other
-            _check_complete(path, pages)
-            levels.append(TiffLevel(pages, file))
+        levels, colours = _levels(path, file, tiff, series)
+        notices = [which, colours.notice, _turned(series)]
         return Source(
             levels,
-            _mpp(tiff, series),
+            _mpp(tiff, chosen),
             close=lambda: [level.forget() for level in levels],
             reading=file.reading,
-            associated={name: partial(_associated, path, index) for name, index in _associated_series(tiff)},
+            associated={name: partial(_associated, path, index) for index, name in _associated_series(tiff, chosen)},
+            notices=tuple(filter(None, notices)),
             icc=series.keyframe.tags.valueof(_ICC),
             probe=file.probe,
-            other_than_brightfield=other or (_fluorescence(series, levels) if tiff.is_ndpi else ""),
+            other_than_brightfield=colours.other or (_fluorescence(series, levels) if tiff.is_ndpi else ""),
         )
 
 
-def _associated_series(tiff: tifffile.TiffFile) -> Iterator[tuple[str, int]]:
-    """Names and numbers of the images that are not the slide itself; 8-bit grey or RGB only."""
-    for index, series in enumerate(tiff.series[1:], 1):
-        name = series.name.lower()
+def _check_description(path: Path, description: str) -> None:
+    """`SlideError` for XML that would take for ever to read, or whose pixels are in other files."""
+    if "<" not in description[:100]:
+        return
+    check_xml(description)
+    if not description[-10:].strip().endswith("OME>"):
+        return
+    ome = ElementTree.fromstring(description)
+    if ome.find("{*}BinaryOnly") is not None:
+        raise SlideError(f"{path}: {_SPREAD}")
+    for element in ome.iter():
+        counts = [int(element.get(name, 1)) for name in _COUNTS if element.get(name, "1").isdecimal()]
+        if math.prod(counts) > _MOST_PLANES:
+            raise SlideError(f"{path}: claims to hold {math.prod(counts)} planes: damaged, or not a slide")
+
+
+def _levels(
+    path: Path, file: SharedFile, tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries
+) -> tuple[list[TiffLevel], Colours]:
+    """All levels of an image, finest first, and what its pixels are."""
+    levels: list[TiffLevel] = []
+    for level in series.levels:
+        pages = _pages(path, tiff, level)
+        try:
+            colours = colours_of(pages[0].keyframe, len(pages), _channel_names(tiff, pages, series))
+        except NotRgbError as error:
+            raise SlideError(not_brightfield(path, str(error))) from None
+        check_layout(path, pages)
+        levels.append(TiffLevel(pages, file, colours.to_rgb, levels[-1] if levels else None))
+        if len(levels) == 1:
+            of_level_0 = colours
+    return levels, of_level_0
+
+
+def _pages(path: Path, tiff: tifffile.TiffFile, level: tifffile.TiffPageSeries) -> list[tifffile.TiffPage]:
+    """The pages of a level: one, or grey ones that may be channels. `SlideError` for stacks, and parts elsewhere."""
+    pages = [page for page in level.pages if page is not None]
+    if not pages or len(pages) != len(level.pages) or any(page.parent is not tiff for page in pages):
+        raise SlideError(f"{path}: {_SPREAD}")
+    stack = {axis: size for axis, size in zip(level.axes, level.shape, strict=True) if axis not in "YXS" and size > 1}
+    planar = len(pages) == 1 and math.prod(stack.values()) == pages[0].keyframe.shaped[0]  # its own planes
+    unordered = stack.keys() <= set(_CHANNEL_AXES) and len(pages) == math.prod(stack.values())
+    if stack and not (planar or unordered):
+        axes = ", ".join(f"{axis} {size}" for axis, size in stack.items())
+        raise SlideError(not_brightfield(path, f"a stack along axes other than y and x: {axes}"))
+    return pages
+
+
+def _turned(series: tifffile.TiffPageSeries) -> str:
+    turned = series.keyframe.tags.valueof(_ORIENTATION, 1)
+    return f"is to be turned or mirrored (orientation {int(turned)} of TIFF) and shown as stored" if turned != 1 else ""
+
+
+def _associated_series(tiff: tifffile.TiffFile, chosen: int) -> Iterator[tuple[int, str]]:
+    """Numbers and names of the images that are not the slide itself; 8-bit grey or RGB only."""
+    for index, series in enumerate(tiff.series):
         small = series.dtype == np.uint8 and (series.ndim == 2 or (series.ndim == 3 and series.shape[2] in (3, 4)))
-        if name in _ASSOCIATED and small:
-            yield name, index
+        name = beside(series)
+        if index != chosen and name and small:
+            yield index, name
 
 
 def _associated(path: Path, index: int) -> np.ndarray:
@@ -94,64 +156,39 @@ def _fluorescence(series: tifffile.TiffPageSeries, levels: Sequence[TiffLevel]) 
     return f"fluorescence, filter {filter_name}" if filter_name else dark_background(levels)
 
 
-def _check_pixels(path: Path, tiff: tifffile.TiffFile, pages: Sequence[tifffile.TiffPage], expected: int) -> str:
-    """What 8-bit RGB or three channels are other than brightfield, else ""; `SlideError` if they are not that."""
-    if len(pages) != expected or not pages:
-        raise SlideError(f"{path}: some of its pages are missing or in other files: convert it to one OME-TIFF")
-    key = pages[0].keyframe
-    planes, depth, _, _, samples = key.shaped
-    channels = len(pages) * planes * samples
-    photometric = getattr(key.photometric, "name", str(key.photometric)).lower()
-    found = f"{channels} channel{'s' * (channels > 1)} of {key.bitspersample} bits, {photometric}"
-    grey_or_rgb = key.photometric in (0, 1, 2, 3, 6) or key.compression in JPEG
-    if str(key.dtype) != "uint8" or key.bitspersample != 8 or depth != 1 or not grey_or_rgb:
-        raise SlideError(not_brightfield(path, found))
-    if len(pages) > 1 or (channels > 1 and key.photometric != 2 and key.compression not in JPEG):
-        # Grey channels side by side: RGB only if there are three and nothing says that they are something else.
-        names = _channel_names(tiff, pages)
-        what = f"{found}{': ' + ', '.join(names) if names else ''}"
-        if channels != 3:
-            raise SlideError(not_brightfield(path, what))
-        return what if names and {name[:1] for name in names} != {"r", "g", "b"} else ""
-    if channels > 4:
-        raise SlideError(not_brightfield(path, found))
-    return ""
-
-
-def _check_complete(path: Path, pages: Sequence[tifffile.TiffPage]) -> None:
-    """A file cut short in copying is said at once, not after an hour of work."""
-    for page in pages:
-        ends = np.asarray(page.dataoffsets, np.int64) + np.asarray(page.databytecounts, np.int64)
-        missing = int((ends > page.parent.filehandle.size).sum())
-        if missing:
-            raise SlideError(f"{path}: truncated, {missing} of its {len(ends)} tiles are missing: copy the file again")
-
-
-def _mpp(tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Mpp | None:
-    """(y, x) µm per pixel as stated by Aperio's description, OME-XML, ImageJ or the resolution tags, in this order."""
-    page = series.levels[0].pages[0].keyframe
-    if tiff.is_svs and (found := re.search(r"\bMPP\s*=\s*([\d.]+)", page.description)):
-        return float(found[1]), float(found[1])
+def _mpp(tiff: tifffile.TiffFile, chosen: int) -> Mpp | None:
+    """(y, x) µm per pixel as said by Aperio's description, OME-XML, ImageJ or the resolution tags, in this order."""
+    page = tiff.series[chosen].levels[0].pages[0].keyframe
+    if tiff.is_svs and (found := re.search(r"\bMPP\s*=\s*([^|\r\n]*)", page.description)):
+        return number(found[1]), number(found[1])
     if tiff.is_ome:
-        return _ome_mpp(tiff.ome_metadata)
+        return _ome_mpp(_ome_pixels(tiff, chosen))
     if tiff.is_imagej:
         unit = str((tiff.imagej_metadata or {}).get("unit", "")).replace("\\u00B5", "µ").lower()
     else:
         unit = {2: "inch", 3: "cm", 4: "mm", 5: "µm"}.get(int(page.resolutionunit), "")
-    x, y = page.resolution
+    try:
+        x, y = page.resolution
+    except (ZeroDivisionError, TypeError, ValueError):  # 0 / 0, or no pair of numbers
+        return None
     # One pixel per inch is how "unknown" is written.
-    if unit not in UM_PER_UNIT or not (x > 0 and y > 0) or (x == y == 1 and unit in ("inch", "cm")):
+    if (
+        unit not in UM_PER_UNIT
+        or not (0 < x < math.inf and 0 < y < math.inf)
+        or (x == y == 1 and unit in ("inch", "cm"))
+    ):
         return None
     return UM_PER_UNIT[unit] / y, UM_PER_UNIT[unit] / x
 
 
-def _ome_pixels(xml: str | None) -> ElementTree.Element | None:
-    return ElementTree.fromstring(xml).find(".//{*}Pixels") if xml else None
+def _ome_pixels(tiff: tifffile.TiffFile, index: int) -> ElementTree.Element | None:
+    """The <Pixels> of one of the images in OME-XML; None where they are not told apart."""
+    found = ElementTree.fromstring(tiff.ome_metadata).findall("{*}Image/{*}Pixels")
+    return found[index] if len(found) == len(tiff.series) else (found[0] if found and index == 0 else None)
 
 
-def _ome_mpp(xml: str | None) -> Mpp | None:
-    """PhysicalSizeY and X of the first image; their default unit is µm."""
-    pixels = _ome_pixels(xml)
+def _ome_mpp(pixels: ElementTree.Element | None) -> Mpp | None:
+    """PhysicalSizeY and X; their default unit is µm."""
     if pixels is None:
         return None
     sizes = []
@@ -159,15 +196,21 @@ def _ome_mpp(xml: str | None) -> Mpp | None:
         unit = UM_PER_UNIT.get(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
         if unit is None or pixels.get(f"PhysicalSize{axis}") is None:
             return None
-        sizes.append(float(pixels.get(f"PhysicalSize{axis}")) * unit)
+        sizes.append(number(pixels.get(f"PhysicalSize{axis}")) * unit)
     return tuple(sizes)
 
 
-def _channel_names(tiff: tifffile.TiffFile, pages: Sequence[tifffile.TiffPage]) -> list[str]:
-    """Lower-case names of the channels, as OME-XML or PerkinElmer's descriptions have them; empty where they do not."""
+def _channel_names(
+    tiff: tifffile.TiffFile, pages: Sequence[tifffile.TiffPage], series: tifffile.TiffPageSeries
+) -> list[str]:
+    """Lower-case names of the channels, as OME-XML or PerkinElmer's descriptions have them; empty where they do not.
+
+    Channels of OME-XML without a name that are shown in pure red, green or blue are called that.
+    """
     if tiff.is_qpi:
         found = (re.search(r"<(?:Biomarker|Name)>([^<]+)<", str(page.aspage().description)) for page in pages)
         return [name[1].strip().lower() for name in found if name]
-    pixels = _ome_pixels(tiff.ome_metadata) if tiff.is_ome else None
-    names = [] if pixels is None else [channel.get("Name", "") for channel in pixels.findall("{*}Channel")]
+    pixels = _ome_pixels(tiff, tiff.series.index(series)) if tiff.is_ome else None
+    channels = [] if pixels is None else pixels.findall("{*}Channel")
+    names = [channel.get("Name") or _COLOURS.get(channel.get("Color", ""), "") for channel in channels]
     return [name.lower() for name in names if name]

@@ -11,18 +11,26 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import product
 from typing import NamedTuple
 
 import imagecodecs
 import numpy as np
 import tifffile
+from PIL import Image
 
+from ...core.errors import SlideError
 from ..threads import alone, each
 from .files import SharedFile
 from .protocol import Box, UndecodableError
+from .tiff_colour import JPEG, ToRgb
 
-JPEG = (6, 7, 34892, 33007)
 _WHOLE = 16_000_000  # px; untiled levels up to here are decoded once and kept (48 MB)
+
+_PLAIN_BYTES = 4_000_000  # of a single strip of plain bytes that are read in one go
+_FILLED_PX = 2048  # side of what is read of the finer level to fill a place in one go
+_MOST_BYTES = 300_000_000  # of pixels in one tile or strip
+_FEW_PX, _MOST_DENSE = 10**9, 5000  # px of a level; bytes of pixels per byte of a file with more than these
 
 _CACHE_BYTES = 64_000_000
 # Two bytes that no scan of a JPEG holds: libjpeg shows grey from there on and says nothing.
@@ -42,13 +50,21 @@ class _Part(NamedTuple):
 
 
 class _Segments:
-    """All tiles or strips of one page."""
+    """All pieces of one page: its tiles or strips, or a single strip of plain bytes cut into some rows each."""
 
-    def __init__(self, page: tifffile.TiffPage) -> None:
+    def __init__(self, page: tifffile.TiffPage, piece: tuple[int, int]) -> None:
         key = page.keyframe
         self.offsets = np.asarray(page.dataoffsets, np.int64)
         self.counts = np.asarray(page.databytecounts, np.int64)
-        self.decode = _decoder(page, key)
+        _, _, height, width, samples = key.shaped
+        if not key.is_tiled and piece[0] < min(key.rowsperstrip, height):
+            starts = np.arange(0, height, piece[0])
+            self.offsets = (self.offsets[:, None] + starts * (width * samples)).ravel()
+            lengths = np.minimum(height - starts, piece[0]) * (width * samples)
+            self.counts = (lengths * (self.counts[:, None] > 0)).ravel()
+            self.decode: Decoder = lambda data, _: np.frombuffer(data, np.uint8).reshape(-1, width, samples)
+        else:
+            self.decode = _decoder(page, key)
 
     def bytes_of(self, file: SharedFile, index: int) -> bytes | None:
         """None for a tile that the scanner left out."""
@@ -140,34 +156,42 @@ _cache = _Cache(_CACHE_BYTES)
 
 
 class TiffLevel:
-    """One resolution: one page of RGB(A) or grey, or three grey pages that are R, G and B.
+    """One resolution: one page of colours or grey, or three grey pages that are R, G and B.
 
-    Tiles a scanner left out (byte count 0) are white, as the glass around them.
+    Tiles that the scanner left out (byte count 0) are filled from the next finer level: some scanners leave out tiles
+    of the coarser levels alone. Those of level 0 are white, as the glass around them: it is the file itself that says
+    they are empty, and no loss in copying makes it say so.
+
+    Parameters
+    ----------
+    to_rgb
+        Of the channels as they are decoded.
+    finer
+        The next finer level, None for level 0.
     """
 
-    def __init__(self, pages: Sequence[tifffile.TiffPage], file: SharedFile) -> None:
+    def __init__(
+        self, pages: Sequence[tifffile.TiffPage], file: SharedFile, to_rgb: ToRgb, finer: "TiffLevel | None" = None
+    ) -> None:
         key = pages[0].keyframe
-        self._file = file
+        self._file, self._to_rgb, self._finer = file, to_rgb, finer
         self._planes, _, height, width, self._samples = key.shaped
-        self._segments = [_Segments(page) for page in pages]
         self.shape = (height, width)
-        self.tile = (key.tilelength, key.tilewidth) if key.is_tiled else (min(key.rowsperstrip, height), width)
+        self.tile = _piece(key)
+        self._segments = [_Segments(page, self.tile) for page in pages]
         self._across = math.ceil(width / self.tile[1])
         self._down = math.ceil(height / self.tile[0])
-        self._colormap = key.colormap if key.photometric == tifffile.PHOTOMETRIC.PALETTE else None
-        self._inverted = key.photometric == tifffile.PHOTOMETRIC.MINISWHITE
-        untiled_strip = height * width if math.prod(self.tile) > _WHOLE else _WHOLE
-        self._keep = not key.is_tiled and height * width <= untiled_strip
+        self._keep = not key.is_tiled and (height * width <= _WHOLE or math.prod(self.tile) > _WHOLE)
         self._whole: np.ndarray | None = None
         self._lock = threading.Lock()
 
     def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
         """See `PixelLevel.read`."""
         if not self._keep:
-            return self._rgb(self._decode(y, x, h, w))
+            return self._rgb(y, x, h, w)
         with self._lock, alone():
             if self._whole is None:
-                self._whole = self._rgb(self._decode(0, 0, *self.shape))
+                self._whole = self._rgb(0, 0, *self.shape)
         return self._whole[y : y + h, x : x + w]
 
     def forget(self) -> None:
@@ -175,49 +199,54 @@ class TiffLevel:
         for segments in self._segments:
             _cache.forget(segments)
 
-    def _rgb(self, pixels: np.ndarray) -> np.ndarray:
-        """(h, w, 3) of all channels the file has."""
-        if self._colormap is not None:
-            return (self._colormap.T[pixels[..., 0]] >> 8).astype(np.uint8)
-        if self._inverted:
-            pixels = 255 - pixels
-        if pixels.shape[2] == 3:
-            return pixels
-        return np.repeat(pixels[..., :1], 3, axis=2) if pixels.shape[2] < 3 else np.ascontiguousarray(pixels[..., :3])
+    def _rgb(self, y: int, x: int, h: int, w: int) -> np.ndarray:
+        """(h, w, 3) from the tiles the region touches, each decoded once."""
+        pixels, left_out, damaged = self._decode(y, x, h, w)
+        rgb = self._to_rgb(pixels)
+        for box in left_out:
+            top, left, bottom, right = _overlap(box, (y, x, h, w))
+            try:
+                rgb[top - y : bottom - y, left - x : right - x] = self._filled(top, left, bottom - top, right - left)
+            except UndecodableError as error:
+                damaged.append((box, error))
+        if damaged:
+            damaged.sort(key=lambda found: found[0])
+            boxes = dict.fromkeys(box for box, _ in damaged)  # once each, though it may be of several colour planes
+            raise UndecodableError(str(damaged[0][1]), list(boxes)) from damaged[0][1]
+        return rgb
 
-    def _decode(self, y: int, x: int, h: int, w: int) -> np.ndarray:
-        """(h, w, channels) from the tiles the region touches, each decoded once."""
+    def _decode(self, y: int, x: int, h: int, w: int) -> tuple[np.ndarray, list[Box], list[tuple[Box, Exception]]]:
+        """(h, w, channels) as the file has them; the boxes of tiles it has not, and of those that are damaged."""
         out = np.empty((h, w, len(self._segments) * self._planes * self._samples), np.uint8)
+        left_out: dict[Box, None] = {}
         damaged: list[tuple[Box, Exception]] = []
 
         def paste(part: _Part) -> None:
-            top, left, height, width = part.box
-            y0, y1 = max(top, y), min(top + height, y + h)
-            x0, x1 = max(left, x), min(left + width, x + w)
+            top, left, bottom, right = _overlap(part.box, (y, x, h, w))
             channels = slice(part.first_channel, part.first_channel + self._samples)
-            where = out[y0 - y : y1 - y, x0 - x : x1 - x, channels]
+            where = out[top - y : bottom - y, left - x : right - x, channels]
             key = (part.segments, part.index)
             try:
                 pixels = _cache.get(key)
                 if pixels is None:
                     data = part.segments.bytes_of(self._file, part.index)
                     if data is None:
-                        where[...] = 255
+                        where[...] = 0  # whatever this is a colour of: `_filled` says what is shown
+                        left_out[part.box] = None
                         return
                     pixels = part.segments.decode(data, part.index)
-                    if (y1 - y0, x1 - x0) != (height, width):
+                    if (bottom - top, right - left) != part.box[2:]:
                         _cache.put(key, pixels)
-                where[...] = pixels[y0 - top : y1 - top, x0 - left : x1 - left]
+                begin_y, begin_x = top - part.box[0], left - part.box[1]
+                where[...] = pixels[begin_y : begin_y + bottom - top, begin_x : begin_x + right - left]
+            except MemoryError:
+                raise
             except Exception as error:  # noqa: BLE001  a codec may raise anything
                 damaged.append((part.box, error))
 
         with self._file.reading():  # of a larger region, perhaps, that is read in parts
             each(paste, self._parts(y, x, h, w))
-        if damaged:
-            damaged.sort(key=lambda found: found[0])
-            boxes = dict.fromkeys(box for box, _ in damaged)  # once each, though it may be of several colour planes
-            raise UndecodableError(str(damaged[0][1]), list(boxes)) from damaged[0][1]
-        return out
+        return out, list(left_out), damaged
 
     def _parts(self, y: int, x: int, h: int, w: int) -> list[_Part]:
         th, tw = self.tile
@@ -231,3 +260,105 @@ class TiffLevel:
                         index = (plane * self._down + row) * self._across + col
                         parts.append(_Part(segments, index, (number * self._planes + plane) * self._samples, box))
         return parts
+
+    def _filled(self, y: int, x: int, h: int, w: int) -> np.ndarray:
+        """(h, w, 3) of a place where tiles were left out: means of the next finer level, white where that has none."""
+        out = np.full((h, w, 3), 255, np.uint8)
+        if self._finer is None:
+            return out
+        down, across = self._ratios()
+        step_y, step_x = max(1, int(_FILLED_PX / down)), max(1, int(_FILLED_PX / across))
+        for top, left in product(range(y, y + h, step_y), range(x, x + w, step_x)):
+            bottom, right = min(top + step_y, y + h), min(left + step_x, x + w)
+            fine_top, fine_left, fine_bottom, fine_right = self._in_finer(top, left, bottom, right)
+            if self._finer.is_empty(fine_top, fine_left, fine_bottom, fine_right):
+                continue
+            fine = self._finer.read(fine_top, fine_left, fine_bottom - fine_top, fine_right - fine_left)
+            edges = (
+                left * across - fine_left,
+                top * down - fine_top,
+                min(right * across - fine_left, fine.shape[1]),
+                min(bottom * down - fine_top, fine.shape[0]),
+            )
+            means = Image.fromarray(fine).resize((right - left, bottom - top), Image.Resampling.BOX, box=edges)
+            out[top - y : bottom - y, left - x : right - x] = np.asarray(means)
+        return out
+
+    def is_empty(self, top: int, left: int, bottom: int, right: int) -> bool:
+        """Were all tiles of a region left out, of this level and of all finer ones?"""
+        th, tw = self.tile
+        rows, cols = slice(top // th, -(-bottom // th)), slice(left // tw, -(-right // tw))
+        for segments in self._segments:
+            if segments.counts.reshape(self._planes, self._down, self._across)[:, rows, cols].any():
+                return False
+        return self._finer is None or self._finer.is_empty(*self._in_finer(top, left, bottom, right))
+
+    def _ratios(self) -> tuple[float, float]:
+        """Pixels of the next finer level per pixel, down and across."""
+        return self._finer.shape[0] / self.shape[0], self._finer.shape[1] / self.shape[1]
+
+    def _in_finer(self, top: int, left: int, bottom: int, right: int) -> tuple[int, int, int, int]:
+        """(top, left, bottom, right) of a region in whole pixels of the next finer level."""
+        down, across = self._ratios()
+        height, width = self._finer.shape
+        return (
+            math.floor(top * down),
+            math.floor(left * across),
+            min(math.ceil(bottom * down), height),
+            min(math.ceil(right * across), width),
+        )
+
+
+def _overlap(box: Box, region: Box) -> tuple[int, int, int, int]:
+    """(top, left, bottom, right) of what two boxes that overlap share."""
+    return (
+        max(box[0], region[0]),
+        max(box[1], region[1]),
+        min(box[0] + box[2], region[0] + region[2]),
+        min(box[1] + box[3], region[1] + region[3]),
+    )
+
+
+def _piece(key: tifffile.TiffPage) -> tuple[int, int]:
+    """(height, width) of what is decoded in one go: a tile, a strip, or a few rows of a single strip of plain bytes."""
+    if key.is_tiled:
+        return key.tilelength, key.tilewidth
+    height, width = key.imagelength, key.imagewidth
+    rows = min(key.rowsperstrip, height)
+    if rows == height and _is_plain(key):
+        rows = max(1, min(height, _PLAIN_BYTES // max(1, width * key.shaped[-1])))
+    return rows, width
+
+
+def _is_plain(key: tifffile.TiffPage) -> bool:
+    return key.compression == 1 and key.predictor == 1 and key.fillorder == 1
+
+
+def check_layout(path: object, pages: Sequence[tifffile.TiffPage]) -> None:
+    """`SlideError` for a page that cannot be what it claims: tiles beyond the end of the file, too few, or too large.
+
+    A file cut short in copying is said at once, not after an hour of work.
+    """
+    for page in pages:
+        key, size = page.keyframe, page.parent.filehandle.size
+        planes, _, height, width, samples = key.shaped
+        th, tw = (key.tilelength, key.tilewidth) if key.is_tiled else (min(key.rowsperstrip, height), width)
+        if min(height, width, th, tw) < 1:
+            raise SlideError(f"{path}: damaged, an image of {width} × {height} px in tiles of {tw} × {th} px")
+        expected = planes * math.ceil(height / th) * math.ceil(width / tw)
+        offsets, counts = np.asarray(page.dataoffsets, np.int64), np.asarray(page.databytecounts, np.int64)
+        if not len(offsets) == len(counts) == expected:
+            raise SlideError(f"{path}: damaged, {len(offsets)} of {expected} tiles are said where to find")
+        missing = int(((offsets + counts > size) | (offsets < 0) | (counts < 0)).sum())
+        if missing:
+            raise SlideError(f"{path}: truncated, {missing} of its {expected} tiles are missing: copy the file again")
+        piece = math.prod(_piece(key)) * samples
+        if piece > _MOST_BYTES:
+            raise SlideError(
+                f"{path}: stored in pieces of {tw} × {th} px, of which each takes {piece / 1e9:.1f} GB to read: "
+                "convert it to a tiled OME-TIFF"
+            )
+        if height * width > _FEW_PX and height * width * planes * samples > _MOST_DENSE * size:
+            raise SlideError(
+                f"{path}: claims {width} × {height} px in a file of {size / 1e6:.3g} MB: damaged, or not a slide"
+            )

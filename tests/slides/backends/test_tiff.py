@@ -53,7 +53,7 @@ def test_other_layouts_become_rgb(tmp_path, pixels):
     colours = np.random.default_rng(1).integers(0, 256, (3, 256)).astype(np.uint16)
     tifffile.imwrite(tmp_path / "palette.tif", grey, photometric="palette", colormap=colours * 257)
     assert np.array_equal(read_all(tmp_path / "palette.tif"), colours.T[grey])
-    rgba = np.dstack([pixels, grey])
+    rgba = np.dstack([pixels, np.full_like(grey, 255)])
     tifffile.imwrite(tmp_path / "rgba.tif", rgba, photometric="rgb", extrasamples=["unassalpha"])
     assert np.array_equal(read_all(tmp_path / "rgba.tif"), pixels)
 
