@@ -154,7 +154,7 @@ def _place(text: str) -> Path | str:
 
 def _add_workers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=_positive, metavar="N", help="processes on this machine (default: this one)")
-    parser.add_argument("--scheduler", metavar="ADDRESS", help="of a dask cluster, tcp://…, to use instead")
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="of a dask cluster, tls://… or tcp://…, to use instead")
 
 
 def _positive(text: str) -> int:

@@ -6,7 +6,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from ..core.errors import Distill2LabelError, SettingsError
-from ..core.events import Event, Failed, Progress, drain
+from ..core.events import Event, Failed, Notice, Progress, drain
+from ..prediction.cluster import INSTALL, is_open, local_client, open_scheduler, remote_client
 from ..store.files import write_bytes
 from .results import Key, Results, Row
 from .times import Elapsed, note, timed
@@ -88,22 +89,19 @@ def _here(tasks: Sequence[Task]) -> Generator[Event | _Finished, None, None]:
 
 def _cluster(tasks: Sequence[Task], workers: int, scheduler: str | None) -> Generator[Event | _Finished, None, None]:
     try:
-        from distributed import Client, LocalCluster, wait
+        from distributed import wait
     except ImportError:
-        raise SettingsError(
-            "experiments on several workers need dask.distributed: pip install 'napari-distill2label[experiments]'"
-        ) from None
+        raise SettingsError(f"experiments on several workers need dask.distributed: {INSTALL}") from None
     # Torch takes the whole machine in every process unless it is told before it is imported.
     share = str(max(1, (os.cpu_count() or 1) // workers))
     environment = {"OMP_NUM_THREADS": share, "MKL_NUM_THREADS": share}
     with ExitStack() as stack:
         if scheduler is None:
-            cluster = LocalCluster(
-                workers, threads_per_worker=1, memory_limit=None, dashboard_address=None, env=environment
-            )
-            client = stack.enter_context(Client(stack.enter_context(cluster)))
+            client = stack.enter_context(local_client(workers, 1, environment))
         else:
-            client = stack.enter_context(Client(scheduler, timeout=10))
+            client = stack.enter_context(remote_client(scheduler, timeout=10))
+            if is_open(scheduler):
+                yield Notice(open_scheduler(scheduler))
             if any(threads > 1 for threads in client.nthreads().values()):
                 raise SettingsError(f"{scheduler}: {ONE_THREAD}")
         running = {client.submit(_finish, task, pure=False): task for task in tasks}

@@ -11,9 +11,10 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, suppress
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from ..core.errors import MissingDependencyError, SettingsError, SlideError
@@ -93,6 +94,84 @@ def _leave() -> None:
 
 # ---- in the process that asks --------------------------------------------------------------------------------------
 
+INSTALL = "pip install 'napari-distill2label[cluster]'"
+
+
+@contextmanager
+def local_client(workers: int, threads: int, environment: Mapping[str, str]) -> Iterator[Any]:
+    """A client (`distributed.Client`) of worker processes of this machine, which end with the block.
+
+    Whoever reaches a dask scheduler can run code in its workers, and on a shared machine everybody reaches the
+    loopback. So all of it talks TLS with a key that is made for this block and known to these processes alone; it
+    serves no web pages; and it keeps what it writes in a folder that others cannot enter.
+
+    Parameters
+    ----------
+    workers, threads
+        Processes, and threads of each.
+    environment
+        Variables that the processes start with.
+    """
+    try:
+        import dask
+        from distributed import Client, LocalCluster
+        from distributed.security import Security
+
+        keys = Security.temporary()
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"several workers need dask.distributed and cryptography ({error.name or 'cryptography'} is missing): "
+            f"{INSTALL}"
+        ) from None
+    no_pages = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}
+    with TemporaryDirectory(prefix="distill2label-") as private, dask.config.set(no_pages):
+        cluster = LocalCluster(
+            workers,
+            threads_per_worker=threads,
+            memory_limit=None,
+            host="127.0.0.1",
+            protocol="tls://",
+            security=keys,
+            dashboard_address=None,
+            scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
+            local_directory=private,
+            env=dict(environment),
+            silence_logs=logging.CRITICAL,
+        )
+        with cluster, Client(cluster, set_as_default=False) as client:
+            yield client
+
+
+def remote_client(scheduler: str, timeout: float = 5) -> Any:
+    """A client of somebody's scheduler. `SettingsError` if none answers.
+
+    For `tls://…` dask's own configuration names the certificates (`distributed.comm.tls` in its YAML, or
+    `DASK_DISTRIBUTED__COMM__TLS__CA_FILE`, `…__CLIENT__CERT`, `…__CLIENT__KEY`).
+    """
+    try:
+        from distributed import Client
+    except ImportError:
+        raise MissingDependencyError(f"a dask scheduler needs dask.distributed: {INSTALL}") from None
+    try:
+        return Client(scheduler, timeout=timeout, set_as_default=False)
+    except (OSError, TimeoutError, TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        how = "" if is_open(scheduler) else "; tls needs certificates in dask's configuration (distributed.comm.tls)"
+        raise SettingsError(f"--scheduler {scheduler}: no dask scheduler answers ({reason}){how}") from None
+
+
+def is_open(scheduler: str) -> bool:
+    """Does a scheduler of this address ask nobody who they are? Then whoever reaches it can run code in its workers."""
+    return not scheduler.lower().startswith(("tls://", "wss://"))
+
+
+def open_scheduler(scheduler: str) -> str:
+    """What is said of such a scheduler."""
+    return (
+        f"the scheduler {scheduler} asks for no certificate: whoever reaches it can run code in its workers and here; "
+        "use one of tls://… unless its network is your own"
+    )
+
 
 class Cluster:
     """Workers to score blocks on, between `start` and `stop`.
@@ -104,8 +183,8 @@ class Cluster:
     workers
         Processes on this machine, started for this and ended after it; they share its cores.
     scheduler
-        Address of a dask scheduler (`tcp://…`) to use instead. Its workers must have this package, and find slides
-        and model under the same paths. `SettingsError` if there is none.
+        Address of a dask scheduler (`tls://…`, `tcp://…`) to use instead. Its workers must have this package, and find
+        slides and model under the same paths. `SettingsError` if there is none.
     """
 
     def __init__(self, model: ModelRecipe, workers: int | None = None, scheduler: str | None = None) -> None:
@@ -117,28 +196,15 @@ class Cluster:
 
     def start(self) -> None:
         """Start the workers, or meet those that are there. May take seconds."""
-        try:
-            from distributed import Client, LocalCluster
-        except ImportError:
-            raise MissingDependencyError(
-                "predicting on several workers needs dask.distributed: pip install 'napari-distill2label[experiments]'"
-            ) from None
         logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is told in one plain line
         with ExitStack() as stack:
             if self.scheduler is None:
-                threads = max(1, (os.cpu_count() or 1) // (self.workers or 1))
-                local = LocalCluster(
-                    self.workers or 1, threads_per_worker=threads, memory_limit=None, dashboard_address=None,
-                    env={"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}, silence_logs=logging.CRITICAL,
-                )  # fmt: skip
-                self.client = stack.enter_context(Client(stack.enter_context(local), set_as_default=False))
+                workers = self.workers or 1
+                threads = max(1, (os.cpu_count() or 1) // workers)
+                single = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+                self.client = stack.enter_context(local_client(workers, threads, single))
             else:
-                try:
-                    client = Client(self.scheduler, timeout=5, set_as_default=False)
-                except (OSError, TimeoutError, ValueError) as error:
-                    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-                    raise SettingsError(f"--scheduler {self.scheduler}: no dask scheduler answers ({reason})") from None
-                self.client = stack.enter_context(client)
+                self.client = stack.enter_context(remote_client(self.scheduler))
                 stack.callback(self._dismiss)
             self._look()
             self._stack = stack.pop_all()

@@ -5,6 +5,7 @@ import json
 import os
 from functools import cached_property
 from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -13,6 +14,7 @@ from ..core.errors import SettingsError
 from ..store.features import EncoderIdentity
 from .runtimes import SUFFIXES, open_runtime, parts_of
 
+MOST_JSON = 2**16  # bytes of a description
 BATCH_PIXELS = 32 * 224 * 224  # encoded at once: what a large vision transformer does in less than 1 GB
 HOW_TO_GET_ONE = (
     "an encoder is an .onnx file with a .json beside it (name, patch_px, mpp, mean, std, features); any network of "
@@ -20,22 +22,57 @@ HOW_TO_GET_ONE = (
 )
 
 
+class TimmArguments(BaseModel):
+    """How a network of timm is laid out. Nothing here names a file or an address: timm would open it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    img_size: int | None = Field(None, ge=1, le=4096)
+    patch_size: int | None = Field(None, ge=1, le=256)
+    embed_dim: int | None = Field(None, ge=1, le=8192)
+    depth: int | None = Field(None, ge=1, le=128)
+    num_heads: int | None = Field(None, ge=1, le=256)
+    mlp_ratio: float | None = Field(None, gt=0, le=32)
+    init_values: float | None = Field(None, gt=0, le=100)
+    reg_tokens: int | None = Field(None, ge=0, le=256)
+    class_token: bool | None = None
+    no_embed_class: bool | None = None
+    dynamic_img_size: bool | None = None
+    dynamic_img_pad: bool | None = None
+    global_pool: Literal["", "avg", "avgmax", "map", "max", "token"] | None = None
+    num_classes: Literal[0] | None = None
+
+    def given(self) -> dict[str, bool | int | float | str]:
+        """Those that the JSON gives."""
+        return self.model_dump(exclude_unset=True, exclude_none=True)
+
+
+_Text = Annotated[str, Field(max_length=2000)]
+_Colour = Annotated[float, Field(ge=-1000, le=1000)]  # in units of an image whose values go from 0 to 1
+
+
 class EncoderDescription(BaseModel):
     """The JSON beside an encoder: input side and scale, normalisation (0–1 units, RGB), number of features.
 
-    `timm` and `arguments`: what network of timm a .safetensors file holds the weights of.
+    `timm` and `arguments`: what network of timm a .safetensors file holds the weights of. The last fields are for
+    people. A field that is not here is an error: it may be a misspelt one.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     name: str = Field(min_length=1, max_length=200)
     patch_px: int = Field(224, ge=1, le=4096)
     minimum_px: int = Field(1, ge=1, le=4096)
     mpp: float | None = Field(None, ge=0.05, le=20)
-    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    mean: tuple[_Colour, _Colour, _Colour] = (0.0, 0.0, 0.0)
+    std: tuple[_Colour, _Colour, _Colour] = (1.0, 1.0, 1.0)
     features: int = Field(ge=1, le=65_536)
-    timm: str | None = Field(None, pattern=r"^[A-Za-z0-9_.]+$")
-    arguments: dict[str, bool | int | float | str] = {}
+    timm: str | None = Field(None, max_length=200, pattern=r"^[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*$")
+    arguments: TimmArguments = TimmArguments()
+    input: _Text | None = None
+    licence: _Text | None = None
+    license: _Text | None = None
+    source: _Text | None = None
+    citation: _Text | None = None
+    note: _Text | None = None
 
     @classmethod
     def beside(cls, encoder: str | os.PathLike[str]) -> "EncoderDescription":
@@ -50,17 +87,21 @@ class EncoderDescription(BaseModel):
             if not file.is_file():
                 raise SettingsError(f"{file}: no such file; {HOW_TO_GET_ONE}")
         try:
+            if description.stat().st_size > MOST_JSON:
+                raise ValueError(f"it has more than {MOST_JSON} bytes")
             return cls.model_validate(json.loads(description.read_text("utf-8")))
         except ValidationError as error:
             first = error.errors()[0]
-            raise SettingsError(f"{description}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-        except (ValueError, RecursionError) as error:
+            raise SettingsError(
+                f"{description}: {'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg']}"
+            ) from None
+        except (OSError, ValueError, RecursionError) as error:
             raise SettingsError(f"{description}: is no JSON ({error})") from None
 
     @property
     def digest(self) -> str:
         """Of what changes the features of a patch."""
-        deciding = self.model_dump(include={"mean", "std", "timm", "arguments"})
+        deciding = self.model_dump(include={"mean", "std", "timm"}) | {"arguments": self.arguments.given()}
         return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
 
 
@@ -90,9 +131,10 @@ class FrozenEncoder:
         self.path = Path(path)
         self._opened_as = (str(path), device, trust)
         self.description = EncoderDescription.beside(self.path)
-        timm, arguments = self.description.timm, self.description.arguments
         self._files = parts_of(self.path)
-        self._runtime = open_runtime(self.path, device, trust, timm, arguments)
+        self._runtime = open_runtime(
+            self.path, device, trust, self.description.timm, self.description.arguments.given()
+        )
         shape = (1, 3, 1, 1)
         mean, std = (np.array(own, np.float32).reshape(shape) for own in (self.description.mean, self.description.std))
         if not (std > 0).all():
@@ -140,10 +182,14 @@ class FrozenEncoder:
         n, fixed = len(patches), self._runtime.batch
         if fixed is not None and n < fixed:  # the last batch, for a network that takes whole batches only
             normalised = np.concatenate([normalised, np.zeros((fixed - n, *normalised.shape[1:]), np.float32)])
-        found = np.asarray(self._runtime.run(normalised), np.float32)
-        if found.shape[:1] != normalised.shape[:1] or found[0].size != self.description.features:
+        found = np.asarray(self._runtime.run(normalised))
+        if found.dtype.kind not in "fiu":
+            raise SettingsError(f"{self.path}: gives {found.dtype}, not numbers")
+        found = found.astype(np.float32, copy=False)
+        given = found.size // len(normalised) if found.shape[:1] == normalised.shape[:1] else 0
+        if given != self.description.features:
             raise SettingsError(
-                f"{self.path}: gives {found[0].size if found.ndim else 0} features, "
-                f"its JSON says {self.description.features}"
+                f"{self.path}: gives {given} features for each patch (its output is {found.shape}), its JSON says "
+                f"{self.description.features}"
             )
         return found.reshape(len(found), -1)[:n]

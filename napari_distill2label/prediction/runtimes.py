@@ -6,6 +6,7 @@ All take normalised patches (n, 3, P, P) float32 and give features (n, …) floa
 import re
 import warnings
 from collections.abc import Callable, Mapping
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,8 +21,11 @@ SUFFIXES = (".onnx", *TORCHSCRIPT, ".safetensors")
 # Of those onnxruntime may have, the ones that compute what the processor computes. Others (TensorRT, CoreML) lower the
 # precision or build an engine for minutes, and some are listed although nothing stands behind them (Azure).
 ACCELERATORS = ("CUDAExecutionProvider", "ROCMExecutionProvider", "DmlExecutionProvider")
+OLDEST_TIMM = "1.0.26"  # the first that does not unpickle a checkpoint unless it is told to
+LARGEST_ONNX = 2**31  # bytes: protobuf, which ONNX is written in, knows no larger message
 # An entry of a tensor kept outside the file: the key "location" and the name of that file, as protobuf writes them.
-_LOCATION = re.compile(rb"\x0a\x08location\x12([\x01-\x7f])", re.DOTALL)
+_LOCATION_KEY = b"\x0a\x08location"
+_LOCATION = re.compile(re.escape(_LOCATION_KEY) + rb"\x12([\x01-\x7f])", re.DOTALL)
 
 
 class Runtime(NamedTuple):
@@ -58,10 +62,13 @@ def parts_of(path: Path) -> list[Path]:
     """
     if path.suffix.lower() != ".onnx":
         return [path]
+    if path.stat().st_size > LARGEST_ONNX:
+        raise SettingsError(f"{path}: is larger than an ONNX file can be (2 GB): its weights belong in a second file")
     data = path.read_bytes()
-    names = {
-        data[found.end() : found.end() + found[1][0]].decode("utf-8", "replace") for found in _LOCATION.finditer(data)
-    }
+    entries = list(_LOCATION.finditer(data))
+    if len(entries) < data.count(_LOCATION_KEY):
+        raise SettingsError(f"{path}: keeps weights in another file, whose name cannot be read: export it again")
+    names = {data[entry.end() : entry.end() + entry[1][0]].decode("utf-8", "replace") for entry in entries}
     for name in names:
         if Path(name).name != name or not (path.parent / name).is_file():
             raise SettingsError(f"{path}: keeps weights in {name!r}: that file must lie beside it")
@@ -137,28 +144,51 @@ def _timm(path: Path, device: str, architecture: str | None, arguments: Mapping[
             f"{path}: holds weights alone: say in the .json beside it which network of timm they are of "
             '("timm": "vit_large_patch16_224"), or export it to ONNX'
         )
-    try:
-        import timm
-    except (
-        ImportError,
-        RuntimeError,
-    ) as error:  # torchvision, which timm imports, raises RuntimeError beside another torch
-        raise MissingDependencyError(
-            f"{path}: needs timm ({_reason(error)}): pip install timm, or export it to ONNX"
-        ) from None
-    from safetensors import SafetensorError
+    timm = _import_timm(path)
+    if not timm.is_model(architecture):
+        raise SettingsError(f"{path}: the timm installed here has no network {architecture!r}: see timm.list_models()")
+    from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
+
+    def made() -> torch.nn.Module:
+        return timm.create_model(architecture, pretrained=False, **{"num_classes": 0, **arguments})
 
     place = choose_device(device)
     try:
-        module = timm.create_model(architecture, pretrained=False, num_classes=0, **arguments)
-        wanted = module.state_dict()
+        with torch.device("meta"):  # nothing is allocated before the file is known to hold as much
+            wanted = made().state_dict()
+        with safe_open(path, "pt") as file:
+            stored = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        for name, tensor in wanted.items():
+            if stored.get(name) != tuple(tensor.shape):
+                raise ValueError(f"{name} should be {tuple(tensor.shape)}, and is {stored.get(name, 'not there')}")
+        module = made()
         # A published file may hold the classifier that num_classes=0 leaves out; nothing may be missing.
         weights = {name: weight for name, weight in load_file(path).items() if name in wanted}
         module.load_state_dict(weights, strict=True)
-    except (SafetensorError, RuntimeError, TypeError, ValueError, OSError) as error:
+    except (SafetensorError, ArithmeticError, AssertionError, RuntimeError, TypeError, ValueError, OSError) as error:
         raise SettingsError(f"{path}: are no weights of timm's {architecture!r} ({_reason(error)})") from None
     return Runtime(_in_torch(module.eval().to(place), place, path))
+
+
+def _import_timm(path: Path) -> Any:
+    """timm, if it is not older than it may be."""
+    install = "pip install 'napari-distill2label[timm]', or export the network to ONNX"
+    try:
+        found = version("timm")
+    except PackageNotFoundError:
+        raise MissingDependencyError(f"{path}: needs timm: {install}") from None
+    if _numbers(found) < _numbers(OLDEST_TIMM):
+        raise MissingDependencyError(f"{path}: needs timm {OLDEST_TIMM} or later, this is {found}: {install}")
+    try:
+        import timm
+    except (ImportError, RuntimeError) as error:  # torchvision, which timm imports, raises one beside another torch
+        raise MissingDependencyError(f"{path}: needs timm, which cannot start ({_reason(error)}): {install}") from None
+    return timm
+
+
+def _numbers(release: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", release)[:3])
 
 
 def _in_torch(module: torch.nn.Module, place: torch.device, path: Path) -> Callable[[np.ndarray], np.ndarray]:

@@ -14,7 +14,7 @@ from ..core.settings import GridSettings
 from ..export import format_names, write
 from ..mil.device import choose_device, compute_dtype
 from ..prediction.classifier import with_encoder
-from ..prediction.cluster import Cluster
+from ..prediction.cluster import Cluster, is_open, open_scheduler
 from ..prediction.recipe import ModelRecipe
 from ..slides.mpp import LIMITS
 from ..store.bundle import ROLES, Bundle, is_bundle, load_bundle
@@ -106,8 +106,8 @@ def predict(
     force
         Score what is no brightfield image as well (fluorescence).
     workers, scheduler
-        Score on so many processes of this machine, or on the workers of a dask scheduler (`tcp://…`), which must find
-        model and slides under the same paths. The results are the same.
+        Score on so many processes of this machine, or on the workers of a dask scheduler (`tls://…`, `tcp://…`), which
+        must find model and slides under the same paths. The results are the same.
     features
         Folder of features, for a model of features: what is there is not computed again, what is not is kept there.
         None: the folder that training used. Slides with features there need no file.
@@ -153,6 +153,8 @@ def predict(
             cluster = Cluster(recipe, workers, scheduler)
             stack.callback(cluster.stop)
             yield from _start(cluster)
+            if scheduler is not None and is_open(scheduler):
+                yield Notice(open_scheduler(scheduler))
             if not cluster.threads:
                 yield Notice(f"the scheduler {scheduler} has no workers yet: waiting for some")
         mapper = PatchMapper(classifier, recipe, grid, points, tissue, threshold, force, cluster, source)

@@ -2,13 +2,14 @@
 
 import builtins
 import hashlib
-import importlib.util
 import json
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from importlib.metadata import PackageNotFoundError
 from multiprocessing import get_context
 
 import numpy as np
 import pytest
+import torch
 
 from napari_distill2label.core.errors import MissingDependencyError, SettingsError
 from napari_distill2label.prediction import encoder as module
@@ -20,9 +21,59 @@ from napari_distill2label.prediction.runtimes import parts_of
 def test_the_description_knows_its_ranges():
     description = EncoderDescription(name="e", features=4, licence="ignored")
     assert (description.patch_px, description.mpp, description.mean) == (224, None, (0, 0, 0))
-    for wrong in ({"features": 0}, {"patch_px": 0}, {"mpp": 100}, {"std": [1]}):
+    nan, long = float("nan"), "x" * 3000
+    for wrong in (
+        {"features": 0}, {"patch_px": 0}, {"mpp": 100}, {"std": [1]}, {"mean": [nan, 0, 0]}, {"meen": [0, 0, 0]},
+        {"mpp": nan}, {"name": ""}, {"name": long}, {"note": long}, {"features": "many"}, {"mean": [0, 0, 1e30]},
+    ):  # fmt: skip
         with pytest.raises(ValueError, match="validation error"):
             EncoderDescription(**{"name": "e", "features": 4} | wrong)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "null", '"e"', "{", '{"name": "e"}', "[" * 30_000, '{"name": "e", "features": ' + "9" * 5000 + "}",
+     '{"name": "' + "e" * 70_000 + '", "features": 3}'],
+    ids=["empty", "list", "null", "text", "cut", "lacking", "deep", "digits", "long"],
+)  # fmt: skip
+def test_a_description_that_is_none_is_one_line_that_names_it(tmp_path, text):
+    (tmp_path / "e.onnx").touch()
+    (tmp_path / "e.json").write_text(text)
+    with pytest.raises(SettingsError, match=r"e\.json: ") as error:
+        FrozenEncoder(tmp_path / "e.onnx")
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 500
+
+
+def test_arguments_that_would_open_something_are_refused(tmp_path):
+    """`checkpoint_path` would be unpickled by timm; the others name files and addresses, or are no layout."""
+    path = tmp_path / "e.safetensors"
+    path.touch()
+    for name, value in (
+        ("checkpoint_path", "x.pt"), ("pretrained", True), ("pretrained_cfg", "x"), ("cache_dir", "/x"),
+        ("pretrained_cfg_overlay", "x"), ("num_classes", 5), ("act_layer", "os.system"), ("init_values", "1"),
+        ("img_size", 10**9), ("depth", 10**6), ("global_pool", "os"),
+    ):  # fmt: skip
+        about = {"name": "e", "features": 3, "timm": "vit_tiny_patch16_224", "arguments": {name: value}}
+        if (name, value) == ("init_values", "1"):
+            about["arguments"][name] = "one"
+        path.with_suffix(".json").write_text(json.dumps(about))
+        with pytest.raises(SettingsError, match=rf"e\.json: arguments\.{name}: "):
+            FrozenEncoder(path)
+    for name in ("hf-hub:a/b", "hf_hub:a", "local-dir:/x", "https://x", "../x", "a/b", "a..b", ".a"):
+        path.with_suffix(".json").write_text(json.dumps({"name": "e", "features": 3, "timm": name}))
+        with pytest.raises(SettingsError, match=r"e\.json: timm: "):
+            FrozenEncoder(path)
+
+
+def test_the_digest_is_what_it_was():
+    """Features are known by it: those of an encoder without arguments are not computed again."""
+    plain = EncoderDescription(name="e", features=4, mean=(0.1, 0.2, 0.3))
+    deciding = {"arguments": {}, "mean": [0.1, 0.2, 0.3], "std": [1.0, 1.0, 1.0], "timm": None}
+    assert plain.digest == hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
+    vit = EncoderDescription(name="e", features=4, timm="vit", arguments={"init_values": 1e-5})
+    deciding = {"arguments": {"init_values": 1e-5}, "mean": [0.0] * 3, "std": [1.0] * 3, "timm": "vit"}
+    assert vit.digest == hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
 
 
 def test_missing_files_are_named(tmp_path):
@@ -155,13 +206,79 @@ def test_weights_alone_need_the_name_of_their_network(tmp_path):
     path = write_encoder(tmp_path / "e.onnx").rename(tmp_path / "e.safetensors")
     with pytest.raises(SettingsError, match="which network of timm"):
         FrozenEncoder(path)
-    if importlib.util.find_spec("timm") is None:
-        path.with_suffix(".json").write_text('{"name": "e", "features": 3, "timm": "vit_tiny_patch16_224"}')
-        with pytest.raises(MissingDependencyError, match="pip install timm"):
+
+
+def test_timm_is_there_and_not_too_old(tmp_path, monkeypatch):
+    path = tmp_path / "e.safetensors"
+    path.touch()
+    path.with_suffix(".json").write_text('{"name": "e", "features": 3, "timm": "vit_tiny_patch16_224"}')
+    for found in (None, "1.0.15", "0.9.16", "1.0.3.dev0"):
+
+        def version(name, found=found):
+            if found is None:
+                raise PackageNotFoundError(name)
+            return found
+
+        monkeypatch.setattr(runtimes, "version", version)
+        said = r"needs timm.*napari-distill2label\[timm\]" if found is None else rf"1\.0\.26 or later, this is {found}"
+        with pytest.raises(MissingDependencyError, match=said):
             FrozenEncoder(path)
-    path.with_suffix(".json").write_text('{"name": "e", "features": 3, "timm": "hf-hub:evil/net"}')
-    with pytest.raises(SettingsError, match="timm"):
+
+
+@pytest.fixture
+def vit(tmp_path):
+    """A small network of timm, and the encoder its weights were written as."""
+    timm = pytest.importorskip("timm", reason="encoders of timm were NOT tested: timm is not installed")
+    from safetensors.torch import save_file
+
+    layout = {"img_size": 32, "depth": 2, "embed_dim": 48, "num_heads": 3, "init_values": 1e-5}
+    network = timm.create_model("vit_tiny_patch16_224", pretrained=False, num_classes=7, **layout).eval()
+    save_file(network.state_dict(), tmp_path / "e.safetensors")
+    about = {"name": "vit", "features": 48, "timm": "vit_tiny_patch16_224", "arguments": layout}
+    (tmp_path / "e.json").write_text(json.dumps(about))
+    return network, tmp_path / "e.safetensors", about
+
+
+def test_a_network_of_timm_says_what_timm_says(vit):
+    network, path, _ = vit
+    patches = np.random.default_rng(0).integers(0, 256, (5, 3, 32, 32), dtype=np.uint8)
+    with torch.inference_mode():
+        expected = network.forward_head(
+            network.forward_features(torch.from_numpy(patches).float() / 255), pre_logits=True
+        )
+    found = FrozenEncoder(path, "cpu")(patches)["features"]
+    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"arguments": {"img_size": 32, "depth": 3, "embed_dim": 48, "num_heads": 3}}, "are no weights of timm's"),
+        ({"arguments": {"img_size": 32, "depth": 128, "embed_dim": 8160, "num_heads": 3}}, "are no weights of timm's"),
+        ({"arguments": {"img_size": 32, "depth": 2, "embed_dim": 48, "num_heads": 5}}, "are no weights of timm's"),
+        ({"timm": "no_such_network"}, "has no network 'no_such_network'"),
+    ],
+)
+def test_weights_of_another_network_are_told_before_it_is_made(vit, change, said):
+    _, path, about = vit
+    path.with_suffix(".json").write_text(json.dumps(about | change))
+    with pytest.raises(SettingsError, match=said):
         FrozenEncoder(path)
+
+
+def test_what_an_onnx_file_keeps_elsewhere_is_found_however_it_is_written(tmp_path):
+    path = write_encoder(tmp_path / "e.onnx")
+    plain = path.read_bytes()
+    key, value = field(1, "location"), field(2, "/etc/passwd")
+    path.write_bytes(plain + field(9, key + value))
+    with pytest.raises(SettingsError, match="must lie beside it"):
+        parts_of(path)
+    path.write_bytes(plain + field(9, value + key))  # a message's fields may come in any order
+    with pytest.raises(SettingsError, match="whose name cannot be read"):
+        parts_of(path)
+    path.write_bytes(plain + field(9, key + field(2, "x" * 200)))
+    with pytest.raises(SettingsError, match="whose name cannot be read"):
+        parts_of(path)
 
 
 def test_the_processor_is_used_where_it_is_asked_for():

@@ -2,13 +2,19 @@
 
 import os
 import signal
+import socket
+import ssl
+from http.client import HTTPException
+from urllib.request import urlopen
 
 import numpy as np
 import psutil
 import pytest
 
-from napari_distill2label.core.events import Failed, Finished, Progress, drain
+from napari_distill2label.core.errors import MissingDependencyError, SettingsError
+from napari_distill2label.core.events import Failed, Finished, Notice, Progress, drain
 from napari_distill2label.prediction import engine
+from napari_distill2label.prediction.cluster import local_client
 from napari_distill2label.slides.synthetic import draw_slide, write_image
 from napari_distill2label.store.patchmap import PatchMap
 from napari_distill2label.workflow.predict import predict
@@ -70,7 +76,8 @@ def test_a_scheduler_s_workers_say_the_same_and_stay(trained, large, slides, tmp
     with LocalCluster(1, threads_per_worker=2, memory_limit=None, dashboard_address=None) as cluster:
         rest = [large, slides[0], "-o", tmp_path / "out", "--format", "csv", "--scheduler", cluster.scheduler_address]
         status, said, err = cli("predict", trained, *rest)
-        assert (status, err) == (0, "")
+        assert status == 0, err
+        assert f"the scheduler {cluster.scheduler_address} asks for no certificate" in err
         assert [line.split(":")[0] for line in said.splitlines()] == ["large", "slide_000"]
         work = predict(trained, slides[1:3], scheduler=cluster.scheduler_address)
         next(event for event in work if isinstance(event, Progress) and event.done)
@@ -83,3 +90,110 @@ def test_workers_that_cannot_be_had(trained, slides, tmp_path, refused):
     rest = ["predict", trained, slides[0], "-o", tmp_path / "out"]
     assert "give one of them" in refused(*rest, "--workers", "2", "--scheduler", "tcp://127.0.0.1:8786")
     assert "no dask scheduler answers" in refused(*rest, "--scheduler", "tcp://127.0.0.1:1")
+
+
+def listening():
+    """(address, port) of every socket that this process and its children listen on."""
+    here = psutil.Process()
+    return {
+        tuple(connection.laddr)
+        for process in (here, *here.children(recursive=True))
+        for connection in process.net_connections()
+        if connection.status == psutil.CONN_LISTEN
+    }
+
+
+def speaks(address, port):
+    """Does what listens there send anything to somebody who has no certificate and asks for none?"""
+    stranger = ssl.create_default_context()
+    stranger.check_hostname, stranger.verify_mode = False, ssl.CERT_NONE
+    try:
+        with socket.create_connection((address, port), 5) as raw, stranger.wrap_socket(raw) as wrapped:
+            wrapped.settimeout(5)
+            return bool(wrapped.recv(1))  # TLS 1.3 tells of a missing certificate at the first byte
+    except OSError:  # SSLError is one
+        return False
+
+
+def test_nobody_else_reaches_the_workers_of_this_machine():
+    from distributed import Client, LocalCluster
+
+    def answers(address):
+        """What somebody else on this machine would try: to run a function."""
+        with Client(address, timeout=3, set_as_default=False) as client:
+            return client.submit(sum, [1, 2]).result(timeout=3) == 3
+
+    before = listening()
+    with local_client(1, 1, {}) as client:
+        assert client.submit(sum, [1, 2]).result() == 3
+        opened = listening() - before
+        assert opened
+        assert {host for host, _ in opened} == {"127.0.0.1"}  # what is bound to every address is reached from outside
+        assert not [where for where in opened if speaks(*where)]
+        for scheme in ("tcp", "tls"):
+            with pytest.raises((OSError, TimeoutError, TypeError, ValueError, RuntimeError)):
+                answers(client.scheduler.address.replace("tls", scheme))
+    with LocalCluster(1, processes=False, memory_limit=None, dashboard_address=None) as open_to_all:
+        assert answers(open_to_all.scheduler_address)  # so the test can tell
+
+
+def own_folder():
+    from distributed import get_worker
+
+    return get_worker().local_directory
+
+
+def test_the_workers_serve_no_pages_and_write_where_nobody_else_can():
+    before = listening()
+    with local_client(1, 1, {}) as client:
+        for address, port in listening() - before:
+            for page in ("", "status", "info/main/workers.html", "json/identity.json", "metrics", "health"):
+                with pytest.raises((OSError, HTTPException)):  # an error of HTTP is an OSError
+                    urlopen(f"http://{address}:{port}/{page}", timeout=2).read()
+        folder = os.path.dirname(client.submit(own_folder).result())
+        while os.path.basename(folder).startswith("dask"):
+            folder = os.path.dirname(folder)
+        assert os.stat(folder).st_mode & 0o077 == 0
+    assert not os.path.exists(folder)
+
+
+def test_without_cryptography_it_says_what_to_install(monkeypatch):
+    from distributed.security import Security
+
+    def without(*args):
+        raise ImportError("no module")
+
+    monkeypatch.setattr(Security, "temporary", without)
+    with pytest.raises(MissingDependencyError, match=r"cryptography.*napari-distill2label\[cluster\]"):
+        local_client(1, 1, {}).__enter__()
+
+
+def test_a_scheduler_with_certificates_is_used_without_a_word(trained, slides, tmp_path):
+    """Its certificates come from dask's own configuration, as they do for every other program."""
+    import dask
+    from distributed import LocalCluster
+    from distributed.security import Security
+
+    expected = drain(predict(trained, [slides[0]]))
+    keys = Security.temporary()
+    for part in ("ca_file", "client_cert", "client_key"):
+        (tmp_path / f"{part}.pem").write_text(getattr(keys, f"tls_{part}"))
+    named = {"ca-file": str(tmp_path / "ca_file.pem"), "client": {
+        "cert": str(tmp_path / "client_cert.pem"), "key": str(tmp_path / "client_key.pem")}}  # fmt: skip
+    with LocalCluster(
+        1, threads_per_worker=1, memory_limit=None, dashboard_address=None, security=keys, protocol="tls://",
+        host="127.0.0.1",
+    ) as cluster:  # fmt: skip
+        address = cluster.scheduler_address
+        with pytest.raises(SettingsError, match=r"no dask scheduler answers.*certificates"):
+            drain(predict(trained, [slides[0]], scheduler=address))
+        with dask.config.set({"distributed.comm.tls": named}):
+            work, events = predict(trained, [slides[0]], scheduler=address), []
+            while True:
+                try:
+                    events.append(next(work))
+                except StopIteration as stop:
+                    (found,) = stop.value
+                    break
+    assert not [event for event in events if isinstance(event, Notice)]
+    assert_same(expected[0], found)
