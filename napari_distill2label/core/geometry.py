@@ -196,6 +196,9 @@ class PatchPoints:
 
     `centres` (n, 2) int64 are whole level-0 pixels (y, x), rounded half up; a patch reaches `side // 2` px up and
     left of its centre. What reaches over the border is reflected.
+
+    `boxes`: nobody chose the centres; the patches are tiles off any lattice, as CLAM lays them within outlines. What
+    is marked anywhere in such a box is said of the patch, as on a grid.
     """
 
     slide_shape: tuple[int, int]
@@ -203,6 +206,7 @@ class PatchPoints:
     side: int
     patch_px: int
     mpp: float | None = None
+    boxes: bool = False
 
     @classmethod
     def at(
@@ -249,7 +253,7 @@ class PatchPoints:
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the centres, which are an array and are kept beside."""
-        keys = ("slide_shape", "side", "patch_px", "mpp")
+        keys = ("slide_shape", "side", "patch_px", "mpp", *(["boxes"] if self.boxes else []))
         return {"kind": "points", **{key: getattr(self, key) for key in keys}}
 
 

@@ -189,7 +189,7 @@ class FrozenEncoder:
         given = found.size // len(normalised) if found.shape[:1] == normalised.shape[:1] else 0
         if given != self.description.features:
             raise SettingsError(
-                f"{self.path}: gives {given} features for each patch (its output is {found.shape}), its JSON says "
-                f"{self.description.features}"
+                f"{self.path}: gives {given} features, its JSON says {self.description.features} "
+                f"(what it gives for {len(normalised)} patches is of shape {found.shape})"
             )
         return found.reshape(len(found), -1)[:n]

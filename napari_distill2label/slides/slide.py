@@ -140,6 +140,8 @@ class Slide:
         (y, x) of level 0 in the canvas of the file. Where a file says which area of its canvas was scanned, level 0 is
         that area, and all positions count from its corner, as QuPath's do; those of programs that count from the
         corner of the canvas (OpenSlide, CLAM, TRIDENT) are larger by this. (0, 0) for all other files.
+    canvas_shape
+        (height, width) of that canvas; for all other files that of level 0.
     icc
         The ICC profile of the pixels, as it is in the file. Pixels are never changed by it.
     brightfield
@@ -158,6 +160,7 @@ class Slide:
             notices = (f"not brightfield: {what}; opened because you asked for it", *notices)
         self.mpp, self.notices, self.mpp_assumed = mpp, notices, False
         levels = completed(file.source.levels)
+        self.canvas_shape = file.source.canvas_shape or levels[0].shape
         self.downsamples = downsamples(levels, file.source.downsamples)
         self.computed = tuple(isinstance(level, CoarseLevel) for level in levels)
         self.tiles = tuple(level.tile for level in levels)

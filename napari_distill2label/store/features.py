@@ -24,14 +24,59 @@ KIND = "feature-map"
 VERSION = 2
 ROWS = 4096  # looked at, or imported, at once
 MISSING, UNREADABLE = 0, 2**32 - 1  # in place of a row's checksum
+LARGEST = 1e12  # a feature whose square, summed over any slide, is a float32; those of encoders are below 1e4
+SAME_SCALE = 1.3  # between the patches of two slides: scanners of one nominal magnification differ by a fifth
+
+
+class FeatureOrigin(BaseModel):
+    """What features were made of, as far as it is said; None is not compared.
+
+    Attributes
+    ----------
+    encoder
+        Its name, in the file of features.
+    patch_px
+        Side of a patch as the encoder saw it.
+    magnification
+        Of such a patch.
+    mpp
+        µm/px of such a patch: of the slide's own µm/px, where that is known.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    encoder: str | None = None
+    patch_px: int | None = None
+    magnification: float | None = None
+    mpp: float | None = None
+
+    def contradiction(self, other: "FeatureOrigin") -> str | None:
+        """What of `other` is not as here: the attribute, and both values. None where nothing is."""
+        for name, own, its in (
+            ("encoder", self.encoder, other.encoder),
+            ("patch_size", self.patch_px, other.patch_px),
+            ("target_magnification", self.magnification, other.magnification),
+        ):
+            if own is not None and its is not None and own != its:
+                return f"{name} is {_shown(its)}, not {_shown(own)}"
+        if self.mpp and other.mpp and not 1 / SAME_SCALE <= self.mpp / other.mpp <= SAME_SCALE:
+            return f"its patches have {other.mpp:.3g} µm/px (patch_size_level0), not {self.mpp:.3g}"
+        return None
+
+    def filled_by(self, other: "FeatureOrigin") -> "FeatureOrigin":
+        """The same, and what it does not say as `other` says it."""
+        return FeatureOrigin(**(other.model_dump(exclude_none=True) | self.model_dump(exclude_none=True)))
+
+
+def _shown(value: str | float) -> str:
+    return repr(value) if isinstance(value, str) else f"{value:g}"
 
 
 class EncoderIdentity(BaseModel):
     """The frozen encoder whose features a model was trained on: its file is kept elsewhere.
 
     `sha256` of the file; `description_sha256` of what its JSON says of how pixels become features. With
-    `from_features`, `path` is a folder of features that came without the encoder, and digests they do not give are
-    empty.
+    `from_features`, `path` is a folder of features that came without the encoder, digests they do not give are
+    empty, and `origin` is what they say of themselves.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,6 +85,7 @@ class EncoderIdentity(BaseModel):
     sha256: str
     description_sha256: str = ""
     from_features: bool = False
+    origin: FeatureOrigin = FeatureOrigin()
 
     def is_same(self, other: "EncoderIdentity") -> bool:
         """The same features of the same patch? What one of the two does not say is not compared."""
@@ -194,8 +240,10 @@ class FeatureMap:
     def write_rows(self, rows: np.ndarray, features: np.ndarray) -> None:
         """Keep features (n, D) as `rows` (n,). `OSError` where the disk is full; what was kept before stays good."""
         features = np.ascontiguousarray(features, "<f4")
-        if not np.isfinite(features).all():
-            raise BundleError(f"{self.path}: the encoder gave numbers that are not finite: is it the right file?")
+        if not are_features(features):
+            raise BundleError(
+                f"{self.path}: the encoder gave numbers that are not finite, or too large: is it the right file?"
+            )
         ends = np.flatnonzero(np.diff(rows) != 1) + 1  # of runs of rows that follow one another
         with self._file.open("r+b") as file:  # not by the map: a full disk would end the process without a word
             for start, end in zip([0, *ends], [*ends, len(rows)], strict=True):
@@ -233,6 +281,11 @@ class FeatureMap:
     def of(self, block: Block) -> np.ndarray:
         """(n, D) features of a block's patches."""
         return np.asarray(self.instances()[self._rows(block)])
+
+
+def are_features(values: np.ndarray) -> bool:
+    """Are all finite, and of a size that can be reckoned with in float32?"""
+    return bool((np.abs(values) <= LARGEST).all())  # NaN is not
 
 
 def _sums(rows: np.ndarray) -> np.ndarray:

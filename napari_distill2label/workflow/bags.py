@@ -16,7 +16,7 @@ from ..slides.registry import open_slide
 from ..slides.slide import Slide
 from ..store.cohort import Cohort, CohortSlide
 from ..store.points import Points, class_of_patches, read_points
-from .features import FeatureSource, opened_if_there
+from .features import FeatureSource, opened_if_there, patches_mpp
 from .tissue import Tissue, regions_of
 
 PathLike = str | os.PathLike[str]
@@ -67,10 +67,11 @@ class BagReader:
         with opened_if_there(row) if self.features else open_slide(row.path, row.mpp) as slide:
             if slide is not None:
                 yield from (Notice(f"{row.slide_id}: {notice}") for notice in slide.notices)
-            self.mpps.append(slide.mpp if slide is not None else row.mpp and (row.mpp, row.mpp))
+            mpp = slide.mpp if slide is not None else row.mpp and (row.mpp, row.mpp)
             self.n_mpp_assumed += row.mpp is not None
             label = cohort.indices(row)
             if self.features is None:
+                self.mpps.append(mpp)
                 patches = yield from self._lay(row, slide)
                 return cut_bag(slide, patches, row.slide_id, label, self._known(row, patches, cohort))
             if self.features.has(row.slide_id):
@@ -79,6 +80,7 @@ class BagReader:
                 raise SlideError(f"{row.path}: no such file, and no features of it in {self.features.folder}")
             else:
                 found = yield from self.features.computed(row.slide_id, slide, (yield from self._lay(row, slide)))
+            self.mpps.append(patches_mpp(found.patches, mpp))
             known = self._known(row, found.patches, cohort)
             instances, corners, readable = found.instances(), found.patches.corners, found.readable
             if not readable.all():

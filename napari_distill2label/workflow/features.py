@@ -1,14 +1,14 @@
 """`features`: a frozen encoder over the slides of a cohort; and where the features of a slide come from elsewhere."""
 
 import shutil
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ..core.errors import BundleError, SettingsError, SlideError
 from ..core.events import Event, Failed, Finished, Notice
-from ..core.geometry import PatchGrid, PatchPoints
+from ..core.geometry import Mpp, PatchGrid, PatchPoints, mean_mpp
 from ..core.names import is_url
 from ..core.settings import GridSettings
 from ..prediction.classifier import PatchClassifier
@@ -17,15 +17,19 @@ from ..prediction.engine import PatchScorer, walk
 from ..slides.bags import laying
 from ..slides.registry import open_slide
 from ..slides.slide import Slide
+from ..store.bundle import BundleConfig
 from ..store.cohort import Cohort, CohortSlide
-from ..store.features import EncoderIdentity, FeatureMap
+from ..store.features import EncoderIdentity, FeatureMap, FeatureOrigin
 from ..store.files import safe_name
 from ..store.hdf5 import check_h5py, find_hdf5, import_hdf5, is_hdf5_of, read_hdf5, write_hdf5
+from ..store.hdf5_geometry import Frame
 from ..store.run import Run
 from ..store.signature import file_signature
 from .tissue import Tissue, regions_of
 
 FORMATS = ("zarr", "h5")
+# Slides that may say which area of a larger canvas was scanned. CLAM and TRIDENT count from the canvas's corner.
+OF_A_CANVAS = (".bif", ".mrxs", ".scn", ".svslide", ".vms", ".vmu")
 
 
 def features(
@@ -84,11 +88,12 @@ def _keep(
 ) -> Generator[Event, None, None]:
     """Compute the features of one slide and write them in every format."""
     file, signature = source.folder / f"{safe_name(slide_id)}.h5", file_signature(slide.path)
-    if "zarr" not in formats and is_hdf5_of(file, patches, source.encoder.identity, signature):
+    frame = Frame.of(slide)
+    if "zarr" not in formats and is_hdf5_of(file, patches, source.encoder.identity, signature, frame):
         return
     found = yield from source.computed(slide_id, slide, patches)
-    if "h5" in formats and not is_hdf5_of(file, patches, source.encoder.identity, signature):
-        write_hdf5(file, found, slide_id, source.encoder.identity, slide.mpp, signature)
+    if "h5" in formats and not is_hdf5_of(file, patches, source.encoder.identity, signature, frame):
+        write_hdf5(file, found, slide_id, source.encoder.identity, slide.mpp, signature, frame)
     if "zarr" not in formats:
         shutil.rmtree(found.path, ignore_errors=True)
 
@@ -127,16 +132,35 @@ def source_for(classifier: PatchClassifier, folder: str | Path | None, keep: Pat
     cache = run.features if run is not None else keep and keep / "features"
     scratch = TemporaryDirectory(prefix="distill2label-") if cache is None else None
     cache = Path(scratch.name) if scratch else cache
-    source = FeatureSource(Path(folder or cache), cache, classifier.encoder, wanted)
+    source = FeatureSource(Path(folder or cache), cache, classifier.encoder, trained_on(bundle.config))
     source.scratch = scratch  # removed with the source
     return source
+
+
+def trained_on(config: BundleConfig) -> EncoderIdentity:
+    """The encoder of a model of features, and what its features were made of."""
+    encoder = config.encoder
+    if encoder.from_features:  # what is not said in its files is not known: `config.grid` may be a guess
+        return encoder
+    own = FeatureOrigin(patch_px=config.grid.patch_px, mpp=config.mpp)
+    return encoder.model_copy(update={"origin": encoder.origin.filled_by(own)})
+
+
+def patches_mpp(patches: PatchGrid | PatchPoints, slide_mpp: Mpp | None) -> Mpp | None:
+    """(y, x) µm/px of patches as the encoder saw them, where the slide's own are known."""
+    if patches.mpp is not None:
+        return patches.mpp, patches.mpp
+    if slide_mpp is None or patches.side == patches.patch_px:
+        return slide_mpp
+    scale = patches.side / patches.patch_px
+    return slide_mpp[0] * scale, slide_mpp[1] * scale
 
 
 class FeatureSource:
     """Where the features of slides come from.
 
     In this order: the map in `folder`; CLAM's or TRIDENT's HDF5 file there; `encoder`, which fills a map.
-    All must be of one encoder: `encoder`'s, `wanted`'s, or that of the first slide.
+    All must be of one encoder, and of patches of one size and scale: `encoder`'s, `wanted`'s, or the first slide's.
 
     Parameters
     ----------
@@ -158,7 +182,11 @@ class FeatureSource:
         wanted: EncoderIdentity | None = None,
     ) -> None:
         self.folder, self.cache, self.encoder = folder, cache, encoder
-        self.wanted = encoder.identity if encoder else wanted
+        self.wanted = wanted
+        if encoder is not None:
+            origin = wanted.origin if wanted is not None else FeatureOrigin()
+            self.wanted = encoder.identity.model_copy(update={"origin": origin})
+        self._as_in = "training" if wanted is not None else ""
         self.n_features = encoder.description.features if encoder else None
         self.scratch: TemporaryDirectory | None = None
         self._said: set[str] = set()
@@ -177,8 +205,8 @@ class FeatureSource:
         `slide` may be None: its file is not here.
         """
         if file := self.hdf5(row.slide_id):
-            return (yield from self.of_hdf5(file, row.slide_id, slide))
-        return self.kept(row.slide_id, slide)
+            return (yield from self.of_hdf5(file, row, slide))
+        return self.kept(row.slide_id, slide, row.mpp and (row.mpp, row.mpp))
 
     def map_at(self, slide_id: str, slide: Slide, patches: PatchGrid | PatchPoints) -> FeatureMap:
         """The map that the encoder fills, as far as it has come."""
@@ -187,7 +215,10 @@ class FeatureSource:
             "encoder": self.encoder.identity.sha256,
             "description": self.encoder.identity.description_sha256,
         }
-        return FeatureMap.at(self._map(slide_id), patches, self.encoder.description.features, identity)
+        try:
+            return FeatureMap.at(self._map(slide_id), patches, self.encoder.description.features, identity)
+        except BundleError as error:  # something else lies there
+            raise SlideError(str(error)) from None
 
     def computed(
         self, slide_id: str, slide: Slide, patches: PatchGrid | PatchPoints
@@ -202,8 +233,8 @@ class FeatureSource:
         yield from walk(slide, found, PatchScorer(self.encoder), f"features of {slide.name}")
         return found
 
-    def kept(self, slide_id: str, slide: Slide | None) -> FeatureMap:
-        """Features that were computed before, by whoever."""
+    def kept(self, slide_id: str, slide: Slide | None, mpp: Mpp | None = None) -> FeatureMap:
+        """Features that were computed before, by whoever. `mpp` is the slide's, where its file is not here."""
         path = self._map(slide_id)
         if not path.is_dir():
             raise SlideError(
@@ -223,24 +254,43 @@ class FeatureSource:
             sha256=about.get("encoder", ""),
             description_sha256=about.get("description", ""),
             from_features=True,
+            origin=_origin_of(found, slide.mpp if slide is not None else mpp),
         )
         self._check(path, own, found.n_features)
         return found
 
-    def of_hdf5(self, file: Path, slide_id: str, slide: Slide | None = None) -> Generator[Event, None, FeatureMap]:
+    def of_hdf5(self, file: Path, row: CohortSlide, slide: Slide | None) -> Generator[Event, None, FeatureMap]:
         """Features from a file of CLAM, TRIDENT or ours."""
-        source = read_hdf5(file, slide and slide.shape)
+        frame = Frame.of(slide) if slide is not None else Frame(mpp=row.mpp and (row.mpp, row.mpp))
+        source = read_hdf5(file, frame)
         self._check(file, source.encoder, source.n_features)
-        if not source.encoder.sha256 and self.wanted.sha256 and "unsigned" not in self._said:
-            self._said.add("unsigned")
+        if not source.encoder.sha256 and self.wanted.sha256:
             name = self.wanted.name
-            yield Notice(f"{file.parent}: its files do not say which encoder made them: taken to be {name!r}")
-        return (yield from import_hdf5(source, self.cache / f"{safe_name(slide_id)}.hdf5.zarr"))
+            yield from self._once(f"{file.parent}: its files do not say which encoder made them: taken to be {name!r}")
+        if slide is None and Path(row.path).suffix.lower() in OF_A_CANVAS:
+            yield from self._once(
+                f"{row.slide_id}: its slide is not here: positions count from the corner of the whole canvas, as in "
+                "the file of features, also where only a part of it was scanned"
+            )
+        if source.n_outside:
+            yield Notice(
+                f"{row.slide_id}: {source.n_outside} of {len(source.position)} patches of {file.name} lie outside the "
+                "scanned area of the slide: left out"
+            )
+        return (yield from import_hdf5(source, self.cache / f"{safe_name(row.slide_id)}.hdf5.zarr"))
+
+    def _once(self, message: str) -> Iterator[Notice]:
+        """Say it of the first slide that it is true of."""
+        kind = message.partition(": ")[2]
+        if kind not in self._said:
+            self._said.add(kind)
+            yield Notice(message)
 
     def _map(self, slide_id: str) -> Path:
         return self.folder / f"{safe_name(slide_id)}.zarr"
 
     def _check(self, path: Path, encoder: EncoderIdentity, n_features: int) -> None:
+        """`SlideError` unless these features are of the kind of the others; what they say first holds for all."""
         if self.wanted is None:
             self.wanted = encoder
         if self.n_features is None:
@@ -252,3 +302,13 @@ class FeatureSource:
             )
         if n_features != self.n_features:
             raise SlideError(f"{path}: has {n_features} features per patch, not {self.n_features} as the others")
+        if differs := self.wanted.origin.contradiction(encoder.origin):
+            raise SlideError(f"{path}: {differs} as in {self._as_in}: features of two kinds cannot be mixed")
+        self._as_in = self._as_in or str(path)
+        self.wanted = self.wanted.model_copy(update={"origin": self.wanted.origin.filled_by(encoder.origin)})
+
+
+def _origin_of(features: FeatureMap, slide_mpp: Mpp | None) -> FeatureOrigin:
+    """What a map of ours was made of."""
+    mpp = patches_mpp(features.patches, slide_mpp)
+    return FeatureOrigin(patch_px=features.patches.patch_px, mpp=None if mpp is None else mean_mpp(mpp))

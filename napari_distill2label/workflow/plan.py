@@ -1,6 +1,7 @@
 """What a training is asked to do, checked before any work: a new run, or one to go on with."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,16 @@ from ..core.errors import CohortError, SettingsError, SlideError
 from ..core.settings import Settings
 from ..mil.encoders import smallest_patch
 from ..prediction.encoder import HOW_TO_GET_ONE, FrozenEncoder
-from ..store.cohort import Cohort
-from ..store.features import EncoderIdentity
+from ..slides.slide import Slide
+from ..store.cohort import Cohort, CohortSlide
+from ..store.features import EncoderIdentity, FeatureOrigin
 from ..store.files import write_json
 from ..store.hdf5 import read_hdf5
+from ..store.hdf5_geometry import Frame
 from ..store.run import Run, RunConfig
 from ..store.splits import with_splits
 from .bags import BagReader, PathLike
-from .features import FeatureSource, fitted_grid
+from .features import FeatureSource, fitted_grid, opened_if_there
 from .tissue import Tissue
 
 
@@ -109,7 +112,11 @@ def _plan(out: PathLike, config: RunConfig, cohort: Cohort, frozen: FrozenEncode
             raise SettingsError(
                 f"{config.features}: no such folder of features: give the one it is now with --features"
             )
-        source = FeatureSource(Path(config.features or cache), cache, frozen, config.encoder)
+        wanted = config.encoder
+        if frozen is not None:
+            grid = config.settings.grid
+            wanted = wanted.model_copy(update={"origin": FeatureOrigin(patch_px=grid.patch_px, mpp=grid.mpp)})
+        source = FeatureSource(Path(config.features or cache), cache, frozen, wanted)
     reader = BagReader(config.settings.grid, config.centres, config.corrections, source, config.tissue)
     return Plan(folder, config, cohort, reader, resume)
 
@@ -159,12 +166,14 @@ def _features_there(folder: PathLike, cohort: Cohort) -> _There:
         raise SettingsError(f"{folder}: no such folder of features")
     for row in cohort.labelled:
         try:
-            if file := source.hdf5(row.slide_id):
-                found = read_hdf5(file)
-                encoder, patch_px = found.encoder, found.patches.patch_px
-            else:
-                patch_px = source.kept(row.slide_id, None).patches.patch_px
-                encoder = source.wanted
+            with _opened_if_it_can(row) as slide:
+                mpp = slide.mpp if slide is not None else row.mpp and (row.mpp, row.mpp)
+                if file := source.hdf5(row.slide_id):
+                    found = read_hdf5(file, Frame.of(slide) if slide is not None else Frame(mpp=mpp))
+                    encoder, patch_px = found.encoder, found.patches.patch_px
+                else:
+                    patch_px = source.kept(row.slide_id, slide, mpp).patches.patch_px
+                    encoder = source.wanted
         except SlideError:
             continue
         return _There(encoder.model_copy(update={"path": _absolute(folder)}), patch_px)
@@ -172,6 +181,14 @@ def _features_there(folder: PathLike, cohort: Cohort) -> _There:
         f"{folder}: has no features of any labelled slide (<slide_id>.h5 or <slide_id>.zarr): are the slide ids the "
         "same? With --encoder FILE they are computed"
     )
+
+
+def _opened_if_it_can(row: CohortSlide) -> AbstractContextManager[Slide | None]:
+    """The slide; None where its file is not here or cannot be read, which is told when its features are."""
+    try:
+        return opened_if_there(row)
+    except SlideError:
+        return nullcontext()
 
 
 def _fitted_to(

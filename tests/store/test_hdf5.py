@@ -9,6 +9,7 @@ from napari_distill2label.core.geometry import PatchGrid, PatchPoints
 from napari_distill2label.core.settings import GridSettings
 from napari_distill2label.store.features import EncoderIdentity, FeatureMap
 from napari_distill2label.store.hdf5 import find_hdf5, import_hdf5, is_hdf5_of, read_hdf5, write_hdf5
+from napari_distill2label.store.hdf5_geometry import Frame
 
 h5py = pytest.importorskip("h5py", reason="HDF5 files were NOT tested: h5py is not installed")
 
@@ -39,7 +40,7 @@ def features_of(coords):
 
 def imported(path, tmp_path, shape=None):
     """(patches, features, features that are expected of those patches)."""
-    features = drain(import_hdf5(read_hdf5(path, shape), tmp_path / "cache" / "s.zarr"))
+    features = drain(import_hdf5(read_hdf5(path, Frame(shape)), tmp_path / "cache" / "s.zarr"))
     return features.patches, np.asarray(features.instances()), features_of(features.patches.corners[:, ::-1])
 
 
@@ -55,7 +56,12 @@ def test_tridents_lattice_is_a_grid_in_any_order(tmp_path):
 
 def test_overlapping_patches_and_half_precision(tmp_path):
     coords = np.array([(x, y) for y in range(0, 600, 192) for x in range(64, 900, 192)])
-    path = write(tmp_path / "s.h5", coords, TRIDENT | {"patch_size_level0": 256, "overlap": 64}, dtype="float16")
+    path = write(
+        tmp_path / "s.h5",
+        coords,
+        TRIDENT | {"patch_size_level0": 256, "level0_magnification": 20, "overlap": 64},
+        dtype="float16",
+    )
     patches, found, expected = imported(path, tmp_path)
     assert (patches.side, patches.stride, patches.origin) == (256, 192, (0, 64))
     np.testing.assert_array_equal(found, expected)
@@ -105,7 +111,9 @@ def test_one_patch_and_a_leading_axis(tmp_path):
         ("nan", "not finite"),
         ("outside", "patches outside the slide"),
         ("no size", "does not say how large"),
-        ("nonsense", "does not say how large"),
+        ("nonsense", "its attribute 'patch_size_level0' is 'wide', not a number"),
+        ("not said", "does not say how large"),
+        ("huge", "not finite, or too large"),
     ],
 )
 def test_what_cannot_be_used_is_one_line_that_names_the_file(tmp_path, damage, said):
@@ -119,6 +127,10 @@ def test_what_cannot_be_used_is_one_line_that_names_the_file(tmp_path, damage, s
         attributes = {}
     elif damage == "nonsense":
         attributes |= {"patch_size_level0": "wide"}
+    elif damage == "not said":
+        attributes |= {"patch_size_level0": "None", "level0_magnification": -1}
+    elif damage == "huge":
+        features[1, 2] = 1e38
     elif damage == "bytes":
         features = features.astype(np.int8)
     elif damage == "empty":
@@ -177,3 +189,77 @@ def test_a_file_is_imported_once_until_it_changes(tmp_path):
     write(path, [(0, 0), (512, 0), (1024, 0)], TRIDENT)
     features = drain(import_hdf5(read_hdf5(path), tmp_path / "c.zarr"))
     assert len(features) == 3
+
+
+def test_positions_count_from_the_corner_of_the_canvas_and_ours_from_the_scanned_areas(tmp_path):
+    """CLAM and TRIDENT see what OpenSlide sees; our level 0 is the area that was scanned (QuPath's)."""
+    frame = Frame((2000, 3000), (5000, 700), (9000, 8000), (0.25, 0.25))
+    cells = np.array([(x, y) for y in range(3) for x in range(4)]) * 512 + (700, 5000)
+    canvas = TRIDENT | {"level0_width": 8000, "level0_height": 9000}
+    found = read_hdf5(write(tmp_path / "s.h5", cells, canvas), frame)
+    np.testing.assert_array_equal(found.patches.corners[0], (0, 0))
+    np.testing.assert_array_equal(found.patches.corners[-1], (1024, 1536))
+    assert found.patches.slide_shape == (2000, 3000)
+    assert found.n_outside == 0
+    with pytest.raises(SlideError, match="level0_width × level0_height is 3000 × 2000, but the slide is 8000 × 9000"):
+        read_hdf5(write(tmp_path / "s.h5", cells, TRIDENT), frame)
+    # What lies on the canvas and not in the scanned area is no part of our slide: left out, and counted.
+    more = np.concatenate([[(0, 0), (512, 0)], cells])
+    source = read_hdf5(write(tmp_path / "s.h5", more, canvas), frame)
+    assert source.n_outside == 2
+    features = drain(import_hdf5(source, tmp_path / "c.zarr"))
+    np.testing.assert_array_equal(features.instances(), features_of(cells))
+    # And back: what we write is in the canvas's frame again, and is read as what it was.
+    path = write_hdf5(tmp_path / "ours.h5", features, "s", ENCODER, (0.25, 0.25), "1-2", frame)
+    with h5py.File(path) as file:
+        np.testing.assert_array_equal(file["coords"][...], cells)
+        assert (file["coords"].attrs["level0_width"], file["coords"].attrs["level0_height"]) == (8000, 9000)
+    again = read_hdf5(path, frame)
+    np.testing.assert_array_equal(again.patches.corners, features.patches.corners)
+    assert is_hdf5_of(path, features.patches, ENCODER, "1-2", frame)
+
+
+def test_tiles_off_a_lattice_have_boxes_and_points_have_none(tmp_path):
+    off = [(13, 7), (525, 7), (1001, 531)]
+    about = {key: value for key, value in TRIDENT.items() if key != "overlap"}
+    assert read_hdf5(write(tmp_path / "s.h5", off, about)).patches.boxes
+    assert not read_hdf5(write(tmp_path / "s.h5", off, about | {"layout": "points"})).patches.boxes
+    assert isinstance(
+        read_hdf5(write(tmp_path / "s.h5", [(0, 0), (512, 0)], about | {"layout": "points"})).patches, PatchPoints
+    )
+
+
+def test_what_a_file_says_of_its_features_is_known(tmp_path):
+    path = write(tmp_path / "s.h5", [(0, 0), (512, 0)], TRIDENT)
+    origin = read_hdf5(path, Frame((2000, 3000), mpp=(0.25, 0.25))).encoder.origin
+    assert (origin.encoder, origin.patch_px, origin.magnification, origin.mpp) == (None, 256, 20, 0.5)
+    with h5py.File(path, "a") as file:
+        file["features"].attrs["encoder"] = "uni_v1"
+    assert read_hdf5(path).encoder.origin.encoder == "uni_v1"
+    assert read_hdf5(path).encoder.origin.mpp is None
+
+
+def test_a_file_of_an_earlier_version_of_ours_is_read(tmp_path):
+    """It said overlap=0 of points, which overlap as it happens."""
+    path = write(
+        tmp_path / "s.h5", [(0, 0), (100, 0), (37, 90)], TRIDENT | {"patch_size": 512, "target_magnification": 40}
+    )
+    with pytest.raises(SlideError, match="overlap is 0"):
+        read_hdf5(path)
+    with h5py.File(path, "a") as file:
+        file["features"].attrs["slide_signature"] = "1-2"
+    assert not read_hdf5(path).patches.boxes
+
+
+def test_a_full_disk_is_an_error_and_not_the_end_of_the_process(tmp_path, small_disk):
+    """HDF5 itself ends in a segmentation fault when it closes a file that does not fit."""
+    patches = PatchGrid.over((3200, 3200), GridSettings(patch_px=32))
+    features = FeatureMap.at(tmp_path / "f.zarr", patches, 64, {})
+    for block in patches.blocks(4096):
+        features.write(block, np.tile(features_of(block.corners[:, ::-1]), 16))
+    for room in (0, 1000, 100_000, 1_000_000):
+        folder = small_disk(room)
+        with pytest.raises(OSError, match="No space left"):
+            write_hdf5(folder / "s.h5", features, "s", ENCODER)
+        assert [path.name for path in folder.iterdir() if path.name != "filling"] == []
+    assert read_hdf5(write_hdf5(tmp_path / "s.h5", features, "s", ENCODER)).n_features == 64

@@ -178,8 +178,8 @@ def test_a_scheduler_with_certificates_is_used_without_a_word(trained, slides, t
     keys = Security.temporary()
     for part in ("ca_file", "client_cert", "client_key"):
         (tmp_path / f"{part}.pem").write_text(getattr(keys, f"tls_{part}"))
-    named = {"ca-file": str(tmp_path / "ca_file.pem"), "client": {
-        "cert": str(tmp_path / "client_cert.pem"), "key": str(tmp_path / "client_key.pem")}}  # fmt: skip
+    where = {"ca-file": "ca_file", "client.cert": "client_cert", "client.key": "client_key"}
+    named = {f"distributed.comm.tls.{key}": str(tmp_path / f"{part}.pem") for key, part in where.items()}
     with LocalCluster(
         1, threads_per_worker=1, memory_limit=None, dashboard_address=None, security=keys, protocol="tls://",
         host="127.0.0.1",
@@ -187,7 +187,7 @@ def test_a_scheduler_with_certificates_is_used_without_a_word(trained, slides, t
         address = cluster.scheduler_address
         with pytest.raises(SettingsError, match=r"no dask scheduler answers.*certificates"):
             drain(predict(trained, [slides[0]], scheduler=address))
-        with dask.config.set({"distributed.comm.tls": named}):
+        with dask.config.set(named):
             work, events = predict(trained, [slides[0]], scheduler=address), []
             while True:
                 try:

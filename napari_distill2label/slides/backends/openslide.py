@@ -216,6 +216,7 @@ def _of_scanned_area(source: Source, bounds: Box | None) -> Source:
         levels=levels,
         notices=(*source.notices, notice),
         canvas_origin=(y, x),
+        canvas_shape=canvas,
         downsamples=steps,
     )
 

@@ -64,6 +64,8 @@ class Source:
         What a user should know of how the file is read: one sentence each.
     canvas_origin
         (y, x) of level 0 in the canvas that the scanner's own software and OpenSlide count in; see `Slide`.
+    canvas_shape
+        (height, width) of that canvas, where level 0 is a part of it.
     downsamples
         Of each level, where they do not follow from the levels' shapes: see `Slide`.
     icc
@@ -82,6 +84,7 @@ class Source:
     associated: Mapping[str, Callable[[], np.ndarray]] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
     canvas_origin: tuple[int, int] = (0, 0)
+    canvas_shape: tuple[int, int] | None = None
     downsamples: Sequence[float] = ()
     icc: bytes | None = None
     probe: Callable[[], None] = lambda: None
