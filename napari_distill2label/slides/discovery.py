@@ -182,12 +182,13 @@ def _companions(place: str, files: Sequence[str]) -> set[str]:
 
 
 def _is_image_zarr(folder: Path) -> bool:
-    """Does a zarr folder say that it is an OME-Zarr image? Patch maps and features are zarr folders too."""
-    return any(
-        mark in _text_of(folder / name)
-        for name in ("zarr.json", ".zattrs", "0/zarr.json", "0/.zattrs")
-        for mark in ("multiscales", "bioformats2raw.layout")
-    )
+    """May a zarr folder be an OME-Zarr image? Patch maps, features and tables are zarr folders too, and say so.
+
+    One that says nothing is damaged: whoever opens it says that.
+    """
+    texts = [_text_of(folder / name) for name in ("zarr.json", ".zattrs", "0/zarr.json", "0/.zattrs")]
+    said = "".join(texts)
+    return not said or "multiscales" in said or "bioformats2raw.layout" in said
 
 
 def _written_by_us(place: str) -> Mapping[str, set[int]]:

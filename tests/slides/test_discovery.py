@@ -57,9 +57,10 @@ def test_of_zarr_folders_the_images_are_slides(tmp_path):
     old.mkdir()
     (old / ".zattrs").write_text('{"multiscales": [{}]}')
     zarr.open_group(tmp_path / "patches.zarr", mode="w").attrs["kind"] = "patch-map"
-    (tmp_path / "empty.zarr").mkdir()
-    assert names_in(tmp_path) == ["image.ome.zarr", "of_many.zarr", "old.zarr"]
-    assert names_in(tmp_path, str(tmp_path / "*.zarr")) == ["image.ome.zarr", "of_many.zarr", "old.zarr"]
+    (tmp_path / "damaged.zarr").mkdir()  # says nothing
+    images = ["damaged.zarr", "image.ome.zarr", "of_many.zarr", "old.zarr"]
+    assert names_in(tmp_path) == images
+    assert names_in(tmp_path, str(tmp_path / "*.zarr")) == images
     # named itself, a folder is a slide, and whoever opens it says what is wrong with it
     assert names_in(tmp_path, tmp_path / "patches.zarr") == ["patches.zarr"]
 
