@@ -13,8 +13,9 @@ from .core.events import Event, drain
 from .core.names import is_url
 from .core.presets import build_settings
 from .core.settings import GridSettings, Settings, merged, validated
+from .core.text import LONGEST_MESSAGE, printable, shown
 from .flags import ARGUMENTS, setting_overrides
-from .progress import ProgressBar
+from .progress import ProgressBar, printable_streams
 from .slides.discovery import TABLES
 
 RESEARCH_USE = "For research use only: not a medical device, not for diagnosis."
@@ -23,10 +24,11 @@ INTERRUPTED = 130  # as a shell reports a program stopped by Ctrl-C
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status (0 all done, 1 some slides failed, 2 unusable arguments)."""
-    options = _parser().parse_args(arguments)
-    for stream in (sys.stdout, sys.stderr):  # a slide's name that a terminal cannot show must not end the work
-        if hasattr(stream, "reconfigure"):  # a notebook's has none, and none of the trouble
-            stream.reconfigure(errors="backslashreplace")
+    with printable_streams():
+        return _run(_parser().parse_args(arguments))
+
+
+def _run(options: argparse.Namespace) -> int:
     try:
         with ProgressBar() as bar:
             options.run(options, lambda work: drain(work, bar.show))
@@ -41,13 +43,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if options.debug:
             traceback.print_exc()
-        where = f"{error.filename}: " if error.filename else ""
+        where = f"{shown(error.filename, 400)}: " if error.filename else ""
         print(f"distill2label: {where}{error.strerror or error}", file=sys.stderr)
         return 2
     if bar.failed:
         print(f"distill2label: {len(bar.failed)} failed, the others are done:", file=sys.stderr)
         for failure in bar.failed:
-            print(f"  {failure.item}: {failure.reason}", file=sys.stderr)
+            print(f"  {shown(failure.item)}: {shown(failure.reason, LONGEST_MESSAGE)}", file=sys.stderr)
     return 1 if bar.failed else 0
 
 
@@ -101,7 +103,7 @@ def _train(options: argparse.Namespace, run: Drain) -> None:
             resume=options.resume,
         )
     )
-    print(trained.folder)
+    print(printable(str(trained.folder)))
 
 
 def _features(options: argparse.Namespace, run: Drain) -> None:
@@ -120,7 +122,7 @@ def _features(options: argparse.Namespace, run: Drain) -> None:
         tissue=options.tissue,
     )
     for path in run(work):
-        print(path)
+        print(printable(str(path)))
 
 
 def _predict(options: argparse.Namespace, run: Drain) -> None:
@@ -151,9 +153,9 @@ def _predict(options: argparse.Namespace, run: Drain) -> None:
     )
     for patch_map in maps:
         scores = ", ".join(
-            f"{name} {p:.3f}" for name, p in zip(patch_map.classes, patch_map.bag_probability, strict=True)
+            f"{shown(name)} {p:.3f}" for name, p in zip(patch_map.classes, patch_map.bag_probability, strict=True)
         )
-        print(f"{patch_map.slide_id}: {scores}")
+        print(f"{shown(patch_map.slide_id)}: {scores}")
 
 
 def _slides(options: argparse.Namespace, cohort: Any) -> Any:
@@ -172,7 +174,7 @@ def _tissue(options: argparse.Namespace, run: Drain) -> None:
     given = {"tissue": options.rule, "white_level": options.white_level}
     settings = validated(GridSettings, {name: value for name, value in given.items() if value is not None}, "tissue")
     for path in run(tissue(_slides(options, Cohort), options.out, settings, overwrite=options.overwrite)):
-        print(path)
+        print(printable(str(path)))
 
 
 def _export(options: argparse.Namespace, run: Drain) -> None:
@@ -182,7 +184,7 @@ def _export(options: argparse.Namespace, run: Drain) -> None:
         options.source, options.out, options.format, threshold=options.threshold, corrections=options.corrections
     )
     for path in run(work):
-        print(path)
+        print(printable(str(path)))
 
 
 def _evaluate(options: argparse.Namespace, run: Drain) -> None:

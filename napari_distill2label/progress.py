@@ -1,11 +1,17 @@
-"""Events as a person at a terminal sees them: one bar per phase, a line per epoch, notices and failures."""
+"""What a person at a terminal sees: one bar per phase, a line per epoch, notices, failures; nothing that steers it."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
 from .core.events import EpochEnd, Event, Failed, Notice, Progress
+from .core.text import LONGEST_MESSAGE, printable, shown
+
+LAYOUT = "\n\r\t"  # ours: ends of lines, the progress bar, tables. Of text from outside they are escaped before
 
 
 class ProgressBar:
@@ -18,10 +24,10 @@ class ProgressBar:
 
     def show(self, event: Event) -> None:
         if isinstance(event, Notice):
-            self._line(f"note: {event.message}")
+            self._line(f"note: {shown(event.message, LONGEST_MESSAGE)}")
         elif isinstance(event, Failed):
             self.failed.append(event)
-            self._line(f"failed: {event.item}: {event.reason}")
+            self._line(f"failed: {shown(event.item)}: {shown(event.reason, LONGEST_MESSAGE)}")
         elif isinstance(event, EpochEnd):
             self._line(_epoch_line(event))
         elif isinstance(event, Progress):
@@ -32,7 +38,7 @@ class ProgressBar:
             self.close()
             self._phase = event.phase
             # On a terminal the bar is wiped when its phase ends; a log file gets no bars at all.
-            self._bar = tqdm(desc=event.phase, total=event.total, leave=False, disable=None, file=sys.stderr)
+            self._bar = tqdm(desc=shown(event.phase), total=event.total, leave=False, disable=None, file=sys.stderr)
         self._bar.update(event.done - self._bar.n)
 
     @staticmethod
@@ -56,3 +62,39 @@ class ProgressBar:
 def _epoch_line(event: EpochEnd) -> str:
     numbers = " ".join(f"{name} {value:.3f}" for name, value in {**event.losses, **event.metrics}.items())
     return f"{event.phase:>7} epoch {event.done}/{event.total}: {numbers}{' *' if event.best else ''}"
+
+
+class PrintableStream:
+    """A text stream that writes `printable` text, and else is the stream it is made of.
+
+    A slide's id, a file's name, a label or a library's warning about them may hold escape sequences, which could
+    clear a screen, rename a window, or type for the user.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        self._stream.write(printable(text, keep=LAYOUT))
+        return len(text)
+
+    def writelines(self, lines: Iterator[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def printable_streams() -> Iterator[None]:
+    """For a block: what is printed is `printable`, and a letter that the terminal does not have ends no work."""
+    streams = sys.stdout, sys.stderr
+    for stream in streams:
+        if hasattr(stream, "reconfigure"):  # a notebook's has none, and none of the trouble
+            stream.reconfigure(errors="backslashreplace")
+    sys.stdout, sys.stderr = map(PrintableStream, streams)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = streams

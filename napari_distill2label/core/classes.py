@@ -8,7 +8,7 @@ from decimal import Decimal
 from functools import lru_cache
 
 from .errors import CohortError
-from .text import shown
+from .text import quoted, shown
 
 NEGATIVE_NAMES = ("0", "neg", "negative", "normal", "benign")
 SEPARATOR = ";"  # between several classes present at once: "tumour;stroma"
@@ -115,7 +115,7 @@ def _ordered(found: Sequence[str]) -> tuple[str, ...]:
         raise CohortError("no slide has a label: fill the 'label' column for at least one slide of each class")
     if len(found) == 1:
         raise CohortError(
-            f"every labelled slide is {shown(found[0])!r}: training needs slides of at least two classes, "
+            f"every labelled slide is {quoted(found[0])}: training needs slides of at least two classes, "
             "one of them negative"
         )
     if len(found) > MAX_CLASSES:  # before a sentence that lists them
@@ -139,7 +139,7 @@ def _as_given(found: Sequence[str], given: Sequence[str]) -> tuple[str, ...]:
         raise CohortError(f"{nothing[0]!r} means 'no label' in a table of slides: give that class another name")
     known = {spelling_key(name) for name in classes}
     if unknown := [name for name in found if spelling_key(name) not in known]:
-        raise CohortError(f"unknown label {shown(unknown[0])!r}: the classes are {_listed(classes)}")
+        raise CohortError(f"unknown label {quoted(unknown[0])}: the classes are {_listed(classes)}")
     return classes
 
 
@@ -154,10 +154,10 @@ def class_indices(label: str, classes: Sequence[str]) -> tuple[int, ...]:
     except KeyError:
         indices = ()
     if not indices:
-        raise CohortError(f"unknown label {shown(label)!r}: the classes are {_listed(classes)}")
+        raise CohortError(f"unknown label {quoted(label)}: the classes are {_listed(classes)}")
     if indices[0] == 0 and len(indices) > 1:
         raise CohortError(
-            f"label {shown(label)!r}: {shown(classes[0])!r} is the negative class, which means that there is no other; "
+            f"label {quoted(label)}: {quoted(classes[0])} is the negative class, which means that there is no other; "
             "write one or the other"
         )
     return indices

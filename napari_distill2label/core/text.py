@@ -6,7 +6,7 @@ A slide's id can hold what a terminal obeys (escape sequences), what turns a lin
 
 import re
 
-SHORT = 80  # characters of one outside text inside a message
+SHORT = 120  # characters of one outside text inside a message
 LONGEST_MESSAGE = 2000
 # Controls (C0, DEL, C1), what is invisible or turns the direction of a line, line and paragraph separators, and halves
 # of surrogate pairs. The two joiners stay: Persian and Hindi need them.
@@ -18,10 +18,13 @@ _LOGIN = re.compile(r"(?<=://)[^/?#\s@]*@")
 _QUERY = re.compile(r"(?<=://)([^?#\s]+)\?[^\s'\"]+")
 
 
-def printable(text: str) -> str:
-    r"""One line: what a terminal obeys or does not show is escaped (`\x1b`, `\n`), logins of URLs are hidden."""
+def printable(text: str, keep: str = "") -> str:
+    r"""One line: what a terminal obeys or does not show is escaped (`\x1b`, `\n`), logins of URLs are hidden.
+
+    Characters of `keep` stay as they are: ends of lines, in a text that has more than one.
+    """
     if not text.isprintable():  # a fast no for nearly every text; an odd space is no reason yet
-        text = _HIDDEN.sub(_escaped, text)
+        text = _HIDDEN.sub(lambda found: found[0] if found[0] in keep else _escaped(found[0]), text)
     return without_login(text) if "://" in text else text
 
 
@@ -34,12 +37,18 @@ def shown(text: object, longest: int = SHORT) -> str:
     return f"{printable(text[:head])}…{printable(text[-tail:])} ({len(text):,} characters)"
 
 
+def quoted(text: object, longest: int = SHORT) -> str:
+    """`shown`, in quotes."""
+    return f"'{shown(text, longest)}'"
+
+
 def without_login(text: str) -> str:
     """Text with user, password and signature of its URLs replaced by '…': `https://…@host/a.zarr?…`."""
     return _QUERY.sub(r"\1?…", _LOGIN.sub("…@", text))
 
 
-def _escaped(match: re.Match[str]) -> str:
-    code = ord(match[0])
-    named = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}.get(match[0])
-    return named or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}")
+def _escaped(character: str) -> str:
+    code = ord(character)
+    if named := {"\n": r"\n", "\r": r"\r", "\t": r"\t"}.get(character):
+        return named
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

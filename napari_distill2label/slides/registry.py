@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from ..core.errors import SlideError
 from ..core.geometry import Mpp
-from ..core.names import is_url
+from ..core.names import is_url, why_not_url
+from ..core.text import printable
 from .backends.protocol import NotHereError, Source
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def open_slide(path: str | Path, mpp: float | Mpp | None = None, force: bool = F
         slide = _opened(path, force)
         return slide if mpp is None else slide.with_mpp(mpp)
     except SlideError as error:
-        raise error if str(path) in str(error) else SlideError(f"{path}: {error}") from error
+        raise error if printable(str(path)) in str(error) else SlideError(f"{path}: {error}") from error
     except MemoryError as error:
         raise SlideError(f"{path}: there is not enough memory to open it: convert it to a tiled OME-TIFF") from error
     except Exception as error:  # a parser of damaged bytes may raise anything, and all of it means the same
@@ -97,6 +98,8 @@ def _backend_of(path: Path | str) -> str:
     """Name of the backend's module, once it is sure that there is something to open."""
     suffix = os.path.splitext(str(path).rstrip("/").lower())[1]
     if isinstance(path, str):
+        if reason := why_not_url(path):
+            raise SlideError(f"{path}: {reason}")
         if suffix != ".zarr":
             raise SlideError(f"{path}: only OME-Zarr folders (….zarr) are read over the network: download it first")
         return _BACKENDS[suffix]

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..core.classes import class_indices, order_classes, respelled, spelling_key, split_label
 from ..core.errors import CohortError
 from ..core.names import is_url, slide_name
-from ..core.text import shown
+from ..core.text import quoted, shown
 from ..slides.discovery import distinct_names, named_slides
 from .cohort_table import NAMED, SPLITS, CohortSlide, CohortTable, own_case, read_rows, write_rows
 
@@ -32,7 +32,7 @@ class Cohort:
     def __post_init__(self) -> None:
         repeated = [name for name, count in Counter(slide.slide_id for slide in self.slides).items() if count > 1]
         if repeated:
-            raise CohortError(f"two slides have the id {shown(repeated[0])!r}: give each its own slide_id")
+            raise CohortError(f"two slides have the id {quoted(repeated[0])}: give each its own slide_id")
 
     def __len__(self) -> int:
         return len(self.slides)
@@ -56,7 +56,7 @@ class Cohort:
         try:
             return class_indices(slide.label or "", self.classes)
         except CohortError as error:
-            raise CohortError(f"slide {shown(slide.slide_id)!r}: {error}") from None
+            raise CohortError(f"slide {quoted(slide.slide_id)}: {error}") from None
 
     def with_classes(self, classes: Sequence[str] | None = None) -> "Cohort":
         """The same slides with their classes settled: as given, else recognised (`core.classes.order_classes`).

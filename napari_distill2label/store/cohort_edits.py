@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from ..core.classes import respelled, spelling_key, split_label
 from ..core.names import slide_name
-from ..core.text import shown
+from ..core.text import quoted
 from ..slides.registry import SUFFIXES
 from .cohort import Cohort, CohortSlide
 from .cohort_table import NAMED, LabelRow, read_labels
@@ -116,10 +116,10 @@ def _key(name: str) -> str:
 
 def _notices(matched: tuple[str, ...], loosely: Mapping[str, str], unmatched: tuple[str, ...]) -> Iterable[str]:
     if loosely:
-        some = ", ".join(f"{shown(name)!r} as {shown(slide_id)!r}" for name, slide_id in list(loosely.items())[:NAMED])
+        some = ", ".join(f"{quoted(name)} as {quoted(slide_id)}" for name, slide_id in list(loosely.items())[:NAMED])
         rest = f" and {len(loosely) - NAMED} more" if len(loosely) > NAMED else ""
         yield f"{len(loosely)} of {len(matched)} slides were found under a name written differently: {some}{rest}"
     if unmatched:
-        some = ", ".join(repr(shown(name)) for name in unmatched[:NAMED])
+        some = ", ".join(quoted(name) for name in unmatched[:NAMED])
         rest = f" and {len(unmatched) - NAMED} more" if len(unmatched) > NAMED else ""
         yield f"{len(unmatched)} rows name no slide that is here, or more than one: {some}{rest}"

@@ -25,7 +25,7 @@ from ..core.classes import (
 )
 from ..core.errors import CohortError
 from ..core.names import is_url, slide_name, why_not_url
-from ..core.text import shown
+from ..core.text import quoted, shown
 from .files import atomic_path
 from .tables import Style, Table, neutral, open_table, table_text
 
@@ -130,7 +130,7 @@ def read_labels(path: str | os.PathLike[str]) -> tuple[list[LabelRow], list[str]
     slides = parser.with_common_spelling([parser.slide(table.cells(row)) for row in table.rows])
     names = Counter(slide.slide_id for slide in slides)
     if repeated := [name for name, n in names.items() if n > 1]:
-        raise CohortError(f"{path}: two rows have the id {shown(repeated[0])!r}")
+        raise CohortError(f"{path}: two rows have the id {quoted(repeated[0])}")
     rows = [
         LabelRow(
             slide.slide_id,
@@ -221,11 +221,11 @@ class _Parser:
         for common, names in spellings.items():
             if len(names) > 1:
                 told = _some({name: self.names[name] for name in names})
-                lines.append(f"{self.table}: labels spelled differently are one class {shown(common)!r}: {told}")
+                lines.append(f"{self.table}: labels spelled differently are one class {quoted(common)}: {told}")
         classes = list(spellings)
         for one, other in near_spellings(classes) if len(classes) <= _MOST_COMPARED else ():
             lines.append(
-                f"{self.table}: the classes {shown(one)!r} and {shown(other)!r} are spelled nearly alike: if they are "
+                f"{self.table}: the classes {quoted(one)} and {quoted(other)} are spelled nearly alike: if they are "
                 "one, give all their slides the same label"
             )
         if self.patients:
@@ -248,11 +248,11 @@ class _Parser:
             return self._looked_up(slide_id)
         text = row["path"]
         if is_no_value(text):
-            raise CohortError(f"{self.table}: slide {shown(slide_id)!r} has no path")
+            raise CohortError(f"{self.table}: slide {quoted(slide_id)} has no path")
         if is_url(text):
             if reason := why_not_url(text):
                 raise CohortError(
-                    f"{self.table}: slide {shown(slide_id or slide_name(text))!r}: {shown(text, 200)}: {reason}"
+                    f"{self.table}: slide {quoted(slide_id or slide_name(text))}: {shown(text, 200)}: {reason}"
                 )
             return text
         return Path(os.path.normpath(os.path.join(self.folder, _native(text, self.folder))))
@@ -261,7 +261,7 @@ class _Parser:
         there = self.files.get(slide_id, ())
         if len(there) > 1:
             names = ", ".join(shown(other.name) for other in there)
-            raise CohortError(f"{self.table}: slide {shown(slide_id)!r} could be any of {names}: add a column 'path'")
+            raise CohortError(f"{self.table}: slide {quoted(slide_id)} could be any of {names}: add a column 'path'")
         self.found += len(there)
         return there[0] if there else Path(os.path.normpath(os.path.join(self.folder, slide_id)))
 
@@ -293,7 +293,7 @@ class _Parser:
             mpp = float("nan")
         if not 0.05 <= mpp <= 20:
             raise CohortError(
-                f"{self.table}: slide {shown(slide_id)!r}: mpp {shown(text)!r} is not between 0.05 and 20 µm/px"
+                f"{self.table}: slide {quoted(slide_id)}: mpp {quoted(text)} is not between 0.05 and 20 µm/px"
             )
         return mpp
 
@@ -302,7 +302,7 @@ class _Parser:
         split = SPLIT_NAMES.get(text.lower(), text.lower())
         if split and split not in SPLITS:
             raise CohortError(
-                f"{self.table}: slide {shown(slide_id)!r}: unknown split {shown(text)!r}; use {', '.join(SPLITS)}"
+                f"{self.table}: slide {quoted(slide_id)}: unknown split {quoted(text)}; use {', '.join(SPLITS)}"
             )
         return split or None
 
@@ -328,7 +328,7 @@ def _native(path: str, folder: str) -> str:
 
 def _some(counts: Mapping[str, int]) -> str:
     """'NA' (5), '-' (2) and 3 others."""
-    first = ", ".join(f"{shown(text)!r} ({n})" for text, n in list(counts.items())[:NAMED])
+    first = ", ".join(f"{quoted(text)} ({n})" for text, n in list(counts.items())[:NAMED])
     return first if len(counts) <= NAMED else f"{first} and {len(counts) - NAMED} others"
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import os
 
-from ..core.names import is_url
+from ..core.names import is_url, why_not_url
 from ..slides.parts import files_of
 
 
@@ -46,6 +46,8 @@ def _told(file: str) -> tuple[int, int]:
 
 
 def _url_signature(url: str) -> str:
+    if why_not_url(url):
+        return "unknown"
     from fsspec.core import url_to_fs
 
     try:

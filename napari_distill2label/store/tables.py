@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.errors import CohortError
-from ..core.text import shown
+from ..core.text import quoted, shown
 
 DELIMITERS = (",", ";", "\t", "|")
 LARGEST = 512 << 20  # bytes; a hundred thousand slides take 10 MB
@@ -235,8 +235,8 @@ def _columns(header: Sequence[str], known: Mapping[str, str], path: Path) -> dic
         if not name:
             continue  # what a spreadsheet leaves behind its last column
         if name in columns:
-            both = " and ".join(repr(shown(header[place].strip())) for place in (columns[name], index))
-            raise CohortError(f"{path}: has the column {shown(name)!r} twice ({both}): rename or delete one")
+            both = " and ".join(quoted(header[place].strip()) for place in (columns[name], index))
+            raise CohortError(f"{path}: has the column {quoted(name)} twice ({both}): rename or delete one")
         columns[name] = index
     return columns
 

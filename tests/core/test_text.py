@@ -1,7 +1,7 @@
 import pytest
 
 from napari_distill2label.core.errors import CohortError, Distill2LabelError
-from napari_distill2label.core.text import printable, shown, without_login
+from napari_distill2label.core.text import printable, quoted, shown, without_login
 
 
 @pytest.mark.parametrize(
@@ -41,11 +41,13 @@ def test_logins_and_signatures_of_urls_are_hidden(text, hidden):
 
 def test_long_texts_are_short():
     text = shown("x" * 100_000 + "end")
-    assert len(text) < 120
+    assert len(text) < 160
     assert text.startswith("xxx")
     assert text.endswith("end (100,003 characters)")
     assert shown("short") == "short"
     assert shown(3.5) == "3.5"
+    assert quoted("a\\b\n") == r"'a\b\n'"
+    assert printable("a\n\x1bb", keep="\n") == "a\n\\x1bb"
 
 
 def test_every_error_of_ours_is_one_harmless_line():

@@ -8,6 +8,7 @@ from PIL import Image
 from napari_distill2label.core.errors import SlideError
 from napari_distill2label.slides import open_slide
 from napari_distill2label.slides.registry import SUFFIXES
+from napari_distill2label.store.signature import file_signature
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -101,3 +102,23 @@ def test_opening_a_png_imports_no_tiff_nor_zarr_reader(tmp_path, pixels):
     )
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "a.png"], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "reference:///etc/passwd.zarr", "file:///etc/a.zarr", "zip::s3://bucket/a.zarr", "simplecache::file:///etc/a.zarr",
+        "https://host/a.zarr::file:///etc/a.zarr", "github://me:repo@main/a.zarr", "memory://a.zarr",
+    ],
+)  # fmt: skip
+def test_urls_that_could_read_local_files_are_refused(url, monkeypatch):
+    monkeypatch.setattr("zarr.open_group", lambda *args, **kwargs: pytest.fail("opened"))
+    with pytest.raises(SlideError, match=r"opened"):
+        open_slide(url)
+    assert file_signature(url) == "unknown"
+
+
+def test_a_login_in_a_url_is_not_told():
+    with pytest.raises(SlideError) as caught:
+        open_slide("https://me:secret@host/a.svs")
+    assert str(caught.value).startswith("https://…@host/a.svs: only OME-Zarr folders")
