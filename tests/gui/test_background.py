@@ -150,7 +150,9 @@ def test_whoever_waits_for_a_slide_gets_it_or_the_reason(session, cohort_csv, tm
     session.add_slides(bad)
     with pytest.raises(SlideError, match=r"bad\.png"):
         session.show("bad")
-    assert session.shown == "slide_003"
+    assert (session.current, session.shown) == ("bad", None)
+    assert not layers.find(session.viewer)
+    assert "bad.png" in session.canvas_text
 
 
 def test_a_slide_that_cannot_be_read_is_told(session, qtbot, tmp_path):

@@ -1,21 +1,28 @@
 """Short reading beside the window: thumbnails, opening a slide, patches of a gallery. Long work is a `Job` instead.
 
 What is asked for in the GUI thread is done in a few threads, and its result is handed over in the GUI thread again,
-unless it has been asked for anew, forgotten, or the window has closed meanwhile. What somebody waits for (opening a
-slide, reading a table) has a thread of its own: it is never behind a page of thumbnails. Without a window everything
-happens at once, in the calling thread.
+unless it has been asked for anew, forgotten, or the window has closed meanwhile. What somebody waits for has threads
+of its own: opening a slide is never behind a page of thumbnails, and reading a table is behind neither. Without a
+window everything happens at once, in the calling thread.
+
+A thread knows what to read, and nothing else: who asked, and what is done with the answer, stays in the GUI thread
+(`gui_thread` carries a token across). So `read` must hold no widget, no layer and no session: a thread that drops the
+last reference to one would delete it.
 """
 
-import threading
+import itertools
 import weakref
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
 
 from ...core.errors import Distill2LabelError
+from .gui_thread import is_alive, mailbox
 
 Value = TypeVar("Value")
-THREADS = 2  # reading waits for the disk; decoding must leave the window a core
+Lane = Literal["reading", "opening", "fetching"]
+THREADS = 2  # of each lane: reading waits for the disk; decoding must leave the window a core
 PATIENCE = 0.02  # s that `fetch` just waits: most tables are read by then, and nothing can happen in between
 
 
@@ -23,14 +30,25 @@ class StoppedReadingError(Distill2LabelError):
     """The window was closed while something was read."""
 
 
+@dataclass(eq=False)
+class _Request:
+    """What was asked for and is not handed over yet. Only the GUI thread sees it."""
+
+    future: Future
+    done: Callable[[Any], None]
+    failed: Callable[[Exception], None]
+    dropped: Callable[[Any], None]
+
+
 class Background:
     """Reads things for one session. `ask`, `fetch` and `forget` are called in the GUI thread only."""
 
     def __init__(self, threaded: Callable[[], bool]) -> None:
         self._threaded = threaded
-        self._pools: dict[bool, ThreadPoolExecutor] = {}
-        self._relay: Any = None
-        self._wanted: dict[Hashable, Future] = {}
+        self._pools: dict[Lane, ThreadPoolExecutor] = {}
+        self._tokens = itertools.count()
+        self._requests: dict[int, _Request] = {}  # by token, until their reading has ended
+        self._wanted: dict[Hashable, int] = {}  # token of the last request of each key
         self._loops: list[Any] = []  # event loops of `fetch`, innermost last
         self._closed = False
 
@@ -41,11 +59,13 @@ class Background:
         done: Callable[[Value], None],
         failed: Callable[[Exception], None] = lambda error: None,
         *,
+        dropped: Callable[[Value], None] = lambda value: None,
         urgent: bool = False,
     ) -> None:
         """Do `read()` elsewhere, then `done(value)` or `failed(error)` here. The last to ask under a key wins.
 
-        What is `urgent` does not wait for what is not.
+        A value that nobody wants any more is `dropped`: here too, where it can be closed. What is `urgent` does not
+        wait for what is not.
         """
         if self._closed:
             return
@@ -58,13 +78,11 @@ class Background:
             else:
                 done(value)
             return
-        future = self._wanted[key] = self._submit(read, urgent)
-        own, relay = weakref.ref(self), self._relay
-
-        def finished(future: Future) -> None:
-            relay.call(lambda: (alive := own()) and alive._hand_over(key, future, done, failed))
-
-        future.add_done_callback(finished)
+        future = self._submit(read, "opening" if urgent else "reading")
+        token = self._wanted[key] = next(self._tokens)
+        self._requests[token] = _Request(future, done, failed, dropped)
+        own, box = weakref.ref(self), mailbox()
+        future.add_done_callback(lambda future: box.call(lambda: _hand_over(own, key, token)))
 
     def fetch(self, read: Callable[[], Value]) -> Value:
         """Do `read()` elsewhere and return its value; raise what it raises. The window stays alive meanwhile.
@@ -75,14 +93,14 @@ class Background:
             return read()
         if self._closed:
             raise StoppedReadingError("the window is closed")
-        future = self._submit(read, urgent=True)
+        future = self._submit(read, "fetching")
         wait([future], PATIENCE)
         if not future.done():
             from qtpy.QtCore import QEventLoop
 
-            loop, relay = QEventLoop(), self._relay
+            loop, box = QEventLoop(), mailbox()
             self._loops.append(loop)
-            future.add_done_callback(lambda future: relay.call(loop.quit))
+            future.add_done_callback(lambda future: box.call(self._wake))
             while not (future.done() or self._closed):
                 loop.exec()  # an inner loop that ends may end this one too early
             self._loops.remove(loop)
@@ -92,9 +110,9 @@ class Background:
 
     def forget(self, key: Hashable) -> None:
         """Nobody wants this any more: it is not begun, or its result is dropped."""
-        future = self._wanted.pop(key, None)
-        if future is not None:
-            future.cancel()
+        request = self._requests.get(self._wanted.pop(key, -1))
+        if request is not None:
+            request.future.cancel()
 
     def wants(self, key: Hashable) -> bool:
         """Is this being read?"""
@@ -112,50 +130,34 @@ class Background:
         for pool in self._pools.values():
             pool.shutdown(wait=False, cancel_futures=True)
         self._pools.clear()
+        self._wake()
+
+    def _wake(self) -> None:
         for loop in self._loops:
             loop.quit()
 
-    def _submit(self, read: Callable[[], Value], urgent: bool) -> "Future[Value]":
-        if self._relay is None:
-            self._relay = _relay()
-        if urgent not in self._pools:
-            name = "d2l-opening" if urgent else "d2l-reading"
-            self._pools[urgent] = ThreadPoolExecutor(THREADS, thread_name_prefix=name)
-        return self._pools[urgent].submit(read)
+    def _submit(self, read: Callable[[], Value], lane: Lane) -> "Future[Value]":
+        mailbox()  # made here, in the GUI thread
+        if lane not in self._pools:
+            self._pools[lane] = ThreadPoolExecutor(THREADS, thread_name_prefix=f"d2l-{lane}")
+        return self._pools[lane].submit(read)
 
-    def _hand_over(
-        self, key: Hashable, future: Future, done: Callable[[Any], None], failed: Callable[[Exception], None]
-    ) -> None:
-        if self._closed or self._wanted.get(key) is not future:
+    def _take(self, key: Hashable, token: int) -> None:
+        """A reading has ended, or was not begun."""
+        request = self._requests.pop(token)
+        wanted = not self._closed and self._wanted.get(key) == token
+        if wanted:
+            del self._wanted[key]
+        if request.future.cancelled():
             return
-        del self._wanted[key]
-        error = future.exception()
+        error = request.future.exception()
+        wanted = wanted and is_alive(request.done)  # a widget may go before its session is shut down
         if error is None:
-            done(future.result())
-        elif isinstance(error, Exception):
-            failed(error)
+            (request.done if wanted else request.dropped)(request.future.result())
+        elif wanted and isinstance(error, Exception):
+            request.failed(error)
 
 
-def _relay() -> Any:
-    """An object of the GUI thread whose `call(function)` runs the function there, from any thread."""
-    from qtpy.QtCore import QObject, Qt, Signal
-
-    assert threading.current_thread() is threading.main_thread()
-
-    class Relay(QObject):
-        asked = Signal(object)
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.asked.connect(self._run, Qt.ConnectionType.QueuedConnection)
-
-        def _run(self, function: Callable[[], Any]) -> None:
-            function()
-
-        def call(self, function: Callable[[], Any]) -> None:
-            try:
-                self.asked.emit(function)
-            except RuntimeError:  # Qt is gone already: the application is ending
-                return
-
-    return Relay()
+def _hand_over(own: "weakref.ref[Background]", key: Hashable, token: int) -> None:
+    if (alive := own()) is not None:
+        alive._take(key, token)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...core.events import Event
 from ..preferences import preferences
+from .gui_thread import in_gui_thread
 from .relay import Broken, Outcome, Work, plain_reason, relay
 
 if TYPE_CHECKING:
@@ -53,9 +54,10 @@ def start_worker(jobs: "Jobs", job: "Job", make_work: Callable[[], Work]) -> Any
     def on_error(error: Exception) -> None:  # only if the machinery around the work itself fails
         on_outcome(Broken(plain_reason(error), "".join(traceback.format_exception(error)), error))
 
-    worker.yielded.connect(on_event)
-    worker.returned.connect(on_outcome)
-    worker.errored.connect(on_error)
+    # Qt's binding may call a plain function in the thread that emits: a call from there is left for the window's.
+    worker.yielded.connect(in_gui_thread(on_event))
+    worker.returned.connect(in_gui_thread(on_outcome))
+    worker.errored.connect(in_gui_thread(on_error))
     # The worker captures every warning of the process while it runs; without a listener they would vanish.
     worker.warned.connect(lambda shown: print(f"{shown[1].__name__}: {shown[0]}", file=sys.stderr))
     worker.start()

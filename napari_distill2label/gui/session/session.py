@@ -76,6 +76,8 @@ class Session(Verbs, Showing, Evaluation, Encoding):
         Patch maps by slide id and role: `predictions["slide_000"]["student"]`.
     threshold
         Probability from which on a patch is labelled with a finding.
+    current
+        Id of the slide of the highlighted row, which the canvas is to show. It moves as soon as a slide is asked for.
     shown, showing
         Id of the slide on the canvas; of the one that is being opened for it.
     """
@@ -84,6 +86,7 @@ class Session(Verbs, Showing, Evaluation, Encoding):
     model_changed = Signal()
     predictions_changed = Signal(str)  # slide id
     shown_changed = Signal()
+    current_changed = Signal()
     message_over = Signal()  # what `message` told of a slide is no news any more
     threshold_changed = Signal(float)
 
@@ -99,6 +102,7 @@ class Session(Verbs, Showing, Evaluation, Encoding):
         self.role: str | None = None
         self.predictions: dict[str, dict[str, PatchMap]] = {}
         self.threshold = preferences().threshold
+        self.current: str | None = None
         self.shown: str | None = None
         self.showing: str | None = None
         self._in_between = False
@@ -124,6 +128,7 @@ class Session(Verbs, Showing, Evaluation, Encoding):
         self.live = Live(self)
         viewer.layers.events.inserted.connect(self._on_layer_inserted)
         viewer.layers.events.removed.connect(self._on_layer_removed)
+        viewer.layers.events.reordered.connect(self._on_layers_moved)
         # A viewer that is dropped without being closed must not leave work behind.
         weakref.finalize(viewer, self.jobs.shutdown)
         weakref.finalize(viewer, self.background.shutdown)
@@ -182,10 +187,12 @@ class Session(Verbs, Showing, Evaluation, Encoding):
 
     def _take_off(self, before: Cohort, after: Cohort) -> None:
         """Layers of slides that went go; what was predicted of them is kept in case they come back by undo."""
-        for slide_id in {row.slide_id for row in before} - {row.slide_id for row in after}:
+        gone = {row.slide_id for row in before} - {row.slide_id for row in after}
+        for slide_id in gone:
             self._removed[slide_id] = self.predictions.pop(slide_id, {})
             self.failures.pop(slide_id, None)
-            layers.remove(self.viewer, layers.find(self.viewer, slide_id=slide_id))
+        if self.current in gone:
+            self._choose_none()
 
     def _followed(self, before: Cohort, after: Cohort) -> None:
         self._take_off(before, after)
@@ -203,7 +210,7 @@ class Session(Verbs, Showing, Evaluation, Encoding):
         """Read `cohort.csv` in place of the slides there are. Errors leave these as they were."""
         self.review.flush()  # an error here leaves everything as it is
         cohort = super().read_cohort(path)
-        layers.remove(self.viewer, layers.find(self.viewer))
+        self._choose_none()
         self.predictions, self.failures, self._removed = {}, {}, {}
         self.overlays.forget()
         self.slides_changed.emit()
@@ -283,6 +290,8 @@ class Session(Verbs, Showing, Evaluation, Encoding):
         self.jobs.shutdown()
         self.review.shutdown()
         self.background.shutdown()
+        self._opening_soon.stop()
+        self._settling.stop()
         for slide in self._open.values():
             slide.close()
         self._open.clear()

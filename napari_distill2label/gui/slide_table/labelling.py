@@ -110,6 +110,20 @@ class Labelling(QWidget):
         for place, colour in enumerate(self.session.colours if visible else ()):
             self.labels.itemAt(place).widget().setIcon(swatch(colour, outline))
 
+    def _selected_text(self) -> str:
+        """Which slides a label goes to, and whether the picture is theirs yet."""
+        session = self.session
+        if not session.selected:
+            return "Select slides to label them (Shift or Ctrl for several)"
+        several = len(session.selected) > 1
+        name = f"{len(session.selected)} selected" if several else session.selected[0]
+        waiting = ""
+        if session.showing is not None and session.shown is None:
+            waiting = f" ({session.showing if several else 'its picture'} is loading)"
+        elif not several and session.shown != session.selected[0]:
+            waiting = " (its picture is not shown)"
+        return f"{name}{waiting}: label as"
+
     def _counted(self) -> str:
         rows, classes = self.session.cohort.slides, self.session.classes
         counts = counted(row.label for row in rows)
@@ -134,8 +148,7 @@ class Labelling(QWidget):
         count = len(self.session.selected)
         shown, all_of_them = self.table.filter.rowCount(), self.table.source.rowCount()
         parts = [f"{shown} of {all_of_them} shown"] if self.table.filter.active else []
-        parts += [f"{count} selected: label as" if count else "Select slides to label them (Shift or Ctrl for several)"]
-        self.hint.setText(" · ".join(parts))
+        self.hint.setText(" · ".join([*parts, self._selected_text()]))
         why = "Select slides in the table first"
         buttons = [self.labels.itemAt(index).widget() for index in range(self.labels.count())]
         for label, widget in zip(self._labelled_by, buttons, strict=True):

@@ -28,7 +28,6 @@ EMPTY = (
     "No slides yet. Drop images or a folder here, add them with the buttons above, or open a table (cohort.csv) that "
     "lists them with their labels."
 )
-AFTER_SELECTING = 90  # ms until a selected slide is opened: arrow keys run over many
 
 
 class SlidesPanel(Panel):
@@ -65,13 +64,12 @@ class SlidesPanel(Panel):
         layout.addWidget(self.tissue_fold)
         self._following = False
         self._show_first = False
-        self._selecting = QTimer(self, singleShot=True, interval=AFTER_SELECTING, timeout=self._show_selected)
         self._restyling = QTimer(self, singleShot=True, interval=0, timeout=self._restyle)
         self._opening = QTimer(self, singleShot=True, interval=0, timeout=self._show_any)
         self._listen()
         self.setAcceptDrops(True)
         self.refresh()
-        self._follow_shown()
+        self._follow_selection()
         session.autosave.look_for_unsaved()
 
     # ---- making ---------------------------------------------------------------------------------------------------
@@ -113,17 +111,19 @@ class SlidesPanel(Panel):
     def _listen(self) -> None:
         session = self.session
         self.table.selectionModel().selectionChanged.connect(self._on_selection)
+        self.table.clicked.connect(lambda index: self._show_selected())  # once more: it was removed, or failed
         self.table.delete_pressed.connect(self.labelling.remove_slides)
         self.filter.modelReset.connect(self._after_reset)
         self.listen(session.slides_changed, self.refresh)
         self.listen(session.colours_changed, self._on_colours)
         self.listen(session.settings_changed, self._on_settings)
-        self.listen(session.shown_changed, self._follow_shown)
         self.listen(session.selection_changed, self._follow_selection)
         self.listen(session.cohort_opened, self._on_opened)
         self.listen(session.thumbnails.changed, self._on_glimpse)
         self.listen(session.tissue.changed, self.tissue.refresh)
         self.listen(session.shown_changed, self.tissue.refresh)
+        self.listen(session.shown_changed, self.labelling.refresh_selection)
+        self.listen(session.current_changed, self._follow_current)
         self.listen(session.autosave.changed, self.kept.refresh)
 
     def _refused(self, reason: str) -> None:
@@ -157,7 +157,7 @@ class SlidesPanel(Panel):
         if found.tables and not found.slides:
             self.open_path(str(found.tables[0]))
         elif found.slides:
-            self._show_first = self.session.shown is None
+            self._show_first = self.session.current is None
             self.session.add_slides(found.slides)
 
     def open_cohort(self) -> None:
@@ -209,9 +209,7 @@ class SlidesPanel(Panel):
         self._step(-1)
 
     def _step(self, by: int) -> None:
-        slide_id = self.table.step(by)
-        if slide_id is not None and slide_id != self.session.shown:
-            self.session.show(slide_id, wait=False)
+        self.session.show_by(by, self.table.visible_ids(), self.model.ids)
 
     def selected(self) -> list[str]:
         """Ids of the selected slides, in the table's order."""
@@ -263,8 +261,7 @@ class SlidesPanel(Panel):
         if self._following:
             return
         self._tell_selection()
-        if len(self.session.selected) == 1:
-            self._selecting.start()
+        self._show_selected()
 
     def _tell_selection(self) -> None:
         self._following = True
@@ -274,39 +271,45 @@ class SlidesPanel(Panel):
 
     @told
     def _show_selected(self) -> None:
-        if len(selected := self.selected()) == 1 and selected[0] != self.session.shown:
-            self.session.show(selected[0], wait=False)
+        """Show the selected slide; of several, the one that was chosen last, unless one of them is shown."""
+        session = self.session
+        if not session.selected:
+            return
+        last = self.table.current_id()
+        one = last if last in session.selected else session.selected[0]
+        there = session.current in session.selected and (session.shown or session.showing) == session.current
+        if not there or (len(session.selected) == 1 and session.current != one):
+            session.show(one, wait=False)
 
     @told
     def _show_any(self) -> None:
         session = self.session
-        if session.shown is None and session.showing is None and len(session.cohort):
+        if session.current is None and len(session.cohort):
             session.show(session.cohort.slides[0].slide_id, wait=False)
 
     def _on_opened(self) -> None:
         self._opening.start()
 
-    def _follow_shown(self) -> None:
-        """The shown slide is the selected one, both ways and without a loop."""
-        shown = self.session.shown
-        if shown is None or shown in self.session.selected:
-            return
-        self._following = True
-        self.table.go_to(shown)
-        self._following = False
-        self._tell_selection()
-
     def _follow_selection(self) -> None:
-        """Selected from the console, or in the other panel of this viewer."""
+        """Selected by a key, from the console, or in the other panel of this viewer."""
         if not self._following:
             self._select(self.session.selected)
             self.labelling.refresh_selection()
+            self._show_selected()
+
+    def _follow_current(self) -> None:
+        """Arrow keys go on from the slide that was asked for last."""
+        if self.session.current is not None and self.table.current_id() != self.session.current:
+            self._following = True
+            self.table.make_current(self.session.current)
+            self._following = False
+        self.labelling.refresh_selection()
 
     def _after_reset(self) -> None:
         """Other rows, or another order: the slides that were selected still are, if they are there."""
-        shown = [self.session.shown] if self.session.shown else []
-        self._select(self.session.selected or shown)
-        self.table.make_current(self.session.shown)
+        current = [self.session.current] if self.session.current else []
+        self._select(self.session.selected or current)
+        self.table.make_current(self.session.current)
         self._tell_selection()
 
     def _select(self, slide_ids: Iterable[str]) -> None:

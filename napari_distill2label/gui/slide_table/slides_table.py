@@ -228,16 +228,10 @@ class SlidesTable(QTableView):
             self.selectionModel().setCurrentIndex(index, QItemSelectionModel.SelectionFlag.NoUpdate)
             self.scrollTo(index)
 
-    def step(self, by: int) -> str | None:
-        """Id of the slide `by` rows below the current one (above, if negative), made the current one."""
-        rows = self.filter.rowCount()
-        if not rows:
-            return None
-        current = self.index_of(self.session.shown)
-        number = current.row() + by if current.isValid() else (0 if by > 0 else rows - 1)
-        slide_id = self.filter.index(min(max(0, number), rows - 1), NAME).data(SLIDE_ID_ROLE)
-        self.go_to(slide_id)
-        return slide_id
+    def current_id(self) -> str | None:
+        """Id of the slide that arrow keys go on from."""
+        index = self.selectionModel().currentIndex()
+        return index.siblingAtColumn(NAME).data(SLIDE_ID_ROLE) if index.isValid() else None
 
     def visible_ids(self) -> list[str]:
         """Ids of the slides as the table has them: sorted, without those filtered out."""

@@ -86,12 +86,10 @@ class Actions:
             raise AttributeError(name) from None
 
     def label(self, number: int) -> None:
-        """Label the selected slides, else the shown one, with class `number`; 0 takes the label off."""
-        session = self.session
-        slides = session.selected or ((session.shown,) if session.shown else ())
-        if not slides:
+        """Label the selected slides, those of the highlighted rows, with class `number`; 0 takes the label off."""
+        if not self.session.selected:
             raise SettingsError("select slides in the table first")
-        session.set_label(slides, self._class(number))
+        self.session.set_label(self.session.selected, self._class(number))
 
     def correct(self, number: int) -> None:
         """Give the patch under the pointer, else the framed one, class `number`; 0 drops its correction."""
@@ -100,13 +98,10 @@ class Actions:
 
     def show_by(self, steps: int) -> None:
         """Show the slide so many rows further down, as the table has them."""
-        session, visible = self.session, resolve(self, "slides.table.visible_ids")
-        ids = [row.slide_id for row in session.cohort] if visible is None else visible()
-        if not ids:
+        if not len(self.session.cohort):
             raise SettingsError("there are no slides yet: add some first")
-        at = ids.index(session.shown) + steps if session.shown in ids else 0
-        if 0 <= at < len(ids):
-            session.show(ids[at], wait=False)
+        table = resolve(self, "slides.table")
+        self.session.show_by(steps, *((table.visible_ids(), table.source.ids) if table else ()))
 
     def threshold_by(self, change: float) -> None:
         self.session.set_threshold(round(min(1.0, max(0.0, self.session.threshold + change)), 2))

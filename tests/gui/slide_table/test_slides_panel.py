@@ -129,11 +129,12 @@ def test_the_row_and_the_slide_follow_each_other(full, viewer, qtbot):
     qtbot.waitUntil(lambda: full.session.shown == "slide_005", timeout=LONG)
 
 
-def test_the_selection_is_the_sessions(full):
+def test_the_selection_is_the_sessions(full, qtbot):
     choose(full, 1, 2)
     assert full.session.selected == ("slide_001", "slide_002")
     full.session.select(["slide_004", "slide_006"])
     assert full.selected() == ["slide_004", "slide_006"]
+    qtbot.waitUntil(lambda: full.session.shown in full.session.selected, timeout=LONG)
     assert full.labelling.hint.text() == "2 selected: label as"
 
 
