@@ -1,26 +1,29 @@
 """Do something a little later, once, however often it is asked for: with a window by a timer, without one at once."""
 
+import weakref
 from collections.abc import Callable
+from inspect import ismethod
 from typing import Any
 
 
 class Later:
-    """`start` (again) puts `act` off by `interval` ms."""
+    """`start` (again) puts `act` off by `interval` ms. A method does not keep its owner alive."""
 
     def __init__(self, act: Callable[[], None], interval: int) -> None:
-        self._act, self._interval = act, interval
+        self._act = weakref.WeakMethod(act) if ismethod(act) else lambda: act
+        self._interval = interval
         self._timer: Any = None
 
     def start(self, threaded: bool, interval: int | None = None) -> None:
         """Act later, in `interval` ms if given; without a window, whose event loop would call, now."""
         if not threaded:
-            self._act()
+            self._fire()
             return
         if self._timer is None:
             from qtpy.QtCore import QTimer
 
             self._timer = QTimer(singleShot=True)
-            self._timer.timeout.connect(self._act)
+            self._timer.timeout.connect(self._fire)
         self._timer.start(self._interval if interval is None else interval)
 
     @property
@@ -35,3 +38,7 @@ class Later:
         """Do not act."""
         if self.waits:
             self._timer.stop()
+
+    def _fire(self) -> None:
+        if (act := self._act()) is not None:
+            act()

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from qtpy.QtCore import QEvent, QTimer
+from qtpy.QtCore import QEvent, QModelIndex, QTimer
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import (
     QComboBox,
@@ -111,7 +111,7 @@ class SlidesPanel(Panel):
     def _listen(self) -> None:
         session = self.session
         self.table.selectionModel().selectionChanged.connect(self._on_selection)
-        self.table.clicked.connect(lambda index: self._show_selected())  # once more: it was removed, or failed
+        self.table.clicked.connect(self._on_click)
         self.table.delete_pressed.connect(self.labelling.remove_slides)
         self.filter.modelReset.connect(self._after_reset)
         self.listen(session.slides_changed, self.refresh)
@@ -262,6 +262,9 @@ class SlidesPanel(Panel):
             return
         self._tell_selection()
         self._show_selected()
+
+    def _on_click(self, index: QModelIndex) -> None:
+        self._show_selected()  # of a selected slide that failed, or was taken off the canvas: once more
 
     def _tell_selection(self) -> None:
         self._following = True
