@@ -1,99 +1,92 @@
 """OME-Zarr (NGFF) 0.4 and 0.5 through zarr 3: a local folder, or the URL of one through fsspec."""
 
+import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from itertools import product
+from functools import cache, partial
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
 
+from ...core.codecs import unsafe_codec
 from ...core.errors import SlideError
 from ...core.geometry import Mpp
 from ...core.names import is_url
-from ..mpp import UM_PER_UNIT
-from .protocol import Box, Source, UndecodableError, not_brightfield
+from ..mpp import UM_PER_UNIT, number
+from .main_image import kind_of, largest, only_beside
+from .omezarr_level import ZarrLevel, chunks_there
+from .protocol import Source, not_brightfield
 
 _PROTOCOLS = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
+_MOST_CHUNK = 300_000_000  # bytes of pixels that are decoded in one go
+_MOST_COUNTED = 100_000  # chunks of a level; more are not counted when a slide is opened
+_MOST_IMAGES = 100  # in one folder
+_RGB = ("FF0000", "00FF00", "0000FF")
 
 
 @dataclass(frozen=True)
-class ZarrLevel:
-    """One resolution of an image whose axes are any order of y, x and c, others having length 1."""
+class _Image:
+    """A multiscale image of a folder."""
 
-    array: zarr.Array
-    axes: str
-    probe: Callable[[], None]
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(height, width)."""
-        return tuple(self.array.shape[self.axes.index(axis)] for axis in "yx")
+    group: zarr.Group
+    multiscale: Mapping[str, Any]
+    channels: Sequence[Mapping[str, Any]]
 
     @property
-    def tile(self) -> tuple[int, int]:
-        """A chunk's (height, width)."""
-        return tuple(self.array.chunks[self.axes.index(axis)] for axis in "yx")
+    def axes(self) -> str:
+        """One letter each."""
+        names = [axis["name"] if isinstance(axis, Mapping) else axis for axis in self.multiscale.get("axes", "tczyx")]
+        return "".join(name[0].lower() for name in names)
 
-    def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
-        """See `PixelLevel.read`."""
-        try:
-            pixels = self._read(y, x, h, w)
-        except Exception:  # noqa: BLE001  zarr, its codecs and a network may raise anything
-            self.probe()
-            damaged = list(self._damaged(y, x, h, w))
-            if not damaged:  # it can be read by now
-                return self._read(y, x, h, w)
-            raise UndecodableError(damaged[0][1], [box for box, _ in damaged]) from None
-        self.probe()  # chunks that are not there are empty ones, and so are all of them once the folder is gone
-        return pixels
+    def arrays(self) -> list[tuple[zarr.Array, Mapping[str, Any]]]:
+        """Its levels with what the metadata say of them, finest first, however they are listed."""
+        found = [(self.group[str(each["path"])], each) for each in self.multiscale["datasets"]]
+        if not found or not all(isinstance(array, zarr.Array) for array, _ in found):
+            raise ValueError("its metadata name levels that are no arrays")
+        return sorted(found, key=lambda level: -self.area(level[0]))
 
-    def _damaged(self, y: int, x: int, h: int, w: int) -> Iterator[tuple[Box, str]]:
-        """The chunks that cannot be read, and why."""
-        th, tw = self.tile
-        for row, col in product(range(y // th, -(-(y + h) // th)), range(x // tw, -(-(x + w) // tw))):
-            top, left = row * th, col * tw
-            box = (top, left, min(th, self.shape[0] - top), min(tw, self.shape[1] - left))
-            try:
-                self._read(*box)
-            except Exception as error:  # noqa: BLE001  a codec may raise anything
-                yield box, str(error) or type(error).__name__
-
-    def _read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
-        cut = {"y": slice(y, y + h), "x": slice(x, x + w), "c": slice(0, 3)}
-        pixels = self.array[tuple(cut.get(axis, 0) for axis in self.axes)]
-        left = [axis for axis in self.axes if axis in cut]
-        pixels = np.transpose(pixels, [left.index(axis) for axis in "yxc" if axis in left])
-        if pixels.ndim == 2:
-            pixels = pixels[..., None]
-        return np.ascontiguousarray(np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels)
+    def area(self, array: zarr.Array) -> int:
+        """Pixels; 0 for what has no y and x."""
+        sizes = dict(zip(self.axes, array.shape, strict=False))
+        return sizes.get("y", 0) * sizes.get("x", 0)
 
 
 def open_source(path: Path | str) -> Source:
-    """Open the multiscale image at the top of the folder, or the first one in a bioformats2raw folder.
+    """Open the multiscale image at the top of the folder, or the largest of a bioformats2raw folder.
 
     Raises
     ------
     SlideError
-        The folder holds no OME-Zarr image, or one that is not 8-bit grey or RGB.
+        The folder holds no OME-Zarr image, or one that is not 8-bit grey or RGB, or none of its pixels.
     """
-    group = _open_group(path)
-    ome = _ome(group)
-    if "multiscales" not in ome and "0" in group:
-        group = group["0"]
-        ome = _ome(group) if isinstance(group, zarr.Group) else {}
-    if not ome.get("multiscales"):
-        raise SlideError(f"{path}: this zarr folder holds no OME-Zarr image (no 'multiscales' in its metadata)")
-    multiscale = ome["multiscales"][0]
-    axes = _axes(multiscale)
+    _register_codecs()
+    image, which = _main_image(path, _open_group(path))
     probe = partial(os.stat, path) if isinstance(path, Path) else _no_probe
-    levels = [ZarrLevel(group[dataset["path"]], axes, probe) for dataset in multiscale["datasets"]]
-    for level in levels:
-        _check_pixels(path, level, ome)
-    return Source(levels, _mpp(multiscale, axes), probe=partial(_open_group, path))
+    arrays = image.arrays()
+    levels: list[ZarrLevel] = []
+    for array, _ in arrays:
+        _check(path, array, image)
+        levels.append(ZarrLevel(array, image.axes, probe, levels))
+    channels = dict(zip(image.axes, arrays[0][0].shape, strict=True)).get("c", 1)
+    alpha = "its fourth channel is taken for opacity, and what is transparent lies on white" if channels == 4 else ""
+    return Source(
+        levels,
+        _mpp(image, arrays[0][1]),
+        notices=tuple(filter(None, (which, alpha, _missing(path, levels)))),
+        probe=partial(_open_group, path),
+    )
+
+
+@cache
+def _register_codecs() -> None:
+    """JPEG, JPEG 2000, WebP and others, as wsic and tifffile write them in zarr's format 2."""
+    from imagecodecs.numcodecs import register_codecs
+
+    register_codecs(verbose=False)
 
 
 def _no_probe() -> None:
@@ -113,40 +106,97 @@ def _open_group(path: Path | str) -> zarr.Group:
         raise SlideError(f"{path}: no OME-Zarr folder is there: check the URL") from error
 
 
-def _ome(group: zarr.Group) -> Mapping[str, Any]:
-    """The NGFF metadata: under 'ome' since 0.5, at the top before."""
-    return group.attrs.get("ome", group.attrs)
+def _main_image(path: Path | str, top: zarr.Group) -> tuple[_Image, str]:
+    """The image that is the slide, and a notice where it is not the first; never a photograph of the label."""
+    image = _image_of(top)
+    if image is not None:
+        return image, ""
+    numbered = (top.get(str(index)) for index in count())
+    groups = takewhile(lambda group: group is not None, numbered)
+    images = [_image_of(group) for group, _ in zip(groups, range(_MOST_IMAGES), strict=False)]
+    named = [kind_of(str(image.multiscale.get("name", ""))) if image else "" for image in images]
+    finest = {i: image.arrays()[0][0] for i, image in enumerate(images) if image is not None and not named[i]}
+    if not finest:
+        what = only_beside(named) if any(named) else "holds no OME-Zarr image (no 'multiscales' in its metadata)"
+        raise SlideError(f"{path}: this zarr folder {what}")
+    areas = {index: images[index].area(array) for index, array in finest.items()}
+    chosen, which = largest(areas, len(images), {index: f"{area} px" for index, area in areas.items()})
+    return images[chosen], which
 
 
-def _axes(multiscale: Mapping[str, Any]) -> str:
-    names = [axis["name"] if isinstance(axis, Mapping) else axis for axis in multiscale.get("axes", "tczyx")]
-    return "".join(name[0].lower() for name in names)
+def _image_of(group: object) -> _Image | None:
+    """The first multiscale image of a group; the NGFF metadata are under 'ome' since 0.5, at the top before."""
+    if not isinstance(group, zarr.Group):
+        return None
+    ome = group.attrs.get("ome", group.attrs)
+    if not ome.get("multiscales"):
+        return None
+    return _Image(group, ome["multiscales"][0], ome.get("omero", {}).get("channels") or ())
 
 
-def _check_pixels(path: Path, level: ZarrLevel, ome: Mapping[str, Any]) -> None:
-    sizes = dict(zip(level.axes, level.array.shape, strict=True))
+def _check(path: Path | str, array: zarr.Array, image: _Image) -> None:
+    """`SlideError` for a level that is not 8-bit grey or RGB, or cannot be decoded safely."""
+    if len(image.axes) != array.ndim:
+        raise SlideError(f"{path}: damaged, its metadata name {len(image.axes)} axes and its arrays have {array.ndim}")
+    sizes = dict(zip(image.axes, array.shape, strict=True))
     channels = sizes.pop("c", 1)
-    found = f"axes {level.axes}, {channels} channel{'s' * (channels > 1)} of {level.array.dtype}"
+    found = f"axes {image.axes}, {channels} channel{'s' * (channels != 1)} of {array.dtype}"
     stack = [axis for axis, size in sizes.items() if axis not in "yx" and size != 1]
-    if level.array.dtype != np.uint8 or channels not in (1, 3, 4) or stack or not {"y", "x"} <= sizes.keys():
+    if array.dtype != np.uint8 or channels not in (1, 3, 4) or stack or not {"y", "x"} <= sizes.keys():
         raise SlideError(not_brightfield(path, found))
-    colors = [str(channel.get("color", "")).upper() for channel in ome.get("omero", {}).get("channels", [])]
-    if channels > 1 and any(colors) and colors[:3] != ["FF0000", "00FF00", "0000FF"] and set(colors) != {"FFFFFF"}:
+    if min(array.shape) < 1:
+        raise SlideError(f"{path}: damaged, a level of {sizes['x']} × {sizes['y']} px")
+    colors = [str(channel.get("color") or "").lstrip("#").upper()[:6] for channel in image.channels]
+    if channels > 1 and any(colors) and tuple(colors[:3]) != _RGB and set(colors) != {"FFFFFF"}:
         raise SlideError(not_brightfield(path, f"{found}, shown as {', '.join(colors)}"))
+    codec = unsafe_codec(array)
+    if codec is not None:
+        raise SlideError(f"{path}: its pixels are packed by {codec!r}, which is not known to be harmless: not opened")
+    if math.prod(array.chunks) > _MOST_CHUNK:
+        raise SlideError(
+            f"{path}: stored in chunks of {math.prod(array.chunks) / 1e9:.1f} GB: write it again in smaller ones"
+        )
 
 
-def _mpp(multiscale: Mapping[str, Any], axes: str) -> Mpp | None:
-    """(y, x) µm: the scales of the first level and of the whole, multiplied; None where an axis has no length unit."""
-    units = [axis.get("unit") if isinstance(axis, Mapping) else None for axis in multiscale.get("axes", ())]
-    scale = np.ones(len(axes))
+def _missing(path: Path | str, levels: Sequence[ZarrLevel]) -> str:
+    """How many chunks are not there, in words. `SlideError` if no level has any."""
+    if not isinstance(path, Path):
+        return ""  # a server seldom lists its files; what is missing is noticed where it is read
+    told, any_there = [], False
+    for index, level in enumerate(levels):
+        if level.n_chunks > _MOST_COUNTED:
+            any_there = True
+            continue
+        there = chunks_there(path / level.array.path)
+        any_there |= there > 0
+        if there < level.n_chunks:
+            told.append(f"{level.n_chunks - there} of {level.n_chunks} of level {index}")
+    if not any_there:
+        raise SlideError(f"{path}: its pixels are missing, none of its chunks is there: copy the folder again")
+    if not told:
+        return ""
+    return (
+        f"chunks are missing ({', '.join(told)}), left out by the writer or lost: such a place is filled from a finer "
+        "level, is blank where the other levels are, and else counts as damaged"
+    )
+
+
+def _mpp(image: _Image, dataset: Mapping[str, Any]) -> Mpp | None:
+    """(y, x) µm: the scales of a level and of the whole, multiplied; None where an axis has no length unit."""
+    axes = image.multiscale.get("axes", ())
+    units = [axis.get("unit") if isinstance(axis, Mapping) else None for axis in axes]
+    scale = np.ones(len(image.axes))
     transformations: Sequence[Mapping[str, Any]] = [
-        *multiscale["datasets"][0].get("coordinateTransformations", ()),
-        *multiscale.get("coordinateTransformations", ()),
+        *(dataset.get("coordinateTransformations") or ()),
+        *(image.multiscale.get("coordinateTransformations") or ()),
     ]
     for transformation in transformations:
         if transformation.get("type") == "scale":
-            scale *= transformation["scale"]
-    where = [axes.index(axis) for axis in "yx"]
-    if len(units) != len(axes) or not all(units[i] in UM_PER_UNIT for i in where):
+            values = [number(value) for value in transformation.get("scale") or ()]
+            if len(values) != len(scale):
+                return None
+            scale *= values
+    where = [image.axes.index(axis) for axis in "yx"]
+    if len(units) != len(scale) or not all(units[i] in UM_PER_UNIT for i in where):
         return None
     return tuple(float(scale[i] * UM_PER_UNIT[units[i]]) for i in where)

@@ -15,6 +15,16 @@ _DARK = 64  # of 255; glass without tissue is far brighter
 Box = tuple[int, int, int, int]  # (y, x, h, w)
 
 
+def overlap(box: Box, region: Box) -> tuple[int, int, int, int]:
+    """(top, left, bottom, right) of what two boxes that overlap share."""
+    return (
+        max(box[0], region[0]),
+        max(box[1], region[1]),
+        min(box[0] + box[2], region[0] + region[2]),
+        min(box[1] + box[3], region[1] + region[3]),
+    )
+
+
 class UndecodableError(Exception):
     """Parts of a level that are damaged while the rest of it is fine: `boxes` in the level's own pixels."""
 

@@ -11,24 +11,22 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import product
 from typing import NamedTuple
 
 import imagecodecs
 import numpy as np
 import tifffile
-from PIL import Image
 
 from ...core.errors import SlideError
 from ..threads import alone, each
 from .files import SharedFile
-from .protocol import Box, UndecodableError
+from .finer import in_level, shrunk
+from .protocol import Box, UndecodableError, overlap
 from .tiff_colour import JPEG, ToRgb
 
 _WHOLE = 16_000_000  # px; untiled levels up to here are decoded once and kept (48 MB)
 
 _PLAIN_BYTES = 4_000_000  # of a single strip of plain bytes that are read in one go
-_FILLED_PX = 2048  # side of what is read of the finer level to fill a place in one go
 _MOST_BYTES = 300_000_000  # of pixels in one tile or strip
 _FEW_PX, _MOST_DENSE = 10**9, 5000  # px of a level; bytes of pixels per byte of a file with more than these
 
@@ -204,9 +202,9 @@ class TiffLevel:
         pixels, left_out, damaged = self._decode(y, x, h, w)
         rgb = self._to_rgb(pixels)
         for box in left_out:
-            top, left, bottom, right = _overlap(box, (y, x, h, w))
+            top, left, bottom, right = overlap(box, (y, x, h, w))
             try:
-                rgb[top - y : bottom - y, left - x : right - x] = self._filled(top, left, bottom - top, right - left)
+                rgb[top - y : bottom - y, left - x : right - x] = self._filled((top, left, bottom - top, right - left))
             except UndecodableError as error:
                 damaged.append((box, error))
         if damaged:
@@ -222,7 +220,7 @@ class TiffLevel:
         damaged: list[tuple[Box, Exception]] = []
 
         def paste(part: _Part) -> None:
-            top, left, bottom, right = _overlap(part.box, (y, x, h, w))
+            top, left, bottom, right = overlap(part.box, (y, x, h, w))
             channels = slice(part.first_channel, part.first_channel + self._samples)
             where = out[top - y : bottom - y, left - x : right - x, channels]
             key = (part.segments, part.index)
@@ -261,62 +259,21 @@ class TiffLevel:
                         parts.append(_Part(segments, index, (number * self._planes + plane) * self._samples, box))
         return parts
 
-    def _filled(self, y: int, x: int, h: int, w: int) -> np.ndarray:
-        """(h, w, 3) of a place where tiles were left out: means of the next finer level, white where that has none."""
-        out = np.full((h, w, 3), 255, np.uint8)
+    def _filled(self, box: Box) -> np.ndarray:
+        """(h, w, 3) of a place where tiles were left out."""
         if self._finer is None:
-            return out
-        down, across = self._ratios()
-        step_y, step_x = max(1, int(_FILLED_PX / down)), max(1, int(_FILLED_PX / across))
-        for top, left in product(range(y, y + h, step_y), range(x, x + w, step_x)):
-            bottom, right = min(top + step_y, y + h), min(left + step_x, x + w)
-            fine_top, fine_left, fine_bottom, fine_right = self._in_finer(top, left, bottom, right)
-            if self._finer.is_empty(fine_top, fine_left, fine_bottom, fine_right):
-                continue
-            fine = self._finer.read(fine_top, fine_left, fine_bottom - fine_top, fine_right - fine_left)
-            edges = (
-                left * across - fine_left,
-                top * down - fine_top,
-                min(right * across - fine_left, fine.shape[1]),
-                min(bottom * down - fine_top, fine.shape[0]),
-            )
-            means = Image.fromarray(fine).resize((right - left, bottom - top), Image.Resampling.BOX, box=edges)
-            out[top - y : bottom - y, left - x : right - x] = np.asarray(means)
-        return out
+            return np.full((*box[2:], 3), 255, np.uint8)
+        return shrunk(self._finer, self.shape, box, self._finer.is_empty)
 
-    def is_empty(self, top: int, left: int, bottom: int, right: int) -> bool:
+    def is_empty(self, box: Box) -> bool:
         """Were all tiles of a region left out, of this level and of all finer ones?"""
+        y, x, h, w = box
         th, tw = self.tile
-        rows, cols = slice(top // th, -(-bottom // th)), slice(left // tw, -(-right // tw))
+        rows, cols = slice(y // th, -(-(y + h) // th)), slice(x // tw, -(-(x + w) // tw))
         for segments in self._segments:
             if segments.counts.reshape(self._planes, self._down, self._across)[:, rows, cols].any():
                 return False
-        return self._finer is None or self._finer.is_empty(*self._in_finer(top, left, bottom, right))
-
-    def _ratios(self) -> tuple[float, float]:
-        """Pixels of the next finer level per pixel, down and across."""
-        return self._finer.shape[0] / self.shape[0], self._finer.shape[1] / self.shape[1]
-
-    def _in_finer(self, top: int, left: int, bottom: int, right: int) -> tuple[int, int, int, int]:
-        """(top, left, bottom, right) of a region in whole pixels of the next finer level."""
-        down, across = self._ratios()
-        height, width = self._finer.shape
-        return (
-            math.floor(top * down),
-            math.floor(left * across),
-            min(math.ceil(bottom * down), height),
-            min(math.ceil(right * across), width),
-        )
-
-
-def _overlap(box: Box, region: Box) -> tuple[int, int, int, int]:
-    """(top, left, bottom, right) of what two boxes that overlap share."""
-    return (
-        max(box[0], region[0]),
-        max(box[1], region[1]),
-        min(box[0] + box[2], region[0] + region[2]),
-        min(box[1] + box[3], region[1] + region[3]),
-    )
+        return self._finer is None or self._finer.is_empty(in_level(box, self.shape, self._finer.shape))
 
 
 def _piece(key: tifffile.TiffPage) -> tuple[int, int]:

@@ -1,19 +1,13 @@
 """Which of the images in a TIFF is the slide: the largest, and never its label, however the pages are ordered."""
 
 import math
-import re
 import struct
 
 import tifffile
 
 from ...core.errors import SlideError
+from .main_image import kind_of, largest, only_beside
 
-ASSOCIATED = ("label", "macro", "thumbnail", "overview", "map")
-_KINDS = "|".join(ASSOCIATED)
-# "label", "Label image", "CMU-1.svs [label image]", Aperio's second line "macro 1280x431".
-_BESIDE = re.compile(
-    rf"(?:.*[\[(]\s*)?({_KINDS})(?:[ _](?:image|photo|photograph))?(?:\s+\d+x\d+)?(?:\s*[\])])?", re.IGNORECASE
-)
 _PAGE_NAME = 285
 _MASK = 4  # NewSubfileType
 _MOST_PAGES = 20_000
@@ -45,11 +39,8 @@ def beside(series: tifffile.TiffPageSeries) -> str:
     """What an image is that lies beside the slide, in small letters: "label", "macro"…; "" for a slide."""
     key = series.keyframe
     description = str(getattr(key, "description", ""))[:2000].splitlines()[:3]
-    for text in (series.name, str(key.tags.valueof(_PAGE_NAME, "")), *description):
-        named = _BESIDE.fullmatch(text.strip("\0 \t"))
-        if named:
-            return named[1].lower()
-    return ""
+    names = (series.name, str(key.tags.valueof(_PAGE_NAME, "")), *description)
+    return next(filter(None, map(kind_of, names)), "")
 
 
 def main_series(path: object, tiff: tifffile.TiffFile) -> tuple[int, str]:
@@ -63,28 +54,14 @@ def main_series(path: object, tiff: tifffile.TiffFile) -> tuple[int, str]:
         There is nothing but a label, a photograph of the whole glass, or a thumbnail.
     """
     named = [beside(series) for series in tiff.series]
-    slides = [index for index, name in enumerate(named) if not name and not _is_mask(tiff.series[index])]
+    slides = {
+        index: series.keyframe
+        for index, series in enumerate(tiff.series)
+        if not named[index] and not int(series.keyframe.subfiletype) & _MASK
+    }
     if not slides:
-        raise SlideError(
-            f"{path}: holds no slide, only its {' and '.join(dict.fromkeys(filter(None, named))) or 'mask'}"
-        )
-    whole = [index for index in slides if not tiff.series[index].keyframe.is_reduced] or slides
-    chosen = max(whole, key=lambda index: (_area(tiff.series[index]), -index))
-    others = [
-        index for index in whole if index != chosen and _area(tiff.series[index]) * 4 >= _area(tiff.series[chosen])
-    ]
-    if chosen == 0 and not others:
-        return chosen, ""
-    key = tiff.series[chosen].keyframe
-    return chosen, (
-        f"holds {len(tiff.series)} images: the largest, number {chosen + 1} ({key.imagewidth} × {key.imagelength} px), "
-        f"is taken for the slide{'' if not others else '; of others as large, or nearly so, nothing is read'}"
-    )
-
-
-def _is_mask(series: tifffile.TiffPageSeries) -> bool:
-    return bool(int(series.keyframe.subfiletype) & _MASK)
-
-
-def _area(series: tifffile.TiffPageSeries) -> int:
-    return math.prod((series.keyframe.imagewidth, series.keyframe.imagelength))
+        raise SlideError(f"{path}: {only_beside(named)}")
+    whole = {index: key for index, key in slides.items() if not key.is_reduced} or slides
+    areas = {index: math.prod((key.imagewidth, key.imagelength)) for index, key in whole.items()}
+    sizes = {index: f"{key.imagewidth} × {key.imagelength} px" for index, key in whole.items()}
+    return largest(areas, len(named), sizes)

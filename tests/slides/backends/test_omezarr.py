@@ -1,3 +1,6 @@
+import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -132,3 +135,144 @@ def test_a_folder_that_is_no_image(tmp_path):
     (tmp_path / "b.zarr").mkdir()
     with pytest.raises(SlideError, match=r"b\.zarr: cannot be read"):
         open_slide(tmp_path / "b.zarr")
+
+
+def rewrite(path: Path, change) -> None:
+    """Change the metadata of an image of version 0.5."""
+    group = zarr.open_group(path)
+    ome = dict(group.attrs["ome"])
+    change(ome)
+    group.attrs["ome"] = ome
+
+
+def test_levels_may_be_listed_in_any_order(tmp_path, pixels):
+    path = tmp_path / "a.zarr"
+    write(path, pixels, "yxc")
+    rewrite(path, lambda ome: ome["multiscales"][0]["datasets"].reverse())
+    with open_slide(path) as slide:
+        assert (slide.shape, slide.downsamples) == (pixels.shape[:2], (1.0, 2.0))
+        assert slide.mpp == pytest.approx((0.5, 0.25))
+        assert np.array_equal(slide.read(0, 0, 0, *slide.shape), pixels)
+
+
+@pytest.mark.parametrize("colors", [("#FF0000", "#00FF00", "#0000FF"), ("ff0000", "00ff00", "0000ff"),
+                                    ("#ff0000ff", "#00ff00ff", "#0000ffff"), ("", None, "")])  # fmt: skip
+def test_red_green_and_blue_in_every_spelling(tmp_path, pixels, colors):
+    write(tmp_path / "a.zarr", pixels, "cyx", omero={"channels": [{"color": color} for color in colors]})
+    with open_slide(tmp_path / "a.zarr") as slide:
+        assert np.array_equal(slide.read(0, 0, 0, *slide.shape), pixels)
+
+
+def test_what_is_transparent_lies_on_white(tmp_path, pixels):
+    opacity = np.random.default_rng(3).integers(0, 256, pixels.shape[:2], np.uint8)
+    opacity[:40], opacity[40:80] = 0, 255
+    write(tmp_path / "a.zarr", np.dstack([pixels, opacity]), "cyx")
+    with open_slide(tmp_path / "a.zarr") as slide:
+        assert slide.notices[0] == "its fourth channel is taken for opacity, and what is transparent lies on white"
+        shown = slide.read(0, 0, 0, *slide.shape)
+    share = opacity[..., None] / 255
+    assert (shown[:40] == 255).all()
+    assert np.array_equal(shown[40:80], pixels[40:80])
+    assert np.abs(shown - (pixels * share + 255 * (1 - share))).max() <= 1
+
+
+def as_others_write(path: Path, image: np.ndarray, **how) -> None:
+    """One level in zarr's format 2, as wsic and tifffile write it."""
+    group = zarr.create_group(path, zarr_format=2, overwrite=True)
+    group.create_array("0", shape=image.shape, chunks=(64, 64, 3), dtype="u1", **how)[...] = image
+    group.attrs["multiscales"] = [{"version": "0.4", "axes": list("yxc"), "datasets": [{"path": "0"}]}]
+
+
+@pytest.mark.parametrize(
+    ("codec", "options", "far"),
+    [("Jpeg", {"level": 95}, 12), ("Jpeg2k", {"level": 0}, 0), ("Webp", {"lossless": True}, 0), ("Png", {}, 0),
+     ("Jpegxl", {"lossless": True}, 0), ("Zstd", {}, 0)],
+)  # fmt: skip
+def test_chunks_packed_by_imagecodecs(tmp_path, codec, options, far):
+    import imagecodecs.numcodecs
+
+    y, x = np.mgrid[:128, :192]
+    image = np.stack([x, y, 200 - x], axis=-1).astype(np.uint8)
+    path = tmp_path / "a.zarr"
+    as_others_write(path, image, compressors=getattr(imagecodecs.numcodecs, codec)(**options))
+    code = (  # in a process that has not registered the codec, as this one may have
+        "import sys, numpy as np; from napari_distill2label.slides import open_slide\n"
+        "slide = open_slide(sys.argv[1]); np.save(sys.argv[2], slide.read(0, 0, 0, *slide.shape))"
+    )
+    subprocess.run([sys.executable, "-c", code, path, tmp_path / "a.npy"], check=True, timeout=120)
+    assert np.abs(np.load(tmp_path / "a.npy").astype(int) - image).max() <= far
+
+
+@pytest.mark.parametrize(
+    ("packed", "said"),
+    [
+        ({"compressor": {"id": "pickle", "protocol": 4}}, "pickle"),
+        ({"filters": [{"id": "shuffle", "elementsize": 1}, {"id": "pickle", "protocol": 4}]}, "pickle"),
+        ({"compressor": {"id": "base64"}}, "its pixels are packed by 'base64', which is not known to be harmless"),
+    ],
+)
+def test_no_codec_runs_what_is_in_a_chunk(tmp_path, pixels, packed, said):
+    path = tmp_path / "a.zarr"
+    as_others_write(path, pixels, compressors=None)
+    described = json.loads((path / "0" / ".zarray").read_text())
+    (path / "0" / ".zarray").write_text(json.dumps(described | packed))
+    ran = tmp_path / "ran"
+    for chunk in (path / "0").glob("[0-9]*"):
+        chunk.write_bytes(b"cos\nsystem\n(S'touch " + str(ran).encode() + b"'\ntR.")
+    with pytest.raises(SlideError, match=rf"a\.zarr: .*{said}"):
+        open_slide(path)
+    assert not ran.exists()
+
+
+def test_of_a_bioformats2raw_folder_the_largest_image_that_is_no_label(tmp_path, pixels):
+    zarr.create_group(tmp_path / "a.zarr", zarr_format=2).attrs["bioformats2raw.layout"] = 3
+    large = np.tile(pixels, (2, 2, 1))
+    for index, (image, name) in enumerate(((large, "label image"), (pixels[:60], ""), (pixels, ""))):
+        write(tmp_path / "a.zarr" / str(index), image, "tczyx", "0.4")
+        group = zarr.open_group(tmp_path / "a.zarr" / str(index))
+        group.attrs["multiscales"] = [group.attrs["multiscales"][0] | {"name": name}]
+    with open_slide(tmp_path / "a.zarr") as slide:
+        assert np.array_equal(slide.read(0, 0, 0, *slide.shape), pixels)
+        assert slide.notices[0].startswith("holds 3 images: the largest, number 3 (")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda ome: ome["multiscales"][0].update(datasets=[]), "cannot be read"),
+        (lambda ome: ome["multiscales"][0].update(datasets=[{"path": "nowhere"}]), "cannot be read"),
+        (lambda ome: ome["multiscales"][0].update(axes=list("yx")), "name 2 axes and its arrays have 3"),
+        (lambda ome: ome["multiscales"][0].update(axes=5), "cannot be read"),
+        (lambda ome: ome.update(multiscales={"a": 1}), "cannot be read"),
+        (lambda ome: ome.update(omero=[1]), "cannot be read"),
+    ],
+)
+def test_metadata_that_fit_no_pixels_are_one_plain_line(tmp_path, pixels, change, said):
+    path = tmp_path / "a.zarr"
+    write(path, pixels, "yxc")
+    rewrite(path, change)
+    with pytest.raises(SlideError, match=rf"a\.zarr: .*{said}") as error:
+        open_slide(path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("scale", "mpp"), [([1, 1], None), (["a", 1, 1], None), (["0,25", "2.5e-1", 1], (0.5, 0.5)), ([0, 0, 1], None)]
+)
+def test_any_scale_opens(tmp_path, pixels, scale, mpp):
+    path = tmp_path / "a.zarr"
+    write(path, pixels, "yxc")
+    steps = [{"type": "scale", "scale": scale}]
+    rewrite(path, lambda ome: ome["multiscales"][0]["datasets"][0].update(coordinateTransformations=steps))
+    with open_slide(path) as slide:
+        assert slide.mpp == mpp
+    with open_slide(path, mpp=0.25) as slide:
+        assert slide.mpp == (0.25, 0.25)
+
+
+def test_chunks_that_fill_the_memory_are_refused(tmp_path):
+    group = zarr.create_group(tmp_path / "a.zarr", zarr_format=2)
+    group.create_array("0", shape=(50_000, 50_000, 3), chunks=(50_000, 50_000, 3), dtype="u1")
+    group.attrs["multiscales"] = [{"version": "0.4", "axes": list("yxc"), "datasets": [{"path": "0"}]}]
+    with pytest.raises(SlideError, match=r"a\.zarr: stored in chunks of 7\.5 GB: write it again in smaller ones"):
+        open_slide(tmp_path / "a.zarr")

@@ -88,8 +88,8 @@ def test_two_slides_in_one_file_are_said(tmp_path, large):
     with open_slide(path) as slide:
         assert np.array_equal(slide.read(0, 0, 0, *slide.shape), large)
         assert slide.notices == (
-            "holds 2 images: the largest, number 1 (700 × 520 px), is taken for the slide; of others as large, or "
-            "nearly so, nothing is read",
+            "holds 2 images: the largest, number 1 (700 × 520 px), is taken for the slide; of others that are as "
+            "large, or nearly so, nothing is read",
         )
 
 
