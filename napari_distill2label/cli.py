@@ -61,13 +61,13 @@ Drain = Callable[[Generator[Event, None, Any]], Any]
 def _demo(options: argparse.Namespace, run: Drain) -> None:
     from .workflow.demo import demo
 
-    print(run(demo(options.out, seed=options.seed)).report())
+    print(run(demo(options.out, seed=options.seed, overwrite=options.overwrite)).report())
 
 
 def _dataset(options: argparse.Namespace, run: Drain) -> None:
     from .workflow.dataset import dataset
 
-    print(run(dataset(options.name, options.folder, options.out, mpp=options.mpp)))
+    print(run(dataset(options.name, options.folder, options.out, mpp=options.mpp, overwrite=options.overwrite)))
 
 
 def _train(options: argparse.Namespace, run: Drain) -> None:
@@ -101,6 +101,7 @@ def _train(options: argparse.Namespace, run: Drain) -> None:
             features=options.features,
             trust=options.trust,
             resume=options.resume,
+            overwrite=options.overwrite,
         )
     )
     print(printable(str(trained.folder)))
@@ -120,6 +121,7 @@ def _features(options: argparse.Namespace, run: Drain) -> None:
         device=options.device,
         trust=options.trust,
         tissue=options.tissue,
+        overwrite=options.overwrite,
     )
     for path in run(work):
         print(printable(str(path)))
@@ -149,6 +151,7 @@ def _predict(options: argparse.Namespace, run: Drain) -> None:
             scheduler=options.scheduler,
             features=options.features,
             trust=options.trust,
+            overwrite=options.overwrite,
         )
     )
     for patch_map in maps:
@@ -181,7 +184,12 @@ def _export(options: argparse.Namespace, run: Drain) -> None:
     from .workflow.export import export
 
     work = export(
-        options.source, options.out, options.format, threshold=options.threshold, corrections=options.corrections
+        options.source,
+        options.out,
+        options.format,
+        threshold=options.threshold,
+        corrections=options.corrections,
+        overwrite=options.overwrite,
     )
     for path in run(work):
         print(printable(str(path)))
@@ -190,11 +198,16 @@ def _export(options: argparse.Namespace, run: Drain) -> None:
 def _evaluate(options: argparse.Namespace, run: Drain) -> None:
     from .store.cohort import Cohort
     from .store.files import write_json
+    from .store.outputs import Outputs
     from .workflow.evaluate import evaluate, metrics_table
+    from .workflow.reads import files_of_model, files_read
 
+    cohort = Cohort.read(options.cohort, options.slides_folder)
+    others = (options.truth, options.centres, options.encoder)
+    read = (*files_of_model(options.model_folder), *files_read(cohort, None, *others))
     work = evaluate(
         options.model_folder,
-        Cohort.read(options.cohort, options.slides_folder),
+        cohort,
         options.truth,
         centres=options.centres,
         split=options.split,
@@ -204,10 +217,13 @@ def _evaluate(options: argparse.Namespace, run: Drain) -> None:
         features=options.features,
         trust=options.trust,
     )
-    metrics = run(work)
-    print(metrics_table(metrics))
-    if options.out:  # last: a file that cannot be written loses no figures
-        write_json(options.out, metrics)
+    with Outputs(read, options.overwrite, "evaluating") as outputs:
+        if options.out:
+            outputs.claim([options.out])
+        metrics = run(work)
+        print(metrics_table(metrics))
+        if options.out:  # last: a file that cannot be written loses no figures
+            write_json(options.out, metrics, outputs.writing)
 
 
 def _experiment(options: argparse.Namespace, run: Drain) -> None:

@@ -15,6 +15,7 @@ GROUPS = ("grid", "model", "teacher", "assistant", "student", "split")
 def _demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR")
     parser.add_argument("--seed", type=int, default=0)
+    _add_overwrite(parser)
 
 
 def _dataset(parser: argparse.ArgumentParser) -> None:
@@ -22,6 +23,7 @@ def _dataset(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--mpp", type=float, metavar="UM", help="µm/px to write for every slide (its files do not say)")
+    _add_overwrite(parser)
 
 
 def _export(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +32,7 @@ def _export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", type=_some, required=True, metavar="A,B", help="ome-tiff, geojson, csv, png")
     parser.add_argument("--threshold", type=float)
     parser.add_argument("--corrections", type=Path, metavar="FILE", help="CSV slide_id,x,y,label laid over the labels")
+    _add_overwrite(parser)
 
 
 def _gui(parser: argparse.ArgumentParser) -> None:
@@ -52,6 +55,7 @@ def _train(parser: argparse.ArgumentParser) -> None:
         "--tissue", type=Path, metavar="FILE.geojson", help="regions outside of which no patch is taken; or a folder"
     )
     parser.add_argument("--resume", action="store_true", help="go on after the last whole epoch")
+    _add_overwrite(parser)
     _add_settings(parser)
 
 
@@ -66,6 +70,7 @@ def _features(parser: argparse.ArgumentParser) -> None:
         "--tissue", type=Path, metavar="FILE.geojson", help="regions outside of which no patch is taken; or a folder"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    _add_overwrite(parser)
     _add_slides_folder(parser)
     _add_trust(parser)
     _add_groups(parser, ("grid",))
@@ -101,6 +106,7 @@ def _predict(parser: argparse.ArgumentParser) -> None:
         "--precision", choices=("float32", "bfloat16", "auto"), default="float32", help="bfloat16: faster, coarser"
     )
     _add_workers(parser)
+    _add_overwrite(parser)
     _add_device(parser)
 
 
@@ -117,6 +123,7 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
         "--empty", choices=("negative", "ignore"), default="negative", help="grid patches without a point"
     )
     parser.add_argument("-o", "--out", type=Path, metavar="metrics.json")
+    _add_overwrite(parser)
     _add_device(parser)
 
 
@@ -161,6 +168,12 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number from 1 on, not {text!r}")
     return int(text)
+
+
+def _add_overwrite(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace files that this program did not write, or that were changed"
+    )
 
 
 def _add_slides_folder(parser: argparse.ArgumentParser) -> None:

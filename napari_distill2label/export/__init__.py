@@ -1,6 +1,6 @@
 """`PatchMap` ↔ files others read, one module per format. Here alone (y, x) becomes (x, y)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ import numpy as np
 from ..core.colours import RGB
 from ..core.errors import BundleError, SettingsError, SlideError
 from ..core.names import is_url
-from ..store.files import safe_name
+from ..store.files import Writing, atomic_path, safe_name, safe_names
 
 if TYPE_CHECKING:
     from ..store.patchmap import PatchMap
@@ -30,9 +30,13 @@ class Request:
     corrections: np.ndarray | None = None
     slide: Any = None
     colours: Mapping[str, RGB] | None = None
+    names: "Names | None" = None
+    writing: Writing = atomic_path
 
     def path(self, patch_map: "PatchMap", suffix: str, layer: str | None = None) -> Path:
         """`<slide_id><suffix>`, or `<slide_id>_<layer><suffix>`, inside the folder whatever the id holds."""
+        if self.names is not None:
+            return self.folder / f"{self.names[layer]}{suffix}"
         name = patch_map.slide_id if layer is None else f"{patch_map.slide_id}_{layer}"
         return self.folder / f"{safe_name(name)}{suffix}"
 
@@ -62,6 +66,37 @@ class Layer(NamedTuple):
     labels: np.ndarray  # uint8 of `patches.shape`
 
 
+Names = Mapping[str | None, str]
+"""Names of one slide's files, without their suffix: of all classes (None), and of each finding where there can be
+several at once."""
+
+
+def names_of_files(slides: Mapping[Hashable, tuple[str, Sequence[str]]]) -> dict[Hashable, Names]:
+    """Names of the files of one call, of which no two are alike on any system.
+
+    Parameters
+    ----------
+    slides
+        Of each: its id, and the findings that have files of their own (none where one class excludes the others).
+    """
+    keys = {(slide_id, *layer) for slide_id, findings in slides.values() for layer in ((), *zip(findings))}
+    names = safe_names(keys)
+    return {
+        slide: {None: names[slide_id,], **{finding: names[slide_id, finding] for finding in findings}}
+        for slide, (slide_id, findings) in slides.items()
+    }
+
+
+def files_of(folder: str | Path, formats: Sequence[str], names: Names) -> list[Path]:
+    """The files that `write` makes for one slide."""
+    findings = [name for name in names if name is not None] or [None]
+    return [
+        Path(folder) / f"{names[layer]}{FORMATS[name].suffix}"
+        for name in format_names(formats)
+        for layer in (findings if FORMATS[name].per_finding else [None])
+    ]
+
+
 @dataclass(frozen=True)
 class Format:
     """One way to write a patch map. Modules of formats are imported when one is used."""
@@ -70,6 +105,7 @@ class Format:
     description: str
     write: Writer
     aliases: tuple[str, ...] = ()
+    per_finding: bool = False  # one file for each finding, where there can be several at once
 
 
 def _write_masks(patch_map: "PatchMap", request: Request) -> list[Path]:
@@ -83,6 +119,7 @@ def _write_masks(patch_map: "PatchMap", request: Request) -> list[Path]:
             layer.names,
             patch_map.slide_mpp,
             layer.title,
+            request.writing,
         )
         for layer in request.layers(patch_map)
     ]
@@ -92,13 +129,14 @@ def _write_geojson(patch_map: "PatchMap", request: Request) -> list[Path]:
     from .geojson import write_geojson
 
     path = request.path(patch_map, ".geojson")
-    return [write_geojson(path, patch_map, request.threshold, request.corrections, request.colours)]
+    return [write_geojson(path, patch_map, request.threshold, request.corrections, request.colours, request.writing)]
 
 
 def _write_table(patch_map: "PatchMap", request: Request) -> list[Path]:
     from .table import write_table
 
-    return [write_table(request.path(patch_map, ".csv"), patch_map, request.threshold, request.corrections)]
+    path = request.path(patch_map, ".csv")
+    return [write_table(path, patch_map, request.threshold, request.corrections, request.writing)]
 
 
 def _is_there(slide_path: str | None) -> bool:
@@ -131,6 +169,7 @@ def _write_pictures(patch_map: "PatchMap", request: Request) -> list[Path]:
                 request.threshold,
                 patch_map.slide_mpp,
                 request.colours,
+                request.writing,
             )
             for layer in request.layers(patch_map)
         ]
@@ -138,11 +177,15 @@ def _write_pictures(patch_map: "PatchMap", request: Request) -> list[Path]:
 
 FORMATS: dict[str, Format] = {
     "ome-tiff": Format(
-        ".ome.tif", "label mask at level 0, tiled pyramid", _write_masks, ("ome.tif", "ome.tiff", "ome-tif", "mask")
+        ".ome.tif",
+        "label mask at level 0, tiled pyramid",
+        _write_masks,
+        ("ome.tif", "ome.tiff", "ome-tif", "mask"),
+        per_finding=True,
     ),
     "geojson": Format(".geojson", "one QuPath tile or detection per patch", _write_geojson, ("json", "qupath")),
     "csv": Format(".csv", "table with a row per patch", _write_table, ("table",)),
-    "png": Format(".png", "picture of the labels over the slide", _write_pictures, ("picture",)),
+    "png": Format(".png", "picture of the labels over the slide", _write_pictures, ("picture",), per_finding=True),
 }
 
 
@@ -169,6 +212,8 @@ def write(
     corrections: np.ndarray | None = None,
     slide: Any = None,
     colours: Mapping[str, RGB] | None = None,
+    names: Names | None = None,
+    writing: Writing = atomic_path,
 ) -> list[Path]:
     """Write a finished patch map in some formats; return the files.
 
@@ -188,6 +233,10 @@ def write(
         An open slide to draw on. None: `patch_map.slide_path` is opened where it is still there.
     colours
         8-bit (r, g, b) of classes by name, where they are not the palette's: in GeoJSON and pictures.
+    names
+        What the files are called (`names_of_files`); None: after the slide's id, without a look at other slides.
+    writing
+        How a file gets to its place; `Outputs.writing` guards what is there.
 
     Raises
     ------
@@ -198,12 +247,11 @@ def write(
     SlideError
         For a slide that is there but cannot be read (PNG alone needs it).
     """
-    names = format_names(formats)
+    chosen = format_names(formats)
     if not patch_map.is_complete:
         raise BundleError(
             f"{patch_map.slide_id}: its prediction was not finished: predict again, it goes on from there"
         )
-    request = Request(
-        Path(folder), patch_map.threshold if threshold is None else threshold, corrections, slide, colours
-    )
-    return [path for name in names for path in FORMATS[name].write(patch_map, request)]
+    threshold = patch_map.threshold if threshold is None else threshold
+    request = Request(Path(folder), threshold, corrections, slide, colours, names, writing)
+    return [path for name in chosen for path in FORMATS[name].write(patch_map, request)]

@@ -17,7 +17,7 @@ import pandas as pd
 from ..core.classes import SEPARATOR
 from ..core.colours import RGB, colours_of
 from ..core.geometry import PatchGrid
-from ..store.files import atomic_path
+from ..store.files import Writing, atomic_path
 from ..store.patchmap import PatchMap
 
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "napari-distill2label")
@@ -29,13 +29,14 @@ def write_geojson(
     threshold: float | None = None,
     corrections: np.ndarray | None = None,
     colours: Mapping[str, RGB] | None = None,
+    writing: Writing = atomic_path,
 ) -> Path:
     """Write one feature per scored patch: a 'tile' of a grid, a 'detection' around a point.
 
     The polygon is the patch's box, as in the table; measurements are `prob_<class>` and `attention`. Exporting again
     gives the same ids. `colours` are those of classes by name, where they are not the palette's.
     """
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+    with writing(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
         file.write('{"type":"FeatureCollection","features":[')
         separator = "\n"
         done, shades = 0, colours_of(patch_map.classes, colours)

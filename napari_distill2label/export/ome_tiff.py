@@ -13,7 +13,7 @@ import tifffile
 
 from ..core.geometry import Mpp
 from ..core.names import LABELS_NAMESPACE
-from ..store.files import atomic_path
+from ..store.files import Writing, atomic_path
 from .mask import Mask
 
 TILE = 512  # px
@@ -23,7 +23,12 @@ BIGTIFF_FROM = 3 * 2**30
 
 
 def write_mask(
-    path: str | Path, mask: Mask, names: Mapping[int, str], mpp: Mpp | None = None, title: str = "labels"
+    path: str | Path,
+    mask: Mask,
+    names: Mapping[int, str],
+    mpp: Mpp | None = None,
+    title: str = "labels",
+    writing: Writing = atomic_path,
 ) -> Path:
     """Write a `Mask` as OME-TIFF.
 
@@ -60,7 +65,7 @@ def write_mask(
         metadata |= {"PhysicalSizeX": float(mpp[1]), "PhysicalSizeXUnit": "µm"}
     height, width = mask.shape
     with (
-        atomic_path(path) as temporary,
+        writing(path) as temporary,
         tifffile.TiffWriter(temporary, bigtiff=height * width > BIGTIFF_FROM, ome=True) as tiff,
     ):
         for level, step in enumerate(levels):

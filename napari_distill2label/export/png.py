@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..core.colours import RGB, colours_of
 from ..core.geometry import Mpp, PatchGrid, PatchPoints
-from ..store.files import atomic_path
+from ..store.files import Writing, atomic_path
 from .mask import Mask
 
 LONGEST = 2048  # px, longer side of the overview
@@ -34,6 +34,7 @@ def write_picture(
     threshold: float | None = None,
     mpp: Mpp | None = None,
     chosen: Mapping[str, RGB] | None = None,
+    writing: Writing = atomic_path,
 ) -> Path:
     """Draw `labels` (uint8 of `patches.shape`) over the slide and write a PNG.
 
@@ -51,7 +52,7 @@ def write_picture(
         Colours of classes by name, where they are not the palette's.
     """
     picture = draw_picture(labels, patches, names, slide, title, threshold, mpp, chosen)
-    with atomic_path(path) as temporary:
+    with writing(path) as temporary:
         picture.save(temporary, format="PNG", compress_level=6)
     return Path(path)
 

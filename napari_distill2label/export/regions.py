@@ -8,13 +8,13 @@ from shapely.geometry import mapping
 
 from ..slides.outlines import polygons_of
 from ..slides.tissue_mask import TissueMask
-from ..store.files import write_text
+from ..store.files import Writing, atomic_path, write_text
 from .geojson import NAMESPACE
 
 CLASS = {"name": "Tissue", "color": [0, 158, 115]}
 
 
-def write_regions(path: str | Path, mask: TissueMask, slide_id: str) -> Path:
+def write_regions(path: str | Path, mask: TissueMask, slide_id: str, writing: Writing = atomic_path) -> Path:
     """Write one annotation for each connected piece of tissue; none where there is no tissue.
 
     QuPath draws and edits them, and `--tissue` reads them back: the polygons are the mask's squares exactly.
@@ -34,7 +34,7 @@ def write_regions(path: str | Path, mask: TissueMask, slide_id: str) -> Path:
         for index, polygon in enumerate(polygons_of(mask))
     ]
     text = ",\n".join(json.dumps(feature, separators=(",", ":"), ensure_ascii=False) for feature in features)
-    return write_text(path, f'{{"type":"FeatureCollection","features":[\n{text}\n]}}\n')
+    return write_text(path, f'{{"type":"FeatureCollection","features":[\n{text}\n]}}\n', writing)
 
 
 def _whole(geometry: dict) -> dict:

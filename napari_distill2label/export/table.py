@@ -4,19 +4,25 @@ from pathlib import Path
 
 import numpy as np
 
-from ..store.files import atomic_path
+from ..store.cells import cell
+from ..store.files import Writing, atomic_path
 from ..store.patchmap import PatchMap
 
 FLOAT_FORMAT = "%.6g"  # six digits say what a float32 of a network can
 
 
 def write_table(
-    path: str | Path, patch_map: PatchMap, threshold: float | None = None, corrections: np.ndarray | None = None
+    path: str | Path,
+    patch_map: PatchMap,
+    threshold: float | None = None,
+    corrections: np.ndarray | None = None,
+    writing: Writing = atomic_path,
 ) -> Path:
     """Write `patch_map.table(…)` piece by piece; its docstring lists the columns (x, y, minx, miny: level-0 px)."""
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+    with writing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         header = True
         for piece in patch_map.tables(threshold, corrections):
+            piece["label"] = piece["label"].map(cell)
             piece.to_csv(file, index=False, header=header, float_format=FLOAT_FORMAT, lineterminator="\n")
             header = False
     return Path(path)

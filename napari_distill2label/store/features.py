@@ -133,16 +133,7 @@ class FeatureMap:
 
         Rows that were damaged since they were written are taken as not computed.
         """
-        path = Path(path)
-        about = plain(
-            {
-                "kind": KIND,
-                "version": VERSION,
-                "patches": patches.to_json(),
-                "identity": dict(identity),
-                "features": n_features,
-            }
-        )
+        path, about = Path(path), _about(patches, n_features, identity)
         is_there = (path / "zarr.json").is_file()
         if is_there and (kept := cls._kept(path, about, patches)):
             kept.drop_damaged()
@@ -171,6 +162,19 @@ class FeatureMap:
         made = cls(path, group, patches)
         made.replaced = is_there
         return made
+
+    @classmethod
+    def whole(
+        cls,
+        path: str | os.PathLike[str],
+        patches: PatchGrid | PatchPoints,
+        n_features: int,
+        identity: Mapping[str, Any],
+    ) -> "FeatureMap | None":
+        """The map at `path` if it is of the same patches and identity, and complete. Nothing is changed there."""
+        path = Path(path)
+        kept = cls._kept(path, _about(patches, n_features, identity), patches) if path.is_dir() else None
+        return kept if kept is not None and kept._intact().all() else None
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "FeatureMap":
@@ -286,6 +290,12 @@ class FeatureMap:
 def are_features(values: np.ndarray) -> bool:
     """Are all finite, and of a size that can be reckoned with in float32?"""
     return bool((np.abs(values) <= LARGEST).all())  # NaN is not
+
+
+def _about(patches: PatchGrid | PatchPoints, n_features: int, identity: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes of a map."""
+    about = {"kind": KIND, "version": VERSION, "patches": patches.to_json()}
+    return plain({**about, "identity": dict(identity), "features": n_features})
 
 
 def _sums(rows: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from ..core.errors import SlideError
 from ..core.events import Progress
 from ..core.geometry import Mpp, PatchGrid, PatchPoints, mean_mpp
 from .features import ROWS, EncoderIdentity, FeatureMap, FeatureOrigin, are_features
-from .files import Writing, atomic_path, safe_name
+from .files import Writing, atomic_path, safe_name, told_apart
 from .hdf5_file import attributes, dataset, guarded, import_h5py, opened, text
 from .hdf5_geometry import NAMES, SIZES, Frame, locate
 from .signature import file_signature
@@ -50,7 +50,9 @@ class Hdf5Features:
 
 def find_hdf5(folder: str | os.PathLike[str], slide_id: str) -> Path | None:
     """The file of a slide in a folder of features, CLAM's `h5_files/` included; None if there is none."""
-    names = [f"{name}{suffix}" for name in dict.fromkeys((safe_name(slide_id), slide_id)) for suffix in SUFFIXES]
+    plain = safe_name(slide_id)
+    stems = dict.fromkeys((told_apart(plain, slide_id), plain, slide_id))  # the first where ids differ in capitals
+    names = [f"{stem}{suffix}" for stem in stems for suffix in SUFFIXES]
     files = (Path(folder) / below / name for below in FOLDERS for name in names if Path(name).name == name)
     return next((file for file in files if file.is_file()), None)
 

@@ -92,6 +92,15 @@ def check_attributes(path: Path, attrs: Mapping[str, Any]) -> None:
         raise BundleError(f"{path}: the patch map's {wrong[0]!r} is missing or altered: predict again")
 
 
+def heading(path: Path) -> dict[str, Any]:
+    """The attributes of the map at `path` as they stand there, nothing of it being opened; none where there is none."""
+    try:
+        attributes = json.loads((path / "zarr.json").read_text("utf-8"))["attributes"]
+        return dict(attributes) if attributes["kind"] == KIND else {}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return {}
+
+
 def open_patches(path: Path, group: zarr.Group, attrs: Mapping[str, Any]) -> PatchGrid | PatchPoints:
     """Where the patches lie. `BundleError` if that is altered."""
     try:

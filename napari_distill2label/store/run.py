@@ -20,6 +20,9 @@ from .bundle import ROLES, is_bundle
 from .cohort import Cohort
 from .features import EncoderIdentity
 from .files import write_json, write_text
+from .outputs import Outputs
+
+FILES = ("cohort.csv", "settings.json", "history.csv", "timing.json")
 
 
 class RunConfig(BaseModel):
@@ -45,14 +48,21 @@ class Run:
         self.config = config
 
     @classmethod
-    def create(cls, folder: str | os.PathLike[str], config: RunConfig, cohort: Cohort) -> "Run":
+    def create(
+        cls,
+        folder: str | os.PathLike[str],
+        config: RunConfig,
+        cohort: Cohort,
+        outputs: Outputs | None = None,
+    ) -> "Run":
         """Start a run in a folder that holds none yet (`check_free`)."""
-        cls.check_free(folder)
+        outputs = outputs or Outputs()
+        cls.check_free(folder, outputs)
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         run = cls(folder, config)
-        cohort.plain().write(folder / "cohort.csv")  # a user's other columns (age, site) are no part of a model
-        write_json(folder / "settings.json", config.model_dump(mode="json"))
+        with outputs.writing(folder / "cohort.csv") as temporary:  # beside the file: its paths are relative to it
+            cohort.plain().write(temporary)  # a user's other columns (age, site) are no part of a model
+        write_json(folder / "settings.json", config.model_dump(mode="json"), outputs.writing)
         return run
 
     @classmethod
@@ -71,10 +81,11 @@ class Run:
             raise BundleError(f"{path}: is no run's settings ({str(error).splitlines()[0]})") from None
 
     @classmethod
-    def check_free(cls, folder: str | os.PathLike[str]) -> None:
-        """`SettingsError` if there is a run in this folder already."""
+    def check_free(cls, folder: str | os.PathLike[str], outputs: Outputs | None = None) -> None:
+        """`SettingsError` if this folder holds a run already, `OutputError` if a run would replace files of others."""
         if cls.is_run(folder):
             raise SettingsError(f"{folder}: already holds a run; add --resume to go on with it, or name another folder")
+        (outputs or Outputs()).check(Path(folder) / name for name in (*FILES, *ROLES, "checkpoints"))
 
     @staticmethod
     def is_run(folder: str | os.PathLike[str]) -> bool:

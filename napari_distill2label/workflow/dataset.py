@@ -3,7 +3,7 @@
 import csv
 import io
 import re
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +11,10 @@ import numpy as np
 from ..core.errors import CohortError
 from ..core.events import Event, Notice, Progress
 from ..slides.registry import open_slide
+from ..store.cells import cell
 from ..store.cohort import Cohort, CohortSlide
 from ..store.files import write_text
+from ..store.outputs import Outputs
 from .bags import PathLike
 
 COLON_KINDS = ("epithelial", "fibroblast", "inflammatory", "others")
@@ -21,7 +23,9 @@ COLON_CLASSES = ("normal", COLON_POSITIVE)
 MARGIN = 1.5  # px that a nucleus may be marked outside of its image
 
 
-def dataset(name: str, folder: PathLike, out: PathLike, *, mpp: float | None = None) -> Generator[Event, None, Path]:
+def dataset(
+    name: str, folder: PathLike, out: PathLike, *, mpp: float | None = None, overwrite: bool = False
+) -> Generator[Event, None, Path]:
     """Describe a published data set as a cohort; no image is copied.
 
     Parameters
@@ -33,6 +37,8 @@ def dataset(name: str, folder: PathLike, out: PathLike, *, mpp: float | None = N
         The folder that holds `Classification/` (or the `.tif` files), or a parent of it.
     mpp
         µm/px to write for every slide; None leaves it open, since the files do not say.
+    overwrite
+        Replace tables in `out` that this program did not write, or that were changed since.
 
     Returns the path of `cohort.csv`. Colon: an image is positive if it holds an epithelial nucleus; `truth.csv` has
     every nucleus with its kind, `centres.csv` the same places without it.
@@ -42,16 +48,25 @@ def dataset(name: str, folder: PathLike, out: PathLike, *, mpp: float | None = N
         raise CohortError(f"unknown data set {name!r}: choose one of {', '.join(readers)}")
     if not Path(folder).is_dir():
         raise CohortError(f"{folder}: no such folder")
-    yield from readers[name](Path(folder), Path(out), mpp)
+    yield from readers[name](Path(folder), Path(out), mpp, overwrite)
     return Path(out) / "cohort.csv"
 
 
-def _colon(folder: Path, out: Path, mpp: float | None) -> Generator[Event, None, None]:
+def _colon(folder: Path, out: Path, mpp: float | None, overwrite: bool) -> Generator[Event, None, None]:
     images = sorted(folder.rglob("Classification/img*/img*.bmp"), key=_number) or sorted(
         folder.glob("img*/img*.bmp"), key=_number
     )
     if not images:
         raise CohortError(f"{folder}: holds no Classification/img1/img1.bmp; name the folder of CRCHistoPhenotypes")
+    nuclei = [image.with_name(f"{image.stem}_{kind}.mat") for image in images for kind in COLON_KINDS]
+    with Outputs([*images, *nuclei], overwrite, "describing a data set") as outputs:
+        outputs.claim(out / name for name in ("cohort.csv", "truth.csv", "centres.csv"))
+        yield from _describe_colon(images, out, mpp, outputs)
+
+
+def _describe_colon(
+    images: Sequence[Path], out: Path, mpp: float | None, outputs: Outputs
+) -> Generator[Event, None, None]:
     slides, truth, moved = [], [], 0
     for done, image in enumerate(images, 1):
         with open_slide(image) as slide:
@@ -72,9 +87,9 @@ def _colon(folder: Path, out: Path, mpp: float | None) -> Generator[Event, None,
         slides.append(CohortSlide(image.stem, image.absolute(), COLON_CLASSES[positive], image.stem, mpp))
         truth += [(image.stem, x, y, kind) for x, y, kind in nuclei]
         yield Progress("reading the data set", done, len(images))
-    Cohort(tuple(slides)).write(out / "cohort.csv")
-    _write_rows(out / "truth.csv", ("slide_id", "x", "y", "label"), truth)
-    _write_rows(out / "centres.csv", ("slide_id", "x", "y"), (row[:3] for row in truth))
+    _write_cohort(out, slides, outputs)
+    _write_rows(out / "truth.csv", ("slide_id", "x", "y", "label"), truth, outputs)
+    _write_rows(out / "centres.csv", ("slide_id", "x", "y"), (row[:3] for row in truth), outputs)
     if moved:
         yield Notice(f"{moved} nuclei are marked just outside their image: moved onto its border")
     yield Notice(
@@ -98,7 +113,7 @@ def _mat_points(path: Path) -> np.ndarray:
     return points - 1
 
 
-def _breast(folder: Path, out: Path, mpp: float | None) -> Generator[Event, None, None]:
+def _breast(folder: Path, out: Path, mpp: float | None, overwrite: bool) -> Generator[Event, None, None]:
     pattern = re.compile(r"(?P<case>[^_]+_[^_]+)_(?P<label>benign|malignant)\d*_", re.IGNORECASE)
     found = [(path, match) for path in sorted(folder.rglob("*.tif*")) if (match := pattern.match(path.name))]
     if not found:
@@ -106,14 +121,21 @@ def _breast(folder: Path, out: Path, mpp: float | None) -> Generator[Event, None
     slides = [
         CohortSlide(path.stem, path.absolute(), match["label"].lower(), match["case"], mpp) for path, match in found
     ]
-    Cohort(tuple(slides)).write(out / "cohort.csv")
+    with Outputs((slide.path for slide in slides), overwrite, "describing a data set") as outputs:
+        outputs.claim([out / "cohort.csv"])
+        _write_cohort(out, slides, outputs)
     yield Notice("no complete truth per cell is public for this set: there is a cohort.csv, and no truth.csv")
     yield Progress("reading the data set", len(slides), len(slides))
 
 
-def _write_rows(path: Path, header: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
+def _write_cohort(out: Path, slides: Iterable[CohortSlide], outputs: Outputs) -> None:
+    with outputs.writing(out / "cohort.csv") as temporary:
+        Cohort(tuple(slides)).write(temporary)  # beside the file: its paths are relative to the same folder
+
+
+def _write_rows(path: Path, header: Iterable[str], rows: Iterable[Iterable[object]], outputs: Outputs) -> None:
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(header)
-    table.writerows([f"{cell:g}" if isinstance(cell, float) else cell for cell in row] for row in rows)
-    write_text(path, text.getvalue())
+    table.writerows([f"{value:g}" if isinstance(value, float) else cell(value) for value in row] for row in rows)
+    write_text(path, text.getvalue(), outputs.writing)

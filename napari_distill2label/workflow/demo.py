@@ -1,20 +1,24 @@
 """`demo`: the whole job on a synthetic cohort, through the same code and settings path as real slides."""
 
+import os
 import time
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from ..core.events import Event
 from ..core.metrics import Metrics
 from ..core.presets import build_settings
+from ..export import files_of, names_of_files
 from ..slides.synthetic import write_cohort
 from ..store.cohort import Cohort
 from ..store.files import write_json
+from ..store.outputs import Outputs
 from ..store.run import Run
 from .bags import PathLike
 from .evaluate import evaluate, metrics_table
-from .predict import predict
+from .predict import DEFAULT_FORMATS, predict
 from .train import train
 
 N_SLIDES = 48
@@ -49,21 +53,50 @@ class DemoResult:
         )
 
 
-def demo(out: PathLike = "demo", *, seed: int = 0) -> Generator[Event, None, DemoResult]:
+def demo(out: PathLike = "demo", *, seed: int = 0, overwrite: bool = False) -> Generator[Event, None, DemoResult]:
     """Draw a cohort, train plain MIL, teacher and student on its slide labels, and label the test slides.
 
     Leaves `out/cohort` (slides, cohort.csv, truth.csv), `out/run` (a run), `out/labels` (masks, GeoJSON, tables and
-    pictures of the test slides) and `out/metrics.json`. The truth is used for the metrics alone.
+    pictures of the test slides) and `out/metrics.json`. The truth is used for the metrics alone. Files there that are
+    not the demo's own are replaced with `overwrite` only.
     """
     start = time.monotonic()
     out = Path(out)
-    cohort = Cohort.read(write_cohort(out / "cohort", n_slides=N_SLIDES, seed=seed, shape=SHAPE))
+    with Outputs((), overwrite, "running the demo") as outputs:
+        return (yield from _demo(out, seed, outputs, start))
+
+
+def _demo(out: Path, seed: int, outputs: Outputs, start: float) -> Generator[Event, None, DemoResult]:
+    outputs.claim([out / "metrics.json"])
+    cohort = Cohort.read(_draw(out / "cohort", seed, outputs))
+    names = names_of_files({row.slide_id: (row.slide_id, ()) for row in cohort})
+    outputs.check(
+        file for row in cohort for file in files_of(out / "labels", DEFAULT_FORMATS, names[row.slide_id])
+    )  # before minutes of training
     settings = build_settings("colon", "paper", OVERRIDES | {"seed": seed})
     # A demo that was stopped, or is asked for again, goes on from what it has.
-    run = yield from train(cohort, out / "run", settings, baseline=True, resume=Run.is_run(out / "run"))
+    there = Run.is_run(out / "run")
+    run = yield from train(
+        cohort, out / "run", settings, baseline=True, resume=there, overwrite=outputs.overwrite and not there
+    )
     metrics = yield from evaluate(run, cohort, out / "cohort" / "truth.csv")
-    write_json(out / "metrics.json", metrics)
+    write_json(out / "metrics.json", metrics, outputs.writing)
     tested = run.cohort.with_slides(run.cohort.in_split("test"))
-    yield from predict(run, tested, out / "labels")
-    files = tuple(sorted(path for path in (out / "labels").iterdir() if path.is_file()))
+    yield from predict(run, tested, out / "labels", overwrite=outputs.overwrite)
+    files = tuple(
+        sorted(file for row in tested for file in files_of(out / "labels", DEFAULT_FORMATS, names[row.slide_id]))
+    )
     return DemoResult(run, files, metrics, time.monotonic() - start)
+
+
+def _draw(folder: Path, seed: int, outputs: Outputs) -> Path:
+    """The drawn cohort in `folder`: drawn beside it first, since nothing of others is replaced."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".drawn-", dir=folder.parent) as drawn:
+        write_cohort(drawn, n_slides=N_SLIDES, seed=seed, shape=SHAPE)
+        files = [path.relative_to(drawn) for path in sorted(Path(drawn).rglob("*")) if path.is_file()]
+        outputs.claim(folder / file for file in files)
+        for file in files:
+            with outputs.writing(folder / file) as temporary:
+                os.replace(Path(drawn) / file, temporary)
+    return folder / "cohort.csv"

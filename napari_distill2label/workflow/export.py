@@ -1,16 +1,20 @@
 """`export`: patch maps that are kept already, written in the formats others read."""
 
+import os
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from ..core.colours import RGB
-from ..core.errors import BundleError, SlideError
+from ..core.errors import BundleError, OutputError, SlideError
 from ..core.events import Event, Failed, Finished, Progress
-from ..export import format_names, write
+from ..export import files_of, format_names, names_of_files, write
 from ..store.bundle import ROLES
+from ..store.outputs import Outputs
 from ..store.patchmap import PatchMap
+from ..store.patchmap_files import heading
 from ..store.points import Points, class_of_patches, read_points
 from ..store.run import Run
 from .bags import PathLike
@@ -25,6 +29,7 @@ def export(
     threshold: float | None = None,
     corrections: PathLike | None = None,
     colours: Mapping[str, RGB] | None = None,
+    overwrite: bool = False,
 ) -> Generator[Event, None, list[Path]]:
     """Write patch maps, with a user's corrections laid over them.
 
@@ -39,27 +44,87 @@ def export(
         CSV `slide_id,x,y,label`; the table's column `source` tells corrected patches from the model's.
     colours
         8-bit (r, g, b) of classes by name, where they are not the palette's.
+    overwrite
+        Replace files in `out` that this program did not write, or that were changed since. Without it `OutputError`
+        names them before anything is written. What is read here, the slides too, is never written onto.
     """
     formats = format_names(formats)
     if threshold is not None:
         check_threshold(threshold)
     known = {} if corrections is None else read_points(corrections, labelled=True)
     maps = _maps_of(source)
+    heads = {name: _head_of(patch_map) for name, patch_map in maps.items()}
+    names = names_of_files(_told_apart(heads))
     files: list[Path] = []
-    for done, (name, patch_map) in enumerate(maps.items(), 1):
-        try:
-            if isinstance(patch_map, Path):
-                patch_map = PatchMap.open(patch_map)
-            points = known.get(patch_map.slide_id)
-            given = None if points is None else corrected_patches(patch_map, points)
-            written = write(patch_map, out, formats, threshold, given, colours=colours)
-        except (SlideError, BundleError) as error:
-            yield Failed(name, str(error))
-        else:
-            files += written
-            yield Finished(name, written)
-        yield Progress("exporting", done, len(maps))
+    with Outputs(_files_read(maps, heads, corrections), overwrite, "exporting") as outputs:
+        outputs.claim(file for name in maps for file in files_of(out, formats, names[name]))
+        for done, (name, patch_map) in enumerate(maps.items(), 1):
+            try:
+                if isinstance(patch_map, Path):
+                    patch_map = PatchMap.open(patch_map)
+                points = known.get(patch_map.slide_id)
+                given = None if points is None else corrected_patches(patch_map, points)
+                own = {"names": names[name], "writing": outputs.writing}
+                written = write(patch_map, out, formats, threshold, given, colours=colours, **own)
+            except (SlideError, BundleError, OutputError) as error:
+                yield Failed(name, str(error))
+            else:
+                files += written
+                yield Finished(name, written)
+            yield Progress("exporting", done, len(maps))
     return files
+
+
+def files_to_write(
+    maps: Sequence[PatchMap],
+    out: PathLike,
+    formats: Sequence[str] = DEFAULT_FORMATS,
+    corrections: PathLike | None = None,
+) -> tuple[list[Path], Outputs]:
+    """The files that `export` would write of patch maps, and the guard that tells what stands there."""
+    by_name = _maps_of(list(maps))
+    heads = {name: _head_of(patch_map) for name, patch_map in by_name.items()}
+    names = names_of_files(_told_apart(heads))
+    files = [file for name in by_name for file in files_of(out, formats, names[name])]
+    return files, Outputs(_files_read(by_name, heads, corrections))
+
+
+class _Head(NamedTuple):
+    """What names the files of a map: read without opening it, since there may be thousands."""
+
+    slide_id: str
+    slide_path: str | None
+    findings: tuple[str, ...]
+
+
+def _head_of(patch_map: PatchMap | Path) -> _Head:
+    if isinstance(patch_map, Path):
+        found = heading(patch_map)  # a damaged map fails where it is opened
+        classes = found.get("classes", []) if found.get("several") is True else []
+        return _Head(
+            str(found.get("slide_id", patch_map.name)),
+            found.get("slide_path"),
+            tuple(str(name) for name in classes[1:]),
+        )
+    return _Head(patch_map.slide_id, patch_map.slide_path, patch_map.classes[1:] if patch_map.several else ())
+
+
+def _told_apart(heads: Mapping[str, _Head]) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Id and findings of each map; of two maps of one id (of different files) the second is called as its folder is."""
+    seen: set[str] = set()
+    slides = {}
+    for name, head in heads.items():
+        slides[name] = (name if head.slide_id in seen else head.slide_id, head.findings)
+        seen.add(head.slide_id)
+    return slides
+
+
+def _files_read(
+    maps: Mapping[str, PatchMap | Path], heads: Mapping[str, _Head], corrections: PathLike | None
+) -> list[PathLike]:
+    kept = [patch_map if isinstance(patch_map, Path) else patch_map.path for patch_map in maps.values()]
+    read = [*kept, *(head.slide_path for head in heads.values()), corrections]
+    return [path for path in read if isinstance(path, str | os.PathLike)]
 
 
 def corrected_patches(patch_map: PatchMap, points: Points) -> np.ndarray:

@@ -1,12 +1,12 @@
 """`features`: a frozen encoder over the slides of a cohort; and where the features of a slide come from elsewhere."""
 
 import shutil
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ..core.errors import BundleError, SettingsError, SlideError
+from ..core.errors import BundleError, OutputError, SettingsError, SlideError
 from ..core.events import Event, Failed, Finished, Notice
 from ..core.geometry import Mpp, PatchGrid, PatchPoints, mean_mpp
 from ..core.names import is_url
@@ -20,14 +20,17 @@ from ..slides.slide import Slide
 from ..store.bundle import BundleConfig
 from ..store.cohort import Cohort, CohortSlide
 from ..store.features import EncoderIdentity, FeatureMap, FeatureOrigin
-from ..store.files import safe_name
+from ..store.files import safe_name, safe_names, told_apart
 from ..store.hdf5 import check_h5py, find_hdf5, import_hdf5, is_hdf5_of, read_hdf5, write_hdf5
 from ..store.hdf5_geometry import Frame
+from ..store.outputs import Outputs
 from ..store.run import Run
 from ..store.signature import file_signature
+from .reads import files_read
 from .tissue import Tissue, regions_of
 
 FORMATS = ("zarr", "h5")
+SCRATCH = "h5-begun"  # `<slide_id>.h5-begun.zarr`: features that go into an HDF5 file alone, as far as they have come
 # Slides that may say which area of a larger canvas was scanned. CLAM and TRIDENT count from the canvas's corner.
 OF_A_CANVAS = (".bif", ".mrxs", ".scn", ".svslide", ".vms", ".vmu")
 
@@ -42,6 +45,7 @@ def features(
     device: str = "auto",
     trust: bool = False,
     tissue: Tissue | None = None,
+    overwrite: bool = False,
 ) -> Generator[Event, None, list[Path]]:
     """Write the features of every patch of every slide to `out`; returns the files, in the first of `formats`.
 
@@ -56,6 +60,9 @@ def features(
         As for `prediction.encoder.FrozenEncoder`.
     tissue
         Regions outside of which no patch is taken: see `predict`.
+    overwrite
+        Replace HDF5 files in `out` that this program did not write, or that were changed since. Zarr groups of others
+        are never replaced. Without it `OutputError` names what is in the way before anything is done.
 
     What is there already of the same patches, file and encoder is kept; what is of others is computed anew, and told.
     """
@@ -65,36 +72,48 @@ def features(
         check_h5py(Path(out))
     frozen = FrozenEncoder(encoder, device, trust)
     grid = fitted_grid(grid or GridSettings(tissue="otsu"), frozen)
-    source = FeatureSource(Path(out), Path(out), frozen)
-    yield from (Notice(line) for line in cohort.notices)
+    names = {slide_id: name for (slide_id,), name in safe_names((row.slide_id,) for row in cohort).items()}
+    source = FeatureSource(Path(out), Path(out), frozen, names=names)
     written = []
-    for row in cohort:
-        path = Path(out) / f"{safe_name(row.slide_id)}.{formats[0]}"
-        try:
-            with open_slide(row.path, row.mpp) as slide:
-                yield from (Notice(f"{row.slide_id}: {notice}") for notice in slide.notices)
-                patches = yield from laying(slide, grid, regions=regions_of(row.slide_id, tissue))
-                yield from _keep(row.slide_id, slide, patches, source, formats)
-        except SlideError as error:
-            yield Failed(row.slide_id, str(error))
-        else:
-            written.append(path)
-            yield Finished(row.slide_id, path)
+    yield from (Notice(line) for line in cohort.notices)
+    with Outputs(files_read(cohort, tissue, encoder), overwrite, "computing features") as outputs:
+        ends = formats if "zarr" in formats else (*formats, f"{SCRATCH}.zarr")
+        outputs.claim(Path(out) / f"{name}.{end}" for name in names.values() for end in ends)
+        for row in cohort:
+            path = Path(out) / f"{names[row.slide_id]}.{formats[0]}"
+            try:
+                with open_slide(row.path, row.mpp) as slide:
+                    yield from (Notice(f"{row.slide_id}: {notice}") for notice in slide.notices)
+                    patches = yield from laying(slide, grid, regions=regions_of(row.slide_id, tissue))
+                    yield from _keep(row.slide_id, slide, patches, source, formats, outputs)
+            except (SlideError, OutputError) as error:
+                yield Failed(row.slide_id, str(error))
+            else:
+                written.append(path)
+                yield Finished(row.slide_id, path)
     return written
 
 
 def _keep(
-    slide_id: str, slide: Slide, patches: PatchGrid | PatchPoints, source: "FeatureSource", formats: Sequence[str]
+    slide_id: str,
+    slide: Slide,
+    patches: PatchGrid | PatchPoints,
+    source: "FeatureSource",
+    formats: Sequence[str],
+    outputs: Outputs,
 ) -> Generator[Event, None, None]:
     """Compute the features of one slide and write them in every format."""
-    file, signature = source.folder / f"{safe_name(slide_id)}.h5", file_signature(slide.path)
+    file, signature = source.folder / f"{source.name_of(slide_id)}.h5", file_signature(slide.path)
     frame = Frame.of(slide)
     if "zarr" not in formats and is_hdf5_of(file, patches, source.encoder.identity, signature, frame):
         return
-    found = yield from source.computed(slide_id, slide, patches)
+    if "zarr" in formats:
+        found = yield from source.computed(slide_id, slide, patches)
+    elif (found := source.whole(slide_id, slide, patches)) is None:  # of an earlier call, to be kept as it is
+        found = yield from source.scratch_of(slide_id).computed(slide_id, slide, patches)
     if "h5" in formats and not is_hdf5_of(file, patches, source.encoder.identity, signature, frame):
-        write_hdf5(file, found, slide_id, source.encoder.identity, slide.mpp, signature, frame)
-    if "zarr" not in formats:
+        write_hdf5(file, found, slide_id, source.encoder.identity, slide.mpp, signature, frame, outputs.writing)
+    if found.path.name.endswith(f".{SCRATCH}.zarr"):
         shutil.rmtree(found.path, ignore_errors=True)
 
 
@@ -172,6 +191,8 @@ class FeatureSource:
         None: nothing can be computed, all must be there.
     wanted
         The encoder that a model was trained on.
+    names
+        What the files of slides are called, by slide id, where they are written for the first time.
     """
 
     def __init__(
@@ -180,8 +201,10 @@ class FeatureSource:
         cache: Path,
         encoder: FrozenEncoder | None = None,
         wanted: EncoderIdentity | None = None,
+        names: Mapping[str, str] | None = None,
     ) -> None:
         self.folder, self.cache, self.encoder = folder, cache, encoder
+        self._names = names or {}
         self.wanted = wanted
         if encoder is not None:
             origin = wanted.origin if wanted is not None else FeatureOrigin()
@@ -210,15 +233,28 @@ class FeatureSource:
 
     def map_at(self, slide_id: str, slide: Slide, patches: PatchGrid | PatchPoints) -> FeatureMap:
         """The map that the encoder fills, as far as it has come."""
-        identity = {
+        about = self._identity(slide)
+        try:
+            return FeatureMap.at(self._map(slide_id), patches, self.encoder.description.features, about)
+        except BundleError as error:  # something else lies there
+            raise SlideError(str(error)) from None
+
+    def whole(self, slide_id: str, slide: Slide, patches: PatchGrid | PatchPoints) -> FeatureMap | None:
+        """The map that the encoder would fill, where it is filled already."""
+        return FeatureMap.whole(self._map(slide_id), patches, self.encoder.description.features, self._identity(slide))
+
+    def scratch_of(self, slide_id: str) -> "FeatureSource":
+        """Where the features of a slide are put for a while."""
+        return FeatureSource(
+            self.folder, self.cache, self.encoder, names={slide_id: f"{self.name_of(slide_id)}.{SCRATCH}"}
+        )
+
+    def _identity(self, slide: Slide) -> dict[str, str]:
+        return {
             "slide": file_signature(slide.path),
             "encoder": self.encoder.identity.sha256,
             "description": self.encoder.identity.description_sha256,
         }
-        try:
-            return FeatureMap.at(self._map(slide_id), patches, self.encoder.description.features, identity)
-        except BundleError as error:  # something else lies there
-            raise SlideError(str(error)) from None
 
     def computed(
         self, slide_id: str, slide: Slide, patches: PatchGrid | PatchPoints
@@ -277,7 +313,7 @@ class FeatureSource:
                 f"{row.slide_id}: {source.n_outside} of {len(source.position)} patches of {file.name} lie outside the "
                 "scanned area of the slide: left out"
             )
-        return (yield from import_hdf5(source, self.cache / f"{safe_name(row.slide_id)}.hdf5.zarr"))
+        return (yield from import_hdf5(source, self.cache / f"{self.name_of(row.slide_id)}.hdf5.zarr"))
 
     def _once(self, message: str) -> Iterator[Notice]:
         """Say it of the first slide that it is true of."""
@@ -286,8 +322,16 @@ class FeatureSource:
             self._said.add(kind)
             yield Notice(message)
 
+    def name_of(self, slide_id: str) -> str:
+        """What the files of a slide are called, without suffix."""
+        if slide_id in self._names:
+            return self._names[slide_id]
+        name = safe_name(slide_id)
+        apart = told_apart(name, slide_id)  # there is one where the id of another slide differs in capitals alone
+        return apart if (self.folder / f"{apart}.zarr").is_dir() else name
+
     def _map(self, slide_id: str) -> Path:
-        return self.folder / f"{safe_name(slide_id)}.zarr"
+        return self.folder / f"{self.name_of(slide_id)}.zarr"
 
     def _check(self, path: Path, encoder: EncoderIdentity, n_features: int) -> None:
         """`SlideError` unless these features are of the kind of the others; what they say first holds for all."""

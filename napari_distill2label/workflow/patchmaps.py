@@ -23,6 +23,7 @@ from ..slides.slide import Slide
 from ..store.cohort import CohortSlide
 from ..store.files import safe_name
 from ..store.patchmap import PatchMap
+from ..store.patchmap_files import heading
 from ..store.points import Points
 from ..store.signature import file_signature
 from .bags import centres_of
@@ -81,7 +82,8 @@ class PatchMapper:
             yield from (Notice(f"{row.slide_id}: {notice}") for notice in slide.notices)
             patches = yield from self._lay(row, slide)
             check_patches(slide, patches)
-            patch_map = self._begin(keep and self._place(keep, row), patches, row, slide.mpp, slide.mpp_assumed)
+            place = keep and place_of(keep, row, self.config.role)
+            patch_map = self._begin(place, patches, row, slide.mpp, slide.mpp_assumed)
             if not patch_map.is_complete:
                 yield Begun(row.slide_id, patch_map)
                 yield from self._walk(slide, patch_map, f"predicting {row.slide_id}")
@@ -100,7 +102,7 @@ class PatchMapper:
             features = yield from self.source.read(row, slide)
             slide_mpp = slide.mpp if slide is not None else row.mpp and (row.mpp, row.mpp)
             assumed = slide.mpp_assumed if slide is not None else row.mpp is not None
-        place = keep and self._place(keep, row)
+        place = keep and place_of(keep, row, self.config.role)
         patch_map = self._begin(place, features.patches, row, slide_mpp, assumed, features.signature)
         if not patch_map.is_complete:
             yield Begun(row.slide_id, patch_map)
@@ -139,20 +141,6 @@ class PatchMapper:
         return model.probabilities(torch.from_numpy(logit).float()).tolist()
 
     # ---- where it is kept -----------------------------------------------------------------------------------------
-
-    def _place(self, keep: Path, row: CohortSlide) -> Path:
-        """The folder of a slide's map; one that holds another file's map, of a slide of the same id, is left alone."""
-        path = keep / f"{safe_name(row.slide_id)}.{self.config.role}.zarr"
-        if not (path / "zarr.json").is_file():
-            return path
-        try:
-            there = PatchMap.open(path).slide_path
-        except BundleError:  # damaged or older: made anew
-            return path
-        if there in (None, kept_path(row.path)):
-            return path
-        digest = hashlib.sha256(str(row.path).encode("utf-8", "surrogateescape")).hexdigest()[:6]
-        return path.with_name(f"{safe_name(row.slide_id)}-{digest}.{self.config.role}.zarr")
 
     def _identity(self, signature: str) -> dict[str, object]:
         """What a map must be of to be gone on with."""
@@ -198,6 +186,15 @@ class PatchMapper:
             several=self.config.model.several,
             threshold=self.threshold,
         )
+
+
+def place_of(keep: Path, row: CohortSlide, role: str) -> Path:
+    """The folder of a slide's map; one that holds another file's map, of a slide of the same id, is left alone."""
+    path = keep / f"{safe_name(row.slide_id)}.{role}.zarr"
+    if heading(path).get("slide_path") in (None, kept_path(row.path)):  # none: damaged, and made anew
+        return path
+    digest = hashlib.sha256(str(row.path).encode("utf-8", "surrogateescape")).hexdigest()[:6]
+    return path.with_name(f"{safe_name(row.slide_id)}-{digest}.{role}.zarr")
 
 
 def _damage(patch_map: PatchMap) -> str:

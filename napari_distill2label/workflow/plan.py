@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,12 @@ from ..store.features import EncoderIdentity, FeatureOrigin
 from ..store.files import write_json
 from ..store.hdf5 import read_hdf5
 from ..store.hdf5_geometry import Frame
+from ..store.outputs import Outputs
 from ..store.run import Run, RunConfig
 from ..store.splits import with_splits
 from .bags import BagReader, PathLike
 from .features import FeatureSource, fitted_grid, opened_if_there
+from .reads import files_read
 from .tissue import Tissue
 
 
@@ -46,18 +48,21 @@ class Plan:
     cohort: Cohort
     reader: BagReader
     resume: bool
+    outputs: Outputs | None = None
 
     def start(self) -> Run:
         """The run: made, or opened with the epochs and the device now asked for."""
         if not self.resume:
-            return Run.create(self.folder, self.config, self.cohort)
+            return Run.create(self.folder, self.config, self.cohort, self.outputs)
         write_json(self.folder / "settings.json", self.config.model_dump(mode="json"))
         return Run(self.folder, self.config)
 
 
-def new_plan(out: PathLike, cohort: Cohort, settings: Settings, asked: Asked) -> Plan:
-    """A new run in `out`; `CohortError`, `SettingsError` if they do not fit."""
-    Run.check_free(out)
+def new_plan(out: PathLike, cohort: Cohort, settings: Settings, asked: Asked, overwrite: bool = False) -> Plan:
+    """A new run in `out`; `CohortError`, `SettingsError` if they do not fit, `OutputError` if the folder is taken."""
+    read = files_read(cohort, asked.tissue, asked.encoder, asked.centres, asked.corrections)
+    outputs = Outputs(read, overwrite, "training")
+    Run.check_free(out, outputs)
     check_encoder(settings, asked.encoder, asked.features)
     frozen = None if asked.encoder is None else FrozenEncoder(asked.encoder, settings.device, asked.trust)
     cohort = with_splits(cohort.with_classes(asked.classes), settings.split, settings.seed)
@@ -72,7 +77,7 @@ def new_plan(out: PathLike, cohort: Cohort, settings: Settings, asked: Asked) ->
         corrections=_absolute(asked.corrections),
         tissue=_absolute_tissue(asked.tissue),
     )
-    plan = _plan(out, config, cohort, frozen, resume=False)
+    plan = replace(_plan(out, config, cohort, frozen, resume=False), outputs=outputs)
     _check_corrections(plan.reader, cohort, asked.corrections)
     return plan
 

@@ -8,10 +8,10 @@ from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import BundleError, SettingsError, SlideError
+from ..core.errors import BundleError, OutputError, SettingsError, SlideError
 from ..core.events import Event, Failed, Finished, Notice, Progress
 from ..core.settings import GridSettings
-from ..export import format_names, write
+from ..export import files_of, format_names, names_of_files, write
 from ..mil.device import choose_device, compute_dtype
 from ..prediction.classifier import with_encoder
 from ..prediction.cluster import Cluster, is_open, open_scheduler
@@ -19,17 +19,20 @@ from ..prediction.recipe import ModelRecipe
 from ..slides.mpp import LIMITS
 from ..store.bundle import ROLES, Bundle, is_bundle, load_bundle
 from ..store.cohort import Cohort, CohortSlide
+from ..store.outputs import Outputs
 from ..store.patchmap import PatchMap
 from ..store.points import read_points
 from ..store.run import Run
 from .bags import PathLike
 from .features import source_for
-from .patchmaps import PatchMapper
+from .patchmaps import PatchMapper, place_of
+from .reads import files_of_model, files_read
 from .scale import notice_missing_mpp
 from .tissue import Tissue
 
 DEFAULT_FORMATS = ("ome-tiff", "geojson", "csv", "png")
 SLIDES_AT_ONCE = 8  # on a cluster
+READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def find_model(model: PathLike | Run | Bundle, role: str | None = None, device: str = "auto") -> Bundle:
@@ -77,6 +80,7 @@ def predict(
     scheduler: str | None = None,
     features: PathLike | None = None,
     trust: bool = False,
+    overwrite: bool = False,
 ) -> Generator[Event, None, list[PatchMap]]:
     """Label the patches of `slides`.
 
@@ -86,7 +90,7 @@ def predict(
         A run, a bundle, or the folder of either; `role` picks a run's model (student, teacher, mil).
     out
         Folder of the results in `formats`; None keeps them in memory only. Patch maps are kept in the run's
-        `predictions/` where the model is a run's, else in `out`.
+        `predictions/` where the model is a run's that can be written to, else in `out`.
     threshold
         Probability from which on a patch is labelled with a class.
     mpp
@@ -113,6 +117,9 @@ def predict(
         None: the folder that training used. Slides with features there need no file.
     trust
         May an encoder's file be opened that can hold a program (TorchScript)?
+    overwrite
+        Replace files in `out` that this program did not write, or that were changed since. Without it `OutputError`
+        names them before anything is done. What is read here is never written onto.
 
     A slide that fails is reported (`Failed`); the others go on. So is one that is damaged in part: what can be read
     of it is scored and written. An interrupted prediction of the same slide by the same model goes on where it
@@ -141,13 +148,19 @@ def predict(
     points = None if centres is None else read_points(centres)
     cohort = slides if isinstance(slides, Cohort) else Cohort.of_files(slides)
     yield from (Notice(line) for line in cohort.notices)
-    keep = _keep_in(bundle, out)
     grid = _grid_of(bundle, dense)
-    yield from notice_missing_mpp(cohort, grid.mpp, mpp)
-    classifier = with_encoder(bundle, encoder, device, trust, features is not None)
-    source = source_for(classifier, features, keep)
+    findings = bundle.config.classes[1:] if bundle.config.model.several else ()
+    names = names_of_files({row.slide_id: (row.slide_id, findings) for row in cohort})
     maps: dict[int, PatchMap] = {}
     with ExitStack() as stack:
+        read = (*files_of_model(bundle.path), *files_read(cohort, tissue, centres, encoder))
+        outputs = stack.enter_context(Outputs(read, overwrite, "predicting"))
+        if out is not None:
+            outputs.claim(file for row in cohort for file in files_of(out, formats, names[row.slide_id]))
+        keep = yield from _claim_maps(outputs, bundle, cohort, out)
+        yield from notice_missing_mpp(cohort, grid.mpp, mpp)
+        classifier = with_encoder(bundle, encoder, device, trust, features is not None)
+        source = source_for(classifier, features, keep)
         cluster = None
         if workers is not None or scheduler is not None:
             cluster = Cluster(recipe, workers, scheduler)
@@ -164,9 +177,12 @@ def predict(
                 maps[index] = patch_map = yield from mapper.map(row, mpp, keep)
                 if out is not None:
                     with mapper.open(row, mpp) if force else nullcontext() as slide:
-                        write(patch_map, out, formats, threshold, slide=slide)
-            except (SlideError, OSError) as error:
-                yield Failed(row.slide_id, str(error) if isinstance(error, SlideError) else out_of_order(error, row))
+                        own = {"names": names[row.slide_id], "writing": outputs.writing}
+                        write(patch_map, out, formats, threshold, slide=slide, **own)
+            except (SlideError, OutputError) as error:
+                yield Failed(row.slide_id, str(error))
+            except OSError as error:
+                yield Failed(row.slide_id, out_of_order(error, row))
             if index in maps:
                 yield Finished(row.slide_id, maps[index])
 
@@ -241,9 +257,22 @@ def _grid_of(bundle: Bundle, dense: int | None) -> GridSettings:
     return bundle.config.grid.model_copy(update=update)
 
 
-def _keep_in(bundle: Bundle, out: PathLike | None) -> Path | None:
+def _claim_maps(
+    outputs: Outputs, bundle: Bundle, cohort: Cohort, out: PathLike | None
+) -> Generator[Notice, None, Path | None]:
     """Where patch maps are kept: with the run if the model is a run's, else with the results; None: in memory."""
     if out is None:
         return None
     run = bundle.path.parent
-    return run / "predictions" if Run.is_run(run) else Path(out)
+    folders = dict.fromkeys(([run / "predictions"] if Run.is_run(run) else []) + [Path(out)])
+    for folder in folders:
+        try:
+            outputs.claim(place_of(folder, row, bundle.config.role) for row in cohort)
+        except OSError as error:
+            if error.errno not in READ_ONLY:
+                raise
+            elsewhere = f"in {out}" if folder != Path(out) and Path(out) != run else "in memory only"
+            yield Notice(f"{folder}: cannot be written to ({error.strerror}): patch maps are kept {elsewhere}")
+        else:
+            return folder
+    return None

@@ -4,14 +4,15 @@ import os
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 
-from ..core.errors import SettingsError, SlideError
+from ..core.errors import OutputError, SettingsError, SlideError
 from ..core.events import Event, Failed, Finished, Notice
 from ..core.settings import GridSettings
 from ..export.regions import write_regions
 from ..slides.registry import open_slide
 from ..slides.tissue import finding_mask
 from ..store.cohort import Cohort
-from ..store.files import safe_name
+from ..store.files import safe_name, safe_names, told_apart
+from ..store.outputs import Outputs
 
 PathLike = str | os.PathLike[str]
 Tissue = PathLike | Mapping[str, PathLike]  # one file, a folder of them, or a file for some slides by their ids
@@ -41,26 +42,29 @@ def tissue(
         raise SettingsError("the rule 'all' finds no regions: choose 'otsu' or 'white'")
     cohort = slides if isinstance(slides, Cohort) else Cohort.of_files(slides)
     yield from (Notice(line) for line in cohort.notices)
+    names = safe_names((row.slide_id,) for row in cohort)
+    places = {row.slide_id: Path(out) / f"{names[row.slide_id,]}.geojson" for row in cohort}
     files = []
-    for row in cohort:
-        path = Path(out) / f"{safe_name(row.slide_id)}.geojson"
-        if path.exists() and not overwrite:
-            yield Notice(f"{row.slide_id}: {path} is there already and is kept; --overwrite replaces it")
-            files.append(path)
-            continue
-        try:
-            with open_slide(row.path, row.mpp) as slide:
-                yield from (Notice(f"{row.slide_id}: {notice}") for notice in slide.notices)
-                mask = yield from finding_mask(slide, settings)
-                yield from (Notice(f"{row.slide_id}: {notice}") for notice in mask.notices)
-        except SlideError as error:
-            yield Failed(row.slide_id, str(error))
-            continue
-        if not mask.mask.any():
-            yield Failed(row.slide_id, f"{row.path}: no tissue found by the rule {settings.tissue!r}")
-            continue
-        files.append(write_regions(path, mask, row.slide_id))
-        yield Finished(row.slide_id, path)
+    with Outputs([row.path for row in cohort], overwrite, "looking for tissue") as outputs:
+        outputs.claim(path for path in places.values() if overwrite or not os.path.lexists(path))
+        for row in cohort:
+            path = places[row.slide_id]
+            if os.path.lexists(path) and not overwrite:
+                yield Notice(f"{row.slide_id}: {path} is there already and is kept; --overwrite replaces it")
+                files.append(path)
+                continue
+            try:
+                with open_slide(row.path, row.mpp) as slide:
+                    yield from (Notice(f"{row.slide_id}: {notice}") for notice in slide.notices)
+                    mask = yield from finding_mask(slide, settings)
+                    yield from (Notice(f"{row.slide_id}: {notice}") for notice in mask.notices)
+                if not mask.mask.any():
+                    raise SlideError(f"{row.path}: no tissue found by the rule {settings.tissue!r}")
+                files.append(write_regions(path, mask, row.slide_id, outputs.writing))
+            except (SlideError, OutputError) as error:
+                yield Failed(row.slide_id, str(error))
+            else:
+                yield Finished(row.slide_id, path)
     return files
 
 
@@ -74,7 +78,10 @@ def regions_of(slide_id: str, tissue: Tissue | None) -> Path | None:
         return Path(tissue[slide_id]) if slide_id in tissue else None
     if tissue is None or not Path(tissue).is_dir():
         return None if tissue is None else Path(tissue)
-    path = Path(tissue) / f"{safe_name(slide_id)}.geojson"
+    name = safe_name(slide_id)
+    path, apart = (Path(tissue) / f"{each}.geojson" for each in (name, told_apart(name, slide_id)))
+    if apart.is_file():  # another slide's id differs in capitals alone
+        return apart
     if not path.is_file():
         raise SlideError(f"{path}: no such file: the folder of regions has none for the slide {slide_id!r}")
     return path

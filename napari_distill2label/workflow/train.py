@@ -44,6 +44,7 @@ def train(
     trust: bool = False,
     tissue: Tissue | None = None,
     resume: bool = False,
+    overwrite: bool = False,
 ) -> Generator[Event, None, Run]:
     """Train a teacher on the slide labels of `cohort` and distil a student from it.
 
@@ -77,10 +78,15 @@ def train(
         `<slide_id>.geojson` for each slide, or a mapping of some slides' ids to files (the others keep the rule).
     resume
         Go on with the run in `out` after its last whole epoch.
+    overwrite
+        Start a run in a folder that holds files of the same names (`cohort.csv`, …) that this program did not write:
+        they are replaced. Folders of others, and what is read here, never are.
     """
     asked = Asked(classes, baseline, centres, encoder, corrections, features, trust, tissue)
     plan = (
-        resumed_plan(out, cohort, settings, asked) if resume else new_plan(out, cohort, settings or Settings(), asked)
+        resumed_plan(out, cohort, settings, asked)
+        if resume
+        else new_plan(out, cohort, settings or Settings(), asked, overwrite)
     )
     return (yield from _Training(plan).work())
 

@@ -39,7 +39,7 @@ def test_a_run_is_rebuilt_from_its_folder(run, cohort):
     ]
     assert again.cohort.classes == ("normal", "metastasis")
     assert Run.is_run(run.folder)
-    assert sorted(path.name for path in run.folder.iterdir()) == ["cohort.csv", "settings.json"]
+    assert sorted(path.name for path in run.folder.glob("[!.]*")) == ["cohort.csv", "settings.json"]
 
 
 def test_a_run_is_not_overwritten(run, cohort):

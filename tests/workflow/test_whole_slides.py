@@ -52,7 +52,7 @@ def test_features_in_both_formats_train_the_same_model(data_dir, pyramids, tmp_p
     grid, folder = ["--grid.patch_px", "48", "--grid.tissue", "otsu"], tmp_path / "f"
     extract = ["features", four, "--encoder", encoder, "-o", folder, *grid]
     assert cli(*extract, "--format", "zarr,h5")[0] == 0
-    assert sorted(path.name for path in folder.iterdir()) == [
+    assert sorted(path.name for path in folder.glob("[!.]*")) == [
         f"slide_00{i}.{suffix}" for i in range(4) for suffix in ("h5", "zarr")
     ]
     alone = tmp_path / "h5"
