@@ -107,7 +107,8 @@ def _cluster(tasks: Sequence[Task], workers: int, scheduler: str | None) -> Gene
         running = {client.submit(_finish, task, pure=False): task for task in tasks}
         while running:
             try:
-                finished = wait(list(running), timeout=HEARTBEAT, return_when="FIRST_COMPLETED").done
+                with client.as_current():
+                    finished = wait(list(running), timeout=HEARTBEAT, return_when="FIRST_COMPLETED").done
             except TimeoutError:
                 yield Progress("waiting for workers", 0)
                 continue

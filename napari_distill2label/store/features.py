@@ -18,7 +18,8 @@ from pydantic import BaseModel, ConfigDict
 from ..core.errors import BundleError
 from ..core.geometry import Block, PatchGrid, PatchPoints
 from .outputs import is_own_group
-from .patchmap_files import one_line, open_patches, patch_array, plain
+from .patchmap_files import digest_of, one_line, open_patches, patch_array, plain
+from .zarr_file import check_array, open_group
 
 KIND = "feature-map"
 VERSION = 2
@@ -105,12 +106,17 @@ class FeatureMap:
         self.path, self.patches = path, patches
         attributes = group.attrs.asdict()
         self.replaced = False  # was there a map of something else, which this one took the place of?
-        self.identity: dict[str, Any] = attributes["identity"]
+        self.identity: dict[str, str] = attributes["identity"]
         self.n_features: int = attributes["features"]
-        self._checksum = group["checksum"]
+        if type(self.n_features) is not int or self.n_features < 1:
+            raise ValueError(f"{self.n_features!r} features")
+        if not isinstance(self.identity, dict) or not all(isinstance(value, str) for value in self.identity.values()):
+            raise ValueError("an identity that is none")
+        self._group, self._checksum = group, group["checksum"]
+        check_array(self._checksum, (int(patches.scored.sum()),), np.dtype(np.uint32), MISSING)
         self._sums = np.asarray(self._checksum[...])
-        if len(self._sums) != int(patches.scored.sum()) or self._sums.dtype != np.uint32:
-            raise ValueError("as many checksums as patches")
+        self._missing = int((self._sums == MISSING).sum())
+        self._is_signed = "digest" in attributes
         size = len(self._sums) * self.n_features * 4
         if not self._file.is_file() or self._file.stat().st_size != size:
             raise ValueError("the file of its features is of another size")
@@ -181,11 +187,13 @@ class FeatureMap:
         """A map as it was left, for reading. `BundleError` if it is none, not complete, or damaged."""
         path = Path(path)
         try:
-            group = zarr.open_group(zarr.storage.LocalStore(path, read_only=True), mode="r", zarr_format=3)
+            group = open_group(path, "r")
             attributes = group.attrs.asdict()
             if attributes.get("kind") != KIND or attributes.get("version") != VERSION:
                 raise ValueError("of another kind or version")
             found = cls(path, group, open_patches(path, group, attributes))
+            if found._is_signed and attributes["digest"] != found._digest():
+                raise ValueError("it was altered since it was written")
         except Exception as error:  # noqa: BLE001 · raised again: zarr raises whatever its parsers raise
             raise BundleError(f"{path}: is no feature map that can be read ({one_line(error)})") from None
         if missing := len(found) - int((found._intact() | (found._sums == UNREADABLE)).sum()):
@@ -199,9 +207,9 @@ class FeatureMap:
     def _kept(cls, path: Path, about: dict[str, Any], patches: PatchGrid | PatchPoints) -> "FeatureMap | None":
         """The map at `path` if it is of this very identity and these patches; None too if it cannot be read."""
         try:
-            group = zarr.open_group(zarr.storage.LocalStore(path), mode="r+", zarr_format=3)
+            group = open_group(path, "r+")
             attributes = group.attrs.asdict()
-            if attributes != about:
+            if {key: value for key, value in attributes.items() if key != "digest"} != about:
                 return None
             own, kept = patch_array(patches)[1], patch_array(open_patches(path, group, attributes))[1]
             same = (own is None) == (kept is None) and (own is None or np.array_equal(own, kept))
@@ -220,7 +228,7 @@ class FeatureMap:
     @property
     def is_complete(self) -> bool:
         """Is everything there that can be?"""
-        return bool((self._sums != MISSING).all())
+        return self._missing == 0
 
     @property
     def readable(self) -> np.ndarray:
@@ -256,10 +264,26 @@ class FeatureMap:
         self._mark(rows, _sums(features))
 
     def _mark(self, rows: np.ndarray, sums: np.ndarray | int) -> None:
+        """Note the checksums of `rows`, and sign the map when none is missing any more."""
+        if self._is_signed:  # what is signed is not what it will be
+            self._sign(None)
+        self._missing -= int((self._sums[rows] == MISSING).sum())
         self._sums[rows] = sums
+        self._missing += int((self._sums[rows] == MISSING).sum())
         if len(rows):
             span = slice(int(rows.min()), int(rows.max()) + 1)
             self._checksum[span] = self._sums[span]
+        if self.is_complete:
+            self._sign(self._digest())
+
+    def _digest(self) -> str:
+        """Of all but the features themselves, which the checksums tell of."""
+        return digest_of(self._group.attrs.asdict(), patch_array(self.patches)[1], self._sums)
+
+    def _sign(self, digest: str | None) -> None:
+        attributes = {key: value for key, value in self._group.attrs.asdict().items() if key != "digest"}
+        self._group.attrs.put(attributes if digest is None else attributes | {"digest": digest})
+        self._is_signed = digest is not None
 
     def _intact(self) -> np.ndarray:
         """(K,) bool: rows that are computed, and as they were written."""
@@ -267,12 +291,16 @@ class FeatureMap:
         good = self.readable
         for start in range(0, len(self), ROWS):
             piece = slice(start, start + ROWS)
-            good[piece] &= _sums(instances[piece]) == self._sums[piece]
+            rows = np.asarray(instances[piece])
+            good[piece] &= _sums(rows) == self._sums[piece]
+            if not are_features(rows[good[piece]]):
+                good[piece] &= (np.abs(rows) <= LARGEST).all(1)
         return good
 
     def drop_damaged(self) -> None:
         """Take rows that are not as they were written as not computed."""
-        self._mark(np.flatnonzero(self.readable & ~self._intact()), MISSING)
+        if len(damaged := np.flatnonzero(self.readable & ~self._intact())):
+            self._mark(damaged, MISSING)
 
     def instances(self) -> np.ndarray:
         """(K, D) float32 of the scored patches, in the order of `patches.corners`; mapped from the file, not read."""

@@ -41,17 +41,21 @@ from .patchmap_files import (
     KIND,
     MAX_CLASSES,
     PER_CLASS,
+    PER_PATCH,
     POINTS_CHUNK,
     VERSION,
     check_arrays,
     check_attributes,
+    digest_of,
     make_arrays,
     one_line,
     open_patches,
     patch_array,
     plain,
+    sums_of,
 )
 from .patchmap_labels import LabelledMap
+from .zarr_file import open_group
 
 WRITTEN = ("probability", "logit", "score")  # block by block, in this order; `finish` adds the others
 
@@ -94,6 +98,7 @@ class PatchMap(LabelledMap):
         self.threshold: float = attrs["threshold"]
         self._done = np.zeros(patches.shape, bool)
         self._failed = np.zeros(patches.shape, bool)
+        self._sums: dict[str, list[int]] = attrs.get("sums", {})
 
     # ---- making and opening -----------------------------------------------------------------------------------
 
@@ -157,17 +162,19 @@ class PatchMap(LabelledMap):
         if not (path / "zarr.json").is_file():
             raise BundleError(f"{path}: there is no patch map here")
         try:
-            group = zarr.open_group(zarr.storage.LocalStore(path), mode="r+", zarr_format=3)
+            group = open_group(path, "r+")
             attrs = group.attrs.asdict()
         except Exception as error:  # noqa: BLE001 · raised again as what it means, whatever a parser of zarr raises
             raise BundleError(f"{path}: the patch map cannot be read ({one_line(error)}): predict again") from None
         check_attributes(path, attrs)
         patches = open_patches(path, group, attrs)
         check_arrays(path, group, patches, len(attrs["classes"]))
+        if attrs["complete"] and "digest" in attrs and attrs["digest"] != digest_of(attrs, patch_array(patches)[1]):
+            raise BundleError(f"{path}: the patch map was altered since it was written: predict again")
         patch_map = cls(group, path, patches)
         for window in patch_map.windows():
             patch_map._done[window] = np.isfinite(patch_map._raw("score", window))
-            if FAILED in group:  # not in maps made before there was one
+            if (path / FAILED).exists():  # not in maps made before there was one
                 patch_map._failed[window] = patch_map._raw(FAILED, window)
         if attrs["complete"] and int(patch_map._done.sum()) != attrs.get("n_scored"):
             raise BundleError(f"{path}: a part of 'score' is missing: predict again")
@@ -278,7 +285,21 @@ class PatchMap(LabelledMap):
             if callable(bag_probability):
                 bag_probability = bag_probability(bag_logit)
             bag = None if bag_probability is None else [float(value) for value in bag_probability]
-            self._group.attrs.update({"complete": True, "n_scored": int(self._done.sum()), "bag_probability": bag})
+            about = {"complete": True, "n_scored": int(self._done.sum()), "bag_probability": bag}
+            if self.path is not None:
+                about |= self._signed(about, windows)
+            self._group.attrs.update(about)
+
+    def _signed(self, about: Mapping[str, Any], windows: Sequence[tuple[slice, ...]]) -> dict[str, Any]:
+        """What tells when the map is opened and read whether it is still as it is now: see `docs/reference/files.md`.
+
+        The arrays are read back: what is on the disk is what was meant.
+        """
+        names = (*PER_CLASS, *PER_PATCH, FAILED)
+        about = {**about, "sums": {name: sums_of(self._raw(name, window) for window in windows) for name in names}}
+        signed = digest_of(self._group.attrs.asdict() | about, patch_array(self.patches)[1])
+        self._sums = about["sums"]
+        return {"sums": about["sums"], "digest": signed}
 
     # ---- reading ----------------------------------------------------------------------------------------------
 
@@ -322,10 +343,23 @@ class PatchMap(LabelledMap):
     # ---- inside -----------------------------------------------------------------------------------------------
 
     def _raw(self, name: str, window: Any = ...) -> np.ndarray:
+        """An array as it is stored. `BundleError` if it is not as it was written."""
         try:
-            return np.asarray(self._group[name][window])
+            array = np.asarray(self._group[name][window])
         except Exception as error:  # noqa: BLE001 · raised again: a chunk that does not decode: cut off, or its checksum is wrong
             raise BundleError(f"{self.path}: {name!r} is damaged ({one_line(error)}): predict again") from None
+        if name in self._sums and not self._is_as_written(name, window, array):
+            raise BundleError(f"{self.path}: {name!r} was altered since it was written: predict again")
+        return array
+
+    def _is_as_written(self, name: str, window: Any, array: np.ndarray) -> bool:
+        """Have the bands of an array that was read the checksums that were noted when the map was finished?"""
+        bands = list(self.windows())
+        if window is ...:
+            return sums_of(array[band] for band in bands) == self._sums[name]
+        if window not in bands:
+            return True
+        return sums_of([array]) == self._sums[name][bands.index(window) :][:1]
 
     def _read(self, name: str, window: Any = ...) -> np.ndarray:
         """An array, which must be finite where patches are done: zarr reads a lost chunk as 'nothing there'."""

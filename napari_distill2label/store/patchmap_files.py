@@ -1,7 +1,10 @@
 """The arrays and attributes of a `PatchMap` on disk: how they are made, and how a map that is opened is checked."""
 
+import hashlib
 import json
-from collections.abc import Mapping
+import math
+import zlib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from zarr.codecs import ZstdCodec
 from ..core.errors import BundleError
 from ..core.geometry import PatchGrid, PatchPoints, patches_from_json
 from .memory import MemoryGroup
+from .zarr_file import check_array
 
 KIND = "patch-map"
 VERSION = 1
@@ -22,6 +26,9 @@ FAILED = "failed"
 GRID_CHUNK = 64
 POINTS_CHUNK = 4096
 MAX_CLASSES = 254  # labels are uint8, 0 is taken by "not scored"
+MOST_PATCHES = 2**28
+LARGEST = 2**31  # px: of a slide, of a position
+UNSIGNED = ("digest", "threshold")  # attributes that a digest does not cover: itself, and what may be set later
 
 
 def make_arrays(group: zarr.Group | MemoryGroup, patches: PatchGrid | PatchPoints, n_classes: int) -> None:
@@ -76,17 +83,23 @@ def check_attributes(path: Path, attrs: Mapping[str, Any]) -> None:
         "complete": isinstance(attrs.get("complete"), bool),
         "slide_id": isinstance(attrs.get("slide_id"), str),
         "slide_path": isinstance(attrs.get("slide_path", 0), str | None),
-        "slide_mpp": mpp is None or (isinstance(mpp, list) and len(mpp) == 2 and all(_positive(v) for v in mpp)),
+        "slide_mpp": mpp is None or (isinstance(mpp, list) and len(mpp) == 2 and all(_is_mpp(v) for v in mpp)),
         "slide_mpp_assumed": isinstance(attrs.get("slide_mpp_assumed"), bool),
         "classes": isinstance(classes, list)
         and 2 <= len(classes) <= MAX_CLASSES
         and all(isinstance(name, str) for name in classes)
         and len(set(classes)) == len(classes),
         "several": isinstance(attrs.get("several"), bool),
-        "threshold": isinstance(attrs.get("threshold"), int | float),
+        "threshold": _is_probability(attrs.get("threshold")),
         "model": isinstance(attrs.get("model"), dict),
         "patches": isinstance(attrs.get("patches"), dict),
-        "bag_probability": isinstance(attrs.get("bag_probability", 0), list | None),
+        "bag_probability": (bag := attrs.get("bag_probability", 0)) is None
+        or (
+            isinstance(bag, list) and len(bag) == len(classes or ()) and all(_is_number(v) and 0 <= v <= 1 for v in bag)
+        ),
+        "damage": isinstance(damage := attrs.get("damage", []), list) and all(_is_box(box) for box in damage),
+        "sums": isinstance(sums := attrs.get("sums", {}), dict)
+        and all(isinstance(crcs, list) and all(_is_whole(crc) for crc in crcs) for crcs in sums.values()),
     }
     if wrong := [name for name, is_fine in fine.items() if not is_fine]:
         raise BundleError(f"{path}: the patch map's {wrong[0]!r} is missing or altered: predict again")
@@ -104,38 +117,96 @@ def heading(path: Path) -> dict[str, Any]:
 def open_patches(path: Path, group: zarr.Group, attrs: Mapping[str, Any]) -> PatchGrid | PatchPoints:
     """Where the patches lie. `BundleError` if that is altered."""
     try:
-        kind = attrs["patches"]["kind"]
-        array = None
-        if kind == "points" or "tissue" in group:
-            array = np.asarray(group["tissue" if kind == "grid" else "centres"][...])
-        patches = patches_from_json(attrs["patches"], array)
-        numbers = (patches.side, *patches.slide_shape, *patches.shape)
-        if not all(isinstance(value, int) and value >= 0 for value in numbers) or patches.side < 1:
-            raise ValueError("a size that is no whole number")
-        if array is not None and array.shape != ((*patches.shape, 2) if kind == "points" else patches.shape):
-            raise ValueError("an array of another shape")
+        about, array = attrs["patches"], None
+        is_grid = about["kind"] == "grid"
+        name, last, dtype = ("tissue", (), np.bool_) if is_grid else ("centres", (2,), np.int64)
+        shape = (about["rows"], about["cols"]) if is_grid else group[name].shape[:1]
+        if not all(_is_whole(size) for size in shape) or math.prod(shape) > MOST_PATCHES:
+            raise ValueError(f"{shape} patches")
+        if name in group or not is_grid:
+            check_array(group[name], (*shape, *last), dtype, 0)
+            array = np.asarray(group[name][...])
+        patches = patches_from_json(about, array)
+        _check_geometry(patches)
     except Exception as error:  # noqa: BLE001 · raised again: anything that does not make patches
         raise BundleError(f"{path}: the patch map's geometry is altered ({one_line(error)}): predict again") from None
     return patches
 
 
+def _check_geometry(patches: PatchGrid | PatchPoints) -> None:
+    """`ValueError` unless the patches can lie on a slide."""
+    numbers = [patches.side, patches.patch_px, *patches.slide_shape, *patches.shape]
+    if isinstance(patches, PatchGrid):
+        numbers += [patches.stride, *(abs(start) for start in patches.origin)]
+    if not all(_is_whole(number) and number <= LARGEST for number in numbers) or len(patches.slide_shape) != 2:
+        raise ValueError("a size that is no whole number, or beyond any slide")
+    if patches.side < 1 or not (patches.mpp is None or _is_mpp(patches.mpp)):
+        raise ValueError("patches of no size or scale")
+    if isinstance(patches, PatchGrid):
+        ends = [
+            start + (count - 1) * patches.stride < size + patches.side
+            for start, count, size in zip(patches.origin, patches.shape, patches.slide_shape, strict=True)
+        ]
+        if patches.stride < 1 or not all(ends):
+            raise ValueError("patches outside the slide")
+    elif patches.centres.size and np.abs(patches.centres).max() > LARGEST:
+        raise ValueError("centres outside any slide")
+
+
 def check_arrays(path: Path, group: zarr.Group, patches: PatchGrid | PatchPoints, n_classes: int) -> None:
-    """`BundleError` unless every array is there and of its shape."""
-    for name in (*PER_CLASS, *PER_PATCH):
-        expected = (*patches.shape, n_classes) if name in PER_CLASS else patches.shape
+    """`BundleError` unless every array is there and as ours are."""
+    for name in (*PER_CLASS, *PER_PATCH, FAILED):
+        shape = (*patches.shape, n_classes) if name in PER_CLASS else patches.shape
+        dtype, fill = (np.bool_, 0) if name == FAILED else (np.float32, float("nan"))
         try:
             array = group[name]
-            found = array.shape if isinstance(array, zarr.Array) and array.dtype == np.float32 else None
         except Exception as error:  # noqa: BLE001 · raised again: no such array, or its description is not JSON
+            if name == FAILED and not (path / name).exists():  # not in maps made before there was one
+                continue
             raise BundleError(f"{path}: array {name!r} is missing ({one_line(error)}): predict again") from None
-        if found != expected:
-            raise BundleError(f"{path}: array {name!r} is altered, it should be {expected} float32: predict again")
-    if FAILED in group and (group[FAILED].shape != patches.shape or group[FAILED].dtype != np.bool_):
-        raise BundleError(f"{path}: array {FAILED!r} is altered, it should be {patches.shape} bool: predict again")
+        try:
+            check_array(array, shape, np.dtype(dtype), fill)
+        except Exception as error:  # noqa: BLE001 · raised again: whatever a description says that zarr cannot use
+            raise BundleError(f"{path}: array {name!r} is altered ({one_line(error)}): predict again") from None
 
 
-def _positive(value: Any) -> bool:
-    return isinstance(value, int | float) and value > 0
+# ---- what was written, and is checked when it is read --------------------------------------------------------------
+
+
+def digest_of(attrs: Mapping[str, Any], *arrays: np.ndarray | None) -> str:
+    """SHA-256 of a map's attributes and of small arrays of it; what is large has checksums of its own among them."""
+    signed = {key: value for key, value in attrs.items() if key not in UNSIGNED}
+    digest = hashlib.sha256(json.dumps(plain(signed), sort_keys=True).encode("utf-8", "surrogatepass"))
+    for array in arrays:
+        if array is not None:
+            digest.update(f"{array.shape} {array.dtype}".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def sums_of(pieces: Iterable[np.ndarray]) -> list[int]:
+    """CRC-32 of each of an array's pieces."""
+    return [zlib.crc32(np.ascontiguousarray(piece).tobytes()) for piece in pieces]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_probability(value: Any) -> bool:
+    return _is_number(value) and -1e-3 <= value <= 1 + 1e-3  # what rounding leaves of one
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_mpp(value: Any) -> bool:
+    return _is_number(value) and 1e-6 < value < 1e6
+
+
+def _is_box(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 4 and all(_is_number(part) for part in value)
 
 
 def plain(data: Any) -> Any:

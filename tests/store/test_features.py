@@ -1,5 +1,7 @@
 """The map of features: filled block by block, mapped into memory, and never trusted blindly."""
 
+import json
+
 import numpy as np
 import pytest
 import zarr
@@ -146,6 +148,61 @@ def test_what_cannot_be_read_is_left_out_and_tried_again(tmp_path):
     assert [again.is_done(block) for block in blocks] == [False] + [True] * (len(blocks) - 1)
 
 
+@pytest.mark.parametrize("damage", ["patches", "tissue", "identity", "features", "checksum", "huge", "codec", "chunk"])
+def test_what_says_where_and_what_the_features_are_of_is_signed(tmp_path, damage):
+    """The features have checksums; so has what would put them in another place, or under another encoder's name."""
+    patches, path = patches_of("tissue"), tmp_path / "f.zarr"
+    filled(path, patches)
+    about = json.loads((path / "zarr.json").read_text())
+    attributes = about["attributes"]
+    if damage == "patches":
+        attributes["patches"]["origin"] = [1, 0]
+    elif damage == "tissue":
+        zarr.open_group(path)["tissue"][...] = patches.scored[::-1]
+    elif damage == "identity":
+        attributes["identity"]["encoder"] = "other"
+    elif damage == "features":
+        attributes["features"] = "5"
+    elif damage == "checksum":
+        array = zarr.open_group(path)["checksum"]
+        array[0] = array[1]
+    elif damage == "huge":
+        attributes["patches"] |= {"rows": 2**40, "cols": 2**40}
+    else:
+        array = json.loads((path / "checksum" / "zarr.json").read_text())
+        if damage == "codec":
+            array["codecs"] = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "gzip"}]
+        else:
+            array["chunk_grid"]["configuration"]["chunk_shape"] = [2**40]
+        (path / "checksum" / "zarr.json").write_text(json.dumps(array))
+    (path / "zarr.json").write_text(json.dumps(about))
+    with pytest.raises(BundleError, match=r"f\.zarr: is no feature map that can be read") as error:
+        FeatureMap.open(path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_map_of_an_earlier_version_has_no_digest_and_is_gone_on_with(tmp_path):
+    patches, path = patches_of("tissue"), tmp_path / "f.zarr"
+    filled(path, patches)
+    about = json.loads((path / "zarr.json").read_text())
+    del about["attributes"]["digest"]
+    (path / "zarr.json").write_text(json.dumps(about))
+    assert FeatureMap.open(path).is_complete
+    assert FeatureMap.at(path, patches, D, ABOUT).is_complete
+
+
+def test_a_zarr_of_somebody_else_is_left_alone(tmp_path):
+    """An OME-Zarr slide of that name, of either version."""
+    for number in (2, 3):
+        path = tmp_path / f"{number}.zarr"
+        slide = zarr.open_group(path, mode="w", zarr_format=number, attributes={"ome": {"multiscales": []}})
+        slide.create_array("0", data=np.ones((3, 8, 8), np.uint8))
+        before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
+        with pytest.raises(BundleError, match="left alone"):
+            FeatureMap.at(path, patches_of("grid"), D, ABOUT)
+        assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
+
+
 def test_a_folder_that_is_something_else_is_left_alone(tmp_path):
     (tmp_path / "f.zarr").mkdir()
     (tmp_path / "f.zarr" / "thesis.txt").write_text("years of work")
@@ -160,7 +217,12 @@ def test_numbers_that_are_none_are_refused(tmp_path):
     block = next(patches.blocks(3))
     with pytest.raises(BundleError, match="not finite"):
         features.write(block, np.full((len(block.corners), D), np.nan, np.float32))
+    for far in (np.inf, 1e38, -1e38, 1e13):  # finite, and beyond what sums of squares can hold
+        with pytest.raises(BundleError, match="not finite, or too large"):
+            features.write(block, np.full((len(block.corners), D), far, np.float32))
     assert not features.is_done(block)
+    features.write(block, np.full((len(block.corners), D), 1e6, np.float32))
+    assert features.is_done(block)
 
 
 def test_what_an_encoder_does_not_say_is_not_compared():

@@ -337,13 +337,58 @@ DAMAGE = {
     "score lost": lambda path: chunk_of(path, "score").unlink(),
     "score altered": lambda path: flip_bytes(chunk_of(path, "score")),
     "tissue altered": lambda path: flip_bytes(chunk_of(path, "tissue")),
+    "tissue lost": lambda path: chunk_of(path, "tissue").unlink(),
+    "classes swapped": lambda path: edit_attributes(path, classes=[CLASSES[1], CLASSES[0], CLASSES[2]]),
+    "another slide": lambda path: edit_attributes(path, slide_id="t"),
+    "another scale": lambda path: edit_attributes(path, slide_mpp=[0.5, 0.5]),
+    "moved": lambda path: edit_attributes(path, patches=grid(origin=(1, 0)).to_json()),
+    "another score of the slide": lambda path: edit_attributes(path, bag_probability=[0.7, 0.2, 0.1]),
+    "another chunk's scores": lambda path: exchange(path, "score"),
+    "a score of 0 where nothing is": lambda path: edit_array(path, "score", fill_value=0.0),
+    "chunks larger than memory": lambda path: edit_array(
+        path, "score", chunk_grid={"name": "regular", "configuration": {"chunk_shape": [2**30, 2**30]}}
+    ),
+    "packed otherwise": lambda path: edit_array(path, "score", codecs=[{"name": "bytes"}, {"name": "gzip"}]),
+    "unknown codec": lambda path: edit_array(path, "score", codecs=[{"name": "evil"}]),
+    "shape beyond memory": lambda path: edit_array(path, "score", shape=[2**40, 2**40]),
+    "a bomb": lambda path: bomb(chunk_of(path, "score")),
+    "threshold of no number": lambda path: edit_attributes(path, threshold="high"),
+    "threshold beyond 1": lambda path: edit_attributes(path, threshold=7),
+    "damage of no box": lambda path: edit_attributes(path, damage=[[1, 2], "x"]),
+    "score of the slide of text": lambda path: edit_attributes(path, bag_probability=["a", "b", "c"]),
+    "infinite mpp": lambda path: edit_attributes(path, slide_mpp=[float("inf"), 1]),
+    "more patches than memory": lambda path: edit_attributes(
+        path, patches=grid().to_json() | {"rows": 2**40, "cols": 2**40}
+    ),
 }
+
+
+def edit_array(path, name, **changed):
+    file = path / name / "zarr.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changed))
+
+
+def exchange(path, name):
+    """Put one chunk in place of another: each is whole in itself."""
+    one, other = sorted(file for file in (path / name / "c").rglob("*") if file.is_file())[:2]
+    data = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    other.write_bytes(data)
+
+
+def bomb(file):
+    """A few kB that hold 4 GB."""
+    import numcodecs
+
+    piece = numcodecs.Zstd().encode(np.zeros(2**27, np.uint8))
+    # the same block again and again would need the size of all in the first frame's header: say so
+    file.write_bytes(piece[:4] + bytes([0xE0]) + (2**32).to_bytes(8, "little") + piece[9:])
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_damage_is_one_plain_line_when_opened(tmp_path, damage):
     path = tmp_path / "a.zarr"
-    filled(path, grid())
+    filled(path, grid((1500, 500)))  # several chunks
     DAMAGE[damage](path)
     with pytest.raises(BundleError) as caught:
         PatchMap.open(path)
@@ -364,6 +409,43 @@ def test_damage_is_one_plain_line_when_read(tmp_path, name, damage):
     assert "\n" not in str(caught.value)
     with pytest.raises(BundleError):
         patch_map.table()
+
+
+@pytest.mark.parametrize("name", ["probability", "logit", "attention", "contribution"])
+@pytest.mark.parametrize("patches", [grid((1500, 500)), points(9000)], ids=["grid", "points"])
+def test_parts_that_have_changed_places_are_told_when_read(tmp_path, name, patches):
+    """Each chunk is whole in itself and holds numbers that could be: only the map's own checksums tell."""
+    path = tmp_path / "a.zarr"
+    filled(path, patches)
+    exchange(path, name)
+    patch_map = PatchMap.open(path)
+    for read in (lambda: getattr(patch_map, name), patch_map.table):
+        with pytest.raises(BundleError, match=f"'{name}' was altered since it was written"):
+            read()
+
+
+def test_a_map_of_an_earlier_version_has_no_digest_and_is_read(tmp_path):
+    path = tmp_path / "a.zarr"
+    filled(path, grid())
+    data = json.loads((path / "zarr.json").read_text())
+    for name in ("digest", "sums"):
+        del data["attributes"][name]
+    (path / "zarr.json").write_text(json.dumps(data))
+    assert np.isfinite(PatchMap.open(path).probability[PatchMap.open(path).done]).all()
+
+
+def test_what_may_be_set_later_is_not_signed(tmp_path):
+    path = tmp_path / "a.zarr"
+    filled(path, grid()).set_threshold(0.3)
+    assert PatchMap.open(path).threshold == 0.3
+
+
+def test_any_reader_of_zarr_reads_it(tmp_path):
+    import zarr
+
+    filled(tmp_path / "a.zarr", grid())
+    group = zarr.open_group(tmp_path / "a.zarr", mode="r")
+    np.testing.assert_array_equal(group["probability"][...], PatchMap.open(tmp_path / "a.zarr").probability)
 
 
 def test_creating_replaces_a_map_and_nothing_else(tmp_path):
