@@ -10,6 +10,7 @@ from typing import Any
 from . import __version__
 from .core.errors import Distill2LabelError, MissingDependencyError, SettingsError
 from .core.events import Event, drain
+from .core.label_map import parse_label_map
 from .core.names import is_url
 from .core.presets import build_settings
 from .core.settings import GridSettings, Settings, merged, validated
@@ -97,6 +98,8 @@ def _train(options: argparse.Namespace, run: Drain) -> None:
             centres=options.centres,
             encoder=options.encoder,
             corrections=options.corrections,
+            label_map=parse_label_map(options.label_map),
+            coverage=options.coverage,
             tissue=options.tissue,
             features=options.features,
             trust=options.trust,
@@ -190,6 +193,8 @@ def _export(options: argparse.Namespace, run: Drain) -> None:
         threshold=options.threshold,
         corrections=options.corrections,
         overwrite=options.overwrite,
+        label_map=parse_label_map(options.label_map),
+        coverage=options.coverage,
     )
     for path in run(work):
         print(printable(str(path)))
@@ -212,6 +217,8 @@ def _evaluate(options: argparse.Namespace, run: Drain) -> None:
         centres=options.centres,
         split=options.split,
         empty=options.empty,
+        coverage=options.coverage,
+        label_map=parse_label_map(options.label_map),
         device=options.device,
         encoder=options.encoder,
         features=options.features,

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from .core.label_map import COVERAGE
 from .core.names import is_url
 from .core.presets import PRESETS, RECIPES
 from .core.settings import Settings
@@ -31,7 +32,8 @@ def _export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--format", type=_some, required=True, metavar="A,B", help="ome-tiff, geojson, csv, png")
     parser.add_argument("--threshold", type=float)
-    parser.add_argument("--corrections", type=Path, metavar="FILE", help="CSV slide_id,x,y,label laid over the labels")
+    parser.add_argument("--corrections", type=Path, metavar="FILE", help="CSV or GeoJSON laid over the labels")
+    _add_labels(parser, "corrections", COVERAGE)
     _add_overwrite(parser)
 
 
@@ -50,7 +52,8 @@ def _train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--centres", type=Path, metavar="POINTS.csv", help="centre patches on these points")
     parser.add_argument("--encoder", type=Path, metavar="FILE", help="frozen encoder: .onnx with a .json beside it")
     _add_features(parser, "folder of features: CLAM's or TRIDENT's <slide_id>.h5, or what `features` wrote")
-    parser.add_argument("--corrections", type=Path, metavar="FILE", help="CSV slide_id,x,y,label of known patches")
+    parser.add_argument("--corrections", type=Path, metavar="FILE", help="CSV or GeoJSON of known patches")
+    _add_labels(parser, "corrections", None)
     parser.add_argument(
         "--tissue", type=Path, metavar="FILE.geojson", help="regions outside of which no patch is taken; or a folder"
     )
@@ -115,13 +118,18 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("cohort", type=Path)
     _add_slides_folder(parser)
     parser.add_argument(
-        "--truth", type=Path, required=True, metavar="TRUTH.csv", help="CSV slide_id,x,y,label, or a folder of masks"
+        "--truth",
+        type=Path,
+        required=True,
+        metavar="TRUTH.csv",
+        help="CSV slide_id,x,y,label, GeoJSON of points and areas, or a folder of masks",
     )
     parser.add_argument("--centres", type=Path, metavar="POINTS.csv")
     parser.add_argument("--split", choices=("test", "all"), default="test")
     parser.add_argument(
-        "--empty", choices=("negative", "ignore"), default="negative", help="grid patches without a point"
+        "--empty", choices=("negative", "ignore"), default="negative", help="grid patches on which no finding is marked"
     )
+    _add_labels(parser, "truth", COVERAGE)
     parser.add_argument("-o", "--out", type=Path, metavar="metrics.json")
     _add_overwrite(parser)
     _add_device(parser)
@@ -162,6 +170,25 @@ def _place(text: str) -> Path | str:
 def _add_workers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=_positive, metavar="N", help="processes on this machine (default: this one)")
     parser.add_argument("--scheduler", metavar="ADDRESS", help="of a dask cluster, tls://… or tcp://…, to use instead")
+
+
+def _add_labels(parser: argparse.ArgumentParser, what: str, coverage: float | None) -> None:
+    parser.add_argument(
+        "--map",
+        dest="label_map",
+        action="append",
+        default=[],
+        metavar="LABEL=CLASS",
+        help=f"what a label of the {what} means that is no class of the model; LABEL= leaves it out, *=CLASS is for "
+        "all others. May be repeated",
+    )
+    parser.add_argument(
+        "--coverage",
+        type=float,
+        default=coverage,
+        metavar="SHARE",
+        help=f"of a patch that an area must cover to say what it is (default {COVERAGE})",
+    )
 
 
 def _positive(text: str) -> int:

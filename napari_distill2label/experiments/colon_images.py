@@ -58,7 +58,8 @@ class Source:
 @cache
 def _reader(kind: str, folder: Path) -> tuple[BagReader, Truth]:
     centres = folder / "centres.csv" if kind == "nucleus" else None
-    return BagReader(CUTS[kind], centres), read_truth(folder / "truth.csv")
+    # Kinds other than the finding are of the negative class; tables of former versions do not say so themselves.
+    return BagReader(CUTS[kind], centres), read_truth(folder / "truth.csv", {"*": COLON_CLASSES[0]})
 
 
 @cache

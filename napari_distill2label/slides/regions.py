@@ -1,24 +1,21 @@
-"""Tissue drawn by hand: polygons in GeoJSON, as QuPath exports them, in level-0 pixels (x, y)."""
+"""Tissue drawn by hand: areas in GeoJSON, as QuPath exports them, in level-0 pixels (x, y)."""
 
-import json
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import shapely
-from shapely.geometry import shape
 
 from ..core.errors import CohortError
 from ..core.geometry import PatchGrid
 from .outlines import mask_of
+from .qupath import read_objects
 from .tissue_mask import TissueMask
 
 
 def tissue_from_geojson(path: str | Path, grid: PatchGrid) -> np.ndarray:
     """(rows, cols) bool: the cells whose patch's centre lies in (or on) a polygon.
 
-    Polygons and MultiPolygons count, holes are holes; lines and points are passed over.
+    Polygons and MultiPolygons count, holes are holes; lines and points are passed over. See `read_regions`.
 
     Raises
     ------
@@ -41,30 +38,15 @@ def inside(regions: shapely.Geometry, points: np.ndarray) -> np.ndarray:
 
 
 def read_regions(path: str | Path) -> shapely.Geometry:
-    """The union of all polygons of a GeoJSON file; errors as `tissue_from_geojson`."""
-    path = Path(path)
-    try:
-        data = json.loads(path.read_text(encoding="utf-8-sig"))
-        polygons = [shapely.make_valid(shape(geometry)) for geometry in _polygons(data)]
-    except FileNotFoundError:
-        raise CohortError(f"{path}: no such file: check the path of the tissue regions") from None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, IndexError, shapely.errors.ShapelyError) as error:
-        raise CohortError(f"{path}: not a GeoJSON file of regions: {str(error).splitlines()[0]}") from None
-    if not polygons:
+    """All polygons of a GeoJSON file, whatever their class, less those that QuPath ignores (class `Ignore*`).
+
+    Errors as `tissue_from_geojson`.
+    """
+    outlines = [(area, thing.is_ignored) for thing in read_objects(path) if (area := thing.area) is not None]
+    tissue = shapely.union_all([area for area, ignored in outlines if not ignored])
+    if tissue.is_empty:
         raise CohortError(f"{path}: no polygon in it: draw the tissue in QuPath and export it as GeoJSON")
-    return shapely.union_all(polygons)
-
-
-def _polygons(data: Any) -> Iterator[Mapping[str, Any]]:
-    """Polygon geometries of a FeatureCollection, a list of Features (older QuPath), a Feature or a geometry."""
-    if isinstance(data, list):
-        for part in data:
-            yield from _polygons(part)
-    elif data.get("type") == "FeatureCollection":
-        yield from _polygons(data["features"])
-    elif data.get("type") == "Feature":
-        yield from _polygons(data["geometry"] or [])
-    elif data.get("type") == "GeometryCollection":
-        yield from _polygons(data["geometries"])
-    elif data.get("type") in ("Polygon", "MultiPolygon"):
-        yield data
+    left = shapely.difference(tissue, shapely.union_all([area for area, ignored in outlines if ignored]))
+    if left.is_empty:
+        raise CohortError(f"{path}: all of its polygons are covered by areas of a class `Ignore*`: nothing is left")
+    return left

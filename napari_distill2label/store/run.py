@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..core.errors import BundleError, SettingsError
+from ..core.label_map import COVERAGE
 from ..core.settings import Settings
 from .bundle import ROLES, is_bundle
 from .cohort import Cohort
@@ -37,6 +38,8 @@ class RunConfig(BaseModel):
     features: str | None = None
     centres: str | None = None
     corrections: str | None = None
+    label_map: dict[str, str] = {}
+    coverage: float = Field(COVERAGE, gt=0, le=1)
     tissue: str | dict[str, str] | None = None
 
 

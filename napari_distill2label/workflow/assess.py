@@ -4,19 +4,20 @@
 the person at the window: how good is what I see?
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..core.bag import UNKNOWN
-from ..core.errors import CohortError, SettingsError
+from ..core.errors import SettingsError
 from ..core.events import Event, Progress
+from ..core.label_map import COVERAGE
 from ..core.metrics import Metrics, binary_metrics, positive_score
 from ..store.labels import labels_of
 from ..store.patchmap import PatchMap
 from .bags import PathLike
-from .truth import read_truth
+from .truth import KnownPatches, read_truth
 
 CURVE_POINTS = 500  # of the ROC curve that is handed on: more cannot be seen
 
@@ -45,8 +46,22 @@ class ClassFigures:
 
 
 @dataclass(frozen=True, eq=False)
+class Part:
+    """Some of the slides: those that the model learnt from, or the others. What it has learnt from flatters it.
+
+    `metrics` is any finding against none, see `core.metrics`.
+    """
+
+    learnt: bool
+    slides: int
+    metrics: Metrics
+
+
+@dataclass(frozen=True, eq=False)
 class Assessment:
     """What predictions are worth.
+
+    All figures but `parts` are of slides that the model did not learn from; of all, where it learnt from every one.
 
     Attributes
     ----------
@@ -58,6 +73,10 @@ class Assessment:
         (C, C) patches: row = true class, column = label.
     false_positive, true_positive
         Rates along the ROC curve of "any finding"; empty where the truth has one kind only.
+    parts
+        Slides not learnt from, and slides learnt from; one of them where there are no others.
+    notices
+        What counted of the truth and what did not, a line each.
     """
 
     slides: int
@@ -67,6 +86,8 @@ class Assessment:
     confusion: np.ndarray
     false_positive: np.ndarray
     true_positive: np.ndarray
+    parts: tuple[Part, ...] = ()
+    notices: tuple[str, ...] = ()
 
     @property
     def per_class(self) -> tuple[ClassFigures, ...]:
@@ -80,50 +101,88 @@ class Assessment:
         return tuple(rows)
 
 
+@dataclass(frozen=True, eq=False)
+class _Compared:
+    """The patches of one slide that are known: (n,) true class, label, score."""
+
+    learnt: bool
+    true: np.ndarray
+    label: np.ndarray
+    score: np.ndarray
+
+
 def assess(
-    maps: Sequence[PatchMap], truth: PathLike, *, threshold: float = 0.5, empty: str = "negative"
+    maps: Sequence[PatchMap],
+    truth: PathLike,
+    *,
+    threshold: float = 0.5,
+    empty: str = "negative",
+    coverage: float = COVERAGE,
+    label_map: Mapping[str, str] | None = None,
+    learnt: Collection[str] = (),
 ) -> Generator[Event, None, Assessment]:
     """Compare patch maps of one model with the truth, on the slides the truth speaks of.
 
     Parameters
     ----------
     truth
-        As for `evaluate`: CSV `slide_id,x,y,label`, or a folder of mask images named by slide.
+        As for `evaluate`: CSV `slide_id,x,y,label`, GeoJSON of QuPath, or a folder of mask images named by slide.
     empty
-        Patches of a grid that hold no point of a CSV: "negative", or "ignore".
+        Patches of a grid on which no finding is marked: "negative", or "ignore".
+    coverage, label_map
+        As for `evaluate`.
+    learnt
+        Ids of the slides that the model learnt from: they are accounted for apart.
 
     Raises
     ------
     CohortError
-        The truth cannot be read, or speaks of none of the slides.
+        The truth cannot be read, does not fit the classes, or speaks of none of the slides.
     """
     if empty not in ("negative", "ignore"):
         raise SettingsError(f"empty is 'negative' or 'ignore', not {empty!r}")
     yield Progress("reading the truth", 0, len(maps))
-    known = read_truth(truth)
-    wanted = [patch_map for patch_map in maps if patch_map.slide_id in known]
-    if not wanted:
-        raise CohortError(
-            f"{truth}: says nothing of any of the {len(maps)} predicted slides: are the slide ids the same?"
-        )
-    classes = wanted[0].classes
-    truths, labels, scores = [], [], []
+    classes = maps[0].classes
+    patches = KnownPatches(read_truth(truth, label_map, coverage), truth, classes, empty == "negative", label_map)
+    notices = patches.check([patch_map.slide_id for patch_map in maps], "predicted slides")
+    wanted = [patch_map for patch_map in maps if patch_map.slide_id in patches.truth]
+    compared = []
     for done, patch_map in enumerate(wanted, 1):
-        patches = patch_map.patches
-        true = known.of(patch_map.slide_id, patches, classes)
-        if empty == "negative" and len(patches.shape) == 2:
-            true[true == UNKNOWN] = 0
-        given = (true != UNKNOWN) & patch_map.done[patches.scored]
-        probability = patch_map.probability[patches.scored][given]
-        truths.append(true[given])
-        labels.append(labels_of(probability, threshold).astype(np.int64) - 1)
-        scores.append(positive_score(probability, patch_map.several))
+        compared.append(_compare(patch_map, patches.of(patch_map), threshold, patch_map.slide_id in learnt))
         yield Progress("comparing with the truth", done, len(wanted))
-    true, label, score = np.concatenate(truths), np.concatenate(labels), np.concatenate(scores)
+    notices += patches.report()
+    new = [one for one in compared if not one.learnt and len(one.true)]
+    parts = tuple(
+        Part(known, len(chosen), _metrics(chosen, threshold))
+        for known in (False, True)
+        if (chosen := [one for one in compared if one.learnt == known])
+    )
+    chosen = new or compared
+    true, label, score = (np.concatenate([getattr(one, name) for one in chosen]) for name in ("true", "label", "score"))
     confusion = np.zeros((len(classes), len(classes)), np.int64)
     np.add.at(confusion, (true, label), 1)
-    metrics = binary_metrics(true > 0, score, threshold)
-    return Assessment(len(wanted), threshold, classes, metrics, confusion, *_roc(true > 0, score))
+    return Assessment(
+        len(chosen),
+        threshold,
+        classes,
+        _metrics(chosen, threshold),
+        confusion,
+        *_roc(true > 0, score),
+        parts,
+        tuple(notices),
+    )
+
+
+def _compare(patch_map: PatchMap, true: np.ndarray, threshold: float, learnt: bool) -> _Compared:
+    given = (true != UNKNOWN) & patch_map.done[patch_map.patches.scored]
+    probability = patch_map.probability[patch_map.patches.scored][given]
+    label = labels_of(probability, threshold).astype(np.int64) - 1
+    return _Compared(learnt, true[given], label, positive_score(probability, patch_map.several))
+
+
+def _metrics(chosen: Sequence[_Compared], threshold: float) -> Metrics:
+    true, score = (np.concatenate([getattr(one, name) for one in chosen]) for name in ("true", "score"))
+    return binary_metrics(true > 0, score, threshold)
 
 
 def _roc(truth: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

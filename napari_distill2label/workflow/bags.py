@@ -15,7 +15,8 @@ from ..slides.mpp import common_mpp
 from ..slides.registry import open_slide
 from ..slides.slide import Slide
 from ..store.cohort import Cohort, CohortSlide
-from ..store.points import Points, class_of_patches, read_points
+from ..store.points import Points, of_slide, read_points
+from .corrections import Corrections
 from .features import FeatureSource, opened_if_there, patches_mpp
 from .tissue import Tissue, regions_of
 
@@ -26,9 +27,9 @@ def centres_of(slide_id: str, centres: dict[str, Points] | None) -> np.ndarray |
     """A slide's own centres, (n, 2); None, without a table of centres, means a grid."""
     if centres is None:
         return None
-    if slide_id not in centres:
+    if (found := of_slide(centres, slide_id)) is None:
         raise SlideError(f"{slide_id}: has no centres in the table of centres")
-    return centres[slide_id].coordinates
+    return found.coordinates
 
 
 class BagReader:
@@ -38,8 +39,10 @@ class BagReader:
     ----------
     grid
         How slides are cut.
-    centres, corrections
-        Points tables, see `store.points`.
+    centres
+        Points table, see `store.points`.
+    corrections
+        What a user knows of single patches.
     features
         Where the features of a frozen encoder come from. None: bags of patches.
     tissue
@@ -50,13 +53,13 @@ class BagReader:
         self,
         grid: GridSettings,
         centres: PathLike | None = None,
-        corrections: PathLike | None = None,
+        corrections: Corrections | None = None,
         features: FeatureSource | None = None,
         tissue: Tissue | None = None,
     ) -> None:
         self.grid = grid
         self.centres = None if centres is None else read_points(centres)
-        self.corrections = {} if corrections is None else read_points(corrections, labelled=True)
+        self.corrections = corrections
         self.features = features
         self.tissue = tissue
         self.mpps: list[Mpp | None] = []  # of the slides read so far
@@ -97,10 +100,7 @@ class BagReader:
 
     def _known(self, row: CohortSlide, patches: PatchGrid | PatchPoints, cohort: Cohort) -> np.ndarray | None:
         """(K,) int8 corrections of the user's, None where there are none of this slide."""
-        if row.slide_id not in self.corrections:
-            return None
-        points = self.corrections[row.slide_id]
-        return class_of_patches(points, patches, cohort.classes, corrections=True).astype(np.int8)
+        return None if self.corrections is None else self.corrections.of(row.slide_id, patches, cohort.classes)
 
     def read_all(self, rows: Sequence[CohortSlide], cohort: Cohort) -> Generator[Event, None, dict[str, Bag]]:
         """Bags by slide id; slides that fail are reported (`Failed`) and left out."""
@@ -113,6 +113,8 @@ class BagReader:
             yield Progress("reading slides", done, len(rows))
         if not bags:
             raise CohortError(f"none of the {len(rows)} labelled slides could be read")
+        if self.corrections is not None:
+            yield from (Notice(line) for line in self.corrections.report())
         return bags
 
     @property

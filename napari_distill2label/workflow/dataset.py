@@ -41,7 +41,8 @@ def dataset(
         Replace tables in `out` that this program did not write, or that were changed since.
 
     Returns the path of `cohort.csv`. Colon: an image is positive if it holds an epithelial nucleus; `truth.csv` has
-    every nucleus with its kind, `centres.csv` the same places without it.
+    every nucleus with its kind (`label`) and the class that this kind is of (`class`), `centres.csv` the same places
+    without either.
     """
     readers = {"colon": _colon, "breast": _breast}
     if name not in readers:
@@ -88,7 +89,8 @@ def _describe_colon(
         truth += [(image.stem, x, y, kind) for x, y, kind in nuclei]
         yield Progress("reading the data set", done, len(images))
     _write_cohort(out, slides, outputs)
-    _write_rows(out / "truth.csv", ("slide_id", "x", "y", "label"), truth, outputs)
+    marked = ((*row, COLON_CLASSES[row[3] == COLON_POSITIVE]) for row in truth)
+    _write_rows(out / "truth.csv", ("slide_id", "x", "y", "label", "class"), marked, outputs)
     _write_rows(out / "centres.csv", ("slide_id", "x", "y"), (row[:3] for row in truth), outputs)
     if moved:
         yield Notice(f"{moved} nuclei are marked just outside their image: moved onto its border")

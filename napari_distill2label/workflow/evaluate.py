@@ -1,20 +1,22 @@
 """`evaluate`: every model of a run against the truth. The only verb that reads truth; it changes nothing."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from ..core.bag import UNKNOWN
 from ..core.errors import BundleError, CohortError, SettingsError, SlideError
-from ..core.events import Event, Failed, Notice
+from ..core.events import Event, Failed, Notice, Progress
+from ..core.label_map import COVERAGE, in_short, many
 from ..core.metrics import Metrics, binary_metrics, mean_metrics, positive_score
 from ..store.cohort import Cohort, CohortSlide
+from ..store.learnt import Learnt
 from ..store.patchmap import PatchMap
 from ..store.run import Run
 from .bags import PathLike
 from .predict import find_model, predict
-from .truth import Truth, read_truth
+from .truth import KnownPatches, read_truth
 
 
 @dataclass
@@ -26,11 +28,8 @@ class _Answers:
     truth: list[np.ndarray] = field(default_factory=list)
     score: list[np.ndarray] = field(default_factory=list)
 
-    def add(self, patch_map: PatchMap, truth: Truth, cohort: Cohort, empty_is_negative: bool) -> None:
+    def add(self, patch_map: PatchMap, true_class: np.ndarray, cohort: Cohort) -> None:
         patches, several = patch_map.patches, patch_map.several
-        true_class = truth.of(patch_map.slide_id, patches, cohort.classes)
-        if empty_is_negative:
-            true_class[true_class == UNKNOWN] = 0
         known = (true_class != UNKNOWN) & patch_map.done[patches.scored]  # parts of a damaged slide have no answer
         score = positive_score(patch_map.probability[patches.scored], several)
         self.bag_truth.append(cohort.indices(cohort[patch_map.slide_id]) != (0,))
@@ -65,6 +64,8 @@ def evaluate(
     centres: PathLike | None = None,
     split: str = "test",
     empty: str = "negative",
+    coverage: float = COVERAGE,
+    label_map: Mapping[str, str] | None = None,
     device: str = "auto",
     encoder: PathLike | None = None,
     features: PathLike | None = None,
@@ -77,13 +78,21 @@ def evaluate(
     cohort
         Slides with their labels.
     truth
-        CSV `slide_id,x,y,label`. Grid: a patch is positive if a point of a positive class falls inside its box.
-        Centres: the label of the truth point at the centre (within 1 px). A label that is no class is negative.
-        Or a folder of mask images named by slide, see `workflow.truth.MaskTruth`.
+        CSV `slide_id,x,y,label`, or QuPath's GeoJSON (points and areas), or a folder of mask images named by slide, see
+        `workflow.truth.MaskTruth`. Grid: a patch is positive if a point of a finding falls inside its box, or
+        findings cover it. Centres: the label of the truth point at the centre (within 1 px), else of the area there.
+        What is of no class of the model, and slides that the truth does not mention, are unknown: notices say so.
     split
-        "test": slides of the run's test split, and slides the run has never seen; "all": every labelled slide.
+        "test": slides of the run's test split, and slides the run has never seen: their files and patients are
+        compared with those it learnt from. "all": every labelled slide.
     empty
-        Grid patches without any point: "negative", or "ignore". (Centres without a truth point are ignored.)
+        Patches of a grid on which no finding is marked: "negative", or "ignore". (Centres without a truth point are
+        ignored, and so is what a mask says nothing of.)
+    coverage
+        The share of a patch that an area must cover to say what the patch is.
+    label_map
+        What labels of the truth mean that are no classes of the model: {"Tumor": "tumour", "artefact": ""}; '' leaves
+        a label out, the key "*" stands for all others.
     encoder, features, trust
         As for `predict`.
     """
@@ -92,16 +101,15 @@ def evaluate(
     run = run if isinstance(run, Run) else Run.open(run)
     if not run.models:
         raise BundleError(f"{run.folder}: has no trained model yet; finish the run with --resume")
-    rows = _rows(run, cohort, split)
     yield from (Notice(line) for line in cohort.notices)
-    known = read_truth(truth)
-    if not any(row.slide_id in known for row in rows):
-        raise CohortError(
-            f"{truth}: says nothing of any of the {len(rows)} slides to evaluate: are the slide ids the same?"
-        )
+    rows = yield from _rows(run, cohort, split)
+    known = read_truth(truth, label_map, coverage)
     cohort = Cohort(tuple(rows), run.config.classes)
     for row in rows:
         cohort.indices(row)  # an unknown label is an error before any work is done
+    complete = centres is None and empty == "negative"
+    patches = KnownPatches(known, truth, cohort.classes, complete, label_map)
+    yield from (Notice(line) for line in patches.check([row.slide_id for row in rows], "slides to evaluate"))
     metrics = {}
     for role in run.models:
         work = predict(
@@ -117,18 +125,56 @@ def evaluate(
         if not maps:
             raise SlideError("none of the slides could be evaluated")
         answers = _Answers()
-        for patch_map in maps:
-            answers.add(patch_map, known, cohort, empty_is_negative=centres is None and empty == "negative")
+        for done, patch_map in enumerate(maps):
+            yield Progress("comparing with the truth", done, len(maps))
+            answers.add(patch_map, patches.of(patch_map), cohort)
+        yield from (Notice(line) for line in patches.report())
         metrics[role] = answers.metrics()
     return metrics
 
 
-def _rows(run: Run, cohort: Cohort, split: str) -> list[CohortSlide]:
-    seen = {slide.slide_id: slide.split for slide in run.cohort.labelled}
-    rows = [row for row in cohort.labelled if split == "all" or seen.get(row.slide_id, "test") == "test"]
+def _rows(run: Run, cohort: Cohort, split: str) -> Generator[Event, None, list[CohortSlide]]:
+    """The slides to evaluate; notices say which are left out, or flatter."""
+    learnt, reasons = Learnt.of(run), {}
+    for done, row in enumerate(cohort.labelled):
+        yield Progress("comparing with what was learnt from", done, len(cohort.labelled))
+        reasons[row.slide_id] = learnt.why(row)
+    seen = [slide_id for slide_id, why in reasons.items() if why]
+    rows = [row for row in cohort.labelled if split == "all" or not reasons[row.slide_id]]
+    why = _in_words(reasons)
     if not rows:
-        raise CohortError("no labelled slide of the cohort is in the run's test split: add --split all")
+        raise CohortError(
+            f"no labelled slide of the cohort is new to the run: all {len(seen)} are training or validation slides of "
+            f"it ({why}): add --split all to evaluate them nevertheless"
+        )
+    if seen and split == "all":
+        yield Notice(f"{len(seen)} of {len(rows)} slides were learnt from ({why}): their figures flatter")
+    elif seen:
+        yield Notice(f"{len(seen)} of {len(reasons)} slides are left out, since the run learnt from them ({why})")
+    if same := [row.slide_id for row in rows if row.slide_id in learnt.rows and not reasons[row.slide_id]]:
+        yield Notice(
+            f"{many(len(same), 'slide')} with the id of a training slide, but another file of another patient: counted "
+            f"as new ({in_short(same)})"
+        )
+    if learnt.n_unsigned:
+        yield Notice(
+            f"{learnt.n_unsigned} of {len(learnt.rows)} training slides are known by id and patient alone: a copy of "
+            "one under another id counts as new"
+        )
     return rows
+
+
+_WHY = {
+    "own": "{n} of its training split",
+    "file": "{n} with the file of a training slide under another id: {ids}",
+    "patient": "{n} of a patient of a training slide: {ids}",
+    "id": "{n} with the id of a training slide: {ids}",
+}
+
+
+def _in_words(reasons: Mapping[str, str | None]) -> str:
+    found = {why: [slide_id for slide_id, own in reasons.items() if own == why] for why in _WHY}
+    return "; ".join(_WHY[why].format(n=len(ids), ids=in_short(ids)) for why, ids in found.items() if ids)
 
 
 def _without_repeats(

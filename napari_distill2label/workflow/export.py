@@ -7,17 +7,19 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..core.bag import UNKNOWN
 from ..core.colours import RGB
 from ..core.errors import BundleError, OutputError, SlideError
-from ..core.events import Event, Failed, Finished, Progress
+from ..core.events import Event, Failed, Finished, Notice, Progress
+from ..core.label_map import COVERAGE
 from ..export import files_of, format_names, names_of_files, write
 from ..store.bundle import ROLES
 from ..store.outputs import Outputs
 from ..store.patchmap import PatchMap
 from ..store.patchmap_files import heading
-from ..store.points import Points, class_of_patches, read_points
 from ..store.run import Run
 from .bags import PathLike
+from .corrections import Corrections
 from .predict import DEFAULT_FORMATS, check_threshold
 
 
@@ -28,6 +30,8 @@ def export(
     *,
     threshold: float | None = None,
     corrections: PathLike | None = None,
+    label_map: Mapping[str, str] | None = None,
+    coverage: float = COVERAGE,
     colours: Mapping[str, RGB] | None = None,
     overwrite: bool = False,
 ) -> Generator[Event, None, list[Path]]:
@@ -41,7 +45,11 @@ def export(
     threshold
         None: the one each map was predicted with.
     corrections
-        CSV `slide_id,x,y,label`; the table's column `source` tells corrected patches from the model's.
+        CSV `slide_id,x,y,label`, or GeoJSON of points and areas; the table's column `source` tells corrected patches
+        from the model's.
+    label_map, coverage
+        What labels of corrections mean that are no classes ({"Tumor": "tumour", "artefact": ""}: '' leaves one out);
+        the share of a patch that an area must cover.
     colours
         8-bit (r, g, b) of classes by name, where they are not the palette's.
     overwrite
@@ -51,8 +59,10 @@ def export(
     formats = format_names(formats)
     if threshold is not None:
         check_threshold(threshold)
-    known = {} if corrections is None else read_points(corrections, labelled=True)
     maps = _maps_of(source)
+    given = {}
+    if corrections is not None:
+        given = yield from _corrected(Corrections(corrections, label_map, coverage), maps)
     heads = {name: _head_of(patch_map) for name, patch_map in maps.items()}
     names = names_of_files(_told_apart(heads))
     files: list[Path] = []
@@ -62,10 +72,8 @@ def export(
             try:
                 if isinstance(patch_map, Path):
                     patch_map = PatchMap.open(patch_map)
-                points = known.get(patch_map.slide_id)
-                given = None if points is None else corrected_patches(patch_map, points)
                 own = {"names": names[name], "writing": outputs.writing}
-                written = write(patch_map, out, formats, threshold, given, colours=colours, **own)
+                written = write(patch_map, out, formats, threshold, given.get(name), colours=colours, **own)
             except (SlideError, BundleError, OutputError) as error:
                 yield Failed(name, str(error))
             else:
@@ -127,12 +135,26 @@ def _files_read(
     return [path for path in read if isinstance(path, str | os.PathLike)]
 
 
-def corrected_patches(patch_map: PatchMap, points: Points) -> np.ndarray:
-    """int8 of `patches.shape`: the class a user gave to a patch, −1 elsewhere."""
-    patches = patch_map.patches
-    known = np.full(patches.shape, -1, np.int8)
-    known[patches.scored] = class_of_patches(points, patches, patch_map.classes, corrections=True)
-    return known
+def _corrected(
+    corrections: Corrections, maps: Mapping[str, PatchMap | Path]
+) -> Generator[Event, None, dict[str, np.ndarray]]:
+    """int8 of `patches.shape` by the maps' names: the class a user gave to a patch, −1 elsewhere.
+
+    Done before anything is written: corrections that cannot be used are an error.
+    """
+    found = {}
+    for done, (name, patch_map) in enumerate(maps.items()):
+        yield Progress("laying corrections", done, len(maps))
+        try:
+            opened = PatchMap.open(patch_map) if isinstance(patch_map, Path) else patch_map
+        except BundleError:  # said when it is its turn
+            continue
+        if opened.slide_id in corrections:
+            known = np.full(opened.patches.shape, UNKNOWN, np.int8)
+            known[opened.patches.scored] = corrections.of(opened.slide_id, opened.patches, opened.classes)
+            found[name] = known
+    yield from (Notice(line) for line in corrections.report())
+    return found
 
 
 def _maps_of(source: PathLike | Run | PatchMap | Sequence[PatchMap]) -> dict[str, PatchMap | Path]:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import CohortError, SettingsError, SlideError
+from ..core.errors import SettingsError, SlideError
+from ..core.label_map import COVERAGE
 from ..core.settings import Settings
 from ..mil.encoders import smallest_patch
 from ..prediction.encoder import HOW_TO_GET_ONE, FrozenEncoder
@@ -20,6 +21,7 @@ from ..store.outputs import Outputs
 from ..store.run import Run, RunConfig
 from ..store.splits import with_splits
 from .bags import BagReader, PathLike
+from .corrections import Corrections
 from .features import FeatureSource, fitted_grid, opened_if_there
 from .reads import files_read
 from .tissue import Tissue
@@ -37,6 +39,8 @@ class Asked:
     features: PathLike | None = None
     trust: bool = False
     tissue: Tissue | None = None
+    label_map: Mapping[str, str] | None = None
+    coverage: float | None = None
 
 
 @dataclass(frozen=True)
@@ -75,10 +79,13 @@ def new_plan(out: PathLike, cohort: Cohort, settings: Settings, asked: Asked, ov
         features=_absolute(asked.features),
         centres=_absolute(asked.centres),
         corrections=_absolute(asked.corrections),
+        label_map=dict(asked.label_map or {}),
+        coverage=COVERAGE if asked.coverage is None else asked.coverage,
         tissue=_absolute_tissue(asked.tissue),
     )
     plan = replace(_plan(out, config, cohort, frozen, resume=False), outputs=outputs)
-    _check_corrections(plan.reader, cohort, asked.corrections)
+    if corrections := plan.reader.corrections:
+        corrections.check(cohort.classes, [slide.slide_id for slide in cohort.labelled], "labelled slide of the cohort")
     return plan
 
 
@@ -95,6 +102,8 @@ def resumed_plan(out: PathLike, cohort: Cohort, settings: Settings | None, asked
         "--encoder": asked.encoder is not None and config.encoder is None,
         "--features": asked.features is not None and config.encoder is None,
         "--corrections": asked.corrections is not None and _absolute(asked.corrections) != config.corrections,
+        "--map": bool(asked.label_map) and dict(asked.label_map) != config.label_map,
+        "--coverage": asked.coverage is not None and asked.coverage != config.coverage,
         "--tissue": asked.tissue is not None and _absolute_tissue(asked.tissue) != config.tissue,
     }
     if other := [flag for flag, differs in changed.items() if differs]:
@@ -122,7 +131,8 @@ def _plan(out: PathLike, config: RunConfig, cohort: Cohort, frozen: FrozenEncode
             grid = config.settings.grid
             wanted = wanted.model_copy(update={"origin": FeatureOrigin(patch_px=grid.patch_px, mpp=grid.mpp)})
         source = FeatureSource(Path(config.features or cache), cache, frozen, wanted)
-    reader = BagReader(config.settings.grid, config.centres, config.corrections, source, config.tissue)
+    corrections = config.corrections and Corrections(config.corrections, config.label_map, config.coverage)
+    reader = BagReader(config.settings.grid, config.centres, corrections or None, source, config.tissue)
     return Plan(folder, config, cohort, reader, resume)
 
 
@@ -134,17 +144,6 @@ def _absolute_tissue(tissue: Tissue | None) -> str | dict[str, str] | None:
     if isinstance(tissue, Mapping):
         return {slide_id: _absolute(path) for slide_id, path in tissue.items()} or None
     return _absolute(tissue)
-
-
-def _check_corrections(reader: BagReader, cohort: Cohort, path: PathLike | None) -> None:
-    """`CohortError` if corrections are of no slide or class of the cohort: they would be lost without a word."""
-    if not reader.corrections:
-        return
-    own = [reader.corrections[slide.slide_id] for slide in cohort.labelled if slide.slide_id in reader.corrections]
-    if not own:
-        raise CohortError(f"{path}: has no patch of any labelled slide of the cohort: are the slide ids the same?")
-    if unknown := sorted({str(label) for points in own for label in points.labels} - set(cohort.classes)):
-        raise CohortError(f"{path}: unknown label {unknown[0]!r}: the classes are {', '.join(cohort.classes)}")
 
 
 def check_encoder(settings: Settings, encoder: PathLike | None, features: PathLike | None) -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import shutil
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from ..mil.training import TrainingState, answering, fit
 from ..store.bundle import ROLES, load_bundle, save_bundle
 from ..store.checkpoint import load_checkpoint, save_checkpoint
 from ..store.cohort import Cohort
+from ..store.learnt import has_signatures, signing, write_signatures
 from ..store.run import Run
 from .bags import PathLike
 from .plan import Asked, Plan, new_plan, resumed_plan
@@ -42,6 +43,8 @@ def train(
     corrections: PathLike | None = None,
     features: PathLike | None = None,
     trust: bool = False,
+    label_map: Mapping[str, str] | None = None,
+    coverage: float | None = None,
     tissue: Tissue | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -72,7 +75,11 @@ def train(
     trust
         May an encoder's file be opened that can hold a program (TorchScript)?
     corrections
-        CSV of patches whose class the user knows (`slide_id,x,y,label`), used by the student.
+        Patches whose class the user knows, used by the student: CSV `slide_id,x,y,label`, a point in each of them; or
+        GeoJSON, whose areas speak of all the patches they cover.
+    label_map, coverage
+        What labels of corrections mean that are no classes ({"Tumor": "tumour", "artefact": ""}: '' leaves one out);
+        the share of a patch that an area must cover (None: a half).
     tissue
         GeoJSON of regions outside of which no patch is looked at, in place of the tissue rule: one file, a folder with
         `<slide_id>.geojson` for each slide, or a mapping of some slides' ids to files (the others keep the rule).
@@ -82,7 +89,7 @@ def train(
         Start a run in a folder that holds files of the same names (`cohort.csv`, …) that this program did not write:
         they are replaced. Folders of others, and what is read here, never are.
     """
-    asked = Asked(classes, baseline, centres, encoder, corrections, features, trust, tissue)
+    asked = Asked(classes, baseline, centres, encoder, corrections, features, trust, tissue, label_map, coverage)
     plan = (
         resumed_plan(out, cohort, settings, asked)
         if resume
@@ -113,7 +120,10 @@ class _Training:
         if len({bag.label for bag in self.train}) < 2:
             raise SettingsError("the training slides that could be read are all of one class: nothing can be learnt")
         self.signature = yield from _signature([*self.train, *self.valid])
+        signatures = yield from signing(row for row in rows if row.slide_id in bags)
         self.run = self.plan.start()  # not before: a run of slides that cannot be read would only be in the way
+        if not has_signatures(self.run):
+            write_signatures(self.run, signatures)
         curriculum = Curriculum(self.train, self.valid, len(self.cohort.classes), self.settings, self.device)
         for item in curriculum.stages(self.run.config.baseline):
             if isinstance(item, Stage):

@@ -1,6 +1,8 @@
-"""The truth, for `evaluate` alone: labelled points, or mask images."""
+"""The truth, for `evaluate` and `assess` alone: labelled points and areas, or mask images."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -8,13 +10,29 @@ import numpy as np
 
 from ..core.bag import UNKNOWN
 from ..core.errors import CohortError
-from ..core.geometry import PatchGrid, PatchPoints
-from ..export.read import read_label_mask
-from ..store.points import Points, class_of_patches, read_points
+from ..core.geometry import Mpp, PatchGrid, PatchPoints, mean_mpp
+from ..core.label_map import COVERAGE, check_label_map, class_of_labels, in_short, many
+from ..core.names import slide_name
+from ..export.read import LabelMask, read_label_mask
+from ..store.patchmap import PatchMap
+from ..store.points import (
+    CENTRE_TOLERANCE,
+    PatchLabels,
+    Points,
+    Tally,
+    is_centred,
+    label_patches,
+    of_slide,
+    read_points,
+)
 from .bags import PathLike
+from .corrections import check_coverage
 
-MASK_SUFFIXES = (".ome.tif", ".ome.tiff", ".tif", ".tiff", ".png")
-NO_POINTS = Points(np.empty((0, 2)), np.empty(0, object))
+MASK_SUFFIXES = (".ome.tif", ".ome.tiff", ".tif", ".tiff", ".png", ".bmp")
+MANY = 8  # points from which on it is no chance that all of them lie in one corner of a slide
+BY_CHANCE = 0.1  # share of the marks that may hit a patch though all of them lie wrong
+SMALL = 0.7  # µm/px below which a corner that holds a whole slide in µm is small enough to tell
+Patches = PatchGrid | PatchPoints
 
 
 class Truth(Protocol):
@@ -22,63 +40,367 @@ class Truth(Protocol):
 
     def __contains__(self, slide_id: str) -> bool: ...
 
-    def of(self, slide_id: str, patches: PatchGrid | PatchPoints, classes: tuple[str, ...]) -> np.ndarray:
+    def check(self, classes: tuple[str, ...], slide_ids: Iterable[str], complete: bool) -> None:
+        """`CohortError` for labels that do not fit the classes, before any slide is looked at.
+
+        `complete`: is a patch negative on which no finding is marked?
+        """
+
+    def of(self, slide_id: str, patches: Patches, classes: tuple[str, ...]) -> np.ndarray:
         """(n,) int64 class of each scored patch, `UNKNOWN` where the truth says nothing."""
+
+    def known(
+        self, slide_id: str, patches: Patches, classes: tuple[str, ...], complete: bool
+    ) -> tuple[np.ndarray, Tally]:
+        """The same, with what became of the marks. `complete` as for `check`: it holds for slides that the truth
+        speaks of, and not where QuPath's `Ignore*` is.
+        """
 
 
 class PointTruth:
-    """Labelled points by slide (`store.points.class_of_patches`). A label that is no class counts as negative."""
+    """Labelled points and areas by slide (`store.points.label_patches`). A label that is no class says nothing."""
 
-    def __init__(self, points: Mapping[str, Points]) -> None:
-        self.points = points
+    def __init__(
+        self,
+        by_slide: Mapping[str, Points],
+        label_map: Mapping[str, str] | None = None,
+        coverage: float = COVERAGE,
+        source: PathLike = "the truth",
+    ) -> None:
+        self.by_slide, self.label_map, self.coverage, self.source = by_slide, label_map or {}, coverage, source
+        self._index = lru_cache(self._index_of)
 
     def __contains__(self, slide_id: str) -> bool:
-        return slide_id in self.points
+        return of_slide(self.by_slide, slide_id) is not None
 
-    def of(self, slide_id: str, patches: PatchGrid | PatchPoints, classes: tuple[str, ...]) -> np.ndarray:
-        return class_of_patches(self.points.get(slide_id, NO_POINTS), patches, classes, corrections=False)
+    def _index_of(self, classes: tuple[str, ...]) -> dict[str, int]:
+        labels = {label for points in self.by_slide.values() for label in points.named}
+        check_label_map(self.label_map, labels, classes, self.source)
+        return class_of_labels(labels, classes, self.label_map, self.source)
+
+    def check(self, classes: tuple[str, ...], slide_ids: Iterable[str], complete: bool) -> None:
+        index = self._index(classes)
+        left_out = {label for label, name in self.label_map.items() if not name}
+        others = sorted(label for label, i in index.items() if label and i == UNKNOWN and label not in left_out)
+        named = set(index.values())
+        missing = None
+        if others and not any(i > 0 for i in named):
+            missing, example = "a finding", classes[1]
+        elif others and 0 not in named and not complete:
+            missing, example = repr(classes[0]), classes[0]
+        if missing:
+            raise CohortError(
+                f"{self.source}: no label says {missing}, and {in_short(others)} {_is_are(others)} no class of the "
+                f"model ({', '.join(classes)}): say what they are, as in --map '{others[0]}={example}' or, for all "
+                f"others, --map '*={example}'; --map '{others[0]}=' leaves a label out"
+            )
+
+    def of(self, slide_id: str, patches: Patches, classes: tuple[str, ...]) -> np.ndarray:
+        return self._labels(slide_id, patches, classes).classes
+
+    def known(
+        self, slide_id: str, patches: Patches, classes: tuple[str, ...], complete: bool
+    ) -> tuple[np.ndarray, Tally]:
+        found = self._labels(slide_id, patches, classes)
+        known = found.classes.copy()
+        if complete and slide_id in self and not is_centred(patches):
+            known[(known == UNKNOWN) & ~found.ignored] = 0
+        return known, found.tally
+
+    def points(self, slide_id: str) -> Points:
+        """What is marked on a slide."""
+        found = of_slide(self.by_slide, slide_id)
+        return Points(np.empty((0, 2)), np.empty(0, object)) if found is None else found
+
+    def _labels(self, slide_id: str, patches: Patches, classes: tuple[str, ...]) -> PatchLabels:
+        return label_patches(self.points(slide_id), patches, self._index(classes), len(classes), coverage=self.coverage)
 
 
 class MaskTruth:
-    """Mask images named by slide, coded as this program's own: 0 unknown, 1 + class index otherwise.
+    """Mask images named by slide.
 
-    A grid's patch has the class of most of its known pixels (the higher class of equals); a patch at a point that of
-    the pixel there.
+    They are coded as this program's own (0 unknown, 1 + class index otherwise), by the names of classes that a mask of
+    ours holds, by `label_map` (value -> class), or are binary: 0 and 1, or 0 and 255, in all masks, for *not* and *yes*
+    where there is one finding.
+
+    A patch has the class of most of its known pixels: a finding if findings have a share of at least `coverage` of
+    them. A patch that is centred on a point has the class of the pixel there.
     """
 
-    def __init__(self, files: Mapping[str, Path]) -> None:
-        self.files = files
+    def __init__(
+        self, files: Mapping[str, Path], label_map: Mapping[str, str] | None = None, coverage: float = COVERAGE
+    ) -> None:
+        self.files, self.label_map, self.coverage = files, label_map or {}, coverage
+        self._found: dict[int, Path] = {}  # the values of masks that do not name their classes, and a file with each
 
     def __contains__(self, slide_id: str) -> bool:
-        return slide_id in self.files
+        return of_slide(self.files, slide_id) is not None
 
-    def of(self, slide_id: str, patches: PatchGrid | PatchPoints, classes: tuple[str, ...]) -> np.ndarray:
-        if slide_id not in self.files:
-            return np.full(int(patches.scored.sum()), UNKNOWN, np.int64)
-        mask = read_label_mask(self.files[slide_id]).labels
-        if mask.shape != tuple(patches.slide_shape):
-            raise CohortError(f"{self.files[slide_id]}: is {mask.shape}, its slide is {tuple(patches.slide_shape)} px")
-        if mask.max(initial=0) > len(classes):
-            raise CohortError(
-                f"{self.files[slide_id]}: has the value {mask.max()}; masks are 0 unknown, 1 {classes[0]}, "
-                f"2 {classes[1]}, … up to {len(classes)}"
-            )
-        if isinstance(patches, PatchPoints):
-            return mask[tuple(patches.centres.T)].astype(np.int64) - 1
+    def check(self, classes: tuple[str, ...], slide_ids: Iterable[str], complete: bool) -> None:
+        found: dict[int, Path] = {}
+        for slide_id in slide_ids:
+            if (file := of_slide(self.files, slide_id)) is not None:
+                mask = read_label_mask(file)
+                if not mask.classes:
+                    found = dict.fromkeys(_values_of(mask.labels), file) | found
+        _meaning(found, classes, self.label_map)
+        self._found = found
+
+    def of(self, slide_id: str, patches: Patches, classes: tuple[str, ...]) -> np.ndarray:
+        file = of_slide(self.files, slide_id)
+        if file is None:
+            return np.full(len(patches.corners), UNKNOWN, np.int64)
+        mask = read_label_mask(file)
+        if mask.labels.shape != tuple(patches.slide_shape):
+            raise CohortError(f"{file}: is {mask.labels.shape}, its slide is {tuple(patches.slide_shape)} px")
+        known = self._classes(mask, classes, file)
+        if is_centred(patches):
+            return known[tuple(patches.centres.T)].astype(np.int64)
         truth = np.empty(len(patches.corners), np.int64)
         for index, (y, x) in enumerate(patches.corners.tolist()):
-            box = mask[max(0, y) : y + patches.side, max(0, x) : x + patches.side]
-            known = np.bincount(box.ravel(), minlength=len(classes) + 1)[1:][::-1]
-            truth[index] = len(classes) - 1 - known.argmax() if known.any() else UNKNOWN
+            box = known[max(0, y) : y + patches.side, max(0, x) : x + patches.side]
+            truth[index] = _of_most(np.bincount(box.ravel() + 1, minlength=len(classes) + 1)[1:], self.coverage)
         return truth
 
+    def known(
+        self, slide_id: str, patches: Patches, classes: tuple[str, ...], complete: bool
+    ) -> tuple[np.ndarray, Tally]:
+        return self.of(slide_id, patches, classes), Tally()  # a mask says itself what is unknown
 
-def read_truth(path: PathLike) -> Truth:
-    """A CSV `slide_id,x,y,label` (or QuPath GeoJSON) of points, or a folder of mask images named by slide."""
+    def _classes(self, mask: LabelMask, classes: tuple[str, ...], file: Path) -> np.ndarray:
+        """(h, w) int16 class of each pixel, `UNKNOWN` where the mask says nothing."""
+        own = _values_of(mask.labels)
+        if mask.classes:
+            index = class_of_labels(mask.classes.values(), classes, self._names(mask), file)
+            meaning = {value: index[name] for value, name in mask.classes.items()} | {0: UNKNOWN}
+            if stray := own - meaning.keys():
+                raise CohortError(f"{file}: has the value {min(stray)}, which its list of classes does not name")
+        else:
+            meaning = _meaning(dict.fromkeys(own, file) | self._found, classes, self.label_map)
+        values = np.array(sorted(own))
+        table = np.array([meaning[value] for value in values.tolist()], np.int16)
+        return table[np.searchsorted(values, mask.labels)]
+
+    def _names(self, mask: LabelMask) -> dict[str, str]:
+        """Of the label map what is said of a mask's own names of classes."""
+        return {label: name for label, name in self.label_map.items() if label in (*mask.classes.values(), "*")}
+
+
+def read_truth(path: PathLike, label_map: Mapping[str, str] | None = None, coverage: float = COVERAGE) -> Truth:
+    """A CSV `slide_id,x,y,label`, QuPath's GeoJSON of points and areas, or a folder of mask images named by slide.
+
+    Parameters
+    ----------
+    label_map
+        What labels mean that are no classes of the model: label -> class, or -> '' to leave it out; `*` for all others.
+    coverage
+        The share of a patch that an area must cover to say what the patch is.
+    """
+    check_coverage(coverage)
     path = Path(path)
-    if not path.is_dir() or any(path.glob("*.geojson")):
-        return PointTruth(read_points(path, labelled=True))
-    files = {file.name.removesuffix(suffix): file for suffix in MASK_SUFFIXES[::-1] for file in path.glob(f"*{suffix}")}
-    if not files:
-        raise CohortError(f"{path}: holds no mask image ({', '.join(MASK_SUFFIXES)})")
-    return MaskTruth(files)
+    if path.is_dir() and not _has_geojson(path):
+        found = {
+            file.name.removesuffix(suffix): file for suffix in MASK_SUFFIXES[::-1] for file in path.glob(f"*{suffix}")
+        }
+        if not found:
+            raise CohortError(f"{path}: holds no mask image ({', '.join(MASK_SUFFIXES)})")
+        return MaskTruth(found, label_map, coverage)
+    if path.name.lower().endswith(MASK_SUFFIXES):
+        return MaskTruth({slide_name(path): path}, label_map, coverage)
+    return PointTruth(read_points(path, labelled=True), label_map, coverage, path)
+
+
+def _has_geojson(folder: Path) -> bool:
+    return any(file.name.lower().endswith((".geojson", ".geojson.gz")) for file in folder.iterdir())
+
+
+def _values_of(labels: np.ndarray) -> set[int]:
+    if labels.dtype.kind != "i" and labels.dtype.itemsize == 1:
+        return set(np.flatnonzero(np.bincount(labels.astype(np.uint8, copy=False).ravel())).tolist())
+    return set(np.unique(labels).tolist())
+
+
+def _meaning(values: Mapping[int, Path], classes: Sequence[str], label_map: Mapping[str, str]) -> dict[int, int]:
+    """Class index, or `UNKNOWN`, of each value of masks that do not name theirs; `values` has a file with each."""
+    beside = values.keys() - {0}
+    binary = beside in ({255}, {1} if 0 in values else None)
+    result = {}
+    for value, file in sorted(values.items()):
+        name = label_map.get(str(value), label_map.get("*") if value > len(classes) else None)
+        if name:
+            if name not in classes:
+                raise CohortError(f"--map {value}={name}: the classes of the model are {', '.join(classes)}")
+            result[value] = classes.index(name)
+        elif name == "":
+            result[value] = UNKNOWN
+        elif binary and value and len(classes) > 2:
+            raise CohortError(
+                f"{file}: is a binary mask, and the model has several findings: say which is meant, as in "
+                f"--map {value}={classes[1]}"
+            )
+        elif binary:
+            result[value] = int(value > 0)
+        elif 0 <= value <= len(classes):
+            result[value] = value - 1
+        else:
+            raise CohortError(
+                f"{file}: has the value {value}; masks are 0 unknown, 1 {classes[0]}, 2 {classes[1]}, … up to "
+                f"{len(classes)}: say what it means, as in --map {value}={classes[1]}; --map {value}= leaves it out"
+            )
+    return result
+
+
+def _of_most(pixels: np.ndarray, coverage: float) -> int:
+    """(C,) known pixels of a patch by class -> its class; the higher class of equals."""
+    if not pixels.any():
+        return UNKNOWN
+    if pixels[1:].sum() >= coverage * pixels.sum() and pixels[1:].any():
+        return len(pixels) - 1 - int(pixels[:0:-1].argmax())
+    return 0
+
+
+# ---- over several slides ---------------------------------------------------------------------------------------------
+
+
+class KnownPatches:
+    """What is known of the patches of several slides, and the account of it.
+
+    Parameters
+    ----------
+    source
+        What the truth was read from, for messages.
+    complete
+        Is a patch of a grid negative on which no finding is marked?
+    """
+
+    def __init__(
+        self,
+        truth: Truth,
+        source: PathLike,
+        classes: tuple[str, ...],
+        complete: bool,
+        label_map: Mapping[str, str] | None = None,
+    ) -> None:
+        self.truth, self.source, self.classes, self.complete = truth, source, classes, complete
+        self.label_map = label_map or {}
+        self._known: dict[str, np.ndarray] = {}
+        self._tally, self._causes = Tally(), []
+        self._reported = False
+
+    def check(self, slide_ids: Sequence[str], what: str) -> list[str]:
+        """Lines on slides without a truth. `CohortError` if there is none at all, or its labels do not fit."""
+        without = [slide_id for slide_id in slide_ids if slide_id not in self.truth]
+        if len(without) == len(slide_ids):
+            raise CohortError(
+                f"{self.source}: says nothing of any of the {len(slide_ids)} {what}: are the slide ids the same?"
+            )
+        self.truth.check(self.classes, slide_ids, self.complete)
+        if not without:
+            return []
+        return [
+            f"truth: says nothing of {len(without)} of {len(slide_ids)} slides ({in_short(without)}): their patches do "
+            "not count"
+        ]
+
+    def of(self, patch_map: PatchMap) -> np.ndarray:
+        """(n,) int64 class of the scored patches of a slide. Other models of the same run have the same patches."""
+        slide_id, patches = patch_map.slide_id, patch_map.patches
+        known = self._known.get(slide_id)
+        if known is None or len(known) != len(patches.corners):
+            known, tally = self.truth.known(slide_id, patches, self.classes, self.complete)
+            self._known[slide_id] = known
+            self._tally += tally
+            if isinstance(self.truth, PointTruth) and len(points := self.truth.points(slide_id)):
+                self._causes.append(likely_cause(points, patches, patch_map.slide_mpp))
+        return known
+
+    def report(self) -> list[str]:
+        """Lines on what counted and what did not, once. `CohortError` if nothing did."""
+        if self._reported:
+            return []
+        self._reported = True
+        tally = self._tally
+        patches = Counter(int(i) for known in self._known.values() for i in known[known != UNKNOWN])
+        cause = next((cause for cause, n in Counter(self._causes).most_common(1) if 2 * n > len(self._causes)), None)
+        marks = tally.counted + tally.elsewhere.total() + tally.outside.total()
+        lines = what_did_not(tally, self.label_map, self.classes[0])
+        by_chance = cause is not None and tally.counted < BY_CHANCE * marks
+        if (marks and not tally.counted) or not patches or by_chance:
+            why = cause or "; ".join(line.removeprefix("truth: ") for line in lines) or "it marks nothing"
+            raise CohortError(f"{self.source}: says nothing of any patch: {why}")
+        return [what_counted(tally, patches, self.classes), *lines, *([f"truth: {cause}"] if cause else [])]
+
+
+def likely_cause(points: Points, patches: Patches, slide_mpp: Mpp | None) -> str | None:
+    """Why points would not lie where they are meant: swapped axes, µm, another level; None if they seem right."""
+    at = points.coordinates
+    if not len(at):
+        return None
+    guesses = {"are x and y swapped?": at[:, ::-1]}
+    if slide_mpp is not None:
+        guesses["are they in µm? Level-0 pixels are wanted"] = at / slide_mpp
+    if is_centred(patches):
+        guesses |= {
+            f"are they of a level reduced {2**k} times? Level-0 pixels are wanted": at * 2**k for k in range(1, 8)
+        }
+        score = _share_at_centres
+    else:
+        score = _share_inside
+        fine = slide_mpp is not None and len(at) >= MANY and mean_mpp(slide_mpp) < SMALL
+        if fine and (at <= np.array(patches.slide_shape) * slide_mpp).all():
+            return "all points lie where they would if they were in µm: level-0 pixels are wanted"
+    own = score(at, patches)
+    best, share = max(((name, score(guess, patches)) for name, guess in guesses.items()), key=lambda item: item[1])
+    return f"most of its points do not lie right, and would otherwise: {best}" if share > 0.5 > own else None
+
+
+def _share_inside(at: np.ndarray, patches: Patches) -> float:
+    return float(((at >= -1) & (at <= patches.slide_shape)).all(axis=1).mean())
+
+
+def _share_at_centres(at: np.ndarray, patches: PatchPoints) -> float:
+    from scipy.spatial import cKDTree
+
+    return float((cKDTree(patches.centres).query(at)[0] <= CENTRE_TOLERANCE).mean())
+
+
+def what_counted(tally: Tally, patches: Mapping[int, int], classes: Sequence[str]) -> str:
+    """One line: how many patches are known of each class, and from how many marks."""
+    marks = []
+    for name in dict.fromkeys([*tally.points, *tally.areas]):
+        kinds = [(tally.points[name], "point"), (tally.areas[name], "area")]
+        marks.append(f"{name[:40]} " + " and ".join(many(n, kind) for n, kind in kinds if n))
+    made = ", ".join(f"{patches.get(index, 0)} {name}" for index, name in enumerate(classes))
+    return f"truth of the patches: {made}" + (f" (from {', '.join(marks)})" if marks else "")
+
+
+def what_did_not(tally: Tally, label_map: Mapping[str, str], negative: str) -> list[str]:
+    """A line for each kind of mark that says nothing: outside, on no patch, of no class."""
+    lines = []
+    if n := tally.outside.total():
+        lines.append(f"truth: {many(n, 'mark')} {_lies(n)} outside of the slide: level-0 pixels are wanted, x before y")
+    if n := tally.elsewhere.total():
+        lines.append(f"truth: {many(n, 'mark')} {_lies(n)} on no patch that is looked at")
+    if n := tally.no_class[""]:
+        lines.append(f"truth: {many(n, 'mark')} {_has(n)} no class: not counted")
+    left_out = {label for label, name in label_map.items() if not name}
+    if others := {label: n for label, n in tally.no_class.most_common() if label and label not in left_out}:
+        names = in_short(f"{label[:40]} {n}" for label, n in others.items())
+        n, example = sum(others.values()), next(iter(others))[:40]
+        lines.append(
+            f"truth: {many(n, 'mark')} {_has(n)} a label that is no class of the model ({names}): not counted; "
+            f"--map '{example}={negative}' says what it is, --map '{example}=' that it is to be left out"
+        )
+    return lines
+
+
+def _is_are(things: Sequence[object]) -> str:
+    return "is" if len(things) == 1 else "are"
+
+
+def _lies(n: int) -> str:
+    return "lies" if n == 1 else "lie"
+
+
+def _has(n: int) -> str:
+    return "has" if n == 1 else "have"

@@ -7,8 +7,7 @@ from napari_distill2label.core.errors import CohortError, SettingsError
 from napari_distill2label.gui.layers import layers, review_layers
 from napari_distill2label.gui.layers.layers import CORRECTIONS, LABELS, OUTLINES
 from napari_distill2label.gui.session.review import Agreement
-from napari_distill2label.store.points import read_points
-from napari_distill2label.workflow.export import corrected_patches
+from napari_distill2label.workflow.corrections import Corrections
 
 from .conftest import TINY
 
@@ -213,8 +212,8 @@ def test_the_file_is_what_training_and_export_read(reviewed, tmp_path):
     path = session.review.save(tmp_path / "mine.csv")
     assert path.read_text().splitlines() == ["slide_id,x,y,label", "slide,29.5,9.5,tumour", "slide,149.5,109.5,normal"]
     assert not session.review.unsaved
-    points = read_points(path, labelled=True)["slide"]
-    np.testing.assert_array_equal(corrected_patches(patch_map, points), session.review.known("slide"))
+    known = Corrections(path).of("slide", patch_map.patches, patch_map.classes)
+    np.testing.assert_array_equal(known.reshape(patch_map.patches.shape), session.review.known("slide"))
     (file,) = session.export(tmp_path / "out", ["csv"], corrections=path)
     import pandas as pd
 

@@ -1,3 +1,4 @@
+import gzip
 import json
 
 import numpy as np
@@ -48,3 +49,35 @@ def test_what_is_no_region_is_said(tmp_path, text, said):
         tissue_from_geojson(path, GRID)
     with pytest.raises(CohortError, match=r"b\.geojson: no such file"):
         tissue_from_geojson(tmp_path / "b.geojson", GRID)
+
+
+def ignored(one: dict) -> dict:
+    one["properties"]["classification"] = {"name": "Ignore*"}
+    return one
+
+
+def test_what_qupath_ignores_is_no_tissue(tmp_path):
+    path = tmp_path / "a.geojson"
+    path.write_text(
+        json.dumps([feature("Polygon", [box(0, 0, 50, 50)]), ignored(feature("Polygon", [box(0, 0, 20, 50)]))])
+    )
+    expected = np.zeros((6, 10), bool)
+    expected[:5, 2:5] = True
+    assert np.array_equal(tissue_from_geojson(path, GRID), expected)
+    path.write_text(json.dumps([ignored(feature("Polygon", [box(0, 0, 50, 50)]))]))
+    with pytest.raises(CohortError, match=r"a\.geojson: no polygon"):
+        tissue_from_geojson(path, GRID)
+    path.write_text(
+        json.dumps([feature("Polygon", [box(0, 0, 9, 9)]), ignored(feature("Polygon", [box(0, 0, 50, 50)]))])
+    )
+    with pytest.raises(CohortError, match="nothing is left"):
+        tissue_from_geojson(path, GRID)
+
+
+def test_regions_may_be_nested_compressed_and_without_a_place(tmp_path):
+    path = tmp_path / "a.geojson.gz"
+    parent = feature("Point", [1, 1])
+    parent["properties"]["childObjects"] = [feature("Polygon", [box(0, 0, 20, 20)])]
+    nowhere = {"type": "Feature", "geometry": None, "properties": {}}
+    path.write_bytes(gzip.compress(json.dumps({"type": "FeatureCollection", "features": [parent, nowhere]}).encode()))
+    assert tissue_from_geojson(path, GRID).sum() == 4

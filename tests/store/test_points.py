@@ -1,4 +1,5 @@
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -7,7 +8,13 @@ from napari_distill2label.core.bag import UNKNOWN
 from napari_distill2label.core.errors import CohortError
 from napari_distill2label.core.geometry import PatchGrid, PatchPoints
 from napari_distill2label.core.settings import GridSettings
-from napari_distill2label.store.points import Points, class_of_patches, read_points
+from napari_distill2label.store.points import (
+    Points,
+    class_of_patches,
+    label_patches,
+    of_slide,
+    read_points,
+)
 
 CLASSES = ("normal", "tumour", "stroma")
 
@@ -100,7 +107,7 @@ def by_definition(found, grid):
             label for (py, px), label in zip(found.coordinates, found.labels, strict=True)
             if x <= px < x + grid.side and y <= py < y + grid.side
         ]  # fmt: skip
-        indices = [CLASSES.index(label) if label in CLASSES else 0 for label in inside]
+        indices = [CLASSES.index(label) for label in inside if label in CLASSES]
         positive = [index for index in indices if index]
         result.append(
             max(set(positive), key=lambda i: (positive.count(i), -i)) if positive else 0 if indices else UNKNOWN
@@ -157,12 +164,25 @@ def test_of_several_positive_classes_the_one_with_most_points_counts():
     assert class_of_patches(at, grid, CLASSES, corrections=True).tolist() == [2]
 
 
-def test_a_label_that_is_no_class_is_negative_in_truth_and_an_error_in_corrections():
-    grid = PatchGrid.over((10, 10), GridSettings(patch_px=10))
-    at = points((1, 1, "fibroblast"))
-    assert class_of_patches(at, grid, CLASSES, corrections=False).tolist() == [0]
-    with pytest.raises(CohortError, match="unknown label 'fibroblast': the classes are normal, tumour, stroma"):
+def test_a_label_that_is_no_class_says_nothing_in_truth_and_is_an_error_in_corrections():
+    grid = PatchGrid.over((10, 20), GridSettings(patch_px=10))
+    at = points((1, 1, "fibroblast"), (1, 2, ""), (1, 11, "fibroblast"), (1, 12, "normal"))
+    assert class_of_patches(at, grid, CLASSES, corrections=False).tolist() == [UNKNOWN, 0]
+    with pytest.raises(
+        CohortError, match=r"unknown label 'fibroblast': the classes are normal, tumour, stroma; .*--map"
+    ):
         class_of_patches(at, grid, CLASSES, corrections=True)
+    for label_map, expected in (({"fibroblast": "stroma"}, [2, 2]), ({"*": "normal"}, [0, 0])):
+        for corrections in (True, False):
+            assert class_of_patches(at, grid, CLASSES, corrections, label_map).tolist() == expected
+    assert class_of_patches(at, grid, CLASSES, True, {"fibroblast": ""}).tolist() == [UNKNOWN, 0]
+
+
+def test_a_label_that_is_nearly_a_class_is_an_error():
+    grid = PatchGrid.over((10, 10), GridSettings(patch_px=10))
+    for corrections in (True, False):
+        with pytest.raises(CohortError, match="--map Tumor=tumour"):
+            class_of_patches(points((1, 1, "Tumor")), grid, CLASSES, corrections)
 
 
 def test_patches_on_points_take_the_label_within_one_pixel():
@@ -177,3 +197,234 @@ def test_patches_on_points_take_the_label_within_one_pixel():
     )  # fmt: skip
     assert class_of_patches(at, centres, CLASSES, corrections=True).tolist() == [1, 2, UNKNOWN, 0]
     assert class_of_patches(points(), centres, CLASSES, corrections=False).tolist() == [UNKNOWN] * 4
+
+
+def test_at_a_centre_is_what_is_nearest_whatever_its_class():
+    centres = PatchPoints.at(np.array([[10, 10]]), (50, 50), GridSettings(patch_px=9))
+    assert class_of_patches(points((10, 10.2, "x"), (10, 10.8, "tumour")), centres, CLASSES, False).tolist() == [
+        UNKNOWN
+    ]
+
+
+# ---- boxes that lie on no lattice ------------------------------------------------------------------------------------
+
+
+def boxes_at(corners, side=10, shape=(60, 71)):
+    return PatchPoints(shape, np.array(corners).reshape(-1, 2) + side // 2, side, side, boxes=True)
+
+
+@pytest.mark.parametrize("side", [7, 10])
+def test_boxes_are_labelled_by_what_lies_in_them_wherever_they_lie(side):
+    rng = np.random.default_rng(side)
+    boxes = boxes_at(rng.integers(-3, 60, (50, 2)), side)
+    coordinates = rng.random((60, 2)) * (60, 71)
+    coordinates[:30] = np.round(coordinates[:30])
+    found = Points(coordinates, rng.choice(["normal", "tumour", "stroma", "other"], 60).astype(object))
+    assert class_of_patches(found, boxes, CLASSES, corrections=False).tolist() == by_definition(found, boxes)
+
+
+def test_a_correction_is_of_the_box_whose_middle_is_nearest():
+    boxes = boxes_at([[0, 0], [0, 3], [30, 30]])
+    found = points((5, 4.4, "tumour"), (5, 8.4, "stroma"), (5, 25, "normal"))
+    assert class_of_patches(found, boxes, CLASSES, corrections=True).tolist() == [1, 2, UNKNOWN]
+    assert class_of_patches(points(), boxes, CLASSES, corrections=True).tolist() == [UNKNOWN] * 3
+
+
+def test_boxes_are_told_from_centres_in_what_is_kept():
+    from napari_distill2label.core.geometry import patches_from_json
+
+    for patches in (boxes_at([[0, 0]]), PatchPoints((60, 71), np.array([[5, 5]]), 10, 10)):
+        again = patches_from_json(patches.to_json(), patches.centres)
+        assert again.boxes == patches.boxes
+    assert "boxes" not in patches.to_json()  # maps of former versions still fit
+
+
+# ---- areas -----------------------------------------------------------------------------------------------------------
+
+
+def outline(x0, y0, x1, y1, hole=None):
+    rings = [[[x0, y0], [x1, y0], [x1, y1], [x0, y1], [x0, y0]]]
+    if hole:
+        rings += outline(*hole)["coordinates"]
+    return {"type": "Polygon", "coordinates": rings}
+
+
+@pytest.fixture
+def marks(tmp_path):
+    """`marks((geometry, class name), …)` -> the `Points` of a GeoJSON file with these annotations."""
+
+    def make(*items, **properties):
+        path = tmp_path / "s.geojson"
+        features = [feature(geometry, name) for geometry, name in items]
+        for one in features:
+            one["properties"] |= properties
+        path.write_text(json.dumps(features))
+        return read_points(path, labelled=True)["s"]
+
+    return make
+
+
+GRID = PatchGrid.over((40, 40), GridSettings(patch_px=10))
+
+
+def on_grid(found, **how):
+    return class_of_patches(found, GRID, CLASSES, corrections=False, **how).reshape(4, 4)
+
+
+@pytest.mark.parametrize("corrections", [True, False])
+def test_an_area_labels_the_patches_it_covers_by_half(marks, corrections):
+    found = class_of_patches(marks((outline(5, 0, 24.9, 20), "tumour")), GRID, CLASSES, corrections).reshape(4, 4)
+    expected = np.full((4, 4), UNKNOWN)
+    expected[:2, :2] = 1  # the first column by exactly a half, the third by 49 %
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(("coverage", "columns"), [(0.01, 3), (0.49, 3), (0.5, 2), (0.51, 1), (1, 1)])
+def test_the_share_is_a_setting(marks, coverage, columns):
+    found = on_grid(marks((outline(5, 0, 24.9, 40), "tumour")), coverage=coverage)
+    assert (found == 1).sum() == 4 * columns
+
+
+def test_what_is_in_a_hole_is_not_in_the_area(marks):
+    found = on_grid(marks((outline(0, 0, 40, 40, hole=(10, 10, 30, 30)), "tumour")))
+    assert (found == 1).sum() == 12
+    assert set(found[1:3, 1:3].ravel()) == {UNKNOWN}
+
+
+def test_findings_count_together_and_the_one_that_covers_most_names_the_patch(marks):
+    found = on_grid(marks((outline(0, 0, 3, 10), "tumour"), (outline(3, 0, 7, 10), "stroma")))
+    assert found[0, 0] == 2
+    within = on_grid(marks((outline(0, 0, 40, 40), "tumour"), (outline(0, 0, 20, 20), "stroma")))
+    assert (within == 2).sum() == 4  # of areas that cover as much the smaller one
+    assert (within == 1).sum() == 12
+
+
+def test_negative_areas(marks):
+    found = on_grid(
+        marks((outline(0, 0, 40, 40), "normal"), (outline(0, 0, 10, 6), "tumour"), (outline(20, 0, 30, 4), "tumour"))
+    )
+    assert found[0].tolist() == [1, 0, 0, 0]  # a finding of more than half comes first, one of less does not count
+
+
+def test_overlapping_areas_of_one_class_count_once(marks):
+    found = on_grid(marks((outline(0, 0, 4, 10), "tumour"), (outline(0, 0, 4, 10), "tumour")))
+    assert found[0, 0] == UNKNOWN
+
+
+def test_ignored_areas_are_nobodys(marks):
+    at = marks((outline(0, 0, 40, 10), "tumour"), (outline(0, 0, 14, 40), "Ignore*"))
+    found = label_patches(at, GRID, {"tumour": 1}, 3)
+    assert found.classes.reshape(4, 4)[0].tolist() == [UNKNOWN, 1, 1, 1]
+    assert found.ignored.reshape(4, 4)[:, 0].all()
+    assert found.ignored.sum() == 4
+
+
+def test_areas_of_no_class_say_nothing(marks):
+    at = marks((outline(0, 0, 40, 40), None), (outline(0, 0, 40, 40), "Region*"), (outline(0, 0, 20, 20), "tumour: a"))
+    assert (on_grid(at) == 1).sum() == 4
+    tally = label_patches(at, GRID, {"": UNKNOWN, "Region*": UNKNOWN, "tumour: a": 1}, 3).tally
+    assert tally.no_class == {"": 1, "Region*": 1}
+    assert tally.areas == {"tumour: a": 1}
+
+
+def test_areas_of_boxes_and_of_centred_patches(marks):
+    at = marks((outline(0, 0, 20, 20), "tumour"), ({"type": "Point", "coordinates": [15.5, 15.5]}, "normal"))
+    boxes = boxes_at([[0, 0], [5, 12], [15, 15], [30, 30]])
+    assert class_of_patches(at, boxes, CLASSES, corrections=False).tolist() == [1, 1, 0, UNKNOWN]
+    centred = PatchPoints.at(np.array([[5, 5], [15, 15], [30, 30]]), (60, 71), GridSettings(patch_px=9))
+    assert class_of_patches(at, centred, CLASSES, corrections=False).tolist() == [1, 0, UNKNOWN]
+
+
+def test_points_and_areas_together(marks):
+    def at_x(x):
+        return {"type": "Point", "coordinates": [x, 5]}
+
+    at = marks((outline(0, 0, 20, 10), "tumour"), (at_x(5), "normal"), (at_x(15), "stroma"), (at_x(25), "normal"))
+    assert on_grid(at)[0].tolist() == [1, 2, 0, UNKNOWN]
+    corrected = class_of_patches(at, GRID, CLASSES, corrections=True).reshape(4, 4)
+    assert corrected[0].tolist() == [0, 2, 0, UNKNOWN]  # what is said of the very patch comes first
+
+
+# ---- what QuPath exports ---------------------------------------------------------------------------------------------
+
+
+def test_a_multipoint_is_all_its_points(marks):
+    at = marks(({"type": "MultiPoint", "coordinates": [[10.5, 10.5], [20.5, 30.5]]}, "tumour"))
+    assert at.coordinates.tolist() == [[10, 10], [30, 20]]
+    assert at.labels.tolist() == ["tumour"] * 2
+
+
+def test_detections_and_cells_are_of_one_place_in_truth(marks, tmp_path):
+    at = marks((outline(10, 10, 20, 20), "tumour"), objectType="detection")
+    assert at.coordinates.tolist() == [[14.5, 14.5]]
+    assert at.areas == ()
+    cell = feature(outline(0, 0, 20, 20), "tumour") | {"nucleusGeometry": outline(2, 4, 4, 6)}
+    cell["properties"]["objectType"] = "cell"
+    (tmp_path / "c.geojson").write_text(json.dumps(cell))
+    for labelled in (True, False):
+        assert read_points(tmp_path / "c.geojson", labelled)["c"].coordinates.tolist() == [[4.5, 2.5]]
+    assert len(marks((outline(10, 10, 20, 20), "tumour"), objectType="tile").areas) == 1
+
+
+def test_an_annotation_round_detections_is_no_centre(tmp_path):
+    nucleus = feature(outline(0, 0, 4, 4))
+    nucleus["properties"]["objectType"] = "detection"
+    path = tmp_path / "s.geojson"
+    path.write_text(json.dumps([feature(outline(0, 0, 100, 100), "Region*"), nucleus]))
+    assert read_points(path)["s"].coordinates.tolist() == [[1.5, 1.5]]
+    path.write_text(json.dumps([feature(outline(0, 0, 4, 4)), feature(outline(0, 0, 4, 4), "Ignore*")]))
+    assert len(read_points(path)["s"]) == 1  # other tools say nothing of the kind of an outline
+
+
+def test_objects_without_a_place_are_counted(marks):
+    at = marks((None, "tumour"), ({"type": "LineString", "coordinates": [[0, 0], [9, 9]]}, "tumour"))
+    assert (len(at), at.areas, at.n_placeless) == (0, (), 2)
+
+
+def test_a_slide_without_any_mark_is_said_to_be_so(tmp_path):
+    (tmp_path / "a.geojson").write_text('{"type": "FeatureCollection", "features": []}')
+    assert len(read_points(tmp_path / "a.geojson", labelled=True)["a"]) == 0
+    (tmp_path / "t.csv").write_text("slide_id,x,y,label\na,,,\nb,1,2,tumour\n")
+    found = read_points(tmp_path / "t.csv", labelled=True)
+    assert {name: len(one) for name, one in found.items()} == {"a": 0, "b": 1}
+    with pytest.raises(CohortError, match="no position"):
+        read_points(tmp_path / "t.csv")
+
+
+def test_a_table_may_say_what_class_a_label_is_of(tmp_path):
+    (tmp_path / "t.csv").write_text("slide_id,x,y,label,class\na,1,1,lymphocyte,normal\na,11,1,tumour,\n")
+    found = read_points(tmp_path / "t.csv", labelled=True)["a"]
+    assert found.labels.tolist() == ["lymphocyte", "tumour"]
+    assert found.class_names.tolist() == ["normal", "tumour"]
+    assert on_grid(found)[0].tolist() == [0, 1, UNKNOWN, UNKNOWN]
+
+
+def test_slides_are_found_by_what_their_files_are_called():
+    kept = {"a": 1, "b.svs": 2, "c.1": 3, "d_e-ae3f5b": 4}
+    assert [of_slide(kept, name) for name in ("a", "b", "b.svs", "c.1", "c", "x")] == [1, 2, 2, 3, None, None]
+
+
+def test_the_tally_says_what_became_of_points():
+    tissue = np.ones((4, 4), bool)
+    tissue[0, 0] = False
+    at = points(
+        (5, 5, "tumour"), (15, 15, "tumour"), (15, 25, "x"), (15, 25, ""), (90_000, 5, "tumour"), (-9, 5, "normal")
+    )
+    index = {"tumour": 1, "normal": 0, "x": UNKNOWN, "": UNKNOWN}
+    tally = label_patches(at, GRID.with_tissue(tissue), index, 3).tally
+    assert tally.points == {"tumour": 1}
+    assert tally.elsewhere == {"tumour": 1}
+    assert tally.outside == {"tumour": 1, "normal": 1}
+    assert tally.no_class == {"x": 1, "": 1}
+    assert tally.counted == 1
+    centred = PatchPoints.at(np.array([[15, 15]]), (40, 40), GridSettings(patch_px=9))
+    tally = label_patches(at, centred, index, 3).tally
+    assert (tally.points, tally.elsewhere) == ({"tumour": 1}, {"tumour": 1})
+    assert (tally + tally).points == Counter({"tumour": 2})
+
+
+def test_points_as_far_as_numbers_go(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("slide_id,x,y,label\na,1e308,-1e308,tumour\na,5,5,tumour\n")
+    found = read_points(path, labelled=True)["a"]
+    assert on_grid(found)[0].tolist() == [1, UNKNOWN, UNKNOWN, UNKNOWN]

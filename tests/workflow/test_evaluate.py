@@ -2,6 +2,8 @@
 
 import csv
 import json
+import shutil
+from dataclasses import replace
 from itertools import chain
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 from sklearn import metrics as sk
 
 from napari_distill2label.core.errors import BundleError, CohortError, SettingsError
-from napari_distill2label.core.events import Failed, drain
+from napari_distill2label.core.events import Failed, Notice, drain
 from napari_distill2label.store.cohort import Cohort
 from napari_distill2label.store.patchmap import PatchMap
 from napari_distill2label.store.run import Run
@@ -116,15 +118,93 @@ def test_figures_equal_a_computation_by_hand(trained, cohort_csv, truth, tmp_pat
         assert_same(found["instance_per_slide"], means | {"n": len(each)})
 
 
-def test_the_test_split_is_the_default_and_new_slides_belong_to_it(trained, cohort_csv, truth, collect):
+def notices(events):
+    return [event.message for event in events if isinstance(event, Notice)]
+
+
+def test_the_test_split_is_the_default_and_new_slides_belong_to_it(trained, cohort_csv, truth, png, collect):
     cohort = Cohort.read(cohort_csv)
     tested = {slide.slide_id for slide in Run.open(trained).cohort.in_split("test")}
     assert 0 < len(tested) < 5
     test, every = (collect(evaluate(trained, cohort, truth, split=split))[1]["student"] for split in ("test", "all"))
     assert (test["bag"]["n"], every["bag"]["n"]) == (len(tested), 10)
-    new = [type(slide)(f"new {slide.slide_id}", slide.path, slide.label, mpp=0.5) for slide in cohort][:4]
-    extended = cohort.with_slides([*cohort, *new])
-    assert collect(evaluate(trained, extended, truth))[1]["student"]["bag"]["n"] == len(tested) + 4
+    new = [type(slide)(f"new {slide.slide_id}", png(slide.slide_id), slide.label, mpp=0.5) for slide in cohort][:4]
+    events, figures = collect(evaluate(trained, cohort.with_slides([*cohort, *new]), truth))
+    assert figures["student"]["bag"]["n"] == len(tested) + 4
+    assert f"{10 - len(tested)} of 14 slides are left out" in notices(events)[0]
+    assert f"truth: says nothing of 4 of {len(tested) + 4} slides" in notices(events)[1]
+    assert figures["student"]["instance"]["n"] == test["instance"]["n"]
+
+
+def learnt_rows(trained):
+    return [slide for slide in Run.open(trained).cohort.labelled if slide.split != "test"]
+
+
+def test_training_slides_under_other_ids_are_left_out(trained, cohort_csv, truth, tmp_path, collect):
+    """The same files, copies of them, and other slides of the same patients."""
+    learnt, cohort = learnt_rows(trained), Cohort.read(cohort_csv)
+    copy = shutil.copy(learnt[1].path, tmp_path / "copy.ome.tif")
+    again = [
+        replace(learnt[0], slide_id="same file", case_id="X", split=None),
+        replace(learnt[1], slide_id="copy", case_id="Y", path=copy, split=None),
+    ]
+    own = list(Run.open(trained).cohort.in_split("test"))
+    events, figures = collect(evaluate(trained, cohort.with_slides([*own, *again]), truth))
+    assert figures["student"]["bag"]["n"] == len(own)
+    said = notices(events)[0]
+    assert f"2 of {len(own) + 2} slides are left out" in said
+    assert "2 with the file of a training slide under another id: same file, copy" in said
+    with pytest.raises(CohortError, match=r"training or validation slides of it .*: add --split all"):
+        drain(evaluate(trained, cohort.with_slides(again), truth))
+    events, figures = collect(evaluate(trained, cohort.with_slides([*own, *again]), truth, split="all"))
+    assert figures["student"]["bag"]["n"] == len(own) + 2
+    assert f"2 of {len(own) + 2} slides were learnt from" in notices(events)[0]
+    assert "flatter" in notices(events)[0]
+
+
+def test_training_patients_are_left_out(trained, cohort_csv, truth, png, collect):
+    learnt = learnt_rows(trained)[0]
+    case = learnt.case_id
+    assert case != learnt.slide_id
+    of_case = replace(learnt, slide_id="later", path=png(), split=None)
+    other = replace(of_case, slide_id="other", path=png("another"), case_id="new")
+    events, figures = collect(evaluate(trained, Cohort((of_case, other)), truth_of(truth, other="later")))
+    assert figures["student"]["bag"]["n"] == 1
+    assert "1 of a patient of a training slide: later" in notices(events)[0]
+
+
+def truth_of(truth, **names):
+    """The truth with slides called otherwise; of each the points of some slide."""
+    rows = truth.read_text().splitlines()
+    out = truth.parent.parent / f"{'-'.join(names)}.csv"
+    own = [row.partition(",")[2] for row in rows[1:] if row.startswith("slide_000")]
+    out.write_text("\n".join([rows[0], *(f"{name},{row}" for name in names for row in own)]))
+    return out
+
+
+def test_slides_of_another_cohort_that_have_the_same_ids_are_new(trained, cohort_csv, truth, png, collect):
+    """They were left out without a word."""
+    learnt = learnt_rows(trained)[:2]
+    others = [replace(row, path=png(f"other {i}"), case_id=f"other {i}", split=None) for i, row in enumerate(learnt)]
+    events, figures = collect(evaluate(trained, Cohort(tuple(others)), truth))
+    assert figures["student"]["bag"]["n"] == 2
+    assert "2 slides with the id of a training slide, but another file of another patient" in notices(events)[0]
+
+
+def test_a_run_without_a_record_is_compared_by_what_is_left(trained, cohort_csv, truth, png, collect):
+    (trained / "slides.json").unlink()
+    learnt = learnt_rows(trained)
+    gone = Run.open(trained).cohort
+    moved = gone.with_slides(
+        replace(row, path=row.path.with_name(f"gone {row.path.name}")) if row.split != "test" else row for row in gone
+    )
+    moved.write(trained / "cohort.csv")
+    same_id = replace(learnt[0], path=png("x"), case_id="x", split=None)
+    new = replace(same_id, slide_id="new")
+    events, figures = collect(evaluate(trained, Cohort((same_id, new)), truth_of(truth, new="")))
+    assert figures["student"]["bag"]["n"] == 1
+    assert "1 with the id of a training slide" in notices(events)[0]
+    assert f"{len(learnt)} of {len(learnt)} training slides are known by id and patient alone" in notices(events)[1]
 
 
 def test_unlabelled_slides_have_no_part(trained, cohort_csv, truth, collect):
@@ -135,12 +215,126 @@ def test_unlabelled_slides_have_no_part(trained, cohort_csv, truth, collect):
     assert collect(evaluate(trained, cohort.with_slides(some), truth, split="all"))[1]["mil"]["bag"]["n"] == 9
 
 
-def test_a_truth_label_that_is_no_class_is_negative(trained, cohort_csv, truth, tmp_path, collect):
-    cohort = Cohort.read(cohort_csv)
-    other = tmp_path / "other.csv"
-    other.write_text(truth.read_text().replace(",normal", ",fibroblast"))
-    expected, found = (collect(evaluate(trained, cohort, path))[1] for path in (truth, other))
+def relabelled(truth, tmp_path, old, new):
+    path = tmp_path / f"{new or 'none'}.csv"
+    path.write_text(truth.read_text().replace(f",{old}", f",{new}"))
+    return path
+
+
+def test_a_truth_label_that_is_no_class_is_counted_aloud(trained, cohort_csv, truth, tmp_path, collect, table):
+    """On a grid a patch without a finding is negative, whatever else is marked in it."""
+    cohort, other = Cohort.read(cohort_csv), relabelled(truth, tmp_path, "normal", "fibroblast")
+    expected = collect(evaluate(trained, cohort, truth))[1]
+    events, found = collect(evaluate(trained, cohort, other))
     assert found == expected
+    tested = {slide.slide_id for slide in Run.open(trained).cohort.in_split("test")}
+    n = sum(row["label"] == "fibroblast" and row["slide_id"] in tested for row in table(other))
+    said = next(line for line in notices(events) if "no class of the model" in line)
+    assert f"truth: {n} marks have a label that is no class of the model (fibroblast {n}): not counted" in said
+    assert "--map 'fibroblast=normal'" in said
+
+
+@pytest.mark.parametrize("way", ["centres", "ignore"])
+def test_what_is_no_class_is_unknown_unless_the_map_says_otherwise(
+    trained, cohort_csv, truth, tmp_path, collect, refused, way
+):
+    cohort, other = Cohort.read(cohort_csv), relabelled(truth, tmp_path, "normal", "fibroblast")
+    how = {"centres": truth.with_name("centres.csv")} if way == "centres" else {"empty": "ignore"}
+    flags = ["--centres", how["centres"]] if way == "centres" else ["--empty", "ignore"]
+    line = refused("evaluate", trained, cohort_csv, "--truth", other, *flags)
+    assert "no label says 'normal', and fibroblast is no class of the model (normal, tumour)" in line
+    assert "--map '*=normal'" in line
+    expected = collect(evaluate(trained, cohort, truth, **how))[1]
+    for label_map in ({"fibroblast": "normal"}, {"*": "normal"}):
+        assert collect(evaluate(trained, cohort, other, label_map=label_map, **how))[1] == expected
+    left_out = collect(evaluate(trained, cohort, other, label_map={"fibroblast": ""}, **how))[1]["student"]["instance"]
+    assert left_out["prevalence"] == 1
+    assert left_out["n"] == round(expected["student"]["instance"]["prevalence"] * expected["student"]["instance"]["n"])
+
+
+@pytest.mark.parametrize(("label", "said"), [("Tumour", "--map Tumour=tumour"), ("tumor", "--map tumor=tumour"),
+                                             ("metastasis", "--map 'metastasis=tumour'")])  # fmt: skip
+def test_findings_under_another_name_are_an_error_that_offers_the_map(
+    trained, cohort_csv, truth, tmp_path, cli, refused, label, said
+):
+    other, out = relabelled(truth, tmp_path, "tumour", label), tmp_path / "m.json"
+    assert said in refused("evaluate", trained, cohort_csv, "--truth", other)
+    figures = []
+    for path, more in ((truth, []), (other, ["--map", f"{label}=tumour"])):
+        assert cli("evaluate", trained, cohort_csv, "--truth", path, "-o", out, *more)[0] == 0
+        figures.append(json.loads(out.read_text()))
+    assert figures[0] == figures[1]
+
+
+def test_slides_that_the_truth_does_not_mention_are_unknown(trained, cohort_csv, truth, tmp_path, collect):
+    cohort = Cohort.read(cohort_csv)
+    rows = truth.read_text().splitlines()
+    one = tmp_path / "one.csv"
+    one.write_text("\n".join([rows[0], *(row for row in rows if row.startswith("slide_001"))]))
+    events, found = collect(evaluate(trained, cohort, one, split="all"))
+    own = cohort.with_slides([cohort["slide_001"]])
+    expected = collect(evaluate(trained, own, truth, split="all"))[1]
+    for role in found:
+        assert found[role]["instance"] == expected[role]["instance"]
+        assert found[role]["bag"]["n"] == 10
+    assert any("truth: says nothing of 9 of 10 slides (slide_000, " in line for line in notices(events))
+    one.write_text("\n".join([rows[0], *(row for row in rows if row.startswith("slide_001")), "slide_000,,,"]))
+    mentioned = collect(evaluate(trained, cohort, one, split="all"))[1]["student"]["instance"]
+    assert mentioned["n"] == 2 * expected["student"]["instance"]["n"]  # a slide without a finding
+
+
+@pytest.mark.parametrize("split", ["all"])
+def test_areas_of_qupath(trained, cohort_csv, tmp_path, collect, split):
+    """Half of the slide is a finding; the other slides have no file."""
+    square = [[0, 0], [54, 0], [54, 112], [0, 112], [0, 0]]
+    data = {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [square]},
+            "properties": {"classification": {"names": ["tumour"]}}}  # fmt: skip
+    (tmp_path / "truth").mkdir()
+    (tmp_path / "truth" / "slide_001.ome.tif.geojson").write_text(json.dumps(data))
+    cohort = Cohort.read(cohort_csv)
+    events, figures = collect(evaluate(trained, cohort, tmp_path / "truth", split=split))
+    found = figures["student"]["instance"]
+    assert (found["n"], found["prevalence"]) == (20, 8 / 20)  # 2 of 5 columns, 4 rows
+    assert "truth of the patches: 12 normal, 8 tumour (from tumour 1 area)" in notices(events)
+    strict = collect(evaluate(trained, cohort, tmp_path / "truth", split=split, empty="ignore"))[1]["student"]
+    assert strict["instance"]["n"] == 8
+
+
+def moved(truth, tmp_path, change):
+    path = tmp_path / "moved.csv"
+    with truth.open() as old, path.open("w", newline="") as new:
+        writer = csv.writer(new)
+        header, *rows = csv.reader(old)
+        writer.writerow(header)
+        writer.writerows([row[0], *change(float(row[1]), float(row[2])), row[3]] for row in rows)
+    return path
+
+
+def test_points_that_lie_elsewhere_are_counted_and_nothing_left_is_an_error(
+    trained, cohort_csv, truth, tmp_path, collect, refused
+):
+    far = moved(truth, tmp_path, lambda x, y: (x + 90_000, y))
+    assert "outside of the slide: level-0 pixels are wanted" in refused("evaluate", trained, cohort_csv, "--truth", far)
+    centres = ["--centres", truth.with_name("centres.csv")]
+    for change, said in (
+        (lambda x, y: (x * 0.5, y * 0.5), "are they in µm?"),
+        (lambda x, y: (y, x), "are x and y swapped?"),
+        (lambda x, y: (x / 4, y / 4), "are they of a level reduced 4 times?"),
+    ):
+        line = refused("evaluate", trained, cohort_csv, "--truth", moved(truth, tmp_path, change), *centres)
+        assert "says nothing of any patch" in line
+        assert said in line
+    half = moved(truth, tmp_path, lambda x, y: (x + 90_000 * (x > 64), y))
+    events, _ = collect(evaluate(trained, Cohort.read(cohort_csv), half))
+    assert any("marks lie outside of the slide" in line for line in notices(events))
+    in_micrometres = moved(truth, tmp_path, lambda x, y: (x * 0.5, y * 0.5))
+    events, _ = collect(evaluate(trained, Cohort.read(cohort_csv), in_micrometres))
+    assert any("if they were in µm" in line for line in notices(events))
+
+
+def test_coverage_is_a_share(trained, cohort_csv, truth, refused):
+    for wrong in ("0", "1.5", "nan"):
+        assert "no share of a patch" in refused("evaluate", trained, cohort_csv, "--truth", truth, "--coverage", wrong)
 
 
 def test_what_does_not_fit_is_one_line(trained, cohort_csv, truth, tmp_path, cohort_of, slides, refused):
@@ -232,7 +426,7 @@ def test_masks_may_be_the_truth(trained, cohort_csv, slides, tmp_path, cli, coll
         empty: collect(evaluate(trained, three, masks, split="all", empty=empty))[1]["student"]
         for empty in ("ignore", "negative")
     }
-    assert (found["ignore"]["instance"]["n"], found["negative"]["instance"]["n"]) == (40, 60)
+    assert (found["ignore"]["instance"]["n"], found["negative"]["instance"]["n"]) == (40, 40)  # it has two masks
     assert found["ignore"]["bag"]["n"] == 3
     (tmp_path / "none").mkdir()
     assert "holds no mask image" in refused("evaluate", trained, cohort_csv, "--truth", tmp_path / "none")

@@ -1,7 +1,10 @@
 """The truth as mask images, in the coding of the program's own masks."""
 
+import json
+
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from napari_distill2label.core.bag import UNKNOWN
@@ -66,3 +69,108 @@ def test_the_files_of_our_own_export_are_found(tmp_path):
     truth = read_truth(tmp_path)
     assert isinstance(truth, MaskTruth)
     assert "slide 1" in truth
+
+
+# ---- masks of others -------------------------------------------------------------------------------------------------
+
+TWO = ("normal", "tumour")
+
+
+def save(folder, name, mask, **how):
+    Image.fromarray(np.asarray(mask, how.pop("dtype", np.uint8))).save(folder / name, **how)
+
+
+@pytest.mark.parametrize("value", [1, 255])
+@pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.tif"])
+def test_a_binary_mask_shows_findings_and_what_is_none(tmp_path, value, name):
+    mask = np.zeros((8, 12), np.uint8)
+    mask[:4, :4] = value
+    mask[:4, 4:6] = value  # half of the second cell
+    mask[4:, 0] = value  # a quarter
+    save(tmp_path, name, mask)
+    assert read_truth(tmp_path).of("a", GRID, TWO).tolist() == [1, 1, 0, 0, 0, 0]
+    assert read_truth(tmp_path / name, coverage=0.2).of("a", GRID, TWO).tolist() == [1, 1, 0, 1, 0, 0]
+    with pytest.raises(CohortError, match=rf"a\.\w+: is a binary mask, .* --map {value}=tumour"):
+        read_truth(tmp_path).of("a", GRID, CLASSES)
+    mapped = read_truth(tmp_path, {str(value): "stroma"})
+    assert mapped.of("a", GRID, CLASSES).tolist()[:3] == [2, 2, 0]
+
+
+def test_a_mask_of_one_bit(tmp_path):
+    save(tmp_path, "a.png", np.eye(8, 12) > -1, dtype=bool)
+    mask = np.zeros((8, 12), bool)
+    mask[:, :4] = True
+    save(tmp_path, "a.png", mask, dtype=bool)
+    assert read_truth(tmp_path).of("a", GRID, TWO).tolist() == [1, 0, 0, 1, 0, 0]
+
+
+def test_how_masks_are_coded_is_the_same_for_all_of_a_folder(tmp_path):
+    """0 and 1 alone in one mask, and 2 in another: 0 unknown, 1 the negative class, 2 the finding."""
+    save(tmp_path, "a.png", np.arange(96).reshape(8, 12) % 2)
+    save(tmp_path, "b.png", np.full((8, 12), 2))
+    truth = read_truth(tmp_path)
+    truth.check(TWO, ["a", "b", "c"], complete=True)
+    assert truth.of("a", GRID, TWO).tolist() == [0] * 6
+    assert truth.of("b", GRID, TWO).tolist() == [1] * 6
+
+
+def test_an_empty_binary_mask_beside_others_is_all_negative(tmp_path):
+    save(tmp_path, "a.png", np.arange(96).reshape(8, 12) % 2)
+    save(tmp_path, "b.png", np.zeros((8, 12)))
+    truth = read_truth(tmp_path)
+    truth.check(TWO, ["a", "b"], complete=True)
+    assert truth.of("b", GRID, TWO).tolist() == [0] * 6
+
+
+def test_values_mean_what_the_map_says(tmp_path):
+    mask = np.zeros((8, 12), np.uint8)
+    mask[:, :4], mask[:, 4:8], mask[:, 8:] = 7, 9, 255
+    save(tmp_path, "a.png", mask)
+    with pytest.raises(CohortError, match=r"a\.png: has the value 7; masks are 0 unknown, 1 normal, .*--map 7=tumour"):
+        read_truth(tmp_path).of("a", GRID, CLASSES)
+    truth = read_truth(tmp_path, {"7": "stroma", "9": "normal", "255": ""})
+    assert truth.of("a", GRID, CLASSES).tolist() == [2, 0, UNKNOWN] * 2
+    with pytest.raises(CohortError, match="the classes of the model are normal"):
+        read_truth(tmp_path, {"7": "x", "*": ""}).of("a", GRID, CLASSES)
+
+
+def test_masks_of_ours_say_themselves_what_their_values_are(tmp_path):
+    """By name: the order of the classes may be another one."""
+    from napari_distill2label.core.names import LABELS_NAMESPACE
+
+    mask = np.ones((8, 12), np.uint8)
+    mask[:, :4] = 2
+    names = {"classes": '{"1": "tumour", "2": "normal"}', "model": "student"}
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif", ome=True) as tiff:
+        tiff.write(mask, metadata={"axes": "YX", "MapAnnotation": {"Namespace": LABELS_NAMESPACE, **names}})
+    assert read_truth(tmp_path).of("a", GRID, TWO).tolist() == [0, 1, 1] * 2
+
+
+def test_the_negative_is_never_made_of_what_a_mask_does_not_know(folder):
+    known, _ = read_truth(folder).known("a", GRID, CLASSES, complete=True)
+    assert known.tolist() == [0, 1, 2, 2, UNKNOWN, UNKNOWN]
+
+
+# ---- points and areas ------------------------------------------------------------------------------------------------
+
+
+def test_a_patch_without_a_finding_is_negative_only_where_the_truth_looked(tmp_path):
+    (tmp_path / "t.csv").write_text("slide_id,x,y,label\na,1,1,tumour\na,5,1,cell\nc,,,\n")
+    truth = read_truth(tmp_path / "t.csv")
+    truth.check(CLASSES, ["a"], complete=True)
+    assert truth.known("a", GRID, CLASSES, complete=True)[0].tolist() == [1, 0, 0, 0, 0, 0]
+    assert truth.known("a", GRID, CLASSES, complete=False)[0].tolist() == [1] + [UNKNOWN] * 5
+    assert truth.known("b", GRID, CLASSES, complete=True)[0].tolist() == [UNKNOWN] * 6
+    assert truth.known("c", GRID, CLASSES, complete=True)[0].tolist() == [0] * 6
+    centred = PatchPoints((8, 12), np.array([[1, 1], [1, 9]]), 3, 3)
+    assert truth.known("a", centred, CLASSES, complete=True)[0].tolist() == [1, UNKNOWN]
+    boxes = PatchPoints((8, 12), np.array([[2, 2], [2, 9]]), 3, 3, boxes=True)
+    assert truth.known("a", boxes, CLASSES, complete=True)[0].tolist() == [1, 0]
+
+
+def test_what_qupath_ignores_is_not_made_negative(tmp_path):
+    square = {"type": "Polygon", "coordinates": [[[0, 0], [4, 0], [4, 8], [0, 8], [0, 0]]]}
+    data = {"type": "Feature", "geometry": square, "properties": {"classification": {"name": "Ignore*"}}}
+    (tmp_path / "a.geojson").write_text(json.dumps(data))
+    truth = read_truth(tmp_path / "a.geojson")
+    assert truth.known("a", GRID, CLASSES, complete=True)[0].tolist() == [UNKNOWN, 0, 0] * 2

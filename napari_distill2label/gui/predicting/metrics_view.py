@@ -7,9 +7,10 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from ..widgets.short import short
+from ..wording import in_the_window
 
 if TYPE_CHECKING:
-    from ...workflow.assess import Assessment
+    from ...workflow.assess import Assessment, Part
 
 CURVE_HEIGHT = 200  # px
 NARROW = 10  # characters of a class's name that fit above a column
@@ -87,12 +88,10 @@ class MetricsView(QWidget):
 
 def as_html(found: "Assessment") -> str:
     """Figures, confusion matrix and classes as rich text."""
-    metrics = found.metrics
-    head = (
-        f"<p><b>{metrics['n']} patches of {found.slides} slide{'s' * (found.slides != 1)}</b>, "
-        f"threshold {found.threshold:.2f}<br>AUROC {_figure(metrics['auroc'])} · accuracy "
-        f"{_share(metrics['accuracy'])} · F1 {_figure(metrics['f1'])}</p>"
-    )
+    head = "".join(_part_line(part, found.threshold) for part in found.parts)
+    if found.parts[0].learnt:
+        head += "<p>The model learnt from all of these slides: the figures flatter it.</p>"
+    said = "<br>".join(escape(in_the_window(line)) for line in found.notices)
     names = [escape(short(name)) for name in found.classes]
     columns = names
     if len(names) > 2 or max(map(len, names)) > NARROW:  # numbers in place of names, which would not fit
@@ -110,7 +109,20 @@ def as_html(found: "Assessment") -> str:
             for row in found.per_class
         ],
     )  # fmt: skip
-    return f"{head}<p>Patches, by what is true and what they are labelled:</p>{confusion}<p></p>{classes}"
+    which = " of the slides not learnt from" if len(found.parts) > 1 else ""
+    matrix = f"<p>Patches{which}, by what is true and what they are labelled:</p>{confusion}"
+    return f"{head}{matrix}<p></p>{classes}<p>{said}</p>"
+
+
+def _part_line(part: "Part", threshold: float) -> str:
+    """One line of figures: slides that the model learnt from, or others."""
+    metrics, slides = part.metrics, f"{part.slides} slide{'s' * (part.slides != 1)}"
+    kind = "learnt from" if part.learnt else "not learnt from"
+    return (
+        f"<p><b>{metrics['n']} patches of {slides} {kind}</b>, "
+        f"threshold {threshold:.2f}<br>AUROC {_figure(metrics['auroc'])} · accuracy "
+        f"{_share(metrics['accuracy'])} · F1 {_figure(metrics['f1'])}</p>"
+    )
 
 
 def _table(header: list[str], rows: list[list[str]]) -> str:

@@ -9,12 +9,14 @@ from qtpy.QtWidgets import (
     QComboBox,
     QGridLayout,
     QLabel,
+    QLineEdit,
     QPushButton,
     QVBoxLayout,
     QWidget,
 )
 
 from ...core.geometry import PatchGrid
+from ...core.label_map import parse_label_map
 from ..jobs.jobs import Done, Job
 from ..session import corrections
 from ..session.assessing import assess, why_not_assess
@@ -86,21 +88,33 @@ class ReviewPanel(Panel):
 
     def _make_truth(self) -> QWidget:
         inside = QWidget()
-        self.truth_table = button("Table…", "A CSV slide_id, x, y, label: points whose class is known", self.ask_table)
+        self.truth_table = button(
+            "Table…", "A CSV slide_id, x, y, label, or GeoJSON of QuPath: what is known", self.ask_table
+        )
         self.truth_masks = button("Masks…", "A folder of mask images named as the slides", self.ask_masks)
         self.points_missing = QComboBox()
         self.points_missing.addItems([NEGATIVE, IGNORE])
         self.points_missing.setAccessibleName("patches without a point in the table")
-        self.points_missing.setToolTip("Patches of a grid in which the table has no point")
+        self.points_missing.setToolTip("Patches of a grid on which the truth marks no finding")
+        self.label_map = QLineEdit()
+        self.label_map.setPlaceholderText("Tumor=tumour, artefact=")
+        self.label_map.setAccessibleName("what labels of the truth mean")
+        self.label_map.setToolTip(
+            "Labels of the truth that are no class of the model: LABEL=CLASS; LABEL= leaves one out; *=CLASS is for all"
+            " others. Separate them by commas"
+        )
         self.truth_reason = reason_label()
         self.metrics = MetricsView(self.session.viewer)
         self.truth_buttons = QLabel("What is true?")
+        meaning = QLabel("Labels mean")
+        meaning.setBuddy(self.label_map)
         without = QLabel("Patches without a point are")
         without.setBuddy(self.points_missing)
         layout = QVBoxLayout(inside)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(row(self.truth_buttons, self.truth_table, self.truth_masks, stretch=0))
         layout.addLayout(row(without, self.points_missing, stretch=1))
+        layout.addLayout(row(meaning, self.label_map, stretch=1))
         layout.addWidget(self.truth_reason)
         layout.addWidget(self.metrics)
         return inside
@@ -206,7 +220,7 @@ class ReviewPanel(Panel):
         self.session.review.retrain(wait=False)
 
     def ask_table(self) -> None:
-        if path := self.ask_file("The truth", "Points (*.csv *.geojson);;All files (*)"):
+        if path := self.ask_file("The truth", "Points and areas (*.csv *.geojson *.geojson.gz *.json);;All files (*)"):
             self.compare(path)
 
     def ask_masks(self) -> None:
@@ -217,7 +231,8 @@ class ReviewPanel(Panel):
     def compare(self, path: str) -> None:
         """Compare what is predicted with a truth."""
         empty = "negative" if self.points_missing.currentText() == NEGATIVE else "ignore"
-        assess(self.session, path, empty=empty, wait=False)
+        label_map = parse_label_map(part for part in self.label_map.text().split(",") if part.strip())
+        assess(self.session, path, empty=empty, label_map=label_map, wait=False)
 
     # ---- following the session -------------------------------------------------------------------------------------
 

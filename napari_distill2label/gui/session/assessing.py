@@ -1,5 +1,7 @@
 """What is predicted against a truth, beside the window. Apart from the verbs that train, which know no truth."""
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...core.errors import SettingsError
@@ -10,6 +12,7 @@ from .slide_list import PathLike
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ...store.cohort import CohortSlide
     from ...workflow.assess import Assessment
     from ..jobs.jobs import Job, Work
     from .session import Session
@@ -20,18 +23,48 @@ def why_not_assess(session: "Session") -> str | None:
     return None if session._maps() else "Predict first: what is predicted is compared with the truth."
 
 
-def assess(session: "Session", truth: PathLike, *, empty: str = "negative", wait: bool = True) -> "Assessment | Job":
-    """Compare what the chosen model predicted, at the threshold shown, with a truth; see `workflow.assess`."""
+def assess(
+    session: "Session",
+    truth: PathLike,
+    *,
+    empty: str = "negative",
+    label_map: Mapping[str, str] | None = None,
+    wait: bool = True,
+) -> "Assessment | Job":
+    """Compare what the chosen model predicted, at the threshold shown, with a truth; see `workflow.assess`.
+
+    Slides that the model's run learnt from are accounted for apart.
+    """
     if reason := why_not_assess(session):
         raise SettingsError(reason)
     maps, threshold = session._maps(), session.threshold
+    rows = [row for row in session.cohort if row.slide_id in {patch_map.slide_id for patch_map in maps}]
+    run = session.model.path if session.model is not None else None
 
     def work() -> "Work":
         from ...workflow.assess import assess
 
-        return assess(maps, truth, threshold=threshold, empty=empty)
+        learnt = yield from _learnt(run, rows)
+        return (yield from assess(maps, truth, threshold=threshold, empty=empty, label_map=label_map, learnt=learnt))
 
     return session._run("assess", "Comparing with the truth", work, lambda found: None, wait)
+
+
+def _learnt(model: Path | None, rows: "list[CohortSlide]") -> "Work":
+    """Ids of the slides that a run (or the run of a bundle) learnt from."""
+    from ...core.events import Progress
+    from ...store.learnt import Learnt
+    from ...store.run import Run
+
+    run = next((folder for folder in (model, model and model.parent) if folder and Run.is_run(folder)), None)
+    if run is None:
+        return set()
+    learnt, found = Learnt.of(Run.open(run)), set()
+    for done, row in enumerate(rows):
+        yield Progress("comparing with what was learnt from", done, len(rows))
+        if learnt.why(row):
+            found.add(row.slide_id)
+    return found
 
 
 class Evaluation:
@@ -48,6 +81,8 @@ class Evaluation:
         centres: PathLike | None = None,
         split: str = "test",
         empty: str = "negative",
+        coverage: float = 0.5,
+        label_map: Mapping[str, str] | None = None,
         device: str | None = None,
         encoder: PathLike | None = None,
         features: PathLike | None = None,
@@ -62,7 +97,10 @@ class Evaluation:
         if self.model is None or not self.model.is_run:
             raise SettingsError("Train first, or load a run: what is evaluated is a run's models.")
         run, cohort, device = self.model.path, self.cohort, device or self.settings.device
-        how = {"centres": centres, "split": split, "empty": empty, "encoder": encoder, "features": features}
+        how = {
+            "centres": centres, "split": split, "empty": empty, "coverage": coverage, "label_map": label_map,
+            "encoder": encoder, "features": features,
+        }  # fmt: skip
 
         def work() -> "Work":
             from ...workflow.evaluate import evaluate

@@ -1,0 +1,123 @@
+"""What the labels of a truth or of corrections mean: which of them are classes of the model, and which are not."""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import SequenceMatcher
+
+from .bag import UNKNOWN
+from .errors import CohortError, SettingsError
+from .text import shown
+
+OTHERS = "*"  # in a label map: every label that is no class and not named itself
+DERIVED = ":"  # between a class of QuPath and what it is derived by: "Tumor: Positive"
+COVERAGE = 0.5  # share of a patch that an area must cover to say what the patch is
+NEAR = 0.8  # how alike two names are from which on one is taken for a slip of the other
+SHOWN, LONGEST = 5, 40  # names in a message, and characters of each
+
+
+def parse_label_map(texts: Iterable[str]) -> dict[str, str]:
+    """`["Tumor=tumour", "artefact="]` -> `{"Tumor": "tumour", "artefact": ""}`. `SettingsError` for anything else."""
+    result: dict[str, str] = {}
+    for text in texts:
+        label, equals, name = (part.strip() for part in text.rpartition("="))
+        if not equals or not label:
+            raise SettingsError(f"--map {text}: write LABEL=CLASS, as in --map Tumor=tumour, or LABEL= to leave it out")
+        result[label] = name
+    return result
+
+
+def class_of_labels(
+    labels: Iterable[str], classes: Sequence[str], label_map: Mapping[str, str] | None, source: object
+) -> dict[str, int]:
+    """The index in `classes` of each label; `UNKNOWN` for those that are no class. See `check_label_map`.
+
+    `label_map` comes first: label -> class, or -> '' to leave the label out; its key `*` stands for every other label
+    that is no class. A label derived from a class ("Tumor: Positive") is of that class.
+
+    Raises
+    ------
+    CohortError
+        A label is nearly the name of a class ("Tumor" and "tumour"). It begins with `source`, the file that the labels
+        are from.
+    """
+    labels = sorted(set(labels))
+    given = dict(label_map or {})
+    found = {label: _index(label, classes, given) for label in labels}
+    slips = {
+        label: name
+        for label in labels
+        if found[label] == UNKNOWN and not {label, OTHERS} & given.keys() and (name := _near(label, classes))
+    }
+    if slips:
+        maps = " ".join(f"--map {_quoted(f'{label}={name}')}" for label, name in [*slips.items()][:SHOWN])
+        names = in_short(map(repr, slips))
+        label, nearly = ("label", "is nearly a class") if len(slips) == 1 else ("labels", "are nearly classes")
+        raise CohortError(
+            f"{source}: unknown {label} {names}, which {nearly} of the model ({', '.join(classes)}): if that is meant, "
+            f"add {maps}; LABEL= leaves a label out"
+        )
+    return found
+
+
+def check_label_map(given: Mapping[str, str], labels: Iterable[str], classes: Sequence[str], source: object) -> None:
+    """`CohortError` if a label map names a class that the model has not, or a label that the file has not."""
+    labels = sorted(set(labels))
+    for label, name in given.items():
+        if name and name not in classes:
+            raise CohortError(
+                f"--map {_quoted(f'{label}={name}')}: {name!r} is no class of the model: they are {', '.join(classes)}"
+            )
+        if label != OTHERS and label not in labels:
+            raise CohortError(
+                f"--map {_quoted(f'{label}={name}')}: {source} has no label {label!r}; it has {in_short(labels)}"
+            )
+
+
+def _index(label: str, classes: Sequence[str], given: Mapping[str, str]) -> int:
+    if label in given:
+        return classes.index(given[label]) if given[label] else UNKNOWN
+    if label in classes:
+        return classes.index(label)
+    if (base := label.partition(DERIVED)[0].strip()) in classes:
+        return classes.index(base)
+    if label and given.get(OTHERS):
+        return classes.index(given[OTHERS])
+    return UNKNOWN
+
+
+def _near(label: str, classes: Sequence[str]) -> str | None:
+    """The class whose name a label is nearly; None if there is none. 'grade 1' is not nearly 'grade 2'."""
+    text = _plain(label)
+    best, likeness = None, NEAR
+    for name in classes:
+        other = _plain(name)
+        if re.findall(r"\d+", text) == re.findall(r"\d+", other):
+            ratio = 1.0 if text == other else SequenceMatcher(None, text, other).ratio()
+            if text and ratio >= likeness:
+                best, likeness = name, ratio
+    return best
+
+
+def _plain(text: str) -> str:
+    """A name without what people write differently: case, accents, spaces, hyphens; the base of a derived class."""
+    text = unicodedata.normalize("NFKD", text.partition(DERIVED)[0]).casefold()
+    return "".join(letter for letter in text if letter.isalnum())
+
+
+def in_short(names: Iterable[str]) -> str:
+    """Some names in one line, the others as a number."""
+    names = [shown(name, LONGEST) for name in names]
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return (", ".join(names[:SHOWN]) or "none") + more
+
+
+def many(n: int, thing: str) -> str:
+    """'1 slide', '2 slides', '2 patches'."""
+    plural = "es" if thing.endswith("ch") else "s"
+    return f"{n} {thing}{plural * (n != 1)}"
+
+
+def _quoted(text: str) -> str:
+    """As a shell takes it in one piece."""
+    return text if re.fullmatch(r"[\w=.-]+", text) else f"'{text}'"

@@ -1,0 +1,218 @@
+"""Objects that QuPath exports as GeoJSON: annotations, detections and cells, with their classes.
+
+Read as QuPath 0.2 to 0.6 write them, and as other tools do: a FeatureCollection, a list of Features, one Feature, a
+bare geometry, or a whole hierarchy with nested children; as text or compressed (`.geojson.gz`). Coordinates are
+(x, y) in level-0 pixels, whole numbers being the corners of pixels.
+"""
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely
+from shapely.geometry import shape
+
+from ..core.errors import CohortError
+
+SUFFIXES = (".geojson", ".geojson.gz", ".json", ".json.gz")
+IGNORED = "ignore"  # how QuPath's class `Ignore*` begins; QuPath itself never uses what carries it
+MOST_BYTES = 2**30  # of a file, once it is decompressed
+FURTHEST = 1e8  # px: no slide is that large
+
+# `object_type` in QuPath 0.3; in 0.2 the name of a Java class stood in `id`.
+_KINDS = {
+    "PathAnnotationObject": "annotation",
+    "PathDetectionObject": "detection",
+    "PathCellObject": "cell",
+    "PathTileObject": "tile",
+    "TMACoreObject": "tmaCore",
+    "tma_core": "tmaCore",
+    "PathRootObject": "root",
+}
+_GZIP = b"\x1f\x8b"
+
+
+@dataclass(frozen=True, eq=False)
+class QuPathObject:
+    """One object of QuPath.
+
+    Attributes
+    ----------
+    kind
+        annotation (what QuPath takes anything else for), detection, cell, tile, tmaCore or root.
+    name
+        Of its class; '' for none. Of a derived class all parts: "Tumor: Positive".
+    geometry
+        Where it is; None for an object without a place.
+    nucleus
+        Of a cell whose nucleus was found too.
+    """
+
+    kind: str
+    name: str
+    geometry: shapely.Geometry | None
+    nucleus: shapely.Geometry | None = None
+
+    @property
+    def is_ignored(self) -> bool:
+        """Does its class say that it is to be left aside?"""
+        return self.name.casefold().startswith(IGNORED)
+
+    @property
+    def points(self) -> np.ndarray:
+        """(n, 2) float (x, y): all the points of a Point, a MultiPoint or a collection; none of an outline."""
+        points = [part for part in _parts(self.geometry) if part.geom_type == "Point"]
+        return shapely.get_coordinates(points).reshape(-1, 2)
+
+    @property
+    def area(self) -> shapely.Geometry | None:
+        """The polygons of an outline as one valid geometry, holes left out of it; None of points and lines."""
+        polygons = [part for part in _parts(self.geometry) if part.geom_type == "Polygon"]
+        area = _union(polygons)
+        return None if area.is_empty else area
+
+    @property
+    def centre(self) -> tuple[float, float] | None:
+        """(x, y) of an outline, that of its nucleus for a cell; it lies inside. None of points and lines."""
+        outline = self.area if self.nucleus is None else _union(_parts(self.nucleus))
+        if outline is None or outline.is_empty:
+            return None
+        centre = outline.centroid
+        if not outline.intersects(centre):
+            centre = outline.representative_point()
+        return centre.x, centre.y
+
+
+def read_objects(path: str | Path) -> list[QuPathObject]:
+    """The objects of a file, children after their parents; the root of a hierarchy is none.
+
+    `CohortError`, in one line with the file's name, for what cannot be read.
+    """
+    path = Path(path)
+    try:
+        objects = [_object(feature, number) for number, feature in enumerate(_features(_load(path)), 1)]
+    except FileNotFoundError:
+        raise CohortError(f"{path}: no such file") from None
+    except RecursionError:
+        raise CohortError(f"{path}: not a GeoJSON file of QuPath objects: nested too deeply") from None
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        raise CohortError(f"{path}: not a GeoJSON file of QuPath objects: {_line(error)}") from None
+    return [thing for thing in objects if thing.kind != "root"]
+
+
+def object_name(path: str | Path) -> str:
+    """The name of a GeoJSON file without its suffixes: that of the slide it belongs to."""
+    name = Path(path).name
+    suffix = next((each for each in sorted(SUFFIXES, key=len)[::-1] if name.lower().endswith(each)), "")
+    return name[: len(name) - len(suffix)].removesuffix(".ome")
+
+
+def find_files(folder: str | Path) -> list[Path]:
+    """The GeoJSON files of a folder, by name; files that only end in `.json` if there is no other."""
+    files = sorted(file for file in Path(folder).iterdir() if file.is_file() and not file.name.startswith("."))
+    named = [file for file in files if file.name.lower().endswith((".geojson", ".geojson.gz"))]
+    return named or [file for file in files if file.name.lower().endswith((".json", ".json.gz"))]
+
+
+def _load(path: Path) -> Any:
+    """The JSON of a file. Bare NaN, as QuPath writes among measurements, is read; coordinates are checked later."""
+    with path.open("rb") as file:
+        packed = file.read(2) == _GZIP
+        file.seek(0)
+        with gzip.GzipFile(fileobj=file) if packed else file as content:
+            data = content.read(MOST_BYTES + 1)
+    if len(data) > MOST_BYTES:
+        raise ValueError(f"it is larger than {MOST_BYTES >> 20} MB")
+    return json.loads(data.decode("utf-8-sig"))
+
+
+def _features(data: Any) -> Iterator[dict[str, Any]]:
+    """Features (dicts with a `geometry`), those nested in others after them; in a loop, since they may nest deeply."""
+    waiting = [data]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, list):
+            waiting.extend(reversed(part))
+            continue
+        if not isinstance(part, dict):
+            raise ValueError(f"{str(part)[:40]!r} is no object")
+        if isinstance(part.get("features"), list):
+            waiting.append(part["features"])
+        elif isinstance(part.get("root"), dict):  # a hierarchy
+            waiting.append(part["root"])
+        elif "geometry" in part or part.get("type") == "Feature":
+            yield part
+            properties = _properties(part)
+            waiting.append(properties.get("childObjects") or properties.get("children") or [])
+        elif "coordinates" in part or "geometries" in part:
+            yield {"geometry": part}
+        else:
+            raise ValueError("it has no features")
+
+
+def _object(feature: dict[str, Any], number: int) -> QuPathObject:
+    """The object of a feature. `ValueError` with its number in the file for what is none."""
+    properties = _properties(feature)
+    kind = next((properties[key] for key in ("objectType", "object_type", "type") if properties.get(key)), None)
+    if kind is None and str(feature.get("id")) in _KINDS:
+        kind = feature["id"]
+    try:
+        name = _class_name(properties.get("classification"))
+        geometry, nucleus = _geometry(feature.get("geometry")), _geometry(feature.get("nucleusGeometry"))
+    except (ValueError, shapely.errors.ShapelyError) as error:
+        raise ValueError(f"object {number}: {_line(error)}") from None
+    except (TypeError, LookupError, AttributeError, ArithmeticError):  # numbers where lists belong, and the like
+        raise ValueError(f"object {number}: its geometry is no GeoJSON") from None
+    return QuPathObject(_KINDS.get(str(kind), str(kind or "annotation")), name, geometry, nucleus)
+
+
+def _properties(feature: dict[str, Any]) -> dict[str, Any]:
+    properties = feature.get("properties")
+    return properties if isinstance(properties, dict) else {}
+
+
+def _class_name(classification: Any) -> str:
+    """`{"name": "Tumor: Positive"}`, `{"names": ["Tumor", "Positive"]}` (from 0.4 on), a text, or nothing."""
+    if isinstance(classification, dict):
+        classification = classification.get("names") or classification.get("name")
+    if isinstance(classification, list):
+        classification = ": ".join(str(name).strip() for name in classification)
+    if classification is not None and not isinstance(classification, str):
+        raise ValueError(f"its class is {str(classification)[:40]!r}, not a name")
+    return (classification or "").strip()
+
+
+def _geometry(data: Any) -> shapely.Geometry | None:
+    if not data:
+        return None
+    if not isinstance(data, dict):
+        raise ValueError("its geometry is no GeoJSON")
+    geometry = shapely.force_2d(shape(data))
+    coordinates = shapely.get_coordinates(geometry)
+    if not (np.abs(coordinates) <= FURTHEST).all():  # nor is NaN
+        raise ValueError("a coordinate is not a number, or lies beyond any slide")
+    return None if geometry.is_empty else geometry
+
+
+def _parts(geometry: shapely.Geometry | None) -> list[shapely.Geometry]:
+    """Points, lines and polygons of a geometry, of collections in collections too."""
+    parts = [] if geometry is None else [geometry]
+    while any(hasattr(part, "geoms") for part in parts):
+        parts = shapely.get_parts(parts).tolist()
+    return parts
+
+
+def _union(polygons: list[shapely.Geometry]) -> shapely.Geometry:
+    """Their union, valid: an outline that crosses itself holds what it goes round an odd number of times."""
+    valid = [polygon if polygon.is_valid else shapely.make_valid(polygon) for polygon in polygons]
+    polygons = [part for geometry in valid for part in _parts(geometry) if part.geom_type == "Polygon"]
+    return shapely.union_all(polygons)
+
+
+def _line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]

@@ -1,0 +1,137 @@
+"""Which slides a run has learnt from: told by their files and their patients, since ids may be given anew.
+
+`slides.json` in a run's folder has a signature of every file that was trained or validated on.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..core.events import Progress
+from ..core.names import is_url
+from ..slides.parts import files_of
+from .cohort import CohortSlide
+from .files import write_json
+from .signature import file_signature
+
+if TYPE_CHECKING:
+    from .run import Run
+
+FILE = "slides.json"
+FORMAT = 1
+WHOLE = 8 << 20  # bytes up to which a file is read whole
+PIECES, PIECE = 16, 1 << 16  # of a larger file: pieces that are read, and bytes of each
+MEMBERS = 32  # files of a slide in many that are read; of the others the size counts
+
+
+def content_signature(path: str | os.PathLike[str]) -> str | None:
+    """A digest of what is in a slide's files, the same for a copy under another name; None if they cannot be read.
+
+    Of a large file its size and pieces spread over it: enough to tell slides apart, and read in an instant.
+    (`signature.file_signature` tells whether a file has changed since, and is another one for a copy.)
+    """
+    if is_url(path):
+        told = file_signature(path)
+        return None if told == "unknown" else f"url:{told}"
+    digest = hashlib.sha256()
+    try:
+        # Not their names: a MIRAX slide or a DICOM series is renamed with them.
+        files = sorted(files_of(path), key=lambda file: (os.path.getsize(file), file))
+        for file in files:
+            digest.update(f"{os.path.getsize(file)}\0".encode())
+        for file in files[:: -(-len(files) // MEMBERS)]:
+            _add_file(digest, file)
+    except OSError:
+        return None
+    return digest.hexdigest()
+
+
+def _add_file(digest: "hashlib._Hash", path: str) -> None:
+    size = os.path.getsize(path)
+    with open(path, "rb") as file:
+        if size <= WHOLE:
+            digest.update(file.read())
+            return
+        for piece in range(PIECES):
+            file.seek((size - PIECE) * piece // (PIECES - 1))
+            digest.update(file.read(PIECE))
+
+
+def signing(rows: Iterable[CohortSlide]) -> Generator[Progress, None, dict[str, str]]:
+    """Signatures by slide id, of the slides that can be read."""
+    rows, found = list(rows), {}
+    for done, row in enumerate(rows):
+        yield Progress("noting what is trained on", done, len(rows))
+        if signature := content_signature(row.path):
+            found[row.slide_id] = signature
+    return found
+
+
+def write_signatures(run: "Run", signatures: dict[str, str]) -> Path:
+    """Keep the signatures of a run's slides in its folder."""
+    return write_json(run.folder / FILE, {"format": FORMAT, "signatures": signatures})
+
+
+def has_signatures(run: "Run") -> bool:
+    """Did the run keep signatures of its slides?"""
+    return bool(_kept(run))
+
+
+def _kept(run: "Run") -> dict[str, str]:
+    """The signatures in a run's folder; none of a run that was made without, or whose file cannot be read."""
+    try:
+        data = json.loads((run.folder / FILE).read_text("utf-8"))
+        return {slide_id: one for slide_id, one in data["signatures"].items() if isinstance(one, str)}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return {}
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """What a run was trained and validated on.
+
+    Attributes
+    ----------
+    rows
+        Its slides, by id.
+    files
+        Slide ids by the signature of their file.
+    n_unsigned
+        Slides whose file is known by its id alone.
+    """
+
+    rows: dict[str, CohortSlide]
+    files: dict[str, str]
+    n_unsigned: int
+
+    @classmethod
+    def of(cls, run: "Run") -> "Learnt":
+        """Of a run that kept no signatures, those of its files as they are now."""
+        cohort = run.cohort
+        rows = {row.slide_id: row for split in ("train", "valid") for row in cohort.in_split(split)}
+        kept = _kept(run)
+        signed = {slide_id: kept.get(slide_id) or content_signature(row.path) for slide_id, row in rows.items()}
+        files = {signature: slide_id for slide_id, signature in signed.items() if signature}
+        return cls(rows, files, sum(signature is None for signature in signed.values()))
+
+    def why(self, row: CohortSlide) -> str | None:
+        """Why a slide counts as learnt from: "own" (the very slide), "file", "patient", "id"; None if it does not.
+
+        A slide that has the id of one learnt from, and is another file of another patient, is another slide.
+        """
+        signature = content_signature(row.path)
+        if signature in self.files:
+            return "own" if self.files[signature] == row.slide_id else "file"
+        own = self.rows.get(row.slide_id)
+        for other in self.rows.values():
+            # A slide without a case has its own id for one: two such ids say nothing of a patient.
+            by_default = row.case_id == row.slide_id and other.case_id == other.slide_id
+            if row.case_id == other.case_id and not by_default:
+                return "patient"
+        if own is None or (signature and own.slide_id in self.files.values()):
+            return None
+        return "id"

@@ -1,0 +1,95 @@
+"""A user's corrections of single patches, for `train` and `export`, and the account of what becomes of them."""
+
+from collections.abc import Collection, Mapping
+
+import numpy as np
+
+from ..core.bag import UNKNOWN
+from ..core.errors import CohortError, SettingsError
+from ..core.geometry import PatchGrid, PatchPoints
+from ..core.label_map import COVERAGE, check_label_map, class_of_labels, in_short, many
+from ..store.points import Points, Tally, check_known, label_patches, of_slide, read_points
+from .tissue import PathLike
+
+
+class Corrections:
+    """Corrections by slide: points, each of one patch, and areas, of all the patches they cover.
+
+    Parameters
+    ----------
+    path
+        CSV `slide_id,x,y,label`, or GeoJSON of QuPath.
+    label_map, coverage
+        As for `read_truth`.
+    """
+
+    def __init__(self, path: PathLike, label_map: Mapping[str, str] | None = None, coverage: float = COVERAGE) -> None:
+        check_coverage(coverage)
+        self.path, self.label_map, self.coverage = path, label_map or {}, coverage
+        self.by_slide: dict[str, Points] = read_points(path, labelled=True)
+        self._corrected: dict[str, int] = {}  # patches, by slide
+        self._tally = Tally()
+
+    def __contains__(self, slide_id: str) -> bool:
+        return of_slide(self.by_slide, slide_id) is not None
+
+    def check(self, classes: tuple[str, ...], slide_ids: Collection[str], what: str) -> None:
+        """`CohortError` if they are of no slide, or of what is no class: they would be lost without a word."""
+        if not any(slide_id in self for slide_id in slide_ids):
+            raise CohortError(f"{self.path}: has no patch of any {what}: are the slide ids the same?")
+        for slide_id in slide_ids:
+            if (points := of_slide(self.by_slide, slide_id)) is not None:
+                self._index(points, classes)
+
+    def of(self, slide_id: str, patches: PatchGrid | PatchPoints, classes: tuple[str, ...]) -> np.ndarray | None:
+        """(n,) int8 class of the scored patches, `UNKNOWN` where none was given; None for a slide without any."""
+        points = of_slide(self.by_slide, slide_id)
+        if points is None:
+            return None
+        found = label_patches(points, patches, self._index(points, classes), len(classes), True, self.coverage)
+        if slide_id not in self._corrected:
+            self._tally += found.tally
+        self._corrected[slide_id] = int((found.classes != UNKNOWN).sum())
+        return found.classes.astype(np.int8)
+
+    def report(self) -> list[str]:
+        """A line for each thing to know: how many patches are corrected, and what could not be used.
+
+        `CohortError` if nothing could be.
+        """
+        patches = sum(self._corrected.values())
+        elsewhere = [name for name in self.by_slide if name not in self._seen]
+        lines = []
+        if n := self._tally.outside.total():
+            lines.append(f"{many(n, 'mark')} outside of the slide: level-0 pixels are wanted, x before y")
+        if n := self._tally.elsewhere.total():
+            lines.append(f"{many(n, 'mark')} on no patch that is looked at")
+        if n := self._tally.no_class.total():
+            lines.append(f"{many(n, 'mark')} of no class")
+        if elsewhere:
+            lines.append(f"those of {many(len(elsewhere), 'slide')} not looked at ({in_short(elsewhere)})")
+        if not patches:
+            raise CohortError(f"{self.path}: none of its corrections can be used: {'; '.join(lines) or 'it has none'}")
+        slides = sum(n > 0 for n in self._corrected.values())
+        said = f"corrections: {many(patches, 'patch')} of {many(slides, 'slide')}"
+        return [f"{said}; not used: {'; '.join(lines)}" if lines else said]
+
+    @property
+    def _seen(self) -> set[str]:
+        """The names in the file that a slide was found for."""
+        used = [of_slide(self.by_slide, slide_id) for slide_id in self._corrected]
+        return {name for name, points in self.by_slide.items() if any(points is one for one in used)}
+
+    def _index(self, points: Points, classes: tuple[str, ...]) -> dict[str, int]:
+        """The classes of a slide's labels. Those of other slides may be of another model."""
+        every = {label for points in self.by_slide.values() for label in points.named}
+        check_label_map(self.label_map, every, classes, self.path)
+        index = class_of_labels(points.named, classes, self.label_map, self.path)
+        check_known(index, classes, self.label_map, self.path)
+        return index
+
+
+def check_coverage(coverage: float) -> None:
+    """`SettingsError` unless it is a share of a patch."""
+    if not 0 < coverage <= 1:
+        raise SettingsError(f"--coverage {coverage:g} is no share of a patch: give a number above 0, at most 1")
