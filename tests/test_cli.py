@@ -95,7 +95,11 @@ def test_train_predict_evaluate_export(work, main):
 
     arguments = ["my run", "cohort/cohort.csv", "--truth", "cohort/truth.csv", "-o", "metrics.json"]
     status, out, err = process("evaluate", *arguments, folder=work)
-    assert (status, err) == (0, "")
+    assert status == 0, err
+    said = [line.removeprefix("note: ") for line in err.splitlines()]
+    assert all(line.startswith("truth: ") for line in said[2:])
+    assert said[0].startswith("6 of 8 slides are left out, since the run learnt from them")
+    assert re.fullmatch(r"truth of the patches: \d+ normal, \d+ tumour \(from .*\)", said[1])
     assert len(out.splitlines()) == 1 + 3 * 4
     metrics = json.loads((work / "metrics.json").read_text())
     levels = ("bag", "instance", "instance_positive_slides", "instance_per_slide")
