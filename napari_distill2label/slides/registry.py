@@ -9,7 +9,7 @@ from ..core.errors import SlideError
 from ..core.geometry import Mpp
 from ..core.names import is_url, why_not_url
 from ..core.text import printable
-from .backends.protocol import NotHereError, Source
+from .backends.protocol import NotHereError, Source, reason_of
 
 if TYPE_CHECKING:
     from .slide import Slide
@@ -22,6 +22,9 @@ _BACKENDS: dict[str, str] = {
     **dict.fromkeys((".mrxs", ".scn", ".bif", ".dcm", ".svslide", ".vms", ".vmu"), "openslide"),
 }
 _ELSEWHERE = "openslide"  # reads what the TIFF backend leaves to others
+
+# Glass of 25 × 25 cm at 0.4 µm/px; and no side longer than a metre at 0.25 µm/px.
+_MOST_PX, _LONGEST_PX = 4 * 10**11, 4 * 10**6
 
 # Known slide formats that nothing here reads.
 _NOT_YET = (".vsi", ".czi", ".isyntax", ".i2syntax", ".lif", ".ets", ".sdpc", ".kfb", ".tron")
@@ -47,8 +50,6 @@ def open_slide(path: str | Path, mpp: float | Mpp | None = None, force: bool = F
     SlideError
         The file is missing, empty, damaged, not 8-bit RGB, or of a format that is not supported.
     """
-    from .slide import reason_of
-
     path = path if is_url(path) else Path(path)
     try:
         slide = _opened(path, force)
@@ -67,6 +68,9 @@ def _opened(path: Path | str, force: bool) -> "Slide":
     from .slide import Slide
 
     source = _open_source(path, _backend_of(path))
+    for height, width in (level.shape for level in source.levels):
+        if not 1 <= height <= _LONGEST_PX or not 1 <= width <= _LONGEST_PX or height * width > _MOST_PX:
+            raise SlideError(f"{path}: claims {width} × {height} px: damaged, or not a slide")
     if source.other_than_brightfield and not force:
         source.close()
         raise SlideError(

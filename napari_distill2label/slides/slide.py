@@ -14,16 +14,11 @@ import numpy as np
 from ..core.errors import SlideError, TileError
 from ..core.geometry import Mpp
 from ..core.names import slide_name
-from .backends.protocol import Box, PixelLevel, Source, UndecodableError
+from .backends.protocol import Box, PixelLevel, Source, UndecodableError, reason_of
 from .mpp import checked, overridden
 from .pyramid import CoarseLevel, completed, downsamples
 
 _CHUNK_PX = 1024  # px; side of a dask chunk, in whole tiles of the file
-
-
-def reason_of(error: BaseException) -> str:
-    """The first line of an exception's text, or its kind where it has none."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 class _File:

@@ -12,6 +12,7 @@ from PIL import BmpImagePlugin, Image, ImageFile, Jpeg2KImagePlugin, JpegImagePl
 
 from ...core.errors import SlideError
 from .colour import from_cmyk, on_white
+from .headers import JPEG_2000, Codestream, codestream
 from .protocol import ArrayLevel, Source, not_brightfield
 
 # By how a file begins. Pillow's own choice among some forty formats would run other programs for some of them.
@@ -20,12 +21,12 @@ _READERS: dict[bytes, type[ImageFile.ImageFile]] = {
     b"\xff\xd8\xff": JpegImagePlugin.JpegImageFile,
     b"BM": BmpImagePlugin.BmpImageFile,
     b"\x00\x00\x00\x0cjP  \r\n\x87\n": Jpeg2KImagePlugin.Jpeg2KImageFile,
-    b"\xff\x4f\xff\x51": Jpeg2KImagePlugin.Jpeg2KImageFile,  # a bare codestream
+    JPEG_2000: Jpeg2KImagePlugin.Jpeg2KImageFile,  # a bare codestream
 }
-_CODESTREAM = b"\xff\x4f\xff\x51"  # SOC and SIZ, how JPEG 2000's codestream begins
 _MODES = ("RGB", "RGBA", "RGBX", "L", "LA", "P", "PA", "1", "YCbCr", "CMYK")  # they become RGB without loss of meaning
 _MOST_PX = 100_000_000  # decoded at 7 bytes each
 _MOST_TILE_PX = 25_000_000  # of JPEG 2000, which takes 12 bytes for each of a tile besides
+_MOST_TILES = 10_000  # of JPEG 2000
 _ROWS = 256  # converted at once
 _ORIENTATION = 0x0112  # EXIF
 
@@ -58,11 +59,10 @@ def open_source(path: Path) -> Source:
 def _check(path: Path, image: ImageFile.ImageFile) -> None:
     """`SlideError` for what is not 8-bit grey or colour, or takes too much memory; nothing has been decoded yet."""
     width, height = image.size
-    depths, tile_px = [8], 0
+    depths, tile_px = (8,), 0
     if image.format == "JPEG2000":
-        depths, tile_px, size = _codestream(path)
-        if size != image.size:
-            raise ValueError(f"its header says {width} × {height} px and its pixels {size[0]} × {size[1]}")
+        siz = _siz(path, image.size)
+        depths, tile_px = siz.depths, min(siz.tile_width, width) * min(siz.tile_height, height)
     if width * height > _MOST_PX or tile_px > _MOST_TILE_PX:
         raise SlideError(
             f"{path}: {width} × {height} px, too large to decode at once ({_MOST_PX / 1e6:.0f} million px are read"
@@ -78,20 +78,15 @@ def _check(path: Path, image: ImageFile.ImageFile) -> None:
         raise SlideError(not_brightfield(path, f"an animation of {frames} pictures"))
 
 
-def _codestream(path: Path) -> tuple[list[int], int, tuple[int, int]]:
-    """(bits of each channel, pixels of a tile, (width, height)) by the marker SIZ of JPEG 2000."""
+def _siz(path: Path, size: tuple[int, int]) -> Codestream:
+    """What the pixels of JPEG 2000 are, as they say themselves; `ValueError` if the file's header says other."""
     with path.open("rb") as file:
-        data = file.read(1_000_000)
-    start = data.find(_CODESTREAM)
-    siz = data[start + len(_CODESTREAM) :]
-    if start < 0 or len(siz) < 38:
-        raise ValueError("no JPEG 2000 codestream in it")
-    # Lsiz, Rsiz (2 bytes each); X, Y, XO, YO, XT, YT, XTO, YTO (4 each); number of channels (2); 3 bytes of each
-    right, bottom, left, top, tile_width, tile_height = (int.from_bytes(siz[4 + 4 * i : 8 + 4 * i]) for i in range(6))
-    channels = int.from_bytes(siz[36:38])
-    depths = [(value & 0x7F) + 1 if value < 0x80 else -1 for value in siz[38 : 38 + 3 * channels : 3]]
-    size = (right - left, bottom - top)
-    return depths, min(tile_width, size[0]) * min(tile_height, size[1]), size
+        found = codestream(file.read(1_000_000))
+    if found is None or (found.width, found.height) != size or not min(found.tile_width, found.tile_height):
+        raise ValueError("its pixels are not those that its header speaks of")
+    if size[0] * size[1] > _MOST_TILES * found.tile_width * found.tile_height:
+        raise ValueError(f"it is cut into more than {_MOST_TILES} tiles")
+    return found
 
 
 def _has_alpha(image: Image.Image) -> bool:

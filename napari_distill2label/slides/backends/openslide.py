@@ -21,7 +21,7 @@ from ..threads import each
 from .colour import on_white
 from .dicom import instance_to_open
 from .files import stamp
-from .protocol import Box, Source, UndecodableError, dark_background
+from .protocol import Box, Source, UndecodableError, dark_background, reason_of
 
 _STRIP_PX = 512  # px; a region is read by several threads in pieces of about this height, in whole tiles
 _INSTALL = "pip install 'napari-distill2label[slides]'"
@@ -31,7 +31,7 @@ class _Handle:
     """OpenSlide's handle, which is of no use once anything has failed: it is then replaced by a new one."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._lock = path, threading.Lock()
+        self.path, self._lock = path, threading.Lock()
         self._slide = None
         self._stamp = stamp(path)
 
@@ -44,7 +44,7 @@ class _Handle:
     def another(self) -> "openslide.OpenSlide":  # noqa: F821
         import openslide
 
-        return openslide.OpenSlide(self._path)
+        return openslide.OpenSlide(self.path)
 
     def failed(self, slide: "openslide.OpenSlide") -> None:  # noqa: F821
         with self._lock:
@@ -52,7 +52,7 @@ class _Handle:
                 self._slide = None  # other threads may still be in it: it is closed when the last lets go
 
     def probe(self) -> None:
-        if stamp(self._path) != self._stamp:
+        if stamp(self.path) != self._stamp:
             raise OSError("it has changed since it was opened")
 
     def close(self) -> None:
@@ -236,7 +236,7 @@ def _associated(handle: _Handle, name: str) -> np.ndarray:
         return np.array(slide.associated_images[name].convert("RGB"))
     except Exception as error:
         handle.failed(slide)
-        raise SlideError(f"the image {name!r} beside the slide cannot be read: {error}") from error
+        raise SlideError(f"{handle.path}: its image {name!r} cannot be read: {reason_of(error)}") from error
 
 
 def _tile(said: Mapping[str, str], index: int) -> tuple[int, int]:

@@ -15,6 +15,11 @@ _DARK = 64  # of 255; glass without tissue is far brighter
 Box = tuple[int, int, int, int]  # (y, x, h, w)
 
 
+def reason_of(error: BaseException) -> str:
+    """The first line of an exception's text, or its kind where it has none."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
 def overlap(box: Box, region: Box) -> tuple[int, int, int, int]:
     """(top, left, bottom, right) of what two boxes that overlap share."""
     return (

@@ -20,7 +20,7 @@ from ...core.geometry import Mpp
 from ...core.names import LABELS_NAMESPACE
 from ..mpp import UM_PER_UNIT, number
 from .files import SharedFile
-from .protocol import NotHereError, Source, dark_background, not_brightfield
+from .protocol import NotHereError, Source, dark_background, not_brightfield, reason_of
 from .tiff_colour import Colours, NotRgbError, colours_of
 from .tiff_level import TiffLevel, check_layout
 from .tiff_series import beside, check_pages, main_series
@@ -37,6 +37,7 @@ _CHANNEL_AXES = "CIQ"  # channels; and pages of which nothing says what they are
 _COLOURS = {"-16776961": "red", "16711935": "green", "65535": "blue"}  # OME's R, G, B, A in a signed whole number
 _COUNTS = ("SizeC", "SizeZ", "SizeT", "PlaneCount", "NumPlanes")  # of OME-XML
 _MOST_PLANES = 100_000
+_MOST_BESIDE = 100_000_000  # bytes of the pixels of an image beside the slide
 
 
 def open_source(path: Path) -> Source:
@@ -134,7 +135,8 @@ def _turned(series: tifffile.TiffPageSeries) -> str:
 def _associated_series(tiff: tifffile.TiffFile, chosen: int) -> Iterator[tuple[int, str]]:
     """Numbers and names of the images that are not the slide itself; 8-bit grey or RGB only."""
     for index, series in enumerate(tiff.series):
-        small = series.dtype == np.uint8 and (series.ndim == 2 or (series.ndim == 3 and series.shape[2] in (3, 4)))
+        plain = series.dtype == np.uint8 and (series.ndim == 2 or (series.ndim == 3 and series.shape[2] in (3, 4)))
+        small = plain and math.prod(series.shape) <= _MOST_BESIDE
         name = beside(series)
         if index != chosen and name and small:
             yield index, name
@@ -146,7 +148,7 @@ def _associated(path: Path, index: int) -> np.ndarray:
         with tifffile.TiffFile(path) as tiff:
             pixels = tiff.series[index].asarray()
     except Exception as error:  # a decoder may raise anything
-        raise SlideError(f"{path}: this image beside the slide cannot be read: {error}") from error
+        raise SlideError(f"{path}: this image beside the slide cannot be read: {reason_of(error)}") from error
     return np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels[..., :3]
 
 

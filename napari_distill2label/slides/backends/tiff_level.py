@@ -21,6 +21,7 @@ from ...core.errors import SlideError
 from ..threads import alone, each
 from .files import SharedFile
 from .finer import in_level, shrunk
+from .headers import declared_px
 from .protocol import Box, UndecodableError, overlap
 from .tiff_colour import JPEG, ToRgb
 
@@ -76,8 +77,20 @@ Decoder = Callable[[bytes, int], np.ndarray]  # bytes and number of a segment ->
 def _decoder(page: tifffile.TiffPage, key: tifffile.TiffPage) -> Decoder:
     """Needs no file any more. A JPEG's pixels are good only until the same thread decodes the next."""
     decode = key.decode  # looks into the file when it is made, not when it is called
-    if key.compression not in JPEG:
-        return lambda data, index: decode(data, index)[0][0]
+    most_px = 4 * math.prod(_piece(key)) + 10**6  # some writers pad; none says that a tile is a hundred times as large
+    if key.compression in JPEG:
+        return _jpeg_decoder(page, key, decode, most_px)
+    if key.compression in tifffile.TIFF.IMAGE_COMPRESSIONS:  # they make as many pixels as they say themselves
+
+        def decode_picture(data: bytes, index: int) -> np.ndarray:
+            _check_declared(data, most_px)
+            return decode(data, index)[0][0]
+
+        return decode_picture
+    return lambda data, index: decode(data, index)[0][0]
+
+
+def _jpeg_decoder(page: tifffile.TiffPage, key: tifffile.TiffPage, decode: Callable, most_px: int) -> Decoder:
     if key.compression == 7 and key.is_tiled and key.jpegheader is None and key.bitspersample == 8:
         shape = (key.tilelength, key.tilewidth, key.shaped[-1])
         colours = tifffile.tifffile.jpeg_decode_colorspace(
@@ -89,9 +102,15 @@ def _decoder(page: tifffile.TiffPage, key: tifffile.TiffPage) -> Decoder:
     def decode_other_jpeg(data: bytes, index: int) -> np.ndarray:
         if key.jpegheader is None:
             _check_jpeg(data)
+            _check_declared(data, most_px)
         return decode(data, index, **options)[0][0]
 
     return decode_other_jpeg
+
+
+def _check_declared(data: bytes, most_px: int) -> None:
+    if declared_px(data) > most_px:
+        raise ValueError(f"it claims {declared_px(data)} px")
 
 
 def _decode_jpeg(
