@@ -26,6 +26,7 @@ _WORDS = (
     (r"--tissue", "‘Tissue mask’ in step 1"),
     (r"--map '([^']*)'", r"‘\1’ under ‘Labels mean’"),
     (r"--map ([^\s;,:]+)", r"‘\1’ under ‘Labels mean’"),
+    (r"--map", "meaning of labels"),
     (r"--coverage", "share that an area must cover:"),
     (r"--model", "‘Which model’ in step 3"),
     (r"--threshold", "‘Threshold’ in step 3"),

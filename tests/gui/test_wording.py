@@ -54,6 +54,8 @@ def test_no_message_of_a_lower_floor_brings_an_option_into_the_window(room):
         ("give it: the column mpp, or --mpp UM for all where you predict", "the column mpp, or ‘µm/px…’ in step 1"),
         ("set --grid.patch_px 32", "set ‘Patch side: 32 px’ in step 2"),
         ("set --grid.patch_px to 28 or more", "set ‘Patch side’ in step 2 to 28 or more"),
+        ("add --map Tumor=tumour; LABEL= leaves", "add ‘Tumor=tumour’ under ‘Labels mean’; LABEL= leaves"),
+        ("--map 'a b=c' says what it is", "‘a b=c’ under ‘Labels mean’ says what it is"),
         ("try --grid.tissue all", "try ‘Background: keep all’ in step 2"),
         ("Name it first, as in --classes a,b", "Name it first, as in a,b"),
         ("/a--b/--mppy and --grid.nothing stay", "/a--b/--mppy and --grid.nothing stay"),
