@@ -4,12 +4,14 @@ import argparse
 import sys
 import traceback
 from collections.abc import Callable, Generator, Sequence
+from contextlib import nullcontext
 from inspect import signature
 from typing import Any
 
 from . import __version__
 from .core.errors import Distill2LabelError, MissingDependencyError, SettingsError
 from .core.events import Event, drain
+from .core.faults import lacks_memory, lacks_room
 from .core.label_map import parse_label_map
 from .core.names import is_url
 from .core.presets import build_settings
@@ -18,6 +20,7 @@ from .core.text import LONGEST_MESSAGE, printable, shown
 from .flags import ARGUMENTS, setting_overrides
 from .progress import ProgressBar, printable_streams
 from .slides.discovery import TABLES
+from .stopping import stoppable
 
 RESEARCH_USE = "For research use only: not a medical device, not for diagnosis."
 INTERRUPTED = 130  # as a shell reports a program stopped by Ctrl-C
@@ -31,27 +34,55 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     try:
-        with ProgressBar() as bar:
-            options.run(options, lambda work: drain(work, bar.show))
+        # Qt has a loop of its own, which an exception raised in the middle of it would tear apart.
+        with nullcontext() if options.verb == "gui" else stoppable() as stopping, ProgressBar() as bar:
+
+            def show(event: Event) -> None:
+                if stopping:
+                    stopping.check()
+                bar.show(event)
+
+            options.run(options, lambda work: drain(work, show))
     except Distill2LabelError as error:
-        if options.debug:
-            traceback.print_exc()
-        print(f"distill2label: {error}", file=sys.stderr)
-        return error.exit_status
-    except KeyboardInterrupt:
+        return _end(options, str(error), error.exit_status)
+    except KeyboardInterrupt as stop:
         print("distill2label: stopped; what was finished is kept", file=sys.stderr)
-        return INTERRUPTED
-    except OSError as error:
-        if options.debug:
-            traceback.print_exc()
-        where = f"{shown(error.filename, 400)}: " if error.filename else ""
-        print(f"distill2label: {where}{error.strerror or error}", file=sys.stderr)
-        return 2
+        return getattr(stop, "exit_status", INTERRUPTED)
+    except Exception as error:
+        if (line := _beyond_us(error)) is None:
+            raise  # a bug, which keeps its traceback
+        return _end(options, line, 2)
     if bar.failed:
         print(f"distill2label: {len(bar.failed)} failed, the others are done:", file=sys.stderr)
         for failure in bar.failed:
             print(f"  {shown(failure.item)}: {shown(failure.reason, LONGEST_MESSAGE)}", file=sys.stderr)
     return 1 if bar.failed else 0
+
+
+def _end(options: argparse.Namespace, line: str, status: int) -> int:
+    """Say in one line why the command ends; returns the exit status."""
+    if options.debug:
+        traceback.print_exc()
+    print(f"distill2label: {line}", file=sys.stderr)
+    return status
+
+
+def _beyond_us(error: Exception) -> str | None:
+    """What the machine or the system refused, in a line that says what to do; None for a bug."""
+    where = f"{shown(error.filename, 400)}: " if getattr(error, "filename", None) else ""
+    if lacks_memory(error):
+        return (
+            "out of memory; what was finished is kept. Use a machine with more, --device cpu where a GPU is full, or "
+            "less at once (to train: --teacher.max_bag_patches, --teacher.bag_patches, --teacher.batch_bags)"
+        )
+    if lacks_room(error):
+        return (
+            f"{where}the disk is full, or your share of it; what was finished is kept. Make room, and give the same "
+            "command again (train: with --resume)"
+        )
+    if isinstance(error, OSError):
+        return where + (str(error.strerror or error).splitlines() or [type(error).__name__])[0]
+    return None
 
 
 Drain = Callable[[Generator[Event, None, Any]], Any]

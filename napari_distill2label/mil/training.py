@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -79,6 +79,8 @@ class TrainingState:
     `history` has a row per epoch: `epoch`, `loss`, one `loss_<term>` per term (means over training bags), `valid_loss`
     (mean bag cross entropy; None without validation bags), `valid_auroc` (of the bags' labels, for being positive;
     None unless some validation bags are and some are not). `best_weights` are those of `best_epoch` (1-based).
+    `taught_by` is whoever keeps it to fill in: what tells the networks whose answers it learns from others; `fit`
+    carries it along.
     """
 
     epoch: int = 0
@@ -88,6 +90,7 @@ class TrainingState:
     best_epoch: int = 0
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
+    taught_by: str = ""
 
 
 def make_optimiser(model: MILModel, settings: TrainingSettings) -> torch.optim.Optimizer:
@@ -113,6 +116,19 @@ def _load_optimiser(optimiser: torch.optim.Optimizer, slots: dict[int, dict[str,
     for weight, own in optimiser.state.items():
         for name, value in own.items():
             own[name] = torch.empty_like(weight).copy_(value) if value.shape == weight.shape else value.clone()
+
+
+def all_finite(tensors: Mapping[str, Tensor]) -> bool:
+    """Is every number finite? NaN and infinity spread from one weight to all answers."""
+    return all(bool(tensor.isfinite().all()) for tensor in tensors.values())
+
+
+def diverged(phase: str, settings: TrainingSettings, what: str) -> SettingsError:
+    """The error of a training that came to numbers that are none."""
+    return SettingsError(
+        f"{phase}: {what}: training diverged, and what was good before is kept; "
+        f"make its learning_rate (now {settings.learning_rate:g}) smaller"
+    )
 
 
 def _snapshot(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -235,7 +251,7 @@ def fit(
 
     Returns the last state, with `model` holding the weights of the selected epoch (`settings.select`) in eval mode.
     Resumes after `state` where one is given: bit for bit the same as never having stopped, on the same CPU.
-    `SettingsError` if the loss is no longer a number.
+    `SettingsError` if loss or weights are no longer finite: the last state that was yielded is the last good one.
     """
     keep_freed_memory()
     optimiser = make_optimiser(model, settings)
@@ -264,16 +280,17 @@ def fit(
                 sums[name] = sums.get(name, 0.0) + term.detach() * len(chosen)
             yield Progress(f"{phase}: epoch {state.epoch + 1}", step + 1, steps)
         means = {name: float(total) / len(bags) for name, total in sums.items()}
+        weights = _snapshot(model.state_dict())
         if not math.isfinite(means["loss"]):
-            raise SettingsError(
-                f"{phase}: the loss of epoch {state.epoch + 1} is {means['loss']}: training diverged; "
-                f"make its learning_rate (now {settings.learning_rate:g}) smaller"
-            )
+            raise diverged(phase, settings, f"the loss of epoch {state.epoch + 1} is {means['loss']}")
+        if not all_finite(weights):
+            raise diverged(phase, settings, f"weights of epoch {state.epoch + 1} are not finite")
         valid_loss, valid_auroc = yield from validate(model, valid, f"{phase}: validation of epoch {state.epoch + 1}")
+        if valid_loss is not None and not math.isfinite(valid_loss):
+            raise diverged(phase, settings, f"the validation loss of epoch {state.epoch + 1} is {valid_loss}")
         row = {"epoch": state.epoch + 1, "loss": means.pop("loss")}
         row |= {f"loss_{name}": value for name, value in means.items()}
         row |= {"valid_loss": valid_loss, "valid_auroc": valid_auroc}
-        weights = _snapshot(model.state_dict())
         state = TrainingState(
             epoch=state.epoch + 1,
             weights=weights,
@@ -282,6 +299,7 @@ def fit(
             best_epoch=state.best_epoch,
             best_weights=state.best_weights,
             history=[*state.history, row],
+            taught_by=state.taught_by,
         )
         losses_so_far = [past["valid_loss"] for past in state.history]
         if settings.select == "last" or valid_loss is None or valid_loss <= min(losses_so_far):

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from ..core.events import Progress
+from ..core.faults import lacks_memory
 from ..core.geometry import Block, Patches
 from ..mil.device import compute_alone
 from ..slides.cutting import cut
@@ -68,17 +69,12 @@ class PatchScorer:
                 try:
                     answers.append(self.network(cut_out[start : start + batch]))
                 except (MemoryError, RuntimeError) as error:  # torch's and onnxruntime's own are RuntimeErrors
-                    if batch == 1 or not _lacks_memory(error):
+                    if batch == 1 or not lacks_memory(error):
                         raise
                     self.batch = max(1, min(batch, len(cut_out) - start) // 2)
                 else:
                     start += batch
         return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
-
-
-def _lacks_memory(error: Exception) -> bool:
-    text = str(error).lower()
-    return isinstance(error, MemoryError) or "out of memory" in text or "not enough memory" in text
 
 
 class Sink(Protocol):

@@ -1,11 +1,11 @@
 """The model bundle: a folder that holds a trained network and says what it is. Loading it runs no code from it.
 
 `model.safetensors` (weights), `config.json` (`BundleConfig`), `metrics.json` (bag metrics of the validation split),
-`card.md` (for people).
+`card.md` (for people). One digest in `config.json` is of all that decides an answer: its own content, in which are
+those of the weights and of the metrics (`store.seal`). Bundles of earlier versions have that of the weights alone.
 """
 
 import hashlib
-import json
 import os
 import platform
 from collections.abc import Mapping
@@ -16,16 +16,19 @@ from typing import Annotated, Any, Literal, NamedTuple
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from safetensors import SafetensorError
-from safetensors.torch import load, save_file
+from safetensors.torch import load, save
 
 from ..core.errors import BundleError, SettingsError
 from ..core.settings import GridSettings, ModelSettings, StudentSettings, TeacherSettings
 from ..mil.model import MILModel
+from ..mil.training import all_finite
 from .card import model_card
 from .features import EncoderIdentity
-from .files import atomic_path, write_json, write_text
+from .files import atomic_path, write_bytes, write_json, write_text
+from .seal import read_json, sealed, unsealed
 
 FORMAT = 1
+AGAIN = "take the bundle from its source again"
 Role = Literal["mil", "teacher", "student"]
 ROLES: tuple[Role, ...] = ("mil", "teacher", "student")
 
@@ -57,6 +60,7 @@ class BundleConfig(BaseModel):
     n_corrections: int = 0
     data_signature: str = ""
     weights_sha256: str
+    metrics_sha256: str = ""
     versions: dict[str, str] = {}
 
     @model_validator(mode="after")
@@ -103,22 +107,28 @@ def versions() -> dict[str, str]:
 
 
 def save_bundle(folder: str | os.PathLike[str], model: MILModel, about: Mapping[str, Any], metrics: Mapping) -> Path:
-    """Write a bundle whole or not at all; `about` holds the fields of `BundleConfig` that the network does not know."""
+    """Write a bundle whole or not at all; `about` holds the fields of `BundleConfig` that the network does not know.
+
+    `ValueError` if a weight or a figure is not finite: such a network takes no good one's place.
+    """
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    if not all_finite(weights):
+        raise ValueError(f"{folder}: a network with weights that are not finite is not kept")
     with atomic_path(folder) as temporary:
         temporary.mkdir()
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-        save_file(weights, temporary / "model.safetensors")
+        write_bytes(temporary / "model.safetensors", data := save(weights))
+        write_json(temporary / "metrics.json", dict(metrics))
         config = BundleConfig(
             **about,
             model=model.settings,
             instance_shape=model.instance_shape,
             mean=model.mean.tolist(),
             std=model.std.tolist(),
-            weights_sha256=hashlib.sha256((temporary / "model.safetensors").read_bytes()).hexdigest(),
+            weights_sha256=hashlib.sha256(data).hexdigest(),
+            metrics_sha256=hashlib.sha256((temporary / "metrics.json").read_bytes()).hexdigest(),
             versions=versions(),
         )
-        write_json(temporary / "config.json", config.model_dump(mode="json"))
-        write_json(temporary / "metrics.json", dict(metrics))
+        write_json(temporary / "config.json", sealed(config.model_dump(mode="json")))
         write_text(temporary / "card.md", model_card(config.model_dump(), metrics))
     return Path(folder)
 
@@ -156,25 +166,38 @@ def load_bundle(folder: str | os.PathLike[str], device: torch.device | str = "cp
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).is_file():
             raise BundleError(f"{folder}: is no model bundle, it has no {name}")
+    config, whole = _read_config(folder / "config.json")
     try:
-        config = BundleConfig.model_validate(json.loads((folder / "config.json").read_text("utf-8")))
         data = (folder / "model.safetensors").read_bytes()
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "the whole"
-        raise BundleError(
-            f"{folder / 'config.json'}: {field}: {first['msg']}; take the bundle from its source again"
-        ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise BundleError(f"{folder}: cannot be read ({error}); take the bundle from its source again") from None
+        metrics = (folder / "metrics.json").read_bytes() if (folder / "metrics.json").is_file() else None
+    except OSError as error:
+        raise BundleError(f"{folder}: cannot be read ({error.strerror or error}); {AGAIN}") from None
     if hashlib.sha256(data).hexdigest() != config.weights_sha256:
-        raise BundleError(
-            f"{folder / 'model.safetensors'}: is not the file that config.json was written for (altered or truncated); "
-            "take the bundle from its source again"
-        )
+        raise _altered(folder / "model.safetensors", "altered or truncated")
     try:
         model = _network(config, load(data))
     except (SafetensorError, SettingsError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0]
         raise BundleError(f"{folder / 'model.safetensors'}: does not fit its config.json ({reason})") from None
+    if not whole:
+        raise BundleError(f"{folder / 'config.json'}: was altered after it was written (its sha256 differs); {AGAIN}")
+    if metrics is not None and config.metrics_sha256 not in ("", hashlib.sha256(metrics).hexdigest()):
+        raise _altered(folder / "metrics.json", "altered or truncated")
     return Bundle(model.to(device).eval(), config, folder)
+
+
+def _read_config(path: Path) -> tuple[BundleConfig, bool]:
+    """A bundle's config, and whether its seal is unbroken. `BundleError` if it is none."""
+    try:
+        content, whole = unsealed(read_json(path))
+        return BundleConfig.model_validate(content), whole
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])[:100] or "the whole"
+        raise BundleError(f"{path}: {field}: {first['msg']}; {AGAIN}") from None
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path}: cannot be read ({error}); {AGAIN}") from None
+
+
+def _altered(path: Path, how: str) -> BundleError:
+    return BundleError(f"{path}: is not the file that config.json was written for ({how}); {AGAIN}")

@@ -4,6 +4,7 @@ What was renamed is on the disk, through a power cut too: a file is synchronised
 folder after that.
 """
 
+import ctypes
 import errno
 import hashlib
 import json
@@ -12,6 +13,7 @@ import platform
 import re
 import secrets
 import shutil
+import sys
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +21,8 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from ..core.faults import lacks_room
 
 # What Windows, macOS or a shell would not take in a file name, control characters among them.
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*]+')
@@ -58,22 +62,54 @@ def atomic_path(
         sync(temporary)
         before(temporary)
         if temporary.is_dir() and path.is_dir():  # a folder cannot be renamed over one that is not empty
-            former = path.with_name(f".{path.name[:_SHOWN]}.{token}.old")
-            os.replace(path, former)
-            try:
-                os.replace(temporary, path)
-            except OSError:
-                os.replace(former, path)
-                raise
-            shutil.rmtree(former, ignore_errors=True)
+            _replace_folder(temporary, path)
         else:
             os.replace(temporary, path)
         sync_folder(path.parent)
+    except OSError as error:
+        if lacks_room(error):  # found out while writing, which tells no name
+            error.filename = str(path)
+        raise
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
         else:
             temporary.unlink(missing_ok=True)
+
+
+def _replace_folder(new: Path, path: Path) -> None:
+    """Put the folder `new` in the place of `path`.
+
+    At once, where the system can: `new` is then the name of the former one. Elsewhere there is a moment in which no
+    folder is at `path`; a kill in it leaves that to `clear_leftovers`.
+    """
+    if exchange(new, path):
+        return
+    former = new.with_suffix(".old")
+    os.replace(path, former)
+    try:
+        os.replace(new, path)
+    except OSError:
+        os.replace(former, path)
+        raise
+    shutil.rmtree(former, ignore_errors=True)
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Let two files or folders change names, in one step that no kill can halve. False where the system cannot."""
+    call = _exchange_call()
+    return call is not None and call(os.fsencode(one), os.fsencode(other)) == 0
+
+
+@cache
+def _exchange_call() -> Callable[[bytes, bytes], int] | None:
+    """The system's call for `exchange`, which returns 0 if it has worked; None where there is none."""
+    AT_FDCWD, RENAME_EXCHANGE, RENAME_SWAP = -100, 2, 2  # fcntl.h and stdio.h of Linux and macOS
+    if sys.platform == "linux" and (renameat2 := getattr(ctypes.CDLL(None), "renameat2", None)):
+        return lambda one, other: renameat2(AT_FDCWD, one, AT_FDCWD, other, RENAME_EXCHANGE)
+    if sys.platform == "darwin" and (renamex_np := getattr(ctypes.CDLL(None), "renamex_np", None)):
+        return lambda one, other: renamex_np(one, other, RENAME_SWAP)
+    return None
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes, writing: Writing = atomic_path) -> Path:
@@ -128,17 +164,19 @@ def _sync(path: Path, flags: int) -> None:
 # ---- after a kill -------------------------------------------------------------------------------------------------
 
 
-def clear_leftovers(folder: str | os.PathLike[str]) -> list[Path]:
+def clear_leftovers(folder: str | os.PathLike[str], alone: bool = False) -> list[Path]:
     """Remove what killed processes of this computer left half-written in a folder; returns what was there.
 
     Only what is surely nobody's goes: a temporary name of ours, of a process of this very computer that has ended.
-    A folder that was being replaced when its process was killed is there again afterwards.
+    With `alone` the caller holds the folder's lock (`store.lock.locked`): whoever else wrote there has ended. A folder
+    that was being replaced when its process was killed is there again afterwards.
     """
     try:
         found = sorted(Path(folder).iterdir())  # an `.old` before the `.tmp` that was to take its place
     except OSError:
         return []
-    left = [(path, match) for path in found if (match := _TEMPORARY.fullmatch(path.name)) and _is_dead(path, match)]
+    ours = [(path, match) for path in found if (match := _TEMPORARY.fullmatch(path.name))]
+    left = [(path, match) for path, match in ours if alone or _is_dead(path, match)]
     for path, match in left:
         with suppress(OSError):
             if match["kind"] == "old":

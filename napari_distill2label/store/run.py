@@ -5,29 +5,37 @@
 """
 
 import csv
+import hashlib
 import io
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..core.errors import BundleError, SettingsError
+from ..core.errors import BundleError, FolderInUseError, SettingsError
 from ..core.label_map import COVERAGE
 from ..core.settings import Settings
 from .bundle import ROLES, is_bundle
 from .cohort import Cohort
 from .features import EncoderIdentity
-from .files import write_json, write_text
+from .files import Writing, atomic_path, clear_leftovers, write_json, write_text
+from .lock import locked
 from .outputs import Outputs
+from .seal import SEAL, read_json, sealed, unsealed
 
 FILES = ("cohort.csv", "settings.json", "history.csv", "timing.json")
 
 
 class RunConfig(BaseModel):
-    """What a run was asked to do."""
+    """What a run was asked to do.
+
+    `cohort_sha256` is of its cohort.csv without the paths, which change when slides are moved; `data_signature` of
+    every patch that is trained on. Runs of earlier versions have neither.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     format: int = Field(1, ge=1, le=1)
@@ -41,6 +49,8 @@ class RunConfig(BaseModel):
     label_map: dict[str, str] = {}
     coverage: float = Field(COVERAGE, gt=0, le=1)
     tissue: str | dict[str, str] | None = None
+    cohort_sha256: str = ""
+    data_signature: str = ""
 
 
 class Run:
@@ -62,26 +72,61 @@ class Run:
         outputs = outputs or Outputs()
         cls.check_free(folder, outputs)
         folder = Path(folder)
-        run = cls(folder, config)
         with outputs.writing(folder / "cohort.csv") as temporary:  # beside the file: its paths are relative to it
             cohort.plain().write(temporary)  # a user's other columns (age, site) are no part of a model
-        write_json(folder / "settings.json", config.model_dump(mode="json"), outputs.writing)
+        digest = _digest_of_cohort(folder / "cohort.csv")
+        run = cls(folder, config.model_copy(update={"cohort_sha256": digest}))
+        run.write_settings(outputs.writing)
         return run
+
+    @staticmethod
+    @contextmanager
+    def held(folder: str | os.PathLike[str]) -> Iterator[None]:
+        """Hold a run's folder for one training; what a killed one left half-written is put away first.
+
+        `FolderInUseError` if another training is at work in it.
+        """
+        with locked(folder, "training"):
+            for place in (Path(folder), Path(folder) / "checkpoints"):
+                clear_leftovers(place, alone=True)
+            yield
+
+    def write_settings(self, writing: Writing = atomic_path) -> None:
+        """`settings.json`, with its digest (`store.seal`)."""
+        write_json(self.folder / "settings.json", sealed(self.config.model_dump(mode="json")), writing)
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> "Run":
         """Open an existing run. `BundleError` if the folder is none."""
         path = Path(folder) / "settings.json"
+        cls._put_back(Path(folder))
+        if not path.exists():
+            raise BundleError(f"{folder}: is no run, it has no settings.json")
         try:
-            return cls(folder, RunConfig.model_validate(json.loads(path.read_text("utf-8"))))
-        except FileNotFoundError:
-            raise BundleError(f"{folder}: is no run, it has no settings.json") from None
+            content, whole = unsealed(read_json(path))
+            config = RunConfig.model_validate(content)
         except ValidationError as error:
             first = error.errors()[0]
-            field = ".".join(str(part) for part in first["loc"]) or "the whole"
+            field = ".".join(str(part) for part in first["loc"])[:100] or "the whole"
             raise BundleError(f"{path}: is no run's settings: {field}: {first['msg']}") from None
-        except (OSError, ValueError, RecursionError) as error:
+        except (OSError, ValueError) as error:
             raise BundleError(f"{path}: is no run's settings ({str(error).splitlines()[0]})") from None
+        if not whole:
+            raise BundleError(
+                f"{path}: was altered after it was written (its sha256 differs): put it back, or train anew in "
+                f'another folder; if you changed it on purpose, remove its "{SEAL}"'
+            )
+        return cls(folder, config)
+
+    @staticmethod
+    def _put_back(folder: Path) -> None:
+        """Put back a model that a kill left between its two names, where it takes two steps to replace one.
+
+        Not while a training is at work, which is about to do so, nor where nothing may be written.
+        """
+        if any(not is_bundle(folder / role) and [*folder.glob(f".{role}.*.old")] for role in ROLES):
+            with suppress(FolderInUseError, OSError), Run.held(folder):
+                pass
 
     @classmethod
     def check_free(cls, folder: str | os.PathLike[str], outputs: Outputs | None = None) -> None:
@@ -96,7 +141,15 @@ class Run:
 
     @property
     def cohort(self) -> Cohort:
-        return Cohort.read(self.folder / "cohort.csv").with_classes(self.config.classes)
+        """The slides with their labels and splits. `BundleError` if they are not those the run was begun with."""
+        path = self.folder / "cohort.csv"
+        cohort = Cohort.read(path).with_classes(self.config.classes)
+        if self.config.cohort_sha256 not in ("", _digest_of_cohort(path)):
+            raise BundleError(
+                f"{path}: was altered after the run was begun; put it back, or train anew in another folder "
+                "(only its paths may change)"
+            )
+        return cohort
 
     def bundle(self, role: str) -> Path:
         return self.folder / role
@@ -126,3 +179,11 @@ class Run:
         for model, rows in histories.items():
             table.writerows({"model": model, **row} for row in rows)
         write_text(self.folder / "history.csv", text.getvalue())
+
+
+def _digest_of_cohort(path: Path) -> str:
+    """SHA-256 of the cells of a cohort.csv that was written by `Cohort.write`, without the column of paths."""
+    rows = list(csv.reader(io.StringIO(path.read_text("utf-8"))))
+    keep = [column for column, name in enumerate(rows[0]) if name != "path"] if rows else []
+    cells = [[row[column] for column in keep if column < len(row)] for row in rows if row]
+    return hashlib.sha256(json.dumps(cells).encode()).hexdigest()

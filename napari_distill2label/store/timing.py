@@ -1,12 +1,12 @@
 """How long a training took, and on how much: `timing.json` of a run, from which the next one's time is told."""
 
-import json
 import os
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .files import write_json
+from .seal import read_json, sealed, unsealed
 
 NAME = "timing.json"
 
@@ -39,12 +39,13 @@ class Timing(BaseModel):
 
     def write(self, folder: str | os.PathLike[str]) -> Path:
         """Write `timing.json` into a run folder, whole or not at all."""
-        return write_json(Path(folder) / NAME, self.model_dump(mode="json"))
+        return write_json(Path(folder) / NAME, sealed(self.model_dump(mode="json")))
 
     @classmethod
     def read(cls, folder: str | os.PathLike[str]) -> "Timing | None":
         """The timing of a run; None where it has none that can be read: nothing depends on it."""
         try:
-            return cls.model_validate(json.loads((Path(folder) / NAME).read_text("utf-8")))
-        except (OSError, ValidationError, ValueError, RecursionError):
+            content, whole = unsealed(read_json(Path(folder) / NAME))
+            return cls.model_validate(content) if whole else None
+        except (OSError, ValidationError, ValueError):
             return None

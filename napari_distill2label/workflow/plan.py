@@ -14,7 +14,6 @@ from ..prediction.encoder import HOW_TO_GET_ONE, FrozenEncoder
 from ..slides.slide import Slide
 from ..store.cohort import Cohort, CohortSlide
 from ..store.features import EncoderIdentity, FeatureOrigin
-from ..store.files import write_json
 from ..store.hdf5 import read_hdf5
 from ..store.hdf5_geometry import Frame
 from ..store.outputs import Outputs
@@ -54,12 +53,24 @@ class Plan:
     resume: bool
     outputs: Outputs | None = None
 
-    def start(self) -> Run:
-        """The run: made, or opened with the epochs and the device now asked for."""
+    def start(self, signature: str, failed: int) -> Run:
+        """The run: made, or opened with the epochs and the device now asked for.
+
+        `signature` is of all that is trained on; `failed` slides could not be read. `SettingsError` if a run that is
+        gone on with was begun on something else: its networks would not be of the same slides.
+        """
+        before = self.config.data_signature
+        run = Run(self.folder, self.config.model_copy(update={"data_signature": before or signature}))
         if not self.resume:
-            return Run.create(self.folder, self.config, self.cohort, self.outputs)
-        write_json(self.folder / "settings.json", self.config.model_dump(mode="json"))
-        return Run(self.folder, self.config)
+            return Run.create(self.folder, run.config, self.cohort, self.outputs)
+        if before not in ("", signature):
+            why = f"{failed} of them cannot be read now" if failed else "a file, or what reads it, has changed"
+            raise SettingsError(
+                f"{self.folder}: its slides and corrections are not those it was begun with ({why}); put them back, or "
+                "name another folder to train anew"
+            )
+        run.write_settings()
+        return run
 
 
 def new_plan(out: PathLike, cohort: Cohort, settings: Settings, asked: Asked, overwrite: bool = False) -> Plan:

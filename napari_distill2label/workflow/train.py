@@ -1,6 +1,7 @@
 """`train`: a cohort in; plain MIL (if asked for), teacher and student out."""
 
 import hashlib
+import math
 import shutil
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any
@@ -13,12 +14,13 @@ from ..core.errors import BundleError, SettingsError
 from ..core.events import EpochEnd, Event, Notice, Progress
 from ..core.metrics import binary_metrics, positive_score
 from ..core.settings import Settings, TrainingSettings
+from ..mil.chance import Learnt, learnt
 from ..mil.curriculum import Curriculum, Stage
 from ..mil.device import choose_device, compute_dtype
 from ..mil.model import MILModel
-from ..mil.training import TrainingState, answering, fit
+from ..mil.training import TrainingState, all_finite, answering, diverged, fit
 from ..store.bundle import ROLES, load_bundle, save_bundle
-from ..store.checkpoint import load_checkpoint, save_checkpoint
+from ..store.checkpoint import digest_of_tensors, load_checkpoint, save_checkpoint
 from ..store.cohort import Cohort
 from ..store.learnt import has_signatures, signing, write_signatures
 from ..store.run import Run
@@ -88,14 +90,21 @@ def train(
     overwrite
         Start a run in a folder that holds files of the same names (`cohort.csv`, …) that this program did not write:
         they are replaced. Folders of others, and what is read here, never are.
+
+    Raises
+    ------
+    FolderInUseError
+        Another training is at work in `out`.
     """
     asked = Asked(classes, baseline, centres, encoder, corrections, features, trust, tissue, label_map, coverage)
-    plan = (
-        resumed_plan(out, cohort, settings, asked)
-        if resume
-        else new_plan(out, cohort, settings or Settings(), asked, overwrite)
-    )
-    return (yield from _Training(plan).work())
+    if resume:
+        Run.open(out)  # no folder is made for a run that is none
+    with Run.held(out):
+        if resume:
+            plan = resumed_plan(out, cohort, settings, asked)
+        else:
+            plan = new_plan(out, cohort, settings or Settings(), asked, overwrite)
+        return (yield from _Training(plan).work())
 
 
 class _Training:
@@ -106,6 +115,8 @@ class _Training:
         self.settings, self.cohort = plan.config.settings, plan.cohort
         self.device = choose_device(self.settings.device)
         self.histories: dict[str, list[dict[str, Any]]] = {}
+        self.teachers: list[str] = []  # digests of the networks that teach the student, of those trained so far
+        self.changed = False  # was one of them trained in this very call?
         self.watch = Stopwatch()
 
     def work(self) -> Generator[Event, None, Run]:
@@ -121,7 +132,8 @@ class _Training:
             raise SettingsError("the training slides that could be read are all of one class: nothing can be learnt")
         self.signature = yield from _signature([*self.train, *self.valid])
         signatures = yield from signing(row for row in rows if row.slide_id in bags)
-        self.run = self.plan.start()  # not before: a run of slides that cannot be read would only be in the way
+        # Not before: a run of slides that cannot be read would only be in the way.
+        self.run = self.plan.start(self.signature, len(rows) - len(bags))
         if not has_signatures(self.run):
             write_signatures(self.run, signatures)
         curriculum = Curriculum(self.train, self.valid, len(self.cohort.classes), self.settings, self.device)
@@ -130,6 +142,7 @@ class _Training:
                 yield from self.fit(item)
             else:
                 yield item
+        self.run.write_history(self.histories)  # whole again where a kill came between a checkpoint and its row
         self.write_timing()
         return self.run
 
@@ -147,21 +160,23 @@ class _Training:
     def fit(self, stage: Stage) -> Generator[Event, None, None]:
         """Train one network, a checkpoint after every epoch, its bundle at the end."""
         role, model, settings = stage.role, stage.model, stage.settings
-        checkpoint = self.run.checkpoint(role)
-        state = load_checkpoint(checkpoint) if checkpoint.exists() else None
-        if state and state.epoch >= settings.epochs and self.is_saved(role, state):
+        state = yield from self.kept(stage)
+        if state:
             self.histories[role] = state.history
+        if state and state.epoch >= settings.epochs and (yield from self.is_saved(role, state)):
             model.load_state_dict(state.best_weights)
             model.eval()
+            self.trained(role, state)
             return
-        self.forget_taught_by(role)
         model.dtype = compute_dtype(settings.precision, self.device)
         self.watch.rest()
         work = fit(model, stage.objective, stage.lessons, self.valid, settings, stage.seed, state, role)
         for item in work:
             if isinstance(item, TrainingState):
                 state = item
-                save_checkpoint(checkpoint, state)
+                state.taught_by = self.taught_by(role)
+                self.changed |= is_teaching(role)
+                save_checkpoint(self.run.checkpoint(role), state)
                 self.histories[role] = state.history
                 self.run.write_history(self.histories)
                 self.watch.epoch(role)
@@ -170,23 +185,78 @@ class _Training:
                 yield item
         yield from stage.finish()
         model.dtype = torch.float32
+        if not all_finite(model.state_dict()):
+            raise diverged(role, settings, "its last weights are not finite")
         if role in ROLES:
             yield from self.save(role, model, state, settings)
+            yield from self.say_if_nothing_was_learnt(role, model)
+        self.trained(role, state)
 
-    def forget_taught_by(self, role: str) -> None:
-        """A student of a former teacher is worth nothing: remove what is left of it."""
-        if role not in ("mil", "student"):
-            self.run.checkpoint("student").unlink(missing_ok=True)
-            shutil.rmtree(self.run.bundle("student"), ignore_errors=True)
+    def say_if_nothing_was_learnt(self, role: str, model: MILModel) -> Generator[Event, None, None]:
+        pause = Progress(f"{role}: answers for its training slides", 0, len(self.train))
+        found: Learnt = yield from learnt(model, self.train, pause)
+        if found.is_nothing:
+            own = "student" if role == "student" else "teacher"
+            yield Notice(
+                f"the {in_words(role)} is no better than chance on its own training slides (loss {found.loss:.3f}; "
+                f"{found.chance:.3f} without looking at them): it has learnt next to nothing. Give it more epochs "
+                f"(--{own}.epochs) or larger steps (--{own}.learning_rate), and look through the labels"
+            )
 
-    def is_saved(self, role: str, state: TrainingState) -> bool:
+    def kept(self, stage: Stage) -> Generator[Notice, None, TrainingState | None]:
+        """The state to go on from. None where there is none, or it is of no use: then the network is trained anew.
+
+        `BundleError` for a damaged checkpoint of a network whose model is there and whole: training it anew takes that
+        one's place, which nobody has asked for.
+        """
+        role, path = stage.role, self.run.checkpoint(stage.role)
+        if not path.exists():
+            return None
+        try:
+            state = load_checkpoint(path, stage.model)
+        except BundleError as error:
+            if self.is_whole(role if role in ROLES else "student"):
+                raise BundleError(f"{error}; delete it, and --resume trains the {in_words(role)} anew") from None
+            yield Notice(f"{error}: the {in_words(role)} is trained anew")
+            return None
+        if state.taught_by != self.taught_by(role) and (state.taught_by or self.changed):
+            yield Notice(f"the networks that teach the {in_words(role)} have changed: it is trained anew")
+            return None
+        return state
+
+    def taught_by(self, role: str) -> str:
+        """A digest of the networks whose answers a network learns, all trained before it. Plain MIL is nobody's."""
+        return hashlib.sha256("".join(self.teachers).encode()).hexdigest() if role == "student" else ""
+
+    def trained(self, role: str, state: TrainingState) -> None:
+        if is_teaching(role):
+            self.teachers.append(digest_of_tensors(state.best_weights, str(state.epoch)))
+
+    def is_whole(self, role: str) -> bool:
+        """Is the model of this role there, and undamaged?"""
+        try:
+            return load_bundle(self.run.bundle(role)).config.role == role
+        except BundleError:
+            return False
+
+    def is_saved(self, role: str, state: TrainingState) -> Generator[Notice, None, bool]:
         """Is the role's bundle of this very state? It is older where more epochs were asked for and then stopped."""
         if role not in ROLES:
             return True  # an assistant needs none
+        folder = self.run.bundle(role)
         try:
-            return load_bundle(self.run.bundle(role)).config.epoch == state.best_epoch
-        except BundleError:  # not there, or damaged: made again from the checkpoint
+            model, config, _ = load_bundle(folder)
+        except BundleError as error:  # not there, or damaged: made again from the checkpoint
+            if folder.exists():
+                yield Notice(f"{str(error).partition(';')[0]}: it is made again from its checkpoint")
             return False
+        weights = model.state_dict()  # the head of a student may have been calibrated
+        same = all(
+            torch.equal(weights[name], own)
+            for name, own in state.best_weights.items()
+            if role != "student" or not name.startswith("head.")
+        )
+        return same and (config.role, config.epoch) == (role, state.best_epoch)
 
     def save(
         self, role: str, model: MILModel, state: TrainingState, settings: TrainingSettings
@@ -210,7 +280,31 @@ class _Training:
             "data_signature": self.signature,
         }
         metrics = yield from bag_metrics(model, self.valid, role)
+        if not all(math.isfinite(value) for value in metrics.values() if value is not None):
+            raise diverged(role, settings, "its answers are not finite")
+        former = self.weights_of(role)
         save_bundle(self.run.bundle(role), model, about, metrics)
+        if role == "teacher" and former not in (None, self.weights_of(role)):
+            # A student of a former teacher is worth nothing. Not before: until now it was the last good one.
+            self.run.checkpoint("student").unlink(missing_ok=True)
+            shutil.rmtree(self.run.bundle("student"), ignore_errors=True)
+
+    def weights_of(self, role: str) -> str | None:
+        """The digest of the weights of a model that was saved; None where there is none that is whole."""
+        try:
+            return load_bundle(self.run.bundle(role)).config.weights_sha256
+        except BundleError:
+            return None
+
+
+def is_teaching(role: str) -> bool:
+    """Does the student learn from this network's answers?"""
+    return role not in ("mil", "student")
+
+
+def in_words(role: str) -> str:
+    """A network as the messages of a training call it."""
+    return "plain MIL model" if role == "mil" else role.replace("-", " ")
 
 
 def bag_metrics(

@@ -291,3 +291,43 @@ def test_a_bundle_on_cuda_answers_as_on_the_cpu(bundle):
     with torch.no_grad():
         cpu, cuda = (load_bundle(bundle, device).model(patches).bag_logits.cpu() for device in ("cpu", "cuda"))
     assert torch.allclose(cpu, cuda, atol=1e-2)
+
+
+# ---- digests -------------------------------------------------------------------------------------------------------
+
+
+def test_swapped_classes_are_noticed(bundle):
+    refused(altered(bundle, classes=["tumour", "normal"]), r"config\.json: was altered after it was written")
+
+
+@pytest.mark.parametrize("change", [{"mpp": 0.25}, {"epoch": 1}, {"grid__stride_px": 7}, {"training__epochs": 4}])
+def test_so_is_whatever_else_of_the_config_is_plausible(bundle, change):
+    refused(altered(bundle, **change), r"config\.json: was altered after it was written")
+
+
+def test_altered_metrics_are_noticed(bundle):
+    (bundle / "metrics.json").write_text('{"auroc": 0.99}')
+    refused(bundle, r"metrics\.json: is not the file that config\.json was written for")
+
+
+def test_white_space_and_the_order_of_keys_are_no_alteration(bundle):
+    config = json.loads((bundle / "config.json").read_text("utf-8"))
+    (bundle / "config.json").write_text(json.dumps(dict(reversed(config.items()))), "utf-8")
+    assert load_bundle(bundle).config.classes == ("normal", "tumour")
+
+
+def test_a_bundle_of_an_earlier_version_is_read(bundle):
+    config = json.loads((bundle / "config.json").read_text("utf-8"))
+    for name in ("sha256", "metrics_sha256"):
+        del config[name]
+    (bundle / "config.json").write_text(json.dumps(config), "utf-8")
+    assert load_bundle(bundle).config.metrics_sha256 == ""
+
+
+def test_a_network_that_is_not_finite_takes_no_good_one_s_place(bundle):
+    model = make_model()
+    with torch.no_grad():
+        model.head.bias[0] = float("inf")
+    with pytest.raises(ValueError, match="not finite"):
+        save_bundle(bundle, model, about(), {})
+    assert load_bundle(bundle).config.epoch == 2

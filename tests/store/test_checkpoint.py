@@ -1,4 +1,5 @@
 import json
+import struct
 
 import pytest
 import torch
@@ -6,6 +7,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from napari_distill2label.core.errors import BundleError
+from napari_distill2label.core.settings import ModelSettings
+from napari_distill2label.mil.model import MILModel
 from napari_distill2label.mil.training import TrainingState
 from napari_distill2label.store.checkpoint import load_checkpoint, save_checkpoint
 
@@ -99,3 +102,92 @@ def test_strange_tensors_are_refused(state, tmp_path, name):
 def test_a_missing_checkpoint(tmp_path):
     with pytest.raises(BundleError, match=r"no\.safetensors: is no whole checkpoint"):
         load_checkpoint(tmp_path / "no.safetensors")
+
+
+def test_a_state_that_is_not_finite_takes_no_good_one_s_place(state, tmp_path):
+    path = save_checkpoint(tmp_path / "c.safetensors", state)
+    before = path.read_bytes()
+    state.weights["head.bias"][0] = float("nan")
+    with pytest.raises(ValueError, match="not finite"):
+        save_checkpoint(path, state)
+    state.weights["head.bias"][0] = 0
+    state.history[-1]["loss"] = float("inf")
+    with pytest.raises(ValueError, match="JSON"):
+        save_checkpoint(path, state)
+    assert path.read_bytes() == before
+
+
+def with_header(path, change, tensors=lambda tensors: tensors):
+    """The checkpoint with `change(about)` and other tensors, and the digest that it had."""
+    with safe_open(path, framework="pt") as file:
+        header, kept = dict(file.metadata()), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    about = json.loads(header["state"])
+    change(about)
+    save_file(tensors(kept), path, metadata=header | {"state": json.dumps(about)})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda about: about.update(epoch=1),
+        lambda about: about.update(best_epoch=1),
+        lambda about: about.update(taught_by="somebody else"),
+        lambda about: about["history"][0].update(loss=0.2),
+        lambda about: about.update(version=1),
+    ],
+)
+def test_an_altered_header_is_noticed(state, tmp_path, change):
+    path = save_checkpoint(tmp_path / "c.safetensors", state)
+    with_header(path, change)
+    with pytest.raises(BundleError, match=r"its digest is another|its epochs are none"):
+        load_checkpoint(path)
+
+
+def test_every_altered_number_is_noticed(state, tmp_path):
+    path = save_checkpoint(tmp_path / "c.safetensors", state)
+    whole = path.read_bytes()
+    (length,) = struct.unpack("<Q", whole[:8])
+    at = range(8 + length, len(whole), 97)
+    assert len(at) > 50
+    for place in at:
+        altered = bytearray(whole)
+        altered[place] ^= 0x20
+        path.write_bytes(altered)
+        with pytest.raises(BundleError, match=r"digest|not finite"):
+            load_checkpoint(path)
+
+
+def test_a_checkpoint_of_version_1_has_no_digest_and_is_read_where_it_is_plausible(state, tmp_path):
+    path = save_checkpoint(tmp_path / "c.safetensors", state)
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    about = {"version": 1, "epoch": 2, "best_epoch": 2, "history": state.history}
+    save_file(tensors, path, metadata={"state": json.dumps(about)})
+    assert load_checkpoint(path).history == state.history
+    assert load_checkpoint(path).taught_by == ""
+    for wrong in ({"epoch": 0}, {"best_epoch": 3}, {"epoch": True}, {"history": [1]}, {"history": [{"loss": 1e999}]}):
+        save_file(tensors, path, metadata={"state": json.dumps(about | wrong)})
+        with pytest.raises(BundleError, match="is no whole checkpoint"):
+            load_checkpoint(path)
+    save_file(tensors | {"weights/head.bias": torch.tensor([0, float("inf")])}, path, {"state": json.dumps(about)})
+    with pytest.raises(BundleError, match="not finite"):
+        load_checkpoint(path)
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path):
+    def network(hidden):
+        return MILModel(ModelSettings(hidden=hidden, attention=4), 2, (3, 12, 12))
+
+    def state_of(model):
+        weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+        slots = {0: {"exp_avg": torch.zeros_like(next(model.parameters())), "step": torch.tensor(1.0)}}
+        return TrainingState(1, weights, slots, {"cpu": torch.get_rng_state()}, 1, weights, [{"epoch": 1, "loss": 0.5}])
+
+    path = save_checkpoint(tmp_path / "c.safetensors", state_of(network(8)))
+    assert load_checkpoint(path, network(8)).epoch == 1
+    with pytest.raises(BundleError, match=r"c\.safetensors: is no whole checkpoint \(it is of another network\)"):
+        load_checkpoint(path, network(9))
+    state = state_of(network(8))
+    state.optimiser[0]["exp_avg"] = torch.zeros(3)
+    with pytest.raises(BundleError, match="its optimiser is of another network"):
+        load_checkpoint(save_checkpoint(path, state), network(8))

@@ -12,6 +12,7 @@ import pytest
 from napari_distill2label.store.files import (
     atomic_path,
     clear_leftovers,
+    exchange,
     folded,
     safe_name,
     safe_names,
@@ -168,13 +169,19 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from napari_distill2label.store import files
-real, left = os.replace, [int(sys.argv[2])]
-def replace(source, target):
-    if left[0] == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-    left[0] -= 1
-    real(source, target)
-os.replace = replace
+left = [int(sys.argv[2])]
+def counted(rename):
+    def renaming(*names):
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        left[0] -= 1
+        return rename(*names)
+    return renaming
+os.replace = counted(os.replace)
+if sys.argv[4] == "at once":
+    files.exchange = counted(files.exchange)
+else:
+    files.exchange = lambda one, other: False
 with files.atomic_path(sys.argv[1]) as temporary:
     if sys.argv[3] == "folder":
         temporary.mkdir()
@@ -184,8 +191,8 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def killed(path, at, kind):
-    subprocess.run([sys.executable, "-c", KILLED, str(path), str(at), kind], check=False)
+def killed(path, at, kind, how="in two steps"):
+    subprocess.run([sys.executable, "-c", KILLED, str(path), str(at), kind, how], check=False)
 
 
 @pytest.mark.parametrize("at", [0, 1])
@@ -206,6 +213,39 @@ def test_a_folder_is_there_again_wherever_its_writer_was_killed(tmp_path, at, co
     clear_leftovers(tmp_path)
     assert (path / "model").read_text() == content
     assert os.listdir(tmp_path) == ["student"]
+
+
+CAN_EXCHANGE = pytest.mark.skipif(sys.platform not in ("linux", "darwin"), reason="folders change places in two steps")
+
+
+@CAN_EXCHANGE
+@pytest.mark.parametrize(("at", "content"), [(0, "former"), (1, "new")])
+def test_folders_that_change_places_at_once_leave_no_moment_without_one(tmp_path, at, content):
+    path = tmp_path / "student"
+    path.mkdir()
+    (path / "model").write_text("former")
+    killed(path, at, "folder", "at once")
+    assert (path / "model").read_text() == content  # whatever else is there, before anything is cleared
+    clear_leftovers(tmp_path)
+    assert os.listdir(tmp_path) == ["student"]
+
+
+@CAN_EXCHANGE
+def test_two_folders_exchange_their_names(tmp_path):
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+    assert exchange(tmp_path / "one", tmp_path / "other")
+    assert [(tmp_path / name / "file").read_text() for name in ("one", "other")] == ["other", "one"]
+    assert not exchange(tmp_path / "one", tmp_path / "not there")
+
+
+def test_who_is_alone_in_a_folder_clears_all_that_is_half_written(tmp_path):
+    with atomic_path(tmp_path / "a.txt") as temporary:
+        temporary.write_text("of a process whose number lives")
+        assert clear_leftovers(tmp_path) == []
+        assert clear_leftovers(tmp_path, alone=True) == [temporary]
+        temporary.write_text("again")
 
 
 def test_only_what_is_surely_nobody_s_goes(tmp_path):

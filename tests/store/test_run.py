@@ -5,12 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from napari_distill2label.core.errors import BundleError, SettingsError
+from napari_distill2label.core.errors import BundleError, FolderInUseError, SettingsError
 from napari_distill2label.core.presets import build_settings
 from napari_distill2label.core.settings import GridSettings, TeacherSettings
 from napari_distill2label.mil.model import MILModel
 from napari_distill2label.store.bundle import save_bundle
 from napari_distill2label.store.cohort import Cohort, CohortSlide
+from napari_distill2label.store.lock import locked
+from napari_distill2label.store.outputs import RECORD
 from napari_distill2label.store.run import Run, RunConfig
 
 
@@ -104,3 +106,81 @@ def test_settings_that_are_damaged_are_one_plain_line(run, alter, message):
     path.write_text(alter(path.read_text("utf-8")), "utf-8")
     with pytest.raises(BundleError, match=rf"^[^\n]*{message}[^\n]*$"):
         Run.open(run.folder)
+
+
+def altered(path: Path, change) -> None:
+    data = json.loads(path.read_text("utf-8"))
+    change(data)
+    path.write_text(json.dumps(data), "utf-8")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: data["settings"].update(seed=4),
+        lambda data: data["settings"]["teacher"].update(learning_rate=0.5),
+        lambda data: data.update(classes=["metastasis", "normal"]),
+        lambda data: data.update(cohort_sha256=""),
+    ],
+)
+def test_altered_settings_are_noticed(run, change):
+    altered(run.folder / "settings.json", change)
+    with pytest.raises(BundleError, match=r"^[^\n]*settings\.json: was altered after it was written[^\n]*$"):
+        Run.open(run.folder)
+
+
+def test_settings_without_a_digest_are_read_as_they_are(run):
+    """Those of earlier versions, and of people who change them on purpose."""
+    altered(run.folder / "settings.json", lambda data: (data.pop("sha256"), data["settings"].update(seed=4)))
+    assert Run.open(run.folder).config.settings.seed == 4
+
+
+@pytest.mark.parametrize(("old", "new"), [("metastasis", "normal"), ("train", "test"), (",p,", ",q,"), ("0.5", "0.25")])
+def test_an_altered_cohort_is_noticed(run, old, new):
+    path = run.folder / "cohort.csv"
+    text = path.read_text("utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), "utf-8")
+    with pytest.raises(BundleError, match=r"^[^\n]*cohort\.csv: was altered after the run was begun[^\n]*$"):
+        _ = Run.open(run.folder).cohort
+
+
+def test_slides_may_move(run):
+    path = run.folder / "cohort.csv"
+    path.write_text(path.read_text("utf-8").replace("a b.png", "elsewhere/a.png"), "utf-8")
+    assert Run.open(run.folder).cohort["a"].path.name == "a.png"
+
+
+def test_a_folder_in_place_of_a_file_is_one_plain_line(run):
+    path = run.folder / "settings.json"
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(BundleError, match=r"^[^\n]*settings\.json: is no run's settings[^\n]*$"):
+        Run.open(run.folder)
+
+
+def save_model(run, role="teacher"):
+    about = {"role": role, "classes": run.config.classes, "grid": GridSettings(patch_px=32)}
+    model = MILModel(run.config.settings.model, 2, (3, 32, 32))
+    save_bundle(run.bundle(role), model, about | {"training": TeacherSettings()}, {})
+
+
+def test_a_model_that_a_kill_left_between_two_names_is_put_back_when_the_run_is_opened(run):
+    save_model(run)
+    left = run.folder / ".teacher.00000000.00000000.1.00000000.old"
+    run.bundle("teacher").rename(left)
+    (run.folder / ".settings.json.00000000.00000000.1.00000000.tmp").write_text("half")
+    with locked(run.folder, "training"):  # by somebody who is about to rename it
+        assert Run.open(run.folder).models == ()
+    assert Run.open(run.folder).models == ("teacher",)
+    assert sorted(path.name for path in run.folder.iterdir()) == [RECORD, "cohort.csv", "settings.json", "teacher"]
+
+
+def test_a_run_is_held_by_one_training(run, monkeypatch):
+    monkeypatch.setattr("napari_distill2label.store.lock.PATIENCE", 0.01)
+    with (
+        Run.held(run.folder),
+        pytest.raises(FolderInUseError, match=r"has been training in this folder since"),
+        Run.held(run.folder),
+    ):
+        pass

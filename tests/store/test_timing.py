@@ -18,6 +18,12 @@ def test_what_cannot_be_read_is_none(tmp_path, text):
     assert Timing.read(tmp_path) is None
 
 
+def test_an_altered_figure_is_not_believed(tmp_path):
+    path = Timing(device="cpu", n_slides=3, n_patches=40, reading=1.5).write(tmp_path)
+    path.write_text(path.read_text().replace("1.5", "2.5"))
+    assert Timing.read(tmp_path) is None
+
+
 def test_no_nonsense():
     with pytest.raises(ValidationError):
         Timing(device="cpu", n_slides=3, n_patches=40, reading=float("nan"))

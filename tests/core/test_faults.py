@@ -1,0 +1,61 @@
+"""A full disk and too little memory are known in the words of those who say so, and are never taken for bugs."""
+
+import errno
+
+import numpy as np
+import pytest
+import torch
+from safetensors import SafetensorError
+
+from napari_distill2label.core.faults import lacks_memory, lacks_room
+
+
+def raised(call):
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - which one is what is asked
+        call()
+    return caught.value
+
+
+def test_the_errors_of_numpy_and_torch_for_too_much_memory():
+    assert lacks_memory(raised(lambda: np.empty(2**60, np.uint8)))
+    assert lacks_memory(raised(lambda: torch.empty(2**55)))
+    assert lacks_memory(MemoryError())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: not enough memory: you tried to"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("std::bad_alloc"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+    ],
+)
+def test_others_whose_machine_is_not_here(error):
+    assert lacks_memory(error)
+    assert not lacks_room(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
+        OSError(errno.EFBIG, "File too large"),
+        OSError("Can't write data (file write failed: errno = 28, error message = 'No space left on device')"),  # h5py
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_a_full_disk(error):
+    assert lacks_room(error)
+    assert not lacks_memory(error)
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("out of range"), RuntimeError("shape"), KeyError("memory"), OSError(2, "x")]
+)
+def test_bugs_are_bugs(error):
+    assert not lacks_memory(error)
+    assert not lacks_room(error)

@@ -1,0 +1,75 @@
+"""Whether a network has learnt anything is told from the slides it was trained on."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from napari_distill2label.core.bag import Bag
+from napari_distill2label.core.events import Progress, drain
+from napari_distill2label.core.settings import ModelSettings
+from napari_distill2label.mil.chance import Learnt, entropy_of_labels, learnt
+from napari_distill2label.mil.model import MILModel
+
+
+def bags(labels):
+    """Bags of features: the first of them is 1 in patches of positive slides, −1 in those of negative ones."""
+    made = []
+    for index, label in enumerate(labels):
+        value = np.full((3, 2), 1.0 if label != (0,) else -1.0, np.float32)
+        made.append(Bag(str(index), value, np.zeros((3, 2), int), label))
+    return made
+
+
+def network(gain):
+    """Says sigmoid(gain · first feature) of every patch."""
+    model = MILModel(ModelSettings(encoder="features", hidden=2, attention=2, dropout=0), 2, (2,)).eval()
+    model.encode = lambda unit: unit
+    with torch.no_grad():
+        model.head.weight.copy_(torch.tensor([[0.0, 0.0], [gain, 0.0]]))
+        model.head.bias.zero_()
+    model.unit = lambda instances: instances
+    return model
+
+
+def judged(gain, labels):
+    return drain(learnt(network(gain), bags(labels), Progress("", 0)))
+
+
+BALANCED = [(0,), (1,)] * 4
+
+
+def test_a_network_that_knows_its_slides():
+    found = judged(2.0, BALANCED)
+    assert found.loss == pytest.approx(math.log(1 + math.exp(-2)), abs=1e-6)
+    assert found.chance == pytest.approx(math.log(2))
+    assert found.auroc == 1
+    assert not found.is_nothing
+
+
+def test_one_that_says_the_same_of_all():
+    assert judged(0.0, BALANCED).is_nothing
+    assert judged(0.01, BALANCED).auroc == 1  # differences in the last digits rank, and say nothing
+    assert judged(0.01, BALANCED).is_nothing
+    assert judged(0.0, [(0,), (1,), (1,), (1,)]).is_nothing
+
+
+def test_one_that_ranks_no_better_than_a_coin():
+    assert judged(-2.0, BALANCED).is_nothing
+    assert Learnt(loss=0.6, chance=0.69, spread=0.3, auroc=0.55).is_nothing
+
+
+def test_scores_that_are_not_calibrated_are_something():
+    """A student's score of a slide is made of probabilities of patches: its loss may be high and its order perfect."""
+    assert not Learnt(loss=0.9, chance=0.69, spread=0.2, auroc=1.0).is_nothing
+    assert not Learnt(loss=0.2, chance=0.69, spread=0.01, auroc=None).is_nothing
+
+
+def test_chance_is_the_entropy_of_the_labels():
+    assert entropy_of_labels(bags([(0,), (1,), (1,), (1,)]), 2, False) == pytest.approx(0.5623351)
+    assert entropy_of_labels(bags([(0,), (1,), (2,), (2,)]), 3, False) == pytest.approx(1.5 * math.log(2))
+    # Several at once: a decision per class, the mean of them; class 0 is in a quarter, 1 and 2 in half of the slides.
+    several = entropy_of_labels(bags([(0,), (1,), (2,), (1, 2)]), 3, True)
+    assert several == pytest.approx((0.5623351 + 2 * math.log(2)) / 3)
+    assert entropy_of_labels(bags([(1,), (1,)]), 2, False) == 0
