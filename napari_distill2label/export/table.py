@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..store.cells import cell
 from ..store.files import Writing, atomic_path
 from ..store.patchmap import PatchMap
+from ..store.tables import neutral
 
 FLOAT_FORMAT = "%.6g"  # six digits say what a float32 of a network can
 
@@ -22,7 +22,7 @@ def write_table(
     with writing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         header = True
         for piece in patch_map.tables(threshold, corrections):
-            piece["label"] = piece["label"].map(cell)
+            piece["label"] = piece["label"].map(neutral)
             piece.to_csv(file, index=False, header=header, float_format=FLOAT_FORMAT, lineterminator="\n")
             header = False
     return Path(path)

@@ -1,21 +1,36 @@
 """Step 5: the labels as files others read, and what was done as a script."""
 
 import time
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QApplication, QCheckBox, QComboBox, QFormLayout, QGridLayout, QLabel, QLineEdit, QVBoxLayout
+from qtpy.QtWidgets import (
+    QApplication,
+    QCheckBox,
+    QComboBox,
+    QFormLayout,
+    QGridLayout,
+    QLabel,
+    QLineEdit,
+    QMessageBox,
+    QVBoxLayout,
+)
 
+from ..core.errors import OutputError
 from ..core.names import is_url
 from ..export import FORMATS
-from ..store.files import safe_name
-from .jobs.jobs import Done, Job
+from .jobs.jobs import Broken, Done, Job
 from .session.session import Session
 from .widgets.parts import JobButton, Panel, button, reason_label, row, show_reason, told
 from .widgets.reveal import open_folder, revealed
 
 NAMES = {"ome-tiff": "OME-TIFF mask", "geojson": "GeoJSON (QuPath)", "csv": "CSV table", "png": "PNG picture"}
 FOLDER = "distill2label_export"
+NAMED = 5  # files that a question names
+REPLACE = "This program did not write them, or they were changed since (in QuPath, for one). Replace them?"
 WHERE = "Where the files are written. Empty: a folder beside the slides"
 ALL, SELECTED, THIS = "all predicted slides", "selected slides", "this slide"
 
@@ -26,6 +41,8 @@ class ExportPanel(Panel):
     def __init__(self, session: Session) -> None:
         super().__init__(session, "5 · Export")
         self._written_at: float | None = None
+        self._started: Job | None = None  # the export that was begun here
+        self._asked: dict[str, Any] = {}  # what it was to write
         self.formats: dict[str, QCheckBox] = {}
         formats = QGridLayout()
         formats.setContentsMargins(0, 0, 0, 0)
@@ -149,10 +166,27 @@ class ExportPanel(Panel):
             self.session.cancel()
             return
         use = self.corrections.isVisibleTo(self) and self.corrections.isChecked()
-        self.session.export(
-            self.out(), self.chosen(), slides=self.chosen_slides(),
-            corrections=self.session.review.save() if use else None, wait=False,
-        )  # fmt: skip
+        corrections = self.session.review.save() if use else None
+        what = {"out": self.out(), "formats": self.chosen(), "slides": self.chosen_slides(), "corrections": corrections}
+        self._begin(what)
+
+    def _begin(self, what: dict[str, Any], overwrite: bool = False) -> None:
+        self._asked = what
+        self._started = self.session.export(**what, overwrite=overwrite, wait=False)
+
+    @told
+    def _ask_to_replace(self, error: OutputError) -> None:
+        """The export has stopped before it wrote anything: files of somebody else are in the way."""
+        if self.may_replace(error.paths):
+            self._begin(self._asked, overwrite=True)
+
+    def may_replace(self, paths: Sequence[Path]) -> bool:
+        """Ask whether files that this program did not write, or that were changed since, may be replaced."""
+        many = f"{len(paths)} files" if len(paths) > 1 else "1 file"
+        names = "\n".join(path.name for path in paths[:NAMED]) + ("\n…" if len(paths) > NAMED else "")
+        text = f"{many} in {paths[0].parent} would be replaced. {REPLACE}\n\n{names}"
+        yes, no = QMessageBox.StandardButton.Yes, QMessageBox.StandardButton.No
+        return QMessageBox.warning(self, "Replace these files?", text, yes | no, no) == yes
 
     def show_folder(self) -> None:
         if self.session.exported:
@@ -246,26 +280,37 @@ class ExportPanel(Panel):
 
     def _look_for_files(self) -> None:
         """Say what would be written over, before it is."""
-        out, names = self.out(), [safe_name(slide_id) for slide_id in self.chosen_slides()]
-        suffixes = [FORMATS[name].suffix for name in self.chosen()]
+        out, formats, maps = self.out(), self.chosen(), self.session._maps(self.chosen_slides())
 
-        def look() -> int:
-            return sum(any((out / f"{name}{suffix}").exists() for suffix in suffixes) for name in names)
+        def look() -> Counter[str]:
+            from ..workflow.export import files_to_write
 
-        if names and not is_url(str(out)):
+            files, outputs = files_to_write(maps, out, formats)
+            return Counter(outputs.standing(file) for file in files)
+
+        if maps and formats and not is_url(str(out)):
             self.session.background.ask(("export", id(self)), look, self._show_replaced)
         else:
-            self._show_replaced(0)
+            self._show_replaced(Counter())
 
-    def _show_replaced(self, count: int) -> None:
-        slides = "1 slide" if count == 1 else f"{count} slides"
-        show_reason(
-            self.replaced, f"The folder holds labels of {slides} already: Export replaces them." if count else ""
-        )
+    def _show_replaced(self, standing: "Counter[str]") -> None:
+        ours, theirs = _files(standing["ours"]), _files(standing["foreign"])
+        lines = []
+        if standing["ours"]:
+            lines.append(f"The folder holds {ours} of an earlier export: Export replaces them.")
+        if standing["foreign"]:
+            lines.append(f"{theirs} there were not written by this program: Export asks before it replaces them.")
+        if standing["input"]:
+            lines.append("Export would write onto your slides there: choose another folder.")
+        show_reason(self.replaced, " ".join(lines))
 
     def _on_job(self, job: Job) -> None:
         if job.kind == "export" and isinstance(job.outcome, Done):
             self._written_at = time.time()
+        error = job.outcome.error if job is self._started and isinstance(job.outcome, Broken) else None
+        if isinstance(error, OutputError) and error.standing == "foreign":
+            self._started = None
+            QTimer.singleShot(0, lambda: self._ask_to_replace(error))
         if job.outcome is not None or job.done == 0:
             self._refresh_soon()
         self._refresh_button()

@@ -31,6 +31,7 @@ _WORDS = (
     (r"--model", "‘Which model’ in step 3"),
     (r"--threshold", "‘Threshold’ in step 3"),
     (r"add --split all", "ask for all slides"),
+    (r"add --overwrite to replace what is there", "let what is there be replaced"),
     (r"; --force opens it all the same", ""),
 )
 _SETTING = re.compile(r"--([a-z]+\.[a-z_]+)(?: (\w+)(?=$|[;:,.)]))?")  # with a value where the sentence part ends there

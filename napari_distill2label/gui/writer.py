@@ -1,6 +1,7 @@
 """napari's *Save*: our layers of patch labels through the same writers as the panel's Export."""
 
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,6 +12,8 @@ import numpy as np
 from ..core.colours import RGB
 from ..core.errors import BundleError
 from ..export import FORMATS, write
+from ..store.files import free_name
+from ..store.outputs import Outputs
 from .layers import shades
 from .layers.layers import KEY, LABELS, patch_map_of
 
@@ -19,7 +22,8 @@ def write_labels(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     """Write what a layer of labels shows, in its colours; the suffix says how. Returns the files.
 
     `BundleError` for a layer without patches behind it, whose prediction is gone, or that was painted in: a copy of
-    our layer names the same prediction, but shows what its owner made of it.
+    our layer names the same prediction, but shows what its owner made of it. `OutputError` for the slide itself. A file
+    of others is kept beside it, as `<name>.bak`.
     """
     noted = meta.get("metadata", {}).get(KEY) or {}
     if noted.get("role") == "corrections":
@@ -43,11 +47,16 @@ def write_labels(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     if name is None:
         raise BundleError(f"{path}: patch labels are saved as {', '.join(known.suffix for known in FORMATS.values())}")
     target = Path(path)
+    outputs = Outputs([found for found in (patch_map.slide_path, patch_map.path) if found], overwrite=True)
+    outputs.check([target])
+    if outputs.standing(target, exactly=True) == "foreign":  # napari's dialog has asked; its commands have not
+        shutil.copy2(target, free_name(target.with_name(f"{target.name}.bak")))
     with TemporaryDirectory(dir=target.parent, prefix=f".{target.name[:40]}.") as folder:
         files = write(patch_map, folder, [name], noted["threshold"], colours=shown_colours(meta, patch_map.classes))
         if noted["class_index"] is not None and len(files) > 1:  # one file per class: the one this layer shows
             files = [files[noted["class_index"] - 1]]
-        os.replace(files[0], target)
+        with outputs.writing(target) as temporary:
+            os.replace(files[0], temporary)
     return [str(target)]
 
 

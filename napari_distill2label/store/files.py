@@ -291,6 +291,14 @@ def safe_names(keys: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
     return names
 
 
+def free_name(path: Path) -> Path:
+    """`path`, or where there is something the first of `<name>_2.<suffix>`, `<name>_3.<suffix>`, … that is free."""
+    free, number = path, 2
+    while os.path.lexists(free):
+        free, number = path.with_name(f"{path.stem}_{number}{path.suffix}"), number + 1
+    return free
+
+
 def told_apart(name: str, *key: str) -> str:
     """The name that `safe_names` gives to a key whose `name` another one has too."""
     return f"{name}-{_six(chr(0).join(key))}"

@@ -21,7 +21,7 @@ DELIMITERS = (",", ";", "\t", "|")
 LARGEST = 512 << 20  # bytes; a hundred thousand slides take 10 MB
 _SEP_LINE = re.compile(r'"?sep=(.)"?[,;\t ]*(?:\r\n|\r|\n|$)', re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
-_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")  # the last four: full-width, as in Japanese
 _OTHER_FILES = {
     b"PK\x03\x04": "is an Excel workbook or another packed file, not a CSV file: save it as 'CSV UTF-8' and give that",
     b"\xd0\xcf\x11\xe0": "is an Excel workbook, not a CSV file: save it as 'CSV UTF-8' and give that",
@@ -140,7 +140,7 @@ def table_text(rows: Iterable[Sequence[object]], style: Style = Style()) -> str:
 def neutral(text: str) -> str:
     """A cell that a spreadsheet takes for text: '=1+1' -> "'=1+1". Numbers, negative ones too, stay as they are.
 
-    Excel runs what begins with =, +, -, @, a tab or a carriage return. `original` takes the mark off again.
+    Excel runs what begins with =, +, -, @ (full-width ones too), a tab or a line end. `original` takes the mark off.
     """
     return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
 

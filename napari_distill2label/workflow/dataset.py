@@ -11,10 +11,10 @@ import numpy as np
 from ..core.errors import CohortError
 from ..core.events import Event, Notice, Progress
 from ..slides.registry import open_slide
-from ..store.cells import cell
 from ..store.cohort import Cohort, CohortSlide
 from ..store.files import write_text
 from ..store.outputs import Outputs
+from ..store.tables import neutral
 from .bags import PathLike
 
 COLON_KINDS = ("epithelial", "fibroblast", "inflammatory", "others")
@@ -139,5 +139,5 @@ def _write_rows(path: Path, header: Iterable[str], rows: Iterable[Iterable[objec
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(header)
-    table.writerows([f"{value:g}" if isinstance(value, float) else cell(value) for value in row] for row in rows)
+    table.writerows([f"{value:g}" if isinstance(value, float) else neutral(value) for value in row] for row in rows)
     write_text(path, text.getvalue(), outputs.writing)

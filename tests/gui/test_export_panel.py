@@ -71,13 +71,55 @@ def test_files_of_the_slides_that_were_chosen(predicted, qtbot, tmp_path):
     assert panel.reason.text() == "Choose at least one format."
 
 
+def only_csv(panel):
+    for name in ("ome-tiff", "geojson", "png"):
+        panel.formats[name].setChecked(False)
+
+
 def test_what_would_be_replaced_is_said_before(predicted, qtbot, tmp_path):
     panel = predicted
     (tmp_path / "slide_001.csv").write_text("mine")
     panel.folder.setText(str(tmp_path))
-    qtbot.waitUntil(lambda: "labels of 1 slide already" in panel.replaced.text(), timeout=LONG)
+    qtbot.waitUntil(lambda: panel.replaced.text().startswith("1 file there were not written"), timeout=LONG)
     panel.formats["csv"].setChecked(False)
     qtbot.waitUntil(lambda: panel.replaced.text() == "", timeout=LONG)
+
+
+@pytest.mark.parametrize("answer", [False, True])
+def test_files_of_others_are_replaced_only_by_a_yes(predicted, qtbot, tmp_path, answer):
+    panel, asked = predicted, []
+    only_csv(panel)
+    (tmp_path / "slide_001.csv").write_text("mine")
+    panel.may_replace = lambda paths: asked.append([path.name for path in paths]) or answer
+    panel.folder.setText(str(tmp_path))
+    click(qtbot, panel.export)
+    qtbot.waitUntil(lambda: bool(asked), timeout=LONG)
+    assert asked == [["slide_001.csv"]]
+    if not answer:
+        assert [path.name for path in tmp_path.glob("[!.]*")] == ["slide_001.csv"]
+        assert (tmp_path / "slide_001.csv").read_text() == "mine"
+        return
+    qtbot.waitUntil(lambda: len(panel.session.exported) == 2, timeout=LONG)
+    assert (tmp_path / "slide_001.csv").read_text().startswith("minx,")
+    panel.session.exported = []
+    panel.session.set_threshold(0.9)
+    click(qtbot, panel.export)  # ours: renewed without a question
+    qtbot.waitUntil(lambda: len(panel.session.exported) == 2, timeout=LONG)
+    assert len(asked) == 1
+
+
+def test_the_slides_themselves_are_never_written_onto(predicted, qtbot):
+    panel = predicted
+    slide = panel.session.cohort["slide_001"].path
+    before = {path: path.read_bytes() for path in slide.parent.iterdir() if path.is_file()}
+    panel.may_replace = lambda paths: pytest.fail("not even asked")
+    panel.folder.setText(str(slide.parent))
+    qtbot.waitUntil(lambda: "onto your slides" in panel.replaced.text(), timeout=LONG)
+    click(qtbot, panel.export)
+    qtbot.waitUntil(lambda: panel.session.jobs.last is not None and panel.session.jobs.last.kind == "export")
+    qtbot.waitUntil(lambda: panel.session.jobs.last.state == "failed", timeout=LONG)
+    assert "read here" in panel.session.jobs.last.text
+    assert {path: path.read_bytes() for path in slide.parent.iterdir() if path.is_file()} == before
 
 
 def test_selected_slides(predicted):

@@ -13,7 +13,7 @@ from npe2 import PluginManager, PluginManifest
 from PIL import Image
 
 import napari_distill2label
-from napari_distill2label.core.errors import BundleError
+from napari_distill2label.core.errors import BundleError, OutputError
 from napari_distill2label.core.geometry import PatchGrid
 from napari_distill2label.export.mask import Mask
 from napari_distill2label.export.ome_tiff import write_mask
@@ -90,7 +90,7 @@ def test_save_as_in_the_panels_export(viewer, run_folder, tmp_path):
         path = tmp_path / f"saved by me{suffix}"
         assert labels.save(str(path), plugin=NAME) == [str(path)]
         assert path.stat().st_size > 0
-    assert sorted(file.name for file in tmp_path.iterdir()) == sorted(
+    assert sorted(file.name for file in tmp_path.glob("[!.]*")) == sorted(
         f"saved by me{s}" for s in (".ome.tif", ".geojson", ".csv", ".png")
     )
     mask = tifffile.imread(tmp_path / "saved by me.ome.tif")
@@ -173,3 +173,22 @@ def test_our_own_mask_opens_as_labels_in_its_place_not_as_a_slide(viewer, tmp_pa
     assert layer.features["class"].tolist() == ["not scored", "normal", "tumour"]
     assert not np.array_equal(layer.get_color(1), layer.get_color(2))
     assert len(get_session(viewer).cohort) == 0
+
+
+def test_saving_a_layer_loses_nothing_of_others(viewer, run_folder, tmp_path):
+    session = get_session(viewer)
+    session.load_bundle(run_folder)
+    session.show("slide_001")
+    session.predict("slide_001")
+    (labels,) = layers.find(viewer, layers.LABELS)
+    path = tmp_path / "a.geojson"
+    path.write_text("mine")
+    for _ in range(2):  # the second time it is ours
+        assert labels.save(str(path), plugin=NAME) == [str(path)]
+    assert sorted(file.name for file in tmp_path.glob("[!.]*")) == ["a.geojson", "a.geojson.bak"]
+    assert (tmp_path / "a.geojson.bak").read_text() == "mine"
+    slide = session.cohort["slide_001"].path
+    before = slide.read_bytes()
+    with pytest.raises(OutputError, match="read here"):
+        labels.save(str(slide), plugin=NAME)
+    assert slide.read_bytes() == before

@@ -14,6 +14,7 @@ from ...core.bag import UNKNOWN
 from ...core.geometry import PatchGrid, PatchPoints
 from ...store.files import write_text
 from ...store.points import Points, read_points
+from ...store.tables import neutral
 
 Patches = PatchGrid | PatchPoints
 HEADER = "slide_id,x,y,label"
@@ -131,5 +132,7 @@ def write(path: Path, slides: Mapping[str, SlideCorrections]) -> Path:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(HEADER.split(","))
     for slide_id, corrections in slides.items():
-        writer.writerows((slide_id, f"{x:.10g}", f"{y:.10g}", label) for y, x, label in corrections.points())
+        writer.writerows(
+            (neutral(slide_id), f"{x:.10g}", f"{y:.10g}", neutral(label)) for y, x, label in corrections.points()
+        )
     return write_text(path, text.getvalue())

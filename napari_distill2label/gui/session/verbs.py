@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...core.classes import split_label
-from ...core.errors import CohortError, SettingsError
+from ...core.errors import CohortError, OutputError, SettingsError
 from ...core.settings import GridSettings, Settings
 from ...store.cohort import Cohort
 from ..jobs.jobs import Broken, CalledOff, Job, Jobs, Retry, Work
@@ -325,9 +325,14 @@ class Verbs(SlideList):
         slides: str | Iterable[str] | None = None,
         threshold: float | None = None,
         corrections: PathLike | None = None,
+        overwrite: bool = False,
         wait: bool = True,
     ) -> list[Path] | Job:
-        """Write what the current model said of slides (None: all predicted ones), at the threshold shown."""
+        """Write what the current model said of slides (None: all predicted ones), at the threshold shown.
+
+        `overwrite` replaces files that this program did not write, or that were changed since; without it they are an
+        `OutputError`.
+        """
         if reason := self.why_not_export():
             raise SettingsError(reason)
         maps = self._maps([slides] if isinstance(slides, str) else slides)
@@ -337,12 +342,20 @@ class Verbs(SlideList):
         def work() -> Work:
             from ...workflow.export import export
 
-            return export(maps, out, formats, threshold=threshold, corrections=corrections, colours=colours)
+            return export(
+                maps, out, formats, threshold=threshold, corrections=corrections, colours=colours, overwrite=overwrite
+            )
+
+        def retry(outcome: Broken) -> Retry:
+            again = {"slides": slides, "threshold": threshold, "corrections": corrections, "wait": False}
+            in_the_way = isinstance(outcome.error, OutputError) and outcome.error.standing == "foreign"
+            text = "Replace these files" if in_the_way else "Try again"
+            return Retry(text, lambda: self.export(out, formats, **again, overwrite=overwrite or in_the_way))
 
         def done(files: list[Path]) -> None:
             self.exported = list(files)
 
-        return self._run("export", "Exporting", work, done, wait)
+        return self._run("export", "Exporting", work, done, wait, retry=retry)
 
     def cancel(self, job: Job | None = None) -> None:
         """Ask a job (None: the one that computes) to stop."""
