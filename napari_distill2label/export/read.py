@@ -1,6 +1,8 @@
 """Read label masks back: our own, and truth masks from other tools."""
 
 import json
+import math
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,9 +13,14 @@ from PIL import Image
 from ..core.errors import CohortError
 from ..core.geometry import Mpp
 from ..core.names import LABELS_NAMESPACE
+from ..slides.backends.protocol import reason_of
+from ..slides.backends.tiff_series import check_pages
+from ..slides.backends.xml import check_xml
+from ..slides.mpp import UM_PER_UNIT, number
 
 TIFF_SUFFIXES = (".tif", ".tiff")
-MICROMETRES = {"µm": 1.0, "um": 1.0, "nm": 1e-3, "mm": 1e3}
+_PICTURES = ("PNG", "BMP", "GIF", "JPEG")  # of which Pillow opens none with another program
+_MEMORY_SHARE = 0.5  # of this computer's, that a mask may fill
 
 
 class LabelMask(NamedTuple):
@@ -32,7 +39,7 @@ def is_label_mask(path: str | Path) -> bool:
     try:
         with tifffile.TiffFile(path) as tiff:
             return LABELS_NAMESPACE in (tiff.ome_metadata or "")
-    except (tifffile.TiffFileError, OSError, ValueError):
+    except Exception:  # noqa: BLE001 · a damaged file raises anything, and is no mask of ours
         return False
 
 
@@ -48,32 +55,43 @@ def read_label_mask(path: str | Path) -> LabelMask:
     try:
         if path.suffix.lower() in TIFF_SUFFIXES:
             with tifffile.TiffFile(path) as tiff:
+                check_pages(path, tiff)
+                check_xml(tiff.ome_metadata or "")
+                _check_memory(tiff.series[0].shape, tiff.series[0].dtype.itemsize)
                 labels = tiff.series[0].asarray()
                 if tiff.is_ome and tiff.ome_metadata:
                     mpp, classes = _from_ome(tiff.ome_metadata)
         else:
-            with Image.open(path) as image:
+            with Image.open(path, formats=_PICTURES) as image:
                 labels = np.asarray(image)
-    except Exception as error:  # noqa: BLE001 · raised again: whatever a decoder raises for a file that is cut short or of another kind
-        raise CohortError(
-            f"{path}: this mask cannot be read ({str(error).splitlines()[0][:120] or type(error).__name__})"
-        ) from None
+    except Exception as error:  # whatever a decoder raises for a file that is cut short or of another kind
+        raise CohortError(f"{path}: this mask cannot be read ({reason_of(error)[:160]})") from error
     if labels.ndim != 2 or labels.dtype.kind not in "uib":
         raise CohortError(f"{path}: a mask is one channel of whole numbers, this is {labels.shape} {labels.dtype}")
     return LabelMask(labels, mpp, classes)
+
+
+def _check_memory(shape: tuple[int, ...], itemsize: int) -> None:
+    """`ValueError` for a mask that would not leave this computer enough memory."""
+    size, memory = math.prod(shape) * itemsize, math.inf
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if size > _MEMORY_SHARE * memory:
+        raise ValueError(f"its {size / 1e9:.0f} GB do not fit into memory; areas can be given as GeoJSON")
 
 
 def _from_ome(xml: str) -> tuple[Mpp | None, dict[int, str]]:
     ome = tifffile.xml2dict(xml)["OME"]
     image = ome["Image"][0] if isinstance(ome["Image"], list) else ome["Image"]
     pixels = image["Pixels"]
-    mpp = None
-    if "PhysicalSizeX" in pixels and "PhysicalSizeY" in pixels:
-        mpp = tuple(
-            float(pixels[f"PhysicalSize{axis}"]) * MICROMETRES[pixels.get(f"PhysicalSize{axis}Unit", "µm")]
-            for axis in "YX"
-        )
-    return mpp, _classes(ome)
+    return _mpp(pixels), _classes(ome)
+
+
+def _mpp(pixels: dict) -> Mpp | None:
+    """(y, x) µm per pixel; None where they are missing, no length, or not above 0."""
+    units = [UM_PER_UNIT.get(pixels.get(f"PhysicalSize{axis}Unit", "µm"), math.nan) for axis in "YX"]
+    mpp = tuple(number(pixels.get(f"PhysicalSize{axis}")) * unit for axis, unit in zip("YX", units, strict=True))
+    return mpp if all(math.isfinite(value) and value > 0 for value in mpp) else None
 
 
 def _classes(ome: dict) -> dict[int, str]:
