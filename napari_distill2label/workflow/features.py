@@ -26,6 +26,7 @@ from ..store.hdf5_geometry import Frame
 from ..store.outputs import Outputs
 from ..store.run import Run
 from ..store.signature import file_signature
+from .disk import out_of_order
 from .reads import files_read
 from .tissue import Tissue, regions_of
 
@@ -88,6 +89,8 @@ def features(
                     yield from _keep(row.slide_id, slide, patches, source, formats, outputs)
             except (SlideError, OutputError) as error:
                 yield Failed(row.slide_id, str(error))
+            except OSError as error:
+                yield Failed(row.slide_id, out_of_order(error, row.slide_id))
             else:
                 written.append(path)
                 yield Finished(row.slide_id, path)

@@ -24,6 +24,7 @@ from ..store.patchmap import PatchMap
 from ..store.points import read_points
 from ..store.run import Run
 from .bags import PathLike
+from .disk import out_of_order
 from .features import source_for
 from .patchmaps import PatchMapper, place_of
 from .reads import files_of_model, files_read
@@ -182,7 +183,7 @@ def predict(
             except (SlideError, OutputError) as error:
                 yield Failed(row.slide_id, str(error))
             except OSError as error:
-                yield Failed(row.slide_id, out_of_order(error, row))
+                yield Failed(row.slide_id, out_of_order(error, row.slide_id))
             if index in maps:
                 yield Finished(row.slide_id, maps[index])
 
@@ -229,14 +230,6 @@ def in_turn(works: Iterable[Generator[Event, None, None]], cluster: Cluster | No
     finally:
         for work in begun:
             work.close()
-
-
-def out_of_order(error: OSError, row: CohortSlide) -> str:
-    """One line for what the system refuses; most often the disk is full."""
-    where = error.filename or row.slide_id
-    if error.errno in (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", None)):
-        return f"{where}: no room left ({error.strerror}): make some, and predict again: it goes on from there"
-    return f"{where}: {error.strerror or error}: predict again, it goes on from there"
 
 
 def check_threshold(threshold: float) -> None:

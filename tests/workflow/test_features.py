@@ -228,3 +228,26 @@ def test_whole_slides_need_an_encoder_and_say_how_to_get_one(four, tmp_path, fla
         "train", tmp_path / "no.csv", "-o", tmp_path / "run", "--preset", "wsi"
     )  # nothing read
     assert build_settings("wsi").model.encoder == "features"
+
+
+@pytest.mark.parametrize("kind", ["zarr", "h5"])
+def test_a_full_disk_is_one_line_and_the_same_command_goes_on(encoder, four, tmp_path, small_disk, cli, kind):
+    """HDF5 ended the process with a segmentation fault."""
+    import subprocess
+    import sys
+
+    folder = small_disk(100_000)
+    asked = ["features", four, "--encoder", encoder, "-o", folder, "--format", kind, "--grid.patch_px", "32"]
+    asked += ["--grid.tissue", "all"]
+    done = subprocess.run(
+        [sys.executable, "-m", "napari_distill2label.cli", *map(str, asked)], capture_output=True, text=True
+    )
+    assert done.returncode in (1, 2), done.stderr
+    assert "Traceback" not in done.stderr
+    assert "no room left" in done.stderr
+    (folder / "filling").unlink()
+    mounted = subprocess.run(["mount", "-o", "remount,size=64m", folder], capture_output=True)
+    assert mounted.returncode == 0
+    assert cli(*asked)[0] == 0
+    assert len(list(folder.glob(f"*.{kind}"))) == 4
+    assert not list(folder.glob("*.tmp"))

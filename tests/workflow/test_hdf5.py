@@ -6,8 +6,9 @@ import shutil
 import numpy as np
 import pytest
 
-from napari_distill2label.core.events import Notice, drain
+from napari_distill2label.core.events import Failed, Notice, drain
 from napari_distill2label.core.geometry import PatchGrid
+from napari_distill2label.store.bundle import load_bundle
 from napari_distill2label.store.cohort import Cohort
 from napari_distill2label.store.run import Run
 from napari_distill2label.workflow.predict import predict
@@ -19,7 +20,7 @@ D = 24
 SIDE = 16
 
 
-def write_trident(path, slide, positive, seed, name="", shape=(112, 128)):
+def write_trident(path, slide, positive, seed, name="", shape=(112, 128), **change):
     """Features of a slide as TRIDENT writes them. Some patches of positive slides differ. Returns which."""
     rng = np.random.default_rng(seed)
     cells = np.array([(x, y) for x in range(shape[1] // SIDE) for y in range(shape[0] // SIDE)])
@@ -29,7 +30,7 @@ def write_trident(path, slide, positive, seed, name="", shape=(112, 128)):
     about = {
         "patch_size": SIDE, "patch_size_level0": SIDE, "level0_magnification": 20, "target_magnification": 20,
         "overlap": 0, "name": slide, "savetodir": "/x", "level0_width": shape[1], "level0_height": shape[0],
-    }  # fmt: skip
+    } | change  # fmt: skip
     with h5py.File(path, "w") as file:
         file.create_dataset("features", data=features, chunks=(1, D)).attrs.update({"name": slide, **name_of(name)})
         file.create_dataset("coords", data=cells * SIDE).attrs.update(about)
@@ -162,3 +163,95 @@ def test_a_training_on_files_goes_on_where_they_are_now(job, tmp_path, flags, cl
         ["student", "1"],
         ["student", "2"],
     ]
+
+
+CHANGES = {
+    "target_magnification is 5, not 20": {"patch_size": 4, "target_magnification": 5},
+    "patch_size is 8, not 16": {"patch_size": 8, "target_magnification": 10},
+    "patch_size is 32, not 16": {"patch_size": 32, "level0_magnification": 20, "target_magnification": 40},
+    "encoder is 'virchow', not 'uni'": {},
+}
+
+
+def write_another(folder, number, said):
+    """A file of the same folder that was made in another way."""
+    name = f"TCGA {number}"
+    change = CHANGES[said]
+    if "patch_size" in change and "magnification" in said:
+        change = change | {"patch_size": 16, "patch_size_level0": 64}
+        cells = np.array([(0, 0), (64, 0), (0, 64), (64, 64)])
+        with h5py.File(folder / f"{name}.h5", "w") as file:
+            file.create_dataset("features", data=np.ones((4, D), "f4"))
+            file.create_dataset("coords", data=cells).attrs.update(
+                {**change, "level0_magnification": 20, "overlap": 0, "level0_width": 128, "level0_height": 112}
+            )
+        return
+    write_trident(folder / f"{name}.h5", name, number % 2 == 1, number, **change)
+    if "encoder" in said:
+        with h5py.File(folder / f"{name}.h5", "a") as file:
+            file["features"].attrs["encoder"] = "virchow"
+
+
+@pytest.mark.parametrize("said", CHANGES)
+def test_features_made_in_another_way_are_not_mixed_in(job, tmp_path, collect, tiny, said):
+    """Neither in training nor in predicting, evaluating, or resuming; the error names the attribute and both values."""
+    cohort, folder, _ = job
+    for number in range(6):
+        with h5py.File(folder / f"TCGA {number}.h5", "a") as file:
+            file["features"].attrs["encoder"] = "uni"
+    run = tmp_path / "run"
+    settings = tiny(model={"encoder": "features"})
+    write_another(folder, 3, said)
+    events, _ = collect(train(Cohort.read(cohort), run, settings, features=folder))
+    (failed,) = [event for event in events if isinstance(event, Failed)]
+    assert said in failed.reason
+    assert "TCGA 3.h5" in failed.reason
+    known = Run.open(run).config.encoder.origin
+    assert (known.encoder, known.patch_px, known.magnification) == ("uni", SIDE, 20)
+    assert load_bundle(run / "student").config.encoder.origin == known
+    events, maps = collect(predict(run, Cohort(Cohort.read(cohort).slides[3:6])))
+    assert len(maps) == 2
+    assert any(said in event.reason for event in events if isinstance(event, Failed))
+
+
+def test_a_model_of_20x_is_not_fed_with_5x(job, tmp_path, flags, cli, cohort_of):
+    """What nothing in the files says, the slides' own µm/px say."""
+    cohort, folder, truth = job
+    for number in range(6):  # files that say the least that can be used
+        with h5py.File(folder / f"TCGA {number}.h5", "a") as file:
+            for name in ("level0_magnification", "target_magnification", "overlap"):
+                del file["coords"].attrs[name]
+    run = tmp_path / "run"
+    assert cli("train", cohort, "-o", run, "--preset", "wsi", "--features", folder, *flags)[0] == 0
+    assert load_bundle(run / "student").config.encoder.origin.mpp == 0.5
+    coarse = cohort_of([("TCGA 5", "x.svs", "tumour", 2.0)], ("slide_id", "path", "label", "mpp"))
+    status, _, err = cli("predict", run, coarse, "-o", tmp_path / "out", "--format", "csv")
+    assert status == 1
+    assert "TCGA 5.h5: its patches have 2 µm/px (patch_size_level0), not 0.5 as in training" in err
+    status, _, err = cli("evaluate", run, coarse, "--truth", truth, "--split", "all", "-o", tmp_path / "m.json")
+    assert status != 0
+    assert "not 0.5 as in training" in err
+
+
+def test_the_scale_of_a_model_is_that_of_the_patches_and_not_the_slides(job, tmp_path, flags, cli, config_of):
+    """20× patches of 40× slides have 0.5 µm/px, whatever the slides have."""
+    cohort, folder, _ = job
+    for number in range(6):
+        write_trident(
+            folder / f"TCGA {number}.h5", f"TCGA {number}", number % 2 == 1, number, patch_size=8, patch_size_level0=16,
+            level0_magnification=20, target_magnification=10,
+        )  # fmt: skip
+    assert cli("train", cohort, "-o", tmp_path / "run", "--preset", "wsi", "--features", folder, *flags)[0] == 0
+    assert config_of(tmp_path / "run" / "student")["mpp"] == 1.0
+
+
+def test_a_slide_that_is_not_here_and_may_have_a_scanned_area_is_told_once(job, tmp_path, collect, tiny):
+    cohort, folder, _ = job
+    cohort.write_text(cohort.read_text().replace(".svs", ".mrxs"))
+    events, _ = collect(
+        train(Cohort.read(cohort), tmp_path / "run", tiny(model={"encoder": "features"}), features=folder)
+    )
+    told = [
+        event.message for event in events if isinstance(event, Notice) and "corner of the whole canvas" in event.message
+    ]
+    assert len(told) == 1
