@@ -52,3 +52,47 @@ def small_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[i
     yield make
     for folder in mounted:
         subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.fixture
+def write_scn() -> Callable[..., None]:
+    """`write_scn(path, image, corner, canvas)` writes a Leica slide: see `_write_scn`."""
+    return _write_scn
+
+
+def _write_scn(path: Path, image, corner: tuple[int, int], canvas: tuple[int, int]) -> None:
+    """A Leica slide at 0.25 µm/px, of two levels, whose scanned area lies at `corner` (y, x) of `canvas` (h, w)."""
+    import numpy as np
+    import tifffile
+
+    nm, (height, width) = 250, image.shape[:2]
+
+    def element(name: str, ifds: list[int], sizes: list[tuple[int, int]], view: tuple[int, ...], magnification: int):
+        dimensions = "".join(
+            f'<dimension sizeX="{w}" sizeY="{h}" r="{r}" ifd="{ifd}"/>'
+            for r, (ifd, (h, w)) in enumerate(zip(ifds, sizes, strict=True))
+        )
+        return (
+            f'<image name="{name}" uuid="urn:uuid:{name}"><creationDate>2020-01-01</creationDate><device model="m" '
+            f'version="1"/><pixels sizeX="{sizes[0][1]}" sizeY="{sizes[0][0]}">{dimensions}</pixels><view sizeX='
+            f'"{view[1]}" sizeY="{view[0]}" offsetX="{view[3]}" offsetY="{view[2]}"/><scanSettings><objectiveSettings>'
+            f"<objective>{magnification}</objective></objectiveSettings><illuminationSettings><numericalAperture>0.2"
+            "</numericalAperture><illuminationSource>brightfield</illuminationSource></illuminationSettings>"
+            "</scanSettings></image>"
+        )
+
+    small = image[: height // 4 * 4, : width // 4 * 4].reshape(height // 4, 4, width // 4, 4, 3).mean(axis=(1, 3))
+    small = (small + 0.5).astype(np.uint8)
+    whole = (canvas[0] * nm, canvas[1] * nm, 0, 0)
+    area = (height * nm, width * nm, corner[0] * nm, corner[1] * nm)
+    xml = (
+        '<?xml version="1.0"?><scn xmlns="http://www.leica-microsystems.com/scn/2010/10/01" uuid="urn:uuid:x">'
+        f'<collection name="c" uuid="urn:uuid:y" sizeX="{whole[1]}" sizeY="{whole[0]}"><barcode>x</barcode>'
+        f"{element('macro', [0], [(128, 128)], whole, 1)}"
+        f"{element('main', [1, 2], [image.shape[:2], small.shape[:2]], area, 40)}</collection></scn>"
+    )
+    how = {"photometric": "rgb", "tile": (64, 64), "compression": "adobe_deflate", "metadata": None}
+    with tifffile.TiffWriter(path, bigtiff=True) as tiff:
+        tiff.write(image[:128, :128], description=xml, resolution=(10, 10), resolutionunit="CENTIMETER", **how)
+        tiff.write(image, resolution=(40_000, 40_000), resolutionunit="CENTIMETER", **how)
+        tiff.write(small, resolution=(10_000, 10_000), resolutionunit="CENTIMETER", **how)

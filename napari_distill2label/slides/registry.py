@@ -80,6 +80,11 @@ def _opened(path: Path | str, force: bool) -> "Slide":
     return Slide.of(path, source)
 
 
+def may_have_canvas(path: str | Path) -> bool:
+    """Can a slide of this suffix be a part of a larger canvas (`Slide.canvas_origin`)?"""
+    return not is_url(path) and _BACKENDS.get(Path(path).suffix.lower()) == _ELSEWHERE
+
+
 def readable_suffixes() -> tuple[list[str], list[str]]:
     """Suffixes that can be read here, and those whose library is missing."""
     from .backends.openslide import is_installed

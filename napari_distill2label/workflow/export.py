@@ -13,6 +13,7 @@ from ..core.errors import BundleError, OutputError, SlideError
 from ..core.events import Event, Failed, Finished, Notice, Progress
 from ..core.label_map import COVERAGE
 from ..export import files_of, format_names, names_of_files, write
+from ..slides.registry import may_have_canvas, open_slide
 from ..store.bundle import ROLES
 from ..store.outputs import Outputs
 from ..store.patchmap import PatchMap
@@ -72,6 +73,7 @@ def export(
             try:
                 if isinstance(patch_map, Path):
                     patch_map = PatchMap.open(patch_map)
+                _check_frame(patch_map)
                 own = {"names": names[name], "writing": outputs.writing}
                 written = write(patch_map, out, formats, threshold, given.get(name), colours=colours, **own)
             except (SlideError, BundleError, OutputError) as error:
@@ -81,6 +83,25 @@ def export(
                 yield Finished(name, written)
             yield Progress("exporting", done, len(maps))
     return files
+
+
+def _check_frame(patch_map: PatchMap) -> None:
+    """`SlideError` for a map whose positions count from the canvas of a slide, and no longer from its scanned area.
+
+    Earlier versions made such maps. Only formats that have such an area are looked at, and only if the slide is there.
+    """
+    path = patch_map.slide_path
+    if path is None or not may_have_canvas(path) or not Path(path).exists():
+        return
+    try:
+        with open_slide(path, force=True) as slide:
+            shape, origin = slide.shape, slide.canvas_origin
+    except SlideError:
+        return  # a map outlives its slide
+    if origin != (0, 0) and tuple(patch_map.patches.slide_shape) != shape:
+        raise SlideError(
+            f"{path}: its map counts positions from the corner of the canvas, not of the scanned area: predict again"
+        )
 
 
 def files_to_write(

@@ -87,6 +87,10 @@ class LaidMaps:
         if not slide or session.shown != patch_map.slide_id:
             shades.forget(patch_map)  # another slide was shown while this one's map was read
             return
+        if tuple(slide[0].data[0].shape[:2]) != patch_map.patches.slide_shape:  # made of another frame, or another file
+            session.failures[patch_map.slide_id] = "what was predicted has another size than the slide: predict again"
+            session.slides_changed.emit()
+            return
         mpp = layers.about(slide[0])["mpp"]
         map_layers.make_room(session.viewer, patch_map, mpp, session.threshold, self.colours)
         role = layers.model_role(patch_map)

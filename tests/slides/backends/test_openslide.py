@@ -3,7 +3,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tifffile
 
 from napari_distill2label.core.errors import SlideError, TileError
 from napari_distill2label.slides import open_slide
@@ -120,41 +119,6 @@ def test_what_openslide_does_not_know_either(tmp_path, suffix):
         open_slide(tmp_path / f"a{suffix}")
 
 
-def write_scn(path: Path, image: np.ndarray, corner: tuple[int, int], canvas: tuple[int, int]) -> None:
-    """A Leica slide at 0.25 µm/px, of two levels, whose scanned area lies at `corner` (y, x) of `canvas` (h, w)."""
-    nm, (height, width) = 250, image.shape[:2]
-
-    def element(name: str, ifds: list[int], sizes: list[tuple[int, int]], view: tuple[int, ...], magnification: int):
-        dimensions = "".join(
-            f'<dimension sizeX="{w}" sizeY="{h}" r="{r}" ifd="{ifd}"/>'
-            for r, (ifd, (h, w)) in enumerate(zip(ifds, sizes, strict=True))
-        )
-        return (
-            f'<image name="{name}" uuid="urn:uuid:{name}"><creationDate>2020-01-01</creationDate><device model="m" '
-            f'version="1"/><pixels sizeX="{sizes[0][1]}" sizeY="{sizes[0][0]}">{dimensions}</pixels><view sizeX='
-            f'"{view[1]}" sizeY="{view[0]}" offsetX="{view[3]}" offsetY="{view[2]}"/><scanSettings><objectiveSettings>'
-            f"<objective>{magnification}</objective></objectiveSettings><illuminationSettings><numericalAperture>0.2"
-            "</numericalAperture><illuminationSource>brightfield</illuminationSource></illuminationSettings>"
-            "</scanSettings></image>"
-        )
-
-    small = image[: height // 4 * 4, : width // 4 * 4].reshape(height // 4, 4, width // 4, 4, 3).mean(axis=(1, 3))
-    small = (small + 0.5).astype(np.uint8)
-    whole = (canvas[0] * nm, canvas[1] * nm, 0, 0)
-    area = (height * nm, width * nm, corner[0] * nm, corner[1] * nm)
-    xml = (
-        '<?xml version="1.0"?><scn xmlns="http://www.leica-microsystems.com/scn/2010/10/01" uuid="urn:uuid:x">'
-        f'<collection name="c" uuid="urn:uuid:y" sizeX="{whole[1]}" sizeY="{whole[0]}"><barcode>x</barcode>'
-        f"{element('macro', [0], [(128, 128)], whole, 1)}"
-        f"{element('main', [1, 2], [image.shape[:2], small.shape[:2]], area, 40)}</collection></scn>"
-    )
-    how = {"photometric": "rgb", "tile": (64, 64), "compression": "adobe_deflate", "metadata": None}
-    with tifffile.TiffWriter(path, bigtiff=True) as tiff:
-        tiff.write(image[:128, :128], description=xml, resolution=(10, 10), resolutionunit="CENTIMETER", **how)
-        tiff.write(image, resolution=(40_000, 40_000), resolutionunit="CENTIMETER", **how)
-        tiff.write(small, resolution=(10_000, 10_000), resolutionunit="CENTIMETER", **how)
-
-
 @pytest.fixture
 def ramp() -> np.ndarray:
     """(320, 240, 3): every place has its own colour, and none is far from its neighbours'."""
@@ -162,7 +126,7 @@ def ramp() -> np.ndarray:
     return np.stack([x, y * 0.7, 220 - x * 0.5], axis=-1).astype(np.uint8)
 
 
-def test_the_scanned_area_is_the_slide_and_positions_count_from_its_corner_as_in_qupath(tmp_path, ramp):
+def test_the_scanned_area_is_the_slide_and_positions_count_from_its_corner_as_in_qupath(tmp_path, ramp, write_scn):
     write_scn(tmp_path / "a.scn", ramp, corner=(200, 400), canvas=(900, 1000))
     direct = openslide.OpenSlide(tmp_path / "a.scn")
     assert direct.dimensions == (1000, 900)
@@ -183,7 +147,7 @@ def test_the_scanned_area_is_the_slide_and_positions_count_from_its_corner_as_in
 
 
 @pytest.mark.parametrize("corner", [(201, 402), (199, 399), (202, 403)])
-def test_levels_on_whose_pixels_the_scanned_area_does_not_lie_show_the_same_places(tmp_path, ramp, corner):
+def test_levels_on_whose_pixels_the_scanned_area_does_not_lie_show_the_same_places(tmp_path, ramp, write_scn, corner):
     write_scn(tmp_path / "a.scn", ramp, corner, canvas=(903, 1001))
     with open_slide(tmp_path / "a.scn") as slide:
         assert (slide.shape, slide.canvas_origin) == ((320, 240), corner)

@@ -1,0 +1,79 @@
+"""Slides whose scanned area lies on a larger canvas: positions in files are QuPath's, which count from the area."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_distill2label.core.events import Failed
+from napari_distill2label.core.geometry import PatchGrid
+from napari_distill2label.core.settings import GridSettings
+from napari_distill2label.store.patchmap import PatchMap
+from napari_distill2label.workflow.export import export
+
+pytest.importorskip("openslide", reason="OpenSlide is not installed: pip install -e '.[slides]'")
+
+
+@pytest.fixture
+def scn(slides, tmp_path, write_scn):
+    """A drawn slide, at 0.25 µm/px, 300 px below and 500 px right of the corner of its canvas."""
+    write_scn(tmp_path / "a.scn", np.tile(tifffile.imread(slides[0]), (2, 2, 1)), (300, 500), (1000, 1200))
+    return tmp_path / "a.scn"
+
+
+def test_regions_in_and_files_out_count_from_the_scanned_area(trained, scn, tmp_path, cli, table):
+    box = {"type": "Polygon", "coordinates": [[[100, 40], [200, 40], [200, 120], [100, 120], [100, 40]]]}
+    region = {"type": "Feature", "geometry": box, "properties": {}}
+    (tmp_path / "a.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": [region]}))
+    out = tmp_path / "out"
+    status, _, err = cli("predict", trained, scn, "-o", out, "--tissue", tmp_path / "a.geojson",
+                         "--format", "csv,geojson,ome-tiff")  # fmt: skip
+    assert status == 0, err
+    assert err.count("scanned area is 256 × 224 px of a canvas of 1200 × 1000 px") == 1
+    rows = table(out / "a.csv")
+    centres = [(int(row["minx"]) + int(row["width"]) / 2, int(row["miny"]) + int(row["height"]) / 2) for row in rows]
+    assert rows
+    assert all(100 <= x <= 200 and 40 <= y <= 120 for x, y in centres)
+    mask = tifffile.imread(out / "a.ome.tif", series=0, level=0)
+    assert mask.shape == (224, 256)  # of the area, which is what QuPath shows
+    found = np.argwhere(mask)
+    assert found.min(axis=0)[0] >= 0
+    assert found.max(axis=0)[0] < 160
+    features = json.loads((out / "a.geojson").read_text())
+    features = features["features"] if isinstance(features, dict) else features
+    xs = [x for feature in features for x, _ in feature["geometry"]["coordinates"][0]]
+    assert (min(xs), max(xs)) == (min(int(row["minx"]) for row in rows),
+                                  max(int(row["minx"]) + int(row["width"]) for row in rows))  # fmt: skip
+
+
+def test_points_count_from_the_scanned_area_too(trained, scn, tmp_path, cli, table):
+    with (tmp_path / "centres.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("slide_id", "x", "y"), ("a", 60, 50), ("a", 200, 180)])
+    status, _, err = cli("predict", trained, scn, "-o", tmp_path / "out", "--centres", tmp_path / "centres.csv",
+                         "--format", "csv")  # fmt: skip
+    assert status == 0, err
+    rows = table(tmp_path / "out" / "a.csv")
+    assert [
+        (int(row["minx"]) + int(row["width"]) // 2, int(row["miny"]) + int(row["height"]) // 2) for row in rows
+    ] == [
+        (60, 50),
+        (200, 180),
+    ]
+
+
+def test_a_map_that_counts_from_the_canvas_is_to_be_predicted_again(scn, tmp_path, collect):
+    grids = {shape: PatchGrid.over(shape, GridSettings(patch_px=64), None) for shape in ((1000, 1200), (224, 256))}
+    maps = {}
+    for shape, grid in grids.items():
+        maps[shape] = PatchMap.create(None, grid, ("normal", "tumour"), slide_id="a", slide_path=scn)
+        for block in grid.blocks(1000):
+            logit = np.zeros((len(block.corners), 2))
+            maps[shape].write(block, np.full_like(logit, 0.5), logit, logit[:, 0])
+        maps[shape].finish([0.5, 0.5])
+    for shape, said in (((1000, 1200), ["counts positions from the corner of the canvas"]), ((224, 256), [])):
+        events, _ = collect(export(maps[shape], tmp_path / f"out {shape[0]}", ["csv"]))
+        failed = [event.reason for event in events if isinstance(event, Failed)]
+        assert [text in reason for text, reason in zip(said, failed, strict=True)] == [True] * len(said)
+        assert all("a.scn: " in reason and "predict again" in reason for reason in failed)
