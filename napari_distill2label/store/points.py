@@ -16,7 +16,7 @@ import numpy as np
 from ..core.bag import UNKNOWN
 from ..core.errors import CohortError
 from ..core.geometry import PatchGrid, PatchPoints
-from ..core.label_map import COVERAGE, class_of_labels
+from ..core.label_map import COVERAGE
 from ..core.names import slide_name
 from ..slides.registry import SUFFIXES
 from .files import safe_name
@@ -204,6 +204,8 @@ class Tally:
         Of a class, and outside of the slide.
     no_class
         Of no class of the model; '' where an object has no class at all.
+    placeless
+        Objects without a place that could be used.
     """
 
     points: Counter[str] = field(default_factory=Counter)
@@ -211,6 +213,7 @@ class Tally:
     elsewhere: Counter[str] = field(default_factory=Counter)
     outside: Counter[str] = field(default_factory=Counter)
     no_class: Counter[str] = field(default_factory=Counter)
+    placeless: int = 0
 
     def __add__(self, other: "Tally") -> "Tally":
         return Tally(*(getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__))
@@ -219,6 +222,12 @@ class Tally:
     def counted(self) -> int:
         """Marks that say something of a patch."""
         return self.points.total() + self.areas.total()
+
+    @property
+    def is_unusable(self) -> bool:
+        """Was something marked of which nothing can be used? Then it is not known what else is not marked."""
+        usable = self.counted + self.elsewhere.total() + self.no_class.total() - self.no_class[""]
+        return not usable and bool(self.outside.total() + self.no_class[""] + self.placeless)
 
 
 class PatchLabels(NamedTuple):
@@ -242,24 +251,6 @@ class PatchLabels(NamedTuple):
 def is_centred(patches: PatchGrid | PatchPoints) -> bool:
     """Are the patches centred on points that somebody chose, so that only what is at a centre speaks of a patch?"""
     return isinstance(patches, PatchPoints) and not patches.boxes
-
-
-def class_of_patches(
-    points: Points,
-    patches: PatchGrid | PatchPoints,
-    classes: Sequence[str],
-    corrections: bool,
-    label_map: Mapping[str, str] | None = None,
-    coverage: float = COVERAGE,
-) -> np.ndarray:
-    """(n,) int64: the class that marks give to the scored patches, `UNKNOWN` where they give none: `label_patches`.
-
-    In `corrections` a label that is no class is a `CohortError`; in a truth it says nothing.
-    """
-    index = class_of_labels(points.named, classes, label_map, "the points")
-    if corrections:
-        check_known(index, classes, label_map, "the points")
-    return label_patches(points, patches, index, len(classes), corrections, coverage).classes
 
 
 def check_known(
@@ -311,7 +302,7 @@ def label_patches(
         vote = _vote_on_grid if isinstance(patches, PatchGrid) else _vote_in_boxes
         votes, hit[of_class] = vote(points.coordinates[of_class], at[of_class], patches, n_classes, own_patch)
         by_points = _elected(votes)
-    tally = _tally(points.class_names, at, outside, hit)
+    tally = _tally(points, at, outside, hit)
     if not points.areas:
         return PatchLabels(by_points, np.zeros(len(by_points), bool), tally)
     by_areas, ignored, of_areas = _by_areas(points.areas, patches, index, n_classes, coverage)
@@ -326,13 +317,13 @@ def _findings_first(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.
     return findings, np.maximum(one, other)
 
 
-def _tally(labels: np.ndarray, at: np.ndarray, outside: np.ndarray, hit: np.ndarray) -> Tally:
+def _tally(points: Points, at: np.ndarray, outside: np.ndarray, hit: np.ndarray) -> Tally:
     no_class = at == UNKNOWN
-    counts = (Counter(labels[chosen].tolist()) for chosen in (
-        ~no_class & hit, ~no_class & ~outside & ~hit, ~no_class & outside, no_class
-    ))  # fmt: skip
-    points, elsewhere, beyond, others = counts
-    return Tally(points, Counter(), elsewhere, beyond, others)
+    on_patch, elsewhere, beyond, others = (
+        Counter(points.class_names[chosen].tolist())
+        for chosen in (~no_class & hit, ~no_class & ~outside & ~hit, ~no_class & outside, no_class)
+    )
+    return Tally(on_patch, Counter(), elsewhere, beyond, others, points.n_placeless)
 
 
 def _nearest(coordinates: np.ndarray, at: np.ndarray, patches: PatchPoints) -> tuple[np.ndarray, np.ndarray]:

@@ -53,7 +53,7 @@ class Truth(Protocol):
         self, slide_id: str, patches: Patches, classes: tuple[str, ...], complete: bool
     ) -> tuple[np.ndarray, Tally]:
         """The same, with what became of the marks. `complete` as for `check`: it holds for slides that the truth
-        speaks of, and not where QuPath's `Ignore*` is.
+        speaks of, but not where nothing of what it says can be used, nor where QuPath's `Ignore*` is.
         """
 
 
@@ -103,7 +103,7 @@ class PointTruth:
     ) -> tuple[np.ndarray, Tally]:
         found = self._labels(slide_id, patches, classes)
         known = found.classes.copy()
-        if complete and slide_id in self and not is_centred(patches):
+        if complete and slide_id in self and not is_centred(patches) and not found.tally.is_unusable:
             known[(known == UNKNOWN) & ~found.ignored] = 0
         return known, found.tally
 
@@ -383,6 +383,8 @@ def what_did_not(tally: Tally, label_map: Mapping[str, str], negative: str) -> l
         lines.append(f"truth: {many(n, 'mark')} {_lies(n)} on no patch that is looked at")
     if n := tally.no_class[""]:
         lines.append(f"truth: {many(n, 'mark')} {_has(n)} no class: not counted")
+    if n := tally.placeless:
+        lines.append(f"truth: {many(n, 'object')} {_has(n)} no point and no area: not counted")
     left_out = {label for label, name in label_map.items() if not name}
     if others := {label: n for label, n in tally.no_class.most_common() if label and label not in left_out}:
         names = in_short(f"{label[:40]} {n}" for label, n in others.items())

@@ -1,5 +1,7 @@
 """Corrections are the user's: painted or set, undone, kept in a file, never touched by a model. No window needed."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -391,3 +393,25 @@ def test_retraining_takes_corrections_as_known(cohort_csv, run_folder, tmp_path)
     session.predict("slide_001")
     assert layer(viewer).data[1, 1] == 2
     assert session.review.path == tmp_path / "cohort" / "cohort_corrections.csv"
+
+
+def test_areas_of_qupath_correct_the_patches_they_cover_and_their_file_is_left_alone(reviewed, tmp_path):
+    session, _, patch_map = reviewed()
+    session.review.correct("normal", (0, 0))
+    square = [[0, 0], [40, 0], [40, 40], [0, 40], [0, 0]]  # 2 × 2 patches of 20 px
+    features = [
+        {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [square]},
+         "properties": {"classification": {"name": name}}} for name in ("tumour", "mucosa")
+    ]  # fmt: skip
+    path = tmp_path / "slide.geojson"
+    path.write_text(json.dumps(features))
+    before = path.read_bytes()
+    session.review.load(path)
+    expected = np.full(patch_map.patches.shape, -1)
+    expected[:2, :2] = 1
+    expected[0, 0] = 0  # corrected itself
+    np.testing.assert_array_equal(session.review.known("slide"), expected)
+    assert (session.review.path, session.review.unsaved) == (None, True)
+    saved = session.review.save(tmp_path / "c.csv")
+    assert len(saved.read_text().splitlines()) == 1 + 4
+    assert path.read_bytes() == before

@@ -1,5 +1,7 @@
 """The Review panel in a real viewer: clicks on its buttons, strokes on the canvas."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
@@ -8,8 +10,10 @@ from qtpy.QtWidgets import QAbstractButton, QApplication, QComboBox
 
 from napari_distill2label.gui.layers import layers
 from napari_distill2label.gui.layers.layers import CORRECTIONS
+from napari_distill2label.gui.predicting.metrics_view import as_html
 from napari_distill2label.gui.predicting.predict_panel import PredictPanel
 from napari_distill2label.gui.predicting.review_panel import EMPTY, NO_PATCH, ReviewPanel
+from napari_distill2label.workflow.assess import Assessment, Part
 
 from .conftest import LONG, click
 
@@ -146,6 +150,32 @@ def test_truth(made, qtbot, tmp_path):
     click(qtbot, panel.truth_table)
     qtbot.waitUntil(lambda: session.jobs.last is not None and session.jobs.last.state == "failed", timeout=LONG)
     assert "says nothing of any" in session.jobs.last.text
+
+
+def test_what_labels_mean_is_asked_for_in_the_windows_words(made, qtbot, tmp_path):
+    panel, session, _ = made
+    (tmp_path / "truth.csv").write_text("slide_id,x,y,label\nslide,9,9,Tumor\nslide,29,9,artefact\n")
+    panel.compare(str(tmp_path / "truth.csv"))
+    qtbot.waitUntil(lambda: session.jobs.last is not None and session.jobs.last.state == "failed", timeout=LONG)
+    assert "‘Tumor=tumour’ under ‘Labels mean’" in session.jobs.last.text
+    panel.label_map.setText("Tumor=tumour, artefact=")
+    panel.compare(str(tmp_path / "truth.csv"))
+    qtbot.waitUntil(lambda: not panel.metrics.isHidden(), timeout=LONG)
+    assert "truth of the patches: 47 normal, 1 tumour" in panel.metrics.text.text()
+
+
+def test_slides_learnt_from_have_a_line_of_their_own():
+    metrics = {"n": 7, "auroc": 0.75, "accuracy": 0.5, "f1": None}
+    none = np.empty(0)
+    parts = (Part(False, 2, metrics), Part(True, 1, metrics | {"n": 9, "auroc": 1.0}))
+    found = Assessment(2, 0.5, ("normal", "tumour"), metrics, np.eye(2, dtype=int), none, none, parts, ("truth: <b>",))
+    text = as_html(found)
+    assert "<b>7 patches of 2 slides not learnt from</b>, threshold 0.50<br>AUROC 0.750" in text
+    assert "<b>9 patches of 1 slide learnt from</b>, threshold 0.50<br>AUROC 1.000" in text
+    assert "Patches of the slides not learnt from, by what is true" in text
+    assert "truth: &lt;b&gt;" in text
+    flattered = as_html(replace(found, parts=parts[1:]))
+    assert "learnt from all of these slides: the figures flatter it" in flattered
 
 
 def test_themes_and_names(made, qtbot):

@@ -7,16 +7,25 @@ import pytest
 from napari_distill2label.core.bag import UNKNOWN
 from napari_distill2label.core.errors import CohortError
 from napari_distill2label.core.geometry import PatchGrid, PatchPoints
+from napari_distill2label.core.label_map import class_of_labels
 from napari_distill2label.core.settings import GridSettings
 from napari_distill2label.store.points import (
     Points,
-    class_of_patches,
+    check_known,
     label_patches,
     of_slide,
     read_points,
 )
 
 CLASSES = ("normal", "tumour", "stroma")
+
+
+def class_of_patches(found, patches, classes, corrections, label_map=None, coverage=0.5):
+    """The classes that marks give to patches, as a truth or as corrections."""
+    index = class_of_labels(found.named, classes, label_map, "the points")
+    if corrections:
+        check_known(index, classes, label_map, "the points")
+    return label_patches(found, patches, index, len(classes), corrections, coverage).classes
 
 
 def points(*items):

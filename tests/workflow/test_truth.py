@@ -174,3 +174,24 @@ def test_what_qupath_ignores_is_not_made_negative(tmp_path):
     (tmp_path / "a.geojson").write_text(json.dumps(data))
     truth = read_truth(tmp_path / "a.geojson")
     assert truth.known("a", GRID, CLASSES, complete=True)[0].tolist() == [UNKNOWN, 0, 0] * 2
+
+
+SQUARE = {"type": "Polygon", "coordinates": [[[0, 0], [4, 0], [4, 8], [0, 8], [0, 0]]]}
+
+
+@pytest.mark.parametrize(
+    ("geometry", "classification"),
+    [
+        (SQUARE, None),  # its class was forgotten
+        ({"type": "Point", "coordinates": [9000, 5]}, "tumour"),  # not of this slide
+        ({"type": "LineString", "coordinates": [[0, 0], [3, 3]]}, "tumour"),
+        (None, "tumour"),
+    ],
+)
+def test_a_slide_of_whose_marks_none_can_be_used_is_not_negative(tmp_path, geometry, classification):
+    data = {"type": "Feature", "geometry": geometry, "properties": {"classification": classification}}
+    (tmp_path / "a.geojson").write_text(json.dumps(data))
+    known, tally = read_truth(tmp_path / "a.geojson").known("a", GRID, CLASSES, complete=True)
+    assert known.tolist() == [UNKNOWN] * 6
+    assert tally.is_unusable
+    assert tally.outside.total() + tally.no_class.total() + tally.placeless == 1

@@ -13,7 +13,7 @@ import numpy as np
 from ...core.bag import UNKNOWN
 from ...core.geometry import PatchGrid, PatchPoints
 from ...store.files import write_text
-from ...store.points import Points, read_points
+from ...store.points import CENTRE_TOLERANCE, Area, Points, is_centred, label_patches, read_points
 from ...store.tables import neutral
 
 Patches = PatchGrid | PatchPoints
@@ -31,21 +31,25 @@ class SlideCorrections:
         What `known` refers to.
     elsewhere
         Label by (y, x) of those that lie on no patch, or name no class of the model. They are kept, and written again.
+    areas
+        Outlines of a file that wait for the patches they cover, or for a model that has their class.
     """
 
     def __init__(self) -> None:
         self.elsewhere: dict[tuple[float, float], str] = {}
+        self.areas: tuple[Area, ...] = ()
         self.patches: Patches | None = None
         self.classes: tuple[str, ...] = ()
         self.known: np.ndarray | None = None
 
     def __len__(self) -> int:
-        return len(self.elsewhere) + (0 if self.known is None else int((self.known != UNKNOWN).sum()))
+        patches = 0 if self.known is None else int((self.known != UNKNOWN).sum())
+        return len(self.elsewhere) + len(self.areas) + patches
 
     def copy(self) -> "SlideCorrections":
         """As they are now; what is changed later is changed in one of the two."""
         copied = SlideCorrections()
-        copied.elsewhere = dict(self.elsewhere)
+        copied.elsewhere, copied.areas = dict(self.elsewhere), self.areas
         copied.patches, copied.classes = self.patches, self.classes
         copied.known = None if self.known is None else self.known.copy()
         return copied
@@ -70,6 +74,7 @@ class SlideCorrections:
         self.known = np.full(patches.shape, UNKNOWN, np.int8)
         self.elsewhere = {}
         self.add(points)
+        self._cover()
 
     def add(self, points: Iterable[tuple[float, float, str]]) -> None:
         """More corrections; of two on one patch the later one counts."""
@@ -83,6 +88,22 @@ class SlideCorrections:
                 self.elsewhere[point[:2]] = point[2]
             else:
                 self.known[cell] = self.classes.index(point[2])
+
+    def cover(self, areas: Iterable[Area]) -> None:
+        """Areas speak of all patches they cover, but of those that a correction of their own has."""
+        self.areas += tuple(area for area in areas if area.label)
+        self._cover()
+
+    def _cover(self) -> None:
+        here = tuple(area for area in self.areas if area.label in self.classes)
+        if self.known is None or not here:
+            return
+        marks = Points(np.empty((0, 2)), np.empty(0, object), here)
+        index = {name: number for number, name in enumerate(self.classes)}
+        scored = self.patches.scored
+        covered = label_patches(marks, self.patches, index, len(self.classes)).classes
+        self.known[scored] = np.where(self.known[scored] == UNKNOWN, covered, self.known[scored])
+        self.areas = tuple(area for area in self.areas if area not in here)
 
     def points(self) -> Iterator[tuple[float, float, str]]:
         """(y, x) in level-0 px and label of each."""
@@ -99,7 +120,9 @@ class SlideCorrections:
 
 
 def cells_of(patches: Patches, points: np.ndarray) -> list[tuple[int, ...] | None]:
-    """The scored patch that each point (n, 2) is on: a grid's cell, or the nearest centre within 1 px; else None."""
+    """The scored patch that each point (n, 2) is on: a grid's cell, the nearest box that holds it, or the nearest
+    centre within 1 px; else None.
+    """
     if isinstance(patches, PatchGrid):
         cells = patches.cells_at(points)
         inside = ((cells >= 0) & (cells < patches.shape)).all(axis=1)
@@ -112,12 +135,16 @@ def cells_of(patches: Patches, points: np.ndarray) -> list[tuple[int, ...] | Non
 
     if not len(patches.centres):
         return [None] * len(points)
-    away, nearest = cKDTree(patches.centres).query(points)
-    return [(int(index),) if distance <= 1 else None for distance, index in zip(away, nearest, strict=True)]
+    if is_centred(patches):
+        middles, order, reach = patches.centres, 2, CENTRE_TOLERANCE
+    else:
+        middles, order, reach = patches.corners + (patches.side - 1) / 2, np.inf, patches.side / 2
+    away, nearest = cKDTree(middles).query(points, p=order)
+    return [(int(index),) if distance <= reach else None for distance, index in zip(away, nearest, strict=True)]
 
 
 def read(path: Path) -> dict[str, Points]:
-    """Corrections by slide id from a CSV `slide_id,x,y,label`; one with a header alone holds none.
+    """Corrections by slide id from a CSV `slide_id,x,y,label`, or GeoJSON of QuPath; a header alone holds none.
 
     `CohortError` if it is something else.
     """

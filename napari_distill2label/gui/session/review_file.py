@@ -93,7 +93,7 @@ class KeptCorrections:
         return write
 
     def load(self, path: PathLike) -> None:
-        """Add the corrections of a file; of two of one patch the file's counts. They are kept there from now on.
+        """Add the corrections of a file; of two of one patch the file's counts. In a CSV they are kept from now on.
 
         `CohortError`, and nothing changed, if it is no such table.
         """
@@ -104,8 +104,13 @@ class KeptCorrections:
         others = len(self)
         for slide_id, found in points.items():
             items = [(y, x, label) for (y, x), label in zip(found.coordinates.tolist(), found.labels, strict=True)]
-            self._slides.setdefault(slide_id, SlideCorrections()).add(items)
-        self.path, self.unsaved = Path(path).absolute(), others > 0
+            own = self._slides.setdefault(slide_id, SlideCorrections())
+            own.add(items)
+            own.cover(found.areas)
+        if Path(path).suffix.lower() == ".csv":
+            self.path, self.unsaved = Path(path).absolute(), others > 0
+        else:  # annotations of QuPath, which are not ours to write
+            self.path, self.unsaved = None, True
         self._taken(points)
         self.changed.emit()
         if others:
