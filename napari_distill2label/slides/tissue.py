@@ -10,6 +10,7 @@ from collections.abc import Generator
 import numpy as np
 from scipy import ndimage
 
+from ..core.errors import TileError
 from ..core.events import Progress, drain
 from ..core.geometry import PatchGrid
 from ..core.settings import GridSettings
@@ -18,6 +19,7 @@ from .tissue_mask import TissueMask
 
 _EXACT_PX = 4096**2  # px; up to here the rules look at level 0, above at the finest level that is not larger
 _PIECE_PX = 4_000_000  # px of the file read at once: well below the 0.2 s in which a user hears of progress
+_LEAST_PX = 16  # side of what is not looked at more closely where a part of it is damaged
 _BLACK = 32  # of 255; no stain leaves so little light: the scanner's border, or what it has not scanned
 _FAINT = 13  # of 255; colourless glass is never more saturated
 _BRIGHT = 200  # of 255; the darkest channel of glass
@@ -187,31 +189,51 @@ def _background(
 ) -> Generator[Progress, None, np.ndarray]:
     """(h, w) bool: which pixels of a level are background. The level is read once, piece by piece.
 
-    To `inks` is added how many pixels of each piece are ink.
+    What is damaged is not: nobody knows what is there, and whoever looks at it will say that it cannot be read. To
+    `inks` is added how many pixels of each piece are ink.
     """
     square = max(1, round(_INK_PX / slide.downsamples[level]))
     values = np.empty(slide.levels[level].shape[:2], np.uint8)
     saturations, glassy = np.zeros(256, np.int64), np.zeros(256 * 256, np.int64)
     pieces = _pieces(slide, level)
     for done, (y, x, h, w) in enumerate(pieces, 1):
-        pixels = slide.read(level, y, x, h, w)
+        pixels, lost = _readable(slide, level, y, x, h, w)
         low = darkest(pixels)
         if inks is not None:
             inks.append(_ink(pixels, square))
         if settings.tissue == "white":
-            values[y : y + h, x : x + w] = low
+            values[y : y + h, x : x + w] = np.where(lost, 0, low)
         else:
             colour, black = saturation(pixels), _lightest(pixels) < _BLACK
             # Pale tissue is pink, glass never; and white as paper is what was not scanned.
             glass = (low >= _BRIGHT) & (low < 255) & ((colour < _FAINT) | (low < pixels[..., 1]))
-            saturations += np.bincount(colour[~black], minlength=256)
+            saturations += np.bincount(colour[~(black | lost)], minlength=256)
             glassy += np.bincount((low.astype(np.uint16) << 8 | colour)[glass], minlength=256 * 256)
             colour[black] = 0  # noise in the dark has every colour
+            colour[lost] = 255
             values[y : y + h, x : x + w] = colour
         yield Progress(f"looking for tissue in {slide.name}", done, len(pieces))
     if settings.tissue == "white":
         return values >= settings.white_level
     return values < pale_below(saturations, glassy.reshape(256, 256))
+
+
+def _readable(slide: Slide, level: int, y: int, x: int, h: int, w: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels (h, w, 3) of a region, white where it is damaged, and (h, w) bool where that is.
+
+    A region that cannot be read is halved until it is small.
+    """
+    try:
+        return slide.read(level, y, x, h, w), np.zeros((h, w), bool)
+    except TileError:
+        if max(h, w) <= _LEAST_PX:
+            return np.full((h, w, 3), 255, np.uint8), np.ones((h, w), bool)
+    half, axis = (h // 2, 0) if h >= w else (w // 2, 1)
+    parts = (
+        ((y, x, half, w), (y + half, x, h - half, w)) if axis == 0 else ((y, x, h, half), (y, x + half, h, w - half))
+    )
+    pixels, lost = zip(*(_readable(slide, level, *part) for part in parts), strict=True)
+    return np.concatenate(pixels, axis), np.concatenate(lost, axis)
 
 
 def _pieces(slide: Slide, level: int) -> list[tuple[int, int, int, int]]:

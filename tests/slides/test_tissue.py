@@ -131,3 +131,27 @@ def test_tissue_of_a_synthetic_slide_holds_its_nuclei(make_slide, rule):
     assert 0.4 < grid.scored.mean() < 0.95
     cells = np.clip(grid.cells_at(drawn.centres), 0, np.array(grid.shape) - 1)
     assert grid.scored[tuple(cells.T)].mean() > 0.98
+
+
+@pytest.mark.parametrize("rule", ["white", "otsu"])
+def test_what_is_damaged_is_looked_at_and_the_rest_judged_as_ever(tmp_path, rule):
+    """So that it is told that it cannot be read, and is not taken for glass."""
+    rng = np.random.default_rng(0)
+    image = np.full((512, 640, 3), 236, np.uint8) + rng.integers(0, 8, (512, 640, 1), np.uint8)
+    image[200:420, 300:560] = (190, 110, 170)
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, image, photometric="rgb", tile=(64, 64), compression="adobe_deflate")
+    settings = GridSettings(patch_px=32, tissue=rule)
+    with open_slide(path) as slide:
+        sound = tissue_grid(slide, grid_over(slide, settings), settings).scored
+    with tifffile.TiffFile(path) as tiff:
+        offset = tiff.pages[0].dataoffsets[11]  # the second tile of the second row, on glass
+    data = bytearray(path.read_bytes())
+    data[offset : offset + 8] = bytes(8)
+    path.write_bytes(data)
+    with open_slide(path) as slide:
+        found = tissue_grid(slide, grid_over(slide, settings), settings).scored
+    expected = sound.copy()
+    expected[2:4, 2:4] = True
+    assert not sound[2:4, 2:4].any()
+    assert np.array_equal(found, expected)
