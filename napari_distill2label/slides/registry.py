@@ -26,6 +26,8 @@ _ELSEWHERE = "openslide"  # reads what the TIFF backend leaves to others
 # Glass of 25 × 25 cm at 0.4 µm/px; and no side longer than a metre at 0.25 µm/px.
 _MOST_PX, _LONGEST_PX = 4 * 10**11, 4 * 10**6
 
+_ON_A_CANVAS = (".mrxs", ".scn", ".bif", ".svslide", ".vms", ".vmu")
+
 # Known slide formats that nothing here reads.
 _NOT_YET = (".vsi", ".czi", ".isyntax", ".i2syntax", ".lif", ".ets", ".sdpc", ".kfb", ".tron")
 
@@ -81,8 +83,8 @@ def _opened(path: Path | str, force: bool) -> "Slide":
 
 
 def may_have_canvas(path: str | Path) -> bool:
-    """Can a slide of this suffix be a part of a larger canvas (`Slide.canvas_origin`)?"""
-    return not is_url(path) and _BACKENDS.get(Path(path).suffix.lower()) == _ELSEWHERE
+    """Can a slide of this suffix say which area of a larger canvas was scanned (`Slide.canvas_origin`)?"""
+    return not is_url(path) and Path(path).suffix.lower() in _ON_A_CANVAS
 
 
 def readable_suffixes() -> tuple[list[str], list[str]]:

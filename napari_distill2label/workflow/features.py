@@ -15,7 +15,7 @@ from ..prediction.classifier import PatchClassifier
 from ..prediction.encoder import FrozenEncoder
 from ..prediction.engine import PatchScorer, walk
 from ..slides.bags import laying
-from ..slides.registry import open_slide
+from ..slides.registry import may_have_canvas, open_slide
 from ..slides.slide import Slide
 from ..store.bundle import BundleConfig
 from ..store.cohort import Cohort, CohortSlide
@@ -32,8 +32,6 @@ from .tissue import Tissue, regions_of
 
 FORMATS = ("zarr", "h5")
 SCRATCH = "h5-begun"  # `<slide_id>.h5-begun.zarr`: features that go into an HDF5 file alone, as far as they have come
-# Slides that may say which area of a larger canvas was scanned. CLAM and TRIDENT count from the canvas's corner.
-OF_A_CANVAS = (".bif", ".mrxs", ".scn", ".svslide", ".vms", ".vmu")
 
 
 def features(
@@ -306,7 +304,7 @@ class FeatureSource:
         if not source.encoder.sha256 and self.wanted.sha256:
             name = self.wanted.name
             yield from self._once(f"{file.parent}: its files do not say which encoder made them: taken to be {name!r}")
-        if slide is None and Path(row.path).suffix.lower() in OF_A_CANVAS:
+        if slide is None and may_have_canvas(row.path):  # CLAM and TRIDENT count from the canvas's corner
             yield from self._once(
                 f"{row.slide_id}: its slide is not here: positions count from the corner of the whole canvas, as in "
                 "the file of features, also where only a part of it was scanned"
