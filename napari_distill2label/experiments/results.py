@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
@@ -75,7 +76,7 @@ class Results:
     def __init__(self, folder: Path, about: Mapping[str, Any]) -> None:
         self.path = folder / "results.csv"
         description = folder / "experiment.json"
-        before = json.loads(description.read_text("utf-8")) if description.exists() else {}
+        before = _described(description)
         if differing := sorted(name for name in before if not _holds(about.get(name), before[name])):
             raise SettingsError(f"{folder}: holds an experiment with other {', '.join(differing)}: name another folder")
         if before != about:
@@ -101,6 +102,24 @@ class Results:
         import pandas as pd
 
         return pd.DataFrame([astuple(row) for row in self.rows], columns=HEADER)
+
+
+def _described(path: Path) -> dict[str, Any]:
+    """What an experiment's folder says of it; nothing of a new one, which must hold nothing else either."""
+    if os.path.lexists(path):
+        try:
+            about = json.loads(path.read_text("utf-8"))
+        except (OSError, ValueError, RecursionError):
+            about = None
+        if not isinstance(about, dict) or not about:
+            raise SettingsError(f"{path}: is of no experiment of this program: name another folder")
+        return about
+    entries = os.scandir(path.parent) if path.parent.is_dir() else ()
+    if there := [entry.name for entry in entries if entry.name[0] != "." and not entry.is_dir()]:
+        raise SettingsError(
+            f"{path.parent}: holds {min(there)} and other files, and no experiment: name an empty folder or a new one"
+        )
+    return {}
 
 
 def _holds(now: Any, before: Any) -> bool:

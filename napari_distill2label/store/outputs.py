@@ -6,6 +6,7 @@ corrected the labels in QuPath), is replaced only where the user says so. While 
 writes: another call, of this process or of another one, may write other files into the folder, and not these.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -106,6 +107,10 @@ class Outputs:
         self._check_exactly(path)
         with atomic_path(path, partial(self._note, path)) as temporary:
             yield temporary
+
+    def adopt(self, path: PathLike) -> None:
+        """Take a file as it stands for one of ours: the user has opened it to go on with it."""
+        self._record(Path(path).parent).add(Path(path).name, Path(path))
 
     def _note(self, path: Path, temporary: Path) -> None:
         """Just before `temporary` becomes `path`: a kill between the two leaves a file that the record knows."""
@@ -275,15 +280,15 @@ class _Record:
 
     def _append(self, line: str) -> None:
         """Add a line, in one piece: another process may do so too."""
-        flags = os.O_WRONLY | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+        descriptor = os.open(self.path, flags, 0o666)
         try:
-            descriptor = os.open(self.path, flags | os.O_CREAT | os.O_EXCL, 0o666)
-            line = f"{json.dumps(HEADER)}\n{line}"
-        except FileExistsError:
-            descriptor = os.open(self.path, flags)
-            line = f"\n{line}"  # in front: a line that a power cut has torn stays alone
-        try:
-            os.write(descriptor, line.encode("utf-8"))
+            size = os.fstat(descriptor).st_size
+            # In front of a line its end: one that a power cut has torn stays alone.
+            data = (f"\n{line}" if size else f"{json.dumps(HEADER)}\n{line}").encode("utf-8")
+            if os.write(descriptor, data) != len(data):
+                os.truncate(self.path, size)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
         finally:
             os.close(descriptor)
 
@@ -294,7 +299,7 @@ class _Record:
         except OSError:
             self._known, self._read_to, self.is_damaged = {}, 0, False
             return
-        if status.st_size == self._read_to > 0:
+        if status.st_size == self._read_to and self.path.is_file():
             return
         if status.st_size < self._read_to:
             self._known, self._read_to = {}, 0

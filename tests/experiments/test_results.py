@@ -72,3 +72,12 @@ def test_another_csv_is_refused(tmp_path):
     (tmp_path / "results.csv").write_text("a,b\n1,2\n")
     with pytest.raises(SettingsError, match=r"no results\.csv of an experiment"):
         Results(tmp_path, ABOUT)
+
+
+@pytest.mark.parametrize("name", ["results.csv", "colon.md", "notes.txt", "experiment.json"])
+def test_a_folder_with_files_of_others_is_left_alone(tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(SettingsError, match=str(tmp_path)):
+        Results(tmp_path, {"experiment": "colon"})
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == "mine"

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from napari_distill2label.core.errors import CohortError, SettingsError
+from napari_distill2label.core.errors import CohortError, OutputError, SettingsError
 from napari_distill2label.gui.layers import layers, review_layers
 from napari_distill2label.gui.layers.layers import CORRECTIONS, LABELS, OUTLINES
 from napari_distill2label.gui.session.review import Agreement
@@ -275,6 +275,53 @@ def test_kept_by_itself_beside_the_cohort(reviewed, tmp_path):
     assert len((tmp_path / "more.csv").read_text().splitlines()) == 3
     session.review.path = tmp_path / "cohort_corrections_2.csv"
     assert (tmp_path / "cohort_corrections.csv").read_text() == "somebody else's\n"
+
+
+def test_a_table_with_columns_of_its_own_is_read_and_never_written(reviewed, tmp_path):
+    session, _, _ = reviewed()
+    session.write_cohort(tmp_path / "cohort.csv")
+    mine = tmp_path / "mine.csv"
+    mine.write_text("slide_id,x,y,label,why\nslide,10,10,tumour,mitoses\n")
+    before = mine.read_bytes()
+    session.review.load(mine)
+    session.review.correct("tumour", (2, 3))
+    assert session.review.path == tmp_path / "cohort_corrections.csv"
+    assert len(session.review.path.read_text().splitlines()) == 3
+    assert mine.read_bytes() == before
+
+
+def test_a_file_that_somebody_changed_meanwhile_is_left_to_them(reviewed, tmp_path):
+    session, _, _ = reviewed()
+    session.review.correct("tumour", (2, 3))
+    path = session.review.save(tmp_path / "mine.csv")
+    path.write_text(path.read_text() + "slide,1,1,normal\n")
+    theirs = path.read_bytes()
+    session.review.correct("tumour", (2, 4))
+    other = session.review.save()
+    assert other != path
+    assert path.read_bytes() == theirs
+    assert len(other.read_text().splitlines()) == 3
+    assert "was changed since" in session.notices[-1]
+
+
+def test_corrections_go_onto_no_slide_and_no_table(reviewed, tmp_path):
+    session, _, _ = reviewed()
+    session.write_cohort(tmp_path / "cohort.csv")
+    session.review.correct("tumour", (2, 3))
+    before = (tmp_path / "cohort.csv").read_bytes()
+    with pytest.raises(OutputError, match="read here"):
+        session.review.save(tmp_path / "cohort.csv")
+    assert (tmp_path / "cohort.csv").read_bytes() == before
+
+
+def test_formulas_in_names_come_back(reviewed, tmp_path):
+    from napari_distill2label.gui.session import corrections
+
+    slide = corrections.SlideCorrections()
+    slide.add([(1.5, -2.0, "=tumour"), (3.0, 4.0, "-x")])
+    path = corrections.write(tmp_path / "c.csv", {"+slide": slide})
+    assert path.read_text().splitlines()[1:] == ["'+slide,-2,1.5,'=tumour", "'+slide,4,3,'-x"]
+    assert corrections.read(path)["+slide"].labels.tolist() == ["=tumour", "-x"]
 
 
 def test_a_place_that_cannot_be_written_is_said_and_nothing_is_lost(reviewed, tmp_path):

@@ -168,7 +168,7 @@ def test_a_dangling_link_is_something(tmp_path):
 
 
 class TestRecord:
-    @pytest.mark.parametrize("content", ["", "mine", "[" * 10**5, '{"version": 1}\n', "\x00" * 4096])
+    @pytest.mark.parametrize("content", ["mine", "[" * 10**5, '{"version": 1}\n', "\x00" * 4096])
     def test_one_that_is_not_ours_is_left_and_makes_nothing_ours(self, tmp_path, content):
         (tmp_path / RECORD).write_text(content)
         put(tmp_path / "a.csv", "1")
@@ -193,6 +193,22 @@ class TestRecord:
         put(tmp_path / "b.csv", "1")
         put(tmp_path / "b.csv", "2")
         put(tmp_path / "a.csv", "2")
+
+    def test_an_empty_one_is_what_a_full_disk_or_a_power_cut_left(self, tmp_path):
+        (tmp_path / RECORD).touch()
+        put(tmp_path / "a.csv", "1")
+        put(tmp_path / "a.csv", "2")
+
+    def test_a_disk_that_is_full_leaves_no_half_line_and_no_unknown_file(self, tmp_path, monkeypatch):
+        put(tmp_path / "a.csv", "1")
+        before = (tmp_path / RECORD).read_bytes()
+        write = os.write
+        monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:10]))
+        with pytest.raises(OSError, match="No space left"):
+            put(tmp_path / "b.csv", "1")
+        monkeypatch.undo()
+        assert (tmp_path / RECORD).read_bytes() == before
+        assert names(tmp_path) == ["a.csv"]
 
     def test_a_link_into_it_is_not_followed(self, tmp_path):
         put(tmp_path / "a.csv", "1")

@@ -18,7 +18,8 @@ from ...core.errors import CohortError, Distill2LabelError
 from ...core.events import Notice
 from ...core.settings import GridSettings
 from ...slides.tissue_mask import TissueMask
-from ...store.files import safe_name
+from ...store.files import safe_name, write_bytes
+from ...store.outputs import Outputs
 from ..session.later import Later
 from . import layers
 
@@ -146,8 +147,9 @@ class TissueMasks:
         self.flush()
         if slide_id not in self.files:
             raise CohortError(f"{slide_id}: has no tissue mask yet: find it first")
-        Path(path).write_bytes(self.files[slide_id].read_bytes())
-        return Path(path)
+        read = [self.files[slide_id], *(row.path for row in self._session.cohort)]
+        outputs = Outputs(read, overwrite=True, doing="saving a tissue mask")  # the dialog has asked
+        return write_bytes(path, self.files[slide_id].read_bytes(), outputs.writing)
 
     def remove(self, slide_id: str) -> None:
         """Do without a mask of this slide. Its file is left alone, and may be loaded again."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from ...core.bag import UNKNOWN
 from ...core.geometry import PatchGrid, PatchPoints
-from ...store.files import write_text
+from ...store.files import Writing, atomic_path, write_text
 from ...store.points import CENTRE_TOLERANCE, Area, Points, is_centred, label_patches, read_points
 from ...store.tables import neutral
 
@@ -153,8 +153,17 @@ def read(path: Path) -> dict[str, Points]:
     return read_points(path, labelled=True)
 
 
-def write(path: Path, slides: Mapping[str, SlideCorrections]) -> Path:
-    """Write the file whole or not at all. `OSError` if it cannot be written."""
+def is_own(path: Path) -> bool:
+    """Is it a table of corrections alone, as `write` makes it: could it be written again without loss?"""
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            return path.suffix.lower() == ".csv" and file.readline(200).strip() == HEADER
+    except (OSError, ValueError):
+        return False
+
+
+def write(path: Path, slides: Mapping[str, SlideCorrections], writing: Writing = atomic_path) -> Path:
+    """Write the file whole or not at all. `OSError` if it cannot be written, `OutputError` if it must not be."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(HEADER.split(","))
@@ -162,4 +171,4 @@ def write(path: Path, slides: Mapping[str, SlideCorrections]) -> Path:
         writer.writerows(
             (neutral(slide_id), f"{x:.10g}", f"{y:.10g}", neutral(label)) for y, x, label in corrections.points()
         )
-    return write_text(path, text.getvalue())
+    return write_text(path, text.getvalue(), writing)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from psygnal import Signal
 
+from ...core.errors import OutputError
+from ...store.outputs import Outputs
 from ...store.points import Points
 from . import corrections
 from .corrections import SlideCorrections
@@ -68,9 +70,19 @@ class KeptCorrections:
         """Write the corrections (None: where they are kept, else `default_path`) as CSV `slide_id,x,y,label`.
 
         x and y are the centres of the patches, in level-0 px. It is what `train` and `export` take as `corrections`.
+        A file that changed since it was opened is left as it is, and the corrections go into a new one. `OutputError`
+        for a `path` that is a slide or the cohort's table.
         """
+        given = path is not None
         path = Path(path).absolute() if path else self.path or self.default_path()
-        self._writer(path)()
+        try:
+            self._writer(path, overwrite=given)()
+        except OutputError as error:
+            if given:
+                raise
+            path = self.default_path()  # somebody else changed the file: it is left to them
+            self._writer(path)()
+            self.session._tell(f"{error}. Your corrections are in {path} instead")
         self.path, self.unsaved = path, False
         self.changed.emit()
         return path
@@ -81,21 +93,30 @@ class KeptCorrections:
             path = self.save()
             self.session._tell(f"your corrections are in {path}")
 
-    def _writer(self, path: Path) -> Callable[[], Path]:
+    def _guard(self, overwrite: bool = False) -> Outputs:
+        """Corrections go neither onto a slide nor onto the table."""
+        session = self.session
+        read = [row.path for row in session.cohort] + [session.cohort_path or ""]
+        return Outputs([path for path in read if path], overwrite, "correcting")
+
+    def _writer(self, path: Path, overwrite: bool = False) -> Callable[[], Path]:
         """What writes the corrections as they are now; in any thread, and never over later ones."""
         self._turn += 1
+        outputs = self._guard(overwrite)
         turn, slides = self._turn, {slide_id: slide.copy() for slide_id, slide in self._slides.items()}
 
         def write() -> Path:
             with self._writing:
-                return corrections.write(path, slides) if turn == self._turn else path
+                return corrections.write(path, slides, outputs.writing) if turn == self._turn else path
 
         return write
 
     def load(self, path: PathLike) -> None:
-        """Add the corrections of a file; of two of one patch the file's counts. In a CSV they are kept from now on.
+        """Add the corrections of a file; of two of one patch the file's counts.
 
-        `CohortError`, and nothing changed, if it is no such table.
+        They are kept there from now on, if it is a table of corrections and nothing else: another one (QuPath's
+        GeoJSON, a table with columns of its own) is left as it is, and a new file is begun. `CohortError`, and nothing
+        changed, if it is no such table.
         """
         self.take(corrections.read(Path(path)), path)
 
@@ -107,13 +128,14 @@ class KeptCorrections:
             own = self._slides.setdefault(slide_id, SlideCorrections())
             own.add(items)
             own.cover(found.areas)
-        if Path(path).suffix.lower() == ".csv":
-            self.path, self.unsaved = Path(path).absolute(), others > 0
-        else:  # annotations of QuPath, which are not ours to write
-            self.path, self.unsaved = None, True
+        path = Path(path).absolute()
+        self.path = path if corrections.is_own(path) else None
+        self.unsaved = others > 0 or (self.path is None and len(self) > 0)
+        if self.path is not None:
+            self._guard().adopt(path)
         self._taken(points)
         self.changed.emit()
-        if others:
+        if self.unsaved:
             self._autosave()
 
     def _taken(self, points: dict[str, Points]) -> None:
@@ -126,7 +148,7 @@ class KeptCorrections:
         if self.path is not None or preferences().autosave:
             try:
                 self.flush()
-            except OSError as error:
+            except (OSError, OutputError) as error:
                 self.session._tell(f"the corrections could not be written: {error}")
 
     def clear(self) -> None:
