@@ -36,6 +36,10 @@ class PatchClassifier:
                 f"{bundle.path}: was trained on features of {wanted.name!r} ({wanted.path}): "
                 "give that file with --encoder, with the .json it had"
             )
+        if wanted and encoder and (gives := encoder.description.features) != (takes := bundle.config.instance_shape[0]):
+            raise SettingsError(
+                f"{encoder.path}: gives {gives} features, and {bundle.path} was trained on {takes} of {wanted.name!r}"
+            )
 
     @property
     def on_features(self) -> bool:

@@ -252,6 +252,8 @@ class _Said:
             return
         apart = _to_neighbour(corners)
         usual = int(np.median(apart))
+        if usual == 0:
+            raise SlideError(f"{self.path}: its coords name most patches twice: was it written twice? Compute it again")
         overlap, stride = self.number("overlap"), self.stride(side)
         if overlap is None:
             self._check_pixels_of_level(corners, side, usual)

@@ -153,6 +153,7 @@ def source_for(classifier: PatchClassifier, folder: str | Path | None, keep: Pat
     scratch = TemporaryDirectory(prefix="distill2label-") if cache is None else None
     cache = Path(scratch.name) if scratch else cache
     source = FeatureSource(Path(folder or cache), cache, classifier.encoder, trained_on(bundle.config))
+    source.n_features = bundle.config.instance_shape[0]
     source.scratch = scratch  # removed with the source
     return source
 
@@ -302,8 +303,9 @@ class FeatureSource:
         source = read_hdf5(file, frame)
         self._check(file, source.encoder, source.n_features)
         if not source.encoder.sha256 and self.wanted.sha256:
-            name = self.wanted.name
-            yield from self._once(f"{file.parent}: its files do not say which encoder made them: taken to be {name!r}")
+            said = source.encoder.origin.encoder
+            what = "do not say which encoder made them" if said is None else f"name {said!r} as their encoder"
+            yield from self._once(f"{file.parent}: its files {what}: taken to be {self.wanted.name!r}")
         if slide is None and may_have_canvas(row.path):  # CLAM and TRIDENT count from the canvas's corner
             yield from self._once(
                 f"{row.slide_id}: its slide is not here: positions count from the corner of the whole canvas, as in "
@@ -346,7 +348,8 @@ class FeatureSource:
                 "features of two encoders cannot be mixed"
             )
         if n_features != self.n_features:
-            raise SlideError(f"{path}: has {n_features} features per patch, not {self.n_features} as the others")
+            where = self._as_in or "the others"
+            raise SlideError(f"{path}: has {n_features} features per patch, not {self.n_features} as in {where}")
         if differs := self.wanted.origin.contradiction(encoder.origin):
             raise SlideError(f"{path}: {differs} as in {self._as_in}: features of two kinds cannot be mixed")
         self._as_in = self._as_in or str(path)

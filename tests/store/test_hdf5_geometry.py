@@ -148,3 +148,9 @@ def test_clams_positions_in_pixels_of_the_level_are_told(tmp_path):
     ):
         with pytest.raises(SlideError, match=said):
             located(tmp_path / "s.h5", lattice(1024), CLAM | change)
+
+
+def test_a_file_that_was_written_twice_is_told(tmp_path):
+    """CLAM appends: a second run doubles every patch."""
+    with pytest.raises(SlideError, match="name most patches twice"):
+        located(tmp_path / "s.h5", np.concatenate([lattice(1024)] * 2), CLAM)

@@ -255,3 +255,17 @@ def test_a_slide_that_is_not_here_and_may_have_a_scanned_area_is_told_once(job, 
         event.message for event in events if isinstance(event, Notice) and "corner of the whole canvas" in event.message
     ]
     assert len(told) == 1
+
+
+def test_a_model_is_not_given_other_numbers_of_features(job, tmp_path, flags, cli, cohort_of):
+    cohort, folder, _ = job
+    run = tmp_path / "run"
+    assert cli("train", cohort, "-o", run, "--preset", "wsi", "--features", folder, *flags)[0] == 0
+    with h5py.File(folder / "TCGA 5.h5", "a") as file:
+        values = file["features"][...]
+        del file["features"]
+        file["features"] = np.concatenate([values, values], 1)
+    one = cohort_of([("TCGA 5", "x.svs", "tumour", 0.5)], ("slide_id", "path", "label", "mpp"))
+    status, _, err = cli("predict", run, one, "-o", tmp_path / "out", "--format", "csv")
+    assert status == 1
+    assert f"TCGA 5.h5: has {2 * D} features per patch, not {D} as in training" in err

@@ -151,3 +151,21 @@ def test_a_patch_of_too_few_pixels_cannot_have_the_model_s_scale(tmp_path, slide
         check_patches(slide, PatchGrid.over(slide.shape, GridSettings(patch_px=4, mpp=0.5), slide.mpp))
         with pytest.raises(SlideError, match="larger patches"):  # 4.56 px would be right, and 5 are 10 % more
             check_patches(slide, PatchGrid.over(slide.shape, GridSettings(patch_px=4, mpp=0.57), slide.mpp))
+
+
+def test_a_map_that_does_not_fit_on_the_disk_is_one_line_and_goes_on(trained, slides, tmp_path, small_disk, cli):
+    """As far as it has come the map is whole: the same command goes on from there."""
+    import shutil
+    import subprocess
+
+    shutil.copytree(trained / "student", tmp_path / "model")
+    folder = small_disk(20_000)
+    asked = ["predict", tmp_path / "model", *slides[:2], "-o", folder, "--format", "csv"]
+    status, _, err = cli(*asked)
+    assert status == 1
+    assert "no room left" in err
+    (folder / "filling").unlink()
+    assert subprocess.run(["mount", "-o", "remount,size=64m", folder]).returncode == 0
+    status, _, err = cli(*asked)
+    assert (status, err) == (0, "")
+    assert not list(folder.rglob("*.partial"))
