@@ -117,14 +117,14 @@ def read_features(
     scratch = known.scratch if known else TemporaryDirectory(prefix="distill2label-live-")
     source = FeatureSource(folder, Path(scratch.name), wanted=known.encoder if known else None)
     maps: dict[str, tuple[CohortSlide, FeatureMap, Mpp | None, bool]] = {}
-    missing = 0
+    missing: list[str] = []
     for done, row in enumerate(cohort, 1):
         kept = there.get(row.slide_id)
         if kept is None or (kept.row.path, kept.row.mpp) != (row.path, row.mpp):
             try:
                 maps[row.slide_id] = (row, *(yield from _read(source, row)))
-            except SlideError:
-                missing += 1
+            except SlideError as error:
+                missing.append(f"{row.slide_id}: {error}")
         yield Progress("reading features", done, len(cohort))
     if not maps and not there:
         raise CohortError(f"{folder}: holds no features of these slides: compute them first, with a frozen encoder")
@@ -135,7 +135,8 @@ def read_features(
         yield Progress("components of features", done, len(maps))
     if missing:
         yield Notice(
-            f"{missing} of {len(cohort)} slides have no features that can be read: the live loop leaves them out"
+            f"{len(missing)} of {len(cohort)} slides have no features that can be read: the live loop leaves them out; "
+            f"the first: {missing[0]}"
         )
     return LiveFeatures(folder, there, components, known.encoder if known else source.wanted, scratch)
 
