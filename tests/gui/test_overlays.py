@@ -20,6 +20,7 @@ from napari_distill2label.gui.layers.layers import (
     PREDICTED,
     PROBABILITY,
 )
+from napari_distill2label.gui.writer import shown_colours
 from napari_distill2label.prediction import engine
 
 
@@ -279,3 +280,36 @@ def test_layers_of_a_slide_that_went_are_not_added(reviewed, make_napari_viewer,
     qtbot.waitUntil(lambda: not session.overlays.busy, timeout=30_000)
     assert not layers.find(viewer)
     session.shutdown()
+
+
+def test_only_findings_are_coloured_unless_asked(reviewed):
+    session, viewer, _ = reviewed()
+    (labels,) = layers.find(viewer, layers.LABELS)
+
+    def alphas():
+        return [float(labels.colormap.map(np.array([value], np.uint8))[0, 3]) for value in (0, 1, 2)]
+
+    assert alphas() == [0, 0, pytest.approx(layers.POSITIVE_ALPHA)]
+    session.overlays.set_negatives(True)
+    assert alphas() == [0, pytest.approx(layers.NEGATIVE_ALPHA), pytest.approx(layers.POSITIVE_ALPHA)]
+    session.set_colour("normal", (1, 2, 3))  # another colour, and as visible
+    assert alphas()[1] == pytest.approx(layers.NEGATIVE_ALPHA)
+    session.overlays.set_negatives(False)
+    session.set_colour("tumour", (1, 2, 3))
+    assert alphas() == [0, 0, pytest.approx(layers.POSITIVE_ALPHA)]
+    # What the pointer says, and what is written, is as before.
+    session.overlays.point_at((10, 10))
+    assert session.overlays.pointed_text.startswith("normal · probability of tumour 0.00")
+    _, meta, _ = labels.as_layer_data_tuple()
+    assert shown_colours(meta, ("normal", "tumour")) == {"normal": (1, 2, 3), "tumour": (1, 2, 3)}
+
+
+def test_negative_points_are_not_coloured_unless_asked(reviewed):
+    session, viewer, _ = reviewed(centres=[(30, 30), (60, 100), (90, 40)])  # of probability 0, 0.5 and 1
+    (points,) = layers.find(viewer, layers.POINTS)
+    assert points.face_color[:, 3].tolist() == [0, 1, 1]
+    session.set_threshold(0.7)
+    assert points.face_color[:, 3].tolist() == [0, 0, 1]
+    session.overlays.set_negatives(True)
+    assert points.face_color[:, 3].tolist() == [1, 1, 1]
+    session.overlays.set_negatives(False)  # it is kept for the windows to come

@@ -19,7 +19,7 @@ from napari_distill2label.export.mask import Mask
 from napari_distill2label.export.ome_tiff import write_mask
 from napari_distill2label.gui import get_session
 from napari_distill2label.gui.layers import layers
-from napari_distill2label.gui.preferences import Preferences, preferences
+from napari_distill2label.gui.preferences import Preferences, preferences, remember
 from napari_distill2label.gui.reader import get_reader
 from napari_distill2label.gui.writer import write_labels
 from napari_distill2label.slides.registry import SUFFIXES
@@ -144,12 +144,15 @@ def test_the_preferences_are_those_of_the_manifest(manifest):
 def test_preferences_are_read_from_napari(plugin_settings, npe2pm, manifest):
     from napari.settings import get_plugin_settings
 
+    remember(colour_negatives=True)
     assert preferences() == Preferences()  # the plugin is not known to napari: a script on a bare `ViewerModel`
     npe2pm.register(manifest)
     assert preferences() == Preferences()
     section = get_plugin_settings(NAME).general
     section.threshold, section.autosave = 0.7, False
     assert preferences() == Preferences(threshold=0.7, autosave=False)
+    remember(colour_negatives=True)
+    assert preferences() == Preferences(threshold=0.7, autosave=False, colour_negatives=True)
     with pytest.raises(ValueError, match="less than or equal to 1"):
         section.threshold = 7.0
 

@@ -45,7 +45,7 @@ def test_without_a_model_it_says_what_to_do(panel):
     assert not panel.predict.isEnabled()
     assert panel.reason.text().startswith("Train first")
     assert panel.headline() == "no model yet"
-    for control in (*panel.show_buttons.values(), panel.opacity, panel.blink):
+    for control in (*panel.show_buttons.values(), panel.negatives, panel.opacity, panel.blink):
         assert not control.isEnabled()
         assert "predict it first" in control.toolTip()
     assert "Train a model" in panel.role.toolTip()
@@ -100,6 +100,20 @@ def test_the_slider_recolours(predicted, viewer):
     assert (labels.data == 2).sum() == 1
     predicted.session.set_colour("tumour", (1, 2, 3))
     assert "rgb(1, 2, 3)" in predicted.legend.text()
+
+
+def test_negative_patches_are_coloured_by_a_box(predicted, viewer, qtbot):
+    (labels,) = layers.find(viewer, LABELS)
+    assert "□" in predicted.legend.text()
+    assert "not coloured" in predicted.legend.text()
+    click(qtbot, predicted.negatives)
+    assert labels.colormap.color_dict[1][3] == pytest.approx(layers.NEGATIVE_ALPHA)
+    assert "□" not in predicted.legend.text()
+    assert "not coloured" not in predicted.legend.text()
+    click(qtbot, predicted.negatives)
+    assert labels.colormap.color_dict[1][3] == 0
+    assert "not coloured" in predicted.legend.text()
+    assert "Exported files are the same" in predicted.negatives.toolTip()
 
 
 def test_layers_by_buttons(predicted, viewer, qtbot):

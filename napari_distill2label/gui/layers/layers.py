@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ...store.patchmap import PatchMap
 
 LayerData = tuple[Any, dict[str, Any], str]
+RGBA = tuple[float, float, float, float]  # 0–1
 
 LABELS, POINTS = "labels", "points"
 PROBABILITY, ATTENTION, CONTRIBUTION = "probability", "attention", "contribution"
@@ -133,10 +134,10 @@ def model_role(patch_map: "PatchMap") -> str:
 
 
 def label_colours(
-    classes: Sequence[str], chosen: Mapping[str, RGB] | None = None
-) -> list[tuple[float, float, float, float]]:
-    """RGBA in 0–1 of labels 1, 2, … (class 0, class 1, …); `chosen` by name, else the palette's."""
-    alphas = [NEGATIVE_ALPHA] + [POSITIVE_ALPHA] * (len(classes) - 1)
+    classes: Sequence[str], chosen: Mapping[str, RGB] | None = None, negative: float = NEGATIVE_ALPHA
+) -> list[RGBA]:
+    """Colours of labels 1, 2, … (class 0, class 1, …), `chosen` by name, else the palette's; `negative` is an alpha."""
+    alphas = [negative] + [POSITIVE_ALPHA] * (len(classes) - 1)
     colours = [(chosen or {}).get(name, rgb) for name, rgb in zip(classes, palette(len(classes)), strict=True)]
     return [(*(c / 255 for c in rgb), alpha) for rgb, alpha in zip(colours, alphas, strict=True)]
 

@@ -27,8 +27,9 @@ class LaidMaps:
     _on_eye: Callable[[Any], None]
     _on_opacity: Callable[[Any], None]
 
-    def __init__(self, session: "Session") -> None:
+    def __init__(self, session: "Session", negatives: bool = False) -> None:
         self._session = weakref.ref(session)
+        self.negatives = negatives
         self._unwanted: set[map_layers.Key] = set()  # layers of the shown slide that the user removed
         self._setting = False  # what layers tell meanwhile is not the user's doing
         self._filling: PatchMap | None = None  # the map whose layers fill in while it is computed
@@ -47,6 +48,11 @@ class LaidMaps:
     def colours(self) -> map_layers.Colours:
         """Colours of the classes by name."""
         return dict(zip(self.session.classes, self.session.colours, strict=True))
+
+    @property
+    def look(self) -> map_layers.Look:
+        """How labels are coloured."""
+        return map_layers.Look(self.colours, self.negatives)
 
     def lay(self, patch_map: "PatchMap") -> None:
         """Show a map over its slide, if that is shown, at once when it has been read, else as soon as it is."""
@@ -92,7 +98,7 @@ class LaidMaps:
             session.slides_changed.emit()
             return
         mpp = layers.about(slide[0])["mpp"]
-        map_layers.make_room(session.viewer, patch_map, mpp, session.threshold, self.colours)
+        map_layers.make_room(session.viewer, patch_map, mpp, session.threshold, self.look)
         role = layers.model_role(patch_map)
         self._latest[role] = shades.of(patch_map)
         self._laying[role] = self._layers_of(patch_map)
@@ -146,7 +152,7 @@ class LaidMaps:
         self._setting = True  # a new layer's eye is not the user's
         try:
             mpp = layers.about(slide[0])["mpp"]
-            added = map_layers.add_next(session.viewer, patch_map, mpp, session.threshold, self.colours, self._unwanted)
+            added = map_layers.add_next(session.viewer, patch_map, mpp, session.threshold, self.look, self._unwanted)
         finally:
             self._setting = False
         if added is None:

@@ -4,7 +4,8 @@ Four per slide and model: labels (one pixel a patch, or a point a patch; read-on
 attention and contribution. All are filled in place, so a slider or a growing map makes no new layer.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,18 @@ import numpy as np
 from ...core.colours import RGB
 from ...core.geometry import Mpp, PatchGrid
 from . import layers, ownership, shades
-from .layers import ATTENTION, CONTRIBUTION, LABELS, NOT_SCORED, OPACITY, POINTS, PROBABILITY, LayerData
+from .layers import (
+    ATTENTION,
+    CONTRIBUTION,
+    LABELS,
+    NEGATIVE_ALPHA,
+    NOT_SCORED,
+    OPACITY,
+    POINTS,
+    PROBABILITY,
+    RGBA,
+    LayerData,
+)
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -27,14 +39,35 @@ COLORMAPS = {PROBABILITY: "magma", ATTENTION: "viridis", CONTRIBUTION: "coolwarm
 POINT_OPACITY = 0.8
 
 
-def map_layers(
-    patch_map: "PatchMap", mpp: Mpp | None, threshold: float, colours: Colours | None = None
-) -> list[LayerData]:
+@dataclass(frozen=True)
+class Look:
+    """How labels are coloured.
+
+    Attributes
+    ----------
+    colours
+        By name of the class; the palette's where there is none.
+    negatives
+        Are negative patches coloured, too? A slide is mostly negative, and its tissue is to be seen as it is stained.
+    """
+
+    colours: Colours = field(default_factory=dict)
+    negatives: bool = False
+
+    def of(self, classes: Sequence[str]) -> list[RGBA]:
+        """Colours of labels 1, 2, … (class 0, class 1, …)."""
+        return layers.label_colours(classes, self.colours, NEGATIVE_ALPHA if self.negatives else 0.0)
+
+
+PLAIN = Look()
+
+
+def map_layers(patch_map: "PatchMap", mpp: Mpp | None, threshold: float, look: Look = PLAIN) -> list[LayerData]:
     """A patch map as layers, from the bottom up; only the labels are visible: they are the answer.
 
     `mpp` is that of the slide's layer: patches are kept in its pixels, so they lie on it whatever µm/px it is given.
     """
-    return [_made(patch_map, key, mpp, threshold, colours) for key in _keys(patch_map)]
+    return [_made(patch_map, key, mpp, threshold, look) for key in _keys(patch_map)]
 
 
 def _keys(patch_map: "PatchMap") -> list[Key]:
@@ -52,14 +85,14 @@ def _key(layer: "Layer") -> Key:
 
 
 def _made(
-    patch_map: "PatchMap", key: Key, mpp: Mpp | None, threshold: float, colours: Colours | None
+    patch_map: "PatchMap", key: Key, mpp: Mpp | None, threshold: float, look: Look
 ) -> LayerData:  # fmt: skip
     role, index = key
     shown = shades.of(patch_map)
     if role == LABELS:
-        return _labels(patch_map, shown, index, mpp, threshold, colours)
+        return _labels(patch_map, shown, index, mpp, threshold, look)
     if role == POINTS:
-        return _points(patch_map, shown, mpp, threshold, colours)
+        return _points(patch_map, shown, mpp, threshold, look)
     return _values(patch_map, shown, role, mpp)
 
 
@@ -69,7 +102,7 @@ def _named(patch_map: "PatchMap", what: str) -> str:
 
 def _labels(
     patch_map: "PatchMap", shown: "Shades", index: int | None, mpp: Mpp | None, threshold: float,
-    colours: Colours | None,
+    look: Look,
 ) -> LayerData:  # fmt: skip
     scale, translate = patch_map.patches.placement(mpp)
     names = [NOT_SCORED, *patch_map.classes]
@@ -80,7 +113,7 @@ def _labels(
         "scale": scale,
         "translate": translate,
         "opacity": OPACITY,
-        "colormap": layers.by_label(layers.label_colours(patch_map.classes, colours)),
+        "colormap": layers.by_label(look.of(patch_map.classes)),
         "features": {"index": np.arange(len(names)), "class": names},
         "metadata": layers.notes(patch_map, LABELS, threshold, index),
         **layers.space(mpp),
@@ -115,12 +148,10 @@ def _values(patch_map: "PatchMap", shown: "Shades", role: str, mpp: Mpp | None) 
     return _array(shown, role).copy(), meta, "image"
 
 
-def _points(
-    patch_map: "PatchMap", shown: "Shades", mpp: Mpp | None, threshold: float, colours: Colours | None
-) -> LayerData:
+def _points(patch_map: "PatchMap", shown: "Shades", mpp: Mpp | None, threshold: float, look: Look) -> LayerData:
     meta = {
         "name": _named(patch_map, "labels"),
-        "face_color": _label_faces(shown, threshold, colours),
+        "face_color": _label_faces(shown, threshold, look),
         "features": _features(shown, threshold),
         "opacity": POINT_OPACITY,
         "metadata": layers.notes(patch_map, POINTS, threshold),
@@ -147,9 +178,9 @@ def _mapped(shown: "Shades", role: str) -> np.ndarray:
     return faces
 
 
-def _label_faces(shown: "Shades", threshold: float, colours: Colours | None) -> np.ndarray:
+def _label_faces(shown: "Shades", threshold: float, look: Look) -> np.ndarray:
     """(n, 4) colours of points by their label; of several classes present at once, the likeliest gives the colour."""
-    opaque = [(*rgba[:3], 1.0) for rgba in layers.label_colours(shown.classes, colours)]
+    opaque = [(*rgba[:3], float(rgba[3] > 0)) for rgba in look.of(shown.classes)]
     return np.array([(0, 0, 0, 0), *opaque])[shown.labels(threshold)]
 
 
@@ -166,7 +197,7 @@ def _features(shown: "Shades", threshold: float) -> dict[str, Any]:
 # ---- in place -------------------------------------------------------------------------------------------------------
 
 
-def relabel(layer: "Layer", shown: "Shades", threshold: float, colours: Colours | None = None) -> None:
+def relabel(layer: "Layer", shown: "Shades", threshold: float, look: Look = PLAIN) -> None:
     """Show a layer of labels at a threshold: what the slider does, as often as it moves."""
     noted = layers.about(layer)
     if noted["role"] == LABELS:
@@ -174,31 +205,31 @@ def relabel(layer: "Layer", shown: "Shades", threshold: float, colours: Colours 
         layer.refresh(thumbnail=False, highlight=False, extent=False)  # neither place nor size changes
     else:
         layer.features["class"] = _class_names(shown, threshold)
-        layer.face_color = _label_faces(shown, threshold, colours)
+        layer.face_color = _label_faces(shown, threshold, look)
     ownership.note(layer, threshold=threshold)
 
 
-def recolour(viewer: "ViewerModel", threshold: float, colours: Colours | None = None) -> None:
+def recolour(viewer: "ViewerModel", threshold: float, look: Look = PLAIN) -> None:
     """Show every layer of labels at another threshold; nothing is computed anew but the comparison."""
     for layer in layers.find(viewer):
         noted = layers.about(layer)
         if noted["role"] in (LABELS, POINTS):
-            relabel(layer, shades.of(layers.patch_map_of(noted)), threshold, colours)
+            relabel(layer, shades.of(layers.patch_map_of(noted)), threshold, look)
 
 
-def paint(viewer: "ViewerModel", colours: Colours) -> None:
+def paint(viewer: "ViewerModel", look: Look) -> None:
     """Give the classes other colours, wherever a model's labels are shown."""
     for layer in layers.find(viewer):
         noted = layers.about(layer)
         if noted["role"] in (LABELS, POINTS):
             shown = shades.of(layers.patch_map_of(noted))
             if noted["role"] == LABELS:
-                layer.colormap = layers.by_label(layers.label_colours(shown.classes, colours))
+                layer.colormap = layers.by_label(look.of(shown.classes))
             else:
-                layer.face_color = _label_faces(shown, noted["threshold"], colours)
+                layer.face_color = _label_faces(shown, noted["threshold"], look)
 
 
-def refill(viewer: "ViewerModel", patch_map: "PatchMap", threshold: float, colours: Colours | None = None) -> None:
+def refill(viewer: "ViewerModel", patch_map: "PatchMap", threshold: float, look: Look = PLAIN) -> None:
     """Show what a map holds by now in the layers that are there: it is filled block by block."""
     shown = shades.of(patch_map)
     for layer in layers.find(viewer, slide_id=patch_map.slide_id, model=layers.model_role(patch_map)):
@@ -208,7 +239,7 @@ def refill(viewer: "ViewerModel", patch_map: "PatchMap", threshold: float, colou
         if noted["role"] in (LABELS, POINTS):
             if noted["role"] == POINTS:
                 layer.features = _features(shown, threshold)
-            relabel(layer, shown, threshold, colours)
+            relabel(layer, shown, threshold, look)
             if shown.is_complete:  # once, not at every move of the slider
                 layer.refresh(highlight=False, extent=False)
             continue
@@ -221,29 +252,29 @@ def refill(viewer: "ViewerModel", patch_map: "PatchMap", threshold: float, colou
 
 
 def add_map(
-    viewer: "ViewerModel", patch_map: "PatchMap", mpp: Mpp | None, threshold: float, colours: Colours | None = None
+    viewer: "ViewerModel", patch_map: "PatchMap", mpp: Mpp | None, threshold: float, look: Look = PLAIN
 ) -> list["Layer"]:
     """Show a patch map in place of an earlier one by the same model; selection and camera stay. Its layers."""
-    make_room(viewer, patch_map, mpp, threshold, colours)
-    while add_next(viewer, patch_map, mpp, threshold, colours) is not None:
+    make_room(viewer, patch_map, mpp, threshold, look)
+    while add_next(viewer, patch_map, mpp, threshold, look) is not None:
         pass
     return _there(viewer, patch_map)
 
 
 def make_room(
-    viewer: "ViewerModel", patch_map: "PatchMap", mpp: Mpp | None, threshold: float, colours: Colours | None = None
+    viewer: "ViewerModel", patch_map: "PatchMap", mpp: Mpp | None, threshold: float, look: Look = PLAIN
 ) -> None:
     """Fill the layers that are there anew, so that nothing flickers; take them away if they do not fit the map."""
     there = _there(viewer, patch_map)
     if all(_fits(layer, patch_map, mpp) for layer in there):
-        refill(viewer, patch_map, threshold, colours)
+        refill(viewer, patch_map, threshold, look)
         return
     with layers.selection_kept(viewer):
         layers.remove(viewer, there)
 
 
 def add_next(
-    viewer: "ViewerModel", patch_map: "PatchMap", mpp: Mpp | None, threshold: float, colours: Colours | None = None,
+    viewer: "ViewerModel", patch_map: "PatchMap", mpp: Mpp | None, threshold: float, look: Look = PLAIN,
     without: Collection[Key] = (),
 ) -> "Layer | None":  # fmt: skip
     """Add one layer of a map that is not there yet, the labels first; None when all are, but for those in `without`.
@@ -258,7 +289,7 @@ def add_next(
     higher = [there[above] for above in keys[keys.index(key) + 1 :] if above in there]
     higher += [layer for layer in viewer.layers if layers.about(layer).get("role") in _ABOVE]
     index = min((viewer.layers.index(layer) for layer in higher), default=len(viewer.layers))
-    return layers.add_at(viewer, _made(patch_map, key, mpp, threshold, colours), index)
+    return layers.add_at(viewer, _made(patch_map, key, mpp, threshold, look), index)
 
 
 _ABOVE = (layers.CORRECTIONS, layers.OUTLINES, layers.FRAME)

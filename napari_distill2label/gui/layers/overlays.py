@@ -14,6 +14,7 @@ from psygnal import Signal
 from ...core.colours import RGB, palette
 from ...core.errors import SettingsError
 from ...core.events import Begun, Event, Finished, Progress
+from ..preferences import remember
 from . import layers, map_layers, ownership, shades
 from .layers import ATTENTION, CONTRIBUTION, LABELS, POINTS, PREDICTED, PROBABILITY
 from .laying import LaidMaps
@@ -45,6 +46,8 @@ class Overlays(LaidMaps):
         Of all of them, 0–1.
     hidden
         Are they taken out of sight for a moment, to see the tissue?
+    negatives
+        Are negative patches coloured, too?
     visible
         Which of `KINDS` are seen, when not hidden. It stays from slide to slide.
     pointed
@@ -54,8 +57,8 @@ class Overlays(LaidMaps):
     changed = Signal()  # what is seen, and how strongly
     pointed_changed = Signal()
 
-    def __init__(self, session: "Session", opacity: float = layers.OPACITY) -> None:
-        super().__init__(session)
+    def __init__(self, session: "Session", opacity: float = layers.OPACITY, negatives: bool = False) -> None:
+        super().__init__(session, negatives)
         self.opacity, self.hidden = opacity, False
         self.visible = {kind: kind == LABELS for kind in KINDS}
         self._shut: set[tuple[str, int | None]] = set()  # single layers the user shut in napari's list
@@ -115,6 +118,14 @@ class Overlays(LaidMaps):
             raise SettingsError(f"opacity is between 0 and 1, not {opacity:g}")
         self.opacity = float(opacity)
         self._apply()
+
+    def set_negatives(self, coloured: bool) -> None:
+        """Colour negative patches, too, or findings alone; in the windows to come as well."""
+        if coloured != self.negatives:
+            self.negatives = bool(coloured)
+            remember(colour_negatives=self.negatives)
+            self._on_colours()
+            self.changed.emit()
 
     def blink(self) -> None:
         """Take everything that covers the tissue out of sight, and back with the next call."""
@@ -313,10 +324,10 @@ class Overlays(LaidMaps):
             self._filling = None  # of a prediction that was stopped, by a model that may be gone
 
     def _on_threshold(self, threshold: float) -> None:
-        map_layers.recolour(self.session.viewer, threshold, self.colours)
+        map_layers.recolour(self.session.viewer, threshold, self.look)
 
     def _on_colours(self) -> None:
-        map_layers.paint(self.session.viewer, self.colours)
+        map_layers.paint(self.session.viewer, self.look)
 
 
 def _which(layer: Any) -> tuple[str, int | None]:

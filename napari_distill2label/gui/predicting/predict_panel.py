@@ -40,6 +40,10 @@ SHOW = {
     CONTRIBUTION: ("Contribution", "What a patch adds to the slide's result: red for the finding, blue against it"),
 }
 NOTHING_TO_SHOW = "Nothing is predicted of the slide that is shown: predict it first"
+NEGATIVES = (
+    "Off: only findings are coloured, and all other tissue is seen as it is stained. "
+    "Exported files are the same either way"
+)
 OPACITY = "How strongly the layers cover the tissue"
 BLINK = "See the tissue alone for a moment; click again to go on"
 NO_POINTER = "Point at a patch to see what is known of it."
@@ -110,6 +114,9 @@ class PredictPanel(Panel):
         self.legend.setTextFormat(Qt.TextFormat.RichText)
         self.legend.setToolTip("Patches of the shown slide, per class, at this threshold")
         self.legend.setAccessibleName("patches per class")
+        self.negatives = QCheckBox("Colour negative patches")
+        self.negatives.setAccessibleName("colour negative patches")
+        self.negatives.toggled.connect(self.set_negatives)
 
     def _make_look(self) -> None:
         self.show_buttons: dict[str, QPushButton] = {}
@@ -148,6 +155,7 @@ class PredictPanel(Panel):
         layout.addWidget(self.result)
         layout.addLayout(row(QLabel("Threshold"), self.slider, self.number, stretch=1))
         layout.addWidget(self.legend)
+        layout.addWidget(self.negatives)
         layout.addLayout(shown)
         layout.addLayout(row(QLabel("Opacity"), self.opacity, self.blink, stretch=1))
         layout.addWidget(self.pointer)
@@ -187,6 +195,10 @@ class PredictPanel(Panel):
     @told
     def set_threshold(self, threshold: float) -> None:
         self.session.set_threshold(round(threshold, 2))
+
+    def set_negatives(self, coloured: bool) -> None:
+        self.session.overlays.set_negatives(coloured)
+        self.refresh_legend()
 
     @told
     def start(self) -> None:
@@ -252,6 +264,7 @@ class PredictPanel(Panel):
         overlays = self.session.overlays
         for kind, made in self.show_buttons.items():
             made.setChecked(overlays.visible[kind])
+        self.negatives.setChecked(overlays.negatives)
         blocked = self.opacity.blockSignals(True)
         self.opacity.setValue(round(overlays.opacity * STEPS))
         self.opacity.blockSignals(blocked)
@@ -264,7 +277,7 @@ class PredictPanel(Panel):
         there = shades is not None
         for widget, tip in (
             *((made, SHOW[kind][1]) for kind, made in self.show_buttons.items()),
-            (self.opacity, OPACITY), (self.blink, BLINK),
+            (self.negatives, NEGATIVES), (self.opacity, OPACITY), (self.blink, BLINK),
         ):  # fmt: skip
             widget.setEnabled(there)
             widget.setToolTip(tip if there else NOTHING_TO_SHOW)
@@ -276,12 +289,18 @@ class PredictPanel(Panel):
         counts = shades.counts(self.session.threshold)
         total = max(1, int(shades.scored.sum()))
         rows = [
-            f'<tr><td><span style="color: rgb{colours[name]}">■</span> {escape(short(name, 24))}&nbsp;&nbsp;</td>'
-            f'<td align="right">{count} patches&nbsp;&nbsp;</td><td align="right">{count / total:.0%}</td></tr>'
-            for name, count in counts.items()
+            f'<tr><td><span style="color: rgb{colours[name]}">{sign}</span> {escape(short(name, 24))}&nbsp;&nbsp;</td>'
+            f'<td align="right">{count} patches&nbsp;&nbsp;</td><td align="right">{count / total:.0%}</td>'
+            f"<td>{remark}</td></tr>"
+            for (name, count), (sign, remark) in zip(counts.items(), self._signs(len(counts)), strict=True)
         ]
         show_reason(self.legend, f"<table>{''.join(rows)}</table>")
         show_reason(self.result, self._result())
+
+    def _signs(self, count: int) -> list[tuple[str, str]]:
+        """By class: a swatch, and a remark where the canvas does not show its colour."""
+        negative = ("■", "") if self.session.overlays.negatives else ("□", "&nbsp;&nbsp;not coloured")
+        return [negative, *[("■", "")] * (count - 1)]
 
     def _result(self) -> str:
         patch_map = self.session.overlays.map

@@ -124,7 +124,7 @@ class Session(Verbs, Showing, Evaluation, Encoding):
         self.review = Review(self)
         self.review.changed.connect(self._keep_corrections)
         self.cohort_closing.connect(self.review.clear)  # after `autosave`, which keeps where the corrections were
-        self.overlays = Overlays(self, preferences().opacity)
+        self.overlays = Overlays(self, preferences().opacity, preferences().colour_negatives)
         self.live = Live(self)
         viewer.layers.events.inserted.connect(self._on_layer_inserted)
         viewer.layers.events.removed.connect(self._on_layer_removed)
