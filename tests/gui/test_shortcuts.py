@@ -2,13 +2,15 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QAction, QKeySequence
 
+from napari_distill2label.gui.layers import layers
 from napari_distill2label.gui.widget import DistillToLabel
 from napari_distill2label.gui.widgets.help_popup import help_text, native, shown_keys
-from napari_distill2label.gui.widgets.shortcuts import PANEL, SHORTCUTS, WINDOW, Actions, resolve
+from napari_distill2label.gui.widgets.shortcuts import PANEL, PANEL_AND_CANVAS, SHORTCUTS, WINDOW, Actions, resolve
 
 from .conftest import LONG
 
@@ -57,8 +59,8 @@ def test_none_clashes_with_napari(make_napari_viewer):
     taken = napari_keys(make_napari_viewer())
     assert {"Ctrl+Shift+Z", "Alt+F", "Shift+V", "Ctrl+0", "1", "Ctrl+S", "Ctrl+O"} & set(taken)  # it does look
     clashes = {key: taken[portable(key)] for key in KEYS if portable(key) in taken}
-    # napari has undo of painting, on the canvas of a layer of labels; ours is for the panel alone.
-    assert {key for key in clashes if KEYS[key].scope != PANEL} == set()
+    # napari has undo of painting, on the canvas of a layer of labels; ours is for the panel and our own layers.
+    assert {key for key in clashes if KEYS[key].scope != PANEL_AND_CANVAS} == set()
     assert set(clashes) <= {"Ctrl+Z", "Ctrl+Shift+Z"}
 
 
@@ -69,7 +71,7 @@ def test_each_key_is_there_once_and_is_no_plain_letter():
     for key in keys:
         assert key.startswith(("Alt+", "Ctrl+", "F")), key
     for row in SHORTCUTS:
-        assert row.scope in (WINDOW, PANEL)
+        assert row.scope in (WINDOW, PANEL, PANEL_AND_CANVAS)
         assert len(row.arguments) in (0, len(row.keys))
 
 
@@ -124,13 +126,63 @@ def test_two_widgets_do_it_once(shown, qtbot, cohort_csv):
     assert shown.session.threshold == pytest.approx(before + 0.01)
 
 
-def test_ctrl_z_belongs_to_the_panel_alone(shown, qtbot):
-    done = []
-    shown.session.undo_stack.did("a test", lambda: done.append("undone"), lambda: None)
-    canvas = shown.session.viewer.window._qt_viewer.canvas.native
+def test_ctrl_z_on_the_canvas(shown, qtbot, reviewed):
+    session, viewer, _ = reviewed(shown.session.viewer)
+    qtbot.waitUntil(lambda: bool(layers.find(viewer, layers.OUTLINES)) and not session.overlays.busy, timeout=LONG)
+    canvas, ctrl = viewer.window._qt_viewer.canvas.native, Qt.KeyboardModifier.ControlModifier
+
+    def press(key=Qt.Key.Key_Z, modifiers=ctrl):
+        canvas.setFocus()
+        qtbot.keyClick(canvas, key, modifiers)
+
+    for layer in layers.find(viewer):  # whichever of them is selected
+        session.review.correct("tumour", (2, 3))
+        viewer.layers.selection.active = layer
+        press()
+        assert session.review.label_of("slide", (2, 3)) is None
+        assert session.review.current == ("slide", (2, 3))
+        press(modifiers=ctrl | Qt.KeyboardModifier.ShiftModifier)
+        assert session.review.label_of("slide", (2, 3)) == "tumour"
+        press()
+    # A stroke is one step.
+    (corrections,) = layers.find(viewer, layers.CORRECTIONS)
+    viewer.layers.selection.active = corrections
+    corrections.paint((4, 4), 2)
+    assert session.review.label_of("slide", (4, 4)) == "tumour"
+    press()
+    assert session.review.label_of("slide", (4, 4)) is None
+    assert corrections.data[4, 4] == 0
+    # In a layer of the user's own it is napari's.
+    session.review.correct("tumour", (2, 3))
+    own = viewer.add_labels(np.zeros((9, 9), int))
+    own.paint((4, 4), 1)
+    viewer.layers.selection.active = own
+    press()
+    assert not own.data.any()
+    assert session.review.label_of("slide", (2, 3)) == "tumour"
+
+
+def test_ctrl_digit_corrects_and_goes_on(shown, qtbot, reviewed):
+    session, viewer, _ = reviewed(shown.session.viewer)
+    qtbot.waitUntil(lambda: bool(layers.find(viewer, layers.OUTLINES)) and not session.overlays.busy, timeout=LONG)
+    canvas, ctrl = viewer.window._qt_viewer.canvas.native, Qt.KeyboardModifier.ControlModifier
     canvas.setFocus()
-    qtbot.keyClick(canvas, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
-    assert done == []
+    qtbot.keyClick(canvas, Qt.Key.Key_2, ctrl)
+    assert "no patch is chosen" in shown.status.text.text().lower()
+    qtbot.keyClick(canvas, Qt.Key.Key_N, Qt.KeyboardModifier.AltModifier)
+    visited = [session.review.current[1]]
+    for key in (Qt.Key.Key_2, Qt.Key.Key_1, Qt.Key.Key_2):
+        qtbot.keyClick(canvas, key, ctrl)
+        visited.append(session.review.current[1])
+    assert len(set(visited)) == 4
+    said = [session.review.label_of("slide", cell) for cell in visited]
+    assert said == ["tumour", "normal", "tumour", None]
+    qtbot.keyClick(canvas, Qt.Key.Key_D, ctrl)  # to drop a correction stays
+    assert session.review.current[1] == visited[-1]
+    shown.review.onward.setChecked(False)
+    qtbot.keyClick(canvas, Qt.Key.Key_2, ctrl)
+    assert session.review.current[1] == visited[-1]
+    assert session.review.label_of("slide", visited[-1]) == "tumour"
 
 
 def test_the_threshold_stays_a_probability(shown):

@@ -15,7 +15,7 @@ from ...core.colours import RGB, palette
 from ...core.errors import SettingsError
 from ...core.events import Begun, Event, Finished, Progress
 from ..preferences import remember
-from . import layers, map_layers, ownership, shades
+from . import canvas_input, layers, map_layers, ownership, shades
 from .layers import ATTENTION, CONTRIBUTION, LABELS, POINTS, PREDICTED, PROBABILITY
 from .laying import LaidMaps
 
@@ -67,6 +67,7 @@ class Overlays(LaidMaps):
         self._laid: Shades | None = None  # what of it they show
         viewer = session.viewer
         viewer.mouse_move_callbacks.append(_on_move(self))
+        canvas_input.listen(session)
         viewer.layers.events.removed.connect(self._on_removed)
         viewer.events.mouse_over_canvas.connect(self._on_canvas)
         # After napari's own listeners: what they show last is what stays.

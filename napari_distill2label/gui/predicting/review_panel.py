@@ -21,6 +21,7 @@ from ..jobs.jobs import Done, Job
 from ..session import corrections
 from ..session.assessing import assess, why_not_assess
 from ..session.retraining import NOT_LEARNT
+from ..session.review import ALL_CORRECTED
 from ..session.session import Session
 from ..widgets.icons import swatch, theme_colour
 from ..widgets.parts import Fold, JobButton, Panel, button, reason_label, row, show_reason, tab_through, told
@@ -32,7 +33,7 @@ HOW = (
     "Corrections are yours: they have an outline in the colour of their class, and neither the threshold nor a new "
     "prediction touches them."
 )
-NO_PATCH = "No patch is framed: go to the next uncertain one, or click one in the gallery of step 3."
+NO_PATCH = "No patch is chosen: go to the next uncertain one, or click one on the slide or in the gallery of step 3."
 SAVE_TIP = "Save all corrections as CSV: slide_id, x, y, label"
 ERASE = "no correction"
 NEGATIVE, IGNORE = "negative", "left out"
@@ -49,9 +50,10 @@ class ReviewPanel(Panel):
         self.next = button("Next uncertain patch", "", self.next_uncertain)
         self.next.setToolTip("Go to the patch the model is least sure of that you have not corrected or seen yet")
         self.onward = QCheckBox("Go on to the next after each correction")
-        self.onward.setChecked(True)
+        self.onward.setChecked(session.review.onward)
         self.onward.setAccessibleName("go to the next uncertain patch after each correction")
-        self.onward.setToolTip("After a button below, go on to the next uncertain patch")
+        self.onward.setToolTip("After a button below, or Ctrl and a digit, go on to the next uncertain patch")
+        self.onward.toggled.connect(lambda checked: setattr(session.review, "onward", checked))
         self.patch = QLabel()
         self.patch.setWordWrap(True)
         self.patch.setAccessibleName("the framed patch")
@@ -166,15 +168,14 @@ class ReviewPanel(Panel):
     @told
     def next_uncertain(self) -> None:
         if self.session.review.next_uncertain() is None:
-            self.problem.emit("Every patch of this slide is corrected: choose another slide.")
+            self.problem.emit(ALL_CORRECTED)
 
     @told
     def correct(self, label: str | None) -> None:
         """Say what the framed patch is."""
         review = self.session.review
-        current = review.current
-        if current is not None and review.correct(label, current[1]) and self.onward.isChecked() and label is not None:
-            self.next_uncertain()
+        if review.current is not None:
+            review.answer(label, review.current[1])
 
     @told
     def brush(self, label: str | None, on: bool) -> None:
@@ -304,9 +305,7 @@ class ReviewPanel(Panel):
             place = f"Row {current[1][0] + 1}, column {current[1][1] + 1}" if len(current[1]) == 2 else "This patch"
             self.patch.setText(f"{place}: {text}")
         else:
-            self.patch.setText(
-                "No patch is framed: go to the next uncertain one, or click one in the gallery of step 3."
-            )
+            self.patch.setText(NO_PATCH)
         for label, made in self.class_buttons.items():
             made.setEnabled(bool(text))
             tip = f"This patch is {label}" if label else "Take the correction of this patch back"

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from .session import Session
 
 
+ALL_CORRECTED = "Every patch of this slide is corrected: choose another slide."
+
+
 @dataclass(frozen=True)
 class Agreement:
     """Of the patches corrected to a class: with how many of them the model agrees at the threshold, and not."""
@@ -41,6 +44,8 @@ class Review(Retraining):
     ----------
     current
         (slide id, cell) of the patch that is framed; None where none is.
+    onward
+        After `answer`, go on to the next uncertain patch?
     """
 
     moved = Signal()  # another patch is framed
@@ -49,6 +54,7 @@ class Review(Retraining):
         super().__init__(session)
         self.current: tuple[str, Cell] | None = None
         self._seen: set[Cell] = set()
+        self.onward = True
         self._taking = self._announced = False
         session.shown_changed.connect(self._on_shown)
         session.colours_changed.connect(self._on_colours)
@@ -120,6 +126,14 @@ class Review(Retraining):
         self._change(session.shown, flat, np.array([value], np.int8), f"correct a patch to {label or 'nothing'}")
         return True
 
+    def answer(self, label: str | None, cell: Cell | None = None) -> bool:
+        """`correct`, then go on to the next uncertain patch if that is wished for; to drop a correction stays."""
+        if not self.correct(label, cell):
+            return False
+        if self.onward and label is not None and self.next_uncertain() is None:
+            self.session._tell(ALL_CORRECTED)
+        return True
+
     def clear_slide(self) -> None:
         """Take all corrections of the shown slide back. It can be undone."""
         slide = self._slide_on_show()
@@ -175,6 +189,8 @@ class Review(Retraining):
             review = own()
             if review is not None and review._slides.get(slide_id) is slide and slide.patches is patches:
                 review._write(slide_id, flat, values)
+                if len(flat) == 1 and review.session.shown == slide_id:  # one sees what came back
+                    review.look_at(tuple(int(index) for index in np.unravel_index(flat[0], slide.known.shape)))
 
         self.session.undo_stack.did(text, lambda: put(before), lambda: put(after))
 
@@ -328,21 +344,36 @@ class Review(Retraining):
 
     def look_at(self, cell: Cell) -> None:
         """Centre the camera on a patch of the shown slide, and frame it."""
-        session = self.session
-        patch_map = session.overlays.map
-        shown = None if patch_map is None else shades.known(patch_map)
+        shown = self.session.overlays.shades
         if shown is None:
             return
-        patches = patch_map.patches
-        corner = shown.corner(cell)
-        centre = tuple(value + (patches.side - 1) / 2 for value in corner)
-        layers.looked_at(session.viewer, session.shown, centre, patches.side)
-        slide = layers.find(session.viewer, layers.SLIDE, session.shown)
-        review_layers.frame(session.viewer, session.shown, corner, patches.side, layers.about(slide[0])["mpp"])
+        side = shown.patches.side
+        centre = tuple(value + (side - 1) / 2 for value in shown.corner(cell))
+        layers.looked_at(self.session.viewer, self.session.shown, centre, side)
+        self.choose(cell)
+
+    def choose(self, cell: Cell) -> None:
+        """Frame a patch of the shown slide; the camera stays."""
+        session, shown = self.session, self.session.overlays.shades
+        slide = layers.find(session.viewer, layers.SLIDE, session.shown or "")
+        if shown is None or not slide:
+            return
+        mpp = layers.about(slide[0])["mpp"]
+        review_layers.frame(session.viewer, session.shown, shown.corner(cell), shown.patches.side, mpp)
         self.current = (session.shown, tuple(cell))
         self._seen.add(tuple(cell))
         session.overlays.point_at(None)  # until the pointer moves again, a key means this patch and not the one left
         self.moved.emit()
+
+    def choose_at(self, world: Any) -> bool:
+        """Frame the patch at a place of the world. Returns whether there is a scored one."""
+        session, shown = self.session, self.session.overlays.shades
+        point = layers.level0_point(session.viewer, session.shown or "", world)
+        cell = None if point is None or shown is None else shown.cell_at(point)
+        if cell is None or not shown.scored[cell]:
+            return False
+        self.choose(cell)
+        return True
 
     def next_uncertain(self) -> Cell | None:
         """Go to the patch the model is least sure of that was neither corrected nor seen yet; None when all were.

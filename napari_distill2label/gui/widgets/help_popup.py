@@ -8,7 +8,7 @@ from qtpy.QtGui import QKeySequence
 from qtpy.QtWidgets import QDialog, QDialogButtonBox, QLabel, QVBoxLayout, QWidget
 
 from ..session.session import Session
-from .shortcuts import PANEL, SHORTCUTS, Shortcut
+from .shortcuts import SHORTCUTS, WINDOW, Shortcut
 
 MOUSE = (
     ("Click a row of the table", "show that slide"),
@@ -36,7 +36,7 @@ def help_text(classes: tuple[str, ...]) -> str:
         lines.append(f'<tr><td colspan="2" style="padding-top: 8px"><b>{escape(group)}</b></td></tr>')
         for row in rows:
             told = row.description.replace("class 1 … 9", f"a class ({numbered})")
-            told += f" ({PANEL})" if row.scope == PANEL else ""
+            told += f" ({row.scope})" if row.scope != WINDOW else ""
             lines.append(_line(shown_keys(row), told))
     lines.append('<tr><td colspan="2" style="padding-top: 8px"><b>Mouse</b></td></tr>')
     lines += [_line(what, told) for what, told in MOUSE]

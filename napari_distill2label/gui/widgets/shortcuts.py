@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from qtpy.QtWidgets import QWidget
 
 WINDOW, PANEL = "anywhere in the window", "in the panel"
+# Bound to the panel here, and to our layers in `layers.canvas_input`: napari uses these keys in layers of labels.
+PANEL_AND_CANVAS = "in the panel, and on the canvas while a layer of the slide is selected"
 STEP = 0.01  # of the threshold, per key press
 DIGITS = tuple(range(1, 10))
 
@@ -29,7 +31,7 @@ class Shortcut:
     keys
         As Qt spells them ("Alt+1"); several of one row call the same action with `arguments`, one each.
     scope
-        Where it works: `WINDOW` or `PANEL`.
+        Where it works: `WINDOW`, `PANEL` or `PANEL_AND_CANVAS`.
     action
         A method of `Actions`, or one reached from its `session` and panels by attribute path.
     """
@@ -56,15 +58,18 @@ SHORTCUTS = (
         WINDOW, "Slides", "label", DIGITS,
     ),
     Shortcut(("Alt+0",), "Take the label off the selected slides", WINDOW, "Slides", "label", (0,)),
-    Shortcut(("Ctrl+Z",), "Undo the last change of labels, classes or scale", PANEL, "Slides", "session.undo"),
-    Shortcut(("Ctrl+Shift+Z",), "Do again what was undone", PANEL, "Slides", "session.redo"),
+    Shortcut(
+        ("Ctrl+Z",), "Undo the last change of labels, corrections, classes or scale",
+        PANEL_AND_CANVAS, "Slides", "session.undo",
+    ),
+    Shortcut(("Ctrl+Shift+Z",), "Do again what was undone", PANEL_AND_CANVAS, "Slides", "session.redo"),
     Shortcut(("Alt+PgUp",), "Raise the threshold by 0.01", WINDOW, "Prediction", "threshold_by", (STEP,)),
     Shortcut(("Alt+PgDown",), "Lower the threshold by 0.01", WINDOW, "Prediction", "threshold_by", (-STEP,)),
     Shortcut(("Alt+B",), "Hide the prediction, show it again (blink)", WINDOW, "Prediction", "session.overlays.blink"),
     Shortcut(("Alt+N",), "Go to the next uncertain patch", WINDOW, "Corrections", "session.review.next_uncertain"),
     Shortcut(
         tuple(f"Ctrl+{digit}" for digit in DIGITS),
-        "Correct the patch under the pointer, else the framed one, to class 1 … 9",
+        "Correct the patch under the pointer, else the framed one, to class 1 … 9, and go on to the next uncertain one",
         WINDOW, "Corrections", "correct", DIGITS,
     ),
     Shortcut(("Ctrl+D",), "Drop the correction of that patch", WINDOW, "Corrections", "correct", (0,)),
@@ -92,9 +97,9 @@ class Actions:
         self.session.set_label(self.session.selected, self._class(number))
 
     def correct(self, number: int) -> None:
-        """Give the patch under the pointer, else the framed one, class `number`; 0 drops its correction."""
-        if not self.session.review.correct(self._class(number)):
-            raise SettingsError("point at a patch of the prediction first")
+        """Give the patch under the pointer, else the framed one, class `number`, and go on; 0 drops its correction."""
+        if not self.session.review.answer(self._class(number)):
+            raise SettingsError("no patch is chosen: press Alt+N, or point at one")
 
     def show_by(self, steps: int) -> None:
         """Show the slide so many rows further down, as the table has them."""
@@ -129,6 +134,7 @@ def bind(widget: "QWidget", actions: Actions, report: Callable[[str], object]) -
     contexts = {
         WINDOW: Qt.ShortcutContext.WindowShortcut,
         PANEL: Qt.ShortcutContext.WidgetWithChildrenShortcut,
+        PANEL_AND_CANVAS: Qt.ShortcutContext.WidgetWithChildrenShortcut,
     }
     bound = []
     for row in SHORTCUTS:
