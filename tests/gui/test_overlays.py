@@ -184,7 +184,7 @@ def test_colours_follow(reviewed):
     for role in (LABELS, CORRECTIONS):
         rgba = layer(viewer, role).colormap.map(np.array([2]))[0]
         np.testing.assert_allclose(rgba[:3], (0, 0, 1), atol=1e-6)
-    np.testing.assert_allclose(layer(viewer, OUTLINES).border_color[-1], (0, 0, 1, 1), atol=1e-6)
+    np.testing.assert_allclose(layer(viewer, OUTLINES).edge_color[-1], (0, 0, 1, 1), atol=1e-6)
 
 
 def test_the_patch_under_the_pointer(reviewed):

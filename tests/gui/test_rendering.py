@@ -87,3 +87,68 @@ def test_a_corrected_patch_has_an_edge_and_lets_the_tissue_through(qtbot, make_n
     inside = pixels[top + 40 : bottom - 40, middle[1], 1]  # green is the tissue's, dimmed
     assert inside.max() - inside.min() > grey / 2
     viewer.layers.clear()
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_nothing_is_drawn_beyond_the_slide(qtbot, make_napari_viewer, reviewed, make_patch_map, turned):
+    """The last row and column of cells lie half beyond a white slide; what is drawn of them ends with it."""
+    viewer = make_napari_viewer(show=True)
+    viewer.window.resize(1200, 900)
+    session, viewer, _ = reviewed(viewer)  # 120 × 160 px
+    session._take_map(make_patch_map((120, 160), np.full((3, 4, 2), (0.1, 0.9)), patch_px=45))
+    qtbot.waitUntil(lambda: bool(layers.find(viewer, layers.OUTLINES)) and not session.overlays.busy, timeout=60_000)
+    session.review.correct("tumour", (2, 3))
+    session.review.correct("normal", (1, 3))
+    session.review.choose((2, 2))
+    (slide,) = layers.find(viewer, layers.SLIDE)
+    if turned:
+        slide.rotate, slide.shear, slide.translate = 25, [0.2], (40, -30)
+    over = [layer for layer in layers.find(viewer) if layer is not slide]
+    viewer.canvas.overlays.scale_bar.visible = False
+    viewer.reset_view()
+    viewer.scene.camera.zoom *= 0.8
+    qtbot.wait(100)
+    shown = viewer.screenshot(flash=False)[..., :3]
+    for layer in layers.find(viewer):
+        layer.visible = layer is slide
+    slide_alone = viewer.screenshot(flash=False)[..., :3].any(-1)  # its noise is nowhere black
+    grown = slide_alone.copy()
+    for axis in (0, 1):  # half a screen pixel at the edge is anybody's
+        grown |= np.roll(slide_alone, 1, axis) | np.roll(slide_alone, -1, axis)
+    grown |= np.roll(grown, 1, 0) | np.roll(grown, -1, 0)
+    assert slide_alone.sum() > 10_000
+    assert not shown[~grown].any()
+    # And up to there all is covered: tumour everywhere, at this threshold.
+    for layer in over:
+        layer.visible = layers.about(layer)["role"] == layers.LABELS
+        layer.opacity = 1
+    slide.visible = False
+    covered = viewer.screenshot(flash=False)[..., :3].any(-1)
+    assert (covered != slide_alone).sum() < 0.01 * slide_alone.sum()
+    session.shutdown()
+
+
+def test_labels_and_slide_turn_together(qtbot, make_napari_viewer, reviewed):
+    """A red patch is covered by its green label, and nothing else is, on a slide that is turned, sheared and scaled."""
+    positive = np.zeros((6, 8))
+    positive[2, 5] = 1
+    viewer = make_napari_viewer(show=True)
+    viewer.window.resize(1200, 900)
+    session, viewer, _ = reviewed(viewer, positive)
+    qtbot.waitUntil(lambda: bool(layers.find(viewer, layers.OUTLINES)) and not session.overlays.busy, timeout=60_000)
+    session.set_colour("tumour", (0, 255, 0))
+    (slide,) = layers.find(viewer, layers.SLIDE)
+    pixels = np.zeros((120, 160, 3), np.uint8)
+    pixels[40:60, 100:120] = (255, 0, 0)
+    slide.data = [pixels]
+    slide.scale, slide.rotate, slide.shear, slide.translate = (2.0, 1.5), 35, [0.3], (10, 20)
+    viewer.reset_view()
+    (labels,) = layers.find(viewer, layers.LABELS)
+    qtbot.wait(100)
+    labels.visible = False
+    red = viewer.screenshot(flash=False)[..., 0] > 128
+    labels.visible, labels.opacity, slide.visible = True, 1, False
+    green = viewer.screenshot(flash=False)[..., 1] > 128
+    assert red.sum() > 1000
+    assert (red != green).sum() < 4 * np.sqrt(red.sum()) * 0.5  # its border
+    session.shutdown()

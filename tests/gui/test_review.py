@@ -55,33 +55,39 @@ def test_undo_and_redo(reviewed):
     assert session.review.slides == {"slide": 1}
 
 
-def outlined(viewer, role=OUTLINES):
-    """Row and column (or index) of what is outlined, with its class."""
-    marks = layer(viewer, role)
-    return {(*map(int, place), name) for place, name in zip(marks.data.tolist(), marks.features["class"], strict=True)}
+def outlined(session, viewer):
+    """Row and column of each cell around which four lines are, with the class of their colour."""
+    marks = layer(viewer, OUTLINES)
+    found = set()
+    for lines, colour in zip(marks.data.reshape(-1, 4, 2, 2), marks.edge_color.reshape(-1, 4, 4)[:, 0], strict=True):
+        ends = np.concatenate([lines[:, 0], lines.sum(1)])
+        cell = np.round((ends.min(0) + ends.max(0)) / 2).astype(int).tolist()
+        assert (np.abs(ends - cell) <= 0.5 + 1e-6).all()  # within the cell
+        if not np.allclose(colour, review_layers.WHITE):
+            rgb = tuple(np.round(colour[:3] * 255).astype(int).tolist())
+            found.add((*cell, session.classes[[tuple(each) for each in session.colours].index(rgb)]))
+    return found
 
 
 def test_what_is_corrected_is_outlined_and_the_tissue_below_it_is_seen(reviewed, make_patch_map):
     session, viewer, _ = reviewed()
-    assert outlined(viewer) == set()
+    assert outlined(session, viewer) == set()
     session.review.correct("tumour", (0, 1))
     session.review.correct("normal", (2, 3))
-    assert outlined(viewer) == {(0, 1, "tumour"), (2, 3, "normal")}
+    assert outlined(session, viewer) == {(0, 1, "tumour"), (2, 3, "normal")}
     marks, painted = layer(viewer, OUTLINES), layer(viewer)
     np.testing.assert_allclose([marks.scale, marks.translate], [painted.scale, painted.translate])
-    assert not marks.face_color[:, 3].any()
     assert (painted.colormap.map(np.array([1, 2]))[:, 3] < 0.5).all()
-    edges = np.array([(*rgb, 255) for rgb in reversed(session.colours)]) / 255
-    np.testing.assert_allclose(marks.border_color[2:], edges, atol=1e-6)
+    assert marks.edge_color[:8].min() == 1  # white, below the colours
     assert not marks.editable
     session.undo()
-    assert outlined(viewer) == {(0, 1, "tumour")}
+    assert outlined(session, viewer) == {(0, 1, "tumour")}
     painted.paint((5, 5), 1)
-    assert outlined(viewer) == {(0, 1, "tumour"), (5, 5, "normal")}
+    assert outlined(session, viewer) == {(0, 1, "tumour"), (5, 5, "normal")}
     painted.visible = False  # napari's eye
     assert not marks.visible
     session._take_map(make_patch_map((120, 160), patch_px=40))
-    assert outlined(viewer) == {(0, 0, "tumour"), (2, 2, "normal")}
+    assert outlined(session, viewer) == {(0, 0, "tumour"), (2, 2, "normal")}
 
 
 def test_many_corrections_are_outlined_without_rims(reviewed, monkeypatch):
@@ -91,10 +97,28 @@ def test_many_corrections_are_outlined_without_rims(reviewed, monkeypatch):
     for column in range(4):
         session.review.correct("tumour", (0, column))
         drawn.append(len(layer(viewer, OUTLINES).data))
-    assert drawn == [2, 4, 3, 4]
-    assert outlined(viewer) == {(0, column, "tumour") for column in range(4)}
-    assert len(layer(viewer, OUTLINES).border_width) == len(layer(viewer, OUTLINES).size) == 4
-    assert layer(viewer, OUTLINES).size == pytest.approx(0.85)
+    assert drawn == [8, 16, 12, 16]  # four lines a cell, twice with the white ones
+    assert outlined(session, viewer) == {(0, column, "tumour") for column in range(4)}
+
+
+def test_outlines_and_frame_end_with_the_slide(reviewed):
+    session, viewer, _ = reviewed(stride_px=50)  # the slide has 120 × 160 px
+    corner = session.overlays.shades.patches.rows - 1, session.overlays.shades.patches.cols - 1
+    session.review.correct("tumour", corner)
+    marks = layer(viewer, OUTLINES)
+    ends = np.concatenate([marks.data[:, 0], marks.data.sum(1)])
+    (slide,) = layers.find(viewer, layers.SLIDE)
+    in_slide = np.array([slide.world_to_data(marks.data_to_world(point)) for point in ends])
+    assert in_slide.min() >= -0.5 - 1e-4
+    assert (in_slide <= np.array([120, 160]) - 0.5 + 1e-4).all()
+
+
+def test_the_frame_ends_with_the_slide(reviewed, make_patch_map):
+    session, viewer, _ = reviewed()
+    session._take_map(make_patch_map((120, 160), patch_px=50))
+    session.review.choose((2, 3))
+    frame = layer(viewer, layers.FRAME).data[0]
+    np.testing.assert_allclose([frame.min(0), frame.max(0)], [(99.5, 149.5), (119.5, 159.5)])
 
 
 def test_painting_is_taken_over_and_naparis_undo_too(reviewed):

@@ -18,7 +18,7 @@ import numpy as np
 from ...core.colours import RGB, palette
 from ...core.errors import BundleError
 from ...core.geometry import Mpp
-from . import ownership, placement
+from . import clipping, ownership, placement
 from .ownership import KEY, SLIDE, about, find
 
 if TYPE_CHECKING:
@@ -165,7 +165,9 @@ def selection_kept(viewer: "ViewerModel") -> Iterator[None]:
 
 def add(viewer: "ViewerModel", data: LayerData) -> "Layer":
     """Add a layer on top, and select it, as napari does."""
-    return viewer.add_layer(_created(viewer, data))
+    layer = viewer.add_layer(_created(viewer, data))
+    _clip(viewer, layer)
+    return layer
 
 
 def _created(viewer: "ViewerModel", data: LayerData) -> "Layer":
@@ -202,9 +204,18 @@ def add_at(viewer: "ViewerModel", data: LayerData, index: int) -> "Layer":
             selection.active = active
     else:
         viewer.layers.insert(index, layer)
-    if about(layer).get("role") in PREDICTED:
+    if about(layer)["role"] in PREDICTED:
         layer.editable = False
+    _clip(viewer, layer)
     return layer
+
+
+def _clip(viewer: "ViewerModel", layer: "Layer") -> None:
+    """Cells and the frame end where the slide does; points are drawn whole."""
+    from napari.layers import Image, Labels, Shapes
+
+    if isinstance(layer, Image | Labels | Shapes) and about(layer)["role"] != SLIDE:
+        clipping.clip(viewer, layer)
 
 
 def add_slide(viewer: "ViewerModel", slide: "Slide", slide_id: str, label: str | None = None) -> "Layer":

@@ -37,6 +37,11 @@ def keep(viewer: "ViewerModel", layer: "Layer") -> None:
     _connect(layer, partial(_go_home, weakref.ref(viewer)))
 
 
+def home(layer: "Layer") -> tuple[np.ndarray, np.ndarray]:
+    """Scale and translation of a layer over a slide that was not moved."""
+    return _homes[layer]
+
+
 def displacement(slide: "Layer") -> np.ndarray:
     """(3, 3) what the user did to the place of a slide since it was added: world then → world now."""
     mpp = about(slide)["mpp"] or (1.0, 1.0)

@@ -1,7 +1,7 @@
 """A user's corrections as layers of their own above the model's, and the frame around one patch.
 
 A layer of labels has one pixel a patch, to paint in; napari can only fill those. So what is corrected is outlined by
-points, which cost what was corrected and not what the slide holds.
+lines, which cost what was corrected and not what the slide holds. On patches at points it is a ring round each.
 """
 
 from collections.abc import Sequence
@@ -24,9 +24,10 @@ FRAME_COLOUR = (0.0, 0.9, 1.0, 1.0)
 FRAME_WIDTH = 0.09  # of the patch's side
 # A tint, to see while one paints and from afar. The tissue below it can be read, also where a prediction lies between.
 TINT = 0.3
-# Of the cell's side: an outline of the class's colour on a wider white one, which tells it from a prediction alike.
-OUTLINE, RIM, INSET = 0.1, 0.15, 0.025  # width, width, and how far the outline lies within the rim
-RIMMED = 2000  # corrections; of more, the rims are left out: they double what is drawn at every move of the view
+# Of the cell's side: a line of the class's colour within a white one, which tells it from a prediction alike. All lines
+# of a layer have one width, so the coloured one covers half of the white one.
+LINE, WITHIN = 0.1, 0.05  # width, and how far the coloured line lies within the white one
+RIMMED = 2000  # corrections; of more, the white lines are left out: they double what is drawn at every move of the view
 WHITE = (1.0, 1.0, 1.0, 1.0)
 MARKS = {"face_color": "transparent", "opacity": 1.0}
 RING, RING_WIDTH = 0.75, 0.2  # round the disc of a predicted point: of the patch's side, and of the ring's
@@ -64,16 +65,19 @@ def add_outlines(
     """Outlines above a layer of corrections on a grid, which are seen with it."""
     noted = layers.about(corrections)
     slide_id, classes = noted["slide_id"], noted["classes"]
-    meta = MARKS | {
+    meta = {
         "name": f"{slide_id} · outlines (yours)",
-        "symbol": "square",
+        "vector_style": "line",
+        "edge_width": LINE,
+        "opacity": 1.0,
+        "blending": "translucent_no_depth",  # the coloured lines cover the white ones
         "metadata": {KEY: noted | {"role": OUTLINES}},
         "scale": corrections.scale,
         "translate": corrections.translate,
         "units": corrections.units,
         "visible": corrections.visible,
     }
-    outlines = _add(viewer, np.empty((0, 2), np.float32), meta, "points")
+    outlines = _add(viewer, np.empty((0, 2, 2), np.float32), meta, "vectors")
     viewer.layers.link_layers([corrections, outlines], ("visible", "opacity"))
     outline(viewer, slide_id, patches, known, classes, colours)
 
@@ -109,31 +113,54 @@ def outline(
     cells = np.argwhere(known >= 0)
     said = known[known >= 0]
     edges = np.array(with_alpha(classes, colours, 1.0))[said].reshape(-1, 4)
-    names = np.array(list(classes), dtype=object)[said]
     for layer in layers.find(viewer, OUTLINES if is_grid else CORRECTIONS, slide_id):
         if is_grid:
-            n, rims = len(cells), np.broadcast_to(WHITE, edges.shape)
-            # napari lays half of a border outside the point.
-            if n > RIMMED:
-                _mark(layer, cells, edges, 1 - 2 * INSET - OUTLINE, OUTLINE, names)
-                continue
-            size, width = np.repeat([1 - RIM, 1 - 2 * INSET - OUTLINE], n), np.repeat([RIM, OUTLINE], n)
-            _mark(layer, np.tile(cells, (2, 1)), np.concatenate([rims, edges]), size, width, np.tile(names, 2))
+            _draw_lines(layer, patches, cells, edges)
         else:
-            size = max(4.0, patches.side * RING)
-            _mark(layer, patches.centres[cells[:, 0]], edges, size, size * RING_WIDTH, names)
+            names = np.array(list(classes), dtype=object)[said]
+            _draw_rings(layer, patches.centres[cells[:, 0]], edges, max(4.0, patches.side * RING), names)
 
 
-def _mark(
-    layer: "Layer", places: np.ndarray, edges: np.ndarray, size: np.ndarray | float, width: np.ndarray | float,
-    names: np.ndarray,
-) -> None:  # fmt: skip
-    """Other points in a layer of them, drawn once; `size` and `width` of the border in the layer's own pixels."""
+def _draw_lines(layer: "Layer", patches: PatchGrid, cells: np.ndarray, edges: np.ndarray) -> None:
+    """Other cells (n, 2) in a layer of outlines, drawn once; `edges` (n, 4) are their colours."""
+    lines, colours = _sides(patches, cells, WITHIN), edges
+    if len(cells) <= RIMMED:
+        lines = np.concatenate([_sides(patches, cells, 0.0), lines])
+        colours = np.concatenate([np.broadcast_to(WHITE, edges.shape), edges])
+    with layer.events.blocker_all():
+        layer.data = lines
+        if len(lines):
+            layer.edge_color = np.repeat(colours, 4, axis=0)
+        layer.editable = False  # napari lifts it with other data
+    layer.refresh()
+
+
+def _sides(patches: PatchGrid, cells: np.ndarray, within: float) -> np.ndarray:
+    """(4 n, 2, 2) the sides of cells as vectors (start, direction) in cells, so far within, and within the slide."""
+    scale, translate = (np.array(each) for each in patches.placement(None))
+    first, last = ((np.array(edge) - 0.5 - translate) / scale for edge in ((0, 0), patches.slide_shape))
+    low, high = np.maximum(cells - 0.5, first), np.minimum(cells + 0.5, last)
+    middle, inset = (low + high) / 2, within + LINE / 2
+    low, high = np.minimum(low + inset, middle), np.maximum(high - inset, middle)
+    (top, left), (bottom, right) = low.T, high.T
+    half = LINE / 2  # a line ends where its corner does
+    along, across, none = right - left + LINE, bottom - top + LINE, np.zeros(len(cells))
+    sides = [
+        ((top, left - half), (none, along)),
+        ((bottom, left - half), (none, along)),
+        ((top - half, left), (across, none)),
+        ((top - half, right), (across, none)),
+    ]
+    return np.moveaxis(np.array(sides, np.float32), 3, 0).reshape(-1, 2, 2)
+
+
+def _draw_rings(layer: "Layer", places: np.ndarray, edges: np.ndarray, size: float, names: np.ndarray) -> None:
+    """Other points in a layer of rings, drawn once; `size` in the slide's pixels."""
     with layer.events.blocker_all():
         layer.data = places.astype(np.float32)
         layer.features = {"class": names}
         if len(places):
-            layer.size, layer.border_width, layer.border_color = size, width / size, edges
+            layer.size, layer.border_width, layer.border_color = size, RING_WIDTH, edges
         layer.selected_data = set()
         layer.editable = False  # napari lifts it with other data
     layer.refresh()
@@ -146,8 +173,12 @@ def with_alpha(classes: Sequence[str], colours: Colours, alpha: float) -> list[t
 
 def frame(viewer: "ViewerModel", slide_id: str, corner: tuple[float, float], side: float, mpp: Mpp | None) -> None:
     """Draw a frame around one patch, in place of the one before."""
-    top, left = np.asarray(corner, float) - 0.5  # a patch begins where its first pixel does
-    box = np.array([(top, left), (top, left + side), (top + side, left + side), (top + side, left)])
+    slide = layers.find(viewer, layers.SLIDE, slide_id)
+    shape = slide[0].level_shapes[0][:2] if slide else (np.inf, np.inf)
+    # A patch begins where its first pixel does; of one at the border, what lies on the slide is framed.
+    top, left = np.maximum(corner, 0) - 0.5
+    bottom, right = np.minimum(np.add(corner, side), shape) - 0.5
+    box = np.array([(top, left), (top, right), (bottom, right), (bottom, left)])
     there = layers.find(viewer, FRAME)
     if there and layers.about(there[0])["slide_id"] == slide_id:
         there[0].data = [box]

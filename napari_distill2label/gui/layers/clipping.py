@@ -1,0 +1,50 @@
+"""Cells at the border of a slide reach beyond it; what is drawn of them, and of their frame, ends where the slide does.
+
+napari's own `experimental_clipping_planes` do nothing for two-dimensional images and labels. So the filter of vispy
+that is behind them is attached to what draws a layer. That part of napari is private: where it is not found, the cells
+are drawn whole.
+"""
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import placement
+from .ownership import SLIDE, about, find
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Layer
+
+
+def clip(viewer: "ViewerModel", layer: "Layer") -> None:
+    """Draw a layer of cells, which is in the viewer, as far as its slide goes. Nothing without a window."""
+    slide = find(viewer, SLIDE, about(layer)["slide_id"])
+    window = getattr(viewer, "window", None)
+    if not slide or window is None:
+        return
+    (top, left), (bottom, right) = slide_in_cells(layer, slide[0])
+    with suppress(AttributeError, KeyError, ImportError):
+        from vispy.visuals.filters.clipping_planes import PlanesClipper
+
+        node: Any = window._qt_viewer.canvas.layer_to_visual[layer].node
+        clipper = PlanesClipper(coord_system="visual")  # x, y of the layer's own pixels: it moves along
+        # Each plane: a point on it, and the direction in which things are drawn.
+        planes = [[(left, 0, 0), (1, 0, 0)], [(right, 0, 0), (-1, 0, 0)]]
+        planes += [[(0, top, 0), (0, 1, 0)], [(0, bottom, 0), (0, -1, 0)]]
+        clipper.clipping_planes = np.array(planes, np.float32)
+        node.attach(clipper)
+
+
+def slide_in_cells(layer: "Layer", slide: "Layer") -> np.ndarray:
+    """(2, 2) upper left and lower right corner (y, x) of a slide, in what vispy draws of a layer over it.
+
+    Of an image or labels a pixel begins there at its index, of shapes half a pixel before.
+    """
+    from napari.layers import Shapes
+
+    scale, translate = placement.home(layer)
+    mpp = about(slide)["mpp"] or (1.0, 1.0)
+    corners = np.array([(0, 0), slide.level_shapes[0][:2]], float) - 0.5
+    return (corners * mpp - translate) / scale + (0.0 if isinstance(layer, Shapes) else 0.5)
