@@ -114,7 +114,7 @@ class DistillToLabel(QWidget):
             (session.jobs.changed, self._on_job),
             (session.message, self._on_message),
             (session.message_over, self._on_message_over),
-            (session.undo_stack.changed, self._refresh_undo),
+            (session.undo_stack.changed, self._on_edit),
         ]
         signals = ("slides_changed", "settings_changed", "model_changed", "predictions_changed", "threshold_changed")
         self._connections += [(getattr(session, name), self._refresh_soon) for name in (*signals, "shown_changed")]
@@ -165,6 +165,10 @@ class DistillToLabel(QWidget):
         if not self._soon.isActive():
             self._soon.start()
 
+    def _on_edit(self) -> None:
+        self.status.hint_over()
+        self._refresh_undo()
+
     def _refresh_undo(self) -> None:
         stack = self.session.undo_stack
         for button, word, text, key in (
@@ -210,8 +214,7 @@ class DistillToLabel(QWidget):
                 self._of_slide = text
 
     def _on_message_over(self) -> None:
-        if self._of_slide and self.status.text.text() == self._of_slide:
-            self.status.show_text("")
+        self.status.take_back(self._of_slide)
 
 
 def _shutting_down(session: Session):

@@ -75,14 +75,14 @@ class BagReader:
             label = cohort.indices(row)
             if self.features is None:
                 self.mpps.append(mpp)
-                patches = yield from self._lay(row, slide)
+                patches = yield from self.lay(row, slide)
                 return cut_bag(slide, patches, row.slide_id, label, self._known(row, patches, cohort))
             if self.features.has(row.slide_id):
                 found = yield from self.features.read(row, slide)
             elif slide is None:
                 raise SlideError(f"{row.path}: no such file, and no features of it in {self.features.folder}")
             else:
-                found = yield from self.features.computed(row.slide_id, slide, (yield from self._lay(row, slide)))
+                found = yield from self.features.computed(row.slide_id, slide, (yield from self.lay(row, slide)))
             self.mpps.append(patches_mpp(found.patches, mpp))
             known = self._known(row, found.patches, cohort)
             instances, corners, readable = found.instances(), found.patches.corners, found.readable
@@ -94,7 +94,8 @@ class BagReader:
                 known = None if known is None else known[readable]
             return Bag(row.slide_id, instances, corners, label, known)
 
-    def _lay(self, row: CohortSlide, slide: Slide) -> Generator[Event, None, PatchGrid | PatchPoints]:
+    def lay(self, row: CohortSlide, slide: Slide) -> Generator[Event, None, PatchGrid | PatchPoints]:
+        """The patches of a slide."""
         centres, regions = centres_of(row.slide_id, self.centres), regions_of(row.slide_id, self.tissue)
         return (yield from laying(slide, self.grid, centres, regions))
 

@@ -54,6 +54,17 @@ def test_what_was_not_measured_is_not_told():
     assert estimate([Measured(TIMING, PAPER, "x")], PAPER, 0, False) is None
 
 
+def test_a_trial_says_what_it_knows():
+    partial = TIMING.model_copy(update={"epoch": {"teacher": 2.0}})
+    told = estimate([Measured(partial, PAPER, "measured just now", is_trial=True)], PAPER, 10, False)
+    assert told.seconds == 5 + 3 + 16 * 2
+    assert told.text.replace(NO_BREAK, " ") == (
+        "Will take more than about 40 s (measured just now, which was too short for all networks)."
+    )
+    whole = estimate([Measured(TIMING, PAPER, "measured just now", is_trial=True)], PAPER, 10, False)
+    assert whole.text.startswith("Will take about")
+
+
 def test_only_settings_of_the_same_speed_count():
     known = [Measured(TIMING, PAPER, "measured in the run ‘a’")]
     longer = build_settings(recipe="paper", overrides={"teacher": {"epochs": 100, "learning_rate": 0.01}, "seed": 5})

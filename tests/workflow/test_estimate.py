@@ -1,10 +1,18 @@
 """`estimate` does what `train` does, for a moment, and keeps nothing."""
 
 import json
+import time
 
+import numpy as np
+import pytest
+
+from napari_distill2label.core.bag import Bag
 from napari_distill2label.core.events import Progress
+from napari_distill2label.core.presets import build_settings
+from napari_distill2label.mil.training import TrainingState
 from napari_distill2label.store.cohort import Cohort
 from napari_distill2label.store.splits import with_splits
+from napari_distill2label.workflow import estimate as module
 from napari_distill2label.workflow.estimate import estimate
 
 
@@ -35,3 +43,61 @@ def test_a_trial_can_be_stopped(cohort_csv, tiny):
     work = estimate(Cohort.read(cohort_csv), tiny())
     next(work)
     work.close()
+
+
+def test_a_trial_of_no_time_knows_how_long_reading_takes(cohort_csv, tiny, collect):
+    cohort = Cohort.read(cohort_csv)
+    _, timing = collect(estimate(cohort, tiny(), budget=0))
+    assert timing.epoch == {}
+    assert timing.reading > 0
+    assert timing.n_slides == collect(estimate(cohort, tiny()))[1].n_slides
+
+
+def test_a_trial_reads_some_patches_and_reckons_with_all(cohort_csv, tiny, collect, monkeypatch):
+    cohort = Cohort.read(cohort_csv)
+    _, whole = collect(estimate(cohort, tiny()))
+    cut, lengths = module.cut_bag, []
+
+    def counting(*args):
+        bag = cut(*args)
+        lengths.append(len(bag))
+        return bag
+
+    monkeypatch.setattr(module, "cut_bag", counting)
+    monkeypatch.setattr(module, "NUMBERS", 3 * 27 * 27 * 5)
+    _, part = collect(estimate(cohort, tiny()))
+    assert set(lengths) == {5}
+    assert part.n_patches == whole.n_patches
+    assert part.n_slides == whole.n_slides
+    assert set(part.epoch) == set(whole.epoch)
+
+
+def test_a_trial_ends_in_time_and_reckons_from_a_part_of_an_epoch(cohort_csv, tiny, collect, monkeypatch):
+    step, steps = 0.05, 200
+
+    def slow(model, objective, lessons, valid, settings, seed, phase):
+        for done in range(steps):
+            time.sleep(step)
+            yield Progress(f"{phase}: epoch 1", done + 1, steps)
+        yield TrainingState(epoch=1)
+
+    monkeypatch.setattr(module, "fit", slow)
+    began = time.perf_counter()
+    _, timing = collect(estimate(Cohort.read(cohort_csv), tiny(), budget=2))
+    assert time.perf_counter() - began < 8  # an epoch of one of five networks would take 10 s
+    for seconds in timing.epoch.values():
+        assert seconds >= step * steps * timing.n_slides / module.SAMPLE * 0.99
+    assert "teacher" in timing.epoch
+
+
+def test_of_large_bags_an_epoch_sees_a_part(make_bag):
+    settings = build_settings().teacher.model_copy(update={"max_bag_patches": 100})
+    read = module.Sampled([make_bag(50), make_bag(20)], [1000, 20], 1.0)
+    assert module._more_patches(read, settings) == (100 + 20) / (50 + 20)
+    every = settings.model_copy(update={"bag_patches": 10})  # all of them, in parts
+    assert module._more_patches(read, every) == 1020 / 70
+
+
+@pytest.fixture
+def make_bag():
+    return lambda count: Bag("a", np.zeros((count, 3, 9, 9), np.uint8), np.zeros((count, 2), np.int64), (0,))

@@ -13,6 +13,7 @@ from ..jobs.relay import then
 from ..jobs.remaining import Part, training_parts
 from ..jobs.retries import is_accelerator, less_memory, on_cpu
 from ..preferences import preferences
+from ..training.estimate import call_off
 from .models import LoadedModel, of_run, opened, run_at
 from .script import recorded
 from .slide_list import PathLike, SlideList
@@ -378,6 +379,8 @@ class Verbs(SlideList):
         parts: Sequence[Part] = (),
         **more: Any,
     ) -> Any:
+        if kind == "train":
+            call_off(self)
         job = self.jobs.start(kind, title, work, done, parts=parts, **more)
         if not wait:
             return job

@@ -18,22 +18,26 @@ TRIAL = "estimate"  # the kind of job that measures
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured with which settings, and how one knows."""
+    """What was measured with which settings, and how one knows; `is_trial`: it may lack a network for want of time."""
 
     timing: Timing
     settings: Settings
     source: str
+    is_trial: bool = False
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds a training will take, about."""
+    """Seconds a training will take, about; with `at_least` that is what is known of, and there is more."""
 
     seconds: float
     source: str
+    at_least: bool = False
 
     @property
     def text(self) -> str:
+        if self.at_least:
+            return f"Will take more than {about(self.seconds)} ({self.source}, which was too short for all networks)."
         return f"Will take {about(self.seconds)} ({self.source})."
 
 
@@ -44,9 +48,9 @@ def estimate(measured: Iterable[Measured], settings: Settings, n_slides: int, ba
     """
     for known in measured:
         if same_speed(known.settings, settings) and n_slides:
-            seconds = total(known.timing, settings, n_slides, baseline)
-            if seconds is not None:
-                return Estimate(seconds, known.source)
+            seconds, is_all = known_part(known.timing, settings, n_slides, baseline)
+            if is_all or known.is_trial:
+                return Estimate(seconds, known.source, not is_all)
     return None
 
 
@@ -67,25 +71,35 @@ def _of_speed(settings: Settings) -> dict[str, object]:
 
 def total(timing: Timing, settings: Settings, n_slides: int, baseline: bool = False) -> float | None:
     """Seconds of a training of `n_slides` by `timing`; None if a network it needs was not measured."""
-    factor = n_slides / timing.n_slides
-    seconds = timing.reading + timing.between
+    seconds, is_all = known_part(timing, settings, n_slides, baseline)
+    return seconds if is_all else None
+
+
+def known_part(timing: Timing, settings: Settings, n_slides: int, baseline: bool = False) -> tuple[float, bool]:
+    """Seconds of a training of `n_slides` as far as `timing` knows, and whether that is all of it."""
+    seconds, is_all = timing.reading + timing.between, True
     wanted = {"teacher": settings.teacher.epochs, "student": settings.student.epochs}
     if baseline:
         wanted["mil"] = settings.teacher.epochs
     for role, epochs in wanted.items():
         # Plain MIL takes at most as long as the teacher.
         rate = timing.epoch.get(role, timing.epoch.get("teacher") if role == "mil" else None)
-        if rate is None:
-            return None
-        seconds += epochs * rate
+        seconds += epochs * (rate or 0)
+        is_all &= rate is not None
     if settings.student.gamma_a:
         own = [rate for role, rate in timing.epoch.items() if role.startswith("assistant")]
-        if not own:
-            return None
-        # Each of k assistants sees (k − 1) / k of the slides (one alone sees all).
-        seen = [(count - 1) / count if count > 1 else 1 for count in (len(own), settings.assistant.parts)]
-        seconds += settings.assistant.epochs * settings.assistant.parts * sum(own) / len(own) * seen[1] / seen[0]
-    return factor * seconds
+        is_all &= bool(own)
+        if own:
+            # Each of k assistants sees (k − 1) / k of the slides (one alone sees all).
+            seen = [(count - 1) / count if count > 1 else 1 for count in (len(own), settings.assistant.parts)]
+            seconds += settings.assistant.epochs * settings.assistant.parts * sum(own) / len(own) * seen[1] / seen[0]
+    return n_slides / timing.n_slides * seconds, is_all
+
+
+def call_off(session: "Session") -> None:
+    """A training begins: nobody waits for a trial any more."""
+    if (trial := session.jobs.of_kind(TRIAL)) is not None:
+        session.jobs.cancel(trial)
 
 
 def of_runs(runs: "Iterable[RunSummary]") -> list[Measured]:
@@ -94,7 +108,7 @@ def of_runs(runs: "Iterable[RunSummary]") -> list[Measured]:
 
 
 def measure(session: "Session", baseline: bool = False) -> Job:
-    """Start a trial on a few slides, beside the window; its `Job` results in a `Measured`."""
+    """Start a trial on a few slides, for some ten seconds beside the window; its `Job` results in a `Measured`."""
     cohort, classes, settings = session.cohort, session.classes, session.settings
     on_features = settings.model.encoder == "features"
     encoder = session.encoder if on_features else None
@@ -115,7 +129,7 @@ def measure(session: "Session", baseline: bool = False) -> Job:
             trust=trust,
             tissue=tissue,
         )
-        return Measured(timing, settings, "measured just now on a few slides")
+        return Measured(timing, settings, "measured just now on a few slides", is_trial=True)
 
     def done(measured: Measured) -> None:
         session.runs.measured.insert(0, measured)

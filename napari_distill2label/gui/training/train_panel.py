@@ -101,7 +101,7 @@ class TrainPanel(Panel):
         self.reason = reason_label()
         self.time = _small()
         self.time.setAccessibleName("how long training will take")
-        tip = "Train on a few slides for a moment, and reckon from that how long all will take. Nothing is kept"
+        tip = "Train on a few slides for some ten seconds to estimate the total time. Nothing is saved"
         self.measure = JobButton(self.session, TRIAL, "Estimate time", tip)
         self.measure.clicked.connect(lambda checked=False: self.start_measuring())
         self.progress = _small()

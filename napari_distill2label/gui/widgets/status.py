@@ -17,7 +17,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from ..jobs.jobs import Broken, Cancelled, Job
+from ..jobs.jobs import Broken, Cancelled, Done, Job
 from ..jobs.times import about, duration
 from ..session.session import Session
 from ..wording import in_the_window
@@ -174,20 +174,34 @@ class Card(QFrame):
             retry()
 
 
+def end_text(job: Job) -> str:
+    """How a job ended; of files that were written, where they are."""
+    if job.kind != "export" or not isinstance(job.outcome, Done) or not job.outcome.value:
+        return job.text
+    files = job.outcome.value
+    return f"{job.text}. {len(files)} file{'s' * (len(files) != 1)} in {files[0].parent}"
+
+
 class StatusStrip(QWidget):
-    """The queue, a card for the last message or error, and earlier work in a fold."""
+    """The queue, a card for the last message or error, and earlier work in a fold.
+
+    An error stays on the first card until it is closed, its work is tried again, or work of its kind begins. Meanwhile
+    the second card shows what else there is to say. A hint why something could not be done goes with the next thing
+    that is done.
+    """
 
     def __init__(self, session: Session) -> None:
         super().__init__()
         self.session = session
-        self._failed_kind: str | None = None
+        self._failed_kind: str | None = None  # of the job whose error is on the first card; of a hint None
         self._seen: int | None = None  # id of the job that was shown last
         self.current = JobRow(session)
         self.bar = self.current.bar
         self.waiting: list[JobRow] = []
         self._queue = QVBoxLayout()
         self._queue.setContentsMargins(0, 0, 0, 0)
-        self.card = Card()
+        self.card, self.second = Card(), Card()
+        self.second.text.setAccessibleName("status beside the error")
         self.text, self.details, self.fold = self.card.text, self.card.details, self.card.fold
         self.past = QListWidget()
         self.past.setMaximumHeight(110)
@@ -203,6 +217,7 @@ class StatusStrip(QWidget):
         layout.addWidget(self.current)
         layout.addLayout(self._queue)
         layout.addWidget(self.card)
+        layout.addWidget(self.second)
         layout.addWidget(self.earlier)
         self._clock = QTimer(self)
         self._clock.setInterval(TICK)
@@ -212,14 +227,28 @@ class StatusStrip(QWidget):
             self._show_end(last)
 
     def show_text(self, text: str, details: str = "") -> None:
-        """Something to know. An error stays until it is closed, or its work is tried again."""
-        if not self.card.is_error or not text:
-            self.card.show_message(text, details)
+        """Something to know."""
+        (self.second if self.card.is_error else self.card).show_message(text, details)
 
     def show_problem(self, text: str) -> None:
         """Something that could not be done, and why."""
-        self._failed_kind = None
-        self.card.show_message(in_the_window(text), error=True)
+        if not self._has_failed_job:
+            self._failed_kind = None
+        card = self.second if self._has_failed_job else self.card
+        card.show_message(in_the_window(text), error=True)
+
+    def take_back(self, text: str) -> None:
+        """Something that was to be known is no news any more."""
+        for card in (self.card, self.second):
+            if text and not card.is_error and card.text.text() == text:
+                card.clear()
+
+    def hint_over(self) -> None:
+        """Something was done: why something else could not be is no news any more."""
+        if self.card.is_error and not self._has_failed_job:
+            self.card.clear()
+        if self.second.is_error:
+            self.second.clear()
 
     def show_job(self, job: Job | None) -> None:
         """A job that began, moved on or ended."""
@@ -228,16 +257,34 @@ class StatusStrip(QWidget):
             return
         if job.outcome is not None:
             self._show_end(job)
-        elif job.id != self._seen and (not self.card.is_error or self._failed_kind == job.kind):
-            self.card.clear()  # what the last one said is no news any more
+        elif job.id != self._seen:
+            self._cleared_card(job)
         self._seen = job.id
 
     def _show_end(self, job: Job) -> None:
         failed = isinstance(job.outcome, Broken)
-        if self.card.is_error and not failed and self._failed_kind != job.kind:
-            return
-        self._failed_kind = job.kind if failed else None
-        self.card.show_message(job.text, job.details, failed, job.retry, job.retry_text)
+        card = self._cleared_card(job)
+        if failed:
+            self._failed_kind = job.kind
+        card.show_message(end_text(job), job.details, failed, job.retry, job.retry_text)
+
+    @property
+    def _has_failed_job(self) -> bool:
+        """Is the error of a job on the first card?"""
+        return self.card.is_error and self._failed_kind is not None
+
+    def _cleared_card(self, job: Job) -> Card:
+        """The card for what a job says, empty: what was said before is no news any more.
+
+        The first one, unless the error of another kind of work is on it; a newer error takes its place.
+        """
+        self.second.clear()
+        failed = isinstance(job.outcome, Broken)
+        if self._has_failed_job and self._failed_kind != job.kind and not failed:
+            return self.second
+        self.card.clear()
+        self._failed_kind = None
+        return self.card
 
     def _sync(self) -> None:
         jobs = self.session.jobs
@@ -267,8 +314,8 @@ class StatusStrip(QWidget):
         self.past.clear()
         for job in reversed(past):
             sign = "✕" if isinstance(job.outcome, Broken) else "–" if isinstance(job.outcome, Cancelled) else "✓"
-            item = QListWidgetItem(f"{sign} {job.text} · {duration(job.elapsed)}")
+            item = QListWidgetItem(f"{sign} {end_text(job)} · {duration(job.elapsed)}")
             item.setData(Qt.ItemDataRole.UserRole, job)
-            item.setToolTip(job.text)
+            item.setToolTip(end_text(job))
             self.past.addItem(item)
         self.earlier.toggle.setText(f"Earlier work ({len(past)})")
