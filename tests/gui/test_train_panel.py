@@ -140,6 +140,27 @@ def test_the_time_can_be_measured_first(ready, qtbot, cohort_csv):
     assert sorted(cohort_csv.parent.rglob("*")) == before  # nothing is kept
 
 
+def test_training_calls_the_trial_off(ready, qtbot, monkeypatch, tmp_path):
+    def endless(*args, **kwargs):
+        for _ in range(100_000):
+            threading.Event().wait(0.01)
+            yield Progress("measuring the teacher", 1, 2)
+
+    monkeypatch.setattr("napari_distill2label.workflow.estimate.estimate", endless)
+    monkeypatch.setattr("napari_distill2label.workflow.train.train", endless)
+    panel, jobs = ready, ready.session.jobs
+    click(qtbot, panel.measure)
+    qtbot.waitUntil(lambda: jobs.current is not None and jobs.current.done == 1, timeout=LONG)
+    trial = jobs.current
+    panel.folder.setText(str(tmp_path / "a run"))
+    click(qtbot, panel.train)  # nobody has to wait for the trial
+    qtbot.waitUntil(lambda: jobs.current is not None and jobs.current.kind == "train", timeout=LONG)
+    assert trial.state == "cancelled"
+    assert panel.problems == []
+    jobs.cancel()
+    qtbot.waitUntil(idle(panel), timeout=LONG)
+
+
 def test_cancel_shows_nothing_of_what_comes_late(ready, qtbot, monkeypatch):
     seen = []
 
