@@ -101,14 +101,23 @@ def test_layers_made_from_ours_are_not_ours(reviewed):
     assert not any(layers.about(layer) for layer in made)
 
 
-def test_a_slide_that_napari_opens_is_ours_once(reviewed):
+def test_a_slide_that_napari_opens_is_ours_once(reviewed, tmp_path):
     session, viewer, _ = reviewed()
-    ours = layers.find(viewer, layers.SLIDE)
-    (data,) = read_slides(str(session.cohort.slides[0].path))
+    other = tmp_path / "another.png"
+    other.write_bytes((tmp_path / "slide.png").read_bytes())
+    (data,) = read_slides(str(other))
     first, second = Layer.create(*data), Layer.create(*data)
     viewer.add_layer(first)
+    assert session.shown == "another"
     viewer.add_layer(second)
-    assert layers.find(viewer, layers.SLIDE) == [*ours, first]
+    assert layers.find(viewer, layers.SLIDE) == [first]
+    assert layers.about(second) == {}
+    first.translate = (3, 4)  # what is laid over it follows
+    session._take_map(session.predictions["slide"]["student"])
+    assert not layers.find(viewer, layers.LABELS)  # those are of the other slide
+    session.show("slide")
+    assert first not in viewer.layers
+    assert second in viewer.layers
 
 
 def test_the_writer_writes_what_the_layer_shows_or_nothing(reviewed, tmp_path):
