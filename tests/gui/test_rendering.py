@@ -122,7 +122,7 @@ def test_nothing_is_drawn_beyond_the_slide(qtbot, make_napari_viewer, reviewed, 
     for layer in over:
         layer.visible = layers.about(layer)["role"] == layers.LABELS
         layer.opacity = 1
-    slide.visible = False
+    slide.opacity = 0  # of a slide that is hidden the canvas says so
     covered = viewer.screenshot(flash=False)[..., :3].any(-1)
     assert (covered != slide_alone).sum() < 0.01 * slide_alone.sum()
     session.shutdown()
@@ -147,7 +147,7 @@ def test_labels_and_slide_turn_together(qtbot, make_napari_viewer, reviewed):
     qtbot.wait(100)
     labels.visible = False
     red = viewer.screenshot(flash=False)[..., 0] > 128
-    labels.visible, labels.opacity, slide.visible = True, 1, False
+    labels.visible, labels.opacity, slide.opacity = True, 1, 0  # of a slide that is hidden the canvas says so
     green = viewer.screenshot(flash=False)[..., 1] > 128
     assert red.sum() > 1000
     assert (red != green).sum() < 4 * np.sqrt(red.sum()) * 0.5  # its border
