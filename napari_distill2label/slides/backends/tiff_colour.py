@@ -50,6 +50,8 @@ def colours_of(key: tifffile.TiffPage, pages: int, names: Sequence[str] = ()) ->
     if str(key.dtype) != "uint8" or key.bitspersample != 8 or depth != 1:
         raise NotRgbError(found)
     if pages > 1:
+        if planes * samples > 1:
+            raise NotRgbError(f"a stack of {pages} pictures, {found}")
         if channels != 3 or photometric not in (_GREY, _RGB):
             raise NotRgbError(found)
         return _three_planes(found, names)

@@ -153,7 +153,7 @@ def test_a_channel_that_nothing_explains_is_not_left_out_unsaid(tmp_path, pixels
         (lambda p: (p[..., 0] > 99, {}), "1 bits, miniswhite"),
         (lambda p: (p, {"photometric": "cielab"}), "8 bits, cielab"),
         (lambda p: (p, {"photometric": "icclab"}), "8 bits, icclab"),
-        (lambda p: (np.stack([p, p]), {"photometric": "rgb"}), "6 channels of 8 bits, rgb"),
+        (lambda p: (np.stack([p, p]), {"photometric": "rgb"}), "a stack of 2 pictures, 6 channels of 8 bits, rgb"),
         (
             lambda p: (np.dstack([p, p[..., :2]]).transpose(2, 0, 1), {"photometric": "minisblack"}),
             "5 channels of 8 bits, minisblack",
