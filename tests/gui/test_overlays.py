@@ -105,6 +105,15 @@ def test_a_new_prediction_fills_the_layers_that_are_there(reviewed, make_patch_m
     assert [layers.about(each)["role"] for each in viewer.layers[-2:]] == [CORRECTIONS, OUTLINES]
 
 
+def test_a_map_of_another_size_than_its_slide_is_not_laid_over_it(reviewed, make_patch_map):
+    """As those are that an earlier version made of a slide with a scanned area: they counted from its canvas."""
+    session, viewer, _ = reviewed()
+    before = layer(viewer, LABELS).data.copy()
+    session._take_map(make_patch_map((240, 320), patch_px=20))
+    assert np.array_equal(layer(viewer, LABELS).data, before)
+    assert session.failures["slide"] == "what was predicted has another size than the slide: predict again"
+
+
 def test_layers_fill_in_while_blocks_finish(run_folder, monkeypatch):
     monkeypatch.setattr(overlays, "FILLING_INTERVAL", 0.0)
     monkeypatch.setattr(overlays, "FILLING_SHARE", np.inf)  # look at every block, however slow the machine
