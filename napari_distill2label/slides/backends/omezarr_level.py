@@ -57,12 +57,14 @@ class ZarrLevel:
         """See `PixelLevel.read`."""
         try:
             pixels = self._read(y, x, h, w)
+        except MemoryError:
+            raise
         except Exception:  # noqa: BLE001  zarr, its codecs and a network may raise anything
             self.probe()
             damaged = list(self._damaged(y, x, h, w))
-            if not damaged:  # it can be read by now
-                return self.read(y, x, h, w)
-            raise UndecodableError(damaged[0][1], [box for box, _ in damaged]) from None
+            if damaged:
+                raise UndecodableError(damaged[0][1], [box for box, _ in damaged]) from None
+            pixels = self._read(y, x, h, w)  # it can be read by now
         self.probe()  # chunks that are not there are blank, and so are all of them once the folder is gone
         rgb = _rgb(pixels)
         lost = []
