@@ -1,7 +1,8 @@
 """The cohort: slides, one diagnosis each, cases and splits; `cohort.csv` in and out."""
 
 import os
-from collections import Counter
+import re
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,9 +12,12 @@ from ..core.errors import CohortError
 from ..core.names import is_url, slide_name
 from ..core.text import quoted, shown
 from ..slides.discovery import distinct_names, named_slides
-from .cohort_table import NAMED, SPLITS, CohortSlide, CohortTable, own_case, read_rows, write_rows
+from .cohort_table import NAMED, SPLITS, CohortSlide, CohortTable, own_case, read_rows, tcga_patient, write_rows
 
 __all__ = ["FEW_NEGATIVE", "SPLITS", "Cohort", "CohortSlide", "slide_name"]
+MOST_OF_A_PATIENT = 20  # slides: a beginning of ids that more share is taken for something else
+_LAST_PART = re.compile(r"[-_. ](?=[^-_. ]+$)")
+_DIGIT = re.compile(r"\d")
 FEW_NEGATIVE = 0.1  # below this fraction of the labelled slides a cohort is told that it has few negatives
 
 
@@ -87,13 +91,24 @@ class Cohort:
             other = seen.setdefault(slide.case_id, slide)
             if other.split != slide.split:
                 raise CohortError(
-                    f"case {slide.case_id!r} is in two splits: {other.slide_id!r} in {other.split}, "
-                    f"{slide.slide_id!r} in {slide.split}. Put all slides of a case in one"
+                    f"case {quoted(slide.case_id)} is in two splits: {quoted(other.slide_id)} in {other.split}, "
+                    f"{quoted(slide.slide_id)} in {slide.split}. Put all slides of a case in one"
                 )
+
+    def check_found(self) -> None:
+        """`CohortError` if the table names slides by their ids alone, and none of them is where they were looked for.
+
+        Whoever has features of the slides needs no slides.
+        """
+        if self.table and self.table.found == 0:
+            raise CohortError(
+                f"{self.table.table.path}: has no column 'path', and {self.table.folder} holds no slide with one of "
+                "its ids: add that column, or name the folder of the slides with --slides"
+            )
 
     def warnings(self) -> list[str]:
         """What is allowed but unwise, a line each."""
-        train, lines = self.in_split("train"), list(self.notices)
+        train, lines = self.in_split("train"), [*self.notices, *_unclear_ids(self.slides)]
         unlabelled = len(self) - len(self.labelled)
         if unlabelled:
             lines.append(f"{unlabelled} of {len(self)} slides have no label: left out of training, still predicted")
@@ -174,3 +189,46 @@ class Cohort:
             for name, place in zip(names, places, strict=True)
         )
         return cls(tuple(slides), notices=notices)
+
+
+def _unclear_ids(slides: Sequence[CohortSlide]) -> Iterable[str]:
+    """What the ids say of patients that the cases do not, and ids that look alike, a line each."""
+    cases: dict[str, set[str]] = defaultdict(set)
+    for slide in slides:
+        if patient := tcga_patient(slide.slide_id):
+            cases[patient].add(slide.case_id)
+    if divided := [patient for patient, own in cases.items() if len(own) > 1]:
+        yield (
+            f"{len(divided)} patients by their TCGA barcodes have slides of several case_ids, as {quoted(divided[0])}: "
+            "a split may divide them; give all slides of a patient one case_id"
+        )
+    if beginnings := _shared_beginnings(slides):
+        some = next(iter(beginnings))
+        yield (
+            f"ids of {beginnings.total()} slides begin alike in {len(beginnings)} groups, as {quoted(some + '…')}: "
+            "if these are patients, say so in the column 'case_id', or a split may divide them"
+        )
+    alike: dict[str, list[str]] = defaultdict(list)
+    for slide in slides:
+        alike[spelling_key(f"id {slide.slide_id}")].append(slide.slide_id)
+    if pairs := [names for names in alike.values() if len(names) > 1]:
+        yield (
+            f"{len(pairs)} pairs of ids differ only in case or the form of Unicode, as {quoted(pairs[0][0])} and "
+            f"{quoted(pairs[0][1])}: they are different slides here"
+        )
+
+
+def _shared_beginnings(slides: Sequence[CohortSlide]) -> Counter[str]:
+    """How many slides share the beginning of their ids, where these look like patients: 'P17_1', 'P17_2', 'P23_1'.
+
+    Only where no slide has a case of its own, the beginning holds a digit, there are several, and none is large: a year
+    in front of every id is no patient.
+    """
+    if any(slide.case_id != slide.slide_id for slide in slides):
+        return Counter()
+    counts = Counter(
+        parts[0] for slide in slides if len(parts := _LAST_PART.split(slide.slide_id)) > 1 and _DIGIT.search(parts[0])
+    )
+    groups = Counter({beginning: n for beginning, n in counts.items() if n > 1})
+    is_patients = len(groups) > 1 and max(groups.values()) <= MOST_OF_A_PATIENT and 2 * groups.total() >= len(slides)
+    return groups if is_patients else Counter()

@@ -73,6 +73,7 @@ def features(
     grid = fitted_grid(grid or GridSettings(tissue="otsu"), frozen)
     names = {slide_id: name for (slide_id,), name in safe_names((row.slide_id,) for row in cohort).items()}
     source = FeatureSource(Path(out), Path(out), frozen, names=names)
+    cohort.check_found()
     written = []
     yield from (Notice(line) for line in cohort.notices)
     with Outputs(files_read(cohort, tissue, encoder), overwrite, "computing features") as outputs:

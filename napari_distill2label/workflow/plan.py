@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ..core.classes import spelling_key, split_label
 from ..core.errors import SettingsError, SlideError
 from ..core.label_map import COVERAGE
 from ..core.settings import Settings
@@ -18,6 +19,7 @@ from ..store.hdf5 import read_hdf5
 from ..store.hdf5_geometry import Frame
 from ..store.outputs import Outputs
 from ..store.run import Run, RunConfig
+from ..store.same_files import with_files_in_one_case
 from ..store.splits import with_splits
 from .bags import BagReader, PathLike
 from .corrections import Corrections
@@ -80,7 +82,10 @@ def new_plan(out: PathLike, cohort: Cohort, settings: Settings, asked: Asked, ov
     Run.check_free(out, outputs)
     check_encoder(settings, asked.encoder, asked.features)
     frozen = None if asked.encoder is None else FrozenEncoder(asked.encoder, settings.device, asked.trust)
-    cohort = with_splits(cohort.with_classes(asked.classes), settings.split, settings.seed)
+    if asked.features is None:
+        cohort.check_found()
+    cohort = with_files_in_one_case(cohort.with_classes(asked.classes))
+    cohort = with_splits(cohort, settings.split, settings.seed)
     there = _features_there(asked.features, cohort) if asked.features and not frozen else None
     config = RunConfig(
         settings=_fitted_to(settings, cohort, frozen, there),
@@ -104,7 +109,7 @@ def resumed_plan(out: PathLike, cohort: Cohort, settings: Settings | None, asked
     """The run in `out` to go on with. `SettingsError` if anything but epochs and device is asked for anew."""
     run = Run.open(out)
     config, own = run.config, run.cohort
-    if {(slide.slide_id, slide.label) for slide in cohort} != {(slide.slide_id, slide.label) for slide in own}:
+    if _labels(cohort) != _labels(own):
         raise SettingsError(f"{out}: was trained on other slides or labels; name another folder to train anew")
     changed = {
         "--classes": asked.classes is not None and tuple(asked.classes) != config.classes,
@@ -126,6 +131,11 @@ def resumed_plan(out: PathLike, cohort: Cohort, settings: Settings | None, asked
     if settings is not None:
         update["settings"] = _same_settings(run, _fitted_to(settings, own, frozen))
     return _plan(out, config.model_copy(update=update), own, frozen, resume=True)
+
+
+def _labels(cohort: Cohort) -> set[tuple[str, tuple[str, ...]]]:
+    """Slides and their classes, however these are spelled."""
+    return {(slide.slide_id, tuple(map(spelling_key, split_label(slide.label or "")))) for slide in cohort}
 
 
 def _plan(out: PathLike, config: RunConfig, cohort: Cohort, frozen: FrozenEncoder | None, resume: bool) -> Plan:

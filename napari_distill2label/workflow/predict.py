@@ -148,6 +148,8 @@ def predict(
     )
     points = None if centres is None else read_points(centres)
     cohort = slides if isinstance(slides, Cohort) else Cohort.of_files(slides)
+    if bundle.config.encoder is None:
+        cohort.check_found()
     yield from (Notice(line) for line in cohort.notices)
     grid = _grid_of(bundle, dense)
     findings = bundle.config.classes[1:] if bundle.config.model.several else ()

@@ -41,6 +41,7 @@ def tissue(
     if settings.tissue == "all":
         raise SettingsError("the rule 'all' finds no regions: choose 'otsu' or 'white'")
     cohort = slides if isinstance(slides, Cohort) else Cohort.of_files(slides)
+    cohort.check_found()
     yield from (Notice(line) for line in cohort.notices)
     names = safe_names((row.slide_id,) for row in cohort)
     places = {row.slide_id: Path(out) / f"{names[row.slide_id,]}.geojson" for row in cohort}

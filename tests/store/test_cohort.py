@@ -572,3 +572,52 @@ def test_tables_of_any_text_survive(tmp_path):
         moved = Cohort.read(read.write(tmp_path / "x" / f"{turn}.csv"))
         assert moved == read
         assert [row[0] for row in moved.table.table.rows] == notes
+
+
+# ---- patients, and ids that look alike -----------------------------------------------------------------------------
+
+
+def training(*ids, case=None):
+    """Warnings of a cohort with these ids that say something of ids."""
+    rows = [(name, str(i % 2), case(name) if case else name, "train") for i, name in enumerate(ids)]
+    lines = slides(*rows, ("v0", "0", "v0", "valid"), ("v1", "1", "v1", "valid")).warnings()
+    return [line for line in lines if "ids " in line or "barcodes" in line]
+
+
+def test_ids_that_begin_like_patients_are_said():
+    (line,) = training("P17_1", "P17_2", "P23_1", "P23_2", "P31_1", "P31_2")
+    assert line.startswith("ids of 6 slides begin alike in 3 groups, as 'P17…': if these are patients")
+    assert training("patient_017_node_1", "patient_017_node_2", "patient_020_node_1", "patient_020_node_4")
+    assert not training("P17_1", "P17_2", "P23_1", "P23_2", case=lambda name: name[:3])  # said by their cases
+    assert not training("slide_000", "slide_001", "slide_002", "slide_003")
+    assert not training("normal_001", "normal_002", "tumor_001", "tumor_002")
+    assert not training(*(f"H{year}-{i}" for year in (18, 19) for i in range(30)))  # years
+    assert not training("a", "b", "c1", "c2")
+
+
+def test_a_tcga_patient_of_several_cases_is_said():
+    (line,) = training("TCGA-AA-3489-01", "TCGA-AA-3489-02", "TCGA-BB-0001-01")
+    assert line.startswith("1 patients by their TCGA barcodes have slides of several case_ids, as 'TCGA-AA-3489'")
+    assert not training("TCGA-AA-3489-01", "TCGA-AA-3489-02", case=lambda name: name[:12])
+
+
+def test_ids_that_differ_only_in_case_are_two_slides_and_this_is_said(cohort_csv):
+    (line,) = training("S-a", "S-A", "b", "c")
+    assert line == (
+        "1 pairs of ids differ only in case or the form of Unicode, as 'S-a' and 'S-A': they are different slides here"
+    )
+    cohort = Cohort.read(cohort_csv("slide_id,path,label\na,1.png,normal\nA,2.png,tumour\n"))
+    assert {slide.slide_id: slide.label for slide in cohort} == {"a": "normal", "A": "tumour"}
+    assert Cohort.read(cohort.save()) == cohort
+    assert not training("1", "01")
+
+
+def test_a_table_without_paths_whose_slides_are_elsewhere_is_one_plain_line(cohort_csv, tmp_path):
+    path = cohort_csv("slide_id,label\na,normal\nb,tumour\n")
+    with pytest.raises(
+        CohortError, match=rf"^{path}: has no column 'path', and {tmp_path} holds no slide with .*--slides$"
+    ):
+        Cohort.read(path).check_found()
+    (tmp_path / "a.svs").write_bytes(b"x")
+    Cohort.read(path).check_found()  # b fails in its turn
+    Cohort.read(cohort_csv("path\na.svs\n")).check_found()

@@ -1,0 +1,152 @@
+"""Slides that are one file under several ids: their patches would be learnt from and tested on."""
+
+import hashlib
+import os
+import stat
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ..core.errors import CohortError
+from ..core.names import is_url
+from ..core.text import quoted, shown
+from .cohort import Cohort, CohortSlide
+from .cohort_table import NAMED
+
+ENDS = 1 << 16  # bytes at the beginning and the end of a file that are compared first
+WHOLE = 1 << 26  # up to so many bytes files are compared whole, larger ones in `PLACES`
+PLACES = 64
+
+
+def same_files(slides: Iterable[CohortSlide]) -> list[tuple[CohortSlide, ...]]:
+    """Groups of two or more slides that are one file: the same place, links to one, or copies.
+
+    Only files of equal size are opened. Up to `WHOLE` bytes they are compared whole, larger ones at both ends and
+    at `PLACES` places between. Folders and URLs are the same where their place is. What cannot be read is like nothing.
+    """
+    groups: dict[Hashable, list[CohortSlide]] = defaultdict(list)
+    for slide in slides:
+        groups[_place(slide.path)].append(slide)
+    places = list(groups.values())
+    sizes: dict[int, list[list[CohortSlide]]] = defaultdict(list)
+    for group in places:
+        if size := _size(group[0].path):
+            sizes[size].append(group)
+    copies = [group for size, there in sizes.items() if len(there) > 1 for group in _equal(there, size)]
+    merged = {id(group) for copy in copies for group in copy}
+    found = [tuple(slide for group in copy for slide in group) for copy in copies]
+    return [*found, *(tuple(group) for group in places if len(group) > 1 and id(group) not in merged)]
+
+
+def with_files_in_one_case(cohort: Cohort) -> Cohort:
+    """The cohort with slides that are one file (`same_files`) in one case, so that no split divides them.
+
+    A notice says which. `CohortError` where the table has them in different splits.
+    """
+    groups = same_files(cohort.labelled)
+    if not groups:
+        return cohort
+    case_of = {slide.case_id: slide.case_id for slide in cohort}
+    for group in groups:
+        splits = {slide.split: slide for slide in group if slide.split}
+        if len(splits) > 1:
+            one, other = list(splits.values())[:2]
+            raise CohortError(
+                f"slides {quoted(one.slide_id)} ({one.split}) and {quoted(other.slide_id)} ({other.split}) are the "
+                f"same file, {shown(one.path, 300)}: delete one row, or put both in one split"
+            )
+        first = _root(case_of, group[0].case_id)
+        for slide in group:
+            case_of[_root(case_of, slide.case_id)] = first
+    joined = cohort.with_slides(replace(slide, case_id=_root(case_of, slide.case_id)) for slide in cohort)
+    return replace(joined, notices=(*cohort.notices, *_notices(groups)))
+
+
+def _root(case_of: dict[str, str], case: str) -> str:
+    while case_of[case] != case:
+        case = case_of[case]
+    return case
+
+
+def _notices(groups: Sequence[tuple[CohortSlide, ...]]) -> Iterable[str]:
+    some = "; ".join(" = ".join(quoted(slide.slide_id) for slide in group[:NAMED]) for group in groups[:NAMED])
+    rest = f"; and {len(groups) - NAMED} more" if len(groups) > NAMED else ""
+    yield f"{len(groups)} files are listed under more than one id; each counts as one case: {some}{rest}"
+    differing = [group for group in groups if len({slide.label for slide in group}) > 1]
+    if differing:
+        one, other = _of_two_labels(differing[0])
+        yield (
+            f"{len(differing)} of these files have two labels, as {quoted(one.slide_id)} ({shown(one.label)}) and "
+            f"{quoted(other.slide_id)} ({shown(other.label)}): correct one, or delete a row"
+        )
+
+
+def _of_two_labels(group: Sequence[CohortSlide]) -> tuple[CohortSlide, CohortSlide]:
+    return group[0], next(slide for slide in group if slide.label != group[0].label)
+
+
+# ---- what is one file ----------------------------------------------------------------------------------------------
+
+
+def _place(path: Path | str) -> Hashable:
+    """What two names of one file share."""
+    if is_url(path):
+        return path
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return os.path.normcase(path)
+    number = (status.st_dev, status.st_ino)
+    return number if all(number) else os.path.normcase(os.path.realpath(path))  # some file systems number nothing
+
+
+def _size(path: Path | str) -> int:
+    """Bytes of a file; 0 for what is none."""
+    if is_url(path):
+        return 0
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return 0
+    return status.st_size if stat.S_ISREG(status.st_mode) else 0
+
+
+def _equal(groups: Sequence[list[CohortSlide]], size: int) -> list[list[list[CohortSlide]]]:
+    """Those of equal content: told by their ends, then, where these are the same, by the rest."""
+    alike = [list(groups)]
+    for digest in (_of_ends, _of_all):
+        alike = [
+            part for some in alike for part in _parted(some, lambda path, d=digest: d(path, size)) if len(part) > 1
+        ]
+    return alike
+
+
+def _parted(groups: Sequence[list[CohortSlide]], digest: Callable[[Path | str], bytes]) -> Iterable[list]:
+    parts: dict[bytes, list] = defaultdict(list)
+    for group in groups:
+        try:
+            parts[digest(group[0].path)].append(group)
+        except OSError:
+            continue
+    return parts.values()
+
+
+def _of_ends(path: Path | str, size: int) -> bytes:
+    return _digest(path, {0, max(0, size - ENDS)})
+
+
+def _of_all(path: Path | str, size: int) -> bytes:
+    if size <= WHOLE:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    return _digest(path, {place * (size - ENDS) // (PLACES - 1) for place in range(PLACES)})
+
+
+def _digest(path: Path | str, places: Iterable[int]) -> bytes:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for place in sorted(places):
+            file.seek(place)
+            digest.update(file.read(ENDS))
+    return digest.digest()
