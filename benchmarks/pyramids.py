@@ -6,7 +6,6 @@ compressed and repeated.
 """
 
 import os
-import tempfile
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -14,9 +13,10 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 import tifffile
+from platformdirs import user_cache_dir
 
 DATA = Path(os.environ.get("D2L_DATA", Path(__file__).parents[2] / "shared" / "data"))
-FOLDER = Path(tempfile.gettempdir()) / "distill2label-benchmarks"
+FOLDER = Path(user_cache_dir("napari-distill2label", appauthor=False)) / "benchmarks"
 MPP = 0.499
 ROWS, COLS = 12, 8  # whole tiles of the slide, so many that two halvings are whole tiles again
 _SMALLEST = 1024  # px

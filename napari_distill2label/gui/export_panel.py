@@ -23,6 +23,7 @@ from ..core.errors import OutputError
 from ..core.names import is_url
 from ..export import FORMATS
 from .jobs.jobs import Broken, Done, Job
+from .plain_text import as_plain
 from .session.session import Session
 from .widgets.parts import JobButton, Panel, button, reason_label, row, show_reason, told
 from .widgets.reveal import open_folder, revealed
@@ -225,7 +226,7 @@ class ExportPanel(Panel):
     def refresh(self) -> None:
         default = str(self.default_folder()) if len(self.session.cohort) else ""
         self.folder.setPlaceholderText(default)
-        self.folder.setToolTip(f"{WHERE}:\n{default}" if default else WHERE)
+        self.folder.setToolTip(as_plain(f"{WHERE}:\n{default}") if default else WHERE)
         self._refresh_button()
         corrected = self._corrected()
         self.corrections.setVisible(bool(corrected))
@@ -247,7 +248,8 @@ class ExportPanel(Panel):
         files = self.session.exported
         text = f"{_files(len(files))} in {files[0].parent}" if files else ""
         show_reason(self.result, text)
-        self.result.setToolTip("\n".join(file.name for file in files[:30]) + ("\n…" if len(files) > 30 else ""))
+        names = "\n".join(file.name for file in files[:30]) + ("\n…" if len(files) > 30 else "")
+        self.result.setToolTip(as_plain(names))
         self.reveal.setVisible(bool(files))
 
     def _show_threshold(self, threshold: float) -> None:

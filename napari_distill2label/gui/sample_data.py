@@ -1,8 +1,15 @@
 """napari's *Open Sample*: two slides drawn by ourselves, in files, so that they can be trained on and predicted too."""
 
+import atexit
 import os
+import shutil
+import stat
 import tempfile
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
+
+from platformdirs import user_cache_dir
 
 from .layers.layers import LayerData, slide_layer
 
@@ -21,19 +28,33 @@ def positive_slide() -> list[LayerData]:
 
 
 def samples_folder() -> Path:
-    """Where the drawn slides are kept."""
-    try:
-        from platformdirs import user_cache_dir  # napari depends on it
+    """Where the drawn slides are kept: the user's own cache, else a new private folder for this process.
 
-        folder = Path(user_cache_dir("napari-distill2label")) / f"samples-{VERSION}"
-        folder.mkdir(parents=True, exist_ok=True)
-        if os.access(folder, os.W_OK):
+    Never a name in a folder of all users that somebody else could have made first.
+    """
+    folder = Path(user_cache_dir("napari-distill2label", appauthor=False)) / f"samples-{VERSION}"
+    with suppress(OSError):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if _is_mine(folder):
             return folder
-    except OSError:
-        pass
-    folder = Path(tempfile.gettempdir()) / f"napari-distill2label-samples-{VERSION}"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return _private_folder()
+
+
+def _is_mine(folder: Path) -> bool:
+    """Can this user write here, and nobody else?"""
+    status = os.lstat(folder)
+    if not stat.S_ISDIR(status.st_mode) or not os.access(folder, os.W_OK):
+        return False
+    return not hasattr(os, "getuid") or (status.st_uid == os.getuid() and not status.st_mode & 0o022)
+
+
+@cache
+def _private_folder() -> Path:
+    folder = tempfile.mkdtemp(
+        prefix="napari-distill2label-"
+    )  # of this user alone, under a name that nobody can foresee
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
 def _layer(name: str, positive: bool) -> LayerData:

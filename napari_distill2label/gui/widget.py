@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QFrame, QLabel, QScrollArea, QSizePolicy, QVBoxLayout
 
 from .export_panel import ExportPanel
 from .jobs.jobs import Broken, Job
+from .plain_text import as_plain
 from .predicting.predict_panel import PredictPanel
 from .predicting.review_panel import ReviewPanel
 from .session.session import Session, session_of
@@ -20,7 +21,7 @@ from .slide_table.slides_panel import SlidesPanel
 from .training.train_panel import TrainPanel
 from .warm_up import warm_up
 from .widgets.help_popup import HelpPopup, native
-from .widgets.parts import Panel, guard_wheel, row, tool
+from .widgets.parts import Panel, guard_wheel, plain_labels, row, tool
 from .widgets.shortcuts import Actions, bind
 from .widgets.status import StatusStrip
 from .widgets.steps import Step, next_step, style_sheet
@@ -58,6 +59,7 @@ class DistillToLabel(QWidget):
         self._arrange()
         self.actions_of_keys = Actions(session, named, self.show_help)
         self.shortcuts = bind(self, self.actions_of_keys, self.status.show_problem)
+        plain_labels(self)
         self._listen()
         session.background.ask("warm up", warm_up, lambda done: None)
 
@@ -176,7 +178,7 @@ class DistillToLabel(QWidget):
             (self.redo, "Redo", stack.redo_text, "Ctrl+Shift+Z"),
         ):
             button.setEnabled(text is not None)
-            button.setToolTip(f"{word}: {text} ({native(key)})" if text else f"Nothing to {word.lower()}")
+            button.setToolTip(as_plain(f"{word}: {text} ({native(key)})") if text else f"Nothing to {word.lower()}")
             button.setAccessibleName(word.lower())
 
     def _scroll_to(self, name: str) -> None:

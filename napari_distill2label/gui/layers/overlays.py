@@ -14,6 +14,7 @@ from psygnal import Signal
 from ...core.colours import RGB, palette
 from ...core.errors import SettingsError
 from ...core.events import Begun, Event, Finished, Progress
+from ..plain_text import as_plain
 from ..preferences import remember
 from . import canvas_input, layers, map_layers, ownership, shades
 from .layers import ATTENTION, CONTRIBUTION, LABELS, POINTS, PREDICTED, PROBABILITY
@@ -314,7 +315,7 @@ class Overlays(LaidMaps):
 
     def _on_tooltip(self, event: Any) -> None:
         if self._session() is not None and (text := self.pointed_text):
-            lines = text.replace(" · ", "\n")
+            lines = as_plain(text.replace(" · ", "\n"))
             if self.session.viewer.tooltip.text != lines:
                 self.session.viewer.tooltip.text = lines
 

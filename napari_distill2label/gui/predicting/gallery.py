@@ -4,6 +4,7 @@ from qtpy.QtCore import QRectF, QSize, Qt
 from qtpy.QtGui import QIcon, QImage, QPainter, QPen, QPixmap
 from qtpy.QtWidgets import QComboBox, QGridLayout, QLabel, QToolButton, QVBoxLayout, QWidget
 
+from ..plain_text import as_plain
 from ..session.session import Session
 from ..widgets.parts import row
 from ..wording import in_the_window
@@ -122,7 +123,7 @@ class Gallery(QWidget):
                 if picture is not None:
                     button.setIcon(self._icon(picture))
                     about = self.session.overlays.text_of(self.session.shown, picture.cell)
-                    button.setToolTip(f"{about}. Click to go there.")
+                    button.setToolTip(as_plain(f"{about}. Click to go there."))
                     button.setAccessibleName(f"patch: {about}")
 
     def _icon(self, picture: Picture) -> QIcon:

@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
 
 from ..jobs.jobs import Job
 from ..layers.overlays import ATTENTION, CONTRIBUTION, KINDS, LABELS, PROBABILITY
+from ..plain_text import as_plain
 from ..session.session import Session
 from ..widgets.parts import Fold, JobButton, Panel, button, open_jobs, reason_label, row, show_reason, told
 from ..widgets.short import short
@@ -258,7 +259,7 @@ class PredictPanel(Panel):
             self.model.setText(COMING)
         else:
             self.model.setText(NO_MODEL)
-        self.model.setToolTip("" if model is None else str(model.path))
+        self.model.setToolTip("" if model is None else as_plain(str(model.path)))
 
     def refresh_look(self) -> None:
         overlays = self.session.overlays

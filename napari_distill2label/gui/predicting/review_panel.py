@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
 from ...core.geometry import PatchGrid
 from ...core.label_map import parse_label_map
 from ..jobs.jobs import Done, Job
+from ..plain_text import as_plain
 from ..session import corrections
 from ..session.assessing import assess, why_not_assess
 from ..session.retraining import NOT_LEARNT
@@ -285,7 +286,7 @@ class ReviewPanel(Panel):
             brush.setCheckable(True)
             brush.setAccessibleName(f"paint: {label or 'erase'}")
             brush.setToolTip(
-                f"Drag over patches to correct them to {label}; click again to stop" if label
+                as_plain(f"Drag over patches to correct them to {label}; click again to stop") if label
                 else "Drag over patches to take corrections back; click again to stop"
             )  # fmt: skip
             brush.clicked.connect(lambda checked, label=label: self.brush(label, checked))
@@ -309,7 +310,7 @@ class ReviewPanel(Panel):
         for label, made in self.class_buttons.items():
             made.setEnabled(bool(text))
             tip = f"This patch is {label}" if label else "Take the correction of this patch back"
-            made.setToolTip(tip if text else "Go to a patch first")
+            made.setToolTip(as_plain(tip) if text else "Go to a patch first")
 
     def refresh_brushes(self) -> None:
         review = self.session.review
@@ -342,7 +343,7 @@ class ReviewPanel(Panel):
         else:
             kept = f"saved in {review.path.name}" if review.path and not review.unsaved else "not saved yet"
             self.file.setText(f"You corrected {self.headline()}: {kept}.")
-        self.file.setToolTip(str(review.path or ""))
+        self.file.setToolTip(as_plain(str(review.path or "")))
         self.save.setEnabled(bool(total))
         self.save.setToolTip(SAVE_TIP if total else "Nothing is corrected yet")
         here = review.slides.get(self.session.shown or "", 0) and self.session.overlays.shades is not None

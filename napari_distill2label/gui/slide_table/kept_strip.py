@@ -5,6 +5,7 @@ import weakref
 from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 from qtpy.QtWidgets import QLabel, QMainWindow, QMessageBox, QVBoxLayout, QWidget
 
+from ..plain_text import as_plain
 from ..session.session import Session
 from ..widgets.parts import button, row, show_reason
 
@@ -131,7 +132,7 @@ class CloseGuard(QObject):
 
     def ask_running(self, window: QWidget, text: str) -> bool:
         """Stop the work, and close the window?"""
-        box = QMessageBox(QMessageBox.Icon.Question, "Distill to Label", text, parent=window)
+        box = QMessageBox(QMessageBox.Icon.Question, "Distill to Label", as_plain(text), parent=window)
         stop = box.addButton("Stop and close", QMessageBox.ButtonRole.AcceptRole)
         box.setDefaultButton(box.addButton("Keep working", QMessageBox.ButtonRole.RejectRole))
         box.exec()

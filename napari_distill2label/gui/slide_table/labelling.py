@@ -4,6 +4,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QGridLayout, QInputDialog, QLabel, QMenu, QVBoxLayout, QWidget
 
 from ...store.cohort import SPLITS
+from ..plain_text import as_plain
 from ..session.class_list import counted
 from ..session.session import Session
 from ..widgets.icons import swatch, theme_colour
@@ -156,7 +157,7 @@ class Labelling(QWidget):
             if label and self.session.settings.model.several:
                 tip = f"Add the finding {label!r} to the selected slides, or take it off if all have it"
             widget.setEnabled(count > 0)
-            widget.setToolTip(tip if count else why)
+            widget.setToolTip(as_plain(tip) if count else why)
         for widget, tip in (
             (self.scale, "Say the µm/px of the selected slides, where the files do not know"),
             (self.split, "Say what training uses the selected slides for"),

@@ -12,6 +12,7 @@ from ...core.classes import split_label
 from ...core.errors import Distill2LabelError
 from ...core.geometry import PatchGrid, mean_mpp
 from ...store.cohort import CohortSlide
+from ..plain_text import as_plain
 from ..session.gathering import natural
 from ..session.session import Session
 from ..session.thumbnails import Glimpse
@@ -166,7 +167,7 @@ class SlidesModel(QAbstractTableModel):
         if role == Qt.ItemDataRole.DecorationRole:
             return self._decoration(slide_id, column)
         if role == Qt.ItemDataRole.ToolTipRole:
-            return self._tooltip(slide_id, column)
+            return as_plain(self._tooltip(slide_id, column))
         if role == Qt.ItemDataRole.TextAlignmentRole and column in NUMBERS:
             return Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
         return None

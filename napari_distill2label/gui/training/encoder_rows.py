@@ -5,6 +5,7 @@ from pathlib import Path
 from qtpy.QtWidgets import QLabel, QLineEdit, QMessageBox, QVBoxLayout, QWidget
 
 from ...core.names import TORCHSCRIPT, holds_program
+from ..plain_text import as_plain
 from ..widgets.parts import JobButton, Panel, button, reason_label, row, show_reason
 
 ENCODERS = f"Encoders (*.onnx *.safetensors {' '.join('*' + suffix for suffix in TORCHSCRIPT)});;All files (*)"
@@ -12,6 +13,7 @@ TRUST = (
     "{name} can hold a program, which runs with your rights when the file is opened.\n\n"
     "Open it only if you trust where it comes from. An .onnx file cannot do this."
 )
+
 FILE = "The network whose features of a patch are trained on"
 FOLDER = "Folder with features of the slides, computed once: training and Live take them there"
 OF_THE_FOLDER = "Patches are those of the features in the folder: side and spacing set here change nothing."
@@ -54,7 +56,9 @@ class EncoderRows(QWidget):
     def ask_trust(self, path: Path) -> bool:
         """May a file be opened that can hold a program? No, unless somebody says so."""
         yes, no = QMessageBox.StandardButton.Yes, QMessageBox.StandardButton.No
-        return QMessageBox.warning(self, "Trust this file?", TRUST.format(name=path.name), yes | no, no) == yes
+        return (
+            QMessageBox.warning(self, "Trust this file?", as_plain(TRUST.format(name=path.name)), yes | no, no) == yes
+        )
 
     def choose_features(self) -> None:
         """Ask for a folder of features that were computed before."""
@@ -71,7 +75,7 @@ class EncoderRows(QWidget):
             (self.folder, session.feature_folder, FOLDER),
         ):
             line.setText(str(path or ""))
-            line.setToolTip(str(path or tip))
+            line.setToolTip(as_plain(str(path or tip)))
         missing = "Add slides first." if not len(session.cohort) else None
         missing = missing or session.why_not_encode(session.settings)
         about = session.encoder_about

@@ -8,6 +8,7 @@ from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt, QUrl, Signal
 from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QAbstractItemView, QGridLayout, QLabel, QTableView, QVBoxLayout, QWidget
 
+from ..plain_text import as_plain
 from ..session.run_summary import RunSummary
 from ..session.session import Session
 from ..widgets.parts import button
@@ -72,7 +73,7 @@ class RunsModel(QAbstractTableModel):
         if role == Qt.ItemDataRole.DisplayRole:
             return COLUMNS[index.column()][2](run)
         if role == Qt.ItemDataRole.ToolTipRole:
-            return describe(run)
+            return as_plain(describe(run))
         return None
 
     def headerData(self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
@@ -222,4 +223,4 @@ def names_apart(runs: list[RunSummary]) -> dict[str, RunSummary]:
 
 def _enable(widget: QWidget, reason: str, tip: str) -> None:
     widget.setEnabled(not reason)
-    widget.setToolTip(reason or tip)
+    widget.setToolTip(as_plain(reason or tip))

@@ -16,6 +16,7 @@ from qtpy.QtWidgets import (
 from ...core.presets import PRESETS, PRESETS_IN_WORDS, RECIPES, RECIPES_IN_WORDS
 from ...core.settings import Settings
 from ..jobs.jobs import Job
+from ..plain_text import as_plain
 from ..session.run_summary import RunSummary, summarise
 from ..session.session import Session
 from ..widgets.parts import Fold, JobButton, Panel, button, reason_label, row, show_reason, told
@@ -262,7 +263,7 @@ class TrainPanel(Panel):
     def _take(self, weighed: Weighed) -> None:
         self._weighed = weighed
         self.folder.setPlaceholderText(weighed.folder)
-        self.folder.setToolTip(f"{FOLDER}:\n{weighed.folder}" if weighed.folder else FOLDER)
+        self.folder.setToolTip(as_plain(f"{FOLDER}:\n{weighed.folder}") if weighed.folder else FOLDER)
         self.refresh_button()
 
     def why_not(self) -> str | None:
@@ -340,7 +341,7 @@ class TrainPanel(Panel):
             return
         why_not = None if live.enabled else live.why_not()
         self.live.setEnabled(why_not is None)
-        self.live.setToolTip(why_not or LIVE)
+        self.live.setToolTip(as_plain(why_not or LIVE))
         self.live.setChecked(live.enabled)
         show_reason(self.live_status, live.status if live.enabled else why_not or "")
 

@@ -23,6 +23,7 @@ from qtpy.QtWidgets import (
 
 from ...core.errors import Distill2LabelError
 from ..jobs.jobs import Job, Jobs
+from ..plain_text import as_plain
 from ..session.session import Session
 from .window_state import window_state
 
@@ -61,6 +62,13 @@ def guard_wheel(parent: QWidget) -> None:
         for box in parent.findChildren(kind):
             box.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
             box.installEventFilter(guard)
+
+
+def plain_labels(parent: QWidget) -> None:
+    """Make all labels inside `parent` show plain text, but for those that were made for HTML: Qt guesses otherwise."""
+    for label in parent.findChildren(QLabel):
+        if label.textFormat() == Qt.TextFormat.AutoText:
+            label.setTextFormat(Qt.TextFormat.PlainText)
 
 
 def told(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -165,7 +173,7 @@ class JobButton(QPushButton):
 
     def _show(self, text: str, tip: str, enabled: bool) -> None:
         self.setText(text)
-        self.setToolTip(tip)
+        self.setToolTip(as_plain(tip))
         self.setEnabled(enabled)
 
 
@@ -201,7 +209,7 @@ def tool(text: str, tip: str, slot: Callable[..., Any]) -> QToolButton:
     """A flat button with a tooltip, connected; an icon may take the place of its text."""
     made = QToolButton()
     made.setText(text)
-    made.setToolTip(tip)
+    made.setToolTip(as_plain(tip))
     made.setAutoRaise(True)
     made.clicked.connect(lambda checked=False: slot())
     return made
@@ -210,7 +218,7 @@ def tool(text: str, tip: str, slot: Callable[..., Any]) -> QToolButton:
 def button(text: str, tip: str, slot: Callable[..., Any]) -> QPushButton:
     """A push button with a tooltip, connected."""
     made = QPushButton(text)
-    made.setToolTip(tip)
+    made.setToolTip(as_plain(tip))
     made.setAccessibleName(text.rstrip("…"))
     made.clicked.connect(lambda checked=False: slot())
     return made

@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
 
 from ..jobs.jobs import Broken, Cancelled, Done, Job
 from ..jobs.times import about, duration
+from ..plain_text import as_plain
 from ..session.session import Session
 from ..wording import in_the_window
 from .parts import Fold, button, cancel_job, open_jobs, row
@@ -69,7 +70,7 @@ class JobRow(QWidget):
         text = f"{job.text[:1].upper()}{job.text[1:]}"
         doing = text if text.startswith((job.title, "Cancelling")) else f"{job.title} · {job.text}"
         self.text.setText(f"Next: {job.title}" if waits else doing)
-        self.text.setToolTip(self.text.text())
+        self.text.setToolTip(as_plain(self.text.text()))
         self.bar.setVisible(not waits)
         self.bar.setRange(0, job.total)  # 0 of 0: busy, nobody knows how long
         self.bar.setValue(job.done)
@@ -316,6 +317,6 @@ class StatusStrip(QWidget):
             sign = "✕" if isinstance(job.outcome, Broken) else "–" if isinstance(job.outcome, Cancelled) else "✓"
             item = QListWidgetItem(f"{sign} {end_text(job)} · {duration(job.elapsed)}")
             item.setData(Qt.ItemDataRole.UserRole, job)
-            item.setToolTip(end_text(job))
+            item.setToolTip(as_plain(end_text(job)))
             self.past.addItem(item)
         self.earlier.toggle.setText(f"Earlier work ({len(past)})")

@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
 )
 
 from ...core.errors import Distill2LabelError
+from ..plain_text import as_plain
 from ..session.session import Session
 from ..wording import in_the_window
 from .parts import Panel, open_jobs
@@ -147,7 +148,7 @@ class StepHeader(QToolButton):
         self.text.setText(state.text)
         said = ", ".join(part for part in (SAID.get(state.mark, ""), state.text) if part)
         self.setAccessibleName(f"{self.name}: {said}" if said else self.name)
-        self.setToolTip(f"{self.name}{f' ({said})' if said else ''}. Click to open or close it.")
+        self.setToolTip(as_plain(f"{self.name}{f' ({said})' if said else ''}. Click to open or close it."))
 
     def _turn(self, opened: bool) -> None:
         self.arrow.setText("▾" if opened else "▸")
