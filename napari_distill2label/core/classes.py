@@ -29,16 +29,22 @@ def split_label(text: str) -> tuple[str, ...]:
 
 def is_no_value(text: str) -> bool:
     """Does a cell hold nothing: empty, spaces, `NA`, `nan`, `None`, `-`, `?`, `unknown`… in any case?"""
-    return len(text) <= _LONGEST_NO_VALUE and " ".join(text.casefold().split()) in NO_VALUE
+    if len(text) > _LONGEST_NO_VALUE:
+        return False
+    return (" ".join(text.lower().split()) if text.isascii() else spelling_key(text)) in NO_VALUE
 
 
 @lru_cache(maxsize=4096)
 def spelling_key(name: str) -> str:
     """What two spellings of one name share: `Tumor` and `tumor`, `0` and `0.0`, composed and decomposed umlauts.
 
-    Case, the form of Unicode, the number of spaces and the way a number is written do not tell classes apart.
+    Case, the form of Unicode, spaces, characters that are not seen, and the way a number is written tell no classes
+    apart.
     """
-    key = " ".join(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold()).split())
+    key = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    if not key.isascii():
+        key = "".join(character for character in key if unicodedata.category(character) != "Cf")
+    key = " ".join(key.split())
     if _NUMBER.fullmatch(key):
         number = Decimal(key.replace(",", ".")).normalize()
         key = format(number if number else Decimal(0), "f")

@@ -135,6 +135,11 @@ def natural(text: str) -> tuple[tuple[bool, int | str], ...]:
     return tuple((not part.isdecimal(), int(part) if part.isdecimal() else part.casefold()) for part in parts)
 
 
+def is_own_output(path: PathLike) -> bool:
+    """Is this a file that this program wrote: by the record of its folder, or a label mask by what it says itself?"""
+    return _is_own(Path(path), _written_by_us(os.path.dirname(path)))
+
+
 def _of_place(path: Path) -> list[Path]:
     if not path.is_dir() or path.suffix.lower() == ".zarr":
         return [path]
@@ -151,7 +156,7 @@ def _matching(pattern: str) -> list[Path]:
             found += [path] if _is_image_zarr(path) else []
         elif path.is_dir():
             found += slides_in(path)
-        elif path.suffix.lower() in SUFFIXES and not _is_own(path, _written_by_us(str(path.parent))):
+        elif path.suffix.lower() in SUFFIXES and not is_own_output(path):
             found.append(path)
     if not found:
         raise CohortError(f"{pattern}: no slide matches this pattern")
@@ -204,7 +209,7 @@ def _written_by_us(place: str) -> Mapping[str, set[int]]:
 
 
 def _is_own(path: Path, own: Mapping[str, set[int]]) -> bool:
-    """Is this a file that we wrote: by the record of its folder, or a label mask by what it says itself?"""
+    """`is_own_output`, the record of the folder being read."""
     try:
         if path.stat().st_size in own.get(path.name, ()):
             return True

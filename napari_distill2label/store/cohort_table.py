@@ -8,6 +8,7 @@ import hashlib
 import os
 import re
 import shutil
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ from ..core.classes import (
 from ..core.errors import CohortError
 from ..core.names import is_url, slide_name, why_not_url
 from ..core.text import quoted, shown
+from ..slides.discovery import is_own_output
 from .files import atomic_path
 from .tables import Style, Table, neutral, open_table, table_text
 
@@ -107,9 +109,12 @@ def read_rows(
     folder = Path(os.path.abspath(slides_folder or path.parent))
     table = open_table(path, aliases=ALIASES)
     if not {"slide_id", "path"} & set(table.columns):
-        raise CohortError(f"{path}: has neither a 'slide_id' nor a 'path' column (nor 'wsi', 'slide', 'filename')")
+        raise CohortError(
+            f"{path}: has neither a 'slide_id' nor a 'path' column (nor 'wsi', 'slide', 'filename'); "
+            f"its header is {shown(', '.join(cell.strip() for cell in table.header), 500)}"
+        )
     parser = _Parser(path, folder, None if "path" in table.columns else _slides_by_name(folder))
-    slides = parser.with_common_spelling([parser.slide(table.cells(row)) for row in table.rows])
+    slides = parser.alike([parser.slide(table.cells(row)) for row in table.rows])
     rows = {slide.slide_id: (slide, cells) for slide, cells in zip(slides, table.rows, strict=True)}
     return CohortTable(table, folder, rows, parser.found), slides, [*table.notices, *parser.notices()]
 
@@ -127,7 +132,7 @@ def read_labels(path: str | os.PathLike[str]) -> tuple[list[LabelRow], list[str]
     if "slide_id" not in table.columns:
         raise CohortError(f"{path}: has no column 'slide_id'; its header is {shown(', '.join(table.header), 500)}")
     parser = _Parser(path, path.parent, {})
-    slides = parser.with_common_spelling([parser.slide(table.cells(row)) for row in table.rows])
+    slides = parser.alike([parser.slide(table.cells(row)) for row in table.rows])
     names = Counter(slide.slide_id for slide in slides)
     if repeated := [name for name, n in names.items() if n > 1]:
         raise CohortError(f"{path}: two rows have the id {quoted(repeated[0])}")
@@ -201,13 +206,18 @@ class _Parser:
             split=self._split(row, slide_id),
         )
 
-    def with_common_spelling(self, slides: Sequence[CohortSlide]) -> list[CohortSlide]:
-        """Labels that differ only in spelling become one class."""
+    def alike(self, slides: Sequence[CohortSlide]) -> list[CohortSlide]:
+        """Labels that differ only in spelling become one class, and such cases one case."""
         self.spelling = common_spelling(self.names)
-        changed = {name: new for name, new in self.spelling.items() if name != new}
-        if not changed:
-            return list(slides)
-        return [replace(slide, label=respelled(slide.label, changed)) if slide.label else slide for slide in slides]
+        # A case is no number: '01' and '1' are two.
+        self.cases = {key[3:]: case[3:] for key, case in common_spelling(f"id {s.case_id}" for s in slides).items()}
+        labels = {name: new for name, new in self.spelling.items() if name != new}
+        cases = {name: new for name, new in self.cases.items() if name != new}
+        if labels:
+            slides = [replace(s, label=respelled(s.label, labels)) if s.label else s for s in slides]
+        if cases:
+            slides = [replace(s, case_id=cases[s.case_id]) if s.case_id in cases else s for s in slides]
+        return list(slides)
 
     def notices(self) -> list[str]:
         """A line for each kind of thing."""
@@ -215,14 +225,13 @@ class _Parser:
         for column, cells in self.nothing.items():
             what = {"label": "no label", "case_id": "no case", "mpp": "no µm/px", "split": "no split"}[column]
             lines.append(f"{self.table}: {cells.total()} cells are read as {what}: {_some(cells)}")
-        spellings: dict[str, list[str]] = defaultdict(list)
-        for name, common in self.spelling.items():
-            spellings[common].append(name)
-        for common, names in spellings.items():
-            if len(names) > 1:
-                told = _some({name: self.names[name] for name in names})
-                lines.append(f"{self.table}: labels spelled differently are one class {quoted(common)}: {told}")
-        classes = list(spellings)
+        for common, names in _grouped(self.spelling).items():
+            told = _some({name: self.names[name] for name in names})
+            lines.append(f"{self.table}: labels spelled differently are one class {quoted(common)}: {told}")
+        if cases := _grouped(self.cases):
+            some = " and ".join(map(quoted, next(iter(cases.values()))[:NAMED]))
+            lines.append(f"{self.table}: {len(cases)} cases have case_ids that differ only in spelling, as {some}")
+        classes = list(dict.fromkeys(self.spelling.values()))
         for one, other in near_spellings(classes) if len(classes) <= _MOST_COMPARED else ():
             lines.append(
                 f"{self.table}: the classes {quoted(one)} and {quoted(other)} are spelled nearly alike: if they are "
@@ -258,7 +267,9 @@ class _Parser:
         return Path(os.path.normpath(os.path.join(self.folder, _native(text, self.folder))))
 
     def _looked_up(self, slide_id: str) -> Path:
-        there = self.files.get(slide_id, ())
+        there = self.files.get(unicodedata.normalize("NFC", slide_id), ())
+        if len(there) > 1:  # our own mask may lie beside its slide
+            there = [file for file in there if not is_own_output(file)]
         if len(there) > 1:
             names = ", ".join(shown(other.name) for other in there)
             raise CohortError(f"{self.table}: slide {quoted(slide_id)} could be any of {names}: add a column 'path'")
@@ -314,16 +325,31 @@ def _slides_by_name(folder: Path) -> dict[str, list[Path]]:
     files: dict[str, list[Path]] = defaultdict(list)
     for file in sorted(folder.glob("*")):
         if file.suffix.lower() in SUFFIXES:
-            files[file.name].append(file)
-            files[slide_name(file)].append(file)
+            for name in {file.name, slide_name(file)}:
+                files[unicodedata.normalize("NFC", name)].append(file)
     return files
 
 
 def _native(path: str, folder: str) -> str:
-    r"""A path that Windows wrote ('slides\a.svs') for this system, unless there is a file of that very name."""
-    if os.sep == "/" and "\\" in path and not os.path.exists(os.path.join(folder, path)):
-        return path.replace("\\", "/")
-    return path
+    r"""A path that another system wrote, for this one: 'slides\a.svs', an umlaut in the other form of Unicode.
+
+    Only where there is no file of that very name.
+    """
+    windows = os.sep == "/" and "\\" in path
+    if (path.isascii() and not windows) or os.path.exists(os.path.join(folder, path)):
+        return path
+    if windows:
+        path = path.replace("\\", "/")
+    forms = (unicodedata.normalize(form, path) for form in ("NFC", "NFD"))
+    return next((form for form in forms if os.path.exists(os.path.join(folder, form))), path)
+
+
+def _grouped(spelling: Mapping[str, str]) -> dict[str, list[str]]:
+    """The common spelling of what is spelled in more than one way -> all its spellings."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name, common in spelling.items():
+        groups[common].append(name)
+    return {common: names for common, names in groups.items() if len(names) > 1}
 
 
 def _some(counts: Mapping[str, int]) -> str:

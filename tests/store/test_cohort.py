@@ -7,6 +7,7 @@ import pytest
 
 from napari_distill2label.core.classes import order_classes
 from napari_distill2label.core.errors import CohortError
+from napari_distill2label.core.names import RECORD
 from napari_distill2label.core.settings import SplitSettings
 from napari_distill2label.store.cohort import Cohort, CohortSlide, slide_name
 from napari_distill2label.store.splits import with_splits
@@ -314,6 +315,41 @@ def test_spellings_of_one_class_are_one_class_and_this_is_said(cohort_csv, label
     shouted = read(path, [name.upper() for name in classes])
     assert shouted.classes == tuple(name.upper() for name in classes)
     assert [shouted.indices(slide) for slide in shouted] == [cohort.indices(slide) for slide in cohort]
+
+
+def test_characters_that_are_not_seen_tell_no_classes_apart(cohort_csv):
+    path = cohort_csv("slide_id,path,label\na,a.png,normal\nb,b.png,tumour\u200b\nc,c.png,tumour\nd,d.png,\u200b\n")
+    cohort = read(path)
+    assert cohort.classes == ("normal", "tumour\u200b")
+    assert cohort.indices(cohort["c"]) == (1,)
+    assert cohort["d"].label is None
+
+
+def test_cases_that_differ_only_in_spelling_are_one_case(cohort_csv):
+    path = cohort_csv("slide_id,path,case_id\na,a.png,P 1\nb,b.png,p 1\nc,c.png,P  1\nd,d.png,01\ne,e.png,1\n")
+    cohort = Cohort.read(path)
+    assert [slide.case_id for slide in cohort] == ["P 1", "P 1", "P 1", "01", "1"]
+    assert cohort.notices == (
+        f"{path}: 1 cases have case_ids that differ only in spelling, as 'P 1' and 'p 1' and 'P  1'",
+    )
+    before = path.read_bytes()
+    assert Cohort.read(cohort.save()) == cohort
+    assert path.read_bytes() == before
+
+
+def test_a_path_in_the_other_form_of_unicode_is_found(cohort_csv, tmp_path):
+    (tmp_path / "Ko\u0308ln.svs").write_bytes(b"x")
+    assert Cohort.read(cohort_csv("path\nK\xf6ln.svs\n")).slides[0].path.exists()
+    assert Cohort.read(cohort_csv("slide_id\nK\xf6ln\n")).slides[0].path.exists()
+    (tmp_path / "K\xf6ln.svs").write_bytes(b"y")
+    assert Cohort.read(cohort_csv("path\nK\xf6ln.svs\n")).slides[0].path.read_bytes() == b"y"
+
+
+def test_a_mask_of_ours_beside_its_slide_is_not_taken_for_it(cohort_csv, tmp_path):
+    (tmp_path / "a.svs").write_bytes(b"x")
+    (tmp_path / "a.png").write_bytes(b"picture")
+    (tmp_path / RECORD).write_text('{"name": "a.png", "size": 7}\n')
+    assert Cohort.read(cohort_csv("slide_id\na\n"))["a"].path.name == "a.svs"
 
 
 def test_near_spellings_are_two_classes_and_this_is_said(cohort_csv):
