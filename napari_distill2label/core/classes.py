@@ -41,8 +41,10 @@ def spelling_key(name: str) -> str:
     Case, the form of Unicode, spaces, characters that are not seen, and the way a number is written tell no classes
     apart.
     """
-    key = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
-    if not key.isascii():
+    if name.isascii():
+        key = name.lower()
+    else:
+        key = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
         key = "".join(character for character in key if unicodedata.category(character) != "Cf")
     key = " ".join(key.split())
     if _NUMBER.fullmatch(key):
