@@ -23,6 +23,7 @@ from .slides.discovery import TABLES
 from .stopping import stoppable
 
 RESEARCH_USE = "For research use only: not a medical device, not for diagnosis."
+COHORTS = tuple(suffix for suffix in TABLES if suffix != ".txt")  # which may be anything
 INTERRUPTED = 130  # as a shell reports a program stopped by Ctrl-C
 
 
@@ -197,7 +198,7 @@ def _predict(options: argparse.Namespace, run: Drain) -> None:
 
 def _slides(options: argparse.Namespace, cohort: Any) -> Any:
     """The `Cohort` meant by one cohort.csv, or by slides, folders of slides and patterns."""
-    tables = [path for path in options.slides if not is_url(path) and path.suffix.lower() in TABLES]
+    tables = [path for path in options.slides if not is_url(path) and path.suffix.lower() in COHORTS]
     if tables and len(options.slides) > 1:
         raise SettingsError(f"{options.verb}: give either one cohort.csv or slides, not both")
     return cohort.read(tables[0], options.slides_folder) if tables else cohort.of_files(options.slides)

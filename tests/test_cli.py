@@ -111,6 +111,42 @@ def test_train_predict_evaluate_export(work, main):
         assert line.read_bytes() == (labels / line.name).read_bytes()
 
 
+def test_folders_and_patterns_of_slides(work, main, monkeypatch):
+    """In natural order, without what was written beside the slides; an id that two have is told apart."""
+    monkeypatch.chdir(work)
+    (work / "more" / "deep").mkdir(parents=True)
+    slides = sorted((work / "cohort" / "slides").glob("*.tif"))
+    for name, slide in (("s10", slides[0]), ("s9", slides[1]), ("deep/s9", slides[2])):
+        (work / "more" / f"{name}.ome.tif").write_bytes(slide.read_bytes())
+    status, out, err = main("predict", "my run", "more", "-o", "more/labels", "--format", "ome-tiff,png")
+    assert status == 0, err
+    named = [line.partition(":")[0] for line in out.splitlines()]
+    assert named == ["more_s9", "s10", "deep_s9"]
+    assert "note: 2 slides share a file name with another one and are called more_s9, deep_s9" in err
+    # once more: the masks that lie there now are no slides
+    status, out, err = main("predict", "my run", "more/*.ome.tif", "more", "-o", "out", "--format", "csv")
+    assert (status, [line.partition(":")[0] for line in out.splitlines()]) == (0, named)
+    status, out, err = main("tissue", "more/deep", "-o", "regions")
+    assert [Path(line).name for line in out.splitlines()] == ["s9.geojson"]
+    (work / "empty").mkdir()
+    for nothing in ("empty", "more/*.svs"):
+        status, out, err = main("predict", "my run", nothing, "-o", "out")
+        assert (status, out) == (2, "")
+        assert err.count("\n") == 1
+        assert re.match(rf"distill2label: {re.escape(nothing)}: (holds no slide|no slide matches)", err)
+
+
+def test_a_workbook_is_one_plain_line(main, tmp_path):
+    (tmp_path / "cohort.xlsx").write_bytes(b"PK\x03\x04")
+    for verb in (("predict", "run"), ("tissue",)):
+        status, out, err = main(*verb, tmp_path / "cohort.xlsx", "-o", tmp_path / "out")
+        assert (status, out) == (2, "")
+    assert err == (
+        f"distill2label: {tmp_path / 'cohort.xlsx'}: is an Excel workbook or another packed file, not a CSV file: "
+        "save it as 'CSV UTF-8' and give that\n"
+    )
+
+
 def test_debug_adds_the_traceback_to_the_line(work, main):
     arguments = ["predict", work / "no run ü", "x.png", "-o", "out"]
     status, out, err = main(*arguments)
