@@ -187,7 +187,7 @@ class ExportPanel(Panel):
         names = "\n".join(path.name for path in paths[:NAMED]) + ("\n…" if len(paths) > NAMED else "")
         text = f"{many} in {paths[0].parent} would be replaced. {REPLACE}\n\n{names}"
         yes, no = QMessageBox.StandardButton.Yes, QMessageBox.StandardButton.No
-        return QMessageBox.warning(self, "Replace these files?", text, yes | no, no) == yes
+        return QMessageBox.warning(self, "Replace these files?", as_plain(text), yes | no, no) == yes
 
     def show_folder(self) -> None:
         if self.session.exported:
