@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from psygnal import Signal
 
-from ...core.classes import SEPARATOR, class_indices, split_label
+from ...core.classes import SEPARATOR, split_label
 from ...core.errors import CohortError
 from ...core.names import is_url, slide_name
 from ...slides.mpp import LIMITS
@@ -134,8 +134,6 @@ class SlideList(ClassList):
         ids, label = _ids(slide_ids), label or None
         if unknown := [name for name in split_label(label or "") if name not in self.classes]:
             raise CohortError(f"unknown label {unknown[0]!r}: the classes are {', '.join(self.classes)}")
-        if label:
-            class_indices(label, self.classes)  # the negative class beside another one is refused
         self._change(f"label {named(ids)} {label or 'nothing'}", ids, label=label)
 
     def toggle_label(self, slide_ids: str | Iterable[str], name: str) -> None:
