@@ -38,8 +38,9 @@ def _deal(slides: Sequence[CohortSlide], fractions: Mapping[str, float], seed: i
 
 
 def _check_trainable(cohort: Cohort) -> Cohort:
-    """`CohortError` unless the training split holds a slide of the negative class and of another one."""
-    present = {index for slide in cohort.in_split("train") for index in cohort.indices(slide)}
+    """`CohortError` unless all labels can be used, and the training split holds the negative class and another one."""
+    indices = {slide.slide_id: cohort.indices(slide) for slide in cohort.labelled}
+    present = {index for slide in cohort.in_split("train") for index in indices[slide.slide_id]}
     if 0 not in present or present == {0}:
         missing = cohort.classes[0] if 0 not in present else " or ".join(cohort.classes[1:])
         raise CohortError(

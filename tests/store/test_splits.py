@@ -137,3 +137,10 @@ def test_folds_test_every_slide_once(folds):
 def test_one_fold_is_no_cross_validation():
     with pytest.raises(CohortError, match="2 or more folds, got 1"):
         k_folds(cohort(10), 1, SplitSettings(), 0)
+
+
+def test_a_label_that_cannot_be_used_is_an_error_in_any_split():
+    names = [("a", "normal", "train"), ("b", "tumour", "train"), ("c", "normal;tumour", "valid")]
+    rows = tuple(CohortSlide(name, Path(name), label, name, None, split) for name, label, split in names)
+    with pytest.raises(CohortError, match="slide 'c': label 'normal;tumour': 'normal' is the negative class"):
+        with_splits(Cohort(rows, ("normal", "tumour")), SplitSettings(), 0)
