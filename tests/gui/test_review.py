@@ -486,3 +486,31 @@ def test_areas_of_qupath_correct_the_patches_they_cover_and_their_file_is_left_a
     saved = session.review.save(tmp_path / "c.csv")
     assert len(saved.read_text().splitlines()) == 1 + 4
     assert path.read_bytes() == before
+
+
+def test_other_patches_take_the_place_of_those_there_were(reviewed, make_patch_map):
+    session, viewer, _ = reviewed()
+    session.review.look_at((5, 7))
+    session.overlays.pointed = ("slide", (5, 7))  # the pointer rests
+    session._take_map(make_patch_map((120, 160), patch_px=40))  # 3 × 4
+    assert session.review.current is None
+    assert not layers.find(viewer, layers.FRAME)
+    assert not session.review.correct("tumour")
+    session.review.look_at((2, 3))
+    assert session.review.correct("tumour")
+    assert session.review.label_of("slide", (2, 3)) == "tumour"
+
+
+def test_undo_shows_the_patch_that_was_corrected_and_leaves_the_view_of_one_who_paints(reviewed):
+    session, viewer, _ = reviewed()
+    session.review.correct("tumour", (1, 1))
+    session.review.look_at((5, 7))
+    session.undo()
+    assert session.review.current == ("slide", (1, 1))
+    layer(viewer).paint((4, 4), 2)
+    session.review.look_at((5, 7))
+    centre = viewer.scene.camera.center
+    session.undo()
+    assert session.review.label_of("slide", (4, 4)) is None
+    assert session.review.current == ("slide", (5, 7))
+    assert viewer.scene.camera.center == centre

@@ -119,11 +119,12 @@ class Review(Retraining):
         if cell is None:
             at = session.overlays.pointed or self.current
             cell = at[1] if at is not None and at[0] == session.shown else None
-        if cell is None or not slide.patches.scored[cell]:
+        if cell is None or not _is_scored(slide.patches, cell):
             return False
         value = UNKNOWN if label is None else slide.classes.index(label)
         flat = np.array([np.ravel_multi_index(cell, slide.known.shape)])
-        self._change(session.shown, flat, np.array([value], np.int8), f"correct a patch to {label or 'nothing'}")
+        text = f"correct a patch to {label or 'nothing'}"
+        self._change(session.shown, flat, np.array([value], np.int8), text, look_at=cell)
         return True
 
     def answer(self, label: str | None, cell: Cell | None = None) -> bool:
@@ -144,7 +145,6 @@ class Review(Retraining):
     def paint(self, label: str | None) -> None:
         """Let the pointer paint corrections of a class on the shown slide's patches (None: erase them)."""
         slide = self._slide_on_show()
-        self._sync_all()
         layer = self._layer(self.session.shown)
         if not isinstance(slide.patches, PatchGrid) or layer is None:
             raise SettingsError("patches at points are corrected one by one: point at one and press its key")
@@ -165,23 +165,29 @@ class Review(Retraining):
         return layer is not None and str(layer.mode) in ("paint", "erase", "fill", "polygon")
 
     def _slide_on_show(self) -> SlideCorrections:
+        """The corrections of the shown slide, on the patches that are shown."""
+        self._sync_all()  # the patches may be others by now, or the user removed the layer of the corrections
         session = self.session
         slide = self._slides.get(session.shown or "")
         if slide is None or slide.known is None:
             raise SettingsError("predict the slide first: its patches are what is corrected")
         return slide
 
-    def _change(self, slide_id: str, flat: np.ndarray, values: np.ndarray, text: str) -> None:
-        """Set corrections of a slide, so that it can be undone."""
+    def _change(
+        self, slide_id: str, flat: np.ndarray, values: np.ndarray, text: str, look_at: Cell | None = None
+    ) -> None:
+        """Set corrections of a slide, so that it can be undone; who undoes it looks at the patch `look_at`."""
         slide = self._slides[slide_id]
         before = slide.known.ravel()[flat]
         if np.array_equal(before, values):
             return
-        self._sync_all()  # the user may have removed the layer that shows it
         self._write(slide_id, flat, values)
-        self._record(slide_id, flat, before, values, text)
+        self._record(slide_id, flat, before, values, text, look_at)
 
-    def _record(self, slide_id: str, flat: np.ndarray, before: np.ndarray, after: np.ndarray, text: str) -> None:
+    def _record(
+        self, slide_id: str, flat: np.ndarray, before: np.ndarray, after: np.ndarray, text: str,
+        look_at: Cell | None = None,
+    ) -> None:  # fmt: skip
         slide, own = self._slides[slide_id], weakref.ref(self)
         patches = slide.patches
 
@@ -189,8 +195,8 @@ class Review(Retraining):
             review = own()
             if review is not None and review._slides.get(slide_id) is slide and slide.patches is patches:
                 review._write(slide_id, flat, values)
-                if len(flat) == 1 and review.session.shown == slide_id:  # one sees what came back
-                    review.look_at(tuple(int(index) for index in np.unravel_index(flat[0], slide.known.shape)))
+                if look_at is not None and review.session.shown == slide_id:
+                    review.look_at(look_at)
 
         self.session.undo_stack.did(text, lambda: put(before), lambda: put(after))
 
@@ -219,7 +225,12 @@ class Review(Retraining):
             return False
         slide = self._slides.setdefault(session.shown, SlideCorrections())
         layer = self._layer(session.shown)
-        if layer is None or not slide.fits(shown.patches, shown.classes):
+        fits = slide.fits(shown.patches, shown.classes)
+        if not fits and self.current is not None:  # a patch that is no more
+            self.current = None
+            layers.remove(session.viewer, layers.find(session.viewer, layers.FRAME))
+            self.moved.emit()
+        if layer is None or not fits:
             slide.lay(shown.patches, shown.classes)
             self._add_layer(layers.about(slide_layer[0])["mpp"])
         elif isinstance(slide.patches, PatchGrid) and not layers.find(session.viewer, layers.OUTLINES, session.shown):
@@ -397,3 +408,9 @@ class Review(Retraining):
         cell = tuple(int(index) for index in np.unravel_index(int(np.argmax(doubt)), doubt.shape))
         self.look_at(cell)
         return cell
+
+
+def _is_scored(patches: Any, cell: Cell) -> bool:
+    """Is this one of the patches the model judged? A pointer that rests may mean one of those there were before."""
+    within = len(cell) == len(patches.shape) and all(at < size for at, size in zip(cell, patches.shape, strict=True))
+    return within and bool(patches.scored[cell])
