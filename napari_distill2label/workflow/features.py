@@ -138,7 +138,8 @@ def source_for(classifier: PatchClassifier, folder: str | Path | None, keep: Pat
     """Where a model of features has those of new slides from, and keeps them; None for a model of pixels.
 
     `folder` is what the user names, else the one that training used. `keep` is where predictions are kept; without
-    it (results in memory only) what is computed is kept in a run only.
+    it (results in memory only) what is computed is kept in a run only. A run that keeps no predictions (it cannot be
+    written to) keeps no features either: they lie beside the predictions, and what the run has is read from there.
     """
     bundle, wanted = classifier.bundle, classifier.bundle.config.encoder
     if wanted is None:
@@ -146,11 +147,13 @@ def source_for(classifier: PatchClassifier, folder: str | Path | None, keep: Pat
             raise SettingsError(f"{bundle.path}: works on pixels and has no use for --features")
         return None
     run = Run.open(bundle.path.parent) if Run.is_run(bundle.path.parent) else None
+    beside = keep / "features" if keep is not None else None
+    in_run = run is not None and keep in (None, run.predictions)
     if folder is None and run is not None:
-        folder = run.config.features or run.features
+        folder = run.config.features or (run.features if in_run or classifier.encoder is None else beside)
     elif folder is None and wanted.from_features:
         folder = wanted.path
-    cache = run.features if run is not None else keep and keep / "features"
+    cache = run.features if in_run else beside
     scratch = TemporaryDirectory(prefix="distill2label-") if cache is None else None
     cache = Path(scratch.name) if scratch else cache
     source = FeatureSource(Path(folder or cache), cache, classifier.encoder, trained_on(bundle.config))

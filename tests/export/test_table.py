@@ -8,6 +8,7 @@ from napari_distill2label.core.settings import GridSettings
 from napari_distill2label.export import write
 from napari_distill2label.export.table import write_table
 from napari_distill2label.store.patchmap import PatchMap
+from napari_distill2label.store.tables import read_table
 
 
 def test_round_trip(tmp_path, new_map):
@@ -39,3 +40,14 @@ def test_nothing_scored_is_a_header(tmp_path):
     again = pd.read_csv(write_table(tmp_path / "s.csv", patch_map))
     assert len(again) == 0
     assert "prob_p" in again
+
+
+def test_a_class_that_a_spreadsheet_would_compute(tmp_path, new_map):
+    grid = PatchGrid.over((60, 90), GridSettings(patch_px=30))
+    patch_map = new_map(grid, classes=("-normal", "=1+1"))
+    (path,) = write(patch_map, tmp_path, ["csv"])
+    cells = [cell for line in path.read_text().splitlines()[1:] for cell in line.split(",")]
+    assert {cell for cell in cells if cell[:1] == "'"} <= {"'=1+1", "'-normal"}
+    assert not any(cell[:1] in "=+@" for cell in cells if cell)
+    assert any(cell.startswith("-") for cell in cells)  # logits: numbers stay numbers
+    assert [row["label"] for row in read_table(path, ())] == patch_map.table()["label"].tolist()

@@ -271,3 +271,40 @@ def test_two_calls_into_one_folder(trained, slides, tmp_path, refused, cli):
     assert cli("predict", trained, slides[1], "-o", tmp_path / "out", "--format", "csv")[0] == 0
     drain(first)
     assert sorted(path.name for path in (tmp_path / "out").glob("*.csv")) == ["slide_000.csv", "slide_001.csv"]
+
+
+@pytest.fixture
+def read_only(tmp_path):
+    """`read_only(folder)` -> the same folder, mounted so that nobody can write."""
+    mounted = []
+
+    def make(folder):
+        place = tmp_path / "read only"
+        place.mkdir()
+        steps = (["mount", "--bind", folder, place], ["mount", "-o", "remount,ro,bind", place])
+        for step in steps:
+            if (
+                sys.platform != "linux"
+                or subprocess.run([*map(str, step)], capture_output=True, check=False).returncode
+            ):
+                pytest.skip("nothing can be mounted here: a run that cannot be written to was NOT tested")
+            mounted[:] = [place]
+        return place
+
+    yield make
+    for place in mounted:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_run_that_cannot_be_written_to_still_predicts(predicted, slides, tmp_path, read_only, cli):
+    run, out = read_only(predicted), tmp_path / "out"
+    status, _, err = cli("predict", run, slides[1], "-o", out, "--format", "csv")
+    assert status == 0, err
+    assert "cannot be written to (Read-only file system): patch maps are kept in" in err
+    assert {path.name for path in out.glob("[!.]*")} == {"slide_001.csv", "slide_001.student.zarr"}
+    assert (out / "slide_001.csv").read_bytes() == (tmp_path / "elsewhere" / "slide_001.csv").read_bytes()
+    assert cli("predict", run, slides[1], "-o", out, "--format", "csv", "--threshold", ".9")[0] == 0
+    assert cli("export", run, "-o", tmp_path / "exported", "--format", "csv")[0] == 0
+    refused = cli("predict", run, slides[1], "-o", run / "labels", "--format", "csv")
+    assert refused[0] == 2
+    assert "Read-only file system" in refused[2]
