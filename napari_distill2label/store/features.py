@@ -55,17 +55,23 @@ class FeatureOrigin(BaseModel):
         for name, own, its in (
             ("encoder", self.encoder, other.encoder),
             ("patch_size", self.patch_px, other.patch_px),
-            ("target_magnification", self.magnification, other.magnification),
         ):
             if own is not None and its is not None and own != its:
                 return f"{name} is {_shown(its)}, not {_shown(own)}"
-        if self.mpp and other.mpp and not 1 / SAME_SCALE <= self.mpp / other.mpp <= SAME_SCALE:
+        if _differ(self.magnification, other.magnification):
+            return f"target_magnification is {other.magnification:g}, not {self.magnification:g}"
+        if _differ(self.mpp, other.mpp):
             return f"its patches have {other.mpp:.3g} µm/px (patch_size_level0), not {self.mpp:.3g}"
         return None
 
     def filled_by(self, other: "FeatureOrigin") -> "FeatureOrigin":
         """The same, and what it does not say as `other` says it."""
         return FeatureOrigin(**(other.model_dump(exclude_none=True) | self.model_dump(exclude_none=True)))
+
+
+def _differ(one: float | None, other: float | None) -> bool:
+    """Is there more between two scales than between scanners of one nominal magnification?"""
+    return bool(one and other) and not 1 / SAME_SCALE <= one / other <= SAME_SCALE
 
 
 def _shown(value: str | float) -> str:

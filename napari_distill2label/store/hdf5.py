@@ -79,9 +79,6 @@ def read_hdf5(path: str | os.PathLike[str], frame: Frame | None = None) -> Hdf5F
     if "slide_signature" in about and "layout" not in own:  # of an earlier version of ours, which did not say it
         own = {**own, "layout": "unknown"}
     located = locate(path, coordinates, {**_beside(path, own, coordinates), **own}, frame)
-    scale = None
-    if located.patch_px is not None and frame.mpp is not None:
-        scale = mean_mpp(frame.mpp) * located.patches.side / located.patch_px
     name = text(about.get("encoder", ""))
     encoder = EncoderIdentity(
         name=name or path.parent.name or "unnamed",
@@ -93,7 +90,7 @@ def read_hdf5(path: str | os.PathLike[str], frame: Frame | None = None) -> Hdf5F
             encoder=None if name.lower() in ("", "none") else name,
             patch_px=located.patch_px,
             magnification=located.magnification,
-            mpp=scale,
+            mpp=located.mpp,
         ),
     )
     return Hdf5Features(path, located.patches, located.position, n_features, encoder)

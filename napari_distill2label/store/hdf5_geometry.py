@@ -22,6 +22,7 @@ from .hdf5_file import text
 SPARSEST = 100  # cells of a lattice per patch on it
 LARGEST_SLIDE = 2**31  # px: no position lies further out
 LARGEST_PATCH = 4096  # px, as `GridSettings.patch_px`
+ROUNDED_OURS = 1.3  # both magnifications that our files say are rounded, however small they are
 ROUNDED = 1.1  # magnifications are rounded numbers: 40 stands for 0.23 to 0.27 µm/px
 NEXT_MAGNIFICATION = 1.7  # and for 0.17 to 0.42 at most: TRIDENT takes the nearest of 5, 10, 20, 40, 80
 MANY = 16  # patches from which on it says something that none has a neighbour
@@ -66,6 +67,7 @@ class Located:
     position: np.ndarray
     patch_px: int | None  # None: the file does not say how large the encoder saw a patch
     magnification: float | None  # of the patches
+    mpp: float | None  # µm/px of the patches
 
 
 def locate(path: Path, coordinates: np.ndarray, attributes: Mapping[str, Any], frame: Frame) -> Located:
@@ -98,7 +100,9 @@ def locate(path: Path, coordinates: np.ndarray, attributes: Mapping[str, Any], f
     patches, kept = found
     position = np.full(len(corners), -1, np.int64)
     position[inside] = kept
-    return Located(patches, position, patch_px, said.number("target_magnification"))
+    mpp = said.mpp(frame)
+    scale = None if mpp is None or patch_px is None else mpp * side / patch_px
+    return Located(patches, position, patch_px, said.magnification, scale)
 
 
 def _whole(path: Path, coordinates: np.ndarray) -> np.ndarray:
@@ -190,25 +194,41 @@ class _Said:
             )
         return round(side), None if patch_px is None else round(patch_px)
 
+    @property
+    def magnification(self) -> float | None:
+        """Of the patches. Our own files say their µm/px, of which their magnification is a rounded number."""
+        return None if self.layout else self.number("target_magnification")
+
+    def mpp(self, frame: Frame) -> float | None:
+        """µm/px of the slide's level 0."""
+        if frame.mpp is not None:
+            return mean_mpp(frame.mpp)
+        return self.number("mpp") if self.layout else None
+
     def check_magnification(self, side: int, mpp: Mpp | None) -> None:
-        """`SlideError` if magnifications contradict the size of a patch, or the slide."""
+        """`SlideError` if magnifications contradict the size of a patch, or scales the slide."""
         own, target = self.number("level0_magnification"), self.number("target_magnification")
-        patch_px = self.number("patch_size")
-        if own and target and patch_px and not 1 / ROUNDED <= (expected := patch_px * own / target) / side <= ROUNDED:
-            raise self._contradict(
-                f"patch_size_level0 is {side}",
-                f"patch_size {patch_px:g} at target_magnification {target:g} of level0_magnification {own:g} makes "
-                f"{expected:g}",
-            )
+        patch_px = self.number("patch_size") or side
+        rounded = ROUNDED_OURS if self.layout else ROUNDED
+        if own and target and (not self.layout or min(own, target) >= 5):
+            expected = patch_px * own / target
+            if not 1 / rounded <= expected / side <= rounded:
+                raise self._contradict(
+                    f"patch_size_level0 is {side}",
+                    f"patch_size {patch_px:g} at target_magnification {target:g} of level0_magnification {own:g} makes "
+                    f"{expected:g}",
+                )
         if mpp is None:
             return
-        if own and not 1 / NEXT_MAGNIFICATION < 10 / own / mean_mpp(mpp) < NEXT_MAGNIFICATION:
+        slide = mean_mpp(mpp)
+        if own and not self.layout and not 1 / NEXT_MAGNIFICATION < 10 / own / slide < NEXT_MAGNIFICATION:
             raise self._contradict(
-                f"level0_magnification is {own:g} (about {10 / own:.3g} µm/px)",
-                f"the slide has {mean_mpp(mpp):.4g} µm/px",
+                f"level0_magnification is {own:g} (about {10 / own:.3g} µm/px)", f"the slide has {slide:.4g} µm/px"
             )
-        if (said := self.number("mpp")) and differ((said, said), mpp):
-            raise self._contradict(f"mpp is {said:.4g}", f"the slide has {mean_mpp(mpp):.4g} µm/px")
+        # Of level 0 in our own files; of the patches it may be in others.
+        could_be = [mpp] if self.layout else [mpp, tuple(value * side / patch_px for value in mpp)]
+        if (said := self.number("mpp")) and all(differ((said, said), value) for value in could_be):
+            raise self._contradict(f"mpp is {said:.4g}", f"the slide has {slide:.4g} µm/px")
 
     def check_level(self, side: int) -> None:
         """`SlideError` if CLAM's level and its scale contradict each other."""
@@ -248,7 +268,7 @@ class _Said:
 
     def check_distances(self, corners: np.ndarray, side: int) -> None:
         """`SlideError` if patches lie nearer to one another, or further apart, than their sizes and `overlap` say."""
-        if len(corners) < 2 or self.layout:  # ours: what was written is what was cut
+        if len(corners) < 2 or self.layout in ("points", "unknown"):
             return
         apart = _to_neighbour(corners)
         usual = int(np.median(apart))
@@ -256,16 +276,18 @@ class _Said:
             raise SlideError(f"{self.path}: its coords name most patches twice: was it written twice? Compute it again")
         overlap, stride = self.number("overlap"), self.stride(side)
         if overlap is None:
-            self._check_pixels_of_level(corners, side, usual)
+            if not self.layout:
+                self._check_pixels_of_level(corners, side, usual)
             return
         if stride <= 0:
             raise self._contradict(f"overlap is {overlap:g}", f"patch_size is {self.number('patch_size') or side:g}")
         said = f"overlap is {overlap:g}, so that patches of {side} px (patch_size_level0) lie {stride} apart"
-        far = apart.min() > stride + 1 and (
+        rounded = 1 + side / (self.number("patch_size") or side)  # px: an overlap is whole pixels of the encoder's
+        far = apart.min() > stride + rounded and (
             (len(apart) >= MANY and (apart == usual).mean() >= 0.5) or not _on_lattice(corners, side, stride)
         )
-        if usual < stride - 1 or far:
-            raise self._contradict(said, f"coords lie {usual} px apart; are they level-0 pixels?")
+        if usual < stride - rounded or (far and not self.layout):  # of our grids any cell may be left out
+            raise self._contradict(said, f"coords lie {usual} px apart (are they level-0 pixels?)")
 
     def _check_pixels_of_level(self, corners: np.ndarray, side: int, usual: int) -> None:
         """`SlideError` if CLAM's positions look like pixels of the level that patches were cut from.
@@ -279,7 +301,7 @@ class _Said:
         if len(corners) >= MANY and (corners <= np.ravel(size)[1::-1].astype(float)).all():
             raise self._contradict(
                 f"downsample is {scale:g}, so that patches of patch_size {patch_px:g} are {side} px wide at level 0",
-                f"coords lie {usual} px apart in the slide's upper left; are they pixels of patch_level?",
+                f"coords lie {usual} px apart in the slide's upper left (are they pixels of patch_level?)",
             )
 
 

@@ -9,7 +9,7 @@ import zarr
 from napari_distill2label.core.errors import BundleError
 from napari_distill2label.core.geometry import PatchGrid, PatchPoints
 from napari_distill2label.core.settings import GridSettings
-from napari_distill2label.store.features import EncoderIdentity, FeatureMap
+from napari_distill2label.store.features import EncoderIdentity, FeatureMap, FeatureOrigin
 
 D = 5
 ABOUT = {"slide": "1-2", "encoder": "abc"}
@@ -231,3 +231,20 @@ def test_what_an_encoder_does_not_say_is_not_compared():
     assert known.is_same(known.model_copy(update={"sha256": "", "description_sha256": ""}))
     assert not known.is_same(known.model_copy(update={"sha256": "c"}))
     assert not known.is_same(known.model_copy(update={"description_sha256": "c"}))
+
+
+def test_origins_contradict_by_name_and_both_values():
+    known = FeatureOrigin(encoder="uni", patch_px=256, magnification=20, mpp=0.5)
+    assert known.contradiction(FeatureOrigin()) is None
+    assert FeatureOrigin().contradiction(known) is None
+    assert known.contradiction(FeatureOrigin(magnification=22, mpp=0.46)) is None  # another scanner of 20×
+    for change, said in (
+        ({"encoder": "virchow"}, "encoder is 'virchow', not 'uni'"),
+        ({"patch_px": 224}, "patch_size is 224, not 256"),
+        ({"magnification": 10}, "target_magnification is 10, not 20"),
+        ({"mpp": 1.0}, "its patches have 1 µm/px (patch_size_level0), not 0.5"),
+    ):
+        assert known.contradiction(FeatureOrigin(**change)) == said
+    assert FeatureOrigin(patch_px=256).filled_by(FeatureOrigin(patch_px=1, mpp=0.5)) == FeatureOrigin(
+        patch_px=256, mpp=0.5
+    )

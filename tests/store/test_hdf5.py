@@ -263,3 +263,20 @@ def test_a_full_disk_is_an_error_and_not_the_end_of_the_process(tmp_path, small_
             write_hdf5(folder / "s.h5", features, "s", ENCODER)
         assert [path.name for path in folder.iterdir() if path.name != "filling"] == []
     assert read_hdf5(write_hdf5(tmp_path / "s.h5", features, "s", ENCODER)).n_features == 64
+
+
+def test_our_own_files_are_checked_too(tmp_path):
+    patches = PatchGrid.over((400, 500), GridSettings(patch_px=32, mpp=0.5, stride_px=25), (0.25, 0.25))
+    features = FeatureMap.at(tmp_path / "f.zarr", patches, 4, {})
+    for block in patches.blocks(50):
+        features.write(block, features_of(block.corners[:, ::-1]))
+    path = write_hdf5(tmp_path / "s.h5", features, "s", ENCODER, (0.25, 0.25), "12-34")
+    assert read_hdf5(path).patches.stride == 50
+    with h5py.File(path, "a") as file:
+        file["coords"][...] //= 2
+    with pytest.raises(SlideError, match=r"overlap is 7, .* lie 50 apart, but coords lie 25 px apart"):
+        read_hdf5(path)
+    with h5py.File(path, "a") as file:
+        file["coords"].attrs["target_magnification"] = 40
+    with pytest.raises(SlideError, match="target_magnification 40 of level0_magnification 40 makes 32"):
+        read_hdf5(path)

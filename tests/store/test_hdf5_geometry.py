@@ -154,3 +154,24 @@ def test_a_file_that_was_written_twice_is_told(tmp_path):
     """CLAM appends: a second run doubles every patch."""
     with pytest.raises(SlideError, match="name most patches twice"):
         located(tmp_path / "s.h5", np.concatenate([lattice(1024)] * 2), CLAM)
+
+
+def test_our_own_files_round_magnifications_and_are_read(tmp_path):
+    """A coarse slide: 32 px patches of 6 µm/px of a slide of 3 µm/px are 1.67×, which is written as 2."""
+    about = {"patch_size": 32, "patch_size_level0": 64, "level0_magnification": 3, "target_magnification": 2,
+             "overlap": 0, "layout": "grid", "mpp": 3.0}  # fmt: skip
+    for frame in (Frame(), Frame(mpp=(3.0, 3.0))):
+        found = located(tmp_path / "s.h5", lattice(64), about, frame)
+        assert (found.magnification, found.mpp) == (None, 6.0)
+    with pytest.raises(SlideError, match=r"mpp is 3, but the slide has 6"):
+        located(tmp_path / "s.h5", lattice(64), about, Frame(mpp=(6.0, 6.0)))
+    with pytest.raises(SlideError, match="target_magnification 2 of level0_magnification 3 makes 48"):
+        located(tmp_path / "s.h5", lattice(64), {key: value for key, value in about.items() if key != "layout"})
+
+
+def test_the_mpp_of_others_may_be_of_the_slide_or_of_the_patches(tmp_path):
+    frame = Frame((4096, 4096), mpp=(0.25, 0.25))
+    for mpp in (0.25, 0.5):
+        assert located(tmp_path / "s.h5", lattice(512), TRIDENT | {"mpp": mpp}, frame).mpp == 0.5
+    with pytest.raises(SlideError, match=r"mpp is 1, but the slide has 0\.25 µm/px"):
+        located(tmp_path / "s.h5", lattice(512), TRIDENT | {"mpp": 1.0}, frame)
