@@ -264,6 +264,9 @@ class _Parser:
                     f"{self.table}: slide {quoted(slide_id or slide_name(text))}: {shown(text, 200)}: {reason}"
                 )
             return text
+        return self._file(text)
+
+    def _file(self, text: str) -> Path:
         return Path(os.path.normpath(os.path.join(self.folder, _native(text, self.folder))))
 
     def _looked_up(self, slide_id: str) -> Path:
@@ -274,7 +277,7 @@ class _Parser:
             names = ", ".join(shown(other.name) for other in there)
             raise CohortError(f"{self.table}: slide {quoted(slide_id)} could be any of {names}: add a column 'path'")
         self.found += len(there)
-        return there[0] if there else Path(os.path.normpath(os.path.join(self.folder, slide_id)))
+        return there[0] if there else self._file(slide_id)
 
     def _label(self, row: Mapping[str, str]) -> str | None:
         text = self._given(row, "label")
