@@ -12,7 +12,7 @@ LONGEST_MESSAGE = 2000
 # of surrogate pairs. The two joiners stay: Persian and Hindi need them.
 _HIDDEN = re.compile(
     "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb"
-    "\ud800-\udfff\U000e0000-\U000e007f]"
+    "\ud800-\udfff\ufffe\uffff\U000e0000-\U000e007f]"
 )
 _LOGIN = re.compile(r"(?<=://)[^/?#\s@]*@")
 _QUERY = re.compile(r"(?<=://)([^?#\s]+)\?[^\s'\"]+")

@@ -13,6 +13,7 @@ import tifffile
 
 from ..core.geometry import Mpp
 from ..core.names import LABELS_NAMESPACE
+from ..core.text import printable
 from ..store.files import Writing, atomic_path
 from .mask import Mask
 
@@ -42,14 +43,15 @@ def write_mask(
         The image's name in the file.
     """
     levels = _levels(mask.shape)
+    safe = {value: printable(name) for value, name in names.items()}  # XML has no control characters
     metadata = {
         "axes": "YX",
-        "Name": title,
-        "Description": f"Patch labels of napari-distill2label, for research use only. Values: {_described(names)}",
+        "Name": printable(title),
+        "Description": f"Patch labels of napari-distill2label, for research use only. Values: {_described(safe)}",
         "MapAnnotation": {
             "Namespace": LABELS_NAMESPACE,
-            **{str(value): name for value, name in names.items()},
-            "classes": json.dumps({str(value): name for value, name in names.items()}, ensure_ascii=False),
+            **{str(value): name for value, name in safe.items()},
+            "classes": json.dumps({str(value): name for value, name in names.items()}, ensure_ascii=safe != names),
         },
     }
     options = {

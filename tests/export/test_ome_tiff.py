@@ -1,6 +1,7 @@
 """The mask as other programs find it."""
 
 import tracemalloc
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -136,3 +137,14 @@ def test_what_is_no_mask_is_said_plainly(tmp_path):
         with pytest.raises(CohortError, match=message) as caught:
             read_label_mask(tmp_path / name)
         assert "\n" not in str(caught.value)
+
+
+def test_control_characters_in_names_leave_the_metadata_readable(tmp_path):
+    grid = small_grid((200, 200))
+    names = {0: "not scored", 1: "nor\x1b[31mmal", 2: "a\ufffeb\n"}
+    labels = np.ones(grid.shape, np.uint8)
+    path = write_mask(tmp_path / "a.ome.tif", Mask(labels, grid), names, title="\x1b]0;x\x07 \ufffe")
+    with tifffile.TiffFile(path) as tiff:
+        described = ElementTree.fromstring(tiff.ome_metadata)
+    assert described.find("{*}Image").attrib["Name"] == r"\x1b]0;x\x07 \ufffe"
+    assert read_label_mask(path).classes == names
