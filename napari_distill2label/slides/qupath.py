@@ -209,6 +209,8 @@ def _parts(geometry: shapely.Geometry | None) -> list[shapely.Geometry]:
 
 def _union(polygons: list[shapely.Geometry]) -> shapely.Geometry:
     """Their union, valid: an outline that crosses itself holds what it goes round an odd number of times."""
+    if len(polygons) == 1 and polygons[0].geom_type == "Polygon" and polygons[0].is_valid:
+        return polygons[0]
     valid = [polygon if polygon.is_valid else shapely.make_valid(polygon) for polygon in polygons]
     polygons = [part for geometry in valid for part in _parts(geometry) if part.geom_type == "Polygon"]
     return shapely.union_all(polygons)

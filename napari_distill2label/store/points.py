@@ -409,12 +409,13 @@ def _by_areas(
     ignored = outline(None)
     outlines = [shapely.difference(outline(known), ignored) for known in range(n_classes)]
     shares = np.stack([covered_shares(each, patches) for each in outlines], axis=1)
-    findings = [each for each in outlines[1:] if not each.is_empty]
-    share = shares[:, 1:].sum(axis=1) if len(findings) < 2 else covered_shares(shapely.union_all(findings), patches)
     by_size = np.argsort([each.area for each in outlines[1:]], kind="stable") + 1  # the smaller is within the larger
     most = by_size[shares[:, by_size].round(9).argmax(axis=1)]
     enough = coverage - ROUNDING
-    classes = np.where(share >= enough, most, np.where(shares[:, 0] >= enough, 0, UNKNOWN))
+    positive = shares[:, 1:].max(axis=1) >= enough
+    together = np.flatnonzero(~positive & (shares[:, 1:].sum(axis=1) >= enough))  # unless they overlap
+    positive[together] = covered_shares(shapely.union_all(outlines[1:]), patches, together) >= enough
+    classes = np.where(positive, most, np.where(shares[:, 0] >= enough, 0, UNKNOWN))
     tally = Tally()
     met = meets([area.outline for area in areas], patches)
     for area, known, (on_patch, in_slide) in zip(areas, at, met, strict=True):

@@ -70,7 +70,7 @@ def tissue(
 
 
 def regions_of(slide_id: str, tissue: Tissue | None) -> Path | None:
-    """The file of a slide's regions: `tissue` itself, or `<slide_id>.geojson` in it where it is a folder.
+    """The file of a slide's regions: `tissue` itself, or `<slide_id>.geojson` (`.gz`) in it where it is a folder.
 
     A mapping names a file for some slides; for the others the tissue rule of the settings holds (None). `SlideError`
     if a folder has none for the slide.
@@ -83,6 +83,9 @@ def regions_of(slide_id: str, tissue: Tissue | None) -> Path | None:
     path, apart = (Path(tissue) / f"{each}.geojson" for each in (name, told_apart(name, slide_id)))
     if apart.is_file():  # another slide's id differs in capitals alone
         return apart
+    packed = path.with_name(f"{path.name}.gz")
+    if not path.is_file() and packed.is_file():
+        return packed
     if not path.is_file():
         raise SlideError(f"{path}: no such file: the folder of regions has none for the slide {slide_id!r}")
     return path

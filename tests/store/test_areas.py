@@ -6,6 +6,7 @@ import shapely
 
 from napari_distill2label.core.geometry import PatchGrid, PatchPoints
 from napari_distill2label.core.settings import GridSettings
+from napari_distill2label.store import areas
 from napari_distill2label.store.areas import covered_shares, meets
 
 SHAPE = (90, 120)
@@ -36,6 +37,17 @@ def test_against_pixels(side, stride, origin):
     assert {0.0, 1.0} < set(found.tolist())
 
 
+@pytest.mark.parametrize("few", [0, 10, 10**6])
+def test_outlines_of_any_length(monkeypatch, few):
+    """Cut into parts or not, alone or beside others."""
+    monkeypatch.setattr(areas, "FEW_POINTS", few)
+    grid = PatchGrid.over(SHAPE, GridSettings(patch_px=5, stride_px=3))
+    area = shapely.Point(60.2, 41.7).buffer(33, 50) - shapely.box(55, 0, 66, 90) | shapely.box(56.3, 2, 61, 88)
+    np.testing.assert_allclose(covered_shares(area, grid), by_pixels(area, grid), atol=0.03)
+    which = np.array([7, 400, 3])
+    assert np.array_equal(covered_shares(area, grid, which), covered_shares(area, grid)[which])
+
+
 def test_patches_at_any_place():
     points = PatchPoints.at(np.random.default_rng(1).random((200, 2)) * SHAPE, SHAPE, GridSettings(patch_px=9))
     area = shapely.Point(60, 45).buffer(30)
@@ -59,5 +71,5 @@ def test_what_areas_meet():
     grid = PatchGrid.over((40, 40), GridSettings(patch_px=10))
     tissue = np.zeros((4, 4), bool)
     tissue[0, 0] = True
-    areas = [shapely.box(5, 5, 6, 6), shapely.box(25, 25, 26, 26), shapely.box(50, 50, 60, 60)]
-    assert meets(areas, grid.with_tissue(tissue)) == [(True, True), (False, True), (False, False)]
+    outlines = [shapely.box(5, 5, 6, 6), shapely.box(25, 25, 26, 26), shapely.box(50, 50, 60, 60)]
+    assert meets(outlines, grid.with_tissue(tissue)) == [(True, True), (False, True), (False, False)]

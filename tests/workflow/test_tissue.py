@@ -82,3 +82,13 @@ def test_regions_are_a_file_or_a_folder_of_them(tmp_path):
 def test_notices_of_a_slide_are_passed_on(data_dir, tmp_path, collect):
     events, _ = collect(tissue([data_dir / "slides" / "CMU-1-Small-Region.jpeg.tiff"], tmp_path))
     assert any(isinstance(event, Notice) and "100 times too small" in event.message for event in events)
+
+
+def test_a_folder_of_regions_may_hold_compressed_files(tmp_path):
+    packed = tmp_path / "a.geojson.gz"
+    packed.touch()
+    assert regions_of("a", tmp_path) == packed
+    (tmp_path / "a.geojson").touch()
+    assert regions_of("a", tmp_path) == tmp_path / "a.geojson"
+    with pytest.raises(SlideError, match=r"b\.geojson: no such file"):
+        regions_of("b", tmp_path)
