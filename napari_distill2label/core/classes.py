@@ -53,8 +53,8 @@ def spelling_key(name: str) -> str:
     return key
 
 
-def common_spelling(names: Iterable[str]) -> dict[str, str]:
-    """Every spelling that occurs -> the commonest one of its class (of equally common ones, the first)."""
+def common_spelling(names: Iterable[str] | Counter[str]) -> dict[str, str]:
+    """Every spelling that occurs (or is counted) -> the commonest one of its class (of equals, the first)."""
     counts = Counter(names)
     chosen: dict[str, str] = {}
     for name, _ in counts.most_common():  # in the order of their first occurrence among equals

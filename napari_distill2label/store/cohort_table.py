@@ -136,11 +136,12 @@ def read_labels(path: str | os.PathLike[str]) -> tuple[list[LabelRow], list[str]
     names = Counter(slide.slide_id for slide in slides)
     if repeated := [name for name, n in names.items() if n > 1]:
         raise CohortError(f"{path}: two rows have the id {quoted(repeated[0])}")
+    parser.patients.clear()  # the slides that are there know theirs
     rows = [
         LabelRow(
             slide.slide_id,
             slide.label,
-            slide.case_id if slide.case_id != slide.slide_id else None,
+            slide.case_id if slide.case_id != own_case(slide.slide_id, slide.path) else None,
             slide.mpp,
             slide.split,
         )
@@ -190,6 +191,7 @@ class _Parser:
         self.nothing: dict[str, Counter[str]] = defaultdict(Counter)  # column -> cells that hold no value
         self.patients: Counter[str] = Counter()  # told by barcodes
         self.names: Counter[str] = Counter()  # of classes, as they are spelled
+        self.cases: Counter[str] = Counter()  # as they are told and spelled
 
     def slide(self, row: Mapping[str, str]) -> CohortSlide:
         slide_id = row.get("slide_id", "")
@@ -201,7 +203,7 @@ class _Parser:
             slide_id=slide_id,
             path=path,
             label=self._label(row),
-            case_id=self._given(row, "case_id") or self._case(slide_id, path),
+            case_id=self._case(row, slide_id, path),
             mpp=self._mpp(row, slide_id),
             split=self._split(row, slide_id),
         )
@@ -209,10 +211,10 @@ class _Parser:
     def alike(self, slides: Sequence[CohortSlide]) -> list[CohortSlide]:
         """Labels that differ only in spelling become one class, and such cases one case."""
         self.spelling = common_spelling(self.names)
-        # A case is no number: '01' and '1' are two.
-        self.cases = {key[3:]: case[3:] for key, case in common_spelling(f"id {s.case_id}" for s in slides).items()}
+        marked = common_spelling(Counter({f"id {case}": n for case, n in self.cases.items()}))  # '01' is no number
+        self.case_spelling = {case[3:]: common[3:] for case, common in marked.items()}
         labels = {name: new for name, new in self.spelling.items() if name != new}
-        cases = {name: new for name, new in self.cases.items() if name != new}
+        cases = {name: new for name, new in self.case_spelling.items() if name != new}
         if labels:
             slides = [replace(s, label=respelled(s.label, labels)) if s.label else s for s in slides]
         if cases:
@@ -228,7 +230,7 @@ class _Parser:
         for common, names in _grouped(self.spelling).items():
             told = _some({name: self.names[name] for name in names})
             lines.append(f"{self.table}: labels spelled differently are one class {quoted(common)}: {told}")
-        if cases := _grouped(self.cases):
+        if cases := _grouped(self.case_spelling):
             some = " and ".join(map(quoted, next(iter(cases.values()))[:NAMED]))
             lines.append(f"{self.table}: {len(cases)} cases have case_ids that differ only in spelling, as {some}")
         classes = list(dict.fromkeys(self.spelling.values()))
@@ -291,7 +293,10 @@ class _Parser:
         self.names.update(names)
         return text or None
 
-    def _case(self, slide_id: str, path: Path | str) -> str:
+    def _case(self, row: Mapping[str, str], slide_id: str, path: Path | str) -> str:
+        if case := self._given(row, "case_id"):
+            self.cases[case] += 1
+            return case
         case = own_case(slide_id, path)
         if case != slide_id or tcga_patient(slide_id):
             self.patients[case] += 1

@@ -644,6 +644,7 @@ def test_ids_that_differ_only_in_case_are_two_slides_and_this_is_said(cohort_csv
     )
     cohort = Cohort.read(cohort_csv("slide_id,path,label\na,1.png,normal\nA,2.png,tumour\n"))
     assert {slide.slide_id: slide.label for slide in cohort} == {"a": "normal", "A": "tumour"}
+    assert [slide.case_id for slide in cohort] == ["a", "A"]
     assert Cohort.read(cohort.save()) == cohort
     assert not training("1", "01")
 
