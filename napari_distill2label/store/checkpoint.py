@@ -20,6 +20,7 @@ from ..core.errors import BundleError
 from ..mil.model import MILModel
 from ..mil.training import TrainingState, all_finite
 from .files import write_bytes
+from .seal import SEAL, digest_of
 
 VERSION = 2
 VERSIONS = (1, VERSION)  # that can be read
@@ -39,17 +40,15 @@ def save_checkpoint(path: str | os.PathLike[str], state: TrainingState) -> "os.P
     # Weights of the best epoch are often those of this one; safetensors wants every tensor to own its memory, and in
     # the order of its axes (convolutions are channels_last).
     tensors = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
-    about = json.dumps(
-        {
-            "version": VERSION,
-            "epoch": state.epoch,
-            "best_epoch": state.best_epoch,
-            "taught_by": state.taught_by,
-            "history": state.history,
-        },
-        allow_nan=False,
-    )
-    return write_bytes(path, save(tensors, {"state": about, "sha256": digest_of_tensors(tensors, about)}))
+    about = {
+        "version": VERSION,
+        "epoch": state.epoch,
+        "best_epoch": state.best_epoch,
+        "taught_by": state.taught_by,
+        "history": state.history,
+    }
+    about[SEAL] = digest_of_tensors(tensors, digest_of(about))
+    return write_bytes(path, save(tensors, {"state": json.dumps(about, allow_nan=False)}))
 
 
 def load_checkpoint(path: str | os.PathLike[str], model: MILModel | None = None) -> TrainingState:
@@ -59,12 +58,11 @@ def load_checkpoint(path: str | os.PathLike[str], model: MILModel | None = None)
     """
     try:
         with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
+            about = json.loads((file.metadata() or {})["state"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        about = _about(header["state"])
-        if header.get("sha256", "") != digest_of_tensors(tensors, header["state"]) and (
-            "sha256" in header or about["version"] > 1
-        ):
+        _check_plausible(about)
+        seal = about.pop(SEAL, None)
+        if (seal is not None or about["version"] > 1) and seal != digest_of_tensors(tensors, digest_of(about)):
             raise ValueError("it was altered: its digest is another")
         state = _state(about, tensors)
         if model is not None:
@@ -75,20 +73,17 @@ def load_checkpoint(path: str | os.PathLike[str], model: MILModel | None = None)
     return state
 
 
-def digest_of_tensors(tensors: Mapping[str, Tensor], *also: str) -> str:
-    """SHA-256 of tensors with their names, kinds and shapes, and of texts that belong to them."""
-    digest = hashlib.sha256()
-    for text in also:
-        digest.update(f"{len(text)}\0{text}".encode("utf-8", "surrogatepass"))
+def digest_of_tensors(tensors: Mapping[str, Tensor], also: str = "") -> str:
+    """SHA-256 of tensors with their names, kinds and shapes, and of a text that belongs to them."""
+    digest = hashlib.sha256(f"{also}\0".encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode("utf-8", "surrogatepass"))
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
 
 
-def _about(text: str) -> dict[str, Any]:
-    """What the header says of the state. `ValueError`, `TypeError`, `KeyError` if it is not plausible."""
-    about = json.loads(text)
+def _check_plausible(about: dict[str, Any]) -> None:
+    """`ValueError`, `TypeError`, `KeyError` if what the header says of the state is not plausible."""
     if about["version"] not in VERSIONS:
         raise ValueError(f"version {about['version']!r}, this program reads {VERSION}")
     epoch, best, history = about["epoch"], about["best_epoch"], about["history"]
@@ -101,7 +96,6 @@ def _about(text: str) -> dict[str, Any]:
     numbers = [value for row in history for value in row.values() if value is not None]
     if not all(type(value) in (int, float) and math.isfinite(value) for value in numbers):
         raise ValueError("its losses are not finite")
-    return about
 
 
 def _state(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> TrainingState:

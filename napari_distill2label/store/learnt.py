@@ -4,7 +4,6 @@
 """
 
 import hashlib
-import json
 import os
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from ..core.names import is_url
 from ..slides.parts import files_of
 from .cohort import CohortSlide
 from .files import write_json
+from .seal import read_json, sealed, unsealed
 from .signature import file_signature
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def signing(rows: Iterable[CohortSlide]) -> Generator[Progress, None, dict[str, 
 
 def write_signatures(run: "Run", signatures: dict[str, str]) -> Path:
     """Keep the signatures of a run's slides in its folder."""
-    return write_json(run.folder / FILE, {"format": FORMAT, "signatures": signatures})
+    return write_json(run.folder / FILE, sealed({"format": FORMAT, "signatures": signatures}))
 
 
 def has_signatures(run: "Run") -> bool:
@@ -84,9 +84,9 @@ def has_signatures(run: "Run") -> bool:
 def _kept(run: "Run") -> dict[str, str]:
     """The signatures in a run's folder; none of a run that was made without, or whose file cannot be read."""
     try:
-        data = json.loads((run.folder / FILE).read_text("utf-8"))
-        return {slide_id: one for slide_id, one in data["signatures"].items() if isinstance(one, str)}
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        data, whole = unsealed(read_json(run.folder / FILE))
+        return {slide_id: one for slide_id, one in data["signatures"].items() if isinstance(one, str)} if whole else {}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return {}
 
 

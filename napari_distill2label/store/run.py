@@ -143,13 +143,12 @@ class Run:
     def cohort(self) -> Cohort:
         """The slides with their labels and splits. `BundleError` if they are not those the run was begun with."""
         path = self.folder / "cohort.csv"
-        cohort = Cohort.read(path).with_classes(self.config.classes)
-        if self.config.cohort_sha256 not in ("", _digest_of_cohort(path)):
+        if (digest := self.config.cohort_sha256) and digest != _digest_of_cohort(path):
             raise BundleError(
                 f"{path}: was altered after the run was begun; put it back, or train anew in another folder "
                 "(only its paths may change)"
             )
-        return cohort
+        return Cohort.read(path).with_classes(self.config.classes)
 
     def bundle(self, role: str) -> Path:
         return self.folder / role
@@ -182,8 +181,11 @@ class Run:
 
 
 def _digest_of_cohort(path: Path) -> str:
-    """SHA-256 of the cells of a cohort.csv that was written by `Cohort.write`, without the column of paths."""
-    rows = list(csv.reader(io.StringIO(path.read_text("utf-8"))))
+    """SHA-256 of the cells of a run's cohort.csv, without the column of paths. `BundleError` if it cannot be read."""
+    try:
+        rows = list(csv.reader(io.StringIO(path.read_text("utf-8"))))
+    except (OSError, ValueError, csv.Error) as error:
+        raise BundleError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from None
     keep = [column for column, name in enumerate(rows[0]) if name != "path"] if rows else []
     cells = [[row[column] for column in keep if column < len(row)] for row in rows if row]
     return hashlib.sha256(json.dumps(cells).encode()).hexdigest()
