@@ -41,10 +41,10 @@ class Stopwatch:
         """An epoch of `role` is over."""
         self.epochs.setdefault(role, []).append(self._lap())
 
-    def part_of_epoch(self, role: str, share: float) -> None:
-        """So much of an epoch of `role`, 0–1, is done, and no more will be. Nothing if an epoch was whole."""
-        seconds = self._lap()
-        self.epochs.setdefault(role, [seconds / share])
+    def part_of_epoch(self, role: str, seconds: float) -> None:
+        """No more is done of an epoch of `role`, which would take so long. Nothing if an epoch was whole."""
+        self._lap()
+        self.epochs.setdefault(role, [seconds])
 
     def timing(self, device: torch.device, bags: Iterable[Bag]) -> Timing:
         """What was measured, of a training on `bags` (training and validation)."""
