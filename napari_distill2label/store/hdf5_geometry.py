@@ -25,6 +25,8 @@ LARGEST_PATCH = 4096  # px, as `GridSettings.patch_px`
 ROUNDED_OURS = 1.3  # both magnifications that our files say are rounded, however small they are
 ROUNDED = 1.1  # magnifications are rounded numbers: 40 stands for 0.23 to 0.27 µm/px
 NEXT_MAGNIFICATION = 1.7  # and for 0.17 to 0.42 at most: TRIDENT takes the nearest of 5, 10, 20, 40, 80
+LAYOUTS = ("grid", "boxes", "points", "unknown")
+LIMITS = (1e-9, 1e12)  # of any number that an attribute can mean
 MANY = 16  # patches from which on it says something that none has a neighbour
 UNKNOWN = ("", "none", "na", "n/a", "nan", "null", "unknown")  # how programs write that they do not know
 
@@ -132,7 +134,8 @@ class _Said:
     @property
     def layout(self) -> str:
         """How our own files say that patches lie: grid, boxes, points (unknown in older ones); empty in others."""
-        return text(self._attributes.get("layout", ""))
+        said = text(self._attributes.get("layout", ""))
+        return said if said in LAYOUTS else ""
 
     def number(self, *names: str) -> float | None:
         """The first of `names` that is said; None where none is, or where it says that it is not known."""
@@ -150,7 +153,9 @@ class _Said:
             found = float(written or np.ravel(value)[0])
         except (TypeError, ValueError, IndexError, OverflowError):
             raise SlideError(f"{self.path}: its attribute {name!r} is {str(value)[:40]!r}, not a number") from None
-        smallest = 0 if name in ("overlap", "patch_level") else np.nextafter(0, 1)
+        if np.isfinite(found) and found > LIMITS[1]:
+            raise SlideError(f"{self.path}: its attribute {name!r} is {found:g}: that is no slide's")
+        smallest = 0 if name in ("overlap", "patch_level") else LIMITS[0]
         return found if np.isfinite(found) and found >= smallest else None  # 0, -1, NaN: it is not known
 
     def _contradict(self, said: str, other: str) -> SlideError:

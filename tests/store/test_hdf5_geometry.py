@@ -43,6 +43,7 @@ def trident(overlap, side=512, size=8):
         (lattice(512), {"patch_size": "256", "patch_size_level0": np.array([512])}),
         (lattice(512).astype(float), {"encoder": "x", "whatever": object()}),
         (lattice(513), {"patch_size_level0": 513}),
+        (lattice(512), {"downsample": 1e-320, "level0_magnification": 1e-320}),
     ],
 )
 def test_what_holds_together_is_read(tmp_path, coords, change):
@@ -93,7 +94,9 @@ def test_what_holds_together_is_read(tmp_path, coords, change):
         (lattice(512), {"patch_size_level0": 0}, "does not say how large"),
         (lattice(512), {"patch_size_level0": 1e30, "patch_size": None}, "patch_size"),
         (lattice(512), {"patch_size": 9000, "target_magnification": -1}, "cannot be"),
-        (lattice(512), {"level0_width": 1e300}, "that is no slide"),
+        (lattice(512), {"level0_width": 1e300}, "'level0_width' is 1e\\+300: that is no slide"),
+        (lattice(512), {"overlap": 1e308}, "'overlap' is 1e\\+308: that is no slide"),
+        (lattice(256), {"layout": "whatever"}, "overlap is 0"),
     ],
 )
 def test_what_contradicts_names_the_attribute_and_both_values(tmp_path, coords, change, said):
