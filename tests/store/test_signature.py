@@ -2,7 +2,10 @@
 
 import os
 import shutil
+import threading
 from collections.abc import Callable
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +15,26 @@ import zarr
 from napari_distill2label.store.signature import file_signature
 
 
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
 def test_the_signature_of_a_url_is_what_its_server_tells(tmp_path):
+    pytest.importorskip("aiohttp", reason="aiohttp is not installed: pip install -e '.[slides]'")
     file = tmp_path / "slide.tif"
     file.write_bytes(b"12345")
-    first = file_signature(file.as_uri())
-    assert first.startswith("5-")
-    assert file_signature(file.as_uri()) == first
-    file.write_bytes(b"123456")
-    assert file_signature(file.as_uri()) != first
-    assert file_signature("file:///no such/slide.tif") == "unknown"
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/slide.tif"
+        first = file_signature(url)
+        assert first.startswith("5-")
+        assert file_signature(url) == first
+        file.write_bytes(b"123456")
+        assert file_signature(url) != first
+        assert file_signature(f"{url}.gone") == "unknown"
+        server.shutdown()
+    assert file_signature(file.as_uri()) == "unknown"  # a URL never stands for a file of this computer
 
 
 def write_zarr(path: Path) -> Path:
