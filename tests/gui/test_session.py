@@ -57,7 +57,7 @@ def test_the_whole_path(session, viewer, cohort_csv, tmp_path):
     roles = [layers.about(layer)["role"] for layer in viewer.layers]
     assert roles[:2] == [layers.SLIDE, layers.PROBABILITY]
     assert roles[-3:] == [layers.LABELS, layers.CORRECTIONS, layers.OUTLINES]
-    assert session.slides["status"].str.match(r"tumour 0\.\d\d").all()
+    assert session.slides["status"].str.match(r"(normal|tumour) · P\(tumour\) 0\.\d\d").all()
     session.set_threshold(0.0)
     assert session.counts() == {"normal": 0, "tumour": maps[1].done.sum()}
     (labels,) = layers.find(viewer, layers.LABELS)

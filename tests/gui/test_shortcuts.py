@@ -10,7 +10,15 @@ from qtpy.QtGui import QAction, QKeySequence
 from napari_distill2label.gui.layers import layers
 from napari_distill2label.gui.widget import DistillToLabel
 from napari_distill2label.gui.widgets.help_popup import help_text, native, shown_keys
-from napari_distill2label.gui.widgets.shortcuts import PANEL, PANEL_AND_CANVAS, SHORTCUTS, WINDOW, Actions, resolve
+from napari_distill2label.gui.widgets.shortcuts import (
+    PANEL,
+    PANEL_AND_CANVAS,
+    SHORTCUTS,
+    TABLE,
+    WINDOW,
+    Actions,
+    resolve,
+)
 
 from .conftest import LONG
 
@@ -59,9 +67,11 @@ def test_none_clashes_with_napari(make_napari_viewer):
     taken = napari_keys(make_napari_viewer())
     assert {"Ctrl+Shift+Z", "Alt+F", "Shift+V", "Ctrl+0", "1", "Ctrl+S", "Ctrl+O"} & set(taken)  # it does look
     clashes = {key: taken[portable(key)] for key in KEYS if portable(key) in taken}
-    # napari has undo of painting, on the canvas of a layer of labels; ours is for the panel and our own layers.
-    assert {key for key in clashes if KEYS[key].scope != PANEL_AND_CANVAS} == set()
-    assert set(clashes) <= {"Ctrl+Z", "Ctrl+Shift+Z"}
+    # napari has undo of painting and tools of layers, on the canvas; ours are for the panel, its table, our own layers.
+    scopes = {scope: {key for key in clashes if KEYS[key].scope == scope} for scope in (WINDOW, PANEL, PANEL_AND_CANVAS)}
+    assert scopes[WINDOW] == set()
+    assert scopes[PANEL] <= {"Ctrl+S"}
+    assert scopes[PANEL_AND_CANVAS] <= {"Ctrl+Z", "Ctrl+Shift+Z"}
 
 
 def test_each_key_is_there_once_and_is_no_plain_letter():
@@ -69,9 +79,9 @@ def test_each_key_is_there_once_and_is_no_plain_letter():
     assert all(keys)
     assert len(set(keys)) == len(keys)
     for key in keys:
-        assert key.startswith(("Alt+", "Ctrl+", "F")), key
+        assert key.startswith(("Alt+", "Ctrl+", "F")) or KEYS[key].scope == TABLE, key
     for row in SHORTCUTS:
-        assert row.scope in (WINDOW, PANEL, PANEL_AND_CANVAS)
+        assert row.scope in (WINDOW, PANEL, PANEL_AND_CANVAS, TABLE)
         assert len(row.arguments) in (0, len(row.keys))
 
 
@@ -115,6 +125,58 @@ def test_keys_in_a_real_window(shown, qtbot, cohort_csv):
     qtbot.keyClick(table, Qt.Key.Key_F1)
     assert shown.help_popup.isVisible()
     shown.help_popup.reject()
+
+
+def test_digits_label_while_the_table_has_the_keyboard(shown, qtbot, cohort_csv):
+    session, table = shown.session, shown.slides.table
+    session.read_cohort(cohort_csv)
+    session.show("slide_000")
+    table.setFocus()
+    qtbot.keyClick(table, Qt.Key.Key_2)
+    assert session.cohort["slide_000"].label == "tumour"
+    qtbot.keyClick(table, Qt.Key.Key_Down)
+    assert session.selected == ("slide_001",)
+    qtbot.keyClick(table, Qt.Key.Key_1, Qt.KeyboardModifier.KeypadModifier)
+    assert session.cohort["slide_001"].label == "normal"
+    qtbot.keyClick(table, Qt.Key.Key_Backspace)
+    assert session.cohort["slide_001"].label is None
+    qtbot.keyClick(table, Qt.Key.Key_Up)
+    qtbot.keyClick(table, Qt.Key.Key_0)
+    assert session.cohort["slide_000"].label is None
+    before = session.cohort
+    shown.slides.search.setFocus()
+    qtbot.keyClick(shown.slides.search, Qt.Key.Key_2)  # it is typed there
+    assert shown.slides.search.text() == "2"
+    assert session.cohort is before
+
+
+def test_ctrl_s_saves_the_table_while_the_panel_has_the_keyboard(shown, qtbot, cohort_csv, tmp_path):
+    session, panel, ctrl = shown.session, shown.slides, Qt.KeyboardModifier.ControlModifier
+    table = tmp_path / "mine.csv"
+    table.write_text(f"age,slide,wsi,diagnosis\n61,a,{cohort_csv.parent / 'slides' / 'slide_000.ome.tif'},normal\n")
+    session.read_cohort(table)
+    session.set_label("a", "tumour")
+    (action,) = [action for action in napari_actions(session.viewer) if "Ctrl+S" in keys_of(action)]
+    action.setEnabled(True)
+    napari_saves = []
+    action.triggered.connect(lambda: napari_saves.append(1))
+    for widget in (panel.table, panel.search, panel.save):
+        session.set_label("a", None)
+        session.set_label("a", "tumour;normal" if widget is panel.search else "tumour")
+        widget.setFocus()
+        qtbot.keyClick(widget, Qt.Key.Key_S, ctrl)
+        assert not session.unsaved, widget
+    assert table.read_text().splitlines()[0] == "age,slide,wsi,diagnosis"
+    assert table.read_text().splitlines()[1].startswith("61,a,")
+    assert napari_saves == []
+
+
+def napari_actions(viewer):
+    return viewer.window._qt_window.findChildren(QAction)
+
+
+def keys_of(action):
+    return [key.toString(QKeySequence.SequenceFormat.PortableText) for key in action.shortcuts()]
 
 
 def test_two_widgets_do_it_once(shown, qtbot, cohort_csv):

@@ -167,14 +167,17 @@ def test_saved_or_not(slides, tmp_path):
     assert slides.unsaved
 
 
-def test_another_cohort_cannot_be_undone_into_the_one_before(slides, cohort_csv):
+def test_opening_another_cohort_is_undone_as_a_whole(slides, cohort_csv):
     slides.set_label("slide_000", None)
     slides.select(["slide_000"])
     slides.set_colour("tumour", (1, 1, 1))
     slides.read_cohort(cohort_csv)
-    assert slides.undo() is None
     assert slides.selected == ()
     assert slides.colours[1] != (1, 1, 1)
+    assert slides.undo() == "open cohort.csv"
+    assert slides.cohort["slide_000"].label is None
+    assert slides.colours[1] == (1, 1, 1)
+    assert slides.undo() is None
 
 
 # ---- what was dropped ---------------------------------------------------------------------------------------------

@@ -61,7 +61,8 @@ class Autosave:
     def __init__(self, session: "Session", enabled: bool) -> None:
         self._owner = weakref.ref(session)  # a cycle would keep the session past its viewer
         self._window = enabled  # a script keeps what it wants itself
-        self._token = token_hex(4)
+        self.token = token_hex(4)  # names the file of slides that are in no table
+        self._next_token = ""
         self._wanted, self._asked = True, -ASK_AGAIN
         self._later = Later(self._write, AFTER_EDITING)
         self._kept: Any = None  # what the file holds, by identity
@@ -109,7 +110,7 @@ class Autosave:
     def path(self) -> Path:
         """The file: `cohort.d2l.json` beside `cohort.csv`."""
         cohort_path = self._session.cohort_path
-        return sidecar_of(cohort_path) if cohort_path else self.recovery / f"{self._token}{SUFFIX}"
+        return sidecar_of(cohort_path) if cohort_path else self.recovery / f"{self.token}{SUFFIX}"
 
     # ---- keeping --------------------------------------------------------------------------------------------------
 
@@ -197,6 +198,7 @@ class Autosave:
 
     def _look(self) -> None:
         """Other slides are there: was something kept of them?"""
+        self.token, self._next_token = self._next_token or self.token, ""
         # What was set for slides before these is kept with them; what was set before any, somebody wants for these.
         choices, is_kept = choices_of(self._session), self._looked_at is not None or self.saved_at is not None
         self._plain = choices if is_kept or choices == self._plain else None
@@ -214,12 +216,19 @@ class Autosave:
         """The slides are in a cohort.csv: what was kept elsewhere of them is not needed any more."""
         if not self._window:
             return
-        former = self.recovery / f"{self._token}{SUFFIX}"
+        former = self.recovery / f"{self.token}{SUFFIX}"
         path = self._session.cohort_path
         self._kept = None
         self._signature = file_signature(path)
         former.unlink(missing_ok=True)
         self.touch()
+
+    def leave(self, token: str | None = None) -> None:
+        """Other slides are about to come: what is kept of these in no table stays there, under its own name.
+
+        `token` names what was kept of those that come, if they were here before.
+        """
+        self._next_token = token or token_hex(4)
 
     def look_for_unsaved(self) -> None:
         """Offer what an earlier window left that was in no table."""
@@ -285,14 +294,14 @@ class Autosave:
             cohort = cohort.with_slides(sidecar.cohort(path.parent).slides)
         used = {name for row in cohort.labelled for name in split_label(row.label)}
         fitting = sidecar.classes if sidecar.classes and used <= set(sidecar.classes) else session.classes
-        cohort = replace(cohort, classes=fitting)
+        cohort = replace(cohort, classes=fitting, table=session.cohort.table)
         session._edit("restore what was kept", cohort, {**sidecar.colours})
         if session.threshold != sidecar.threshold:
             session.set_threshold(sidecar.threshold)
         session.tissue.take(sidecar.files(path.parent), sidecar.use_tissue)
         if sidecar.corrections:
             self.corrections = (path.parent / sidecar.corrections).absolute()
-            self._load_corrections()
+            self.load_corrections()
         now = choices_of(session)
         settings = "" if session.is_of_run else self._take_choices(sidecar, path)
         # What was set meanwhile is still to be kept.
@@ -320,7 +329,7 @@ class Autosave:
         self._spare = now != choices
         return f"Others are set than were kept ({choices}), which go to {bak}." if self._spare else ""
 
-    def _load_corrections(self) -> None:
+    def load_corrections(self) -> None:
         """Read beside the window; a file that is gone, or holds something else, is said."""
         review, path = self._session.review, self.corrections
         self._session.background.ask(

@@ -7,6 +7,7 @@ Widgets hold no state; they call these methods and listen to these signals.
 import weakref
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -35,9 +36,11 @@ from .review import Review
 from .runs import Runs
 from .script import Script
 from .showing import Showing
-from .slide_list import PathLike
+from .slide_list import OpenSlides, PathLike
+from .table_file import FoundCohort, FoundLabels, TableFile
 from .thumbnails import Thumbnails
 from .verbs import Verbs
+from .verdict import Verdict, verdict_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -165,11 +168,18 @@ class Session(Verbs, Showing, Evaluation, Encoding):
         """One line on a slide: failed, predicted, or nothing yet."""
         if slide_id in self.failures:
             return f"failed: {self.failures[slide_id]}"
-        patch_map = self.predictions.get(slide_id, {}).get(self.role or "")
-        if patch_map is None or patch_map.bag_probability is None:
-            return ""
-        best = max(range(1, len(patch_map.classes)), key=lambda index: patch_map.bag_probability[index])
-        return f"{patch_map.classes[best]} {patch_map.bag_probability[best]:.2f}"
+        verdict = self.verdict(slide_id)
+        return "" if verdict is None else str(verdict)
+
+    def verdict(self, slide_id: str) -> Verdict | None:
+        """What the chosen model says of a slide as a whole; None where nothing is predicted."""
+        return verdict_of(self.predictions.get(slide_id, {}).get(self.role or ""))
+
+    @property
+    def contradicted(self) -> list[str]:
+        """Ids of the slides of which the chosen model says something else than their label, in the list's order."""
+        said = ((row, self.verdict(row.slide_id)) for row in self.cohort)
+        return [row.slide_id for row, verdict in said if verdict is not None and verdict.contradicts(row.label)]
 
     def counts(self, slide_id: str | None = None) -> dict[str, int]:
         """Patches per class of a slide (None: the one shown) at the threshold; empty where nothing is predicted.
@@ -206,15 +216,35 @@ class Session(Verbs, Showing, Evaluation, Encoding):
             self.show(shown, again=True)
         self.slides_changed.emit()
 
-    def read_cohort(self, path: PathLike) -> Cohort:
-        """Read `cohort.csv` in place of the slides there are. Errors leave these as they were."""
+    def look_into(self, path: PathLike) -> FoundCohort | FoundLabels:
+        """What a table holds, and what taking it would do. Nothing has changed yet."""
         self.review.flush()  # an error here leaves everything as it is
-        cohort = super().read_cohort(path)
+        return super().look_into(path)
+
+    def _slides_now(self) -> OpenSlides:
+        more = {
+            "predictions": self.predictions, "failures": self.failures, "corrections": self.review.path,
+            "tissue": (dict(self.tissue.files), self.tissue.use), "token": self.autosave.token,
+        }  # fmt: skip
+        return replace(super()._slides_now(), current=self.current, more=more)
+
+    def _put_slides(self, slides: OpenSlides) -> None:
+        self.autosave.leave(slides.more.get("token"))
+        super()._put_slides(slides)
         self._choose_none()
-        self.predictions, self.failures, self._removed = {}, {}, {}
+        self.predictions = slides.more.get("predictions", {})
+        self.failures = slides.more.get("failures", {})
+        self._removed = {}
         self.overlays.forget()
         self.slides_changed.emit()
-        return cohort
+        if slides.more:
+            self.tissue.take(*slides.more["tissue"])
+            if path := slides.more["corrections"]:
+                self.autosave.corrections = path
+                self.autosave.load_corrections()
+            self.model_changed.emit()  # what there is to see of the model's predictions
+        if slides.current is not None:
+            self.show(slides.current, wait=False)
 
     def set_mpp(self, slide_ids: str | Iterable[str], mpp: float | None) -> None:
         """Say the µm/px of slides where their files do not, or are wrong; None: the file's own."""
@@ -355,9 +385,10 @@ class Session(Verbs, Showing, Evaluation, Encoding):
         except OSError as error:
             self._tell(f"the slides of the run are not opened, for your corrections could not be written: {error}")
             return
-        self.cohort_closing.emit()
-        self.cohort_path, self._run_of_slides = model.path / "cohort.csv", model.path
-        self._set_cohort(model.cohort)
+        table = model.path / "cohort.csv"
+        own = TableFile.now(table) if table.exists() else TableFile(table)
+        self._put_slides(OpenSlides(model.cohort, model.cohort, own, model.path, {}))
+        self.undo_stack.clear()
         with suppress(Distill2LabelError):  # the run may have been moved away from its slides: this is told
             self.show(model.cohort.slides[0].slide_id, wait=False)
 

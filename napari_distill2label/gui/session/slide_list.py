@@ -1,23 +1,38 @@
 """The list of slides: files, labels, cases, splits, µm/px. No viewer, no Qt; `Session` shows it."""
 
 import os
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from psygnal import Signal
 
 from ...core.classes import SEPARATOR, split_label
+from ...core.colours import RGB
 from ...core.errors import CohortError
 from ...core.names import is_url, slide_name
 from ...slides.mpp import LIMITS
 from ...store.cohort import SPLITS, Cohort, CohortSlide
 from .class_list import CLASSES, ClassList
 from .gathering import PathLike, gathered
+from .table_file import FoundCohort, FoundLabels, TableFile, found_in, opened_cohort
 
 Value = TypeVar("Value")
 __all__ = ["CLASSES", "PathLike", "SlideList", "opened_cohort"]
+
+
+@dataclass(frozen=True)
+class OpenSlides:
+    """The slides of a table, and what goes with them: what another table takes the place of."""
+
+    cohort: Cohort
+    saved: Cohort
+    table: TableFile
+    run: Path | None
+    colours: dict[str, RGB]
+    current: str | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)  # what `Session` has beside
 
 
 class SlideList(ClassList):
@@ -25,8 +40,6 @@ class SlideList(ClassList):
 
     Attributes
     ----------
-    cohort_path
-        Where the slides were read from or written to.
     saved
         The slides as that file has them; `unsaved` compares.
     selected
@@ -40,7 +53,7 @@ class SlideList(ClassList):
 
     def __init__(self) -> None:
         super().__init__()
-        self.cohort_path: Path | None = None
+        self._table = TableFile()
         self.saved: Cohort = self.cohort
         self.selected: tuple[str, ...] = ()
         self._run_of_slides: Path | None = None  # the run that brought them
@@ -102,25 +115,55 @@ class SlideList(ClassList):
             self.select(slide_id for slide_id in self.selected if slide_id not in gone)
 
     def read_cohort(self, path: PathLike) -> Cohort:
-        """Read `cohort.csv` in place of the slides there are. Errors leave these as they were."""
-        cohort, notices = self._reading(lambda: opened_cohort(path, self.classes))
-        for notice in notices:
-            self._tell(notice)
-        self.cohort_closing.emit()
-        self.cohort_path = Path(path).absolute()
-        self._set_cohort(cohort)
-        return cohort
+        """Open `cohort.csv` in place of the slides there are, or take its labels for them where it has no paths.
 
-    def write_cohort(self, path: PathLike | None = None) -> Path:
-        """Write `cohort.csv`; without a path, where it was read from."""
+        Either can be undone. Errors leave the slides as they were.
+        """
+        return self.take_table(self.look_into(path))
+
+    def look_into(self, path: PathLike) -> FoundCohort | FoundLabels:
+        """What a table holds, and what taking it would do. Nothing has changed yet."""
+        path, cohort, own = Path(path).absolute(), self.cohort, self.cohort_path
+        return self._reading(lambda: found_in(path, cohort, own))
+
+    def take_table(self, found: FoundCohort | FoundLabels) -> Cohort:
+        """Do what `look_into` found; return the cohort as it is then."""
+        if isinstance(found, FoundLabels):
+            self._edit(f"labels of {found.path.name}", found.merged.cohort)
+            self._tell(found.text)
+            return self.cohort
+        for notice in found.notices:
+            self._tell(notice)
+        table = TableFile(found.path, found.signature)
+        self._replace_slides(OpenSlides(found.cohort, found.cohort, table, None, {}), f"open {found.path.name}")
+        return found.cohort
+
+    def write_cohort(self, path: PathLike | None = None, overwrite: bool = False) -> Path:
+        """Write `cohort.csv`; without a path, where it was read from. A table keeps its other columns and its order.
+
+        `OutputError`, unless `overwrite`, if another file is there, or if somebody else has changed the table since.
+        """
         path = path or self.cohort_path
         if path is None:
             raise CohortError("where to? Give the path of the cohort.csv to write")
-        self.cohort_path = self.cohort.write(path).absolute()
+        target = Path(path).absolute()
+        slides = [row.path for row in self.cohort if not is_url(row.path)]
+        self._table.check(target, slides, lambda: self.cohort.write(target), overwrite)
+        self._table = TableFile.now(target)
         self.saved = self.cohort
         self.cohort_written.emit()
         self.slides_changed.emit()
-        return self.cohort_path
+        return target
+
+    @property
+    def cohort_path(self) -> Path | None:
+        """Where the slides were read from or written to."""
+        return self._table.path
+
+    @property
+    def has_own_table(self) -> bool:
+        """Is there a table that a plain Save writes? A run's own stays as the run was trained."""
+        return self.cohort_path is not None and not self.is_of_run
 
     @property
     def unsaved(self) -> bool:
@@ -214,11 +257,32 @@ class SlideList(ClassList):
             raise CohortError(f"there is no slide {sorted(missing)[0]!r}")
 
     def _set_cohort(self, cohort: Cohort) -> None:
-        """Other slides in place of these: what was undone or selected of these is gone, and nothing is unsaved."""
-        shades = self.colours
-        self.cohort = self.saved = cohort
-        self._colours, self.selected = {}, ()
+        """Other slides in place of none: what was undone or selected of these is gone, and nothing is unsaved."""
+        self._put_slides(OpenSlides(cohort, cohort, self._table, self._run_of_slides, {}))
         self.undo_stack.clear()
+
+    def _replace_slides(self, slides: OpenSlides, text: str) -> None:
+        """Other slides in place of these, as one edit: undo brings these back with all that went with them."""
+        there = [self._slides_now()]
+        self._put_slides(slides)
+        self.undo_stack.clear()
+
+        def swap() -> None:
+            now = self._slides_now()
+            self._put_slides(there[0])
+            there[0] = now
+
+        if len(there[0].cohort):
+            self.undo_stack.did(text, swap, swap)
+
+    def _slides_now(self) -> OpenSlides:
+        return OpenSlides(self.cohort, self.saved, self._table, self._run_of_slides, self._colours)
+
+    def _put_slides(self, slides: OpenSlides) -> None:
+        self.cohort_closing.emit()
+        shades = self.colours
+        self.cohort, self.saved, self._table = slides.cohort, slides.saved, slides.table
+        self._run_of_slides, self._colours, self.selected = slides.run, slides.colours, ()
         self.slides_changed.emit()
         if shades != self.colours:
             self.colours_changed.emit()
@@ -233,21 +297,6 @@ class SlideList(ClassList):
             if row.slide_id == slide_id:
                 return row
         raise CohortError(f"there is no slide {slide_id!r}")
-
-
-def opened_cohort(path: PathLike, classes: tuple[str, ...]) -> tuple[Cohort, list[str]]:
-    """(cohort, notices) of a table, its classes settled as far as they can be. Any thread may call.
-
-    `classes` are those in use: they stay where the labels of the table fit them and do not say which is negative.
-    """
-    cohort = Cohort.read(path)
-    try:
-        return cohort.with_classes(), list(cohort.notices)
-    except CohortError as error:
-        found = {name for row in cohort.labelled for name in split_label(row.label)}
-        if found and not found <= set(classes):
-            return replace(cohort, classes=()), [*cohort.notices, str(error)]
-        return replace(cohort, classes=classes), list(cohort.notices)
 
 
 def named(slide_ids: Iterable[str]) -> str:

@@ -19,7 +19,7 @@ class KeptStrip(QWidget):
         self.state = QLabel()
         self.state.setWordWrap(True)
         self.state.setAccessibleName("saved or not")
-        self.state.setToolTip("Save… writes the table. Until then a copy is kept, and offered when you come back")
+        self.state.setToolTip("Save writes the table. Until then a copy is kept, and offered when you come back")
         self.offer = QLabel()
         self.offer.setWordWrap(True)
         self.offer.setAccessibleName("what could be restored")
@@ -151,7 +151,7 @@ class CloseGuard(QObject):
         choices = QMessageBox.StandardButton
         session = self._session()
         buttons = choices.Discard | choices.Cancel
-        if session is not None and session.cohort_path is not None:
+        if session is not None and session.has_own_table:
             buttons |= choices.Save
         text = "Labels of slides are not saved. Closing the window loses them."
         return QMessageBox.warning(window, "Distill to Label", text, buttons, choices.Cancel)

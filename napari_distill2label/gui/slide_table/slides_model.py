@@ -23,6 +23,7 @@ NAME, LABEL, CASE, SPLIT, MPP, PATCHES, PREDICTION, STATUS = range(len(COLUMNS))
 EDITABLE = (LABEL, CASE, SPLIT, MPP)
 NUMBERS = (MPP, PATCHES)
 NO_LABEL = "–"
+CONTRADICTS = "contradicts label"
 AUTO = "auto"  # a split that the training deals
 THUMBNAIL = 32  # px
 _PLAIN = Qt.ItemFlag.ItemIsSelectable | Qt.ItemFlag.ItemIsEnabled | Qt.ItemFlag.ItemNeverHasChildren
@@ -35,7 +36,8 @@ _TOOLTIPS = (
     "What training uses the slide for: train, valid (picks the epoch), test (kept aside), or auto: training decides.",
     "Size of a pixel in µm, at full resolution. Double-click to give it where the file does not say.",
     "Patches looked at: counted where the slide has been predicted, else at most (≤).",
-    "What the model says of the slide: the likeliest finding and its probability, 0 to 1.",
+    "What the model says of the slide, and P(finding): the probability of the likeliest finding, 0 to 1. "
+    "A warning sign: the label says something else.",
     "What has been done with the slide, and what is wrong with it.",
 )
 
@@ -158,9 +160,10 @@ class SlidesModel(QAbstractTableModel):
         if role == SLIDE_ID_ROLE:
             return slide_id
         if role == Qt.ItemDataRole.DisplayRole:
-            return "" if self.brief and column == STATUS else self.text(slide_id, column)
+            return "" if self.brief and column == STATUS else self._display(slide_id, column)
         if role == Qt.ItemDataRole.AccessibleTextRole:
-            return self.text(slide_id, column)
+            contradicts = column == PREDICTION and self.contradicts(slide_id)
+            return self.text(slide_id, column) + (f", {CONTRADICTS}" if contradicts else "")
         if role == Qt.ItemDataRole.EditRole:
             row = self._rows[slide_id]
             return row.mpp if column == MPP else self.text(slide_id, column)
@@ -226,10 +229,21 @@ class SlidesModel(QAbstractTableModel):
             return "" if slide_id in self.session.failures else self.session.status(slide_id)
         return self._state(slide_id)[1]
 
+    def _display(self, slide_id: str, column: int) -> str:
+        text = self.text(slide_id, column)
+        # Rows with pictures have room for two lines.
+        return text.replace(" · ", "\n") if column == PREDICTION and self.show_thumbnails else text
+
+    def contradicts(self, slide_id: str) -> bool:
+        """Does the model say something else of a slide than its label?"""
+        verdict = None if slide_id in self.session.failures else self.session.verdict(slide_id)
+        return verdict is not None and verdict.contradicts(self._rows[slide_id].label)
+
     def haystack(self, row: int) -> str:
         """What the filter looks in."""
         slide = self._rows[slide_id := self._ids[row]]
-        parts = (slide_id, slide.label or "", slide.case_id, slide.split or "", self.session.status(slide_id))
+        parts = [slide_id, slide.label or "", slide.case_id, slide.split or "", self.session.status(slide_id)]
+        parts += [CONTRADICTS] if self.contradicts(slide_id) else []
         return "\n".join(parts).casefold()
 
     def _state(self, slide_id: str) -> tuple[str, str, str]:
@@ -243,11 +257,18 @@ class SlidesModel(QAbstractTableModel):
         unknown = [name for name in split_label(row.label or "") if name not in session.classes]
         if unknown:
             return "warning", "no such class", f"The label {unknown[0]!r} is none of the classes."
+        if self.contradicts(slide_id):
+            return "warning", CONTRADICTS, self._contradiction(slide_id)
         if session.predictions.get(slide_id):
             return "done", "predicted", f"Predicted: {session.status(slide_id)}"
         if row.label:
             return "labelled", "labelled", "Has a label; not predicted yet."
         return "todo", "no label", "Has no label: it is not trained on, and can be predicted."
+
+    def _contradiction(self, slide_id: str) -> str:
+        verdict, label = self.session.verdict(slide_id), self._rows[slide_id].label
+        said = f"{' + '.join(verdict.said)}, P({verdict.classes[verdict.finding]}) {verdict.finding_probability:.2f}"
+        return f"The model says {said}. This contradicts the label, {label}: look at the slide again."
 
     @property
     def mpp_matters(self) -> bool:
@@ -295,10 +316,8 @@ class SlidesModel(QAbstractTableModel):
 
     def _score(self, slide_id: str) -> float | None:
         """Probability of the likeliest finding of a slide; None where nothing is predicted."""
-        patch_map = self.session.predictions.get(slide_id, {}).get(self.session.role or "")
-        if patch_map is None or patch_map.bag_probability is None:
-            return None
-        return max(patch_map.bag_probability[1:])
+        verdict = self.session.verdict(slide_id)
+        return None if verdict is None else verdict.finding_probability
 
     def _wanted_grid(self) -> Any:
         if self._grid is None:
@@ -319,6 +338,8 @@ class SlidesModel(QAbstractTableModel):
             known = [name for name in names if name in session.classes]
             if known:
                 return swatch(session.colours[session.classes.index(known[-1])], theme_colour(viewer, "icon").name())
+        if column == PREDICTION and self.contradicts(slide_id):
+            return mark("warning", theme_colour(viewer, "warning").name())
         if column == STATUS:
             kind = self._state(slide_id)[0]
             shade = theme_colour(viewer, "warning" if kind == "warning" else "icon")
@@ -331,6 +352,8 @@ class SlidesModel(QAbstractTableModel):
         if column == NAME:
             size = f"\n{glimpse.shape[1]:,} × {glimpse.shape[0]:,} px" if glimpse and glimpse.shape else ""
             return f"{row.path}{size}"
+        if column == PREDICTION and self.contradicts(slide_id):
+            return self._contradiction(slide_id)
         if column == STATUS:
             return self._state(slide_id)[2]
         if column == MPP:
@@ -346,7 +369,7 @@ class SlidesModel(QAbstractTableModel):
 class SlidesFilter(QSortFilterProxyModel):
     """The rows that hold every word typed, and are of the kind chosen. Sorting is the model's own."""
 
-    KINDS = ("all slides", "without label", "not predicted", "with a problem")
+    KINDS = ("all slides", "without label", "not predicted", CONTRADICTS, "with a problem")
 
     def __init__(self, model: SlidesModel, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -384,7 +407,9 @@ class SlidesFilter(QSortFilterProxyModel):
             return False
         if self._kind == self.KINDS[2] and model.session.predictions.get(slide_id):
             return False
-        if self._kind == self.KINDS[3] and model._state(slide_id)[0] not in ("failed", "warning"):
+        if self._kind == CONTRADICTS and not model.contradicts(slide_id):
+            return False
+        if self._kind == self.KINDS[4] and model._state(slide_id)[0] not in ("failed", "warning"):
             return False
         if not self._words:
             return True

@@ -9,13 +9,17 @@ from qtpy.QtWidgets import (
     QComboBox,
     QLabel,
     QLineEdit,
+    QMessageBox,
     QToolButton,
     QVBoxLayout,
 )
 
+from ...core.errors import Distill2LabelError, OutputError
 from ...slides.registry import SUFFIXES
 from ..session.gathering import Gathered, gathered
 from ..session.session import Session
+from ..session.table_file import FoundLabels
+from ..widgets.help_popup import native
 from ..widgets.parts import Fold, Panel, button, pop_up, row, show_reason, told
 from .classes_editor import ClassesEditor
 from .kept_strip import CloseGuard, KeptStrip
@@ -53,7 +57,8 @@ class SlidesPanel(Panel):
         self.kept = KeptStrip(session)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(6, 6, 6, 6)
-        layout.addLayout(row(self.add, self.add_folder, self.open, self.save))
+        layout.addLayout(row(self.add, self.add_folder, self.open))
+        layout.addLayout(row(self.save, self.save_as))
         layout.addWidget(self.kept)
         layout.addWidget(self.empty)
         layout.addLayout(row(self.search, self.kind, self.columns, stretch=0))
@@ -79,10 +84,12 @@ class SlidesPanel(Panel):
         self.add_folder = button("Add folder…", "Add all images in a folder and below", self.add_slides_of_folder)
         self.open = button(
             "Open…",
-            "Open a cohort.csv: slides with labels, cases and splits, in place of these",
+            "Open a cohort.csv: slides with labels, cases and splits, in place of these. A table without paths gives "
+            "its labels to the slides that are here",
             self.open_cohort,
         )
-        self.save = button("Save…", "", self.save_cohort)
+        self.save = button("Save", "", self.save_cohort)
+        self.save_as = button("Save as…", "", self.save_cohort_as)
 
     def _make_finding(self) -> None:
         self.search = QLineEdit()
@@ -166,14 +173,78 @@ class SlidesPanel(Panel):
 
     @told
     def open_path(self, path: str) -> None:
-        """Open a cohort.csv in place of the slides there are."""
-        self.session.read_cohort(path)
+        """Open a cohort.csv in place of the slides there are, or take its labels. Unsaved changes are asked about."""
+        found = self.session.look_into(path)
+        session = self.session
+        comes_back = found.path == session.cohort_path and session.autosave.safe  # with what is kept beside the table
+        drops = session.unsaved and len(session.cohort) and not comes_back and not isinstance(found, FoundLabels)
+        if not drops or self._may_replace(found.path.name):
+            session.take_table(found)
 
-    @told
-    def save_cohort(self) -> None:
-        name = self.session.cohort_path.name if self.session.cohort_path else "cohort.csv"
-        if path := self.ask_save("Save slides and labels", name, "Tables (*.csv)"):
-            written = self.session.write_cohort(path)
+    def _may_replace(self, name: str) -> bool:
+        """The slides there are have changes that no table holds: may others take their place?"""
+        buttons = QMessageBox.StandardButton
+        answer = self.ask_unsaved(name)
+        return self.save_cohort() if answer == buttons.Save else answer == buttons.Discard
+
+    def ask_unsaved(self, name: str) -> QMessageBox.StandardButton:
+        """`Save`, `Discard` (open without saving), or `Cancel`."""
+        buttons = QMessageBox.StandardButton
+        text = f"The slides here have changes that are not saved in a table. Open {name} in their place?"
+        box = QMessageBox(QMessageBox.Icon.Question, "Distill to Label", text, parent=self)
+        box.setInformativeText("Undo brings these slides back as they are now.")
+        box.setStandardButtons(buttons.Save | buttons.Discard | buttons.Cancel)
+        box.button(buttons.Save).setText("Save and open")
+        box.button(buttons.Discard).setText("Open without saving")
+        box.setDefaultButton(buttons.Save)
+        return QMessageBox.StandardButton(box.exec())
+
+    def save_cohort(self) -> bool:
+        """Save in the table the slides come from, else ask for a place. Was it saved?"""
+        if not len(self.session.cohort):
+            self.problem.emit("there are no slides to save yet")
+            return False
+        if not self.session.has_own_table:
+            return self.save_cohort_as()
+        return self._write(self.session.cohort_path)
+
+    def save_cohort_as(self) -> bool:
+        """Ask where, beginning at the table's own place, and save there. Was it saved?"""
+        path = self.ask_table()
+        return bool(path) and self._write(Path(path))
+
+    def ask_table(self) -> str:
+        """The path of a table to write; "" if nobody wants to."""
+        session = self.session
+        own = session.cohort_path if session.has_own_table else (session.beside or Path.home()) / "cohort.csv"
+        return self.ask_save("Save slides and labels", str(own), "Tables (*.csv *.tsv *.txt)", False)
+
+    def _write(self, path: Path) -> bool:
+        try:
+            self._told_saved(self._written(path))
+        except (Distill2LabelError, OSError) as error:
+            self.problem.emit(str(error))
+            return False
+        return not self.session.unsaved
+
+    def _written(self, path: Path) -> Path | None:
+        try:
+            return self.session.write_cohort(path)
+        except OutputError as error:
+            if error.standing != "foreign":
+                raise
+            return self.session.write_cohort(path, overwrite=True) if self.ask_overwrite(str(error)) else None
+
+    def ask_overwrite(self, text: str) -> bool:
+        """May what is there be replaced?"""
+        box = QMessageBox(QMessageBox.Icon.Warning, "Distill to Label", text, parent=self)
+        replace = box.addButton("Replace", QMessageBox.ButtonRole.AcceptRole)
+        box.setDefaultButton(box.addButton("Cancel", QMessageBox.ButtonRole.RejectRole))
+        box.exec()
+        return box.clickedButton() is replace
+
+    def _told_saved(self, written: Path | None) -> None:
+        if written is not None:
             self.session._tell(f"Saved {len(self.session.cohort)} slides with their labels in {written}")
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
@@ -232,10 +303,13 @@ class SlidesPanel(Panel):
             self.table, self.search, self.kind, self.columns, self.labelling, self.classes_fold, self.tissue_fold,
         ):  # fmt: skip
             widget.setVisible(has_slides)
-        self.save.setEnabled(has_slides)
-        self.save.setToolTip(
-            "Save slides, labels, cases and splits as a cohort.csv" if has_slides else "There are no slides to save yet"
-        )
+        table = self.session.cohort_path.name if self.session.has_own_table else "a cohort.csv"
+        for widget, tip in (
+            (self.save, f"Save slides, labels, cases and splits in {table} ({native('Ctrl+S')})"),
+            (self.save_as, "Save slides, labels, cases and splits in another table"),
+        ):
+            widget.setEnabled(has_slides)
+            widget.setToolTip(tip if has_slides else "There are no slides to save yet")
         self.kept.refresh()
         self.tissue.refresh()
         self.table.show_prediction()

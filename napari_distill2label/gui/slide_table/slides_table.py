@@ -31,7 +31,7 @@ from .slides_model import (
 )
 
 STATE = "slides/columns-1"
-WIDTHS = {LABEL: 82, CASE: 84, SPLIT: 58, MPP: 104, PATCHES: 66, PREDICTION: 88, STATUS: 96}  # px
+WIDTHS = {LABEL: 82, CASE: 84, SPLIT: 58, MPP: 104, PATCHES: 66, PREDICTION: 128, STATUS: 96}  # px
 NAME_WIDTH = 110  # px; the least
 BRIEF = 28  # px; of a column with marks alone
 HIDDEN = (CASE, SPLIT, MPP, PATCHES, PREDICTION)  # until the user wants them; the prediction until there is one
@@ -58,6 +58,7 @@ class SlidesTable(QTableView):
         self.setShowGrid(False)
         self.setMinimumHeight(236)
         self.setAccessibleName("slides")
+        self.setTabKeyNavigation(False)  # Tab goes on to the next widget, arrow keys move inside
         self._add_delegates()
         self._reading = QTimer(self, singleShot=True, interval=AFTER_SCROLLING, timeout=self.read_visible)
         self._keeping = QTimer(self, singleShot=True, interval=500, timeout=self._keep_columns)

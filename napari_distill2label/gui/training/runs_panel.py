@@ -125,6 +125,7 @@ class RunsView(QWidget):
         self.table.setWordWrap(False)
         self.table.verticalHeader().hide()
         self.table.setAccessibleName("runs")
+        self.table.setTabKeyNavigation(False)  # Tab goes on to the next widget, arrow keys move inside
         self.table.doubleClicked.connect(lambda index: self._load())
         self.use = button("Use", "Load the selected run's models, to predict with", self._load)
         self.go_on = button("Resume", "Go on with the selected run where it was stopped", self._resume)

@@ -131,9 +131,11 @@ class Panel(QWidget):
     def ask_folder(self, title: str) -> str:
         return end_at(QFileDialog.getExistingDirectory(self, title, begin_at(self.start_folder())), is_folder=True)
 
-    def ask_save(self, title: str, name: str, pattern: str) -> str:
+    def ask_save(self, title: str, name: str, pattern: str, confirm: bool = True) -> str:
+        """`name` may be a whole path. `confirm` False: whoever writes asks about a file that is there."""
         proposed = str(Path(begin_at(self.start_folder())) / name)
-        return end_at(QFileDialog.getSaveFileName(self, title, proposed, pattern)[0])
+        more = () if confirm else ("", QFileDialog.Option.DontConfirmOverwrite)
+        return end_at(QFileDialog.getSaveFileName(self, title, proposed, pattern, *more)[0])
 
     def start_folder(self) -> str:
         """Where the first dialog begins: beside the slides."""

@@ -1,7 +1,9 @@
 """Every keyboard shortcut of the window, in one table: it is bound from here, and shown by the "?" from here.
 
 They are Qt shortcuts of the dock widget, which work while it is open; napari's own keymaps are left alone. None is one
-of napari's (a test compares them), nor a plain letter or digit, which napari's layers use.
+of napari's (a test compares them), nor a plain letter or digit, which napari's layers use; but plain digits label while
+the table of slides has the keyboard, and Ctrl+S, which is a key of napari's menu, saves the table of slides while the
+panel has it. On the canvas both keep what napari does with them.
 """
 
 from collections.abc import Callable
@@ -15,7 +17,7 @@ from ..session.session import Session
 if TYPE_CHECKING:
     from qtpy.QtWidgets import QWidget
 
-WINDOW, PANEL = "anywhere in the window", "in the panel"
+WINDOW, PANEL, TABLE = "anywhere in the window", "in the panel", "in the table of slides"
 # Bound to the panel here, and to our layers in `layers.canvas_input`: napari uses these keys in layers of labels.
 PANEL_AND_CANVAS = "in the panel, and on the canvas while a layer of the slide is selected"
 STEP = 0.01  # of the threshold, per key press
@@ -31,7 +33,7 @@ class Shortcut:
     keys
         As Qt spells them ("Alt+1"); several of one row call the same action with `arguments`, one each.
     scope
-        Where it works: `WINDOW`, `PANEL` or `PANEL_AND_CANVAS`.
+        Where it works: `WINDOW`, `PANEL`, `TABLE` or `PANEL_AND_CANVAS`.
     action
         A method of `Actions`, or one reached from its `session` and panels by attribute path.
     """
@@ -42,6 +44,7 @@ class Shortcut:
     group: str
     action: str
     arguments: tuple[Any, ...] = ()
+    is_of_menu: bool = False  # a key of napari's menu too: in the panel it is taken before that sees it
 
     @property
     def calls(self) -> tuple[tuple[str, tuple[Any, ...]], ...]:
@@ -58,6 +61,16 @@ SHORTCUTS = (
         WINDOW, "Slides", "label", DIGITS,
     ),
     Shortcut(("Alt+0",), "Take the label off the selected slides", WINDOW, "Slides", "label", (0,)),
+    Shortcut(
+        tuple(f"{digit}" for digit in DIGITS),
+        "Label the selected slides with class 1 … 9",
+        TABLE, "Slides", "label", DIGITS,
+    ),
+    Shortcut(("0",), "Take the label off the selected slides", TABLE, "Slides", "label", (0,)),
+    Shortcut(("Backspace",), "Take the label off the selected slides", TABLE, "Slides", "label", (0,)),
+    Shortcut(
+        ("Ctrl+S",), "Save the table of slides and labels", PANEL, "Slides", "slides.save_cohort", is_of_menu=True
+    ),
     Shortcut(
         ("Ctrl+Z",), "Undo the last change of labels, corrections, classes or scale",
         PANEL_AND_CANVAS, "Slides", "session.undo",
@@ -135,17 +148,50 @@ def bind(widget: "QWidget", actions: Actions, report: Callable[[str], object]) -
         WINDOW: Qt.ShortcutContext.WindowShortcut,
         PANEL: Qt.ShortcutContext.WidgetWithChildrenShortcut,
         PANEL_AND_CANVAS: Qt.ShortcutContext.WidgetWithChildrenShortcut,
+        TABLE: Qt.ShortcutContext.WidgetShortcut,  # not while a cell is edited
     }
-    bound = []
+    table, taken, bound = resolve(actions, "slides.table"), {}, []
     for row in SHORTCUTS:
         for key, arguments in row.calls:
-            made = QShortcut(QKeySequence(key), widget)
-            made.setContext(contexts[row.scope])
             slot = _slot(actions, row, arguments, report)
+            if row.is_of_menu:
+                taken[key] = slot
+                continue
+            if row.scope == TABLE and table is None:
+                continue
+            made = QShortcut(QKeySequence(key), table if row.scope == TABLE else widget)
+            made.setContext(contexts[row.scope])
             made.activated.connect(slot)
             made.activatedAmbiguously.connect(slot)  # two widgets on one viewer: Qt asks each in turn
             bound.append(made)
-    return bound
+    return [*bound, _take_keys(widget, taken)]
+
+
+def _take_keys(widget: "QWidget", slots: dict[str, Callable[[], None]]) -> Any:
+    """Let a widget and what is inside it take keys before napari's menu does: two shortcuts of one key would be none.
+
+    Qt asks first whether the widget with the keyboard, or one around it, wants a key for itself; if so it is no
+    shortcut any more but a key that is pressed.
+    """
+    from qtpy.QtCore import QEvent, QObject
+    from qtpy.QtGui import QKeySequence
+
+    class Taker(QObject):
+        def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+            if event.type() not in (QEvent.Type.ShortcutOverride, QEvent.Type.KeyPress):
+                return False
+            slot = by_key.get(QKeySequence(event.keyCombination()).toString())
+            if slot is None:
+                return False
+            event.accept()
+            if event.type() == QEvent.Type.KeyPress and not event.isAutoRepeat():
+                slot()
+            return True
+
+    by_key = {QKeySequence(key).toString(): slot for key, slot in slots.items()}
+    taker = Taker(widget)
+    widget.installEventFilter(taker)
+    return taker
 
 
 def _slot(

@@ -102,6 +102,7 @@ class Card(QFrame):
         )
         self.text.setAccessibleName("status")
         self.details = QPlainTextEdit()
+        self.details.setTabChangesFocus(True)
         self.details.setReadOnly(True)
         self.details.setMaximumHeight(140)
         self.details.setFont(QFontDatabase.systemFont(QFontDatabase.SystemFont.FixedFont))

@@ -5,7 +5,7 @@ import threading
 import pytest
 from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
-from qtpy.QtWidgets import QAbstractButton, QApplication, QComboBox, QFileDialog, QLineEdit
+from qtpy.QtWidgets import QAbstractButton, QApplication, QComboBox, QFileDialog, QLineEdit, QMessageBox
 
 from napari_distill2label.gui.layers import layers
 from napari_distill2label.gui.slide_table.slides_model import NAME, STATUS, SlidesFilter
@@ -45,12 +45,14 @@ def test_from_an_empty_panel_to_a_saved_table(panel, viewer, qtbot, cohort_csv, 
     assert panel.labelling.counts.text().startswith("8 slides: 2 normal, 2 tumour, 4 without label")
     assert panel.headline() == "8 slides, 4 labelled"
     assert "Not saved in a table yet" in panel.kept.state.text()
-    panel.ask_save = lambda *args: str(tmp_path / "cohort.csv")
+    places = []
+    panel.ask_save = lambda title, place, *more: places.append(place) or str(tmp_path / "cohort.csv")
     said = []
     panel.session.message.connect(said.append)
     click(qtbot, panel.save)
     assert not panel.kept.state.isVisibleTo(panel)
     assert said[-1].endswith(f"in {tmp_path / 'cohort.csv'}")  # and where to
+    assert places == [str(cohort_csv.parent / "slides" / "cohort.csv")]
     labels = [row.label for row in Cohort.read(tmp_path / "cohort.csv")]
     assert labels == ["normal", "tumour", "normal", "tumour", None, None, None, None]
 
@@ -67,9 +69,18 @@ def test_files_folders_and_tables_can_be_dropped(panel, qtbot, cohort_csv, tmp_p
     assert panel.selected() == ["slide_003"]
     panel.session.undo()
     assert panel.model.rowCount() == 2
+    asked = []
+    answers = [QMessageBox.StandardButton.Cancel, QMessageBox.StandardButton.Discard]
+    panel.ask_unsaved = lambda name: asked.append(name) or answers[len(asked) - 1]
+    drop(panel, cohort_csv)
+    qtbot.waitUntil(lambda: asked == ["cohort.csv"], timeout=LONG)
+    assert panel.model.rowCount() == 2
     drop(panel, cohort_csv)
     qtbot.waitUntil(lambda: panel.session.cohort_path == cohort_csv, timeout=LONG)
     assert len(panel.session.cohort.labelled) == 8
+    panel.session.undo()  # the slides that were there before are back
+    assert panel.model.rowCount() == 2
+    assert panel.session.cohort_path is None
 
 
 def test_folders_are_walked_beside_the_window(panel, qtbot, cohort_csv, monkeypatch):
@@ -151,7 +162,7 @@ def test_a_damaged_slide_is_marked_and_the_others_go_on(full, qtbot, tmp_path):
 def test_every_control_has_a_tooltip_and_a_name(full):
     full.session.add_class("stroma")
     guard_wheel(full)
-    for kind in (QAbstractButton, QComboBox, QFileDialog, QLineEdit):
+    for kind in (QAbstractButton, QComboBox, QFileDialog, QLineEdit, QMessageBox):
         for control in full.findChildren(kind):
             if control.objectName().startswith("qt_") or "Corner" in control.metaObject().className():
                 continue

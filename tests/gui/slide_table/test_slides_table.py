@@ -88,7 +88,9 @@ def test_the_prediction_is_shown_as_soon_as_there_is_one(full, make_patch_map):
         session.predictions[f"slide_00{place}"] = {"student": patch_map}
     session.slides_changed.emit()
     assert not full.table.isColumnHidden(PREDICTION)
-    assert [cell(full, row, PREDICTION) for row in range(4)] == ["tumour 0.20", "tumour 0.90", "tumour 0.40", ""]
+    assert [cell(full, row, PREDICTION) for row in range(4)] == [
+        "normal\nP(tumour) 0.20", "tumour\nP(tumour) 0.90", "normal\nP(tumour) 0.40", "",
+    ]  # fmt: skip
     assert cell(full, 0, STATUS, Qt.ItemDataRole.AccessibleTextRole) == "predicted"
     assert cell(full, 0, STATUS) == ""  # its mark alone, so that both fit
     full.table.show_column(STATUS, True)
