@@ -156,27 +156,25 @@ def test_ctrl_s_saves_the_table_while_the_panel_has_the_keyboard(shown, qtbot, c
     table.write_text(f"age,slide,wsi,diagnosis\n61,a,{cohort_csv.parent / 'slides' / 'slide_000.ome.tif'},normal\n")
     session.read_cohort(table)
     session.set_label("a", "tumour")
-    (action,) = [action for action in napari_actions(session.viewer) if "Ctrl+S" in keys_of(action)]
-    action.setEnabled(True)
+    window = session.viewer.window._qt_window
+    action = QAction("as in napari's menu", window)  # which is built when it is opened
+    action.setShortcut("Ctrl+S")
+    window.addAction(action)
     napari_saves = []
     action.triggered.connect(lambda: napari_saves.append(1))
     for widget in (panel.table, panel.search, panel.save):
         session.set_label("a", None)
-        session.set_label("a", "tumour;normal" if widget is panel.search else "tumour")
+        session.set_label("a", "tumour")
         widget.setFocus()
         qtbot.keyClick(widget, Qt.Key.Key_S, ctrl)
         assert not session.unsaved, widget
     assert table.read_text().splitlines()[0] == "age,slide,wsi,diagnosis"
     assert table.read_text().splitlines()[1].startswith("61,a,")
     assert napari_saves == []
-
-
-def napari_actions(viewer):
-    return viewer.window._qt_window.findChildren(QAction)
-
-
-def keys_of(action):
-    return [key.toString(QKeySequence.SequenceFormat.PortableText) for key in action.shortcuts()]
+    canvas = session.viewer.window._qt_viewer.canvas.native
+    canvas.setFocus()
+    qtbot.keyClick(canvas, Qt.Key.Key_S, ctrl)
+    assert napari_saves == [1]
 
 
 def test_two_widgets_do_it_once(shown, qtbot, cohort_csv):

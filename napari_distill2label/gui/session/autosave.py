@@ -63,6 +63,7 @@ class Autosave:
         self._window = enabled  # a script keeps what it wants itself
         self.token = token_hex(4)  # names the file of slides that are in no table
         self._next_token = ""
+        self._reopening: tuple[Path | None, str | None] = (None, None)  # model and network of the slides' last time
         self._wanted, self._asked = True, -ASK_AGAIN
         self._later = Later(self._write, AFTER_EDITING)
         self._kept: Any = None  # what the file holds, by identity
@@ -80,7 +81,8 @@ class Autosave:
         session.cohort_opened.connect(self._look)
         session.cohort_written.connect(self._written_as_table)
         self._plain: Choices | None = choices_of(session)  # what was not set by anybody, and may be replaced
-        edits = (session.slides_changed, session.colours_changed, session.tissue.changed, session.settings_changed)
+        edits = (session.slides_changed, session.colours_changed, session.tissue.changed, session.settings_changed,
+                 session.model_changed)  # fmt: skip
         for signal in edits:
             signal.connect(self.touch)
         session.threshold_changed.connect(self._on_threshold)
@@ -148,7 +150,13 @@ class Autosave:
         """What was done to the slides, what was set. Values that are replaced, never changed: compared, not copied."""
         session = self._session
         tissue = tuple(sorted(session.tissue.files.items())), session.tissue.use
-        return (session.cohort, session._colours, self.corrections, tissue), (session.threshold, self._choices())
+        settings = session.threshold, self._choices(), *self._model_now()
+        return (session.cohort, session._colours, self.corrections, tissue), settings
+
+    def _model_now(self) -> tuple[Path | None, str | None]:
+        """(run or bundle, network); while the kept one is being loaded again, that."""
+        model = self._session.model
+        return self._reopening if model is None else (model.path, self._session.role)
 
     def _choices(self) -> Choices | None:
         """What is to be kept of them: a run that was opened has settings of its own."""
@@ -160,10 +168,12 @@ class Autosave:
     def _make(self) -> Any:
         """A function for another thread that writes what there is now."""
         session, path = self._session, self.path
+        model, network = self._model_now()
         values = {
             "colours": session._colours, "threshold": session.threshold, "signature": self._signature,
             "corrections": self.corrections, "tissue": dict(session.tissue.files), "use_tissue": session.tissue.use,
             "choices": choices.lasting() if (choices := self._choices()) else None, "classes": session.classes,
+            "model": model, "network": network,
             # Slides that stand in the table are not kept: the table may be edited elsewhere, and is right then.
             "slides": session.cohort.slides if session.unsaved else (),
         }  # fmt: skip
@@ -204,7 +214,7 @@ class Autosave:
         self._plain = choices if is_kept or choices == self._plain else None
         self._is_again, self._looked_at = self._looked_at == self.path, self.path
         self._kept, self.saved_at, self.reason, self.offer = self._content(), None, "", None
-        self._signature, self._spare = None, False
+        self._signature, self._spare, self._reopening = None, False, (None, None)
         if self.enabled and self._session.cohort_path is not None:
             path, cohort_path = self.path, self._session.cohort_path
             self._session.background.ask(
@@ -302,6 +312,7 @@ class Autosave:
         if sidecar.corrections:
             self.corrections = (path.parent / sidecar.corrections).absolute()
             self.load_corrections()
+        said = " ".join(filter(None, (said, self._reopen_model(sidecar, path))))
         now = choices_of(session)
         settings = "" if session.is_of_run else self._take_choices(sidecar, path)
         # What was set meanwhile is still to be kept.
@@ -310,6 +321,21 @@ class Autosave:
         if text := " ".join(filter(None, (said, settings))):
             session._tell(text)
         self.touch()
+
+    def _reopen_model(self, sidecar: Sidecar, path: Path) -> str:
+        """Load the model of the last time again, unless the user has chosen another; what there is to say of it."""
+        session, model = self._session, sidecar.model_path(path.parent)
+        if model is None:
+            return ""
+        if session.model is not None and session.model.path != model:
+            return f"Another model was used with these slides the last time: {model}. Load it in step 3 if you want it."
+        if session.predictions or session.jobs.of_kind("train", "load"):
+            return ""
+        if not model.exists():
+            return f"The model that was used the last time is gone: {model}. Train, or load another one in step 3."
+        self._reopening = (model, sidecar.network)
+        session.reopen_model(model, sidecar.network)
+        return ""
 
     def _take_choices(self, sidecar: Sidecar, path: Path) -> str:
         """Use what the next training would use, where nobody has set something else; what there is to say of it."""

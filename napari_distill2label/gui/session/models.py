@@ -1,5 +1,6 @@
 """A run or a bundle that can predict, opened in the worker's thread."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from ...store.features import EncoderIdentity
     from ...store.patchmap import PatchMap
     from ...store.run import Run, RunConfig
+
+
+NAMED = 3  # slides named in a notice
+OF_FILES = re.compile(r"\d+-\d+(-[0-9a-f]{32})?")  # a signature of files; that of features is another
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,7 @@ def of_run(run: "Run") -> LoadedModel:
     if not run.models:
         raise BundleError(f"{run.folder}: has no trained model yet; finish the run with resume")
     weights = {load_bundle(run.bundle(role)).config.weights_sha256 for role in run.models}
-    maps, notices = [], []
+    maps, stale, notices = [], [], []
     for path in sorted(run.predictions.glob("*.zarr")) if run.predictions.is_dir() else ():
         try:
             patch_map = PatchMap.open(path)
@@ -67,12 +72,31 @@ def of_run(run: "Run") -> LoadedModel:
             notices.append(str(error))
         else:
             if patch_map.is_complete and patch_map.model.get("weights_sha256") in weights:
-                maps.append(patch_map)
+                (stale if has_changed(patch_map) else maps).append(patch_map)
+    if stale:
+        some = ", ".join(dict.fromkeys(each.slide_id for each in stale[:NAMED]))
+        notices.append(
+            f"{len(stale)} predictions are not shown, for their slides have changed since ({some}"
+            f"{', …' if len(stale) > NAMED else ''}): predict these again"
+        )
     named = run.config.features or (run.features if run.features.is_dir() else None)
     return LoadedModel(
         run.folder, run.models, run.config.classes, True, run.cohort, tuple(maps), tuple(notices),
         encoder=_file(run.config.encoder), features=None if named is None else Path(named),
     )  # fmt: skip
+
+
+def has_changed(patch_map: "PatchMap") -> bool:
+    """Is the slide's file another one than was predicted? Not where it is gone, nor where features were predicted."""
+    from ...store.signature import file_signature
+
+    path, signature = patch_map.slide_path, str(patch_map.model.get("slide_signature", ""))
+    if path is None or not OF_FILES.fullmatch(signature):
+        return False
+    try:
+        return file_signature(path) != signature
+    except OSError:
+        return False
 
 
 def run_at(folder: Path) -> "tuple[RunConfig, Cohort]":

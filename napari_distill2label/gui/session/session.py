@@ -37,6 +37,7 @@ from .runs import Runs
 from .script import Script
 from .showing import Showing
 from .slide_list import OpenSlides, PathLike
+from .stopped import StoppedTraining
 from .table_file import FoundCohort, FoundLabels, TableFile
 from .thumbnails import Thumbnails
 from .verbs import Verbs
@@ -124,6 +125,7 @@ class Session(Verbs, Showing, Evaluation, Encoding):
         self.jobs.event.connect(self._on_event)
         self.runs = Runs(self)
         self.runs.watch(self.jobs)
+        self.stopped = StoppedTraining(self)
         self.review = Review(self)
         self.review.changed.connect(self._keep_corrections)
         self.cohort_closing.connect(self.review.clear)  # after `autosave`, which keeps where the corrections were

@@ -60,6 +60,8 @@ class Sidecar(BaseModel):
         All of them where they differ from the table, or there is none; else none.
     tissue
         GeoJSON files of tissue masks by slide id, and whether they are used.
+    model, network
+        The run or the bundle that predicted, with its path as in `KeptSlide`, and which of its networks was chosen.
     training
         A `KeptTraining`, which `choices` looks into: if it is damaged, nothing else is lost.
     """
@@ -75,6 +77,8 @@ class Sidecar(BaseModel):
     corrections: str | None = None
     tissue: dict[str, str] = Field(default_factory=dict)
     use_tissue: bool = False
+    model: str | None = None
+    network: str | None = None
     training: Any = None
 
     def cohort(self, folder: Path) -> Cohort:
@@ -90,6 +94,10 @@ class Sidecar(BaseModel):
     def files(self, folder: Path) -> dict[str, Path]:
         """The tissue masks, from the root."""
         return {slide_id: Path(_found(path, folder)) for slide_id, path in self.tissue.items()}
+
+    def model_path(self, folder: Path) -> Path | None:
+        """The run or the bundle that predicted, from the root."""
+        return None if not self.model else Path(_found(self.model, folder))
 
     def choices(self, folder: Path) -> Choices | None:
         """What the next training would use, paths from the root; None if not kept. `SettingsError` if damaged."""
@@ -117,6 +125,8 @@ def kept(
     tissue: dict[str, Path],
     use_tissue: bool,
     choices: Choices | None,
+    model: Path | None = None,
+    network: str | None = None,
 ) -> Sidecar:
     """What is to be written into `folder`; `slides`: those to be kept. Any thread may call."""
     rows = tuple(
@@ -131,6 +141,7 @@ def kept(
         classes=classes, colours=colours, slides=rows, threshold=threshold,
         corrections=None if corrections is None else _kept(corrections, folder),
         tissue={slide_id: _kept(path, folder) for slide_id, path in tissue.items()}, use_tissue=use_tissue,
+        model=None if model is None else _kept(model, folder), network=network,
         training=None if choices is None else _kept_training(choices, folder).model_dump(),
     )  # fmt: skip
 

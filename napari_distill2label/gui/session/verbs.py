@@ -37,6 +37,7 @@ class Verbs(SlideList):
     overlays: "Overlays"
     model: LoadedModel | None
     role: str | None
+    set_role: Callable[[str], None]
     predictions: "dict[str, dict[str, PatchMap]]"
     threshold: float
     failures: dict[str, str]
@@ -243,6 +244,18 @@ class Verbs(SlideList):
         A run brings its predictions, and its slides if there are none yet.
         """
         return self._run("load", "Loading the model", lambda: opened(Path(path).absolute()), self._use_model, wait)
+
+    def reopen_model(self, path: Path, network: str | None) -> Job:
+        """Load the model of the last time, its network of then, and what it predicted that is still true."""
+
+        def done(model: LoadedModel) -> None:
+            self._use_model(model)
+            if network in model.roles:
+                self.set_role(network)
+            told = f"Loaded again: {model.path.name}, {self.role}"
+            self._tell(f"{told}, with predictions of {len(self.predictions)} slides" if self.predictions else told)
+
+        return self._run("load", "Loading the model of the last time", lambda: opened(path), done, wait=False)
 
     @recorded
     def predict(

@@ -26,6 +26,7 @@ from .kept_strip import CloseGuard, KeptStrip
 from .labelling import Labelling
 from .slides_model import SlidesFilter
 from .slides_table import SlidesTable
+from .stopped_strip import StoppedStrip
 from .tissue_editor import TissueEditor
 
 EMPTY = (
@@ -55,11 +56,14 @@ class SlidesPanel(Panel):
         self.tissue.problem.connect(self.problem)
         self.tissue_fold = Fold("Tissue mask", self.tissue)
         self.kept = KeptStrip(session)
+        self.stopped = StoppedStrip(session)
+        self.stopped.problem.connect(self.problem)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(6, 6, 6, 6)
         layout.addLayout(row(self.add, self.add_folder, self.open))
         layout.addLayout(row(self.save, self.save_as))
         layout.addWidget(self.kept)
+        layout.addWidget(self.stopped)
         layout.addWidget(self.empty)
         layout.addLayout(row(self.search, self.kind, self.columns, stretch=0))
         layout.addWidget(self.table)
@@ -132,6 +136,7 @@ class SlidesPanel(Panel):
         self.listen(session.shown_changed, self.labelling.refresh_selection)
         self.listen(session.current_changed, self._follow_current)
         self.listen(session.autosave.changed, self.kept.refresh)
+        self.listen(session.stopped.changed, self.stopped.refresh)
 
     def _refused(self, reason: str) -> None:
         self.problem.emit(reason)
