@@ -224,3 +224,93 @@ class _Bridge:
         signal.connect(lambda value: bridge.passed.emit(value))
         _Bridge.alive = bridge
         return bridge.passed
+
+
+def test_a_value_that_nobody_wants_any_more_is_dropped_in_the_window(background, qtbot):
+    hold, begun, got, dropped = threading.Event(), threading.Event(), [], []
+
+    def read():
+        begun.set()
+        hold.wait(10)
+        return "first"
+
+    def drop(value):
+        dropped.append((value, threading.current_thread()))
+
+    background.ask("a", read, got.append, dropped=drop)
+    assert begun.wait(10)
+    background.ask("a", lambda: "second", got.append)
+    hold.set()
+    qtbot.waitUntil(lambda: got == ["second"] and bool(dropped))
+    assert dropped == [("first", threading.main_thread())]
+
+
+def test_a_slide_that_was_opened_in_vain_is_closed(session, qtbot, cohort_csv, monkeypatch):
+    from napari_distill2label.slides.slide import Slide
+
+    session.read_cohort(cohort_csv)
+    begun, release, real, closed = threading.Event(), threading.Event(), registry.open_slide, []
+
+    def slow(path, mpp=None):
+        if "slide_001" in str(path):
+            begun.set()
+            assert release.wait(10)
+        return real(path, mpp)
+
+    close = Slide.close
+
+    def noted(slide):
+        closed.append(slide.path.name)
+        close(slide)
+
+    monkeypatch.setattr(Slide, "close", noted)
+    monkeypatch.setattr("napari_distill2label.gui.session.opening.registry.open_slide", slow)
+    session.show("slide_001", wait=False)
+    qtbot.waitUntil(begun.is_set, timeout=LONG)
+    session.show("slide_002", wait=False)
+    release.set()
+    qtbot.waitUntil(lambda: session.shown == "slide_002" and "slide_001.ome.tif" in closed, timeout=LONG)
+
+
+def test_a_table_is_read_while_slides_are_being_opened(background, qtbot):
+    hold, got = threading.Event(), []
+    for number in range(4):
+        background.ask(number, hold.wait, got.append, urgent=True)
+    assert background.fetch(lambda: "table") == "table"
+    hold.set()
+    qtbot.waitUntil(lambda: not background.busy)
+
+
+def test_nobody_calls_a_widget_that_is_gone(background, qtbot):
+    from qtpy.QtWidgets import QLabel
+
+    hold, got = threading.Event(), []
+
+    class Label(QLabel):
+        def take(self, value):
+            got.append(value)
+
+    gone, there = Label(), Label()
+    background.ask("gone", lambda: hold.wait(10), gone.take)
+    background.ask("there", lambda: hold.wait(10), there.take)
+    gone.deleteLater()
+    qtbot.wait(20)
+    hold.set()
+    qtbot.waitUntil(lambda: got == [True])
+    assert not background.busy
+
+
+def test_a_call_from_another_thread_is_made_in_the_window(qtbot):
+    from napari_distill2label.gui.jobs.gui_thread import in_gui_thread
+
+    called = []
+    call = in_gui_thread(lambda value: called.append((value, threading.current_thread())))
+    call(1)
+    assert called == [(1, threading.main_thread())]
+    threads = [threading.Thread(target=call, args=(number,)) for number in range(2, 5)]
+    for thread in threads:
+        thread.start()
+        thread.join()  # one after the other, so that the order is known
+    assert len(called) == 1
+    qtbot.waitUntil(lambda: len(called) == 4)
+    assert called == [(number, threading.main_thread()) for number in range(1, 5)]

@@ -28,6 +28,7 @@ def panel(make_napari_viewer, qtbot, cohort_csv, run_folder):
     for step in made.steps.values():
         step.set_open(True)
     made.train.runs_fold.toggle.setChecked(True)
+    session.runs.add(run_folder)
     qtbot.waitUntil(lambda: bool(session.runs.found), timeout=LONG)
     made.status.show_problem("something to copy")
     yield made

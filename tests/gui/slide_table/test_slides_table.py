@@ -152,3 +152,31 @@ def test_drawn_slides_larger_than_a_screen_have_pictures_too(qtbot, tmp_path):
     found = glimpse(sorted(folder.iterdir())[0])
     assert found.picture.shape[0] == SIDE
     assert found.picture.std() > 5
+
+
+def test_what_contradicts_a_label_is_marked_and_found(full, qtbot, make_patch_map):
+    session, table = full.session, full.table
+    session.role = "student"
+    for slide_id, probability in (("slide_000", 0.9), ("slide_001", 0.9), ("slide_002", 0.1)):
+        found = make_patch_map((135, 162), patch_px=27)
+        found.slide_id = slide_id
+        found.finish([1 - probability, probability])
+        session.predictions[slide_id] = {"student": found}
+    session.set_label(["slide_000", "slide_002"], "normal")
+    session.set_label("slide_001", "tumour")
+    session.slides_changed.emit()
+    assert session.contradicted == ["slide_000"]
+    roles = Qt.ItemDataRole
+    assert cell(full, 0, PREDICTION, roles.AccessibleTextRole) == "tumour · P(tumour) 0.90, contradicts label"
+    assert cell(full, 0, PREDICTION, roles.ToolTipRole) == (
+        "The model says tumour, P(tumour) 0.90. This contradicts the label, normal: look at the slide again."
+    )
+    assert not cell(full, 0, PREDICTION, roles.DecorationRole).isNull()
+    assert cell(full, 1, PREDICTION, roles.DecorationRole) is None
+    assert cell(full, 2, PREDICTION) == "normal\nP(tumour) 0.10"
+    assert cell(full, 0, STATUS, roles.AccessibleTextRole) == "contradicts label"
+    full.kind.setCurrentText("contradicts label")
+    assert table.visible_ids() == ["slide_000"]
+    full.kind.setCurrentIndex(0)
+    table.sortByColumn(STATUS, Qt.SortOrder.AscendingOrder)
+    assert table.visible_ids()[0] == "slide_000"
