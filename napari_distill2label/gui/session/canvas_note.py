@@ -77,8 +77,8 @@ class CanvasNote:
         overlay = viewer.canvas.overlays.text
         if not self.text:
             self._former = overlay.text, overlay.visible
-            overlay.position = "top_center"
-            overlay.font_size = 13
+            overlay.position = "top_left"  # from where no line of it is cut off
+            overlay.font_size = 11
             overlay.box = True
         self.text = text
         if text:
@@ -88,7 +88,7 @@ class CanvasNote:
         greet(viewer, not text)
 
 
-def wrapped(text: str, width: int = 64) -> str:
+def wrapped(text: str, width: int = 44) -> str:
     """Long lines broken, for a canvas that does not break them."""
     import textwrap
 
