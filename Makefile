@@ -2,6 +2,7 @@
 # where a window is needed the system libraries of Qt and OpenGL.
 #   make test PYTHON=python3.12      another interpreter, for a new environment
 #   make test VENV=../env            another environment
+#   make test WORKERS=               in one process, to use a debugger
 #   make test ARGS="tests/mil -x"    arguments for pytest; for the demo, the benchmarks and the window likewise
 
 VENV ?= .venv
@@ -14,8 +15,11 @@ $(error VENV must be one path without spaces, not '$(VENV)')
 endif
 
 BIN := $(VENV)/bin
-# Linux machines may have no screen; elsewhere a window opens without one.
+# Linux machines may have no screen; elsewhere a window opens without one. Each process of the tests has its own (pytest-xvfb).
 SCREEN := $(if $(filter Linux,$(shell uname -s)),xvfb-run -a)
+
+# Tests compute on one thread each, so that their sums are repeatable: processes use the other processors.
+WORKERS ?= -n logical --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format docs bench gui screenshots clean window screen
@@ -27,8 +31,8 @@ help: ## this list
 demo: $(VENV)/.installed-base ## the whole method on a drawn cohort, in under two minutes; writes demo/
 	$(BIN)/distill2label demo --out demo $(ARGS)
 
-test: screen $(VENV)/.installed-test ## every test
-	$(SCREEN) $(BIN)/python -m pytest $(ARGS)
+test: screen $(VENV)/.installed-test ## every test, on up to four processors
+	$(BIN)/python -m pytest $(WORKERS) $(ARGS)
 
 lint: $(VENV)/.installed-test ## ruff, formatting, napari's manifest
 	$(BIN)/ruff check .
