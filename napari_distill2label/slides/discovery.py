@@ -210,12 +210,12 @@ def _written_by_us(place: str) -> Mapping[str, set[int]]:
 
 def _is_own(path: Path, own: Mapping[str, set[int]]) -> bool:
     """`is_own_output`, the record of the folder being read."""
+    if path.name.lower().endswith(_OME_TIFF):  # a mask says so itself; slides that the demo drew are on record too
+        return _is_label_mask(path)
     try:
-        if path.stat().st_size in own.get(path.name, ()):
-            return True
+        return path.stat().st_size in own.get(path.name, ())
     except OSError:
         return False
-    return path.name.lower().endswith(_OME_TIFF) and _is_label_mask(path)
 
 
 def _is_label_mask(path: Path) -> bool:

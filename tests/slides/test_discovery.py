@@ -144,3 +144,15 @@ def test_what_is_dropped_on_the_window(folder):
     assert found.tables == (there / "t.csv", there / "book.xlsx")
     assert len(found.refused) == 1
     assert list(slides_in(there)) == [there / "a" / "s2.svs"]
+
+
+def test_slides_that_the_demo_drew_are_slides_though_they_are_on_record(tmp_path):
+    from napari_distill2label.slides.synthetic import write_cohort
+    from napari_distill2label.store.outputs import Outputs
+
+    drawn = write_cohort(tmp_path / "drawn", 2, seed=0, shape=(80, 80)).parent / "slides"
+    with Outputs((), False, "drawing") as outputs:
+        for path in sorted(drawn.iterdir()):
+            with outputs.writing(tmp_path / "demo" / path.name) as temporary:
+                temporary.write_bytes(path.read_bytes())
+    assert len(list(slides_in(tmp_path / "demo"))) == 2
