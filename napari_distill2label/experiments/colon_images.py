@@ -14,9 +14,10 @@ from ..core.settings import GridSettings
 from ..slides.bags import lay_patches
 from ..slides.registry import open_slide
 from ..store.cohort import Cohort, CohortSlide
+from ..store.points import read_points
 from ..workflow.bags import BagReader, centres_of
 from ..workflow.dataset import COLON_CLASSES
-from ..workflow.truth import Truth, read_truth
+from ..workflow.truth import PointTruth, Truth
 
 CUTS = {
     "grid": GridSettings(edge="drop"),  # 500 px and patches of 27 px: the 18 × 18 that fit
@@ -31,10 +32,15 @@ class ColonImage:
     bag: Bag
     patches: PatchGrid | PatchPoints
     truth: Truth
+    kinds: Truth
 
     def true_classes(self, classes: tuple[str, ...]) -> np.ndarray:
         """(K,) index in `classes` of every patch, `UNKNOWN` where there is no nucleus."""
         return self.truth.of(self.bag.slide_id, self.patches, classes)
+
+    def true_kinds(self, kinds: tuple[str, ...]) -> np.ndarray:
+        """(K,) index in `kinds` of the nucleus of every patch, `UNKNOWN` where there is none."""
+        return self.kinds.of(self.bag.slide_id, self.patches, kinds)
 
 
 @dataclass(frozen=True)
@@ -56,19 +62,23 @@ class Source:
 
 
 @cache
-def _reader(kind: str, folder: Path) -> tuple[BagReader, Truth]:
+def _reader(kind: str, folder: Path) -> tuple[BagReader, Truth, Truth]:
+    """How images are read; which class their nuclei are of, and which kind."""
     centres = folder / "centres.csv" if kind == "nucleus" else None
     # Kinds other than the finding are of the negative class; tables of former versions do not say so themselves.
-    return BagReader(CUTS[kind], centres), read_truth(folder / "truth.csv", {"*": COLON_CLASSES[0]})
+    nuclei = read_points(folder / "truth.csv", labelled=True)
+    classes = PointTruth(nuclei, {"*": COLON_CLASSES[0]})
+    kinds = PointTruth({slide_id: replace(points, classes=None) for slide_id, points in nuclei.items()})
+    return BagReader(CUTS[kind], centres), classes, kinds
 
 
 @cache
 def read_image(slide: CohortSlide, kind: str, folder: Path) -> ColonImage | None:
     """A slide cut as `CUTS[kind]`, read once per process; None where it has no nucleus to centre a patch on."""
-    reader, truth = _reader(kind, folder)
+    reader, truth, kinds = _reader(kind, folder)
     if reader.centres is not None and slide.slide_id not in reader.centres:
         return None
     bag = drain(reader.read(slide, Cohort((slide,), COLON_CLASSES)))
     with open_slide(slide.path, slide.mpp) as opened:
         patches = lay_patches(opened, reader.grid, centres_of(slide.slide_id, reader.centres))
-    return ColonImage(bag, patches, truth)
+    return ColonImage(bag, patches, truth, kinds)

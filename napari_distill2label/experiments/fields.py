@@ -126,7 +126,7 @@ def read_fields(source: Source) -> Generator[Event, None, tuple[dict[str, list[B
     bags, truth = {split: [] for split in SPLITS}, {}
     for slide, image in (yield from source.images()):
         field = field_of(image.patches.centres, image.patches.slide_shape)
-        own, kinds = cut_fields(image.bag, field, image.true_classes(CLASSES))
+        own, kinds = cut_fields(image.bag, field, image.true_kinds(CLASSES))
         bags[slide.split] += own
         truth |= kinds
     return bags, truth

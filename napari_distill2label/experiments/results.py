@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.errors import SettingsError
 from ..core.metrics import Metrics
 from ..store.files import write_json, write_text
+from ..store.outputs import Outputs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,7 +106,7 @@ class Results:
 
 
 def _described(path: Path) -> dict[str, Any]:
-    """What an experiment's folder says of it; nothing of a new one, which must hold nothing else either."""
+    """What an experiment's folder says of it; nothing of a new one, which must hold nothing of others either."""
     if os.path.lexists(path):
         try:
             about = json.loads(path.read_text("utf-8"))
@@ -115,7 +116,9 @@ def _described(path: Path) -> dict[str, Any]:
             raise SettingsError(f"{path}: is of no experiment of this program: name another folder")
         return about
     entries = os.scandir(path.parent) if path.parent.is_dir() else ()
-    if there := [entry.name for entry in entries if entry.name[0] != "." and not entry.is_dir()]:
+    files = (Path(entry.path) for entry in entries if entry.name[0] != "." and not entry.is_dir())
+    outputs = Outputs()
+    if there := [file.name for file in files if outputs.standing(file) == "foreign"]:
         raise SettingsError(
             f"{path.parent}: holds {min(there)} and other files, and no experiment: name an empty folder or a new one"
         )

@@ -65,11 +65,11 @@ def test_progress_counts_what_was_done_before(tmp_path, log):
 def test_the_time_of_every_finished_task_is_noted(tmp_path, log, workers):
     out = tmp_path / "out"
     assert run_time(out) == ""
-    list(run_tasks(tasks(log, failing={1}), Results(out, {}), workers))
+    list(run_tasks(tasks(log, failing={1}), Results(out, {"experiment": "a test"}), workers))
     noted = pd.read_csv(out / "times.csv")
     assert sorted(noted.task) == ["fold 0", "fold 2"]
     assert (noted[["seconds", "processor_seconds"]] >= 0).all(axis=None)
-    list(run_tasks(tasks(log), Results(out, {}), workers))
+    list(run_tasks(tasks(log), Results(out, {"experiment": "a test"}), workers))
     assert "3 tasks" in run_time(out)
 
 

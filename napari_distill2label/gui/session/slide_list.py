@@ -258,22 +258,22 @@ class SlideList(ClassList):
 
     def _set_cohort(self, cohort: Cohort) -> None:
         """Other slides in place of none: what was undone or selected of these is gone, and nothing is unsaved."""
+        self.undo_stack.clear()  # first: what autosave restores at once is an edit of these slides
         self._put_slides(OpenSlides(cohort, cohort, self._table, self._run_of_slides, {}))
-        self.undo_stack.clear()
 
     def _replace_slides(self, slides: OpenSlides, text: str) -> None:
         """Other slides in place of these, as one edit: undo brings these back with all that went with them."""
         there = [self._slides_now()]
-        self._put_slides(slides)
-        self.undo_stack.clear()
 
         def swap() -> None:
             now = self._slides_now()
             self._put_slides(there[0])
             there[0] = now
 
+        self.undo_stack.clear()
         if len(there[0].cohort):
             self.undo_stack.did(text, swap, swap)
+        self._put_slides(slides)  # last, as above
 
     def _slides_now(self) -> OpenSlides:
         return OpenSlides(self.cohort, self.saved, self._table, self._run_of_slides, self._colours)
