@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import napari
 
 RESEARCH_USE = "For research use only. Not for diagnosis."
-WIDTH = 360  # px; leaves two thirds of a 1366 px screen to the slide
+WIDTH = 400  # px; room for a slide, its label and what is predicted; two thirds of a 1366 px screen stay the slide's
 # Which step opens by itself when another has become the next; an earlier step stays as it is.
 OPENS = {"train": ("train",), "predict": ("predict",), "review": ("predict", "review")}
 

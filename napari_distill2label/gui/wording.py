@@ -33,6 +33,7 @@ _WORDS = (
     (r"add --split all", "ask for all slides"),
     (r"add --overwrite to replace what is there", "let what is there be replaced"),
     (r"; --force opens it all the same", ""),
+    (r", or name the folder of the slides with --slides", ""),
 )
 _SETTING = re.compile(r"--([a-z]+\.[a-z_]+)(?: (\w+)(?=$|[;:,.)]))?")  # with a value where the sentence part ends there
 
