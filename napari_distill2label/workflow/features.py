@@ -89,7 +89,7 @@ def features(
             except (SlideError, OutputError) as error:
                 yield Failed(row.slide_id, str(error))
             except OSError as error:
-                yield Failed(row.slide_id, out_of_order(error, row.slide_id))
+                yield Failed(row.slide_id, out_of_order(error))
             else:
                 written.append(path)
                 yield Finished(row.slide_id, path)

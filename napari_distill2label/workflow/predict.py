@@ -185,7 +185,7 @@ def predict(
             except (SlideError, OutputError) as error:
                 yield Failed(row.slide_id, str(error))
             except OSError as error:
-                yield Failed(row.slide_id, out_of_order(error, row.slide_id))
+                yield Failed(row.slide_id, out_of_order(error))
             if index in maps:
                 yield Finished(row.slide_id, maps[index])
 
