@@ -124,7 +124,7 @@ def test_in_the_window_the_layers_change_by_themselves(session, qtbot):
     assert session.live.status == "Waiting for more changes…"
     qtbot.waitUntil(idle(session), timeout=LONG)
     assert session.live.status.startswith("Up to date")
-    assert (shown(session).data == 2).sum() < (first == 2).sum()
+    qtbot.waitUntil(lambda: (shown(session).data == 2).sum() < (first == 2).sum(), timeout=LONG)
 
 
 def test_several_changes_are_one(session, qtbot):
