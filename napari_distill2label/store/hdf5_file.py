@@ -6,9 +6,12 @@ computer. Nothing is allocated for what the file claims and does not hold. And w
 """
 
 import math
+import mmap
 import os
+import struct
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ MOST_PACKED = 256  # bytes of a dataset per byte of its file; features hardly pa
 SMALL = 2**26  # bytes that are never too many, however they are packed
 LARGEST_CHUNK = 2**28  # bytes: one is unpacked as a whole
 LARGEST_ATTRIBUTE = 2**16  # bytes
+HEAP, HEAP_VERSION = b"GCOL", b"\x01\0\0\0"  # how a heap of texts begins
 CACHE = 2**26  # bytes of unpacked chunks: a chunk of many rows is unpacked once
 
 
@@ -107,8 +111,33 @@ def attributes(path: Path, owner: Any, names: Iterable[str]) -> dict[str, Any]:
             stored = owner.attrs.get_id(name)
             if math.prod(stored.shape or ()) * stored.dtype.itemsize > LARGEST_ATTRIBUTE:
                 raise SlideError(f"{path}: its attribute {name!r} has more than {LARGEST_ATTRIBUTE} bytes")
+            if stored.dtype.kind == "O":  # texts lie in a heap of the file
+                status = os.stat(path)
+                _check_heaps(path, status.st_size, status.st_mtime_ns)
             found[name] = owner.attrs[name]
     return found
+
+
+@lru_cache(maxsize=64)
+def _check_heaps(path: Path, size: int, changed: int) -> None:
+    """`SlideError` for a heap in which the HDF5 library would go round for ever. Of one state of a file, once.
+
+    Every object of a global heap says how far it is to the next one (HDF5 file format, III.E "Global Heap"). The
+    library takes a step of 0 for one.
+    """
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        at = data.find(HEAP)
+        while at >= 0:
+            if data[at + 4 : at + 8] == HEAP_VERSION and at + 16 <= size:
+                end = min(size, at + int.from_bytes(data[at + 8 : at + 16], "little"))
+                place = at + 16
+                while place + 16 <= end:
+                    number, length = struct.unpack_from("<H6xQ", data, place)
+                    step = length if number == 0 else (16 + (length + 7) // 8 * 8) % 2**64
+                    if not 0 < step <= end - place:
+                        raise SlideError(f"{path}: a heap of texts in it is damaged: copy the file again")
+                    place += step
+            at = data.find(HEAP, at + len(HEAP))
 
 
 def text(value: Any) -> str:

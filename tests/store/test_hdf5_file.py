@@ -114,6 +114,22 @@ def test_attributes_of_any_kind_are_one_line(tmp_path, value):
     refused(tmp_path / "s.h5", "patch_size_level0|has more than")
 
 
+@pytest.mark.parametrize("length", [0, 2**64 - 16, 2**64 - 1, 2**40])
+def test_a_heap_that_leads_nowhere_does_not_hang(tmp_path, length):
+    """One byte that is altered is enough for HDF5 to look for the next text in the same place for ever."""
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["features"], file["coords"] = np.ones((16, 4), "f4"), COORDS
+        file["coords"].attrs.update(ABOUT | {"name": "a", "layout": "tiles"})
+    read_hdf5(path)
+    data = bytearray(path.read_bytes())
+    first = data.index(b"GCOL") + 16
+    number = 0 if length == 0 else 1
+    data[first : first + 16] = number.to_bytes(2, "little") + bytes(6) + length.to_bytes(8, "little")
+    path.write_bytes(data)
+    refused(path, "a heap of texts in it is damaged")
+
+
 def test_groups_in_place_of_datasets_and_scalars(tmp_path):
     with h5py.File(tmp_path / "s.h5", "w") as file:
         file.create_group("features")
