@@ -9,6 +9,7 @@ import pytest
 import tifffile
 
 from napari_distill2label.store.cohort import Cohort
+from napari_distill2label.store.outputs import RECORD
 from napari_distill2label.store.run import Run
 
 pytest.importorskip("onnxruntime", reason="frozen encoders were NOT tested: onnxruntime is not installed")
@@ -57,7 +58,7 @@ def test_features_in_both_formats_train_the_same_model(data_dir, pyramids, tmp_p
     ]
     alone = tmp_path / "h5"
     alone.mkdir()
-    for file in folder.glob("*.h5"):
+    for file in (*folder.glob("*.h5"), folder / RECORD):  # as a folder is copied: with the list of what is ours
         shutil.copy(file, alone)
     before = (alone / "slide_000.h5").stat().st_mtime_ns
     assert cli("features", four, "--encoder", encoder, "-o", alone, *grid, "--format", "h5")[0] == 0
