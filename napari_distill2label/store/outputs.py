@@ -165,16 +165,17 @@ def is_own_group(path: Path) -> bool:
             return False  # there is something that is no array
         if (path / "zarr.json").stat().st_size > MOST_BYTES:
             return False
-        kind = json.loads((path / "zarr.json").read_text("utf-8"))["attributes"].get("kind")
+        about = json.loads((path / "zarr.json").read_text("utf-8"))
+        if about["node_type"] == "group":
+            return about.get("attributes", {}).get("kind") in (MAP, FEATURES)
     except FileNotFoundError:
         return not inside  # an empty folder
     except OSError:
         return False
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):  # damaged: told by its arrays
-        kind = None
-    if kind is None:
-        return {"probability", "logit", "score"} <= inside or {"features", "checksum"} <= inside
-    return kind in (MAP, FEATURES)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        pass
+    # It is damaged, and says nothing of itself: told by its arrays. A group that can be read says whose it is.
+    return {"probability", "logit", "score"} <= inside or {"features", "checksum"} <= inside
 
 
 # ---- what is read -------------------------------------------------------------------------------------------------

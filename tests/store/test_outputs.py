@@ -331,7 +331,14 @@ class TestGroups:
         group.create_array("0", data=np.zeros(3))
         (tmp_path / "b.zarr").mkdir()
         (tmp_path / "b.zarr" / "x").write_text("")
-        for name in ("a.zarr", "b.zarr"):
+        for name, arrays in (("c.zarr", ("features", "checksum")), ("d.zarr", ("probability", "logit", "score"))):
+            group = zarr.open_group(tmp_path / name, mode="w")
+            for array in arrays:  # called as ours are
+                group.create_array(array, data=np.zeros(3))
+        bare = json.loads((tmp_path / "d.zarr" / "zarr.json").read_text())
+        del bare["attributes"]  # which need not be there
+        (tmp_path / "d.zarr" / "zarr.json").write_text(json.dumps(bare))
+        for name in ("a.zarr", "b.zarr", "c.zarr", "d.zarr"):
             assert not is_own_group(tmp_path / name)
             with Outputs(overwrite=True) as outputs, pytest.raises(OutputError, match="did not make") as caught:
                 outputs.claim([tmp_path / name])
