@@ -5,6 +5,10 @@ A slide's id can hold what a terminal obeys (escape sequences), what turns a lin
 """
 
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 SHORT = 120  # characters of one outside text inside a message
 LONGEST_MESSAGE = 2000
@@ -35,6 +39,12 @@ def shown(text: object, longest: int = SHORT) -> str:
         return printable(text)
     head, tail = longest * 2 // 3, longest // 4
     return f"{printable(text[:head])}…{printable(text[-tail:])} ({len(text):,} characters)"
+
+
+def first_problem(error: "ValidationError") -> str:
+    """The first field that does not fit, and why: 'grid.patch_px: Input should be a valid integer'."""
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc']))[:100] or 'the whole'}: {first['msg']}"
 
 
 def quoted(text: object, longest: int = SHORT) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..core.errors import SettingsError
+from ..core.text import first_problem
 from ..store.features import EncoderIdentity
 from .runtimes import SUFFIXES, open_runtime, parts_of
 
@@ -91,10 +92,7 @@ class EncoderDescription(BaseModel):
                 raise ValueError(f"it has more than {MOST_JSON} bytes")
             return cls.model_validate(json.loads(description.read_text("utf-8")))
         except ValidationError as error:
-            first = error.errors()[0]
-            raise SettingsError(
-                f"{description}: {'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg']}"
-            ) from None
+            raise SettingsError(f"{description}: {first_problem(error)}") from None
         except (OSError, ValueError, RecursionError) as error:
             raise SettingsError(f"{description}: is no JSON ({error})") from None
 

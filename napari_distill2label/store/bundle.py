@@ -20,6 +20,7 @@ from safetensors.torch import load, save
 
 from ..core.errors import BundleError, SettingsError
 from ..core.settings import GridSettings, ModelSettings, StudentSettings, TeacherSettings
+from ..core.text import first_problem
 from ..mil.model import MILModel
 from ..mil.training import all_finite
 from .card import model_card
@@ -192,9 +193,7 @@ def _read_config(path: Path) -> tuple[BundleConfig, bool]:
         content, whole = unsealed(read_json(path))
         return BundleConfig.model_validate(content), whole
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])[:100] or "the whole"
-        raise BundleError(f"{path}: {field}: {first['msg']}; {AGAIN}") from None
+        raise BundleError(f"{path}: {first_problem(error)}; {AGAIN}") from None
     except (OSError, ValueError) as error:
         raise BundleError(f"{path}: cannot be read ({error}); {AGAIN}") from None
 

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ..core.errors import BundleError, FolderInUseError, SettingsError
 from ..core.label_map import COVERAGE
 from ..core.settings import Settings
+from ..core.text import first_problem
 from .bundle import ROLES, is_bundle
 from .cohort import Cohort
 from .features import EncoderIdentity
@@ -106,9 +107,7 @@ class Run:
             content, whole = unsealed(read_json(path))
             config = RunConfig.model_validate(content)
         except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(str(part) for part in first["loc"])[:100] or "the whole"
-            raise BundleError(f"{path}: is no run's settings: {field}: {first['msg']}") from None
+            raise BundleError(f"{path}: is no run's settings: {first_problem(error)}") from None
         except (OSError, ValueError) as error:
             raise BundleError(f"{path}: is no run's settings ({str(error).splitlines()[0]})") from None
         if not whole:

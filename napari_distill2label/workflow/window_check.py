@@ -10,13 +10,7 @@ from importlib.resources import files
 TIMEOUT = 60.0  # seconds: a cold disk and a busy machine; Qt itself takes less than one
 EXTRA = "pip install 'napari-distill2label[gui]'"
 
-# Starts Qt as napari does. It prints the platform it got; a failure shows as an ImportError or an abort.
-_TRIAL = """
-from qtpy.QtWidgets import QApplication
-application = QApplication([])
-from qtpy.QtGui import QOpenGLContext
-print("started", application.platformName(), QOpenGLContext().create())
-"""
+TRIAL = "napari_distill2label.gui.qt_trial"  # run as a program
 
 
 @dataclass(frozen=True)
@@ -30,7 +24,7 @@ class WindowProblem:
 def window_problem() -> WindowProblem | None:
     """Start Qt in another process; return what is wrong, or None if a window can open."""
     try:
-        trial = subprocess.run([sys.executable, "-c", _TRIAL], capture_output=True, text=True, timeout=TIMEOUT)
+        trial = subprocess.run([sys.executable, "-m", TRIAL], capture_output=True, text=True, timeout=TIMEOUT)
     except subprocess.TimeoutExpired:
         return WindowProblem(f"Qt did not start within {TIMEOUT:.0f} s.", "Check the display, then try again.")
     started = trial.returncode == 0 and trial.stdout.split("started ", 1)[-1].split()
@@ -76,14 +70,15 @@ def _explained(stderr: str) -> WindowProblem:
     last = stderr.strip().splitlines()[-1:] or ["no message"]
     if "ModuleNotFoundError" in stderr or "QtBindingsNotFoundError" in stderr:
         return WindowProblem(f"Qt is not installed for Python ({last[0]}).", EXTRA)
-    if "display" in stderr and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+    display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    if "display" in stderr and not display:
         return WindowProblem(
             "There is no display: neither DISPLAY nor WAYLAND_DISPLAY is set.",
             "Log in with a desktop, use 'ssh -X', or draw into memory with 'xvfb-run -a distill2label gui'.",
         )
     if "could not connect to display" in stderr:
         return WindowProblem(
-            f"Qt cannot reach the display {os.environ['DISPLAY']!r}.",
+            f"Qt cannot reach the display {display!r}.",
             "Check that it runs and that you may use it (xdpyinfo), or set DISPLAY to another one.",
         )
     return WindowProblem(f"Qt does not start: {last[0]}", "Set QT_DEBUG_PLUGINS=1 and try again: Qt then says more.")

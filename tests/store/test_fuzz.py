@@ -3,6 +3,7 @@
 `D2L_FUZZ` multiplies how many are tried.
 """
 
+import faulthandler
 import json
 import os
 import random
@@ -24,10 +25,18 @@ from napari_distill2label.store.patchmap import PatchMap
 
 TIMES = int(os.environ.get("D2L_FUZZ", "1"))
 LONGEST = 20  # s of the processor for one file: a hang, on however slow a machine
+HANGS = 120  # s for one file: a library in C that does not come back can be ended with its process alone
 VALUES = (
     None, True, -1, 0, 1, 2, 2**31, 2**63, 2**70, 10**30, 0.5, 1e300, float("inf"), float("nan"), "", "a", "../x",
     "\x1b[2J", [], [0], [1, 2], [[]], {}, {"kind": "grid"}, "9" * 400,
 )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _ends():
+    """A hang ends the process, with a traceback that names the test, in place of waiting for ever."""
+    yield
+    faulthandler.cancel_dump_traceback_later()
 
 
 def patches_of(kind):
@@ -166,6 +175,7 @@ def test_altered_files_are_read_or_refused_in_one_line(tmp_path, name, kind):
                 shutil.rmtree(old) if old.is_dir() else old.unlink()
         (shutil.copytree if whole.is_dir() else shutil.copyfile)(whole, place)
         alter(place, random.Random(seed))
+        faulthandler.dump_traceback_later(HANGS, exit=True)
         started = time.process_time()
         try:
             read(place)

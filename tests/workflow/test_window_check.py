@@ -37,10 +37,11 @@ def test_without_a_display_the_command_ends_in_one_line():
 
 
 @linux
-def test_a_display_that_is_not_there_is_named():
-    done = distill2label("gui", env={**NO_SCREEN, "DISPLAY": ":4711"})
+@pytest.mark.parametrize(("name", "display"), [("DISPLAY", ":4711"), ("WAYLAND_DISPLAY", "wayland-4711")])
+def test_a_display_that_is_not_there_is_named(name, display):
+    done = distill2label("gui", env={**NO_SCREEN, name: display})
     assert done.returncode == 2
-    assert "Qt cannot reach the display ':4711'" in done.stderr
+    assert f"Qt cannot reach the display '{display}'" in done.stderr
 
 
 @linux
@@ -84,8 +85,9 @@ def test_only_what_is_not_there_is_missing(monkeypatch):
     assert missing_libraries() == {"libnowhere.so.3": "libnowhere3"}
 
 
-def test_an_environment_without_qt_is_told_what_to_install(monkeypatch):
-    monkeypatch.setattr(window_check, "_TRIAL", "import no_such_qt_binding")
+def test_an_environment_without_qt_is_told_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    (tmp_path / "qtpy.py").write_text("import no_such_qt_binding")
     monkeypatch.setattr(window_check, "missing_libraries", dict)
     found = window_problem()
     assert "Qt is not installed for Python" in found.problem

@@ -13,6 +13,7 @@ from ...core.colours import RGB
 from ...core.errors import CohortError
 from ...core.names import is_url
 from ...core.settings import validated
+from ...core.text import first_problem
 from ...slides.mpp import LIMITS
 from ...store.cohort import Cohort, CohortSlide
 from ...store.files import write_json
@@ -172,9 +173,7 @@ def read_sidecar(path: Path) -> Sidecar | None:
     except FileNotFoundError:
         return None
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the whole"
-        raise CohortError(f"{path}: cannot be restored: {place}: {first['msg']}") from None
+        raise CohortError(f"{path}: cannot be restored: {first_problem(error)}") from None
     except (OSError, ValueError, RecursionError) as error:
         raise CohortError(f"{path}: cannot be restored: {str(error).splitlines()[0]}") from None
 
