@@ -4,10 +4,7 @@ import os
 import platform
 import re
 import signal
-import subprocess
-import sys
 import threading
-from pathlib import Path
 
 import pytest
 
@@ -15,7 +12,6 @@ from napari_distill2label.core.errors import FolderInUseError
 from napari_distill2label.store import lock
 from napari_distill2label.store.lock import locked
 
-ROOT = Path(__file__).parents[2]
 HOLD = """
 import sys
 from napari_distill2label.store.lock import locked
@@ -26,16 +22,9 @@ with locked(sys.argv[1], "training"):
 
 
 @pytest.fixture
-def other(tmp_path):
+def other(tmp_path, holding):
     """Another process that holds `tmp_path / "run"` until it is told or killed."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(tmp_path / "run")],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
-    assert process.stdout.readline().strip() == "held"
-    yield process
-    process.kill()
-    process.communicate()
+    return holding(HOLD, tmp_path / "run")
 
 
 @pytest.fixture(autouse=True)

@@ -5,8 +5,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -19,8 +17,6 @@ from napari_distill2label.core.geometry import PatchGrid
 from napari_distill2label.store.files import write_text
 from napari_distill2label.store.outputs import RECORD, Outputs, is_own_group
 from napari_distill2label.store.patchmap import PatchMap
-
-ROOT = Path(__file__).parents[2]
 
 
 def put(path: Path, text: str, **how) -> None:
@@ -257,16 +253,9 @@ with Outputs(doing="predicting") as outputs:
 
 
 @pytest.fixture
-def other(tmp_path):
+def other(tmp_path, holding):
     """Another process that writes `out/a.csv`, until it is told or killed."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(tmp_path / "out" / "a.csv")],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
-    assert process.stdout.readline().strip() == "held"
-    yield process
-    process.kill()
-    process.communicate()
+    return holding(HOLD, tmp_path / "out" / "a.csv")
 
 
 class TestHolding:
