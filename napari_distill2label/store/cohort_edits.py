@@ -10,7 +10,7 @@ from ..core.names import slide_name
 from ..core.text import quoted
 from ..slides.registry import SUFFIXES
 from .cohort import Cohort, CohortSlide
-from .cohort_table import NAMED, LabelRow, read_labels
+from .cohort_table import NAMED, LabelRow, case_key, read_labels
 
 __all__ = ["LabelRow", "Merged", "merge_labels", "read_labels"]
 
@@ -44,7 +44,8 @@ def merge_labels(cohort: Cohort, rows: Iterable[LabelRow]) -> Merged:
     """Give the labels, cases, splits and µm/px of a table without paths to the slides that are there.
 
     A row is of the slide with its id; else of the one slide whose id or file name is the same but for case, the form
-    of Unicode, or the file's suffix. What could be two slides is none. Empty cells change nothing.
+    of Unicode, or the file's suffix. What could be two slides is none. Empty cells change nothing. Classes and cases
+    are spelled as the cohort spells them.
     """
     found, loosely, unmatched = _matched(cohort, list(rows))
     own = {spelling_key(name): name for name in cohort.classes}
@@ -54,6 +55,10 @@ def merge_labels(cohort: Cohort, rows: Iterable[LabelRow]) -> Merged:
             if spelling_key(name) not in own:
                 new.setdefault(spelling_key(name), name)
     spelling = {**own, **new}
+    there = [slide.case_id for slide in cohort if slide.case_id != slide.slide_id]
+    cases: dict[str, str] = {}
+    for case in (*there, *(row.case_id for row in found.values() if row.case_id)):
+        cases.setdefault(case_key(case), case)
 
     def edited(slide: CohortSlide) -> CohortSlide:
         row = found.get(slide.slide_id)
@@ -63,6 +68,8 @@ def merge_labels(cohort: Cohort, rows: Iterable[LabelRow]) -> Merged:
         if row.label:
             names = {name: spelling[spelling_key(name)] for name in split_label(row.label)}
             told["label"] = respelled(row.label, names)
+        if row.case_id:
+            told["case_id"] = cases[case_key(row.case_id)]
         return replace(slide, **told)
 
     merged = replace(cohort, slides=tuple(edited(slide) for slide in cohort), classes=(*cohort.classes, *new.values()))

@@ -173,6 +173,11 @@ def own_case(slide_id: str, path: Path | str) -> str:
     return tcga_patient(slide_id) or tcga_patient(slide_name(path)) or slide_id
 
 
+def case_key(case_id: str) -> str:
+    """What the spellings of one case share: 'P17' and 'p17', but never '1' and '01', which are no numbers here."""
+    return spelling_key(f"id {case_id}")
+
+
 def tcga_patient(name: str) -> str | None:
     """'TCGA-AA-3489-01Z-00-DX1.b2…' -> 'TCGA-AA-3489', the patient by the barcode's definition; None for no barcode."""
     barcode = _TCGA.match(name)

@@ -7,6 +7,7 @@ import hashlib
 import os
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from ..core.events import Progress
 from ..core.names import is_url
 from ..slides.parts import files_of
 from .cohort import CohortSlide
+from .cohort_table import case_key
 from .files import write_json
 from .seal import read_json, sealed, unsealed
 from .signature import file_signature
@@ -29,7 +31,9 @@ MEMBERS = 32  # files of a slide in many that are read; of the others the size c
 
 
 def content_signature(path: str | os.PathLike[str]) -> str | None:
-    """A digest of what is in a slide's files, the same for a copy under another name; None if they cannot be read.
+    """A digest of what is in a slide's files, the same for a copy under another name.
+
+    None if they cannot be read, or a folder holds none.
 
     Of a large file its size and pieces spread over it: enough to tell slides apart, and read in an instant.
     (`signature.file_signature` tells whether a file has changed since, and is another one for a copy.)
@@ -41,6 +45,8 @@ def content_signature(path: str | os.PathLike[str]) -> str | None:
     try:
         # Not their names: a MIRAX slide or a DICOM series is renamed with them.
         files = sorted(files_of(path), key=lambda file: (os.path.getsize(file), file))
+        if not files:
+            return None
         for file in files:
             digest.update(f"{os.path.getsize(file)}\0".encode())
         for file in files[:: -(-len(files) // MEMBERS)]:
@@ -121,17 +127,31 @@ class Learnt:
     def why(self, row: CohortSlide) -> str | None:
         """Why a slide counts as learnt from: "own" (the very slide), "file", "patient", "id"; None if it does not.
 
-        A slide that has the id of one learnt from, and is another file of another patient, is another slide.
+        A slide that has the id of one learnt from is another slide if it is another file, and both cases are told and
+        differ. A file alone does not say so: a slide that was converted or made anonymous is another file, too.
         """
         signature = content_signature(row.path)
         if signature in self.files:
             return "own" if self.files[signature] == row.slide_id else "file"
+        case = case_key(row.case_id)
+        # Two slides of which no case is told have their ids for cases, and these say nothing of a patient.
+        if case in self._told or (case in self._cases and _is_told(row)):
+            return "patient"
         own = self.rows.get(row.slide_id)
-        for other in self.rows.values():
-            # A slide without a case has its own id for one: two such ids say nothing of a patient.
-            by_default = row.case_id == row.slide_id and other.case_id == other.slide_id
-            if row.case_id == other.case_id and not by_default:
-                return "patient"
-        if own is None or (signature and own.slide_id in self.files.values()):
+        if own is None:
             return None
-        return "id"
+        is_another_file = bool(signature) and own.slide_id in self.files.values()
+        return None if is_another_file and _is_told(own) and _is_told(row) else "id"
+
+    @cached_property
+    def _cases(self) -> set[str]:
+        return {case_key(row.case_id) for row in self.rows.values()}
+
+    @cached_property
+    def _told(self) -> set[str]:
+        return {case_key(row.case_id) for row in self.rows.values() if _is_told(row)}
+
+
+def _is_told(row: CohortSlide) -> bool:
+    """Is the case of a slide known? One of which none is told has its own id for one."""
+    return row.case_id != row.slide_id

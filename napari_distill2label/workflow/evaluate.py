@@ -168,7 +168,7 @@ _WHY = {
     "own": "{n} of its training split",
     "file": "{n} with the file of a training slide under another id: {ids}",
     "patient": "{n} of a patient of a training slide: {ids}",
-    "id": "{n} with the id of a training slide: {ids}",
+    "id": "{n} with the id of a training slide, and not known to be of another patient: {ids}",
 }
 
 

@@ -28,6 +28,16 @@ def test_labels_go_to_the_slides_of_their_ids():
     assert labels_of(merge_labels(before, [])) == {"a": None, "b": None, "c": None}
 
 
+def test_a_case_is_spelled_as_the_cohort_spells_it():
+    """P17 and p17 are one patient, whose slides must not fall into two splits; 1 and 01 are two."""
+    slides = [CohortSlide(name, Path(f"/s/{name}.svs"), case_id=case) for name, case in zip("abc", "Pbc", strict=True)]
+    rows = [LabelRow("b", case_id="p"), LabelRow("c", case_id="q 1"), LabelRow("d", case_id="Q 1")]
+    merged = merge_labels(Cohort((*slides, *cohort("d", "e", "f")), ("normal", "tumour")), rows)
+    assert [slide.case_id for slide in merged.cohort][:4] == ["P", "P", "q 1", "q 1"]
+    merged = merge_labels(cohort("a", "b"), [LabelRow("a", case_id="1"), LabelRow("b", case_id="01")])
+    assert [slide.case_id for slide in merged.cohort] == ["1", "01"]
+
+
 def test_an_empty_cell_takes_no_label_away():
     one = Cohort((CohortSlide("a", Path("/s/a.svs"), "tumour", "P", 0.5, "train"),), ("normal", "tumour"))
     assert merge_labels(one, [LabelRow("a")]).cohort == one

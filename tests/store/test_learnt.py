@@ -65,6 +65,8 @@ def test_folders(make, tmp_path):
 def test_what_is_not_there_has_none(tmp_path):
     assert content_signature(tmp_path / "gone") is None
     assert content_signature("https://localhost:1/a.zarr") is None
+    (tmp_path / "empty.zarr").mkdir()
+    assert content_signature(tmp_path / "empty.zarr") is None
 
 
 @pytest.fixture
@@ -100,10 +102,19 @@ def test_why(run, make, tmp_path, kept):
     assert {why: learnt.why(row) for why, row in cases.items()} == {why: why for why in cases}
     assert learnt.why(new) is None
     assert learnt.why(replace(new, slide_id="a")) is None  # another slide that has its id by chance
-    assert learnt.why(replace(new, slide_id="c", case_id="c")) is None  # and says nothing of a patient
     assert learnt.why(replace(new, case_id="c")) == "patient"
     assert learnt.why(replace(new, slide_id="P1", case_id="P1")) == "patient"
     assert learnt.why(run.cohort["u"]) == "patient"
+    assert learnt.why(replace(new, case_id=" p1")) == "patient"  # as a cohort spells cases
+    assert learnt.why(replace(new, slide_id="p2", case_id="p2")) == "patient"
+    assert learnt.why(replace(new, case_id="C")) == "patient"
+
+
+@pytest.mark.parametrize(("slide_id", "case_id"), [("c", "c"), ("c", "P9"), ("a", "a")])
+def test_another_file_under_the_same_id_is_the_same_slide_unless_both_cases_are_told(run, make, slide_id, case_id):
+    """A slide that was converted, or made anonymous, is another file."""
+    row = CohortSlide(slide_id, make("n", 9), "tumour", case_id)
+    assert Learnt.of(run).why(row) == "id"
 
 
 def test_without_files_ids_and_patients_are_compared(run, make, tmp_path):

@@ -182,13 +182,18 @@ def truth_of(truth, **names):
     return out
 
 
-def test_slides_of_another_cohort_that_have_the_same_ids_are_new(trained, cohort_csv, truth, png, collect):
+def test_slides_with_the_same_ids_are_new_if_they_are_of_other_patients(trained, cohort_csv, truth, png, collect):
     """They were left out without a word."""
     learnt = learnt_rows(trained)[:2]
     others = [replace(row, path=png(f"other {i}"), case_id=f"other {i}", split=None) for i, row in enumerate(learnt)]
     events, figures = collect(evaluate(trained, Cohort(tuple(others)), truth))
     assert figures["student"]["bag"]["n"] == 2
     assert "2 slides with the id of a training slide, but another file of another patient" in notices(events)[0]
+    untold = replace(others[0], case_id=others[0].slide_id)
+    events, figures = collect(evaluate(trained, Cohort((untold, others[1])), truth))
+    assert figures["student"]["bag"]["n"] == 1
+    said = f"1 with the id of a training slide, and not known to be of another patient: {untold.slide_id}"
+    assert said in notices(events)[0]
 
 
 def test_a_run_without_a_record_is_compared_by_what_is_left(trained, cohort_csv, truth, png, collect):
