@@ -5,7 +5,6 @@ import sys
 import traceback
 from collections.abc import Callable, Generator, Sequence
 from contextlib import nullcontext
-from inspect import signature
 from typing import Any
 
 from . import __version__
@@ -29,11 +28,19 @@ INTERRUPTED = 130  # as a shell reports a program stopped by Ctrl-C
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status (0 all done, 1 some slides failed, 2 unusable arguments)."""
+    return run_command(_parser(), arguments)
+
+
+def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None) -> int:
+    """Do what the arguments ask for, with progress, signals and errors as in every command; returns the exit status.
+
+    `parser` names the work in its defaults: `run(options, drain)`, and `debug` and `verb` as `distill2label` has them.
+    """
     with printable_streams():
-        return _run(_parser().parse_args(arguments))
+        return _run(parser.parse_args(arguments), parser.prog)
 
 
-def _run(options: argparse.Namespace) -> int:
+def _run(options: argparse.Namespace, program: str) -> int:
     try:
         # Qt has a loop of its own, which an exception raised in the middle of it would tear apart.
         with nullcontext() if options.verb == "gui" else stoppable() as stopping, ProgressBar() as bar:
@@ -45,26 +52,26 @@ def _run(options: argparse.Namespace) -> int:
 
             options.run(options, lambda work: drain(work, show))
     except Distill2LabelError as error:
-        return _end(options, str(error), error.exit_status)
+        return _end(options, program, str(error), error.exit_status)
     except KeyboardInterrupt as stop:
-        print("distill2label: stopped; what was finished is kept", file=sys.stderr)
+        print(f"{program}: stopped; what was finished is kept", file=sys.stderr)
         return getattr(stop, "exit_status", INTERRUPTED)
     except Exception as error:
         if (line := _beyond_us(error)) is None:
             raise  # a bug, which keeps its traceback
-        return _end(options, line, 2)
+        return _end(options, program, line, 2)
     if bar.failed:
-        print(f"distill2label: {len(bar.failed)} failed, the others are done:", file=sys.stderr)
+        print(f"{program}: {len(bar.failed)} failed, the others are done:", file=sys.stderr)
         for failure in bar.failed:
             print(f"  {shown(failure.item)}: {shown(failure.reason, LONGEST_MESSAGE)}", file=sys.stderr)
     return 1 if bar.failed else 0
 
 
-def _end(options: argparse.Namespace, line: str, status: int) -> int:
+def _end(options: argparse.Namespace, program: str, line: str, status: int) -> int:
     """Say in one line why the command ends; returns the exit status."""
     if options.debug:
         traceback.print_exc()
-    print(f"distill2label: {line}", file=sys.stderr)
+    print(f"{program}: {line}", file=sys.stderr)
     return status
 
 
@@ -265,18 +272,6 @@ def _evaluate(options: argparse.Namespace, run: Drain) -> None:
             write_json(options.out, metrics, outputs.writing)
 
 
-def _experiment(options: argparse.Namespace, run: Drain) -> None:
-    from importlib import import_module
-
-    # What an experiment has no use for is not among its arguments: left out here, unknown there.
-    names = ("folds", "seeds", "patches", "rows", "workers", "scheduler", "quick")
-    given = {name: value for name in names if (value := getattr(options, name)) is not None}
-    experiment = getattr(import_module(f".experiments.{options.name}", __package__), options.name)
-    if unknown := sorted(given.keys() - signature(experiment).parameters.keys()):
-        raise SettingsError(f"experiment {options.name}: has no --{unknown[0]}")
-    print(run(experiment(options.data, options.out, **given)).read_text("utf-8"))
-
-
 def _gui(options: argparse.Namespace, run: Drain) -> None:
     from .workflow.window_check import window_problem
 
@@ -321,7 +316,6 @@ def _parser() -> argparse.ArgumentParser:
     verb("predict", _predict, "a model over slides -> patch labels")
     verb("export", _export, "kept predictions -> files others read")
     verb("evaluate", _evaluate, "every model of a run against the truth")
-    verb("experiment", _experiment, "a figure or table of the paper: CSV, picture, Markdown")
     verb("gui", _gui, "the napari window")
     verb("doctor", _doctor, "what is installed, which device, what is missing and how to get it")
     return parser

@@ -30,7 +30,7 @@ def _dataset(parser: argparse.ArgumentParser) -> None:
 def _export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=Path, metavar="RUN|PATCHMAP")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--format", type=_some, required=True, metavar="A,B", help="ome-tiff, geojson, csv, png")
+    parser.add_argument("--format", type=name_list, required=True, metavar="A,B", help="ome-tiff, geojson, csv, png")
     parser.add_argument("--threshold", type=float)
     parser.add_argument("--corrections", type=Path, metavar="FILE", help="CSV or GeoJSON laid over the labels")
     _add_labels(parser, "corrections", COVERAGE)
@@ -68,7 +68,7 @@ def _features(parser: argparse.ArgumentParser) -> None:
         "--encoder", type=Path, required=True, metavar="FILE", help="frozen encoder: .onnx with a .json beside it"
     )
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--format", type=_some, default=["zarr"], metavar="A,B", help="zarr, h5 (default zarr)")
+    parser.add_argument("--format", type=name_list, default=["zarr"], metavar="A,B", help="zarr, h5 (default zarr)")
     parser.add_argument(
         "--tissue", type=Path, metavar="FILE.geojson", help="regions outside of which no patch is taken; or a folder"
     )
@@ -103,12 +103,12 @@ def _predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dense", type=int, metavar="STRIDE", help="score a position every STRIDE model px, all at once"
     )
-    parser.add_argument("--format", type=_some, default=["ome-tiff", "geojson", "csv", "png"], metavar="A,B")
+    parser.add_argument("--format", type=name_list, default=["ome-tiff", "geojson", "csv", "png"], metavar="A,B")
     parser.add_argument("--force", action="store_true", help="also what is no brightfield image")
     parser.add_argument(
         "--precision", choices=("float32", "bfloat16", "auto"), default="float32", help="bfloat16: faster, coarser"
     )
-    _add_workers(parser)
+    add_workers(parser)
     _add_overwrite(parser)
     _add_device(parser)
 
@@ -135,18 +135,6 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     _add_device(parser)
 
 
-def _experiment(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", choices=("mnist", "colon", "breast", "fields"))
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the published files, or a parent")
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="goes on with what is there")
-    parser.add_argument("--folds", type=int, metavar="N", help="of the cross-validation (default 5)")
-    parser.add_argument("--seeds", type=_positive, metavar="N", help="trainings of each model (default: see the docs)")
-    parser.add_argument("--patches", type=_some, metavar="A,B", help="colon: grid, nucleus (default both)")
-    parser.add_argument("--rows", type=_some, metavar="A,B", help="colon: which rows (default the main ones)")
-    _add_workers(parser)
-    parser.add_argument("--quick", action="store_const", const=True, help="a few slides: does everything run?")
-
-
 # What each verb takes; `doctor` takes nothing.
 ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "demo": _demo,
@@ -157,7 +145,6 @@ ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "predict": _predict,
     "export": _export,
     "evaluate": _evaluate,
-    "experiment": _experiment,
     "gui": _gui,
 }
 
@@ -167,8 +154,9 @@ def _place(text: str) -> Path | str:
     return text if is_url(text) else Path(text)
 
 
-def _add_workers(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--workers", type=_positive, metavar="N", help="processes on this machine (default: this one)")
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """The options of work that other processes or machines may do."""
+    parser.add_argument("--workers", type=positive_int, metavar="N", help="processes of this machine (default: one)")
     parser.add_argument("--scheduler", metavar="ADDRESS", help="of a dask cluster, tls://… or tcp://…, to use instead")
 
 
@@ -191,7 +179,8 @@ def _add_labels(parser: argparse.ArgumentParser, what: str, coverage: float | No
     )
 
 
-def _positive(text: str) -> int:
+def positive_int(text: str) -> int:
+    """A whole number from 1 on."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number from 1 on, not {text!r}")
     return int(text)
@@ -232,7 +221,8 @@ def _listed(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _some(text: str) -> list[str]:
+def name_list(text: str) -> list[str]:
+    """At least one name, of several separated by commas."""
     if not _listed(text):
         raise argparse.ArgumentTypeError("name at least one")
     return _listed(text)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import napari_distill2label as d2l
+from experiments.__main__ import _parser as parser_of_experiments
 from napari_distill2label import cli
 
 ROOT = Path(__file__).parents[1]
@@ -26,10 +27,11 @@ def test_the_settings_page_is_that_of_the_settings():
 def test_every_flag_in_the_docs_exists(capsys):
     known = {"--help", "--debug", "--version"}
     verbs = next(action for action in cli._parser()._actions if action.dest == "verb").choices
-    for parser in verbs.values():
+    for parser in (*verbs.values(), parser_of_experiments()):
         known |= {flag for action in parser._actions for flag in action.option_strings}
     # A wheel's or git's flags stand in lines of their own commands.
-    lines = [line for page in PAGES for line in page.read_text("utf-8").splitlines() if "distill2label" in line]
+    ours = re.compile("distill2label|python -m experiments")
+    lines = [line for page in PAGES for line in page.read_text("utf-8").splitlines() if ours.search(line)]
     flags = {flag for line in lines for flag in re.findall(r"(?<![\w-])--[a-z][\w.-]*[a-z_]", line)}
     assert flags - known == set()
     assert len(flags) > 10

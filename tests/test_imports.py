@@ -16,7 +16,7 @@ PACKAGE = ROOT.name
 # Bottom up. `slides` and `mil` share a floor and never import each other; `cli` starts the other faces.
 FLOORS = {
     "core": 0, "slides": 1, "mil": 1, "store": 2, "prediction": 3, "export": 4, "workflow": 5,
-    "progress": 6, "stopping": 6, "flags": 6, "api": 7, "": 8, "gui": 9, "experiments": 9, "cli": 10, "__main__": 11,
+    "progress": 6, "stopping": 6, "flags": 6, "api": 7, "": 8, "gui": 9, "cli": 10, "__main__": 11,
 }  # fmt: skip
 API = ""  # the package itself
 NO_TORCH = ("core", "slides", "export")

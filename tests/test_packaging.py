@@ -14,7 +14,7 @@ import napari_distill2label
 
 NAME = "napari-distill2label"
 ROOT = Path(__file__).parents[1]
-EXTRAS = {"gui", "slides", "encoders", "timm", "cluster", "experiments", "all", "test", "docs"}
+EXTRAS = {"gui", "slides", "encoders", "timm", "cluster", "all", "test", "docs"}
 
 
 @pytest.fixture(scope="module")

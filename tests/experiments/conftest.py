@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from napari_distill2label.experiments.training import trained_here
+from experiments.training import trained_here
 from napari_distill2label.workflow.dataset import COLON_KINDS
 
 

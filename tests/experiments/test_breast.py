@@ -10,13 +10,13 @@ import pytest
 from PIL import Image
 from sklearn.metrics import f1_score, roc_auc_score
 
+from experiments import breast as table
+from experiments.breast import bag_threshold, breast, few_images
+from experiments.breast_report import MODELS, auroc_of_cases
 from napari_distill2label.core.errors import CohortError, SettingsError
 from napari_distill2label.core.events import Notice, Progress, drain
 from napari_distill2label.core.metrics import positive_score
 from napari_distill2label.core.presets import build_settings
-from napari_distill2label.experiments import breast as table
-from napari_distill2label.experiments.breast import bag_threshold, breast, few_images
-from napari_distill2label.experiments.breast_report import MODELS, auroc_of_cases
 from napari_distill2label.mil.training import answer_bag
 from napari_distill2label.slides.synthetic import draw_slide
 from napari_distill2label.store.bundle import load_bundle

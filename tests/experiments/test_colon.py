@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from napari_distill2label.cli import main
+from experiments.__main__ import main
+from experiments.colon import QUICK, _measure, _rescaled, _work, colon, read_bags
+from experiments.colon_images import Source
+from experiments.results import Key
+from experiments.training import Answers, trained_here
 from napari_distill2label.core.errors import SettingsError
 from napari_distill2label.core.events import drain
 from napari_distill2label.core.settings import SplitSettings
-from napari_distill2label.experiments.colon import QUICK, _measure, _rescaled, _work, colon, read_bags
-from napari_distill2label.experiments.colon_images import Source
-from napari_distill2label.experiments.results import Key
-from napari_distill2label.experiments.training import Answers, trained_here
 from napari_distill2label.store.cohort import Cohort
 from napari_distill2label.store.splits import k_folds
 from napari_distill2label.workflow.dataset import dataset
@@ -46,7 +46,7 @@ def rows(folder):
 
 
 def test_the_quick_form_from_the_command_line(published, tmp_path, capsys):
-    arguments = ["experiment", "colon", "--data", str(published), "-o", str(tmp_path), "--quick"]
+    arguments = ["colon", "--data", str(published), "-o", str(tmp_path), "--quick"]
     assert main(arguments) == 0
     written = rows(tmp_path)
     assert {row["model"] for row in written} == {
@@ -141,6 +141,21 @@ def test_unknown_rows_and_patches_are_named(published, tmp_path, name, value):
 
 
 def test_real_images(data_dir, tmp_path, capsys):
-    arguments = ["experiment", "colon", "--data", str(data_dir / "colon"), "-o", str(tmp_path), "--quick"]
+    arguments = ["colon", "--data", str(data_dir / "colon"), "-o", str(tmp_path), "--quick"]
     assert main([*arguments, "--patches", "nucleus", "--rows", "default"]) == 0
     assert {row["model"] for row in rows(tmp_path)} == {"default", "default-teacher"}
+
+
+def test_an_option_that_an_experiment_has_no_use_for_is_refused(tmp_path, capsys):
+    assert main(["breast", "--data", str(tmp_path), "-o", str(tmp_path / "out"), "--rows", "paper"]) == 2
+    assert capsys.readouterr().err == "python -m experiments: experiment breast: has no --rows\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_file_of_others_is_changed(published, tmp_path, capsys):
+    theirs = {name: f"mine: {name}" for name in ("results.csv", "experiment.json", "colon.md", "notes.txt")}
+    for name, text in theirs.items():
+        (tmp_path / name).write_text(text)
+    assert main(["colon", "--data", str(published), "-o", str(tmp_path), "--quick"]) == 2
+    assert str(tmp_path) in capsys.readouterr().err
+    assert {name: (tmp_path / name).read_text() for name in theirs} == theirs

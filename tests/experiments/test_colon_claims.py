@@ -3,9 +3,9 @@
 import pandas as pd
 import pytest
 
-from napari_distill2label.experiments.colon_claims import claims_of, gain, validation_losses
-from napari_distill2label.experiments.results import Row
-from napari_distill2label.experiments.variants import VARIANTS
+from experiments.colon_claims import claims_of, gain, validation_losses
+from experiments.results import Row
+from experiments.variants import VARIANTS
 
 
 def frame_of(values, level="instance", metric="auroc"):

@@ -9,12 +9,8 @@ import pytest
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from napari_distill2label.core.bag import Bag
-from napari_distill2label.core.errors import SettingsError
-from napari_distill2label.core.events import Notice, drain
-from napari_distill2label.core.settings import SplitSettings
-from napari_distill2label.experiments.colon_images import Source
-from napari_distill2label.experiments.fields import (
+from experiments.colon_images import Source
+from experiments.fields import (
     CLASSES,
     PATCHES,
     ROWS,
@@ -29,7 +25,11 @@ from napari_distill2label.experiments.fields import (
     train_ceiling,
     train_on_presence,
 )
-from napari_distill2label.experiments.results import Key
+from experiments.results import Key
+from napari_distill2label.core.bag import Bag
+from napari_distill2label.core.errors import SettingsError
+from napari_distill2label.core.events import Notice, drain
+from napari_distill2label.core.settings import SplitSettings
 from napari_distill2label.store.cohort import SPLITS, Cohort
 from napari_distill2label.store.splits import k_folds
 from napari_distill2label.workflow.dataset import COLON_KINDS, dataset

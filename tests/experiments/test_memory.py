@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from experiments import memory, training
+from experiments.memory import digest_of
+from experiments.training import answers_of, train_models, trained_here
 from napari_distill2label.core.bag import Bag
 from napari_distill2label.core.events import drain
 from napari_distill2label.core.presets import build_settings
 from napari_distill2label.core.settings import merged
-from napari_distill2label.experiments import memory, training
-from napari_distill2label.experiments.memory import digest_of
-from napari_distill2label.experiments.training import answers_of, train_models, trained_here
 from napari_distill2label.mil.curriculum import Curriculum
 from napari_distill2label.mil.lessons import Taught
 from napari_distill2label.mil.objectives import AssistantObjective

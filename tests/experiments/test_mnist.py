@@ -9,11 +9,9 @@ import pandas as pd
 import pytest
 import torch
 
-from napari_distill2label.core.errors import CohortError
-from napari_distill2label.core.events import Progress, drain
-from napari_distill2label.experiments import mnist as figure2
-from napari_distill2label.experiments.mnist import Protocol, bag_scores, mnist, report, teacher_settings, train_model
-from napari_distill2label.experiments.mnist_data import (
+from experiments import mnist as figure2
+from experiments.mnist import Protocol, bag_scores, mnist, report, teacher_settings, train_model
+from experiments.mnist_data import (
     FILES,
     IMAGES_MAGIC,
     LABELS_MAGIC,
@@ -23,7 +21,9 @@ from napari_distill2label.experiments.mnist_data import (
     read_digits,
     read_idx,
 )
-from napari_distill2label.experiments.results import HEADER
+from experiments.results import HEADER
+from napari_distill2label.core.errors import CohortError
+from napari_distill2label.core.events import Progress, drain
 from napari_distill2label.mil.objectives import TeacherObjective
 from napari_distill2label.mil.training import answer_bag
 

@@ -2,9 +2,9 @@
 
 import pytest
 
+from experiments.results import HEADER, Key, Results, rows_of
 from napari_distill2label.core.errors import SettingsError
 from napari_distill2label.core.metrics import binary_metrics
-from napari_distill2label.experiments.results import HEADER, Key, Results, rows_of
 
 KEY = Key("colon", "teacher", "grid", 1, 0)
 ABOUT = {"experiment": "colon", "quick": True}

@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 from distributed import LocalCluster
 
+from experiments.results import Key, Results, Row
+from experiments.runner import Outcome, Task, run_tasks
+from experiments.times import Elapsed, note, run_time, timed
 from napari_distill2label.core.errors import SettingsError, SlideError
 from napari_distill2label.core.events import Failed, Progress
-from napari_distill2label.experiments.results import Key, Results, Row
-from napari_distill2label.experiments.runner import Outcome, Task, run_tasks
-from napari_distill2label.experiments.times import Elapsed, note, run_time, timed
 
 
 def key(fold):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from napari_distill2label.experiments.tables import compared, markdown, mean_interval, short, spread
+from experiments.tables import compared, markdown, mean_interval, short, spread
 
 
 @pytest.mark.parametrize(

@@ -32,8 +32,7 @@ from napari_distill2label.workflow.train import train
 
 IDS = ("slide_000", "slide_001", "cohort", "truth")
 ENDS = (".ome.tif", ".geojson", ".csv", ".png", ".h5", ".json")
-NAMES = ("cohort.csv", "truth.csv", "centres.csv", "metrics.json", "history.csv", "timing.json", "experiment.json",
-         "results.csv", "colon.md", "notes.txt")  # fmt: skip
+NAMES = ("cohort.csv", "truth.csv", "centres.csv", "metrics.json", "history.csv", "timing.json", "notes.txt")
 
 
 def sums(*folders: Path) -> dict[str, str]:
@@ -112,7 +111,7 @@ def colon(tmp_path):
 
 
 VERBS = ("predict", "predict_bundle", "predict_tissue", "export", "features_zarr", "features_h5", "train", "evaluate",
-         "dataset", "demo", "experiment")  # fmt: skip
+         "dataset", "demo")  # fmt: skip
 
 
 def command(verb, trained, cohort_csv, theirs, table, encoder, colon):
@@ -130,7 +129,6 @@ def command(verb, trained, cohort_csv, theirs, table, encoder, colon):
                      "-o", out / "metrics.json"],
         "dataset": ["dataset", "colon", colon, "-o", out],
         "demo": ["demo", "--out", out],
-        "experiment": ["experiment", "colon", "--data", colon, "-o", out, "--quick"],
     }[verb]  # fmt: skip
 
 
@@ -162,7 +160,7 @@ def test_neither_do_real_processes(verb, predicted, cohort_csv, theirs, table, e
     assert sums(theirs, cohort_csv.parent) == before
 
 
-@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in ("demo", "experiment")])
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "demo"])
 def test_with_overwrite_slides_and_folders_stay(verb, predicted, cohort_csv, theirs, table, encoder, colon, cli):
     """What is read, and folders of others, whatever is asked for."""
     before = sums(theirs, cohort_csv.parent)

@@ -16,18 +16,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..core.bag import Bag
-from ..core.errors import SettingsError
-from ..core.events import Event, Progress
-from ..core.metrics import binary_metrics
-from ..core.settings import SplitSettings
-from ..mil.model import MILModel
-from ..mil.training import answer_bag
-from ..store.cohort import SPLITS, Cohort
-from ..store.files import write_text
-from ..store.splits import k_folds
-from ..workflow.bags import PathLike
-from ..workflow.dataset import COLON_KINDS, dataset
+from napari_distill2label.core.bag import Bag
+from napari_distill2label.core.errors import SettingsError
+from napari_distill2label.core.events import Event, Progress
+from napari_distill2label.core.metrics import binary_metrics
+from napari_distill2label.core.settings import SplitSettings
+from napari_distill2label.mil.model import MILModel
+from napari_distill2label.mil.training import answer_bag
+from napari_distill2label.store.cohort import SPLITS, Cohort
+from napari_distill2label.store.files import write_text
+from napari_distill2label.store.splits import k_folds
+from napari_distill2label.workflow.bags import PathLike
+from napari_distill2label.workflow.dataset import COLON_KINDS, dataset
+
 from .colon import FOLD_SEED, QUICK, few_slides
 from .colon_claims import gain
 from .colon_images import CUTS, Source

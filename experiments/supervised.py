@@ -7,15 +7,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core.bag import Bag
-from ..core.events import Event
-from ..core.settings import Settings, TeacherSettings
-from ..mil import losses
-from ..mil.augmentation import augmented
-from ..mil.curriculum import Curriculum
-from ..mil.device import choose_device
-from ..mil.lessons import Batch, Lesson
-from ..mil.model import MILModel
+from napari_distill2label.core.bag import Bag
+from napari_distill2label.core.events import Event
+from napari_distill2label.core.settings import Settings, TeacherSettings
+from napari_distill2label.mil import losses
+from napari_distill2label.mil.augmentation import augmented
+from napari_distill2label.mil.curriculum import Curriculum
+from napari_distill2label.mil.device import choose_device
+from napari_distill2label.mil.lessons import Batch, Lesson
+from napari_distill2label.mil.model import MILModel
+
 from .training import Trained, train_stage
 
 # Patches of all slides in one step, as any classifier is trained; 16 epochs, the last one taken.

@@ -15,9 +15,9 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor
 
-from ..core.bag import Bag
-from ..mil.curriculum import Stage
-from ..mil.training import TrainingState
+from napari_distill2label.core.bag import Bag
+from napari_distill2label.mil.curriculum import Stage
+from napari_distill2label.mil.training import TrainingState
 
 KEPT = 48  # networks, of the rows of one fold; one for the colon images has 5 MB
 # Settings that decide what is done with a network, or with what it says, once it is trained.

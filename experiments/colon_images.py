@@ -7,17 +7,17 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.bag import Bag
-from ..core.events import Event, Progress, drain
-from ..core.geometry import PatchGrid, PatchPoints
-from ..core.settings import GridSettings
-from ..slides.bags import lay_patches
-from ..slides.registry import open_slide
-from ..store.cohort import Cohort, CohortSlide
-from ..store.points import read_points
-from ..workflow.bags import BagReader, centres_of
-from ..workflow.dataset import COLON_CLASSES
-from ..workflow.truth import PointTruth, Truth
+from napari_distill2label.core.bag import Bag
+from napari_distill2label.core.events import Event, Progress, drain
+from napari_distill2label.core.geometry import PatchGrid, PatchPoints
+from napari_distill2label.core.settings import GridSettings
+from napari_distill2label.slides.bags import lay_patches
+from napari_distill2label.slides.registry import open_slide
+from napari_distill2label.store.cohort import Cohort, CohortSlide
+from napari_distill2label.store.points import read_points
+from napari_distill2label.workflow.bags import BagReader, centres_of
+from napari_distill2label.workflow.dataset import COLON_CLASSES
+from napari_distill2label.workflow.truth import PointTruth, Truth
 
 CUTS = {
     "grid": GridSettings(edge="drop"),  # 500 px and patches of 27 px: the 18 × 18 that fit

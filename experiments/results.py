@@ -9,10 +9,10 @@ from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..core.errors import SettingsError
-from ..core.metrics import Metrics
-from ..store.files import write_json, write_text
-from ..store.outputs import Outputs
+from napari_distill2label.core.errors import SettingsError
+from napari_distill2label.core.metrics import Metrics
+from napari_distill2label.store.files import write_json, write_text
+from napari_distill2label.store.outputs import Outputs
 
 if TYPE_CHECKING:
     import pandas as pd

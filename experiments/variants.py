@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..core.presets import build_settings
-from ..core.settings import Settings, merged
-from ..mil.curriculum import PLAIN
+from napari_distill2label.core.presets import build_settings
+from napari_distill2label.core.settings import Settings, merged
+from napari_distill2label.mil.curriculum import PLAIN
 
 
 @dataclass(frozen=True)

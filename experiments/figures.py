@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core.errors import SettingsError
+from napari_distill2label.core.errors import SettingsError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,7 +17,7 @@ def new_figure(columns: int = 1, rows: int = 1, width: float = 4.2, height: floa
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise SettingsError("figures need matplotlib: pip install 'napari-distill2label[experiments]'") from None
+        raise SettingsError("figures need matplotlib: pip install matplotlib") from None
     figure = Figure(figsize=(columns * width, rows * height), layout="constrained")
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axis in axes:

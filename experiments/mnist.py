@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ..core.bag import Bag
-from ..core.errors import SettingsError
-from ..core.events import Event, Progress
-from ..core.metrics import binary_metrics, positive_score
-from ..core.presets import build_settings
-from ..core.settings import ModelSettings, TeacherSettings
-from ..mil.lessons import Lesson
-from ..mil.model import MILModel
-from ..mil.objectives import TeacherObjective
-from ..mil.training import RandomState, TrainingState, fit
-from ..store.files import write_text
+from napari_distill2label.core.bag import Bag
+from napari_distill2label.core.errors import SettingsError
+from napari_distill2label.core.events import Event, Progress
+from napari_distill2label.core.metrics import binary_metrics, positive_score
+from napari_distill2label.core.presets import build_settings
+from napari_distill2label.core.settings import ModelSettings, TeacherSettings
+from napari_distill2label.mil.lessons import Lesson
+from napari_distill2label.mil.model import MILModel
+from napari_distill2label.mil.objectives import TeacherObjective
+from napari_distill2label.mil.training import RandomState, TrainingState, fit
+from napari_distill2label.store.files import write_text
+
 from .figures import COLOURS, new_figure, save
 from .mnist_data import Digits, draw_bags, find_digits, read_digits
 from .results import Key, Results, Row, rows_of

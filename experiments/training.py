@@ -5,14 +5,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..core.bag import Bag
-from ..core.events import Event, Progress
-from ..core.metrics import positive_score
-from ..core.settings import Settings
-from ..mil.curriculum import Curriculum, Stage
-from ..mil.device import choose_device, compute_dtype
-from ..mil.model import MILModel
-from ..mil.training import TrainingState, answer_bag, fit
+from napari_distill2label.core.bag import Bag
+from napari_distill2label.core.events import Event, Progress
+from napari_distill2label.core.metrics import positive_score
+from napari_distill2label.core.settings import Settings
+from napari_distill2label.mil.curriculum import Curriculum, Stage
+from napari_distill2label.mil.device import choose_device, compute_dtype
+from napari_distill2label.mil.model import MILModel
+from napari_distill2label.mil.training import TrainingState, answer_bag, fit
+
 from .memory import Memory, digest_of
 
 trained_here = Memory()

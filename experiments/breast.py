@@ -11,16 +11,17 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.bag import Bag
-from ..core.errors import SettingsError
-from ..core.events import Event, Progress, drain
-from ..core.metrics import binary_metrics
-from ..core.presets import build_settings
-from ..core.settings import GridSettings, Settings
-from ..store.cohort import SPLITS, Cohort, CohortSlide
-from ..store.splits import k_folds
-from ..workflow.bags import BagReader, PathLike
-from ..workflow.dataset import dataset
+from napari_distill2label.core.bag import Bag
+from napari_distill2label.core.errors import SettingsError
+from napari_distill2label.core.events import Event, Progress, drain
+from napari_distill2label.core.metrics import binary_metrics
+from napari_distill2label.core.presets import build_settings
+from napari_distill2label.core.settings import GridSettings, Settings
+from napari_distill2label.store.cohort import SPLITS, Cohort, CohortSlide
+from napari_distill2label.store.splits import k_folds
+from napari_distill2label.workflow.bags import BagReader, PathLike
+from napari_distill2label.workflow.dataset import dataset
+
 from .breast_report import IMAGE_SCORE, VALID, VERSUS_IMAGE, write_report
 from .results import Key, Results, Row, rows_of
 from .runner import Task, run_tasks

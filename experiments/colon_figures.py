@@ -4,10 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.metrics import ECE_BINS
-from ..slides.cutting import cut
-from ..slides.registry import open_slide
-from ..store.cohort import Cohort
+from napari_distill2label.core.metrics import ECE_BINS
+from napari_distill2label.slides.cutting import cut
+from napari_distill2label.slides.registry import open_slide
+from napari_distill2label.store.cohort import Cohort
+
 from .figures import COLOURS, new_figure, save
 
 READINGS = {"grid": "On the 18 × 18 grid", "nucleus": "Centred on the nuclei"}

@@ -13,17 +13,18 @@ from typing import Any
 
 import numpy as np
 
-from ..core.bag import UNKNOWN, Bag
-from ..core.errors import SettingsError
-from ..core.events import Event
-from ..core.metrics import binary_metrics, mean_metrics
-from ..core.presets import STAIN
-from ..core.settings import SplitSettings
-from ..mil.prior import threshold_of_slides
-from ..store.cohort import SPLITS, Cohort
-from ..store.splits import k_folds
-from ..workflow.bags import PathLike
-from ..workflow.dataset import dataset
+from napari_distill2label.core.bag import UNKNOWN, Bag
+from napari_distill2label.core.errors import SettingsError
+from napari_distill2label.core.events import Event
+from napari_distill2label.core.metrics import binary_metrics, mean_metrics
+from napari_distill2label.core.presets import STAIN
+from napari_distill2label.core.settings import SplitSettings
+from napari_distill2label.mil.prior import threshold_of_slides
+from napari_distill2label.store.cohort import SPLITS, Cohort
+from napari_distill2label.store.splits import k_folds
+from napari_distill2label.workflow.bags import PathLike
+from napari_distill2label.workflow.dataset import dataset
+
 from .colon_images import CUTS, Source
 from .colon_report import write_report
 from .results import Key, Results, Row, rows_of

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..core.metrics import binary_metrics
-from ..core.settings import Settings
-from ..store.cohort import Cohort
-from ..store.files import write_text
+from napari_distill2label.core.metrics import binary_metrics
+from napari_distill2label.core.settings import Settings
+from napari_distill2label.store.cohort import Cohort
+from napari_distill2label.store.files import write_text
+
 from .figures import COLOURS, new_figure, save
 from .tables import markdown, short, spread
 from .times import run_time

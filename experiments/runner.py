@@ -5,10 +5,11 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from ..core.errors import Distill2LabelError, SettingsError
-from ..core.events import Event, Failed, Notice, Progress, drain
-from ..prediction.cluster import INSTALL, is_open, local_client, open_scheduler, remote_client
-from ..store.files import write_bytes
+from napari_distill2label.core.errors import Distill2LabelError, SettingsError
+from napari_distill2label.core.events import Event, Failed, Notice, Progress, drain
+from napari_distill2label.prediction.cluster import INSTALL, is_open, local_client, open_scheduler, remote_client
+from napari_distill2label.store.files import write_bytes
+
 from .results import Key, Results, Row
 from .times import Elapsed, note, timed
 

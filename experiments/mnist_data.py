@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.bag import Bag
-from ..core.errors import CohortError
+from napari_distill2label.core.bag import Bag
+from napari_distill2label.core.errors import CohortError
 
 FILES = {
     "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
