@@ -127,7 +127,7 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--centres", type=Path, metavar="POINTS.csv")
     parser.add_argument("--split", choices=("test", "all"), default="test")
     parser.add_argument(
-        "--empty", choices=("negative", "ignore"), default="negative", help="grid patches on which no finding is marked"
+        "--empty", choices=("negative", "ignore"), default="negative", help="grid patches on which nothing is marked"
     )
     _add_labels(parser, "truth", COVERAGE)
     parser.add_argument("-o", "--out", type=Path, metavar="metrics.json")

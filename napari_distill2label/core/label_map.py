@@ -33,21 +33,22 @@ def class_of_labels(
     """The index in `classes` of each label; `UNKNOWN` for those that are no class. See `check_label_map`.
 
     `label_map` comes first: label -> class, or -> '' to leave the label out; its key `*` stands for every other label
-    that is no class. A label derived from a class ("Tumor: Positive") is of that class.
+    that is no class. A label derived from another ("Tumor: Positive") is what that one is: of its class, or left out.
 
     Raises
     ------
     CohortError
-        A label is nearly the name of a class ("Tumor" and "tumour"). It begins with `source`, the file that the labels
-        are from.
+        The map names no class of `classes`. Or a label is nearly the name of a class ("Tumor" and "tumour"): that line
+        begins with `source`, the file that the labels are from.
     """
     labels = sorted(set(labels))
     given = dict(label_map or {})
+    check_mapped_classes(given, classes)
     found = {label: _index(label, classes, given) for label in labels}
     slips = {
         label: name
         for label in labels
-        if found[label] == UNKNOWN and not {label, OTHERS} & given.keys() and (name := _near(label, classes))
+        if found[label] == UNKNOWN and not {*_bases(label), OTHERS} & given.keys() and (name := _near(label, classes))
     }
     if slips:
         maps = " ".join(f"--map {_quoted(f'{label}={name}')}" for label, name in [*slips.items()][:SHOWN])
@@ -62,28 +63,46 @@ def class_of_labels(
 
 def check_label_map(given: Mapping[str, str], labels: Iterable[str], classes: Sequence[str], source: object) -> None:
     """`CohortError` if a label map names a class that the model has not, or a label that the file has not."""
+    check_mapped_classes(given, classes)
     labels = sorted(set(labels))
+    there = {OTHERS, *(base for label in labels for base in _bases(label))}
     for label, name in given.items():
-        if name and name not in classes:
-            raise CohortError(
-                f"--map {_quoted(f'{label}={name}')}: {name!r} is no class of the model: they are {', '.join(classes)}"
-            )
-        if label != OTHERS and label not in labels:
+        if label not in there:
             raise CohortError(
                 f"--map {_quoted(f'{label}={name}')}: {source} has no label {label!r}; it has {in_short(labels)}"
             )
 
 
+def is_left_out(label: str, label_map: Mapping[str, str]) -> bool:
+    """Does a label map say that a label that is no class, or what it is derived from, is to be left out?"""
+    said = next((base for base in (*_bases(label), OTHERS) if base in label_map), None)
+    return said is not None and not label_map[said]
+
+
+def check_mapped_classes(given: Mapping[str, str], classes: Sequence[str]) -> None:
+    """`CohortError` if a label map names a class that the model has not."""
+    for label, name in given.items():
+        if name and name not in classes:
+            raise CohortError(
+                f"--map {_quoted(f'{label}={name}')}: {name!r} is no class of the model: they are {', '.join(classes)}"
+            )
+
+
 def _index(label: str, classes: Sequence[str], given: Mapping[str, str]) -> int:
-    if label in given:
-        return classes.index(given[label]) if given[label] else UNKNOWN
-    if label in classes:
-        return classes.index(label)
-    if (base := label.partition(DERIVED)[0].strip()) in classes:
-        return classes.index(base)
+    for base in _bases(label):
+        if base in given:
+            return classes.index(given[base]) if given[base] else UNKNOWN
+        if base in classes:
+            return classes.index(base)
     if label and given.get(OTHERS):
         return classes.index(given[OTHERS])
     return UNKNOWN
+
+
+def _bases(label: str) -> list[str]:
+    """A label and what it is derived from: 'Tumor: Positive: 2+' -> itself, 'Tumor: Positive', 'Tumor'."""
+    parts = label.split(DERIVED)
+    return [label, *(DERIVED.join(parts[:end]).strip() for end in range(len(parts) - 1, 0, -1))]
 
 
 def _near(label: str, classes: Sequence[str]) -> str | None:

@@ -6,8 +6,8 @@ alone.
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -16,11 +16,11 @@ import numpy as np
 from ..core.bag import UNKNOWN
 from ..core.errors import CohortError
 from ..core.geometry import PatchGrid, PatchPoints
-from ..core.label_map import COVERAGE
+from ..core.label_map import COVERAGE, is_left_out
 from ..core.names import slide_name
 from ..slides.registry import SUFFIXES
 from .files import safe_name
-from .tables import read_table
+from .tables import open_table
 
 if TYPE_CHECKING:
     import shapely
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 CENTRE_OF_PIXEL = 0.5  # px: QuPath's coordinates start at the corner of the first pixel, ours at its centre
 CENTRE_TOLERANCE = 1.0  # px between a patch's centre and the point that is meant by it
+OME = (".tif", ".tiff", ".zarr")  # before which `.ome` is a part of the suffix, as in `slide_name`
 ROUNDING = 1e-9  # of shares of areas
 DETECTED = ("detection", "cell")  # objects of QuPath that are said to be at one place; an annotation covers an area
 Found = TypeVar("Found")
@@ -60,6 +61,10 @@ class Points:
         (n,) str: the class of the model that each label stands for, where a table says so; None: the label itself.
     n_placeless
         Objects of the file without a place that could be used (lines, no geometry).
+    ignored
+        (m, 2) float (y, x) of points that QuPath ignores: what is true there is not known.
+    source
+        Where all this was read, for messages.
     """
 
     coordinates: np.ndarray
@@ -67,6 +72,8 @@ class Points:
     areas: tuple[Area, ...] = ()
     classes: np.ndarray | None = None
     n_placeless: int = 0
+    ignored: np.ndarray = field(default_factory=lambda: np.empty((0, 2)))
+    source: str = ""
 
     def __len__(self) -> int:
         return len(self.coordinates)
@@ -94,35 +101,64 @@ def read_points(path: str | os.PathLike[str], labelled: bool = False) -> dict[st
     """
     path = Path(path)
     if path.is_dir():
-        from ..slides.qupath import find_files
+        from ..slides.qupath import find_files, object_name
 
         if not (files := find_files(path)):
             raise CohortError(f"{path}: holds no .geojson file")
+        one_each([(object_name(file), file) for file in files])
         return {slide_id: points for file in files for slide_id, points in _read_geojson(file, labelled).items()}
     if path.name.lower().endswith((".geojson", ".json", ".gz")):
         return _read_geojson(path, labelled)
     return _read_csv(path, labelled)
 
 
+def one_each(named: Iterable[tuple[str, Path]]) -> dict[str, Path]:
+    """File by the name of its slide. `CohortError` where two files are of one slide: which of them is right?"""
+    files: dict[str, Path] = {}
+    for name, file in named:
+        if (other := files.setdefault(name, file)) != file:
+            raise _two_of_one(name, other, file)
+    return files
+
+
 def of_slide(by_slide: Mapping[str, Found], slide_id: str) -> Found | None:
     """What is kept under a slide's id, or under the name that a file of it has (`S-1.svs.geojson`); None for nothing.
 
-    QuPath names what it exports after the image, with the image's suffix.
+    QuPath names what it exports after the image, with the image's suffix. `CohortError` where there are several.
     """
-    if slide_id in by_slide:
-        return by_slide[slide_id]
-    if (name := safe_name(slide_id)) in by_slide:
-        return by_slide[name]
-    images = (name for name in by_slide if Path(name).suffix.lower() in SUFFIXES)
+    names = [name for name in _names_of(slide_id) if name in by_slide]
+    if len(names) > 1:
+        raise _two_of_one(slide_id, *(getattr(by_slide[name], "source", by_slide[name]) for name in names[:2]))
+    if names:
+        return by_slide[names[0]]
+    images = (name for name in by_slide if Path(name).suffix.lower() in SUFFIXES)  # however the suffix is written
     return next((by_slide[name] for name in images if slide_name(name) == slide_id), None)
 
 
+def _names_of(slide_id: str) -> Iterable[str]:
+    """The slide's id, as a file's name too, and with the suffixes of images."""
+    suffixes = (*SUFFIXES, *(f".ome{suffix}" for suffix in OME))
+    written = (change(suffix) for suffix in suffixes for change in (str.lower, str.upper))
+    return dict.fromkeys((slide_id, safe_name(slide_id), *(slide_id + suffix for suffix in written)))
+
+
+def _two_of_one(slide_id: str, one: object, other: object) -> CohortError:
+    return CohortError(f"{one} and {other} are both of slide {slide_id[:40]!r}: keep one of them")
+
+
 def _read_csv(path: Path, labelled: bool) -> dict[str, Points]:
-    rows = read_table(path, ("slide_id", "x", "y", "label") if labelled else ("slide_id", "x", "y"))
+    required = ("slide_id", "x", "y", "label") if labelled else ("slide_id", "x", "y")
+    table = open_table(path, required, {"label": (), "class": ()})  # in any case
     by_slide: dict[str, list[tuple[float, float, str, str]]] = {}
-    for row in rows:
+    for cells, line in zip(table.rows, table.lines, strict=True):
+        row = table.cells(cells)
         items = by_slide.setdefault(row["slide_id"], [])
         if labelled and not row["x"] and not row["y"]:
+            if said := row["label"] or row.get("class"):
+                raise CohortError(
+                    f"{path}: line {line}: slide {row['slide_id'][:40]!r} has the label {said[:40]!r} and no position: "
+                    "give x and y; a row without any of the three says that nothing was found on the slide"
+                )
             continue  # the slide has been looked at, and nothing was marked
         try:
             y, x = float(row["y"]), float(row["x"])
@@ -133,14 +169,17 @@ def _read_csv(path: Path, labelled: bool) -> dict[str, Points]:
         if not np.isfinite([y, x]).all():
             raise CohortError(f"{path}: slide {row['slide_id'][:40]!r} has a point that is not a finite number")
         items.append((y, x, row.get("label", ""), row.get("class", "")))
-    has_classes = "class" in rows[0]
-    return {slide_id: _points(items, has_classes) for slide_id, items in by_slide.items()}
+    has_classes = "class" in table.columns
+    return {
+        slide_id: _points(items, has_classes, f"{path} (slide_id {slide_id[:40]!r})")
+        for slide_id, items in by_slide.items()
+    }
 
 
-def _points(items: list[tuple[float, float, str, str]], has_classes: bool) -> Points:
+def _points(items: list[tuple[float, float, str, str]], has_classes: bool, source: str) -> Points:
     coordinates = np.array([item[:2] for item in items], float).reshape(-1, 2)
     labels, classes = (np.array([item[column] for item in items], dtype=object) for column in (2, 3))
-    return Points(coordinates, labels, classes=classes if has_classes else None)
+    return Points(coordinates, labels, classes=classes if has_classes else None, source=source)
 
 
 def _read_geojson(path: Path, labelled: bool) -> dict[str, Points]:
@@ -150,7 +189,7 @@ def _read_geojson(path: Path, labelled: bool) -> dict[str, Points]:
     points = _marks(objects) if labelled else _centres(objects)
     if not labelled and not len(points):
         raise CohortError(f"{path}: holds no object that could be the centre of a patch")
-    return {object_name(path): points}
+    return {object_name(path): replace(points, source=str(path))}
 
 
 def _centres(objects: list["QuPathObject"]) -> Points:
@@ -168,23 +207,29 @@ def _centres(objects: list["QuPathObject"]) -> Points:
 
 def _marks(objects: list["QuPathObject"]) -> Points:
     found: list[tuple[float, float, str]] = []
+    ignored: list[tuple[float, float]] = []
     areas, placeless = [], 0
     for thing in objects:
         points, area = thing.points.tolist(), thing.area
         if thing.kind in DETECTED and (centre := thing.centre) is not None:
             points, area = [*points, centre], None
         placeless += area is None and not points
-        if not thing.is_ignored:
+        if thing.is_ignored:
+            ignored += points
+        else:
             found += [(x, y, thing.name) for x, y in points]
         if area is not None:
             areas.append(Area(area, None if thing.is_ignored else thing.name))
-    return _of_qupath(found, tuple(areas), placeless)
+    return replace(_of_qupath(found), areas=tuple(areas), n_placeless=placeless, ignored=_at(ignored))
 
 
-def _of_qupath(found: list[tuple[float, float, str]], areas: tuple[Area, ...] = (), n_placeless: int = 0) -> Points:
-    """Points (x, y, name) from the corner of the first pixel."""
-    coordinates = np.array([(y, x) for x, y, _ in found], float).reshape(-1, 2) - CENTRE_OF_PIXEL
-    return Points(coordinates, np.array([name for *_, name in found], dtype=object), areas, None, n_placeless)
+def _of_qupath(found: list[tuple[float, float, str]]) -> Points:
+    return Points(_at([point[:2] for point in found]), np.array([name for *_, name in found], dtype=object))
+
+
+def _at(points: Sequence[Sequence[float]]) -> np.ndarray:
+    """(n, 2) float (y, x) from centres of pixels, of (x, y) from the corner of the first pixel."""
+    return np.array(points, float).reshape(-1, 2)[:, ::-1] - CENTRE_OF_PIXEL
 
 
 # ---- what marks make of patches --------------------------------------------------------------------------------------
@@ -206,6 +251,8 @@ class Tally:
         Of no class of the model; '' where an object has no class at all.
     placeless
         Objects without a place that could be used.
+    ignored
+        Points that QuPath ignores.
     """
 
     points: Counter[str] = field(default_factory=Counter)
@@ -214,6 +261,7 @@ class Tally:
     outside: Counter[str] = field(default_factory=Counter)
     no_class: Counter[str] = field(default_factory=Counter)
     placeless: int = 0
+    ignored: int = 0
 
     def __add__(self, other: "Tally") -> "Tally":
         return Tally(*(getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__))
@@ -227,7 +275,7 @@ class Tally:
     def is_unusable(self) -> bool:
         """Was something marked of which nothing can be used? Then it is not known what else is not marked."""
         usable = self.counted + self.elsewhere.total() + self.no_class.total() - self.no_class[""]
-        return not usable and bool(self.outside.total() + self.no_class[""] + self.placeless)
+        return not usable and bool(self.outside.total() + self.no_class[""] + self.placeless + self.ignored)
 
 
 class PatchLabels(NamedTuple):
@@ -237,14 +285,15 @@ class PatchLabels(NamedTuple):
     ----------
     classes
         (n,) int64, `UNKNOWN` where the marks say nothing.
-    ignored
-        (n,) bool: in an area that QuPath ignores, so that nothing can be concluded from there being no mark.
+    unclear
+        (n,) bool: of no class, but a mark that is of none, or that QuPath ignores, lies in the patch or covers it: so
+        nothing can be concluded from there being no finding.
     tally
         What became of the marks.
     """
 
     classes: np.ndarray
-    ignored: np.ndarray
+    unclear: np.ndarray
     tally: Tally
 
 
@@ -257,8 +306,10 @@ def check_known(
     index: Mapping[str, int], classes: Sequence[str], label_map: Mapping[str, str] | None, source: object
 ) -> None:
     """`CohortError` for a label that is no class and that `label_map` does not leave out."""
-    left_out = {label for label, name in (label_map or {}).items() if not name}
-    if unknown := sorted(label for label, i in index.items() if label and i == UNKNOWN and label not in left_out):
+    unknown = sorted(
+        label for label, i in index.items() if label and i == UNKNOWN and not is_left_out(label, label_map or {})
+    )
+    if unknown:
         raise CohortError(
             f"{source}: unknown label {unknown[0][:40]!r}: the classes are {', '.join(classes)}; say which it is with "
             f"--map '{unknown[0][:40]}={classes[0]}', or leave it out with --map '{unknown[0][:40]}='"
@@ -286,29 +337,36 @@ def label_patches(
     Points and areas together: a finding is a finding whoever says so; of patches centred on points, and with
     `own_patch`, points come first.
 
+    Marks of no class, and what QuPath ignores, make patches unclear (`PatchLabels`) in the same ways.
+
     Parameters
     ----------
     index
         Of the class of each of the labels, `UNKNOWN` for those that are no class (`core.label_map`).
     """
     centred = is_centred(patches)
-    at = np.array([index[name] for name in points.class_names], np.int64)
-    outside = ((points.coordinates < -1) | (points.coordinates > patches.slide_shape)).any(axis=1)
+    coordinates = np.concatenate([points.coordinates, points.ignored])
+    at = np.array([*(index[name] for name in points.class_names), *[UNKNOWN] * len(points.ignored)], np.int64)
+    outside = ((coordinates < -1) | (coordinates > patches.slide_shape)).any(axis=1)
     of_class = (at != UNKNOWN) & ~outside
-    hit = np.zeros(len(points), bool)
+    hit = np.zeros(len(at), bool)
     if centred:  # a point of no class is what is at a centre, too
-        by_points, hit[~outside] = _nearest(points.coordinates[~outside], at[~outside], patches)
+        by_points, hit[~outside] = _nearest(coordinates[~outside], at[~outside], patches)
+        unclear = np.zeros(len(by_points), bool)
     else:
         vote = _vote_on_grid if isinstance(patches, PatchGrid) else _vote_in_boxes
-        votes, hit[of_class] = vote(points.coordinates[of_class], at[of_class], patches, n_classes, own_patch)
+        votes, hit[of_class] = vote(coordinates[of_class], at[of_class], patches, n_classes, own_patch)
         by_points = _elected(votes)
-    tally = _tally(points, at, outside, hit)
+        others = coordinates[(at == UNKNOWN) & ~outside]
+        unclear = vote(others, np.zeros(len(others), np.int64), patches, 1, own_patch)[0].any(axis=1)
+    own = slice(len(points))
+    tally = _tally(points, at[own], outside[own], hit[own]) + Tally(ignored=len(points.ignored))
     if not points.areas:
-        return PatchLabels(by_points, np.zeros(len(by_points), bool), tally)
-    by_areas, ignored, of_areas = _by_areas(points.areas, patches, index, n_classes, coverage)
+        return PatchLabels(by_points, unclear & (by_points == UNKNOWN), tally)
+    by_areas, covered, of_areas = _by_areas(points.areas, patches, index, n_classes, coverage)
     first, second = (by_points, by_areas) if centred or own_patch else _findings_first(by_points, by_areas)
     classes = np.where(first != UNKNOWN, first, second)
-    return PatchLabels(classes, ignored & (classes == UNKNOWN), tally + of_areas)
+    return PatchLabels(classes, (unclear | covered) & (classes == UNKNOWN), tally + of_areas)
 
 
 def _findings_first(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -396,7 +454,7 @@ def _vote_in_boxes(
 def _by_areas(
     areas: Sequence[Area], patches: PatchGrid | PatchPoints, index: Mapping[str, int], n_classes: int, coverage: float
 ) -> tuple[np.ndarray, np.ndarray, Tally]:
-    """(n,) class by the areas that cover a patch, (n,) bool whether what covers it is ignored, and their tally."""
+    """(n,) class by the areas that cover a patch, (n,) bool: do those of no class, or ignored, cover it; tally."""
     import shapely
 
     from .areas import covered_shares, meets
@@ -423,4 +481,5 @@ def _by_areas(
             tally.no_class[area.label] += 1
         elif known is not None:
             (tally.areas if on_patch else tally.elsewhere if in_slide else tally.outside)[area.label] += 1
-    return classes, covered_shares(ignored, patches) >= enough, tally
+    unclear = shapely.union_all([ignored, outline(UNKNOWN)])
+    return classes, covered_shares(unclear, patches) >= enough, tally

@@ -128,7 +128,7 @@ def assess(
     truth
         As for `evaluate`: CSV `slide_id,x,y,label`, GeoJSON of QuPath, or a folder of mask images named by slide.
     empty
-        Patches of a grid on which no finding is marked: "negative", or "ignore".
+        Patches of a grid on which nothing is marked: "negative", or "ignore".
     coverage, label_map
         As for `evaluate`.
     learnt

@@ -66,6 +66,8 @@ class Corrections:
             lines.append(f"{many(n, 'mark')} on no patch that is looked at")
         if n := self._tally.no_class.total():
             lines.append(f"{many(n, 'mark')} of no class")
+        if n := self._tally.ignored:
+            lines.append(f"{many(n, 'mark')} that QuPath ignores")
         if n := self._tally.placeless:
             lines.append(f"{many(n, 'object')} without a point or an area")
         if elsewhere:

@@ -81,12 +81,13 @@ def evaluate(
         CSV `slide_id,x,y,label`, or QuPath's GeoJSON (points and areas), or a folder of mask images named by slide, see
         `workflow.truth.MaskTruth`. Grid: a patch is positive if a point of a finding falls inside its box, or
         findings cover it. Centres: the label of the truth point at the centre (within 1 px), else of the area there.
-        What is of no class of the model, and slides that the truth does not mention, are unknown: notices say so.
+        Slides that the truth does not mention are unknown, and so are patches that what is of no class of the model
+        lies in or covers, unless a class is known there: notices say so.
     split
         "test": slides of the run's test split, and slides the run has never seen: their files and patients are
-        compared with those it learnt from. "all": every labelled slide.
+        compared with those it learnt from (`store.learnt`). "all": every labelled slide.
     empty
-        Patches of a grid on which no finding is marked: "negative", or "ignore". (Centres without a truth point are
+        Patches of a grid on which nothing is marked: "negative", or "ignore". (Centres without a truth point are
         ignored, and so is what a mask says nothing of.)
     coverage
         The share of a patch that an area must cover to say what the patch is.

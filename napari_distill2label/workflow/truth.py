@@ -2,18 +2,28 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from ..core.bag import UNKNOWN
 from ..core.errors import CohortError
 from ..core.geometry import Mpp, PatchGrid, PatchPoints, mean_mpp
-from ..core.label_map import COVERAGE, check_label_map, class_of_labels, in_short, many
+from ..core.label_map import (
+    COVERAGE,
+    OTHERS,
+    check_label_map,
+    check_mapped_classes,
+    class_of_labels,
+    in_short,
+    is_left_out,
+    many,
+)
 from ..core.names import slide_name
-from ..export.read import LabelMask, read_label_mask
+from ..export.read import LabelMask, is_label_mask, read_label_mask
 from ..store.patchmap import PatchMap
 from ..store.points import (
     CENTRE_TOLERANCE,
@@ -23,6 +33,7 @@ from ..store.points import (
     is_centred,
     label_patches,
     of_slide,
+    one_each,
     read_points,
 )
 from .bags import PathLike
@@ -40,10 +51,10 @@ class Truth(Protocol):
 
     def __contains__(self, slide_id: str) -> bool: ...
 
-    def check(self, classes: tuple[str, ...], slide_ids: Iterable[str], complete: bool) -> None:
-        """`CohortError` for labels that do not fit the classes, before any slide is looked at.
+    def check(self, classes: tuple[str, ...], slide_ids: Sequence[str], complete: bool) -> list[str]:
+        """Lines on how the truth is read. `CohortError` for labels that do not fit the classes.
 
-        `complete`: is a patch negative on which no finding is marked?
+        This is before any slide is looked at. `complete`: is a patch negative on which nothing is marked?
         """
 
     def of(self, slide_id: str, patches: Patches, classes: tuple[str, ...]) -> np.ndarray:
@@ -53,7 +64,8 @@ class Truth(Protocol):
         self, slide_id: str, patches: Patches, classes: tuple[str, ...], complete: bool
     ) -> tuple[np.ndarray, Tally]:
         """The same, with what became of the marks. `complete` as for `check`: it holds for slides that the truth
-        speaks of, but not where nothing of what it says can be used, nor where QuPath's `Ignore*` is.
+        speaks of, but not where nothing of what it says can be used, nor where something is marked that is of no class
+        or that QuPath ignores.
         """
 
 
@@ -78,10 +90,11 @@ class PointTruth:
         check_label_map(self.label_map, labels, classes, self.source)
         return class_of_labels(labels, classes, self.label_map, self.source)
 
-    def check(self, classes: tuple[str, ...], slide_ids: Iterable[str], complete: bool) -> None:
+    def check(self, classes: tuple[str, ...], slide_ids: Sequence[str], complete: bool) -> list[str]:
         index = self._index(classes)
-        left_out = {label for label, name in self.label_map.items() if not name}
-        others = sorted(label for label, i in index.items() if label and i == UNKNOWN and label not in left_out)
+        others = sorted(
+            label for label, i in index.items() if label and i == UNKNOWN and not is_left_out(label, self.label_map)
+        )
         named = set(index.values())
         missing = None
         if others and not any(i > 0 for i in named):
@@ -90,10 +103,11 @@ class PointTruth:
             missing, example = repr(classes[0]), classes[0]
         if missing:
             raise CohortError(
-                f"{self.source}: no label says {missing}, and {in_short(others)} {_is_are(others)} no class of the "
-                f"model ({', '.join(classes)}): say what they are, as in --map '{others[0]}={example}' or, for all "
+                f"{self.source}: no label says {missing}, and {in_short(others)} {_is_are(len(others))} no class of "
+                f"the model ({', '.join(classes)}): say what they are, as in --map '{others[0]}={example}' or, for all "
                 f"others, --map '*={example}'; --map '{others[0]}=' leaves a label out"
             )
+        return []
 
     def of(self, slide_id: str, patches: Patches, classes: tuple[str, ...]) -> np.ndarray:
         return self._labels(slide_id, patches, classes).classes
@@ -104,7 +118,7 @@ class PointTruth:
         found = self._labels(slide_id, patches, classes)
         known = found.classes.copy()
         if complete and slide_id in self and not is_centred(patches) and not found.tally.is_unusable:
-            known[(known == UNKNOWN) & ~found.ignored] = 0
+            known[(known == UNKNOWN) & ~found.unclear] = 0
         return known, found.tally
 
     def points(self, slide_id: str) -> Points:
@@ -121,30 +135,44 @@ class MaskTruth:
 
     They are coded as this program's own (0 unknown, 1 + class index otherwise), by the names of classes that a mask of
     ours holds, by `label_map` (value -> class), or are binary: 0 and 1, or 0 and 255, in all masks, for *not* and *yes*
-    where there is one finding.
+    where there is one finding. Where the masks that are asked for hold nothing but 0 and 1, all others of the folder
+    are read, too: a 2 in one of them says that 1 is the negative class.
 
     A patch has the class of most of its known pixels: a finding if findings have a share of at least `coverage` of
     them. A patch that is centred on a point has the class of the pixel there.
     """
 
     def __init__(
-        self, files: Mapping[str, Path], label_map: Mapping[str, str] | None = None, coverage: float = COVERAGE
+        self,
+        files: Mapping[str, Path],
+        label_map: Mapping[str, str] | None = None,
+        coverage: float = COVERAGE,
+        source: PathLike = "the masks",
     ) -> None:
-        self.files, self.label_map, self.coverage = files, label_map or {}, coverage
+        self.files, self.label_map, self.coverage, self.source = files, label_map or {}, coverage, source
         self._found: dict[int, Path] = {}  # the values of masks that do not name their classes, and a file with each
 
     def __contains__(self, slide_id: str) -> bool:
         return of_slide(self.files, slide_id) is not None
 
-    def check(self, classes: tuple[str, ...], slide_ids: Iterable[str], complete: bool) -> None:
-        found: dict[int, Path] = {}
-        for slide_id in slide_ids:
-            if (file := of_slide(self.files, slide_id)) is not None:
-                mask = read_label_mask(file)
-                if not mask.classes:
-                    found = dict.fromkeys(_values_of(mask.labels), file) | found
-        _meaning(found, classes, self.label_map)
+    def check(self, classes: tuple[str, ...], slide_ids: Sequence[str], complete: bool) -> list[str]:
+        files = [file for slide_id in slide_ids if (file := of_slide(self.files, slide_id)) is not None]
+        asked = [_Values.of(file) for file in dict.fromkeys(files)]
+        found = asked_for = _files_of_values(asked)
+        labels = {label for one in asked for label in one.labels}
+        is_unclear = found.keys() <= {0, 1} and any(str(value) not in self.label_map for value in found)
+        if is_unclear or self.label_map.keys() - {OTHERS, *labels}:
+            others = list(_readable(file for file in self.files.values() if file not in files))
+            labels.update(label for one in others for label in one.labels)
+            if is_unclear:
+                found = asked_for | _files_of_values(others)
+        check_label_map(self.label_map, labels, classes, self.source)
         self._found = found
+        for one in asked:
+            self._meaning(one, classes)
+        meaning = _meaning(found, classes, self.label_map)
+        said = [f"{value} {_name(meaning[value], classes)}" for value in sorted(asked_for)]
+        return [f"truth: masks are read as {in_short(said)}; --map VALUE=CLASS says otherwise"] if said else []
 
     def of(self, slide_id: str, patches: Patches, classes: tuple[str, ...]) -> np.ndarray:
         file = of_slide(self.files, slide_id)
@@ -169,21 +197,58 @@ class MaskTruth:
 
     def _classes(self, mask: LabelMask, classes: tuple[str, ...], file: Path) -> np.ndarray:
         """(h, w) int16 class of each pixel, `UNKNOWN` where the mask says nothing."""
-        own = _values_of(mask.labels)
-        if mask.classes:
-            index = class_of_labels(mask.classes.values(), classes, self._names(mask), file)
-            meaning = {value: index[name] for value, name in mask.classes.items()} | {0: UNKNOWN}
-            if stray := own - meaning.keys():
-                raise CohortError(f"{file}: has the value {min(stray)}, which its list of classes does not name")
-        else:
-            meaning = _meaning(dict.fromkeys(own, file) | self._found, classes, self.label_map)
-        values = np.array(sorted(own))
+        found = _Values(file, _values_of(mask.labels), mask.classes)
+        meaning = self._meaning(found, classes)
+        values = np.array(sorted(found.values))
         table = np.array([meaning[value] for value in values.tolist()], np.int16)
         return table[np.searchsorted(values, mask.labels)]
 
-    def _names(self, mask: LabelMask) -> dict[str, str]:
-        """Of the label map what is said of a mask's own names of classes."""
-        return {label: name for label, name in self.label_map.items() if label in (*mask.classes.values(), "*")}
+    def _meaning(self, mask: "_Values", classes: tuple[str, ...]) -> dict[int, int]:
+        """Class index, or `UNKNOWN`, of each value of a mask."""
+        if not mask.names:
+            return _meaning(dict.fromkeys(mask.values, mask.file) | self._found, classes, self.label_map)
+        index = class_of_labels(mask.names.values(), classes, self.label_map, mask.file)
+        if stray := mask.values - mask.names.keys() - {0}:
+            raise CohortError(f"{mask.file}: has the value {min(stray)}, which its list of classes does not name")
+        return {value: index[name] for value, name in mask.names.items()} | {0: UNKNOWN}
+
+
+class _Values(NamedTuple):
+    """What a mask holds: its values, and the names that it gives to them."""
+
+    file: Path
+    values: set[int]
+    names: Mapping[int, str]
+
+    @classmethod
+    def of(cls, file: Path) -> "_Values":
+        mask = read_label_mask(file)
+        return cls(file, _values_of(mask.labels), mask.classes)
+
+    @property
+    def labels(self) -> set[str]:
+        """What a label map can say of it."""
+        return set(self.names.values()) or {str(value) for value in self.values}
+
+
+def _readable(files: Iterable[Path]) -> Iterable[_Values]:
+    """What masks hold. Pictures that are none may lie beside them."""
+    for file in files:
+        with suppress(CohortError):
+            yield _Values.of(file)
+
+
+def _files_of_values(masks: Iterable[_Values]) -> dict[int, Path]:
+    """A file with each value of masks that do not name theirs."""
+    found: dict[int, Path] = {}
+    for mask in masks:
+        if not mask.names:
+            found = dict.fromkeys(mask.values, mask.file) | found
+    return found
+
+
+def _name(index: int, classes: Sequence[str]) -> str:
+    return "unknown" if index == UNKNOWN else classes[index]
 
 
 def read_truth(path: PathLike, label_map: Mapping[str, str] | None = None, coverage: float = COVERAGE) -> Truth:
@@ -199,15 +264,21 @@ def read_truth(path: PathLike, label_map: Mapping[str, str] | None = None, cover
     check_coverage(coverage)
     path = Path(path)
     if path.is_dir() and not _has_geojson(path):
-        found = {
-            file.name.removesuffix(suffix): file for suffix in MASK_SUFFIXES[::-1] for file in path.glob(f"*{suffix}")
-        }
-        if not found:
-            raise CohortError(f"{path}: holds no mask image ({', '.join(MASK_SUFFIXES)})")
-        return MaskTruth(found, label_map, coverage)
+        return MaskTruth(_masks_in(path), label_map, coverage, path)
     if path.name.lower().endswith(MASK_SUFFIXES):
-        return MaskTruth({slide_name(path): path}, label_map, coverage)
+        return MaskTruth({slide_name(path): path}, label_map, coverage, path)
     return PointTruth(read_points(path, labelled=True), label_map, coverage, path)
+
+
+def _masks_in(folder: Path) -> dict[str, Path]:
+    """Mask by the name of its slide. `CohortError` for two of one slide, unless one of them is of this program."""
+    files = sorted(file for file in folder.iterdir() if file.name.lower().endswith(MASK_SUFFIXES))
+    if not files:
+        raise CohortError(f"{folder}: holds no mask image ({', '.join(MASK_SUFFIXES)})")
+    several = Counter(map(slide_name, files))
+    # This program writes pictures beside its masks.
+    own = {slide_name(file) for file in files if several[slide_name(file)] > 1 and is_label_mask(file)}
+    return one_each((name, file) for file in files if (name := slide_name(file)) not in own or is_label_mask(file))
 
 
 def _has_geojson(folder: Path) -> bool:
@@ -222,14 +293,13 @@ def _values_of(labels: np.ndarray) -> set[int]:
 
 def _meaning(values: Mapping[int, Path], classes: Sequence[str], label_map: Mapping[str, str]) -> dict[int, int]:
     """Class index, or `UNKNOWN`, of each value of masks that do not name theirs; `values` has a file with each."""
+    check_mapped_classes(label_map, classes)
     beside = values.keys() - {0}
     binary = beside in ({255}, {1} if 0 in values else None)
     result = {}
     for value, file in sorted(values.items()):
         name = label_map.get(str(value), label_map.get("*") if value > len(classes) else None)
         if name:
-            if name not in classes:
-                raise CohortError(f"--map {value}={name}: the classes of the model are {', '.join(classes)}")
             result[value] = classes.index(name)
         elif name == "":
             result[value] = UNKNOWN
@@ -270,7 +340,7 @@ class KnownPatches:
     source
         What the truth was read from, for messages.
     complete
-        Is a patch of a grid negative on which no finding is marked?
+        Is a patch of a grid negative on which nothing is marked?
     """
 
     def __init__(
@@ -288,19 +358,22 @@ class KnownPatches:
         self._reported = False
 
     def check(self, slide_ids: Sequence[str], what: str) -> list[str]:
-        """Lines on slides without a truth. `CohortError` if there is none at all, or its labels do not fit."""
+        """Lines on how the truth is read, and on slides without one.
+
+        `CohortError` if there is none at all, or its labels do not fit.
+        """
         without = [slide_id for slide_id in slide_ids if slide_id not in self.truth]
         if len(without) == len(slide_ids):
             raise CohortError(
                 f"{self.source}: says nothing of any of the {len(slide_ids)} {what}: are the slide ids the same?"
             )
-        self.truth.check(self.classes, slide_ids, self.complete)
-        if not without:
-            return []
-        return [
-            f"truth: says nothing of {len(without)} of {len(slide_ids)} slides ({in_short(without)}): their patches do "
-            "not count"
-        ]
+        lines = self.truth.check(self.classes, slide_ids, self.complete)
+        if without:
+            lines.append(
+                f"truth: says nothing of {len(without)} of {len(slide_ids)} slides ({in_short(without)}): their "
+                "patches do not count"
+            )
+        return lines
 
     def of(self, patch_map: PatchMap) -> np.ndarray:
         """(n,) int64 class of the scored patches of a slide. Other models of the same run have the same patches."""
@@ -385,8 +458,10 @@ def what_did_not(tally: Tally, label_map: Mapping[str, str], negative: str) -> l
         lines.append(f"truth: {many(n, 'mark')} {_has(n)} no class: not counted")
     if n := tally.placeless:
         lines.append(f"truth: {many(n, 'object')} {_has(n)} no point and no area: not counted")
-    left_out = {label for label, name in label_map.items() if not name}
-    if others := {label: n for label, n in tally.no_class.most_common() if label and label not in left_out}:
+    if n := tally.ignored:
+        lines.append(f"truth: {many(n, 'mark')} {_is_are(n)} of a class that QuPath ignores: not counted")
+    others = {label: n for label, n in tally.no_class.most_common() if label and not is_left_out(label, label_map)}
+    if others:
         names = in_short(f"{label[:40]} {n}" for label, n in others.items())
         n, example = sum(others.values()), next(iter(others))[:40]
         lines.append(
@@ -396,8 +471,8 @@ def what_did_not(tally: Tally, label_map: Mapping[str, str], negative: str) -> l
     return lines
 
 
-def _is_are(things: Sequence[object]) -> str:
-    return "is" if len(things) == 1 else "are"
+def _is_are(n: int) -> str:
+    return "is" if n == 1 else "are"
 
 
 def _lies(n: int) -> str:

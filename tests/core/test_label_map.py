@@ -4,7 +4,14 @@ import pytest
 
 from napari_distill2label.core.bag import UNKNOWN
 from napari_distill2label.core.errors import CohortError, SettingsError
-from napari_distill2label.core.label_map import check_label_map, class_of_labels, in_short, many, parse_label_map
+from napari_distill2label.core.label_map import (
+    check_label_map,
+    class_of_labels,
+    in_short,
+    is_left_out,
+    many,
+    parse_label_map,
+)
 
 CLASSES = ("normal", "tumour", "grade 1")
 
@@ -45,6 +52,23 @@ def test_a_derived_class_is_of_the_class_it_is_derived_from():
     assert class_of_labels(["a: b"], ("a", "a: b"), None, "t")["a: b"] == 1
 
 
+def test_a_label_is_what_the_map_says_of_the_one_it_is_derived_from():
+    label_map = {"Carcinoma": "tumour", "Carcinoma: Negative": "normal", "uncertain": "", "*": "grade 1"}
+    assert index(
+        "Carcinoma: Positive", "Carcinoma: Positive: 2+", "Carcinoma: Negative", "uncertain: a", "x: y",
+        label_map=label_map,
+    ) == {
+        "Carcinoma: Positive": 1, "Carcinoma: Positive: 2+": 1, "Carcinoma: Negative": 0, "uncertain: a": UNKNOWN,
+        "x: y": 2,
+    }  # fmt: skip
+    check_label_map({"Carcinoma": "tumour"}, ["Carcinoma: Positive"], CLASSES, "truth.csv")
+    assert index("Tumor: Positive", label_map={"Tumor": "tumour"}) == {"Tumor: Positive": 1}
+    assert is_left_out("uncertain: a", label_map)
+    assert not is_left_out("Carcinoma: Positive", label_map)
+    assert is_left_out("x", {"*": ""})
+    assert not is_left_out("x", {"y": ""})
+
+
 def test_the_map_comes_first_and_the_star_is_for_all_others():
     assert index("tumour", "Tumour", "x", "", label_map={"x": "", "*": "normal", "tumour": "grade 1"}) == {
         "tumour": 2, "Tumour": 0, "x": UNKNOWN, "": UNKNOWN,
@@ -58,6 +82,9 @@ def test_the_map_comes_first_and_the_star_is_for_all_others():
 def test_a_map_to_no_class_or_of_no_label_is_an_error(label_map, said):
     with pytest.raises(CohortError, match=said):
         check_label_map(label_map, ["x"], CLASSES, "truth.csv")
+    if "x" in label_map:
+        with pytest.raises(CohortError, match=said):
+            index("x", label_map=label_map)
     check_label_map({"x": "tumour", "*": ""}, ["x"], CLASSES, "truth.csv")
 
 

@@ -1,5 +1,6 @@
 import json
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -54,6 +55,8 @@ def test_csv_points_by_slide(tmp_path):
         ("slide_id,x,y,label\na,one,2,t\n", "'one', '2' is no position .*'a'"),
         ("slide_id,x,y,label\na,nan,2,t\n", "not a finite number"),
         ("slide_id,x,y,label\na,1e999,2,t\n", "not a finite number"),
+        ("slide_id,x,y,label\nb,,,\na,,,t\n", "line 3: slide 'a' has the label 't' and no position: give x and y"),
+        ("slide_id,x,y,label,class\na,,,,t\n", "line 2: slide 'a' has the label 't' and no position: give x and y"),
     ],
 )
 def test_a_points_table_that_cannot_be_used_is_one_plain_line(tmp_path, text, message):
@@ -87,6 +90,11 @@ def test_a_folder_of_geojson_files_holds_one_slide_each(tmp_path):
     for name in ("a", "b.ome"):
         (tmp_path / f"{name}.geojson").write_text(json.dumps([feature(POINT)]))
     assert set(read_points(tmp_path)) == {"a", "b"}
+    for name in ("b.geojson", "b.geojson.gz"):
+        (tmp_path / name).write_bytes(b"[]")
+        with pytest.raises(CohortError, match=r"b\.(ome\.)?geojson.* and .*b\.[a-z.]+ are both of slide 'b'"):
+            read_points(tmp_path, labelled=True)
+        (tmp_path / name).unlink()
     (tmp_path / "empty").mkdir()
     with pytest.raises(CohortError, match=r"holds no \.geojson file"):
         read_points(tmp_path / "empty")
@@ -324,8 +332,44 @@ def test_ignored_areas_are_nobodys(marks):
     at = marks((outline(0, 0, 40, 10), "tumour"), (outline(0, 0, 14, 40), "Ignore*"))
     found = label_patches(at, GRID, {"tumour": 1}, 3)
     assert found.classes.reshape(4, 4)[0].tolist() == [UNKNOWN, 1, 1, 1]
-    assert found.ignored.reshape(4, 4)[:, 0].all()
-    assert found.ignored.sum() == 4
+    assert found.unclear.reshape(4, 4)[:, 0].all()
+    assert found.unclear.sum() == 4
+
+
+def test_ignored_points_and_cells_make_their_patches_unclear(marks):
+    at = marks((point_at(5, 5), "Ignore*"), (point_at(15, 5), "Ignore*"), (point_at(15, 6), "tumour"))
+    assert at.ignored.tolist() == [[4.5, 4.5], [4.5, 14.5]]
+    found = label_patches(at, GRID, {"tumour": 1}, 3)
+    assert found.classes.reshape(4, 4)[0].tolist() == [UNKNOWN, 1, UNKNOWN, UNKNOWN]
+    assert np.flatnonzero(found.unclear).tolist() == [0]
+    assert found.tally.ignored == 2
+    assert not found.tally.is_unusable
+    cell = marks((outline(10, 10, 20, 20), "Ignore*"), objectType="cell")
+    assert cell.areas == ()
+    found = label_patches(cell, GRID, {}, 3)
+    assert np.flatnonzero(found.unclear).tolist() == [5]
+    assert found.tally.is_unusable  # it is not that nothing was found
+    boxes = label_patches(cell, boxes_at([[0, 0], [10, 10]]), {}, 3)
+    assert boxes.unclear.tolist() == [False, True]
+    centred = PatchPoints.at(np.array([[14, 14], [30, 30]]), (40, 40), GridSettings(patch_px=9))
+    both = replace(cell, coordinates=np.array([[14.9, 14.9]]), labels=np.array(["tumour"], object))
+    assert label_patches(both, centred, {"tumour": 1}, 3).classes.tolist() == [UNKNOWN, UNKNOWN]
+
+
+def point_at(x, y):
+    return {"type": "Point", "coordinates": [x, y]}
+
+
+def test_marks_of_no_class_make_patches_unclear_where_no_class_is_known(marks):
+    at = marks(
+        (outline(0, 0, 20, 10), "uncertain"), (point_at(15, 5), "normal"), (outline(20, 0, 24, 10), "uncertain"),
+        (outline(0, 20, 10, 30), None), (point_at(35, 35), "x"), (outline(30, 0, 40, 10), "tumour"),
+        (point_at(35, 5), "x"),
+    )  # fmt: skip
+    index = {"uncertain": UNKNOWN, "": UNKNOWN, "x": UNKNOWN, "normal": 0, "tumour": 1}
+    found = label_patches(at, GRID, index, 3)
+    assert found.classes.reshape(4, 4)[0].tolist() == [UNKNOWN, 0, UNKNOWN, 1]
+    assert np.flatnonzero(found.unclear).tolist() == [0, 8, 15]  # of the third patch less than half is uncertain
 
 
 def test_areas_of_no_class_say_nothing(marks):
@@ -400,8 +444,10 @@ def test_a_slide_without_any_mark_is_said_to_be_so(tmp_path):
         read_points(tmp_path / "t.csv")
 
 
-def test_a_table_may_say_what_class_a_label_is_of(tmp_path):
-    (tmp_path / "t.csv").write_text("slide_id,x,y,label,class\na,1,1,lymphocyte,normal\na,11,1,tumour,\n")
+@pytest.mark.parametrize("header", ["slide_id,x,y,label,class", "Slide_ID,X,Y,Label,Class"])
+def test_a_table_may_say_what_class_a_label_is_of(tmp_path, header):
+    (tmp_path / "t.csv").write_text(f"{header}\na,1,1,lymphocyte,normal\na,11,1,tumour,\n")
+    assert read_points(tmp_path / "t.csv")["a"].labels.tolist() == ["lymphocyte", "tumour"]
     found = read_points(tmp_path / "t.csv", labelled=True)["a"]
     assert found.labels.tolist() == ["lymphocyte", "tumour"]
     assert found.class_names.tolist() == ["normal", "tumour"]
@@ -411,6 +457,17 @@ def test_a_table_may_say_what_class_a_label_is_of(tmp_path):
 def test_slides_are_found_by_what_their_files_are_called():
     kept = {"a": 1, "b.svs": 2, "c.1": 3, "d_e-ae3f5b": 4}
     assert [of_slide(kept, name) for name in ("a", "b", "b.svs", "c.1", "c", "x")] == [1, 2, 2, 3, None, None]
+
+
+@pytest.mark.parametrize(("one", "other"), [("a", "a.svs"), ("a.svs", "a.tif"), ("a", "a.ome.tif"), ("a", "a.SVS")])
+def test_two_truths_of_one_slide_are_an_error(tmp_path, one, other):
+    with pytest.raises(CohortError, match=r"^(1 and 2|2 and 1) are both of slide 'a': keep one of them$"):
+        of_slide({one: 1, other: 2, "b": 3}, "a")
+    assert of_slide({one: 1, other: 2, "b": 3}, "b") == 3
+    for name in (one, other):
+        (tmp_path / f"{name}.geojson").write_text(json.dumps([feature(POINT, "tumour")]))
+    with pytest.raises(CohortError, match=r"a\S*\.geojson and \S*a\S*\.geojson are both of slide 'a'"):
+        of_slide(read_points(tmp_path, labelled=True), "a")
 
 
 def test_the_tally_says_what_became_of_points():

@@ -227,11 +227,15 @@ def relabelled(truth, tmp_path, old, new):
 
 
 def test_a_truth_label_that_is_no_class_is_counted_aloud(trained, cohort_csv, truth, tmp_path, collect, table):
-    """On a grid a patch without a finding is negative, whatever else is marked in it."""
+    """It does not say that there is no finding; that is for the user to say."""
     cohort, other = Cohort.read(cohort_csv), relabelled(truth, tmp_path, "normal", "fibroblast")
     expected = collect(evaluate(trained, cohort, truth))[1]
+    assert collect(evaluate(trained, cohort, other, label_map={"*": "normal"}))[1] == expected
     events, found = collect(evaluate(trained, cohort, other))
-    assert found == expected
+    known, of_all = found["student"]["instance"], expected["student"]["instance"]
+    assert known["n"] < of_all["n"]
+    assert round(known["prevalence"] * known["n"]) == round(of_all["prevalence"] * of_all["n"])
+    assert found["student"]["bag"] == expected["student"]["bag"]
     tested = {slide.slide_id for slide in Run.open(trained).cohort.in_split("test")}
     n = sum(row["label"] == "fibroblast" and row["slide_id"] in tested for row in table(other))
     said = next(line for line in notices(events) if "no class of the model" in line)
@@ -433,5 +437,7 @@ def test_masks_may_be_the_truth(trained, cohort_csv, slides, tmp_path, cli, coll
     }
     assert (found["ignore"]["instance"]["n"], found["negative"]["instance"]["n"]) == (40, 40)  # it has two masks
     assert found["ignore"]["bag"]["n"] == 3
+    line = refused("evaluate", trained, cohort_csv, "--truth", masks, "--split", "all", "--map", "tumour=x")
+    assert "--map tumour=x: 'x' is no class of the model" in line
     (tmp_path / "none").mkdir()
     assert "holds no mask image" in refused("evaluate", trained, cohort_csv, "--truth", tmp_path / "none")

@@ -109,9 +109,53 @@ def test_how_masks_are_coded_is_the_same_for_all_of_a_folder(tmp_path):
     save(tmp_path, "a.png", np.arange(96).reshape(8, 12) % 2)
     save(tmp_path, "b.png", np.full((8, 12), 2))
     truth = read_truth(tmp_path)
-    truth.check(TWO, ["a", "b", "c"], complete=True)
+    said = truth.check(TWO, ["a", "b", "c"], complete=True)
+    assert said == ["truth: masks are read as 0 unknown, 1 normal, 2 tumour; --map VALUE=CLASS says otherwise"]
     assert truth.of("a", GRID, TWO).tolist() == [0] * 6
     assert truth.of("b", GRID, TWO).tolist() == [1] * 6
+
+
+@pytest.mark.parametrize("asked", [["a"], ["z"], ["a", "z"]])
+def test_a_mask_that_is_not_asked_for_says_how_masks_are_coded(tmp_path, asked):
+    """The only test slide shows no finding: its 1 was read as a finding."""
+    save(tmp_path, "a.png", np.arange(96).reshape(8, 12) % 2)
+    save(tmp_path, "z.png", np.zeros((8, 12)))
+    save(tmp_path, "picture.png", np.zeros((8, 12, 3)))
+    (tmp_path / "damaged.png").write_bytes(b"x")
+    binary = read_truth(tmp_path)
+    said = binary.check(TWO, asked, complete=True)
+    assert said[0].startswith("truth: masks are read as 0 normal")
+    assert binary.of("z", GRID, TWO).tolist() == [0] * 6
+    save(tmp_path, "b.png", np.full((8, 12), 2))
+    coded = read_truth(tmp_path)
+    said = coded.check(TWO, asked, complete=True)
+    assert said[0].startswith("truth: masks are read as 0 unknown")
+    assert "2" not in said[0]
+    assert coded.of("a", GRID, TWO).tolist() == [0] * 6
+    assert coded.of("z", GRID, TWO).tolist() == [UNKNOWN] * 6
+    said = (told := read_truth(tmp_path, {"0": "normal", "1": "tumour"})).check(TWO, asked, complete=True)
+    assert said[0].startswith("truth: masks are read as 0 normal")
+    assert told.of("a", GRID, TWO).tolist() == [1] * 6
+
+
+def test_two_codings_in_one_folder_are_an_error(tmp_path):
+    save(tmp_path, "a.png", np.arange(96).reshape(8, 12) % 2)
+    save(tmp_path, "b.png", np.arange(96).reshape(8, 12) % 2 * 255)
+    with pytest.raises(CohortError, match=r"b\.png: has the value 255; masks are 0 unknown, 1 normal"):
+        read_truth(tmp_path).check(TWO, ["a"], complete=True)
+    told = read_truth(tmp_path, {"0": "normal", "1": "tumour"})
+    told.check(TWO, ["a"], complete=True)
+    assert told.of("a", GRID, TWO).tolist() == [1] * 6
+
+
+@pytest.mark.parametrize(
+    "names", [("a.png", "a.tif"), ("a.bmp", "a.ome.tif"), ("a.png", "a.PNG"), ("a.svs.png", "a.png")]
+)
+def test_two_masks_of_one_slide_are_an_error(tmp_path, names):
+    for name in names:
+        save(tmp_path, name, np.zeros((8, 12)))
+    with pytest.raises(CohortError, match=r"^.*a\.\S+ and .*a\.\S+ are both of slide 'a': keep one of them$"):
+        read_truth(tmp_path).check(TWO, ["a"], complete=True)
 
 
 def test_an_empty_binary_mask_beside_others_is_all_negative(tmp_path):
@@ -130,8 +174,14 @@ def test_values_mean_what_the_map_says(tmp_path):
         read_truth(tmp_path).of("a", GRID, CLASSES)
     truth = read_truth(tmp_path, {"7": "stroma", "9": "normal", "255": ""})
     assert truth.of("a", GRID, CLASSES).tolist() == [2, 0, UNKNOWN] * 2
-    with pytest.raises(CohortError, match="the classes of the model are normal"):
-        read_truth(tmp_path, {"7": "x", "*": ""}).of("a", GRID, CLASSES)
+    wrong = read_truth(tmp_path, {"7": "x", "*": ""})
+    for ask in (lambda: wrong.of("a", GRID, CLASSES), lambda: wrong.check(CLASSES, ["a"], True)):
+        with pytest.raises(CohortError, match="--map 7=x: 'x' is no class of the model: they are normal"):
+            ask()
+    with pytest.raises(CohortError, match=r"--map 8=: .* has no label '8'; it has 255, 7, 9"):
+        read_truth(tmp_path, {"8": ""}).check(CLASSES, ["a"], complete=True)
+    save(tmp_path, "b.png", np.full((8, 12), 8))  # another slide has it
+    read_truth(tmp_path, {"8": "", "7": "stroma", "9": "normal", "255": ""}).check(CLASSES, ["a"], complete=True)
 
 
 def test_masks_of_ours_say_themselves_what_their_values_are(tmp_path):
@@ -140,10 +190,31 @@ def test_masks_of_ours_say_themselves_what_their_values_are(tmp_path):
 
     mask = np.ones((8, 12), np.uint8)
     mask[:, :4] = 2
-    names = {"classes": '{"1": "tumour", "2": "normal"}', "model": "student"}
-    with tifffile.TiffWriter(tmp_path / "a.ome.tif", ome=True) as tiff:
-        tiff.write(mask, metadata={"axes": "YX", "MapAnnotation": {"Namespace": LABELS_NAMESPACE, **names}})
+
+    def save_own(classes):
+        names = {"classes": json.dumps(classes), "model": "student"}
+        with tifffile.TiffWriter(tmp_path / "a.ome.tif", ome=True) as tiff:
+            tiff.write(mask, metadata={"axes": "YX", "MapAnnotation": {"Namespace": LABELS_NAMESPACE, **names}})
+
+    save_own({"1": "tumour", "2": "normal"})
+    truth = read_truth(tmp_path)
+    assert truth.check(TWO, ["a"], complete=True) == []
+    assert truth.of("a", GRID, TWO).tolist() == [0, 1, 1] * 2
+    save(tmp_path, "a.png", np.zeros((8, 12, 3)))  # a picture of the labels, as is exported beside the mask
     assert read_truth(tmp_path).of("a", GRID, TWO).tolist() == [0, 1, 1] * 2
+    save_own({"1": "carcinoma", "2": "normal"})
+    truth = read_truth(tmp_path, {"carcinoma": "tumour"})
+    truth.check(TWO, ["a"], complete=True)
+    assert truth.of("a", GRID, TWO).tolist() == [0, 1, 1] * 2
+    for label_map, said in (
+        ({"carcinoma": "cancer"}, "--map carcinoma=cancer: 'cancer' is no class of the model"),
+        ({"cancer": "tumour"}, "--map cancer=tumour: .* has no label 'cancer'; it has carcinoma, normal"),
+    ):
+        with pytest.raises(CohortError, match=said):
+            read_truth(tmp_path, label_map).check(TWO, ["a"], complete=True)
+    save_own({"2": "normal"})
+    with pytest.raises(CohortError, match="has the value 1, which its list of classes does not name"):
+        read_truth(tmp_path).check(TWO, ["a"], complete=True)
 
 
 def test_the_negative_is_never_made_of_what_a_mask_does_not_know(folder):
@@ -155,10 +226,14 @@ def test_the_negative_is_never_made_of_what_a_mask_does_not_know(folder):
 
 
 def test_a_patch_without_a_finding_is_negative_only_where_the_truth_looked(tmp_path):
-    (tmp_path / "t.csv").write_text("slide_id,x,y,label\na,1,1,tumour\na,5,1,cell\nc,,,\n")
+    (tmp_path / "t.csv").write_text("slide_id,x,y,label\na,1,1,tumour\na,5,1,cell\na,2,2,cell\nc,,,\n")
     truth = read_truth(tmp_path / "t.csv")
-    truth.check(CLASSES, ["a"], complete=True)
-    assert truth.known("a", GRID, CLASSES, complete=True)[0].tolist() == [1, 0, 0, 0, 0, 0]
+    assert truth.check(CLASSES, ["a"], complete=True) == []
+    assert truth.known("a", GRID, CLASSES, complete=True)[0].tolist() == [1, UNKNOWN, 0, 0, 0, 0]
+    mapped = read_truth(tmp_path / "t.csv", {"*": "normal"})
+    assert mapped.known("a", GRID, CLASSES, complete=True)[0].tolist() == [1, 0, 0, 0, 0, 0]
+    left_out = read_truth(tmp_path / "t.csv", {"cell": ""})
+    assert left_out.known("a", GRID, CLASSES, complete=True)[0].tolist() == [1, UNKNOWN, 0, 0, 0, 0]
     assert truth.known("a", GRID, CLASSES, complete=False)[0].tolist() == [1] + [UNKNOWN] * 5
     assert truth.known("b", GRID, CLASSES, complete=True)[0].tolist() == [UNKNOWN] * 6
     assert truth.known("c", GRID, CLASSES, complete=True)[0].tolist() == [0] * 6
@@ -183,6 +258,7 @@ SQUARE = {"type": "Polygon", "coordinates": [[[0, 0], [4, 0], [4, 8], [0, 8], [0
     ("geometry", "classification"),
     [
         (SQUARE, None),  # its class was forgotten
+        ({"type": "MultiPoint", "coordinates": [[1, 1]]}, {"name": "Ignore*"}),
         ({"type": "Point", "coordinates": [9000, 5]}, "tumour"),  # not of this slide
         ({"type": "LineString", "coordinates": [[0, 0], [3, 3]]}, "tumour"),
         (None, "tumour"),
@@ -194,4 +270,4 @@ def test_a_slide_of_whose_marks_none_can_be_used_is_not_negative(tmp_path, geome
     known, tally = read_truth(tmp_path / "a.geojson").known("a", GRID, CLASSES, complete=True)
     assert known.tolist() == [UNKNOWN] * 6
     assert tally.is_unusable
-    assert tally.outside.total() + tally.no_class.total() + tally.placeless == 1
+    assert tally.outside.total() + tally.no_class.total() + tally.placeless + tally.ignored == 1

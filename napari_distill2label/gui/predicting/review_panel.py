@@ -98,7 +98,7 @@ class ReviewPanel(Panel):
         self.points_missing = QComboBox()
         self.points_missing.addItems([NEGATIVE, IGNORE])
         self.points_missing.setAccessibleName("patches without a point in the table")
-        self.points_missing.setToolTip("Patches of a grid on which the truth marks no finding")
+        self.points_missing.setToolTip("Patches of a grid on which the truth marks nothing")
         self.label_map = QLineEdit()
         self.label_map.setPlaceholderText("Tumor=tumour, artefact=")
         self.label_map.setAccessibleName("what labels of the truth mean")
