@@ -24,11 +24,13 @@ from .bundle import ROLES, is_bundle
 from .cohort import Cohort
 from .features import EncoderIdentity
 from .files import Writing, atomic_path, clear_leftovers, write_json, write_text
+from .learnt import FILE as SIGNATURES
 from .lock import locked
 from .outputs import Outputs
 from .seal import SEAL, read_json, sealed, unsealed
+from .timing import NAME as TIMING
 
-FILES = ("cohort.csv", "settings.json", "history.csv", "timing.json")
+FILES = ("cohort.csv", "settings.json", "history.csv", SIGNATURES, TIMING)
 
 
 class RunConfig(BaseModel):

@@ -19,10 +19,11 @@ import pytest
 import torch
 import zarr
 
-from napari_distill2label.core.errors import OutputError
+from napari_distill2label.core.errors import OutputError, SettingsError
 from napari_distill2label.core.events import drain
 from napari_distill2label.store.cohort import Cohort
 from napari_distill2label.store.outputs import RECORD
+from napari_distill2label.store.run import Run
 from napari_distill2label.workflow.dataset import dataset
 from napari_distill2label.workflow.demo import demo
 from napari_distill2label.workflow.export import export
@@ -32,7 +33,8 @@ from napari_distill2label.workflow.train import train
 
 IDS = ("slide_000", "slide_001", "cohort", "truth")
 ENDS = (".ome.tif", ".geojson", ".csv", ".png", ".h5", ".json")
-NAMES = ("cohort.csv", "truth.csv", "centres.csv", "metrics.json", "history.csv", "timing.json", "notes.txt")
+NAMES = ("cohort.csv", "truth.csv", "centres.csv", "metrics.json", "history.csv", "timing.json", "slides.json",
+         "notes.txt")  # fmt: skip
 
 
 def sums(*folders: Path) -> dict[str, str]:
@@ -207,6 +209,16 @@ def test_a_user_s_table_beside_a_new_run(cohort_csv, tmp_path, refused):
     for more in ([], ["--overwrite"]):
         assert "cohort.csv" in refused("train", folder / "cohort.csv", "-o", folder, *more)
     assert sums(folder) == before
+
+
+def test_no_run_is_begun_where_a_file_has_the_name_of_one_of_its_own(shared_run, tmp_path):
+    names = {path.name for path in shared_run.iterdir() if path.is_file() and path.name != RECORD}
+    assert len(names) >= 5
+    for name in sorted(names):
+        (folder := tmp_path / f"with {name}").mkdir()
+        (folder / name).write_text("mine")
+        with pytest.raises((OutputError, SettingsError)):
+            Run.check_free(folder)
 
 
 class TestOurs:
