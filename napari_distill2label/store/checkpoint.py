@@ -6,7 +6,6 @@ have none; they are read where they are plausible.
 
 import hashlib
 import json
-import math
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -20,7 +19,7 @@ from ..core.errors import BundleError
 from ..mil.model import MILModel
 from ..mil.training import TrainingState, all_finite
 from .files import write_bytes
-from .seal import SEAL, digest_of
+from .seal import SEAL, digest_of, is_number
 
 VERSION = 2
 VERSIONS = (1, VERSION)  # that can be read
@@ -94,7 +93,7 @@ def _check_plausible(about: dict[str, Any]) -> None:
     if not isinstance(history, list) or not all(isinstance(row, dict) for row in history):
         raise ValueError("its history is none")
     numbers = [value for row in history for value in row.values() if value is not None]
-    if not all(type(value) in (int, float) and math.isfinite(value) for value in numbers):
+    if not all(map(is_number, numbers)):
         raise ValueError("its losses are not finite")
 
 

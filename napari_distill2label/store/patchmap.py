@@ -169,8 +169,13 @@ class PatchMap(LabelledMap):
         check_attributes(path, attrs)
         patches = open_patches(path, group, attrs)
         check_arrays(path, group, patches, len(attrs["classes"]))
-        if attrs["complete"] and "digest" in attrs and attrs["digest"] != digest_of(attrs, patch_array(patches)[1]):
-            raise BundleError(f"{path}: the patch map was altered since it was written: predict again")
+        if attrs["complete"] and "digest" in attrs:
+            try:
+                is_as_written = attrs["digest"] == digest_of(attrs, patch_array(patches)[1])
+            except ValueError as error:
+                raise BundleError(f"{path}: the patch map cannot be read ({one_line(error)}): predict again") from None
+            if not is_as_written:
+                raise BundleError(f"{path}: the patch map was altered since it was written: predict again")
         patch_map = cls(group, path, patches)
         for window in patch_map.windows():
             patch_map._done[window] = np.isfinite(patch_map._raw("score", window))
@@ -179,6 +184,12 @@ class PatchMap(LabelledMap):
         if attrs["complete"] and int(patch_map._done.sum()) != attrs.get("n_scored"):
             raise BundleError(f"{path}: a part of 'score' is missing: predict again")
         return patch_map
+
+    def check(self) -> None:
+        """Read all arrays once: `open` reads the scores alone. `BundleError` if one is damaged."""
+        for window in self.windows():
+            for name in (*PER_CLASS, *PER_PATCH):
+                self._read(name, window)
 
     def fits(self, patches: PatchGrid | PatchPoints, classes: Sequence[str], model: Mapping[str, Any]) -> bool:
         """Would a prediction of these patches by this model go on filling this very map?"""

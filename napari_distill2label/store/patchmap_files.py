@@ -15,6 +15,7 @@ from zarr.codecs import ZstdCodec
 from ..core.errors import BundleError
 from ..core.geometry import PatchGrid, PatchPoints, patches_from_json
 from .memory import MemoryGroup
+from .seal import TOO_DEEP, is_number
 from .zarr_file import check_array
 
 KIND = "patch-map"
@@ -79,24 +80,22 @@ def check_attributes(path: Path, attrs: Mapping[str, Any]) -> None:
             "update the program or predict again"
         )
     classes, mpp = attrs.get("classes"), attrs.get("slide_mpp")
+    n_classes = len(classes) if isinstance(classes, list) else 0
     fine = {
         "complete": isinstance(attrs.get("complete"), bool),
         "slide_id": isinstance(attrs.get("slide_id"), str),
         "slide_path": isinstance(attrs.get("slide_path", 0), str | None),
         "slide_mpp": mpp is None or (isinstance(mpp, list) and len(mpp) == 2 and all(_is_mpp(v) for v in mpp)),
         "slide_mpp_assumed": isinstance(attrs.get("slide_mpp_assumed"), bool),
-        "classes": isinstance(classes, list)
-        and 2 <= len(classes) <= MAX_CLASSES
+        "classes": 2 <= n_classes <= MAX_CLASSES
         and all(isinstance(name, str) for name in classes)
-        and len(set(classes)) == len(classes),
+        and len(set(classes)) == n_classes,
         "several": isinstance(attrs.get("several"), bool),
         "threshold": _is_probability(attrs.get("threshold")),
         "model": isinstance(attrs.get("model"), dict),
         "patches": isinstance(attrs.get("patches"), dict),
         "bag_probability": (bag := attrs.get("bag_probability", 0)) is None
-        or (
-            isinstance(bag, list) and len(bag) == len(classes or ()) and all(_is_number(v) and 0 <= v <= 1 for v in bag)
-        ),
+        or (isinstance(bag, list) and len(bag) == n_classes and all(is_number(v) and 0 <= v <= 1 for v in bag)),
         "damage": isinstance(damage := attrs.get("damage", []), list) and all(_is_box(box) for box in damage),
         "sums": isinstance(sums := attrs.get("sums", {}), dict)
         and all(isinstance(crcs, list) and all(_is_whole(crc) for crc in crcs) for crcs in sums.values()),
@@ -174,9 +173,16 @@ def check_arrays(path: Path, group: zarr.Group, patches: PatchGrid | PatchPoints
 
 
 def digest_of(attrs: Mapping[str, Any], *arrays: np.ndarray | None) -> str:
-    """SHA-256 of a map's attributes and of small arrays of it; what is large has checksums of its own among them."""
+    """SHA-256 of a map's attributes and of small arrays of it; what is large has checksums of its own among them.
+
+    `ValueError` if the attributes are nested too deeply.
+    """
     signed = {key: value for key, value in attrs.items() if key not in UNSIGNED}
-    digest = hashlib.sha256(json.dumps(plain(signed), sort_keys=True).encode("utf-8", "surrogatepass"))
+    try:
+        text = json.dumps(plain(signed), sort_keys=True)
+    except RecursionError:
+        raise ValueError(TOO_DEEP) from None
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass"))
     for array in arrays:
         if array is not None:
             digest.update(f"{array.shape} {array.dtype}".encode())
@@ -189,12 +195,8 @@ def sums_of(pieces: Iterable[np.ndarray]) -> list[int]:
     return [zlib.crc32(np.ascontiguousarray(piece).tobytes()) for piece in pieces]
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _is_probability(value: Any) -> bool:
-    return _is_number(value) and -1e-3 <= value <= 1 + 1e-3  # what rounding leaves of one
+    return is_number(value) and -1e-3 <= value <= 1 + 1e-3  # what rounding leaves of one
 
 
 def _is_whole(value: Any) -> bool:
@@ -202,11 +204,11 @@ def _is_whole(value: Any) -> bool:
 
 
 def _is_mpp(value: Any) -> bool:
-    return _is_number(value) and 1e-6 < value < 1e6
+    return is_number(value) and 1e-6 < value < 1e6
 
 
 def _is_box(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 4 and all(_is_number(part) for part in value)
+    return isinstance(value, list) and len(value) == 4 and all(map(is_number, value))
 
 
 def plain(data: Any) -> Any:

@@ -7,12 +7,14 @@ has forgotten. It is no signature: whoever changes a file on purpose can write a
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 SEAL = "sha256"  # the key of a JSON object under which the digest of all others stands
 LARGEST = 32 * 2**20  # bytes of a JSON file of ours; a cohort's settings have some thousand
+TOO_DEEP = "it is nested too deeply"
 
 
 def sealed(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -32,8 +34,14 @@ def unsealed(data: Any) -> tuple[Any, bool]:
 
 
 def digest_of(data: Any) -> str:
-    """SHA-256 of plain JSON data, whatever the order of its keys and its white space."""
-    text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    """SHA-256 of plain JSON data, whatever the order of its keys and its white space.
+
+    `ValueError` for data that is nested too deeply: what could just be read may be too deep to be written.
+    """
+    try:
+        text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    except RecursionError:
+        raise ValueError(TOO_DEEP) from None
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
@@ -52,4 +60,9 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     except UnicodeDecodeError:
         raise ValueError("it is no text in UTF-8") from None
     except RecursionError:
-        raise ValueError("it is nested too deeply") from None
+        raise ValueError(TOO_DEEP) from None
+
+
+def is_number(value: Any) -> bool:
+    """Is a value of JSON a finite number? Python reads NaN too, and whole numbers that no float can hold."""
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max

@@ -129,12 +129,9 @@ class _Head(NamedTuple):
 def _head_of(patch_map: PatchMap | Path) -> _Head:
     if isinstance(patch_map, Path):
         found = heading(patch_map)  # a damaged map fails where it is opened
-        classes = found.get("classes", []) if found.get("several") is True else []
-        return _Head(
-            str(found.get("slide_id", patch_map.name)),
-            found.get("slide_path"),
-            tuple(str(name) for name in classes[1:]),
-        )
+        classes = found.get("classes") if found.get("several") is True else None
+        findings = tuple(map(str, classes[1:])) if isinstance(classes, list) else ()
+        return _Head(str(found.get("slide_id", patch_map.name)), found.get("slide_path"), findings)
     return _Head(patch_map.slide_id, patch_map.slide_path, patch_map.classes[1:] if patch_map.several else ())
 
 

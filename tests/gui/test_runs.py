@@ -81,6 +81,7 @@ def test_a_damaged_run_is_listed_with_its_problem(copied, content):
         ("history.csv", b"\xff\xfe no text"),
         ("history.csv", b"model,epoch,loss\nteacher,one,\n,,\nteacher\n"),
         ("student/metrics.json", b'{"auroc": "good"}'),
+        ("student/metrics.json", b'{"auroc": 1%b}' % (b"0" * 400)),
         ("student/config.json", b"{"),
         ("timing.json", b'{"device": "x", "n_slides": 0}'),
         ("timing.json", b'{"device": "cpu", "n_slides": 1, "n_patches": 1, "reading": NaN}'),

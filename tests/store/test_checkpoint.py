@@ -171,7 +171,8 @@ def test_a_checkpoint_of_version_1_has_no_digest_and_is_read_where_it_is_plausib
     save_file(tensors, path, metadata={"state": json.dumps(about)})
     assert load_checkpoint(path).history == state.history
     assert load_checkpoint(path).taught_by == ""
-    for wrong in ({"epoch": 0}, {"best_epoch": 3}, {"epoch": True}, {"history": [1]}, {"history": [{"loss": 1e999}]}):
+    for wrong in ({"epoch": 0}, {"best_epoch": 3}, {"epoch": True}, {"history": [1]}, {"history": [{"loss": 1e999}]},
+                  {"history": [{"loss": 10**400}]}):  # fmt: skip
         save_file(tensors, path, metadata={"state": json.dumps(about | wrong)})
         with pytest.raises(BundleError, match="is no whole checkpoint"):
             load_checkpoint(path)

@@ -11,6 +11,7 @@ from napari_distill2label.core.geometry import PatchGrid, PatchPoints
 from napari_distill2label.core.settings import GridSettings
 from napari_distill2label.store.labels import labels_of
 from napari_distill2label.store.patchmap import PatchMap
+from napari_distill2label.store.patchmap_files import digest_of
 
 CLASSES = ("normal", "tumour", "necrosis")
 
@@ -356,6 +357,9 @@ DAMAGE = {
     "threshold beyond 1": lambda path: edit_attributes(path, threshold=7),
     "damage of no box": lambda path: edit_attributes(path, damage=[[1, 2], "x"]),
     "score of the slide of text": lambda path: edit_attributes(path, bag_probability=["a", "b", "c"]),
+    "numbers beyond floats": lambda path: edit_attributes(path, damage=[[0, 0, 1, 10**400]]),
+    "an mpp beyond floats": lambda path: edit_attributes(path, slide_mpp=[10**400, 1]),
+    "a number of classes": lambda path: edit_attributes(path, classes=3),
     "infinite mpp": lambda path: edit_attributes(path, slide_mpp=[float("inf"), 1]),
     "more patches than memory": lambda path: edit_attributes(
         path, patches=grid().to_json() | {"rows": 2**40, "cols": 2**40}
@@ -409,6 +413,8 @@ def test_damage_is_one_plain_line_when_read(tmp_path, name, damage):
     assert "\n" not in str(caught.value)
     with pytest.raises(BundleError):
         patch_map.table()
+    with pytest.raises(BundleError, match=name):
+        patch_map.check()
 
 
 @pytest.mark.parametrize("name", ["probability", "logit", "attention", "contribution"])
@@ -422,6 +428,20 @@ def test_parts_that_have_changed_places_are_told_when_read(tmp_path, name, patch
     for read in (lambda: getattr(patch_map, name), patch_map.table):
         with pytest.raises(BundleError, match=f"'{name}' was altered since it was written"):
             read()
+
+
+def test_a_whole_map_passes_the_check_finished_or_not(tmp_path):
+    for finish in (True, False):
+        filled(tmp_path / "a.zarr", grid(), finish)
+        PatchMap.open(tmp_path / "a.zarr").check()
+
+
+def test_attributes_that_are_nested_too_deeply_are_one_plain_line():
+    nested = {}
+    for _ in range(100_000):
+        nested = {"a": nested}
+    with pytest.raises(ValueError, match="nested too deeply"):
+        digest_of({"model": nested})
 
 
 def test_a_map_of_an_earlier_version_has_no_digest_and_is_read(tmp_path):

@@ -1,5 +1,7 @@
 """A digest tells an accident to a JSON file from what was written."""
 
+import json
+
 import pytest
 
 from napari_distill2label.store import seal
@@ -54,3 +56,25 @@ def test_no_more_is_read_than_a_file_of_ours_has(tmp_path):
 def test_a_folder_in_place_of_a_file_is_an_os_error(tmp_path):
     with pytest.raises(OSError, match="directory"):
         read_json(tmp_path)
+
+
+def test_what_is_nested_deeper_than_it_can_be_written_is_a_value_error():
+    """JSON of some depths can be read and not be written again."""
+    nested = []
+    for _ in range(100_000):
+        nested = [nested]
+    for ask in (seal.digest_of, lambda data: unsealed({"sha256": "", "a": data})):
+        with pytest.raises(ValueError, match="nested too deeply"):
+            ask(nested)
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "0.5", "1e308", "1" + "0" * 308])
+def test_numbers(text):
+    assert seal.is_number(json.loads(text))
+
+
+@pytest.mark.parametrize(
+    "text", ["NaN", "-Infinity", "1e999", "1" + "0" * 400, "-1" + "0" * 400, "true", "null", '"1"']
+)
+def test_what_is_no_number_that_can_be_reckoned_with(text):
+    assert not seal.is_number(json.loads(text))

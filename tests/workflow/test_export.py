@@ -1,6 +1,7 @@
 """`export`: kept predictions in other formats, with a user's corrections laid over them."""
 
 import csv
+import json
 import shutil
 
 import pytest
@@ -98,6 +99,17 @@ def test_an_unfinished_and_a_damaged_map_do_not_keep_the_others(predicted, slide
     assert "2 failed, the others are done" in err
     with pytest.raises(BundleError):
         drain(export(folder / "slide_000.student.zarr", tmp_path / "out", ["csv"]))
+
+
+@pytest.mark.parametrize("classes", [3, None, {"a": 1}, True])
+def test_a_map_whose_classes_are_none_fails_alone(predicted, tmp_path, collect, classes):
+    about = predicted / "predictions" / "slide_000.student.zarr" / "zarr.json"
+    data = json.loads(about.read_text())
+    data["attributes"] |= {"several": True, "classes": classes}
+    about.write_text(json.dumps(data))
+    events, files = collect(export(predicted, tmp_path / "out", ["csv", "ome-tiff"]))
+    assert [event.item for event in events if isinstance(event, Failed)] == ["slide_000"]
+    assert {path.name.split(".")[0] for path in files} == {"slide_001"}
 
 
 def test_maps_in_memory(trained, slides, tmp_path, collect):

@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ...core.settings import Settings
+from ...store.seal import is_number
 from ...store.timing import Timing
 
 ROLES = ("mil", "teacher", "student")
@@ -150,7 +151,7 @@ def _auroc(bundle: Path) -> float | None:
         value = json.loads((bundle / "metrics.json").read_text("utf-8"))["auroc"]
     except (ValueError, OSError, KeyError, TypeError, RecursionError):
         return None
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+    return float(value) if is_number(value) else None
 
 
 def read_curves(folder: Path) -> Curves:
