@@ -166,14 +166,14 @@ class PatchMapper:
         if path is not None and (path / "zarr.json").is_file():
             try:
                 begun = PatchMap.open(path)
-            except BundleError:
-                pass  # damaged or older: made anew below
-            else:
                 scale = (begun.slide_mpp, begun.slide_mpp_assumed)
                 same_place = (begun.slide_path, scale) == (kept_path(row.path), (slide_mpp, slide_mpp_assumed))
                 if same_place and begun.fits(patches, self.config.classes, identity):
+                    begun.check()
                     begun.set_threshold(self.threshold)
                     return begun
+            except BundleError:
+                pass  # damaged or older: made anew below
         return PatchMap.create(
             path,
             patches,

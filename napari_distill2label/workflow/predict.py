@@ -182,7 +182,7 @@ def predict(
                     with mapper.open(row, mpp) if force else nullcontext() as slide:
                         own = {"names": names[row.slide_id], "writing": outputs.writing}
                         write(patch_map, out, formats, threshold, slide=slide, **own)
-            except (SlideError, OutputError) as error:
+            except (BundleError, SlideError, OutputError) as error:
                 yield Failed(row.slide_id, str(error))
             except OSError as error:
                 yield Failed(row.slide_id, out_of_order(error))

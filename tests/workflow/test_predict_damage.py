@@ -11,7 +11,7 @@ import pytest
 import tifffile
 
 from napari_distill2label.core.errors import SlideError
-from napari_distill2label.core.events import Failed, Finished, Progress, drain
+from napari_distill2label.core.events import Begun, Failed, Finished, Progress, drain
 from napari_distill2label.core.geometry import PatchGrid
 from napari_distill2label.core.settings import GridSettings
 from napari_distill2label.prediction import engine
@@ -115,6 +115,44 @@ def test_no_room_on_the_disk(trained, tiled, slides, tmp_path, side_px, room):
     assert start().returncode == 0
     assert (tmp_path / "out" / "large.csv").is_file()
     assert PatchMap.open(trained / "predictions" / "large.student.zarr").is_complete
+
+
+def spoil_array(patch_map, name):
+    """Alter a byte of an array on the disk."""
+    chunk = next(file for file in sorted((patch_map / name / "c").rglob("*")) if file.is_file())
+    data = bytearray(chunk.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    chunk.write_bytes(data)
+
+
+@pytest.mark.parametrize("name", ["probability", "logit", "attention", "contribution"])
+def test_a_finished_map_that_is_damaged_is_made_anew(trained, slides, tmp_path, cli, name):
+    asked = ["predict", trained, *slides[:2], "-o", tmp_path / "out", "--format", "csv"]
+    assert cli(*asked)[0] == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").glob("*.csv")}
+    spoil_array(trained / "predictions" / "slide_000.student.zarr", name)
+    status, said, err = cli(*asked)
+    assert status == 0, err
+    assert [line.split(":")[0] for line in said.splitlines()] == ["slide_000", "slide_001"]
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").glob("*.csv")} == before
+
+
+@pytest.mark.parametrize("name", ["probability", "logit"])
+def test_a_map_that_is_damaged_while_it_is_made_fails_alone_and_is_made_anew(trained, slides, tmp_path, name):
+    begun, events = [], []
+    for event in predict(trained, slides[:2], tmp_path / "out", formats=["csv"]):
+        events.append(event)
+        if isinstance(event, Begun):
+            begun.append(event.result)
+        if len(begun) == 1 and isinstance(event, Progress) and 0 < event.done == event.total:
+            spoil_array(begun[0].path, name)
+    (failed,) = [event for event in events if isinstance(event, Failed)]
+    assert failed.item == "slide_000"
+    assert f"{name!r} is damaged" in failed.reason
+    assert [event.item for event in events if isinstance(event, Finished)] == ["slide_001"]
+    (anew,) = drain(predict(trained, slides[:1], tmp_path / "out", formats=["csv"]))
+    (whole,) = drain(predict(trained, slides[:1]))
+    np.testing.assert_array_equal(anew.probability, whole.probability)
 
 
 def test_closing_stops_within_a_second_and_keeps_what_is_done(trained, tiled, monkeypatch, tmp_path):
