@@ -130,6 +130,18 @@ def test_a_heap_that_leads_nowhere_does_not_hang(tmp_path, length):
     refused(path, "a heap of texts in it is damaged")
 
 
+def test_heaps_that_lie_over_one_another_are_not_walked_through_again_and_again(tmp_path):
+    """4,096 heads, each of a heap that ends where the last one does: 8 million steps through 128 kB."""
+    path, n = tmp_path / "a.h5", 4096
+    piece = b"GCOL\x01\0\0\0%b" + (1).to_bytes(8, "little") + (16).to_bytes(8, "little")  # and an object of 32 bytes
+    heaps = b"".join(piece % ((n - k) * 32 + 16).to_bytes(8, "little") for k in range(n))
+    with h5py.File(path, "w") as file:
+        file["features"], file["coords"] = np.ones((16, 4), "f4"), COORDS
+        file["coords"].attrs.update(ABOUT | {"name": "a", "layout": "tiles"})
+        file["more"] = np.frombuffer(heaps + bytes(32), np.uint8)
+    refused(path, "a heap of texts in it is damaged")
+
+
 def test_groups_in_place_of_datasets_and_scalars(tmp_path):
     with h5py.File(tmp_path / "s.h5", "w") as file:
         file.create_group("features")
