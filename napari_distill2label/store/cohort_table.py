@@ -474,7 +474,8 @@ def _back_up(path: str, data: bytes) -> None:
             if Path(name).read_bytes() == former:
                 return
         except FileNotFoundError:
-            shutil.copy2(path, name)
+            with atomic_path(name) as temporary:
+                shutil.copy2(path, temporary)
             return
     raise CohortError(f"{path}: has too many backups of today: delete some")
 

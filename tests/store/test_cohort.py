@@ -1,5 +1,7 @@
+import errno
 import os
 import random
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -546,6 +548,20 @@ def test_backups_never_replace_one_another(cohort_csv, tmp_path):
         save("z")
     kept = {file.read_bytes() for file in tmp_path.glob("*.bak")}
     assert kept == {first, *edits}
+
+
+def test_a_backup_is_whole_or_not_there(cohort_csv, tmp_path, monkeypatch):
+    path = cohort_csv("slide_id,path,age\na,a.png,61\n")
+    cohort = Cohort.read(path)
+
+    def full(source, target):
+        Path(target).write_bytes(Path(source).read_bytes()[:10])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copy2", full)
+    with pytest.raises(OSError, match=r"No space left on device.*\.bak"):
+        cohort.with_slides([replace(cohort["a"], label="x")]).save()
+    assert [file.name for file in tmp_path.iterdir()] == ["cohort.csv"]
 
 
 def test_a_read_only_table_is_left_alone(cohort_csv):
