@@ -109,13 +109,15 @@ def _keep(
     frame = Frame.of(slide)
     if "zarr" not in formats and is_hdf5_of(file, patches, source.encoder.identity, signature, frame):
         return
+    is_scratch = False
     if "zarr" in formats:
         found = yield from source.computed(slide_id, slide, patches)
     elif (found := source.whole(slide_id, slide, patches)) is None:  # of an earlier call, to be kept as it is
+        is_scratch = True
         found = yield from source.scratch_of(slide_id).computed(slide_id, slide, patches)
     if "h5" in formats and not is_hdf5_of(file, patches, source.encoder.identity, signature, frame):
         write_hdf5(file, found, slide_id, source.encoder.identity, slide.mpp, signature, frame, outputs.writing)
-    if found.path.name.endswith(f".{SCRATCH}.zarr"):
+    if is_scratch:
         shutil.rmtree(found.path, ignore_errors=True)
 
 

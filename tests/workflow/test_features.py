@@ -13,7 +13,7 @@ from napari_distill2label.core.settings import GridSettings, Settings
 from napari_distill2label.prediction.encoder import FrozenEncoder
 from napari_distill2label.store.cohort import Cohort
 from napari_distill2label.store.features import FeatureMap
-from napari_distill2label.workflow.features import features
+from napari_distill2label.workflow.features import SCRATCH, features
 from napari_distill2label.workflow.predict import predict
 from napari_distill2label.workflow.train import train
 
@@ -228,6 +228,14 @@ def test_whole_slides_need_an_encoder_and_say_how_to_get_one(four, tmp_path, fla
         "train", tmp_path / "no.csv", "-o", tmp_path / "run", "--preset", "wsi"
     )  # nothing read
     assert build_settings("wsi").model.encoder == "features"
+
+
+def test_a_slide_that_is_called_as_scratch_is_keeps_its_features(encoder, slides, tmp_path, cohort_of, cli):
+    cohort = cohort_of([(f"a.{SCRATCH}", slides[0])], ("slide_id", "path"))
+    asked = ["features", cohort, "--encoder", encoder, "-o", tmp_path / "f", *WSI[2:], "--format"]
+    for formats in ("zarr", "zarr,h5"):
+        assert cli(*asked, formats)[0] == 0
+        assert FeatureMap.open(tmp_path / "f" / f"a.{SCRATCH}.zarr").is_complete
 
 
 @pytest.mark.parametrize("kind", ["zarr", "h5"])
