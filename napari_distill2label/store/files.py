@@ -55,8 +55,7 @@ def atomic_path(
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    token = f"{_computer()}.{_boot()}.{os.getpid()}.{secrets.token_hex(4)}"
-    temporary = path.with_name(f".{path.name[:_SHOWN]}.{token}.tmp")
+    temporary = _temporary(path)
     try:
         yield temporary
         sync(temporary)
@@ -75,6 +74,23 @@ def atomic_path(
             shutil.rmtree(temporary, ignore_errors=True)
         else:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def scratch_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a new folder beside `path`, which is removed when the block ends. What a kill leaves is a leftover."""
+    folder = _temporary(Path(path))
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _temporary(path: Path) -> Path:
+    """A name beside `path` that says whose it is: see `clear_leftovers`."""
+    token = f"{_computer()}.{_boot()}.{os.getpid()}.{secrets.token_hex(4)}"
+    return path.with_name(f".{path.name[:_SHOWN]}.{token}.tmp")
 
 
 def _replace_folder(new: Path, path: Path) -> None:
@@ -153,12 +169,18 @@ def sync_folder(folder: Path) -> None:
 def _sync(path: Path, flags: int) -> None:
     descriptor = os.open(path, flags | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0))
     try:
+        sync_open(descriptor, path)
+    finally:
+        os.close(descriptor)
+
+
+def sync_open(descriptor: int, path: Path) -> None:
+    """`sync` of a file that is open. `path` is for the message."""
+    try:
         os.fsync(descriptor)
     except OSError as error:
         if error.errno not in _CANNOT_SYNC:
             raise OSError(error.errno, error.strerror, str(path)) from None
-    finally:
-        os.close(descriptor)
 
 
 # ---- after a kill -------------------------------------------------------------------------------------------------
@@ -168,15 +190,16 @@ def clear_leftovers(folder: str | os.PathLike[str], alone: bool = False) -> list
     """Remove what killed processes of this computer left half-written in a folder; returns what was there.
 
     Only what is surely nobody's goes: a temporary name of ours, of a process of this very computer that has ended.
-    With `alone` the caller holds the folder's lock (`store.lock.locked`): whoever else wrote there has ended. A folder
-    that was being replaced when its process was killed is there again afterwards.
+    With `alone` the caller holds the folder's lock (`store.lock.locked`), and what cannot be told goes too: of other
+    computers, of containers. A process that lives keeps its own: not every writer needs the lock. A folder that was
+    being replaced when its process was killed is there again afterwards.
     """
     try:
         found = sorted(Path(folder).iterdir())  # an `.old` before the `.tmp` that was to take its place
     except OSError:
         return []
     ours = [(path, match) for path in found if (match := _TEMPORARY.fullmatch(path.name))]
-    left = [(path, match) for path, match in ours if alone or _is_dead(path, match)]
+    left = [(path, match) for path, match in ours if _has_ended(path, match, unknown=alone)]
     for path, match in left:
         with suppress(OSError):
             if match["kind"] == "old":
@@ -201,13 +224,13 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _is_dead(path: Path, match: re.Match[str]) -> bool:
-    """Has the process that wrote it surely ended? Of other computers, and where the system cannot tell: no."""
+def _has_ended(path: Path, match: re.Match[str], unknown: bool) -> bool:
+    """Has the process that wrote it ended? `unknown` of other computers, and where the system cannot tell."""
     if os.name == "nt" or match["computer"] != _computer():
-        return False
+        return unknown
     if match["boot"] != _boot():  # of a container beside this one, or of the time before the computer was started
         started = _boot_time()
-        return started is not None and path.lstat().st_mtime < started
+        return unknown or (started is not None and path.lstat().st_mtime < started)
     try:
         os.kill(int(match["process"]), 0)  # asks, and sends nothing
     except ProcessLookupError:

@@ -5,7 +5,6 @@ import time
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from ..core.events import Event
 from ..core.metrics import Metrics
@@ -13,7 +12,7 @@ from ..core.presets import build_settings
 from ..export import files_of, names_of_files
 from ..slides.synthetic import write_cohort
 from ..store.cohort import Cohort
-from ..store.files import write_json
+from ..store.files import scratch_folder, write_json
 from ..store.outputs import Outputs
 from ..store.run import Run
 from .bags import PathLike
@@ -93,12 +92,11 @@ def _demo(out: Path, seed: int, outputs: Outputs, start: float) -> Generator[Eve
 
 def _draw(folder: Path, seed: int, outputs: Outputs) -> Path:
     """The drawn cohort in `folder`: drawn beside it first, since nothing of others is replaced."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".drawn-", dir=folder.parent) as drawn:
+    with scratch_folder(folder) as drawn:
         write_cohort(drawn, n_slides=N_SLIDES, seed=seed, shape=SHAPE)
-        files = [path.relative_to(drawn) for path in sorted(Path(drawn).rglob("*")) if path.is_file()]
+        files = [path.relative_to(drawn) for path in sorted(drawn.rglob("*")) if path.is_file()]
         outputs.claim(folder / file for file in files)
         for file in files:
             with outputs.writing(folder / file) as temporary:
-                os.replace(Path(drawn) / file, temporary)
+                os.replace(drawn / file, temporary)
     return folder / "cohort.csv"

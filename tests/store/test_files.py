@@ -16,6 +16,7 @@ from napari_distill2label.store.files import (
     folded,
     safe_name,
     safe_names,
+    scratch_folder,
     write_bytes,
     write_json,
     write_text,
@@ -240,12 +241,40 @@ def test_two_folders_exchange_their_names(tmp_path):
     assert not exchange(tmp_path / "one", tmp_path / "not there")
 
 
-def test_who_is_alone_in_a_folder_clears_all_that_is_half_written(tmp_path):
+def test_who_is_alone_in_a_folder_clears_what_cannot_be_told_too_and_spares_who_lives(tmp_path):
     with atomic_path(tmp_path / "a.txt") as temporary:
-        temporary.write_text("of a process whose number lives")
+        temporary.write_text("being written")
+        computer, boot, process, random = temporary.name.split(".")[-5:-1]
+        unknown = [
+            tmp_path / f".a.txt.{'0' * 8}.{boot}.{process}.{random}.tmp",  # of another computer
+            tmp_path / f".a.txt.{computer}.{'0' * 8}.{process}.{random}.tmp",  # of a container
+        ]
+        for path in unknown:
+            path.write_text("half")
         assert clear_leftovers(tmp_path) == []
-        assert clear_leftovers(tmp_path, alone=True) == [temporary]
-        temporary.write_text("again")
+        assert set(clear_leftovers(tmp_path, alone=True)) == set(unknown)
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+SCRATCH = """
+import os, signal, sys
+from napari_distill2label.store.files import scratch_folder
+with scratch_folder(sys.argv[1]) as folder:
+    (folder / "slides").mkdir()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_scratch_folder_goes_at_its_end_and_after_a_kill(tmp_path):
+    path = tmp_path / "new" / "cohort"
+    with scratch_folder(path) as folder:
+        assert folder.parent == path.parent
+        (folder / "a.txt").write_text("1")
+    assert os.listdir(path.parent) == []
+    subprocess.run([sys.executable, "-c", SCRATCH, str(path)], check=False)
+    assert len(os.listdir(path.parent)) == 1
+    clear_leftovers(path.parent)
+    assert os.listdir(path.parent) == []
 
 
 def test_only_what_is_surely_nobody_s_goes(tmp_path):

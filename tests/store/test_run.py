@@ -176,6 +176,26 @@ def test_a_model_that_a_kill_left_between_two_names_is_put_back_when_the_run_is_
     assert sorted(path.name for path in run.folder.iterdir()) == [RECORD, "cohort.csv", "settings.json", "teacher"]
 
 
+WRITE = """
+import sys
+from napari_distill2label.store.files import atomic_path
+with atomic_path(sys.argv[1]) as temporary:
+    temporary.write_text("whole")
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_whoever_writes_into_a_run_while_it_is_taken_keeps_what_it_has_begun(run, holding):
+    """`predict -o RUN` writes there and holds no run."""
+    other = holding(WRITE, run.folder / "a.csv")
+    with Run.held(run.folder):
+        pass
+    other.communicate("")
+    assert other.returncode == 0
+    assert (run.folder / "a.csv").read_text() == "whole"
+
+
 def test_a_run_is_held_by_one_training(run, monkeypatch):
     monkeypatch.setattr("napari_distill2label.store.lock.PATIENCE", 0.01)
     with (

@@ -1,9 +1,12 @@
 """`demo` on fewer and smaller slides: the same path, its files, and a second call."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
+from napari_distill2label.core.names import RECORD
 from napari_distill2label.store.run import Run
 from napari_distill2label.workflow import demo as module
 
@@ -43,3 +46,20 @@ def test_the_demo_leaves_all_it_promises_and_may_be_repeated(tmp_path, cli):
     assert again.splitlines()[:13] == said.splitlines()[:13]
     assert cli("demo", "--out", out, "--seed", "1")[0] == 2
     assert json.loads((out / "metrics.json").read_text()) == figures
+
+
+KILLED = """
+import os, signal, sys
+from napari_distill2label.core.events import drain
+from napari_distill2label.workflow import demo
+demo.write_cohort = lambda folder, **how: os.kill(os.getpid(), signal.SIGKILL)
+drain(demo.demo(sys.argv[1]))
+"""
+
+
+def test_what_a_killed_demo_has_drawn_goes_with_the_next_one(tmp_path):
+    assert subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False).returncode < 0
+    work = module.demo(tmp_path)
+    next(work)
+    work.close()
+    assert {path.name for path in tmp_path.glob(".*")} <= {RECORD}
