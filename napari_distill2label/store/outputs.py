@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 
 from ..core.errors import FolderInUseError, OutputError
 from ..core.names import RECORD, is_url
-from .files import atomic_path, clear_leftovers, folded
+from .files import atomic_path, clear_leftovers, folded, sync_open
 from .lock import holder, make_folder, remove_empty, sign
 
 PathLike = str | os.PathLike[str]
@@ -198,8 +198,9 @@ class _Inputs:
         files, names = self._found
         around = self._around.get(path.parent)
         if around is None:
-            folders = (path.parent, *path.absolute().parent.parents)
-            around = self._around[path.parent] = [one for folder in folders if (one := _identity(folder))]
+            folder = Path(os.path.realpath(path.parent))  # where it is, and not how it is called: links, '..'
+            folders = (folder, *folder.parents)
+            around = self._around[path.parent] = [one for each in folders if (one := _identity(each))]
         itself = _identity(path)
         if (itself is not None and itself in files) or not files.isdisjoint(around):
             return True
@@ -290,6 +291,7 @@ class _Record:
             if os.write(descriptor, data) != len(data):
                 os.truncate(self.path, size)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+            sync_open(descriptor, self.path)  # before the file that it tells of has its name
         finally:
             os.close(descriptor)
 

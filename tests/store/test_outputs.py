@@ -135,6 +135,18 @@ class TestInputs:
         (tmp_path / "b.mrxs").write_text("")
         self.refused(tmp_path / "b" / "c.csv", [tmp_path / "b.mrxs"], overwrite)
 
+    def test_a_link_into_a_slide_that_is_a_folder(self, tmp_path, overwrite):
+        (tmp_path / "a.zarr" / "0").mkdir(parents=True)
+        (tmp_path / "out").symlink_to(tmp_path / "a.zarr" / "0")
+        for path in (tmp_path / "out" / "b.csv", tmp_path / "out" / "new" / "b.csv"):
+            self.refused(path, [tmp_path / "a.zarr"], overwrite)
+        assert names(tmp_path / "a.zarr" / "0") == []
+
+    def test_a_way_that_only_leads_through_a_slide(self, tmp_path, overwrite):
+        (tmp_path / "a.zarr").mkdir()
+        put(tmp_path / "a.zarr" / ".." / "out" / "b.csv", "1", read=[tmp_path / "a.zarr"], overwrite=overwrite)
+        assert names(tmp_path / "out") == ["b.csv"]
+
     def test_even_what_we_wrote(self, tmp_path, overwrite):
         regions = tmp_path / "a.geojson"
         put(regions, "tissue")
@@ -205,6 +217,19 @@ class TestRecord:
         monkeypatch.undo()
         assert (tmp_path / RECORD).read_bytes() == before
         assert names(tmp_path) == ["a.csv"]
+
+    @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="tells by /proc which file is synchronised")
+    def test_a_line_is_on_the_disk_before_its_file_has_its_name(self, tmp_path, monkeypatch):
+        done, sync, replace = [], os.fsync, os.replace
+
+        def fsync(descriptor):
+            done.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+            sync(descriptor)
+
+        monkeypatch.setattr(os, "fsync", fsync)
+        monkeypatch.setattr(os, "replace", lambda one, other: done.append(Path(other).name) or replace(one, other))
+        put(tmp_path / "a.csv", "1")
+        assert RECORD in done[: done.index("a.csv")]
 
     def test_a_link_into_it_is_not_followed(self, tmp_path):
         put(tmp_path / "a.csv", "1")
