@@ -465,3 +465,34 @@ def test_a_script_keeps_nothing_by_itself(folder):
     session.shutdown()
     assert viewer is session.viewer
     assert not sidecar_of(folder / "cohort.csv").exists()
+
+
+def test_what_is_kept_of_another_table_is_set_aside_with_it(folder, opened):
+    """“Save as…” over a table: its labels that no table has yet are not lost, however often that happens."""
+    other = folder / "other.csv"
+    shutil.copy(folder / "cohort.csv", other)
+    theirs = opened(other)
+    theirs.set_label("slide_000", "tumour")
+    theirs.autosave.flush()
+    kept = sidecar_of(other).read_text()
+    session = opened(folder / "cohort.csv")
+    for aside in ("other.d2l.bak.json", "other.d2l.bak_2.json"):
+        session.write_cohort(folder / "mine.csv", overwrite=True)
+        sidecar_of(other).write_text(kept)
+        session.write_cohort(other, overwrite=True)
+        session.set_label("slide_001", "tumour" if aside.endswith("bak.json") else "normal")
+        session.autosave.flush()
+        assert (folder / aside).read_text() == kept
+
+
+def test_corrections_of_slides_that_were_left_are_not_taken(folder, opened, monkeypatch):
+    session, asked = opened(folder / "cohort.csv"), []
+    monkeypatch.setattr(session.background, "ask", lambda key, work, done, failed: asked.append(done))
+    session.autosave.corrections = folder / "corrections.csv"
+    session.autosave.load_corrections()
+    monkeypatch.undo()
+    session.autosave.corrections = None  # as other slides have it
+    taken = []
+    monkeypatch.setattr(session.review, "take", lambda points, path: taken.append(path))
+    asked[0]({})
+    assert taken == []

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from napari.components import ViewerModel
 from napari.layers import Layer
 from napari.layers._layer_actions import _convert_to_image, _duplicate_layer, _split_rgb
 
 from napari_distill2label.core.errors import BundleError
+from napari_distill2label.gui import get_session
 from napari_distill2label.gui.layers import layers, ownership
 from napari_distill2label.gui.reader import read_slides
 from napari_distill2label.gui.writer import write_labels
@@ -174,3 +176,17 @@ def test_notes_live_as_long_as_their_layer(reviewed):
     del labels
     gc.collect()
     assert len(ownership._notes) < before
+
+
+@pytest.mark.parametrize("opened_before", [True, False])
+def test_a_slide_that_napari_opens_has_our_undo_and_eye(tmp_path, reviewed, opened_before):
+    reviewed()  # writes the picture
+    picture = tmp_path / "slide.png"
+    (data,) = read_slides(str(picture))
+    viewer, layer = ViewerModel(), Layer.create(*data)
+    session = None if opened_before else get_session(viewer)
+    viewer.add_layer(layer)
+    session = session or get_session(viewer)
+    assert layers.about(layer)["role"] == layers.SLIDE
+    assert {"Ctrl+Z", "Ctrl+Shift+Z"} <= {str(key) for key in layer.keymap}
+    session.shutdown()

@@ -1,6 +1,7 @@
 """What was there when the window closed is there when it opens again: model, predictions, a stopped training."""
 
 import shutil
+import threading
 
 import pytest
 from napari.components import ViewerModel
@@ -10,6 +11,7 @@ from qtpy.QtTest import QTest
 from napari_distill2label.core.events import EpochEnd
 from napari_distill2label.gui import get_session
 from napari_distill2label.gui.layers import layers
+from napari_distill2label.gui.session import verbs
 from napari_distill2label.gui.session.models import has_changed
 from napari_distill2label.gui.session.sidecar import read_sidecar, sidecar_of
 from napari_distill2label.gui.slide_table.slides_panel import SlidesPanel
@@ -183,3 +185,33 @@ def test_a_label_set_by_a_key_is_kept(make_napari_viewer, qtbot, folder, closes_
         session.shutdown()
     labels = {row.slide_id: row.label for row in read_sidecar(path).slides}
     assert labels["slide_000"] == "tumour"
+
+
+def test_a_model_of_slides_that_were_left_is_not_that_of_the_next(
+    open_window, qtbot, folder, run_folder, monkeypatch, tmp_path
+):
+    session = open_window()
+    session.read_cohort(folder / "cohort.csv")
+    qtbot.waitUntil(lambda: not session.background.wants(("restore", id(session.autosave))), timeout=LONG)
+    session.load_bundle(run_folder)
+    session.shutdown()
+    shutil.copytree(folder, tmp_path / "next", ignore=shutil.ignore_patterns("*.d2l.json"))
+
+    began, go_on, opened = threading.Event(), threading.Event(), verbs.opened
+
+    def slowly(path):
+        began.set()
+        assert go_on.wait(60)
+        return opened(path)
+
+    monkeypatch.setattr(verbs, "opened", slowly)
+    again = open_window()
+    again.read_cohort(folder / "cohort.csv")
+    qtbot.waitUntil(began.is_set, timeout=LONG)
+    again.read_cohort(tmp_path / "next" / "cohort.csv")
+    go_on.set()
+    qtbot.waitUntil(lambda: not again.jobs.busy, timeout=LONG)
+    qtbot.wait(50)
+    assert again.model is None
+    again.shutdown()
+    assert read_sidecar(sidecar_of(folder / "cohort.csv")).model_path(folder) == run_folder

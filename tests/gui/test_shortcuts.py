@@ -126,7 +126,7 @@ def test_keys_in_a_real_window(shown, qtbot, cohort_csv):
     shown.help_popup.reject()
 
 
-def test_digits_label_while_the_table_has_the_keyboard(shown, qtbot, cohort_csv):
+def test_digits_label_and_delete_removes_while_the_table_has_the_keyboard(shown, qtbot, cohort_csv):
     session, table = shown.session, shown.slides.table
     session.read_cohort(cohort_csv)
     session.show("slide_000")
@@ -142,9 +142,12 @@ def test_digits_label_while_the_table_has_the_keyboard(shown, qtbot, cohort_csv)
     qtbot.keyClick(table, Qt.Key.Key_Up)
     qtbot.keyClick(table, Qt.Key.Key_0)
     assert session.cohort["slide_000"].label is None
+    qtbot.keyClick(table, Qt.Key.Key_Delete)
+    assert "slide_000" not in [row.slide_id for row in session.cohort]
     before = session.cohort
     shown.slides.search.setFocus()
     qtbot.keyClick(shown.slides.search, Qt.Key.Key_2)  # it is typed there
+    qtbot.keyClick(shown.slides.search, Qt.Key.Key_Delete)
     assert shown.slides.search.text() == "2"
     assert session.cohort is before
 

@@ -161,3 +161,31 @@ def test_a_runs_own_table_is_no_place_for_a_plain_save(session, run_folder):
     session.load_bundle(run_folder)
     assert session.cohort_path == run_folder / "cohort.csv"
     assert not session.has_own_table
+
+
+def test_labels_go_to_the_slides_that_are_there_when_they_are_taken(session, folder, tmp_path):
+    """Reading a table may take seconds, in which the window is used."""
+    session.read_cohort(folder / "cohort.csv")
+    table = tmp_path / "labels.csv"
+    table.write_text("slide_id,label\nslide_000,tumour\n")
+    found = session.look_into(table)
+    session.set_label("slide_001", "tumour")
+    shutil.copy(folder / "slides" / "slide_000.ome.tif", tmp_path / "late.ome.tif")
+    session.add_slides(tmp_path / "late.ome.tif")
+    session.take_table(found)
+    assert labels(session)["slide_000"] == labels(session)["slide_001"] == "tumour"
+    assert "late" in labels(session)
+    assert "labels for 1 of the 9 slides" in session.notices[-1]
+
+
+def test_a_scale_is_undone_though_the_slide_has_gone(session, folder):
+    session.read_cohort(folder / "cohort.csv")
+    session.show("slide_000")
+    session.set_mpp("slide_000", 0.3)
+    (folder / "slides" / "slide_000.ome.tif").rename(folder / "elsewhere")
+    changed = []
+    session.slides_changed.connect(lambda: changed.append(session.cohort.slides[0].mpp))
+    session.undo()
+    assert changed[-1] != 0.3
+    assert session.undo_stack.redo_text is not None
+    assert "cannot be shown" in session.canvas_text

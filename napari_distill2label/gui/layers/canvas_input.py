@@ -24,7 +24,7 @@ OWN_UNDO = ("tissue",)  # roles of layers in which napari's undo is the one that
 
 
 def listen(session: "Session") -> None:
-    """Follow clicks on the canvas, and bind the keys to our layers as they come. A closed window's session may go."""
+    """Follow clicks on the canvas. A closed window's session may go."""
     viewer, found = session.viewer, weakref.ref(session)
 
     def pressed(viewer: "ViewerModel", event: Any) -> Generator[None, None, None]:
@@ -33,12 +33,7 @@ def listen(session: "Session") -> None:
             return
         yield from _click(alive, event)
 
-    def inserted(event: Any) -> None:
-        if (alive := found()) is not None:
-            bind_undo(alive, event.value)
-
     viewer.mouse_drag_callbacks.append(pressed)
-    viewer.layers.events.inserted.connect(inserted, position="last")  # a slide that napari opened is ours by then
 
 
 def bind_undo(session: "Session", layer: "Layer") -> None:

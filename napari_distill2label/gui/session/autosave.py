@@ -20,6 +20,7 @@ from psygnal import Signal
 
 from ...core.classes import split_label
 from ...core.errors import Distill2LabelError, SettingsError
+from ...store.files import free_name
 from ...store.signature import file_signature
 from ..preferences import preferences
 from . import corrections
@@ -28,6 +29,7 @@ from .later import Later
 from .sidecar import SUFFIX, Sidecar, kept, read_sidecar, sidecar_of, write_sidecar
 
 if TYPE_CHECKING:
+    from ..jobs.jobs import Job
     from .session import Session
 
 AFTER_EDITING = 800  # ms; several edits are one
@@ -64,6 +66,7 @@ class Autosave:
         self.token = token_hex(4)  # names the file of slides that are in no table
         self._next_token = ""
         self._reopening: tuple[Path | None, str | None] = (None, None)  # model and network of the slides' last time
+        self._reopening_job: Job | None = None
         self._wanted, self._asked = True, -ASK_AGAIN
         self._later = Later(self._write, AFTER_EDITING)
         self._kept: Any = None  # what the file holds, by identity
@@ -215,6 +218,8 @@ class Autosave:
         self._is_again, self._looked_at = self._looked_at == self.path, self.path
         self._kept, self.saved_at, self.reason, self.offer = self._content(), None, "", None
         self._signature, self._spare, self._reopening = None, False, (None, None)
+        if self._reopening_job is not None:  # of the slides before
+            self._session.jobs.cancel(self._reopening_job)
         if self.enabled and self._session.cohort_path is not None:
             path, cohort_path = self.path, self._session.cohort_path
             self._session.background.ask(
@@ -230,6 +235,8 @@ class Autosave:
         path = self._session.cohort_path
         self._kept = None
         self._signature = file_signature(path)
+        # What was kept of another table that stood there is set aside, as that table is.
+        self._spare, self._looked_at = self._spare or self._looked_at != self.path, self.path
         former.unlink(missing_ok=True)
         self.touch()
 
@@ -329,12 +336,14 @@ class Autosave:
             return ""
         if session.model is not None and session.model.path != model:
             return f"Another model was used with these slides the last time: {model}. Load it in step 3 if you want it."
-        if session.predictions or session.jobs.of_kind("train", "load"):
+        busy = session.jobs.of_kind("train", "load")
+        if session.predictions or busy not in (None, self._reopening_job):
             return ""
         if not model.exists():
             return f"The model that was used the last time is gone: {model}. Train, or load another one in step 3."
         self._reopening = (model, sidecar.network)
-        session.reopen_model(model, sidecar.network)
+        wanted = self._reopening  # until other slides are there
+        self._reopening_job = session.reopen_model(*wanted, lambda: self._reopening == wanted)
         return ""
 
     def _take_choices(self, sidecar: Sidecar, path: Path) -> str:
@@ -359,14 +368,15 @@ class Autosave:
         """Read beside the window; a file that is gone, or holds something else, is said."""
         review, path = self._session.review, self.corrections
         self._session.background.ask(
-            ("corrections", path), partial(corrections.read, path), lambda points: review.take(points, path),
+            ("corrections", id(self)), partial(corrections.read, path),
+            lambda points: review.take(points, path) if self.corrections == path else None,  # else of slides before
             lambda error: self._session._tell(str(error)),
         )  # fmt: skip
 
     def _unreadable(self, error: Exception) -> None:
         """A damaged file is set aside before it is written over."""
-        _set_aside(self.path)
-        self._session._tell(f"{error}. It is set aside as {_aside(self.path).name}; the table is shown as it is.")
+        name = _set_aside(self.path)
+        self._session._tell(f"{error}. It is set aside as {name}; the table is shown as it is.")
 
 
 # ---- in another thread ------------------------------------------------------------------------------------------
@@ -414,9 +424,13 @@ def _newest(folder: Path) -> tuple[Path, Sidecar] | None:
 
 
 def _aside(path: Path) -> Path:
-    return path.with_name(path.name.removesuffix(SUFFIX) + ".d2l.bak.json")
+    """A name for what is set aside, which nothing has yet."""
+    return free_name(path.with_name(path.name.removesuffix(SUFFIX) + ".d2l.bak.json"))
 
 
-def _set_aside(path: Path) -> None:
+def _set_aside(path: Path) -> str:
+    """Returns the name it has from then on."""
+    aside = _aside(path)
     if path.exists():
-        path.replace(_aside(path))
+        path.replace(aside)
+    return aside.name

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
+LOOK = {"position": "top_left", "font_size": 11, "box": True}  # from where no line of it is cut off
 LONGEST_REASON = 300  # characters; an error may quote a whole cell of a table
 
 
@@ -68,7 +69,7 @@ class CanvasNote:
 
     def __init__(self) -> None:
         self.text = ""
-        self._former: tuple[str, bool] | None = None  # text and visibility before ours
+        self._former: dict[str, Any] = {}  # what the canvas had before ours
 
     def write(self, viewer: "ViewerModel", text: str) -> None:
         """Show `text`; "" takes ours away."""
@@ -76,15 +77,10 @@ class CanvasNote:
             return
         overlay = viewer.canvas.overlays.text
         if not self.text:
-            self._former = overlay.text, overlay.visible
-            overlay.position = "top_left"  # from where no line of it is cut off
-            overlay.font_size = 11
-            overlay.box = True
+            self._former = {name: getattr(overlay, name) for name in (*LOOK, "text", "visible")}
         self.text = text
-        if text:
-            overlay.text, overlay.visible = wrapped(text), True
-        else:
-            overlay.text, overlay.visible = self._former or ("", False)
+        for name, value in ({**LOOK, "text": wrapped(text), "visible": True} if text else self._former).items():
+            setattr(overlay, name, value)
         greet(viewer, not text)
 
 

@@ -213,10 +213,10 @@ class Session(Verbs, Showing, Evaluation, Encoding):
             if maps := self._removed.pop(slide_id, {}):
                 self.predictions[slide_id] = maps
                 self.predictions_changed.emit(slide_id)
+        self.slides_changed.emit()
         shown = self.shown
         if shown in rows and shown in former and rows[shown].mpp != former[shown].mpp:
-            self.show(shown, again=True)
-        self.slides_changed.emit()
+            self.show(shown, again=True, wait=False)  # where it cannot be read, the canvas says so
 
     def look_into(self, path: PathLike) -> FoundCohort | FoundLabels:
         """What a table holds, and what taking it would do. Nothing has changed yet."""

@@ -14,7 +14,7 @@ from ...core.errors import Distill2LabelError
 from ...store.cohort import CohortSlide
 from ..jobs.background import Background
 from ..jobs.relay import plain_reason
-from ..layers import layers, ownership
+from ..layers import canvas_input, layers, ownership
 from ..layers.overlays import Overlays
 from ..wording import in_the_window
 from .canvas_note import CanvasNote, CanvasState, canvas_text
@@ -79,7 +79,9 @@ class Showing(SlideList):
             slide = self._reading(partial(opened_slide, row.path, row.mpp))
         except Distill2LabelError as error:
             self._not_shown(row, error, told=not wait)
-            raise
+            if wait:
+                raise
+            return
         self._take_slide(row, slide)
 
     def show_by(self, steps: int, visible: Sequence[str] | None = None, order: Sequence[str] | None = None) -> None:
@@ -252,8 +254,6 @@ class Showing(SlideList):
     # ---- what a person does in napari's list of layers ---------------------------------------------------------------
 
     def _on_layer_inserted(self, event: Any) -> None:
-        if _is_foreign_picture(event.value):
-            event.value.events.visible.connect(self._on_eye)
         self._adopt(event.value)
         self._write_note()
 
@@ -265,7 +265,10 @@ class Showing(SlideList):
 
     def _adopt(self, layer: Any) -> None:
         """A slide opened by napari itself (our reader, our sample data) joins the list, and is the selected one."""
+        if _is_foreign_picture(layer):
+            layer.events.visible.connect(self._on_eye)
         layers.adopt(self.viewer, layer)
+        canvas_input.bind_undo(self, layer)
         noted = layers.about(layer)
         if noted.get("role") != layers.SLIDE or self._clearing:
             return

@@ -129,8 +129,9 @@ class SlideList(ClassList):
     def take_table(self, found: FoundCohort | FoundLabels) -> Cohort:
         """Do what `look_into` found; return the cohort as it is then."""
         if isinstance(found, FoundLabels):
-            self._edit(f"labels of {found.path.name}", found.merged.cohort)
-            self._tell(found.text)
+            merged = found.onto(self.cohort)
+            self._edit(f"labels of {found.path.name}", merged.cohort)
+            self._tell(found.text(merged))
             return self.cohort
         for notice in found.notices:
             self._tell(notice)

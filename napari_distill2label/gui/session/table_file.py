@@ -4,7 +4,7 @@ No Qt, no viewer.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -41,8 +41,24 @@ class FoundLabels:
     """A table without paths: labels for the slides that are there."""
 
     path: Path
-    merged: Merged
-    text: str
+    rows: tuple[LabelRow, ...]
+    notices: tuple[str, ...]
+
+    def onto(self, cohort: Cohort) -> Merged:
+        """The labels on the slides there are by now: reading took its time."""
+        merged = merge_labels(cohort, self.rows)
+        if merged.matched and not cohort.labelled and cohort.classes == CLASSES:  # nobody has chosen these names
+            return _with_own_classes(cohort, self.rows)
+        return merged
+
+    def text(self, merged: Merged) -> str:
+        """What there is to say of it."""
+        total = len(merged.cohort)
+        said = f"{self.path.name}: labels for {len(merged.matched)} of the {total} slides in the list"
+        parts = [f"{said}. Undo takes them back"]
+        if merged.new_classes:
+            parts.append(f"new classes: {', '.join(merged.new_classes)}")
+        return ". ".join([*parts, *self.notices, *merged.notices])
 
 
 def found_in(path: Path, cohort: Cohort, own: Path | None) -> FoundCohort | FoundLabels:
@@ -55,11 +71,8 @@ def found_in(path: Path, cohort: Cohort, own: Path | None) -> FoundCohort | Foun
     given = read_labels(path) if len(cohort) and path != own else None
     if given is not None:
         rows, notices = given
-        merged = merge_labels(cohort, rows)
-        if merged.matched:
-            if not cohort.labelled and cohort.classes == CLASSES:  # nobody has chosen these names
-                merged = _with_own_classes(cohort, rows)
-            return FoundLabels(path, merged, _merged_text(path, merged, notices))
+        if merge_labels(cohort, rows).matched:
+            return FoundLabels(path, tuple(rows), tuple(notices))
     found, notices = opened_cohort(path, cohort.classes)
     if given is not None and not any(os.path.exists(row.path) for row in found if not is_url(row.path)):
         some = ", ".join(row.slide_id for row in found.slides[:NAMED])
@@ -70,7 +83,7 @@ def found_in(path: Path, cohort: Cohort, own: Path | None) -> FoundCohort | Foun
     return FoundCohort(path, found, tuple(notices), signature)
 
 
-def _with_own_classes(cohort: Cohort, rows: list[LabelRow]) -> Merged:
+def _with_own_classes(cohort: Cohort, rows: Sequence[LabelRow]) -> Merged:
     """Merged with the classes of the table in place of those that a new list begins with."""
     merged = merge_labels(replace(cohort, classes=()), rows)
     try:
@@ -95,14 +108,6 @@ def opened_cohort(path: str | os.PathLike[str], classes: tuple[str, ...]) -> tup
         if found and not found <= set(classes):
             return replace(cohort, classes=()), [*notices, str(error)]
         return replace(cohort, classes=classes), notices
-
-
-def _merged_text(path: Path, merged: Merged, notices: list[str]) -> str:
-    total = len(merged.cohort)
-    parts = [f"{path.name}: labels for {len(merged.matched)} of the {total} slides in the list. Undo takes them back"]
-    if merged.new_classes:
-        parts.append(f"new classes: {', '.join(merged.new_classes)}")
-    return ". ".join([*parts, *notices, *merged.notices])
 
 
 class TableFile:

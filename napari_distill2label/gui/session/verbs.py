@@ -245,10 +245,15 @@ class Verbs(SlideList):
         """
         return self._run("load", "Loading the model", lambda: opened(Path(path).absolute()), self._use_model, wait)
 
-    def reopen_model(self, path: Path, network: str | None) -> Job:
-        """Load the model of the last time, its network of then, and what it predicted that is still true."""
+    def reopen_model(self, path: Path, network: str | None, is_wanted: Callable[[], bool] = lambda: True) -> Job:
+        """Load the model of the last time, its network of then, and what it predicted that is still true.
+
+        `is_wanted` says at the end whether the slides it was loaded for are still there.
+        """
 
         def done(model: LoadedModel) -> None:
+            if not is_wanted():
+                return
             self._use_model(model)
             if network in model.roles:
                 self.set_role(network)

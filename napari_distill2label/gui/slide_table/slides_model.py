@@ -267,8 +267,7 @@ class SlidesModel(QAbstractTableModel):
 
     def _contradiction(self, slide_id: str) -> str:
         verdict, label = self.session.verdict(slide_id), self._rows[slide_id].label
-        said = f"{' + '.join(verdict.said)}, P({verdict.classes[verdict.finding]}) {verdict.finding_probability:.2f}"
-        return f"The model says {said}. This contradicts the label, {label}: look at the slide again."
+        return f"The model says {verdict}. This contradicts the label, {label}: look at the slide again."
 
     @property
     def mpp_matters(self) -> bool:

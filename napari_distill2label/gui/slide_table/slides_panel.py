@@ -123,7 +123,6 @@ class SlidesPanel(Panel):
         session = self.session
         self.table.selectionModel().selectionChanged.connect(self._on_selection)
         self.table.clicked.connect(self._on_click)
-        self.table.delete_pressed.connect(self.labelling.remove_slides)
         self.filter.modelReset.connect(self._after_reset)
         self.listen(session.slides_changed, self.refresh)
         self.listen(session.colours_changed, self._on_colours)

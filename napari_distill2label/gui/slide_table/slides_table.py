@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from itertools import groupby
 
-from qtpy.QtCore import QItemSelection, QItemSelectionModel, QModelIndex, QSize, Qt, QTimer, Signal
-from qtpy.QtGui import QAction, QKeyEvent, QResizeEvent
+from qtpy.QtCore import QItemSelection, QItemSelectionModel, QModelIndex, QSize, Qt, QTimer
+from qtpy.QtGui import QAction, QResizeEvent
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QMenu, QTableView
 
 from ...store.cohort import SPLITS
@@ -40,8 +40,6 @@ AFTER_SCROLLING = 60  # ms until the rows in sight are read
 
 class SlidesTable(QTableView):
     """A view of the session's slides, filtered by `filter`."""
-
-    delete_pressed = Signal()
 
     def __init__(self, session: Session) -> None:
         super().__init__()
@@ -259,9 +257,3 @@ class SlidesTable(QTableView):
     def showEvent(self, event: object) -> None:
         super().showEvent(event)
         self._reading.start()
-
-    def keyPressEvent(self, event: QKeyEvent) -> None:
-        if event.key() == Qt.Key.Key_Delete and self.selected():
-            self.delete_pressed.emit()
-            return
-        super().keyPressEvent(event)

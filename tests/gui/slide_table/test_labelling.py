@@ -51,7 +51,7 @@ def test_removed_slides_come_back_with_their_predictions(full, viewer, qtbot, ma
     patch_map.slide_id = "slide_000"
     session.predictions["slide_000"] = {"student": patch_map}
     choose(full, 0, 1)
-    qtbot.keyClick(full.table, Qt.Key.Key_Delete)
+    full.labelling.remove_slides()
     assert full.model.rowCount() == 6
     assert not layers.find(viewer, slide_id="slide_000")
     assert "slide_000" not in session.predictions

@@ -169,7 +169,7 @@ def test_what_contradicts_a_label_is_marked_and_found(full, qtbot, make_patch_ma
     roles = Qt.ItemDataRole
     assert cell(full, 0, PREDICTION, roles.AccessibleTextRole) == "tumour · P(tumour) 0.90, contradicts label"
     assert cell(full, 0, PREDICTION, roles.ToolTipRole) == (
-        "The model says tumour, P(tumour) 0.90. This contradicts the label, normal: look at the slide again."
+        "The model says tumour · P(tumour) 0.90. This contradicts the label, normal: look at the slide again."
     )
     assert not cell(full, 0, PREDICTION, roles.DecorationRole).isNull()
     assert cell(full, 1, PREDICTION, roles.DecorationRole) is None
