@@ -22,7 +22,7 @@ SCREEN := $(if $(filter Linux,$(shell uname -s)),xvfb-run -a)
 WORKERS ?= -n logical --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format docs bench gui screenshots clean window screen
+.PHONY: help demo test quick types lint format docs bench gui screenshots clean window screen
 .NOTPARALLEL:
 
 help: ## this list
@@ -33,6 +33,12 @@ demo: $(VENV)/.installed-base ## the whole method on a drawn cohort, in under tw
 
 test: screen $(VENV)/.installed-test ## every test, on up to four processors
 	$(BIN)/python -m pytest $(WORKERS) $(ARGS)
+
+quick: screen $(VENV)/.installed-test ## the tests of core, slides, mil and store that take no second: under a minute
+	$(BIN)/python -m pytest $(WORKERS) -m "not slow and not gui" tests/core tests/slides tests/mil tests/store $(ARGS)
+
+types: $(VENV)/.installed-test ## mypy, by the rules of pyproject.toml
+	$(BIN)/python -m mypy
 
 lint: $(VENV)/.installed-test ## ruff, formatting, napari's manifest
 	$(BIN)/ruff check .

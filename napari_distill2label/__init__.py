@@ -14,8 +14,6 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
-
 _HOMES = {
     "Bag": "core.bag",
     "Cohort": "store.cohort",
@@ -45,6 +43,7 @@ _HOMES = {
 __all__ = [*_HOMES, "__version__"]
 
 if TYPE_CHECKING:
+    __version__: str
     from .api import dataset, demo, evaluate, export, features, predict, tissue, train
     from .core.bag import Bag
     from .core.errors import Distill2LabelError, SlideError
@@ -61,11 +60,23 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> object:
+    if name == "__version__":
+        return _installed_version()
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
     globals()[name] = value
     return value
+
+
+def _installed_version() -> str:
+    """Return what the installed metadata says; a copy that is not installed has no version."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("napari-distill2label")
+    except PackageNotFoundError:
+        return "0+unknown"
 
 
 def __dir__() -> list[str]:

@@ -12,7 +12,10 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 
-DEFAULT_DATA = Path(__file__).parents[2] / "shared" / "data"
+ROOT = Path(__file__).parents[1]
+# For `experiments`, `benchmarks` and `tests` themselves. Last, so that an installed package is what is tested.
+sys.path.append(str(ROOT))
+DEFAULT_DATA = ROOT.parent / "shared" / "data"
 
 
 @pytest.fixture(scope="session")

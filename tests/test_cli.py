@@ -30,7 +30,7 @@ TINY = [
 
 def process(*arguments, folder=None, **environment) -> tuple[int, str, str]:
     """`python -m napari_distill2label.cli …` -> exit status, stdout, stderr."""
-    known = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **environment}
+    known = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
     command = [sys.executable, "-m", "napari_distill2label.cli", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", env=known, cwd=folder, check=False)
     return done.returncode, done.stdout, done.stderr

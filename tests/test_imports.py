@@ -1,7 +1,6 @@
 """Imports point down only, and the public API is light until it is used."""
 
 import ast
-import os
 import subprocess
 import sys
 from importlib import import_module
@@ -109,8 +108,7 @@ def test_rooms_without_torch_do_not_import_it(module):
 def loaded_by(code: str) -> set[str]:
     """Top-level modules that a fresh Python has after `code`."""
     script = f"{code}\nimport sys\nprint(*sorted({{name.split('.')[0] for name in sys.modules}}))"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT.parent)}
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=False)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return set(done.stdout.splitlines()[-1].split())
 

@@ -1,7 +1,10 @@
 """What an installed copy promises: version, entry points, the manifest napari finds, pins that fit the requirements."""
 
+import importlib.metadata
 import re
-from importlib.metadata import distribution, distributions, entry_points
+import tomllib
+from configparser import ConfigParser
+from importlib.metadata import PackageNotFoundError, distribution, distributions, entry_points
 from pathlib import Path
 
 import npe2
@@ -14,7 +17,7 @@ import napari_distill2label
 
 NAME = "napari-distill2label"
 ROOT = Path(__file__).parents[1]
-EXTRAS = {"gui", "slides", "encoders", "timm", "cluster", "all", "test", "docs"}
+EXTRAS = {"gui", "slides", "encoders", "timm", "cluster", "all"}
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +36,30 @@ def version_of(pin: Requirement) -> str:
 
 def test_one_version_everywhere():
     version = distribution(NAME).version
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    written = setup["metadata"]["version"]
     newest = re.search(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
     cited = re.search(r"^version: (.+)$", (ROOT / "CITATION.cff").read_text(encoding="utf-8"), re.MULTILINE)
     assert newest is not None
     assert cited is not None
-    assert newest[1] == cited[1] == napari_distill2label.__version__ == version
+    assert newest[1] == cited[1] == written == napari_distill2label.__version__ == version
+
+
+def test_a_copy_that_is_not_installed_has_no_version(monkeypatch):
+    def version(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    assert napari_distill2label.__version__ == "0+unknown"
+
+
+def test_metadata_is_in_one_place():
+    """In setup.cfg; pyproject.toml has what only the repository needs."""
+    table = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert set(table) == {"build-system", "dependency-groups", "tool"}
+    assert set(table["dependency-groups"]) == {"dev", "docs", "experiments", "qt"}
+    assert "setuptools" not in table["tool"]
 
 
 def test_the_manifest_napari_finds_is_complete():
@@ -67,7 +89,9 @@ def test_the_extras_are_there():
 
 
 def test_the_pins_meet_every_requirement(pins):
-    for line in distribution(NAME).requires:
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["dependency-groups"]
+    needed = [line for group in groups.values() for line in group if isinstance(line, str)]
+    for line in (*distribution(NAME).requires, *needed):
         requirement = Requirement(line)
         name = canonicalize_name(requirement.name)
         if name != NAME:

@@ -6,13 +6,11 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
 from napari_distill2label.stopping import SAME, Stopped, stoppable
 
-ROOT = Path(__file__).parents[1]
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows ends processes without asking them")
 
 
@@ -113,9 +111,7 @@ with stoppable():
 
 @posix
 def test_a_second_signal_kills_at_once():
-    process = subprocess.Popen(
-        [sys.executable, "-c", SLOW], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
-    )
+    process = subprocess.Popen([sys.executable, "-c", SLOW], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGTERM)
@@ -135,4 +131,4 @@ def test_the_library_installs_no_handlers():
         "import napari_distill2label as d2l; d2l.train, d2l.predict, d2l.demo;"
         "assert before == [signal.getsignal(getattr(signal, n)) for n in names]"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    subprocess.run([sys.executable, "-c", code], check=True)

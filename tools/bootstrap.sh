@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sets up what the Makefile's targets need. Safe to repeat; installs only what is missing.
 #
-#   tools/bootstrap.sh venv base|gui|test|docs     the virtual environment $VENV, with this package and that extra
+#   tools/bootstrap.sh venv base|gui|test|docs     the virtual environment $VENV, with this package and what that needs
 #   tools/bootstrap.sh system python|qt|xvfb...    what the system must have: a Python that can make environments, the
 #                                                  libraries of Qt and OpenGL, a screen for machines without one
 #
@@ -124,9 +124,23 @@ system() {
 
 # --- Virtual environment ---------------------------------------------------------------------------------------
 
+# pip_install WHAT ARGUMENT...
+pip_install() {
+    what=$1
+    shift
+    "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-input --constraint constraints.txt "$@" ||
+        fail "pip could not install $what (its own words are above)"
+}
+
 venv() {
-    extra=$1
-    case $extra in base | gui | test | docs) ;; *) fail "unknown extra '$extra': base, gui, test or docs" ;; esac
+    purpose=$1
+    case $purpose in # the extras of setup.cfg, and the dependency groups of pyproject.toml
+    base) extras="" groups="" stamps="base" ;;
+    gui) extras="[gui,slides,encoders]" groups="qt" stamps="base gui" ;;
+    test) extras="[gui,slides,encoders,cluster]" groups="dev" stamps="base gui test" ;;
+    docs) extras="" groups="docs" stamps="base docs" ;;
+    *) fail "unknown purpose '$purpose': base, gui, test or docs" ;;
+    esac
 
     if ! environment_works; then
         [ -e "$VENV/pyvenv.cfg" ] || [ -z "$(ls -A "$VENV" 2>/dev/null)" ] ||
@@ -137,16 +151,14 @@ venv() {
         "$python" -m venv --clear "$VENV" || fail "$python could not create the virtual environment $VENV"
     fi
 
-    target=.
-    [ "$extra" = base ] || target=".[$extra]"
-    say "installing $target and its packages into $VENV (the first time takes a few minutes)"
-    "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-input \
-        --constraint constraints.txt --editable "$target" ||
-        fail "pip could not install $target (its own words are above)"
+    # Debian 12's pip (23) knows no dependency groups, those from 25.1 on do.
+    [ -z "$groups" ] || "$VENV/bin/python" -m pip install --help | grep -q -e --group || pip_install "a newer pip" --upgrade pip
 
-    # The stamps the Makefile looks at. An extra that holds others stamps them too.
-    case $extra in test) stamps="base gui test" ;; base) stamps=base ;; *) stamps="base $extra" ;; esac
-    for stamp in $stamps; do touch "$VENV/.installed-$stamp"; done
+    say "installing .$extras and its packages into $VENV (the first time takes a few minutes)"
+    # shellcheck disable=SC2086  # a word per group
+    pip_install ".$extras" --editable ".$extras" ${groups:+--group $groups}
+
+    for stamp in $stamps; do touch "$VENV/.installed-$stamp"; done # which the Makefile looks at
 }
 
 case ${1:-} in

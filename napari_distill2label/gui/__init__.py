@@ -40,7 +40,7 @@ def open_window(path: str | os.PathLike[str] | None = None) -> "napari.Viewer":
         from .widget import DistillToLabel
     except ImportError as error:
         raise MissingDependencyError(
-            f"the window needs napari and Qt ({error}): pip install 'napari-distill2label[gui]'"
+            f"the window needs napari and Qt ({error}): pip install 'napari-distill2label[gui]' PyQt6"
         ) from None
     viewer = napari.Viewer()
     panel = DistillToLabel(viewer)

@@ -10,7 +10,6 @@ from .window_check import window_problem
 
 EXTRAS = {
     "napari": ("the window", "gui"),
-    "PyQt6": ("the window", "gui"),
     "onnxruntime": ("frozen encoders (preset wsi)", "encoders"),
     "h5py": ("features of CLAM and TRIDENT", "encoders"),
     "openslide-python": ("DICOM, MIRAX, Leica, Ventana and Philips slides", "slides"),
@@ -28,6 +27,9 @@ BASE = (
     "pandas",
     "scikit-learn",
 )
+
+
+QT = ("PyQt6", "PySide6", "PyQt5")  # any of them
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,9 @@ def _packages() -> Iterator[Check]:
         found = _version(package)
         remedy = f"for {purpose}: pip install 'napari-distill2label[{extra}]'"
         yield Check(package, found is not None, found or "not installed", remedy)
+    bindings = [f"{name} {found}" for name in QT if (found := _version(name))]
+    remedy = f"for the window: pip install {QT[0]} (or {', '.join(QT[1:])})"
+    yield Check("Qt", bool(bindings), ", ".join(bindings) or "not installed", remedy)
 
 
 def _window() -> Check:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 TIMEOUT = 60.0  # seconds: a cold disk and a busy machine; Qt itself takes less than one
-EXTRA = "pip install 'napari-distill2label[gui]'"
+EXTRA = "pip install 'napari-distill2label[gui]' PyQt6"
 
 TRIAL = "napari_distill2label.gui.qt_trial"  # run as a program
 

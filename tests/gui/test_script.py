@@ -19,8 +19,6 @@ from napari_distill2label.store.cohort import CohortSlide
 
 from .conftest import TINY
 
-ROOT = Path(__file__).parents[2]
-
 
 @pytest.fixture
 def session():
@@ -31,7 +29,7 @@ def session():
 
 
 def run(command, folder):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return done

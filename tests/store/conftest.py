@@ -1,14 +1,10 @@
 """Another process that holds something."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -19,7 +15,7 @@ def holding() -> Iterator[Callable[..., subprocess.Popen]]:
     def start(code: str, *words: object) -> subprocess.Popen:
         process = subprocess.Popen(
             [sys.executable, "-c", code, *map(str, words)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         processes.append(process)
         assert process.stdout.readline().strip() == "held"

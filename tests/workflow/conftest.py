@@ -41,7 +41,7 @@ def flags():
     return FLAGS
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny():
     """`tiny(seed=1, teacher={"epochs": 3})` -> settings of a tiny network."""
     return lambda **overrides: build_settings(

@@ -16,7 +16,6 @@ from napari_distill2label.core.events import drain
 from napari_distill2label.store.outputs import RECORD
 from napari_distill2label.workflow.predict import predict
 
-ROOT = Path(__file__).parents[2]
 FULL = re.compile("disk is full|no room left")
 
 
@@ -58,7 +57,7 @@ def own_process():
     def run(*words):
         done = subprocess.run(
             [sys.executable, "-m", "napari_distill2label.cli", *map(str, words)],
-            capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False,
+            capture_output=True, text=True, check=False,
         )  # fmt: skip
         return done.returncode, [line for line in done.stderr.splitlines() if not line.startswith("note: ")]
 

@@ -1,10 +1,8 @@
 """`predict` of what is damaged, vanishes, or finds no room: one plain line each, nothing lost, the rest goes on."""
 
-import os
 import resource
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,8 +17,6 @@ from napari_distill2label.slides.synthetic import draw_slide
 from napari_distill2label.store.patchmap import PatchMap
 from napari_distill2label.workflow.patchmaps import check_patches
 from napari_distill2label.workflow.predict import predict
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -99,8 +95,7 @@ def test_no_room_on_the_disk(trained, tiled, slides, tmp_path, side_px, room):
     command = [sys.executable, "-m", "napari_distill2label.cli", *map(str, arguments)]
 
     def start(**limits):
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        return subprocess.run(command, capture_output=True, encoding="utf-8", env=environment, check=False, **limits)
+        return subprocess.run(command, capture_output=True, encoding="utf-8", check=False, **limits)
 
     full = start(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, room)))
     assert full.returncode == 1, full.stderr

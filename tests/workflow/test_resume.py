@@ -17,7 +17,6 @@ from napari_distill2label.store.cohort import Cohort
 from napari_distill2label.store.run import Run
 from napari_distill2label.workflow.train import train
 
-ROOT = Path(__file__).parents[2]
 EPOCHS = {"teacher": {"epochs": 3}, "student": {"epochs": 2}}
 
 
@@ -69,7 +68,7 @@ def test_a_killed_process_resumes_to_the_same_weights(cohort_csv, tmp_path, flag
         *flags,
         *epochs,
     ]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
         # A shell that runs pytest in the background makes its children deaf to Ctrl-C.

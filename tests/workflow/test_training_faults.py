@@ -22,7 +22,6 @@ from napari_distill2label.store.outputs import RECORD
 from napari_distill2label.store.run import Run
 from napari_distill2label.workflow.train import train
 
-ROOT = Path(__file__).parents[2]
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals or limits")
 
 
@@ -45,7 +44,7 @@ def closed_after(work, role, epoch=1):
 
 
 def environment():
-    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 def command(*arguments):
@@ -58,12 +57,9 @@ def settings(tiny):
 
 
 @pytest.fixture(scope="module")
-def whole(cohort_csv, tmp_path_factory):
+def whole(cohort_csv, tiny, tmp_path_factory):
     """A run of two epochs of the teacher that nothing has happened to."""
-    from napari_distill2label.core.presets import build_settings
-    from tests.workflow.conftest import TINY
-
-    settings = build_settings(overrides={**TINY, "teacher": {**TINY["teacher"], "epochs": 2}})
+    settings = tiny(teacher={"epochs": 2})
     return drain(train(Cohort.read(cohort_csv), tmp_path_factory.mktemp("whole") / "run", settings)).folder
 
 

@@ -91,4 +91,4 @@ def test_an_environment_without_qt_is_told_what_to_install(monkeypatch, tmp_path
     monkeypatch.setattr(window_check, "missing_libraries", dict)
     found = window_problem()
     assert "Qt is not installed for Python" in found.problem
-    assert found.remedy == "pip install 'napari-distill2label[gui]'"
+    assert found.remedy == "pip install 'napari-distill2label[gui]' PyQt6"

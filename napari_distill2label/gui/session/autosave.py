@@ -3,8 +3,6 @@
 Slides that are in no table yet are kept in the user's data folder, and offered when a window is opened.
 """
 
-import os
-import sys
 import textwrap
 import time
 import weakref
@@ -16,6 +14,7 @@ from secrets import token_hex
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from platformdirs import user_data_dir
 from psygnal import Signal
 
 from ...core.classes import split_label
@@ -106,10 +105,7 @@ class Autosave:
     @property
     def recovery(self) -> Path:
         """The folder of what is in no table yet."""
-        home = Path.home()
-        places = {"win32": os.environ.get("LOCALAPPDATA"), "darwin": home / "Library" / "Application Support"}
-        place = places.get(sys.platform) or os.environ.get("XDG_DATA_HOME") or home / ".local" / "share"
-        return Path(place) / "napari-distill2label" / "unsaved"
+        return Path(user_data_dir("napari-distill2label", appauthor=False)) / "unsaved"
 
     @property
     def path(self) -> Path:

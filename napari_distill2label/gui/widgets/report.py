@@ -1,17 +1,19 @@
-"""What a report of an error needs: versions. No Qt."""
+"""What a report of an error needs: versions."""
 
 import platform
 import sys
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 
-TOLD = ("napari-distill2label", "napari", "torch", "numpy", "zarr", "tifffile", "PyQt6", "PyQt5", "PySide6")
+from qtpy import API_NAME
+
+TOLD = ("napari-distill2label", "napari", "torch", "numpy", "zarr", "tifffile")
 
 
 def versions(packages: Iterable[str] = TOLD) -> str:
     """What whoever mends an error asks for first, a line each."""
     lines = [f"Python {sys.version.split()[0]} on {platform.platform()}"]
-    for name in packages:
+    for name in (*packages, API_NAME):  # the last is the Qt in use, of those installed
         try:
             lines.append(f"{name} {version(name)}")
         except PackageNotFoundError:
