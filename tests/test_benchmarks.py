@@ -1,13 +1,17 @@
 """What the benchmarks measure with; what they measure is their own affair."""
 
+import importlib
+import json
+import sys
 import time
 from functools import partial
 
 import numpy as np
 import pytest
 import tifffile
+import torch
 
-from benchmarks import reading
+from benchmarks import golden, hops, reading
 from benchmarks.pyramids import pyramid
 from benchmarks.rounds import Elsewhere, in_turn, ratio, timed
 from napari_distill2label.slides import open_slide
@@ -66,3 +70,114 @@ def test_all_ways_of_reading_see_the_whole_slide(data_dir, tmp_path):
     assert len(corners) == 16
     reading._ours(path, corners)
     reading._bare(path, corners)
+
+
+DIGESTS = {"points": {"weights, teacher": "a" * 64, "table, student": "b" * 64}}
+
+
+@pytest.fixture
+def written(tmp_path):
+    """A file of digests, made here."""
+    path = tmp_path / "golden.json"
+    path.write_text(json.dumps({"environment": golden.environment(), "digests": DIGESTS}), "utf-8")
+    return path
+
+
+def test_golden_says_what_differs(written):
+    assert golden.check(written, lambda: DIGESTS) == (golden.SAME, ["All 2 digests are the same."])
+    found = {"points": {"weights, teacher": "a" * 64, "table, student": "c" * 64}, "grid": {"mask, student": "d" * 64}}
+    status, lines = golden.check(written, lambda: found)
+    assert status == golden.DIFFERENT
+    assert lines == [
+        "points: table, student: was bbbbbbbbbbbb, is cccccccccccc",
+        "grid: mask, student: was nothing, is dddddddddddd",
+        "2 differ, of 3 digests.",
+    ]
+    assert golden.check(written, dict)[0] == golden.DIFFERENT
+
+
+def test_golden_of_another_machine_is_not_compared(written, tmp_path):
+    content = json.loads(written.read_text("utf-8"))
+    content["environment"]["torch"] = "1.0"
+    written.write_text(json.dumps(content), "utf-8")
+    status, lines = golden.check(written, lambda: pytest.fail("it was worked out for nothing"))
+    assert status == golden.NOT_COMPARABLE
+    assert any(line.startswith("  torch: 1.0 there, ") for line in lines)
+    assert golden.check(tmp_path / "none.json")[0] == golden.NOT_COMPARABLE
+
+
+def test_golden_sees_numbers_and_not_names(tmp_path):
+    one, other = torch.zeros(2, 3), torch.ones(4)
+    assert golden.of_weights([one, other]) == golden.of_weights([other, one])
+    assert golden.of_weights([one, other]) != golden.of_weights([one, torch.nextafter(other, 2 * other)])
+    assert golden.of_arrays([one]) != golden.of_arrays([one.reshape(3, 2)])
+    assert golden.of_arrays([np.zeros(4, np.float32)]) != golden.of_arrays([np.zeros(4, np.int32)])
+    found = set()
+    for number, (measured, value) in enumerate([("prob_a", 0.5), ("p(a)", 0.5), ("prob_a", 0.25)]):
+        about = {"objectType": "tile", "classification": {"name": "a"}, "measurements": {measured: value}}
+        features = [{"id": "1", "geometry": {"type": "Point", "coordinates": [1, 2]}, "properties": about}]
+        (path := tmp_path / f"{number}.geojson").write_text(json.dumps({"features": features}))
+        found.add(golden.of_geojson(path))
+    assert len(found) == 2
+
+
+def test_golden_works_out_what_its_file_names():
+    case = "features, several findings"  # the quickest
+    assert golden.measure([case])[case].keys() == json.loads(golden.FILE.read_text("utf-8"))["digests"][case].keys()
+
+
+OUTER = """
+import a_tiny_package.inner as inner
+
+def go():
+    inner.Thing().act()
+    return [f() for f in ()]
+"""
+INNER = """
+import threading
+
+class Thing:
+    size = len([x for x in (1, 2)])
+
+    def act(self):
+        thread = threading.Thread(target=lambda: self.late())
+        thread.start()
+        thread.join()
+
+    def late(self):
+        from a_tiny_package import loaded
+"""
+LOADED = """
+VALUE = (lambda: 1)()
+
+class Never:
+    pass
+
+def unused():
+    pass
+"""
+
+
+def test_hops_counts_modules_in_which_a_function_runs(tmp_path, monkeypatch):
+    package = tmp_path / "a_tiny_package"
+    package.mkdir()
+    for name, text in {"__init__": "", "outer": OUTER, "inner": INNER, "loaded": LOADED}.items():
+        (package / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    before = sys.getprofile()
+    counter = hops.Counter(package)
+    try:
+        outer = importlib.import_module("a_tiny_package.outer")
+        whole = counter.count("whole", outer.go, goal=1)
+        here = counter.count("here", outer.go, goal=2, here_alone=True)
+    finally:
+        counter.stop()
+        sys.setprofile(before)
+    assert whole.files == ("outer.py", "inner.py")
+    assert whole.functions == ("outer.py: go", "inner.py: Thing.act", "inner.py: Thing.late")
+    assert here.functions == ("outer.py: go", "inner.py: Thing.act")
+    assert (whole.meets_goal, here.meets_goal) == (False, True)
+    assert list(hops.lines_of(whole)) == [
+        "whole: 2 modules, 3 functions, goal at most 1: MISSED",
+        "    outer → inner",
+    ]
