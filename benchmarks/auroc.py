@@ -11,7 +11,7 @@ from napari_distill2label.core.bag import Bag
 from napari_distill2label.core.events import drain
 from napari_distill2label.core.metrics import binary_metrics
 from napari_distill2label.core.presets import build_settings
-from napari_distill2label.mil.training import answer_bag
+from napari_distill2label.mil.training import predict_bag
 from napari_distill2label.store.cohort import Cohort
 from napari_distill2label.store.points import read_points
 from napari_distill2label.store.splits import with_splits
@@ -53,7 +53,7 @@ def compare(data: Path, epochs: int, seeds: int) -> Iterator[str]:
         epoch = our_epochs(train, model, settings, seed)
         for _ in range(epochs):
             epoch()
-        answers = [answer_bag(model, bag) for bag in test]
+        answers = [predict_bag(model, bag) for bag in test]
         ours = [(a.bag_logits.softmax(0)[1].item(), a.instance_logits.softmax(1)[:, 1].numpy()) for a in answers]
         yield _line(f"seed {seed}, {epochs} epochs, ours", test, truth, ours)
         torch.manual_seed(seed)

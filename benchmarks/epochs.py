@@ -12,10 +12,10 @@ from napari_distill2label.core.bag import Bag
 from napari_distill2label.core.presets import build_settings
 from napari_distill2label.core.settings import TeacherSettings
 from napari_distill2label.mil.device import compute_dtype
-from napari_distill2label.mil.lessons import Lesson
+from napari_distill2label.mil.losses import TeacherLoss
 from napari_distill2label.mil.model import MILModel
-from napari_distill2label.mil.objectives import TeacherObjective
 from napari_distill2label.mil.training import TrainingState, fit
+from napari_distill2label.mil.training_bags import TrainingBag
 
 from .rounds import Elsewhere, in_turn, ratio
 from .steps import PATCH_PX, PLAIN
@@ -50,8 +50,8 @@ def first_model(bags: list[Bag], seed: int = 0) -> MILModel:
 def our_epochs(bags: list[Bag], model: MILModel, settings: TeacherSettings, seed: int = 0) -> Callable[[], object]:
     """A function that trains `model` for one epoch more."""
     model.dtype = compute_dtype(settings.precision, model.device)
-    lessons = [Lesson.of(bag, 2) for bag in bags]
-    training = fit(model, TeacherObjective(settings), lessons, [], settings, seed)
+    training_bags = [TrainingBag.of(bag, 2) for bag in bags]
+    training = fit(model, TeacherLoss(settings), training_bags, [], settings, seed)
     return lambda: next(item for item in training if isinstance(item, TrainingState))
 
 

@@ -21,8 +21,8 @@ from napari_distill2label.core.bag import Bag
 from napari_distill2label.core.geometry import PatchGrid
 from napari_distill2label.core.presets import build_settings
 from napari_distill2label.core.settings import GridSettings
-from napari_distill2label.mil.curriculum import PLAIN, Curriculum, Stage
 from napari_distill2label.mil.device import choose_device, compute_dtype
+from napari_distill2label.mil.pipeline import BASELINE_WEIGHTS, Stage, TrainingPipeline
 from napari_distill2label.mil.training import TrainingState, fit
 from napari_distill2label.store.features import FeatureMap
 
@@ -58,10 +58,10 @@ def measure(bags: int, instances: int, role: str, epochs: int = 2) -> Iterator[s
         made = [draw(Path(folder) / f"{number}.zarr", number, instances) for number in range(bags)]
         size = sum(bag.instances.nbytes for bag in made) / 2**30
         yield f"{bags} bags of {instances} × {FEATURES} features: {size:.2f} GiB"
-        stage = stage_of(role, Curriculum(made, (), 2, settings, device))
+        stage = stage_of(role, TrainingPipeline(made, (), 2, settings, device))
         stage.model.dtype = compute_dtype("auto", device)
         start, own = time.perf_counter(), 0.0
-        for item in fit(stage.model, stage.objective, stage.lessons, (), stage.settings):
+        for item in fit(stage.model, stage.loss_function, stage.training_bags, (), stage.settings):
             own = max(own, memory()["own"])
             if isinstance(item, TrainingState):
                 seconds, start = time.perf_counter() - start, time.perf_counter()
@@ -72,19 +72,19 @@ def measure(bags: int, instances: int, role: str, epochs: int = 2) -> Iterator[s
                 )
 
 
-def stage_of(role: str, curriculum: Curriculum) -> Stage:
-    settings = curriculum.settings
+def stage_of(role: str, pipeline: TrainingPipeline) -> Stage:
+    settings = pipeline.settings
     if role == "mil":
-        return curriculum.of_bags("mil", settings.teacher.model_copy(update=PLAIN))
-    teacher = curriculum.of_bags("teacher", settings.teacher)
+        return pipeline.make_bag_stage("mil", settings.teacher.model_copy(update=BASELINE_WEIGHTS))
+    teacher = pipeline.make_bag_stage("teacher", settings.teacher)
     if role == "teacher":
         return teacher
     if role == "assistant":
-        return next(item for item in curriculum.assisted() if isinstance(item, Stage))
+        return next(item for item in pipeline.oof_targets(()) if isinstance(item, Stage))
     # What an untrained teacher says costs as much to learn as what a trained one says.
     own = settings.model_copy(update={"student": settings.student.model_copy(update={"gamma_a": 0.0})})
-    curriculum.settings = own
-    return next(item for item in curriculum.student(teacher.model) if isinstance(item, Stage))
+    pipeline.settings = own
+    return next(item for item in pipeline.student_stages(teacher.model) if isinstance(item, Stage))
 
 
 def main() -> int:

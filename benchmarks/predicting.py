@@ -84,7 +84,7 @@ class _Logits(torch.nn.Module):
         self.model = model
 
     def forward(self, unit: torch.Tensor) -> torch.Tensor:
-        return self.model.judge(self.model.encode(unit)).logits
+        return self.model.classify_instances(self.model.encode(unit)).logits
 
 
 def wsinfer_model(model: MILModel, folder: Path) -> Path:

@@ -20,7 +20,7 @@ import tifffile
 
 from napari_distill2label.slides import open_slide
 from napari_distill2label.slides.cutting import cut
-from napari_distill2label.slides.threads import workers
+from napari_distill2label.slides.threads import usable_cpus
 
 from .pyramids import pyramid
 from .rounds import in_turn, ratio
@@ -53,8 +53,8 @@ def _bare(path: Path, _: np.ndarray) -> None:
         for offset, count in some:
             imagecodecs.jpeg8_decode(os.pread(fd, count, offset), tables=tables, colorspace="RGB", outcolorspace="RGB")
 
-    with ThreadPoolExecutor(workers()) as pool:
-        list(pool.map(decode, [segments[i :: workers()] for i in range(workers())]))
+    with ThreadPoolExecutor(usable_cpus()) as pool:
+        list(pool.map(decode, [segments[i :: usable_cpus()] for i in range(usable_cpus())]))
     os.close(fd)
 
 
@@ -82,7 +82,7 @@ def _fastslide(path: Path, corners: np.ndarray) -> None:
     def read(corner: list[int]) -> None:
         slide.read_region((corner[1], corner[0]), 0, (PATCH_PX, PATCH_PX)).numpy()
 
-    with ThreadPoolExecutor(workers()) as pool:
+    with ThreadPoolExecutor(usable_cpus()) as pool:
         list(pool.map(read, corners.tolist()))
 
 
@@ -99,7 +99,7 @@ def _cucim(path: Path, corners: np.ndarray) -> None:
     from cucim import CuImage
 
     for patch in CuImage(str(path)).read_region(
-        corners[:, ::-1].tolist(), (PATCH_PX, PATCH_PX), 0, num_workers=workers(), batch_size=16
+        corners[:, ::-1].tolist(), (PATCH_PX, PATCH_PX), 0, num_workers=usable_cpus(), batch_size=16
     ):
         np.asarray(patch)
 
@@ -143,7 +143,7 @@ def measure(quick: bool = False) -> Iterator[str]:
     competitors = {"ours": _ours, "bare libjpeg-turbo": _bare, **found}
     seconds = in_turn({name: timed(name, work) for name, work in competitors.items()}, rounds=3, warm_up=1)
     megabytes = len(corners) * PATCH_PX**2 * 3 / 1e6
-    yield f"{len(corners)} patches of {PATCH_PX} px from {side_px} × {side_px} px, {workers()} processor(s):"
+    yield f"{len(corners)} patches of {PATCH_PX} px from {side_px} × {side_px} px, {usable_cpus()} processor(s):"
     for name, each in seconds.items():
         processor = megabytes / min(spent[name])
         yield f"  {name}: {megabytes / each.min():.0f} MB/s, {processor:.0f} per second of a processor"

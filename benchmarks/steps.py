@@ -12,11 +12,11 @@ import torch
 from napari_distill2label.core.bag import Bag
 from napari_distill2label.core.presets import build_settings
 from napari_distill2label.core.settings import TrainingSettings
-from napari_distill2label.mil.device import compute_dtype, keep_freed_memory
-from napari_distill2label.mil.lessons import Batch, Lesson
+from napari_distill2label.mil.device import compute_dtype, retain_freed_memory
+from napari_distill2label.mil.losses import Loss, StudentLoss, TeacherLoss
 from napari_distill2label.mil.model import MILModel
-from napari_distill2label.mil.objectives import Objective, StudentObjective, TeacherObjective
-from napari_distill2label.mil.training import answer_bag, make_optimiser
+from napari_distill2label.mil.training import make_optimiser, predict_bag
+from napari_distill2label.mil.training_bags import BagBatch, TrainingBag
 
 from .rounds import in_turn, ratio, timed
 from .textbook import Textbook
@@ -33,14 +33,16 @@ def _model(bag: Bag) -> MILModel:
     return model
 
 
-def _stepper(objective: Objective, lesson: Lesson, model: MILModel, settings: TrainingSettings) -> Callable[[], None]:
+def _stepper(
+    loss_function: Loss, training_bag: TrainingBag, model: MILModel, settings: TrainingSettings
+) -> Callable[[], None]:
     """A function that takes one training step, as `mil.training.fit` does."""
     optimiser = make_optimiser(model, settings)
     model.train()
 
     def step() -> None:
-        terms = objective(model, Batch.of([lesson], model.device))
-        loss = sum(objective.weights[name] * term for name, term in terms.items())
+        terms = loss_function(model, BagBatch.of([training_bag], model.device))
+        loss = sum(loss_function.weights[name] * term for name, term in terms.items())
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
@@ -50,17 +52,17 @@ def _stepper(objective: Objective, lesson: Lesson, model: MILModel, settings: Tr
 
 def measure(quick: bool = False) -> Iterator[str]:
     """Yield a line per ratio."""
-    keep_freed_memory()  # as training does
+    retain_freed_memory()  # as training does
     pixels = np.random.default_rng(0).integers(0, 256, (K, 3, PATCH_PX, PATCH_PX), dtype=np.uint8)
     bag = Bag("bench", pixels, np.zeros((K, 2), np.int64), (1,))
     settings = build_settings("colon", "paper")
     plain = settings.teacher.model_copy(update=PLAIN)
-    lesson, taught = Lesson.of(bag, 2), Lesson.of(bag, 2, answer_bag(_model(bag), bag))
+    training_bag, teacher_targets = TrainingBag.of(bag, 2), TrainingBag.of(bag, 2, predict_bag(_model(bag), bag))
     textbook = Textbook(_model(bag), settings.teacher)
     steps = {
-        "plain": _stepper(TeacherObjective(plain), lesson, _model(bag), plain),
-        "teacher": _stepper(TeacherObjective(settings.teacher), lesson, _model(bag), settings.teacher),
-        "student": _stepper(StudentObjective(settings.student), taught, _model(bag), settings.student),
+        "plain": _stepper(TeacherLoss(plain), training_bag, _model(bag), plain),
+        "teacher": _stepper(TeacherLoss(settings.teacher), training_bag, _model(bag), settings.teacher),
+        "student": _stepper(StudentLoss(settings.student), teacher_targets, _model(bag), settings.student),
         "textbook": lambda: textbook.step(bag, textbook.mil_loss),
         "four passes": lambda: textbook.step(bag, textbook.vat_loss),
     }

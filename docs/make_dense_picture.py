@@ -16,10 +16,10 @@ from matplotlib.colors import ListedColormap
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from napari_distill2label.core.colours import palette
+from napari_distill2label.core.classes import palette
 from napari_distill2label.core.geometry import PatchGrid
 from napari_distill2label.prediction.dense import DenseScorer, dense_grid
-from napari_distill2label.slides.bags import lay_patches
+from napari_distill2label.slides.patches import place_patches
 from napari_distill2label.slides.registry import open_slide
 from napari_distill2label.slides.slide import Slide
 from napari_distill2label.slides.synthetic import MPP, SyntheticSlide, draw_slide
@@ -40,8 +40,8 @@ def probabilities(bundle: Bundle, slide: Slide, grid: PatchGrid) -> np.ndarray:
 
 def draw(bundle: Bundle, drawn: SyntheticSlide, slide: Slide) -> plt.Figure:
     cells = bundle.config.grid
-    patches = lay_patches(slide, cells)
-    dense = lay_patches(slide, cells.model_copy(update={"stride_px": STRIDE}), lay=dense_grid)
+    patches = place_patches(slide, cells)
+    dense = place_patches(slide, cells.model_copy(update={"stride_px": STRIDE}), make_grid=dense_grid)
     negative, positive = (np.array(colour) / 255 for colour in palette(2))
     figure, axes = plt.subplots(1, 3, figsize=(13.2, 4.45), layout="constrained")
     titles = ("Tumour nuclei (truth, not used)", "A label per patch", f"Dense map, stride {STRIDE} px")

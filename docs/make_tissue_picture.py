@@ -9,10 +9,10 @@ from PIL import Image, ImageDraw
 from napari_distill2label.core.events import drain
 from napari_distill2label.core.settings import GridSettings
 from napari_distill2label.slides import open_slide
-from napari_distill2label.slides.bags import lay_patches
-from napari_distill2label.slides.outlines import polygons_of
+from napari_distill2label.slides.patches import place_patches
+from napari_distill2label.slides.regions import polygons_from_mask
 from napari_distill2label.slides.synthetic import draw_slide
-from napari_distill2label.slides.tissue import finding_mask
+from napari_distill2label.slides.tissue import segment_tissue
 
 PICTURE = Path(__file__).parent / "images" / "tissue.png"
 SHAPE = (560, 700)  # px
@@ -27,11 +27,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         Image.fromarray(image).save(Path(folder) / "slide.png")
         with open_slide(Path(folder) / "slide.png") as slide:
-            mask = drain(finding_mask(slide, GRID))
-            patches = lay_patches(slide, GRID)
+            mask = drain(segment_tissue(slide, GRID))
+            patches = place_patches(slide, GRID)
     outlined, cut = (Image.fromarray(image) for _ in range(2))
     draw = ImageDraw.Draw(outlined)
-    for polygon in polygons_of(mask):
+    for polygon in polygons_from_mask(mask):
         for ring in (polygon.exterior, *polygon.interiors):
             draw.line(list(ring.coords), fill=GREEN, width=3)
     draw = ImageDraw.Draw(cut)

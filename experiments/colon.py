@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from napari_distill2label.core.bag import UNKNOWN, Bag
+from napari_distill2label.core.bag import UNLABELLED, Bag
 from napari_distill2label.core.errors import SettingsError
 from napari_distill2label.core.events import Event
 from napari_distill2label.core.metrics import binary_metrics, mean_metrics
 from napari_distill2label.core.presets import STAIN
 from napari_distill2label.core.settings import SplitSettings
-from napari_distill2label.mil.prior import threshold_of_slides
+from napari_distill2label.mil.pu_learning import threshold_from_slide_labels
 from napari_distill2label.store.cohort import SPLITS, Cohort
 from napari_distill2label.store.splits import k_folds
 from napari_distill2label.workflow.bags import PathLike
@@ -136,7 +136,7 @@ def _task(row: str, kind: str, fold: int, seed: int, split: Cohort, layers: dict
 
 
 def read_bags(source: Source) -> Generator[Event, None, tuple[dict[str, list[Bag]], dict[str, np.ndarray]]]:
-    """Bags by split, and the true class (K,) of their patches by slide id, `UNKNOWN` where it is not known."""
+    """Bags by split, and the true class (K,) of their patches by slide id, `UNLABELLED` where it is not known."""
     images = yield from source.images()
     bags = {split: [image.bag for slide, image in images if slide.split == split] for split in SPLITS}
     return bags, {slide.slide_id: image.true_classes(source.split.classes) for slide, image in images}
@@ -184,7 +184,7 @@ def _threshold(answers: Mapping[str, Answers], bags: Mapping[str, Sequence[Bag]]
     known = ("train", "valid")
     positive = [np.full(len(bag), bag.label != (0,)) for split in known for bag in bags[split]]
     scores = [score for split in known for score in answers[split].instance]
-    return threshold_of_slides(np.concatenate(scores), np.concatenate(positive))
+    return threshold_from_slide_labels(np.concatenate(scores), np.concatenate(positive))
 
 
 def _rescaled(weights: np.ndarray) -> np.ndarray:
@@ -208,7 +208,7 @@ def _measure(
     levels = {"instance": pairs, "instance_positive_slides": [pairs[index] for index in np.flatnonzero(positive)]}
     if kind == "grid":
         levels["instance_nuclei"] = [
-            (true[true != UNKNOWN] > 0, score[true != UNKNOWN])
+            (true[true != UNLABELLED] > 0, score[true != UNLABELLED])
             for true, score in zip(known, answers.instance, strict=True)
         ]
     # Attention says nothing of the bag that its network does not say, and the ceiling's has not been trained.
@@ -233,7 +233,7 @@ def _history(trained: Trained) -> bytes:
 def _scores(
     answers: Mapping[str, Answers], bags: Mapping[str, Sequence[Bag]], truth: Mapping[str, np.ndarray]
 ) -> bytes:
-    """Every patch: split, slide, top-left corner (y, x), score, true class (`UNKNOWN`: no nucleus)."""
+    """Every patch: split, slide, top-left corner (y, x), score, true class (`UNLABELLED`: no nucleus)."""
     every = [(split, bag) for split in SPLITS for bag in bags[split]]
     file = io.BytesIO()
     np.savez_compressed(

@@ -11,7 +11,7 @@ from napari_distill2label.core.bag import Bag
 from napari_distill2label.core.events import Event, Progress, drain
 from napari_distill2label.core.geometry import PatchGrid, PatchPoints
 from napari_distill2label.core.settings import GridSettings
-from napari_distill2label.slides.bags import lay_patches
+from napari_distill2label.slides.patches import place_patches
 from napari_distill2label.slides.registry import open_slide
 from napari_distill2label.store.cohort import Cohort, CohortSlide
 from napari_distill2label.store.points import read_points
@@ -35,11 +35,11 @@ class ColonImage:
     kinds: Truth
 
     def true_classes(self, classes: tuple[str, ...]) -> np.ndarray:
-        """(K,) index in `classes` of every patch, `UNKNOWN` where there is no nucleus."""
+        """(K,) index in `classes` of every patch, `UNLABELLED` where there is no nucleus."""
         return self.truth.of(self.bag.slide_id, self.patches, classes)
 
     def true_kinds(self, kinds: tuple[str, ...]) -> np.ndarray:
-        """(K,) index in `kinds` of the nucleus of every patch, `UNKNOWN` where there is none."""
+        """(K,) index in `kinds` of the nucleus of every patch, `UNLABELLED` where there is none."""
         return self.kinds.of(self.bag.slide_id, self.patches, kinds)
 
 
@@ -80,5 +80,5 @@ def read_image(slide: CohortSlide, kind: str, folder: Path) -> ColonImage | None
         return None
     bag = drain(reader.read(slide, Cohort((slide,), COLON_CLASSES)))
     with open_slide(slide.path, slide.mpp) as opened:
-        patches = lay_patches(opened, reader.grid, centres_of(slide.slide_id, reader.centres))
+        patches = place_patches(opened, reader.grid, centres_of(slide.slide_id, reader.centres))
     return ColonImage(bag, patches, truth, kinds)

@@ -22,7 +22,7 @@ from napari_distill2label.core.events import Event, Progress
 from napari_distill2label.core.metrics import binary_metrics
 from napari_distill2label.core.settings import SplitSettings
 from napari_distill2label.mil.model import MILModel
-from napari_distill2label.mil.training import answer_bag
+from napari_distill2label.mil.training import predict_bag
 from napari_distill2label.store.cohort import SPLITS, Cohort
 from napari_distill2label.store.files import write_text
 from napari_distill2label.store.splits import k_folds
@@ -203,7 +203,7 @@ def probabilities_of(model: MILModel, bags: Sequence[Bag]) -> Generator[Progress
     """Probability of every class for B bags (B, C), and for their N patches as bags of one (N, C)."""
     of_bag, of_patch = [], []
     for done, bag in enumerate(bags, 1):
-        answer = answer_bag(model, bag)
+        answer = predict_bag(model, bag)
         of_bag.append(model.probabilities(answer.bag_logits).numpy())
         of_patch.append(model.probabilities(answer.instance_logits).numpy())
         yield Progress("measuring", done, len(bags))

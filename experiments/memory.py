@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from torch import Tensor
 
 from napari_distill2label.core.bag import Bag
-from napari_distill2label.mil.curriculum import Stage
+from napari_distill2label.mil.pipeline import Stage
 from napari_distill2label.mil.training import TrainingState
 
 KEPT = 48  # networks, of the rows of one fold; one for the colon images has 5 MB
@@ -57,8 +57,8 @@ def digest_of(stage: Stage, valid: Sequence[Bag]) -> bytes:
     """Of all that the training of a stage depends on."""
     digest = hashlib.blake2b()
     model = stage.model
-    how = type(stage.objective).__name__, stage.settings, stage.seed, str(model.device), torch.get_num_threads()
-    for part in _parts([model.settings, model.state_dict(), how, stage.lessons, valid]):
+    how = type(stage.loss_function).__name__, stage.settings, stage.seed, str(model.device), torch.get_num_threads()
+    for part in _parts([model.settings, model.state_dict(), how, stage.training_bags, valid]):
         digest.update(part)
     return digest.digest()
 

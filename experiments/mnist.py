@@ -15,10 +15,10 @@ from napari_distill2label.core.events import Event, Progress
 from napari_distill2label.core.metrics import binary_metrics, positive_score
 from napari_distill2label.core.presets import build_settings
 from napari_distill2label.core.settings import ModelSettings, TeacherSettings
-from napari_distill2label.mil.lessons import Lesson
+from napari_distill2label.mil.losses import TeacherLoss
 from napari_distill2label.mil.model import MILModel
-from napari_distill2label.mil.objectives import TeacherObjective
-from napari_distill2label.mil.training import RandomState, TrainingState, fit
+from napari_distill2label.mil.training import RngState, TrainingState, fit
+from napari_distill2label.mil.training_bags import TrainingBag
 from napari_distill2label.store.files import write_text
 
 from .figures import COLOURS, new_figure, save
@@ -187,11 +187,11 @@ def train_model(
 ) -> Generator[Event, None, MILModel]:
     """A network with first weights from `seed`, trained on `bags` for a fixed number of epochs."""
     # On the CPU: steps of ten small digits are shorter than what it takes to start them on a GPU.
-    with RandomState(seed, torch.device("cpu")).active():
+    with RngState(seed, torch.device("cpu")).active():
         model = MILModel(NETWORK, 2, bags[0].instances.shape[1:])
     model.fit_normalisation(bags)
-    lessons = [Lesson.of(bag, 2) for bag in bags]
-    for item in fit(model, TeacherObjective(settings), lessons, (), settings, seed, phase=phase):
+    training_bags = [TrainingBag.of(bag, 2) for bag in bags]
+    for item in fit(model, TeacherLoss(settings), training_bags, (), settings, seed, phase=phase):
         if not isinstance(item, TrainingState):
             yield item
     return model

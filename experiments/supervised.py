@@ -11,11 +11,11 @@ from napari_distill2label.core.bag import Bag
 from napari_distill2label.core.events import Event
 from napari_distill2label.core.settings import Settings, TeacherSettings
 from napari_distill2label.mil import losses
-from napari_distill2label.mil.augmentation import augmented
-from napari_distill2label.mil.curriculum import Curriculum
+from napari_distill2label.mil.augmentation import augment
 from napari_distill2label.mil.device import choose_device
-from napari_distill2label.mil.lessons import Batch, Lesson
 from napari_distill2label.mil.model import MILModel
+from napari_distill2label.mil.pipeline import TrainingPipeline
+from napari_distill2label.mil.training_bags import BagBatch, TrainingBag
 
 from .training import Trained, train_stage
 
@@ -23,19 +23,19 @@ from .training import Trained, train_stage
 TRAINING = TeacherSettings(batch_bags=4, bag_patches=32, learning_rate=3e-4, schedule="cosine", select="last")
 
 
-class SupervisedObjective:
-    """Cross entropy of every patch against its true class, `Batch.known`. Attention is not trained."""
+class SupervisedLoss:
+    """Cross entropy of every patch against its true class, `BagBatch.patch_labels`. Attention is not trained."""
 
     weights: Mapping[str, float] = {"instance": 1.0}
 
     def __init__(self, settings: TeacherSettings) -> None:
         self.settings = settings
 
-    def __call__(self, model: MILModel, batch: Batch) -> dict[str, Tensor]:
+    def __call__(self, model: MILModel, batch: BagBatch) -> dict[str, Tensor]:
         log_p = losses.log_probabilities(
-            model.head(model.encode(augmented(model.unit(batch.instances), self.settings)))
+            model.head(model.encode(augment(model.to_unit_range(batch.instances), self.settings)))
         )
-        target = torch.nn.functional.one_hot(batch.known, model.n_classes).to(log_p)
+        target = torch.nn.functional.one_hot(batch.patch_labels, model.n_classes).to(log_p)
         return {"instance": losses.cross_entropy(target, log_p).mean()}
 
 
@@ -43,7 +43,10 @@ def train_supervised(
     bags: Sequence[Bag], truth: Mapping[str, np.ndarray], n_classes: int, settings: Settings, training: TeacherSettings
 ) -> Generator[Event, None, Trained]:
     """The same network as the others, on the true class (K,) of every patch of `bags`, by slide id."""
-    curriculum = Curriculum(bags, (), n_classes, settings, choose_device(settings.device))
-    lessons = [replace(Lesson.of(bag, n_classes), known=torch.from_numpy(truth[bag.slide_id]).long()) for bag in bags]
-    stage = curriculum.stage("supervised", SupervisedObjective(training), lessons, training, offset=0)
+    pipeline = TrainingPipeline(bags, (), n_classes, settings, choose_device(settings.device))
+    training_bags = [
+        replace(TrainingBag.of(bag, n_classes), patch_labels=torch.from_numpy(truth[bag.slide_id]).long())
+        for bag in bags
+    ]
+    stage = pipeline.make_stage("supervised", SupervisedLoss(training), training_bags, training, offset=0)
     return Trained(stage.model, (yield from train_stage(stage, ())))

@@ -9,10 +9,10 @@ from napari_distill2label.core.bag import Bag
 from napari_distill2label.core.events import Event, Progress
 from napari_distill2label.core.metrics import positive_score
 from napari_distill2label.core.settings import Settings
-from napari_distill2label.mil.curriculum import Curriculum, Stage
 from napari_distill2label.mil.device import choose_device, compute_dtype
 from napari_distill2label.mil.model import MILModel
-from napari_distill2label.mil.training import TrainingState, answer_bag, fit
+from napari_distill2label.mil.pipeline import Stage, TrainingPipeline
+from napari_distill2label.mil.training import TrainingState, fit, predict_bag
 
 from .memory import Memory, digest_of
 
@@ -40,9 +40,9 @@ def train_models(
     train: Sequence[Bag], valid: Sequence[Bag], n_classes: int, settings: Settings, wanted: Collection[str]
 ) -> Generator[Event, None, dict[str, Trained]]:
     """What `workflow.train` trains, by role, without a run folder; no more than the roles `wanted` need."""
-    curriculum = Curriculum(train, valid, n_classes, settings, choose_device(settings.device))
+    pipeline = TrainingPipeline(train, valid, n_classes, settings, choose_device(settings.device))
     trained = {}
-    for item in curriculum.stages(baseline="mil" in wanted):
+    for item in pipeline.stages(baseline="mil" in wanted):
         if isinstance(item, Stage):
             state = yield from train_stage(item, valid)
             if item.role in wanted:
@@ -59,7 +59,9 @@ def train_stage(stage: Stage, valid: Sequence[Bag]) -> Generator[Event, None, Tr
     digest = digest_of(stage, valid)
     stage.model.dtype = compute_dtype(stage.settings.precision, stage.model.device)
     if (state := trained_here.recall(digest, stage)) is None:
-        work = fit(stage.model, stage.objective, stage.lessons, valid, stage.settings, stage.seed, phase=stage.role)
+        work = fit(
+            stage.model, stage.loss_function, stage.training_bags, valid, stage.settings, stage.seed, phase=stage.role
+        )
         for item in work:
             if isinstance(item, TrainingState):
                 state = item
@@ -76,7 +78,7 @@ def answers_of(model: MILModel, bags: Sequence[Bag]) -> Generator[Progress, None
     several = model.settings.several
     bag_scores, instance_scores, attention = [], [], []
     for done, bag in enumerate(bags, 1):
-        answer = answer_bag(model, bag)
+        answer = predict_bag(model, bag)
         bag_scores.append(float(positive_score(model.probabilities(answer.bag_logits).numpy(), several)))
         instance_scores.append(positive_score(model.probabilities(answer.instance_logits).numpy(), several))
         attention.append(answer.attention.numpy())

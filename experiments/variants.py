@@ -6,7 +6,7 @@ from typing import Any
 
 from napari_distill2label.core.presets import build_settings
 from napari_distill2label.core.settings import Settings, merged
-from napari_distill2label.mil.curriculum import PLAIN
+from napari_distill2label.mil.pipeline import BASELINE_WEIGHTS
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Variant:
 
 
 def _teacher(**lambdas: float) -> dict[str, Any]:
-    return {"teacher": {**PLAIN, **lambdas}}
+    return {"teacher": {**BASELINE_WEIGHTS, **lambdas}}
 
 
 def _without(name: str, **overrides: Mapping[str, Any]) -> dict[str, Variant]:

@@ -10,10 +10,10 @@ from typing import Any
 from . import __version__
 from .core.errors import Distill2LabelError, MissingDependencyError, SettingsError
 from .core.events import Event, drain
-from .core.faults import lacks_memory, lacks_room
 from .core.label_map import parse_label_map
-from .core.names import is_url
+from .core.paths import is_url
 from .core.presets import build_settings
+from .core.resource_errors import is_disk_full, is_out_of_memory
 from .core.settings import GridSettings, Settings, merged, validated
 from .core.text import LONGEST_MESSAGE, printable, shown
 from .flags import ARGUMENTS, setting_overrides
@@ -78,12 +78,12 @@ def _end(options: argparse.Namespace, program: str, line: str, status: int) -> i
 def _beyond_us(error: Exception) -> str | None:
     """What the machine or the system refused, in a line that says what to do; None for a bug."""
     where = f"{shown(error.filename, 400)}: " if getattr(error, "filename", None) else ""
-    if lacks_memory(error):
+    if is_out_of_memory(error):
         return (
             "out of memory; what was finished is kept. Use a machine with more, --device cpu where a GPU is full, or "
             "less at once (to train: --teacher.max_bag_patches, --teacher.bag_patches, --teacher.batch_bags)"
         )
-    if lacks_room(error):
+    if is_disk_full(error):
         return (
             f"{where}the disk is full, or your share of it; what was finished is kept. Make room, and give the same "
             "command again (train: with --resume)"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .core.label_map import COVERAGE
-from .core.names import is_url
+from .core.paths import is_url
 from .core.presets import PRESETS, RECIPES
 from .core.settings import Settings
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-UNKNOWN = -1  # in `Bag.known`: this patch has not been corrected by the user
+UNLABELLED = -1  # in `Bag.patch_labels`: this patch has not been corrected by the user
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,8 +21,8 @@ class Bag:
         (K, 2) int64, top-left corners of the patches as (y, x) in level-0 pixels.
     label
         Indices of the classes present, `(0,)` for a negative slide; None where the slide is not labelled.
-    known
-        (K,) int8: the class a user gave to single patches, `UNKNOWN` elsewhere. None without corrections.
+    patch_labels
+        (K,) int8: the class a user gave to single patches, `UNLABELLED` elsewhere. None without corrections.
 
     The truth used for evaluation is deliberately not a field: it cannot reach training.
     """
@@ -31,7 +31,7 @@ class Bag:
     instances: np.ndarray
     coordinates: np.ndarray
     label: tuple[int, ...] | None = None
-    known: np.ndarray | None = None
+    patch_labels: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         patches = self.instances.ndim == 4 and self.instances.dtype == np.uint8
@@ -43,8 +43,8 @@ class Bag:
             )
         if self.coordinates.shape != (len(self), 2):
             raise ValueError(f"bag {self.slide_id!r}: coordinates must be ({len(self)}, 2)")
-        if self.known is not None and self.known.shape != (len(self),):
-            raise ValueError(f"bag {self.slide_id!r}: known must be ({len(self)},)")
+        if self.patch_labels is not None and self.patch_labels.shape != (len(self),):
+            raise ValueError(f"bag {self.slide_id!r}: patch_labels must be ({len(self)},)")
 
     def __len__(self) -> int:
         return len(self.instances)

@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import SequenceMatcher
 
-from .bag import UNKNOWN
+from .bag import UNLABELLED
 from .errors import CohortError, SettingsError
 from .text import shown
 
@@ -30,7 +30,7 @@ def parse_label_map(texts: Iterable[str]) -> dict[str, str]:
 def class_of_labels(
     labels: Iterable[str], classes: Sequence[str], label_map: Mapping[str, str] | None, source: object
 ) -> dict[str, int]:
-    """The index in `classes` of each label; `UNKNOWN` for those that are no class. See `check_label_map`.
+    """The index in `classes` of each label; `UNLABELLED` for those that are no class. See `check_label_map`.
 
     `label_map` comes first: label -> class, or -> '' to leave the label out; its key `*` stands for every other label
     that is no class. A label derived from another ("Tumor: Positive") is what that one is: of its class, or left out.
@@ -48,11 +48,13 @@ def class_of_labels(
     slips = {
         label: name
         for label in labels
-        if found[label] == UNKNOWN and not {*_bases(label), OTHERS} & given.keys() and (name := _near(label, classes))
+        if found[label] == UNLABELLED
+        and not {*_bases(label), OTHERS} & given.keys()
+        and (name := _near(label, classes))
     }
     if slips:
         maps = " ".join(f"--map {_quoted(f'{label}={name}')}" for label, name in [*slips.items()][:SHOWN])
-        names = in_short(map(repr, slips))
+        names = list_briefly(map(repr, slips))
         label, nearly = ("label", "is nearly a class") if len(slips) == 1 else ("labels", "are nearly classes")
         raise CohortError(
             f"{source}: unknown {label} {names}, which {nearly} of the model ({', '.join(classes)}): if that is meant, "
@@ -69,7 +71,7 @@ def check_label_map(given: Mapping[str, str], labels: Iterable[str], classes: Se
     for label, name in given.items():
         if label not in there:
             raise CohortError(
-                f"--map {_quoted(f'{label}={name}')}: {source} has no label {label!r}; it has {in_short(labels)}"
+                f"--map {_quoted(f'{label}={name}')}: {source} has no label {label!r}; it has {list_briefly(labels)}"
             )
 
 
@@ -91,12 +93,12 @@ def check_mapped_classes(given: Mapping[str, str], classes: Sequence[str]) -> No
 def _index(label: str, classes: Sequence[str], given: Mapping[str, str]) -> int:
     for base in _bases(label):
         if base in given:
-            return classes.index(given[base]) if given[base] else UNKNOWN
+            return classes.index(given[base]) if given[base] else UNLABELLED
         if base in classes:
             return classes.index(base)
     if label and given.get(OTHERS):
         return classes.index(given[OTHERS])
-    return UNKNOWN
+    return UNLABELLED
 
 
 def _bases(label: str) -> list[str]:
@@ -124,14 +126,14 @@ def _plain(text: str) -> str:
     return "".join(letter for letter in text if letter.isalnum())
 
 
-def in_short(names: Iterable[str]) -> str:
+def list_briefly(names: Iterable[str]) -> str:
     """Some names in one line, the others as a number."""
     names = [shown(name, LONGEST) for name in names]
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return (", ".join(names[:SHOWN]) or "none") + more
 
 
-def many(n: int, thing: str) -> str:
+def count_of(n: int, thing: str) -> str:
     """'1 slide', '2 slides', '2 patches'."""
     plural = "es" if thing.endswith("ch") else "s"
     return f"{n} {thing}{plural * (n != 1)}"

@@ -48,7 +48,7 @@ RECIPES_IN_WORDS = {
 
 STAIN = 0.15  # without it, the colours of a slide are a clue to its label
 # Patches of several slides in one step.
-PATCHWISE: dict[str, Any] = {
+PSEUDO_BAG_TRAINING: dict[str, Any] = {
     "select": "last",
     "learning_rate": 3e-4,
     "schedule": "cosine",
@@ -65,9 +65,9 @@ RECIPES: dict[str, dict[str, Any]] = {
     # assistants, which say what patches of positive slides have in common; the student learns what both say together.
     "default": {
         "teacher": {"augment": "turns", "stain": STAIN},
-        "assistant": {**PATCHWISE, "epochs": 8, "teacher_share": 0.5, "neighbours": 4},
+        "assistant": {**PSEUDO_BAG_TRAINING, "epochs": 8, "teacher_share": 0.5, "neighbours": 4},
         "student": {
-            **PATCHWISE,
+            **PSEUDO_BAG_TRAINING,
             "epochs": 24,
             "gamma_b": 0.0,
             "gamma_i": 0.0,
@@ -99,7 +99,7 @@ def build_settings(
 
 # What a quick trial on features in memory differs in from a training (`workflow.live`): few, large steps of a small
 # network, and no assistants.
-QUICK: dict[str, Any] = {
+LIVE: dict[str, Any] = {
     "model": {"hidden": 128, "attention": 64, "dropout": 0.25},
     "teacher": {"epochs": 8, "learning_rate": 2e-3, "schedule": "cosine", "batch_bags": 8, "select": "last"},
     "student": {
@@ -110,6 +110,6 @@ QUICK: dict[str, Any] = {
 }  # fmt: skip
 
 
-def quick_settings(seed: int = 0) -> Settings:
+def live_settings(seed: int = 0) -> Settings:
     """Settings of the networks of the live loop."""
-    return build_settings("wsi", "paper", merged(QUICK, {"seed": seed, "device": "cpu"}))
+    return build_settings("wsi", "paper", merged(LIVE, {"seed": seed, "device": "cpu"}))

@@ -81,7 +81,7 @@ class GridSettings(_Settings):
             raise ValueError(f"{name} would be {value:.4g}, which is not between {low:g} and {high:g}")
         object.__setattr__(self, name, value)
 
-    def with_defaults(self, patch_px: int, mpp: float | None) -> "GridSettings":
+    def with_encoder_defaults(self, patch_px: int, mpp: float | None) -> "GridSettings":
         """The same grid with an encoder's side and scale, where the user has set neither nor anything that gives them.
 
         `SettingsError` if they do not fit what is set.
@@ -271,13 +271,13 @@ def merged(base: Mapping[str, Any], *layers: Mapping[str, Any]) -> dict[str, Any
     return result
 
 
-def without(data: Mapping[str, Any], paths: Iterable[str]) -> dict[str, Any]:
+def without_keys(data: Mapping[str, Any], paths: Iterable[str]) -> dict[str, Any]:
     """Nested `data` without the values at these paths ("grid.patch_px"), nor what they leave empty."""
     result = dict(data)
     for path in paths:
         name, _, rest = path.partition(".")
         if rest and isinstance(result.get(name), Mapping):
-            result[name] = without(result[name], [rest])
+            result[name] = without_keys(result[name], [rest])
         if not rest or result.get(name) == {}:
             result.pop(name, None)
     return result

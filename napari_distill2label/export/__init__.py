@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..core.colours import RGB
+from ..core.classes import RGB
 from ..core.errors import BundleError, SettingsError, SlideError
-from ..core.names import is_url
+from ..core.paths import is_url
 from ..store.files import Writing, atomic_path, safe_name, safe_names
 
 if TYPE_CHECKING:

@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..core.classes import SEPARATOR
-from ..core.colours import RGB, colours_of
+from ..core.classes import RGB, SEPARATOR, colours_of
 from ..core.geometry import PatchGrid
 from ..store.files import Writing, atomic_path
 from ..store.patchmap import PatchMap

@@ -12,7 +12,7 @@ import numpy as np
 import tifffile
 
 from ..core.geometry import Mpp
-from ..core.names import LABELS_NAMESPACE
+from ..core.paths import LABELS_NAMESPACE
 from ..core.text import printable
 from ..store.files import Writing, atomic_path
 from .mask import Mask

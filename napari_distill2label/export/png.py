@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ..core.colours import RGB, colours_of
+from ..core.classes import RGB, colours_of
 from ..core.geometry import Mpp, PatchGrid, PatchPoints
 from ..store.files import Writing, atomic_path
 from .mask import Mask

@@ -12,11 +12,11 @@ from PIL import Image
 
 from ..core.errors import CohortError
 from ..core.geometry import Mpp
-from ..core.names import LABELS_NAMESPACE
+from ..core.paths import LABELS_NAMESPACE
 from ..slides.backends.protocol import reason_of
 from ..slides.backends.tiff_series import check_pages
 from ..slides.backends.xml import check_xml
-from ..slides.mpp import UM_PER_UNIT, number
+from ..slides.scale import UM_PER_UNIT, parse_number
 
 TIFF_SUFFIXES = (".tif", ".tiff")
 _PICTURES = ("PNG", "BMP", "GIF", "JPEG")  # of which Pillow opens none with another program
@@ -90,7 +90,7 @@ def _from_ome(xml: str) -> tuple[Mpp | None, dict[int, str]]:
 def _mpp(pixels: dict) -> Mpp | None:
     """(y, x) µm per pixel; None where they are missing, no length, or not above 0."""
     units = [UM_PER_UNIT.get(pixels.get(f"PhysicalSize{axis}Unit", "µm"), math.nan) for axis in "YX"]
-    mpp = tuple(number(pixels.get(f"PhysicalSize{axis}")) * unit for axis, unit in zip("YX", units, strict=True))
+    mpp = tuple(parse_number(pixels.get(f"PhysicalSize{axis}")) * unit for axis, unit in zip("YX", units, strict=True))
     return mpp if all(math.isfinite(value) and value > 0 for value in mpp) else None
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from shapely.geometry import mapping
 
-from ..slides.outlines import polygons_of
+from ..slides.regions import polygons_from_mask
 from ..slides.tissue_mask import TissueMask
 from ..store.files import Writing, atomic_path, write_text
 from .geojson import NAMESPACE
@@ -31,7 +31,7 @@ def write_regions(path: str | Path, mask: TissueMask, slide_id: str, writing: Wr
                 "metadata": {"source": mask.source},
             },
         }
-        for index, polygon in enumerate(polygons_of(mask))
+        for index, polygon in enumerate(polygons_from_mask(mask))
     ]
     text = ",\n".join(json.dumps(feature, separators=(",", ":"), ensure_ascii=False) for feature in features)
     return write_text(path, f'{{"type":"FeatureCollection","features":[\n{text}\n]}}\n', writing)

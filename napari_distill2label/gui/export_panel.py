@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
 )
 
 from ..core.errors import OutputError
-from ..core.names import is_url
+from ..core.paths import is_url
 from ..export import FORMATS
 from .jobs.jobs import Broken, Done, Job
 from .plain_text import as_plain

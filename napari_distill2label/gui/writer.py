@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.colours import RGB
+from ..core.classes import RGB
 from ..core.errors import BundleError
 from ..export import FORMATS, write
 from ..store.files import free_name

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from ..core.settings import TrainingSettings
 
-TURNS = 8  # rotations by right angles, and their mirror images: tissue has no upside
-DARKEST = 1 / 255  # the darkest pixel a camera tells from black: optical density is finite from here on
+N_ORIENTATIONS = 8  # rotations by right angles, and their mirror images: tissue has no upside
+MIN_INTENSITY = 1 / 255  # the darkest pixel a camera tells from black: optical density is finite from here on
 
 
-def turned(patches: Tensor, turn: int) -> Tensor:
+def rotate_flip(patches: Tensor, turn: int) -> Tensor:
     """Patches (N, C, P, P) rotated by `turn % 4` right angles and mirrored from 4 on; features as they are."""
     if patches.ndim == 2 or turn == 0:
         return patches
@@ -20,7 +20,7 @@ def turned(patches: Tensor, turn: int) -> Tensor:
     return rotated.flip(3) if turn >= 4 else rotated
 
 
-def restained(patches: Tensor, strength: float) -> Tensor:
+def jitter_stain(patches: Tensor, strength: float) -> Tensor:
     """Patches (N, C, P, P) in 0–1 units as other stains and scanners would show them; features as they are.
 
     Optical density is proportional to the amount of stain (Beer–Lambert). Every patch gets its own factor and
@@ -30,11 +30,11 @@ def restained(patches: Tensor, strength: float) -> Tensor:
     if patches.ndim == 2 or strength == 0:
         return patches
     factor, offset = torch.randn((2, *patches.shape[:2], 1, 1), device=patches.device).mul_(strength)
-    return patches.clamp_min(DARKEST).pow(1 + factor).mul_(torch.exp(-0.3 * offset)).clamp_(0, 1)
+    return patches.clamp_min(MIN_INTENSITY).pow(1 + factor).mul_(torch.exp(-0.3 * offset)).clamp_(0, 1)
 
 
-def augmented(patches: Tensor, settings: TrainingSettings) -> Tensor:
+def augment(patches: Tensor, settings: TrainingSettings) -> Tensor:
     """Patches that are judged together as `settings` ask: all turned alike, each stained differently. In 0–1 units."""
     if settings.augment == "turns":
-        patches = turned(patches, int(torch.randint(TURNS, ())))
-    return restained(patches, settings.stain)
+        patches = rotate_flip(patches, int(torch.randint(N_ORIENTATIONS, ())))
+    return jitter_stain(patches, settings.stain)

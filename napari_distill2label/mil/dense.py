@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from ..core.errors import SettingsError
 from .encoders import ConvolutionalEncoder
-from .model import Judged, MILModel
+from .model import InstanceOutput, MILModel
 
 ROWS = 4096  # patches taken to the fully connected layers at once: some 20 MB
 
@@ -59,7 +59,7 @@ class DenseNetwork:
         Side P of a patch.
     stride
         Pooling stride g of the encoder: from g down to 1, the closer the lattice the more fragments.
-    work_of_one
+    cost_of_patch
         Multiplications the convolutions take for a patch that is cut.
     """
 
@@ -72,7 +72,7 @@ class DenseNetwork:
         pools = [layer.kernel_size for layer in encoder.convolutions if isinstance(layer, nn.MaxPool2d)]
         self.stride = math.prod(pools)
         self.side = self._sides()[-1]  # of the map that is left of a patch
-        self.work_of_one = self.work((1, 1), self.stride)
+        self.cost_of_patch = self.cost((1, 1), self.stride)
         first, *self._others = encoder.connected
         # Flattened, a map is (C, side, side); a row of `_Fragments.maps` has the channels last.
         weight = first.weight.detach().unflatten(1, (-1, self.side, self.side)).permute(0, 2, 3, 1).flatten(1)
@@ -93,7 +93,7 @@ class DenseNetwork:
         """Pixels that `cells` patches in a row, `step` px apart, reach over."""
         return (cells - 1) * step + self.patch_px
 
-    def work(self, shape: tuple[int, int], step: int) -> int:
+    def cost(self, shape: tuple[int, int], step: int) -> int:
         """Multiplications the convolutions take for a lattice of `shape` patches `step` px apart.
 
         The fully connected layers' come on top: they are the same, patch by patch, for those that are cut.
@@ -111,7 +111,7 @@ class DenseNetwork:
         return total
 
     @torch.inference_mode()
-    def __call__(self, region: Tensor, step: int, cells: Tensor) -> Judged:
+    def __call__(self, region: Tensor, step: int, cells: Tensor) -> InstanceOutput:
         """Judge patches of a region.
 
         Parameters
@@ -126,7 +126,7 @@ class DenseNetwork:
         """
         device = self.model.device
         if len(cells) == 0:
-            return Judged(torch.empty(0, self.model.n_classes), torch.empty(0))
+            return InstanceOutput(torch.empty(0, self.model.n_classes), torch.empty(0))
         start, stop = cells.amin(0), cells.amax(0) + 1
         if min(start.tolist()) < 0 or any(
             self.span(last, step) > size for last, size in zip(stop.tolist(), region.shape[1:], strict=True)
@@ -138,7 +138,9 @@ class DenseNetwork:
         with torch.autocast(device.type, self.model.dtype, enabled=self.model.dtype != torch.float32):
             fragments = self._convolve(part, step, shape)
         rows = fragments.rows((cells - start).to(device))
-        return Judged.cat([self.model.judge(self._connect(fragments, some)) for some in rows.split(ROWS)])
+        return InstanceOutput.cat(
+            [self.model.classify_instances(self._connect(fragments, some)) for some in rows.split(ROWS)]
+        )
 
     def _convolve(self, region: Tensor, step: int, shape: list[int]) -> _Fragments:
         """The convolutions over a lattice of `shape` patches that fills the region."""
@@ -152,7 +154,7 @@ class DenseNetwork:
         shape = [-(-cells // multiple) * multiple for cells in shape]
         padding = [self.span(cells, step) - size for cells, size in zip(shape, region.shape[1:], strict=True)]
         maps = F.pad(region, (0, padding[1], 0, padding[0]))[None]
-        maps = self.model.normalise(self.model.unit(maps)).to(self.model.dtype)
+        maps = self.model.normalise(self.model.to_unit_range(maps)).to(self.model.dtype)
         for layer, left in zip(layers, sides[1:], strict=True):
             if not isinstance(layer, nn.MaxPool2d):
                 maps = layer(maps)

@@ -37,7 +37,7 @@ def compute_dtype(precision: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if native else torch.float32
 
 
-def compute_alone() -> None:
+def use_one_thread() -> None:
     """Let the calling thread compute without helpers: several such threads share a machine better than their teams.
 
     It also makes sums repeatable whatever the number of threads. Threads started later take it over, until
@@ -51,7 +51,7 @@ def _cpu_features() -> set[str]:
     return {name for name, present in capabilities().items() if present is True}
 
 
-def keep_freed_memory() -> bool:
+def retain_freed_memory() -> bool:
     """Let this process keep the memory it frees instead of giving it back to the system; False where it cannot.
 
     Every training step allocates and frees the same tens of megabytes. glibc asks the system for each large piece and

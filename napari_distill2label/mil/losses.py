@@ -1,13 +1,37 @@
-"""The terms of eq. (3) and eq. (5), for C classes.
+"""What teacher and student minimise: the divergences, then the losses made of them, eq. (3) and eq. (5).
 
-All work on *log-probabilities* over their last axis and mean over the others, so that "one of C classes" and
+Divergences work on *log-probabilities* over their last axis and mean over the others, so that "one of C classes" and
 "several classes at once" are one code path: `log_probabilities` gives (…, C) for the first and, for the second, one
 two-way distribution (absent, present) per class, (…, C, 2).
+
+A loss is called with the network and a `BagBatch` and returns its terms unweighted, by name; `weights` says what each
+counts. The baseline is the teacher's loss with λ_c alone. Ours have two steps: `classify_instances` looks at instances
+one by one, which takes nearly all of the time, and `terms` compares the results. So a batch that is too large to be
+classified in a moment is classified in chunks (`training.backward`).
 """
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from ..core.bag import UNLABELLED
+from ..core.settings import AssistantSettings, StudentSettings, TeacherSettings
+from .augmentation import augment
+from .model import InstanceOutput, MILModel, MILOutput
+from .perturbations import (
+    adversarial_start,
+    noise_instances,
+    random_perturbation,
+    random_subset,
+    scaled_to,
+    subset_size,
+)
+from .training_bags import BagBatch, BagSlice
 
 
 def log_probabilities(logits: Tensor, several: bool = False, temperature: float = 1.0) -> Tensor:
@@ -46,3 +70,252 @@ def reduce_instances(per_instance: Tensor, lengths: list[int], reduction: str) -
         per_instance = per_instance.flatten(1).mean(1)
     over = torch.mean if reduction == "mean" else torch.sum
     return torch.stack([over(bag) for bag in per_instance.split(lengths)]).mean()
+
+
+class Loss(Protocol):
+    """What training minimises: the sum of its terms, each times its weight."""
+
+    weights: Mapping[str, float]
+
+    def __call__(self, model: MILModel, batch: BagBatch) -> dict[str, Tensor]:
+        """The terms of the loss, unweighted scalars by name (the keys of `weights`)."""
+
+
+class ChunkedLoss(ABC):
+    """An objective whose instances are judged one by one, all of a batch or run by run, before they are compared."""
+
+    weights: Mapping[str, float]
+    is_chunkable = True  # is a bag judged in runs judged as well as at once?
+
+    @abstractmethod
+    def classify_instances(
+        self, model: MILModel, instances: Tensor, slices: Sequence[BagSlice]
+    ) -> dict[str, InstanceOutput]:
+        """What the network says of the raw instances of these slices of bags, and of those made from them, by name."""
+
+    @abstractmethod
+    def terms(self, model: MILModel, outputs: Mapping[str, InstanceOutput], batch: BagBatch) -> dict[str, Tensor]:
+        """The terms of the loss, from what `classify_instances` said of all of the batch."""
+
+    def __call__(self, model: MILModel, batch: BagBatch) -> dict[str, Tensor]:
+        return self.terms(model, self.classify_instances(model, batch.instances, batch.slices), batch)
+
+
+def _bag_loss(model: MILModel, batch: BagBatch, bag_logits: Tensor) -> Tensor:
+    several = model.settings.several
+    target = target_probabilities(batch.target, several)
+    return cross_entropy(target, log_probabilities(bag_logits, several)).mean()
+
+
+@contextmanager
+def _exact(model: MILModel) -> Iterator[None]:
+    """Without dropout and in float32: the answer to a very small change would drown in either."""
+    training, dtype = model.training, model.dtype
+    model.eval()
+    model.dtype = torch.float32
+    try:
+        yield
+    finally:
+        model.train(training)
+        model.dtype = dtype
+
+
+class TeacherLoss(ChunkedLoss):
+    """Eq. (3). Only noise and perturbed instances are encoded anew; the clean features serve all other terms.
+
+    T(X) is a constant in L_n and L_δ (no gradient), as in virtual adversarial training (Miyato 2018).
+    Terms: `class`, `noise`, `perturbation`, `entropy`; a term whose λ is 0 costs nothing and is left out.
+    """
+
+    def __init__(self, settings: TeacherSettings) -> None:
+        self.settings = settings
+        weights = {
+            "class": settings.lambda_c,
+            "noise": settings.lambda_n,
+            "perturbation": settings.lambda_d,
+            "entropy": settings.lambda_e,
+        }
+        self.weights = {name: weight for name, weight in weights.items() if weight or name == "class"}
+        # The worst direction is that of the whole bag.
+        self.is_chunkable = "perturbation" not in self.weights or settings.ball == "random"
+
+    def classify_instances(
+        self, model: MILModel, instances: Tensor, slices: Sequence[BagSlice]
+    ) -> dict[str, InstanceOutput]:
+        """The instances as they are (`own`), perturbed (`perturbation`), and the noise instances of these slices (`noise`)."""
+        clean = augment(model.to_unit_range(instances), self.settings)
+        parts = {"own": clean}
+        if "noise" in self.weights:
+            parts["noise"] = noise_instances(sum(map(self.noise_count, slices)), clean)
+        if "perturbation" in self.weights:
+            parts["perturbation"] = clean + self.perturbation(model, clean, [len(bag_slice) for bag_slice in slices])
+        # One pass over everything that must be encoded, and one judgement of every instance.
+        names, sizes, together = list(parts), [len(part) for part in parts.values()], torch.cat(list(parts.values()))
+        del clean, parts  # of a large bag, half a gigabyte each
+        return dict(zip(names, model.classify_instances(model.encode(together)).split(sizes), strict=True))
+
+    def terms(self, model: MILModel, outputs: Mapping[str, InstanceOutput], batch: BagBatch) -> dict[str, Tensor]:
+        own = outputs["own"]
+        answer = model.pool(own, batch.lengths)
+        terms = {"class": _bag_loss(model, batch, answer.bag_logits)}
+        if "noise" in self.weights:
+            noise_counts = [self.noise_count(bag) for bag in batch.slices]
+            noisy = self.with_noise(model, own, outputs["noise"], batch.lengths, noise_counts)
+            terms["noise"] = self.consistency(model, answer, noisy)
+        if "perturbation" in self.weights:
+            terms["perturbation"] = self.consistency(model, answer, model.pool(outputs["perturbation"], batch.lengths))
+        if "entropy" in self.weights:
+            terms["entropy"] = self.subset_entropy(model, own, batch.lengths)
+        return terms
+
+    def noise_count(self, bag_slice: BagSlice) -> int:
+        """Noise instances that go with a piece of a bag: with all slices of it, K_n − K = max(1, round(noise · K))."""
+        before, until = (round(self.settings.noise * index) for index in (bag_slice.start, bag_slice.stop))
+        return (max(1, until) if bag_slice.stop == bag_slice.length else until) - before
+
+    @staticmethod
+    def consistency(model: MILModel, answer: MILOutput, perturbed: MILOutput) -> Tensor:
+        """L_n, L_δ: cross entropy of the answer for the perturbed bag against the (constant) one for the clean bag."""
+        several = model.settings.several
+        target = log_probabilities(answer.bag_logits.detach(), several).exp()
+        return cross_entropy(target, log_probabilities(perturbed.bag_logits, several)).mean()
+
+    @staticmethod
+    def with_noise(
+        model: MILModel, own: InstanceOutput, noise: InstanceOutput, lengths: list[int], noise_counts: list[int]
+    ) -> MILOutput:
+        """The answer for X_n: every bag with its noise instances appended."""
+        pairs = zip(own.split(lengths), noise.split(noise_counts), strict=True)
+        return model.pool(
+            InstanceOutput.cat([part for pair in pairs for part in pair]),
+            [length + added for length, added in zip(lengths, noise_counts, strict=True)],
+        )
+
+    def subset_entropy(self, model: MILModel, own: InstanceOutput, lengths: list[int]) -> Tensor:
+        """L_e: entropy of the answer for random subsets X̄, mean over `realizations`."""
+        chosen, sizes, start = [], [], 0
+        for length in lengths:
+            for _ in range(self.settings.realizations):
+                size = subset_size(length, self.settings.keep, self.settings.subset)
+                chosen.append(start + random_subset(length, size))
+                sizes.append(size)
+            start += length
+        answer = model.pool(own.subset(torch.cat(chosen).to(own.scores.device)), sizes)
+        return conditional_entropy(log_probabilities(answer.bag_logits, model.settings.several)).mean()
+
+    def perturbation(self, model: MILModel, clean: Tensor, lengths: Sequence[int]) -> Tensor:
+        """δ̃ of eq. (3): random in the ball, or the direction that changes the answer most (one power iteration)."""
+        if self.settings.ball == "random":
+            return random_perturbation(clean, self.settings.delta)
+        several = model.settings.several
+        start = adversarial_start(clean).requires_grad_()
+        with _exact(model):
+            with torch.no_grad():
+                answer = log_probabilities(model.classify(model.encode(clean), lengths).bag_logits, several)
+            moved = log_probabilities(model.classify(model.encode(clean + start), lengths).bag_logits, several)
+        (gradient,) = torch.autograd.grad(kl_divergence(answer, moved).mean(), start)
+        return scaled_to(gradient, self.settings.delta)
+
+
+class InheritedLabelLoss(ChunkedLoss):
+    """One term, `inherited_label`: cross entropy of every instance against its bag's label (beyond the paper).
+
+    The label is true of the instances of negative bags and noisy for those of positive ones. Attention is not trained.
+    """
+
+    weights: Mapping[str, float] = {"inherited_label": 1.0}
+
+    def __init__(self, settings: AssistantSettings) -> None:
+        self.settings = settings
+
+    def classify_instances(
+        self, model: MILModel, instances: Tensor, slices: Sequence[BagSlice]
+    ) -> dict[str, InstanceOutput]:
+        logits = model.head(model.encode(augment(model.to_unit_range(instances), self.settings)))
+        return {"own": InstanceOutput(logits, logits.new_zeros(len(logits)))}  # nothing is pooled
+
+    def terms(self, model: MILModel, outputs: Mapping[str, InstanceOutput], batch: BagBatch) -> dict[str, Tensor]:
+        several, logits = model.settings.several, outputs["own"].logits
+        target = target_probabilities(batch.target, several)
+        target = torch.repeat_interleave(target, torch.tensor(batch.lengths, device=target.device), 0)
+        per_instance = cross_entropy(target, log_probabilities(logits, several))
+        return {"inherited_label": reduce_instances(per_instance, batch.lengths, "mean")}
+
+
+class StudentLoss(ChunkedLoss):
+    """Eq. (5), with the teacher's answers as constants (`TrainingBag.teacher_targets`).
+
+    Terms: `class`, `bag`, `instance`, `entropy`. Beyond the paper, each where its γ is not 0: `negative` (the standard
+    MIL assumption, which says that a negative bag has no positive instance), `oof` (as `instance`, for the
+    assistants' answers, at τ = 1: these are probabilities). `corrections` where the user corrected patches.
+    """
+
+    def __init__(self, settings: StudentSettings) -> None:
+        self.settings = settings
+        self.weights = {
+            "class": settings.gamma_c,
+            "bag": settings.gamma_b,
+            "instance": settings.gamma_i,
+            "entropy": settings.gamma_e,
+            "negative": settings.gamma_n,
+            "oof": settings.gamma_a,
+            "corrections": settings.gamma_k,
+        }
+
+    def classify_instances(
+        self, model: MILModel, instances: Tensor, slices: Sequence[BagSlice]
+    ) -> dict[str, InstanceOutput]:
+        features = model.encode(augment(model.to_unit_range(instances), self.settings))
+        if self.settings.bag_gradient != "attention":
+            return {"own": model.classify_instances(features)}
+        logits = model.head(features)
+        return {"own": InstanceOutput(logits, model.pooling.scores(features.detach(), logits.detach()))}
+
+    def terms(self, model: MILModel, outputs: Mapping[str, InstanceOutput], batch: BagBatch) -> dict[str, Tensor]:
+        several, tau = model.settings.several, self.settings.temperature
+        reduction = self.settings.instance_reduction
+        own = pooled = outputs["own"]
+        if self.settings.bag_gradient == "attention":
+            pooled = InstanceOutput(own.logits.detach(), own.scores)
+        bag_logits = model.pool(pooled, batch.lengths).bag_logits
+
+        def divergence(teacher: Tensor, student: Tensor) -> Tensor:
+            return kl_divergence(log_probabilities(teacher, several, tau), log_probabilities(student, several, tau))
+
+        single = log_probabilities(own.logits, several)
+        terms = {
+            "class": _bag_loss(model, batch, bag_logits),
+            "bag": divergence(batch.teacher_targets.bag_logits, bag_logits).mean(),
+            "instance": reduce_instances(
+                divergence(batch.teacher_targets.instance_logits, own.logits), batch.lengths, reduction
+            ),
+            "entropy": reduce_instances(conditional_entropy(single), batch.lengths, reduction),
+        }
+        if self.settings.gamma_n:
+            terms["negative"] = self.negative_bags(single, batch, several)
+        if batch.oof_targets is not None:
+            target = log_probabilities(batch.oof_targets, several)
+            terms["oof"] = reduce_instances(kl_divergence(target, single), batch.lengths, reduction)
+        if batch.patch_labels is not None:
+            terms["corrections"] = self.corrected_patches(single, batch, model)
+        return terms
+
+    @staticmethod
+    def negative_bags(single: Tensor, batch: BagBatch, several: bool) -> Tensor:
+        """Cross entropy of the instances of negative bags against class 0, mean over all bags of the batch."""
+        negative = batch.target[:, 1:].sum(1) == 0
+        target = target_probabilities(torch.eye(batch.target.shape[1], device=single.device)[0], several)
+        per_instance = cross_entropy(target, single)
+        of_negative = torch.repeat_interleave(negative, torch.tensor(batch.lengths, device=single.device))
+        per_instance = per_instance * of_negative.view(-1, *(1,) * (per_instance.ndim - 1))
+        return reduce_instances(per_instance, batch.lengths, "mean")
+
+    @staticmethod
+    def corrected_patches(single: Tensor, batch: BagBatch, model: MILModel) -> Tensor:
+        """Cross entropy of the patches whose class the user gave; zero if this batch has none."""
+        corrected = batch.patch_labels != UNLABELLED
+        if not corrected.any():
+            return single.new_zeros(())
+        target = torch.nn.functional.one_hot(batch.patch_labels[corrected], model.n_classes).to(single)
+        target = target_probabilities(target, model.settings.several)
+        return cross_entropy(target, single[corrected]).mean()

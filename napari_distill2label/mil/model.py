@@ -22,7 +22,7 @@ ROWS = 8192  # of features looked at at once: a large bag is not copied
 
 
 @dataclass(frozen=True)
-class Judged:
+class InstanceOutput:
     """N instances judged one by one, before they are pooled: `logits` (N, C) as bags of one, attention `scores` (N,).
 
     Neither depends on the bag an instance is in, so one judgement serves every bag that is made of these instances.
@@ -31,23 +31,23 @@ class Judged:
     logits: Tensor
     scores: Tensor
 
-    def split(self, sizes: Sequence[int]) -> "list[Judged]":
+    def split(self, sizes: Sequence[int]) -> "list[InstanceOutput]":
         """Runs of `sizes` consecutive instances."""
         sizes = list(sizes)
-        return [Judged(*run) for run in zip(self.logits.split(sizes), self.scores.split(sizes), strict=True)]
+        return [InstanceOutput(*run) for run in zip(self.logits.split(sizes), self.scores.split(sizes), strict=True)]
 
-    def take(self, index: Tensor) -> "Judged":
+    def subset(self, index: Tensor) -> "InstanceOutput":
         """The instances `index` (M,)."""
-        return Judged(self.logits[index], self.scores[index])
+        return InstanceOutput(self.logits[index], self.scores[index])
 
-    def leaf(self) -> "Judged":
+    def detached_leaf(self) -> "InstanceOutput":
         """The same values, of which nobody knows where they come from: gradients stop here, and are kept."""
-        return Judged(self.logits.detach().requires_grad_(), self.scores.detach().requires_grad_())
+        return InstanceOutput(self.logits.detach().requires_grad_(), self.scores.detach().requires_grad_())
 
     @staticmethod
-    def cat(parts: "Sequence[Judged]") -> "Judged":
+    def cat(parts: "Sequence[InstanceOutput]") -> "InstanceOutput":
         """`parts` one after the other."""
-        return Judged(torch.cat([part.logits for part in parts]), torch.cat([part.scores for part in parts]))
+        return InstanceOutput(torch.cat([part.logits for part in parts]), torch.cat([part.scores for part in parts]))
 
 
 class MILOutput(NamedTuple):
@@ -123,7 +123,7 @@ class MILModel(nn.Module):
         self.mean.copy_(torch.as_tensor(mean))
         self.std.copy_(torch.as_tensor(std))
 
-    def unit(self, instances: Tensor) -> Tensor:
+    def to_unit_range(self, instances: Tensor) -> Tensor:
         """Raw instances as float32 in the units perturbations are given in, 0–1.
 
         Of a feature, 0 and 1 are its mean ∓ √3 standard deviations over the training bags: a variable that is uniform
@@ -137,45 +137,45 @@ class MILModel(nn.Module):
             return torch.sub(instances, self.mean).mul_(scale).add_(0.5)
         return instances.contiguous(memory_format=torch.channels_last).div(255).float()
 
-    def normalise(self, unit: Tensor) -> Tensor:
-        """(N, …) instances in `unit`s -> the same less `mean`, over `std`; patches as channels_last."""
-        if unit.ndim == 2:
+    def normalise(self, scaled: Tensor) -> Tensor:
+        """(N, …) instances in 0–1 units -> the same less `mean`, over `std`; patches as channels_last."""
+        if scaled.ndim == 2:
             gain = UNIFORM * (self.std > 0)
-            return unit.mul(gain).sub_(gain / 2)
+            return scaled.mul(gain).sub_(gain / 2)
         # By whole rows of pixels: over the few channels alone, a processor cannot take many values at a time.
-        pixels = unit.permute(0, 2, 3, 1)
+        pixels = scaled.permute(0, 2, 3, 1)
         mean, std = (statistic.repeat(pixels.shape[2]) for statistic in (self.mean, self.std))
         return ((pixels.flatten(2) - mean) / std).view(pixels.shape).permute(0, 3, 1, 2)
 
-    def encode(self, unit: Tensor) -> Tensor:
-        """(N, …) instances in `unit`s -> (N, D) float32 features."""
-        normalised = self.normalise(unit).to(self.dtype)
+    def encode(self, scaled: Tensor) -> Tensor:
+        """(N, …) instances in 0–1 units -> (N, D) float32 features."""
+        normalised = self.normalise(scaled).to(self.dtype)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             return self.encoder(normalised).float()
 
-    def judge(self, features: Tensor) -> Judged:
+    def classify_instances(self, features: Tensor) -> InstanceOutput:
         """(N, D) features -> what the network says of each instance alone."""
         logits = self.head(features)
-        return Judged(logits, self.pooling.scores(features, logits))
+        return InstanceOutput(logits, self.pooling.scores(features, logits))
 
-    def pool(self, judged: Judged, lengths: Sequence[int]) -> MILOutput:
+    def pool(self, outputs: InstanceOutput, lengths: Sequence[int]) -> MILOutput:
         """Instances of ragged bags of `lengths` (summing to N) -> what the network says of the bags.
 
         The weights of eq. (1) sum to 1 and the head is linear, so it may come before the sum instead of after it:
         head(Σ_k a_k h_k) = Σ_k a_k head(h_k).
         """
-        bags = judged.split(lengths)
+        bags = outputs.split(lengths)
         attention = [self.pooling.weights(bag.scores) for bag in bags]
         bag_logits = torch.stack([a @ bag.logits for a, bag in zip(attention, bags, strict=True)])
-        return MILOutput(bag_logits, judged.logits, torch.cat(attention), judged.scores)
+        return MILOutput(bag_logits, outputs.logits, torch.cat(attention), outputs.scores)
 
     def classify(self, features: Tensor, lengths: Sequence[int]) -> MILOutput:
         """(N, D) features of ragged bags of `lengths` (summing to N) -> what the network says of them."""
-        return self.pool(self.judge(features), lengths)
+        return self.pool(self.classify_instances(features), lengths)
 
     def forward(self, instances: Tensor, lengths: Sequence[int] | None = None) -> MILOutput:
         """Raw instances (N, …) of one bag, or of ragged bags of `lengths`."""
-        return self.classify(self.encode(self.unit(instances)), lengths or [len(instances)])
+        return self.classify(self.encode(self.to_unit_range(instances)), lengths or [len(instances)])
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """(…, C) logits -> probabilities: softmax, or one sigmoid per class where several can be present."""

@@ -1,6 +1,6 @@
 """The bag perturbations of the paper's VAT (III.B).
 
-All work in the 0–1 units of `MILModel.unit`: an image's range, or of each feature of a frozen encoder its mean ∓ √3
+All work in the 0–1 units of `MILModel.to_unit_range`: an image's range, or of each feature of a frozen encoder its mean ∓ √3
 standard deviations over the training bags. What is drawn here so fits features of any scale as it fits images. All
 draw from torch's global generator of the tensor's device.
 """
@@ -33,7 +33,7 @@ def _norms(x: Tensor) -> Tensor:
     return torch.linalg.vector_norm(x, dim=tuple(range(1, x.ndim)), keepdim=True).clamp_min(1e-12)
 
 
-def norm_ball(like: Tensor, radius: float) -> Tensor:
+def random_perturbation(like: Tensor, radius: float) -> Tensor:
     """One perturbation per instance, uniform in the L2 ball of `radius`.
 
     A direction is a normalised Gaussian; the distance from the centre is radius · u^(1/n) in n dimensions, which
@@ -51,7 +51,7 @@ def subset_size(count: int, keep: float, kind: str) -> int:
     return largest if kind == "fixed" else int(torch.randint(1, largest + 1, ()))
 
 
-def subset(count: int, size: int) -> Tensor:
+def random_subset(count: int, size: int) -> Tensor:
     """(size,) int64: which instances of a bag of `count` stay, drawn without replacement."""
     return torch.randperm(count)[:size]
 

@@ -16,16 +16,16 @@ from ..core.events import Progress, drain
 from ..core.metrics import binary_metrics, positive_score
 from ..core.settings import TrainingSettings
 from . import losses
-from .augmentation import TURNS, turned
-from .device import keep_freed_memory
-from .lessons import AT_ONCE, Batch, Lesson, Taught
-from .model import Judged, MILModel, MILOutput
-from .objectives import InTwoParts, Objective
+from .augmentation import N_ORIENTATIONS, rotate_flip
+from .device import retain_freed_memory
+from .losses import ChunkedLoss, Loss
+from .model import InstanceOutput, MILModel, MILOutput
+from .training_bags import MAX_DIRECT, BagBatch, TeacherTargets, TrainingBag
 
 INFERENCE_BATCH = 4096  # instances encoded at once outside training
 
 
-class RandomState:
+class RngState:
     """Torch's global generators as one training run sees them.
 
     Training is a generator that may be suspended for as long as its reader likes; the run's own random numbers are
@@ -79,7 +79,7 @@ class TrainingState:
     `history` has a row per epoch: `epoch`, `loss`, one `loss_<term>` per term (means over training bags), `valid_loss`
     (mean bag cross entropy; None without validation bags), `valid_auroc` (of the bags' labels, for being positive;
     None unless some validation bags are and some are not). `best_weights` are those of `best_epoch` (1-based).
-    `taught_by` is whoever keeps it to fill in: what tells the networks whose answers it learns from others; `fit`
+    `teacher_digest` is whoever keeps it to fill in: what tells the networks whose answers it learns from others; `fit`
     carries it along.
     """
 
@@ -90,7 +90,7 @@ class TrainingState:
     best_epoch: int = 0
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
-    taught_by: str = ""
+    teacher_digest: str = ""
 
 
 def make_optimiser(model: MILModel, settings: TrainingSettings) -> torch.optim.Optimizer:
@@ -101,7 +101,7 @@ def make_optimiser(model: MILModel, settings: TrainingSettings) -> torch.optim.O
     return torch.optim.Adam(parameters, rate, weight_decay=decay, fused=model.device.type in ("cpu", "cuda"))
 
 
-def step_size(settings: TrainingSettings, epoch: float) -> float:
+def learning_rate_factor(settings: TrainingSettings, epoch: float) -> float:
     """What the learning rate is multiplied by after `epoch` epochs (Loshchilov 2017, eq. 5, without restarts)."""
     return 1.0 if settings.schedule == "constant" else 0.5 * (1 + math.cos(math.pi * epoch / settings.epochs))
 
@@ -123,7 +123,7 @@ def all_finite(tensors: Mapping[str, Tensor]) -> bool:
     return all(bool(tensor.isfinite().all()) for tensor in tensors.values())
 
 
-def diverged(phase: str, settings: TrainingSettings, what: str) -> SettingsError:
+def divergence_error(phase: str, settings: TrainingSettings, what: str) -> SettingsError:
     """The error of a training that came to numbers that are none."""
     return SettingsError(
         f"{phase}: {what}: training diverged, and what was good before is kept; "
@@ -137,10 +137,10 @@ def _snapshot(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def bag_loss(model: MILModel, bag: Bag) -> float:
     """Cross entropy of a bag's label. Reads no label of an instance."""
-    return judge_bag(model, bag, answer_bag(model, bag).bag_logits)[0]
+    return bag_loss_and_score(model, bag, predict_bag(model, bag).bag_logits)[0]
 
 
-def judge_bag(model: MILModel, bag: Bag, logits: Tensor) -> tuple[float, float]:
+def bag_loss_and_score(model: MILModel, bag: Bag, logits: Tensor) -> tuple[float, float]:
     """`bag_loss` where the bag's logits (C,) are, and its score of being positive (`core.metrics.positive_score`)."""
     several = model.settings.several
     target = losses.target_probabilities(torch.from_numpy(bag.target(model.n_classes)), several)
@@ -154,8 +154,8 @@ def validate(
     """Mean `bag_loss` (None for no bags), and the AUROC of the bags' labels (None unless there are both kinds)."""
     judged = []
     for done, bag in enumerate(bags):
-        answer = yield from answering(model, bag, Progress(phase, done, len(bags)))
-        judged.append(judge_bag(model, bag, answer.bag_logits))
+        answer = yield from iter_predict_bag(model, bag, Progress(phase, done, len(bags)))
+        judged.append(bag_loss_and_score(model, bag, answer.bag_logits))
         yield Progress(phase, done + 1, len(bags))
     if not bags:
         return None, None
@@ -164,24 +164,24 @@ def validate(
     return sum(each_loss) / len(bags), auroc
 
 
-def answer_bag(model: MILModel, bag: Bag, turn: int = 0) -> MILOutput:
-    """The network's answers for one bag (its patches turned, see `turned`), on the CPU, whatever the bag's size.
+def predict_bag(model: MILModel, bag: Bag, turn: int = 0) -> MILOutput:
+    """The network's answers for one bag (its patches turned, see `rotate_flip`), on the CPU, whatever the bag's size.
 
     `bag_logits` are (C,).
     """
-    return drain(answering(model, bag, Progress("", 0), turn))
+    return drain(iter_predict_bag(model, bag, Progress("", 0), turn))
 
 
-def answering(
-    model: MILModel, bag: Bag, pause: Progress, turn: int = 0
+def iter_predict_bag(
+    model: MILModel, bag: Bag, keepalive: Progress, turn: int = 0
 ) -> Generator[Progress, None, MILOutput]:  # fmt: skip
-    """`answer_bag` that yields `pause` between pieces of a large bag."""
+    """`predict_bag` that yields `keepalive` between pieces of a large bag."""
     logits, scores = [], []
-    instances = turned(torch.from_numpy(bag.instances), turn)
-    chunks = instances.split(max(1, min(INFERENCE_BATCH, AT_ONCE // instances[0].numel())))
+    instances = rotate_flip(torch.from_numpy(bag.instances), turn)
+    chunks = instances.split(max(1, min(INFERENCE_BATCH, MAX_DIRECT // instances[0].numel())))
     for chunk in chunks:
         if logits:
-            yield pause
+            yield keepalive
         with torch.no_grad():
             model.eval()
             answer = model(chunk)
@@ -195,35 +195,35 @@ def answering(
 
 
 def backward(
-    model: MILModel, objective: Objective, batch: Batch, random: RandomState, pause: Progress
+    model: MILModel, loss_function: Loss, batch: BagBatch, random: RngState, keepalive: Progress
 ) -> Generator[Progress, None, dict[str, Tensor]]:
     """Add the gradient of a step to the weights'; returns the terms and their weighted sum, `loss`.
 
     Instances are judged one by one and then compared. Of a large batch they are judged in runs: the gradient of what
     was compared is taken first, with respect to what was said of each instance, and carried on run by run. This is
     the chain rule: but for rounding, and for the random numbers that each run draws, the gradient is that of the
-    whole. `pause` is yielded between runs.
+    whole. `keepalive` is yielded between runs.
     """
 
     def weighted(terms: dict[str, Tensor]) -> dict[str, Tensor]:
-        loss = sum(objective.weights[name] * term for name, term in terms.items())
+        loss = sum(loss_function.weights[name] * term for name, term in terms.items())
         loss.backward()
         return {"loss": loss, **terms}
 
-    if not (batch.is_large and isinstance(objective, InTwoParts) and objective.divisible):
+    if not (batch.is_large and isinstance(loss_function, ChunkedLoss) and loss_function.is_chunkable):
         with random.active():
-            terms = objective(model, batch)
+            terms = loss_function(model, batch)
         return weighted(terms)
-    sizes = [sum(map(len, pieces)) for pieces in batch.runs]
-    found: list[dict[str, Judged]] = []
-    for instances, pieces in zip(batch.instances.split(sizes), batch.runs, strict=True):
+    sizes = [sum(map(len, slices)) for slices in batch.chunks]
+    found: list[dict[str, InstanceOutput]] = []
+    for instances, slices in zip(batch.instances.split(sizes), batch.chunks, strict=True):
         with random.active():
-            found.append(objective.judge(model, instances, pieces))
-        yield pause
-    leaves = [{name: judged.leaf() for name, judged in run.items()} for run in found]
+            found.append(loss_function.classify_instances(model, instances, slices))
+        yield keepalive
+    leaves = [{name: judged.detached_leaf() for name, judged in run.items()} for run in found]
     with random.active():
-        joined = {name: Judged.cat([run[name] for run in leaves]) for name in leaves[0]}
-        terms = weighted(objective.terms(model, joined, batch))
+        joined = {name: InstanceOutput.cat([run[name] for run in leaves]) for name in leaves[0]}
+        terms = weighted(loss_function.terms(model, joined, batch))
     for index, leaf in enumerate(leaves):
         run, found[index] = found[index], {}  # its part of the graph is freed
         pairs = [
@@ -233,14 +233,14 @@ def backward(
             if told.requires_grad and known.grad is not None
         ]
         torch.autograd.backward(*zip(*pairs, strict=True))
-        yield pause
+        yield keepalive
     return terms
 
 
 def fit(
     model: MILModel,
-    objective: Objective,
-    lessons: Sequence[Lesson],
+    loss_function: Loss,
+    training_bags: Sequence[TrainingBag],
     valid: Sequence[Bag],
     settings: TrainingSettings,
     seed: int = 0,
@@ -253,9 +253,9 @@ def fit(
     Resumes after `state` where one is given: bit for bit the same as never having stopped, on the same CPU.
     `SettingsError` if loss or weights are no longer finite: the last state that was yielded is the last good one.
     """
-    keep_freed_memory()
+    retain_freed_memory()
     optimiser = make_optimiser(model, settings)
-    random = RandomState(seed, model.device)
+    random = RngState(seed, model.device)
     state = copy.copy(state) if state else TrainingState()
     if state.epoch:
         model.load_state_dict(state.weights)
@@ -263,7 +263,7 @@ def fit(
         random.state = state.random
     while state.epoch < settings.epochs:
         with random.active():
-            bags = [part for lesson in lessons for part in lesson.parts(settings)]
+            bags = [part for training_bag in training_bags for part in training_bag.pseudo_bags(settings)]
             order = torch.randperm(len(bags)).tolist()
         sums: dict[str, Tensor | float] = {}
         steps = math.ceil(len(bags) / settings.batch_bags)
@@ -271,10 +271,10 @@ def fit(
             chosen = [bags[i]() for i in order[step * settings.batch_bags : (step + 1) * settings.batch_bags]]
             model.train()
             optimiser.zero_grad(set_to_none=True)
-            pause = Progress(f"{phase}: epoch {state.epoch + 1}", step, steps)
-            terms = yield from backward(model, objective, Batch.of(chosen, model.device), random, pause)
+            keepalive = Progress(f"{phase}: epoch {state.epoch + 1}", step, steps)
+            terms = yield from backward(model, loss_function, BagBatch.of(chosen, model.device), random, keepalive)
             for group in optimiser.param_groups:
-                group["lr"] = settings.learning_rate * step_size(settings, state.epoch + step / steps)
+                group["lr"] = settings.learning_rate * learning_rate_factor(settings, state.epoch + step / steps)
             optimiser.step()
             for name, term in terms.items():
                 sums[name] = sums.get(name, 0.0) + term.detach() * len(chosen)
@@ -282,12 +282,12 @@ def fit(
         means = {name: float(total) / len(bags) for name, total in sums.items()}
         weights = _snapshot(model.state_dict())
         if not math.isfinite(means["loss"]):
-            raise diverged(phase, settings, f"the loss of epoch {state.epoch + 1} is {means['loss']}")
+            raise divergence_error(phase, settings, f"the loss of epoch {state.epoch + 1} is {means['loss']}")
         if not all_finite(weights):
-            raise diverged(phase, settings, f"weights of epoch {state.epoch + 1} are not finite")
+            raise divergence_error(phase, settings, f"weights of epoch {state.epoch + 1} are not finite")
         valid_loss, valid_auroc = yield from validate(model, valid, f"{phase}: validation of epoch {state.epoch + 1}")
         if valid_loss is not None and not math.isfinite(valid_loss):
-            raise diverged(phase, settings, f"the validation loss of epoch {state.epoch + 1} is {valid_loss}")
+            raise divergence_error(phase, settings, f"the validation loss of epoch {state.epoch + 1} is {valid_loss}")
         row = {"epoch": state.epoch + 1, "loss": means.pop("loss")}
         row |= {f"loss_{name}": value for name, value in means.items()}
         row |= {"valid_loss": valid_loss, "valid_auroc": valid_auroc}
@@ -299,7 +299,7 @@ def fit(
             best_epoch=state.best_epoch,
             best_weights=state.best_weights,
             history=[*state.history, row],
-            taught_by=state.taught_by,
+            teacher_digest=state.teacher_digest,
         )
         losses_so_far = [past["valid_loss"] for past in state.history]
         if settings.select == "last" or valid_loss is None or valid_loss <= min(losses_so_far):
@@ -310,22 +310,24 @@ def fit(
     return state
 
 
-def teach(teacher: MILModel, bags: Sequence[Bag], augment: str = "none") -> Generator[Progress, None, list[Lesson]]:
+def compute_teacher_targets(
+    teacher: MILModel, bags: Sequence[Bag], augment: str = "none"
+) -> Generator[Progress, None, list[TrainingBag]]:
     """The student's lessons: every bag with the teacher's answers, computed once.
 
-    With `augment="turns"` the student sees its patches turned, and an answer is the mean logit over all `TURNS`.
+    With `augment="turns"` the student sees its patches turned, and an answer is the mean logit over all `N_ORIENTATIONS`.
     """
-    views = TURNS if augment == "turns" and not bags[0].is_features else 1
-    lessons = []
+    views = N_ORIENTATIONS if augment == "turns" and not bags[0].is_features else 1
+    training_bags = []
     for done, bag in enumerate(bags):
         answers = []
         for turn in range(views):
-            pause = Progress("teacher's answers", done * views + turn, len(bags) * views)
-            answers.append((yield from answering(teacher, bag, pause, turn)))
+            keepalive = Progress("teacher's answers", done * views + turn, len(bags) * views)
+            answers.append((yield from iter_predict_bag(teacher, bag, keepalive, turn)))
             yield Progress("teacher's answers", done * views + turn + 1, len(bags) * views)
-        mean = Taught(
+        mean = TeacherTargets(
             torch.stack([answer.bag_logits for answer in answers]).mean(0),
             torch.stack([answer.instance_logits for answer in answers]).mean(0),
         )
-        lessons.append(Lesson.of(bag, teacher.n_classes, mean))
-    return lessons
+        training_bags.append(TrainingBag.of(bag, teacher.n_classes, mean))
+    return training_bags

@@ -19,7 +19,7 @@ from typing import Any
 
 from ..core.errors import MissingDependencyError, SettingsError, SlideError
 from ..core.geometry import Block
-from ..mil.device import compute_alone
+from ..mil.device import use_one_thread
 from ..slides.slide import Slide
 from .classifier import PatchClassifier
 from .damage import Scored, score_readable
@@ -83,7 +83,7 @@ _workplace = _Workplace()
 
 
 def _score(model: ModelRecipe, recipe: SlideRecipe, token: str, block: Block) -> Scored:
-    compute_alone()
+    use_one_thread()
     with _workplace.at(model, recipe, token) as place:
         return score_readable(place.scorer, place.slide, recipe.patches, block)
 

@@ -14,7 +14,7 @@ from ..core.errors import SettingsError
 from ..core.geometry import Block, Mpp, Patches, PatchGrid, PatchPoints, level0_px
 from ..core.settings import GridSettings
 from ..mil.dense import DenseNetwork
-from ..mil.model import Judged
+from ..mil.model import InstanceOutput
 from ..slides.cutting import cut, read_reflected
 from ..slides.slide import Slide
 from ..store.bundle import Bundle
@@ -92,21 +92,23 @@ class DenseScorer:
         probability = model.probabilities(torch.from_numpy(logits)).numpy()
         return {"probability": probability, "logit": logits, "score": scores}
 
-    def _from_region(self, slide: Slide, patches: Patches, lattice: _Lattice, corners: np.ndarray) -> Judged | None:
+    def _from_region(
+        self, slide: Slide, patches: Patches, lattice: _Lattice, corners: np.ndarray
+    ) -> InstanceOutput | None:
         """Patches of one lattice from the region around them; None where they had better be cut."""
         start = corners.min(0)
         cells = (corners - start) // (lattice.stride * lattice.every)
         shape = tuple((cells.max(0) + 1).tolist())
-        if len(cells) * self.network.work_of_one <= self.network.work(shape, lattice.step):
+        if len(cells) * self.network.cost_of_patch <= self.network.cost(shape, lattice.step):
             return None
         size = [self.network.span(n, lattice.step) for n in shape]
         region = _read(slide, patches, start, size)
         return self.network(torch.from_numpy(region).permute(2, 0, 1), lattice.step, torch.from_numpy(cells))
 
     @torch.inference_mode()
-    def _from_patches(self, cut_patches: np.ndarray) -> Judged:
+    def _from_patches(self, cut_patches: np.ndarray) -> InstanceOutput:
         answer = self.network.model(torch.from_numpy(cut_patches))
-        return Judged(answer.instance_logits, answer.scores)
+        return InstanceOutput(answer.instance_logits, answer.scores)
 
 
 def dense_scorer(bundle: Bundle, patches: Patches, slide: Slide) -> DenseScorer:

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 
 from ..core.events import Progress
-from ..core.faults import lacks_memory
 from ..core.geometry import Block, Patches
-from ..mil.device import compute_alone
+from ..core.resource_errors import is_out_of_memory
+from ..mil.device import use_one_thread
 from ..slides.cutting import cut
 from ..slides.slide import Slide
 from .damage import Scored, part_of, score_readable
@@ -69,7 +69,7 @@ class PatchScorer:
                 try:
                     answers.append(self.network(cut_out[start : start + batch]))
                 except (MemoryError, RuntimeError) as error:  # torch's and onnxruntime's own are RuntimeErrors
-                    if batch == 1 or not lacks_memory(error):
+                    if batch == 1 or not is_out_of_memory(error):
                         raise
                     self.batch = max(1, min(batch, len(cut_out) - start) // 2)
                 else:
@@ -178,7 +178,7 @@ class Threads:
         threads = threads or self._restore + 1
         self._most = threads + 1  # one is waiting for the thread that ends first
         self._running: set[Future[Scored]] = set()
-        self._pool = ThreadPoolExecutor(threads, "scoring", initializer=compute_alone)
+        self._pool = ThreadPoolExecutor(threads, "scoring", initializer=use_one_thread)
 
     def room(self, waiting: int) -> int:
         return self._most - waiting

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from ..core.errors import MissingDependencyError, SettingsError
-from ..core.names import TORCHSCRIPT
+from ..core.paths import TORCHSCRIPT
 from ..mil.device import choose_device
 
 SUFFIXES = (".onnx", *TORCHSCRIPT, ".safetensors")

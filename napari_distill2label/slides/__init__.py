@@ -1,6 +1,6 @@
 """Slide files to pixels to patches. Coordinates are (y, x) in level-0 pixels; no torch, no labels, no models.
 
-`open_slide` reads any supported file into a `Slide`; `bags.lay_patches` and `bags.cut_bag` turn it into a
+`open_slide` reads any supported file into a `Slide`; `patches.place_patches` and `patches.cut_bag` turn it into a
 `core.bag.Bag`.
 """
 

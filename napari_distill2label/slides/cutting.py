@@ -13,7 +13,7 @@ from PIL import Image
 
 from ..core.errors import TileError
 from .slide import Slide
-from .threads import each
+from .threads import for_each
 
 _SQUARE_PX = 1024  # px of the level read; squares are about this large, in whole tiles
 _WINDOWS_BYTES = 128_000_000  # of pixels waiting to be resampled
@@ -128,7 +128,7 @@ def _fill(slide: Slide, level: int, boxes: np.ndarray, targets: Sequence[np.ndar
                 yield error
 
     with slide.reading():
-        each(paste, list(_squares(boxes, square)))
+        for_each(paste, list(_squares(boxes, square)))
     if damaged:
         damaged.sort(key=lambda error: error.box)
         boxes_of_all = dict.fromkeys(box for error in damaged for box in error.boxes)
@@ -184,4 +184,4 @@ def _resample(slide: Slide, corners: np.ndarray, side: int, patches: np.ndarray)
                 )
                 patches[i] = np.asarray(patch)
 
-        each(shrink, [range(k, min(k + 64, len(chosen))) for k in range(0, len(chosen), 64)])
+        for_each(shrink, [range(k, min(k + 64, len(chosen))) for k in range(0, len(chosen), 64)])

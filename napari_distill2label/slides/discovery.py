@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from ..core.errors import CohortError
-from ..core.names import LABELS_NAMESPACE, RECORD, is_url, slide_name
+from ..core.paths import LABELS_NAMESPACE, RECORD, is_url, slide_name
 from .registry import SUFFIXES
 
 PathLike = str | os.PathLike[str]
@@ -22,7 +22,7 @@ _LARGEST_TEXT = 1 << 22  # bytes of such a text, of a zarr's metadata, of a reco
 
 
 @dataclass(frozen=True)
-class Gathered:
+class FoundFiles:
     """What was found: slides in their order, tables, and what cannot be added with the reason, a line each."""
 
     slides: tuple[Path, ...] = ()
@@ -30,7 +30,7 @@ class Gathered:
     refused: tuple[str, ...] = ()
 
 
-def gathered(paths: Iterable[PathLike]) -> Gathered:
+def find_slides(paths: Iterable[PathLike]) -> FoundFiles:
     """Files as given; of folders, all slides in them and below (see `slides_in`). An OME-Zarr folder is a slide.
 
     Other files of a folder are passed over in silence; a file that was named itself and is no slide is refused.
@@ -52,7 +52,7 @@ def gathered(paths: Iterable[PathLike]) -> Gathered:
             tables.append(path)
         else:
             refused.append(f"{path}: not one of {', '.join(SUFFIXES)}")
-    return Gathered(tuple(once(slides)), tuple(tables), tuple(refused))
+    return FoundFiles(tuple(without_duplicates(slides)), tuple(tables), tuple(refused))
 
 
 def named_slides(paths: Iterable[PathLike]) -> list[Path | str]:
@@ -75,10 +75,10 @@ def named_slides(paths: Iterable[PathLike]) -> list[Path | str]:
             found += _matching(os.fspath(path))
         else:
             found.append(Path(path))
-    return once(found)
+    return without_duplicates(found)
 
 
-def once(paths: Iterable[Path | str]) -> list:
+def without_duplicates(paths: Iterable[Path | str]) -> list:
     """Each file once, under the first of its names (links are another name)."""
     seen: dict[str, Path | str] = {}
     for path in paths:
@@ -98,7 +98,7 @@ def distinct_names(paths: Sequence[Path | str]) -> list[str]:
     taken = {name for name, group in groups.items() if len(group) == 1}
     for group in groups.values():
         if len(group) > 1:
-            for index, name in zip(group, _told_apart([paths[i] for i in group], taken), strict=True):
+            for index, name in zip(group, _distinguish([paths[i] for i in group], taken), strict=True):
                 names[index] = name
                 taken.add(name)
     return names
@@ -117,10 +117,10 @@ def slides_in(folder: PathLike) -> Iterator[Path]:
             files = [name for name in files if not name.lower().endswith(".dcm")]
         stores = {name for name in names if name.lower().endswith(".zarr")}
         parts = {os.path.splitext(name)[0] for name in files if name.lower().endswith(".mrxs")}
-        names[:] = sorted((n for n in names if n not in stores | parts and not n.startswith(".")), key=natural)
+        names[:] = sorted((n for n in names if n not in stores | parts and not n.startswith(".")), key=natural_key)
         companions = _companions(place, files)
         own = _written_by_us(place)
-        for name in sorted((*stores, *files), key=natural):
+        for name in sorted((*stores, *files), key=natural_key):
             path = Path(place) / name
             if name.startswith(".") or name in companions or path.suffix.lower() not in SUFFIXES:
                 continue
@@ -129,7 +129,7 @@ def slides_in(folder: PathLike) -> Iterator[Path]:
 
 
 @lru_cache(maxsize=1 << 16)
-def natural(text: str) -> tuple[tuple[bool, int | str], ...]:
+def natural_key(text: str) -> tuple[tuple[bool, int | str], ...]:
     """A key to sort by: slide_9 comes before slide_10."""
     parts = (part for part in re.split(r"(\d+)", text) if part)
     return tuple((not part.isdecimal(), int(part) if part.isdecimal() else part.casefold()) for part in parts)
@@ -151,7 +151,7 @@ def _of_place(path: Path) -> list[Path]:
 def _matching(pattern: str) -> list[Path]:
     """The slides among the files that match; of folders, those in them."""
     found: list[Path] = []
-    for path in map(Path, sorted(glob.glob(pattern, recursive=True), key=natural)):
+    for path in map(Path, sorted(glob.glob(pattern, recursive=True), key=natural_key)):
         if path.suffix.lower() == ".zarr" and path.is_dir():
             found += [path] if _is_image_zarr(path) else []
         elif path.is_dir():
@@ -163,7 +163,7 @@ def _matching(pattern: str) -> list[Path]:
     return found
 
 
-def _told_apart(paths: Sequence[Path | str], taken: set[str]) -> list[str]:
+def _distinguish(paths: Sequence[Path | str], taken: set[str]) -> list[str]:
     parts = [Path(path).absolute().parts if not is_url(path) else tuple(path.split("/")) for path in paths]
     stems = [slide_name(path) for path in paths]
     files = [each[-1] for each in parts]

@@ -62,7 +62,7 @@ def _mean(fine: np.ndarray, factor: int) -> np.ndarray:
     return ((total + factor * factor // 2) // (factor * factor)).astype(np.uint8)
 
 
-def completed(levels: Sequence[PixelLevel]) -> list[PixelLevel]:
+def with_overview_levels(levels: Sequence[PixelLevel]) -> list[PixelLevel]:
     """`levels`, and as many halved ones below the coarsest as a viewer needs."""
     result = list(levels)
     coarsest, factor = levels[-1], 2

@@ -21,8 +21,8 @@ from ..core.errors import CohortError
 
 SUFFIXES = (".geojson", ".geojson.gz", ".json", ".json.gz")
 IGNORED = "ignore"  # how QuPath's class `Ignore*` begins; QuPath itself never uses what carries it
-MOST_BYTES = 2**30  # of a file, once it is decompressed
-FURTHEST = 1e8  # px: no slide is that large
+MAX_BYTES = 2**30  # of a file, once it is decompressed
+MAX_COORDINATE = 1e8  # px: no slide is that large
 
 # `object_type` in QuPath 0.3; in 0.2 the name of a Java class stood in `id`.
 _KINDS = {
@@ -125,9 +125,9 @@ def _load(path: Path) -> Any:
         packed = file.read(2) == _GZIP
         file.seek(0)
         with gzip.GzipFile(fileobj=file) if packed else file as content:
-            data = content.read(MOST_BYTES + 1)
-    if len(data) > MOST_BYTES:
-        raise ValueError(f"it is larger than {MOST_BYTES >> 20} MB")
+            data = content.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"it is larger than {MAX_BYTES >> 20} MB")
     return json.loads(data.decode("utf-8-sig"))
 
 
@@ -194,7 +194,7 @@ def _geometry(data: Any) -> shapely.Geometry | None:
         raise ValueError("its geometry is no GeoJSON")
     geometry = shapely.force_2d(shape(data))
     coordinates = shapely.get_coordinates(geometry)
-    if not (np.abs(coordinates) <= FURTHEST).all():  # nor is NaN
+    if not (np.abs(coordinates) <= MAX_COORDINATE).all():  # nor is NaN
         raise ValueError("a coordinate is not a number, or lies beyond any slide")
     return None if geometry.is_empty else geometry
 

@@ -1,15 +1,102 @@
-"""Tissue drawn by hand: areas in GeoJSON, as QuPath exports them, in level-0 pixels (x, y)."""
+"""Regions of tissue: GeoJSON (as QuPath exports it) and polygons (x, y) to masks and back, in level-0 pixels.
 
+Masks become polygons and back exactly: outlines run along the borders of the mask's squares.
+"""
+
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import shapely
+from scipy import ndimage
 
 from ..core.errors import CohortError
 from ..core.geometry import PatchGrid
-from .outlines import mask_of
 from .qupath import read_objects
 from .tissue_mask import TissueMask
+
+
+def polygons_from_mask(mask: TissueMask) -> list[shapely.Polygon]:
+    """The tissue as polygons (x, y) in level-0 pixels, holes included: one for each connected piece.
+
+    Squares that touch in a corner only are not connected. `mask_from_polygons` makes the same mask of them again.
+    """
+    labels, count = ndimage.label(mask.mask)
+    rows, cols = mask.edges(0), mask.edges(1)
+    rings: list[list[np.ndarray]] = [[] for _ in range(count)]
+    for ring, piece in _rings(mask.mask, labels):
+        rings[piece - 1].append(np.column_stack([cols[ring[:, 1]], rows[ring[:, 0]]]))
+    # Rings come from the top down, and what is outside of a piece reaches higher than its holes.
+    polygons = [shapely.Polygon(shell, holes) for shell, *holes in rings]
+    # A ring that meets itself in a corner is no valid ring; the same area can be said validly.
+    valid = [polygon if polygon.is_valid else shapely.make_valid(polygon) for polygon in polygons]
+    return [part for geometry in valid for part in shapely.get_parts(geometry)]
+
+
+def mask_from_polygons(regions: shapely.Geometry, like: TissueMask) -> TissueMask:
+    """A mask at the place of `like`: a square is tissue if its centre lies in the regions (x, y), a valid geometry."""
+    y, x = ((edges[1:] + edges[:-1]) / 2 for edges in (like.edges(0), like.edges(1)))
+    points, ring = shapely.get_coordinates(shapely.get_rings(shapely.get_parts(regions)), return_index=True)
+    (x0, y0), (x1, y1) = points[:-1].T, points[1:].T
+    top, bottom = np.searchsorted(y, np.minimum(y0, y1)), np.searchsorted(y, np.maximum(y0, y1))
+    sides = np.flatnonzero((ring[:-1] == ring[1:]) & (top < bottom))
+    # Each side of a ring is crossed by some rows of centres; right of the crossing, inside becomes outside.
+    crossed = (bottom - top)[sides]
+    side = np.repeat(sides, crossed)
+    row = np.arange(crossed.sum()) - np.repeat(np.cumsum(crossed) - crossed - top[sides], crossed)
+    crossing = x0[side] + (y[row] - y0[side]) * (x1 - x0)[side] / (y1 - y0)[side]
+    turns = np.zeros((len(y), len(x) + 1), np.int32)
+    np.add.at(turns, (row, np.searchsorted(x, crossing)), 1)
+    return like.with_mask(np.cumsum(turns[:, :-1], axis=1) % 2, source="regions")
+
+
+def _rings(mask: np.ndarray, labels: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
+    """((n, 2) corners (row, col), its last the first again; label of the piece) of each outline, from the top down."""
+    row, col, south, east, piece = _corners(mask, labels)
+    across = _partners(np.lexsort((east, col, row)))
+    along = _partners(np.lexsort((south, row, col)))
+    seen = np.zeros(len(row), bool)
+    for first in range(len(row)):
+        if seen[first]:
+            continue
+        ring, corner = [], first
+        while not seen[corner]:
+            other = across[corner]
+            seen[corner] = seen[other] = True
+            ring += [corner, other]
+            corner = along[other]
+        ring.append(first)
+        yield np.column_stack([row[ring], col[ring]]), int(piece[first])
+
+
+def _corners(mask: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """(5, n) int: row, col, does the outline go down (else up), right (else left), label; sorted by row.
+
+    A corner is where four squares meet and one of them differs from its two neighbours. Of two squares that touch in
+    the corner only, each has a corner of its own.
+    """
+    inside, label = np.pad(mask, 1), np.pad(labels, 1)
+    found = []
+    for south in (0, 1):
+        for east in (0, 1):
+            own, beside, below, opposite = (
+                (slice(v, v + mask.shape[0] + 1), slice(h, h + mask.shape[1] + 1))
+                for v, h in ((south, east), (south, 1 - east), (1 - south, east), (1 - south, 1 - east))
+            )
+            out = inside[own] & ~inside[beside] & ~inside[below]
+            dent = ~inside[own] & inside[beside] & inside[below] & inside[opposite]
+            row, col = np.nonzero(out | dent)
+            piece = np.where(out, label[own], label[beside])[row, col]
+            found.append(np.stack([row, col, np.full_like(row, south), np.full_like(row, east), piece]))
+    corners = np.concatenate(found, axis=1)
+    return corners[:, np.argsort(corners[0], kind="stable")]
+
+
+def _partners(order: np.ndarray) -> list[int]:
+    """The other end of the line that each corner begins or ends: in `order` along lines, they follow in pairs."""
+    partners = np.empty(len(order), np.int64)
+    partners[order[0::2]], partners[order[1::2]] = order[1::2], order[0::2]
+    return partners.tolist()
 
 
 def tissue_from_geojson(path: str | Path, grid: PatchGrid) -> np.ndarray:
@@ -23,15 +110,15 @@ def tissue_from_geojson(path: str | Path, grid: PatchGrid) -> np.ndarray:
         The file is missing, is no GeoJSON, or holds no polygon.
     """
     centres = grid.corners_of(np.indices(grid.shape).reshape(2, -1).T) + grid.side / 2
-    return inside(read_regions(path), centres).reshape(grid.shape)
+    return points_inside(read_regions(path), centres).reshape(grid.shape)
 
 
 def mask_from_geojson(path: str | Path, slide_shape: tuple[int, int], like: TissueMask | None = None) -> TissueMask:
     """The polygons of a file as a mask, at the place of `like` or at most 2048 px long; errors as above."""
-    return mask_of(read_regions(path), like or TissueMask.blank(slide_shape))
+    return mask_from_polygons(read_regions(path), like or TissueMask.blank(slide_shape))
 
 
-def inside(regions: shapely.Geometry, points: np.ndarray) -> np.ndarray:
+def points_inside(regions: shapely.Geometry, points: np.ndarray) -> np.ndarray:
     """(n,) bool: which of the points (n, 2) (y, x), pixel *corners* being whole numbers, lie in or on the regions."""
     shapely.prepare(regions)
     return shapely.intersects_xy(regions, points[:, 1], points[:, 0])

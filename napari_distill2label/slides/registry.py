@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from ..core.errors import SlideError
 from ..core.geometry import Mpp
-from ..core.names import is_url, why_not_url
+from ..core.paths import is_url, why_not_url
 from ..core.text import printable
-from .backends.protocol import NotHereError, Source, reason_of
+from .backends.protocol import Source, WrongBackendError, reason_of
 
 if TYPE_CHECKING:
     from .slide import Slide
@@ -98,7 +98,7 @@ def readable_suffixes() -> tuple[list[str], list[str]]:
 def _open_source(path: Path | str, name: str) -> Source:
     try:
         return import_module(f".backends.{name}", __package__).open_source(path)
-    except NotHereError as error:
+    except WrongBackendError as error:
         try:
             return import_module(f".backends.{_ELSEWHERE}", __package__).open_source(path)
         except SlideError as reason:

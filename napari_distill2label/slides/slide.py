@@ -13,10 +13,10 @@ import numpy as np
 
 from ..core.errors import SlideError, TileError
 from ..core.geometry import Mpp
-from ..core.names import slide_name
+from ..core.paths import slide_name
 from .backends.protocol import Box, PixelLevel, Source, UndecodableError, reason_of
-from .mpp import checked, overridden
-from .pyramid import CoarseLevel, completed, downsamples
+from .pyramid import CoarseLevel, downsamples, with_overview_levels
+from .scale import check_mpp, compare_given_mpp
 
 _CHUNK_PX = 1024  # px; side of a dask chunk, in whole tiles of the file
 
@@ -125,7 +125,7 @@ class Slide:
         (height, width) of what the file decodes in one go, of each level and in its pixels.
     mpp
         (y, x) µm per level-0 pixel; None where the file does not say, never guessed.
-    mpp_assumed
+    mpp_from_user
         Is `mpp` what a user said? Then nothing vouches for it, and what is made with it says so.
     notices
         What a user should know: one sentence each.
@@ -153,8 +153,8 @@ class Slide:
         if not self.brightfield:
             what = file.source.other_than_brightfield
             notices = (f"not brightfield: {what}; opened because you asked for it", *notices)
-        self.mpp, self.notices, self.mpp_assumed = mpp, notices, False
-        levels = completed(file.source.levels)
+        self.mpp, self.notices, self.mpp_from_user = mpp, notices, False
+        levels = with_overview_levels(file.source.levels)
         self.canvas_shape = file.source.canvas_shape or levels[0].shape
         self.downsamples = downsamples(levels, file.source.downsamples)
         self.computed = tuple(isinstance(level, CoarseLevel) for level in levels)
@@ -175,7 +175,7 @@ class Slide:
     @classmethod
     def of(cls, path: Path | str, source: Source) -> "Slide":
         """A slide over an open file, with the file's own µm/px if it is plausible."""
-        mpp, notices = checked(source.mpp)
+        mpp, notices = check_mpp(source.mpp)
         return cls(_File(path, source), mpp, notices)
 
     @property
@@ -218,8 +218,10 @@ class Slide:
         given = (mpp, mpp) if isinstance(mpp, Real) else tuple(mpp)
         if not all(math.isfinite(value) and value > 0 for value in given):
             raise SlideError(f"{self.path}: {mpp} is no µm/px: give a number above 0")
-        slide = Slide(self._file, given := (float(given[0]), float(given[1])), overridden(given, self._file.source.mpp))
-        slide.mpp_assumed = True
+        slide = Slide(
+            self._file, given := (float(given[0]), float(given[1])), compare_given_mpp(given, self._file.source.mpp)
+        )
+        slide.mpp_from_user = True
         return slide
 
     def close(self) -> None:
@@ -234,7 +236,7 @@ class Slide:
 
     def __repr__(self) -> str:
         mpp = "unknown µm/px" if self.mpp is None else f"{self.mpp[0]:.4g} × {self.mpp[1]:.4g} µm/px"
-        mpp += " (assumed)" if self.mpp_assumed else ""
+        mpp += " (assumed)" if self.mpp_from_user else ""
         return f"Slide({self.name!r}, {self.shape[0]} × {self.shape[1]} px, {len(self.levels)} levels, {mpp})"
 
 

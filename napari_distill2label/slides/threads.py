@@ -14,14 +14,14 @@ Item = TypeVar("Item")
 _here = threading.local()
 
 
-def workers() -> int:
+def usable_cpus() -> int:
     """Processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @cache
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(workers(), "slides", initializer=lambda: setattr(_here, "inside", True))
+    return ThreadPoolExecutor(usable_cpus(), "slides", initializer=lambda: setattr(_here, "inside", True))
 
 
 if hasattr(os, "register_at_fork"):
@@ -29,8 +29,8 @@ if hasattr(os, "register_at_fork"):
 
 
 @contextmanager
-def alone() -> Iterator[None]:
-    """`each` stays in this thread: who holds a lock that work in the pool may wait for must not wait for the pool."""
+def without_pool() -> Iterator[None]:
+    """`for_each` stays in this thread: who holds a lock that work in the pool may wait for must not wait for the pool."""
     before, _here.inside = getattr(_here, "inside", False), True
     try:
         yield
@@ -38,12 +38,12 @@ def alone() -> Iterator[None]:
         _here.inside = before
 
 
-def each(work: Callable[[Item], object], items: Sequence[Item]) -> None:
+def for_each(work: Callable[[Item], object], items: Sequence[Item]) -> None:
     """Call `work` on every item, in threads; the first exception is raised once all running calls have ended.
 
     Called from inside the pool it works alone: threads that wait for threads of the same pool wait for ever.
     """
-    if len(items) < 2 or workers() == 1 or getattr(_here, "inside", False):
+    if len(items) < 2 or usable_cpus() == 1 or getattr(_here, "inside", False):
         for item in items:
             work(item)
         return
@@ -57,7 +57,7 @@ def each(work: Callable[[Item], object], items: Sequence[Item]) -> None:
                 return
             work(item)
 
-    futures = [_pool().submit(take) for _ in range(min(workers(), len(items)))]
+    futures = [_pool().submit(take) for _ in range(min(usable_cpus(), len(items)))]
     try:
         for future in futures:
             future.result()

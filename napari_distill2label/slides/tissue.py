@@ -37,10 +37,10 @@ def tissue_grid(slide: Slide, grid: PatchGrid, settings: GridSettings) -> PatchG
     the slide count: reflection does not matter. Exact for slides up to 4096² px; larger ones are judged on a coarser
     level, so that neither time nor memory grows with the slide (time does where the file has no coarser level).
     """
-    return drain(finding_cells(slide, grid, settings))
+    return drain(tissue_cells(slide, grid, settings))
 
 
-def finding_cells(slide: Slide, grid: PatchGrid, settings: GridSettings) -> Generator[Progress, None, PatchGrid]:
+def tissue_cells(slide: Slide, grid: PatchGrid, settings: GridSettings) -> Generator[Progress, None, PatchGrid]:
     """`tissue_grid` as a generator of its progress."""
     if settings.tissue == "all" or 0 in grid.shape:
         return grid
@@ -50,7 +50,7 @@ def finding_cells(slide: Slide, grid: PatchGrid, settings: GridSettings) -> Gene
     return grid.with_tissue(fractions < settings.background_fraction)
 
 
-def finding_mask(slide: Slide, settings: GridSettings) -> Generator[Progress, None, TissueMask]:
+def segment_tissue(slide: Slide, settings: GridSettings) -> Generator[Progress, None, TissueMask]:
     """A mask of the tissue, at most 2048 px on its longer side; a generator of its progress.
 
     Each of its pixels is tissue if half of what it covers is, by the rule `settings.tissue` ("all": the whole slide).
@@ -122,7 +122,7 @@ def otsu(histogram: np.ndarray) -> int:
     return int((best[0] + best[-1]) // 2) + 1
 
 
-def pale_below(saturations: np.ndarray, glassy: np.ndarray) -> int:
+def saturation_threshold(saturations: np.ndarray, glassy: np.ndarray) -> int:
     """Saturation (0–255) from which on a pixel is tissue.
 
     Otsu's threshold, but at least 13, and 8 to 20 above the glass. Real crops with hardly any glass have an Otsu
@@ -164,7 +164,7 @@ def _lightest(pixels: np.ndarray) -> np.ndarray:
     return np.maximum(np.maximum(pixels[..., 0], pixels[..., 1]), pixels[..., 2])
 
 
-def inky(pixels: np.ndarray) -> np.ndarray:
+def looks_like_ink(pixels: np.ndarray) -> np.ndarray:
     """(h, w, 3) -> (h, w) bool: blue, green and black ink. `pixels` are means over some µm, wider than a nucleus.
 
     Haematoxylin and eosin let less green through than red; ink that is blue or green does the opposite, and black ink
@@ -181,7 +181,7 @@ def _ink(pixels: np.ndarray, factor: int) -> int:
     height, width = (max(1, size // factor) * min(factor, size) for size in pixels.shape[:2])
     f, g = min(factor, height), min(factor, width)
     means = pixels[:height, :width].reshape(height // f, f, width // g, g, 3).mean(axis=(1, 3))
-    return int(inky(means).sum()) * f * g
+    return int(looks_like_ink(means).sum()) * f * g
 
 
 def _background(
@@ -215,7 +215,7 @@ def _background(
         yield Progress(f"looking for tissue in {slide.name}", done, len(pieces))
     if settings.tissue == "white":
         return values >= settings.white_level
-    return values < pale_below(saturations, glassy.reshape(256, 256))
+    return values < saturation_threshold(saturations, glassy.reshape(256, 256))
 
 
 def _readable(slide: Slide, level: int, y: int, x: int, h: int, w: int) -> tuple[np.ndarray, np.ndarray]:

@@ -18,7 +18,7 @@ def _table(rows: Mapping[str, Any]) -> str:
 
 
 def _calibration(config: Mapping[str, Any]) -> str:
-    one_of_many = len(config["classes"]) > 2 and not config["model"]["several"]  # see `curriculum.calibrated`
+    one_of_many = len(config["classes"]) > 2 and not config["model"]["several"]  # see `pipeline.calibrate_head`
     if config["training"].get("calibrate", "none") == "none" or one_of_many:
         return "not calibrated"
     return "calibrated by the labels of the training slides; they can be off on other slides"

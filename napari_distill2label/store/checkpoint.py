@@ -43,7 +43,7 @@ def save_checkpoint(path: str | os.PathLike[str], state: TrainingState) -> "os.P
         "version": VERSION,
         "epoch": state.epoch,
         "best_epoch": state.best_epoch,
-        "taught_by": state.taught_by,
+        "taught_by": state.teacher_digest,
         "history": state.history,
     }
     about[SEAL] = digest_of_tensors(tensors, digest_of(about))

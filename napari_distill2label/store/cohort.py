@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..core.classes import class_indices, order_classes, respelled, spelling_key, split_label
 from ..core.errors import CohortError
-from ..core.names import is_url, slide_name
+from ..core.paths import is_url, slide_name
 from ..core.text import quoted, shown
 from ..slides.discovery import distinct_names, named_slides
 from .cohort_table import NAMED, SPLITS, CohortSlide, CohortTable, own_case, read_rows, tcga_patient, write_rows

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from ..core.classes import respelled, spelling_key, split_label
-from ..core.names import slide_name
+from ..core.paths import slide_name
 from ..core.text import quoted
 from ..slides.registry import SUFFIXES
 from .cohort import Cohort, CohortSlide

@@ -25,7 +25,7 @@ from ..core.classes import (
     split_label,
 )
 from ..core.errors import CohortError
-from ..core.names import is_url, slide_name, why_not_url
+from ..core.paths import is_url, slide_name, why_not_url
 from ..core.text import quoted, shown
 from ..slides.discovery import is_own_output
 from .files import atomic_path

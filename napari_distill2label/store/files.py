@@ -22,7 +22,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ..core.faults import lacks_room
+from ..core.resource_errors import is_disk_full
 
 # What Windows, macOS or a shell would not take in a file name, control characters among them.
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*]+')
@@ -66,7 +66,7 @@ def atomic_path(
             os.replace(temporary, path)
         sync_folder(path.parent)
     except OSError as error:
-        if lacks_room(error):  # found out while writing, which tells no name
+        if is_disk_full(error):  # found out while writing, which tells no name
             error.filename = str(path)
         raise
     finally:

@@ -15,7 +15,7 @@ from scipy.spatial import cKDTree
 
 from ..core.errors import SlideError
 from ..core.geometry import Mpp, PatchGrid, PatchPoints, mean_mpp
-from ..slides.mpp import UM_PER_UNIT, differ
+from ..slides.scale import UM_PER_UNIT, scales_differ
 from ..slides.slide import Slide
 from .hdf5_file import text
 
@@ -28,7 +28,7 @@ NEXT_MAGNIFICATION = 1.7  # and for 0.17 to 0.42 at most: TRIDENT takes the near
 LAYOUTS = ("grid", "boxes", "points", "unknown")
 LIMITS = (1e-9, 1e12)  # of any number that an attribute can mean
 MANY = 16  # patches from which on it says something that none has a neighbour
-UNKNOWN = ("", "none", "na", "n/a", "nan", "null", "unknown")  # how programs write that they do not know
+UNLABELLED = ("", "none", "na", "n/a", "nan", "null", "unknown")  # how programs write that they do not know
 
 SIZES = ("patch_size", "patch_size_level0", "downsample", "custom_downsample", "patch_level")
 NAMES = (
@@ -147,7 +147,7 @@ class _Said:
     def _number(self, name: str) -> float | None:
         value = self._attributes[name]
         written = text(value)
-        if (written or isinstance(value, str | bytes)) and written.lower() in UNKNOWN:
+        if (written or isinstance(value, str | bytes)) and written.lower() in UNLABELLED:
             return None
         try:
             found = float(written or np.ravel(value)[0])
@@ -232,7 +232,7 @@ class _Said:
             )
         # Of level 0 in our own files; of the patches it may be in others.
         could_be = [mpp] if self.layout else [mpp, tuple(value * side / patch_px for value in mpp)]
-        if (said := self.number("mpp")) and all(differ((said, said), value) for value in could_be):
+        if (said := self.number("mpp")) and all(scales_differ((said, said), value) for value in could_be):
             raise self._contradict(f"mpp is {said:.4g}", f"the slide has {slide:.4g} µm/px")
 
     def check_level(self, side: int) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..core.bag import UNKNOWN
+from ..core.bag import UNLABELLED
 from ..core.errors import SettingsError
 
 
@@ -37,11 +37,11 @@ def labels_of(probability: np.ndarray, threshold: float, class_index: int | None
 def check_corrections(
     corrections: np.ndarray, shape: tuple[int, ...], classes: Sequence[str], slide_id: str
 ) -> np.ndarray:
-    """Corrections as an array of `shape`: class indices, `UNKNOWN` elsewhere. `SettingsError` if they do not fit."""
+    """Corrections as an array of `shape`: class indices, `UNLABELLED` elsewhere. `SettingsError` if they do not fit."""
     corrections = np.asarray(corrections)
     if corrections.shape != shape:
         raise SettingsError(f"{slide_id}: corrections of shape {corrections.shape} do not fit its patches {shape}")
-    if corrections.size and not UNKNOWN <= corrections.min() <= corrections.max() < len(classes):
+    if corrections.size and not UNLABELLED <= corrections.min() <= corrections.max() < len(classes):
         raise SettingsError(f"{slide_id}: a correction is no class of the model: {', '.join(classes)}")
     return corrections
 
@@ -49,4 +49,4 @@ def check_corrections(
 def with_corrections(labels: np.ndarray, corrections: np.ndarray, class_index: int | None = None) -> np.ndarray:
     """Labels (see `labels_of`) with those of corrected, scored patches replaced."""
     label = corrections + 1 if class_index is None else np.where(corrections == class_index, class_index + 1, 1)
-    return np.where((corrections != UNKNOWN) & (labels > 0), label, labels).astype(np.uint8)
+    return np.where((corrections != UNLABELLED) & (labels > 0), label, labels).astype(np.uint8)

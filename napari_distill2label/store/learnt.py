@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.events import Progress
-from ..core.names import is_url
-from ..slides.parts import files_of
+from ..core.paths import is_url
+from ..slides.slide_files import files_of_slide
 from .cohort import CohortSlide
 from .cohort_table import case_key
 from .files import write_json
@@ -44,7 +44,7 @@ def content_signature(path: str | os.PathLike[str]) -> str | None:
     digest = hashlib.sha256()
     try:
         # Not their names: a MIRAX slide or a DICOM series is renamed with them.
-        files = sorted(files_of(path), key=lambda file: (os.path.getsize(file), file))
+        files = sorted(files_of_slide(path), key=lambda file: (os.path.getsize(file), file))
         if not files:
             return None
         for file in files:

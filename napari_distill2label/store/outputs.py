@@ -21,7 +21,7 @@ from typing import Literal, NamedTuple
 from filelock import FileLock, Timeout
 
 from ..core.errors import FolderInUseError, OutputError
-from ..core.names import RECORD, is_url
+from ..core.paths import RECORD, is_url
 from .files import atomic_path, clear_leftovers, folded, sync_open
 from .lock import holder, make_folder, remove_empty, sign
 

@@ -31,7 +31,7 @@ import zarr
 
 from ..core.errors import BundleError
 from ..core.geometry import Block, PatchGrid, PatchPoints
-from ..core.names import kept_path
+from ..core.paths import canonical_path
 from .memory import MemoryGroup
 from .outputs import is_own_group
 from .patchmap_attention import attention_by_window
@@ -140,7 +140,7 @@ class PatchMap(LabelledMap):
                     "version": VERSION,
                     "complete": False,
                     "slide_id": slide_id,
-                    "slide_path": None if slide_path is None else kept_path(slide_path),
+                    "slide_path": None if slide_path is None else canonical_path(slide_path),
                     "slide_mpp": None if slide_mpp is None else [float(slide_mpp[0]), float(slide_mpp[1])],
                     "slide_mpp_assumed": bool(slide_mpp_assumed),
                     "classes": list(classes),

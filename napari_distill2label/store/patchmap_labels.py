@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pandas as pd
 
-from ..core.bag import UNKNOWN
+from ..core.bag import UNLABELLED
 from ..core.errors import SettingsError
 from ..core.geometry import PatchGrid, PatchPoints
 from .labels import check_corrections, labels_of, with_corrections
@@ -99,7 +99,7 @@ class LabelledMap:
         names = ("probability", "logit", "attention", "contribution")
         columns |= of_classes({name: self._read(name, window)[done] for name in names}, self.classes)
         if known is not None:
-            columns["source"] = np.where(known[window][done] == UNKNOWN, "model", "corrected")
+            columns["source"] = np.where(known[window][done] == UNLABELLED, "model", "corrected")
         return pd.DataFrame(columns)
 
     def _names(

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
-from ..core.bag import UNKNOWN
+from ..core.bag import UNLABELLED
 from ..core.errors import CohortError
 from ..core.geometry import PatchGrid, PatchPoints
 from ..core.label_map import COVERAGE, is_left_out
-from ..core.names import slide_name
+from ..core.paths import slide_name
 from ..slides.registry import SUFFIXES
 from .files import safe_name
 from .tables import open_table
@@ -284,7 +284,7 @@ class PatchLabels(NamedTuple):
     Attributes
     ----------
     classes
-        (n,) int64, `UNKNOWN` where the marks say nothing.
+        (n,) int64, `UNLABELLED` where the marks say nothing.
     unclear
         (n,) bool: of no class, but a mark that is of none, or that QuPath ignores, lies in the patch or covers it: so
         nothing can be concluded from there being no finding.
@@ -307,7 +307,7 @@ def check_known(
 ) -> None:
     """`CohortError` for a label that is no class and that `label_map` does not leave out."""
     unknown = sorted(
-        label for label, i in index.items() if label and i == UNKNOWN and not is_left_out(label, label_map or {})
+        label for label, i in index.items() if label and i == UNLABELLED and not is_left_out(label, label_map or {})
     )
     if unknown:
         raise CohortError(
@@ -342,13 +342,13 @@ def label_patches(
     Parameters
     ----------
     index
-        Of the class of each of the labels, `UNKNOWN` for those that are no class (`core.label_map`).
+        Of the class of each of the labels, `UNLABELLED` for those that are no class (`core.label_map`).
     """
     centred = is_centred(patches)
     coordinates = np.concatenate([points.coordinates, points.ignored])
-    at = np.array([*(index[name] for name in points.class_names), *[UNKNOWN] * len(points.ignored)], np.int64)
+    at = np.array([*(index[name] for name in points.class_names), *[UNLABELLED] * len(points.ignored)], np.int64)
     outside = ((coordinates < -1) | (coordinates > patches.slide_shape)).any(axis=1)
-    of_class = (at != UNKNOWN) & ~outside
+    of_class = (at != UNLABELLED) & ~outside
     hit = np.zeros(len(at), bool)
     if centred:  # a point of no class is what is at a centre, too
         by_points, hit[~outside] = _nearest(coordinates[~outside], at[~outside], patches)
@@ -357,26 +357,26 @@ def label_patches(
         vote = _vote_on_grid if isinstance(patches, PatchGrid) else _vote_in_boxes
         votes, hit[of_class] = vote(coordinates[of_class], at[of_class], patches, n_classes, own_patch)
         by_points = _elected(votes)
-        others = coordinates[(at == UNKNOWN) & ~outside]
+        others = coordinates[(at == UNLABELLED) & ~outside]
         unclear = vote(others, np.zeros(len(others), np.int64), patches, 1, own_patch)[0].any(axis=1)
     own = slice(len(points))
     tally = _tally(points, at[own], outside[own], hit[own]) + Tally(ignored=len(points.ignored))
     if not points.areas:
-        return PatchLabels(by_points, unclear & (by_points == UNKNOWN), tally)
+        return PatchLabels(by_points, unclear & (by_points == UNLABELLED), tally)
     by_areas, covered, of_areas = _by_areas(points.areas, patches, index, n_classes, coverage)
     first, second = (by_points, by_areas) if centred or own_patch else _findings_first(by_points, by_areas)
-    classes = np.where(first != UNKNOWN, first, second)
-    return PatchLabels(classes, (unclear | covered) & (classes == UNKNOWN), tally + of_areas)
+    classes = np.where(first != UNLABELLED, first, second)
+    return PatchLabels(classes, (unclear | covered) & (classes == UNLABELLED), tally + of_areas)
 
 
 def _findings_first(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The findings of both, those of `one` before; and what is known besides."""
-    findings = np.where(one > 0, one, np.where(other > 0, other, UNKNOWN))
+    findings = np.where(one > 0, one, np.where(other > 0, other, UNLABELLED))
     return findings, np.maximum(one, other)
 
 
 def _tally(points: Points, at: np.ndarray, outside: np.ndarray, hit: np.ndarray) -> Tally:
-    no_class = at == UNKNOWN
+    no_class = at == UNLABELLED
     on_patch, elsewhere, beyond, others = (
         Counter(points.class_names[chosen].tolist())
         for chosen in (~no_class & hit, ~no_class & ~outside & ~hit, ~no_class & outside, no_class)
@@ -388,7 +388,7 @@ def _nearest(coordinates: np.ndarray, at: np.ndarray, patches: PatchPoints) -> t
     """The class at each centre, and which points are at one."""
     from scipy.spatial import cKDTree
 
-    result, hit = np.full(len(patches.centres), UNKNOWN, np.int64), np.zeros(len(coordinates), bool)
+    result, hit = np.full(len(patches.centres), UNLABELLED, np.int64), np.zeros(len(coordinates), bool)
     if len(coordinates):
         distance, nearest = cKDTree(coordinates).query(patches.centres)
         near = distance <= CENTRE_TOLERANCE
@@ -401,7 +401,7 @@ def _elected(votes: np.ndarray) -> np.ndarray:
     """(n, C) votes of points -> (n,) class."""
     positive = votes[:, 1:]
     result = np.where(positive.any(axis=1), positive.argmax(axis=1) + 1, 0)
-    return np.where(votes.any(axis=1), result, UNKNOWN)
+    return np.where(votes.any(axis=1), result, UNLABELLED)
 
 
 def _vote_on_grid(
@@ -473,13 +473,13 @@ def _by_areas(
     positive = shares[:, 1:].max(axis=1) >= enough
     together = np.flatnonzero(~positive & (shares[:, 1:].sum(axis=1) >= enough))  # unless they overlap
     positive[together] = covered_shares(shapely.union_all(outlines[1:]), patches, together) >= enough
-    classes = np.where(positive, most, np.where(shares[:, 0] >= enough, 0, UNKNOWN))
+    classes = np.where(positive, most, np.where(shares[:, 0] >= enough, 0, UNLABELLED))
     tally = Tally()
     met = meets([area.outline for area in areas], patches)
     for area, known, (on_patch, in_slide) in zip(areas, at, met, strict=True):
-        if known == UNKNOWN:
+        if known == UNLABELLED:
             tally.no_class[area.label] += 1
         elif known is not None:
             (tally.areas if on_patch else tally.elsewhere if in_slide else tally.outside)[area.label] += 1
-    unclear = shapely.union_all([ignored, outline(UNKNOWN)])
+    unclear = shapely.union_all([ignored, outline(UNLABELLED)])
     return classes, covered_shares(unclear, patches) >= enough, tally

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..core.errors import CohortError
-from ..core.names import is_url
+from ..core.paths import is_url
 from ..core.text import quoted, shown
 from .cohort import Cohort, CohortSlide
 from .cohort_table import NAMED

@@ -3,8 +3,8 @@
 import hashlib
 import os
 
-from ..core.names import is_url, why_not_url
-from ..slides.parts import files_of
+from ..core.paths import is_url, why_not_url
+from ..slides.slide_files import files_of_slide
 
 
 def file_signature(path: str | os.PathLike[str]) -> str:
@@ -26,7 +26,7 @@ def file_signature(path: str | os.PathLike[str]) -> str:
     if is_url(path):
         return _url_signature(str(path))
     path = os.path.normpath(path)
-    files = sorted(files_of(path))
+    files = sorted(files_of_slide(path))
     if files == [path]:
         return "-".join(map(str, _told(path)))
     start = len(path) if os.path.isdir(path) else len(os.path.dirname(path))

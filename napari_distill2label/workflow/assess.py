@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..core.bag import UNKNOWN
+from ..core.bag import UNLABELLED
 from ..core.errors import SettingsError
 from ..core.events import Event, Progress
 from ..core.label_map import COVERAGE
@@ -174,7 +174,7 @@ def assess(
 
 
 def _compare(patch_map: PatchMap, true: np.ndarray, threshold: float, learnt: bool) -> _Compared:
-    given = (true != UNKNOWN) & patch_map.done[patch_map.patches.scored]
+    given = (true != UNLABELLED) & patch_map.done[patch_map.patches.scored]
     probability = patch_map.probability[patch_map.patches.scored][given]
     label = labels_of(probability, threshold).astype(np.int64) - 1
     return _Compared(learnt, true[given], label, positive_score(probability, patch_map.several))

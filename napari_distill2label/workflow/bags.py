@@ -10,9 +10,9 @@ from ..core.errors import CohortError, SlideError
 from ..core.events import Event, Failed, Notice, Progress
 from ..core.geometry import Mpp, PatchGrid, PatchPoints
 from ..core.settings import GridSettings
-from ..slides.bags import cut_bag, laying
-from ..slides.mpp import common_mpp
+from ..slides.patches import cut_bag, iter_place_patches
 from ..slides.registry import open_slide
+from ..slides.scale import common_mpp
 from ..slides.slide import Slide
 from ..store.cohort import Cohort, CohortSlide
 from ..store.points import Points, of_slide, read_points
@@ -97,7 +97,7 @@ class BagReader:
     def lay(self, row: CohortSlide, slide: Slide) -> Generator[Event, None, PatchGrid | PatchPoints]:
         """The patches of a slide."""
         centres, regions = centres_of(row.slide_id, self.centres), regions_of(row.slide_id, self.tissue)
-        return (yield from laying(slide, self.grid, centres, regions))
+        return (yield from iter_place_patches(slide, self.grid, centres, regions))
 
     def _known(self, row: CohortSlide, patches: PatchGrid | PatchPoints, cohort: Cohort) -> np.ndarray | None:
         """(K,) int8 corrections of the user's, None where there are none of this slide."""

@@ -4,10 +4,10 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
-from ..core.bag import UNKNOWN
+from ..core.bag import UNLABELLED
 from ..core.errors import CohortError, SettingsError
 from ..core.geometry import PatchGrid, PatchPoints
-from ..core.label_map import COVERAGE, check_label_map, class_of_labels, in_short, many
+from ..core.label_map import COVERAGE, check_label_map, class_of_labels, count_of, list_briefly
 from ..store.points import Points, Tally, check_known, label_patches, of_slide, read_points
 from .tissue import PathLike
 
@@ -42,14 +42,14 @@ class Corrections:
                 self._index(points, classes)
 
     def of(self, slide_id: str, patches: PatchGrid | PatchPoints, classes: tuple[str, ...]) -> np.ndarray | None:
-        """(n,) int8 class of the scored patches, `UNKNOWN` where none was given; None for a slide without any."""
+        """(n,) int8 class of the scored patches, `UNLABELLED` where none was given; None for a slide without any."""
         points = of_slide(self.by_slide, slide_id)
         if points is None:
             return None
         found = label_patches(points, patches, self._index(points, classes), len(classes), True, self.coverage)
         if slide_id not in self._corrected:
             self._tally += found.tally
-        self._corrected[slide_id] = int((found.classes != UNKNOWN).sum())
+        self._corrected[slide_id] = int((found.classes != UNLABELLED).sum())
         return found.classes.astype(np.int8)
 
     def report(self) -> list[str]:
@@ -61,21 +61,21 @@ class Corrections:
         elsewhere = [name for name in self.by_slide if name not in self._seen]
         lines = []
         if n := self._tally.outside.total():
-            lines.append(f"{many(n, 'mark')} outside of the slide: level-0 pixels are wanted, x before y")
+            lines.append(f"{count_of(n, 'mark')} outside of the slide: level-0 pixels are wanted, x before y")
         if n := self._tally.elsewhere.total():
-            lines.append(f"{many(n, 'mark')} on no patch that is looked at")
+            lines.append(f"{count_of(n, 'mark')} on no patch that is looked at")
         if n := self._tally.no_class.total():
-            lines.append(f"{many(n, 'mark')} of no class")
+            lines.append(f"{count_of(n, 'mark')} of no class")
         if n := self._tally.ignored:
-            lines.append(f"{many(n, 'mark')} that QuPath ignores")
+            lines.append(f"{count_of(n, 'mark')} that QuPath ignores")
         if n := self._tally.placeless:
-            lines.append(f"{many(n, 'object')} without a point or an area")
+            lines.append(f"{count_of(n, 'object')} without a point or an area")
         if elsewhere:
-            lines.append(f"those of {many(len(elsewhere), 'slide')} not looked at ({in_short(elsewhere)})")
+            lines.append(f"those of {count_of(len(elsewhere), 'slide')} not looked at ({list_briefly(elsewhere)})")
         if not patches:
             raise CohortError(f"{self.path}: none of its corrections can be used: {'; '.join(lines) or 'it has none'}")
         slides = sum(n > 0 for n in self._corrected.values())
-        said = f"corrections: {many(patches, 'patch')} of {many(slides, 'slide')}"
+        said = f"corrections: {count_of(patches, 'patch')} of {count_of(slides, 'slide')}"
         return [f"{said}; not used: {'; '.join(lines)}" if lines else said]
 
     @property

@@ -12,10 +12,10 @@ from ..core.errors import CohortError, SlideError
 from ..core.events import Event, Failed, Progress
 from ..core.geometry import PatchGrid, PatchPoints
 from ..core.settings import Settings, TrainingSettings
-from ..mil.curriculum import Curriculum, Stage
 from ..mil.device import choose_device, compute_dtype
+from ..mil.pipeline import Stage, TrainingPipeline
 from ..mil.training import TrainingState, fit
-from ..slides.bags import cut_bag
+from ..slides.patches import cut_bag
 from ..slides.registry import open_slide
 from ..store.cohort import Cohort, CohortSlide
 from ..store.timing import Timing
@@ -85,9 +85,9 @@ def estimate(
         device = choose_device(own.device)
         watch = Stopwatch()
         if read.bags:
-            curriculum = Curriculum(read.bags, [], len(plan.cohort.classes), own, device)
+            pipeline = TrainingPipeline(read.bags, [], len(plan.cohort.classes), own, device)
             left = _networks(own, baseline)
-            for item in curriculum.stages(baseline):
+            for item in pipeline.stages(baseline):
                 if not isinstance(item, Stage):
                     yield item
                 elif time.perf_counter() > end:
@@ -165,8 +165,8 @@ def _first_of(bag: Bag) -> Bag:
     count = max(1, NUMBERS // max(1, bag.instances[0].size))
     if len(bag) <= count:
         return bag
-    known = None if bag.known is None else bag.known[:count]
-    return replace(bag, instances=bag.instances[:count], coordinates=bag.coordinates[:count], known=known)
+    patch_labels = None if bag.patch_labels is None else bag.patch_labels[:count]
+    return replace(bag, instances=bag.instances[:count], coordinates=bag.coordinates[:count], patch_labels=patch_labels)
 
 
 def _within(work: Generator[Event, None, Any], until: float) -> Generator[Event, None, tuple[Any, float]]:
@@ -211,7 +211,9 @@ def _measured(stage: Stage, device: object, watch: Stopwatch, until: float) -> G
     """Train a network for `EPOCHS`, or until it is time for the next one, but for a step at least."""
     stage.model.dtype = compute_dtype(stage.settings.precision, device)
     watch.rest()
-    training = fit(stage.model, stage.objective, stage.lessons, [], stage.settings, stage.seed, phase=stage.role)
+    training = fit(
+        stage.model, stage.loss_function, stage.training_bags, [], stage.settings, stage.seed, phase=stage.role
+    )
     began, warm_up = time.perf_counter(), 0.0  # s of the first step, which counts only where there is no other
     try:
         for item in training:
@@ -263,7 +265,7 @@ def _scaled(timing: Timing, read: Sampled, n_slides: int, settings: Settings) ->
 
 def _more_patches(read: Sampled, settings: TrainingSettings) -> float:
     """How many times more patches an epoch sees than the one that was measured."""
-    draws = read.bags[0].instances.ndim == 4 and settings.bag_patches is None  # see `mil.lessons.is_thinned`
+    draws = read.bags[0].instances.ndim == 4 and settings.bag_patches is None  # see `mil.training_bags.is_subsampled`
     most = settings.max_bag_patches if draws else max(read.sizes)
     return sum(min(size, most) for size in read.sizes) / sum(min(len(bag), most) for bag in read.bags)
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..core.bag import UNKNOWN
+from ..core.bag import UNLABELLED
 from ..core.errors import BundleError, CohortError, SettingsError, SlideError
 from ..core.events import Event, Failed, Notice, Progress
-from ..core.label_map import COVERAGE, in_short, many
+from ..core.label_map import COVERAGE, count_of, list_briefly
 from ..core.metrics import Metrics, binary_metrics, mean_metrics, positive_score
 from ..store.cohort import Cohort, CohortSlide
 from ..store.learnt import Learnt
@@ -30,7 +30,7 @@ class _Answers:
 
     def add(self, patch_map: PatchMap, true_class: np.ndarray, cohort: Cohort) -> None:
         patches, several = patch_map.patches, patch_map.several
-        known = (true_class != UNKNOWN) & patch_map.done[patches.scored]  # parts of a damaged slide have no answer
+        known = (true_class != UNLABELLED) & patch_map.done[patches.scored]  # parts of a damaged slide have no answer
         score = positive_score(patch_map.probability[patches.scored], several)
         self.bag_truth.append(cohort.indices(cohort[patch_map.slide_id]) != (0,))
         self.bag_score.append(float(positive_score(np.array(patch_map.bag_probability), several)))
@@ -154,8 +154,8 @@ def _rows(run: Run, cohort: Cohort, split: str) -> Generator[Event, None, list[C
         yield Notice(f"{len(seen)} of {len(reasons)} slides are left out, since the run learnt from them ({why})")
     if same := [row.slide_id for row in rows if row.slide_id in learnt.rows and not reasons[row.slide_id]]:
         yield Notice(
-            f"{many(len(same), 'slide')} with the id of a training slide, but another file of another patient: counted "
-            f"as new ({in_short(same)})"
+            f"{count_of(len(same), 'slide')} with the id of a training slide, but another file of another patient: "
+            f"counted as new ({list_briefly(same)})"
         )
     if learnt.n_unsigned:
         yield Notice(
@@ -175,7 +175,7 @@ _WHY = {
 
 def _in_words(reasons: Mapping[str, str | None]) -> str:
     found = {why: [slide_id for slide_id, own in reasons.items() if own == why] for why in _WHY}
-    return "; ".join(_WHY[why].format(n=len(ids), ids=in_short(ids)) for why, ids in found.items() if ids)
+    return "; ".join(_WHY[why].format(n=len(ids), ids=list_briefly(ids)) for why, ids in found.items() if ids)
 
 
 def _without_repeats(

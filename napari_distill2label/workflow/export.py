@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..core.bag import UNKNOWN
-from ..core.colours import RGB
+from ..core.bag import UNLABELLED
+from ..core.classes import RGB
 from ..core.errors import BundleError, OutputError, SlideError
 from ..core.events import Event, Failed, Finished, Notice, Progress
 from ..core.label_map import COVERAGE
@@ -168,7 +168,7 @@ def _corrected(
         except BundleError:  # said when it is its turn
             continue
         if opened.slide_id in corrections:
-            known = np.full(opened.patches.shape, UNKNOWN, np.int8)
+            known = np.full(opened.patches.shape, UNLABELLED, np.int8)
             known[opened.patches.scored] = corrections.of(opened.slide_id, opened.patches, opened.classes)
             found[name] = known
     yield from (Notice(line) for line in corrections.report())

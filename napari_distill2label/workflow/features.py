@@ -9,12 +9,12 @@ from tempfile import TemporaryDirectory
 from ..core.errors import BundleError, OutputError, SettingsError, SlideError
 from ..core.events import Event, Failed, Finished, Notice
 from ..core.geometry import Mpp, PatchGrid, PatchPoints, mean_mpp
-from ..core.names import is_url
+from ..core.paths import is_url
 from ..core.settings import GridSettings
 from ..prediction.classifier import PatchClassifier
 from ..prediction.encoder import FrozenEncoder
 from ..prediction.engine import PatchScorer, walk
-from ..slides.bags import laying
+from ..slides.patches import iter_place_patches
 from ..slides.registry import may_have_canvas, open_slide
 from ..slides.slide import Slide
 from ..store.bundle import BundleConfig
@@ -84,7 +84,7 @@ def features(
             try:
                 with open_slide(row.path, row.mpp) as slide:
                     yield from (Notice(f"{row.slide_id}: {notice}") for notice in slide.notices)
-                    patches = yield from laying(slide, grid, regions=regions_of(row.slide_id, tissue))
+                    patches = yield from iter_place_patches(slide, grid, regions=regions_of(row.slide_id, tissue))
                     yield from _keep(row.slide_id, slide, patches, source, formats, outputs)
             except (SlideError, OutputError) as error:
                 yield Failed(row.slide_id, str(error))
@@ -123,7 +123,7 @@ def _keep(
 
 def fitted_grid(grid: GridSettings, encoder: FrozenEncoder) -> GridSettings:
     """The grid with the encoder's own patch side and scale where the user has set none; checked against it."""
-    grid = grid.with_defaults(encoder.description.patch_px, encoder.description.mpp)
+    grid = grid.with_encoder_defaults(encoder.description.patch_px, encoder.description.mpp)
     encoder.check_side(grid.patch_px)
     return grid
 

@@ -20,11 +20,11 @@ from ..core.bag import Bag
 from ..core.errors import CohortError, SlideError
 from ..core.events import EpochEnd, Event, Finished, Notice, Progress
 from ..core.geometry import Mpp, PatchGrid, PatchPoints
-from ..core.presets import quick_settings
+from ..core.presets import live_settings
 from ..core.settings import GridSettings, Settings
-from ..mil.curriculum import Curriculum, Stage
 from ..mil.model import MILModel
-from ..mil.training import TrainingState, answer_bag, fit
+from ..mil.pipeline import Stage, TrainingPipeline
+from ..mil.training import TrainingState, fit, predict_bag
 from ..prediction.damage import part_of
 from ..store.bundle import Role, save_bundle
 from ..store.cohort import Cohort, CohortSlide
@@ -52,7 +52,7 @@ class LiveSlide:
     readable: np.ndarray
     components: np.ndarray
     mpp: Mpp | None
-    mpp_assumed: bool
+    mpp_from_user: bool
     signature: str
 
 
@@ -148,7 +148,7 @@ def _read(source: FeatureSource, row: CohortSlide) -> Generator[Event, None, tup
             raise SlideError(f"{row.slide_id}: none of its patches has features")
         if slide is None:
             return found, row.mpp and (row.mpp, row.mpp), row.mpp is not None
-        return found, slide.mpp, slide.mpp_assumed
+        return found, slide.mpp, slide.mpp_from_user
 
 
 def _sample(maps: list[FeatureMap]) -> np.ndarray:
@@ -185,7 +185,7 @@ def live(
     Parameters
     ----------
     settings
-        None: `quick_settings()`.
+        None: `live_settings()`.
     known
         int8 of `patches.shape` by slide: classes of patches a user corrected, −1 elsewhere.
     first
@@ -193,7 +193,7 @@ def live(
 
     Slides of the test split are not trained on. `CohortError` if fewer than two classes are labelled.
     """
-    settings = settings or quick_settings()
+    settings = settings or live_settings()
     rows = [row for row in cohort.labelled if row.slide_id in features.slides and row.split != "test"]
     if len({cohort.indices(row) for row in rows}) < 2:
         raise CohortError("slides of two classes at least must be labelled, and have features")
@@ -210,7 +210,7 @@ def live(
                 yield Finished(first, maps[-1])
         yield Progress("labelling patches", done, len(order))
     folded = {role: folded_in(model, features.components) for role, model in models.items()}
-    n_corrections = sum(int((bag.known >= 0).sum()) for bag in bags if bag.known is not None)
+    n_corrections = sum(int((bag.patch_labels >= 0).sum()) for bag in bags if bag.patch_labels is not None)
     return LiveResult(folded, maps, settings, features, cohort.with_slides(rows), n_corrections)
 
 
@@ -237,16 +237,18 @@ def _train(
     bags: list[Bag], n_classes: int, settings: Settings, components: Components
 ) -> Generator[Event, None, dict[Role, MILModel]]:
     """Teacher and student, on the CPU: networks this small would wait for a GPU."""
-    curriculum = Curriculum(bags, (), n_classes, settings, torch.device("cpu"))
+    pipeline = TrainingPipeline(bags, (), n_classes, settings, torch.device("cpu"))
     width = components.directions.shape[1]
     # One scale for all components: their own would make as much of the weakest as of the strongest.
-    curriculum.normalisation = {"mean": torch.zeros(width), "std": torch.full((width,), components.spread)}
+    pipeline.normalisation = {"mean": torch.zeros(width), "std": torch.full((width,), components.spread)}
     models: dict[Role, MILModel] = {}
-    for item in curriculum.stages():
+    for item in pipeline.stages():
         if not isinstance(item, Stage):
             yield item
             continue
-        for step in fit(item.model, item.objective, item.lessons, (), item.settings, item.seed, phase=item.role):
+        for step in fit(
+            item.model, item.loss_function, item.training_bags, (), item.settings, item.seed, phase=item.role
+        ):
             if isinstance(step, TrainingState):
                 step = _epoch_end(item.role, step, item.settings.epochs)
             yield step
@@ -271,10 +273,10 @@ def _digest(model: MILModel) -> str:
 def _map(model: MILModel, slide: LiveSlide, classes: tuple[str, ...], identity: dict[str, Any]) -> PatchMap:
     """What the student says of a slide, in memory."""
     row, patches = slide.row, slide.patches
-    answer = answer_bag(model, Bag(row.slide_id, slide.components, patches.corners[slide.readable], (0,)))
+    answer = predict_bag(model, Bag(row.slide_id, slide.components, patches.corners[slide.readable], (0,)))
     made = PatchMap.create(
         None, patches, classes, slide_id=row.slide_id, slide_path=row.path, slide_mpp=slide.mpp,
-        slide_mpp_assumed=slide.mpp_assumed, several=model.settings.several,
+        slide_mpp_assumed=slide.mpp_from_user, several=model.settings.several,
         model=identity | {"slide_signature": slide.signature},
     )  # fmt: skip
     arrays = {
@@ -337,7 +339,7 @@ def keep(result: LiveResult, out: PathLike) -> Generator[Event, None, Run]:
             "seed": settings.seed,
             "epoch": getattr(settings, role).epochs,
             "mpp": mpp,
-            "n_mpp_assumed": sum(slide.mpp_assumed for slide in slides),
+            "n_mpp_assumed": sum(slide.mpp_from_user for slide in slides),
             "n_train": len(cohort),
             "n_corrections": result.n_corrections if role == "student" else 0,
             "data_signature": signature.hexdigest(),

@@ -10,15 +10,15 @@ import torch
 from ..core.errors import BundleError, SlideError
 from ..core.events import Begun, Event, Failed, Notice
 from ..core.geometry import Mpp, PatchGrid, PatchPoints, mean_mpp
-from ..core.names import kept_path
+from ..core.paths import canonical_path
 from ..core.settings import GridSettings
 from ..prediction.classifier import JudgedFeatures, PatchClassifier, judge_kept
 from ..prediction.cluster import Cluster
 from ..prediction.engine import PatchScorer, fill, patches_per_block, walk
 from ..prediction.recipe import ModelRecipe, SlideRecipe
-from ..slides.bags import laying
-from ..slides.mpp import SCALE_TOLERANCE
+from ..slides.patches import iter_place_patches
 from ..slides.registry import open_slide
+from ..slides.scale import SCALE_TOLERANCE
 from ..slides.slide import Slide
 from ..store.cohort import CohortSlide
 from ..store.files import safe_name
@@ -83,7 +83,7 @@ class PatchMapper:
             patches = yield from self._lay(row, slide)
             check_patches(slide, patches)
             place = keep and place_of(keep, row, self.config.role)
-            patch_map = self._begin(place, patches, row, slide.mpp, slide.mpp_assumed)
+            patch_map = self._begin(place, patches, row, slide.mpp, slide.mpp_from_user)
             if not patch_map.is_complete:
                 yield Begun(row.slide_id, patch_map)
                 yield from self._walk(slide, patch_map, f"predicting {row.slide_id}")
@@ -101,7 +101,7 @@ class PatchMapper:
                 yield from (Notice(f"{row.slide_id}: {notice}") for notice in slide.notices)
             features = yield from self.source.read(row, slide)
             slide_mpp = slide.mpp if slide is not None else row.mpp and (row.mpp, row.mpp)
-            assumed = slide.mpp_assumed if slide is not None else row.mpp is not None
+            assumed = slide.mpp_from_user if slide is not None else row.mpp is not None
         place = keep and place_of(keep, row, self.config.role)
         patch_map = self._begin(place, features.patches, row, slide_mpp, assumed, features.signature)
         if not patch_map.is_complete:
@@ -115,11 +115,11 @@ class PatchMapper:
 
     def _lay(self, row: CohortSlide, slide: Slide) -> Generator[Event, None, PatchGrid | PatchPoints]:
         if self.recipe.dense:
-            from ..prediction.dense import dense_grid as lay
+            from ..prediction.dense import dense_grid as make_grid
         else:
-            lay = PatchGrid.over
+            make_grid = PatchGrid.over
         centres, regions = centres_of(row.slide_id, self.centres), regions_of(row.slide_id, self.tissue)
-        return (yield from laying(slide, self.grid, centres, regions, lay))
+        return (yield from iter_place_patches(slide, self.grid, centres, regions, make_grid))
 
     def _walk(self, slide: Slide, patch_map: PatchMap, phase: str) -> Generator[Event, None, None]:
         patches = patch_map.patches
@@ -167,7 +167,7 @@ class PatchMapper:
             try:
                 begun = PatchMap.open(path)
                 scale = (begun.slide_mpp, begun.slide_mpp_assumed)
-                same_place = (begun.slide_path, scale) == (kept_path(row.path), (slide_mpp, slide_mpp_assumed))
+                same_place = (begun.slide_path, scale) == (canonical_path(row.path), (slide_mpp, slide_mpp_assumed))
                 if same_place and begun.fits(patches, self.config.classes, identity):
                     begun.check()
                     begun.set_threshold(self.threshold)
@@ -191,7 +191,7 @@ class PatchMapper:
 def place_of(keep: Path, row: CohortSlide, role: str) -> Path:
     """The folder of a slide's map; one that holds another file's map, of a slide of the same id, is left alone."""
     path = keep / f"{safe_name(row.slide_id)}.{role}.zarr"
-    if heading(path).get("slide_path") in (None, kept_path(row.path)):  # none: damaged, and made anew
+    if heading(path).get("slide_path") in (None, canonical_path(row.path)):  # none: damaged, and made anew
         return path
     digest = hashlib.sha256(str(row.path).encode("utf-8", "surrogateescape")).hexdigest()[:6]
     return path.with_name(f"{safe_name(row.slide_id)}-{digest}.{role}.zarr")

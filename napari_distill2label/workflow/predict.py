@@ -16,7 +16,7 @@ from ..mil.device import choose_device, compute_dtype
 from ..prediction.classifier import with_encoder
 from ..prediction.cluster import Cluster, is_open, open_scheduler
 from ..prediction.recipe import ModelRecipe
-from ..slides.mpp import LIMITS
+from ..slides.scale import LIMITS
 from ..store.bundle import ROLES, Bundle, is_bundle, load_bundle
 from ..store.cohort import Cohort, CohortSlide
 from ..store.outputs import Outputs

@@ -4,8 +4,8 @@ from collections.abc import Generator, Iterable
 
 from ..core.errors import CohortError, SlideError
 from ..core.events import Notice, Progress
-from ..slides.mpp import missing_mpp
 from ..slides.registry import open_slide
+from ..slides.scale import missing_mpp
 from ..store.cohort import CohortSlide
 
 

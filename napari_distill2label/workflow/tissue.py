@@ -9,7 +9,7 @@ from ..core.events import Event, Failed, Finished, Notice
 from ..core.settings import GridSettings
 from ..export.regions import write_regions
 from ..slides.registry import open_slide
-from ..slides.tissue import finding_mask
+from ..slides.tissue import segment_tissue
 from ..store.cohort import Cohort
 from ..store.files import safe_name, safe_names, told_apart
 from ..store.outputs import Outputs
@@ -57,7 +57,7 @@ def tissue(
             try:
                 with open_slide(row.path, row.mpp) as slide:
                     yield from (Notice(f"{row.slide_id}: {notice}") for notice in slide.notices)
-                    mask = yield from finding_mask(slide, settings)
+                    mask = yield from segment_tissue(slide, settings)
                     yield from (Notice(f"{row.slide_id}: {notice}") for notice in mask.notices)
                 if not mask.mask.any():
                     raise SlideError(f"{row.path}: no tissue found by the rule {settings.tissue!r}")

@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..core.bag import UNKNOWN, Bag
+from ..core.bag import UNLABELLED, Bag
 from ..core.errors import BundleError, SettingsError
 from ..core.events import EpochEnd, Event, Notice, Progress
 from ..core.metrics import binary_metrics, positive_score
 from ..core.settings import Settings, TrainingSettings
-from ..mil.chance import Learnt, learnt
-from ..mil.curriculum import Curriculum, Stage
 from ..mil.device import choose_device, compute_dtype
+from ..mil.fit_quality import FitQuality, measure_fit
 from ..mil.model import MILModel
-from ..mil.training import TrainingState, all_finite, answering, diverged, fit
+from ..mil.pipeline import Stage, TrainingPipeline
+from ..mil.training import TrainingState, all_finite, divergence_error, fit, iter_predict_bag
 from ..store.bundle import ROLES, load_bundle, save_bundle
 from ..store.checkpoint import digest_of_tensors, load_checkpoint, save_checkpoint
 from ..store.cohort import Cohort
@@ -136,8 +136,8 @@ class _Training:
         self.run = self.plan.start(self.signature, len(rows) - len(bags))
         if not has_signatures(self.run):
             write_signatures(self.run, signatures)
-        curriculum = Curriculum(self.train, self.valid, len(self.cohort.classes), self.settings, self.device)
-        for item in curriculum.stages(self.run.config.baseline):
+        pipeline = TrainingPipeline(self.train, self.valid, len(self.cohort.classes), self.settings, self.device)
+        for item in pipeline.stages(self.run.config.baseline):
             if isinstance(item, Stage):
                 yield from self.fit(item)
             else:
@@ -170,11 +170,11 @@ class _Training:
             return
         model.dtype = compute_dtype(settings.precision, self.device)
         self.watch.rest()
-        work = fit(model, stage.objective, stage.lessons, self.valid, settings, stage.seed, state, role)
+        work = fit(model, stage.loss_function, stage.training_bags, self.valid, settings, stage.seed, state, role)
         for item in work:
             if isinstance(item, TrainingState):
                 state = item
-                state.taught_by = self.taught_by(role)
+                state.teacher_digest = self.teacher_digest(role)
                 self.changed |= is_teaching(role)
                 save_checkpoint(self.run.checkpoint(role), state)
                 self.histories[role] = state.history
@@ -186,7 +186,7 @@ class _Training:
         yield from stage.finish()
         model.dtype = torch.float32
         if not all_finite(model.state_dict()):
-            raise diverged(role, settings, "its last weights are not finite")
+            raise divergence_error(role, settings, "its last weights are not finite")
         if role in ROLES:
             yield from self.save(role, model, state, settings)
             yield from self.say_if_nothing_was_learnt(role, model)
@@ -194,12 +194,12 @@ class _Training:
 
     def say_if_nothing_was_learnt(self, role: str, model: MILModel) -> Generator[Event, None, None]:
         pause = Progress(f"{role}: answers for its training slides", 0, len(self.train))
-        found: Learnt = yield from learnt(model, self.train, pause)
-        if found.is_nothing:
+        found: FitQuality = yield from measure_fit(model, self.train, pause)
+        if found.is_at_chance:
             own = "student" if role == "student" else "teacher"
             yield Notice(
                 f"the {in_words(role)} is no better than chance on its own training slides (loss {found.loss:.3f}; "
-                f"{found.chance:.3f} without looking at them): it has learnt next to nothing. Give it more epochs "
+                f"{found.chance_loss:.3f} without looking at them): it has learnt next to nothing. Give it more epochs "
                 f"(--{own}.epochs) or larger steps (--{own}.learning_rate), and look through the labels"
             )
 
@@ -219,12 +219,12 @@ class _Training:
                 raise BundleError(f"{error}; delete it, and --resume trains the {in_words(role)} anew") from None
             yield Notice(f"{error}: the {in_words(role)} is trained anew")
             return None
-        if state.taught_by != self.taught_by(role) and (state.taught_by or self.changed):
+        if state.teacher_digest != self.teacher_digest(role) and (state.teacher_digest or self.changed):
             yield Notice(f"the networks that teach the {in_words(role)} have changed: it is trained anew")
             return None
         return state
 
-    def taught_by(self, role: str) -> str:
+    def teacher_digest(self, role: str) -> str:
         """A digest of the networks whose answers a network learns, all trained before it. Plain MIL is nobody's."""
         return hashlib.sha256("".join(self.teachers).encode()).hexdigest() if role == "student" else ""
 
@@ -261,7 +261,9 @@ class _Training:
     def save(
         self, role: str, model: MILModel, state: TrainingState, settings: TrainingSettings
     ) -> Generator[Event, None, None]:  # fmt: skip
-        corrected = sum(int((bag.known != UNKNOWN).sum()) for bag in self.train if bag.known is not None)
+        corrected = sum(
+            int((bag.patch_labels != UNLABELLED).sum()) for bag in self.train if bag.patch_labels is not None
+        )
         about = {
             "role": role,
             "classes": self.cohort.classes,
@@ -281,7 +283,7 @@ class _Training:
         }
         metrics = yield from bag_metrics(model, self.valid, role)
         if not all(math.isfinite(value) for value in metrics.values() if value is not None):
-            raise diverged(role, settings, "its answers are not finite")
+            raise divergence_error(role, settings, "its answers are not finite")
         former = self.weights_of(role)
         save_bundle(self.run.bundle(role), model, about, metrics)
         if role == "teacher" and former not in (None, self.weights_of(role)):
@@ -314,7 +316,7 @@ def bag_metrics(
     answers = []
     for done, bag in enumerate(bags):
         pause = Progress(f"{role}: metrics of the validation slides", done, len(bags))
-        answer = yield from answering(model, bag, pause)
+        answer = yield from iter_predict_bag(model, bag, pause)
         answers.append(model.probabilities(answer.bag_logits).numpy())
     positive = np.array([bag.label != (0,) for bag in bags], bool)
     return binary_metrics(
@@ -339,6 +341,6 @@ def _signature(bags: Sequence[Bag]) -> Generator[Progress, None, str]:
         for start in range(0, len(bag), SIGNED_AT_ONCE):
             yield Progress("noting what is trained on", done, len(bags))
             digest.update(np.ascontiguousarray(bag.instances[start : start + SIGNED_AT_ONCE]))
-        if bag.known is not None:
-            digest.update(bag.known.tobytes())
+        if bag.patch_labels is not None:
+            digest.update(bag.patch_labels.tobytes())
     return digest.hexdigest()

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from ..core.bag import UNKNOWN
+from ..core.bag import UNLABELLED
 from ..core.errors import CohortError
 from ..core.geometry import Mpp, PatchGrid, PatchPoints, mean_mpp
 from ..core.label_map import (
@@ -18,11 +18,11 @@ from ..core.label_map import (
     check_label_map,
     check_mapped_classes,
     class_of_labels,
-    in_short,
+    count_of,
     is_left_out,
-    many,
+    list_briefly,
 )
-from ..core.names import slide_name
+from ..core.paths import slide_name
 from ..export.read import LabelMask, is_label_mask, read_label_mask
 from ..store.patchmap import PatchMap
 from ..store.points import (
@@ -58,7 +58,7 @@ class Truth(Protocol):
         """
 
     def of(self, slide_id: str, patches: Patches, classes: tuple[str, ...]) -> np.ndarray:
-        """(n,) int64 class of each scored patch, `UNKNOWN` where the truth says nothing."""
+        """(n,) int64 class of each scored patch, `UNLABELLED` where the truth says nothing."""
 
     def known(
         self, slide_id: str, patches: Patches, classes: tuple[str, ...], complete: bool
@@ -93,7 +93,7 @@ class PointTruth:
     def check(self, classes: tuple[str, ...], slide_ids: Sequence[str], complete: bool) -> list[str]:
         index = self._index(classes)
         others = sorted(
-            label for label, i in index.items() if label and i == UNKNOWN and not is_left_out(label, self.label_map)
+            label for label, i in index.items() if label and i == UNLABELLED and not is_left_out(label, self.label_map)
         )
         named = set(index.values())
         missing = None
@@ -103,9 +103,9 @@ class PointTruth:
             missing, example = repr(classes[0]), classes[0]
         if missing:
             raise CohortError(
-                f"{self.source}: no label says {missing}, and {in_short(others)} {_is_are(len(others))} no class of "
-                f"the model ({', '.join(classes)}): say what they are, as in --map '{others[0]}={example}' or, for all "
-                f"others, --map '*={example}'; --map '{others[0]}=' leaves a label out"
+                f"{self.source}: no label says {missing}, and {list_briefly(others)} {_is_are(len(others))} no class "
+                f"of the model ({', '.join(classes)}): say what they are, as in --map '{others[0]}={example}' or, for "
+                f"all others, --map '*={example}'; --map '{others[0]}=' leaves a label out"
             )
         return []
 
@@ -118,7 +118,7 @@ class PointTruth:
         found = self._labels(slide_id, patches, classes)
         known = found.classes.copy()
         if complete and slide_id in self and not is_centred(patches) and not found.tally.is_unusable:
-            known[(known == UNKNOWN) & ~found.unclear] = 0
+            known[(known == UNLABELLED) & ~found.unclear] = 0
         return known, found.tally
 
     def points(self, slide_id: str) -> Points:
@@ -172,12 +172,12 @@ class MaskTruth:
             self._meaning(one, classes)
         meaning = _meaning(found, classes, self.label_map)
         said = [f"{value} {_name(meaning[value], classes)}" for value in sorted(asked_for)]
-        return [f"truth: masks are read as {in_short(said)}; --map VALUE=CLASS says otherwise"] if said else []
+        return [f"truth: masks are read as {list_briefly(said)}; --map VALUE=CLASS says otherwise"] if said else []
 
     def of(self, slide_id: str, patches: Patches, classes: tuple[str, ...]) -> np.ndarray:
         file = of_slide(self.files, slide_id)
         if file is None:
-            return np.full(len(patches.corners), UNKNOWN, np.int64)
+            return np.full(len(patches.corners), UNLABELLED, np.int64)
         mask = read_label_mask(file)
         if mask.labels.shape != tuple(patches.slide_shape):
             raise CohortError(f"{file}: is {mask.labels.shape}, its slide is {tuple(patches.slide_shape)} px")
@@ -196,7 +196,7 @@ class MaskTruth:
         return self.of(slide_id, patches, classes), Tally()  # a mask says itself what is unknown
 
     def _classes(self, mask: LabelMask, classes: tuple[str, ...], file: Path) -> np.ndarray:
-        """(h, w) int16 class of each pixel, `UNKNOWN` where the mask says nothing."""
+        """(h, w) int16 class of each pixel, `UNLABELLED` where the mask says nothing."""
         found = _Values(file, _values_of(mask.labels), mask.classes)
         meaning = self._meaning(found, classes)
         values = np.array(sorted(found.values))
@@ -204,13 +204,13 @@ class MaskTruth:
         return table[np.searchsorted(values, mask.labels)]
 
     def _meaning(self, mask: "_Values", classes: tuple[str, ...]) -> dict[int, int]:
-        """Class index, or `UNKNOWN`, of each value of a mask."""
+        """Class index, or `UNLABELLED`, of each value of a mask."""
         if not mask.names:
             return _meaning(dict.fromkeys(mask.values, mask.file) | self._found, classes, self.label_map)
         index = class_of_labels(mask.names.values(), classes, self.label_map, mask.file)
         if stray := mask.values - mask.names.keys() - {0}:
             raise CohortError(f"{mask.file}: has the value {min(stray)}, which its list of classes does not name")
-        return {value: index[name] for value, name in mask.names.items()} | {0: UNKNOWN}
+        return {value: index[name] for value, name in mask.names.items()} | {0: UNLABELLED}
 
 
 class _Values(NamedTuple):
@@ -248,7 +248,7 @@ def _files_of_values(masks: Iterable[_Values]) -> dict[int, Path]:
 
 
 def _name(index: int, classes: Sequence[str]) -> str:
-    return "unknown" if index == UNKNOWN else classes[index]
+    return "unknown" if index == UNLABELLED else classes[index]
 
 
 def read_truth(path: PathLike, label_map: Mapping[str, str] | None = None, coverage: float = COVERAGE) -> Truth:
@@ -292,7 +292,7 @@ def _values_of(labels: np.ndarray) -> set[int]:
 
 
 def _meaning(values: Mapping[int, Path], classes: Sequence[str], label_map: Mapping[str, str]) -> dict[int, int]:
-    """Class index, or `UNKNOWN`, of each value of masks that do not name theirs; `values` has a file with each."""
+    """Class index, or `UNLABELLED`, of each value of masks that do not name theirs; `values` has a file with each."""
     check_mapped_classes(label_map, classes)
     beside = values.keys() - {0}
     binary = beside in ({255}, {1} if 0 in values else None)
@@ -302,7 +302,7 @@ def _meaning(values: Mapping[int, Path], classes: Sequence[str], label_map: Mapp
         if name:
             result[value] = classes.index(name)
         elif name == "":
-            result[value] = UNKNOWN
+            result[value] = UNLABELLED
         elif binary and value and len(classes) > 2:
             raise CohortError(
                 f"{file}: is a binary mask, and the model has several findings: say which is meant, as in "
@@ -323,7 +323,7 @@ def _meaning(values: Mapping[int, Path], classes: Sequence[str], label_map: Mapp
 def _of_most(pixels: np.ndarray, coverage: float) -> int:
     """(C,) known pixels of a patch by class -> its class; the higher class of equals."""
     if not pixels.any():
-        return UNKNOWN
+        return UNLABELLED
     if pixels[1:].sum() >= coverage * pixels.sum() and pixels[1:].any():
         return len(pixels) - 1 - int(pixels[:0:-1].argmax())
     return 0
@@ -370,7 +370,7 @@ class KnownPatches:
         lines = self.truth.check(self.classes, slide_ids, self.complete)
         if without:
             lines.append(
-                f"truth: says nothing of {len(without)} of {len(slide_ids)} slides ({in_short(without)}): their "
+                f"truth: says nothing of {len(without)} of {len(slide_ids)} slides ({list_briefly(without)}): their "
                 "patches do not count"
             )
         return lines
@@ -393,7 +393,7 @@ class KnownPatches:
             return []
         self._reported = True
         tally = self._tally
-        patches = Counter(int(i) for known in self._known.values() for i in known[known != UNKNOWN])
+        patches = Counter(int(i) for known in self._known.values() for i in known[known != UNLABELLED])
         cause = next((cause for cause, n in Counter(self._causes).most_common(1) if 2 * n > len(self._causes)), None)
         marks = tally.counted + tally.elsewhere.total() + tally.outside.total()
         lines = what_did_not(tally, self.label_map, self.classes[0])
@@ -442,7 +442,7 @@ def what_counted(tally: Tally, patches: Mapping[int, int], classes: Sequence[str
     marks = []
     for name in dict.fromkeys([*tally.points, *tally.areas]):
         kinds = [(tally.points[name], "point"), (tally.areas[name], "area")]
-        marks.append(f"{name[:40]} " + " and ".join(many(n, kind) for n, kind in kinds if n))
+        marks.append(f"{name[:40]} " + " and ".join(count_of(n, kind) for n, kind in kinds if n))
     made = ", ".join(f"{patches.get(index, 0)} {name}" for index, name in enumerate(classes))
     return f"truth of the patches: {made}" + (f" (from {', '.join(marks)})" if marks else "")
 
@@ -451,21 +451,23 @@ def what_did_not(tally: Tally, label_map: Mapping[str, str], negative: str) -> l
     """A line for each kind of mark that says nothing: outside, on no patch, of no class."""
     lines = []
     if n := tally.outside.total():
-        lines.append(f"truth: {many(n, 'mark')} {_lies(n)} outside of the slide: level-0 pixels are wanted, x before y")
+        lines.append(
+            f"truth: {count_of(n, 'mark')} {_lies(n)} outside of the slide: level-0 pixels are wanted, x before y"
+        )
     if n := tally.elsewhere.total():
-        lines.append(f"truth: {many(n, 'mark')} {_lies(n)} on no patch that is looked at")
+        lines.append(f"truth: {count_of(n, 'mark')} {_lies(n)} on no patch that is looked at")
     if n := tally.no_class[""]:
-        lines.append(f"truth: {many(n, 'mark')} {_has(n)} no class: not counted")
+        lines.append(f"truth: {count_of(n, 'mark')} {_has(n)} no class: not counted")
     if n := tally.placeless:
-        lines.append(f"truth: {many(n, 'object')} {_has(n)} no point and no area: not counted")
+        lines.append(f"truth: {count_of(n, 'object')} {_has(n)} no point and no area: not counted")
     if n := tally.ignored:
-        lines.append(f"truth: {many(n, 'mark')} {_is_are(n)} of a class that QuPath ignores: not counted")
+        lines.append(f"truth: {count_of(n, 'mark')} {_is_are(n)} of a class that QuPath ignores: not counted")
     others = {label: n for label, n in tally.no_class.most_common() if label and not is_left_out(label, label_map)}
     if others:
-        names = in_short(f"{label[:40]} {n}" for label, n in others.items())
+        names = list_briefly(f"{label[:40]} {n}" for label, n in others.items())
         n, example = sum(others.values()), next(iter(others))[:40]
         lines.append(
-            f"truth: {many(n, 'mark')} {_has(n)} a label that is no class of the model ({names}): not counted; "
+            f"truth: {count_of(n, 'mark')} {_has(n)} a label that is no class of the model ({names}): not counted; "
             f"--map '{example}={negative}' says what it is, --map '{example}=' that it is to be left out"
         )
     return lines

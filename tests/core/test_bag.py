@@ -35,8 +35,8 @@ def test_other_instances_are_refused(instances):
 def test_coordinates_and_known_go_with_the_instances():
     with pytest.raises(ValueError, match="coordinates"):
         Bag("a", PATCHES, CORNERS[:3])
-    with pytest.raises(ValueError, match="known"):
-        Bag("a", PATCHES, CORNERS, known=np.zeros(3, np.int8))
+    with pytest.raises(ValueError, match="patch_labels"):
+        Bag("a", PATCHES, CORNERS, patch_labels=np.zeros(3, np.int8))
 
 
 def test_target_has_a_one_for_every_class_present():
@@ -49,7 +49,7 @@ def test_target_has_a_one_for_every_class_present():
 
 def test_truth_is_no_field_of_a_bag():
     assert [field.name for field in dataclasses.fields(Bag)] == [
-        "slide_id", "instances", "coordinates", "label", "known",
+        "slide_id", "instances", "coordinates", "label", "patch_labels",
     ]  # fmt: skip
     with pytest.raises(dataclasses.FrozenInstanceError):
         Bag("a", PATCHES, CORNERS).label = (1,)

@@ -2,14 +2,14 @@
 
 import pytest
 
-from napari_distill2label.core.bag import UNKNOWN
+from napari_distill2label.core.bag import UNLABELLED
 from napari_distill2label.core.errors import CohortError, SettingsError
 from napari_distill2label.core.label_map import (
     check_label_map,
     class_of_labels,
-    in_short,
+    count_of,
     is_left_out,
-    many,
+    list_briefly,
     parse_label_map,
 )
 
@@ -21,7 +21,12 @@ def index(*labels, label_map=None):
 
 
 def test_labels_are_classes_or_unknown():
-    assert index("tumour", "normal", "lymphocyte", "") == {"tumour": 1, "normal": 0, "lymphocyte": UNKNOWN, "": UNKNOWN}
+    assert index("tumour", "normal", "lymphocyte", "") == {
+        "tumour": 1,
+        "normal": 0,
+        "lymphocyte": UNLABELLED,
+        "": UNLABELLED,
+    }
 
 
 @pytest.mark.parametrize(
@@ -39,12 +44,12 @@ def test_what_is_nearly_a_class_is_an_error_that_offers_the_map(label, name):
     assert "\n" not in line
     assert f"{label}={name}" in line
     assert index(label, label_map={label: name}) == {label: CLASSES.index(name)}
-    assert index(label, label_map={label: ""}) == {label: UNKNOWN}
+    assert index(label, label_map={label: ""}) == {label: UNLABELLED}
 
 
 @pytest.mark.parametrize("label", ["grade 2", "grade 11", "stroma", "necrosis", "others", "fibroblast", "metastasis"])
 def test_other_things_are_no_slips(label):
-    assert index(label) == {label: UNKNOWN}
+    assert index(label) == {label: UNLABELLED}
 
 
 def test_a_derived_class_is_of_the_class_it_is_derived_from():
@@ -58,7 +63,7 @@ def test_a_label_is_what_the_map_says_of_the_one_it_is_derived_from():
         "Carcinoma: Positive", "Carcinoma: Positive: 2+", "Carcinoma: Negative", "uncertain: a", "x: y",
         label_map=label_map,
     ) == {
-        "Carcinoma: Positive": 1, "Carcinoma: Positive: 2+": 1, "Carcinoma: Negative": 0, "uncertain: a": UNKNOWN,
+        "Carcinoma: Positive": 1, "Carcinoma: Positive: 2+": 1, "Carcinoma: Negative": 0, "uncertain: a": UNLABELLED,
         "x: y": 2,
     }  # fmt: skip
     check_label_map({"Carcinoma": "tumour"}, ["Carcinoma: Positive"], CLASSES, "truth.csv")
@@ -71,7 +76,7 @@ def test_a_label_is_what_the_map_says_of_the_one_it_is_derived_from():
 
 def test_the_map_comes_first_and_the_star_is_for_all_others():
     assert index("tumour", "Tumour", "x", "", label_map={"x": "", "*": "normal", "tumour": "grade 1"}) == {
-        "tumour": 2, "Tumour": 0, "x": UNKNOWN, "": UNKNOWN,
+        "tumour": 2, "Tumour": 0, "x": UNLABELLED, "": UNLABELLED,
     }  # fmt: skip
 
 
@@ -98,8 +103,8 @@ def test_parsing():
 
 
 def test_many_names_in_one_line():
-    assert in_short("abc") == "a, b, c"
-    assert in_short([]) == "none"
-    assert in_short(map(str, range(9))) == "0, 1, 2, 3, 4 and 4 more"
-    assert len(in_short(["x" * 10**6])) < 80
-    assert [many(1, "slide"), many(2, "slide"), many(0, "patch")] == ["1 slide", "2 slides", "0 patches"]
+    assert list_briefly("abc") == "a, b, c"
+    assert list_briefly([]) == "none"
+    assert list_briefly(map(str, range(9))) == "0, 1, 2, 3, 4 and 4 more"
+    assert len(list_briefly(["x" * 10**6])) < 80
+    assert [count_of(1, "slide"), count_of(2, "slide"), count_of(0, "patch")] == ["1 slide", "2 slides", "0 patches"]

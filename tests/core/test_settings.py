@@ -179,7 +179,7 @@ def test_a_users_lengths_win_over_a_presets_and_an_encoders():
     assert build_settings("breast").grid.patch_px == 32  # the preset itself is what it was
 
     def with_encoder(**given):
-        grid = validated(GridSettings, given).with_defaults(224, 0.5)
+        grid = validated(GridSettings, given).with_encoder_defaults(224, 0.5)
         return grid.patch_px, grid.stride_px, grid.mpp
 
     assert with_encoder() == (224, None, 0.5)
@@ -188,4 +188,4 @@ def test_a_users_lengths_win_over_a_presets_and_an_encoders():
     assert with_encoder(patch_um=64, patch_px=64) == (64, None, 1.0)
     assert with_encoder(patch_um=64, mpp=1) == (64, None, 1.0)
     assert with_encoder(stride_um=56) == (224, 112, 0.5)
-    assert GridSettings().with_defaults(224, None).mpp is None
+    assert GridSettings().with_encoder_defaults(224, None).mpp is None

@@ -17,7 +17,7 @@ from napari_distill2label.core.errors import CohortError, SettingsError
 from napari_distill2label.core.events import Notice, Progress, drain
 from napari_distill2label.core.metrics import positive_score
 from napari_distill2label.core.presets import build_settings
-from napari_distill2label.mil.training import answer_bag
+from napari_distill2label.mil.training import predict_bag
 from napari_distill2label.slides.synthetic import draw_slide
 from napari_distill2label.store.bundle import load_bundle
 from napari_distill2label.store.cohort import SPLITS, Cohort
@@ -158,7 +158,7 @@ def test_scores_are_those_of_the_models_that_train_makes(cohort, tmp_path):
     for role in MODELS:
         model = load_bundle(run.bundle(role)).model
         own = {
-            name: [positive_score(model.probabilities(answer_bag(model, bags[s]).bag_logits).numpy()) for s in slides]
+            name: [positive_score(model.probabilities(predict_bag(model, bags[s]).bag_logits).numpy()) for s in slides]
             for name, slides in ((name, split.in_split(name)) for name in ("valid", "test"))
         }
         assert [scores[role, slide.slide_id] for slide in split.in_split("test")] == pytest.approx(

@@ -108,7 +108,7 @@ def test_a_field_is_a_bag_of_the_kinds_in_it():
     for bag, of_field in zip(bags, ([1, 4], [0, 2, 3]), strict=True):
         assert np.array_equal(bag.instances, whole.instances[of_field])
         assert np.array_equal(bag.coordinates, whole.coordinates[of_field])
-        assert bag.known is None
+        assert bag.patch_labels is None
 
 
 def test_fields_of_an_image_are_in_one_split_and_images_without_a_nucleus_in_none(published, tmp_path):
@@ -140,7 +140,7 @@ def test_which_nucleus_is_which_reaches_no_bag(published, tmp_path):
     (bags, truth), (same, other) = read
     for name in SPLITS:
         for bag, twin in zip(bags[name], same[name], strict=True):
-            assert (bag.slide_id, bag.label, bag.known) == (twin.slide_id, twin.label, None)
+            assert (bag.slide_id, bag.label, bag.patch_labels) == (twin.slide_id, twin.label, None)
             assert np.array_equal(bag.instances, twin.instances)
     assert any((truth[name] != other[name]).any() for name in truth)
 

@@ -14,9 +14,9 @@ from napari_distill2label.core.bag import Bag
 from napari_distill2label.core.events import drain
 from napari_distill2label.core.presets import build_settings
 from napari_distill2label.core.settings import merged
-from napari_distill2label.mil.curriculum import Curriculum
-from napari_distill2label.mil.lessons import Taught
-from napari_distill2label.mil.objectives import AssistantObjective
+from napari_distill2label.mil.losses import InheritedLabelLoss
+from napari_distill2label.mil.pipeline import TrainingPipeline
+from napari_distill2label.mil.training_bags import TeacherTargets
 
 SMALL = {
     "model": {"hidden": 16, "attention": 8}, "device": "cpu",
@@ -82,8 +82,8 @@ def test_what_rows_share_is_trained_once_and_is_the_same(fits, recipe, before, a
 
 def stage_of(own=None, **overrides):
     settings = build_settings("colon", "paper", merged(SMALL, overrides))
-    curriculum = Curriculum(own or bags(4), bags(2, 1), 2, settings, torch.device("cpu"))
-    return curriculum.of_bags("teacher", settings.teacher)
+    pipeline = TrainingPipeline(own or bags(4), bags(2, 1), 2, settings, torch.device("cpu"))
+    return pipeline.make_bag_stage("teacher", settings.teacher)
 
 
 def test_any_difference_makes_another_network(monkeypatch):
@@ -105,22 +105,22 @@ def test_any_difference_makes_another_network(monkeypatch):
     differs(plain, [replace(valid[0], label=(1,)), valid[1]])
     differs(plain, valid[:1])
     differs(replace(plain, seed=7))
-    differs(replace(plain, objective=AssistantObjective(plain.settings)))
+    differs(replace(plain, loss_function=InheritedLabelLoss(plain.settings)))
     monkeypatch.setattr(torch, "get_num_threads", lambda: 77)
     differs(plain)
-    differs(replace(plain, lessons=plain.lessons[::-1]))
+    differs(replace(plain, training_bags=plain.training_bags[::-1]))
     differs(replace(plain, settings=plain.settings.model_copy(update={"epochs": 3})))
-    first, *rest = plain.lessons
+    first, *rest = plain.training_bags
     change: dict[str, Callable] = {
         "instances": lambda: first.instances.clone().fill_(3),
         "target": lambda: 1 - first.target,
-        "known": lambda: torch.zeros(6, dtype=torch.long),
-        "taught": lambda: Taught(torch.zeros(2), torch.zeros(6, 2)),
-        "assisted": lambda: torch.zeros(6, 2),
+        "patch_labels": lambda: torch.zeros(6, dtype=torch.long),
+        "teacher_targets": lambda: TeacherTargets(torch.zeros(2), torch.zeros(6, 2)),
+        "oof_targets": lambda: torch.zeros(6, 2),
     }
     assert change.keys() == vars(first).keys()
     for name, value in change.items():
-        differs(replace(plain, lessons=[replace(first, **{name: value()}), *rest]))
+        differs(replace(plain, training_bags=[replace(first, **{name: value()}), *rest]))
     with torch.no_grad():
         plain.model.head.bias += 1
     differs(plain)
@@ -129,7 +129,7 @@ def test_any_difference_makes_another_network(monkeypatch):
 def test_what_cannot_be_told_apart_is_not_remembered():
     stage = stage_of()
     with pytest.raises(TypeError, match="set"):
-        digest_of(replace(stage, lessons=[{1}]), [])
+        digest_of(replace(stage, training_bags=[{1}]), [])
 
 
 def test_only_the_last_are_kept(fits, monkeypatch):

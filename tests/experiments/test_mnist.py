@@ -24,8 +24,8 @@ from experiments.mnist_data import (
 from experiments.results import HEADER
 from napari_distill2label.core.errors import CohortError
 from napari_distill2label.core.events import Progress, drain
-from napari_distill2label.mil.objectives import TeacherObjective
-from napari_distill2label.mil.training import answer_bag
+from napari_distill2label.mil.losses import TeacherLoss
+from napari_distill2label.mil.training import predict_bag
 
 TINY = Protocol((3, 6), (6, 102), 3, (6,), test_bags=30, epochs=2, seeds=2)
 ONE_CELL = replace(TINY, mean_sizes=(3,), bag_counts=(6,))
@@ -177,9 +177,9 @@ def test_bags_of_both_labels_need_both_kinds_of_digits():
 def test_each_model_has_its_terms():
     terms = {
         "mil": {"class"},
-        "vat": {"class", "noise", "ball", "entropy"},
+        "vat": {"class", "noise", "perturbation", "entropy"},
         "vat_noise": {"class", "noise"},
-        "vat_ball": {"class", "ball"},
+        "vat_ball": {"class", "perturbation"},
         "vat_entropy": {"class", "entropy"},
     }
     assert set(figure2.PAPER.models(10, 50)) == set(terms)
@@ -187,9 +187,9 @@ def test_each_model_has_its_terms():
     full = teacher_settings("vat", 3)
     for model, expected in terms.items():
         settings = teacher_settings(model, 3)
-        weights = TeacherObjective(settings).weights
+        weights = TeacherLoss(settings).weights
         assert set(weights) == expected
-        assert weights == {name: TeacherObjective(full).weights[name] for name in expected}
+        assert weights == {name: TeacherLoss(full).weights[name] for name in expected}
         assert (settings.optimiser, settings.select, settings.epochs) == ("rmsprop", "last", 3)
 
 
@@ -210,7 +210,7 @@ def test_bags_are_scored_as_each_alone_and_the_network_has_learnt():
     train, test = draw_bags(patterns(400, 0), 30, 4, (0,)), draw_bags(patterns(400, 1), 60, 4, (1,))
     model = drain(train_model(train, teacher_settings("vat", 8), 0, ""))
     scores = drain(bag_scores(model, test))
-    alone = [model.probabilities(answer_bag(model, bag).bag_logits)[1].item() for bag in test]
+    alone = [model.probabilities(predict_bag(model, bag).bag_logits)[1].item() for bag in test]
     np.testing.assert_allclose(scores, alone, atol=1e-5)
     positive = np.array([bag.label == (1,) for bag in test])
     assert scores[positive].min() > scores[~positive].max()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from shapely.geometry import box, shape
 
-from napari_distill2label.core.colours import palette
+from napari_distill2label.core.classes import palette
 from napari_distill2label.core.geometry import PatchGrid, PatchPoints
 from napari_distill2label.core.settings import GridSettings
 from napari_distill2label.export import write

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from napari_distill2label.core.colours import palette
+from napari_distill2label.core.classes import palette
 from napari_distill2label.core.errors import SlideError
 from napari_distill2label.core.geometry import PatchGrid, PatchPoints
 from napari_distill2label.core.settings import GridSettings

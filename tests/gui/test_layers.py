@@ -7,7 +7,7 @@ import pytest
 import tifffile
 from napari.components import ViewerModel
 
-from napari_distill2label.core.colours import palette
+from napari_distill2label.core.classes import palette
 from napari_distill2label.core.errors import BundleError
 from napari_distill2label.gui.layers import layers, map_layers
 from napari_distill2label.slides.registry import open_slide

@@ -3,8 +3,8 @@
 import pytest
 
 from napari_distill2label.core.errors import CohortError
-from napari_distill2label.gui.session.gathering import gathered
 from napari_distill2label.gui.session.slide_list import SlideList
+from napari_distill2label.slides.discovery import find_slides
 from napari_distill2label.store.cohort import Cohort
 
 
@@ -194,7 +194,7 @@ def test_folders_are_walked_and_files_counted_once(tmp_path):
     ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
-    found = gathered([tmp_path, tmp_path / "b" / "slide_9.png"])
+    found = find_slides([tmp_path, tmp_path / "b" / "slide_9.png"])
     assert [path.name for path in found.slides] == ["a.ome.zarr", "slide_9.png", "slide_10.png"]
     assert not found.refused
 
@@ -203,15 +203,15 @@ def test_a_folder_of_dicom_files_is_one_slide(data_dir):
     folder = data_dir / "slides" / "CMU-1-Small-Region_dicom"
     if not folder.is_dir():
         pytest.skip(f"no {folder}")
-    assert gathered([folder]).slides == (folder,)
-    assert gathered([folder.parent]).slides.count(folder) == 1
+    assert find_slides([folder]).slides == (folder,)
+    assert find_slides([folder.parent]).slides.count(folder) == 1
 
 
 def test_what_is_no_slide_is_refused_with_a_reason(tmp_path):
     (tmp_path / "notes.docx").write_text("x")
     (tmp_path / "cohort.csv").write_text("x")
     (tmp_path / "empty").mkdir()
-    found = gathered([tmp_path / name for name in ("notes.docx", "cohort.csv", "empty", "gone.svs")])
+    found = find_slides([tmp_path / name for name in ("notes.docx", "cohort.csv", "empty", "gone.svs")])
     assert found.tables == (tmp_path / "cohort.csv",)
     assert [line.rpartition(": ")[2][:7] for line in found.refused] == ["not one", "holds n", "no such"]
 

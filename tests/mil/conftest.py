@@ -24,7 +24,12 @@ def make_bag():
     """Positive bags hold some bright patches."""
 
     def make(
-        k: int, label: int | tuple[int, ...] = 1, seed: int = 0, features: int | None = None, known=None, side=SIDE
+        k: int,
+        label: int | tuple[int, ...] = 1,
+        seed: int = 0,
+        features: int | None = None,
+        patch_labels=None,
+        side=SIDE,
     ) -> Bag:
         rng = np.random.default_rng(seed)
         label = label if isinstance(label, tuple) else (label,)
@@ -34,8 +39,8 @@ def make_bag():
                 instances[: max(1, k // 3)] += 90
         else:
             instances = rng.normal(size=(k, features)).astype(np.float32)
-        known = None if known is None else np.array(known, np.int8)
-        return Bag(f"slide{seed}", instances, np.zeros((k, 2), np.int64), label, known)
+        patch_labels = None if patch_labels is None else np.array(patch_labels, np.int8)
+        return Bag(f"slide{seed}", instances, np.zeros((k, 2), np.int64), label, patch_labels)
 
     return make
 

@@ -114,14 +114,14 @@ def test_work_is_what_the_convolutions_do(network, encoder, step):
     region = region_of(dense, (8, 12), step)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         dense._convolve(region, step, [8, 12])
-    assert dense.work((8, 12), step) == counter.get_total_flops() // 2
+    assert dense.cost((8, 12), step) == counter.get_total_flops() // 2
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         dense.model.encoder.convolutions(torch.rand(1, 3, 32, 32))
-    assert dense.work_of_one == counter.get_total_flops() // 2
+    assert dense.cost_of_patch == counter.get_total_flops() // 2
 
 
 def test_neighbours_share_their_convolutions(network):
     dense = network()
     cells = 64 * 64
     for step, saved in ((1, 50), (4, 15)):
-        assert dense.work((64, 64), step) < cells * dense.work_of_one / saved
+        assert dense.cost((64, 64), step) < cells * dense.cost_of_patch / saved

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from napari_distill2label.core.errors import SettingsError
-from napari_distill2label.mil.device import choose_device, compute_dtype, keep_freed_memory
+from napari_distill2label.mil.device import choose_device, compute_dtype, retain_freed_memory
 
 
 def test_auto_is_a_device_that_is_there():
@@ -43,7 +43,7 @@ def test_precision_without_knowledge_of_the_processor_is_float32(monkeypatch):
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator: NOT tested on this system")
 def test_memory_freed_is_used_again_without_asking_the_system():
     resource = pytest.importorskip("resource")
-    if not keep_freed_memory():
+    if not retain_freed_memory():
         pytest.skip("the C library here is not glibc: that freed memory is kept was NOT tested")
     faults = []
 
@@ -62,4 +62,4 @@ def test_memory_freed_is_used_again_without_asking_the_system():
 
 def test_keeping_memory_is_declined_elsewhere(monkeypatch):
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert not keep_freed_memory()
+    assert not retain_freed_memory()

@@ -7,42 +7,42 @@ import torch
 
 from napari_distill2label.core.events import Progress
 from napari_distill2label.core.settings import AssistantSettings, StudentSettings, TeacherSettings
-from napari_distill2label.mil import lessons, training
-from napari_distill2label.mil.lessons import Batch, Lesson, Piece
-from napari_distill2label.mil.objectives import AssistantObjective, StudentObjective, TeacherObjective
-from napari_distill2label.mil.training import RandomState, TrainingState, answer_bag, backward, fit
+from napari_distill2label.mil import training, training_bags
+from napari_distill2label.mil.losses import InheritedLabelLoss, StudentLoss, TeacherLoss
+from napari_distill2label.mil.training import RngState, TrainingState, backward, fit, predict_bag
+from napari_distill2label.mil.training_bags import BagBatch, BagSlice, TrainingBag
 
 CPU = torch.device("cpu")
 PAUSE = Progress("here", 3, 7)
-RUN = 3  # instances of 6 features
-OBJECTIVES = {
-    "teacher": TeacherObjective(TeacherSettings(lambda_n=0.0, lambda_d=0.0)),
-    "student": StudentObjective(StudentSettings(gamma_n=0.5)),
-    "attention": StudentObjective(StudentSettings(bag_gradient="attention")),
-    "assistant": AssistantObjective(AssistantSettings()),
+CHUNK = 3  # instances of 6 features
+LOSSES = {
+    "teacher": TeacherLoss(TeacherSettings(lambda_n=0.0, lambda_d=0.0)),
+    "student": StudentLoss(StudentSettings(gamma_n=0.5)),
+    "attention": StudentLoss(StudentSettings(bag_gradient="attention")),
+    "assistant": InheritedLabelLoss(AssistantSettings()),
 }
 
 
 @pytest.fixture
-def in_runs(monkeypatch):
+def in_chunks(monkeypatch):
     """Judge instances of 6 features in runs of three from now on."""
 
     def cut():
-        monkeypatch.setattr(lessons, "AT_ONCE", 6 * RUN)
-        monkeypatch.setattr(lessons, "RUN", 6 * RUN)
+        monkeypatch.setattr(training_bags, "MAX_DIRECT", 6 * CHUNK)
+        monkeypatch.setattr(training_bags, "CHUNK", 6 * CHUNK)
 
     return cut
 
 
 def batch_of(make_bag, teacher, *lengths):
     bags = [make_bag(length, label=k % 2, seed=k, features=6) for k, length in enumerate(lengths)]
-    return Batch.of([Lesson.of(bag, 2, answer_bag(teacher, bag)) for bag in bags], CPU)
+    return BagBatch.of([TrainingBag.of(bag, 2, predict_bag(teacher, bag)) for bag in bags], CPU)
 
 
-def step(model, objective, batch):
+def step(model, loss_function, batch):
     """(pauses, terms, gradient by weight) of one step."""
     model.zero_grad()
-    work, pauses = backward(model, objective, batch, RandomState(0, CPU), PAUSE), []
+    work, pauses = backward(model, loss_function, batch, RngState(0, CPU), PAUSE), []
     while True:
         try:
             pauses.append(next(work))
@@ -51,16 +51,16 @@ def step(model, objective, batch):
             return pauses, stop.value, gradient
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("lengths", [(8,), (7, 2, 3)])
-def test_the_gradient_is_that_of_the_whole(make_model, make_bag, in_runs, name, lengths):
-    model, objective = make_model(features=6).train(), OBJECTIVES[name]
+def test_the_gradient_is_that_of_the_whole(make_model, make_bag, in_chunks, name, lengths):
+    model, loss_function = make_model(features=6).train(), LOSSES[name]
     batch = batch_of(make_bag, make_model(seed=5, features=6), *lengths)
-    no_pauses, terms, gradient = step(model, objective, batch)
-    in_runs()
-    pauses, terms_of_runs, gradient_of_runs = step(model, objective, batch)
+    no_pauses, terms, gradient = step(model, loss_function, batch)
+    in_chunks()
+    pauses, terms_of_runs, gradient_of_runs = step(model, loss_function, batch)
     assert no_pauses == []
-    runs = -(-sum(lengths) // RUN)
+    runs = -(-sum(lengths) // CHUNK)
     assert pauses == [PAUSE] * 2 * runs
     assert terms.keys() == terms_of_runs.keys()
     for term, value in terms.items():
@@ -71,42 +71,42 @@ def test_the_gradient_is_that_of_the_whole(make_model, make_bag, in_runs, name, 
         assert torch.allclose(value, gradient_of_runs[weight], rtol=1e-4, atol=1e-6), weight
 
 
-def test_noise_and_perturbed_instances_come_in_runs_too(make_model, make_bag, in_runs):
-    in_runs()
+def test_noise_and_perturbed_instances_come_in_runs_too(make_model, make_bag, in_chunks):
+    in_chunks()
     model, seen = make_model(features=6).train(), []
     model.encoder.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
-    objective = TeacherObjective(TeacherSettings(noise=0.7, delta=0.0, keep=1.0))
-    _, terms, _ = step(model, objective, batch_of(make_bag, make_model(features=6), 7, 2))
+    loss_function = TeacherLoss(TeacherSettings(noise=0.7, delta=0.0, keep=1.0))
+    _, terms, _ = step(model, loss_function, batch_of(make_bag, make_model(features=6), 7, 2))
     # Of a run: its instances, noise, perturbed ones. In all as much noise as without runs: 5 for 7, and 1 for 2.
     assert seen == [3 + 2 + 3, 3 + 2 + 3, 3 + (1 + 1) + 3]
-    assert terms["ball"].item() == pytest.approx(terms["entropy"].item(), rel=1e-5)  # both are the bag as it is
+    assert terms["perturbation"].item() == pytest.approx(terms["entropy"].item(), rel=1e-5)  # both are the bag as it is
     assert torch.isfinite(terms["loss"])
 
 
 @pytest.mark.parametrize("noise", [0.01, 0.05, 0.5, 1.3])
 def test_pieces_of_a_bag_have_the_noise_of_the_bag(noise):
-    objective = TeacherObjective(TeacherSettings(noise=noise))
+    loss_function = TeacherLoss(TeacherSettings(noise=noise))
     for length in (1, 2, 9, 100):
         for size in (1, 3, 8):
-            pieces = [Piece(start, min(length, start + size), length) for start in range(0, length, size)]
-            assert sum(map(objective.noise_count, pieces)) == max(1, round(noise * length))
+            pieces = [BagSlice(start, min(length, start + size), length) for start in range(0, length, size)]
+            assert sum(map(loss_function.noise_count, pieces)) == max(1, round(noise * length))
 
 
-def test_what_needs_the_whole_bag_gets_it(make_model, make_bag, in_runs):
-    in_runs()
-    objective = TeacherObjective(TeacherSettings(ball="adversarial"))
-    assert step(make_model(features=6).train(), objective, batch_of(make_bag, make_model(features=6), 8))[0] == []
+def test_what_needs_the_whole_bag_gets_it(make_model, make_bag, in_chunks):
+    in_chunks()
+    loss_function = TeacherLoss(TeacherSettings(ball="adversarial"))
+    assert step(make_model(features=6).train(), loss_function, batch_of(make_bag, make_model(features=6), 8))[0] == []
 
 
-def test_a_training_in_runs_is_resumed_bit_for_bit(make_model, make_bag, in_runs):
-    in_runs()
+def test_a_training_in_runs_is_resumed_bit_for_bit(make_model, make_bag, in_chunks):
+    in_chunks()
     settings = TeacherSettings(epochs=3)
     bags = [make_bag(5 + k, label=k % 2, seed=k, features=6) for k in range(3)]
-    lessons = [Lesson.of(bag, 2) for bag in bags]
+    training_bags = [TrainingBag.of(bag, 2) for bag in bags]
 
     def run(model, state=None, epochs=3):
         chosen, states, events = settings.model_copy(update={"epochs": epochs}), [], []
-        for item in fit(model, TeacherObjective(settings), lessons, bags[:1], chosen, seed=5, state=state):
+        for item in fit(model, TeacherLoss(settings), training_bags, bags[:1], chosen, seed=5, state=state):
             (states if isinstance(item, TrainingState) else events).append(item)
             torch.rand(3)  # somebody else draws numbers meanwhile
         return states, events
@@ -121,11 +121,11 @@ def test_a_training_in_runs_is_resumed_bit_for_bit(make_model, make_bag, in_runs
         assert torch.equal(weight, other.state_dict()[name]), name
 
 
-@pytest.mark.parametrize(("limit", "value"), [("INFERENCE_BATCH", 3), ("AT_ONCE", 6 * 3)])  # instances, numbers
+@pytest.mark.parametrize(("limit", "value"), [("INFERENCE_BATCH", 3), ("MAX_DIRECT", 6 * 3)])  # instances, numbers
 def test_answers_of_a_large_bag_pause(make_model, make_bag, monkeypatch, limit, value):
     monkeypatch.setattr(training, limit, value)
     bag = make_bag(8, features=6)
-    work = training.answering(make_model(features=6), bag, PAUSE)
+    work = training.iter_predict_bag(make_model(features=6), bag, PAUSE)
     assert [next(work), next(work)] == [PAUSE, PAUSE]
     with pytest.raises(StopIteration) as stop:
         next(work)

@@ -106,13 +106,13 @@ def test_max_pooling_takes_the_most_positive_instance(make_model):
 def test_raw_instances_become_unit_range_and_are_not_changed(make_model, make_bag):
     model = make_model()
     raw = instances(make_bag(3))
-    unit = model.unit(raw)
+    unit = model.to_unit_range(raw)
     assert unit.dtype == torch.float32
     assert torch.allclose(unit, raw.float() / 255)
     # a float tensor that needs neither copy nor conversion is the caller's still
     same = raw.float().contiguous(memory_format=torch.channels_last)
     before = same.clone()
-    assert torch.allclose(model.unit(same), unit)
+    assert torch.allclose(model.to_unit_range(same), unit)
     assert torch.equal(same, before)
 
 
@@ -125,7 +125,8 @@ def test_normalisation_is_that_of_the_training_bags(make_model, make_bag):
     assert model.std.tolist() == pytest.approx(pixels.std((0, 2, 3)).tolist(), abs=1e-6)
     assert {"mean", "std"} <= set(model.state_dict())
     normalised = (
-        model.unit(torch.from_numpy(np.concatenate([bag.instances for bag in bags]))) - model.mean.view(1, -1, 1, 1)
+        model.to_unit_range(torch.from_numpy(np.concatenate([bag.instances for bag in bags])))
+        - model.mean.view(1, -1, 1, 1)
     ) / model.std.view(1, -1, 1, 1)
     assert normalised.mean().item() == pytest.approx(0, abs=1e-4)
 
@@ -165,7 +166,7 @@ def test_encoding_normalises_every_feature_by_its_own(make_model):
     model.std.copy_(torch.tensor([3.0, 2.0, 0.5]))
     features = torch.randn(4, 3, generator=torch.manual_seed(0))
     expected = model.encoder((features - model.mean) / model.std)
-    assert torch.allclose(model.encode(model.unit(features)), expected, atol=1e-5)
+    assert torch.allclose(model.encode(model.to_unit_range(features)), expected, atol=1e-5)
 
 
 @torch.no_grad()
@@ -175,7 +176,7 @@ def test_features_in_units_are_as_0_to_1_as_images(make_model, make_bag):
     for bag in bags:
         bag.instances[:] = bag.instances * np.float32([1, 1000, 0.01, 0]) + np.float32([0, -5, 100, 4])
     model.fit_normalisation(bags)
-    unit = torch.cat([model.unit(torch.from_numpy(bag.instances)) for bag in bags])
+    unit = torch.cat([model.to_unit_range(torch.from_numpy(bag.instances)) for bag in bags])
     # The mean and the deviation of a variable that is uniform in 0–1; a feature that never varies says nothing.
     assert unit.mean(0).tolist() == pytest.approx([0.5] * 4, abs=1e-3)
     assert unit.std(0).tolist() == pytest.approx([12**-0.5] * 3 + [0], abs=2e-3)
@@ -198,12 +199,12 @@ def test_statistics_of_features_are_those_of_all_bags_at_once_and_copy_none(make
 def test_one_judgement_serves_every_bag_made_of_the_same_instances(make_model):
     model = make_model(n_classes=3)
     features = torch.randn(9, 8, generator=torch.manual_seed(0))
-    judged = model.judge(features)
+    outputs = model.classify_instances(features)
     index = torch.tensor([7, 0, 3, 3])
-    together = model.pool(judged.take(index), [1, 3])
+    together = model.pool(outputs.subset(index), [1, 3])
     for mine, other in zip(together, model.classify(features[index], [1, 3]), strict=True):
         assert torch.allclose(mine, other, atol=1e-5)
-    whole = model.pool(type(judged).cat(judged.split([4, 5])), [9])
+    whole = model.pool(type(outputs).cat(outputs.split([4, 5])), [9])
     assert torch.equal(whole.bag_logits, model.classify(features, [9]).bag_logits)
 
 

@@ -5,9 +5,9 @@ import torch
 from napari_distill2label.mil.perturbations import (
     adversarial_start,
     noise_instances,
-    norm_ball,
+    random_perturbation,
+    random_subset,
     scaled_to,
-    subset,
     subset_size,
 )
 
@@ -34,7 +34,7 @@ def test_noise_of_features_has_the_mean_and_the_deviation_of_each_feature(make_m
     bag.instances[0] *= 100  # one unusual instance decides nothing
     model = make_model(features=3)
     model.fit_normalisation([bag])
-    noise = noise_instances(20_000, model.unit(torch.from_numpy(bag.instances)))
+    noise = noise_instances(20_000, model.to_unit_range(torch.from_numpy(bag.instances)))
     assert noise.shape == (20_000, 3)
     raw = (noise - 0.5) * 12**0.5 * model.std + model.mean  # what `unit` would make this noise of
     assert raw.mean(0).tolist() == pytest.approx(bag.instances.mean(0).tolist(), rel=0.05, abs=0.1)
@@ -48,8 +48,8 @@ def test_a_perturbation_of_features_is_as_large_as_their_own_deviations(make_mod
     bag.instances[:] *= np.float32(scale) * np.linspace(0.1, 10, 64, dtype=np.float32)
     model = make_model(features=64)
     model.fit_normalisation([bag])
-    unit = model.unit(torch.from_numpy(bag.instances))
-    moved = model.normalise(unit + norm_ball(unit, 1.0)) - model.normalise(unit)
+    unit = model.to_unit_range(torch.from_numpy(bag.instances))
+    moved = model.normalise(unit + random_perturbation(unit, 1.0)) - model.normalise(unit)
     # δ = 1 reaches √12 standard deviations, over all features together
     assert moved.norm(dim=1).max().item() == pytest.approx(12**0.5, rel=0.02)
     assert moved.std(0).max() / moved.std(0).min() < 1.5
@@ -58,7 +58,7 @@ def test_a_perturbation_of_features_is_as_large_as_their_own_deviations(make_mod
 @pytest.mark.parametrize("shape", [(3,), (3, 1, 1), (1, 2, 2)])
 def test_norm_ball_is_uniform_in_volume(shape):
     radius, count = 2.0, 20_000
-    draws = norm_ball(torch.zeros(count, *shape), radius).flatten(1)
+    draws = random_perturbation(torch.zeros(count, *shape), radius).flatten(1)
     n = draws.shape[1]
     distance = draws.norm(dim=1) / radius
     assert distance.max() <= 1 + 1e-6
@@ -71,15 +71,15 @@ def test_norm_ball_is_uniform_in_volume(shape):
 
 
 def test_norm_ball_of_a_patch_lies_near_the_sphere():
-    distance = norm_ball(torch.zeros(50, 3, 27, 27), 1.5).flatten(1).norm(dim=1)
+    distance = random_perturbation(torch.zeros(50, 3, 27, 27), 1.5).flatten(1).norm(dim=1)
     assert distance.max() <= 1.5 * (1 + 1e-5)
     assert distance.min() > 1.45  # in 2187 dimensions nearly all volume is there
 
 
 def test_norm_ball_draws_each_instance_anew_and_none_at_radius_0():
-    draws = norm_ball(torch.zeros(2, 3, 4, 4), 1.0)
+    draws = random_perturbation(torch.zeros(2, 3, 4, 4), 1.0)
     assert not torch.equal(draws[0], draws[1])
-    assert norm_ball(torch.zeros(2, 3, 4, 4), 0.0).abs().max() == 0
+    assert random_perturbation(torch.zeros(2, 3, 4, 4), 0.0).abs().max() == 0
 
 
 @pytest.mark.parametrize(
@@ -97,10 +97,10 @@ def test_uniform_subset_size_lies_between_1_and_the_fixed_one():
 
 
 def test_subset_is_drawn_without_replacement():
-    draws = [subset(10, 4) for _ in range(200)]
+    draws = [random_subset(10, 4) for _ in range(200)]
     assert all(len(set(draw.tolist())) == 4 for draw in draws)
     assert set(torch.cat(draws).tolist()) == set(range(10))
-    assert sorted(subset(7, 7).tolist()) == list(range(7))
+    assert sorted(random_subset(7, 7).tolist()) == list(range(7))
 
 
 def test_scaled_to_keeps_the_direction_and_takes_zero():

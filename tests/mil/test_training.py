@@ -9,9 +9,16 @@ from napari_distill2label.core.errors import SettingsError
 from napari_distill2label.core.events import Progress, drain
 from napari_distill2label.core.settings import StudentSettings, TeacherSettings
 from napari_distill2label.mil import training
-from napari_distill2label.mil.lessons import Lesson
-from napari_distill2label.mil.objectives import StudentObjective, TeacherObjective
-from napari_distill2label.mil.training import RandomState, TrainingState, answer_bag, bag_loss, fit, teach
+from napari_distill2label.mil.losses import StudentLoss, TeacherLoss
+from napari_distill2label.mil.training import (
+    RngState,
+    TrainingState,
+    bag_loss,
+    compute_teacher_targets,
+    fit,
+    predict_bag,
+)
+from napari_distill2label.mil.training_bags import TrainingBag
 from napari_distill2label.store.checkpoint import load_checkpoint, save_checkpoint
 
 QUICK = {"epochs": 4, "learning_rate": 3e-3}
@@ -31,14 +38,14 @@ def start(make_model, bags):
         model.dtype = getattr(torch, precision)
         if kind == "teacher":
             chosen = TeacherSettings(**QUICK | settings)
-            objective = TeacherObjective(chosen)
-            lessons = [Lesson.of(bag, 2) for bag in train or bags]
+            loss_function = TeacherLoss(chosen)
+            training_bags = [TrainingBag.of(bag, 2) for bag in train or bags]
         else:
             chosen = StudentSettings(**QUICK | settings)
-            objective = StudentObjective(chosen)
+            loss_function = StudentLoss(chosen)
             teacher = make_model(seed=11)
-            lessons = [Lesson.of(bag, 2, answer_bag(teacher, bag)) for bag in train or bags]
-        return fit(model, objective, lessons, bags[:2] if valid else [], chosen, seed=5, state=state), model
+            training_bags = [TrainingBag.of(bag, 2, predict_bag(teacher, bag)) for bag in train or bags]
+        return fit(model, loss_function, training_bags, bags[:2] if valid else [], chosen, seed=5, state=state), model
 
     return begin
 
@@ -157,7 +164,7 @@ def test_what_the_caller_draws_in_between_changes_nothing(start):
 
 
 def test_random_state_of_one_seed_is_that_of_torch():
-    state = RandomState(42, torch.device("cpu"))
+    state = RngState(42, torch.device("cpu"))
     with state.active():
         drawn = torch.rand(3)
     with state.active():
@@ -180,7 +187,7 @@ def test_validation_loss_that_only_rises_keeps_the_first_epoch(start, make_model
     wrong[1].instances[:2] -= 90
     model = make_model()
     settings = TeacherSettings(epochs=8, learning_rate=3e-3, lambda_n=0, lambda_d=0, lambda_e=0)
-    work = fit(model, TeacherObjective(settings), [Lesson.of(bag, 2) for bag in bags], wrong, settings, seed=1)
+    work = fit(model, TeacherLoss(settings), [TrainingBag.of(bag, 2) for bag in bags], wrong, settings, seed=1)
     _, result = finish(work)
     losses = [row["valid_loss"] for row in result.history]
     assert losses[-1] > losses[0]
@@ -209,9 +216,9 @@ def test_training_learns(make_model, bags, optimiser):
     settings = TeacherSettings(
         epochs=40, learning_rate=3e-3, optimiser=optimiser, lambda_n=0, lambda_d=0, lambda_e=0, weight_decay=0
     )
-    _, result = finish(fit(model, TeacherObjective(settings), [Lesson.of(bag, 2) for bag in bags], bags, settings))
+    _, result = finish(fit(model, TeacherLoss(settings), [TrainingBag.of(bag, 2) for bag in bags], bags, settings))
     assert result.history[-1]["loss"] < 0.5 * result.history[0]["loss"]
-    assert all(answer_bag(model, bag).bag_logits.argmax() == bag.label[0] for bag in bags)
+    assert all(predict_bag(model, bag).bag_logits.argmax() == bag.label[0] for bag in bags)
 
 
 @pytest.mark.parametrize(("batch_bags", "steps"), [(1, 5), (2, 3), (8, 1)])
@@ -224,9 +231,9 @@ def test_progress_and_history(start, batch_bags, steps):
     validation = [item for item in items if isinstance(item, Progress) and "validation" in item.phase]
     assert [(item.done, item.total) for item in validation] == [(1, 2), (2, 2)] * 2
     row = items[-1].history[-1]
-    terms = {"loss", "loss_class", "loss_noise", "loss_ball", "loss_entropy"}
+    terms = {"loss", "loss_class", "loss_noise", "loss_perturbation", "loss_entropy"}
     assert set(row) == {"epoch", "valid_loss", "valid_auroc"} | terms
-    weighed = 1.0 * row["loss_class"] + 0.5 * row["loss_noise"] + 0.3 * (row["loss_ball"] + row["loss_entropy"])
+    weighed = 1.0 * row["loss_class"] + 0.5 * row["loss_noise"] + 0.3 * (row["loss_perturbation"] + row["loss_entropy"])
     assert row["loss"] == pytest.approx(weighed, rel=1e-5)
 
 
@@ -234,13 +241,13 @@ def test_a_batch_of_all_bags_takes_the_mean_gradient(make_model, bags):
     """One step on five bags is one step on the mean of their losses, whatever their order."""
     settings = TeacherSettings(epochs=1, batch_bags=5, optimiser="rmsprop", lambda_n=0, lambda_d=0, lambda_e=0)
     model, by_hand = make_model(), make_model()
-    lessons = [Lesson.of(bag, 2) for bag in bags]
-    finish(fit(model, TeacherObjective(settings), lessons, [], settings))
+    training_bags = [TrainingBag.of(bag, 2) for bag in bags]
+    finish(fit(model, TeacherLoss(settings), training_bags, [], settings))
     optimiser = training.make_optimiser(by_hand, settings)
     torch.stack(
         [
-            torch.nn.functional.cross_entropy(by_hand(lesson.instances).bag_logits, lesson.target[None])
-            for lesson in lessons
+            torch.nn.functional.cross_entropy(by_hand(training_bag.instances).bag_logits, training_bag.target[None])
+            for training_bag in training_bags
         ]
     ).mean().backward()
     optimiser.step()
@@ -253,16 +260,16 @@ def test_a_loss_that_is_no_number_ends_in_one_plain_line(make_model, make_bag):
     bag = make_bag(3, features=6)
     bag.instances[:] = float("inf")
     settings = TeacherSettings(epochs=2)
-    work = fit(model, TeacherObjective(settings), [Lesson.of(bag, 2)], [], settings)
+    work = fit(model, TeacherLoss(settings), [TrainingBag.of(bag, 2)], [], settings)
     with pytest.raises(SettingsError, match=r"loss of epoch 1 is (nan|inf).*learning_rate"):
         list(work)
 
 
 def test_large_bags_are_answered_in_chunks(make_model, make_bag, monkeypatch):
     model, bag = make_model(dropout=0.5), make_bag(11)
-    whole = answer_bag(model, bag)
+    whole = predict_bag(model, bag)
     monkeypatch.setattr(training, "INFERENCE_BATCH", 4)
-    chunks = answer_bag(model, bag)
+    chunks = predict_bag(model, bag)
     assert torch.allclose(whole.bag_logits, chunks.bag_logits, atol=1e-5)
     assert torch.allclose(whole.instance_logits, chunks.instance_logits, atol=1e-5)
     direct = model.eval()(torch.from_numpy(bag.instances))
@@ -272,7 +279,7 @@ def test_large_bags_are_answered_in_chunks(make_model, make_bag, monkeypatch):
 def test_validation_auroc_is_that_of_the_bags_answers(start, make_model, make_bag, bags, monkeypatch):
     model = make_model()
     valid = [make_bag(4, label=k % 2, seed=40 + k) for k in range(6)]
-    score = [float(answer_bag(model, bag).bag_logits.softmax(0)[1]) for bag in valid]
+    score = [float(predict_bag(model, bag).bag_logits.softmax(0)[1]) for bag in valid]
     pairs = [one > other for one in score[1::2] for other in score[::2]]  # positive above negative
     assert finish(training.validate(model, valid, "v"))[1][1] == pytest.approx(sum(pairs) / len(pairs))
     assert finish(training.validate(model, valid[::2], "v"))[1][1] is None
@@ -281,7 +288,7 @@ def test_validation_auroc_is_that_of_the_bags_answers(start, make_model, make_ba
 
 def test_bag_loss_by_hand(make_model, make_bag):
     model, bag = make_model(several=True, n_classes=3), make_bag(4, label=(0, 2))
-    p = answer_bag(model, bag).bag_logits.sigmoid().tolist()
+    p = predict_bag(model, bag).bag_logits.sigmoid().tolist()
     expected = -(math.log(p[0]) + math.log(1 - p[1]) + math.log(p[2])) / 3
     assert bag_loss(model, bag) == pytest.approx(expected, abs=1e-6)
 
@@ -290,18 +297,18 @@ def test_teach_gives_every_bag_the_teachers_answers_once(make_model, bags):
     teacher = make_model(dropout=0.5)
     calls = []
     teacher.encoder.register_forward_hook(lambda module, inputs, output: calls.append(len(output)))
-    work = teach(teacher, bags)
+    work = compute_teacher_targets(teacher, bags)
     events = []
     while True:
         try:
             events.append(next(work))
         except StopIteration as stop:
-            lessons = stop.value
+            training_bags = stop.value
             break
     assert [(event.done, event.total) for event in events] == [(k, 5) for k in range(1, 6)]
     assert calls == [len(bag) for bag in bags]
-    for bag, lesson in zip(bags, lessons, strict=True):
-        assert torch.equal(lesson.taught.instance_logits, answer_bag(teacher, bag).instance_logits)
+    for bag, training_bag in zip(bags, training_bags, strict=True):
+        assert torch.equal(training_bag.teacher_targets.instance_logits, predict_bag(teacher, bag).instance_logits)
 
 
 def test_checkpointed_training_on_cuda_nears_that_on_the_cpu(cuda_device, make_model, bags, monkeypatch, tmp_path):
@@ -310,12 +317,12 @@ def test_checkpointed_training_on_cuda_nears_that_on_the_cpu(cuda_device, make_m
     histories = []
     for device in ("cpu", cuda_device):
         model = make_model().to(device)
-        lessons = [Lesson.of(bag, 2) for bag in bags]
-        states, result = finish(fit(model, TeacherObjective(settings), lessons, bags[:2], settings))
+        training_bags = [TrainingBag.of(bag, 2) for bag in bags]
+        states, result = finish(fit(model, TeacherLoss(settings), training_bags, bags[:2], settings))
         save_checkpoint(tmp_path / "checkpoint.safetensors", states[1])
         again = make_model(seed=9).to(device)
         state = load_checkpoint(tmp_path / "checkpoint.safetensors")
-        _, resumed = finish(fit(again, TeacherObjective(settings), lessons, bags[:2], settings, state=state))
+        _, resumed = finish(fit(again, TeacherLoss(settings), training_bags, bags[:2], settings, state=state))
         assert resumed.history[-1]["loss"] == pytest.approx(result.history[-1]["loss"], rel=1e-3)
         histories.append([row["loss"] for row in result.history])
     assert histories[0] == pytest.approx(histories[1], rel=1e-3)
@@ -323,10 +330,10 @@ def test_checkpointed_training_on_cuda_nears_that_on_the_cpu(cuda_device, make_m
 
 def test_a_student_that_sees_turned_patches_is_taught_the_mean_over_all_turns(make_model, bags):
     teacher = make_model()
-    lessons = drain(teach(teacher, bags, "turns"))
-    answers = [answer_bag(teacher, bags[1], turn).instance_logits for turn in range(8)]
+    training_bags = drain(compute_teacher_targets(teacher, bags, "turns"))
+    answers = [predict_bag(teacher, bags[1], turn).instance_logits for turn in range(8)]
     assert not torch.equal(answers[0], answers[1])
-    assert torch.allclose(lessons[1].taught.instance_logits, torch.stack(answers).mean(0))
+    assert torch.allclose(training_bags[1].teacher_targets.instance_logits, torch.stack(answers).mean(0))
 
 
 def test_turns_change_what_is_learnt_and_resume_bit_for_bit(start):

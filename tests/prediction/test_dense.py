@@ -13,8 +13,8 @@ from napari_distill2label.core.presets import build_settings
 from napari_distill2label.core.settings import GridSettings, ModelSettings, StudentSettings
 from napari_distill2label.mil.model import MILModel
 from napari_distill2label.prediction.dense import DenseScorer, _Lattice, cells_of_points, dense_grid, dense_scorer
-from napari_distill2label.slides.bags import lay_patches
 from napari_distill2label.slides.cutting import cut
+from napari_distill2label.slides.patches import place_patches
 from napari_distill2label.slides.registry import open_slide
 from napari_distill2label.slides.synthetic import draw_slide
 from napari_distill2label.store.bundle import EncoderIdentity, load_bundle, save_bundle
@@ -85,7 +85,7 @@ def test_a_grid_equals_cut_patches_over_the_border_too(bundle, slide, stride, pe
 
 
 def test_stride_1_has_a_cell_for_every_pixel(bundle, slide):
-    patches = lay_patches(slide, GridSettings(stride_px=1), lay=dense_grid)
+    patches = place_patches(slide, GridSettings(stride_px=1), make_grid=dense_grid)
     assert patches.shape == slide.shape
     assert patches.first_centre.tolist() == [0, 0]
     assert_equal(bundle, slide, patches, every=97, per_block=DenseScorer.patches_per_block)
@@ -218,7 +218,7 @@ def test_colon_nuclei_are_read_from_the_dense_map(data_dir, tmp_path):
     for row in positive[5:7]:
         with open_slide(row.path) as image:
             points = PatchPoints.at(nuclei[row.slide_id].coordinates, image.shape, GridSettings())
-            grid = lay_patches(image, GridSettings(stride_px=1), lay=dense_grid)
+            grid = place_patches(image, GridSettings(stride_px=1), make_grid=dense_grid)
             dense_map = fill(dense_scorer(student, grid, image), image, grid, DenseScorer.patches_per_block)
             assert dense_map.done.shape == (500, 500)
             assert dense_map.done.all()

@@ -7,8 +7,8 @@ import pytest
 import zarr
 
 from napari_distill2label.core.errors import CohortError
-from napari_distill2label.core.names import LABELS_NAMESPACE, RECORD
-from napari_distill2label.slides.discovery import distinct_names, gathered, named_slides, natural, slides_in
+from napari_distill2label.core.paths import LABELS_NAMESPACE, RECORD
+from napari_distill2label.slides.discovery import distinct_names, find_slides, named_slides, natural_key, slides_in
 
 
 @pytest.fixture
@@ -134,12 +134,14 @@ def test_the_order_they_are_named_in_changes_no_name():
 
 
 def test_natural_order():
-    assert sorted(["s10", "S9", "s1", "t"], key=natural) == ["s1", "S9", "s10", "t"]
+    assert sorted(["s10", "S9", "s1", "t"], key=natural_key) == ["s1", "S9", "s10", "t"]
 
 
 def test_what_is_dropped_on_the_window(folder):
     there = folder("a/s2.svs", "t.csv", "book.xlsx", "notes.docx")
-    found = gathered([there / "a", there / "a" / "s2.svs", there / "t.csv", there / "book.xlsx", there / "notes.docx"])
+    found = find_slides(
+        [there / "a", there / "a" / "s2.svs", there / "t.csv", there / "book.xlsx", there / "notes.docx"]
+    )
     assert found.slides == (there / "a" / "s2.svs",)
     assert found.tables == (there / "t.csv", there / "book.xlsx")
     assert len(found.refused) == 1

@@ -225,7 +225,7 @@ def test_a_missing_file(tmp_path):
 def test_a_file_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
     from napari_distill2label.slides import qupath
 
-    monkeypatch.setattr(qupath, "MOST_BYTES", 2**20)
+    monkeypatch.setattr(qupath, "MAX_BYTES", 2**20)
     path = tmp_path / "a.geojson.gz"
     path.write_bytes(gzip.compress(b" " * 2**22 + b"[]"))
     with pytest.raises(CohortError, match="larger than 1 MB"):

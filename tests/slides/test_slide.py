@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from napari_distill2label.core.errors import SlideError, TileError
-from napari_distill2label.core.names import is_url, slide_name
+from napari_distill2label.core.paths import is_url, slide_name
 
 
 def test_names():

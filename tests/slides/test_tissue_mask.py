@@ -11,10 +11,15 @@ from napari_distill2label.core.geometry import PatchGrid
 from napari_distill2label.core.settings import GridSettings
 from napari_distill2label.export.regions import write_regions
 from napari_distill2label.slides import open_slide
-from napari_distill2label.slides.bags import lay_patches
-from napari_distill2label.slides.outlines import mask_of, polygons_of
-from napari_distill2label.slides.regions import mask_from_geojson, read_regions, tissue_from_geojson
-from napari_distill2label.slides.tissue import finding_mask
+from napari_distill2label.slides.patches import place_patches
+from napari_distill2label.slides.regions import (
+    mask_from_geojson,
+    mask_from_polygons,
+    polygons_from_mask,
+    read_regions,
+    tissue_from_geojson,
+)
+from napari_distill2label.slides.tissue import segment_tissue
 from napari_distill2label.slides.tissue_mask import TissueMask
 
 OTSU = GridSettings(tissue="otsu")
@@ -34,12 +39,12 @@ def random_masks(count: int):
 
 def test_outlines_and_back_lose_nothing():
     for mask in random_masks(200):
-        polygons = polygons_of(mask)
+        polygons = polygons_from_mask(mask)
         assert all(polygon.geom_type == "Polygon" and polygon.is_valid for polygon in polygons)
         region = shapely.union_all(polygons)
         assert region.area == pytest.approx(sum(polygon.area for polygon in polygons))  # none lies on another
         assert region.area == pytest.approx(mask.fraction * np.prod(mask.slide_shape))
-        assert np.array_equal(mask_of(region, mask).mask, mask.mask)
+        assert np.array_equal(mask_from_polygons(region, mask).mask, mask.mask)
 
 
 def test_a_piece_with_a_hole_an_island_and_a_corner():
@@ -49,7 +54,7 @@ def test_a_piece_with_a_hole_an_island_and_a_corner():
     drawn[2, 2] = True  # an island in the hole
     drawn[5, 5] = True  # touches the piece in a corner: a piece of its own
     mask = TissueMask(drawn, (28, 36), 4.0, "user")
-    polygons = sorted(polygons_of(mask), key=lambda polygon: -polygon.area)
+    polygons = sorted(polygons_from_mask(mask), key=lambda polygon: -polygon.area)
     assert [polygon.area for polygon in polygons] == [16 * 16, 16, 16]
     assert polygons[0].bounds == (0, 0, 20, 20)
     assert [len(polygon.interiors) for polygon in polygons] == [1, 0, 0]
@@ -61,11 +66,11 @@ def test_any_polygon_becomes_the_squares_whose_centre_it_holds():
     triangle = shapely.Polygon(
         [(20.3, 20.1), (480.7, 60.9), (100.3, 290.3)], [[(100.1, 80.7), (160.9, 80.3), (120.7, 200.1)]]
     )
-    mask = mask_of(triangle, blank)
+    mask = mask_from_polygons(triangle, blank)
     y, x = np.meshgrid(np.arange(5, 300, 10), np.arange(5, 500, 10), indexing="ij")
     assert np.array_equal(mask.mask, shapely.contains_xy(triangle, x, y))
     assert mask.source == "regions"
-    assert not mask_of(shapely.Polygon(), blank).mask.any()
+    assert not mask_from_polygons(shapely.Polygon(), blank).mask.any()
 
 
 def test_geojson_is_what_qupath_wants_and_reads_back(tmp_path):
@@ -113,12 +118,12 @@ def test_patches_of_a_mask(make_slide, pixels):
     corner = np.zeros(blank.mask.shape, np.uint8)
     corner[:2, :3] = 7  # a Labels layer may hold any number
     mask = blank.with_mask(corner)
-    patches = lay_patches(slide, GridSettings(tissue="white"), regions=mask)
+    patches = place_patches(slide, GridSettings(tissue="white"), regions=mask)
     assert np.argwhere(patches.scored).tolist() == [[0, 0], [0, 1]]
-    points = lay_patches(slide, GridSettings(), centres=np.array([(5, 5), (100, 100)]), regions=mask)
+    points = place_patches(slide, GridSettings(), centres=np.array([(5, 5), (100, 100)]), regions=mask)
     assert points.centres.tolist() == [[5, 5]]
     with pytest.raises(SlideError, match=r"slide0\.png: no tissue: no patch has its centre on the mask"):
-        lay_patches(slide, GridSettings(), regions=blank)
+        place_patches(slide, GridSettings(), regions=blank)
 
 
 def test_a_mask_that_is_of_another_slide_is_refused():
@@ -153,7 +158,7 @@ def test_a_real_labels_layer_shows_and_edits_it(make_slide, pixels, tmp_path):
 
 
 def found(slide, settings: GridSettings = OTSU) -> TissueMask:
-    return drain(finding_mask(slide, settings))
+    return drain(segment_tissue(slide, settings))
 
 
 def tissue_on(background: np.ndarray, stain=(200, 120, 190)) -> np.ndarray:
@@ -222,7 +227,7 @@ def test_specks_and_pinholes_are_not_drawn(make_slide):
     image[400:402, 400:402] = 242
     image[900:902, 900:902] = (200, 120, 190)
     image[400:440, 500:540] = 242  # large enough
-    polygons = polygons_of(found(make_slide(image)))
+    polygons = polygons_from_mask(found(make_slide(image)))
     assert [len(polygon.interiors) for polygon in polygons] == [1]
 
 
@@ -251,7 +256,7 @@ def test_hardly_any_tissue_is_found(data_dir):
     with open_slide(data_dir / "slides" / "kidney-48-5.tif") as slide:
         mask = found(slide)
     assert 0.001 < mask.fraction < 0.006
-    assert len(polygons_of(mask)) <= 3
+    assert len(polygons_from_mask(mask)) <= 3
 
 
 def test_the_rules_all_and_white(make_slide):
@@ -279,7 +284,7 @@ def test_large_slides_are_read_once_and_piece_by_piece(tmp_path):
         read = slide.read
         slide.read = lambda level, y, x, h, w: (reads.append((level, h * w)), read(level, y, x, h, w))[1]
         events = []
-        mask = drain(finding_mask(slide, OTSU), events.append)
+        mask = drain(segment_tissue(slide, OTSU), events.append)
         level = reads[0][0]
         factor = slide.downsamples[level]
         assert factor == 2

@@ -170,7 +170,7 @@ def test_a_checkpoint_of_version_1_has_no_digest_and_is_read_where_it_is_plausib
     about = {"version": 1, "epoch": 2, "best_epoch": 2, "history": state.history}
     save_file(tensors, path, metadata={"state": json.dumps(about)})
     assert load_checkpoint(path).history == state.history
-    assert load_checkpoint(path).taught_by == ""
+    assert load_checkpoint(path).teacher_digest == ""
     for wrong in ({"epoch": 0}, {"best_epoch": 3}, {"epoch": True}, {"history": [1]}, {"history": [{"loss": 1e999}]},
                   {"history": [{"loss": 10**400}]}):  # fmt: skip
         save_file(tensors, path, metadata={"state": json.dumps(about | wrong)})

@@ -9,7 +9,7 @@ import pytest
 
 from napari_distill2label.core.classes import order_classes
 from napari_distill2label.core.errors import CohortError
-from napari_distill2label.core.names import RECORD
+from napari_distill2label.core.paths import RECORD
 from napari_distill2label.core.settings import SplitSettings
 from napari_distill2label.store.cohort import Cohort, CohortSlide, slide_name
 from napari_distill2label.store.splits import with_splits

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from napari_distill2label.core.bag import UNKNOWN
+from napari_distill2label.core.bag import UNLABELLED
 from napari_distill2label.core.errors import CohortError
 from napari_distill2label.core.geometry import PatchGrid, PatchPoints
 from napari_distill2label.core.label_map import class_of_labels
@@ -127,7 +127,7 @@ def by_definition(found, grid):
         indices = [CLASSES.index(label) for label in inside if label in CLASSES]
         positive = [index for index in indices if index]
         result.append(
-            max(set(positive), key=lambda i: (positive.count(i), -i)) if positive else 0 if indices else UNKNOWN
+            max(set(positive), key=lambda i: (positive.count(i), -i)) if positive else 0 if indices else UNLABELLED
         )
     return result
 
@@ -151,7 +151,7 @@ def test_boxes_are_half_open():
     grid = PatchGrid.over((40, 40), GridSettings(patch_px=10))
     at = points((0, 0, "tumour"), (9.99, 19.99, "tumour"), (10, 20, "normal"), (39.9, 39.9, "stroma"))
     classes = class_of_patches(at, grid, CLASSES, corrections=True).reshape(4, 4)
-    expected = np.full((4, 4), UNKNOWN)
+    expected = np.full((4, 4), UNLABELLED)
     expected[0, 0] = expected[0, 1] = 1
     expected[1, 2], expected[3, 3] = 0, 2
     assert (classes == expected).all()
@@ -163,7 +163,7 @@ def test_a_correction_at_the_centre_of_a_patch_is_of_that_patch_alone(patch_px, 
     corners = np.stack(np.meshgrid(*map(np.arange, grid.shape), indexing="ij"), -1).reshape(-1, 2) * grid.stride
     for number, (y, x) in enumerate(corners + grid.origin + (grid.side - 1) / 2):
         classes = class_of_patches(points((y, x, "tumour")), grid, CLASSES, corrections=True)
-        assert np.flatnonzero(classes != UNKNOWN).tolist() == [number]
+        assert np.flatnonzero(classes != UNLABELLED).tolist() == [number]
     overlap = class_of_patches(points((40, 40, "tumour")), grid, CLASSES, corrections=False) == 1
     assert (overlap.sum() > 1) == (stride_px <= patch_px / 2)
 
@@ -171,8 +171,8 @@ def test_a_correction_at_the_centre_of_a_patch_is_of_that_patch_alone(patch_px, 
 def test_points_outside_the_grid_count_nowhere():
     grid = PatchGrid.over((40, 40), GridSettings(patch_px=10), origin=(5, 5))
     at = points((0, 0, "tumour"), (4.9, 20, "tumour"), (500, 20, "tumour"), (-3, -3, "tumour"))
-    assert set(class_of_patches(at, grid, CLASSES, corrections=False)) == {UNKNOWN}
-    assert set(class_of_patches(points(), grid, CLASSES, corrections=False)) == {UNKNOWN}
+    assert set(class_of_patches(at, grid, CLASSES, corrections=False)) == {UNLABELLED}
+    assert set(class_of_patches(points(), grid, CLASSES, corrections=False)) == {UNLABELLED}
 
 
 def test_of_several_positive_classes_the_one_with_most_points_counts():
@@ -184,7 +184,7 @@ def test_of_several_positive_classes_the_one_with_most_points_counts():
 def test_a_label_that_is_no_class_says_nothing_in_truth_and_is_an_error_in_corrections():
     grid = PatchGrid.over((10, 20), GridSettings(patch_px=10))
     at = points((1, 1, "fibroblast"), (1, 2, ""), (1, 11, "fibroblast"), (1, 12, "normal"))
-    assert class_of_patches(at, grid, CLASSES, corrections=False).tolist() == [UNKNOWN, 0]
+    assert class_of_patches(at, grid, CLASSES, corrections=False).tolist() == [UNLABELLED, 0]
     with pytest.raises(
         CohortError, match=r"unknown label 'fibroblast': the classes are normal, tumour, stroma; .*--map"
     ):
@@ -192,7 +192,7 @@ def test_a_label_that_is_no_class_says_nothing_in_truth_and_is_an_error_in_corre
     for label_map, expected in (({"fibroblast": "stroma"}, [2, 2]), ({"*": "normal"}, [0, 0])):
         for corrections in (True, False):
             assert class_of_patches(at, grid, CLASSES, corrections, label_map).tolist() == expected
-    assert class_of_patches(at, grid, CLASSES, True, {"fibroblast": ""}).tolist() == [UNKNOWN, 0]
+    assert class_of_patches(at, grid, CLASSES, True, {"fibroblast": ""}).tolist() == [UNLABELLED, 0]
 
 
 def test_a_label_that_is_nearly_a_class_is_an_error():
@@ -212,14 +212,14 @@ def test_patches_on_points_take_the_label_within_one_pixel():
         (50, 51.01, "tumour"),  # just more
         (70.9, 70, "tumour"), (70.2, 70, "normal"),  # the nearer one
     )  # fmt: skip
-    assert class_of_patches(at, centres, CLASSES, corrections=True).tolist() == [1, 2, UNKNOWN, 0]
-    assert class_of_patches(points(), centres, CLASSES, corrections=False).tolist() == [UNKNOWN] * 4
+    assert class_of_patches(at, centres, CLASSES, corrections=True).tolist() == [1, 2, UNLABELLED, 0]
+    assert class_of_patches(points(), centres, CLASSES, corrections=False).tolist() == [UNLABELLED] * 4
 
 
 def test_at_a_centre_is_what_is_nearest_whatever_its_class():
     centres = PatchPoints.at(np.array([[10, 10]]), (50, 50), GridSettings(patch_px=9))
     assert class_of_patches(points((10, 10.2, "x"), (10, 10.8, "tumour")), centres, CLASSES, False).tolist() == [
-        UNKNOWN
+        UNLABELLED
     ]
 
 
@@ -243,8 +243,8 @@ def test_boxes_are_labelled_by_what_lies_in_them_wherever_they_lie(side):
 def test_a_correction_is_of_the_box_whose_middle_is_nearest():
     boxes = boxes_at([[0, 0], [0, 3], [30, 30]])
     found = points((5, 4.4, "tumour"), (5, 8.4, "stroma"), (5, 25, "normal"))
-    assert class_of_patches(found, boxes, CLASSES, corrections=True).tolist() == [1, 2, UNKNOWN]
-    assert class_of_patches(points(), boxes, CLASSES, corrections=True).tolist() == [UNKNOWN] * 3
+    assert class_of_patches(found, boxes, CLASSES, corrections=True).tolist() == [1, 2, UNLABELLED]
+    assert class_of_patches(points(), boxes, CLASSES, corrections=True).tolist() == [UNLABELLED] * 3
 
 
 def test_boxes_are_told_from_centres_in_what_is_kept():
@@ -291,7 +291,7 @@ def on_grid(found, **how):
 @pytest.mark.parametrize("corrections", [True, False])
 def test_an_area_labels_the_patches_it_covers_by_half(marks, corrections):
     found = class_of_patches(marks((outline(5, 0, 24.9, 20), "tumour")), GRID, CLASSES, corrections).reshape(4, 4)
-    expected = np.full((4, 4), UNKNOWN)
+    expected = np.full((4, 4), UNLABELLED)
     expected[:2, :2] = 1  # the first column by exactly a half, the third by 49 %
     np.testing.assert_array_equal(found, expected)
 
@@ -305,7 +305,7 @@ def test_the_share_is_a_setting(marks, coverage, columns):
 def test_what_is_in_a_hole_is_not_in_the_area(marks):
     found = on_grid(marks((outline(0, 0, 40, 40, hole=(10, 10, 30, 30)), "tumour")))
     assert (found == 1).sum() == 12
-    assert set(found[1:3, 1:3].ravel()) == {UNKNOWN}
+    assert set(found[1:3, 1:3].ravel()) == {UNLABELLED}
 
 
 def test_findings_count_together_and_the_one_that_covers_most_names_the_patch(marks):
@@ -325,13 +325,13 @@ def test_negative_areas(marks):
 
 def test_overlapping_areas_of_one_class_count_once(marks):
     found = on_grid(marks((outline(0, 0, 4, 10), "tumour"), (outline(0, 0, 4, 10), "tumour")))
-    assert found[0, 0] == UNKNOWN
+    assert found[0, 0] == UNLABELLED
 
 
 def test_ignored_areas_are_nobodys(marks):
     at = marks((outline(0, 0, 40, 10), "tumour"), (outline(0, 0, 14, 40), "Ignore*"))
     found = label_patches(at, GRID, {"tumour": 1}, 3)
-    assert found.classes.reshape(4, 4)[0].tolist() == [UNKNOWN, 1, 1, 1]
+    assert found.classes.reshape(4, 4)[0].tolist() == [UNLABELLED, 1, 1, 1]
     assert found.unclear.reshape(4, 4)[:, 0].all()
     assert found.unclear.sum() == 4
 
@@ -340,7 +340,7 @@ def test_ignored_points_and_cells_make_their_patches_unclear(marks):
     at = marks((point_at(5, 5), "Ignore*"), (point_at(15, 5), "Ignore*"), (point_at(15, 6), "tumour"))
     assert at.ignored.tolist() == [[4.5, 4.5], [4.5, 14.5]]
     found = label_patches(at, GRID, {"tumour": 1}, 3)
-    assert found.classes.reshape(4, 4)[0].tolist() == [UNKNOWN, 1, UNKNOWN, UNKNOWN]
+    assert found.classes.reshape(4, 4)[0].tolist() == [UNLABELLED, 1, UNLABELLED, UNLABELLED]
     assert np.flatnonzero(found.unclear).tolist() == [0]
     assert found.tally.ignored == 2
     assert not found.tally.is_unusable
@@ -353,7 +353,7 @@ def test_ignored_points_and_cells_make_their_patches_unclear(marks):
     assert boxes.unclear.tolist() == [False, True]
     centred = PatchPoints.at(np.array([[14, 14], [30, 30]]), (40, 40), GridSettings(patch_px=9))
     both = replace(cell, coordinates=np.array([[14.9, 14.9]]), labels=np.array(["tumour"], object))
-    assert label_patches(both, centred, {"tumour": 1}, 3).classes.tolist() == [UNKNOWN, UNKNOWN]
+    assert label_patches(both, centred, {"tumour": 1}, 3).classes.tolist() == [UNLABELLED, UNLABELLED]
 
 
 def point_at(x, y):
@@ -366,16 +366,16 @@ def test_marks_of_no_class_make_patches_unclear_where_no_class_is_known(marks):
         (outline(0, 20, 10, 30), None), (point_at(35, 35), "x"), (outline(30, 0, 40, 10), "tumour"),
         (point_at(35, 5), "x"),
     )  # fmt: skip
-    index = {"uncertain": UNKNOWN, "": UNKNOWN, "x": UNKNOWN, "normal": 0, "tumour": 1}
+    index = {"uncertain": UNLABELLED, "": UNLABELLED, "x": UNLABELLED, "normal": 0, "tumour": 1}
     found = label_patches(at, GRID, index, 3)
-    assert found.classes.reshape(4, 4)[0].tolist() == [UNKNOWN, 0, UNKNOWN, 1]
+    assert found.classes.reshape(4, 4)[0].tolist() == [UNLABELLED, 0, UNLABELLED, 1]
     assert np.flatnonzero(found.unclear).tolist() == [0, 8, 15]  # of the third patch less than half is uncertain
 
 
 def test_areas_of_no_class_say_nothing(marks):
     at = marks((outline(0, 0, 40, 40), None), (outline(0, 0, 40, 40), "Region*"), (outline(0, 0, 20, 20), "tumour: a"))
     assert (on_grid(at) == 1).sum() == 4
-    tally = label_patches(at, GRID, {"": UNKNOWN, "Region*": UNKNOWN, "tumour: a": 1}, 3).tally
+    tally = label_patches(at, GRID, {"": UNLABELLED, "Region*": UNLABELLED, "tumour: a": 1}, 3).tally
     assert tally.no_class == {"": 1, "Region*": 1}
     assert tally.areas == {"tumour: a": 1}
 
@@ -383,9 +383,9 @@ def test_areas_of_no_class_say_nothing(marks):
 def test_areas_of_boxes_and_of_centred_patches(marks):
     at = marks((outline(0, 0, 20, 20), "tumour"), ({"type": "Point", "coordinates": [15.5, 15.5]}, "normal"))
     boxes = boxes_at([[0, 0], [5, 12], [15, 15], [30, 30]])
-    assert class_of_patches(at, boxes, CLASSES, corrections=False).tolist() == [1, 1, 0, UNKNOWN]
+    assert class_of_patches(at, boxes, CLASSES, corrections=False).tolist() == [1, 1, 0, UNLABELLED]
     centred = PatchPoints.at(np.array([[5, 5], [15, 15], [30, 30]]), (60, 71), GridSettings(patch_px=9))
-    assert class_of_patches(at, centred, CLASSES, corrections=False).tolist() == [1, 0, UNKNOWN]
+    assert class_of_patches(at, centred, CLASSES, corrections=False).tolist() == [1, 0, UNLABELLED]
 
 
 def test_points_and_areas_together(marks):
@@ -393,9 +393,9 @@ def test_points_and_areas_together(marks):
         return {"type": "Point", "coordinates": [x, 5]}
 
     at = marks((outline(0, 0, 20, 10), "tumour"), (at_x(5), "normal"), (at_x(15), "stroma"), (at_x(25), "normal"))
-    assert on_grid(at)[0].tolist() == [1, 2, 0, UNKNOWN]
+    assert on_grid(at)[0].tolist() == [1, 2, 0, UNLABELLED]
     corrected = class_of_patches(at, GRID, CLASSES, corrections=True).reshape(4, 4)
-    assert corrected[0].tolist() == [0, 2, 0, UNKNOWN]  # what is said of the very patch comes first
+    assert corrected[0].tolist() == [0, 2, 0, UNLABELLED]  # what is said of the very patch comes first
 
 
 # ---- what QuPath exports ---------------------------------------------------------------------------------------------
@@ -451,7 +451,7 @@ def test_a_table_may_say_what_class_a_label_is_of(tmp_path, header):
     found = read_points(tmp_path / "t.csv", labelled=True)["a"]
     assert found.labels.tolist() == ["lymphocyte", "tumour"]
     assert found.class_names.tolist() == ["normal", "tumour"]
-    assert on_grid(found)[0].tolist() == [0, 1, UNKNOWN, UNKNOWN]
+    assert on_grid(found)[0].tolist() == [0, 1, UNLABELLED, UNLABELLED]
 
 
 def test_slides_are_found_by_what_their_files_are_called():
@@ -476,7 +476,7 @@ def test_the_tally_says_what_became_of_points():
     at = points(
         (5, 5, "tumour"), (15, 15, "tumour"), (15, 25, "x"), (15, 25, ""), (90_000, 5, "tumour"), (-9, 5, "normal")
     )
-    index = {"tumour": 1, "normal": 0, "x": UNKNOWN, "": UNKNOWN}
+    index = {"tumour": 1, "normal": 0, "x": UNLABELLED, "": UNLABELLED}
     tally = label_patches(at, GRID.with_tissue(tissue), index, 3).tally
     assert tally.points == {"tumour": 1}
     assert tally.elsewhere == {"tumour": 1}
@@ -493,4 +493,4 @@ def test_points_as_far_as_numbers_go(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("slide_id,x,y,label\na,1e308,-1e308,tumour\na,5,5,tumour\n")
     found = read_points(path, labelled=True)["a"]
-    assert on_grid(found)[0].tolist() == [1, UNKNOWN, UNKNOWN, UNKNOWN]
+    assert on_grid(found)[0].tolist() == [1, UNLABELLED, UNLABELLED, UNLABELLED]

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from napari_distill2label.core.bag import UNKNOWN
+from napari_distill2label.core.bag import UNLABELLED
 from napari_distill2label.core.errors import CohortError, SettingsError
 from napari_distill2label.core.events import Notice, drain
 from napari_distill2label.core.geometry import PatchGrid
@@ -35,7 +35,7 @@ def test_points_are_of_one_patch_and_what_is_of_no_use_is_said(corrections):
     found = corrections("a,1,1,tumour", "a,11,1,normal", "a,900,1,tumour", "a,1,1,", "b,1,1,?", "c,1,1,tumour")
     known = found.of("a", GRID, CLASSES)
     assert known.dtype == np.int8
-    assert known.reshape(4, 4)[0].tolist() == [1, 0, UNKNOWN, UNKNOWN]
+    assert known.reshape(4, 4)[0].tolist() == [1, 0, UNLABELLED, UNLABELLED]
     assert found.of("x", GRID, CLASSES) is None
     (line,) = found.report()
     assert line == (
@@ -66,7 +66,7 @@ def test_labels(corrections):
         corrections("a,1,1,Tumor").check(CLASSES, ["a"], "slide")
     with pytest.raises(CohortError, match="has no label 'y'"):
         corrections("a,1,1,x", label_map={"y": "tumour"}).of("a", GRID, CLASSES)
-    for label_map, expected in (({"x": "tumour"}, 1), ({"x": ""}, UNKNOWN), ({"*": "normal"}, 0)):
+    for label_map, expected in (({"x": "tumour"}, 1), ({"x": ""}, UNLABELLED), ({"*": "normal"}, 0)):
         assert corrections("a,1,1,x", label_map=label_map).of("a", GRID, CLASSES)[0] == expected
     with pytest.raises(SettingsError, match="coverage"):
         corrections("a,1,1,x", coverage=0)

@@ -74,7 +74,7 @@ def _of_checkpoint(path: Path):
     state = load_checkpoint(path)
     groups = (state.weights, state.best_weights, state.random, *state.optimiser.values())
     numbers = [{name: tensor.clone() for name, tensor in group.items()} for group in groups]
-    return (state.epoch, state.best_epoch, state.history, state.taught_by), numbers
+    return (state.epoch, state.best_epoch, state.history, state.teacher_digest), numbers
 
 
 def _same(one, other) -> bool:

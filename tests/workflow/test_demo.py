@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from napari_distill2label.core.names import RECORD
+from napari_distill2label.core.paths import RECORD
 from napari_distill2label.store.run import Run
 from napari_distill2label.workflow import demo as module
 

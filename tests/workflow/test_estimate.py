@@ -77,7 +77,7 @@ def test_a_trial_reads_some_patches_and_reckons_with_all(cohort_csv, tiny, colle
 def test_a_trial_ends_in_time_and_reckons_from_a_part_of_an_epoch(cohort_csv, tiny, collect, monkeypatch):
     step, steps = 0.05, 200
 
-    def slow(model, objective, lessons, valid, settings, seed, phase):
+    def slow(model, loss_function, training_bags, valid, settings, seed, phase):
         for done in range(steps):
             for _ in range(5):  # a step on a large bag
                 time.sleep(step / 5)

@@ -11,7 +11,7 @@ from napari_distill2label.core.errors import CohortError
 from napari_distill2label.core.events import Failed, Finished, Notice, drain
 from napari_distill2label.core.geometry import PatchGrid
 from napari_distill2label.core.settings import GridSettings
-from napari_distill2label.mil.training import answer_bag
+from napari_distill2label.mil.training import predict_bag
 from napari_distill2label.store.cohort import Cohort, CohortSlide
 from napari_distill2label.store.features import FeatureMap
 from napari_distill2label.workflow import live as module
@@ -149,5 +149,5 @@ def test_a_kept_trial_is_a_run_that_says_the_same(features, cohort, folder, tmp_
     for kept, shown in zip(maps, result.maps, strict=True):
         assert np.allclose(kept.probability, shown.probability, atol=1e-3, equal_nan=True)
     raw = torch.randn(7, N_FEATURES).numpy()
-    answer = answer_bag(result.models["teacher"], Bag("x", raw, np.zeros((7, 2), int), (0,)))
+    answer = predict_bag(result.models["teacher"], Bag("x", raw, np.zeros((7, 2), int), (0,)))
     assert answer.instance_logits.shape == (7, 2)

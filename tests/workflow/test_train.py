@@ -60,7 +60,7 @@ def test_events_tell_of_reading_epochs_and_the_best(cohort_csv, tmp_path, tiny, 
         ("student", 1, 2),
         ("student", 2, 2),
     ]
-    assert ends[0].losses.keys() == {"loss", "class", "noise", "ball", "entropy"}
+    assert ends[0].losses.keys() == {"loss", "class", "noise", "perturbation", "entropy"}
     assert ends[0].metrics.keys() <= {"valid_loss", "valid_auroc"}
     assert "valid_loss" in ends[0].metrics
     timing = Timing.read(run.folder)

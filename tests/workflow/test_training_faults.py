@@ -347,13 +347,13 @@ def test_a_student_of_other_teachers_is_trained_anew(trained, cohort_csv, collec
     before = weights(trained)
     path = trained / "checkpoints" / "student.safetensors"
     state = load_checkpoint(path)
-    assert len(state.taught_by) == 64
-    state.taught_by = "0" * 64
+    assert len(state.teacher_digest) == 64
+    state.teacher_digest = "0" * 64
     save_checkpoint(path, state)
     events, _ = collect(train(Cohort.read(cohort_csv), trained, resume=True))
     assert [event.done for event in events if isinstance(event, EpochEnd) and event.phase == "student"] == [1]
     assert weights(trained) == before
-    assert load_checkpoint(path).taught_by != "0" * 64
+    assert load_checkpoint(path).teacher_digest != "0" * 64
 
 
 def test_a_diverged_training_is_one_line_and_keeps_the_last_good_models(trained, cohort_csv, monkeypatch):

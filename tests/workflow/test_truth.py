@@ -7,7 +7,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from napari_distill2label.core.bag import UNKNOWN
+from napari_distill2label.core.bag import UNLABELLED
 from napari_distill2label.core.errors import CohortError
 from napari_distill2label.core.geometry import PatchGrid, PatchPoints
 from napari_distill2label.workflow.truth import MaskTruth, read_truth
@@ -33,8 +33,8 @@ def test_a_patch_has_the_class_of_most_of_its_known_pixels(folder):
     truth = read_truth(folder)
     assert "a" in truth
     assert "b" not in truth
-    assert truth.of("a", GRID, CLASSES).tolist() == [0, 1, 2, 2, UNKNOWN, UNKNOWN]
-    assert truth.of("b", GRID, CLASSES).tolist() == [UNKNOWN] * 6
+    assert truth.of("a", GRID, CLASSES).tolist() == [0, 1, 2, 2, UNLABELLED, UNLABELLED]
+    assert truth.of("b", GRID, CLASSES).tolist() == [UNLABELLED] * 6
 
 
 def test_only_scored_patches_are_asked(folder):
@@ -44,7 +44,7 @@ def test_only_scored_patches_are_asked(folder):
 
 def test_a_patch_at_a_point_has_the_class_of_its_pixel(folder):
     points = PatchPoints((8, 12), np.array([[0, 0], [2, 2], [5, 5]]), side=3, patch_px=3)
-    assert read_truth(folder).of("a", points, CLASSES).tolist() == [1, 0, UNKNOWN]
+    assert read_truth(folder).of("a", points, CLASSES).tolist() == [1, 0, UNLABELLED]
 
 
 def test_patches_over_the_border_count_their_pixels_inside(folder):
@@ -132,7 +132,7 @@ def test_a_mask_that_is_not_asked_for_says_how_masks_are_coded(tmp_path, asked):
     assert said[0].startswith("truth: masks are read as 0 unknown")
     assert "2" not in said[0]
     assert coded.of("a", GRID, TWO).tolist() == [0] * 6
-    assert coded.of("z", GRID, TWO).tolist() == [UNKNOWN] * 6
+    assert coded.of("z", GRID, TWO).tolist() == [UNLABELLED] * 6
     said = (told := read_truth(tmp_path, {"0": "normal", "1": "tumour"})).check(TWO, asked, complete=True)
     assert said[0].startswith("truth: masks are read as 0 normal")
     assert told.of("a", GRID, TWO).tolist() == [1] * 6
@@ -173,7 +173,7 @@ def test_values_mean_what_the_map_says(tmp_path):
     with pytest.raises(CohortError, match=r"a\.png: has the value 7; masks are 0 unknown, 1 normal, .*--map 7=tumour"):
         read_truth(tmp_path).of("a", GRID, CLASSES)
     truth = read_truth(tmp_path, {"7": "stroma", "9": "normal", "255": ""})
-    assert truth.of("a", GRID, CLASSES).tolist() == [2, 0, UNKNOWN] * 2
+    assert truth.of("a", GRID, CLASSES).tolist() == [2, 0, UNLABELLED] * 2
     wrong = read_truth(tmp_path, {"7": "x", "*": ""})
     for ask in (lambda: wrong.of("a", GRID, CLASSES), lambda: wrong.check(CLASSES, ["a"], True)):
         with pytest.raises(CohortError, match="--map 7=x: 'x' is no class of the model: they are normal"):
@@ -186,7 +186,7 @@ def test_values_mean_what_the_map_says(tmp_path):
 
 def test_masks_of_ours_say_themselves_what_their_values_are(tmp_path):
     """By name: the order of the classes may be another one."""
-    from napari_distill2label.core.names import LABELS_NAMESPACE
+    from napari_distill2label.core.paths import LABELS_NAMESPACE
 
     mask = np.ones((8, 12), np.uint8)
     mask[:, :4] = 2
@@ -219,7 +219,7 @@ def test_masks_of_ours_say_themselves_what_their_values_are(tmp_path):
 
 def test_the_negative_is_never_made_of_what_a_mask_does_not_know(folder):
     known, _ = read_truth(folder).known("a", GRID, CLASSES, complete=True)
-    assert known.tolist() == [0, 1, 2, 2, UNKNOWN, UNKNOWN]
+    assert known.tolist() == [0, 1, 2, 2, UNLABELLED, UNLABELLED]
 
 
 # ---- points and areas ------------------------------------------------------------------------------------------------
@@ -229,16 +229,16 @@ def test_a_patch_without_a_finding_is_negative_only_where_the_truth_looked(tmp_p
     (tmp_path / "t.csv").write_text("slide_id,x,y,label\na,1,1,tumour\na,5,1,cell\na,2,2,cell\nc,,,\n")
     truth = read_truth(tmp_path / "t.csv")
     assert truth.check(CLASSES, ["a"], complete=True) == []
-    assert truth.known("a", GRID, CLASSES, complete=True)[0].tolist() == [1, UNKNOWN, 0, 0, 0, 0]
+    assert truth.known("a", GRID, CLASSES, complete=True)[0].tolist() == [1, UNLABELLED, 0, 0, 0, 0]
     mapped = read_truth(tmp_path / "t.csv", {"*": "normal"})
     assert mapped.known("a", GRID, CLASSES, complete=True)[0].tolist() == [1, 0, 0, 0, 0, 0]
     left_out = read_truth(tmp_path / "t.csv", {"cell": ""})
-    assert left_out.known("a", GRID, CLASSES, complete=True)[0].tolist() == [1, UNKNOWN, 0, 0, 0, 0]
-    assert truth.known("a", GRID, CLASSES, complete=False)[0].tolist() == [1] + [UNKNOWN] * 5
-    assert truth.known("b", GRID, CLASSES, complete=True)[0].tolist() == [UNKNOWN] * 6
+    assert left_out.known("a", GRID, CLASSES, complete=True)[0].tolist() == [1, UNLABELLED, 0, 0, 0, 0]
+    assert truth.known("a", GRID, CLASSES, complete=False)[0].tolist() == [1] + [UNLABELLED] * 5
+    assert truth.known("b", GRID, CLASSES, complete=True)[0].tolist() == [UNLABELLED] * 6
     assert truth.known("c", GRID, CLASSES, complete=True)[0].tolist() == [0] * 6
     centred = PatchPoints((8, 12), np.array([[1, 1], [1, 9]]), 3, 3)
-    assert truth.known("a", centred, CLASSES, complete=True)[0].tolist() == [1, UNKNOWN]
+    assert truth.known("a", centred, CLASSES, complete=True)[0].tolist() == [1, UNLABELLED]
     boxes = PatchPoints((8, 12), np.array([[2, 2], [2, 9]]), 3, 3, boxes=True)
     assert truth.known("a", boxes, CLASSES, complete=True)[0].tolist() == [1, 0]
 
@@ -248,7 +248,7 @@ def test_what_qupath_ignores_is_not_made_negative(tmp_path):
     data = {"type": "Feature", "geometry": square, "properties": {"classification": {"name": "Ignore*"}}}
     (tmp_path / "a.geojson").write_text(json.dumps(data))
     truth = read_truth(tmp_path / "a.geojson")
-    assert truth.known("a", GRID, CLASSES, complete=True)[0].tolist() == [UNKNOWN, 0, 0] * 2
+    assert truth.known("a", GRID, CLASSES, complete=True)[0].tolist() == [UNLABELLED, 0, 0] * 2
 
 
 SQUARE = {"type": "Polygon", "coordinates": [[[0, 0], [4, 0], [4, 8], [0, 8], [0, 0]]]}
@@ -268,6 +268,6 @@ def test_a_slide_of_whose_marks_none_can_be_used_is_not_negative(tmp_path, geome
     data = {"type": "Feature", "geometry": geometry, "properties": {"classification": classification}}
     (tmp_path / "a.geojson").write_text(json.dumps(data))
     known, tally = read_truth(tmp_path / "a.geojson").known("a", GRID, CLASSES, complete=True)
-    assert known.tolist() == [UNKNOWN] * 6
+    assert known.tolist() == [UNLABELLED] * 6
     assert tally.is_unusable
     assert tally.outside.total() + tally.no_class.total() + tally.placeless + tally.ignored == 1

@@ -18,7 +18,7 @@ from typing import Any
 
 from ...core.errors import Distill2LabelError
 from ...core.events import Event, Progress
-from ...core.faults import lacks_memory, lacks_room
+from ...core.resource_errors import is_disk_full, is_out_of_memory
 from ..wording import in_the_window
 
 Work = Generator[Event, None, Any]
@@ -95,7 +95,7 @@ def broken(error: BaseException) -> Broken:
     known = isinstance(error, Distill2LabelError)
     message = in_the_window(str(error)) if known else plain_reason(error)
     details = "".join(traceback.format_exception(error))
-    return Broken(message, details, _bare(error), not known and lacks_memory(error))
+    return Broken(message, details, _bare(error), not known and is_out_of_memory(error))
 
 
 def _bare(error: BaseException) -> BaseException:
@@ -107,9 +107,9 @@ def _bare(error: BaseException) -> BaseException:
 def plain_reason(error: BaseException) -> str:
     """One line for an error that nobody foresaw."""
     first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    if lacks_room(error):
+    if is_disk_full(error):
         return "the disk is full, or your share of it: make room, and try again; what was finished is kept"
-    if lacks_memory(error):
+    if is_out_of_memory(error):
         return "out of memory: choose the device 'cpu', smaller batches or fewer patches, and try again"
     if isinstance(error, ModuleNotFoundError) and error.name:
         package = error.name.split(".")[0]

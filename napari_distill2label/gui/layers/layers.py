@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import numpy as np
 
-from ...core.colours import RGB, palette
+from ...core.classes import RGB, palette
 from ...core.errors import BundleError
 from ...core.geometry import Mpp
 from . import clipping, ownership, placement

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...core.colours import RGB
+from ...core.classes import RGB
 from ...core.geometry import Mpp, PatchGrid
 from . import layers, ownership, shades
 from .layers import (

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 
-from ...core.colours import RGB, palette
+from ...core.classes import RGB, palette
 from ...core.errors import SettingsError
 from ...core.events import Begun, Event, Finished, Progress
 from ..plain_text import as_plain

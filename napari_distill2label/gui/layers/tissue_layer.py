@@ -301,10 +301,10 @@ def mask_layer(mask: TissueMask, slide_id: str, mpp: Any) -> layers.LayerData:
 
 def _found(row: Any, folder: Path, grid: GridSettings) -> tuple[Path, TissueMask, list[str]]:
     from ...slides.registry import open_slide
-    from ...slides.tissue import finding_mask
+    from ...slides.tissue import segment_tissue
 
     with open_slide(row.path, row.mpp) as slide:
-        work, notices = finding_mask(slide, grid), []
+        work, notices = segment_tissue(slide, grid), []
         try:
             while True:
                 event = next(work)

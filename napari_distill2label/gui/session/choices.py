@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_jsonable_python
 
-from ...core.names import holds_program
+from ...core.paths import may_run_code
 from ...core.presets import build_settings
-from ...core.settings import merged, without
+from ...core.settings import merged, without_keys
 
 if TYPE_CHECKING:
     from .session import Session
@@ -34,8 +34,8 @@ class Choices:
 
     def lasting(self) -> "Choices":
         """Those that hold tomorrow: without an encoder that can hold a program, for which the user is asked again."""
-        settings = to_jsonable_python(without(self.settings, NOT_KEPT), fallback=str)
-        encoder = None if self.encoder is None or holds_program(self.encoder) else self.encoder
+        settings = to_jsonable_python(without_keys(self.settings, NOT_KEPT), fallback=str)
+        encoder = None if self.encoder is None or may_run_code(self.encoder) else self.encoder
         return replace(self, settings=settings, encoder=encoder)
 
     def __str__(self) -> str:
@@ -45,7 +45,7 @@ class Choices:
 
 def choices_of(session: "Session") -> Choices:
     """As they are now. An encoder counts if the user chose it, not if a model brought it along."""
-    settings, folder = without(session.overrides, ("device",)), session.feature_folder
+    settings, folder = without_keys(session.overrides, ("device",)), session.feature_folder
     encoder = session.encoder if session.has_chosen_encoder else None
     own = folder is not None and folder == session._own_features
     return Choices(session.preset, session.recipe, settings, encoder, folder, own)

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from psygnal import Signal
 
-from ...core.classes import SEPARATOR, split_label
-from ...core.colours import RGB, palette
+from ...core.classes import RGB, SEPARATOR, palette, split_label
 from ...core.errors import CohortError
 from ...store.cohort import Cohort
 from ..wording import in_the_window

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...core.bag import UNKNOWN
+from ...core.bag import UNLABELLED
 from ...core.geometry import PatchGrid, PatchPoints
 from ...store.files import Writing, atomic_path, write_text
 from ...store.points import CENTRE_TOLERANCE, Area, Points, is_centred, label_patches, read_points
@@ -43,7 +43,7 @@ class SlideCorrections:
         self.known: np.ndarray | None = None
 
     def __len__(self) -> int:
-        patches = 0 if self.known is None else int((self.known != UNKNOWN).sum())
+        patches = 0 if self.known is None else int((self.known != UNLABELLED).sum())
         return len(self.elsewhere) + len(self.areas) + patches
 
     def copy(self) -> "SlideCorrections":
@@ -71,7 +71,7 @@ class SlideCorrections:
             return
         points = list(self.points())
         self.patches, self.classes = patches, tuple(classes)
-        self.known = np.full(patches.shape, UNKNOWN, np.int8)
+        self.known = np.full(patches.shape, UNLABELLED, np.int8)
         self.elsewhere = {}
         self.add(points)
         self._cover()
@@ -102,7 +102,7 @@ class SlideCorrections:
         index = {name: number for number, name in enumerate(self.classes)}
         scored = self.patches.scored
         covered = label_patches(marks, self.patches, index, len(self.classes)).classes
-        self.known[scored] = np.where(self.known[scored] == UNKNOWN, covered, self.known[scored])
+        self.known[scored] = np.where(self.known[scored] == UNLABELLED, covered, self.known[scored])
         self.areas = tuple(area for area in self.areas if area not in here)
 
     def points(self) -> Iterator[tuple[float, float, str]]:
@@ -110,7 +110,7 @@ class SlideCorrections:
         yield from ((y, x, label) for (y, x), label in self.elsewhere.items())
         if self.known is None:
             return
-        cells = np.argwhere(self.known != UNKNOWN)
+        cells = np.argwhere(self.known != UNLABELLED)
         if isinstance(self.patches, PatchGrid):
             centres = self.patches.corners_of(cells) + (self.patches.side - 1) / 2
         else:

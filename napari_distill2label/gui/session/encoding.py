@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...core.errors import Distill2LabelError, SettingsError
-from ...core.names import holds_program
+from ...core.paths import may_run_code
 from ...core.settings import Settings
 from ..jobs.background import Background
 from ..jobs.relay import plain_reason
@@ -55,7 +55,7 @@ class Encoding:
 
     def suggest_encoder(self, path: Path | None) -> None:
         """Take a model's encoder where the user has chosen none, if its file is still there and holds no program."""
-        if self.has_chosen_encoder or path is None or holds_program(path):
+        if self.has_chosen_encoder or path is None or may_run_code(path):
             return
 
         def found(about: "EncoderDescription") -> None:
@@ -71,7 +71,7 @@ class Encoding:
         if about is None or settings.model.encoder != "features":
             return settings
         try:
-            grid = settings.grid.with_defaults(about.patch_px, about.mpp)
+            grid = settings.grid.with_encoder_defaults(about.patch_px, about.mpp)
         except SettingsError:  # what was set contradicts the encoder: told by whoever computes with it
             return settings
         return settings.model_copy(update={"grid": grid})

@@ -13,7 +13,7 @@ from psygnal import Signal
 
 from ...core.errors import SettingsError
 from ...core.events import Event, Finished
-from ...core.presets import quick_settings
+from ...core.presets import live_settings
 from ..jobs.jobs import Job, Retry
 from ..jobs.relay import Work, then
 from ..jobs.remaining import training_parts
@@ -201,7 +201,7 @@ class Live:
             return Retry("Try again", self._again)
 
         self._say(TRAINING if self.session.jobs.current is None else QUEUED)
-        parts = training_parts(quick_settings())
+        parts = training_parts(live_settings())
         self._job = self._start("live", "Live training", work, self._done, parts=parts, retry=retry)
 
     def _read(self, slides: Any, known: "LiveFeatures | None") -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from psygnal import Signal
 
-from ...core.bag import UNKNOWN
+from ...core.bag import UNLABELLED
 from ...core.errors import SettingsError
 from ...core.geometry import Mpp, PatchGrid
 from ...store.points import Points
@@ -69,7 +69,7 @@ class Review(Retraining):
     def label_of(self, slide_id: str, cell: Cell) -> str | None:
         """The class a patch was corrected to, if it was."""
         slide = self._slides.get(slide_id)
-        if slide is None or slide.known is None or slide.known[cell] == UNKNOWN:
+        if slide is None or slide.known is None or slide.known[cell] == UNLABELLED:
             return None
         return slide.classes[slide.known[cell]]
 
@@ -87,7 +87,7 @@ class Review(Retraining):
             return {}
         if shown.scored.shape != slide.known.shape:
             return {}
-        given = slide.known != UNKNOWN
+        given = slide.known != UNLABELLED
         said = slide.known[given]
         probability = shown.probability[given]
         label = shown.labels(session.threshold)[given].astype(int) - 1
@@ -121,7 +121,7 @@ class Review(Retraining):
             cell = at[1] if at is not None and at[0] == session.shown else None
         if cell is None or not _is_scored(slide.patches, cell):
             return False
-        value = UNKNOWN if label is None else slide.classes.index(label)
+        value = UNLABELLED if label is None else slide.classes.index(label)
         flat = np.array([np.ravel_multi_index(cell, slide.known.shape)])
         text = f"correct a patch to {label or 'nothing'}"
         self._change(session.shown, flat, np.array([value], np.int8), text, look_at=cell)
@@ -138,8 +138,8 @@ class Review(Retraining):
     def clear_slide(self) -> None:
         """Take all corrections of the shown slide back. It can be undone."""
         slide = self._slide_on_show()
-        flat = np.flatnonzero(slide.known != UNKNOWN)
-        values = np.full(len(flat), UNKNOWN, np.int8)
+        flat = np.flatnonzero(slide.known != UNLABELLED)
+        values = np.full(len(flat), UNLABELLED, np.int8)
         self._change(self.session.shown, flat, values, f"clear {len(flat)} corrections")
 
     def paint(self, label: str | None) -> None:
@@ -398,7 +398,7 @@ class Review(Retraining):
         doubt = shown.uncertainty(session.threshold)
         known = self.known(session.shown)
         if known is not None and known.shape == doubt.shape:
-            doubt[known != UNKNOWN] = -np.inf
+            doubt[known != UNLABELLED] = -np.inf
         left = np.isfinite(doubt).any()
         for cell in self._seen:
             doubt[cell] = -np.inf

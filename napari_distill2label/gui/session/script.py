@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 
-from ...core.colours import RGB, palette
+from ...core.classes import RGB, palette
 from ...store.cohort import CohortSlide
 from ..jobs.jobs import Done, Job
 

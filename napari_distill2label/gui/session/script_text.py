@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ...core.names import is_url, slide_name
+from ...core.paths import is_url, slide_name
 from ...core.presets import build_settings
 from ...core.settings import Settings
 from ...store.cohort import CohortSlide

@@ -15,9 +15,9 @@ from psygnal import Signal
 
 from ...core.errors import Distill2LabelError, SettingsError
 from ...core.events import Failed, Finished, Notice
-from ...core.names import kept_path
+from ...core.paths import canonical_path
 from ...core.presets import build_settings
-from ...core.settings import Settings, merged, without
+from ...core.settings import Settings, merged, without_keys
 from ...store.cohort import Cohort
 from ..jobs.background import Background
 from ..jobs.jobs import Job, Jobs
@@ -309,7 +309,7 @@ class Session(Verbs, Showing, Evaluation, Encoding):
 
     def reset_settings(self, *paths: str) -> None:
         """Back to what preset and recipe say: all, or single ones such as "grid.patch_px"."""
-        overrides = without(self.overrides, paths) if paths else {}
+        overrides = without_keys(self.overrides, paths) if paths else {}
         build_settings(self.preset, self.recipe, overrides)
         self.overrides = overrides
         self.settings_changed.emit()
@@ -350,7 +350,7 @@ class Session(Verbs, Showing, Evaluation, Encoding):
 
     def _ours(self, maps: "Iterable[PatchMap]") -> "list[PatchMap]":
         """Those of the slides there are: work that began with another cohort, or a run of one, may use the same ids."""
-        files = {row.slide_id: kept_path(row.path) for row in self.cohort}
+        files = {row.slide_id: canonical_path(row.path) for row in self.cohort}
         return [each for each in maps if each.slide_id in files and each.slide_path in (None, files[each.slide_id])]
 
     def _leave_features(self) -> None:

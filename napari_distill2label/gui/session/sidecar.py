@@ -9,12 +9,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ...core.colours import RGB
+from ...core.classes import RGB
 from ...core.errors import CohortError
-from ...core.names import is_url
+from ...core.paths import is_url
 from ...core.settings import validated
 from ...core.text import first_problem
-from ...slides.mpp import LIMITS
+from ...slides.scale import LIMITS
 from ...store.cohort import Cohort, CohortSlide
 from ...store.files import write_json
 from .choices import Choices

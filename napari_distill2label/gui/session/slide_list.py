@@ -8,14 +8,13 @@ from typing import Any, TypeVar
 
 from psygnal import Signal
 
-from ...core.classes import SEPARATOR, split_label
-from ...core.colours import RGB
+from ...core.classes import RGB, SEPARATOR, split_label
 from ...core.errors import CohortError
-from ...core.names import is_url, slide_name
-from ...slides.mpp import LIMITS
+from ...core.paths import is_url, slide_name
+from ...slides.discovery import PathLike, find_slides
+from ...slides.scale import LIMITS
 from ...store.cohort import SPLITS, Cohort, CohortSlide
 from .class_list import CLASSES, ClassList
-from .gathering import PathLike, gathered
 from .table_file import FoundCohort, FoundLabels, TableFile, found_in, opened_cohort
 
 Value = TypeVar("Value")
@@ -83,7 +82,7 @@ class SlideList(ClassList):
         Files are not read yet. A file that is there already is passed over.
         """
         paths = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
-        found = self._reading(lambda: gathered(paths))
+        found = self._reading(lambda: find_slides(paths))
         rows = {row.slide_id: row for row in self.cohort}
         known = {row.path for row in self.cohort}
         new, refused, repeated = [], list(found.refused), 0

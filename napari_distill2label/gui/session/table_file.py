@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ...core.classes import split_label
 from ...core.errors import CohortError, OutputError
-from ...core.names import is_url
+from ...core.paths import is_url
 from ...store.cohort import Cohort
 from ...store.cohort_edits import LabelRow, Merged, merge_labels, read_labels
 from ...store.outputs import Outputs

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from qtpy.QtCore import QAbstractItemModel, QModelIndex, QObject, Qt, QTimer
 from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QLineEdit, QStyledItemDelegate, QStyleOptionViewItem, QWidget
 
-from ...slides.mpp import LIMITS
+from ...slides.scale import LIMITS
 from .slides_model import CASE, COLUMNS, SLIDE_ID_ROLE
 
 Commit = Callable[[str, int, object], None]  # slide id, column, value

@@ -11,9 +11,9 @@ from qtpy.QtGui import QIcon
 from ...core.classes import split_label
 from ...core.errors import Distill2LabelError
 from ...core.geometry import PatchGrid, mean_mpp
+from ...slides.discovery import natural_key
 from ...store.cohort import CohortSlide
 from ..plain_text import as_plain
-from ..session.gathering import natural
 from ..session.session import Session
 from ..session.thumbnails import Glimpse
 from ..widgets.icons import alarm_colour, mark, picture, swatch, theme_colour
@@ -143,7 +143,7 @@ class SlidesModel(QAbstractTableModel):
             return self._patches(row)[0]
         if column == PREDICTION:
             return self._score(slide_id)
-        return natural(self.text(slide_id, column)) or None
+        return natural_key(self.text(slide_id, column)) or None
 
     # ---- Qt's questions -------------------------------------------------------------------------------------------
 

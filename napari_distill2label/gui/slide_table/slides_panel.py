@@ -15,8 +15,8 @@ from qtpy.QtWidgets import (
 )
 
 from ...core.errors import Distill2LabelError, OutputError
+from ...slides.discovery import FoundFiles, find_slides
 from ...slides.registry import SUFFIXES
-from ..session.gathering import Gathered, gathered
 from ..session.session import Session
 from ..session.table_file import FoundLabels
 from ..widgets.help_popup import native
@@ -156,13 +156,13 @@ class SlidesPanel(Panel):
         if paths:
             self.session.background.ask(
                 ("gather", id(self)),
-                lambda: gathered(paths),
+                lambda: find_slides(paths),
                 self._add_gathered,
                 lambda error: self.problem.emit(str(error)),
             )
 
     @told
-    def _add_gathered(self, found: Gathered) -> None:
+    def _add_gathered(self, found: FoundFiles) -> None:
         for line in found.refused:
             self.session._tell(line)
         if found.tables and not found.slides:

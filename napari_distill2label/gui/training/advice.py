@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from ...core.errors import CohortError
 from ...core.settings import Settings
-from ...slides.mpp import common_mpp
+from ...slides.scale import common_mpp
 from ...store.cohort import FEW_NEGATIVE, Cohort
 from ...store.splits import with_splits
 from ..wording import in_the_window

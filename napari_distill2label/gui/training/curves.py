@@ -8,7 +8,7 @@ from typing import Any
 from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtWidgets import QComboBox, QLabel, QVBoxLayout, QWidget
 
-from ...core.colours import RGB, palette
+from ...core.classes import RGB, palette
 from ..jobs.times import NO_BREAK
 from ..session.run_summary import Curve, Curves, in_words
 from ..session.session import Session
@@ -20,14 +20,14 @@ TERMS = {
     "loss": "total",
     "loss_class": "slide label",
     "loss_noise": "noise",
-    "loss_ball": "perturbation",
+    "loss_perturbation": "perturbation",
     "loss_entropy": "certainty",
     "loss_bag": "teacher, slide",
     "loss_instance": "teacher, patches",
     "loss_negative": "negative slides",
-    "loss_assistant": "assistants",
-    "loss_known": "corrections",
-    "loss_inherit": "slide label, per patch",
+    "loss_oof": "assistants",
+    "loss_corrections": "corrections",
+    "loss_inherited_label": "slide label, per patch",
     "valid_loss": "validation",
 }
 ABOUT = {

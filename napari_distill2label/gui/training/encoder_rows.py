@@ -4,7 +4,7 @@ from pathlib import Path
 
 from qtpy.QtWidgets import QLabel, QLineEdit, QMessageBox, QVBoxLayout, QWidget
 
-from ...core.names import TORCHSCRIPT, holds_program
+from ...core.paths import TORCHSCRIPT, may_run_code
 from ..plain_text import as_plain
 from ..widgets.parts import JobButton, Panel, button, reason_label, row, show_reason
 
@@ -47,7 +47,7 @@ class EncoderRows(QWidget):
         if not (chosen := self._panel.ask_file("Choose a frozen encoder", ENCODERS)):
             return
         path = Path(chosen)
-        if holds_program(path):
+        if may_run_code(path):
             if not self.ask_trust(path):
                 return
             self._session.trusted = path

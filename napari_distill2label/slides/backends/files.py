@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
-def stamp(path: str | os.PathLike[str] | int) -> tuple[int, ...]:
+def file_stamp(path: str | os.PathLike[str] | int) -> tuple[int, ...]:
     """What tells a file from the one it is replaced by; of a folder only that it is there."""
     status = os.stat(path)
     return () if os.path.isdir(path) else (status.st_size, status.st_mtime_ns)
@@ -21,12 +21,12 @@ class SharedFile:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path, self._stamp = path, stamp(path)
+        self.path, self._stamp = path, file_stamp(path)
         self._lock, self._readers, self._fd = threading.Lock(), 0, -1
 
     def probe(self) -> None:
         """`OSError` if the file is gone or is another one by now."""
-        if stamp(self.path) != self._stamp:
+        if file_stamp(self.path) != self._stamp:
             raise OSError("it has changed since it was opened")
 
     @contextmanager

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import zarr
 
-from ...core.codecs import unsafe_codec
 from ...core.errors import SlideError
 from ...core.geometry import Mpp
-from ...core.names import is_url
-from ..mpp import UM_PER_UNIT, number
+from ...core.paths import is_url
+from ...core.zarr_codecs import unsafe_codec
+from ..scale import UM_PER_UNIT, parse_number
 from .main_image import kind_of, largest, only_beside
 from .omezarr_level import ZarrLevel, chunks_there
 from .protocol import Source, not_brightfield
@@ -192,7 +192,7 @@ def _mpp(image: _Image, dataset: Mapping[str, Any]) -> Mpp | None:
     ]
     for transformation in transformations:
         if transformation.get("type") == "scale":
-            values = [number(value) for value in transformation.get("scale") or ()]
+            values = [parse_number(value) for value in transformation.get("scale") or ()]
             if len(values) != len(scale):
                 return None
             scale *= values

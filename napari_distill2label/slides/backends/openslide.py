@@ -15,12 +15,12 @@ import numpy as np
 
 from ...core.errors import SlideError
 from ...core.geometry import Mpp
-from ..mpp import number
 from ..pyramid import downsamples
-from ..threads import each
+from ..scale import parse_number
+from ..threads import for_each
 from .colour import on_white
 from .dicom import instance_to_open
-from .files import stamp
+from .files import file_stamp
 from .protocol import Box, Source, UndecodableError, dark_background, reason_of
 
 _STRIP_PX = 512  # px; a region is read by several threads in pieces of about this height, in whole tiles
@@ -33,7 +33,7 @@ class _Handle:
     def __init__(self, path: Path) -> None:
         self.path, self._lock = path, threading.Lock()
         self._slide = None
-        self._stamp = stamp(path)
+        self._stamp = file_stamp(path)
 
     def slide(self) -> "openslide.OpenSlide":  # noqa: F821
         with self._lock:
@@ -52,7 +52,7 @@ class _Handle:
                 self._slide = None  # other threads may still be in it: it is closed when the last lets go
 
     def probe(self) -> None:
-        if stamp(self.path) != self._stamp:
+        if file_stamp(self.path) != self._stamp:
             raise OSError("it has changed since it was opened")
 
     def close(self) -> None:
@@ -106,7 +106,7 @@ class OpenSlideLevel:
                 damaged.extend(self._paste_tiles(strip, out, y, x))
 
         rows = [y, *range((y // th + 1) * th, y + h, th), y + h]
-        each(paste, [(top, x, bottom - top, w) for top, bottom in pairwise(rows)])
+        for_each(paste, [(top, x, bottom - top, w) for top, bottom in pairwise(rows)])
         if damaged:
             damaged.sort(key=lambda found: found[0])
             boxes = [(top - self.origin[0], left - self.origin[1], *size) for (top, left, *size), _ in damaged]
@@ -245,7 +245,7 @@ def _tile(said: Mapping[str, str], index: int) -> tuple[int, int]:
 
 def _mpp(said: Mapping[str, str]) -> Mpp | None:
     stated = [said.get(f"openslide.mpp-{axis}") for axis in "yx"]
-    return None if None in stated else tuple(number(value) for value in stated)
+    return None if None in stated else tuple(parse_number(value) for value in stated)
 
 
 def _bounds(said: Mapping[str, str]) -> Box | None:

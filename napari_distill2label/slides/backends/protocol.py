@@ -38,7 +38,7 @@ class UndecodableError(Exception):
         self.boxes = tuple(boxes)
 
 
-class NotHereError(Exception):
+class WrongBackendError(Exception):
     """A file that this backend could open but another one reads better; the text says what kind of file it is."""
 
 

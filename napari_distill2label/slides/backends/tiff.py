@@ -17,10 +17,10 @@ import tifffile
 
 from ...core.errors import SlideError
 from ...core.geometry import Mpp
-from ...core.names import LABELS_NAMESPACE
-from ..mpp import UM_PER_UNIT, number
+from ...core.paths import LABELS_NAMESPACE
+from ..scale import UM_PER_UNIT, parse_number
 from .files import SharedFile
-from .protocol import NotHereError, Source, dark_background, not_brightfield, reason_of
+from .protocol import Source, WrongBackendError, dark_background, not_brightfield, reason_of
 from .tiff_colour import Colours, NotRgbError, colours_of
 from .tiff_level import TiffLevel, check_layout
 from .tiff_series import beside, check_pages, main_series
@@ -48,7 +48,7 @@ def open_source(path: Path) -> Source:
     SlideError
         It is not 8-bit grey or colour, holds no slide, claims to be what no slide is, or parts of it lie beyond the end
         of the file.
-    NotHereError
+    WrongBackendError
         Another backend reads it better.
     """
     file = SharedFile(path)
@@ -59,11 +59,11 @@ def open_source(path: Path) -> Source:
             raise SlideError(f"{path}: is a label mask that this program wrote, not a slide")
         kind = next((name for flag, name in _ELSEWHERE.items() if getattr(tiff, f"is_{flag}")), None)
         if kind is not None:
-            raise NotHereError(kind)
+            raise WrongBackendError(kind)
         chosen, which = main_series(path, tiff)
         series = tiff.series[chosen]
         if series.keyframe.compression == _APERIO_YCBCR:
-            raise NotHereError("Aperio JPEG 2000 in Y, Cb, Cr")
+            raise WrongBackendError("Aperio JPEG 2000 in Y, Cb, Cr")
         levels, colours = _levels(path, file, tiff, series)
         notices = [which, colours.notice, _turned(series)]
         return Source(
@@ -162,7 +162,7 @@ def _mpp(tiff: tifffile.TiffFile, chosen: int) -> Mpp | None:
     """(y, x) µm per pixel as said by Aperio's description, OME-XML, ImageJ or the resolution tags, in this order."""
     page = tiff.series[chosen].levels[0].pages[0].keyframe
     if tiff.is_svs and (found := re.search(r"\bMPP\s*=\s*([^|\r\n]*)", page.description)):
-        return number(found[1]), number(found[1])
+        return parse_number(found[1]), parse_number(found[1])
     if tiff.is_ome:
         return _ome_mpp(_ome_pixels(tiff, chosen))
     if tiff.is_imagej:
@@ -198,7 +198,7 @@ def _ome_mpp(pixels: ElementTree.Element | None) -> Mpp | None:
         unit = UM_PER_UNIT.get(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
         if unit is None or pixels.get(f"PhysicalSize{axis}") is None:
             return None
-        sizes.append(number(pixels.get(f"PhysicalSize{axis}")) * unit)
+        sizes.append(parse_number(pixels.get(f"PhysicalSize{axis}")) * unit)
     return tuple(sizes)
 
 

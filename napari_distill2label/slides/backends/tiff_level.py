@@ -18,7 +18,7 @@ import numpy as np
 import tifffile
 
 from ...core.errors import SlideError
-from ..threads import alone, each
+from ..threads import for_each, without_pool
 from .files import SharedFile
 from .finer import in_level, shrunk
 from .headers import declared_px
@@ -206,7 +206,7 @@ class TiffLevel:
         """See `PixelLevel.read`."""
         if not self._keep:
             return self._rgb(y, x, h, w)
-        with self._lock, alone():
+        with self._lock, without_pool():
             if self._whole is None:
                 self._whole = self._rgb(0, 0, *self.shape)
         return self._whole[y : y + h, x : x + w]
@@ -262,7 +262,7 @@ class TiffLevel:
                 damaged.append((part.box, error))
 
         with self._file.reading():  # of a larger region, perhaps, that is read in parts
-            each(paste, self._parts(y, x, h, w))
+            for_each(paste, self._parts(y, x, h, w))
         return out, list(left_out), damaged
 
     def _parts(self, y: int, x: int, h: int, w: int) -> list[_Part]:

@@ -86,13 +86,13 @@ def test_files_folders_and_tables_can_be_dropped(panel, qtbot, cohort_csv, tmp_p
 def test_folders_are_walked_beside_the_window(panel, qtbot, cohort_csv, monkeypatch):
     from napari_distill2label.gui.slide_table import slides_panel
 
-    walked, plain = [], slides_panel.gathered
+    walked, plain = [], slides_panel.find_slides
 
     def noting(paths):
         walked.append(threading.current_thread())
         return plain(paths)
 
-    monkeypatch.setattr(slides_panel, "gathered", noting)
+    monkeypatch.setattr(slides_panel, "find_slides", noting)
     drop(panel, cohort_csv.parent / "slides")
     qtbot.waitUntil(lambda: panel.model.rowCount() == 8, timeout=LONG)
     assert walked

@@ -7,7 +7,7 @@ from pathlib import Path
 from .backends.dicom import read_header
 
 
-def files_of(path: str | os.PathLike[str]) -> Iterator[str]:
+def files_of_slide(path: str | os.PathLike[str]) -> Iterator[str]:
     """Paths of all files that a slide at `path` may be read from, in no order. Of DICOM alone headers are read.
 
     A folder (OME-Zarr, DICOM) is all that it holds. Beside a `.mrxs` lies the folder of its name, beside a file of a

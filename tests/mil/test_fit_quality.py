@@ -9,7 +9,7 @@ import torch
 from napari_distill2label.core.bag import Bag
 from napari_distill2label.core.events import Progress, drain
 from napari_distill2label.core.settings import ModelSettings
-from napari_distill2label.mil.chance import Learnt, entropy_of_labels, learnt
+from napari_distill2label.mil.fit_quality import FitQuality, entropy_of_labels, measure_fit
 from napari_distill2label.mil.model import MILModel
 
 
@@ -29,12 +29,12 @@ def network(gain):
     with torch.no_grad():
         model.head.weight.copy_(torch.tensor([[0.0, 0.0], [gain, 0.0]]))
         model.head.bias.zero_()
-    model.unit = lambda instances: instances
+    model.to_unit_range = lambda instances: instances
     return model
 
 
 def judged(gain, labels):
-    return drain(learnt(network(gain), bags(labels), Progress("", 0)))
+    return drain(measure_fit(network(gain), bags(labels), Progress("", 0)))
 
 
 BALANCED = [(0,), (1,)] * 4
@@ -43,27 +43,27 @@ BALANCED = [(0,), (1,)] * 4
 def test_a_network_that_knows_its_slides():
     found = judged(2.0, BALANCED)
     assert found.loss == pytest.approx(math.log(1 + math.exp(-2)), abs=1e-6)
-    assert found.chance == pytest.approx(math.log(2))
+    assert found.chance_loss == pytest.approx(math.log(2))
     assert found.auroc == 1
-    assert not found.is_nothing
+    assert not found.is_at_chance
 
 
 def test_one_that_says_the_same_of_all():
-    assert judged(0.0, BALANCED).is_nothing
+    assert judged(0.0, BALANCED).is_at_chance
     assert judged(0.01, BALANCED).auroc == 1  # differences in the last digits rank, and say nothing
-    assert judged(0.01, BALANCED).is_nothing
-    assert judged(0.0, [(0,), (1,), (1,), (1,)]).is_nothing
+    assert judged(0.01, BALANCED).is_at_chance
+    assert judged(0.0, [(0,), (1,), (1,), (1,)]).is_at_chance
 
 
 def test_one_that_ranks_no_better_than_a_coin():
-    assert judged(-2.0, BALANCED).is_nothing
-    assert Learnt(loss=0.6, chance=0.69, spread=0.3, auroc=0.55).is_nothing
+    assert judged(-2.0, BALANCED).is_at_chance
+    assert FitQuality(loss=0.6, chance_loss=0.69, score_std=0.3, auroc=0.55).is_at_chance
 
 
 def test_scores_that_are_not_calibrated_are_something():
     """A student's score of a slide is made of probabilities of patches: its loss may be high and its order perfect."""
-    assert not Learnt(loss=0.9, chance=0.69, spread=0.2, auroc=1.0).is_nothing
-    assert not Learnt(loss=0.2, chance=0.69, spread=0.01, auroc=None).is_nothing
+    assert not FitQuality(loss=0.9, chance_loss=0.69, score_std=0.2, auroc=1.0).is_at_chance
+    assert not FitQuality(loss=0.2, chance_loss=0.69, score_std=0.01, auroc=None).is_at_chance
 
 
 def test_chance_is_the_entropy_of_the_labels():

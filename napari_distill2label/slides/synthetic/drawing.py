@@ -5,32 +5,24 @@ also have nests and glands of tumour: large, pale, irregular nuclei with a nucle
 nor crowding nor the size of a nucleus alone tell the two apart.
 """
 
-import csv
-import os
-import uuid
-from collections.abc import Sequence
 from dataclasses import dataclass
-from io import BytesIO
-from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from .painting import (
+from .rendering import (
     Canvas,
     Nucleus,
-    develop,
     fibres,
     noise,
     paint_cytoplasm,
     paint_nucleus,
     paint_red_cell,
+    render,
     smooth_step,
 )
 
 MPP = 0.5  # µm/px of every synthetic slide
 KINDS = ("normal", "tumour")
-FORMATS = ("ome.tif", "png", "bmp")
 
 _MIN_DISTANCE = 10.0  # px between the centres of any two nuclei
 
@@ -54,7 +46,7 @@ class SyntheticSlide:
     kinds: np.ndarray
 
 
-class _Crowd:
+class NucleusPlacer:
     """Nuclei placed so far, hashed by place: two may not overlap, nor leave the tissue."""
 
     _CELL = 32
@@ -111,26 +103,26 @@ def draw_slide(seed: int, positive: bool, shape: tuple[int, int] = (512, 512)) -
         raise ValueError(f"a synthetic slide has at least 64 × 64 px, got {shape}")
     rng = np.random.default_rng([seed, int(positive)])
     tissue = _tissue(rng, shape)
-    crowd = _Crowd(tissue)
+    placer = NucleusPlacer(tissue)
     canvas = _stroma(rng, tissue)
     area = tissue.size / 512**2
     if positive:
         for _ in range(max(1, round(area * rng.integers(2, 5)))):
-            _tumour(rng, canvas, crowd)
+            _tumour(rng, canvas, placer)
         places = np.argwhere(tissue > 0.9)
-        while not crowd.nuclei:  # no room for a nest in a small slide, which is positive all the same
-            crowd.add(_tumour_nucleus(rng, *places[rng.integers(len(places))].astype(float)))
+        while not placer.nuclei:  # no room for a nest in a small slide, which is positive all the same
+            placer.add(_tumour_nucleus(rng, *places[rng.integers(len(places))].astype(float)))
     for _ in range(round(area * rng.integers(1, 3))):
-        _benign_gland(rng, canvas, crowd)
+        _benign_gland(rng, canvas, placer)
     for _ in range(round(area * rng.integers(1, 3))):
-        _vessel(rng, canvas, crowd)
-    _stromal_cells(rng, crowd, round(area * rng.integers(280, 360)))
+        _vessel(rng, canvas, placer)
+    _stromal_cells(rng, placer, round(area * rng.integers(280, 360)))
     grain = noise(rng, shape, 2.6)
-    for nucleus in crowd.nuclei:
+    for nucleus in placer.nuclei:
         paint_nucleus(canvas, nucleus, grain, rng)
-    centres = np.array([(nucleus.y, nucleus.x) for nucleus in crowd.nuclei]).reshape(-1, 2)
-    kinds = np.array([KINDS[nucleus.look == "tumour"] for nucleus in crowd.nuclei], dtype="<U6")
-    return SyntheticSlide(develop(canvas, rng), centres, kinds)
+    centres = np.array([(nucleus.y, nucleus.x) for nucleus in placer.nuclei]).reshape(-1, 2)
+    kinds = np.array([KINDS[nucleus.look == "tumour"] for nucleus in placer.nuclei], dtype="<U6")
+    return SyntheticSlide(render(canvas, rng), centres, kinds)
 
 
 def _tissue(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
@@ -165,31 +157,31 @@ def _epithelial_nucleus(rng: np.random.Generator, y: float, x: float, angle: flo
     return Nucleus(y, x, short * rng.uniform(1.2, 1.6), short, angle + rng.normal(0, 0.15), "epithelial")
 
 
-def _tumour(rng: np.random.Generator, canvas: Canvas, crowd: _Crowd) -> None:
+def _tumour(rng: np.random.Generator, canvas: Canvas, placer: NucleusPlacer) -> None:
     """A solid nest, or a gland with a lumen and crowded nuclei around it."""
-    site = crowd.site(rng, 48)
+    site = placer.site(rng, 48)
     if site is None:
         return
     y, x = site
     placed: list[Nucleus] = []
     if rng.random() < 0.45:
         lumen = rng.uniform(9, 20)
-        _lumen(rng, canvas, crowd, y, x, lumen)
-        placed += _ring(rng, crowd, y, x, lumen + 15, _tumour_nucleus, 19)
-        placed += _ring(rng, crowd, y, x, lumen + 33, _tumour_nucleus, 24)
+        _lumen(rng, canvas, placer, y, x, lumen)
+        placed += _ring(rng, placer, y, x, lumen + 15, _tumour_nucleus, 19)
+        placed += _ring(rng, placer, y, x, lumen + 33, _tumour_nucleus, 24)
     else:
         spread = rng.uniform(22, 42, 2)
         for _ in range(int(spread[0] * spread[1] / 16)):
             nucleus = _tumour_nucleus(rng, *(np.array([y, x]) + rng.normal(0, 0.75, 2) * spread))
-            if crowd.add(nucleus, room=0.98):
+            if placer.add(nucleus, room=0.98):
                 placed.append(nucleus)
     for nucleus in placed:
         paint_cytoplasm(canvas, nucleus, _reach(nucleus) + rng.uniform(5, 8), rng.uniform(0.15, 0.22), 0.3)
 
 
-def _benign_gland(rng: np.random.Generator, canvas: Canvas, crowd: _Crowd) -> None:
+def _benign_gland(rng: np.random.Generator, canvas: Canvas, placer: NucleusPlacer) -> None:
     """A round lumen, pale columnar cells, small regular nuclei at their base."""
-    site = crowd.site(rng, 38)
+    site = placer.site(rng, 38)
     if site is None:
         return
     y, x = site
@@ -197,29 +189,29 @@ def _benign_gland(rng: np.random.Generator, canvas: Canvas, crowd: _Crowd) -> No
     base = lumen + rng.uniform(13, 18)
     gland = Nucleus(y, x, base, base, 0.0, "epithelial")
     paint_cytoplasm(canvas, gland, base + 6, rng.uniform(0.1, 0.2), rng.uniform(0.2, 0.3))
-    _lumen(rng, canvas, crowd, y, x, lumen)
-    _ring(rng, crowd, y, x, base, _epithelial_nucleus, 10.5)
+    _lumen(rng, canvas, placer, y, x, lumen)
+    _ring(rng, placer, y, x, base, _epithelial_nucleus, 10.5)
 
 
-def _ring(rng, crowd: _Crowd, y: float, x: float, radius: float, make, spacing: float) -> list[Nucleus]:
+def _ring(rng, placer: NucleusPlacer, y: float, x: float, radius: float, make, spacing: float) -> list[Nucleus]:
     """Nuclei around a point, their long axes pointing at it."""
     placed = []
     start = rng.uniform(0, 2 * np.pi)
     for angle in start + np.arange(0, 2 * np.pi - spacing / radius / 2, spacing / radius):
         far = radius + rng.normal(0, 1.3)
         nucleus = make(rng, y + far * np.sin(angle), x + far * np.cos(angle), angle)
-        if crowd.add(nucleus, room=0.9):
+        if placer.add(nucleus, room=0.9):
             placed.append(nucleus)
     return placed
 
 
-def _vessel(rng: np.random.Generator, canvas: Canvas, crowd: _Crowd) -> None:
+def _vessel(rng: np.random.Generator, canvas: Canvas, placer: NucleusPlacer) -> None:
     """A capillary: flat endothelium around red blood cells."""
-    site = crowd.site(rng, 30)
+    site = placer.site(rng, 30)
     if site is None:
         return
     (y, x), radius = site, rng.uniform(11, 19)
-    _lumen(rng, canvas, crowd, y, x, radius)
+    _lumen(rng, canvas, placer, y, x, radius)
     for _ in range(int(radius / 2)):
         angle, far = rng.uniform(0, 2 * np.pi), (radius - 5) * np.sqrt(rng.random())
         paint_red_cell(canvas, y + far * np.sin(angle), x + far * np.cos(angle), rng)
@@ -227,24 +219,24 @@ def _vessel(rng: np.random.Generator, canvas: Canvas, crowd: _Crowd) -> None:
     def endothelium(rng: np.random.Generator, y: float, x: float, angle: float) -> Nucleus:
         return Nucleus(y, x, rng.uniform(7, 9), rng.uniform(1.9, 2.5), angle + np.pi / 2, "fibroblast")
 
-    _ring(rng, crowd, y, x, radius + 5, endothelium, 26)
+    _ring(rng, placer, y, x, radius + 5, endothelium, 26)
 
 
-def _lumen(rng: np.random.Generator, canvas: Canvas, crowd: _Crowd, y: float, x: float, radius: float) -> None:
+def _lumen(rng: np.random.Generator, canvas: Canvas, placer: NucleusPlacer, y: float, x: float, radius: float) -> None:
     """Nearly empty, with a little mucus."""
-    crowd.hollow(y, x, radius + 2)
+    placer.hollow(y, x, radius + 2)
     for _ in range(3):
         off = rng.normal(0, radius / 5, 2)
         disc = Nucleus(y + off[0], x + off[1], radius, radius, 0.0, "epithelial")
         paint_cytoplasm(canvas, disc, radius, 0.03, 0.05)
 
 
-def _stromal_cells(rng: np.random.Generator, crowd: _Crowd, count: int) -> None:
+def _stromal_cells(rng: np.random.Generator, placer: NucleusPlacer, count: int) -> None:
     """Fibroblasts and lymphocytes strewn over the stroma, and lymphocytes in aggregates."""
-    height, width = crowd.tissue.shape
-    flow = rng.uniform(0, np.pi) + 0.5 * noise(rng, crowd.tissue.shape, 120)
-    area = crowd.tissue.size / 512**2
-    foci = [rng.uniform(0.1, 0.9, 2) * crowd.tissue.shape for _ in range(max(1, round(area * rng.integers(1, 4))))]
+    height, width = placer.tissue.shape
+    flow = rng.uniform(0, np.pi) + 0.5 * noise(rng, placer.tissue.shape, 120)
+    area = placer.tissue.size / 512**2
+    foci = [rng.uniform(0.1, 0.9, 2) * placer.tissue.shape for _ in range(max(1, round(area * rng.integers(1, 4))))]
     for _ in range(count):
         y, x = rng.uniform(0, height - 1), rng.uniform(0, width - 1)
         kind = rng.random()
@@ -260,88 +252,4 @@ def _stromal_cells(rng: np.random.Generator, crowd: _Crowd, count: int) -> None:
                 short, look = rng.uniform(4.6, 6.4), "histiocyte"
             long = rng.uniform(8, 12) if look == "fibroblast" else short * rng.uniform(1.2, 1.7)
             nucleus = Nucleus(y, x, long, short, angle + rng.normal(0, 0.2), look)
-        crowd.add(nucleus, room=1.05)
-
-
-def write_cohort(
-    folder: str | Path,
-    n_slides: int = 24,
-    seed: int = 0,
-    shape: tuple[int, int] = (512, 512),
-    classes: tuple[str, str] = KINDS,
-    formats: Sequence[str] = ("ome.tif",),
-) -> Path:
-    """Draw a cohort into a folder: slides/, cohort.csv, truth.csv and centres.csv.
-
-    Every other slide is positive, and two neighbours are of one case. The slides' formats take turns (`FORMATS`);
-    OME-TIFFs are tiled, pyramidal and know their µm/px.
-
-    Parameters
-    ----------
-    shape
-        (height, width) of each slide, px.
-    classes
-        (negative, positive): labels of the slides, and of the nuclei in truth.csv.
-
-    Returns
-    -------
-    Path of cohort.csv (slide_id, path, label, case_id, mpp, split; split is left empty). truth.csv has the columns
-    slide_id, x, y, label; centres.csv slide_id, x, y: every nucleus, 0-based level-0 pixels.
-    """
-    if n_slides < 1 or not formats or set(formats) - set(FORMATS):
-        raise ValueError(f"give at least one slide, and formats among {FORMATS}")
-    folder = Path(folder)
-    (folder / "slides").mkdir(parents=True, exist_ok=True)
-    cohort, truth = [], []
-    for index in range(n_slides):
-        slide = draw_slide(seed * 100_003 + index, positive := bool(index % 2), shape)
-        slide_id = f"slide_{index:03d}"
-        path = folder / "slides" / f"{slide_id}.{formats[index % len(formats)]}"
-        write_image(path, slide.image)
-        cohort.append((slide_id, f"slides/{path.name}", classes[positive], f"case_{index // 2:03d}", MPP, ""))
-        for (y, x), kind in zip(slide.centres, slide.kinds, strict=True):
-            truth.append((slide_id, f"{x:.2f}", f"{y:.2f}", classes[kind == KINDS[1]]))
-    _write_csv(folder / "truth.csv", ("slide_id", "x", "y", "label"), truth)
-    _write_csv(folder / "centres.csv", ("slide_id", "x", "y"), [row[:3] for row in truth])
-    return _write_csv(folder / "cohort.csv", ("slide_id", "path", "label", "case_id", "mpp", "split"), cohort)
-
-
-def write_image(path: Path, image: np.ndarray) -> None:
-    """Write (h, w, 3) uint8 at `MPP` as a pyramidal OME-TIFF (lossless), or as PNG or BMP, by the path's suffix."""
-    partial = path.with_name(f"{path.name}.partial")
-    if path.suffix == ".tif":
-        _write_ome_tiff(partial, path.name, image)
-    else:
-        buffer = BytesIO()
-        Image.fromarray(image).save(buffer, path.suffix[1:], compress_level=3)
-        partial.write_bytes(buffer.getvalue())
-    os.replace(partial, path)
-
-
-def _write_ome_tiff(path: Path, name: str, image: np.ndarray) -> None:
-    import tifffile  # only for writing; drawing needs it not
-
-    levels = [image]
-    while min(levels[-1].shape[:2]) > 256:
-        levels.append(np.asarray(Image.fromarray(levels[-1]).reduce(2)))
-    # OME-XML wants an identity; from the name and not from the clock, so that the same seed gives the same bytes.
-    metadata = {
-        "axes": "YXS", "UUID": f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, name)}",
-        "PhysicalSizeX": MPP, "PhysicalSizeXUnit": "µm", "PhysicalSizeY": MPP, "PhysicalSizeYUnit": "µm",
-    }  # fmt: skip
-    with tifffile.TiffWriter(path, ome=True) as tiff:
-        for index, level in enumerate(levels):
-            tiff.write(
-                level, photometric="rgb", tile=(256, 256), compression="adobe_deflate", compressionargs={"level": 3},
-                predictor=True, subifds=len(levels) - 1 if index == 0 else None, subfiletype=int(index > 0),
-                resolution=(1e4 / (MPP * 2**index),) * 2, resolutionunit="centimeter", software="napari-distill2label",
-                metadata=metadata if index == 0 else None,
-            )  # fmt: skip
-
-
-def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> Path:
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([header, *rows])
-    os.replace(partial, path)
-    return path
+        placer.add(nucleus, room=1.05)

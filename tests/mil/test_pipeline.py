@@ -6,19 +6,19 @@ import torch
 
 from napari_distill2label.core.events import Notice, drain
 from napari_distill2label.core.presets import build_settings
-from napari_distill2label.mil.curriculum import (
-    Curriculum,
+from napari_distill2label.mil.losses import InheritedLabelLoss
+from napari_distill2label.mil.pipeline import (
     Stage,
-    calibrated,
+    TrainingPipeline,
+    assign_folds,
+    blend_scores,
+    calibrate_head,
     class_scores,
-    deal,
-    mixed,
-    posteriors,
-    with_neighbours,
+    patch_posteriors,
+    smooth_over_neighbours,
 )
-from napari_distill2label.mil.lessons import Lesson
-from napari_distill2label.mil.objectives import AssistantObjective
-from napari_distill2label.mil.training import answer_bag, fit
+from napari_distill2label.mil.training import fit, predict_bag
+from napari_distill2label.mil.training_bags import TrainingBag
 
 CPU = torch.device("cpu")
 QUICK = {
@@ -39,12 +39,12 @@ def settings(parts=3, **student):
     return build_settings("colon", "paper", {**QUICK, "assistant": assistant, "student": student})
 
 
-def run(curriculum, baseline=False):
+def run(pipeline, baseline=False):
     """Train every stage; returns (stages, notices)."""
     stages, notices = [], []
-    for item in curriculum.stages(baseline):
+    for item in pipeline.stages(baseline):
         if isinstance(item, Stage):
-            drain(fit(item.model, item.objective, item.lessons, (), item.settings, item.seed))
+            drain(fit(item.model, item.loss_function, item.training_bags, (), item.settings, item.seed))
             stages.append(item)
         elif isinstance(item, Notice):
             notices.append(item.message)
@@ -52,39 +52,41 @@ def run(curriculum, baseline=False):
 
 
 def seen(stage):
-    return {lesson.instances.data_ptr() for lesson in stage.lessons}
+    return {training_bag.instances.data_ptr() for training_bag in stage.training_bags}
 
 
 def test_the_papers_three_networks(bags):
-    stages, notices = run(Curriculum(bags, (), 2, settings(), CPU), baseline=True)
+    stages, notices = run(TrainingPipeline(bags, (), 2, settings(), CPU), baseline=True)
     assert [stage.role for stage in stages] == ["mil", "teacher", "student"]
     assert not notices
     teacher, student = stages[1:]
-    for lesson, bag in zip(student.lessons, bags, strict=True):
-        assert torch.equal(lesson.taught.instance_logits, answer_bag(teacher.model, bag).instance_logits)
+    for training_bag, bag in zip(student.training_bags, bags, strict=True):
+        assert torch.equal(
+            training_bag.teacher_targets.instance_logits, predict_bag(teacher.model, bag).instance_logits
+        )
 
 
 def test_thinning_large_bags_of_pixels_is_said_once_for_each_network(bags):
     own = settings(parts=2, gamma_a=0.5, max_bag_patches=5, bag_patches=4)  # the student's bags are dealt
     own = own.model_copy(update={"teacher": own.teacher.model_copy(update={"max_bag_patches": 8, "epochs": 2})})
-    stages, notices = run(Curriculum(bags, (), 2, own, CPU))
+    stages, notices = run(TrainingPipeline(bags, (), 2, own, CPU))
     (line,) = [notice for notice in notices if "max_bag_patches" in notice]
     assert line.startswith("2 of 8 training slides have more than 8 patches (at most 10): every epoch of the teacher")
-    assert len(stages[0].lessons[7].instances) == 10  # nothing is thrown away
+    assert len(stages[0].training_bags[7].instances) == 10  # nothing is thrown away
 
 
 def test_every_network_has_the_same_normalisation(bags):
-    stages, _ = run(Curriculum(bags, (), 2, settings(), CPU))
+    stages, _ = run(TrainingPipeline(bags, (), 2, settings(), CPU))
     assert torch.equal(stages[0].model.mean, stages[1].model.mean)
     assert torch.equal(stages[0].model.std, stages[1].model.std)
     assert stages[1].model.mean.min() > 0.1
 
 
 def test_the_baseline_is_a_teacher_without_its_terms_from_the_same_weights(bags):
-    stages = [item for item in Curriculum(bags, (), 2, settings(), CPU).stages(True) if isinstance(item, Stage)]
+    stages = [item for item in TrainingPipeline(bags, (), 2, settings(), CPU).stages(True) if isinstance(item, Stage)]
     mil, teacher, _ = stages  # nothing has been trained
-    assert set(mil.objective.weights) == {"class"}
-    assert set(teacher.objective.weights) == {"class", "noise", "ball", "entropy"}
+    assert set(mil.loss_function.weights) == {"class"}
+    assert set(teacher.loss_function.weights) == {"class", "noise", "perturbation", "entropy"}
     assert all(
         torch.equal(weight, other)
         for weight, other in zip(mil.model.parameters(), teacher.model.parameters(), strict=True)
@@ -92,17 +94,17 @@ def test_the_baseline_is_a_teacher_without_its_terms_from_the_same_weights(bags)
 
 
 def test_assistants_answer_only_for_slides_they_have_not_seen(bags):
-    stages, _ = run(Curriculum(bags, (), 2, settings(gamma_a=0.5), CPU))
+    stages, _ = run(TrainingPipeline(bags, (), 2, settings(gamma_a=0.5), CPU))
     assert [stage.role for stage in stages] == ["teacher", "assistant-1", "assistant-2", "assistant-3", "student"]
     assistants, student = stages[1:4], stages[4]
     answered = 0
     for assistant in assistants:
-        assert {lesson.target.argmax().item() for lesson in assistant.lessons} == {0, 1}
-        for lesson, bag in zip(student.lessons, bags, strict=True):
-            if lesson.instances.data_ptr() not in seen(assistant):
+        assert {training_bag.target.argmax().item() for training_bag in assistant.training_bags} == {0, 1}
+        for training_bag, bag in zip(student.training_bags, bags, strict=True):
+            if training_bag.instances.data_ptr() not in seen(assistant):
                 own, corrected_own = (
                     logits[:, 1] - logits[:, 0]
-                    for logits in (answer_bag(assistant.model, bag).instance_logits, lesson.assisted)
+                    for logits in (predict_bag(assistant.model, bag).instance_logits, training_bag.oof_targets)
                 )
                 if bag.label == (0,):
                     assert (torch.sigmoid(corrected_own) < 0.0101).all()
@@ -112,30 +114,32 @@ def test_assistants_answer_only_for_slides_they_have_not_seen(bags):
     assert answered == len(bags)
     assert seen(student) == {torch.from_numpy(bag.instances).data_ptr() for bag in bags}
     teacher = stages[0].model
-    assert torch.equal(student.lessons[0].taught.instance_logits, answer_bag(teacher, bags[0]).instance_logits)
+    assert torch.equal(
+        student.training_bags[0].teacher_targets.instance_logits, predict_bag(teacher, bags[0]).instance_logits
+    )
 
 
 def test_too_few_slides_for_the_parts_are_said_and_dealt_to_fewer(bags):
-    stages, notices = run(Curriculum(bags[:5], (), 2, settings(parts=4, gamma_a=0.5), CPU))
+    stages, notices = run(TrainingPipeline(bags[:5], (), 2, settings(parts=4, gamma_a=0.5), CPU))
     assert [stage.role for stage in stages] == ["teacher", "assistant-1", "assistant-2", "student"]
     assert notices == ["too few slides of a class for 4 assistants: there are 2"]
-    stages, _ = run(Curriculum(bags[:3], (), 2, settings(parts=4, gamma_a=0.5), CPU))
+    stages, _ = run(TrainingPipeline(bags[:3], (), 2, settings(parts=4, gamma_a=0.5), CPU))
     assert [stage.role for stage in stages] == ["teacher", "assistant-1", "student"]
 
 
 def test_classes_that_are_never_alone_are_dealt_too():
     labels = [(1, 2), (1,), (2,), (1, 2), (2, 3), (1, 3), (3,), (1, 2, 3)]
-    assert [len(part) for part in deal(labels, 3, seed=0)] == [3, 3, 2]
+    assert [len(part) for part in assign_folds(labels, 3, seed=0)] == [3, 3, 2]
 
 
 def test_slides_are_dealt_evenly_within_each_label():
     labels = [(0,)] * 7 + [(1,)] * 5
-    parts = deal(labels, 3, seed=1)
+    parts = assign_folds(labels, 3, seed=1)
     assert sorted(index for part in parts for index in part) == list(range(12))
     positives = [sum(labels[index] == (1,) for index in part) for part in parts]
     assert max(positives) - min(positives) <= 1
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
-    assert deal(labels, 3, seed=1) == parts != deal(labels, 3, seed=2)
+    assert assign_folds(labels, 3, seed=1) == parts != assign_folds(labels, 3, seed=2)
 
 
 def targets(*labels, classes=2):
@@ -154,7 +158,7 @@ def test_corrected_answers_are_probabilities_that_know_the_slides_label():
     negative = [scores(*torch.randn(100).tolist()) for _ in range(5)]
     # A third of the patches of positive slides is positive.
     positive = [scores(*torch.randn(66).tolist(), *(4 + torch.randn(34)).tolist()) for _ in range(5)]
-    done = posteriors([*negative, *positive], targets(*[(0,)] * 5, *[(1,)] * 5), several=False)
+    done = patch_posteriors([*negative, *positive], targets(*[(0,)] * 5, *[(1,)] * 5), several=False)
     p = [torch.softmax(each, 1)[:, 1] for each in done]
     assert all((each <= 0.0101).all() for each in p[:5])
     assert sum(each.mean() for each in p[5:]) / 5 == pytest.approx(0.34, abs=0.08)
@@ -165,11 +169,13 @@ def test_a_patch_is_of_no_class_that_its_slide_lacks():
     torch.manual_seed(0)
     labels = targets((0,), (1,), (2,), (0,), (1,), (2,), classes=3)
     answers = [class_scores(2 * torch.randn(50, 3), several=False) for _ in labels]
-    for own, target in zip(posteriors(answers, labels, several=False), labels, strict=True):
+    for own, target in zip(patch_posteriors(answers, labels, several=False), labels, strict=True):
         absent = (target[1:] == 0).nonzero().flatten() + 1
         assert (torch.softmax(own, 1)[:, absent] < 0.02).all()
     labels = targets((0,), (1, 2), (2,), (0,), (1,), classes=3)
-    for own, target in zip(posteriors([2 * torch.randn(50, 3) for _ in labels], labels, True), labels, strict=True):
+    for own, target in zip(
+        patch_posteriors([2 * torch.randn(50, 3) for _ in labels], labels, True), labels, strict=True
+    ):
         p = torch.sigmoid(own)
         absent = (target[1:] == 0).nonzero().flatten() + 1
         assert (p[:, absent] < 0.02).all()
@@ -180,10 +186,10 @@ def test_a_class_of_all_slides_or_of_none_is_no_error():
     torch.manual_seed(0)
     logits = list(torch.randn(3, 50, 4))
     labels = targets((1,), (1, 2), (1,), classes=4)
-    half = mixed(logits, logits, labels, 0.5)
+    half = blend_scores(logits, logits, labels, 0.5)
     assert torch.allclose(torch.stack(half)[..., [0, 1, 3]], torch.stack(logits)[..., [0, 1, 3]])
     for answers in (logits, half):
-        for own, answered in zip(posteriors(answers, labels, several=True), logits, strict=True):
+        for own, answered in zip(patch_posteriors(answers, labels, several=True), logits, strict=True):
             assert torch.allclose(own[:, 1], answered[:, 1], atol=1e-4)
             assert (torch.sigmoid(own[:, 3]) < 0.0101).all()
 
@@ -193,9 +199,9 @@ def test_answers_are_mixed_whatever_their_units():
     labels = targets((0,), (1,), (1,))
     ours, theirs = ([scores(*torch.randn(20).tolist()) for _ in labels] for _ in range(2))
     louder = [100 * own + 7 for own in theirs]
-    for own, loud in zip(mixed(ours, theirs, labels, 0.3), mixed(ours, louder, labels, 0.3), strict=True):
+    for own, loud in zip(blend_scores(ours, theirs, labels, 0.3), blend_scores(ours, louder, labels, 0.3), strict=True):
         assert torch.allclose(own[:, 1], loud[:, 1], atol=1e-4)
-    alone = torch.cat(mixed(ours, theirs, labels, 0.0))[:, 1]
+    alone = torch.cat(blend_scores(ours, theirs, labels, 0.0))[:, 1]
     assert float(torch.corrcoef(torch.stack([alone, torch.cat(ours)[:, 1]]))[0, 1]) == pytest.approx(1)
     assert float(alone[20:].mean()) == pytest.approx(0, abs=1e-5)  # over the patches of positive slides
     assert float(alone[20:].std()) == pytest.approx(1, abs=1e-5)
@@ -207,19 +213,29 @@ def test_the_teacher_has_its_share_in_what_the_student_is_told(bags):
         chosen = settings(gamma_a=0.5).model_copy(
             update={"assistant": settings().assistant.model_copy(update={"teacher_share": share})}
         )
-        stages, _ = run(Curriculum(bags, (), 2, chosen, CPU))
-        told.append([lesson.assisted[:, 1] - lesson.assisted[:, 0] for lesson in stages[-1].lessons])
-        taught = [class_scores(lesson.taught.instance_logits, False)[:, 1] for lesson in stages[-1].lessons]
+        stages, _ = run(TrainingPipeline(bags, (), 2, chosen, CPU))
+        told.append(
+            [
+                training_bag.oof_targets[:, 1] - training_bag.oof_targets[:, 0]
+                for training_bag in stages[-1].training_bags
+            ]
+        )
+        teacher_targets = [
+            class_scores(training_bag.teacher_targets.instance_logits, False)[:, 1]
+            for training_bag in stages[-1].training_bags
+        ]
     alone, half, teacher = told
     positive = [index for index, bag in enumerate(bags) if bag.label == (1,)]
     assert any(not torch.equal(alone[index], half[index]) for index in positive)
     for index in positive:  # the teacher alone: its order
-        assert (teacher[index][taught[index].argsort()].diff() >= 0).all()
+        assert (teacher[index][teacher_targets[index].argsort()].diff() >= 0).all()
 
 
 def test_the_student_may_start_as_its_teacher(bags):
     stages = [
-        item for item in Curriculum(bags, (), 2, settings(init="teacher"), CPU).stages() if isinstance(item, Stage)
+        item
+        for item in TrainingPipeline(bags, (), 2, settings(init="teacher"), CPU).stages()
+        if isinstance(item, Stage)
     ]
     teacher, student = stages
     assert all(torch.equal(a, b) for a, b in zip(teacher.model.parameters(), student.model.parameters(), strict=True))
@@ -231,13 +247,15 @@ def test_calibration_keeps_the_order_and_gives_probabilities(make_bag, several):
     training = {"epochs": 6, "learning_rate": 3e-3}
     network = {"hidden": 32, "dropout": 0, "several": several}
     chosen = build_settings("colon", "paper", {"model": network, "assistant": training})
-    objective, lessons = AssistantObjective(chosen.assistant), [Lesson.of(bag, 2) for bag in bags]
-    stage = Curriculum(bags, (), 2, chosen, CPU).stage("assistant-1", objective, lessons, chosen.assistant, 0)
+    loss_function, training_bags = InheritedLabelLoss(chosen.assistant), [TrainingBag.of(bag, 2) for bag in bags]
+    stage = TrainingPipeline(bags, (), 2, chosen, CPU).make_stage(
+        "assistant-1", loss_function, training_bags, chosen.assistant, 0
+    )
     teacher = stage.model
-    drain(fit(teacher, stage.objective, stage.lessons, (), stage.settings))
-    before = [answer_bag(teacher, bag).instance_logits for bag in bags]
-    drain(calibrated(teacher, bags))
-    after = [answer_bag(teacher, bag).instance_logits for bag in bags]
+    drain(fit(teacher, stage.loss_function, stage.training_bags, (), stage.settings))
+    before = [predict_bag(teacher, bag).instance_logits for bag in bags]
+    drain(calibrate_head(teacher, bags))
+    after = [predict_bag(teacher, bag).instance_logits for bag in bags]
 
     def score(logits):
         return logits[:, 1] if several else logits[:, 1] - logits[:, 0]
@@ -254,10 +272,10 @@ def test_calibration_keeps_the_order_and_gives_probabilities(make_bag, several):
 
 def test_more_than_two_exclusive_classes_are_said_not_to_be_calibrated(make_bag):
     bags = [make_bag(5, label=index % 3, seed=index) for index in range(6)]
-    curriculum = Curriculum(bags, (), 3, build_settings("colon", "paper", {"model": {"hidden": 8}}), CPU)
-    model = curriculum.of_bags("teacher", curriculum.settings.teacher).model
+    pipeline = TrainingPipeline(bags, (), 3, build_settings("colon", "paper", {"model": {"hidden": 8}}), CPU)
+    model = pipeline.make_bag_stage("teacher", pipeline.settings.teacher).model
     weights = model.head.weight.clone()
-    assert "not calibrated" in next(calibrated(model, bags)).message
+    assert "not calibrated" in next(calibrate_head(model, bags)).message
     assert torch.equal(model.head.weight, weights)
 
 
@@ -265,12 +283,12 @@ def test_answers_are_shared_with_the_nearest_patches():
     grid = np.stack(np.meshgrid(np.arange(3) * 27, np.arange(4) * 27, indexing="ij"), -1).reshape(-1, 2)
     answers = torch.zeros(12, 2)
     answers[5, 1] = 8  # row 1, column 1
-    shared = with_neighbours(answers, grid, 4)[:, 1].view(3, 4)
+    shared = smooth_over_neighbours(answers, grid, 4)[:, 1].view(3, 4)
     assert shared[1, 1] == 4
     assert shared[1, 2] == shared[0, 1] == shared[2, 1] == shared[1, 0] == 1  # an eighth each
     assert shared[0, 3] == 0
     for count, instances in ((0, 12), (4, 1)):
         own = answers[:instances]
-        assert with_neighbours(own, grid[:instances], count) is own
-    few = with_neighbours(answers[4:6], grid[4:6], 4)[:, 1]
+        assert smooth_over_neighbours(own, grid[:instances], count) is own
+    few = smooth_over_neighbours(answers[4:6], grid[4:6], 4)[:, 1]
     assert few.tolist() == [4, 4]  # of two patches each is the other's only neighbour

@@ -3,7 +3,7 @@
 import pytest
 import zarr
 
-from napari_distill2label.core.codecs import unsafe_codec
+from napari_distill2label.core.zarr_codecs import unsafe_codec
 
 
 @pytest.mark.parametrize(

@@ -17,14 +17,14 @@ _MEMORY_WORDS = (
 )
 
 
-def lacks_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Of the computer or of a GPU. Torch's and onnxruntime's errors are `RuntimeError`s that say so."""
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _says(error, _MEMORY_WORDS))
 
 
-def lacks_room(error: BaseException) -> bool:
+def is_disk_full(error: BaseException) -> bool:
     """Is the disk full, or the user's share of it? Libraries that write by themselves tell in words only."""
     if isinstance(error, OSError) and error.errno in FULL:
         return True

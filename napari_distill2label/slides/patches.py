@@ -11,29 +11,29 @@ from ..core.events import Progress, drain
 from ..core.geometry import PatchGrid, PatchPoints
 from ..core.settings import GridSettings
 from .cutting import cut
-from .mpp import check_scale
+from .scale import check_scale
 from .slide import Slide
-from .tissue import finding_cells
+from .tissue import tissue_cells
 from .tissue_mask import TissueMask
 
 
-def lay_patches(
+def place_patches(
     slide: Slide,
     settings: GridSettings,
     centres: np.ndarray | None = None,
     regions: str | Path | TissueMask | None = None,
-    lay: Callable[..., PatchGrid] = PatchGrid.over,
+    make_grid: Callable[..., PatchGrid] = PatchGrid.over,
 ) -> PatchGrid | PatchPoints:
-    """Decide which patches of a slide are looked at: `laying`, run to its end."""
-    return drain(laying(slide, settings, centres, regions, lay))
+    """Decide which patches of a slide are looked at: `iter_place_patches`, run to its end."""
+    return drain(iter_place_patches(slide, settings, centres, regions, make_grid))
 
 
-def laying(
+def iter_place_patches(
     slide: Slide,
     settings: GridSettings,
     centres: np.ndarray | None = None,
     regions: str | Path | TissueMask | None = None,
-    lay: Callable[..., PatchGrid] = PatchGrid.over,
+    make_grid: Callable[..., PatchGrid] = PatchGrid.over,
 ) -> Generator[Progress, None, PatchGrid | PatchPoints]:
     """Decide which patches of a slide are looked at; a generator of its progress.
 
@@ -45,7 +45,7 @@ def laying(
     regions
         The only tissue, as a GeoJSON file (see `regions.tissue_from_geojson`) or a mask: what has its centre on it is
         looked at, and the tissue rule is not asked.
-    lay
+    make_grid
         Lays the grid: `PatchGrid.over`, or another of its signature.
 
     Raises
@@ -65,17 +65,17 @@ def laying(
         check_scale(slide.path, slide.mpp, settings.mpp)
         if centres is not None:
             return _points(slide, settings, centres, regions)
-        return (yield from _grid(slide, settings, regions, lay))
+        return (yield from _grid(slide, settings, regions, make_grid))
     except SlideError as error:
         raise error if str(slide.path) in str(error) else SlideError(f"{slide.path}: {error}") from None
 
 
 def _grid(
-    slide: Slide, settings: GridSettings, regions: str | Path | TissueMask | None, lay: Callable[..., PatchGrid]
+    slide: Slide, settings: GridSettings, regions: str | Path | TissueMask | None, make_grid: Callable[..., PatchGrid]
 ) -> Generator[Progress, None, PatchGrid]:
-    grid = lay(slide.shape, settings, slide.mpp)
+    grid = make_grid(slide.shape, settings, slide.mpp)
     if regions is None:
-        grid = yield from finding_cells(slide, grid, settings)
+        grid = yield from tissue_cells(slide, grid, settings)
         if not grid.scored.any():
             raise SlideError(f"no tissue found by the rule {settings.tissue!r}: try --grid.tissue all")
     elif isinstance(regions, TissueMask):
@@ -98,9 +98,9 @@ def _points(
     if isinstance(regions, TissueMask):
         centres = centres[regions.contains(centres + 0.5)]
     elif regions is not None:
-        from .regions import inside, read_regions
+        from .regions import points_inside, read_regions
 
-        centres = centres[inside(read_regions(regions), centres + 0.5)]
+        centres = centres[points_inside(read_regions(regions), centres + 0.5)]
     if len(centres) == 0:
         where = "no centre lies in the slide's regions" if regions is not None else "the slide has no centres"
         raise SlideError(f"{where}: check the table of centres")
@@ -112,14 +112,14 @@ def cut_bag(
     patches: PatchGrid | PatchPoints,
     slide_id: str,
     label: tuple[int, ...] | None = None,
-    known: np.ndarray | None = None,
+    patch_labels: np.ndarray | None = None,
 ) -> Bag:
     """Read all scored patches of a slide into a bag of (K, 3, patch_px, patch_px) uint8.
 
-    `label` are the indices of the slide's classes; `known` (K,) int8 the user's corrections of single patches, in the
+    `label` are the indices of the slide's classes; `patch_labels` (K,) int8 the user's corrections of single patches, in the
     order of `patches.corners`. `SlideError` if the slide cannot be read, or no patch is scored.
     """
     corners = patches.corners
     if len(corners) == 0:
         raise SlideError(f"{slide.path}: no patch is left to look at: try --grid.tissue all")
-    return Bag(slide_id, cut(slide, corners, patches.side, patches.patch_px), corners, label, known)
+    return Bag(slide_id, cut(slide, corners, patches.side, patches.patch_px), corners, label, patch_labels)

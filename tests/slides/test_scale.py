@@ -7,7 +7,14 @@ import tifffile
 
 from napari_distill2label.core.errors import SlideError
 from napari_distill2label.slides import open_slide
-from napari_distill2label.slides.mpp import check_scale, checked, common_mpp, missing_mpp, number, overridden
+from napari_distill2label.slides.scale import (
+    check_mpp,
+    check_scale,
+    common_mpp,
+    compare_given_mpp,
+    missing_mpp,
+    parse_number,
+)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +44,7 @@ from napari_distill2label.slides.mpp import check_scale, checked, common_mpp, mi
     ],
 )
 def test_what_a_file_says(mpp, kept, said):
-    result, notices = checked(mpp)
+    result, notices = check_mpp(mpp)
     assert result == (mpp if kept else None)
     assert len(notices) == (said is not None)
     if said:
@@ -50,12 +57,12 @@ def test_what_a_file_says(mpp, kept, said):
     [("0.4990", 0.499), ("0,4990", 0.499), ("2.5e-1", 0.25), (" .25 ", 0.25), ("1", 1.0), (0.5, 0.5), ("-1", -1.0)],
 )
 def test_numbers_as_people_and_programs_write_them(text, value):
-    assert number(text) == value
+    assert parse_number(text) == value
 
 
 @pytest.mark.parametrize("text", ["", ".", ",", "nan", "inf", "0.25 µm", "1,234.5", "1e", "0x1", "²", "1_0", "e5"])
 def test_what_is_no_number(text):
-    assert math.isnan(number(text))
+    assert math.isnan(parse_number(text))
 
 
 @pytest.mark.parametrize(
@@ -85,7 +92,7 @@ def test_any_text_for_a_scale_opens_and_can_be_overridden(tmp_path, text, mpp, s
             assert slide.mpp == (mpp and (mpp, mpp))
             assert [said in notice for notice in slide.notices] == ([True] if said else [])
         with open_slide(tmp_path / name, mpp=0.5) as slide:
-            assert (slide.mpp, slide.mpp_assumed) == ((0.5, 0.5), True)
+            assert (slide.mpp, slide.mpp_from_user) == ((0.5, 0.5), True)
 
 
 @pytest.mark.parametrize("resolution", [(0, 1), (1, 0), (0, 0)])
@@ -102,14 +109,14 @@ def test_a_resolution_that_is_no_fraction_is_unknown(tmp_path, resolution):
 
 def test_a_given_scale_is_marked_as_assumed(make_slide, pixels, data_dir):
     slide = make_slide(pixels)
-    assert (slide.mpp, slide.mpp_assumed) == (None, False)
+    assert (slide.mpp, slide.mpp_from_user) == (None, False)
     given = slide.with_mpp(0.5)
-    assert (given.mpp, given.mpp_assumed, given.notices) == ((0.5, 0.5), True, ())
+    assert (given.mpp, given.mpp_from_user, given.notices) == ((0.5, 0.5), True, ())
     assert repr(given).endswith("0.5 × 0.5 µm/px (assumed))")
-    assert not slide.mpp_assumed
+    assert not slide.mpp_from_user
     assert ["100% longer in µm along y" in note for note in slide.with_mpp((1.0, 0.5)).notices] == [True]
     with open_slide(data_dir / "slides" / "CMU-1-Small-Region.svs") as real:
-        assert not real.mpp_assumed
+        assert not real.mpp_from_user
         assert real.with_mpp(0.5).notices == ()
         (said,) = real.with_mpp(0.25).notices
         assert said == "assumed to have 0.25 µm/px, as given; the file says 0.499"
@@ -126,9 +133,9 @@ def test_the_wrong_tag_of_a_real_file(data_dir):
 
 
 def test_overriding_says_what_the_file_said():
-    assert overridden((0.5, 0.5), None) == ()
-    assert overridden((0.51, 0.51), (0.5, 0.5)) == ()
-    assert overridden((0.25, 0.25), (0.5, 0.5)) == ("assumed to have 0.25 µm/px, as given; the file says 0.5",)
+    assert compare_given_mpp((0.5, 0.5), None) == ()
+    assert compare_given_mpp((0.51, 0.51), (0.5, 0.5)) == ()
+    assert compare_given_mpp((0.25, 0.25), (0.5, 0.5)) == ("assumed to have 0.25 µm/px, as given; the file says 0.5",)
 
 
 @pytest.mark.parametrize(

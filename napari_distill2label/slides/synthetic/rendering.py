@@ -145,7 +145,7 @@ def _window(shape: Shape, nucleus: Nucleus, reach: float) -> tuple[tuple[slice, 
     return (slice(y0, y1), slice(x0, x1)), y, x
 
 
-def develop(canvas: Canvas, rng: np.random.Generator) -> np.ndarray:
+def render(canvas: Canvas, rng: np.random.Generator) -> np.ndarray:
     """(h, w, 3) uint8 as a scanner sees it: the slide's own stain and light, a little blur and noise."""
     strength = np.clip(rng.normal(1, 0.12, 2), 0.7, 1.3)
     h_vector = np.abs(HAEMATOXYLIN * rng.normal(1, 0.05, 3)) * strength[0]

@@ -7,13 +7,13 @@ from napari_distill2label.core.errors import SlideError
 from napari_distill2label.core.events import drain
 from napari_distill2label.core.geometry import PatchGrid, PatchPoints
 from napari_distill2label.core.settings import GridSettings
-from napari_distill2label.slides.bags import cut_bag, lay_patches, laying
 from napari_distill2label.slides.cutting import cut
+from napari_distill2label.slides.patches import cut_bag, iter_place_patches, place_patches
 
 
 def test_a_bag_of_the_grid_holds_what_its_coordinates_say(make_slide, pixels):
     slide = make_slide(pixels)
-    patches = lay_patches(slide, GridSettings())
+    patches = place_patches(slide, GridSettings())
     assert isinstance(patches, PatchGrid)
     assert patches.shape == (5, 6)
     bag = cut_bag(slide, patches, "s1", label=(1,))
@@ -26,7 +26,7 @@ def test_only_tissue_is_cut(make_slide, pixels):
     image = pixels.copy()
     image[:, 54:] = 255
     slide = make_slide(image)
-    bag = cut_bag(slide, lay_patches(slide, GridSettings(tissue="white")), "s1")
+    bag = cut_bag(slide, place_patches(slide, GridSettings(tissue="white")), "s1")
     assert len(bag) == 10
     assert bag.coordinates[:, 1].max() == 27
 
@@ -34,26 +34,26 @@ def test_only_tissue_is_cut(make_slide, pixels):
 def test_patches_centred_on_points(make_slide, pixels):
     slide = make_slide(pixels)
     centres = np.array([(0, 0), (60.5, 70.4), (129.2, 169.0)])
-    patches = lay_patches(slide, GridSettings(), centres=centres)
+    patches = place_patches(slide, GridSettings(), centres=centres)
     assert isinstance(patches, PatchPoints)
-    bag = cut_bag(slide, patches, "s1", known=np.array([-1, 1, 0], np.int8))
+    bag = cut_bag(slide, patches, "s1", patch_labels=np.array([-1, 1, 0], np.int8))
     assert bag.instances[:, :, 13, 13].tolist() == [pixels[y, x].tolist() for y, x in ((0, 0), (61, 70), (129, 169))]
-    assert bag.known.tolist() == [-1, 1, 0]
+    assert bag.patch_labels.tolist() == [-1, 1, 0]
     for none in (np.empty((0, 2)), []):
         with pytest.raises(SlideError, match=r"slide0\.png: the slide has no centres"):
-            lay_patches(slide, GridSettings(), centres=none)
+            place_patches(slide, GridSettings(), centres=none)
 
 
 def test_the_models_mpp(make_slide, pixels):
     settings = GridSettings(patch_px=16, mpp=1.0)
     slide = make_slide(pixels, 0.5)
-    patches = lay_patches(slide, settings)
+    patches = place_patches(slide, settings)
     assert (patches.side, patches.stride) == (32, 32)
     bag = cut_bag(slide, patches, "s1")
     assert bag.instances.shape == (len(patches.corners), 3, 16, 16)
     assert np.array_equal(bag.instances, cut(slide, patches.corners, 32, 16))
     with pytest.raises(SlideError, match=r"slide1\.png: its µm/px is unknown .*--mpp"):
-        lay_patches(make_slide(pixels), settings)
+        place_patches(make_slide(pixels), settings)
 
 
 def test_regions_replace_the_rule(make_slide, pixels, tmp_path):
@@ -64,32 +64,32 @@ def test_regions_replace_the_rule(make_slide, pixels, tmp_path):
 
     slide = make_slide(np.full_like(pixels, 255))
     settings = GridSettings(tissue="white")
-    assert lay_patches(slide, settings, regions=write(0, 0, 54, 27)).scored.sum() == 2
-    points = lay_patches(slide, settings, centres=np.array([(5, 5), (100, 100)]), regions=tmp_path / "r.geojson")
+    assert place_patches(slide, settings, regions=write(0, 0, 54, 27)).scored.sum() == 2
+    points = place_patches(slide, settings, centres=np.array([(5, 5), (100, 100)]), regions=tmp_path / "r.geojson")
     assert points.centres.tolist() == [[5, 5]]
     with pytest.raises(SlideError, match=r"no tissue found: no patch has its centre in a region of .*r\.geojson"):
-        lay_patches(slide, settings, regions=write(1000, 1000, 1100, 1100))
+        place_patches(slide, settings, regions=write(1000, 1000, 1100, 1100))
 
 
 def test_no_tissue_and_patches_larger_than_the_slide(make_slide, pixels):
     glass = make_slide(np.full_like(pixels, 240))
     for rule in ("white", "otsu"):
         with pytest.raises(SlideError, match=r"slide0\.png: no tissue found .*try --grid\.tissue all"):
-            lay_patches(glass, GridSettings(tissue=rule))
+            place_patches(glass, GridSettings(tissue=rule))
     with pytest.raises(SlideError, match=r"slide0\.png: a patch of 140 px is larger than the slide"):
-        lay_patches(glass, GridSettings(patch_px=140))
+        place_patches(glass, GridSettings(patch_px=140))
 
 
 def test_a_slide_coarser_than_its_patches_is_refused_from_5_percent_on(make_slide, pixels):
-    assert lay_patches(make_slide(pixels, 0.52), GridSettings(patch_um=16, mpp=0.5)).side == 31
+    assert place_patches(make_slide(pixels, 0.52), GridSettings(patch_um=16, mpp=0.5)).side == 31
     for where in (None, np.array([[50.0, 50.0]])):
         with pytest.raises(SlideError, match=r"slide\d\.png: has 0\.53 µm/px, coarser than .* 0\.5 µm/px .*--mpp"):
-            lay_patches(make_slide(pixels, 0.53), GridSettings(mpp=0.5), centres=where)
+            place_patches(make_slide(pixels, 0.53), GridSettings(mpp=0.5), centres=where)
 
 
 def test_the_progress_of_looking_for_tissue(make_slide, pixels):
     events = []
     slide = make_slide(pixels)
-    patches = drain(laying(slide, GridSettings(tissue="white")), events.append)
+    patches = drain(iter_place_patches(slide, GridSettings(tissue="white")), events.append)
     assert [(event.phase, event.done, event.total) for event in events] == [("looking for tissue in slide0", 1, 1)]
-    assert np.array_equal(patches.scored, lay_patches(slide, GridSettings(tissue="white")).scored)
+    assert np.array_equal(patches.scored, place_patches(slide, GridSettings(tissue="white")).scored)

@@ -35,12 +35,12 @@ def why_not_url(url: str) -> str | None:
     return None
 
 
-def kept_path(path: str | os.PathLike[str]) -> str:
+def canonical_path(path: str | os.PathLike[str]) -> str:
     """A slide's place as a map keeps it: a URL as it is, the path of a file from the root."""
     return str(path) if is_url(path) else str(Path(path).absolute())
 
 
-def holds_program(path: str | os.PathLike[str]) -> bool:
+def may_run_code(path: str | os.PathLike[str]) -> bool:
     """Can the file of an encoder hold a program, which opening it would run?"""
     return Path(path).suffix.lower() in TORCHSCRIPT
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from napari_distill2label.core.names import is_url, slide_name, why_not_url
+from napari_distill2label.core.paths import is_url, slide_name, why_not_url
 
 
 @pytest.mark.parametrize(

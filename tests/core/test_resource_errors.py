@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from napari_distill2label.core.faults import lacks_memory, lacks_room
+from napari_distill2label.core.resource_errors import is_disk_full, is_out_of_memory
 
 
 def raised(call):
@@ -17,9 +17,9 @@ def raised(call):
 
 
 def test_the_errors_of_numpy_and_torch_for_too_much_memory():
-    assert lacks_memory(raised(lambda: np.empty(2**60, np.uint8)))
-    assert lacks_memory(raised(lambda: torch.empty(2**55)))
-    assert lacks_memory(MemoryError())
+    assert is_out_of_memory(raised(lambda: np.empty(2**60, np.uint8)))
+    assert is_out_of_memory(raised(lambda: torch.empty(2**55)))
+    assert is_out_of_memory(MemoryError())
 
 
 @pytest.mark.parametrize(
@@ -34,8 +34,8 @@ def test_the_errors_of_numpy_and_torch_for_too_much_memory():
     ],
 )
 def test_others_whose_machine_is_not_here(error):
-    assert lacks_memory(error)
-    assert not lacks_room(error)
+    assert is_out_of_memory(error)
+    assert not is_disk_full(error)
 
 
 @pytest.mark.parametrize(
@@ -49,13 +49,13 @@ def test_others_whose_machine_is_not_here(error):
     ],
 )
 def test_a_full_disk(error):
-    assert lacks_room(error)
-    assert not lacks_memory(error)
+    assert is_disk_full(error)
+    assert not is_out_of_memory(error)
 
 
 @pytest.mark.parametrize(
     "error", [ValueError("out of range"), RuntimeError("shape"), KeyError("memory"), OSError(2, "x")]
 )
 def test_bugs_are_bugs(error):
-    assert not lacks_memory(error)
-    assert not lacks_room(error)
+    assert not is_out_of_memory(error)
+    assert not is_disk_full(error)

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from napari_distill2label.mil.prior import calibration, estimate_prior, posterior, threshold_of_slides
+from napari_distill2label.mil.pu_learning import (
+    calibration_line,
+    estimate_prior,
+    posterior,
+    threshold_from_slide_labels,
+)
 
 
 def mixture(prior, n=4000, shift=3.0, seed=0):
@@ -41,11 +46,11 @@ def test_the_threshold_of_slides_comes_near_the_best_f1(prior):
     score, of_positive, truth = mixture(prior, shift=2.0)
     score = 1 / (1 + np.exp(-score))
     best = max(f1_score(truth, score >= t) for t in np.quantile(score, np.linspace(0, 1, 101)))
-    assert f1_score(truth, score >= threshold_of_slides(score, of_positive)) > best - 0.02
+    assert f1_score(truth, score >= threshold_from_slide_labels(score, of_positive)) > best - 0.02
 
 
 def test_slides_of_one_kind_choose_no_threshold():
-    assert threshold_of_slides(np.array([0.2, 0.9]), np.array([True, True])) == 0.5
+    assert threshold_from_slide_labels(np.array([0.2, 0.9]), np.array([True, True])) == 0.5
 
 
 @pytest.mark.parametrize(("prior", "negatives"), [(0.3, 4000), (0.6, 1500)])
@@ -53,7 +58,7 @@ def test_calibrated_scores_are_probabilities_over_all_slides(prior, negatives):
     score, of_positive, truth = mixture(prior, shift=2.0)
     keep = of_positive | (np.cumsum(~of_positive) <= negatives)
     score, of_positive, truth = score[keep], of_positive[keep], truth[keep]
-    slope, offset = calibration(score, of_positive)
+    slope, offset = calibration_line(score, of_positive)
     p = 1 / (1 + np.exp(-(slope * score + offset)))
     assert p.mean() == pytest.approx(truth.mean(), abs=0.05)
     for low in np.arange(0, 1, 0.2):

@@ -1,4 +1,4 @@
-"""Which networks a training consists of, in which order, and what each is taught.
+"""Which networks a training consists of, in which order, and what each is teacher_targets.
 
 Plain MIL, teacher, student; and, where the student asks for it (γa), assistants: patch classifiers that learn the
 labels patches inherit from their slides. An assistant answers only for slides it has not seen (unless a class has one
@@ -20,13 +20,13 @@ from ..core.bag import Bag
 from ..core.events import Notice, Progress
 from ..core.settings import Settings, TeacherSettings, TrainingSettings
 from .device import compute_dtype
-from .lessons import Lesson, is_thinned
+from .losses import InheritedLabelLoss, Loss, StudentLoss, TeacherLoss
 from .model import MILModel
-from .objectives import AssistantObjective, Objective, StudentObjective, TeacherObjective
-from .prior import SUREST, calibration, posterior
-from .training import RandomState, answering, teach
+from .pu_learning import PROBABILITY_FLOOR, calibration_line, posterior
+from .training import RngState, compute_teacher_targets, iter_predict_bag
+from .training_bags import TrainingBag, is_subsampled
 
-PLAIN = {"lambda_c": 1.0, "lambda_n": 0.0, "lambda_d": 0.0, "lambda_e": 0.0}
+BASELINE_WEIGHTS = {"lambda_c": 1.0, "lambda_n": 0.0, "lambda_d": 0.0, "lambda_e": 0.0}
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,14 @@ class Stage:
 
     role: str
     model: MILModel
-    objective: Objective
-    lessons: list[Lesson]
+    loss_function: Loss
+    training_bags: list[TrainingBag]
     settings: TrainingSettings
     seed: int
     finish: Callable[[], Generator[Progress | Notice, None, None]] = tuple
 
 
-class Curriculum:
+class TrainingPipeline:
     """The stages of one training.
 
     Parameters
@@ -67,20 +67,20 @@ class Curriculum:
 
     def stages(self, baseline: bool = False) -> Generator[Stage | Progress | Notice, None, None]:
         """Yield every network to be trained, first plain MIL if `baseline`; the caller trains it before going on."""
-        yield from self.thinned()
+        yield from self.subsampling_notices()
         if baseline:
-            yield self.of_bags("mil", self.settings.teacher.model_copy(update=PLAIN))
-        teacher = self.of_bags("teacher", self.settings.teacher)
+            yield self.make_bag_stage("mil", self.settings.teacher.model_copy(update=BASELINE_WEIGHTS))
+        teacher = self.make_bag_stage("teacher", self.settings.teacher)
         yield teacher
-        yield from self.student(teacher.model)
+        yield from self.student_stages(teacher.model)
 
-    def thinned(self) -> Generator[Notice, None, None]:
+    def subsampling_notices(self) -> Generator[Notice, None, None]:
         """Say once which networks see only a part of the largest bags in every epoch."""
         settings = {"teacher": self.settings.teacher, "student": self.settings.student}
         if self.settings.student.gamma_a:
             settings["assistant"] = self.settings.assistant
         for role, own in settings.items():
-            sizes = [len(bag) for bag in self.train if is_thinned(bag.instances, own)]
+            sizes = [len(bag) for bag in self.train if is_subsampled(bag.instances, own)]
             if sizes:
                 yield Notice(
                     f"{len(sizes)} of {len(self.train)} training slides have more than {own.max_bag_patches} patches "
@@ -88,80 +88,87 @@ class Curriculum:
                     f"anew (--{role}.max_bag_patches)"
                 )
 
-    def of_bags(self, role: str, settings: TeacherSettings) -> Stage:
+    def make_bag_stage(self, role: str, settings: TeacherSettings) -> Stage:
         """Plain MIL or the teacher."""
-        lessons = [Lesson.of(bag, self.n_classes) for bag in self.train]
-        return self.stage(role, TeacherObjective(settings), lessons, settings, offset=0)
+        training_bags = [TrainingBag.of(bag, self.n_classes) for bag in self.train]
+        return self.make_stage(role, TeacherLoss(settings), training_bags, settings, offset=0)
 
-    def student(self, teacher: MILModel) -> Generator[Stage | Progress | Notice, None, None]:
+    def student_stages(self, teacher: MILModel) -> Generator[Stage | Progress | Notice, None, None]:
         settings = self.settings.student
-        lessons = yield from self.answers(teacher, self.train)
+        training_bags = yield from self.compute_targets(teacher, self.train)
         if settings.gamma_a:
-            assisted = yield from self.assisted(lessons)
-            lessons = [replace(lesson, assisted=own) for lesson, own in zip(lessons, assisted, strict=True)]
-        stage = self.stage("student", StudentObjective(settings), lessons, settings, offset=1)
+            oof_targets = yield from self.oof_targets(training_bags)
+            training_bags = [
+                replace(training_bag, oof_targets=own)
+                for training_bag, own in zip(training_bags, oof_targets, strict=True)
+            ]
+        stage = self.make_stage("student", StudentLoss(settings), training_bags, settings, offset=1)
         if settings.init == "teacher":
             stage.model.load_state_dict(teacher.state_dict())
         if settings.calibrate == "slides":
-            stage = replace(stage, finish=partial(calibrated, stage.model, [*self.train, *self.valid]))
+            stage = replace(stage, finish=partial(calibrate_head, stage.model, [*self.train, *self.valid]))
         yield stage
 
-    def assisted(self, taught: Sequence[Lesson]) -> Generator[Stage | Progress | Notice, None, list[Tensor]]:
+    def oof_targets(
+        self, teacher_targets: Sequence[TrainingBag]
+    ) -> Generator[Stage | Progress | Notice, None, list[Tensor]]:
         """(K, C) logits of every training bag's instances, from assistants that have not seen the bag.
 
-        `taught` are the teacher's answers, which count as much as `settings.teacher_share`. The logits are of
-        probabilities, see `posteriors`.
+        `teacher_targets` are the teacher's answers, which count as much as `settings.teacher_share`. The logits are of
+        probabilities, see `patch_posteriors`.
         """
         settings, several = self.settings.assistant, self.settings.model.several
-        parts = deal([bag.label for bag in self.train], settings.parts, self.settings.seed)
+        parts = assign_folds([bag.label for bag in self.train], settings.parts, self.settings.seed)
         if len(parts) == 1:
             yield Notice("a class has one slide only: one assistant learns from all slides, and answers for them too")
         elif len(parts) < settings.parts:
             yield Notice(f"too few slides of a class for {settings.parts} assistants: there are {len(parts)}")
-        answers: dict[int, Lesson] = {}
+        answers: dict[int, TrainingBag] = {}
         for number, part in enumerate(parts, 1):
             # A single part leaves nothing to learn from but itself.
             seen = [bag for index, bag in enumerate(self.train) if index not in part or len(parts) == 1]
-            lessons = [Lesson.of(bag, self.n_classes) for bag in seen]
-            objective = AssistantObjective(settings)
-            assistant = self.stage(f"assistant-{number}", objective, lessons, settings, offset=1 + number)
+            training_bags = [TrainingBag.of(bag, self.n_classes) for bag in seen]
+            loss_function = InheritedLabelLoss(settings)
+            assistant = self.make_stage(
+                f"assistant-{number}", loss_function, training_bags, settings, offset=1 + number
+            )
             yield assistant
-            own = yield from self.answers(assistant.model, [self.train[index] for index in part])
+            own = yield from self.compute_targets(assistant.model, [self.train[index] for index in part])
             answers |= zip(part, own, strict=True)
-        targets = torch.stack([lesson.target for lesson in taught])
+        targets = torch.stack([training_bag.target for training_bag in teacher_targets])
         scores, of_teacher = (
-            [class_scores(lesson.taught.instance_logits, several) for lesson in lessons]
-            for lessons in ([answers[index] for index in range(len(self.train))], taught)
+            [class_scores(training_bag.teacher_targets.instance_logits, several) for training_bag in training_bags]
+            for training_bags in ([answers[index] for index in range(len(self.train))], teacher_targets)
         )
         if settings.teacher_share:
-            scores = mixed(scores, of_teacher, targets, settings.teacher_share)
+            scores = blend_scores(scores, of_teacher, targets, settings.teacher_share)
         scores = [
-            with_neighbours(own, bag.coordinates, settings.neighbours)
+            smooth_over_neighbours(own, bag.coordinates, settings.neighbours)
             for own, bag in zip(scores, self.train, strict=True)
         ]
-        return posteriors(scores, targets, several)
+        return patch_posteriors(scores, targets, several)
 
-    def answers(self, teacher: MILModel, bags: Sequence[Bag]) -> Generator[Progress, None, list[Lesson]]:
+    def compute_targets(self, teacher: MILModel, bags: Sequence[Bag]) -> Generator[Progress, None, list[TrainingBag]]:
         settings = self.settings.student
         teacher.dtype = compute_dtype(settings.precision, self.device)
-        lessons = yield from teach(teacher, bags, settings.augment)
+        training_bags = yield from compute_teacher_targets(teacher, bags, settings.augment)
         teacher.dtype = torch.float32
-        return lessons
+        return training_bags
 
-    def stage(
-        self, role: str, objective: Objective, lessons: list[Lesson], settings: TrainingSettings, offset: int
+    def make_stage(
+        self, role: str, loss_function: Loss, training_bags: list[TrainingBag], settings: TrainingSettings, offset: int
     ) -> Stage:
         """A network with new weights from the run's seed; `offset` makes those of several networks differ."""
-        with RandomState(self.settings.seed + offset, torch.device("cpu")).active():
+        with RngState(self.settings.seed + offset, torch.device("cpu")).active():
             model = MILModel(self.settings.model, self.n_classes, self.train[0].instances.shape[1:])
         if not self.normalisation:
             model.fit_normalisation(self.train)
             self.normalisation = {"mean": model.mean.clone(), "std": model.std.clone()}
         model.load_state_dict(self.normalisation, strict=False)
-        return Stage(role, model.to(self.device), objective, lessons, settings, self.settings.seed + offset)
+        return Stage(role, model.to(self.device), loss_function, training_bags, settings, self.settings.seed + offset)
 
 
-def deal(labels: Sequence[tuple[int, ...]], parts: int, seed: int) -> list[list[int]]:
+def assign_folds(labels: Sequence[tuple[int, ...]], parts: int, seed: int) -> list[list[int]]:
     """Indices of the slides of each part: at random, equal labels spread evenly. Fewer parts if a class is rarer."""
     indices = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed)).tolist()
     by_label = sorted(indices, key=lambda index: labels[index])  # stable: random among equals
@@ -174,7 +181,7 @@ def class_scores(logits: Tensor, several: bool) -> Tensor:
     return logits if several else logits - logits[:, :1]
 
 
-def mixed(scores: Sequence[Tensor], others: Sequence[Tensor], targets: Tensor, share: float) -> list[Tensor]:
+def blend_scores(scores: Sequence[Tensor], others: Sequence[Tensor], targets: Tensor, share: float) -> list[Tensor]:
     """(1 − share) · scores + share · others, (K, C) per bag, both in units in which they can be compared.
 
     Those are standard deviations over the patches of the bags that have the class (`targets` (B, C)), where a network
@@ -192,7 +199,7 @@ def mixed(scores: Sequence[Tensor], others: Sequence[Tensor], targets: Tensor, s
     return list(total.split(lengths))
 
 
-def with_neighbours(scores: Tensor, coordinates: np.ndarray, count: int) -> Tensor:
+def smooth_over_neighbours(scores: Tensor, coordinates: np.ndarray, count: int) -> Tensor:
     """Scores (K, C) that are half the patch's own and half the mean of its `count` nearest patches.
 
     Tissue is continuous: a patch's neighbours are more often than not of its class, and their errors are not its own.
@@ -207,7 +214,7 @@ def with_neighbours(scores: Tensor, coordinates: np.ndarray, count: int) -> Tens
     return (scores + scores[torch.from_numpy(nearest[:, 1:])].mean(1)) / 2
 
 
-def posteriors(scores: Sequence[Tensor], targets: Tensor, several: bool) -> list[Tensor]:
+def patch_posteriors(scores: Sequence[Tensor], targets: Tensor, several: bool) -> list[Tensor]:
     """`class_scores` (K, C) of bags turned to probabilities by `prior.posterior`: (K, C) logits per bag.
 
     A patch can be only of the classes its slide's label (`targets` (B, C)) names, or negative. A class that every
@@ -222,14 +229,14 @@ def posteriors(scores: Sequence[Tensor], targets: Tensor, several: bool) -> list
             probability[:, c] = 1 / (1 + np.exp(-score[:, c]))
         elif present[:, c].any():
             probability[:, c] = posterior(score[:, c], present[:, c])
-    probability = probability.clip(SUREST, 1 - SUREST)
+    probability = probability.clip(PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
     probability[:, 0] = (1 - probability[:, 1:]).prod(1)
     logits = np.log(probability) - (np.log1p(-probability) if several else 0)
     return list(torch.from_numpy(logits).float().split(lengths))
 
 
-def calibrated(model: MILModel, bags: Sequence[Bag]) -> Generator[Progress | Notice, None, None]:
-    """Change the head of a trained network so that its scores are probabilities of patches, see `prior.calibration`.
+def calibrate_head(model: MILModel, bags: Sequence[Bag]) -> Generator[Progress | Notice, None, None]:
+    """Change the head of a trained network so that its scores are probabilities of patches, see `prior.calibration_line`.
 
     For two classes, or several at once. The head being linear, a·s + b is another head; the order of patches stays.
     """
@@ -239,7 +246,7 @@ def calibrated(model: MILModel, bags: Sequence[Bag]) -> Generator[Progress | Not
         return
     answers = []
     for done, bag in enumerate(bags):
-        answer = yield from answering(model, bag, Progress("calibrating", done, len(bags)))
+        answer = yield from iter_predict_bag(model, bag, Progress("calibrating", done, len(bags)))
         answers.append(answer.instance_logits.double().numpy())
         yield Progress("calibrating", done + 1, len(bags))
     logits = np.concatenate(answers)
@@ -249,7 +256,7 @@ def calibrated(model: MILModel, bags: Sequence[Bag]) -> Generator[Progress | Not
             if present[:, c].all() or not present[:, c].any():
                 continue  # nothing to calibrate by
             score = logits[:, c] if several else logits[:, c] - logits[:, 0]
-            slope, offset = calibration(score, present[:, c])
+            slope, offset = calibration_line(score, present[:, c])
             rows = slice(c, c + 1) if several else slice(None)
             model.head.weight[rows] *= slope
             model.head.bias[rows] *= slope

@@ -9,53 +9,53 @@ from ..core.bag import Bag
 from ..core.events import Progress
 from ..core.metrics import binary_metrics
 from .model import MILModel
-from .training import answering, judge_bag
+from .training import bag_loss_and_score, iter_predict_bag
 
-AT_CHANCE = 0.97  # of the loss that the shares of the classes alone give
-CONSTANT = 0.05  # standard deviation of the slides' scores
-COIN = 0.6  # AUROC
+CHANCE_LOSS_RATIO = 0.97  # of the loss that the shares of the classes alone give
+CONSTANT_SCORE_STD = 0.05  # standard deviation of the slides' scores
+CHANCE_AUROC = 0.6  # AUROC
 
 
 @dataclass(frozen=True)
-class Learnt:
+class FitQuality:
     """How well a network knows the slides it was trained on.
 
     Attributes
     ----------
     loss
         Mean cross entropy of the slides' labels.
-    chance
+    chance_loss
         The smallest that a network has which says the same of every slide: the entropy of the labels (ln 2 for two
         classes of equal size).
-    spread
+    score_std
         Standard deviation of the slides' scores of being positive.
     auroc
         Of these scores; None where all slides are positive, or none is.
     """
 
     loss: float
-    chance: float
-    spread: float
+    chance_loss: float
+    score_std: float
     auroc: float | None
 
     @property
-    def is_nothing(self) -> bool:
+    def is_at_chance(self) -> bool:
         """Does it say the same of all slides, or rank them no better than a coin?"""
-        is_constant = self.loss >= AT_CHANCE * self.chance and self.spread < CONSTANT
-        return is_constant or (self.auroc is not None and self.auroc < COIN)
+        is_constant = self.loss >= CHANCE_LOSS_RATIO * self.chance_loss and self.score_std < CONSTANT_SCORE_STD
+        return is_constant or (self.auroc is not None and self.auroc < CHANCE_AUROC)
 
 
-def learnt(model: MILModel, bags: Sequence[Bag], pause: Progress) -> Generator[Progress, None, Learnt]:
-    """Judge a trained network by the bags it was trained on; yields `pause` between them."""
+def measure_fit(model: MILModel, bags: Sequence[Bag], keepalive: Progress) -> Generator[Progress, None, FitQuality]:
+    """Judge a trained network by the bags it was trained on; yields `keepalive` between them."""
     losses, scores = [], []
     for bag in bags:
-        answer = yield from answering(model, bag, pause)
-        loss, score = judge_bag(model, bag, answer.bag_logits)
+        answer = yield from iter_predict_bag(model, bag, keepalive)
+        loss, score = bag_loss_and_score(model, bag, answer.bag_logits)
         losses.append(loss)
         scores.append(score)
-        yield pause
+        yield keepalive
     positive = [bag.label != (0,) for bag in bags]
-    return Learnt(
+    return FitQuality(
         float(np.mean(losses)),
         entropy_of_labels(bags, model.n_classes, model.settings.several),
         float(np.std(scores)),
@@ -67,10 +67,10 @@ def entropy_of_labels(bags: Sequence[Bag], n_classes: int, several: bool) -> flo
     """The cross entropy of whoever knows how frequent the classes are, and nothing else (natural logarithm)."""
     share = np.mean([bag.target(n_classes) for bag in bags], axis=0, dtype=np.float64)
     if several:  # one decision per class
-        return float((_surprise(share) + _surprise(1 - share)).mean())
-    return float(_surprise(share).sum())
+        return float((_entropy_term(share) + _entropy_term(1 - share)).mean())
+    return float(_entropy_term(share).sum())
 
 
-def _surprise(share: np.ndarray) -> np.ndarray:
+def _entropy_term(share: np.ndarray) -> np.ndarray:
     """−p ln p, 0 at 0."""
     return -share * np.log(np.where(share > 0, share, 1.0))

@@ -31,13 +31,13 @@ UM_PER_UNIT = {
 }  # fmt: skip
 
 
-def number(text: object) -> float:
+def parse_number(text: object) -> float:
     """The number that somebody wrote: with a decimal comma too, or an exponent; NaN for anything that is none."""
     text = str(text).strip()
     return float(text.replace(",", ".")) if _NUMBER.fullmatch(text) else math.nan
 
 
-def checked(mpp: Mpp | None) -> tuple[Mpp | None, tuple[str, ...]]:
+def check_mpp(mpp: Mpp | None) -> tuple[Mpp | None, tuple[str, ...]]:
     """(mpp, notices) of what a file says: outside `LIMITS` on either axis it becomes None, and is never corrected.
 
     NaN is what is written there and is no number.
@@ -55,15 +55,15 @@ def checked(mpp: Mpp | None) -> tuple[Mpp | None, tuple[str, ...]]:
     )
 
 
-def overridden(given: Mpp, of_file: Mpp | None) -> tuple[str, ...]:
+def compare_given_mpp(given: Mpp, of_file: Mpp | None) -> tuple[str, ...]:
     """Notices of a µm/px that a user gives for a slide whose file says `of_file`."""
-    of_file = checked(of_file)[0]
-    if of_file is None or not differ(given, of_file):
+    of_file = check_mpp(of_file)[0]
+    if of_file is None or not scales_differ(given, of_file):
         return _not_square(given)
     return (f"assumed to have {_said(given)} µm/px, as given; the file says {_said(of_file)}", *_not_square(given))
 
 
-def differ(one: Mpp, other: Mpp) -> bool:
+def scales_differ(one: Mpp, other: Mpp) -> bool:
     """Is there more than the tolerance between two scales?"""
     return not 1 / SCALE_TOLERANCE <= mean_mpp(one) / mean_mpp(other) <= SCALE_TOLERANCE
 

@@ -1,0 +1,154 @@
+"""What a network is trained on: the lesson of a bag, and batches of lessons, which can be cut into runs."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..core.bag import UNLABELLED, Bag
+from ..core.settings import TrainingSettings
+
+# Of the numbers that instances consist of, how many are judged without a pause (our images have 2 M), and of larger
+# batches in each run: one or two tenths of a second, on one core.
+MAX_DIRECT, CHUNK = 2_500_000, 1_250_000
+
+
+@dataclass(frozen=True)
+class TeacherTargets:
+    """A teacher's answers for one bag, computed once: bag logits (C,) and instance logits (K, C)."""
+
+    bag_logits: Tensor
+    instance_logits: Tensor
+
+
+@dataclass(frozen=True)
+class TrainingBag:
+    """One training bag as tensors: instances (K, …) raw, target (C,) float32, `patch_labels` (K,) or None.
+
+    `teacher_targets` is what a teacher says of it, `oof_targets` (K, C) the instance logits of an assistant.
+    """
+
+    instances: Tensor
+    target: Tensor
+    patch_labels: Tensor | None = None
+    teacher_targets: TeacherTargets | None = None
+    oof_targets: Tensor | None = None
+
+    @classmethod
+    def of(cls, bag: Bag, n_classes: int, teacher_targets: TeacherTargets | None = None) -> "TrainingBag":
+        patch_labels = None if bag.patch_labels is None else torch.from_numpy(bag.patch_labels).long()
+        return cls(
+            torch.from_numpy(bag.instances), torch.from_numpy(bag.target(n_classes)), patch_labels, teacher_targets
+        )
+
+    def pseudo_bags(self, settings: TrainingSettings) -> "list[Callable[[], TrainingBag]]":
+        """What of the bag one epoch trains on, drawn anew at every call.
+
+        The bag itself; of more than `bag_patches` instances, pseudo-bags dealt at random (Zhang 2022, DTFD-MIL); of a
+        bag that `is_subsampled`, some of its patches. Each is made when it is called: all of an epoch at once would be a
+        second copy of the data.
+        """
+        count, largest = len(self.instances), settings.bag_patches
+        if is_subsampled(self.instances, settings):
+            return [partial(self.subset, torch.randperm(count)[: settings.max_bag_patches])]
+        if largest is None or count <= largest:
+            return [lambda: self]
+        dealt = torch.randperm(count).tensor_split(math.ceil(count / largest))
+        return [partial(self.subset, index) for index in dealt]
+
+    def subset(self, index: Tensor) -> "TrainingBag":
+        """The pseudo-bag of the instances `index`: its label and what is patch_labels of the bag are the bag's."""
+        patch_labels = None if self.patch_labels is None else self.patch_labels[index]
+        teacher_targets = self.teacher_targets and TeacherTargets(
+            self.teacher_targets.bag_logits, self.teacher_targets.instance_logits[index]
+        )
+        oof_targets = None if self.oof_targets is None else self.oof_targets[index]
+        return TrainingBag(self.instances[index], self.target, patch_labels, teacher_targets, oof_targets)
+
+
+def is_subsampled(instances: Tensor | np.ndarray, settings: TrainingSettings) -> bool:
+    """Does an epoch train on some of a bag's instances only? Where pixels (K, C, H, W) are too many for memory.
+
+    What is trained on as one bag goes through the network at once. Bags that are dealt to pseudo-bags do not, and
+    features are small.
+    """
+    return instances.ndim == 4 and settings.bag_patches is None and len(instances) > settings.max_bag_patches
+
+
+@dataclass(frozen=True)
+class BagBatch:
+    """B ragged bags at once: instances (N, …), `lengths` summing to N, targets (B, C)."""
+
+    instances: Tensor
+    lengths: list[int]
+    target: Tensor
+    patch_labels: Tensor | None
+    teacher_targets: TeacherTargets | None
+    oof_targets: Tensor | None
+
+    @classmethod
+    def of(cls, bags: Sequence[TrainingBag], device: torch.device) -> "BagBatch":
+        patch_labels = teacher_targets = None
+        if any(bag.patch_labels is not None for bag in bags):
+            patch_labels = torch.cat(
+                [
+                    torch.full((len(bag.instances),), UNLABELLED) if bag.patch_labels is None else bag.patch_labels
+                    for bag in bags
+                ]
+            ).to(device)
+        if bags[0].teacher_targets is not None:
+            teacher_targets = TeacherTargets(
+                torch.stack([bag.teacher_targets.bag_logits for bag in bags]).to(device),
+                torch.cat([bag.teacher_targets.instance_logits for bag in bags]).to(device),
+            )
+        return cls(
+            torch.cat([bag.instances for bag in bags]) if len(bags) > 1 else bags[0].instances,
+            [len(bag.instances) for bag in bags],
+            torch.stack([bag.target for bag in bags]).to(device),
+            patch_labels,
+            teacher_targets,
+            None if bags[0].oof_targets is None else torch.cat([bag.oof_targets for bag in bags]).to(device),
+        )
+
+    @property
+    def is_large(self) -> bool:
+        """Too large to be judged without a pause?"""
+        return self.instances.numel() > MAX_DIRECT
+
+    @property
+    def slices(self) -> "list[BagSlice]":
+        """Every bag in one piece."""
+        return [BagSlice(0, length, length) for length in self.lengths]
+
+    @property
+    def chunks(self) -> "list[list[BagSlice]]":
+        """Consecutive instances in runs of at most `CHUNK` numbers, each as the pieces of bags it consists of."""
+        most = max(1, CHUNK // self.instances[0].numel())
+        chunks, room = [[]], most
+        for length in self.lengths:
+            start = 0
+            while start < length:
+                if not room:
+                    chunks.append([])
+                    room = most
+                stop = min(length, start + room)
+                chunks[-1].append(BagSlice(start, stop, length))
+                room -= stop - start
+                start = stop
+        return chunks
+
+
+@dataclass(frozen=True)
+class BagSlice:
+    """The instances `start` to `stop` of a bag of `length`."""
+
+    start: int
+    stop: int
+    length: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
