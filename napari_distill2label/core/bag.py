@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-UNLABELLED = -1  # in `Bag.patch_labels`: this patch has not been corrected by the user
+UNLABELLED = -1  # in `Bag.patch_labels`: the user has not corrected this patch
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,9 +22,9 @@ class Bag:
     label
         Indices of the classes present, `(0,)` for a negative slide; None where the slide is not labelled.
     patch_labels
-        (K,) int8: the class a user gave to single patches, `UNLABELLED` elsewhere. None without corrections.
+        (K,) int8: the class of each patch that the user corrected, `UNLABELLED` elsewhere. None without corrections.
 
-    The truth used for evaluation is deliberately not a field: it cannot reach training.
+    A bag has no field for the ground truth, so the ground truth cannot reach training.
     """
 
     slide_id: str
@@ -51,11 +51,11 @@ class Bag:
 
     @property
     def is_features(self) -> bool:
-        """Are the instances features of a frozen encoder rather than patches?"""
+        """Whether the instances are features of a frozen encoder instead of patches."""
         return self.instances.ndim == 2
 
     def target(self, n_classes: int) -> np.ndarray:
-        """(C,) float32, 1 at the classes present (one-hot when there is one)."""
+        """Return (C,) float32, 1 at the classes present (one-hot if there is one)."""
         if self.label is None:
             raise ValueError(f"bag {self.slide_id!r} has no label")
         target = np.zeros(n_classes, np.float32)

@@ -1,4 +1,4 @@
-"""What a slide is called; how our own label masks are told from slides, and files with programs from others."""
+"""Names and paths of slides, URLs, and files that are ours or may run code."""
 
 import os
 import re
@@ -15,7 +15,7 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(::.*)?://", re.DOTALL)
 
 
 def is_url(path: str | os.PathLike[str]) -> bool:
-    """Whether `path` is a URL (`s3://…`, `https://…`): to be kept as it is, not made a `Path`, which drops a slash."""
+    """Whether `path` is a URL (`s3://…`, `https://…`). It must stay a string: a `Path` drops a slash."""
     return isinstance(path, str) and _URL.match(path) is not None
 
 
@@ -36,19 +36,19 @@ def why_not_url(url: str) -> str | None:
 
 
 def canonical_path(path: str | os.PathLike[str]) -> str:
-    """A slide's place as a map keeps it: a URL as it is, the path of a file from the root."""
+    """Return a slide's place as it is saved in a map: a URL as it is, a file as an absolute path."""
     return str(path) if is_url(path) else str(Path(path).absolute())
 
 
 def may_run_code(path: str | os.PathLike[str]) -> bool:
-    """Can the file of an encoder hold a program, which opening it would run?"""
+    """Whether opening an encoder's file may run code from it."""
     return Path(path).suffix.lower() in TORCHSCRIPT
 
 
 def slide_name(path: str | os.PathLike[str]) -> str:
-    """A slide's name: its file's, without the suffix; of `.ome.tif`, `.ome.tiff`, `.ome.zarr` without both.
+    """Return a slide's name: its file name without the suffix; `.ome.tif`, `.ome.tiff`, `.ome.zarr` are one suffix.
 
-    Of a URL, the name of its file, without the signature that may follow it.
+    A URL has the name of its file, without the signature that may follow it.
     """
     stem, suffix = os.path.splitext(Path(urlsplit(path).path if is_url(path) else path).name)
     ome = suffix.lower() in (".tif", ".tiff", ".zarr") and stem.lower().endswith(".ome")

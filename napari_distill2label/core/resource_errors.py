@@ -1,4 +1,4 @@
-"""What a machine runs out of, told from bugs: memory and room on the disk, in whichever words a library says so."""
+"""Recognise errors that mean that memory or disk space ran out, whichever library raises them in which words."""
 
 import errno
 
@@ -18,14 +18,14 @@ _MEMORY_WORDS = (
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Of the computer or of a GPU. Torch's and onnxruntime's errors are `RuntimeError`s that say so."""
+    """Whether memory ran out, the computer's or a GPU's. Torch and onnxruntime raise `RuntimeError`s that say so."""
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _says(error, _MEMORY_WORDS))
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Is the disk full, or the user's share of it? Libraries that write by themselves tell in words only."""
+    """Whether the disk, or the user's quota, is full. Some libraries report that in the message only."""
     if isinstance(error, OSError) and error.errno in FULL:
         return True
     return isinstance(error, Exception) and _says(error, _FULL_WORDS)

@@ -1,9 +1,9 @@
-"""Codecs of zarr arrays that may be opened: a chunk is data, and reading it runs no code from it."""
+"""Codecs of zarr arrays that are safe: reading a chunk must not run code from it."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-# Compression, checksums and plain arithmetic. Not "pickle", which runs what is in the chunk.
+# Compression, checksums and plain arithmetic. "pickle" is missing because it runs code from the chunk.
 _SAFE = (
     *("blosc", "zlib", "gzip", "bz2", "lzma", "lz4", "zstd", "zfpy", "pcodec", "packbits"),
     *("delta", "shuffle", "bitround", "quantize", "fixedscaleoffset", "astype"),
@@ -14,7 +14,7 @@ _SAFE_FAMILY = "imagecodecs_"  # decoders of pictures, in C
 
 
 def unsafe_codec(array: Any) -> str | None:
-    """The name of a codec of a zarr array that is not known to be harmless; None if all are. Nothing is decoded."""
+    """Return the name of a codec that is not known to be harmless, or None. Nothing is decoded."""
     said = array.metadata.to_dict()
     codecs = said["codecs"] if "codecs" in said else (*(said.get("filters") or ()), said.get("compressor"))
     return next((name for name in _names(codecs) if not _is_safe(name)), None)
@@ -26,7 +26,7 @@ def _is_safe(name: str) -> bool:
 
 
 def _names(codecs: Any) -> Iterator[str]:
-    """Of all codecs, those inside of shards included."""
+    """Yield the names of all codecs, including those inside shards."""
     for codec in codecs:
         if codec is None:
             continue

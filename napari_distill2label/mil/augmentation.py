@@ -1,4 +1,4 @@
-"""Patches changed in ways that change no diagnosis (beyond the paper): turned, and stained a little differently.
+"""Augmentation that changes no diagnosis (beyond the paper): rotation, mirroring and stain jitter.
 
 All draw from torch's global generator of the tensor's device.
 """
@@ -8,12 +8,12 @@ from torch import Tensor
 
 from ..core.settings import TrainingSettings
 
-N_ORIENTATIONS = 8  # rotations by right angles, and their mirror images: tissue has no upside
+N_ORIENTATIONS = 8  # four rotations by right angles and their mirror images: tissue has no upside
 MIN_INTENSITY = 1 / 255  # the darkest pixel a camera tells from black: optical density is finite from here on
 
 
 def rotate_flip(patches: Tensor, turn: int) -> Tensor:
-    """Patches (N, C, P, P) rotated by `turn % 4` right angles and mirrored from 4 on; features as they are."""
+    """Rotate patches (N, C, P, P) by `turn % 4` right angles and mirror them if `turn` >= 4; features stay."""
     if patches.ndim == 2 or turn == 0:
         return patches
     rotated = torch.rot90(patches, turn % 4, (2, 3))
@@ -21,11 +21,11 @@ def rotate_flip(patches: Tensor, turn: int) -> Tensor:
 
 
 def jitter_stain(patches: Tensor, strength: float) -> Tensor:
-    """Patches (N, C, P, P) in 0–1 units as other stains and scanners would show them; features as they are.
+    """Change the colours of patches (N, C, P, P) in 0–1 units as other stains and scanners would; features stay.
 
     Optical density is proportional to the amount of stain (Beer–Lambert). Every patch gets its own factor and
     offset per channel: I' = I^(1 + s·ε₁) · exp(−0.3·s·ε₂), ε₁ and ε₂ standard normal and s the `strength`. After
-    Tellez 2018, who do so per stain; per channel it needs no unmixing and covers scanners' colours too.
+    Tellez 2018, who jitter each stain; jitter per channel needs no unmixing and covers scanners' colours too.
     """
     if patches.ndim == 2 or strength == 0:
         return patches
@@ -34,7 +34,7 @@ def jitter_stain(patches: Tensor, strength: float) -> Tensor:
 
 
 def augment(patches: Tensor, settings: TrainingSettings) -> Tensor:
-    """Patches that are judged together as `settings` ask: all turned alike, each stained differently. In 0–1 units."""
+    """Augment the patches of a step, in 0–1 units: one orientation for all of them, another stain for each."""
     if settings.augment == "turns":
         patches = rotate_flip(patches, int(torch.randint(N_ORIENTATIONS, ())))
     return jitter_stain(patches, settings.stain)

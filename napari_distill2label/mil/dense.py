@@ -1,10 +1,10 @@
-"""The network made fully convolutional: what it says of many overlapping patches of a region, without cutting any.
+"""The network as a fully convolutional one: outputs for many overlapping patches of a region, without cutting any.
 
-The encoders' convolutions are unpadded, so that a patch's features are those the convolutions leave at its place in
-any larger image (Long, Shelhamer & Darrell 2015). Two things are in the way. Pooling with stride p keeps one place in
-p: for the others, its input is shifted, and the shifted results go on side by side as *fragments* (Giusti et al. 2013,
-"Fast image scanning with deep max-pooling convolutional neural networks"). That costs what dilated convolutions cost,
-and no layer needs to know. And the fully connected layers become one product per patch asked for, and for no other.
+The encoders' convolutions are unpadded, so a patch has the same features in any larger image (Long, Shelhamer & Darrell
+2015). Two layers need more. Pooling with stride p keeps one place in p: for the other places its input is shifted, and
+the shifted results are processed side by side as *fragments* (Giusti et al. 2013, "Fast image scanning with deep
+max-pooling convolutional neural networks"). That costs as much as dilated convolutions, and no layer changes. The fully
+connected layers become one product per requested patch.
 """
 
 import math
@@ -18,15 +18,15 @@ from ..core.errors import SettingsError
 from .encoders import ConvolutionalEncoder
 from .model import InstanceOutput, MILModel
 
-ROWS = 4096  # patches taken to the fully connected layers at once: some 20 MB
+ROWS = 4096  # patches in the fully connected layers at once: some 20 MB
 
 
 @dataclass(frozen=True)
 class _Fragments:
-    """What the convolutions leave of a region: maps (B, h, w, C), and in which fragment and where a patch begins.
+    """Output of the convolutions for a region: maps (B, h, w, C), and where each patch begins in them.
 
-    `phases` are, of each pooling, the number of shifts per axis that were followed; `step` is the distance of
-    neighbouring patches of one fragment.
+    `phases` has the number of shifts per axis of each pooling; `step` is the distance of neighbouring patches of one
+    fragment.
     """
 
     maps: Tensor
@@ -34,7 +34,7 @@ class _Fragments:
     step: int
 
     def rows(self, cells: Tensor) -> Tensor:
-        """(n, 2) cells of the lattice -> (n,) number of the first of each patch's rows, counted over all `maps`."""
+        """Return the number (n,) of each patch's first row, counted over all `maps`; `cells` (n, 2) of the lattice."""
         (y, x), fragment, fragments = cells.unbind(1), 0, 1
         for phases in self.phases:
             fragment = fragment + (y % phases * phases + x % phases) * fragments
@@ -45,22 +45,22 @@ class _Fragments:
 
 
 class DenseNetwork:
-    """A region of an image in, what the network says of patches in it out: equal to cutting and judging each.
+    """A network that classifies patches of a region, with the same result as for patches that are cut out.
 
     Parameters
     ----------
     model
-        With an encoder of our own, which is put into evaluation mode; `SettingsError` if it looks at features. Its
-        first fully connected layer is copied: weights changed later are not followed.
+        With an encoder of our own; `SettingsError` if it takes features. It is put into evaluation mode, and its first
+        fully connected layer is copied, so later changes of its weights have no effect here.
 
     Attributes
     ----------
     patch_px
         Side P of a patch.
     stride
-        Pooling stride g of the encoder: from g down to 1, the closer the lattice the more fragments.
+        Pooling stride g of the encoder. A lattice denser than g needs more fragments.
     cost_of_patch
-        Multiplications the convolutions take for a patch that is cut.
+        Multiplications of the convolutions for a patch that is cut.
     """
 
     def __init__(self, model: MILModel) -> None:
@@ -71,7 +71,7 @@ class DenseNetwork:
         self.patch_px: int = model.instance_shape[1]
         pools = [layer.kernel_size for layer in encoder.convolutions if isinstance(layer, nn.MaxPool2d)]
         self.stride = math.prod(pools)
-        self.side = self._sides()[-1]  # of the map that is left of a patch
+        self.side = self._sides()[-1]  # of the map of one patch
         self.cost_of_patch = self.cost((1, 1), self.stride)
         first, *self._others = encoder.connected
         # Flattened, a map is (C, side, side); a row of `_Fragments.maps` has the channels last.
@@ -80,7 +80,7 @@ class DenseNetwork:
         self._first.weight.data, self._first.bias.data = weight.contiguous(), first.bias.detach()
 
     def _sides(self) -> list[int]:
-        """Side of what each layer leaves of a patch, the patch itself first."""
+        """Return the side of a patch's map after each layer, the patch itself first."""
         sides = [self.patch_px]
         for layer in self.model.encoder.convolutions:
             if isinstance(layer, nn.Conv2d):
@@ -90,13 +90,13 @@ class DenseNetwork:
         return sides
 
     def span(self, cells: int, step: int) -> int:
-        """Pixels that `cells` patches in a row, `step` px apart, reach over."""
+        """Return the length (px) that `cells` patches in a row, `step` px apart, cover."""
         return (cells - 1) * step + self.patch_px
 
     def cost(self, shape: tuple[int, int], step: int) -> int:
-        """Multiplications the convolutions take for a lattice of `shape` patches `step` px apart.
+        """Return the multiplications of the convolutions for a lattice of `shape` patches `step` px apart.
 
-        The fully connected layers' come on top: they are the same, patch by patch, for those that are cut.
+        The fully connected layers come on top. They cost the same for patches that are cut.
         """
         total, fragments = 0, 1
         for layer, before in zip(self.model.encoder.convolutions, self._sides(), strict=False):
@@ -112,14 +112,14 @@ class DenseNetwork:
 
     @torch.inference_mode()
     def __call__(self, region: Tensor, step: int, cells: Tensor) -> InstanceOutput:
-        """Judge patches of a region.
+        """Classify patches of a region.
 
         Parameters
         ----------
         region
-            (3, H, W) raw pixels, 0–255. Memory grows with it, some 700 bytes per pixel: give a large one in parts.
+            (3, H, W) raw pixels, 0–255. It needs some 700 bytes of memory per pixel: split a large region.
         step
-            From patch to patch, px; any whole number.
+            Distance of neighbouring patches (px), any whole number.
         cells
             (n, 2) int64, (row, column) of patches on the lattice of that step: the patch's corner is `cells · step`.
             All lie in the region, and the cost of the convolutions is that of the smallest rectangle around them.
@@ -143,10 +143,10 @@ class DenseNetwork:
         )
 
     def _convolve(self, region: Tensor, step: int, shape: list[int]) -> _Fragments:
-        """The convolutions over a lattice of `shape` patches that fills the region."""
+        """Apply the convolutions to a lattice of `shape` patches that fills the region."""
         layers, sides, phases = self.model.encoder.convolutions, self._sides(), []
         poolings = [layer.kernel_size for layer in layers if isinstance(layer, nn.MaxPool2d)]
-        # So many patches per axis that every fragment has as many; those added are of no interest.
+        # Add patches until every fragment has equally many; the added ones are not used.
         multiple, reduced = 1, step
         for pool in poolings:
             phase, reduced = _phases(reduced, pool)
@@ -169,7 +169,7 @@ class DenseNetwork:
         return _Fragments(maps.permute(0, 2, 3, 1).contiguous(), tuple(phases), step)
 
     def _connect(self, fragments: _Fragments, first_rows: Tensor) -> Tensor:
-        """The fully connected layers for the patches that begin at `first_rows` (n,) -> (n, D) features."""
+        """Apply the fully connected layers to the patches that begin at `first_rows` (n,): (n, D) features."""
         maps, side = fragments.maps, self.side
         channels, width = maps.shape[3], maps.shape[2]
         # Row r: the `side` neighbouring places from r on, all channels. Rows overlap; nothing is copied yet.
@@ -183,7 +183,7 @@ class DenseNetwork:
 
 
 def _phases(step: int, pool: int) -> tuple[int, int]:
-    """Of patches `step` apart: the number of shifts a pooling must follow, and how far apart they are after it.
+    """Return the number of shifts that a pooling needs for patches `step` apart, and their distance after it.
 
     Patch i begins at i · step. Those with the same remainder r = i mod q, q = pool / gcd(step, pool), begin whole
     windows after r · step, and step / gcd(step, pool) places apart once pooled.
@@ -193,11 +193,11 @@ def _phases(step: int, pool: int) -> tuple[int, int]:
 
 
 def linear(x: Tensor, layer: nn.Linear) -> Tensor:
-    """`layer(x)` for (n, D), as a convolution of 1 × 1.
+    """Compute `layer(x)` for (n, D) as a convolution of 1 × 1.
 
-    Torch gives convolutions to oneDNN and float32 products to MKL, which is half as fast on processors not of its
-    maker (benchmarks/dense.py). It would know a plain 1 × 1 convolution for a product; dilation, which means nothing
-    to one pixel, hides it.
+    Torch gives convolutions to oneDNN and float32 products to MKL, which is half as fast on processors that are not
+    Intel's (benchmarks/dense.py). Torch turns a plain 1 × 1 convolution into a product; dilation, which has no effect
+    on one pixel, prevents that.
     """
     image = x[None, None].permute(0, 3, 1, 2)
     weight = layer.weight[:, :, None, None].contiguous(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""Where to compute, how precisely, and with which memory."""
+"""Device, precision, threads and memory of the computation."""
 
 import ctypes
 import sys
@@ -9,7 +9,7 @@ from ..core.errors import SettingsError
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """`auto` takes CUDA, then Apple's MPS, then the CPU; `SettingsError` for a device that is not there."""
+    """Return a device; `auto` takes CUDA, then Apple's MPS, then the CPU. `SettingsError` if it is not available."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     available = {
@@ -26,7 +26,7 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def compute_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """`auto` takes bfloat16 where the processor computes in it, else float32."""
+    """Return the number format of the encoder; `auto` takes bfloat16 if the processor supports it, else float32."""
     if precision != "auto":
         return getattr(torch, precision)
     if device.type == "cuda":
@@ -38,26 +38,26 @@ def compute_dtype(precision: str, device: torch.device) -> torch.dtype:
 
 
 def use_one_thread() -> None:
-    """Let the calling thread compute without helpers: several such threads share a machine better than their teams.
+    """Let torch compute on one thread: several callers then share a machine better.
 
-    It also makes sums repeatable whatever the number of threads. Threads started later take it over, until
-    `torch.set_num_threads` is called again; those that run already keep theirs.
+    Sums also become repeatable whatever the number of processors. The setting holds for the calling thread and for
+    threads started later, until `torch.set_num_threads` is called again.
     """
     torch.set_num_threads(1)
 
 
 def _cpu_features() -> set[str]:
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)  # older versions of torch cannot tell
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)  # not in older versions of torch
     return {name for name, present in capabilities().items() if present is True}
 
 
 def retain_freed_memory() -> bool:
-    """Let this process keep the memory it frees instead of giving it back to the system; False where it cannot.
+    """Let this process keep the memory that it frees, and return whether it can.
 
-    Every training step allocates and frees the same tens of megabytes. glibc asks the system for each large piece and
-    gives it back when it is freed, so that every step waits for thousands of pages to be mapped and zeroed again.
-    From now on large pieces come from the heap, which only grows: the process stays as large as it once was.
-    Allocators other than glibc's (macOS, Windows, musl) are left as they are.
+    Every training step allocates and frees the same tens of megabytes. glibc gets each large block from the system and
+    returns it when it is freed, so every step waits for thousands of pages to be mapped and zeroed again. After this
+    call large blocks come from the heap, which only grows: the process keeps its largest size. Allocators other than
+    glibc's (macOS, Windows, musl) are not changed.
     """
     M_TRIM_THRESHOLD, M_MMAP_MAX, INT_MAX = -1, -4, 2**31 - 1  # malloc.h
     if sys.platform != "linux":

@@ -5,7 +5,7 @@ the patch alone and a dense map over a slide can equal cut patches exactly.
 
 `Dropout`, `PairwiseMax` and `conv_then_pool` train faster on a CPU than torch's own layers, with the same meaning and
 no weights. They are used only while training on a CPU: a network that predicts or is exported is made of torch's
-layers alone. `docs/benchmarks.md` says what each saves.
+layers alone. `docs/benchmarks.md` lists what each of them saves.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ DROPOUT_LEVELS = 2**16  # a uniform 16-bit number decides whether a value is dro
 class Dropout(nn.Dropout):
     """Dropout whose mask is made of random 64-bit numbers, four values from each.
 
-    Torch draws a number per value, one after the other. The probability is rounded to a multiple of 2⁻¹⁶.
+    Torch draws one number per value, which is slower. The probability is rounded to a multiple of 2⁻¹⁶.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -37,9 +37,9 @@ class Dropout(nn.Dropout):
 
 
 class PairwiseMax(torch.autograd.Function):
-    """The larger of two tensors, element by element; the gradient goes to it, and of two equal ones to the second.
+    """Maximum of two tensors, element by element. The gradient goes to the larger one, to the second if both are equal.
 
-    The derivative of `torch.maximum` compares and selects, which torch does value by value in bfloat16.
+    `torch.maximum` is slow in bfloat16: its derivative compares and selects value by value.
     """
 
     @staticmethod
@@ -55,11 +55,11 @@ class PairwiseMax(torch.autograd.Function):
 
 
 def conv_then_pool(convolution: nn.Conv2d, patches: Tensor) -> Tensor:
-    """`max_pool2d(convolution(patches), 2)`, for a square unpadded kernel: (N, C, H, W) -> (N, C', H', W').
+    """Compute `max_pool2d(convolution(patches), 2)` for a square unpadded kernel: (N, C, H, W) -> (N, C', H', W').
 
-    Four convolutions of stride 2 give the four values of every window, as many multiplications as one of stride 1.
-    Each is a dense tensor, and these are compared whole, where pooling goes window by window and keeps a 64-bit
-    index of each. Meant for the first layer: the gradient of `patches` would have to be put together from four.
+    Four convolutions of stride 2 give the four values of every window, with as many multiplications as one convolution
+    of stride 1. Comparing four dense tensors is faster than pooling, which goes window by window and saves a 64-bit
+    index for each. This is meant for the first layer, where no gradient of `patches` is needed.
     """
     kernel = convolution.kernel_size[0]
     height, width = ((side - kernel + 1) // 2 * 2 + kernel - 2 for side in patches.shape[2:])
@@ -93,20 +93,20 @@ STACKS: dict[str, tuple[tuple[Convolution, ...], int]] = {
 
 
 def map_side(stack: Sequence[Convolution], patch_px: int) -> int:
-    """Side of the feature map that `stack` leaves of a patch; 0 or less if the patch is too small."""
+    """Return the side of a patch's feature map after `stack`; 0 or less if the patch is too small."""
     for layer in stack:
         patch_px = (patch_px - layer.kernel + 1) // layer.pool
     return patch_px
 
 
 def smallest_patch(name: str) -> int:
-    """The smallest patch side (px) that encoder `name` can take."""
+    """Return the smallest patch side (px) that encoder `name` can take."""
     stack, _ = STACKS[name]
     return next(px for px in range(1, 1024) if map_side(stack, px) >= 1)
 
 
 def fully_connected(width_in: int, width: int, layers: int, dropout: float) -> list[nn.Module]:
-    """`layers` × (linear, ReLU, dropout)."""
+    """Return `layers` × (linear, ReLU, dropout)."""
     widths = [width_in] + [width] * layers
     return [
         module
@@ -153,9 +153,9 @@ class ConvolutionalEncoder(nn.Module):
         return self.connected(self.maps(patches).flatten(1))
 
     def maps(self, patches: Tensor) -> Tensor:
-        """(N, C, P, P) patches -> (N, C', S, S), what the convolutions make of them."""
+        """Return the feature maps (N, C', S, S) of patches (N, C, P, P) after the convolutions."""
         on_cpu = patches.device.type == "cpu"
-        # In float32, torch's own pooling is the faster.
+        # In float32, torch's own pooling is faster.
         if not (self.pools_first_by_two and self.training and on_cpu and patches.dtype == torch.bfloat16):
             return self.convolutions(patches)
         first, _, *others = self.convolutions

@@ -1,4 +1,4 @@
-"""Has a network learnt anything? Told from its own training slides, where even a poor network does well."""
+"""How well a network fits its own training slides. A network that is at chance even there has learnt nothing."""
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
@@ -11,26 +11,26 @@ from ..core.metrics import binary_metrics
 from .model import MILModel
 from .training import bag_loss_and_score, iter_predict_bag
 
-CHANCE_LOSS_RATIO = 0.97  # of the loss that the shares of the classes alone give
+CHANCE_LOSS_RATIO = 0.97  # of the loss at chance
 CONSTANT_SCORE_STD = 0.05  # standard deviation of the slides' scores
-CHANCE_AUROC = 0.6  # AUROC
+CHANCE_AUROC = 0.6
 
 
 @dataclass(frozen=True)
 class FitQuality:
-    """How well a network knows the slides it was trained on.
+    """Loss, spread and ranking of the scores of the training slides.
 
     Attributes
     ----------
     loss
         Mean cross entropy of the slides' labels.
     chance_loss
-        The smallest that a network has which says the same of every slide: the entropy of the labels (ln 2 for two
+        The smallest loss of a network that gives every slide the same score: the entropy of the labels (ln 2 for two
         classes of equal size).
     score_std
         Standard deviation of the slides' scores of being positive.
     auroc
-        Of these scores; None where all slides are positive, or none is.
+        AUROC of these scores; None if all slides are positive, or none is.
     """
 
     loss: float
@@ -40,17 +40,17 @@ class FitQuality:
 
     @property
     def is_at_chance(self) -> bool:
-        """Does it say the same of all slides, or rank them no better than a coin?"""
+        """Whether the network scores all slides alike, or ranks them no better than a coin."""
         is_constant = self.loss >= CHANCE_LOSS_RATIO * self.chance_loss and self.score_std < CONSTANT_SCORE_STD
         return is_constant or (self.auroc is not None and self.auroc < CHANCE_AUROC)
 
 
 def measure_fit(model: MILModel, bags: Sequence[Bag], keepalive: Progress) -> Generator[Progress, None, FitQuality]:
-    """Judge a trained network by the bags it was trained on; yields `keepalive` between them."""
+    """Measure how well a trained network fits its training bags; yields `keepalive` between them."""
     losses, scores = [], []
     for bag in bags:
-        answer = yield from iter_predict_bag(model, bag, keepalive)
-        loss, score = bag_loss_and_score(model, bag, answer.bag_logits)
+        output = yield from iter_predict_bag(model, bag, keepalive)
+        loss, score = bag_loss_and_score(model, bag, output.bag_logits)
         losses.append(loss)
         scores.append(score)
         yield keepalive
@@ -64,7 +64,7 @@ def measure_fit(model: MILModel, bags: Sequence[Bag], keepalive: Progress) -> Ge
 
 
 def entropy_of_labels(bags: Sequence[Bag], n_classes: int, several: bool) -> float:
-    """The cross entropy of whoever knows how frequent the classes are, and nothing else (natural logarithm)."""
+    """Return the cross entropy (natural logarithm) of a constant prediction: the frequencies of the classes."""
     share = np.mean([bag.target(n_classes) for bag in bags], axis=0, dtype=np.float64)
     if several:  # one decision per class
         return float((_entropy_term(share) + _entropy_term(1 - share)).mean())

@@ -1,4 +1,4 @@
-"""What teacher and student minimise: the divergences, then the losses made of them, eq. (3) and eq. (5).
+"""The losses of teacher and student, eq. (3) and eq. (5), and the divergences that they consist of.
 
 Divergences work on *log-probabilities* over their last axis and mean over the others, so that "one of C classes" and
 "several classes at once" are one code path: `log_probabilities` gives (…, C) for the first and, for the second, one
@@ -35,7 +35,7 @@ from .training_bags import BagBatch, BagSlice
 
 
 def log_probabilities(logits: Tensor, several: bool = False, temperature: float = 1.0) -> Tensor:
-    """Log-probabilities of (…, C) logits softened by τ, eq. (4): softmax(z / τ), or a sigmoid per class."""
+    """Return log-probabilities of (…, C) logits softened by τ, eq. (4): softmax(z / τ), or a sigmoid per class."""
     logits = logits / temperature
     if several:
         return torch.stack([F.logsigmoid(-logits), F.logsigmoid(logits)], -1)
@@ -43,7 +43,7 @@ def log_probabilities(logits: Tensor, several: bool = False, temperature: float 
 
 
 def target_probabilities(target: Tensor, several: bool = False) -> Tensor:
-    """(…, C) 0/1 targets in the shape of `log_probabilities`."""
+    """Return (…, C) 0/1 targets in the shape of `log_probabilities`."""
     return torch.stack([1 - target, target], -1) if several else target
 
 
@@ -60,12 +60,12 @@ def kl_divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
 
 
 def conditional_entropy(log_p: Tensor) -> Tensor:
-    """L_e = −Σ_c p_c log p_c: low where the answer is sure. Per item."""
+    """L_e = −Σ_c p_c log p_c: low for a confident prediction. Per item."""
     return -(log_p.exp() * log_p).sum(-1)
 
 
 def reduce_instances(per_instance: Tensor, lengths: list[int], reduction: str) -> Tensor:
-    """(N, …) values of B ragged bags -> scalar: mean over bags of the mean (or the paper's sum) over instances."""
+    """Reduce (N, …) values of B ragged bags to a scalar: mean over bags of the mean (or the paper's sum) of each."""
     if per_instance.ndim > 1:
         per_instance = per_instance.flatten(1).mean(1)
     over = torch.mean if reduction == "mean" else torch.sum
@@ -73,7 +73,7 @@ def reduce_instances(per_instance: Tensor, lengths: list[int], reduction: str) -
 
 
 class Loss(Protocol):
-    """What training minimises: the sum of its terms, each times its weight."""
+    """A loss of several terms. Training minimises their weighted sum."""
 
     weights: Mapping[str, float]
 
@@ -82,20 +82,20 @@ class Loss(Protocol):
 
 
 class ChunkedLoss(ABC):
-    """An objective whose instances are judged one by one, all of a batch or run by run, before they are compared."""
+    """A loss that first classifies instances one by one, in one pass or chunk by chunk, and then compares them."""
 
     weights: Mapping[str, float]
-    is_chunkable = True  # is a bag judged in runs judged as well as at once?
+    is_chunkable = True  # whether chunks give the same result as one pass
 
     @abstractmethod
     def classify_instances(
         self, model: MILModel, instances: Tensor, slices: Sequence[BagSlice]
     ) -> dict[str, InstanceOutput]:
-        """What the network says of the raw instances of these slices of bags, and of those made from them, by name."""
+        """Return outputs, by name, for the raw instances of these slices and for instances made from them."""
 
     @abstractmethod
     def terms(self, model: MILModel, outputs: Mapping[str, InstanceOutput], batch: BagBatch) -> dict[str, Tensor]:
-        """The terms of the loss, from what `classify_instances` said of all of the batch."""
+        """Return the terms of the loss from the outputs of `classify_instances` for the whole batch."""
 
     def __call__(self, model: MILModel, batch: BagBatch) -> dict[str, Tensor]:
         return self.terms(model, self.classify_instances(model, batch.instances, batch.slices), batch)
@@ -109,7 +109,7 @@ def _bag_loss(model: MILModel, batch: BagBatch, bag_logits: Tensor) -> Tensor:
 
 @contextmanager
 def _exact(model: MILModel) -> Iterator[None]:
-    """Without dropout and in float32: the answer to a very small change would drown in either."""
+    """Compute without dropout and in float32: either would hide the effect of a very small perturbation."""
     training, dtype = model.training, model.dtype
     model.eval()
     model.dtype = torch.float32
@@ -121,7 +121,7 @@ def _exact(model: MILModel) -> Iterator[None]:
 
 
 class TeacherLoss(ChunkedLoss):
-    """Eq. (3). Only noise and perturbed instances are encoded anew; the clean features serve all other terms.
+    """Eq. (3). Noise and perturbed instances are encoded too; all other terms share the clean features.
 
     T(X) is a constant in L_n and L_δ (no gradient), as in virtual adversarial training (Miyato 2018).
     Terms: `class`, `noise`, `perturbation`, `entropy`; a term whose λ is 0 costs nothing and is left out.
@@ -142,49 +142,49 @@ class TeacherLoss(ChunkedLoss):
     def classify_instances(
         self, model: MILModel, instances: Tensor, slices: Sequence[BagSlice]
     ) -> dict[str, InstanceOutput]:
-        """The instances as they are (`own`), perturbed (`perturbation`), and the noise instances of these slices (`noise`)."""
+        """Return outputs of the instances (`own`), perturbed ones (`perturbation`) and noise instances (`noise`)."""
         clean = augment(model.to_unit_range(instances), self.settings)
         parts = {"own": clean}
         if "noise" in self.weights:
             parts["noise"] = noise_instances(sum(map(self.noise_count, slices)), clean)
         if "perturbation" in self.weights:
             parts["perturbation"] = clean + self.perturbation(model, clean, [len(bag_slice) for bag_slice in slices])
-        # One pass over everything that must be encoded, and one judgement of every instance.
+        # One pass over everything that must be encoded; every instance is classified once.
         names, sizes, together = list(parts), [len(part) for part in parts.values()], torch.cat(list(parts.values()))
         del clean, parts  # of a large bag, half a gigabyte each
         return dict(zip(names, model.classify_instances(model.encode(together)).split(sizes), strict=True))
 
     def terms(self, model: MILModel, outputs: Mapping[str, InstanceOutput], batch: BagBatch) -> dict[str, Tensor]:
         own = outputs["own"]
-        answer = model.pool(own, batch.lengths)
-        terms = {"class": _bag_loss(model, batch, answer.bag_logits)}
+        output = model.pool(own, batch.lengths)
+        terms = {"class": _bag_loss(model, batch, output.bag_logits)}
         if "noise" in self.weights:
             noise_counts = [self.noise_count(bag) for bag in batch.slices]
             noisy = self.with_noise(model, own, outputs["noise"], batch.lengths, noise_counts)
-            terms["noise"] = self.consistency(model, answer, noisy)
+            terms["noise"] = self.consistency(model, output, noisy)
         if "perturbation" in self.weights:
-            terms["perturbation"] = self.consistency(model, answer, model.pool(outputs["perturbation"], batch.lengths))
+            terms["perturbation"] = self.consistency(model, output, model.pool(outputs["perturbation"], batch.lengths))
         if "entropy" in self.weights:
             terms["entropy"] = self.subset_entropy(model, own, batch.lengths)
         return terms
 
     def noise_count(self, bag_slice: BagSlice) -> int:
-        """Noise instances that go with a piece of a bag: with all slices of it, K_n − K = max(1, round(noise · K))."""
+        """Return the number of noise instances of a slice; those of a bag sum to K_n − K = max(1, round(noise · K))."""
         before, until = (round(self.settings.noise * index) for index in (bag_slice.start, bag_slice.stop))
         return (max(1, until) if bag_slice.stop == bag_slice.length else until) - before
 
     @staticmethod
-    def consistency(model: MILModel, answer: MILOutput, perturbed: MILOutput) -> Tensor:
-        """L_n, L_δ: cross entropy of the answer for the perturbed bag against the (constant) one for the clean bag."""
+    def consistency(model: MILModel, output: MILOutput, perturbed: MILOutput) -> Tensor:
+        """L_n, L_δ: cross entropy of the output for the perturbed bag against the (constant) one for the clean bag."""
         several = model.settings.several
-        target = log_probabilities(answer.bag_logits.detach(), several).exp()
+        target = log_probabilities(output.bag_logits.detach(), several).exp()
         return cross_entropy(target, log_probabilities(perturbed.bag_logits, several)).mean()
 
     @staticmethod
     def with_noise(
         model: MILModel, own: InstanceOutput, noise: InstanceOutput, lengths: list[int], noise_counts: list[int]
     ) -> MILOutput:
-        """The answer for X_n: every bag with its noise instances appended."""
+        """Return the output for X_n: every bag with its noise instances appended."""
         pairs = zip(own.split(lengths), noise.split(noise_counts), strict=True)
         return model.pool(
             InstanceOutput.cat([part for pair in pairs for part in pair]),
@@ -192,7 +192,7 @@ class TeacherLoss(ChunkedLoss):
         )
 
     def subset_entropy(self, model: MILModel, own: InstanceOutput, lengths: list[int]) -> Tensor:
-        """L_e: entropy of the answer for random subsets X̄, mean over `realizations`."""
+        """L_e: entropy of the output for random subsets X̄, mean over `realizations`."""
         chosen, sizes, start = [], [], 0
         for length in lengths:
             for _ in range(self.settings.realizations):
@@ -200,27 +200,30 @@ class TeacherLoss(ChunkedLoss):
                 chosen.append(start + random_subset(length, size))
                 sizes.append(size)
             start += length
-        answer = model.pool(own.subset(torch.cat(chosen).to(own.scores.device)), sizes)
-        return conditional_entropy(log_probabilities(answer.bag_logits, model.settings.several)).mean()
+        output = model.pool(own.subset(torch.cat(chosen).to(own.scores.device)), sizes)
+        return conditional_entropy(log_probabilities(output.bag_logits, model.settings.several)).mean()
 
     def perturbation(self, model: MILModel, clean: Tensor, lengths: Sequence[int]) -> Tensor:
-        """δ̃ of eq. (3): random in the ball, or the direction that changes the answer most (one power iteration)."""
+        """δ̃ of eq. (3): random in the ball, or the direction that changes the output most (one power iteration)."""
         if self.settings.ball == "random":
             return random_perturbation(clean, self.settings.delta)
         several = model.settings.several
         start = adversarial_start(clean).requires_grad_()
         with _exact(model):
             with torch.no_grad():
-                answer = log_probabilities(model.classify(model.encode(clean), lengths).bag_logits, several)
-            moved = log_probabilities(model.classify(model.encode(clean + start), lengths).bag_logits, several)
-        (gradient,) = torch.autograd.grad(kl_divergence(answer, moved).mean(), start)
+                clean_log_p = log_probabilities(model.classify(model.encode(clean), lengths).bag_logits, several)
+            perturbed_log_p = log_probabilities(
+                model.classify(model.encode(clean + start), lengths).bag_logits, several
+            )
+        (gradient,) = torch.autograd.grad(kl_divergence(clean_log_p, perturbed_log_p).mean(), start)
         return scaled_to(gradient, self.settings.delta)
 
 
 class InheritedLabelLoss(ChunkedLoss):
     """One term, `inherited_label`: cross entropy of every instance against its bag's label (beyond the paper).
 
-    The label is true of the instances of negative bags and noisy for those of positive ones. Attention is not trained.
+    The label is right for the instances of negative bags and noisy for those of positive bags. Attention is not
+    trained.
     """
 
     weights: Mapping[str, float] = {"inherited_label": 1.0}
@@ -243,11 +246,11 @@ class InheritedLabelLoss(ChunkedLoss):
 
 
 class StudentLoss(ChunkedLoss):
-    """Eq. (5), with the teacher's answers as constants (`TrainingBag.teacher_targets`).
+    """Eq. (5), with the teacher's predictions as constants (`TrainingBag.teacher_targets`).
 
-    Terms: `class`, `bag`, `instance`, `entropy`. Beyond the paper, each where its γ is not 0: `negative` (the standard
-    MIL assumption, which says that a negative bag has no positive instance), `oof` (as `instance`, for the
-    assistants' answers, at τ = 1: these are probabilities). `corrections` where the user corrected patches.
+    Terms of the paper: `class`, `bag`, `instance`, `entropy`. Beyond the paper, each if its γ is not 0: `negative` (the
+    standard MIL assumption: a negative bag has no positive instance), `oof` (distils the out-of-fold targets, at τ = 1
+    because they are probabilities), `corrections` (patches that the user corrected).
     """
 
     def __init__(self, settings: StudentSettings) -> None:
@@ -302,7 +305,7 @@ class StudentLoss(ChunkedLoss):
 
     @staticmethod
     def negative_bags(single: Tensor, batch: BagBatch, several: bool) -> Tensor:
-        """Cross entropy of the instances of negative bags against class 0, mean over all bags of the batch."""
+        """Return the cross entropy of negative bags' instances against class 0, mean over all bags of the batch."""
         negative = batch.target[:, 1:].sum(1) == 0
         target = target_probabilities(torch.eye(batch.target.shape[1], device=single.device)[0], several)
         per_instance = cross_entropy(target, single)
@@ -312,7 +315,7 @@ class StudentLoss(ChunkedLoss):
 
     @staticmethod
     def corrected_patches(single: Tensor, batch: BagBatch, model: MILModel) -> Tensor:
-        """Cross entropy of the patches whose class the user gave; zero if this batch has none."""
+        """Return the cross entropy of the patches whose class the user gave; zero if the batch has none."""
         corrected = batch.patch_labels != UNLABELLED
         if not corrected.any():
             return single.new_zeros(())

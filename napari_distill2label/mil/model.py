@@ -1,4 +1,4 @@
-"""The network of teacher, student and plain MIL: encoder, pooling, one linear head.
+"""The network of teacher, student and baseline: encoder, pooling, one linear head.
 
 Three facts follow and are tested: for a bag of one instance attention is inert; the bag logit is the
 attention-weighted mean of the instance logits; the order of the instances does not matter.
@@ -18,40 +18,40 @@ from .encoders import ConvolutionalEncoder, FeatureEncoder
 from .pooling import POOLINGS
 
 UNIFORM = 12**0.5  # the range of a uniform variable over its standard deviation
-ROWS = 8192  # of features looked at at once: a large bag is not copied
+ROWS = 8192  # rows of features that are read at once: a large bag is not copied
 
 
 @dataclass(frozen=True)
 class InstanceOutput:
-    """N instances judged one by one, before they are pooled: `logits` (N, C) as bags of one, attention `scores` (N,).
+    """N instances classified one by one: `logits` (N, C) as bags of one, attention `scores` (N,) before pooling.
 
-    Neither depends on the bag an instance is in, so one judgement serves every bag that is made of these instances.
+    Neither depends on the bag of an instance, so one output serves every bag that is made of these instances.
     """
 
     logits: Tensor
     scores: Tensor
 
     def split(self, sizes: Sequence[int]) -> "list[InstanceOutput]":
-        """Runs of `sizes` consecutive instances."""
+        """Split into `sizes` consecutive instances."""
         sizes = list(sizes)
-        return [InstanceOutput(*run) for run in zip(self.logits.split(sizes), self.scores.split(sizes), strict=True)]
+        return [InstanceOutput(*part) for part in zip(self.logits.split(sizes), self.scores.split(sizes), strict=True)]
 
     def subset(self, index: Tensor) -> "InstanceOutput":
-        """The instances `index` (M,)."""
+        """Return the instances `index` (M,)."""
         return InstanceOutput(self.logits[index], self.scores[index])
 
     def detached_leaf(self) -> "InstanceOutput":
-        """The same values, of which nobody knows where they come from: gradients stop here, and are kept."""
+        """Return detached copies that collect their own gradients."""
         return InstanceOutput(self.logits.detach().requires_grad_(), self.scores.detach().requires_grad_())
 
     @staticmethod
     def cat(parts: "Sequence[InstanceOutput]") -> "InstanceOutput":
-        """`parts` one after the other."""
+        """Concatenate `parts`."""
         return InstanceOutput(torch.cat([part.logits for part in parts]), torch.cat([part.scores for part in parts]))
 
 
 class MILOutput(NamedTuple):
-    """What the network says of B bags that hold N instances together.
+    """Output of the network for B bags that hold N instances together.
 
     bag_logits (B, C); instance_logits (N, C), each instance as a bag of one; attention (N,), summing to 1 over each
     bag; scores (N,), attention before it is normalised over the bag.
@@ -75,9 +75,9 @@ class MILModel(nn.Module):
     instance_shape
         (C, P, P) of a patch, or (D,) of features.
 
-    Inputs are raw: patches in 0–255 (any dtype) or features as the frozen encoder gave them. The network holds their
-    `mean` and `std` (per channel in 0–1 units, or per feature; 0 for a feature that does not vary, which is left out)
-    as buffers and normalises by them.
+    Inputs are raw: patches in 0–255 (any dtype) or features of the frozen encoder. The network normalises them by its
+    buffers `mean` and `std` (per channel in 0–1 units, or per feature; `std` is 0 for a feature that does not vary,
+    which is left out).
     """
 
     def __init__(self, settings: ModelSettings, n_classes: int, instance_shape: Sequence[int]) -> None:
@@ -105,7 +105,7 @@ class MILModel(nn.Module):
         return self.mean.device
 
     def fit_normalisation(self, bags: Sequence[Bag]) -> None:
-        """Take mean and standard deviation of the inputs from training bags."""
+        """Set `mean` and `std` from training bags."""
         if bags[0].is_features:
             mean, std = feature_statistics(bags)
         else:
@@ -124,12 +124,12 @@ class MILModel(nn.Module):
         self.std.copy_(torch.as_tensor(std))
 
     def to_unit_range(self, instances: Tensor) -> Tensor:
-        """Raw instances as float32 in the units perturbations are given in, 0–1.
+        """Return raw instances as float32 in the unit of the perturbations, 0–1.
 
-        Of a feature, 0 and 1 are its mean ∓ √3 standard deviations over the training bags: a variable that is uniform
-        in 0–1 then has the very mean and deviation of the feature, as noise that is uniform in 0–1 has of an image.
-        What is said of images in these units (noise instances, the radius δ) so means the same of features, whatever
-        their scale. Features may well lie outside 0–1. One that does not vary is 0.5.
+        For a feature, 0 and 1 are its mean ∓ √3 standard deviations over the training bags: a uniform variable in 0–1
+        then has the mean and deviation of the feature, as uniform noise in 0–1 has for an image. So settings in this
+        unit (noise instances, the radius δ) mean the same for images and for features of any scale. Features may lie
+        outside 0–1. A feature that does not vary is 0.5.
         """
         instances = instances.to(self.device, non_blocking=True)
         if instances.ndim == 2:
@@ -138,28 +138,28 @@ class MILModel(nn.Module):
         return instances.contiguous(memory_format=torch.channels_last).div(255).float()
 
     def normalise(self, scaled: Tensor) -> Tensor:
-        """(N, …) instances in 0–1 units -> the same less `mean`, over `std`; patches as channels_last."""
+        """Normalise (N, …) instances in 0–1 units by `mean` and `std`; patches as channels_last."""
         if scaled.ndim == 2:
             gain = UNIFORM * (self.std > 0)
             return scaled.mul(gain).sub_(gain / 2)
-        # By whole rows of pixels: over the few channels alone, a processor cannot take many values at a time.
+        # By whole rows of pixels: the few channels alone are too short for vector instructions.
         pixels = scaled.permute(0, 2, 3, 1)
         mean, std = (statistic.repeat(pixels.shape[2]) for statistic in (self.mean, self.std))
         return ((pixels.flatten(2) - mean) / std).view(pixels.shape).permute(0, 3, 1, 2)
 
     def encode(self, scaled: Tensor) -> Tensor:
-        """(N, …) instances in 0–1 units -> (N, D) float32 features."""
+        """Encode (N, …) instances in 0–1 units as (N, D) float32 features."""
         normalised = self.normalise(scaled).to(self.dtype)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             return self.encoder(normalised).float()
 
     def classify_instances(self, features: Tensor) -> InstanceOutput:
-        """(N, D) features -> what the network says of each instance alone."""
+        """Classify each instance on its own, from features (N, D)."""
         logits = self.head(features)
         return InstanceOutput(logits, self.pooling.scores(features, logits))
 
     def pool(self, outputs: InstanceOutput, lengths: Sequence[int]) -> MILOutput:
-        """Instances of ragged bags of `lengths` (summing to N) -> what the network says of the bags.
+        """Pool the instances of ragged bags of `lengths` (summing to N).
 
         The weights of eq. (1) sum to 1 and the head is linear, so it may come before the sum instead of after it:
         head(Σ_k a_k h_k) = Σ_k a_k head(h_k).
@@ -170,22 +170,22 @@ class MILModel(nn.Module):
         return MILOutput(bag_logits, outputs.logits, torch.cat(attention), outputs.scores)
 
     def classify(self, features: Tensor, lengths: Sequence[int]) -> MILOutput:
-        """(N, D) features of ragged bags of `lengths` (summing to N) -> what the network says of them."""
+        """Classify ragged bags of `lengths` (summing to N), from features (N, D)."""
         return self.pool(self.classify_instances(features), lengths)
 
     def forward(self, instances: Tensor, lengths: Sequence[int] | None = None) -> MILOutput:
-        """Raw instances (N, …) of one bag, or of ragged bags of `lengths`."""
+        """Classify raw instances (N, …) of one bag, or of ragged bags of `lengths`."""
         return self.classify(self.encode(self.to_unit_range(instances)), lengths or [len(instances)])
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """(…, C) logits -> probabilities: softmax, or one sigmoid per class where several can be present."""
+        """Return probabilities of (…, C) logits: softmax, or one sigmoid per class if several can be present."""
         return torch.sigmoid(logits) if self.settings.several else torch.softmax(logits, -1)
 
 
 def feature_statistics(bags: Sequence[Bag]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation (D,) float64 of the features of all bags; a deviation next to nothing is 0.
+    """Return mean and standard deviation (D,) float64 of the features of all bags; a negligible deviation is 0.
 
-    In two passes, piece by piece: bags may be far larger than memory, and E[x²] − E[x]² has no digits left where a
+    Two passes, some rows at a time: bags may be far larger than memory, and E[x²] − E[x]² loses all its digits if a
     feature is large and varies little.
     """
 

@@ -1,7 +1,7 @@
 """The bag perturbations of the paper's VAT (III.B).
 
-All work in the 0–1 units of `MILModel.to_unit_range`: an image's range, or of each feature of a frozen encoder its mean ∓ √3
-standard deviations over the training bags. What is drawn here so fits features of any scale as it fits images. All
+All work in the units of `MILModel.to_unit_range`, where 0–1 is the range of an image, or the mean ∓ √3 standard
+deviations of a feature over the training bags. So the same perturbations fit images and features of any scale. All
 draw from torch's global generator of the tensor's device.
 """
 
@@ -10,17 +10,17 @@ from torch import Tensor
 
 
 def noise_instances(count: int, like: Tensor) -> Tensor:
-    """`count` uncorrelated noise instances in the shape of `like`'s, uniform in 0–1.
+    """Return `count` uncorrelated noise instances in the shape of `like`'s, uniform in 0–1.
 
-    Of features (N, D): every feature has the mean and the deviation it has in the training bags, and none knows of
-    the others. The range of a feature in the bag would be set by its most unusual instance.
+    Noise features (N, D) have the mean and deviation of each feature in the training bags and are independent of one
+    another. The range of a feature in the bag would depend on the most unusual instance.
     """
     noise = torch.rand((count, *like.shape[1:]), device=like.device)
     return noise if like.ndim == 2 else noise.contiguous(memory_format=torch.channels_last)
 
 
 def _normal(like: Tensor) -> Tensor:
-    """Standard normal numbers in the shape of `like`; of patches as channels_last, the layout they are encoded in."""
+    """Return standard normal numbers in the shape of `like`; for patches as channels_last, the encoder's layout."""
     if like.ndim == 2:
         return torch.randn_like(like)
     n, channels, height, width = like.shape
@@ -29,12 +29,12 @@ def _normal(like: Tensor) -> Tensor:
 
 
 def _norms(x: Tensor) -> Tensor:
-    """(N, 1, …) L2 norms of the instances of `x`, never 0."""
+    """Return the L2 norms (N, 1, …) of the instances of `x`, never 0."""
     return torch.linalg.vector_norm(x, dim=tuple(range(1, x.ndim)), keepdim=True).clamp_min(1e-12)
 
 
 def random_perturbation(like: Tensor, radius: float) -> Tensor:
-    """One perturbation per instance, uniform in the L2 ball of `radius`.
+    """Return one perturbation per instance, uniform in the L2 ball of `radius`.
 
     A direction is a normalised Gaussian; the distance from the centre is radius · u^(1/n) in n dimensions, which
     makes the draw uniform in volume (Muller 1959).
@@ -46,21 +46,21 @@ def random_perturbation(like: Tensor, radius: float) -> Tensor:
 
 
 def subset_size(count: int, keep: float, kind: str) -> int:
-    """K̄ = max(1, round(keep · K)), or uniform between 1 and that."""
+    """Return K̄ = max(1, round(keep · K)), or a uniform number from 1 to that."""
     largest = max(1, round(keep * count))
     return largest if kind == "fixed" else int(torch.randint(1, largest + 1, ()))
 
 
 def random_subset(count: int, size: int) -> Tensor:
-    """(size,) int64: which instances of a bag of `count` stay, drawn without replacement."""
+    """Return indices (size,) int64 of instances of a bag of `count`, drawn without replacement."""
     return torch.randperm(count)[:size]
 
 
 def scaled_to(direction: Tensor, radius: float) -> Tensor:
-    """Every instance's `direction` at length `radius`."""
+    """Scale every instance's `direction` to length `radius`."""
     return direction * (radius / _norms(direction))
 
 
 def adversarial_start(like: Tensor, length: float = 1e-2) -> Tensor:
-    """A short random step per instance, from which one power iteration finds the worst direction (Miyato 2018, 3.1)."""
+    """Return a short random step per instance: the start of the power iteration of Miyato 2018, 3.1."""
     return scaled_to(_normal(like), length)

@@ -1,11 +1,11 @@
-"""Which networks a training consists of, in which order, and what each is teacher_targets.
+"""The networks of a training, their order and their targets.
 
-Plain MIL, teacher, student; and, where the student asks for it (γa), assistants: patch classifiers that learn the
-labels patches inherit from their slides. An assistant answers only for slides it has not seen (unless a class has one
-slide only), so what it says of a patch is an opinion and no memory of the slide's label.
+The networks are the baseline, the teacher, the student and, if the student uses them (γa), out-of-fold classifiers:
+patch classifiers that learn the labels which patches inherit from their slides. An out-of-fold classifier predicts only
+slides that it was not trained on (unless a class has one slide only), so it cannot repeat a slide's label from memory.
 
-All of it runs on bags alone: whoever drives it (a run with checkpoints, an experiment in memory) trains each `Stage`
-in place before asking for the next.
+The pipeline needs bags alone. The caller (a run with checkpoints, an experiment in memory) trains each `Stage` in place
+before it asks for the next.
 """
 
 from collections.abc import Callable, Generator, Sequence
@@ -31,9 +31,9 @@ BASELINE_WEIGHTS = {"lambda_c": 1.0, "lambda_n": 0.0, "lambda_d": 0.0, "lambda_e
 
 @dataclass(frozen=True)
 class Stage:
-    """A network to train now, by `training.fit`: `model` has its first weights, and is trained in place.
+    """A network to train with `training.fit`: `model` has its initial weights and is trained in place.
 
-    `role` is mil, teacher, student, or assistant-1, assistant-2, … `finish` is to be called once it is trained.
+    `role` is mil, teacher, student, or assistant-1, assistant-2, … Call `finish` once the network is trained.
     """
 
     role: str
@@ -55,7 +55,7 @@ class TrainingPipeline:
     n_classes
         C; class 0 is the negative one.
     settings, device
-        As of a run.
+        Those of the run.
     """
 
     def __init__(
@@ -63,10 +63,10 @@ class TrainingPipeline:
     ) -> None:
         self.train, self.valid, self.n_classes = list(train), list(valid), n_classes
         self.settings, self.device = settings, device
-        self.normalisation: dict[str, Tensor] = {}  # of the training bags; every network has the same
+        self.normalisation: dict[str, Tensor] = {}  # from the training bags; every network has the same
 
     def stages(self, baseline: bool = False) -> Generator[Stage | Progress | Notice, None, None]:
-        """Yield every network to be trained, first plain MIL if `baseline`; the caller trains it before going on."""
+        """Yield every network to be trained, the baseline first if asked for. The caller trains it before the next."""
         yield from self.subsampling_notices()
         if baseline:
             yield self.make_bag_stage("mil", self.settings.teacher.model_copy(update=BASELINE_WEIGHTS))
@@ -75,7 +75,7 @@ class TrainingPipeline:
         yield from self.student_stages(teacher.model)
 
     def subsampling_notices(self) -> Generator[Notice, None, None]:
-        """Say once which networks see only a part of the largest bags in every epoch."""
+        """Report which networks see only some patches of the largest bags in every epoch."""
         settings = {"teacher": self.settings.teacher, "student": self.settings.student}
         if self.settings.student.gamma_a:
             settings["assistant"] = self.settings.assistant
@@ -89,11 +89,12 @@ class TrainingPipeline:
                 )
 
     def make_bag_stage(self, role: str, settings: TeacherSettings) -> Stage:
-        """Plain MIL or the teacher."""
+        """Return the stage of the baseline or of the teacher."""
         training_bags = [TrainingBag.of(bag, self.n_classes) for bag in self.train]
         return self.make_stage(role, TeacherLoss(settings), training_bags, settings, offset=0)
 
     def student_stages(self, teacher: MILModel) -> Generator[Stage | Progress | Notice, None, None]:
+        """Yield the out-of-fold classifiers, if the student uses them, and the student."""
         settings = self.settings.student
         training_bags = yield from self.compute_targets(teacher, self.train)
         if settings.gamma_a:
@@ -112,33 +113,33 @@ class TrainingPipeline:
     def oof_targets(
         self, teacher_targets: Sequence[TrainingBag]
     ) -> Generator[Stage | Progress | Notice, None, list[Tensor]]:
-        """(K, C) logits of every training bag's instances, from assistants that have not seen the bag.
+        """Return logits (K, C) of every training bag's instances, from classifiers that were not trained on the bag.
 
-        `teacher_targets` are the teacher's answers, which count as much as `settings.teacher_share`. The logits are of
-        probabilities, see `patch_posteriors`.
+        `teacher_targets` have the teacher's predictions, blended in with the weight `settings.teacher_share`. The
+        logits are those of probabilities, see `patch_posteriors`.
         """
         settings, several = self.settings.assistant, self.settings.model.several
-        parts = assign_folds([bag.label for bag in self.train], settings.parts, self.settings.seed)
-        if len(parts) == 1:
+        folds = assign_folds([bag.label for bag in self.train], settings.parts, self.settings.seed)
+        if len(folds) == 1:
             yield Notice("a class has one slide only: one assistant learns from all slides, and answers for them too")
-        elif len(parts) < settings.parts:
-            yield Notice(f"too few slides of a class for {settings.parts} assistants: there are {len(parts)}")
-        answers: dict[int, TrainingBag] = {}
-        for number, part in enumerate(parts, 1):
-            # A single part leaves nothing to learn from but itself.
-            seen = [bag for index, bag in enumerate(self.train) if index not in part or len(parts) == 1]
+        elif len(folds) < settings.parts:
+            yield Notice(f"too few slides of a class for {settings.parts} assistants: there are {len(folds)}")
+        predicted: dict[int, TrainingBag] = {}
+        for number, fold in enumerate(folds, 1):
+            # With one fold there is nothing else to train on.
+            seen = [bag for index, bag in enumerate(self.train) if index not in fold or len(folds) == 1]
             training_bags = [TrainingBag.of(bag, self.n_classes) for bag in seen]
             loss_function = InheritedLabelLoss(settings)
-            assistant = self.make_stage(
+            classifier = self.make_stage(
                 f"assistant-{number}", loss_function, training_bags, settings, offset=1 + number
             )
-            yield assistant
-            own = yield from self.compute_targets(assistant.model, [self.train[index] for index in part])
-            answers |= zip(part, own, strict=True)
+            yield classifier
+            own = yield from self.compute_targets(classifier.model, [self.train[index] for index in fold])
+            predicted |= zip(fold, own, strict=True)
         targets = torch.stack([training_bag.target for training_bag in teacher_targets])
         scores, of_teacher = (
             [class_scores(training_bag.teacher_targets.instance_logits, several) for training_bag in training_bags]
-            for training_bags in ([answers[index] for index in range(len(self.train))], teacher_targets)
+            for training_bags in ([predicted[index] for index in range(len(self.train))], teacher_targets)
         )
         if settings.teacher_share:
             scores = blend_scores(scores, of_teacher, targets, settings.teacher_share)
@@ -149,6 +150,7 @@ class TrainingPipeline:
         return patch_posteriors(scores, targets, several)
 
     def compute_targets(self, teacher: MILModel, bags: Sequence[Bag]) -> Generator[Progress, None, list[TrainingBag]]:
+        """Return training bags with the predictions of `teacher`, in the precision of the student's training."""
         settings = self.settings.student
         teacher.dtype = compute_dtype(settings.precision, self.device)
         training_bags = yield from compute_teacher_targets(teacher, bags, settings.augment)
@@ -158,7 +160,7 @@ class TrainingPipeline:
     def make_stage(
         self, role: str, loss_function: Loss, training_bags: list[TrainingBag], settings: TrainingSettings, offset: int
     ) -> Stage:
-        """A network with new weights from the run's seed; `offset` makes those of several networks differ."""
+        """Return a stage with new weights from the run's seed; another `offset` gives other weights."""
         with RngState(self.settings.seed + offset, torch.device("cpu")).active():
             model = MILModel(self.settings.model, self.n_classes, self.train[0].instances.shape[1:])
         if not self.normalisation:
@@ -168,24 +170,24 @@ class TrainingPipeline:
         return Stage(role, model.to(self.device), loss_function, training_bags, settings, self.settings.seed + offset)
 
 
-def assign_folds(labels: Sequence[tuple[int, ...]], parts: int, seed: int) -> list[list[int]]:
-    """Indices of the slides of each part: at random, equal labels spread evenly. Fewer parts if a class is rarer."""
+def assign_folds(labels: Sequence[tuple[int, ...]], folds: int, seed: int) -> list[list[int]]:
+    """Assign slides to folds at random, stratified by label: indices per fold. Fewer folds if a class is rare."""
     indices = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed)).tolist()
     by_label = sorted(indices, key=lambda index: labels[index])  # stable: random among equals
     rarest = min(sum(c in label for label in labels) for c in set().union(*labels))
-    return [sorted(by_label[part :: min(parts, rarest)]) for part in range(min(parts, rarest))]
+    return [sorted(by_label[fold :: min(folds, rarest)]) for fold in range(min(folds, rarest))]
 
 
 def class_scores(logits: Tensor, several: bool) -> Tensor:
-    """(K, C) logits -> (K, C): how much each class is preferred to its absence, or to the negative class."""
+    """Return scores (K, C) from logits (K, C): each class against its absence, or against the negative class."""
     return logits if several else logits - logits[:, :1]
 
 
 def blend_scores(scores: Sequence[Tensor], others: Sequence[Tensor], targets: Tensor, share: float) -> list[Tensor]:
-    """(1 − share) · scores + share · others, (K, C) per bag, both in units in which they can be compared.
+    """Return (1 − share) · scores + share · others, (K, C) per bag, both as standard scores.
 
-    Those are standard deviations over the patches of the bags that have the class (`targets` (B, C)), where a network
-    says one thing of all patches of the other bags. A class of all bags or of none stays in its own units.
+    Mean and standard deviation are those over the patches of the bags that have the class (`targets` (B, C)). The score
+    of a class that all bags or none have is not standardised.
     """
     lengths = [len(own) for own in scores]
     present = targets.repeat_interleave(torch.tensor(lengths), 0) > 0
@@ -200,10 +202,10 @@ def blend_scores(scores: Sequence[Tensor], others: Sequence[Tensor], targets: Te
 
 
 def smooth_over_neighbours(scores: Tensor, coordinates: np.ndarray, count: int) -> Tensor:
-    """Scores (K, C) that are half the patch's own and half the mean of its `count` nearest patches.
+    """Return the mean of each patch's own score and the mean score of its `count` nearest patches, (K, C).
 
-    Tissue is continuous: a patch's neighbours are more often than not of its class, and their errors are not its own.
-    Counting patches instead of pixels makes it fit any scale; on a grid, four are those beside it.
+    Tissue is continuous: a patch's neighbours usually have its class, and their errors are independent. Counting
+    patches instead of pixels fits any scale; on a grid, the nearest four are the adjacent ones.
     """
     count = min(count, len(coordinates) - 1)
     if count == 0:
@@ -215,10 +217,10 @@ def smooth_over_neighbours(scores: Tensor, coordinates: np.ndarray, count: int) 
 
 
 def patch_posteriors(scores: Sequence[Tensor], targets: Tensor, several: bool) -> list[Tensor]:
-    """`class_scores` (K, C) of bags turned to probabilities by `prior.posterior`: (K, C) logits per bag.
+    """Return the logits (K, C) per bag of the patches' probabilities, from `class_scores` (K, C), see `pu_learning`.
 
-    A patch can be only of the classes its slide's label (`targets` (B, C)) names, or negative. A class that every
-    slide has stays as it is: nothing tells its patches from the others.
+    A patch is negative or has a class of its slide's label (`targets` (B, C)). If every slide has a class, its score is
+    used as it is, because there are no slides without it to compare with.
     """
     lengths = [len(own) for own in scores]
     score = torch.cat(list(scores)).double().numpy()
@@ -236,20 +238,21 @@ def patch_posteriors(scores: Sequence[Tensor], targets: Tensor, several: bool) -
 
 
 def calibrate_head(model: MILModel, bags: Sequence[Bag]) -> Generator[Progress | Notice, None, None]:
-    """Change the head of a trained network so that its scores are probabilities of patches, see `prior.calibration_line`.
+    """Change the head of a trained network so that its scores are probabilities of patches.
 
-    For two classes, or several at once. The head being linear, a·s + b is another head; the order of patches stays.
+    See `pu_learning.calibration_line`. It works for two classes, or several at once. The head is linear, so a·s + b is
+    another head; the order of the patches does not change.
     """
     several = model.settings.several
     if not several and model.n_classes > 2:
         yield Notice("scores are not calibrated: there are more than two classes, of which a slide has one")
         return
-    answers = []
+    outputs = []
     for done, bag in enumerate(bags):
-        answer = yield from iter_predict_bag(model, bag, Progress("calibrating", done, len(bags)))
-        answers.append(answer.instance_logits.double().numpy())
+        output = yield from iter_predict_bag(model, bag, Progress("calibrating", done, len(bags)))
+        outputs.append(output.instance_logits.double().numpy())
         yield Progress("calibrating", done + 1, len(bags))
-    logits = np.concatenate(answers)
+    logits = np.concatenate(outputs)
     present = np.repeat([bag.target(model.n_classes) > 0 for bag in bags], [len(bag) for bag in bags], 0)
     with torch.no_grad():
         for c in range(1, model.n_classes):

@@ -1,4 +1,4 @@
-"""Pooling: how much each instance counts for its bag.
+"""Pooling: the weight of each instance in its bag.
 
 Every pooling gives one *score* per instance and turns a bag's scores into weights that sum to 1, so eq. (1),
 z = Σ_k a_k h_k, and the facts that follow from it hold for all of them.
@@ -18,11 +18,11 @@ class GatedAttention(nn.Module):
         self.w = nn.Linear(attention, 1)
 
     def scores(self, features: Tensor, instance_logits: Tensor) -> Tensor:
-        """(N, D) features, (N, C) logits -> (N,) scores."""
+        """Return scores (N,) from features (N, D) and logits (N, C)."""
         return self.w(torch.tanh(self.V(features)) * torch.sigmoid(self.U(features))).squeeze(1)
 
     def weights(self, scores: Tensor) -> Tensor:
-        """(K,) scores of one bag -> (K,) weights that sum to 1."""
+        """Return weights (K,) that sum to 1 from the scores (K,) of one bag."""
         return torch.softmax(scores, 0)
 
 
@@ -38,7 +38,7 @@ class Attention(GatedAttention):
 
 
 class Mean(nn.Module):
-    """Every instance counts the same."""
+    """Mean: every instance has the same weight."""
 
     def __init__(self, width: int, attention: int) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class Mean(nn.Module):
 
 
 class Max(Mean):
-    """Only the most positive instance counts: the largest max_{c>0} logit_c − logit_0 (instance-level max, mi-Net)."""
+    """Maximum: only the most positive instance has a weight, by max_{c>0} logit_c − logit_0 (mi-Net)."""
 
     def scores(self, features: Tensor, instance_logits: Tensor) -> Tensor:
         return instance_logits[:, 1:].amax(1) - instance_logits[:, 0]

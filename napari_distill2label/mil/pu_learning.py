@@ -1,4 +1,4 @@
-"""From "which slide is this patch of?" to "is this patch positive?": learning from positive and unlabelled patches.
+"""Positive-unlabelled learning: probabilities that patches are positive, from the labels of their slides.
 
 A patch of a negative slide is negative (the standard assumption of multiple-instance learning). A patch of a positive
 slide is positive with an unknown probability π, the *prior*. If the negatives of positive slides look like those of
@@ -8,18 +8,18 @@ negative slides, scores s have the densities f_neg on negative and π·f_pos + (
 
 import numpy as np
 
-# Of the negative scores. Lower down, what differs between slides (stain, empty tissue) counts more than what is
-# positive; further up there are too few patches to count.
+# Quantiles of the negative scores. Lower ones show differences between slides (stain, empty tissue) rather than between
+# positive and negative patches; above higher ones there are too few patches.
 QUANTILES = np.linspace(0.6, 0.9, 13)
 _EPSILON = 1e-6  # a score of exactly 0 or 1 has no odds
-PROBABILITY_FLOOR = 0.01  # no patch of a positive slide is surer than this of being the one or the other
+PROBABILITY_FLOOR = 0.01  # probabilities of patches of positive slides stay this far from 0 and 1
 
 
 def estimate_prior(positive: np.ndarray, negative: np.ndarray) -> float:
-    """π from the scores of patches of positive (n,) and of negative slides (m,).
+    """Estimate π from the scores of patches of positive (n,) and of negative slides (m,).
 
-    Below any threshold t, F(t) of positive slides is at least (1 − π)·F(t) of negative ones, with equality where no
-    positive patch scores: π = max_t 1 − F_positive(t) / F_negative(t).
+    Below any threshold t, F(t) of positive slides is at least (1 − π)·F(t) of negative ones, with equality if no
+    positive patch scores below t: π = max_t 1 − F_positive(t) / F_negative(t).
     """
     thresholds = np.quantile(negative, QUANTILES)
     below, of_negative = ((scores[:, None] <= thresholds).mean(0) for scores in (positive, negative))
@@ -27,18 +27,18 @@ def estimate_prior(positive: np.ndarray, negative: np.ndarray) -> float:
 
 
 def fit_logistic(score: np.ndarray, of_positive: np.ndarray) -> tuple[float, float, float]:
-    """(a, b, π): on positive slides a patch of score s is positive with probability p = σ(a·s + b).
+    """Fit (a, b, π): on positive slides a patch of score s is positive with probability p = σ(a·s + b).
 
-    There f_positive / f_negative = (1 − π) / (1 − p), so a patch of score s is of a positive slide, both kinds of
-    slides counting the same, with probability g = (1 − π) / (1 − π + 1 − p). π is `estimate_prior`'s; a and b make the
-    labels (n,) bool of the patches' slides likeliest. Both kinds of slides must be there.
+    There f_positive / f_negative = (1 − π) / (1 − p). If both kinds of slides have the same weight, a patch of score s
+    is from a positive slide with probability g = (1 − π) / (1 − π + 1 − p). π comes from `estimate_prior`; a and b
+    maximise the likelihood of the labels (n,) bool of the patches' slides. Both kinds of slides must be there.
     """
     from scipy.optimize import minimize
     from scipy.special import expit
 
     prior = estimate_prior(score[of_positive], score[~of_positive])
     centre, width = score.mean(), score.std()
-    if width < 1e-6:  # a network that says the same of everything
+    if width < 1e-6:  # the network gives every patch the same score
         return 1.0, 0.0, prior
     standard = (score - centre) / width
     weight = np.where(of_positive, 1 / of_positive.sum(), 1 / (~of_positive).sum())
@@ -53,9 +53,9 @@ def fit_logistic(score: np.ndarray, of_positive: np.ndarray) -> tuple[float, flo
 
 
 def posterior(score: np.ndarray, of_positive: np.ndarray) -> np.ndarray:
-    """(n,) probability that a patch is positive, from its score (n,) and its slide's label (n,) bool (`fit_logistic`).
+    """Return the probability (n,) that a patch is positive, from its score (n,) and its slide's label (n,) bool.
 
-    0 on negative slides; no patch of a positive slide is surer than `PROBABILITY_FLOOR`.
+    See `fit_logistic`. It is 0 on negative slides; on positive slides it stays `PROBABILITY_FLOOR` away from 0 and 1.
     """
     slope, offset, _ = fit_logistic(score, of_positive)
     with np.errstate(over="ignore"):
@@ -64,10 +64,10 @@ def posterior(score: np.ndarray, of_positive: np.ndarray) -> np.ndarray:
 
 
 def calibration_line(score: np.ndarray, of_positive: np.ndarray) -> tuple[float, float]:
-    """(a, b): a patch of whatever slide is positive with probability σ(a·s + b), if slides are mixed as these are.
+    """Return (a, b): a patch of any slide is positive with probability σ(a·s + b), in the mixture of these slides.
 
-    Without its slide's label a patch may be of a negative slide too: where those have m patches for every one of a
-    positive slide, the odds of `fit_logistic` shrink by (1 − π) / (1 − π + m).
+    If the slide's label is unknown, the patch may be from a negative slide. With m patches of negative slides for each
+    patch of a positive slide, the odds of `fit_logistic` shrink by (1 − π) / (1 − π + m).
     """
     slope, offset, prior = fit_logistic(score, of_positive)
     negatives = (~of_positive).sum() / of_positive.sum()
@@ -75,10 +75,10 @@ def calibration_line(score: np.ndarray, of_positive: np.ndarray) -> tuple[float,
 
 
 def threshold_from_slide_labels(score: np.ndarray, of_positive: np.ndarray) -> float:
-    """The threshold on patches' scores (n,) in [0, 1] with the best F1 that slide labels (n,) bool promise.
+    """Return the threshold on patches' scores (n,) in [0, 1] with the best expected F1, from slide labels (n,) bool.
 
-    `calibration_line` turns scores to probabilities p of being positive; calling a patch positive from t on then has the
-    expected F1 = 2·Σ_{p ≥ t} p / (Σ_{p ≥ t} 1 + Σ p) (Lipton 2014). 0.5 where only one kind of slides is there.
+    `calibration_line` turns scores into probabilities p. The threshold t then has the expected
+    F1 = 2·Σ_{p ≥ t} p / (Σ_{p ≥ t} 1 + Σ p) (Lipton 2014). It is 0.5 if there is only one kind of slides.
     """
     if of_positive.all() or not of_positive.any():
         return 0.5

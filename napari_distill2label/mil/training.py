@@ -1,4 +1,4 @@
-"""The training loop of teacher, student and plain MIL, and one network's answers for whole bags."""
+"""The training loop of teacher, student and baseline, and a network's predictions for whole bags."""
 
 import copy
 import math
@@ -28,8 +28,8 @@ INFERENCE_BATCH = 4096  # instances encoded at once outside training
 class RngState:
     """Torch's global generators as one training run sees them.
 
-    Training is a generator that may be suspended for as long as its reader likes; the run's own random numbers are
-    put in place only while it computes, so it is repeatable whatever else the process draws in between.
+    Training is a generator that its caller may suspend at any time. The run's own random state is active only while it
+    computes, so a training is repeatable whatever else the process draws in between.
     """
 
     def __init__(self, seed: int, device: torch.device) -> None:
@@ -74,13 +74,13 @@ class RngState:
 
 @dataclass
 class TrainingState:
-    """Everything needed to go on after an epoch as if nothing had happened.
+    """Everything that is needed to resume after an epoch as if nothing had happened.
 
     `history` has a row per epoch: `epoch`, `loss`, one `loss_<term>` per term (means over training bags), `valid_loss`
     (mean bag cross entropy; None without validation bags), `valid_auroc` (of the bags' labels, for being positive;
     None unless some validation bags are and some are not). `best_weights` are those of `best_epoch` (1-based).
-    `teacher_digest` is whoever keeps it to fill in: what tells the networks whose answers it learns from others; `fit`
-    carries it along.
+    `teacher_digest` identifies the networks whose predictions are the targets. The code that saves checkpoints fills it
+    in; `fit` passes it on.
     """
 
     epoch: int = 0
@@ -94,7 +94,7 @@ class TrainingState:
 
 
 def make_optimiser(model: MILModel, settings: TrainingSettings) -> torch.optim.Optimizer:
-    """Adam or RMSprop over all weights of the network."""
+    """Return Adam or RMSprop over all weights of the network."""
     parameters, rate, decay = model.parameters(), settings.learning_rate, settings.weight_decay
     if settings.optimiser == "rmsprop":
         return torch.optim.RMSprop(parameters, rate, weight_decay=decay)
@@ -102,14 +102,14 @@ def make_optimiser(model: MILModel, settings: TrainingSettings) -> torch.optim.O
 
 
 def learning_rate_factor(settings: TrainingSettings, epoch: float) -> float:
-    """What the learning rate is multiplied by after `epoch` epochs (Loshchilov 2017, eq. 5, without restarts)."""
+    """Return the factor of the learning rate after `epoch` epochs (Loshchilov 2017, eq. 5, without restarts)."""
     return 1.0 if settings.schedule == "constant" else 0.5 * (1 + math.cos(math.pi * epoch / settings.epochs))
 
 
 def _load_optimiser(optimiser: torch.optim.Optimizer, slots: dict[int, dict[str, Tensor]]) -> None:
-    """Put back an optimiser's state as copies laid out like the weights they belong to.
+    """Restore an optimiser's state as copies with the memory layout of the weights they belong to.
 
-    Fused optimisers walk a weight and its moments side by side in memory; those of a checkpoint are contiguous where
+    Fused optimisers read a weight and its moments side by side in memory. Those of a checkpoint are contiguous, but
     convolutions are channels_last.
     """
     optimiser.load_state_dict({"state": slots, "param_groups": optimiser.state_dict()["param_groups"]})
@@ -119,12 +119,12 @@ def _load_optimiser(optimiser: torch.optim.Optimizer, slots: dict[int, dict[str,
 
 
 def all_finite(tensors: Mapping[str, Tensor]) -> bool:
-    """Is every number finite? NaN and infinity spread from one weight to all answers."""
+    """Whether every number is finite. NaN and infinity spread from one weight to all predictions."""
     return all(bool(tensor.isfinite().all()) for tensor in tensors.values())
 
 
 def divergence_error(phase: str, settings: TrainingSettings, what: str) -> SettingsError:
-    """The error of a training that came to numbers that are none."""
+    """Return the error of a training whose numbers are not finite any more."""
     return SettingsError(
         f"{phase}: {what}: training diverged, and what was good before is kept; "
         f"make its learning_rate (now {settings.learning_rate:g}) smaller"
@@ -136,12 +136,12 @@ def _snapshot(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def bag_loss(model: MILModel, bag: Bag) -> float:
-    """Cross entropy of a bag's label. Reads no label of an instance."""
+    """Return the cross entropy of a bag's label. No label of an instance is read."""
     return bag_loss_and_score(model, bag, predict_bag(model, bag).bag_logits)[0]
 
 
 def bag_loss_and_score(model: MILModel, bag: Bag, logits: Tensor) -> tuple[float, float]:
-    """`bag_loss` where the bag's logits (C,) are, and its score of being positive (`core.metrics.positive_score`)."""
+    """Return `bag_loss` and the score of being positive (`core.metrics.positive_score`), from the bag's logits (C,)."""
     several = model.settings.several
     target = losses.target_probabilities(torch.from_numpy(bag.target(model.n_classes)), several)
     loss = losses.cross_entropy(target, losses.log_probabilities(logits, several)).mean()
@@ -151,21 +151,21 @@ def bag_loss_and_score(model: MILModel, bag: Bag, logits: Tensor) -> tuple[float
 def validate(
     model: MILModel, bags: Sequence[Bag], phase: str
 ) -> Generator[Progress, None, tuple[float | None, float | None]]:
-    """Mean `bag_loss` (None for no bags), and the AUROC of the bags' labels (None unless there are both kinds)."""
-    judged = []
+    """Return the mean `bag_loss` (None without bags) and the AUROC of the labels (None unless there are both kinds)."""
+    results = []
     for done, bag in enumerate(bags):
-        answer = yield from iter_predict_bag(model, bag, Progress(phase, done, len(bags)))
-        judged.append(bag_loss_and_score(model, bag, answer.bag_logits))
+        output = yield from iter_predict_bag(model, bag, Progress(phase, done, len(bags)))
+        results.append(bag_loss_and_score(model, bag, output.bag_logits))
         yield Progress(phase, done + 1, len(bags))
     if not bags:
         return None, None
-    each_loss, scores = zip(*judged, strict=True)
+    each_loss, scores = zip(*results, strict=True)
     auroc = binary_metrics([bag.label != (0,) for bag in bags], scores)["auroc"]
     return sum(each_loss) / len(bags), auroc
 
 
 def predict_bag(model: MILModel, bag: Bag, turn: int = 0) -> MILOutput:
-    """The network's answers for one bag (its patches turned, see `rotate_flip`), on the CPU, whatever the bag's size.
+    """Return the network's output for one bag of any size, on the CPU; `turn` its patches (see `rotate_flip`).
 
     `bag_logits` are (C,).
     """
@@ -175,7 +175,7 @@ def predict_bag(model: MILModel, bag: Bag, turn: int = 0) -> MILOutput:
 def iter_predict_bag(
     model: MILModel, bag: Bag, keepalive: Progress, turn: int = 0
 ) -> Generator[Progress, None, MILOutput]:  # fmt: skip
-    """`predict_bag` that yields `keepalive` between pieces of a large bag."""
+    """Predict one bag as `predict_bag` does, and yield `keepalive` between chunks of a large one."""
     logits, scores = [], []
     instances = rotate_flip(torch.from_numpy(bag.instances), turn)
     chunks = instances.split(max(1, min(INFERENCE_BATCH, MAX_DIRECT // instances[0].numel())))
@@ -184,9 +184,9 @@ def iter_predict_bag(
             yield keepalive
         with torch.no_grad():
             model.eval()
-            answer = model(chunk)
-        logits.append(answer.instance_logits)
-        scores.append(answer.scores)
+            output = model(chunk)
+        logits.append(output.instance_logits)
+        scores.append(output.scores)
     logits, scores = torch.cat(logits), torch.cat(scores)
     # The bag logit is the attention-weighted mean of the instance logits (mil.model).
     with torch.no_grad():
@@ -197,12 +197,12 @@ def iter_predict_bag(
 def backward(
     model: MILModel, loss_function: Loss, batch: BagBatch, random: RngState, keepalive: Progress
 ) -> Generator[Progress, None, dict[str, Tensor]]:
-    """Add the gradient of a step to the weights'; returns the terms and their weighted sum, `loss`.
+    """Add the gradient of a step to that of the weights; returns the terms and their weighted sum, `loss`.
 
-    Instances are judged one by one and then compared. Of a large batch they are judged in runs: the gradient of what
-    was compared is taken first, with respect to what was said of each instance, and carried on run by run. This is
-    the chain rule: but for rounding, and for the random numbers that each run draws, the gradient is that of the
-    whole. `keepalive` is yielded between runs.
+    Instances are classified one by one and then compared. A large batch is classified in chunks: first the gradient of
+    the loss with respect to each instance's output is computed, then it is propagated to the weights chunk by chunk.
+    By the chain rule this is the gradient of the whole batch, except for rounding and for the random numbers that each
+    chunk draws. `keepalive` is yielded between chunks.
     """
 
     def weighted(terms: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -215,22 +215,22 @@ def backward(
             terms = loss_function(model, batch)
         return weighted(terms)
     sizes = [sum(map(len, slices)) for slices in batch.chunks]
-    found: list[dict[str, InstanceOutput]] = []
+    outputs: list[dict[str, InstanceOutput]] = []
     for instances, slices in zip(batch.instances.split(sizes), batch.chunks, strict=True):
         with random.active():
-            found.append(loss_function.classify_instances(model, instances, slices))
+            outputs.append(loss_function.classify_instances(model, instances, slices))
         yield keepalive
-    leaves = [{name: judged.detached_leaf() for name, judged in run.items()} for run in found]
+    leaves = [{name: output.detached_leaf() for name, output in chunk.items()} for chunk in outputs]
     with random.active():
-        joined = {name: InstanceOutput.cat([run[name] for run in leaves]) for name in leaves[0]}
+        joined = {name: InstanceOutput.cat([chunk[name] for chunk in leaves]) for name in leaves[0]}
         terms = weighted(loss_function.terms(model, joined, batch))
     for index, leaf in enumerate(leaves):
-        run, found[index] = found[index], {}  # its part of the graph is freed
+        chunk, outputs[index] = outputs[index], {}  # frees the chunk's part of the graph
         pairs = [
-            (told, known.grad)
-            for name in run
-            for told, known in ((run[name].logits, leaf[name].logits), (run[name].scores, leaf[name].scores))
-            if told.requires_grad and known.grad is not None
+            (output, detached.grad)
+            for name in chunk
+            for output, detached in ((chunk[name].logits, leaf[name].logits), (chunk[name].scores, leaf[name].scores))
+            if output.requires_grad and detached.grad is not None
         ]
         torch.autograd.backward(*zip(*pairs, strict=True))
         yield keepalive
@@ -249,8 +249,8 @@ def fit(
 ) -> Generator[Progress | TrainingState, None, TrainingState]:
     """Train `model` in place; yields `Progress` within epochs and a `TrainingState` after each.
 
-    Returns the last state, with `model` holding the weights of the selected epoch (`settings.select`) in eval mode.
-    Resumes after `state` where one is given: bit for bit the same as never having stopped, on the same CPU.
+    Returns the last state; `model` then has the weights of the selected epoch (`settings.select`) and is in eval mode.
+    With a `state`, training resumes after it; on the same CPU the result is the same to the bit as without a stop.
     `SettingsError` if loss or weights are no longer finite: the last state that was yielded is the last good one.
     """
     retain_freed_memory()
@@ -313,21 +313,22 @@ def fit(
 def compute_teacher_targets(
     teacher: MILModel, bags: Sequence[Bag], augment: str = "none"
 ) -> Generator[Progress, None, list[TrainingBag]]:
-    """The student's lessons: every bag with the teacher's answers, computed once.
+    """Return training bags for the student: every bag with the teacher's predictions, computed once.
 
-    With `augment="turns"` the student sees its patches turned, and an answer is the mean logit over all `N_ORIENTATIONS`.
+    With `augment="turns"` the student sees rotated and mirrored patches, and a target is the mean logit over all
+    `N_ORIENTATIONS`.
     """
     views = N_ORIENTATIONS if augment == "turns" and not bags[0].is_features else 1
     training_bags = []
     for done, bag in enumerate(bags):
-        answers = []
+        outputs = []
         for turn in range(views):
             keepalive = Progress("teacher's answers", done * views + turn, len(bags) * views)
-            answers.append((yield from iter_predict_bag(teacher, bag, keepalive, turn)))
+            outputs.append((yield from iter_predict_bag(teacher, bag, keepalive, turn)))
             yield Progress("teacher's answers", done * views + turn + 1, len(bags) * views)
         mean = TeacherTargets(
-            torch.stack([answer.bag_logits for answer in answers]).mean(0),
-            torch.stack([answer.instance_logits for answer in answers]).mean(0),
+            torch.stack([output.bag_logits for output in outputs]).mean(0),
+            torch.stack([output.instance_logits for output in outputs]).mean(0),
         )
         training_bags.append(TrainingBag.of(bag, teacher.n_classes, mean))
     return training_bags

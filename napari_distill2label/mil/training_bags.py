@@ -1,4 +1,4 @@
-"""What a network is trained on: the lesson of a bag, and batches of lessons, which can be cut into runs."""
+"""Training bags: a bag as tensors with its targets, pseudo-bags of it, and batches that can be cut into chunks."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -12,14 +12,14 @@ from torch import Tensor
 from ..core.bag import UNLABELLED, Bag
 from ..core.settings import TrainingSettings
 
-# Of the numbers that instances consist of, how many are judged without a pause (our images have 2 M), and of larger
-# batches in each run: one or two tenths of a second, on one core.
+# Values (instances × channels × pixels) that go through the network at once (our images have 2 M), and values per chunk
+# of a larger batch: one or two tenths of a second, on one core.
 MAX_DIRECT, CHUNK = 2_500_000, 1_250_000
 
 
 @dataclass(frozen=True)
 class TeacherTargets:
-    """A teacher's answers for one bag, computed once: bag logits (C,) and instance logits (K, C)."""
+    """A teacher's predictions for one bag, computed once: bag logits (C,) and instance logits (K, C)."""
 
     bag_logits: Tensor
     instance_logits: Tensor
@@ -27,9 +27,10 @@ class TeacherTargets:
 
 @dataclass(frozen=True)
 class TrainingBag:
-    """One training bag as tensors: instances (K, …) raw, target (C,) float32, `patch_labels` (K,) or None.
+    """One bag as tensors: raw instances (K, …), target (C,) float32, `patch_labels` (K,) or None.
 
-    `teacher_targets` is what a teacher says of it, `oof_targets` (K, C) the instance logits of an assistant.
+    `teacher_targets` are the predictions of a teacher, `oof_targets` (K, C) the instance logits of an out-of-fold
+    classifier.
     """
 
     instances: Tensor
@@ -46,22 +47,22 @@ class TrainingBag:
         )
 
     def pseudo_bags(self, settings: TrainingSettings) -> "list[Callable[[], TrainingBag]]":
-        """What of the bag one epoch trains on, drawn anew at every call.
+        """Return functions that make the bags of one epoch, drawn again at every call.
 
-        The bag itself; of more than `bag_patches` instances, pseudo-bags dealt at random (Zhang 2022, DTFD-MIL); of a
-        bag that `is_subsampled`, some of its patches. Each is made when it is called: all of an epoch at once would be a
-        second copy of the data.
+        A bag of more than `bag_patches` instances is split at random into pseudo-bags (Zhang 2022, DTFD-MIL); a bag
+        that `is_subsampled` gives some of its patches; any other bag gives itself. Each function makes one bag when it
+        is called, because all bags of an epoch at once would be a second copy of the data.
         """
         count, largest = len(self.instances), settings.bag_patches
         if is_subsampled(self.instances, settings):
             return [partial(self.subset, torch.randperm(count)[: settings.max_bag_patches])]
         if largest is None or count <= largest:
             return [lambda: self]
-        dealt = torch.randperm(count).tensor_split(math.ceil(count / largest))
-        return [partial(self.subset, index) for index in dealt]
+        shuffled = torch.randperm(count).tensor_split(math.ceil(count / largest))
+        return [partial(self.subset, index) for index in shuffled]
 
     def subset(self, index: Tensor) -> "TrainingBag":
-        """The pseudo-bag of the instances `index`: its label and what is patch_labels of the bag are the bag's."""
+        """Return the pseudo-bag of the instances `index`. It has the label and the bag logits of the whole bag."""
         patch_labels = None if self.patch_labels is None else self.patch_labels[index]
         teacher_targets = self.teacher_targets and TeacherTargets(
             self.teacher_targets.bag_logits, self.teacher_targets.instance_logits[index]
@@ -71,10 +72,9 @@ class TrainingBag:
 
 
 def is_subsampled(instances: Tensor | np.ndarray, settings: TrainingSettings) -> bool:
-    """Does an epoch train on some of a bag's instances only? Where pixels (K, C, H, W) are too many for memory.
+    """Whether an epoch trains on some of a bag's instances only, because its pixels (K, C, H, W) do not fit in memory.
 
-    What is trained on as one bag goes through the network at once. Bags that are dealt to pseudo-bags do not, and
-    features are small.
+    A whole bag goes through the network at once. Bags that are split into pseudo-bags do not, and features are small.
     """
     return instances.ndim == 4 and settings.bag_patches is None and len(instances) > settings.max_bag_patches
 
@@ -116,28 +116,28 @@ class BagBatch:
 
     @property
     def is_large(self) -> bool:
-        """Too large to be judged without a pause?"""
+        """Whether the batch is too large to go through the network at once."""
         return self.instances.numel() > MAX_DIRECT
 
     @property
     def slices(self) -> "list[BagSlice]":
-        """Every bag in one piece."""
+        """Return one slice per bag: the whole bag."""
         return [BagSlice(0, length, length) for length in self.lengths]
 
     @property
     def chunks(self) -> "list[list[BagSlice]]":
-        """Consecutive instances in runs of at most `CHUNK` numbers, each as the pieces of bags it consists of."""
-        most = max(1, CHUNK // self.instances[0].numel())
-        chunks, room = [[]], most
+        """Return chunks of consecutive instances, at most `CHUNK` values each; a chunk is a list of slices of bags."""
+        largest = max(1, CHUNK // self.instances[0].numel())
+        chunks, left = [[]], largest
         for length in self.lengths:
             start = 0
             while start < length:
-                if not room:
+                if not left:
                     chunks.append([])
-                    room = most
-                stop = min(length, start + room)
+                    left = largest
+                stop = min(length, start + left)
                 chunks[-1].append(BagSlice(start, stop, length))
-                room -= stop - start
+                left -= stop - start
                 start = stop
         return chunks
 

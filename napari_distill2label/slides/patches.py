@@ -24,7 +24,7 @@ def place_patches(
     regions: str | Path | TissueMask | None = None,
     make_grid: Callable[..., PatchGrid] = PatchGrid.over,
 ) -> PatchGrid | PatchPoints:
-    """Decide which patches of a slide are looked at: `iter_place_patches`, run to its end."""
+    """Place the patches of a slide that are analysed: `iter_place_patches`, run to its end."""
     return drain(iter_place_patches(slide, settings, centres, regions, make_grid))
 
 
@@ -35,24 +35,24 @@ def iter_place_patches(
     regions: str | Path | TissueMask | None = None,
     make_grid: Callable[..., PatchGrid] = PatchGrid.over,
 ) -> Generator[Progress, None, PatchGrid | PatchPoints]:
-    """Decide which patches of a slide are looked at; a generator of its progress.
+    """Place the patches of a slide that are analysed; a generator of its progress.
 
     Parameters
     ----------
     centres
-        (n, 2) points (y, x), 0-based level-0 pixels: patches are centred on these instead of lying on a grid. The
+        (n, 2) points (y, x), 0-based level-0 pixels: patches are centred on these instead of placed on a grid. The
         tissue rule does not apply to them.
     regions
-        The only tissue, as a GeoJSON file (see `regions.tissue_from_geojson`) or a mask: what has its centre on it is
-        looked at, and the tissue rule is not asked.
+        The tissue, as a GeoJSON file (see `regions.tissue_from_geojson`) or a mask: patches with their centre on it are
+        analysed. The tissue rule is not used then.
     make_grid
-        Lays the grid: `PatchGrid.over`, or another of its signature.
+        Function that makes the grid: `PatchGrid.over`, or another with its signature.
 
     Raises
     ------
     SlideError
-        The slide has no µm/px though the settings ask for one, or is coarser than that by more than 5 %, a patch is
-        larger than the slide, a centre lies outside it, or no tissue (no centre) is left.
+        The slide has no µm/px but the settings need one, or it is coarser by more than 5 %, a patch is larger than the
+        slide, a centre lies outside it, or no tissue (no centre) is left.
     CohortError
         The file of regions cannot be used.
     """
@@ -116,8 +116,8 @@ def cut_bag(
 ) -> Bag:
     """Read all scored patches of a slide into a bag of (K, 3, patch_px, patch_px) uint8.
 
-    `label` are the indices of the slide's classes; `patch_labels` (K,) int8 the user's corrections of single patches, in the
-    order of `patches.corners`. `SlideError` if the slide cannot be read, or no patch is scored.
+    `label` has the indices of the slide's classes, `patch_labels` (K,) int8 the user's corrections of single patches in
+    the order of `patches.corners`. `SlideError` if the slide cannot be read, or no patch is scored.
     """
     corners = patches.corners
     if len(corners) == 0:

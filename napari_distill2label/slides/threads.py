@@ -15,7 +15,7 @@ _here = threading.local()
 
 
 def usable_cpus() -> int:
-    """Processors this process may use."""
+    """Return the number of processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -30,7 +30,7 @@ if hasattr(os, "register_at_fork"):
 
 @contextmanager
 def without_pool() -> Iterator[None]:
-    """`for_each` stays in this thread: who holds a lock that work in the pool may wait for must not wait for the pool."""
+    """Let `for_each` work in this thread: nobody may wait for the pool with a lock that the pool may wait for."""
     before, _here.inside = getattr(_here, "inside", False), True
     try:
         yield
@@ -41,7 +41,7 @@ def without_pool() -> Iterator[None]:
 def for_each(work: Callable[[Item], object], items: Sequence[Item]) -> None:
     """Call `work` on every item, in threads; the first exception is raised once all running calls have ended.
 
-    Called from inside the pool it works alone: threads that wait for threads of the same pool wait for ever.
+    Inside the pool it works in the calling thread: threads of a pool that wait for the same pool wait for ever.
     """
     if len(items) < 2 or usable_cpus() == 1 or getattr(_here, "inside", False):
         for item in items:

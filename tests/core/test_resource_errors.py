@@ -1,4 +1,4 @@
-"""A full disk and too little memory are known in the words of those who say so, and are never taken for bugs."""
+"""A full disk and too little memory are recognised in the words of each library, and are never taken for bugs."""
 
 import errno
 

@@ -1,4 +1,4 @@
-"""Patches turned and restained: what changes, and what must not."""
+"""Rotation, mirroring and stain jitter: what changes, and what must not."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def test_turns_are_the_eight_symmetries_of_a_square():
         assert torch.equal(rotate_flip(patches, turn)[:, :, 2, 2], patches[:, :, 2, 2])  # the centre stays
 
 
-def test_features_are_neither_turned_nor_restained():
+def test_features_are_not_augmented():
     features = torch.rand(3, 7)
     assert augment(features, TeacherSettings(augment="turns", stain=0.3)) is features
 

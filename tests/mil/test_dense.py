@@ -14,7 +14,7 @@ NETWORKS = [("colon", 27), ("colon", 26), ("colon", 29), ("breast", 32), ("breas
 
 @pytest.fixture
 def network(make_model):
-    """A network whose answers differ from patch to patch by about 1."""
+    """A network whose outputs differ from patch to patch by about 1."""
 
     def make(encoder="colon", side=27, **settings):
         model = make_model(n_classes=3, side=side, encoder=encoder, hidden=24, **settings)
@@ -40,10 +40,10 @@ def lattice(rows, cols):
     return torch.cartesian_prod(torch.arange(rows), torch.arange(cols))
 
 
-def assert_same(judged, answer):
-    assert answer.instance_logits.std(0).min() > 0.05
-    torch.testing.assert_close(judged.logits, answer.instance_logits, atol=TOLERANCE, rtol=0)
-    torch.testing.assert_close(judged.scores, answer.scores, atol=TOLERANCE, rtol=0)
+def assert_same(output, expected):
+    assert expected.instance_logits.std(0).min() > 0.05
+    torch.testing.assert_close(output.logits, expected.instance_logits, atol=TOLERANCE, rtol=0)
+    torch.testing.assert_close(output.scores, expected.scores, atol=TOLERANCE, rtol=0)
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 4, 6, 8, 13])

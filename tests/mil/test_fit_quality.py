@@ -33,7 +33,7 @@ def network(gain):
     return model
 
 
-def judged(gain, labels):
+def quality(gain, labels):
     return drain(measure_fit(network(gain), bags(labels), Progress("", 0)))
 
 
@@ -41,7 +41,7 @@ BALANCED = [(0,), (1,)] * 4
 
 
 def test_a_network_that_knows_its_slides():
-    found = judged(2.0, BALANCED)
+    found = quality(2.0, BALANCED)
     assert found.loss == pytest.approx(math.log(1 + math.exp(-2)), abs=1e-6)
     assert found.chance_loss == pytest.approx(math.log(2))
     assert found.auroc == 1
@@ -49,14 +49,14 @@ def test_a_network_that_knows_its_slides():
 
 
 def test_one_that_says_the_same_of_all():
-    assert judged(0.0, BALANCED).is_at_chance
-    assert judged(0.01, BALANCED).auroc == 1  # differences in the last digits rank, and say nothing
-    assert judged(0.01, BALANCED).is_at_chance
-    assert judged(0.0, [(0,), (1,), (1,), (1,)]).is_at_chance
+    assert quality(0.0, BALANCED).is_at_chance
+    assert quality(0.01, BALANCED).auroc == 1  # differences in the last digits rank, but mean nothing
+    assert quality(0.01, BALANCED).is_at_chance
+    assert quality(0.0, [(0,), (1,), (1,), (1,)]).is_at_chance
 
 
 def test_one_that_ranks_no_better_than_a_coin():
-    assert judged(-2.0, BALANCED).is_at_chance
+    assert quality(-2.0, BALANCED).is_at_chance
     assert FitQuality(loss=0.6, chance_loss=0.69, score_std=0.3, auroc=0.55).is_at_chance
 
 

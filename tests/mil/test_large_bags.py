@@ -1,4 +1,4 @@
-"""A batch too large to be judged in a moment: judged in runs, with the gradient of the whole, and pauses between."""
+"""A batch that is too large for one pass: chunks give the gradient of the whole, with events between them."""
 
 from dataclasses import replace
 
@@ -122,7 +122,7 @@ def test_a_training_in_runs_is_resumed_bit_for_bit(make_model, make_bag, in_chun
 
 
 @pytest.mark.parametrize(("limit", "value"), [("INFERENCE_BATCH", 3), ("MAX_DIRECT", 6 * 3)])  # instances, numbers
-def test_answers_of_a_large_bag_pause(make_model, make_bag, monkeypatch, limit, value):
+def test_predicting_a_large_bag_yields_between_chunks(make_model, make_bag, monkeypatch, limit, value):
     monkeypatch.setattr(training, limit, value)
     bag = make_bag(8, features=6)
     work = training.iter_predict_bag(make_model(features=6), bag, PAUSE)

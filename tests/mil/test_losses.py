@@ -112,7 +112,7 @@ def test_conditional_entropy():
     assert conditional_entropy(log_probabilities(TWO, several=True)).tolist() == approx(0.6931472, 0.5623351)
 
 
-def test_conditional_entropy_of_a_sure_answer_is_zero_and_has_a_gradient():
+def test_conditional_entropy_of_a_confident_prediction_is_zero_and_has_a_gradient():
     logits = torch.tensor([0.0, 200.0], requires_grad=True)
     entropy = conditional_entropy(log_probabilities(logits))
     entropy.backward()
@@ -225,7 +225,7 @@ def test_class_term_with_several_classes_is_the_mean_binary_cross_entropy(make_m
     assert_same(model, term, F.binary_cross_entropy_with_logits(logits, torch.tensor([[0.0, 1.0, 1.0]])))
 
 
-def test_noise_term_takes_its_gradient_from_the_noisy_answer_alone(make_model, make_bag):
+def test_noise_term_takes_its_gradient_from_the_noisy_bag_alone(make_model, make_bag):
     model, bag = make_model(), make_bag(4)
     torch.manual_seed(7)
     term = TeacherLoss(TeacherSettings(**OFF | {"lambda_n": 1.0, "noise": 1.0}))(model, batch_of(bag))["noise"]
@@ -234,15 +234,15 @@ def test_noise_term_takes_its_gradient_from_the_noisy_answer_alone(make_model, m
     noise = torch.rand(4, *clean.shape[1:])
     features = model.encode(torch.cat([clean, noise]))
     target = model.classify(features[:4], [4]).bag_logits.softmax(1)
-    answer = model.classify(features, [8]).bag_logits.log_softmax(1)
-    assert_same(model, term, -(target.detach() * answer).sum())
+    output = model.classify(features, [8]).bag_logits.log_softmax(1)
+    assert_same(model, term, -(target.detach() * output).sum())
     # the test would notice: with the gradient of T(X) the result is another
-    other = gradients(model, -(target * answer).sum())
+    other = gradients(model, -(target * output).sum())
     assert not torch.allclose(other["head.weight"], gradients(model, term)["head.weight"], atol=1e-6)
     assert reached(model, term) == {"encoder", "pooling", "head"}
 
 
-def test_ball_term_takes_its_gradient_from_the_perturbed_answer_alone(make_model, make_bag):
+def test_perturbation_term_takes_its_gradient_from_the_perturbed_bag_alone(make_model, make_bag):
     model, bag = make_model(), make_bag(4)
     torch.manual_seed(7)
     term = TeacherLoss(TeacherSettings(**OFF | {"lambda_d": 1.0}, delta=3.0))(model, batch_of(bag))["perturbation"]
@@ -253,13 +253,13 @@ def test_ball_term_takes_its_gradient_from_the_perturbed_answer_alone(make_model
     radius = 3.0 * torch.rand(4) ** (1 / clean[0].numel())
     perturbed = clean + direction * radius.view(4, 1, 1, 1)
     target = model.classify(model.encode(clean), [4]).bag_logits.softmax(1)
-    answer = model.classify(model.encode(perturbed), [4]).bag_logits.log_softmax(1)
-    assert_same(model, term, -(target.detach() * answer).sum())
-    other = gradients(model, -(target * answer).sum())
+    output = model.classify(model.encode(perturbed), [4]).bag_logits.log_softmax(1)
+    assert_same(model, term, -(target.detach() * output).sum())
+    other = gradients(model, -(target * output).sum())
     assert not torch.allclose(other["head.weight"], gradients(model, term)["head.weight"], atol=1e-6)
 
 
-def test_ball_of_radius_0_leaves_the_entropy_of_the_answer(make_model, make_bag):
+def test_perturbation_of_radius_0_leaves_the_entropy_of_the_output(make_model, make_bag):
     model, bag = make_model(), make_bag(4)
     term = TeacherLoss(TeacherSettings(**OFF | {"lambda_d": 1.0}, delta=0.0))(model, batch_of(bag))["perturbation"]
     p = model(torch.from_numpy(bag.instances)).bag_logits.softmax(1)
@@ -339,11 +339,11 @@ def test_adversarial_perturbation_has_radius_delta_and_changes_more_than_a_rando
     model.eval()
     model.dtype = torch.float32
     with torch.no_grad():
-        answers = [
+        outputs = [
             log_probabilities(model.classify(model.encode(x), [5]).bag_logits)
             for x in (clean, clean + worst, clean + random)
         ]
-    assert kl_divergence(answers[0], answers[1]).item() > 5 * kl_divergence(answers[0], answers[2]).item()
+    assert kl_divergence(outputs[0], outputs[1]).item() > 5 * kl_divergence(outputs[0], outputs[2]).item()
 
 
 def test_adversarial_ball_is_a_term_like_the_random_one(make_model, make_bag):
@@ -437,7 +437,7 @@ def test_student_gradients(make_model, make_bag):
     assert all(parameter.grad is None for parameter in teacher.parameters())
 
 
-def test_taught_answers_are_constants(make_model, make_bag):
+def test_teacher_targets_are_constants(make_model, make_bag):
     teacher_targets = predict_bag(make_model(dropout=0.5).train(), make_bag(3))
     assert not teacher_targets.bag_logits.requires_grad
     assert not teacher_targets.instance_logits.requires_grad
@@ -506,7 +506,7 @@ def test_batch_keeps_bags_apart(make_bag):
     assert batch.patch_labels is None
 
 
-def test_a_large_bag_of_pixels_is_thinned_anew_every_time_and_one_of_features_is_not(make_bag):
+def test_a_large_bag_of_pixels_is_subsampled_again_every_time_and_one_of_features_is_not(make_bag):
     settings = TeacherSettings(max_bag_patches=7)
     large, small, features = make_bag(30), make_bag(7), make_bag(30, features=5)
     torch.manual_seed(0)
@@ -522,7 +522,7 @@ def test_a_large_bag_of_pixels_is_thinned_anew_every_time_and_one_of_features_is
     for bag in (small, features):
         (whole,) = TrainingBag.of(bag, 2).pseudo_bags(settings)
         assert len(whole().instances) == len(bag)
-    dealt = training_bag.pseudo_bags(TeacherSettings(max_bag_patches=7, bag_patches=10))
-    assert sum(len(part().instances) for part in dealt) == 30  # no step has them all
+    pseudo_bags = training_bag.pseudo_bags(TeacherSettings(max_bag_patches=7, bag_patches=10))
+    assert sum(len(part().instances) for part in pseudo_bags) == 30  # no step has them all
     assert is_subsampled(large.instances, settings)
     assert not is_subsampled(features.instances, settings)

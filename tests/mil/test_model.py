@@ -38,11 +38,11 @@ def test_attention_is_inert_for_a_bag_of_one(make_model, make_bag, kind):
 @torch.no_grad()
 def test_bag_logit_is_the_attention_weighted_mean_of_the_instance_logits(make_model, make_bag, kind):
     model = make_model(n_classes=3, **kind).eval()
-    answer = model(instances(make_bag(9, features=kind["features"])))
-    assert answer.attention.shape == (9,)
-    assert answer.attention.min() >= 0
-    assert answer.attention.sum().item() == pytest.approx(1, abs=1e-6)
-    assert torch.allclose(answer.bag_logits[0], answer.attention @ answer.instance_logits, atol=1e-5)
+    output = model(instances(make_bag(9, features=kind["features"])))
+    assert output.attention.shape == (9,)
+    assert output.attention.min() >= 0
+    assert output.attention.sum().item() == pytest.approx(1, abs=1e-6)
+    assert torch.allclose(output.bag_logits[0], output.attention @ output.instance_logits, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -51,16 +51,16 @@ def test_order_of_instances_does_not_matter(make_model, make_bag, kind):
     model = make_model(n_classes=3, **kind).eval()
     bag = instances(make_bag(11, features=kind["features"]))
     order = torch.randperm(11, generator=torch.manual_seed(3))
-    answer, shuffled = model(bag), model(bag[order])
-    assert torch.allclose(answer.bag_logits, shuffled.bag_logits, atol=1e-5)
-    assert torch.allclose(answer.instance_logits[order], shuffled.instance_logits, atol=1e-5)
-    assert torch.allclose(answer.attention[order], shuffled.attention, atol=1e-5)
-    assert torch.allclose(answer.scores[order], shuffled.scores, atol=1e-5)
+    output, shuffled = model(bag), model(bag[order])
+    assert torch.allclose(output.bag_logits, shuffled.bag_logits, atol=1e-5)
+    assert torch.allclose(output.instance_logits[order], shuffled.instance_logits, atol=1e-5)
+    assert torch.allclose(output.attention[order], shuffled.attention, atol=1e-5)
+    assert torch.allclose(output.scores[order], shuffled.scores, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @torch.no_grad()
-def test_ragged_bags_answer_as_they_do_alone(make_model, make_bag, kind):
+def test_ragged_bags_give_the_output_of_single_bags(make_model, make_bag, kind):
     model = make_model(n_classes=3, **kind).eval()
     bags = [instances(make_bag(k, seed=k, features=kind["features"])) for k in (1, 7, 4)]
     together = model(torch.cat(bags), [1, 7, 4])
@@ -79,11 +79,11 @@ def test_gated_attention_is_equation_2(make_model):
     pool = model.pooling
     gate = torch.tanh(h @ pool.V.weight.T + pool.V.bias) * torch.sigmoid(h @ pool.U.weight.T + pool.U.bias)
     score = gate @ pool.w.weight[0] + pool.w.bias
-    answer = model.classify(h, [5])
-    assert torch.allclose(answer.scores, score, atol=1e-6)
-    assert torch.allclose(answer.attention, score.exp() / score.exp().sum(), atol=1e-6)
-    pooled = sum(a * feature for a, feature in zip(answer.attention, h, strict=True))  # eq. (1)
-    assert torch.allclose(answer.bag_logits[0], model.head(pooled), atol=1e-5)
+    output = model.classify(h, [5])
+    assert torch.allclose(output.scores, score, atol=1e-6)
+    assert torch.allclose(output.attention, score.exp() / score.exp().sum(), atol=1e-6)
+    pooled = sum(a * feature for a, feature in zip(output.attention, h, strict=True))  # eq. (1)
+    assert torch.allclose(output.bag_logits[0], model.head(pooled), atol=1e-5)
 
 
 @torch.no_grad()
@@ -97,10 +97,10 @@ def test_plain_attention_has_no_gate_and_mean_no_weights(make_model):
 @torch.no_grad()
 def test_max_pooling_takes_the_most_positive_instance(make_model):
     model = make_model(pooling="max", n_classes=3)
-    answer = model.classify(torch.randn(6, 8, generator=torch.manual_seed(4)), [6])
-    most = (answer.instance_logits[:, 1:].amax(1) - answer.instance_logits[:, 0]).argmax()
-    assert answer.attention.tolist() == [float(k == most) for k in range(6)]
-    assert torch.allclose(answer.bag_logits[0], answer.instance_logits[most], atol=1e-6)
+    output = model.classify(torch.randn(6, 8, generator=torch.manual_seed(4)), [6])
+    most = (output.instance_logits[:, 1:].amax(1) - output.instance_logits[:, 0]).argmax()
+    assert output.attention.tolist() == [float(k == most) for k in range(6)]
+    assert torch.allclose(output.bag_logits[0], output.instance_logits[most], atol=1e-6)
 
 
 def test_raw_instances_become_unit_range_and_are_not_changed(make_model, make_bag):
@@ -196,7 +196,7 @@ def test_statistics_of_features_are_those_of_all_bags_at_once_and_copy_none(make
     np.testing.assert_allclose(std, stacked.std(0), rtol=1e-4)
 
 
-def test_one_judgement_serves_every_bag_made_of_the_same_instances(make_model):
+def test_one_output_serves_every_bag_made_of_the_same_instances(make_model):
     model = make_model(n_classes=3)
     features = torch.randn(9, 8, generator=torch.manual_seed(0))
     outputs = model.classify_instances(features)
@@ -215,7 +215,7 @@ def test_probabilities_are_softmax_or_a_sigmoid_each(make_model):
 
 
 @torch.no_grad()
-def test_bfloat16_answers_nearly_the_same_and_in_float32(make_model, make_bag):
+def test_bfloat16_gives_nearly_the_same_output_and_in_float32(make_model, make_bag):
     model = make_model().eval()
     bag = instances(make_bag(6))
     exact = model(bag)
@@ -227,7 +227,7 @@ def test_bfloat16_answers_nearly_the_same_and_in_float32(make_model, make_bag):
 
 
 @torch.no_grad()
-def test_cuda_answers_as_the_cpu(cuda_device, make_model, make_bag, monkeypatch):
+def test_cuda_gives_the_output_of_the_cpu(cuda_device, make_model, make_bag, monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     for pooling in POOLINGS:
         model = make_model(pooling=pooling).eval()

@@ -76,7 +76,7 @@ def test_norm_ball_of_a_patch_lies_near_the_sphere():
     assert distance.min() > 1.45  # in 2187 dimensions nearly all volume is there
 
 
-def test_norm_ball_draws_each_instance_anew_and_none_at_radius_0():
+def test_random_perturbation_is_drawn_for_each_instance_and_is_0_at_radius_0():
     draws = random_perturbation(torch.zeros(2, 3, 4, 4), 1.0)
     assert not torch.equal(draws[0], draws[1])
     assert random_perturbation(torch.zeros(2, 3, 4, 4), 0.0).abs().max() == 0

@@ -67,7 +67,9 @@ def test_the_papers_three_networks(bags):
 
 
 def test_thinning_large_bags_of_pixels_is_said_once_for_each_network(bags):
-    own = settings(parts=2, gamma_a=0.5, max_bag_patches=5, bag_patches=4)  # the student's bags are dealt
+    own = settings(
+        parts=2, gamma_a=0.5, max_bag_patches=5, bag_patches=4
+    )  # the student's bags are split into pseudo-bags
     own = own.model_copy(update={"teacher": own.teacher.model_copy(update={"max_bag_patches": 8, "epochs": 2})})
     stages, notices = run(TrainingPipeline(bags, (), 2, own, CPU))
     (line,) = [notice for notice in notices if "max_bag_patches" in notice]
@@ -93,11 +95,11 @@ def test_the_baseline_is_a_teacher_without_its_terms_from_the_same_weights(bags)
     )
 
 
-def test_assistants_answer_only_for_slides_they_have_not_seen(bags):
+def test_out_of_fold_classifiers_predict_only_slides_they_were_not_trained_on(bags):
     stages, _ = run(TrainingPipeline(bags, (), 2, settings(gamma_a=0.5), CPU))
     assert [stage.role for stage in stages] == ["teacher", "assistant-1", "assistant-2", "assistant-3", "student"]
     assistants, student = stages[1:4], stages[4]
-    answered = 0
+    predicted = 0
     for assistant in assistants:
         assert {training_bag.target.argmax().item() for training_bag in assistant.training_bags} == {0, 1}
         for training_bag, bag in zip(student.training_bags, bags, strict=True):
@@ -110,8 +112,8 @@ def test_assistants_answer_only_for_slides_they_have_not_seen(bags):
                     assert (torch.sigmoid(corrected_own) < 0.0101).all()
                 else:  # probabilities rise with the assistant's scores
                     assert (corrected_own[own.argsort()].diff() >= 0).all()
-                answered += 1
-    assert answered == len(bags)
+                predicted += 1
+    assert predicted == len(bags)
     assert seen(student) == {torch.from_numpy(bag.instances).data_ptr() for bag in bags}
     teacher = stages[0].model
     assert torch.equal(
@@ -119,7 +121,7 @@ def test_assistants_answer_only_for_slides_they_have_not_seen(bags):
     )
 
 
-def test_too_few_slides_for_the_parts_are_said_and_dealt_to_fewer(bags):
+def test_too_few_slides_are_reported_and_assigned_to_fewer_folds(bags):
     stages, notices = run(TrainingPipeline(bags[:5], (), 2, settings(parts=4, gamma_a=0.5), CPU))
     assert [stage.role for stage in stages] == ["teacher", "assistant-1", "assistant-2", "student"]
     assert notices == ["too few slides of a class for 4 assistants: there are 2"]
@@ -127,12 +129,12 @@ def test_too_few_slides_for_the_parts_are_said_and_dealt_to_fewer(bags):
     assert [stage.role for stage in stages] == ["teacher", "assistant-1", "student"]
 
 
-def test_classes_that_are_never_alone_are_dealt_too():
+def test_classes_that_are_never_alone_are_assigned_too():
     labels = [(1, 2), (1,), (2,), (1, 2), (2, 3), (1, 3), (3,), (1, 2, 3)]
     assert [len(part) for part in assign_folds(labels, 3, seed=0)] == [3, 3, 2]
 
 
-def test_slides_are_dealt_evenly_within_each_label():
+def test_folds_are_stratified_by_label():
     labels = [(0,)] * 7 + [(1,)] * 5
     parts = assign_folds(labels, 3, seed=1)
     assert sorted(index for part in parts for index in part) == list(range(12))
@@ -153,7 +155,7 @@ def scores(*values):
     return torch.stack([torch.zeros(len(values)), torch.tensor(values)], 1)
 
 
-def test_corrected_answers_are_probabilities_that_know_the_slides_label():
+def test_targets_are_probabilities_that_use_the_label_of_the_slide():
     torch.manual_seed(0)
     negative = [scores(*torch.randn(100).tolist()) for _ in range(5)]
     # A third of the patches of positive slides is positive.
@@ -168,8 +170,8 @@ def test_corrected_answers_are_probabilities_that_know_the_slides_label():
 def test_a_patch_is_of_no_class_that_its_slide_lacks():
     torch.manual_seed(0)
     labels = targets((0,), (1,), (2,), (0,), (1,), (2,), classes=3)
-    answers = [class_scores(2 * torch.randn(50, 3), several=False) for _ in labels]
-    for own, target in zip(patch_posteriors(answers, labels, several=False), labels, strict=True):
+    scores = [class_scores(2 * torch.randn(50, 3), several=False) for _ in labels]
+    for own, target in zip(patch_posteriors(scores, labels, several=False), labels, strict=True):
         absent = (target[1:] == 0).nonzero().flatten() + 1
         assert (torch.softmax(own, 1)[:, absent] < 0.02).all()
     labels = targets((0,), (1, 2), (2,), (0,), (1,), classes=3)
@@ -188,13 +190,13 @@ def test_a_class_of_all_slides_or_of_none_is_no_error():
     labels = targets((1,), (1, 2), (1,), classes=4)
     half = blend_scores(logits, logits, labels, 0.5)
     assert torch.allclose(torch.stack(half)[..., [0, 1, 3]], torch.stack(logits)[..., [0, 1, 3]])
-    for answers in (logits, half):
-        for own, answered in zip(patch_posteriors(answers, labels, several=True), logits, strict=True):
-            assert torch.allclose(own[:, 1], answered[:, 1], atol=1e-4)
+    for scores in (logits, half):
+        for own, predicted in zip(patch_posteriors(scores, labels, several=True), logits, strict=True):
+            assert torch.allclose(own[:, 1], predicted[:, 1], atol=1e-4)
             assert (torch.sigmoid(own[:, 3]) < 0.0101).all()
 
 
-def test_answers_are_mixed_whatever_their_units():
+def test_scores_are_blended_whatever_their_units():
     torch.manual_seed(0)
     labels = targets((0,), (1,), (1,))
     ours, theirs = ([scores(*torch.randn(20).tolist()) for _ in labels] for _ in range(2))
@@ -279,16 +281,16 @@ def test_more_than_two_exclusive_classes_are_said_not_to_be_calibrated(make_bag)
     assert torch.equal(model.head.weight, weights)
 
 
-def test_answers_are_shared_with_the_nearest_patches():
+def test_scores_are_smoothed_over_the_nearest_patches():
     grid = np.stack(np.meshgrid(np.arange(3) * 27, np.arange(4) * 27, indexing="ij"), -1).reshape(-1, 2)
-    answers = torch.zeros(12, 2)
-    answers[5, 1] = 8  # row 1, column 1
-    shared = smooth_over_neighbours(answers, grid, 4)[:, 1].view(3, 4)
+    scores = torch.zeros(12, 2)
+    scores[5, 1] = 8  # row 1, column 1
+    shared = smooth_over_neighbours(scores, grid, 4)[:, 1].view(3, 4)
     assert shared[1, 1] == 4
     assert shared[1, 2] == shared[0, 1] == shared[2, 1] == shared[1, 0] == 1  # an eighth each
     assert shared[0, 3] == 0
     for count, instances in ((0, 12), (4, 1)):
-        own = answers[:instances]
+        own = scores[:instances]
         assert smooth_over_neighbours(own, grid[:instances], count) is own
-    few = smooth_over_neighbours(answers[4:6], grid[4:6], 4)[:, 1]
+    few = smooth_over_neighbours(scores[4:6], grid[4:6], 4)[:, 1]
     assert few.tolist() == [4, 4]  # of two patches each is the other's only neighbour

@@ -62,12 +62,12 @@ def test_a_step_on_the_same_bag_leaves_the_same_weights(make_model, make_bag):
         assert torch.allclose(mine, other, atol=1e-5), name
 
 
-def test_answers_are_those_of_the_textbook(make_model, make_bag):
+def test_outputs_are_those_of_the_textbook(make_model, make_bag):
     model, bag = make_model(dropout=0.5), make_bag(5)
     whole, single = Textbook(model, TeacherSettings()).probabilities(bag)
-    answer = predict_bag(model, bag)
-    assert answer.bag_logits.softmax(0)[1].item() == pytest.approx(whole, abs=1e-6)
-    assert answer.instance_logits.softmax(1)[:, 1].tolist() == pytest.approx(single.tolist(), abs=1e-6)
+    output = predict_bag(model, bag)
+    assert output.bag_logits.softmax(0)[1].item() == pytest.approx(whole, abs=1e-6)
+    assert output.instance_logits.softmax(1)[:, 1].tolist() == pytest.approx(single.tolist(), abs=1e-6)
 
 
 @pytest.mark.parametrize("encoder", ["colon", "breast", "lenet5"])

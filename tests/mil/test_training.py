@@ -265,7 +265,7 @@ def test_a_loss_that_is_no_number_ends_in_one_plain_line(make_model, make_bag):
         list(work)
 
 
-def test_large_bags_are_answered_in_chunks(make_model, make_bag, monkeypatch):
+def test_large_bags_are_predicted_in_chunks(make_model, make_bag, monkeypatch):
     model, bag = make_model(dropout=0.5), make_bag(11)
     whole = predict_bag(model, bag)
     monkeypatch.setattr(training, "INFERENCE_BATCH", 4)
@@ -276,7 +276,7 @@ def test_large_bags_are_answered_in_chunks(make_model, make_bag, monkeypatch):
     assert torch.allclose(direct.bag_logits[0], whole.bag_logits, atol=1e-5)
 
 
-def test_validation_auroc_is_that_of_the_bags_answers(start, make_model, make_bag, bags, monkeypatch):
+def test_validation_auroc_is_that_of_the_bag_scores(start, make_model, make_bag, bags, monkeypatch):
     model = make_model()
     valid = [make_bag(4, label=k % 2, seed=40 + k) for k in range(6)]
     score = [float(predict_bag(model, bag).bag_logits.softmax(0)[1]) for bag in valid]
@@ -293,7 +293,7 @@ def test_bag_loss_by_hand(make_model, make_bag):
     assert bag_loss(model, bag) == pytest.approx(expected, abs=1e-6)
 
 
-def test_teach_gives_every_bag_the_teachers_answers_once(make_model, bags):
+def test_every_bag_gets_the_teachers_targets_once(make_model, bags):
     teacher = make_model(dropout=0.5)
     calls = []
     teacher.encoder.register_forward_hook(lambda module, inputs, output: calls.append(len(output)))
@@ -328,7 +328,7 @@ def test_checkpointed_training_on_cuda_nears_that_on_the_cpu(cuda_device, make_m
     assert histories[0] == pytest.approx(histories[1], rel=1e-3)
 
 
-def test_a_student_that_sees_turned_patches_is_taught_the_mean_over_all_turns(make_model, bags):
+def test_targets_of_a_rotating_student_are_the_mean_over_all_orientations(make_model, bags):
     teacher = make_model()
     training_bags = drain(compute_teacher_targets(teacher, bags, "turns"))
     answers = [predict_bag(teacher, bags[1], turn).instance_logits for turn in range(8)]

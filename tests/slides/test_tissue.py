@@ -57,7 +57,7 @@ def test_pieces_change_nothing(make_slide, monkeypatch):
         monkeypatch.undo()
 
 
-def test_a_large_slide_is_judged_on_a_coarser_level(tmp_path, monkeypatch):
+def test_a_large_slide_is_segmented_on_a_coarser_level(tmp_path, monkeypatch):
     image = np.full((512, 512, 3), 255, np.uint8)
     image[128:256, 64:320] = 90
     with tifffile.TiffWriter(tmp_path / "a.tif") as tiff:
@@ -134,7 +134,7 @@ def test_tissue_of_a_synthetic_slide_holds_its_nuclei(make_slide, rule):
 
 
 @pytest.mark.parametrize("rule", ["white", "otsu"])
-def test_what_is_damaged_is_looked_at_and_the_rest_judged_as_ever(tmp_path, rule):
+def test_damaged_places_count_as_tissue_and_the_rest_is_segmented_as_usual(tmp_path, rule):
     """So that it is told that it cannot be read, and is not taken for glass."""
     rng = np.random.default_rng(0)
     image = np.full((512, 640, 3), 236, np.uint8) + rng.integers(0, 8, (512, 640, 1), np.uint8)
