@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from napari_distill2label.core.events import Progress
+from napari_distill2label.core.events import Progress, Task
 from napari_distill2label.core.presets import build_settings
 from napari_distill2label.mil.model import MILModel
 from napari_distill2label.store.bundle import save_bundle
@@ -191,7 +191,7 @@ def one(bundle: Path, slide: Path, out: Path, workers: int | None) -> None:
     """Predict, and print what the walk took as JSON: `seconds` from the first block on, `patches`."""
     start, patches = None, 0
     for event in predict(bundle, [slide], out, formats=["csv"], workers=workers):
-        if isinstance(event, Progress) and event.phase.startswith("predicting"):
+        if isinstance(event, Progress) and event.task is Task.PREDICT:
             patches = event.total
             start = start or time.perf_counter()
             ended = time.perf_counter()

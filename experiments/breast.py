@@ -13,7 +13,7 @@ import numpy as np
 
 from napari_distill2label.core.bag import Bag
 from napari_distill2label.core.errors import SettingsError
-from napari_distill2label.core.events import Event, Progress, drain
+from napari_distill2label.core.events import Event, Progress, Task, drain
 from napari_distill2label.core.metrics import binary_metrics
 from napari_distill2label.core.presets import build_settings
 from napari_distill2label.core.settings import GridSettings, Settings
@@ -24,7 +24,7 @@ from napari_distill2label.workflow.dataset import dataset
 
 from .breast_report import IMAGE_SCORE, VALID, VERSUS_IMAGE, write_report
 from .results import Key, Results, Row, rows_of
-from .runner import Task, run_tasks
+from .runner import Trial, run_trials
 from .training import Trained, answers_of, train_models
 
 NAME = "breast"
@@ -56,7 +56,7 @@ def breast(
     folds, seeds
         Folds of cases, and trainings of each from another seed.
     workers, scheduler
-        See `runner.run_tasks`.
+        See `runner.run_trials`.
     quick
         Two images of each of six cases, two folds, one seed, one epoch: shows that everything runs, and no more.
 
@@ -76,7 +76,7 @@ def breast(
         "settings": settings.model_dump(mode="json", exclude={"seed", "device"}),
     }
     results = Results(out, about)
-    yield from run_tasks(_tasks(splits, settings, seeds), results, workers, scheduler)
+    yield from run_trials(_tasks(splits, settings, seeds), results, workers, scheduler)
     if not results.rows:
         raise SettingsError(f"{data}: no fold could be done, for the reasons given: there is nothing to show")
     return write_report(results.frame(), splits, settings, out)
@@ -91,9 +91,9 @@ def few_images(cohort: Cohort, cases: int = QUICK_CASES) -> Cohort:
     return cohort.with_slides(slide for labels in complete[:cases] for slide in labels.values())
 
 
-def _tasks(splits: Sequence[Cohort], settings: Settings, seeds: int) -> list[Task]:
+def _tasks(splits: Sequence[Cohort], settings: Settings, seeds: int) -> list[Trial]:
     return [
-        Task(
+        Trial(
             f"fold {fold}, seed {seed}: {' and '.join(models)}",
             tuple(Key(NAME, model, "grid", fold, seed) for model in models),
             partial(_work, split, settings.model_copy(update={"seed": seed}), models, fold),
@@ -112,7 +112,7 @@ def _work(cohort: Cohort, settings: Settings, models: tuple[str, ...], fold: int
     bags = {split: [] for split in SPLITS}
     for done, slide in enumerate(cohort.labelled, 1):
         bags[slide.split].append(_bag(replace(slide, split=None), cohort.classes, settings.grid))
-        yield Progress("reading slides", done, len(cohort.labelled))
+        yield Progress(Task.READ_SLIDES, done, len(cohort.labelled))
     trained = yield from train_models(bags["train"], bags["valid"], len(cohort.classes), settings, models)
     rows = []
     for role in models:
@@ -124,7 +124,7 @@ def _work(cohort: Cohort, settings: Settings, models: tuple[str, ...], fold: int
 @cache
 def _bag(slide: CohortSlide, classes: tuple[str, ...], grid: GridSettings) -> Bag:
     """The bag of an image, read once per process; no truth but the image's label is in it."""
-    # What is said while reading (that the files' 72 dpi are no scale) would be said by every task, and changes
+    # What is said while reading (that the files' 72 dpi are no scale) would be said by every trial, and changes
     # nothing: patches are cut in pixels.
     return drain(BagReader(grid).read(slide, Cohort((slide,), classes)))
 

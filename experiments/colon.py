@@ -28,7 +28,7 @@ from napari_distill2label.workflow.dataset import dataset
 from .colon_images import CUTS, Source
 from .colon_report import write_report
 from .results import Key, Results, Row, rows_of
-from .runner import Outcome, Task, run_tasks
+from .runner import Outcome, Trial, run_trials
 from .supervised import TRAINING, train_supervised
 from .training import Answers, Trained, answers_of, train_models
 from .variants import VARIANTS
@@ -73,7 +73,7 @@ def colon(
     rows
         Of `ROWS`; more can be added to the same folder later.
     workers, scheduler
-        See `runner.run_tasks`.
+        See `runner.run_trials`.
     quick
         Few slides, two folds, one seed, one epoch: shows that everything runs, and no more.
 
@@ -97,14 +97,14 @@ def colon(
         **{row: _settings(row, layers) for row in ROWS},
     }
     results = Results(out, about)
-    tasks = [
+    trials = [
         _task(row, kind, fold, seed, split, layers, out)
         for kind in patches
         for seed in range(seeds)
         for fold, split in enumerate(splits)
         for row in rows  # last, so that rows of one fold find in memory what they share
     ]
-    yield from run_tasks(tasks, results, workers, scheduler)
+    yield from run_trials(trials, results, workers, scheduler)
     if not results.rows:
         raise SettingsError(f"{data}: no fold could be done, for the reasons given: there is nothing to show")
     return write_report(results.frame(), out, len(cohort))
@@ -122,10 +122,10 @@ def few_slides(cohort: Cohort, each: int = QUICK_SLIDES) -> Cohort:
     return cohort.with_slides(slide for slides in chosen for slide in slides)
 
 
-def _task(row: str, kind: str, fold: int, seed: int, split: Cohort, layers: dict[str, Any], out: Path) -> Task:
+def _task(row: str, kind: str, fold: int, seed: int, split: Cohort, layers: dict[str, Any], out: Path) -> Trial:
     names = VARIANTS[row].names if row in VARIANTS else (row,)
     source = Source(split, kind, out)
-    return Task(
+    return Trial(
         f"{kind}, fold {fold}, seed {seed}: {row}",
         tuple(Key(NAME, name, kind, fold, seed) for name in names),
         partial(_work, source, row, fold, seed, layers),

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from napari_distill2label.core.bag import Bag
-from napari_distill2label.core.events import Event, Progress, drain
+from napari_distill2label.core.events import Event, Progress, Task, drain
 from napari_distill2label.core.geometry import PatchGrid, PatchPoints
 from napari_distill2label.core.settings import GridSettings
 from napari_distill2label.slides.patches import place_patches
@@ -57,7 +57,7 @@ class Source:
         for done, slide in enumerate(self.split.labelled, 1):
             if (image := read_image(replace(slide, split=None), self.kind, self.folder)) is not None:
                 found.append((slide, image))
-            yield Progress("reading slides", done, len(self.split.labelled))
+            yield Progress(Task.READ_SLIDES, done, len(self.split.labelled))
         return found
 
 

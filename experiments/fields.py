@@ -18,7 +18,7 @@ import numpy as np
 
 from napari_distill2label.core.bag import Bag
 from napari_distill2label.core.errors import SettingsError
-from napari_distill2label.core.events import Event, Progress
+from napari_distill2label.core.events import Event, Progress, Task
 from napari_distill2label.core.metrics import binary_metrics
 from napari_distill2label.core.settings import SplitSettings
 from napari_distill2label.mil.model import MILModel
@@ -35,7 +35,7 @@ from .colon_images import CUTS, Source
 from .colon_report import by_fold
 from .figures import COLOURS, new_figure, save
 from .results import Key, Results, Row, rows_of
-from .runner import Outcome, Task, run_tasks
+from .runner import Outcome, Trial, run_trials
 from .supervised import TRAINING, train_supervised
 from .tables import compared, markdown, short, spread
 from .times import run_time
@@ -81,7 +81,7 @@ def fields(
     folds, seeds
         Folds of images, the same as those of experiment colon, and trainings of each from another seed.
     workers, scheduler
-        See `runner.run_tasks`.
+        See `runner.run_trials`.
     quick
         Few images, two folds, one seed, one epoch: shows that everything runs, and no more.
 
@@ -107,13 +107,13 @@ def fields(
         SUPERVISED: TRAINING.model_dump(mode="json"),
     }
     results = Results(out, about)
-    tasks = [
+    trials = [
         _task(row, fold, seed, Source(split, PATCHES, out), layers)
         for seed in range(seeds)
         for fold, split in enumerate(splits)
         for row in ROWS
     ]
-    yield from run_tasks(tasks, results, workers, scheduler)
+    yield from run_trials(trials, results, workers, scheduler)
     if not results.rows:
         raise SettingsError(f"{data}: no fold could be done, for the reasons given: there is nothing to show")
     return write_report(results.frame(), out)
@@ -156,9 +156,9 @@ def cut_fields(bag: Bag, field: np.ndarray, kinds: np.ndarray) -> tuple[list[Bag
 # ---- one fold ------------------------------------------------------------------------------------------------------
 
 
-def _task(row: str, fold: int, seed: int, source: Source, layers: Mapping[str, Any]) -> Task:
+def _task(row: str, fold: int, seed: int, source: Source, layers: Mapping[str, Any]) -> Trial:
     keys = tuple(Key(NAME, name, PATCHES, fold, seed) for name in ROWS[row])
-    return Task(f"fold {fold}, seed {seed}: {row}", keys, partial(_work, source, row, fold, seed, layers))
+    return Trial(f"fold {fold}, seed {seed}: {row}", keys, partial(_work, source, row, fold, seed, layers))
 
 
 def _work(source: Source, row: str, fold: int, seed: int, layers: Mapping[str, Any]) -> Generator[Event, None, Outcome]:
@@ -206,7 +206,7 @@ def probabilities_of(model: MILModel, bags: Sequence[Bag]) -> Generator[Progress
         answer = predict_bag(model, bag)
         of_bag.append(model.probabilities(answer.bag_logits).numpy())
         of_patch.append(model.probabilities(answer.instance_logits).numpy())
-        yield Progress("measuring", done, len(bags))
+        yield Progress(Task.PREDICT_BAGS, done, len(bags))
     return np.stack(of_bag), np.concatenate(of_patch)
 
 

@@ -11,7 +11,7 @@ import torch
 
 from napari_distill2label.core.bag import Bag
 from napari_distill2label.core.errors import SettingsError
-from napari_distill2label.core.events import Event, Progress
+from napari_distill2label.core.events import Event, Progress, Task
 from napari_distill2label.core.metrics import binary_metrics, positive_score
 from napari_distill2label.core.presets import build_settings
 from napari_distill2label.core.settings import ModelSettings, TeacherSettings
@@ -24,7 +24,7 @@ from napari_distill2label.store.files import write_text
 from .figures import COLOURS, new_figure, save
 from .mnist_data import Digits, draw_bags, find_digits, read_digits
 from .results import Key, Results, Row, rows_of
-from .runner import Task, run_tasks
+from .runner import Trial, run_trials
 from .tables import markdown, mean_interval, short, spread
 from .times import run_time
 
@@ -101,21 +101,21 @@ def mnist(
         Runs per K and N up to 100 bags, half as many above. A seed decides the bags, the first weights and the
         perturbations, so the models of one seed are pairs. None: 10 (quick: 2).
     workers, scheduler
-        As `run_tasks`.
+        As `run_trials`.
     quick
         K = 10, N = 50, 8 epochs and 200 test bags: does it run? Its numbers say little.
 
     Returns the path of `mnist.md`.
     """
     protocol, out = QUICK if quick else PAPER, Path(out)
-    yield Progress("reading the digits", 0, 1)
+    yield Progress(Task.PREPARE_DATASET, 0, 1)
     folder = find_digits(Path(data)).absolute()
     for part in ("train", "test"):
-        _digits(folder, part)  # a file that cannot be used is said once, now, not by every task
-    yield Progress("reading the digits", 1, 1)
+        _digits(folder, part)  # a file that cannot be used is said once, now, not by every trial
+    yield Progress(Task.PREPARE_DATASET, 1, 1)
     results = Results(out, _about(protocol))
-    tasks = _tasks(folder, protocol, protocol.seeds if seeds is None else seeds)
-    yield from run_tasks(tasks, results, workers, scheduler)
+    trials = _tasks(folder, protocol, protocol.seeds if seeds is None else seeds)
+    yield from run_trials(trials, results, workers, scheduler)
     if not results.rows:
         raise SettingsError(f"{data}: no training could be done, for the reasons given: there is nothing to show")
     auroc = bag_auroc(results.frame())
@@ -138,16 +138,16 @@ def _about(protocol: Protocol) -> dict[str, object]:
     return {"experiment": NAME, **asked, "network": NETWORK.model_dump(mode="json"), "vat": settings}
 
 
-def _tasks(folder: Path, protocol: Protocol, seeds: int) -> list[Task]:
-    """One task per K, N and seed, the longest first, so that no worker is left with one at the end."""
-    tasks = []
+def _tasks(folder: Path, protocol: Protocol, seeds: int) -> list[Trial]:
+    """One trial per K, N and seed, the longest first, so that no worker is left with one at the end."""
+    trials = []
     for count, mean_size in sorted(((n, k) for n in protocol.bag_counts for k in protocol.mean_sizes), reverse=True):
         models = protocol.models(mean_size, count)
         for seed in range(seeds if count <= FEW else max(1, seeds // 2)):
             keys = tuple(Key(NAME, model, _patches(mean_size, count), 0, seed) for model in models)
             work = partial(_run, folder, protocol, mean_size, count, keys)
-            tasks.append(Task(f"K = {mean_size}, N = {count}, seed {seed}", keys, work))
-    return tasks
+            trials.append(Trial(f"K = {mean_size}, N = {count}, seed {seed}", keys, work))
+    return trials
 
 
 def _patches(mean_size: int, count: int) -> str:
@@ -183,7 +183,7 @@ def _run(
 
 
 def train_model(
-    bags: Sequence[Bag], settings: TeacherSettings, seed: int, phase: str
+    bags: Sequence[Bag], settings: TeacherSettings, seed: int, network: str
 ) -> Generator[Event, None, MILModel]:
     """A network with first weights from `seed`, trained on `bags` for a fixed number of epochs."""
     # On the CPU: steps of ten small digits are shorter than what it takes to start them on a GPU.
@@ -191,7 +191,7 @@ def train_model(
         model = MILModel(NETWORK, 2, bags[0].instances.shape[1:])
     model.fit_normalisation(bags)
     training_bags = [TrainingBag.of(bag, 2) for bag in bags]
-    for item in fit(model, TeacherLoss(settings), training_bags, (), settings, seed, phase=phase):
+    for item in fit(model, TeacherLoss(settings), training_bags, (), settings, seed, network=network):
         if not isinstance(item, TrainingState):
             yield item
     return model
@@ -206,7 +206,7 @@ def bag_scores(model: MILModel, bags: Sequence[Bag]) -> Generator[Event, None, n
         instances = torch.from_numpy(np.concatenate([bag.instances for bag in some]))
         with torch.no_grad():
             logits.append(model(instances, [len(bag) for bag in some]).bag_logits)
-        yield Progress("test bags", start + len(some), len(bags))
+        yield Progress(Task.PREDICT_BAGS, start + len(some), len(bags))
     return positive_score(model.probabilities(torch.cat(logits)).numpy())
 
 

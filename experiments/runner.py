@@ -1,4 +1,4 @@
-"""Runs the tasks of an experiment, here or on a dask cluster, and writes their rows as soon as they are known."""
+"""Runs the trials of an experiment, here or on a dask cluster, and writes their rows as soon as they are known."""
 
 import os
 from collections.abc import Callable, Generator, Sequence
@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from napari_distill2label.core.errors import Distill2LabelError, SettingsError
-from napari_distill2label.core.events import Event, Failed, Notice, Progress, drain
+from napari_distill2label.core.events import Event, ItemFailed, Notice, Progress, Task, drain
 from napari_distill2label.prediction.cluster import INSTALL, is_open, local_client, open_scheduler, remote_client
 from napari_distill2label.store.files import write_bytes
 
@@ -21,7 +21,7 @@ ONE_THREAD = (
 
 
 @dataclass(frozen=True)
-class Task:
+class Trial:
     """A piece of an experiment that can be done anywhere, on its own.
 
     `work` is picklable (a `functools.partial` of a function of a module) and gives a generator of events that returns
@@ -36,7 +36,7 @@ class Task:
 
 @dataclass
 class Outcome:
-    """Rows, and files by their name in the experiment's folder: wherever a task runs, they are written there."""
+    """Rows, and files by their name in the experiment's folder: wherever a trial runs, they are written there."""
 
     rows: list[Row] = field(default_factory=list)
     files: dict[str, bytes] = field(default_factory=dict)
@@ -44,15 +44,15 @@ class Outcome:
 
 @dataclass(frozen=True)
 class _Finished:
-    task: str
+    trial: str
     outcome: Outcome
     elapsed: Elapsed
 
 
-def run_tasks(
-    tasks: Sequence[Task], results: Results, workers: int = 1, scheduler: str | None = None
+def run_trials(
+    trials: Sequence[Trial], results: Results, workers: int = 1, scheduler: str | None = None
 ) -> Generator[Event, None, None]:
-    """Do the tasks whose rows `results` lacks; a task that fails is reported, and the others go on.
+    """Do the trials whose rows `results` lacks; a trial that fails is reported, and the others go on.
 
     Parameters
     ----------
@@ -60,35 +60,35 @@ def run_tasks(
         Processes on this machine, which share its cores; 1: this process.
     scheduler
         Address of a dask scheduler (`tcp://…`) to use instead. Its workers must see the data under the same path and
-        have one thread each: torch's random numbers are a process's, and tasks side by side would share them.
+        have one thread each: torch's random numbers are a process's, and trials side by side would share them.
     """
-    waiting = [task for task in tasks if not set(task.keys) <= results.done]
-    yield Progress("experiment", len(tasks) - len(waiting), len(tasks))
+    waiting = [trial for trial in trials if not set(trial.keys) <= results.done]
+    yield Progress(Task.RUN_EXPERIMENT, len(trials) - len(waiting), len(trials))
     if not waiting:
         return
     finish = _here(waiting) if workers == 1 and scheduler is None else _cluster(waiting, workers, scheduler)
-    done = len(tasks) - len(waiting)
+    done = len(trials) - len(waiting)
     for item in finish:
         if isinstance(item, _Finished):
             for name, data in item.outcome.files.items():
                 write_bytes(results.path.parent / name, data)
             results.add(row for row in item.outcome.rows if row.key not in results.done)
-            note(results.path.parent, item.task, item.elapsed)
+            note(results.path.parent, item.trial, item.elapsed)
             done += 1
-            yield Progress("experiment", done, len(tasks))
+            yield Progress(Task.RUN_EXPERIMENT, done, len(trials))
         else:
             yield item
 
 
-def _here(tasks: Sequence[Task]) -> Generator[Event | _Finished, None, None]:
-    for task in tasks:
+def _here(trials: Sequence[Trial]) -> Generator[Event | _Finished, None, None]:
+    for trial in trials:
         try:
-            yield (yield from _timed(task))
+            yield (yield from _timed(trial))
         except Distill2LabelError as error:
-            yield Failed(task.name, str(error))
+            yield ItemFailed(trial.name, error)
 
 
-def _cluster(tasks: Sequence[Task], workers: int, scheduler: str | None) -> Generator[Event | _Finished, None, None]:
+def _cluster(trials: Sequence[Trial], workers: int, scheduler: str | None) -> Generator[Event | _Finished, None, None]:
     try:
         from distributed import wait
     except ImportError:
@@ -105,33 +105,33 @@ def _cluster(tasks: Sequence[Task], workers: int, scheduler: str | None) -> Gene
                 yield Notice(open_scheduler(scheduler))
             if any(threads > 1 for threads in client.nthreads().values()):
                 raise SettingsError(f"{scheduler}: {ONE_THREAD}")
-        running = {client.submit(_finish, task, pure=False): task for task in tasks}
+        running = {client.submit(_finish, trial, pure=False): trial for trial in trials}
         while running:
             try:
                 with client.as_current():
                     finished = wait(list(running), timeout=HEARTBEAT, return_when="FIRST_COMPLETED").done
             except TimeoutError:
-                yield Progress("waiting for workers", 0)
+                yield Progress(Task.START_WORKERS)
                 continue
             for future in finished:
-                task, error = running.pop(future), future.exception()
+                trial, error = running.pop(future), future.exception()
                 if error is None:
                     yield future.result()
                 elif isinstance(error, Distill2LabelError):
-                    yield Failed(task.name, str(error))
+                    yield ItemFailed(trial.name, error)
                 else:
                     raise error
 
 
-def _finish(task: Task) -> _Finished:
+def _finish(trial: Trial) -> _Finished:
     from distributed import get_worker
 
     if get_worker().state.nthreads > 1:  # one that came later than the command
         raise SettingsError(ONE_THREAD)
-    return drain(_timed(task))
+    return drain(_timed(trial))
 
 
-def _timed(task: Task) -> Generator[Event, None, _Finished]:
+def _timed(trial: Trial) -> Generator[Event, None, _Finished]:
     with timed() as elapsed:
-        result = yield from task.work()
-    return _Finished(task.name, result if isinstance(result, Outcome) else Outcome(result), elapsed)
+        result = yield from trial.work()
+    return _Finished(trial.name, result if isinstance(result, Outcome) else Outcome(result), elapsed)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from napari_distill2label.core.bag import Bag
-from napari_distill2label.core.events import Event, Progress
+from napari_distill2label.core.events import Event, Progress, Task
 from napari_distill2label.core.metrics import positive_score
 from napari_distill2label.core.settings import Settings
 from napari_distill2label.mil.device import choose_device, compute_dtype
@@ -60,7 +60,7 @@ def train_stage(stage: Stage, valid: Sequence[Bag]) -> Generator[Event, None, Tr
     stage.model.dtype = compute_dtype(stage.settings.precision, stage.model.device)
     if (state := trained_here.recall(digest, stage)) is None:
         work = fit(
-            stage.model, stage.loss_function, stage.training_bags, valid, stage.settings, stage.seed, phase=stage.role
+            stage.model, stage.loss_function, stage.training_bags, valid, stage.settings, stage.seed, network=stage.role
         )
         for item in work:
             if isinstance(item, TrainingState):
@@ -82,5 +82,5 @@ def answers_of(model: MILModel, bags: Sequence[Bag]) -> Generator[Progress, None
         bag_scores.append(float(positive_score(model.probabilities(answer.bag_logits).numpy(), several)))
         instance_scores.append(positive_score(model.probabilities(answer.instance_logits).numpy(), several))
         attention.append(answer.attention.numpy())
-        yield Progress("measuring", done, len(bags))
+        yield Progress(Task.PREDICT_BAGS, done, len(bags))
     return Answers(np.array(bag_scores), instance_scores, attention)

@@ -15,7 +15,7 @@ from .core.paths import is_url
 from .core.presets import build_settings
 from .core.resource_errors import is_disk_full, is_out_of_memory
 from .core.settings import GridSettings, Settings, merged, validated
-from .core.text import LONGEST_MESSAGE, printable, shown
+from .core.text import printable, shown
 from .flags import ARGUMENTS, setting_overrides
 from .progress import ProgressBar, printable_streams
 from .slides.discovery import TABLES
@@ -63,7 +63,7 @@ def _run(options: argparse.Namespace, program: str) -> int:
     if bar.failed:
         print(f"{program}: {len(bar.failed)} failed, the others are done:", file=sys.stderr)
         for failure in bar.failed:
-            print(f"  {shown(failure.item)}: {shown(failure.reason, LONGEST_MESSAGE)}", file=sys.stderr)
+            print(f"  {shown(failure.item)}: {failure.error}", file=sys.stderr)
     return 1 if bar.failed else 0
 
 

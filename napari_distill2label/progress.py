@@ -1,4 +1,4 @@
-"""What a person at a terminal sees: one bar per phase, a line per epoch, notices, failures; nothing that steers it."""
+"""What a person at a terminal sees: one bar per task, a line per epoch, notices, failures; nothing that steers it."""
 
 import sys
 from collections.abc import Iterator
@@ -8,7 +8,8 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
-from .core.events import EpochEnd, Event, Failed, Notice, Progress
+from .core.events import EpochEnd, Event, ItemFailed, Notice, Progress
+from .core.progress import title
 from .core.text import LONGEST_MESSAGE, printable, shown
 
 LAYOUT = "\n\r\t"  # ours: ends of lines, the progress bar, tables. Of text from outside they are escaped before
@@ -18,28 +19,31 @@ class ProgressBar:
     """Shows events on stderr; `failed` collects the items that could not be done. A context manager."""
 
     def __init__(self) -> None:
-        self.failed: list[Failed] = []
+        self.failed: list[ItemFailed] = []
         self._bar: tqdm | None = None
-        self._phase = ""
+        self._title = ""
 
     def show(self, event: Event) -> None:
         if isinstance(event, Notice):
             self._line(f"note: {shown(event.message, LONGEST_MESSAGE)}")
-        elif isinstance(event, Failed):
+        elif isinstance(event, ItemFailed):
             self.failed.append(event)
-            self._line(f"failed: {shown(event.item)}: {shown(event.reason, LONGEST_MESSAGE)}")
+            self._line(f"failed: {shown(event.item)}: {event.error}")
         elif isinstance(event, EpochEnd):
             self._line(_epoch_line(event))
         elif isinstance(event, Progress):
             self._step(event)
 
     def _step(self, event: Progress) -> None:
-        if event.phase != self._phase or self._bar is None:
+        if title(event) != self._title or self._bar is None:
             self.close()
-            self._phase = event.phase
-            # On a terminal the bar is wiped when its phase ends; a log file gets no bars at all.
-            self._bar = tqdm(desc=shown(event.phase), total=event.total, leave=False, disable=None, file=sys.stderr)
-        self._bar.update(event.done - self._bar.n)
+            self._title = title(event)
+            # On a terminal the bar is wiped when its task ends; a log file gets no bars at all.
+            self._bar = tqdm(
+                desc=shown(self._title), total=event.total, unit=f" {event.task.unit}", leave=False, disable=None,
+                file=sys.stderr,
+            )  # fmt: skip
+        self._bar.update(event.step - self._bar.n)
 
     @staticmethod
     def _line(text: str) -> None:
@@ -61,7 +65,7 @@ class ProgressBar:
 
 def _epoch_line(event: EpochEnd) -> str:
     numbers = " ".join(f"{name} {value:.3f}" for name, value in {**event.losses, **event.metrics}.items())
-    return f"{event.phase:>7} epoch {event.done}/{event.total}: {numbers}{' *' if event.best else ''}"
+    return f"{event.network:>7} epoch {event.epoch}/{event.epochs}: {numbers}{' *' if event.best else ''}"
 
 
 class PrintableStream:

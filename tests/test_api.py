@@ -8,7 +8,7 @@ import pytest
 
 import napari_distill2label as d2l
 from napari_distill2label import api
-from napari_distill2label.core.events import Finished, Progress
+from napari_distill2label.core.events import ItemDone, Progress, Task
 
 VERBS = ("dataset", "demo", "evaluate", "export", "features", "predict", "train")
 SMALL = {
@@ -71,8 +71,8 @@ def test_an_interrupted_verb_closes_its_generator(monkeypatch):
 
     def work():
         try:
-            yield Progress("x", 1, 2)
-            yield Finished("never")
+            yield Progress(Task.EXPORT, 1, 2)
+            yield ItemDone("never")
         finally:
             closed.append(True)
 

@@ -15,7 +15,8 @@ import pytest
 import napari_distill2label
 from napari_distill2label import cli, flags
 from napari_distill2label.core.bag import Bag
-from napari_distill2label.core.events import EpochEnd, Failed, Finished, Notice, Progress
+from napari_distill2label.core.errors import SlideError
+from napari_distill2label.core.events import EpochEnd, ItemDone, ItemFailed, Notice, Progress, Task
 from napari_distill2label.core.settings import Settings
 from napari_distill2label.progress import ProgressBar
 from napari_distill2label.slides.synthetic import write_cohort
@@ -317,13 +318,13 @@ def show(monkeypatch, stream, *events) -> ProgressBar:
 
 
 EVENTS = (
-    Progress("reading slides", 1, 4),
+    Progress(Task.READ_SLIDES, 1, 4),
     Notice("a is odd"),
-    Failed("b", "b.png: no such file"),
-    Progress("reading slides", 4, 4),
-    Progress("teacher: epoch 1", 2, 4),
+    ItemFailed("b", SlideError("b.png: no such file")),
+    Progress(Task.READ_SLIDES, 4, 4),
+    Progress(Task.TRAIN, 2, 4, "teacher", 1, 3),
     EpochEnd("teacher", 1, 3, {"loss": 0.5}, {"valid_loss": 0.25}, best=True),
-    Finished("a", None),
+    ItemDone("a", None),
 )
 
 
@@ -352,7 +353,7 @@ def test_the_bar_goes_when_an_error_comes(monkeypatch):
 
     def fail():
         with bar:
-            bar.show(Progress("x", 1, 2))
+            bar.show(Progress(Task.EXPORT, 1, 2))
             raise ValueError("boom")
 
     with pytest.raises(ValueError, match="boom"):

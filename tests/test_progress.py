@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from napari_distill2label import cli
-from napari_distill2label.core.events import EpochEnd, Failed, Notice, Progress
+from napari_distill2label.core.errors import SlideError
+from napari_distill2label.core.events import EpochEnd, ItemFailed, Notice, Progress, Task
 from napari_distill2label.progress import ProgressBar, printable_streams
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\r\x9b31m\u202e"
@@ -44,9 +45,9 @@ def test_the_bar_and_its_lines_hold_no_end_of_line_of_others(monkeypatch, capsys
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     with printable_streams(), ProgressBar() as bar:
-        bar.show(Progress(f"predicting {EVIL}\nforged line", 1, 2))
+        bar.show(Progress(Task.PREDICT, 1, 2, f"{EVIL}\nforged line"))
         bar.show(Notice(f"{EVIL}\nforged line"))
-        bar.show(Failed(f"{EVIL}\nforged line", f"{EVIL}\nforged line"))
+        bar.show(ItemFailed(f"{EVIL}\nforged line", SlideError(f"{EVIL}\nforged line")))
         bar.show(EpochEnd("teacher", 1, 2))
     assert is_harmless(terminal.getvalue())
     lines = [line.lstrip(" ") for line in terminal.getvalue().replace("\r", "\n").splitlines()]

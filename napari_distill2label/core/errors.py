@@ -5,6 +5,7 @@ Every error the package raises on purpose is a `Distill2LabelError`; anything el
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from .text import LONGEST_MESSAGE, shown
 
@@ -19,6 +20,15 @@ class Distill2LabelError(Exception):
 
     def __str__(self) -> str:
         return shown(super().__str__(), LONGEST_MESSAGE)
+
+
+ErrorType = TypeVar("ErrorType", bound=BaseException)
+
+
+def without_frames(error: ErrorType) -> ErrorType:
+    """The error without its traceback and causes, whose frames would keep slides and tensors alive."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
 
 
 class SettingsError(Distill2LabelError):

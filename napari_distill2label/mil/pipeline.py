@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..core.bag import Bag
-from ..core.events import Notice, Progress
+from ..core.events import Notice, Progress, Task
 from ..core.settings import Settings, TeacherSettings, TrainingSettings
 from .device import compute_dtype
 from .losses import InheritedLabelLoss, Loss, StudentLoss, TeacherLoss
@@ -249,9 +249,9 @@ def calibrate_head(model: MILModel, bags: Sequence[Bag]) -> Generator[Progress |
         return
     outputs = []
     for done, bag in enumerate(bags):
-        output = yield from iter_predict_bag(model, bag, Progress("calibrating", done, len(bags)))
+        output = yield from iter_predict_bag(model, bag, Progress(Task.CALIBRATE, done, len(bags)))
         outputs.append(output.instance_logits.double().numpy())
-        yield Progress("calibrating", done + 1, len(bags))
+        yield Progress(Task.CALIBRATE, done + 1, len(bags))
     logits = np.concatenate(outputs)
     present = np.repeat([bag.target(model.n_classes) > 0 for bag in bags], [len(bag) for bag in bags], 0)
     with torch.no_grad():

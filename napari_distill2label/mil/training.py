@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..core.bag import Bag
 from ..core.errors import SettingsError
-from ..core.events import Progress, drain
+from ..core.events import Progress, Task, drain
 from ..core.metrics import binary_metrics, positive_score
 from ..core.settings import TrainingSettings
 from . import losses
@@ -123,10 +123,10 @@ def all_finite(tensors: Mapping[str, Tensor]) -> bool:
     return all(bool(tensor.isfinite().all()) for tensor in tensors.values())
 
 
-def divergence_error(phase: str, settings: TrainingSettings, what: str) -> SettingsError:
+def divergence_error(network: str, settings: TrainingSettings, what: str) -> SettingsError:
     """Return the error of a training whose numbers are not finite any more."""
     return SettingsError(
-        f"{phase}: {what}: training diverged, and what was good before is kept; "
+        f"{network}: {what}: training diverged, and what was good before is kept; "
         f"make its learning_rate (now {settings.learning_rate:g}) smaller"
     )
 
@@ -149,14 +149,14 @@ def bag_loss_and_score(model: MILModel, bag: Bag, logits: Tensor) -> tuple[float
 
 
 def validate(
-    model: MILModel, bags: Sequence[Bag], phase: str
+    model: MILModel, bags: Sequence[Bag], progress: Progress
 ) -> Generator[Progress, None, tuple[float | None, float | None]]:
     """Return the mean `bag_loss` (None without bags) and the AUROC of the labels (None unless there are both kinds)."""
     results = []
     for done, bag in enumerate(bags):
-        output = yield from iter_predict_bag(model, bag, Progress(phase, done, len(bags)))
+        output = yield from iter_predict_bag(model, bag, progress.at(done, len(bags)))
         results.append(bag_loss_and_score(model, bag, output.bag_logits))
-        yield Progress(phase, done + 1, len(bags))
+        yield progress.at(done + 1, len(bags))
     if not bags:
         return None, None
     each_loss, scores = zip(*results, strict=True)
@@ -169,7 +169,7 @@ def predict_bag(model: MILModel, bag: Bag, turn: int = 0) -> MILOutput:
 
     `bag_logits` are (C,).
     """
-    return drain(iter_predict_bag(model, bag, Progress("", 0), turn))
+    return drain(iter_predict_bag(model, bag, Progress(Task.COMPUTE_TARGETS), turn))
 
 
 def iter_predict_bag(
@@ -245,7 +245,7 @@ def fit(
     settings: TrainingSettings,
     seed: int = 0,
     state: TrainingState | None = None,
-    phase: str = "teacher",
+    network: str = "teacher",
 ) -> Generator[Progress | TrainingState, None, TrainingState]:
     """Train `model` in place; yields `Progress` within epochs and a `TrainingState` after each.
 
@@ -271,23 +271,24 @@ def fit(
             chosen = [bags[i]() for i in order[step * settings.batch_bags : (step + 1) * settings.batch_bags]]
             model.train()
             optimiser.zero_grad(set_to_none=True)
-            keepalive = Progress(f"{phase}: epoch {state.epoch + 1}", step, steps)
-            terms = yield from backward(model, loss_function, BagBatch.of(chosen, model.device), random, keepalive)
+            progress = Progress(Task.TRAIN, step, steps, network, state.epoch + 1, settings.epochs)
+            terms = yield from backward(model, loss_function, BagBatch.of(chosen, model.device), random, progress)
             for group in optimiser.param_groups:
                 group["lr"] = settings.learning_rate * learning_rate_factor(settings, state.epoch + step / steps)
             optimiser.step()
             for name, term in terms.items():
                 sums[name] = sums.get(name, 0.0) + term.detach() * len(chosen)
-            yield Progress(f"{phase}: epoch {state.epoch + 1}", step + 1, steps)
+            yield progress.at(step + 1, steps)
         means = {name: float(total) / len(bags) for name, total in sums.items()}
         weights = _snapshot(model.state_dict())
         if not math.isfinite(means["loss"]):
-            raise divergence_error(phase, settings, f"the loss of epoch {state.epoch + 1} is {means['loss']}")
+            raise divergence_error(network, settings, f"the loss of epoch {state.epoch + 1} is {means['loss']}")
         if not all_finite(weights):
-            raise divergence_error(phase, settings, f"weights of epoch {state.epoch + 1} are not finite")
-        valid_loss, valid_auroc = yield from validate(model, valid, f"{phase}: validation of epoch {state.epoch + 1}")
+            raise divergence_error(network, settings, f"weights of epoch {state.epoch + 1} are not finite")
+        progress = Progress(Task.VALIDATE, item=network, epoch=state.epoch + 1, epochs=settings.epochs)
+        valid_loss, valid_auroc = yield from validate(model, valid, progress)
         if valid_loss is not None and not math.isfinite(valid_loss):
-            raise divergence_error(phase, settings, f"the validation loss of epoch {state.epoch + 1} is {valid_loss}")
+            raise divergence_error(network, settings, f"the validation loss of epoch {state.epoch + 1} is {valid_loss}")
         row = {"epoch": state.epoch + 1, "loss": means.pop("loss")}
         row |= {f"loss_{name}": value for name, value in means.items()}
         row |= {"valid_loss": valid_loss, "valid_auroc": valid_auroc}
@@ -323,9 +324,9 @@ def compute_teacher_targets(
     for done, bag in enumerate(bags):
         outputs = []
         for turn in range(views):
-            keepalive = Progress("teacher's answers", done * views + turn, len(bags) * views)
-            outputs.append((yield from iter_predict_bag(teacher, bag, keepalive, turn)))
-            yield Progress("teacher's answers", done * views + turn + 1, len(bags) * views)
+            progress = Progress(Task.COMPUTE_TARGETS, done * views + turn, len(bags) * views, "teacher")
+            outputs.append((yield from iter_predict_bag(teacher, bag, progress, turn)))
+            yield progress.at(done * views + turn + 1, len(bags) * views)
         mean = TeacherTargets(
             torch.stack([output.bag_logits for output in outputs]).mean(0),
             torch.stack([output.instance_logits for output in outputs]).mean(0),

@@ -90,7 +90,11 @@ class JudgedFeatures:
 
 
 def judge_kept(
-    features: FeatureMap, patch_map: PatchMap, classifier: PatchClassifier, phase: str, rest: Literal["later", "lost"]
+    features: FeatureMap,
+    patch_map: PatchMap,
+    classifier: PatchClassifier,
+    progress: Progress,
+    rest: Literal["later", "lost"],
 ) -> Generator[Progress, None, None]:
     """Fill a patch map with what a classifier says of features that are there already; no slide is read.
 
@@ -106,7 +110,7 @@ def judge_kept(
             if not there.all():
                 patch_map.fail(part_of(block, ~there), ())
         done += len(block.corners) if there.all() or rest == "lost" else 0
-        yield Progress(phase, done, total)
+        yield progress.at(done, total)
 
 
 def with_encoder(

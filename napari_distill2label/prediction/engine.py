@@ -108,7 +108,7 @@ class Pool(Protocol):
 
 
 def walk(
-    slide: Slide, sink: Sink, scorer: Scorer, phase: str, threads: int | None = None
+    slide: Slide, sink: Sink, scorer: Scorer, progress: Progress, threads: int | None = None
 ) -> Generator[Progress, None, None]:
     """Fill `sink` with what `scorer` says of its patches; blocks it already holds are skipped.
 
@@ -116,7 +116,8 @@ def walk(
     which reads. What is finished is kept when the walk is closed or fails. `SlideError` if the slide cannot be read;
     patches in a part of it that cannot be decoded are left out, and the sink is told (`Sink.fail`).
     """
-    yield from fill(sink, Threads(slide, sink.patches, scorer, threads), phase, patches_per_block(scorer, sink.patches))
+    pool = Threads(slide, sink.patches, scorer, threads)
+    yield from fill(sink, pool, progress, patches_per_block(scorer, sink.patches))
 
 
 def patches_per_block(scorer: Scorer, patches: Patches) -> int:
@@ -125,8 +126,8 @@ def patches_per_block(scorer: Scorer, patches: Patches) -> int:
     return 4 ** round(math.log(max(1, wanted), 4))
 
 
-def fill(sink: Sink, pool: Pool, phase: str, per_block: int) -> Generator[Progress, None, None]:
-    """Have `pool` score the blocks that `sink` lacks, and write each as soon as it is finished."""
+def fill(sink: Sink, pool: Pool, progress: Progress, per_block: int) -> Generator[Progress, None, None]:
+    """Have `pool` score the blocks that `sink` lacks, and write each as soon as it is finished; yields `progress`."""
     total, done = int(sink.patches.scored.sum()), 0
     blocks, more = sink.patches.blocks(per_block), True
     waiting: dict[Future[Scored], Block] = {}
@@ -138,7 +139,7 @@ def fill(sink: Sink, pool: Pool, phase: str, per_block: int) -> Generator[Progre
                     more = False
                 elif sink.is_done(block):
                     done += len(block.corners)
-                    yield Progress(phase, done, total)
+                    yield progress.at(done, total)
                 else:
                     future = pool.submit(block)
                     waiting[future] = block
@@ -151,7 +152,7 @@ def fill(sink: Sink, pool: Pool, phase: str, per_block: int) -> Generator[Progre
                 block = waiting.pop(future)
                 _keep(sink, block, future.result())
                 done += len(block.corners)
-            yield Progress(phase, done, total)
+            yield progress.at(done, total)
     finally:
         pool.stop()
         for future, block in waiting.items():

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import ndimage
 
 from ..core.errors import TileError
-from ..core.events import Progress, drain
+from ..core.events import Progress, Task, drain
 from ..core.geometry import PatchGrid
 from ..core.settings import GridSettings
 from .slide import Slide
@@ -212,7 +212,7 @@ def _background(
             colour[black] = 0  # noise in the dark has every colour
             colour[lost] = 255
             values[y : y + h, x : x + w] = colour
-        yield Progress(f"looking for tissue in {slide.name}", done, len(pieces))
+        yield Progress(Task.FIND_TISSUE, done, len(pieces), slide.name)
     if settings.tissue == "white":
         return values >= settings.white_level
     return values < saturation_threshold(saturations, glassy.reshape(256, 256))

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ..core.errors import SlideError
-from ..core.events import Progress
+from ..core.events import Progress, Task
 from ..core.geometry import Mpp, PatchGrid, PatchPoints, mean_mpp
 from .features import ROWS, EncoderIdentity, FeatureMap, FeatureOrigin, are_features
 from .files import Writing, atomic_path, safe_name, told_apart
@@ -115,7 +115,7 @@ def import_hdf5(source: Hdf5Features, into: Path) -> Generator[Progress, None, F
                 raise SlideError(f"{source.path}: holds features that are not finite, or too large to be any")
             place = source.position[rows]
             features.write_rows(place[place >= 0], piece[place >= 0])
-            yield Progress(f"reading {source.path.name}", min(rows.stop, total), total)
+            yield Progress(Task.IMPORT_FEATURES, min(rows.stop, total), total, source.path.name)
     return features
 
 

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core.events import Progress
+from ..core.events import Progress, Task
 from ..core.paths import is_url
 from ..slides.slide_files import files_of_slide
 from .cohort import CohortSlide
@@ -71,7 +71,7 @@ def signing(rows: Iterable[CohortSlide]) -> Generator[Progress, None, dict[str, 
     """Signatures by slide id, of the slides that can be read."""
     rows, found = list(rows), {}
     for done, row in enumerate(rows):
-        yield Progress("noting what is trained on", done, len(rows))
+        yield Progress(Task.HASH_DATA, done, len(rows))
         if signature := content_signature(row.path):
             found[row.slide_id] = signature
     return found

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..core.bag import UNLABELLED
 from ..core.errors import SettingsError
-from ..core.events import Event, Progress
+from ..core.events import Event, Progress, Task
 from ..core.label_map import COVERAGE
 from ..core.metrics import Metrics, binary_metrics, positive_score
 from ..store.labels import labels_of
@@ -141,7 +141,7 @@ def assess(
     """
     if empty not in ("negative", "ignore"):
         raise SettingsError(f"empty is 'negative' or 'ignore', not {empty!r}")
-    yield Progress("reading the truth", 0, len(maps))
+    yield Progress(Task.READ_TRUTH, 0, len(maps))
     classes = maps[0].classes
     patches = KnownPatches(read_truth(truth, label_map, coverage), truth, classes, empty == "negative", label_map)
     notices = patches.check([patch_map.slide_id for patch_map in maps], "predicted slides")
@@ -149,7 +149,7 @@ def assess(
     compared = []
     for done, patch_map in enumerate(wanted, 1):
         compared.append(_compare(patch_map, patches.of(patch_map), threshold, patch_map.slide_id in learnt))
-        yield Progress("comparing with the truth", done, len(wanted))
+        yield Progress(Task.COMPARE, done, len(wanted))
     notices += patches.report()
     new = [one for one in compared if not one.learnt and len(one.true)]
     parts = tuple(

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..core.bag import Bag
 from ..core.errors import CohortError, SlideError
-from ..core.events import Event, Failed, Notice, Progress
+from ..core.events import Event, ItemFailed, Notice, Progress, Task
 from ..core.geometry import Mpp, PatchGrid, PatchPoints
 from ..core.settings import GridSettings
 from ..slides.patches import cut_bag, iter_place_patches
@@ -104,14 +104,14 @@ class BagReader:
         return None if self.corrections is None else self.corrections.of(row.slide_id, patches, cohort.classes)
 
     def read_all(self, rows: Sequence[CohortSlide], cohort: Cohort) -> Generator[Event, None, dict[str, Bag]]:
-        """Bags by slide id; slides that fail are reported (`Failed`) and left out."""
+        """Bags by slide id; slides that fail are reported (`ItemFailed`) and left out."""
         bags: dict[str, Bag] = {}
         for done, row in enumerate(rows, 1):
             try:
                 bags[row.slide_id] = yield from self.read(row, cohort)
             except SlideError as error:
-                yield Failed(row.slide_id, str(error))
-            yield Progress("reading slides", done, len(rows))
+                yield ItemFailed(row.slide_id, error)
+            yield Progress(Task.READ_SLIDES, done, len(rows))
         if not bags:
             raise CohortError(f"none of the {len(rows)} labelled slides could be read")
         if self.corrections is not None:

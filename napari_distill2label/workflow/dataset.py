@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import CohortError
-from ..core.events import Event, Notice, Progress
+from ..core.events import Event, Notice, Progress, Task
 from ..slides.registry import open_slide
 from ..store.cohort import Cohort, CohortSlide
 from ..store.files import write_text
@@ -87,7 +87,7 @@ def _describe_colon(
         # The crops come from about ten slides of nine patients that the set does not name: each is its own case.
         slides.append(CohortSlide(image.stem, image.absolute(), COLON_CLASSES[positive], image.stem, mpp))
         truth += [(image.stem, x, y, kind) for x, y, kind in nuclei]
-        yield Progress("reading the data set", done, len(images))
+        yield Progress(Task.PREPARE_DATASET, done, len(images))
     _write_cohort(out, slides, outputs)
     marked = ((*row, COLON_CLASSES[row[3] == COLON_POSITIVE]) for row in truth)
     _write_rows(out / "truth.csv", ("slide_id", "x", "y", "label", "class"), marked, outputs)
@@ -127,7 +127,7 @@ def _breast(folder: Path, out: Path, mpp: float | None, overwrite: bool) -> Gene
         outputs.claim([out / "cohort.csv"])
         _write_cohort(out, slides, outputs)
     yield Notice("no complete truth per cell is public for this set: there is a cohort.csv, and no truth.csv")
-    yield Progress("reading the data set", len(slides), len(slides))
+    yield Progress(Task.PREPARE_DATASET, len(slides), len(slides))
 
 
 def _write_cohort(out: Path, slides: Iterable[CohortSlide], outputs: Outputs) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..core.bag import Bag
 from ..core.errors import CohortError, SlideError
-from ..core.events import Event, Failed, Progress
+from ..core.events import Event, ItemFailed, Progress, Task
 from ..core.geometry import PatchGrid, PatchPoints
 from ..core.settings import Settings, TrainingSettings
 from ..mil.device import choose_device, compute_dtype
@@ -124,7 +124,7 @@ def _read_some(
                 bag, share = yield from _within(reader.read(row, cohort), until)
                 size, took = 0 if bag is None else len(bag), (time.perf_counter() - began) / share
         except SlideError as error:
-            yield Failed(row.slide_id, str(error))
+            yield ItemFailed(row.slide_id, error)
             n_failed += 1
             continue
         seconds.append(took)
@@ -132,7 +132,7 @@ def _read_some(
             break
         bags.append(_first_of(bag))
         sizes.append(size)
-        yield Progress("reading slides", done, len(rows))
+        yield Progress(Task.READ_SLIDES, done, len(rows))
         if time.perf_counter() > until:
             break
     if n_failed == len(rows):
@@ -176,7 +176,7 @@ def _within(work: Generator[Event, None, Any], until: float) -> Generator[Event,
         while True:
             event = next(work)
             if isinstance(event, Progress) and event.total:
-                share = max(share, event.done / event.total)
+                share = max(share, event.step / event.total)
             if time.perf_counter() > until and share:
                 return None, share
             yield event
@@ -212,7 +212,7 @@ def _measured(stage: Stage, device: object, watch: Stopwatch, until: float) -> G
     stage.model.dtype = compute_dtype(stage.settings.precision, device)
     watch.rest()
     training = fit(
-        stage.model, stage.loss_function, stage.training_bags, [], stage.settings, stage.seed, phase=stage.role
+        stage.model, stage.loss_function, stage.training_bags, [], stage.settings, stage.seed, network=stage.role
     )
     began, warm_up = time.perf_counter(), 0.0  # s of the first step, which counts only where there is no other
     try:
@@ -220,17 +220,17 @@ def _measured(stage: Stage, device: object, watch: Stopwatch, until: float) -> G
             late = time.perf_counter() > until
             if isinstance(item, TrainingState):
                 watch.epoch(stage.role)
-                yield Progress(f"measuring the {stage.role}", item.epoch, EPOCHS)
+                yield Progress(Task.MEASURE, item.epoch, EPOCHS, stage.role)
                 if late:
                     break
             else:
                 yield item
                 now = time.perf_counter()
-                if late and item.done:
-                    step = (now - began) / (item.done - 1) if warm_up and item.done > 1 else warm_up or now - began
+                if late and item.step:
+                    step = (now - began) / (item.step - 1) if warm_up and item.step > 1 else warm_up or now - began
                     watch.part_of_epoch(stage.role, step * item.total)
                     break
-                if item.done and not warm_up:
+                if item.step and not warm_up:
                     began, warm_up = now, now - began
     finally:
         training.close()

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..core.bag import UNLABELLED
 from ..core.errors import BundleError, CohortError, SettingsError, SlideError
-from ..core.events import Event, Failed, Notice, Progress
+from ..core.events import Event, ItemFailed, Notice, Progress, Task
 from ..core.label_map import COVERAGE, count_of, list_briefly
 from ..core.metrics import Metrics, binary_metrics, mean_metrics, positive_score
 from ..store.cohort import Cohort, CohortSlide
@@ -127,7 +127,7 @@ def evaluate(
             raise SlideError("none of the slides could be evaluated")
         answers = _Answers()
         for done, patch_map in enumerate(maps):
-            yield Progress("comparing with the truth", done, len(maps))
+            yield Progress(Task.COMPARE, done, len(maps))
             answers.add(patch_map, patches.of(patch_map), cohort)
         yield from (Notice(line) for line in patches.report())
         metrics[role] = answers.metrics()
@@ -138,7 +138,7 @@ def _rows(run: Run, cohort: Cohort, split: str) -> Generator[Event, None, list[C
     """The slides to evaluate; notices say which are left out, or flatter."""
     learnt, reasons = Learnt.of(run), {}
     for done, row in enumerate(cohort.labelled):
-        yield Progress("comparing with what was learnt from", done, len(cohort.labelled))
+        yield Progress(Task.COMPARE_WITH_TRAINING, done, len(cohort.labelled))
         reasons[row.slide_id] = learnt.why(row)
     seen = [slide_id for slide_id, why in reasons.items() if why]
     rows = [row for row in cohort.labelled if split == "all" or not reasons[row.slide_id]]
@@ -187,7 +187,7 @@ def _without_repeats(
             event = next(work)
         except StopIteration as stop:
             return stop.value
-        if first or not isinstance(event, (Notice, Failed)):
+        if first or not isinstance(event, (Notice, ItemFailed)):
             yield event
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from ..core.bag import UNLABELLED
 from ..core.classes import RGB
 from ..core.errors import BundleError, OutputError, SlideError
-from ..core.events import Event, Failed, Finished, Notice, Progress
+from ..core.events import Event, ItemDone, ItemFailed, Notice, Progress, Task
 from ..core.label_map import COVERAGE
 from ..export import files_of, format_names, names_of_files, write
 from ..slides.registry import may_have_canvas, open_slide
@@ -77,11 +77,11 @@ def export(
                 own = {"names": names[name], "writing": outputs.writing}
                 written = write(patch_map, out, formats, threshold, given.get(name), colours=colours, **own)
             except (SlideError, BundleError, OutputError) as error:
-                yield Failed(name, str(error))
+                yield ItemFailed(name, error)
             else:
                 files += written
-                yield Finished(name, written)
-            yield Progress("exporting", done, len(maps))
+                yield ItemDone(name, written)
+            yield Progress(Task.EXPORT, done, len(maps))
     return files
 
 
@@ -162,7 +162,7 @@ def _corrected(
     """
     found = {}
     for done, (name, patch_map) in enumerate(maps.items()):
-        yield Progress("laying corrections", done, len(maps))
+        yield Progress(Task.APPLY_CORRECTIONS, done, len(maps))
         try:
             opened = PatchMap.open(patch_map) if isinstance(patch_map, Path) else patch_map
         except BundleError:  # said when it is its turn

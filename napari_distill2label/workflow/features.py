@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ..core.errors import BundleError, OutputError, SettingsError, SlideError
-from ..core.events import Event, Failed, Finished, Notice
+from ..core.events import Event, ItemDone, ItemFailed, Notice, Progress, Task
 from ..core.geometry import Mpp, PatchGrid, PatchPoints, mean_mpp
 from ..core.paths import is_url
 from ..core.settings import GridSettings
@@ -87,12 +87,12 @@ def features(
                     patches = yield from iter_place_patches(slide, grid, regions=regions_of(row.slide_id, tissue))
                     yield from _keep(row.slide_id, slide, patches, source, formats, outputs)
             except (SlideError, OutputError) as error:
-                yield Failed(row.slide_id, str(error))
+                yield ItemFailed(row.slide_id, error)
             except OSError as error:
-                yield Failed(row.slide_id, out_of_order(error))
+                yield ItemFailed(row.slide_id, SlideError(out_of_order(error)))
             else:
                 written.append(path)
-                yield Finished(row.slide_id, path)
+                yield ItemDone(row.slide_id, path)
     return written
 
 
@@ -274,7 +274,7 @@ class FeatureSource:
                 f"{slide_id}: the features in {self.folder} were of other patches, another file or another encoder: "
                 "they are computed anew"
             )
-        yield from walk(slide, found, PatchScorer(self.encoder), f"features of {slide.name}")
+        yield from walk(slide, found, PatchScorer(self.encoder), Progress(Task.EXTRACT_FEATURES, item=slide.name))
         return found
 
     def kept(self, slide_id: str, slide: Slide | None, mpp: Mpp | None = None) -> FeatureMap:

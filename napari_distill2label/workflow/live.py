@@ -18,7 +18,7 @@ import torch
 
 from ..core.bag import Bag
 from ..core.errors import CohortError, SlideError
-from ..core.events import EpochEnd, Event, Finished, Notice, Progress
+from ..core.events import EpochEnd, Event, ItemDone, Notice, Progress, Task
 from ..core.geometry import Mpp, PatchGrid, PatchPoints
 from ..core.presets import live_settings
 from ..core.settings import GridSettings, Settings
@@ -125,14 +125,14 @@ def read_features(
                 maps[row.slide_id] = (row, *(yield from _read(source, row)))
             except SlideError as error:
                 missing.append(f"{row.slide_id}: {error}")
-        yield Progress("reading features", done, len(cohort))
+        yield Progress(Task.READ_FEATURES, done, len(cohort))
     if not maps and not there:
         raise CohortError(f"{folder}: holds no features of these slides: compute them first, with a frozen encoder")
     components = known.components if known else Components.of(_sample([found for _, found, _, _ in maps.values()]))
     for done, (slide_id, (row, found, mpp, assumed)) in enumerate(maps.items(), 1):
         values = components(np.asarray(found.instances())[found.readable])
         there[slide_id] = LiveSlide(row, found.patches, found.readable, values, mpp, assumed, found.signature)
-        yield Progress("components of features", done, len(maps))
+        yield Progress(Task.PROJECT_FEATURES, done, len(maps))
     if missing:
         yield Notice(
             f"{len(missing)} of {len(cohort)} slides have no features that can be read: the live loop leaves them out; "
@@ -189,7 +189,7 @@ def live(
     known
         int8 of `patches.shape` by slide: classes of patches a user corrected, −1 elsewhere.
     first
-        The slide whose map is made, and told of by `Finished`, before all others.
+        The slide whose map is made, and told of by `ItemDone`, before all others.
 
     Slides of the test split are not trained on. `CohortError` if fewer than two classes are labelled.
     """
@@ -207,8 +207,8 @@ def live(
         if slide.row.slide_id in listed:
             maps.append(_map(models["student"], slide, cohort.classes, identity))
             if slide.row.slide_id == first:
-                yield Finished(first, maps[-1])
-        yield Progress("labelling patches", done, len(order))
+                yield ItemDone(first, maps[-1])
+        yield Progress(Task.CLASSIFY_FEATURES, done, len(order))
     folded = {role: folded_in(model, features.components) for role, model in models.items()}
     n_corrections = sum(int((bag.patch_labels >= 0).sum()) for bag in bags if bag.patch_labels is not None)
     return LiveResult(folded, maps, settings, features, cohort.with_slides(rows), n_corrections)
@@ -247,7 +247,7 @@ def _train(
             yield item
             continue
         for step in fit(
-            item.model, item.loss_function, item.training_bags, (), item.settings, item.seed, phase=item.role
+            item.model, item.loss_function, item.training_bags, (), item.settings, item.seed, network=item.role
         ):
             if isinstance(step, TrainingState):
                 step = _epoch_end(item.role, step, item.settings.epochs)
@@ -313,7 +313,7 @@ def folded_in(model: MILModel, components: Components) -> MILModel:
 
 def keep(result: LiveResult, out: PathLike) -> Generator[Event, None, Run]:
     """Write a trial as a run, which predicts and exports as any other does; its card says how it was trained."""
-    yield Progress("keeping the models", 0)
+    yield Progress(Task.SAVE_MODEL)
     features = result.features
     cohort = result.cohort.with_slides(replace(row, split="train") for row in result.cohort)
     slides = [features.slides[row.slide_id] for row in cohort]
@@ -345,5 +345,5 @@ def keep(result: LiveResult, out: PathLike) -> Generator[Event, None, Run]:
             "data_signature": signature.hexdigest(),
         }
         save_bundle(run.bundle(role), model, about, (yield from bag_metrics(model, (), role)))
-        yield Progress("keeping the models", len(run.models), len(result.models))
+        yield Progress(Task.SAVE_MODEL, len(run.models), len(result.models))
     return run

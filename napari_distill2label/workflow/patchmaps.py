@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ..core.errors import BundleError, SlideError
-from ..core.events import Begun, Event, Failed, Notice
+from ..core.events import Event, ItemFailed, ItemStarted, Notice, Progress, Task
 from ..core.geometry import Mpp, PatchGrid, PatchPoints, mean_mpp
 from ..core.paths import canonical_path
 from ..core.settings import GridSettings
@@ -74,7 +74,7 @@ class PatchMapper:
         """Score a slide; its map is kept in the folder `keep`, or in memory (None).
 
         `SlideError` if it cannot be opened or read, or does not fit. Where it is damaged in part, the rest is scored
-        and a `Failed` says where and how much is not.
+        and a `ItemFailed` says where and how much is not.
         """
         if self.source is not None and self.source.has(row.slide_id):
             return (yield from self._of_features(row, mpp, keep))
@@ -85,13 +85,15 @@ class PatchMapper:
             place = keep and place_of(keep, row, self.config.role)
             patch_map = self._begin(place, patches, row, slide.mpp, slide.mpp_from_user)
             if not patch_map.is_complete:
-                yield Begun(row.slide_id, patch_map)
-                yield from self._walk(slide, patch_map, f"predicting {row.slide_id}")
+                yield ItemStarted(row.slide_id, patch_map)
+                yield from self._walk(slide, patch_map, Progress(Task.PREDICT, item=row.slide_id))
                 if not patch_map.done.any():
                     raise SlideError(f"{slide.path}: {_damage(patch_map)}, nothing is left: copy the slide again")
                 patch_map.finish(self._probabilities)
         if patch_map.damage:
-            yield Failed(row.slide_id, f"{row.path}: {_damage(patch_map)}; the others are: copy the slide again")
+            yield ItemFailed(
+                row.slide_id, SlideError(f"{row.path}: {_damage(patch_map)}; the others are: copy the slide again")
+            )
         return patch_map
 
     def _of_features(self, row: CohortSlide, mpp: float | None, keep: Path | None) -> Generator[Event, None, PatchMap]:
@@ -105,8 +107,10 @@ class PatchMapper:
         place = keep and place_of(keep, row, self.config.role)
         patch_map = self._begin(place, features.patches, row, slide_mpp, assumed, features.signature)
         if not patch_map.is_complete:
-            yield Begun(row.slide_id, patch_map)
-            yield from judge_kept(features, patch_map, self.classifier, f"predicting {row.slide_id}", "lost")
+            yield ItemStarted(row.slide_id, patch_map)
+            yield from judge_kept(
+                features, patch_map, self.classifier, Progress(Task.PREDICT, item=row.slide_id), "lost"
+            )
             patch_map.finish(self._probabilities)
         return patch_map
 
@@ -121,19 +125,19 @@ class PatchMapper:
         centres, regions = centres_of(row.slide_id, self.centres), regions_of(row.slide_id, self.tissue)
         return (yield from iter_place_patches(slide, self.grid, centres, regions, make_grid))
 
-    def _walk(self, slide: Slide, patch_map: PatchMap, phase: str) -> Generator[Event, None, None]:
+    def _walk(self, slide: Slide, patch_map: PatchMap, progress: Progress) -> Generator[Event, None, None]:
         patches = patch_map.patches
         scorer = self.recipe.scorer(self.classifier, patches, slide)
         if self.cluster is None and self.source is not None:
             features = self.source.map_at(patch_map.slide_id, slide, patches)
-            yield from judge_kept(features, patch_map, self.classifier, phase, "later")
+            yield from judge_kept(features, patch_map, self.classifier, progress, "later")
             sink = JudgedFeatures(features, patch_map, self.classifier)
-            yield from walk(slide, sink, PatchScorer(self.source.encoder), phase)
+            yield from walk(slide, sink, PatchScorer(self.source.encoder), progress)
         elif self.cluster is None:
-            yield from walk(slide, patch_map, scorer, phase)
+            yield from walk(slide, patch_map, scorer, progress)
         else:
             pool = self.cluster.scoring(SlideRecipe.of(slide, patches, self.force))
-            yield from fill(patch_map, pool, phase, patches_per_block(scorer, patches))
+            yield from fill(patch_map, pool, progress, patches_per_block(scorer, patches))
 
     def _probabilities(self, logit: np.ndarray) -> list[float]:
         """(C,) logits of a slide -> (C,) probabilities."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import BundleError, OutputError, SettingsError, SlideError
-from ..core.events import Event, Failed, Finished, Notice, Progress
+from ..core.events import Event, ItemDone, ItemFailed, Notice, Progress, Task
 from ..core.settings import GridSettings
 from ..export import files_of, format_names, names_of_files, write
 from ..mil.device import choose_device, compute_dtype
@@ -122,7 +122,7 @@ def predict(
         Replace files in `out` that this program did not write, or that were changed since. Without it `OutputError`
         names them before anything is done. What is read here is never written onto.
 
-    A slide that fails is reported (`Failed`); the others go on. So is one that is damaged in part: what can be read
+    A slide that fails is reported (`ItemFailed`); the others go on. So is one that is damaged in part: what can be read
     of it is scored and written. An interrupted prediction of the same slide by the same model goes on where it
     stopped.
     """
@@ -183,11 +183,11 @@ def predict(
                         own = {"names": names[row.slide_id], "writing": outputs.writing}
                         write(patch_map, out, formats, threshold, slide=slide, **own)
             except (BundleError, SlideError, OutputError) as error:
-                yield Failed(row.slide_id, str(error))
+                yield ItemFailed(row.slide_id, error)
             except OSError as error:
-                yield Failed(row.slide_id, out_of_order(error))
+                yield ItemFailed(row.slide_id, SlideError(out_of_order(error)))
             if index in maps:
-                yield Finished(row.slide_id, maps[index])
+                yield ItemDone(row.slide_id, maps[index])
 
         works = (one(index, row) for index, row in enumerate(cohort))
         yield from in_turn(works, cluster)
@@ -199,7 +199,7 @@ def _start(cluster: Cluster) -> Generator[Progress, None, None]:
     with ThreadPoolExecutor(1) as pool:
         starting = pool.submit(cluster.start)
         while not wait([starting], timeout=0.1).done:
-            yield Progress("starting the workers", 0)
+            yield Progress(Task.START_WORKERS)
     starting.result()
 
 

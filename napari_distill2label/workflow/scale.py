@@ -3,7 +3,7 @@
 from collections.abc import Generator, Iterable
 
 from ..core.errors import CohortError, SlideError
-from ..core.events import Notice, Progress
+from ..core.events import Notice, Progress, Task
 from ..slides.registry import open_slide
 from ..slides.scale import missing_mpp
 from ..store.cohort import CohortSlide
@@ -23,7 +23,7 @@ def slides_without_mpp(rows: Iterable[CohortSlide], mpp: float | None = None) ->
                         found.append(row.slide_id)
             except SlideError:
                 pass
-        yield Progress("looking at the slides' µm/px", done, len(rows))
+        yield Progress(Task.CHECK_SCALE, done, len(rows))
     return found
 
 

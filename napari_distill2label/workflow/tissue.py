@@ -5,7 +5,7 @@ from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 
 from ..core.errors import OutputError, SettingsError, SlideError
-from ..core.events import Event, Failed, Finished, Notice
+from ..core.events import Event, ItemDone, ItemFailed, Notice
 from ..core.settings import GridSettings
 from ..export.regions import write_regions
 from ..slides.registry import open_slide
@@ -63,9 +63,9 @@ def tissue(
                     raise SlideError(f"{row.path}: no tissue found by the rule {settings.tissue!r}")
                 files.append(write_regions(path, mask, row.slide_id, outputs.writing))
             except (SlideError, OutputError) as error:
-                yield Failed(row.slide_id, str(error))
+                yield ItemFailed(row.slide_id, error)
             else:
-                yield Finished(row.slide_id, path)
+                yield ItemDone(row.slide_id, path)
     return files
 
 

@@ -11,7 +11,7 @@ import torch
 
 from ..core.bag import UNLABELLED, Bag
 from ..core.errors import BundleError, SettingsError
-from ..core.events import EpochEnd, Event, Notice, Progress
+from ..core.events import EpochEnd, Event, Notice, Progress, Task
 from ..core.metrics import binary_metrics, positive_score
 from ..core.settings import Settings, TrainingSettings
 from ..mil.device import choose_device, compute_dtype
@@ -193,7 +193,7 @@ class _Training:
         self.trained(role, state)
 
     def say_if_nothing_was_learnt(self, role: str, model: MILModel) -> Generator[Event, None, None]:
-        pause = Progress(f"{role}: answers for its training slides", 0, len(self.train))
+        pause = Progress(Task.CHECK_TRAINING, 0, len(self.train), role)
         found: FitQuality = yield from measure_fit(model, self.train, pause)
         if found.is_at_chance:
             own = "student" if role == "student" else "teacher"
@@ -315,7 +315,7 @@ def bag_metrics(
     """Metrics of the slides' labels (`core.metrics`)."""
     answers = []
     for done, bag in enumerate(bags):
-        pause = Progress(f"{role}: metrics of the validation slides", done, len(bags))
+        pause = Progress(Task.VALIDATE, done, len(bags), role)
         answer = yield from iter_predict_bag(model, bag, pause)
         answers.append(model.probabilities(answer.bag_logits).numpy())
     positive = np.array([bag.label != (0,) for bag in bags], bool)
@@ -339,7 +339,7 @@ def _signature(bags: Sequence[Bag]) -> Generator[Progress, None, str]:
     for done, bag in enumerate(bags):
         digest.update(f"{bag.slide_id}\0{bag.label}\0{bag.instances.shape}".encode())
         for start in range(0, len(bag), SIGNED_AT_ONCE):
-            yield Progress("noting what is trained on", done, len(bags))
+            yield Progress(Task.HASH_DATA, done, len(bags))
             digest.update(np.ascontiguousarray(bag.instances[start : start + SIGNED_AT_ONCE]))
         if bag.patch_labels is not None:
             digest.update(bag.patch_labels.tobytes())

@@ -2,13 +2,14 @@ import dataclasses
 
 import pytest
 
-from napari_distill2label.core.events import EpochEnd, Failed, Finished, Notice, Progress, drain
+from napari_distill2label.core.errors import SlideError
+from napari_distill2label.core.events import EpochEnd, ItemDone, ItemFailed, Notice, Progress, Task, drain
 
 
 def work(log):
     try:
         for done in (1, 2, 3):
-            yield Progress("counting", done, 3)
+            yield Progress(Task.EXPORT, done, 3)
         return "result"
     finally:
         log.append("closed")
@@ -17,7 +18,7 @@ def work(log):
 def test_drain_hands_on_every_event_and_returns_the_result():
     seen, log = [], []
     assert drain(work(log), seen.append) == "result"
-    assert [event.done for event in seen] == [1, 2, 3]
+    assert [event.step for event in seen] == [1, 2, 3]
     assert log == ["closed"]
     assert drain(work([])) == "result"
 
@@ -27,7 +28,7 @@ def test_drain_closes_the_work_before_an_exception_leaves(error):
     log = []
 
     def show(event):
-        if event.done == 2:
+        if event.step == 2:
             log.append("shown")
             raise error
 
@@ -50,8 +51,15 @@ def test_drain_passes_on_what_the_work_raises():
 
 
 @pytest.mark.parametrize(
-    "event", [Progress("a", 1), EpochEnd("a", 1, best=True), Notice("a"), Failed("a", "b"), Finished("a")]
+    "event",
+    [
+        Progress(Task.EXPORT, 1),
+        EpochEnd("a", 1, 2, best=True),
+        Notice("a"),
+        ItemFailed("a", SlideError("b")),
+        ItemDone("a"),
+    ],
 )
 def test_events_are_frozen(event):
     with pytest.raises(dataclasses.FrozenInstanceError):
-        event.phase = "other"
+        event.item = "other"

@@ -14,7 +14,7 @@ from experiments import breast as table
 from experiments.breast import bag_threshold, breast, few_images
 from experiments.breast_report import MODELS, auroc_of_cases
 from napari_distill2label.core.errors import CohortError, SettingsError
-from napari_distill2label.core.events import Notice, Progress, drain
+from napari_distill2label.core.events import ItemFailed, Notice, Progress, Task, drain
 from napari_distill2label.core.metrics import positive_score
 from napari_distill2label.core.presets import build_settings
 from napari_distill2label.mil.training import predict_bag
@@ -115,8 +115,8 @@ def test_only_what_is_missing_is_done_again(done, images, tmp_path):
     (out / "results.csv").write_text("".join(x for x in lines if not x.startswith("breast,mil,grid,1,")), "utf-8")
     events = []
     drain(breast(images, out, quick=True), events.append)
-    trained = {event.phase for event in events if isinstance(event, Progress) and "epoch" in event.phase}
-    assert trained == {"mil: epoch 1", "mil: validation of epoch 1"}
+    trained = {(e.task, e.item, e.epoch) for e in events if isinstance(e, Progress) and e.epoch is not None}
+    assert trained == {(Task.TRAIN, "mil", 1), (Task.VALIDATE, "mil", 1)}
     assert sorted((out / "results.csv").read_text("utf-8").splitlines()) == sorted(whole.splitlines())
     assert (out / "breast.md").read_text("utf-8") == (done / "breast.md").read_text("utf-8")
 
@@ -139,8 +139,8 @@ def test_an_image_that_cannot_be_read_is_named_and_nothing_is_invented(images, t
     events = []
     with pytest.raises(SettingsError, match="no fold could be done"):
         drain(breast(data, tmp_path / "out", quick=True), events.append)
-    assert all("ytma00_010203_benign1" in event.reason for event in events if hasattr(event, "reason"))
-    assert sum(hasattr(event, "reason") for event in events) == 4
+    assert all("ytma00_010203_benign1" in str(event.error) for event in events if isinstance(event, ItemFailed))
+    assert sum(isinstance(event, ItemFailed) for event in events) == 4
     assert not (tmp_path / "out" / "breast.md").exists()
 
 

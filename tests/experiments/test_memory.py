@@ -38,9 +38,9 @@ def fits(monkeypatch):
     names = []
     real = training.fit
 
-    def fit(*args, phase, **kwargs):
-        names.append(phase)
-        return real(*args, phase=phase, **kwargs)
+    def fit(*args, network, **kwargs):
+        names.append(network)
+        return real(*args, network=network, **kwargs)
 
     monkeypatch.setattr(training, "fit", fit)
     return names

@@ -23,7 +23,7 @@ from experiments.mnist_data import (
 )
 from experiments.results import HEADER
 from napari_distill2label.core.errors import CohortError
-from napari_distill2label.core.events import Progress, drain
+from napari_distill2label.core.events import Progress, Task, drain
 from napari_distill2label.mil.losses import TeacherLoss
 from napari_distill2label.mil.training import predict_bag
 
@@ -243,7 +243,9 @@ def test_the_whole_experiment_and_going_on_with_it(folder, tmp_path, monkeypatch
     added = pd.read_csv(out / "results.csv").iloc[len(frame) :]
     assert set(added.seed) == {2}
     assert set(added.patches) == {"K3-N6", "K6-N6"}
-    assert not any("seed 0" in event.phase or "seed 1" in event.phase for event in events if type(event) is Progress)
+    trained = [event.item for event in events if isinstance(event, Progress) and event.task is Task.TRAIN]
+    assert trained
+    assert not any("seed 0" in item or "seed 1" in item for item in trained)
 
 
 def test_tasks_travel_to_workers_and_repeat_there(folder):

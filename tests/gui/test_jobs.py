@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from napari_distill2label.core.errors import SlideError
-from napari_distill2label.core.events import EpochEnd, Notice, Progress
+from napari_distill2label.core.events import EpochEnd, Notice, Progress, Task
 from napari_distill2label.gui.jobs.jobs import Broken, BusyError, Cancelled, Done, Job, Jobs, Retry, relay
 from napari_distill2label.gui.jobs.relay import broken
 
@@ -21,13 +21,13 @@ def finish(generator):
 
 
 def failing(error):
-    yield Progress("working", 1, 2)
+    yield Progress(Task.EXPORT, 1, 2)
     raise error
 
 
 def test_done():
     def work():
-        yield Progress("working", 1, 1)
+        yield Progress(Task.EXPORT, 1, 1)
         return 7
 
     events, outcome = finish(relay(work, threading.Event()))
@@ -76,7 +76,7 @@ def test_cancel_closes_the_work_in_the_thread_that_ran_it():
     def work():
         try:
             for step in range(1000):
-                yield Progress("working", step, 1000)
+                yield Progress(Task.EXPORT, step, 1000)
                 if step == 2:
                     flag.set()
         finally:
@@ -93,8 +93,8 @@ def test_cancel_closes_the_work_in_the_thread_that_ran_it():
 def test_progress_is_thinned_out_and_the_rest_is_not():
     def work():
         for step in range(500):
-            yield Progress("working", step, 1000)
-            yield Progress("and", 1, 1)  # a phase of one step ends as often as it is begun
+            yield Progress(Task.EXPORT, step, 1000)
+            yield Progress(Task.LOAD_MODEL, 1, 1)  # a task of one step ends as often as it is begun
         yield EpochEnd("teacher", 1, 2)
         yield Notice("look")
         yield EpochEnd("teacher", 2, 2)
@@ -109,7 +109,7 @@ def test_without_a_window_work_runs_at_once():
     jobs.changed.connect(lambda job: seen.append(job.state))
 
     def work():
-        yield Progress("working", 1, 2)
+        yield Progress(Task.EXPORT, 1, 2)
         return 3
 
     job = jobs.start("train", "Training", work, results.append)
@@ -124,7 +124,7 @@ def steps(*values):
 
     def work():
         for number, _ in enumerate(values, 1):
-            yield Progress("working", number, len(values))
+            yield Progress(Task.EXPORT, number, len(values))
         return values[-1]
 
     return work
@@ -133,12 +133,12 @@ def steps(*values):
 @pytest.mark.parametrize(
     ("event", "text"),
     [
-        (Progress("predicting slide_007", 27, 81), "predicting slide_007 (27/81 patches)"),
-        (Progress("assistant-2: epoch 3", 4, 9), "assistant 2: epoch 3 (4/9 steps)"),
-        (Progress("student: validation of epoch 2", 1, 2), "student: validation of epoch 2 (1/2 slides)"),
-        (EpochEnd("student", 3, 10), "student: epoch 3 (3/10 epochs)"),
-        (Progress("working", 1, 3), "working (1/3)"),
-        (Progress("working", 1), "working…"),
+        (Progress(Task.PREDICT, 27, 81, "slide_007"), "predicting slide_007 (27/81 patches)"),
+        (Progress(Task.TRAIN, 4, 9, "assistant-2", 3, 8), "assistant-2: epoch 3 of 8 (4/9 steps)"),
+        (Progress(Task.VALIDATE, 1, 2, "student", 2, 10), "student: validating epoch 2 of 10 (1/2 slides)"),
+        (EpochEnd("student", 3, 10), "student: epoch 3 of 10"),
+        (Progress(Task.EXPORT, 1, 3), "exporting (1/3 slides)"),
+        (Progress(Task.EXPORT, 1), "exporting…"),
     ],
 )
 def test_what_is_counted_is_named(event, text):
@@ -166,7 +166,7 @@ def test_a_second_job_waits_for_the_first():
         assert jobs.of_kind("predict") is second
         with pytest.raises(BusyError, match="Training is still going on"):
             jobs.wait(second)
-        yield Progress("working", 1)
+        yield Progress(Task.EXPORT, 1)
         return 1
 
     first = jobs.start("train", "Training", work, order.append)
@@ -188,7 +188,7 @@ def test_what_waits_can_be_taken_out():
         jobs.cancel(waiting[1])
         assert waiting[1].state == "cancelled"
         assert jobs.queue == (waiting[0], waiting[2])
-        yield Progress("working", 1)
+        yield Progress(Task.EXPORT, 1)
 
     jobs.start("train", "Training", work)
     assert done == ["a", "c"]
@@ -202,7 +202,7 @@ def test_what_a_cancelled_job_keeps_is_said():
         jobs.start("predict", "Predicting", steps, kept="This had not begun.")
         jobs.cancel(jobs.queue[0])
         jobs.cancel()
-        yield Progress("working", 1, 2)
+        yield Progress(Task.EXPORT, 1, 2)
 
     job = jobs.start("features", "Computing features", work, kept="The rest is kept.")
     assert job.text == "Computing features: cancelled. The rest is kept."
@@ -214,14 +214,14 @@ def test_the_next_job_starts_whatever_became_of_the_one_before():
 
     def work():
         jobs.start("predict", "Predicting", steps(1), done.append)
-        yield Progress("working", 1)
+        yield Progress(Task.EXPORT, 1)
         raise RuntimeError("boom")
 
     def other():
         jobs.start("predict", "Predicting", steps(2), done.append)
-        yield Progress("working", 1)
+        yield Progress(Task.EXPORT, 1)
         jobs.cancel()
-        yield Progress("working", 2)
+        yield Progress(Task.EXPORT, 2)
 
     assert jobs.start("train", "Training", work).state == "failed"
     assert jobs.start("train", "Training", other).state == "cancelled"
@@ -237,7 +237,7 @@ def test_what_a_job_needs_is_looked_up_when_its_turn_comes():
 
     def work():
         jobs.start("predict", "Predicting", steps(1), prepare=prepare)
-        yield Progress("working", 1)
+        yield Progress(Task.EXPORT, 1)
 
     jobs.start("train", "Training", work, model.append)
     assert jobs.last.state == "done"
@@ -251,7 +251,7 @@ def test_a_failed_job_can_be_tried_again():
     jobs, left = Jobs(lambda: False), [1, 1]
 
     def work():
-        yield Progress("working", 1)
+        yield Progress(Task.EXPORT, 1)
         if left:
             left.pop()
             raise SlideError("not yet")
@@ -285,7 +285,7 @@ def test_an_error_of_a_listener_does_not_stop_the_queue():
 
     def work():
         jobs.start("predict", "Predicting", steps(2), done.append)
-        yield Progress("working", 1)
+        yield Progress(Task.EXPORT, 1)
 
     def fail(value):
         raise ValueError("of the listener")
@@ -304,7 +304,7 @@ def test_the_past_is_not_kept_forever():
 def test_late_results_are_dropped():
     jobs = Jobs(lambda: False)
     job = Job("train", "Training")
-    jobs._on_event(job, Progress("late", 1))
+    jobs._on_event(job, Progress(Task.EXPORT, 1))
     jobs._on_outcome(job, Done(1))
     assert jobs.past == ()
     assert job.is_running
@@ -325,7 +325,7 @@ def test_shutdown_ends_what_waits_too():
         waiting.append(jobs.start("predict", "Predicting", steps(2)))
         jobs.shutdown()
         jobs.shutdown()
-        yield Progress("working", 1)
+        yield Progress(Task.EXPORT, 1)
 
     job = jobs.start("train", "Training", work)
     assert [job.state, waiting[0].state] == ["cancelled", "cancelled"]
@@ -344,7 +344,7 @@ def test_jobs_of_a_window_run_one_after_the_other_beside_it(qtbot, make_napari_v
             threads.append(threading.current_thread())
             for step in range(20):
                 order.append(name)
-                yield Progress(name, step, 20)
+                yield Progress(Task.EXPORT, step, 20, name)
             return name
 
         return make

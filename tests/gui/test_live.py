@@ -144,11 +144,11 @@ def test_a_newer_change_cancels_the_trial_in_hand(session, qtbot, monkeypatch):
 
     def slow(features, cohort, **more):
         if cohort["slide_001"].label == "normal":  # would never end by itself
-            from napari_distill2label.core.events import Progress
+            from napari_distill2label.core.events import Progress, Task
 
             while True:
                 began.set()
-                yield Progress("training", 0, None)
+                yield Progress(Task.TRAIN)
         return (yield from real(features, cohort, **more))
 
     session.live.enabled = True

@@ -170,7 +170,7 @@ def test_maps_are_not_read_in_the_gui_thread(qtbot, make_napari_viewer, run_fold
 
 
 def test_cancelling_leaves_the_prediction_before(reviewed, make_patch_map):
-    from napari_distill2label.core.events import Begun
+    from napari_distill2label.core.events import ItemStarted
     from napari_distill2label.gui.jobs.jobs import Cancelled, Job
     from napari_distill2label.store.patchmap import PatchMap
 
@@ -178,7 +178,7 @@ def test_cancelling_leaves_the_prediction_before(reviewed, make_patch_map):
     begun = PatchMap.create(None, patch_map.patches, patch_map.classes, slide_id="slide", model={"role": "student"})
     shades.read(begun)
     job = Job("predict", "Predicting")
-    session.jobs.event.emit(job, Begun("slide", begun))
+    session.jobs.event.emit(job, ItemStarted("slide", begun))
     assert (layer(viewer, LABELS).data == 0).all()
     job._end(Cancelled())
     session.jobs.changed.emit(job)

@@ -8,7 +8,7 @@ import threading
 import pytest
 from napari.components import ViewerModel
 
-from napari_distill2label.core.events import EpochEnd, Progress
+from napari_distill2label.core.events import EpochEnd, Progress, Task
 from napari_distill2label.gui.session.run_summary import append, read_curves, scan, summarise
 from napari_distill2label.gui.session.session import Session
 from napari_distill2label.gui.training.preparation import resumed_settings
@@ -143,7 +143,7 @@ def test_the_session_lists_runs_beside_the_slides(session, cohort_csv, run_folde
 
 def epochs(role, numbers, auroc=0.5):
     for number in numbers:
-        yield Progress(f"{role}: epoch {number}", 1, 1)
+        yield Progress(Task.TRAIN, 1, 1, role, number, 5)
         metrics = {"valid_loss": 1 / number, "valid_auroc": auroc}
         yield EpochEnd(role, number, 5, {"loss": 2 / number, "class": 1 / number}, metrics, best=True)
 

@@ -347,7 +347,7 @@ def test_a_run_that_was_stopped_goes_on(session, cohort_csv, tmp_path):
     session.configure(**TINY | {"teacher": {"epochs": 3}})
 
     def stop(job, event):
-        if isinstance(event, EpochEnd) and event.phase == "teacher":
+        if isinstance(event, EpochEnd) and event.network == "teacher":
             session.cancel()
 
     session.jobs.event.connect(stop)
@@ -360,7 +360,7 @@ def test_a_run_that_was_stopped_goes_on(session, cohort_csv, tmp_path):
     session.set_label("slide_001", None)  # the run goes on with the labels it was begun with
     run = session.resume(tmp_path / "run")
     assert run.models == ("teacher", "student")
-    assert [event.done for event in epochs if event.phase == "teacher"] == [2, 3]
+    assert [event.epoch for event in epochs if event.network == "teacher"] == [2, 3]
     assert session.model.path == tmp_path / "run"
     with pytest.raises(BundleError, match="is no run"):
         session.resume(tmp_path)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from napari_distill2label.core.errors import SettingsError
-from napari_distill2label.core.events import Progress
+from napari_distill2label.core.events import Progress, Task
 from napari_distill2label.gui import get_session
 from napari_distill2label.gui.widgets.status import StatusStrip
 
@@ -28,7 +28,7 @@ def strip(qtbot):
 
 def work(strip, kind, result=None, error=None):
     def made():
-        yield Progress(kind, 1, 2)
+        yield Progress(Task.EXPORT, 1, 2, kind)
         if error:
             raise error
         return result

@@ -8,7 +8,7 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QAbstractButton, QAbstractSpinBox, QComboBox
 
-from napari_distill2label.core.events import EpochEnd, Progress
+from napari_distill2label.core.events import EpochEnd, Progress, Task
 from napari_distill2label.gui import get_session
 from napari_distill2label.gui.jobs.times import NO_BREAK
 from napari_distill2label.gui.training.train_panel import TrainPanel
@@ -144,7 +144,7 @@ def test_training_calls_the_trial_off(ready, qtbot, monkeypatch, tmp_path):
     def endless(*args, **kwargs):
         for _ in range(100_000):
             threading.Event().wait(0.01)
-            yield Progress("measuring the teacher", 1, 2)
+            yield Progress(Task.MEASURE, 1, 2, "teacher")
 
     monkeypatch.setattr("napari_distill2label.workflow.estimate.estimate", endless)
     monkeypatch.setattr("napari_distill2label.workflow.train.train", endless)
@@ -169,7 +169,7 @@ def test_cancel_shows_nothing_of_what_comes_late(ready, qtbot, monkeypatch):
             for number in range(1, 100_000):
                 threading.Event().wait(0.01)
                 seen.append(number)
-                yield Progress(f"teacher: epoch {number}", 1, 1)
+                yield Progress(Task.TRAIN, 1, 1, "teacher", number, 100_000)
                 yield EpochEnd("teacher", number, 100_000, {"loss": 1.0})
         finally:
             seen.append(threading.current_thread())
@@ -310,7 +310,7 @@ def test_only_the_file_that_was_trusted_is(ready, monkeypatch, tmp_path):
 
     def work(*args, **kwargs):
         given.append((kwargs["encoder"], kwargs["trust"]))
-        yield Progress("x", 1, 1)
+        yield Progress(Task.EXPORT, 1, 1)
         raise RuntimeError("enough")
 
     monkeypatch.setattr("napari_distill2label.workflow.train.train", work)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from qtpy.QtWidgets import QAbstractButton, QComboBox, QLabel, QLineEdit, QTableView
 
-from napari_distill2label.core.events import Progress
+from napari_distill2label.core.events import Progress, Task
 from napari_distill2label.gui.widget import DistillToLabel
 from napari_distill2label.gui.widgets.shortcuts import SHORTCUTS
 from napari_distill2label.gui.widgets.steps import StepHeader
@@ -88,7 +88,7 @@ def waiting(stop):
 
     def work(*args, **kwargs):
         while not stop.wait(0.01):
-            yield Progress("teacher: epoch 1", 1, 50)
+            yield Progress(Task.TRAIN, 1, 50, "teacher", 1, 1)
 
     return work
 

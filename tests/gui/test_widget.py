@@ -12,7 +12,7 @@ from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QWheelEvent
 from qtpy.QtWidgets import QAbstractButton, QAbstractSpinBox, QApplication, QComboBox, QLabel, QSlider
 
-from napari_distill2label.core.events import Progress
+from napari_distill2label.core.events import Progress, Task
 from napari_distill2label.gui import get_session, open_window
 from napari_distill2label.gui.layers import layers
 from napari_distill2label.gui.widget import WIDTH, DistillToLabel
@@ -50,7 +50,7 @@ def slow_work(seen, error=None):
             for step in range(10_000):
                 seen.append(step)
                 threading.Event().wait(0.01)
-                yield Progress("teacher: epoch 1", step % 50, 50)
+                yield Progress(Task.TRAIN, step % 50, 50, "teacher", 1, 1)
                 if error is not None and step == 3:
                     raise error
         finally:

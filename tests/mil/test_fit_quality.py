@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from napari_distill2label.core.bag import Bag
-from napari_distill2label.core.events import Progress, drain
+from napari_distill2label.core.events import Progress, Task, drain
 from napari_distill2label.core.settings import ModelSettings
 from napari_distill2label.mil.fit_quality import FitQuality, entropy_of_labels, measure_fit
 from napari_distill2label.mil.model import MILModel
@@ -34,7 +34,7 @@ def network(gain):
 
 
 def quality(gain, labels):
-    return drain(measure_fit(network(gain), bags(labels), Progress("", 0)))
+    return drain(measure_fit(network(gain), bags(labels), Progress(Task.CHECK_TRAINING)))
 
 
 BALANCED = [(0,), (1,)] * 4

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from napari_distill2label.core.events import Progress
+from napari_distill2label.core.events import Progress, Task
 from napari_distill2label.core.settings import AssistantSettings, StudentSettings, TeacherSettings
 from napari_distill2label.mil import training, training_bags
 from napari_distill2label.mil.losses import InheritedLabelLoss, StudentLoss, TeacherLoss
@@ -13,7 +13,7 @@ from napari_distill2label.mil.training import RngState, TrainingState, backward,
 from napari_distill2label.mil.training_bags import BagBatch, BagSlice, TrainingBag
 
 CPU = torch.device("cpu")
-PAUSE = Progress("here", 3, 7)
+PAUSE = Progress(Task.TRAIN, 3, 7)
 CHUNK = 3  # instances of 6 features
 LOSSES = {
     "teacher": TeacherLoss(TeacherSettings(lambda_n=0.0, lambda_d=0.0)),

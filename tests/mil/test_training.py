@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from napari_distill2label.core.errors import SettingsError
-from napari_distill2label.core.events import Progress, drain
+from napari_distill2label.core.events import Progress, Task, drain
 from napari_distill2label.core.settings import StudentSettings, TeacherSettings
 from napari_distill2label.mil import training
 from napari_distill2label.mil.losses import StudentLoss, TeacherLoss
@@ -21,6 +21,7 @@ from napari_distill2label.mil.training import (
 from napari_distill2label.mil.training_bags import TrainingBag
 from napari_distill2label.store.checkpoint import load_checkpoint, save_checkpoint
 
+VALIDATING = Progress(Task.VALIDATE)
 QUICK = {"epochs": 4, "learning_rate": 3e-3}
 
 
@@ -102,7 +103,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(start, tmp_path, 
         if isinstance(item, TrainingState):
             save_checkpoint(tmp_path / "checkpoint.safetensors", item)
             epochs += 1
-        elif epochs == 2 and item.done == 2 and "validation" not in item.phase:
+        elif epochs == 2 and item.step == 2 and item.task is not Task.VALIDATE:
             break
     work.close()
     state = load_checkpoint(tmp_path / "checkpoint.safetensors")
@@ -225,11 +226,13 @@ def test_training_learns(make_model, bags, optimiser):
 def test_progress_and_history(start, batch_bags, steps):
     work, _ = start(batch_bags=batch_bags, epochs=2)
     items = list(work)
-    progress = [item for item in items if isinstance(item, Progress) and "validation" not in item.phase]
-    assert [(item.done, item.total) for item in progress] == [(step + 1, steps) for step in range(steps)] * 2
-    assert {item.phase for item in progress} == {"teacher: epoch 1", "teacher: epoch 2"}
-    validation = [item for item in items if isinstance(item, Progress) and "validation" in item.phase]
-    assert [(item.done, item.total) for item in validation] == [(1, 2), (2, 2)] * 2
+    progress = [item for item in items if isinstance(item, Progress) and item.task is not Task.VALIDATE]
+    assert [(item.step, item.total) for item in progress] == [(step + 1, steps) for step in range(steps)] * 2
+    assert {(item.task, item.item, item.epoch, item.epochs) for item in progress} == {
+        (Task.TRAIN, "teacher", 1, 2), (Task.TRAIN, "teacher", 2, 2),
+    }  # fmt: skip
+    validation = [item for item in items if isinstance(item, Progress) and item.task is Task.VALIDATE]
+    assert [(item.step, item.total) for item in validation] == [(1, 2), (2, 2)] * 2
     row = items[-1].history[-1]
     terms = {"loss", "loss_class", "loss_noise", "loss_perturbation", "loss_entropy"}
     assert set(row) == {"epoch", "valid_loss", "valid_auroc"} | terms
@@ -281,9 +284,9 @@ def test_validation_auroc_is_that_of_the_bag_scores(start, make_model, make_bag,
     valid = [make_bag(4, label=k % 2, seed=40 + k) for k in range(6)]
     score = [float(predict_bag(model, bag).bag_logits.softmax(0)[1]) for bag in valid]
     pairs = [one > other for one in score[1::2] for other in score[::2]]  # positive above negative
-    assert finish(training.validate(model, valid, "v"))[1][1] == pytest.approx(sum(pairs) / len(pairs))
-    assert finish(training.validate(model, valid[::2], "v"))[1][1] is None
-    assert finish(training.validate(model, [], "v"))[1] == (None, None)
+    assert finish(training.validate(model, valid, VALIDATING))[1][1] == pytest.approx(sum(pairs) / len(pairs))
+    assert finish(training.validate(model, valid[::2], VALIDATING))[1][1] is None
+    assert finish(training.validate(model, [], VALIDATING))[1] == (None, None)
 
 
 def test_bag_loss_by_hand(make_model, make_bag):
@@ -305,7 +308,7 @@ def test_every_bag_gets_the_teachers_targets_once(make_model, bags):
         except StopIteration as stop:
             training_bags = stop.value
             break
-    assert [(event.done, event.total) for event in events] == [(k, 5) for k in range(1, 6)]
+    assert [(event.step, event.total) for event in events] == [(k, 5) for k in range(1, 6)]
     assert calls == [len(bag) for bag in bags]
     for bag, training_bag in zip(bags, training_bags, strict=True):
         assert torch.equal(training_bag.teacher_targets.instance_logits, predict_bag(teacher, bag).instance_logits)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from napari_distill2label.core.errors import SlideError, TileError
+from napari_distill2label.core.events import Progress, Task
 from napari_distill2label.core.geometry import PatchGrid, PatchPoints
 from napari_distill2label.core.settings import GridSettings
 from napari_distill2label.prediction import engine
@@ -16,6 +17,7 @@ from napari_distill2label.slides.slide import Slide
 from napari_distill2label.store.patchmap import PatchMap
 
 SHAPE = (120, 160)
+WALK = Progress(Task.PREDICT)
 BOXES = ((40, 64, 16, 16), (0, 0, 16, 16))  # (y, x, h, w) of tiles that cannot be decoded
 
 
@@ -69,9 +71,9 @@ def test_only_the_patches_of_damaged_tiles_are_left_out(slide, pixels, monkeypat
     monkeypatch.setattr(engine, "BLOCK_PIXELS", per_block * 9**2)
     patches, whole = patches_of(kind), Slide.of(slide.path, Source((ArrayLevel(pixels),)))
     sink, expected = (PatchMap.create(None, patches, ("a", "b"), slide_id="s") for _ in range(2))
-    events = list(engine.walk(slide, sink, PatchScorer(means), "w"))
-    list(engine.walk(whole, expected, PatchScorer(means), "w"))
-    assert events[-1].done == events[-1].total
+    events = list(engine.walk(slide, sink, PatchScorer(means), WALK))
+    list(engine.walk(whole, expected, PatchScorer(means), WALK))
+    assert events[-1].step == events[-1].total
     lost = unreadable(patches)
     assert 0 < lost.sum() < len(lost) / 2
     np.testing.assert_array_equal(sink.failed[patches.scored], lost)
@@ -88,7 +90,7 @@ def test_only_the_patches_of_damaged_tiles_are_left_out(slide, pixels, monkeypat
 def test_what_failed_is_kept_with_the_map(slide, tmp_path):
     patches = patches_of("grid")
     sink = PatchMap.create(tmp_path / "m.zarr", patches, ("a", "b"), slide_id="s")
-    list(engine.walk(slide, sink, PatchScorer(means), "w"))
+    list(engine.walk(slide, sink, PatchScorer(means), WALK))
     begun = PatchMap.open(tmp_path / "m.zarr")
     begun.finish([0.5, 0.5])
     again = PatchMap.open(tmp_path / "m.zarr")
@@ -130,7 +132,7 @@ def test_a_slide_that_is_gone_is_no_damaged_tile(slide):
     scorer = vanishing
     scorer.patches_per_block = 4
     with pytest.raises(SlideError, match="no such file any more"):
-        list(engine.walk(slide, sink, scorer, "w", threads=1))
+        list(engine.walk(slide, sink, scorer, WALK, threads=1))
     assert sink.done.sum() >= 4
     assert not sink.failed.any()
 

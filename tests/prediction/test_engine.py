@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from napari_distill2label.core.errors import SlideError
+from napari_distill2label.core.events import Progress, Task
 from napari_distill2label.core.geometry import PatchGrid, PatchPoints
 from napari_distill2label.core.settings import GridSettings
 from napari_distill2label.prediction import engine
@@ -14,6 +15,7 @@ from napari_distill2label.slides.synthetic import draw_slide, write_image
 from napari_distill2label.store.patchmap import PatchMap
 
 SHAPE = (100, 120)
+WALK = Progress(Task.PREDICT)
 
 
 @pytest.fixture
@@ -56,16 +58,16 @@ def test_every_patch_is_scored_once_whatever_the_blocks(slide, network, kind, pe
     monkeypatch.setattr(engine, "BLOCK_PIXELS", per_block * 15**2)
     patches = patches_of(kind)
     sink = PatchMap.create(None, patches, ("a", "b"), slide_id="s")
-    events = list(engine.walk(slide, sink, PatchScorer(network, at_once=1), "walking"))
+    events = list(engine.walk(slide, sink, PatchScorer(network, at_once=1), WALK))
     n = int(patches.scored.sum())
     assert sum(network.shown) == n
     assert max(network.shown) <= 2 * per_block
     assert (sink.done == patches.scored).all()
     assert [event.total for event in events] == [n] * len(events)
-    counts = [event.done for event in events]
+    counts = [event.step for event in events]
     assert counts == sorted(counts)
     assert counts[-1] == n
-    assert events[-1].phase == "walking"
+    assert events[-1].task is Task.PREDICT
     expected = cut(slide, patches.corners, 15, 15).mean((1, 2, 3), dtype=np.float64) / 255
     np.testing.assert_allclose(sink.score[patches.scored], expected, atol=1e-6)
 
@@ -73,21 +75,21 @@ def test_every_patch_is_scored_once_whatever_the_blocks(slide, network, kind, pe
 def test_done_blocks_are_not_read_again(slide, network, monkeypatch):
     monkeypatch.setattr(engine, "BLOCK_PIXELS", 4 * 15**2)
     sink = PatchMap.create(None, patches_of("grid"), ("a", "b"), slide_id="s")
-    work = engine.walk(slide, sink, PatchScorer(network, at_once=1), "w", threads=1)
-    while next(work).done < 8:
+    work = engine.walk(slide, sink, PatchScorer(network, at_once=1), WALK, threads=1)
+    while next(work).step < 8:
         pass
     work.close()
     begun = int(sink.done.sum())
     assert 8 <= begun < sink.patches.scored.sum()
     assert sum(network.shown) == begun  # what was begun is kept too
-    events = list(engine.walk(slide, sink, PatchScorer(network, at_once=1), "w"))
+    events = list(engine.walk(slide, sink, PatchScorer(network, at_once=1), WALK))
     assert sum(network.shown) == sink.done.sum() == events[-1].total
-    assert events[0].done == 4  # what is skipped counts as done
+    assert events[0].step == 4  # what is skipped counts as done
 
 
 def test_a_slide_that_ends_early_is_an_error(slide, network):
     sink = PatchMap.create(None, patches_of("grid"), ("a", "b"), slide_id="s")
     slide.close()
     with pytest.raises(SlideError, match="closed"):
-        list(engine.walk(slide, sink, PatchScorer(network, at_once=1), "w"))
+        list(engine.walk(slide, sink, PatchScorer(network, at_once=1), WALK))
     assert not sink.done.any()

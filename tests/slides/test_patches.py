@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from napari_distill2label.core.errors import SlideError
-from napari_distill2label.core.events import drain
+from napari_distill2label.core.events import Progress, Task, drain
 from napari_distill2label.core.geometry import PatchGrid, PatchPoints
 from napari_distill2label.core.settings import GridSettings
 from napari_distill2label.slides.cutting import cut
@@ -91,5 +91,5 @@ def test_the_progress_of_looking_for_tissue(make_slide, pixels):
     events = []
     slide = make_slide(pixels)
     patches = drain(iter_place_patches(slide, GridSettings(tissue="white")), events.append)
-    assert [(event.phase, event.done, event.total) for event in events] == [("looking for tissue in slide0", 1, 1)]
+    assert events == [Progress(Task.FIND_TISSUE, 1, 1, "slide0")]
     assert np.array_equal(patches.scored, place_patches(slide, GridSettings(tissue="white")).scored)

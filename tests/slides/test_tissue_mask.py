@@ -290,7 +290,7 @@ def test_large_slides_are_read_once_and_piece_by_piece(tmp_path):
         assert factor == 2
         assert {event.total for event in events} == {len(reads)}
         assert isinstance(events[-1], Progress)
-        assert events[-1].done == len(reads)
+        assert events[-1].step == len(reads)
     assert sum(area for _, area in reads) == slide.levels[level].shape[0] * slide.levels[level].shape[1]
     assert max(area for _, area in reads) * factor**2 <= 5_000_000
     assert max(mask.mask.shape) <= 2048

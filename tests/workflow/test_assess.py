@@ -61,7 +61,7 @@ def test_figures(given, threshold):
     assert tumour.sensitivity == expected[1, 1] / expected[1].sum()
     assert tumour.precision == expected[1, 1] / expected[:, 1].sum()
     assert tumour.f1 == pytest.approx(2 / (1 / tumour.sensitivity + 1 / tumour.precision))
-    assert events[-1].done == events[-1].total == 2
+    assert events[-1].step == events[-1].total == 2
 
 
 def test_patches_without_a_point(given):

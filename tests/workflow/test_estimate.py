@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from napari_distill2label.core.bag import Bag
-from napari_distill2label.core.events import Progress
+from napari_distill2label.core.events import Progress, Task
 from napari_distill2label.core.presets import build_settings
 from napari_distill2label.mil.training import TrainingState
 from napari_distill2label.store.cohort import Cohort
@@ -27,7 +27,7 @@ def test_a_trial_measures_every_network(cohort_csv, tiny, collect):
     split = with_splits(cohort.with_classes(), tiny().split, tiny().seed)
     assert timing.n_slides == len(split.in_split("train")) + len(split.in_split("valid"))
     assert all(seconds > 0 for seconds in (timing.reading, *timing.epoch.values()))
-    assert any(event.phase == "measuring the student" for event in events if isinstance(event, Progress))
+    assert any((event.task, event.item) == (Task.MEASURE, "student") for event in events if isinstance(event, Progress))
 
 
 def test_a_trial_looks_at_the_tissue_that_training_will(cohort_csv, tiny, collect, tmp_path):
@@ -77,12 +77,12 @@ def test_a_trial_reads_some_patches_and_reckons_with_all(cohort_csv, tiny, colle
 def test_a_trial_ends_in_time_and_reckons_from_a_part_of_an_epoch(cohort_csv, tiny, collect, monkeypatch):
     step, steps = 0.05, 200
 
-    def slow(model, loss_function, training_bags, valid, settings, seed, phase):
+    def slow(model, loss_function, training_bags, valid, settings, seed, network):
         for done in range(steps):
             for _ in range(5):  # a step on a large bag
                 time.sleep(step / 5)
-                yield Progress(f"{phase}: epoch 1", done, steps)
-            yield Progress(f"{phase}: epoch 1", done + 1, steps)
+                yield Progress(Task.TRAIN, done, steps, network, 1, 1)
+            yield Progress(Task.TRAIN, done + 1, steps, network, 1, 1)
         yield TrainingState(epoch=1)
 
     monkeypatch.setattr(module, "fit", slow)

@@ -11,7 +11,7 @@ import pytest
 from sklearn import metrics as sk
 
 from napari_distill2label.core.errors import BundleError, CohortError, SettingsError
-from napari_distill2label.core.events import Failed, Notice, drain
+from napari_distill2label.core.events import ItemFailed, Notice, drain
 from napari_distill2label.store.cohort import Cohort
 from napari_distill2label.store.patchmap import PatchMap
 from napari_distill2label.store.run import Run
@@ -372,7 +372,7 @@ def test_a_run_without_a_model_is_an_error(cohort_csv, truth, tmp_path, tiny):
     from napari_distill2label.workflow.train import train
 
     work = train(Cohort.read(cohort_csv), tmp_path / "run", tiny())
-    next(event for event in work if getattr(event, "phase", "") == "teacher: epoch 1")
+    next(event for event in work if getattr(event, "epoch", None) == 1)
     work.close()
     with pytest.raises(BundleError, match="no trained model"):
         drain(evaluate(tmp_path / "run", Cohort.read(cohort_csv), truth))
@@ -383,7 +383,7 @@ def test_a_slide_that_fails_is_told_once_and_left_out(trained, cohort_csv, truth
     rows = [type(s)(s.slide_id, s.path, s.label, mpp=0.5) for s in list(cohort)[:3]]
     rows[1] = type(rows[1])("slide_001", tmp_path / "gone.png", "tumour")
     events, figures = collect(evaluate(trained, cohort.with_slides(rows), truth, split="all"))
-    assert [event.item for event in events if isinstance(event, Failed)] == ["slide_001"]
+    assert [event.item for event in events if isinstance(event, ItemFailed)] == ["slide_001"]
     assert {figures[role]["bag"]["n"] for role in figures} == {2}
     table = cohort.with_slides(rows).write(tmp_path / "cohort.csv")
     assert cli("evaluate", trained, table, "--truth", truth, "--split", "all")[0] == 1

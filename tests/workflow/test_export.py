@@ -8,7 +8,7 @@ import pytest
 import tifffile
 
 from napari_distill2label.core.errors import BundleError
-from napari_distill2label.core.events import Failed, Finished, drain
+from napari_distill2label.core.events import ItemDone, ItemFailed, drain
 from napari_distill2label.store.patchmap import PatchMap
 from napari_distill2label.store.run import Run
 from napari_distill2label.workflow.export import export
@@ -91,8 +91,8 @@ def test_an_unfinished_and_a_damaged_map_do_not_keep_the_others(predicted, slide
     begun = PatchMap.open(folder / "slide_001.student.zarr")
     PatchMap.create(folder / "new.student.zarr", begun.patches, begun.classes, slide_id="new")
     events, files = collect(export(Run.open(predicted), tmp_path / "out", ["csv"]))
-    assert {event.item for event in events if isinstance(event, Failed)} == {"slide_000", "new"}
-    assert [event.item for event in events if isinstance(event, Finished)] == ["slide_001"]
+    assert {event.item for event in events if isinstance(event, ItemFailed)} == {"slide_000", "new"}
+    assert [event.item for event in events if isinstance(event, ItemDone)] == ["slide_001"]
     assert [path.name for path in files] == ["slide_001.csv"]
     status, _, err = cli("export", predicted, "-o", tmp_path / "out", "--format", "csv")
     assert status == 1
@@ -108,7 +108,7 @@ def test_a_map_whose_classes_are_none_fails_alone(predicted, tmp_path, collect, 
     data["attributes"] |= {"several": True, "classes": classes}
     about.write_text(json.dumps(data))
     events, files = collect(export(predicted, tmp_path / "out", ["csv", "ome-tiff"]))
-    assert [event.item for event in events if isinstance(event, Failed)] == ["slide_000"]
+    assert [event.item for event in events if isinstance(event, ItemFailed)] == ["slide_000"]
     assert {path.name.split(".")[0] for path in files} == {"slide_001"}
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from napari_distill2label.core.errors import SettingsError
-from napari_distill2label.core.events import Failed, Finished, Notice, Progress, drain
+from napari_distill2label.core.events import ItemDone, ItemFailed, Notice, Progress, drain
 from napari_distill2label.core.presets import build_settings
 from napari_distill2label.core.settings import GridSettings, Settings
 from napari_distill2label.prediction.encoder import FrozenEncoder
@@ -54,8 +54,8 @@ def test_features_are_computed_once(encoder, four, tmp_path, seen, collect):
     cohort, grid = Cohort.read(four), GridSettings(patch_px=32)
     cohort = cohort.with_slides([*list(cohort)[:2], type(cohort.slides[0])("gone", tmp_path / "gone.png")])
     events, folders = collect(features(cohort, encoder, tmp_path / "f", grid))
-    assert [(type(event), event.item) for event in events if isinstance(event, Finished | Failed)] == [
-        (Finished, "s/0"), (Finished, "s/1"), (Failed, "gone"),
+    assert [(type(event), event.item) for event in events if isinstance(event, ItemDone | ItemFailed)] == [
+        (ItemDone, "s/0"), (ItemDone, "s/1"), (ItemFailed, "gone"),
     ]  # fmt: skip
     assert sum(seen) == 2 * 12  # 112 × 128 px
     assert all(folder.parent == tmp_path / "f" and folder.is_dir() for folder in folders)

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from napari_distill2label.core.events import Failed, Notice, drain
+from napari_distill2label.core.events import ItemFailed, Notice, drain
 from napari_distill2label.core.geometry import PatchGrid
 from napari_distill2label.store.bundle import load_bundle
 from napari_distill2label.store.cohort import Cohort
@@ -117,7 +117,7 @@ def test_features_of_another_encoder_are_not_mixed_in(job, tmp_path, flags, cli,
         write_trident(folder / f"TCGA {number}.h5", "x", number % 2 == 1, number, digest)
     run = tmp_path / "run"
     events, _ = collect(train(Cohort.read(cohort), run, tiny(model={"encoder": "features"}), features=folder))
-    reasons = [event.reason for event in events if hasattr(event, "reason")]
+    reasons = [str(event.error) for event in events if hasattr(event, "error")]
     assert len(reasons) == 1
     assert "TCGA 4.h5: holds features of another encoder than 'uni'" in reasons[0]
     assert Run.open(run).config.encoder.sha256 == "aa"
@@ -203,15 +203,15 @@ def test_features_made_in_another_way_are_not_mixed_in(job, tmp_path, collect, t
     settings = tiny(model={"encoder": "features"})
     write_another(folder, 3, said)
     events, _ = collect(train(Cohort.read(cohort), run, settings, features=folder))
-    (failed,) = [event for event in events if isinstance(event, Failed)]
-    assert said in failed.reason
-    assert "TCGA 3.h5" in failed.reason
+    (failed,) = [event for event in events if isinstance(event, ItemFailed)]
+    assert said in str(failed.error)
+    assert "TCGA 3.h5" in str(failed.error)
     known = Run.open(run).config.encoder.origin
     assert (known.encoder, known.patch_px, known.magnification) == ("uni", SIDE, 20)
     assert load_bundle(run / "student").config.encoder.origin == known
     events, maps = collect(predict(run, Cohort(Cohort.read(cohort).slides[3:6])))
     assert len(maps) == 2
-    assert any(said in event.reason for event in events if isinstance(event, Failed))
+    assert any(said in str(event.error) for event in events if isinstance(event, ItemFailed))
 
 
 def test_a_model_of_20x_is_not_fed_with_5x(job, tmp_path, flags, cli, cohort_of):

@@ -8,7 +8,7 @@ import torch
 
 from napari_distill2label.core.bag import Bag
 from napari_distill2label.core.errors import CohortError
-from napari_distill2label.core.events import Failed, Finished, Notice, drain
+from napari_distill2label.core.events import ItemDone, ItemFailed, Notice, drain
 from napari_distill2label.core.geometry import PatchGrid
 from napari_distill2label.core.settings import GridSettings
 from napari_distill2label.mil.training import predict_bag
@@ -94,7 +94,7 @@ def test_patches_that_cannot_be_read_are_not_scored(features, cohort):
 def test_the_slide_on_the_canvas_comes_first(features, cohort):
     seen = []
     result = drain(live(features, cohort, first="s7"), seen.append)
-    assert [event.item for event in seen if isinstance(event, Finished)] == ["s7"]
+    assert [event.item for event in seen if isinstance(event, ItemDone)] == ["s7"]
     assert result.maps[0].slide_id == "s7"
 
 
@@ -143,7 +143,7 @@ def test_a_kept_trial_is_a_run_that_says_the_same(features, cohort, folder, tmp_
     failed = []
     maps = drain(
         predict(run, cohort, features=folder),
-        lambda event: failed.append(event.item) if isinstance(event, Failed) else None,
+        lambda event: failed.append(event.item) if isinstance(event, ItemFailed) else None,
     )
     assert failed == ["none"]
     for kept, shown in zip(maps, result.maps, strict=True):

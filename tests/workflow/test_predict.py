@@ -8,7 +8,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from napari_distill2label.core.events import Failed, Finished, Progress
+from napari_distill2label.core.events import ItemDone, ItemFailed, Progress, Task
 from napari_distill2label.store.patchmap import PatchMap
 from napari_distill2label.workflow.predict import predict
 
@@ -78,12 +78,12 @@ def test_a_run_s_default_is_its_student_and_model_picks_another(trained, slides,
 def test_every_slide_finishes_with_an_event_or_fails_with_a_reason(trained, slides, tmp_path, collect):
     files = [slides[0], tmp_path / "gone.png", slides[1]]
     events, maps = collect(predict(trained, files))
-    assert [(type(event), event.item) for event in events if isinstance(event, Finished | Failed)] == [
-        (Finished, "slide_000"), (Failed, "gone"), (Finished, "slide_001"),
+    assert [(type(event), event.item) for event in events if isinstance(event, ItemDone | ItemFailed)] == [
+        (ItemDone, "slide_000"), (ItemFailed, "gone"), (ItemDone, "slide_001"),
     ]  # fmt: skip
     assert [patch_map.slide_id for patch_map in maps] == ["slide_000", "slide_001"]
-    assert Progress("predicting slide_000", 20, 20) in events
-    assert next(event.result for event in events if isinstance(event, Finished)) is maps[0]
+    assert Progress(Task.PREDICT, 20, 20, "slide_000") in events
+    assert next(event.result for event in events if isinstance(event, ItemDone)) is maps[0]
 
 
 def test_the_answers_are_the_network_s_own(trained, slides, collect):

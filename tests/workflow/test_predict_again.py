@@ -9,7 +9,7 @@ import tifffile
 import zarr
 
 from napari_distill2label.core.errors import SettingsError, SlideError
-from napari_distill2label.core.events import Failed, Progress, drain
+from napari_distill2label.core.events import ItemFailed, Progress, drain
 from napari_distill2label.prediction import engine
 from napari_distill2label.slides.synthetic import write_image
 from napari_distill2label.store.cohort import Cohort
@@ -35,7 +35,7 @@ def test_an_interrupted_prediction_goes_on(trained, slides, tmp_path, collect, c
     del count_patches[:]
     work = predict(trained, slides[1:2], tmp_path / "out", formats=["csv"])
     for event in work:
-        if isinstance(event, Progress) and event.done >= 8:
+        if isinstance(event, Progress) and event.step >= 8:
             break
     work.close()
     begun = PatchMap.open(trained / "predictions" / "slide_001.student.zarr")
@@ -101,7 +101,7 @@ def test_memory_only_in_python(trained, slides, collect):
     events, maps = collect(predict(trained, slides[:2]))
     assert len(maps) == 2
     assert all(patch_map.path is None and patch_map.is_complete for patch_map in maps)
-    assert not any(isinstance(event, Failed) for event in events)
+    assert not any(isinstance(event, ItemFailed) for event in events)
     assert SlideError.exit_status == 1
 
 

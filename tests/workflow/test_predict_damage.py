@@ -9,7 +9,7 @@ import pytest
 import tifffile
 
 from napari_distill2label.core.errors import SlideError
-from napari_distill2label.core.events import Begun, Failed, Finished, Progress, drain
+from napari_distill2label.core.events import ItemDone, ItemFailed, ItemStarted, Progress, drain
 from napari_distill2label.core.geometry import PatchGrid
 from napari_distill2label.core.settings import GridSettings
 from napari_distill2label.prediction import engine
@@ -74,12 +74,12 @@ def test_a_slide_that_vanishes_goes_on_when_it_is_back(trained, tiled, slides, t
     work, events = predict(trained, [path, slides[0]], tmp_path / "out", formats=["csv"]), []
     for event in work:
         events.append(event)
-        if isinstance(event, Progress) and event.done >= 40 and path.exists():
+        if isinstance(event, Progress) and event.step >= 40 and path.exists():
             path.rename(tmp_path / "elsewhere.tif")
-    (failed,) = [event for event in events if isinstance(event, Failed)]
+    (failed,) = [event for event in events if isinstance(event, ItemFailed)]
     assert failed.item == "net drive"
-    assert str(path) in failed.reason
-    assert [event.item for event in events if isinstance(event, Finished)] == ["slide_000"]
+    assert str(path) in str(failed.error)
+    assert [event.item for event in events if isinstance(event, ItemDone)] == ["slide_000"]
     begun = PatchMap.open(trained / "predictions" / "net drive.student.zarr")
     assert 40 <= begun.done.sum() < 400
     assert not begun.failed.any()  # gone is not damaged
@@ -137,14 +137,14 @@ def test_a_map_that_is_damaged_while_it_is_made_fails_alone_and_is_made_anew(tra
     begun, events = [], []
     for event in predict(trained, slides[:2], tmp_path / "out", formats=["csv"]):
         events.append(event)
-        if isinstance(event, Begun):
+        if isinstance(event, ItemStarted):
             begun.append(event.result)
-        if len(begun) == 1 and isinstance(event, Progress) and 0 < event.done == event.total:
+        if len(begun) == 1 and isinstance(event, Progress) and 0 < event.step == event.total:
             spoil_array(begun[0].path, name)
-    (failed,) = [event for event in events if isinstance(event, Failed)]
+    (failed,) = [event for event in events if isinstance(event, ItemFailed)]
     assert failed.item == "slide_000"
-    assert f"{name!r} is damaged" in failed.reason
-    assert [event.item for event in events if isinstance(event, Finished)] == ["slide_001"]
+    assert f"{name!r} is damaged" in str(failed.error)
+    assert [event.item for event in events if isinstance(event, ItemDone)] == ["slide_001"]
     (anew,) = drain(predict(trained, slides[:1], tmp_path / "out", formats=["csv"]))
     (whole,) = drain(predict(trained, slides[:1]))
     np.testing.assert_array_equal(anew.probability, whole.probability)
@@ -155,7 +155,7 @@ def test_closing_stops_within_a_second_and_keeps_what_is_done(trained, tiled, mo
 
     monkeypatch.setattr(engine, "BLOCK_PIXELS", 4 * 27**2)
     work = predict(trained, [tiled("large", 1100)], tmp_path / "out", formats=["csv"])
-    while not (isinstance(event := next(work), Progress) and event.done >= 100):
+    while not (isinstance(event := next(work), Progress) and event.step >= 100):
         pass
     start = time.monotonic()
     work.close()

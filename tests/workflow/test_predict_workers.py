@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from napari_distill2label.core.errors import MissingDependencyError, SettingsError
-from napari_distill2label.core.events import Failed, Finished, Notice, Progress, drain
+from napari_distill2label.core.events import ItemDone, ItemFailed, Notice, Progress, drain
 from napari_distill2label.prediction import engine
 from napari_distill2label.prediction.cluster import local_client
 from napari_distill2label.slides.synthetic import draw_slide, write_image
@@ -51,15 +51,15 @@ def test_a_killed_worker_s_blocks_are_done_again(trained, large, slides, tmp_pat
         except StopIteration as stop:
             maps = stop.value
             break
-        if killed is None and isinstance(event, Progress) and event.phase.endswith("large") and event.done >= 40:
-            assert event.done < event.total / 2
+        if killed is None and isinstance(event, Progress) and event.item == "large" and event.step >= 40:
+            assert event.step < event.total / 2
             before = workers_of_this_process()
             assert len(before) == 2
             killed = before[0].pid
             os.kill(killed, signal.SIGKILL)
     assert killed is not None
     assert not psutil.pid_exists(killed) or psutil.Process(killed).status() == psutil.STATUS_ZOMBIE
-    assert [type(event) for event in events if isinstance(event, Failed | Finished)].count(Failed) == 1
+    assert [type(event) for event in events if isinstance(event, ItemFailed | ItemDone)].count(ItemFailed) == 1
     kept = [PatchMap.open(trained / "predictions" / f"{name}.student.zarr") for name in ("large", "slide_000")]
     for one, other, again in zip(expected, maps, kept, strict=True):
         assert again.is_complete
@@ -80,7 +80,7 @@ def test_a_scheduler_s_workers_say_the_same_and_stay(trained, large, slides, tmp
         assert f"the scheduler {cluster.scheduler_address} asks for no certificate" in err
         assert [line.split(":")[0] for line in said.splitlines()] == ["large", "slide_000"]
         work = predict(trained, slides[1:3], scheduler=cluster.scheduler_address)
-        next(event for event in work if isinstance(event, Progress) and event.done)
+        next(event for event in work if isinstance(event, Progress) and event.step)
         work.close()  # cancelled
         assert len(cluster.scheduler.workers) == 1
     assert_same(expected[0], PatchMap.open(trained / "predictions" / "large.student.zarr"))

@@ -43,9 +43,9 @@ def weights(run: Path) -> dict[str, str]:
 def until(work, role: str, epoch: int, kind: type = EpochEnd):
     """Run `work` until an epoch of a role has ended (or, with Progress, has begun), and close it there."""
     for event in work:
-        if kind is EpochEnd and isinstance(event, EpochEnd) and (event.phase, event.done) == (role, epoch):
+        if kind is EpochEnd and isinstance(event, EpochEnd) and (event.network, event.epoch) == (role, epoch):
             break
-        if kind is Progress and isinstance(event, Progress) and event.phase == f"{role}: epoch {epoch}":
+        if kind is Progress and isinstance(event, Progress) and (event.item, event.epoch) == (role, epoch):
             break
     else:
         pytest.fail("the training was over before it could be stopped")

@@ -1,7 +1,7 @@
 import pytest
 
 from napari_distill2label.core.errors import CohortError
-from napari_distill2label.core.events import Failed, Notice
+from napari_distill2label.core.events import ItemFailed, Notice
 from napari_distill2label.store.bundle import load_bundle
 from napari_distill2label.store.cohort import Cohort
 from napari_distill2label.workflow.predict import predict
@@ -38,7 +38,7 @@ def test_predicting_asks_once_and_goes_on_with_the_others(trained, slides, png, 
     asked = [event.message for event in events if isinstance(event, Notice) and "have no µm/px" in event.message]
     assert len(asked) == 1
     assert asked[0].startswith("3 slides have no µm/px in the file, and patches are cut at 0.5 µm/px: ohne 0, ohne 1")
-    assert sum(isinstance(event, Failed) for event in events) == 3
+    assert sum(isinstance(event, ItemFailed) for event in events) == 3
     assert [patch_map.slide_id for patch_map in maps] == ["slide_000"]
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_distill2label.core.events import Failed
+from napari_distill2label.core.events import ItemFailed
 from napari_distill2label.core.geometry import PatchGrid
 from napari_distill2label.core.settings import GridSettings
 from napari_distill2label.store.patchmap import PatchMap
@@ -74,6 +74,6 @@ def test_a_map_that_counts_from_the_canvas_is_to_be_predicted_again(scn, tmp_pat
         maps[shape].finish([0.5, 0.5])
     for shape, said in (((1000, 1200), ["counts positions from the corner of the canvas"]), ((224, 256), [])):
         events, _ = collect(export(maps[shape], tmp_path / f"out {shape[0]}", ["csv"]))
-        failed = [event.reason for event in events if isinstance(event, Failed)]
+        failed = [str(event.error) for event in events if isinstance(event, ItemFailed)]
         assert [text in reason for text, reason in zip(said, failed, strict=True)] == [True] * len(said)
         assert all("a.scn: " in reason and "predict again" in reason for reason in failed)

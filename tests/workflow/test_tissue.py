@@ -6,7 +6,7 @@ import pytest
 
 import napari_distill2label as d2l
 from napari_distill2label.core.errors import SettingsError, SlideError
-from napari_distill2label.core.events import Failed, Finished, Notice, Progress
+from napari_distill2label.core.events import ItemDone, ItemFailed, Notice, Progress
 from napari_distill2label.core.settings import GridSettings
 from napari_distill2label.slides.regions import read_regions
 from napari_distill2label.store.patchmap import PatchMap
@@ -43,11 +43,11 @@ def test_regions_of_a_cohort_are_written_corrected_and_predicted(trained, slides
 def test_slides_without_tissue_or_damaged_fail_and_the_others_go_on(slides, png, tmp_path, collect):
     glass = png("Glas", np.full((90, 90, 3), 242, np.uint8))
     events, files = collect(tissue([glass, tmp_path / "none.svs", slides[0]], tmp_path / "out"))
-    failed = {event.item: event.reason for event in events if isinstance(event, Failed)}
+    failed = {event.item: str(event.error) for event in events if isinstance(event, ItemFailed)}
     assert failed.keys() == {"Glas", "none"}
     assert failed["Glas"] == f"{glass}: no tissue found by the rule 'otsu'"
     assert files == [tmp_path / "out" / "slide_000.geojson"]
-    assert [event.result for event in events if isinstance(event, Finished)] == files
+    assert [event.result for event in events if isinstance(event, ItemDone)] == files
     assert any(isinstance(event, Progress) for event in events)
     with pytest.raises(SettingsError, match="the rule 'all' finds no regions"):
         collect(tissue([slides[0]], tmp_path / "out", GridSettings(tissue="all")))

@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from napari_distill2label.core.errors import CohortError, SettingsError
-from napari_distill2label.core.events import EpochEnd, Failed, Notice, Progress, drain
+from napari_distill2label.core.events import EpochEnd, ItemFailed, Notice, Progress, Task, drain
 from napari_distill2label.core.settings import Settings
 from napari_distill2label.store.bundle import load_bundle
 from napari_distill2label.store.cohort import Cohort
@@ -54,7 +54,7 @@ def test_truth_beside_the_cohort_is_never_opened(cohort_csv, tmp_path, tiny, mon
 def test_events_tell_of_reading_epochs_and_the_best(cohort_csv, tmp_path, tiny, collect):
     events, run = collect(train(Cohort.read(cohort_csv), tmp_path / "run", tiny(student={"epochs": 2})))
     ends = [event for event in events if isinstance(event, EpochEnd)]
-    assert [(end.phase, end.done, end.total) for end in ends] == [
+    assert [(end.network, end.epoch, end.epochs) for end in ends] == [
         ("teacher", 1, 1),
         *((f"assistant-{number}", 1, 1) for number in (1, 2, 3)),
         ("student", 1, 2),
@@ -69,8 +69,11 @@ def test_events_tell_of_reading_epochs_and_the_best(cohort_csv, tmp_path, tiny, 
     assert timing.n_patches > timing.n_slides
     assert all(seconds > 0 for seconds in (timing.reading, timing.between, *timing.epoch.values()))
     assert ends[0].best
-    phases = {event.phase for event in events if isinstance(event, Progress)}
-    assert {"reading slides", "teacher: epoch 1", "student: epoch 2", "teacher's answers"} <= phases
+    done = {(event.task, event.item, event.epoch) for event in events if isinstance(event, Progress)}
+    assert done >= {
+        (Task.READ_SLIDES, None, None), (Task.TRAIN, "teacher", 1), (Task.TRAIN, "student", 2),
+        (Task.COMPUTE_TARGETS, "teacher", None),
+    }  # fmt: skip
     assert run.models == ("teacher", "student")
 
 
@@ -229,7 +232,7 @@ def test_centres_are_read_in_training(cohort_csv, tmp_path, flags, cli, config_o
 
 def test_settings_may_be_left_out_of_the_api(cohort_csv, tmp_path):
     work = train(Cohort.read(cohort_csv), tmp_path / "run")
-    next(event for event in work if isinstance(event, Progress) and event.phase == "teacher: epoch 1")
+    next(event for event in work if isinstance(event, Progress) and (event.item, event.epoch) == ("teacher", 1))
     work.close()
     assert Run.open(tmp_path / "run").config.settings.teacher == Settings().teacher
 
@@ -239,7 +242,7 @@ def test_closing_mid_epoch_leaves_the_last_checkpoint_whole(cohort_csv, tmp_path
 
     work = train(Cohort.read(cohort_csv), tmp_path / "run", tiny(teacher={"epochs": 3}))
     for event in work:
-        if isinstance(event, Progress) and event.phase == "teacher: epoch 2" and event.done == 2:
+        if isinstance(event, Progress) and (event.item, event.epoch, event.step) == ("teacher", 2, 2):
             break
     work.close()
     run = Run.open(tmp_path / "run")
@@ -273,7 +276,10 @@ def test_one_class_among_the_readable_slides_is_an_error(slides, cohort_of, tmp_
     cohort = Cohort.read(cohort_of(rows, ("slide_id", "path", "label", "split")))
     failed = []
     with pytest.raises(SettingsError, match="all of one class"):
-        drain(train(cohort, tmp_path / "run", tiny()), lambda event: failed.extend([event] * isinstance(event, Failed)))
+        drain(
+            train(cohort, tmp_path / "run", tiny()),
+            lambda event: failed.extend([event] * isinstance(event, ItemFailed)),
+        )
     assert [event.item for event in failed] == ["c"]
 
 

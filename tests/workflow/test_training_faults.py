@@ -37,7 +37,7 @@ def hidden(folder):
 def closed_after(work, role, epoch=1):
     """Run `work` until an epoch has ended, and close it there."""
     for event in work:
-        if isinstance(event, EpochEnd) and (event.phase, event.done) == (role, epoch):
+        if isinstance(event, EpochEnd) and (event.network, event.epoch) == (role, epoch):
             work.close()
             return
     pytest.fail("the training was over before it could be stopped")
@@ -351,7 +351,7 @@ def test_a_student_of_other_teachers_is_trained_anew(trained, cohort_csv, collec
     state.teacher_digest = "0" * 64
     save_checkpoint(path, state)
     events, _ = collect(train(Cohort.read(cohort_csv), trained, resume=True))
-    assert [event.done for event in events if isinstance(event, EpochEnd) and event.phase == "student"] == [1]
+    assert [event.epoch for event in events if isinstance(event, EpochEnd) and event.network == "student"] == [1]
     assert weights(trained) == before
     assert load_checkpoint(path).teacher_digest != "0" * 64
 
@@ -439,7 +439,7 @@ def test_one_that_has_learnt_is_not(png, cohort_of, tmp_path, tiny, collect):
     fast = {"epochs": 6, "learning_rate": 3e-3, "weight_decay": 0.0}
     settings = tiny(teacher=fast, model={"dropout": 0.0}, split={"test": 0.0, "valid": 0.0})
     events, _ = collect(train(Cohort.read(cohort_of(rows)), tmp_path / "run", settings))
-    losses = [event.losses["class"] for event in events if isinstance(event, EpochEnd) and event.phase == "teacher"]
+    losses = [event.losses["class"] for event in events if isinstance(event, EpochEnd) and event.network == "teacher"]
     assert losses[-1] < 0.5
     assert not [event for event in events if isinstance(event, Notice) and "teacher is no better" in event.message]
 

@@ -13,10 +13,9 @@ from typing import Any, Literal, NamedTuple
 from psygnal import Signal
 
 from ...core.errors import Distill2LabelError
-from ...core.events import EpochEnd, Event, Progress
+from ...core.events import EpochEnd, Event, Progress, Unit
+from ...core.progress import Part, TimeLeft, title
 from .relay import MIN_INTERVAL, Broken, Cancelled, Done, Outcome, Work, broken, relay
-from .remaining import Part, Remaining
-from .units import unit_of
 from .worker import start_worker
 
 __all__ = ["Broken", "BusyError", "CalledOff", "Cancelled", "Done", "Job", "Jobs", "Outcome", "Retry", "Work", "relay"]
@@ -51,7 +50,8 @@ class Job:
     state
         queued, running, cancelling; then done, cancelled or failed.
     phase, done, total, unit
-        What it is doing: `done` of `total` steps of `phase` (0 of 0 while unknown), and what the steps are.
+        What it is doing: `done` of `total` steps of `phase` (0 of 0 while unknown), and what the steps are; None where
+        `phase` says it.
     started_at
         Seconds since the epoch (`time.time`); None while it is queued.
     notes
@@ -64,11 +64,12 @@ class Job:
 
     _ids = itertools.count(1)
 
-    def __init__(self, kind: str, title: str, parts: Sequence[Part] = (), kept: str = "") -> None:
+    def __init__(self, kind: str, name: str, parts: Sequence[Part] = (), kept: str = "") -> None:
         self.id, self.kept = next(Job._ids), kept
-        self.kind, self.title = kind, title
+        self.kind, self.title = kind, name
         self.state: State = "queued"
-        self.phase, self.done, self.total, self.unit = title, 0, 0, ""
+        self.phase, self.done, self.total = name, 0, 0
+        self.unit: Unit | None = None
         self.started_at: float | None = None
         self.outcome: Outcome | None = None
         self.notes: list[str] = []
@@ -77,7 +78,7 @@ class Job:
         self.cancel_flag = threading.Event()
         self.began = threading.Event()  # set in the worker's thread, before the work is made
         self.finished = threading.Event()  # and after it is closed
-        self._remaining = Remaining(parts)
+        self.time_left = TimeLeft(parts)
         self._began_at: float | None = None  # of the clock that only goes forward
         self._ended_at: float | None = None
 
@@ -99,12 +100,12 @@ class Job:
     @property
     def remaining(self) -> float | None:
         """Seconds it will still take, by how fast it has been so far; None while nobody can tell, and at its end."""
-        return self._remaining.at(time.monotonic()) if self.state == "running" else None
+        return self.time_left.at(time.monotonic()) if self.state == "running" else None
 
     @property
     def fraction(self) -> float | None:
         """How much of all it has to do is done, 0–1; None where that is not known."""
-        return 1.0 if isinstance(self.outcome, Done) else self._remaining.fraction
+        return 1.0 if isinstance(self.outcome, Done) else self.time_left.fraction
 
     @property
     def text(self) -> str:
@@ -120,8 +121,9 @@ class Job:
         if isinstance(self.outcome, Done):
             notes = f" ({len(self.notes)} to note, see the details)" if self.notes else ""
             return f"{self.title}: done{notes}"
-        counted = f"{self.done}/{self.total} {self.unit}".rstrip()
-        return f"{self.phase} ({counted})" if self.total else f"{self.phase}…"
+        if not self.total:
+            return f"{self.phase}…"
+        return f"{self.phase} ({self.done}/{self.total} {self.unit})" if self.unit else self.phase
 
     @property
     def details(self) -> str:
@@ -145,23 +147,20 @@ class Job:
         self.state, self.started_at, self._began_at = "running", time.time(), time.monotonic()
 
     def _take(self, event: Event) -> None:
-        self._remaining.take(event, time.monotonic())
-        if isinstance(event, Progress):
-            self.phase, self.done, self.total = _phase(event), event.done, event.total or 0
-            self.unit = unit_of(event)
+        self.time_left.update(event, time.monotonic())
+        if isinstance(event, EpochEnd):
+            self.phase, self.done, self.total, self.unit = _epoch(event), event.epoch, event.epochs, None
+        elif isinstance(event, Progress):
+            self.phase, self.done, self.total, self.unit = title(event), event.step, event.total or 0, event.task.unit
 
     def _end(self, outcome: Outcome) -> None:
         self.outcome, self._ended_at = outcome, time.monotonic()
         self.state = {Done: "done", Cancelled: "cancelled", Broken: "failed"}[type(outcome)]
 
 
-def _phase(event: Progress) -> str:
-    phase = event.phase.replace("assistant-", "assistant ")
-    if isinstance(event, EpochEnd):
-        loss = event.metrics.get("valid_loss")
-        told = "" if loss is None else f", validation loss {loss:.3f}"
-        return f"{phase}: epoch {event.done}{told}"
-    return phase
+def _epoch(event: EpochEnd) -> str:
+    loss = event.metrics.get("valid_loss")
+    return title(event) if loss is None else f"{title(event)}, validation loss {loss:.3f}"
 
 
 class _Task(NamedTuple):
@@ -357,7 +356,7 @@ class Jobs:
     def _again(self, job: Job, task: _Task) -> Job:
         """The same once more. What was known of how long it takes is of no use to it."""
         return self.start(
-            job.kind, job.title, task.make_work, task.on_done, parts=tuple(job._remaining.parts), prepare=task.prepare,
+            job.kind, job.title, task.make_work, task.on_done, parts=job.time_left.parts, prepare=task.prepare,
             retry=task.retry, kept=job.kept,
         )  # fmt: skip
 

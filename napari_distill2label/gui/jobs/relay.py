@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from ...core.errors import Distill2LabelError
+from ...core.errors import Distill2LabelError, without_frames
 from ...core.events import Event, Progress
 from ...core.resource_errors import is_disk_full, is_out_of_memory
 from ..wording import in_the_window
@@ -95,13 +95,7 @@ def broken(error: BaseException) -> Broken:
     known = isinstance(error, Distill2LabelError)
     message = in_the_window(str(error)) if known else plain_reason(error)
     details = "".join(traceback.format_exception(error))
-    return Broken(message, details, _bare(error), not known and is_out_of_memory(error))
-
-
-def _bare(error: BaseException) -> BaseException:
-    """The error without its frames, which would keep bags and tensors alive for as long as it is shown."""
-    error.__cause__ = error.__context__ = None
-    return error.with_traceback(None)
+    return Broken(message, details, without_frames(error), not known and is_out_of_memory(error))
 
 
 def plain_reason(error: BaseException) -> str:

@@ -13,7 +13,7 @@ from psygnal import Signal
 
 from ...core.classes import RGB, palette
 from ...core.errors import SettingsError
-from ...core.events import Begun, Event, Finished, Progress
+from ...core.events import Event, ItemDone, ItemStarted, Progress
 from ..plain_text import as_plain
 from ..preferences import remember
 from . import canvas_input, layers, map_layers, ownership, shades
@@ -192,11 +192,11 @@ class Overlays(LaidMaps):
         try:
             while True:
                 event = next(work)
-                if isinstance(event, Begun):
+                if isinstance(event, ItemStarted):
                     shown_map = event.result if self._is_shown(event.result) else None
                     if shown_map is not None:
                         shades.read(shown_map)
-                elif isinstance(event, Finished):
+                elif isinstance(event, ItemDone):
                     if self._is_shown(event.result):
                         shades.read(event.result)
                     shown_map = None
@@ -217,12 +217,12 @@ class Overlays(LaidMaps):
 
     def on_event(self, job: "Job", event: Event) -> None:
         """Follow a prediction: its layers appear when a slide is begun, and fill in."""
-        if isinstance(event, Begun):
+        if isinstance(event, ItemStarted):
             self._unwanted.clear()  # who predicts wants to see it
             is_read = shades.known(event.result) is not None
             self._filling = event.result if is_read and self.session._ours([event.result]) else None
             self._laid = None
-        elif isinstance(event, Finished):
+        elif isinstance(event, ItemDone):
             self._filling = None
         if self._filling is not None and shades.known(self._filling) is not self._laid:
             self._laid = shades.known(self._filling)

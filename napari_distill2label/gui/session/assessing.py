@@ -52,7 +52,7 @@ def assess(
 
 def _learnt(model: Path | None, rows: "list[CohortSlide]") -> "Work":
     """Ids of the slides that a run (or the run of a bundle) learnt from."""
-    from ...core.events import Progress
+    from ...core.events import Progress, Task
     from ...store.learnt import Learnt
     from ...store.run import Run
 
@@ -61,7 +61,7 @@ def _learnt(model: Path | None, rows: "list[CohortSlide]") -> "Work":
         return set()
     learnt, found = Learnt.of(Run.open(run)), set()
     for done, row in enumerate(rows):
-        yield Progress("comparing with what was learnt from", done, len(rows))
+        yield Progress(Task.COMPARE_WITH_TRAINING, done, len(rows))
         if learnt.why(row):
             found.add(row.slide_id)
     return found

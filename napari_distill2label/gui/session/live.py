@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from psygnal import Signal
 
 from ...core.errors import SettingsError
-from ...core.events import Event, Finished
+from ...core.events import Event, ItemDone
 from ...core.presets import live_settings
+from ...core.progress import training_parts
 from ..jobs.jobs import Job, Retry
 from ..jobs.relay import Work, then
-from ..jobs.remaining import training_parts
 from ..preferences import preferences
 from .later import Later
 from .slide_list import PathLike
@@ -238,7 +238,7 @@ class Live:
 
     def _on_event(self, job: Job, event: Event) -> None:
         """The slide on the canvas comes first: it is coloured before the others are done."""
-        if job.kind == "live" and isinstance(event, Finished) and self._enabled:
+        if job.kind == "live" and isinstance(event, ItemDone) and self._enabled:
             self.session._take_live([event.result])
 
     def _done(self, result: "LiveResult") -> None:

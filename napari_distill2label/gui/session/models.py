@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...core.errors import BundleError
-from ...core.events import Progress
+from ...core.events import Progress, Task
 from ...store.cohort import Cohort
 from ..jobs.jobs import Work
 
@@ -40,7 +40,7 @@ class LoadedModel:
 
 def opened(path: Path) -> Work:
     """Open a run or a bundle, in the worker's thread: torch is imported, weights are read and checked."""
-    yield Progress("loading the model", 0)
+    yield Progress(Task.LOAD_MODEL)
     from ...store.bundle import load_bundle
     from ...store.run import Run
 

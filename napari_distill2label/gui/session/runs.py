@@ -182,13 +182,13 @@ class Runs:
             self._recall()
             self.curves_changed.emit()
         if isinstance(event, EpochEnd):
-            row = {"epoch": float(event.done)}
+            row = {"epoch": float(event.epoch)}
             row |= {name if name == "loss" else f"loss_{name}": value for name, value in event.losses.items()}
             row |= event.metrics
-            append(self.live, event.phase, row)
-            self.asked[event.phase] = event.total or event.done
+            append(self.live, event.network, row)
+            self.asked[event.network] = event.epochs
             if event.best:
-                self.best[event.phase] = event.done
+                self.best[event.network] = event.epoch
             self.curves_changed.emit()
 
     def _recall(self) -> None:

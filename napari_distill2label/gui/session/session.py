@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from psygnal import Signal
 
 from ...core.errors import Distill2LabelError, SettingsError
-from ...core.events import Failed, Finished, Notice
+from ...core.events import ItemDone, ItemFailed, Notice
 from ...core.paths import canonical_path
 from ...core.presets import build_settings
 from ...core.settings import Settings, merged, without_keys
@@ -334,13 +334,13 @@ class Session(Verbs, Showing, Evaluation, Encoding):
         if isinstance(event, Notice):
             job.notes.append(in_the_window(event.message))
             self._tell(event.message)
-        elif isinstance(event, Failed):
-            reason = in_the_window(event.reason)
+        elif isinstance(event, ItemFailed):
+            reason = in_the_window(str(event.error))
             self.failures[event.item] = reason
             job.notes.append(f"{event.item}: {reason}")
             self._tell(f"{event.item}: {reason}")
             self.slides_changed.emit()
-        elif isinstance(event, Finished) and job.kind == "predict":
+        elif isinstance(event, ItemDone) and job.kind == "predict":
             self._take_map(event.result)
 
     def _keep_corrections(self) -> None:

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from ...core.classes import split_label
 from ...core.errors import CohortError, OutputError, SettingsError
+from ...core.progress import Part, training_parts
 from ...core.settings import GridSettings, Settings
 from ...store.cohort import Cohort
 from ..jobs.jobs import Broken, CalledOff, Job, Jobs, Retry, Work
 from ..jobs.relay import then
-from ..jobs.remaining import Part, training_parts
 from ..jobs.retries import is_accelerator, less_memory, on_cpu
 from ..preferences import preferences
 from ..training.estimate import call_off
