@@ -1,0 +1,415 @@
+"""What the package is made of: who may import whom, what is private to a file, which file has its tests.
+
+One test per rule, which says all that breaks it. Lists of what still breaks a rule only shrink: a test fails, too,
+where a listed one does no longer.
+"""
+
+import ast
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import napari_distill2label as d2l
+
+ROOT = Path(__file__).parent.parent / "napari_distill2label"
+PACKAGE = ROOT.name
+TESTS = Path(__file__).parent
+# Bottom up. `slides` and `mil` share a floor and never import each other; `cli` starts the other faces.
+FLOORS = {
+    "core": 0, "slides": 1, "mil": 1, "store": 2, "prediction": 3, "export": 4, "workflow": 5,
+    "progress": 6, "stopping": 6, "flags": 6, "api": 7, "": 8, "gui": 9, "cli": 10, "__main__": 11,
+}  # fmt: skip
+API = ""  # the package itself
+NO_TORCH = ("core", "slides", "export")
+WINDOWED = {"napari", "qtpy", "PyQt5", "PyQt6", "PySide2", "PySide6", "superqt", "magicgui", "vispy", "pyqtgraph"}
+# Of `store`, what holds networks; the rest works without them.
+WITH_NETWORKS = {"store.bundle", "store.checkpoint", "store.run"}
+
+
+def modules() -> dict[str, Path]:
+    """Dotted name inside the package ('' is the package itself) -> file."""
+    found = {}
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def room(module: str) -> str:
+    return module.split(".")[0]
+
+
+def imports_of(module: str, path: Path):
+    """(line, absolute dotted name) of everything the module imports, at its top or inside a function."""
+    package = module.split(".") if path.name == "__init__.py" and module else module.split(".")[:-1]
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.lineno, node.module
+            yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = [PACKAGE, *package[: len(package) - node.level + 1]]
+            if node.module:
+                yield node.lineno, ".".join([*base, node.module])
+            else:  # from .. import slides
+                yield from ((node.lineno, ".".join([*base, alias.name])) for alias in node.names)
+
+
+def target_room(name: str) -> str | None:
+    """The room an imported name lies in; None for what is not ours."""
+    if name.split(".")[0] != PACKAGE:
+        return None
+    first = [*name.split("."), API][1]
+    return first if first in FLOORS else API
+
+
+ALL = modules()
+
+
+def type_checking_only(tree: ast.Module) -> set[ast.AST]:
+    """The nodes that only a type checker sees."""
+    blocks = [node for node in ast.walk(tree) if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    return {inner for block in blocks for statement in block.body for inner in ast.walk(statement)}
+
+
+# ---- floors --------------------------------------------------------------------------------------------------------
+
+
+def test_every_module_is_in_a_known_room():
+    assert {room(module) for module in ALL} <= set(FLOORS)
+    assert {"core", "slides", "mil", "store"} <= {room(module) for module in ALL}
+
+
+def test_imports_point_down():
+    upward = [
+        f"{path}:{line}: {room(module) or PACKAGE} imports {name}"
+        for module, path in ALL.items()
+        for line, name in imports_of(module, path)
+        if (other := target_room(name)) not in (None, room(module)) and FLOORS[other] >= FLOORS[room(module)]
+    ]
+    assert upward == []
+
+
+def test_the_walk_would_notice(tmp_path):
+    source = tmp_path / "cutting.py"
+    source.write_text("from ..mil.model import MILModel\nfrom .. import workflow\ndef f():\n    import torch.nn\n")
+    found = [name for _, name in imports_of("slides.cutting", source)]
+    assert found == [f"{PACKAGE}.mil.model", f"{PACKAGE}.workflow", "torch.nn"]
+    assert target_room(found[0]) == "mil"
+    assert FLOORS["mil"] >= FLOORS["slides"]
+    assert target_room("numpy.linalg") is None
+
+
+def test_only_gui_imports_napari_or_qt():
+    windowed = [
+        f"{path}:{line}: {name}"
+        for module, path in ALL.items()
+        if room(module) != "gui"
+        for line, name in imports_of(module, path)
+        if name.split(".")[0] in WINDOWED
+    ]
+    assert windowed == []
+
+
+def is_light(module: str) -> bool:
+    """Whether the module has to work without torch."""
+    return room(module) in NO_TORCH or (room(module) == "store" and module not in WITH_NETWORKS)
+
+
+def test_rooms_without_torch_do_not_import_it():
+    heavy = [
+        f"{path}:{line}: {name}"
+        for module, path in ALL.items()
+        if is_light(module)
+        for line, name in imports_of(module, path)
+        if name.split(".")[0] == "torch" or name.startswith("safetensors.torch")
+    ]
+    assert heavy == []
+
+
+# ---- circles -------------------------------------------------------------------------------------------------------
+
+# Of modules that import each other, but for type hints.
+CIRCLES: list[list[str]] = [
+    ["gui.session.script", "gui.session.script_text"],
+    ["store.features", "store.outputs"],
+]
+
+
+def edges_of(module: str, path: Path) -> set[str]:
+    """The modules of the package that a module imports, at its top or inside a function."""
+    package = module.split(".") if path.name == "__init__.py" and module else module.split(".")[:-1]
+    tree = ast.parse(path.read_text("utf-8"))
+    hints, found = type_checking_only(tree), set()
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.ImportFrom) or node in hints:
+            continue
+        parts = node.module.split(".") if node.module else []
+        if node.level:
+            base = [*package[: len(package) - node.level + 1], *parts]
+        elif parts[0] == PACKAGE:
+            base = parts[1:]
+        else:
+            continue
+        for alias in node.names:
+            whole = ".".join([*base, alias.name])
+            found.add(whole if whole in ALL else ".".join(base))
+    return (found & ALL.keys()) - {module}
+
+
+def circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """The groups of nodes that reach one another (Tarjan 1972)."""
+    order: dict[str, int] = {}
+    lowest: dict[str, int] = {}
+    waiting: list[str] = []
+    found = []
+
+    def visit(node: str) -> None:
+        order[node] = lowest[node] = len(order)
+        waiting.append(node)
+        for other in graph[node]:
+            if other not in order:
+                visit(other)
+            if other in waiting:
+                lowest[node] = min(lowest[node], lowest[other])
+        if lowest[node] == order[node]:
+            position = waiting.index(node)
+            if len(waiting) - position > 1:
+                found.append(sorted(waiting[position:]))
+            del waiting[position:]
+
+    for node in graph:
+        if node not in order:
+            visit(node)
+    return sorted(found)
+
+
+def test_no_modules_import_each_other():
+    assert circles({module: edges_of(module, path) for module, path in ALL.items()}) == CIRCLES
+
+
+def test_a_circle_would_be_found():
+    graph = {"a": {"b"}, "b": {"c", "d"}, "c": {"a"}, "d": {"e"}, "e": {"d"}, "f": {"a", "f"}}
+    assert circles(graph) == [["a", "b", "c"], ["d", "e"]]
+
+
+# ---- private names -------------------------------------------------------------------------------------------------
+
+OF_NAMEDTUPLES = {"_replace", "_asdict", "_fields", "_make"}  # public, in spite of their names
+# Files of `gui` that use a private name of another file.
+REACHING: set[str] = {
+    "gui.export_panel",
+    "gui.jobs.worker",
+    "gui.layers.clipping",
+    "gui.layers.laying",
+    "gui.layers.overlays",
+    "gui.layers.tissue_layer",
+    "gui.predicting.gallery",
+    "gui.predicting.review_panel",
+    "gui.session.assessing",
+    "gui.session.autosave",
+    "gui.session.live",
+    "gui.session.review",
+    "gui.session.review_file",
+    "gui.session.session",
+    "gui.session.showing",
+    "gui.session.slide_list",
+    "gui.session.stopped",
+    "gui.session.verbs",
+    "gui.slide_table.kept_strip",
+    "gui.slide_table.slides_panel",
+}
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__") and name != "_" and name not in OF_NAMEDTUPLES
+
+
+def names_defined(tree: ast.Module) -> set[str]:
+    """Every name that a file defines: functions, classes, variables, attributes it sets."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            found.add(node.attr)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+    return found
+
+
+def names_taken(source: str) -> list[str]:
+    """`line: name` of every private name that a file uses and does not define."""
+    tree = ast.parse(source)
+    own = names_defined(tree)
+    taken = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            taken += [f"{node.lineno}: {alias.name}" for alias in node.names if is_private(alias.name)]
+        elif isinstance(node, ast.Attribute) and is_private(node.attr) and node.attr not in own:
+            taken.append(f"{node.lineno}: {ast.unparse(node)}")
+    return taken
+
+
+def test_no_file_uses_a_private_name_of_another():
+    taken = {module: names_taken(path.read_text("utf-8")) for module, path in ALL.items()}
+    reaching = {module for module, names in taken.items() if names}
+    assert {module: taken[module] for module in reaching - REACHING} == {}
+    assert REACHING - reaching == set(), "they do no longer: take them from the list"
+    assert {room(module) for module in REACHING} <= {"gui"}
+
+
+def test_a_private_name_of_another_file_would_be_found():
+    source = "from .m import _f, g\nclass C:\n    def _h(self):\n        self._h(); self._x.y; g._z()._replace(a=1)\n"
+    assert names_taken(source) == ["1: _f", "4: self._x", "4: g._z"]
+
+
+# ---- tests ---------------------------------------------------------------------------------------------------------
+
+# Modules whose tests are in a file of another name: `tests/mil/test_losses.py` is that of `mil/losses.py`.
+ELSEWHERE: set[str] = {
+    "core.errors",
+    "core.presets",
+    "export.regions",
+    "flags",
+    "gui.jobs.gui_thread",
+    "gui.jobs.relay",
+    "gui.jobs.retries",
+    "gui.jobs.times",
+    "gui.jobs.worker",
+    "gui.layers.clipping",
+    "gui.layers.laying",
+    "gui.layers.map_layers",
+    "gui.layers.review_layers",
+    "gui.predicting.metrics_view",
+    "gui.predicting.patch_images",
+    "gui.preferences",
+    "gui.qt_trial",
+    "gui.reader",
+    "gui.session.assessing",
+    "gui.session.choices",
+    "gui.session.class_list",
+    "gui.session.corrections",
+    "gui.session.later",
+    "gui.session.models",
+    "gui.session.opening",
+    "gui.session.retraining",
+    "gui.session.review_file",
+    "gui.session.run_summary",
+    "gui.session.script_text",
+    "gui.session.sidecar",
+    "gui.session.stopped",
+    "gui.session.thumbnails",
+    "gui.session.verbs",
+    "gui.slide_table.slides_delegates",
+    "gui.slide_table.slides_model",
+    "gui.slide_table.stopped_strip",
+    "gui.training.device_box",
+    "gui.training.encoder_rows",
+    "gui.training.preparation",
+    "gui.training.runs_panel",
+    "gui.training.scales",
+    "gui.training.setting_names",
+    "gui.widgets.help_popup",
+    "gui.widgets.icons",
+    "gui.widgets.parts",
+    "gui.widgets.report",
+    "gui.widgets.reveal",
+    "gui.widgets.short",
+    "gui.widgets.steps",
+    "gui.widgets.theme",
+    "gui.widgets.window_state",
+    "gui.writer",
+    "mil.pooling",
+    "mil.training_bags",
+    "prediction.classifier",
+    "prediction.cluster",
+    "prediction.recipe",
+    "prediction.runtimes",
+    "slides.backends.colour",
+    "slides.backends.dicom",
+    "slides.backends.files",
+    "slides.backends.finer",
+    "slides.backends.headers",
+    "slides.backends.main_image",
+    "slides.backends.omezarr_level",
+    "slides.backends.protocol",
+    "slides.backends.tiff_level",
+    "slides.backends.xml",
+    "slides.pyramid",
+    "slides.slide_files",
+    "slides.synthetic.cohort",
+    "slides.synthetic.drawing",
+    "slides.synthetic.rendering",
+    "slides.threads",
+    "store.card",
+    "store.cohort_table",
+    "store.labels",
+    "store.memory",
+    "store.patchmap_attention",
+    "store.patchmap_files",
+    "store.patchmap_labels",
+    "store.patchmap_table",
+    "store.zarr_file",
+    "workflow.bags",
+    "workflow.disk",
+    "workflow.patchmaps",
+    "workflow.plan",
+    "workflow.reads",
+    "workflow.stopwatch",
+}
+
+
+def test_every_module_has_a_file_of_tests():
+    """Of its name, in the folder of its room or of its package."""
+    tests = {path.relative_to(TESTS).with_suffix("").as_posix() for path in TESTS.rglob("test_*.py")}
+
+    def places(module: str) -> set[str]:
+        *folders, name = module.split(".")
+        return {"/".join([*folders[:depth], f"test_{name}"]) for depth in range(len(folders) + 1)}
+
+    named = {module for module, path in ALL.items() if path.name != "__init__.py"}
+    without = {module for module in named if not places(module) & tests}
+    assert without - ELSEWHERE == set()
+    assert ELSEWHERE - without == set(), "they have one: take them from the list"
+
+
+# ---- what is loaded ------------------------------------------------------------------------------------------------
+
+
+def loaded_by(code: str) -> set[str]:
+    """Top-level modules that a fresh Python has after `code`."""
+    script = f"{code}\nimport sys\nprint(*sorted({{name.split('.')[0] for name in sys.modules}}))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_importing_the_public_api_leaves_torch_and_qt_out():
+    loaded = loaded_by(f"import {PACKAGE} as d2l\ndir(d2l)")
+    assert PACKAGE in loaded
+    assert not loaded & (WINDOWED | {"torch", "sklearn", "pandas", "zarr", "dask", "tifffile"})
+
+
+def test_rooms_without_torch_run_without_it():
+    loaded = loaded_by("\n".join(f"import {PACKAGE}.{module}" for module in ALL if is_light(module)))
+    assert not loaded & (WINDOWED | {"torch"})
+
+
+def test_every_public_name_resolves():
+    assert len(set(d2l.__all__)) == len(d2l.__all__)
+    assert set(d2l.__all__) <= set(dir(d2l))
+    for name in d2l.__all__:
+        assert getattr(d2l, name) is not None
+    with pytest.raises(AttributeError):
+        _ = d2l.no_such_name
+
+
+def test_every_module_imports():
+    for module in ALL:
+        if room(module) not in ("gui", "__main__"):
+            import_module(f"{PACKAGE}.{module}" if module else PACKAGE)
