@@ -23,18 +23,18 @@ NO_VALUE = frozenset(
     {"", "na", "n/a", "#n/a", "n.a.", "n.a", "<na>", "#na", "nan", "none", "null", "nil", "nd", "n/d", "-", "--", "---"}
     | {"–", "—", ".", "?", "??", "???", "unknown", "missing", "not available", "not applicable", "tbd"}
     | {"#null!", "#value!", "#ref!", "#name?", "#num!", "#div/0!"}
-)  # what people and programs write into a cell that holds nothing
+)  # texts of empty cells, from people and programs
 _LONGEST_NO_VALUE = 40  # with spaces
 _NUMBER = re.compile(r"[+-]?\d{1,30}(?:[.,]\d{1,30})?")
 
 
 def split_label(text: str) -> tuple[str, ...]:
-    """'a;b' -> ('a', 'b'): the classes named by one cell of a cohort's `label` column."""
+    """Return the classes of one cell of a cohort's `label` column: 'a;b' -> ('a', 'b')."""
     return tuple(part.strip() for part in text.split(SEPARATOR) if part.strip())
 
 
 def is_no_value(text: str) -> bool:
-    """Does a cell hold nothing: empty, spaces, `NA`, `nan`, `None`, `-`, `?`, `unknown`… in any case?"""
+    """Whether a cell has no value: empty, spaces, `NA`, `nan`, `None`, `-`, `?`, `unknown`… in any case."""
     if len(text) > _LONGEST_NO_VALUE:
         return False
     return (" ".join(text.lower().split()) if text.isascii() else spelling_key(text)) in NO_VALUE
@@ -42,10 +42,9 @@ def is_no_value(text: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def spelling_key(name: str) -> str:
-    """What two spellings of one name share: `Tumor` and `tumor`, `0` and `0.0`, composed and decomposed umlauts.
+    """Return a key that is equal for spellings of one name: `Tumor` and `tumor`, `0` and `0.0`, forms of an umlaut.
 
-    Case, the form of Unicode, spaces, characters that are not seen, and the way a number is written tell no classes
-    apart.
+    Case, the form of Unicode, spaces, invisible characters and the notation of a number do not distinguish classes.
     """
     if name.isascii():
         key = name.lower()
@@ -60,25 +59,25 @@ def spelling_key(name: str) -> str:
 
 
 def common_spelling(names: Iterable[str] | Counter[str]) -> dict[str, str]:
-    """Every spelling that occurs (or is counted) -> the commonest one of its class (of equals, the first)."""
+    """Return the most common spelling of its class (the first of equals) for every spelling that occurs."""
     counts = Counter(names)
     chosen: dict[str, str] = {}
-    for name, _ in counts.most_common():  # in the order of their first occurrence among equals
+    for name, _ in counts.most_common():  # equals are in the order of their first occurrence
         chosen.setdefault(spelling_key(name), name)
     return {name: chosen[spelling_key(name)] for name in counts}
 
 
 def respelled(label: str, spelling: Mapping[str, str]) -> str:
-    """A label ('a;b') with its names spelled as `spelling` says; the label itself where nothing changes."""
+    """Return a label ('a;b') with the spelling of `spelling`; the label itself if nothing changes."""
     names = split_label(label)
     new = tuple(dict.fromkeys(spelling.get(name, name) for name in names))
     return label if new == names else SEPARATOR.join(new)
 
 
 def near_spellings(names: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """Pairs of classes whose names look like two spellings of one (tumor, tumour): they may be meant as one.
+    """Return pairs of classes whose names may be two spellings of one (tumor, tumour).
 
-    They differ by one letter added, left out or replaced in a word of five or more, or by their spaces and dashes.
+    They differ by one letter (added, left out or replaced) in a word of five or more, or by spaces and dashes.
     """
     keys = [spelling_key(name) for name in names]
     return tuple(
@@ -103,12 +102,11 @@ def _is_near(one: str, other: str) -> bool:
 def order_classes(labels: Iterable[str], given: Sequence[str] | None = None) -> tuple[str, ...]:
     """Order the class names that occur in `labels`, the negative one first.
 
-    `given` (from `--classes normal,metastasis`) decides where it is set; otherwise the negative class is the one
-    whose name is in `NEGATIVE_NAMES` (case ignored) and the rest follow in alphabetical order. Guessing from the
-    alphabet alone would report *normal* as the finding, so without either this raises `CohortError`, as it does
-    for fewer than two classes or more than `MAX_CLASSES`, for a label that is not in `given`, and for a label that
-    names the negative class beside another one. Spellings of one name (`spelling_key`) are one class, called by the
-    name in `given`, else by the commonest.
+    `given` is the order if it is set. Otherwise the negative class is the one whose name is in `NEGATIVE_NAMES` (case
+    ignored), and the others follow in alphabetical order. The alphabet alone could make *normal* the finding, so this
+    raises `CohortError` if there is neither. It also does for fewer than two classes or more than `MAX_CLASSES`, for a
+    label that is not in `given`, and for a label with the negative class and another one. Spellings of one name
+    (`spelling_key`) are one class with the name in `given`, or else the most common spelling.
     """
     labels = list(labels)
     spelling = common_spelling(name for label in labels for name in split_label(label))
@@ -132,7 +130,7 @@ def _ordered(found: Sequence[str]) -> tuple[str, ...]:
             f"every labelled slide is {quoted(found[0])}: training needs slides of at least two classes, "
             "one of them negative"
         )
-    if len(found) > MAX_CLASSES:  # before a sentence that lists them
+    if len(found) > MAX_CLASSES:  # the caller refuses them; no sentence lists them all
         return tuple(found)
     negative = [name for name in found if spelling_key(name) in NEGATIVE_NAMES]
     if len(negative) != 1:
@@ -158,9 +156,9 @@ def _as_given(found: Sequence[str], given: Sequence[str]) -> tuple[str, ...]:
 
 
 def class_indices(label: str, classes: Sequence[str]) -> tuple[int, ...]:
-    """Indices of the classes a label names, ascending.
+    """Return the indices of the classes in a label, ascending.
 
-    `CohortError` for a name that is no class, for no name, and for the negative class beside another one.
+    `CohortError` for a name that is not a class, for no name, and for the negative class beside another one.
     """
     known = {spelling_key(name): index for index, name in enumerate(classes)}
     try:
@@ -193,11 +191,11 @@ POSITIVE: tuple[RGB, ...] = (
     (230, 159, 0),  # orange
     (204, 121, 167),  # reddish purple
 )
-GOLDEN_RATIO = 0.618033988749895  # steps of it spread any number of hues evenly
+GOLDEN_RATIO = 0.618033988749895  # steps of this size spread any number of hues evenly
 
 
 def palette(n_classes: int) -> tuple[RGB, ...]:
-    """8-bit (r, g, b) of classes 0 … `n_classes` − 1, the negative one first; all different up to dozens of classes."""
+    """Return 8-bit (r, g, b) of `n_classes` classes, the negative one first; distinct for dozens of classes."""
     positive = list(POSITIVE[: max(0, n_classes - 1)])
     for extra in range(n_classes - 1 - len(positive)):
         red, green, blue = colorsys.hsv_to_rgb((0.97 + extra * GOLDEN_RATIO) % 1, 0.75, 0.7)
@@ -206,5 +204,5 @@ def palette(n_classes: int) -> tuple[RGB, ...]:
 
 
 def colours_of(classes: Sequence[str], chosen: Mapping[str, RGB] | None = None) -> tuple[RGB, ...]:
-    """Of each class the colour a user chose for its name, else the palette's."""
+    """Return the colour of each class: the one that the user chose for its name, else the palette's."""
     return tuple((chosen or {}).get(name, rgb) for name, rgb in zip(classes, palette(len(classes)), strict=True))

@@ -1,4 +1,4 @@
-"""Where patches lie. Everything is (y, x) in level-0 pixels; (x, y) exists in `export` alone.
+"""Positions of patches. Everything is (y, x) in level-0 pixels; (x, y) exists in `export` alone.
 
 Two siblings, one protocol (`Patches`): a `PatchGrid` covers a slide, `PatchPoints` are centred on given points.
 Per-patch arrays have the shape `patches.shape`: (rows, cols) for a grid, (n,) for points.
@@ -18,10 +18,10 @@ Mpp = tuple[float, float]  # (y, x) in µm per pixel
 
 @dataclass(frozen=True)
 class Block:
-    """Some patches next to one another: what is read, encoded and written together.
+    """Neighbouring patches that are read, encoded and written together.
 
-    `window` indexes the per-patch arrays; `scored` (of that window's shape) says which of its patches are asked
-    for; `corners` (n, 2) are the top-left corners of just those, in C order.
+    `window` indexes the per-patch arrays; `scored` (of that window's shape) says which of its patches are
+    requested; `corners` (n, 2) are the top-left corners of these patches, in C order.
     """
 
     window: tuple[slice, ...]
@@ -30,7 +30,7 @@ class Block:
 
 
 class Patches(Protocol):
-    """What a grid and a set of points have in common."""
+    """Interface of a grid and of a set of points."""
 
     side: int  # of a patch, in level-0 pixels
     patch_px: int  # of a patch, as the model sees it
@@ -41,11 +41,11 @@ class Patches(Protocol):
 
     @property
     def scored(self) -> np.ndarray:
-        """bool, of `shape`: which patches are asked for (tissue)."""
+        """Whether each patch is requested (tissue), bool of `shape`."""
 
     @property
     def corners(self) -> np.ndarray:
-        """(n, 2) int64: top-left corners of the scored patches, in C order."""
+        """Return top-left corners (n, 2) int64 of the scored patches, in C order."""
 
     def blocks(self, patches_per_block: int) -> Iterator[Block]: ...
 
@@ -53,12 +53,12 @@ class Patches(Protocol):
 
 
 def mean_mpp(mpp: Mpp) -> float:
-    """One µm/px of a pixel whose sides may differ: that of the square of the same area."""
+    """Return one µm/px for a pixel whose sides may differ: that of the square of the same area."""
     return float(np.sqrt(mpp[0] * mpp[1]))
 
 
 def level0_px(px: int, model_mpp: float | None, slide_mpp: Mpp | None) -> int:
-    """Whole level-0 pixels that `px` model pixels span: round(px · mpp_model / mpp_slide), at least 1."""
+    """Return the level-0 pixels that `px` model pixels span: round(px · mpp_model / mpp_slide), at least 1."""
     if model_mpp is None or slide_mpp is None:
         return px
     return max(1, round(px * model_mpp / mean_mpp(slide_mpp)))
@@ -81,15 +81,15 @@ class PatchGrid:
     slide_shape
         (height, width) of the slide's level 0.
     side, stride
-        Of a patch, and from patch to patch, in level-0 pixels.
+        Side of a patch, and distance of neighbouring patches, in level-0 pixels.
     origin
         (y, x) of the first patch's top-left corner. May be negative by up to half a patch.
     patch_px, mpp
         Side and µm/px that a patch is resampled to for the model (mpp None: not resampled).
     rows, cols
-        A cell exists if its patch's centre lies in the image; what reaches over the border is reflected.
+        A cell exists if its patch's centre lies in the image. Pixels over the border are reflected.
     tissue
-        (rows, cols) bool, or None where every cell is scored.
+        (rows, cols) bool, or None if every cell is scored.
     """
 
     slide_shape: tuple[int, int]
@@ -110,7 +110,7 @@ class PatchGrid:
         slide_mpp: Mpp | None = None,
         origin: tuple[int, int] = (0, 0),
     ) -> "PatchGrid":
-        """Lay a grid over a slide of `slide_shape` px.
+        """Place a grid over a slide of `slide_shape` px.
 
         `SlideError` if a patch is larger than the slide, `SettingsError` if a stride in µm has no scale.
         """
@@ -143,7 +143,7 @@ class PatchGrid:
         return np.ones(self.shape, bool) if self.tissue is None else self.tissue
 
     def with_tissue(self, tissue: np.ndarray) -> "PatchGrid":
-        """The same grid, of which only the cells that are True in `tissue` (rows, cols) are scored."""
+        """Return the same grid with only the cells scored that are True in `tissue` (rows, cols)."""
         if tissue.shape != self.shape:
             raise ValueError(f"tissue must be {self.shape}, got {tissue.shape}")
         return replace(self, tissue=tissue.astype(bool))
@@ -153,11 +153,11 @@ class PatchGrid:
         return self.corners_of(np.argwhere(self.scored))
 
     def corners_of(self, cells: np.ndarray) -> np.ndarray:
-        """(n, 2) cells (row, col) -> (n, 2) top-left corners of their patches."""
+        """Return top-left corners (n, 2) of the patches of cells (n, 2) (row, col)."""
         return np.asarray(cells, np.int64) * self.stride + np.asarray(self.origin, np.int64)
 
     def cells_at(self, points: np.ndarray) -> np.ndarray:
-        """(n, 2) points -> (n, 2) cells whose square holds them; may lie outside `shape`.
+        """Return the cells (n, 2) whose squares contain points (n, 2); they may lie outside `shape`.
 
         Points are in the pixel-centre convention: (0, 0) is the *centre* of the first pixel, as in napari.
         """
@@ -165,16 +165,16 @@ class PatchGrid:
 
     @property
     def first_centre(self) -> np.ndarray:
-        """(2,) centre of the first patch, in the pixel-centre convention."""
+        """Return the centre (2,) of the first patch, in the pixel-centre convention."""
         return np.asarray(self.origin, float) + (self.side - 1) / 2
 
     def placement(self, slide_mpp: Mpp | None) -> tuple[Mpp, Mpp]:
-        """(scale, translate) of a napari layer with one pixel per cell, in µm (px where `slide_mpp` is None)."""
+        """Return (scale, translate) of a napari layer with one pixel per cell, in µm (px if `slide_mpp` is None)."""
         unit = np.asarray(slide_mpp or (1.0, 1.0))
         return tuple((self.stride * unit).tolist()), tuple((self.first_centre * unit).tolist())
 
     def blocks(self, patches_per_block: int) -> Iterator[Block]:
-        """Cover the grid by near-square blocks of about `patches_per_block` patches; empty ones are skipped."""
+        """Yield near-square blocks of about `patches_per_block` patches that cover the grid, without empty ones."""
         edge = max(1, int(np.sqrt(patches_per_block)))
         scored = self.scored
         for top in range(0, self.rows, edge):
@@ -185,7 +185,7 @@ class PatchGrid:
                     yield Block(window, here, self.corners_of(np.add(np.argwhere(here), (top, left))))
 
     def to_json(self) -> dict[str, Any]:
-        """Everything but the tissue mask, which is an array of `shape` and is kept beside."""
+        """Return everything but the tissue mask, which is an array of `shape` and is saved separately."""
         keys = ("slide_shape", "side", "stride", "origin", "patch_px", "mpp", "rows", "cols")
         return {"kind": "grid", **{key: getattr(self, key) for key in keys}}
 
@@ -194,11 +194,11 @@ class PatchGrid:
 class PatchPoints:
     """Patches centred on given points: detected cells, annotated nuclei.
 
-    `centres` (n, 2) int64 are whole level-0 pixels (y, x), rounded half up; a patch reaches `side // 2` px up and
-    left of its centre. What reaches over the border is reflected.
+    `centres` (n, 2) int64 are whole level-0 pixels (y, x), rounded half up; a patch begins `side // 2` px above and
+    left of its centre. Pixels over the border are reflected.
 
-    `boxes`: nobody chose the centres; the patches are tiles off any lattice, as CLAM lays them within outlines. What
-    is marked anywhere in such a box is said of the patch, as on a grid.
+    `boxes`: the patches are tiles that follow no grid, as CLAM places them within outlines; nobody chose their centres.
+    A mark anywhere in such a box counts for the patch, as on a grid.
     """
 
     slide_shape: tuple[int, int]
@@ -220,7 +220,7 @@ class PatchPoints:
         side = level0_px(settings.patch_px, settings.mpp, slide_mpp)
         _check_fits(side, slide_shape)
         centres = np.floor(np.asarray(centres, float).reshape(-1, 2) + 0.5)
-        # A detector may put a centre on the very border: one pixel outside, once it is rounded.
+        # A detector may place a centre on the border, which rounding moves one pixel outside.
         inside = centres.clip(0, np.subtract(slide_shape, 1))
         outside = ~(np.abs(centres - inside) <= 1).all(axis=1)  # NaN is nowhere
         if outside.any():
@@ -245,20 +245,20 @@ class PatchPoints:
         return self.centres - self.side // 2
 
     def blocks(self, patches_per_block: int) -> Iterator[Block]:
-        """Consecutive runs of `patches_per_block` points, in the order given."""
+        """Yield blocks of `patches_per_block` consecutive points."""
         corners = self.corners
         for start in range(0, len(corners), patches_per_block):
             window = slice(start, min(start + patches_per_block, len(corners)))
             yield Block((window,), np.ones(window.stop - start, bool), corners[window])
 
     def to_json(self) -> dict[str, Any]:
-        """Everything but the centres, which are an array and are kept beside."""
+        """Return everything but the centres, which are an array and are saved separately."""
         keys = ("slide_shape", "side", "patch_px", "mpp", *(["boxes"] if self.boxes else []))
         return {"kind": "points", **{key: getattr(self, key) for key in keys}}
 
 
 def patches_from_json(data: Mapping[str, Any], array: np.ndarray | None) -> PatchGrid | PatchPoints:
-    """Inverse of `to_json`; `array` is the tissue mask (or None) of a grid, the centres of points."""
+    """Restore patches from `to_json`; `array` is the tissue mask (or None) of a grid, or the centres of points."""
     fields = {
         key: tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
         for key, value in data.items()

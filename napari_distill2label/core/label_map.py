@@ -1,4 +1,4 @@
-"""What the labels of a truth or of corrections mean: which of them are classes of the model, and which are not."""
+"""The meaning of the labels in a ground truth or in corrections: which are classes of the model."""
 
 import re
 import unicodedata
@@ -9,10 +9,10 @@ from .bag import UNLABELLED
 from .errors import CohortError, SettingsError
 from .text import shown
 
-OTHERS = "*"  # in a label map: every label that is no class and not named itself
-DERIVED = ":"  # between a class of QuPath and what it is derived by: "Tumor: Positive"
-COVERAGE = 0.5  # share of a patch that an area must cover to say what the patch is
-NEAR = 0.8  # how alike two names are from which on one is taken for a slip of the other
+OTHERS = "*"  # in a label map: every other label that is not a class
+DERIVED = ":"  # separates the parts of a derived class of QuPath: "Tumor: Positive"
+COVERAGE = 0.5  # share of a patch that an area must cover to label it
+NEAR = 0.8  # similarity from which one name counts as a misspelling of another
 SHOWN, LONGEST = 5, 40  # names in a message, and characters of each
 
 
@@ -108,7 +108,7 @@ def _bases(label: str) -> list[str]:
 
 
 def _near(label: str, classes: Sequence[str]) -> str | None:
-    """The class whose name a label is nearly; None if there is none. 'grade 1' is not nearly 'grade 2'."""
+    """Return the class with a name similar to a label, or None. 'grade 1' is not similar to 'grade 2'."""
     text = _plain(label)
     best, likeness = None, NEAR
     for name in classes:
@@ -121,24 +121,24 @@ def _near(label: str, classes: Sequence[str]) -> str | None:
 
 
 def _plain(text: str) -> str:
-    """A name without what people write differently: case, accents, spaces, hyphens; the base of a derived class."""
+    """Return a name without case, accents, spaces and hyphens; for a derived class its base."""
     text = unicodedata.normalize("NFKD", text.partition(DERIVED)[0]).casefold()
     return "".join(letter for letter in text if letter.isalnum())
 
 
 def list_briefly(names: Iterable[str]) -> str:
-    """Some names in one line, the others as a number."""
+    """List the first names in one line, and the number of the others."""
     names = [shown(name, LONGEST) for name in names]
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return (", ".join(names[:SHOWN]) or "none") + more
 
 
 def count_of(n: int, thing: str) -> str:
-    """'1 slide', '2 slides', '2 patches'."""
+    """Return '1 slide', '2 slides', '2 patches'."""
     plural = "es" if thing.endswith("ch") else "s"
     return f"{n} {thing}{plural * (n != 1)}"
 
 
 def _quoted(text: str) -> str:
-    """As a shell takes it in one piece."""
+    """Quote a text for a shell."""
     return text if re.fullmatch(r"[\w=.-]+", text) else f"'{text}'"

@@ -1,4 +1,4 @@
-"""Bag and instance metrics: what is reported, the same in every table.
+"""Metrics of slides and patches, the same in every table.
 
 A patch or slide is *positive* if it belongs to any class but class 0; its score is 1 − p(class 0), which is p(class 1)
 when there are two classes.
@@ -13,7 +13,7 @@ ECE_BINS = 10
 
 
 def expected_calibration_error(truth: np.ndarray, score: np.ndarray, bins: int = ECE_BINS) -> float:
-    """Mean gap between score and frequency of the positive, over bins of equal width (Guo 2017, eq. 3)."""
+    """Return the mean gap between score and frequency of positives, over bins of equal width (Guo 2017, eq. 3)."""
     index = np.minimum((score * bins).astype(int), bins - 1)
     gap = np.zeros(bins)
     np.add.at(gap, index, score - truth)
@@ -21,10 +21,9 @@ def expected_calibration_error(truth: np.ndarray, score: np.ndarray, bins: int =
 
 
 def binary_metrics(truth: np.ndarray, score: np.ndarray, threshold: float = 0.5) -> Metrics:
-    """Metrics of scores (n,) in [0, 1] against truth (n,) bool; None where a metric is undefined.
+    """Return metrics of scores (n,) in [0, 1] against truth (n,) bool; None for an undefined metric.
 
-    Ranking metrics (auroc, auprc) need both classes, f1 something positive in truth or score; everything needs at
-    least one item.
+    Ranking metrics (auroc, auprc) need both classes, f1 a positive in truth or score, every metric at least one item.
     """
     from sklearn import metrics as sk
 
@@ -45,7 +44,7 @@ def binary_metrics(truth: np.ndarray, score: np.ndarray, threshold: float = 0.5)
 
 
 def mean_metrics(each: Iterable[Metrics]) -> Metrics:
-    """Unweighted mean over slides, each metric over the slides on which it is defined; `n` is the number of slides."""
+    """Return unweighted means over slides, each metric over the slides that define it; `n` is the number of slides."""
     rows = list(each)
     if not rows:
         return binary_metrics(np.empty(0, bool), np.empty(0))
@@ -54,7 +53,7 @@ def mean_metrics(each: Iterable[Metrics]) -> Metrics:
 
 
 def positive_score(probability: np.ndarray, several: bool = False) -> np.ndarray:
-    """(…, C) probabilities -> (…) score of being positive: 1 − p(class 0), or the largest of the findings where
+    """Return the score (…) of being positive from probabilities (…, C): 1 − p(class 0), or the largest finding if
     several classes can be present (their probabilities do not sum to 1).
     """
     return probability[..., 1:].max(-1) if several else 1 - probability[..., 0]

@@ -1,7 +1,7 @@
-"""Text from outside (ids, labels, paths, cells) as it may be shown: escaped, short, without passwords.
+"""Text from outside (ids, labels, paths, cells), made safe to show: escaped, short, without passwords.
 
-A slide's id can hold what a terminal obeys (escape sequences), what turns a line around (bidirectional controls), or
-100 kB of somebody's spreadsheet. `printable` is the one place that makes such text harmless.
+The id of a slide can contain escape sequences of a terminal, bidirectional controls that reverse a line, or 100 kB of a
+spreadsheet. `printable` is the one place that makes such text harmless.
 """
 
 import re
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
-SHORT = 120  # characters of one outside text inside a message
+SHORT = 120  # characters of a text from outside in a message
 LONGEST_MESSAGE = 2000
 # Controls (C0, DEL, C1), what is invisible or turns the direction of a line, line and paragraph separators, and halves
 # of surrogate pairs. The two joiners stay: Persian and Hindi need them.
@@ -23,17 +23,17 @@ _QUERY = re.compile(r"(?<=://)([^?#\s]+)\?[^\s'\"]+")
 
 
 def printable(text: str, keep: str = "") -> str:
-    r"""One line: what a terminal obeys or does not show is escaped (`\x1b`, `\n`), logins of URLs are hidden.
+    r"""Return one line: control and invisible characters are escaped (`\x1b`, `\n`), logins of URLs are hidden.
 
-    Characters of `keep` stay as they are: ends of lines, in a text that has more than one.
+    Characters of `keep` are not escaped: ends of lines, in a text of several lines.
     """
-    if not text.isprintable():  # a fast no for nearly every text; an odd space is no reason yet
+    if not text.isprintable():  # fast for nearly every text; an unusual space alone is allowed
         text = _HIDDEN.sub(lambda found: found[0] if found[0] in keep else _escaped(found[0]), text)
     return without_login(text) if "://" in text else text
 
 
 def shown(text: object, longest: int = SHORT) -> str:
-    """`printable` and short: of a long text its beginning and its end, and how long it is."""
+    """Return `printable` text, shortened: a long text as its beginning, its end and its length."""
     text = str(text)
     if len(text) <= longest:
         return printable(text)
@@ -42,18 +42,18 @@ def shown(text: object, longest: int = SHORT) -> str:
 
 
 def first_problem(error: "ValidationError") -> str:
-    """The first field that does not fit, and why: 'grid.patch_px: Input should be a valid integer'."""
+    """Return the first invalid field and the reason: 'grid.patch_px: Input should be a valid integer'."""
     first = error.errors()[0]
     return f"{'.'.join(map(str, first['loc']))[:100] or 'the whole'}: {first['msg']}"
 
 
 def quoted(text: object, longest: int = SHORT) -> str:
-    """`shown`, in quotes."""
+    """Return `shown` text in quotes."""
     return f"'{shown(text, longest)}'"
 
 
 def without_login(text: str) -> str:
-    """Text with user, password and signature of its URLs replaced by '…': `https://…@host/a.zarr?…`."""
+    """Replace user, password and signature in URLs by '…': `https://…@host/a.zarr?…`."""
     return _QUERY.sub(r"\1?…", _LOGIN.sub("…@", text))
 
 

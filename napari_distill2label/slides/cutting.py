@@ -1,8 +1,8 @@
 """Cut patches from a slide: every tile of the file is decoded once, in threads, and its pixels go into the patches.
 
-The level is cut into squares of whole tiles. A square is read by one thread, which gives each patch the part of it that
-it covers: nothing is decoded twice, nothing as large as the region is held, and the pixels are still in the
-processor's cache when they are copied.
+The level is divided into squares of whole tiles. One thread reads a square and copies its pixels into all patches that
+it touches. So nothing is decoded twice, memory stays small, and the pixels are still in the processor's cache when they
+are copied.
 """
 
 import math
@@ -15,8 +15,8 @@ from ..core.errors import TileError
 from .slide import Slide
 from .threads import for_each
 
-_SQUARE_PX = 1024  # px of the level read; squares are about this large, in whole tiles
-_WINDOWS_BYTES = 128_000_000  # of pixels waiting to be resampled
+_SQUARE_PX = 1024  # px of the level; side of a square, in whole tiles
+_WINDOWS_BYTES = 128_000_000  # bytes of pixels that wait for resampling
 
 
 def cut(slide: Slide, corners: np.ndarray, side: int, patch_px: int) -> np.ndarray:
@@ -25,13 +25,14 @@ def cut(slide: Slide, corners: np.ndarray, side: int, patch_px: int) -> np.ndarr
     Parameters
     ----------
     corners
-        (n, 2) int, top-left corners (y, x) in level-0 pixels. Patches may reach over the border: what is missing is
-        reflected, the edge pixel not repeated (numpy's mode "reflect").
+        (n, 2) int, top-left corners (y, x) in level-0 pixels. Patches may reach over the border: missing pixels are
+        reflected without repeating the edge pixel (numpy's mode "reflect").
     side
-        Of a patch, in level-0 pixels.
+        Side of a patch in level-0 pixels.
     patch_px
-        Of a patch as the model sees it. If it equals `side` the pixels are copied; else the patch is resampled from
-        the coarsest level that is still as fine as the result, by a triangle filter as wide as the reduction.
+        Side of a patch as the model sees it. If it equals `side`, the pixels are copied. Otherwise the patch is
+        resampled from the coarsest level that is not coarser than the result, by a triangle filter as wide as the
+        reduction.
 
     Returns
     -------
@@ -41,8 +42,7 @@ def cut(slide: Slide, corners: np.ndarray, side: int, patch_px: int) -> np.ndarr
     Raises
     ------
     TileError
-        Some of these patches cannot be read: its `boxes` say all places that are damaged. Patches that do not touch
-        them can be cut.
+        Some patches cannot be read: `boxes` has all damaged places. Patches that do not touch them can be cut.
     SlideError
         The slide cannot be read.
     """
@@ -56,13 +56,13 @@ def cut(slide: Slide, corners: np.ndarray, side: int, patch_px: int) -> np.ndarr
 
 
 def level_for(slide: Slide, ratio: float) -> int:
-    """The coarsest level that still has a pixel for each of a patch shrunk `ratio` times (0 if it is enlarged)."""
+    """Return the coarsest level that is not coarser than a patch reduced `ratio` times (0 if it is enlarged)."""
     fine = [index for index, downsample in enumerate(slide.downsamples) if downsample <= ratio * (1 + 1e-6)]
     return max(fine, default=0)
 
 
 def read_reflected(slide: Slide, level: int, y: int, x: int, h: int, w: int) -> np.ndarray:
-    """Pixels (h, w, 3) of a region that may reach over the level's border, by any amount."""
+    """Read pixels (h, w, 3) of a region that may reach over the level's border by any amount."""
     height, width = slide.levels[level].shape[:2]
     if y >= 0 and x >= 0 and y + h <= height and x + w <= width:
         return slide.read(level, y, x, h, w)
@@ -73,7 +73,7 @@ def read_reflected(slide: Slide, level: int, y: int, x: int, h: int, w: int) -> 
 
 
 def _reflected(start: int, length: int, size: int) -> np.ndarray:
-    """(length,) indices into an axis of `size`, as np.pad(mode="reflect") would find them: period 2 (size − 1)."""
+    """Return indices (length,) into an axis of `size` as np.pad(mode="reflect") has them: period 2 (size − 1)."""
     indices = np.abs(np.arange(start, start + length))
     if size == 1:
         return np.zeros(length, np.int64)
@@ -82,10 +82,10 @@ def _reflected(start: int, length: int, size: int) -> np.ndarray:
 
 
 def _gather(slide: Slide, level: int, corners: np.ndarray, out: np.ndarray) -> None:
-    """out[i] = the pixels of `level` whose top-left corner is corners[i]; `out` is (n, h, w, 3)."""
+    """Fill out[i] with the pixels of `level` whose top-left corner is corners[i]; `out` is (n, h, w, 3)."""
     h, w = out.shape[1:3]
     height, width = slide.levels[level].shape[:2]
-    boxes = np.empty((len(corners), 4), np.int64)  # y, x, h, w of what each needs, all inside the level
+    boxes = np.empty((len(corners), 4), np.int64)  # y, x, h, w of the pixels each patch needs, all inside the level
     boxes[:, :2], boxes[:, 2:] = corners, (h, w)
     targets: list[np.ndarray] = list(out)
     over = ((corners < 0) | (corners + np.array([h, w]) > (height, width))).any(axis=1)
@@ -102,7 +102,7 @@ def _gather(slide: Slide, level: int, corners: np.ndarray, out: np.ndarray) -> N
 
 
 def _fill(slide: Slide, level: int, boxes: np.ndarray, targets: Sequence[np.ndarray]) -> None:
-    """targets[i] (h, w, 3) = the pixels in boxes[i] (y, x, h, w)."""
+    """Fill targets[i] (h, w, 3) with the pixels in boxes[i] (y, x, h, w)."""
     square = np.array([tile * max(1, _SQUARE_PX // tile) for tile in slide.tiles[level]])
     damaged: list[TileError] = []
 
@@ -115,7 +115,7 @@ def _fill(slide: Slide, level: int, boxes: np.ndarray, targets: Sequence[np.ndar
         try:
             pixels = slide.read(level, top, left, bottom - top, right - left)
         except TileError:
-            damaged.extend(paste_one_by_one(parts))  # what is damaged may lie between the patches
+            damaged.extend(paste_one_by_one(parts))  # the damage may lie between the patches
             return
         for i, y0, x0, y1, x1, y, x in parts:
             targets[i][y0 - y : y1 - y, x0 - x : x1 - x] = pixels[y0 - top : y1 - top, x0 - left : x1 - left]
@@ -136,7 +136,7 @@ def _fill(slide: Slide, level: int, boxes: np.ndarray, targets: Sequence[np.ndar
 
 
 def _squares(boxes: np.ndarray, square: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(origin (y, x), which boxes) of every square that any box touches, row by row."""
+    """Yield (origin (y, x), indices of boxes) of every square that a box touches, row by row."""
     if len(boxes) == 0:
         return
     first = boxes[:, :2] // square
@@ -157,12 +157,12 @@ def _squares(boxes: np.ndarray, square: np.ndarray) -> Iterator[tuple[np.ndarray
 
 
 def _resample(slide: Slide, corners: np.ndarray, side: int, patches: np.ndarray) -> None:
-    """patches[i] (P, P, 3) = boxes of `side` level-0 pixels, shrunk or enlarged."""
+    """Fill patches[i] (P, P, 3) with boxes of `side` level-0 pixels, reduced or enlarged."""
     patch_px = patches.shape[1]
     level = level_for(slide, side / patch_px)
     downsample = slide.downsamples[level]
     begins, span = corners / downsample, side / downsample
-    # The filter reaches this far over a patch; with it, a patch does not depend on what is read along with it.
+    # The filter reaches this far over a patch. With this margin a patch does not depend on its neighbours in the read.
     margin = math.ceil(max(1.0, span / patch_px)) + 1
     tops = np.floor(begins).astype(np.int64) - margin
     window_px = math.ceil(span) + 1 + 2 * margin

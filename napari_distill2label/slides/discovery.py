@@ -1,4 +1,4 @@
-"""Which slides a user means by the files, folders, patterns and URLs that were named. No Qt; any thread may ask."""
+"""Find slides from the files, folders, patterns and URLs that a user gives. No Qt; any thread may call."""
 
 import glob
 import json
@@ -15,15 +15,15 @@ from ..core.paths import LABELS_NAMESPACE, RECORD, is_url, slide_name
 from .registry import SUFFIXES
 
 PathLike = str | os.PathLike[str]
-TABLES = (".csv", ".tsv", ".txt", ".xlsx", ".xls", ".ods")  # the last ones to say that they are none
+TABLES = (".csv", ".tsv", ".txt", ".xlsx", ".xls", ".ods")  # spreadsheets are refused later, with a reason
 _OME_TIFF = (".ome.tif", ".ome.tiff")
-_INDEXES = (".vms", ".vmu")  # Hamamatsu: a text that names the JPEG files that are the slide
-_LARGEST_TEXT = 1 << 22  # bytes of such a text, of a zarr's metadata, of a record of outputs
+_INDEXES = (".vms", ".vmu")  # Hamamatsu: a text that names the JPEG files of the slide
+_LARGEST_TEXT = 1 << 22  # bytes; limit for such a text, a zarr's metadata, a record of outputs
 
 
 @dataclass(frozen=True)
 class FoundFiles:
-    """What was found: slides in their order, tables, and what cannot be added with the reason, a line each."""
+    """Slides in their order, tables, and one line for each path that cannot be added."""
 
     slides: tuple[Path, ...] = ()
     tables: tuple[Path, ...] = ()
@@ -31,9 +31,9 @@ class FoundFiles:
 
 
 def find_slides(paths: Iterable[PathLike]) -> FoundFiles:
-    """Files as given; of folders, all slides in them and below (see `slides_in`). An OME-Zarr folder is a slide.
+    """Find files as given, and all slides in folders and below (see `slides_in`). An OME-Zarr folder is a slide.
 
-    Other files of a folder are passed over in silence; a file that was named itself and is no slide is refused.
+    Other files of a folder are ignored. A given file that is not a slide is refused.
     """
     slides: list[Path] = []
     tables, refused = [], []
@@ -56,14 +56,14 @@ def find_slides(paths: Iterable[PathLike]) -> FoundFiles:
 
 
 def named_slides(paths: Iterable[PathLike]) -> list[Path | str]:
-    """The slides meant on a command line: files and URLs as given, the slides of folders, what patterns match.
+    """Return the slides of a command line: files and URLs as given, slides of folders, matches of patterns.
 
-    A slide that is named twice is there once. A file that does not exist stays: whoever opens it says so.
+    A slide that is given twice is returned once. A file that does not exist is returned too: opening it fails later.
 
     Raises
     ------
     CohortError
-        A folder holds no slide, or a pattern (`slides/*.svs`, in quotes) matches none.
+        A folder has no slide, or a pattern (`slides/*.svs`, in quotes) matches none.
     """
     found: list[Path | str] = []
     for path in paths:
@@ -79,7 +79,7 @@ def named_slides(paths: Iterable[PathLike]) -> list[Path | str]:
 
 
 def without_duplicates(paths: Iterable[Path | str]) -> list:
-    """Each file once, under the first of its names (links are another name)."""
+    """Return each file once, under the first of its names (links are other names)."""
     seen: dict[str, Path | str] = {}
     for path in paths:
         seen.setdefault(str(path) if is_url(path) else os.path.normcase(os.path.realpath(path)), path)
@@ -87,7 +87,7 @@ def without_duplicates(paths: Iterable[Path | str]) -> list:
 
 
 def distinct_names(paths: Sequence[Path | str]) -> list[str]:
-    """A name for each slide, no two alike: `slide_name`; where several share one, with the folders that differ.
+    """Return a unique name for each slide: `slide_name`, with the folders that differ if several share it.
 
     'a/x.svs', 'b/x.svs' are 'a_x' and 'b_x'; 'x.svs' and 'x.tif' in one folder keep their suffixes.
     """
@@ -105,11 +105,11 @@ def distinct_names(paths: Sequence[Path | str]) -> list[str]:
 
 
 def slides_in(folder: PathLike) -> Iterator[Path]:
-    """All slides in a folder and below, in natural order; files of a folder before those of its subfolders.
+    """Yield all slides in a folder and below, in natural order; files of a folder before those of its subfolders.
 
     A folder of DICOM files and an OME-Zarr folder are one slide each. Files that belong to another slide (the JPEG
-    files of a `.vms`, the folder of a `.mrxs`), hidden files, other zarr folders (patch maps, features) and what this
-    program wrote (label masks, pictures) are none.
+    files of a `.vms`, the folder of a `.mrxs`), hidden files, other zarr folders (patch maps, features) and outputs of
+    this program (label masks, pictures) are not slides.
     """
     for place, names, files in os.walk(folder):
         if any(name.lower().endswith(".dcm") for name in files):
@@ -130,13 +130,13 @@ def slides_in(folder: PathLike) -> Iterator[Path]:
 
 @lru_cache(maxsize=1 << 16)
 def natural_key(text: str) -> tuple[tuple[bool, int | str], ...]:
-    """A key to sort by: slide_9 comes before slide_10."""
+    """Return a key to sort by: slide_9 comes before slide_10."""
     parts = (part for part in re.split(r"(\d+)", text) if part)
     return tuple((not part.isdecimal(), int(part) if part.isdecimal() else part.casefold()) for part in parts)
 
 
 def is_own_output(path: PathLike) -> bool:
-    """Is this a file that this program wrote: by the record of its folder, or a label mask by what it says itself?"""
+    """Whether this program wrote a file: the record of its folder, or the metadata of a label mask, says so."""
     return _is_own(Path(path), _written_by_us(os.path.dirname(path)))
 
 
@@ -149,7 +149,7 @@ def _of_place(path: Path) -> list[Path]:
 
 
 def _matching(pattern: str) -> list[Path]:
-    """The slides among the files that match; of folders, those in them."""
+    """Return the slides among the files that match, and those in folders that match."""
     found: list[Path] = []
     for path in map(Path, sorted(glob.glob(pattern, recursive=True), key=natural_key)):
         if path.suffix.lower() == ".zarr" and path.is_dir():
@@ -178,7 +178,7 @@ def _distinguish(paths: Sequence[Path | str], taken: set[str]) -> list[str]:
 
 
 def _companions(place: str, files: Sequence[str]) -> set[str]:
-    """Files that a text among them names as its parts."""
+    """Return the files that an index file among them names as its parts."""
     companions: set[str] = set()
     for index in (name for name in files if name.lower().endswith(_INDEXES)):
         text = _text_of(os.path.join(place, index))
@@ -187,9 +187,9 @@ def _companions(place: str, files: Sequence[str]) -> set[str]:
 
 
 def _is_image_zarr(folder: Path) -> bool:
-    """May a zarr folder be an OME-Zarr image? Patch maps, features and tables are zarr folders too, and say so.
+    """Whether a zarr folder may be an OME-Zarr image. Patch maps, features and tables have other metadata.
 
-    One that says nothing is damaged: whoever opens it says that.
+    A folder without metadata is damaged and counts as an image: opening it reports the damage.
     """
     texts = [_text_of(folder / name) for name in ("zarr.json", ".zattrs", "0/zarr.json", "0/.zattrs")]
     said = "".join(texts)
@@ -197,7 +197,7 @@ def _is_image_zarr(folder: Path) -> bool:
 
 
 def _written_by_us(place: str) -> Mapping[str, set[int]]:
-    """Name -> sizes of the files that this program wrote into a folder, as its record says."""
+    """Return name -> sizes of the files that this program wrote into a folder, from its record."""
     sizes: dict[str, set[int]] = defaultdict(set)
     for line in _text_of(os.path.join(place, RECORD)).splitlines():
         try:
@@ -209,8 +209,8 @@ def _written_by_us(place: str) -> Mapping[str, set[int]]:
 
 
 def _is_own(path: Path, own: Mapping[str, set[int]]) -> bool:
-    """`is_own_output`, the record of the folder being read."""
-    if path.name.lower().endswith(_OME_TIFF):  # a mask says so itself; slides that the demo drew are on record too
+    """Whether this program wrote a file, by the record `own` of its folder."""
+    if path.name.lower().endswith(_OME_TIFF):  # a mask identifies itself; the demo's slides are in the record too
         return _is_label_mask(path)
     try:
         return path.stat().st_size in own.get(path.name, ())
@@ -224,12 +224,12 @@ def _is_label_mask(path: Path) -> bool:
     try:
         with tifffile.TiffFile(path) as tiff:
             return LABELS_NAMESPACE in (tiff.ome_metadata or "")
-    except Exception:  # noqa: BLE001 · a damaged file raises anything, and is shown as damaged by whoever opens it
+    except Exception:  # noqa: BLE001 · a damaged file may raise anything; opening it reports the damage
         return False
 
 
 def _text_of(path: PathLike) -> str:
-    """A small text file; '' where it is none."""
+    """Return the text of a small file; '' if it cannot be read or is too large."""
     try:
         if os.path.getsize(path) > _LARGEST_TEXT:
             return ""

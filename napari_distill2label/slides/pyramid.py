@@ -1,4 +1,4 @@
-"""Coarser levels for files that have none, computed from the pixels when they are asked for."""
+"""Coarser levels for files that lack them, computed from the pixels on demand."""
 
 import math
 from collections.abc import Sequence
@@ -8,14 +8,14 @@ import numpy as np
 
 from .backends.protocol import Box, PixelLevel, UndecodableError
 
-_LARGE = 2048  # px; a viewer loads the coarsest level whole for its thumbnail, so it should not be larger
+_LARGE = 2048  # px; limit of the coarsest level, because a viewer loads it whole for its thumbnail
 _SMALL = 1024  # px; levels are added until the smaller side is at most this
-_PIECE = 2048  # px; side of what is read from the file at once, so that memory stays flat at any factor
+_PIECE = 2048  # px; side of the region that is read at once, so that memory is independent of the factor
 
 
 @dataclass(frozen=True)
 class CoarseLevel:
-    """Every pixel is the mean of a `factor`-square of `fine`; what is left over at the right and bottom is dropped."""
+    """Every pixel is the mean of a `factor`-square of `fine`. Remaining pixels at the right and bottom are dropped."""
 
     fine: PixelLevel
     factor: int
@@ -27,7 +27,7 @@ class CoarseLevel:
 
     @property
     def tile(self) -> tuple[int, int]:
-        """(height, width) of a tile of the level it is made from."""
+        """(height, width) of a tile of `fine`, in pixels of this level."""
         return tuple(max(1, size // self.factor) for size in self.fine.tile)
 
     def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
@@ -55,15 +55,15 @@ class CoarseLevel:
 
 
 def _mean(fine: np.ndarray, factor: int) -> np.ndarray:
-    """(h·f, w·f, 3) -> (h, w, 3) uint8, rounded half up."""
-    # Slices added up are several times faster than a sum along short axes.
+    """Average (h·f, w·f, 3) to (h, w, 3) uint8, rounded half up."""
+    # Adding slices is several times faster than a sum along short axes.
     rows = sum((fine[i::factor] for i in range(1, factor)), start=fine[::factor].astype(np.uint32))
     total = sum((rows[:, j::factor] for j in range(1, factor)), start=rows[:, ::factor])
     return ((total + factor * factor // 2) // (factor * factor)).astype(np.uint8)
 
 
 def with_overview_levels(levels: Sequence[PixelLevel]) -> list[PixelLevel]:
-    """`levels`, and as many halved ones below the coarsest as a viewer needs."""
+    """Return `levels` and as many halved ones below the coarsest as a viewer needs."""
     result = list(levels)
     coarsest, factor = levels[-1], 2
     if max(coarsest.shape) > _LARGE:
@@ -76,10 +76,10 @@ def with_overview_levels(levels: Sequence[PixelLevel]) -> list[PixelLevel]:
 
 
 def downsamples(levels: Sequence[PixelLevel], known: Sequence[float] = ()) -> tuple[float, ...]:
-    """Level-0 pixels per pixel of each level; `known` of the first of them, the levels computed follow from the last.
+    """Return level-0 pixels per pixel of each level; `known` has those of the first levels, computed levels follow.
 
-    The shapes of a pyramid are rounded, so their ratio is not its factor (2967 / 1483 is not 2): a whole number that
-    explains both sides is taken, else the mean ratio.
+    The shapes of a pyramid are rounded, so their ratio is not the factor (2967 / 1483 is not 2). A whole number that
+    explains both sides is used, otherwise the mean ratio.
     """
     if known:
         return *known, *(known[-1] * level.factor for level in levels[len(known) :])

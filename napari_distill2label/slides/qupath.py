@@ -1,8 +1,8 @@
 """Objects that QuPath exports as GeoJSON: annotations, detections and cells, with their classes.
 
-Read as QuPath 0.2 to 0.6 write them, and as other tools do: a FeatureCollection, a list of Features, one Feature, a
-bare geometry, or a whole hierarchy with nested children; as text or compressed (`.geojson.gz`). Coordinates are
-(x, y) in level-0 pixels, whole numbers being the corners of pixels.
+The reader accepts the files of QuPath 0.2 to 0.6 and of other tools: a FeatureCollection, a list of Features, one
+Feature, a bare geometry, or a hierarchy with nested children, as text or compressed (`.geojson.gz`). Coordinates are
+(x, y) in level-0 pixels; whole numbers are the corners of pixels.
 """
 
 import gzip
@@ -20,11 +20,11 @@ from shapely.geometry import shape
 from ..core.errors import CohortError
 
 SUFFIXES = (".geojson", ".geojson.gz", ".json", ".json.gz")
-IGNORED = "ignore"  # how QuPath's class `Ignore*` begins; QuPath itself never uses what carries it
-MAX_BYTES = 2**30  # of a file, once it is decompressed
+IGNORED = "ignore"  # begin of QuPath's class `Ignore*`; QuPath ignores objects of this class
+MAX_BYTES = 2**30  # of a file after decompression
 MAX_COORDINATE = 1e8  # px: no slide is that large
 
-# `object_type` in QuPath 0.3; in 0.2 the name of a Java class stood in `id`.
+# `object_type` of QuPath 0.3; QuPath 0.2 has the name of a Java class in `id`.
 _KINDS = {
     "PathAnnotationObject": "annotation",
     "PathDetectionObject": "detection",
@@ -44,13 +44,13 @@ class QuPathObject:
     Attributes
     ----------
     kind
-        annotation (what QuPath takes anything else for), detection, cell, tile, tmaCore or root.
+        annotation (also for any unknown kind, as in QuPath), detection, cell, tile, tmaCore or root.
     name
-        Of its class; '' for none. Of a derived class all parts: "Tumor: Positive".
+        Name of its class; '' for none. A derived class has all parts: "Tumor: Positive".
     geometry
-        Where it is; None for an object without a place.
+        Geometry of the object; None if it has none.
     nucleus
-        Of a cell whose nucleus was found too.
+        Geometry of the nucleus, for a cell that has one.
     """
 
     kind: str
@@ -65,20 +65,20 @@ class QuPathObject:
 
     @property
     def points(self) -> np.ndarray:
-        """(n, 2) float (x, y): all the points of a Point, a MultiPoint or a collection; none of an outline."""
+        """Return (n, 2) float (x, y): the points of a Point, a MultiPoint or a collection; none for an outline."""
         points = [part for part in _parts(self.geometry) if part.geom_type == "Point"]
         return shapely.get_coordinates(points).reshape(-1, 2)
 
     @property
     def area(self) -> shapely.Geometry | None:
-        """The polygons of an outline as one valid geometry, holes left out of it; None of points and lines."""
+        """Return the polygons of an outline, with holes, as one valid geometry; None for points and lines."""
         polygons = [part for part in _parts(self.geometry) if part.geom_type == "Polygon"]
         area = _union(polygons)
         return None if area.is_empty else area
 
     @property
     def centre(self) -> tuple[float, float] | None:
-        """(x, y) of an outline, that of its nucleus for a cell; it lies inside. None of points and lines."""
+        """Return (x, y) inside an outline (the nucleus of a cell); None for points and lines."""
         outline = self.area if self.nucleus is None else _union(_parts(self.nucleus))
         if outline is None or outline.is_empty:
             return None
@@ -89,9 +89,9 @@ class QuPathObject:
 
 
 def read_objects(path: str | Path) -> list[QuPathObject]:
-    """The objects of a file, children after their parents; the root of a hierarchy is none.
+    """Return the objects of a file, children after their parents, without the root of a hierarchy.
 
-    `CohortError`, in one line with the file's name, for what cannot be read.
+    `CohortError`, in one line with the file's name, if it cannot be read.
     """
     path = Path(path)
     try:
@@ -106,21 +106,21 @@ def read_objects(path: str | Path) -> list[QuPathObject]:
 
 
 def object_name(path: str | Path) -> str:
-    """The name of a GeoJSON file without its suffixes: that of the slide it belongs to."""
+    """Return the name of a GeoJSON file without its suffixes: the name of its slide."""
     name = Path(path).name
     suffix = next((each for each in sorted(SUFFIXES, key=len)[::-1] if name.lower().endswith(each)), "")
     return name[: len(name) - len(suffix)].removesuffix(".ome")
 
 
 def find_files(folder: str | Path) -> list[Path]:
-    """The GeoJSON files of a folder, by name; files that only end in `.json` if there is no other."""
+    """Return the GeoJSON files of a folder, sorted by name; `.json` files only if there is no other."""
     files = sorted(file for file in Path(folder).iterdir() if file.is_file() and not file.name.startswith("."))
     named = [file for file in files if file.name.lower().endswith((".geojson", ".geojson.gz"))]
     return named or [file for file in files if file.name.lower().endswith((".json", ".json.gz"))]
 
 
 def _load(path: Path) -> Any:
-    """The JSON of a file. Bare NaN, as QuPath writes among measurements, is read; coordinates are checked later."""
+    """Load the JSON of a file. Bare NaN (in QuPath's measurements) is accepted; coordinates are checked later."""
     with path.open("rb") as file:
         packed = file.read(2) == _GZIP
         file.seek(0)
@@ -132,7 +132,7 @@ def _load(path: Path) -> Any:
 
 
 def _features(data: Any) -> Iterator[dict[str, Any]]:
-    """Features (dicts with a `geometry`), those nested in others after them; in a loop, since they may nest deeply."""
+    """Yield features (dicts with a `geometry`), children after parents; in a loop, because they may nest deeply."""
     waiting = [data]
     while waiting:
         part = waiting.pop()
@@ -156,7 +156,7 @@ def _features(data: Any) -> Iterator[dict[str, Any]]:
 
 
 def _object(feature: dict[str, Any], number: int) -> QuPathObject:
-    """The object of a feature. `ValueError` with its number in the file for what is none."""
+    """Return the object of a feature. `ValueError` with its number in the file if it is not an object."""
     properties = _properties(feature)
     kind = next((properties[key] for key in ("objectType", "object_type", "type") if properties.get(key)), None)
     if kind is None and str(feature.get("id")) in _KINDS:
@@ -166,7 +166,7 @@ def _object(feature: dict[str, Any], number: int) -> QuPathObject:
         geometry, nucleus = _geometry(feature.get("geometry")), _geometry(feature.get("nucleusGeometry"))
     except (ValueError, shapely.errors.ShapelyError) as error:
         raise ValueError(f"object {number}: {_line(error)}") from None
-    except (TypeError, LookupError, AttributeError, ArithmeticError):  # numbers where lists belong, and the like
+    except (TypeError, LookupError, AttributeError, ArithmeticError):  # for example numbers in place of lists
         raise ValueError(f"object {number}: its geometry is no GeoJSON") from None
     return QuPathObject(_KINDS.get(str(kind), str(kind or "annotation")), name, geometry, nucleus)
 
@@ -177,7 +177,7 @@ def _properties(feature: dict[str, Any]) -> dict[str, Any]:
 
 
 def _class_name(classification: Any) -> str:
-    """`{"name": "Tumor: Positive"}`, `{"names": ["Tumor", "Positive"]}` (from 0.4 on), a text, or nothing."""
+    """Return the class of `{"name": "Tumor: Positive"}`, `{"names": ["Tumor", "Positive"]}` (from 0.4 on) or a text."""
     if isinstance(classification, dict):
         classification = classification.get("names") or classification.get("name")
     if isinstance(classification, list):
@@ -200,7 +200,7 @@ def _geometry(data: Any) -> shapely.Geometry | None:
 
 
 def _parts(geometry: shapely.Geometry | None) -> list[shapely.Geometry]:
-    """Points, lines and polygons of a geometry, of collections in collections too."""
+    """Return points, lines and polygons of a geometry, also of nested collections."""
     parts = [] if geometry is None else [geometry]
     while any(hasattr(part, "geoms") for part in parts):
         parts = shapely.get_parts(parts).tolist()
@@ -208,7 +208,7 @@ def _parts(geometry: shapely.Geometry | None) -> list[shapely.Geometry]:
 
 
 def _union(polygons: list[shapely.Geometry]) -> shapely.Geometry:
-    """Their union, valid: an outline that crosses itself holds what it goes round an odd number of times."""
+    """Return a valid union. The inside of an outline that crosses itself follows the even-odd rule."""
     if len(polygons) == 1 and polygons[0].geom_type == "Polygon" and polygons[0].is_valid:
         return polygons[0]
     valid = [polygon if polygon.is_valid else shapely.make_valid(polygon) for polygon in polygons]

@@ -17,30 +17,30 @@ from .tissue_mask import TissueMask
 
 
 def polygons_from_mask(mask: TissueMask) -> list[shapely.Polygon]:
-    """The tissue as polygons (x, y) in level-0 pixels, holes included: one for each connected piece.
+    """Return the tissue as polygons (x, y) with holes, in level-0 pixels: one for each connected component.
 
-    Squares that touch in a corner only are not connected. `mask_from_polygons` makes the same mask of them again.
+    Squares that touch only in a corner are not connected. `mask_from_polygons` restores the same mask.
     """
     labels, count = ndimage.label(mask.mask)
     rows, cols = mask.edges(0), mask.edges(1)
     rings: list[list[np.ndarray]] = [[] for _ in range(count)]
     for ring, piece in _rings(mask.mask, labels):
         rings[piece - 1].append(np.column_stack([cols[ring[:, 1]], rows[ring[:, 0]]]))
-    # Rings come from the top down, and what is outside of a piece reaches higher than its holes.
+    # Rings come from the top down, and the outline of a component reaches higher than its holes.
     polygons = [shapely.Polygon(shell, holes) for shell, *holes in rings]
-    # A ring that meets itself in a corner is no valid ring; the same area can be said validly.
+    # A ring that meets itself in a corner is invalid; `make_valid` gives the same area.
     valid = [polygon if polygon.is_valid else shapely.make_valid(polygon) for polygon in polygons]
     return [part for geometry in valid for part in shapely.get_parts(geometry)]
 
 
 def mask_from_polygons(regions: shapely.Geometry, like: TissueMask) -> TissueMask:
-    """A mask at the place of `like`: a square is tissue if its centre lies in the regions (x, y), a valid geometry."""
+    """Return a mask shaped as `like`: a square is tissue if its centre lies in the regions (x, y), a valid geometry."""
     y, x = ((edges[1:] + edges[:-1]) / 2 for edges in (like.edges(0), like.edges(1)))
     points, ring = shapely.get_coordinates(shapely.get_rings(shapely.get_parts(regions)), return_index=True)
     (x0, y0), (x1, y1) = points[:-1].T, points[1:].T
     top, bottom = np.searchsorted(y, np.minimum(y0, y1)), np.searchsorted(y, np.maximum(y0, y1))
     sides = np.flatnonzero((ring[:-1] == ring[1:]) & (top < bottom))
-    # Each side of a ring is crossed by some rows of centres; right of the crossing, inside becomes outside.
+    # Rows of centres cross each side of a ring; right of the crossing, inside becomes outside.
     crossed = (bottom - top)[sides]
     side = np.repeat(sides, crossed)
     row = np.arange(crossed.sum()) - np.repeat(np.cumsum(crossed) - crossed - top[sides], crossed)
@@ -51,7 +51,7 @@ def mask_from_polygons(regions: shapely.Geometry, like: TissueMask) -> TissueMas
 
 
 def _rings(mask: np.ndarray, labels: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
-    """((n, 2) corners (row, col), its last the first again; label of the piece) of each outline, from the top down."""
+    """Yield each outline from the top down: closed corners (n, 2) (row, col), and the label of its component."""
     row, col, south, east, piece = _corners(mask, labels)
     across = _partners(np.lexsort((east, col, row)))
     along = _partners(np.lexsort((south, row, col)))
@@ -70,10 +70,10 @@ def _rings(mask: np.ndarray, labels: np.ndarray) -> Iterator[tuple[np.ndarray, i
 
 
 def _corners(mask: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """(5, n) int: row, col, does the outline go down (else up), right (else left), label; sorted by row.
+    """Return (5, n) int: row, col, whether the outline goes down (else up), right (else left), label; sorted by row.
 
-    A corner is where four squares meet and one of them differs from its two neighbours. Of two squares that touch in
-    the corner only, each has a corner of its own.
+    Four squares meet in a corner, and one of them differs from its two neighbours. Two squares that touch only in the
+    corner have a corner each.
     """
     inside, label = np.pad(mask, 1), np.pad(labels, 1)
     found = []
@@ -93,41 +93,41 @@ def _corners(mask: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def _partners(order: np.ndarray) -> list[int]:
-    """The other end of the line that each corner begins or ends: in `order` along lines, they follow in pairs."""
+    """Return the other end of the line at each corner. In `order` along lines, both ends follow each other."""
     partners = np.empty(len(order), np.int64)
     partners[order[0::2]], partners[order[1::2]] = order[1::2], order[0::2]
     return partners.tolist()
 
 
 def tissue_from_geojson(path: str | Path, grid: PatchGrid) -> np.ndarray:
-    """(rows, cols) bool: the cells whose patch's centre lies in (or on) a polygon.
+    """Return the cells (rows, cols) bool whose patch's centre lies in (or on) a polygon.
 
-    Polygons and MultiPolygons count, holes are holes; lines and points are passed over. See `read_regions`.
+    Polygons and MultiPolygons with their holes count; lines and points are ignored. See `read_regions`.
 
     Raises
     ------
     CohortError
-        The file is missing, is no GeoJSON, or holds no polygon.
+        The file is missing, is not GeoJSON, or has no polygon.
     """
     centres = grid.corners_of(np.indices(grid.shape).reshape(2, -1).T) + grid.side / 2
     return points_inside(read_regions(path), centres).reshape(grid.shape)
 
 
 def mask_from_geojson(path: str | Path, slide_shape: tuple[int, int], like: TissueMask | None = None) -> TissueMask:
-    """The polygons of a file as a mask, at the place of `like` or at most 2048 px long; errors as above."""
+    """Return the polygons of a file as a mask, shaped as `like` or at most 2048 px long; errors as above."""
     return mask_from_polygons(read_regions(path), like or TissueMask.blank(slide_shape))
 
 
 def points_inside(regions: shapely.Geometry, points: np.ndarray) -> np.ndarray:
-    """(n,) bool: which of the points (n, 2) (y, x), pixel *corners* being whole numbers, lie in or on the regions."""
+    """Return (n,) bool: whether points (n, 2) (y, x) lie in or on the regions. Whole numbers are pixel *corners*."""
     shapely.prepare(regions)
     return shapely.intersects_xy(regions, points[:, 1], points[:, 0])
 
 
 def read_regions(path: str | Path) -> shapely.Geometry:
-    """All polygons of a GeoJSON file, whatever their class, less those that QuPath ignores (class `Ignore*`).
+    """Return all polygons of a GeoJSON file of any class, less those that QuPath ignores (class `Ignore*`).
 
-    Errors as `tissue_from_geojson`.
+    It raises the errors of `tissue_from_geojson`.
     """
     outlines = [(area, thing.is_ignored) for thing in read_objects(path) if (area := thing.area) is not None]
     tissue = shapely.union_all([area for area, ignored in outlines if not ignored])

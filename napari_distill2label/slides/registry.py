@@ -1,4 +1,4 @@
-"""Which backend reads which file. A new format is a new module in `backends` and a line here."""
+"""The backend of each file format. A new format is a new module in `backends` and a line here."""
 
 import os
 from importlib import import_module
@@ -14,16 +14,16 @@ from .backends.protocol import Source, WrongBackendError, reason_of
 if TYPE_CHECKING:
     from .slide import Slide
 
-# Modules are imported when a file asks for them: tifffile, zarr and dask take a while.
+# Modules are imported when a file needs them, because importing tifffile, zarr and dask is slow.
 _BACKENDS: dict[str, str] = {
     **dict.fromkeys((".bmp", ".png", ".jpg", ".jpeg", ".jp2", ".j2k", ".jpx", ".jpf", ".jpc", ".j2c"), "image"),
     **dict.fromkeys((".tif", ".tiff", ".svs", ".ndpi", ".qptiff"), "tiff"),
     ".zarr": "omezarr",
     **dict.fromkeys((".mrxs", ".scn", ".bif", ".dcm", ".svslide", ".vms", ".vmu"), "openslide"),
 }
-_ELSEWHERE = "openslide"  # reads what the TIFF backend leaves to others
+_ELSEWHERE = "openslide"  # reads files that the TIFF backend rejects
 
-# Glass of 25 × 25 cm at 0.4 µm/px; and no side longer than a metre at 0.25 µm/px.
+# A glass of 25 × 25 cm at 0.4 µm/px, and a side of one metre at 0.25 µm/px.
 _MOST_PX, _LONGEST_PX = 4 * 10**11, 4 * 10**6
 
 _ON_A_CANVAS = (".mrxs", ".scn", ".bif", ".svslide", ".vms", ".vmu")
@@ -43,9 +43,9 @@ def open_slide(path: str | Path, mpp: float | Mpp | None = None, force: bool = F
         A file with one of `SUFFIXES` (upper or lower case), the folder of an OME-Zarr or a DICOM slide, or the URL of
         an OME-Zarr folder (`https://…`, `s3://…`).
     mpp
-        The slide's µm/px, or (y, x), where the user knows better than the file.
+        The slide's µm/px, or (y, x), if the user corrects the file.
     force
-        Open it even if it is something else than brightfield (fluorescence rendered to RGB); a notice says so.
+        Open an image that is not brightfield (fluorescence rendered to RGB) too; a notice says so.
 
     Raises
     ------
@@ -60,13 +60,13 @@ def open_slide(path: str | Path, mpp: float | Mpp | None = None, force: bool = F
         raise error if printable(str(path)) in str(error) else SlideError(f"{path}: {error}") from error
     except MemoryError as error:
         raise SlideError(f"{path}: there is not enough memory to open it: convert it to a tiled OME-TIFF") from error
-    except Exception as error:  # a parser of damaged bytes may raise anything, and all of it means the same
+    except Exception as error:  # the parser of a damaged file may raise anything
         reason = reason_of(error)
         raise SlideError(f"{path}: cannot be read, damaged or not what its name says: {reason}") from error
 
 
 def _opened(path: Path | str, force: bool) -> "Slide":
-    """The slide with the µm/px of its file."""
+    """Open the slide with the µm/px of its file."""
     from .slide import Slide
 
     source = _open_source(path, _backend_of(path))
@@ -83,12 +83,12 @@ def _opened(path: Path | str, force: bool) -> "Slide":
 
 
 def may_have_canvas(path: str | Path) -> bool:
-    """Can a slide of this suffix say which area of a larger canvas was scanned (`Slide.canvas_origin`)?"""
+    """Whether slides of this suffix may have a scanned area on a larger canvas (`Slide.canvas_origin`)."""
     return not is_url(path) and Path(path).suffix.lower() in _ON_A_CANVAS
 
 
 def readable_suffixes() -> tuple[list[str], list[str]]:
-    """Suffixes that can be read here, and those whose library is missing."""
+    """Return the suffixes that can be read here, and those whose library is missing."""
     from .backends.openslide import is_installed
 
     missing = [] if is_installed() else [suffix for suffix, name in _BACKENDS.items() if name == _ELSEWHERE]
@@ -106,7 +106,7 @@ def _open_source(path: Path | str, name: str) -> Source:
 
 
 def _backend_of(path: Path | str) -> str:
-    """Name of the backend's module, once it is sure that there is something to open."""
+    """Return the name of the backend's module; `SlideError` if there is no file to open."""
     suffix = os.path.splitext(str(path).rstrip("/").lower())[1]
     if isinstance(path, str):
         if reason := why_not_url(path):

@@ -1,6 +1,6 @@
-"""The size of a pixel in µm: units, what cannot be true of a slide, and whether a slide fits a model.
+"""The size of a pixel in µm: units, plausible values, and whether a slide fits a model.
 
-µm per pixel first, magnification never: "20×" is 0.5 µm/px on one scanner and 0.55 on another.
+The scale is always µm per pixel, never a magnification: "20×" is 0.5 µm/px on one scanner and 0.55 on another.
 """
 
 import math
@@ -12,15 +12,15 @@ from ..core.errors import SlideError
 from ..core.geometry import Mpp, mean_mpp
 
 LIMITS = (0.05, 20.0)  # µm/px; finer than any light microscope's scanner, coarser than any thumbnail worth scoring
-SCALE_TOLERANCE = 1.05  # between model and slide, and between slides that are said to share one scale
-_SQUARE = 1.01  # pixels whose sides differ by less than this are square to everybody
-_SCREEN_DPI = (72, 96)  # what programs write into a TIFF whose resolution they do not know
-_USUAL = (0.1, 2.0)  # µm/px that scanners scan at
+SCALE_TOLERANCE = 1.05  # between model and slide, and between slides of one scale
+_SQUARE = 1.01  # ratio of the sides up to which a pixel counts as square
+_SCREEN_DPI = (72, 96)  # programs write these into a TIFF of unknown resolution
+_USUAL = (0.1, 2.0)  # µm/px of scanners
 _GIVE = "give the µm/px: the column mpp of cohort.csv, or --mpp where you predict"
 
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
 
-# OME-XML writes the symbols, OME-Zarr the words of UDUNITS-2.
+# OME-XML has symbols, OME-Zarr the names of UDUNITS-2.
 UM_PER_UNIT = {
     "nm": 1e-3, "nanometer": 1e-3, "nanometre": 1e-3,
     "µm": 1.0, "μm": 1.0, "um": 1.0, "micron": 1.0, "microns": 1.0, "micrometer": 1.0, "micrometre": 1.0,
@@ -32,15 +32,15 @@ UM_PER_UNIT = {
 
 
 def parse_number(text: object) -> float:
-    """The number that somebody wrote: with a decimal comma too, or an exponent; NaN for anything that is none."""
+    """Parse a number, with a decimal point or comma and an optional exponent; NaN for anything else."""
     text = str(text).strip()
     return float(text.replace(",", ".")) if _NUMBER.fullmatch(text) else math.nan
 
 
 def check_mpp(mpp: Mpp | None) -> tuple[Mpp | None, tuple[str, ...]]:
-    """(mpp, notices) of what a file says: outside `LIMITS` on either axis it becomes None, and is never corrected.
+    """Check a file's µm/px: returns (mpp, notices). Outside `LIMITS` on either axis it becomes None, never corrected.
 
-    NaN is what is written there and is no number.
+    NaN means that the file has a text that is not a number.
     """
     if mpp is None:
         return None, ()
@@ -56,7 +56,7 @@ def check_mpp(mpp: Mpp | None) -> tuple[Mpp | None, tuple[str, ...]]:
 
 
 def compare_given_mpp(given: Mpp, of_file: Mpp | None) -> tuple[str, ...]:
-    """Notices of a µm/px that a user gives for a slide whose file says `of_file`."""
+    """Return notices about a µm/px that the user gives for a slide whose file states `of_file`."""
     of_file = check_mpp(of_file)[0]
     if of_file is None or not scales_differ(given, of_file):
         return _not_square(given)
@@ -64,12 +64,12 @@ def compare_given_mpp(given: Mpp, of_file: Mpp | None) -> tuple[str, ...]:
 
 
 def scales_differ(one: Mpp, other: Mpp) -> bool:
-    """Is there more than the tolerance between two scales?"""
+    """Whether two scales differ by more than the tolerance."""
     return not 1 / SCALE_TOLERANCE <= mean_mpp(one) / mean_mpp(other) <= SCALE_TOLERANCE
 
 
 def common_mpp(mpps: Iterable[Mpp | None]) -> float | None:
-    """The median µm/px of slides that share one scale within the tolerance; None if they do not, or one is unknown."""
+    """Return the median µm/px of slides of one scale (within the tolerance); None if they differ or one is unknown."""
     mpps = list(mpps)
     means = sorted(mean_mpp(mpp) for mpp in mpps if mpp is not None)
     if not means or len(means) < len(mpps) or means[-1] > SCALE_TOLERANCE * means[0]:
@@ -79,11 +79,11 @@ def common_mpp(mpps: Iterable[Mpp | None]) -> float | None:
 
 
 def check_scale(path: str | Path, slide_mpp: Mpp | None, model_mpp: float | None) -> None:
-    """`SlideError` if patches of the slide would not show what a model of `model_mpp` µm/px was trained on.
+    """Raise `SlideError` if patches of the slide do not fit a model that was trained at `model_mpp` µm/px.
 
-    That is if the slide is more than 5 % coarser, since detail cannot be made; finer slides are reduced. Pixels that
-    are not square stretch a patch, by as much as the sides differ: more than 5 % are refused too. Nothing is checked
-    where the slide's µm/px, or the model's, is unknown.
+    A slide that is more than 5 % coarser lacks detail and is refused; finer slides are reduced. Pixels that are not
+    square stretch a patch: sides that differ by more than 5 % are refused too. Nothing is checked if the µm/px of the
+    slide or the model is unknown.
     """
     if slide_mpp is None or model_mpp is None:
         return
@@ -101,7 +101,7 @@ def check_scale(path: str | Path, slide_mpp: Mpp | None, model_mpp: float | None
 
 
 def missing_mpp(slide_ids: Sequence[str], model_mpp: float) -> str:
-    """One sentence for all slides that have no µm/px but need one."""
+    """Return one sentence for all slides that have no µm/px but need one."""
     n = len(slide_ids)
     names = ", ".join(slide_ids[:5]) + (f" and {n - 5} more" if n > 5 else "")
     has = "1 slide has" if n == 1 else f"{n} slides have"
@@ -126,7 +126,7 @@ def _not_square(mpp: Mpp) -> tuple[str, ...]:
 
 
 def _perhaps(mpp: Mpp) -> str:
-    """What is probably the matter with a µm/px outside of the limits."""
+    """Return a probable reason for a µm/px outside the limits."""
     dpi = [25400 / value for value in mpp]
     screen = next((known for known in _SCREEN_DPI if all(abs(value - known) < 0.01 * known for value in dpi)), None)
     if screen:

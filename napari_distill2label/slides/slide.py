@@ -28,7 +28,7 @@ class _File:
         self.path, self.source, self.closed = path, source, False
 
     def probe(self) -> None:
-        """`SlideError` if it is not one region that cannot be read, but the slide."""
+        """Raise `SlideError` if the whole slide, and not only one region, cannot be read."""
         try:
             self.source.probe()
         except Exception as error:
@@ -63,7 +63,7 @@ class _LazyLevel:
             raise
         except MemoryError as error:
             raise SlideError(f"{self._file.path}: there is not enough memory to read it ({where})") from error
-        except Exception as error:  # a decoder may raise anything, and all of it means the same here
+        except Exception as error:  # a decoder may raise anything
             self._file.probe()
             boxes = error.boxes if isinstance(error, UndecodableError) else [(y, x, h, w)]
             raise self._damaged(reason_of(error), boxes) from error
@@ -92,13 +92,13 @@ class _LazyLevel:
 
 
 def _widened(start: int, length: int, downsample: float, size: int) -> tuple[int, int]:
-    """(start, length) of a stretch of a level, in level-0 pixels: all those it shows any of."""
+    """Return (start, length) of a stretch of a level in level-0 pixels: all pixels that it touches."""
     begin, end = math.floor(start * downsample), min(size, math.ceil((start + length) * downsample))
     return begin, end - begin
 
 
 def _span(index: int | slice, size: int) -> tuple[int, int, int | slice]:
-    """(start, length, what to take of it) of an axis' index: dask asks for slices, and for ints once they are fused."""
+    """Return (start, length, index into them) for an axis' index: dask uses slices, and ints in fused slices."""
     if not isinstance(index, slice):
         return range(size)[index], 1, 0
     wanted = range(size)[index]
@@ -115,32 +115,32 @@ class Slide:
     path, name
         The file, and its stem (see `slide_name`).
     levels
-        Dask arrays (y, x, 3) uint8, level 0 first, chunked along the file's own tiles. Where the file has no level
-        small enough for a thumbnail, coarser ones are added, computed when asked for.
+        Dask arrays (y, x, 3) uint8, level 0 first, chunked along the file's tiles. If the file has no level that is
+        small enough for a thumbnail, coarser levels are added and computed on demand.
     downsamples
         Level-0 pixels per pixel of each level.
     computed
-        Of each level: is it computed from the pixels of the coarsest level the file has?
+        Whether each level is computed from the pixels of the file's coarsest level.
     tiles
-        (height, width) of what the file decodes in one go, of each level and in its pixels.
+        (height, width) of the file's unit of decoding, for each level and in its pixels.
     mpp
-        (y, x) µm per level-0 pixel; None where the file does not say, never guessed.
+        (y, x) µm per level-0 pixel; None if the file does not state it. It is never guessed.
     mpp_from_user
-        Is `mpp` what a user said? Then nothing vouches for it, and what is made with it says so.
+        Whether the user gave `mpp`. Then the file does not confirm it, and results made with it say so.
     notices
-        What a user should know: one sentence each.
+        Sentences for the user.
     associated
-        Label, macro, thumbnail and whatever else the file holds, by name: each read when called, (h, w, 3) uint8.
+        Label, macro, thumbnail and other images of the file, by name. Each is read when called: (h, w, 3) uint8.
     canvas_origin
-        (y, x) of level 0 in the canvas of the file. Where a file says which area of its canvas was scanned, level 0 is
-        that area, and all positions count from its corner, as QuPath's do; those of programs that count from the
-        corner of the canvas (OpenSlide, CLAM, TRIDENT) are larger by this. (0, 0) for all other files.
+        (y, x) of level 0 in the canvas of the file. If a file states the scanned area of its canvas, level 0 is that
+        area, and all positions count from its corner, as in QuPath. Positions of programs that count from the corner
+        of the canvas (OpenSlide, CLAM, TRIDENT) are larger by this. (0, 0) for all other files.
     canvas_shape
         (height, width) of that canvas; for all other files that of level 0.
     icc
-        The ICC profile of the pixels, as it is in the file. Pixels are never changed by it.
+        ICC profile of the file. It is never applied to the pixels.
     brightfield
-        False for an image that was opened by `force` although it is something else.
+        False for another image that was opened with `force`.
     """
 
     def __init__(self, file: _File, mpp: Mpp | None = None, notices: tuple[str, ...] = ()) -> None:
@@ -163,7 +163,7 @@ class Slide:
             _LazyLevel(file, index, level, downsample)
             for index, (level, downsample) in enumerate(zip(levels, self.downsamples, strict=True))
         ]
-        token = uuid4().hex  # not from the content: hashing a slide would read it
+        token = uuid4().hex  # not from the content: a hash would read the whole slide
         self.levels: list[da.Array] = [
             da.from_array(
                 lazy, (*_chunk(level), 3), name=f"slide-{token}-{lazy._index}", asarray=False, fancy=False,
@@ -174,7 +174,7 @@ class Slide:
 
     @classmethod
     def of(cls, path: Path | str, source: Source) -> "Slide":
-        """A slide over an open file, with the file's own µm/px if it is plausible."""
+        """Return a slide for an open file, with the file's µm/px if it is plausible."""
         mpp, notices = check_mpp(source.mpp)
         return cls(_File(path, source), mpp, notices)
 
@@ -184,9 +184,9 @@ class Slide:
         return self._lazy[0].shape[:2]
 
     def read(self, level: int, y: int, x: int, h: int, w: int) -> np.ndarray:
-        """Pixels (h, w, 3) uint8 of a region, given in the pixels of `level`. Any thread may call.
+        """Read the pixels (h, w, 3) uint8 of a region, in the pixels of `level`. Any thread may call.
 
-        Each of the file's tiles is decoded once, several of them in threads.
+        Each tile of the file is decoded once; threads decode several of them at a time.
 
         Raises
         ------
@@ -214,7 +214,7 @@ class Slide:
             context.__exit__(None, None, None)
 
     def with_mpp(self, mpp: float | Mpp) -> "Slide":
-        """The same slide with the µm/px the user gives; both share the file, and closing one closes the other."""
+        """Return the same slide with the µm/px of the user. Both share the file: closing one closes the other."""
         given = (mpp, mpp) if isinstance(mpp, Real) else tuple(mpp)
         if not all(math.isfinite(value) and value > 0 for value in given):
             raise SlideError(f"{self.path}: {mpp} is no µm/px: give a number above 0")
@@ -225,7 +225,7 @@ class Slide:
         return slide
 
     def close(self) -> None:
-        """Close the file; more than once does nothing."""
+        """Close the file. Closing it again does nothing."""
         self._file.close()
 
     def __enter__(self) -> "Slide":
@@ -241,7 +241,7 @@ class Slide:
 
 
 def _chunk(level: PixelLevel) -> tuple[int, int]:
-    """About `_CHUNK_PX`² pixels in whole tiles, so that a tile is decoded for one chunk only."""
+    """Return (height, width) of about `_CHUNK_PX`² pixels in whole tiles, so that no two chunks decode one tile."""
     width = level.tile[1] * max(1, _CHUNK_PX // level.tile[1])
     height = level.tile[0] * max(1, _CHUNK_PX**2 // max(width, _CHUNK_PX) // level.tile[0])
     return min(height, level.shape[0]), min(width, level.shape[1])

@@ -1,4 +1,4 @@
-"""Which files make up a slide: many formats keep its pixels in others than the one that is opened."""
+"""The files of a slide: many formats store its pixels in other files than the one that is opened."""
 
 import os
 from collections.abc import Iterator
@@ -8,11 +8,10 @@ from .backends.dicom import read_header
 
 
 def files_of_slide(path: str | os.PathLike[str]) -> Iterator[str]:
-    """Paths of all files that a slide at `path` may be read from, in no order. Of DICOM alone headers are read.
+    """Yield the paths of all files of a slide, in no order. Only headers of DICOM files are read.
 
-    A folder (OME-Zarr, DICOM) is all that it holds. Beside a `.mrxs` lies the folder of its name, beside a file of a
-    DICOM slide lie the others of its series, beside a `.vms` or `.vmu` its pictures. `OSError` where there is nothing
-    to look at.
+    A folder (OME-Zarr, DICOM) gives all its files, a `.mrxs` also the folder of its name, a DICOM file also the others
+    of its series, a `.vms` or `.vmu` also its pictures. `OSError` if the path does not exist.
     """
     path = Path(path)
     if path.is_dir():
@@ -43,7 +42,7 @@ def _is_another(other: Path, path: Path) -> bool:
 
 
 def _inside(folder: str | os.PathLike[str]) -> Iterator[str]:
-    """All files of a folder and of those in it; a link to a folder is not followed, since it may lead back."""
+    """Yield all files of a folder and its subfolders. Links to folders are not followed: they may lead back."""
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):

@@ -1,4 +1,4 @@
-"""One pool of threads in which all slides are decoded: codecs release the interpreter's lock."""
+"""One pool of threads that decodes all slides. Codecs release the interpreter's lock."""
 
 import os
 import threading
@@ -25,7 +25,7 @@ def _pool() -> ThreadPoolExecutor:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not survive a fork, and would be waited for
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # a fork has no threads to wait for
 
 
 @contextmanager

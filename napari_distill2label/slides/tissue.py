@@ -1,8 +1,9 @@
-"""Where there is tissue: found by a rule on the pixels of a coarse level, once for the whole slide.
+"""Tissue segmentation by a rule on the pixels of a coarse level, once for the whole slide.
 
 Background pixels are white (the paper's rule, Thiagarajan 2019, IV-C: patches of >= 75 % white pixels are dropped), or
-less saturated than Otsu's threshold, which is kept near the glass. Alone it splits *what there is* in two: of a crop
-without glass it would call the paler half background, and beside dark tissue the faint.
+less saturated than Otsu's threshold, which is limited to a range near the saturation of glass. Otsu's threshold alone
+splits *any* image in two: in a crop without glass the paler half would be background, and so would faint tissue beside
+dark tissue.
 """
 
 from collections.abc import Generator
@@ -17,31 +18,31 @@ from ..core.settings import GridSettings
 from .slide import Slide
 from .tissue_mask import TissueMask
 
-_EXACT_PX = 4096**2  # px; up to here the rules look at level 0, above at the finest level that is not larger
-_PIECE_PX = 4_000_000  # px of the file read at once: well below the 0.2 s in which a user hears of progress
-_LEAST_PX = 16  # side of what is not looked at more closely where a part of it is damaged
-_BLACK = 32  # of 255; no stain leaves so little light: the scanner's border, or what it has not scanned
+_EXACT_PX = 4096**2  # px; the rules use level 0 up to this size, else the finest level that is not larger
+_PIECE_PX = 4_000_000  # px of the file that are read at once: well below the 0.2 s between two events
+_LEAST_PX = 16  # px; damage is located to a region of this side
+_BLACK = 32  # of 255; no stain is so dark: the scanner's border, or a place that was not scanned
 _FAINT = 13  # of 255; colourless glass is never more saturated
 _BRIGHT = 200  # of 255; the darkest channel of glass
-_OVER_GLASS = (8, 20)  # of 255; from somewhere in between on, a pixel is more saturated than glass: it is tissue
+_OVER_GLASS = (8, 20)  # of 255; tissue is more saturated than glass by at least a value in this range
 _MASK_PX = 2048  # px; longer side of a mask: 6 to 16 µm/px for a whole slide
-_INK_PX = 16  # level-0 px; ink is looked for in means over so much, which no nucleus fills
-_INKY = 0.005  # of the slide; from here on ink is worth a word
-_SPECK = 256  # specks and holes narrower than this fraction of the slide are not drawn
+_INK_PX = 16  # level-0 px; ink is searched in means over squares of this side, which no nucleus fills
+_INKY = 0.005  # of the slide; more ink than this is reported
+_SPECK = 256  # specks and holes narrower than 1/256 of the slide are removed
 
 
 def tissue_grid(slide: Slide, grid: PatchGrid, settings: GridSettings) -> PatchGrid:
-    """The grid with the cells that hold tissue by `settings.tissue`; the grid itself for the rule "all".
+    """Return the grid with the cells that have tissue by the rule `settings.tissue`; all cells for the rule "all".
 
     A cell is tissue if less than `settings.background_fraction` of its patch's pixels are background. Only pixels of
-    the slide count: reflection does not matter. Exact for slides up to 4096² px; larger ones are judged on a coarser
-    level, so that neither time nor memory grows with the slide (time does where the file has no coarser level).
+    the slide count, not reflected ones. The result is exact for slides up to 4096² px. Larger ones are segmented on a
+    coarser level, so neither time nor memory grows with the slide (time does if the file has no coarser level).
     """
     return drain(tissue_cells(slide, grid, settings))
 
 
 def tissue_cells(slide: Slide, grid: PatchGrid, settings: GridSettings) -> Generator[Progress, None, PatchGrid]:
-    """`tissue_grid` as a generator of its progress."""
+    """Select the cells that have tissue, as `tissue_grid` does; a generator of its progress."""
     if settings.tissue == "all" or 0 in grid.shape:
         return grid
     level = overview_level(slide)
@@ -51,10 +52,10 @@ def tissue_cells(slide: Slide, grid: PatchGrid, settings: GridSettings) -> Gener
 
 
 def segment_tissue(slide: Slide, settings: GridSettings) -> Generator[Progress, None, TissueMask]:
-    """A mask of the tissue, at most 2048 px on its longer side; a generator of its progress.
+    """Segment the tissue: a mask of at most 2048 px on its longer side; a generator of its progress.
 
-    Each of its pixels is tissue if half of what it covers is, by the rule `settings.tissue` ("all": the whole slide).
-    Specks and holes narrower than 1/256 of the slide are not drawn: whoever edits the mask would be lost in them.
+    A pixel of the mask is tissue if half of its area is tissue by the rule `settings.tissue` ("all": the whole slide).
+    Specks and holes narrower than 1/256 of the slide are removed, because they would hinder editing the mask.
     """
     if settings.tissue == "all":
         return TissueMask.blank(slide.shape, _MASK_PX).with_mask(True, source="all")
@@ -76,13 +77,13 @@ def segment_tissue(slide: Slide, settings: GridSettings) -> Generator[Progress, 
 
 
 def overview_level(slide: Slide) -> int:
-    """The finest level of at most 4096² px: of a whole slide one of 4 to 16 µm/px."""
+    """Return the finest level of at most 4096² px; for a whole slide it has 4 to 16 µm/px."""
     fits = (index for index, pixels in enumerate(slide.levels) if pixels.shape[0] * pixels.shape[1] <= _EXACT_PX)
     return next(fits, len(slide.levels) - 1)
 
 
 def background_fractions(background: np.ndarray, grid: PatchGrid, downsample: float) -> np.ndarray:
-    """(rows, cols) fraction of background in each patch, from an integral image (Crow 1984) of a level.
+    """Return the fraction (rows, cols) of background in each patch, from an integral image (Crow 1984) of a level.
 
     `background` (h, w) bool is of a level with `downsample` level-0 pixels per pixel.
     """
@@ -98,15 +99,15 @@ def background_fractions(background: np.ndarray, grid: PatchGrid, downsample: fl
 
 
 def otsu(histogram: np.ndarray) -> int:
-    """Threshold between two classes of values: the lowest value of the upper class.
+    """Return the threshold between two classes of values: the lowest value of the upper class.
 
     Parameters
     ----------
     histogram
         (n,) counts of the values 0 … n − 1.
 
-    Maximises the variance between the classes (Otsu, "A threshold selection method from gray-level histograms",
-    IEEE Trans. SMC 9, 1979, eq. 18). Ties, as over an empty valley, give the middle; a single value gives itself.
+    It maximises the variance between the classes (Otsu, "A threshold selection method from gray-level histograms",
+    IEEE Trans. SMC 9, 1979, eq. 18). Ties, as over an empty valley, give the middle. A single value gives itself.
     """
     counts = np.asarray(histogram, float)
     weight = np.cumsum(counts)[:-1]  # of the values 0 … t − 1, for t = 1 … n − 1
@@ -123,20 +124,20 @@ def otsu(histogram: np.ndarray) -> int:
 
 
 def saturation_threshold(saturations: np.ndarray, glassy: np.ndarray) -> int:
-    """Saturation (0–255) from which on a pixel is tissue.
+    """Return the lowest saturation (0–255) of tissue.
 
-    Otsu's threshold, but at least 13, and 8 to 20 above the glass. Real crops with hardly any glass have an Otsu
-    threshold of 60, in the midst of their stroma; of nothing but glass it lies in the midst of the glass.
+    It is Otsu's threshold, limited to 8 to 20 above the glass and at least 13. Otsu's threshold alone is 60 for real
+    crops with hardly any glass, in the range of stroma; without any tissue it lies in the range of glass.
 
     Parameters
     ----------
     saturations
-        (256,) pixels by their saturation.
+        (256,) number of pixels by saturation.
     glassy
-        (256, 256) those that could be glass, by their darkest channel and their saturation. The brightest of them, as
-        many as a hundredth of all pixels, are the glass: its saturation is their median.
+        (256, 256) number of pixels that could be glass, by darkest channel and saturation. The brightest of them, a
+        hundredth of all pixels, are the glass; its saturation is their median.
     """
-    brighter = np.cumsum(glassy.sum(axis=1)[::-1])[::-1]  # with this darkest channel, or brighter
+    brighter = np.cumsum(glassy.sum(axis=1)[::-1])[::-1]  # pixels with this darkest channel or a brighter one
     enough = np.flatnonzero(brighter >= max(1, saturations.sum() / 100))
     glass = _median(glassy[enough[-1] :].sum(axis=0)) if len(enough) else 0
     least, most = (glass + over for over in _OVER_GLASS)
@@ -148,15 +149,15 @@ def _median(histogram: np.ndarray) -> int:
 
 
 def saturation(pixels: np.ndarray) -> np.ndarray:
-    """(h, w, 3) uint8 -> (h, w) uint8, HSV saturation (max − min) / max, times 255; black has none."""
+    """Return the HSV saturation (h, w) uint8, 255 · (max − min) / max, of (h, w, 3) uint8; 0 for black."""
     largest = _lightest(pixels)
     spread = largest - darkest(pixels)
-    # Exact in float32: no quotient of two such integers is nearer to the next whole number than 1/255.
+    # This is exact in float32: a quotient of two such integers is a whole number or at least 1/255 away from one.
     return (np.float32(255) * spread / np.maximum(largest, 1)).astype(np.uint8)
 
 
 def darkest(pixels: np.ndarray) -> np.ndarray:
-    """(h, w, 3) uint8 -> (h, w) uint8, min(R, G, B); an order faster than a minimum along an axis of length 3."""
+    """Return min(R, G, B) (h, w) uint8; ten times faster than a minimum along an axis of length 3."""
     return np.minimum(np.minimum(pixels[..., 0], pixels[..., 1]), pixels[..., 2])
 
 
@@ -165,10 +166,10 @@ def _lightest(pixels: np.ndarray) -> np.ndarray:
 
 
 def looks_like_ink(pixels: np.ndarray) -> np.ndarray:
-    """(h, w, 3) -> (h, w) bool: blue, green and black ink. `pixels` are means over some µm, wider than a nucleus.
+    """Return (h, w) bool: blue, green and black ink in (h, w, 3) means over some µm, wider than a nucleus.
 
-    Haematoxylin and eosin let less green through than red; ink that is blue or green does the opposite, and black ink
-    is darker than any tissue and has no colour. Red and violet ink look like stain.
+    Haematoxylin and eosin transmit less green than red, blue and green ink more. Black ink is darker than any tissue
+    and has no colour. Red and violet ink cannot be distinguished from stain.
     """
     pixels = pixels.astype(np.uint8)
     colour = saturation(pixels)
@@ -177,7 +178,7 @@ def looks_like_ink(pixels: np.ndarray) -> np.ndarray:
 
 
 def _ink(pixels: np.ndarray, factor: int) -> int:
-    """How many of the pixels lie in squares of `factor` px that are ink."""
+    """Return the number of pixels that lie in squares of `factor` px that are ink."""
     height, width = (max(1, size // factor) * min(factor, size) for size in pixels.shape[:2])
     f, g = min(factor, height), min(factor, width)
     means = pixels[:height, :width].reshape(height // f, f, width // g, g, 3).mean(axis=(1, 3))
@@ -187,10 +188,10 @@ def _ink(pixels: np.ndarray, factor: int) -> int:
 def _background(
     slide: Slide, level: int, settings: GridSettings, inks: list[int] | None = None
 ) -> Generator[Progress, None, np.ndarray]:
-    """(h, w) bool: which pixels of a level are background. The level is read once, piece by piece.
+    """Return (h, w) bool: the background pixels of a level. The level is read once, piece by piece.
 
-    What is damaged is not: nobody knows what is there, and whoever looks at it will say that it cannot be read. To
-    `inks` is added how many pixels of each piece are ink.
+    Damaged places are not background: they may be tissue, and reading their patches reports the damage. The number of
+    ink pixels of each piece is added to `inks`.
     """
     square = max(1, round(_INK_PX / slide.downsamples[level]))
     values = np.empty(slide.levels[level].shape[:2], np.uint8)
@@ -205,11 +206,11 @@ def _background(
             values[y : y + h, x : x + w] = np.where(lost, 0, low)
         else:
             colour, black = saturation(pixels), _lightest(pixels) < _BLACK
-            # Pale tissue is pink, glass never; and white as paper is what was not scanned.
+            # Pale tissue is pink and glass never is. Pure white was not scanned.
             glass = (low >= _BRIGHT) & (low < 255) & ((colour < _FAINT) | (low < pixels[..., 1]))
             saturations += np.bincount(colour[~(black | lost)], minlength=256)
             glassy += np.bincount((low.astype(np.uint16) << 8 | colour)[glass], minlength=256 * 256)
-            colour[black] = 0  # noise in the dark has every colour
+            colour[black] = 0  # noise in dark places has any colour
             colour[lost] = 255
             values[y : y + h, x : x + w] = colour
         yield Progress(Task.FIND_TISSUE, done, len(pieces), slide.name)
@@ -219,7 +220,7 @@ def _background(
 
 
 def _readable(slide: Slide, level: int, y: int, x: int, h: int, w: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels (h, w, 3) of a region, white where it is damaged, and (h, w) bool where that is.
+    """Return the pixels (h, w, 3) of a region, white where it is damaged, and the damaged pixels (h, w) bool.
 
     A region that cannot be read is halved until it is small.
     """
@@ -237,8 +238,8 @@ def _readable(slide: Slide, level: int, y: int, x: int, h: int, w: int) -> tuple
 
 
 def _pieces(slide: Slide, level: int) -> list[tuple[int, int, int, int]]:
-    """(y, x, h, w) of the parts of a level to be read in turn: whole tiles of the file, and not many of them."""
-    # Of a computed level, what its piece is computed from: of the file's coarsest level.
+    """Return (y, x, h, w) of the pieces in which a level is read: a few whole tiles of the file each."""
+    # A computed level is computed from the file's coarsest level.
     base = level if not slide.computed[level] else slide.computed.index(True) - 1
     factor = slide.downsamples[level] / slide.downsamples[base]
     height, width = slide.levels[level].shape[:2]
@@ -248,7 +249,7 @@ def _pieces(slide: Slide, level: int) -> list[tuple[int, int, int, int]]:
 
 
 def _share(mask: np.ndarray, factor: int) -> np.ndarray:
-    """(h, w) bool -> (⌈h/f⌉, ⌈w/f⌉) share of each f-square that is True; over the border only what is there counts."""
+    """Return the share (⌈h/f⌉, ⌈w/f⌉) of each f-square of (h, w) bool that is True; at the border of its pixels."""
     starts = [np.arange(0, size, factor) for size in mask.shape]
     counts = np.add.reduceat(np.add.reduceat(mask, starts[0], axis=0, dtype=np.int32), starts[1], axis=1)
     height, width = (np.minimum(factor, size - begin) for begin, size in zip(starts, mask.shape, strict=True))
@@ -256,7 +257,7 @@ def _share(mask: np.ndarray, factor: int) -> np.ndarray:
 
 
 def _cleaned(mask: np.ndarray, width: float) -> np.ndarray:
-    """The mask smoothed over `width` px, without islands and holes of less than `width`² px."""
+    """Smooth the mask over `width` px and remove islands and holes of less than `width`² px."""
     window = int(width) // 2 * 2 + 1
     if window > 1:
         mask = ndimage.uniform_filter(mask.astype(np.float32), window, mode="nearest") >= 0.5
@@ -274,7 +275,7 @@ def _without_small(mask: np.ndarray, area: float) -> np.ndarray:
 def _spans(
     origin: int, stride: int, count: int, side: int, downsample: float, size: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(count,) first and one-past-last pixel of each patch along one axis of a level, clipped to it, never empty."""
+    """Return first and one-past-last pixel (count,) of each patch along an axis of a level, clipped, never empty."""
     begins = origin + stride * np.arange(count)
     low = np.clip(np.floor(begins / downsample + 0.5).astype(np.int64), 0, size - 1)
     high = np.clip(np.floor((begins + side) / downsample + 0.5).astype(np.int64), low + 1, size)

@@ -1,4 +1,4 @@
-"""A mask of the tissue: found by a rule, drawn in napari, or read from QuPath's regions; always the same object."""
+"""A mask of the tissue, whether segmented by a rule, drawn in napari, or read from QuPath's regions."""
 
 from dataclasses import dataclass, replace
 from itertools import product
@@ -13,20 +13,20 @@ Origin = Literal["all", "white", "otsu", "regions", "user"]
 
 @dataclass(frozen=True, eq=False)
 class TissueMask:
-    """Which places of a slide are tissue, at a coarse scale.
+    """The tissue of a slide at a coarse scale.
 
     Attributes
     ----------
     mask
-        (rows, cols) bool. Its squares cover the slide from the top left; the last row and column may be cut short.
+        (rows, cols) bool. Its squares cover the slide from the top left; the last row and column may be smaller.
     slide_shape
         (height, width) of the slide's level 0.
     downsample
         Level-0 pixels per pixel of the mask, at least 1.
     source
-        Where it is from: a rule ("all", "white", "otsu"), "regions" of a file, or a "user" who drew or changed it.
+        Origin: a rule ("all", "white", "otsu"), "regions" of a file, or a "user" who drew or changed the mask.
     notices
-        What a user should look at before relying on it: one sentence each.
+        Sentences for the user about what to check in the mask.
     """
 
     mask: np.ndarray
@@ -36,7 +36,7 @@ class TissueMask:
     notices: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        # A level may have lost a row of pixels to rounding, or the last square may be cut short.
+        # Rounding may have removed a row of pixels of a level, or the last square may be smaller.
         fits = [
             abs(count * self.downsample - size) < max(self.downsample, 2) * 2
             for count, size in zip(self.mask.shape, self.slide_shape, strict=True)
@@ -46,13 +46,13 @@ class TissueMask:
 
     @classmethod
     def blank(cls, slide_shape: tuple[int, int], longest: int = 2048) -> "TissueMask":
-        """A mask without any tissue, at most `longest` px on its longer side, to draw on."""
+        """Return a mask without tissue, at most `longest` px on its longer side, to draw on."""
         downsample = -(-max(slide_shape) // longest)
         shape = tuple(-(-size // downsample) for size in slide_shape)
         return cls(np.zeros(shape, bool), tuple(slide_shape), float(downsample), "user")
 
     def with_mask(self, mask: np.ndarray | bool, source: Origin = "user") -> "TissueMask":
-        """The same place with other contents: what is not 0 in a napari Labels layer's `data` is tissue."""
+        """Return a mask of the same shape with other contents: values other than 0 are tissue."""
         drawn = np.broadcast_to(np.asarray(mask) != 0, self.mask.shape) if np.ndim(mask) == 0 else np.asarray(mask) != 0
         if drawn.shape != self.mask.shape:
             raise ValueError(f"the mask must be {self.mask.shape}, got {drawn.shape}")
@@ -60,33 +60,33 @@ class TissueMask:
 
     @property
     def fraction(self) -> float:
-        """Of the slide that is tissue, by area."""
+        """Return the share of the slide's area that is tissue."""
         rows, cols = (np.diff(self.edges(axis)) for axis in (0, 1))
         return float(rows @ self.mask @ cols / np.prod(np.asarray(self.slide_shape, float)))
 
     def edges(self, axis: int) -> np.ndarray:
-        """(n + 1,) int64 borders of the mask's rows (axis 0) or columns (1) in level-0 px; the last is the slide's."""
+        """Return borders (n + 1,) int64 of the mask's rows (axis 0) or columns (1) in level-0 px."""
         edges = np.rint(np.arange(self.mask.shape[axis] + 1) * self.downsample).astype(np.int64)
         edges = np.minimum(edges, self.slide_shape[axis])
         edges[-1] = self.slide_shape[axis]
         return edges
 
     def placement(self, slide_mpp: Mpp | None) -> tuple[Mpp, Mpp]:
-        """(scale, translate) of a napari Labels layer of `mask`, in µm (px where `slide_mpp` is None)."""
+        """Return (scale, translate) of a napari Labels layer of `mask`, in µm (px if `slide_mpp` is None)."""
         unit = np.asarray(slide_mpp or (1.0, 1.0))
         return tuple((self.downsample * unit).tolist()), tuple(((self.downsample - 1) / 2 * unit).tolist())
 
     def contains(self, points: np.ndarray) -> np.ndarray:
-        """(n,) bool: which of the points (n, 2) (y, x), pixel *corners* whole numbers, lie in or on the tissue."""
+        """Return (n,) bool: whether points (n, 2) (y, x) lie in or on the tissue. Whole numbers are pixel *corners*."""
         points = np.asarray(points, float).reshape(-1, 2)
-        padded = np.pad(self.mask, 1)  # outside the slide there is none
+        padded = np.pad(self.mask, 1)  # there is no tissue outside the slide
         found = np.zeros(len(points), bool)
-        for sides in product(("left", "right"), repeat=2):  # a point on a border is of both squares
+        for sides in product(("left", "right"), repeat=2):  # a point on a border belongs to both squares
             cells = (np.searchsorted(self.edges(axis), points[:, axis], side) for axis, side in enumerate(sides))
             found |= padded[tuple(cells)]
         return found
 
     def grid(self, grid: PatchGrid) -> PatchGrid:
-        """`grid` with the cells whose patch's centre lies on tissue: those its regions in a file would leave."""
+        """Return `grid` with the cells whose patch's centre lies on tissue, as regions in a file would select them."""
         centres = grid.corners_of(np.indices(grid.shape).reshape(2, -1).T) + grid.side / 2
         return grid.with_tissue(self.contains(centres).reshape(grid.shape))

@@ -1,12 +1,12 @@
-"""From what files hold to RGB on white: transparency, inks, and brightness with two colour differences."""
+"""Conversion to RGB on white: transparency, CMYK inks, and brightness with two colour differences."""
 
 import numpy as np
 
-_ROWS = 256  # converted at once: what is computed with takes several times the pixels' memory
+_ROWS = 256  # rows that are converted at once: the computation needs several times the memory of the pixels
 
 
 def on_white(colours: np.ndarray, alpha: np.ndarray, premultiplied: bool = False) -> np.ndarray:
-    """What colours (…, 3 or 1) of opacity `alpha` (…, 1), all uint8, look like on white: (…, 3 or 1) uint8.
+    """Return colours (…, 3 or 1) of opacity `alpha` (…, 1) as they look on white; all uint8.
 
     `premultiplied`: the colours have been multiplied by the opacity already (TIFF's "associated alpha").
     """
@@ -16,9 +16,9 @@ def on_white(colours: np.ndarray, alpha: np.ndarray, premultiplied: bool = False
 
 
 def from_cmyk(inks: np.ndarray) -> np.ndarray:
-    """(h, w, 4) uint8 shares of cyan, magenta, yellow and black ink, 255 = all of it -> (h, w, 3) uint8 R, G, B.
+    """Convert (h, w, 4) uint8 cyan, magenta, yellow and black, 255 = full ink, to (h, w, 3) uint8 R, G, B.
 
-    The plain formula (1 − ink) (1 − black), as Pillow's and libtiff's: what a press makes of inks is in no file.
+    The formula is (1 − ink) (1 − black), as in Pillow and libtiff. No file states the colours of a printing press.
     """
     light = 255 - inks.astype(np.uint16)
     return ((light[..., :3] * light[..., 3:] + 127) // 255).astype(np.uint8)
@@ -29,7 +29,7 @@ def from_ycbcr(
     luma: tuple[float, float, float] = (0.299, 0.587, 0.114),
     reference: tuple[float, ...] = (0, 255, 128, 255, 128, 255),
 ) -> np.ndarray:
-    """(h, w, 3) uint8 Y, Cb, Cr -> R, G, B, by the formulas of TIFF 6.0, section 21.
+    """Convert (h, w, 3) uint8 Y, Cb, Cr to R, G, B by the formulas of TIFF 6.0, section 21.
 
     `luma` are the file's YCbCrCoefficients, `reference` its ReferenceBlackWhite.
     """

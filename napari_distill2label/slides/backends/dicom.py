@@ -1,6 +1,6 @@
-"""DICOM whole slides: which files of a folder belong together, and whether any is missing. OpenSlide reads the pixels.
+"""DICOM whole slides: the files that belong together, and whether one is missing. OpenSlide reads the pixels.
 
-OpenSlide opens what it finds: without the file of the finest level it would give a coarser one as the slide.
+OpenSlide opens any files: if the file of the finest level is missing, it shows a coarser level as the slide.
 """
 
 import math
@@ -33,14 +33,14 @@ _WANTED = {
 
 @dataclass(frozen=True)
 class Instance:
-    """What the header of one file says of it."""
+    """Header of one file."""
 
     path: Path
     said: dict[str, str]
 
     @property
     def kind(self) -> tuple[str, ...]:
-        """ImageType: ORIGINAL or DERIVED, PRIMARY, VOLUME or LABEL…, NONE or RESAMPLED."""
+        """Return ImageType: ORIGINAL or DERIVED, PRIMARY, VOLUME or LABEL…, NONE or RESAMPLED."""
         return tuple(part.strip() for part in self.said.get("image_type", "").split("\\"))
 
     @property
@@ -49,12 +49,12 @@ class Instance:
         return "VOLUME" in self.kind
 
     def number(self, name: str) -> int:
-        """Zero where the header does not say."""
+        """Return a number of the header; 0 if it is missing."""
         return int(self.said.get(name) or 0)
 
 
 def instance_to_open(path: Path) -> Path:
-    """The file by which to open the slide in a folder, or the slide that a file is part of.
+    """Return the file to open for the slide of a folder, or for the slide that a file is part of.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def instance_to_open(path: Path) -> Path:
     folder = path if path.is_dir() else path.parent
     given = None if path.is_dir() else read_header(path)
     if path.is_file() and given is None:
-        return path  # OpenSlide says what it thinks of it
+        return path  # OpenSlide raises its own error
     found = [instance for file in sorted(folder.iterdir()) if (instance := read_header(file)) is not None]
     if given is not None:
         found = [instance for instance in found if instance.said.get("series") == given.said.get("series")]
@@ -89,7 +89,7 @@ def instance_to_open(path: Path) -> Path:
 
 
 def _check_frames(folder: Path, parts: list[Instance]) -> None:
-    """Each level may be split over several files; together they hold every tile."""
+    """Raise `SlideError` if a tile is missing. A level may be split over several files."""
     level = parts[0]
     sizes = [level.number(name) for name in ("height", "rows", "width", "columns")]
     if level.said.get("organization", "").strip() != "TILED_FULL" or 0 in sizes:
@@ -104,7 +104,7 @@ def _check_frames(folder: Path, parts: list[Instance]) -> None:
 
 
 def read_header(path: Path) -> Instance | None:
-    """The header of a DICOM slide's file; None for any other file."""
+    """Return the header of a DICOM slide's file, or None for any other file."""
     if not path.is_file():
         return None
     try:
@@ -137,7 +137,7 @@ def _wanted(file: BinaryIO) -> Iterator[tuple[str, str]]:
 
 
 def _elements(file: BinaryIO) -> Iterator[tuple[int, bytes, int]]:
-    """(tag, kind, length) of the elements that follow, explicit and little-endian; the caller reads or skips them."""
+    """Yield (tag, kind, length) of the elements (explicit, little-endian); the caller reads or skips their values."""
     while len(head := file.read(8)) == 8:
         tag = int.from_bytes(head[:2], "little") << 16 | int.from_bytes(head[2:4], "little")
         if tag >> 16 == 0xFFFE:  # items have no kind
@@ -149,7 +149,7 @@ def _elements(file: BinaryIO) -> Iterator[tuple[int, bytes, int]]:
 
 
 def _skip_sequence(file: BinaryIO) -> None:
-    """To the end of a sequence or an item of undefined length."""
+    """Skip to the end of a sequence or an item of undefined length."""
     depth = 1
     for tag, _, length in _elements(file):
         if length == _UNDEFINED:

@@ -1,4 +1,4 @@
-"""Files that are open only while somebody reads them, and that are noticed to be gone or changed."""
+"""Files that are open only while they are read. A file that is gone or has changed is noticed."""
 
 import os
 import threading
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def file_stamp(path: str | os.PathLike[str] | int) -> tuple[int, ...]:
-    """What tells a file from the one it is replaced by; of a folder only that it is there."""
+    """Return size and time of change of a file, which identify it; an empty tuple for a folder."""
     status = os.stat(path)
     return () if os.path.isdir(path) else (status.st_size, status.st_mtime_ns)
 
@@ -16,8 +16,8 @@ def file_stamp(path: str | os.PathLike[str] | int) -> tuple[int, ...]:
 class SharedFile:
     """Bytes of a file for any number of threads.
 
-    It is opened by the first of them and closed by the last, so that a slide in a window holds no file open that its
-    user wants to move, and thousands of slides can be known at once.
+    The first reader opens the file and the last one closes it. So the user can move the file of a slide that is shown,
+    and thousands of slides can be used at once.
     """
 
     def __init__(self, path: Path) -> None:
@@ -25,7 +25,7 @@ class SharedFile:
         self._lock, self._readers, self._fd = threading.Lock(), 0, -1
 
     def probe(self) -> None:
-        """`OSError` if the file is gone or is another one by now."""
+        """Raise `OSError` if the file is gone or has been replaced."""
         if file_stamp(self.path) != self._stamp:
             raise OSError("it has changed since it was opened")
 
@@ -46,7 +46,7 @@ class SharedFile:
                     os.close(self._fd)
 
     def at(self, offset: int, count: int) -> bytes:
-        """`count` bytes from `offset` on; inside `reading`. `EOFError` where the file ends before."""
+        """Return `count` bytes from `offset` on, inside `reading`. `EOFError` if the file ends before."""
         if hasattr(os, "pread"):
             data = os.pread(self._fd, count, offset)
         else:  # Windows: the position belongs to the file, not to the call

@@ -1,4 +1,4 @@
-"""A place that a level lacks, from the next finer level."""
+"""Pixels that a level lacks, computed from the next finer level."""
 
 import math
 from collections.abc import Callable
@@ -9,13 +9,13 @@ from PIL import Image
 
 from .protocol import Box, PixelLevel, UndecodableError
 
-_AT_ONCE_PX = 2048  # side of what is read of the finer level in one go
+_AT_ONCE_PX = 2048  # side of the region of the finer level that is read at once
 
 Shape = tuple[int, int]  # (height, width) of a level
 
 
 def in_level(box: Box, shape: Shape, other: Shape) -> Box:
-    """A region of a level in whole pixels of another one: all those that show any of it, at least one."""
+    """Return a region of a level in whole pixels of another one: all pixels that it touches, at least one."""
     down, across = (theirs / own for theirs, own in zip(other, shape, strict=True))
     top, left = min(int(box[0] * down), other[0] - 1), min(int(box[1] * across), other[1] - 1)
     bottom = min(math.ceil((box[0] + box[2]) * down), other[0])
@@ -26,10 +26,10 @@ def in_level(box: Box, shape: Shape, other: Shape) -> Box:
 def shrunk(
     finer: PixelLevel, shape: Shape, box: Box, is_empty: Callable[[Box], bool] = lambda _: False, empty: int = 255
 ) -> np.ndarray:
-    """(h, w, 3) means of the pixels of a finer level, in a region of a level of `shape`.
+    """Return the means (h, w, 3) of the finer level's pixels in a region of a level of `shape`.
 
-    What `is_empty` says of regions of the finer level has the value `empty`, and is not read. `UndecodableError` names
-    the places of this level, where the finer one is damaged.
+    Regions of the finer level that are empty (`is_empty`) are not read and have the value `empty`. If the finer level
+    is damaged, `UndecodableError` names the places in this level.
     """
     y, x, h, w = box
     out, damaged, reason = np.full((h, w, 3), empty, np.uint8), [], ""

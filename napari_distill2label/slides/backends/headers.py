@@ -1,4 +1,4 @@
-"""What the header of a packed picture says, before anything is unpacked."""
+"""Headers of compressed pictures, read without decoding."""
 
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ class Codestream(NamedTuple):
 
 
 def codestream(data: bytes) -> Codestream | None:
-    """Of JPEG 2000, bare or in a file of boxes; None where it is none."""
+    """Return the codestream header of JPEG 2000, bare or in a file of boxes; None for another format."""
     start = data.find(JPEG_2000, 0, 1_000_000)
     siz = data[start + len(JPEG_2000) : start + 50_000]
     if start < 0 or len(siz) < 38:
@@ -31,7 +31,7 @@ def codestream(data: bytes) -> Codestream | None:
 
 
 def declared_px(data: bytes) -> int:
-    """How many pixels a JPEG, JPEG 2000, PNG or WebP picture says it has; 0 for what is none of these."""
+    """Return the number of pixels in the header of a JPEG, JPEG 2000, PNG or WebP picture; 0 for another format."""
     if data.startswith(_PNG):
         return int.from_bytes(data[16:20]) * int.from_bytes(data[20:24])
     if data.startswith(_JPEG):
@@ -43,7 +43,7 @@ def declared_px(data: bytes) -> int:
 
 
 def _of_jpeg(data: bytes) -> int:
-    """By the frame's header, SOF0 to SOF15 without DHT, JPG and DAC."""
+    """Return the number of pixels in the frame's header: SOF0 to SOF15 without DHT, JPG and DAC."""
     position = 2
     while data[position : position + 1] == b"\xff" and position + 9 < len(data):
         marker = data[position + 1]

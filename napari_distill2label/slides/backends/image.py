@@ -15,7 +15,7 @@ from .colour import from_cmyk, on_white
 from .headers import JPEG_2000, Codestream, codestream
 from .protocol import ArrayLevel, Source, not_brightfield
 
-# By how a file begins. Pillow's own choice among some forty formats would run other programs for some of them.
+# First bytes of a file. Pillow alone would choose among some forty formats and run other programs for some of them.
 _READERS: dict[bytes, type[ImageFile.ImageFile]] = {
     b"\x89PNG\r\n\x1a\n": PngImagePlugin.PngImageFile,
     b"\xff\xd8\xff": JpegImagePlugin.JpegImageFile,
@@ -24,17 +24,18 @@ _READERS: dict[bytes, type[ImageFile.ImageFile]] = {
     JPEG_2000: Jpeg2KImagePlugin.Jpeg2KImageFile,  # a bare codestream
 }
 _MODES = ("RGB", "RGBA", "RGBX", "L", "LA", "P", "PA", "1", "YCbCr", "CMYK")  # they become RGB without loss of meaning
-_MOST_PX = 100_000_000  # decoded at 7 bytes each
-_MOST_TILE_PX = 25_000_000  # of JPEG 2000, which takes 12 bytes for each of a tile besides
+_MOST_PX = 100_000_000  # px; decoding needs 7 bytes per pixel
+_MOST_TILE_PX = 25_000_000  # px of a tile of JPEG 2000, which needs 12 more bytes per pixel
 _MOST_TILES = 10_000  # of JPEG 2000
-_ROWS = 256  # converted at once
+_ROWS = 256  # rows that are converted at once
 _ORIENTATION = 0x0112  # EXIF
 
 
 def open_source(path: Path) -> Source:
-    """Decode an image. Grey is repeated, palettes are looked up, what is transparent lies on white, inks are colours.
+    """Decode an image as RGB: grey, palettes, transparency (on white) and inks are converted.
 
-    It is shown as stored: EXIF's orientation is told and not applied, as in QuPath, so that positions agree.
+    The image is shown as it is stored. As in QuPath, EXIF's orientation is reported but not applied, so that positions
+    agree.
 
     Raises
     ------
@@ -49,7 +50,7 @@ def open_source(path: Path) -> Source:
         raise ValueError("it begins like no BMP, PNG, JPEG or JPEG 2000")
     with reader(path) as image:
         _check(path, image)
-        image.load()  # a truncated file is an error here, not half a grey picture later
+        image.load()  # a truncated file raises here; later it would be a half grey picture
         pixels, notice = _on_white(image) if _has_alpha(image) else (_opaque(image), "")
         notices = (notice, _inks(image), _turned(image))
         icc = image.info.get("icc_profile") if image.mode != "CMYK" else None
@@ -57,7 +58,7 @@ def open_source(path: Path) -> Source:
 
 
 def _check(path: Path, image: ImageFile.ImageFile) -> None:
-    """`SlideError` for what is not 8-bit grey or colour, or takes too much memory; nothing has been decoded yet."""
+    """`SlideError` for an image that is not 8-bit grey or colour, or too large. Nothing is decoded yet."""
     width, height = image.size
     depths, tile_px = (8,), 0
     if image.format == "JPEG2000":
@@ -68,7 +69,7 @@ def _check(path: Path, image: ImageFile.ImageFile) -> None:
             f"{path}: {width} × {height} px, too large to decode at once ({_MOST_PX / 1e6:.0f} million px are read"
             f"{f', {_MOST_TILE_PX / 1e6:.0f} of a tile' if tile_px else ''}): convert it to a tiled, pyramidal OME-TIFF"
         )
-    # Pillow reads 16-bit colours as 8-bit without a word; only the raw mode of its decoder tells.
+    # Pillow silently reads 16-bit colours as 8-bit; only the raw mode of its decoder shows it.
     deep = any(";16" in str(tile[3]) for tile in image.tile) or any(depth != 8 for depth in depths)
     if image.mode not in _MODES or deep:
         bits = f", {max(depths) if max(depths) != 8 else 16} bits" if deep else ""
@@ -79,7 +80,7 @@ def _check(path: Path, image: ImageFile.ImageFile) -> None:
 
 
 def _siz(path: Path, size: tuple[int, int]) -> Codestream:
-    """What the pixels of JPEG 2000 are, as they say themselves; `ValueError` if the file's header says other."""
+    """Return the codestream header of JPEG 2000; `ValueError` if the file's header contradicts it."""
     with path.open("rb") as file:
         found = codestream(file.read(1_000_000))
     if found is None or (found.width, found.height) != size or not min(found.tile_width, found.tile_height):
@@ -101,7 +102,7 @@ def _opaque(image: Image.Image) -> np.ndarray:
 
 
 def _on_white(image: Image.Image) -> tuple[np.ndarray, str]:
-    """(h, w, 3) uint8 and a notice; an image that would be invisible is taken to be opaque."""
+    """Return (h, w, 3) uint8 and a notice; an image that would be invisible is treated as opaque."""
     if image.mode in ("RGBA", "LA", "PA") and image.getchannel("A").getextrema() == (0, 0):
         pixels = _converted(image, lambda part: np.asarray(part.convert("RGBA"))[..., :3])
         return pixels, "says that it is transparent everywhere: shown as if it were opaque"
@@ -114,7 +115,7 @@ def _on_white(image: Image.Image) -> tuple[np.ndarray, str]:
 
 
 def _converted(image: Image.Image, convert: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
-    """(h, w, 3) uint8, converted in strips: the memory of one image, not of several."""
+    """Convert to (h, w, 3) uint8 in strips, which needs the memory of one image only."""
     width, height = image.size
     pixels = np.empty((height, width, 3), np.uint8)
     for top in range(0, height, _ROWS):
@@ -131,6 +132,6 @@ def _inks(image: Image.Image) -> str:
 
 def _turned(image: Image.Image) -> str:
     turned = 1
-    with suppress(Exception):  # metadata that cannot be read are no reason not to show the picture
+    with suppress(Exception):  # the picture is shown even if its metadata cannot be read
         turned = image.getexif().get(_ORIENTATION, 1)
     return f"is to be turned or mirrored (orientation {turned} of EXIF) and shown as stored" if turned != 1 else ""

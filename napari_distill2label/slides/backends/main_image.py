@@ -1,4 +1,4 @@
-"""Which of several images in a file is the slide: the largest, and never a photograph of its label."""
+"""The slide among the images of a file: the largest one, and never a photograph of the label."""
 
 import re
 from collections.abc import Mapping
@@ -12,16 +12,16 @@ _LARGE = 4  # an image of at least a quarter of the slide's area could be a slid
 
 
 def kind_of(name: str) -> str:
-    """What an image of that name is that lies beside the slide: "label", "macro"…; "" for a slide."""
+    """Return the kind of an image by its name: "label", "macro"…; "" for a slide."""
     named = _BESIDE.fullmatch(name.strip("\0 \t"))
     return named[1].lower() if named else ""
 
 
 def largest(areas: Mapping[int, int], n_images: int, sizes: Mapping[int, str]) -> tuple[int, str]:
-    """(number, notice) of the slide among images, by the area of each; the first of several that are as large.
+    """Return (number, notice) of the slide among images, by their areas; the first of equally large ones.
 
-    The notice says which was taken of `n_images`, where it is not the first, or another may be a slide too; `sizes` are
-    those of the images in words.
+    The notice says which of `n_images` was chosen if it is not the first, or if another may be a slide too; `sizes` are
+    the sizes of the images in words.
     """
     chosen = max(areas, key=lambda number: (areas[number], -number))
     others = sum(area * _LARGE >= areas[chosen] for number, area in areas.items() if number != chosen)
@@ -34,5 +34,5 @@ def largest(areas: Mapping[int, int], n_images: int, sizes: Mapping[int, str]) -
 
 
 def only_beside(kinds: list[str]) -> str:
-    """What a file holds instead of a slide, in words."""
+    """Describe the images of a file that has no slide."""
     return f"holds no slide, only its {' and '.join(dict.fromkeys(filter(None, kinds))) or 'mask'}"

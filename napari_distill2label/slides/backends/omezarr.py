@@ -22,7 +22,7 @@ from .omezarr_level import ZarrLevel, chunks_there
 from .protocol import Source, not_brightfield
 
 _PROTOCOLS = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
-_MOST_CHUNK = 300_000_000  # bytes of pixels that are decoded in one go
+_MOST_CHUNK = 300_000_000  # bytes of pixels in one chunk
 _MOST_COUNTED = 100_000  # chunks of a level; more are not counted when a slide is opened
 _MOST_IMAGES = 100  # in one folder
 _RGB = ("FF0000", "00FF00", "0000FF")
@@ -43,14 +43,14 @@ class _Image:
         return "".join(name[0].lower() for name in names)
 
     def arrays(self) -> list[tuple[zarr.Array, Mapping[str, Any]]]:
-        """Its levels with what the metadata say of them, finest first, however they are listed."""
+        """Return the levels and their metadata, finest first, whatever their order in the file."""
         found = [(self.group[str(each["path"])], each) for each in self.multiscale["datasets"]]
         if not found or not all(isinstance(array, zarr.Array) for array, _ in found):
             raise ValueError("its metadata name levels that are no arrays")
         return sorted(found, key=lambda level: -self.area(level[0]))
 
     def area(self, array: zarr.Array) -> int:
-        """Pixels; 0 for what has no y and x."""
+        """Return the number of pixels; 0 if there is no y or x axis."""
         sizes = dict(zip(self.axes, array.shape, strict=False))
         return sizes.get("y", 0) * sizes.get("x", 0)
 
@@ -90,11 +90,11 @@ def _register_codecs() -> None:
 
 
 def _no_probe() -> None:
-    """A server that is gone does not answer "not found", as a folder does: reading fails."""
+    """Do nothing: unlike a folder that is gone, a server that is gone makes the read itself fail."""
 
 
 def _open_group(path: Path | str) -> zarr.Group:
-    """Of a URL too. `SlideError` where the package for its kind is missing, or nothing answers."""
+    """Open a folder or URL. `SlideError` if the package for the protocol is missing, or no server answers."""
     if not is_url(path):
         return zarr.open_group(str(path), mode="r")
     try:
@@ -107,7 +107,7 @@ def _open_group(path: Path | str) -> zarr.Group:
 
 
 def _main_image(path: Path | str, top: zarr.Group) -> tuple[_Image, str]:
-    """The image that is the slide, and a notice where it is not the first; never a photograph of the label."""
+    """Return the image that is the slide, and a notice if it is not the first; never a photograph of the label."""
     image = _image_of(top)
     if image is not None:
         return image, ""
@@ -125,7 +125,7 @@ def _main_image(path: Path | str, top: zarr.Group) -> tuple[_Image, str]:
 
 
 def _image_of(group: object) -> _Image | None:
-    """The first multiscale image of a group; the NGFF metadata are under 'ome' since 0.5, at the top before."""
+    """Return the first multiscale image of a group. NGFF metadata are under 'ome' since 0.5, at the top before."""
     if not isinstance(group, zarr.Group):
         return None
     ome = group.attrs.get("ome", group.attrs)
@@ -135,7 +135,7 @@ def _image_of(group: object) -> _Image | None:
 
 
 def _check(path: Path | str, array: zarr.Array, image: _Image) -> None:
-    """`SlideError` for a level that is not 8-bit grey or RGB, or cannot be decoded safely."""
+    """Raise `SlideError` for a level that is not 8-bit grey or RGB, or cannot be decoded safely."""
     if len(image.axes) != array.ndim:
         raise SlideError(f"{path}: damaged, its metadata name {len(image.axes)} axes and its arrays have {array.ndim}")
     sizes = dict(zip(image.axes, array.shape, strict=True))
@@ -159,9 +159,9 @@ def _check(path: Path | str, array: zarr.Array, image: _Image) -> None:
 
 
 def _missing(path: Path | str, levels: Sequence[ZarrLevel]) -> str:
-    """How many chunks are not there, in words. `SlideError` if no level has any."""
+    """Describe how many chunks are missing. `SlideError` if no level has any."""
     if not isinstance(path, Path):
-        return ""  # a server seldom lists its files; what is missing is noticed where it is read
+        return ""  # servers seldom list their files; a missing chunk is noticed when it is read
     told, any_there = [], False
     for index, level in enumerate(levels):
         if level.n_chunks > _MOST_COUNTED:
@@ -182,7 +182,7 @@ def _missing(path: Path | str, levels: Sequence[ZarrLevel]) -> str:
 
 
 def _mpp(image: _Image, dataset: Mapping[str, Any]) -> Mpp | None:
-    """(y, x) µm: the scales of a level and of the whole, multiplied; None where an axis has no length unit."""
+    """Return (y, x) µm: the scale of a level times that of the image; None if an axis has no unit of length."""
     axes = image.multiscale.get("axes", ())
     units = [axis.get("unit") if isinstance(axis, Mapping) else None for axis in axes]
     scale = np.ones(len(image.axes))

@@ -1,4 +1,4 @@
-"""Chunks of an OME-Zarr level. zarr gives a chunk that is not there as blank, whether it was left out or is lost."""
+"""Chunks of an OME-Zarr level. zarr reads a missing chunk as blank, whether it was left out or is lost."""
 
 import math
 import os
@@ -15,22 +15,22 @@ from .colour import on_white
 from .finer import in_level, shrunk
 from .protocol import Box, UndecodableError, overlap
 
-_BLANK = 8  # of 255; how far a blank place may be off its value, in levels that were compressed with loss
+_BLANK = 8  # of 255; tolerance of a blank place in levels with lossy compression
 
 
 @dataclass(frozen=True, eq=False)
 class ZarrLevel:
     """One resolution of an image whose axes are any order of y, x and c, others having length 1.
 
-    A chunk that is not there was left out, since all its pixels are alike, or is lost; nothing in the format tells the
-    two apart, but the other levels show the same place. It is filled from the finer level where that has its pixels. It
-    is blank where the coarser level is blank, or no level has anything, and else it is damaged; so it is where there is
-    no other level to ask.
+    A missing chunk was left out because all its pixels are equal, or it is lost. The format does not distinguish the
+    two, but the other levels show the same place. If the finer level has the pixels, they fill the chunk. If the
+    coarser level is blank there, or no level has any pixels there, the chunk is blank. Otherwise, and if there is no
+    other level, it is damaged.
 
     Attributes
     ----------
     levels
-        All of the slide, finest first, this one among them.
+        All levels of the slide, finest first, including this one.
     """
 
     array: zarr.Array
@@ -50,7 +50,7 @@ class ZarrLevel:
 
     @property
     def n_chunks(self) -> int:
-        """How many files its pixels fill, if none is missing."""
+        """Return the number of files of the level if none is missing."""
         return math.prod(-(-size // part) for size, part in zip(self.array.shape, self._parts, strict=True))
 
     def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
@@ -64,8 +64,8 @@ class ZarrLevel:
             damaged = list(self._damaged(y, x, h, w))
             if damaged:
                 raise UndecodableError(damaged[0][1], [box for box, _ in damaged]) from None
-            pixels = self._read(y, x, h, w)  # it can be read by now
-        self.probe()  # chunks that are not there are blank, and so are all of them once the folder is gone
+            pixels = self._read(y, x, h, w)  # a second try succeeded
+        self.probe()  # missing chunks read as blank, and so do all chunks of a folder that is gone
         rgb = _rgb(pixels)
         lost = []
         for box in self._missing(pixels, y, x, h, w):
@@ -79,7 +79,7 @@ class ZarrLevel:
             raise UndecodableError("a chunk is missing, and the other levels do not show that it is blank", lost)
         return rgb
 
-    # ---- pixels as they are stored --------------------------------------------------------------------------------
+    # ---- stored pixels --------------------------------------------------------------------------------------------
 
     def _read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
         """(h, w, channels)."""
@@ -90,34 +90,34 @@ class ZarrLevel:
         return pixels if pixels.ndim == 3 else pixels[..., None]
 
     def _damaged(self, y: int, x: int, h: int, w: int) -> Iterator[tuple[Box, str]]:
-        """The chunks that cannot be read, and why."""
+        """Return the chunks that cannot be read, and the reasons."""
         for box in _boxes(self.shape, self.tile, y, x, h, w):
             try:
                 self._read(*box)
             except Exception as error:  # noqa: BLE001  a codec may raise anything
                 yield box, str(error) or type(error).__name__
 
-    # ---- chunks that are not there --------------------------------------------------------------------------------
+    # ---- missing chunks -------------------------------------------------------------------------------------------
 
     @property
     def _parts(self) -> tuple[int, ...]:
-        """What one file holds, along each axis of the array: a chunk, or a shard of them."""
+        """Return the shape of the data in one file: a chunk, or a shard of chunks."""
         return self.array.shards or self.array.chunks
 
     @property
     def _blank(self) -> int:
-        """The value of a pixel that is not there."""
+        """Return the value of missing pixels."""
         return int(self.array.fill_value or 0)
 
     def _of_axes(self, sizes: Sequence[int]) -> tuple[int, int, int]:
-        """(y, x, c) of the sizes of all axes; 1 for an axis that the array has not."""
+        """Select (y, x, c) from the sizes of all axes; 1 for an axis that the array lacks."""
         return tuple(sizes[self.axes.index(axis)] if axis in self.axes else 1 for axis in "yxc")
 
     def _missing(self, pixels: np.ndarray, y: int, x: int, h: int, w: int) -> Iterator[Box]:
-        """Boxes of the files that are not there, of those that a region touches.
+        """Yield the boxes of missing files that a region touches.
 
-        `pixels` (h, w, channels) of the region: only where they are blank is a file looked for, which over a network
-        takes as long as reading it.
+        `pixels` (h, w, channels) are those of the region. A file is checked only where they are blank, because over a
+        network a check takes as long as reading.
         """
         high, wide, deep = self._of_axes(self._parts)
         for box in _boxes(self.shape, (high, wide), y, x, h, w):
@@ -130,7 +130,7 @@ class ZarrLevel:
                     break
 
     def _is_there(self, row: int, col: int, channel: int) -> bool:
-        """Is the file of a chunk (or shard) there?"""
+        """Whether the file of a chunk (or shard) exists."""
         number = {"y": row, "x": col, "c": channel}
         place = self.array.store_path / self.array.metadata.encode_chunk_key(
             tuple(number.get(axis, 0) for axis in self.axes)
@@ -138,7 +138,7 @@ class ZarrLevel:
         return bool(sync(place.exists()))
 
     def _elsewhere(self, box: Box) -> np.ndarray | None:
-        """(h, w, 3) of a place whose chunk is not there, by what other levels show; None if it is lost."""
+        """Return (h, w, 3) of a place whose chunk is missing, from other levels; None if it is lost."""
         index = self.levels.index(self)
         for finer in reversed(self.levels[:index]):
             if finer.has_any(in_level(box, self.shape, finer.shape)):
@@ -157,13 +157,13 @@ class ZarrLevel:
             return None
 
     def has_any(self, box: Box) -> bool:
-        """Is any file of a region there?"""
+        """Whether any file of a region exists."""
         return next(self._there(box), None) is not None
 
     def shows_blank(self, box: Box, value: int) -> bool | None:
-        """Is a region nothing but `value`? None where all of its files are missing.
+        """Whether all pixels of a region have the value `value`; None if all of its files are missing.
 
-        Pixels at its border are left out where there are others: they are mixed with what is beside it.
+        Pixels at the border are ignored if there are others, because they are mixed with their neighbours.
         """
         y, x, h, w = box
         inner = (y + 1, x + 1, h - 2, w - 2) if min(h, w) > 2 else box
@@ -177,7 +177,7 @@ class ZarrLevel:
         return answer
 
     def _there(self, box: Box) -> Iterator[Box]:
-        """Boxes of the files of a region that are there, in all channels."""
+        """Return the boxes of the existing files of a region, in all channels."""
         high, wide, deep = self._of_axes(self._parts)
         channels = range(-(-self._of_axes(self.array.shape)[2] // deep))
         for part in _boxes(self.shape, (high, wide), *box):
@@ -186,7 +186,7 @@ class ZarrLevel:
 
 
 def chunks_there(folder: Path) -> int:
-    """How many files of chunks a local array has; nothing is read."""
+    """Return the number of chunk files of a local array. Nothing is read."""
     found, folders = 0, [os.fspath(folder)]
     while folders:
         with os.scandir(folders.pop()) as entries:
@@ -199,14 +199,14 @@ def chunks_there(folder: Path) -> int:
 
 
 def _boxes(shape: tuple[int, int], part: tuple[int, int], y: int, x: int, h: int, w: int) -> Iterator[Box]:
-    """Of the parts (height, width) that a level is stored in, those that a region touches; clipped to the level."""
+    """Yield the parts (height, width) of a level that a region touches, clipped to the level."""
     high, wide = part
     for top, left in product(range(y // high * high, y + h, high), range(x // wide * wide, x + w, wide)):
         yield top, left, min(high, shape[0] - top), min(wide, shape[1] - left)
 
 
 def _rgb(pixels: np.ndarray) -> np.ndarray:
-    """(h, w, 1, 3 or 4) -> (h, w, 3): grey is repeated, and what is transparent lies on white."""
+    """Convert (h, w, 1, 3 or 4) to (h, w, 3): grey is repeated, transparency is shown on white."""
     if pixels.shape[2] == 4:
         return on_white(pixels[..., :3], pixels[..., 3:])
     return np.array(np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels)

@@ -1,7 +1,7 @@
 """MIRAX, Leica SCN, Ventana BIF, DICOM, Philips TIFF, Hamamatsu VMS, Sakura through OpenSlide (optional).
 
-OpenSlide and not `fastslide`, which is faster: only OpenSlide's pixels are those that libjpeg gives, and it has read
-these formats for over ten years. See docs/architecture.md.
+`fastslide` is faster, but only OpenSlide gives the same pixels as libjpeg, and it has read these formats for over ten
+years. See docs/architecture.md.
 """
 
 import threading
@@ -23,12 +23,12 @@ from .dicom import instance_to_open
 from .files import file_stamp
 from .protocol import Box, Source, UndecodableError, dark_background, reason_of
 
-_STRIP_PX = 512  # px; a region is read by several threads in pieces of about this height, in whole tiles
+_STRIP_PX = 512  # px; several threads read a region in strips of about this height, in whole tiles
 _INSTALL = "pip install 'napari-distill2label[slides]'"
 
 
 class _Handle:
-    """OpenSlide's handle, which is of no use once anything has failed: it is then replaced by a new one."""
+    """OpenSlide's handle. After any error the handle is unusable and is replaced by a new one."""
 
     def __init__(self, path: Path) -> None:
         self.path, self._lock = path, threading.Lock()
@@ -49,7 +49,7 @@ class _Handle:
     def failed(self, slide: "openslide.OpenSlide") -> None:  # noqa: F821
         with self._lock:
             if self._slide is slide:
-                self._slide = None  # other threads may still be in it: it is closed when the last lets go
+                self._slide = None  # other threads may still use it: it is closed when the last one has finished
 
     def probe(self) -> None:
         if file_stamp(self.path) != self._stamp:
@@ -62,12 +62,12 @@ class _Handle:
 
 @dataclass(frozen=True)
 class OpenSlideLevel:
-    """One resolution, of the scanned area or of the whole canvas. What the scanner left out is white.
+    """One resolution, of the scanned area or of the whole canvas. Places that were not scanned are white.
 
     Attributes
     ----------
     downsample
-        As OpenSlide has it.
+        Downsample factor of OpenSlide.
     origin
         (y, x) of the area in the canvas, in pixels of the level.
     """
@@ -80,7 +80,7 @@ class OpenSlideLevel:
     origin: tuple[int, int] = (0, 0)
 
     def cropped(self, area: Box, downsample: float) -> "OpenSlideLevel":
-        """The part of the level that shows `area` (y, x, h, w), in level-0 pixels of the canvas."""
+        """Return the part of the level that shows `area` (y, x, h, w), in level-0 pixels of the canvas."""
         sides = list(zip(self.shape, area[:2], area[2:], strict=True))
         # The area has a pyramid of its own. OpenSlide draws its levels on whole pixels of the canvas, rounding down.
         origin = tuple(min(size - 1, int(start / self.downsample)) for size, start, _ in sides)
@@ -122,14 +122,14 @@ class OpenSlideLevel:
         target[...] = pixels[..., :3] if alpha.min() == 255 else on_white(pixels[..., :3], alpha)
 
     def _in_level_0(self, position: int) -> int:
-        """The place by which OpenSlide, which rounds down, finds the pixel of the level."""
+        """Return the level-0 position from which OpenSlide, which rounds down, finds the pixel of the level."""
         place = round(position * self.downsample)
         return place if int(place / self.downsample) >= position else place + 1
 
     def _paste_tiles(self, strip: Box, out: np.ndarray, y: int, x: int) -> Iterator[tuple[Box, Exception]]:
-        """What of a strip can be read, tile by tile; yields the rest, with the reason.
+        """Read a strip tile by tile; yields the tiles that cannot be read, with the reason.
 
-        By a handle of its own: an error of one thread is an error of all that share the handle.
+        It uses its own handle, because an error in one thread breaks the handle for all threads that share it.
         """
         top, left, height, width = strip
         th, tw = self.tile
@@ -152,13 +152,13 @@ def is_installed() -> bool:
     """Whether the package and the library it wraps can be loaded."""
     try:
         import openslide  # noqa: F401
-    except (ImportError, OSError):  # the second where the library itself is missing
+    except (ImportError, OSError):  # OSError: the library that it wraps is missing
         return False
     return True
 
 
 def open_source(path: Path) -> Source:
-    """Open a slide; of DICOM, the folder or any of its files.
+    """Open a slide. A DICOM slide is opened by its folder or by any of its files.
 
     Raises
     ------
@@ -199,7 +199,7 @@ def open_source(path: Path) -> Source:
 
 
 def _of_scanned_area(source: Source, bounds: Box | None) -> Source:
-    """A slide of what the scanner looked at, as QuPath shows it, in place of the canvas it lies on."""
+    """Return a slide of the scanned area, as QuPath shows it, instead of the whole canvas."""
     canvas = source.levels[0].shape
     area = None if bounds is None else _inside(bounds, canvas)
     if area in (None, (0, 0, *canvas)):
@@ -222,7 +222,7 @@ def _of_scanned_area(source: Source, bounds: Box | None) -> Source:
 
 
 def _inside(box: Box, canvas: tuple[int, int]) -> Box | None:
-    """What of a box lies on the canvas; None if nothing does."""
+    """Return the part of a box that lies on the canvas; None if it lies outside."""
     begins = [max(0, start) for start in box[:2]]
     ends = [min(size, start + length) for size, start, length in zip(canvas, box[:2], box[2:], strict=True)]
     h, w = (end - begin for begin, end in zip(begins, ends, strict=True))
@@ -230,7 +230,7 @@ def _inside(box: Box, canvas: tuple[int, int]) -> Box | None:
 
 
 def _associated(handle: _Handle, name: str) -> np.ndarray:
-    """(h, w, 3) uint8. `SlideError` if it cannot be read."""
+    """Read an image as (h, w, 3) uint8. `SlideError` if it cannot be read."""
     slide = handle.slide()
     try:
         return np.array(slide.associated_images[name].convert("RGB"))
@@ -249,7 +249,7 @@ def _mpp(said: Mapping[str, str]) -> Mpp | None:
 
 
 def _bounds(said: Mapping[str, str]) -> Box | None:
-    """What was scanned, in level-0 pixels of the canvas; None where the file does not say."""
+    """Return the scanned area in level-0 pixels of the canvas; None if the file does not state it."""
     try:
         return tuple(int(said[f"openslide.bounds-{name}"]) for name in ("y", "x", "height", "width"))
     except (KeyError, ValueError):

@@ -1,4 +1,4 @@
-"""What a backend gives: the file's own resolutions, and the size of a pixel as the file states it."""
+"""The interface of a backend: the resolutions of a file and the size of a pixel as the file states it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -16,12 +16,12 @@ Box = tuple[int, int, int, int]  # (y, x, h, w)
 
 
 def reason_of(error: BaseException) -> str:
-    """The first line of an exception's text, or its kind where it has none."""
+    """Return the first line of an exception's text, or its type if it has none."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def overlap(box: Box, region: Box) -> tuple[int, int, int, int]:
-    """(top, left, bottom, right) of what two boxes that overlap share."""
+    """Return (top, left, bottom, right) of the intersection of two overlapping boxes."""
     return (
         max(box[0], region[0]),
         max(box[1], region[1]),
@@ -31,7 +31,7 @@ def overlap(box: Box, region: Box) -> tuple[int, int, int, int]:
 
 
 class UndecodableError(Exception):
-    """Parts of a level that are damaged while the rest of it is fine: `boxes` in the level's own pixels."""
+    """Some parts of a level are damaged and the rest is not: `boxes` in the level's own pixels."""
 
     def __init__(self, reason: str, boxes: Sequence[Box]) -> None:
         super().__init__(reason)
@@ -50,16 +50,16 @@ class PixelLevel(Protocol):
     shape
         (height, width) in its own pixels.
     tile
-        (height, width) of what the file decodes in one go: reading along its borders decodes nothing twice.
+        (height, width) of the unit that the file decodes. Reading along its borders decodes nothing twice.
     """
 
     shape: tuple[int, int]
     tile: tuple[int, int]
 
     def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
-        """Pixels (h, w, 3) uint8 of a region that lies inside the level; any thread may ask.
+        """Return the pixels (h, w, 3) uint8 of a region inside the level. Any thread may call.
 
-        May raise anything; `UndecodableError` where it knows which part of the region is to blame.
+        It may raise anything; it raises `UndecodableError` if it knows which part of the region is damaged.
         """
 
 
@@ -70,27 +70,27 @@ class Source:
     Attributes
     ----------
     levels
-        The file's own, level 0 first.
+        Levels of the file, level 0 first.
     mpp
-        (y, x) µm, unchecked; None where not stated.
+        (y, x) µm, unchecked; None if the file does not state it.
     associated
         Label, macro, thumbnail…, each read when called: (h, w, 3) uint8.
     notices
-        What a user should know of how the file is read: one sentence each.
+        Sentences for the user about how the file is read.
     canvas_origin
-        (y, x) of level 0 in the canvas that the scanner's own software and OpenSlide count in; see `Slide`.
+        (y, x) of level 0 in the canvas of the scanner's software and OpenSlide; see `Slide`.
     canvas_shape
-        (height, width) of that canvas, where level 0 is a part of it.
+        (height, width) of that canvas if level 0 is a part of it.
     downsamples
-        Of each level, where they do not follow from the levels' shapes: see `Slide`.
+        Downsample factor of each level if it does not follow from the shapes; see `Slide`.
     icc
-        The ICC profile of the pixels, which are not changed by it.
+        ICC profile of the pixels. It is not applied.
     probe
-        Raises if the file is gone, or is another one by now: asked when a read has failed.
+        Raises if the file is gone or has been replaced. It is called after a failed read.
     reading
-        A context for reads that follow one another: whatever they need to have open stays open meanwhile.
+        Context for several reads: files stay open inside it.
     other_than_brightfield
-        What the image is if it is not brightfield although its pixels are RGB; empty if it is.
+        Kind of an RGB image that is not brightfield; empty for a brightfield image.
     """
 
     levels: Sequence[PixelLevel]
@@ -120,7 +120,7 @@ class ArrayLevel:
 
     @property
     def tile(self) -> tuple[int, int]:
-        """Any cut costs the same."""
+        """One pixel: any region costs the same."""
         return 1, 1
 
     def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
@@ -129,21 +129,21 @@ class ArrayLevel:
 
 
 def dark_background(levels: Sequence[PixelLevel]) -> str:
-    """What an image is whose background is dark, as no slide's in transmitted light is; "" if it is not.
+    """Describe an image with a dark background, which transmitted light never gives; "" for any other image.
 
-    Only where the coarsest level is small: opening a slide must not take the time of reading it.
+    Only a small coarsest level is checked: opening a slide must not take as long as reading it.
     """
     coarsest = levels[-1]
     if max(coarsest.shape) > _GLANCE_PX:
         return ""
-    with suppress(Exception):  # a damaged level says nothing about the light
+    with suppress(Exception):  # a damaged level does not show the background
         brightest = float(np.median(coarsest.read(0, 0, *coarsest.shape).max(axis=2)))
         return f"dark background, median {brightest:.0f} of 255" if brightest < _DARK else ""
     return ""
 
 
 def not_brightfield(path: object, found: str) -> str:
-    """Text of the error for images that are not what the package reads: `found` says what they are."""
+    """Return the error text for an image that is not supported; `found` describes the image."""
     return (
         f"{path}: not an 8-bit RGB brightfield image ({found}): "
         "convert or render it to 8-bit RGB; fluorescence and 16-bit images are not supported"

@@ -1,7 +1,7 @@
 """Plain, tiled and pyramidal TIFF, Aperio SVS, NDPI, QPTIFF and OME-TIFF: read by tifffile, decoded by `tiff_level`.
 
-The file is closed again once it is known where its tiles are. Files with rules of their own that tifffile does not
-know (Philips' padded levels, Leica's and Ventana's shifted areas) are left to OpenSlide.
+The file is closed as soon as the positions of its tiles are known. OpenSlide reads files with rules that tifffile does
+not know: Philips' padded levels, Leica's and Ventana's shifted areas.
 """
 
 import logging
@@ -26,28 +26,28 @@ from .tiff_level import TiffLevel, check_layout
 from .tiff_series import beside, check_pages, main_series
 from .xml import check_xml
 
-# What is wrong with a file is said once, in our error, not beforehand by tifffile on the terminal.
+# Our error reports what is wrong with a file; tifffile must not print it to the terminal before.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 _ORIENTATION, _ICC, _NDPI_FILTER = 274, 34675, 65434  # tags
-_APERIO_YCBCR = 33003  # with fewer colour than brightness pixels, which imagecodecs does not read
+_APERIO_YCBCR = 33003  # JPEG 2000 with subsampled colour, which imagecodecs does not read
 _ELSEWHERE = {"philips": "Philips", "scn": "Leica SCN", "bif": "Ventana"}
 _SPREAD = "some of its pages are missing or in other files: convert it to one OME-TIFF"
-_CHANNEL_AXES = "CIQ"  # channels; and pages of which nothing says what they are
+_CHANNEL_AXES = "CIQ"  # channels, and pages of unknown meaning
 _COLOURS = {"-16776961": "red", "16711935": "green", "65535": "blue"}  # OME's R, G, B, A in a signed whole number
 _COUNTS = ("SizeC", "SizeZ", "SizeT", "PlaneCount", "NumPlanes")  # of OME-XML
 _MOST_PLANES = 100_000
-_MOST_BESIDE = 100_000_000  # bytes of the pixels of an image beside the slide
+_MOST_BESIDE = 100_000_000  # bytes of pixels of an associated image
 
 
 def open_source(path: Path) -> Source:
-    """Open the image of a TIFF that is the slide with its pyramid, and note what else is in it.
+    """Open the slide of a TIFF with its pyramid, and its associated images.
 
     Raises
     ------
     SlideError
-        It is not 8-bit grey or colour, holds no slide, claims to be what no slide is, or parts of it lie beyond the end
-        of the file.
+        It is not 8-bit grey or colour, has no slide, has an impossible header, or parts of it lie beyond the end of the
+        file.
     WrongBackendError
         Another backend reads it better.
     """
@@ -80,7 +80,7 @@ def open_source(path: Path) -> Source:
 
 
 def _check_description(path: Path, description: str) -> None:
-    """`SlideError` for XML that would take for ever to read, or whose pixels are in other files."""
+    """Raise `SlideError` for XML that would take too long to read, or whose pixels are in other files."""
     if "<" not in description[:100]:
         return
     check_xml(description)
@@ -98,7 +98,7 @@ def _check_description(path: Path, description: str) -> None:
 def _levels(
     path: Path, file: SharedFile, tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries
 ) -> tuple[list[TiffLevel], Colours]:
-    """All levels of an image, finest first, and what its pixels are."""
+    """Return all levels of an image, finest first, and the meaning of its channels."""
     levels: list[TiffLevel] = []
     for level in series.levels:
         pages = _pages(path, tiff, level)
@@ -114,7 +114,7 @@ def _levels(
 
 
 def _pages(path: Path, tiff: tifffile.TiffFile, level: tifffile.TiffPageSeries) -> list[tifffile.TiffPage]:
-    """The pages of a level: one, or grey ones that may be channels. `SlideError` for stacks, and parts elsewhere."""
+    """Return the pages of a level: one, or grey ones that may be channels. `SlideError` for stacks and other files."""
     pages = [page for page in level.pages if page is not None]
     if not pages or len(pages) != len(level.pages) or any(page.parent is not tiff for page in pages):
         raise SlideError(f"{path}: {_SPREAD}")
@@ -133,7 +133,7 @@ def _turned(series: tifffile.TiffPageSeries) -> str:
 
 
 def _associated_series(tiff: tifffile.TiffFile, chosen: int) -> Iterator[tuple[int, str]]:
-    """Numbers and names of the images that are not the slide itself; 8-bit grey or RGB only."""
+    """Return numbers and names of the associated images; 8-bit grey or RGB only."""
     for index, series in enumerate(tiff.series):
         plain = series.dtype == np.uint8 and (series.ndim == 2 or (series.ndim == 3 and series.shape[2] in (3, 4)))
         small = plain and math.prod(series.shape) <= _MOST_BESIDE
@@ -143,7 +143,7 @@ def _associated_series(tiff: tifffile.TiffFile, chosen: int) -> Iterator[tuple[i
 
 
 def _associated(path: Path, index: int) -> np.ndarray:
-    """(h, w, 3) uint8. `SlideError` if it cannot be read."""
+    """Read an image as (h, w, 3) uint8. `SlideError` if it cannot be read."""
     try:
         with tifffile.TiffFile(path) as tiff:
             pixels = tiff.series[index].asarray()
@@ -153,13 +153,13 @@ def _associated(path: Path, index: int) -> np.ndarray:
 
 
 def _fluorescence(series: tifffile.TiffPageSeries, levels: Sequence[TiffLevel]) -> str:
-    """What Hamamatsu's fluorescence images are: a filter is named, or they are dark where there is nothing."""
+    """Describe a fluorescence image of Hamamatsu: its filter, or its dark background; "" for a brightfield image."""
     filter_name = str(series.keyframe.tags.valueof(_NDPI_FILTER, "")).strip("\0 ")
     return f"fluorescence, filter {filter_name}" if filter_name else dark_background(levels)
 
 
 def _mpp(tiff: tifffile.TiffFile, chosen: int) -> Mpp | None:
-    """(y, x) µm per pixel as said by Aperio's description, OME-XML, ImageJ or the resolution tags, in this order."""
+    """Return (y, x) µm per pixel from Aperio's description, OME-XML, ImageJ or the resolution tags, in this order."""
     page = tiff.series[chosen].levels[0].pages[0].keyframe
     if tiff.is_svs and (found := re.search(r"\bMPP\s*=\s*([^|\r\n]*)", page.description)):
         return parse_number(found[1]), parse_number(found[1])
@@ -173,7 +173,7 @@ def _mpp(tiff: tifffile.TiffFile, chosen: int) -> Mpp | None:
         x, y = page.resolution
     except (ZeroDivisionError, TypeError, ValueError):  # 0 / 0, or no pair of numbers
         return None
-    # One pixel per inch is how "unknown" is written.
+    # One pixel per inch means "unknown".
     if (
         unit not in UM_PER_UNIT
         or not (0 < x < math.inf and 0 < y < math.inf)
@@ -184,13 +184,13 @@ def _mpp(tiff: tifffile.TiffFile, chosen: int) -> Mpp | None:
 
 
 def _ome_pixels(tiff: tifffile.TiffFile, index: int) -> ElementTree.Element | None:
-    """The <Pixels> of one of the images in OME-XML; None where they are not told apart."""
+    """Return the <Pixels> of an image in OME-XML; None if it cannot be identified."""
     found = ElementTree.fromstring(tiff.ome_metadata).findall("{*}Image/{*}Pixels")
     return found[index] if len(found) == len(tiff.series) else (found[0] if found and index == 0 else None)
 
 
 def _ome_mpp(pixels: ElementTree.Element | None) -> Mpp | None:
-    """PhysicalSizeY and X; their default unit is µm."""
+    """Return PhysicalSizeY and X. Their default unit is µm."""
     if pixels is None:
         return None
     sizes = []
@@ -205,9 +205,9 @@ def _ome_mpp(pixels: ElementTree.Element | None) -> Mpp | None:
 def _channel_names(
     tiff: tifffile.TiffFile, pages: Sequence[tifffile.TiffPage], series: tifffile.TiffPageSeries
 ) -> list[str]:
-    """Lower-case names of the channels, as OME-XML or PerkinElmer's descriptions have them; empty where they do not.
+    """Return lower-case names of the channels from OME-XML or PerkinElmer's descriptions; empty if there are none.
 
-    Channels of OME-XML without a name that are shown in pure red, green or blue are called that.
+    A channel of OME-XML without a name that is shown in pure red, green or blue has the name of that colour.
     """
     if tiff.is_qpi:
         found = (re.search(r"<(?:Biomarker|Name)>([^<]+)<", str(page.aspage().description)) for page in pages)

@@ -1,4 +1,4 @@
-"""What the channels of a TIFF page mean, by its photometric interpretation, and how they become R, G and B."""
+"""The meaning of the channels of a TIFF page (photometric interpretation), and their conversion to R, G and B."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ JPEG = (6, 7, 34892, 33007)
 
 _GREY_INVERTED, _GREY, _RGB, _PALETTE, _INKS, _YCBCR = 0, 1, 2, 3, 5, 6
 _CHANNELS = {_GREY_INVERTED: 1, _GREY: 1, _RGB: 3, _PALETTE: 1, _INKS: 4, _YCBCR: 3}
-_ALPHA = {1: True, 2: False}  # ExtraSamples: is the colour multiplied by it already?
+_ALPHA = {1: True, 2: False}  # ExtraSamples: whether the colour is already multiplied by the opacity
 _CMYK = 1  # InkSet
 _INK_SET, _LUMA, _BLACK_WHITE = 332, 529, 532  # tags
 _NAMED = ({"r", "red"}, {"g", "green"}, {"b", "blue"})
@@ -23,11 +23,11 @@ ToRgb = Callable[[np.ndarray], np.ndarray]  # (h, w, channels) uint8 as decoded 
 
 
 class NotRgbError(Exception):
-    """Pixels that cannot be shown as 8-bit RGB; the text says what they are."""
+    """The pixels cannot be shown as 8-bit RGB; the text describes them."""
 
 
 class Colours(NamedTuple):
-    """How the channels of a level become R, G, B; `other` says what they are if that is only a rendering."""
+    """Conversion of a level's channels to R, G, B; `other` describes them if it is only a rendering."""
 
     to_rgb: ToRgb
     notice: str = ""
@@ -35,12 +35,12 @@ class Colours(NamedTuple):
 
 
 def colours_of(key: tifffile.TiffPage, pages: int, names: Sequence[str] = ()) -> Colours:
-    """Of a level of so many pages like `key`, side by side. `names` are those of its channels, in small letters.
+    """Return the conversion for a level of `pages` pages like `key`; `names` are its channels' names in lower case.
 
     Raises
     ------
     NotRgbError
-        They are other than 8-bit grey or colour, or nothing says what some of them are.
+        The channels are not 8-bit grey or colour, or their meaning is unknown.
     """
     planes, depth, _, _, samples = key.shaped
     channels, photometric = pages * planes * samples, int(key.photometric)
@@ -56,7 +56,7 @@ def colours_of(key: tifffile.TiffPage, pages: int, names: Sequence[str] = ()) ->
             raise NotRgbError(found)
         return _three_planes(found, names)
     if key.compression in JPEG and planes == 1 and channels == 3 and photometric != _INKS:
-        return Colours(_as_it_is)  # libjpeg has made R, G, B of it
+        return Colours(_as_it_is)  # libjpeg has converted it to R, G, B
     wanted = _CHANNELS.get(photometric)
     if wanted is None:
         raise NotRgbError(found)
@@ -80,14 +80,14 @@ def _name_of(key: tifffile.TiffPage) -> str:
 
 
 def _three_planes(found: str, names: Sequence[str]) -> Colours:
-    """Three grey pictures are R, G, B if they are called that, in this order, and else only to be looked at."""
+    """Return the colours of three grey pictures: R, G, B if they have these names in this order, else a rendering."""
     if len(names) == 3 and all(name in allowed for name, allowed in zip(names, _NAMED, strict=True)):
         return Colours(_as_it_is)
     return Colours(_as_it_is, other=f"{found}{'' if names else ', and nothing says that they are red, green and blue'}")
 
 
 def _colours(key: tifffile.TiffPage, photometric: int, wanted: int, found: str) -> Colours:
-    """Of the first `wanted` channels."""
+    """Return the conversion of the first `wanted` channels."""
     if photometric in (_GREY, _GREY_INVERTED):
         return Colours(partial(_grey, inverted=photometric == _GREY_INVERTED))
     if photometric == _PALETTE:
@@ -114,7 +114,7 @@ def _palette(key: tifffile.TiffPage, found: str) -> Colours:
     table = key.colormap
     if table is None or table.shape != (3, 256):
         raise NotRgbError(f"{found}, without its table of 256 colours")
-    if table.max() < 256:  # of 65535; several programs write it so
+    if table.max() < 256:  # instead of 65535: several programs write it so
         return Colours(
             partial(_looked_up, table=np.ascontiguousarray(table.T.astype(np.uint8))),
             "the values of its colour table are 8-bit, where TIFF has 16: taken as 8-bit",
@@ -123,7 +123,7 @@ def _palette(key: tifffile.TiffPage, found: str) -> Colours:
 
 
 def _rationals(key: tifffile.TiffPage, tag: int, default: tuple[float, ...]) -> tuple[float, ...]:
-    """The numbers of a tag of fractions, or the standard's own where it is missing or of another length."""
+    """Return the numbers of a tag of fractions, or the standard's default if it is missing or has another length."""
     value = key.tags.valueof(tag)
     if value is None or len(value) != 2 * len(default) or 0 in value[1::2]:
         return default
@@ -148,5 +148,5 @@ def _looked_up(pixels: np.ndarray, table: np.ndarray) -> np.ndarray:
 
 
 def _without_alpha(pixels: np.ndarray, to_rgb: ToRgb, n: int, premultiplied: bool) -> np.ndarray:
-    """`n` channels of colour and one of opacity, on white."""
+    """Return a conversion of `n` colour channels and one of opacity to colours on white."""
     return on_white(to_rgb(pixels[..., :n]), pixels[..., n : n + 1], premultiplied)

@@ -1,8 +1,8 @@
-"""Tiles and strips of a TIFF, decoded where they are asked for.
+"""Tiles and strips of a TIFF, decoded on demand.
 
-Each is read (`pread`), decoded and pasted by one thread of the shared pool. tifffile says where they are and how they
-are decoded; JPEG, what nearly all slides are, goes to libjpeg-turbo (imagecodecs) directly, into memory that each
-thread keeps: fresh memory for every tile costs a quarter of the time.
+One thread of the shared pool reads (`pread`), decodes and pastes each of them. tifffile finds and decodes them; JPEG,
+the compression of nearly all slides, goes directly to libjpeg-turbo (imagecodecs), into memory that each thread reuses:
+new memory for every tile costs a quarter of the time.
 """
 
 import math
@@ -25,14 +25,14 @@ from .headers import declared_px
 from .protocol import Box, UndecodableError, overlap
 from .tiff_colour import JPEG, ToRgb
 
-_WHOLE = 16_000_000  # px; untiled levels up to here are decoded once and kept (48 MB)
+_WHOLE = 16_000_000  # px; untiled levels up to this size are decoded once and cached (48 MB)
 
-_PLAIN_BYTES = 4_000_000  # of a single strip of plain bytes that are read in one go
-_MOST_BYTES = 300_000_000  # of pixels in one tile or strip
+_PLAIN_BYTES = 4_000_000  # bytes that are read at once from a single uncompressed strip
+_MOST_BYTES = 300_000_000  # bytes of pixels in one tile or strip
 _FEW_PX, _MOST_DENSE = 10**9, 5000  # px of a level; bytes of pixels per byte of a file with more than these
 
 _CACHE_BYTES = 64_000_000
-# Two bytes that no scan of a JPEG holds: libjpeg shows grey from there on and says nothing.
+# Two bytes that no scan of a JPEG contains: libjpeg shows grey from there on without an error.
 _NO_MARKER = re.compile(rb"\xff[\x02-\xbf\xde\xdf\xf0-\xfd]")
 _END = b"\xff\xd9"
 
@@ -40,7 +40,7 @@ _kept = threading.local()
 
 
 class _Part(NamedTuple):
-    """A tile or strip of one colour plane: where it is in the file, and the channels it is shown in."""
+    """A tile or strip of one colour plane: its position in the file and the channels that show it."""
 
     segments: "_Segments"
     index: int
@@ -49,7 +49,7 @@ class _Part(NamedTuple):
 
 
 class _Segments:
-    """All pieces of one page: its tiles or strips, or a single strip of plain bytes cut into some rows each."""
+    """All segments of one page: its tiles or strips, or groups of rows of a single uncompressed strip."""
 
     def __init__(self, page: tifffile.TiffPage, piece: tuple[int, int]) -> None:
         key = page.keyframe
@@ -66,7 +66,7 @@ class _Segments:
             self.decode = _decoder(page, key)
 
     def bytes_of(self, file: SharedFile, index: int) -> bytes | None:
-        """None for a tile that the scanner left out."""
+        """Return a segment; None for a tile that the scanner left out."""
         offset, count = int(self.offsets[index]), int(self.counts[index])
         return file.at(offset, count) if offset and count else None
 
@@ -75,12 +75,12 @@ Decoder = Callable[[bytes, int], np.ndarray]  # bytes and number of a segment ->
 
 
 def _decoder(page: tifffile.TiffPage, key: tifffile.TiffPage) -> Decoder:
-    """Needs no file any more. A JPEG's pixels are good only until the same thread decodes the next."""
-    decode = key.decode  # looks into the file when it is made, not when it is called
-    most_px = 4 * math.prod(_piece(key)) + 10**6  # some writers pad; none says that a tile is a hundred times as large
+    """Return a decoder that needs no file. A JPEG's pixels are valid until the same thread decodes the next one."""
+    decode = key.decode  # reads the file when it is made, not when it is called
+    most_px = 4 * math.prod(_piece(key)) + 10**6  # some writers pad tiles, but never to a hundred times their size
     if key.compression in JPEG:
         return _jpeg_decoder(page, key, decode, most_px)
-    if key.compression in tifffile.TIFF.IMAGE_COMPRESSIONS:  # they make as many pixels as they say themselves
+    if key.compression in tifffile.TIFF.IMAGE_COMPRESSIONS:  # their own headers state the number of pixels
 
         def decode_picture(data: bytes, index: int) -> np.ndarray:
             _check_declared(data, most_px)
@@ -128,7 +128,7 @@ def _decode_jpeg(
 
 
 def _check_jpeg(data: bytes) -> None:
-    """What libjpeg would pass over: a scan that is cut short or overwritten. A few wrong bytes are not found."""
+    """Find a scan that is cut short or overwritten, which libjpeg ignores. A few wrong bytes are not found."""
     if data.rfind(_END, max(0, len(data) - 64)) < 0:
         raise ValueError("JPEG data cut short")
     position = 2
@@ -142,7 +142,7 @@ def _check_jpeg(data: bytes) -> None:
 
 
 class _Cache:
-    """Decoded tiles that were needed in part: the next region needs the rest. The oldest go first."""
+    """Cache of decoded tiles that were used in part: the next region needs the rest. The oldest are removed first."""
 
     def __init__(self, size: int) -> None:
         self._left, self._lock = size, threading.Lock()
@@ -175,16 +175,16 @@ _cache = _Cache(_CACHE_BYTES)
 class TiffLevel:
     """One resolution: one page of colours or grey, or three grey pages that are R, G and B.
 
-    Tiles that the scanner left out (byte count 0) are filled from the next finer level: some scanners leave out tiles
-    of the coarser levels alone. Those of level 0 are white, as the glass around them: it is the file itself that says
-    they are empty, and no loss in copying makes it say so.
+    Tiles that the scanner left out (byte count 0) are filled from the next finer level, because some scanners leave out
+    tiles of coarser levels only. Such tiles of level 0 are white, as the glass around them: the file itself marks them
+    as empty, which no damage in copying does.
 
     Parameters
     ----------
     to_rgb
-        Of the channels as they are decoded.
+        Conversion of the decoded channels.
     finer
-        The next finer level, None for level 0.
+        The next finer level; None for level 0.
     """
 
     def __init__(
@@ -212,12 +212,12 @@ class TiffLevel:
         return self._whole[y : y + h, x : x + w]
 
     def forget(self) -> None:
-        """Let go of what is kept of it in memory."""
+        """Drop the cached pixels."""
         for segments in self._segments:
             _cache.forget(segments)
 
     def _rgb(self, y: int, x: int, h: int, w: int) -> np.ndarray:
-        """(h, w, 3) from the tiles the region touches, each decoded once."""
+        """Return (h, w, 3) from the tiles that the region touches, each decoded once."""
         pixels, left_out, damaged = self._decode(y, x, h, w)
         rgb = self._to_rgb(pixels)
         for box in left_out:
@@ -228,12 +228,12 @@ class TiffLevel:
                 damaged.append((box, error))
         if damaged:
             damaged.sort(key=lambda found: found[0])
-            boxes = dict.fromkeys(box for box, _ in damaged)  # once each, though it may be of several colour planes
+            boxes = dict.fromkeys(box for box, _ in damaged)  # a place may be damaged in several planes
             raise UndecodableError(str(damaged[0][1]), list(boxes)) from damaged[0][1]
         return rgb
 
     def _decode(self, y: int, x: int, h: int, w: int) -> tuple[np.ndarray, list[Box], list[tuple[Box, Exception]]]:
-        """(h, w, channels) as the file has them; the boxes of tiles it has not, and of those that are damaged."""
+        """Return (h, w, channels) of the file, the boxes of left-out tiles, and those of damaged ones."""
         out = np.empty((h, w, len(self._segments) * self._planes * self._samples), np.uint8)
         left_out: dict[Box, None] = {}
         damaged: list[tuple[Box, Exception]] = []
@@ -248,7 +248,7 @@ class TiffLevel:
                 if pixels is None:
                     data = part.segments.bytes_of(self._file, part.index)
                     if data is None:
-                        where[...] = 0  # whatever this is a colour of: `_filled` says what is shown
+                        where[...] = 0  # a placeholder: `_filled` replaces it
                         left_out[part.box] = None
                         return
                     pixels = part.segments.decode(data, part.index)
@@ -261,7 +261,7 @@ class TiffLevel:
             except Exception as error:  # noqa: BLE001  a codec may raise anything
                 damaged.append((part.box, error))
 
-        with self._file.reading():  # of a larger region, perhaps, that is read in parts
+        with self._file.reading():  # perhaps inside the reading of a larger region
             for_each(paste, self._parts(y, x, h, w))
         return out, list(left_out), damaged
 
@@ -279,13 +279,13 @@ class TiffLevel:
         return parts
 
     def _filled(self, box: Box) -> np.ndarray:
-        """(h, w, 3) of a place where tiles were left out."""
+        """Return (h, w, 3) of a place where tiles were left out."""
         if self._finer is None:
             return np.full((*box[2:], 3), 255, np.uint8)
         return shrunk(self._finer, self.shape, box, self._finer.is_empty)
 
     def is_empty(self, box: Box) -> bool:
-        """Were all tiles of a region left out, of this level and of all finer ones?"""
+        """Whether all tiles of a region were left out, in this level and in all finer ones."""
         y, x, h, w = box
         th, tw = self.tile
         rows, cols = slice(y // th, -(-(y + h) // th)), slice(x // tw, -(-(x + w) // tw))
@@ -296,7 +296,7 @@ class TiffLevel:
 
 
 def _piece(key: tifffile.TiffPage) -> tuple[int, int]:
-    """(height, width) of what is decoded in one go: a tile, a strip, or a few rows of a single strip of plain bytes."""
+    """Return (height, width) of a unit of decoding: a tile, a strip, or rows of a single uncompressed strip."""
     if key.is_tiled:
         return key.tilelength, key.tilewidth
     height, width = key.imagelength, key.imagewidth
@@ -311,9 +311,9 @@ def _is_plain(key: tifffile.TiffPage) -> bool:
 
 
 def check_layout(path: object, pages: Sequence[tifffile.TiffPage]) -> None:
-    """`SlideError` for a page that cannot be what it claims: tiles beyond the end of the file, too few, or too large.
+    """Raise `SlideError` for an impossible page: tiles beyond the end of the file, too few, or too large.
 
-    A file cut short in copying is said at once, not after an hour of work.
+    So a file that was copied only in part is reported at once, not after an hour of work.
     """
     for page in pages:
         key, size = page.keyframe, page.parent.filehandle.size

@@ -1,4 +1,4 @@
-"""Which of the images in a TIFF is the slide: the largest, and never its label, however the pages are ordered."""
+"""The slide among the images of a TIFF: the largest, and never the label, whatever the order of the pages."""
 
 import math
 import struct
@@ -14,9 +14,9 @@ _MOST_PAGES = 20_000
 
 
 def check_pages(path: object, tiff: tifffile.TiffFile) -> None:
-    """`SlideError` if the chain of pages runs in a circle, or is longer than any slide's. It is walked alone.
+    """Raise `SlideError` if the chain of pages is a circle, or longer than any slide's.
 
-    The library that reads them looks for circles of up to 100 pages, and walks the others for ever.
+    tifffile finds circles of up to 100 pages only, and would follow longer ones for ever.
     """
     file, layout = tiff.filehandle, tiff.tiff
     offset, seen = tiff.pages.first.offset, set()
@@ -36,7 +36,7 @@ def check_pages(path: object, tiff: tifffile.TiffFile) -> None:
 
 
 def beside(series: tifffile.TiffPageSeries) -> str:
-    """What an image is that lies beside the slide, in small letters: "label", "macro"…; "" for a slide."""
+    """Return the kind of an associated image in lower case: "label", "macro"…; "" for a slide."""
     key = series.keyframe
     description = str(getattr(key, "description", ""))[:2000].splitlines()[:3]
     names = (series.name, str(key.tags.valueof(_PAGE_NAME, "")), *description)
@@ -44,14 +44,14 @@ def beside(series: tifffile.TiffPageSeries) -> str:
 
 
 def main_series(path: object, tiff: tifffile.TiffFile) -> tuple[int, str]:
-    """(index, notice) of the image that is the slide.
+    """Return (index, notice) of the image that is the slide.
 
-    The notice says which was taken, where it is not the first, or where another one is about as large.
+    The notice says which image was chosen if it is not the first, or if another one is about as large.
 
     Raises
     ------
     SlideError
-        There is nothing but a label, a photograph of the whole glass, or a thumbnail.
+        There are only labels, photographs of the whole glass, or thumbnails.
     """
     named = [beside(series) for series in tiff.series]
     slides = {

@@ -1,4 +1,4 @@
-"""XML of unknown origin: looked over before a parser that builds a tree of it takes minutes, or the stack ends."""
+"""Check of XML from outside, before a parser that builds a tree takes minutes or overflows the stack."""
 
 from xml.parsers import expat
 
@@ -7,13 +7,13 @@ _MOST = 500_000  # elements; a stack of thousands of planes has some ten thousan
 
 
 class BadXmlError(ValueError):
-    """XML that no microscope writes; the text says why."""
+    """XML that no microscope writes; the text states the reason."""
 
 
 def check_xml(text: str | bytes) -> None:
-    """`BadXmlError` for XML that is nested too deeply, has too many elements, or defines entities.
+    """Raise `BadXmlError` for XML that is nested too deeply, has too many elements, or defines entities.
 
-    What is no XML at all passes: whoever reads it says so.
+    Text that is not XML passes: its parser reports that.
     """
     depth = count = 0
 

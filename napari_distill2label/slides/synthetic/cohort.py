@@ -25,8 +25,8 @@ def write_cohort(
 ) -> Path:
     """Draw a cohort into a folder: slides/, cohort.csv, truth.csv and centres.csv.
 
-    Every other slide is positive, and two neighbours are of one case. The slides' formats take turns (`FORMATS`);
-    OME-TIFFs are tiled, pyramidal and know their µm/px.
+    Every other slide is positive, and two neighbours are of one case. The slides' `formats` alternate;
+    OME-TIFFs are tiled, pyramidal and state their µm/px.
 
     Parameters
     ----------
@@ -71,12 +71,12 @@ def write_image(path: Path, image: np.ndarray) -> None:
 
 
 def _write_ome_tiff(path: Path, name: str, image: np.ndarray) -> None:
-    import tifffile  # only for writing; drawing needs it not
+    import tifffile  # only writing needs it
 
     levels = [image]
     while min(levels[-1].shape[:2]) > 256:
         levels.append(np.asarray(Image.fromarray(levels[-1]).reduce(2)))
-    # OME-XML wants an identity; from the name and not from the clock, so that the same seed gives the same bytes.
+    # OME-XML needs an identifier. It is made from the name, not the time, so that a seed always gives the same bytes.
     metadata = {
         "axes": "YXS", "UUID": f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, name)}",
         "PhysicalSizeX": MPP, "PhysicalSizeXUnit": "µm", "PhysicalSizeY": MPP, "PhysicalSizeYUnit": "µm",

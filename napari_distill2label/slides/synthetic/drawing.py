@@ -1,4 +1,4 @@
-"""Our own H&E-like slides with known truth: for the demo, napari's sample data and the tests. Nothing is downloaded.
+"""Draw H&E-like slides with a known ground truth, for the demo, napari's sample data and the tests. No downloads.
 
 Every slide has glass, fibrous stroma, vessels, lymphocytes, fibroblasts, histiocytes and benign glands. Positive slides
 also have nests and glands of tumour: large, pale, irregular nuclei with a nucleolus, 10–40 % of all. Neither glands
@@ -29,7 +29,7 @@ _MIN_DISTANCE = 10.0  # px between the centres of any two nuclei
 
 @dataclass(frozen=True, eq=False)
 class SyntheticSlide:
-    """A drawn slide and its truth.
+    """A drawn slide and its ground truth.
 
     Attributes
     ----------
@@ -47,18 +47,18 @@ class SyntheticSlide:
 
 
 class NucleusPlacer:
-    """Nuclei placed so far, hashed by place: two may not overlap, nor leave the tissue."""
+    """Places nuclei so that no two overlap and none lies on glass. Placed nuclei are hashed by position."""
 
     _CELL = 32
 
     def __init__(self, tissue: np.ndarray) -> None:
-        self.tissue = tissue.copy()  # lumens are cut out of it
+        self.tissue = tissue.copy()  # lumens are removed from it
         self.nuclei: list[Nucleus] = []
         self._structures: list[tuple[float, float, float]] = []
         self._cells: dict[tuple[int, int], list[Nucleus]] = {}
 
     def add(self, nucleus: Nucleus, room: float = 1.0) -> bool:
-        """Place a nucleus, unless another is nearer than `room` times their half axes, or it would lie on glass."""
+        """Place a nucleus and return True, unless it lies on glass or within `room` half axes of another nucleus."""
         y, x = nucleus.y, nucleus.x
         height, width = self.tissue.shape
         if not (0 <= y < height - 1 and 0 <= x < width - 1) or self.tissue[round(y), round(x)] < 0.8:
@@ -74,14 +74,14 @@ class NucleusPlacer:
         return True
 
     def hollow(self, y: float, x: float, radius: float) -> None:
-        """No nucleus may lie in this disc."""
+        """Exclude nuclei from this disc."""
         top, left = (max(0, int(at - radius)) for at in (y, x))
         part = self.tissue[top : int(y + radius) + 2, left : int(x + radius) + 2]
         rows, cols = np.ogrid[: part.shape[0], : part.shape[1]]
         part[(rows + top - y) ** 2 + (cols + left - x) ** 2 < radius**2] = 0
 
     def site(self, rng: np.random.Generator, radius: float) -> tuple[float, float] | None:
-        """A point for a structure of `radius` px, in tissue and away from the others; None if there is none."""
+        """Return a point in tissue for a structure of `radius` px, apart from others; None if none is found."""
         height, width = self.tissue.shape
         for _ in range(60):
             y, x = rng.uniform(0.05, 0.95) * height, rng.uniform(0.05, 0.95) * width
@@ -110,7 +110,7 @@ def draw_slide(seed: int, positive: bool, shape: tuple[int, int] = (512, 512)) -
         for _ in range(max(1, round(area * rng.integers(2, 5)))):
             _tumour(rng, canvas, placer)
         places = np.argwhere(tissue > 0.9)
-        while not placer.nuclei:  # no room for a nest in a small slide, which is positive all the same
+        while not placer.nuclei:  # a small slide has no space for a nest, but must be positive
             placer.add(_tumour_nucleus(rng, *places[rng.integers(len(places))].astype(float)))
     for _ in range(round(area * rng.integers(1, 3))):
         _benign_gland(rng, canvas, placer)
@@ -126,7 +126,7 @@ def draw_slide(seed: int, positive: bool, shape: tuple[int, int] = (512, 512)) -
 
 
 def _tissue(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
-    """(h, w) float32, 1 in tissue and 0 on glass: a ragged edge on one side, a few clefts."""
+    """Return (h, w) float32, 1 in tissue and 0 on glass, with a ragged edge on one side and a few clefts."""
     y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
     angle = rng.uniform(0, 2 * np.pi)
     size = min(shape)
@@ -137,7 +137,7 @@ def _tissue(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
 
 
 def _stroma(rng: np.random.Generator, tissue: np.ndarray) -> Canvas:
-    """Pink fibrous stroma, denser and looser in places."""
+    """Paint pink fibrous stroma of varying density."""
     shape = tissue.shape
     dense = 0.34 + 0.05 * noise(rng, shape, 60, 3) + 0.11 * fibres(rng, shape)
     loose = smooth_step(noise(rng, shape, 110, 2) - 0.7, 0.6)
@@ -158,7 +158,7 @@ def _epithelial_nucleus(rng: np.random.Generator, y: float, x: float, angle: flo
 
 
 def _tumour(rng: np.random.Generator, canvas: Canvas, placer: NucleusPlacer) -> None:
-    """A solid nest, or a gland with a lumen and crowded nuclei around it."""
+    """Paint a solid nest, or a gland with a lumen and crowded nuclei around it."""
     site = placer.site(rng, 48)
     if site is None:
         return
@@ -180,7 +180,7 @@ def _tumour(rng: np.random.Generator, canvas: Canvas, placer: NucleusPlacer) -> 
 
 
 def _benign_gland(rng: np.random.Generator, canvas: Canvas, placer: NucleusPlacer) -> None:
-    """A round lumen, pale columnar cells, small regular nuclei at their base."""
+    """Paint a round lumen, pale columnar cells and small regular nuclei at their base."""
     site = placer.site(rng, 38)
     if site is None:
         return
@@ -194,7 +194,7 @@ def _benign_gland(rng: np.random.Generator, canvas: Canvas, placer: NucleusPlace
 
 
 def _ring(rng, placer: NucleusPlacer, y: float, x: float, radius: float, make, spacing: float) -> list[Nucleus]:
-    """Nuclei around a point, their long axes pointing at it."""
+    """Place nuclei around a point, with their long axes towards it."""
     placed = []
     start = rng.uniform(0, 2 * np.pi)
     for angle in start + np.arange(0, 2 * np.pi - spacing / radius / 2, spacing / radius):
@@ -206,7 +206,7 @@ def _ring(rng, placer: NucleusPlacer, y: float, x: float, radius: float, make, s
 
 
 def _vessel(rng: np.random.Generator, canvas: Canvas, placer: NucleusPlacer) -> None:
-    """A capillary: flat endothelium around red blood cells."""
+    """Paint a capillary: flat endothelium around red blood cells."""
     site = placer.site(rng, 30)
     if site is None:
         return
@@ -223,7 +223,7 @@ def _vessel(rng: np.random.Generator, canvas: Canvas, placer: NucleusPlacer) -> 
 
 
 def _lumen(rng: np.random.Generator, canvas: Canvas, placer: NucleusPlacer, y: float, x: float, radius: float) -> None:
-    """Nearly empty, with a little mucus."""
+    """Paint a lumen: nearly empty, with a little mucus."""
     placer.hollow(y, x, radius + 2)
     for _ in range(3):
         off = rng.normal(0, radius / 5, 2)
@@ -232,7 +232,7 @@ def _lumen(rng: np.random.Generator, canvas: Canvas, placer: NucleusPlacer, y: f
 
 
 def _stromal_cells(rng: np.random.Generator, placer: NucleusPlacer, count: int) -> None:
-    """Fibroblasts and lymphocytes strewn over the stroma, and lymphocytes in aggregates."""
+    """Place fibroblasts and lymphocytes all over the stroma, and lymphocytes in aggregates."""
     height, width = placer.tissue.shape
     flow = rng.uniform(0, np.pi) + 0.5 * noise(rng, placer.tissue.shape, 120)
     area = placer.tissue.size / 512**2

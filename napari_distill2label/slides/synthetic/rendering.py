@@ -1,4 +1,4 @@
-"""Paint H&E-like tissue with numpy: stains as optical densities, noise, fibres, nuclei. Used by `synthetic` alone.
+"""Paint H&E-like tissue with numpy: stains as optical densities, noise, fibres, nuclei.
 
 A pixel is 255 · exp(−(H · h + E · e)) (Beer–Lambert; Ruifrok & Johnston, Anal Quant Cytol Histol 23, 2001), where H
 and E are the amounts of haematoxylin and eosin there and h, e their absorption in red, green and blue.
@@ -14,7 +14,7 @@ EOSIN = np.array([0.10, 0.95, 0.28])
 
 Shape = tuple[int, int]
 
-# Haematoxylin of normal nuclei; dense ones are small. Histiocytes are as large as tumour nuclei, but smooth and empty.
+# Haematoxylin of normal nuclei. Dense nuclei are small. Histiocytes are as large as tumour nuclei, but smooth and pale.
 _CHROMATIN = {"lymphocyte": 1.3, "fibroblast": 1.0, "epithelial": 0.84, "histiocyte": 0.66}
 
 
@@ -28,13 +28,13 @@ class Canvas:
     def cover(
         self, where: tuple[slice, slice], alpha: np.ndarray, haematoxylin: np.ndarray | float, eosin: np.ndarray | float
     ) -> None:
-        """Lay something of the given stains over a window, opaque where `alpha` is 1."""
+        """Paint the given stains over a window, opaque where `alpha` is 1."""
         for plane, amount in ((self.haematoxylin, haematoxylin), (self.eosin, eosin)):
             plane[where] += alpha * (amount - plane[where])
 
 
 def noise(rng: np.random.Generator, shape: Shape, scale: float, octaves: int = 1) -> np.ndarray:
-    """Smooth noise (h, w) float32, mean 0 and standard deviation 1, with features of about `scale` px and finer."""
+    """Return smooth noise (h, w) float32, mean 0, standard deviation 1, with features of about `scale` px and finer."""
     total = np.zeros(shape, np.float32)
     for octave in range(octaves):
         step = max(1.0, scale / 2**octave)
@@ -46,7 +46,7 @@ def noise(rng: np.random.Generator, shape: Shape, scale: float, octaves: int = 1
 
 
 def fibres(rng: np.random.Generator, shape: Shape) -> np.ndarray:
-    """Wavy bundles (h, w) float32 around 0: noise stretched along a direction that drifts over the image."""
+    """Return wavy bundles (h, w) float32 around 0: noise stretched along a slowly varying direction."""
     y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
     angle = rng.uniform(0, np.pi)
     along = x * np.cos(angle) + y * np.sin(angle) + 14 * noise(rng, shape, 70)
@@ -61,19 +61,19 @@ def fibres(rng: np.random.Generator, shape: Shape) -> np.ndarray:
 
 
 def _mirrored(values: np.ndarray) -> np.ndarray:
-    """Whole numbers folded into 0 … 511 without a seam."""
+    """Fold whole numbers into 0 … 511 without a seam."""
     return np.abs(np.floor(values).astype(np.int64) % 1022 - 511)
 
 
 def smooth_step(values: np.ndarray, width: float) -> np.ndarray:
-    """0 below −width, 1 above width, smooth in between."""
+    """Return 0 below −width, 1 above width, and a smooth transition in between."""
     t = np.clip(values / (2 * width) + 0.5, 0, 1)
     return t * t * (3 - 2 * t)
 
 
 @dataclass(frozen=True)
 class Nucleus:
-    """One nucleus: where it lies, its half axes (px), the angle of the long one, and how it looks."""
+    """One nucleus: position, half axes (px), angle of the long one, and kind of look."""
 
     y: float
     x: float
@@ -119,14 +119,14 @@ def paint_nucleus(canvas: Canvas, nucleus: Nucleus, grain: np.ndarray, rng: np.r
 
 
 def paint_cytoplasm(canvas: Canvas, nucleus: Nucleus, radius: float, haematoxylin: float, eosin: float) -> None:
-    """A soft disc around a nucleus."""
+    """Paint a soft disc around a nucleus."""
     window, y, x = _window(canvas.eosin.shape, nucleus, radius + 3)
     alpha = 0.75 * smooth_step(radius - np.sqrt(y * y + x * x), 3.0)
     canvas.cover(window, alpha, haematoxylin, eosin)
 
 
 def paint_red_cell(canvas: Canvas, y: float, x: float, rng: np.random.Generator) -> None:
-    """A red blood cell: eosin only, a little paler in its middle."""
+    """Paint a red blood cell: eosin only, a little paler in its middle."""
     radius = rng.uniform(5.2, 6.2)
     window, dy, dx = _window(canvas.eosin.shape, Nucleus(y, x, radius, radius, 0, "red cell"), radius + 3)
     far = np.sqrt(dy * dy + dx * dx)
@@ -134,7 +134,7 @@ def paint_red_cell(canvas: Canvas, y: float, x: float, rng: np.random.Generator)
 
 
 def _window(shape: Shape, nucleus: Nucleus, reach: float) -> tuple[tuple[slice, slice], np.ndarray, np.ndarray]:
-    """The part of the canvas within `reach` of a nucleus, and its y (h, 1), x (1, w) from the nucleus' centre."""
+    """Return the part of the canvas within `reach` of a nucleus, and its y (h, 1), x (1, w) from the centre."""
     spans = [
         (max(0, int(at - reach)), min(size, int(at + reach) + 2))
         for at, size in zip((nucleus.y, nucleus.x), shape, strict=True)
@@ -146,7 +146,7 @@ def _window(shape: Shape, nucleus: Nucleus, reach: float) -> tuple[tuple[slice, 
 
 
 def render(canvas: Canvas, rng: np.random.Generator) -> np.ndarray:
-    """(h, w, 3) uint8 as a scanner sees it: the slide's own stain and light, a little blur and noise."""
+    """Render (h, w, 3) uint8 as a scanner would: the slide's own stain and light, a little blur and noise."""
     strength = np.clip(rng.normal(1, 0.12, 2), 0.7, 1.3)
     h_vector = np.abs(HAEMATOXYLIN * rng.normal(1, 0.05, 3)) * strength[0]
     e_vector = np.abs(EOSIN * rng.normal(1, 0.06, 3)) * strength[1]
