@@ -19,7 +19,7 @@ from napari_distill2label.core.geometry import Block, PatchGrid
 from napari_distill2label.core.presets import build_settings
 from napari_distill2label.core.settings import GridSettings, StudentSettings
 from napari_distill2label.mil.dense import linear
-from napari_distill2label.mil.device import retain_freed_memory
+from napari_distill2label.mil.memory import retain_freed_memory
 from napari_distill2label.mil.model import MILModel
 from napari_distill2label.prediction.dense import CUT_AT_ONCE, DenseScorer, dense_grid
 from napari_distill2label.slides.cutting import cut

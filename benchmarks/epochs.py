@@ -13,6 +13,7 @@ from napari_distill2label.core.presets import build_settings
 from napari_distill2label.core.settings import TeacherSettings
 from napari_distill2label.mil.device import compute_dtype
 from napari_distill2label.mil.losses import TeacherLoss
+from napari_distill2label.mil.memory import retain_freed_memory
 from napari_distill2label.mil.model import MILModel
 from napari_distill2label.mil.training import TrainingState, fit
 from napari_distill2label.mil.training_bags import TrainingBag
@@ -56,6 +57,7 @@ def our_epochs(bags: list[Bag], model: MILModel, settings: TeacherSettings, seed
 
 
 def _ours(count: int) -> Callable[[], object]:
+    retain_freed_memory()  # as the command line does
     bags = random_bags(count)
     return our_epochs(bags, first_model(bags), plain_settings(epochs=100_000))
 

@@ -22,6 +22,7 @@ from napari_distill2label.core.geometry import PatchGrid
 from napari_distill2label.core.presets import build_settings
 from napari_distill2label.core.settings import GridSettings
 from napari_distill2label.mil.device import choose_device, compute_dtype
+from napari_distill2label.mil.memory import retain_freed_memory
 from napari_distill2label.mil.pipeline import BASELINE_WEIGHTS, Stage, TrainingPipeline
 from napari_distill2label.mil.training import TrainingState, fit
 from napari_distill2label.store.features import FeatureMap
@@ -52,6 +53,7 @@ def memory() -> dict[str, float]:
 
 
 def measure(bags: int, instances: int, role: str, epochs: int = 2) -> Iterator[str]:
+    retain_freed_memory()  # as the command line does
     overrides = {name: {"epochs": epochs} for name in ("teacher", "assistant", "student")}
     settings, device = build_settings("wsi", overrides=overrides), choose_device("auto")
     with tempfile.TemporaryDirectory(dir=Path.home()) as folder:  # /tmp may be memory

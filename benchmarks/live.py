@@ -19,6 +19,7 @@ import torch
 
 from napari_distill2label.core.geometry import PatchGrid
 from napari_distill2label.core.settings import GridSettings
+from napari_distill2label.mil.memory import retain_freed_memory
 from napari_distill2label.store.cohort import Cohort, CohortSlide
 from napari_distill2label.store.features import FeatureMap
 
@@ -59,6 +60,7 @@ def draw(folder: Path, slides: int, patches: int) -> tuple[Cohort, dict[str, np.
 
 
 def measure(slides: int = 100, patches: int = 1000, rounds: int = 5) -> Iterator[str]:
+    retain_freed_memory()  # as `distill2label gui` does
     import napari
 
     from napari_distill2label.gui.layers.layers import LABELS, about, find

@@ -12,8 +12,9 @@ import torch
 from napari_distill2label.core.bag import Bag
 from napari_distill2label.core.presets import build_settings
 from napari_distill2label.core.settings import TrainingSettings
-from napari_distill2label.mil.device import compute_dtype, retain_freed_memory
+from napari_distill2label.mil.device import compute_dtype
 from napari_distill2label.mil.losses import Loss, StudentLoss, TeacherLoss
+from napari_distill2label.mil.memory import retain_freed_memory
 from napari_distill2label.mil.model import MILModel
 from napari_distill2label.mil.training import make_optimiser, predict_bag
 from napari_distill2label.mil.training_bags import BagBatch, TrainingBag
@@ -52,7 +53,7 @@ def _stepper(
 
 def measure(quick: bool = False) -> Iterator[str]:
     """Yield a line per ratio."""
-    retain_freed_memory()  # as training does
+    retain_freed_memory()  # as the command line does
     pixels = np.random.default_rng(0).integers(0, 256, (K, 3, PATCH_PX, PATCH_PX), dtype=np.uint8)
     bag = Bag("bench", pixels, np.zeros((K, 2), np.int64), (1,))
     settings = build_settings("colon", "paper")

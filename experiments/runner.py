@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from napari_distill2label.core.errors import Distill2LabelError, SettingsError
 from napari_distill2label.core.events import Event, ItemFailed, Notice, Progress, Task, drain
+from napari_distill2label.mil.memory import retain_freed_memory
 from napari_distill2label.prediction.cluster import INSTALL, is_open, local_client, open_scheduler, remote_client
 from napari_distill2label.store.files import write_bytes
 
@@ -126,6 +127,7 @@ def _cluster(trials: Sequence[Trial], workers: int, scheduler: str | None) -> Ge
 def _finish(trial: Trial) -> _Finished:
     from distributed import get_worker
 
+    retain_freed_memory()
     if get_worker().state.nthreads > 1:  # one that came later than the command
         raise SettingsError(ONE_THREAD)
     return drain(_timed(trial))

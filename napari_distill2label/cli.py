@@ -17,6 +17,7 @@ from .core.resource_errors import is_disk_full, is_out_of_memory
 from .core.settings import GridSettings, Settings, merged, validated
 from .core.text import printable, shown
 from .flags import ARGUMENTS, setting_overrides
+from .mil.memory import retain_freed_memory
 from .progress import ProgressBar, printable_streams
 from .slides.discovery import TABLES
 from .stopping import stoppable
@@ -41,6 +42,7 @@ def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None
 
 
 def _run(options: argparse.Namespace, program: str) -> int:
+    retain_freed_memory()  # of our own process; a library leaves its host's allocator alone
     try:
         # Qt has a loop of its own, which an exception raised in the middle of it would tear apart.
         with nullcontext() if options.verb == "gui" else stoppable() as stopping, ProgressBar() as bar:

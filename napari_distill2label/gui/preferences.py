@@ -16,6 +16,8 @@ class Preferences:
         Where training and predicting compute: auto, cpu, cuda or mps.
     spare_a_core
         Leave one processor core to the window while computing.
+    keep_freed_memory
+        Keep the memory that a training step frees for the next one: faster, but the process keeps its largest size.
     runs_folder
         Where new runs are put; empty: beside the slides.
     threshold
@@ -34,6 +36,7 @@ class Preferences:
 
     device: str = "auto"
     spare_a_core: bool = True
+    keep_freed_memory: bool = False
     runs_folder: str = ""
     threshold: float = 0.5
     opacity: float = 0.6

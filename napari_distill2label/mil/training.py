@@ -17,7 +17,6 @@ from ..core.metrics import binary_metrics, positive_score
 from ..core.settings import TrainingSettings
 from . import losses
 from .augmentation import N_ORIENTATIONS, rotate_flip
-from .device import retain_freed_memory
 from .losses import ChunkedLoss, Loss
 from .model import InstanceOutput, MILModel, MILOutput
 from .training_bags import MAX_DIRECT, BagBatch, TeacherTargets, TrainingBag
@@ -135,13 +134,11 @@ def _snapshot(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
 
 
-def bag_loss(model: MILModel, bag: Bag) -> float:
-    """Return the cross entropy of a bag's label. No label of an instance is read."""
-    return bag_loss_and_score(model, bag, predict_bag(model, bag).bag_logits)[0]
-
-
 def bag_loss_and_score(model: MILModel, bag: Bag, logits: Tensor) -> tuple[float, float]:
-    """Return `bag_loss` and the score of being positive (`core.metrics.positive_score`), from the bag's logits (C,)."""
+    """Return the cross entropy of a bag's label and its score of being positive, from its logits (C,).
+
+    No label of an instance is read. The score is that of `core.metrics.positive_score`.
+    """
     several = model.settings.several
     target = losses.target_probabilities(torch.from_numpy(bag.target(model.n_classes)), several)
     loss = losses.cross_entropy(target, losses.log_probabilities(logits, several)).mean()
@@ -151,7 +148,7 @@ def bag_loss_and_score(model: MILModel, bag: Bag, logits: Tensor) -> tuple[float
 def validate(
     model: MILModel, bags: Sequence[Bag], progress: Progress
 ) -> Generator[Progress, None, tuple[float | None, float | None]]:
-    """Return the mean `bag_loss` (None without bags) and the AUROC of the labels (None unless there are both kinds)."""
+    """Return the mean loss of bags (None without bags) and the AUROC of their labels (None without both kinds)."""
     results = []
     for done, bag in enumerate(bags):
         output = yield from iter_predict_bag(model, bag, progress.at(done, len(bags)))
@@ -253,7 +250,6 @@ def fit(
     With a `state`, training resumes after it; on the same CPU the result is the same to the bit as without a stop.
     `SettingsError` if loss or weights are no longer finite: the last state that was yielded is the last good one.
     """
-    retain_freed_memory()
     optimiser = make_optimiser(model, settings)
     random = RngState(seed, model.device)
     state = copy.copy(state) if state else TrainingState()

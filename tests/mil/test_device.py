@@ -1,11 +1,8 @@
-import sys
-import threading
-
 import pytest
 import torch
 
 from napari_distill2label.core.errors import SettingsError
-from napari_distill2label.mil.device import choose_device, compute_dtype, retain_freed_memory
+from napari_distill2label.mil.device import choose_device, compute_dtype
 
 
 def test_auto_is_a_device_that_is_there():
@@ -38,28 +35,3 @@ def test_precision_is_as_named_or_one_of_two():
 def test_precision_without_knowledge_of_the_processor_is_float32(monkeypatch):
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)  # torch before 2.10
     assert compute_dtype("auto", torch.device("cpu")) == torch.float32
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator: NOT tested on this system")
-def test_memory_freed_is_used_again_without_asking_the_system():
-    resource = pytest.importorskip("resource")
-    if not retain_freed_memory():
-        pytest.skip("the C library here is not glibc: that freed memory is kept was NOT tested")
-    faults = []
-
-    def work():
-        for _ in range(5):
-            before = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
-            pieces = [torch.ones(16 * 2**20 // 4) for _ in range(2)]  # 2 × 16 MB, 8192 pages
-            faults.append(resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before)
-            del pieces
-
-    for run in (work, threading.Thread(target=work).run):
-        faults.clear()
-        run()
-        assert min(faults[1:]) < 1000
-
-
-def test_keeping_memory_is_declined_elsewhere(monkeypatch):
-    monkeypatch.setattr(sys, "platform", "darwin")
-    assert not retain_freed_memory()

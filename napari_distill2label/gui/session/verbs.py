@@ -8,6 +8,7 @@ from ...core.classes import split_label
 from ...core.errors import CohortError, OutputError, SettingsError
 from ...core.progress import Part, training_parts
 from ...core.settings import GridSettings, Settings
+from ...mil.memory import retain_freed_memory
 from ...store.cohort import Cohort
 from ..jobs.jobs import Broken, CalledOff, Job, Jobs, Retry, Work
 from ..jobs.relay import then
@@ -141,6 +142,8 @@ class Verbs(SlideList):
             tissue = self.tissue.in_use()
         trust = trust or self._trusts(encoder)
         self.runs.expect(out)
+        if preferences().keep_freed_memory:
+            retain_freed_memory()
         how = {
             "baseline": baseline, "centres": centres, "encoder": encoder, "corrections": corrections,
             "features": features, "trust": trust, "tissue": tissue,
