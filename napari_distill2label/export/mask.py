@@ -105,8 +105,3 @@ def _along(
     value = pixels[np.minimum(index, len(pixels) - 1)]
     inside = (index < len(pixels)) & (value < corner[:, None] + side)
     return np.where(inside, index, -1), (value - centre[:, None]) ** 2
-
-
-def mask_region(labels: np.ndarray, patches: PatchGrid | PatchPoints, y: int, x: int, h: int, w: int) -> np.ndarray:
-    """(h, w) uint8 labels of the level-0 pixels from (y, x); see `Mask`, which is quicker for many regions."""
-    return Mask(labels, patches).region(y, x, h, w)

@@ -142,15 +142,7 @@ def test_the_selection_holds_slides_that_are_listed(slides):
     assert slides.selected == ("slide_003", "slide_001")
     slides.remove_slides(["slide_003"])
     assert slides.selected == ("slide_001",)
-    slides.label_selected(2)
-    assert slides.cohort["slide_001"].label == "tumour"
-    slides.label_selected(0)
-    assert slides.cohort["slide_001"].label is None
-    slides.label_selected(7)
-    assert "there is no class 7" in slides.notices[-1]
     slides.select([])
-    slides.label_selected(1)
-    assert "no slide is selected" in slides.notices[-1]
     assert len(heard) == 3
 
 

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import numpy as np
 
-from ...core.classes import RGB, palette
+from ...core.classes import RGB, colours_of
 from ...core.errors import BundleError
 from ...core.geometry import Mpp
 from . import clipping, ownership, placement
@@ -138,7 +138,7 @@ def label_colours(
 ) -> list[RGBA]:
     """Colours of labels 1, 2, … (class 0, class 1, …), `chosen` by name, else the palette's; `negative` is an alpha."""
     alphas = [negative] + [POSITIVE_ALPHA] * (len(classes) - 1)
-    colours = [(chosen or {}).get(name, rgb) for name, rgb in zip(classes, palette(len(classes)), strict=True)]
+    colours = colours_of(classes, chosen)
     return [(*(c / 255 for c in rgb), alpha) for rgb, alpha in zip(colours, alphas, strict=True)]
 
 

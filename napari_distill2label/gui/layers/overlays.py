@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 
-from ...core.classes import RGB, palette
+from ...core.classes import RGB, colours_of
 from ...core.errors import SettingsError
 from ...core.events import Event, ItemDone, ItemStarted, Progress
 from ..plain_text import as_plain
@@ -82,9 +82,7 @@ class Overlays(LaidMaps):
 
     def colours_of(self, classes: Sequence[str]) -> dict[str, RGB]:
         """Colours of a model's classes, which may be others than the session's by now."""
-        return dict(zip(classes, palette(len(classes)), strict=True)) | {
-            name: colour for name, colour in self.colours.items() if name in classes
-        }
+        return dict(zip(classes, colours_of(classes, self.colours), strict=True))
 
     # ---- what is seen ----------------------------------------------------------------------------------------------
 

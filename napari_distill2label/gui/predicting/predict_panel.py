@@ -176,8 +176,7 @@ class PredictPanel(Panel):
         self.listen(session.overlays.filled, self._on_filled)
         self.listen(session.overlays.pointed_changed, self._on_pointed)
         self.listen(session.review.changed, self._on_pointed)
-        if hasattr(session, "selection_changed"):
-            self.listen(session.selection_changed, self.refresh_button)
+        self.listen(session.selection_changed, self.refresh_button)
 
     # ---- what the user does ----------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from psygnal import Signal
 
-from ...core.classes import RGB, SEPARATOR, palette, split_label
+from ...core.classes import RGB, SEPARATOR, colours_of, split_label
 from ...core.errors import CohortError
 from ...store.cohort import Cohort
 from ..wording import in_the_window
@@ -140,8 +140,7 @@ class ClassList:
     @property
     def colours(self) -> tuple[RGB, ...]:
         """8-bit (r, g, b) of each class, as chosen, else the palette's."""
-        chosen = zip(self.classes, palette(len(self.classes)), strict=True)
-        return tuple(self._colours.get(name, colour) for name, colour in chosen)
+        return colours_of(self.classes, self._colours)
 
     def set_colour(self, name: str, colour: RGB) -> None:
         """Show a class in another colour, wherever it is shown. `CohortError` if there is no such class."""

@@ -231,15 +231,6 @@ class SlideList(ClassList):
             self.selected = chosen
             self.selection_changed.emit()
 
-    def label_selected(self, number: int) -> None:
-        """Label the selected slides with class `number` (1: the negative one); 0 takes the label off."""
-        if not self.selected:
-            self._tell("no slide is selected: select one in the table of slides first")
-        elif not 0 <= number <= len(self.classes):
-            self._tell(f"there is no class {number}: there are {len(self.classes)}")
-        else:
-            self.set_label(self.selected, self.classes[number - 1] if number else None)
-
     # ---- inside ---------------------------------------------------------------------------------------------------
 
     def _change(self, text: str, ids: set[str], **fields: Any) -> None:

@@ -273,19 +273,6 @@ class SlidesPanel(Panel):
         self.kind.setCurrentIndex(0)
         self.table.select_ids(row.slide_id for row in self.session.cohort if self.model.misses_mpp(row))
 
-    @told
-    def next_slide(self) -> None:
-        """Show the next slide of the table, as it is sorted and filtered."""
-        self._step(1)
-
-    @told
-    def previous_slide(self) -> None:
-        """Show the slide above."""
-        self._step(-1)
-
-    def _step(self, by: int) -> None:
-        self.session.show_by(by, self.table.visible_ids(), self.model.ids)
-
     def selected(self) -> list[str]:
         """Ids of the selected slides, in the table's order."""
         return self.table.selected()

@@ -134,10 +134,6 @@ def test_the_row_and_the_slide_follow_each_other(full, viewer, qtbot):
     full.session.show("slide_005")
     qtbot.waitUntil(lambda: full.selected() == ["slide_005"], timeout=LONG)
     assert full.session.selected == ("slide_005",)
-    full.next_slide()
-    qtbot.waitUntil(lambda: full.session.shown == "slide_006", timeout=LONG)
-    full.previous_slide()
-    qtbot.waitUntil(lambda: full.session.shown == "slide_005", timeout=LONG)
 
 
 def test_the_selection_is_the_sessions(full, qtbot):
