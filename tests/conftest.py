@@ -11,6 +11,11 @@ from pathlib import Path
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
+from hypothesis import settings
+
+# The same examples at every run, so that a failure of CI is one here too.
+settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
+settings.load_profile("repeatable")
 
 ROOT = Path(__file__).parents[1]
 # For `experiments`, `benchmarks` and `tests` themselves. Last, so that an installed package is what is tested.

@@ -30,7 +30,8 @@ def polygons_from_mask(mask: TissueMask) -> list[shapely.Polygon]:
     polygons = [shapely.Polygon(shell, holes) for shell, *holes in rings]
     # A ring that meets itself in a corner is invalid; `make_valid` gives the same area.
     valid = [polygon if polygon.is_valid else shapely.make_valid(polygon) for polygon in polygons]
-    return [part for geometry in valid for part in shapely.get_parts(geometry)]
+    # Squares at the border that are cut to nothing leave lines, which `make_valid` puts beside the polygons.
+    return [part for part in shapely.get_parts(shapely.get_parts(valid)) if part.area > 0]
 
 
 def mask_from_polygons(regions: shapely.Geometry, like: TissueMask) -> TissueMask:

@@ -35,6 +35,12 @@ def click(qtbot, button):
     qtbot.mouseClick(button, Qt.MouseButton.LeftButton, pos=QPoint(8, button.height() // 2))
 
 
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker("gui")
+
+
 def pytest_sessionfinish():
     shutil.rmtree(_HOME, ignore_errors=True)
 
