@@ -13,8 +13,8 @@ from napari_distill2label.core.metrics import binary_metrics
 from napari_distill2label.core.presets import build_settings
 from napari_distill2label.mil.training import predict_bag
 from napari_distill2label.store.cohort import Cohort
-from napari_distill2label.store.points import read_points
 from napari_distill2label.store.splits import with_splits
+from napari_distill2label.store.tables.points import read_points
 from napari_distill2label.workflow.bags import BagReader
 from napari_distill2label.workflow.dataset import COLON_POSITIVE, dataset
 

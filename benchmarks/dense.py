@@ -18,10 +18,10 @@ from torch.nn import functional as F
 from napari_distill2label.core.geometry import Block, PatchGrid
 from napari_distill2label.core.presets import build_settings
 from napari_distill2label.core.settings import GridSettings, StudentSettings
+from napari_distill2label.inference.dense import CUT_AT_ONCE, DenseScorer, dense_grid
 from napari_distill2label.mil.dense import linear
 from napari_distill2label.mil.memory import retain_freed_memory
 from napari_distill2label.mil.model import MILModel
-from napari_distill2label.prediction.dense import CUT_AT_ONCE, DenseScorer, dense_grid
 from napari_distill2label.slides.cutting import cut
 from napari_distill2label.slides.registry import open_slide
 from napari_distill2label.slides.slide import Slide
@@ -51,7 +51,7 @@ def _bundle(folder: Path, preset: str) -> Bundle:
     nn.init.normal_(model.head.weight, std=3.0)  # logits that spread by about 1, as a trained network's
     model.mean.fill_(0.7)
     model.std.fill_(0.2)
-    about = {"role": "student", "classes": ("a", "b"), "grid": settings.grid, "training": StudentSettings()}
+    about = {"network": "student", "classes": ("a", "b"), "grid": settings.grid, "training": StudentSettings()}
     return load_bundle(save_bundle(folder / preset, model, about, {}))
 
 

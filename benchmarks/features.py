@@ -1,9 +1,9 @@
 """Training on features of whole slides: bags of 100,000 instances × 1280 features, in memory that does not grow.
 
-python -m benchmarks.features [--bags 4] [--instances 100000] [--stage mil|teacher|assistant|student] trains one network
-on drawn features that lie on disk as the cache keeps them, and reports seconds per epoch and the most memory the
-process ever held. Pages of mapped files are counted in it, although the system may take them back at any time; what is
-held without them is reported apart.
+python -m benchmarks.features [--bags 4] [--instances 100000] [--stage baseline|teacher|assistant|student] trains one
+network on drawn features that lie on disk as the cache keeps them, and reports seconds per epoch and the most memory
+the process ever held. Pages of mapped files are counted in it, although the system may take them back at any time; what
+is held without them is reported apart.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from napari_distill2label.mil.device import choose_device, compute_dtype
 from napari_distill2label.mil.memory import retain_freed_memory
 from napari_distill2label.mil.pipeline import BASELINE_WEIGHTS, Stage, TrainingPipeline
 from napari_distill2label.mil.training import TrainingState, fit
-from napari_distill2label.store.features import FeatureMap
+from napari_distill2label.store.maps.feature_map import FeatureMap
 
 FEATURES = 1280
 POSITIVE = 0.1  # share of the instances of positive bags that differ
@@ -36,7 +36,7 @@ def draw(path: Path, number: int, instances: int) -> Bag:
     cols = int(np.ceil(instances**0.5))
     grid = PatchGrid.over((cols * 256,) * 2, GridSettings(patch_px=256))
     grid = grid.with_tissue(np.arange(cols * cols).reshape(cols, cols) < instances)
-    features = FeatureMap.at(path, grid, FEATURES, {})
+    features = FeatureMap.open_or_create(path, grid, FEATURES, {})
     rng = np.random.default_rng(number)
     for block in features.patches.blocks(4096):
         drawn = rng.gamma(0.5, 1, (len(block.corners), FEATURES)).astype(np.float32)
@@ -76,8 +76,8 @@ def measure(bags: int, instances: int, role: str, epochs: int = 2) -> Iterator[s
 
 def stage_of(role: str, pipeline: TrainingPipeline) -> Stage:
     settings = pipeline.settings
-    if role == "mil":
-        return pipeline.make_bag_stage("mil", settings.teacher.model_copy(update=BASELINE_WEIGHTS))
+    if role == "baseline":
+        return pipeline.make_bag_stage("baseline", settings.teacher.model_copy(update=BASELINE_WEIGHTS))
     teacher = pipeline.make_bag_stage("teacher", settings.teacher)
     if role == "teacher":
         return teacher
@@ -93,7 +93,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.features", description=__doc__)
     parser.add_argument("--bags", type=int, default=4)
     parser.add_argument("--instances", type=int, default=100_000)
-    parser.add_argument("--stage", choices=("mil", "teacher", "assistant", "student"), default="teacher")
+    parser.add_argument("--stage", choices=("baseline", "teacher", "assistant", "student"), default="teacher")
     parser.add_argument("--epochs", type=int, default=2)
     options = parser.parse_args()
     print(f"{choose_device('auto')}, {torch.get_num_threads()} thread(s), torch {torch.__version__}")

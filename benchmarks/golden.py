@@ -41,7 +41,7 @@ Results = dict[str, dict[str, str]]  # digests by case and by what they are of
 class Package:
     """The package, in the words of this module: whatever is renamed there is renamed here, and nowhere below."""
 
-    networks: ClassVar[dict[str, str]] = {"baseline": "mil", "teacher": "teacher", "student": "student"}
+    networks: ClassVar[dict[str, str]] = {"baseline": "baseline", "teacher": "teacher", "student": "student"}
     out_of_fold = ("assistant-1", "assistant-2", "assistant-3")
     arrays = ("probability", "logit", "score", "attention", "contribution")
     formats: ClassVar[dict[str, tuple[str, str]]] = {

@@ -28,9 +28,9 @@ from typing import Any
 
 from napari_distill2label.cli import main as command_line
 from napari_distill2label.slides.synthetic import write_cohort
-from napari_distill2label.store import files
-from napari_distill2label.store.bundle import ROLES
-from napari_distill2label.store.outputs import RECORD
+from napari_distill2label.store.bundle import NETWORKS
+from napari_distill2label.store.files import atomic
+from napari_distill2label.store.files.outputs import RECORD
 
 FLAGS = (
     "--baseline", "--device=cpu", "--model.hidden=16", "--model.attention=8", "--teacher.learning_rate=0.001",
@@ -38,7 +38,7 @@ FLAGS = (
 )  # fmt: skip
 # What a training changes on the disk, by the module that does it.
 STEPS = (
-    (os, "fsync"), (os, "replace"), (os, "rename"), (os, "unlink"), (os, "rmdir"), (files, "exchange"),
+    (os, "fsync"), (os, "replace"), (os, "rename"), (os, "unlink"), (os, "rmdir"), (atomic, "exchange"),
 )  # fmt: skip
 
 
@@ -71,7 +71,7 @@ def prepare(folder: Path) -> Whole:
 
 def kept(run: Path) -> dict[str, str]:
     """Digests of what a run is there for, and the names of what should not be there."""
-    found = {role: _digest(run / role / "model.safetensors") for role in ROLES}
+    found = {role: _digest(run / role / "model.safetensors") for role in NETWORKS}
     found |= {path.name: _digest(path) for path in sorted((run / "checkpoints").glob("*.safetensors"))}
     found["history.csv"] = _digest(run / "history.csv")
     return found | {path.name: "half-written" for path in half_written(run)}

@@ -21,7 +21,7 @@ from napari_distill2label.core.geometry import PatchGrid
 from napari_distill2label.core.settings import GridSettings
 from napari_distill2label.mil.memory import retain_freed_memory
 from napari_distill2label.store.cohort import Cohort, CohortSlide
-from napari_distill2label.store.features import FeatureMap
+from napari_distill2label.store.maps.feature_map import FeatureMap
 
 from .window import Gaps, run_until
 
@@ -45,7 +45,9 @@ def draw(folder: Path, slides: int, patches: int) -> tuple[Cohort, dict[str, np.
     for number in range(slides):
         path = folder / f"slide_{number:03d}.png"
         Image.fromarray(rng.integers(180, 255, (cols * PATCH, cols * PATCH, 3), np.uint8)).save(path)
-        found = FeatureMap.at(folder / "features" / f"{path.stem}.zarr", grid, FEATURES, {"encoder": "drawn"})
+        found = FeatureMap.open_or_create(
+            folder / "features" / f"{path.stem}.zarr", grid, FEATURES, {"encoder": "drawn"}
+        )
         for block in grid.blocks(10**6):
             n = len(block.corners)
             values = rng.normal(size=(n, DIRECTIONS)).astype(np.float32) @ shared

@@ -72,7 +72,13 @@ def bundle_of(model: MILModel, folder: Path, stride_px: int | None = None, tissu
     """A bundle of `model` that looks at a patch every `stride_px` (None: at all of them) of the tissue."""
     settings = build_settings("colon", "default")
     grid = settings.grid.model_copy(update={"stride_px": stride_px, "mpp": MPP, "tissue": tissue})
-    about = {"role": "student", "classes": ("normal", "tumour"), "grid": grid, "training": settings.student, "mpp": MPP}
+    about = {
+        "network": "student",
+        "classes": ("normal", "tumour"),
+        "grid": grid,
+        "training": settings.student,
+        "mpp": MPP,
+    }
     return save_bundle(folder, model, about, {})
 
 

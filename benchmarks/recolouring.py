@@ -68,11 +68,11 @@ def _times(edge: int) -> tuple[list[float], list[float]]:
 
 def _patch_map(slide_id: str, edge: int):
     from napari_distill2label.core.geometry import PatchGrid
-    from napari_distill2label.store.patchmap import PatchMap
+    from napari_distill2label.store.maps.patch_map import PatchMap
 
     px = SIDE // edge
     grid = PatchGrid((SIDE, SIDE), px, px, (0, 0), px, None, edge, edge)
-    patch_map = PatchMap.create(None, grid, ("normal", "tumour"), slide_id=slide_id, model={"role": "student"})
+    patch_map = PatchMap.create(None, grid, ("normal", "tumour"), slide_id=slide_id, model={"network": "student"})
     rng = np.random.default_rng(0)
     for block in grid.blocks(62_500):
         positive = rng.random(int(block.scored.sum()), np.float32)

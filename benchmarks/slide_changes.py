@@ -28,7 +28,7 @@ def patch_maps(cohort: Any) -> list[Any]:
     from napari_distill2label.core.geometry import PatchGrid
     from napari_distill2label.core.settings import GridSettings
     from napari_distill2label.slides.registry import open_slide
-    from napari_distill2label.store.patchmap import PatchMap
+    from napari_distill2label.store.maps.patch_map import PatchMap
 
     rng, maps = np.random.default_rng(0), []
     for row in cohort:
@@ -38,7 +38,7 @@ def patch_maps(cohort: Any) -> list[Any]:
         for role in ROLES:
             found = PatchMap.create(
                 None, grid, ("normal", "tumour"), slide_id=row.slide_id, slide_path=row.path, slide_mpp=mpp,
-                model={"role": role},
+                model={"network": role},
             )  # fmt: skip
             for block in grid.blocks(1000):
                 positive = rng.random(len(block.corners))

@@ -18,7 +18,7 @@ from PIL import Image
 
 from napari_distill2label.core.classes import palette
 from napari_distill2label.core.geometry import PatchGrid
-from napari_distill2label.prediction.dense import DenseScorer, dense_grid
+from napari_distill2label.inference.dense import DenseScorer, dense_grid
 from napari_distill2label.slides.patches import place_patches
 from napari_distill2label.slides.registry import open_slide
 from napari_distill2label.slides.slide import Slide

@@ -26,6 +26,7 @@ from .breast_report import IMAGE_SCORE, VALID, VERSUS_IMAGE, write_report
 from .results import Key, Results, Row, rows_of
 from .runner import Trial, run_trials
 from .training import Trained, answers_of, train_models
+from .variants import NETWORKS
 
 NAME = "breast"
 TOGETHER = (("mil",), ("teacher", "student"))  # a student needs its teacher; plain MIL needs nobody
@@ -113,11 +114,13 @@ def _work(cohort: Cohort, settings: Settings, models: tuple[str, ...], fold: int
     for done, slide in enumerate(cohort.labelled, 1):
         bags[slide.split].append(_bag(replace(slide, split=None), cohort.classes, settings.grid))
         yield Progress(Task.READ_SLIDES, done, len(cohort.labelled))
-    trained = yield from train_models(bags["train"], bags["valid"], len(cohort.classes), settings, models)
+    trained = yield from train_models(
+        bags["train"], bags["valid"], len(cohort.classes), settings, [NETWORKS[row] for row in models]
+    )
     rows = []
-    for role in models:
-        key = Key(NAME, role, "grid", fold, settings.seed)
-        rows += yield from _measure(key, trained[role], bags["valid"], bags["test"])
+    for row in models:
+        key = Key(NAME, row, "grid", fold, settings.seed)
+        rows += yield from _measure(key, trained[NETWORKS[row]], bags["valid"], bags["test"])
     return rows
 
 

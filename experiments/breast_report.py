@@ -11,7 +11,7 @@ import numpy as np
 from napari_distill2label.core.metrics import binary_metrics
 from napari_distill2label.core.settings import Settings
 from napari_distill2label.store.cohort import Cohort
-from napari_distill2label.store.files import write_text
+from napari_distill2label.store.files.atomic import write_text
 
 from .figures import COLOURS, new_figure, save
 from .tables import markdown, short, spread

@@ -14,7 +14,7 @@ from napari_distill2label.core.settings import GridSettings
 from napari_distill2label.slides.patches import place_patches
 from napari_distill2label.slides.registry import open_slide
 from napari_distill2label.store.cohort import Cohort, CohortSlide
-from napari_distill2label.store.points import read_points
+from napari_distill2label.store.tables.points import read_points
 from napari_distill2label.workflow.bags import BagReader, centres_of
 from napari_distill2label.workflow.dataset import COLON_CLASSES
 from napari_distill2label.workflow.truth import PointTruth, Truth

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_distill2label.store.files import write_text
+from napari_distill2label.store.files.atomic import write_text
 
 from .colon_claims import METRICS, claims_of, threshold_of, values_of
 from .colon_figures import READINGS, draw_figures

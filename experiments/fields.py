@@ -24,7 +24,7 @@ from napari_distill2label.core.settings import SplitSettings
 from napari_distill2label.mil.model import MILModel
 from napari_distill2label.mil.training import predict_bag
 from napari_distill2label.store.cohort import SPLITS, Cohort
-from napari_distill2label.store.files import write_text
+from napari_distill2label.store.files.atomic import write_text
 from napari_distill2label.store.splits import k_folds
 from napari_distill2label.workflow.bags import PathLike
 from napari_distill2label.workflow.dataset import COLON_KINDS, dataset

@@ -19,7 +19,7 @@ from napari_distill2label.mil.losses import TeacherLoss
 from napari_distill2label.mil.model import MILModel
 from napari_distill2label.mil.training import RngState, TrainingState, fit
 from napari_distill2label.mil.training_bags import TrainingBag
-from napari_distill2label.store.files import write_text
+from napari_distill2label.store.files.atomic import write_text
 
 from .figures import COLOURS, new_figure, save
 from .mnist_data import Digits, draw_bags, find_digits, read_digits

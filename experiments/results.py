@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from napari_distill2label.core.errors import SettingsError
 from napari_distill2label.core.metrics import Metrics
-from napari_distill2label.store.files import write_json, write_text
-from napari_distill2label.store.outputs import Outputs
+from napari_distill2label.store.files.atomic import write_json, write_text
+from napari_distill2label.store.files.outputs import Outputs
 
 if TYPE_CHECKING:
     import pandas as pd

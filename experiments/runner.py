@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from napari_distill2label.core.errors import Distill2LabelError, SettingsError
 from napari_distill2label.core.events import Event, ItemFailed, Notice, Progress, Task, drain
+from napari_distill2label.inference.cluster import INSTALL, is_open, local_client, open_scheduler, remote_client
 from napari_distill2label.mil.memory import retain_freed_memory
-from napari_distill2label.prediction.cluster import INSTALL, is_open, local_client, open_scheduler, remote_client
-from napari_distill2label.store.files import write_bytes
+from napari_distill2label.store.files.atomic import write_bytes
 
 from .results import Key, Results, Row
 from .times import Elapsed, note, timed

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter, process_time
 
-from napari_distill2label.store.files import write_text
+from napari_distill2label.store.files.atomic import write_text
 
 NAME = "times.csv"
 

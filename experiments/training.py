@@ -42,7 +42,7 @@ def train_models(
     """What `workflow.train` trains, by role, without a run folder; no more than the roles `wanted` need."""
     pipeline = TrainingPipeline(train, valid, n_classes, settings, choose_device(settings.device))
     trained = {}
-    for item in pipeline.stages(baseline="mil" in wanted):
+    for item in pipeline.stages(baseline="baseline" in wanted):
         if isinstance(item, Stage):
             state = yield from train_stage(item, valid)
             if item.role in wanted:

@@ -8,6 +8,8 @@ from napari_distill2label.core.presets import build_settings
 from napari_distill2label.core.settings import Settings, merged
 from napari_distill2label.mil.pipeline import BASELINE_WEIGHTS
 
+NETWORKS = {"mil": "baseline", "teacher": "teacher", "student": "student"}  # by the name of the row of results
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -43,9 +45,9 @@ def _without(name: str, **overrides: Mapping[str, Any]) -> dict[str, Variant]:
     return {row: Variant({"student": row}, recipe="default", overrides=overrides, against="default")}
 
 
-def _one_choice(role: str, name: str, **overrides: Mapping[str, Any]) -> dict[str, Variant]:
+def _one_choice(row: str, name: str, **overrides: Mapping[str, Any]) -> dict[str, Variant]:
     """The recipe `paper` with another choice for one of its networks."""
-    return {name: Variant({role: f"{role}-{name}"}, overrides=overrides, against=role)}
+    return {name: Variant({NETWORKS[row]: f"{row}-{name}"}, overrides=overrides, against=row)}
 
 
 def _one_term(name: str, **weight: float) -> dict[str, Variant]:
@@ -60,8 +62,8 @@ def _everywhere(**setting: Any) -> dict[str, dict[str, Any]]:
 VARIANTS: dict[str, Variant] = {
     # The paper's three rows, and what others draw: attention as the score of a patch.
     "paper": Variant(
-        {"mil": "mil", "teacher": "teacher", "student": "student"},
-        attention={"mil": "mil-attention", "teacher": "teacher-attention"},
+        {"baseline": "mil", "teacher": "teacher", "student": "student"},
+        attention={"baseline": "mil-attention", "teacher": "teacher-attention"},
     ),
     "default": Variant({"teacher": "default-teacher", "student": "default"}, recipe="default"),
     # Other pooling; a student of plain MIL; the terms of eq. (3) one by one; eq. (5) with the paper's sums.

@@ -9,9 +9,7 @@
 Names are imported when they are used: importing the package pulls in neither torch nor Qt. For research use only.
 """
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 _HOMES = {
@@ -20,7 +18,7 @@ _HOMES = {
     "CohortSlide": "store.cohort",
     "Distill2LabelError": "core.errors",
     "PatchGrid": "core.geometry",
-    "PatchMap": "store.patchmap",
+    "PatchMap": "store.maps.patch_map",
     "PatchPoints": "core.geometry",
     "Run": "store.run",
     "Settings": "core.settings",
@@ -53,7 +51,7 @@ if TYPE_CHECKING:
     from .slides.registry import open_slide
     from .store.bundle import load_bundle
     from .store.cohort import Cohort, CohortSlide
-    from .store.patchmap import PatchMap
+    from .store.maps.patch_map import PatchMap
     from .store.run import Run
     from .store.splits import k_folds
     from .workflow.doctor import doctor
@@ -81,18 +79,3 @@ def _installed_version() -> str:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-class _Package(ModuleType):
-    """The room `export/` and the verb share a name, and importing the room would bind it over the verb."""
-
-    @property
-    def export(self) -> object:
-        return import_module(".api", __name__).export
-
-    @export.setter
-    def export(self, room: ModuleType) -> None:
-        """Ignored: the room stays reachable by `from napari_distill2label.export import …`."""
-
-
-sys.modules[__name__].__class__ = _Package

@@ -243,8 +243,8 @@ def _export(options: argparse.Namespace, run: Drain) -> None:
 
 def _evaluate(options: argparse.Namespace, run: Drain) -> None:
     from .store.cohort import Cohort
-    from .store.files import write_json
-    from .store.outputs import Outputs
+    from .store.files.atomic import write_json
+    from .store.files.outputs import Outputs
     from .workflow.evaluate import evaluate, metrics_table
     from .workflow.reads import files_of_model, files_read
 

@@ -93,7 +93,7 @@ def _predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("slides", type=_place, nargs="+", metavar="SLIDE|FOLDER|COHORT.csv")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR")
     _add_slides_folder(parser)
-    parser.add_argument("--model", choices=("student", "teacher", "mil"), help="of a run (default: the student)")
+    parser.add_argument("--model", choices=("student", "teacher", "baseline"), help="of a run (default: the student)")
     parser.add_argument("--threshold", type=float, default=0.5)
     parser.add_argument("--mpp", type=float, metavar="UM", help="the slides' own µm/px; overrides their files")
     parser.add_argument("--centres", type=Path, metavar="POINTS.csv", help="centre patches on these points")

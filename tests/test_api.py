@@ -86,7 +86,7 @@ def test_an_interrupted_verb_closes_its_generator(monkeypatch):
 
 
 def test_the_verb_export_is_not_the_room_of_that_name():
-    from napari_distill2label.export import FORMATS
+    from napari_distill2label.exporters.formats import FORMATS
 
     assert set(FORMATS) >= {"csv", "geojson", "ome-tiff", "png"}
     assert d2l.export is api.export

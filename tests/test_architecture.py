@@ -19,11 +19,11 @@ PACKAGE = ROOT.name
 TESTS = Path(__file__).parent
 # Bottom up. `slides` and `mil` share a floor and never import each other; `cli` starts the other faces.
 FLOORS = {
-    "core": 0, "slides": 1, "mil": 1, "store": 2, "prediction": 3, "export": 4, "workflow": 5,
+    "core": 0, "slides": 1, "mil": 1, "store": 2, "inference": 3, "exporters": 4, "workflow": 5,
     "progress": 6, "stopping": 6, "flags": 6, "api": 7, "": 8, "gui": 9, "cli": 10, "__main__": 11,
 }  # fmt: skip
 API = ""  # the package itself
-NO_TORCH = ("core", "slides", "export")
+NO_TORCH = ("core", "slides", "exporters")
 WINDOWED = {"napari", "qtpy", "PyQt5", "PyQt6", "PySide2", "PySide6", "superqt", "magicgui", "vispy", "pyqtgraph"}
 # Of `store`, what holds networks; the rest works without them.
 WITH_NETWORKS = {"store.bundle", "store.checkpoint", "store.run"}
@@ -136,7 +136,6 @@ def test_rooms_without_torch_do_not_import_it():
 # Of modules that import each other, but for type hints.
 CIRCLES: list[list[str]] = [
     ["gui.session.script", "gui.session.script_text"],
-    ["store.features", "store.outputs"],
 ]
 
 
@@ -274,7 +273,7 @@ def test_a_private_name_of_another_file_would_be_found():
 ELSEWHERE: set[str] = {
     "core.errors",
     "core.presets",
-    "export.regions",
+    "exporters.regions",
     "flags",
     "gui.jobs.gui_thread",
     "gui.jobs.relay",
@@ -324,12 +323,12 @@ ELSEWHERE: set[str] = {
     "gui.widgets.theme",
     "gui.widgets.window_state",
     "gui.writer",
+    "inference.classifier",
+    "inference.cluster",
+    "inference.runtimes",
+    "inference.specs",
     "mil.pooling",
     "mil.training_bags",
-    "prediction.classifier",
-    "prediction.cluster",
-    "prediction.recipe",
-    "prediction.runtimes",
     "slides.backends.colour",
     "slides.backends.dicom",
     "slides.backends.files",
@@ -346,15 +345,10 @@ ELSEWHERE: set[str] = {
     "slides.synthetic.drawing",
     "slides.synthetic.rendering",
     "slides.threads",
-    "store.card",
-    "store.cohort_table",
-    "store.labels",
-    "store.memory",
-    "store.patchmap_attention",
-    "store.patchmap_files",
-    "store.patchmap_labels",
-    "store.patchmap_table",
-    "store.zarr_file",
+    "store.maps.labels",
+    "store.maps.memory_group",
+    "store.maps.zarr_group",
+    "store.tables.cohort_table",
     "workflow.bags",
     "workflow.disk",
     "workflow.patchmaps",

@@ -60,7 +60,7 @@ def work(tmp_path_factory):
     status, out, err = process("train", "cohort/cohort.csv", "-o", "my run", "--baseline", *TINY, folder=folder)
     assert (status, out) == (0, "my run\n"), err
     # A log file gets no bars, but a line per epoch.
-    assert re.fullmatch(r"( *(mil|teacher|assistant-[123]|student) epoch 1/1: loss .*\n|note: .*\n)+", err), err
+    assert re.fullmatch(r"( *(baseline|teacher|assistant-[123]|student) epoch 1/1: loss .*\n|note: .*\n)+", err), err
     return folder
 
 
@@ -104,7 +104,9 @@ def test_train_predict_evaluate_export(work, main):
     assert len(out.splitlines()) == 1 + 3 * 4
     metrics = json.loads((work / "metrics.json").read_text())
     levels = ("bag", "instance", "instance_positive_slides", "instance_per_slide")
-    assert [(role, *metrics[role]) for role in metrics] == [(role, *levels) for role in ("mil", "teacher", "student")]
+    assert [(role, *metrics[role]) for role in metrics] == [
+        (role, *levels) for role in ("baseline", "teacher", "student")
+    ]
 
     status, out, err = main("export", work / "my run", "-o", work / "exported", "--format", "csv")
     assert (status, err) == (0, "")

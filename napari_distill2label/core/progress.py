@@ -14,7 +14,7 @@ MIN_MEASURED = 1.0  # s of work before a time is given
 MIN_FRACTION = 0.02  # of a part, before its own speed counts in place of the mean speed of all parts
 
 # One pass over the training bags, in passes of the baseline (benchmarks/steps.py): relative costs, never seconds.
-COST = {"mil": 1.0, "teacher": 2.3, "assistant": 1.0, "student": 1.15}
+COST = {"baseline": 1.0, "teacher": 2.3, "assistant": 1.0, "student": 1.15}
 
 
 def title(event: Progress | EpochEnd) -> str:
@@ -45,7 +45,7 @@ def training_parts(settings: Settings, baseline: bool = False) -> tuple[Part, ..
     def part(network: str, own: TrainingSettings, share: float = 1.0) -> Part:
         return Part(network, COST[network.partition("-")[0]] * own.epochs * share, own.epochs)
 
-    parts = [part("mil", settings.teacher)] if baseline else []
+    parts = [part("baseline", settings.teacher)] if baseline else []
     parts.append(part("teacher", settings.teacher))
     if settings.student.gamma_a:
         count = settings.assistant.parts

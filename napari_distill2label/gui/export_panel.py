@@ -21,7 +21,7 @@ from qtpy.QtWidgets import (
 
 from ..core.errors import OutputError
 from ..core.paths import is_url
-from ..export import FORMATS
+from ..exporters.formats import FORMATS
 from .jobs.jobs import Broken, Done, Job
 from .plain_text import as_plain
 from .session.session import Session

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ..export.read import is_label_mask, read_label_mask
 from ..slides.registry import SUFFIXES, open_slide
+from ..store.maps.label_mask import is_label_mask, read_label_mask
 from .layers.layers import LayerData, mask_layer, slide_layer
 
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from ..core.classes import RGB
 from ..core.errors import BundleError
-from ..export import FORMATS, write
-from ..store.files import free_name
-from ..store.outputs import Outputs
+from ..exporters.formats import FORMATS, write
+from ..store.files.outputs import Outputs
+from ..store.files.safe_names import free_name
 from .layers import shades
 from .layers.layers import KEY, LABELS, patch_map_of
 

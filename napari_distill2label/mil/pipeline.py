@@ -33,7 +33,7 @@ BASELINE_WEIGHTS = {"lambda_c": 1.0, "lambda_n": 0.0, "lambda_d": 0.0, "lambda_e
 class Stage:
     """A network to train with `training.fit`: `model` has its initial weights and is trained in place.
 
-    `role` is mil, teacher, student, or assistant-1, assistant-2, … Call `finish` once the network is trained.
+    `role` is baseline, teacher, student, or assistant-1, assistant-2, … Call `finish` once the network is trained.
     """
 
     role: str
@@ -69,7 +69,7 @@ class TrainingPipeline:
         """Yield every network to be trained, the baseline first if asked for. The caller trains it before the next."""
         yield from self.subsampling_notices()
         if baseline:
-            yield self.make_bag_stage("mil", self.settings.teacher.model_copy(update=BASELINE_WEIGHTS))
+            yield self.make_bag_stage("baseline", self.settings.teacher.model_copy(update=BASELINE_WEIGHTS))
         teacher = self.make_bag_stage("teacher", self.settings.teacher)
         yield teacher
         yield from self.student_stages(teacher.model)

@@ -1,1 +1,1 @@
-"""What a run keeps on disk: cohort, run folder, bundles, checkpoints, feature cache, `PatchMap`. Never a pickle."""
+"""What is kept on disk: cohorts, runs, bundles, checkpoints and maps of patches. Never a pickle."""

@@ -1,8 +1,8 @@
-"""The model bundle: a folder that holds a trained network and says what it is. Loading it runs no code from it.
+"""The model bundle: a folder that holds a trained network and describes it. Loading it runs no code from it.
 
-`model.safetensors` (weights), `config.json` (`BundleConfig`), `metrics.json` (bag metrics of the validation split),
-`card.md` (for people). One digest in `config.json` is of all that decides an answer: its own content, in which are
-those of the weights and of the metrics (`store.seal`). Bundles of earlier versions have that of the weights alone.
+`model.safetensors` (weights), `config.json` (`BundleConfig`), `metrics.json` (metrics of the validation slides),
+`card.md` (for people). `config.json` holds one digest of its own content (`store.files.seal`), and in it those of the
+weights and of the metrics.
 """
 
 import hashlib
@@ -23,23 +23,31 @@ from ..core.settings import GridSettings, ModelSettings, StudentSettings, Teache
 from ..core.text import first_problem
 from ..mil.model import MILModel
 from ..mil.training import all_finite
-from .card import model_card
-from .features import EncoderIdentity
-from .files import atomic_path, write_bytes, write_json, write_text
-from .seal import read_json, sealed, unsealed
+from .files.atomic import atomic_path, write_bytes, write_json, write_text
+from .files.seal import check_format, read_json, sealed, unsealed
+from .maps.feature_map import EncoderIdentity
 
-FORMAT = 1
-AGAIN = "take the bundle from its source again"
-Role = Literal["mil", "teacher", "student"]
-ROLES: tuple[Role, ...] = ("mil", "teacher", "student")
+FORMAT = 2
+COPY_AGAIN = "take the bundle from its source again"
+NetworkName = Literal["baseline", "teacher", "student"]
+NETWORKS: tuple[NetworkName, ...] = ("baseline", "teacher", "student")
+
+RESEARCH_USE = (
+    "**For research use only.** Not a medical device; not for diagnosis. Patch labels are inferred from slide labels."
+)
+NETWORK_TITLES = {
+    "baseline": "plain attention MIL (Ilse 2018), the baseline",
+    "teacher": "teacher: attention MIL with bag-consistency terms, eq. (3)",
+    "student": "student: distilled from a teacher to label single patches, eq. (5)",
+}
 
 
 class BundleConfig(BaseModel):
     """Everything about a trained network but its weights."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    format: Literal[1] = FORMAT
-    role: Role
+    format: Literal[2] = FORMAT
+    network: NetworkName
     classes: tuple[str, ...] = Field(min_length=2, max_length=200)
     model: ModelSettings
     grid: GridSettings
@@ -55,7 +63,7 @@ class BundleConfig(BaseModel):
     mpp: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="µm/px of the patches; None: the slides' own, which had none"
     )
-    n_mpp_assumed: int = Field(0, ge=0, description="training slides whose µm/px a user gave, not their file")
+    n_mpp_from_user: int = Field(0, ge=0, description="training slides whose µm/px a user gave, not their file")
     n_train: int = 0
     n_valid: int = 0
     n_corrections: int = 0
@@ -73,8 +81,8 @@ class BundleConfig(BaseModel):
             raise ValueError("encoder and instance shape differ")
         if not on_features and self.instance_shape[1:] != (self.grid.patch_px,) * 2:
             raise ValueError("patch side of grid and network differ")
-        if (self.role == "student") != isinstance(self.training, StudentSettings):
-            raise ValueError("role and training settings differ")
+        if (self.network == "student") != isinstance(self.training, StudentSettings):
+            raise ValueError("network and training settings differ")
         return self
 
 
@@ -89,7 +97,7 @@ class Bundle(NamedTuple):
     def identity(self) -> dict[str, Any]:
         """What a result keeps of the model it came from."""
         return {
-            "role": self.config.role,
+            "network": self.config.network,
             "weights_sha256": self.config.weights_sha256,
             "pooling": self.config.model.pooling,
             "path": str(self.path),
@@ -130,11 +138,11 @@ def save_bundle(folder: str | os.PathLike[str], model: MILModel, about: Mapping[
             versions=versions(),
         )
         write_json(temporary / "config.json", sealed(config.model_dump(mode="json")))
-        write_text(temporary / "card.md", model_card(config.model_dump(), metrics))
+        write_text(temporary / "card.md", _model_card(config.model_dump(), metrics))
     return Path(folder)
 
 
-def _network(config: BundleConfig, weights: Mapping[str, torch.Tensor]) -> MILModel:
+def _build_network(config: BundleConfig, weights: Mapping[str, torch.Tensor]) -> MILModel:
     """The network of `config` with `weights`. `ValueError` if they are not each other's.
 
     Compared before anything is allocated: an altered config may ask for more memory than there is.
@@ -172,18 +180,20 @@ def load_bundle(folder: str | os.PathLike[str], device: torch.device | str = "cp
         data = (folder / "model.safetensors").read_bytes()
         metrics = (folder / "metrics.json").read_bytes() if (folder / "metrics.json").is_file() else None
     except OSError as error:
-        raise BundleError(f"{folder}: cannot be read ({error.strerror or error}); {AGAIN}") from None
+        raise BundleError(f"{folder}: cannot be read ({error.strerror or error}); {COPY_AGAIN}") from None
     if hashlib.sha256(data).hexdigest() != config.weights_sha256:
-        raise _altered(folder / "model.safetensors", "altered or truncated")
+        raise _altered_error(folder / "model.safetensors", "altered or truncated")
     try:
-        model = _network(config, load(data))
+        model = _build_network(config, load(data))
     except (SafetensorError, SettingsError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0]
         raise BundleError(f"{folder / 'model.safetensors'}: does not fit its config.json ({reason})") from None
     if not whole:
-        raise BundleError(f"{folder / 'config.json'}: was altered after it was written (its sha256 differs); {AGAIN}")
+        raise BundleError(
+            f"{folder / 'config.json'}: was altered after it was written (its sha256 differs); {COPY_AGAIN}"
+        )
     if metrics is not None and config.metrics_sha256 not in ("", hashlib.sha256(metrics).hexdigest()):
-        raise _altered(folder / "metrics.json", "altered or truncated")
+        raise _altered_error(folder / "metrics.json", "altered or truncated")
     return Bundle(model.to(device).eval(), config, folder)
 
 
@@ -191,12 +201,67 @@ def _read_config(path: Path) -> tuple[BundleConfig, bool]:
     """A bundle's config, and whether its seal is unbroken. `BundleError` if it is none."""
     try:
         content, whole = unsealed(read_json(path))
+        check_format(path, content, FORMAT)
         return BundleConfig.model_validate(content), whole
     except ValidationError as error:
-        raise BundleError(f"{path}: {first_problem(error)}; {AGAIN}") from None
+        raise BundleError(f"{path}: {first_problem(error)}; {COPY_AGAIN}") from None
     except (OSError, ValueError) as error:
-        raise BundleError(f"{path}: cannot be read ({error}); {AGAIN}") from None
+        raise BundleError(f"{path}: cannot be read ({error}); {COPY_AGAIN}") from None
 
 
-def _altered(path: Path, how: str) -> BundleError:
-    return BundleError(f"{path}: is not the file that config.json was written for ({how}); {AGAIN}")
+def _altered_error(path: Path, how: str) -> BundleError:
+    return BundleError(f"{path}: is not the file that config.json was written for ({how}); {COPY_AGAIN}")
+
+
+# ---- the model card: what a bundle is, for the person who finds it --------------------------------------------------
+
+
+def _table(rows: Mapping[str, Any]) -> str:
+    return "\n".join(["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in rows.items())])
+
+
+def _calibration(config: Mapping[str, Any]) -> str:
+    one_of_many = len(config["classes"]) > 2 and not config["model"]["several"]  # see `pipeline.calibrate_head`
+    if config["training"].get("calibrate", "none") == "none" or one_of_many:
+        return "not calibrated"
+    return "calibrated by the labels of the training slides; they can be off on other slides"
+
+
+def _model_card(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
+    """Markdown for a `BundleConfig` (as a dict) and the bag metrics of its validation split."""
+    mpp = f"{config['mpp']:g} µm/px" if config["mpp"] else "the slides' own pixels (no µm/px known)"
+    if config["n_mpp_from_user"]:
+        mpp += f" (assumed for {config['n_mpp_from_user']} slides: a user gave it, not their file)"
+    about = {
+        "Model": NETWORK_TITLES[config["network"]],
+        "Classes": ", ".join(config["classes"]) + f" ({config['classes'][0]} is the negative one)",
+        "Patch": f"{config['grid']['patch_px']} px at {mpp}",
+        "Encoder": config["encoder"]["name"] if config["encoder"] else config["model"]["encoder"],
+        "Preset and recipe": f"{config['preset']}, {config['recipe']}",
+        "Probabilities of patches": _calibration(config),
+        "Trained on": f"{config['n_train']} slides; epoch {config['epoch']}, {config['n_valid']} slides to choose it",
+        "Patches corrected by a user": config["n_corrections"] or "none: no patch label was used in training",
+        "Seed": config["seed"],
+        "Data signature": config["data_signature"],
+        "Versions": ", ".join(f"{name} {number}" for name, number in config["versions"].items()),
+    }
+    scores = {key: f"{value:.3f}" if isinstance(value, float) else value for key, value in metrics.items()}
+    return f"""# Distill-to-Label: {config["network"]}
+
+{RESEARCH_USE}
+
+{_table(about)}
+
+## Validation split, slides (bags)
+
+{_table(scores) if scores else "No validation slides."}
+
+## How to read its output
+
+A patch is scored as a bag of one: attention plays no part in it. The model has learnt from slide labels what tells
+positive slides from negative ones. Where something else than the finding does that (stain, scanner, tissue that comes
+with it), patches of that are labelled too.
+
+Method: J. J. Thiagarajan, S. Kashyap, A. Karargyris, *Distill-to-Label: Weakly Supervised Instance Labeling Using
+Knowledge Distillation*, IEEE ICMLA 2019, arXiv:1907.12926.
+"""

@@ -1,7 +1,7 @@
 """A training state as one safetensors file, optimiser and random numbers included; its history is in the header.
 
-Beside it in the header is a digest of everything in it (`store.seal` says what that is good for). Files of version 1
-have none; they are read where they are plausible.
+The header also holds a digest of everything in the file (`store.files.seal` says what that is good for). Files of
+version 1 have none; they are read where they are plausible.
 """
 
 import hashlib
@@ -18,8 +18,8 @@ from torch import Tensor
 from ..core.errors import BundleError
 from ..mil.model import MILModel
 from ..mil.training import TrainingState, all_finite
-from .files import write_bytes
-from .seal import SEAL, digest_of, is_number
+from .files.atomic import write_bytes
+from .files.seal import SEAL, digest_of, is_number
 
 VERSION = 2
 VERSIONS = (1, VERSION)  # that can be read

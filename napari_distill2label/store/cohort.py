@@ -12,13 +12,22 @@ from ..core.errors import CohortError
 from ..core.paths import is_url, slide_name
 from ..core.text import quoted, shown
 from ..slides.discovery import distinct_names, named_slides
-from .cohort_table import NAMED, SPLITS, CohortSlide, CohortTable, own_case, read_rows, tcga_patient, write_rows
+from .tables.cohort_table import (
+    MAX_NAMED,
+    SPLITS,
+    CohortSlide,
+    CohortTable,
+    default_case,
+    read_rows,
+    tcga_patient,
+    write_rows,
+)
 
-__all__ = ["FEW_NEGATIVE", "SPLITS", "Cohort", "CohortSlide", "slide_name"]
-MOST_OF_A_PATIENT = 20  # slides: a beginning of ids that more share is taken for something else
+__all__ = ["MIN_NEGATIVE_FRACTION", "SPLITS", "Cohort", "CohortSlide", "slide_name"]
+MAX_SLIDES_OF_PATIENT = 20  # slides: a beginning of ids that more share is taken for something else
 _LAST_PART = re.compile(r"[-_. ](?=[^-_. ]+$)")
 _DIGIT = re.compile(r"\d")
-FEW_NEGATIVE = 0.1  # below this fraction of the labelled slides a cohort is told that it has few negatives
+MIN_NEGATIVE_FRACTION = 0.1  # below this fraction of the labelled slides a cohort is told that it has few negatives
 
 
 @dataclass(frozen=True)
@@ -108,12 +117,12 @@ class Cohort:
 
     def warnings(self) -> list[str]:
         """What is allowed but unwise, a line each."""
-        train, lines = self.in_split("train"), [*self.notices, *_unclear_ids(self.slides)]
+        train, lines = self.in_split("train"), [*self.notices, *_notices_on_ids(self.slides)]
         unlabelled = len(self) - len(self.labelled)
         if unlabelled:
             lines.append(f"{unlabelled} of {len(self)} slides have no label: left out of training, still predicted")
         negative = sum(self.indices(slide) == (0,) for slide in train)
-        if negative < max(2, FEW_NEGATIVE * len(train)):
+        if negative < max(2, MIN_NEGATIVE_FRACTION * len(train)):
             lines.append(
                 f"only {negative} of {len(train)} training slides are {self.classes[0]!r} (negative): without "
                 "negative slides nothing tells the model what is not a finding"
@@ -162,7 +171,7 @@ class Cohort:
             raise CohortError("the slides come from no table: give the path of the cohort.csv to write")
         return self.write(self.table.path)
 
-    def plain(self) -> "Cohort":
+    def without_table(self) -> "Cohort":
         """The same slides and classes, without the table they come from: `write` gives our own columns alone."""
         return replace(self, table=None, notices=())
 
@@ -181,17 +190,17 @@ class Cohort:
         renamed = [name for name, place in zip(names, places, strict=True) if name != slide_name(place)]
         notices = ()
         if renamed:
-            some = ", ".join(shown(name) for name in renamed[:NAMED])
-            rest = f" and {len(renamed) - NAMED} more" if len(renamed) > NAMED else ""
+            some = ", ".join(shown(name) for name in renamed[:MAX_NAMED])
+            rest = f" and {len(renamed) - MAX_NAMED} more" if len(renamed) > MAX_NAMED else ""
             notices = (f"{len(renamed)} slides share a file name with another one and are called {some}{rest}",)
         slides = (
-            CohortSlide(name, place, case_id=own_case(name, place), mpp=mpp)
+            CohortSlide(name, place, case_id=default_case(name, place), mpp=mpp)
             for name, place in zip(names, places, strict=True)
         )
         return cls(tuple(slides), notices=notices)
 
 
-def _unclear_ids(slides: Sequence[CohortSlide]) -> Iterable[str]:
+def _notices_on_ids(slides: Sequence[CohortSlide]) -> Iterable[str]:
     """What the ids say of patients that the cases do not, and ids that look alike, a line each."""
     cases: dict[str, set[str]] = defaultdict(set)
     for slide in slides:
@@ -202,7 +211,7 @@ def _unclear_ids(slides: Sequence[CohortSlide]) -> Iterable[str]:
             f"{len(divided)} patients by their TCGA barcodes have slides of several case_ids, as {quoted(divided[0])}: "
             "a split may divide them; give all slides of a patient one case_id"
         )
-    if beginnings := _shared_beginnings(slides):
+    if beginnings := _shared_prefixes(slides):
         some = next(iter(beginnings))
         yield (
             f"ids of {beginnings.total()} slides begin alike in {len(beginnings)} groups, as {quoted(some + '…')}: "
@@ -218,7 +227,7 @@ def _unclear_ids(slides: Sequence[CohortSlide]) -> Iterable[str]:
         )
 
 
-def _shared_beginnings(slides: Sequence[CohortSlide]) -> Counter[str]:
+def _shared_prefixes(slides: Sequence[CohortSlide]) -> Counter[str]:
     """How many slides share the beginning of their ids, where these look like patients: 'P17_1', 'P17_2', 'P23_1'.
 
     Only where no slide has a case of its own, the beginning holds a digit, there are several, and none is large: a year
@@ -230,5 +239,7 @@ def _shared_beginnings(slides: Sequence[CohortSlide]) -> Counter[str]:
         parts[0] for slide in slides if len(parts := _LAST_PART.split(slide.slide_id)) > 1 and _DIGIT.search(parts[0])
     )
     groups = Counter({beginning: n for beginning, n in counts.items() if n > 1})
-    is_patients = len(groups) > 1 and max(groups.values()) <= MOST_OF_A_PATIENT and 2 * groups.total() >= len(slides)
+    is_patients = (
+        len(groups) > 1 and max(groups.values()) <= MAX_SLIDES_OF_PATIENT and 2 * groups.total() >= len(slides)
+    )
     return groups if is_patients else Counter()

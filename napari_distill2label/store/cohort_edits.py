@@ -10,13 +10,13 @@ from ..core.paths import slide_name
 from ..core.text import quoted
 from ..slides.registry import SUFFIXES
 from .cohort import Cohort, CohortSlide
-from .cohort_table import NAMED, LabelRow, case_key, read_labels
+from .tables.cohort_table import MAX_NAMED, LabelRow, case_key, read_labels
 
-__all__ = ["LabelRow", "Merged", "merge_labels", "read_labels"]
+__all__ = ["LabelRow", "MergedLabels", "merge_labels", "read_labels"]
 
 
 @dataclass(frozen=True)
-class Merged:
+class MergedLabels:
     """What `merge_labels` did.
 
     Attributes
@@ -40,14 +40,14 @@ class Merged:
     notices: tuple[str, ...] = ()
 
 
-def merge_labels(cohort: Cohort, rows: Iterable[LabelRow]) -> Merged:
+def merge_labels(cohort: Cohort, rows: Iterable[LabelRow]) -> MergedLabels:
     """Give the labels, cases, splits and µm/px of a table without paths to the slides that are there.
 
     A row is of the slide with its id; else of the one slide whose id or file name is the same but for case, the form
     of Unicode, or the file's suffix. What could be two slides is none. Empty cells change nothing. Classes and cases
     are spelled as the cohort spells them.
     """
-    found, loosely, unmatched = _matched(cohort, list(rows))
+    found, loosely, unmatched = _match_rows(cohort, list(rows))
     own = {spelling_key(name): name for name in cohort.classes}
     new: dict[str, str] = {}
     for row in found.values():
@@ -74,14 +74,14 @@ def merge_labels(cohort: Cohort, rows: Iterable[LabelRow]) -> Merged:
 
     merged = replace(cohort, slides=tuple(edited(slide) for slide in cohort), classes=(*cohort.classes, *new.values()))
     matched = tuple(slide.slide_id for slide in cohort if slide.slide_id in found)
-    return Merged(merged, matched, unmatched, tuple(new.values()), tuple(_notices(matched, loosely, unmatched)))
+    return MergedLabels(merged, matched, unmatched, tuple(new.values()), tuple(_notices(matched, loosely, unmatched)))
 
 
-def _matched(cohort: Cohort, rows: list[LabelRow]) -> tuple[dict[str, LabelRow], dict[str, str], tuple[str, ...]]:
+def _match_rows(cohort: Cohort, rows: list[LabelRow]) -> tuple[dict[str, LabelRow], dict[str, str], tuple[str, ...]]:
     """(row by slide id, slide id by the id a row has in other words, ids of no slide)."""
     found: dict[str, LabelRow] = {}
     exact = {slide.slide_id for slide in cohort}
-    alike = _by_key(cohort)
+    alike = _ids_by_key(cohort)
     asked: dict[str, list[LabelRow]] = defaultdict(list)  # slide id -> rows that may mean it
     unmatched = []
     for row in rows:
@@ -103,7 +103,7 @@ def _matched(cohort: Cohort, rows: list[LabelRow]) -> tuple[dict[str, LabelRow],
     return found, loosely, tuple(unmatched)
 
 
-def _by_key(cohort: Cohort) -> Mapping[str, set[str]]:
+def _ids_by_key(cohort: Cohort) -> Mapping[str, set[str]]:
     """Ids of the slides that one way of writing an id or a file name may mean."""
     alike: dict[str, set[str]] = defaultdict(set)
     for slide in cohort:
@@ -123,10 +123,12 @@ def _key(name: str) -> str:
 
 def _notices(matched: tuple[str, ...], loosely: Mapping[str, str], unmatched: tuple[str, ...]) -> Iterable[str]:
     if loosely:
-        some = ", ".join(f"{quoted(name)} as {quoted(slide_id)}" for name, slide_id in list(loosely.items())[:NAMED])
-        rest = f" and {len(loosely) - NAMED} more" if len(loosely) > NAMED else ""
+        some = ", ".join(
+            f"{quoted(name)} as {quoted(slide_id)}" for name, slide_id in list(loosely.items())[:MAX_NAMED]
+        )
+        rest = f" and {len(loosely) - MAX_NAMED} more" if len(loosely) > MAX_NAMED else ""
         yield f"{len(loosely)} of {len(matched)} slides were found under a name written differently: {some}{rest}"
     if unmatched:
-        some = ", ".join(quoted(name) for name in unmatched[:NAMED])
-        rest = f" and {len(unmatched) - NAMED} more" if len(unmatched) > NAMED else ""
+        some = ", ".join(quoted(name) for name in unmatched[:MAX_NAMED])
+        rest = f" and {len(unmatched) - MAX_NAMED} more" if len(unmatched) > MAX_NAMED else ""
         yield f"{len(unmatched)} rows name no slide that is here, or more than one: {some}{rest}"

@@ -15,10 +15,10 @@ from ..core.events import Progress, Task
 from ..core.paths import is_url
 from ..slides.slide_files import files_of_slide
 from .cohort import CohortSlide
-from .cohort_table import case_key
-from .files import write_json
-from .seal import read_json, sealed, unsealed
-from .signature import file_signature
+from .files.atomic import write_json
+from .files.seal import read_json, sealed, unsealed
+from .files.signature import file_signature
+from .tables.cohort_table import case_key
 
 if TYPE_CHECKING:
     from .run import Run
@@ -67,7 +67,7 @@ def _add_file(digest: "hashlib._Hash", path: str) -> None:
             digest.update(file.read(PIECE))
 
 
-def signing(rows: Iterable[CohortSlide]) -> Generator[Progress, None, dict[str, str]]:
+def iter_sign_slides(rows: Iterable[CohortSlide]) -> Generator[Progress, None, dict[str, str]]:
     """Signatures by slide id, of the slides that can be read."""
     rows, found = list(rows), {}
     for done, row in enumerate(rows):
@@ -84,10 +84,10 @@ def write_signatures(run: "Run", signatures: dict[str, str]) -> Path:
 
 def has_signatures(run: "Run") -> bool:
     """Did the run keep signatures of its slides?"""
-    return bool(_kept(run))
+    return bool(_saved_signatures(run))
 
 
-def _kept(run: "Run") -> dict[str, str]:
+def _saved_signatures(run: "Run") -> dict[str, str]:
     """The signatures in a run's folder; none of a run that was made without, or whose file cannot be read."""
     try:
         data, whole = unsealed(read_json(run.folder / FILE))
@@ -97,7 +97,7 @@ def _kept(run: "Run") -> dict[str, str]:
 
 
 @dataclass(frozen=True)
-class Learnt:
+class LearntSlides:
     """What a run was trained and validated on.
 
     Attributes
@@ -115,16 +115,16 @@ class Learnt:
     n_unsigned: int
 
     @classmethod
-    def of(cls, run: "Run") -> "Learnt":
+    def of(cls, run: "Run") -> "LearntSlides":
         """Of a run that kept no signatures, those of its files as they are now."""
         cohort = run.cohort
         rows = {row.slide_id: row for split in ("train", "valid") for row in cohort.in_split(split)}
-        kept = _kept(run)
+        kept = _saved_signatures(run)
         signed = {slide_id: kept.get(slide_id) or content_signature(row.path) for slide_id, row in rows.items()}
         files = {signature: slide_id for slide_id, signature in signed.items() if signature}
         return cls(rows, files, sum(signature is None for signature in signed.values()))
 
-    def why(self, row: CohortSlide) -> str | None:
+    def reason(self, row: CohortSlide) -> str | None:
         """Why a slide counts as learnt from: "own" (the very slide), "file", "patient", "id"; None if it does not.
 
         A slide that has the id of one learnt from is another slide if it is another file, and both cases are told and

@@ -1,7 +1,7 @@
-"""The run folder: everything a training kept. What the GUI shows can be rebuilt from it.
+"""The run folder: everything that a training saved. What the window shows can be rebuilt from it.
 
-`cohort.csv` (with the splits), `settings.json` (`RunConfig`), `mil/` `teacher/` `student/` (bundles), `checkpoints/`,
-`history.csv`, `features/` (of a frozen encoder), `predictions/`.
+`cohort.csv` (with the splits), `settings.json` (`RunConfig`), `baseline/` `teacher/` `student/` (bundles),
+`checkpoints/`, `history.csv`, `features/` (of a frozen encoder), `predictions/`.
 """
 
 import csv
@@ -20,16 +20,17 @@ from ..core.errors import BundleError, FolderInUseError, SettingsError
 from ..core.label_map import COVERAGE
 from ..core.settings import Settings
 from ..core.text import first_problem
-from .bundle import ROLES, is_bundle
+from .bundle import NETWORKS, is_bundle
 from .cohort import Cohort
-from .features import EncoderIdentity
-from .files import Writing, atomic_path, clear_leftovers, write_json, write_text
+from .files.atomic import Writing, atomic_path, clear_leftovers, write_json, write_text
+from .files.lock import locked
+from .files.outputs import Outputs
+from .files.seal import SEAL, check_format, read_json, sealed, unsealed
 from .learnt import FILE as SIGNATURES
-from .lock import locked
-from .outputs import Outputs
-from .seal import SEAL, read_json, sealed, unsealed
+from .maps.feature_map import EncoderIdentity
 from .timing import NAME as TIMING
 
+FORMAT = 2
 FILES = ("cohort.csv", "settings.json", "history.csv", SIGNATURES, TIMING)
 
 
@@ -41,7 +42,7 @@ class RunConfig(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    format: int = Field(1, ge=1, le=1)
+    format: int = Field(FORMAT, ge=FORMAT, le=FORMAT)
     settings: Settings
     classes: tuple[str, ...] = Field(min_length=2)
     baseline: bool = False
@@ -76,7 +77,7 @@ class Run:
         cls.check_free(folder, outputs)
         folder = Path(folder)
         with outputs.writing(folder / "cohort.csv") as temporary:  # beside the file: its paths are relative to it
-            cohort.plain().write(temporary)  # a user's other columns (age, site) are no part of a model
+            cohort.without_table().write(temporary)  # a user's other columns (age, site) are no part of a model
         digest = _digest_of_cohort(folder / "cohort.csv")
         run = cls(folder, config.model_copy(update={"cohort_sha256": digest}))
         run.write_settings(outputs.writing)
@@ -84,7 +85,7 @@ class Run:
 
     @staticmethod
     @contextmanager
-    def held(folder: str | os.PathLike[str]) -> Iterator[None]:
+    def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
         """Hold a run's folder for one training; what a killed one left half-written is put away first.
 
         `FolderInUseError` if another training is at work in it.
@@ -95,18 +96,19 @@ class Run:
             yield
 
     def write_settings(self, writing: Writing = atomic_path) -> None:
-        """`settings.json`, with its digest (`store.seal`)."""
+        """`settings.json`, with its digest (`store.files.seal`)."""
         write_json(self.folder / "settings.json", sealed(self.config.model_dump(mode="json")), writing)
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> "Run":
         """Open an existing run. `BundleError` if the folder is none."""
         path = Path(folder) / "settings.json"
-        cls._put_back(Path(folder))
+        cls._restore_models(Path(folder))
         if not path.exists():
             raise BundleError(f"{folder}: is no run, it has no settings.json")
         try:
             content, whole = unsealed(read_json(path))
+            check_format(path, content, FORMAT)
             config = RunConfig.model_validate(content)
         except ValidationError as error:
             raise BundleError(f"{path}: is no run's settings: {first_problem(error)}") from None
@@ -120,13 +122,13 @@ class Run:
         return cls(folder, config)
 
     @staticmethod
-    def _put_back(folder: Path) -> None:
+    def _restore_models(folder: Path) -> None:
         """Put back a model that a kill left between its two names, where it takes two steps to replace one.
 
         Not while a training is at work, which is about to do so, nor where nothing may be written.
         """
-        if any(not is_bundle(folder / role) and [*folder.glob(f".{role}.*.old")] for role in ROLES):
-            with suppress(FolderInUseError, OSError), Run.held(folder):
+        if any(not is_bundle(folder / network) and [*folder.glob(f".{network}.*.old")] for network in NETWORKS):
+            with suppress(FolderInUseError, OSError), Run.locked(folder):
                 pass
 
     @classmethod
@@ -134,7 +136,7 @@ class Run:
         """`SettingsError` if this folder holds a run already, `OutputError` if a run would replace files of others."""
         if cls.is_run(folder):
             raise SettingsError(f"{folder}: already holds a run; add --resume to go on with it, or name another folder")
-        (outputs or Outputs()).check(Path(folder) / name for name in (*FILES, *ROLES, "checkpoints"))
+        (outputs or Outputs()).check(Path(folder) / name for name in (*FILES, *NETWORKS, "checkpoints"))
 
     @staticmethod
     def is_run(folder: str | os.PathLike[str]) -> bool:
@@ -151,11 +153,11 @@ class Run:
             )
         return Cohort.read(path).with_classes(self.config.classes)
 
-    def bundle(self, role: str) -> Path:
-        return self.folder / role
+    def bundle(self, network: str) -> Path:
+        return self.folder / network
 
-    def checkpoint(self, role: str) -> Path:
-        return self.folder / "checkpoints" / f"{role}.safetensors"
+    def checkpoint(self, network: str) -> Path:
+        return self.folder / "checkpoints" / f"{network}.safetensors"
 
     @property
     def predictions(self) -> Path:
@@ -167,8 +169,8 @@ class Run:
 
     @property
     def models(self) -> tuple[str, ...]:
-        """Roles of the models that are trained, in the order mil, teacher, student."""
-        return tuple(role for role in ROLES if is_bundle(self.bundle(role)))
+        """Names of the networks that are trained, in the order baseline, teacher, student."""
+        return tuple(network for network in NETWORKS if is_bundle(self.bundle(network)))
 
     def write_history(self, histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         """`history.csv`: one row per model and epoch; a model lacks the terms it does not have."""

@@ -12,7 +12,7 @@ from ..core.errors import CohortError
 from ..core.paths import is_url
 from ..core.text import quoted, shown
 from .cohort import Cohort, CohortSlide
-from .cohort_table import NAMED
+from .tables.cohort_table import MAX_NAMED
 
 ENDS = 1 << 16  # bytes at the beginning and the end of a file that are compared first
 WHOLE = 1 << 26  # up to so many bytes files are compared whole, larger ones in `PLACES`
@@ -33,7 +33,7 @@ def same_files(slides: Iterable[CohortSlide]) -> list[tuple[CohortSlide, ...]]:
     for group in places:
         if size := _size(group[0].path):
             sizes[size].append(group)
-    copies = [group for size, there in sizes.items() if len(there) > 1 for group in _equal(there, size)]
+    copies = [group for size, there in sizes.items() if len(there) > 1 for group in _equal_files(there, size)]
     merged = {id(group) for copy in copies for group in copy}
     found = [tuple(slide for group in copy for slide in group) for copy in copies]
     return [*found, *(tuple(group) for group in places if len(group) > 1 and id(group) not in merged)]
@@ -56,33 +56,33 @@ def with_files_in_one_case(cohort: Cohort) -> Cohort:
                 f"slides {quoted(one.slide_id)} ({one.split}) and {quoted(other.slide_id)} ({other.split}) are the "
                 f"same file, {shown(one.path, 300)}: delete one row, or put both in one split"
             )
-        first = _root(case_of, group[0].case_id)
+        first = _representative(case_of, group[0].case_id)
         for slide in group:
-            case_of[_root(case_of, slide.case_id)] = first
-    joined = cohort.with_slides(replace(slide, case_id=_root(case_of, slide.case_id)) for slide in cohort)
+            case_of[_representative(case_of, slide.case_id)] = first
+    joined = cohort.with_slides(replace(slide, case_id=_representative(case_of, slide.case_id)) for slide in cohort)
     return replace(joined, notices=(*cohort.notices, *_notices(groups)))
 
 
-def _root(case_of: dict[str, str], case: str) -> str:
+def _representative(case_of: dict[str, str], case: str) -> str:
     while case_of[case] != case:
         case = case_of[case]
     return case
 
 
 def _notices(groups: Sequence[tuple[CohortSlide, ...]]) -> Iterable[str]:
-    some = "; ".join(" = ".join(quoted(slide.slide_id) for slide in group[:NAMED]) for group in groups[:NAMED])
-    rest = f"; and {len(groups) - NAMED} more" if len(groups) > NAMED else ""
+    some = "; ".join(" = ".join(quoted(slide.slide_id) for slide in group[:MAX_NAMED]) for group in groups[:MAX_NAMED])
+    rest = f"; and {len(groups) - MAX_NAMED} more" if len(groups) > MAX_NAMED else ""
     yield f"{len(groups)} files are listed under more than one id; each counts as one case: {some}{rest}"
     differing = [group for group in groups if len({slide.label for slide in group}) > 1]
     if differing:
-        one, other = _of_two_labels(differing[0])
+        one, other = _two_with_other_labels(differing[0])
         yield (
             f"{len(differing)} of these files have two labels, as {quoted(one.slide_id)} ({shown(one.label)}) and "
             f"{quoted(other.slide_id)} ({shown(other.label)}): correct one, or delete a row"
         )
 
 
-def _of_two_labels(group: Sequence[CohortSlide]) -> tuple[CohortSlide, CohortSlide]:
+def _two_with_other_labels(group: Sequence[CohortSlide]) -> tuple[CohortSlide, CohortSlide]:
     return group[0], next(slide for slide in group if slide.label != group[0].label)
 
 
@@ -112,17 +112,20 @@ def _size(path: Path | str) -> int:
     return status.st_size if stat.S_ISREG(status.st_mode) else 0
 
 
-def _equal(groups: Sequence[list[CohortSlide]], size: int) -> list[list[list[CohortSlide]]]:
+def _equal_files(groups: Sequence[list[CohortSlide]], size: int) -> list[list[list[CohortSlide]]]:
     """Those of equal content: told by their ends, then, where these are the same, by the rest."""
     alike = [list(groups)]
-    for digest in (_of_ends, _of_all):
+    for digest in (_digest_of_ends, _digest_of_all):
         alike = [
-            part for some in alike for part in _parted(some, lambda path, d=digest: d(path, size)) if len(part) > 1
+            part
+            for some in alike
+            for part in _group_by_digest(some, lambda path, d=digest: d(path, size))
+            if len(part) > 1
         ]
     return alike
 
 
-def _parted(groups: Sequence[list[CohortSlide]], digest: Callable[[Path | str], bytes]) -> Iterable[list]:
+def _group_by_digest(groups: Sequence[list[CohortSlide]], digest: Callable[[Path | str], bytes]) -> Iterable[list]:
     parts: dict[bytes, list] = defaultdict(list)
     for group in groups:
         try:
@@ -132,11 +135,11 @@ def _parted(groups: Sequence[list[CohortSlide]], digest: Callable[[Path | str], 
     return parts.values()
 
 
-def _of_ends(path: Path | str, size: int) -> bytes:
+def _digest_of_ends(path: Path | str, size: int) -> bytes:
     return _digest(path, {0, max(0, size - ENDS)})
 
 
-def _of_all(path: Path | str, size: int) -> bytes:
+def _digest_of_all(path: Path | str, size: int) -> bytes:
     if size <= WHOLE:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").digest()

@@ -11,7 +11,7 @@ from ..core.settings import SplitSettings
 from .cohort import Cohort, CohortSlide
 
 
-def _deal(slides: Sequence[CohortSlide], fractions: Mapping[str, float], seed: int) -> dict[str, str]:
+def _assign_cases(slides: Sequence[CohortSlide], fractions: Mapping[str, float], seed: int) -> dict[str, str]:
     """Deal whole cases to parts so that each part's share of every label comes near its fraction: case_id -> part.
 
     Greedy: cases in random order, those with most slides first, each to the part that lacks its labels most (of
@@ -24,17 +24,17 @@ def _deal(slides: Sequence[CohortSlide], fractions: Mapping[str, float], seed: i
     lack = {part: {label: share * n for label, n in totals.items()} for part, share in fractions.items()}
     names = sorted(cases)
     np.random.default_rng(seed).shuffle(names)
-    dealt = {}
+    assigned = {}
     for case in sorted(names, key=lambda name: -cases[name].total()):  # stable: random among equals
 
         def need(part: str, labels: Counter[str] = cases[case]) -> tuple[float, float]:
             return sum(count * lack[part][label] for label, count in labels.items()), -fractions[part]
 
         part = max(fractions, key=need)
-        dealt[case] = part
+        assigned[case] = part
         for label, count in cases[case].items():
             lack[part][label] -= count
-    return dealt
+    return assigned
 
 
 def _check_trainable(cohort: Cohort) -> Cohort:
@@ -61,7 +61,7 @@ def with_splits(cohort: Cohort, settings: SplitSettings, seed: int) -> Cohort:
         fractions = {"train": 1 - settings.valid - settings.test, "valid": settings.valid, "test": settings.test}
         if fractions["train"] <= 0:
             raise CohortError("split.valid and split.test leave no slide to train on: make them smaller")
-        given = _deal(cohort.labelled, {part: share for part, share in fractions.items() if share}, seed)
+        given = _assign_cases(cohort.labelled, {part: share for part, share in fractions.items() if share}, seed)
     split = cohort.with_slides(
         replace(slide, split=slide.split or given.get(slide.case_id, "train")) if slide.label else slide
         for slide in cohort
@@ -74,12 +74,12 @@ def k_folds(cohort: Cohort, folds: int, settings: SplitSettings, seed: int) -> l
     """`folds` cohorts: each labelled slide is tested exactly once, `settings.valid` of the whole validates."""
     if folds < 2:
         raise CohortError(f"cross-validation needs 2 or more folds, got {folds}")
-    fold_of = _deal(cohort.labelled, {str(fold): 1 / folds for fold in range(folds)}, seed)
+    fold_of = _assign_cases(cohort.labelled, {str(fold): 1 / folds for fold in range(folds)}, seed)
     result = []
     for fold in range(folds):
         rest = [slide for slide in cohort.labelled if fold_of[slide.case_id] != str(fold)]
         valid = settings.valid / (1 - 1 / folds)
-        inner = _deal(rest, {"train": 1 - valid, "valid": valid} if valid else {"train": 1.0}, seed + 1 + fold)
+        inner = _assign_cases(rest, {"train": 1 - valid, "valid": valid} if valid else {"train": 1.0}, seed + 1 + fold)
         result.append(
             _check_trainable(
                 cohort.with_slides(

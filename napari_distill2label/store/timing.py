@@ -5,8 +5,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from .files import write_json
-from .seal import read_json, sealed, unsealed
+from .files.atomic import write_json
+from .files.seal import read_json, sealed, unsealed
 
 NAME = "timing.json"
 
@@ -23,7 +23,7 @@ class Timing(BaseModel):
     reading
         s to read all slides and cut their patches (or compute their features).
     epoch
-        Mean s of an epoch, validation included, by role: teacher, assistant-1, …, student, mil.
+        Mean s of an epoch, validation included, by role: teacher, assistant-1, …, student, baseline.
     between
         s spent beside epochs: the teacher's answers, calibration, saving.
     """

@@ -14,8 +14,8 @@ from ..core.errors import SettingsError
 from ..core.events import Event, Progress, Task
 from ..core.label_map import COVERAGE
 from ..core.metrics import Metrics, binary_metrics, positive_score
-from ..store.labels import labels_of
-from ..store.patchmap import PatchMap
+from ..store.maps.labels import labels_of
+from ..store.maps.patch_map import PatchMap
 from .bags import PathLike
 from .truth import KnownPatches, read_truth
 
@@ -174,10 +174,10 @@ def assess(
 
 
 def _compare(patch_map: PatchMap, true: np.ndarray, threshold: float, learnt: bool) -> _Compared:
-    given = (true != UNLABELLED) & patch_map.done[patch_map.patches.scored]
+    given = (true != UNLABELLED) & patch_map.scored[patch_map.patches.scored]
     probability = patch_map.probability[patch_map.patches.scored][given]
     label = labels_of(probability, threshold).astype(np.int64) - 1
-    return _Compared(learnt, true[given], label, positive_score(probability, patch_map.several))
+    return _Compared(learnt, true[given], label, positive_score(probability, patch_map.multi_label))
 
 
 def _metrics(chosen: Sequence[_Compared], threshold: float) -> Metrics:

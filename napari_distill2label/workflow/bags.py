@@ -15,7 +15,7 @@ from ..slides.registry import open_slide
 from ..slides.scale import common_mpp
 from ..slides.slide import Slide
 from ..store.cohort import Cohort, CohortSlide
-from ..store.points import Points, of_slide, read_points
+from ..store.tables.points import Points, find_for_slide, read_points
 from .corrections import Corrections
 from .features import FeatureSource, opened_if_there, patches_mpp
 from .tissue import Tissue, regions_of
@@ -27,7 +27,7 @@ def centres_of(slide_id: str, centres: dict[str, Points] | None) -> np.ndarray |
     """A slide's own centres, (n, 2); None, without a table of centres, means a grid."""
     if centres is None:
         return None
-    if (found := of_slide(centres, slide_id)) is None:
+    if (found := find_for_slide(centres, slide_id)) is None:
         raise SlideError(f"{slide_id}: has no centres in the table of centres")
     return found.coordinates
 
@@ -40,7 +40,7 @@ class BagReader:
     grid
         How slides are cut.
     centres
-        Points table, see `store.points`.
+        Points table, see `store.tables.points`.
     corrections
         What a user knows of single patches.
     features
@@ -63,7 +63,7 @@ class BagReader:
         self.features = features
         self.tissue = tissue
         self.mpps: list[Mpp | None] = []  # of the slides read so far
-        self.n_mpp_assumed = 0  # of them: a user gave it, or the cohort
+        self.n_mpp_from_user = 0  # of them: a user gave it, or the cohort
 
     def read(self, row: CohortSlide, cohort: Cohort) -> Generator[Event, None, Bag]:
         """The bag of one slide. `SlideError` if it cannot be read; of features the slide itself may be elsewhere."""
@@ -71,7 +71,7 @@ class BagReader:
             if slide is not None:
                 yield from (Notice(f"{row.slide_id}: {notice}") for notice in slide.notices)
             mpp = slide.mpp if slide is not None else row.mpp and (row.mpp, row.mpp)
-            self.n_mpp_assumed += row.mpp is not None
+            self.n_mpp_from_user += row.mpp is not None
             label = cohort.indices(row)
             if self.features is None:
                 self.mpps.append(mpp)

@@ -8,7 +8,7 @@ from ..core.bag import UNLABELLED
 from ..core.errors import CohortError, SettingsError
 from ..core.geometry import PatchGrid, PatchPoints
 from ..core.label_map import COVERAGE, check_label_map, class_of_labels, count_of, list_briefly
-from ..store.points import Points, Tally, check_known, label_patches, of_slide, read_points
+from ..store.tables.points import Points, Tally, check_labels, find_for_slide, label_patches, read_points
 from .tissue import PathLike
 
 
@@ -31,19 +31,19 @@ class Corrections:
         self._tally = Tally()
 
     def __contains__(self, slide_id: str) -> bool:
-        return of_slide(self.by_slide, slide_id) is not None
+        return find_for_slide(self.by_slide, slide_id) is not None
 
     def check(self, classes: tuple[str, ...], slide_ids: Collection[str], what: str) -> None:
         """`CohortError` if they are of no slide, or of what is no class: they would be lost without a word."""
         if not any(slide_id in self for slide_id in slide_ids):
             raise CohortError(f"{self.path}: has no patch of any {what}: are the slide ids the same?")
         for slide_id in slide_ids:
-            if (points := of_slide(self.by_slide, slide_id)) is not None:
+            if (points := find_for_slide(self.by_slide, slide_id)) is not None:
                 self._index(points, classes)
 
     def of(self, slide_id: str, patches: PatchGrid | PatchPoints, classes: tuple[str, ...]) -> np.ndarray | None:
         """(n,) int8 class of the scored patches, `UNLABELLED` where none was given; None for a slide without any."""
-        points = of_slide(self.by_slide, slide_id)
+        points = find_for_slide(self.by_slide, slide_id)
         if points is None:
             return None
         found = label_patches(points, patches, self._index(points, classes), len(classes), True, self.coverage)
@@ -81,7 +81,7 @@ class Corrections:
     @property
     def _seen(self) -> set[str]:
         """The names in the file that a slide was found for."""
-        used = [of_slide(self.by_slide, slide_id) for slide_id in self._corrected]
+        used = [find_for_slide(self.by_slide, slide_id) for slide_id in self._corrected]
         return {name for name, points in self.by_slide.items() if any(points is one for one in used)}
 
     def _index(self, points: Points, classes: tuple[str, ...]) -> dict[str, int]:
@@ -89,7 +89,7 @@ class Corrections:
         every = {label for points in self.by_slide.values() for label in points.named}
         check_label_map(self.label_map, every, classes, self.path)
         index = class_of_labels(points.named, classes, self.label_map, self.path)
-        check_known(index, classes, self.label_map, self.path)
+        check_labels(index, classes, self.label_map, self.path)
         return index
 
 

@@ -12,9 +12,9 @@ from ..core.errors import CohortError
 from ..core.events import Event, Notice, Progress, Task
 from ..slides.registry import open_slide
 from ..store.cohort import Cohort, CohortSlide
-from ..store.files import write_text
-from ..store.outputs import Outputs
-from ..store.tables import neutral
+from ..store.files.atomic import write_text
+from ..store.files.outputs import Outputs
+from ..store.tables.csv_table import escape_formula
 from .bags import PathLike
 
 COLON_KINDS = ("epithelial", "fibroblast", "inflammatory", "others")
@@ -139,5 +139,7 @@ def _write_rows(path: Path, header: Iterable[str], rows: Iterable[Iterable[objec
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(header)
-    table.writerows([f"{value:g}" if isinstance(value, float) else neutral(value) for value in row] for row in rows)
+    table.writerows(
+        [f"{value:g}" if isinstance(value, float) else escape_formula(value) for value in row] for row in rows
+    )
     write_text(path, text.getvalue(), outputs.writing)

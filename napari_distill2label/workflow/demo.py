@@ -9,11 +9,11 @@ from pathlib import Path
 from ..core.events import Event
 from ..core.metrics import Metrics
 from ..core.presets import build_settings
-from ..export import files_of, names_of_files
+from ..exporters.formats import files_of_map, names_of_files
 from ..slides.synthetic import write_cohort
 from ..store.cohort import Cohort
-from ..store.files import scratch_folder, write_json
-from ..store.outputs import Outputs
+from ..store.files.atomic import scratch_folder, write_json
+from ..store.files.outputs import Outputs
 from ..store.run import Run
 from .bags import PathLike
 from .evaluate import evaluate, metrics_table
@@ -72,7 +72,7 @@ def _demo(out: Path, seed: int, outputs: Outputs, start: float) -> Generator[Eve
     cohort = Cohort.read(_draw(out / "cohort", seed, outputs))
     names = names_of_files({row.slide_id: (row.slide_id, ()) for row in cohort})
     outputs.check(
-        file for row in cohort for file in files_of(out / "labels", DEFAULT_FORMATS, names[row.slide_id])
+        file for row in cohort for file in files_of_map(out / "labels", DEFAULT_FORMATS, names[row.slide_id])
     )  # before minutes of training
     settings = build_settings("colon", "paper", OVERRIDES | {"seed": seed})
     # A demo that was stopped, or is asked for again, goes on from what it has.
@@ -85,7 +85,7 @@ def _demo(out: Path, seed: int, outputs: Outputs, start: float) -> Generator[Eve
     tested = run.cohort.with_slides(run.cohort.in_split("test"))
     yield from predict(run, tested, out / "labels", overwrite=outputs.overwrite)
     files = tuple(
-        sorted(file for row in tested for file in files_of(out / "labels", DEFAULT_FORMATS, names[row.slide_id]))
+        sorted(file for row in tested for file in files_of_map(out / "labels", DEFAULT_FORMATS, names[row.slide_id]))
     )
     return DemoResult(run, files, metrics, time.monotonic() - start)
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
-from ..prediction.encoder import HOW_TO_GET_ONE
+from ..inference.encoder import ENCODER_HELP
 from .window_check import window_problem
 
 EXTRAS = {
@@ -106,8 +106,8 @@ def _wsi() -> Check:
     return Check(
         "whole slides (preset wsi)",
         ready,
-        f"give your frozen encoder with --encoder; none is included: {HOW_TO_GET_ONE}"
+        f"give your frozen encoder with --encoder; none is included: {ENCODER_HELP}"
         if ready
         else "needs onnxruntime, and a frozen encoder or features made elsewhere",
-        f"pip install 'napari-distill2label[encoders]'; {HOW_TO_GET_ONE}",
+        f"pip install 'napari-distill2label[encoders]'; {ENCODER_HELP}",
     )

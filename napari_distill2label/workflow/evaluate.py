@@ -11,8 +11,8 @@ from ..core.events import Event, ItemFailed, Notice, Progress, Task
 from ..core.label_map import COVERAGE, count_of, list_briefly
 from ..core.metrics import Metrics, binary_metrics, mean_metrics, positive_score
 from ..store.cohort import Cohort, CohortSlide
-from ..store.learnt import Learnt
-from ..store.patchmap import PatchMap
+from ..store.learnt import LearntSlides
+from ..store.maps.patch_map import PatchMap
 from ..store.run import Run
 from .bags import PathLike
 from .predict import find_model, predict
@@ -29,8 +29,8 @@ class _Answers:
     score: list[np.ndarray] = field(default_factory=list)
 
     def add(self, patch_map: PatchMap, true_class: np.ndarray, cohort: Cohort) -> None:
-        patches, several = patch_map.patches, patch_map.several
-        known = (true_class != UNLABELLED) & patch_map.done[patches.scored]  # parts of a damaged slide have no answer
+        patches, several = patch_map.patches, patch_map.multi_label
+        known = (true_class != UNLABELLED) & patch_map.scored[patches.scored]  # parts of a damaged slide have no answer
         score = positive_score(patch_map.probability[patches.scored], several)
         self.bag_truth.append(cohort.indices(cohort[patch_map.slide_id]) != (0,))
         self.bag_score.append(float(positive_score(np.array(patch_map.bag_probability), several)))
@@ -136,10 +136,10 @@ def evaluate(
 
 def _rows(run: Run, cohort: Cohort, split: str) -> Generator[Event, None, list[CohortSlide]]:
     """The slides to evaluate; notices say which are left out, or flatter."""
-    learnt, reasons = Learnt.of(run), {}
+    learnt, reasons = LearntSlides.of(run), {}
     for done, row in enumerate(cohort.labelled):
         yield Progress(Task.COMPARE_WITH_TRAINING, done, len(cohort.labelled))
-        reasons[row.slide_id] = learnt.why(row)
+        reasons[row.slide_id] = learnt.reason(row)
     seen = [slide_id for slide_id, why in reasons.items() if why]
     rows = [row for row in cohort.labelled if split == "all" or not reasons[row.slide_id]]
     why = _in_words(reasons)

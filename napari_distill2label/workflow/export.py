@@ -12,12 +12,11 @@ from ..core.classes import RGB
 from ..core.errors import BundleError, OutputError, SlideError
 from ..core.events import Event, ItemDone, ItemFailed, Notice, Progress, Task
 from ..core.label_map import COVERAGE
-from ..export import files_of, format_names, names_of_files, write
+from ..exporters.formats import files_of_map, format_names, names_of_files, write
 from ..slides.registry import may_have_canvas, open_slide
-from ..store.bundle import ROLES
-from ..store.outputs import Outputs
-from ..store.patchmap import PatchMap
-from ..store.patchmap_files import heading
+from ..store.bundle import NETWORKS
+from ..store.files.outputs import Outputs
+from ..store.maps.patch_map import PatchMap, read_header
 from ..store.run import Run
 from .bags import PathLike
 from .corrections import Corrections
@@ -68,7 +67,7 @@ def export(
     names = names_of_files(_told_apart(heads))
     files: list[Path] = []
     with Outputs(_files_read(maps, heads, corrections), overwrite, "exporting") as outputs:
-        outputs.claim(file for name in maps for file in files_of(out, formats, names[name]))
+        outputs.claim(file for name in maps for file in files_of_map(out, formats, names[name]))
         for done, (name, patch_map) in enumerate(maps.items(), 1):
             try:
                 if isinstance(patch_map, Path):
@@ -114,7 +113,7 @@ def files_to_write(
     by_name = _maps_of(list(maps))
     heads = {name: _head_of(patch_map) for name, patch_map in by_name.items()}
     names = names_of_files(_told_apart(heads))
-    files = [file for name in by_name for file in files_of(out, formats, names[name])]
+    files = [file for name in by_name for file in files_of_map(out, formats, names[name])]
     return files, Outputs(_files_read(by_name, heads, corrections))
 
 
@@ -128,11 +127,11 @@ class _Head(NamedTuple):
 
 def _head_of(patch_map: PatchMap | Path) -> _Head:
     if isinstance(patch_map, Path):
-        found = heading(patch_map)  # a damaged map fails where it is opened
-        classes = found.get("classes") if found.get("several") is True else None
+        found = read_header(patch_map)  # a damaged map fails where it is opened
+        classes = found.get("classes") if found.get("multi_label") is True else None
         findings = tuple(map(str, classes[1:])) if isinstance(classes, list) else ()
         return _Head(str(found.get("slide_id", patch_map.name)), found.get("slide_path"), findings)
-    return _Head(patch_map.slide_id, patch_map.slide_path, patch_map.classes[1:] if patch_map.several else ())
+    return _Head(patch_map.slide_id, patch_map.slide_path, patch_map.classes[1:] if patch_map.multi_label else ())
 
 
 def _told_apart(heads: Mapping[str, _Head]) -> dict[str, tuple[str, tuple[str, ...]]]:
@@ -185,7 +184,7 @@ def _maps_of(source: PathLike | Run | PatchMap | Sequence[PatchMap]) -> dict[str
         return _maps_of(PatchMap.open(source))
     folder = (source if isinstance(source, Run) else Run.open(source)).predictions
     maps: dict[str, PatchMap | Path] = {}
-    for role in ROLES:  # files are named by slide alone: of several models' maps the last one's are written
+    for role in NETWORKS:  # files are named by slide alone: of several models' maps the last one's are written
         suffix = f".{role}.zarr"
         maps |= {path.name.removesuffix(suffix): path for path in sorted(folder.glob(f"*{suffix}"))}
     if not maps:

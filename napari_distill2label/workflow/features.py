@@ -11,21 +11,21 @@ from ..core.events import Event, ItemDone, ItemFailed, Notice, Progress, Task
 from ..core.geometry import Mpp, PatchGrid, PatchPoints, mean_mpp
 from ..core.paths import is_url
 from ..core.settings import GridSettings
-from ..prediction.classifier import PatchClassifier
-from ..prediction.encoder import FrozenEncoder
-from ..prediction.engine import PatchScorer, walk
+from ..inference.classifier import PatchClassifier
+from ..inference.encoder import FrozenEncoder
+from ..inference.engine import PatchScorer, score_slide
 from ..slides.patches import iter_place_patches
 from ..slides.registry import may_have_canvas, open_slide
 from ..slides.slide import Slide
 from ..store.bundle import BundleConfig
 from ..store.cohort import Cohort, CohortSlide
-from ..store.features import EncoderIdentity, FeatureMap, FeatureOrigin
-from ..store.files import safe_name, safe_names, told_apart
-from ..store.hdf5 import check_h5py, find_hdf5, import_hdf5, is_hdf5_of, read_hdf5, write_hdf5
-from ..store.hdf5_geometry import Frame
-from ..store.outputs import Outputs
+from ..store.files.outputs import Outputs
+from ..store.files.safe_names import safe_name, safe_names, told_apart
+from ..store.files.signature import file_signature
+from ..store.maps.feature_map import EncoderIdentity, FeatureMap, FeatureOrigin
+from ..store.maps.hdf5 import check_h5py, find_hdf5, import_hdf5, is_hdf5_of, read_hdf5, write_hdf5
+from ..store.maps.hdf5_geometry import Frame
 from ..store.run import Run
-from ..store.signature import file_signature
 from .disk import out_of_order
 from .reads import files_read
 from .tissue import Tissue, regions_of
@@ -56,7 +56,7 @@ def features(
         "zarr": `<slide_id>.zarr`, filled block by block. "h5": `<slide_id>.h5` as CLAM and TRIDENT keep them. Training
         and predicting read either.
     device, trust
-        As for `prediction.encoder.FrozenEncoder`.
+        As for `inference.encoder.FrozenEncoder`.
     tissue
         Regions outside of which no patch is taken: see `predict`.
     overwrite
@@ -170,7 +170,7 @@ def trained_on(config: BundleConfig) -> EncoderIdentity:
     if encoder.from_features:  # what is not said in its files is not known: `config.grid` may be a guess
         return encoder
     own = FeatureOrigin(patch_px=config.grid.patch_px, mpp=config.mpp)
-    return encoder.model_copy(update={"origin": encoder.origin.filled_by(own)})
+    return encoder.model_copy(update={"origin": encoder.origin.completed_by(own)})
 
 
 def patches_mpp(patches: PatchGrid | PatchPoints, slide_mpp: Mpp | None) -> Mpp | None:
@@ -243,13 +243,15 @@ class FeatureSource:
         """The map that the encoder fills, as far as it has come."""
         about = self._identity(slide)
         try:
-            return FeatureMap.at(self._map(slide_id), patches, self.encoder.description.features, about)
+            return FeatureMap.open_or_create(self._map(slide_id), patches, self.encoder.description.features, about)
         except BundleError as error:  # something else lies there
             raise SlideError(str(error)) from None
 
     def whole(self, slide_id: str, slide: Slide, patches: PatchGrid | PatchPoints) -> FeatureMap | None:
         """The map that the encoder would fill, where it is filled already."""
-        return FeatureMap.whole(self._map(slide_id), patches, self.encoder.description.features, self._identity(slide))
+        return FeatureMap.open_complete(
+            self._map(slide_id), patches, self.encoder.description.features, self._identity(slide)
+        )
 
     def scratch_of(self, slide_id: str) -> "FeatureSource":
         """Where the features of a slide are put for a while."""
@@ -274,7 +276,9 @@ class FeatureSource:
                 f"{slide_id}: the features in {self.folder} were of other patches, another file or another encoder: "
                 "they are computed anew"
             )
-        yield from walk(slide, found, PatchScorer(self.encoder), Progress(Task.EXTRACT_FEATURES, item=slide.name))
+        yield from score_slide(
+            slide, found, PatchScorer(self.encoder), Progress(Task.EXTRACT_FEATURES, item=slide.name)
+        )
         return found
 
     def kept(self, slide_id: str, slide: Slide | None, mpp: Mpp | None = None) -> FeatureMap:
@@ -359,7 +363,7 @@ class FeatureSource:
         if differs := self.wanted.origin.contradiction(encoder.origin):
             raise SlideError(f"{path}: {differs} as in {self._as_in}: features of two kinds cannot be mixed")
         self._as_in = self._as_in or str(path)
-        self.wanted = self.wanted.model_copy(update={"origin": self.wanted.origin.filled_by(encoder.origin)})
+        self.wanted = self.wanted.model_copy(update={"origin": self.wanted.origin.completed_by(encoder.origin)})
 
 
 def _origin_of(features: FeatureMap, slide_mpp: Mpp | None) -> FeatureOrigin:

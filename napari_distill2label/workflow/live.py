@@ -22,14 +22,14 @@ from ..core.events import EpochEnd, Event, ItemDone, Notice, Progress, Task
 from ..core.geometry import Mpp, PatchGrid, PatchPoints
 from ..core.presets import live_settings
 from ..core.settings import GridSettings, Settings
+from ..inference.damage import select_patches
 from ..mil.model import MILModel
 from ..mil.pipeline import Stage, TrainingPipeline
 from ..mil.training import TrainingState, fit, predict_bag
-from ..prediction.damage import part_of
-from ..store.bundle import Role, save_bundle
+from ..store.bundle import NetworkName, save_bundle
 from ..store.cohort import Cohort, CohortSlide
-from ..store.features import EncoderIdentity, FeatureMap
-from ..store.patchmap import PatchMap
+from ..store.maps.feature_map import EncoderIdentity, FeatureMap
+from ..store.maps.patch_map import PatchMap
 from ..store.run import Run, RunConfig
 from .bags import PathLike
 from .features import FeatureSource, opened_if_there
@@ -165,7 +165,7 @@ def _sample(maps: list[FeatureMap]) -> np.ndarray:
 class LiveResult:
     """What a trial came to: models of the encoder's features by role, and the maps of all slides by the student."""
 
-    models: Mapping[Role, MILModel]
+    models: Mapping[NetworkName, MILModel]
     maps: list[PatchMap]
     settings: Settings
     features: LiveFeatures
@@ -202,7 +202,7 @@ def live(
     maps = []
     order = sorted(features.slides.values(), key=lambda slide: slide.row.slide_id != first)
     listed = {row.slide_id for row in cohort}
-    identity = {"role": ROLE, "weights_sha256": _digest(models["student"]), "pooling": settings.model.pooling}
+    identity = {"network": ROLE, "weights_sha256": _digest(models["student"]), "pooling": settings.model.pooling}
     for done, slide in enumerate(order, 1):
         if slide.row.slide_id in listed:
             maps.append(_map(models["student"], slide, cohort.classes, identity))
@@ -235,13 +235,13 @@ def _bag(
 
 def _train(
     bags: list[Bag], n_classes: int, settings: Settings, components: Components
-) -> Generator[Event, None, dict[Role, MILModel]]:
+) -> Generator[Event, None, dict[NetworkName, MILModel]]:
     """Teacher and student, on the CPU: networks this small would wait for a GPU."""
     pipeline = TrainingPipeline(bags, (), n_classes, settings, torch.device("cpu"))
     width = components.directions.shape[1]
     # One scale for all components: their own would make as much of the weakest as of the strongest.
     pipeline.normalisation = {"mean": torch.zeros(width), "std": torch.full((width,), components.spread)}
-    models: dict[Role, MILModel] = {}
+    models: dict[NetworkName, MILModel] = {}
     for item in pipeline.stages():
         if not isinstance(item, Stage):
             yield item
@@ -276,7 +276,7 @@ def _map(model: MILModel, slide: LiveSlide, classes: tuple[str, ...], identity: 
     answer = predict_bag(model, Bag(row.slide_id, slide.components, patches.corners[slide.readable], (0,)))
     made = PatchMap.create(
         None, patches, classes, slide_id=row.slide_id, slide_path=row.path, slide_mpp=slide.mpp,
-        slide_mpp_assumed=slide.mpp_from_user, several=model.settings.several,
+        mpp_from_user=slide.mpp_from_user, multi_label=model.settings.several,
         model=identity | {"slide_signature": slide.signature},
     )  # fmt: skip
     arrays = {
@@ -291,9 +291,9 @@ def _map(model: MILModel, slide: LiveSlide, classes: tuple[str, ...], identity: 
         rows = number[block.window][block.scored]
         there = rows >= 0
         if there.any():
-            made.write(part_of(block, there), **{name: values[rows[there]] for name, values in arrays.items()})
+            made.write(select_patches(block, there), **{name: values[rows[there]] for name, values in arrays.items()})
         if not there.all():
-            made.fail(part_of(block, ~there), ())
+            made.fail(select_patches(block, ~there), ())
     made.finish(lambda logit: model.probabilities(torch.from_numpy(logit).float()).tolist())
     return made
 
@@ -329,7 +329,7 @@ def keep(result: LiveResult, out: PathLike) -> Generator[Event, None, Run]:
         signature.update(f"{row.slide_id}\0{row.label}\0{features.slides[row.slide_id].signature}".encode())
     for role, model in result.models.items():
         about = {
-            "role": role,
+            "network": role,
             "classes": cohort.classes,
             "grid": settings.grid,
             "training": getattr(settings, role),
@@ -339,7 +339,7 @@ def keep(result: LiveResult, out: PathLike) -> Generator[Event, None, Run]:
             "seed": settings.seed,
             "epoch": getattr(settings, role).epochs,
             "mpp": mpp,
-            "n_mpp_assumed": sum(slide.mpp_from_user for slide in slides),
+            "n_mpp_from_user": sum(slide.mpp_from_user for slide in slides),
             "n_train": len(cohort),
             "n_corrections": result.n_corrections if role == "student" else 0,
             "data_signature": signature.hexdigest(),

@@ -12,20 +12,19 @@ from ..core.events import Event, ItemFailed, ItemStarted, Notice, Progress, Task
 from ..core.geometry import Mpp, PatchGrid, PatchPoints, mean_mpp
 from ..core.paths import canonical_path
 from ..core.settings import GridSettings
-from ..prediction.classifier import JudgedFeatures, PatchClassifier, judge_kept
-from ..prediction.cluster import Cluster
-from ..prediction.engine import PatchScorer, fill, patches_per_block, walk
-from ..prediction.recipe import ModelRecipe, SlideRecipe
+from ..inference.classifier import FeatureAndMapSink, PatchClassifier, classify_features
+from ..inference.cluster import Cluster
+from ..inference.engine import PatchScorer, patches_per_block, score_blocks, score_slide
+from ..inference.specs import ModelSpec, SlideSpec
 from ..slides.patches import iter_place_patches
 from ..slides.registry import open_slide
 from ..slides.scale import SCALE_TOLERANCE
 from ..slides.slide import Slide
 from ..store.cohort import CohortSlide
-from ..store.files import safe_name
-from ..store.patchmap import PatchMap
-from ..store.patchmap_files import heading
-from ..store.points import Points
-from ..store.signature import file_signature
+from ..store.files.safe_names import safe_name
+from ..store.files.signature import file_signature
+from ..store.maps.patch_map import PatchMap, read_header
+from ..store.tables.points import Points
 from .bags import centres_of
 from .features import FeatureSource, opened_if_there
 from .tissue import Tissue, regions_of
@@ -36,7 +35,7 @@ class PatchMapper:
 
     Parameters
     ----------
-    classifier, recipe
+    classifier, model_spec
         The model, and how other processes make it.
     grid
         How slides are cut.
@@ -56,7 +55,7 @@ class PatchMapper:
     def __init__(
         self,
         classifier: PatchClassifier,
-        recipe: ModelRecipe,
+        model_spec: ModelSpec,
         grid: GridSettings,
         centres: dict[str, Points] | None = None,
         tissue: Tissue | None = None,
@@ -65,7 +64,7 @@ class PatchMapper:
         cluster: Cluster | None = None,
         source: FeatureSource | None = None,
     ) -> None:
-        self.classifier, self.recipe, self.grid = recipe.ready(classifier), recipe, grid
+        self.classifier, self.model_spec, self.grid = model_spec.ready(classifier), model_spec, grid
         self.centres, self.tissue, self.threshold = centres, tissue, threshold
         self.force, self.cluster, self.source = force, cluster, source
         self.config = classifier.bundle.config
@@ -82,15 +81,15 @@ class PatchMapper:
             yield from (Notice(f"{row.slide_id}: {notice}") for notice in slide.notices)
             patches = yield from self._lay(row, slide)
             check_patches(slide, patches)
-            place = keep and place_of(keep, row, self.config.role)
+            place = keep and place_of(keep, row, self.config.network)
             patch_map = self._begin(place, patches, row, slide.mpp, slide.mpp_from_user)
             if not patch_map.is_complete:
                 yield ItemStarted(row.slide_id, patch_map)
                 yield from self._walk(slide, patch_map, Progress(Task.PREDICT, item=row.slide_id))
-                if not patch_map.done.any():
+                if not patch_map.scored.any():
                     raise SlideError(f"{slide.path}: {_damage(patch_map)}, nothing is left: copy the slide again")
                 patch_map.finish(self._probabilities)
-        if patch_map.damage:
+        if patch_map.damaged_regions:
             yield ItemFailed(
                 row.slide_id, SlideError(f"{row.path}: {_damage(patch_map)}; the others are: copy the slide again")
             )
@@ -104,11 +103,11 @@ class PatchMapper:
             features = yield from self.source.read(row, slide)
             slide_mpp = slide.mpp if slide is not None else row.mpp and (row.mpp, row.mpp)
             assumed = slide.mpp_from_user if slide is not None else row.mpp is not None
-        place = keep and place_of(keep, row, self.config.role)
+        place = keep and place_of(keep, row, self.config.network)
         patch_map = self._begin(place, features.patches, row, slide_mpp, assumed, features.signature)
         if not patch_map.is_complete:
             yield ItemStarted(row.slide_id, patch_map)
-            yield from judge_kept(
+            yield from classify_features(
                 features, patch_map, self.classifier, Progress(Task.PREDICT, item=row.slide_id), "lost"
             )
             patch_map.finish(self._probabilities)
@@ -118,8 +117,8 @@ class PatchMapper:
         return open_slide(row.path, mpp or row.mpp, self.force)
 
     def _lay(self, row: CohortSlide, slide: Slide) -> Generator[Event, None, PatchGrid | PatchPoints]:
-        if self.recipe.dense:
-            from ..prediction.dense import dense_grid as make_grid
+        if self.model_spec.dense:
+            from ..inference.dense import dense_grid as make_grid
         else:
             make_grid = PatchGrid.over
         centres, regions = centres_of(row.slide_id, self.centres), regions_of(row.slide_id, self.tissue)
@@ -127,17 +126,17 @@ class PatchMapper:
 
     def _walk(self, slide: Slide, patch_map: PatchMap, progress: Progress) -> Generator[Event, None, None]:
         patches = patch_map.patches
-        scorer = self.recipe.scorer(self.classifier, patches, slide)
+        scorer = self.model_spec.scorer(self.classifier, patches, slide)
         if self.cluster is None and self.source is not None:
             features = self.source.map_at(patch_map.slide_id, slide, patches)
-            yield from judge_kept(features, patch_map, self.classifier, progress, "later")
-            sink = JudgedFeatures(features, patch_map, self.classifier)
-            yield from walk(slide, sink, PatchScorer(self.source.encoder), progress)
+            yield from classify_features(features, patch_map, self.classifier, progress, "later")
+            sink = FeatureAndMapSink(features, patch_map, self.classifier)
+            yield from score_slide(slide, sink, PatchScorer(self.source.encoder), progress)
         elif self.cluster is None:
-            yield from walk(slide, patch_map, scorer, progress)
+            yield from score_slide(slide, patch_map, scorer, progress)
         else:
-            pool = self.cluster.scoring(SlideRecipe.of(slide, patches, self.force))
-            yield from fill(patch_map, pool, progress, patches_per_block(scorer, patches))
+            pool = self.cluster.open_pool(SlideSpec.of(slide, patches, self.force))
+            yield from score_blocks(patch_map, pool, progress, patches_per_block(scorer, patches))
 
     def _probabilities(self, logit: np.ndarray) -> list[float]:
         """(C,) logits of a slide -> (C,) probabilities."""
@@ -149,8 +148,8 @@ class PatchMapper:
     def _identity(self, signature: str) -> dict[str, object]:
         """What a map must be of to be gone on with."""
         identity = self.classifier.bundle.identity | {"slide_signature": signature}
-        if self.recipe.precision != "float32":
-            identity["precision"] = self.recipe.precision
+        if self.model_spec.precision != "float32":
+            identity["precision"] = self.model_spec.precision
         return identity
 
     def _begin(
@@ -159,7 +158,7 @@ class PatchMapper:
         patches: PatchGrid | PatchPoints,
         row: CohortSlide,
         slide_mpp: Mpp | None,
-        slide_mpp_assumed: bool,
+        mpp_from_user: bool,
         signature: str | None = None,
     ) -> PatchMap:
         """The patch map to fill: the one already begun for the same patches, model and slide file, or a new one.
@@ -170,9 +169,9 @@ class PatchMapper:
         if path is not None and (path / "zarr.json").is_file():
             try:
                 begun = PatchMap.open(path)
-                scale = (begun.slide_mpp, begun.slide_mpp_assumed)
-                same_place = (begun.slide_path, scale) == (canonical_path(row.path), (slide_mpp, slide_mpp_assumed))
-                if same_place and begun.fits(patches, self.config.classes, identity):
+                scale = (begun.slide_mpp, begun.mpp_from_user)
+                same_place = (begun.slide_path, scale) == (canonical_path(row.path), (slide_mpp, mpp_from_user))
+                if same_place and begun.can_resume(patches, self.config.classes, identity):
                     begun.check()
                     begun.set_threshold(self.threshold)
                     return begun
@@ -185,9 +184,9 @@ class PatchMapper:
             slide_id=row.slide_id,
             slide_path=row.path,
             slide_mpp=slide_mpp,
-            slide_mpp_assumed=slide_mpp_assumed,
+            mpp_from_user=mpp_from_user,
             model=identity,
-            several=self.config.model.several,
+            multi_label=self.config.model.several,
             threshold=self.threshold,
         )
 
@@ -195,7 +194,7 @@ class PatchMapper:
 def place_of(keep: Path, row: CohortSlide, role: str) -> Path:
     """The folder of a slide's map; one that holds another file's map, of a slide of the same id, is left alone."""
     path = keep / f"{safe_name(row.slide_id)}.{role}.zarr"
-    if heading(path).get("slide_path") in (None, canonical_path(row.path)):  # none: damaged, and made anew
+    if read_header(path).get("slide_path") in (None, canonical_path(row.path)):  # none: damaged, and made anew
         return path
     digest = hashlib.sha256(str(row.path).encode("utf-8", "surrogateescape")).hexdigest()[:6]
     return path.with_name(f"{safe_name(row.slide_id)}-{digest}.{role}.zarr")
@@ -204,8 +203,8 @@ def place_of(keep: Path, row: CohortSlide, role: str) -> Path:
 def _damage(patch_map: PatchMap) -> str:
     """What could not be read of a slide, in words."""
     failed, asked = int(patch_map.failed.sum()), int(patch_map.patches.scored.sum())
-    y, x, h, w = patch_map.damage[0]
-    more = f" and {len(patch_map.damage) - 1} more" if len(patch_map.damage) > 1 else ""
+    y, x, h, w = patch_map.damaged_regions[0]
+    more = f" and {len(patch_map.damaged_regions) - 1} more" if len(patch_map.damaged_regions) > 1 else ""
     return (
         f"damaged at level-0 x={x}, y={y}, {w} × {h} px{more}: {failed} of {asked} patches cannot be read and are "
         "not scored"

@@ -10,14 +10,14 @@ from ..core.classes import spelling_key, split_label
 from ..core.errors import SettingsError, SlideError
 from ..core.label_map import COVERAGE
 from ..core.settings import Settings
+from ..inference.encoder import ENCODER_HELP, FrozenEncoder
 from ..mil.encoders import smallest_patch
-from ..prediction.encoder import HOW_TO_GET_ONE, FrozenEncoder
 from ..slides.slide import Slide
 from ..store.cohort import Cohort, CohortSlide
-from ..store.features import EncoderIdentity, FeatureOrigin
-from ..store.hdf5 import read_hdf5
-from ..store.hdf5_geometry import Frame
-from ..store.outputs import Outputs
+from ..store.files.outputs import Outputs
+from ..store.maps.feature_map import EncoderIdentity, FeatureOrigin
+from ..store.maps.hdf5 import read_hdf5
+from ..store.maps.hdf5_geometry import Frame
 from ..store.run import Run, RunConfig
 from ..store.same_files import with_files_in_one_case
 from ..store.splits import with_splits
@@ -172,7 +172,7 @@ def check_encoder(settings: Settings, encoder: PathLike | None, features: PathLi
     if settings.model.encoder == "features" and encoder is None and features is None:
         raise SettingsError(
             f"the preset {settings.preset!r} works on features of a frozen encoder: give its file with --encoder, or "
-            f"a folder of features with --features; {HOW_TO_GET_ONE}. For crops there are the presets colon and breast"
+            f"a folder of features with --features; {ENCODER_HELP}. For crops there are the presets colon and breast"
         )
 
 

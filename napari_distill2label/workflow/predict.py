@@ -11,18 +11,18 @@ from typing import Any
 from ..core.errors import BundleError, OutputError, SettingsError, SlideError
 from ..core.events import Event, ItemDone, ItemFailed, Notice, Progress, Task
 from ..core.settings import GridSettings
-from ..export import files_of, format_names, names_of_files, write
+from ..exporters.formats import files_of_map, format_names, names_of_files, write
+from ..inference.classifier import open_classifier
+from ..inference.cluster import Cluster, is_open, open_scheduler
+from ..inference.specs import ModelSpec
 from ..mil.device import choose_device, compute_dtype
-from ..prediction.classifier import with_encoder
-from ..prediction.cluster import Cluster, is_open, open_scheduler
-from ..prediction.recipe import ModelRecipe
 from ..slides.scale import LIMITS
-from ..store.bundle import ROLES, Bundle, is_bundle, load_bundle
+from ..store.bundle import NETWORKS, Bundle, is_bundle, load_bundle
 from ..store.cohort import Cohort, CohortSlide
-from ..store.outputs import Outputs
-from ..store.patchmap import PatchMap
-from ..store.points import read_points
+from ..store.files.outputs import Outputs
+from ..store.maps.patch_map import PatchMap
 from ..store.run import Run
+from ..store.tables.points import read_points
 from .bags import PathLike
 from .disk import out_of_order
 from .features import source_for
@@ -46,15 +46,15 @@ def find_model(model: PathLike | Run | Bundle, role: str | None = None, device: 
         return model
     if not isinstance(model, Run) and is_bundle(model):
         bundle = load_bundle(model, choose_device(device))
-        if role not in (None, bundle.config.role):
+        if role not in (None, bundle.config.network):
             raise BundleError(
-                f"{model}: is a {bundle.config.role}, not a {role}; leave out --model, or name the run's folder"
+                f"{model}: is a {bundle.config.network}, not a {role}; leave out --model, or name the run's folder"
             )
         return bundle
     if not isinstance(model, Run) and not Run.is_run(model):
         raise BundleError(f"{model}: is neither a run nor a model bundle (no settings.json, no config.json)")
     run = model if isinstance(model, Run) else Run.open(model)
-    for name in [role] if role else reversed(ROLES):
+    for name in [role] if role else reversed(NETWORKS):
         if name in run.models:
             return load_bundle(run.bundle(name), choose_device(device))
     have = ", ".join(run.models) or "none"
@@ -88,7 +88,7 @@ def predict(
     Parameters
     ----------
     model
-        A run, a bundle, or the folder of either; `role` picks a run's model (student, teacher, mil).
+        A run, a bundle, or the folder of either; `role` picks a run's model (student, teacher, baseline).
     out
         Folder of the results in `formats`; None keeps them in memory only. Patch maps are kept in the run's
         `predictions/` where the model is a run's that can be written to, else in `out`.
@@ -137,7 +137,7 @@ def predict(
     if dense is not None and centres is not None:
         raise SettingsError("--dense scores every position, --centres some points: give one of them")
     bundle = find_model(model, role, device)
-    recipe = ModelRecipe(
+    model_spec = ModelSpec(
         str(Path(bundle.path).absolute()),
         bundle.config.weights_sha256,
         device,
@@ -159,21 +159,21 @@ def predict(
         read = (*files_of_model(bundle.path), *files_read(cohort, tissue, centres, encoder))
         outputs = stack.enter_context(Outputs(read, overwrite, "predicting"))
         if out is not None:
-            outputs.claim(file for row in cohort for file in files_of(out, formats, names[row.slide_id]))
+            outputs.claim(file for row in cohort for file in files_of_map(out, formats, names[row.slide_id]))
         keep = yield from _claim_maps(outputs, bundle, cohort, out)
         yield from notice_missing_mpp(cohort, grid.mpp, mpp)
-        classifier = with_encoder(bundle, encoder, device, trust, features is not None)
+        classifier = open_classifier(bundle, encoder, device, trust, features is not None)
         source = source_for(classifier, features, keep)
         cluster = None
         if workers is not None or scheduler is not None:
-            cluster = Cluster(recipe, workers, scheduler)
+            cluster = Cluster(model_spec, workers, scheduler)
             stack.callback(cluster.stop)
             yield from _start(cluster)
             if scheduler is not None and is_open(scheduler):
                 yield Notice(open_scheduler(scheduler))
             if not cluster.threads:
                 yield Notice(f"the scheduler {scheduler} has no workers yet: waiting for some")
-        mapper = PatchMapper(classifier, recipe, grid, points, tissue, threshold, force, cluster, source)
+        mapper = PatchMapper(classifier, model_spec, grid, points, tissue, threshold, force, cluster, source)
 
         def one(index: int, row: CohortSlide) -> Generator[Event, None, None]:
             try:
@@ -212,7 +212,7 @@ def in_turn(works: Iterable[Generator[Event, None, None]], cluster: Cluster | No
     walking = True  # has the work begun last asked for what it needs? Else it would seem that there is room
     try:
         while True:
-            has_room = cluster is not None and walking and len(begun) < SLIDES_AT_ONCE and cluster.room > 0
+            has_room = cluster is not None and walking and len(begun) < SLIDES_AT_ONCE and cluster.free_slots > 0
             if not begun or has_room:
                 if (work := next(waiting, None)) is not None:
                     begun.append(work)
@@ -262,7 +262,7 @@ def _claim_maps(
     folders = dict.fromkeys(([run / "predictions"] if Run.is_run(run) else []) + [Path(out)])
     for folder in folders:
         try:
-            outputs.claim(place_of(folder, row, bundle.config.role) for row in cohort)
+            outputs.claim(place_of(folder, row, bundle.config.network) for row in cohort)
         except OSError as error:
             if error.errno not in READ_ONLY:
                 raise

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ..core.errors import SlideError
-from ..store.bundle import ROLES
+from ..store.bundle import NETWORKS
 from ..store.cohort import Cohort
 from ..store.run import Run
 from .tissue import PathLike, Tissue, regions_of
@@ -38,4 +38,4 @@ def files_of_model(path: PathLike) -> Iterator[Path]:
     if not Run.is_run(folder):
         yield Path(path)
         return
-    yield from (folder / name for name in (*ROLES, "checkpoints", "settings.json", "cohort.csv", "history.csv"))
+    yield from (folder / name for name in (*NETWORKS, "checkpoints", "settings.json", "cohort.csv", "history.csv"))

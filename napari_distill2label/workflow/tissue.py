@@ -7,12 +7,12 @@ from pathlib import Path
 from ..core.errors import OutputError, SettingsError, SlideError
 from ..core.events import Event, ItemDone, ItemFailed, Notice
 from ..core.settings import GridSettings
-from ..export.regions import write_regions
+from ..exporters.regions import write_regions
 from ..slides.registry import open_slide
 from ..slides.tissue import segment_tissue
 from ..store.cohort import Cohort
-from ..store.files import safe_name, safe_names, told_apart
-from ..store.outputs import Outputs
+from ..store.files.outputs import Outputs
+from ..store.files.safe_names import safe_name, safe_names, told_apart
 
 PathLike = str | os.PathLike[str]
 Tissue = PathLike | Mapping[str, PathLike]  # one file, a folder of them, or a file for some slides by their ids

@@ -19,10 +19,10 @@ from ..mil.fit_quality import FitQuality, measure_fit
 from ..mil.model import MILModel
 from ..mil.pipeline import Stage, TrainingPipeline
 from ..mil.training import TrainingState, all_finite, divergence_error, fit, iter_predict_bag
-from ..store.bundle import ROLES, load_bundle, save_bundle
+from ..store.bundle import NETWORKS, load_bundle, save_bundle
 from ..store.checkpoint import digest_of_tensors, load_checkpoint, save_checkpoint
 from ..store.cohort import Cohort
-from ..store.learnt import has_signatures, signing, write_signatures
+from ..store.learnt import has_signatures, iter_sign_slides, write_signatures
 from ..store.run import Run
 from .bags import PathLike
 from .plan import Asked, Plan, new_plan, resumed_plan
@@ -70,7 +70,7 @@ def train(
     centres
         CSV or GeoJSON of points: patches are centred on these instead of lying on a grid.
     encoder
-        File of a frozen encoder (`prediction.encoder.FrozenEncoder`): train on its features.
+        File of a frozen encoder (`inference.encoder.FrozenEncoder`): train on its features.
     features
         Folder of features: CLAM's or TRIDENT's `<slide_id>.h5`, or what the verb `features` wrote. With `encoder`,
         features that are not there are computed and kept there; None: in the run.
@@ -99,7 +99,7 @@ def train(
     asked = Asked(classes, baseline, centres, encoder, corrections, features, trust, tissue, label_map, coverage)
     if resume:
         Run.open(out)  # no folder is made for a run that is none
-    with Run.held(out):
+    with Run.locked(out):
         if resume:
             plan = resumed_plan(out, cohort, settings, asked)
         else:
@@ -131,7 +131,7 @@ class _Training:
         if len({bag.label for bag in self.train}) < 2:
             raise SettingsError("the training slides that could be read are all of one class: nothing can be learnt")
         self.signature = yield from _signature([*self.train, *self.valid])
-        signatures = yield from signing(row for row in rows if row.slide_id in bags)
+        signatures = yield from iter_sign_slides(row for row in rows if row.slide_id in bags)
         # Not before: a run of slides that cannot be read would only be in the way.
         self.run = self.plan.start(self.signature, len(rows) - len(bags))
         if not has_signatures(self.run):
@@ -187,7 +187,7 @@ class _Training:
         model.dtype = torch.float32
         if not all_finite(model.state_dict()):
             raise divergence_error(role, settings, "its last weights are not finite")
-        if role in ROLES:
+        if role in NETWORKS:
             yield from self.save(role, model, state, settings)
             yield from self.say_if_nothing_was_learnt(role, model)
         self.trained(role, state)
@@ -215,7 +215,7 @@ class _Training:
         try:
             state = load_checkpoint(path, stage.model)
         except BundleError as error:
-            if self.is_whole(role if role in ROLES else "student"):
+            if self.is_whole(role if role in NETWORKS else "student"):
                 raise BundleError(f"{error}; delete it, and --resume trains the {in_words(role)} anew") from None
             yield Notice(f"{error}: the {in_words(role)} is trained anew")
             return None
@@ -235,13 +235,13 @@ class _Training:
     def is_whole(self, role: str) -> bool:
         """Is the model of this role there, and undamaged?"""
         try:
-            return load_bundle(self.run.bundle(role)).config.role == role
+            return load_bundle(self.run.bundle(role)).config.network == role
         except BundleError:
             return False
 
     def is_saved(self, role: str, state: TrainingState) -> Generator[Notice, None, bool]:
         """Is the role's bundle of this very state? It is older where more epochs were asked for and then stopped."""
-        if role not in ROLES:
+        if role not in NETWORKS:
             return True  # an assistant needs none
         folder = self.run.bundle(role)
         try:
@@ -256,7 +256,7 @@ class _Training:
             for name, own in state.best_weights.items()
             if role != "student" or not name.startswith("head.")
         )
-        return same and (config.role, config.epoch) == (role, state.best_epoch)
+        return same and (config.network, config.epoch) == (role, state.best_epoch)
 
     def save(
         self, role: str, model: MILModel, state: TrainingState, settings: TrainingSettings
@@ -265,7 +265,7 @@ class _Training:
             int((bag.patch_labels != UNLABELLED).sum()) for bag in self.train if bag.patch_labels is not None
         )
         about = {
-            "role": role,
+            "network": role,
             "classes": self.cohort.classes,
             "grid": self.settings.grid,
             "training": settings,
@@ -275,7 +275,7 @@ class _Training:
             "seed": self.settings.seed,
             "epoch": state.best_epoch,
             "mpp": self.settings.grid.mpp or self.reader.common_mpp,
-            "n_mpp_assumed": self.reader.n_mpp_assumed,
+            "n_mpp_from_user": self.reader.n_mpp_from_user,
             "n_train": len(self.train),
             "n_valid": len(self.valid),
             "n_corrections": corrected if role == "student" else 0,
@@ -301,12 +301,12 @@ class _Training:
 
 def is_teaching(role: str) -> bool:
     """Does the student learn from this network's answers?"""
-    return role not in ("mil", "student")
+    return role not in ("baseline", "student")
 
 
 def in_words(role: str) -> str:
     """A network as the messages of a training call it."""
-    return "plain MIL model" if role == "mil" else role.replace("-", " ")
+    return "plain MIL model" if role == "baseline" else role.replace("-", " ")
 
 
 def bag_metrics(

@@ -23,16 +23,16 @@ from ..core.label_map import (
     list_briefly,
 )
 from ..core.paths import slide_name
-from ..export.read import LabelMask, is_label_mask, read_label_mask
-from ..store.patchmap import PatchMap
-from ..store.points import (
+from ..store.maps.label_mask import LabelMask, is_label_mask, read_label_mask
+from ..store.maps.patch_map import PatchMap
+from ..store.tables.points import (
     CENTRE_TOLERANCE,
     PatchLabels,
     Points,
     Tally,
+    find_for_slide,
     is_centred,
     label_patches,
-    of_slide,
     one_each,
     read_points,
 )
@@ -70,7 +70,10 @@ class Truth(Protocol):
 
 
 class PointTruth:
-    """Labelled points and areas by slide (`store.points.label_patches`). A label that is no class says nothing."""
+    """Labelled points and areas by slide (`store.tables.points.label_patches`).
+
+    A label that is no class says nothing.
+    """
 
     def __init__(
         self,
@@ -83,7 +86,7 @@ class PointTruth:
         self._index = lru_cache(self._index_of)
 
     def __contains__(self, slide_id: str) -> bool:
-        return of_slide(self.by_slide, slide_id) is not None
+        return find_for_slide(self.by_slide, slide_id) is not None
 
     def _index_of(self, classes: tuple[str, ...]) -> dict[str, int]:
         labels = {label for points in self.by_slide.values() for label in points.named}
@@ -123,7 +126,7 @@ class PointTruth:
 
     def points(self, slide_id: str) -> Points:
         """What is marked on a slide."""
-        found = of_slide(self.by_slide, slide_id)
+        found = find_for_slide(self.by_slide, slide_id)
         return Points(np.empty((0, 2)), np.empty(0, object)) if found is None else found
 
     def _labels(self, slide_id: str, patches: Patches, classes: tuple[str, ...]) -> PatchLabels:
@@ -153,10 +156,10 @@ class MaskTruth:
         self._found: dict[int, Path] = {}  # the values of masks that do not name their classes, and a file with each
 
     def __contains__(self, slide_id: str) -> bool:
-        return of_slide(self.files, slide_id) is not None
+        return find_for_slide(self.files, slide_id) is not None
 
     def check(self, classes: tuple[str, ...], slide_ids: Sequence[str], complete: bool) -> list[str]:
-        files = [file for slide_id in slide_ids if (file := of_slide(self.files, slide_id)) is not None]
+        files = [file for slide_id in slide_ids if (file := find_for_slide(self.files, slide_id)) is not None]
         asked = [_Values.of(file) for file in dict.fromkeys(files)]
         found = asked_for = _files_of_values(asked)
         labels = {label for one in asked for label in one.labels}
@@ -175,7 +178,7 @@ class MaskTruth:
         return [f"truth: masks are read as {list_briefly(said)}; --map VALUE=CLASS says otherwise"] if said else []
 
     def of(self, slide_id: str, patches: Patches, classes: tuple[str, ...]) -> np.ndarray:
-        file = of_slide(self.files, slide_id)
+        file = find_for_slide(self.files, slide_id)
         if file is None:
             return np.full(len(patches.corners), UNLABELLED, np.int64)
         mask = read_label_mask(file)

@@ -94,7 +94,7 @@ def test_a_job_of_unknown_parts_goes_by_its_task():
 def test_the_parts_of_a_training():
     settings = build_settings("colon", "default")
     names = [part.name for part in training_parts(settings, baseline=True)]
-    assert names == ["mil", "teacher", "assistant-1", "assistant-2", "assistant-3", "student"]
+    assert names == ["baseline", "teacher", "assistant-1", "assistant-2", "assistant-3", "student"]
     assert [part.name for part in training_parts(build_settings("colon", "paper"))] == ["teacher", "student"]
 
 

@@ -178,14 +178,14 @@ def test_a_users_lengths_win_over_a_presets_and_an_encoders():
     assert (breast.patch_px, breast.tissue) == (64, "white")
     assert build_settings("breast").grid.patch_px == 32  # the preset itself is what it was
 
-    def with_encoder(**given):
+    def open_classifier(**given):
         grid = validated(GridSettings, given).with_encoder_defaults(224, 0.5)
         return grid.patch_px, grid.stride_px, grid.mpp
 
-    assert with_encoder() == (224, None, 0.5)
-    assert with_encoder(mpp=0.25) == (224, None, 0.25)
-    assert with_encoder(patch_um=64) == (128, None, 0.5)
-    assert with_encoder(patch_um=64, patch_px=64) == (64, None, 1.0)
-    assert with_encoder(patch_um=64, mpp=1) == (64, None, 1.0)
-    assert with_encoder(stride_um=56) == (224, 112, 0.5)
+    assert open_classifier() == (224, None, 0.5)
+    assert open_classifier(mpp=0.25) == (224, None, 0.25)
+    assert open_classifier(patch_um=64) == (128, None, 0.5)
+    assert open_classifier(patch_um=64, patch_px=64) == (64, None, 1.0)
+    assert open_classifier(patch_um=64, mpp=1) == (64, None, 1.0)
+    assert open_classifier(stride_um=56) == (224, 112, 0.5)
     assert GridSettings().with_encoder_defaults(224, None).mpp is None

@@ -13,6 +13,7 @@ from sklearn.metrics import f1_score, roc_auc_score
 from experiments import breast as table
 from experiments.breast import bag_threshold, breast, few_images
 from experiments.breast_report import MODELS, auroc_of_cases
+from experiments.variants import NETWORKS
 from napari_distill2label.core.errors import CohortError, SettingsError
 from napari_distill2label.core.events import ItemFailed, Notice, Progress, Task, drain
 from napari_distill2label.core.metrics import positive_score
@@ -116,7 +117,7 @@ def test_only_what_is_missing_is_done_again(done, images, tmp_path):
     events = []
     drain(breast(images, out, quick=True), events.append)
     trained = {(e.task, e.item, e.epoch) for e in events if isinstance(e, Progress) and e.epoch is not None}
-    assert trained == {(Task.TRAIN, "mil", 1), (Task.VALIDATE, "mil", 1)}
+    assert trained == {(Task.TRAIN, "baseline", 1), (Task.VALIDATE, "baseline", 1)}
     assert sorted((out / "results.csv").read_text("utf-8").splitlines()) == sorted(whole.splitlines())
     assert (out / "breast.md").read_text("utf-8") == (done / "breast.md").read_text("utf-8")
 
@@ -156,7 +157,7 @@ def test_scores_are_those_of_the_models_that_train_makes(cohort, tmp_path):
     scores = {(row.model, row.metric): row.value for row in rows if row.level == table.IMAGE_SCORE}
     bags = {slide: table._bag(replace(slide, split=None), split.classes, settings.grid) for slide in split}
     for role in MODELS:
-        model = load_bundle(run.bundle(role)).model
+        model = load_bundle(run.bundle(NETWORKS[role])).model
         own = {
             name: [positive_score(model.probabilities(predict_bag(model, bags[s]).bag_logits).numpy()) for s in slides]
             for name, slides in ((name, split.in_split(name)) for name in ("valid", "test"))

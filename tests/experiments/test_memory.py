@@ -135,9 +135,9 @@ def test_what_cannot_be_told_apart_is_not_remembered():
 def test_only_the_last_are_kept(fits, monkeypatch):
     monkeypatch.setattr(memory, "KEPT", 2)
     for seed in (0, 1, 2):
-        scores("paper", ("mil",), seed=seed)
+        scores("paper", ("baseline",), seed=seed)
     fits.clear()
-    scores("paper", ("mil",), seed=2)
+    scores("paper", ("baseline",), seed=2)
     assert fits == []
-    scores("paper", ("mil",), seed=0)
-    assert fits == ["mil"]
+    scores("paper", ("baseline",), seed=0)
+    assert fits == ["baseline"]

@@ -83,7 +83,7 @@ def make_patch_map():
     import numpy as np
 
     from napari_distill2label.core.geometry import PatchGrid, PatchPoints
-    from napari_distill2label.store.patchmap import PatchMap
+    from napari_distill2label.store.maps.patch_map import PatchMap
 
     def make(shape, probability=None, classes=("normal", "tumour"), centres=None, mpp=None, several=False, **grid):
         origin = grid.pop("origin", (0, 0))
@@ -93,7 +93,7 @@ def make_patch_map():
         else:
             patches = PatchPoints.at(np.asarray(centres), shape, settings, mpp)
         patch_map = PatchMap.create(
-            None, patches, classes, slide_id="slide", slide_mpp=mpp, model={"role": "student"}, several=several
+            None, patches, classes, slide_id="slide", slide_mpp=mpp, model={"network": "student"}, multi_label=several
         )
         if probability is None:
             positive = np.linspace(0, 1, int(np.prod(patches.shape))).reshape(patches.shape)
@@ -148,12 +148,12 @@ def feature_folder(cohort_csv, tmp_path_factory) -> Path:
 
     from napari_distill2label.core.geometry import PatchGrid
     from napari_distill2label.store.cohort import Cohort
-    from napari_distill2label.store.features import FeatureMap
+    from napari_distill2label.store.maps.feature_map import FeatureMap
 
     folder, rng = tmp_path_factory.mktemp("features é"), np.random.default_rng(0)
     grid = PatchGrid.over((135, 162), GridSettings(patch_px=27), (0.5, 0.5))
     for row in Cohort.read(cohort_csv):
-        found = FeatureMap.at(folder / f"{row.slide_id}.zarr", grid, 24, {"encoder": "of a test"})
+        found = FeatureMap.open_or_create(folder / f"{row.slide_id}.zarr", grid, 24, {"encoder": "of a test"})
         for block in grid.blocks(1000):
             values = rng.normal(size=(len(block.corners), 24)).astype(np.float32)
             if row.label == "tumour":

@@ -8,7 +8,7 @@ from napari.components import ViewerModel
 
 from napari_distill2label.gui import get_session
 from napari_distill2label.gui.training.train_panel import TrainPanel
-from napari_distill2label.store.features import FeatureMap
+from napari_distill2label.store.maps.feature_map import FeatureMap
 
 from .conftest import LONG, click
 

@@ -95,7 +95,7 @@ def test_a_kept_trial_becomes_the_model(headless, tmp_path):
     assert session.roles == ("teacher", "student", "live")  # what it said is still to be looked at
     session.set_role("live")
     maps = session.predict("slide_001")
-    assert maps[0].model["role"] == "student"
+    assert maps[0].model["network"] == "student"
 
 
 def test_predicting_while_live_labels_are_shown_uses_the_run(headless, tmp_path):
@@ -104,9 +104,9 @@ def test_predicting_while_live_labels_are_shown_uses_the_run(headless, tmp_path)
     session.live.keep(tmp_path / "kept")
     session.live.update()
     assert session.role == "live"
-    assert session.predict("slide_001")[0].model["role"] == "student"
-    with pytest.raises(SettingsError, match="there is no mil"):
-        session.set_role("mil")
+    assert session.predict("slide_001")[0].model["network"] == "student"
+    with pytest.raises(SettingsError, match="there is no baseline"):
+        session.set_role("baseline")
     session.set_role("student")
     assert session.export(tmp_path / "out", ["csv"], slides="slide_001")
 

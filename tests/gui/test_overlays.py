@@ -21,7 +21,7 @@ from napari_distill2label.gui.layers.layers import (
     PROBABILITY,
 )
 from napari_distill2label.gui.writer import shown_colours
-from napari_distill2label.prediction import engine
+from napari_distill2label.inference import engine
 
 
 def layer(viewer, role):
@@ -172,10 +172,10 @@ def test_maps_are_not_read_in_the_gui_thread(qtbot, make_napari_viewer, run_fold
 def test_cancelling_leaves_the_prediction_before(reviewed, make_patch_map):
     from napari_distill2label.core.events import ItemStarted
     from napari_distill2label.gui.jobs.jobs import Cancelled, Job
-    from napari_distill2label.store.patchmap import PatchMap
+    from napari_distill2label.store.maps.patch_map import PatchMap
 
     session, viewer, patch_map = reviewed(probability=np.full((6, 8), 0.9))
-    begun = PatchMap.create(None, patch_map.patches, patch_map.classes, slide_id="slide", model={"role": "student"})
+    begun = PatchMap.create(None, patch_map.patches, patch_map.classes, slide_id="slide", model={"network": "student"})
     shades.read(begun)
     job = Job("predict", "Predicting")
     session.jobs.event.emit(job, ItemStarted("slide", begun))

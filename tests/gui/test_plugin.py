@@ -15,8 +15,8 @@ from PIL import Image
 import napari_distill2label
 from napari_distill2label.core.errors import BundleError, OutputError
 from napari_distill2label.core.geometry import PatchGrid
-from napari_distill2label.export.mask import Mask
-from napari_distill2label.export.ome_tiff import write_mask
+from napari_distill2label.exporters.mask import Mask
+from napari_distill2label.exporters.ome_tiff import write_mask
 from napari_distill2label.gui import get_session
 from napari_distill2label.gui.layers import layers
 from napari_distill2label.gui.preferences import Preferences, preferences, remember

@@ -16,7 +16,7 @@ from napari_distill2label.gui.session.models import has_changed
 from napari_distill2label.gui.session.sidecar import read_sidecar, sidecar_of
 from napari_distill2label.gui.slide_table.slides_panel import SlidesPanel
 from napari_distill2label.gui.widget import DistillToLabel
-from napari_distill2label.store.signature import file_signature
+from napari_distill2label.store.files.signature import file_signature
 
 from .conftest import LONG, TINY, click
 

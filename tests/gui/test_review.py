@@ -151,9 +151,9 @@ def test_only_patches_and_classes_can_be_corrected(reviewed, make_patch_map):
     tissue = np.ones((6, 8), bool)
     tissue[0] = False
     patches = patch_map.patches.with_tissue(tissue)
-    from napari_distill2label.store.patchmap import PatchMap
+    from napari_distill2label.store.maps.patch_map import PatchMap
 
-    bare = PatchMap.create(None, patches, ("normal", "tumour"), slide_id="slide", model={"role": "student"})
+    bare = PatchMap.create(None, patches, ("normal", "tumour"), slide_id="slide", model={"network": "student"})
     for block in patches.blocks(50):
         n = int(block.scored.sum())
         bare.write(block, np.full((n, 2), 0.5), np.zeros((n, 2)), np.zeros(n))
@@ -413,10 +413,10 @@ def test_several_classes_at_once(reviewed):
     probability[0, :, 1] = probability[:, 0, 2] = 0.9
     session, _, patch_map = reviewed()
     names = ("normal", "tumour", "necrosis")
-    from napari_distill2label.store.patchmap import PatchMap
+    from napari_distill2label.store.maps.patch_map import PatchMap
 
     several = PatchMap.create(
-        None, patch_map.patches, names, slide_id="slide", model={"role": "student"}, several=True
+        None, patch_map.patches, names, slide_id="slide", model={"network": "student"}, multi_label=True
     )  # fmt: skip
     for block in several.patches.blocks(100):
         values = probability[block.window][block.scored]

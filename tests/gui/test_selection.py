@@ -18,7 +18,7 @@ from napari_distill2label.gui.layers import layers
 from napari_distill2label.gui.slide_table.slides_model import NAME
 from napari_distill2label.gui.widget import DistillToLabel
 from napari_distill2label.slides import registry
-from napari_distill2label.store.patchmap import PatchMap
+from napari_distill2label.store.maps.patch_map import PatchMap
 
 from .conftest import LONG
 
@@ -215,7 +215,7 @@ def test_undo_between_the_keys(slow, qtbot):
 def patch_map(row):
     grid = PatchGrid.over((60, 80), GridSettings(patch_px=20), None)
     found = PatchMap.create(
-        None, grid, ("normal", "tumour"), slide_id=row.slide_id, slide_path=row.path, model={"role": "student"}
+        None, grid, ("normal", "tumour"), slide_id=row.slide_id, slide_path=row.path, model={"network": "student"}
     )
     for block in grid.blocks(1000):
         positive = np.linspace(0, 1, len(block.corners))

@@ -59,7 +59,7 @@ def test_the_whole_path(session, viewer, cohort_csv, tmp_path):
     assert roles[-3:] == [layers.LABELS, layers.CORRECTIONS, layers.OUTLINES]
     assert session.slides["status"].str.match(r"(normal|tumour) · P\(tumour\) 0\.\d\d").all()
     session.set_threshold(0.0)
-    assert session.counts() == {"normal": 0, "tumour": maps[1].done.sum()}
+    assert session.counts() == {"normal": 0, "tumour": maps[1].scored.sum()}
     (labels,) = layers.find(viewer, layers.LABELS)
     assert (labels.data == 2).all()
     session.show("slide_002")
@@ -307,7 +307,7 @@ def test_predicting_may_be_asked_for_before_the_training_has_ended(session, coho
     session.jobs.event.connect(ask)
     session.train(tmp_path / "run")
     assert asked[0].state == "done"
-    assert asked[0].result()[0].model["role"] == "teacher"
+    assert asked[0].result()[0].model["network"] == "teacher"
 
 
 def test_a_prediction_of_a_training_that_failed_says_so(session, cohort_csv, tmp_path, monkeypatch):

@@ -6,8 +6,8 @@ import pytest
 from napari_distill2label.core.geometry import PatchGrid
 from napari_distill2label.core.settings import GridSettings
 from napari_distill2label.gui.layers import shades
-from napari_distill2label.store.labels import labels_of
-from napari_distill2label.store.patchmap import PatchMap
+from napari_distill2label.store.maps.labels import labels_of
+from napari_distill2label.store.maps.patch_map import PatchMap
 
 SHAPE = (200, 300)
 
@@ -20,7 +20,7 @@ def three(make_patch_map):
 
 def half_filled(n_blocks):
     patches = PatchGrid.over(SHAPE, GridSettings(patch_px=20))
-    patch_map = PatchMap.create(None, patches, ("normal", "tumour"), slide_id="slide", model={"role": "student"})
+    patch_map = PatchMap.create(None, patches, ("normal", "tumour"), slide_id="slide", model={"network": "student"})
     rng = np.random.default_rng(2)
     for block in list(patches.blocks(25))[:n_blocks]:
         n = int(block.scored.sum())

@@ -57,7 +57,7 @@ def seen(stage):
 
 def test_the_papers_three_networks(bags):
     stages, notices = run(TrainingPipeline(bags, (), 2, settings(), CPU), baseline=True)
-    assert [stage.role for stage in stages] == ["mil", "teacher", "student"]
+    assert [stage.role for stage in stages] == ["baseline", "teacher", "student"]
     assert not notices
     teacher, student = stages[1:]
     for training_bag, bag in zip(student.training_bags, bags, strict=True):

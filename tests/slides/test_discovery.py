@@ -150,7 +150,7 @@ def test_what_is_dropped_on_the_window(folder):
 
 def test_slides_that_the_demo_drew_are_slides_though_they_are_on_record(tmp_path):
     from napari_distill2label.slides.synthetic import write_cohort
-    from napari_distill2label.store.outputs import Outputs
+    from napari_distill2label.store.files.outputs import Outputs
 
     drawn = write_cohort(tmp_path / "drawn", 2, seed=0, shape=(80, 80)).parent / "slides"
     with Outputs((), False, "drawing") as outputs:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from napari_distill2label.export.regions import write_regions
+from napari_distill2label.exporters.regions import write_regions
 from napari_distill2label.slides.regions import mask_from_geojson, mask_from_polygons, points_inside, polygons_from_mask
 from napari_distill2label.slides.tissue_mask import TissueMask
 

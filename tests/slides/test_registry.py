@@ -8,7 +8,7 @@ from PIL import Image
 from napari_distill2label.core.errors import SlideError
 from napari_distill2label.slides import open_slide
 from napari_distill2label.slides.registry import SUFFIXES
-from napari_distill2label.store.signature import file_signature
+from napari_distill2label.store.files.signature import file_signature
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

@@ -9,7 +9,7 @@ from napari_distill2label.core.errors import SlideError
 from napari_distill2label.core.events import Progress, drain
 from napari_distill2label.core.geometry import PatchGrid
 from napari_distill2label.core.settings import GridSettings
-from napari_distill2label.export.regions import write_regions
+from napari_distill2label.exporters.regions import write_regions
 from napari_distill2label.slides import open_slide
 from napari_distill2label.slides.patches import place_patches
 from napari_distill2label.slides.regions import (

@@ -29,7 +29,7 @@ def make_model(encoder="colon", n_classes=2, **settings):
 
 def about(**changes):
     return {
-        "role": "student",
+        "network": "student",
         "classes": ("normal", "tumour"),
         "grid": GridSettings(patch_px=SIDE, stride_px=5),
         "training": StudentSettings(epochs=3),
@@ -109,7 +109,7 @@ def test_a_network_on_features(tmp_path):
 
 def test_a_bundle_says_what_it_is(bundle):
     config = load_bundle(bundle).config
-    assert (config.role, config.classes, config.mpp, config.seed, config.epoch) == (
+    assert (config.network, config.classes, config.mpp, config.seed, config.epoch) == (
         "student",
         ("normal", "tumour"),
         0.5,
@@ -129,7 +129,7 @@ def test_a_bundle_says_what_it_is(bundle):
         "model.safetensors",
     ]
     identity = load_bundle(bundle).identity
-    assert identity["role"] == "student"
+    assert identity["network"] == "student"
     assert identity["weights_sha256"] == hashlib.sha256((bundle / "model.safetensors").read_bytes()).hexdigest()
 
 
@@ -157,15 +157,15 @@ def test_the_card_says_whether_probabilities_are_calibrated(tmp_path, calibrate,
 
 
 def test_a_bundle_is_replaced_whole(bundle):
-    save_bundle(bundle, make_model(), about(role="teacher", training=TeacherSettings()), {})
-    assert load_bundle(bundle).config.role == "teacher"
+    save_bundle(bundle, make_model(), about(network="teacher", training=TeacherSettings()), {})
+    assert load_bundle(bundle).config.network == "teacher"
     assert [path.name for path in bundle.parent.iterdir()] == ["student"]
 
 
 def test_a_bundle_that_cannot_be_written_leaves_the_former_one(bundle):
     with pytest.raises(ValueError, match="Out of range float"):
-        save_bundle(bundle, make_model(), about(role="teacher", training=TeacherSettings()), {"auroc": float("nan")})
-    assert load_bundle(bundle).config.role == "student"
+        save_bundle(bundle, make_model(), about(network="teacher", training=TeacherSettings()), {"auroc": float("nan")})
+    assert load_bundle(bundle).config.network == "student"
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
@@ -244,9 +244,9 @@ def test_a_pickle_is_refused_and_never_run(bundle, tmp_path, agreeing, writer):
         ({"model__pooling": "mean"}, "pooling.* is no part of the network"),
         ({"model__encoder": "breast"}, "too small|does not fit"),
         ({"model__encoder": "features"}, "encoder and instance shape differ"),
-        ({"role": "teacher"}, "role and training settings differ"),
-        ({"role": "oracle"}, "config.json: role"),
-        ({"format": 2}, "config.json: format"),
+        ({"network": "teacher"}, "network and training settings differ"),
+        ({"network": "oracle"}, "config.json: network"),
+        ({"format": 1}, "config.json: has format 1, and this version of the program reads format 2"),
         ({"mean": [0.0, 0.0, 0.0]}, "mean or std differ"),
         ({"mpp": float("inf")}, "config.json: mpp"),
         ({"mpp": -1}, "config.json: mpp"),
@@ -261,7 +261,8 @@ def test_an_altered_config_is_noticed(bundle, changes, message):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "3", "null", "[" * 200_000, '{"seed": ' + "9" * 5000 + "}", '{"role": "student"}', "\xff"]
+    "text",
+    ["", "{", "[]", "3", "null", "[" * 200_000, '{"seed": ' + "9" * 5000 + "}", '{"network": "student"}', "\xff"],
 )
 def test_a_config_that_is_none(bundle, text):
     (bundle / "config.json").write_bytes(text.encode("latin-1"))

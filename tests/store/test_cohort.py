@@ -13,7 +13,7 @@ from napari_distill2label.core.paths import RECORD
 from napari_distill2label.core.settings import SplitSettings
 from napari_distill2label.store.cohort import Cohort, CohortSlide, slide_name
 from napari_distill2label.store.splits import with_splits
-from napari_distill2label.store.tables import Style, neutral, table_text
+from napari_distill2label.store.tables.csv_table import Style, escape_formula, format_table
 
 
 @pytest.fixture
@@ -616,9 +616,12 @@ def test_tables_of_any_text_survive(tmp_path):
         )
         notes = [text(0) for _ in slides]
         rows = [["note", "label", "wsi", "Slide"]]
-        rows += [[note, s.label or "", f"{s.path}", neutral(s.slide_id)] for note, s in zip(notes, cohort, strict=True)]
+        rows += [
+            [note, s.label or "", f"{s.path}", escape_formula(s.slide_id)]
+            for note, s in zip(notes, cohort, strict=True)
+        ]
         path = tmp_path / f"own {turn}.csv"
-        path.write_bytes(style.encoded(table_text(rows, style)))
+        path.write_bytes(style.encoded(format_table(rows, style)))
         read = Cohort.read(path)
         assert [slide.slide_id for slide in read] == list(slides)
         moved = Cohort.read(read.write(tmp_path / "x" / f"{turn}.csv"))

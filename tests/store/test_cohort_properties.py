@@ -7,7 +7,13 @@ from hypothesis import strategies as st
 
 from napari_distill2label.core.classes import SEPARATOR, is_no_value
 from napari_distill2label.store.cohort import Cohort, CohortSlide
-from napari_distill2label.store.tables import Style, neutral, open_table, original, table_text
+from napari_distill2label.store.tables.csv_table import (
+    Style,
+    escape_formula,
+    format_table,
+    open_table,
+    unescape_formula,
+)
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=20)
 # What a cell can say: it is stripped, and a word such as `NA` says nothing.
@@ -48,12 +54,12 @@ def test_cells_come_back_from_a_table(tmp_path_factory, rows, delimiter):
     path = tmp_path_factory.mktemp("table") / "a.csv"
     style = Style(delimiter)
     rows = [[f"x{number}", *row] for number, row in enumerate(rows)]  # a row of empty cells is none
-    text = table_text([("slide_id", "a", "b", "c"), *(list(map(neutral, row)) for row in rows)], style)
+    text = format_table([("slide_id", "a", "b", "c"), *(list(map(escape_formula, row)) for row in rows)], style)
     path.write_bytes(style.encoded(text))
     table = open_table(path)
-    assert [list(map(original, row)) for row in table.rows] == rows
+    assert [list(map(unescape_formula, row)) for row in table.rows] == rows
 
 
 @given(TEXT)
 def test_a_formula_is_taken_apart_as_it_was_put_together(text):
-    assert original(neutral(text)) == text
+    assert unescape_formula(escape_formula(text)) == text

@@ -5,7 +5,7 @@ from pathlib import PurePosixPath
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_distill2label.store.files import safe_name, safe_names
+from napari_distill2label.store.files.safe_names import safe_name, safe_names
 
 IDS = st.text(st.characters(exclude_categories=("Cs",)), max_size=80)
 

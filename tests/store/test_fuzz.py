@@ -18,10 +18,10 @@ from napari_distill2label.core.errors import Distill2LabelError
 from napari_distill2label.core.events import drain
 from napari_distill2label.core.geometry import PatchGrid, PatchPoints
 from napari_distill2label.core.settings import GridSettings
-from napari_distill2label.store.features import EncoderIdentity, FeatureMap
-from napari_distill2label.store.hdf5 import import_hdf5, read_hdf5, write_hdf5
-from napari_distill2label.store.hdf5_geometry import Frame
-from napari_distill2label.store.patchmap import PatchMap
+from napari_distill2label.store.maps.feature_map import EncoderIdentity, FeatureMap
+from napari_distill2label.store.maps.hdf5 import import_hdf5, read_hdf5, write_hdf5
+from napari_distill2label.store.maps.hdf5_geometry import Frame
+from napari_distill2label.store.maps.patch_map import PatchMap
 
 TIMES = int(os.environ.get("D2L_FUZZ", "1"))
 LONGEST = 20  # s of the processor for one file: a hang, on however slow a machine
@@ -47,7 +47,9 @@ def patches_of(kind):
 
 
 def write_features(path, kind):
-    features = FeatureMap.at(path, patches_of(kind), 6, {"slide": "1-2", "encoder": "ab", "description": "cd"})
+    features = FeatureMap.open_or_create(
+        path, patches_of(kind), 6, {"slide": "1-2", "encoder": "ab", "description": "cd"}
+    )
     for block in features.patches.blocks(16):
         features.write(block, np.random.default_rng(1).normal(size=(len(block.corners), 6)).astype(np.float32))
     return features
@@ -84,7 +86,7 @@ def read_map(path):
     patch_map = PatchMap.open(path)
     patch_map.table()
     patch_map.to_labels()
-    return patch_map.bag_probability, patch_map.damage, patch_map.slide_mpp
+    return patch_map.bag_probability, patch_map.damaged_regions, patch_map.slide_mpp
 
 
 def read_features(path):
@@ -189,7 +191,7 @@ def test_altered_files_are_read_or_refused_in_one_line(tmp_path, name, kind):
 
 
 def test_an_altered_description_of_an_encoder_is_read_or_refused(tmp_path):
-    from napari_distill2label.prediction.encoder import EncoderDescription
+    from napari_distill2label.inference.encoder import EncoderDescription
 
     path = tmp_path / "e.onnx"
     path.touch()
@@ -206,6 +208,6 @@ def test_an_altered_description_of_an_encoder_is_read_or_refused(tmp_path):
         else:
             file.write_text(json.dumps(with_another_value(whole, rng)), "utf-8")
         try:
-            assert EncoderDescription.beside(path).digest
+            assert EncoderDescription.read_beside(path).digest
         except Distill2LabelError as error:
             check_line(error, file, seed)

@@ -11,7 +11,13 @@ from napari_distill2label.core.events import drain
 from napari_distill2label.core.settings import Settings
 from napari_distill2label.store import learnt as module
 from napari_distill2label.store.cohort import Cohort, CohortSlide
-from napari_distill2label.store.learnt import Learnt, content_signature, has_signatures, signing, write_signatures
+from napari_distill2label.store.learnt import (
+    LearntSlides,
+    content_signature,
+    has_signatures,
+    iter_sign_slides,
+    write_signatures,
+)
 from napari_distill2label.store.run import Run, RunConfig
 
 
@@ -86,9 +92,9 @@ def run(make, tmp_path):
 @pytest.mark.parametrize("kept", [True, False])
 def test_why(run, make, tmp_path, kept):
     if kept:
-        write_signatures(run, drain(signing(run.cohort)))
+        write_signatures(run, drain(iter_sign_slides(run.cohort)))
     assert has_signatures(run) == kept
-    learnt = Learnt.of(run)
+    learnt = LearntSlides.of(run)
     assert learnt.n_unsigned == 0
     new = CohortSlide("n", make("n", 9), "tumour", "P9")
     copy = shutil.copy(tmp_path / "b", tmp_path / "renamed")
@@ -99,37 +105,37 @@ def test_why(run, make, tmp_path, kept):
         None: run.cohort["t"],
     }
     assert os.path.exists(copy)
-    assert {why: learnt.why(row) for why, row in cases.items()} == {why: why for why in cases}
-    assert learnt.why(new) is None
-    assert learnt.why(replace(new, slide_id="a")) is None  # another slide that has its id by chance
-    assert learnt.why(replace(new, case_id="c")) == "patient"
-    assert learnt.why(replace(new, slide_id="P1", case_id="P1")) == "patient"
-    assert learnt.why(run.cohort["u"]) == "patient"
-    assert learnt.why(replace(new, case_id=" p1")) == "patient"  # as a cohort spells cases
-    assert learnt.why(replace(new, slide_id="p2", case_id="p2")) == "patient"
-    assert learnt.why(replace(new, case_id="C")) == "patient"
+    assert {why: learnt.reason(row) for why, row in cases.items()} == {why: why for why in cases}
+    assert learnt.reason(new) is None
+    assert learnt.reason(replace(new, slide_id="a")) is None  # another slide that has its id by chance
+    assert learnt.reason(replace(new, case_id="c")) == "patient"
+    assert learnt.reason(replace(new, slide_id="P1", case_id="P1")) == "patient"
+    assert learnt.reason(run.cohort["u"]) == "patient"
+    assert learnt.reason(replace(new, case_id=" p1")) == "patient"  # as a cohort spells cases
+    assert learnt.reason(replace(new, slide_id="p2", case_id="p2")) == "patient"
+    assert learnt.reason(replace(new, case_id="C")) == "patient"
 
 
 @pytest.mark.parametrize(("slide_id", "case_id"), [("c", "c"), ("c", "P9"), ("a", "a")])
 def test_another_file_under_the_same_id_is_the_same_slide_unless_both_cases_are_told(run, make, slide_id, case_id):
     """A slide that was converted, or made anonymous, is another file."""
     row = CohortSlide(slide_id, make("n", 9), "tumour", case_id)
-    assert Learnt.of(run).why(row) == "id"
+    assert LearntSlides.of(run).reason(row) == "id"
 
 
 def test_without_files_ids_and_patients_are_compared(run, make, tmp_path):
     for name in "abc":
         (tmp_path / name).unlink()
-    learnt = Learnt.of(run)
+    learnt = LearntSlides.of(run)
     assert learnt.n_unsigned == 3
     new = CohortSlide("n", make("n", 9), "tumour", "P9")
-    assert learnt.why(new) is None
-    assert learnt.why(replace(new, slide_id="a")) == "id"
-    assert learnt.why(replace(new, case_id="P1")) == "patient"
-    assert learnt.why(replace(new, slide_id="c", case_id="c", path=tmp_path / "gone")) == "id"
+    assert learnt.reason(new) is None
+    assert learnt.reason(replace(new, slide_id="a")) == "id"
+    assert learnt.reason(replace(new, case_id="P1")) == "patient"
+    assert learnt.reason(replace(new, slide_id="c", case_id="c", path=tmp_path / "gone")) == "id"
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"signatures": 3}', "[" * 99_999, '{"signatures": {"a": []}}'])
 def test_a_record_that_cannot_be_read_is_as_none(run, text):
     (run.folder / module.FILE).write_text(text)
-    assert Learnt.of(run).why(run.cohort["a"]) == "own"
+    assert LearntSlides.of(run).reason(run.cohort["a"]) == "own"

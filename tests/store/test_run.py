@@ -11,8 +11,8 @@ from napari_distill2label.core.settings import GridSettings, TeacherSettings
 from napari_distill2label.mil.model import MILModel
 from napari_distill2label.store.bundle import save_bundle
 from napari_distill2label.store.cohort import Cohort, CohortSlide
-from napari_distill2label.store.lock import locked
-from napari_distill2label.store.outputs import RECORD
+from napari_distill2label.store.files.lock import locked
+from napari_distill2label.store.files.outputs import RECORD
 from napari_distill2label.store.run import Run, RunConfig
 
 
@@ -54,16 +54,16 @@ def test_a_run_is_not_overwritten(run, cohort):
 def test_models_are_those_trained_in_the_order_they_are(run):
     assert run.models == ()
     model = MILModel(run.config.settings.model, 2, (3, 32, 32))
-    for role in ("teacher", "mil"):
+    for role in ("teacher", "baseline"):
         about = {
-            "role": role,
+            "network": role,
             "classes": run.config.classes,
             "grid": GridSettings(patch_px=32),
             "training": TeacherSettings(),
         }
         save_bundle(run.bundle(role), model, about, {})
-    assert run.models == ("mil", "teacher")
-    assert run.checkpoint("mil") == run.folder / "checkpoints" / "mil.safetensors"
+    assert run.models == ("baseline", "teacher")
+    assert run.checkpoint("baseline") == run.folder / "checkpoints" / "baseline.safetensors"
     assert run.predictions == run.folder / "predictions"
     assert torch.is_tensor(model.mean)
 
@@ -71,14 +71,14 @@ def test_models_are_those_trained_in_the_order_they_are(run):
 def test_history_has_a_row_per_model_and_epoch(run):
     run.write_history(
         {
-            "mil": [{"epoch": 1, "loss": 0.5, "valid_loss": None}],
+            "baseline": [{"epoch": 1, "loss": 0.5, "valid_loss": None}],
             "teacher": [{"epoch": 1, "loss": 0.25, "loss_noise": 0.125, "valid_loss": 1.5}],
         }
     )
     with (run.folder / "history.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert rows == [
-        {"model": "mil", "epoch": "1", "loss": "0.5", "valid_loss": "", "loss_noise": ""},
+        {"model": "baseline", "epoch": "1", "loss": "0.5", "valid_loss": "", "loss_noise": ""},
         {"model": "teacher", "epoch": "1", "loss": "0.25", "valid_loss": "1.5", "loss_noise": "0.125"},
     ]
 
@@ -98,7 +98,10 @@ def test_a_folder_that_is_no_run(tmp_path):
         (lambda text: "[" * 200_000, "is no run's settings"),
         (lambda text: json.dumps(json.loads(text) | {"more": 1}), "is no run's settings: more: "),
         (lambda text: json.dumps(json.loads(text) | {"classes": ["a"]}), "is no run's settings: classes: "),
-        (lambda text: json.dumps(json.loads(text) | {"format": 9}), "is no run's settings: format: "),
+        (
+            lambda text: json.dumps(json.loads(text) | {"format": 9}),
+            "has format 9, and this version of the program reads format 2",
+        ),
     ],
 )
 def test_settings_that_are_damaged_are_one_plain_line(run, alter, message):
@@ -160,7 +163,7 @@ def test_a_folder_in_place_of_a_file_is_one_plain_line(run):
 
 
 def save_model(run, role="teacher"):
-    about = {"role": role, "classes": run.config.classes, "grid": GridSettings(patch_px=32)}
+    about = {"network": role, "classes": run.config.classes, "grid": GridSettings(patch_px=32)}
     model = MILModel(run.config.settings.model, 2, (3, 32, 32))
     save_bundle(run.bundle(role), model, about | {"training": TeacherSettings()}, {})
 
@@ -178,7 +181,7 @@ def test_a_model_that_a_kill_left_between_two_names_is_put_back_when_the_run_is_
 
 WRITE = """
 import sys
-from napari_distill2label.store.files import atomic_path
+from napari_distill2label.store.files.atomic import atomic_path
 with atomic_path(sys.argv[1]) as temporary:
     temporary.write_text("whole")
     print("held", flush=True)
@@ -189,7 +192,7 @@ with atomic_path(sys.argv[1]) as temporary:
 def test_whoever_writes_into_a_run_while_it_is_taken_keeps_what_it_has_begun(run, holding):
     """`predict -o RUN` writes there and holds no run."""
     other = holding(WRITE, run.folder / "a.csv")
-    with Run.held(run.folder):
+    with Run.locked(run.folder):
         pass
     other.communicate("")
     assert other.returncode == 0
@@ -197,10 +200,10 @@ def test_whoever_writes_into_a_run_while_it_is_taken_keeps_what_it_has_begun(run
 
 
 def test_a_run_is_held_by_one_training(run, monkeypatch):
-    monkeypatch.setattr("napari_distill2label.store.lock.PATIENCE", 0.01)
+    monkeypatch.setattr("napari_distill2label.store.files.lock.TIMEOUT", 0.01)
     with (
-        Run.held(run.folder),
+        Run.locked(run.folder),
         pytest.raises(FolderInUseError, match=r"has been training in this folder since"),
-        Run.held(run.folder),
+        Run.locked(run.folder),
     ):
         pass

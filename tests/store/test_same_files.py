@@ -98,6 +98,6 @@ def test_a_file_that_cannot_be_read_is_like_none(files, monkeypatch):
     def refuse(path, size):
         raise OSError("gone")
 
-    monkeypatch.setattr(module, "_of_ends", refuse)
+    monkeypatch.setattr(module, "_digest_of_ends", refuse)
     assert groups([slide("a", files / "a.svs"), slide("b", files / "copy.svs")]) == []
     assert groups([slide("a", Path("a\0b")), slide("b", Path("a\0c"))]) == []

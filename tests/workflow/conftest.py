@@ -11,7 +11,7 @@ import tifffile
 from napari_distill2label.cli import main
 from napari_distill2label.core.events import drain
 from napari_distill2label.core.presets import build_settings
-from napari_distill2label.export import png as pictures
+from napari_distill2label.exporters import png as pictures
 from napari_distill2label.slides.synthetic import write_cohort, write_image
 from napari_distill2label.store.cohort import Cohort
 

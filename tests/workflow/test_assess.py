@@ -9,7 +9,7 @@ from napari_distill2label.core.errors import CohortError, SettingsError
 from napari_distill2label.core.events import drain
 from napari_distill2label.core.geometry import PatchGrid, PatchPoints
 from napari_distill2label.core.settings import GridSettings
-from napari_distill2label.store.patchmap import PatchMap
+from napari_distill2label.store.maps.patch_map import PatchMap
 from napari_distill2label.workflow.assess import assess
 
 CLASSES = ("normal", "tumour", "necrosis")
@@ -19,7 +19,7 @@ SHAPE = (60, 80)
 def patch_map(slide_id, probability, centres=None, classes=CLASSES):
     settings = GridSettings(patch_px=10)
     patches = PatchGrid.over(SHAPE, settings) if centres is None else PatchPoints.at(centres, SHAPE, settings)
-    made = PatchMap.create(None, patches, classes, slide_id=slide_id, model={"role": "student"})
+    made = PatchMap.create(None, patches, classes, slide_id=slide_id, model={"network": "student"})
     for block in patches.blocks(100):
         values = probability[block.window][block.scored]
         made.write(block, values, values, values[:, 1])

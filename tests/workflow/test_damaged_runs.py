@@ -15,10 +15,10 @@ import torch
 
 from napari_distill2label.core.errors import Distill2LabelError
 from napari_distill2label.core.events import EpochEnd, drain
-from napari_distill2label.store.bundle import ROLES, load_bundle
+from napari_distill2label.store.bundle import NETWORKS, load_bundle
 from napari_distill2label.store.checkpoint import load_checkpoint
 from napari_distill2label.store.cohort import Cohort
-from napari_distill2label.store.learnt import Learnt
+from napari_distill2label.store.learnt import LearntSlides
 from napari_distill2label.store.run import Run
 from napari_distill2label.store.timing import Timing
 from napari_distill2label.workflow.train import train
@@ -91,7 +91,7 @@ def readers(run: Path):
     """What reads each file of a run, as (file, what is read)."""
     yield run / "settings.json", lambda: Run.open(run).config
     yield run / "cohort.csv", lambda: [(s.slide_id, s.label, s.case_id, s.mpp, s.split) for s in Run.open(run).cohort]
-    for role in ROLES:
+    for role in NETWORKS:
         for name in ("config.json", "metrics.json", "model.safetensors"):
             if (run / role / name).exists():
                 yield run / role / name, lambda role=role: _of_bundle(run, role)
@@ -125,7 +125,7 @@ def test_no_alteration_is_accepted(runs, kind):
 @pytest.mark.parametrize("kind", ["finished", "half"])
 def test_of_what_nothing_depends_on_nothing_false_is_believed(runs, kind):
     run, draw = runs[kind], random.Random(0)
-    kept = {"timing.json": lambda: Timing.read(run), "slides.json": lambda: Learnt.of(Run.open(run)).files}
+    kept = {"timing.json": lambda: Timing.read(run), "slides.json": lambda: LearntSlides.of(Run.open(run)).files}
     for name, read in kept.items():
         path = run / name
         if not path.exists():
@@ -179,7 +179,7 @@ def test_json_of_somebody_else_is_one_line_that_names_the_file(runs, tmp_path, n
     (run / name).write_bytes(content)
 
     def read():
-        return Run.open(run), load_bundle(run / "student"), Learnt.of(Run.open(run))
+        return Run.open(run), load_bundle(run / "student"), LearntSlides.of(Run.open(run))
 
     if name == "slides.json":  # told again from the slides
         assert read()[2].files
@@ -215,4 +215,4 @@ def test_the_finished_run_is_still_whole(runs, tmp_path, cohort_csv):
     run = tmp_path / "run"
     shutil.copytree(runs["finished"], run)
     Cohort.read(runs["finished"] / "cohort.csv").write(run / "cohort.csv")
-    assert drain(train(Cohort.read(cohort_csv), run, resume=True)).models == ROLES
+    assert drain(train(Cohort.read(cohort_csv), run, resume=True)).models == NETWORKS

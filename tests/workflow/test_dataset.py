@@ -11,7 +11,7 @@ from scipy.io import loadmat, savemat
 from napari_distill2label.core.errors import CohortError
 from napari_distill2label.core.events import Notice
 from napari_distill2label.store.cohort import Cohort
-from napari_distill2label.store.points import read_points
+from napari_distill2label.store.tables.points import read_points
 from napari_distill2label.workflow.dataset import dataset
 
 KINDS = ("epithelial", "fibroblast", "inflammatory", "others")

@@ -27,14 +27,14 @@ def test_the_demo_leaves_all_it_promises_and_may_be_repeated(tmp_path, cli):
     status, said, err = cli("demo", "--out", out)
     assert status == 0, err
     run = Run.open(out / "run")
-    assert run.models == ("mil", "teacher", "student")
+    assert run.models == ("baseline", "teacher", "student")
     tested = [slide.slide_id for slide in run.cohort.in_split("test")]
     assert tested
     assert {path.name for path in (out / "labels").glob("[!.]*")} == {
         f"{name}{end}" for name in tested for end in (".csv", ".geojson", ".ome.tif", ".png")
     }
     figures = json.loads((out / "metrics.json").read_text())
-    assert list(figures) == ["mil", "teacher", "student"]
+    assert list(figures) == ["baseline", "teacher", "student"]
     assert figures["student"]["bag"]["n"] == len(tested)
     assert str(out / "labels" / f"{tested[0]}.png") in said
     assert "research use only" in said

@@ -23,7 +23,7 @@ def test_a_trial_measures_every_network(cohort_csv, tiny, collect):
     before = sorted(cohort_csv.parent.rglob("*"))
     events, timing = collect(estimate(cohort, tiny(), baseline=True, budget=LONG))
     assert sorted(cohort_csv.parent.rglob("*")) == before
-    assert {"mil", "teacher", "assistant-1", "student"} <= set(timing.epoch)
+    assert {"baseline", "teacher", "assistant-1", "student"} <= set(timing.epoch)
     split = with_splits(cohort.with_classes(), tiny().split, tiny().seed)
     assert timing.n_slides == len(split.in_split("train")) + len(split.in_split("valid"))
     assert all(seconds > 0 for seconds in (timing.reading, *timing.epoch.values()))

@@ -13,7 +13,7 @@ from sklearn import metrics as sk
 from napari_distill2label.core.errors import BundleError, CohortError, SettingsError
 from napari_distill2label.core.events import ItemFailed, Notice, drain
 from napari_distill2label.store.cohort import Cohort
-from napari_distill2label.store.patchmap import PatchMap
+from napari_distill2label.store.maps.patch_map import PatchMap
 from napari_distill2label.store.run import Run
 from napari_distill2label.workflow.evaluate import evaluate, metrics_table
 
@@ -72,7 +72,7 @@ def test_figures_equal_a_computation_by_hand(trained, cohort_csv, truth, tmp_pat
     )
     assert status == 0, err
     figures = json.loads(file.read_text("utf-8"))
-    assert list(figures) == ["mil", "teacher", "student"]
+    assert list(figures) == ["baseline", "teacher", "student"]
     assert all(list(figures[role]) == LEVELS for role in figures)
     assert [line.split()[:2] for line in out.splitlines()[1:]] == [
         [role, level] for role in figures for level in LEVELS
@@ -80,7 +80,7 @@ def test_figures_equal_a_computation_by_hand(trained, cohort_csv, truth, tmp_pat
 
     points = table(truth)
     slides = {row["slide_id"]: row["label"] == "tumour" for row in table(cohort_csv)}
-    for role in ("mil", "student") if way == "grid" else ("student",):
+    for role in ("baseline", "student") if way == "grid" else ("student",):
         folder = tmp_path / role
         status, _, _ = cli("predict", trained, cohort_csv, "-o", folder, "--model", role, "--format", "csv", *centres)
         assert status == 0
@@ -217,7 +217,7 @@ def test_unlabelled_slides_have_no_part(trained, cohort_csv, truth, collect):
     some = [
         type(slide)(slide.slide_id, slide.path, slide.label if i else None, mpp=0.5) for i, slide in enumerate(cohort)
     ]
-    assert collect(evaluate(trained, cohort.with_slides(some), truth, split="all"))[1]["mil"]["bag"]["n"] == 9
+    assert collect(evaluate(trained, cohort.with_slides(some), truth, split="all"))[1]["baseline"]["bag"]["n"] == 9
 
 
 def relabelled(truth, tmp_path, old, new):

@@ -9,7 +9,7 @@ import tifffile
 
 from napari_distill2label.core.errors import BundleError
 from napari_distill2label.core.events import ItemDone, ItemFailed, drain
-from napari_distill2label.store.patchmap import PatchMap
+from napari_distill2label.store.maps.patch_map import PatchMap
 from napari_distill2label.store.run import Run
 from napari_distill2label.workflow.export import export
 from napari_distill2label.workflow.predict import predict

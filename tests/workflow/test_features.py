@@ -10,9 +10,9 @@ from napari_distill2label.core.errors import SettingsError
 from napari_distill2label.core.events import ItemDone, ItemFailed, Notice, Progress, drain
 from napari_distill2label.core.presets import build_settings
 from napari_distill2label.core.settings import GridSettings, Settings
-from napari_distill2label.prediction.encoder import FrozenEncoder
+from napari_distill2label.inference.encoder import FrozenEncoder
 from napari_distill2label.store.cohort import Cohort
-from napari_distill2label.store.features import FeatureMap
+from napari_distill2label.store.maps.feature_map import FeatureMap
 from napari_distill2label.workflow.features import SCRATCH, features
 from napari_distill2label.workflow.predict import predict
 from napari_distill2label.workflow.train import train
@@ -175,7 +175,7 @@ def test_features_are_shared_by_all_verbs_and_all_models_of_a_run(
     truth = tmp_path / "truth.csv"
     truth.write_text(cohort_csv.with_name("truth.csv").read_text().replace("slide_00", "s/"))
     assert cli("evaluate", run, four, "--truth", truth, "--split", "all")[0] == 0
-    assert sum(seen) == 4 * 12  # by none of mil, teacher and student again
+    assert sum(seen) == 4 * 12  # by none of baseline, teacher and student again
     assert not (run / "features").exists()
 
     # Elsewhere they are computed once for all models, and kept with the run.

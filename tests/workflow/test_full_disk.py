@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from napari_distill2label.core.events import drain
-from napari_distill2label.store.outputs import RECORD
+from napari_distill2label.store.files.outputs import RECORD
 from napari_distill2label.workflow.predict import predict
 
 FULL = re.compile("disk is full|no room left")

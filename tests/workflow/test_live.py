@@ -13,7 +13,7 @@ from napari_distill2label.core.geometry import PatchGrid
 from napari_distill2label.core.settings import GridSettings
 from napari_distill2label.mil.training import predict_bag
 from napari_distill2label.store.cohort import Cohort, CohortSlide
-from napari_distill2label.store.features import FeatureMap
+from napari_distill2label.store.maps.feature_map import FeatureMap
 from napari_distill2label.workflow import live as module
 from napari_distill2label.workflow.live import Components, keep, live, read_features
 from napari_distill2label.workflow.predict import predict
@@ -24,7 +24,7 @@ N_FEATURES = 40
 
 def draw(folder, slide_id, positive, rng, unreadable=()):
     """Features of a slide of 100 patches; every fourth of a positive one stands out in 4 of 40 features."""
-    found = FeatureMap.at(folder / f"{slide_id}.zarr", GRID, N_FEATURES, {"encoder": "e"})
+    found = FeatureMap.open_or_create(folder / f"{slide_id}.zarr", GRID, N_FEATURES, {"encoder": "e"})
     for block in GRID.blocks(1000):
         values = rng.normal(size=(len(block.corners), N_FEATURES)).astype(np.float32) * np.linspace(1, 5, N_FEATURES)
         if positive:
@@ -87,7 +87,7 @@ def test_the_same_labels_give_the_same_colours(features, cohort):
 def test_patches_that_cannot_be_read_are_not_scored(features, cohort):
     patch_map = drain(live(features, cohort)).maps[1]
     assert patch_map.failed.ravel()[[3, 40]].all()
-    assert patch_map.done.sum() == 98
+    assert patch_map.scored.sum() == 98
     assert patch_map.to_labels(0.5).ravel()[3] == 0
 
 
@@ -112,7 +112,7 @@ def test_corrected_patches_are_taken_into_account(features, cohort, monkeypatch)
     known[9] = 0
     result = drain(live(features, cohort, known={"s1": known}))
     assert result.n_corrections == 10
-    assert result.maps[1].done.sum() == 98  # though few of them were trained on
+    assert result.maps[1].scored.sum() == 98  # though few of them were trained on
 
 
 def test_only_new_slides_are_read(folder, cohort, features, tmp_path, monkeypatch):

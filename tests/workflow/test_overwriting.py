@@ -22,7 +22,7 @@ import zarr
 from napari_distill2label.core.errors import OutputError, SettingsError
 from napari_distill2label.core.events import drain
 from napari_distill2label.store.cohort import Cohort
-from napari_distill2label.store.outputs import RECORD
+from napari_distill2label.store.files.outputs import RECORD
 from napari_distill2label.store.run import Run
 from napari_distill2label.workflow.dataset import dataset
 from napari_distill2label.workflow.demo import demo
@@ -73,7 +73,7 @@ def theirs(tmp_path, slides):
     (folder / "slide_001.png").unlink()
     (folder / "slide_001.png").hardlink_to(slides[1])
     (folder / "Slide_000.geojson").write_text("mine, in capitals")
-    for name in ("teacher", "student", "mil", "checkpoints", "predictions", "features"):
+    for name in ("teacher", "student", "baseline", "checkpoints", "predictions", "features"):
         (folder / name).mkdir()
         (folder / name / "config.json").write_text("mine")
     return folder

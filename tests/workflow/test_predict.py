@@ -9,7 +9,7 @@ import tifffile
 from PIL import Image
 
 from napari_distill2label.core.events import ItemDone, ItemFailed, Progress, Task
-from napari_distill2label.store.patchmap import PatchMap
+from napari_distill2label.store.maps.patch_map import PatchMap
 from napari_distill2label.workflow.predict import predict
 
 
@@ -65,11 +65,12 @@ def test_all_files_are_written_and_agree(trained, slides, cohort_csv, tmp_path, 
 
 def test_a_run_s_default_is_its_student_and_model_picks_another(trained, slides, tmp_path, collect):
     maps = {
-        role: collect(predict(trained, slides[:1], role=role))[1][0] for role in (None, "student", "teacher", "mil")
+        role: collect(predict(trained, slides[:1], role=role))[1][0]
+        for role in (None, "student", "teacher", "baseline")
     }
-    assert [maps[role].model["role"] for role in maps] == ["student", "student", "teacher", "mil"]
+    assert [maps[role].model["network"] for role in maps] == ["student", "student", "teacher", "baseline"]
     np.testing.assert_array_equal(maps[None].probability, maps["student"].probability)
-    assert not np.array_equal(maps["teacher"].probability, maps["mil"].probability)
+    assert not np.array_equal(maps["teacher"].probability, maps["baseline"].probability)
     bundle = collect(predict(trained / "teacher", slides[:1]))[1][0]
     np.testing.assert_array_equal(bundle.probability, maps["teacher"].probability)
     assert not (trained / "predictions").exists()  # out=None keeps nothing
@@ -145,8 +146,8 @@ def test_arguments_that_cannot_be_used(trained, slides, tmp_path, refused, argum
 def test_models_that_are_not_there(trained, slides, tmp_path, cli, refused):
     shutil.rmtree(trained / "student")
     rest = [slides[0], "-o", tmp_path / "out"]
-    assert "no trained student (it has: mil, teacher)" in refused("predict", trained, *rest, "--model", "student")
-    assert "is a teacher, not a mil" in refused("predict", trained / "teacher", *rest, "--model", "mil")
+    assert "no trained student (it has: baseline, teacher)" in refused("predict", trained, *rest, "--model", "student")
+    assert "is a teacher, not a baseline" in refused("predict", trained / "teacher", *rest, "--model", "baseline")
     assert "neither a run nor a model bundle" in refused("predict", tmp_path, *rest)
     status, _, err = cli("predict", trained, *rest, "--model", "pupil")
     assert status == 2

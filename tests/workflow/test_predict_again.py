@@ -10,17 +10,17 @@ import zarr
 
 from napari_distill2label.core.errors import SettingsError, SlideError
 from napari_distill2label.core.events import ItemFailed, Progress, drain
-from napari_distill2label.prediction import engine
+from napari_distill2label.inference import engine
 from napari_distill2label.slides.synthetic import write_image
 from napari_distill2label.store.cohort import Cohort
-from napari_distill2label.store.patchmap import PatchMap
+from napari_distill2label.store.maps.patch_map import PatchMap
 from napari_distill2label.workflow.predict import predict
 
 
 @pytest.fixture
 def count_patches(monkeypatch):
     """Numbers of patches that the network is shown, call by call; blocks hold one patch."""
-    from napari_distill2label.prediction.classifier import PatchClassifier
+    from napari_distill2label.inference.classifier import PatchClassifier
 
     counts, ask = [], PatchClassifier.__call__
     monkeypatch.setattr(engine, "BLOCK_PIXELS", 27**2)
@@ -40,7 +40,7 @@ def test_an_interrupted_prediction_goes_on(trained, slides, tmp_path, collect, c
     work.close()
     begun = PatchMap.open(trained / "predictions" / "slide_001.student.zarr")
     assert not begun.is_complete
-    assert 8 <= int(begun.done.sum()) == sum(count_patches) < 20
+    assert 8 <= int(begun.scored.sum()) == sum(count_patches) < 20
     assert not (tmp_path / "out").exists()
     (resumed,) = collect(predict(trained, slides[1:2], tmp_path / "out", formats=["csv"]))[1]
     assert sum(count_patches) == 20

@@ -12,9 +12,9 @@ from napari_distill2label.core.errors import SlideError
 from napari_distill2label.core.events import ItemDone, ItemFailed, ItemStarted, Progress, drain
 from napari_distill2label.core.geometry import PatchGrid
 from napari_distill2label.core.settings import GridSettings
-from napari_distill2label.prediction import engine
+from napari_distill2label.inference import engine
 from napari_distill2label.slides.synthetic import draw_slide
-from napari_distill2label.store.patchmap import PatchMap
+from napari_distill2label.store.maps.patch_map import PatchMap
 from napari_distill2label.workflow.patchmaps import check_patches
 from napari_distill2label.workflow.predict import predict
 
@@ -81,7 +81,7 @@ def test_a_slide_that_vanishes_goes_on_when_it_is_back(trained, tiled, slides, t
     assert str(path) in str(failed.error)
     assert [event.item for event in events if isinstance(event, ItemDone)] == ["slide_000"]
     begun = PatchMap.open(trained / "predictions" / "net drive.student.zarr")
-    assert 40 <= begun.done.sum() < 400
+    assert 40 <= begun.scored.sum() < 400
     assert not begun.failed.any()  # gone is not damaged
     (tmp_path / "elsewhere.tif").rename(path)
     (resumed,) = drain(predict(trained, [path], tmp_path / "out", formats=["csv"]))
@@ -160,7 +160,7 @@ def test_closing_stops_within_a_second_and_keeps_what_is_done(trained, tiled, mo
     start = time.monotonic()
     work.close()
     assert time.monotonic() - start < 1 + engine.PATIENCE  # a block being computed is waited for, not longer
-    assert 100 <= PatchMap.open(trained / "predictions" / "large.student.zarr").done.sum() < 1681
+    assert 100 <= PatchMap.open(trained / "predictions" / "large.student.zarr").scored.sum() < 1681
 
 
 def test_fluorescence_is_predicted_only_by_force(trained, data_dir, tmp_path, cli):

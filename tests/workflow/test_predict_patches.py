@@ -9,7 +9,7 @@ from napari_distill2label.core.events import drain
 from napari_distill2label.core.geometry import PatchPoints
 from napari_distill2label.slides.synthetic import write_image
 from napari_distill2label.store.cohort import Cohort
-from napari_distill2label.store.patchmap import PatchMap
+from napari_distill2label.store.maps.patch_map import PatchMap
 
 
 def mask_of(path):

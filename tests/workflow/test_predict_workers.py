@@ -13,10 +13,10 @@ import pytest
 
 from napari_distill2label.core.errors import MissingDependencyError, SettingsError
 from napari_distill2label.core.events import ItemDone, ItemFailed, Notice, Progress, drain
-from napari_distill2label.prediction import engine
-from napari_distill2label.prediction.cluster import local_client
+from napari_distill2label.inference import engine
+from napari_distill2label.inference.cluster import local_client
 from napari_distill2label.slides.synthetic import draw_slide, write_image
-from napari_distill2label.store.patchmap import PatchMap
+from napari_distill2label.store.maps.patch_map import PatchMap
 from napari_distill2label.workflow.predict import predict
 
 ARRAYS = ("probability", "logit", "score", "attention", "contribution")
@@ -63,7 +63,7 @@ def test_a_killed_worker_s_blocks_are_done_again(trained, large, slides, tmp_pat
     kept = [PatchMap.open(trained / "predictions" / f"{name}.student.zarr") for name in ("large", "slide_000")]
     for one, other, again in zip(expected, maps, kept, strict=True):
         assert again.is_complete
-        assert (again.done == again.patches.scored).all()
+        assert (again.scored == again.patches.scored).all()
         assert_same(one, other)
         assert_same(one, again)
     assert not workers_of_this_process()  # they end with the work

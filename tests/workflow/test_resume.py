@@ -88,10 +88,10 @@ def test_a_killed_process_resumes_to_the_same_weights(cohort_csv, tmp_path, flag
         assert "Traceback" not in err
         assert not list(run.rglob("*.tmp"))
     assert not out
-    assert weights(run) == {"mil": whole["mil"]}
+    assert weights(run) == {"baseline": whole["baseline"]}
     status, out, err = cli("train", cohort_csv, "-o", run, "--resume")
     assert (status, out.strip()) == (0, str(run)), err
-    assert "mil epoch" not in err
+    assert "baseline epoch" not in err
     assert "teacher epoch 1/" not in err
     assert weights(run) == whole
 
@@ -99,7 +99,7 @@ def test_a_killed_process_resumes_to_the_same_weights(cohort_csv, tmp_path, flag
 @pytest.mark.parametrize(
     ("role", "epoch", "kind"),
     [
-        ("mil", 1, EpochEnd),
+        ("baseline", 1, EpochEnd),
         ("teacher", 2, Progress),
         ("teacher", 3, EpochEnd),
         ("assistant-2", 1, EpochEnd),
@@ -115,7 +115,9 @@ def test_a_run_closed_anywhere_resumes_to_the_same_weights(cohort_csv, tmp_path,
 
 
 def test_resuming_a_finished_run_changes_nothing(trained, cohort_csv, cli):
-    before = {path: path.read_bytes() for role in ("mil", "teacher", "student") for path in (trained / role).iterdir()}
+    before = {
+        path: path.read_bytes() for role in ("baseline", "teacher", "student") for path in (trained / role).iterdir()
+    }
     status, _, err = cli("train", cohort_csv, "-o", trained, "--resume")
     assert status == 0
     assert "epoch" not in err
@@ -194,4 +196,4 @@ def test_a_damaged_checkpoint_is_one_line(trained, cohort_csv, refused):
 
 def test_an_untouched_settings_object_resumes_from_python(trained, cohort_csv, tiny):
     run = drain(train(Cohort.read(cohort_csv), trained, tiny(), resume=True))
-    assert run.models == ("mil", "teacher", "student")
+    assert run.models == ("baseline", "teacher", "student")

@@ -48,9 +48,9 @@ def test_a_scale_that_a_user_gives_is_marked_in_model_card_and_map(png, slides, 
     table = cohort_of([*bare, *stated], ("slide_id", "path", "label", "mpp"))
     _, run = collect(train(Cohort.read(table), tmp_path / "run", tiny(split={"valid": 0, "test": 0})))
     bundle = run.bundle("student")
-    assert load_bundle(bundle).config.n_mpp_assumed == 4
+    assert load_bundle(bundle).config.n_mpp_from_user == 4
     assert "0.5 µm/px (assumed for 4 slides: a user gave it, not their file)" in (bundle / "card.md").read_text("utf-8")
     _, maps = collect(predict(run, [slides[0]]))
-    assert [patch_map.slide_mpp_assumed for patch_map in maps] == [False]
+    assert [patch_map.mpp_from_user for patch_map in maps] == [False]
     _, maps = collect(predict(run, [bare[0][1]], mpp=0.5))
-    assert [patch_map.slide_mpp_assumed for patch_map in maps] == [True]
+    assert [patch_map.mpp_from_user for patch_map in maps] == [True]

@@ -9,7 +9,7 @@ from napari_distill2label.core.errors import SettingsError, SlideError
 from napari_distill2label.core.events import ItemDone, ItemFailed, Notice, Progress
 from napari_distill2label.core.settings import GridSettings
 from napari_distill2label.slides.regions import read_regions
-from napari_distill2label.store.patchmap import PatchMap
+from napari_distill2label.store.maps.patch_map import PatchMap
 from napari_distill2label.workflow.tissue import regions_of, tissue
 
 

@@ -18,10 +18,10 @@ from napari_distill2label.workflow.train import train
 
 def test_a_run_holds_three_bundles_and_their_history(shared_run, config_of, table):
     run = Run.open(shared_run)
-    assert run.models == ("mil", "teacher", "student")
+    assert run.models == ("baseline", "teacher", "student")
     for role in run.models:
         config = config_of(run.bundle(role))
-        assert (config["role"], config["classes"], config["mpp"]) == (role, ["normal", "tumour"], 0.5)
+        assert (config["network"], config["classes"], config["mpp"]) == (role, ["normal", "tumour"], 0.5)
         assert (config["model"]["hidden"], config["grid"]["patch_px"], config["n_corrections"]) == (16, 27, 0)
         card = (run.bundle(role) / "card.md").read_text("utf-8")
         assert "research use only" in card
@@ -29,7 +29,7 @@ def test_a_run_holds_three_bundles_and_their_history(shared_run, config_of, tabl
         assert load_bundle(run.bundle(role)).model.n_classes == 2
     assert {config_of(run.bundle(role))["weights_sha256"] for role in run.models}.__len__() == 3
     rows = table(shared_run / "history.csv")
-    trained = ("mil", "teacher", "assistant-1", "assistant-2", "assistant-3", "student")
+    trained = ("baseline", "teacher", "assistant-1", "assistant-2", "assistant-3", "student")
     assert [(row["model"], row["epoch"]) for row in rows] == [(role, "1") for role in trained]
     assert not rows[0]["loss_noise"]  # plain MIL has no such term
     assert rows[1]["loss_noise"]
@@ -45,7 +45,7 @@ def test_truth_beside_the_cohort_is_never_opened(cohort_csv, tmp_path, tiny, mon
     shutil.copytree(cohort_csv.parent, folder)
     for name in ("truth.csv", "centres.csv"):
         (folder / name).write_bytes(b"\xff not a table")
-    from napari_distill2label.store import points
+    from napari_distill2label.store.tables import points
 
     monkeypatch.setattr(points, "open_table", lambda *_: pytest.fail("a table of points was opened"))
     drain(train(Cohort.read(folder / "cohort.csv"), tmp_path / "run", tiny()))

@@ -14,11 +14,11 @@ import pytest
 
 from napari_distill2label.core.errors import CohortError, FolderInUseError, SettingsError
 from napari_distill2label.core.events import EpochEnd, Notice, drain
-from napari_distill2label.store import lock
 from napari_distill2label.store.bundle import load_bundle
 from napari_distill2label.store.checkpoint import load_checkpoint, save_checkpoint
 from napari_distill2label.store.cohort import Cohort
-from napari_distill2label.store.outputs import RECORD
+from napari_distill2label.store.files import lock
+from napari_distill2label.store.files.outputs import RECORD
 from napari_distill2label.store.run import Run
 from napari_distill2label.workflow.train import train
 
@@ -67,7 +67,7 @@ def whole(cohort_csv, tiny, tmp_path_factory):
 
 
 def test_two_trainings_in_one_run_exclude_each_other(cohort_csv, tmp_path, settings, whole, refused, monkeypatch):
-    monkeypatch.setattr(lock, "PATIENCE", 0.05)
+    monkeypatch.setattr(lock, "TIMEOUT", 0.05)
     cohort, run = Cohort.read(cohort_csv), tmp_path / "run"
     work = train(cohort, run, settings)
     while not (run / "settings.json").exists():
@@ -81,7 +81,7 @@ def test_two_trainings_in_one_run_exclude_each_other(cohort_csv, tmp_path, setti
 
 
 def test_nor_do_two_begin_in_one_new_folder(cohort_csv, tmp_path, settings, monkeypatch):
-    monkeypatch.setattr(lock, "PATIENCE", 0.05)
+    monkeypatch.setattr(lock, "TIMEOUT", 0.05)
     cohort = Cohort.read(cohort_csv)
     work = train(cohort, tmp_path / "run", settings)
     next(work)
@@ -372,7 +372,9 @@ def test_a_diverged_training_is_one_line_and_keeps_the_last_good_models(trained,
     monkeypatch.setattr(training, "backward", broken)
     settings = Run.open(trained).config.settings
     longer = settings.model_copy(update={"teacher": settings.teacher.model_copy(update={"epochs": 3})})
-    with pytest.raises(SettingsError, match=r"^mil: the loss of epoch 2 is nan: training diverged, and what was good"):
+    with pytest.raises(
+        SettingsError, match=r"^baseline: the loss of epoch 2 is nan: training diverged, and what was good"
+    ):
         drain(train(Cohort.read(cohort_csv), trained, longer, resume=True))
     assert weights(trained) == before
     assert {path: path.read_bytes() for path in checkpoints} == checkpoints
@@ -389,14 +391,14 @@ def rows(run):
 def test_rows_of_the_history_come_back_from_the_checkpoints(trained, cohort_csv):
     """As a kill leaves it after a network's last checkpoint and before its bundle."""
     before = (trained / "history.csv").read_bytes()
-    for role in ("mil", "student"):
+    for role in ("baseline", "student"):
         shutil.rmtree(trained / role)
     lines = before.splitlines(keepends=True)
     (trained / "history.csv").write_bytes(b"".join(lines[:1]))
     drain(train(Cohort.read(cohort_csv), trained, resume=True))
     assert (trained / "history.csv").read_bytes() == before
     assert [model for model, _ in rows(trained)] == [
-        "mil", "teacher", "assistant-1", "assistant-2", "assistant-3", "student",
+        "baseline", "teacher", "assistant-1", "assistant-2", "assistant-3", "student",
     ]  # fmt: skip
 
 

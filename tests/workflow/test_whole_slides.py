@@ -9,7 +9,7 @@ import pytest
 import tifffile
 
 from napari_distill2label.store.cohort import Cohort
-from napari_distill2label.store.outputs import RECORD
+from napari_distill2label.store.files.outputs import RECORD
 from napari_distill2label.store.run import Run
 
 pytest.importorskip("onnxruntime", reason="frozen encoders were NOT tested: onnxruntime is not installed")

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from napari.layers import Layer
     from napari.utils import DirectLabelColormap
 
-    from ...export.read import LabelMask
     from ...slides.slide import Slide
-    from ...store.patchmap import PatchMap
+    from ...store.maps.label_mask import LabelMask
+    from ...store.maps.patch_map import PatchMap
 
 LayerData = tuple[Any, dict[str, Any], str]
 RGBA = tuple[float, float, float, float]  # 0–1
@@ -56,7 +56,7 @@ def patch_map_of(noted: dict[str, Any]) -> "PatchMap":
         path = noted.get("patch_map_path")
         if not path:
             raise BundleError(f"the prediction behind slide {noted.get('slide_id')!r} is gone: predict again")
-        from ...store.patchmap import PatchMap
+        from ...store.maps.patch_map import PatchMap
 
         found = PatchMap.open(path)
     return found
@@ -130,7 +130,7 @@ def notes(
 
 def model_role(patch_map: "PatchMap") -> str:
     """student, teacher or mil."""
-    return str(patch_map.model.get("role", "model"))
+    return str(patch_map.model.get("network", "model"))
 
 
 def label_colours(

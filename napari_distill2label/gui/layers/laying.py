@@ -12,7 +12,7 @@ from ..wording import in_the_window
 from . import layers, map_layers, shades
 
 if TYPE_CHECKING:
-    from ...store.patchmap import PatchMap
+    from ...store.maps.patch_map import PatchMap
     from ..session.session import Session
     from .shades import Shades
 

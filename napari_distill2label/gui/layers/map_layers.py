@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
 
-    from ...store.patchmap import PatchMap
+    from ...store.maps.patch_map import PatchMap
     from .shades import Shades
 
 Colours = Mapping[str, RGB]
@@ -75,7 +75,7 @@ def _keys(patch_map: "PatchMap") -> list[Key]:
     values: list[Key] = [(role, None) for role in COLORMAPS]
     if not isinstance(patch_map.patches, PatchGrid):
         return [*values, (POINTS, None)]
-    findings = range(1, len(patch_map.classes)) if patch_map.several else [None]
+    findings = range(1, len(patch_map.classes)) if patch_map.multi_label else [None]
     return [*values, *((LABELS, index) for index in findings)]
 
 

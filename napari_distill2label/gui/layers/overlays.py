@@ -23,7 +23,7 @@ from .laying import LaidMaps
 if TYPE_CHECKING:
     from napari.layers import Layer
 
-    from ...store.patchmap import PatchMap
+    from ...store.maps.patch_map import PatchMap
     from ..jobs.jobs import Job, Work
     from ..session.session import Session
     from .shades import Cell, Shades

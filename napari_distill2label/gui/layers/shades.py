@@ -13,7 +13,7 @@ from ...core.geometry import PatchGrid, PatchPoints
 from ...core.metrics import positive_score
 
 if TYPE_CHECKING:
-    from ...store.patchmap import PatchMap
+    from ...store.maps.patch_map import PatchMap
 
 Cell = tuple[int, ...]  # index into the per-patch arrays: (row, col) of a grid, (n,) of points
 Ranking = Literal["probability", "attention", "contribution"]
@@ -78,10 +78,10 @@ class Shades:
 
     def __init__(self, patch_map: "PatchMap") -> None:
         self.patches: PatchGrid | PatchPoints = patch_map.patches
-        self.classes, self.several = patch_map.classes, patch_map.several
+        self.classes, self.several = patch_map.classes, patch_map.multi_label
         self.slide_id = patch_map.slide_id
         self.is_complete = patch_map.is_complete
-        self.scored = patch_map.done
+        self.scored = patch_map.scored
         self.probability = patch_map.probability
         self.probability[~self.scored] = np.nan  # a block cut short has probabilities but is not done
         self.contribution = patch_map.contribution if self.is_complete else np.full_like(self.probability, np.nan)
@@ -107,7 +107,7 @@ class Shades:
     # ---- labels ----------------------------------------------------------------------------------------------------
 
     def labels(self, threshold: float, class_index: int | None = None, out: np.ndarray | None = None) -> np.ndarray:
-        """uint8 labels as `store.labels.labels_of` gives them, written into `out` (uint8, of `patches.shape`)."""
+        """uint8 labels as `store.maps.labels.labels_of` gives them, written into `out` (uint8, of `patches.shape`)."""
         score = self._score if class_index is None else self.probability[..., class_index]
         rise = self._rise if class_index is None else self._base * np.uint8(class_index)
         np.greater_equal(score, np.float32(threshold), out=self._above)  # NaN is not

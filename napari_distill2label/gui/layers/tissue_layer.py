@@ -18,8 +18,9 @@ from ...core.errors import CohortError, Distill2LabelError
 from ...core.events import Notice
 from ...core.settings import GridSettings
 from ...slides.tissue_mask import TissueMask
-from ...store.files import safe_name, write_bytes
-from ...store.outputs import Outputs
+from ...store.files.atomic import write_bytes
+from ...store.files.outputs import Outputs
+from ...store.files.safe_names import safe_name
 from ..session.later import Later
 from . import layers
 
@@ -344,7 +345,7 @@ def _is_empty(path: Path) -> bool:
 
 
 def _written(path: Path, mask: TissueMask, slide_id: str) -> Path:
-    from ...export.regions import write_regions
+    from ...exporters.regions import write_regions
 
     return write_regions(path, mask, slide_id)
 

@@ -31,7 +31,7 @@ STEPS = 100  # of the sliders
 ROLES = {
     "student": "The student judges each patch by itself: the one to trust on patches.",
     "teacher": "The teacher judges the slide as a whole; its attention says where it looked.",
-    "mil": "Plain MIL: the same network trained on slide labels alone, to compare with.",
+    "baseline": "Plain MIL: the same network trained on slide labels alone, to compare with.",
     "live": "Live: trained anew on features at every change of a label.",
 }
 SHOW = {

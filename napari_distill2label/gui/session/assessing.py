@@ -53,16 +53,16 @@ def assess(
 def _learnt(model: Path | None, rows: "list[CohortSlide]") -> "Work":
     """Ids of the slides that a run (or the run of a bundle) learnt from."""
     from ...core.events import Progress, Task
-    from ...store.learnt import Learnt
+    from ...store.learnt import LearntSlides
     from ...store.run import Run
 
     run = next((folder for folder in (model, model and model.parent) if folder and Run.is_run(folder)), None)
     if run is None:
         return set()
-    learnt, found = Learnt.of(Run.open(run)), set()
+    learnt, found = LearntSlides.of(Run.open(run)), set()
     for done, row in enumerate(rows):
         yield Progress(Task.COMPARE_WITH_TRAINING, done, len(rows))
-        if learnt.why(row):
+        if learnt.reason(row):
             found.add(row.slide_id)
     return found
 

@@ -19,8 +19,8 @@ from psygnal import Signal
 
 from ...core.classes import split_label
 from ...core.errors import Distill2LabelError, SettingsError
-from ...store.files import free_name
-from ...store.signature import file_signature
+from ...store.files.safe_names import free_name
+from ...store.files.signature import file_signature
 from ..preferences import preferences
 from . import corrections
 from .choices import Choices, choices_of, take

@@ -12,9 +12,9 @@ import numpy as np
 
 from ...core.bag import UNLABELLED
 from ...core.geometry import PatchGrid, PatchPoints
-from ...store.files import Writing, atomic_path, write_text
-from ...store.points import CENTRE_TOLERANCE, Area, Points, is_centred, label_patches, read_points
-from ...store.tables import neutral
+from ...store.files.atomic import Writing, atomic_path, write_text
+from ...store.tables.csv_table import escape_formula
+from ...store.tables.points import CENTRE_TOLERANCE, Area, Points, is_centred, label_patches, read_points
 
 Patches = PatchGrid | PatchPoints
 HEADER = "slide_id,x,y,label"
@@ -169,6 +169,7 @@ def write(path: Path, slides: Mapping[str, SlideCorrections], writing: Writing =
     writer.writerow(HEADER.split(","))
     for slide_id, corrections in slides.items():
         writer.writerows(
-            (neutral(slide_id), f"{x:.10g}", f"{y:.10g}", neutral(label)) for y, x, label in corrections.points()
+            (escape_formula(slide_id), f"{x:.10g}", f"{y:.10g}", escape_formula(label))
+            for y, x, label in corrections.points()
         )
     return write_text(path, text.getvalue(), writing)

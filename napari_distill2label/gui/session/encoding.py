@@ -12,7 +12,7 @@ from ..jobs.background import Background
 from ..jobs.relay import plain_reason
 
 if TYPE_CHECKING:
-    from ...prediction.encoder import EncoderDescription
+    from ...inference.encoder import EncoderDescription
 
 
 class Encoding:
@@ -96,6 +96,6 @@ class Encoding:
 
 
 def _description(path: Path) -> "EncoderDescription":
-    from ...prediction.encoder import EncoderDescription
+    from ...inference.encoder import EncoderDescription
 
-    return EncoderDescription.beside(path)
+    return EncoderDescription.read_beside(path)

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ...core.metrics import Metrics
-    from ...store.features import EncoderIdentity
-    from ...store.patchmap import PatchMap
+    from ...store.maps.feature_map import EncoderIdentity
+    from ...store.maps.patch_map import PatchMap
     from ...store.run import Run, RunConfig
 
 
@@ -48,7 +48,7 @@ def opened(path: Path) -> Work:
         return of_run(Run.open(path))
     bundle = load_bundle(path)
     return LoadedModel(
-        path, (bundle.config.role,), bundle.config.classes, is_run=False, encoder=_file(bundle.config.encoder)
+        path, (bundle.config.network,), bundle.config.classes, is_run=False, encoder=_file(bundle.config.encoder)
     )
 
 
@@ -59,7 +59,7 @@ def _file(encoder: "EncoderIdentity | None") -> Path | None:
 def of_run(run: "Run") -> LoadedModel:
     """A run's models, each checked, and what they predicted before."""
     from ...store.bundle import load_bundle
-    from ...store.patchmap import PatchMap
+    from ...store.maps.patch_map import PatchMap
 
     if not run.models:
         raise BundleError(f"{run.folder}: has no trained model yet; finish the run with resume")
@@ -88,7 +88,7 @@ def of_run(run: "Run") -> LoadedModel:
 
 def has_changed(patch_map: "PatchMap") -> bool:
     """Is the slide's file another one than was predicted? Not where it is gone, nor where features were predicted."""
-    from ...store.signature import file_signature
+    from ...store.files.signature import file_signature
 
     path, signature = patch_map.slide_path, str(patch_map.model.get("slide_signature", ""))
     if path is None or not OF_FILES.fullmatch(signature):

@@ -16,7 +16,7 @@ from psygnal import Signal
 from ...core.bag import UNLABELLED
 from ...core.errors import SettingsError
 from ...core.geometry import Mpp, PatchGrid
-from ...store.points import Points
+from ...store.tables.points import Points
 from ..layers import layers, review_layers, shades
 from ..layers.shades import Cell
 from .corrections import SlideCorrections

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from psygnal import Signal
 
 from ...core.errors import OutputError
-from ...store.outputs import Outputs
-from ...store.points import Points
+from ...store.files.outputs import Outputs
+from ...store.tables.points import Points
 from . import corrections
 from .corrections import SlideCorrections
 from .slide_list import PathLike

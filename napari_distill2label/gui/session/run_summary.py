@@ -11,10 +11,10 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ...core.settings import Settings
-from ...store.seal import is_number
+from ...store.files.seal import is_number
 from ...store.timing import Timing
 
-ROLES = ("mil", "teacher", "student")
+ROLES = ("baseline", "teacher", "student")
 MOST = 500  # folders looked at; a folder of more runs than that is no place to choose one from
 
 Curve = dict[str, list[float]]  # column of history.csv -> a value per epoch, NaN where there is none
@@ -74,7 +74,7 @@ class RunSummary:
 
     def epochs(self, role: str) -> tuple[int, int]:
         """(done, asked for) of a model."""
-        part = {"mil": "teacher"}.get(role, role.split("-")[0])
+        part = {"baseline": "teacher"}.get(role, role.split("-")[0])
         return len(self.curves.get(role, {}).get("epoch", ())), getattr(self.settings, part).epochs
 
     @property
@@ -117,8 +117,8 @@ def where(run: RunSummary) -> str:
 
 
 def in_words(role: str) -> str:
-    """'assistant-2' -> 'assistant 2', 'mil' -> 'plain MIL'."""
-    return "plain MIL" if role == "mil" else role.replace("-", " ")
+    """'assistant-2' -> 'assistant 2', 'baseline' -> 'plain MIL'."""
+    return "plain MIL" if role == "baseline" else role.replace("-", " ")
 
 
 def summarise(folder: Path) -> RunSummary:
@@ -130,7 +130,7 @@ def summarise(folder: Path) -> RunSummary:
     except (ValidationError, ValueError, OSError, RecursionError):
         return RunSummary(folder, started, problem="damaged: its settings.json cannot be read")
     made = {role: made for role in ROLES if (made := _made(folder / role)) is not None}
-    best = next((role for role in ("student", "teacher", "mil") if role in made), None)
+    best = next((role for role in ("student", "teacher", "baseline") if role in made), None)
     about = made[best] if best else _Made()
     return RunSummary(
         folder, started, asked.settings, asked.classes, asked.baseline, tuple(made), read_curves(folder),

@@ -96,7 +96,7 @@ class Runs:
         elif self.live:
             role = list(self.live)[-1]
             curve = self.live[role]
-            part = getattr(self._session.settings, {"mil": "teacher"}.get(role, role.split("-")[0]))
+            part = getattr(self._session.settings, {"baseline": "teacher"}.get(role, role.split("-")[0]))
             asked = self.asked.get(role, part.epochs)
             parts.append(f"{in_words(role).capitalize()}, epoch {curve['epoch'][-1]:.0f} of {asked}.")
             if (best := self.best.get(role)) is not None and best - 1 < len(curve["epoch"]):

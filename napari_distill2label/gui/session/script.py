@@ -150,7 +150,7 @@ def _predicted(session: Any, asked: dict[str, Any], maps: Any) -> None:
     session.script.add(
         Predicted(
             session.model.path.absolute(),
-            str(maps[0].model.get("role", "student")),
+            str(maps[0].model.get("network", "student")),
             tuple(row for row in session.cohort if row.slide_id in done),
             tuple((name, plain(value)) for name, value in options.items()),
         )

@@ -13,7 +13,7 @@ from ...core.paths import is_url, slide_name
 from ...core.presets import build_settings
 from ...core.settings import Settings
 from ...store.cohort import CohortSlide
-from ...store.files import safe_name
+from ...store.files.safe_names import safe_name
 from .script import Deed, Exported, Predicted, Trained
 
 LEFT_OUT = "# The tissue masks of single slides are left out here: the script in Python has them."

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from ...slides.slide import Slide
-    from ...store.patchmap import PatchMap
+    from ...store.maps.patch_map import PatchMap
 
 Value = TypeVar("Value")
 
@@ -272,7 +272,7 @@ class Session(Verbs, Showing, Evaluation, Encoding):
         return (*(self.model.roles if self.model else ()), *((LIVE,) if is_live else ()))
 
     def set_role(self, role: str) -> None:
-        """Whose labels are shown, and who predicts: student, teacher, mil, or live."""
+        """Whose labels are shown, and who predicts: student, teacher, baseline, or live."""
         if role not in self.roles:
             raise SettingsError(f"there is no {role}: the models are {', '.join(self.roles) or 'none'}")
         if role != self.role:
@@ -396,7 +396,7 @@ class Session(Verbs, Showing, Evaluation, Encoding):
 
     def _use_model(self, model: LoadedModel) -> None:
         self.model = model
-        self.role = next(role for role in ("student", "teacher", "mil") if role in model.roles)
+        self.role = next(role for role in ("student", "teacher", "baseline") if role in model.roles)
         for notice in model.notices:
             self._tell(notice)
         if model.cohort is not None and not len(self.cohort):

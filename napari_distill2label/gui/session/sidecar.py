@@ -16,7 +16,7 @@ from ...core.settings import validated
 from ...core.text import first_problem
 from ...slides.scale import LIMITS
 from ...store.cohort import Cohort, CohortSlide
-from ...store.files import write_json
+from ...store.files.atomic import write_json
 from .choices import Choices
 
 SUFFIX = ".d2l.json"

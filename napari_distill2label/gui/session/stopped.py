@@ -9,7 +9,7 @@ from psygnal import Signal
 
 from ...core.errors import Distill2LabelError
 from ...store.cohort import Cohort
-from ...store.lock import LOCK
+from ...store.files.lock import LOCK
 from .run_summary import RunSummary, where
 
 if TYPE_CHECKING:

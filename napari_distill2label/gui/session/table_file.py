@@ -12,9 +12,9 @@ from ...core.classes import split_label
 from ...core.errors import CohortError, OutputError
 from ...core.paths import is_url
 from ...store.cohort import Cohort
-from ...store.cohort_edits import LabelRow, Merged, merge_labels, read_labels
-from ...store.outputs import Outputs
-from ...store.signature import file_signature
+from ...store.cohort_edits import LabelRow, MergedLabels, merge_labels, read_labels
+from ...store.files.outputs import Outputs
+from ...store.files.signature import file_signature
 from .class_list import CLASSES
 
 NAMED = 3  # slides named in a message
@@ -44,14 +44,14 @@ class FoundLabels:
     rows: tuple[LabelRow, ...]
     notices: tuple[str, ...]
 
-    def onto(self, cohort: Cohort) -> Merged:
+    def onto(self, cohort: Cohort) -> MergedLabels:
         """The labels on the slides there are by now: reading took its time."""
         merged = merge_labels(cohort, self.rows)
         if merged.matched and not cohort.labelled and cohort.classes == CLASSES:  # nobody has chosen these names
             return _with_own_classes(cohort, self.rows)
         return merged
 
-    def text(self, merged: Merged) -> str:
+    def text(self, merged: MergedLabels) -> str:
         """What there is to say of it."""
         total = len(merged.cohort)
         said = f"{self.path.name}: labels for {len(merged.matched)} of the {total} slides in the list"
@@ -83,7 +83,7 @@ def found_in(path: Path, cohort: Cohort, own: Path | None) -> FoundCohort | Foun
     return FoundCohort(path, found, tuple(notices), signature)
 
 
-def _with_own_classes(cohort: Cohort, rows: Sequence[LabelRow]) -> Merged:
+def _with_own_classes(cohort: Cohort, rows: Sequence[LabelRow]) -> MergedLabels:
     """Merged with the classes of the table in place of those that a new list begins with."""
     merged = merge_labels(replace(cohort, classes=()), rows)
     try:

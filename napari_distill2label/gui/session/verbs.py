@@ -20,7 +20,7 @@ from .script import recorded
 from .slide_list import PathLike, SlideList
 
 if TYPE_CHECKING:
-    from ...store.patchmap import PatchMap
+    from ...store.maps.patch_map import PatchMap
     from ...store.run import Run
     from ...workflow.tissue import Tissue
     from ..layers.overlays import Overlays

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ...core.classes import split_label
 
 if TYPE_CHECKING:
-    from ...store.patchmap import PatchMap
+    from ...store.maps.patch_map import PatchMap
 
 THRESHOLD = 0.5  # of the slide's own, calibrated probability; the threshold of the window is that of patches
 
@@ -68,4 +68,4 @@ def verdict_of(patch_map: "PatchMap | None") -> Verdict | None:
     probability: Sequence[float] | None = None if patch_map is None else patch_map.bag_probability
     if probability is None or not all(math.isfinite(value) for value in probability):
         return None
-    return Verdict(tuple(patch_map.classes), tuple(float(value) for value in probability), bool(patch_map.several))
+    return Verdict(tuple(patch_map.classes), tuple(float(value) for value in probability), bool(patch_map.multi_label))

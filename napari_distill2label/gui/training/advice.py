@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from ...core.errors import CohortError
 from ...core.settings import Settings
 from ...slides.scale import common_mpp
-from ...store.cohort import FEW_NEGATIVE, Cohort
+from ...store.cohort import MIN_NEGATIVE_FRACTION, Cohort
 from ...store.splits import with_splits
 from ..wording import in_the_window
 
@@ -53,7 +53,7 @@ def _as_sentence(text: str) -> str:
 def _negatives(cohort: Cohort) -> list[str]:
     train = cohort.in_split("train")
     negative = sum(cohort.indices(row) == (0,) for row in train)
-    if negative >= max(2, FEW_NEGATIVE * len(train)):
+    if negative >= max(2, MIN_NEGATIVE_FRACTION * len(train)):
         return []
     return [
         f"Only {_slides(negative)} of {len(train)} to train on {'is' if negative == 1 else 'are'} "

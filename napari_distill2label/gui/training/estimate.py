@@ -80,10 +80,10 @@ def known_part(timing: Timing, settings: Settings, n_slides: int, baseline: bool
     seconds, is_all = timing.reading + timing.between, True
     wanted = {"teacher": settings.teacher.epochs, "student": settings.student.epochs}
     if baseline:
-        wanted["mil"] = settings.teacher.epochs
+        wanted["baseline"] = settings.teacher.epochs
     for role, epochs in wanted.items():
         # Plain MIL takes at most as long as the teacher.
-        rate = timing.epoch.get(role, timing.epoch.get("teacher") if role == "mil" else None)
+        rate = timing.epoch.get(role, timing.epoch.get("teacher") if role == "baseline" else None)
         seconds += epochs * (rate or 0)
         is_all &= rate is not None
     if settings.student.gamma_a:

@@ -1,0 +1,258 @@
+"""The formats a `PatchMap` is written in, and the files each of them makes."""
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ..core.classes import RGB
+from ..core.errors import BundleError, SettingsError, SlideError
+from ..core.paths import is_url
+from ..store.files.atomic import Writing, atomic_path
+from ..store.files.safe_names import safe_name, safe_names
+
+if TYPE_CHECKING:
+    from ..store.maps.patch_map import PatchMap
+
+NOT_SCORED = "not scored"
+
+Writer = Callable[["PatchMap", "ExportRequest"], list[Path]]
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """Where and how one patch map is written."""
+
+    folder: Path
+    threshold: float
+    corrections: np.ndarray | None = None
+    slide: Any = None
+    colours: Mapping[str, RGB] | None = None
+    names: "Names | None" = None
+    writing: Writing = atomic_path
+
+    def path(self, patch_map: "PatchMap", suffix: str, layer: str | None = None) -> Path:
+        """`<slide_id><suffix>`, or `<slide_id>_<layer><suffix>`, inside the folder whatever the id holds."""
+        if self.names is not None:
+            return self.folder / f"{self.names[layer]}{suffix}"
+        name = patch_map.slide_id if layer is None else f"{patch_map.slide_id}_{layer}"
+        return self.folder / f"{safe_name(name)}{suffix}"
+
+    def layers(self, patch_map: "PatchMap") -> list["LabelLayer"]:
+        """One layer of all classes, or one per non-negative class where several can be present."""
+        layers = patch_map.label_layers(self.threshold, self.corrections)
+        if not patch_map.multi_label:
+            names = {0: NOT_SCORED, **{index + 1: name for index, name in enumerate(patch_map.classes)}}
+            return [LabelLayer(None, patch_map.slide_id, names, layers["labels"])]
+        return [
+            LabelLayer(
+                name,
+                f"{patch_map.slide_id}: {name}",
+                {0: NOT_SCORED, 1: f"no {name}", patch_map.classes.index(name) + 1: name},
+                labels,
+            )
+            for name, labels in layers.items()
+        ]
+
+
+class LabelLayer(NamedTuple):
+    """Labels as one mask or one picture shows them."""
+
+    class_name: str | None  # None: all classes
+    title: str
+    names: dict[int, str]  # what the values mean
+    labels: np.ndarray  # uint8 of `patches.shape`
+
+
+Names = Mapping[str | None, str]
+"""Names of one slide's files, without their suffix: of all classes (None), and of each finding where there can be
+several at once."""
+
+
+def names_of_files(slides: Mapping[Hashable, tuple[str, Sequence[str]]]) -> dict[Hashable, Names]:
+    """Names of the files of one call, of which no two are alike on any system.
+
+    Parameters
+    ----------
+    slides
+        Of each: its id, and the findings that have files of their own (none where one class excludes the others).
+    """
+    keys = {(slide_id, *layer) for slide_id, findings in slides.values() for layer in ((), *zip(findings))}
+    names = safe_names(keys)
+    return {
+        slide: {None: names[slide_id,], **{finding: names[slide_id, finding] for finding in findings}}
+        for slide, (slide_id, findings) in slides.items()
+    }
+
+
+def files_of_map(folder: str | Path, formats: Sequence[str], names: Names) -> list[Path]:
+    """The files that `write` makes for one slide."""
+    findings = [name for name in names if name is not None] or [None]
+    return [
+        Path(folder) / f"{names[layer]}{FORMATS[name].suffix}"
+        for name in format_names(formats)
+        for layer in (findings if FORMATS[name].per_finding else [None])
+    ]
+
+
+@dataclass(frozen=True)
+class Format:
+    """One way to write a patch map. Modules of formats are imported when one is used."""
+
+    suffix: str
+    description: str
+    write: Writer
+    aliases: tuple[str, ...] = ()
+    per_finding: bool = False  # one file for each finding, where there can be several at once
+
+
+def _write_masks(patch_map: "PatchMap", request: ExportRequest) -> list[Path]:
+    from .mask import Mask
+    from .ome_tiff import write_mask
+
+    return [
+        write_mask(
+            request.path(patch_map, ".ome.tif", layer.class_name),
+            Mask(layer.labels, patch_map.patches),
+            layer.names,
+            patch_map.slide_mpp,
+            layer.title,
+            request.writing,
+        )
+        for layer in request.layers(patch_map)
+    ]
+
+
+def _write_geojson(patch_map: "PatchMap", request: ExportRequest) -> list[Path]:
+    from .geojson import write_geojson
+
+    path = request.path(patch_map, ".geojson")
+    return [write_geojson(path, patch_map, request.threshold, request.corrections, request.colours, request.writing)]
+
+
+def _write_table(patch_map: "PatchMap", request: ExportRequest) -> list[Path]:
+    from .table import write_table
+
+    path = request.path(patch_map, ".csv")
+    return [write_table(path, patch_map, request.threshold, request.corrections, request.writing)]
+
+
+def _exists(slide_path: str | None) -> bool:
+    return slide_path is not None and (is_url(slide_path) or Path(slide_path).exists())
+
+
+def _write_pictures(patch_map: "PatchMap", request: ExportRequest) -> list[Path]:
+    from .png import write_picture
+
+    with ExitStack() as stack:
+        slide = request.slide
+        if slide is None and _exists(patch_map.slide_path):
+            from ..slides.registry import open_slide
+
+            slide = open_slide(patch_map.slide_path)
+            stack.callback(slide.close)
+        if slide is not None and tuple(slide.levels[0].shape[:2]) != tuple(patch_map.patches.slide_shape):
+            raise SlideError(
+                f"{patch_map.slide_path or patch_map.slide_id}: this is not the slide that was predicted, its size "
+                "differs: predict again"
+            )
+        return [
+            write_picture(
+                request.path(patch_map, ".png", layer.class_name),
+                layer.labels,
+                patch_map.patches,
+                layer.names,
+                slide,
+                layer.title,
+                request.threshold,
+                patch_map.slide_mpp,
+                request.colours,
+                request.writing,
+            )
+            for layer in request.layers(patch_map)
+        ]
+
+
+FORMATS: dict[str, Format] = {
+    "ome-tiff": Format(
+        ".ome.tif",
+        "label mask at level 0, tiled pyramid",
+        _write_masks,
+        ("ome.tif", "ome.tiff", "ome-tif", "mask"),
+        per_finding=True,
+    ),
+    "geojson": Format(".geojson", "one QuPath tile or detection per patch", _write_geojson, ("json", "qupath")),
+    "csv": Format(".csv", "table with a row per patch", _write_table, ("table",)),
+    "png": Format(".png", "picture of the labels over the slide", _write_pictures, ("picture",), per_finding=True),
+}
+
+
+def format_names(formats: Sequence[str]) -> list[str]:
+    """Keys of `FORMATS` for what a user typed (aliases, any case, a leading dot), each once, in the order given.
+
+    `SettingsError` naming the known ones for an unknown format.
+    """
+    by_name = {alias: name for name, known in FORMATS.items() for alias in (name, *known.aliases)}
+    names = []
+    for text in formats:
+        name = by_name.get(text.strip().lower().lstrip("."))
+        if name is None:
+            raise SettingsError(f"unknown format {text!r}: choose from {', '.join(FORMATS)}")
+        names.append(name)
+    return list(dict.fromkeys(names))
+
+
+def write(
+    patch_map: "PatchMap",
+    folder: str | Path,
+    formats: Sequence[str],
+    threshold: float | None = None,
+    corrections: np.ndarray | None = None,
+    slide: Any = None,
+    colours: Mapping[str, RGB] | None = None,
+    names: Names | None = None,
+    writing: Writing = atomic_path,
+) -> list[Path]:
+    """Write a finished patch map in some formats; return the files.
+
+    Parameters
+    ----------
+    folder
+        Made if it is not there. Files are `<slide_id>.csv`, `.geojson`, `.ome.tif`, `.png`; where several classes
+        can be present, masks and pictures are one per class, `<slide_id>_<class>…`.
+    formats
+        Keys of `FORMATS`, or their aliases.
+    threshold
+        None: the map's own.
+    corrections
+        int8 of `patches.shape`: classes a user gave to scored patches, −1 elsewhere. They override the model, and
+        the table says so in its column `source`.
+    slide
+        An open slide to draw on. None: `patch_map.slide_path` is opened where it is still there.
+    colours
+        8-bit (r, g, b) of classes by name, where they are not the palette's: in GeoJSON and pictures.
+    names
+        What the files are called (`names_of_files`); None: after the slide's id, without a look at other slides.
+    writing
+        How a file gets to its place; `Outputs.writing` guards what is there.
+
+    Raises
+    ------
+    SettingsError
+        For an unknown format, or corrections that do not fit.
+    BundleError
+        For a map that is not finished or damaged.
+    SlideError
+        For a slide that is there but cannot be read (PNG alone needs it).
+    """
+    chosen = format_names(formats)
+    if not patch_map.is_complete:
+        raise BundleError(
+            f"{patch_map.slide_id}: its prediction was not finished: predict again, it goes on from there"
+        )
+    threshold = patch_map.threshold if threshold is None else threshold
+    request = ExportRequest(Path(folder), threshold, corrections, slide, colours, names, writing)
+    return [path for name in chosen for path in FORMATS[name].write(patch_map, request)]

@@ -1,0 +1,139 @@
+"""A trained model as the engine sees it: patches in, what it says of each out."""
+
+from collections.abc import Generator
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from ..core.errors import SettingsError
+from ..core.events import Progress
+from ..core.geometry import Block
+from ..store.bundle import Bundle
+from ..store.maps.feature_map import FeatureMap
+from ..store.maps.patch_map import PatchMap
+from .damage import select_patches
+from .encoder import FrozenEncoder
+
+CLASSIFIED_AT_ONCE = 256  # features: a block that is not complete is computed as a whole
+
+
+class PatchClassifier:
+    """uint8 patches (n, 3, P, P) -> {"probability": (n, C), "logit": (n, C), "score": (n,)}, float32.
+
+    Each patch is a bag of one; its score is what attention over the whole slide is made of. A model trained on
+    features of a frozen encoder needs that encoder (`SettingsError` if it is another one), or judges features that are
+    there already (`classify`).
+    """
+
+    def __init__(self, bundle: Bundle, encoder: FrozenEncoder | None = None) -> None:
+        self.bundle = bundle
+        self.encoder = encoder
+        expected = bundle.config.encoder
+        if expected and encoder and not expected.is_same(encoder.identity):
+            raise SettingsError(
+                f"{bundle.path}: was trained on features of {expected.name!r} ({expected.path}): "
+                "give that file with --encoder, with the .json it had"
+            )
+        if (
+            expected
+            and encoder
+            and (gives := encoder.description.features) != (takes := bundle.config.instance_shape[0])
+        ):
+            raise SettingsError(
+                f"{encoder.path}: gives {gives} features, and {bundle.path} was trained on {takes} of {expected.name!r}"
+            )
+
+    @property
+    def takes_features(self) -> bool:
+        """Is the model one of features, which a frozen encoder gives?"""
+        return self.bundle.config.encoder is not None
+
+    def __call__(self, patches: np.ndarray) -> dict[str, np.ndarray]:
+        if not self.takes_features:
+            return self.classify(patches)
+        if self.encoder is None:
+            raise SettingsError(f"{self.bundle.path}: needs its frozen encoder for patches without features: --encoder")
+        return self.classify(self.encoder(patches)["features"])
+
+    @torch.no_grad()
+    def classify(self, instances: np.ndarray) -> dict[str, np.ndarray]:
+        """What the model says of instances as it was trained on: patches, or features (n, D)."""
+        model = self.bundle.model
+        output = model(torch.from_numpy(instances))
+        arrays = {
+            "probability": model.probabilities(output.instance_logits),
+            "logit": output.instance_logits,
+            "score": output.scores,
+        }
+        return {name: tensor.float().cpu().numpy() for name, tensor in arrays.items()}
+
+
+class FeatureAndMapSink:
+    """A sink of features that keeps them, and what a classifier says of them in a patch map: one walk fills both.
+
+    Features that are there already are judged before the walk, by `classify_features`.
+    """
+
+    def __init__(self, features: FeatureMap, patch_map: PatchMap, classifier: PatchClassifier) -> None:
+        self.features, self.patch_map, self.classifier = features, patch_map, classifier
+        self.patches = patch_map.patches
+
+    def is_done(self, block: Block) -> bool:
+        return self.patch_map.is_done(block)
+
+    def write(self, block: Block, features: np.ndarray) -> None:
+        self.features.write(block, features)
+        self.patch_map.write(block, **self.classifier.classify(features))
+
+    def fail(self, block: Block, boxes: tuple[tuple[int, int, int, int], ...]) -> None:
+        """The block's patches cannot be read: neither has them."""
+        self.features.fail(block, boxes)
+        self.patch_map.fail(block, boxes)
+
+
+def classify_features(
+    features: FeatureMap,
+    patch_map: PatchMap,
+    classifier: PatchClassifier,
+    progress: Progress,
+    rest: Literal["later", "lost"],
+) -> Generator[Progress, None, None]:
+    """Fill a patch map with what a classifier says of features that are there already; no slide is read.
+
+    Blocks of which some features are not there are left to a walk ("later"); if there will be none ("lost"), what is
+    there of them is judged, and the map is told that the others cannot be.
+    """
+    total, done = len(features), 0
+    for block in features.patches.blocks(CLASSIFIED_AT_ONCE):
+        there = features.readable_in(block)
+        if not patch_map.is_done(block) and (there.all() or rest == "lost"):
+            if there.any():
+                patch_map.write(select_patches(block, there), **classifier.classify(features.read(block)[there]))
+            if not there.all():
+                patch_map.fail(select_patches(block, ~there), ())
+        done += len(block.corners) if there.all() or rest == "lost" else 0
+        yield progress.at(done, total)
+
+
+def open_classifier(
+    bundle: Bundle,
+    encoder_path: str | None = None,
+    device: str = "auto",
+    trust: bool = False,
+    features_given: bool = False,
+) -> PatchClassifier:
+    """The bundle ready to predict, its frozen encoder opened from `encoder_path` or from where it was in training.
+
+    With `features_given` the encoder may be missing: features are there already.
+    """
+    expected = bundle.config.encoder
+    if expected is None:
+        if encoder_path is not None:
+            raise SettingsError(f"{bundle.path}: works on pixels and has no use for --encoder")
+        return PatchClassifier(bundle)
+    path = Path(encoder_path or expected.path)
+    if encoder_path is None and (expected.from_features or (features_given and not path.is_file())):
+        return PatchClassifier(bundle)
+    return PatchClassifier(bundle, FrozenEncoder(path, device, trust))

@@ -1,1 +1,0 @@
-"""A network walked over a slide: one engine for predictions and for the features of a frozen encoder."""

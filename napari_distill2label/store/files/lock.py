@@ -1,0 +1,105 @@
+"""One writer at a time in a folder: a lock that names its holder, and that a crash does not leave behind.
+
+The operating system keeps the lock and drops it when its process ends, however it ends. What may stay behind are two
+small hidden files: nobody holds them, and the next to lock the folder removes them when it is done.
+"""
+
+import json
+import os
+import platform
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from ...core.errors import FolderInUseError
+
+LOCK, HOLDER = ".distill2label.lock", ".distill2label.lock.json"
+TIMEOUT = 1.0  # s: a holder that is just leaving is waited for
+_LONGEST = 100  # characters of a holder's name: it comes from a file
+
+
+@contextmanager
+def locked(folder: str | os.PathLike[str], doing: str) -> Iterator[Path]:
+    """Hold `folder` for this block alone, against other processes and other threads; yields the folder.
+
+    The folder is made if it is not there, and goes again if the block leaves nothing in it. The lock is not
+    reentrant: a block inside must not lock the same folder. On file systems without locks (some network shares) the
+    library `filelock` falls back to a marker file with the process's number in it.
+
+    Parameters
+    ----------
+    doing
+        What the holder does, for the message of others: "training".
+
+    Raises
+    ------
+    FolderInUseError
+        Somebody else holds it; the message names the process, its computer and since when.
+    """
+    folder = Path(folder)
+    made = make_folder(folder)
+    try:
+        lock = FileLock(folder / LOCK, timeout=TIMEOUT, thread_local=False)  # a generator may be closed elsewhere
+        try:
+            lock.acquire()
+        except Timeout:
+            raise FolderInUseError(
+                f"{folder}: {describe_holder(folder / HOLDER)}; wait for its end, or name another folder"
+            ) from None
+        try:
+            write_holder(folder / HOLDER, doing)
+            yield folder
+        finally:
+            for name in (HOLDER, LOCK):  # while it is held: whoever waits for it starts again with a new file
+                with suppress(OSError):  # Windows removes no open file; the lock itself is gone all the same
+                    (folder / name).unlink()
+            lock.release()
+    finally:
+        remove_empty(made)
+
+
+def make_folder(folder: Path) -> list[Path]:
+    """Make `folder`; returns the folders that had to be made, the innermost first."""
+    missing = []
+    for path in (folder, *folder.parents):
+        if path.exists():
+            break
+        missing.append(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    return missing
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove folders that were made in vain, the innermost first."""
+    for empty in folders:
+        with suppress(OSError):  # not empty: something was written
+            empty.rmdir()
+
+
+def write_holder(path: Path, doing: str, **more: object) -> None:
+    """Say beside a lock who holds it: this process."""
+    about = {
+        "process": os.getpid(),
+        "computer": platform.node(),
+        "since": f"{datetime.now():%Y-%m-%d %H:%M}",
+        "doing": doing,
+        **more,
+    }
+    with suppress(OSError):  # the lock holds without a name too
+        path.write_text(json.dumps(about), "utf-8")
+
+
+def describe_holder(path: Path) -> str:
+    """Who holds a lock, by the file that `write_holder` wrote beside it, in words."""
+    try:
+        about = json.loads(path.read_text("utf-8"))
+        process, computer, since, doing = (
+            "".join(c for c in str(about[key])[:_LONGEST] if c.isprintable())
+            for key in ("process", "computer", "since", "doing")
+        )
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return "another process writes into this folder"
+    return f"process {process} on {computer} has been {doing} in this folder since {since}"

@@ -1,0 +1,29 @@
+"""The zarr groups that this program writes, recognised without opening them."""
+
+import json
+import os
+from pathlib import Path
+
+PATCH_MAP, FEATURE_MAP = "patch-map", "feature-map"  # values of the attribute "kind"
+MAX_BYTES = 2**26  # of a description that is read
+
+
+def is_own_group(path: Path) -> bool:
+    """Is this zarr group a patch map or a map of features of ours, whole or not, with nothing else in it?"""
+    try:
+        inside = {entry.name for entry in os.scandir(path)} - {"zarr.json", ".DS_Store"}
+        if any({entry.name for entry in os.scandir(path / name)} - {"zarr.json", "c"} for name in inside):
+            return False  # there is something that is no array
+        if (path / "zarr.json").stat().st_size > MAX_BYTES:
+            return False
+        about = json.loads((path / "zarr.json").read_text("utf-8"))
+        if about["node_type"] == "group":
+            return about.get("attributes", {}).get("kind") in (PATCH_MAP, FEATURE_MAP)
+    except FileNotFoundError:
+        return not inside  # an empty folder
+    except OSError:
+        return False
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        pass
+    # It is damaged, and says nothing of itself: told by its arrays. A group that can be read says whose it is.
+    return {"probability", "logit", "score"} <= inside or {"features", "checksum"} <= inside

@@ -1,0 +1,70 @@
+"""File names that every system takes, and by which no two slides are one file."""
+
+import hashlib
+import os
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+# What Windows, macOS or a shell would not take in a file name, control characters among them.
+_UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*]+')
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+_LONGEST_NAME = 120  # characters; with a suffix and in UTF-8 this stays below the 255 bytes of common file systems
+
+
+def folded(name: str) -> str:
+    """A name as systems see it that do not tell capitals from small letters, nor the two ways to write an 'é'."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def safe_name(text: str) -> str:
+    """A file name for `text` (a slide id from somebody's CSV may hold '/' or be '..').
+
+    Names that are fine stay as they are. Of the others, what is not allowed becomes '_', and six characters of a
+    digest keep 'a/b' and 'a_b' apart, so that no slide is written over another.
+    """
+    name = _UNSAFE.sub("_", text)[:_LONGEST_NAME]
+    while len(name.encode("utf-8", "surrogatepass")) > 200:
+        name = name[:-1]
+    name = name.strip(". ")
+    if _RESERVED.fullmatch(name):
+        name = f"_{name}"
+    if name and name == text:
+        return name
+    return f"{name or '_'}-{_short_digest(text)}"
+
+
+def safe_names(keys: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
+    """A file name for each of the keys of one call (a slide id; or a slide id and a class), no two alike on any system.
+
+    `safe_name` of the key's parts, joined by '_'. Of keys whose names some system would take for one, as of 'A1' and
+    'a1', six characters of a digest are added to all but the one in small letters: its name is the same in every call.
+    """
+    names = {key: safe_name("_".join(key)) for key in keys}
+    alike: dict[str, list[tuple[str, ...]]] = defaultdict(list)
+    for key, name in names.items():
+        alike[folded(name)].append(key)
+    for small, group in alike.items():
+        plain = next((key for key in group if names[key] == small), None)
+        if len(group) > 1:
+            names |= {key: told_apart(names[key], *key) for key in group if key != plain}
+    return names
+
+
+def free_name(path: Path) -> Path:
+    """`path`, or where there is something the first of `<name>_2.<suffix>`, `<name>_3.<suffix>`, … that is free."""
+    free, number = path, 2
+    while os.path.lexists(free):
+        free, number = path.with_name(f"{path.stem}_{number}{path.suffix}"), number + 1
+    return free
+
+
+def told_apart(name: str, *key: str) -> str:
+    """The name that `safe_names` gives to a key whose `name` another one has too."""
+    return f"{name}-{_short_digest(chr(0).join(key))}"
+
+
+def _short_digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:6]

@@ -1,0 +1,1 @@
+"""What is known of each patch of a slide: predictions, features, masks, and the files they are kept in."""

@@ -1,0 +1,340 @@
+"""Features of a frozen encoder over one slide, kept in zarr and filled block by block: they are computed once.
+
+They lie on disk as one array without gaps, a row per scored patch, as a single chunk that is not compressed: a bag of
+100,000 of them is mapped into memory instead of read, and so costs no memory that is not there anyway.
+"""
+
+import hashlib
+import os
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from pydantic import BaseModel, ConfigDict
+
+from ...core.errors import BundleError
+from ...core.geometry import Block, PatchGrid, PatchPoints
+from ..files.own_groups import FEATURE_MAP, is_own_group
+from .zarr_group import check_array, digest_of, first_line_of, open_group, open_patches, patch_array, to_plain_json
+
+VERSION = 2
+ROWS_AT_ONCE = 4096  # looked at, or imported, at once
+MISSING, UNREADABLE = 0, 2**32 - 1  # in place of a row's checksum
+MAX_VALUE = 1e12  # a feature whose square, summed over any slide, is a float32; those of encoders are below 1e4
+SAME_SCALE = 1.3  # between the patches of two slides: scanners of one nominal magnification differ by a fifth
+
+
+class FeatureOrigin(BaseModel):
+    """What features were made of, as far as it is said; None is not compared.
+
+    Attributes
+    ----------
+    encoder
+        Its name, in the file of features.
+    patch_px
+        Side of a patch as the encoder saw it.
+    magnification
+        Of such a patch.
+    mpp
+        µm/px of such a patch: of the slide's own µm/px, where that is known.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    encoder: str | None = None
+    patch_px: int | None = None
+    magnification: float | None = None
+    mpp: float | None = None
+
+    def contradiction(self, other: "FeatureOrigin") -> str | None:
+        """What of `other` is not as here: the attribute, and both values. None where nothing is."""
+        for name, own, its in (
+            ("encoder", self.encoder, other.encoder),
+            ("patch_size", self.patch_px, other.patch_px),
+        ):
+            if own is not None and its is not None and own != its:
+                return f"{name} is {_format(its)}, not {_format(own)}"
+        if _scales_differ(self.magnification, other.magnification):
+            return f"target_magnification is {other.magnification:g}, not {self.magnification:g}"
+        if _scales_differ(self.mpp, other.mpp):
+            return f"its patches have {other.mpp:.3g} µm/px (patch_size_level0), not {self.mpp:.3g}"
+        return None
+
+    def completed_by(self, other: "FeatureOrigin") -> "FeatureOrigin":
+        """The same, and what it does not say as `other` says it."""
+        return FeatureOrigin(**(other.model_dump(exclude_none=True) | self.model_dump(exclude_none=True)))
+
+
+def _scales_differ(one: float | None, other: float | None) -> bool:
+    """Is there more between two scales than between scanners of one nominal magnification?"""
+    return bool(one and other) and not 1 / SAME_SCALE <= one / other <= SAME_SCALE
+
+
+def _format(value: str | float) -> str:
+    return repr(value) if isinstance(value, str) else f"{value:g}"
+
+
+class EncoderIdentity(BaseModel):
+    """The frozen encoder whose features a model was trained on: its file is kept elsewhere.
+
+    `sha256` of the file; `description_sha256` of what its JSON says of how pixels become features. With
+    `from_features`, `path` is a folder of features that came without the encoder, digests they do not give are
+    empty, and `origin` is what they say of themselves.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str
+    path: str
+    sha256: str
+    description_sha256: str = ""
+    from_features: bool = False
+    origin: FeatureOrigin = FeatureOrigin()
+
+    def is_same(self, other: "EncoderIdentity") -> bool:
+        """The same features of the same patch? What one of the two does not say is not compared."""
+        pairs = ((self.sha256, other.sha256), (self.description_sha256, other.description_sha256))
+        return all(own == its for own, its in pairs if own and its)
+
+
+class FeatureMap:
+    """A zarr group with `features` (K, D) float32, a row per scored patch in the order of `patches.corners`.
+
+    `checksum` (K,) is a row's CRC-32, or `MISSING` where it is not computed yet, or `UNREADABLE` where the slide is
+    damaged; such rows are tried again by whoever can, and else left out (`readable`). `identity` says what the features
+    are of (slide signature, encoder); a map of another identity or other patches is never gone on with.
+    """
+
+    def __init__(self, path: Path, group: zarr.Group, patches: PatchGrid | PatchPoints) -> None:
+        self.path, self.patches = path, patches
+        attributes = group.attrs.asdict()
+        self.replaced = False  # was there a map of something else, which this one took the place of?
+        self.identity: dict[str, str] = attributes["identity"]
+        self.n_features: int = attributes["features"]
+        if type(self.n_features) is not int or self.n_features < 1:
+            raise ValueError(f"{self.n_features!r} features")
+        if not isinstance(self.identity, dict) or not all(isinstance(value, str) for value in self.identity.values()):
+            raise ValueError("an identity that is none")
+        self._group, self._checksum = group, group["checksum"]
+        check_array(self._checksum, (int(patches.scored.sum()),), np.dtype(np.uint32), MISSING)
+        self._sums = np.asarray(self._checksum[...])
+        self._missing = int((self._sums == MISSING).sum())
+        self._is_signed = "digest" in attributes
+        size = len(self._sums) * self.n_features * 4
+        if not self._file.is_file() or self._file.stat().st_size != size:
+            raise ValueError("the file of its features is of another size")
+        scored = patches.scored
+        self._row = np.cumsum(scored).reshape(scored.shape) - 1  # of each scored patch
+
+    @property
+    def _file(self) -> Path:
+        return self.path / "features" / "c" / "0" / "0"  # where zarr has the only chunk
+
+    @classmethod
+    def open_or_create(
+        cls,
+        path: str | os.PathLike[str],
+        patches: PatchGrid | PatchPoints,
+        n_features: int,
+        identity: Mapping[str, Any],
+    ) -> "FeatureMap":
+        """Go on with the map at `path` if it is of the same patches and identity, else start it anew.
+
+        Rows that were damaged since they were written are taken as not computed.
+        """
+        path, about = Path(path), _attributes_of(patches, n_features, identity)
+        is_there = (path / "zarr.json").is_file()
+        if is_there and (kept := cls._open_matching(path, about, patches)):
+            kept.drop_damaged()
+            return kept
+        if path.is_file() or (path.is_dir() and not is_own_group(path)):
+            raise BundleError(f"{path}: is no feature map and is left alone; give another folder")
+        rows = int(patches.scored.sum())
+        group = zarr.open_group(
+            zarr.storage.LocalStore(path), mode="w", zarr_format=3, attributes={"kind": FEATURE_MAP}
+        )
+        group.create_array(
+            "features",
+            shape=(rows, n_features),
+            chunks=(max(1, rows), n_features),
+            dtype="float32",
+            compressors=None,
+            fill_value=float("nan"),
+        )
+        group.create_array("checksum", shape=(rows,), chunks=(max(1, min(rows, 2**16)),), dtype="uint32", fill_value=0)
+        name, array = patch_array(patches)
+        if array is not None:
+            group.create_array(name, data=array)
+        file = path / "features" / "c" / "0" / "0"
+        file.parent.mkdir(parents=True)
+        with file.open("wb") as empty:
+            empty.truncate(rows * n_features * 4)
+        group.attrs.update(about)  # last: without them it is no feature map
+        made = cls(path, group, patches)
+        made.replaced = is_there
+        return made
+
+    @classmethod
+    def open_complete(
+        cls,
+        path: str | os.PathLike[str],
+        patches: PatchGrid | PatchPoints,
+        n_features: int,
+        identity: Mapping[str, Any],
+    ) -> "FeatureMap | None":
+        """The map at `path` if it is of the same patches and identity, and complete. Nothing is changed there."""
+        path = Path(path)
+        kept = (
+            cls._open_matching(path, _attributes_of(patches, n_features, identity), patches) if path.is_dir() else None
+        )
+        return kept if kept is not None and kept._intact().all() else None
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> "FeatureMap":
+        """A map as it was left, for reading. `BundleError` if it is none, not complete, or damaged."""
+        path = Path(path)
+        try:
+            group = open_group(path, "r")
+            attributes = group.attrs.asdict()
+            if attributes.get("kind") != FEATURE_MAP or attributes.get("version") != VERSION:
+                raise ValueError("of another kind or version")
+            found = cls(path, group, open_patches(path, group, attributes))
+            if found._is_signed and attributes["digest"] != found._digest():
+                raise ValueError("it was altered since it was written")
+        except Exception as error:  # noqa: BLE001 · raised again: zarr raises whatever its parsers raise
+            raise BundleError(f"{path}: is no feature map that can be read ({first_line_of(error)})") from None
+        if missing := len(found) - int((found._intact() | (found._sums == UNREADABLE)).sum()):
+            raise BundleError(
+                f"{path}: {missing} of its {len(found)} patches have no features, or damaged ones: compute them again "
+                "with `features`, or give --encoder"
+            )
+        return found
+
+    @classmethod
+    def _open_matching(cls, path: Path, about: dict[str, Any], patches: PatchGrid | PatchPoints) -> "FeatureMap | None":
+        """The map at `path` if it is of this very identity and these patches; None too if it cannot be read."""
+        try:
+            group = open_group(path, "r+")
+            attributes = group.attrs.asdict()
+            if {key: value for key, value in attributes.items() if key != "digest"} != about:
+                return None
+            own, kept = patch_array(patches)[1], patch_array(open_patches(path, group, attributes))[1]
+            same = (own is None) == (kept is None) and (own is None or np.array_equal(own, kept))
+            return cls(path, group, patches) if same else None
+        except Exception:  # noqa: BLE001  zarr raises whatever its parsers raise; what is damaged is computed again
+            return None
+
+    def __len__(self) -> int:
+        return len(self._sums)
+
+    @property
+    def signature(self) -> str:
+        """Of a complete map: changes when any of its features does."""
+        return f"features-{hashlib.sha256(self._sums.tobytes()).hexdigest()[:16]}"
+
+    @property
+    def is_complete(self) -> bool:
+        """Is everything there that can be?"""
+        return self._missing == 0
+
+    @property
+    def readable(self) -> np.ndarray:
+        """(K,) bool: rows that hold features."""
+        return (self._sums != MISSING) & (self._sums != UNREADABLE)
+
+    def is_done(self, block: Block) -> bool:
+        return bool(self.readable[self._rows(block)].all())
+
+    def fail(self, block: Block, boxes: tuple[tuple[int, int, int, int], ...] = ()) -> None:
+        """The block's patches cannot be read: the slide is damaged there."""
+        self._mark(self._rows(block), UNREADABLE)
+
+    def _rows(self, block: Block) -> np.ndarray:
+        return self._row[block.window][block.scored]
+
+    def write(self, block: Block, features: np.ndarray) -> None:
+        """Keep the (n, D) features of a block's patches."""
+        self.write_rows(self._rows(block), features)
+
+    def write_rows(self, rows: np.ndarray, features: np.ndarray) -> None:
+        """Keep features (n, D) as `rows` (n,). `OSError` where the disk is full; what was kept before stays good."""
+        features = np.ascontiguousarray(features, "<f4")
+        if not are_features(features):
+            raise BundleError(
+                f"{self.path}: the encoder gave numbers that are not finite, or too large: is it the right file?"
+            )
+        ends = np.flatnonzero(np.diff(rows) != 1) + 1  # of runs of rows that follow one another
+        with self._file.open("r+b") as file:  # not by the map: a full disk would end the process without a word
+            for start, end in zip([0, *ends], [*ends, len(rows)], strict=True):
+                file.seek(int(rows[start]) * self.n_features * 4)
+                file.write(features[start:end].data)
+        self._mark(rows, _sums(features))
+
+    def _mark(self, rows: np.ndarray, sums: np.ndarray | int) -> None:
+        """Note the checksums of `rows`, and sign the map when none is missing any more."""
+        if self._is_signed:  # what is signed is not what it will be
+            self._sign(None)
+        self._missing -= int((self._sums[rows] == MISSING).sum())
+        self._sums[rows] = sums
+        self._missing += int((self._sums[rows] == MISSING).sum())
+        if len(rows):
+            span = slice(int(rows.min()), int(rows.max()) + 1)
+            self._checksum[span] = self._sums[span]
+        if self.is_complete:
+            self._sign(self._digest())
+
+    def _digest(self) -> str:
+        """Of all but the features themselves, which the checksums tell of."""
+        return digest_of(self._group.attrs.asdict(), patch_array(self.patches)[1], self._sums)
+
+    def _sign(self, digest: str | None) -> None:
+        attributes = {key: value for key, value in self._group.attrs.asdict().items() if key != "digest"}
+        self._group.attrs.put(attributes if digest is None else attributes | {"digest": digest})
+        self._is_signed = digest is not None
+
+    def _intact(self) -> np.ndarray:
+        """(K,) bool: rows that are computed, and as they were written."""
+        instances = self.instances()
+        good = self.readable
+        for start in range(0, len(self), ROWS_AT_ONCE):
+            piece = slice(start, start + ROWS_AT_ONCE)
+            rows = np.asarray(instances[piece])
+            good[piece] &= _sums(rows) == self._sums[piece]
+            if not are_features(rows[good[piece]]):
+                good[piece] &= (np.abs(rows) <= MAX_VALUE).all(1)
+        return good
+
+    def drop_damaged(self) -> None:
+        """Take rows that are not as they were written as not computed."""
+        if len(damaged := np.flatnonzero(self.readable & ~self._intact())):
+            self._mark(damaged, MISSING)
+
+    def instances(self) -> np.ndarray:
+        """(K, D) float32 of the scored patches, in the order of `patches.corners`; mapped from the file, not read."""
+        return np.memmap(self._file, "<f4", "c", shape=(len(self), self.n_features))
+
+    def readable_in(self, block: Block) -> np.ndarray:
+        """(n,) bool: which of a block's patches have features."""
+        return self.readable[self._rows(block)]
+
+    def read(self, block: Block) -> np.ndarray:
+        """(n, D) features of a block's patches."""
+        return np.asarray(self.instances()[self._rows(block)])
+
+
+def are_features(values: np.ndarray) -> bool:
+    """Are all finite, and of a size that can be reckoned with in float32?"""
+    return bool((np.abs(values) <= MAX_VALUE).all())  # NaN is not
+
+
+def _attributes_of(patches: PatchGrid | PatchPoints, n_features: int, identity: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes of a map."""
+    about = {"kind": FEATURE_MAP, "version": VERSION, "patches": patches.to_json()}
+    return to_plain_json({**about, "identity": dict(identity), "features": n_features})
+
+
+def _sums(rows: np.ndarray) -> np.ndarray:
+    """(n,) uint32 CRC-32 of rows (n, D), never `MISSING` or `UNREADABLE`."""
+    rows = np.ascontiguousarray(rows, "<f4")
+    return np.array([zlib.crc32(row) for row in rows], np.uint32).clip(1, UNREADABLE - 1)

@@ -1,0 +1,1 @@
+"""Tables and outlines that people write: slides with their labels, and marks on slides."""

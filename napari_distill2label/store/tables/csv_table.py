@@ -1,0 +1,254 @@
+"""Tables from outside, and tables for others: tolerant reading, exact writing.
+
+`read_table` takes what Excel, LibreOffice, R and pandas save: commas, semicolons or tabs, a `sep=` line, UTF-8, UTF-16
+or Windows' own encoding, empty rows and columns, trailing delimiters. What it cannot take is one plain line.
+"""
+
+import codecs
+import csv
+import hashlib
+import io
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...core.errors import CohortError
+from ...core.text import quoted, shown
+
+DELIMITERS = (",", ";", "\t", "|")
+LARGEST = 512 << 20  # bytes; a hundred thousand slides take 10 MB
+_SEP_LINE = re.compile(r'"?sep=(.)"?[,;\t ]*(?:\r\n|\r|\n|$)', re.IGNORECASE)
+_NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")  # the last four: full-width, as in Japanese
+_OTHER_FILES = {
+    b"PK\x03\x04": "is an Excel workbook or another packed file, not a CSV file: save it as 'CSV UTF-8' and give that",
+    b"\xd0\xcf\x11\xe0": "is an Excel workbook, not a CSV file: save it as 'CSV UTF-8' and give that",
+    b"\x1f\x8b": "is compressed: unpack it first",
+}
+_BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+_BOM_OF = {encoding: bom for bom, encoding in _BOMS}
+
+Names = Mapping[str, Sequence[str]]  # of columns: our name -> other names for it, any case
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a table is written: what to keep when it is written again."""
+
+    delimiter: str = ","
+    newline: str = "\n"
+    encoding: str = "utf-8"
+    sep_line: bool = False  # does Excel's line `sep=;` stand first?
+
+    def encoded(self, text: str) -> bytes:
+        """Text as bytes of the same encoding, or of UTF-8 (marked, for Excel) where that one lacks a letter."""
+        try:
+            return _BOM_OF.get(self.encoding, b"") + text.encode(self.encoding.removesuffix("-sig"))
+        except UnicodeEncodeError:
+            return text.encode("utf-8-sig")
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A table as it stands in its file.
+
+    Attributes
+    ----------
+    header, rows
+        Cells as they stand; every row is as long as the header, and holds something.
+    lines
+        The line of the file in which each row ends.
+    columns
+        Where each column is: our names where they are known, else the header's own.
+    digest
+        SHA-256 of the file.
+    notices
+        What was read only after a second thought, a line each.
+    """
+
+    path: Path
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    lines: tuple[int, ...]
+    columns: Mapping[str, int]
+    style: Style
+    digest: str
+    notices: tuple[str, ...] = ()
+
+    def cells(self, row: Sequence[str]) -> dict[str, str]:
+        """One of `rows` by column: stripped, formulas as they were before they were made harmless."""
+        return {name: unescape_formula(row[index].strip()) for name, index in self.columns.items()}
+
+
+def read_table(
+    path: str | os.PathLike[str], required: Sequence[str], aliases: Names | None = None
+) -> list[dict[str, str]]:
+    """Rows of a table as dicts of stripped strings, columns renamed by `aliases` (name -> others, any case).
+
+    `CohortError` if the file is missing, empty, no table, has no row, or lacks a required column.
+    """
+    table = open_table(path, required, aliases)
+    return [table.cells(row) for row in table.rows]
+
+
+def open_table(path: str | os.PathLike[str], required: Sequence[str] = (), aliases: Names | None = None) -> Table:
+    """A table with all that is needed to write it again as it was. Errors as those of `read_table`."""
+    path = Path(path)
+    data = _read_bytes(path)
+    text, encoding, doubt = _decode(data, path)
+    names = {**dict.fromkeys(required, ()), **(aliases or {})}
+    known = {_normalise_name(other): name for name, others in names.items() for other in (name, *others)}
+    sep = _SEP_LINE.match(text)
+    body = text[sep.end() :] if sep else text
+    delimiter = sep[1] if sep else _delimiter_of(body, known)
+    lines = _lines(body, delimiter, path)
+    if not lines:
+        needs = f" with {', '.join(required)}" if required else ""
+        raise CohortError(f"{path}: is empty; it needs a header{needs}")
+    header = tuple(lines[0][1])
+    columns = _columns(header, known, path)
+    if missing := [name for name in required if name not in columns]:
+        there = ", ".join(shown(cell.strip()) for cell in header)
+        raise CohortError(f"{path}: has no column {missing[0]!r}; its header is {shown(there, 500)}")
+    if len(lines) == 1:
+        raise CohortError(f"{path}: has a header but no row")
+    first = 1 if sep else 0  # the line that was taken off
+    least = 1 + max((columns[name] for name in required), default=-1)
+    rows = tuple(_pad_row(cells, len(header), least, line + first, path) for line, cells in lines[1:])
+    newline = "\r\n" if "\r\n" in text else "\r" if "\r" in text and "\n" not in text else "\n"
+    style = Style(delimiter, newline, encoding, sep is not None)
+    numbers = tuple(line + first for line, _ in lines[1:])
+    digest = hashlib.sha256(data).hexdigest()
+    return Table(path, header, rows, numbers, columns, style, digest, tuple(doubt))
+
+
+def format_table(rows: Iterable[Sequence[object]], style: Style = Style()) -> str:
+    """Rows as text that `read_table` reads back cell by cell, whatever they hold. Formulas: see `escape_formula`."""
+    special = re.compile(rf'["\r\n{re.escape(style.delimiter)}]')
+
+    def quoted(cell: object) -> str:
+        text = str(cell)
+        return '"' + text.replace('"', '""') + '"' if special.search(text) else text
+
+    first = [f"sep={style.delimiter}"] if style.sep_line else []
+    lines = (style.delimiter.join(map(quoted, row)) or '""' for row in rows)
+    return "".join(line + style.newline for line in (*first, *lines))
+
+
+def escape_formula(text: str) -> str:
+    """A cell that a spreadsheet takes for text: '=1+1' -> "'=1+1". Numbers, negative ones too, stay as they are.
+
+    Excel runs what begins with =, +, -, @ (full-width ones too), a tab or a line end.
+    `unescape_formula` takes the mark off.
+    """
+    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
+
+
+def unescape_formula(text: str) -> str:
+    """What was given to `escape_formula`."""
+    return text[1:] if text[:1] == "'" and _FORMULA.match(text) and not _NUMBER.fullmatch(text[1:]) else text
+
+
+# ---- reading -------------------------------------------------------------------------------------------------------
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(LARGEST + 1)
+    except FileNotFoundError:
+        raise CohortError(f"{path}: no such file") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise CohortError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    if len(data) > LARGEST:
+        raise CohortError(f"{path}: has more than {LARGEST >> 20} MB: it is no table of slides or points")
+    for start, what in _OTHER_FILES.items():
+        if data.startswith(start):
+            raise CohortError(f"{path}: {what}")
+    return data
+
+
+def _decode(data: bytes, path: Path) -> tuple[str, str, list[str]]:
+    """(text, encoding, notices). `CohortError` for what is no text."""
+    for bom, encoding in _BOMS:
+        if data.startswith(bom):
+            return _decode_as(data[len(bom) :], encoding.removesuffix("-sig"), path), encoding, []
+    beginning = data[:4096]
+    if beginning[1::2].count(0) > 0.7 * len(beginning[1::2]) > 0 and beginning[::2].count(0) == 0:
+        return _decode_as(data, "utf-16-le", path), "utf-16-le", []
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        doubt = f"{path}: is not in UTF-8; read as Windows-1252: check letters such as ä and é in ids and labels"
+        return _decode_as(data, "cp1252", path), "cp1252", [doubt]
+    return _decode_as(data, "utf-8", path), "utf-8", []
+
+
+def _decode_as(data: bytes, encoding: str, path: Path) -> str:
+    """`CohortError` for bytes that are no text."""
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise CohortError(f"{path}: is not a CSV file in UTF-8 or {encoding} ({error.reason})") from None
+    if "\0" in text:
+        raise CohortError(f"{path}: is not a CSV file in UTF-8 (it holds binary data)")
+    return text
+
+
+def _lines(text: str, delimiter: str, path: Path) -> list[tuple[int, list[str]]]:
+    """(line, cells) of the rows that hold something."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        return [(reader.line_num, cells) for cells in reader if any(map(str.strip, cells))]
+    except csv.Error as error:
+        raise CohortError(f"{path}: is not a CSV file in UTF-8 (line {reader.line_num}: {error})") from None
+
+
+def _delimiter_of(text: str, known: Mapping[str, str]) -> str:
+    """What divides the header into most columns that are known, or into most columns."""
+
+    def found(delimiter: str) -> tuple[int, int]:
+        try:
+            reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+            cells = next((cells for cells in reader if any(cell.strip(" ,;\t|") for cell in cells)), [])
+        except csv.Error:
+            cells = []
+        return sum(_normalise_name(cell) in known for cell in cells), len(cells)
+
+    return max(DELIMITERS, key=found)  # of equals the first
+
+
+def _normalise_name(cell: str) -> str:
+    """A column's name as it is compared: 'Slide ID ' -> 'slide_id'."""
+    return re.sub(r"[\s-]+", "_", cell.strip().strip("\ufeff").lower())
+
+
+def _columns(header: Sequence[str], known: Mapping[str, str], path: Path) -> dict[str, int]:
+    """Where each named column is. `CohortError` for a name that stands twice."""
+    present = {_normalise_name(cell) for cell in header}
+    columns: dict[str, int] = {}
+    for index, cell in enumerate(map(str.strip, header)):
+        name = known.get(_normalise_name(cell), cell)
+        if _normalise_name(cell) != name and name in present:
+            name = cell  # beside a 'slide_id' a 'slide' is another column
+        if not name:
+            continue  # what a spreadsheet leaves behind its last column
+        if name in columns:
+            both = " and ".join(quoted(header[place].strip()) for place in (columns[name], index))
+            raise CohortError(f"{path}: has the column {quoted(name)} twice ({both}): rename or delete one")
+        columns[name] = index
+    return columns
+
+
+def _pad_row(cells: Sequence[str], width: int, least: int, line: int, path: Path) -> tuple[str, ...]:
+    """A row as long as the header. Excel leaves the empty cells at the end of a row out, or adds some."""
+    if len(cells) < least:
+        raise CohortError(f"{path}: line {line} has {len(cells)} cells, the header has {width}")
+    if any(map(str.strip, cells[width:])):
+        raise CohortError(
+            f"{path}: line {line} has {len(cells)} cells, the header has {width}: "
+            "put a cell that holds the delimiter in quotes"
+        )
+    return (*cells[:width], *[""] * (width - len(cells)))

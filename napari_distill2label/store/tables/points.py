@@ -1,0 +1,485 @@
+"""What somebody marked on slides, from CSV or GeoJSON: centres to cut patches at, a user's corrections, and the truth.
+
+Points are kept as (y, x) in 0-based level-0 pixels, by slide; areas as outlines. The truth is read here for `evaluate`
+alone.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+import numpy as np
+
+from ...core.bag import UNLABELLED
+from ...core.errors import CohortError
+from ...core.geometry import PatchGrid, PatchPoints
+from ...core.label_map import COVERAGE, is_left_out
+from ...core.paths import slide_name
+from ...slides.registry import SUFFIXES
+from ..files.safe_names import safe_name
+from .csv_table import open_table
+
+if TYPE_CHECKING:
+    import shapely
+
+    from ...slides.qupath import QuPathObject
+
+CENTRE_OF_PIXEL = 0.5  # px: QuPath's coordinates start at the corner of the first pixel, ours at its centre
+CENTRE_TOLERANCE = 1.0  # px between a patch's centre and the point that is meant by it
+OME = (".tif", ".tiff", ".zarr")  # before which `.ome` is a part of the suffix, as in `slide_name`
+ROUNDING = 1e-9  # of shares of areas
+DETECTED = ("detection", "cell")  # objects of QuPath that are said to be at one place; an annotation covers an area
+Found = TypeVar("Found")
+
+
+class Area(NamedTuple):
+    """An outline with a label: `outline` is valid, in (x, y), pixel corners being whole numbers.
+
+    `label` is None for an area that QuPath ignores: what is true there is not known.
+    """
+
+    outline: "shapely.Geometry"
+    label: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class Points:
+    """What is marked on one slide: points, and areas.
+
+    Attributes
+    ----------
+    coordinates
+        (n, 2) float (y, x).
+    labels
+        (n,) str, '' where none is given.
+    areas
+        Outlines of regions; none where the points are centres of patches.
+    classes
+        (n,) str: the class of the model that each label stands for, where a table says so; None: the label itself.
+    n_placeless
+        Objects of the file without a place that could be used (lines, no geometry).
+    ignored
+        (m, 2) float (y, x) of points that QuPath ignores: what is true there is not known.
+    source
+        Where all this was read, for messages.
+    """
+
+    coordinates: np.ndarray
+    labels: np.ndarray
+    areas: tuple[Area, ...] = ()
+    classes: np.ndarray | None = None
+    n_placeless: int = 0
+    ignored: np.ndarray = field(default_factory=lambda: np.empty((0, 2)))
+    source: str = ""
+
+    def __len__(self) -> int:
+        return len(self.coordinates)
+
+    @property
+    def class_names(self) -> np.ndarray:
+        """(n,) str: what each point is said to be."""
+        return self.labels if self.classes is None else np.where(self.classes == "", self.labels, self.classes)
+
+    @property
+    def named(self) -> set[str]:
+        """Everything that points and areas are said to be, '' where nothing is said."""
+        return {*self.class_names.tolist(), *(area.label for area in self.areas if area.label is not None)}
+
+
+def read_points(path: str | os.PathLike[str], labelled: bool = False) -> dict[str, Points]:
+    """Marks by slide id, from CSV (`slide_id,x,y[,label[,class]]`) or GeoJSON of QuPath (slide id = the file's name).
+
+    A folder of GeoJSON files holds one per slide. `CohortError` says what does not fit.
+
+    Without `labelled` they are centres of patches: an outline counts by its centre, a cell by that of its nucleus; an
+    annotation drawn round detections is no centre. With `labelled` they say what is there: points, detections and
+    cells are of one place, the outline of an annotation or a tile is an area. Then a slide may have no mark: its file
+    is empty, or its row has no position, and that is said of it.
+    """
+    path = Path(path)
+    if path.is_dir():
+        from ...slides.qupath import find_files, object_name
+
+        if not (files := find_files(path)):
+            raise CohortError(f"{path}: holds no .geojson file")
+        one_each([(object_name(file), file) for file in files])
+        return {slide_id: points for file in files for slide_id, points in _read_geojson(file, labelled).items()}
+    if path.name.lower().endswith((".geojson", ".json", ".gz")):
+        return _read_geojson(path, labelled)
+    return _read_csv(path, labelled)
+
+
+def one_each(named: Iterable[tuple[str, Path]]) -> dict[str, Path]:
+    """File by the name of its slide. `CohortError` where two files are of one slide: which of them is right?"""
+    files: dict[str, Path] = {}
+    for name, file in named:
+        if (other := files.setdefault(name, file)) != file:
+            raise _two_of_one(name, other, file)
+    return files
+
+
+def find_for_slide(by_slide: Mapping[str, Found], slide_id: str) -> Found | None:
+    """What is kept under a slide's id, or under the name that a file of it has (`S-1.svs.geojson`); None for nothing.
+
+    QuPath names what it exports after the image, with the image's suffix. `CohortError` where there are several.
+    """
+    names = [name for name in _names_of(slide_id) if name in by_slide]
+    if len(names) > 1:
+        raise _two_of_one(slide_id, *(getattr(by_slide[name], "source", by_slide[name]) for name in names[:2]))
+    if names:
+        return by_slide[names[0]]
+    images = (name for name in by_slide if Path(name).suffix.lower() in SUFFIXES)  # however the suffix is written
+    return next((by_slide[name] for name in images if slide_name(name) == slide_id), None)
+
+
+def _names_of(slide_id: str) -> Iterable[str]:
+    """The slide's id, as a file's name too, and with the suffixes of images."""
+    suffixes = (*SUFFIXES, *(f".ome{suffix}" for suffix in OME))
+    written = (change(suffix) for suffix in suffixes for change in (str.lower, str.upper))
+    return dict.fromkeys((slide_id, safe_name(slide_id), *(slide_id + suffix for suffix in written)))
+
+
+def _two_of_one(slide_id: str, one: object, other: object) -> CohortError:
+    return CohortError(f"{one} and {other} are both of slide {slide_id[:40]!r}: keep one of them")
+
+
+def _read_csv(path: Path, labelled: bool) -> dict[str, Points]:
+    required = ("slide_id", "x", "y", "label") if labelled else ("slide_id", "x", "y")
+    table = open_table(path, required, {"label": (), "class": ()})  # in any case
+    by_slide: dict[str, list[tuple[float, float, str, str]]] = {}
+    for cells, line in zip(table.rows, table.lines, strict=True):
+        row = table.cells(cells)
+        items = by_slide.setdefault(row["slide_id"], [])
+        if labelled and not row["x"] and not row["y"]:
+            if said := row["label"] or row.get("class"):
+                raise CohortError(
+                    f"{path}: line {line}: slide {row['slide_id'][:40]!r} has the label {said[:40]!r} and no position: "
+                    "give x and y; a row without any of the three says that nothing was found on the slide"
+                )
+            continue  # the slide has been looked at, and nothing was marked
+        try:
+            y, x = float(row["y"]), float(row["x"])
+        except ValueError:
+            raise CohortError(
+                f"{path}: {row['x'][:40]!r}, {row['y'][:40]!r} is no position (slide {row['slide_id'][:40]!r})"
+            ) from None
+        if not np.isfinite([y, x]).all():
+            raise CohortError(f"{path}: slide {row['slide_id'][:40]!r} has a point that is not a finite number")
+        items.append((y, x, row.get("label", ""), row.get("class", "")))
+    has_classes = "class" in table.columns
+    return {
+        slide_id: _points(items, has_classes, f"{path} (slide_id {slide_id[:40]!r})")
+        for slide_id, items in by_slide.items()
+    }
+
+
+def _points(items: list[tuple[float, float, str, str]], has_classes: bool, source: str) -> Points:
+    coordinates = np.array([item[:2] for item in items], float).reshape(-1, 2)
+    labels, classes = (np.array([item[column] for item in items], dtype=object) for column in (2, 3))
+    return Points(coordinates, labels, classes=classes if has_classes else None, source=source)
+
+
+def _read_geojson(path: Path, labelled: bool) -> dict[str, Points]:
+    from ...slides.qupath import object_name, read_objects
+
+    objects = read_objects(path)
+    points = _marks(objects) if labelled else _centres(objects)
+    if not labelled and not len(points):
+        raise CohortError(f"{path}: holds no object that could be the centre of a patch")
+    return {object_name(path): replace(points, source=str(path))}
+
+
+def _centres(objects: list["QuPathObject"]) -> Points:
+    found: list[tuple[float, float, str]] = []
+    detected = any(thing.kind in DETECTED for thing in objects)
+    for thing in objects:
+        if thing.is_ignored:
+            continue
+        found += [(x, y, thing.name) for x, y in thing.points.tolist()]
+        drawn_round_them = detected and thing.kind not in DETECTED
+        if not drawn_round_them and (centre := thing.centre) is not None:
+            found.append((*centre, thing.name))
+    return _from_qupath(found)
+
+
+def _marks(objects: list["QuPathObject"]) -> Points:
+    found: list[tuple[float, float, str]] = []
+    ignored: list[tuple[float, float]] = []
+    areas, placeless = [], 0
+    for thing in objects:
+        points, area = thing.points.tolist(), thing.area
+        if thing.kind in DETECTED and (centre := thing.centre) is not None:
+            points, area = [*points, centre], None
+        placeless += area is None and not points
+        if thing.is_ignored:
+            ignored += points
+        else:
+            found += [(x, y, thing.name) for x, y in points]
+        if area is not None:
+            areas.append(Area(area, None if thing.is_ignored else thing.name))
+    return replace(_from_qupath(found), areas=tuple(areas), n_placeless=placeless, ignored=_at(ignored))
+
+
+def _from_qupath(found: list[tuple[float, float, str]]) -> Points:
+    return Points(_at([point[:2] for point in found]), np.array([name for *_, name in found], dtype=object))
+
+
+def _at(points: Sequence[Sequence[float]]) -> np.ndarray:
+    """(n, 2) float (y, x) from centres of pixels, of (x, y) from the corner of the first pixel."""
+    return np.array(points, float).reshape(-1, 2)[:, ::-1] - CENTRE_OF_PIXEL
+
+
+# ---- what marks make of patches --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What became of marks: numbers of points and of areas by label.
+
+    Attributes
+    ----------
+    points, areas
+        Of a class of the model, and on a patch.
+    elsewhere
+        Of a class, in the slide, but on no patch that is looked at.
+    outside
+        Of a class, and outside of the slide.
+    no_class
+        Of no class of the model; '' where an object has no class at all.
+    placeless
+        Objects without a place that could be used.
+    ignored
+        Points that QuPath ignores.
+    """
+
+    points: Counter[str] = field(default_factory=Counter)
+    areas: Counter[str] = field(default_factory=Counter)
+    elsewhere: Counter[str] = field(default_factory=Counter)
+    outside: Counter[str] = field(default_factory=Counter)
+    no_class: Counter[str] = field(default_factory=Counter)
+    placeless: int = 0
+    ignored: int = 0
+
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally(*(getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__))
+
+    @property
+    def counted(self) -> int:
+        """Marks that say something of a patch."""
+        return self.points.total() + self.areas.total()
+
+    @property
+    def is_unusable(self) -> bool:
+        """Was something marked of which nothing can be used? Then it is not known what else is not marked."""
+        usable = self.counted + self.elsewhere.total() + self.no_class.total() - self.no_class[""]
+        return not usable and bool(self.outside.total() + self.no_class[""] + self.placeless + self.ignored)
+
+
+class PatchLabels(NamedTuple):
+    """What marks make of the scored patches of a slide.
+
+    Attributes
+    ----------
+    classes
+        (n,) int64, `UNLABELLED` where the marks say nothing.
+    unclear
+        (n,) bool: of no class, but a mark that is of none, or that QuPath ignores, lies in the patch or covers it: so
+        nothing can be concluded from there being no finding.
+    tally
+        What became of the marks.
+    """
+
+    classes: np.ndarray
+    unclear: np.ndarray
+    tally: Tally
+
+
+def is_centred(patches: PatchGrid | PatchPoints) -> bool:
+    """Are the patches centred on points that somebody chose, so that only what is at a centre speaks of a patch?"""
+    return isinstance(patches, PatchPoints) and not patches.boxes
+
+
+def check_labels(
+    index: Mapping[str, int], classes: Sequence[str], label_map: Mapping[str, str] | None, source: object
+) -> None:
+    """`CohortError` for a label that is no class and that `label_map` does not leave out."""
+    unknown = sorted(
+        label for label, i in index.items() if label and i == UNLABELLED and not is_left_out(label, label_map or {})
+    )
+    if unknown:
+        raise CohortError(
+            f"{source}: unknown label {unknown[0][:40]!r}: the classes are {', '.join(classes)}; say which it is with "
+            f"--map '{unknown[0][:40]}={classes[0]}', or leave it out with --map '{unknown[0][:40]}='"
+        )
+
+
+def label_patches(
+    points: Points,
+    patches: PatchGrid | PatchPoints,
+    index: Mapping[str, int],
+    n_classes: int,
+    own_patch: bool = False,
+    coverage: float = COVERAGE,
+) -> PatchLabels:
+    """What marks make of the scored patches of a slide.
+
+    A point speaks of the patches whose box holds it: positive if one of a finding is among them (of several findings
+    the one with most points), negative if only others are. With `own_patch` it speaks of the one patch that it is
+    meant for: whose cell holds it. Of patches that are centred on points, the nearest point within 1 px of the centre
+    speaks.
+
+    An area speaks of the patches it covers: positive if findings cover a share of at least `coverage` (of several the
+    one that covers most, the smaller area of equals), else negative if an area of the negative class does.
+
+    Points and areas together: a finding is a finding whoever says so; of patches centred on points, and with
+    `own_patch`, points come first.
+
+    Marks of no class, and what QuPath ignores, make patches unclear (`PatchLabels`) in the same ways.
+
+    Parameters
+    ----------
+    index
+        Of the class of each of the labels, `UNLABELLED` for those that are no class (`core.label_map`).
+    """
+    centred = is_centred(patches)
+    coordinates = np.concatenate([points.coordinates, points.ignored])
+    at = np.array([*(index[name] for name in points.class_names), *[UNLABELLED] * len(points.ignored)], np.int64)
+    outside = ((coordinates < -1) | (coordinates > patches.slide_shape)).any(axis=1)
+    of_class = (at != UNLABELLED) & ~outside
+    hit = np.zeros(len(at), bool)
+    if centred:  # a point of no class is what is at a centre, too
+        by_points, hit[~outside] = _classes_at_centres(coordinates[~outside], at[~outside], patches)
+        unclear = np.zeros(len(by_points), bool)
+    else:
+        vote = _vote_on_grid if isinstance(patches, PatchGrid) else _vote_in_boxes
+        votes, hit[of_class] = vote(coordinates[of_class], at[of_class], patches, n_classes, own_patch)
+        by_points = _winning_class(votes)
+        others = coordinates[(at == UNLABELLED) & ~outside]
+        unclear = vote(others, np.zeros(len(others), np.int64), patches, 1, own_patch)[0].any(axis=1)
+    own = slice(len(points))
+    tally = _tally(points, at[own], outside[own], hit[own]) + Tally(ignored=len(points.ignored))
+    if not points.areas:
+        return PatchLabels(by_points, unclear & (by_points == UNLABELLED), tally)
+    by_areas, covered, of_areas = _classes_of_areas(points.areas, patches, index, n_classes, coverage)
+    first, second = (by_points, by_areas) if centred or own_patch else _findings_first(by_points, by_areas)
+    classes = np.where(first != UNLABELLED, first, second)
+    return PatchLabels(classes, (unclear | covered) & (classes == UNLABELLED), tally + of_areas)
+
+
+def _findings_first(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The findings of both, those of `one` before; and what is known besides."""
+    findings = np.where(one > 0, one, np.where(other > 0, other, UNLABELLED))
+    return findings, np.maximum(one, other)
+
+
+def _tally(points: Points, at: np.ndarray, outside: np.ndarray, hit: np.ndarray) -> Tally:
+    no_class = at == UNLABELLED
+    on_patch, elsewhere, beyond, others = (
+        Counter(points.class_names[chosen].tolist())
+        for chosen in (~no_class & hit, ~no_class & ~outside & ~hit, ~no_class & outside, no_class)
+    )
+    return Tally(on_patch, Counter(), elsewhere, beyond, others, points.n_placeless)
+
+
+def _classes_at_centres(coordinates: np.ndarray, at: np.ndarray, patches: PatchPoints) -> tuple[np.ndarray, np.ndarray]:
+    """The class at each centre, and which points are at one."""
+    from scipy.spatial import cKDTree
+
+    result, hit = np.full(len(patches.centres), UNLABELLED, np.int64), np.zeros(len(coordinates), bool)
+    if len(coordinates):
+        distance, nearest = cKDTree(coordinates).query(patches.centres)
+        near = distance <= CENTRE_TOLERANCE
+        result[near] = at[nearest[near]]
+        hit[nearest[near]] = True
+    return result, hit
+
+
+def _winning_class(votes: np.ndarray) -> np.ndarray:
+    """(n, C) votes of points -> (n,) class."""
+    positive = votes[:, 1:]
+    result = np.where(positive.any(axis=1), positive.argmax(axis=1) + 1, 0)
+    return np.where(votes.any(axis=1), result, UNLABELLED)
+
+
+def _vote_on_grid(
+    coordinates: np.ndarray, at: np.ndarray, grid: PatchGrid, n_classes: int, own_patch: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """(n, C) votes in the scored patches, and which points voted.
+
+    Every point votes in the boxes (side × side, half-open) that hold it; they overlap where stride < side. With
+    `own_patch` only in that whose cell, the stride × stride square about its centre, holds it.
+    """
+    votes, hit = np.zeros((*grid.shape, n_classes), np.int64), np.zeros(len(coordinates), bool)
+    offset = coordinates - grid.origin
+    reach = -(-grid.side // grid.stride)  # how many boxes can hold one point, along an axis
+    last = np.floor(offset / grid.stride).astype(np.int64)
+    own = np.floor((offset - (grid.side - grid.stride) / 2) / grid.stride).astype(np.int64)
+    for back in [None] if own_patch else np.ndindex(reach, reach):
+        cell = own if back is None else last - back
+        inside = ((offset - cell * grid.stride < grid.side) & (cell >= 0) & (cell < grid.shape)).all(axis=1)
+        np.add.at(votes, (*cell[inside].T, at[inside]), 1)
+        hit[inside] |= grid.scored[tuple(cell[inside].T)]
+    return votes[grid.scored], hit
+
+
+def _vote_in_boxes(
+    coordinates: np.ndarray, at: np.ndarray, patches: PatchPoints, n_classes: int, own_patch: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """`_vote_on_grid` for boxes that lie on no lattice; with `own_patch` in the box whose middle is nearest."""
+    from scipy.spatial import cKDTree
+
+    votes, hit = np.zeros((len(patches.centres), n_classes), np.int64), np.zeros(len(coordinates), bool)
+    if not len(coordinates) or not len(votes):
+        return votes, hit
+    corners = patches.corners
+    around = cKDTree(corners + patches.side / 2).query_ball_point(coordinates, patches.side / 2, p=np.inf)
+    point = np.repeat(np.arange(len(coordinates)), [len(boxes) for boxes in around])
+    box = np.array([one for boxes in around for one in boxes], np.int64)
+    offset = coordinates[point] - corners[box]
+    inside = ((offset >= 0) & (offset < patches.side)).all(axis=1)
+    point, box, offset = point[inside], box[inside], offset[inside]
+    if own_patch:
+        away = ((offset - patches.side / 2) ** 2).sum(axis=1)
+        order = np.lexsort((away, point))
+        point, first = np.unique(point[order], return_index=True)
+        box = box[order][first]
+    np.add.at(votes, (box, at[point]), 1)
+    hit[point] = True
+    return votes, hit
+
+
+def _classes_of_areas(
+    areas: Sequence[Area], patches: PatchGrid | PatchPoints, index: Mapping[str, int], n_classes: int, coverage: float
+) -> tuple[np.ndarray, np.ndarray, Tally]:
+    """(n,) class by the areas that cover a patch, (n,) bool: do those of no class, or ignored, cover it; tally."""
+    import shapely
+
+    from .areas import covered_shares, find_overlaps
+
+    at = [None if area.label is None else index[area.label] for area in areas]
+
+    def outline(of: int | None) -> shapely.Geometry:
+        return shapely.union_all([area.outline for area, known in zip(areas, at, strict=True) if known == of])
+
+    ignored = outline(None)
+    outlines = [shapely.difference(outline(known), ignored) for known in range(n_classes)]
+    shares = np.stack([covered_shares(each, patches) for each in outlines], axis=1)
+    by_size = np.argsort([each.area for each in outlines[1:]], kind="stable") + 1  # the smaller is within the larger
+    most = by_size[shares[:, by_size].round(9).argmax(axis=1)]
+    enough = coverage - ROUNDING
+    positive = shares[:, 1:].max(axis=1) >= enough
+    together = np.flatnonzero(~positive & (shares[:, 1:].sum(axis=1) >= enough))  # unless they overlap
+    positive[together] = covered_shares(shapely.union_all(outlines[1:]), patches, together) >= enough
+    classes = np.where(positive, most, np.where(shares[:, 0] >= enough, 0, UNLABELLED))
+    tally = Tally()
+    met = find_overlaps([area.outline for area in areas], patches)
+    for area, known, (on_patch, in_slide) in zip(areas, at, met, strict=True):
+        if known == UNLABELLED:
+            tally.no_class[area.label] += 1
+        elif known is not None:
+            (tally.areas if on_patch else tally.elsewhere if in_slide else tally.outside)[area.label] += 1
+    unclear = shapely.union_all([ignored, outline(UNLABELLED)])
+    return classes, covered_shares(unclear, patches) >= enough, tally

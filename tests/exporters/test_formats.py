@@ -1,0 +1,68 @@
+"""`export.write`: which files, under which names."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from napari_distill2label.core.errors import BundleError, SettingsError
+from napari_distill2label.core.geometry import PatchGrid
+from napari_distill2label.core.settings import GridSettings
+from napari_distill2label.exporters.formats import FORMATS, format_names, write
+from napari_distill2label.store.maps.patch_map import PatchMap
+
+GRID = PatchGrid.over((60, 90), GridSettings(patch_px=30))
+
+
+def test_every_format(tmp_path, new_map):
+    paths = write(new_map(GRID), tmp_path, list(FORMATS))
+    names = ["slide 1.ome.tif", "slide 1.geojson", "slide 1.csv", "slide 1.png"]
+    assert [path.name for path in paths] == names
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+
+
+def test_aliases_are_the_same_format_once(tmp_path, new_map):
+    assert format_names(["ome.tif", "OME-TIF", "mask", ".csv", "csv"]) == ["ome-tiff", "csv"]
+    with pytest.raises(SettingsError, match="unknown format 'svg': choose from ome-tiff, geojson, csv, png"):
+        write(new_map(GRID), tmp_path, ["csv", "svg"])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("slide_id", ["../outside", "..", "a/b", "C:\\x", "Präparat 1"])
+def test_files_stay_in_the_folder(tmp_path, new_map, slide_id):
+    folder = tmp_path / "out"
+    for path in write(new_map(GRID, slide_id=slide_id), folder, list(FORMATS)):
+        assert path.parent == folder
+        assert path.is_file()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
+
+
+def test_an_unfinished_map_is_refused(tmp_path):
+    patch_map = PatchMap.create(None, GRID, ("n", "p"), slide_id="s")
+    with pytest.raises(BundleError, match="not finished"):
+        write(patch_map, tmp_path, ["csv"])
+
+
+def test_the_threshold_of_the_map_holds_unless_another_is_given(tmp_path, new_map):
+    patch_map = new_map(GRID, threshold=0.95)
+    (path,) = write(patch_map, tmp_path, ["csv"])
+    assert "tumour" not in path.read_text().split("\n", 1)[1]
+    (path,) = write(patch_map, tmp_path, ["csv"], threshold=0.5)
+    assert "tumour" in path.read_text().split("\n", 1)[1]
+
+
+def test_corrections_that_do_not_fit_write_nothing(tmp_path, new_map):
+    with pytest.raises(SettingsError, match="corrections"):
+        write(new_map(GRID), tmp_path, list(FORMATS), corrections=np.zeros((9, 9), np.int8))
+    assert not list(tmp_path.iterdir())
+
+
+def test_export_needs_no_torch_and_no_napari():
+    code = (
+        "import sys, napari_distill2label.exporters.formats, napari_distill2label.exporters.png,"
+        " napari_distill2label.exporters.geojson,"
+        " napari_distill2label.store.maps.label_mask;"
+        "assert not {'torch', 'napari', 'qtpy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,129 @@
+"""GeoJSON as QuPath reads it: by shapely, and by a validator written after QuPath's own type adapters."""
+
+import json
+import uuid
+
+import numpy as np
+import pytest
+from shapely.geometry import box, shape
+
+from napari_distill2label.core.classes import palette
+from napari_distill2label.core.geometry import PatchGrid, PatchPoints
+from napari_distill2label.core.settings import GridSettings
+from napari_distill2label.exporters.formats import write
+from napari_distill2label.exporters.geojson import write_geojson
+from napari_distill2label.store.maps.patch_map import PatchMap
+
+
+def refuse(constant):
+    raise AssertionError(f"{constant} is no JSON")
+
+
+def qupath(path):
+    """Features of a file, checked by the rules of QuPath ≥ 0.4 (QuPathTypeAdapters, GsonTools)."""
+    data = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+    assert data["type"] == "FeatureCollection"
+    ids = set()
+    for feature in data["features"]:
+        assert feature["type"] == "Feature"
+        ids.add(str(uuid.UUID(feature["id"])))
+        geometry = feature["geometry"]
+        assert geometry["type"] == "Polygon"
+        (ring,) = geometry["coordinates"]
+        assert ring[0] == ring[-1]
+        assert len(ring) == 5
+        assert shape(geometry).is_valid
+        assert shape(geometry).exterior.is_ccw  # RFC 7946
+        properties = feature["properties"]
+        assert set(properties) <= {
+            "objectType",
+            "classification",
+            "measurements",
+            "metadata",
+        }  # `type` would be misread
+        assert properties["objectType"] in ("tile", "detection")
+        classification = properties["classification"]
+        assert ("name" in classification) != ("names" in classification)
+        names = classification.get("names", [classification.get("name")])
+        assert names
+        assert all(isinstance(name, str) and name for name in names)
+        colour = classification["color"]
+        assert len(colour) == 3
+        assert all(isinstance(value, int) and 0 <= value <= 255 for value in colour)
+        assert all(isinstance(value, int | float) for value in properties["measurements"].values())
+        assert all(isinstance(value, str) for value in properties.get("metadata", {}).values())
+    assert len(ids) == len(data["features"])
+    return data["features"]
+
+
+def test_tiles_of_a_grid(tmp_path, new_map):
+    grid = PatchGrid.over((200, 320), GridSettings(patch_px=27, stride_px=20), origin=(4, -6))
+    grid = grid.with_tissue(np.random.default_rng(0).random(grid.shape) > 0.3)
+    patch_map = new_map(grid, classes=("normal", 'Tumör "G2"'))
+    (path,) = write(patch_map, tmp_path, ["geojson"])
+    assert path.name == "slide 1.geojson"
+    features, table = qupath(path), patch_map.table()
+    assert len(features) == len(table) == grid.scored.sum()
+    for feature, row in zip(features, table.to_dict("records"), strict=True):
+        x, y = row["minx"], row["miny"]  # (x, y), the patch's box even where it reaches over the slide
+        assert shape(feature["geometry"]).equals(box(x, y, x + 27, y + 27))
+        properties = feature["properties"]
+        assert properties["objectType"] == "tile"
+        index = patch_map.classes.index(row["label"])
+        assert properties["classification"] == {"name": row["label"], "color": list(palette(2)[index])}
+        measurements = properties["measurements"]
+        assert list(measurements) == ["prob_normal", 'prob_Tumör "G2"', "attention"]
+        assert measurements["prob_normal"] == pytest.approx(row["prob_normal"], rel=1e-5)
+        assert measurements["attention"] == pytest.approx(row["attention"], rel=1e-5)
+    again = write_geojson(tmp_path / "again.geojson", patch_map)
+    assert again.read_bytes() == path.read_bytes()
+
+
+def test_detections_around_points(tmp_path, new_map):
+    centres = [[20, 30], [80, 90], [80, 90], [0, 149]]  # two at one place have two ids
+    points = PatchPoints.at(centres, (120, 150), GridSettings(patch_px=27))
+    (path,) = write(new_map(points), tmp_path, ["qupath"])
+    features = qupath(path)
+    assert [feature["properties"]["objectType"] for feature in features] == ["detection"] * 4
+    assert features[0]["geometry"]["coordinates"][0][0] == [30 - 13, 20 - 13]
+
+
+def test_several_classes_and_corrections(tmp_path):
+    grid = PatchGrid.over((20, 30), GridSettings(patch_px=10))
+    patch_map = PatchMap.create(None, grid, ("normal", "a", "b"), slide_id="s", multi_label=True)
+    (block,) = grid.blocks(100)
+    probability = np.array([[0.9, 0.1, 0.1], [0.1, 0.9, 0.1], [0.1, 0.9, 0.9], [0, 0, 0.9], [0, 0, 0], [0, 0, 0]])
+    patch_map.write(block, probability, probability, probability[:, 0])
+    patch_map.finish()
+    corrections = np.full(grid.shape, -1, np.int8)
+    corrections[1, 2] = 2
+    features = qupath(write_geojson(tmp_path / "s.geojson", patch_map, 0.5, corrections))
+    found = [feature["properties"]["classification"] for feature in features]
+    colours = [list(colour) for colour in palette(3)]
+    assert found == [
+        {"name": "normal", "color": colours[0]},
+        {"name": "a", "color": colours[1]},
+        {"names": ["a", "b"], "color": colours[1]},
+        {"name": "b", "color": colours[2]},
+        {"name": "normal", "color": colours[0]},
+        {"name": "b", "color": colours[2]},
+    ]
+    sources = [feature["properties"]["metadata"]["source"] for feature in features]
+    assert sources == ["model"] * 5 + ["corrected"]
+
+
+def test_a_map_without_attention_has_no_nan(tmp_path):
+    grid = PatchGrid.over((20, 30), GridSettings(patch_px=10))
+    patch_map = PatchMap.create(None, grid, ("n", "p"), slide_id="s")
+    assert qupath(write_geojson(tmp_path / "empty.geojson", patch_map)) == []
+    (block,) = grid.blocks(100)
+    patch_map.write(block, np.full((6, 2), 0.5), np.zeros((6, 2)), np.zeros(6))
+    assert "attention" not in qupath(write_geojson(tmp_path / "s.geojson", patch_map))[0]["properties"]["measurements"]
+
+
+def test_the_palette():
+    for count in (2, 3, 8, 30):
+        colours = palette(count)
+        assert len(set(colours)) == count
+        assert colours[:2] == palette(2)
+        assert all(0 <= value <= 255 for colour in colours for value in colour)

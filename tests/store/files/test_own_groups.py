@@ -1,0 +1,59 @@
+"""Zarr groups of ours are recognised, whole or damaged; those of others are not."""
+
+import json
+
+import numpy as np
+import pytest
+import zarr
+
+from napari_distill2label.core.errors import OutputError
+from napari_distill2label.core.geometry import PatchGrid
+from napari_distill2label.store.files.outputs import Outputs
+from napari_distill2label.store.files.own_groups import is_own_group
+from napari_distill2label.store.maps.patch_map import PatchMap
+
+
+class TestGroups:
+    @pytest.fixture
+    def patch_map(self, tmp_path):
+        grid = PatchGrid((64, 64), 32, 32, (0, 0), 32, None, 2, 2, None)
+        return PatchMap.create(tmp_path / "a.student.zarr", grid, ("normal", "tumour"), slide_id="a")
+
+    def test_ours_whole_and_damaged(self, patch_map):
+        assert is_own_group(patch_map.path)
+        for text in ("", "{}", "{", "[" * 10**5):
+            (patch_map.path / "zarr.json").write_text(text)
+            assert is_own_group(patch_map.path)
+
+    def test_ours_cut_short(self, tmp_path):
+        zarr.open_group(tmp_path / "a.zarr", mode="w", attributes={"kind": "patch-map"})
+        assert is_own_group(tmp_path / "a.zarr")
+
+    def test_with_a_file_of_theirs_in_it(self, patch_map):
+        (patch_map.path / "notes.txt").write_text("mine")
+        assert not is_own_group(patch_map.path)
+
+    def test_theirs(self, tmp_path):
+        group = zarr.open_group(tmp_path / "a.zarr", mode="w", attributes={"ome": {"version": "0.5"}})
+        group.create_array("0", data=np.zeros(3))
+        (tmp_path / "b.zarr").mkdir()
+        (tmp_path / "b.zarr" / "x").write_text("")
+        for name, arrays in (("c.zarr", ("features", "checksum")), ("d.zarr", ("probability", "logit", "score"))):
+            group = zarr.open_group(tmp_path / name, mode="w")
+            for array in arrays:  # called as ours are
+                group.create_array(array, data=np.zeros(3))
+        bare = json.loads((tmp_path / "d.zarr" / "zarr.json").read_text())
+        del bare["attributes"]  # which need not be there
+        (tmp_path / "d.zarr" / "zarr.json").write_text(json.dumps(bare))
+        for name in ("a.zarr", "b.zarr", "c.zarr", "d.zarr"):
+            assert not is_own_group(tmp_path / name)
+            with Outputs(overwrite=True) as outputs, pytest.raises(OutputError, match="did not make") as caught:
+                outputs.claim([tmp_path / name])
+            assert caught.value.standing == "folder"
+
+    def test_one_of_theirs_is_never_made_a_map(self, tmp_path):
+        zarr.open_group(tmp_path / "a.zarr", mode="w").create_array("features", data=np.zeros((3, 2)))
+        grid = PatchGrid((64, 64), 32, 32, (0, 0), 32, None, 2, 2, None)
+        with pytest.raises(Exception, match="left alone"):
+            PatchMap.create(tmp_path / "a.zarr", grid, ("normal", "tumour"), slide_id="a")
+        assert (tmp_path / "a.zarr" / "features" / "zarr.json").is_file()
