@@ -24,7 +24,7 @@ Writer = Callable[["PatchMap", "ExportRequest"], list[Path]]
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """Where and how one patch map is written."""
+    """The destination and options for writing one patch map."""
 
     folder: Path
     threshold: float
@@ -73,7 +73,7 @@ several at once."""
 
 
 def names_of_files(slides: Mapping[Hashable, tuple[str, Sequence[str]]]) -> dict[Hashable, Names]:
-    """Names of the files of one call, of which no two are alike on any system.
+    """Return the file names of one call, distinct on every system.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def names_of_files(slides: Mapping[Hashable, tuple[str, Sequence[str]]]) -> dict
 
 
 def files_of_map(folder: str | Path, formats: Sequence[str], names: Names) -> list[Path]:
-    """The files that `write` makes for one slide."""
+    """Return the files that `write` makes for one slide."""
     findings = [name for name in names if name is not None] or [None]
     return [
         Path(folder) / f"{names[layer]}{FORMATS[name].suffix}"
@@ -221,21 +221,21 @@ def write(
     Parameters
     ----------
     folder
-        Made if it is not there. Files are `<slide_id>.csv`, `.geojson`, `.ome.tif`, `.png`; where several classes
-        can be present, masks and pictures are one per class, `<slide_id>_<class>…`.
+        Made if it is not there. Files are `<slide_id>.csv`, `.geojson`, `.ome.tif`, `.png`; of a multi-label map,
+        masks and pictures are one per class, `<slide_id>_<class>…`.
     formats
         Keys of `FORMATS`, or their aliases.
     threshold
         None: the map's own.
     corrections
-        int8 of `patches.shape`: classes a user gave to scored patches, −1 elsewhere. They override the model, and
-        the table says so in its column `source`.
+        int8 of `patches.shape`: a user's classes of scored patches, −1 elsewhere. They override the model, and the
+        table marks them in its column `source`.
     slide
         An open slide to draw on. None: `patch_map.slide_path` is opened where it is still there.
     colours
         8-bit (r, g, b) of classes by name, where they are not the palette's: in GeoJSON and pictures.
     names
-        What the files are called (`names_of_files`); None: after the slide's id, without a look at other slides.
+        What the files are called (`names_of_files`); None: after the slide's id, regardless of other slides.
     writing
         How a file gets to its place; `Outputs.writing` guards what is there.
 

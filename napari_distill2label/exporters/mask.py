@@ -1,6 +1,6 @@
-"""Labels of patches as pixels of the slide: which patch does a level-0 pixel belong to?
+"""Labels of patches as pixels of the slide: the patch of every level-0 pixel.
 
-Shared by the OME-TIFF mask and the picture, and lazy: any part, at any step, costs what that part holds.
+The OME-TIFF mask and the picture share it. It is lazy: a region costs only what it holds, at any step.
 """
 
 import numpy as np
@@ -9,7 +9,7 @@ from ..core.geometry import PatchGrid, PatchPoints
 
 
 class Mask:
-    """The label of every level-0 pixel of a slide, worked out where it is asked for.
+    """The label of every level-0 pixel of a slide, computed on request.
 
     On a grid a pixel belongs to the cell, **the S-square centred on its patch**, that holds the pixel's centre, clipped
     to the slide. With a stride S larger than the patch P a cell carries just its patch, and the gaps stay 0.

@@ -1,7 +1,7 @@
 """Label mask at level 0: tiled, deflate-compressed OME-TIFF with a pyramid and the physical size of a pixel.
 
 Values are the labels': 0 not scored, 1 + class index otherwise; names and colours are in an OME MapAnnotation.
-Tiles are worked out as they are written, so memory does not grow with the slide.
+Tiles are computed as they are written, so memory does not grow with the slide.
 """
 
 import json

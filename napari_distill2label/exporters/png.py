@@ -1,7 +1,7 @@
-"""A picture for a report or a quick look: labels over an overview of the slide, and a legend.
+"""A picture for a report: labels over an overview of the slide, with a legend.
 
-What is not scored shows the slide untouched. Findings are drawn stronger than the negative class, and regions of
-one class share an outline, so that the eye finds them first.
+Unscored parts show the slide unchanged. Findings are drawn stronger than the negative class, and regions of one class
+share an outline, so that they stand out.
 """
 
 from collections.abc import Mapping

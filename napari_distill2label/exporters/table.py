@@ -8,7 +8,7 @@ from ..store.files.atomic import Writing, atomic_path
 from ..store.maps.patch_map import PatchMap
 from ..store.tables.csv_table import escape_formula
 
-FLOAT_FORMAT = "%.6g"  # six digits say what a float32 of a network can
+FLOAT_FORMAT = "%.6g"  # six digits hold what a float32 of a network can express
 
 
 def write_table(

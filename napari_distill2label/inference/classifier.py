@@ -1,4 +1,4 @@
-"""A trained model as the engine sees it: patches in, what it says of each out."""
+"""A trained model as the engine uses it: patches in, predictions out."""
 
 from collections.abc import Generator
 from pathlib import Path
@@ -23,8 +23,8 @@ class PatchClassifier:
     """uint8 patches (n, 3, P, P) -> {"probability": (n, C), "logit": (n, C), "score": (n,)}, float32.
 
     Each patch is a bag of one; its score is what attention over the whole slide is made of. A model trained on
-    features of a frozen encoder needs that encoder (`SettingsError` if it is another one), or judges features that are
-    there already (`classify`).
+    features of a frozen encoder needs that encoder (`SettingsError` if it is another one), or classifies features that
+    are already computed (`classify`).
     """
 
     def __init__(self, bundle: Bundle, encoder: FrozenEncoder | None = None) -> None:
@@ -47,7 +47,7 @@ class PatchClassifier:
 
     @property
     def takes_features(self) -> bool:
-        """Is the model one of features, which a frozen encoder gives?"""
+        """Whether the model takes features of a frozen encoder instead of patches."""
         return self.bundle.config.encoder is not None
 
     def __call__(self, patches: np.ndarray) -> dict[str, np.ndarray]:
@@ -59,7 +59,7 @@ class PatchClassifier:
 
     @torch.no_grad()
     def classify(self, instances: np.ndarray) -> dict[str, np.ndarray]:
-        """What the model says of instances as it was trained on: patches, or features (n, D)."""
+        """Classify instances of the kind that the model was trained on: patches, or features (n, D)."""
         model = self.bundle.model
         output = model(torch.from_numpy(instances))
         arrays = {
@@ -71,9 +71,9 @@ class PatchClassifier:
 
 
 class FeatureAndMapSink:
-    """A sink of features that keeps them, and what a classifier says of them in a patch map: one walk fills both.
+    """A sink that saves features and their predictions: one pass over the slide fills a feature map and a patch map.
 
-    Features that are there already are judged before the walk, by `classify_features`.
+    `classify_features` classifies existing features before that.
     """
 
     def __init__(self, features: FeatureMap, patch_map: PatchMap, classifier: PatchClassifier) -> None:
@@ -88,7 +88,7 @@ class FeatureAndMapSink:
         self.patch_map.write(block, **self.classifier.classify(features))
 
     def fail(self, block: Block, boxes: tuple[tuple[int, int, int, int], ...]) -> None:
-        """The block's patches cannot be read: neither has them."""
+        """Mark the block's patches as unreadable in both maps."""
         self.features.fail(block, boxes)
         self.patch_map.fail(block, boxes)
 
@@ -100,10 +100,10 @@ def classify_features(
     progress: Progress,
     rest: Literal["later", "lost"],
 ) -> Generator[Progress, None, None]:
-    """Fill a patch map with what a classifier says of features that are there already; no slide is read.
+    """Fill a patch map with the predictions for existing features; no slide is read.
 
-    Blocks of which some features are not there are left to a walk ("later"); if there will be none ("lost"), what is
-    there of them is judged, and the map is told that the others cannot be.
+    Blocks with missing features are left to a later pass over the slide ("later"). If there will be none ("lost"), the
+    existing ones are classified, and the others are marked as unreadable.
     """
     total, done = len(features), 0
     for block in features.patches.blocks(CLASSIFIED_AT_ONCE):
@@ -124,9 +124,9 @@ def open_classifier(
     trust: bool = False,
     features_given: bool = False,
 ) -> PatchClassifier:
-    """The bundle ready to predict, its frozen encoder opened from `encoder_path` or from where it was in training.
+    """Return the bundle ready to predict, with its frozen encoder from `encoder_path` or from its place in training.
 
-    With `features_given` the encoder may be missing: features are there already.
+    With `features_given` the encoder may be missing: the features exist already.
     """
     expected = bundle.config.encoder
     if expected is None:

@@ -1,9 +1,9 @@
 """The engine's blocks on other processes and machines, by dask.distributed.
 
-A worker loads the model once and keeps the slides it reads open. What it finds out about a block comes back to the
-process that asked, which alone writes. A patch's numbers are some hundred times smaller than its pixels, so nothing is
-gained by writing from the workers, and much is kept: no two processes ever write one chunk of a zarr array, what is
-written is whole when a worker dies, and the workers need no place that all can write to.
+A worker loads the model once and keeps the slides that it reads open. Its results return to the calling process, which
+alone writes. A patch's numbers are a hundred times smaller than its pixels, so writing from the workers would gain
+nothing. And no two processes ever write one chunk of a zarr array, nothing is half written when a worker dies, and the
+workers need no shared place to write to.
 """
 
 import logging
@@ -27,15 +27,15 @@ from .engine import Scorer
 from .specs import ModelSpec, SlideSpec
 
 HEARTBEAT = 0.02  # s; several slides may be on their way at once, and each waits for its own blocks
-RECOUNT_EVERY = 2.0  # s between two looks at how many workers there are
-PER_THREAD = 2  # blocks that a worker's thread is given: one to compute and one to go on with
+RECOUNT_EVERY = 2.0  # s between two counts of the workers
+PER_THREAD = 2  # blocks per thread of a worker: one to compute and one in reserve
 OPEN_SLIDES = 2  # that a worker keeps open though it is not reading them
 
 # ---- in a worker ---------------------------------------------------------------------------------------------------
 
 
 class _WorkerState:
-    """What one worker process holds: one model, and the slides it was asked about last."""
+    """The state of one worker process: one model, and the most recent slides."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -101,9 +101,9 @@ INSTALL = "pip install 'napari-distill2label[cluster]'"
 def local_client(workers: int, threads: int, environment: Mapping[str, str]) -> Iterator[Any]:
     """A client (`distributed.Client`) of worker processes of this machine, which end with the block.
 
-    Whoever reaches a dask scheduler can run code in its workers, and on a shared machine everybody reaches the
-    loopback. So all of it talks TLS with a key that is made for this block and known to these processes alone; it
-    serves no web pages; and it keeps what it writes in a folder that others cannot enter.
+    A person who can reach a dask scheduler can run code in its workers, and on a shared machine everybody can reach the
+    loopback. So the cluster uses TLS with a key that only these processes know, serves no web pages, and writes into a
+    folder that others cannot enter.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ def local_client(workers: int, threads: int, environment: Mapping[str, str]) -> 
 
 
 def remote_client(scheduler: str, timeout: float = 5) -> Any:
-    """A client of somebody's scheduler. `SettingsError` if none answers.
+    """Connect to an existing scheduler. `SettingsError` if none answers.
 
     For `tls://…` dask's own configuration names the certificates (`distributed.comm.tls` in its YAML, or
     `DASK_DISTRIBUTED__COMM__TLS__CA_FILE`, `…__CLIENT__CERT`, `…__CLIENT__KEY`).
@@ -161,12 +161,12 @@ def remote_client(scheduler: str, timeout: float = 5) -> Any:
 
 
 def is_open(scheduler: str) -> bool:
-    """Does a scheduler of this address ask nobody who they are? Then whoever reaches it can run code in its workers."""
+    """Whether a scheduler at this address accepts anybody. Then anybody who reaches it can run code in its workers."""
     return not scheduler.lower().startswith(("tls://", "wss://"))
 
 
 def open_scheduler(scheduler: str) -> str:
-    """What is said of such a scheduler."""
+    """Return the warning about such a scheduler."""
     return (
         f"the scheduler {scheduler} asks for no certificate: whoever reaches it can run code in its workers and here; "
         "use one of tls://… unless its network is your own"
@@ -195,8 +195,8 @@ class Cluster:
         self._stack = ExitStack()
 
     def start(self) -> None:
-        """Start the workers, or meet those that are there. May take seconds."""
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is told in one plain line
+        """Start the workers, or connect to existing ones. May take seconds."""
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # errors that matter are reported in one plain line
         with ExitStack() as stack:
             if self.scheduler is None:
                 workers = self.workers or 1
@@ -210,21 +210,21 @@ class Cluster:
             self._stack = stack.pop_all()
 
     def stop(self) -> None:
-        """End the workers that were started, and leave the others. More than once does nothing."""
+        """End the workers that were started; leave existing ones. A second call does nothing."""
         self._stack.close()
 
     def _release_workers(self) -> None:
-        """Have the workers of somebody else's cluster close their files and forget the model."""
+        """Let the workers of an existing cluster close their files and release the model."""
         with suppress(Exception):
             self.client.run(_release, wait=False)
 
     @property
     def free_slots(self) -> int:
-        """How many more blocks its workers take now, of whatever slide."""
+        """How many more blocks the workers take now, of any slide."""
         return PER_THREAD * self.threads - sum(pool.n_pending for pool in tuple(self._pools))
 
     def check(self) -> None:
-        """Count the workers again, now and then. `SettingsError` if the scheduler is gone."""
+        """Count the workers again from time to time. `SettingsError` if the scheduler is gone."""
         if time.monotonic() - self._counted_at > RECOUNT_EVERY:
             self._count_workers()
 
@@ -245,7 +245,7 @@ class Cluster:
         )
 
     def open_pool(self, spec: SlideSpec) -> "ClusterPool":
-        """Where the blocks of one slide are scored."""
+        """Return a pool that scores the blocks of one slide."""
         pool = ClusterPool(self, spec)
         self._pools.add(pool)
         return pool
@@ -290,7 +290,7 @@ class ClusterPool:
             self.cluster.client.cancel(left)
 
     def _settle(self, remote: Any) -> None:
-        """Fetch what a worker found out; in a thread of distributed's, so that the caller's goes on meanwhile."""
+        """Fetch a worker's result, in a thread of distributed, so that the caller's thread is not blocked."""
         future = self._remote.get(remote)
         if future is None:
             return

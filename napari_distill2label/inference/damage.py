@@ -1,4 +1,4 @@
-"""Scoring what can be read of a block of which some cannot."""
+"""Scoring the readable patches of a damaged block."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ Box = tuple[int, int, int, int]  # (y, x, h, w) in level-0 px
 
 @dataclass(frozen=True)
 class BlockResult:
-    """The outcome of a block of n patches.
+    """The result of a block of n patches.
 
-    `damaged` (n,) says which could not be read, because of `boxes`; `arrays` have a row for each of the others.
+    `damaged` (n,) marks those that could not be read, because of `boxes`; `arrays` have a row for each of the others.
     """
 
     arrays: dict[str, np.ndarray]
@@ -27,7 +27,7 @@ class BlockResult:
 def score_readable(
     scorer: Callable[[Slide, Patches, Block], dict[str, np.ndarray]], slide: Slide, patches: Patches, block: Block
 ) -> BlockResult:
-    """Score all patches of a block but those that a damaged part of the slide belongs to.
+    """Score all patches of a block except those in a damaged part of the slide.
 
     The block is halved until a part can be read, or has no patch that could be.
     """
@@ -56,7 +56,7 @@ def _touched(corners: np.ndarray, side: int, boxes: Sequence[Box]) -> np.ndarray
 
 
 def select_patches(block: Block, chosen: np.ndarray) -> Block:
-    """The same block with only those of its n scored patches that are `chosen` (n,) bool."""
+    """Return the block with only those of its n scored patches that are `chosen` (n,) bool."""
     if chosen.all():
         return block
     scored = block.scored.copy()
@@ -65,7 +65,7 @@ def select_patches(block: Block, chosen: np.ndarray) -> Block:
 
 
 def split_block(block: Block) -> Iterator[tuple[Block, np.ndarray]]:
-    """The two halves of a block along its longer axis, and which of its patches (indices) each has."""
+    """Yield the two halves of a block along its longer axis, with the indices of their patches."""
     axis = int(np.argmax(block.scored.shape))
     number = np.full(block.scored.shape, -1)
     number[block.scored] = np.arange(len(block.corners))

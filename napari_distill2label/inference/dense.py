@@ -1,7 +1,7 @@
-"""Dense maps: a block of a slide's patches scored from its region, read once, none of them cut.
+"""Dense maps: a block of a slide's patches scored from its region, which is read once, without cutting patches.
 
-What comes out is what comes out of cutting each patch (`slides.cutting.cut`) and judging it alone. Where patches share
-too little for that to pay, they are cut.
+The result equals that of cutting each patch (`slides.cutting.cut`) and classifying it alone. Where patches share too
+few pixels, they are cut, because that is faster.
 """
 
 import math
@@ -28,7 +28,7 @@ SCALE_TOLERANCE = (
 
 @dataclass(frozen=True)
 class _Lattice:
-    """Which patches share their pixels once a slide is resampled.
+    """The patches that share their pixels once a slide is resampled.
 
     A patch of `side` level-0 pixels becomes one of `patch_px`; two of them have pixels in common if their corners are
     a whole number of *model* pixels apart. On a lattice of `stride` level-0 pixels, that is every `every`-th along
@@ -79,23 +79,23 @@ class DenseScorer:
         lattice = _Lattice.of(patches.side, patches.patch_px, getattr(patches, "stride", 1))
         to_cut = []
         for chosen in _group_by_region(corners, patches, lattice):
-            judged = self._from_region(slide, patches, lattice, corners[chosen])
-            if judged is None:
+            output = self._from_region(slide, patches, lattice, corners[chosen])
+            if output is None:
                 to_cut.append(chosen)
             else:
-                logits[chosen], scores[chosen] = judged.logits.cpu(), judged.scores.cpu()
+                logits[chosen], scores[chosen] = output.logits.cpu(), output.scores.cpu()
         if to_cut:
             left = np.sort(np.concatenate(to_cut))
             for chosen in np.split(left, range(CUT_AT_ONCE, len(left), CUT_AT_ONCE)):
-                judged = self._from_patches(cut(slide, corners[chosen], patches.side, patches.patch_px))
-                logits[chosen], scores[chosen] = judged.logits.cpu(), judged.scores.cpu()
+                output = self._from_patches(cut(slide, corners[chosen], patches.side, patches.patch_px))
+                logits[chosen], scores[chosen] = output.logits.cpu(), output.scores.cpu()
         probability = model.probabilities(torch.from_numpy(logits)).numpy()
         return {"probability": probability, "logit": logits, "score": scores}
 
     def _from_region(
         self, slide: Slide, patches: Patches, lattice: _Lattice, corners: np.ndarray
     ) -> InstanceOutput | None:
-        """Patches of one lattice from the region around them; None where they had better be cut."""
+        """Score patches of one lattice from the region around them; None if cutting them is faster."""
         start = corners.min(0)
         cells = (corners - start) // (lattice.stride * lattice.every)
         shape = tuple((cells.max(0) + 1).tolist())

@@ -1,4 +1,4 @@
-"""A frozen encoder from a file, with a JSON of the same name beside it that says what it wants to see."""
+"""A frozen encoder from a file, with a JSON of the same name beside it that describes its input."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ ENCODER_HELP = (
 
 
 class TimmArguments(BaseModel):
-    """How a network of timm is laid out. Nothing here names a file or an address: timm would open it."""
+    """Arguments of a network of timm. No argument names a file or an address, because timm would open it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     img_size: int | None = Field(None, ge=1, le=4096)
@@ -43,7 +43,7 @@ class TimmArguments(BaseModel):
     num_classes: Literal[0] | None = None
 
     def given(self) -> dict[str, bool | int | float | str]:
-        """Those that the JSON gives."""
+        """Return the arguments that the JSON gives."""
         return self.model_dump(exclude_unset=True, exclude_none=True)
 
 
@@ -77,7 +77,7 @@ class EncoderDescription(BaseModel):
 
     @classmethod
     def read_beside(cls, encoder: str | os.PathLike[str]) -> "EncoderDescription":
-        """What the JSON beside an encoder's file says. `SettingsError` if either is missing or does not fit."""
+        """Read the JSON beside an encoder's file. `SettingsError` if either is missing or invalid."""
         path = Path(encoder)
         if path.suffix.lower() not in SUFFIXES:
             raise SettingsError(f"{path}: is no encoder: {ENCODER_HELP}")
@@ -98,7 +98,7 @@ class EncoderDescription(BaseModel):
 
     @property
     def digest(self) -> str:
-        """Of what changes the features of a patch."""
+        """The digest of all fields that decide the features of a patch."""
         deciding = self.model_dump(include={"mean", "std", "timm"}) | {"arguments": self.arguments.given()}
         return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
 
@@ -115,7 +115,7 @@ class FrozenEncoder:
     device
         As for training: auto, cpu, cuda, …
     trust
-        May a file that can hold a program be opened?
+        Whether a file that can hold a program may be opened.
 
     Raises
     ------

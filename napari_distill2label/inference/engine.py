@@ -1,8 +1,8 @@
-"""The one engine that walks a slide: blocks -> patches -> a network -> arrays in zarr.
+"""The engine that scores a slide: blocks -> patches -> a network -> arrays in zarr.
 
-A bounded pipeline: a few threads score blocks, each from reading to numbers, while the caller's thread writes what is
-finished. So reading overlaps computing, and no more than a few blocks are in memory, whatever the slide's size. On
-several machines (`inference.cluster`) the same blocks are scored elsewhere, and the same loop writes them.
+It is a bounded pipeline: a few threads score blocks, each from reading to numbers, while the caller's thread writes
+finished ones. So reading overlaps computing, and only a few blocks are in memory, whatever the slide's size. On several
+machines (`inference.cluster`) the same blocks are scored elsewhere, and the same loop writes them.
 """
 
 import math
@@ -28,21 +28,21 @@ BLOCK_PIXELS = 750_000  # of the model's patches; a thread computes a block in a
 BATCH_PIXELS = 100_000  # at once: with more, what a small network computes no longer fits a processor's cache
 SMALLEST_BATCH = 8  # patches, however large: large networks are the faster for it
 HEARTBEAT = 0.1  # s between events while nothing is finished
-PATIENCE = 0.8  # s that a walk which is closed waits for the blocks being scored, to keep them
+PATIENCE = 0.8  # s that a cancelled scoring waits for running blocks, to save them
 
 Scorer = Callable[[Slide, Patches, Block], dict[str, np.ndarray]]
 """An open slide, its patches, one block of them -> named arrays with a row for each scored patch of the block.
 
-Called by several threads at once. `TileError` for a region that cannot be decoded, `SlideError` for a slide that
-cannot be read. What it says of a patch must not depend on the block's other patches. May have an attribute
-`patches_per_block`: how many it is best asked for at once.
+Several threads call it at once. It raises `TileError` for a region that cannot be decoded, `SlideError` for a slide
+that cannot be read. The result of a patch must not depend on the block's other patches. It may have an attribute
+`patches_per_block`: the best number of patches per call.
 """
 
 Network = Callable[[np.ndarray], dict[str, np.ndarray]]  # (n, 3, P, P) uint8 -> named arrays with n rows
 
 
 class PatchScorer:
-    """The scorer that cuts a block's patches and shows them to a network, batch by batch.
+    """A scorer that cuts a block's patches and passes them to a network in batches.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ class PatchScorer:
 
 
 class Sink(Protocol):
-    """What takes the network's arrays: a `PatchMap`, a `FeatureMap`."""
+    """A receiver of the network's arrays: a `PatchMap`, a `FeatureMap`."""
 
     patches: Patches
 
@@ -87,16 +87,16 @@ class Sink(Protocol):
     def write(self, block: Block, **arrays: np.ndarray) -> None: ...
 
     def fail(self, block: Block, boxes: tuple[tuple[int, int, int, int], ...]) -> None:
-        """The block's patches cannot be read, because the slide is damaged in `boxes` (y, x, h, w), level-0 px."""
+        """Mark the block's patches as unreadable: the slide is damaged in `boxes` (y, x, h, w), level-0 px."""
 
 
 class Pool(Protocol):
-    """Where the blocks of one slide are scored."""
+    """A pool of threads or workers that scores the blocks of one slide."""
 
-    heartbeat: float  # s to wait for a block before telling that work goes on
+    heartbeat: float  # s to wait for a block before the next event
 
     def free_slots(self, waiting: int) -> int:
-        """How many more blocks it takes, while `waiting` of them are not yet written."""
+        """Return how many more blocks the pool takes while `waiting` blocks are not yet written."""
 
     def submit(self, block: Block) -> "Future[BlockResult]": ...
 
@@ -110,24 +110,24 @@ class Pool(Protocol):
 def score_slide(
     slide: Slide, sink: Sink, scorer: Scorer, progress: Progress, threads: int | None = None
 ) -> Generator[Progress, None, None]:
-    """Fill `sink` with what `scorer` says of its patches; blocks it already holds are skipped.
+    """Score the patches of `sink` with `scorer`; blocks that it already holds are skipped.
 
     `threads` score blocks at the same time, each computing by itself; None: as many as torch uses, and one more,
-    which reads. What is finished is kept when the walk is closed or fails. `SlideError` if the slide cannot be read;
-    patches in a part of it that cannot be decoded are left out, and the sink is told (`Sink.fail`).
+    which reads. Finished blocks are saved when the generator is closed or fails. `SlideError` if the slide cannot be
+    read; patches in a damaged part are left out and reported to the sink (`Sink.fail`).
     """
     pool = ThreadPool(slide, sink.patches, scorer, threads)
     yield from score_blocks(sink, pool, progress, patches_per_block(scorer, sink.patches))
 
 
 def patches_per_block(scorer: Scorer, patches: Patches) -> int:
-    """A square whose side is a power of two, as is that of a `PatchMap`'s chunks: none is written in two halves."""
+    """Return the patches per block: a square with a power of two as its side, which fits the chunks of a `PatchMap`."""
     wanted = getattr(scorer, "patches_per_block", None) or BLOCK_PIXELS // patches.patch_px**2
     return 4 ** round(math.log(max(1, wanted), 4))
 
 
 def score_blocks(sink: Sink, pool: Pool, progress: Progress, per_block: int) -> Generator[Progress, None, None]:
-    """Have `pool` score the blocks that `sink` lacks, and write each as soon as it is finished; yields `progress`."""
+    """Score the blocks that `sink` lacks in `pool`, and write each as soon as it is finished; yield `progress`."""
     total, done = int(sink.patches.scored.sum()), 0
     blocks, more = sink.patches.blocks(per_block), True
     waiting: dict[Future[BlockResult], Block] = {}
@@ -157,7 +157,7 @@ def score_blocks(sink: Sink, pool: Pool, progress: Progress, per_block: int) -> 
         pool.stop()
         for future, block in waiting.items():
             if future.done():
-                with suppress(Exception, CancelledError):  # the walk ends for another reason
+                with suppress(Exception, CancelledError):  # the first error is the one that counts
                     _write_result(sink, block, future.result())
 
 
@@ -190,7 +190,7 @@ class ThreadPool:
         return future
 
     def check(self) -> None:
-        """Threads do not get lost."""
+        """Do nothing: threads do not get lost."""
 
     def stop(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -1,6 +1,6 @@
-"""What runs a frozen encoder's file: onnxruntime; TorchScript where it is trusted; timm with safetensors weights.
+"""Runtimes of frozen encoders: onnxruntime; TorchScript for trusted files; timm with safetensors weights.
 
-All take normalised patches (n, 3, P, P) float32 and give features (n, …) float32. None asks the network for anything.
+All take normalised patches (n, 3, P, P) float32 and give features (n, …) float32. None accesses the network.
 """
 
 import re
@@ -39,7 +39,7 @@ class Runtime(NamedTuple):
 def open_runtime(
     path: Path, device: str, trust: bool, timm: str | None = None, arguments: Mapping[str, Any] | None = None
 ) -> Runtime:
-    """Open an encoder's file; `timm` and `arguments` say what the weights in a .safetensors file are of.
+    """Open an encoder's file; `timm` and `arguments` name the network of the weights in a .safetensors file.
 
     `SettingsError` if it is no usable encoder or needs trust, `MissingDependencyError` without the package it needs.
     """
@@ -56,7 +56,7 @@ def open_runtime(
 
 
 def weight_files(path: Path) -> list[Path]:
-    """The file, and of an ONNX file the files it keeps weights in (beyond 2 GB it must).
+    """Return the file, and for an ONNX file the files that hold its weights (required beyond 2 GB).
 
     `SettingsError` if one of them is not in its folder: a file from elsewhere must not name files of this computer.
     """
@@ -131,7 +131,7 @@ def _torchscript(path: Path, device: str, trust: bool) -> Runtime:
     place = choose_device(device)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that TorchScript is deprecated, nobody can help who has such a file
+            warnings.simplefilter("ignore")  # TorchScript is deprecated, but a user with such a file cannot change that
             module = torch.jit.load(str(path), map_location=place)
     except (RuntimeError, ValueError, OSError) as error:
         raise SettingsError(f"{path}: is no usable TorchScript model ({_reason(error)})") from None

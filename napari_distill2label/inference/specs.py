@@ -1,4 +1,4 @@
-"""What a process needs to know to score a slide by itself, on this machine or another."""
+"""Descriptions of a model and a slide, with which another process can score the slide by itself."""
 
 from dataclasses import dataclass, replace
 
@@ -18,9 +18,9 @@ ACCELERATOR_BATCH = 16_000_000  # px of patches that a GPU is shown at once, if 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Where a model is and how it computes. Other processes load it by this; its files must be there under the path.
+    """The place of a model and how it computes. Other processes load it by this; they need its files under the path.
 
-    `weights_sha256` says which one is meant; `device`, `precision` as in the settings; `encoder` is the file of a
+    `weights_sha256` identifies it; `device`, `precision` are as in the settings; `encoder` is the file of a
     frozen encoder, which may hold a program if `trust`; `dense`: score every position of a block by one fully
     convolutional pass instead of patches.
     """
@@ -34,14 +34,14 @@ class ModelSpec:
     trust: bool = False
 
     def load(self) -> PatchClassifier:
-        """The model from its files. `BundleError` if another is there."""
+        """Load the model from its files. `BundleError` if they hold another model."""
         bundle = load_bundle(self.bundle, choose_device(self.device))
         if bundle.config.weights_sha256 != self.weights_sha256:
             raise BundleError(f"{self.bundle}: a worker finds another model here than the one to predict with")
         return self.ready(open_classifier(bundle, self.encoder, self.device, self.trust))
 
     def ready(self, classifier: PatchClassifier) -> PatchClassifier:
-        """The same model, computing as precisely as asked."""
+        """Return the same model, set to the requested precision."""
         model = classifier.bundle.model
         model.dtype = compute_dtype(self.precision, model.device)
         return classifier
@@ -49,7 +49,7 @@ class ModelSpec:
     def scorer(
         self, classifier: PatchClassifier, patches: PatchGrid | PatchPoints, slide: Slide, at_once: int | None = None
     ) -> Scorer:
-        """What scores the blocks of this slide, in at most `at_once` threads (None: as many as torch uses).
+        """Return the scorer of this slide's blocks, for at most `at_once` threads (None: as many as torch uses).
 
         `SettingsError` if the model has no dense mode and it is asked for.
         """
@@ -64,7 +64,7 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class SlideSpec:
-    """How another process opens the same slide and looks at the same patches."""
+    """The path and patches of a slide, so that another process can open it in the same way."""
 
     path: str
     mpp: Mpp | None
@@ -73,7 +73,7 @@ class SlideSpec:
 
     @classmethod
     def of(cls, slide: Slide, patches: PatchGrid | PatchPoints, force: bool = False) -> "SlideSpec":
-        """`patches` are sent without what grows with the slide: each block says which of its patches are meant."""
+        """Describe a slide. `patches` are sent without what grows with the slide: each block names its own patches."""
         if isinstance(patches, PatchGrid):
             light: PatchGrid | PatchPoints = replace(patches, tissue=None)
         else:

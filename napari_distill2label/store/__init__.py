@@ -1,1 +1,1 @@
-"""What is kept on disk: cohorts, runs, bundles, checkpoints and maps of patches. Never a pickle."""
+"""What is saved on disk: cohorts, runs, bundles, checkpoints and patch maps. Never a pickle."""

@@ -43,7 +43,7 @@ NETWORK_TITLES = {
 
 
 class BundleConfig(BaseModel):
-    """Everything about a trained network but its weights."""
+    """The description of a trained network: everything but its weights."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     format: Literal[2] = FORMAT
@@ -95,7 +95,7 @@ class Bundle(NamedTuple):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What a result keeps of the model it came from."""
+        """The identity of the model, which is saved with its results."""
         return {
             "network": self.config.network,
             "weights_sha256": self.config.weights_sha256,
@@ -116,9 +116,9 @@ def versions() -> dict[str, str]:
 
 
 def save_bundle(folder: str | os.PathLike[str], model: MILModel, about: Mapping[str, Any], metrics: Mapping) -> Path:
-    """Write a bundle whole or not at all; `about` holds the fields of `BundleConfig` that the network does not know.
+    """Write a bundle atomically. `about` holds the fields of `BundleConfig` that the network itself lacks.
 
-    `ValueError` if a weight or a figure is not finite: such a network takes no good one's place.
+    `ValueError` if a weight or a metric is not finite: such a network must not replace a good one.
     """
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     if not all_finite(weights):
@@ -143,9 +143,9 @@ def save_bundle(folder: str | os.PathLike[str], model: MILModel, about: Mapping[
 
 
 def _build_network(config: BundleConfig, weights: Mapping[str, torch.Tensor]) -> MILModel:
-    """The network of `config` with `weights`. `ValueError` if they are not each other's.
+    """Build the network of `config` with `weights`. `ValueError` if they do not match.
 
-    Compared before anything is allocated: an altered config may ask for more memory than there is.
+    They are compared before anything is allocated: an altered config may request too much memory.
     """
     with torch.device("meta"):
         model = MILModel(config.model, len(config.classes), config.instance_shape)
@@ -165,7 +165,7 @@ def _build_network(config: BundleConfig, weights: Mapping[str, torch.Tensor]) ->
 
 
 def is_bundle(folder: str | os.PathLike[str]) -> bool:
-    """Does the folder look like a bundle? Whether it is a whole one, `load_bundle` tells."""
+    """Whether the folder looks like a bundle. `load_bundle` checks whether it is complete."""
     return (Path(folder) / "config.json").is_file() or (Path(folder) / "model.safetensors").is_file()
 
 
@@ -198,7 +198,7 @@ def load_bundle(folder: str | os.PathLike[str], device: torch.device | str = "cp
 
 
 def _read_config(path: Path) -> tuple[BundleConfig, bool]:
-    """A bundle's config, and whether its seal is unbroken. `BundleError` if it is none."""
+    """Read a bundle's config, and whether its seal is intact. `BundleError` if it is invalid."""
     try:
         content, whole = unsealed(read_json(path))
         check_format(path, content, FORMAT)

@@ -27,7 +27,7 @@ GROUPS = ("weights", "best", "optimiser", "random")
 
 
 def save_checkpoint(path: str | os.PathLike[str], state: TrainingState) -> "os.PathLike[str]":
-    """Write `state` whole or not at all. `ValueError` if a number in it is not finite: it would replace a good one."""
+    """Write `state` atomically. `ValueError` if a number in it is not finite: it must not replace a good one."""
     tensors: dict[str, Tensor] = {
         **{f"weights/{name}": tensor for name, tensor in state.weights.items()},
         **{f"best/{name}": tensor for name, tensor in state.best_weights.items()},

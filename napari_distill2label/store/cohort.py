@@ -27,14 +27,14 @@ __all__ = ["MIN_NEGATIVE_FRACTION", "SPLITS", "Cohort", "CohortSlide", "slide_na
 MAX_SLIDES_OF_PATIENT = 20  # slides: a beginning of ids that more share is taken for something else
 _LAST_PART = re.compile(r"[-_. ](?=[^-_. ]+$)")
 _DIGIT = re.compile(r"\d")
-MIN_NEGATIVE_FRACTION = 0.1  # below this fraction of the labelled slides a cohort is told that it has few negatives
+MIN_NEGATIVE_FRACTION = 0.1  # of labelled slides; with a smaller fraction of negative ones the cohort has a warning
 
 
 @dataclass(frozen=True)
 class Cohort:
     """Slides with their labels, and the ordered classes (negative first; empty while unknown).
 
-    `table` is the file they were read from, with its other columns; `notices` are what its reader should tell.
+    `table` is the file they were read from, with its other columns; `notices` are to be reported by its reader.
     """
 
     slides: tuple[CohortSlide, ...]
@@ -72,7 +72,7 @@ class Cohort:
             raise CohortError(f"slide {quoted(slide.slide_id)}: {error}") from None
 
     def with_classes(self, classes: Sequence[str] | None = None) -> "Cohort":
-        """The same slides with their classes settled: as given, else recognised (`core.classes.order_classes`).
+        """Return the cohort with ordered classes: those given, else recognised ones (`core.classes.order_classes`).
 
         Labels are spelled as the classes are.
         """
@@ -94,7 +94,7 @@ class Cohort:
         return replace(self, slides=tuple(slides))
 
     def check_splits(self) -> None:
-        """`CohortError` if a case lies in two splits: its slides would be both learnt from and tested on."""
+        """Raise `CohortError` if a case lies in two splits: its slides would be used for training and testing."""
         seen: dict[str, CohortSlide] = {}
         for slide in self.labelled:
             other = seen.setdefault(slide.case_id, slide)
@@ -116,7 +116,7 @@ class Cohort:
             )
 
     def warnings(self) -> list[str]:
-        """What is allowed but unwise, a line each."""
+        """Return warnings about what is allowed but unwise, a line each."""
         train, lines = self.in_split("train"), [*self.notices, *_notices_on_ids(self.slides)]
         unlabelled = len(self) - len(self.labelled)
         if unlabelled:
@@ -161,7 +161,7 @@ class Cohort:
 
         Slides from a table are written as that table has them: its columns, headers, order, delimiter and encoding,
         with what has changed since; slides that it lacks get a row with empty cells for what we do not know. A file
-        that is replaced is kept as `<name>.bak` (with a date where there is one already).
+        that is replaced is first copied to `<name>.bak` (with a date if that name is taken).
         """
         return write_rows(path, self.slides, self.table)
 
@@ -172,7 +172,7 @@ class Cohort:
         return self.write(self.table.path)
 
     def without_table(self) -> "Cohort":
-        """The same slides and classes, without the table they come from: `write` gives our own columns alone."""
+        """Return the cohort without its table: `write` then gives our own columns alone."""
         return replace(self, table=None, notices=())
 
     @classmethod
@@ -181,8 +181,8 @@ class Cohort:
     ) -> "Cohort":
         """A cohort of unlabelled slides: files, URLs, the slides in folders, and patterns (`slides/*.svs`).
 
-        They are named by their files; slides of one name are told apart by their folders (`distinct_names`), which a
-        notice says. `CohortError` where a folder or a pattern holds no slide.
+        They are named after their files; slides of one name get their folders' names too (`distinct_names`), with a
+        notice. `CohortError` where a folder or a pattern holds no slide.
         """
         found = named_slides([paths] if isinstance(paths, (str, os.PathLike)) else paths)
         places = [place if is_url(place) else Path(os.path.abspath(place)) for place in found]
@@ -201,7 +201,7 @@ class Cohort:
 
 
 def _notices_on_ids(slides: Sequence[CohortSlide]) -> Iterable[str]:
-    """What the ids say of patients that the cases do not, and ids that look alike, a line each."""
+    """Yield a line for each doubt: ids that suggest patients other than the cases do, and ids that look alike."""
     cases: dict[str, set[str]] = defaultdict(set)
     for slide in slides:
         if patient := tcga_patient(slide.slide_id):

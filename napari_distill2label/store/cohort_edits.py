@@ -17,7 +17,7 @@ __all__ = ["LabelRow", "MergedLabels", "merge_labels", "read_labels"]
 
 @dataclass(frozen=True)
 class MergedLabels:
-    """What `merge_labels` did.
+    """The result of `merge_labels`.
 
     Attributes
     ----------
@@ -30,7 +30,7 @@ class MergedLabels:
     new_classes
         Names of classes that the cohort lacked.
     notices
-        What should be told, a line each.
+        What should be reported, a line each.
     """
 
     cohort: Cohort
@@ -41,7 +41,7 @@ class MergedLabels:
 
 
 def merge_labels(cohort: Cohort, rows: Iterable[LabelRow]) -> MergedLabels:
-    """Give the labels, cases, splits and µm/px of a table without paths to the slides that are there.
+    """Give the labels, cases, splits and µm/px of a table without paths to the slides of a cohort.
 
     A row is of the slide with its id; else of the one slide whose id or file name is the same but for case, the form
     of Unicode, or the file's suffix. What could be two slides is none. Empty cells change nothing. Classes and cases

@@ -1,6 +1,6 @@
-"""Which slides a run has learnt from: told by their files and their patients, since ids may be given anew.
+"""The slides that a run was trained on, recognised by files and patients, because ids can change.
 
-`slides.json` in a run's folder has a signature of every file that was trained or validated on.
+`slides.json` in a run's folder has a signature of every file that was used for training or validation.
 """
 
 import hashlib
@@ -31,12 +31,12 @@ MEMBERS = 32  # files of a slide in many that are read; of the others the size c
 
 
 def content_signature(path: str | os.PathLike[str]) -> str | None:
-    """A digest of what is in a slide's files, the same for a copy under another name.
+    """Return a digest of the content of a slide's files, equal for a copy under another name.
 
     None if they cannot be read, or a folder holds none.
 
-    Of a large file its size and pieces spread over it: enough to tell slides apart, and read in an instant.
-    (`signature.file_signature` tells whether a file has changed since, and is another one for a copy.)
+    A large file enters with its size and pieces spread over it: enough to distinguish slides, and quick to read.
+    (`signature.file_signature` shows whether a file has changed, and differs for a copy.)
     """
     if is_url(path):
         told = file_signature(path)
@@ -68,7 +68,7 @@ def _add_file(digest: "hashlib._Hash", path: str) -> None:
 
 
 def iter_sign_slides(rows: Iterable[CohortSlide]) -> Generator[Progress, None, dict[str, str]]:
-    """Signatures by slide id, of the slides that can be read."""
+    """Compute the signatures of the slides that can be read, by slide id."""
     rows, found = list(rows), {}
     for done, row in enumerate(rows):
         yield Progress(Task.HASH_DATA, done, len(rows))
@@ -78,17 +78,17 @@ def iter_sign_slides(rows: Iterable[CohortSlide]) -> Generator[Progress, None, d
 
 
 def write_signatures(run: "Run", signatures: dict[str, str]) -> Path:
-    """Keep the signatures of a run's slides in its folder."""
+    """Save the signatures of a run's slides in its folder."""
     return write_json(run.folder / FILE, sealed({"format": FORMAT, "signatures": signatures}))
 
 
 def has_signatures(run: "Run") -> bool:
-    """Did the run keep signatures of its slides?"""
+    """Whether the run has saved signatures of its slides."""
     return bool(_saved_signatures(run))
 
 
 def _saved_signatures(run: "Run") -> dict[str, str]:
-    """The signatures in a run's folder; none of a run that was made without, or whose file cannot be read."""
+    """Read the signatures in a run's folder; empty if it has none, or if the file cannot be read."""
     try:
         data, whole = unsealed(read_json(run.folder / FILE))
         return {slide_id: one for slide_id, one in data["signatures"].items() if isinstance(one, str)} if whole else {}
@@ -98,7 +98,7 @@ def _saved_signatures(run: "Run") -> dict[str, str]:
 
 @dataclass(frozen=True)
 class LearntSlides:
-    """What a run was trained and validated on.
+    """The slides that a run was trained and validated on.
 
     Attributes
     ----------
@@ -107,7 +107,7 @@ class LearntSlides:
     files
         Slide ids by the signature of their file.
     n_unsigned
-        Slides whose file is known by its id alone.
+        Number of slides that are known by their ids alone.
     """
 
     rows: dict[str, CohortSlide]
@@ -116,7 +116,7 @@ class LearntSlides:
 
     @classmethod
     def of(cls, run: "Run") -> "LearntSlides":
-        """Of a run that kept no signatures, those of its files as they are now."""
+        """Read them from a run. Without saved signatures, its files are read as they are now."""
         cohort = run.cohort
         rows = {row.slide_id: row for split in ("train", "valid") for row in cohort.in_split(split)}
         kept = _saved_signatures(run)
@@ -125,16 +125,16 @@ class LearntSlides:
         return cls(rows, files, sum(signature is None for signature in signed.values()))
 
     def reason(self, row: CohortSlide) -> str | None:
-        """Why a slide counts as learnt from: "own" (the very slide), "file", "patient", "id"; None if it does not.
+        """Return why a slide counts as trained on: "own" (the same slide), "file", "patient", "id"; None if not.
 
-        A slide that has the id of one learnt from is another slide if it is another file, and both cases are told and
-        differ. A file alone does not say so: a slide that was converted or made anonymous is another file, too.
+        A slide with the id of a training slide is another slide if it is another file, and both cases are given and
+        differ. Another file alone is not enough: a converted or anonymised slide is another file, too.
         """
         signature = content_signature(row.path)
         if signature in self.files:
             return "own" if self.files[signature] == row.slide_id else "file"
         case = case_key(row.case_id)
-        # Two slides of which no case is told have their ids for cases, and these say nothing of a patient.
+        # Two slides without a given case have their ids as cases, which do not identify a patient.
         if case in self._told or (case in self._cases and _is_told(row)):
             return "patient"
         own = self.rows.get(row.slide_id)
@@ -153,5 +153,5 @@ class LearntSlides:
 
 
 def _is_told(row: CohortSlide) -> bool:
-    """Is the case of a slide known? One of which none is told has its own id for one."""
+    """Whether the case of a slide is given. Without one, the case is the slide's id."""
     return row.case_id != row.slide_id

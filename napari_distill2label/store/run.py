@@ -35,10 +35,10 @@ FILES = ("cohort.csv", "settings.json", "history.csv", SIGNATURES, TIMING)
 
 
 class RunConfig(BaseModel):
-    """What a run was asked to do.
+    """The request that a run was started with.
 
-    `cohort_sha256` is of its cohort.csv without the paths, which change when slides are moved; `data_signature` of
-    every patch that is trained on. Runs of earlier versions have neither.
+    `cohort_sha256` is of its cohort.csv without the paths, which change when slides are moved; `data_signature` is of
+    every training patch.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,7 +58,7 @@ class RunConfig(BaseModel):
 
 
 class Run:
-    """A run folder. Every file in it is written whole or not at all."""
+    """A run folder. Every file in it is written atomically."""
 
     def __init__(self, folder: str | os.PathLike[str], config: RunConfig) -> None:
         self.folder = Path(folder)
@@ -77,7 +77,7 @@ class Run:
         cls.check_free(folder, outputs)
         folder = Path(folder)
         with outputs.writing(folder / "cohort.csv") as temporary:  # beside the file: its paths are relative to it
-            cohort.without_table().write(temporary)  # a user's other columns (age, site) are no part of a model
+            cohort.without_table().write(temporary)  # a user's other columns (age, site) do not belong into a model
         digest = _digest_of_cohort(folder / "cohort.csv")
         run = cls(folder, config.model_copy(update={"cohort_sha256": digest}))
         run.write_settings(outputs.writing)
@@ -86,7 +86,7 @@ class Run:
     @staticmethod
     @contextmanager
     def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
-        """Hold a run's folder for one training; what a killed one left half-written is put away first.
+        """Lock a run's folder for one training; what a killed one left half-written is removed first.
 
         `FolderInUseError` if another training is at work in it.
         """
@@ -101,7 +101,7 @@ class Run:
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> "Run":
-        """Open an existing run. `BundleError` if the folder is none."""
+        """Open an existing run. `BundleError` if the folder holds none."""
         path = Path(folder) / "settings.json"
         cls._restore_models(Path(folder))
         if not path.exists():
@@ -123,9 +123,9 @@ class Run:
 
     @staticmethod
     def _restore_models(folder: Path) -> None:
-        """Put back a model that a kill left between its two names, where it takes two steps to replace one.
+        """Restore a model whose replacement was killed between two renames.
 
-        Not while a training is at work, which is about to do so, nor where nothing may be written.
+        Nothing is done while a training runs, which does so itself, or where nothing may be written.
         """
         if any(not is_bundle(folder / network) and [*folder.glob(f".{network}.*.old")] for network in NETWORKS):
             with suppress(FolderInUseError, OSError), Run.locked(folder):
@@ -144,7 +144,7 @@ class Run:
 
     @property
     def cohort(self) -> Cohort:
-        """The slides with their labels and splits. `BundleError` if they are not those the run was begun with."""
+        """The slides with their labels and splits. `BundleError` if they differ from those at the start of the run."""
         path = self.folder / "cohort.csv"
         if (digest := self.config.cohort_sha256) and digest != _digest_of_cohort(path):
             raise BundleError(
@@ -173,7 +173,7 @@ class Run:
         return tuple(network for network in NETWORKS if is_bundle(self.bundle(network)))
 
     def write_history(self, histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-        """`history.csv`: one row per model and epoch; a model lacks the terms it does not have."""
+        """Write `history.csv`: one row per model and epoch; terms that a model does not have stay empty."""
         columns = ["model", *dict.fromkeys(key for rows in histories.values() for row in rows for key in row)]
         text = io.StringIO()
         table = csv.DictWriter(text, columns, lineterminator="\n")

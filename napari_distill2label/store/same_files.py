@@ -1,4 +1,4 @@
-"""Slides that are one file under several ids: their patches would be learnt from and tested on."""
+"""Slides that are one file under several ids: their patches would be used for training and testing."""
 
 import hashlib
 import os
@@ -90,7 +90,7 @@ def _two_with_other_labels(group: Sequence[CohortSlide]) -> tuple[CohortSlide, C
 
 
 def _place(path: Path | str) -> Hashable:
-    """What two names of one file share."""
+    """Return a key that is equal for two names of one file."""
     if is_url(path):
         return path
     try:
@@ -102,7 +102,7 @@ def _place(path: Path | str) -> Hashable:
 
 
 def _size(path: Path | str) -> int:
-    """Bytes of a file; 0 for what is none."""
+    """Return the size of a file in bytes; 0 if it is no file."""
     if is_url(path):
         return 0
     try:
@@ -113,7 +113,7 @@ def _size(path: Path | str) -> int:
 
 
 def _equal_files(groups: Sequence[list[CohortSlide]], size: int) -> list[list[list[CohortSlide]]]:
-    """Those of equal content: told by their ends, then, where these are the same, by the rest."""
+    """Group files of equal content: compare their ends first, and the rest where these are equal."""
     alike = [list(groups)]
     for digest in (_digest_of_ends, _digest_of_all):
         alike = [

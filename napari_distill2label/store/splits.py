@@ -12,7 +12,7 @@ from .cohort import Cohort, CohortSlide
 
 
 def _assign_cases(slides: Sequence[CohortSlide], fractions: Mapping[str, float], seed: int) -> dict[str, str]:
-    """Deal whole cases to parts so that each part's share of every label comes near its fraction: case_id -> part.
+    """Assign whole cases to parts so that each part's share of every label comes near its fraction: case_id -> part.
 
     Greedy: cases in random order, those with most slides first, each to the part that lacks its labels most (of
     parts that lack them equally, the smallest, so that a few slides still leave none of them empty).
@@ -54,7 +54,7 @@ def with_splits(cohort: Cohort, settings: SplitSettings, seed: int) -> Cohort:
     """The cohort with every labelled slide in `train`, `valid` or `test`.
 
     Splits the table gives are kept, and labelled slides without one join `train` (unless their case is already in
-    another split); where it gives none, cases are dealt by `settings`.
+    another split); if it gives none, cases are assigned according to `settings`.
     """
     given = {slide.case_id: slide.split for slide in cohort.labelled if slide.split}
     if not given:

@@ -1,4 +1,4 @@
-"""How long a training took, and on how much: `timing.json` of a run, from which the next one's time is told."""
+"""Measured times of a training: `timing.json` of a run, from which the time of the next one is estimated."""
 
 import os
 from pathlib import Path
@@ -12,7 +12,7 @@ NAME = "timing.json"
 
 
 class Timing(BaseModel):
-    """Measured seconds of one training. No clock decides anything in a run: this is for people who wait.
+    """Measured seconds of one training, for estimates only: no time decides anything in a run.
 
     Attributes
     ----------
@@ -23,9 +23,9 @@ class Timing(BaseModel):
     reading
         s to read all slides and cut their patches (or compute their features).
     epoch
-        Mean s of an epoch, validation included, by role: teacher, assistant-1, …, student, baseline.
+        Mean s of an epoch, validation included, by network: teacher, assistant-1, …, student, baseline.
     between
-        s spent beside epochs: the teacher's answers, calibration, saving.
+        s spent outside epochs: the teacher's targets, calibration, saving.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -43,7 +43,7 @@ class Timing(BaseModel):
 
     @classmethod
     def read(cls, folder: str | os.PathLike[str]) -> "Timing | None":
-        """The timing of a run; None where it has none that can be read: nothing depends on it."""
+        """Read the timing of a run; None if it has none that can be read."""
         try:
             content, whole = unsealed(read_json(Path(folder) / NAME))
             return cls.model_validate(content) if whole else None

@@ -1,7 +1,6 @@
-"""Whole or not at all: everything kept is written under a temporary name in the same folder, then renamed.
+"""Atomic writing: every file is written under a temporary name in the same folder, then renamed.
 
-What was renamed is on the disk, through a power cut too: a file is synchronised before it gets its name, and the
-folder after that.
+A renamed file survives a power cut: it is synchronised before it gets its name, and its folder afterwards.
 """
 
 import ctypes
@@ -22,7 +21,7 @@ from typing import Any
 
 from ...core.resource_errors import is_disk_full
 
-# `.<name>.<computer>.<boot>.<process>.<random>.tmp`: whose it is, so that others can tell whether that one still lives.
+# `.<name>.<computer>.<boot>.<process>.<random>.tmp` names its writer, so that others can see whether it still runs.
 _MAX_NAME = 40  # characters of the name
 _TEMPORARY = re.compile(
     r"\.(?P<name>.{1,40})\.(?P<computer>[0-9a-f]{8})\.(?P<boot>[0-9a-f]{8})\.(?P<process>\d{1,10})\.[0-9a-f]{8}\.(?P<kind>tmp|old)"
@@ -30,7 +29,7 @@ _TEMPORARY = re.compile(
 _CANNOT_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EROFS)  # some network shares do not know it
 
 Writing = Callable[[str | os.PathLike[str]], AbstractContextManager[Path]]
-"""How a writer comes by the place it writes to: `atomic_path`, or `Outputs.writing`, which guards what is there."""
+"""A function that gives a writer its temporary path: `atomic_path`, or `Outputs.writing`, which also protects files."""
 
 
 @contextmanager
@@ -82,7 +81,7 @@ def scratch_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def _temporary(path: Path) -> Path:
-    """A name beside `path` that says whose it is: see `clear_leftovers`."""
+    """Return a name beside `path` that identifies this process: see `clear_leftovers`."""
     token = f"{_computer()}.{_boot()}.{os.getpid()}.{secrets.token_hex(4)}"
     return path.with_name(f".{path.name[:_MAX_NAME]}.{token}.tmp")
 
@@ -106,14 +105,14 @@ def _replace_folder(new: Path, path: Path) -> None:
 
 
 def exchange(one: Path, other: Path) -> bool:
-    """Let two files or folders change names, in one step that no kill can halve. False where the system cannot."""
+    """Exchange the names of two files or folders in one atomic step. False if the system cannot do so."""
     call = _exchange_call()
     return call is not None and call(os.fsencode(one), os.fsencode(other)) == 0
 
 
 @cache
 def _exchange_call() -> Callable[[bytes, bytes], int] | None:
-    """The system's call for `exchange`, which returns 0 if it has worked; None where there is none."""
+    """Return the system's call for `exchange`, which returns 0 on success; None if there is none."""
     AT_FDCWD, RENAME_EXCHANGE, RENAME_SWAP = -100, 2, 2  # fcntl.h and stdio.h of Linux and macOS
     if sys.platform == "linux" and (renameat2 := getattr(ctypes.CDLL(None), "renameat2", None)):
         return lambda one, other: renameat2(AT_FDCWD, one, AT_FDCWD, other, RENAME_EXCHANGE)
@@ -143,7 +142,7 @@ def write_json(path: str | os.PathLike[str], data: Any, writing: Writing = atomi
 
 
 def sync(path: Path) -> None:
-    """Have the system put a file, or a folder with all that is in it, on the disk. `OSError` if the disk is full."""
+    """Flush a file, or a folder with all its content, to the disk. `OSError` if the disk is full."""
     if not path.is_dir():
         _sync(path, os.O_RDWR)  # Windows synchronises only what is open for writing
         return
@@ -154,7 +153,7 @@ def sync(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Put the names in a folder on the disk. Windows has no such thing and does it by itself."""
+    """Flush the names in a folder to the disk. Windows has no such call and does not need one."""
     if os.name != "nt":
         with suppress(PermissionError):  # a folder may be written to and not read
             _sync(folder, os.O_RDONLY)
@@ -181,12 +180,12 @@ def sync_open(descriptor: int, path: Path) -> None:
 
 
 def clear_leftovers(folder: str | os.PathLike[str], alone: bool = False) -> list[Path]:
-    """Remove what killed processes of this computer left half-written in a folder; returns what was there.
+    """Remove what killed processes of this computer left half-written in a folder; return the removed paths.
 
-    Only what is surely nobody's goes: a temporary name of ours, of a process of this very computer that has ended.
-    With `alone` the caller holds the folder's lock (`lock.locked`), and what cannot be told goes too: of other
-    computers, of containers. A process that lives keeps its own: not every writer needs the lock. A folder that was
-    being replaced when its process was killed is there again afterwards.
+    Only files without a living writer are removed: temporary names of ours, of an ended process of this computer.
+    With `alone` the caller holds the folder's lock (`lock.locked`), and files whose writer cannot be checked are
+    removed too: of other computers, of containers. Files of a living process stay: not every writer needs the lock.
+    A folder that was being replaced when its process was killed is restored.
     """
     try:
         found = sorted(Path(folder).iterdir())  # an `.old` before the `.tmp` that was to take its place
@@ -203,7 +202,7 @@ def clear_leftovers(folder: str | os.PathLike[str], alone: bool = False) -> list
 
 
 def _finish_replacement(former: Path, name: str) -> None:
-    """Killed between two renames: the new folder, which was whole before the first, takes the place of the former."""
+    """Finish a replacement that was killed between its two renames: the new, complete folder gets the name."""
     path, new = former.with_name(name), former.with_suffix(".tmp")
     if len(name) == _MAX_NAME or os.path.lexists(path):  # a longer name is not known as a whole: both are kept
         return
@@ -219,7 +218,7 @@ def _remove(path: Path) -> None:
 
 
 def _has_ended(path: Path, match: re.Match[str], unknown: bool) -> bool:
-    """Has the process that wrote it ended? `unknown` of other computers, and where the system cannot tell."""
+    """Whether the process that wrote a file has ended; `unknown` for other computers and undecidable cases."""
     if os.name == "nt" or match["computer"] != _computer():
         return unknown
     if match["boot"] != _boot():  # of a container beside this one, or of the time before the computer was started
@@ -241,7 +240,7 @@ def _computer() -> str:
 
 @cache
 def _boot() -> str:
-    """Of the time since this computer was started, and of the numbers its processes have (a container has its own)."""
+    """Return a digest of this start of the computer and of its process numbering (a container has its own)."""
     try:
         numbers = os.readlink("/proc/self/ns/pid")
     except OSError:
@@ -250,7 +249,7 @@ def _boot() -> str:
 
 
 def _boot_time() -> float | None:
-    """Seconds since the epoch; None where the system does not tell."""
+    """Return the start time in seconds since the epoch; None if the system does not provide it."""
     found = re.search(r"^btime (\d+)$", _text_of("/proc/stat"), re.MULTILINE)
     return float(found[1]) if found else None
 

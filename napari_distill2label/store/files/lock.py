@@ -1,7 +1,7 @@
-"""One writer at a time in a folder: a lock that names its holder, and that a crash does not leave behind.
+"""A lock for one writer at a time in a folder. It names its holder, and a crash releases it.
 
-The operating system keeps the lock and drops it when its process ends, however it ends. What may stay behind are two
-small hidden files: nobody holds them, and the next to lock the folder removes them when it is done.
+The operating system releases the lock when its process ends, however it ends. Two small hidden files may remain; the
+next process that locks the folder removes them afterwards.
 """
 
 import json
@@ -23,7 +23,7 @@ _LONGEST = 100  # characters of a holder's name: it comes from a file
 
 @contextmanager
 def locked(folder: str | os.PathLike[str], doing: str) -> Iterator[Path]:
-    """Hold `folder` for this block alone, against other processes and other threads; yields the folder.
+    """Hold `folder` during the block, against other processes and threads; yield the folder.
 
     The folder is made if it is not there, and goes again if the block leaves nothing in it. The lock is not
     reentrant: a block inside must not lock the same folder. On file systems without locks (some network shares) the
@@ -73,14 +73,14 @@ def make_folder(folder: Path) -> list[Path]:
 
 
 def remove_empty(folders: Iterable[Path]) -> None:
-    """Remove folders that were made in vain, the innermost first."""
+    """Remove folders that stayed empty, the innermost first."""
     for empty in folders:
         with suppress(OSError):  # not empty: something was written
             empty.rmdir()
 
 
 def write_holder(path: Path, doing: str, **more: object) -> None:
-    """Say beside a lock who holds it: this process."""
+    """Write beside a lock that this process holds it."""
     about = {
         "process": os.getpid(),
         "computer": platform.node(),
@@ -93,7 +93,7 @@ def write_holder(path: Path, doing: str, **more: object) -> None:
 
 
 def describe_holder(path: Path) -> str:
-    """Who holds a lock, by the file that `write_holder` wrote beside it, in words."""
+    """Describe the holder of a lock, from the file that `write_holder` wrote beside it."""
     try:
         about = json.loads(path.read_text("utf-8"))
         process, computer, since, doing = (

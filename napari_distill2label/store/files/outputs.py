@@ -1,9 +1,9 @@
-"""What a call may write: never onto what it reads, never over what this program did not write as it stands.
+"""Protection of files: a call never writes onto its inputs, nor over files that this program did not write.
 
 Every folder of results has a hidden record, `.distill2label.jsonl`: a line for each file that was written there, with
-its size and its digest. A file that the record does not know, or that differs from what was written (somebody
-corrected the labels in QuPath), is replaced only where the user says so. While a call runs it holds the names it
-writes: another call, of this process or of another one, may write other files into the folder, and not these.
+its size and its digest. A file that the record does not list, or that has changed since (somebody corrected the labels
+in QuPath), is replaced only if the user allows it. While a call runs, it reserves the names that it writes: another
+call, of this process or another one, may write other files into the folder, but not these.
 """
 
 import errno
@@ -38,7 +38,7 @@ CHUNK = 2**20  # bytes
 
 
 class Outputs:
-    """What one call writes, and what it must not touch. Use it as a context: at its end the names are free again.
+    """The files that one call writes, and protection of all others. A context manager: it frees the names at its end.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ class Outputs:
         self._held.close()
 
     def claim(self, paths: Iterable[PathLike]) -> None:
-        """Check all files and zarr groups that will be written, make their folders, and hold these names."""
+        """Check all files and zarr groups that will be written, make their folders, and reserve these names."""
         paths = [Path(path) for path in paths]
         self.check(paths)
         folders: dict[Path, list[str]] = {}
@@ -84,7 +84,7 @@ class Outputs:
             clear_leftovers(folder)
 
     def check(self, paths: Iterable[PathLike]) -> None:
-        """`OutputError` if anything would be lost by writing these files and zarr groups."""
+        """Raise `OutputError` if writing these files and zarr groups would lose anything."""
         found = [(Path(path), standing) for path in paths if (standing := self.standing(path)) not in ("free", "ours")]
         for standing in ("input", "folder", "foreign"):
             lost = [path for path, has in found if has == standing]
@@ -92,7 +92,7 @@ class Outputs:
                 raise OutputError(_problem_text(lost, standing, self._damaged(lost)), lost, standing)
 
     def standing(self, path: PathLike, exactly: bool = False) -> "Standing":
-        """What is at `path`. Not `exactly`: a file of the size and the time that we left is taken for ours."""
+        """Return what is at `path`. Unless `exactly`, a file with the recorded size and time counts as ours."""
         path = Path(path)
         if self._inputs.contain(path):
             return "input"
@@ -111,7 +111,7 @@ class Outputs:
             yield temporary
 
     def adopt(self, path: PathLike) -> None:
-        """Take a file as it stands for one of ours: the user has opened it to go on with it."""
+        """Count a file as one of ours: the user has opened it to continue it."""
         self._record(Path(path).parent).add(Path(path).name, Path(path))
 
     def _note(self, path: Path, temporary: Path) -> None:
@@ -138,7 +138,7 @@ Standing = Literal["free", "ours", "foreign", "folder", "input"]
 
 
 def _problem_text(paths: Sequence[Path], standing: str, damaged: Path | None) -> str:
-    """One line: what is in the way, and what to do."""
+    """Return one line: what is in the way, and what to do."""
     folder = paths[0].parent
     names = [path.name if path.parent == folder else str(path) for path in paths[:MAX_NAMED]]
     listed = ", ".join(names) + (f" and {len(paths) - MAX_NAMED} more" if len(paths) > MAX_NAMED else "")
@@ -160,7 +160,7 @@ def _problem_text(paths: Sequence[Path], standing: str, damaged: Path | None) ->
 
 
 class _Inputs:
-    """Files and folders that are read, known by what they are and not by how they are called."""
+    """Files and folders that are read, identified by device and inode instead of by name."""
 
     def __init__(self, paths: Iterable[PathLike]) -> None:
         self._paths = [Path(path) for path in paths if not is_url(path)]
@@ -168,7 +168,7 @@ class _Inputs:
         self._around: dict[Path, list[_Identity]] = {}
 
     def contain(self, path: Path) -> bool:
-        """Is `path` one of them, or inside one, or would some systems take it for one?"""
+        """Whether `path` is one of them, lies inside one, or is the same on some system."""
         if not self._paths:
             return False
         if self._found is None:
@@ -198,7 +198,7 @@ class _Inputs:
 
 
 class _Identity(NamedTuple):
-    """Of a file, whatever it is called."""
+    """The identity of a file, independent of its name."""
 
     device: int
     number: int
@@ -231,7 +231,7 @@ class _Record:
         self._lock = threading.Lock()
 
     def knows(self, path: Path, exactly: bool) -> bool:
-        """Is the file as one that was written here under this very name?"""
+        """Whether the file equals one that was written here under this name."""
         with self._lock:
             self._refresh()
             versions = set(self._known.get(path.name, ()))
@@ -246,7 +246,7 @@ class _Record:
             return False
 
     def add(self, name: str, temporary: Path) -> None:
-        """Note that `name` becomes what `temporary` is."""
+        """Record that `name` becomes what `temporary` is."""
         status = os.stat(temporary)
         version = (status.st_size, status.st_mtime_ns, _digest(temporary))
         line = json.dumps({"name": name, "size": version[0], "time": version[1], "sha256": version[2]})
@@ -274,7 +274,7 @@ class _Record:
             os.close(descriptor)
 
     def _refresh(self) -> None:
-        """Read what was added since, by whoever."""
+        """Read lines that were added since, by any process."""
         try:
             status = os.lstat(self.path)
         except OSError:
@@ -320,7 +320,7 @@ def _digest(path: Path) -> str:
 
 @contextmanager
 def _reserve(folder: Path, names: Iterable[str], doing: str) -> Iterator[None]:
-    """Hold these names in a folder for the block. The system lets go of them when the process ends, however it ends."""
+    """Reserve names in a folder during the block. The system releases them when the process ends, however it ends."""
     mine = folder / f".distill2label-{secrets.token_hex(4)}.lock"
     lock = _file_lock(mine)
     with _mutex(folder):
@@ -345,7 +345,7 @@ def _reserve(folder: Path, names: Iterable[str], doing: str) -> Iterator[None]:
 
 @contextmanager
 def _mutex(folder: Path) -> Iterator[None]:
-    """One call at a time looks at who holds what."""
+    """Let one call at a time check the reservations."""
     lock = _file_lock(folder / MUTEX, PATIENCE)
     try:
         lock.acquire()
@@ -360,7 +360,7 @@ def _mutex(folder: Path) -> Iterator[None]:
 
 
 def _names_reserved_by(path: Path) -> set[str] | None:
-    """The names that the holder of this lock writes (none: nobody knows which); None, and gone, if it has ended."""
+    """Return the names reserved by a lock (empty: unknown); None if its holder has ended, and then remove it."""
     lock = _file_lock(path)
     try:
         lock.acquire()

@@ -9,7 +9,7 @@ MAX_BYTES = 2**26  # of a description that is read
 
 
 def is_own_group(path: Path) -> bool:
-    """Is this zarr group a patch map or a map of features of ours, whole or not, with nothing else in it?"""
+    """Whether a zarr group is a patch map or feature map of ours, complete or not, with nothing else in it."""
     try:
         inside = {entry.name for entry in os.scandir(path)} - {"zarr.json", ".DS_Store"}
         if any({entry.name for entry in os.scandir(path / name)} - {"zarr.json", "c"} for name in inside):
@@ -25,5 +25,5 @@ def is_own_group(path: Path) -> bool:
         return False
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass
-    # It is damaged, and says nothing of itself: told by its arrays. A group that can be read says whose it is.
+    # The description is damaged, so the arrays decide. A readable description decides by itself.
     return {"probability", "logit", "score"} <= inside or {"features", "checksum"} <= inside

@@ -1,4 +1,4 @@
-"""File names that every system takes, and by which no two slides are one file."""
+"""File names that are valid on every system, and distinct for different slides."""
 
 import hashlib
 import os
@@ -15,7 +15,7 @@ _LONGEST_NAME = 120  # characters; with a suffix and in UTF-8 this stays below t
 
 
 def folded(name: str) -> str:
-    """A name as systems see it that do not tell capitals from small letters, nor the two ways to write an 'é'."""
+    """Return the key of a name on systems that ignore case and the two Unicode forms of an 'é'."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
@@ -23,7 +23,7 @@ def safe_name(text: str) -> str:
     """A file name for `text` (a slide id from somebody's CSV may hold '/' or be '..').
 
     Names that are fine stay as they are. Of the others, what is not allowed becomes '_', and six characters of a
-    digest keep 'a/b' and 'a_b' apart, so that no slide is written over another.
+    digest distinguish 'a/b' from 'a_b', so that no slide overwrites another.
     """
     name = _UNSAFE.sub("_", text)[:_LONGEST_NAME]
     while len(name.encode("utf-8", "surrogatepass")) > 200:

@@ -1,7 +1,7 @@
-"""Digests of what is kept, so that a file that was damaged or swapped is noticed before it decides a result.
+"""Digests in JSON files, so that a damaged or swapped file is noticed before it is used.
 
-A digest protects from accidents: a flipped bit, a copy that broke off, a file of another run, an edit that somebody
-has forgotten. It is no signature: whoever changes a file on purpose can write a new digest beside it.
+A digest protects from accidents: a flipped bit, an incomplete copy, a file of another run, a forgotten edit. It is no
+cryptographic signature: a person who changes a file on purpose can write a new digest.
 """
 
 import hashlib
@@ -20,14 +20,14 @@ TOO_DEEP = "it is nested too deeply"
 
 
 def sealed(data: Mapping[str, Any]) -> dict[str, Any]:
-    """`data`, plain JSON, with the digest of its content under `SEAL`."""
+    """Return `data` (plain JSON) with the digest of its content under `SEAL`."""
     return {**data, SEAL: digest_of(data)}
 
 
 def unsealed(data: Any) -> tuple[Any, bool]:
-    """The content of a JSON object without its seal, and whether the seal is that of the content.
+    """Return the content of a JSON object without its seal, and whether the seal matches.
 
-    What has none, as it was written by earlier versions or is no object, passes.
+    Data without a seal passes.
     """
     if not isinstance(data, dict) or SEAL not in data:
         return data, True
@@ -36,7 +36,7 @@ def unsealed(data: Any) -> tuple[Any, bool]:
 
 
 def digest_of(data: Any) -> str:
-    """SHA-256 of plain JSON data, whatever the order of its keys and its white space.
+    """Return the SHA-256 of plain JSON data, independent of key order and white space.
 
     `ValueError` for data that is nested too deeply: what could just be read may be too deep to be written.
     """
@@ -66,7 +66,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 
 
 def is_number(value: Any) -> bool:
-    """Is a value of JSON a finite number? Python reads NaN too, and whole numbers that no float can hold."""
+    """Whether a JSON value is a finite number. Python also reads NaN, and integers too large for a float."""
     return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 

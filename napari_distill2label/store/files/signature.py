@@ -1,4 +1,4 @@
-"""Is a slide still the one that a result is of? Told from the names, sizes and times of change of its files."""
+"""A signature of a slide's files (names, sizes, times of change) that shows whether the slide has changed."""
 
 import hashlib
 import os
@@ -8,20 +8,20 @@ from ...slides.slide_files import files_of_slide
 
 
 def file_signature(path: str | os.PathLike[str]) -> str:
-    """What changes when a slide does.
+    """Return a text that changes when a slide does.
 
     Of a single file its size and time of change; of a slide in several files (a folder of OME-Zarr or DICOM, MIRAX)
-    their number, their size together, and a digest of the name, size and time of every one. Of a URL, what its server
-    tells of these; "unknown" where it tells nothing, as of a folder.
+    their number, their total size, and a digest of the name, size and time of every one. Of a URL, what its server
+    reports; "unknown" if it reports nothing, as for a folder.
 
-    Neither inode nor time of the last change of status belongs to it: both change when slides are copied, moved or
-    backed up, and no result is worth less for that. Copies that keep the times (`cp -p`, rsync, a zip) keep the
-    signature. Pixels are not read: that would take as long as predicting.
+    Inode and status-change time are not included: they change when slides are copied, moved or backed up, which does
+    not invalidate a result. Copies that preserve the times (`cp -p`, rsync, a zip) have the same signature. Pixels are
+    not read, which would take as long as predicting.
 
     Raises
     ------
     OSError
-        It is not there, or cannot be looked at.
+        A file is missing or cannot be accessed.
     """
     if is_url(path):
         return _url_signature(str(path))

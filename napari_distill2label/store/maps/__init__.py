@@ -1,1 +1,1 @@
-"""What is known of each patch of a slide: predictions, features, masks, and the files they are kept in."""
+"""Values per patch of a slide: predictions, features and masks, with the files that hold them."""

@@ -1,7 +1,7 @@
-"""Features of a frozen encoder over one slide, kept in zarr and filled block by block: they are computed once.
+"""Features of a frozen encoder for one slide, computed once, saved in zarr and filled block by block.
 
-They lie on disk as one array without gaps, a row per scored patch, as a single chunk that is not compressed: a bag of
-100,000 of them is mapped into memory instead of read, and so costs no memory that is not there anyway.
+On disk they are one array without gaps, a row per scored patch, in a single uncompressed chunk: a bag of 100,000 rows
+is mapped into memory instead of read.
 """
 
 import hashlib
@@ -21,14 +21,14 @@ from ..files.own_groups import FEATURE_MAP, is_own_group
 from .zarr_group import check_array, digest_of, first_line_of, open_group, open_patches, patch_array, to_plain_json
 
 VERSION = 2
-ROWS_AT_ONCE = 4096  # looked at, or imported, at once
+ROWS_AT_ONCE = 4096  # checked or imported at once
 MISSING, UNREADABLE = 0, 2**32 - 1  # in place of a row's checksum
 MAX_VALUE = 1e12  # a feature whose square, summed over any slide, is a float32; those of encoders are below 1e4
 SAME_SCALE = 1.3  # between the patches of two slides: scanners of one nominal magnification differ by a fifth
 
 
 class FeatureOrigin(BaseModel):
-    """What features were made of, as far as it is said; None is not compared.
+    """The origin of features, as far as it is known; None is not compared.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class FeatureOrigin(BaseModel):
     magnification
         Of such a patch.
     mpp
-        µm/px of such a patch: of the slide's own µm/px, where that is known.
+        µm/px of such a patch, from the slide's own µm/px where that is known.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -49,7 +49,7 @@ class FeatureOrigin(BaseModel):
     mpp: float | None = None
 
     def contradiction(self, other: "FeatureOrigin") -> str | None:
-        """What of `other` is not as here: the attribute, and both values. None where nothing is."""
+        """Describe a difference from `other`: the attribute and both values. None if there is none."""
         for name, own, its in (
             ("encoder", self.encoder, other.encoder),
             ("patch_size", self.patch_px, other.patch_px),
@@ -63,12 +63,12 @@ class FeatureOrigin(BaseModel):
         return None
 
     def completed_by(self, other: "FeatureOrigin") -> "FeatureOrigin":
-        """The same, and what it does not say as `other` says it."""
+        """Return a copy whose unknown fields are those of `other`."""
         return FeatureOrigin(**(other.model_dump(exclude_none=True) | self.model_dump(exclude_none=True)))
 
 
 def _scales_differ(one: float | None, other: float | None) -> bool:
-    """Is there more between two scales than between scanners of one nominal magnification?"""
+    """Whether two scales differ more than scanners of one nominal magnification do."""
     return bool(one and other) and not 1 / SAME_SCALE <= one / other <= SAME_SCALE
 
 
@@ -77,11 +77,11 @@ def _format(value: str | float) -> str:
 
 
 class EncoderIdentity(BaseModel):
-    """The frozen encoder whose features a model was trained on: its file is kept elsewhere.
+    """The frozen encoder whose features a model was trained on. Its file lies elsewhere.
 
-    `sha256` of the file; `description_sha256` of what its JSON says of how pixels become features. With
-    `from_features`, `path` is a folder of features that came without the encoder, digests they do not give are
-    empty, and `origin` is what they say of themselves.
+    `sha256` is of the file; `description_sha256` is of the part of its JSON that decides how pixels become features.
+    With `from_features`, `path` is a folder of features that came without the encoder, unknown digests are empty, and
+    `origin` holds what the features' files state.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -93,7 +93,7 @@ class EncoderIdentity(BaseModel):
     origin: FeatureOrigin = FeatureOrigin()
 
     def is_same(self, other: "EncoderIdentity") -> bool:
-        """The same features of the same patch? What one of the two does not say is not compared."""
+        """Whether both give the same features for the same patch. Unknown fields are not compared."""
         pairs = ((self.sha256, other.sha256), (self.description_sha256, other.description_sha256))
         return all(own == its for own, its in pairs if own and its)
 
@@ -102,14 +102,14 @@ class FeatureMap:
     """A zarr group with `features` (K, D) float32, a row per scored patch in the order of `patches.corners`.
 
     `checksum` (K,) is a row's CRC-32, or `MISSING` where it is not computed yet, or `UNREADABLE` where the slide is
-    damaged; such rows are tried again by whoever can, and else left out (`readable`). `identity` says what the features
-    are of (slide signature, encoder); a map of another identity or other patches is never gone on with.
+    damaged. Such rows are computed again if possible, and left out otherwise (`readable`). `identity` names the slide's
+    signature and the encoder; a map of another identity or of other patches is never resumed.
     """
 
     def __init__(self, path: Path, group: zarr.Group, patches: PatchGrid | PatchPoints) -> None:
         self.path, self.patches = path, patches
         attributes = group.attrs.asdict()
-        self.replaced = False  # was there a map of something else, which this one took the place of?
+        self.replaced = False  # whether this map replaced one of something else
         self.identity: dict[str, str] = attributes["identity"]
         self.n_features: int = attributes["features"]
         if type(self.n_features) is not int or self.n_features < 1:
@@ -139,9 +139,9 @@ class FeatureMap:
         n_features: int,
         identity: Mapping[str, Any],
     ) -> "FeatureMap":
-        """Go on with the map at `path` if it is of the same patches and identity, else start it anew.
+        """Resume the map at `path` if it is of the same patches and identity, else start a new one.
 
-        Rows that were damaged since they were written are taken as not computed.
+        Rows that were damaged since they were written count as not computed.
         """
         path, about = Path(path), _attributes_of(patches, n_features, identity)
         is_there = (path / "zarr.json").is_file()
@@ -183,7 +183,7 @@ class FeatureMap:
         n_features: int,
         identity: Mapping[str, Any],
     ) -> "FeatureMap | None":
-        """The map at `path` if it is of the same patches and identity, and complete. Nothing is changed there."""
+        """Open the map at `path` if it is complete and of the same patches and identity. Nothing is changed."""
         path = Path(path)
         kept = (
             cls._open_matching(path, _attributes_of(patches, n_features, identity), patches) if path.is_dir() else None
@@ -192,7 +192,7 @@ class FeatureMap:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "FeatureMap":
-        """A map as it was left, for reading. `BundleError` if it is none, not complete, or damaged."""
+        """Open a complete map for reading. `BundleError` if it is no map, incomplete or damaged."""
         path = Path(path)
         try:
             group = open_group(path, "r")
@@ -213,7 +213,7 @@ class FeatureMap:
 
     @classmethod
     def _open_matching(cls, path: Path, about: dict[str, Any], patches: PatchGrid | PatchPoints) -> "FeatureMap | None":
-        """The map at `path` if it is of this very identity and these patches; None too if it cannot be read."""
+        """Open the map at `path` if it is of this identity and these patches; else None, also if it cannot be read."""
         try:
             group = open_group(path, "r+")
             attributes = group.attrs.asdict()
@@ -230,12 +230,12 @@ class FeatureMap:
 
     @property
     def signature(self) -> str:
-        """Of a complete map: changes when any of its features does."""
+        """The signature of a complete map. It changes when any of its features does."""
         return f"features-{hashlib.sha256(self._sums.tobytes()).hexdigest()[:16]}"
 
     @property
     def is_complete(self) -> bool:
-        """Is everything there that can be?"""
+        """Whether every row is computed or unreadable."""
         return self._missing == 0
 
     @property
@@ -247,33 +247,33 @@ class FeatureMap:
         return bool(self.readable[self._rows(block)].all())
 
     def fail(self, block: Block, boxes: tuple[tuple[int, int, int, int], ...] = ()) -> None:
-        """The block's patches cannot be read: the slide is damaged there."""
+        """Mark the block's patches as unreadable: the slide is damaged there."""
         self._mark(self._rows(block), UNREADABLE)
 
     def _rows(self, block: Block) -> np.ndarray:
         return self._row[block.window][block.scored]
 
     def write(self, block: Block, features: np.ndarray) -> None:
-        """Keep the (n, D) features of a block's patches."""
+        """Write the (n, D) features of a block's patches."""
         self.write_rows(self._rows(block), features)
 
     def write_rows(self, rows: np.ndarray, features: np.ndarray) -> None:
-        """Keep features (n, D) as `rows` (n,). `OSError` where the disk is full; what was kept before stays good."""
+        """Write features (n, D) to `rows` (n,). `OSError` if the disk is full; rows written before stay valid."""
         features = np.ascontiguousarray(features, "<f4")
         if not are_features(features):
             raise BundleError(
                 f"{self.path}: the encoder gave numbers that are not finite, or too large: is it the right file?"
             )
-        ends = np.flatnonzero(np.diff(rows) != 1) + 1  # of runs of rows that follow one another
-        with self._file.open("r+b") as file:  # not by the map: a full disk would end the process without a word
+        ends = np.flatnonzero(np.diff(rows) != 1) + 1  # of spans of consecutive rows
+        with self._file.open("r+b") as file:  # not the memory map: there a full disk ends the process
             for start, end in zip([0, *ends], [*ends, len(rows)], strict=True):
                 file.seek(int(rows[start]) * self.n_features * 4)
                 file.write(features[start:end].data)
         self._mark(rows, _sums(features))
 
     def _mark(self, rows: np.ndarray, sums: np.ndarray | int) -> None:
-        """Note the checksums of `rows`, and sign the map when none is missing any more."""
-        if self._is_signed:  # what is signed is not what it will be
+        """Store the checksums of `rows`, and sign the map when none is missing any more."""
+        if self._is_signed:  # the signature will not be valid any more
             self._sign(None)
         self._missing -= int((self._sums[rows] == MISSING).sum())
         self._sums[rows] = sums
@@ -285,7 +285,7 @@ class FeatureMap:
             self._sign(self._digest())
 
     def _digest(self) -> str:
-        """Of all but the features themselves, which the checksums tell of."""
+        """Return the digest of everything but the features, which have their own checksums."""
         return digest_of(self._group.attrs.asdict(), patch_array(self.patches)[1], self._sums)
 
     def _sign(self, digest: str | None) -> None:
@@ -306,7 +306,7 @@ class FeatureMap:
         return good
 
     def drop_damaged(self) -> None:
-        """Take rows that are not as they were written as not computed."""
+        """Mark rows that differ from what was written as not computed."""
         if len(damaged := np.flatnonzero(self.readable & ~self._intact())):
             self._mark(damaged, MISSING)
 
@@ -324,7 +324,7 @@ class FeatureMap:
 
 
 def are_features(values: np.ndarray) -> bool:
-    """Are all finite, and of a size that can be reckoned with in float32?"""
+    """Whether all values are finite and small enough to compute with in float32."""
     return bool((np.abs(values) <= MAX_VALUE).all())  # NaN is not
 
 

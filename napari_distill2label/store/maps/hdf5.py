@@ -1,8 +1,8 @@
-"""Features as CLAM and TRIDENT keep them: an HDF5 file per slide, `features` (n, D) and `coords` (n, 2).
+"""Features as CLAM and TRIDENT save them: an HDF5 file per slide, `features` (n, D) and `coords` (n, 2).
 
-`coords` are top-left corners (x, y) in level-0 pixels, counted from the corner of OpenSlide's canvas. How large a patch
-is, the attributes of `coords` say: TRIDENT's `patch_size_level0`; or CLAM's `patch_size` times `downsample`, which CLAM
-writes into a file of its own (`patches/<slide_id>.h5`). It differs from slide to slide and is never assumed.
+`coords` are top-left corners (x, y) in level-0 pixels, counted from the corner of OpenSlide's canvas. Attributes of
+`coords` give the size of a patch: TRIDENT's `patch_size_level0`; or CLAM's `patch_size` times `downsample`, which CLAM
+writes into another file (`patches/<slide_id>.h5`). The size differs between slides and is never assumed.
 """
 
 import os
@@ -31,10 +31,10 @@ ENCODER = ("encoder", "encoder_sha256", "encoder_description_sha256", "slide_sig
 
 @dataclass(frozen=True)
 class Hdf5Features:
-    """What such a file says, without its features: where the patches lie, and where each row of it goes.
+    """The content of such a file without its features: the patches, and the place of each row.
 
     Row i of the file is row `position[i]` of `patches.corners`; -1: its patch lies outside the scanned area, and is
-    left out. `encoder` is what the file says of its encoder (a file of ours does; others have at most a name).
+    left out. `encoder` is the encoder that the file names (ours name it in full; others give at most its name).
     """
 
     path: Path
@@ -50,7 +50,7 @@ class Hdf5Features:
 
 
 def find_hdf5(folder: str | os.PathLike[str], slide_id: str) -> Path | None:
-    """The file of a slide in a folder of features, CLAM's `h5_files/` included; None if there is none."""
+    """Find the file of a slide in a folder of features, CLAM's `h5_files/` included; None if there is none."""
     plain = safe_name(slide_id)
     stems = dict.fromkeys((told_apart(plain, slide_id), plain, slide_id))  # the first where ids differ in capitals
     names = [f"{stem}{suffix}" for stem in stems for suffix in SUFFIXES]
@@ -61,8 +61,8 @@ def find_hdf5(folder: str | os.PathLike[str], slide_id: str) -> Path | None:
 def read_hdf5(path: str | os.PathLike[str], frame: Frame | None = None) -> Hdf5Features:
     """Read and check a file of CLAM, of TRIDENT or of ours; its features are read by `import_hdf5`.
 
-    Patches on one lattice become a grid, others points. `frame` is what is known of the slide; else the file's own
-    attributes say how large it is, or the patch that lies furthest out.
+    Patches on one lattice become a grid, others points. `frame` holds what is known of the slide; without it, its size
+    comes from the file's attributes or from the outermost patch.
 
     Raises
     ------
@@ -98,7 +98,7 @@ def read_hdf5(path: str | os.PathLike[str], frame: Frame | None = None) -> Hdf5F
 
 
 def import_hdf5(source: Hdf5Features, into: Path) -> Generator[Progress, None, FeatureMap]:
-    """The same features as a map at `into`, which is kept and found again as long as the file does not change."""
+    """Import the features into a map at `into`. It is used again as long as the file does not change."""
     identity = {"source": file_signature(source.path), "encoder": source.encoder.sha256}
     features = FeatureMap.open_or_create(into, source.patches, source.n_features, identity)
     if features.is_complete:
@@ -182,10 +182,10 @@ def write_hdf5(
 
 
 class _ErrorKeepingFile:
-    """A file for HDF5 to write to, which never fails before its eyes.
+    """A file for HDF5 to write to, which hides errors from HDF5.
 
-    HDF5 cannot bear that writing fails: on a full disk it ends the process while it closes the file. So the first
-    error is kept here, and raised by `check` when HDF5 does not look.
+    HDF5 ends the process if writing fails while it closes a file, for example on a full disk. So the first error is
+    stored here, and `check` raises it outside HDF5.
     """
 
     def __init__(self, raw: BinaryIO) -> None:
@@ -194,7 +194,7 @@ class _ErrorKeepingFile:
         self.seek, self.tell, self.flush = raw.seek, raw.tell, raw.flush
 
     def check(self) -> None:
-        """Raise what writing has failed with."""
+        """Raise the first error of writing, if there was one."""
         if self._error is not None:
             raise self._error
 
@@ -229,7 +229,7 @@ def is_hdf5_of(
     slide_signature: str,
     frame: Frame | None = None,
 ) -> bool:
-    """Does the file at `path` hold, as `write_hdf5` left it, what would be written now?"""
+    """Whether the file at `path` already holds what `write_hdf5` would write now."""
     if not path.is_file():
         return False
     try:
@@ -245,12 +245,12 @@ def is_hdf5_of(
 
 
 def check_h5py(path: Path) -> None:
-    """`MissingDependencyError` if HDF5 files cannot be written."""
+    """Raise `MissingDependencyError` if HDF5 files cannot be written."""
     import_h5py(path)
 
 
 def _find_datasets(path: Path, file: Any) -> tuple[Any, Any]:
-    """`features` and `coords`, as they are in the file; a leading axis of one slide is allowed."""
+    """Return the datasets `features` and `coords`. A leading axis of length 1 is allowed."""
     features, coords = find_dataset(path, file, "features"), find_dataset(path, file, "coords")
     for name, found in (("features", features), ("coords", coords)):
         if found is None:
@@ -267,7 +267,7 @@ def _find_datasets(path: Path, file: Any) -> tuple[Any, Any]:
 
 
 def _clam_attributes(path: Path, own: Mapping[str, Any], coordinates: np.ndarray) -> dict[str, Any]:
-    """Attributes of CLAM's file of patches, which knows what its file of features does not say."""
+    """Read the attributes of CLAM's file of patches, which holds what its file of features lacks."""
     if "patch_size_level0" in own or {"patch_size", "downsample"} <= own.keys():
         return {}
     for folder in (path.parent, path.parent.parent, path.parent.parent.parent):

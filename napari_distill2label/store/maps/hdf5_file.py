@@ -1,7 +1,7 @@
 """An HDF5 file that somebody else wrote, opened without trusting it.
 
-Nothing outside the file is read: links to other files, virtual datasets and external storage name files of this
-computer. Nothing is allocated for what the file claims and does not hold. And whatever HDF5 raises becomes one
+Nothing outside the file is read: links to other files, virtual datasets and external storage can name files of this
+computer. Nothing is allocated for data that the file claims but does not hold. Every error of HDF5 becomes one
 `SlideError` with the file's name.
 """
 
@@ -28,7 +28,7 @@ CACHE = 2**26  # bytes of unpacked chunks: a chunk of many rows is unpacked once
 
 
 def import_h5py(path: Path) -> Any:
-    """The package. `MissingDependencyError` says what to install."""
+    """Import h5py. `MissingDependencyError` names what to install."""
     try:
         import h5py
     except ImportError:
@@ -40,7 +40,7 @@ def import_h5py(path: Path) -> Any:
 
 @contextmanager
 def hdf5_errors(path: Path, what: str = "cannot be read") -> Iterator[None]:
-    """Make one `SlideError` of whatever HDF5 raises in the block: damaged files fail in many ways."""
+    """Turn every error of HDF5 in the block into a `SlideError`: damaged files fail in many ways."""
     try:
         yield
     except Distill2LabelError:
@@ -51,7 +51,7 @@ def hdf5_errors(path: Path, what: str = "cannot be read") -> Iterator[None]:
 
 @contextmanager
 def open_hdf5(path: Path) -> Iterator[Any]:
-    """The open file (`h5py.File`), for reading."""
+    """Open a file (`h5py.File`) for reading."""
     h5py = import_h5py(path)
     with hdf5_errors(path, "is no HDF5 file that can be read"):
         file = h5py.File(path, "r", rdcc_nbytes=CACHE)
@@ -63,7 +63,7 @@ def open_hdf5(path: Path) -> Iterator[Any]:
 
 
 def find_dataset(path: Path, file: Any, name: str) -> Any:
-    """A dataset of numbers that the file itself holds, whole; None if there is none of this name."""
+    """Return a dataset of numbers that the file itself holds completely; None if it has no dataset of this name."""
     h5py = import_h5py(path)
     with hdf5_errors(path):
         link = file.get(name, getlink=True)
@@ -86,7 +86,7 @@ def find_dataset(path: Path, file: Any, name: str) -> Any:
 
 
 def _check_held(path: Path, name: str, found: Any) -> None:
-    """`SlideError` if the file does not hold what it claims, or packs more than can be meant."""
+    """Raise `SlideError` if the file does not hold what it claims, or claims implausibly much."""
     holds, claims = os.path.getsize(path), math.prod(found.shape) * found.dtype.itemsize
     lies = f"{path}: {name!r} claims {found.shape} {found.dtype}"
     if found.chunks is None:
@@ -102,7 +102,7 @@ def _check_held(path: Path, name: str, found: Any) -> None:
 
 
 def read_attributes(path: Path, owner: Any, names: Iterable[str]) -> dict[str, Any]:
-    """Those of `names` that a file or dataset has."""
+    """Read those attributes among `names` that a file or dataset has."""
     found = {}
     with hdf5_errors(path, "has attributes that cannot be read"):
         for name in names:
@@ -144,7 +144,7 @@ def _check_heaps(path: Path, size: int, changed: int) -> None:
 
 
 def as_text(value: Any) -> str:
-    """An attribute as one line of text; empty where it is none."""
+    """Return an attribute as one line of text; empty if it is no text."""
     if isinstance(value, np.ndarray) and value.size == 1:
         value = value.item()
     if isinstance(value, bytes):

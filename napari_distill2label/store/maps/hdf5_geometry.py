@@ -1,8 +1,8 @@
-"""Where the patches of CLAM's and TRIDENT's files lie, and whether what the files say of it holds together.
+"""The geometry of patches in CLAM's and TRIDENT's files, and checks that the files are consistent.
 
-`coords` are whole pixels (x, y) of the slide's finest level, counted from the corner of OpenSlide's canvas. What
-attributes say is compared with one another, with the positions, and with the slide where it is at hand. What is not
-said stays unknown; what contradicts is a `SlideError` that names the attribute and both values.
+`coords` are whole pixels (x, y) of the slide's finest level, counted from the corner of OpenSlide's canvas. Attributes
+are compared with one another, with the positions, and with the slide if it is available. A missing attribute stays
+unknown; a contradiction is a `SlideError` that names the attribute and both values.
 """
 
 from collections.abc import Mapping
@@ -39,7 +39,7 @@ NAMES = (
 
 @dataclass(frozen=True)
 class Frame:
-    """The slide that positions are of, as far as it is known.
+    """The slide of the positions, as far as it is known.
 
     Attributes
     ----------
@@ -73,7 +73,7 @@ class Located:
 
 
 def locate(path: Path, coordinates: np.ndarray, attributes: Mapping[str, Any], frame: Frame) -> Located:
-    """Make patches of (n, 2) corners (x, y) and what a file says of them. `SlideError` if that cannot be."""
+    """Make patches from (n, 2) corners (x, y) and a file's attributes. `SlideError` if they are inconsistent."""
     said = _Claims(path, attributes)
     said.check_unit()
     corners = _whole_pixels(path, coordinates)
@@ -108,7 +108,7 @@ def locate(path: Path, coordinates: np.ndarray, attributes: Mapping[str, Any], f
 
 
 def _whole_pixels(path: Path, coordinates: np.ndarray) -> np.ndarray:
-    """(n, 2) positions (x, y) as numbers of any kind -> int64 (y, x)."""
+    """Convert (n, 2) positions (x, y) of any numeric type to int64 (y, x)."""
     values = coordinates.astype(np.float64)
     if not np.isfinite(values).all() or (np.abs(values) >= LARGEST_SLIDE).any():
         raise SlideError(f"{path}: its coords are no positions on a slide: some are not finite, or beyond any slide")
@@ -126,19 +126,19 @@ def _is_outside(corners: np.ndarray, side: int, shape: tuple[int, int]) -> np.nd
 
 
 class _Claims:
-    """What the attributes of a file say of its patches."""
+    """The attributes of a file about its patches."""
 
     def __init__(self, path: Path, attributes: Mapping[str, Any]) -> None:
         self.path, self._attributes = path, attributes
 
     @property
     def layout(self) -> str:
-        """How our own files say that patches lie: grid, boxes, points (unknown in older ones); empty in others."""
+        """The layout in our own files: grid, boxes, points (unknown in older files); empty in files of others."""
         said = as_text(self._attributes.get("layout", ""))
         return said if said in LAYOUTS else ""
 
     def number(self, *names: str) -> float | None:
-        """The first of `names` that is said; None where none is, or where it says that it is not known."""
+        """Return the first of `names` that has a value; None if none has, or if its value means unknown."""
         for name in names:
             if name in self._attributes and (value := self._number(name)) is not None:
                 return value
@@ -201,7 +201,7 @@ class _Claims:
 
     @property
     def magnification(self) -> float | None:
-        """Of the patches. Our own files say their µm/px, of which their magnification is a rounded number."""
+        """The magnification of the patches; None for our own files, where it is rounded and the µm/px is exact."""
         return None if self.layout else self.number("target_magnification")
 
     def mpp(self, frame: Frame) -> float | None:
@@ -268,7 +268,7 @@ class _Claims:
         return known or (said and said[1:3])
 
     def stride(self, side: int) -> int:
-        """From patch to patch, in level-0 px, as `overlap` (in the encoder's pixels) says."""
+        """Return the stride in level-0 px that follows from `overlap` (in the encoder's pixels)."""
         return side - round((self.number("overlap") or 0) * side / (self.number("patch_size") or side))
 
     def check_distances(self, corners: np.ndarray, side: int) -> None:
@@ -325,7 +325,7 @@ def _distances_to_neighbour(corners: np.ndarray) -> np.ndarray:
 
 
 def _is_on_lattice(corners: np.ndarray, side: int, stride: int) -> bool:
-    """Do positions differ by whole strides? TRIDENT's first row and column lie a whole side from the second."""
+    """Whether positions differ by whole strides. TRIDENT's first row and column lie a whole side from the second."""
     rest = (corners - corners.min(0)) % stride
     return bool(np.isin(rest, (0, 1, stride - 1, side % stride)).all())
 

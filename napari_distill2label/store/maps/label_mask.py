@@ -1,4 +1,4 @@
-"""Read label masks back: our own, and truth masks from other tools."""
+"""Label masks read from files: our own, and ground-truth masks of other tools."""
 
 import json
 import math
@@ -24,7 +24,7 @@ _MEMORY_SHARE = 0.5  # of this computer's, that a mask may fill
 
 
 class LabelMask(NamedTuple):
-    """A mask at level 0 and what its file says about it."""
+    """A mask at level 0, with the pixel size and class names in its file."""
 
     labels: np.ndarray  # (h, w), integers
     mpp: Mpp | None  # (y, x) µm per pixel
@@ -32,7 +32,7 @@ class LabelMask(NamedTuple):
 
 
 def is_label_mask(path: str | Path) -> bool:
-    """Is this a mask that this program wrote?"""
+    """Whether this program wrote the mask."""
     path = Path(path)
     if path.suffix.lower() not in TIFF_SUFFIXES or not path.is_file():
         return False

@@ -1,4 +1,4 @@
-"""From probabilities to labels, and a user's corrections laid over them."""
+"""Labels from probabilities, and a user's corrections applied to them."""
 
 from collections.abc import Sequence
 
@@ -16,9 +16,9 @@ def labels_of(probability: np.ndarray, threshold: float, class_index: int | None
     probability
         (..., C), NaN where a patch is not scored; class 0 is the negative one.
     threshold
-        Probability from which on (≥) a class is reported.
+        Smallest probability (≥) at which a class is reported.
     class_index
-        None: one class per patch. k: is class k present, where several classes can be.
+        None: one class per patch. k: whether class k is present, for a multi-label model.
 
     Returns
     -------
@@ -37,7 +37,7 @@ def labels_of(probability: np.ndarray, threshold: float, class_index: int | None
 def check_corrections(
     corrections: np.ndarray, shape: tuple[int, ...], classes: Sequence[str], slide_id: str
 ) -> np.ndarray:
-    """Corrections as an array of `shape`: class indices, `UNLABELLED` elsewhere. `SettingsError` if they do not fit."""
+    """Return corrections as an array of `shape`: class indices, `UNLABELLED` elsewhere. `SettingsError` if invalid."""
     corrections = np.asarray(corrections)
     if corrections.shape != shape:
         raise SettingsError(f"{slide_id}: corrections of shape {corrections.shape} do not fit its patches {shape}")

@@ -1,4 +1,4 @@
-"""A zarr group's few manners over plain arrays, for patch maps that are never written: many are made in an instant."""
+"""The interface of a zarr group over plain arrays, for patch maps in memory, which must be fast to make."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 class MemoryArray:
-    """An array that is read as a copy, as one in a file is."""
+    """An array whose elements are read as copies, as from a file."""
 
     def __init__(self, shape: tuple[int, ...], dtype: Any, fill_value: Any) -> None:
         self._values = np.full(shape, fill_value, dtype)
@@ -36,7 +36,7 @@ class MemoryGroup:
     def create_array(
         self, name: str, *, shape: tuple[int, ...], dtype: Any, fill_value: Any = 0, **storage: Any
     ) -> MemoryArray:
-        """An array full of `fill_value`; how one would be stored is of no matter here."""
+        """Make an array full of `fill_value`. Options of storage are ignored."""
         made = self._arrays[name] = MemoryArray(shape, dtype, fill_value)
         return made
 

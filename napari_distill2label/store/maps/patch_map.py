@@ -1,4 +1,4 @@
-"""`PatchMap`: what a network says about the patches of one slide, kept in zarr and filled block by block.
+"""`PatchMap`: the predictions of a network for the patches of one slide, saved in zarr and filled block by block.
 
 A folder (zarr v3 group) with arrays of `patches.shape`, C classes on a last axis where there are any:
 
@@ -15,8 +15,8 @@ contribution    C             attention · logit: what it adds to the slide's lo
 and `failed`, bool: which patches were asked for but could not be read, because the slide is damaged there.
 
 The others are float32, **NaN where a patch is not scored** (no tissue, or not yet). `score` is written last, so a
-finite score says that a patch is done, and an interrupted prediction goes on where it stopped. The first three are
-written as the slide is walked; `finish` adds the other two, which need all of it.
+finite score means that a patch is scored, and an interrupted prediction resumes where it stopped. The first three are
+written block by block; `finish` adds the other two, which need all blocks.
 """
 
 import json
@@ -70,7 +70,7 @@ Window = tuple[slice, ...]
 
 
 class PatchMap:
-    """Patches of a slide and what a model says of them. Make one by `create` or `open`.
+    """The patches of a slide and a model's predictions for them. Make one with `create` or `open`.
 
     Attributes
     ----------
@@ -79,13 +79,13 @@ class PatchMap:
     classes
         Names, the negative class first.
     multi_label
-        Can several classes be present at once? Then there is one layer of labels per non-negative class.
+        Whether several classes can be present at once. Then there is one layer of labels per non-negative class.
     slide_id, slide_path, slide_mpp, mpp_from_user
-        Of the slide; `slide_mpp` is (y, x) in µm/px of level 0, None where unknown. Assumed: a user gave it.
+        Of the slide. `slide_mpp` is (y, x) in µm/px of level 0, None where unknown; `mpp_from_user`: a user entered it.
     model
-        Identity of the model (role, bundle signature, pooling, …), as plain JSON.
+        Identity of the model (network, digest of its weights, pooling, …), as plain JSON.
     threshold
-        The one labels are taken at unless another is given.
+        The threshold of the labels, unless another one is given.
     path
         The folder; None for a map in memory.
     """
@@ -138,7 +138,7 @@ class PatchMap:
             path = Path(path)
             if path.is_file() or (path.is_dir() and not is_own_group(path)):
                 raise BundleError(f"{path} is not a patch map and is left alone: give another place")
-            # Of which kind it is, it says at once: what a kill leaves of it may be replaced.
+            # The kind is written first: what a kill leaves behind is recognised and may be replaced.
             group = zarr.open_group(
                 zarr.storage.LocalStore(path), mode="w", zarr_format=3, attributes={"kind": PATCH_MAP}
             )
@@ -205,7 +205,7 @@ class PatchMap:
                 self._read(name, window)
 
     def can_resume(self, patches: PatchGrid | PatchPoints, classes: Sequence[str], model: Mapping[str, Any]) -> bool:
-        """Would a prediction of these patches by this model go on filling this very map?"""
+        """Whether a prediction of these patches by this model can continue this map."""
         own, other = (patch_array(each)[1] for each in (self.patches, patches))
         return (
             tuple(classes) == self.classes
@@ -219,7 +219,7 @@ class PatchMap:
 
     @property
     def is_complete(self) -> bool:
-        """Has `finish` been called?"""
+        """Whether `finish` has been called."""
         return bool(self._group.attrs["complete"])
 
     @property
@@ -238,16 +238,16 @@ class PatchMap:
         return tuple(tuple(box) for box in self._group.attrs.get("damaged_regions", []))
 
     def set_threshold(self, threshold: float) -> None:
-        """Keep another threshold as the one labels are taken at unless another is given."""
+        """Save another threshold as the default one of the labels."""
         self._group.attrs["threshold"] = self.threshold = float(threshold)
 
     def is_done(self, block: Block) -> bool:
-        """Are all patches asked for in this block scored, or not to be read? Then a resumed prediction skips it."""
+        """Whether all patches of this block are scored or unreadable. A resumed prediction then skips the block."""
         settled = self._scored[block.window] | self._failed[block.window]
         return bool(settled[block.scored].all())
 
     def write(self, block: Block, probability: np.ndarray, logit: np.ndarray, score: np.ndarray) -> None:
-        """Keep the outcome of one block: its n = `block.scored.sum()` patches in C order. Safe among threads.
+        """Write the results of one block: its n = `block.scored.sum()` patches in C order. Thread-safe.
 
         Parameters
         ----------
@@ -274,7 +274,7 @@ class PatchMap:
             self._scored[block.window] |= block.scored
 
     def fail(self, block: Block, boxes: Sequence[tuple[int, int, int, int]]) -> None:
-        """Note that the block's patches cannot be read, because the slide is damaged in `boxes` (y, x, h, w)."""
+        """Mark the block's patches as unreadable, because the slide is damaged in `boxes` (y, x, h, w)."""
         with self._lock:
             self._failed[block.window] |= block.scored
             self._group[FAILED][block.window] = self._failed[block.window]
@@ -284,14 +284,14 @@ class PatchMap:
             )
 
     def finish(self, bag_probability: Sequence[float] | Callable[[np.ndarray], Sequence[float]] | None = None) -> None:
-        """Attention over the whole slide, contributions, and the mark that the map is complete.
+        """Compute attention over the whole slide and the contributions, and mark the map as complete.
 
         See `attention_by_window`. `BundleError` while patches are still to be scored, or where none is.
 
         Parameters
         ----------
         bag_probability
-            (C,) of the slide as a whole, or what makes it of the slide's logits (C,), the sum of the contributions.
+            (C,) of the slide as a whole, or a function of the slide's logits (C,): the sum of the contributions.
         """
         left = int((self.patches.scored & ~self._scored & ~self._failed).sum())
         if left or not self._scored.any():
@@ -317,9 +317,9 @@ class PatchMap:
             self._group.attrs.update(about)
 
     def _signed(self, about: Mapping[str, Any], windows: Sequence[tuple[slice, ...]]) -> dict[str, Any]:
-        """What tells when the map is opened and read whether it is still as it is now: see `docs/reference/files.md`.
+        """Checksums and digest by which a later reader sees alterations: see `docs/reference/files.md`.
 
-        The arrays are read back: what is on the disk is what was meant.
+        The arrays are read back from the disk, so that the checksums also cover the writing.
         """
         names = (*PER_CLASS, *PER_PATCH, FAILED)
         about = {
@@ -364,7 +364,7 @@ class PatchMap:
         return self._read("contribution")
 
     def windows(self) -> Iterator[tuple[slice, ...]]:
-        """Cover the arrays by bands of whole chunks, in C order: what is handled at once, whatever the slide's size."""
+        """Yield bands of whole chunks that cover the arrays, in C order. A band is what is processed at once."""
         step = GRID_CHUNK if len(self.patches.shape) == 2 else 16 * POINTS_CHUNK
         for start in range(0, self.patches.shape[0], step):
             yield (slice(start, min(start + step, self.patches.shape[0])),)
@@ -376,8 +376,8 @@ class PatchMap:
     ) -> np.ndarray:
         """uint8 labels of `patches.shape`, see `labels_of`; `threshold` None: the map's own.
 
-        `corrections` (int8 of `patches.shape`, −1 unknown) are classes a user gave; they override the model on
-        scored patches. `SettingsError` for a map of several classes without `class_index`, which has one layer each.
+        `corrections` (int8 of `patches.shape`, −1 unknown) are a user's classes; they override the model on scored
+        patches. `SettingsError` for a map of several classes without `class_index`, which has one layer each.
         """
         if self.multi_label and class_index is None:
             names = ", ".join(f"{index} ({name})" for index, name in enumerate(self.classes) if index)
@@ -393,13 +393,13 @@ class PatchMap:
     def label_layers(
         self, threshold: float | None = None, corrections: np.ndarray | None = None
     ) -> dict[str, np.ndarray]:
-        """Layers of labels by name: {'labels': …}, or one per non-negative class where several can be present."""
+        """Layers of labels by name: {'labels': …}, or one per non-negative class of a multi-label map."""
         if not self.multi_label:
             return {"labels": self.to_labels(threshold, corrections=corrections)}
         return {name: self.to_labels(threshold, index, corrections) for index, name in enumerate(self.classes) if index}
 
     def tables(self, threshold: float | None = None, corrections: np.ndarray | None = None) -> Iterator[pd.DataFrame]:
-        """`table` in one or more pieces, so that memory does not grow with the slide."""
+        """Yield `table` in pieces, so that memory does not grow with the slide."""
         corrections = self._check_corrections(corrections)
         windows = [window for window in self.windows() if self._scored[window].any()]
         for window in windows or [(slice(0, 0),)]:  # nothing scored is a table without rows, not no table
@@ -426,7 +426,7 @@ class PatchMap:
     # ---- inside -----------------------------------------------------------------------------------------------
 
     def _read_stored(self, name: str, window: Any = ...) -> np.ndarray:
-        """An array as it is stored. `BundleError` if it is not as it was written."""
+        """Read a stored array. `BundleError` if it differs from what was written."""
         try:
             array = np.asarray(self._group[name][window])
         except Exception as error:  # noqa: BLE001 · raised again: a chunk that does not decode: cut off, or its checksum is wrong
@@ -436,7 +436,7 @@ class PatchMap:
         return array
 
     def _is_as_written(self, name: str, window: Any, array: np.ndarray) -> bool:
-        """Have the bands of an array that was read the checksums that were noted when the map was finished?"""
+        """Whether the bands of an array still have the checksums of the finished map."""
         bands = list(self.windows())
         if window is ...:
             return _checksums_of(array[band] for band in bands) == self._sums[name]
@@ -445,7 +445,7 @@ class PatchMap:
         return _checksums_of([array]) == self._sums[name][bands.index(window) :][:1]
 
     def _read(self, name: str, window: Any = ...) -> np.ndarray:
-        """An array, which must be finite where patches are done: zarr reads a lost chunk as 'nothing there'."""
+        """Read an array, which must be finite where patches are scored: zarr reads a lost chunk as 'nothing there'."""
         scored = self._scored[window].copy()  # before reading: more may be written meanwhile
         array = self._read_stored(name, window)
         if (name in WRITTEN or self.is_complete) and not np.isfinite(array[scored]).all():
@@ -465,7 +465,7 @@ class PatchMap:
         corrections: np.ndarray | None,
     ) -> np.ndarray:
         probability = self._read("probability", window)
-        probability[~self._scored[window]] = np.nan  # a block cut short has probabilities but is not done
+        probability[~self._scored[window]] = np.nan  # an interrupted block has probabilities but no score
         labels = labels_of(probability, self.threshold if threshold is None else threshold, class_index)
         return labels if corrections is None else with_corrections(labels, corrections[window], class_index)
 
@@ -485,7 +485,7 @@ class PatchMap:
     def _label_names(
         self, window: tuple[slice, ...], scored: np.ndarray, threshold: float | None, corrections: np.ndarray | None
     ) -> np.ndarray:
-        """(n,) names of the classes of the patches done in a window."""
+        """(n,) names of the classes of the scored patches of a window."""
         if not self.multi_label:
             return _name_labels(self._window_labels(window, threshold, None, corrections)[scored], self.classes)
         findings = range(1, len(self.classes))
@@ -499,7 +499,7 @@ class PatchMap:
 def attention_by_window(
     windows: Sequence[Window], scored: np.ndarray, read_score: Callable[[Window], np.ndarray], pooling: str | None
 ) -> Callable[[Window], np.ndarray]:
-    """What gives the attention (float64, NaN where not scored) of a window.
+    """Return a function that gives the attention (float64, NaN where not scored) of a window.
 
     It is the softmax of the scores of all windows (Ilse et al. 2018, eq. 8), with the largest one subtracted first;
     for max pooling it is 1 at the largest score.
@@ -585,7 +585,7 @@ def _name_findings(present: np.ndarray, classes: Sequence[str]) -> np.ndarray:
 
 
 def _make_arrays(group: zarr.Group | MemoryGroup, patches: PatchGrid | PatchPoints, n_classes: int) -> None:
-    """Empty arrays of a new map, and the one that describes its patches (tissue of a grid, centres of points)."""
+    """Make the empty arrays of a new map, and that of its patches (tissue of a grid, centres of points)."""
     chunk = GRID_CHUNK if len(patches.shape) == 2 else POINTS_CHUNK
     chunks = tuple(max(1, min(size, chunk)) for size in patches.shape)
     compressor = ZstdCodec(level=3, checksum=True)  # the checksum tells altered bytes from true ones
@@ -616,7 +616,7 @@ def _make_arrays(group: zarr.Group | MemoryGroup, patches: PatchGrid | PatchPoin
 
 
 def _check_attributes(path: Path, attrs: Mapping[str, Any]) -> None:
-    """`BundleError` unless every attribute is there and of its kind."""
+    """Raise `BundleError` unless every attribute is present and valid."""
     if attrs.get("kind") != PATCH_MAP:
         raise BundleError(f"{path}: this zarr folder is not a patch map, or its writing was cut short: predict again")
     if attrs.get("version") != VERSION:
@@ -651,7 +651,7 @@ def _check_attributes(path: Path, attrs: Mapping[str, Any]) -> None:
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """The attributes of the map at `path` as they stand there, nothing of it being opened; none where there is none."""
+    """Read the attributes of the map at `path` without opening the map; empty if there is none."""
     try:
         attributes = json.loads((path / "zarr.json").read_text("utf-8"))["attributes"]
         return dict(attributes) if attributes["kind"] == PATCH_MAP else {}
@@ -660,7 +660,7 @@ def read_header(path: Path) -> dict[str, Any]:
 
 
 def _check_arrays(path: Path, group: zarr.Group, patches: PatchGrid | PatchPoints, n_classes: int) -> None:
-    """`BundleError` unless every array is there and as ours are."""
+    """Raise `BundleError` unless every array is present and stored as this program stores it."""
     for name in (*PER_CLASS, *PER_PATCH, FAILED):
         shape = (*patches.shape, n_classes) if name in PER_CLASS else patches.shape
         dtype, fill = (np.bool_, 0) if name == FAILED else (np.float32, float("nan"))

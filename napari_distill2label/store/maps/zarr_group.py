@@ -1,7 +1,7 @@
 """A zarr group in a folder, opened without trusting it: none of its files is large, or unpacks to much.
 
-Of what zarr can read, our own maps use little: chunks of a few megabytes, packed by zstd or not at all. All else is
-refused before it is read, since it costs memory and time that nobody has asked for.
+Patch maps and feature maps use little of what zarr can read: chunks of a few megabytes, compressed by zstd or not at
+all. Everything else is refused before it is read, because it could cost much memory and time.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ UNSIGNED_ATTRIBUTES = (
 
 
 class BoundedStore(LocalStore):
-    """A folder of which no file is read that is larger, or says it unpacks to more, than `LARGEST_CHUNK`."""
+    """A folder of which no file is read that is larger than `LARGEST_CHUNK`, or claims to unpack to more."""
 
     async def get(self, key: str, *args: Any, **kwargs: Any) -> Any:
         self._check(key)
@@ -59,7 +59,7 @@ class BoundedStore(LocalStore):
 
 
 def unpacked_size(frame: bytes) -> float:
-    """Bytes that a zstd frame says it holds (RFC 8878, 3.1.1.1); infinite where it does not say."""
+    """Return the unpacked size that a zstd frame claims (RFC 8878, 3.1.1.1); infinite if it claims none."""
     described = frame[4] if len(frame) > 4 else 0
     single = described >> 5 & 1
     at = 5 + (1 - single) + (0, 1, 2, 4)[described & 3]  # after the window and the dictionary
@@ -72,12 +72,12 @@ def unpacked_size(frame: bytes) -> float:
 
 
 def open_group(path: Path, mode: str) -> zarr.Group:
-    """The group at `path`. Raises whatever zarr's parsers raise."""
+    """Open the group at `path`. Raises whatever zarr's parsers raise."""
     return zarr.open_group(BoundedStore(path, read_only=mode == "r"), mode=mode, zarr_format=3)
 
 
 def check_array(array: Any, shape: tuple[int, ...], dtype: Any, fill: float) -> None:
-    """`ValueError` unless it is an array as one of our own maps has it."""
+    """Raise `ValueError` unless the array is stored as in a map of this program."""
     if not isinstance(array, zarr.Array) or array.shape != shape or array.dtype != dtype:
         raise ValueError(f"it should be {shape} {np.dtype(dtype)}")
     if not all(isinstance(codec, CODECS) for codec in array.metadata.codecs):
@@ -92,14 +92,14 @@ def check_array(array: Any, shape: tuple[int, ...], dtype: Any, fill: float) -> 
 
 
 def patch_array(patches: PatchGrid | PatchPoints) -> tuple[str, np.ndarray | None]:
-    """The array that `to_json` leaves out, and its name."""
+    """Return the name of the array that `to_json` leaves out, and the array."""
     if isinstance(patches, PatchGrid):
         return "tissue", patches.tissue
     return "centres", patches.centres
 
 
 def open_patches(path: Path, group: zarr.Group, attrs: Mapping[str, Any]) -> PatchGrid | PatchPoints:
-    """Where the patches lie. `BundleError` if that is altered."""
+    """Read the geometry of the patches. `BundleError` if it was altered."""
     try:
         about, array = attrs["patches"], None
         is_grid = about["kind"] == "grid"
@@ -120,7 +120,7 @@ def open_patches(path: Path, group: zarr.Group, attrs: Mapping[str, Any]) -> Pat
 
 
 def _check_geometry(patches: PatchGrid | PatchPoints) -> None:
-    """`ValueError` unless the patches can lie on a slide."""
+    """Raise `ValueError` unless the patches can lie on a slide."""
     numbers = [patches.side, patches.patch_px, *patches.slide_shape, *patches.shape]
     if isinstance(patches, PatchGrid):
         numbers += [patches.stride, *(abs(start) for start in patches.origin)]
@@ -140,7 +140,7 @@ def _check_geometry(patches: PatchGrid | PatchPoints) -> None:
 
 
 def digest_of(attrs: Mapping[str, Any], *arrays: np.ndarray | None) -> str:
-    """SHA-256 of a map's attributes and of small arrays of it; what is large has checksums of its own among them.
+    """Return the SHA-256 of a map's attributes and small arrays. Large arrays have checksums among the attributes.
 
     `ValueError` if the attributes are nested too deeply.
     """
@@ -168,10 +168,10 @@ def is_mpp(value: Any) -> bool:
 
 
 def to_plain_json(data: Any) -> Any:
-    """As it comes back from JSON: numpy numbers and tuples become plain ones."""
+    """Convert data as a round trip through JSON does: numpy numbers and tuples become plain ones."""
     return json.loads(json.dumps(data, default=lambda value: value.item()))
 
 
 def first_line_of(error: Exception) -> str:
-    """The start of an error's first line, for the inside of a message."""
+    """Return the start of an error's first line, for use inside a message."""
     return f"{type(error).__name__}: {error}".splitlines()[0][:120]

@@ -1,4 +1,4 @@
-"""How much of each patch areas cover: outlines drawn in QuPath against the boxes of patches."""
+"""The share of each patch that areas cover: outlines drawn in QuPath against the boxes of patches."""
 
 from collections.abc import Sequence
 
@@ -32,7 +32,7 @@ def covered_shares(area: shapely.Geometry, patches: Patches, which: np.ndarray |
 
 
 def find_overlaps(areas: Sequence[shapely.Geometry], patches: Patches) -> list[tuple[bool, bool]]:
-    """Of each area: does it meet a scored patch, and the slide at all?"""
+    """Return for each area whether it overlaps a scored patch, and whether it overlaps the slide."""
     corners = patches.corners[:, ::-1].astype(float)
     boxes = shapely.box(*corners.T, *(corners + patches.side).T)
     on_patch = np.zeros(len(areas), bool)

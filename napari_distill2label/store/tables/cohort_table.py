@@ -1,7 +1,7 @@
-"""Rows of a cohort: how a table says them, and the same table written again with what has changed.
+"""Rows of a cohort: read from a user's table, and written back into the same table with the changes.
 
-A user's table has columns that we do not know, headers of other programs, an order, a delimiter and an encoding of
-its own. `CohortTable` keeps all of it beside the slides, so that writing changes only the cells that have changed.
+A user's table has unknown columns, headers of other programs, and its own order, delimiter and encoding.
+`CohortTable` holds all of it beside the slides, so that writing changes only the cells that have changed.
 """
 
 import hashlib
@@ -53,7 +53,7 @@ _written: dict[str, str] = {}  # digests of the tables this process has written,
 class CohortSlide:
     """One row: `path` absolute, or a URL as it was given (a string); `case_id` defaults to the slide's id.
 
-    `label` and `split` are None where not given. `mpp` is what the user says, whatever the file says.
+    `label` and `split` are None where not given. `mpp` is the user's value, whatever the file states.
     """
 
     slide_id: str
@@ -66,7 +66,7 @@ class CohortSlide:
 
 @dataclass(frozen=True)
 class LabelRow:
-    """What a table without paths says of a slide; None where it says nothing."""
+    """A row of a table without paths; None where a cell is empty."""
 
     slide_id: str
     label: str | None = None
@@ -86,9 +86,9 @@ class CohortTable:
     folder
         What its paths are relative to.
     rows
-        By slide id: what the row says, and its cells as they stand.
+        By slide id: the parsed row, and its cells as they stand.
     found
-        How many slides have a file; None where the table says their paths.
+        How many slides have a file; None if the table gives their paths.
     """
 
     table: Table
@@ -120,7 +120,7 @@ def read_rows(
 
 
 def read_labels(path: str | os.PathLike[str]) -> tuple[list[LabelRow], list[str]] | None:
-    """(rows, notices) of a table that says of slides what they are and not where: no `path` column.
+    """Read (rows, notices) of a table of labels without a `path` column.
 
     None for a table with paths, which is a cohort. `CohortError` where the table cannot be read, has no column
     `slide_id`, or names a slide twice.
@@ -154,7 +154,7 @@ def write_rows(path: str | os.PathLike[str], slides: Iterable[CohortSlide], form
     """Write slides as a table, paths relative to it; in the place and manner of `former` where there is one.
 
     Columns, rows and cells of `former` stay as they are, but for what has changed; slides that it lacks get a row of
-    their own. A file that is there, and was not written by this process, is kept as `<name>.bak`.
+    their own. An existing file that this process did not write is first copied to `<name>.bak`.
     """
     style, rows = (Style(), _new_rows(path, slides)) if former is None else _updated_rows(Path(path), slides, former)
     data = style.encoded(format_table(rows, style))
@@ -169,7 +169,7 @@ def write_rows(path: str | os.PathLike[str], slides: Iterable[CohortSlide], form
 
 
 def default_case(slide_id: str, path: Path | str) -> str:
-    """The case of a slide of which none is told: the patient in its TCGA barcode, else the slide's id."""
+    """Return the case of a slide without a given one: the patient in its TCGA barcode, else the slide's id."""
     return tcga_patient(slide_id) or tcga_patient(slide_name(path)) or slide_id
 
 
@@ -188,15 +188,15 @@ def tcga_patient(name: str) -> str | None:
 
 
 class _Parser:
-    """Cells to slides; counts on the way what its user should know."""
+    """Parses cells into slides, and counts what its user should know."""
 
     def __init__(self, table: Path, folder: Path, files: Mapping[str, Sequence[Path]] | None) -> None:
         self.table, self.folder, self.files = table, str(folder), files
         self.found = None if files is None else 0
         self.empty_cells: dict[str, Counter[str]] = defaultdict(Counter)  # column -> cells that hold no value
-        self.patients: Counter[str] = Counter()  # told by barcodes
+        self.patients: Counter[str] = Counter()  # found in barcodes
         self.names: Counter[str] = Counter()  # of classes, as they are spelled
-        self.cases: Counter[str] = Counter()  # as they are told and spelled
+        self.cases: Counter[str] = Counter()  # as they are given and spelled
 
     def slide(self, row: Mapping[str, str]) -> CohortSlide:
         slide_id = row.get("slide_id", "")
@@ -375,7 +375,7 @@ def _examples(counts: Mapping[str, int]) -> str:
 
 
 def _new_rows(path: str | os.PathLike[str], slides: Iterable[CohortSlide]) -> list[Sequence[object]]:
-    """All columns, said in full."""
+    """Return rows with all columns."""
     folder = Path(path).absolute().parent
     rows = (
         (
@@ -414,7 +414,7 @@ def _updated_rows(
 
 
 def _changed_cells(slide: CohortSlide, former: CohortTable, folder: Path) -> dict[str, str]:
-    """The cells of a slide that say something else than the former table does, or than an empty cell would."""
+    """Return the cells of a slide whose meaning differs from the former table, or from an empty cell."""
     said, cells = former.rows.get(slide.slide_id, (None, ()))
     columns, result = former.table.columns, {}
     if said is None:
@@ -436,13 +436,13 @@ def _changed_cells(slide: CohortSlide, former: CohortTable, folder: Path) -> dic
 
 
 def _depends_on_folder(cells: Sequence[str], columns: Mapping[str, int]) -> bool:
-    """Does the path of a row mean another file when its table lies in another folder?"""
+    """Whether the path of a row means another file when its table lies in another folder."""
     text = cells[columns["path"]].strip() if "path" in columns else ""
     return not is_url(text) and not os.path.isabs(text)
 
 
 def _is_same_label(one: str | None, other: str | None) -> bool:
-    """Do they name the same classes, however spelled?"""
+    """Whether two labels name the same classes, however spelled."""
     return [spelling_key(name) for name in split_label(one or "")] == [
         spelling_key(name) for name in split_label(other or "")
     ]
@@ -456,7 +456,7 @@ def _format_number(text: str, former: CohortTable) -> str:
 
 
 def relative_path(path: Path | str, folder: Path) -> str:
-    """A slide's path as a table in `folder` says it."""
+    """Return a slide's path as it is written in a table in `folder`."""
     if is_url(path):
         return str(path)
     try:
@@ -467,7 +467,7 @@ def relative_path(path: Path | str, folder: Path) -> str:
 
 
 def _back_up(path: str, data: bytes) -> None:
-    """Keep the file that `data` is about to replace, unless this process wrote it or it says the same."""
+    """Back up the file that `data` is about to replace, unless this process wrote it or it is equal."""
     try:
         former = Path(path).read_bytes()
     except FileNotFoundError:

@@ -1,7 +1,7 @@
-"""Tables from outside, and tables for others: tolerant reading, exact writing.
+"""CSV tables of users and for users: tolerant reading, exact writing.
 
-`read_table` takes what Excel, LibreOffice, R and pandas save: commas, semicolons or tabs, a `sep=` line, UTF-8, UTF-16
-or Windows' own encoding, empty rows and columns, trailing delimiters. What it cannot take is one plain line.
+`read_table` reads what Excel, LibreOffice, R and pandas save: commas, semicolons or tabs, a `sep=` line, UTF-8, UTF-16
+or Windows' own encoding, empty rows and columns, trailing delimiters. Anything else is an error of one plain line.
 """
 
 import codecs
@@ -35,7 +35,7 @@ Names = Mapping[str, Sequence[str]]  # of columns: our name -> other names for i
 
 @dataclass(frozen=True)
 class Style:
-    """How a table is written: what to keep when it is written again."""
+    """The format of a table file, so that it can be written again in the same way."""
 
     delimiter: str = ","
     newline: str = "\n"
@@ -65,7 +65,7 @@ class Table:
     digest
         SHA-256 of the file.
     notices
-        What was read only after a second thought, a line each.
+        Doubts about how the file was read, a line each.
     """
 
     path: Path
@@ -94,7 +94,7 @@ def read_table(
 
 
 def open_table(path: str | os.PathLike[str], required: Sequence[str] = (), aliases: Names | None = None) -> Table:
-    """A table with all that is needed to write it again as it was. Errors as those of `read_table`."""
+    """Read a table with everything that is needed to write it again unchanged. Errors as in `read_table`."""
     path = Path(path)
     data = _read_bytes(path)
     text, encoding, doubt = _decode(data, path)
@@ -125,7 +125,7 @@ def open_table(path: str | os.PathLike[str], required: Sequence[str] = (), alias
 
 
 def format_table(rows: Iterable[Sequence[object]], style: Style = Style()) -> str:
-    """Rows as text that `read_table` reads back cell by cell, whatever they hold. Formulas: see `escape_formula`."""
+    """Return rows as text that `read_table` reads back cell by cell. For formulas see `escape_formula`."""
     special = re.compile(rf'["\r\n{re.escape(style.delimiter)}]')
 
     def quoted(cell: object) -> str:
@@ -138,7 +138,7 @@ def format_table(rows: Iterable[Sequence[object]], style: Style = Style()) -> st
 
 
 def escape_formula(text: str) -> str:
-    """A cell that a spreadsheet takes for text: '=1+1' -> "'=1+1". Numbers, negative ones too, stay as they are.
+    """Return a cell that a spreadsheet shows as text: '=1+1' -> "'=1+1". Numbers stay, negative ones too.
 
     Excel runs what begins with =, +, -, @ (full-width ones too), a tab or a line end.
     `unescape_formula` takes the mark off.
@@ -147,7 +147,7 @@ def escape_formula(text: str) -> str:
 
 
 def unescape_formula(text: str) -> str:
-    """What was given to `escape_formula`."""
+    """Return the text that was given to `escape_formula`."""
     return text[1:] if text[:1] == "'" and _FORMULA.match(text) and not _NUMBER.fullmatch(text[1:]) else text
 
 
@@ -207,7 +207,7 @@ def _lines(text: str, delimiter: str, path: Path) -> list[tuple[int, list[str]]]
 
 
 def _delimiter_of(text: str, known: Mapping[str, str]) -> str:
-    """What divides the header into most columns that are known, or into most columns."""
+    """Return the delimiter that gives the most known columns, or else the most columns."""
 
     def found(delimiter: str) -> tuple[int, int]:
         try:
@@ -226,7 +226,7 @@ def _normalise_name(cell: str) -> str:
 
 
 def _columns(header: Sequence[str], known: Mapping[str, str], path: Path) -> dict[str, int]:
-    """Where each named column is. `CohortError` for a name that stands twice."""
+    """Return the index of each named column. `CohortError` for a name that occurs twice."""
     present = {_normalise_name(cell) for cell in header}
     columns: dict[str, int] = {}
     for index, cell in enumerate(map(str.strip, header)):

@@ -1,7 +1,7 @@
-"""What somebody marked on slides, from CSV or GeoJSON: centres to cut patches at, a user's corrections, and the truth.
+"""Marks on slides, from CSV or GeoJSON: centres to cut patches at, a user's corrections, and the ground truth.
 
-Points are kept as (y, x) in 0-based level-0 pixels, by slide; areas as outlines. The truth is read here for `evaluate`
-alone.
+Points are (y, x) in 0-based level-0 pixels, by slide; areas are outlines. Only `evaluate` and `compare` read a ground
+truth.
 """
 
 import os
@@ -31,7 +31,7 @@ CENTRE_OF_PIXEL = 0.5  # px: QuPath's coordinates start at the corner of the fir
 CENTRE_TOLERANCE = 1.0  # px between a patch's centre and the point that is meant by it
 OME = (".tif", ".tiff", ".zarr")  # before which `.ome` is a part of the suffix, as in `slide_name`
 ROUNDING = 1e-9  # of shares of areas
-DETECTED = ("detection", "cell")  # objects of QuPath that are said to be at one place; an annotation covers an area
+DETECTED = ("detection", "cell")  # objects of QuPath that mark one place; an annotation covers an area
 Found = TypeVar("Found")
 
 
@@ -47,7 +47,7 @@ class Area(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Points:
-    """What is marked on one slide: points, and areas.
+    """The marks on one slide: points and areas.
 
     Attributes
     ----------
@@ -58,7 +58,7 @@ class Points:
     areas
         Outlines of regions; none where the points are centres of patches.
     classes
-        (n,) str: the class of the model that each label stands for, where a table says so; None: the label itself.
+        (n,) str: the class of the model that each label stands for, if a table gives it; None: the label itself.
     n_placeless
         Objects of the file without a place that could be used (lines, no geometry).
     ignored
@@ -80,12 +80,12 @@ class Points:
 
     @property
     def class_names(self) -> np.ndarray:
-        """(n,) str: what each point is said to be."""
+        """(n,) str: the class of each point."""
         return self.labels if self.classes is None else np.where(self.classes == "", self.labels, self.classes)
 
     @property
     def named(self) -> set[str]:
-        """Everything that points and areas are said to be, '' where nothing is said."""
+        """The classes of all points and areas, '' for a mark without one."""
         return {*self.class_names.tolist(), *(area.label for area in self.areas if area.label is not None)}
 
 
@@ -122,7 +122,7 @@ def one_each(named: Iterable[tuple[str, Path]]) -> dict[str, Path]:
 
 
 def find_for_slide(by_slide: Mapping[str, Found], slide_id: str) -> Found | None:
-    """What is kept under a slide's id, or under the name that a file of it has (`S-1.svs.geojson`); None for nothing.
+    """Return the entry of a slide, by its id or by the name of a file of it (`S-1.svs.geojson`); None if missing.
 
     QuPath names what it exports after the image, with the image's suffix. `CohortError` where there are several.
     """
@@ -159,7 +159,7 @@ def _read_csv(path: Path, labelled: bool) -> dict[str, Points]:
                     f"{path}: line {line}: slide {row['slide_id'][:40]!r} has the label {said[:40]!r} and no position: "
                     "give x and y; a row without any of the three says that nothing was found on the slide"
                 )
-            continue  # the slide has been looked at, and nothing was marked
+            continue  # the slide was examined, and nothing was marked
         try:
             y, x = float(row["y"]), float(row["x"])
         except ValueError:
@@ -237,14 +237,14 @@ def _at(points: Sequence[Sequence[float]]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Tally:
-    """What became of marks: numbers of points and of areas by label.
+    """How marks were used: numbers of points and of areas by label.
 
     Attributes
     ----------
     points, areas
         Of a class of the model, and on a patch.
     elsewhere
-        Of a class, in the slide, but on no patch that is looked at.
+        Of a class, in the slide, but on no scored patch.
     outside
         Of a class, and outside of the slide.
     no_class
@@ -268,23 +268,23 @@ class Tally:
 
     @property
     def counted(self) -> int:
-        """Marks that say something of a patch."""
+        """The number of marks that label a patch."""
         return self.points.total() + self.areas.total()
 
     @property
     def is_unusable(self) -> bool:
-        """Was something marked of which nothing can be used? Then it is not known what else is not marked."""
+        """Whether there are marks and none of them can be used. Then unmarked patches are unknown, too."""
         usable = self.counted + self.elsewhere.total() + self.no_class.total() - self.no_class[""]
         return not usable and bool(self.outside.total() + self.no_class[""] + self.placeless + self.ignored)
 
 
 class PatchLabels(NamedTuple):
-    """What marks make of the scored patches of a slide.
+    """Labels of the scored patches of a slide, made from marks.
 
     Attributes
     ----------
     classes
-        (n,) int64, `UNLABELLED` where the marks say nothing.
+        (n,) int64, `UNLABELLED` where no mark applies.
     unclear
         (n,) bool: of no class, but a mark that is of none, or that QuPath ignores, lies in the patch or covers it: so
         nothing can be concluded from there being no finding.
@@ -298,7 +298,7 @@ class PatchLabels(NamedTuple):
 
 
 def is_centred(patches: PatchGrid | PatchPoints) -> bool:
-    """Are the patches centred on points that somebody chose, so that only what is at a centre speaks of a patch?"""
+    """Whether patches are centred on chosen points, so that only marks at a centre apply to a patch."""
     return isinstance(patches, PatchPoints) and not patches.boxes
 
 
@@ -324,7 +324,7 @@ def label_patches(
     own_patch: bool = False,
     coverage: float = COVERAGE,
 ) -> PatchLabels:
-    """What marks make of the scored patches of a slide.
+    """Label the scored patches of a slide from marks.
 
     A point speaks of the patches whose box holds it: positive if one of a finding is among them (of several findings
     the one with most points), negative if only others are. With `own_patch` it speaks of the one patch that it is
