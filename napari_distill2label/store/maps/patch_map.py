@@ -180,9 +180,9 @@ class PatchMap:
         _check_attributes(path, attrs)
         patches = open_patches(path, group, attrs)
         _check_arrays(path, group, patches, len(attrs["classes"]))
-        if attrs["complete"] and "digest" in attrs:
+        if attrs["complete"]:
             try:
-                is_as_written = attrs["digest"] == digest_of(attrs, patch_array(patches)[1])
+                is_as_written = attrs.get("digest") == digest_of(attrs, patch_array(patches)[1])
             except ValueError as error:
                 raise BundleError(
                     f"{path}: the patch map cannot be read ({first_line_of(error)}): predict again"
@@ -192,8 +192,7 @@ class PatchMap:
         patch_map = cls(group, path, patches)
         for window in patch_map.windows():
             patch_map._scored[window] = np.isfinite(patch_map._read_stored("score", window))
-            if (path / FAILED).exists():  # not in maps made before there was one
-                patch_map._failed[window] = patch_map._read_stored(FAILED, window)
+            patch_map._failed[window] = patch_map._read_stored(FAILED, window)
         if attrs["complete"] and int(patch_map._scored.sum()) != attrs.get("n_scored"):
             raise BundleError(f"{path}: a part of 'score' is missing: predict again")
         return patch_map
@@ -235,7 +234,7 @@ class PatchMap:
     @property
     def damaged_regions(self) -> tuple[tuple[int, int, int, int], ...]:
         """The parts of the slide, (y, x, h, w) in level-0 px, that could not be decoded when patches were read."""
-        return tuple(tuple(box) for box in self._group.attrs.get("damaged_regions", []))
+        return tuple(tuple(box) for box in self._group.attrs["damaged_regions"])
 
     def set_threshold(self, threshold: float) -> None:
         """Save another threshold as the default one of the labels."""
@@ -641,7 +640,7 @@ def _check_attributes(path: Path, attrs: Mapping[str, Any]) -> None:
         "patches": isinstance(attrs.get("patches"), dict),
         "bag_probability": (bag := attrs.get("bag_probability", 0)) is None
         or (isinstance(bag, list) and len(bag) == n_classes and all(is_number(v) and 0 <= v <= 1 for v in bag)),
-        "damaged_regions": isinstance(regions := attrs.get("damaged_regions", []), list)
+        "damaged_regions": isinstance(regions := attrs.get("damaged_regions"), list)
         and all(_is_box(box) for box in regions),
         "sums": isinstance(sums := attrs.get("sums", {}), dict)
         and all(isinstance(crcs, list) and all(is_whole(crc) for crc in crcs) for crcs in sums.values()),
@@ -667,8 +666,6 @@ def _check_arrays(path: Path, group: zarr.Group, patches: PatchGrid | PatchPoint
         try:
             array = group[name]
         except Exception as error:  # noqa: BLE001 · raised again: no such array, or its description is not JSON
-            if name == FAILED and not (path / name).exists():  # not in maps made before there was one
-                continue
             raise BundleError(f"{path}: array {name!r} is missing ({first_line_of(error)}): predict again") from None
         try:
             check_array(array, shape, np.dtype(dtype), fill)

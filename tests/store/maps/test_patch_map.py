@@ -323,6 +323,7 @@ DAMAGE = {
     "empty description": lambda path: (path / "zarr.json").write_text(""),
     "another zarr": lambda path: edit_attributes(path, kind="image"),
     "newer version": lambda path: edit_attributes(path, version=99),
+    "older version": lambda path: edit_attributes(path, version=1),
     "classes of another kind": lambda path: edit_attributes(path, classes=[1, 2]),
     "classes twice": lambda path: edit_attributes(path, classes=["a", "a"]),
     "a class more": lambda path: edit_attributes(path, classes=["a", "b", "c", "d"]),
@@ -444,14 +445,22 @@ def test_attributes_that_are_nested_too_deeply_are_one_plain_line():
         digest_of({"model": nested})
 
 
-def test_a_map_of_an_earlier_version_has_no_digest_and_is_read(tmp_path):
+@pytest.mark.parametrize("gone", ["digest", "sums", "damaged_regions"])
+def test_a_finished_map_without_its_digests_is_refused(tmp_path, gone):
     path = tmp_path / "a.zarr"
     filled(path, grid())
     data = json.loads((path / "zarr.json").read_text())
-    for name in ("digest", "sums"):
-        del data["attributes"][name]
+    del data["attributes"][gone]
     (path / "zarr.json").write_text(json.dumps(data))
-    assert np.isfinite(PatchMap.open(path).probability[PatchMap.open(path).scored]).all()
+    with pytest.raises(BundleError, match="altered"):
+        PatchMap.open(path)
+
+
+def test_a_map_without_its_list_of_unreadable_patches_is_refused(tmp_path):
+    filled(tmp_path / "a.zarr", grid())
+    shutil.rmtree(tmp_path / "a.zarr" / "failed")
+    with pytest.raises(BundleError, match="array 'failed' is missing"):
+        PatchMap.open(tmp_path / "a.zarr")
 
 
 def test_what_may_be_set_later_is_not_signed(tmp_path):
