@@ -107,7 +107,7 @@ def take(cohort: Path, run: Path, images: Path) -> None:
         for theme in THEMES:
             viewer.theme = theme
             settle()
-            panel.scroll.ensureWidgetVisible(panel.steps[step], 0, 0)
+            panel.scroll.verticalScrollBar().setValue(panel.steps[step].y())
             settle()
             save(viewer.screenshot(canvas_only=False, flash=False), images / f"window_{step}_{theme}.png")
 

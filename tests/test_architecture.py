@@ -319,7 +319,6 @@ ELSEWHERE: set[str] = {
     "gui.widgets.report",
     "gui.widgets.reveal",
     "gui.widgets.short",
-    "gui.widgets.steps",
     "gui.widgets.theme",
     "gui.widgets.window_state",
     "gui.writer",

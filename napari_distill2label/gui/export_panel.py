@@ -91,7 +91,7 @@ class ExportPanel(Panel):
         choices = QFormLayout()
         choices.setContentsMargins(0, 0, 0, 0)
         choices.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        choices.addRow("Which slides", self.slides)
+        choices.addRow("Slides", self.slides)
         choices.addRow("Threshold", self.threshold)
         layout = QVBoxLayout(self)
         layout.addLayout(formats)
@@ -231,7 +231,7 @@ class ExportPanel(Panel):
         corrected = self._corrected()
         self.corrections.setVisible(bool(corrected))
         count = sum(corrected.values())
-        self.corrections.setText(f"Lay my corrections over the labels ({count} patch{'es' * (count != 1)})")
+        self.corrections.setText(f"Apply my corrections ({count} patch{'es' * (count != 1)})")
         self._show_result()
         self._look_soon()
 

@@ -26,14 +26,18 @@ from .widgets.shortcuts import Actions, bind
 from .widgets.status import StatusStrip
 from .widgets.steps import Step, next_step, style_sheet
 from .widgets.theme import themed
+from .wording import in_the_window
 
 if TYPE_CHECKING:
     import napari
 
 RESEARCH_USE = "For research use only. Not for diagnosis."
+SETTLED = 50  # ms until a layout has taken in what was folded
 WIDTH = 400  # px; room for a slide, its label and what is predicted; two thirds of a 1366 px screen stay the slide's
 # Which step opens by itself when another has become the next; an earlier step stays as it is.
 OPENS = {"train": ("train",), "predict": ("predict",), "review": ("predict", "review")}
+# Which steps shrink to a line, where they are done, when a job of this kind begins.
+SHRINKS = {"train": ("slides",), "predict": ("slides", "train"), "export": ("slides", "train", "predict")}
 
 
 class DistillToLabel(QWidget):
@@ -72,7 +76,7 @@ class DistillToLabel(QWidget):
         inside.setSpacing(4)
         for step in self.steps.values():
             inside.addWidget(step)
-            step.panel.problem.connect(self.status.show_problem)
+            step.answered.connect(self._answer)
             step.opened.connect(self._scroll_to)
         inside.addStretch()
         self.scroll = QScrollArea()
@@ -81,6 +85,9 @@ class DistillToLabel(QWidget):
         self.scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # a stop of the Tab key at which nothing is seen
         self.scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.scroll.setWidget(content)
+        self._on_top: Step | None = None  # the step that is kept at the top
+        self.scroll.verticalScrollBar().rangeChanged.connect(self._stay_on_top)
+        self.scroll.verticalScrollBar().actionTriggered.connect(self._leave_top)  # by wheel, by pointer
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(2)
@@ -111,6 +118,7 @@ class DistillToLabel(QWidget):
         self._soon.setInterval(50)
         self._soon.timeout.connect(self.refresh)
         self._was_next: str | None = "slides"
+        self._begun = 0  # id of the job that began last
         self._of_slide = ""  # what was told last of a slide that was asked for
         self._connections = [
             (session.jobs.changed, self._on_job),
@@ -120,7 +128,8 @@ class DistillToLabel(QWidget):
         ]
         signals = ("slides_changed", "settings_changed", "model_changed", "predictions_changed", "threshold_changed")
         self._connections += [(getattr(session, name), self._refresh_soon) for name in (*signals, "shown_changed")]
-        self._connections.append((session.review.changed, self._refresh_soon))
+        changes = (session.review.changed, session.runs.changed, session.thumbnails.changed)
+        self._connections += [(signal, self._refresh_soon) for signal in changes]
         for signal, slot in self._connections:
             signal.connect(slot)
         restyled = themed(self, session.viewer, style_sheet)
@@ -168,8 +177,33 @@ class DistillToLabel(QWidget):
             self._soon.start()
 
     def _on_edit(self) -> None:
-        self.status.hint_over()
+        self._hints_over()
         self._refresh_undo()
+
+    # ---- answers ----------------------------------------------------------------------------------------------------
+
+    def _answer(self, name: str, text: str, problem: bool) -> None:
+        """Answer what was asked for in a step: beside it while the step is open, else at the bottom."""
+        self._hints_over()
+        step = self.steps[name]
+        if not step.is_open:
+            (self.status.show_problem if problem else self.status.show_text)(text)
+            return
+        step.reply.say(in_the_window(text) if problem else text, problem)
+        QTimer.singleShot(0, lambda: self._see(step.reply))
+
+    def _hints_over(self) -> None:
+        """Something was done or asked for: why something else could not be is no news any more."""
+        self.status.hint_over()
+        for step in self.steps.values():
+            if step.reply.is_problem:
+                step.reply.clear()
+
+    def _see(self, widget: QWidget) -> None:
+        with suppress(RuntimeError):  # it went meanwhile
+            if widget.isVisible():
+                self._leave_top()
+                self.scroll.ensureWidgetVisible(widget, 0, 8)
 
     def _refresh_undo(self) -> None:
         stack = self.session.undo_stack
@@ -186,6 +220,7 @@ class DistillToLabel(QWidget):
 
     def _scroll_now(self, name: str) -> None:
         with suppress(RuntimeError):  # the widget went meanwhile
+            self._leave_top()
             self.scroll.ensureWidgetVisible(self.steps[name], 0, 0)
 
     def event(self, event: QEvent) -> bool:
@@ -202,11 +237,37 @@ class DistillToLabel(QWidget):
 
     def _on_job(self, job: Job) -> None:
         self.status.show_job(job)
+        if job.id != self._begun and job.state == "running":
+            self._begun = job.id
+            self._on_begun(job)
         self._refresh_soon()
         if isinstance(job.outcome, Broken) and not self.isVisible():
             from napari.utils.notifications import show_warning
 
             show_warning(job.text)  # else it would pass unseen
+
+    def _on_begun(self, job: Job) -> None:
+        """What goes on comes into view, and what is done before it shrinks to a line."""
+        self._hints_over()
+        for name in SHRINKS.get(job.kind, ()):
+            self.steps[name].shrink()
+        step = self.steps.get(job.kind)
+        elsewhere = any(other.is_in_use for other in self.steps.values() if other is not step)
+        if step is not None and step.is_open and not elsewhere:
+            QTimer.singleShot(SETTLED, lambda: self._scroll_to_top(step))
+
+    def _scroll_to_top(self, step: Step) -> None:
+        """Now, and while the contents grow, until the user scrolls or something else is to be seen."""
+        with suppress(RuntimeError):  # the widget went meanwhile
+            self._on_top = step
+            self._stay_on_top()
+
+    def _stay_on_top(self, *_: object) -> None:
+        if self._on_top is not None:
+            self.scroll.verticalScrollBar().setValue(self._on_top.y())
+
+    def _leave_top(self, *_: object) -> None:
+        self._on_top = None
 
     def _on_message(self, text: str) -> None:
         job = self.session.jobs.current

@@ -10,7 +10,7 @@ from .training.setting_names import field_of, name_of, value_in_words
 
 # The longer before what it begins with. Capitals stand for what follows an option on the command line.
 _WORDS = (
-    (r"add --resume to go on with it", "go on with it by ‘Resume’ in step 2"),
+    (r"add --resume to go on with it", "resume it by ‘Resume’ in step 2"),
     (r"--resume", "‘Resume’ in step 2"),
     (r"--mpp(?: UM)?(?: for all)?(?: where you predict)?", "‘µm/px…’ in step 1"),
     (r"as in --classes (\S+)", r"as in \1"),
@@ -20,7 +20,7 @@ _WORDS = (
     (r"--features(?: DIR)?", "‘Features’ in step 2"),
     (r"compute them again with `features`", "‘Compute features’ in step 2 makes them again"),
     (r"--device", "‘Device’ in step 2:"),
-    (r"--baseline", "‘Also train plain MIL’ in step 2"),
+    (r"--baseline", "‘Also train the baseline’ in step 2"),
     (r"--centres", "table of centres"),
     (r"--corrections", "set of corrections"),
     (r"--tissue", "‘Tissue mask’ in step 1"),
@@ -28,7 +28,7 @@ _WORDS = (
     (r"--map ([^\s;,:]+)", r"‘\1’ under ‘Labels mean’"),
     (r"--map", "meaning of labels"),
     (r"--coverage", "share that an area must cover:"),
-    (r"--model", "‘Which model’ in step 3"),
+    (r"--model", "‘Network’ in step 3"),
     (r"--threshold", "‘Threshold’ in step 3"),
     (r"add --split all", "ask for all slides"),
     (r"add --overwrite to replace what is there", "let what is there be replaced"),

@@ -54,9 +54,9 @@ def test_splits_that_leave_nothing_block():
 
 def test_validation_that_says_little():
     no_valid = build_settings(overrides={"split": {"valid": 0.0}})
-    only(unwise(cohort(), no_valid), "No slide is kept for validation")
+    only(unwise(cohort(), no_valid), "No slide is held out for validation")
     few = unwise(cohort(8, 8), SETTINGS)
-    assert any("Only 2 slides to pick the best epoch by" in line for line in few), few
+    assert any("Only 2 slides check the training." in line for line in few), few
     split = {f"s{i}": {"split": "valid" if i < 5 else "train"} for i in range(40)}
     only(unwise(changed(cohort(), **split), SETTINGS), "All validation slides (5) are negative")
 
@@ -95,4 +95,4 @@ def test_what_the_user_says_counts_more_than_the_file(mpp):
 
 def test_slides_without_a_label_are_mentioned():
     own = changed(cohort(), s39={"label": None})
-    only(unwise(own, SETTINGS), "1 slide without a label")
+    only(unwise(own, SETTINGS), "1 slide has no label")

@@ -79,7 +79,7 @@ def test_what_a_training_would_use_comes_back(folder, opened, described):
     assert again.encoder_about is not None
     assert not again.unsaved
 
-    assert again.notices == ["Settings as they were kept: preset wsi, recipe paper, 1 setting changed."]
+    assert again.notices == ["Settings restored: kind of images wsi, method paper, 1 setting changed."]
     assert not again.autosave.pending
     kept = json.loads(sidecar_of(folder / "cohort.csv").read_text())
     assert kept["slides"] == []
@@ -158,7 +158,7 @@ def test_settings_made_before_any_slides_stay(folder, opened):
     again.configure("wsi")
     again.read_cohort(folder / "cohort.csv")
     assert again.preset == "wsi"
-    assert again.notices[-1].startswith("Others are set than were kept (preset breast")
+    assert again.notices[-1].startswith("The settings differ from the saved ones (kind of images breast")
     again.autosave.flush()
     assert read_sidecar(folder / "cohort.d2l.bak.json").training["preset"] == "breast"
     assert read_sidecar(sidecar_of(folder / "cohort.csv")).training["preset"] == "wsi"

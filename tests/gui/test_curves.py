@@ -51,6 +51,9 @@ def test_nothing_to_show_takes_no_room(view):
 
 def test_one_training(view, qtbot):
     view.show_training({"teacher": TEACHER}, {"teacher": 2}, {"teacher": 16})
+    assert drawn(view, qtbot)[0] == [[(1, 3), (2, 2), (3, 1)], [(1, 0.7), (3, 0.8)]]
+    assert "slide label" not in words(view.losses)
+    view.parts.click()
     losses, auroc = drawn(view, qtbot)
     assert losses == [
         [(1, 3), (2, 2), (3, 1)],
@@ -73,16 +76,17 @@ def test_it_follows_the_model_in_training_unless_told_otherwise(view, qtbot):
     both = {"teacher": TEACHER, "assistant-1": STUDENT, "student": STUDENT}
     view.show_training(both, {}, {})
     assert view.role.currentText() == "student"
+    view.parts.click()
     losses, _ = drawn(view, qtbot)
     assert losses == [[(1, 0.9)], [(1, 0.25)]]
     assert "teacher, patches 0.250" in words(view.losses)
     assert view.auroc.text() == NO_AUROC
     assert not view.plots[1].isVisible()
     assert view.plots[0].getAxis("bottom").label.isVisible()
-    view.role.setCurrentIndex(view.role.findText("assistant 1"))
+    view.role.setCurrentIndex(view.role.findText("helper model 1"))
     view.role.activated.emit(view.role.currentIndex())
     view.show_training(both, {}, {})
-    assert view.role.currentText() == "assistant 1"
+    assert view.role.currentText() == "helper model 1"
 
 
 def test_runs_over_one_another(view, qtbot):

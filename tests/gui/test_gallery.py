@@ -77,7 +77,7 @@ def test_a_click_goes_there(gallery, qtbot):
     (slide,) = layers.find(session.viewer, layers.SLIDE)
     centre = slide.world_to_data(session.viewer.scene.camera.center[-2:])
     np.testing.assert_allclose(centre, (109.5, 129.5))
-    gallery.by.setCurrentText("contribution")
+    gallery.by.setCurrentText("effect on the slide's score")
     gallery.by.activated.emit(2)
     qtbot.waitUntil(lambda: not session.background.busy, timeout=LONG)
     contribution = shades.of(session.overlays.map).toward

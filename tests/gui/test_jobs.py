@@ -134,7 +134,7 @@ def steps(*values):
     ("event", "text"),
     [
         (Progress(Task.PREDICT, 27, 81, "slide_007"), "predicting slide_007 (27/81 patches)"),
-        (Progress(Task.TRAIN, 4, 9, "assistant-2", 3, 8), "assistant-2: epoch 3 of 8 (4/9 steps)"),
+        (Progress(Task.TRAIN, 4, 9, "assistant-2", 3, 8), "helper model 2: epoch 3 of 8 (4/9 steps)"),
         (Progress(Task.VALIDATE, 1, 2, "student", 2, 10), "student: validating epoch 2 of 10 (1/2 slides)"),
         (EpochEnd("student", 3, 10), "student: epoch 3 of 10"),
         (Progress(Task.EXPORT, 1, 3), "exporting (1/3 slides)"),

@@ -58,7 +58,7 @@ def test_predicting_by_clicks(panel, viewer, qtbot, run_folder):
     click(qtbot, panel.load)
     qtbot.waitUntil(lambda: session.shown == "slide_000" and not session.jobs.busy, timeout=LONG)
     assert [panel.role.itemText(index) for index in range(panel.role.count())] == ["student", "teacher"]
-    assert "each patch by itself" in panel.about_role.text()
+    assert "each patch on its own" in panel.about_role.text()
     panel.slides.setCurrentText(SELECTED)
     session.selected = ()
     panel.refresh_button()
@@ -76,7 +76,7 @@ def test_predicting_by_clicks(panel, viewer, qtbot, run_folder):
     )
     assert "slide_000" in session.predictions
     assert panel.result.text().startswith("The slide as a whole: probability of tumour 0.")
-    assert panel.headline() == "student: 3 of 8 predicted"
+    assert panel.headline() == "3 of 8 slides predicted"
     # A slide that was predicted before shows it as soon as it is read.
     session.show("slide_002")
     qtbot.waitUntil(lambda: bool(layers.find(viewer, LABELS, "slide_002")), timeout=LONG)
@@ -126,7 +126,7 @@ def test_layers_by_buttons(predicted, viewer, qtbot):
     assert seen() == {"slide", ATTENTION, CORRECTIONS, OUTLINES}
     click(qtbot, predicted.blink)
     assert seen() == {"slide"}
-    assert predicted.blink.text() == "Show again"
+    assert predicted.blink.text() == "Show overlays"
     click(qtbot, predicted.blink)
     assert seen() == {"slide", ATTENTION, CORRECTIONS, OUTLINES}
     predicted.opacity.setValue(35)

@@ -159,7 +159,7 @@ def test_curves_follow_the_training(session, tmp_path):
         assert session.runs.live["teacher"]["loss"] == [2, 1]
         assert session.runs.asked == {"teacher": 5}
         assert session.runs.progress().startswith(
-            "Teacher, epoch 2 of 5. Kept: epoch 2 (validation loss 0.500, AUROC 0.50). 0:00 so far"
+            "Teacher, epoch 2 of 5. Best so far: epoch 2 (validation loss 0.500, AUROC 0.50). 0:00 so far"
         )
         yield from epochs("student", (1,))
 

@@ -109,7 +109,9 @@ def test_facts_in_words(make_patch_map):
     probability = np.tile(np.array([0.2, 0.8]), (10, 15, 1))
     shown = shades.of(make_patch_map(SHAPE, probability, patch_px=20))
     text = str(shown.facts((0, 0), 0.5))
-    assert text.startswith("tumour · probability of tumour 0.80 · attention 1 × average · contribution +")
+    assert text.startswith(
+        "tumour · probability of tumour 0.80 · attention 1 × average · effect on the slide's score +"
+    )
     assert str(shown.facts((0, 0), 0.9)).startswith("normal · probability of tumour 0.80")
     empty = shades.of(half_filled(0))
     assert empty.facts((0, 0), 0.5) is None

@@ -231,7 +231,7 @@ def test_ctrl_digit_corrects_and_goes_on(shown, qtbot, reviewed):
     canvas, ctrl = viewer.window._qt_viewer.canvas.native, Qt.KeyboardModifier.ControlModifier
     canvas.setFocus()
     qtbot.keyClick(canvas, Qt.Key.Key_2, ctrl)
-    assert "no patch is chosen" in shown.status.text.text().lower()
+    assert "no patch chosen" in shown.status.text.text().lower()
     qtbot.keyClick(canvas, Qt.Key.Key_N, Qt.KeyboardModifier.AltModifier)
     visited = [session.review.current[1]]
     for key in (Qt.Key.Key_2, Qt.Key.Key_1, Qt.Key.Key_2):

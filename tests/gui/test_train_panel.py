@@ -81,7 +81,7 @@ def test_what_is_missing_is_said_beside_the_button(panel, qtbot, cohort_csv):
 
 def test_what_is_unwise_is_said_beside_it_too(ready, qtbot, cohort_csv):
     assert "only 6 slides to train on" in ready.warnings.text()
-    assert "No slide is kept for validation" in ready.warnings.text()
+    assert "No slide is held out for validation" in ready.warnings.text()
     assert ready.train.isEnabled()
     assert ready.folder.placeholderText() == str(cohort_csv.parent / "distill2label_run")
 
@@ -109,13 +109,13 @@ def test_training_by_a_click(ready, qtbot, tmp_path):
     assert "so far" in panel.progress.text()
     assert panel.curves.isVisibleTo(panel)
     qtbot.waitUntil(idle(panel), timeout=LONG)
-    assert panel.progress.text().startswith("Student, epoch 1 of 1. Kept: epoch 1")
+    assert panel.progress.text().startswith("Student, epoch 1 of 1. Best epoch: 1")
     assert panel.progress.text().endswith("Finished.")
     assert session.runs.live["teacher"]["epoch"] == [1, 2, 3]
-    assert panel.headline().startswith("trained ")
     qtbot.waitUntil(lambda: panel.runs_fold.toggle.text() == "Runs (1)", timeout=LONG)
     (run,) = panel.runs.model.rows
     assert (run.folder, run.is_finished) == (tmp_path / "first run", True)
+    assert panel.headline().startswith("Trained: student, ")
     # What it took tells what it would take.
     qtbot.waitUntil(lambda: "first run" in panel.time.text() or panel._there is not None, timeout=LONG)
     panel.folder.clear()
@@ -186,7 +186,7 @@ def test_cancel_shows_nothing_of_what_comes_late(ready, qtbot, monkeypatch):
     assert seen[-1] is not threading.main_thread()
     assert ready.train.text() == "Train"
     assert ready.headline() == "not trained yet"
-    assert ready.progress.text().endswith("Stopped: go on with it under ‘Runs’.")
+    assert ready.progress.text().endswith("Training stopped. Resume it under ‘Runs’.")
 
 
 def test_a_stopped_run_is_offered_and_goes_on(ready, qtbot, stopped):
@@ -195,7 +195,7 @@ def test_a_stopped_run_is_offered_and_goes_on(ready, qtbot, stopped):
     assert panel.resume.isVisibleTo(panel)
     assert panel.resume_about.text() == "Stopped: teacher, epoch 1 of 1."
     assert not panel.train.isEnabled()
-    assert "tick the box above to go on" in panel.reason.text()
+    assert "tick the box under Settings to resume it" in panel.reason.text()
     panel.session.configure(grid={"patch_px": 40})  # the run's own settings count
     click(qtbot, panel.resume)
     click(qtbot, panel.train)
@@ -230,7 +230,7 @@ def test_the_list_of_runs(ready, qtbot, run_folder, stopped, tmp_path):
     panel.ask_folder = lambda *args: str(finished)
     click(qtbot, runs.from_disk)
     qtbot.waitUntil(lambda: panel.session.model is not None and len(runs.model.rows) == 1, timeout=LONG)
-    assert panel.headline() == "‘finished run’ loaded"
+    assert panel.headline().startswith("Loaded: ‘finished run’, student, epoch 1")
     panel.session.runs.add(stopped)
     qtbot.waitUntil(lambda: len(runs.model.rows) == 2, timeout=LONG)
     panel.runs_fold.toggle.click()

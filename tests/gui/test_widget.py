@@ -211,7 +211,7 @@ def test_headers_say_how_things_stand(panel, qtbot, cohort_csv, run_folder, monk
     qtbot.waitUntil(lambda: len(seen) > 2)
     assert mark_of("train", session) == RUNNING
     header = panel.steps["train"].header
-    qtbot.waitUntil(lambda: header.text.text().startswith("teacher: epoch 1, "))
+    qtbot.waitUntil(lambda: header.said.startswith("teacher: epoch 1 of 1, "))
     assert header.accessibleName().startswith("2  Train: at work, teacher")
     session.cancel()
     qtbot.waitUntil(idle(panel))

@@ -8,13 +8,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
 from psygnal import Signal
 
 from ...core.errors import Distill2LabelError
-from ...core.events import EpochEnd, Event, Progress, Unit
+from ...core.events import EpochEnd, Event, Progress, Task, Unit
 from ...core.progress import Part, TimeLeft, title
+from ..network_names import in_words
 from .relay import MIN_INTERVAL, Broken, Cancelled, Done, Outcome, Work, broken, relay
 from .worker import start_worker
 
@@ -58,6 +60,8 @@ class Job:
         What the user should know when it is over.
     kept
         What to say of it when it is cancelled: what is kept, or why it was.
+    summary
+        What came of it, in a sentence or two; "" where "done" says it.
     retry, retry_text
         After a failure: what starts it again, on the CPU for one, and what to call that. Else None and "".
     """
@@ -73,6 +77,7 @@ class Job:
         self.started_at: float | None = None
         self.outcome: Outcome | None = None
         self.notes: list[str] = []
+        self.summary = ""
         self.retry: Callable[[], Job] | None = None
         self.retry_text = ""
         self.cancel_flag = threading.Event()
@@ -118,6 +123,8 @@ class Job:
             return f"{self.title} failed: {self.outcome.message}"
         if isinstance(self.outcome, Cancelled):
             return f"{self.title}: cancelled{f'. {self.kept}' if self.kept and self._began_at else ''}"
+        if isinstance(self.outcome, Done) and self.summary:
+            return self.summary
         if isinstance(self.outcome, Done):
             notes = f" ({len(self.notes)} to note, see the details)" if self.notes else ""
             return f"{self.title}: done{notes}"
@@ -151,7 +158,7 @@ class Job:
         if isinstance(event, EpochEnd):
             self.phase, self.done, self.total, self.unit = _epoch(event), event.epoch, event.epochs, None
         elif isinstance(event, Progress):
-            self.phase, self.done, self.total, self.unit = title(event), event.step, event.total or 0, event.task.unit
+            self.phase, self.done, self.total, self.unit = _doing(event), event.step, event.total or 0, event.task.unit
 
     def _end(self, outcome: Outcome) -> None:
         self.outcome, self._ended_at = outcome, time.monotonic()
@@ -160,14 +167,22 @@ class Job:
 
 def _epoch(event: EpochEnd) -> str:
     loss = event.metrics.get("valid_loss")
-    return title(event) if loss is None else f"{title(event)}, validation loss {loss:.3f}"
+    what = title(replace(event, network=in_words(event.network)))
+    return what if loss is None else f"{what}, validation loss {loss:.3f}"
+
+
+def _doing(event: Progress) -> str:
+    if event.task is Task.COMPUTE_TARGETS:
+        return f"{in_words(event.item or 'network').capitalize()} scores the slides"
+    of_network = event.item is not None and event.task in (Task.TRAIN, Task.VALIDATE, Task.CHECK_TRAINING)
+    return title(replace(event, item=in_words(event.item)) if of_network else event)
 
 
 class _Task(NamedTuple):
     """What a job is to do, and what comes before and after."""
 
     make_work: Callable[[], Work]
-    on_done: Callable[[Any], None]
+    on_done: Callable[[Any], str | None]
     prepare: Callable[[], None]
     retry: Callable[[Broken], Retry | None] | None
 
@@ -223,7 +238,7 @@ class Jobs:
         kind: str,
         title: str,
         make_work: Callable[[], Work],
-        on_done: Callable[[Any], None] = lambda value: None,
+        on_done: Callable[[Any], str | None] = lambda value: None,
         *,
         parts: Sequence[Part] = (),
         prepare: Callable[[], None] = lambda: None,
@@ -237,7 +252,7 @@ class Jobs:
         make_work
             Called in the worker's thread.
         on_done
-            Called here, with what the work returned, if it succeeds.
+            Called here, with what the work returned, if it succeeds. It may return a summary of what came of it.
         parts
             What the work consists of, where that is known: what is left of it can be told then.
         prepare
@@ -349,7 +364,7 @@ class Jobs:
             job.retry_text, job.retry = offered or ("", None)
         try:
             if isinstance(outcome, Done) and task is not None:
-                task.on_done(outcome.value)
+                job.summary = task.on_done(outcome.value) or ""
         finally:
             self._tell(job)
 

@@ -51,7 +51,7 @@ class Facts:
         if np.isfinite(self.attention):
             parts.append(f"attention {self.attention:.2g} × average")
         if np.isfinite(self.contribution):
-            parts.append(f"contribution {self.contribution:+.4f}".replace("-", "−"))
+            parts.append(f"effect on the slide's score {self.contribution:+.4f}".replace("-", "−"))
         return " · ".join(parts)
 
 

@@ -93,7 +93,9 @@ class TissueMasks:
         files = {slide_id: path for slide_id, path in self.files.items() if slide_id in listed}
         for slide_id in [slide_id for slide_id, path in files.items() if _is_empty(path)]:
             del files[slide_id]
-            self._session._tell(f"{slide_id}: its tissue mask is empty: the tissue rule of the settings is followed")
+            self._session._tell(
+                f"{slide_id}: the tissue mask is empty. The tissue method of the settings is used instead."
+            )
         return files or None
 
     @property

@@ -12,11 +12,14 @@ from .patch_images import MARGIN, Picture, convincing
 
 N, PX = 5, 56  # patches in a row, and their side on the screen
 RANKINGS = {
-    "probability": "the probability of the finding: how surely the model calls the patch so",
-    "attention": "attention: how much the patch weighs in the slide's result",
-    "contribution": "contribution: attention × evidence, what the patch adds to the slide's result",
+    "probability": ("probability", "the probability of the finding in the patch"),
+    "attention": ("attention", "attention: the weight of the patch in the slide's score"),
+    "contribution": (
+        "effect on the slide's score",
+        "the effect on the slide's score: attention × evidence, what the patch adds to it",
+    ),
 }
-EMPTY = "Predict this slide to see the patches that speak most and least for the finding."
+EMPTY = "Predict this slide to see the patches with the highest and the lowest scores."
 
 
 class Gallery(QWidget):
@@ -27,10 +30,10 @@ class Gallery(QWidget):
         self.session = session
         self._stale = True
         self.by = QComboBox()
-        self.by.addItems(list(RANKINGS))
-        for index, tip in enumerate(RANKINGS.values()):
+        for index, (ranking, (name, tip)) in enumerate(RANKINGS.items()):
+            self.by.addItem(name, ranking)
             self.by.setItemData(index, f"Order by {tip}", Qt.ItemDataRole.ToolTipRole)
-        self.by.setToolTip("What makes a patch convincing")
+        self.by.setToolTip("Score to sort the patches by")
         self.by.setAccessibleName("order patches by")
         self.finding = QComboBox()
         self.finding.setToolTip("For which finding")
@@ -42,7 +45,7 @@ class Gallery(QWidget):
         self.text = QLabel(EMPTY)
         self.text.setWordWrap(True)
         self.most, self.least = self._buttons("most"), self._buttons("least")
-        self.headings = QLabel("Most convincing"), QLabel("Least convincing")
+        self.headings = QLabel("Highest scoring"), QLabel("Lowest scoring")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(row(self.finding, QLabel("by"), self.by, stretch=0))
@@ -61,7 +64,7 @@ class Gallery(QWidget):
     def _buttons(self, which: str) -> list[QToolButton]:
         made = [QToolButton() for _ in range(N)]
         for number, button in enumerate(made, 1):
-            button.setAccessibleName(f"{which} convincing patch {number}")
+            button.setAccessibleName(f"{which} scoring patch {number}")
             button.setToolTip(EMPTY)
             button.setIconSize(QSize(PX, PX))
             button.setFixedSize(PX + 4, PX + 4)
@@ -92,7 +95,7 @@ class Gallery(QWidget):
             return
         row = session._row(session.shown)
         finding = shades.classes.index(self.finding.currentText())
-        by = self.by.currentText()
+        by = self.by.currentData()
         path, mpp = row.path, row.mpp
         ratio = max(1, round(self.devicePixelRatioF()))
         session.background.ask(

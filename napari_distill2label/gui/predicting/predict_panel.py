@@ -18,27 +18,32 @@ from qtpy.QtWidgets import (
 from ..jobs.jobs import Job
 from ..layers.overlays import ATTENTION, CONTRIBUTION, KINDS, LABELS, PROBABILITY
 from ..plain_text import as_plain
+from ..session.predicted import what_was_predicted
 from ..session.session import Session
+from ..training import quick_trial
 from ..widgets.parts import Fold, JobButton, Panel, button, open_jobs, reason_label, row, show_reason, told
 from ..widgets.short import short
 from .gallery import Gallery
 
-ROLE = "Which of the run's models predicts and is shown"
+ROLE = "The network of the run that predicts and is shown"
 THIS, SELECTED, ALL = "this slide", "selected slides", "all slides"
 NO_MODEL = "No model yet: train one in step 2, or load one."
 COMING = "A model is being trained: Predict waits for it."
 STEPS = 100  # of the sliders
 ROLES = {
-    "student": "The student judges each patch by itself: the one to trust on patches.",
-    "teacher": "The teacher judges the slide as a whole; its attention says where it looked.",
-    "baseline": "Plain MIL: the same network trained on slide labels alone, to compare with.",
-    "live": "Live: trained anew on features at every change of a label.",
+    "student": "The student classifies each patch on its own. Use it for patch labels.",
+    "teacher": "The teacher classifies the slide as a whole. Its attention shows which patches count.",
+    "baseline": "The baseline: the same network, trained on slide labels alone. Compare with it.",
+    "live": "Live training: trained again on features after each change of a label.",
 }
 SHOW = {
     LABELS: ("Labels", "The class of each patch at the threshold"),
-    PROBABILITY: ("Probability", "How surely the model finds something in a patch: black 0, bright 1"),
-    ATTENTION: ("Attention", "How much a patch weighs in the slide's result, as a multiple of the average patch's"),
-    CONTRIBUTION: ("Contribution", "What a patch adds to the slide's result: red for the finding, blue against it"),
+    PROBABILITY: ("Probability", "Probability of a finding in each patch, from 0 (black) to 1 (bright)"),
+    ATTENTION: ("Attention", "Weight of the patch in the slide's score, as a multiple of the average patch's"),
+    CONTRIBUTION: (
+        "Effect on the slide's score",
+        "What each patch adds to the slide's score: red for the finding, blue against it",
+    ),
 }
 NOTHING_TO_SHOW = "Nothing is predicted of the slide that is shown: predict it first"
 NEGATIVES = (
@@ -46,7 +51,7 @@ NEGATIVES = (
     "Exported files are the same either way"
 )
 OPACITY = "How strongly the layers cover the tissue"
-BLINK = "See the tissue alone for a moment; click again to go on"
+BLINK = "Hide all overlays. Click again to show them"
 NO_POINTER = "Point at a patch to see what is known of it."
 
 
@@ -84,8 +89,8 @@ class PredictPanel(Panel):
         self.tooltip.setAccessibleName("tooltip at the pointer")
         self.tooltip.toggled.connect(lambda checked: setattr(session.viewer.tooltip, "visible", checked))
         self.gallery = Gallery(session)
-        self.gallery_fold = Fold("Most and least convincing patches", self.gallery)
-        self.gallery_fold.toggle.setToolTip("Patches of the shown slide that speak most and least for the finding")
+        self.gallery_fold = Fold("Highest and lowest scoring patches", self.gallery)
+        self.gallery_fold.toggle.setToolTip("Patches of the shown slide with the highest and the lowest scores")
         self._lay_out()
         self._listen()
         self.refresh()
@@ -132,7 +137,7 @@ class PredictPanel(Panel):
         self.opacity.setRange(0, STEPS)
         self.opacity.setAccessibleName("opacity of the layers")
         self.opacity.valueChanged.connect(lambda value: self.session.overlays.set_opacity(value / STEPS))
-        self.blink = QPushButton("Hide all")
+        self.blink = QPushButton("Hide overlays")
         self.blink.setCheckable(True)
         self.blink.setAccessibleName("hide all layers over the tissue")
         self.blink.clicked.connect(lambda checked: self.session.overlays.blink())
@@ -141,13 +146,13 @@ class PredictPanel(Panel):
         choices = QFormLayout()
         choices.setContentsMargins(0, 0, 0, 0)
         choices.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        choices.addRow("Which model", self.role)
+        choices.addRow("Network", self.role)
         choices.addRow("", self.about_role)
-        choices.addRow("Which slides", self.slides)
+        choices.addRow("Slides", self.slides)
         shown = QGridLayout()
         shown.setContentsMargins(0, 0, 0, 0)
         for number, made in enumerate(self.show_buttons.values()):
-            shown.addWidget(made, number // 2, number % 2)
+            shown.addWidget(made, *((0, number) if number < 3 else (1, 0, 1, 3)))  # the last has a long name
         layout = QVBoxLayout(self)
         layout.addLayout(row(self.model, self.load, stretch=0))
         layout.addLayout(choices)
@@ -168,6 +173,7 @@ class PredictPanel(Panel):
         self.listen(session.model_changed, self.refresh)
         self.listen(session.slides_changed, self.refresh_button)
         self.listen(session.shown_changed, self._on_shown)
+        self.listen(session.runs.changed, self._show_model)
         self.listen(session.threshold_changed, self._show_threshold)
         self.listen(session.predictions_changed, self._on_prediction)
         self.listen(session.colours_changed, self.refresh_legend)
@@ -230,7 +236,7 @@ class PredictPanel(Panel):
         if session.role is None:
             return "no model yet"
         done = sum(1 for maps in session.predictions.values() if session.role in maps)
-        return f"{session.role}: {done} of {len(session.cohort)} predicted"
+        return what_was_predicted(session, done, [row.slide_id for row in session.cohort])
 
     def refresh(self) -> None:
         session = self.session
@@ -253,7 +259,10 @@ class PredictPanel(Panel):
     def _show_model(self) -> None:
         model = self.session.model
         if model is not None:
-            self.model.setText(f"{'Run' if model.is_run else 'Bundle'} ‘{model.path.name}’: {', '.join(model.classes)}")
+            text = f"{'Run' if model.is_run else 'Bundle'} ‘{model.path.name}’: {', '.join(model.classes)}"
+            run = self.session.runs.of_folder(model.path)
+            trial = "" if run is None else quick_trial.about_run(run)
+            self.model.setText(f"{text}\n{trial}" if trial else text)
         elif any(job.kind == "train" for job in open_jobs(self.session.jobs)):
             self.model.setText(COMING)
         else:
@@ -269,7 +278,7 @@ class PredictPanel(Panel):
         self.opacity.setValue(round(overlays.opacity * STEPS))
         self.opacity.blockSignals(blocked)
         self.blink.setChecked(overlays.hidden)
-        self.blink.setText("Show again" if overlays.hidden else "Hide all")
+        self.blink.setText("Show overlays" if overlays.hidden else "Hide overlays")
 
     def refresh_legend(self) -> None:
         """What the slide is called, what the colours mean, and how many patches have them."""

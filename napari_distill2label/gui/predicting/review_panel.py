@@ -31,12 +31,12 @@ from .metrics_view import MetricsView
 
 EMPTY = "Predict a slide in step 3 first: then look at its patches here, and correct those that are wrong."
 HOW = (
-    "Corrections are yours: they have an outline in the colour of their class, and neither the threshold nor a new "
-    "prediction touches them."
+    "Your corrections have an outline in the colour of their class. Neither the threshold nor a new "
+    "prediction changes them."
 )
-NO_PATCH = "No patch is chosen: go to the next uncertain one, or click one on the slide or in the gallery of step 3."
+NO_PATCH = "No patch chosen: press Alt+N or point at one."
 SAVE_TIP = "Save all corrections as CSV: slide_id, x, y, label"
-ERASE = "no correction"
+ERASE = "clear"
 NEGATIVE, IGNORE = "negative", "left out"
 MANY, FEW, NARROW = 3, 2, 9  # class buttons side by side; fewer where a name is longer than 9 characters
 
@@ -78,12 +78,12 @@ class ReviewPanel(Panel):
         self.clear = button("Clear slide", "Take all corrections of this slide back; can be undone", self.clear_slide)
         self.retrain = JobButton(
             session, "train", "Retrain with corrections",
-            "Train teacher and student anew; the patches you corrected count as known. Goes to a new run folder",
+            "Train teacher and student again, with your corrections as patch labels. This makes a new run folder",
         )  # fmt: skip
         self.retrain.clicked.connect(lambda checked=False: self.start())
         self.reason = reason_label()
-        self.truth_fold = Fold("Compare with the truth", self._make_truth())
-        self.truth_fold.toggle.setToolTip("Where the true class of patches is known: figures, and the ROC curve")
+        self.truth_fold = Fold("Compare with annotations", self._make_truth())
+        self.truth_fold.toggle.setToolTip("If the true class of patches is known: metrics and the ROC curve")
         self._lay_out()
         self._made_for: tuple = ()
         self._listen()
@@ -98,17 +98,17 @@ class ReviewPanel(Panel):
         self.points_missing = QComboBox()
         self.points_missing.addItems([NEGATIVE, IGNORE])
         self.points_missing.setAccessibleName("patches without a point in the table")
-        self.points_missing.setToolTip("Patches of a grid on which the truth marks nothing")
+        self.points_missing.setToolTip("Patches of a grid without an annotation")
         self.label_map = QLineEdit()
         self.label_map.setPlaceholderText("Tumor=tumour, artefact=")
-        self.label_map.setAccessibleName("what labels of the truth mean")
+        self.label_map.setAccessibleName("what labels of the annotations mean")
         self.label_map.setToolTip(
-            "Labels of the truth that are no class of the model: LABEL=CLASS; LABEL= leaves one out; *=CLASS is for all"
-            " others. Separate them by commas"
+            "Labels of the annotations that are no class of the model: LABEL=CLASS; LABEL= leaves one out; *=CLASS is "
+            "for all others. Separate them by commas"
         )
         self.truth_reason = reason_label()
         self.metrics = MetricsView(self.session.viewer)
-        self.truth_buttons = QLabel("What is true?")
+        self.truth_buttons = QLabel("Annotations")
         meaning = QLabel("Labels mean")
         meaning.setBuddy(self.label_map)
         without = QLabel("Patches without a point are")
@@ -222,11 +222,13 @@ class ReviewPanel(Panel):
         self.session.review.retrain(wait=False)
 
     def ask_table(self) -> None:
-        if path := self.ask_file("The truth", "Points and areas (*.csv *.geojson *.geojson.gz *.json);;All files (*)"):
+        if path := self.ask_file(
+            "Annotations", "Points and areas (*.csv *.geojson *.geojson.gz *.json);;All files (*)"
+        ):
             self.compare(path)
 
     def ask_masks(self) -> None:
-        if path := self.ask_folder("Masks of the truth"):
+        if path := self.ask_folder("Masks of annotations"):
             self.compare(path)
 
     @told

@@ -280,10 +280,10 @@ class Autosave:
         when = sidecar.saved_at.astimezone().strftime("%d %b, %H:%M")
         if sidecar.cohort_signature == self._signature and not self._session.unsaved:
             name = self._session.cohort_path.name
-            self._apply(path, sidecar, f"Restored what was kept on {when} and is not in {name} yet.")
+            self._apply(path, sidecar, f"Restored your work of {when}, which is not in {name} yet.")
         else:
             name = self._session.cohort_path.name
-            text = f"What was kept on {when} differs from {name}, which has changed since."
+            text = f"{name} has changed since your work was saved on {when}."
             self.offer = Offer(path, sidecar, text)
         self.changed.emit()
 
@@ -352,13 +352,17 @@ class Autosave:
             if self._is_again and choices.encoder is None:  # a trusted program that was chosen for these very slides
                 choices = replace(choices, encoder=now.encoder)
             if now == self._plain:
-                return f"Settings as they were kept: {choices}." if take(session, choices) else ""
+                return f"Settings restored: {choices}." if take(session, choices) else ""
         except (SettingsError, ValueError, RecursionError) as error:  # the last two: of very deep nesting
             self._spare = True
             why = textwrap.shorten(str(error), 300)
-            return f"The settings that were kept cannot be used and go to {bak}, those of now stay: {why}"
+            return f"The saved settings cannot be used and were moved to {bak}: {why}"
         self._spare = now != choices
-        return f"Others are set than were kept ({choices}), which go to {bak}." if self._spare else ""
+        return (
+            f"The settings differ from the saved ones ({choices}). The saved ones were moved to {bak}."
+            if self._spare
+            else ""
+        )
 
     def load_corrections(self) -> None:
         """Read beside the window; a file that is gone, or holds something else, is said."""

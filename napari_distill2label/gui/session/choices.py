@@ -40,7 +40,8 @@ class Choices:
 
     def __str__(self) -> str:
         changed = _count(self.settings)
-        return f"preset {self.preset}, recipe {self.recipe}, {changed or 'no'} setting{'s' * (changed != 1)} changed"
+        settings = f"{changed or 'no'} setting{'s' * (changed != 1)} changed"
+        return f"kind of images {self.preset}, method {self.recipe}, {settings}"
 
 
 def choices_of(session: "Session") -> Choices:

@@ -118,7 +118,7 @@ class Live:
         session, result = self.session, self.result
         if result is None:
             raise SettingsError("There is nothing to keep yet: switch the live loop on and label slides.")
-        folder = Path(out) if out else session._promised_folder()
+        folder = Path(out) if out else session.promised_folder()
 
         def work() -> Work:
             from ...workflow.live import keep

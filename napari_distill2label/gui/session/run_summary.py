@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ...core.settings import Settings
 from ...store.files.seal import is_number
 from ...store.timing import Timing
+from ..network_names import in_words
 
 ROLES = ("baseline", "teacher", "student")
 MOST = 500  # folders looked at; a folder of more runs than that is no place to choose one from
@@ -51,6 +52,8 @@ class RunSummary:
         Why it cannot be used, in words; else empty.
     curves
         Losses per epoch, by model.
+    epoch
+        The epoch that the student's weights are of (else the teacher's); 0 before there are any.
     """
 
     folder: Path
@@ -64,6 +67,7 @@ class RunSummary:
     asked_corrections: bool = False
     n_train: int = 0
     n_valid: int = 0
+    epoch: int = 0
     auroc: float | None = None
     timing: Timing | None = None
     problem: str = ""
@@ -97,6 +101,20 @@ class RunSummary:
         return f"stopped: {where(self)}"
 
     @property
+    def outcome(self) -> str:
+        """What a training gave: 'student, best epoch 9, validation loss 0.31'."""
+        role = next((role for role in ("student", "teacher", "baseline") if role in self.models), None)
+        if role is None:
+            return ""
+        best = (
+            "best epoch"
+            if getattr(self.settings, {"baseline": "teacher"}.get(role, role)).select == "best"
+            else "epoch"
+        )
+        loss = f", validation loss {self.valid_loss:.2f}" if self.valid_loss is not None else ""
+        return f"{in_words(role)}, {best} {self.epoch}{loss}"
+
+    @property
     def valid_loss(self) -> float | None:
         """Of the student (else the teacher), at the epoch its bundle is of."""
         for role in ("student", "teacher"):
@@ -116,11 +134,6 @@ def where(run: RunSummary) -> str:
     return f"{in_words(role)}, epoch {done} of {asked}"
 
 
-def in_words(role: str) -> str:
-    """'assistant-2' -> 'assistant 2', 'baseline' -> 'plain MIL'."""
-    return "plain MIL" if role == "baseline" else role.replace("-", " ")
-
-
 def summarise(folder: Path) -> RunSummary:
     """Read a run's line; what cannot be read becomes its `problem`. `FileNotFoundError` if the folder is no run."""
     path = folder / "settings.json"
@@ -134,7 +147,7 @@ def summarise(folder: Path) -> RunSummary:
     about = made[best] if best else _Made()
     return RunSummary(
         folder, started, asked.settings, asked.classes, asked.baseline, tuple(made), read_curves(folder),
-        about.n_corrections, asked.corrections is not None, about.n_train, about.n_valid,
+        about.n_corrections, asked.corrections is not None, about.n_train, about.n_valid, about.epoch,
         _auroc(folder / best) if best else None, Timing.read(folder),
     )  # fmt: skip
 

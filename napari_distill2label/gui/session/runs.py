@@ -11,8 +11,9 @@ from psygnal import Signal
 from ...core.events import EpochEnd
 from ..jobs.jobs import Job
 from ..jobs.times import about, duration
+from ..network_names import in_words
 from ..training.estimate import Measured
-from .run_summary import Curve, Curves, RunSummary, append, in_words, read_curves, scan
+from .run_summary import Curve, Curves, RunSummary, append, read_curves, scan
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
 ENDED = {
     "done": "Finished.",
-    "cancelled": "Stopped: go on with it under ‘Runs’.",
-    "failed": "Failed: see below; go on with it under ‘Runs’.",
+    "cancelled": "Training stopped. Resume it under ‘Runs’.",
+    "failed": "Training failed; the message at the bottom says why. Resume it under ‘Runs’.",
 }
 
 
@@ -73,6 +74,10 @@ class Runs:
     def __repr__(self) -> str:
         return f"Runs({', '.join(run.name for run in self.found) or 'none found'})"
 
+    def of_folder(self, folder: Path) -> RunSummary | None:
+        """The run found in this folder; None before it has been read, and where there is none."""
+        return next((run for run in self.found if run.folder == folder), None)
+
     @property
     def table(self) -> "pd.DataFrame":
         """The runs found: run, started, preset, recipe, epochs, valid_loss, auroc, corrections, state, folder."""
@@ -87,7 +92,7 @@ class Runs:
         return pd.DataFrame(rows, columns=[*columns, "folder"])
 
     def progress(self) -> str:
-        """'Teacher, epoch 3 of 16. Kept: epoch 2 (validation loss 0.412). 1:05 so far, about 2 min left.'"""
+        """'Teacher, epoch 3 of 16. Best so far: epoch 2 (validation loss 0.412). 1:05 so far, about 2 min left.'"""
         job = self._session.jobs.current
         job = job if job is not None and job.kind == "train" else None
         parts = []
@@ -100,7 +105,7 @@ class Runs:
             asked = self.asked.get(role, part.epochs)
             parts.append(f"{in_words(role).capitalize()}, epoch {curve['epoch'][-1]:.0f} of {asked}.")
             if (best := self.best.get(role)) is not None and best - 1 < len(curve["epoch"]):
-                parts.append(f"Kept: epoch {best}{_scores(curve, best - 1)}.")
+                parts.append(f"Best {'epoch:' if self.ended else 'so far: epoch'} {best}{_scores(curve, best - 1)}.")
             if self.ended:
                 parts.append(ENDED[self.ended])
         if job is not None:

@@ -14,8 +14,10 @@ from ..jobs.jobs import Broken, CalledOff, Job, Jobs, Retry, Work
 from ..jobs.relay import then
 from ..jobs.retries import is_accelerator, less_memory, on_cpu
 from ..preferences import preferences
+from ..training import quick_trial
 from ..training.estimate import call_off
 from .models import LoadedModel, of_run, opened, run_at
+from .predicted import what_was_predicted
 from .script import recorded
 from .slide_list import PathLike, SlideList
 
@@ -68,7 +70,7 @@ class Verbs(SlideList):
             return f"Label at least one slide {' or '.join(repr(name) for name in self.classes[1:])}."
         has_features = encoder or features or self.encoder or self.feature_folder
         if self.settings.model.encoder == "features" and not has_features:
-            return f"The preset {self.preset!r} needs a frozen encoder: choose its ONNX file."
+            return f"The kind of images {self.preset!r} needs a frozen encoder. Choose its ONNX file."
         if self.settings.model.encoder == "features" and self.encoder and not (encoder or features):
             return self.why_not_encode(self.settings)
         return None
@@ -90,9 +92,9 @@ class Verbs(SlideList):
             return Path(preferred).expanduser()
         return self.beside or Path.home()
 
-    def default_run_folder(self) -> Path:
+    def default_run_folder(self, name: str = RUN_NAME) -> Path:
         """A folder in `runs_folder` that is still free."""
-        folder = self.runs_folder / RUN_NAME
+        folder = self.runs_folder / name
         free, number = folder, 2
         while free.exists() or free in self._promised:
             free, number = folder.with_name(f"{folder.name}_{number}"), number + 1
@@ -116,7 +118,9 @@ class Verbs(SlideList):
         features: PathLike | None = None,
         trust: bool = False,
         tissue: "Tissue | None" = None,
+        slides: str | Iterable[str] | None = None,
         resume: bool = False,
+        title: str = "Training",
         wait: bool = True,
     ) -> "Run | Job":
         """Train teacher and student on the labelled slides; see `napari_distill2label.train`.
@@ -135,9 +139,12 @@ class Verbs(SlideList):
         if reason := self.why_not_train(encoder, features):
             raise CohortError(reason)
         cohort, classes, settings = self.cohort, self.classes, settings or self.settings_with(encoder)
+        if slides is not None:
+            slides = [slides] if isinstance(slides, str) else list(slides)
+            cohort = cohort.with_slides(self._row(slide_id) for slide_id in slides)
         if settings.model.encoder == "features":
             encoder, features = encoder or self.encoder, features or self.feature_folder
-        out = Path(out) if out else self._promised_folder()
+        out = Path(out) if out else self.promised_folder()
         if tissue is None and not resume:  # a run goes on with the masks it was started with
             tissue = self.tissue.in_use()
         trust = trust or self._trusts(encoder)
@@ -148,6 +155,7 @@ class Verbs(SlideList):
             "baseline": baseline, "centres": centres, "encoder": encoder, "corrections": corrections,
             "features": features, "trust": trust, "tissue": tissue,
         }  # fmt: skip
+        again = {**how, "slides": slides, "title": title, "wait": False}
 
         def work() -> Work:
             from ...workflow.train import train
@@ -160,11 +168,11 @@ class Verbs(SlideList):
             text, smaller = less_memory(settings) if outcome.out_of_memory else ("Try again", settings)
             begun = (out / "settings.json").exists()
             if begun and smaller.model_copy(update={"device": settings.device}) != settings:
-                return Retry(text, lambda: self.train(None, smaller, **how, wait=False))
-            return Retry(text, lambda: self.train(out, smaller, **how, resume=begun, wait=False))
+                return Retry(text, lambda: self.train(None, smaller, **again))
+            return Retry(text, lambda: self.train(out, smaller, **again, resume=begun))
 
         parts = training_parts(settings, baseline)
-        return self._run("train", "Training", work, self._trained, wait, lambda value: value[0], parts, retry=retry)
+        return self._run("train", title, work, self._trained, wait, lambda value: value[0], parts, retry=retry)
 
     @recorded
     def resume(
@@ -186,7 +194,7 @@ class Verbs(SlideList):
 
         def retry(outcome: Broken) -> Retry:
             cpu = on_cpu(chosen) if outcome.out_of_memory else None
-            text, again = ("Go on with the processor (CPU)", cpu) if cpu else ("Try again", settings)
+            text, again = ("Resume on the processor (CPU)", cpu) if cpu else ("Try again", settings)
             return Retry(text, lambda: self.resume(folder, again, trust=trust, wait=False))
 
         trust = trust or self._trusts(config.encoder and config.encoder.path)
@@ -238,7 +246,7 @@ class Verbs(SlideList):
                 self.feature_folder = self._own_features = out
                 self.encoder = Path(encoder)
 
-        kept = "What is computed is kept: the same button goes on from there."
+        kept = "Finished slides are saved. Click the same button again to continue."
         return self._run("features", "Computing features", work, done, wait, parts=_slides(cohort), kept=kept)
 
     def load_bundle(self, path: PathLike, *, wait: bool = True) -> LoadedModel | Job:
@@ -332,9 +340,11 @@ class Verbs(SlideList):
             text = "Try again on the processor (CPU)" if on != device else "Try again"
             return Retry(text, lambda: self.predict(ids, role=role, device=on, **how, wait=False))
 
-        done = lambda maps: None  # noqa: E731 - each was taken as it came
+        def done(maps: "list[PatchMap]") -> str:
+            return what_was_predicted(self, len(maps), ids)  # each map was taken as it came
+
         in_run = self.model.is_run if before is None else before.kind == "train"
-        kept = "What is labelled is kept: the same button goes on from there." if in_run else ""
+        kept = "Finished slides are saved. Click Predict again to continue." if in_run else ""
         more = {"parts": _slides(cohort), "prepare": prepare, "retry": retry, "kept": kept}
         return self._run("predict", "Predicting", work, done, wait, **more)
 
@@ -394,7 +404,7 @@ class Verbs(SlideList):
         kind: str,
         title: str,
         work: Callable[[], Work],
-        done: Callable[[Any], None],
+        done: Callable[[Any], str | None],
         wait: bool,
         result: Callable[[Any], Any] = lambda value: value,
         parts: Sequence[Part] = (),
@@ -408,17 +418,19 @@ class Verbs(SlideList):
         value = self.jobs.wait(job).result()
         return None if value is None else result(value)
 
-    def _trained(self, value: "tuple[Run, LoadedModel]") -> None:
-        self._use_model(value[1])
+    def _trained(self, value: "tuple[Run, LoadedModel]") -> str:
+        run, model = value
+        self._use_model(model)
+        return quick_trial.about(run.folder, run.config.settings, len(run.cohort.labelled))
 
     def _model_to_come(self) -> Job | None:
         """The last job, running or waiting, that brings a model."""
         jobs = ([self.jobs.current] if self.jobs.current else []) + list(self.jobs.queue)
         return next((job for job in reversed(jobs) if job.kind in ("train", "load")), None)
 
-    def _promised_folder(self) -> Path:
+    def promised_folder(self, name: str = RUN_NAME) -> Path:
         """A free folder for a run, which no other training of this session will be given."""
-        folder = self.default_run_folder()
+        folder = self.default_run_folder(name)
         self._promised.add(folder)
         return folder
 

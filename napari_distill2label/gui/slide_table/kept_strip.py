@@ -19,12 +19,14 @@ class KeptStrip(QWidget):
         self.state = QLabel()
         self.state.setWordWrap(True)
         self.state.setAccessibleName("saved or not")
-        self.state.setToolTip("Save writes the table. Until then a copy is kept, and offered when you come back")
+        self.state.setToolTip(
+            "Click Save… to write the table. Until then a copy is saved and offered at the next start"
+        )
         self.offer = QLabel()
         self.offer.setWordWrap(True)
         self.offer.setAccessibleName("what could be restored")
         self.restore = button("Restore", "Take it; Undo gives the slides back as they are now", self._restore)
-        self.dismiss = button("Dismiss", "", self._dismiss)
+        self.dismiss = button("Delete this copy", "", self._dismiss)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.state)
@@ -38,6 +40,8 @@ class KeptStrip(QWidget):
         self.restore.setVisible(offer is not None)
         self.dismiss.setVisible(offer is not None)
         beside = self.session.cohort_path is not None
+        self.dismiss.setText("Keep the table" if beside else "Delete this copy")
+        self.dismiss.setAccessibleName(self.dismiss.text())
         self.dismiss.setToolTip(
             "Keep what the table says; the other is set aside as .d2l.bak.json" if beside else "Delete it"
         )
@@ -62,7 +66,7 @@ class KeptStrip(QWidget):
             return f"● Not saved: {autosave.reason}"
         if not autosave.enabled:
             return f"● Not saved in {file} yet. Autosave is off (Preferences)."
-        when = f"; a copy is kept ({autosave.saved_at.astimezone():%H:%M})" if autosave.saved_at else ""
+        when = f"; a copy is saved ({autosave.saved_at.astimezone():%H:%M})" if autosave.saved_at else ""
         return f"● Not saved in {file} yet{when}"
 
 
@@ -125,7 +129,7 @@ class CloseGuard(QObject):
             return ""
         kept = job.kept or "What it has not written yet is lost."
         if job.kind == "train":
-            kept = "The run is kept up to its last whole epoch: go on with it later by Resume, in the list of runs."
+            kept = "The run is saved up to its last completed epoch: resume it later in the list of runs."
         waiting = len(session.jobs.queue) - (job in session.jobs.queue)
         more = f" {waiting} more {'waits' if waiting == 1 else 'wait'} and will not be begun." if waiting else ""
         return f"{job.title} is under way. Closing the window stops it.{more} {kept}"

@@ -45,7 +45,7 @@ class Labelling(QWidget):
     def _split_menu(self) -> QMenu:
         menu = QMenu(self)
         menu.setToolTipsVisible(True)
-        tips = ("training decides", "to learn from", "to pick the epoch by", "kept aside, to be evaluated on")
+        tips = ("training decides", "to learn from", "to pick the epoch by", "held out, to be evaluated on")
         for name, tip in zip((AUTO, *SPLITS), tips, strict=True):
             action = menu.addAction(f"{name}: {tip}")
             action.triggered.connect(lambda checked=False, name=name: self.set_split(name))
@@ -159,8 +159,8 @@ class Labelling(QWidget):
             widget.setEnabled(count > 0)
             widget.setToolTip(as_plain(tip) if count else why)
         for widget, tip in (
-            (self.scale, "Say the µm/px of the selected slides, where the files do not know"),
-            (self.split, "Say what training uses the selected slides for"),
+            (self.scale, "Enter the pixel size of the selected slides"),
+            (self.split, "Choose what training uses the selected slides for"),
             (self.remove, "Take the selected slides off the list (Del); files are left alone"),
         ):
             widget.setEnabled(count > 0)

@@ -18,7 +18,7 @@ from ..session.session import Session
 from ..session.thumbnails import Glimpse
 from ..widgets.icons import alarm_colour, mark, picture, swatch, theme_colour
 
-COLUMNS = ("Slide", "Label", "Case", "Split", "µm/px", "Patches", "Prediction", "Status")
+COLUMNS = ("Slide", "Label", "Case", "Split", "µm/px", "Patches", "P(finding)", "Status")
 NAME, LABEL, CASE, SPLIT, MPP, PATCHES, PREDICTION, STATUS = range(len(COLUMNS))
 EDITABLE = (LABEL, CASE, SPLIT, MPP)
 NUMBERS = (MPP, PATCHES)
@@ -33,11 +33,11 @@ _TOOLTIPS = (
     "The slide's name. Select it to see it.",
     "The diagnosis of the whole slide. Double-click to change it.",
     "Slides of one case (patient) always go to the same split. Double-click to change it.",
-    "What training uses the slide for: train, valid (picks the epoch), test (kept aside), or auto: training decides.",
+    "What training uses the slide for: train, valid (picks the epoch), test (held out), or auto: training decides.",
     "Size of a pixel in µm, at full resolution. Double-click to give it where the file does not say.",
     "Patches looked at: counted where the slide has been predicted, else at most (≤).",
-    "What the model says of the slide, and P(finding): the probability of the likeliest finding, 0 to 1. "
-    "A warning sign: the label says something else.",
+    "P(finding): the probability that the slide shows the likeliest finding, 0 to 1; then the class that the model "
+    "gives the slide. A warning sign: the label says something else.",
     "What has been done with the slide, and what is wrong with it.",
 )
 
@@ -103,6 +103,9 @@ class SlidesModel(QAbstractTableModel):
 
     def slide_id(self, row: int) -> str:
         return self._ids[row]
+
+    def label(self, slide_id: str) -> str | None:
+        return self._rows[slide_id].label
 
     def row_of(self, slide_id: str | None) -> int:
         """-1 for a slide that is not listed."""
@@ -226,7 +229,8 @@ class SlidesModel(QAbstractTableModel):
             count, exact = self._patches(row)
             return "" if count is None else f"{count:,}" if exact else f"≤ {count:,}"
         if column == PREDICTION:
-            return "" if slide_id in self.session.failures else self.session.status(slide_id)
+            verdict = None if slide_id in self.session.failures else self.session.verdict(slide_id)
+            return "" if verdict is None else f"{verdict.finding_probability:.2f} · {' + '.join(verdict.said)}"
         return self._state(slide_id)[1]
 
     def _display(self, slide_id: str, column: int) -> str:
@@ -253,7 +257,7 @@ class SlidesModel(QAbstractTableModel):
         if reason := session.failures.get(slide_id) or (glimpse.reason if glimpse else ""):
             return "failed", "failed", reason
         if self.misses_mpp(row):
-            return "warning", "no µm/px", "The file does not say how large a pixel is, and other slides do: give it."
+            return "warning", "no µm/px", "The file has no pixel size, but others do. Enter it."
         unknown = [name for name in split_label(row.label or "") if name not in session.classes]
         if unknown:
             return "warning", "no such class", f"The label {unknown[0]!r} is none of the classes."
@@ -351,8 +355,8 @@ class SlidesModel(QAbstractTableModel):
         if column == NAME:
             size = f"\n{glimpse.shape[1]:,} × {glimpse.shape[0]:,} px" if glimpse and glimpse.shape else ""
             return f"{row.path}{size}"
-        if column == PREDICTION and self.contradicts(slide_id):
-            return self._contradiction(slide_id)
+        if column == PREDICTION and self.text(slide_id, column):
+            return self._contradiction(slide_id) if self.contradicts(slide_id) else self.session.status(slide_id)
         if column == STATUS:
             return self._state(slide_id)[2]
         if column == MPP:
@@ -366,7 +370,7 @@ class SlidesModel(QAbstractTableModel):
 
 
 class SlidesFilter(QSortFilterProxyModel):
-    """The rows that hold every word typed, and are of the kind chosen. Sorting is the model's own."""
+    """The rows that hold every word typed, and are of the kind, class and split chosen. Sorting is the model's own."""
 
     KINDS = ("all slides", "without label", "not predicted", CONTRADICTS, "with a problem")
 
@@ -374,6 +378,8 @@ class SlidesFilter(QSortFilterProxyModel):
         super().__init__(parent)
         self._words: list[str] = []
         self._kind = self.KINDS[0]
+        self._class: str | None = None
+        self._split: str | None = None
         # Rows stay where they are while they are edited: a slide just labelled must not vanish under the pointer.
         self.setDynamicSortFilter(False)
         self.setSourceModel(model)
@@ -381,13 +387,20 @@ class SlidesFilter(QSortFilterProxyModel):
     @property
     def active(self) -> bool:
         """Is anything filtered out on purpose?"""
-        return bool(self._words) or self._kind != self.KINDS[0]
+        return bool(self._words) or self._kind != self.KINDS[0] or (self._class, self._split) != (None, None)
 
-    def look_for(self, text: str, kind: str | None = None) -> None:
-        """Show the slides whose name, label, case, split or prediction hold all words of `text`."""
+    def look_for(
+        self, text: str, kind: str | None = None, class_name: str | None = None, split: str | None = None
+    ) -> None:
+        """Show the slides whose name, label, case, split or prediction hold all words of `text`.
+
+        `class_name` is one of their labels, `split` their split (`AUTO`: none is set); None: any. `kind` None: as
+        before.
+        """
         # A reset: taking rows out one range after the other is quadratic, with a selection even more so.
         self.sourceModel().beginResetModel()
         self._words, self._kind = text.casefold().split(), kind or self._kind
+        self._class, self._split = class_name, split
         self.sourceModel().endResetModel()
 
     def ids(self, begin: int, end: int) -> list[str]:
@@ -402,6 +415,10 @@ class SlidesFilter(QSortFilterProxyModel):
             return True
         model: SlidesModel = self.sourceModel()
         slide_id = model.slide_id(row)
+        if self._class is not None and self._class not in split_label(model.label(slide_id) or ""):
+            return False
+        if self._split is not None and model.text(slide_id, SPLIT) != self._split:
+            return False
         if self._kind == self.KINDS[1] and model.text(slide_id, LABEL) != NO_LABEL:
             return False
         if self._kind == self.KINDS[2] and model.session.predictions.get(slide_id):

@@ -7,9 +7,11 @@ from qtpy.QtCore import QEvent, QModelIndex, QTimer
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import (
     QComboBox,
+    QHBoxLayout,
     QLabel,
     QLineEdit,
     QMessageBox,
+    QSizePolicy,
     QToolButton,
     QVBoxLayout,
 )
@@ -17,18 +19,23 @@ from qtpy.QtWidgets import (
 from ...core.errors import Distill2LabelError, OutputError
 from ...slides.discovery import FoundFiles, find_slides
 from ...slides.registry import SUFFIXES
+from ...store.cohort import SPLITS
+from ..session.class_list import counted
 from ..session.session import Session
 from ..session.table_file import FoundLabels
 from ..widgets.help_popup import native
 from ..widgets.parts import Fold, Panel, button, pop_up, row, show_reason, told
+from ..widgets.short import short
 from .classes_editor import ClassesEditor
 from .kept_strip import CloseGuard, KeptStrip
 from .labelling import Labelling
-from .slides_model import SlidesFilter
+from .slides_model import AUTO, CONTRADICTS, SlidesFilter
 from .slides_table import SlidesTable
 from .stopped_strip import StoppedStrip
 from .tissue_editor import TissueEditor
 
+ANY_CLASS, ANY_SPLIT = "any label", "any split"
+MOST_NAMED = 3  # classes that the header of the step counts
 EMPTY = (
     "No slides yet. Drop images or a folder here, add them with the buttons above, or open a table (cohort.csv) that "
     "lists them with their labels."
@@ -65,10 +72,12 @@ class SlidesPanel(Panel):
         layout.addWidget(self.kept)
         layout.addWidget(self.stopped)
         layout.addWidget(self.empty)
-        layout.addLayout(row(self.search, self.kind, self.columns, stretch=0))
+        layout.addLayout(row(self.search, self.columns, stretch=0))
+        layout.addLayout(self._filters())
         layout.addWidget(self.table)
         layout.addWidget(self.labelling)
         layout.addLayout(row(self.missing, self.select, stretch=0))
+        layout.addLayout(row(self.contradicted, self.show_contradicted, stretch=0))
         layout.addWidget(self.classes_fold)
         layout.addWidget(self.tissue_fold)
         self._following = False
@@ -105,19 +114,39 @@ class SlidesPanel(Panel):
         self.search.setAccessibleName("find slides")
         self.search.setToolTip("Show only slides whose name, label, case, split or prediction hold these words")
         self.search.textChanged.connect(self._filter)
-        self.kind = QComboBox()
+        self.of_class = self._filter_box("which class is shown", "Show only slides with this label")
+        self.of_split = self._filter_box("which split is shown", "Show only slides of this split")
+        for text, split in ((ANY_SPLIT, None), *((name, name) for name in (*SPLITS, AUTO))):
+            self.of_split.addItem(text, split)
+        self.kind = self._filter_box("which slides are shown", "Show only slides of this kind")
         self.kind.addItems(SlidesFilter.KINDS)
-        self.kind.setAccessibleName("which slides are shown")
-        self.kind.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.kind.setMinimumContentsLength(7)
-        self.kind.setToolTip("Show only slides of this kind")
-        self.kind.currentTextChanged.connect(self._filter)
+        for box in (self.of_class, self.of_split, self.kind):
+            box.currentIndexChanged.connect(self._filter)
         self.columns = button("Columns…", "Choose the columns of the table", self.choose_columns)
         self.missing = QLabel()
         self.missing.setWordWrap(True)
         self.missing.setAccessibleName("slides without µm/px")
-        tip = "Select the slides that say no µm/px; then give it to all of them with the button µm/px"
+        tip = "Select the slides that have no pixel size; then enter it with the button µm/px"
         self.select = button("Select", tip, self.select_missing)
+        self.contradicted = QLabel()
+        self.contradicted.setWordWrap(True)
+        self.contradicted.setAccessibleName("slides whose prediction contradicts their label")
+        tip = "Show these slides alone in the table; choose ‘all slides’ above it to see all again"
+        self.show_contradicted = button("Show", tip, self.find_contradicted)
+
+    def _filters(self) -> QHBoxLayout:
+        filters = row(self.of_class, self.of_split, self.kind)
+        for index, share in enumerate((4, 4, 5)):
+            filters.setStretch(index, share)
+        return filters
+
+    def _filter_box(self, name: str, tip: str) -> QComboBox:
+        box = QComboBox()
+        box.setAccessibleName(name)
+        box.setToolTip(tip)
+        box.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)  # three share the width of the dock
+        box.setMinimumWidth(84)
+        return box
 
     def _listen(self) -> None:
         session = self.session
@@ -249,7 +278,7 @@ class SlidesPanel(Panel):
 
     def _told_saved(self, written: Path | None) -> None:
         if written is not None:
-            self.session._tell(f"Saved {len(self.session.cohort)} slides with their labels in {written}")
+            self.success.emit(f"Saved {len(self.session.cohort)} slides with their labels in {written}")
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
         if any(url.isLocalFile() for url in event.mimeData().urls()):
@@ -269,9 +298,19 @@ class SlidesPanel(Panel):
 
     def select_missing(self) -> None:
         """Select the slides that say no µm/px, so that it can be given to all of them."""
-        self.search.clear()
-        self.kind.setCurrentIndex(0)
+        self.show_all()
         self.table.select_ids(row.slide_id for row in self.session.cohort if self.model.misses_mpp(row))
+
+    def show_all(self) -> None:
+        """Filter nothing out."""
+        self.search.clear()
+        for box in (self.of_class, self.of_split, self.kind):
+            box.setCurrentIndex(0)
+
+    def find_contradicted(self) -> None:
+        """Show the slides whose prediction contradicts their label, and no others."""
+        self.show_all()
+        self.kind.setCurrentText(CONTRADICTS)
 
     def selected(self) -> list[str]:
         """Ids of the selected slides, in the table's order."""
@@ -279,10 +318,20 @@ class SlidesPanel(Panel):
 
     def headline(self) -> str:
         """One line for the folded panel."""
-        cohort = self.session.cohort
-        if not len(cohort):
+        session = self.session
+        rows = session.cohort.slides
+        if not rows:
             return "no slides yet"
-        return f"{len(cohort)} slides, {len(cohort.labelled)} labelled"
+        counts = counted(row.label for row in rows)
+        unlabelled = counts.pop(None, 0)
+        if len(counts) > MOST_NAMED or set(counts) - set(session.classes):
+            parts = [f"{len(rows) - unlabelled} labelled"]
+        else:
+            parts = [f"{counts[name]} {short(name, 16)}" for name in session.classes if counts.get(name)]
+            parts += [f"{unlabelled} without label"] if unlabelled else []
+        contradicted = len(session.contradicted)
+        more = f"; {contradicted} contradicted" if contradicted else ""
+        return f"{len(rows)} slide{'s' * (len(rows) != 1)}, {', '.join(parts)}{more}"
 
     # ---- following the session ------------------------------------------------------------------------------------
 
@@ -291,7 +340,8 @@ class SlidesPanel(Panel):
         has_slides = self.model.rowCount() > 0
         self.empty.setVisible(not has_slides)
         for widget in (
-            self.table, self.search, self.kind, self.columns, self.labelling, self.classes_fold, self.tissue_fold,
+            self.table, self.search, self.of_class, self.of_split, self.kind, self.columns, self.labelling,
+            self.classes_fold, self.tissue_fold,
         ):  # fmt: skip
             widget.setVisible(has_slides)
         table = self.session.cohort_path.name if self.session.has_own_table else "a cohort.csv"
@@ -307,18 +357,44 @@ class SlidesPanel(Panel):
         self.editor.refresh()
         self.labelling.refresh()
         self._refresh_missing()
+        self._refresh_contradicted()
+        self._refresh_classes()
         if self._show_first and has_slides:
             self._show_first = False
             self._opening.start()
 
     def _refresh_missing(self) -> None:
         missing = sum(map(self.model.misses_mpp, self.session.cohort)) if self.model.mpp_matters else 0
-        says = "slide says" if missing == 1 else "slides say"
-        show_reason(self.missing, f"{missing} {says} no µm/px, and others do: give it." if missing else "")
+        has = "slide has" if missing == 1 else "slides have"
+        show_reason(self.missing, f"{missing} {has} no pixel size. Enter it." if missing else "")
         self.select.setVisible(missing > 0)
 
+    def _refresh_contradicted(self) -> None:
+        count = len(self.session.contradicted)
+        text = "1 prediction contradicts its label." if count == 1 else f"{count} predictions contradict their labels."
+        show_reason(self.contradicted, text if count else "")
+        self.show_contradicted.setVisible(count > 0)
+
+    def _refresh_classes(self) -> None:
+        """The classes to filter by; the one chosen stays chosen."""
+        wanted = [None, *self.session.classes]
+        box = self.of_class
+        if [box.itemData(index) for index in range(box.count())] == wanted:
+            return
+        chosen = box.currentData()
+        blocked = box.blockSignals(True)
+        box.clear()
+        for name in wanted:
+            box.addItem(name or ANY_CLASS, name)
+        box.setCurrentIndex(max(0, box.findData(chosen)))
+        box.blockSignals(blocked)
+        if box.currentData() != chosen:  # it was renamed, or taken off
+            self._filter()
+
     def _filter(self) -> None:
-        self.filter.look_for(self.search.text(), self.kind.currentText())
+        self.filter.look_for(
+            self.search.text(), self.kind.currentText(), self.of_class.currentData(), self.of_split.currentData()
+        )
         self.labelling.refresh_selection()
         self.table.read_visible()
 

@@ -117,8 +117,8 @@ class SlidesTable(QTableView):
                     menu, title, not self.isColumnHidden(column), lambda on, c=column: self.show_column(c, on)
                 )
         menu.addSeparator()
-        self._add_check(menu, "Pictures", self.source.show_thumbnails, self.set_thumbnails)
-        menu.addAction("Usual columns").triggered.connect(self.usual_columns)
+        self._add_check(menu, "Thumbnails", self.source.show_thumbnails, self.set_thumbnails)
+        menu.addAction("Reset columns").triggered.connect(self.usual_columns)
         return menu
 
     def _add_check(self, menu: QMenu, title: str, checked: bool, slot: object) -> QAction:

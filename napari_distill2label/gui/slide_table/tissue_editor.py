@@ -27,7 +27,7 @@ class TissueEditor(QWidget):
         )
         self.show_mask.toggled.connect(self._toggle)
         self.find = button(
-            "Find again", "Look for the tissue of this slide anew; what was painted is replaced", self._find
+            "Find again", "Segment the tissue of this slide again. This replaces what you painted", self._find
         )
         self.find_all = button(
             "Find for all slides",
@@ -88,7 +88,7 @@ class TissueEditor(QWidget):
         text = f"{listed} of {count} slides have a mask"
         fraction = tissue.fraction()
         if fraction is not None:
-            text += f"; {fraction:.0%} of this slide is tissue. Paint on the layer to change it; it is kept as you go"
+            text += f"; {fraction:.0%} of this slide is tissue. Paint on the layer to change it; it is saved as you go"
         return f"{text}."
 
     # ---- what the user does ---------------------------------------------------------------------------------------
@@ -103,7 +103,7 @@ class TissueEditor(QWidget):
 
     def confirm(self) -> bool:
         """Replacing what somebody painted is asked for."""
-        text = "Look for the tissue anew? What was painted on this slide's mask is replaced."
+        text = "Segment the tissue of this slide again? This replaces what you painted on its mask."
         return QMessageBox.question(self, "Tissue mask", text) == QMessageBox.StandardButton.Yes
 
     def _all(self) -> None:

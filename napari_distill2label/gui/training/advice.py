@@ -73,7 +73,7 @@ def _validation(cohort: Cohort, settings: Settings) -> list[str]:
     kinds = {cohort.indices(row) == (0,) for row in valid}
     if not valid:
         return [
-            "No slide is kept for validation: nothing will show when training should stop. "
+            "No slide is held out for validation: nothing will show when training should stop. "
             "Give some slides the split ‘valid’."
         ]
     what = "pick the best epoch" if settings.teacher.select == "best" else "judge the training"
@@ -84,7 +84,8 @@ def _validation(cohort: Cohort, settings: Settings) -> list[str]:
             "says little."
         ]
     if len(valid) < FEW_VALID:
-        return [f"Only {_slides(len(valid))} to {what} by: the validation curves will be mostly chance."]
+        one = "checks" if len(valid) == 1 else "check"
+        return [f"Only {_slides(len(valid))} {one} the training. The curves are unreliable."]
     return []
 
 
@@ -120,7 +121,14 @@ def _scales(cohort: Cohort, settings: Settings, scales: Scales | None) -> list[s
 
 def _unlabelled(cohort: Cohort) -> list[str]:
     without = len(cohort) - len(cohort.labelled)
-    return [f"{_slides(without)} without a label: not trained on, still predicted."] if without else []
+    return (
+        [
+            f"{_slides(without)} {'has' if without == 1 else 'have'} no label. "
+            f"{'It is' if without == 1 else 'They are'} not used for training but can be predicted."
+        ]
+        if without
+        else []
+    )
 
 
 def _slides(count: int) -> str:

@@ -6,15 +6,17 @@ from html import escape
 from typing import Any
 
 from qtpy.QtCore import QEvent, Qt, QTimer
-from qtpy.QtWidgets import QComboBox, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QLabel, QToolButton, QVBoxLayout, QWidget
 
 from ...core.classes import RGB, palette
 from ..jobs.times import NO_BREAK
-from ..session.run_summary import Curve, Curves, in_words
+from ..network_names import in_words
+from ..session.run_summary import Curve, Curves
 from ..session.session import Session
 from ..widgets.parts import row
 
-HEIGHT = 130  # px of a plot
+WHOLE = ("loss", "valid_loss")  # always drawn; the terms of the loss only if they are asked for
+HEIGHT = 112  # px of a plot
 REDRAW = 150  # ms between two drawings: epochs of cached features take less
 TERMS = {
     "loss": "total",
@@ -25,7 +27,7 @@ TERMS = {
     "loss_bag": "teacher, slide",
     "loss_instance": "teacher, patches",
     "loss_negative": "negative slides",
-    "loss_oof": "assistants",
+    "loss_oof": "helper models",
     "loss_corrections": "corrections",
     "loss_inherited_label": "slide label, per patch",
     "valid_loss": "validation",
@@ -61,6 +63,15 @@ class CurvesView(QWidget):
         self.role.setAccessibleName("curves of which model")
         self.role.activated.connect(self._choose)
         self.title = QLabel()
+        self.parts = QToolButton()
+        self.parts.setText("Parts of the loss")
+        self.parts.setToolTip("Show each term of the loss, too")
+        self.parts.setAccessibleName("parts of the loss")
+        self.parts.setCheckable(True)
+        self.parts.setAutoRaise(True)
+        self.parts.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+        self.parts.setArrowType(Qt.ArrowType.RightArrow)
+        self.parts.toggled.connect(self._on_parts)
         self.losses, self.auroc = _legend("legend of the losses"), _legend("legend of the AUROC")
         self._place = QVBoxLayout()
         self._place.setContentsMargins(0, 0, 0, 0)
@@ -71,6 +82,7 @@ class CurvesView(QWidget):
         layout.addLayout(self._place)
         layout.addWidget(self.losses)
         layout.addWidget(self.auroc)
+        layout.addWidget(self.parts)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(REDRAW)
@@ -99,9 +111,14 @@ class CurvesView(QWidget):
         wanted = self._chosen or ("student" if self.is_comparison and "student" in roles else roles and roles[-1])
         self.role.setCurrentIndex(self.role.findData(wanted))
         self.title.setText("Compared" if self.is_comparison else "Curves of the")
+        self.parts.setVisible(not self.is_comparison)
         self.setVisible(bool(roles))
         if roles and not self._timer.isActive():
             self._timer.start()
+
+    def _on_parts(self, shown: bool) -> None:
+        self.parts.setArrowType(Qt.ArrowType.DownArrow if shown else Qt.ArrowType.RightArrow)
+        self.draw()
 
     @property
     def is_comparison(self) -> bool:
@@ -128,7 +145,7 @@ class CurvesView(QWidget):
             scores = [(name, curve, "valid_auroc") for name, curve, _ in lines]
         else:
             curve = self.curves[""].get(role, {})
-            terms = [name for name in curve if name not in ("epoch", "valid_auroc")]
+            terms = [name for name in curve if name in WHOLE or (self.parts.isChecked() and name.startswith("loss_"))]
             lines = [(TERMS.get(name, name.removeprefix("loss_")), curve, name) for name in terms]
             scores = [("validation slides", curve, "valid_auroc")]
         self._plot(0, lines, "Loss", self.losses, "")
@@ -191,7 +208,7 @@ class CurvesView(QWidget):
         view.ci.setSpacing(2)
         view.setAccessibleName("curves of the training")
         view.setToolTip(
-            "Losses by epoch above, AUROC of the validation slides below. The dotted line is the epoch kept."
+            "Losses by epoch above, AUROC of the validation slides below. The dotted line is the best epoch."
         )
         losses, auroc = view.addPlot(row=0, col=0), view.addPlot(row=1, col=0)
         for plot in (losses, auroc):

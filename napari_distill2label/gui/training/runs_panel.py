@@ -29,12 +29,12 @@ COLUMNS: tuple[Column, ...] = (
     ("State", "Finished, or where it was stopped", lambda run: _state(run), lambda run: run.state),
     ("AUROC", "Of the validation slides: 1 is perfect, 0.5 is chance", lambda run: _number(run.auroc, ".2f"),
      lambda run: -1.0 if run.auroc is None else run.auroc),
-    ("Loss", "Validation loss of the model that is kept: the smaller, the better", lambda run: _number(run.valid_loss),
+    ("Loss", "Validation loss of the selected epoch. Smaller is better", lambda run: _number(run.valid_loss),
      lambda run: float("inf") if run.valid_loss is None else run.valid_loss),
     ("Date", "When it was started", lambda run: run.started.strftime("%d %b %H:%M"), lambda run: run.started),
     ("Epochs", "Of teacher and student", lambda run: f"{run.epochs('teacher')[0]} + {run.epochs('student')[0]}",
      lambda run: run.epochs("student")[0]),
-    ("Settings", "Preset and recipe", lambda run: f"{run.settings.preset}, {run.settings.recipe}",
+    ("Settings", "Kind of images and method", lambda run: f"{run.settings.preset}, {run.settings.recipe}",
      lambda run: (run.settings.preset, run.settings.recipe)),
     ("Corrections", "Corrected patches it was trained with", lambda run: f"{run.n_corrections:,}",
      lambda run: run.n_corrections),
@@ -127,13 +127,13 @@ class RunsView(QWidget):
         self.table.setAccessibleName("runs")
         self.table.setTabKeyNavigation(False)  # Tab goes on to the next widget, arrow keys move inside
         self.table.doubleClicked.connect(lambda index: self._load())
-        self.use = button("Use", "Load the selected run's models, to predict with", self._load)
-        self.go_on = button("Resume", "Go on with the selected run where it was stopped", self._resume)
+        self.use = button("Load", "Load the selected run's models, to predict with", self._load)
+        self.go_on = button("Resume", "Resume the selected run where it was stopped", self._resume)
         self.over = button("Compare", "Lay the curves of the selected runs over one another", self._compare)
         self.over.setCheckable(True)
         self.reveal = button("Open folder", "Show the selected run in the file manager", self._reveal)
         self.from_disk = button("Load from disk…", "Load a run, or a model bundle, from any folder", lambda: None)
-        self.again = button("Look again", "Look for runs on the disk again", session.runs.look)
+        self.again = button("Refresh", "Look for runs on the disk again", session.runs.look)
         grid = QGridLayout()
         grid.setContentsMargins(0, 0, 0, 0)
         grid.setSpacing(4)
@@ -182,7 +182,7 @@ class RunsView(QWidget):
         stopped = one or ("" if chosen[0].can_resume else "This run is finished." if not chosen[0].problem else
                           "This run is damaged.")  # fmt: skip
         stopped = stopped or ("Something else is going on." if busy else "")
-        _enable(self.go_on, stopped, "Go on with the selected run where it was stopped")
+        _enable(self.go_on, stopped, "Resume the selected run where it was stopped")
         curves = [run for run in chosen if run.curves]
         missing = "" if curves else "Select the runs to compare in the list (Ctrl+click for several)."
         _enable(self.over, missing, "Lay the curves of the selected runs over one another")

@@ -11,15 +11,17 @@ from qtpy.QtWidgets import (
     QLineEdit,
     QSizePolicy,
     QVBoxLayout,
+    QWidget,
 )
 
 from ...core.presets import PRESETS, PRESETS_IN_WORDS, RECIPES, RECIPES_IN_WORDS
-from ...core.settings import Settings
 from ..jobs.jobs import Job
 from ..plain_text import as_plain
 from ..session.run_summary import RunSummary, summarise
 from ..session.session import Session
-from ..widgets.parts import Fold, JobButton, Panel, button, reason_label, row, show_reason, told
+from ..widgets.parts import Fold, JobButton, Panel, button, is_in_use, reason_label, row, show_reason, tab_through, told
+from ..widgets.short import short
+from . import quick_trial
 from .curves import CurvesView
 from .device_box import DeviceBox
 from .encoder_rows import EncoderRows
@@ -29,12 +31,19 @@ from .preparation import Weighed, resumed_settings, weigh
 from .runs_panel import RunsView, names_apart
 
 LIVE = "After each change of a label, train in the background and recolour the slides"
-FOLDER = "Where models, settings and curves are kept. Empty: a new folder beside the slides"
+FOLDER = "Where models, settings and curves are saved. Empty: a new folder beside the slides"
+TRY = (
+    f"See the whole way in under a minute for small images: at most {quick_trial.EPOCHS['student']} epochs on at most "
+    f"{quick_trial.MOST_SLIDES} slides, into a run of its own"
+)
 SETTLED = 200  # ms without a change before advice is worked out anew
 
 
 class TrainPanel(Panel):
-    """Preset, recipe, settings, run folder, the button that trains or cancels, curves, and the runs there are."""
+    """Settings in a fold, the button that trains or cancels, curves, and the runs there are.
+
+    While a training goes on, and after it until the settings are opened again, its curves are on top.
+    """
 
     def __init__(self, session: Session) -> None:
         super().__init__(session, "2 · Train")
@@ -56,15 +65,19 @@ class TrainPanel(Panel):
         self.listen(session.live.changed, self._show_live)
         self.refresh()
         self._on_curves()
+        if self.train.is_cancel():
+            self.settings_fold.toggle.setChecked(False)
         if len(session.cohort):
             session.runs.look()
 
     # ---- making it --------------------------------------------------------------------------------------------------
 
     def _make_choices(self) -> None:
-        self.preset = self._box(PRESETS, "preset", lambda name: self.configure(preset=name))
+        tip = "What your images look like. It sets patches and network"
+        self.preset = self._box(PRESETS, "kind of images", tip, lambda name: self.configure(preset=name))
         self.preset_about = _small()
-        self.recipe = self._box(RECIPES, "recipe", lambda name: self.configure(recipe=name))
+        tip = "How the networks are trained: as recommended, or as in the paper"
+        self.recipe = self._box(RECIPES, "method", tip, lambda name: self.configure(recipe=name))
         self.recipe_about = _small()
         self.device = DeviceBox(self.session)
         self.device.chosen.connect(lambda name: self.configure(device=name))
@@ -78,20 +91,20 @@ class TrainPanel(Panel):
         self.folder.setAccessibleName("run folder")
         self.folder.textChanged.connect(self._on_folder)
         self.browse = button("Choose…", "Choose the run folder", self.choose_folder)
-        self.resume = QCheckBox("Go on with the run in this folder")
-        self.resume.setToolTip("Continue after the last whole epoch. Nothing that was trained is lost")
+        self.resume = QCheckBox("Resume the run in this folder")
+        self.resume.setToolTip("Resume after the last completed epoch. Nothing that was trained is lost")
         self.resume.toggled.connect(lambda checked: self.refresh_button())
         self.resume_about = _small()
-        self.baseline = QCheckBox("Also train plain MIL, to compare")
+        self.baseline = QCheckBox("Also train the baseline, to compare")
         self.baseline.setToolTip("The paper's baseline: attention MIL without teacher and student. Takes longer")
         self.baseline.toggled.connect(lambda checked: self._show_estimate())
-        self.live = QCheckBox("Live: train anew after each label")
+        self.live = QCheckBox("Live training")
         self.live.setAccessibleName("live")
         self.live.setToolTip(LIVE)
         self.live.clicked.connect(self.set_live)
         self.live_status = _small()
-        tip = "Write the model of the live loop as a run, and go on with it"
-        self.keep = button("Keep this model", tip, self.keep_live)
+        tip = "Save the model of the live training as a run, and use that run"
+        self.keep = button("Save as run", tip, self.keep_live)
 
     def _make_work(self) -> None:
         self.warnings = _small()
@@ -99,6 +112,7 @@ class TrainPanel(Panel):
         tip = "Train a teacher on the labelled slides, and distil a student"
         self.train = JobButton(self.session, "train", "Train", tip)
         self.train.clicked.connect(lambda checked=False: self.start())
+        self.trial = button(quick_trial.TITLE, "", self.start_trial)
         self.reason = reason_label()
         self.time = _small()
         self.time.setAccessibleName("how long training will take")
@@ -114,7 +128,7 @@ class TrainPanel(Panel):
         self.runs.resume.connect(self.resume_run)
         self.runs.compare.connect(lambda runs: self._on_curves())
         self.runs_fold = Fold("Runs", self.runs)
-        self.runs_fold.toggle.setToolTip("What was trained before: load, compare, go on")
+        self.runs_fold.toggle.setToolTip("Earlier trainings: load, compare, resume")
         self.runs_fold.toggle.toggled.connect(lambda opened: self.session.runs.look() if opened else None)
 
     def _lay_out(self) -> None:
@@ -122,8 +136,8 @@ class TrainPanel(Panel):
         choices.setContentsMargins(0, 0, 0, 0)
         choices.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         for name, widget, told_below in (
-            ("Preset", self.preset, self.preset_about),
-            ("Recipe", self.recipe, self.recipe_about),
+            ("Kind of images", self.preset, self.preset_about),
+            ("Method", self.recipe, self.recipe_about),
             ("Device", self.device, None),
         ):
             label = QLabel(name)
@@ -131,22 +145,38 @@ class TrainPanel(Panel):
             choices.addRow(label, widget)
             if told_below is not None:
                 choices.addRow(told_below)
+        settings = QWidget()
+        inside = QVBoxLayout(settings)
+        inside.setContentsMargins(0, 0, 0, 0)
+        inside.addLayout(choices)
+        inside.addWidget(self.encoder_row)
+        inside.addWidget(self.form)
+        inside.addLayout(row(QLabel("Run folder"), self.folder, self.browse, stretch=1))
+        for widget in (self.resume, self.resume_about, self.baseline, self.live, self.live_status, self.keep):
+            inside.addWidget(widget)
+        self.settings_fold = Fold("Settings", settings)
+        self.settings_fold.toggle.setToolTip("What is trained, and how")
+        self.settings_fold.toggle.setChecked(True)
+        self.settings_fold.toggle.toggled.connect(self._on_settings_fold)
+        self.now = QWidget()  # what goes on, or went on last
+        going_on = QVBoxLayout(self.now)
+        going_on.setContentsMargins(0, 0, 0, 0)
+        going_on.addWidget(self.progress)
+        going_on.addWidget(self.curves)
         layout = QVBoxLayout(self)
-        layout.addLayout(choices)
-        layout.addWidget(self.encoder_row)
-        layout.addWidget(self.form)
-        layout.addLayout(row(QLabel("Run folder"), self.folder, self.browse, stretch=1))
-        options = [self.resume, self.resume_about, self.baseline, self.live, self.live_status, self.keep]
-        for widget in (*options, self.warnings, self.train, self.reason):
-            layout.addWidget(widget)
+        layout.addWidget(self.settings_fold)
+        layout.addWidget(self.warnings)
+        layout.addLayout(row(self.train, self.trial, stretch=0))
+        layout.addWidget(self.reason)
         layout.addLayout(row(self.time, self.measure, stretch=0))
-        for widget in (self.progress, self.curves, self.runs_fold):
-            layout.addWidget(widget)
+        layout.addWidget(self.now)
+        layout.addWidget(self.runs_fold)
+        tab_through(self.curves.role, self.settings_fold.toggle)
 
-    def _box(self, names: object, name: str, chosen: object) -> QComboBox:
+    def _box(self, names: object, name: str, tip: str, chosen: object) -> QComboBox:
         box = QComboBox()
         box.addItems(list(names))
-        box.setToolTip(Settings.model_fields[name].description)
+        box.setToolTip(tip)
         box.setAccessibleName(name)
         box.textActivated.connect(chosen)
         return box
@@ -191,6 +221,11 @@ class TrainPanel(Panel):
         self.session.train(folder, baseline=self.baseline.isChecked(), wait=False)
 
     @told
+    def start_trial(self) -> None:
+        """Train on a few slides for a moment."""
+        quick_trial.start(self.session)
+
+    @told
     def resume_run(self, run: RunSummary) -> None:
         """Go on with a run, with its own settings; epochs and device are those of the panel where the rest is equal."""
         settings = resumed_settings(run.settings, self.session.settings)
@@ -225,11 +260,18 @@ class TrainPanel(Panel):
 
     def headline(self) -> str:
         """How things stand, for the folded header."""
-        trained = self.session.runs.trained_at
-        if trained is not None:
-            return f"trained {trained:%H:%M}"
-        model = self.session.model
-        return f"‘{model.path.name}’ loaded" if model is not None else "not trained yet"
+        session = self.session
+        model = session.model
+        if model is None:
+            return "not trained yet"
+        run = session.runs.of_folder(model.path)
+        if trial := self._about_trial():
+            return trial
+        is_new = session.runs.trained_at is not None and session.runs.folder == model.path
+        how = "Trained" if is_new else f"Loaded: ‘{short(model.path.name, 24)}’"
+        if run is None or not run.outcome:
+            return how
+        return f"{how}: {run.outcome}" if is_new else f"{how}, {run.outcome}"
 
     def refresh(self) -> None:
         session = self.session
@@ -270,12 +312,16 @@ class TrainPanel(Panel):
         """What stands against starting now, in words."""
         if self.resume.isChecked() and self._there is not None:
             return None  # it brings its own settings and labels
-        if (reason := self.session.why_not_train() or self._weighed.blocker) is not None:
+        if (reason := self._why_no_new_run()) is not None:
             return reason
         if self._there is not None:
-            how = "tick the box above to go on with it, or " if self._goes_on() else ""
+            how = "tick the box under Settings to resume it, or " if self._goes_on() else ""
             return f"There is a run in this folder already: {how}name another folder."
         return None
+
+    def _why_no_new_run(self) -> str | None:
+        """What stands against a training into a new folder."""
+        return self.session.why_not_train() or self._weighed.blocker
 
     def refresh_button(self) -> None:
         """The button, the reason it is disabled or what to think about, and the time it takes."""
@@ -283,6 +329,9 @@ class TrainPanel(Panel):
         why_not = self.why_not()
         show_reason(self.reason, self.train.refresh(why_not))
         training = self.train.is_cancel()
+        busy = self.train.job() is not None
+        self.trial.setEnabled(not busy and self._why_no_new_run() is None)
+        self.trial.setToolTip(as_plain(self._why_no_new_run() or ("A training is going on" if busy else TRY)))
         warnings = [] if training or why_not else self._weighed.warnings
         # Not broken at the slash.
         lines = [line.replace("µm/px", "µm/\N{WORD JOINER}px") for line in warnings]
@@ -360,14 +409,18 @@ class TrainPanel(Panel):
                 self._on_folder(self.folder.text())
             self._settle.start()
         if job.kind == "train":
+            if job.state == "running" and not is_in_use(self.settings_fold.content):
+                self.settings_fold.toggle.setChecked(False)
             self._clock.start() if job.outcome is None else self._clock.stop()
             self._show_progress()
+            self._place_curves()
 
     def _on_runs(self) -> None:
         self.runs.refresh()
         count = len(self.session.runs.found)
         self.runs_fold.toggle.setText(f"Runs ({count})" if count else "Runs")
         self._show_estimate()
+        self._show_progress()
 
     def _on_curves(self) -> None:
         compared = self.runs.selected() if self.runs.over.isChecked() else []
@@ -376,10 +429,34 @@ class TrainPanel(Panel):
         else:
             runs = self.session.runs
             self.curves.show_training(runs.live, runs.best, runs.asked)
+        self._place_curves()
         self._show_progress()
 
+    def _about_trial(self) -> str:
+        """What is to be said of the model in use, where it is that of a quick trial."""
+        model = self.session.model
+        run = None if model is None else self.session.runs.of_folder(model.path)
+        return "" if run is None else quick_trial.about_run(run)
+
+    def _on_settings_fold(self, opened: bool) -> None:
+        settings = self.session.settings
+        epochs = f"{settings.teacher.epochs} + {settings.student.epochs} epochs"
+        said = "" if opened else f": {settings.preset}, {settings.recipe}, {epochs}"
+        self.settings_fold.toggle.setText(f"Settings{said}")
+        self._place_curves()
+
+    def _place_curves(self) -> None:
+        """On top while training, and after it until settings are opened; those of a comparison beside the runs."""
+        layout = self.layout()
+        on_top = not self.runs.over.isChecked() and (
+            self.train.is_cancel() or not self.settings_fold.toggle.isChecked()
+        )
+        layout.removeWidget(self.now)
+        layout.insertWidget(0 if on_top else layout.indexOf(self.runs_fold), self.now)
+
     def _show_progress(self) -> None:
-        text = self.session.runs.progress()
+        runs = self.session.runs
+        text = " ".join(part for part in (runs.progress(), self._about_trial() if runs.ended == "done" else "") if part)
         self.progress.setText(text)
         self.progress.setVisible(bool(text))
 

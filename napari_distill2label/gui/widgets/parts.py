@@ -9,6 +9,7 @@ from typing import Any
 from qtpy.QtCore import QEvent, QObject, Qt, Signal
 from qtpy.QtWidgets import (
     QAbstractSpinBox,
+    QApplication,
     QComboBox,
     QFileDialog,
     QHBoxLayout,
@@ -88,10 +89,12 @@ def told(method: Callable[..., Any]) -> Callable[..., Any]:
 class Panel(QWidget):
     """The inside of one step of the work; the window puts it below a header (`steps.Step`) that folds it away.
 
-    It holds widgets and no state: that is the session's.
+    It holds widgets and no state: that is the session's. What the user asked for is answered by `problem` (why it
+    could not be done) or `success`; the step shows it beside what was pressed.
     """
 
     problem = Signal(str)
+    success = Signal(str)
 
     def __init__(self, session: Session, title: str) -> None:
         super().__init__()
@@ -157,11 +160,11 @@ class JobButton(QPushButton):
             self._show(self._text, reason or self._tip, reason is None)
             return reason or ""
         if job.state == "cancelling":
-            self._show("Cancelling…", "It stops at its next step. What is finished is kept.", False)
+            self._show("Cancelling…", "It stops at its next step. Finished work is saved.", False)
         elif job.state == "queued":
-            self._show("Queued", "It starts when the work before it is over; it can be called off below.", False)
+            self._show("Queued", "It starts after the current job. You can cancel it below.", False)
         else:
-            self._show("Cancel", "Stop at the next step. What is finished is kept.", True)
+            self._show("Cancel", "Stop at the next step. Finished work is saved.", True)
         return ""
 
     def job(self) -> Job | None:
@@ -224,6 +227,12 @@ def button(text: str, tip: str, slot: Callable[..., Any]) -> QPushButton:
     made.setAccessibleName(text.rstrip("…"))
     made.clicked.connect(lambda checked=False: slot())
     return made
+
+
+def is_in_use(widget: QWidget) -> bool:
+    """Whether the pointer is over a widget, or something inside it has the keyboard."""
+    focus = QApplication.focusWidget()
+    return widget.isVisible() and (widget.underMouse() or (focus is not None and widget.isAncestorOf(focus)))
 
 
 def tab_through(*widgets: QWidget) -> None:

@@ -113,7 +113,7 @@ class Actions:
     def correct(self, number: int) -> None:
         """Give the patch under the pointer, else the framed one, class `number`, and go on; 0 drops its correction."""
         if not self.session.review.answer(self._class(number)):
-            raise SettingsError("no patch is chosen: press Alt+N, or point at one")
+            raise SettingsError("No patch chosen: press Alt+N or point at one.")
 
     def show_by(self, steps: int) -> None:
         """Show the slide so many rows further down, as the table has them."""

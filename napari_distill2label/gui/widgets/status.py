@@ -26,7 +26,7 @@ from .parts import Fold, button, cancel_job, open_jobs, row
 from .report import versions
 from .steps import ElidedLabel
 
-STOP = "Stop at the next step. What is finished is kept."
+STOP = "Stop at the next step. Finished work is saved."
 TICK = 1000  # ms between two looks at the clock
 
 
@@ -209,10 +209,10 @@ class StatusStrip(QWidget):
         self.past.setMaximumHeight(110)
         self.past.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.past.setTextElideMode(Qt.TextElideMode.ElideRight)
-        self.past.setAccessibleName("earlier work")
+        self.past.setAccessibleName("finished jobs")
         self.past.setToolTip("Click a line to see what it said")
         self.past.itemClicked.connect(lambda item: self._show_end(item.data(Qt.ItemDataRole.UserRole)))
-        self.earlier = Fold("Earlier work", self.past)
+        self.earlier = Fold("Finished jobs", self.past)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(6, 4, 6, 2)
         layout.setSpacing(4)
@@ -320,4 +320,4 @@ class StatusStrip(QWidget):
             item.setData(Qt.ItemDataRole.UserRole, job)
             item.setToolTip(as_plain(end_text(job)))
             self.past.addItem(item)
-        self.earlier.toggle.setText(f"Earlier work ({len(past)})")
+        self.earlier.toggle.setText(f"Finished jobs ({len(past)})")

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from qtpy.QtCore import QEvent, QSize, Qt, Signal
-from qtpy.QtGui import QPaintEvent
+from qtpy.QtGui import QPaintEvent, QResizeEvent
 from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
@@ -20,7 +20,8 @@ from ...core.errors import Distill2LabelError
 from ..plain_text import as_plain
 from ..session.session import Session
 from ..wording import in_the_window
-from .parts import Panel, open_jobs
+from .parts import Panel, is_in_use, open_jobs
+from .replies import Reply
 from .window_state import window_state
 
 DONE, RUNNING, NEXT = "done", "running", "next"
@@ -98,14 +99,16 @@ class ElidedLabel(QLabel):
         painter, option = QStylePainter(self), QStyleOption()
         option.initFrom(self)
         painter.drawPrimitive(QStyle.PrimitiveElement.PE_Widget, option)  # what the style sheet says of its ground
-        shown = self.fontMetrics().elidedText(self.text(), Qt.TextElideMode.ElideRight, self.width())
-        painter.drawItemText(
-            self.rect(), self.alignment(), option.palette, self.isEnabled(), shown, self.foregroundRole()
-        )
+        room = self.contentsRect()
+        shown = self.fontMetrics().elidedText(self.text(), Qt.TextElideMode.ElideRight, room.width())
+        painter.drawItemText(room, self.alignment(), option.palette, self.isEnabled(), shown, self.foregroundRole())
 
 
 class StepHeader(QToolButton):
-    """Folds a step away and back, by click, Space or Enter; says how things stand."""
+    """Folds a step away and back, by click, Space or Enter; says how things stand.
+
+    A long text of a folded step stands on a line of its own below the title.
+    """
 
     def __init__(self, title: str) -> None:
         super().__init__()
@@ -113,17 +116,26 @@ class StepHeader(QToolButton):
         self.setCheckable(True)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.name = title
+        self.said = ""
         self.arrow, self.title = QLabel(), QLabel(title)
-        self.mark, self.text = QLabel(), ElidedLabel()
+        self.mark, self.text, self.line = QLabel(), ElidedLabel(), ElidedLabel()
         font = self.title.font()
         font.setBold(True)
         self.title.setFont(font)
-        layout = QHBoxLayout(self)
-        layout.setContentsMargins(6, 4, 6, 4)
-        layout.setSpacing(6)
+        above = QHBoxLayout()
+        above.setSpacing(6)
         for label, stretch in ((self.arrow, 0), (self.title, 0), (self.text, 1), (self.mark, 0)):
             label.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
-            layout.addWidget(label, stretch)
+            above.addWidget(label, stretch)
+        self.line.setAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
+        self.line.setContentsMargins(24, 0, 0, 0)  # below the title
+        self.line.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
+        self.line.hide()
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(6, 4, 6, 4)
+        layout.setSpacing(2)
+        layout.addLayout(above)
+        layout.addWidget(self.line)
         self.arrow.setFixedWidth(18)
         self.mark.setFixedWidth(18)
         self.mark.setAlignment(Qt.AlignmentFlag.AlignCenter)
@@ -145,25 +157,43 @@ class StepHeader(QToolButton):
     def show_state(self, state: State) -> None:
         """Show mark and text; the tooltip has all of it."""
         self.mark.setText(SIGNS.get(state.mark, ""))
-        self.text.setText(state.text)
+        self.said = state.text
+        self._place_text()
         said = ", ".join(part for part in (SAID.get(state.mark, ""), state.text) if part)
         self.setAccessibleName(f"{self.name}: {said}" if said else self.name)
         self.setToolTip(as_plain(f"{self.name}{f' ({said})' if said else ''}. Click to open or close it."))
 
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self._place_text()
+
+    def _place_text(self) -> None:
+        """Beside the title where there is room for it, or while the step is open; else on the line below."""
+        width = self.text.fontMetrics().horizontalAdvance(self.said)
+        below = not self.isChecked() and width > self.text.width()
+        self.text.setText("" if below else self.said)
+        self.line.setText(self.said if below else "")
+        self.line.setVisible(below)
+
     def _turn(self, opened: bool) -> None:
         self.arrow.setText("▾" if opened else "▸")
+        self._place_text()
 
 
 class Step(QWidget):
     """A header with its panel below."""
 
-    opened = Signal(str)  # by the user
+    opened = Signal(str)  # name; by the user
+    answered = Signal(str, str, bool)  # name; what the panel says to what was asked for; whether that is a problem
 
     def __init__(self, name: str, panel: Panel, opened: bool) -> None:
         super().__init__()
         self.name, self.panel = name, panel
         self.header = StepHeader(panel.title().replace(" · ", "  "))
+        self.reply = Reply(panel)
         self._chosen = {"true": True, "false": False}.get(str(window_state().value(self._key)))
+        self._has_shrunk = False
+        self._opened_again = False  # by the user, after it had shrunk
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(0)
@@ -171,6 +201,8 @@ class Step(QWidget):
         layout.addWidget(panel)
         self.header.toggled.connect(panel.setVisible)
         self.header.clicked.connect(self._choose)
+        panel.problem.connect(self._on_problem)
+        panel.success.connect(self._on_success)
         panel.setVisible(False)
         self.header.setChecked(opened if self._chosen is None else self._chosen)
         self.refresh()
@@ -183,6 +215,11 @@ class Step(QWidget):
     def is_open(self) -> bool:
         return self.header.isChecked()
 
+    @property
+    def is_in_use(self) -> bool:
+        """Whether the pointer or the keyboard is in the panel."""
+        return self.is_open and is_in_use(self.panel)
+
     def set_open(self, opened: bool) -> None:
         self.header.setChecked(opened)
 
@@ -191,11 +228,25 @@ class Step(QWidget):
         if self._chosen is None:
             self.header.setChecked(True)
 
+    def shrink(self) -> None:
+        """Fold a step that is done, unless the user is in it, or has opened it again after it shrank."""
+        done = mark_of(self.name, self.panel.session) == DONE
+        if done and self.is_open and not self._opened_again and not self.is_in_use:
+            self._has_shrunk = True
+            self.header.setChecked(False)
+
     def refresh(self) -> None:
         self.header.show_state(state_of(self.name, self.panel))
 
+    def _on_problem(self, text: str) -> None:
+        self.answered.emit(self.name, text, True)
+
+    def _on_success(self, text: str) -> None:
+        self.answered.emit(self.name, text, False)
+
     def _choose(self, opened: bool) -> None:
         self._chosen = opened
+        self._opened_again = opened and self._has_shrunk
         window_state().setValue(self._key, "true" if opened else "false")
         if opened:
             self.opened.emit(self.name)

@@ -14,7 +14,7 @@ def test_unsaved_changes_are_shown_and_come_back(full, viewer, qtbot):
     choose(full, 0)
     click(qtbot, full.labelling.labels.itemAt(2).widget())
     assert "Not saved in cohort.csv yet" in full.kept.state.text()
-    qtbot.waitUntil(lambda: "a copy is kept" in full.kept.state.text(), timeout=LONG)
+    qtbot.waitUntil(lambda: "a copy is saved" in full.kept.state.text(), timeout=LONG)
     full.open_path(str(full.session.cohort_path))
     qtbot.waitUntil(lambda: full.session.unsaved, timeout=LONG)
     assert full.session.cohort["slide_000"].label is None

@@ -93,7 +93,7 @@ def test_a_missing_scale_is_seen_and_mended(full, qtbot, tmp_path):
     for number in range(2):
         Image.new("RGB", (90, 90), "pink").save(tmp_path / f"plain_{number}.png")
     full.add_paths([tmp_path / "plain_0.png", tmp_path / "plain_1.png"])
-    qtbot.waitUntil(lambda: full.missing.text().startswith("2 slides say no µm/px"), timeout=LONG)
+    qtbot.waitUntil(lambda: full.missing.text().startswith("2 slides have no pixel size"), timeout=LONG)
     assert cell(full, 8, STATUS) == "no µm/px"
     assert cell(full, 8, MPP) == "not in file"
     full.labelling.ask_mpp = lambda ids: 0.5

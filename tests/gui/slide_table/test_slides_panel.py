@@ -43,12 +43,12 @@ def test_from_an_empty_panel_to_a_saved_table(panel, viewer, qtbot, cohort_csv, 
         choose(panel, *rows)
         click(qtbot, panel.labelling.labels.itemAt(label).widget())
     assert panel.labelling.counts.text().startswith("8 slides: 2 normal, 2 tumour, 4 without label")
-    assert panel.headline() == "8 slides, 4 labelled"
+    assert panel.headline() == "8 slides, 2 normal, 2 tumour, 4 without label"
     assert "Not saved in a table yet" in panel.kept.state.text()
     places = []
     panel.ask_save = lambda title, place, *more: places.append(place) or str(tmp_path / "cohort.csv")
     said = []
-    panel.session.message.connect(said.append)
+    panel.success.connect(said.append)
     click(qtbot, panel.save)
     assert not panel.kept.state.isVisibleTo(panel)
     assert said[-1].endswith(f"in {tmp_path / 'cohort.csv'}")  # and where to

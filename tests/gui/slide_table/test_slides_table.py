@@ -39,6 +39,48 @@ def test_filtering_by_words_and_by_kind(full, qtbot):
     assert len(full.table.visible_ids()) == 8
 
 
+def test_filtering_by_label_and_split(full):
+    session = full.session
+    tumour = [row.slide_id for row in session.cohort if row.label == "tumour"]
+    session.set_split(tumour[:2], "test")
+    full.of_class.setCurrentText("tumour")
+    assert full.table.visible_ids() == tumour
+    full.of_split.setCurrentText("test")
+    assert full.table.visible_ids() == tumour[:2]
+    full.of_split.setCurrentText("auto")
+    assert full.table.visible_ids() == tumour[2:]
+    full.of_class.setCurrentText("any label")
+    assert len(full.table.visible_ids()) == 6
+    full.show_all()
+    assert len(full.table.visible_ids()) == 8
+    # A class that is chosen and goes filters nothing out any more.
+    session.add_class("stroma")
+    full.of_class.setCurrentText("stroma")
+    assert full.table.visible_ids() == []
+    session.remove_class("stroma")
+    assert full.of_class.currentText() == "any label"
+    assert len(full.table.visible_ids()) == 8
+
+
+def test_contradictions_are_counted_and_found(full, qtbot, make_patch_map):
+    session = full.session
+    session.role = "student"
+    assert not full.contradicted.isVisibleTo(full)
+    for slide_id in ("slide_000", "slide_002"):
+        patch_map = make_patch_map((135, 162))
+        score = 0.9 if session.cohort[slide_id].label == "normal" else 0.1
+        patch_map.finish([1 - score, score])
+        session.predictions[slide_id] = {"student": patch_map}
+    session.slides_changed.emit()
+    assert full.contradicted.text() == "2 predictions contradict their labels."
+    assert full.headline().endswith("; 2 contradicted")
+    full.search.setText("slide_007")
+    click(qtbot, full.show_contradicted)
+    assert full.table.visible_ids() == ["slide_000", "slide_002"]
+    session.set_label("slide_000", None)
+    assert full.contradicted.text() == "1 prediction contradicts its label."
+
+
 def test_sorting_keeps_the_selection_and_rows_stay_where_they_are(full):
     session = full.session
     session.set_label([row.slide_id for row in session.cohort], "tumour")
@@ -89,7 +131,7 @@ def test_the_prediction_is_shown_as_soon_as_there_is_one(full, make_patch_map):
     session.slides_changed.emit()
     assert not full.table.isColumnHidden(PREDICTION)
     assert [cell(full, row, PREDICTION) for row in range(4)] == [
-        "normal\nP(tumour) 0.20", "tumour\nP(tumour) 0.90", "normal\nP(tumour) 0.40", "",
+        "0.20\nnormal", "0.90\ntumour", "0.40\nnormal", "",
     ]  # fmt: skip
     assert cell(full, 0, STATUS, Qt.ItemDataRole.AccessibleTextRole) == "predicted"
     assert cell(full, 0, STATUS) == ""  # its mark alone, so that both fit
@@ -167,13 +209,13 @@ def test_what_contradicts_a_label_is_marked_and_found(full, qtbot, make_patch_ma
     session.slides_changed.emit()
     assert session.contradicted == ["slide_000"]
     roles = Qt.ItemDataRole
-    assert cell(full, 0, PREDICTION, roles.AccessibleTextRole) == "tumour · P(tumour) 0.90, contradicts label"
+    assert cell(full, 0, PREDICTION, roles.AccessibleTextRole) == "0.90 · tumour, contradicts label"
     assert cell(full, 0, PREDICTION, roles.ToolTipRole) == (
         "The model says tumour · P(tumour) 0.90. This contradicts the label, normal: look at the slide again."
     )
     assert not cell(full, 0, PREDICTION, roles.DecorationRole).isNull()
     assert cell(full, 1, PREDICTION, roles.DecorationRole) is None
-    assert cell(full, 2, PREDICTION) == "normal\nP(tumour) 0.10"
+    assert cell(full, 2, PREDICTION) == "0.10\nnormal"
     assert cell(full, 0, STATUS, roles.AccessibleTextRole) == "contradicts label"
     full.kind.setCurrentText("contradicts label")
     assert table.visible_ids() == ["slide_000"]
