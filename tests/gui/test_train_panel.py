@@ -230,7 +230,7 @@ def test_the_list_of_runs(ready, qtbot, run_folder, stopped, tmp_path):
     panel.ask_folder = lambda *args: str(finished)
     click(qtbot, runs.from_disk)
     qtbot.waitUntil(lambda: panel.session.model is not None and len(runs.model.rows) == 1, timeout=LONG)
-    assert panel.headline().startswith("Loaded: ‘finished run’, student, epoch 1")
+    assert panel.headline().startswith("Loaded: student, epoch 1")
     panel.session.runs.add(stopped)
     qtbot.waitUntil(lambda: len(runs.model.rows) == 2, timeout=LONG)
     panel.runs_fold.toggle.click()

@@ -268,10 +268,10 @@ class TrainPanel(Panel):
         if trial := self._about_trial():
             return trial
         is_new = session.runs.trained_at is not None and session.runs.folder == model.path
-        how = "Trained" if is_new else f"Loaded: ‘{short(model.path.name, 24)}’"
+        name = f"‘{short(model.path.name, 24)}’"
         if run is None or not run.outcome:
-            return how
-        return f"{how}: {run.outcome}" if is_new else f"{how}, {run.outcome}"
+            return "Trained" if is_new else f"Loaded: {name}"
+        return f"Trained: {run.outcome}" if is_new else f"Loaded: {run.outcome} ({name})"
 
     def refresh(self) -> None:
         session = self.session
