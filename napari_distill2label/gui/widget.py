@@ -17,6 +17,7 @@ from .plain_text import as_plain
 from .predicting.predict_panel import PredictPanel
 from .predicting.review_panel import ReviewPanel
 from .session.session import Session, session_of
+from .slide_table.kept_strip import CloseGuard
 from .slide_table.slides_panel import SlidesPanel
 from .training.train_panel import TrainPanel
 from .warm_up import warm_up
@@ -229,7 +230,8 @@ class DistillToLabel(QWidget):
         return super().event(event)
 
     def _watch_window(self) -> None:
-        """Shut the session down when the main window goes, and not when this dock is closed."""
+        """Shut the session down when the main window goes, and not when this dock is closed; ask before it goes."""
+        CloseGuard.watch(self.slides, self.session)  # also while the step Slides is folded, and has never been shown
         window = self.window()
         if window is not self and window.inherits("QMainWindow") and not self._watched:
             window.destroyed.connect(_shutting_down(self.session))

@@ -129,7 +129,7 @@ class CloseGuard(QObject):
             return ""
         kept = job.kept or "What it has not written yet is lost."
         if job.kind == "train":
-            kept = "The run is saved up to its last completed epoch: resume it later in the list of runs."
+            kept = "The run is saved up to its last completed epoch. Resume it later in the list of runs."
         waiting = len(session.jobs.queue) - (job in session.jobs.queue)
         more = f" {waiting} more {'waits' if waiting == 1 else 'wait'} and will not be begun." if waiting else ""
         return f"{job.title} is under way. Closing the window stops it.{more} {kept}"
