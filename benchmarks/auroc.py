@@ -15,8 +15,8 @@ from napari_distill2label.mil.training import predict_bag
 from napari_distill2label.store.cohort import Cohort
 from napari_distill2label.store.splits import with_splits
 from napari_distill2label.store.tables.points import read_points
-from napari_distill2label.workflow.bags import BagReader
-from napari_distill2label.workflow.dataset import COLON_POSITIVE, dataset
+from napari_distill2label.workflow.commands.prepare_dataset import COLON_POSITIVE, prepare_dataset
+from napari_distill2label.workflow.slide_reader import SlideReader
 
 from .epochs import first_model, our_epochs, plain_settings
 from .textbook import Textbook
@@ -27,10 +27,10 @@ Scores = list[tuple[float, np.ndarray]]  # of every bag: its own, and those of i
 def _read(data: Path, seed: int) -> tuple[list[Bag], list[Bag], list[np.ndarray]]:
     """Training bags, test bags, and which patches of the latter are positive."""
     with tempfile.TemporaryDirectory() as folder:
-        table = drain(dataset("colon", data, folder))
+        table = drain(prepare_dataset("colon", data, folder))
         settings = build_settings("colon", "paper")
         cohort = with_splits(Cohort.read(table).with_classes(), settings.split, seed)
-        reader = BagReader(settings.grid, Path(folder) / "centres.csv")
+        reader = SlideReader(settings.grid, Path(folder) / "centres.csv")
         bags = {
             split: list(drain(reader.read_all(cohort.in_split(split), cohort)).values()) for split in ("train", "test")
         }

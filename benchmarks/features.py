@@ -52,7 +52,7 @@ def memory() -> dict[str, float]:
     return {"peak": int(status["VmHWM"]) / 2**20, "own": int(status["RssAnon"]) / 2**20}
 
 
-def measure(bags: int, instances: int, role: str, epochs: int = 2) -> Iterator[str]:
+def measure(bags: int, instances: int, network: str, epochs: int = 2) -> Iterator[str]:
     retain_freed_memory()  # as the command line does
     overrides = {name: {"epochs": epochs} for name in ("teacher", "assistant", "student")}
     settings, device = build_settings("wsi", overrides=overrides), choose_device("auto")
@@ -60,7 +60,7 @@ def measure(bags: int, instances: int, role: str, epochs: int = 2) -> Iterator[s
         made = [draw(Path(folder) / f"{number}.zarr", number, instances) for number in range(bags)]
         size = sum(bag.instances.nbytes for bag in made) / 2**30
         yield f"{bags} bags of {instances} × {FEATURES} features: {size:.2f} GiB"
-        stage = stage_of(role, TrainingPipeline(made, (), 2, settings, device))
+        stage = stage_of(network, TrainingPipeline(made, (), 2, settings, device))
         stage.model.dtype = compute_dtype("auto", device)
         start, own = time.perf_counter(), 0.0
         for item in fit(stage.model, stage.loss_function, stage.training_bags, (), stage.settings):
@@ -69,19 +69,19 @@ def measure(bags: int, instances: int, role: str, epochs: int = 2) -> Iterator[s
                 seconds, start = time.perf_counter() - start, time.perf_counter()
                 loss, peak = item.history[-1]["loss"], memory()["peak"]
                 yield (
-                    f"{role}: epoch {item.epoch}: {seconds:.0f} s, loss {loss:.3f}, peak {peak:.2f} GiB; "
+                    f"{network}: epoch {item.epoch}: {seconds:.0f} s, loss {loss:.3f}, peak {peak:.2f} GiB; "
                     f"without mapped files {own:.2f} GiB between steps"
                 )
 
 
-def stage_of(role: str, pipeline: TrainingPipeline) -> Stage:
+def stage_of(network: str, pipeline: TrainingPipeline) -> Stage:
     settings = pipeline.settings
-    if role == "baseline":
+    if network == "baseline":
         return pipeline.make_bag_stage("baseline", settings.teacher.model_copy(update=BASELINE_WEIGHTS))
     teacher = pipeline.make_bag_stage("teacher", settings.teacher)
-    if role == "teacher":
+    if network == "teacher":
         return teacher
-    if role == "assistant":
+    if network == "assistant":
         return next(item for item in pipeline.oof_targets(()) if isinstance(item, Stage))
     # What an untrained teacher says costs as much to learn as what a trained one says.
     own = settings.model_copy(update={"student": settings.student.model_copy(update={"gamma_a": 0.0})})

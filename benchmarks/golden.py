@@ -87,7 +87,7 @@ class Package:
     def train(cohort: Any, folder: Path, settings: Any, encoder: Path | None = None, **inputs: Any) -> Any:
         """A run. `inputs`: `baseline`, `centres`, `corrections`."""
         from napari_distill2label.core.events import drain
-        from napari_distill2label.workflow.train import train
+        from napari_distill2label.workflow.commands.train import train
 
         return drain(train(cohort, folder, settings, encoder=encoder, trust=encoder is not None, **inputs))
 
@@ -111,12 +111,12 @@ class Package:
     ) -> list[Any]:  # fmt: skip
         """Patch maps; files of all formats in `out`. `stride`: of a dense map. `inputs`: `centres`, `threshold`."""
         from napari_distill2label.core.events import drain
-        from napari_distill2label.workflow.predict import predict
+        from napari_distill2label.workflow.commands.predict import predict
 
         formats = [name for name, _ in cls.formats.values()]
         return drain(
             predict(
-                run, cohort, out, role=cls.networks[network], formats=formats, trust=trusted, dense=stride, **inputs
+                run, cohort, out, network=cls.networks[network], formats=formats, trust=trusted, dense=stride, **inputs
             )
         )
 
@@ -137,7 +137,7 @@ class Package:
     def evaluate(cls, run: Any, cohort: Any, truth: Path, **inputs: Any) -> dict[str, list[float | None]]:
         """Metrics by network, in the order they are reported in. `inputs`: `centres`."""
         from napari_distill2label.core.events import drain
-        from napari_distill2label.workflow.evaluate import evaluate
+        from napari_distill2label.workflow.commands.evaluate import evaluate
 
         found = drain(evaluate(run, cohort, truth, split="all", **inputs))
         return {
@@ -151,10 +151,10 @@ class Package:
         """Weights by network, and the maps, of a live training on features that are computed for it."""
         from napari_distill2label.core.events import drain
         from napari_distill2label.core.settings import GridSettings
-        from napari_distill2label.workflow.features import features
+        from napari_distill2label.workflow.commands.extract_features import extract_features
         from napari_distill2label.workflow.live import live, read_features
 
-        drain(features(cohort, encoder, folder, GridSettings(**cls.patches_of_features["grid"]), trust=True))
+        drain(extract_features(cohort, encoder, folder, GridSettings(**cls.patches_of_features["grid"]), trust=True))
         result = drain(live(drain(read_features(cohort, folder)), cohort))
         named = {own: name for name, own in cls.networks.items()}
         return {named[own]: model.state_dict().values() for own, model in result.models.items()}, result.maps

@@ -106,7 +106,7 @@ def draw(folder: Path) -> Path:
 
 def command(*arguments: object) -> None:
     """`distill2label …`, in this process; what it prints is shown only if it fails."""
-    from napari_distill2label.cli import main
+    from napari_distill2label.cli.main import main
 
     printed = io.StringIO()
     with redirect_stdout(printed), redirect_stderr(printed):

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from napari_distill2label.cli import main as command_line
+from napari_distill2label.cli.main import main as command_line
 from napari_distill2label.slides.synthetic import write_cohort
 from napari_distill2label.store.bundle import NETWORKS
 from napari_distill2label.store.files import atomic
@@ -71,7 +71,7 @@ def prepare(folder: Path) -> Whole:
 
 def kept(run: Path) -> dict[str, str]:
     """Digests of what a run is there for, and the names of what should not be there."""
-    found = {role: _digest(run / role / "model.safetensors") for role in NETWORKS}
+    found = {network: _digest(run / network / "model.safetensors") for network in NETWORKS}
     found |= {path.name: _digest(path) for path in sorted((run / "checkpoints").glob("*.safetensors"))}
     found["history.csv"] = _digest(run / "history.csv")
     return found | {path.name: "half-written" for path in half_written(run)}

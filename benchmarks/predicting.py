@@ -23,7 +23,7 @@ from napari_distill2label.core.events import Progress, Task
 from napari_distill2label.core.presets import build_settings
 from napari_distill2label.mil.model import MILModel
 from napari_distill2label.store.bundle import save_bundle
-from napari_distill2label.workflow.predict import predict
+from napari_distill2label.workflow.commands.predict import predict
 
 from .pyramids import MPP, pyramid
 from .rounds import in_turn, ratio

@@ -48,7 +48,7 @@ def _times(edge: int) -> tuple[list[float], list[float]]:
     session.show(slide_id)
     while session.background.busy or session.shown is None:
         QApplication.processEvents()
-    session.role = "student"
+    session.network = "student"
     session._take_map(_patch_map(slide_id, edge))
     while session.background.busy:
         QApplication.processEvents()

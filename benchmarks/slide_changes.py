@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 
 REST = 20.0  # s until the last of a burst must be on the canvas
-ROLES = ("student", "teacher")
+NETWORKS = ("student", "teacher")
 
 
 def patch_maps(cohort: Any) -> list[Any]:
-    """A finished map in memory of each slide and role; probabilities are random."""
+    """A finished map in memory of each slide and network; probabilities are random."""
     from napari_distill2label.core.geometry import PatchGrid
     from napari_distill2label.core.settings import GridSettings
     from napari_distill2label.slides.registry import open_slide
@@ -35,10 +35,10 @@ def patch_maps(cohort: Any) -> list[Any]:
         with open_slide(row.path) as slide:
             shape, mpp = slide.shape, slide.mpp
         grid = PatchGrid.over(shape, GridSettings(patch_px=27), mpp)
-        for role in ROLES:
+        for network in NETWORKS:
             found = PatchMap.create(
                 None, grid, ("normal", "tumour"), slide_id=row.slide_id, slide_path=row.path, slide_mpp=mpp,
-                model={"network": role},
+                model={"network": network},
             )  # fmt: skip
             for block in grid.blocks(1000):
                 positive = rng.random(len(block.corners))
@@ -61,7 +61,7 @@ def window(table: Path, maps: bool = True) -> Any:
     viewer.window.add_dock_widget(panel, name="Distill to Label")
     session = panel.session
     session.read_cohort(table)
-    session.role = ROLES[0]
+    session.network = NETWORKS[0]
     session.show(session.cohort.slides[0].slide_id)
     if maps:
         for patch_map in patch_maps(Cohort.read(table)):
@@ -107,7 +107,7 @@ def burst(panel: Any, chance: random.Random) -> int:
         elif what < 0.4:
             session.overlays.blink()
         elif what < 0.45:
-            session.role = chance.choice(ROLES)
+            session.network = chance.choice(NETWORKS)
             session.overlays.lay_all(session.shown or "")
         turn(chance.choice((0, 0, 1, 5, 20, 60)))
     return count

@@ -24,7 +24,7 @@ from napari_distill2label.slides.registry import open_slide
 from napari_distill2label.slides.slide import Slide
 from napari_distill2label.slides.synthetic import MPP, SyntheticSlide, draw_slide
 from napari_distill2label.store.bundle import Bundle
-from napari_distill2label.workflow.predict import find_model
+from napari_distill2label.workflow.commands.predict import find_model
 
 SHAPE, SEED = (432, 432), 7  # a slide that no run has seen
 STRIDE = 1

@@ -26,7 +26,7 @@ model, and this page all come from that declaration.
 
 - **Command line**: `--teacher.epochs 20`. A hyphen does as well as an underscore (`--grid.patch-px 64`); `none` unsets.
 - **Python**: `d2l.build_settings("colon", "default", {"teacher": {"epochs": 20}})`.
-- **napari console**: `d2l.configure(teacher={"epochs": 20})`.
+- **napari console**: `session.configure(teacher={"epochs": 20})`.
 
 A run's settings are the defaults below, then those of the preset, of the recipe, and yours, the later ones on top.
 A value out of range is an error that names the setting. Symbols and equation numbers are the paper's.

@@ -25,7 +25,7 @@ QUICK = {"teacher": {"epochs": 3}, "assistant": {"epochs": 2}, "student": {"epoc
 
 def trained(cohort, folder: Path, settings):
     from napari_distill2label.core.events import drain
-    from napari_distill2label.workflow.train import train
+    from napari_distill2label.workflow.commands.train import train
 
     return drain(train(cohort, folder, settings)).folder
 
@@ -35,7 +35,7 @@ def drawn(folder: Path, run: Path | None) -> tuple[Path, Path]:
     from napari_distill2label.core.presets import build_settings
     from napari_distill2label.slides.synthetic import write_cohort
     from napari_distill2label.store.cohort import Cohort
-    from napari_distill2label.workflow.demo import OVERRIDES, SHAPE
+    from napari_distill2label.workflow.commands.demo import OVERRIDES, SHAPE
 
     if run is None:
         cohort = Cohort.read(write_cohort(folder / "cohort", n_slides=30, shape=SHAPE))
@@ -50,9 +50,9 @@ def colon(folder: Path, data: Path) -> tuple[Path, Path]:
     from napari_distill2label.core.events import drain
     from napari_distill2label.core.presets import build_settings
     from napari_distill2label.store.cohort import Cohort
-    from napari_distill2label.workflow.dataset import dataset
+    from napari_distill2label.workflow.commands.prepare_dataset import prepare_dataset
 
-    cohort = Cohort.read(drain(dataset("colon", data, folder / "colon")))
+    cohort = Cohort.read(drain(prepare_dataset("colon", data, folder / "colon")))
     by_label: dict = {}
     for row in cohort:
         by_label.setdefault(row.label, []).append(row)

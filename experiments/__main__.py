@@ -7,9 +7,9 @@ from importlib import import_module
 from inspect import signature
 from pathlib import Path
 
-from napari_distill2label.cli import RESEARCH_USE, Drain, run_command
+from napari_distill2label.cli.arguments import add_workers, name_list, positive_int
+from napari_distill2label.cli.main import RESEARCH_USE, Drain, run_command
 from napari_distill2label.core.errors import SettingsError
-from napari_distill2label.flags import add_workers, name_list, positive_int
 
 NAMES = ("mnist", "colon", "breast", "fields")  # each a module, with a function of the same name
 
@@ -25,7 +25,7 @@ def _parser() -> argparse.ArgumentParser:
         description=f"A figure or table of the paper: CSV, picture, Markdown. {RESEARCH_USE}",
         allow_abbrev=False,
     )
-    parser.set_defaults(run=_run, verb="experiment")
+    parser.set_defaults(run=_run, command="experiment")
     parser.add_argument("name", choices=NAMES)
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the published files, or a parent")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="goes on with what is there")

@@ -19,8 +19,8 @@ from napari_distill2label.core.presets import build_settings
 from napari_distill2label.core.settings import GridSettings, Settings
 from napari_distill2label.store.cohort import SPLITS, Cohort, CohortSlide
 from napari_distill2label.store.splits import k_folds
-from napari_distill2label.workflow.bags import BagReader, PathLike
-from napari_distill2label.workflow.dataset import dataset
+from napari_distill2label.workflow.commands.prepare_dataset import prepare_dataset
+from napari_distill2label.workflow.slide_reader import PathLike, SlideReader
 
 from .breast_report import IMAGE_SCORE, VALID, VERSUS_IMAGE, write_report
 from .results import Key, Results, Row, rows_of
@@ -65,7 +65,7 @@ def breast(
     """
     out = Path(out)
     settings = build_settings("breast", "paper", QUICK if quick else None)
-    cohort = Cohort.read((yield from dataset(NAME, data, out))).with_classes()
+    cohort = Cohort.read((yield from prepare_dataset(NAME, data, out))).with_classes()
     if quick:
         cohort, folds, seeds = few_images(cohort), 2, 1
     splits = k_folds(cohort, folds, settings.split, FOLD_SEED)
@@ -129,7 +129,7 @@ def _bag(slide: CohortSlide, classes: tuple[str, ...], grid: GridSettings) -> Ba
     """The bag of an image, read once per process; no truth but the image's label is in it."""
     # What is said while reading (that the files' 72 dpi are no scale) would be said by every trial, and changes
     # nothing: patches are cut in pixels.
-    return drain(BagReader(grid).read(slide, Cohort((slide,), classes)))
+    return drain(SlideReader(grid).read(slide, Cohort((slide,), classes)))
 
 
 def _measure(key: Key, trained: Trained, valid: list[Bag], test: list[Bag]) -> Generator[Event, None, list[Row]]:

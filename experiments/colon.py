@@ -22,8 +22,8 @@ from napari_distill2label.core.settings import SplitSettings
 from napari_distill2label.mil.pu_learning import threshold_from_slide_labels
 from napari_distill2label.store.cohort import SPLITS, Cohort
 from napari_distill2label.store.splits import k_folds
-from napari_distill2label.workflow.bags import PathLike
-from napari_distill2label.workflow.dataset import dataset
+from napari_distill2label.workflow.commands.prepare_dataset import prepare_dataset
+from napari_distill2label.workflow.slide_reader import PathLike
 
 from .colon_images import CUTS, Source
 from .colon_report import write_report
@@ -83,7 +83,7 @@ def colon(
         if unknown := [each for each in asked if each not in known]:
             raise SettingsError(f"experiment colon: unknown {name} {unknown[0]!r}: choose of {', '.join(known)}")
     out = Path(out).absolute()  # workers stand elsewhere
-    cohort = Cohort.read((yield from dataset(NAME, data, out))).with_classes()
+    cohort = Cohort.read((yield from prepare_dataset(NAME, data, out))).with_classes()
     layers: dict[str, Any] = {}
     if quick:
         cohort, folds, seeds, layers = few_slides(cohort), 2, 1, QUICK
@@ -159,22 +159,22 @@ def _work(source: Source, row: str, fold: int, seed: int, layers: dict[str, Any]
         trained = yield from train_models(bags["train"], bags["valid"], n_classes, settings, tuple(variant.models))
         measured, attention = variant.models, variant.attention
     outcome = Outcome()
-    for role, name in measured.items():
+    for network, name in measured.items():
         key = Key(NAME, name, source.kind, fold, seed)
-        outcome.files[f"history/{source.kind}-{name}-{fold}-{seed}.csv"] = _history(trained[role])
+        outcome.files[f"history/{source.kind}-{name}-{fold}-{seed}.csv"] = _history(trained[network])
         answers = {}
         for split in SPLITS:
-            answers[split] = yield from answers_of(trained[role].model, bags[split])
+            answers[split] = yield from answers_of(trained[network].model, bags[split])
         outcome.files[f"scores/{source.kind}-{name}-{fold}-{seed}.npz"] = _scores(answers, bags, truth)
         test, threshold = answers["test"], _threshold(answers, bags)
         outcome.rows += _measure(key, test, bags["test"], truth, threshold, source.kind)
         outcome.rows.append(Row(*astuple(key), "slides", "threshold", "bags", threshold))
-        state = trained[role].state
+        state = trained[network].state
         if (loss := state.history[state.best_epoch - 1]["valid_loss"]) is not None:
             outcome.rows.append(Row(*astuple(key), "valid", "loss", "", loss))
-        if role in attention:
+        if network in attention:
             drawn = replace(test, instance=[_rescaled(weights) for weights in test.attention])
-            key = replace(key, model=attention[role])
+            key = replace(key, model=attention[network])
             outcome.rows += _measure(key, drawn, bags["test"], truth, None, source.kind)
     return outcome
 

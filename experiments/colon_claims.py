@@ -89,8 +89,8 @@ def _single_choices(frame: "pd.DataFrame") -> Iterator[list[str]]:
 
 
 def _best_by_bags(frame: "pd.DataFrame") -> Iterator[list[str]]:
-    for role, worse in (("teacher", "mil"), ("student", "teacher")):
-        losses = validation_losses(frame, OPEN_CHOICES[role])
+    for network, worse in (("teacher", "mil"), ("student", "teacher")):
+        losses = validation_losses(frame, OPEN_CHOICES[network])
         if losses.shape[1] > 1 and len(losses):
             means = losses.mean().sort_values()
             best, each = means.index[0], ", ".join(f"{row} {short(loss)}" for row, loss in means.items())

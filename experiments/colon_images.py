@@ -15,9 +15,9 @@ from napari_distill2label.slides.patches import place_patches
 from napari_distill2label.slides.registry import open_slide
 from napari_distill2label.store.cohort import Cohort, CohortSlide
 from napari_distill2label.store.tables.points import read_points
-from napari_distill2label.workflow.bags import BagReader, centres_of
-from napari_distill2label.workflow.dataset import COLON_CLASSES
-from napari_distill2label.workflow.truth import PointTruth, Truth
+from napari_distill2label.workflow.commands.prepare_dataset import COLON_CLASSES
+from napari_distill2label.workflow.ground_truth import PointTruth, Truth
+from napari_distill2label.workflow.slide_reader import SlideReader, centres_of
 
 CUTS = {
     "grid": GridSettings(edge="drop"),  # 500 px and patches of 27 px: the 18 × 18 that fit
@@ -62,14 +62,14 @@ class Source:
 
 
 @cache
-def _reader(kind: str, folder: Path) -> tuple[BagReader, Truth, Truth]:
+def _reader(kind: str, folder: Path) -> tuple[SlideReader, Truth, Truth]:
     """How images are read; which class their nuclei are of, and which kind."""
     centres = folder / "centres.csv" if kind == "nucleus" else None
     # Kinds other than the finding are of the negative class; tables of former versions do not say so themselves.
     nuclei = read_points(folder / "truth.csv", labelled=True)
     classes = PointTruth(nuclei, {"*": COLON_CLASSES[0]})
     kinds = PointTruth({slide_id: replace(points, classes=None) for slide_id, points in nuclei.items()})
-    return BagReader(CUTS[kind], centres), classes, kinds
+    return SlideReader(CUTS[kind], centres), classes, kinds
 
 
 @cache

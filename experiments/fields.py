@@ -26,8 +26,8 @@ from napari_distill2label.mil.training import predict_bag
 from napari_distill2label.store.cohort import SPLITS, Cohort
 from napari_distill2label.store.files.atomic import write_text
 from napari_distill2label.store.splits import k_folds
-from napari_distill2label.workflow.bags import PathLike
-from napari_distill2label.workflow.dataset import COLON_KINDS, dataset
+from napari_distill2label.workflow.commands.prepare_dataset import COLON_KINDS, prepare_dataset
+from napari_distill2label.workflow.slide_reader import PathLike
 
 from .colon import FOLD_SEED, QUICK, few_slides
 from .colon_claims import gain
@@ -88,7 +88,7 @@ def fields(
     Returns the path of `fields.md`. `SettingsError` if no fold could be done.
     """
     out = Path(out).absolute()  # workers stand elsewhere
-    cohort = Cohort.read((yield from dataset(PRESET, data, out))).with_classes()
+    cohort = Cohort.read((yield from prepare_dataset(PRESET, data, out))).with_classes()
     layers: dict[str, Any] = {}
     if quick:
         cohort, folds, seeds, layers = few_slides(cohort), 2, 1, QUICK
@@ -187,7 +187,7 @@ def train_on_presence(
     variant = VARIANTS[row]
     settings = variant.settings(PRESET, seed, SEVERAL, layers)
     trained = yield from train_models(train, valid, len(CLASSES), settings, tuple(variant.models))
-    return {name: trained[role] for role, name in variant.models.items()}
+    return {name: trained[network] for network, name in variant.models.items()}
 
 
 def train_ceiling(

@@ -39,14 +39,14 @@ class Answers:
 def train_models(
     train: Sequence[Bag], valid: Sequence[Bag], n_classes: int, settings: Settings, wanted: Collection[str]
 ) -> Generator[Event, None, dict[str, Trained]]:
-    """What `workflow.train` trains, by role, without a run folder; no more than the roles `wanted` need."""
+    """What `workflow.commands.train` trains, by role, without a run folder; no more than the roles `wanted` need."""
     pipeline = TrainingPipeline(train, valid, n_classes, settings, choose_device(settings.device))
     trained = {}
     for item in pipeline.stages(baseline="baseline" in wanted):
         if isinstance(item, Stage):
             state = yield from train_stage(item, valid)
-            if item.role in wanted:
-                trained[item.role] = Trained(item.model, state)
+            if item.network in wanted:
+                trained[item.network] = Trained(item.model, state)
             if len(trained) == len(wanted):
                 break
         else:
@@ -60,7 +60,13 @@ def train_stage(stage: Stage, valid: Sequence[Bag]) -> Generator[Event, None, Tr
     stage.model.dtype = compute_dtype(stage.settings.precision, stage.model.device)
     if (state := trained_here.recall(digest, stage)) is None:
         work = fit(
-            stage.model, stage.loss_function, stage.training_bags, valid, stage.settings, stage.seed, network=stage.role
+            stage.model,
+            stage.loss_function,
+            stage.training_bags,
+            valid,
+            stage.settings,
+            stage.seed,
+            network=stage.network,
         )
         for item in work:
             if isinstance(item, TrainingState):

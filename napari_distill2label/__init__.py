@@ -24,25 +24,25 @@ _HOMES = {
     "Settings": "core.settings",
     "SlideError": "core.errors",
     "build_settings": "core.presets",
-    "dataset": "api",
+    "prepare_dataset": "api",
     "demo": "api",
-    "doctor": "workflow.doctor",
+    "doctor": "workflow.commands.doctor",
     "evaluate": "api",
     "export": "api",
-    "features": "api",
+    "extract_features": "api",
     "get_session": "gui",
     "k_folds": "store.splits",
     "load_bundle": "store.bundle",
     "open_slide": "slides.registry",
     "predict": "api",
-    "tissue": "api",
+    "segment_tissue": "api",
     "train": "api",
 }
 __all__ = [*_HOMES, "__version__"]
 
 if TYPE_CHECKING:
     __version__: str
-    from .api import dataset, demo, evaluate, export, features, predict, tissue, train
+    from .api import demo, evaluate, export, extract_features, predict, prepare_dataset, segment_tissue, train
     from .core.bag import Bag
     from .core.errors import Distill2LabelError, SlideError
     from .core.geometry import PatchGrid, PatchPoints
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from .store.maps.patch_map import PatchMap
     from .store.run import Run
     from .store.splits import k_folds
-    from .workflow.doctor import doctor
+    from .workflow.commands.doctor import doctor
 
 
 def __getattr__(name: str) -> object:

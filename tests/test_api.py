@@ -10,7 +10,7 @@ import napari_distill2label as d2l
 from napari_distill2label import api
 from napari_distill2label.core.events import ItemDone, Progress, Task
 
-VERBS = ("dataset", "demo", "evaluate", "export", "features", "predict", "train")
+COMMANDS = ("demo", "evaluate", "export", "extract_features", "predict", "prepare_dataset", "segment_tissue", "train")
 SMALL = {
     "model": {"hidden": 16, "attention": 8}, "device": "cpu",
     "teacher": {"epochs": 1}, "assistant": {"epochs": 1}, "student": {"epochs": 1},
@@ -55,7 +55,7 @@ def test_errors_are_the_package_s_own(tmp_path):
         d2l.predict(tmp_path, [tmp_path / "a.png"])
 
 
-@pytest.mark.parametrize("name", VERBS)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_a_verb_has_the_signature_and_words_of_its_generator(name):
     verb = getattr(d2l, name)
     assert verb is getattr(api, name)

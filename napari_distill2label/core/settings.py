@@ -5,12 +5,13 @@ Symbols are the paper's (Thiagarajan et al., "Distill-to-Label", ICMLA 2019): λ
 """
 
 import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from .errors import SettingsError
+from .text import did_you_mean, shown
 
 
 class _Settings(BaseModel):
@@ -258,7 +259,19 @@ def validated(kind: type[SettingsType], data: Mapping[str, Any], origin: str = "
         field = ".".join(str(part) for part in first["loc"]) or "the whole"
         if first["type"] == "value_error":  # of a model as a whole, which has said it all
             raise SettingsError(f"{origin}: {field}: {first['ctx']['error']}") from None
+        if first["type"] == "extra_forbidden":
+            raise SettingsError(_unknown_setting(kind, first["loc"], origin)) from None
         raise SettingsError(f"{origin}: {field}: {first['msg']} (got {reprlib.repr(first['input'])})") from None
+
+
+def _unknown_setting(kind: type[BaseModel], location: Sequence[str | int], origin: str) -> str:
+    """Return a message on a setting that does not exist, with the most similar one of its group."""
+    *groups, name = map(str, location)
+    for group in groups:
+        kind = kind.model_fields[group].annotation
+    prefix = "".join(f"{group}." for group in groups)
+    start = "" if origin == "settings" else f"{origin}: "
+    return f"{start}There is no setting {shown(prefix + name)}.{did_you_mean(name, kind.model_fields, prefix)}"
 
 
 def merged(base: Mapping[str, Any], *layers: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,8 @@ spreadsheet. `printable` is the one place that makes such text harmless.
 """
 
 import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -45,6 +47,18 @@ def first_problem(error: "ValidationError") -> str:
     """Return the first invalid field and the reason: 'grid.patch_px: Input should be a valid integer'."""
     first = error.errors()[0]
     return f"{'.'.join(map(str, first['loc']))[:100] or 'the whole'}: {first['msg']}"
+
+
+def did_you_mean(word: str, known: Iterable[str], prefix: str = "") -> str:
+    """Return " Did you mean …?" for the most similar known word; an empty text if none is similar.
+
+    A word that begins or ends with `word` is preferred. `prefix` is put before the answer.
+    """
+    bare = word.lstrip("-")[:SHORT]
+    names = {name.lstrip("-"): name for name in known}
+    longer = [name for name in names if bare and (name.startswith(bare) or name.endswith(bare))]
+    similar = sorted(longer, key=len) or get_close_matches(bare, names, n=1, cutoff=0.7)
+    return f" Did you mean {prefix}{names[similar[0]]}?" if similar else ""
 
 
 def quoted(text: object, longest: int = SHORT) -> str:

@@ -1,4 +1,4 @@
-"""The dock widget and the `d2l` of napari's console. The only room that imports napari or Qt."""
+"""The dock widget and the `session` of napari's console. The only room that imports napari or Qt."""
 
 import os
 from pathlib import Path
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def get_session(viewer: Any = None) -> "Session":
-    """The session of a napari viewer (None: the current one). It is what the console calls `d2l`.
+    """The session of a napari viewer (None: the current one). It is what the console calls `session`.
 
     `viewer` may be a `napari.Viewer` or, without a window, a `napari.components.ViewerModel`. `ValueError` if there
     is no viewer at all.

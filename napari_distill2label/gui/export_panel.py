@@ -236,8 +236,8 @@ class ExportPanel(Panel):
         self._look_soon()
 
     def _predicted(self) -> list[str]:
-        role = self.session.role or ""
-        return [slide_id for slide_id, maps in self.session.predictions.items() if role in maps]
+        network = self.session.network or ""
+        return [slide_id for slide_id, maps in self.session.predictions.items() if network in maps]
 
     def _corrected(self) -> dict[str, int]:
         """How many patches of each predicted slide the user corrected."""
@@ -285,7 +285,7 @@ class ExportPanel(Panel):
         out, formats, maps = self.out(), self.chosen(), self.session._maps(self.chosen_slides())
 
         def look() -> Counter[str]:
-            from ..workflow.export import files_to_write
+            from ..workflow.commands.export import files_to_write
 
             files, outputs = files_to_write(maps, out, formats)
             return Counter(outputs.standing(file) for file in files)

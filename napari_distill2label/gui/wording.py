@@ -15,10 +15,10 @@ _WORDS = (
     (r"--mpp(?: UM)?(?: for all)?(?: where you predict)?", "‘µm/px…’ in step 1"),
     (r"as in --classes (\S+)", r"as in \1"),
     (r"--classes", "‘Classes and colours’ in step 1"),
-    (r"give --trust", "choose it again under ‘Encoder’ in step 2, and trust it,"),
+    (r"give --trust-encoder", "choose it again under ‘Encoder’ in step 2, and trust it,"),
     (r"--encoder(?: FILE)?", "‘Encoder’ in step 2"),
     (r"--features(?: DIR)?", "‘Features’ in step 2"),
-    (r"compute them again with `features`", "‘Compute features’ in step 2 makes them again"),
+    (r"compute them again with `extract-features`", "‘Compute features’ in step 2 makes them again"),
     (r"--device", "‘Device’ in step 2:"),
     (r"--baseline", "‘Also train the baseline’ in step 2"),
     (r"--centres", "table of centres"),
@@ -28,12 +28,12 @@ _WORDS = (
     (r"--map ([^\s;,:]+)", r"‘\1’ under ‘Labels mean’"),
     (r"--map", "meaning of labels"),
     (r"--coverage", "share that an area must cover:"),
-    (r"--model", "‘Network’ in step 3"),
+    (r"--network", "‘Network’ in step 3"),
     (r"--threshold", "‘Threshold’ in step 3"),
     (r"add --split all", "ask for all slides"),
     (r"add --overwrite to replace what is there", "let what is there be replaced"),
-    (r"; --force opens it all the same", ""),
-    (r", or name the folder of the slides with --slides", ""),
+    (r"; --allow-non-brightfield opens it all the same", ""),
+    (r", or name the folder of the slides with --slides-folder", ""),
 )
 _SETTING = re.compile(r"--([a-z]+\.[a-z_]+)(?: (\w+)(?=$|[;:,.)]))?")  # with a value where the sentence part ends there
 

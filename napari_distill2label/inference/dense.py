@@ -68,7 +68,7 @@ class DenseScorer:
         if bundle.config.encoder is not None:
             raise SettingsError(
                 f"{bundle.path}: has no dense mode: the frozen encoder {bundle.config.encoder.name!r} takes one patch "
-                "at a time; leave out --dense, or train a network of our own (--preset colon or breast)"
+                "at a time; leave out --dense-stride, or train a network of our own (--preset colon or breast)"
             )
         self.network = DenseNetwork(bundle.model)
 

@@ -125,8 +125,8 @@ def _providers(onnxruntime: Any, device: str) -> list[Any]:
 def _torchscript(path: Path, device: str, trust: bool) -> Runtime:
     if not trust:
         raise SettingsError(
-            f"{path}: a TorchScript file holds a program and a pickle, which run when it is opened: give --trust if "
-            "you know who made it, or have it exported to ONNX"
+            f"{path}: a TorchScript file holds a program and a pickle, which run when it is opened: give "
+            "--trust-encoder if you know who made it, or have it exported to ONNX"
         )
     place = choose_device(device)
     try:

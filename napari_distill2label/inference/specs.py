@@ -68,17 +68,17 @@ class SlideSpec:
 
     path: str
     mpp: Mpp | None
-    force: bool
+    allow_non_brightfield: bool
     patches: PatchGrid | PatchPoints
 
     @classmethod
-    def of(cls, slide: Slide, patches: PatchGrid | PatchPoints, force: bool = False) -> "SlideSpec":
+    def of(cls, slide: Slide, patches: PatchGrid | PatchPoints, allow_non_brightfield: bool = False) -> "SlideSpec":
         """Describe a slide. `patches` are sent without what grows with the slide: each block names its own patches."""
         if isinstance(patches, PatchGrid):
             light: PatchGrid | PatchPoints = replace(patches, tissue=None)
         else:
             light = replace(patches, centres=np.empty((0, 2), np.int64))
-        return cls(str(slide.path), slide.mpp, force, light)
+        return cls(str(slide.path), slide.mpp, allow_non_brightfield, light)
 
     def open(self) -> Slide:
-        return open_slide(self.path, self.mpp, self.force)
+        return open_slide(self.path, self.mpp, self.allow_non_brightfield)

@@ -33,10 +33,10 @@ BASELINE_WEIGHTS = {"lambda_c": 1.0, "lambda_n": 0.0, "lambda_d": 0.0, "lambda_e
 class Stage:
     """A network to train with `training.fit`: `model` has its initial weights and is trained in place.
 
-    `role` is baseline, teacher, student, or assistant-1, assistant-2, … Call `finish` once the network is trained.
+    `network` is baseline, teacher, student, or assistant-1, assistant-2, … Call `finish` once the network is trained.
     """
 
-    role: str
+    network: str
     model: MILModel
     loss_function: Loss
     training_bags: list[TrainingBag]
@@ -79,19 +79,19 @@ class TrainingPipeline:
         settings = {"teacher": self.settings.teacher, "student": self.settings.student}
         if self.settings.student.gamma_a:
             settings["assistant"] = self.settings.assistant
-        for role, own in settings.items():
+        for network, own in settings.items():
             sizes = [len(bag) for bag in self.train if is_subsampled(bag.instances, own)]
             if sizes:
                 yield Notice(
                     f"{len(sizes)} of {len(self.train)} training slides have more than {own.max_bag_patches} patches "
-                    f"(at most {max(sizes)}): every epoch of the {role} trains on {own.max_bag_patches} of them, drawn "
-                    f"anew (--{role}.max_bag_patches)"
+                    f"(at most {max(sizes)}): every epoch of the {network} trains on {own.max_bag_patches} of them, "
+                    f"drawn anew (--{network}.max_bag_patches)"
                 )
 
-    def make_bag_stage(self, role: str, settings: TeacherSettings) -> Stage:
+    def make_bag_stage(self, network: str, settings: TeacherSettings) -> Stage:
         """Return the stage of the baseline or of the teacher."""
         training_bags = [TrainingBag.of(bag, self.n_classes) for bag in self.train]
-        return self.make_stage(role, TeacherLoss(settings), training_bags, settings, offset=0)
+        return self.make_stage(network, TeacherLoss(settings), training_bags, settings, offset=0)
 
     def student_stages(self, teacher: MILModel) -> Generator[Stage | Progress | Notice, None, None]:
         """Yield the out-of-fold classifiers, if the student uses them, and the student."""
@@ -158,7 +158,12 @@ class TrainingPipeline:
         return training_bags
 
     def make_stage(
-        self, role: str, loss_function: Loss, training_bags: list[TrainingBag], settings: TrainingSettings, offset: int
+        self,
+        network: str,
+        loss_function: Loss,
+        training_bags: list[TrainingBag],
+        settings: TrainingSettings,
+        offset: int,
     ) -> Stage:
         """Return a stage with new weights from the run's seed; another `offset` gives other weights."""
         with RngState(self.settings.seed + offset, torch.device("cpu")).active():
@@ -167,7 +172,9 @@ class TrainingPipeline:
             model.fit_normalisation(self.train)
             self.normalisation = {"mean": model.mean.clone(), "std": model.std.clone()}
         model.load_state_dict(self.normalisation, strict=False)
-        return Stage(role, model.to(self.device), loss_function, training_bags, settings, self.settings.seed + offset)
+        return Stage(
+            network, model.to(self.device), loss_function, training_bags, settings, self.settings.seed + offset
+        )
 
 
 def assign_folds(labels: Sequence[tuple[int, ...]], folds: int, seed: int) -> list[list[int]]:

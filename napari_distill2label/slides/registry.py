@@ -34,7 +34,7 @@ _NOT_YET = (".vsi", ".czi", ".isyntax", ".i2syntax", ".lif", ".ets", ".sdpc", ".
 SUFFIXES: tuple[str, ...] = tuple(_BACKENDS)
 
 
-def open_slide(path: str | Path, mpp: float | Mpp | None = None, force: bool = False) -> "Slide":
+def open_slide(path: str | Path, mpp: float | Mpp | None = None, allow_non_brightfield: bool = False) -> "Slide":
     """Open a slide or a plain image.
 
     Parameters
@@ -44,7 +44,7 @@ def open_slide(path: str | Path, mpp: float | Mpp | None = None, force: bool = F
         an OME-Zarr folder (`https://…`, `s3://…`).
     mpp
         The slide's µm/px, or (y, x), if the user corrects the file.
-    force
+    allow_non_brightfield
         Open an image that is not brightfield (fluorescence rendered to RGB) too; a notice says so.
 
     Raises
@@ -54,7 +54,7 @@ def open_slide(path: str | Path, mpp: float | Mpp | None = None, force: bool = F
     """
     path = path if is_url(path) else Path(path)
     try:
-        slide = _opened(path, force)
+        slide = _opened(path, allow_non_brightfield)
         return slide if mpp is None else slide.with_mpp(mpp)
     except SlideError as error:
         raise error if printable(str(path)) in str(error) else SlideError(f"{path}: {error}") from error
@@ -65,7 +65,7 @@ def open_slide(path: str | Path, mpp: float | Mpp | None = None, force: bool = F
         raise SlideError(f"{path}: cannot be read, damaged or not what its name says: {reason}") from error
 
 
-def _opened(path: Path | str, force: bool) -> "Slide":
+def _opened(path: Path | str, allow_non_brightfield: bool) -> "Slide":
     """Open the slide with the µm/px of its file."""
     from .slide import Slide
 
@@ -73,11 +73,11 @@ def _opened(path: Path | str, force: bool) -> "Slide":
     for height, width in (level.shape for level in source.levels):
         if not 1 <= height <= _LONGEST_PX or not 1 <= width <= _LONGEST_PX or height * width > _MOST_PX:
             raise SlideError(f"{path}: claims {width} × {height} px: damaged, or not a slide")
-    if source.other_than_brightfield and not force:
+    if source.other_than_brightfield and not allow_non_brightfield:
         source.close()
         raise SlideError(
             f"{path}: not a brightfield image: {source.other_than_brightfield}: "
-            "a model of stained slides means nothing here; --force opens it all the same"
+            "a model of stained slides means nothing here; --allow-non-brightfield opens it all the same"
         )
     return Slide.of(path, source)
 

@@ -140,7 +140,7 @@ class Slide:
     icc
         ICC profile of the file. It is never applied to the pixels.
     brightfield
-        False for another image that was opened with `force`.
+        False for another image that was opened with `allow_non_brightfield`.
     """
 
     def __init__(self, file: _File, mpp: Mpp | None = None, notices: tuple[str, ...] = ()) -> None:

@@ -112,7 +112,7 @@ class Cohort:
         if self.table and self.table.found == 0:
             raise CohortError(
                 f"{self.table.table.path}: has no column 'path', and {self.table.folder} holds no slide with one of "
-                "its ids: add that column, or name the folder of the slides with --slides"
+                "its ids: add that column, or name the folder of the slides with --slides-folder"
             )
 
     def warnings(self) -> list[str]:

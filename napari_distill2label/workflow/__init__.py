@@ -1,1 +1,1 @@
-"""The verbs. Each is a generator of `core.events` that returns its result; faces drain it."""
+"""The commands, and what they share: plans, readers of slides, stores of features, measuring."""

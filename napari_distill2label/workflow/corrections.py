@@ -1,4 +1,4 @@
-"""A user's corrections of single patches, for `train` and `export`, and the account of what becomes of them."""
+"""A user's corrections of single patches, for `train` and `export`, and a report on how they were used."""
 
 from collections.abc import Collection, Mapping
 
@@ -9,7 +9,7 @@ from ..core.errors import CohortError, SettingsError
 from ..core.geometry import PatchGrid, PatchPoints
 from ..core.label_map import COVERAGE, check_label_map, class_of_labels, count_of, list_briefly
 from ..store.tables.points import Points, Tally, check_labels, find_for_slide, label_patches, read_points
-from .tissue import PathLike
+from .tissue_regions import PathLike
 
 
 class Corrections:

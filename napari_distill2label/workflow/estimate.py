@@ -1,4 +1,4 @@
-"""`estimate`: how long a training would take, measured on a few of its slides. Nothing is kept but features."""
+"""`estimate`: measure on a few slides how long a training takes. Nothing is saved but features."""
 
 import time
 from collections.abc import Generator, Sequence
@@ -19,30 +19,30 @@ from ..slides.patches import cut_bag
 from ..slides.registry import open_slide
 from ..store.cohort import Cohort, CohortSlide
 from ..store.timing import Timing
-from .bags import BagReader, PathLike
-from .plan import Asked, new_plan
-from .stopwatch import Stopwatch, device_in_words
-from .tissue import Tissue
+from .plan import TrainingRequest, new_plan
+from .slide_reader import PathLike, SlideReader
+from .stopwatch import Stopwatch, device_name
+from .tissue_regions import Tissue
 
 SAMPLE = 4  # slides; two of each kind of two classes
 EPOCHS = 2  # the first warms up caches and is not counted
-BUDGET = 10.0  # s that all of it may take, about
-READING = 0.5  # of the budget, for reading slides
-NUMBERS = 400_000  # of one bag: pixels or features. What more patches take is reckoned from these
+BUDGET = 10.0  # s that an estimate may take, about
+READING = 0.5  # share of the budget for reading slides
+NUMBERS = 400_000  # of one bag: pixels or features. Larger bags are extrapolated
 
 
 @dataclass(frozen=True)
 class Sampled:
-    """What was read of some slides.
+    """The slides that were read.
 
     Attributes
     ----------
     bags
-        With a part of their patches, where there are many.
+        Bags of the slides, with a part of the patches of large ones.
     sizes
-        How many patches their slides have.
+        Number of patches of each slide.
     seconds
-        That reading one slide takes, all its patches.
+        Time to read one slide with all its patches.
     """
 
     bags: list[Bag]
@@ -63,12 +63,12 @@ def estimate(
     tissue: Tissue | None = None,
     budget: float = BUDGET,
 ) -> Generator[Event, None, Timing]:
-    """The `Timing` that `train` with the same arguments would have, as far as `budget` seconds on a few slides tell.
+    """Return an estimate of the `Timing` of `train` with the same arguments, from `budget` seconds on a few slides.
 
-    Some slides are read and every network is trained on some of their patches for an epoch or two, or a part of one,
-    in memory; what that took is scaled to all slides and patches. Slides of very different sizes make it wrong by as
-    much. A network that was not reached in time is not in `Timing.epoch`. Features that the encoder computes are kept
-    in the folder `features`, where one is given: the training will look for the same.
+    Some slides are read, and every network is trained in memory on some of their patches for an epoch or two, or for
+    a part of one. The time is scaled to all slides and patches. The estimate is off if slides differ much in size. A
+    network that was not reached in time is missing in `Timing.epoch`. New features are saved in the folder `features`,
+    if one is given: the training uses the same.
     """
     end = time.perf_counter() + budget
     with TemporaryDirectory(prefix="d2l-estimate-") as folder:
@@ -76,12 +76,12 @@ def estimate(
             Path(folder) / "run",
             cohort,
             settings,
-            Asked(classes, baseline, centres, encoder, None, features, trust, tissue),
+            TrainingRequest(classes, baseline, centres, encoder, None, features, trust, tissue),
         )
         n_slides = len(plan.cohort.in_split("train")) + len(plan.cohort.in_split("valid"))
         read_until = time.perf_counter() + READING * (end - time.perf_counter())
-        read = yield from _read_some(plan.reader, _sample(plan.cohort), plan.cohort, read_until)
-        own = _short(plan.config.settings)
+        read = yield from _read_some(plan.reader, _sample_slides(plan.cohort), plan.cohort, read_until)
+        own = _shorten(plan.config.settings)
         device = choose_device(own.device)
         watch = Stopwatch()
         if read.bags:
@@ -96,21 +96,19 @@ def estimate(
                     share = (end - time.perf_counter()) / max(1, left)
                     left -= 1
                     yield from _measured(item, device, watch, time.perf_counter() + share)
-            watch.rest()
+            watch.mark_other()
         if not read.bags:
-            return Timing(
-                device=device_in_words(device), n_slides=n_slides, n_patches=1, reading=read.seconds * n_slides
-            )
-        return _scaled(watch.timing(device, read.bags), read, n_slides, own)
+            return Timing(device=device_name(device), n_slides=n_slides, n_patches=1, reading=read.seconds * n_slides)
+        return _scale_timing(watch.timing(device, read.bags), read, n_slides, own)
 
 
 # ---- reading ------------------------------------------------------------------------------------------------------
 
 
 def _read_some(
-    reader: BagReader, rows: Sequence[CohortSlide], cohort: Cohort, until: float
+    reader: SlideReader, rows: Sequence[CohortSlide], cohort: Cohort, until: float
 ) -> Generator[Event, None, Sampled]:
-    """Read slides until it is time for other things. `CohortError` if none can be read."""
+    """Read slides until the time is up. `CohortError` if none can be read."""
     bags: list[Bag] = []
     sizes: list[int] = []
     seconds: list[float] = []
@@ -140,7 +138,7 @@ def _read_some(
     return Sampled(bags, sizes, sum(seconds) / len(seconds))
 
 
-def _read_part(reader: BagReader, row: CohortSlide, cohort: Cohort) -> Generator[Event, None, tuple[Bag, int, float]]:
+def _read_part(reader: SlideReader, row: CohortSlide, cohort: Cohort) -> Generator[Event, None, tuple[Bag, int, float]]:
     """A bag of some of a slide's patches, how many there are, and what reading all of them takes, in s."""
     began = time.perf_counter()
     with open_slide(row.path, row.mpp) as slide:
@@ -153,7 +151,7 @@ def _read_part(reader: BagReader, row: CohortSlide, cohort: Cohort) -> Generator
 
 
 def _first(patches: PatchGrid | PatchPoints, count: int) -> PatchGrid | PatchPoints:
-    """The first patches in reading order: neighbours, which share tiles of the file as all patches do."""
+    """Return the first patches in reading order: neighbours, which share tiles of the file as all patches do."""
     if isinstance(patches, PatchPoints):
         return replace(patches, centres=patches.centres[:count])
     scored = patches.scored.copy()
@@ -170,7 +168,7 @@ def _first_of(bag: Bag) -> Bag:
 
 
 def _within(work: Generator[Event, None, Any], until: float) -> Generator[Event, None, tuple[Any, float]]:
-    """What work returns, or None if it is not over in time; and how much of it was done, 0–1."""
+    """Return the result of `work`, or None if it did not end in time; and the fraction done, 0–1."""
     share = 0.0
     try:
         while True:
@@ -186,8 +184,8 @@ def _within(work: Generator[Event, None, Any], until: float) -> Generator[Event,
         work.close()
 
 
-def _sample(cohort: Cohort) -> list[CohortSlide]:
-    """A few training slides, of every class in turn."""
+def _sample_slides(cohort: Cohort) -> list[CohortSlide]:
+    """Return a few training slides, of all classes in turn."""
     by_label: dict[str | None, list[CohortSlide]] = {}
     for row in cohort.in_split("train"):
         by_label.setdefault(row.label, []).append(row)
@@ -203,24 +201,24 @@ def _padded(rows: list[CohortSlide]) -> list[CohortSlide | None]:
 
 
 def _networks(settings: Settings, baseline: bool) -> int:
-    """How many networks are trained."""
+    """Return the number of networks that are trained."""
     return 2 + baseline + (settings.assistant.parts if settings.student.gamma_a else 0)
 
 
 def _measured(stage: Stage, device: object, watch: Stopwatch, until: float) -> Generator[Event, None, None]:
-    """Train a network for `EPOCHS`, or until it is time for the next one, but for a step at least."""
+    """Train a network for `EPOCHS`, or until the time is up, but for at least one step."""
     stage.model.dtype = compute_dtype(stage.settings.precision, device)
-    watch.rest()
+    watch.mark_other()
     training = fit(
-        stage.model, stage.loss_function, stage.training_bags, [], stage.settings, stage.seed, network=stage.role
+        stage.model, stage.loss_function, stage.training_bags, [], stage.settings, stage.seed, network=stage.network
     )
     began, warm_up = time.perf_counter(), 0.0  # s of the first step, which counts only where there is no other
     try:
         for item in training:
             late = time.perf_counter() > until
             if isinstance(item, TrainingState):
-                watch.epoch(stage.role)
-                yield Progress(Task.MEASURE, item.epoch, EPOCHS, stage.role)
+                watch.mark_epoch(stage.network)
+                yield Progress(Task.MEASURE, item.epoch, EPOCHS, stage.network)
                 if late:
                     break
             else:
@@ -228,7 +226,7 @@ def _measured(stage: Stage, device: object, watch: Stopwatch, until: float) -> G
                 now = time.perf_counter()
                 if late and item.step:
                     step = (now - began) / (item.step - 1) if warm_up and item.step > 1 else warm_up or now - began
-                    watch.part_of_epoch(stage.role, step * item.total)
+                    watch.mark_partial_epoch(stage.network, step * item.total)
                     break
                 if item.step and not warm_up:
                     began, warm_up = now, now - began
@@ -238,15 +236,15 @@ def _measured(stage: Stage, device: object, watch: Stopwatch, until: float) -> G
     yield from stage.finish()
 
 
-def _short(settings: Settings) -> Settings:
-    """The same with few epochs, and without what needs more slides than there are here."""
+def _shorten(settings: Settings) -> Settings:
+    """Return the same settings with few epochs, and without what needs more slides."""
     short = {"epochs": EPOCHS, "select": "last"}
     parts = {part: getattr(settings, part).model_copy(update=short) for part in ("teacher", "assistant", "student")}
     return settings.model_copy(update=parts)
 
 
-def _scaled(timing: Timing, read: Sampled, n_slides: int, settings: Settings) -> Timing:
-    """Of all slides, with all their patches."""
+def _scale_timing(timing: Timing, read: Sampled, n_slides: int, settings: Settings) -> Timing:
+    """Scale the timing to all slides with all their patches."""
     slides = n_slides / len(read.bags)
     patches = sum(read.sizes) / sum(map(len, read.bags))
     return timing.model_copy(
@@ -255,8 +253,8 @@ def _scaled(timing: Timing, read: Sampled, n_slides: int, settings: Settings) ->
             "n_patches": max(1, round(sum(read.sizes) * slides)),
             "reading": read.seconds * n_slides,
             "epoch": {
-                role: seconds * slides * _more_patches(read, _settings_of(role, settings))
-                for role, seconds in timing.epoch.items()
+                network: seconds * slides * _more_patches(read, _settings_of(network, settings))
+                for network, seconds in timing.epoch.items()
             },
             "between": timing.between * slides * patches,
         }
@@ -264,13 +262,13 @@ def _scaled(timing: Timing, read: Sampled, n_slides: int, settings: Settings) ->
 
 
 def _more_patches(read: Sampled, settings: TrainingSettings) -> float:
-    """How many times more patches an epoch sees than the one that was measured."""
+    """Return how many times more patches an epoch sees than the one that was measured."""
     draws = read.bags[0].instances.ndim == 4 and settings.bag_patches is None  # see `mil.training_bags.is_subsampled`
     most = settings.max_bag_patches if draws else max(read.sizes)
     return sum(min(size, most) for size in read.sizes) / sum(min(len(bag), most) for bag in read.bags)
 
 
-def _settings_of(role: str, settings: Settings) -> TrainingSettings:
-    if role == "student":
+def _settings_of(network: str, settings: Settings) -> TrainingSettings:
+    if network == "student":
         return settings.student
-    return settings.assistant if role.startswith("assistant") else settings.teacher
+    return settings.assistant if network.startswith("assistant") else settings.teacher

@@ -1,9 +1,9 @@
-"""`live`: label slides, and a few seconds later see what their patches are taken for. A quick trial, not a run.
+"""`live`: train within seconds after each change of a label, and label all patches. A quick trial, not a run.
 
-The features of a frozen encoder are read once and kept in memory, each patch's as its few strongest components (PCA
-over all slides; no label is looked at). On these, teacher and student are trained anew after every change of a label.
-The projection is linear, and so is the first layer of a network of features: folded into one, they are an ordinary
-model of the encoder's features, which `keep` writes as a run.
+The features of a frozen encoder are read once and kept in memory, reduced to the strongest components (PCA over all
+slides, without labels). Teacher and student are trained on these after every change of a label. The projection is
+linear, and so is the first layer of a network of features. Both are folded into one layer, which gives an ordinary
+model of the encoder's features. `save_as_run` writes it as a run.
 """
 
 import hashlib
@@ -31,11 +31,11 @@ from ..store.cohort import Cohort, CohortSlide
 from ..store.maps.feature_map import EncoderIdentity, FeatureMap
 from ..store.maps.patch_map import PatchMap
 from ..store.run import Run, RunConfig
-from .bags import PathLike
-from .features import FeatureSource, opened_if_there
-from .train import bag_metrics
+from .feature_store import FeatureStore, open_if_present
+from .slide_metrics import slide_metrics
+from .slide_reader import PathLike
 
-ROLE = "live"  # of the maps, which are of no bundle
+NETWORK = "live"  # of the maps, which are of no bundle
 COMPONENTS = 128  # kept of a patch's features
 SAMPLE = 16_384  # patches that the components are found on
 BUDGET = 20_000  # patches trained on, dealt evenly to the labelled slides: seconds count here
@@ -115,7 +115,7 @@ def read_features(
     known = known if known is not None and known.folder == folder else None
     there = {} if known is None else dict(known.slides)
     scratch = known.scratch if known else TemporaryDirectory(prefix="distill2label-live-")
-    source = FeatureSource(folder, Path(scratch.name), wanted=known.encoder if known else None)
+    source = FeatureStore(folder, Path(scratch.name), expected=known.encoder if known else None)
     maps: dict[str, tuple[CohortSlide, FeatureMap, Mpp | None, bool]] = {}
     missing: list[str] = []
     for done, row in enumerate(cohort, 1):
@@ -128,7 +128,9 @@ def read_features(
         yield Progress(Task.READ_FEATURES, done, len(cohort))
     if not maps and not there:
         raise CohortError(f"{folder}: holds no features of these slides: compute them first, with a frozen encoder")
-    components = known.components if known else Components.of(_sample([found for _, found, _, _ in maps.values()]))
+    components = (
+        known.components if known else Components.of(_sample_features([found for _, found, _, _ in maps.values()]))
+    )
     for done, (slide_id, (row, found, mpp, assumed)) in enumerate(maps.items(), 1):
         values = components(np.asarray(found.instances())[found.readable])
         there[slide_id] = LiveSlide(row, found.patches, found.readable, values, mpp, assumed, found.signature)
@@ -138,11 +140,11 @@ def read_features(
             f"{len(missing)} of {len(cohort)} slides have no features that can be read: the live loop leaves them out; "
             f"the first: {missing[0]}"
         )
-    return LiveFeatures(folder, there, components, known.encoder if known else source.wanted, scratch)
+    return LiveFeatures(folder, there, components, known.encoder if known else source.expected, scratch)
 
 
-def _read(source: FeatureSource, row: CohortSlide) -> Generator[Event, None, tuple[FeatureMap, Mpp | None, bool]]:
-    with opened_if_there(row) as slide:
+def _read(source: FeatureStore, row: CohortSlide) -> Generator[Event, None, tuple[FeatureMap, Mpp | None, bool]]:
+    with open_if_present(row) as slide:
         found = yield from source.read(row, slide)
         if not found.readable.any():
             raise SlideError(f"{row.slide_id}: none of its patches has features")
@@ -151,7 +153,7 @@ def _read(source: FeatureSource, row: CohortSlide) -> Generator[Event, None, tup
         return found, slide.mpp, slide.mpp_from_user
 
 
-def _sample(maps: list[FeatureMap]) -> np.ndarray:
+def _sample_features(maps: list[FeatureMap]) -> np.ndarray:
     """(n, D) features of patches evenly from all slides."""
     each = max(1, SAMPLE // len(maps))
     taken = []
@@ -163,7 +165,7 @@ def _sample(maps: list[FeatureMap]) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class LiveResult:
-    """What a trial came to: models of the encoder's features by role, and the maps of all slides by the student."""
+    """What a trial came to: models of the encoder's features by network, and the maps of all slides by the student."""
 
     models: Mapping[NetworkName, MILModel]
     maps: list[PatchMap]
@@ -202,14 +204,14 @@ def live(
     maps = []
     order = sorted(features.slides.values(), key=lambda slide: slide.row.slide_id != first)
     listed = {row.slide_id for row in cohort}
-    identity = {"network": ROLE, "weights_sha256": _digest(models["student"]), "pooling": settings.model.pooling}
+    identity = {"network": NETWORK, "weights_sha256": _digest(models["student"]), "pooling": settings.model.pooling}
     for done, slide in enumerate(order, 1):
         if slide.row.slide_id in listed:
             maps.append(_map(models["student"], slide, cohort.classes, identity))
             if slide.row.slide_id == first:
                 yield ItemDone(first, maps[-1])
         yield Progress(Task.CLASSIFY_FEATURES, done, len(order))
-    folded = {role: folded_in(model, features.components) for role, model in models.items()}
+    folded = {network: fold_projection(model, features.components) for network, model in models.items()}
     n_corrections = sum(int((bag.patch_labels >= 0).sum()) for bag in bags if bag.patch_labels is not None)
     return LiveResult(folded, maps, settings, features, cohort.with_slides(rows), n_corrections)
 
@@ -247,20 +249,20 @@ def _train(
             yield item
             continue
         for step in fit(
-            item.model, item.loss_function, item.training_bags, (), item.settings, item.seed, network=item.role
+            item.model, item.loss_function, item.training_bags, (), item.settings, item.seed, network=item.network
         ):
             if isinstance(step, TrainingState):
-                step = _epoch_end(item.role, step, item.settings.epochs)
+                step = _epoch_end(item.network, step, item.settings.epochs)
             yield step
         yield from item.finish()
-        models[item.role] = item.model
+        models[item.network] = item.model
     return models
 
 
-def _epoch_end(role: str, state: TrainingState, epochs: int) -> EpochEnd:
+def _epoch_end(network: str, state: TrainingState, epochs: int) -> EpochEnd:
     losses = {name.removeprefix("loss_"): value for name, value in state.history[-1].items() if "loss" in name}
     losses.pop("valid_loss", None)
-    return EpochEnd(role, state.epoch, epochs, losses, {}, best=True)
+    return EpochEnd(network, state.epoch, epochs, losses, {}, best=True)
 
 
 def _digest(model: MILModel) -> str:
@@ -298,7 +300,7 @@ def _map(model: MILModel, slide: LiveSlide, classes: tuple[str, ...], identity: 
     return made
 
 
-def folded_in(model: MILModel, components: Components) -> MILModel:
+def fold_projection(model: MILModel, components: Components) -> MILModel:
     """The same network as one of the features themselves: the projection becomes a part of its first layer."""
     shape = (len(components.mean),)
     made = MILModel(model.settings, model.n_classes, shape)
@@ -311,7 +313,7 @@ def folded_in(model: MILModel, components: Components) -> MILModel:
     return made.eval()
 
 
-def keep(result: LiveResult, out: PathLike) -> Generator[Event, None, Run]:
+def save_as_run(result: LiveResult, out: PathLike) -> Generator[Event, None, Run]:
     """Write a trial as a run, which predicts and exports as any other does; its card says how it was trained."""
     yield Progress(Task.SAVE_MODEL)
     features = result.features
@@ -327,23 +329,23 @@ def keep(result: LiveResult, out: PathLike) -> Generator[Event, None, Run]:
     signature = hashlib.sha256()
     for row in cohort:
         signature.update(f"{row.slide_id}\0{row.label}\0{features.slides[row.slide_id].signature}".encode())
-    for role, model in result.models.items():
+    for network, model in result.models.items():
         about = {
-            "network": role,
+            "network": network,
             "classes": cohort.classes,
             "grid": settings.grid,
-            "training": getattr(settings, role),
+            "training": getattr(settings, network),
             "encoder": features.encoder,
             "preset": settings.preset,
-            "recipe": ROLE,
+            "recipe": NETWORK,
             "seed": settings.seed,
-            "epoch": getattr(settings, role).epochs,
+            "epoch": getattr(settings, network).epochs,
             "mpp": mpp,
             "n_mpp_from_user": sum(slide.mpp_from_user for slide in slides),
             "n_train": len(cohort),
-            "n_corrections": result.n_corrections if role == "student" else 0,
+            "n_corrections": result.n_corrections if network == "student" else 0,
             "data_signature": signature.hexdigest(),
         }
-        save_bundle(run.bundle(role), model, about, (yield from bag_metrics(model, (), role)))
+        save_bundle(run.bundle(network), model, about, (yield from slide_metrics(model, (), network)))
         yield Progress(Task.SAVE_MODEL, len(run.models), len(result.models))
     return run

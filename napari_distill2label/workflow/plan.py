@@ -1,4 +1,4 @@
-"""What a training is asked to do, checked before any work: a new run, or one to go on with."""
+"""The plan of a training, checked before any work: a new run, or one to resume."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -21,16 +21,16 @@ from ..store.maps.hdf5_geometry import Frame
 from ..store.run import Run, RunConfig
 from ..store.same_files import with_files_in_one_case
 from ..store.splits import with_splits
-from .bags import BagReader, PathLike
 from .corrections import Corrections
-from .features import FeatureSource, fitted_grid, opened_if_there
-from .reads import files_read
-from .tissue import Tissue
+from .feature_store import FeatureStore, fitted_grid, open_if_present
+from .input_files import input_files
+from .slide_reader import PathLike, SlideReader
+from .tissue_regions import Tissue
 
 
 @dataclass(frozen=True)
-class Asked:
-    """The arguments of `train` that say how, beside its settings."""
+class TrainingRequest:
+    """The arguments of `train` besides cohort, folder and settings."""
 
     classes: Sequence[str] | None = None
     baseline: bool = False
@@ -45,18 +45,18 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A training that can start: its folder, what is asked, the slides with their splits, and how to read them."""
+class TrainingPlan:
+    """A training that can start: its folder, configuration, slides with their splits, and their reader."""
 
     folder: Path
     config: RunConfig
     cohort: Cohort
-    reader: BagReader
+    reader: SlideReader
     resume: bool
     outputs: Outputs | None = None
 
     def start(self, signature: str, failed: int) -> Run:
-        """The run: made, or opened with the epochs and the device now asked for.
+        """Create the run, or open it with the epochs and the device of this request.
 
         `signature` is of all that is trained on; `failed` slides could not be read. `SettingsError` if a run that is
         gone on with was begun on something else: its networks would not be of the same slides.
@@ -75,9 +75,11 @@ class Plan:
         return run
 
 
-def new_plan(out: PathLike, cohort: Cohort, settings: Settings, asked: Asked, overwrite: bool = False) -> Plan:
-    """A new run in `out`; `CohortError`, `SettingsError` if they do not fit, `OutputError` if the folder is taken."""
-    read = files_read(cohort, asked.tissue, asked.encoder, asked.centres, asked.corrections)
+def new_plan(
+    out: PathLike, cohort: Cohort, settings: Settings, asked: TrainingRequest, overwrite: bool = False
+) -> TrainingPlan:
+    """Plan a new run in `out`. `CohortError`, `SettingsError` if they do not fit, `OutputError` if it is taken."""
+    read = input_files(cohort, asked.tissue, asked.encoder, asked.centres, asked.corrections)
     outputs = Outputs(read, overwrite, "training")
     Run.check_free(out, outputs)
     check_encoder(settings, asked.encoder, asked.features)
@@ -86,9 +88,9 @@ def new_plan(out: PathLike, cohort: Cohort, settings: Settings, asked: Asked, ov
         cohort.check_found()
     cohort = with_files_in_one_case(cohort.with_classes(asked.classes))
     cohort = with_splits(cohort, settings.split, settings.seed)
-    there = _features_there(asked.features, cohort) if asked.features and not frozen else None
+    there = _existing_features(asked.features, cohort) if asked.features and not frozen else None
     config = RunConfig(
-        settings=_fitted_to(settings, cohort, frozen, there),
+        settings=_completed(settings, cohort, frozen, there),
         classes=cohort.classes,
         baseline=asked.baseline,
         encoder=frozen.identity if frozen else there and there.encoder,
@@ -105,8 +107,8 @@ def new_plan(out: PathLike, cohort: Cohort, settings: Settings, asked: Asked, ov
     return plan
 
 
-def resumed_plan(out: PathLike, cohort: Cohort, settings: Settings | None, asked: Asked) -> Plan:
-    """The run in `out` to go on with. `SettingsError` if anything but epochs and device is asked for anew."""
+def resumed_plan(out: PathLike, cohort: Cohort, settings: Settings | None, asked: TrainingRequest) -> TrainingPlan:
+    """Plan to resume the run in `out`. `SettingsError` if more than epochs and device changes."""
     run = Run.open(out)
     config, own = run.config, run.cohort
     if _labels(cohort) != _labels(own):
@@ -129,16 +131,16 @@ def resumed_plan(out: PathLike, cohort: Cohort, settings: Settings | None, asked
     if asked.features is not None:
         update["features"] = _absolute(asked.features)
     if settings is not None:
-        update["settings"] = _same_settings(run, _fitted_to(settings, own, frozen))
+        update["settings"] = _same_settings(run, _completed(settings, own, frozen))
     return _plan(out, config.model_copy(update=update), own, frozen, resume=True)
 
 
 def _labels(cohort: Cohort) -> set[tuple[str, tuple[str, ...]]]:
-    """Slides and their classes, however these are spelled."""
+    """Return slides and their classes, independent of spelling."""
     return {(slide.slide_id, tuple(map(spelling_key, split_label(slide.label or "")))) for slide in cohort}
 
 
-def _plan(out: PathLike, config: RunConfig, cohort: Cohort, frozen: FrozenEncoder | None, resume: bool) -> Plan:
+def _plan(out: PathLike, config: RunConfig, cohort: Cohort, frozen: FrozenEncoder | None, resume: bool) -> TrainingPlan:
     folder = Path(out)
     source = None
     if config.encoder is not None:
@@ -147,14 +149,14 @@ def _plan(out: PathLike, config: RunConfig, cohort: Cohort, frozen: FrozenEncode
             raise SettingsError(
                 f"{config.features}: no such folder of features: give the one it is now with --features"
             )
-        wanted = config.encoder
+        expected = config.encoder
         if frozen is not None:
             grid = config.settings.grid
-            wanted = wanted.model_copy(update={"origin": FeatureOrigin(patch_px=grid.patch_px, mpp=grid.mpp)})
-        source = FeatureSource(Path(config.features or cache), cache, frozen, wanted)
+            expected = expected.model_copy(update={"origin": FeatureOrigin(patch_px=grid.patch_px, mpp=grid.mpp)})
+        source = FeatureStore(Path(config.features or cache), cache, frozen, expected)
     corrections = config.corrections and Corrections(config.corrections, config.label_map, config.coverage)
-    reader = BagReader(config.settings.grid, config.centres, corrections or None, source, config.tissue)
-    return Plan(folder, config, cohort, reader, resume)
+    reader = SlideReader(config.settings.grid, config.centres, corrections or None, source, config.tissue)
+    return TrainingPlan(folder, config, cohort, reader, resume)
 
 
 def _absolute(path: PathLike | None) -> str | None:
@@ -168,7 +170,7 @@ def _absolute_tissue(tissue: Tissue | None) -> str | dict[str, str] | None:
 
 
 def check_encoder(settings: Settings, encoder: PathLike | None, features: PathLike | None) -> None:
-    """`SettingsError` if the settings ask for features and there is nothing to have them from."""
+    """`SettingsError` if the settings need features, and neither encoder nor features are given."""
     if settings.model.encoder == "features" and encoder is None and features is None:
         raise SettingsError(
             f"the preset {settings.preset!r} works on features of a frozen encoder: give its file with --encoder, or "
@@ -177,51 +179,51 @@ def check_encoder(settings: Settings, encoder: PathLike | None, features: PathLi
 
 
 @dataclass(frozen=True)
-class _There:
-    """What features that were computed before say of themselves."""
+class ExistingFeatures:
+    """The encoder and patch size that existing features name."""
 
     encoder: EncoderIdentity
     patch_px: int
 
 
-def _features_there(folder: PathLike, cohort: Cohort) -> _There:
-    """Of the first labelled slide that has any. `SettingsError` if none has."""
-    source = FeatureSource(Path(folder), Path(folder))
+def _existing_features(folder: PathLike, cohort: Cohort) -> ExistingFeatures:
+    """Return those of the first labelled slide that has features. `SettingsError` if none has."""
+    source = FeatureStore(Path(folder), Path(folder))
     if not Path(folder).is_dir():
         raise SettingsError(f"{folder}: no such folder of features")
     for row in cohort.labelled:
         try:
-            with _opened_if_it_can(row) as slide:
+            with _open_if_readable(row) as slide:
                 mpp = slide.mpp if slide is not None else row.mpp and (row.mpp, row.mpp)
                 if file := source.hdf5(row.slide_id):
                     found = read_hdf5(file, Frame.of(slide) if slide is not None else Frame(mpp=mpp))
                     encoder, patch_px = found.encoder, found.patches.patch_px
                 else:
-                    patch_px = source.kept(row.slide_id, slide, mpp).patches.patch_px
-                    encoder = source.wanted
+                    patch_px = source.load(row.slide_id, slide, mpp).patches.patch_px
+                    encoder = source.expected
         except SlideError:
             continue
-        return _There(encoder.model_copy(update={"path": _absolute(folder)}), patch_px)
+        return ExistingFeatures(encoder.model_copy(update={"path": _absolute(folder)}), patch_px)
     raise SettingsError(
         f"{folder}: has no features of any labelled slide (<slide_id>.h5 or <slide_id>.zarr): are the slide ids the "
         "same? With --encoder FILE they are computed"
     )
 
 
-def _opened_if_it_can(row: CohortSlide) -> AbstractContextManager[Slide | None]:
-    """The slide; None where its file is not here or cannot be read, which is told when its features are."""
+def _open_if_readable(row: CohortSlide) -> AbstractContextManager[Slide | None]:
+    """Open the slide. None if its file does not exist or cannot be read, which is reported with its features."""
     try:
-        return opened_if_there(row)
+        return open_if_present(row)
     except SlideError:
         return nullcontext()
 
 
-def _fitted_to(
-    settings: Settings, cohort: Cohort, frozen: FrozenEncoder | None, there: _There | None = None
+def _completed(
+    settings: Settings, cohort: Cohort, frozen: FrozenEncoder | None, there: ExistingFeatures | None = None
 ) -> Settings:
-    """Settings made to fit what only the cohort and the encoder (or the features that are there) know.
+    """Return the settings completed from the cohort and the encoder, or from existing features.
 
-    An encoder's patch side and scale apply where neither the preset nor the user has set them.
+    The patch size and scale of an encoder apply if neither the preset nor the user has set them.
     """
     model = {"several": settings.model.several or any(len(cohort.indices(slide)) > 1 for slide in cohort.labelled)}
     grid = settings.grid
@@ -241,7 +243,7 @@ def _fitted_to(
 
 
 def _same_settings(run: Run, asked: Settings) -> Settings:
-    """A run's settings, with the epochs and the device asked for. `SettingsError` if others differ."""
+    """Return the settings of a run with the requested epochs and device. `SettingsError` if others differ."""
     old, new = run.config.settings.model_dump(), asked.model_dump()
     for part in ("teacher", "assistant", "student"):
         old[part]["epochs"] = new[part]["epochs"]
@@ -254,15 +256,15 @@ def _same_settings(run: Run, asked: Settings) -> Settings:
     return Settings.model_validate(old)
 
 
-def _same_encoder(run: Run, asked: Asked) -> FrozenEncoder | None:
-    """The frozen encoder a run was started with, from where it is now; None where features came from files."""
-    wanted = run.config.encoder
-    if wanted is None or (asked.encoder is None and wanted.from_features):
+def _same_encoder(run: Run, asked: TrainingRequest) -> FrozenEncoder | None:
+    """Open the frozen encoder that a run was started with. None if its features came from files."""
+    expected = run.config.encoder
+    if expected is None or (asked.encoder is None and expected.from_features):
         return None
-    frozen = FrozenEncoder(asked.encoder or wanted.path, run.config.settings.device, asked.trust)
-    if not wanted.is_same(frozen.identity):
+    frozen = FrozenEncoder(asked.encoder or expected.path, run.config.settings.device, asked.trust)
+    if not expected.is_same(frozen.identity):
         raise SettingsError(
-            f"{frozen.path}: is not the encoder {wanted.name!r} that {run.folder} was started with; "
+            f"{frozen.path}: is not the encoder {expected.name!r} that {run.folder} was started with; "
             "give that file with --encoder, with the .json it had, or name another folder to train anew"
         )
     return frozen

@@ -1,4 +1,4 @@
-"""Ask once for what the files of many slides do not say: their µm per pixel."""
+"""Slides without a pixel size: one question for all of them."""
 
 from collections.abc import Generator, Iterable
 
@@ -10,9 +10,9 @@ from ..store.cohort import CohortSlide
 
 
 def slides_without_mpp(rows: Iterable[CohortSlide], mpp: float | None = None) -> Generator[Progress, None, list[str]]:
-    """Ids of the slides that have no µm/px: none is given (`mpp` for all, or in the cohort), and the file has none.
+    """Return the ids of slides without µm/px: neither `mpp`, nor the cohort, nor the file has one.
 
-    Slides that cannot be opened are no business of this function.
+    Slides that cannot be opened are skipped; they fail later with their own error.
     """
     rows, found = list(rows), []
     for done, row in enumerate(rows, 1):
@@ -30,7 +30,7 @@ def slides_without_mpp(rows: Iterable[CohortSlide], mpp: float | None = None) ->
 def notice_missing_mpp(
     rows: Iterable[CohortSlide], needed: float | None, mpp: float | None = None
 ) -> Generator[Progress | Notice, None, None]:
-    """One `Notice` of all slides without µm/px, where `needed` µm/px are asked for. They fail in their turn."""
+    """Yield one `Notice` on all slides without µm/px, if `needed` is given. These slides fail later."""
     if needed is not None and (found := (yield from slides_without_mpp(rows, mpp))):
         yield Notice(missing_mpp(found, needed))
 
@@ -38,6 +38,6 @@ def notice_missing_mpp(
 def require_mpp(
     rows: Iterable[CohortSlide], needed: float | None, mpp: float | None = None
 ) -> Generator[Progress, None, None]:
-    """One `CohortError` of all slides without µm/px, where `needed` µm/px are asked for."""
+    """Raise one `CohortError` on all slides without µm/px, if `needed` is given."""
     if needed is not None and (found := (yield from slides_without_mpp(rows, mpp))):
         raise CohortError(missing_mpp(found, needed))

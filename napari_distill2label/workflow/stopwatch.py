@@ -1,4 +1,4 @@
-"""Measures a training while it goes on, for `store.timing`."""
+"""Measures a running training, for `store.timing`."""
 
 import time
 from collections.abc import Iterable
@@ -9,15 +9,15 @@ from ..core.bag import Bag
 from ..store.timing import Timing
 
 
-def device_in_words(device: torch.device) -> str:
-    """The same words for the same speed: a GPU's name, or the processor and its threads."""
+def device_name(device: torch.device) -> str:
+    """Return the name of a device: a GPU's name, or the processor and its threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{device.type}, {torch.get_num_threads()} threads" if device.type == "cpu" else str(device)
 
 
 class Stopwatch:
-    """Seconds of reading, of each role's epochs, and of the rest."""
+    """The seconds of reading, of the epochs of each network, and of all else."""
 
     def __init__(self) -> None:
         self._last = time.perf_counter()
@@ -29,33 +29,33 @@ class Stopwatch:
         last, self._last = self._last, time.perf_counter()
         return self._last - last
 
-    def read(self) -> None:
-        """All slides have been read."""
+    def mark_reading(self) -> None:
+        """Count the time since the last mark as reading."""
         self.reading += self._lap()
 
-    def rest(self) -> None:
-        """What was done since the last lap was no epoch."""
+    def mark_other(self) -> None:
+        """Count the time since the last mark as neither reading nor an epoch."""
         self.between += self._lap()
 
-    def epoch(self, role: str) -> None:
-        """An epoch of `role` is over."""
-        self.epochs.setdefault(role, []).append(self._lap())
+    def mark_epoch(self, network: str) -> None:
+        """Count the time since the last mark as an epoch of `network`."""
+        self.epochs.setdefault(network, []).append(self._lap())
 
-    def part_of_epoch(self, role: str, seconds: float) -> None:
-        """No more is done of an epoch of `role`, which would take so long. Nothing if an epoch was whole."""
+    def mark_partial_epoch(self, network: str, seconds: float) -> None:
+        """Note how long an epoch of `network` would take, if none was completed."""
         self._lap()
-        self.epochs.setdefault(role, [seconds])
+        self.epochs.setdefault(network, [seconds])
 
     def timing(self, device: torch.device, bags: Iterable[Bag]) -> Timing:
-        """What was measured, of a training on `bags` (training and validation)."""
+        """Return what was measured of a training on `bags` (training and validation)."""
         sizes = [len(bag) for bag in bags]
         return Timing(
-            device=device_in_words(device),
+            device=device_name(device),
             n_slides=len(sizes),
             n_patches=sum(sizes),
             reading=self.reading,
-            # The first epoch of a network warms caches up: leave it out where there are others.
-            epoch={role: _mean(laps[1:] or laps) for role, laps in self.epochs.items()},
+            # The first epoch of a network warms up caches: leave it out if there are others.
+            epoch={network: _mean(laps[1:] or laps) for network, laps in self.epochs.items()},
             between=self.between,
         )
 

@@ -8,7 +8,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from experiments.training import trained_here
-from napari_distill2label.workflow.dataset import COLON_KINDS
+from napari_distill2label.workflow.commands.prepare_dataset import COLON_KINDS
 
 
 @pytest.fixture(autouse=True)

@@ -23,8 +23,8 @@ from napari_distill2label.slides.synthetic import draw_slide
 from napari_distill2label.store.bundle import load_bundle
 from napari_distill2label.store.cohort import SPLITS, Cohort
 from napari_distill2label.store.splits import k_folds
-from napari_distill2label.workflow.dataset import dataset
-from napari_distill2label.workflow.train import train
+from napari_distill2label.workflow.commands.prepare_dataset import prepare_dataset
+from napari_distill2label.workflow.commands.train import train
 
 KEY = ["model", "fold", "seed"]
 BENIGN_CASE = 3
@@ -52,7 +52,7 @@ def done(images, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def cohort(images, tmp_path_factory) -> Cohort:
-    return Cohort.read(drain(dataset("breast", images, tmp_path_factory.mktemp("cohort")))).with_classes()
+    return Cohort.read(drain(prepare_dataset("breast", images, tmp_path_factory.mktemp("cohort")))).with_classes()
 
 
 def test_every_model_of_every_fold_has_its_rows(done, cohort):
@@ -156,16 +156,16 @@ def test_scores_are_those_of_the_models_that_train_makes(cohort, tmp_path):
     rows = [row for models in table.TOGETHER for row in drain(table._work(split, settings, models, 0))]
     scores = {(row.model, row.metric): row.value for row in rows if row.level == table.IMAGE_SCORE}
     bags = {slide: table._bag(replace(slide, split=None), split.classes, settings.grid) for slide in split}
-    for role in MODELS:
-        model = load_bundle(run.bundle(NETWORKS[role])).model
+    for network in MODELS:
+        model = load_bundle(run.bundle(NETWORKS[network])).model
         own = {
             name: [positive_score(model.probabilities(predict_bag(model, bags[s]).bag_logits).numpy()) for s in slides]
             for name, slides in ((name, split.in_split(name)) for name in ("valid", "test"))
         }
-        assert [scores[role, slide.slide_id] for slide in split.in_split("test")] == pytest.approx(
+        assert [scores[network, slide.slide_id] for slide in split.in_split("test")] == pytest.approx(
             own["test"], abs=1e-6
         )
-        values = {(row.level, row.metric, row.threshold): row.value for row in rows if row.model == role}
+        values = {(row.level, row.metric, row.threshold): row.value for row in rows if row.model == network}
         truth = {name: [slide.label == "malignant" for slide in split.in_split(name)] for name in own}
         threshold = bag_threshold(np.array(truth["valid"]), np.array(own["valid"]))
         assert values["valid", "threshold", ""] == pytest.approx(threshold, abs=1e-6)
@@ -213,7 +213,7 @@ def test_auroc_of_resampled_cases_is_that_of_repeated_images():
 def test_five_folds_of_the_real_images(data_dir, tmp_path):
     """Cases stay whole, every image is tested once, and one case validates."""
     events = []
-    path = drain(dataset("breast", data_dir, tmp_path), events.append)
+    path = drain(prepare_dataset("breast", data_dir, tmp_path), events.append)
     assert any("no complete truth" in event.message for event in events if isinstance(event, Notice))
     cohort = Cohort.read(path).with_classes()
     assert cohort.classes == ("benign", "malignant")

@@ -18,7 +18,7 @@ from napari_distill2label.core.events import drain
 from napari_distill2label.core.settings import SplitSettings
 from napari_distill2label.store.cohort import Cohort
 from napari_distill2label.store.splits import k_folds
-from napari_distill2label.workflow.dataset import dataset
+from napari_distill2label.workflow.commands.prepare_dataset import prepare_dataset
 
 SIDE, COUNT, EMPTY = 135, 12, 4  # px: 5 × 5 patches; images, and the number of the one without a nucleus
 
@@ -75,7 +75,7 @@ def test_the_quick_form_from_the_command_line(published, tmp_path, capsys):
 @pytest.fixture
 def fold(published, tmp_path):
     """The first of two folds, its tables in `tmp_path`."""
-    drain(dataset("colon", published, tmp_path))
+    drain(prepare_dataset("colon", published, tmp_path))
     return k_folds(Cohort.read(tmp_path / "cohort.csv").with_classes(), 2, SplitSettings(), 0)[0]
 
 

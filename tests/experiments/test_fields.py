@@ -32,7 +32,7 @@ from napari_distill2label.core.events import Notice, Task, drain
 from napari_distill2label.core.settings import SplitSettings
 from napari_distill2label.store.cohort import SPLITS, Cohort
 from napari_distill2label.store.splits import k_folds
-from napari_distill2label.workflow.dataset import COLON_KINDS, dataset
+from napari_distill2label.workflow.commands.prepare_dataset import COLON_KINDS, prepare_dataset
 
 KEY = Key("fields", "mil", "nucleus", 0, 0)
 MODELS = [name for names in ROWS.values() for name in names]
@@ -70,7 +70,7 @@ def results(folder):
 
 
 def fold_of(published, folder):
-    cohort = Cohort.read(drain(dataset("colon", published, folder))).with_classes()
+    cohort = Cohort.read(drain(prepare_dataset("colon", published, folder))).with_classes()
     return k_folds(cohort, 2, SplitSettings(), 0)[0]
 
 
@@ -259,7 +259,7 @@ def test_what_is_done_is_not_done_again(done, published):
 
 def test_real_images(data_dir, tmp_path):
     """Kinds are in .47 (epithelial) to .73 (inflammatory) of the fields; and the quick form."""
-    cohort = Cohort.read(drain(dataset("colon", data_dir / "colon", tmp_path / "all"))).with_classes()
+    cohort = Cohort.read(drain(prepare_dataset("colon", data_dir / "colon", tmp_path / "all"))).with_classes()
     split = k_folds(cohort, 5, SplitSettings(), 0)[0]
     bags, _ = drain(read_fields(Source(split, PATCHES, tmp_path / "all")))
     present = np.mean([bag.target(len(CLASSES)) for own in bags.values() for bag in own], 0)

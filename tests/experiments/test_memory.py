@@ -46,12 +46,12 @@ def fits(monkeypatch):
     return names
 
 
-def scores(recipe, roles, **overrides):
+def scores(recipe, networks, **overrides):
     """What the networks of one training say of other bags, and their histories."""
     settings = build_settings("colon", recipe, merged(SMALL, overrides))
-    trained = drain(train_models(bags(6), bags(2, 1), 2, settings, roles))
-    said = {role: drain(answers_of(own.model, bags(2, 2))) for role, own in trained.items()}
-    return said, {role: (own.state.best_epoch, own.state.history) for role, own in trained.items()}
+    trained = drain(train_models(bags(6), bags(2, 1), 2, settings, networks))
+    said = {network: drain(answers_of(own.model, bags(2, 2))) for network, own in trained.items()}
+    return said, {network: (own.state.best_epoch, own.state.history) for network, own in trained.items()}
 
 
 @pytest.mark.parametrize(
@@ -75,9 +75,9 @@ def test_what_rows_share_is_trained_once_and_is_the_same(fits, recipe, before, a
     everything = ["teacher", *(["assistant-1", "assistant-2"] if recipe == "default" else []), "student"]
     assert fits == [name for name in everything if name not in saved]
     assert same == histories
-    for role in again:
-        assert np.array_equal(again[role].bag, anew[role].bag)
-        assert all(map(np.array_equal, again[role].instance, anew[role].instance))
+    for network in again:
+        assert np.array_equal(again[network].bag, anew[network].bag)
+        assert all(map(np.array_equal, again[network].instance, anew[network].instance))
 
 
 def stage_of(own=None, **overrides):

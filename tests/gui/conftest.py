@@ -71,7 +71,7 @@ def run_folder(cohort_csv, tmp_path_factory) -> Path:
     """A run trained on `cohort_csv` with tiny settings."""
     from napari_distill2label.core.presets import build_settings
     from napari_distill2label.store.cohort import Cohort
-    from napari_distill2label.workflow.train import train
+    from napari_distill2label.workflow.commands.train import train
 
     folder = tmp_path_factory.mktemp("run") / "tiny run"
     return drain(train(Cohort.read(cohort_csv), folder, build_settings(overrides=TINY))).folder
@@ -131,7 +131,7 @@ def reviewed(tmp_path, make_patch_map):
         session = get_session(viewer)
         session.add_slides(path)
         session.show(name)
-        session.role = "student"
+        session.network = "student"
         if probability is not None and probability.ndim == 2:
             probability = np.stack([1 - probability, probability], -1)
         patch_map = make_patch_map((120, 160), probability, patch_px=20, **grid)

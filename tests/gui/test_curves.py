@@ -72,10 +72,10 @@ def test_one_training(view, qtbot):
 
 def test_it_follows_the_model_in_training_unless_told_otherwise(view, qtbot):
     view.show_training({"teacher": TEACHER}, {}, {})
-    assert view.role.currentText() == "teacher"
+    assert view.network.currentText() == "teacher"
     both = {"teacher": TEACHER, "assistant-1": STUDENT, "student": STUDENT}
     view.show_training(both, {}, {})
-    assert view.role.currentText() == "student"
+    assert view.network.currentText() == "student"
     view.parts.click()
     losses, _ = drawn(view, qtbot)
     assert losses == [[(1, 0.9)], [(1, 0.25)]]
@@ -83,10 +83,10 @@ def test_it_follows_the_model_in_training_unless_told_otherwise(view, qtbot):
     assert view.auroc.text() == NO_AUROC
     assert not view.plots[1].isVisible()
     assert view.plots[0].getAxis("bottom").label.isVisible()
-    view.role.setCurrentIndex(view.role.findText("helper model 1"))
-    view.role.activated.emit(view.role.currentIndex())
+    view.network.setCurrentIndex(view.network.findText("helper model 1"))
+    view.network.activated.emit(view.network.currentIndex())
     view.show_training(both, {}, {})
-    assert view.role.currentText() == "helper model 1"
+    assert view.network.currentText() == "helper model 1"
 
 
 def test_runs_over_one_another(view, qtbot):

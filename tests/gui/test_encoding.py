@@ -101,7 +101,7 @@ def test_features_are_of_the_panel_s_patches_and_masks(cohort_csv, data_dir, tmp
         json.dumps({"type": "Feature", "properties": {}, "geometry": {"type": "Polygon", "coordinates": [ring]}})
     )
     session.tissue.take({"slide_001": mask}, use=True)
-    session.features(out=tmp_path / "f")
+    session.extract_features(out=tmp_path / "f")
     assert session.feature_folder == tmp_path / "f"
     session.read_cohort(cohort_csv)  # other slides: the features that were computed are not theirs
     assert session.feature_folder is None

@@ -416,7 +416,7 @@ def test_closing_the_window_while_training_asks_and_the_run_can_go_on(
     done = session_epochs(tmp_path / "run")
     other.resume(tmp_path / "run", settings.model_copy(update={
         "teacher": settings.teacher.model_copy(update={"epochs": done + 1})}))  # fmt: skip
-    assert other.model.roles == ("teacher", "student")
+    assert other.model.networks == ("teacher", "student")
     assert headless is other.viewer
 
 

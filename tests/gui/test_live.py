@@ -48,8 +48,8 @@ def test_without_a_window_a_change_is_followed_at_once(headless):
     session.show("slide_001")
     session.live.enabled = True
     assert session.live.status.startswith("Up to date: trained on 8 labelled slides")
-    assert session.role == "live"
-    assert session.roles == ("live",)
+    assert session.network == "live"
+    assert session.networks == ("live",)
     assert (shown(session).data == 2).sum() > 5
     before = session.predictions["slide_001"]["live"]
     session.set_label("slide_001", "normal")
@@ -88,12 +88,12 @@ def test_a_kept_trial_becomes_the_model(headless, tmp_path):
     session.live.enabled = True
     run = session.live.keep(tmp_path / "kept")
     assert run.folder == tmp_path / "kept"
-    assert session.model.roles == ("teacher", "student")
+    assert session.model.networks == ("teacher", "student")
     assert session.model.features == session.feature_folder
-    assert session.role == "student"
+    assert session.network == "student"
     assert session.live.status == "Kept as the run ‘kept’. Predict in step 3 labels slides with it."
-    assert session.roles == ("teacher", "student", "live")  # what it said is still to be looked at
-    session.set_role("live")
+    assert session.networks == ("teacher", "student", "live")  # what it said is still to be looked at
+    session.set_network("live")
     maps = session.predict("slide_001")
     assert maps[0].model["network"] == "student"
 
@@ -103,11 +103,11 @@ def test_predicting_while_live_labels_are_shown_uses_the_run(headless, tmp_path)
     session.live.enabled = True
     session.live.keep(tmp_path / "kept")
     session.live.update()
-    assert session.role == "live"
+    assert session.network == "live"
     assert session.predict("slide_001")[0].model["network"] == "student"
     with pytest.raises(SettingsError, match="there is no baseline"):
-        session.set_role("baseline")
-    session.set_role("student")
+        session.set_network("baseline")
+    session.set_network("student")
     assert session.export(tmp_path / "out", ["csv"], slides="slide_001")
 
 

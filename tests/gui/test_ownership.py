@@ -75,7 +75,7 @@ def test_paint_in_a_copy_of_the_labels_stays(reviewed):
     session.set_threshold(0.99)
     assert (copy.data[0:3, 0:3] == 2).all()
     assert layers.about(labels)["threshold"] == 0.99
-    assert copy.metadata["d2l"]["threshold"] == 0.5  # it shows what it showed
+    assert copy.metadata["distill2label"]["threshold"] == 0.5  # it shows what it showed
 
 
 def test_paint_in_a_copy_of_the_corrections_is_no_correction(reviewed):

@@ -48,7 +48,7 @@ def test_without_a_model_it_says_what_to_do(panel):
     for control in (*panel.show_buttons.values(), panel.negatives, panel.opacity, panel.blink):
         assert not control.isEnabled()
         assert "predict it first" in control.toolTip()
-    assert "Train a model" in panel.role.toolTip()
+    assert "Train a model" in panel.network.toolTip()
 
 
 def test_predicting_by_clicks(panel, viewer, qtbot, run_folder):
@@ -57,8 +57,8 @@ def test_predicting_by_clicks(panel, viewer, qtbot, run_folder):
     panel.ask_folder = lambda *args: str(run_folder)
     click(qtbot, panel.load)
     qtbot.waitUntil(lambda: session.shown == "slide_000" and not session.jobs.busy, timeout=LONG)
-    assert [panel.role.itemText(index) for index in range(panel.role.count())] == ["student", "teacher"]
-    assert "each patch on its own" in panel.about_role.text()
+    assert [panel.network.itemText(index) for index in range(panel.network.count())] == ["student", "teacher"]
+    assert "each patch on its own" in panel.about_network.text()
     panel.slides.setCurrentText(SELECTED)
     session.selected = ()
     panel.refresh_button()
@@ -83,8 +83,8 @@ def test_predicting_by_clicks(panel, viewer, qtbot, run_folder):
     assert "patches" in panel.legend.text()
     panel.slides.setCurrentText(ALL)
     assert panel.chosen() is None
-    panel.role.textActivated.emit("teacher")
-    assert session.role == "teacher"
+    panel.network.textActivated.emit("teacher")
+    assert session.network == "teacher"
     assert panel.legend.isHidden()  # the teacher has said nothing of it yet
 
 

@@ -44,7 +44,7 @@ def test_model_network_threshold_and_predictions_come_back(open_window, qtbot, c
     session.read_cohort(cohort_csv)
     qtbot.waitUntil(lambda: not session.background.wants(("restore", id(session.autosave))), timeout=LONG)
     session.load_bundle(run_folder)
-    session.predict("slide_000", role="teacher")
+    session.predict("slide_000", network="teacher")
     session.set_threshold(0.3)
     session.shutdown()
     kept = read_sidecar(sidecar_of(cohort_csv))
@@ -53,7 +53,7 @@ def test_model_network_threshold_and_predictions_come_back(open_window, qtbot, c
     again.read_cohort(cohort_csv)
     qtbot.waitUntil(lambda: again.model is not None and not again.jobs.busy, timeout=LONG)
     assert again.model.path == run_folder
-    assert again.role == "teacher"
+    assert again.network == "teacher"
     assert again.threshold == 0.3
     assert "teacher" in again.predictions["slide_000"]
     assert again.verdict("slide_000") is not None

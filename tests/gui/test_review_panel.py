@@ -13,7 +13,7 @@ from napari_distill2label.gui.layers.layers import CORRECTIONS
 from napari_distill2label.gui.predicting.metrics_view import as_html
 from napari_distill2label.gui.predicting.predict_panel import PredictPanel
 from napari_distill2label.gui.predicting.review_panel import EMPTY, NO_PATCH, ReviewPanel
-from napari_distill2label.workflow.assess import Assessment, Part
+from napari_distill2label.workflow.commands.compare import Part, TruthComparison
 
 from .conftest import LONG, click
 
@@ -168,7 +168,9 @@ def test_slides_learnt_from_have_a_line_of_their_own():
     metrics = {"n": 7, "auroc": 0.75, "accuracy": 0.5, "f1": None}
     none = np.empty(0)
     parts = (Part(False, 2, metrics), Part(True, 1, metrics | {"n": 9, "auroc": 1.0}))
-    found = Assessment(2, 0.5, ("normal", "tumour"), metrics, np.eye(2, dtype=int), none, none, parts, ("truth: <b>",))
+    found = TruthComparison(
+        2, 0.5, ("normal", "tumour"), metrics, np.eye(2, dtype=int), none, none, parts, ("truth: <b>",)
+    )
     text = as_html(found)
     assert "<b>7 patches of 2 slides not learnt from</b>, threshold 0.50<br>AUROC 0.750" in text
     assert "<b>9 patches of 1 slide learnt from</b>, threshold 0.50<br>AUROC 1.000" in text

@@ -141,11 +141,11 @@ def test_the_session_lists_runs_beside_the_slides(session, cohort_csv, run_folde
     assert "tiny run" in repr(session.runs)
 
 
-def epochs(role, numbers, auroc=0.5):
+def epochs(network, numbers, auroc=0.5):
     for number in numbers:
-        yield Progress(Task.TRAIN, 1, 1, role, number, 5)
+        yield Progress(Task.TRAIN, 1, 1, network, number, 5)
         metrics = {"valid_loss": 1 / number, "valid_auroc": auroc}
-        yield EpochEnd(role, number, 5, {"loss": 2 / number, "class": 1 / number}, metrics, best=True)
+        yield EpochEnd(network, number, 5, {"loss": 2 / number, "class": 1 / number}, metrics, best=True)
 
 
 def start(session, work, folder):

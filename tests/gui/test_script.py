@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from napari.components import ViewerModel
 
-from napari_distill2label.cli import _parser
+from napari_distill2label.cli.main import build_parser
 from napari_distill2label.core.errors import SettingsError
 from napari_distill2label.core.presets import build_settings
 from napari_distill2label.gui import get_session
@@ -160,4 +160,4 @@ def test_its_flags_are_flags_of_the_command_line(session, cohort_csv, tmp_path):
     session.configure(**TINY)
     session.train(tmp_path / "run", baseline=False)
     parts = shlex.split(session.script.command_line().replace("\\\n", " "))
-    assert _parser().parse_args(parts[1:]).preset == "colon"
+    assert build_parser().parse_args(parts[1:]).preset == "colon"

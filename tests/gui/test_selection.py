@@ -226,7 +226,7 @@ def patch_map(row):
 
 def test_while_predictions_come_in(slow, qtbot):
     session = slow.session
-    session.role = "student"
+    session.network = "student"
     for number, slide_id in enumerate(IDS):
         label(slow, slide_id)
         session._take_map(patch_map(session.cohort.slides[(number * 5) % N]))
@@ -240,7 +240,7 @@ def test_while_predictions_come_in(slow, qtbot):
 
 def test_labels_of_a_slide_never_lie_over_another(slow, qtbot):
     session = slow.session
-    session.role, seen = "student", []
+    session.network, seen = "student", []
     for row in session.cohort.slides[:3]:
         session._take_map(patch_map(row))
 
@@ -303,7 +303,7 @@ def test_a_slide_that_napari_opened_itself_does_not_stay_over_others(panel, qtbo
 
 def test_a_slide_taken_away_by_hand_takes_its_labels_along(panel, qtbot):
     session = panel.session
-    session.role = "student"
+    session.network = "student"
     session.show(IDS[0])
     session._take_map(patch_map(session.cohort[IDS[0]]))
     qtbot.waitUntil(lambda: bool(layers.find(session.viewer, layers.LABELS)), timeout=LONG)

@@ -51,7 +51,7 @@ def test_the_whole_path(session, viewer, cohort_csv, tmp_path):
     session.show("slide_001")
     run = session.train(tmp_path / "run")
     assert run.models == ("teacher", "student")
-    assert session.role == "student"
+    assert session.network == "student"
     maps = session.predict()
     assert len(maps) == 8
     roles = [layers.about(layer)["role"] for layer in viewer.layers]
@@ -67,7 +67,7 @@ def test_the_whole_path(session, viewer, cohort_csv, tmp_path):
     files = session.export(tmp_path / "out", ["csv", "ome-tiff"], slides="slide_002")
     assert sorted(file.name for file in files) == ["slide_002.csv", "slide_002.ome.tif"]
     # Teacher and student side by side; the one chosen is seen.
-    session.predict("slide_002", role="teacher")
+    session.predict("slide_002", network="teacher")
     shown = {layers.about(layer)["model"]: layer.visible for layer in layers.find(viewer, layers.LABELS)}
     assert shown == {"student": False, "teacher": True}
 
@@ -76,7 +76,7 @@ def test_a_run_brings_slides_and_predictions(session, viewer, run_folder, tmp_pa
     get_session(other := ViewerModel()).load_bundle(run_folder)
     get_session(other).predict("slide_000")
     model = session.load_bundle(run_folder)
-    assert model.roles == ("teacher", "student")
+    assert model.networks == ("teacher", "student")
     assert len(session.cohort) == 8
     session.show("slide_000")
     assert layers.find(viewer, layers.LABELS)
@@ -140,7 +140,7 @@ def test_a_bundle_alone_predicts_in_memory(session, run_folder, cohort_csv):
     session.load_bundle(run_folder / "teacher")
     (patch_map,) = session.predict()
     assert patch_map.path is None
-    assert session.role == "teacher"
+    assert session.network == "teacher"
 
 
 def test_reasons_why_not(session, cohort_csv):
@@ -299,7 +299,7 @@ def test_predicting_may_be_asked_for_before_the_training_has_ended(session, coho
     def ask(job, event):
         if not asked:
             assert session.why_not_predict() is None
-            asked.append(session.predict("slide_000", role="teacher", wait=False))
+            asked.append(session.predict("slide_000", network="teacher", wait=False))
             asked.append(
                 session.export(tmp_path / "out", ["csv"], wait=False) if session.why_not_export() is None else 0
             )
@@ -319,7 +319,7 @@ def test_a_prediction_of_a_training_that_failed_says_so(session, cohort_csv, tmp
         raise RuntimeError("boom")
 
     session.read_cohort(cohort_csv)
-    monkeypatch.setattr("napari_distill2label.workflow.train.train", broken)
+    monkeypatch.setattr("napari_distill2label.workflow.commands.train.train", broken)
     session.train(tmp_path / "run", wait=False)
     assert "Training did not come to its end" in asked[0].text
 
@@ -377,7 +377,7 @@ def test_memory_that_ran_out_offers_less(session, cohort_csv, tmp_path, monkeypa
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     session.read_cohort(cohort_csv)
-    monkeypatch.setattr("napari_distill2label.workflow.train.train", train)
+    monkeypatch.setattr("napari_distill2label.workflow.commands.train.train", train)
     job = session.train(tmp_path / "run", wait=False)
     assert "out of memory" in job.text
     assert job.retry_text == "Try again with half as many patches at once"
@@ -404,7 +404,7 @@ def test_two_trainings_in_the_queue_have_two_folders(session, cohort_csv, monkey
         raise RuntimeError("enough")
 
     session.read_cohort(cohort_csv)
-    monkeypatch.setattr("napari_distill2label.workflow.train.train", train)
+    monkeypatch.setattr("napari_distill2label.workflow.commands.train.train", train)
     session.train(wait=False)
     assert len(set(outs)) == 2
     assert {out.parent for out in outs} == {session.runs_folder} == {cohort_csv.parent}
@@ -415,7 +415,7 @@ def test_features_and_training_on_them(session, cohort_csv, feature_folder, tmp_
     session.configure("wsi", "paper", **TINY)
     assert "frozen encoder" in session.why_not_train()
     with pytest.raises(SettingsError, match="frozen encoder"):
-        session.features()
+        session.extract_features()
     session.feature_folder = feature_folder
     assert session.why_not_train() is None
     session.train(tmp_path / "run")
@@ -436,7 +436,7 @@ def test_metrics_are_a_table(session, run_folder, cohort_csv):
 def test_the_console_finds_every_verb_and_its_help(session):
     import napari_distill2label as d2l
 
-    verbs = ("train", "resume", "predict", "export", "evaluate", "features", "load_bundle", "show", "set_label")
+    verbs = ("train", "resume", "predict", "export", "evaluate", "extract_features", "load_bundle", "show", "set_label")
     assert set(verbs) <= set(dir(session))
     for name in verbs:
         assert getattr(session, name).__doc__

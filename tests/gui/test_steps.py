@@ -9,7 +9,7 @@ from napari_distill2label.gui.widget import DistillToLabel
 
 from .conftest import LONG, click
 
-TRAIN = "napari_distill2label.workflow.train.train"
+TRAIN = "napari_distill2label.workflow.commands.train.train"
 
 
 @pytest.fixture

@@ -117,7 +117,9 @@ class User:
 
     def metadata(self):
         if layer := self.one(self.viewer.layers):
-            layer.metadata = self.one(({}, {"d2l": None}, {"d2l": {"role": "labels", "slide_id": "slide_000"}}))
+            layer.metadata = self.one(
+                ({}, {"distill2label": None}, {"distill2label": {"role": "labels", "slide_id": "slide_000"}})
+            )
 
     def eye(self):
         if layer := self.one(self.viewer.layers):
@@ -212,7 +214,7 @@ class User:
             corner = np.array(patches.corners_of(np.array([[1, 2]]))[0]) + (patches.side - 1) / 2
             np.testing.assert_allclose(layer.data_to_world((1, 2)), slide.data_to_world(corner), atol=1e-6)
             # Predictions of another model lie in the run too, once other tests have made some.
-            own = patch_map is not None and layers.about(layer).get("model") == layers.model_role(patch_map)
+            own = patch_map is not None and layers.about(layer).get("model") == layers.network_of(patch_map)
             if role == layers.LABELS and own and patch_map.is_complete:
                 shown = session.overlays.shades.labels(session.threshold, layers.about(layer)["class_index"])
                 assert np.array_equal(layer.data, shown)

@@ -147,7 +147,7 @@ def test_training_calls_the_trial_off(ready, qtbot, monkeypatch, tmp_path):
             yield Progress(Task.MEASURE, 1, 2, "teacher")
 
     monkeypatch.setattr("napari_distill2label.workflow.estimate.estimate", endless)
-    monkeypatch.setattr("napari_distill2label.workflow.train.train", endless)
+    monkeypatch.setattr("napari_distill2label.workflow.commands.train.train", endless)
     panel, jobs = ready, ready.session.jobs
     click(qtbot, panel.measure)
     qtbot.waitUntil(lambda: jobs.current is not None and jobs.current.done == 1, timeout=LONG)
@@ -174,7 +174,7 @@ def test_cancel_shows_nothing_of_what_comes_late(ready, qtbot, monkeypatch):
         finally:
             seen.append(threading.current_thread())
 
-    monkeypatch.setattr("napari_distill2label.workflow.train.train", endless)
+    monkeypatch.setattr("napari_distill2label.workflow.commands.train.train", endless)
     click(qtbot, ready.train)
     qtbot.waitUntil(lambda: len(ready.session.runs.live.get("teacher", {}).get("epoch", ())) > 2, timeout=LONG)
     click(qtbot, ready.train)
@@ -313,7 +313,7 @@ def test_only_the_file_that_was_trusted_is(ready, monkeypatch, tmp_path):
         yield Progress(Task.EXPORT, 1, 1)
         raise RuntimeError("enough")
 
-    monkeypatch.setattr("napari_distill2label.workflow.train.train", work)
+    monkeypatch.setattr("napari_distill2label.workflow.commands.train.train", work)
     session = ready.session
     session.trusted = tmp_path / "mine.pt"
     for encoder in (tmp_path / "mine.pt", tmp_path / "other.pt", None):

@@ -109,7 +109,7 @@ def walk(panel, qtbot, monkeypatch, cohort, run_folder, tmp_path) -> Seen:
     seen.look()
     stop = threading.Event()
     with monkeypatch.context() as patch:
-        patch.setattr("napari_distill2label.workflow.train.train", waiting(stop))
+        patch.setattr("napari_distill2label.workflow.commands.train.train", waiting(stop))
         click(qtbot, panel.train.train)
         qtbot.waitUntil(lambda: panel.steps["train"].header.mark.text() == "…", timeout=LONG)
         seen.look()

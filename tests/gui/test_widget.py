@@ -21,7 +21,7 @@ from napari_distill2label.gui.widgets.steps import DONE, NEXT, RUNNING, mark_of,
 
 from .conftest import LONG, TINY, click
 
-TRAIN = "napari_distill2label.workflow.train.train"
+TRAIN = "napari_distill2label.workflow.commands.train.train"
 
 
 @pytest.fixture
@@ -366,10 +366,10 @@ def test_the_wheel_does_not_change_values(panel, qtbot):
     assert box.value() == before
 
 
-def test_d2l_is_in_the_console(viewer, panel):
+def test_the_session_is_in_the_console(viewer, panel):
     raw = getattr(viewer, "__wrapped__", viewer)
     backlog = raw.window._qt_viewer.console_backlog
-    assert any("d2l" in entry for entry in backlog)
+    assert any("session" in entry for entry in backlog)
     assert get_session(viewer) is panel.session
 
 

@@ -22,8 +22,8 @@ from napari_distill2label.store.cohort import Cohort
 from napari_distill2label.store.maps.patch_map import PatchMap
 from napari_distill2label.store.run import Run
 from napari_distill2label.store.tables.points import read_points
-from napari_distill2label.workflow.dataset import COLON_POSITIVE, dataset
-from napari_distill2label.workflow.train import train
+from napari_distill2label.workflow.commands.prepare_dataset import COLON_POSITIVE, prepare_dataset
+from napari_distill2label.workflow.commands.train import train
 
 TOLERANCE = 1e-4
 SHAPE = (150, 190)
@@ -195,7 +195,7 @@ def test_colon_nuclei_are_read_from_the_dense_map(data_dir, tmp_path):
     """On real images: a student's AUROC per nucleus is the same from a map of every pixel as centred on the nuclei."""
     if not (data_dir / "colon").is_dir():
         pytest.skip(f"no colon images in {data_dir}")
-    cohort = Cohort.read(drain(dataset("colon", data_dir / "colon", tmp_path / "colon")))
+    cohort = Cohort.read(drain(prepare_dataset("colon", data_dir / "colon", tmp_path / "colon")))
     positive = [row for row in cohort if row.label == COLON_POSITIVE]
     negative = [row for row in cohort if row.label != COLON_POSITIVE]
     few = cohort.with_slides([*positive[:5], *negative[:5]])

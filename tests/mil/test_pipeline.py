@@ -57,7 +57,7 @@ def seen(stage):
 
 def test_the_papers_three_networks(bags):
     stages, notices = run(TrainingPipeline(bags, (), 2, settings(), CPU), baseline=True)
-    assert [stage.role for stage in stages] == ["baseline", "teacher", "student"]
+    assert [stage.network for stage in stages] == ["baseline", "teacher", "student"]
     assert not notices
     teacher, student = stages[1:]
     for training_bag, bag in zip(student.training_bags, bags, strict=True):
@@ -97,7 +97,7 @@ def test_the_baseline_is_a_teacher_without_its_terms_from_the_same_weights(bags)
 
 def test_out_of_fold_classifiers_predict_only_slides_they_were_not_trained_on(bags):
     stages, _ = run(TrainingPipeline(bags, (), 2, settings(gamma_a=0.5), CPU))
-    assert [stage.role for stage in stages] == ["teacher", "assistant-1", "assistant-2", "assistant-3", "student"]
+    assert [stage.network for stage in stages] == ["teacher", "assistant-1", "assistant-2", "assistant-3", "student"]
     assistants, student = stages[1:4], stages[4]
     predicted = 0
     for assistant in assistants:
@@ -123,10 +123,10 @@ def test_out_of_fold_classifiers_predict_only_slides_they_were_not_trained_on(ba
 
 def test_too_few_slides_are_reported_and_assigned_to_fewer_folds(bags):
     stages, notices = run(TrainingPipeline(bags[:5], (), 2, settings(parts=4, gamma_a=0.5), CPU))
-    assert [stage.role for stage in stages] == ["teacher", "assistant-1", "assistant-2", "student"]
+    assert [stage.network for stage in stages] == ["teacher", "assistant-1", "assistant-2", "student"]
     assert notices == ["too few slides of a class for 4 assistants: there are 2"]
     stages, _ = run(TrainingPipeline(bags[:3], (), 2, settings(parts=4, gamma_a=0.5), CPU))
-    assert [stage.role for stage in stages] == ["teacher", "assistant-1", "student"]
+    assert [stage.network for stage in stages] == ["teacher", "assistant-1", "student"]
 
 
 def test_classes_that_are_never_alone_are_assigned_too():

@@ -671,7 +671,7 @@ def test_ids_that_differ_only_in_case_are_two_slides_and_this_is_said(cohort_csv
 def test_a_table_without_paths_whose_slides_are_elsewhere_is_one_plain_line(cohort_csv, tmp_path):
     path = cohort_csv("slide_id,label\na,normal\nb,tumour\n")
     with pytest.raises(
-        CohortError, match=rf"^{path}: has no column 'path', and {tmp_path} holds no slide with .*--slides$"
+        CohortError, match=rf"^{path}: has no column 'path', and {tmp_path} holds no slide with .*--slides-folder$"
     ):
         Cohort.read(path).check_found()
     (tmp_path / "a.svs").write_bytes(b"x")

@@ -54,14 +54,14 @@ def test_a_run_is_not_overwritten(run, cohort):
 def test_models_are_those_trained_in_the_order_they_are(run):
     assert run.models == ()
     model = MILModel(run.config.settings.model, 2, (3, 32, 32))
-    for role in ("teacher", "baseline"):
+    for network in ("teacher", "baseline"):
         about = {
-            "network": role,
+            "network": network,
             "classes": run.config.classes,
             "grid": GridSettings(patch_px=32),
             "training": TeacherSettings(),
         }
-        save_bundle(run.bundle(role), model, about, {})
+        save_bundle(run.bundle(network), model, about, {})
     assert run.models == ("baseline", "teacher")
     assert run.checkpoint("baseline") == run.folder / "checkpoints" / "baseline.safetensors"
     assert run.predictions == run.folder / "predictions"
@@ -162,10 +162,10 @@ def test_a_folder_in_place_of_a_file_is_one_plain_line(run):
         Run.open(run.folder)
 
 
-def save_model(run, role="teacher"):
-    about = {"network": role, "classes": run.config.classes, "grid": GridSettings(patch_px=32)}
+def save_model(run, network="teacher"):
+    about = {"network": network, "classes": run.config.classes, "grid": GridSettings(patch_px=32)}
     model = MILModel(run.config.settings.model, 2, (3, 32, 32))
-    save_bundle(run.bundle(role), model, about | {"training": TeacherSettings()}, {})
+    save_bundle(run.bundle(network), model, about | {"training": TeacherSettings()}, {})
 
 
 def test_a_model_that_a_kill_left_between_two_names_is_put_back_when_the_run_is_opened(run):

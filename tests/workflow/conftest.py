@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import tifffile
 
-from napari_distill2label.cli import main
+from napari_distill2label.cli.main import main
 from napari_distill2label.core.events import drain
 from napari_distill2label.core.presets import build_settings
 from napari_distill2label.exporters import png as pictures

@@ -12,8 +12,8 @@ from napari_distill2label.core.geometry import PatchGrid
 from napari_distill2label.core.settings import GridSettings
 from napari_distill2label.store.cohort import Cohort
 from napari_distill2label.store.run import Run
+from napari_distill2label.workflow.commands.train import train
 from napari_distill2label.workflow.corrections import Corrections
-from napari_distill2label.workflow.train import train
 
 CLASSES = ("normal", "tumour")
 GRID = PatchGrid.over((40, 40), GridSettings(patch_px=10))

@@ -14,7 +14,7 @@ import torch
 
 from napari_distill2label.core.events import drain
 from napari_distill2label.store.files.outputs import RECORD
-from napari_distill2label.workflow.predict import predict
+from napari_distill2label.workflow.commands.predict import predict
 
 FULL = re.compile("disk is full|no room left")
 
@@ -124,7 +124,17 @@ def test_features(slides, tmp_path, small_disk, run_cli, own_process, cohort_of,
     (tmp_path / "e.json").write_text(json.dumps(about))
     disk = small_disk(512)
     cohort = cohort_of([("a", slides[0])], ("slide_id", "path"))
-    words = ["features", cohort, "--encoder", tmp_path / "e.pt", "--trust", "-o", disk, "--grid.tissue", "all"]
+    words = [
+        "extract-features",
+        cohort,
+        "--encoder",
+        tmp_path / "e.pt",
+        "--trust-encoder",
+        "-o",
+        disk,
+        "--grid.tissue",
+        "all",
+    ]
     words += ["--format", form, "--grid.stride_px", "32"]
     fill(disk, 24 * 1024 if form == "h5" else 8 * 1024)
     status, said = (own_process if form == "h5" else run_cli)(*words)
@@ -164,7 +174,7 @@ def test_dataset(tmp_path, small_disk, run_cli):
         savemat(folder / f"img1_{kind}.mat", {"detection": points})
     disk = small_disk(64)
     fill(disk, 12 * 1024)
-    status, said = run_cli("dataset", "colon", tmp_path / "CRC", "-o", disk)
+    status, said = run_cli("prepare-dataset", "colon", tmp_path / "CRC", "-o", disk)
     assert (status, len(said)) == (2, 1)
     assert FULL.search(said[0])
     assert all(not name.startswith(".") for name in left(disk))

@@ -15,8 +15,8 @@ from napari_distill2label.mil.training import predict_bag
 from napari_distill2label.store.cohort import Cohort, CohortSlide
 from napari_distill2label.store.maps.feature_map import FeatureMap
 from napari_distill2label.workflow import live as module
-from napari_distill2label.workflow.live import Components, keep, live, read_features
-from napari_distill2label.workflow.predict import predict
+from napari_distill2label.workflow.commands.predict import predict
+from napari_distill2label.workflow.live import Components, live, read_features, save_as_run
 
 GRID = PatchGrid.over((10 * 27, 10 * 27), GridSettings(patch_px=27))
 N_FEATURES = 40
@@ -137,7 +137,7 @@ def test_without_features_it_says_so(cohort, tmp_path):
 
 def test_a_kept_trial_is_a_run_that_says_the_same(features, cohort, folder, tmp_path):
     result = drain(live(features, cohort))
-    run = drain(keep(result, tmp_path / "kept"))
+    run = drain(save_as_run(result, tmp_path / "kept"))
     assert run.models == ("teacher", "student")
     assert (run.folder / "student" / "card.md").exists()
     failed = []

@@ -24,12 +24,12 @@ from napari_distill2label.core.events import drain
 from napari_distill2label.store.cohort import Cohort
 from napari_distill2label.store.files.outputs import RECORD
 from napari_distill2label.store.run import Run
-from napari_distill2label.workflow.dataset import dataset
-from napari_distill2label.workflow.demo import demo
-from napari_distill2label.workflow.export import export
-from napari_distill2label.workflow.features import features
-from napari_distill2label.workflow.predict import predict
-from napari_distill2label.workflow.train import train
+from napari_distill2label.workflow.commands.demo import demo
+from napari_distill2label.workflow.commands.export import export
+from napari_distill2label.workflow.commands.extract_features import extract_features
+from napari_distill2label.workflow.commands.predict import predict
+from napari_distill2label.workflow.commands.prepare_dataset import prepare_dataset
+from napari_distill2label.workflow.commands.train import train
 
 IDS = ("slide_000", "slide_001", "cohort", "truth")
 ENDS = (".ome.tif", ".geojson", ".csv", ".png", ".h5", ".json")
@@ -112,11 +112,14 @@ def colon(tmp_path):
     return tmp_path / "CRC"
 
 
-VERBS = ("predict", "predict_bundle", "predict_tissue", "export", "features_zarr", "features_h5", "train", "evaluate",
-         "dataset", "demo")  # fmt: skip
+COMMANDS = (
+    "predict", "predict_bundle", "predict_tissue", "export", "features_zarr", "features_h5", "train", "evaluate",
+    "dataset", "demo",
+)  # fmt: skip
 
 
 def command(verb, trained, cohort_csv, theirs, table, encoder, colon):
+    extract = ["extract-features", table, "--encoder", encoder, "--trust-encoder", "-o", theirs]
     out, bundle = theirs, trained.parent / "bundle"
     shutil.copytree(trained / "student", bundle, dirs_exist_ok=True)
     return {
@@ -124,12 +127,12 @@ def command(verb, trained, cohort_csv, theirs, table, encoder, colon):
         "predict_bundle": ["predict", bundle, theirs / "slide_000.ome.tif", "-o", out, "--format", "ome-tiff"],
         "predict_tissue": ["predict", trained, table, "--tissue", out, "-o", out, "--format", "geojson"],
         "export": ["export", trained, "-o", out, "--format", "csv,geojson,png,ome-tiff"],
-        "features_zarr": ["features", table, "--encoder", encoder, "--trust", "-o", out, "--grid.tissue", "all"],
-        "features_h5": ["features", table, "--encoder", encoder, "--trust", "-o", out, "--format", "h5"],
+        "features_zarr": [*extract, "--grid.tissue", "all"],
+        "features_h5": [*extract, "--format", "h5"],
         "train": ["train", cohort_csv, "-o", out],
         "evaluate": ["evaluate", trained, cohort_csv, "--truth", cohort_csv.with_name("truth.csv"), "--split", "all",
                      "-o", out / "metrics.json"],
-        "dataset": ["dataset", "colon", colon, "-o", out],
+        "dataset": ["prepare-dataset", "colon", colon, "-o", out],
         "demo": ["demo", "--out", out],
     }[verb]  # fmt: skip
 
@@ -140,7 +143,7 @@ def predicted(trained, slides, tmp_path):
     return trained
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", COMMANDS)
 def test_no_verb_changes_a_file_of_others(verb, predicted, cohort_csv, theirs, table, encoder, colon, refused):
     read = (theirs, cohort_csv.parent, predicted, colon, table.parent / "elsewhere")
     before = sums(*read)
@@ -162,7 +165,7 @@ def test_neither_do_real_processes(verb, predicted, cohort_csv, theirs, table, e
     assert sums(theirs, cohort_csv.parent) == before
 
 
-@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "demo"])
+@pytest.mark.parametrize("verb", [verb for verb in COMMANDS if verb != "demo"])
 def test_with_overwrite_slides_and_folders_stay(verb, predicted, cohort_csv, theirs, table, encoder, colon, cli):
     """What is read, and folders of others, whatever is asked for."""
     before = sums(theirs, cohort_csv.parent)
@@ -181,7 +184,7 @@ def test_with_overwrite_slides_and_folders_stay(verb, predicted, cohort_csv, the
 
 def test_tissue_keeps_what_is_there(theirs, table, cli):
     before = sums(theirs)
-    assert cli("tissue", table, "-o", theirs)[0] == 0
+    assert cli("segment-tissue", table, "-o", theirs)[0] == 0
     assert sums(theirs) == before
 
 
@@ -191,9 +194,9 @@ def test_python_is_guarded_like_the_command_line(predicted, cohort_csv, theirs, 
     for work in (
         predict(predicted, cohort, theirs),
         export(predicted, theirs),
-        features(cohort, encoder, theirs, trust=True),
+        extract_features(cohort, encoder, theirs, trust=True),
         train(Cohort.read(cohort_csv), theirs),
-        dataset("colon", colon, theirs),
+        prepare_dataset("colon", colon, theirs),
         demo(theirs),
     ):
         with pytest.raises(OutputError):
@@ -248,7 +251,7 @@ class TestOurs:
 
     def test_features_again(self, slides, tmp_path, encoder, cli, cohort_of):
         cohort = cohort_of([("a", slides[0])], ("slide_id", "path"))
-        words = ["features", cohort, "--encoder", encoder, "--trust", "-o", tmp_path / "f", "--format"]
+        words = ["extract-features", cohort, "--encoder", encoder, "--trust-encoder", "-o", tmp_path / "f", "--format"]
         for formats in ("h5", "h5", "zarr", "h5"):
             assert cli(*words, formats, "--grid.tissue", "all")[0] == 0
         assert (tmp_path / "f" / "a.zarr").is_dir()  # what was asked for once stays, though only h5 is asked for now
@@ -262,10 +265,20 @@ def test_ids_that_differ_in_capitals_get_files_of_their_own(trained, slides, tmp
     names = {path.name.casefold() for path in (tmp_path / "out").glob("[!.]*")}
     assert len(names) == 4
     assert {"a1.csv", "a1.png"} < names
-    words = ["features", cohort, "--encoder", encoder, "--trust", "-o", tmp_path / "f", "--format", "h5,zarr"]
+    words = [
+        "extract-features",
+        cohort,
+        "--encoder",
+        encoder,
+        "--trust-encoder",
+        "-o",
+        tmp_path / "f",
+        "--format",
+        "h5,zarr",
+    ]
     assert cli(*words, "--grid.tissue", "all")[0] == 0
     assert len({path.name.casefold() for path in (tmp_path / "f").glob("[!.]*")}) == 4
-    assert cli("tissue", cohort, "-o", tmp_path / "t")[0] == 0
+    assert cli("segment-tissue", cohort, "-o", tmp_path / "t")[0] == 0
     assert len({path.name.casefold() for path in (tmp_path / "t").glob("[!.]*")}) == 2
     assert cli("predict", trained, cohort, "--tissue", tmp_path / "t", "-o", tmp_path / "o2", "--format", "csv")[0] == 0
 

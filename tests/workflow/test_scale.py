@@ -4,9 +4,9 @@ from napari_distill2label.core.errors import CohortError
 from napari_distill2label.core.events import ItemFailed, Notice
 from napari_distill2label.store.bundle import load_bundle
 from napari_distill2label.store.cohort import Cohort
-from napari_distill2label.workflow.predict import predict
+from napari_distill2label.workflow.commands.predict import predict
+from napari_distill2label.workflow.commands.train import train
 from napari_distill2label.workflow.scale import require_mpp, slides_without_mpp
-from napari_distill2label.workflow.train import train
 
 
 def test_only_slides_that_nobody_gives_a_scale_are_asked_for(slides, png, tmp_path, collect, cohort_of):

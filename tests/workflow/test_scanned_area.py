@@ -11,7 +11,7 @@ from napari_distill2label.core.events import ItemFailed
 from napari_distill2label.core.geometry import PatchGrid
 from napari_distill2label.core.settings import GridSettings
 from napari_distill2label.store.maps.patch_map import PatchMap
-from napari_distill2label.workflow.export import export
+from napari_distill2label.workflow.commands.export import export
 
 pytest.importorskip("openslide", reason="OpenSlide is not installed: pip install -e '.[slides]'")
 

@@ -51,7 +51,7 @@ def test_features_in_both_formats_train_the_same_model(data_dir, pyramids, tmp_p
     encoder = data_dir / "encoders" / "mobilenet_v2_imagenet.onnx"
     four = Cohort.read(pyramids).with_slides(Cohort.read(pyramids).slides[:4]).write(tmp_path / "four.csv")
     grid, folder = ["--grid.patch_px", "48", "--grid.tissue", "otsu"], tmp_path / "f"
-    extract = ["features", four, "--encoder", encoder, "-o", folder, *grid]
+    extract = ["extract-features", four, "--encoder", encoder, "-o", folder, *grid]
     assert cli(*extract, "--format", "zarr,h5")[0] == 0
     assert sorted(path.name for path in folder.glob("[!.]*")) == [
         f"slide_00{i}.{suffix}" for i in range(4) for suffix in ("h5", "zarr")
@@ -61,7 +61,7 @@ def test_features_in_both_formats_train_the_same_model(data_dir, pyramids, tmp_p
     for file in (*folder.glob("*.h5"), folder / RECORD):  # as a folder is copied: with the list of what is ours
         shutil.copy(file, alone)
     before = (alone / "slide_000.h5").stat().st_mtime_ns
-    assert cli("features", four, "--encoder", encoder, "-o", alone, *grid, "--format", "h5")[0] == 0
+    assert cli("extract-features", four, "--encoder", encoder, "-o", alone, *grid, "--format", "h5")[0] == 0
     assert (alone / "slide_000.h5").stat().st_mtime_ns == before  # it was there
     assert not list(alone.glob("*.zarr"))
     short = [*LEARN, "--teacher.epochs=1", "--assistant.epochs=1", "--student.epochs=1", "--split.test=0"]
@@ -76,7 +76,7 @@ def test_features_in_both_formats_train_the_same_model(data_dir, pyramids, tmp_p
 
 
 def test_real_crops(data_dir, tmp_path, cli):
-    assert cli("dataset", "colon", data_dir / "colon", "-o", tmp_path / "colon")[0] == 0
+    assert cli("prepare-dataset", "colon", data_dir / "colon", "-o", tmp_path / "colon")[0] == 0
     with (tmp_path / "colon" / "cohort.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     chosen = [row for label in ("normal", "epithelial") for row in [r for r in rows if r["label"] == label][:6]]

@@ -118,7 +118,7 @@ def notes(
         KEY: {
             "role": role,
             "slide_id": patch_map.slide_id,
-            "model": model_role(patch_map),
+            "model": network_of(patch_map),
             "classes": list(patch_map.classes),
             "threshold": threshold,
             "class_index": class_index,
@@ -128,7 +128,7 @@ def notes(
     }
 
 
-def model_role(patch_map: "PatchMap") -> str:
+def network_of(patch_map: "PatchMap") -> str:
     """student, teacher or mil."""
     return str(patch_map.model.get("network", "model"))
 

@@ -63,7 +63,7 @@ class LaidMaps:
         if ready is not None and (ready.is_complete or not patch_map.is_complete):
             self._lay_out(patch_map)
             return
-        key = ("map", patch_map.slide_id, layers.model_role(patch_map))
+        key = ("map", patch_map.slide_id, layers.network_of(patch_map))
 
         def failed(error: Exception) -> None:
             if not isinstance(error, Distill2LabelError):
@@ -78,7 +78,7 @@ class LaidMaps:
     def lay_all(self, slide_id: str) -> None:
         """Show what was predicted of a slide; of other slides, only what can be read again is kept."""
         self._unwanted.clear()
-        self._latest = {role: latest for role, latest in self._latest.items() if latest.slide_id == slide_id}
+        self._latest = {network: latest for network, latest in self._latest.items() if latest.slide_id == slide_id}
         for other, maps in self.session.predictions.items():
             for patch_map in maps.values():
                 if other != slide_id:
@@ -99,9 +99,9 @@ class LaidMaps:
             return
         mpp = layers.about(slide[0])["mpp"]
         map_layers.make_room(session.viewer, patch_map, mpp, session.threshold, self.look)
-        role = layers.model_role(patch_map)
-        self._latest[role] = shades.of(patch_map)
-        self._laying[role] = self._layers_of(patch_map)
+        network = layers.network_of(patch_map)
+        self._latest[network] = shades.of(patch_map)
+        self._laying[network] = self._layers_of(patch_map)
         self._apply()
         if not self._later.waits:
             self._go_on()
@@ -125,9 +125,9 @@ class LaidMaps:
             self._laying.clear()
             return
         while self._laying:
-            role = next(iter(self._laying))
-            if next(self._laying[role], True):
-                del self._laying[role]
+            network = next(iter(self._laying))
+            if next(self._laying[network], True):
+                del self._laying[network]
             elif session._has_window:
                 self._later.start(threaded=True)
                 return
@@ -144,9 +144,9 @@ class LaidMaps:
     def _add_layer_of(self, patch_map: "PatchMap") -> bool:
         """Was there one to add? Not if another map, or none, is to be shown by now."""
         session = self.session
-        slide_id, role = patch_map.slide_id, layers.model_role(patch_map)
+        slide_id, network = patch_map.slide_id, layers.network_of(patch_map)
         slide = layers.find(session.viewer, layers.SLIDE, slide_id)
-        wanted = self._filling, session.predictions.get(slide_id, {}).get(role)
+        wanted = self._filling, session.predictions.get(slide_id, {}).get(network)
         if not slide or session.shown != slide_id or not any(patch_map is each for each in wanted):
             return False
         self._setting = True  # a new layer's eye is not the user's

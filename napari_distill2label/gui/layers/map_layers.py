@@ -97,7 +97,7 @@ def _made(
 
 
 def _named(patch_map: "PatchMap", what: str) -> str:
-    return f"{patch_map.slide_id} · {what} ({layers.model_role(patch_map)})"
+    return f"{patch_map.slide_id} · {what} ({layers.network_of(patch_map)})"
 
 
 def _labels(
@@ -232,7 +232,7 @@ def paint(viewer: "ViewerModel", look: Look) -> None:
 def refill(viewer: "ViewerModel", patch_map: "PatchMap", threshold: float, look: Look = PLAIN) -> None:
     """Show what a map holds by now in the layers that are there: it is filled block by block."""
     shown = shades.of(patch_map)
-    for layer in layers.find(viewer, slide_id=patch_map.slide_id, model=layers.model_role(patch_map)):
+    for layer in layers.find(viewer, slide_id=patch_map.slide_id, model=layers.network_of(patch_map)):
         noted = layers.about(layer)
         made = layers.notes(patch_map, noted["role"], noted["threshold"], noted["class_index"])
         ownership.note(layer, **made[layers.KEY])
@@ -296,7 +296,7 @@ _ABOVE = (layers.CORRECTIONS, layers.OUTLINES, layers.FRAME)
 
 
 def _there(viewer: "ViewerModel", patch_map: "PatchMap") -> list["Layer"]:
-    return layers.find(viewer, slide_id=patch_map.slide_id, model=layers.model_role(patch_map))
+    return layers.find(viewer, slide_id=patch_map.slide_id, model=layers.network_of(patch_map))
 
 
 def _fits(layer: "Layer", patch_map: "PatchMap", mpp: Mpp | None) -> bool:

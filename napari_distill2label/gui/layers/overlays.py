@@ -140,7 +140,7 @@ class Overlays(LaidMaps):
             for layer in layers.find(session.viewer, slide_id=session.shown or ""):
                 noted = layers.about(layer)
                 if noted["role"] in PREDICTED:
-                    mine = noted["model"] == session.role and self.visible[kind_of(noted["role"])]
+                    mine = noted["model"] == session.network and self.visible[kind_of(noted["role"])]
                     seen = mine and _which(layer) not in self._shut
                     _set(layer, visible=seen and not self.hidden, opacity=self.opacity)
                 elif noted["role"] in (layers.CORRECTIONS, layers.FRAME):  # outlines are linked to corrections
@@ -158,7 +158,7 @@ class Overlays(LaidMaps):
         role = noted.get("role")
         if role == layers.CORRECTIONS:
             alike = [event.source]
-        elif role in PREDICTED and noted["model"] == session.role:
+        elif role in PREDICTED and noted["model"] == session.network:
             alike = layers.find(session.viewer, role, noted["slide_id"], model=noted["model"])
             self.visible[kind_of(role)] = any(layer.visible for layer in alike)
         else:
@@ -229,8 +229,8 @@ class Overlays(LaidMaps):
     def on_job(self, job: "Job") -> None:
         """A prediction that was stopped in the middle of a slide leaves the one before, where there is one."""
         if job.kind == "predict" and not job.is_running and self._filling is not None:
-            slide_id, role = self._filling.slide_id, layers.model_role(self._filling)
-            former = self.session.predictions.get(slide_id, {}).get(role)
+            slide_id, network = self._filling.slide_id, layers.network_of(self._filling)
+            former = self.session.predictions.get(slide_id, {}).get(network)
             if former is not None:
                 self._filling = None
                 self.lay(former)
@@ -242,9 +242,9 @@ class Overlays(LaidMaps):
         """What the chosen model says of the shown slide, as far as it is filled; None where nothing is laid out."""
         session = self.session
         filling = self._filling
-        if filling is not None and filling.slide_id == session.shown and layers.model_role(filling) == session.role:
+        if filling is not None and filling.slide_id == session.shown and layers.network_of(filling) == session.network:
             return filling
-        return session.predictions.get(session.shown or "", {}).get(session.role or "")
+        return session.predictions.get(session.shown or "", {}).get(session.network or "")
 
     @property
     def shades(self) -> "Shades | None":
@@ -252,7 +252,7 @@ class Overlays(LaidMaps):
         patch_map = self.map
         if patch_map is None:
             return None
-        found = shades.known(patch_map) or self._latest.get(layers.model_role(patch_map))
+        found = shades.known(patch_map) or self._latest.get(layers.network_of(patch_map))
         return found if found is not None and found.slide_id == self.session.shown else None
 
     # ---- the pointer -----------------------------------------------------------------------------------------------

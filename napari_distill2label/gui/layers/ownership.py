@@ -2,7 +2,7 @@
 
 A layer is ours because we made it, and nothing else makes it ours: napari's *Duplicate Layer*, a split or a conversion
 copies the metadata along, and what a user paints in such a copy is his. The notes also stand in the layer's
-`metadata["d2l"]`, for people and for the writer; there they are never read to tell whose a layer is.
+`metadata["distill2label"]`, for people and for the writer; there they are never read to tell whose a layer is.
 """
 
 import secrets
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
 
-KEY = "d2l"
+KEY = "distill2label"
 SLIDE = "slide"  # the role of the picture itself, which the others lie over
 
 _notes: "WeakKeyDictionary[Layer, dict[str, Any]]" = WeakKeyDictionary()

@@ -1,7 +1,7 @@
 """Masks of the tissue: found by the rule, drawn on in napari, kept as GeoJSON, used by training and predicting.
 
-A mask is a file, `<slide_id>.geojson` in a folder beside the cohort: what `distill2label tissue` writes and `--tissue`
-takes, and what QuPath opens. Its layer is a view of the file; painting changes the file.
+A mask is a file, `<slide_id>.geojson` in a folder beside the cohort: what `distill2label segment-tissue` writes and
+`--tissue` takes, and what QuPath opens. Its layer is a view of the file; painting changes the file.
 """
 
 import json

@@ -10,7 +10,7 @@ from ..widgets.short import short
 from ..wording import in_the_window
 
 if TYPE_CHECKING:
-    from ...workflow.assess import Assessment, Part
+    from ...workflow.commands.compare import Part, TruthComparison
 
 CURVE_HEIGHT = 200  # px
 NARROW = 10  # characters of a class's name that fit above a column
@@ -21,7 +21,7 @@ EXPLAINED = (
 
 
 class MetricsView(QWidget):
-    """Shows an `Assessment`; text that can be selected and copied, and a curve."""
+    """Shows an `TruthComparison`; text that can be selected and copied, and a curve."""
 
     def __init__(self, viewer: Any) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class MetricsView(QWidget):
         self._layout.addWidget(self.text)
         self.setVisible(False)
 
-    def show_assessment(self, found: "Assessment") -> None:
+    def show_assessment(self, found: "TruthComparison") -> None:
         """Show what predictions are worth."""
         self.text.setText(as_html(found))
         self.setVisible(True)
@@ -48,7 +48,7 @@ class MetricsView(QWidget):
         if self.curve is not None:
             self.curve.setVisible(bool(len(found.false_positive)))
 
-    def _draw(self, found: "Assessment") -> None:
+    def _draw(self, found: "TruthComparison") -> None:
         import pyqtgraph as pg  # here, since few look at it and it takes a moment
 
         if self.curve is None:
@@ -86,7 +86,7 @@ class MetricsView(QWidget):
         self._line.setPen(pg.mkPen(theme.current.as_hex(), width=2))
 
 
-def as_html(found: "Assessment") -> str:
+def as_html(found: "TruthComparison") -> str:
     """Figures, confusion matrix and classes as rich text."""
     head = "".join(_part_line(part, found.threshold) for part in found.parts)
     if found.parts[0].learnt:

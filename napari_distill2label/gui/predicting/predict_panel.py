@@ -25,12 +25,12 @@ from ..widgets.parts import Fold, JobButton, Panel, button, open_jobs, reason_la
 from ..widgets.short import short
 from .gallery import Gallery
 
-ROLE = "The network of the run that predicts and is shown"
+NETWORK = "The network of the run that predicts and is shown"
 THIS, SELECTED, ALL = "this slide", "selected slides", "all slides"
 NO_MODEL = "No model yet: train one in step 2, or load one."
 COMING = "A model is being trained: Predict waits for it."
 STEPS = 100  # of the sliders
-ROLES = {
+NETWORKS = {
     "student": "The student classifies each patch on its own. Use it for patch labels.",
     "teacher": "The teacher classifies the slide as a whole. Its attention shows which patches count.",
     "baseline": "The baseline: the same network, trained on slide labels alone. Compare with it.",
@@ -64,10 +64,10 @@ class PredictPanel(Panel):
         self.model.setWordWrap(True)
         self.model.setAccessibleName("model")
         self.load = button("Load model…", "Load a run folder, or a model bundle, to predict with", self.load_model)
-        self.role = self._combo("which model", ROLE)
-        self.role.textActivated.connect(self.set_role)
-        self.about_role = QLabel()
-        self.about_role.setWordWrap(True)
+        self.network = self._combo("which model", NETWORK)
+        self.network.textActivated.connect(self.set_network)
+        self.about_network = QLabel()
+        self.about_network.setWordWrap(True)
         self.slides = self._combo("which slides", "The shown slide, those selected in the table, or all of them")
         self.slides.addItems([THIS, SELECTED, ALL])
         self.slides.currentTextChanged.connect(lambda text: self.refresh_button())
@@ -146,8 +146,8 @@ class PredictPanel(Panel):
         choices = QFormLayout()
         choices.setContentsMargins(0, 0, 0, 0)
         choices.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        choices.addRow("Network", self.role)
-        choices.addRow("", self.about_role)
+        choices.addRow("Network", self.network)
+        choices.addRow("", self.about_network)
         choices.addRow("Slides", self.slides)
         shown = QGridLayout()
         shown.setContentsMargins(0, 0, 0, 0)
@@ -195,8 +195,8 @@ class PredictPanel(Panel):
         self.session.load_bundle(path, wait=False)
 
     @told
-    def set_role(self, role: str) -> None:
-        self.session.set_role(role)
+    def set_network(self, network: str) -> None:
+        self.session.set_network(network)
 
     @told
     def set_threshold(self, threshold: float) -> None:
@@ -233,21 +233,21 @@ class PredictPanel(Panel):
     def headline(self) -> str:
         """One short line for the folded panel."""
         session = self.session
-        if session.role is None:
+        if session.network is None:
             return "no model yet"
-        done = sum(1 for maps in session.predictions.values() if session.role in maps)
+        done = sum(1 for maps in session.predictions.values() if session.network in maps)
         return what_was_predicted(session, done, [row.slide_id for row in session.cohort])
 
     def refresh(self) -> None:
         session = self.session
-        self.role.clear()
-        for role in (role for role in ROLES if role in session.roles):
-            self.role.addItem(role)
-            self.role.setItemData(self.role.count() - 1, ROLES[role], Qt.ItemDataRole.ToolTipRole)
-        self.role.setCurrentText(session.role or "")
-        self.role.setEnabled(self.role.count() > 1)
-        self.role.setToolTip(ROLE if self.role.count() else "Train a model in step 2 first, or load one")
-        show_reason(self.about_role, ROLES.get(session.role or "", ""))
+        self.network.clear()
+        for network in (network for network in NETWORKS if network in session.networks):
+            self.network.addItem(network)
+            self.network.setItemData(self.network.count() - 1, NETWORKS[network], Qt.ItemDataRole.ToolTipRole)
+        self.network.setCurrentText(session.network or "")
+        self.network.setEnabled(self.network.count() > 1)
+        self.network.setToolTip(NETWORK if self.network.count() else "Train a model in step 2 first, or load one")
+        show_reason(self.about_network, NETWORKS.get(session.network or "", ""))
         self.refresh_button()
         self.refresh_look()
         self._on_shown()

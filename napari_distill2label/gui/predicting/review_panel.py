@@ -20,7 +20,7 @@ from ...core.label_map import parse_label_map
 from ..jobs.jobs import Done, Job
 from ..plain_text import as_plain
 from ..session import corrections
-from ..session.assessing import assess, why_not_assess
+from ..session.assessing import compare_with_truth, why_not_compare
 from ..session.retraining import NOT_LEARNT
 from ..session.review import ALL_CORRECTED
 from ..session.session import Session
@@ -234,9 +234,9 @@ class ReviewPanel(Panel):
     @told
     def compare(self, path: str) -> None:
         """Compare what is predicted with a truth."""
-        empty = "negative" if self.points_missing.currentText() == NEGATIVE else "ignore"
+        missing_truth = "negative" if self.points_missing.currentText() == NEGATIVE else "ignore"
         label_map = parse_label_map(part for part in self.label_map.text().split(",") if part.strip())
-        assess(self.session, path, empty=empty, label_map=label_map, wait=False)
+        compare_with_truth(self.session, path, missing_truth=missing_truth, label_map=label_map, wait=False)
 
     # ---- following the session -------------------------------------------------------------------------------------
 
@@ -353,7 +353,7 @@ class ReviewPanel(Panel):
         tip = "Take all corrections of this slide back; can be undone"
         self.clear.setToolTip(tip if here else "Nothing is corrected on this slide")
         show_reason(self.reason, self.retrain.refresh(review.why_not_retrain()) or self._passed_over())
-        reason = why_not_assess(self.session)
+        reason = why_not_compare(self.session)
         for made in (self.truth_table, self.truth_masks):
             made.setEnabled(reason is None)
         show_reason(self.truth_reason, reason or "")

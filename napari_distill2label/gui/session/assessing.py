@@ -13,39 +13,43 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ...store.cohort import CohortSlide
-    from ...workflow.assess import Assessment
+    from ...workflow.commands.compare import TruthComparison
     from ..jobs.jobs import Job, Work
     from .session import Session
 
 
-def why_not_assess(session: "Session") -> str | None:
+def why_not_compare(session: "Session") -> str | None:
     """What is missing for a comparison with a truth; None when it can start."""
     return None if session._maps() else "Predict first: what is predicted is compared with the truth."
 
 
-def assess(
+def compare_with_truth(
     session: "Session",
     truth: PathLike,
     *,
-    empty: str = "negative",
+    missing_truth: str = "negative",
     label_map: Mapping[str, str] | None = None,
     wait: bool = True,
-) -> "Assessment | Job":
-    """Compare what the chosen model predicted, at the threshold shown, with a truth; see `workflow.assess`.
+) -> "TruthComparison | Job":
+    """Compare what the chosen model predicted, at the threshold shown, with a truth; see `workflow.commands.compare`.
 
     Slides that the model's run learnt from are accounted for apart.
     """
-    if reason := why_not_assess(session):
+    if reason := why_not_compare(session):
         raise SettingsError(reason)
     maps, threshold = session._maps(), session.threshold
     rows = [row for row in session.cohort if row.slide_id in {patch_map.slide_id for patch_map in maps}]
     run = session.model.path if session.model is not None else None
 
     def work() -> "Work":
-        from ...workflow.assess import assess
+        from ...workflow.commands.compare import compare
 
         learnt = yield from _learnt(run, rows)
-        return (yield from assess(maps, truth, threshold=threshold, empty=empty, label_map=label_map, learnt=learnt))
+        return (
+            yield from compare(
+                maps, truth, threshold=threshold, missing_truth=missing_truth, label_map=label_map, learnt=learnt
+            )
+        )
 
     return session._run("assess", "Comparing with the truth", work, lambda found: None, wait)
 
@@ -80,7 +84,7 @@ class Evaluation:
         *,
         centres: PathLike | None = None,
         split: str = "test",
-        empty: str = "negative",
+        missing_truth: str = "negative",
         coverage: float = 0.5,
         label_map: Mapping[str, str] | None = None,
         device: str | None = None,
@@ -98,12 +102,12 @@ class Evaluation:
             raise SettingsError("Train first, or load a run: what is evaluated is a run's models.")
         run, cohort, device = self.model.path, self.cohort, device or self.settings.device
         how = {
-            "centres": centres, "split": split, "empty": empty, "coverage": coverage, "label_map": label_map,
-            "encoder": encoder, "features": features,
+            "centres": centres, "split": split, "missing_truth": missing_truth, "coverage": coverage,
+            "label_map": label_map, "encoder": encoder, "features": features,
         }  # fmt: skip
 
         def work() -> "Work":
-            from ...workflow.evaluate import evaluate
+            from ...workflow.commands.evaluate import evaluate
 
             return then(evaluate(run, cohort, truth, device=device, trust=trust, **how), metrics_frame)
 

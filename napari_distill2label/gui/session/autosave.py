@@ -155,7 +155,7 @@ class Autosave:
     def _model_now(self) -> tuple[Path | None, str | None]:
         """(run or bundle, network); while the kept one is being loaded again, that."""
         model = self._session.model
-        return self._reopening if model is None else (model.path, self._session.role)
+        return self._reopening if model is None else (model.path, self._session.network)
 
     def _choices(self) -> Choices | None:
         """What is to be kept of them: a run that was opened has settings of its own."""

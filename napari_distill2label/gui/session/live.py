@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ...workflow.live import LiveFeatures, LiveResult
     from .session import Session
 
-ROLE = "live"  # of its maps and layers, as `workflow.live` has it
+NETWORK = "live"  # of its maps and layers, as `workflow.live` has it
 OFF = "Off: switch on to see labels take effect within seconds."
 TRAINING, QUEUED = "Training…", "Waiting for the work before it to end…"
 NO_FEATURES = "Live needs features of the slides: compute them with a frozen encoder, or choose their folder."
@@ -121,16 +121,16 @@ class Live:
         folder = Path(out) if out else session.promised_folder()
 
         def work() -> Work:
-            from ...workflow.live import keep
+            from ...workflow.live import save_as_run
             from .models import of_run
 
-            return then(keep(result, folder), lambda run: (run, of_run(run)))
+            return then(save_as_run(result, folder), lambda run: (run, of_run(run)))
 
         def done(value: Any) -> None:
-            maps = {slide_id: found[ROLE] for slide_id, found in session.predictions.items() if ROLE in found}
+            maps = {slide_id: found[NETWORK] for slide_id, found in session.predictions.items() if NETWORK in found}
             session._trained(value)
-            for slide_id, patch_map in maps.items():  # still to be looked at, under the role `live`
-                session.predictions.setdefault(slide_id, {})[ROLE] = patch_map
+            for slide_id, patch_map in maps.items():  # still to be looked at, under the network `live`
+                session.predictions.setdefault(slide_id, {})[NETWORK] = patch_map
             session.model_changed.emit()
             self._say(f"Kept as the run ‘{folder.name}’. Predict in step 3 labels slides with it.")
 

@@ -28,7 +28,7 @@ class LoadedModel:
     """A run or a bundle that can predict."""
 
     path: Path
-    roles: tuple[str, ...]
+    networks: tuple[str, ...]
     classes: tuple[str, ...]
     is_run: bool
     cohort: Cohort | None = None
@@ -63,7 +63,7 @@ def of_run(run: "Run") -> LoadedModel:
 
     if not run.models:
         raise BundleError(f"{run.folder}: has no trained model yet; finish the run with resume")
-    weights = {load_bundle(run.bundle(role)).config.weights_sha256 for role in run.models}
+    weights = {load_bundle(run.bundle(network)).config.weights_sha256 for network in run.models}
     maps, stale, notices = [], [], []
     for path in sorted(run.predictions.glob("*.zarr")) if run.predictions.is_dir() else ():
         try:

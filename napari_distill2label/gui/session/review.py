@@ -79,7 +79,7 @@ class Review(Retraining):
         slide_id = slide_id or session.shown or ""
         slide = self._slides.get(slide_id)
         patch_map = session.overlays.map if slide_id == session.shown else None
-        patch_map = patch_map or session.predictions.get(slide_id, {}).get(session.role or "")
+        patch_map = patch_map or session.predictions.get(slide_id, {}).get(session.network or "")
         if slide is None or slide.known is None or patch_map is None:
             return {}
         shown = shades.known(patch_map)  # nothing is read in the window's thread

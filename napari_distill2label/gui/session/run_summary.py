@@ -15,7 +15,7 @@ from ...store.files.seal import is_number
 from ...store.timing import Timing
 from ..network_names import in_words
 
-ROLES = ("baseline", "teacher", "student")
+NETWORKS = ("baseline", "teacher", "student")
 MOST = 500  # folders looked at; a folder of more runs than that is no place to choose one from
 
 Curve = dict[str, list[float]]  # column of history.csv -> a value per epoch, NaN where there is none
@@ -76,14 +76,14 @@ class RunSummary:
     def name(self) -> str:
         return self.folder.name
 
-    def epochs(self, role: str) -> tuple[int, int]:
+    def epochs(self, network: str) -> tuple[int, int]:
         """(done, asked for) of a model."""
-        part = {"baseline": "teacher"}.get(role, role.split("-")[0])
-        return len(self.curves.get(role, {}).get("epoch", ())), getattr(self.settings, part).epochs
+        part = {"baseline": "teacher"}.get(network, network.split("-")[0])
+        return len(self.curves.get(network, {}).get("epoch", ())), getattr(self.settings, part).epochs
 
     @property
     def is_finished(self) -> bool:
-        wanted = ROLES if self.baseline else ROLES[1:]
+        wanted = NETWORKS if self.baseline else NETWORKS[1:]
         done, asked = self.epochs("student")
         return not self.problem and set(wanted) <= set(self.models) and done >= asked
 
@@ -103,24 +103,24 @@ class RunSummary:
     @property
     def outcome(self) -> str:
         """What a training gave: 'student, best epoch 9, validation loss 0.31'."""
-        role = next((role for role in ("student", "teacher", "baseline") if role in self.models), None)
-        if role is None:
+        network = next((network for network in ("student", "teacher", "baseline") if network in self.models), None)
+        if network is None:
             return ""
         best = (
             "best epoch"
-            if getattr(self.settings, {"baseline": "teacher"}.get(role, role)).select == "best"
+            if getattr(self.settings, {"baseline": "teacher"}.get(network, network)).select == "best"
             else "epoch"
         )
         loss = f", validation loss {self.valid_loss:.2f}" if self.valid_loss is not None else ""
-        return f"{in_words(role)}, {best} {self.epoch}{loss}"
+        return f"{in_words(network)}, {best} {self.epoch}{loss}"
 
     @property
     def valid_loss(self) -> float | None:
         """Of the student (else the teacher), at the epoch its bundle is of."""
-        for role in ("student", "teacher"):
-            values = [v for v in self.curves.get(role, {}).get("valid_loss", ()) if not math.isnan(v)]
+        for network in ("student", "teacher"):
+            values = [v for v in self.curves.get(network, {}).get("valid_loss", ()) if not math.isnan(v)]
             if values:
-                last = getattr(self.settings, role).select == "last"
+                last = getattr(self.settings, network).select == "last"
                 return values[-1] if last else min(values)
         return None
 
@@ -129,9 +129,9 @@ def where(run: RunSummary) -> str:
     """How far an unfinished run has come: 'teacher, epoch 3 of 16'."""
     if not run.curves:
         return "before the first epoch"
-    role = list(run.curves)[-1]
-    done, asked = run.epochs(role)
-    return f"{in_words(role)}, epoch {done} of {asked}"
+    network = list(run.curves)[-1]
+    done, asked = run.epochs(network)
+    return f"{in_words(network)}, epoch {done} of {asked}"
 
 
 def summarise(folder: Path) -> RunSummary:
@@ -142,8 +142,8 @@ def summarise(folder: Path) -> RunSummary:
         asked = _Asked.model_validate(json.loads(path.read_text("utf-8")))
     except (ValidationError, ValueError, OSError, RecursionError):
         return RunSummary(folder, started, problem="damaged: its settings.json cannot be read")
-    made = {role: made for role in ROLES if (made := _made(folder / role)) is not None}
-    best = next((role for role in ("student", "teacher", "baseline") if role in made), None)
+    made = {network: made for network in NETWORKS if (made := _made(folder / network)) is not None}
+    best = next((network for network in ("student", "teacher", "baseline") if network in made), None)
     about = made[best] if best else _Made()
     return RunSummary(
         folder, started, asked.settings, asked.classes, asked.baseline, tuple(made), read_curves(folder),

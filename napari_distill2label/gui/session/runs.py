@@ -29,7 +29,7 @@ ENDED = {
 
 
 class Runs:
-    """The runs beside the slides, and the curves of the training that goes on. `d2l.runs` in the console.
+    """The runs beside the slides, and the curves of the training that goes on. `session.runs` in the console.
 
     Attributes
     ----------
@@ -99,12 +99,12 @@ class Runs:
         if job is not None and job.id != self._live_job:
             parts.append("Starting.")  # what `live` holds is of the training before
         elif self.live:
-            role = list(self.live)[-1]
-            curve = self.live[role]
-            part = getattr(self._session.settings, {"baseline": "teacher"}.get(role, role.split("-")[0]))
-            asked = self.asked.get(role, part.epochs)
-            parts.append(f"{in_words(role).capitalize()}, epoch {curve['epoch'][-1]:.0f} of {asked}.")
-            if (best := self.best.get(role)) is not None and best - 1 < len(curve["epoch"]):
+            network = list(self.live)[-1]
+            curve = self.live[network]
+            part = getattr(self._session.settings, {"baseline": "teacher"}.get(network, network.split("-")[0]))
+            asked = self.asked.get(network, part.epochs)
+            parts.append(f"{in_words(network).capitalize()}, epoch {curve['epoch'][-1]:.0f} of {asked}.")
+            if (best := self.best.get(network)) is not None and best - 1 < len(curve["epoch"]):
                 parts.append(f"Best {'epoch:' if self.ended else 'so far: epoch'} {best}{_scores(curve, best - 1)}.")
             if self.ended:
                 parts.append(ENDED[self.ended])

@@ -22,7 +22,18 @@ if TYPE_CHECKING:
     from ...store.run import RunConfig
 
 # Arguments of the verb predict that the command line calls the same.
-OPTIONS = ("centres", "tissue", "mpp", "dense", "encoder", "precision", "force", "features", "trust", "device")
+OPTIONS = (
+    "centres",
+    "tissue",
+    "mpp",
+    "dense_stride",
+    "encoder",
+    "precision",
+    "allow_non_brightfield",
+    "features",
+    "trust",
+    "device",
+)
 NOTHING = "Nothing has been trained, predicted or exported yet."
 
 
@@ -40,7 +51,7 @@ class Predicted:
     """Slides that one model of a run or a bundle labelled."""
 
     model: Path
-    role: str
+    network: str
     slides: tuple[CohortSlide, ...]
     options: tuple[tuple[str, Any], ...] = ()  # of the verb predict, where given: centres, tissue, device…
 
@@ -50,7 +61,7 @@ class Exported:
     """Files that were written of slides that one model labelled."""
 
     model: Path
-    role: str
+    network: str
     slide_ids: tuple[str, ...]
     out: Path
     formats: tuple[str, ...]
@@ -71,7 +82,7 @@ class Script:
         self.deeds: tuple[Deed, ...] = ()
 
     def __repr__(self) -> str:
-        return f"Script of {len(self.deeds)} deeds: print(d2l.script.python())"
+        return f"Script of {len(self.deeds)} deeds: print(session.script.python())"
 
     def add(self, deed: Deed) -> None:
         """Note something that was done."""
@@ -169,12 +180,12 @@ def _exported(session: Any, asked: dict[str, Any], files: Any) -> None:
         return
     slides = asked.get("slides")
     ids = [slides] if isinstance(slides, str) else slides
-    role = session.role or "student"
-    have = [row.slide_id for row in session.cohort if role in session.predictions.get(row.slide_id, {})]
+    network = session.network or "student"
+    have = [row.slide_id for row in session.cohort if network in session.predictions.get(row.slide_id, {})]
     session.script.add(
         Exported(
             session.model.path.absolute(),
-            role,
+            network,
             tuple(have if ids is None else (slide_id for slide_id in ids if slide_id in have)),
             Path(asked["out"]).absolute(),
             tuple(asked["formats"]),

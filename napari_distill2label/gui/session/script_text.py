@@ -34,7 +34,7 @@ def shell(deeds: Sequence[Deed]) -> str:
 
 @dataclass
 class _Way:
-    """One training or loaded model, and what it did: each pair of role and options predicts once."""
+    """One training or loaded model, and what it did: each pair of network and options predicts once."""
 
     model: Path
     training: Trained | None
@@ -66,7 +66,7 @@ def _way(deeds: Sequence[Deed]) -> _Way:
 
 def _merge(predictions: list[Predicted], deed: Predicted) -> None:
     for index, made in enumerate(predictions):
-        if (made.role, made.options) == (deed.role, deed.options):
+        if (made.network, made.options) == (deed.network, deed.options):
             rows = {row.slide_id: row for row in (*made.slides, *deed.slides)}
             predictions[index] = replace(made, slides=tuple(rows.values()))
             return
@@ -135,17 +135,17 @@ def _python(way: _Way) -> str:
     for number, made in enumerate(way.predictions, 1):
         names |= {"predict"}
         result = "maps" if len(way.predictions) == 1 else f"maps_{number}"
-        results[made.role] = result
+        results[made.network] = result
         slides, lines, used = _python_slides(way, made.slides)
         names |= used
         keep = "run.folder" if way.training else repr(str(way.model)) if _is_run(way.model) else "None"
         options = "".join(f", {name}={value!r}" for name, value in made.options)
         body += ["", *lines]
-        body += [f"{result} = predict({model}, {slides}, {keep}, role={made.role!r}, formats=[]{options})"]
+        body += [f"{result} = predict({model}, {slides}, {keep}, network={made.network!r}, formats=[]{options})"]
     for done in way.exports:
         names |= {"export"}
-        result = results.get(done.role, "maps")
-        all_of_it = {row.slide_id for made in way.predictions if made.role == done.role for row in made.slides}
+        result = results.get(done.network, "maps")
+        all_of_it = {row.slide_id for made in way.predictions if made.network == done.network for row in made.slides}
         if set(done.slide_ids) != all_of_it:
             result = f"[each for each in {result} if each.slide_id in {list(done.slide_ids)!r}]"
         more = "" if done.corrections is None else f", corrections={str(done.corrections)!r}"
@@ -212,7 +212,9 @@ def _shell(way: _Way) -> str:
     written = set()
     for made in way.predictions:
         ids = tuple(row.slide_id for row in made.slides)
-        first = next((done for done in way.exports if done.role == made.role and set(done.slide_ids) == set(ids)), None)
+        first = next(
+            (done for done in way.exports if done.network == made.network and set(done.slide_ids) == set(ids)), None
+        )
         lines += [*_shell_prediction(way, folder, made, first), ""]
         if first is not None and first.corrections is None:
             written.add(first)
@@ -232,7 +234,7 @@ def _shell_training(made: Trained, folder: Path) -> str:
     files = dict(_training_files(made))
     masks = _shell_tissue(files.pop("tissue", None), [])
     parts += [part for name, path in files.items() for part in (f"--{name}", path)] + (masks or [])
-    parts += ["--trust"] if made.trust else []
+    parts += ["--trust-encoder"] if made.trust else []
     for name, value in _flat(overrides_of(settings)):
         parts += [f"--{name}", "none" if value is None else str(value)]
     return _command(parts) if masks is not None else f"{LEFT_OUT}\n{_command(parts)}"
@@ -265,7 +267,7 @@ def _kept(way: _Way, folder: Path, first: Exported | None) -> Path:
 def _shell_prediction(way: _Way, folder: Path, made: Predicted, first: Exported | None) -> list[str]:
     lines, slides = _shell_slides(way, folder, made.slides)
     out = _kept(way, folder, first)
-    parts = ["distill2label", "predict", str(folder), *slides, "-o", str(out), "--model", made.role]
+    parts = ["distill2label", "predict", str(folder), *slides, "-o", str(out), "--network", made.network]
     plain, mpp = _one_mpp(made.slides)
     if plain and mpp is not None and not lines and not _is_whole(way, made.slides):
         parts += ["--mpp", repr(mpp)]
@@ -280,7 +282,8 @@ def _shell_prediction(way: _Way, folder: Path, made: Predicted, first: Exported 
 
 
 def _flag(name: str, value: Any) -> list[str]:
-    return [f"--{name}"] if value is True else [f"--{name}", str(value)]
+    option = "trust-encoder" if name == "trust" else name.replace("_", "-")
+    return [f"--{option}"] if value is True else [f"--{option}", str(value)]
 
 
 def _shell_slides(way: _Way, folder: Path, rows: tuple[CohortSlide, ...]) -> tuple[list[str], list[str]]:
@@ -304,11 +307,11 @@ def _shell_export(way: _Way, folder: Path, done: Exported) -> list[str]:
     parts += [] if done.corrections is None else ["--corrections", str(done.corrections)]
     is_run = way.training is not None or _is_run(folder)
     everything = {row.slide_id for made in way.predictions for row in made.slides}
-    one_role = {made.role for made in way.predictions} <= {done.role}
-    if way.training is not None and one_role and set(done.slide_ids) == everything:
+    one_network = {made.network for made in way.predictions} <= {done.network}
+    if way.training is not None and one_network and set(done.slide_ids) == everything:
         return [_command(["distill2label", "export", str(folder), *parts])]
     kept = folder / "predictions" if is_run else _kept(way, folder, done)
-    maps = [str(kept / f"{safe_name(slide_id)}.{done.role}.zarr") for slide_id in done.slide_ids]
+    maps = [str(kept / f"{safe_name(slide_id)}.{done.network}.zarr") for slide_id in done.slide_ids]
     return [_command(["distill2label", "export", each, *parts]) for each in maps]
 
 

@@ -1,4 +1,4 @@
-"""The session: everything the panel shows and does, one per viewer. It is `d2l` in napari's console.
+"""The session: everything the panel shows and does, one per viewer. It is `session` in napari's console.
 
 No Qt here: the same object works on a `napari.components.ViewerModel` without a window, where long work simply blocks.
 Widgets hold no state; they call these methods and listen to these signals.
@@ -29,7 +29,7 @@ from ..wording import in_the_window
 from .assessing import Evaluation
 from .autosave import Autosave
 from .encoding import Encoding
-from .live import ROLE as LIVE
+from .live import NETWORK as LIVE
 from .live import Live
 from .models import LoadedModel
 from .review import Review
@@ -77,7 +77,7 @@ class Session(Verbs, Showing, Evaluation, Encoding):
     model
         What predicts; None before a training or `load_bundle`.
     predictions
-        Patch maps by slide id and role: `predictions["slide_000"]["student"]`.
+        Patch maps by slide id and network: `predictions["slide_000"]["student"]`.
     threshold
         Probability from which on a patch is labelled with a finding.
     current
@@ -103,7 +103,7 @@ class Session(Verbs, Showing, Evaluation, Encoding):
         self._promised: set[Path] = set()
         self.trusted: Path | None = None  # the encoder's file that may be opened though it can hold a program
         self.model: LoadedModel | None = None
-        self.role: str | None = None
+        self.network: str | None = None
         self.predictions: dict[str, dict[str, PatchMap]] = {}
         self.threshold = preferences().threshold
         self.current: str | None = None
@@ -139,12 +139,12 @@ class Session(Verbs, Showing, Evaluation, Encoding):
         weakref.finalize(viewer, self.background.shutdown)
         if has_window:
             # napari holds this weakly until its console opens; `_sessions` owns it.
-            viewer.update_console({"d2l": self})
+            viewer.update_console({"session": self})
         for layer in list(viewer.layers):
             self._adopt(layer)
 
     def __repr__(self) -> str:
-        model = f"{', '.join(self.model.roles)} of {self.model.path.name}" if self.model else "no model"
+        model = f"{', '.join(self.model.networks)} of {self.model.path.name}" if self.model else "no model"
         return f"Session({len(self.cohort)} slides, {len(self.cohort.labelled)} labelled, {model})"
 
     @property
@@ -175,7 +175,7 @@ class Session(Verbs, Showing, Evaluation, Encoding):
 
     def verdict(self, slide_id: str) -> Verdict | None:
         """What the chosen model says of a slide as a whole; None where nothing is predicted."""
-        return verdict_of(self.predictions.get(slide_id, {}).get(self.role or ""))
+        return verdict_of(self.predictions.get(slide_id, {}).get(self.network or ""))
 
     @property
     def contradicted(self) -> list[str]:
@@ -188,7 +188,7 @@ class Session(Verbs, Showing, Evaluation, Encoding):
 
         Where several classes can be present at once a patch counts for each of its findings.
         """
-        patch_map = self.predictions.get(slide_id or self.shown or "", {}).get(self.role or "")
+        patch_map = self.predictions.get(slide_id or self.shown or "", {}).get(self.network or "")
         return {} if patch_map is None else shades.of(patch_map).counts(self.threshold)
 
     def remove_slides(self, slide_ids: Iterable[str]) -> None:
@@ -266,17 +266,17 @@ class Session(Verbs, Showing, Evaluation, Encoding):
             self.threshold_changed.emit(self.threshold)
 
     @property
-    def roles(self) -> tuple[str, ...]:
+    def networks(self) -> tuple[str, ...]:
         """Whose labels can be shown: the models of the run; and `live`, once the live loop has labelled something."""
         is_live = any(LIVE in maps for maps in self.predictions.values())
-        return (*(self.model.roles if self.model else ()), *((LIVE,) if is_live else ()))
+        return (*(self.model.networks if self.model else ()), *((LIVE,) if is_live else ()))
 
-    def set_role(self, role: str) -> None:
+    def set_network(self, network: str) -> None:
         """Whose labels are shown, and who predicts: student, teacher, baseline, or live."""
-        if role not in self.roles:
-            raise SettingsError(f"there is no {role}: the models are {', '.join(self.roles) or 'none'}")
-        if role != self.role:
-            self.role = role
+        if network not in self.networks:
+            raise SettingsError(f"there is no {network}: the models are {', '.join(self.networks) or 'none'}")
+        if network != self.network:
+            self.network = network
             if self.shown:
                 self.overlays.lay_all(self.shown)
             self.model_changed.emit()
@@ -361,8 +361,8 @@ class Session(Verbs, Showing, Evaluation, Encoding):
     def _take_map(self, patch_map: "PatchMap") -> None:
         if not self._ours([patch_map]):
             return
-        slide_id, role = patch_map.slide_id, layers.model_role(patch_map)
-        self.predictions.setdefault(slide_id, {})[role] = patch_map
+        slide_id, network = patch_map.slide_id, layers.network_of(patch_map)
+        self.predictions.setdefault(slide_id, {})[network] = patch_map
         self.overlays.lay(patch_map)
         self.slides_changed.emit()
         self.predictions_changed.emit(slide_id)
@@ -370,7 +370,7 @@ class Session(Verbs, Showing, Evaluation, Encoding):
     def _take_live(self, maps: "list[PatchMap]") -> None:
         """Many maps at once, and the table told once."""
         maps = self._ours(maps)
-        was, self.role = self.role, LIVE
+        was, self.network = self.network, LIVE
         for patch_map in maps:
             self.predictions.setdefault(patch_map.slide_id, {})[LIVE] = patch_map
             self.overlays.lay(patch_map)
@@ -396,7 +396,7 @@ class Session(Verbs, Showing, Evaluation, Encoding):
 
     def _use_model(self, model: LoadedModel) -> None:
         self.model = model
-        self.role = next(role for role in ("student", "teacher", "baseline") if role in model.roles)
+        self.network = next(network for network in ("student", "teacher", "baseline") if network in model.networks)
         for notice in model.notices:
             self._tell(notice)
         if model.cohort is not None and not len(self.cohort):

@@ -24,7 +24,7 @@ from .slide_list import PathLike, SlideList
 if TYPE_CHECKING:
     from ...store.maps.patch_map import PatchMap
     from ...store.run import Run
-    from ...workflow.tissue import Tissue
+    from ...workflow.tissue_regions import Tissue
     from ..layers.overlays import Overlays
     from ..layers.tissue_layer import TissueMasks
     from .runs import Runs
@@ -39,8 +39,8 @@ class Verbs(SlideList):
     _use_model: Callable[[LoadedModel], None]
     overlays: "Overlays"
     model: LoadedModel | None
-    role: str | None
-    set_role: Callable[[str], None]
+    network: str | None
+    set_network: Callable[[str], None]
     predictions: "dict[str, dict[str, PatchMap]]"
     threshold: float
     failures: dict[str, str]
@@ -158,7 +158,7 @@ class Verbs(SlideList):
         again = {**how, "slides": slides, "title": title, "wait": False}
 
         def work() -> Work:
-            from ...workflow.train import train
+            from ...workflow.commands.train import train
 
             return then(
                 train(cohort, out, settings, classes=classes, resume=resume, **how), lambda run: (run, of_run(run))
@@ -187,7 +187,7 @@ class Verbs(SlideList):
         chosen = settings or config.settings
 
         def work() -> Work:
-            from ...workflow.train import train
+            from ...workflow.commands.train import train
 
             trained = train(cohort, folder, settings, trust=trust, resume=True)
             return then(trained, lambda run: (run, of_run(run)))
@@ -202,7 +202,7 @@ class Verbs(SlideList):
         parts = training_parts(chosen, config.baseline)
         return self._run("train", "Training", work, self._trained, wait, lambda value: value[0], parts, retry=retry)
 
-    def features(
+    def extract_features(
         self,
         encoder: PathLike | None = None,
         out: PathLike | None = None,
@@ -214,7 +214,7 @@ class Verbs(SlideList):
         tissue: "Tissue | None" = None,
         wait: bool = True,
     ) -> "list[Path] | Job":
-        """Compute the features of all slides with a frozen encoder, once; see `napari_distill2label.features`.
+        """Compute the features of all slides with a frozen encoder, once; see `napari_distill2label.extract_features`.
 
         Training, predicting and the live loop take them from there. `encoder` None: the session's; `out` None: a folder
         `features` in `runs_folder`; `grid` None: that of the settings where they are on features, else the encoder's
@@ -233,9 +233,9 @@ class Verbs(SlideList):
         tissue = self.tissue.in_use() if tissue is None else tissue
 
         def work() -> Work:
-            from ...workflow.features import features
+            from ...workflow.commands.extract_features import extract_features
 
-            return features(
+            return extract_features(
                 cohort, encoder, out, grid, formats=formats, device=device, trust=trust, tissue=tissue
             )  # fmt: skip
 
@@ -266,9 +266,9 @@ class Verbs(SlideList):
             if not is_wanted():
                 return
             self._use_model(model)
-            if network in model.roles:
-                self.set_role(network)
-            told = f"Loaded again: {model.path.name}, {self.role}"
+            if network in model.networks:
+                self.set_network(network)
+            told = f"Loaded again: {model.path.name}, {self.network}"
             self._tell(f"{told}, with predictions of {len(self.predictions)} slides" if self.predictions else told)
 
         return self._run("load", "Loading the model of the last time", lambda: opened(path), done, wait=False)
@@ -278,14 +278,14 @@ class Verbs(SlideList):
         self,
         slides: str | Iterable[str] | None = None,
         *,
-        role: str | None = None,
+        network: str | None = None,
         centres: PathLike | None = None,
         tissue: "Tissue | None" = None,
-        dense: int | None = None,
+        dense_stride: int | None = None,
         device: str | None = None,
         encoder: PathLike | None = None,
         precision: str = "float32",
-        force: bool = False,
+        allow_non_brightfield: bool = False,
         workers: int | None = None,
         scheduler: str | None = None,
         features: PathLike | None = None,
@@ -300,16 +300,17 @@ class Verbs(SlideList):
         if reason := self.why_not_predict():
             raise SettingsError(reason)
         before = self._model_to_come()
-        if role is not None and before is None:
-            self.set_role(role)
+        if network is not None and before is None:
+            self.set_network(network)
         ids = [row.slide_id for row in self.cohort] if slides is None else slides
         ids = [ids] if isinstance(ids, str) else list(ids)
         cohort, threshold = self.cohort.with_slides(self._row(slide_id) for slide_id in ids), self.threshold
         tissue = self.tissue.in_use() if tissue is None else tissue
         device, chosen = device or self.settings.device, {}
         how = {
-            "centres": centres, "tissue": tissue, "dense": dense, "encoder": encoder, "precision": precision,
-            "force": force, "workers": workers, "scheduler": scheduler, "features": features, "trust": trust,
+            "centres": centres, "tissue": tissue, "dense_stride": dense_stride, "encoder": encoder,
+            "precision": precision, "allow_non_brightfield": allow_non_brightfield, "workers": workers,
+            "scheduler": scheduler, "features": features, "trust": trust,
         }  # fmt: skip
 
         def prepare() -> None:
@@ -317,28 +318,28 @@ class Verbs(SlideList):
                 raise CalledOff(f"{before.title} was cancelled: there is no new model to predict with.")
             if before is not None and before.state != "done":
                 raise SettingsError(f"{before.title} did not come to its end: there is no new model to predict with")
-            if role is not None:
-                self.set_role(role)
-            own = self.role if self.role in self.model.roles else self.model.roles[-1]  # not `live`
-            chosen.update(model=self.model, role=own)
+            if network is not None:
+                self.set_network(network)
+            own = self.network if self.network in self.model.networks else self.model.networks[-1]  # not `live`
+            chosen.update(model=self.model, network=own)
             how["trust"] = trust or self._trusts(encoder or self.model.encoder)
             for row in cohort:
                 self.failures.pop(row.slide_id, None)
 
         def work() -> Work:
-            from ...workflow.predict import predict
+            from ...workflow.commands.predict import predict
 
-            model, own = chosen["model"], chosen["role"]
+            model, own = chosen["model"], chosen["network"]
             # A run keeps patch maps itself; those of a bundle stay in memory until they are exported.
             return self.overlays.reading_along(predict(
-                model.path, cohort, model.path if model.is_run else None, role=own, threshold=threshold, formats=(),
+                model.path, cohort, model.path if model.is_run else None, network=own, threshold=threshold, formats=(),
                 device=device, **how,
             ))  # fmt: skip
 
         def retry(outcome: Broken) -> Retry:
             on = "cpu" if outcome.out_of_memory and is_accelerator(device) else device
             text = "Try again on the processor (CPU)" if on != device else "Try again"
-            return Retry(text, lambda: self.predict(ids, role=role, device=on, **how, wait=False))
+            return Retry(text, lambda: self.predict(ids, network=network, device=on, **how, wait=False))
 
         def done(maps: "list[PatchMap]") -> str:
             return what_was_predicted(self, len(maps), ids)  # each map was taken as it came
@@ -372,7 +373,7 @@ class Verbs(SlideList):
         colours = dict(zip(self.classes, self.colours, strict=True))
 
         def work() -> Work:
-            from ...workflow.export import export
+            from ...workflow.commands.export import export
 
             return export(
                 maps, out, formats, threshold=threshold, corrections=corrections, colours=colours, overwrite=overwrite
@@ -436,7 +437,7 @@ class Verbs(SlideList):
 
     def _maps(self, slide_ids: Iterable[str] | None = None) -> "list[PatchMap]":
         wanted = [row.slide_id for row in self.cohort] if slide_ids is None else list(slide_ids)
-        found = [self.predictions.get(slide_id, {}).get(self.role or "") for slide_id in wanted]
+        found = [self.predictions.get(slide_id, {}).get(self.network or "") for slide_id in wanted]
         return [patch_map for patch_map in found if patch_map is not None]
 
 

@@ -300,7 +300,7 @@ class SlidesModel(QAbstractTableModel):
     def _patches(self, row: CohortSlide) -> tuple[int | None, bool]:
         """(patches, are they counted?): counted of a prediction, else as many as the grid has cells."""
         maps = self.session.predictions.get(row.slide_id, {})
-        if found := maps.get(self.session.role or "") or next(iter(maps.values()), None):
+        if found := maps.get(self.session.network or "") or next(iter(maps.values()), None):
             return self._counted(found), True
         glimpse = self.session.thumbnails.get(row.slide_id, row.path)
         if glimpse is None or glimpse.shape is None:

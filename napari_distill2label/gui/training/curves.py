@@ -58,10 +58,10 @@ class CurvesView(QWidget):
         self.plots: tuple[Any, ...] = ()  # pyqtgraph's PlotItems: losses, AUROC
         self._view: Any = None
         self._chosen: str | None = None  # the model the user wants to see; else the one that is trained
-        self.role = QComboBox()
-        self.role.setToolTip("Whose curves to show")
-        self.role.setAccessibleName("curves of which model")
-        self.role.activated.connect(self._choose)
+        self.network = QComboBox()
+        self.network.setToolTip("Whose curves to show")
+        self.network.setAccessibleName("curves of which model")
+        self.network.activated.connect(self._choose)
         self.title = QLabel()
         self.parts = QToolButton()
         self.parts.setText("Parts of the loss")
@@ -78,7 +78,7 @@ class CurvesView(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(2)
-        layout.addLayout(row(self.title, self.role, stretch=1))
+        layout.addLayout(row(self.title, self.network, stretch=1))
         layout.addLayout(self._place)
         layout.addWidget(self.losses)
         layout.addWidget(self.auroc)
@@ -101,19 +101,21 @@ class CurvesView(QWidget):
 
     def _show(self, curves: dict[str, Curves], best: Mapping[str, int], asked: Mapping[str, int]) -> None:
         self.curves, self.best, self.asked = curves, best, asked
-        roles = list(dict.fromkeys(role for own in curves.values() for role in own))
-        if [self.role.itemData(index) for index in range(self.role.count())] != roles:
-            self.role.clear()
-            for role in roles:
-                self.role.addItem(in_words(role), role)
-            if self._chosen not in roles:
+        networks = list(dict.fromkeys(network for own in curves.values() for network in own))
+        if [self.network.itemData(index) for index in range(self.network.count())] != networks:
+            self.network.clear()
+            for network in networks:
+                self.network.addItem(in_words(network), network)
+            if self._chosen not in networks:
                 self._chosen = None
-        wanted = self._chosen or ("student" if self.is_comparison and "student" in roles else roles and roles[-1])
-        self.role.setCurrentIndex(self.role.findData(wanted))
+        wanted = self._chosen or (
+            "student" if self.is_comparison and "student" in networks else networks and networks[-1]
+        )
+        self.network.setCurrentIndex(self.network.findData(wanted))
         self.title.setText("Compared" if self.is_comparison else "Curves of the")
         self.parts.setVisible(not self.is_comparison)
-        self.setVisible(bool(roles))
-        if roles and not self._timer.isActive():
+        self.setVisible(bool(networks))
+        if networks and not self._timer.isActive():
             self._timer.start()
 
     def _on_parts(self, shown: bool) -> None:
@@ -125,7 +127,7 @@ class CurvesView(QWidget):
         return bool(self.curves) and "" not in self.curves
 
     def _choose(self, index: int) -> None:
-        self._chosen = self.role.itemData(index)
+        self._chosen = self.network.itemData(index)
         self.draw()
 
     # ---- drawing ----------------------------------------------------------------------------------------------------
@@ -137,14 +139,14 @@ class CurvesView(QWidget):
         if self._view is None:
             self._session.background.ask(("plots", id(self)), _import_pyqtgraph, self._make_plots)
             return
-        role = self.role.currentData()
+        network = self.network.currentData()
         for plot in self.plots:
             plot.clear()
         if self.is_comparison:
-            lines = [(name, own.get(role, {}), "valid_loss") for name, own in self.curves.items()]
+            lines = [(name, own.get(network, {}), "valid_loss") for name, own in self.curves.items()]
             scores = [(name, curve, "valid_auroc") for name, curve, _ in lines]
         else:
-            curve = self.curves[""].get(role, {})
+            curve = self.curves[""].get(network, {})
             terms = [name for name in curve if name in WHOLE or (self.parts.isChecked() and name.startswith("loss_"))]
             lines = [(TERMS.get(name, name.removeprefix("loss_")), curve, name) for name in terms]
             scores = [("validation slides", curve, "valid_auroc")]
@@ -154,13 +156,13 @@ class CurvesView(QWidget):
         self.plots[1].setVisible(both)
         self.plots[0].getAxis("bottom").showLabel(not both)  # below the last one alone
         self._view.setFixedHeight(HEIGHT * (1 + both) + 40)
-        self._mark_best(role)
-        self._set_epochs(role)
+        self._mark_best(network)
+        self._set_epochs(network)
 
-    def _set_epochs(self, role: str) -> None:
+    def _set_epochs(self, network: str) -> None:
         """The axis of the epochs: whole numbers, up to the last that is asked for."""
-        seen = [epoch for own in self.curves.values() for epoch in own.get(role, {}).get("epoch", ())]
-        last = int(max([*seen, self.asked.get(role, 1), 2]))
+        seen = [epoch for own in self.curves.values() for epoch in own.get(network, {}).get("epoch", ())]
+        last = int(max([*seen, self.asked.get(network, 1), 2]))
         self.plots[0].setXRange(1, last, padding=0.03)
         step = math.ceil((last - 1) / TICKS)
         ticks = [[(epoch, str(epoch)) for epoch in range(1, last + 1, step)]]
@@ -188,9 +190,9 @@ class CurvesView(QWidget):
         legend.setText(f"<b>{title}</b> &nbsp; " + " &nbsp; ".join(entries) if entries else none)
         legend.setVisible(bool(entries or none))
 
-    def _mark_best(self, role: str) -> None:
+    def _mark_best(self, network: str) -> None:
         """A line at the epoch that is kept."""
-        best = self.best.get(role)
+        best = self.best.get(network)
         if best is None or self.is_comparison:
             return
         import pyqtgraph

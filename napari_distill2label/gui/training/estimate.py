@@ -81,13 +81,13 @@ def known_part(timing: Timing, settings: Settings, n_slides: int, baseline: bool
     wanted = {"teacher": settings.teacher.epochs, "student": settings.student.epochs}
     if baseline:
         wanted["baseline"] = settings.teacher.epochs
-    for role, epochs in wanted.items():
+    for network, epochs in wanted.items():
         # Plain MIL takes at most as long as the teacher.
-        rate = timing.epoch.get(role, timing.epoch.get("teacher") if role == "baseline" else None)
+        rate = timing.epoch.get(network, timing.epoch.get("teacher") if network == "baseline" else None)
         seconds += epochs * (rate or 0)
         is_all &= rate is not None
     if settings.student.gamma_a:
-        own = [rate for role, rate in timing.epoch.items() if role.startswith("assistant")]
+        own = [rate for network, rate in timing.epoch.items() if network.startswith("assistant")]
         is_all &= bool(own)
         if own:
             # Each of k assistants sees (k − 1) / k of the slides (one alone sees all).

@@ -171,7 +171,7 @@ class TrainPanel(Panel):
         layout.addLayout(row(self.time, self.measure, stretch=0))
         layout.addWidget(self.now)
         layout.addWidget(self.runs_fold)
-        tab_through(self.curves.role, self.settings_fold.toggle)
+        tab_through(self.curves.network, self.settings_fold.toggle)
 
     def _box(self, names: object, name: str, tip: str, chosen: object) -> QComboBox:
         box = QComboBox()
@@ -202,7 +202,7 @@ class TrainPanel(Panel):
         if self.encoder_row.compute.is_cancel():
             self.session.cancel()
             return
-        self.session.features(wait=False)
+        self.session.extract_features(wait=False)
 
     def choose_folder(self) -> None:
         if path := self.ask_folder("Choose the run folder"):

@@ -64,7 +64,7 @@ def test_filtering_by_label_and_split(full):
 
 def test_contradictions_are_counted_and_found(full, qtbot, make_patch_map):
     session = full.session
-    session.role = "student"
+    session.network = "student"
     assert not full.contradicted.isVisibleTo(full)
     for slide_id in ("slide_000", "slide_002"):
         patch_map = make_patch_map((135, 162))
@@ -123,7 +123,7 @@ def test_columns_are_chosen_and_remembered(full, viewer, qtbot):
 def test_the_prediction_is_shown_as_soon_as_there_is_one(full, make_patch_map):
     session = full.session
     assert full.table.isColumnHidden(PREDICTION)
-    session.role = "student"
+    session.network = "student"
     for place, score in enumerate((0.2, 0.9, 0.4)):
         patch_map = make_patch_map((135, 162))
         patch_map.finish([1 - score, score])
@@ -198,7 +198,7 @@ def test_drawn_slides_larger_than_a_screen_have_pictures_too(qtbot, tmp_path):
 
 def test_what_contradicts_a_label_is_marked_and_found(full, qtbot, make_patch_map):
     session, table = full.session, full.table
-    session.role = "student"
+    session.network = "student"
     for slide_id, probability in (("slide_000", 0.9), ("slide_001", 0.9), ("slide_002", 0.1)):
         found = make_patch_map((135, 162), patch_px=27)
         found.slide_id = slide_id

@@ -118,9 +118,9 @@ def test_three_fluorescence_channels_are_not_rgb(tmp_path, pixels):
     assert np.array_equal(read_all(path), pixels)
     names = ["DAPI", "CD3", "CD8"]
     tifffile.imwrite(path, planes, photometric="minisblack", metadata={"axes": "CYX", "Channel": {"Name": names}})
-    with pytest.raises(SlideError, match=r"not a brightfield image: .*dapi, cd3, cd8.*--force"):
+    with pytest.raises(SlideError, match=r"not a brightfield image: .*dapi, cd3, cd8.*--allow-non-brightfield"):
         open_slide(path)
-    with open_slide(path, force=True) as slide:
+    with open_slide(path, allow_non_brightfield=True) as slide:
         assert not slide.brightfield
         assert np.array_equal(slide.read(0, 0, 0, *slide.shape), pixels)
 
@@ -259,9 +259,9 @@ def test_a_multichannel_qptiff_is_said_with_its_channels(tmp_path, pixels):
                 description=xml + "<ImageType>FullResolution</ImageType></PerkinElmer-QPI-ImageDescription>",
             )  # fmt: skip
     said = r"a\.qptiff: not an 8-bit RGB brightfield image \(4 channels of 8 bits.*dapi, cd8, panck, autofluorescence"
-    for force in (False, True):  # there are no colours to show
+    for allow_non_brightfield in (False, True):  # there are no colours to show
         with pytest.raises(SlideError, match=said):
-            open_slide(path, force=force)
+            open_slide(path, allow_non_brightfield=allow_non_brightfield)
 
 
 def test_the_icc_profile_is_noted_and_changes_nothing(tmp_path, pixels):
@@ -278,7 +278,7 @@ def test_real_slides_have_the_pixels_of_openslide_and_tifffile(data_dir, name):
     openslide = pytest.importorskip("openslide", reason="OpenSlide is not installed: pip install -e '.[slides]'")
     path = data_dir / "slides" / name
     direct = openslide.open_slide(path)  # of a plain image, Pillow's pixels
-    with open_slide(path, force=True) as slide:
+    with open_slide(path, allow_non_brightfield=True) as slide:
         for index, (width, height) in enumerate(direct.level_dimensions[:4]):
             assert slide.levels[index].shape[:2] == (height, width)
             pixels = slide.read(index, 0, 0, height, width)
@@ -314,9 +314,11 @@ def test_a_real_tiff_whose_resolution_is_a_hundred_times_too_small(data_dir: Pat
 
 def test_a_real_fluorescence_ndpi_is_said_and_read_by_force(data_dir: Path):
     path = data_dir / "slides" / "hamamatsu_test3-DAPI-2-387.ndpi"
-    with pytest.raises(SlideError, match=r"387\.ndpi: not a brightfield image: fluorescence, filter DAPI.*--force"):
+    with pytest.raises(
+        SlideError, match=r"387\.ndpi: not a brightfield image: fluorescence, filter DAPI.*--allow-non-brightfield"
+    ):
         open_slide(path)
-    with open_slide(path, force=True) as slide:
+    with open_slide(path, allow_non_brightfield=True) as slide:
         assert slide.brightfield is False
         assert "fluorescence" in slide.notices[0]
         assert set(slide.associated) == {"macro", "map"}

@@ -94,9 +94,9 @@ def test_palettes_of_either_depth_are_looked_up(tmp_path, pixels, bits):
 )
 def test_three_planes_of_a_stack_are_no_colours(tmp_path, pixels, axes, name, photometric):
     tifffile.imwrite(tmp_path / name, pixels.transpose(2, 0, 1), photometric=photometric, metadata={"axes": axes})
-    for force in (False, True):
+    for allow_non_brightfield in (False, True):
         with pytest.raises(SlideError, match=rf"{NOT_RGB} \(a stack along axes other than y and x: {axes[0]} 3\)"):
-            open_slide(tmp_path / name, force=force)
+            open_slide(tmp_path / name, allow_non_brightfield=allow_non_brightfield)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_three_grey_channels_are_colours_only_where_the_file_says_so(tmp_path, p
     tifffile.imwrite(path, np.ascontiguousarray(pixels.transpose(2, 0, 1)), **options)
     with pytest.raises(SlideError, match=r"not a brightfield image: 3 channels of 8 bits, minisblack"):
         open_slide(path)
-    with open_slide(path, force=True) as slide:
+    with open_slide(path, allow_non_brightfield=True) as slide:
         assert not slide.brightfield
         assert np.array_equal(slide.read(0, 0, 0, *slide.shape), pixels)
 
@@ -140,7 +140,7 @@ def test_a_channel_that_nothing_explains_is_not_left_out_unsaid(tmp_path, pixels
     ):
         open_slide(tmp_path / "a.tif")
     if len(extra) == 1:
-        with open_slide(tmp_path / "a.tif", force=True) as slide:
+        with open_slide(tmp_path / "a.tif", allow_non_brightfield=True) as slide:
             assert np.array_equal(slide.read(0, 0, 0, *slide.shape), pixels)
 
 

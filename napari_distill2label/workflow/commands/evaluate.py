@@ -1,0 +1,204 @@
+"""`evaluate`: compare every network of a run with the ground truth. The run is not changed."""
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ...core.bag import UNLABELLED
+from ...core.errors import BundleError, CohortError, SettingsError, SlideError
+from ...core.events import Event, ItemFailed, Notice, Progress, Task
+from ...core.label_map import COVERAGE, count_of, list_briefly
+from ...core.metrics import Metrics, binary_metrics, mean_metrics, positive_score
+from ...store.cohort import Cohort, CohortSlide
+from ...store.learnt import LearntSlides
+from ...store.maps.patch_map import PatchMap
+from ...store.run import Run
+from ..ground_truth import TruePatches, read_truth
+from ..slide_reader import PathLike
+from .predict import find_model, predict
+
+
+@dataclass
+class _Scores:
+    """The scores of one network and the ground truth: of slides, and of patches slide by slide."""
+
+    bag_truth: list[bool] = field(default_factory=list)
+    bag_score: list[float] = field(default_factory=list)
+    truth: list[np.ndarray] = field(default_factory=list)
+    score: list[np.ndarray] = field(default_factory=list)
+
+    def add(self, patch_map: PatchMap, true_class: np.ndarray, cohort: Cohort) -> None:
+        patches, several = patch_map.patches, patch_map.multi_label
+        known = (true_class != UNLABELLED) & patch_map.scored[
+            patches.scored
+        ]  # patches of a damaged region have no score
+        score = positive_score(patch_map.probability[patches.scored], several)
+        self.bag_truth.append(cohort.indices(cohort[patch_map.slide_id]) != (0,))
+        self.bag_score.append(float(positive_score(np.array(patch_map.bag_probability), several)))
+        self.truth.append(true_class[known] > 0)
+        self.score.append(score[known])
+
+    def metrics(self) -> dict[str, Metrics]:
+        """Return the metrics by level: slides, all patches, patches of positive slides, mean over slides."""
+        pairs = list(zip(self.bag_truth, self.truth, self.score, strict=True))
+
+        def pooled(chosen: Sequence[tuple[bool, np.ndarray, np.ndarray]]) -> Metrics:
+            empty = [np.empty(0)]
+            return binary_metrics(
+                np.concatenate([truth for _, truth, _ in chosen] or empty),
+                np.concatenate([score for _, _, score in chosen] or empty),
+            )
+
+        return {
+            "bag": binary_metrics(np.array(self.bag_truth), np.array(self.bag_score)),
+            "instance": pooled(pairs),
+            "instance_positive_slides": pooled([pair for pair in pairs if pair[0]]),
+            "instance_per_slide": mean_metrics(binary_metrics(truth, score) for _, truth, score in pairs if len(truth)),
+        }
+
+
+def evaluate(
+    run: Run | PathLike,
+    cohort: Cohort,
+    truth: PathLike,
+    *,
+    centres: PathLike | None = None,
+    split: str = "test",
+    missing_truth: str = "negative",
+    coverage: float = COVERAGE,
+    label_map: Mapping[str, str] | None = None,
+    device: str = "auto",
+    encoder: PathLike | None = None,
+    features: PathLike | None = None,
+    trust: bool = False,
+) -> Generator[Event, None, dict[str, dict[str, Metrics]]]:
+    """Return the metrics of every network of a run: `{network: {level: {metric: value}}}` at threshold 0.5.
+
+    Parameters
+    ----------
+    cohort
+        Slides with their labels.
+    truth
+        CSV `slide_id,x,y,label`, or QuPath's GeoJSON (points and areas), or a folder of mask images named by slide, see
+        `workflow.ground_truth.MaskTruth`. Grid: a patch is positive if a point of a finding falls inside its box, or
+        findings cover it. Centres: the label of the truth point at the centre (within 1 px), else of the area there.
+        Slides that the truth does not mention are unknown, and so are patches that what is of no class of the model
+        lies in or covers, unless a class is known there: notices say so.
+    split
+        "test": slides of the run's test split, and slides the run has never seen: their files and patients are
+        compared with those it learnt from (`store.learnt`). "all": every labelled slide.
+    missing_truth
+        Patches of a grid on which nothing is marked: "negative", or "ignore". (Centres without a truth point are
+        ignored, and so is what a mask says nothing of.)
+    coverage
+        Share of a patch that an area must cover to give the patch its class.
+    label_map
+        What labels of the truth mean that are no classes of the model: {"Tumor": "tumour", "artefact": ""}; '' leaves
+        a label out, the key "*" stands for all others.
+    encoder, features, trust
+        As for `predict`.
+    """
+    if split not in ("test", "all") or missing_truth not in ("negative", "ignore"):
+        raise SettingsError("evaluate: split is 'test' or 'all', missing_truth is 'negative' or 'ignore'")
+    run = run if isinstance(run, Run) else Run.open(run)
+    if not run.models:
+        raise BundleError(f"{run.folder}: has no trained model yet; finish the run with --resume")
+    yield from (Notice(line) for line in cohort.notices)
+    rows = yield from _rows(run, cohort, split)
+    known = read_truth(truth, label_map, coverage)
+    cohort = Cohort(tuple(rows), run.config.classes)
+    for row in rows:
+        cohort.indices(row)  # an unknown label is an error before any work is done
+    complete = centres is None and missing_truth == "negative"
+    patches = TruePatches(known, truth, cohort.classes, complete, label_map)
+    yield from (Notice(line) for line in patches.check([row.slide_id for row in rows], "slides to evaluate"))
+    metrics = {}
+    for network in run.models:
+        work = predict(
+            find_model(run, network, device),
+            Cohort(tuple(rows)),
+            centres=centres,
+            device=device,
+            encoder=encoder,
+            features=features,
+            trust=trust,
+        )
+        maps = yield from _without_repeats(work, first=network == run.models[0])
+        if not maps:
+            raise SlideError("none of the slides could be evaluated")
+        scores = _Scores()
+        for done, patch_map in enumerate(maps):
+            yield Progress(Task.COMPARE, done, len(maps))
+            scores.add(patch_map, patches.of(patch_map), cohort)
+        yield from (Notice(line) for line in patches.report())
+        metrics[network] = scores.metrics()
+    return metrics
+
+
+def _rows(run: Run, cohort: Cohort, split: str) -> Generator[Event, None, list[CohortSlide]]:
+    """Return the slides to evaluate. Notices report slides that are left out, or that the run was trained on."""
+    learnt, reasons = LearntSlides.of(run), {}
+    for done, row in enumerate(cohort.labelled):
+        yield Progress(Task.COMPARE_WITH_TRAINING, done, len(cohort.labelled))
+        reasons[row.slide_id] = learnt.reason(row)
+    seen = [slide_id for slide_id, why in reasons.items() if why]
+    rows = [row for row in cohort.labelled if split == "all" or not reasons[row.slide_id]]
+    why = _in_words(reasons)
+    if not rows:
+        raise CohortError(
+            f"no labelled slide of the cohort is new to the run: all {len(seen)} are training or validation slides of "
+            f"it ({why}): add --split all to evaluate them nevertheless"
+        )
+    if seen and split == "all":
+        yield Notice(f"{len(seen)} of {len(rows)} slides were learnt from ({why}): their figures flatter")
+    elif seen:
+        yield Notice(f"{len(seen)} of {len(reasons)} slides are left out, since the run learnt from them ({why})")
+    if same := [row.slide_id for row in rows if row.slide_id in learnt.rows and not reasons[row.slide_id]]:
+        yield Notice(
+            f"{count_of(len(same), 'slide')} with the id of a training slide, but another file of another patient: "
+            f"counted as new ({list_briefly(same)})"
+        )
+    if learnt.n_unsigned:
+        yield Notice(
+            f"{learnt.n_unsigned} of {len(learnt.rows)} training slides are known by id and patient alone: a copy of "
+            "one under another id counts as new"
+        )
+    return rows
+
+
+_WHY = {
+    "own": "{n} of its training split",
+    "file": "{n} with the file of a training slide under another id: {ids}",
+    "patient": "{n} of a patient of a training slide: {ids}",
+    "id": "{n} with the id of a training slide, and not known to be of another patient: {ids}",
+}
+
+
+def _in_words(reasons: Mapping[str, str | None]) -> str:
+    found = {why: [slide_id for slide_id, own in reasons.items() if own == why] for why in _WHY}
+    return "; ".join(_WHY[why].format(n=len(ids), ids=list_briefly(ids)) for why, ids in found.items() if ids)
+
+
+def _without_repeats(
+    work: Generator[Event, None, list[PatchMap]], first: bool
+) -> Generator[Event, None, list[PatchMap]]:
+    """Pass events on, but notices and failures only for the first network: all see the same slides."""
+    while True:
+        try:
+            event = next(work)
+        except StopIteration as stop:
+            return stop.value
+        if first or not isinstance(event, (Notice, ItemFailed)):
+            yield event
+
+
+def metrics_table(metrics: dict[str, dict[str, Metrics]]) -> str:
+    """Return the metrics as an aligned table of text. The JSON has every digit."""
+    columns = ("accuracy", "f1", "auroc", "auprc", "prevalence", "ece", "n")
+    lines = [f"{'model':<8} {'level':<25}" + "".join(f"{column:>11}" for column in columns)]
+    for model, levels in metrics.items():
+        for level, row in levels.items():
+            cells = ("-" if row[c] is None else f"{row[c]:.3f}" if c != "n" else str(row[c]) for c in columns)
+            lines.append(f"{model:<8} {level:<25}" + "".join(f"{cell:>11}" for cell in cells))
+    return "\n".join(lines)

@@ -1,0 +1,192 @@
+"""`export`: write saved patch maps in the formats of other programs."""
+
+import os
+from collections.abc import Generator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ...core.bag import UNLABELLED
+from ...core.classes import RGB
+from ...core.errors import BundleError, OutputError, SlideError
+from ...core.events import Event, ItemDone, ItemFailed, Notice, Progress, Task
+from ...core.label_map import COVERAGE
+from ...exporters.formats import files_of_map, format_names, names_of_files, write
+from ...slides.registry import may_have_canvas, open_slide
+from ...store.bundle import NETWORKS
+from ...store.files.outputs import Outputs
+from ...store.maps.patch_map import PatchMap, read_header
+from ...store.run import Run
+from ..corrections import Corrections
+from ..slide_reader import PathLike
+from .predict import DEFAULT_FORMATS, check_threshold
+
+
+def export(
+    source: PathLike | Run | PatchMap | Sequence[PatchMap],
+    out: PathLike,
+    formats: Sequence[str] = DEFAULT_FORMATS,
+    *,
+    threshold: float | None = None,
+    corrections: PathLike | None = None,
+    label_map: Mapping[str, str] | None = None,
+    coverage: float = COVERAGE,
+    colours: Mapping[str, RGB] | None = None,
+    overwrite: bool = False,
+) -> Generator[Event, None, list[Path]]:
+    """Write patch maps, with the corrections of a user applied.
+
+    Parameters
+    ----------
+    source
+        A run (its predictions; of a slide that several of its models labelled, the student's, else the teacher's),
+        a patch map's folder, or patch maps.
+    threshold
+        None: the threshold of each map.
+    corrections
+        CSV `slide_id,x,y,label`, or GeoJSON of points and areas; the table's column `source` tells corrected patches
+        from the model's.
+    label_map, coverage
+        Class of each correction label that is no class ({"Tumor": "tumour", "artefact": ""}: '' leaves one out);
+        the share of a patch that an area must cover.
+    colours
+        8-bit (r, g, b) of classes by name, if they differ from the palette.
+    overwrite
+        Replace files in `out` that this program did not write, or that were changed since. Without it `OutputError`
+        names them before anything is written. Files that are read, slides included, are never replaced.
+    """
+    formats = format_names(formats)
+    if threshold is not None:
+        check_threshold(threshold)
+    maps = _maps_of(source)
+    given = {}
+    if corrections is not None:
+        given = yield from _corrected(Corrections(corrections, label_map, coverage), maps)
+    heads = {name: _head_of(patch_map) for name, patch_map in maps.items()}
+    names = names_of_files(_told_apart(heads))
+    files: list[Path] = []
+    with Outputs(_files_read(maps, heads, corrections), overwrite, "exporting") as outputs:
+        outputs.claim(file for name in maps for file in files_of_map(out, formats, names[name]))
+        for done, (name, patch_map) in enumerate(maps.items(), 1):
+            try:
+                if isinstance(patch_map, Path):
+                    patch_map = PatchMap.open(patch_map)
+                _check_frame(patch_map)
+                own = {"names": names[name], "writing": outputs.writing}
+                written = write(patch_map, out, formats, threshold, given.get(name), colours=colours, **own)
+            except (SlideError, BundleError, OutputError) as error:
+                yield ItemFailed(name, error)
+            else:
+                files += written
+                yield ItemDone(name, written)
+            yield Progress(Task.EXPORT, done, len(maps))
+    return files
+
+
+def _check_frame(patch_map: PatchMap) -> None:
+    """`SlideError` for a map whose positions count from the canvas of a slide, and no longer from its scanned area.
+
+    Earlier versions made such maps. Only formats that have such an area are looked at, and only if the slide is there.
+    """
+    path = patch_map.slide_path
+    if path is None or not may_have_canvas(path) or not Path(path).exists():
+        return
+    try:
+        with open_slide(path, allow_non_brightfield=True) as slide:
+            shape, origin = slide.shape, slide.canvas_origin
+    except SlideError:
+        return  # a map outlives its slide
+    if origin != (0, 0) and tuple(patch_map.patches.slide_shape) != shape:
+        raise SlideError(
+            f"{path}: its map counts positions from the corner of the canvas, not of the scanned area: predict again"
+        )
+
+
+def files_to_write(
+    maps: Sequence[PatchMap],
+    out: PathLike,
+    formats: Sequence[str] = DEFAULT_FORMATS,
+    corrections: PathLike | None = None,
+) -> tuple[list[Path], Outputs]:
+    """Return the files that `export` would write for patch maps, and the guard that knows existing files."""
+    by_name = _maps_of(list(maps))
+    heads = {name: _head_of(patch_map) for name, patch_map in by_name.items()}
+    names = names_of_files(_told_apart(heads))
+    files = [file for name in by_name for file in files_of_map(out, formats, names[name])]
+    return files, Outputs(_files_read(by_name, heads, corrections))
+
+
+class _Head(NamedTuple):
+    """What the file names of a map are made of. It is read without opening the map: there may be thousands."""
+
+    slide_id: str
+    slide_path: str | None
+    findings: tuple[str, ...]
+
+
+def _head_of(patch_map: PatchMap | Path) -> _Head:
+    if isinstance(patch_map, Path):
+        found = read_header(patch_map)  # a damaged map fails where it is opened
+        classes = found.get("classes") if found.get("multi_label") is True else None
+        findings = tuple(map(str, classes[1:])) if isinstance(classes, list) else ()
+        return _Head(str(found.get("slide_id", patch_map.name)), found.get("slide_path"), findings)
+    return _Head(patch_map.slide_id, patch_map.slide_path, patch_map.classes[1:] if patch_map.multi_label else ())
+
+
+def _told_apart(heads: Mapping[str, _Head]) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Return id and findings of each map. If two maps have one id, the second is named after its folder."""
+    seen: set[str] = set()
+    slides = {}
+    for name, head in heads.items():
+        slides[name] = (name if head.slide_id in seen else head.slide_id, head.findings)
+        seen.add(head.slide_id)
+    return slides
+
+
+def _files_read(
+    maps: Mapping[str, PatchMap | Path], heads: Mapping[str, _Head], corrections: PathLike | None
+) -> list[PathLike]:
+    kept = [patch_map if isinstance(patch_map, Path) else patch_map.path for patch_map in maps.values()]
+    read = [*kept, *(head.slide_path for head in heads.values()), corrections]
+    return [path for path in read if isinstance(path, str | os.PathLike)]
+
+
+def _corrected(
+    corrections: Corrections, maps: Mapping[str, PatchMap | Path]
+) -> Generator[Event, None, dict[str, np.ndarray]]:
+    """int8 of `patches.shape` by the maps' names: the class a user gave to a patch, −1 elsewhere.
+
+    This is done before anything is written, because corrections that cannot be used are an error.
+    """
+    found = {}
+    for done, (name, patch_map) in enumerate(maps.items()):
+        yield Progress(Task.APPLY_CORRECTIONS, done, len(maps))
+        try:
+            opened = PatchMap.open(patch_map) if isinstance(patch_map, Path) else patch_map
+        except BundleError:  # reported when this map is exported
+            continue
+        if opened.slide_id in corrections:
+            known = np.full(opened.patches.shape, UNLABELLED, np.int8)
+            known[opened.patches.scored] = corrections.of(opened.slide_id, opened.patches, opened.classes)
+            found[name] = known
+    yield from (Notice(line) for line in corrections.report())
+    return found
+
+
+def _maps_of(source: PathLike | Run | PatchMap | Sequence[PatchMap]) -> dict[str, PatchMap | Path]:
+    """Return patch maps by slide. Those of a run are folders, which are opened one by one."""
+    if isinstance(source, PatchMap):
+        return {source.slide_id: source}
+    if isinstance(source, (list, tuple)):
+        return {patch_map.slide_id: patch_map for patch_map in source}
+    if not isinstance(source, Run) and not Run.is_run(source):
+        return _maps_of(PatchMap.open(source))
+    folder = (source if isinstance(source, Run) else Run.open(source)).predictions
+    maps: dict[str, PatchMap | Path] = {}
+    for network in NETWORKS:  # files are named by slide alone: of several models' maps the last one's are written
+        suffix = f".{network}.zarr"
+        maps |= {path.name.removesuffix(suffix): path for path in sorted(folder.glob(f"*{suffix}"))}
+    if not maps:
+        raise BundleError(f"{folder}: holds no prediction yet; predict first")
+    return maps

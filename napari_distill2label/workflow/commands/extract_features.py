@@ -1,0 +1,113 @@
+"""`extract_features`: a frozen encoder over the slides of a cohort."""
+
+import shutil
+from collections.abc import Generator, Sequence
+from pathlib import Path
+
+from ...core.errors import OutputError, SettingsError, SlideError
+from ...core.events import Event, ItemDone, ItemFailed, Notice
+from ...core.geometry import PatchGrid, PatchPoints
+from ...core.settings import GridSettings
+from ...inference.encoder import FrozenEncoder
+from ...slides.patches import iter_place_patches
+from ...slides.registry import open_slide
+from ...slides.slide import Slide
+from ...store.cohort import Cohort
+from ...store.files.outputs import Outputs
+from ...store.files.safe_names import safe_names
+from ...store.files.signature import file_signature
+from ...store.maps.hdf5 import check_h5py, is_hdf5_of, write_hdf5
+from ...store.maps.hdf5_geometry import Frame
+from ..feature_store import UNFINISHED, FeatureStore, fitted_grid
+from ..input_files import input_files
+from ..os_errors import describe_os_error
+from ..tissue_regions import Tissue, regions_of
+
+FORMATS = ("zarr", "h5")
+
+
+def extract_features(
+    cohort: Cohort,
+    encoder: str | Path,
+    out: str | Path,
+    grid: GridSettings | None = None,
+    *,
+    formats: Sequence[str] = ("zarr",),
+    device: str = "auto",
+    trust: bool = False,
+    tissue: Tissue | None = None,
+    overwrite: bool = False,
+) -> Generator[Event, None, list[Path]]:
+    """Write the features of every patch of every slide to `out`. Return the files, in the first of `formats`.
+
+    Parameters
+    ----------
+    grid
+        None: the encoder's patch size and scale, over tissue (Otsu). They also fill open fields of a given grid.
+    formats
+        "zarr": `<slide_id>.zarr`, filled block by block. "h5": `<slide_id>.h5` as CLAM and TRIDENT keep them. Training
+        and predicting read either.
+    device, trust
+        As for `inference.encoder.FrozenEncoder`.
+    tissue
+        Regions to take patches from: see `predict`.
+    overwrite
+        Replace HDF5 files in `out` that this program did not write, or that were changed since. Zarr groups of others
+        are never replaced. Without it `OutputError` names what is in the way before anything is done.
+
+    Existing features of the same patches, file and encoder are kept. Others are computed again, with a notice.
+    """
+    if not formats or set(formats) - set(FORMATS):
+        raise SettingsError(f"--format {','.join(formats)}: features are written as {', '.join(FORMATS)}")
+    if "h5" in formats:
+        check_h5py(Path(out))
+    frozen = FrozenEncoder(encoder, device, trust)
+    grid = fitted_grid(grid or GridSettings(tissue="otsu"), frozen)
+    names = {slide_id: name for (slide_id,), name in safe_names((row.slide_id,) for row in cohort).items()}
+    source = FeatureStore(Path(out), Path(out), frozen, names=names)
+    cohort.check_found()
+    written = []
+    yield from (Notice(line) for line in cohort.notices)
+    with Outputs(input_files(cohort, tissue, encoder), overwrite, "computing features") as outputs:
+        ends = formats if "zarr" in formats else (*formats, f"{UNFINISHED}.zarr")
+        outputs.claim(Path(out) / f"{name}.{end}" for name in names.values() for end in ends)
+        for row in cohort:
+            path = Path(out) / f"{names[row.slide_id]}.{formats[0]}"
+            try:
+                with open_slide(row.path, row.mpp) as slide:
+                    yield from (Notice(f"{row.slide_id}: {notice}") for notice in slide.notices)
+                    patches = yield from iter_place_patches(slide, grid, regions=regions_of(row.slide_id, tissue))
+                    yield from _extract_slide(row.slide_id, slide, patches, source, formats, outputs)
+            except (SlideError, OutputError) as error:
+                yield ItemFailed(row.slide_id, error)
+            except OSError as error:
+                yield ItemFailed(row.slide_id, SlideError(describe_os_error(error)))
+            else:
+                written.append(path)
+                yield ItemDone(row.slide_id, path)
+    return written
+
+
+def _extract_slide(
+    slide_id: str,
+    slide: Slide,
+    patches: PatchGrid | PatchPoints,
+    source: "FeatureStore",
+    formats: Sequence[str],
+    outputs: Outputs,
+) -> Generator[Event, None, None]:
+    """Compute the features of one slide and write them in every format."""
+    file, signature = source.folder / f"{source.name_of(slide_id)}.h5", file_signature(slide.path)
+    frame = Frame.of(slide)
+    if "zarr" not in formats and is_hdf5_of(file, patches, source.encoder.identity, signature, frame):
+        return
+    is_scratch = False
+    if "zarr" in formats:
+        found = yield from source.extract(slide_id, slide, patches)
+    elif (found := source.load_complete(slide_id, slide, patches)) is None:  # of an earlier call: keep it
+        is_scratch = True
+        found = yield from source.scratch_store(slide_id).extract(slide_id, slide, patches)
+    if "h5" in formats and not is_hdf5_of(file, patches, source.encoder.identity, signature, frame):
+        write_hdf5(file, found, slide_id, source.encoder.identity, slide.mpp, signature, frame, outputs.writing)
+    if is_scratch:
+        shutil.rmtree(found.path, ignore_errors=True)

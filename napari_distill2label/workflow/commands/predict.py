@@ -1,0 +1,277 @@
+"""`predict`: label the patches of slides with a trained model."""
+
+import errno
+from collections import deque
+from collections.abc import Generator, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import ExitStack, nullcontext
+from pathlib import Path
+from typing import Any
+
+from ...core.errors import BundleError, OutputError, SettingsError, SlideError
+from ...core.events import Event, ItemDone, ItemFailed, Notice, Progress, Task
+from ...core.settings import GridSettings
+from ...exporters.formats import files_of_map, format_names, names_of_files, write
+from ...inference.classifier import open_classifier
+from ...inference.cluster import Cluster, is_open, open_scheduler
+from ...inference.specs import ModelSpec
+from ...mil.device import choose_device, compute_dtype
+from ...slides.scale import LIMITS
+from ...store.bundle import NETWORKS, Bundle, is_bundle, load_bundle
+from ...store.cohort import Cohort, CohortSlide
+from ...store.files.outputs import Outputs
+from ...store.maps.patch_map import PatchMap
+from ...store.run import Run
+from ...store.tables.points import read_points
+from ..feature_store import feature_store_for
+from ..input_files import files_of_model, input_files
+from ..os_errors import describe_os_error
+from ..scale import notice_missing_mpp
+from ..slide_predictor import SlidePredictor, place_of
+from ..slide_reader import PathLike
+from ..tissue_regions import Tissue
+
+DEFAULT_FORMATS = ("ome-tiff", "geojson", "csv", "png")
+SLIDES_AT_ONCE = 8  # on a cluster
+READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def find_model(model: PathLike | Run | Bundle, network: str | None = None, device: str = "auto") -> Bundle:
+    """Return the bundle of a run, a folder, or a bundle. The default of a run is its student, else its teacher.
+
+    `BundleError` if there is no such model.
+    """
+    if isinstance(model, Bundle):
+        model.model.to(choose_device(device))
+        return model
+    if not isinstance(model, Run) and is_bundle(model):
+        bundle = load_bundle(model, choose_device(device))
+        if network not in (None, bundle.config.network):
+            raise BundleError(
+                f"{model}: is a {bundle.config.network}, not a {network}; leave out --network, or name the run's folder"
+            )
+        return bundle
+    if not isinstance(model, Run) and not Run.is_run(model):
+        raise BundleError(f"{model}: is neither a run nor a model bundle (no settings.json, no config.json)")
+    run = model if isinstance(model, Run) else Run.open(model)
+    for name in [network] if network else reversed(NETWORKS):
+        if name in run.models:
+            return load_bundle(run.bundle(name), choose_device(device))
+    have = ", ".join(run.models) or "none"
+    raise BundleError(
+        f"{run.folder}: has no trained {network or 'model'} (it has: {have}); finish the run with --resume"
+    )
+
+
+def predict(
+    model: PathLike | Run | Bundle,
+    slides: Cohort | Sequence[PathLike],
+    out: PathLike | None = None,
+    *,
+    network: str | None = None,
+    threshold: float = 0.5,
+    mpp: float | None = None,
+    centres: PathLike | None = None,
+    tissue: Tissue | None = None,
+    dense_stride: int | None = None,
+    formats: Sequence[str] = DEFAULT_FORMATS,
+    device: str = "auto",
+    encoder: PathLike | None = None,
+    precision: str = "float32",
+    allow_non_brightfield: bool = False,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    features: PathLike | None = None,
+    trust: bool = False,
+    overwrite: bool = False,
+) -> Generator[Event, None, list[PatchMap]]:
+    """Label the patches of `slides`.
+
+    Parameters
+    ----------
+    model
+        A run, a bundle, or the folder of either; `network` picks a run's model (student, teacher, baseline).
+    out
+        Folder of the results in `formats`; None keeps them in memory only. Patch maps are saved in the run's
+        `predictions/` if the model is of a run that can be written to, else in `out`.
+    threshold
+        Lowest probability at which a patch is labelled with a class.
+    mpp
+        Pixel size of the slides in µm/px; overrides their files.
+    centres, tissue
+        CSV or GeoJSON of points to centre patches on; GeoJSON of regions outside of which nothing is scored, or a
+        folder with `<slide_id>.geojson` for each slide, or a mapping of some slides' ids to files.
+    dense_stride
+        Score a position every so many pixels of the model, in one fully convolutional pass over the slide instead of
+        patch by patch. Not for models of a frozen encoder's features, nor with `centres`.
+    encoder
+        File of the frozen encoder, if it has moved since training.
+    precision
+        "float32", or "bfloat16" (a network half again as fast where the processor computes in it): then
+        probabilities differ by up to .01, and labels of patches that near to the threshold may too. "auto": bfloat16
+        where the processor computes in it.
+    allow_non_brightfield
+        Also accept images that are not brightfield (fluorescence).
+    workers, scheduler
+        Number of processes of this machine, or address of a dask scheduler (`tls://…`, `tcp://…`) whose workers find
+        model and slides under the same paths. The results are the same.
+    features
+        Folder of features, for a model of features. Existing features are not computed again, new ones are saved there.
+        None: the folder that training used. Slides with features need no file.
+    trust
+        Whether an encoder's file may be opened that can hold a program (TorchScript).
+    overwrite
+        Replace files in `out` that this program did not write, or that were changed since. Without it `OutputError`
+        names them before anything is done. Files that are read are never replaced.
+
+    A slide that fails is reported (`ItemFailed`), and the others continue. So is a slide that is damaged in part: what
+    can be read of it is scored and written. An interrupted prediction of the same slide by the same model resumes.
+    """
+    formats = format_names(formats)
+    check_threshold(threshold)
+    if mpp is not None and not LIMITS[0] <= mpp <= LIMITS[1]:
+        raise SettingsError(
+            f"--mpp {mpp:g} cannot be a slide's µm/px: give a number from {LIMITS[0]:g} to {LIMITS[1]:g}"
+        )
+    if workers is not None and scheduler is not None:
+        raise SettingsError("--workers starts processes here, --scheduler uses those of a cluster: give one of them")
+    if dense_stride is not None and centres is not None:
+        raise SettingsError("--dense-stride scores every position, --centres some points: give one of them")
+    bundle = find_model(model, network, device)
+    model_spec = ModelSpec(
+        str(Path(bundle.path).absolute()),
+        bundle.config.weights_sha256,
+        device,
+        str(compute_dtype(precision, bundle.model.device)).removeprefix("torch."),
+        None if encoder is None else str(Path(encoder).absolute()),
+        dense_stride is not None,
+        trust,
+    )
+    points = None if centres is None else read_points(centres)
+    cohort = slides if isinstance(slides, Cohort) else Cohort.of_files(slides)
+    if bundle.config.encoder is None:
+        cohort.check_found()
+    yield from (Notice(line) for line in cohort.notices)
+    grid = _grid_of(bundle, dense_stride)
+    findings = bundle.config.classes[1:] if bundle.config.model.several else ()
+    names = names_of_files({row.slide_id: (row.slide_id, findings) for row in cohort})
+    maps: dict[int, PatchMap] = {}
+    with ExitStack() as stack:
+        read = (*files_of_model(bundle.path), *input_files(cohort, tissue, centres, encoder))
+        outputs = stack.enter_context(Outputs(read, overwrite, "predicting"))
+        if out is not None:
+            outputs.claim(file for row in cohort for file in files_of_map(out, formats, names[row.slide_id]))
+        keep = yield from _claim_maps(outputs, bundle, cohort, out)
+        yield from notice_missing_mpp(cohort, grid.mpp, mpp)
+        classifier = open_classifier(bundle, encoder, device, trust, features is not None)
+        source = feature_store_for(classifier, features, keep)
+        cluster = None
+        if workers is not None or scheduler is not None:
+            cluster = Cluster(model_spec, workers, scheduler)
+            stack.callback(cluster.stop)
+            yield from _start(cluster)
+            if scheduler is not None and is_open(scheduler):
+                yield Notice(open_scheduler(scheduler))
+            if not cluster.threads:
+                yield Notice(f"the scheduler {scheduler} has no workers yet: waiting for some")
+        mapper = SlidePredictor(
+            classifier, model_spec, grid, points, tissue, threshold, allow_non_brightfield, cluster, source
+        )
+
+        def one(index: int, row: CohortSlide) -> Generator[Event, None, None]:
+            try:
+                maps[index] = patch_map = yield from mapper.map(row, mpp, keep)
+                if out is not None:
+                    with mapper.open(row, mpp) if allow_non_brightfield else nullcontext() as slide:
+                        own = {"names": names[row.slide_id], "writing": outputs.writing}
+                        write(patch_map, out, formats, threshold, slide=slide, **own)
+            except (BundleError, SlideError, OutputError) as error:
+                yield ItemFailed(row.slide_id, error)
+            except OSError as error:
+                yield ItemFailed(row.slide_id, SlideError(describe_os_error(error)))
+            if index in maps:
+                yield ItemDone(row.slide_id, maps[index])
+
+        works = (one(index, row) for index, row in enumerate(cohort))
+        yield from interleave(works, cluster)
+    return [maps[index] for index in sorted(maps)]
+
+
+def _start(cluster: Cluster) -> Generator[Progress, None, None]:
+    """Start the cluster in a thread: its processes need seconds to start."""
+    with ThreadPoolExecutor(1) as pool:
+        starting = pool.submit(cluster.start)
+        while not wait([starting], timeout=0.1).done:
+            yield Progress(Task.START_WORKERS)
+    starting.result()
+
+
+def interleave(works: Iterable[Generator[Event, None, None]], cluster: Cluster | None) -> Generator[Event, None, None]:
+    """Do `works` one after the other. On a cluster, begin the next as soon as it has room for more blocks.
+
+    If several are under way, only the progress of the first is passed on.
+    """
+    waiting, begun = iter(works), deque()
+    walking = True  # has the work begun last asked for what it needs? Else it would seem that there is room
+    try:
+        while True:
+            has_room = cluster is not None and walking and len(begun) < SLIDES_AT_ONCE and cluster.free_slots > 0
+            if not begun or has_room:
+                if (work := next(waiting, None)) is not None:
+                    begun.append(work)
+                    walking = False
+                elif not begun:
+                    return
+            for work in tuple(begun):
+                try:
+                    event = next(work)
+                except StopIteration:
+                    walking = walking or work is begun[-1]
+                    begun.remove(work)
+                else:
+                    walking = walking or (work is begun[-1] and isinstance(event, Progress))
+                    if work is begun[0] or not isinstance(event, Progress):
+                        yield event
+    finally:
+        for work in begun:
+            work.close()
+
+
+def check_threshold(threshold: float) -> None:
+    """`SettingsError` unless it is a probability."""
+    if not 0 <= threshold <= 1:
+        raise SettingsError(f"--threshold {threshold:g} is no probability: give a number from 0 to 1")
+
+
+def _grid_of(bundle: Bundle, dense_stride: int | None) -> GridSettings:
+    """Return the grid and the scale that the model was trained on."""
+    update: dict[str, Any] = {"mpp": bundle.config.mpp}
+    if dense_stride is not None:
+        if not 1 <= dense_stride <= bundle.config.grid.patch_px:
+            raise SettingsError(
+                f"--dense-stride {dense_stride}: the stride must be 1 to {bundle.config.grid.patch_px} px (the patch "
+                "side)"
+            )
+        update["stride_px"] = dense_stride
+    return bundle.config.grid.model_copy(update=update)
+
+
+def _claim_maps(
+    outputs: Outputs, bundle: Bundle, cohort: Cohort, out: PathLike | None
+) -> Generator[Notice, None, Path | None]:
+    """Return the folder for patch maps: in the run if the model is of one, else with the results. None: memory."""
+    if out is None:
+        return None
+    run = bundle.path.parent
+    folders = dict.fromkeys(([run / "predictions"] if Run.is_run(run) else []) + [Path(out)])
+    for folder in folders:
+        try:
+            outputs.claim(place_of(folder, row, bundle.config.network) for row in cohort)
+        except OSError as error:
+            if error.errno not in READ_ONLY:
+                raise
+            elsewhere = f"in {out}" if folder != Path(out) and Path(out) != run else "in memory only"
+            yield Notice(f"{folder}: cannot be written to ({error.strerror}): patch maps are kept {elsewhere}")
+        else:
+            return folder
+    return None

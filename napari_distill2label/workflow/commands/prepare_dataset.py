@@ -1,0 +1,145 @@
+"""`prepare_dataset`: write the tables of the paper's two image sets: cohort.csv, truth.csv, centres.csv."""
+
+import csv
+import io
+import re
+from collections.abc import Generator, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ...core.errors import CohortError
+from ...core.events import Event, Notice, Progress, Task
+from ...slides.registry import open_slide
+from ...store.cohort import Cohort, CohortSlide
+from ...store.files.atomic import write_text
+from ...store.files.outputs import Outputs
+from ...store.tables.csv_table import escape_formula
+from ..slide_reader import PathLike
+
+COLON_KINDS = ("epithelial", "fibroblast", "inflammatory", "others")
+COLON_POSITIVE = "epithelial"
+COLON_CLASSES = ("normal", COLON_POSITIVE)
+MARGIN = 1.5  # px by which a nucleus may be marked outside its image
+
+
+def prepare_dataset(
+    name: str, folder: PathLike, out: PathLike, *, mpp: float | None = None, overwrite: bool = False
+) -> Generator[Event, None, Path]:
+    """Write a published data set as a cohort. No image is copied.
+
+    Parameters
+    ----------
+    name
+        "colon" (Sirinukunwattana 2016, CRCHistoPhenotypes: `Classification/img1/img1.bmp` and four `.mat` files of
+        nuclei each) or "breast" (Gelasca 2008, UCSB: `ytma12_010804_benign1_ccd.tif`).
+    folder
+        The folder that holds `Classification/` (or the `.tif` files), or a parent of it.
+    mpp
+        Pixel size in µm/px to write for every slide; None leaves it open: the files do not have it.
+    overwrite
+        Replace tables in `out` that this program did not write, or that were changed since.
+
+    Returns the path of `cohort.csv`. Colon: an image is positive if it holds an epithelial nucleus; `truth.csv` has
+    every nucleus with its kind (`label`) and the class that this kind is of (`class`), `centres.csv` the same places
+    without either.
+    """
+    readers = {"colon": _colon, "breast": _breast}
+    if name not in readers:
+        raise CohortError(f"unknown data set {name!r}: choose one of {', '.join(readers)}")
+    if not Path(folder).is_dir():
+        raise CohortError(f"{folder}: no such folder")
+    yield from readers[name](Path(folder), Path(out), mpp, overwrite)
+    return Path(out) / "cohort.csv"
+
+
+def _colon(folder: Path, out: Path, mpp: float | None, overwrite: bool) -> Generator[Event, None, None]:
+    images = sorted(folder.rglob("Classification/img*/img*.bmp"), key=_number) or sorted(
+        folder.glob("img*/img*.bmp"), key=_number
+    )
+    if not images:
+        raise CohortError(f"{folder}: holds no Classification/img1/img1.bmp; name the folder of CRCHistoPhenotypes")
+    nuclei = [image.with_name(f"{image.stem}_{kind}.mat") for image in images for kind in COLON_KINDS]
+    with Outputs([*images, *nuclei], overwrite, "describing a data set") as outputs:
+        outputs.claim(out / name for name in ("cohort.csv", "truth.csv", "centres.csv"))
+        yield from _describe_colon(images, out, mpp, outputs)
+
+
+def _describe_colon(
+    images: Sequence[Path], out: Path, mpp: float | None, outputs: Outputs
+) -> Generator[Event, None, None]:
+    slides, truth, moved = [], [], 0
+    for done, image in enumerate(images, 1):
+        with open_slide(image) as slide:
+            height, width = slide.shape
+        nuclei = []
+        for kind in COLON_KINDS:
+            points = _mat_points(image.with_name(f"{image.stem}_{kind}.mat"))
+            # Some nuclei are marked one pixel outside their image.
+            inside = points.clip(0, (width - 1, height - 1))
+            if len(points) and np.abs(points - inside).max() > MARGIN:
+                raise CohortError(
+                    f"{image}: its {kind} nuclei lie outside the image: are the .mat files of this image?"
+                )
+            moved += int((points != inside).any(axis=1).sum())
+            nuclei += [(float(x), float(y), kind) for x, y in inside]
+        positive = any(kind == COLON_POSITIVE for *_, kind in nuclei)
+        # The crops come from about ten slides of nine patients that the set does not name: each is its own case.
+        slides.append(CohortSlide(image.stem, image.absolute(), COLON_CLASSES[positive], image.stem, mpp))
+        truth += [(image.stem, x, y, kind) for x, y, kind in nuclei]
+        yield Progress(Task.PREPARE_DATASET, done, len(images))
+    _write_cohort(out, slides, outputs)
+    marked = ((*row, COLON_CLASSES[row[3] == COLON_POSITIVE]) for row in truth)
+    _write_rows(out / "truth.csv", ("slide_id", "x", "y", "label", "class"), marked, outputs)
+    _write_rows(out / "centres.csv", ("slide_id", "x", "y"), (row[:3] for row in truth), outputs)
+    if moved:
+        yield Notice(f"{moved} nuclei are marked just outside their image: moved onto its border")
+    yield Notice(
+        "the images are crops of about ten slides of nine patients that the set does not name: splits by image, "
+        "the paper's included, can share a patient"
+    )
+
+
+def _number(image: Path) -> int:
+    return int(re.sub(r"\D", "", image.stem) or 0)
+
+
+def _mat_points(path: Path) -> np.ndarray:
+    """(n, 2) float (x, y) of the nuclei of one kind, 0-based: MATLAB counts pixels from 1. n may be 0."""
+    from scipy.io import loadmat
+
+    try:
+        points = np.asarray(loadmat(path, variable_names=["detection"])["detection"], float).reshape(-1, 2)
+    except Exception as error:  # noqa: BLE001 · raised again: a parser of damaged bytes may raise anything
+        raise CohortError(f"{path}: is no .mat file with (x, y) in 'detection' ({error})") from None
+    return points - 1
+
+
+def _breast(folder: Path, out: Path, mpp: float | None, overwrite: bool) -> Generator[Event, None, None]:
+    pattern = re.compile(r"(?P<case>[^_]+_[^_]+)_(?P<label>benign|malignant)\d*_", re.IGNORECASE)
+    found = [(path, match) for path in sorted(folder.rglob("*.tif*")) if (match := pattern.match(path.name))]
+    if not found:
+        raise CohortError(f"{folder}: holds no ytma…_benign1_ccd.tif; name the folder of the UCSB breast images")
+    slides = [
+        CohortSlide(path.stem, path.absolute(), match["label"].lower(), match["case"], mpp) for path, match in found
+    ]
+    with Outputs((slide.path for slide in slides), overwrite, "describing a data set") as outputs:
+        outputs.claim([out / "cohort.csv"])
+        _write_cohort(out, slides, outputs)
+    yield Notice("no complete truth per cell is public for this set: there is a cohort.csv, and no truth.csv")
+    yield Progress(Task.PREPARE_DATASET, len(slides), len(slides))
+
+
+def _write_cohort(out: Path, slides: Iterable[CohortSlide], outputs: Outputs) -> None:
+    with outputs.writing(out / "cohort.csv") as temporary:
+        Cohort(tuple(slides)).write(temporary)  # beside the file: its paths are relative to the same folder
+
+
+def _write_rows(path: Path, header: Iterable[str], rows: Iterable[Iterable[object]], outputs: Outputs) -> None:
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(header)
+    table.writerows(
+        [f"{value:g}" if isinstance(value, float) else escape_formula(value) for value in row] for row in rows
+    )
+    write_text(path, text.getvalue(), outputs.writing)

@@ -1,0 +1,333 @@
+"""`train`: train a teacher, a student and, on request, the baseline on a cohort."""
+
+import hashlib
+import math
+import shutil
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...core.bag import UNLABELLED, Bag
+from ...core.errors import BundleError, SettingsError
+from ...core.events import EpochEnd, Event, Notice, Progress, Task
+from ...core.settings import Settings, TrainingSettings
+from ...mil.device import choose_device, compute_dtype
+from ...mil.fit_quality import FitQuality, measure_fit
+from ...mil.model import MILModel
+from ...mil.pipeline import Stage, TrainingPipeline
+from ...mil.training import TrainingState, all_finite, divergence_error, fit
+from ...store.bundle import NETWORKS, load_bundle, save_bundle
+from ...store.checkpoint import digest_of_tensors, load_checkpoint, save_checkpoint
+from ...store.cohort import Cohort
+from ...store.learnt import has_signatures, iter_sign_slides, write_signatures
+from ...store.run import Run
+from ..plan import TrainingPlan, TrainingRequest, new_plan, resumed_plan
+from ..scale import require_mpp
+from ..slide_metrics import slide_metrics
+from ..slide_reader import PathLike
+from ..stopwatch import Stopwatch
+from ..tissue_regions import Tissue
+
+SIGNED_AT_ONCE = 8192  # patches: 40 MB of features
+
+
+def train(
+    cohort: Cohort,
+    out: PathLike,
+    settings: Settings | None = None,
+    *,
+    classes: Sequence[str] | None = None,
+    baseline: bool = False,
+    centres: PathLike | None = None,
+    encoder: PathLike | None = None,
+    corrections: PathLike | None = None,
+    features: PathLike | None = None,
+    trust: bool = False,
+    label_map: Mapping[str, str] | None = None,
+    coverage: float | None = None,
+    tissue: Tissue | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> Generator[Event, None, Run]:
+    """Train a teacher on the slide labels of `cohort` and distil a student from it.
+
+    A slide that cannot be read is reported and left out. This function takes no ground truth.
+
+    Parameters
+    ----------
+    cohort
+        Slides and labels. Its splits are kept; without them cases are split by `settings.split`.
+    out
+        The run folder.
+    settings
+        None: the preset `colon`, or with `resume` the settings of the run.
+    classes
+        Class names, the negative one first; None: recognised by name.
+    baseline
+        Also train plain attention MIL (`baseline/`), the paper's baseline.
+    centres
+        CSV or GeoJSON of points to centre patches on, instead of a grid.
+    encoder
+        File of a frozen encoder (`inference.encoder.FrozenEncoder`): train on its features.
+    features
+        Folder of features: CLAM's or TRIDENT's `<slide_id>.h5`, or what `extract-features` wrote. With `encoder`,
+        missing features are computed and saved there; None: in the run.
+    trust
+        Whether an encoder's file may be opened that can hold a program (TorchScript).
+    corrections
+        Patches whose class the user knows, used by the student: CSV `slide_id,x,y,label` with a point in each of them;
+        or GeoJSON, whose areas hold for all patches that they cover.
+    label_map, coverage
+        Class of each correction label that is no class ({"Tumor": "tumour", "artefact": ""}: '' leaves one out);
+        the share of a patch that an area must cover (None: a half).
+    tissue
+        GeoJSON of regions to take patches from, in place of the tissue method: one file, a folder with
+        `<slide_id>.geojson` for each slide, or a mapping of ids to files (other slides use the tissue method).
+    resume
+        Resume the run in `out` after its last completed epoch.
+    overwrite
+        Start a run in a folder that holds files of the same names (`cohort.csv`, …) that this program did not write:
+        they are replaced. Folders of others, and files that are read, are never replaced.
+
+    Raises
+    ------
+    FolderInUseError
+        Another training is running in `out`.
+    """
+    asked = TrainingRequest(
+        classes, baseline, centres, encoder, corrections, features, trust, tissue, label_map, coverage
+    )
+    if resume:
+        Run.open(out)  # an error before a folder is made
+    with Run.locked(out):
+        if resume:
+            plan = resumed_plan(out, cohort, settings, asked)
+        else:
+            plan = new_plan(out, cohort, settings or Settings(), asked, overwrite)
+        return (yield from _Training(plan).work())
+
+
+class _Training:
+    """The training of one run: what its networks share."""
+
+    def __init__(self, plan: TrainingPlan) -> None:
+        self.plan, self.reader = plan, plan.reader
+        self.settings, self.cohort = plan.config.settings, plan.cohort
+        self.device = choose_device(self.settings.device)
+        self.histories: dict[str, list[dict[str, Any]]] = {}
+        self.teachers: list[str] = []  # digests of the networks that teach the student, of those trained so far
+        self.changed = False  # was one of them trained in this very call?
+        self.watch = Stopwatch()
+
+    def work(self) -> Generator[Event, None, Run]:
+        yield from (Notice(line) for line in self.cohort.warnings())
+        rows = [*self.cohort.in_split("train"), *self.cohort.in_split("valid")]
+        yield from require_mpp(rows, self.settings.grid.mpp)
+        bags = yield from self.reader.read_all(rows, self.cohort)
+        self.watch.mark_reading()
+        yield from self.check_scale()
+        self.train = [bags[row.slide_id] for row in self.cohort.in_split("train") if row.slide_id in bags]
+        self.valid = [bags[row.slide_id] for row in self.cohort.in_split("valid") if row.slide_id in bags]
+        if len({bag.label for bag in self.train}) < 2:
+            raise SettingsError("the training slides that could be read are all of one class: nothing can be learnt")
+        self.signature = yield from _signature([*self.train, *self.valid])
+        signatures = yield from iter_sign_slides(row for row in rows if row.slide_id in bags)
+        # Not before: a run without readable slides would block the folder.
+        self.run = self.plan.start(self.signature, len(rows) - len(bags))
+        if not has_signatures(self.run):
+            write_signatures(self.run, signatures)
+        pipeline = TrainingPipeline(self.train, self.valid, len(self.cohort.classes), self.settings, self.device)
+        for item in pipeline.stages(self.run.config.baseline):
+            if isinstance(item, Stage):
+                yield from self.fit(item)
+            else:
+                yield item
+        self.run.write_history(self.histories)  # complete again if a kill came between a checkpoint and its row
+        self.write_timing()
+        return self.run
+
+    def write_timing(self) -> None:
+        self.watch.mark_other()
+        self.watch.timing(self.device, [*self.train, *self.valid]).write(self.run.folder)
+
+    def check_scale(self) -> Generator[Event, None, None]:
+        if self.settings.grid.mpp is None and self.reader.common_mpp is None and any(self.reader.mpps):
+            yield Notice(
+                "the slides differ in µm/px, or some have none: their patches show different areas; "
+                "set --grid.mpp to cut all at one scale"
+            )
+
+    def fit(self, stage: Stage) -> Generator[Event, None, None]:
+        """Train one network. Save a checkpoint after every epoch and the bundle at the end."""
+        network, model, settings = stage.network, stage.model, stage.settings
+        state = yield from self.kept(stage)
+        if state:
+            self.histories[network] = state.history
+        if state and state.epoch >= settings.epochs and (yield from self.is_saved(network, state)):
+            model.load_state_dict(state.best_weights)
+            model.eval()
+            self.trained(network, state)
+            return
+        model.dtype = compute_dtype(settings.precision, self.device)
+        self.watch.mark_other()
+        work = fit(model, stage.loss_function, stage.training_bags, self.valid, settings, stage.seed, state, network)
+        for item in work:
+            if isinstance(item, TrainingState):
+                state = item
+                state.teacher_digest = self.teacher_digest(network)
+                self.changed |= teaches_student(network)
+                save_checkpoint(self.run.checkpoint(network), state)
+                self.histories[network] = state.history
+                self.run.write_history(self.histories)
+                self.watch.mark_epoch(network)
+                yield _epoch_end(network, state, settings.epochs)
+            else:
+                yield item
+        yield from stage.finish()
+        model.dtype = torch.float32
+        if not all_finite(model.state_dict()):
+            raise divergence_error(network, settings, "its last weights are not finite")
+        if network in NETWORKS:
+            yield from self.save(network, model, state, settings)
+            yield from self.report_chance_level(network, model)
+        self.trained(network, state)
+
+    def report_chance_level(self, network: str, model: MILModel) -> Generator[Event, None, None]:
+        pause = Progress(Task.CHECK_TRAINING, 0, len(self.train), network)
+        found: FitQuality = yield from measure_fit(model, self.train, pause)
+        if found.is_at_chance:
+            own = "student" if network == "student" else "teacher"
+            yield Notice(
+                f"the {title_of(network)} is no better than chance on its own training slides (loss {found.loss:.3f}; "
+                f"{found.chance_loss:.3f} without looking at them): it has learnt next to nothing. Give it more epochs "
+                f"(--{own}.epochs) or larger steps (--{own}.learning_rate), and look through the labels"
+            )
+
+    def kept(self, stage: Stage) -> Generator[Notice, None, TrainingState | None]:
+        """The state to go on from. None where there is none, or it is of no use: then the network is trained anew.
+
+        `BundleError` for a damaged checkpoint of a network whose model is there and whole: training it anew takes that
+        one's place, which nobody has asked for.
+        """
+        network, path = stage.network, self.run.checkpoint(stage.network)
+        if not path.exists():
+            return None
+        try:
+            state = load_checkpoint(path, stage.model)
+        except BundleError as error:
+            if self.is_whole(network if network in NETWORKS else "student"):
+                raise BundleError(f"{error}; delete it, and --resume trains the {title_of(network)} anew") from None
+            yield Notice(f"{error}: the {title_of(network)} is trained anew")
+            return None
+        if state.teacher_digest != self.teacher_digest(network) and (state.teacher_digest or self.changed):
+            yield Notice(f"the networks that teach the {title_of(network)} have changed: it is trained anew")
+            return None
+        return state
+
+    def teacher_digest(self, network: str) -> str:
+        """A digest of the networks whose answers a network learns, all trained before it. Plain MIL is nobody's."""
+        return hashlib.sha256("".join(self.teachers).encode()).hexdigest() if network == "student" else ""
+
+    def trained(self, network: str, state: TrainingState) -> None:
+        if teaches_student(network):
+            self.teachers.append(digest_of_tensors(state.best_weights, str(state.epoch)))
+
+    def is_whole(self, network: str) -> bool:
+        """Whether the bundle of this network exists and is undamaged."""
+        try:
+            return load_bundle(self.run.bundle(network)).config.network == network
+        except BundleError:
+            return False
+
+    def is_saved(self, network: str, state: TrainingState) -> Generator[Notice, None, bool]:
+        """Is the network's bundle of this very state? It is older where more epochs were asked for and then stopped."""
+        if network not in NETWORKS:
+            return True  # an assistant needs none
+        folder = self.run.bundle(network)
+        try:
+            model, config, _ = load_bundle(folder)
+        except BundleError as error:  # not there, or damaged: made again from the checkpoint
+            if folder.exists():
+                yield Notice(f"{str(error).partition(';')[0]}: it is made again from its checkpoint")
+            return False
+        weights = model.state_dict()  # the head of a student may be calibrated
+        same = all(
+            torch.equal(weights[name], own)
+            for name, own in state.best_weights.items()
+            if network != "student" or not name.startswith("head.")
+        )
+        return same and (config.network, config.epoch) == (network, state.best_epoch)
+
+    def save(
+        self, network: str, model: MILModel, state: TrainingState, settings: TrainingSettings
+    ) -> Generator[Event, None, None]:  # fmt: skip
+        corrected = sum(
+            int((bag.patch_labels != UNLABELLED).sum()) for bag in self.train if bag.patch_labels is not None
+        )
+        about = {
+            "network": network,
+            "classes": self.cohort.classes,
+            "grid": self.settings.grid,
+            "training": settings,
+            "encoder": self.run.config.encoder,
+            "preset": self.settings.preset,
+            "recipe": self.settings.recipe,
+            "seed": self.settings.seed,
+            "epoch": state.best_epoch,
+            "mpp": self.settings.grid.mpp or self.reader.common_mpp,
+            "n_mpp_from_user": self.reader.n_mpp_from_user,
+            "n_train": len(self.train),
+            "n_valid": len(self.valid),
+            "n_corrections": corrected if network == "student" else 0,
+            "data_signature": self.signature,
+        }
+        metrics = yield from slide_metrics(model, self.valid, network)
+        if not all(math.isfinite(value) for value in metrics.values() if value is not None):
+            raise divergence_error(network, settings, "its answers are not finite")
+        former = self.weights_of(network)
+        save_bundle(self.run.bundle(network), model, about, metrics)
+        if network == "teacher" and former not in (None, self.weights_of(network)):
+            # A student of a former teacher is worth nothing. Not before: until now it was the last good one.
+            self.run.checkpoint("student").unlink(missing_ok=True)
+            shutil.rmtree(self.run.bundle("student"), ignore_errors=True)
+
+    def weights_of(self, network: str) -> str | None:
+        """Return the digest of the saved weights of a network. None if there is no complete bundle."""
+        try:
+            return load_bundle(self.run.bundle(network)).config.weights_sha256
+        except BundleError:
+            return None
+
+
+def teaches_student(network: str) -> bool:
+    """Whether the student learns from the scores of this network."""
+    return network not in ("baseline", "student")
+
+
+def title_of(network: str) -> str:
+    """Return the name of a network for messages."""
+    return "plain MIL model" if network == "baseline" else network.replace("-", " ")
+
+
+def _epoch_end(network: str, state: TrainingState, epochs: int) -> EpochEnd:
+    row = dict(state.history[-1])
+    row.pop("epoch")
+    metrics = {name: row.pop(name, None) for name in ("valid_loss", "valid_auroc")}
+    metrics = {name: value for name, value in metrics.items() if value is not None}
+    losses = {name.removeprefix("loss_"): value for name, value in row.items()}
+    return EpochEnd(network, state.epoch, epochs, losses, metrics, best=state.best_epoch == state.epoch)
+
+
+def _signature(bags: Sequence[Bag]) -> Generator[Progress, None, str]:
+    """A digest of everything training saw: which slides, their labels and corrections, and every patch."""
+    digest = hashlib.sha256()
+    for done, bag in enumerate(bags):
+        digest.update(f"{bag.slide_id}\0{bag.label}\0{bag.instances.shape}".encode())
+        for start in range(0, len(bag), SIGNED_AT_ONCE):
+            yield Progress(Task.HASH_DATA, done, len(bags))
+            digest.update(np.ascontiguousarray(bag.instances[start : start + SIGNED_AT_ONCE]))
+        if bag.patch_labels is not None:
+            digest.update(bag.patch_labels.tobytes())
+    return digest.hexdigest()

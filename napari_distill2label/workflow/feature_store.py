@@ -1,0 +1,281 @@
+"""Where the features of slides come from, and where they are saved."""
+
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from ..core.errors import BundleError, SettingsError, SlideError
+from ..core.events import Event, Notice, Progress, Task
+from ..core.geometry import Mpp, PatchGrid, PatchPoints, mean_mpp
+from ..core.paths import is_url
+from ..core.settings import GridSettings
+from ..inference.classifier import PatchClassifier
+from ..inference.encoder import FrozenEncoder
+from ..inference.engine import PatchScorer, score_slide
+from ..slides.registry import may_have_canvas, open_slide
+from ..slides.slide import Slide
+from ..store.bundle import BundleConfig
+from ..store.cohort import CohortSlide
+from ..store.files.safe_names import safe_name, told_apart
+from ..store.files.signature import file_signature
+from ..store.maps.feature_map import EncoderIdentity, FeatureMap, FeatureOrigin
+from ..store.maps.hdf5 import find_hdf5, import_hdf5, read_hdf5
+from ..store.maps.hdf5_geometry import Frame
+from ..store.run import Run
+
+UNFINISHED = "h5-begun"  # `<slide_id>.h5-begun.zarr`: unfinished features that are to go into an HDF5 file alone
+
+
+def fitted_grid(grid: GridSettings, encoder: FrozenEncoder) -> GridSettings:
+    """Fill open fields of the grid with the encoder's patch size and scale, and check the grid against it."""
+    grid = grid.with_encoder_defaults(encoder.description.patch_px, encoder.description.mpp)
+    encoder.check_side(grid.patch_px)
+    return grid
+
+
+def open_if_present(
+    row: CohortSlide, mpp: float | None = None, allow_non_brightfield: bool = False
+) -> AbstractContextManager[Slide | None]:
+    """Open the slide. None if its file does not exist: its features may be all there is."""
+    there = is_url(row.path) or Path(row.path).exists()
+    return open_slide(row.path, mpp or row.mpp, allow_non_brightfield) if there else nullcontext()
+
+
+def feature_store_for(
+    classifier: PatchClassifier, folder: str | Path | None, keep: Path | None
+) -> "FeatureStore | None":
+    """Return the store of features for new slides; None for a model of pixels.
+
+    `folder` is what the user names, else the one that training used. `keep` is where predictions are kept; without
+    it (results in memory only) what is computed is kept in a run only. A run that keeps no predictions (it cannot be
+    written to) keeps no features either: they lie beside the predictions, and what the run has is read from there.
+    """
+    bundle, expected = classifier.bundle, classifier.bundle.config.encoder
+    if expected is None:
+        if folder is not None:
+            raise SettingsError(f"{bundle.path}: was trained on pixels. It does not take --features")
+        return None
+    run = Run.open(bundle.path.parent) if Run.is_run(bundle.path.parent) else None
+    beside = keep / "features" if keep is not None else None
+    in_run = run is not None and keep in (None, run.predictions)
+    if folder is None and run is not None:
+        folder = run.config.features or (run.features if in_run or classifier.encoder is None else beside)
+    elif folder is None and expected.from_features:
+        folder = expected.path
+    cache = run.features if in_run else beside
+    scratch = TemporaryDirectory(prefix="distill2label-") if cache is None else None
+    cache = Path(scratch.name) if scratch else cache
+    source = FeatureStore(Path(folder or cache), cache, classifier.encoder, trained_on(bundle.config))
+    source.n_features = bundle.config.instance_shape[0]
+    source.scratch = scratch  # removed with the source
+    return source
+
+
+def trained_on(config: BundleConfig) -> EncoderIdentity:
+    """Return the encoder of a model of features, with the origin of its features."""
+    encoder = config.encoder
+    if encoder.from_features:  # what is not said in its files is not known: `config.grid` may be a guess
+        return encoder
+    own = FeatureOrigin(patch_px=config.grid.patch_px, mpp=config.mpp)
+    return encoder.model_copy(update={"origin": encoder.origin.completed_by(own)})
+
+
+def patches_mpp(patches: PatchGrid | PatchPoints, slide_mpp: Mpp | None) -> Mpp | None:
+    """Return (y, x) µm/px of patches as the encoder saw them, if the pixel size of the slide is known."""
+    if patches.mpp is not None:
+        return patches.mpp, patches.mpp
+    if slide_mpp is None or patches.side == patches.patch_px:
+        return slide_mpp
+    scale = patches.side / patches.patch_px
+    return slide_mpp[0] * scale, slide_mpp[1] * scale
+
+
+class FeatureStore:
+    """The features of slides, by slide id.
+
+    They come from the map in `folder`, else from CLAM's or TRIDENT's HDF5 file there, else from `encoder`, which fills
+    a map.
+    All must be of one encoder, and of patches of one size and scale: `encoder`'s, `expected`'s, or the first slide's.
+
+    Parameters
+    ----------
+    folder
+        The folder that the user names, or that of the run.
+    cache
+        Folder for features of HDF5 files in a form that can be mapped into memory.
+    encoder
+        None: nothing can be computed, all features must exist.
+    expected
+        The encoder that a model was trained with.
+    names
+        File names by slide id, for files that are written for the first time.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        cache: Path,
+        encoder: FrozenEncoder | None = None,
+        expected: EncoderIdentity | None = None,
+        names: Mapping[str, str] | None = None,
+    ) -> None:
+        self.folder, self.cache, self.encoder = folder, cache, encoder
+        self._names = names or {}
+        self.expected = expected
+        if encoder is not None:
+            origin = expected.origin if expected is not None else FeatureOrigin()
+            self.expected = encoder.identity.model_copy(update={"origin": origin})
+        self._reference = "training" if expected is not None else ""
+        self.n_features = encoder.description.features if encoder else None
+        self.scratch: TemporaryDirectory | None = None
+        self._reported: set[str] = set()
+
+    def hdf5(self, slide_id: str) -> Path | None:
+        """Return the HDF5 file of a slide. None if it has a map, or no features."""
+        return None if self._map(slide_id).is_dir() else find_hdf5(self.folder, slide_id)
+
+    def is_precomputed(self, slide_id: str) -> bool:
+        """Whether the features of a slide are used as they are. Else `encoder` computes them."""
+        return self.encoder is None or self.hdf5(slide_id) is not None
+
+    def read(self, row: CohortSlide, slide: Slide | None) -> Generator[Event, None, FeatureMap]:
+        """Return the existing features of a slide. `SlideError` if there are none, or they cannot be used.
+
+        `slide` may be None if its file does not exist.
+        """
+        if file := self.hdf5(row.slide_id):
+            return (yield from self.import_hdf5(file, row, slide))
+        return self.load(row.slide_id, slide, row.mpp and (row.mpp, row.mpp))
+
+    def open_map(self, slide_id: str, slide: Slide, patches: PatchGrid | PatchPoints) -> FeatureMap:
+        """Open the map that the encoder fills, complete or not."""
+        about = self._identity(slide)
+        try:
+            return FeatureMap.open_or_create(self._map(slide_id), patches, self.encoder.description.features, about)
+        except BundleError as error:  # something else lies there
+            raise SlideError(str(error)) from None
+
+    def load_complete(self, slide_id: str, slide: Slide, patches: PatchGrid | PatchPoints) -> FeatureMap | None:
+        """Return the map that the encoder would fill, if it is complete."""
+        return FeatureMap.open_complete(
+            self._map(slide_id), patches, self.encoder.description.features, self._identity(slide)
+        )
+
+    def scratch_store(self, slide_id: str) -> "FeatureStore":
+        """Return a store for unfinished features of a slide."""
+        return FeatureStore(
+            self.folder, self.cache, self.encoder, names={slide_id: f"{self.name_of(slide_id)}.{UNFINISHED}"}
+        )
+
+    def _identity(self, slide: Slide) -> dict[str, str]:
+        return {
+            "slide": file_signature(slide.path),
+            "encoder": self.encoder.identity.sha256,
+            "description": self.encoder.identity.description_sha256,
+        }
+
+    def extract(
+        self, slide_id: str, slide: Slide, patches: PatchGrid | PatchPoints
+    ) -> Generator[Event, None, FeatureMap]:
+        """Compute the features of all patches of a slide. Existing ones of the same patches are not computed again."""
+        found = self.open_map(slide_id, slide, patches)
+        if found.replaced:
+            yield Notice(
+                f"{slide_id}: the features in {self.folder} were of other patches, another file or another encoder: "
+                "they are computed anew"
+            )
+        yield from score_slide(
+            slide, found, PatchScorer(self.encoder), Progress(Task.EXTRACT_FEATURES, item=slide.name)
+        )
+        return found
+
+    def load(self, slide_id: str, slide: Slide | None, mpp: Mpp | None = None) -> FeatureMap:
+        """Open features that were computed before. `mpp` is the slide's, if its file does not exist."""
+        path = self._map(slide_id)
+        if not path.is_dir():
+            raise SlideError(
+                f"has no features in {self.folder} ({path.name}, {path.stem}.h5): compute them with --encoder FILE, or "
+                "say with --features DIR where they are"
+            )
+        try:
+            found = FeatureMap.open(path)
+        except BundleError as error:
+            raise SlideError(str(error)) from None
+        if slide is not None and found.patches.slide_shape != slide.shape:
+            raise SlideError(f"{path}: was computed of another slide than {slide.path}: their sizes differ")
+        about = found.identity
+        own = EncoderIdentity(
+            name=self.folder.name,
+            path=str(self.folder.absolute()),
+            sha256=about.get("encoder", ""),
+            description_sha256=about.get("description", ""),
+            from_features=True,
+            origin=_origin_of(found, slide.mpp if slide is not None else mpp),
+        )
+        self._check(path, own, found.n_features)
+        return found
+
+    def import_hdf5(self, file: Path, row: CohortSlide, slide: Slide | None) -> Generator[Event, None, FeatureMap]:
+        """Read features from an HDF5 file of CLAM, TRIDENT or this program."""
+        frame = Frame.of(slide) if slide is not None else Frame(mpp=row.mpp and (row.mpp, row.mpp))
+        source = read_hdf5(file, frame)
+        self._check(file, source.encoder, source.n_features)
+        if not source.encoder.sha256 and self.expected.sha256:
+            said = source.encoder.origin.encoder
+            what = "do not say which encoder made them" if said is None else f"name {said!r} as their encoder"
+            yield from self._notice_once(f"{file.parent}: its files {what}: taken to be {self.expected.name!r}")
+        if slide is None and may_have_canvas(row.path):  # CLAM and TRIDENT count from the canvas's corner
+            yield from self._notice_once(
+                f"{row.slide_id}: its slide is not here: positions count from the corner of the whole canvas, as in "
+                "the file of features, also where only a part of it was scanned"
+            )
+        if source.n_outside:
+            yield Notice(
+                f"{row.slide_id}: {source.n_outside} of {len(source.position)} patches of {file.name} lie outside the "
+                "scanned area of the slide: left out"
+            )
+        return (yield from import_hdf5(source, self.cache / f"{self.name_of(row.slide_id)}.hdf5.zarr"))
+
+    def _notice_once(self, message: str) -> Iterator[Notice]:
+        """Yield a notice for the first slide only."""
+        kind = message.partition(": ")[2]
+        if kind not in self._reported:
+            self._reported.add(kind)
+            yield Notice(message)
+
+    def name_of(self, slide_id: str) -> str:
+        """Return the file name of a slide without suffix."""
+        if slide_id in self._names:
+            return self._names[slide_id]
+        name = safe_name(slide_id)
+        apart = told_apart(name, slide_id)  # there is one where the id of another slide differs in capitals alone
+        return apart if (self.folder / f"{apart}.zarr").is_dir() else name
+
+    def _map(self, slide_id: str) -> Path:
+        return self.folder / f"{self.name_of(slide_id)}.zarr"
+
+    def _check(self, path: Path, encoder: EncoderIdentity, n_features: int) -> None:
+        """`SlideError` unless these features are of the same kind as the others. The first ones set the kind."""
+        if self.expected is None:
+            self.expected = encoder
+        if self.n_features is None:
+            self.n_features = n_features
+        if not self.expected.is_same(encoder):
+            raise SlideError(
+                f"{path}: holds features of another encoder than {self.expected.name!r} ({self.expected.path}): "
+                "features of two encoders cannot be mixed"
+            )
+        if n_features != self.n_features:
+            where = self._reference or "the others"
+            raise SlideError(f"{path}: has {n_features} features per patch, not {self.n_features} as in {where}")
+        if differs := self.expected.origin.contradiction(encoder.origin):
+            raise SlideError(f"{path}: {differs} as in {self._reference}: features of two kinds cannot be mixed")
+        self._reference = self._reference or str(path)
+        self.expected = self.expected.model_copy(update={"origin": self.expected.origin.completed_by(encoder.origin)})
+
+
+def _origin_of(features: FeatureMap, slide_mpp: Mpp | None) -> FeatureOrigin:
+    """Return the origin of the features in a map."""
+    mpp = patches_mpp(features.patches, slide_mpp)
+    return FeatureOrigin(patch_px=features.patches.patch_px, mpp=None if mpp is None else mean_mpp(mpp))

@@ -1,0 +1,488 @@
+"""The ground truth, for `evaluate` and `compare` alone: labelled points and areas, or mask images."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from ..core.bag import UNLABELLED
+from ..core.errors import CohortError
+from ..core.geometry import Mpp, PatchGrid, PatchPoints, mean_mpp
+from ..core.label_map import (
+    COVERAGE,
+    OTHERS,
+    check_label_map,
+    check_mapped_classes,
+    class_of_labels,
+    count_of,
+    is_left_out,
+    list_briefly,
+)
+from ..core.paths import slide_name
+from ..store.maps.label_mask import LabelMask, is_label_mask, read_label_mask
+from ..store.maps.patch_map import PatchMap
+from ..store.tables.points import (
+    CENTRE_TOLERANCE,
+    PatchLabels,
+    Points,
+    Tally,
+    find_for_slide,
+    is_centred,
+    label_patches,
+    one_each,
+    read_points,
+)
+from .corrections import check_coverage
+from .slide_reader import PathLike
+
+MASK_SUFFIXES = (".ome.tif", ".ome.tiff", ".tif", ".tiff", ".png", ".bmp")
+MANY = 8  # points from which on it is no chance that all of them lie in one corner of a slide
+BY_CHANCE = 0.1  # share of the marks that may hit a patch though all of them lie wrong
+SMALL = 0.7  # µm/px below which a corner that holds a whole slide in µm is small enough to tell
+Patches = PatchGrid | PatchPoints
+
+
+class Truth(Protocol):
+    """What is true of the patches of some slides."""
+
+    def __contains__(self, slide_id: str) -> bool: ...
+
+    def check(self, classes: tuple[str, ...], slide_ids: Sequence[str], complete: bool) -> list[str]:
+        """Lines on how the truth is read. `CohortError` for labels that do not fit the classes.
+
+        This is before any slide is looked at. `complete`: is a patch negative on which nothing is marked?
+        """
+
+    def of(self, slide_id: str, patches: Patches, classes: tuple[str, ...]) -> np.ndarray:
+        """(n,) int64 class of each scored patch, `UNLABELLED` where the truth says nothing."""
+
+    def known(
+        self, slide_id: str, patches: Patches, classes: tuple[str, ...], complete: bool
+    ) -> tuple[np.ndarray, Tally]:
+        """The same, with what became of the marks. `complete` as for `check`: it holds for slides that the truth
+        speaks of, but not where nothing of what it says can be used, nor where something is marked that is of no class
+        or that QuPath ignores.
+        """
+
+
+class PointTruth:
+    """Labelled points and areas by slide (`store.tables.points.label_patches`).
+
+    A label that is no class says nothing.
+    """
+
+    def __init__(
+        self,
+        by_slide: Mapping[str, Points],
+        label_map: Mapping[str, str] | None = None,
+        coverage: float = COVERAGE,
+        source: PathLike = "the truth",
+    ) -> None:
+        self.by_slide, self.label_map, self.coverage, self.source = by_slide, label_map or {}, coverage, source
+        self._index = lru_cache(self._index_of)
+
+    def __contains__(self, slide_id: str) -> bool:
+        return find_for_slide(self.by_slide, slide_id) is not None
+
+    def _index_of(self, classes: tuple[str, ...]) -> dict[str, int]:
+        labels = {label for points in self.by_slide.values() for label in points.named}
+        check_label_map(self.label_map, labels, classes, self.source)
+        return class_of_labels(labels, classes, self.label_map, self.source)
+
+    def check(self, classes: tuple[str, ...], slide_ids: Sequence[str], complete: bool) -> list[str]:
+        index = self._index(classes)
+        others = sorted(
+            label for label, i in index.items() if label and i == UNLABELLED and not is_left_out(label, self.label_map)
+        )
+        named = set(index.values())
+        missing = None
+        if others and not any(i > 0 for i in named):
+            missing, example = "a finding", classes[1]
+        elif others and 0 not in named and not complete:
+            missing, example = repr(classes[0]), classes[0]
+        if missing:
+            raise CohortError(
+                f"{self.source}: no label says {missing}, and {list_briefly(others)} {_is_are(len(others))} no class "
+                f"of the model ({', '.join(classes)}): say what they are, as in --map '{others[0]}={example}' or, for "
+                f"all others, --map '*={example}'; --map '{others[0]}=' leaves a label out"
+            )
+        return []
+
+    def of(self, slide_id: str, patches: Patches, classes: tuple[str, ...]) -> np.ndarray:
+        return self._labels(slide_id, patches, classes).classes
+
+    def known(
+        self, slide_id: str, patches: Patches, classes: tuple[str, ...], complete: bool
+    ) -> tuple[np.ndarray, Tally]:
+        found = self._labels(slide_id, patches, classes)
+        known = found.classes.copy()
+        if complete and slide_id in self and not is_centred(patches) and not found.tally.is_unusable:
+            known[(known == UNLABELLED) & ~found.unclear] = 0
+        return known, found.tally
+
+    def points(self, slide_id: str) -> Points:
+        """What is marked on a slide."""
+        found = find_for_slide(self.by_slide, slide_id)
+        return Points(np.empty((0, 2)), np.empty(0, object)) if found is None else found
+
+    def _labels(self, slide_id: str, patches: Patches, classes: tuple[str, ...]) -> PatchLabels:
+        return label_patches(self.points(slide_id), patches, self._index(classes), len(classes), coverage=self.coverage)
+
+
+class MaskTruth:
+    """Mask images named by slide.
+
+    They are coded as this program's own (0 unknown, 1 + class index otherwise), by the names of classes that a mask of
+    ours holds, by `label_map` (value -> class), or are binary: 0 and 1, or 0 and 255, in all masks, for *not* and *yes*
+    where there is one finding. Where the masks that are asked for hold nothing but 0 and 1, all others of the folder
+    are read, too: a 2 in one of them says that 1 is the negative class.
+
+    A patch has the class of most of its known pixels: a finding if findings have a share of at least `coverage` of
+    them. A patch that is centred on a point has the class of the pixel there.
+    """
+
+    def __init__(
+        self,
+        files: Mapping[str, Path],
+        label_map: Mapping[str, str] | None = None,
+        coverage: float = COVERAGE,
+        source: PathLike = "the masks",
+    ) -> None:
+        self.files, self.label_map, self.coverage, self.source = files, label_map or {}, coverage, source
+        self._found: dict[int, Path] = {}  # the values of masks that do not name their classes, and a file with each
+
+    def __contains__(self, slide_id: str) -> bool:
+        return find_for_slide(self.files, slide_id) is not None
+
+    def check(self, classes: tuple[str, ...], slide_ids: Sequence[str], complete: bool) -> list[str]:
+        files = [file for slide_id in slide_ids if (file := find_for_slide(self.files, slide_id)) is not None]
+        asked = [_Values.of(file) for file in dict.fromkeys(files)]
+        found = asked_for = _files_of_values(asked)
+        labels = {label for one in asked for label in one.labels}
+        is_unclear = found.keys() <= {0, 1} and any(str(value) not in self.label_map for value in found)
+        if is_unclear or self.label_map.keys() - {OTHERS, *labels}:
+            others = list(_readable(file for file in self.files.values() if file not in files))
+            labels.update(label for one in others for label in one.labels)
+            if is_unclear:
+                found = asked_for | _files_of_values(others)
+        check_label_map(self.label_map, labels, classes, self.source)
+        self._found = found
+        for one in asked:
+            self._meaning(one, classes)
+        meaning = _meaning(found, classes, self.label_map)
+        said = [f"{value} {_name(meaning[value], classes)}" for value in sorted(asked_for)]
+        return [f"truth: masks are read as {list_briefly(said)}; --map VALUE=CLASS says otherwise"] if said else []
+
+    def of(self, slide_id: str, patches: Patches, classes: tuple[str, ...]) -> np.ndarray:
+        file = find_for_slide(self.files, slide_id)
+        if file is None:
+            return np.full(len(patches.corners), UNLABELLED, np.int64)
+        mask = read_label_mask(file)
+        if mask.labels.shape != tuple(patches.slide_shape):
+            raise CohortError(f"{file}: is {mask.labels.shape}, its slide is {tuple(patches.slide_shape)} px")
+        known = self._classes(mask, classes, file)
+        if is_centred(patches):
+            return known[tuple(patches.centres.T)].astype(np.int64)
+        truth = np.empty(len(patches.corners), np.int64)
+        for index, (y, x) in enumerate(patches.corners.tolist()):
+            box = known[max(0, y) : y + patches.side, max(0, x) : x + patches.side]
+            truth[index] = _of_most(np.bincount(box.ravel() + 1, minlength=len(classes) + 1)[1:], self.coverage)
+        return truth
+
+    def known(
+        self, slide_id: str, patches: Patches, classes: tuple[str, ...], complete: bool
+    ) -> tuple[np.ndarray, Tally]:
+        return self.of(slide_id, patches, classes), Tally()  # a mask says itself what is unknown
+
+    def _classes(self, mask: LabelMask, classes: tuple[str, ...], file: Path) -> np.ndarray:
+        """(h, w) int16 class of each pixel, `UNLABELLED` where the mask says nothing."""
+        found = _Values(file, _values_of(mask.labels), mask.classes)
+        meaning = self._meaning(found, classes)
+        values = np.array(sorted(found.values))
+        table = np.array([meaning[value] for value in values.tolist()], np.int16)
+        return table[np.searchsorted(values, mask.labels)]
+
+    def _meaning(self, mask: "_Values", classes: tuple[str, ...]) -> dict[int, int]:
+        """Class index, or `UNLABELLED`, of each value of a mask."""
+        if not mask.names:
+            return _meaning(dict.fromkeys(mask.values, mask.file) | self._found, classes, self.label_map)
+        index = class_of_labels(mask.names.values(), classes, self.label_map, mask.file)
+        if stray := mask.values - mask.names.keys() - {0}:
+            raise CohortError(f"{mask.file}: has the value {min(stray)}, which its list of classes does not name")
+        return {value: index[name] for value, name in mask.names.items()} | {0: UNLABELLED}
+
+
+class _Values(NamedTuple):
+    """What a mask holds: its values, and the names that it gives to them."""
+
+    file: Path
+    values: set[int]
+    names: Mapping[int, str]
+
+    @classmethod
+    def of(cls, file: Path) -> "_Values":
+        mask = read_label_mask(file)
+        return cls(file, _values_of(mask.labels), mask.classes)
+
+    @property
+    def labels(self) -> set[str]:
+        """What a label map can say of it."""
+        return set(self.names.values()) or {str(value) for value in self.values}
+
+
+def _readable(files: Iterable[Path]) -> Iterable[_Values]:
+    """What masks hold. Pictures that are none may lie beside them."""
+    for file in files:
+        with suppress(CohortError):
+            yield _Values.of(file)
+
+
+def _files_of_values(masks: Iterable[_Values]) -> dict[int, Path]:
+    """A file with each value of masks that do not name theirs."""
+    found: dict[int, Path] = {}
+    for mask in masks:
+        if not mask.names:
+            found = dict.fromkeys(mask.values, mask.file) | found
+    return found
+
+
+def _name(index: int, classes: Sequence[str]) -> str:
+    return "unknown" if index == UNLABELLED else classes[index]
+
+
+def read_truth(path: PathLike, label_map: Mapping[str, str] | None = None, coverage: float = COVERAGE) -> Truth:
+    """A CSV `slide_id,x,y,label`, QuPath's GeoJSON of points and areas, or a folder of mask images named by slide.
+
+    Parameters
+    ----------
+    label_map
+        What labels mean that are no classes of the model: label -> class, or -> '' to leave it out; `*` for all others.
+    coverage
+        The share of a patch that an area must cover to say what the patch is.
+    """
+    check_coverage(coverage)
+    path = Path(path)
+    if path.is_dir() and not _has_geojson(path):
+        return MaskTruth(_masks_in(path), label_map, coverage, path)
+    if path.name.lower().endswith(MASK_SUFFIXES):
+        return MaskTruth({slide_name(path): path}, label_map, coverage, path)
+    return PointTruth(read_points(path, labelled=True), label_map, coverage, path)
+
+
+def _masks_in(folder: Path) -> dict[str, Path]:
+    """Mask by the name of its slide. `CohortError` for two of one slide, unless one of them is of this program."""
+    files = sorted(file for file in folder.iterdir() if file.name.lower().endswith(MASK_SUFFIXES))
+    if not files:
+        raise CohortError(f"{folder}: holds no mask image ({', '.join(MASK_SUFFIXES)})")
+    several = Counter(map(slide_name, files))
+    # This program writes pictures beside its masks.
+    own = {slide_name(file) for file in files if several[slide_name(file)] > 1 and is_label_mask(file)}
+    return one_each((name, file) for file in files if (name := slide_name(file)) not in own or is_label_mask(file))
+
+
+def _has_geojson(folder: Path) -> bool:
+    return any(file.name.lower().endswith((".geojson", ".geojson.gz")) for file in folder.iterdir())
+
+
+def _values_of(labels: np.ndarray) -> set[int]:
+    if labels.dtype.kind != "i" and labels.dtype.itemsize == 1:
+        return set(np.flatnonzero(np.bincount(labels.astype(np.uint8, copy=False).ravel())).tolist())
+    return set(np.unique(labels).tolist())
+
+
+def _meaning(values: Mapping[int, Path], classes: Sequence[str], label_map: Mapping[str, str]) -> dict[int, int]:
+    """Class index, or `UNLABELLED`, of each value of masks that do not name theirs; `values` has a file with each."""
+    check_mapped_classes(label_map, classes)
+    beside = values.keys() - {0}
+    binary = beside in ({255}, {1} if 0 in values else None)
+    result = {}
+    for value, file in sorted(values.items()):
+        name = label_map.get(str(value), label_map.get("*") if value > len(classes) else None)
+        if name:
+            result[value] = classes.index(name)
+        elif name == "":
+            result[value] = UNLABELLED
+        elif binary and value and len(classes) > 2:
+            raise CohortError(
+                f"{file}: is a binary mask, and the model has several findings: say which is meant, as in "
+                f"--map {value}={classes[1]}"
+            )
+        elif binary:
+            result[value] = int(value > 0)
+        elif 0 <= value <= len(classes):
+            result[value] = value - 1
+        else:
+            raise CohortError(
+                f"{file}: has the value {value}; masks are 0 unknown, 1 {classes[0]}, 2 {classes[1]}, … up to "
+                f"{len(classes)}: say what it means, as in --map {value}={classes[1]}; --map {value}= leaves it out"
+            )
+    return result
+
+
+def _of_most(pixels: np.ndarray, coverage: float) -> int:
+    """(C,) known pixels of a patch by class -> its class; the higher class of equals."""
+    if not pixels.any():
+        return UNLABELLED
+    if pixels[1:].sum() >= coverage * pixels.sum() and pixels[1:].any():
+        return len(pixels) - 1 - int(pixels[:0:-1].argmax())
+    return 0
+
+
+# ---- over several slides ---------------------------------------------------------------------------------------------
+
+
+class TruePatches:
+    """What is known of the patches of several slides, and the account of it.
+
+    Parameters
+    ----------
+    source
+        What the truth was read from, for messages.
+    complete
+        Is a patch of a grid negative on which nothing is marked?
+    """
+
+    def __init__(
+        self,
+        truth: Truth,
+        source: PathLike,
+        classes: tuple[str, ...],
+        complete: bool,
+        label_map: Mapping[str, str] | None = None,
+    ) -> None:
+        self.truth, self.source, self.classes, self.complete = truth, source, classes, complete
+        self.label_map = label_map or {}
+        self._known: dict[str, np.ndarray] = {}
+        self._tally, self._causes = Tally(), []
+        self._reported = False
+
+    def check(self, slide_ids: Sequence[str], what: str) -> list[str]:
+        """Lines on how the truth is read, and on slides without one.
+
+        `CohortError` if there is none at all, or its labels do not fit.
+        """
+        without = [slide_id for slide_id in slide_ids if slide_id not in self.truth]
+        if len(without) == len(slide_ids):
+            raise CohortError(
+                f"{self.source}: says nothing of any of the {len(slide_ids)} {what}: are the slide ids the same?"
+            )
+        lines = self.truth.check(self.classes, slide_ids, self.complete)
+        if without:
+            lines.append(
+                f"truth: says nothing of {len(without)} of {len(slide_ids)} slides ({list_briefly(without)}): their "
+                "patches do not count"
+            )
+        return lines
+
+    def of(self, patch_map: PatchMap) -> np.ndarray:
+        """(n,) int64 class of the scored patches of a slide. Other models of the same run have the same patches."""
+        slide_id, patches = patch_map.slide_id, patch_map.patches
+        known = self._known.get(slide_id)
+        if known is None or len(known) != len(patches.corners):
+            known, tally = self.truth.known(slide_id, patches, self.classes, self.complete)
+            self._known[slide_id] = known
+            self._tally += tally
+            if isinstance(self.truth, PointTruth) and len(points := self.truth.points(slide_id)):
+                self._causes.append(likely_cause(points, patches, patch_map.slide_mpp))
+        return known
+
+    def report(self) -> list[str]:
+        """Lines on what counted and what did not, once. `CohortError` if nothing did."""
+        if self._reported:
+            return []
+        self._reported = True
+        tally = self._tally
+        patches = Counter(int(i) for known in self._known.values() for i in known[known != UNLABELLED])
+        cause = next((cause for cause, n in Counter(self._causes).most_common(1) if 2 * n > len(self._causes)), None)
+        marks = tally.counted + tally.elsewhere.total() + tally.outside.total()
+        lines = describe_unused_marks(tally, self.label_map, self.classes[0])
+        by_chance = cause is not None and tally.counted < BY_CHANCE * marks
+        if (marks and not tally.counted) or not patches or by_chance:
+            why = cause or "; ".join(line.removeprefix("truth: ") for line in lines) or "it marks nothing"
+            raise CohortError(f"{self.source}: says nothing of any patch: {why}")
+        return [describe_used_marks(tally, patches, self.classes), *lines, *([f"truth: {cause}"] if cause else [])]
+
+
+def likely_cause(points: Points, patches: Patches, slide_mpp: Mpp | None) -> str | None:
+    """Why points would not lie where they are meant: swapped axes, µm, another level; None if they seem right."""
+    at = points.coordinates
+    if not len(at):
+        return None
+    guesses = {"are x and y swapped?": at[:, ::-1]}
+    if slide_mpp is not None:
+        guesses["are they in µm? Level-0 pixels are wanted"] = at / slide_mpp
+    if is_centred(patches):
+        guesses |= {
+            f"are they of a level reduced {2**k} times? Level-0 pixels are wanted": at * 2**k for k in range(1, 8)
+        }
+        score = _share_at_centres
+    else:
+        score = _share_inside
+        fine = slide_mpp is not None and len(at) >= MANY and mean_mpp(slide_mpp) < SMALL
+        if fine and (at <= np.array(patches.slide_shape) * slide_mpp).all():
+            return "all points lie where they would if they were in µm: level-0 pixels are wanted"
+    own = score(at, patches)
+    best, share = max(((name, score(guess, patches)) for name, guess in guesses.items()), key=lambda item: item[1])
+    return f"most of its points do not lie right, and would otherwise: {best}" if share > 0.5 > own else None
+
+
+def _share_inside(at: np.ndarray, patches: Patches) -> float:
+    return float(((at >= -1) & (at <= patches.slide_shape)).all(axis=1).mean())
+
+
+def _share_at_centres(at: np.ndarray, patches: PatchPoints) -> float:
+    from scipy.spatial import cKDTree
+
+    return float((cKDTree(patches.centres).query(at)[0] <= CENTRE_TOLERANCE).mean())
+
+
+def describe_used_marks(tally: Tally, patches: Mapping[int, int], classes: Sequence[str]) -> str:
+    """One line: how many patches are known of each class, and from how many marks."""
+    marks = []
+    for name in dict.fromkeys([*tally.points, *tally.areas]):
+        kinds = [(tally.points[name], "point"), (tally.areas[name], "area")]
+        marks.append(f"{name[:40]} " + " and ".join(count_of(n, kind) for n, kind in kinds if n))
+    made = ", ".join(f"{patches.get(index, 0)} {name}" for index, name in enumerate(classes))
+    return f"truth of the patches: {made}" + (f" (from {', '.join(marks)})" if marks else "")
+
+
+def describe_unused_marks(tally: Tally, label_map: Mapping[str, str], negative: str) -> list[str]:
+    """A line for each kind of mark that says nothing: outside, on no patch, of no class."""
+    lines = []
+    if n := tally.outside.total():
+        lines.append(
+            f"truth: {count_of(n, 'mark')} {_lies(n)} outside of the slide: level-0 pixels are wanted, x before y"
+        )
+    if n := tally.elsewhere.total():
+        lines.append(f"truth: {count_of(n, 'mark')} {_lies(n)} on no patch that is looked at")
+    if n := tally.no_class[""]:
+        lines.append(f"truth: {count_of(n, 'mark')} {_has(n)} no class: not counted")
+    if n := tally.placeless:
+        lines.append(f"truth: {count_of(n, 'object')} {_has(n)} no point and no area: not counted")
+    if n := tally.ignored:
+        lines.append(f"truth: {count_of(n, 'mark')} {_is_are(n)} of a class that QuPath ignores: not counted")
+    others = {label: n for label, n in tally.no_class.most_common() if label and not is_left_out(label, label_map)}
+    if others:
+        names = list_briefly(f"{label[:40]} {n}" for label, n in others.items())
+        n, example = sum(others.values()), next(iter(others))[:40]
+        lines.append(
+            f"truth: {count_of(n, 'mark')} {_has(n)} a label that is no class of the model ({names}): not counted; "
+            f"--map '{example}={negative}' says what it is, --map '{example}=' that it is to be left out"
+        )
+    return lines
+
+
+def _is_are(n: int) -> str:
+    return "is" if n == 1 else "are"
+
+
+def _lies(n: int) -> str:
+    return "lies" if n == 1 else "lie"
+
+
+def _has(n: int) -> str:
+    return "has" if n == 1 else "have"

@@ -1,0 +1,41 @@
+"""The files that a command reads. None of them may be replaced by a result."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from ..core.errors import SlideError
+from ..store.bundle import NETWORKS
+from ..store.cohort import Cohort
+from ..store.run import Run
+from .tissue_regions import PathLike, Tissue, regions_of
+
+
+def input_files(cohort: Cohort, tissue: Tissue | None = None, *others: PathLike | None) -> Iterator[PathLike]:
+    """Yield the slides of a cohort, its table, their tissue regions, and `others` that are not None.
+
+    All files in a folder of tables or masks count as read. Other files may be written into the folder.
+    """
+    if cohort.path is not None:
+        yield cohort.path
+    for path in others:
+        if path is not None:
+            yield from Path(path).iterdir() if Path(path).is_dir() else [path]
+    if tissue is not None and not isinstance(tissue, Mapping) and not Path(tissue).is_dir():
+        yield tissue
+    for row in cohort:
+        yield row.path
+        try:
+            regions = regions_of(row.slide_id, tissue)
+        except SlideError:  # it has none: reported when the slide is opened
+            continue
+        if regions is not None:
+            yield regions
+
+
+def files_of_model(path: PathLike) -> Iterator[Path]:
+    """Yield the files of a run or a bundle: the folders of its networks, and the tables of the run."""
+    folder = Path(path) if Run.is_run(path) else Path(path).absolute().parent
+    if not Run.is_run(folder):
+        yield Path(path)
+        return
+    yield from (folder / name for name in (*NETWORKS, "checkpoints", "settings.json", "cohort.csv", "history.csv"))

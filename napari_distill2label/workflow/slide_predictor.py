@@ -1,0 +1,223 @@
+"""Predict one slide: open it, check it, place its patches, score them, and save the `PatchMap`."""
+
+import hashlib
+from collections.abc import Generator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..core.errors import BundleError, SlideError
+from ..core.events import Event, ItemFailed, ItemStarted, Notice, Progress, Task
+from ..core.geometry import Mpp, PatchGrid, PatchPoints, mean_mpp
+from ..core.paths import canonical_path
+from ..core.settings import GridSettings
+from ..inference.classifier import FeatureAndMapSink, PatchClassifier, classify_features
+from ..inference.cluster import Cluster
+from ..inference.engine import PatchScorer, patches_per_block, score_blocks, score_slide
+from ..inference.specs import ModelSpec, SlideSpec
+from ..slides.patches import iter_place_patches
+from ..slides.registry import open_slide
+from ..slides.scale import SCALE_TOLERANCE
+from ..slides.slide import Slide
+from ..store.cohort import CohortSlide
+from ..store.files.safe_names import safe_name
+from ..store.files.signature import file_signature
+from ..store.maps.patch_map import PatchMap, read_header
+from ..store.tables.points import Points
+from .feature_store import FeatureStore, open_if_present
+from .slide_reader import centres_of
+from .tissue_regions import Tissue, regions_of
+
+
+class SlidePredictor:
+    """Predicts the slides of one call, all in the same way.
+
+    Parameters
+    ----------
+    classifier, model_spec
+        The model, and the description from which other processes load it.
+    grid
+        How slides are cut.
+    centres, tissue
+        Points to centre patches on, by slide; regions to score.
+    threshold
+        Lowest probability at which a patch is labelled with a class.
+    allow_non_brightfield
+        Also accept images that are not brightfield.
+    cluster
+        Workers to score on; None: threads of this process.
+    feature_store
+        The features of slides, for a model of features. On a cluster only existing ones are used: features that
+        workers compute are not saved.
+    """
+
+    def __init__(
+        self,
+        classifier: PatchClassifier,
+        model_spec: ModelSpec,
+        grid: GridSettings,
+        centres: dict[str, Points] | None = None,
+        tissue: Tissue | None = None,
+        threshold: float = 0.5,
+        allow_non_brightfield: bool = False,
+        cluster: Cluster | None = None,
+        feature_store: FeatureStore | None = None,
+    ) -> None:
+        self.classifier, self.model_spec, self.grid = model_spec.ready(classifier), model_spec, grid
+        self.centres, self.tissue, self.threshold = centres, tissue, threshold
+        self.allow_non_brightfield, self.cluster, self.feature_store = allow_non_brightfield, cluster, feature_store
+        self.config = classifier.bundle.config
+
+    def map(self, row: CohortSlide, mpp: float | None, keep: Path | None) -> Generator[Event, None, PatchMap]:
+        """Score a slide. Its map is saved in the folder `keep`, or in memory (None).
+
+        `SlideError` if it cannot be opened or read, or does not fit. If it is damaged in part, the rest is scored, and
+        an `ItemFailed` reports the damage.
+        """
+        if self.feature_store is not None and self.feature_store.is_precomputed(row.slide_id):
+            return (yield from self._of_features(row, mpp, keep))
+        with self.open(row, mpp) as slide:
+            yield from (Notice(f"{row.slide_id}: {notice}") for notice in slide.notices)
+            patches = yield from self._lay(row, slide)
+            check_patches(slide, patches)
+            place = keep and place_of(keep, row, self.config.network)
+            patch_map = self._begin(place, patches, row, slide.mpp, slide.mpp_from_user)
+            if not patch_map.is_complete:
+                yield ItemStarted(row.slide_id, patch_map)
+                yield from self._walk(slide, patch_map, Progress(Task.PREDICT, item=row.slide_id))
+                if not patch_map.scored.any():
+                    raise SlideError(f"{slide.path}: {_damage(patch_map)}, nothing is left: copy the slide again")
+                patch_map.finish(self._probabilities)
+        if patch_map.damaged_regions:
+            yield ItemFailed(
+                row.slide_id, SlideError(f"{row.path}: {_damage(patch_map)}; the others are: copy the slide again")
+            )
+        return patch_map
+
+    def _of_features(self, row: CohortSlide, mpp: float | None, keep: Path | None) -> Generator[Event, None, PatchMap]:
+        """Predict a slide from existing features, which also hold its patches. Its file may be missing."""
+        with open_if_present(row, mpp, self.allow_non_brightfield) as slide:
+            if slide is not None:
+                yield from (Notice(f"{row.slide_id}: {notice}") for notice in slide.notices)
+            features = yield from self.feature_store.read(row, slide)
+            slide_mpp = slide.mpp if slide is not None else row.mpp and (row.mpp, row.mpp)
+            assumed = slide.mpp_from_user if slide is not None else row.mpp is not None
+        place = keep and place_of(keep, row, self.config.network)
+        patch_map = self._begin(place, features.patches, row, slide_mpp, assumed, features.signature)
+        if not patch_map.is_complete:
+            yield ItemStarted(row.slide_id, patch_map)
+            yield from classify_features(
+                features, patch_map, self.classifier, Progress(Task.PREDICT, item=row.slide_id), "lost"
+            )
+            patch_map.finish(self._probabilities)
+        return patch_map
+
+    def open(self, row: CohortSlide, mpp: float | None) -> Slide:
+        return open_slide(row.path, mpp or row.mpp, self.allow_non_brightfield)
+
+    def _lay(self, row: CohortSlide, slide: Slide) -> Generator[Event, None, PatchGrid | PatchPoints]:
+        if self.model_spec.dense:
+            from ..inference.dense import dense_grid as make_grid
+        else:
+            make_grid = PatchGrid.over
+        centres, regions = centres_of(row.slide_id, self.centres), regions_of(row.slide_id, self.tissue)
+        return (yield from iter_place_patches(slide, self.grid, centres, regions, make_grid))
+
+    def _walk(self, slide: Slide, patch_map: PatchMap, progress: Progress) -> Generator[Event, None, None]:
+        patches = patch_map.patches
+        scorer = self.model_spec.scorer(self.classifier, patches, slide)
+        if self.cluster is None and self.feature_store is not None:
+            features = self.feature_store.open_map(patch_map.slide_id, slide, patches)
+            yield from classify_features(features, patch_map, self.classifier, progress, "later")
+            sink = FeatureAndMapSink(features, patch_map, self.classifier)
+            yield from score_slide(slide, sink, PatchScorer(self.feature_store.encoder), progress)
+        elif self.cluster is None:
+            yield from score_slide(slide, patch_map, scorer, progress)
+        else:
+            pool = self.cluster.open_pool(SlideSpec.of(slide, patches, self.allow_non_brightfield))
+            yield from score_blocks(patch_map, pool, progress, patches_per_block(scorer, patches))
+
+    def _probabilities(self, logit: np.ndarray) -> list[float]:
+        """(C,) logits of a slide -> (C,) probabilities."""
+        model = self.classifier.bundle.model
+        return model.probabilities(torch.from_numpy(logit).float()).tolist()
+
+    # ---- where it is saved -----------------------------------------------------------------------------------------
+
+    def _identity(self, signature: str) -> dict[str, object]:
+        """Return what a map must be of to be resumed."""
+        identity = self.classifier.bundle.identity | {"slide_signature": signature}
+        if self.model_spec.precision != "float32":
+            identity["precision"] = self.model_spec.precision
+        return identity
+
+    def _begin(
+        self,
+        path: Path | None,
+        patches: PatchGrid | PatchPoints,
+        row: CohortSlide,
+        slide_mpp: Mpp | None,
+        mpp_from_user: bool,
+        signature: str | None = None,
+    ) -> PatchMap:
+        """Return the patch map to fill: an unfinished one of the same patches, model and slide file, or a new one.
+
+        `signature` is that of the features, if the slide is predicted from features.
+        """
+        identity = self._identity(signature or file_signature(row.path))
+        if path is not None and (path / "zarr.json").is_file():
+            try:
+                begun = PatchMap.open(path)
+                scale = (begun.slide_mpp, begun.mpp_from_user)
+                same_place = (begun.slide_path, scale) == (canonical_path(row.path), (slide_mpp, mpp_from_user))
+                if same_place and begun.can_resume(patches, self.config.classes, identity):
+                    begun.check()
+                    begun.set_threshold(self.threshold)
+                    return begun
+            except BundleError:
+                pass  # damaged or older: replaced below
+        return PatchMap.create(
+            path,
+            patches,
+            self.config.classes,
+            slide_id=row.slide_id,
+            slide_path=row.path,
+            slide_mpp=slide_mpp,
+            mpp_from_user=mpp_from_user,
+            model=identity,
+            multi_label=self.config.model.several,
+            threshold=self.threshold,
+        )
+
+
+def place_of(keep: Path, row: CohortSlide, network: str) -> Path:
+    """Return the folder of a slide's map. It is never that of another file with the same slide id."""
+    path = keep / f"{safe_name(row.slide_id)}.{network}.zarr"
+    if read_header(path).get("slide_path") in (None, canonical_path(row.path)):  # none: damaged, and replaced
+        return path
+    digest = hashlib.sha256(str(row.path).encode("utf-8", "surrogateescape")).hexdigest()[:6]
+    return path.with_name(f"{safe_name(row.slide_id)}-{digest}.{network}.zarr")
+
+
+def _damage(patch_map: PatchMap) -> str:
+    """Return a description of what could not be read of a slide."""
+    failed, asked = int(patch_map.failed.sum()), int(patch_map.patches.scored.sum())
+    y, x, h, w = patch_map.damaged_regions[0]
+    more = f" and {len(patch_map.damaged_regions) - 1} more" if len(patch_map.damaged_regions) > 1 else ""
+    return (
+        f"damaged at level-0 x={x}, y={y}, {w} × {h} px{more}: {failed} of {asked} patches cannot be read and are "
+        "not scored"
+    )
+
+
+def check_patches(slide: Slide, patches: PatchGrid | PatchPoints) -> None:
+    """`SlideError` if a patch of whole pixels is not within 5 % of the model's scale."""
+    if patches.mpp is None or slide.mpp is None:
+        return
+    got = patches.side * mean_mpp(slide.mpp) / patches.patch_px
+    if not 1 / SCALE_TOLERANCE <= got / patches.mpp <= SCALE_TOLERANCE:
+        raise SlideError(
+            f"{slide.path}: a patch is {patches.side} of its pixels, which makes {got:.3g} µm/px in place of the "
+            f"model's {patches.mpp:.3g}: use a model with larger patches, or give the slide's own µm/px with --mpp"
+        )
