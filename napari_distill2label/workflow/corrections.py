@@ -13,7 +13,7 @@ from .tissue_regions import PathLike
 
 
 class Corrections:
-    """Corrections by slide: points, each of one patch, and areas, of all the patches they cover.
+    """Corrections by slide: a point corrects one patch, an area all patches that it covers.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class Corrections:
         return find_for_slide(self.by_slide, slide_id) is not None
 
     def check(self, classes: tuple[str, ...], slide_ids: Collection[str], what: str) -> None:
-        """`CohortError` if they are of no slide, or of what is no class: they would be lost without a word."""
+        """`CohortError` if they are of none of the slides, or their labels are no classes."""
         if not any(slide_id in self for slide_id in slide_ids):
             raise CohortError(f"{self.path}: has no patch of any {what}: are the slide ids the same?")
         for slide_id in slide_ids:
@@ -42,7 +42,7 @@ class Corrections:
                 self._index(points, classes)
 
     def of(self, slide_id: str, patches: PatchGrid | PatchPoints, classes: tuple[str, ...]) -> np.ndarray | None:
-        """(n,) int8 class of the scored patches, `UNLABELLED` where none was given; None for a slide without any."""
+        """Return (n,) int8 class of the scored patches, `UNLABELLED` without a correction. None for other slides."""
         points = find_for_slide(self.by_slide, slide_id)
         if points is None:
             return None
@@ -53,9 +53,9 @@ class Corrections:
         return found.classes.astype(np.int8)
 
     def report(self) -> list[str]:
-        """A line for each thing to know: how many patches are corrected, and what could not be used.
+        """Return a line on how many patches are corrected, and which corrections could not be used.
 
-        `CohortError` if nothing could be.
+        `CohortError` if none could be used.
         """
         patches = sum(self._corrected.values())
         elsewhere = [name for name in self.by_slide if name not in self._seen]
@@ -80,12 +80,12 @@ class Corrections:
 
     @property
     def _seen(self) -> set[str]:
-        """The names in the file that a slide was found for."""
+        """The names in the file that match a slide."""
         used = [find_for_slide(self.by_slide, slide_id) for slide_id in self._corrected]
         return {name for name, points in self.by_slide.items() if any(points is one for one in used)}
 
     def _index(self, points: Points, classes: tuple[str, ...]) -> dict[str, int]:
-        """The classes of a slide's labels. Those of other slides may be of another model."""
+        """Return the classes of a slide's labels. Labels of other slides may be of another model."""
         every = {label for points in self.by_slide.values() for label in points.named}
         check_label_map(self.label_map, every, classes, self.path)
         index = class_of_labels(points.named, classes, self.label_map, self.path)
@@ -94,6 +94,6 @@ class Corrections:
 
 
 def check_coverage(coverage: float) -> None:
-    """`SettingsError` unless it is a share of a patch."""
+    """`SettingsError` unless it is a share of a patch, above 0 and at most 1."""
     if not 0 < coverage <= 1:
         raise SettingsError(f"--coverage {coverage:g} is no share of a patch: give a number above 0, at most 1")

@@ -40,39 +40,38 @@ from .corrections import check_coverage
 from .slide_reader import PathLike
 
 MASK_SUFFIXES = (".ome.tif", ".ome.tiff", ".tif", ".tiff", ".png", ".bmp")
-MANY = 8  # points from which on it is no chance that all of them lie in one corner of a slide
-BY_CHANCE = 0.1  # share of the marks that may hit a patch though all of them lie wrong
-SMALL = 0.7  # µm/px below which a corner that holds a whole slide in µm is small enough to tell
+MANY = 8  # number of points that do not lie in one corner of a slide by chance
+BY_CHANCE = 0.1  # share of the marks that may hit a patch by chance if all are misplaced
+SMALL = 0.7  # µm/px below which a whole slide in µm fits into a small corner
 Patches = PatchGrid | PatchPoints
 
 
 class Truth(Protocol):
-    """What is true of the patches of some slides."""
+    """The ground truth of the patches of some slides."""
 
     def __contains__(self, slide_id: str) -> bool: ...
 
     def check(self, classes: tuple[str, ...], slide_ids: Sequence[str], complete: bool) -> list[str]:
-        """Lines on how the truth is read. `CohortError` for labels that do not fit the classes.
+        """Return lines on how the truth is read. `CohortError` for labels that do not fit the classes.
 
-        This is before any slide is looked at. `complete`: is a patch negative on which nothing is marked?
+        This is called before any slide is read. `complete`: whether a patch without a mark is negative.
         """
 
     def of(self, slide_id: str, patches: Patches, classes: tuple[str, ...]) -> np.ndarray:
-        """(n,) int64 class of each scored patch, `UNLABELLED` where the truth says nothing."""
+        """Return (n,) int64 class of each scored patch, `UNLABELLED` without ground truth."""
 
     def known(
         self, slide_id: str, patches: Patches, classes: tuple[str, ...], complete: bool
     ) -> tuple[np.ndarray, Tally]:
-        """The same, with what became of the marks. `complete` as for `check`: it holds for slides that the truth
-        speaks of, but not where nothing of what it says can be used, nor where something is marked that is of no class
-        or that QuPath ignores.
+        """Return the same, and how the marks were used. `complete` as for `check`. It does not hold for slides without
+        ground truth or without a usable mark, nor for patches with a mark that is of no class or that QuPath ignores.
         """
 
 
 class PointTruth:
     """Labelled points and areas by slide (`store.tables.points.label_patches`).
 
-    A label that is no class says nothing.
+    A label that is no class is not used.
     """
 
     def __init__(
@@ -125,7 +124,7 @@ class PointTruth:
         return known, found.tally
 
     def points(self, slide_id: str) -> Points:
-        """What is marked on a slide."""
+        """Return the marks on a slide."""
         found = find_for_slide(self.by_slide, slide_id)
         return Points(np.empty((0, 2)), np.empty(0, object)) if found is None else found
 
@@ -136,10 +135,10 @@ class PointTruth:
 class MaskTruth:
     """Mask images named by slide.
 
-    They are coded as this program's own (0 unknown, 1 + class index otherwise), by the names of classes that a mask of
-    ours holds, by `label_map` (value -> class), or are binary: 0 and 1, or 0 and 255, in all masks, for *not* and *yes*
-    where there is one finding. Where the masks that are asked for hold nothing but 0 and 1, all others of the folder
-    are read, too: a 2 in one of them says that 1 is the negative class.
+    Their values mean one of four things: 0 unknown, else 1 + class index, as in the masks of this program; the class
+    names that a mask of this program holds; `label_map` (value -> class); or *no* and *yes* in binary masks (0 and 1,
+    or 0 and 255, in all masks, with one finding). If the requested masks hold only 0 and 1, all others of the folder
+    are read as well: a 2 in one of them means that 1 is the negative class.
 
     A patch has the class of most of its known pixels: a finding if findings have a share of at least `coverage` of
     them. A patch that is centred on a point has the class of the pixel there.
@@ -153,7 +152,7 @@ class MaskTruth:
         source: PathLike = "the masks",
     ) -> None:
         self.files, self.label_map, self.coverage, self.source = files, label_map or {}, coverage, source
-        self._found: dict[int, Path] = {}  # the values of masks that do not name their classes, and a file with each
+        self._found: dict[int, Path] = {}  # values of masks without class names, and a file with each
 
     def __contains__(self, slide_id: str) -> bool:
         return find_for_slide(self.files, slide_id) is not None
@@ -196,10 +195,10 @@ class MaskTruth:
     def known(
         self, slide_id: str, patches: Patches, classes: tuple[str, ...], complete: bool
     ) -> tuple[np.ndarray, Tally]:
-        return self.of(slide_id, patches, classes), Tally()  # a mask says itself what is unknown
+        return self.of(slide_id, patches, classes), Tally()  # a mask marks unknown pixels itself
 
     def _classes(self, mask: LabelMask, classes: tuple[str, ...], file: Path) -> np.ndarray:
-        """(h, w) int16 class of each pixel, `UNLABELLED` where the mask says nothing."""
+        """Return (h, w) int16 class of each pixel, `UNLABELLED` where it is unknown."""
         found = _Values(file, _values_of(mask.labels), mask.classes)
         meaning = self._meaning(found, classes)
         values = np.array(sorted(found.values))
@@ -207,7 +206,7 @@ class MaskTruth:
         return table[np.searchsorted(values, mask.labels)]
 
     def _meaning(self, mask: "_Values", classes: tuple[str, ...]) -> dict[int, int]:
-        """Class index, or `UNLABELLED`, of each value of a mask."""
+        """Return the class index, or `UNLABELLED`, of each value of a mask."""
         if not mask.names:
             return _meaning(dict.fromkeys(mask.values, mask.file) | self._found, classes, self.label_map)
         index = class_of_labels(mask.names.values(), classes, self.label_map, mask.file)
@@ -217,7 +216,7 @@ class MaskTruth:
 
 
 class _Values(NamedTuple):
-    """What a mask holds: its values, and the names that it gives to them."""
+    """The values of a mask, and the class names that it holds."""
 
     file: Path
     values: set[int]
@@ -230,19 +229,19 @@ class _Values(NamedTuple):
 
     @property
     def labels(self) -> set[str]:
-        """What a label map can say of it."""
+        """The labels of the mask that a label map can name."""
         return set(self.names.values()) or {str(value) for value in self.values}
 
 
 def _readable(files: Iterable[Path]) -> Iterable[_Values]:
-    """What masks hold. Pictures that are none may lie beside them."""
+    """Return the values of masks. Other pictures in the folder are skipped."""
     for file in files:
         with suppress(CohortError):
             yield _Values.of(file)
 
 
 def _files_of_values(masks: Iterable[_Values]) -> dict[int, Path]:
-    """A file with each value of masks that do not name theirs."""
+    """Return a file for each value of masks without class names."""
     found: dict[int, Path] = {}
     for mask in masks:
         if not mask.names:
@@ -255,14 +254,14 @@ def _name(index: int, classes: Sequence[str]) -> str:
 
 
 def read_truth(path: PathLike, label_map: Mapping[str, str] | None = None, coverage: float = COVERAGE) -> Truth:
-    """A CSV `slide_id,x,y,label`, QuPath's GeoJSON of points and areas, or a folder of mask images named by slide.
+    """Read a CSV `slide_id,x,y,label`, QuPath's GeoJSON of points and areas, or a folder of masks named by slide.
 
     Parameters
     ----------
     label_map
-        What labels mean that are no classes of the model: label -> class, or -> '' to leave it out; `*` for all others.
+        Class of each label that is no class of the model: label -> class, or -> '' to leave it out; `*` for all others.
     coverage
-        The share of a patch that an area must cover to say what the patch is.
+        Share of a patch that an area must cover to give the patch its class.
     """
     check_coverage(coverage)
     path = Path(path)
@@ -274,7 +273,7 @@ def read_truth(path: PathLike, label_map: Mapping[str, str] | None = None, cover
 
 
 def _masks_in(folder: Path) -> dict[str, Path]:
-    """Mask by the name of its slide. `CohortError` for two of one slide, unless one of them is of this program."""
+    """Return masks by slide. `CohortError` for two masks of one slide, unless one of them is of this program."""
     files = sorted(file for file in folder.iterdir() if file.name.lower().endswith(MASK_SUFFIXES))
     if not files:
         raise CohortError(f"{folder}: holds no mask image ({', '.join(MASK_SUFFIXES)})")
@@ -295,7 +294,7 @@ def _values_of(labels: np.ndarray) -> set[int]:
 
 
 def _meaning(values: Mapping[int, Path], classes: Sequence[str], label_map: Mapping[str, str]) -> dict[int, int]:
-    """Class index, or `UNLABELLED`, of each value of masks that do not name theirs; `values` has a file with each."""
+    """Return the class index, or `UNLABELLED`, of each value of masks without class names. `values` has a file each."""
     check_mapped_classes(label_map, classes)
     beside = values.keys() - {0}
     binary = beside in ({255}, {1} if 0 in values else None)
@@ -324,7 +323,7 @@ def _meaning(values: Mapping[int, Path], classes: Sequence[str], label_map: Mapp
 
 
 def _of_most(pixels: np.ndarray, coverage: float) -> int:
-    """(C,) known pixels of a patch by class -> its class; the higher class of equals."""
+    """Return the class of a patch from its (C,) numbers of known pixels by class. A tie gives the higher class."""
     if not pixels.any():
         return UNLABELLED
     if pixels[1:].sum() >= coverage * pixels.sum() and pixels[1:].any():
@@ -336,14 +335,14 @@ def _of_most(pixels: np.ndarray, coverage: float) -> int:
 
 
 class TruePatches:
-    """What is known of the patches of several slides, and the account of it.
+    """The true classes of the patches of several slides, and a report on the marks.
 
     Parameters
     ----------
     source
-        What the truth was read from, for messages.
+        The file or folder of the ground truth, for messages.
     complete
-        Is a patch of a grid negative on which nothing is marked?
+        Whether a grid patch without a mark is negative.
     """
 
     def __init__(
@@ -361,9 +360,9 @@ class TruePatches:
         self._reported = False
 
     def check(self, slide_ids: Sequence[str], what: str) -> list[str]:
-        """Lines on how the truth is read, and on slides without one.
+        """Return lines on how the truth is read, and on slides without ground truth.
 
-        `CohortError` if there is none at all, or its labels do not fit.
+        `CohortError` if no slide has any, or its labels do not fit the classes.
         """
         without = [slide_id for slide_id in slide_ids if slide_id not in self.truth]
         if len(without) == len(slide_ids):
@@ -379,7 +378,7 @@ class TruePatches:
         return lines
 
     def of(self, patch_map: PatchMap) -> np.ndarray:
-        """(n,) int64 class of the scored patches of a slide. Other models of the same run have the same patches."""
+        """Return (n,) int64 class of the scored patches of a slide. All networks of a run have the same patches."""
         slide_id, patches = patch_map.slide_id, patch_map.patches
         known = self._known.get(slide_id)
         if known is None or len(known) != len(patches.corners):
@@ -391,7 +390,7 @@ class TruePatches:
         return known
 
     def report(self) -> list[str]:
-        """Lines on what counted and what did not, once. `CohortError` if nothing did."""
+        """Return lines on used and unused marks, once. `CohortError` if no mark could be used."""
         if self._reported:
             return []
         self._reported = True
@@ -408,7 +407,7 @@ class TruePatches:
 
 
 def likely_cause(points: Points, patches: Patches, slide_mpp: Mpp | None) -> str | None:
-    """Why points would not lie where they are meant: swapped axes, µm, another level; None if they seem right."""
+    """Return why points may be misplaced: swapped axes, µm, another level. None if they seem right."""
     at = points.coordinates
     if not len(at):
         return None
@@ -441,7 +440,7 @@ def _share_at_centres(at: np.ndarray, patches: PatchPoints) -> float:
 
 
 def describe_used_marks(tally: Tally, patches: Mapping[int, int], classes: Sequence[str]) -> str:
-    """One line: how many patches are known of each class, and from how many marks."""
+    """Return one line: the number of patches of each class, and of the marks they come from."""
     marks = []
     for name in dict.fromkeys([*tally.points, *tally.areas]):
         kinds = [(tally.points[name], "point"), (tally.areas[name], "area")]
@@ -451,7 +450,7 @@ def describe_used_marks(tally: Tally, patches: Mapping[int, int], classes: Seque
 
 
 def describe_unused_marks(tally: Tally, label_map: Mapping[str, str], negative: str) -> list[str]:
-    """A line for each kind of mark that says nothing: outside, on no patch, of no class."""
+    """Return a line for each kind of unused mark: outside the slide, on no patch, of no class."""
     lines = []
     if n := tally.outside.total():
         lines.append(

@@ -35,12 +35,12 @@ from .feature_store import FeatureStore, open_if_present
 from .slide_metrics import slide_metrics
 from .slide_reader import PathLike
 
-NETWORK = "live"  # of the maps, which are of no bundle
-COMPONENTS = 128  # kept of a patch's features
-SAMPLE = 16_384  # patches that the components are found on
-BUDGET = 20_000  # patches trained on, dealt evenly to the labelled slides: seconds count here
-SMALLEST_SHARE = 128  # patches of a slide that are trained on at least
-BLOCK = 65_536  # patches written to a map at once
+NETWORK = "live"  # the name of the network in maps that belong to no bundle
+COMPONENTS = 128  # number of components per patch
+SAMPLE = 16_384  # patches from which the components are computed
+BUDGET = 20_000  # training patches, spread evenly over the labelled slides, so that a training takes seconds
+SMALLEST_SHARE = 128  # lowest number of training patches of a slide
+BLOCK = 65_536  # patches written to a map in one step
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +70,7 @@ class Components:
 
     @classmethod
     def of(cls, sample: np.ndarray) -> "Components":
-        """The strongest components of features (n, D)."""
+        """Compute the strongest components of features (n, D)."""
         values = torch.from_numpy(sample)
         mean, std = values.mean(0), values.std(0, correction=0)
         std = torch.where(std > 1e-6 * mean.abs().clamp_min(1), std, 0.0)
@@ -81,7 +81,7 @@ class Components:
         return cls(mean, std, kept, float(strengths[-count:].mean().clamp_min(1e-12).sqrt()))
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
-        """(n, D) features -> (n, D') components, float32."""
+        """Project features (n, D) to components (n, D'), float32."""
         parts = [
             _standardised(torch.from_numpy(np.ascontiguousarray(piece)), self.mean, self.std) @ self.directions
             for piece in np.array_split(features, max(1, len(features) // 4096))
@@ -95,21 +95,21 @@ def _standardised(values: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -
 
 @dataclass(frozen=True, eq=False)
 class LiveFeatures:
-    """The slides that have features, ready for many quick trainings."""
+    """The slides with features, in memory for many quick trainings."""
 
     folder: Path
     slides: Mapping[str, LiveSlide]
     components: Components
     encoder: EncoderIdentity
-    scratch: TemporaryDirectory | None = field(default=None, repr=False)  # features of HDF5 files, as they are mapped
+    scratch: TemporaryDirectory | None = field(default=None, repr=False)  # mapped features of HDF5 files
 
 
 def read_features(
     cohort: Cohort, folder: PathLike, known: LiveFeatures | None = None
 ) -> Generator[Event, None, LiveFeatures]:
-    """Read the features of all slides of `cohort` that have some in `folder`; those in `known` are not read again.
+    """Read the features in `folder` of the slides of `cohort`. Slides in `known` are not read again.
 
-    `CohortError` if none has.
+    `CohortError` if no slide has features.
     """
     folder = Path(folder)
     known = known if known is not None and known.folder == folder else None
@@ -154,7 +154,7 @@ def _read(source: FeatureStore, row: CohortSlide) -> Generator[Event, None, tupl
 
 
 def _sample_features(maps: list[FeatureMap]) -> np.ndarray:
-    """(n, D) features of patches evenly from all slides."""
+    """Return (n, D) features of patches, evenly from all slides."""
     each = max(1, SAMPLE // len(maps))
     taken = []
     for found in maps:
@@ -165,13 +165,13 @@ def _sample_features(maps: list[FeatureMap]) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class LiveResult:
-    """What a trial came to: models of the encoder's features by network, and the maps of all slides by the student."""
+    """The result of a trial: models of the encoder's features by network, and the student's maps of all slides."""
 
     models: Mapping[NetworkName, MILModel]
     maps: list[PatchMap]
     settings: Settings
     features: LiveFeatures
-    cohort: Cohort  # of the labelled slides it was trained on
+    cohort: Cohort  # the labelled training slides
     n_corrections: int = 0
 
 
@@ -189,9 +189,9 @@ def live(
     settings
         None: `live_settings()`.
     known
-        int8 of `patches.shape` by slide: classes of patches a user corrected, −1 elsewhere.
+        int8 of `patches.shape` by slide: classes of corrected patches, −1 elsewhere.
     first
-        The slide whose map is made, and told of by `ItemDone`, before all others.
+        The slide whose map is made and reported (`ItemDone`) before all others.
 
     Slides of the test split are not trained on. `CohortError` if fewer than two classes are labelled.
     """
@@ -219,7 +219,7 @@ def live(
 def _bag(
     slide: LiveSlide, label: tuple[int, ...], n_bags: int, seed: int, known: Mapping[str, np.ndarray] | None
 ) -> Bag:
-    """The patches of a slide that are trained on; of a large one some, and always those whose class is known."""
+    """Return the training patches of a slide: of a large slide a part, with all corrected patches."""
     corrected = None
     if known is not None and slide.row.slide_id in known:
         corrected = np.asarray(known[slide.row.slide_id])[slide.patches.scored][slide.readable].astype(np.int8)
@@ -238,10 +238,10 @@ def _bag(
 def _train(
     bags: list[Bag], n_classes: int, settings: Settings, components: Components
 ) -> Generator[Event, None, dict[NetworkName, MILModel]]:
-    """Teacher and student, on the CPU: networks this small would wait for a GPU."""
+    """Train teacher and student on the CPU: a GPU does not speed up networks this small."""
     pipeline = TrainingPipeline(bags, (), n_classes, settings, torch.device("cpu"))
     width = components.directions.shape[1]
-    # One scale for all components: their own would make as much of the weakest as of the strongest.
+    # One scale for all components: with scales of their own, the weakest would count as much as the strongest.
     pipeline.normalisation = {"mean": torch.zeros(width), "std": torch.full((width,), components.spread)}
     models: dict[NetworkName, MILModel] = {}
     for item in pipeline.stages():
@@ -273,7 +273,7 @@ def _digest(model: MILModel) -> str:
 
 
 def _map(model: MILModel, slide: LiveSlide, classes: tuple[str, ...], identity: dict[str, Any]) -> PatchMap:
-    """What the student says of a slide, in memory."""
+    """Return the student's map of a slide, in memory."""
     row, patches = slide.row, slide.patches
     answer = predict_bag(model, Bag(row.slide_id, slide.components, patches.corners[slide.readable], (0,)))
     made = PatchMap.create(
@@ -287,7 +287,7 @@ def _map(model: MILModel, slide: LiveSlide, classes: tuple[str, ...], identity: 
         "score": answer.scores.numpy(),
     }
     scored = patches.scored
-    number = np.full(patches.shape, -1)  # of each patch among the readable ones
+    number = np.full(patches.shape, -1)  # index of each patch among the readable ones
     number[scored] = np.where(slide.readable, np.cumsum(slide.readable) - 1, -1)
     for block in patches.blocks(BLOCK):
         rows = number[block.window][block.scored]
@@ -301,7 +301,7 @@ def _map(model: MILModel, slide: LiveSlide, classes: tuple[str, ...], identity: 
 
 
 def fold_projection(model: MILModel, components: Components) -> MILModel:
-    """The same network as one of the features themselves: the projection becomes a part of its first layer."""
+    """Return the network as one of the features: the projection is folded into its first layer."""
     shape = (len(components.mean),)
     made = MILModel(model.settings, model.n_classes, shape)
     weights = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
@@ -314,7 +314,7 @@ def fold_projection(model: MILModel, components: Components) -> MILModel:
 
 
 def save_as_run(result: LiveResult, out: PathLike) -> Generator[Event, None, Run]:
-    """Write a trial as a run, which predicts and exports as any other does; its card says how it was trained."""
+    """Write a trial as an ordinary run. Its model card says how it was trained."""
     yield Progress(Task.SAVE_MODEL)
     features = result.features
     cohort = result.cohort.with_slides(replace(row, split="train") for row in result.cohort)

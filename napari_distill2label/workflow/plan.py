@@ -58,8 +58,8 @@ class TrainingPlan:
     def start(self, signature: str, failed: int) -> Run:
         """Create the run, or open it with the epochs and the device of this request.
 
-        `signature` is of all that is trained on; `failed` slides could not be read. `SettingsError` if a run that is
-        gone on with was begun on something else: its networks would not be of the same slides.
+        `signature` is the digest of all training data; `failed` is the number of unreadable slides. `SettingsError` if
+        a run that is resumed was started on other data.
         """
         before = self.config.data_signature
         run = Run(self.folder, self.config.model_copy(update={"data_signature": before or signature}))
@@ -187,7 +187,7 @@ class ExistingFeatures:
 
 
 def _existing_features(folder: PathLike, cohort: Cohort) -> ExistingFeatures:
-    """Return those of the first labelled slide that has features. `SettingsError` if none has."""
+    """Read them from the first labelled slide with features. `SettingsError` if none has any."""
     source = FeatureStore(Path(folder), Path(folder))
     if not Path(folder).is_dir():
         raise SettingsError(f"{folder}: no such folder of features")

@@ -1,7 +1,7 @@
-"""No verb replaces what it did not write, and none writes onto what it reads.
+"""No command replaces what it did not write, and none writes onto what it reads.
 
-Each verb gets a folder full of other people's files, under every name that it could write; afterwards all of them are
-as they were, by checksum.
+Each command gets a folder full of other people's files, under every name that it could write. Afterwards all of them
+are as they were, by checksum.
 """
 
 import hashlib
@@ -53,7 +53,7 @@ def sums(*folders: Path) -> dict[str, str]:
 
 @pytest.fixture
 def theirs(tmp_path, slides):
-    """A folder with the slides themselves and their owner's files, under all the names that a verb could write."""
+    """A folder with the slides themselves and their owner's files, under all the names that a command could write."""
     folder = tmp_path / "Meine Präparate"
     folder.mkdir()
     for name in NAMES:
@@ -118,7 +118,7 @@ COMMANDS = (
 )  # fmt: skip
 
 
-def command(verb, trained, cohort_csv, theirs, table, encoder, colon):
+def command(name, trained, cohort_csv, theirs, table, encoder, colon):
     extract = ["extract-features", table, "--encoder", encoder, "--trust-encoder", "-o", theirs]
     out, bundle = theirs, trained.parent / "bundle"
     shutil.copytree(trained / "student", bundle, dirs_exist_ok=True)
@@ -134,7 +134,7 @@ def command(verb, trained, cohort_csv, theirs, table, encoder, colon):
                      "-o", out / "metrics.json"],
         "dataset": ["prepare-dataset", "colon", colon, "-o", out],
         "demo": ["demo", "--out", out],
-    }[verb]  # fmt: skip
+    }[name]  # fmt: skip
 
 
 @pytest.fixture
@@ -143,19 +143,19 @@ def predicted(trained, slides, tmp_path):
     return trained
 
 
-@pytest.mark.parametrize("verb", COMMANDS)
-def test_no_verb_changes_a_file_of_others(verb, predicted, cohort_csv, theirs, table, encoder, colon, refused):
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_command_changes_a_file_of_others(name, predicted, cohort_csv, theirs, table, encoder, colon, refused):
     read = (theirs, cohort_csv.parent, predicted, colon, table.parent / "elsewhere")
     before = sums(*read)
-    said = refused(*command(verb, predicted, cohort_csv, theirs, table, encoder, colon))
+    said = refused(*command(name, predicted, cohort_csv, theirs, table, encoder, colon))
     assert str(theirs) in said
     assert sums(*read) == before
 
 
-@pytest.mark.parametrize("verb", ["predict", "features_h5", "evaluate"])
-def test_neither_do_real_processes(verb, predicted, cohort_csv, theirs, table, encoder, colon):
+@pytest.mark.parametrize("name", ["predict", "features_h5", "evaluate"])
+def test_neither_do_real_processes(name, predicted, cohort_csv, theirs, table, encoder, colon):
     before = sums(theirs, cohort_csv.parent)
-    words = command(verb, predicted, cohort_csv, theirs, table, encoder, colon)
+    words = command(name, predicted, cohort_csv, theirs, table, encoder, colon)
     done = subprocess.run(
         [sys.executable, "-m", "napari_distill2label.cli", *map(str, words)],
         capture_output=True, text=True, check=False,
@@ -165,17 +165,17 @@ def test_neither_do_real_processes(verb, predicted, cohort_csv, theirs, table, e
     assert sums(theirs, cohort_csv.parent) == before
 
 
-@pytest.mark.parametrize("verb", [verb for verb in COMMANDS if verb != "demo"])
-def test_with_overwrite_slides_and_folders_stay(verb, predicted, cohort_csv, theirs, table, encoder, colon, cli):
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "demo"])
+def test_with_overwrite_slides_and_folders_stay(name, predicted, cohort_csv, theirs, table, encoder, colon, cli):
     """What is read, and folders of others, whatever is asked for."""
     before = sums(theirs, cohort_csv.parent)
-    status, _, err = cli(*command(verb, predicted, cohort_csv, theirs, table, encoder, colon), "--overwrite")
+    status, _, err = cli(*command(name, predicted, cohort_csv, theirs, table, encoder, colon), "--overwrite")
     after = sums(theirs, cohort_csv.parent)
     kept = [str(theirs / f"slide_00{index}.ome.tif") for index in (0, 1)] + [
         path for path in before if ".zarr" in path or before[path] == "folder" or str(cohort_csv.parent) in path
     ]
     assert {path: before[path] for path in kept} == {path: after.get(path) for path in kept}
-    if verb in ("evaluate", "dataset", "features_h5"):
+    if name in ("evaluate", "dataset", "features_h5"):
         assert status == 0, err
         assert after != before
     else:

@@ -83,18 +83,18 @@ def evaluate(
         CSV `slide_id,x,y,label`, or QuPath's GeoJSON (points and areas), or a folder of mask images named by slide, see
         `workflow.ground_truth.MaskTruth`. Grid: a patch is positive if a point of a finding falls inside its box, or
         findings cover it. Centres: the label of the truth point at the centre (within 1 px), else of the area there.
-        Slides that the truth does not mention are unknown, and so are patches that what is of no class of the model
-        lies in or covers, unless a class is known there: notices say so.
+        Slides without ground truth are unknown. So are patches with a mark that is of no class of the model, unless
+        another mark gives them a class. Notices report both.
     split
-        "test": slides of the run's test split, and slides the run has never seen: their files and patients are
-        compared with those it learnt from (`store.learnt`). "all": every labelled slide.
+        "test": slides of the run's test split, and slides that the run has never seen: their files and patients are
+        compared with those of its training (`store.learnt`). "all": every labelled slide.
     missing_truth
-        Patches of a grid on which nothing is marked: "negative", or "ignore". (Centres without a truth point are
-        ignored, and so is what a mask says nothing of.)
+        Patches of a grid on which nothing is marked: "negative", or "ignore". (Centres without a truth point and
+        unknown pixels of a mask are always ignored.)
     coverage
         Share of a patch that an area must cover to give the patch its class.
     label_map
-        What labels of the truth mean that are no classes of the model: {"Tumor": "tumour", "artefact": ""}; '' leaves
+        Class of each label of the truth that is no class of the model: {"Tumor": "tumour", "artefact": ""}; '' leaves
         a label out, the key "*" stands for all others.
     encoder, features, trust
         As for `predict`.
@@ -109,7 +109,7 @@ def evaluate(
     known = read_truth(truth, label_map, coverage)
     cohort = Cohort(tuple(rows), run.config.classes)
     for row in rows:
-        cohort.indices(row)  # an unknown label is an error before any work is done
+        cohort.indices(row)  # raises for an unknown label before any work is done
     complete = centres is None and missing_truth == "negative"
     patches = TruePatches(known, truth, cohort.classes, complete, label_map)
     yield from (Notice(line) for line in patches.check([row.slide_id for row in rows], "slides to evaluate"))
