@@ -116,7 +116,14 @@ class Package:
         formats = [name for name, _ in cls.formats.values()]
         return drain(
             predict(
-                run, cohort, out, network=cls.networks[network], formats=formats, trust=trusted, dense=stride, **inputs
+                run,
+                cohort,
+                out,
+                network=cls.networks[network],
+                formats=formats,
+                trust=trusted,
+                dense_stride=stride,
+                **inputs,
             )
         )
 
