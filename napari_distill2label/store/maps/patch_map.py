@@ -627,13 +627,11 @@ def _check_attributes(path: Path, attrs: Mapping[str, Any]) -> None:
     n_classes = len(classes) if isinstance(classes, list) else 0
     fine = {
         "complete": isinstance(attrs.get("complete"), bool),
-        "slide_id": isinstance(attrs.get("slide_id"), str),
+        "slide_id": _is_text(attrs.get("slide_id"), "surrogateescape"),  # a file name may be any bytes
         "slide_path": isinstance(attrs.get("slide_path", 0), str | None),
         "slide_mpp": mpp is None or (isinstance(mpp, list) and len(mpp) == 2 and all(is_mpp(v) for v in mpp)),
         "mpp_from_user": isinstance(attrs.get("mpp_from_user"), bool),
-        "classes": 2 <= n_classes <= MAX_CLASSES
-        and all(isinstance(name, str) for name in classes)
-        and len(set(classes)) == n_classes,
+        "classes": 2 <= n_classes <= MAX_CLASSES and all(map(_is_text, classes)) and len(set(classes)) == n_classes,
         "multi_label": isinstance(attrs.get("multi_label"), bool),
         "threshold": _is_probability(attrs.get("threshold")),
         "model": isinstance(attrs.get("model"), dict),
@@ -676,6 +674,17 @@ def _check_arrays(path: Path, group: zarr.Group, patches: PatchGrid | PatchPoint
 def _checksums_of(pieces: Iterable[np.ndarray]) -> list[int]:
     """CRC-32 of each of an array's pieces."""
     return [zlib.crc32(np.ascontiguousarray(piece).tobytes()) for piece in pieces]
+
+
+def _is_text(value: Any, errors: str = "strict") -> bool:
+    """Return whether a value is a text that can be written. JSON can hold half a surrogate pair."""
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode("utf-8", errors)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_probability(value: Any) -> bool:

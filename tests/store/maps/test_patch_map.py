@@ -445,6 +445,18 @@ def test_attributes_that_are_nested_too_deeply_are_one_plain_line():
         digest_of({"model": nested})
 
 
+@pytest.mark.parametrize(("slide_id", "classes"), [("\ud800", CLASSES), ("s", ("normal", "\ud800"))])
+def test_names_that_cannot_be_written_are_refused(tmp_path, slide_id, classes):
+    PatchMap.create(tmp_path / "a.zarr", grid(), classes, slide_id=slide_id)
+    with pytest.raises(BundleError, match=r"'(slide_id|classes)' is missing or altered"):
+        PatchMap.open(tmp_path / "a.zarr")
+
+
+def test_a_slide_s_file_name_may_be_any_bytes(tmp_path):
+    PatchMap.create(tmp_path / "a.zarr", grid(), CLASSES, slide_id="\udcff")
+    assert PatchMap.open(tmp_path / "a.zarr").slide_id == "\udcff"
+
+
 @pytest.mark.parametrize("gone", ["digest", "sums", "damaged_regions"])
 def test_a_finished_map_without_its_digests_is_refused(tmp_path, gone):
     path = tmp_path / "a.zarr"
