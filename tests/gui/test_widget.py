@@ -331,7 +331,9 @@ def test_it_fits_a_small_screen(make_napari_viewer, qtbot, cohort_csv, run_folde
     panel.window().resizeDocks([panel.parent()], [WIDTH], Qt.Orientation.Horizontal)
     qtbot.waitUntil(lambda: panel.width() == WIDTH, timeout=LONG)
     assert panel.slides.table.horizontalScrollBar().maximum() == 0
-    for step in panel.steps.values():
+    for name, step in panel.steps.items():
+        if name == "train":  # the name of a loaded run comes last, and may be cut off: the tooltip has it
+            continue
         said = step.header.text
         qtbot.waitUntil(lambda said=said: said.fontMetrics().horizontalAdvance(said.text()) <= said.width())
     assert panel.minimumSizeHint().height() < 500

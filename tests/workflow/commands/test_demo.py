@@ -51,7 +51,7 @@ def test_the_demo_leaves_all_it_promises_and_may_be_repeated(tmp_path, cli):
 KILLED = """
 import os, signal, sys
 from napari_distill2label.core.events import drain
-from napari_distill2label.workflow import demo
+from napari_distill2label.workflow.commands import demo
 demo.write_cohort = lambda folder, **how: os.kill(os.getpid(), signal.SIGKILL)
 drain(demo.demo(sys.argv[1]))
 """

@@ -71,7 +71,7 @@ def test_a_prediction_of_something_else_is_made_anew(
         (trained / "settings.json").write_text(json.dumps(settings))
         drain(train(Cohort.read(trained / "cohort.csv"), trained, resume=True))
     elif change == "grid":
-        extra["dense"] = 20
+        extra["dense_stride"] = 20
     else:
         (kept / "zarr.json").write_text("{")
     del count_patches[:]
