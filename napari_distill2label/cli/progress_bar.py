@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 from tqdm import tqdm
 
@@ -20,7 +20,7 @@ class ProgressBar:
 
     def __init__(self) -> None:
         self.failed: list[ItemFailed] = []
-        self._bar: tqdm | None = None
+        self._bar: tqdm[NoReturn] | None = None
         self._title = ""
 
     def show(self, event: Event) -> None:

@@ -172,6 +172,7 @@ def drain(work: Generator[Event, None, Result], show: Callable[[Event], None] = 
         while True:
             show(next(work))
     except StopIteration as stop:
-        return stop.value
+        result: Result = stop.value
+        return result
     finally:
         work.close()

@@ -132,7 +132,8 @@ class PatchGrid:
             )
             for size, start in zip(slide_shape, origin, strict=True)
         ]
-        return cls(tuple(slide_shape), side, stride, tuple(origin), settings.patch_px, settings.mpp, *counts)
+        (height, width), (rows, cols) = slide_shape, counts
+        return cls((height, width), side, stride, (origin[0], origin[1]), settings.patch_px, settings.mpp, rows, cols)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -161,7 +162,8 @@ class PatchGrid:
 
         Points are in the pixel-centre convention: (0, 0) is the *centre* of the first pixel, as in napari.
         """
-        return np.floor((np.asarray(points, float) - self.first_centre) / self.stride + 0.5).astype(np.int64)
+        cells: np.ndarray = np.floor((np.asarray(points, float) - self.first_centre) / self.stride + 0.5)
+        return cells.astype(np.int64)
 
     @property
     def first_centre(self) -> np.ndarray:
@@ -230,7 +232,8 @@ class PatchPoints:
                 f"({slide_shape[1]} × {slide_shape[0]} px), the first at x={x:g}, y={y:g}: are they of this slide, "
                 "in level-0 pixels?"
             )
-        return cls(tuple(slide_shape), inside.astype(np.int64), side, settings.patch_px, settings.mpp)
+        height, width = slide_shape
+        return cls((height, width), inside.astype(np.int64), side, settings.patch_px, settings.mpp)
 
     @property
     def shape(self) -> tuple[int]:
@@ -259,7 +262,7 @@ class PatchPoints:
 
 def patches_from_json(data: Mapping[str, Any], array: np.ndarray | None) -> PatchGrid | PatchPoints:
     """Restore patches from `to_json`; `array` is the tissue mask (or None) of a grid, or the centres of points."""
-    fields = {
+    fields: dict[str, Any] = {
         key: tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
         for key, value in data.items()
         if key != "kind"

@@ -48,7 +48,7 @@ def mean_metrics(each: Iterable[Metrics]) -> Metrics:
     rows = list(each)
     if not rows:
         return binary_metrics(np.empty(0, bool), np.empty(0))
-    defined = {key: [row[key] for row in rows if row[key] is not None] for key in rows[0] if key != "n"}
+    defined = {key: [value for row in rows if (value := row[key]) is not None] for key in rows[0] if key != "n"}
     return {key: float(np.mean(values)) if values else None for key, values in defined.items()} | {"n": len(rows)}
 
 

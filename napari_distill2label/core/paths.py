@@ -3,6 +3,7 @@
 import os
 import re
 from pathlib import Path
+from typing import TypeGuard
 from urllib.parse import urlsplit
 
 LABELS_NAMESPACE = "napari-distill2label/labels"  # of the OME annotation in a mask that says what its values mean
@@ -14,7 +15,7 @@ URL_SCHEMES = ("http", "https", "s3", "gs", "gcs", "az", "abfs", "abfss")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(::.*)?://", re.DOTALL)
 
 
-def is_url(path: str | os.PathLike[str]) -> bool:
+def is_url(path: str | os.PathLike[str]) -> TypeGuard[str]:
     """Whether `path` is a URL (`s3://…`, `https://…`). It must stay a string: a `Path` drops a slash."""
     return isinstance(path, str) and _URL.match(path) is not None
 

@@ -6,7 +6,7 @@ Symbols are the paper's (Thiagarajan et al., "Distill-to-Label", ICMLA 2019): λ
 
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -268,7 +268,7 @@ def _unknown_setting(kind: type[BaseModel], location: Sequence[str | int], origi
     """Return a message on a setting that does not exist, with the most similar one of its group."""
     *groups, name = map(str, location)
     for group in groups:
-        kind = kind.model_fields[group].annotation
+        kind = cast("type[BaseModel]", kind.model_fields[group].annotation)
     prefix = "".join(f"{group}." for group in groups)
     start = "" if origin == "settings" else f"{origin}: "
     return f"{start}There is no setting {shown(prefix + name)}.{did_you_mean(name, kind.model_fields, prefix)}"
