@@ -34,7 +34,7 @@ demo: $(VENV)/.installed-base ## the whole method on a drawn cohort, in under tw
 test: screen $(VENV)/.installed-test ## every test, on up to four processors
 	$(BIN)/python -m pytest $(WORKERS) $(ARGS)
 
-quick: screen $(VENV)/.installed-test ## the tests of core, slides, mil and store that take no second: under a minute
+quick: screen $(VENV)/.installed-test ## the tests of core, slides, mil and store, without the slow ones
 	$(BIN)/python -m pytest $(WORKERS) -m "not slow and not gui" tests/core tests/slides tests/mil tests/store $(ARGS)
 
 types: $(VENV)/.installed-test ## mypy, by the rules of pyproject.toml

@@ -99,6 +99,7 @@ def test_a_tile_that_unpacks_to_gigabytes_is_a_damaged_tile(tmp_path):
 
 
 @pytest.mark.parametrize("codec", ["jpeg2000", "webp", "png", "jpeg"])
+@pytest.mark.slow
 def test_a_tile_whose_own_header_says_that_it_is_huge_is_a_damaged_tile(tmp_path, codec):
     white = np.full((9000, 9000, 3), 255, np.uint8)
     encode = {

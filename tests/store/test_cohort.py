@@ -591,6 +591,7 @@ def test_slides_of_no_table_have_nowhere_to_be_saved():
         Cohort(()).save()
 
 
+@pytest.mark.slow
 def test_tables_of_any_text_survive(tmp_path):
     """Seeded: any ids, labels, cases and other columns, read, written elsewhere and read again."""
     draw = random.Random(11)

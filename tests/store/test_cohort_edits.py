@@ -104,6 +104,7 @@ def test_a_table_of_labels_is_read(tmp_path):
         read_labels(path)
 
 
+@pytest.mark.slow
 def test_ten_thousand_slides_are_matched_at_once():
     names = [f"S-{i}" for i in range(10_000)]
     merged = merge_labels(cohort(*names), [LabelRow(f"s-{i}.svs", "tumour") for i in range(10_000)])

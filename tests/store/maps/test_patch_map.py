@@ -420,6 +420,7 @@ def test_damage_is_one_plain_line_when_read(tmp_path, name, damage):
 
 @pytest.mark.parametrize("name", ["probability", "logit", "attention", "contribution"])
 @pytest.mark.parametrize("patches", [grid((1500, 500)), points(9000)], ids=["grid", "points"])
+@pytest.mark.slow
 def test_parts_that_have_changed_places_are_told_when_read(tmp_path, name, patches):
     """Each chunk is whole in itself and holds numbers that could be: only the map's own checksums tell."""
     path = tmp_path / "a.zarr"
