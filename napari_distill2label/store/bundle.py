@@ -8,7 +8,9 @@ weights and of the metrics.
 import hashlib
 import os
 import platform
+import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -27,6 +29,7 @@ from .files.atomic import atomic_path, write_bytes, write_json, write_text
 from .files.seal import check_format, read_json, sealed, unsealed
 from .maps.feature_map import EncoderIdentity
 
+FILES = ("model.safetensors", "config.json", "metrics.json", "card.md")
 FORMAT = 2
 COPY_AGAIN = "take the bundle from its source again"
 NetworkName = Literal["baseline", "teacher", "student"]
@@ -139,7 +142,27 @@ def save_bundle(folder: str | os.PathLike[str], model: MILModel, about: Mapping[
         )
         write_json(temporary / "config.json", sealed(config.model_dump(mode="json")))
         write_text(temporary / "card.md", _model_card(config.model_dump(), metrics))
+        _carry_over(Path(folder), temporary)
     return Path(folder)
+
+
+def remove_bundle(folder: Path) -> None:
+    """Remove a bundle, but not what somebody else has put into its folder."""
+    for name in FILES:
+        (folder / name).unlink(missing_ok=True)
+    with suppress(OSError):  # it is not there, or holds other files
+        folder.rmdir()
+
+
+def _carry_over(former: Path, new: Path) -> None:
+    """Copy what is no file of a bundle from a folder to the one that takes its place: a user's notes, say."""
+    for path in former.iterdir() if former.is_dir() else ():
+        if path.name in FILES:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.copytree(path, new / path.name, symlinks=True)
+        else:
+            shutil.copy2(path, new / path.name, follow_symlinks=False)
 
 
 def _build_network(config: BundleConfig, weights: Mapping[str, torch.Tensor]) -> MILModel:

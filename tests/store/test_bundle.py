@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from napari_distill2label.core.errors import BundleError
 from napari_distill2label.core.settings import GridSettings, ModelSettings, StudentSettings, TeacherSettings
 from napari_distill2label.mil.model import MILModel
-from napari_distill2label.store.bundle import is_bundle, load_bundle, save_bundle
+from napari_distill2label.store.bundle import is_bundle, load_bundle, remove_bundle, save_bundle
 
 SIDE = 12
 SHA = "0" * 64
@@ -332,3 +332,23 @@ def test_a_network_that_is_not_finite_takes_no_good_one_s_place(bundle):
     with pytest.raises(ValueError, match="not finite"):
         save_bundle(bundle, model, about(), {})
     assert load_bundle(bundle).config.epoch == 2
+
+
+def test_what_is_no_file_of_a_bundle_stays_when_it_is_replaced_or_removed(bundle):
+    (bundle / "notes.txt").write_text("mine", "utf-8")
+    (bundle / "figures").mkdir()
+    (bundle / "figures" / "roc.png").write_bytes(b"x")
+    (bundle / "link").symlink_to("nowhere")
+    save_bundle(bundle, make_model(), about(epoch=3), {"auroc": 0.9, "accuracy": None, "n": 2})
+    assert load_bundle(bundle).config.epoch == 3
+    remove_bundle(bundle)
+    assert not is_bundle(bundle)
+    assert sorted(path.name for path in bundle.iterdir()) == ["figures", "link", "notes.txt"]
+    assert (bundle / "notes.txt").read_text("utf-8") == "mine"
+    assert (bundle / "figures" / "roc.png").read_bytes() == b"x"
+
+
+def test_a_bundle_is_removed_with_its_folder(bundle):
+    remove_bundle(bundle)
+    remove_bundle(bundle)
+    assert not bundle.exists()

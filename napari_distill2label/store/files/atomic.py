@@ -147,8 +147,9 @@ def sync(path: Path) -> None:
         _sync(path, os.O_RDWR)  # Windows synchronises only what is open for writing
         return
     for folder, _, names in os.walk(path):
-        for name in names:
-            _sync(Path(folder, name), os.O_RDWR)
+        for path in (Path(folder, name) for name in names):
+            if not path.is_symlink():  # which has no content of its own
+                _sync(path, os.O_RDWR)
         sync_folder(Path(folder))
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import shutil
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
@@ -18,7 +17,7 @@ from ...mil.fit_quality import FitQuality, measure_fit
 from ...mil.model import MILModel
 from ...mil.pipeline import Stage, TrainingPipeline
 from ...mil.training import TrainingState, all_finite, divergence_error, fit
-from ...store.bundle import NETWORKS, load_bundle, save_bundle
+from ...store.bundle import NETWORKS, load_bundle, remove_bundle, save_bundle
 from ...store.checkpoint import digest_of_tensors, load_checkpoint, save_checkpoint
 from ...store.cohort import Cohort
 from ...store.learnt import has_signatures, iter_sign_slides, write_signatures
@@ -291,7 +290,7 @@ class _Training:
         if network == "teacher" and former not in (None, self.weights_of(network)):
             # A student of a former teacher is worth nothing. Not before: until now it was the last good one.
             self.run.checkpoint("student").unlink(missing_ok=True)
-            shutil.rmtree(self.run.bundle("student"), ignore_errors=True)
+            remove_bundle(self.run.bundle("student"))
 
     def weights_of(self, network: str) -> str | None:
         """Return the digest of the saved weights of a network. None if there is no complete bundle."""
