@@ -33,7 +33,7 @@ class Task(StrEnum):
     VALIDATE = "validating"
     COMPUTE_TARGETS = "computing targets"
     CALIBRATE = "calibrating"
-    CHECK_TRAINING = "checking what was learnt by"
+    CHECK_TRAINING = "checking the fit"
     PREDICT_BAGS = "predicting bags"
     PREDICT = "predicting"
     EXTRACT_FEATURES = "extracting features"
@@ -47,7 +47,7 @@ class Task(StrEnum):
     COMPARE = "comparing with the ground truth"
     COMPARE_WITH_TRAINING = "comparing with the training data"
     PREPARE_DATASET = "reading the data set"
-    MEASURE = "measuring the speed of training"
+    MEASURE = "measuring the speed"
     LOAD_MODEL = "loading the model"
     SAVE_MODEL = "saving the models"
     START_WORKERS = "starting the workers"
@@ -64,7 +64,7 @@ _UNITS = {
     **dict.fromkeys(
         (
             Task.FIND_TISSUE, Task.TRAIN, Task.COMPUTE_TARGETS, Task.READ_TRUTH, Task.LOAD_MODEL, Task.SAVE_MODEL,
-            Task.START_WORKERS,
+            Task.START_WORKERS, Task.RUN_EXPERIMENT,
         ),
         Unit.STEPS,
     ),

@@ -18,13 +18,18 @@ COST = {"baseline": 1.0, "teacher": 2.3, "assistant": 1.0, "student": 1.15}
 
 
 def title(event: Progress | EpochEnd) -> str:
-    """The event in a few words: 'predicting S-001', 'teacher: epoch 3 of 20', 'teacher: validating epoch 3 of 20'."""
+    """The event in a few words: 'predicting S-001', 'segmenting tissue of S-001', 'teacher: epoch 3 of 20'."""
     if isinstance(event, EpochEnd):
         return f"{event.network}: epoch {event.epoch} of {event.epochs}"
     if event.epoch is not None:
         doing = "epoch" if event.task is Task.TRAIN else f"{event.task} epoch"
         return f"{event.item}: {doing} {event.epoch}" + (f" of {event.epochs}" if event.epochs else "")
-    return str(event.task) if event.item is None else f"{event.task} {event.item}"
+    if event.item is None:
+        return str(event.task)
+    return f"{event.task} {event.item}" if event.task in _OF_THE_ITEM_ITSELF else f"{event.task} of {event.item}"
+
+
+_OF_THE_ITEM_ITSELF = (Task.PREDICT, Task.VALIDATE)  # 'predicting S-001', but 'segmenting tissue of S-001'
 
 
 @dataclass(frozen=True)

@@ -121,6 +121,8 @@ def test_no_id_of_a_slide_misleads_unit_or_time(ids):
     [
         (Progress(Task.READ_SLIDES, 1, 2), "reading slides"),
         (Progress(Task.PREDICT, 1, 2, "case: 7"), "predicting case: 7"),
+        (Progress(Task.FIND_TISSUE, 1, 2, "S-1"), "segmenting tissue of S-1"),
+        (Progress(Task.MEASURE, 1, 2, "teacher"), "measuring the speed of teacher"),
         (Progress(Task.TRAIN, 1, 2, "teacher", 3, 20), "teacher: epoch 3 of 20"),
         (Progress(Task.VALIDATE, 1, 2, "teacher", 3, 20), "teacher: validating epoch 3 of 20"),
         (EpochEnd("student", 3, 20), "student: epoch 3 of 20"),
