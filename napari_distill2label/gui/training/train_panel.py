@@ -268,10 +268,9 @@ class TrainPanel(Panel):
         if trial := self._about_trial():
             return trial
         is_new = session.runs.trained_at is not None and session.runs.folder == model.path
-        name = f"‘{short(model.path.name, 24)}’"
         if run is None or not run.outcome:
-            return "Trained" if is_new else f"Loaded: {name}"
-        return f"Trained: {run.outcome}" if is_new else f"Loaded: {run.outcome} ({name})"
+            return "Trained" if is_new else f"Loaded: ‘{short(model.path.name, 24)}’"
+        return f"{'Trained' if is_new else 'Loaded'}: {run.outcome}"
 
     def refresh(self) -> None:
         session = self.session

@@ -107,7 +107,7 @@ class ElidedLabel(QLabel):
 class StepHeader(QToolButton):
     """Folds a step away and back, by click, Space or Enter; says how things stand.
 
-    A long text of a folded step stands on a line of its own below the title.
+    A long text stands on a line of its own below the title.
     """
 
     def __init__(self, title: str) -> None:
@@ -116,7 +116,7 @@ class StepHeader(QToolButton):
         self.setCheckable(True)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.name = title
-        self.said = ""
+        self.said, self.is_running = "", False
         self.arrow, self.title = QLabel(), QLabel(title)
         self.mark, self.text, self.line = QLabel(), ElidedLabel(), ElidedLabel()
         font = self.title.font()
@@ -157,7 +157,7 @@ class StepHeader(QToolButton):
     def show_state(self, state: State) -> None:
         """Show mark and text; the tooltip has all of it."""
         self.mark.setText(SIGNS.get(state.mark, ""))
-        self.said = state.text
+        self.said, self.is_running = state.text, state.mark == RUNNING
         self._place_text()
         said = ", ".join(part for part in (SAID.get(state.mark, ""), state.text) if part)
         self.setAccessibleName(f"{self.name}: {said}" if said else self.name)
@@ -168,9 +168,12 @@ class StepHeader(QToolButton):
         self._place_text()
 
     def _place_text(self) -> None:
-        """Beside the title where there is room for it, or while the step is open; else on the line below."""
+        """Beside the title where there is room for it, else on the line below.
+
+        What an open step is doing changes all the time, and stays beside the title: its panel says all of it.
+        """
         width = self.text.fontMetrics().horizontalAdvance(self.said)
-        below = not self.isChecked() and width > self.text.width()
+        below = width > self.text.width() and not (self.isChecked() and self.is_running)
         self.text.setText("" if below else self.said)
         self.line.setText(self.said if below else "")
         self.line.setVisible(below)
