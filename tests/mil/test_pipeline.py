@@ -55,6 +55,7 @@ def seen(stage):
     return {training_bag.instances.data_ptr() for training_bag in stage.training_bags}
 
 
+@pytest.mark.slow
 def test_the_papers_three_networks(bags):
     stages, notices = run(TrainingPipeline(bags, (), 2, settings(), CPU), baseline=True)
     assert [stage.network for stage in stages] == ["baseline", "teacher", "student"]

@@ -89,6 +89,7 @@ def test_a_tiff_that_claims_a_million_by_a_million_px(tmp_path):
             open_slide(tmp_path / f"{name}.tif")
 
 
+@pytest.mark.slow
 def test_a_tile_that_unpacks_to_gigabytes_is_a_damaged_tile(tmp_path):
     bomb = zlib.compress(bytes(300_000_000), 9)
     tags = rgb(128, 128, t322=(3, (128,)), t323=(3, (128,)), t324=(4, (0,)), t325=(4, (len(bomb),)))
@@ -357,6 +358,7 @@ def test_a_hundred_and_fifty_damaged_files(tmp_path, make: Callable[[Path, np.nd
     open_in_child(files)
 
 
+@pytest.mark.slow
 @linux
 @pytest.mark.parametrize("version", [2, 3])
 def test_fifty_damaged_folders(tmp_path, version):

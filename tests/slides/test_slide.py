@@ -72,6 +72,7 @@ def test_mpp_of_the_user(make_slide, pixels):
             slide.with_mpp(wrong)
 
 
+@pytest.mark.slow
 def test_a_large_file_without_levels_gets_lazy_ones(make_slide):
     image = np.random.default_rng(0).integers(0, 256, (2311, 3001, 3), np.uint8)
     slide = make_slide(image)

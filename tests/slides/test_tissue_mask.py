@@ -231,6 +231,7 @@ def test_specks_and_pinholes_are_not_drawn(make_slide):
     assert [len(polygon.interiors) for polygon in polygons] == [1]
 
 
+@pytest.mark.slow
 def test_real_crops_keep_their_tissue(data_dir):
     """Plain Otsu takes up to 69 % of such a crop for background; white pixels say how much there can be."""
     crops = sorted((data_dir / "colon").rglob("img*.bmp"))[::4] + sorted((data_dir / "breast").glob("*.tif"))[::6]

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,6 +41,7 @@ def cohorts(draw, folder: Path):
     return Cohort(tuple(slides))
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_a_cohort_comes_back_from_its_table(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("cohort")

@@ -164,6 +164,7 @@ def check_line(error: Distill2LabelError, path: Path, seed: int) -> None:
     assert "\x1b" not in str(error), f"seed {seed}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["tissue", "points"])
 @pytest.mark.parametrize("name", KINDS)
 def test_altered_files_are_read_or_refused_in_one_line(tmp_path, name, kind):
@@ -190,6 +191,7 @@ def test_altered_files_are_read_or_refused_in_one_line(tmp_path, name, kind):
     assert refused > tries * TIMES / 5
 
 
+@pytest.mark.slow
 def test_an_altered_description_of_an_encoder_is_read_or_refused(tmp_path):
     from napari_distill2label.inference.encoder import EncoderDescription
 

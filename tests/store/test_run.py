@@ -168,6 +168,7 @@ def save_model(run, network="teacher"):
     save_bundle(run.bundle(network), model, about | {"training": TeacherSettings()}, {})
 
 
+@pytest.mark.slow
 def test_a_model_that_a_kill_left_between_two_names_is_put_back_when_the_run_is_opened(run):
     save_model(run)
     left = run.folder / ".teacher.00000000.00000000.1.00000000.old"

@@ -66,6 +66,7 @@ def server(tmp_path: Path) -> Iterator[ThreadingHTTPServer]:
     server.server_close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
 def test_over_http(tmp_path, pixels, server, version):
     pytest.importorskip("aiohttp", reason="aiohttp is not installed: pip install -e '.[slides]'")

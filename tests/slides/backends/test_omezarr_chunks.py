@@ -159,6 +159,7 @@ def url(tmp_path: Path) -> Iterator[str]:
     server.server_close()
 
 
+@pytest.mark.slow
 def test_a_chunk_that_a_server_lost_is_damage_and_one_left_out_is_blank(tmp_path, large, url):
     pytest.importorskip("aiohttp", reason="aiohttp is not installed: pip install -e '.[slides]'")
     large[64:192, :256] = 0

@@ -187,6 +187,7 @@ def test_two_threads_read_the_same_pixels(tmp_path):
     assert wrong == []
 
 
+@pytest.mark.slow
 def test_threads_that_want_an_untiled_image_do_not_wait_for_one_another_for_ever(tmp_path, pixels):
     """One decodes all of it and the others wait: for it, but it must not wait for the pool that is full of them."""
     tifffile.imwrite(tmp_path / "a.tif", np.tile(pixels, (8, 8, 1)), photometric="rgb", rowsperstrip=8)
