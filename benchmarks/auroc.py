@@ -30,7 +30,7 @@ def _read(data: Path, seed: int) -> tuple[list[Bag], list[Bag], list[np.ndarray]
         table = drain(prepare_dataset("colon", data, folder))
         settings = build_settings("colon", "paper")
         cohort = with_splits(Cohort.read(table).with_classes(), settings.split, seed)
-        reader = SlideReader(settings.grid, Path(folder) / "centres.csv")
+        reader = SlideReader(settings.patches, Path(folder) / "centres.csv")
         bags = {
             split: list(drain(reader.read_all(cohort.in_split(split), cohort)).values()) for split in ("train", "test")
         }

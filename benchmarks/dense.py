@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from napari_distill2label.core.geometry import Block, PatchGrid
 from napari_distill2label.core.presets import build_settings
-from napari_distill2label.core.settings import GridSettings, StudentSettings
+from napari_distill2label.core.settings import PatchSettings, StudentSettings
 from napari_distill2label.inference.dense import CUT_AT_ONCE, DenseScorer, dense_grid
 from napari_distill2label.mil.dense import linear
 from napari_distill2label.mil.memory import retain_freed_memory
@@ -47,11 +47,11 @@ def _bundle(folder: Path, preset: str) -> Bundle:
     """An untrained network: what it says is of no interest, only how long that takes and how equal it is."""
     torch.manual_seed(0)
     settings = build_settings(preset, "paper")
-    model = MILModel(settings.model, 2, (3, settings.grid.patch_px, settings.grid.patch_px))
+    model = MILModel(settings.architecture, 2, (3, settings.patches.size_px, settings.patches.size_px))
     nn.init.normal_(model.head.weight, std=3.0)  # logits that spread by about 1, as a trained network's
     model.mean.fill_(0.7)
     model.std.fill_(0.2)
-    about = {"network": "student", "classes": ("a", "b"), "grid": settings.grid, "training": StudentSettings()}
+    about = {"network": "student", "classes": ("a", "b"), "patches": settings.patches, "training": StudentSettings()}
     return load_bundle(save_bundle(folder / preset, model, about, {}))
 
 
@@ -99,9 +99,9 @@ def measure(quick: bool = False) -> Iterator[str]:
 
 
 def _against_cutting(bundle: Bundle, slide: Slide, preset: str, stride: int, quick: bool) -> str:
-    side = bundle.config.grid.patch_px
+    side = bundle.config.patches.size_px
     mpp = None if slide.mpp is None else 0.5
-    patches = dense_grid(slide.shape, GridSettings(patch_px=side, stride_px=stride, mpp=mpp), slide.mpp)
+    patches = dense_grid(slide.shape, PatchSettings(size_px=side, stride_px=stride, mpp=mpp), slide.mpp)
     # As large a block as the engine takes; quick: a quarter.
     per_block = DenseScorer.patches_per_block // (4 if quick else 1)
     block = next(patches.blocks(per_block))

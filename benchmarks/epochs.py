@@ -36,14 +36,14 @@ def random_bags(count: int) -> list[Bag]:
 
 
 def plain_settings(**changes: object) -> TeacherSettings:
-    """Plain MIL by the paper's recipe."""
+    """Plain MIL by the paper's method."""
     return build_settings("colon", "paper").teacher.model_copy(update=PLAIN | changes)
 
 
 def first_model(bags: list[Bag], seed: int = 0) -> MILModel:
     """The network both start from."""
     torch.manual_seed(seed)
-    model = MILModel(build_settings("colon", "paper").model, 2, bags[0].instances.shape[1:])
+    model = MILModel(build_settings("colon", "paper").architecture, 2, bags[0].instances.shape[1:])
     model.fit_normalisation(bags)
     return model
 

@@ -1,6 +1,6 @@
 """Training on features of whole slides: bags of 100,000 instances × 1280 features, in memory that does not grow.
 
-python -m benchmarks.features [--bags 4] [--instances 100000] [--stage baseline|teacher|assistant|student] trains one
+python -m benchmarks.features [--bags 4] [--instances 100000] [--stage baseline|teacher|oof|student] trains one
 network on drawn features that lie on disk as the cache keeps them, and reports seconds per epoch and the most memory
 the process ever held. Pages of mapped files are counted in it, although the system may take them back at any time; what
 is held without them is reported apart.
@@ -20,7 +20,7 @@ import torch
 from napari_distill2label.core.bag import Bag
 from napari_distill2label.core.geometry import PatchGrid
 from napari_distill2label.core.presets import build_settings
-from napari_distill2label.core.settings import GridSettings
+from napari_distill2label.core.settings import PatchSettings
 from napari_distill2label.mil.device import choose_device, compute_dtype
 from napari_distill2label.mil.memory import retain_freed_memory
 from napari_distill2label.mil.pipeline import BASELINE_WEIGHTS, Stage, TrainingPipeline
@@ -34,7 +34,7 @@ POSITIVE = 0.1  # share of the instances of positive bags that differ
 def draw(path: Path, number: int, instances: int) -> Bag:
     """A bag of drawn features, as the cache keeps it."""
     cols = int(np.ceil(instances**0.5))
-    grid = PatchGrid.over((cols * 256,) * 2, GridSettings(patch_px=256))
+    grid = PatchGrid.over((cols * 256,) * 2, PatchSettings(size_px=256))
     grid = grid.with_tissue(np.arange(cols * cols).reshape(cols, cols) < instances)
     features = FeatureMap.open_or_create(path, grid, FEATURES, {})
     rng = np.random.default_rng(number)
@@ -54,7 +54,7 @@ def memory() -> dict[str, float]:
 
 def measure(bags: int, instances: int, network: str, epochs: int = 2) -> Iterator[str]:
     retain_freed_memory()  # as the command line does
-    overrides = {name: {"epochs": epochs} for name in ("teacher", "assistant", "student")}
+    overrides = {name: {"epochs": epochs} for name in ("teacher", "oof", "student")}
     settings, device = build_settings("wsi", overrides=overrides), choose_device("auto")
     with tempfile.TemporaryDirectory(dir=Path.home()) as folder:  # /tmp may be memory
         made = [draw(Path(folder) / f"{number}.zarr", number, instances) for number in range(bags)]
@@ -81,10 +81,10 @@ def stage_of(network: str, pipeline: TrainingPipeline) -> Stage:
     teacher = pipeline.make_bag_stage("teacher", settings.teacher)
     if network == "teacher":
         return teacher
-    if network == "assistant":
+    if network == "oof":
         return next(item for item in pipeline.oof_targets(()) if isinstance(item, Stage))
     # What an untrained teacher says costs as much to learn as what a trained one says.
-    own = settings.model_copy(update={"student": settings.student.model_copy(update={"gamma_a": 0.0})})
+    own = settings.model_copy(update={"student": settings.student.model_copy(update={"gamma_oof": 0.0})})
     pipeline.settings = own
     return next(item for item in pipeline.student_stages(teacher.model) if isinstance(item, Stage))
 
@@ -93,7 +93,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.features", description=__doc__)
     parser.add_argument("--bags", type=int, default=4)
     parser.add_argument("--instances", type=int, default=100_000)
-    parser.add_argument("--stage", choices=("baseline", "teacher", "assistant", "student"), default="teacher")
+    parser.add_argument("--stage", choices=("baseline", "teacher", "oof", "student"), default="teacher")
     parser.add_argument("--epochs", type=int, default=2)
     options = parser.parse_args()
     print(f"{choose_device('auto')}, {torch.get_num_threads()} thread(s), torch {torch.__version__}")

@@ -42,24 +42,24 @@ class Package:
     """The package, in the words of this module: whatever is renamed there is renamed here, and nowhere below."""
 
     networks: ClassVar[dict[str, str]] = {"baseline": "baseline", "teacher": "teacher", "student": "student"}
-    out_of_fold = ("assistant-1", "assistant-2", "assistant-3")
+    out_of_fold = ("oof-1", "oof-2", "oof-3")
     arrays = ("probability", "logit", "score", "attention", "contribution")
     formats: ClassVar[dict[str, tuple[str, str]]] = {
         "mask": ("ome-tiff", ".ome.tif"), "picture": ("png", ".png"),
         "table": ("csv", ".csv"), "GeoJSON": ("geojson", ".geojson"),
     }  # fmt: skip
-    paper, recommended = ("colon", "paper"), ("colon", "default")
-    features = ("wsi", "default")
+    paper, recommended = ("colon", "paper"), ("colon", "recommended")
+    features = ("wsi", "recommended")
     small: ClassVar[dict[str, Any]] = {
-        "model": {"hidden": 32, "attention": 16},
+        "architecture": {"hidden_dim": 32, "attention_dim": 16},
         "teacher": {"epochs": 8, "learning_rate": 2e-3},
-        "assistant": {"epochs": 4, "learning_rate": 2e-3},
+        "oof": {"epochs": 4, "learning_rate": 2e-3},
         "student": {"epochs": 8, "learning_rate": 2e-3},
         "device": "cpu",
     }
     float32: ClassVar[dict[str, Any]] = {"teacher": {"precision": "float32"}, "student": {"precision": "float32"}}
-    over_tissue: ClassVar[dict[str, Any]] = {"grid": {"tissue": "white"}}
-    patches_of_features: ClassVar[dict[str, Any]] = {"grid": {"patch_px": 27, "mpp": 0.5, "tissue": "all"}}
+    over_tissue: ClassVar[dict[str, Any]] = {"patches": {"tissue": "white"}}
+    patches_of_features: ClassVar[dict[str, Any]] = {"patches": {"size_px": 27, "mpp": 0.5, "tissue": "none"}}
 
     @staticmethod
     def draw(folder: Path) -> Path:
@@ -157,11 +157,11 @@ class Package:
     def live(cls, cohort: Any, encoder: Path, folder: Path) -> tuple[dict[str, Iterable[torch.Tensor]], list[Any]]:
         """Weights by network, and the maps, of a live training on features that are computed for it."""
         from napari_distill2label.core.events import drain
-        from napari_distill2label.core.settings import GridSettings
+        from napari_distill2label.core.settings import PatchSettings
         from napari_distill2label.workflow.commands.extract_features import extract_features
         from napari_distill2label.workflow.live import live, read_features
 
-        drain(extract_features(cohort, encoder, folder, GridSettings(**cls.patches_of_features["grid"]), trust=True))
+        drain(extract_features(cohort, encoder, folder, PatchSettings(**cls.patches_of_features["grid"]), trust=True))
         result = drain(live(drain(read_features(cohort, folder)), cohort))
         named = {own: name for name, own in cls.networks.items()}
         return {named[own]: model.state_dict().values() for own, model in result.models.items()}, result.maps

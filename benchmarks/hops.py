@@ -43,8 +43,8 @@ class Window:
     """The session of a real viewer, in the words of this module: what is renamed there is renamed here alone."""
 
     small: ClassVar[dict[str, Any]] = {
-        "teacher": {"epochs": 1}, "assistant": {"epochs": 1}, "student": {"epochs": 1},
-        "model": {"hidden": 16, "attention": 8}, "split": {"valid": 0.25}, "device": "cpu",
+        "teacher": {"epochs": 1}, "oof": {"epochs": 1}, "student": {"epochs": 1},
+        "architecture": {"hidden_dim": 16, "attention_dim": 8}, "split": {"valid": 0.25}, "device": "cpu",
     }  # fmt: skip
 
     def __init__(self, table: Path, run: Path) -> None:

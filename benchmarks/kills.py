@@ -1,6 +1,6 @@
 """What is left of a training that is killed at any moment: `python -m benchmarks.kills`.
 
-A training with every network there is (plain MIL, teacher, assistants, student) writes some hundred times. Each of its
+A training with every network there is (plain MIL, teacher, out-of-fold classifiers, student) writes some hundred times. Each of its
 steps on the disk (a file or folder synchronised, renamed, exchanged or removed) is a point at which it is killed once
 before and once after; then it is resumed. A kill counts as survived if afterwards the run has the very weights and
 rows of history of one that nothing has happened to, and no file that is half-written. With `--signals` it is told to
@@ -33,8 +33,9 @@ from napari_distill2label.store.files import atomic
 from napari_distill2label.store.files.outputs import RECORD
 
 FLAGS = (
-    "--baseline", "--device=cpu", "--model.hidden=16", "--model.attention=8", "--teacher.learning_rate=0.001",
-    "--teacher.epochs=2", "--assistant.epochs=1", "--student.epochs=2",
+    "--baseline", "--device=cpu", "--architecture.hidden_dim=16", "--architecture.attention_dim=8",
+    "--teacher.learning_rate=0.001",
+    "--teacher.epochs=2", "--oof.epochs=1", "--student.epochs=2",
 )  # fmt: skip
 # What a training changes on the disk, by the module that does it.
 STEPS = (

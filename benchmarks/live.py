@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from napari_distill2label.core.geometry import PatchGrid
-from napari_distill2label.core.settings import GridSettings
+from napari_distill2label.core.settings import PatchSettings
 from napari_distill2label.mil.memory import retain_freed_memory
 from napari_distill2label.store.cohort import Cohort, CohortSlide
 from napari_distill2label.store.maps.feature_map import FeatureMap
@@ -39,7 +39,7 @@ def draw(folder: Path, slides: int, patches: int) -> tuple[Cohort, dict[str, np.
     shared *= (np.arange(1, DIRECTIONS + 1, dtype=np.float32) ** -0.5)[:, None]
     finding = rng.normal(size=DIRECTIONS).astype(np.float32) @ shared
     cols = int(np.ceil(patches**0.5))
-    grid = PatchGrid.over((cols * PATCH,) * 2, GridSettings(patch_px=PATCH), (0.5, 0.5))
+    grid = PatchGrid.over((cols * PATCH,) * 2, PatchSettings(size_px=PATCH), (0.5, 0.5))
     grid = grid.with_tissue(np.arange(cols * cols).reshape(cols, cols) < patches)
     rows, truth = [], {}
     for number in range(slides):

@@ -62,20 +62,20 @@ def run(command: Sequence[object], **environment: str) -> Run:
 def colon_model(seed: int = 0) -> MILModel:
     """The colon network with random weights."""
     torch.manual_seed(seed)
-    model = MILModel(build_settings("colon", "paper").model, 2, (3, PATCH_PX, PATCH_PX)).eval()
+    model = MILModel(build_settings("colon", "paper").architecture, 2, (3, PATCH_PX, PATCH_PX)).eval()
     model.mean.fill_(0.75)
     model.std.fill_(0.2)
     return model
 
 
-def bundle_of(model: MILModel, folder: Path, stride_px: int | None = None, tissue: str = "all") -> Path:
+def bundle_of(model: MILModel, folder: Path, stride_px: int | None = None, tissue: str = "none") -> Path:
     """A bundle of `model` that looks at a patch every `stride_px` (None: at all of them) of the tissue."""
-    settings = build_settings("colon", "default")
-    grid = settings.grid.model_copy(update={"stride_px": stride_px, "mpp": MPP, "tissue": tissue})
+    settings = build_settings("colon", "recommended")
+    grid = settings.patches.model_copy(update={"stride_px": stride_px, "mpp": MPP, "tissue": tissue})
     about = {
         "network": "student",
         "classes": ("normal", "tumour"),
-        "grid": grid,
+        "patches": grid,
         "training": settings.student,
         "mpp": MPP,
     }

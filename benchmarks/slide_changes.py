@@ -26,7 +26,7 @@ NETWORKS = ("student", "teacher")
 def patch_maps(cohort: Any) -> list[Any]:
     """A finished map in memory of each slide and network; probabilities are random."""
     from napari_distill2label.core.geometry import PatchGrid
-    from napari_distill2label.core.settings import GridSettings
+    from napari_distill2label.core.settings import PatchSettings
     from napari_distill2label.slides.registry import open_slide
     from napari_distill2label.store.maps.patch_map import PatchMap
 
@@ -34,11 +34,11 @@ def patch_maps(cohort: Any) -> list[Any]:
     for row in cohort:
         with open_slide(row.path) as slide:
             shape, mpp = slide.shape, slide.mpp
-        grid = PatchGrid.over(shape, GridSettings(patch_px=27), mpp)
+        grid = PatchGrid.over(shape, PatchSettings(size_px=27), mpp)
         for network in NETWORKS:
             found = PatchMap.create(
                 None, grid, ("normal", "tumour"), slide_id=row.slide_id, slide_path=row.path, slide_mpp=mpp,
-                model={"network": network},
+                architecture={"network": network},
             )  # fmt: skip
             for block in grid.blocks(1000):
                 positive = rng.random(len(block.corners))

@@ -1,6 +1,6 @@
 """Training steps: what the teacher's and the student's cost, in steps of plain MIL on the same bag.
 
-One bag of K = 200 patches of 27 px, colon network, batch of one bag, Adam, recipe `paper`, precision `auto`; for
+One bag of K = 200 patches of 27 px, colon network, batch of one bag, Adam, method `paper`, precision `auto`; for
 comparison, VAT in four forward passes against plain MIL, both as in the textbook.
 """
 
@@ -28,7 +28,7 @@ PLAIN = {"lambda_n": 0.0, "lambda_d": 0.0, "lambda_e": 0.0}
 
 def _model(bag: Bag) -> MILModel:
     torch.manual_seed(0)
-    model = MILModel(build_settings("colon", "paper").model, 2, bag.instances.shape[1:])
+    model = MILModel(build_settings("colon", "paper").architecture, 2, bag.instances.shape[1:])
     model.fit_normalisation([bag])
     model.dtype = compute_dtype("auto", model.device)
     return model

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_distill2label.core.bag import Bag
-from napari_distill2label.core.settings import ModelSettings, TeacherSettings
+from napari_distill2label.core.settings import ArchitectureSettings, TeacherSettings
 from napari_distill2label.mil.encoders import STACKS, map_side
 from napari_distill2label.mil.model import MILModel
 
@@ -22,7 +22,7 @@ from napari_distill2label.mil.model import MILModel
 class TextbookMIL(nn.Module):
     """Gated attention over the patches of one bag."""
 
-    def __init__(self, settings: ModelSettings, n_classes: int, instance_shape: Sequence[int]) -> None:
+    def __init__(self, settings: ArchitectureSettings, n_classes: int, instance_shape: Sequence[int]) -> None:
         super().__init__()
         channels, side, _ = instance_shape
         stack, n_connected = STACKS[settings.encoder]
@@ -32,13 +32,13 @@ class TextbookMIL(nn.Module):
             layers += [nn.MaxPool2d(layer.pool)] if layer.pool > 1 else []
             channels = layer.channels
         layers.append(nn.Flatten())
-        for before, after in pairwise([channels * map_side(stack, side) ** 2] + [settings.hidden] * n_connected):
+        for before, after in pairwise([channels * map_side(stack, side) ** 2] + [settings.hidden_dim] * n_connected):
             layers += [nn.Linear(before, after), nn.ReLU(), nn.Dropout(settings.dropout)]
         self.encoder = nn.Sequential(*layers)
-        self.attention_V = nn.Sequential(nn.Linear(settings.hidden, settings.attention), nn.Tanh())
-        self.attention_U = nn.Sequential(nn.Linear(settings.hidden, settings.attention), nn.Sigmoid())
-        self.attention_w = nn.Linear(settings.attention, 1)
-        self.classifier = nn.Linear(settings.hidden, n_classes)
+        self.attention_V = nn.Sequential(nn.Linear(settings.hidden_dim, settings.attention_dim), nn.Tanh())
+        self.attention_U = nn.Sequential(nn.Linear(settings.hidden_dim, settings.attention_dim), nn.Sigmoid())
+        self.attention_w = nn.Linear(settings.attention_dim, 1)
+        self.classifier = nn.Linear(settings.hidden_dim, n_classes)
 
     def forward(self, patches: Tensor) -> Tensor:
         """(K, C, P, P) normalised patches of one bag -> logits (1, n_classes)."""
@@ -74,13 +74,13 @@ class Textbook:
         """Eq. (3) in four forward passes."""
         clean = self.answer(patches)
         constant = clean.detach().softmax(1)
-        noise = torch.rand(max(1, round(self.settings.noise * len(patches))), *patches.shape[1:])
+        noise = torch.rand(max(1, round(self.settings.noise_ratio * len(patches))), *patches.shape[1:])
         noisy = self.answer(torch.cat([patches, noise]))
         direction = torch.randn_like(patches)
         direction = direction / direction.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
-        radius = self.settings.delta * torch.rand(len(patches)) ** (1 / patches[0].numel())
+        radius = self.settings.perturbation_radius * torch.rand(len(patches)) ** (1 / patches[0].numel())
         moved = self.answer(patches + direction * radius.view(-1, 1, 1, 1))
-        subset = torch.randperm(len(patches))[: max(1, round(self.settings.keep * len(patches)))]
+        subset = torch.randperm(len(patches))[: max(1, round(self.settings.subset_fraction * len(patches)))]
         part = self.answer(patches[subset])
         return (
             self.settings.lambda_c * F.cross_entropy(clean, target)

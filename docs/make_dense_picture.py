@@ -39,7 +39,7 @@ def probabilities(bundle: Bundle, slide: Slide, grid: PatchGrid) -> np.ndarray:
 
 
 def draw(bundle: Bundle, drawn: SyntheticSlide, slide: Slide) -> plt.Figure:
-    cells = bundle.config.grid
+    cells = bundle.config.patches
     patches = place_patches(slide, cells)
     dense = place_patches(slide, cells.model_copy(update={"stride_px": STRIDE}), make_grid=dense_grid)
     negative, positive = (np.array(colour) / 255 for colour in palette(2))

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from napari_distill2label.core.presets import PRESETS, RECIPES
+from napari_distill2label.core.presets import METHODS, PRESETS
 from napari_distill2label.core.settings import Settings
 
 PAGE = Path(__file__).parent / "reference" / "settings.md"
@@ -24,11 +24,12 @@ HEAD = """\
 Every setting is declared once. The form in the window, the flags of `distill2label train`, the JSON in a run and in a
 model, and this page all come from that declaration.
 
-- **Command line**: `--teacher.epochs 20`. A hyphen does as well as an underscore (`--grid.patch-px 64`); `none` unsets.
-- **Python**: `d2l.build_settings("colon", "default", {"teacher": {"epochs": 20}})`.
+- **Command line**: `--teacher.epochs 20`. Hyphens and underscores are the same
+  (`--patches.size-px 64`). `none` unsets a setting that can be unset.
+- **Python**: `d2l.build_settings("colon", "recommended", {"teacher": {"epochs": 20}})`.
 - **napari console**: `session.configure(teacher={"epochs": 20})`.
 
-A run's settings are the defaults below, then those of the preset, of the recipe, and yours, the later ones on top.
+A run's settings are the defaults below, then those of the preset, of the method, and yours, the later ones on top.
 A value out of range is an error that names the setting. Symbols and equation numbers are the paper's.
 """
 
@@ -44,7 +45,7 @@ def main() -> int:
 
 def page() -> str:
     """The whole page as Markdown."""
-    parts = [HEAD, *_sections(), _presets(), _recipes()]
+    parts = [HEAD, *_sections(), _presets(), _methods()]
     return "\n".join(parts)
 
 
@@ -76,8 +77,8 @@ def _is_group(field: FieldInfo) -> bool:
 
 
 def _names(name: str) -> str:
-    """Presets and recipes are text to the model and a choice to the user."""
-    known = {"preset": PRESETS, "recipe": RECIPES}.get(name, ())
+    """Presets and methods are text to the model and a choice to the user."""
+    known = {"preset": PRESETS, "method": METHODS}.get(name, ())
     return ", ".join(f"`{one}`" for one in known)
 
 
@@ -139,17 +140,17 @@ def _presets() -> str:
     return "\n".join([*lines, ""])
 
 
-def _recipes() -> str:
+def _methods() -> str:
     lines = [
-        "## Recipes",
+        "## Methods",
         "",
-        "A recipe is the method: `paper` keeps to the letter of the paper, `default` is the best we know. Whatever is",
+        "`paper` keeps to the letter of the paper, `recommended` is the best we know. Whatever is",
         "not in the paper is off in `paper`.",
         "",
-        "| recipe | what it changes |",
+        "| method | what it changes |",
         "|---|---|",
     ]
-    for name, changes in RECIPES.items():
+    for name, changes in METHODS.items():
         changed = ", ".join(
             f"`{group}.{field}` = `{_shown(value)}`"
             for group, fields in changes.items()

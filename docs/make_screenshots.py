@@ -19,8 +19,8 @@ DOCS = Path(__file__).parent
 WINDOW = (1366, 768)  # px; a small laptop's screen
 THEMES = ("dark", "light")
 # Beside those of the demo; glass is not scored.
-SETTINGS = {"split": {"valid": 0.2, "test": 0.2}, "grid": {"tissue": "white"}}
-QUICK = {"teacher": {"epochs": 3}, "assistant": {"epochs": 2}, "student": {"epochs": 3}}
+SETTINGS = {"split": {"valid": 0.2, "test": 0.2}, "patches": {"tissue": "white"}}
+QUICK = {"teacher": {"epochs": 3}, "oof": {"epochs": 2}, "student": {"epochs": 3}}
 
 
 def trained(cohort, folder: Path, settings):

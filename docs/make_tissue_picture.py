@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from napari_distill2label.core.events import drain
-from napari_distill2label.core.settings import GridSettings
+from napari_distill2label.core.settings import PatchSettings
 from napari_distill2label.slides import open_slide
 from napari_distill2label.slides.patches import place_patches
 from napari_distill2label.slides.regions import polygons_from_mask
@@ -16,7 +16,7 @@ from napari_distill2label.slides.tissue import segment_tissue
 
 PICTURE = Path(__file__).parent / "images" / "tissue.png"
 SHAPE = (560, 700)  # px
-GRID = GridSettings(patch_px=28, tissue="otsu")
+GRID = PatchSettings(patch_px=28, tissue="otsu")
 GREEN, GAP = (0, 158, 115), 12
 
 

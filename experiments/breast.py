@@ -16,7 +16,7 @@ from napari_distill2label.core.errors import SettingsError
 from napari_distill2label.core.events import Event, Progress, Task, drain
 from napari_distill2label.core.metrics import binary_metrics
 from napari_distill2label.core.presets import build_settings
-from napari_distill2label.core.settings import GridSettings, Settings
+from napari_distill2label.core.settings import PatchSettings, Settings
 from napari_distill2label.store.cohort import SPLITS, Cohort, CohortSlide
 from napari_distill2label.store.splits import k_folds
 from napari_distill2label.workflow.commands.prepare_dataset import prepare_dataset
@@ -112,7 +112,7 @@ def _work(cohort: Cohort, settings: Settings, models: tuple[str, ...], fold: int
     """Train `models` on the training images of a fold and measure them on its test images."""
     bags = {split: [] for split in SPLITS}
     for done, slide in enumerate(cohort.labelled, 1):
-        bags[slide.split].append(_bag(replace(slide, split=None), cohort.classes, settings.grid))
+        bags[slide.split].append(_bag(replace(slide, split=None), cohort.classes, settings.patches))
         yield Progress(Task.READ_SLIDES, done, len(cohort.labelled))
     trained = yield from train_models(
         bags["train"], bags["valid"], len(cohort.classes), settings, [NETWORKS[row] for row in models]
@@ -125,7 +125,7 @@ def _work(cohort: Cohort, settings: Settings, models: tuple[str, ...], fold: int
 
 
 @cache
-def _bag(slide: CohortSlide, classes: tuple[str, ...], grid: GridSettings) -> Bag:
+def _bag(slide: CohortSlide, classes: tuple[str, ...], grid: PatchSettings) -> Bag:
     """The bag of an image, read once per process; no truth but the image's label is in it."""
     # What is said while reading (that the files' 72 dpi are no scale) would be said by every trial, and changes
     # nothing: patches are cut in pixels.

@@ -96,11 +96,12 @@ def _setting(frame: "pd.DataFrame", splits: Sequence[Cohort], settings: Settings
     negative, positive = cohort.classes
     mixed = sum(len({slide.label for slide in cohort if slide.case_id == case}) > 1 for case in _cases(cohort))
     step = f"moves in steps of {short(1 / pairs, 2)}" if pairs else "is undefined"
+    side = settings.patches.size_px
     described = f"""
         {len(cohort)} images ({negative} + {positive}: {_labels(cohort)}) of {len(_cases(cohort))} cases, {mixed} of
-        which have both labels; patches of {settings.grid.patch_px} × {settings.grid.patch_px} px, those with at least
-        {settings.grid.background_fraction:.0%} of white pixels dropped; recipe `{settings.recipe}`, epochs:
-        {settings.teacher.epochs}, realizations of the subset term: {settings.teacher.realizations}, folds:
+        which have both labels; patches of {side} × {side} px, those with at least
+        {settings.patches.max_background:.0%} of white pixels dropped; method `{settings.method}`, epochs:
+        {settings.teacher.epochs}, realizations of the subset term: {settings.teacher.n_subsets}, folds:
         {len(splits)}, with whole cases dealt to them, seeds: {seeds}. """
     lacks = f"**{lacking} trainings are missing: run the command again.**" if lacking else ""
     meaning = f"""

@@ -37,11 +37,11 @@ NAME = "colon"
 FOLD_SEED = 0  # one set of folds for all seeds: what differs between seeds is training alone
 SUPERVISED = {
     "supervised": TRAINING,
-    "supervised-augmented": TRAINING.model_copy(update={"augment": "turns", "stain": STAIN}),
+    "supervised-augmented": TRAINING.model_copy(update={"rotate_flip": True, "stain_jitter": STAIN}),
 }
 ROWS = (*VARIANTS, *SUPERVISED)
-MAIN = ("paper", "default", "supervised")
-QUICK = {"teacher": {"epochs": 1}, "assistant": {"epochs": 1}, "student": {"epochs": 1}}
+MAIN = ("paper", "recommended", "supervised")
+QUICK = {"teacher": {"epochs": 1}, "oof": {"epochs": 1}, "student": {"epochs": 1}}
 PROTOCOL = 3  # of measuring; another number where the same network would get other rows
 QUICK_SLIDES = 6  # of each label
 
@@ -146,7 +146,7 @@ def _work(source: Source, row: str, fold: int, seed: int, layers: dict[str, Any]
     """Train one row's models on a fold's training slides, and measure them on its test slides."""
     bags, truth = yield from read_bags(source)
     n_classes = len(source.split.classes)
-    grid = {"grid": CUTS[source.kind].model_dump()}
+    grid = {"patches": CUTS[source.kind].model_dump()}
     if row in SUPERVISED:
         settings = VARIANTS["paper"].settings(NAME, seed, grid)
         training = SUPERVISED[row].model_copy(update=layers.get("teacher", {}))

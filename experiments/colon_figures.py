@@ -12,7 +12,7 @@ from napari_distill2label.store.cohort import Cohort
 from .figures import COLOURS, new_figure, save
 
 READINGS = {"grid": "On the 18 × 18 grid", "nucleus": "Centred on the nuclei"}
-SHOWN = ("default", "student")  # whose patches the montage shows: the first there is
+SHOWN = ("recommended", "student")  # whose patches the montage shows: the first there is
 BINS, EACH, PATCH_PX = 5, 8, 27  # of the montage: ranges of score, patches of each
 
 
@@ -59,7 +59,7 @@ def _losses(out: Path) -> None:
 
 def _reliability(out: Path) -> None:
     """How often patches of a score are positive, pooled over folds and seeds."""
-    models = ("mil", "teacher", "student", "default", "supervised")
+    models = ("mil", "teacher", "student", "recommended", "supervised")
     kinds = [kind for kind in READINGS if any(_read(out, "scores", kind, model) for model in models)]
     if not kinds:
         return

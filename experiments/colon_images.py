@@ -10,7 +10,7 @@ import numpy as np
 from napari_distill2label.core.bag import Bag
 from napari_distill2label.core.events import Event, Progress, Task, drain
 from napari_distill2label.core.geometry import PatchGrid, PatchPoints
-from napari_distill2label.core.settings import GridSettings
+from napari_distill2label.core.settings import PatchSettings
 from napari_distill2label.slides.patches import place_patches
 from napari_distill2label.slides.registry import open_slide
 from napari_distill2label.store.cohort import Cohort, CohortSlide
@@ -20,8 +20,8 @@ from napari_distill2label.workflow.ground_truth import PointTruth, Truth
 from napari_distill2label.workflow.slide_reader import SlideReader, centres_of
 
 CUTS = {
-    "grid": GridSettings(edge="drop"),  # 500 px and patches of 27 px: the 18 × 18 that fit
-    "nucleus": GridSettings(),
+    "grid": PatchSettings(border="drop"),  # 500 px and patches of 27 px: the 18 × 18 that fit
+    "nucleus": PatchSettings(),
 }
 
 

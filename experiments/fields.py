@@ -50,11 +50,11 @@ NAME, PRESET, PATCHES = "fields", "colon", "nucleus"
 CLASSES = ("none", *COLON_KINDS)
 KINDS = range(1, len(CLASSES))  # indices of what can be found
 ACROSS = 3  # fields along each side of an image
-SEVERAL = {"grid": CUTS[PATCHES].model_dump(), "model": {"several": True}}
+SEVERAL = {"patches": CUTS[PATCHES].model_dump(), "architecture": {"multi_label": True}}
 SUPERVISED = "supervised"
-ROWS = {row: tuple(VARIANTS[row].models.values()) for row in ("paper", "default")} | {SUPERVISED: (SUPERVISED,)}
+ROWS = {row: tuple(VARIANTS[row].models.values()) for row in ("paper", "recommended")} | {SUPERVISED: (SUPERVISED,)}
 PAIRS = (
-    ("teacher", "mil"), ("student", "teacher"), ("student", "mil"), ("default", "student"), ("supervised", "default"),
+    ("teacher", "mil"), ("student", "teacher"), ("student", "mil"), ("recommended", "student"), ("supervised", "recommended"),
 )  # fmt: skip
 SUMMARIES = {"auroc": "AUROC, mean of kinds", "accuracy": "accuracy", "f1": "F1, mean of kinds"}  # of single patches
 
@@ -69,7 +69,7 @@ def fields(
     scheduler: str | None = None,
     quick: bool = False,
 ) -> Generator[Event, None, Path]:
-    """Train both recipes and the ceiling on every fold, and measure each kind; what `out` has is not done again.
+    """Train both methods and the ceiling on every fold, and measure each kind; what `out` has is not done again.
 
     Parameters
     ----------
@@ -194,7 +194,7 @@ def train_ceiling(
     train: Sequence[Bag], truth: Mapping[str, np.ndarray], seed: int, layers: Mapping[str, Any]
 ) -> Generator[Event, None, dict[str, Trained]]:
     """The same network, shown the kind of every training patch."""
-    settings = VARIANTS["paper"].settings(PRESET, seed, {"grid": SEVERAL["grid"]})
+    settings = VARIANTS["paper"].settings(PRESET, seed, {"patches": SEVERAL["patches"]})
     training = TRAINING.model_copy(update=layers.get("teacher", {}))
     return {SUPERVISED: (yield from train_supervised(train, truth, len(CLASSES), settings, training))}
 
@@ -302,7 +302,7 @@ def _gains(frame: "pd.DataFrame") -> str:
     return markdown(["", *SUMMARIES.values()], rows)
 
 
-def draw_figure(frame: "pd.DataFrame", out: Path, shown: str = "default") -> Path:
+def draw_figure(frame: "pd.DataFrame", out: Path, shown: str = "recommended") -> Path:
     """Left: AUROC of single patches by kind and model; right: what the model `shown` calls patches of each kind."""
     figure, (bars, matrix) = new_figure(2, width=5.2, height=4)
     models, places = _models(frame), np.arange(len(COLON_KINDS))

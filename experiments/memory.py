@@ -1,4 +1,4 @@
-"""Networks that this process has trained: rows that share a teacher or assistants train them once.
+"""Networks that this process has trained: rows that share a teacher or out-of-fold classifiers train them once.
 
 Training depends on nothing but what a `Stage` holds and the validation bags, and comes out the same bit for bit on one
 machine. So a stage is known by a digest of all of that, whichever row or settings it comes from.
@@ -21,7 +21,7 @@ from napari_distill2label.mil.training import TrainingState
 
 KEPT = 48  # networks, of the rows of one fold; one for the colon images has 5 MB
 # Settings that decide what is done with a network, or with what it says, once it is trained.
-AFTERWARDS = {"calibrate", "teacher_share", "neighbours"}
+AFTERWARDS = {"calibrate", "teacher_weight", "smoothing_neighbours"}
 
 
 class Memory:

@@ -14,7 +14,7 @@ from napari_distill2label.core.errors import SettingsError
 from napari_distill2label.core.events import Event, Progress, Task
 from napari_distill2label.core.metrics import binary_metrics, positive_score
 from napari_distill2label.core.presets import build_settings
-from napari_distill2label.core.settings import ModelSettings, TeacherSettings
+from napari_distill2label.core.settings import ArchitectureSettings, TeacherSettings
 from napari_distill2label.mil.losses import TeacherLoss
 from napari_distill2label.mil.model import MILModel
 from napari_distill2label.mil.training import RngState, TrainingState, fit
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
 
 NAME = "mnist"
 # LeNet-5 as Ilse 2018, Table 7: no dropout.
-NETWORK = ModelSettings(encoder="lenet5", hidden=500, dropout=0.0)
+NETWORK = ArchitectureSettings(encoder="lenet5", hidden_dim=500, dropout=0.0)
 # The paper gives RMSprop; learning rate and weight decay are those of Ilse's code for MNIST bags. It gives no λ for
 # MNIST: those of its colon set. float32 means the same on every processor.
 TRAINING = {
     "optimiser": "rmsprop",
     "learning_rate": 5e-4,
     "weight_decay": 1e-4,
-    "select": "last",
+    "keep_epoch": "last",
     "precision": "float32",
 }
 SINGLE_TERMS = {"vat_noise": "lambda_n", "vat_ball": "lambda_d", "vat_entropy": "lambda_e"}
@@ -285,8 +285,9 @@ def _described(settings: TeacherSettings) -> str:
     weights = ", ".join(f"{name} = {value:g}" for name, value in lambdas.items())
     return (
         f"LeNet-5, RMSprop with learning rate {settings.learning_rate:g} and weight decay {settings.weight_decay:g}, "
-        f"one bag per step, {weights}, noise instances {settings.noise:g} · K, δ = {settings.delta:g}, "
-        f"subsets of {settings.keep:g} · K"
+        f"one bag per step, {weights}, noise instances {settings.noise_ratio:g} · K, "
+        f"δ = {settings.perturbation_radius:g}, "
+        f"subsets of {settings.subset_fraction:g} · K"
     )
 
 

@@ -20,7 +20,7 @@ from napari_distill2label.mil.training_bags import BagBatch, TrainingBag
 from .training import Trained, train_stage
 
 # Patches of all slides in one step, as any classifier is trained; 16 epochs, the last one taken.
-TRAINING = TeacherSettings(batch_bags=4, bag_patches=32, learning_rate=3e-4, schedule="cosine", select="last")
+TRAINING = TeacherSettings(batch_size=4, pseudo_bag_size=32, learning_rate=3e-4, schedule="cosine", keep_epoch="last")
 
 
 class SupervisedLoss:

@@ -81,12 +81,12 @@ def train_stage(stage: Stage, valid: Sequence[Bag]) -> Generator[Event, None, Tr
 
 def answers_of(model: MILModel, bags: Sequence[Bag]) -> Generator[Progress, None, Answers]:
     """Scores (`core.metrics.positive_score`) of bags and of their instances as bags of one; attention."""
-    several = model.settings.several
+    multi_label = model.settings.multi_label
     bag_scores, instance_scores, attention = [], [], []
     for done, bag in enumerate(bags, 1):
         answer = predict_bag(model, bag)
-        bag_scores.append(float(positive_score(model.probabilities(answer.bag_logits).numpy(), several)))
-        instance_scores.append(positive_score(model.probabilities(answer.instance_logits).numpy(), several))
+        bag_scores.append(float(positive_score(model.probabilities(answer.bag_logits).numpy(), multi_label)))
+        instance_scores.append(positive_score(model.probabilities(answer.instance_logits).numpy(), multi_label))
         attention.append(answer.attention.numpy())
         yield Progress(Task.PREDICT_BAGS, done, len(bags))
     return Answers(np.array(bag_scores), instance_scores, attention)

@@ -21,7 +21,7 @@ class Variant:
     """
 
     models: Mapping[str, str]
-    recipe: str = "paper"
+    method: str = "paper"
     overrides: Mapping[str, Any] = field(default_factory=dict)
     attention: Mapping[str, str] = field(default_factory=dict)
     against: str = ""
@@ -31,8 +31,8 @@ class Variant:
         return (*self.models.values(), *self.attention.values())
 
     def settings(self, preset: str, seed: int, *layers: Mapping[str, Any]) -> Settings:
-        """Preset < recipe < `layers` < this variant's own."""
-        return build_settings(preset, self.recipe, merged({"seed": seed}, *layers, self.overrides))
+        """Preset < method < `layers` < this variant's own."""
+        return build_settings(preset, self.method, merged({"seed": seed}, *layers, self.overrides))
 
 
 def _teacher(**lambdas: float) -> dict[str, Any]:
@@ -40,13 +40,13 @@ def _teacher(**lambdas: float) -> dict[str, Any]:
 
 
 def _without(name: str, **overrides: Mapping[str, Any]) -> dict[str, Variant]:
-    """The recipe `default` with one of its parts left out."""
-    row = f"default-{name}"
-    return {row: Variant({"student": row}, recipe="default", overrides=overrides, against="default")}
+    """The method `recommended` with one of its parts left out."""
+    row = f"recommended-{name}"
+    return {row: Variant({"student": row}, method="recommended", overrides=overrides, against="recommended")}
 
 
 def _one_choice(row: str, name: str, **overrides: Mapping[str, Any]) -> dict[str, Variant]:
-    """The recipe `paper` with another choice for one of its networks."""
+    """The method `paper` with another choice for one of its networks."""
     return {name: Variant({NETWORKS[row]: f"{row}-{name}"}, overrides=overrides, against=row)}
 
 
@@ -56,7 +56,7 @@ def _one_term(name: str, **weight: float) -> dict[str, Variant]:
 
 
 def _everywhere(**setting: Any) -> dict[str, dict[str, Any]]:
-    return dict.fromkeys(("teacher", "assistant", "student"), setting)
+    return dict.fromkeys(("teacher", "oof", "student"), setting)
 
 
 VARIANTS: dict[str, Variant] = {
@@ -65,30 +65,30 @@ VARIANTS: dict[str, Variant] = {
         {"baseline": "mil", "teacher": "teacher", "student": "student"},
         attention={"baseline": "mil-attention", "teacher": "teacher-attention"},
     ),
-    "default": Variant({"teacher": "default-teacher", "student": "default"}, recipe="default"),
+    "recommended": Variant({"teacher": "recommended-teacher", "student": "recommended"}, method="recommended"),
     # Other pooling; a student of plain MIL; the terms of eq. (3) one by one; eq. (5) with the paper's sums.
-    **_one_choice("mil", "mean", model={"pooling": "mean"}),
-    **_one_choice("mil", "max", model={"pooling": "max"}),
+    **_one_choice("mil", "mean", architecture={"pooling": "mean"}),
+    **_one_choice("mil", "max", architecture={"pooling": "max"}),
     **_one_choice("student", "no-vat", **_teacher()),
     **_one_term("noise", lambda_n=0.5),
     **_one_term("ball", lambda_d=0.3),
     **_one_term("entropy", lambda_e=0.3),
     **_one_choice("student", "sum", student={"instance_reduction": "sum"}),
     # What the paper does not give: noise instances, size of subsets, radius of the ball, temperature.
-    **_one_choice("teacher", "noise-0.2", teacher={"noise": 0.2}),
-    **_one_choice("teacher", "noise-1", teacher={"noise": 1.0}),
-    **_one_choice("teacher", "keep-0.1", teacher={"keep": 0.1}),
-    **_one_choice("teacher", "keep-any", teacher={"keep": 1.0, "subset": "uniform"}),
-    **_one_choice("teacher", "delta-5", teacher={"delta": 5.0}),
+    **_one_choice("teacher", "noise-0.2", teacher={"noise_ratio": 0.2}),
+    **_one_choice("teacher", "noise-1", teacher={"noise_ratio": 1.0}),
+    **_one_choice("teacher", "keep-0.1", teacher={"subset_fraction": 0.1}),
+    **_one_choice("teacher", "keep-any", teacher={"subset_fraction": 1.0, "subset_size": "uniform"}),
+    **_one_choice("teacher", "delta-5", teacher={"perturbation_radius": 5.0}),
     **_one_choice("student", "tau-1", student={"temperature": 1.0}),
     **_one_choice("student", "tau-5", student={"temperature": 5.0}),
-    # What each part of `default` is worth.
-    **_without("no-assistants", student={"gamma_a": 0.0, "gamma_i": 1.0}),
-    **_without("assistants-alone", assistant={"teacher_share": 0.0}),
-    **_without("no-neighbours", assistant={"neighbours": 0}),
-    **_without("no-stain", **_everywhere(stain=0.0)),
-    **_without("no-turns", **_everywhere(augment="none")),
+    # What each part of `recommended` is worth.
+    **_without("no-oof", student={"gamma_oof": 0.0, "gamma_i": 1.0}),
+    **_without("oof-alone", oof={"teacher_weight": 0.0}),
+    **_without("no-neighbours", oof={"smoothing_neighbours": 0}),
+    **_without("no-stain", **_everywhere(stain_jitter=0.0)),
+    **_without("no-rotation", **_everywhere(rotate_flip=False)),
     **_without("12-epochs", student={"epochs": 12}),
-    **_without("bag-gradient", student={"bag_gradient": "all"}),
-    **_without("uncalibrated", student={"calibrate": "none"}),
+    **_without("bag-gradient", student={"slide_loss_trains": "all"}),
+    **_without("uncalibrated", student={"calibrate": False}),
 }

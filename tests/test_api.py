@@ -12,8 +12,8 @@ from napari_distill2label.core.events import ItemDone, Progress, Task
 
 COMMANDS = ("demo", "evaluate", "export", "extract_features", "predict", "prepare_dataset", "segment_tissue", "train")
 SMALL = {
-    "model": {"hidden": 16, "attention": 8}, "device": "cpu",
-    "teacher": {"epochs": 1}, "assistant": {"epochs": 1}, "student": {"epochs": 1},
+    "architecture": {"hidden_dim": 16, "attention_dim": 8}, "device": "cpu",
+    "teacher": {"epochs": 1}, "oof": {"epochs": 1}, "student": {"epochs": 1},
 }  # fmt: skip
 
 

@@ -5,15 +5,15 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from ..core.label_map import COVERAGE
 from ..core.paths import is_url
-from ..core.presets import PRESETS, RECIPES
+from ..core.presets import METHODS, PRESETS
 from ..core.settings import Settings
 from ..core.text import did_you_mean, shown
 
-GROUPS = ("grid", "model", "teacher", "assistant", "student", "split")
+GROUPS = ("patches", "architecture", "teacher", "oof", "student", "split")
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -76,7 +76,7 @@ def _train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("cohort", type=Path, help="CSV slide_id,path,label[,case_id,mpp,split], or CLAM's or TRIDENT's")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="RUN")
     parser.add_argument("--preset", choices=tuple(PRESETS), help="kind of images (default colon)")
-    parser.add_argument("--recipe", choices=tuple(RECIPES), help="method (default default)")
+    parser.add_argument("--method", choices=tuple(METHODS), help="method (default recommended)")
     parser.add_argument("--classes", type=_listed, metavar="A,B", help="class names, the negative one first")
     _add_slides_folder(parser)
     parser.add_argument("--baseline", action="store_true", help="also train the baseline: plain attention MIL")
@@ -109,14 +109,14 @@ def _extract_features(parser: argparse.ArgumentParser) -> None:
     _add_overwrite(parser)
     _add_slides_folder(parser)
     _add_trust(parser)
-    _add_groups(parser, ("grid",))
+    _add_groups(parser, ("patches",))
 
 
 def _segment_tissue(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("slides", type=_place, nargs="+", metavar="SLIDE|FOLDER|COHORT.csv")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR")
     _add_slides_folder(parser)
-    _add_settings_of(parser, "grid", ("tissue", "white_level"))
+    _add_settings_of(parser, "patches", ("tissue", "white_level"))
     parser.add_argument("--overwrite", action="store_true", help="replace existing regions, also corrected ones")
 
 
@@ -309,7 +309,12 @@ def setting_overrides(options: argparse.Namespace) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for key, text in vars(options).items():
         if key.startswith("set:") and text is not None:
-            value = None if text.lower() == "none" else text
             group, _, name = key.removeprefix("set:").rpartition(".")
+            value = None if text.lower() == "none" and _can_be_unset(group, name) else text
             (result.setdefault(group, {}) if group else result)[name] = value
     return result
+
+
+def _can_be_unset(group: str, name: str) -> bool:
+    model: Any = Settings.model_fields[group].annotation if group else Settings
+    return type(None) in get_args(model.model_fields[name].annotation)

@@ -14,7 +14,7 @@ from ..core.label_map import parse_label_map
 from ..core.paths import is_url
 from ..core.presets import build_settings
 from ..core.resource_errors import is_disk_full, is_out_of_memory
-from ..core.settings import GridSettings, Settings, merged, validated
+from ..core.settings import PatchSettings, Settings, merged, validated
 from ..core.text import printable, shown
 from ..mil.memory import retain_freed_memory
 from ..slides.discovery import TABLES
@@ -84,7 +84,8 @@ def _system_error(error: Exception) -> str | None:
     if is_out_of_memory(error):
         return (
             "out of memory. Finished work is saved. Use a machine with more memory, --device cpu if a GPU is full, or "
-            "smaller bags (for training: --teacher.max_bag_patches, --teacher.bag_patches, --teacher.batch_bags)"
+            "smaller bags (for training: --teacher.max_patches_per_bag, --teacher.pseudo_bag_size, "
+            "--teacher.batch_size)"
         )
     if is_disk_full(error):
         return (
@@ -121,14 +122,14 @@ def _train(options: argparse.Namespace, run: Drain) -> None:
 
     overrides = setting_overrides(options)
     if options.resume:
-        for name in ("preset", "recipe"):
+        for name in ("preset", "method"):
             if getattr(options, name) is not None:
                 overrides[name] = getattr(options, name)
         settings = validated(
             Settings, merged(Run.open(options.out).config.settings.model_dump(), overrides), "settings"
         )
     else:
-        settings = build_settings(options.preset or "colon", options.recipe or "default", overrides)
+        settings = build_settings(options.preset or "colon", options.method or "recommended", overrides)
         check_encoder(settings, options.encoder, options.features)  # before anything is read
     trained = run(
         train(
@@ -156,7 +157,7 @@ def _extract_features(options: argparse.Namespace, run: Drain) -> None:
     from ..store.cohort import Cohort
     from ..workflow.commands.extract_features import extract_features
 
-    grid = validated(GridSettings, {"tissue": "otsu", **setting_overrides(options).get("grid", {})}, "settings: grid")
+    grid = validated(PatchSettings, {"tissue": "otsu", **setting_overrides(options).get("patches", {})}, "patches")
     work = extract_features(
         Cohort.read(options.cohort, options.slides_folder),
         options.encoder,
@@ -218,9 +219,7 @@ def _segment_tissue(options: argparse.Namespace, run: Drain) -> None:
     from ..store.cohort import Cohort
     from ..workflow.commands.segment_tissue import segment_tissue
 
-    settings = validated(
-        GridSettings, {"tissue": "otsu", **setting_overrides(options).get("grid", {})}, "settings: grid"
-    )
+    settings = validated(PatchSettings, {"tissue": "otsu", **setting_overrides(options).get("patches", {})}, "patches")
     for path in run(segment_tissue(_slides(options, Cohort), options.out, settings, overwrite=options.overwrite)):
         print(printable(str(path)))
 

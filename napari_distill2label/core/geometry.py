@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from .errors import SettingsError, SlideError
-from .settings import GridSettings
+from .settings import PatchSettings
 
 Mpp = tuple[float, float]  # (y, x) in µm per pixel
 
@@ -106,7 +106,7 @@ class PatchGrid:
     def over(
         cls,
         slide_shape: tuple[int, int],
-        settings: GridSettings,
+        settings: PatchSettings,
         slide_mpp: Mpp | None = None,
         origin: tuple[int, int] = (0, 0),
     ) -> "PatchGrid":
@@ -115,25 +115,25 @@ class PatchGrid:
         `SlideError` if a patch is larger than the slide, `SettingsError` if a stride in µm has no scale.
         """
         if settings.stride_um is not None and settings.stride_px is None:
-            raise SettingsError("grid.stride_um has no scale: set grid.mpp or grid.patch_um too")
-        side = level0_px(settings.patch_px, settings.mpp, slide_mpp)
-        stride = level0_px(settings.stride_px or settings.patch_px, settings.mpp, slide_mpp)
+            raise SettingsError("patches.stride_um has no scale: set patches.mpp or patches.size_um too")
+        side = level0_px(settings.size_px, settings.mpp, slide_mpp)
+        stride = level0_px(settings.stride_px or settings.size_px, settings.mpp, slide_mpp)
         _check_fits(side, slide_shape)
         if min(origin) < -side / 2:
             raise ValueError(f"origin {origin}: the centre of the first patch would lie outside the slide")
-        # The last patch's centre (or, with edge="drop", its far side) must lie in the image.
-        reach = side / 2 if settings.edge == "reflect" else side
+        # The last patch's centre (or, with border="drop", its far side) must lie in the image.
+        reach = side / 2 if settings.border == "keep" else side
         counts = [
             max(
                 0,
                 int(np.ceil((size - start - reach) / stride))
-                if settings.edge == "reflect"
+                if settings.border == "keep"
                 else (size - start - side) // stride + 1,
             )
             for size, start in zip(slide_shape, origin, strict=True)
         ]
         (height, width), (rows, cols) = slide_shape, counts
-        return cls((height, width), side, stride, (origin[0], origin[1]), settings.patch_px, settings.mpp, rows, cols)
+        return cls((height, width), side, stride, (origin[0], origin[1]), settings.size_px, settings.mpp, rows, cols)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -215,11 +215,11 @@ class PatchPoints:
         cls,
         centres: np.ndarray,
         slide_shape: tuple[int, int],
-        settings: GridSettings,
+        settings: PatchSettings,
         slide_mpp: Mpp | None = None,
     ) -> "PatchPoints":
         """Centre patches on (n, 2) float points (y, x), 0-based. `SlideError` if one lies outside the slide."""
-        side = level0_px(settings.patch_px, settings.mpp, slide_mpp)
+        side = level0_px(settings.size_px, settings.mpp, slide_mpp)
         _check_fits(side, slide_shape)
         centres = np.floor(np.asarray(centres, float).reshape(-1, 2) + 0.5)
         # A detector may place a centre on the border, which rounding moves one pixel outside.
@@ -233,7 +233,7 @@ class PatchPoints:
                 "in level-0 pixels?"
             )
         height, width = slide_shape
-        return cls((height, width), inside.astype(np.int64), side, settings.patch_px, settings.mpp)
+        return cls((height, width), inside.astype(np.int64), side, settings.size_px, settings.mpp)
 
     @property
     def shape(self) -> tuple[int]:

@@ -52,8 +52,8 @@ def mean_metrics(each: Iterable[Metrics]) -> Metrics:
     return {key: float(np.mean(values)) if values else None for key, values in defined.items()} | {"n": len(rows)}
 
 
-def positive_score(probability: np.ndarray, several: bool = False) -> np.ndarray:
+def positive_score(probability: np.ndarray, multi_label: bool = False) -> np.ndarray:
     """Return the score (…) of being positive from probabilities (…, C): 1 − p(class 0), or the largest finding if
     several classes can be present (their probabilities do not sum to 1).
     """
-    return probability[..., 1:].max(-1) if several else 1 - probability[..., 0]
+    return probability[..., 1:].max(-1) if multi_label else 1 - probability[..., 0]

@@ -14,7 +14,7 @@ MIN_MEASURED = 1.0  # s of work before a time is given
 MIN_FRACTION = 0.02  # of a part, before its own speed counts in place of the mean speed of all parts
 
 # One pass over the training bags, in passes of the baseline (benchmarks/steps.py): relative costs, never seconds.
-COST = {"baseline": 1.0, "teacher": 2.3, "assistant": 1.0, "student": 1.15}
+COST = {"baseline": 1.0, "teacher": 2.3, "oof": 1.0, "student": 1.15}
 
 
 def title(event: Progress | EpochEnd) -> str:
@@ -52,10 +52,10 @@ def training_parts(settings: Settings, baseline: bool = False) -> tuple[Part, ..
 
     parts = [part("baseline", settings.teacher)] if baseline else []
     parts.append(part("teacher", settings.teacher))
-    if settings.student.gamma_a:
-        count = settings.assistant.parts
+    if settings.student.gamma_oof:
+        count = settings.oof.folds
         share = (count - 1) / count  # each is trained without the slides that it answers for
-        parts += [part(f"assistant-{number}", settings.assistant, share) for number in range(1, count + 1)]
+        parts += [part(f"oof-{number}", settings.oof, share) for number in range(1, count + 1)]
     return (*parts, part("student", settings.student))
 
 

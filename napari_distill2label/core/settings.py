@@ -21,49 +21,122 @@ class _Settings(BaseModel):
 SettingsType = TypeVar("SettingsType", bound=BaseModel)
 
 
-class GridSettings(_Settings):
+def _setting(
+    default: Any,
+    title: str,
+    description: str,
+    *,
+    unit: str = "",
+    unset: str = "not set",
+    names: Mapping[str, str] | None = None,
+    basic: bool = False,
+    **limits: Any,
+) -> Any:
+    """Declare a setting.
+
+    Parameters
+    ----------
+    title, description
+        Its name in the window; what it is.
+    unit, unset, names
+        Unit of its numbers; what the window shows for None; names of values that say too little by themselves.
+    basic
+        Whether most users look at it. The window folds the others.
+    limits
+        `ge`, `gt`, `le`, `lt`, `pattern` of pydantic's `Field`.
+    """
+    shown_as = {"unit": unit, "unset": unset, "names": dict(names or {}), "basic": basic}
+    return Field(default, title=title, description=description, json_schema_extra=shown_as, **limits)
+
+
+class PatchSettings(_Settings):
     """How a slide is cut into patches.
 
-    A patch has a side in px, a side in µm and a scale; two of them give the third.
+    A patch has a size in px, a size in µm and a scale; two of them give the third.
     """
 
-    patch_px: int = Field(27, ge=1, le=4096, description="side of a patch as the model sees it (px)")
-    patch_um: float | None = Field(
-        None, gt=0, le=20_000, description="side of a patch on the slide (µm); with mpp it gives patch_px, else mpp"
+    model_config = ConfigDict(title="Patches")
+
+    size_px: int = _setting(
+        27, "Patch size (px)", "Side of a patch as the model sees it (px).", unit="px", basic=True, ge=1, le=4096
     )
-    stride_px: int | None = Field(
-        None, ge=1, le=4096, description="from patch to patch (px of the model); none: patch_px"
+    size_um: float | None = _setting(
+        None,
+        "Patch size (µm)",
+        "Side of a patch on the slide (µm). With mpp it gives size_px, otherwise it gives mpp.",
+        unit="µm",
+        basic=True,
+        gt=0,
+        le=20_000,
     )
-    stride_um: float | None = Field(
-        None, gt=0, le=20_000, description="from patch to patch on the slide (µm), instead of stride_px; needs a scale"
+    stride_px: int | None = _setting(
+        None,
+        "Stride (px)",
+        "Distance between neighbouring patches (px of the model). Default: the patch size.",
+        unit="px",
+        unset="patch size",
+        basic=True,
+        ge=1,
+        le=4096,
     )
-    mpp: float | None = Field(None, ge=0.05, le=20, description="µm/px that patches are cut at; none: the slide's own")
-    edge: Literal["reflect", "drop"] = Field(
-        "reflect", description="patches over the border: keep those whose centre is inside, or drop them"
+    stride_um: float | None = _setting(
+        None,
+        "Stride (µm)",
+        "Distance between neighbouring patches on the slide (µm), in place of stride_px. It needs a scale.",
+        unit="µm",
+        gt=0,
+        le=20_000,
     )
-    tissue: Literal["all", "white", "otsu"] = Field(
-        "all", description="pixels that count as background: none; min(R, G, B) >= white_level; Otsu on saturation"
+    mpp: float | None = _setting(
+        None,
+        "Patch scale",
+        "Pixel size at which patches are cut (µm/px). Default: that of the slide.",
+        unit="µm/px",
+        unset="slide's own",
+        basic=True,
+        ge=0.05,
+        le=20,
     )
-    white_level: int = Field(220, ge=0, le=255, description="rule 'white': darkest channel of a background pixel")
-    background_fraction: float = Field(
-        0.75, gt=0, le=1, description="a patch with at least this fraction of background pixels is dropped"
+    border: Literal["keep", "drop"] = _setting(
+        "keep",
+        "Border patches",
+        "Patches that reach over the border: keep those whose centre is inside, or drop them.",
+    )
+    tissue: Literal["none", "white", "otsu"] = _setting(
+        "none",
+        "Tissue method",
+        "Method that finds background pixels. none: there are none; white: min(R, G, B) ≥ white_level; "
+        "otsu: Otsu's threshold on saturation.",
+        names={"none": "keep all", "white": "drop white", "otsu": "find tissue"},
+        basic=True,
+    )
+    white_level: int = _setting(
+        220, "White threshold", "Darkest channel of a background pixel, with the method white (0–255).", ge=0, le=255
+    )
+    max_background: float = _setting(
+        0.75,
+        "Maximum background",
+        "Fraction of background pixels from which a patch is dropped.",
+        basic=True,
+        gt=0,
+        le=1,
     )
 
     @model_validator(mode="after")
     def _work_out(self) -> Self:
         """Fill in what the lengths in µm say; what was worked out does not count as set."""
         given = self.model_fields_set
-        if self.patch_um is not None:
+        if self.size_um is not None:
             if self.mpp is None:
-                self._fill("mpp", self.patch_um / self.patch_px)
+                self._fill("mpp", self.size_um / self.size_px)
             else:
-                px = max(1, round(self.patch_um / self.mpp))
-                if "patch_px" in given and px != self.patch_px:
+                px = max(1, round(self.size_um / self.mpp))
+                if "size_px" in given and px != self.size_px:
                     raise ValueError(
-                        f"patch_um {self.patch_um:g} at mpp {self.mpp:g} is {px} px, not patch_px {self.patch_px}: "
+                        f"size_um {self.size_um:g} at mpp {self.mpp:g} is {px} px, not size_px {self.size_px}: "
                         "leave one of them out"
                     )
-                self._fill("patch_px", px)
+                self._fill("size_px", px)
         if self.stride_um is not None and self.mpp is not None:
             px = max(1, round(self.stride_um / self.mpp))
             if self.stride_px not in (None, px):
@@ -82,170 +155,283 @@ class GridSettings(_Settings):
             raise ValueError(f"{name} would be {value:.4g}, which is not between {low:g} and {high:g}")
         object.__setattr__(self, name, value)
 
-    def with_encoder_defaults(self, patch_px: int, mpp: float | None) -> "GridSettings":
-        """The same grid with an encoder's side and scale, where the user has set neither nor anything that gives them.
+    def with_encoder_defaults(self, size_px: int, mpp: float | None) -> "PatchSettings":
+        """Return the same settings with an encoder's patch size and scale, where the user has set neither of them.
 
-        `SettingsError` if they do not fit what is set.
+        Raises
+        ------
+        SettingsError
+            If they do not fit what is set.
         """
         given = {name: getattr(self, name) for name in self.model_fields_set}
         own: dict[str, Any] = {"mpp": mpp}
-        if given.get("patch_um") is None:
-            own["patch_px"] = patch_px
-        elif "patch_px" in given:  # its side in µm and px is the user's, and so the scale
+        if given.get("size_um") is None:
+            own["size_px"] = size_px
+        elif "size_px" in given:  # the user has set the size in µm and in px, and so the scale
             own = {}
-        return validated(GridSettings, own | given, "grid")
+        return validated(PatchSettings, own | given, "patches")
 
 
-class ModelSettings(_Settings):
+class ArchitectureSettings(_Settings):
     """The network: encoder, pooling, one linear head."""
 
-    encoder: Literal["colon", "breast", "lenet5", "features"] = Field(
-        "colon", description="convolutions over a patch, or a projection of a frozen encoder's features"
+    model_config = ConfigDict(title="Network")
+
+    encoder: Literal["colon", "breast", "lenet5", "features"] = _setting(
+        "colon",
+        "Encoder",
+        "Encoder of a patch: convolutions, or a projection of a frozen encoder's features.",
+        basic=True,
     )
-    pooling: Literal["gated", "attention", "mean", "max"] = Field(
-        "gated", description="how a bag is summarised, eq. (1)"
+    pooling: Literal["gated", "attention", "mean", "max"] = _setting(
+        "gated", "Pooling", "How patches are combined to a slide's score, eq. (1).", basic=True
     )
-    hidden: int = Field(512, ge=1, le=8192, description="width of the fully connected layers")
-    attention: int = Field(128, ge=1, le=4096, description="L, width of the attention network, eq. (2)")
-    dropout: float = Field(0.5, ge=0, lt=1, description="dropout after the fully connected layers")
-    several: bool = Field(False, description="several classes can be present in one slide: one sigmoid per class")
+    hidden_dim: int = _setting(512, "Hidden units", "Width of the fully connected layers.", ge=1, le=8192)
+    attention_dim: int = _setting(
+        128, "Attention width", "L, the width of the attention network, eq. (2).", ge=1, le=4096
+    )
+    dropout: float = _setting(0.5, "Dropout", "Dropout after the fully connected layers.", ge=0, lt=1)
+    multi_label: bool = _setting(
+        False,
+        "Several findings per slide",
+        "Whether a slide can have several findings. Each class then has a sigmoid of its own.",
+        basic=True,
+    )
 
 
 class TrainingSettings(_Settings):
-    """What the training of the teacher and of the student have in common."""
+    """What the trainings of all networks have in common."""
 
-    epochs: int = Field(16, ge=1, le=100_000, description="passes over the training bags")
-    select: Literal["best", "last"] = Field("best", description="which epoch: lowest validation bag loss, or the last")
-    optimiser: Literal["adam", "rmsprop"] = Field("adam", description="gradient descent rule")
-    learning_rate: float = Field(1e-4, gt=0, le=1, description="step size")
-    schedule: Literal["constant", "cosine"] = Field(
-        "constant", description="of the step size: the same throughout, or falling to 0 along half a cosine"
+    epochs: int = _setting(16, "Epochs", "Number of passes over the training bags.", unit="epochs", ge=1, le=100_000)
+    keep_epoch: Literal["best", "last"] = _setting(
+        "best",
+        "Epoch to keep",
+        "Epoch whose weights are kept: the one with the lowest validation loss, or the last.",
+        names={"best": "the best", "last": "the last"},
+        basic=True,
     )
-    weight_decay: float = Field(5e-4, ge=0, le=1, description="L2 penalty on the weights")
-    batch_bags: int = Field(1, ge=1, le=1024, description="bags per step")
-    bag_patches: int | None = Field(
+    optimiser: Literal["adam", "rmsprop"] = _setting("adam", "Optimiser", "Rule of gradient descent.")
+    learning_rate: float = _setting(1e-4, "Learning rate", "Step size of the optimiser.", basic=True, gt=0, le=1)
+    schedule: Literal["constant", "cosine"] = _setting(
+        "constant",
+        "Learning-rate schedule",
+        "Learning-rate schedule: constant, or cosine decay to 0.",
+        names={"constant": "constant", "cosine": "falling to 0"},
+    )
+    weight_decay: float = _setting(5e-4, "Weight decay", "L2 penalty on the weights.", ge=0, le=1)
+    batch_size: int = _setting(
+        1, "Batch size (bags)", "Number of bags per step.", unit="bags", basic=True, ge=1, le=1024
+    )
+    pseudo_bag_size: int | None = _setting(
         None,
+        "Pseudo-bag size",
+        "Largest pseudo-bag. In every epoch, larger bags are split at random into pseudo-bags of at most this many "
+        "patches. Default: bags stay whole.",
+        unit="patches",
+        unset="whole slide",
         ge=1,
         le=1_000_000,
-        description="larger bags are dealt anew in every epoch to several of at most so many patches; none: kept whole",
     )
-    max_bag_patches: int = Field(
+    max_patches_per_bag: int = _setting(
         4096,  # colon: 1 MB each in a teacher's step, breast: 2.4 MB
+        "Maximum patches per bag",
+        "Largest bag of pixels that is trained on whole. In every epoch, a random sample of this size is drawn from a "
+        "larger one. Bags of features are never subsampled.",
+        unit="patches",
         ge=1,
         le=1_000_000,
-        description="of a larger bag of pixels that is kept whole, every epoch trains on so many patches, drawn anew; "
-        "bags of features are never thinned",
     )
-    augment: Literal["none", "turns"] = Field(
-        "none", description="turn a step's patches by right angles and mirror them (beyond the paper)"
+    rotate_flip: bool = _setting(
+        False,
+        "Rotate and flip",
+        "Whether the patches of a step are rotated by right angles and mirrored at random (beyond the paper).",
+        basic=True,
     )
-    stain: float = Field(
+    stain_jitter: float = _setting(
         0.0,
+        "Stain jitter",
+        "Spread of a random change of every patch's optical density (beyond the paper). 0: none.",
+        basic=True,
         ge=0,
         le=1,
-        description="restain every patch a little: spread of its optical density (beyond the paper)",
     )
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="of the encoder; auto: bfloat16 where the processor has it"
+    precision: Literal["auto", "float32", "bfloat16"] = _setting(
+        "auto", "Precision", "Number format of the encoder. auto: bfloat16 if the processor supports it."
     )
 
 
 class TeacherSettings(TrainingSettings):
     """Eq. (3): bag classification and the three consistency terms the paper calls VAT."""
 
-    lambda_c: float = Field(1.0, ge=0, le=100, description="λc: bag classification")
-    lambda_n: float = Field(0.5, ge=0, le=100, description="λn: same answer with noise instances added")
-    lambda_d: float = Field(0.3, ge=0, le=100, description="λδ: same answer with every instance perturbed")
-    lambda_e: float = Field(0.3, ge=0, le=100, description="λe: entropy of the answer for a subset of the bag")
-    noise: float = Field(0.5, gt=0, le=10, description="noise instances per instance: max(1, round(noise · K))")
-    delta: float = Field(
+    model_config = ConfigDict(title="Teacher")
+
+    epochs: int = _setting(
+        16, "Teacher epochs", "Number of passes over the training bags.", unit="epochs", basic=True, ge=1, le=100_000
+    )
+    lambda_c: float = _setting(1.0, "λc: slide label", "λc, weight of bag classification.", ge=0, le=100)
+    lambda_n: float = _setting(
+        0.5, "λn: noise", "λn, weight of giving the same output with noise instances added.", ge=0, le=100
+    )
+    lambda_d: float = _setting(
+        0.3, "λδ: perturbation", "λδ, weight of giving the same output with every instance perturbed.", ge=0, le=100
+    )
+    lambda_e: float = _setting(
+        0.3, "λe: subsets", "λe, weight of the entropy of the output for a subset of the bag.", ge=0, le=100
+    )
+    noise_ratio: float = _setting(
+        0.5, "Noise ratio", "Number of noise instances per instance: max(1, round(noise_ratio · K)).", gt=0, le=10
+    )
+    perturbation_radius: float = _setting(
         1.0,
+        "Perturbation radius (δ)",
+        "δ, the L2 radius of the perturbation, in units of the 0–1 image. Of a feature, 0–1 is its mean ∓ √3 standard "
+        "deviations.",
         ge=0,
         le=1000,
-        description="δ: L2 radius of the perturbation, in units of the 0–1 image; of a feature, 0–1 is its mean ∓ √3 "
-        "standard deviations",
     )
-    ball: Literal["random", "adversarial"] = Field(
-        "random", description="perturbation drawn in the ball (the paper), or its worst direction (Miyato 2018)"
+    perturbation: Literal["random", "adversarial"] = _setting(
+        "random",
+        "Perturbation",
+        "Direction of the perturbation: random in the ball (the paper), or the worst direction (Miyato 2018).",
     )
-    keep: float = Field(0.5, gt=0, le=1, description="fraction of the bag in a subset: max(1, round(keep · K))")
-    subset: Literal["fixed", "uniform"] = Field(
-        "fixed", description="subset size: keep · K, or uniform between 1 and keep · K"
+    subset_fraction: float = _setting(
+        0.5,
+        "Subset fraction",
+        "Fraction of the bag in a subset: max(1, round(subset_fraction · K)) instances.",
+        gt=0,
+        le=1,
     )
-    realizations: int = Field(1, ge=1, le=100, description="subsets averaged per step (breast: 5)")
+    subset_size: Literal["fixed", "uniform"] = _setting(
+        "fixed",
+        "Subset size",
+        "Size of a subset: subset_fraction · K, or uniform between 1 and subset_fraction · K.",
+        names={"fixed": "fixed", "uniform": "random"},
+    )
+    n_subsets: int = _setting(1, "Subsets per step", "Number of subsets averaged per step (breast: 5).", ge=1, le=100)
 
 
-class AssistantSettings(TrainingSettings):
-    """Beyond the paper: patch classifiers that learn the labels patches inherit from their slides.
+class OutOfFoldSettings(TrainingSettings):
+    """Beyond the paper: out-of-fold classifiers, which learn the labels that patches inherit from their slides.
 
-    Slides are dealt to parts; the assistant that has not seen a part answers for its patches, for the student (γa).
+    Slides are assigned to folds. The classifier that has not seen a fold predicts its patches, for the student (γo).
     """
 
-    parts: int = Field(3, ge=2, le=20, description="parts that slides are dealt to, and assistants")
-    teacher_share: float = Field(
+    model_config = ConfigDict(title="Helper models")
+
+    folds: int = _setting(
+        3, "Folds", "Number of folds. One out-of-fold classifier is trained per fold.", unit="folds", ge=2, le=20
+    )
+    teacher_weight: float = _setting(
         0.0,
+        "Teacher weight",
+        "Weight of the teacher's scores in the blend with those of the out-of-fold classifiers (as standard scores).",
         ge=0,
         le=1,
-        description="share of the teacher's answers in what is made of theirs (in standard scores)",
     )
-    neighbours: int = Field(
-        0, ge=0, le=100, description="an answer is half the patch's own, half that of its so many nearest patches"
+    smoothing_neighbours: int = _setting(
+        0,
+        "Smoothing neighbours",
+        "Number of neighbours. A patch's target is the mean of its own score and the mean score of its neighbours.",
+        unit="patches",
+        ge=0,
+        le=100,
     )
 
 
 class StudentSettings(TrainingSettings):
     """Eq. (5): bag classification, distillation of bag and instances, entropy of the instances."""
 
-    gamma_c: float = Field(0.3, ge=0, le=100, description="γc: bag classification")
-    gamma_b: float = Field(0.5, ge=0, le=100, description="γb: distillation of the bag")
-    gamma_i: float = Field(0.5, ge=0, le=100, description="γi: distillation of the instances")
-    gamma_e: float = Field(0.1, ge=0, le=100, description="γe: entropy of the instances")
-    gamma_n: float = Field(
-        0.0, ge=0, le=100, description="γn: every patch of a negative slide is negative (beyond the paper)"
+    model_config = ConfigDict(title="Student")
+
+    epochs: int = _setting(
+        16, "Student epochs", "Number of passes over the training bags.", unit="epochs", basic=True, ge=1, le=100_000
     )
-    gamma_a: float = Field(
-        0.0, ge=0, le=100, description="γa: distillation of the assistants' answers (beyond the paper)"
+    gamma_c: float = _setting(0.3, "γc: slide label", "γc, weight of bag classification.", ge=0, le=100)
+    gamma_b: float = _setting(0.5, "γb: teacher, slide", "γb, weight of the distillation of the bag.", ge=0, le=100)
+    gamma_i: float = _setting(
+        0.5, "γi: teacher, patch", "γi, weight of the distillation of the instances.", basic=True, ge=0, le=100
     )
-    gamma_k: float = Field(
-        1.0, ge=0, le=100, description="γk: patches the user corrected (nothing without corrections)"
+    gamma_e: float = _setting(0.1, "γe: certainty", "γe, weight of the entropy of the instances.", ge=0, le=100)
+    gamma_n: float = _setting(
+        0.0,
+        "γn: negative slides",
+        "γn, weight of the rule that every patch of a negative slide is negative (beyond the paper).",
+        basic=True,
+        ge=0,
+        le=100,
     )
-    temperature: float = Field(2.0, ge=0.1, le=100, description="τ: softens teacher and student, eq. (4)")
-    instance_reduction: Literal["mean", "sum"] = Field(
-        "mean", description="over the instances of a bag; the paper sums, which weighs bags by their size"
+    gamma_oof: float = _setting(
+        0.0,
+        "γo: helper models",
+        "γo, weight of the distillation of the out-of-fold classifiers (beyond the paper).",
+        basic=True,
+        ge=0,
+        le=100,
     )
-    bag_gradient: Literal["all", "attention"] = Field(
-        "all", description="what the bag's terms (γc, γb) train: all weights, or attention alone"
+    gamma_corrections: float = _setting(
+        1.0,
+        "γk: your corrections",
+        "γk, weight of the patches that the user corrected. Without corrections it has no effect.",
+        basic=True,
+        ge=0,
+        le=100,
     )
-    init: Literal["fresh", "teacher"] = Field("fresh", description="the student's first weights")
-    calibrate: Literal["none", "slides"] = Field(
-        "none", description="make scores probabilities, from the labels of training and validation slides"
+    temperature: float = _setting(
+        2.0, "τ: temperature", "τ, which softens teacher and student, eq. (4).", basic=True, ge=0.1, le=100
+    )
+    instance_reduction: Literal["mean", "sum"] = _setting(
+        "mean",
+        "Reduction over patches",
+        "Reduction over the instances of a bag. The paper sums, which weighs bags by their size.",
+    )
+    slide_loss_trains: Literal["all", "attention"] = _setting(
+        "all",
+        "Slide loss trains",
+        "Weights that the bag's terms (γc, γb) train: all, or attention alone.",
+        names={"all": "everything", "attention": "attention"},
+    )
+    initial_weights: Literal["random", "teacher"] = _setting(
+        "random",
+        "Initial weights",
+        "Initial weights of the student.",
+        names={"random": "random", "teacher": "the teacher's"},
+    )
+    calibrate: bool = _setting(
+        False,
+        "Calibration",
+        "Whether scores are made probabilities, from the labels of training and validation slides.",
+        basic=True,
     )
 
     @model_validator(mode="after")
     def _is_taught(self) -> "StudentSettings":
-        if self.bag_gradient == "attention" and not (self.gamma_i or self.gamma_a or self.gamma_n):
-            raise ValueError("nothing teaches the student what a patch is: give gamma_i, gamma_a or gamma_n a weight")
+        if self.slide_loss_trains == "attention" and not (self.gamma_i or self.gamma_oof or self.gamma_n):
+            raise ValueError("nothing teaches the student what a patch is: give gamma_i, gamma_oof or gamma_n a weight")
         return self
 
 
 class SplitSettings(_Settings):
     """How labelled slides without a `split` are divided: by case, stratified by label."""
 
-    valid: float = Field(0.1, ge=0, lt=1, description="fraction of the slides that picks the epoch")
-    test: float = Field(0.2, ge=0, lt=1, description="fraction of the slides kept for evaluation")
+    model_config = ConfigDict(title="Data split")
+
+    valid: float = _setting(0.1, "Validation", "Fraction of the slides that picks the epoch.", basic=True, ge=0, lt=1)
+    test: float = _setting(0.2, "Test", "Fraction of the slides held out for evaluation.", basic=True, ge=0, lt=1)
 
 
 class Settings(_Settings):
     """Everything that decides a run, beside its cohort."""
 
-    preset: str = Field("colon", description="the kind of images")
-    recipe: str = Field("default", description="the method: the paper's letter, or the best we know")
-    seed: int = Field(0, ge=0, lt=2**31, description="of splits, weights and perturbations")
-    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="where to compute")
-    grid: GridSettings = GridSettings()
-    model: ModelSettings = ModelSettings()
+    preset: str = _setting("colon", "Kind of images", "Kind of images.")
+    method: str = _setting("recommended", "Method", "Method: the best we know, or the paper's letter.")
+    seed: int = _setting(
+        0, "Random seed", "Random seed for splits, initial weights and perturbations.", basic=True, ge=0, lt=2**31
+    )
+    device: str = _setting("auto", "Device", "Device that computes.", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    patches: PatchSettings = PatchSettings()
+    architecture: ArchitectureSettings = ArchitectureSettings()
     teacher: TeacherSettings = TeacherSettings()
-    assistant: AssistantSettings = AssistantSettings()
+    oof: OutOfFoldSettings = OutOfFoldSettings()
     student: StudentSettings = StudentSettings()
     split: SplitSettings = SplitSettings()
 
@@ -285,7 +471,7 @@ def merged(base: Mapping[str, Any], *layers: Mapping[str, Any]) -> dict[str, Any
 
 
 def without_keys(data: Mapping[str, Any], paths: Iterable[str]) -> dict[str, Any]:
-    """Nested `data` without the values at these paths ("grid.patch_px"), nor what they leave empty."""
+    """Nested `data` without the values at these paths ("patches.size_px"), nor what they leave empty."""
     result = dict(data)
     for path in paths:
         name, _, rest = path.partition(".")

@@ -44,7 +44,7 @@ def shown(text: object, longest: int = SHORT) -> str:
 
 
 def first_problem(error: "ValidationError") -> str:
-    """Return the first invalid field and the reason: 'grid.patch_px: Input should be a valid integer'."""
+    """Return the first invalid field and the reason: 'patches.size_px: Input should be a valid integer'."""
     first = error.errors()[0]
     return f"{'.'.join(map(str, first['loc']))[:100] or 'the whole'}: {first['msg']}"
 

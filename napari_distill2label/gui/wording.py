@@ -45,7 +45,7 @@ def in_the_window(text: str) -> str:
     --------
     >>> in_the_window("no µm/px: give it with --mpp")
     'no µm/px: give it with ‘µm/px…’ in step 1'
-    >>> in_the_window("no patch is left: try --grid.tissue all")
+    >>> in_the_window("no patch is left: try --patches.tissue all")
     'no patch is left: try ‘Background: keep all’ in step 2'
     """
     if "--" not in text and "`" not in text:

@@ -12,7 +12,7 @@ import torch
 
 from ..core.errors import SettingsError
 from ..core.geometry import Block, Mpp, Patches, PatchGrid, PatchPoints, level0_px
-from ..core.settings import GridSettings
+from ..core.settings import PatchSettings
 from ..mil.dense import DenseNetwork
 from ..mil.model import InstanceOutput
 from ..slides.cutting import cut, read_reflected
@@ -125,22 +125,22 @@ def dense_scorer(bundle: Bundle, patches: Patches, slide: Slide) -> DenseScorer:
     return scorer
 
 
-def dense_grid(slide_shape: tuple[int, int], settings: GridSettings, slide_mpp: Mpp | None = None) -> PatchGrid:
+def dense_grid(slide_shape: tuple[int, int], settings: PatchSettings, slide_mpp: Mpp | None = None) -> PatchGrid:
     """A grid for a dense map: like `PatchGrid.over`, but the cells begin at the slide's corner and share their pixels.
 
     With a stride smaller than the patch, the first patches reach over the slide's border, so that their *cells* cover
-    the slide from its first pixel on (with `edge="drop"` patches stay inside, and cells cover what they can).
+    the slide from its first pixel on (with `border="drop"` patches stay inside, and cells cover what they can).
 
     Where the slide is resampled, patches share pixels only if the stride is a whole number of the model's pixels. Of
     the level-0 sides within 2.5 % of the model's scale, and the strides next to the one asked for, those are taken
     with which patches share most; where none do, those of `PatchGrid.over`.
     """
-    patch_px, stride_px = settings.patch_px, settings.stride_px or settings.patch_px
+    patch_px, stride_px = settings.size_px, settings.stride_px or settings.size_px
     side, stride = (level0_px(px, settings.mpp, slide_mpp) for px in (patch_px, stride_px))
     if side != patch_px:
         side, stride = _shared(patch_px, side, stride, patch_px * _ratio(settings, slide_mpp), stride_px)
-    overhang = max(0, side - stride) // 2 if settings.edge == "reflect" else 0
-    level0 = settings.model_copy(update={"patch_px": side, "stride_px": stride, "mpp": None})
+    overhang = max(0, side - stride) // 2 if settings.border == "keep" else 0
+    level0 = settings.model_copy(update={"size_px": side, "stride_px": stride, "mpp": None})
     grid = PatchGrid.over(slide_shape, level0, origin=(-overhang, -overhang))
     return replace(grid, patch_px=patch_px, mpp=settings.mpp)
 
@@ -154,7 +154,7 @@ def cells_of_points(grid: PatchGrid, points: PatchPoints) -> np.ndarray:
     return ((offset + grid.stride) // (2 * grid.stride)).clip(0, np.subtract(grid.shape, 1))
 
 
-def _ratio(settings: GridSettings, slide_mpp: Mpp) -> float:
+def _ratio(settings: PatchSettings, slide_mpp: Mpp) -> float:
     return settings.mpp / float(np.sqrt(slide_mpp[0] * slide_mpp[1]))
 
 

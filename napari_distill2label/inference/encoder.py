@@ -160,10 +160,10 @@ class FrozenEncoder:
         """`SettingsError` unless the encoder takes patches of this side."""
         name, fixed, smallest = self.description.name, self._runtime.side, self.description.minimum_px
         if fixed not in (None, patch_px):
-            raise SettingsError(f"{name!r} takes patches of {fixed} px only: set --grid.patch_px {fixed}")
+            raise SettingsError(f"{name!r} takes patches of {fixed} px only: set --patches.size_px {fixed}")
         if patch_px < smallest:
             raise SettingsError(
-                f"patches of {patch_px} px are too small for {name!r}: set --grid.patch_px to {smallest} or more"
+                f"patches of {patch_px} px are too small for {name!r}: set --patches.size_px to {smallest} or more"
             )
 
     def __call__(self, patches: np.ndarray) -> dict[str, np.ndarray]:

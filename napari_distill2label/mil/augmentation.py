@@ -35,6 +35,6 @@ def jitter_stain(patches: Tensor, strength: float) -> Tensor:
 
 def augment(patches: Tensor, settings: TrainingSettings) -> Tensor:
     """Augment the patches of a step, in 0–1 units: one orientation for all of them, another stain for each."""
-    if settings.augment == "turns":
+    if settings.rotate_flip:
         patches = rotate_flip(patches, int(torch.randint(N_ORIENTATIONS, ())))
-    return jitter_stain(patches, settings.stain)
+    return jitter_stain(patches, settings.stain_jitter)

@@ -57,16 +57,16 @@ def measure_fit(model: MILModel, bags: Sequence[Bag], keepalive: Progress) -> Ge
     positive = [bag.label != (0,) for bag in bags]
     return FitQuality(
         float(np.mean(losses)),
-        entropy_of_labels(bags, model.n_classes, model.settings.several),
+        entropy_of_labels(bags, model.n_classes, model.settings.multi_label),
         float(np.std(scores)),
         binary_metrics(positive, scores)["auroc"],
     )
 
 
-def entropy_of_labels(bags: Sequence[Bag], n_classes: int, several: bool) -> float:
+def entropy_of_labels(bags: Sequence[Bag], n_classes: int, multi_label: bool) -> float:
     """Return the cross entropy (natural logarithm) of a constant prediction: the frequencies of the classes."""
     share = np.mean([bag.target(n_classes) for bag in bags], axis=0, dtype=np.float64)
-    if several:  # one decision per class
+    if multi_label:  # one decision per class
         return float((_entropy_term(share) + _entropy_term(1 - share)).mean())
     return float(_entropy_term(share).sum())
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..core.bag import UNLABELLED
-from ..core.settings import AssistantSettings, StudentSettings, TeacherSettings
+from ..core.settings import OutOfFoldSettings, StudentSettings, TeacherSettings
 from .augmentation import augment
 from .model import InstanceOutput, MILModel, MILOutput
 from .perturbations import (
@@ -34,17 +34,17 @@ from .perturbations import (
 from .training_bags import BagBatch, BagSlice
 
 
-def log_probabilities(logits: Tensor, several: bool = False, temperature: float = 1.0) -> Tensor:
+def log_probabilities(logits: Tensor, multi_label: bool = False, temperature: float = 1.0) -> Tensor:
     """Return log-probabilities of (…, C) logits softened by τ, eq. (4): softmax(z / τ), or a sigmoid per class."""
     logits = logits / temperature
-    if several:
+    if multi_label:
         return torch.stack([F.logsigmoid(-logits), F.logsigmoid(logits)], -1)
     return F.log_softmax(logits, -1)
 
 
-def target_probabilities(target: Tensor, several: bool = False) -> Tensor:
+def target_probabilities(target: Tensor, multi_label: bool = False) -> Tensor:
     """Return (…, C) 0/1 targets in the shape of `log_probabilities`."""
-    return torch.stack([1 - target, target], -1) if several else target
+    return torch.stack([1 - target, target], -1) if multi_label else target
 
 
 def cross_entropy(target: Tensor, log_p: Tensor) -> Tensor:
@@ -102,9 +102,9 @@ class ChunkedLoss(ABC):
 
 
 def _bag_loss(model: MILModel, batch: BagBatch, bag_logits: Tensor) -> Tensor:
-    several = model.settings.several
-    target = target_probabilities(batch.target, several)
-    return cross_entropy(target, log_probabilities(bag_logits, several)).mean()
+    multi_label = model.settings.multi_label
+    target = target_probabilities(batch.target, multi_label)
+    return cross_entropy(target, log_probabilities(bag_logits, multi_label)).mean()
 
 
 @contextmanager
@@ -137,7 +137,7 @@ class TeacherLoss(ChunkedLoss):
         }
         self.weights = {name: weight for name, weight in weights.items() if weight or name == "class"}
         # The worst direction is that of the whole bag.
-        self.is_chunkable = "perturbation" not in self.weights or settings.ball == "random"
+        self.is_chunkable = "perturbation" not in self.weights or settings.perturbation == "random"
 
     def classify_instances(
         self, model: MILModel, instances: Tensor, slices: Sequence[BagSlice]
@@ -170,15 +170,15 @@ class TeacherLoss(ChunkedLoss):
 
     def noise_count(self, bag_slice: BagSlice) -> int:
         """Return the number of noise instances of a slice; those of a bag sum to K_n − K = max(1, round(noise · K))."""
-        before, until = (round(self.settings.noise * index) for index in (bag_slice.start, bag_slice.stop))
+        before, until = (round(self.settings.noise_ratio * index) for index in (bag_slice.start, bag_slice.stop))
         return (max(1, until) if bag_slice.stop == bag_slice.length else until) - before
 
     @staticmethod
     def consistency(model: MILModel, output: MILOutput, perturbed: MILOutput) -> Tensor:
         """L_n, L_δ: cross entropy of the output for the perturbed bag against the (constant) one for the clean bag."""
-        several = model.settings.several
-        target = log_probabilities(output.bag_logits.detach(), several).exp()
-        return cross_entropy(target, log_probabilities(perturbed.bag_logits, several)).mean()
+        multi_label = model.settings.multi_label
+        target = log_probabilities(output.bag_logits.detach(), multi_label).exp()
+        return cross_entropy(target, log_probabilities(perturbed.bag_logits, multi_label)).mean()
 
     @staticmethod
     def with_noise(
@@ -195,28 +195,28 @@ class TeacherLoss(ChunkedLoss):
         """L_e: entropy of the output for random subsets X̄, mean over `realizations`."""
         chosen, sizes, start = [], [], 0
         for length in lengths:
-            for _ in range(self.settings.realizations):
-                size = subset_size(length, self.settings.keep, self.settings.subset)
+            for _ in range(self.settings.n_subsets):
+                size = subset_size(length, self.settings.subset_fraction, self.settings.subset_size)
                 chosen.append(start + random_subset(length, size))
                 sizes.append(size)
             start += length
         output = model.pool(own.subset(torch.cat(chosen).to(own.scores.device)), sizes)
-        return conditional_entropy(log_probabilities(output.bag_logits, model.settings.several)).mean()
+        return conditional_entropy(log_probabilities(output.bag_logits, model.settings.multi_label)).mean()
 
     def perturbation(self, model: MILModel, clean: Tensor, lengths: Sequence[int]) -> Tensor:
         """δ̃ of eq. (3): random in the ball, or the direction that changes the output most (one power iteration)."""
-        if self.settings.ball == "random":
-            return random_perturbation(clean, self.settings.delta)
-        several = model.settings.several
+        if self.settings.perturbation == "random":
+            return random_perturbation(clean, self.settings.perturbation_radius)
+        multi_label = model.settings.multi_label
         start = adversarial_start(clean).requires_grad_()
         with _exact(model):
             with torch.no_grad():
-                clean_log_p = log_probabilities(model.classify(model.encode(clean), lengths).bag_logits, several)
+                clean_log_p = log_probabilities(model.classify(model.encode(clean), lengths).bag_logits, multi_label)
             perturbed_log_p = log_probabilities(
-                model.classify(model.encode(clean + start), lengths).bag_logits, several
+                model.classify(model.encode(clean + start), lengths).bag_logits, multi_label
             )
         (gradient,) = torch.autograd.grad(kl_divergence(clean_log_p, perturbed_log_p).mean(), start)
-        return scaled_to(gradient, self.settings.delta)
+        return scaled_to(gradient, self.settings.perturbation_radius)
 
 
 class InheritedLabelLoss(ChunkedLoss):
@@ -228,7 +228,7 @@ class InheritedLabelLoss(ChunkedLoss):
 
     weights: Mapping[str, float] = {"inherited_label": 1.0}
 
-    def __init__(self, settings: AssistantSettings) -> None:
+    def __init__(self, settings: OutOfFoldSettings) -> None:
         self.settings = settings
 
     def classify_instances(
@@ -238,10 +238,10 @@ class InheritedLabelLoss(ChunkedLoss):
         return {"own": InstanceOutput(logits, logits.new_zeros(len(logits)))}  # nothing is pooled
 
     def terms(self, model: MILModel, outputs: Mapping[str, InstanceOutput], batch: BagBatch) -> dict[str, Tensor]:
-        several, logits = model.settings.several, outputs["own"].logits
-        target = target_probabilities(batch.target, several)
+        multi_label, logits = model.settings.multi_label, outputs["own"].logits
+        target = target_probabilities(batch.target, multi_label)
         target = torch.repeat_interleave(target, torch.tensor(batch.lengths, device=target.device), 0)
-        per_instance = cross_entropy(target, log_probabilities(logits, several))
+        per_instance = cross_entropy(target, log_probabilities(logits, multi_label))
         return {"inherited_label": reduce_instances(per_instance, batch.lengths, "mean")}
 
 
@@ -261,31 +261,33 @@ class StudentLoss(ChunkedLoss):
             "instance": settings.gamma_i,
             "entropy": settings.gamma_e,
             "negative": settings.gamma_n,
-            "oof": settings.gamma_a,
-            "corrections": settings.gamma_k,
+            "oof": settings.gamma_oof,
+            "corrections": settings.gamma_corrections,
         }
 
     def classify_instances(
         self, model: MILModel, instances: Tensor, slices: Sequence[BagSlice]
     ) -> dict[str, InstanceOutput]:
         features = model.encode(augment(model.to_unit_range(instances), self.settings))
-        if self.settings.bag_gradient != "attention":
+        if self.settings.slide_loss_trains != "attention":
             return {"own": model.classify_instances(features)}
         logits = model.head(features)
         return {"own": InstanceOutput(logits, model.pooling.scores(features.detach(), logits.detach()))}
 
     def terms(self, model: MILModel, outputs: Mapping[str, InstanceOutput], batch: BagBatch) -> dict[str, Tensor]:
-        several, tau = model.settings.several, self.settings.temperature
+        multi_label, tau = model.settings.multi_label, self.settings.temperature
         reduction = self.settings.instance_reduction
         own = pooled = outputs["own"]
-        if self.settings.bag_gradient == "attention":
+        if self.settings.slide_loss_trains == "attention":
             pooled = InstanceOutput(own.logits.detach(), own.scores)
         bag_logits = model.pool(pooled, batch.lengths).bag_logits
 
         def divergence(teacher: Tensor, student: Tensor) -> Tensor:
-            return kl_divergence(log_probabilities(teacher, several, tau), log_probabilities(student, several, tau))
+            return kl_divergence(
+                log_probabilities(teacher, multi_label, tau), log_probabilities(student, multi_label, tau)
+            )
 
-        single = log_probabilities(own.logits, several)
+        single = log_probabilities(own.logits, multi_label)
         terms = {
             "class": _bag_loss(model, batch, bag_logits),
             "bag": divergence(batch.teacher_targets.bag_logits, bag_logits).mean(),
@@ -295,19 +297,19 @@ class StudentLoss(ChunkedLoss):
             "entropy": reduce_instances(conditional_entropy(single), batch.lengths, reduction),
         }
         if self.settings.gamma_n:
-            terms["negative"] = self.negative_bags(single, batch, several)
+            terms["negative"] = self.negative_bags(single, batch, multi_label)
         if batch.oof_targets is not None:
-            target = log_probabilities(batch.oof_targets, several)
+            target = log_probabilities(batch.oof_targets, multi_label)
             terms["oof"] = reduce_instances(kl_divergence(target, single), batch.lengths, reduction)
         if batch.patch_labels is not None:
             terms["corrections"] = self.corrected_patches(single, batch, model)
         return terms
 
     @staticmethod
-    def negative_bags(single: Tensor, batch: BagBatch, several: bool) -> Tensor:
+    def negative_bags(single: Tensor, batch: BagBatch, multi_label: bool) -> Tensor:
         """Return the cross entropy of negative bags' instances against class 0, mean over all bags of the batch."""
         negative = batch.target[:, 1:].sum(1) == 0
-        target = target_probabilities(torch.eye(batch.target.shape[1], device=single.device)[0], several)
+        target = target_probabilities(torch.eye(batch.target.shape[1], device=single.device)[0], multi_label)
         per_instance = cross_entropy(target, single)
         of_negative = torch.repeat_interleave(negative, torch.tensor(batch.lengths, device=single.device))
         per_instance = per_instance * of_negative.view(-1, *(1,) * (per_instance.ndim - 1))
@@ -320,5 +322,5 @@ class StudentLoss(ChunkedLoss):
         if not corrected.any():
             return single.new_zeros(())
         target = torch.nn.functional.one_hot(batch.patch_labels[corrected], model.n_classes).to(single)
-        target = target_probabilities(target, model.settings.several)
+        target = target_probabilities(target, model.settings.multi_label)
         return cross_entropy(target, single[corrected]).mean()

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.bag import Bag
-from ..core.settings import ModelSettings
+from ..core.settings import ArchitectureSettings
 from .encoders import ConvolutionalEncoder, FeatureEncoder
 from .pooling import POOLINGS
 
@@ -80,7 +80,7 @@ class MILModel(nn.Module):
     which is left out).
     """
 
-    def __init__(self, settings: ModelSettings, n_classes: int, instance_shape: Sequence[int]) -> None:
+    def __init__(self, settings: ArchitectureSettings, n_classes: int, instance_shape: Sequence[int]) -> None:
         super().__init__()
         self.settings = settings
         self.n_classes = n_classes
@@ -88,12 +88,12 @@ class MILModel(nn.Module):
         self.dtype = torch.float32  # of the encoder; training may choose bfloat16 (mil.device.compute_dtype)
         channels = self.instance_shape[0]
         if settings.encoder == "features":
-            self.encoder: nn.Module = FeatureEncoder(channels, settings.hidden, settings.dropout)
+            self.encoder: nn.Module = FeatureEncoder(channels, settings.hidden_dim, settings.dropout)
         else:
             self.encoder = ConvolutionalEncoder(
-                settings.encoder, self.instance_shape[1], channels, settings.hidden, settings.dropout
+                settings.encoder, self.instance_shape[1], channels, settings.hidden_dim, settings.dropout
             )
-        self.pooling = POOLINGS[settings.pooling](self.encoder.width, settings.attention)
+        self.pooling = POOLINGS[settings.pooling](self.encoder.width, settings.attention_dim)
         self.head = nn.Linear(self.encoder.width, n_classes)
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("std", torch.ones(channels))
@@ -179,7 +179,7 @@ class MILModel(nn.Module):
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return probabilities of (…, C) logits: softmax, or one sigmoid per class if several can be present."""
-        return torch.sigmoid(logits) if self.settings.several else torch.softmax(logits, -1)
+        return torch.sigmoid(logits) if self.settings.multi_label else torch.softmax(logits, -1)
 
 
 def feature_statistics(bags: Sequence[Bag]) -> tuple[np.ndarray, np.ndarray]:

@@ -33,7 +33,7 @@ BASELINE_WEIGHTS = {"lambda_c": 1.0, "lambda_n": 0.0, "lambda_d": 0.0, "lambda_e
 class Stage:
     """A network to train with `training.fit`: `model` has its initial weights and is trained in place.
 
-    `network` is baseline, teacher, student, or assistant-1, assistant-2, … Call `finish` once the network is trained.
+    `network` is baseline, teacher, student, or oof-1, oof-2, … Call `finish` once the network is trained.
     """
 
     network: str
@@ -77,15 +77,16 @@ class TrainingPipeline:
     def subsampling_notices(self) -> Generator[Notice, None, None]:
         """Report which networks see only some patches of the largest bags in every epoch."""
         settings = {"teacher": self.settings.teacher, "student": self.settings.student}
-        if self.settings.student.gamma_a:
-            settings["assistant"] = self.settings.assistant
+        if self.settings.student.gamma_oof:
+            settings["oof"] = self.settings.oof
         for network, own in settings.items():
             sizes = [len(bag) for bag in self.train if is_subsampled(bag.instances, own)]
+            most = own.max_patches_per_bag
             if sizes:
                 yield Notice(
-                    f"{len(sizes)} of {len(self.train)} training slides have more than {own.max_bag_patches} patches "
-                    f"(at most {max(sizes)}): every epoch of the {network} trains on {own.max_bag_patches} of them, "
-                    f"drawn anew (--{network}.max_bag_patches)"
+                    f"{len(sizes)} of {len(self.train)} training slides have more than {most} patches "
+                    f"(at most {max(sizes)}): every epoch of the {network} trains on {most} of them, "
+                    f"drawn anew (--{network}.max_patches_per_bag)"
                 )
 
     def make_bag_stage(self, network: str, settings: TeacherSettings) -> Stage:
@@ -97,16 +98,16 @@ class TrainingPipeline:
         """Yield the out-of-fold classifiers, if the student uses them, and the student."""
         settings = self.settings.student
         training_bags = yield from self.compute_targets(teacher, self.train)
-        if settings.gamma_a:
+        if settings.gamma_oof:
             oof_targets = yield from self.oof_targets(training_bags)
             training_bags = [
                 replace(training_bag, oof_targets=own)
                 for training_bag, own in zip(training_bags, oof_targets, strict=True)
             ]
         stage = self.make_stage("student", StudentLoss(settings), training_bags, settings, offset=1)
-        if settings.init == "teacher":
+        if settings.initial_weights == "teacher":
             stage.model.load_state_dict(teacher.state_dict())
-        if settings.calibrate == "slides":
+        if settings.calibrate:
             stage = replace(stage, finish=partial(calibrate_head, stage.model, [*self.train, *self.valid]))
         yield stage
 
@@ -115,45 +116,47 @@ class TrainingPipeline:
     ) -> Generator[Stage | Progress | Notice, None, list[Tensor]]:
         """Return logits (K, C) of every training bag's instances, from classifiers that were not trained on the bag.
 
-        `teacher_targets` have the teacher's predictions, blended in with the weight `settings.teacher_share`. The
+        `teacher_targets` have the teacher's predictions, blended in with the weight `settings.teacher_weight`. The
         logits are those of probabilities, see `patch_posteriors`.
         """
-        settings, several = self.settings.assistant, self.settings.model.several
-        folds = assign_folds([bag.label for bag in self.train], settings.parts, self.settings.seed)
+        settings, multi_label = self.settings.oof, self.settings.architecture.multi_label
+        folds = assign_folds([bag.label for bag in self.train], settings.folds, self.settings.seed)
         if len(folds) == 1:
-            yield Notice("a class has one slide only: one assistant learns from all slides, and answers for them too")
-        elif len(folds) < settings.parts:
-            yield Notice(f"too few slides of a class for {settings.parts} assistants: there are {len(folds)}")
+            yield Notice(
+                "A class has one slide only. One out-of-fold classifier is trained on all slides and predicts them too."
+            )
+        elif len(folds) < settings.folds:
+            yield Notice(
+                f"A class has too few slides for {settings.folds} folds. There are {len(folds)} out-of-fold classifiers."
+            )
         predicted: dict[int, TrainingBag] = {}
         for number, fold in enumerate(folds, 1):
             # With one fold there is nothing else to train on.
             seen = [bag for index, bag in enumerate(self.train) if index not in fold or len(folds) == 1]
             training_bags = [TrainingBag.of(bag, self.n_classes) for bag in seen]
             loss_function = InheritedLabelLoss(settings)
-            classifier = self.make_stage(
-                f"assistant-{number}", loss_function, training_bags, settings, offset=1 + number
-            )
+            classifier = self.make_stage(f"oof-{number}", loss_function, training_bags, settings, offset=1 + number)
             yield classifier
             own = yield from self.compute_targets(classifier.model, [self.train[index] for index in fold])
             predicted |= zip(fold, own, strict=True)
         targets = torch.stack([training_bag.target for training_bag in teacher_targets])
         scores, of_teacher = (
-            [class_scores(training_bag.teacher_targets.instance_logits, several) for training_bag in training_bags]
+            [class_scores(training_bag.teacher_targets.instance_logits, multi_label) for training_bag in training_bags]
             for training_bags in ([predicted[index] for index in range(len(self.train))], teacher_targets)
         )
-        if settings.teacher_share:
-            scores = blend_scores(scores, of_teacher, targets, settings.teacher_share)
+        if settings.teacher_weight:
+            scores = blend_scores(scores, of_teacher, targets, settings.teacher_weight)
         scores = [
-            smooth_over_neighbours(own, bag.coordinates, settings.neighbours)
+            smooth_over_neighbours(own, bag.coordinates, settings.smoothing_neighbours)
             for own, bag in zip(scores, self.train, strict=True)
         ]
-        return patch_posteriors(scores, targets, several)
+        return patch_posteriors(scores, targets, multi_label)
 
     def compute_targets(self, teacher: MILModel, bags: Sequence[Bag]) -> Generator[Progress, None, list[TrainingBag]]:
         """Return training bags with the predictions of `teacher`, in the precision of the student's training."""
         settings = self.settings.student
         teacher.dtype = compute_dtype(settings.precision, self.device)
-        training_bags = yield from compute_teacher_targets(teacher, bags, settings.augment)
+        training_bags = yield from compute_teacher_targets(teacher, bags, settings.rotate_flip)
         teacher.dtype = torch.float32
         return training_bags
 
@@ -167,7 +170,7 @@ class TrainingPipeline:
     ) -> Stage:
         """Return a stage with new weights from the run's seed; another `offset` gives other weights."""
         with RngState(self.settings.seed + offset, torch.device("cpu")).active():
-            model = MILModel(self.settings.model, self.n_classes, self.train[0].instances.shape[1:])
+            model = MILModel(self.settings.architecture, self.n_classes, self.train[0].instances.shape[1:])
         if not self.normalisation:
             model.fit_normalisation(self.train)
             self.normalisation = {"mean": model.mean.clone(), "std": model.std.clone()}
@@ -185,9 +188,9 @@ def assign_folds(labels: Sequence[tuple[int, ...]], folds: int, seed: int) -> li
     return [sorted(by_label[fold :: min(folds, rarest)]) for fold in range(min(folds, rarest))]
 
 
-def class_scores(logits: Tensor, several: bool) -> Tensor:
+def class_scores(logits: Tensor, multi_label: bool) -> Tensor:
     """Return scores (K, C) from logits (K, C): each class against its absence, or against the negative class."""
-    return logits if several else logits - logits[:, :1]
+    return logits if multi_label else logits - logits[:, :1]
 
 
 def blend_scores(scores: Sequence[Tensor], others: Sequence[Tensor], targets: Tensor, share: float) -> list[Tensor]:
@@ -223,7 +226,7 @@ def smooth_over_neighbours(scores: Tensor, coordinates: np.ndarray, count: int) 
     return (scores + scores[torch.from_numpy(nearest[:, 1:])].mean(1)) / 2
 
 
-def patch_posteriors(scores: Sequence[Tensor], targets: Tensor, several: bool) -> list[Tensor]:
+def patch_posteriors(scores: Sequence[Tensor], targets: Tensor, multi_label: bool) -> list[Tensor]:
     """Return the logits (K, C) per bag of the patches' probabilities, from `class_scores` (K, C), see `pu_learning`.
 
     A patch is negative or has a class of its slide's label (`targets` (B, C)). If every slide has a class, its score is
@@ -240,7 +243,7 @@ def patch_posteriors(scores: Sequence[Tensor], targets: Tensor, several: bool) -
             probability[:, c] = posterior(score[:, c], present[:, c])
     probability = probability.clip(PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
     probability[:, 0] = (1 - probability[:, 1:]).prod(1)
-    logits = np.log(probability) - (np.log1p(-probability) if several else 0)
+    logits = np.log(probability) - (np.log1p(-probability) if multi_label else 0)
     return list(torch.from_numpy(logits).float().split(lengths))
 
 
@@ -250,8 +253,8 @@ def calibrate_head(model: MILModel, bags: Sequence[Bag]) -> Generator[Progress |
     See `pu_learning.calibration_line`. It works for two classes, or several at once. The head is linear, so a·s + b is
     another head; the order of the patches does not change.
     """
-    several = model.settings.several
-    if not several and model.n_classes > 2:
+    multi_label = model.settings.multi_label
+    if not multi_label and model.n_classes > 2:
         yield Notice("scores are not calibrated: there are more than two classes, of which a slide has one")
         return
     outputs = []
@@ -265,9 +268,9 @@ def calibrate_head(model: MILModel, bags: Sequence[Bag]) -> Generator[Progress |
         for c in range(1, model.n_classes):
             if present[:, c].all() or not present[:, c].any():
                 continue  # nothing to calibrate by
-            score = logits[:, c] if several else logits[:, c] - logits[:, 0]
+            score = logits[:, c] if multi_label else logits[:, c] - logits[:, 0]
             slope, offset = calibration_line(score, present[:, c])
-            rows = slice(c, c + 1) if several else slice(None)
+            rows = slice(c, c + 1) if multi_label else slice(None)
             model.head.weight[rows] *= slope
             model.head.bias[rows] *= slope
             model.head.bias[c] += offset

@@ -139,10 +139,10 @@ def bag_loss_and_score(model: MILModel, bag: Bag, logits: Tensor) -> tuple[float
 
     No label of an instance is read. The score is that of `core.metrics.positive_score`.
     """
-    several = model.settings.several
-    target = losses.target_probabilities(torch.from_numpy(bag.target(model.n_classes)), several)
-    loss = losses.cross_entropy(target, losses.log_probabilities(logits, several)).mean()
-    return float(loss), float(positive_score(model.probabilities(logits).numpy(), several))
+    multi_label = model.settings.multi_label
+    target = losses.target_probabilities(torch.from_numpy(bag.target(model.n_classes)), multi_label)
+    loss = losses.cross_entropy(target, losses.log_probabilities(logits, multi_label)).mean()
+    return float(loss), float(positive_score(model.probabilities(logits).numpy(), multi_label))
 
 
 def validate(
@@ -262,9 +262,9 @@ def fit(
             bags = [part for training_bag in training_bags for part in training_bag.pseudo_bags(settings)]
             order = torch.randperm(len(bags)).tolist()
         sums: dict[str, Tensor | float] = {}
-        steps = math.ceil(len(bags) / settings.batch_bags)
+        steps = math.ceil(len(bags) / settings.batch_size)
         for step in range(steps):
-            chosen = [bags[i]() for i in order[step * settings.batch_bags : (step + 1) * settings.batch_bags]]
+            chosen = [bags[i]() for i in order[step * settings.batch_size : (step + 1) * settings.batch_size]]
             model.train()
             optimiser.zero_grad(set_to_none=True)
             progress = Progress(Task.TRAIN, step, steps, network, state.epoch + 1, settings.epochs)
@@ -299,7 +299,7 @@ def fit(
             teacher_digest=state.teacher_digest,
         )
         losses_so_far = [past["valid_loss"] for past in state.history]
-        if settings.select == "last" or valid_loss is None or valid_loss <= min(losses_so_far):
+        if settings.keep_epoch == "last" or valid_loss is None or valid_loss <= min(losses_so_far):
             state.best_epoch, state.best_weights = state.epoch, weights
         yield state
     model.load_state_dict(state.best_weights)
@@ -308,14 +308,14 @@ def fit(
 
 
 def compute_teacher_targets(
-    teacher: MILModel, bags: Sequence[Bag], augment: str = "none"
+    teacher: MILModel, bags: Sequence[Bag], all_orientations: bool = False
 ) -> Generator[Progress, None, list[TrainingBag]]:
     """Return training bags for the student: every bag with the teacher's predictions, computed once.
 
-    With `augment="turns"` the student sees rotated and mirrored patches, and a target is the mean logit over all
+    With `all_orientations` the student sees rotated and mirrored patches, and a target is the mean logit over all
     `N_ORIENTATIONS`.
     """
-    views = N_ORIENTATIONS if augment == "turns" and not bags[0].is_features else 1
+    views = N_ORIENTATIONS if all_orientations and not bags[0].is_features else 1
     training_bags = []
     for done, bag in enumerate(bags):
         outputs = []

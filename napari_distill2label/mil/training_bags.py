@@ -53,9 +53,9 @@ class TrainingBag:
         that `is_subsampled` gives some of its patches; any other bag gives itself. Each function makes one bag when it
         is called, because all bags of an epoch at once would be a second copy of the data.
         """
-        count, largest = len(self.instances), settings.bag_patches
+        count, largest = len(self.instances), settings.pseudo_bag_size
         if is_subsampled(self.instances, settings):
-            return [partial(self.subset, torch.randperm(count)[: settings.max_bag_patches])]
+            return [partial(self.subset, torch.randperm(count)[: settings.max_patches_per_bag])]
         if largest is None or count <= largest:
             return [lambda: self]
         shuffled = torch.randperm(count).tensor_split(math.ceil(count / largest))
@@ -76,7 +76,7 @@ def is_subsampled(instances: Tensor | np.ndarray, settings: TrainingSettings) ->
 
     A whole bag goes through the network at once. Bags that are split into pseudo-bags do not, and features are small.
     """
-    return instances.ndim == 4 and settings.bag_patches is None and len(instances) > settings.max_bag_patches
+    return instances.ndim == 4 and settings.pseudo_bag_size is None and len(instances) > settings.max_patches_per_bag
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from ..core.bag import Bag
 from ..core.errors import SlideError
 from ..core.events import Progress, drain
 from ..core.geometry import PatchGrid, PatchPoints
-from ..core.settings import GridSettings
+from ..core.settings import PatchSettings
 from .cutting import cut
 from .scale import check_scale
 from .slide import Slide
@@ -19,7 +19,7 @@ from .tissue_mask import TissueMask
 
 def place_patches(
     slide: Slide,
-    settings: GridSettings,
+    settings: PatchSettings,
     centres: np.ndarray | None = None,
     regions: str | Path | TissueMask | None = None,
     make_grid: Callable[..., PatchGrid] = PatchGrid.over,
@@ -30,7 +30,7 @@ def place_patches(
 
 def iter_place_patches(
     slide: Slide,
-    settings: GridSettings,
+    settings: PatchSettings,
     centres: np.ndarray | None = None,
     regions: str | Path | TissueMask | None = None,
     make_grid: Callable[..., PatchGrid] = PatchGrid.over,
@@ -71,13 +71,13 @@ def iter_place_patches(
 
 
 def _grid(
-    slide: Slide, settings: GridSettings, regions: str | Path | TissueMask | None, make_grid: Callable[..., PatchGrid]
+    slide: Slide, settings: PatchSettings, regions: str | Path | TissueMask | None, make_grid: Callable[..., PatchGrid]
 ) -> Generator[Progress, None, PatchGrid]:
     grid = make_grid(slide.shape, settings, slide.mpp)
     if regions is None:
         grid = yield from tissue_cells(slide, grid, settings)
         if not grid.scored.any():
-            raise SlideError(f"no tissue found by the rule {settings.tissue!r}: try --grid.tissue all")
+            raise SlideError(f"no tissue found by the rule {settings.tissue!r}: try --patches.tissue all")
     elif isinstance(regions, TissueMask):
         grid = regions.grid(grid)
         if not grid.scored.any():
@@ -92,7 +92,7 @@ def _grid(
 
 
 def _points(
-    slide: Slide, settings: GridSettings, centres: np.ndarray, regions: str | Path | TissueMask | None
+    slide: Slide, settings: PatchSettings, centres: np.ndarray, regions: str | Path | TissueMask | None
 ) -> PatchPoints:
     centres = np.asarray(centres, float).reshape(-1, 2)
     if isinstance(regions, TissueMask):
@@ -121,5 +121,5 @@ def cut_bag(
     """
     corners = patches.corners
     if len(corners) == 0:
-        raise SlideError(f"{slide.path}: no patch is left to look at: try --grid.tissue all")
+        raise SlideError(f"{slide.path}: no patch is left to look at: try --patches.tissue all")
     return Bag(slide_id, cut(slide, corners, patches.side, patches.patch_px), corners, label, patch_labels)

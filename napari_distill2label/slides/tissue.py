@@ -14,7 +14,7 @@ from scipy import ndimage
 from ..core.errors import TileError
 from ..core.events import Progress, Task, drain
 from ..core.geometry import PatchGrid
-from ..core.settings import GridSettings
+from ..core.settings import PatchSettings
 from .slide import Slide
 from .tissue_mask import TissueMask
 
@@ -31,8 +31,8 @@ _INKY = 0.005  # of the slide; more ink than this is reported
 _SPECK = 256  # specks and holes narrower than 1/256 of the slide are removed
 
 
-def tissue_grid(slide: Slide, grid: PatchGrid, settings: GridSettings) -> PatchGrid:
-    """Return the grid with the cells that have tissue by the rule `settings.tissue`; all cells for the rule "all".
+def tissue_grid(slide: Slide, grid: PatchGrid, settings: PatchSettings) -> PatchGrid:
+    """Return the grid with the cells that have tissue by the rule `settings.tissue`; all cells for the rule "none".
 
     A cell is tissue if less than `settings.background_fraction` of its patch's pixels are background. Only pixels of
     the slide count, not reflected ones. The result is exact for slides up to 4096² px. Larger ones are segmented on a
@@ -41,24 +41,24 @@ def tissue_grid(slide: Slide, grid: PatchGrid, settings: GridSettings) -> PatchG
     return drain(tissue_cells(slide, grid, settings))
 
 
-def tissue_cells(slide: Slide, grid: PatchGrid, settings: GridSettings) -> Generator[Progress, None, PatchGrid]:
+def tissue_cells(slide: Slide, grid: PatchGrid, settings: PatchSettings) -> Generator[Progress, None, PatchGrid]:
     """Select the cells that have tissue, as `tissue_grid` does; a generator of its progress."""
-    if settings.tissue == "all" or 0 in grid.shape:
+    if settings.tissue == "none" or 0 in grid.shape:
         return grid
     level = overview_level(slide)
     background = yield from _background(slide, level, settings)
     fractions = background_fractions(background, grid, slide.downsamples[level])
-    return grid.with_tissue(fractions < settings.background_fraction)
+    return grid.with_tissue(fractions < settings.max_background)
 
 
-def segment_tissue(slide: Slide, settings: GridSettings) -> Generator[Progress, None, TissueMask]:
+def segment_tissue(slide: Slide, settings: PatchSettings) -> Generator[Progress, None, TissueMask]:
     """Segment the tissue: a mask of at most 2048 px on its longer side; a generator of its progress.
 
-    A pixel of the mask is tissue if half of its area is tissue by the rule `settings.tissue` ("all": the whole slide).
+    A pixel of the mask is tissue if half of its area is tissue by the rule `settings.tissue` ("none": the whole slide).
     Specks and holes narrower than 1/256 of the slide are removed, because they would hinder editing the mask.
     """
-    if settings.tissue == "all":
-        return TissueMask.blank(slide.shape, _MASK_PX).with_mask(True, source="all")
+    if settings.tissue == "none":
+        return TissueMask.blank(slide.shape, _MASK_PX).with_mask(True, source="none")
     level = overview_level(slide)
     inks: list[int] = []
     background = yield from _background(slide, level, settings, inks)
@@ -186,7 +186,7 @@ def _ink(pixels: np.ndarray, factor: int) -> int:
 
 
 def _background(
-    slide: Slide, level: int, settings: GridSettings, inks: list[int] | None = None
+    slide: Slide, level: int, settings: PatchSettings, inks: list[int] | None = None
 ) -> Generator[Progress, None, np.ndarray]:
     """Return (h, w) bool: the background pixels of a level. The level is read once, piece by piece.
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..core.geometry import Mpp, PatchGrid
 
-Origin = Literal["all", "white", "otsu", "regions", "user"]
+Origin = Literal["none", "white", "otsu", "regions", "user"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +24,7 @@ class TissueMask:
     downsample
         Level-0 pixels per pixel of the mask, at least 1.
     source
-        Origin: a rule ("all", "white", "otsu"), "regions" of a file, or a "user" who drew or changed the mask.
+        Origin: a rule ("none", "white", "otsu"), "regions" of a file, or a "user" who drew or changed the mask.
     notices
         Sentences for the user about what to check in the mask.
     """

@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from ..core.errors import BundleError, SettingsError
-from ..core.settings import GridSettings, ModelSettings, StudentSettings, TeacherSettings
+from ..core.settings import ArchitectureSettings, PatchSettings, StudentSettings, TeacherSettings
 from ..core.text import first_problem
 from ..mil.model import MILModel
 from ..mil.training import all_finite
@@ -52,15 +52,15 @@ class BundleConfig(BaseModel):
     format: Literal[2] = FORMAT
     network: NetworkName
     classes: tuple[str, ...] = Field(min_length=2, max_length=200)
-    model: ModelSettings
-    grid: GridSettings
+    architecture: ArchitectureSettings
+    patches: PatchSettings
     training: TeacherSettings | StudentSettings
     instance_shape: tuple[Annotated[int, Field(ge=1, le=65_536)], ...] = Field(min_length=1, max_length=3)
     mean: tuple[float, ...]
     std: tuple[float, ...]
     encoder: EncoderIdentity | None = None
     preset: str = ""
-    recipe: str = ""
+    method: str = ""
     seed: int = 0
     epoch: int = Field(0, ge=0, description="the epoch the weights are of")
     mpp: float | None = Field(
@@ -79,10 +79,10 @@ class BundleConfig(BaseModel):
     def _consistent(self) -> "BundleConfig":
         if len(set(self.classes)) != len(self.classes):
             raise ValueError("two classes have the same name")
-        on_features = self.model.encoder == "features"
+        on_features = self.architecture.encoder == "features"
         if on_features != (len(self.instance_shape) == 1) or on_features != (self.encoder is not None):
             raise ValueError("encoder and instance shape differ")
-        if not on_features and self.instance_shape[1:] != (self.grid.patch_px,) * 2:
+        if not on_features and self.instance_shape[1:] != (self.patches.size_px,) * 2:
             raise ValueError("patch side of grid and network differ")
         if (self.network == "student") != isinstance(self.training, StudentSettings):
             raise ValueError("network and training settings differ")
@@ -102,7 +102,7 @@ class Bundle(NamedTuple):
         return {
             "network": self.config.network,
             "weights_sha256": self.config.weights_sha256,
-            "pooling": self.config.model.pooling,
+            "pooling": self.config.architecture.pooling,
             "path": str(self.path),
         }
 
@@ -132,7 +132,7 @@ def save_bundle(folder: str | os.PathLike[str], model: MILModel, about: Mapping[
         write_json(temporary / "metrics.json", dict(metrics))
         config = BundleConfig(
             **about,
-            model=model.settings,
+            architecture=model.settings,
             instance_shape=model.instance_shape,
             mean=model.mean.tolist(),
             std=model.std.tolist(),
@@ -171,7 +171,7 @@ def _build_network(config: BundleConfig, weights: Mapping[str, torch.Tensor]) ->
     They are compared before anything is allocated: an altered config may request too much memory.
     """
     with torch.device("meta"):
-        model = MILModel(config.model, len(config.classes), config.instance_shape)
+        model = MILModel(config.architecture, len(config.classes), config.instance_shape)
     expected = model.state_dict()
     for name in sorted(expected.keys() | weights.keys()):
         if name not in weights or name not in expected:
@@ -244,8 +244,10 @@ def _table(rows: Mapping[str, Any]) -> str:
 
 
 def _calibration(config: Mapping[str, Any]) -> str:
-    one_of_many = len(config["classes"]) > 2 and not config["model"]["several"]  # see `pipeline.calibrate_head`
-    if config["training"].get("calibrate", "none") == "none" or one_of_many:
+    one_of_many = (
+        len(config["classes"]) > 2 and not config["architecture"]["multi_label"]
+    )  # see `pipeline.calibrate_head`
+    if not config["training"].get("calibrate") or one_of_many:
         return "not calibrated"
     return "calibrated by the labels of the training slides; they can be off on other slides"
 
@@ -258,9 +260,9 @@ def _model_card(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     about = {
         "Model": NETWORK_TITLES[config["network"]],
         "Classes": ", ".join(config["classes"]) + f" ({config['classes'][0]} is the negative one)",
-        "Patch": f"{config['grid']['patch_px']} px at {mpp}",
-        "Encoder": config["encoder"]["name"] if config["encoder"] else config["model"]["encoder"],
-        "Preset and recipe": f"{config['preset']}, {config['recipe']}",
+        "Patch": f"{config['patches']['size_px']} px at {mpp}",
+        "Encoder": config["encoder"]["name"] if config["encoder"] else config["architecture"]["encoder"],
+        "Preset and method": f"{config['preset']}, {config['method']}",
         "Probabilities of patches": _calibration(config),
         "Trained on": f"{config['n_train']} slides; epoch {config['epoch']}, {config['n_valid']} slides to choose it",
         "Patches corrected by a user": config["n_corrections"] or "none: no patch label was used in training",

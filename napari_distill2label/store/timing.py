@@ -23,7 +23,7 @@ class Timing(BaseModel):
     reading
         s to read all slides and cut their patches (or compute their features).
     epoch
-        Mean s of an epoch, validation included, by network: teacher, assistant-1, …, student, baseline.
+        Mean s of an epoch, validation included, by network: teacher, oof-1, …, student, baseline.
     between
         s spent outside epochs: the teacher's targets, calibration, saving.
     """

@@ -202,7 +202,7 @@ def _padded(rows: list[CohortSlide]) -> list[CohortSlide | None]:
 
 def _networks(settings: Settings, baseline: bool) -> int:
     """Return the number of networks that are trained."""
-    return 2 + baseline + (settings.assistant.parts if settings.student.gamma_a else 0)
+    return 2 + baseline + (settings.oof.folds if settings.student.gamma_oof else 0)
 
 
 def _measured(stage: Stage, device: object, watch: Stopwatch, until: float) -> Generator[Event, None, None]:
@@ -238,8 +238,8 @@ def _measured(stage: Stage, device: object, watch: Stopwatch, until: float) -> G
 
 def _shorten(settings: Settings) -> Settings:
     """Return the same settings with few epochs, and without what needs more slides."""
-    short = {"epochs": EPOCHS, "select": "last"}
-    parts = {part: getattr(settings, part).model_copy(update=short) for part in ("teacher", "assistant", "student")}
+    short = {"epochs": EPOCHS, "keep_epoch": "last"}
+    parts = {part: getattr(settings, part).model_copy(update=short) for part in ("teacher", "oof", "student")}
     return settings.model_copy(update=parts)
 
 
@@ -263,12 +263,14 @@ def _scale_timing(timing: Timing, read: Sampled, n_slides: int, settings: Settin
 
 def _more_patches(read: Sampled, settings: TrainingSettings) -> float:
     """Return how many times more patches an epoch sees than the one that was measured."""
-    draws = read.bags[0].instances.ndim == 4 and settings.bag_patches is None  # see `mil.training_bags.is_subsampled`
-    most = settings.max_bag_patches if draws else max(read.sizes)
+    draws = (
+        read.bags[0].instances.ndim == 4 and settings.pseudo_bag_size is None
+    )  # see `mil.training_bags.is_subsampled`
+    most = settings.max_patches_per_bag if draws else max(read.sizes)
     return sum(min(size, most) for size in read.sizes) / sum(min(len(bag), most) for bag in read.bags)
 
 
 def _settings_of(network: str, settings: Settings) -> TrainingSettings:
     if network == "student":
         return settings.student
-    return settings.assistant if network.startswith("assistant") else settings.teacher
+    return settings.oof if network.startswith("oof") else settings.teacher

@@ -9,7 +9,7 @@ from ..core.errors import BundleError, SettingsError, SlideError
 from ..core.events import Event, Notice, Progress, Task
 from ..core.geometry import Mpp, PatchGrid, PatchPoints, mean_mpp
 from ..core.paths import is_url
-from ..core.settings import GridSettings
+from ..core.settings import PatchSettings
 from ..inference.classifier import PatchClassifier
 from ..inference.encoder import FrozenEncoder
 from ..inference.engine import PatchScorer, score_slide
@@ -27,10 +27,10 @@ from ..store.run import Run
 UNFINISHED = "h5-begun"  # `<slide_id>.h5-begun.zarr`: unfinished features that are to go into an HDF5 file alone
 
 
-def fitted_grid(grid: GridSettings, encoder: FrozenEncoder) -> GridSettings:
+def fitted_grid(grid: PatchSettings, encoder: FrozenEncoder) -> PatchSettings:
     """Fill open fields of the grid with the encoder's patch size and scale, and check the grid against it."""
     grid = grid.with_encoder_defaults(encoder.description.patch_px, encoder.description.mpp)
-    encoder.check_side(grid.patch_px)
+    encoder.check_side(grid.size_px)
     return grid
 
 
@@ -75,9 +75,9 @@ def feature_store_for(
 def trained_on(config: BundleConfig) -> EncoderIdentity:
     """Return the encoder of a model of features, with the origin of its features."""
     encoder = config.encoder
-    if encoder.from_features:  # what is not said in its files is not known: `config.grid` may be a guess
+    if encoder.from_features:  # what is not said in its files is not known: `config.patches` may be a guess
         return encoder
-    own = FeatureOrigin(patch_px=config.grid.patch_px, mpp=config.mpp)
+    own = FeatureOrigin(patch_px=config.patches.size_px, mpp=config.mpp)
     return encoder.model_copy(update={"origin": encoder.origin.completed_by(own)})
 
 

@@ -277,9 +277,9 @@ def _masks_in(folder: Path) -> dict[str, Path]:
     files = sorted(file for file in folder.iterdir() if file.name.lower().endswith(MASK_SUFFIXES))
     if not files:
         raise CohortError(f"{folder}: holds no mask image ({', '.join(MASK_SUFFIXES)})")
-    several = Counter(map(slide_name, files))
+    counts = Counter(map(slide_name, files))
     # This program writes pictures beside its masks.
-    own = {slide_name(file) for file in files if several[slide_name(file)] > 1 and is_label_mask(file)}
+    own = {slide_name(file) for file in files if counts[slide_name(file)] > 1 and is_label_mask(file)}
     return one_each((name, file) for file in files if (name := slide_name(file)) not in own or is_label_mask(file))
 
 

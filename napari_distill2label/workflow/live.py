@@ -21,7 +21,7 @@ from ..core.errors import CohortError, SlideError
 from ..core.events import EpochEnd, Event, ItemDone, Notice, Progress, Task
 from ..core.geometry import Mpp, PatchGrid, PatchPoints
 from ..core.presets import live_settings
-from ..core.settings import GridSettings, Settings
+from ..core.settings import PatchSettings, Settings
 from ..inference.damage import select_patches
 from ..mil.model import MILModel
 from ..mil.pipeline import Stage, TrainingPipeline
@@ -204,7 +204,11 @@ def live(
     maps = []
     order = sorted(features.slides.values(), key=lambda slide: slide.row.slide_id != first)
     listed = {row.slide_id for row in cohort}
-    identity = {"network": NETWORK, "weights_sha256": _digest(models["student"]), "pooling": settings.model.pooling}
+    identity = {
+        "network": NETWORK,
+        "weights_sha256": _digest(models["student"]),
+        "pooling": settings.architecture.pooling,
+    }
     for done, slide in enumerate(order, 1):
         if slide.row.slide_id in listed:
             maps.append(_map(models["student"], slide, cohort.classes, identity))
@@ -278,7 +282,7 @@ def _map(model: MILModel, slide: LiveSlide, classes: tuple[str, ...], identity: 
     answer = predict_bag(model, Bag(row.slide_id, slide.components, patches.corners[slide.readable], (0,)))
     made = PatchMap.create(
         None, patches, classes, slide_id=row.slide_id, slide_path=row.path, slide_mpp=slide.mpp,
-        mpp_from_user=slide.mpp_from_user, multi_label=model.settings.several,
+        mpp_from_user=slide.mpp_from_user, multi_label=model.settings.multi_label,
         model=identity | {"slide_signature": slide.signature},
     )  # fmt: skip
     arrays = {
@@ -321,7 +325,7 @@ def save_as_run(result: LiveResult, out: PathLike) -> Generator[Event, None, Run
     slides = [features.slides[row.slide_id] for row in cohort]
     patch_px, mpps = slides[0].patches.patch_px, {slide.patches.mpp for slide in slides}
     mpp = mpps.pop() if len(mpps) == 1 else None
-    settings = result.settings.model_copy(update={"grid": GridSettings(patch_px=patch_px, mpp=mpp)})
+    settings = result.settings.model_copy(update={"patches": PatchSettings(size_px=patch_px, mpp=mpp)})
     config = RunConfig(
         settings=settings, classes=cohort.classes, encoder=features.encoder, features=str(features.folder.absolute())
     )
@@ -333,11 +337,11 @@ def save_as_run(result: LiveResult, out: PathLike) -> Generator[Event, None, Run
         about = {
             "network": network,
             "classes": cohort.classes,
-            "grid": settings.grid,
+            "patches": settings.patches,
             "training": getattr(settings, network),
             "encoder": features.encoder,
             "preset": settings.preset,
-            "recipe": NETWORK,
+            "method": NETWORK,
             "seed": settings.seed,
             "epoch": getattr(settings, network).epochs,
             "mpp": mpp,

@@ -151,11 +151,11 @@ def _plan(out: PathLike, config: RunConfig, cohort: Cohort, frozen: FrozenEncode
             )
         expected = config.encoder
         if frozen is not None:
-            grid = config.settings.grid
-            expected = expected.model_copy(update={"origin": FeatureOrigin(patch_px=grid.patch_px, mpp=grid.mpp)})
+            grid = config.settings.patches
+            expected = expected.model_copy(update={"origin": FeatureOrigin(patch_px=grid.size_px, mpp=grid.mpp)})
         source = FeatureStore(Path(config.features or cache), cache, frozen, expected)
     corrections = config.corrections and Corrections(config.corrections, config.label_map, config.coverage)
-    reader = SlideReader(config.settings.grid, config.centres, corrections or None, source, config.tissue)
+    reader = SlideReader(config.settings.patches, config.centres, corrections or None, source, config.tissue)
     return TrainingPlan(folder, config, cohort, reader, resume)
 
 
@@ -171,7 +171,7 @@ def _absolute_tissue(tissue: Tissue | None) -> str | dict[str, str] | None:
 
 def check_encoder(settings: Settings, encoder: PathLike | None, features: PathLike | None) -> None:
     """`SettingsError` if the settings need features, and neither encoder nor features are given."""
-    if settings.model.encoder == "features" and encoder is None and features is None:
+    if settings.architecture.encoder == "features" and encoder is None and features is None:
         raise SettingsError(
             f"the preset {settings.preset!r} works on features of a frozen encoder: give its file with --encoder, or "
             f"a folder of features with --features; {ENCODER_HELP}. For crops there are the presets colon and breast"
@@ -225,19 +225,24 @@ def _completed(
 
     The patch size and scale of an encoder apply if neither the preset nor the user has set them.
     """
-    model = {"several": settings.model.several or any(len(cohort.indices(slide)) > 1 for slide in cohort.labelled)}
-    grid = settings.grid
+    model = {
+        "multi_label": settings.architecture.multi_label
+        or any(len(cohort.indices(slide)) > 1 for slide in cohort.labelled)
+    }
+    grid = settings.patches
     if frozen:
         grid = fitted_grid(grid, frozen)
     elif there:
-        grid = grid.model_copy(update={"patch_px": there.patch_px})
+        grid = grid.model_copy(update={"size_px": there.patch_px})
     if frozen or there:
         model["encoder"] = "features"
-    settings = settings.model_copy(update={"model": settings.model.model_copy(update=model), "grid": grid})
-    name = settings.model.encoder
-    if name != "features" and grid.patch_px < (smallest := smallest_patch(name)):
+    settings = settings.model_copy(
+        update={"architecture": settings.architecture.model_copy(update=model), "patches": grid}
+    )
+    name = settings.architecture.encoder
+    if name != "features" and grid.size_px < (smallest := smallest_patch(name)):
         raise SettingsError(
-            f"patches of {grid.patch_px} px are too small for {name!r}: set --grid.patch_px to {smallest} or more"
+            f"patches of {grid.size_px} px are too small for {name!r}: set --patches.size_px to {smallest} or more"
         )
     return settings
 
@@ -245,7 +250,7 @@ def _completed(
 def _same_settings(run: Run, asked: Settings) -> Settings:
     """Return the settings of a run with the requested epochs and device. `SettingsError` if others differ."""
     old, new = run.config.settings.model_dump(), asked.model_dump()
-    for part in ("teacher", "assistant", "student"):
+    for part in ("teacher", "oof", "student"):
         old[part]["epochs"] = new[part]["epochs"]
     old["device"] = new["device"]
     for part, value in old.items():

@@ -22,5 +22,5 @@ def slide_metrics(
         answers.append(model.probabilities(answer.bag_logits).numpy())
     positive = np.array([bag.label != (0,) for bag in bags], bool)
     return binary_metrics(
-        positive, positive_score(np.array(answers).reshape(-1, model.n_classes), model.settings.several)
+        positive, positive_score(np.array(answers).reshape(-1, model.n_classes), model.settings.multi_label)
     )

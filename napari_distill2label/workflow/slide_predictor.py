@@ -11,7 +11,7 @@ from ..core.errors import BundleError, SlideError
 from ..core.events import Event, ItemFailed, ItemStarted, Notice, Progress, Task
 from ..core.geometry import Mpp, PatchGrid, PatchPoints, mean_mpp
 from ..core.paths import canonical_path
-from ..core.settings import GridSettings
+from ..core.settings import PatchSettings
 from ..inference.classifier import FeatureAndMapSink, PatchClassifier, classify_features
 from ..inference.cluster import Cluster
 from ..inference.engine import PatchScorer, patches_per_block, score_blocks, score_slide
@@ -56,7 +56,7 @@ class SlidePredictor:
         self,
         classifier: PatchClassifier,
         model_spec: ModelSpec,
-        grid: GridSettings,
+        grid: PatchSettings,
         centres: dict[str, Points] | None = None,
         tissue: Tissue | None = None,
         threshold: float = 0.5,
@@ -186,7 +186,7 @@ class SlidePredictor:
             slide_mpp=slide_mpp,
             mpp_from_user=mpp_from_user,
             model=identity,
-            multi_label=self.config.model.several,
+            multi_label=self.config.architecture.multi_label,
             threshold=self.threshold,
         )
 

@@ -9,7 +9,7 @@ from ..core.bag import Bag
 from ..core.errors import CohortError, SlideError
 from ..core.events import Event, ItemFailed, Notice, Progress, Task
 from ..core.geometry import Mpp, PatchGrid, PatchPoints
-from ..core.settings import GridSettings
+from ..core.settings import PatchSettings
 from ..slides.patches import cut_bag, iter_place_patches
 from ..slides.registry import open_slide
 from ..slides.scale import common_mpp
@@ -51,7 +51,7 @@ class SlideReader:
 
     def __init__(
         self,
-        grid: GridSettings,
+        grid: PatchSettings,
         centres: PathLike | None = None,
         corrections: Corrections | None = None,
         features: FeatureStore | None = None,

@@ -36,8 +36,8 @@ COMMANDS = (
     "doctor",
 )
 TINY = [
-    "--model.hidden=16", "--model.attention=8", "--device=cpu",
-    "--teacher.epochs=1", "--assistant.epochs=1", "--student.epochs=1",
+    "--architecture.hidden_dim=16", "--architecture.attention_dim=8", "--device=cpu",
+    "--teacher.epochs=1", "--oof.epochs=1", "--student.epochs=1",
 ]  # fmt: skip
 
 
@@ -72,7 +72,7 @@ def work(tmp_path_factory):
     status, out, err = process("train", "cohort/cohort.csv", "-o", "my run", "--baseline", *TINY, folder=folder)
     assert (status, out) == (0, "my run\n"), err
     # A log file gets no bars, but a line per epoch.
-    assert re.fullmatch(r"( *(baseline|teacher|assistant-[123]|student) epoch 1/1: loss .*\n|note: .*\n)+", err), err
+    assert re.fullmatch(r"( *(baseline|teacher|oof-[123]|student) epoch 1/1: loss .*\n|note: .*\n)+", err), err
     return folder
 
 
@@ -222,15 +222,15 @@ def test_flags_become_settings_of_their_type():
             "r",
             "--teacher.lambda-n",
             "0.2",
-            "--student.init=teacher",
-            "--grid.mpp",
+            "--student.initial_weights=teacher",
+            "--patches.mpp",
             "none",
             "--seed",
             "4",
         ]
     )
     assert setting_overrides(options) == {
-        "teacher": {"lambda_n": "0.2"}, "student": {"init": "teacher"}, "grid": {"mpp": None}, "seed": "4",
+        "teacher": {"lambda_n": "0.2"}, "student": {"initial_weights": "teacher"}, "patches": {"mpp": None}, "seed": "4",
     }  # fmt: skip
 
 

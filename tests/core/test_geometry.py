@@ -8,11 +8,11 @@ import pytest
 
 from napari_distill2label.core.errors import SettingsError, SlideError
 from napari_distill2label.core.geometry import PatchGrid, PatchPoints, level0_px, mean_mpp, patches_from_json
-from napari_distill2label.core.settings import GridSettings
+from napari_distill2label.core.settings import PatchSettings
 
 
 def grid(shape=(500, 500), patch_px=27, slide_mpp=None, origin=(0, 0), **settings):
-    return PatchGrid.over(shape, GridSettings(patch_px=patch_px, **settings), slide_mpp, origin)
+    return PatchGrid.over(shape, PatchSettings(size_px=patch_px, **settings), slide_mpp, origin)
 
 
 def counted(size, side, stride, start):
@@ -26,7 +26,7 @@ def test_the_colon_grid():
     assert patches.shape == (19, 19)
     assert patches.corners[-1].tolist() == [486, 486]
     assert grid(shape=(499, 499)).shape == (18, 18)  # 499.5 is outside
-    assert grid(edge="drop").shape == (18, 18)
+    assert grid(border="drop").shape == (18, 18)
 
 
 @pytest.mark.parametrize("side", [1, 2, 5, 8, 27, 32])
@@ -44,7 +44,7 @@ def test_a_cell_exists_if_and_only_if_its_patchs_centre_is_in_the_image(side, st
 
 @pytest.mark.parametrize("stride", [3, 8, 40])
 def test_dropped_edges_leave_patches_that_lie_inside(stride):
-    patches = grid((41, 64), 8, stride_px=stride, edge="drop")
+    patches = grid((41, 64), 8, stride_px=stride, border="drop")
     corners = patches.corners
     assert (corners + 8 <= (41, 64)).all()
     assert (corners.max(0) + 8 + stride > (41, 64)).all()
@@ -61,7 +61,7 @@ def test_a_patch_larger_than_the_slide_is_one_plain_line():
         with pytest.raises(SlideError, match=r"^a patch of 27 px is larger than the slide[^\n]*$"):
             grid(shape)
         with pytest.raises(SlideError, match="larger"):
-            PatchPoints.at(np.zeros((1, 2)), shape, GridSettings(patch_px=27))
+            PatchPoints.at(np.zeros((1, 2)), shape, PatchSettings(size_px=27))
     assert grid((27, 27)).shape == (1, 1)
 
 
@@ -148,7 +148,7 @@ def test_blocks_cover_each_scored_patch_exactly_once(per_block, density):
 
 
 def test_points_blocks_cover_each_point_exactly_once_in_order():
-    points = PatchPoints.at(np.random.default_rng(0).random((23, 2)) * 90, (100, 100), GridSettings(patch_px=9))
+    points = PatchPoints.at(np.random.default_rng(0).random((23, 2)) * 90, (100, 100), PatchSettings(size_px=9))
     blocks = list(points.blocks(5))
     assert [len(block.corners) for block in blocks] == [5, 5, 5, 5, 3]
     assert (np.concatenate([block.corners for block in blocks]) == points.corners).all()
@@ -157,18 +157,18 @@ def test_points_blocks_cover_each_point_exactly_once_in_order():
 
 def test_point_centres_are_rounded_half_up():
     given = np.array([[10.5, 11.5], [10.49, 11.51], [0.0, -0.5], [99.49, 12.0]])
-    points = PatchPoints.at(given, (100, 100), GridSettings(patch_px=27))
+    points = PatchPoints.at(given, (100, 100), PatchSettings(size_px=27))
     assert points.centres.tolist() == [[11, 12], [10, 12], [0, 0], [99, 12]]
     assert points.corners[0].tolist() == [11 - 13, 12 - 13]
     assert points.shape == (4,)
-    assert PatchPoints.at(given, (100, 100), GridSettings(patch_px=8)).corners[0].tolist() == [11 - 4, 12 - 4]
+    assert PatchPoints.at(given, (100, 100), PatchSettings(size_px=8)).corners[0].tolist() == [11 - 4, 12 - 4]
 
 
 @pytest.mark.parametrize("point", [(101.5, 5.0), (-1.51, 5.0), (5.0, 300.0), (np.nan, 5.0)])
 @pytest.mark.filterwarnings("ignore:invalid value")
 def test_a_point_outside_the_slide_is_one_plain_line(point):
     with pytest.raises(SlideError, match=r"^1 of 2 centres lie outside the slide[^\n]*$"):
-        PatchPoints.at(np.array([(5.0, 5.0), point]), (100, 100), GridSettings(patch_px=9))
+        PatchPoints.at(np.array([(5.0, 5.0), point]), (100, 100), PatchSettings(size_px=9))
 
 
 def test_patches_survive_json():
@@ -180,7 +180,7 @@ def test_patches_survive_json():
     assert patches_from_json(patches.to_json(), None).scored.all()
 
     points = PatchPoints.at(
-        np.array([[5.0, 6.0], [40.0, 30.0]]), (100, 100), GridSettings(patch_px=9, mpp=0.5), (0.5, 0.5)
+        np.array([[5.0, 6.0], [40.0, 30.0]]), (100, 100), PatchSettings(size_px=9, mpp=0.5), (0.5, 0.5)
     )
     again = patches_from_json(json.loads(json.dumps(points.to_json())), points.centres)
     assert again.to_json() == points.to_json()
@@ -188,14 +188,14 @@ def test_patches_survive_json():
 
 
 def test_a_centre_on_the_border_is_moved_onto_the_last_pixel():
-    points = PatchPoints.at(np.array([[99.7, 0.0], [-0.9, 49.4]]), (100, 50), GridSettings(patch_px=5))
+    points = PatchPoints.at(np.array([[99.7, 0.0], [-0.9, 49.4]]), (100, 50), PatchSettings(size_px=5))
     assert points.centres.tolist() == [[99, 0], [0, 49]]
     with pytest.raises(SlideError, match="1 of 2 centres lie outside"):
-        PatchPoints.at(np.array([[5.0, 5.0], [102.0, 0.0]]), (100, 50), GridSettings(patch_px=5))
+        PatchPoints.at(np.array([[5.0, 5.0], [102.0, 0.0]]), (100, 50), PatchSettings(size_px=5))
 
 
 def test_a_grid_in_um_is_the_same_area_on_every_slide():
-    settings = GridSettings(patch_um=64, stride_um=32, mpp=0.5)
+    settings = PatchSettings(size_um=64, stride_um=32, mpp=0.5)
     for mpp in (0.5, 0.25, 0.23):
         patches = PatchGrid.over((3000, 3000), settings, (mpp, mpp))
         assert patches.side * mpp == pytest.approx(64, abs=mpp / 2)
@@ -203,4 +203,4 @@ def test_a_grid_in_um_is_the_same_area_on_every_slide():
         assert patches.patch_px == 128
     assert PatchGrid.over((3000, 3000), settings, (0.25, 0.5)).side == round(64 / mean_mpp((0.25, 0.5)))
     with pytest.raises(SettingsError, match=r"grid\.stride_um has no scale: set grid\.mpp or grid\.patch_um too"):
-        PatchGrid.over((3000, 3000), GridSettings(stride_um=32), (0.5, 0.5))
+        PatchGrid.over((3000, 3000), PatchSettings(stride_um=32), (0.5, 0.5))

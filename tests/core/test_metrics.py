@@ -75,4 +75,4 @@ def test_mean_is_over_the_slides_on_which_a_metric_is_defined():
 def test_positive_is_whatever_is_not_class_0():
     assert positive_score(np.array([[0.3, 0.7], [0.2, 0.5]])[:1]).tolist() == pytest.approx([0.7])
     assert positive_score(np.array([[0.3, 0.2, 0.5]])).tolist() == pytest.approx([0.7])
-    assert positive_score(np.array([[0.9, 0.2, 0.8]]), several=True).tolist() == pytest.approx([0.8])
+    assert positive_score(np.array([[0.9, 0.2, 0.8]]), multi_label=True).tolist() == pytest.approx([0.8])

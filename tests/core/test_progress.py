@@ -92,9 +92,9 @@ def test_a_job_of_unknown_parts_goes_by_its_task():
 
 
 def test_the_parts_of_a_training():
-    settings = build_settings("colon", "default")
+    settings = build_settings("colon", "recommended")
     names = [part.name for part in training_parts(settings, baseline=True)]
-    assert names == ["baseline", "teacher", "assistant-1", "assistant-2", "assistant-3", "student"]
+    assert names == ["baseline", "teacher", "oof-1", "oof-2", "oof-3", "student"]
     assert [part.name for part in training_parts(build_settings("colon", "paper"))] == ["teacher", "student"]
 
 

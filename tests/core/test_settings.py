@@ -6,10 +6,10 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from napari_distill2label.core.errors import SettingsError
-from napari_distill2label.core.presets import PRESETS, RECIPES, build_settings
+from napari_distill2label.core.presets import METHODS, PRESETS, build_settings
 from napari_distill2label.core.settings import (
-    GridSettings,
-    ModelSettings,
+    ArchitectureSettings,
+    PatchSettings,
     Settings,
     SplitSettings,
     StudentSettings,
@@ -18,7 +18,7 @@ from napari_distill2label.core.settings import (
     validated,
 )
 
-PARTS = (GridSettings, ModelSettings, TeacherSettings, StudentSettings, SplitSettings)
+PARTS = (PatchSettings, ArchitectureSettings, TeacherSettings, StudentSettings, SplitSettings)
 FIELDS = [(kind, name) for kind in (*PARTS, Settings) for name in kind.model_fields]
 
 
@@ -38,7 +38,7 @@ def test_every_field_has_a_description_and_a_range_or_choices(kind, name):
     choices = {inner for inner in get_args(field.annotation) if inner is not type(None)} or {field.annotation}
     if get_origin(field.annotation) is Literal or choices == {bool}:
         return
-    if name in ("preset", "recipe"):  # choices, checked by `build_settings`
+    if name in ("preset", "method"):  # choices, checked by `build_settings`
         return
     if name == "device":
         assert any(getattr(item, "pattern", None) for item in field.metadata)
@@ -55,9 +55,9 @@ def test_settings_are_frozen_and_know_their_fields():
         ({"teacher": {"epochs": 0}}, r"teacher\.epochs: .*\(got 0\)"),
         ({"student": {"temperature": 0}}, r"student\.temperature"),
         ({"student": {"temperature": float("nan")}}, r"student\.temperature"),
-        ({"teacher": {"delta": float("inf")}}, r"teacher\.delta"),
-        ({"grid": {"mpp": 100}}, r"grid\.mpp"),
-        ({"model": {"pooling": "sum"}}, r"model\.pooling"),
+        ({"teacher": {"perturbation_radius": float("inf")}}, r"teacher\.perturbation_radius"),
+        ({"patches": {"mpp": 100}}, r"patches\.mpp"),
+        ({"architecture": {"pooling": "sum"}}, r"model\.pooling"),
         ({"device": "gpu"}, "device"),
         ({"seed": -1}, "seed"),
     ):
@@ -73,7 +73,7 @@ def test_an_unknown_setting_is_answered_with_the_nearest():
 
 
 def test_settings_survive_json():
-    settings = build_settings("breast", "paper", {"teacher": {"epochs": 7}, "grid": {"stride_px": 3}})
+    settings = build_settings("breast", "paper", {"teacher": {"epochs": 7}, "patches": {"stride_px": 3}})
     assert validated(Settings, json.loads(settings.model_dump_json())) == settings
 
 
@@ -83,33 +83,37 @@ def test_what_the_paper_gives():
         student, teacher = settings.student, settings.teacher
         assert (student.gamma_c, student.gamma_b, student.gamma_i, student.gamma_e) == (0.3, 0.5, 0.5, 0.1)
         for part in (student, teacher):
-            assert (part.optimiser, part.learning_rate, part.batch_bags) == ("adam", 1e-4, 1)
+            assert (part.optimiser, part.learning_rate, part.batch_size) == ("adam", 1e-4, 1)
             assert part.weight_decay == 5e-4
         assert student.instance_reduction == "mean"
-        assert student.init == "fresh"
-        assert (teacher.ball, teacher.subset) == ("random", "fixed")
-        assert (settings.model.attention, settings.model.dropout, settings.model.hidden) == (128, 0.5, 512)
-        assert settings.model.pooling == "gated"
+        assert student.initial_weights == "random"
+        assert (teacher.perturbation, teacher.subset_size) == ("random", "fixed")
+        assert (
+            settings.architecture.attention_dim,
+            settings.architecture.dropout,
+            settings.architecture.hidden_dim,
+        ) == (128, 0.5, 512)
+        assert settings.architecture.pooling == "gated"
         assert (settings.split.valid, settings.split.test) == (0.1, 0.2)
     colon, breast = build_settings("colon", "paper"), build_settings("breast", "paper")
     lambdas = [[getattr(s.teacher, f"lambda_{x}") for x in "cnde"] for s in (colon, breast)]
     assert lambdas == [[1.0, 0.5, 0.3, 0.3], [0.8, 0.8, 0.3, 0.3]]
-    assert (colon.teacher.realizations, breast.teacher.realizations) == (1, 5)
-    assert (colon.grid.patch_px, colon.grid.tissue) == (27, "all")
-    assert (breast.grid.patch_px, breast.grid.tissue) == (32, "white")
-    assert (breast.grid.white_level, breast.grid.background_fraction) == (220, 0.75)
+    assert (colon.teacher.n_subsets, breast.teacher.n_subsets) == (1, 5)
+    assert (colon.patches.size_px, colon.patches.tissue) == (27, "none")
+    assert (breast.patches.size_px, breast.patches.tissue) == (32, "white")
+    assert (breast.patches.white_level, breast.patches.max_background) == (220, 0.75)
 
 
 def test_presets_and_recipes_are_known_by_name():
     assert set(PRESETS) == {"colon", "breast", "wsi"}
-    assert set(RECIPES) == {"default", "paper"}
+    assert set(METHODS) == {"recommended", "paper"}
     for preset in PRESETS:
-        for recipe in RECIPES:
-            settings = build_settings(preset, recipe)
-            assert (settings.preset, settings.recipe) == (preset, recipe)
+        for method in METHODS:
+            settings = build_settings(preset, method)
+            assert (settings.preset, settings.method) == (preset, method)
     with pytest.raises(SettingsError, match="unknown preset 'colom': choose one of colon, breast, wsi"):
         build_settings("colom")
-    with pytest.raises(SettingsError, match="unknown recipe"):
+    with pytest.raises(SettingsError, match="unknown method"):
         build_settings("colon", "best")
     with pytest.raises(SettingsError, match=r"teacher\.epoch"):
         build_settings("colon", overrides={"teacher": {"epoch": 5}})
@@ -133,58 +137,58 @@ def test_merged_lays_layers_over_one_another_and_changes_none():
 
 def test_a_student_that_nothing_teaches_is_refused():
     with pytest.raises(SettingsError) as error:
-        build_settings("colon", "default", {"student": {"gamma_a": 0.0}})
+        build_settings("colon", "recommended", {"student": {"gamma_oof": 0.0}})
     assert str(error.value) == (
         "settings: student: nothing teaches the student what a patch is: give gamma_i, gamma_a or gamma_n a weight"
     )
-    assert build_settings("colon", "default", {"student": {"gamma_a": 0.0, "gamma_i": 1.0}}).student.gamma_i == 1
+    assert build_settings("colon", "recommended", {"student": {"gamma_oof": 0.0, "gamma_i": 1.0}}).student.gamma_i == 1
 
 
 GRIDS = [
     ({}, (27, None, None)),
-    ({"patch_um": 112, "mpp": 0.5}, (224, None, 0.5)),
-    ({"patch_um": "13.5"}, (27, None, 0.5)),  # as the command line gives it
-    ({"patch_um": 32, "patch_px": 64}, (64, None, 0.5)),
-    ({"patch_um": 32, "patch_px": 64, "mpp": 0.5}, (64, None, 0.5)),
-    ({"patch_um": 100, "mpp": 0.49}, (204, None, 0.49)),
-    ({"patch_px": 64, "mpp": 0.5, "stride_um": 16}, (64, 32, 0.5)),
-    ({"patch_um": 64, "mpp": 0.5, "stride_um": 16, "stride_px": 32}, (128, 32, 0.5)),
+    ({"size_um": 112, "mpp": 0.5}, (224, None, 0.5)),
+    ({"size_um": "13.5"}, (27, None, 0.5)),  # as the command line gives it
+    ({"size_um": 32, "size_px": 64}, (64, None, 0.5)),
+    ({"size_um": 32, "size_px": 64, "mpp": 0.5}, (64, None, 0.5)),
+    ({"size_um": 100, "mpp": 0.49}, (204, None, 0.49)),
+    ({"size_px": 64, "mpp": 0.5, "stride_um": 16}, (64, 32, 0.5)),
+    ({"size_um": 64, "mpp": 0.5, "stride_um": 16, "stride_px": 32}, (128, 32, 0.5)),
     ({"stride_um": 16}, (27, None, None)),  # until there is a scale
 ]
 
 
 @pytest.mark.parametrize(("given", "expected"), GRIDS)
 def test_lengths_in_um_and_px_give_one_another(given, expected):
-    grid = validated(GridSettings, given)
-    assert (grid.patch_px, grid.stride_px, grid.mpp) == expected
+    grid = validated(PatchSettings, given)
+    assert (grid.size_px, grid.stride_px, grid.mpp) == expected
     assert grid.model_fields_set == set(given)  # what was worked out gives way to an encoder's
-    assert validated(GridSettings, json.loads(grid.model_dump_json())) == grid
+    assert validated(PatchSettings, json.loads(grid.model_dump_json())) == grid
 
 
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"patch_um": 16, "mpp": 0.25, "patch_px": 32}, "patch_um 16 at mpp 0.25 is 64 px, not patch_px 32"),
+        ({"size_um": 16, "mpp": 0.25, "size_px": 32}, "size_um 16 at mpp 0.25 is 64 px, not size_px 32"),
         ({"stride_um": 16, "mpp": 0.5, "stride_px": 16}, "stride_um 16 at mpp 0.5 is 32 px, not stride_px 16"),
-        ({"patch_um": 20_000}, "mpp would be 740.7, which is not between 0.05 and 20"),
-        ({"patch_um": 9_000, "mpp": 0.1}, "patch_px would be 9e+04, which is not between 1 and 4096"),
-        ({"patch_um": 0}, "patch_um: Input should be greater than 0"),
+        ({"size_um": 20_000}, "mpp would be 740.7, which is not between 0.05 and 20"),
+        ({"size_um": 9_000, "mpp": 0.1}, "size_px would be 9e+04, which is not between 1 and 4096"),
+        ({"size_um": 0}, "size_um: Input should be greater than 0"),
     ],
 )
 def test_lengths_that_contradict_one_another(given, said):
     with pytest.raises(SettingsError, match=re.escape(said)) as error:
-        validated(GridSettings, given)
+        validated(PatchSettings, given)
     assert "\n" not in str(error.value)
 
 
 def test_a_users_lengths_win_over_a_presets_and_an_encoders():
-    breast = build_settings("breast", "default", {"grid": {"patch_um": 16, "mpp": 0.25}}).grid
-    assert (breast.patch_px, breast.tissue) == (64, "white")
-    assert build_settings("breast").grid.patch_px == 32  # the preset itself is what it was
+    breast = build_settings("breast", "recommended", {"patches": {"size_um": 16, "mpp": 0.25}}).patches
+    assert (breast.size_px, breast.tissue) == (64, "white")
+    assert build_settings("breast").patches.size_px == 32  # the preset itself is what it was
 
     def open_classifier(**given):
-        grid = validated(GridSettings, given).with_encoder_defaults(224, 0.5)
-        return grid.patch_px, grid.stride_px, grid.mpp
+        grid = validated(PatchSettings, given).with_encoder_defaults(224, 0.5)
+        return grid.size_px, grid.stride_px, grid.mpp
 
     assert open_classifier() == (224, None, 0.5)
     assert open_classifier(mpp=0.25) == (224, None, 0.25)
@@ -192,4 +196,4 @@ def test_a_users_lengths_win_over_a_presets_and_an_encoders():
     assert open_classifier(patch_um=64, patch_px=64) == (64, None, 1.0)
     assert open_classifier(patch_um=64, mpp=1) == (64, None, 1.0)
     assert open_classifier(stride_um=56) == (224, 112, 0.5)
-    assert GridSettings().with_encoder_defaults(224, None).mpp is None
+    assert PatchSettings().with_encoder_defaults(224, None).mpp is None

@@ -66,7 +66,7 @@ def test_every_model_of_every_fold_has_its_rows(done, cohort):
         assert sorted(zip(own.metric, own.threshold, strict=True)) == sorted(wanted), (model, fold, level)
     assert not any(level == "instance" for level in frame.level)  # no truth of single patches is claimed
     tested = set(frame[(frame.level == "image_score") & (frame.fold == 0)].metric)
-    grid = build_settings("breast", "paper").grid
+    grid = build_settings("breast", "paper").patches
     patches = sum(len(table._bag(cohort[name], cohort.classes, grid)) for name in tested)
     n = frame[(frame.metric == "n") & (frame.model == "mil") & (frame.fold == 0)].set_index("level").value.astype(float)
     assert (n["bag"], n["instance_vs_image_label"]) == (len(tested), patches) == (6, patches)
@@ -150,12 +150,18 @@ def test_scores_are_those_of_the_models_that_train_makes(cohort, tmp_path):
     split = k_folds(few, 2, build_settings().split.model_copy(update={"valid": 0.25}), 0)[0]
     assert {slide.split for slide in split} == set(SPLITS)
     fast = {"epochs": 2, "learning_rate": 1e-3}
-    overrides = {"model": {"hidden": 16, "attention": 8}, "teacher": fast, "student": fast, "seed": 5, "device": "cpu"}
+    overrides = {
+        "architecture": {"hidden_dim": 16, "attention_dim": 8},
+        "teacher": fast,
+        "student": fast,
+        "seed": 5,
+        "device": "cpu",
+    }
     settings = build_settings("breast", "paper", overrides)
     run = drain(train(split, tmp_path / "run", settings, baseline=True))
     rows = [row for models in table.TOGETHER for row in drain(table._work(split, settings, models, 0))]
     scores = {(row.model, row.metric): row.value for row in rows if row.level == table.IMAGE_SCORE}
-    bags = {slide: table._bag(replace(slide, split=None), split.classes, settings.grid) for slide in split}
+    bags = {slide: table._bag(replace(slide, split=None), split.classes, settings.patches) for slide in split}
     for network in MODELS:
         model = load_bundle(run.bundle(NETWORKS[network])).model
         own = {

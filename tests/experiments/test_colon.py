@@ -50,7 +50,7 @@ def test_the_quick_form_from_the_command_line(published, tmp_path, capsys):
     assert main(arguments) == 0
     written = rows(tmp_path)
     assert {row["model"] for row in written} == {
-        "mil", "teacher", "student", "mil-attention", "teacher-attention", "default-teacher", "default", "supervised",
+        "mil", "teacher", "student", "mil-attention", "teacher-attention", "recommended-teacher", "recommended", "supervised",
     }  # fmt: skip
     assert {row["patches"] for row in written} == {"grid", "nucleus"}
     assert {row["fold"] for row in written} == {"0", "1"}
@@ -88,7 +88,7 @@ def test_the_truth_reaches_no_bag_no_training_and_no_choice(fold, tmp_path):
     made = []
     for folder in (tmp_path, other):
         trained_here.forget()
-        made.append(drain(_work(Source(fold, "nucleus", folder), "default", 0, 0, QUICK)))
+        made.append(drain(_work(Source(fold, "nucleus", folder), "recommended", 0, 0, QUICK)))
     scores = [
         np.load(io.BytesIO(outcome.files["scores/nucleus-default-0-0.npz"]), allow_pickle=False) for outcome in made
     ]
@@ -142,8 +142,8 @@ def test_unknown_rows_and_patches_are_named(published, tmp_path, name, value):
 
 def test_real_images(data_dir, tmp_path, capsys):
     arguments = ["colon", "--data", str(data_dir / "colon"), "-o", str(tmp_path), "--quick"]
-    assert main([*arguments, "--patches", "nucleus", "--rows", "default"]) == 0
-    assert {row["model"] for row in rows(tmp_path)} == {"default", "default-teacher"}
+    assert main([*arguments, "--patches", "nucleus", "--rows", "recommended"]) == 0
+    assert {row["model"] for row in rows(tmp_path)} == {"recommended", "recommended-teacher"}
 
 
 def test_an_option_that_an_experiment_has_no_use_for_is_refused(tmp_path, capsys):

@@ -180,13 +180,13 @@ def test_measures_of_fields():
     assert "accuracy" not in measured
 
 
-@pytest.mark.parametrize("row", ["default", "supervised"])
+@pytest.mark.parametrize("row", ["recommended", "supervised"])
 def test_four_colours_are_told_apart(row):
     train, truth = coloured_fields(0)
     test, known = coloured_fields(1, each=2)
     # The patches lie anywhere: their neighbours say nothing of them.
-    layers = {"teacher": {"epochs": 8}, "assistant": {"neighbours": 0, "epochs": 24}, "student": {"epochs": 30}}
-    if row == "default":
+    layers = {"teacher": {"epochs": 8}, "oof": {"smoothing_neighbours": 0, "epochs": 24}, "student": {"epochs": 30}}
+    if row == "recommended":
         said = []
         trained = drain(train_on_presence(train, (), row, 0, layers), said.append)
         assert not [item for item in said if isinstance(item, Notice)]  # every part has all pairs of kinds
@@ -237,7 +237,7 @@ def test_table_and_figure(done):
     accuracy = frame[(frame.level == "instance") & (frame.metric == "accuracy")].groupby("model").value.mean()
     row = next(line for line in gains.splitlines() if line.startswith("| supervised − default |"))
     gained = row.split(" | ")[2].split(" [")[0].replace("−", "-")
-    assert float(gained) == pytest.approx(accuracy["supervised"] - accuracy["default"], abs=6e-4)
+    assert float(gained) == pytest.approx(accuracy["supervised"] - accuracy["recommended"], abs=6e-4)
     n = frame[(frame.metric == "n") & (frame.model == "mil")].groupby("level").value.sum()
     assert f"{n['bag']:.0f} fields with {n['instance']:.0f} patches" in text
     with Image.open(done / "fields.png") as image:

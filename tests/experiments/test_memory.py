@@ -19,8 +19,8 @@ from napari_distill2label.mil.pipeline import TrainingPipeline
 from napari_distill2label.mil.training_bags import TeacherTargets
 
 SMALL = {
-    "model": {"hidden": 16, "attention": 8}, "device": "cpu",
-    "teacher": {"epochs": 2}, "assistant": {"epochs": 1, "parts": 2}, "student": {"epochs": 2},
+    "architecture": {"hidden_dim": 16, "attention_dim": 8}, "device": "cpu",
+    "teacher": {"epochs": 2}, "oof": {"epochs": 1, "folds": 2}, "student": {"epochs": 2},
 }  # fmt: skip
 
 
@@ -46,33 +46,33 @@ def fits(monkeypatch):
     return names
 
 
-def scores(recipe, networks, **overrides):
+def scores(method, networks, **overrides):
     """What the networks of one training say of other bags, and their histories."""
-    settings = build_settings("colon", recipe, merged(SMALL, overrides))
+    settings = build_settings("colon", method, merged(SMALL, overrides))
     trained = drain(train_models(bags(6), bags(2, 1), 2, settings, networks))
     said = {network: drain(answers_of(own.model, bags(2, 2))) for network, own in trained.items()}
     return said, {network: (own.state.best_epoch, own.state.history) for network, own in trained.items()}
 
 
 @pytest.mark.parametrize(
-    ("recipe", "before", "after", "saved"),
+    ("method", "before", "after", "saved"),
     [
         ("paper", {}, {"student": {"temperature": 5.0}}, ["teacher"]),
         ("paper", {}, {}, ["teacher", "student"]),
-        ("default", {}, {"student": {"calibrate": "none"}}, ["teacher", "assistant-1", "assistant-2", "student"]),
-        ("default", {}, {"assistant": {"teacher_share": 0.0}}, ["teacher", "assistant-1", "assistant-2"]),
-        ("default", {}, {"assistant": {"neighbours": 0}}, ["teacher", "assistant-1", "assistant-2"]),
-        ("default", {}, {"seed": 1}, []),
-        ("default", {}, {"teacher": {"learning_rate": 3e-3}}, ["assistant-1", "assistant-2"]),
+        ("recommended", {}, {"student": {"calibrate": False}}, ["teacher", "oof-1", "oof-2", "student"]),
+        ("recommended", {}, {"oof": {"teacher_weight": 0.0}}, ["teacher", "oof-1", "oof-2"]),
+        ("recommended", {}, {"oof": {"smoothing_neighbours": 0}}, ["teacher", "oof-1", "oof-2"]),
+        ("recommended", {}, {"seed": 1}, []),
+        ("recommended", {}, {"teacher": {"learning_rate": 3e-3}}, ["oof-1", "oof-2"]),
     ],
 )
-def test_what_rows_share_is_trained_once_and_is_the_same(fits, recipe, before, after, saved):
-    anew, histories = scores(recipe, ("teacher", "student"), **after)
+def test_what_rows_share_is_trained_once_and_is_the_same(fits, method, before, after, saved):
+    anew, histories = scores(method, ("teacher", "student"), **after)
     trained_here.forget()
-    scores(recipe, ("teacher", "student"), **before)
+    scores(method, ("teacher", "student"), **before)
     fits.clear()
-    again, same = scores(recipe, ("teacher", "student"), **after)
-    everything = ["teacher", *(["assistant-1", "assistant-2"] if recipe == "default" else []), "student"]
+    again, same = scores(method, ("teacher", "student"), **after)
+    everything = ["teacher", *(["oof-1", "oof-2"] if method == "recommended" else []), "student"]
     assert fits == [name for name in everything if name not in saved]
     assert same == histories
     for network in again:
@@ -100,7 +100,7 @@ def test_any_difference_makes_another_network(monkeypatch):
 
     differs(stage_of(seed=1))
     differs(stage_of(teacher={"lambda_n": 0.1}))
-    differs(stage_of(model={"attention": 9}))
+    differs(stage_of(architecture={"attention_dim": 9}))
     differs(plain, bags(2, 3))
     differs(plain, [replace(valid[0], label=(1,)), valid[1]])
     differs(plain, valid[:1])

@@ -190,7 +190,7 @@ def test_each_model_has_its_terms():
         weights = TeacherLoss(settings).weights
         assert set(weights) == expected
         assert weights == {name: TeacherLoss(full).weights[name] for name in expected}
-        assert (settings.optimiser, settings.select, settings.epochs) == ("rmsprop", "last", 3)
+        assert (settings.optimiser, settings.keep_epoch, settings.epochs) == ("rmsprop", "last", 3)
 
 
 def test_the_models_of_a_seed_start_alike():

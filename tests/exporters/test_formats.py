@@ -8,11 +8,11 @@ import pytest
 
 from napari_distill2label.core.errors import BundleError, SettingsError
 from napari_distill2label.core.geometry import PatchGrid
-from napari_distill2label.core.settings import GridSettings
+from napari_distill2label.core.settings import PatchSettings
 from napari_distill2label.exporters.formats import FORMATS, format_names, write
 from napari_distill2label.store.maps.patch_map import PatchMap
 
-GRID = PatchGrid.over((60, 90), GridSettings(patch_px=30))
+GRID = PatchGrid.over((60, 90), PatchSettings(size_px=30))
 
 
 def test_every_format(tmp_path, new_map):

@@ -9,7 +9,7 @@ from shapely.geometry import box, shape
 
 from napari_distill2label.core.classes import palette
 from napari_distill2label.core.geometry import PatchGrid, PatchPoints
-from napari_distill2label.core.settings import GridSettings
+from napari_distill2label.core.settings import PatchSettings
 from napari_distill2label.exporters.formats import write
 from napari_distill2label.exporters.geojson import write_geojson
 from napari_distill2label.store.maps.patch_map import PatchMap
@@ -57,7 +57,7 @@ def qupath(path):
 
 
 def test_tiles_of_a_grid(tmp_path, new_map):
-    grid = PatchGrid.over((200, 320), GridSettings(patch_px=27, stride_px=20), origin=(4, -6))
+    grid = PatchGrid.over((200, 320), PatchSettings(size_px=27, stride_px=20), origin=(4, -6))
     grid = grid.with_tissue(np.random.default_rng(0).random(grid.shape) > 0.3)
     patch_map = new_map(grid, classes=("normal", 'Tumör "G2"'))
     (path,) = write(patch_map, tmp_path, ["geojson"])
@@ -81,7 +81,7 @@ def test_tiles_of_a_grid(tmp_path, new_map):
 
 def test_detections_around_points(tmp_path, new_map):
     centres = [[20, 30], [80, 90], [80, 90], [0, 149]]  # two at one place have two ids
-    points = PatchPoints.at(centres, (120, 150), GridSettings(patch_px=27))
+    points = PatchPoints.at(centres, (120, 150), PatchSettings(size_px=27))
     (path,) = write(new_map(points), tmp_path, ["qupath"])
     features = qupath(path)
     assert [feature["properties"]["objectType"] for feature in features] == ["detection"] * 4
@@ -89,7 +89,7 @@ def test_detections_around_points(tmp_path, new_map):
 
 
 def test_several_classes_and_corrections(tmp_path):
-    grid = PatchGrid.over((20, 30), GridSettings(patch_px=10))
+    grid = PatchGrid.over((20, 30), PatchSettings(size_px=10))
     patch_map = PatchMap.create(None, grid, ("normal", "a", "b"), slide_id="s", multi_label=True)
     (block,) = grid.blocks(100)
     probability = np.array([[0.9, 0.1, 0.1], [0.1, 0.9, 0.1], [0.1, 0.9, 0.9], [0, 0, 0.9], [0, 0, 0], [0, 0, 0]])
@@ -113,7 +113,7 @@ def test_several_classes_and_corrections(tmp_path):
 
 
 def test_a_map_without_attention_has_no_nan(tmp_path):
-    grid = PatchGrid.over((20, 30), GridSettings(patch_px=10))
+    grid = PatchGrid.over((20, 30), PatchSettings(size_px=10))
     patch_map = PatchMap.create(None, grid, ("n", "p"), slide_id="s")
     assert qupath(write_geojson(tmp_path / "empty.geojson", patch_map)) == []
     (block,) = grid.blocks(100)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from napari_distill2label.core.geometry import PatchGrid, PatchPoints
-from napari_distill2label.core.settings import GridSettings
+from napari_distill2label.core.settings import PatchSettings
 from napari_distill2label.exporters.mask import Mask
 
 
@@ -39,7 +39,7 @@ CASES = [
 
 @pytest.mark.parametrize(("shape", "side", "stride", "origin"), CASES)
 def test_cells_lie_on_their_patches(shape, side, stride, origin):
-    grid = PatchGrid.over(shape, GridSettings(patch_px=side, stride_px=stride), origin=origin)
+    grid = PatchGrid.over(shape, PatchSettings(size_px=side, stride_px=stride), origin=origin)
     labels = np.random.default_rng(0).integers(0, 4, grid.shape).astype(np.uint8)
     expected = by_definition(labels, grid)
     mask = Mask(labels, grid)
@@ -54,7 +54,7 @@ def test_cells_lie_on_their_patches(shape, side, stride, origin):
 
 
 def test_cells_are_clipped_to_the_slide():
-    grid = PatchGrid.over((55, 55), GridSettings(patch_px=20))
+    grid = PatchGrid.over((55, 55), PatchSettings(size_px=20))
     assert grid.shape == (3, 3)
     region = Mask(np.full(grid.shape, 2, np.uint8), grid).region(-5, -5, 70, 70)
     assert (region[5:60, 5:60] == 2).all()
@@ -62,7 +62,7 @@ def test_cells_are_clipped_to_the_slide():
 
 
 def test_by_hand():
-    grid = PatchGrid.over((4, 9), GridSettings(patch_px=4, stride_px=3))
+    grid = PatchGrid.over((4, 9), PatchSettings(size_px=4, stride_px=3))
     assert grid.shape == (1, 3)
     row = Mask(np.array([[1, 2, 3]], np.uint8), grid).region(1, 0, 1, 9)[0]
     assert row.tolist() == [1, 1, 1, 2, 2, 2, 3, 3, 3]
@@ -72,7 +72,7 @@ def test_points_take_the_nearest_centre_inside_their_boxes():
     shape, side = (60, 70), 9
     rng = np.random.default_rng(0)
     centres = np.concatenate([rng.random((40, 2)) * (59, 69), [[0, 0], [59, 69], [0, 69], [30, 30], [30, 30]]])
-    points = PatchPoints.at(centres, shape, GridSettings(patch_px=side))
+    points = PatchPoints.at(centres, shape, PatchSettings(size_px=side))
     labels = rng.integers(0, 4, points.shape).astype(np.uint8)
     labels[-2:] = 2, 3  # two at one place: the first
     expected = np.zeros(shape, np.uint8)
@@ -93,5 +93,5 @@ def test_points_take_the_nearest_centre_inside_their_boxes():
 
 
 def test_no_point_at_all():
-    points = PatchPoints.at(np.zeros((0, 2)), (20, 20), GridSettings(patch_px=9))
+    points = PatchPoints.at(np.zeros((0, 2)), (20, 20), PatchSettings(size_px=9))
     assert not Mask(np.zeros(0, np.uint8), points).region(0, 0, 20, 20).any()

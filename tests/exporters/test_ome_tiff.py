@@ -9,7 +9,7 @@ import tifffile
 
 from napari_distill2label.core.errors import CohortError
 from napari_distill2label.core.geometry import PatchGrid, PatchPoints
-from napari_distill2label.core.settings import GridSettings
+from napari_distill2label.core.settings import PatchSettings
 from napari_distill2label.exporters.formats import write
 from napari_distill2label.exporters.mask import Mask
 from napari_distill2label.exporters.ome_tiff import write_mask
@@ -19,7 +19,7 @@ NAMES = {0: "not scored", 1: "normal", 2: "Tumör"}
 
 
 def small_grid(shape=(2500, 1700), patch=27, stride=20, **kwargs):
-    return PatchGrid.over(shape, GridSettings(patch_px=patch, stride_px=stride), **kwargs)
+    return PatchGrid.over(shape, PatchSettings(size_px=patch, stride_px=stride), **kwargs)
 
 
 def test_a_pyramid_of_tiles_with_its_size_and_names(tmp_path):
@@ -59,7 +59,7 @@ def test_a_pyramid_of_tiles_with_its_size_and_names(tmp_path):
 
 @pytest.mark.parametrize("shape", [(1024, 1025), (1023, 700), (2049, 2047)])
 def test_odd_sizes_keep_their_last_row_and_column(tmp_path, shape):
-    grid = PatchGrid.over(shape, GridSettings(patch_px=1))  # cells up to the very border
+    grid = PatchGrid.over(shape, PatchSettings(size_px=1))  # cells up to the very border
     path = write_mask(tmp_path / "a.ome.tif", Mask(np.full(grid.shape, 2, np.uint8), grid), NAMES)
     with tifffile.TiffFile(path) as tiff:
         levels = tiff.series[0].levels
@@ -77,7 +77,7 @@ def test_an_unknown_size_is_not_claimed(tmp_path):
 
 
 def test_memory_does_not_hold_the_mask(tmp_path):
-    grid = PatchGrid.over((12_000, 12_000), GridSettings(patch_px=512))
+    grid = PatchGrid.over((12_000, 12_000), PatchSettings(size_px=512))
     mask = Mask(np.ones(grid.shape, np.uint8), grid)
     tracemalloc.start()
     write_mask(tmp_path / "a.ome.tif", mask, NAMES)
@@ -99,8 +99,8 @@ def test_exporting_a_map(tmp_path, new_map):
 
 
 def test_points_and_several_classes(tmp_path, new_map):
-    points = PatchPoints.at([[20, 30], [80, 90], [85, 95]], (120, 150), GridSettings(patch_px=27))
-    patch_map = new_map(points, classes=("normal", "a/b", "c"), labels=np.array([1, 2, 3]), several=True)
+    points = PatchPoints.at([[20, 30], [80, 90], [85, 95]], (120, 150), PatchSettings(size_px=27))
+    patch_map = new_map(points, classes=("normal", "a/b", "c"), labels=np.array([1, 2, 3]), multi_label=True)
     paths = write(patch_map, tmp_path, ["mask"])
     assert len(paths) == 2
     assert all(path.parent == tmp_path for path in paths)

@@ -10,7 +10,7 @@ from PIL import Image
 from napari_distill2label.core.classes import palette
 from napari_distill2label.core.errors import SlideError
 from napari_distill2label.core.geometry import PatchGrid, PatchPoints
-from napari_distill2label.core.settings import GridSettings
+from napari_distill2label.core.settings import PatchSettings
 from napari_distill2label.exporters.formats import write
 
 
@@ -29,7 +29,7 @@ def grey(shape, value=200):
 
 
 def test_labels_lie_over_the_slide(tmp_path, new_map):
-    grid = PatchGrid.over((500, 400), GridSettings(patch_px=100))
+    grid = PatchGrid.over((500, 400), PatchSettings(size_px=100))
     tissue = np.ones(grid.shape, bool)
     tissue[0, 0] = False
     labels = np.full(grid.shape, 1)
@@ -52,7 +52,7 @@ def test_labels_lie_over_the_slide(tmp_path, new_map):
 
 def test_large_slides_are_reduced_from_a_fitting_level(tmp_path, new_map):
     image = np.random.default_rng(0).integers(0, 255, (2500, 2100, 3), np.uint8)
-    grid = PatchGrid.over((2500, 2100), GridSettings(patch_px=500))
+    grid = PatchGrid.over((2500, 2100), PatchSettings(size_px=500))
     for levels in (1, 3):
         (path,) = write(new_map(grid), tmp_path, ["picture"], slide=slide_of(image, levels))
         with Image.open(path) as picture:
@@ -61,13 +61,13 @@ def test_large_slides_are_reduced_from_a_fitting_level(tmp_path, new_map):
 
 
 def test_without_a_slide_labels_lie_on_white(tmp_path, new_map):
-    grid = PatchGrid.over((500, 400), GridSettings(patch_px=100))
+    grid = PatchGrid.over((500, 400), PatchSettings(size_px=100))
     (path,) = write(new_map(grid, slide_path=tmp_path / "gone.svs"), tmp_path, ["png"])
     assert np.asarray(Image.open(path))[100, 100].min() > 200
 
 
 def test_points_are_dots(tmp_path, new_map):
-    points = PatchPoints.at([[100, 50], [300, 250]], (400, 500), GridSettings(patch_px=27))
+    points = PatchPoints.at([[100, 50], [300, 250]], (400, 500), PatchSettings(size_px=27))
     (path,) = write(new_map(points), tmp_path, ["png"], slide=slide_of(grey((400, 500))))
     picture = np.asarray(Image.open(path)).astype(int)
     assert np.abs(picture[601, 501] - palette(2)[1]).sum() < 60
@@ -75,20 +75,20 @@ def test_points_are_dots(tmp_path, new_map):
 
 
 def test_one_picture_per_class_where_several_can_be_present(tmp_path, new_map):
-    grid = PatchGrid.over((500, 400), GridSettings(patch_px=100))
-    patch_map = new_map(grid, classes=("normal", "a", "b"), several=True)
+    grid = PatchGrid.over((500, 400), PatchSettings(size_px=100))
+    patch_map = new_map(grid, classes=("normal", "a", "b"), multi_label=True)
     paths = write(patch_map, tmp_path, ["png"])
     assert [path.name for path in paths] == ["slide 1_a.png", "slide 1_b.png"]
 
 
 def test_another_slide_is_refused(tmp_path, new_map):
-    grid = PatchGrid.over((500, 400), GridSettings(patch_px=100))
+    grid = PatchGrid.over((500, 400), PatchSettings(size_px=100))
     with pytest.raises(SlideError, match="size differs"):
         write(new_map(grid), tmp_path, ["png"], slide=slide_of(grey((400, 500))))
 
 
 @pytest.mark.parametrize("shape", [(30, 40), (3000, 8), (8, 3000)])
 def test_odd_shapes(tmp_path, new_map, shape):
-    grid = PatchGrid.over(shape, GridSettings(patch_px=8))
+    grid = PatchGrid.over(shape, PatchSettings(size_px=8))
     patch_map = new_map(grid, classes=tuple(f"class number {index}" for index in range(12)), slide_id="long " * 30)
     write(patch_map, tmp_path, ["png"], slide=slide_of(grey(shape)))

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from napari_distill2label.core.geometry import PatchGrid
-from napari_distill2label.core.settings import GridSettings
+from napari_distill2label.core.settings import PatchSettings
 from napari_distill2label.exporters.formats import write
 from napari_distill2label.exporters.table import write_table
 from napari_distill2label.store.maps.patch_map import PatchMap
@@ -12,7 +12,7 @@ from napari_distill2label.store.tables.csv_table import read_table
 
 
 def test_round_trip(tmp_path, new_map):
-    grid = PatchGrid.over((3000, 90), GridSettings(patch_px=27), origin=(-3, 7))  # tall: written in two pieces
+    grid = PatchGrid.over((3000, 90), PatchSettings(size_px=27), origin=(-3, 7))  # tall: written in two pieces
     grid = grid.with_tissue(np.random.default_rng(0).random(grid.shape) > 0.3)
     patch_map = new_map(grid, classes=("normal", "Tumör, G2"))
     (path,) = write(patch_map, tmp_path, ["csv"])
@@ -25,7 +25,7 @@ def test_round_trip(tmp_path, new_map):
 
 
 def test_corrections_are_told_apart(tmp_path, new_map):
-    grid = PatchGrid.over((60, 90), GridSettings(patch_px=30))
+    grid = PatchGrid.over((60, 90), PatchSettings(size_px=30))
     corrections = np.full(grid.shape, -1, np.int8)
     corrections[0, 0] = 1
     (path,) = write(new_map(grid), tmp_path, ["table"], corrections=corrections)
@@ -35,7 +35,7 @@ def test_corrections_are_told_apart(tmp_path, new_map):
 
 
 def test_nothing_scored_is_a_header(tmp_path):
-    grid = PatchGrid.over((60, 90), GridSettings(patch_px=30))
+    grid = PatchGrid.over((60, 90), PatchSettings(size_px=30))
     patch_map = PatchMap.create(None, grid, ("n", "p"), slide_id="s")
     again = pd.read_csv(write_table(tmp_path / "s.csv", patch_map))
     assert len(again) == 0
@@ -43,7 +43,7 @@ def test_nothing_scored_is_a_header(tmp_path):
 
 
 def test_a_class_that_a_spreadsheet_would_compute(tmp_path, new_map):
-    grid = PatchGrid.over((60, 90), GridSettings(patch_px=30))
+    grid = PatchGrid.over((60, 90), PatchSettings(size_px=30))
     patch_map = new_map(grid, classes=("-normal", "=1+1"))
     (path,) = write(patch_map, tmp_path, ["csv"])
     cells = [cell for line in path.read_text().splitlines()[1:] for cell in line.split(",")]

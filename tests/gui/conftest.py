@@ -16,11 +16,11 @@ from pathlib import Path  # noqa: E402
 import pytest  # noqa: E402
 
 from napari_distill2label.core.events import drain  # noqa: E402
-from napari_distill2label.core.settings import GridSettings  # noqa: E402
+from napari_distill2label.core.settings import PatchSettings  # noqa: E402
 
 TINY = {
-    "teacher": {"epochs": 1}, "assistant": {"epochs": 1}, "student": {"epochs": 1},
-    "model": {"hidden": 16, "attention": 8}, "device": "cpu",
+    "teacher": {"epochs": 1}, "oof": {"epochs": 1}, "student": {"epochs": 1},
+    "architecture": {"hidden_dim": 16, "attention_dim": 8}, "device": "cpu",
 }  # fmt: skip
 
 
@@ -85,15 +85,21 @@ def make_patch_map():
     from napari_distill2label.core.geometry import PatchGrid, PatchPoints
     from napari_distill2label.store.maps.patch_map import PatchMap
 
-    def make(shape, probability=None, classes=("normal", "tumour"), centres=None, mpp=None, several=False, **grid):
+    def make(shape, probability=None, classes=("normal", "tumour"), centres=None, mpp=None, multi_label=False, **grid):
         origin = grid.pop("origin", (0, 0))
-        settings = GridSettings(**grid)
+        settings = PatchSettings(**grid)
         if centres is None:
             patches = PatchGrid.over(shape, settings, mpp, origin)
         else:
             patches = PatchPoints.at(np.asarray(centres), shape, settings, mpp)
         patch_map = PatchMap.create(
-            None, patches, classes, slide_id="slide", slide_mpp=mpp, model={"network": "student"}, multi_label=several
+            None,
+            patches,
+            classes,
+            slide_id="slide",
+            slide_mpp=mpp,
+            architecture={"network": "student"},
+            multi_label=multi_label,
         )
         if probability is None:
             positive = np.linspace(0, 1, int(np.prod(patches.shape))).reshape(patches.shape)
@@ -151,7 +157,7 @@ def feature_folder(cohort_csv, tmp_path_factory) -> Path:
     from napari_distill2label.store.maps.feature_map import FeatureMap
 
     folder, rng = tmp_path_factory.mktemp("features é"), np.random.default_rng(0)
-    grid = PatchGrid.over((135, 162), GridSettings(patch_px=27), (0.5, 0.5))
+    grid = PatchGrid.over((135, 162), PatchSettings(size_px=27), (0.5, 0.5))
     for row in Cohort.read(cohort_csv):
         found = FeatureMap.open_or_create(folder / f"{row.slide_id}.zarr", grid, 24, {"encoder": "of a test"})
         for block in grid.blocks(1000):

@@ -82,7 +82,7 @@ def test_scales():
     many = only(unwise(own, SETTINGS, known | dict.fromkeys(["s3", "s5", "s6", "s7", "s9"])), "s3, s5, s6 and 2 more")
     assert "have no µm/px" in many
     only(unwise(own, SETTINGS, known | {"s3": 0.25}), "differ in scale (0.25 to 0.5 µm/px)")
-    scaled = build_settings(overrides={"grid": {"mpp": 0.5}})
+    scaled = build_settings(overrides={"patches": {"mpp": 0.5}})
     assert unwise(own, scaled, known | {"s3": 0.25}) == []
     only(unwise(own, scaled, known | {"s3": None}), "training will stop")
 

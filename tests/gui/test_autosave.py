@@ -74,7 +74,7 @@ def test_what_a_training_would_use_comes_back(folder, opened, described):
     session.autosave.flush()
 
     again = opened(folder / "cohort.csv")
-    assert (again.preset, again.recipe, again.overrides) == ("wsi", "paper", {"teacher": {"epochs": 3}})
+    assert (again.preset, again.method, again.overrides) == ("wsi", "paper", {"teacher": {"epochs": 3}})
     assert (again.encoder, again.feature_folder) == (encoder, folder / "features")
     assert again.encoder_about is not None
     assert not again.unsaved
@@ -87,7 +87,7 @@ def test_what_a_training_would_use_comes_back(folder, opened, described):
 
 
 @pytest.mark.parametrize(
-    "settings", [{"patch_um": 224.0}, {"patch_px": 27}, {"mpp": None}, {"patch_um": 30.0, "mpp": 1.0}]
+    "settings", [{"size_um": 224.0}, {"size_px": 27}, {"mpp": None}, {"size_um": 30.0, "mpp": 1.0}]
 )
 def test_patches_come_back_as_they_were_set(folder, opened, described, settings):
     session = opened(folder / "cohort.csv")
@@ -95,7 +95,7 @@ def test_patches_come_back_as_they_were_set(folder, opened, described, settings)
     session.encoder = described(patch_px=224, mpp=0.5)
     session.autosave.flush()
     again = opened(folder / "cohort.csv")
-    assert again.settings.grid == session.settings.grid
+    assert again.settings.patches == session.settings.patches
 
 
 def test_an_encoder_that_can_hold_a_program_is_asked_for_anew(folder, opened, tmp_path):
@@ -248,7 +248,7 @@ def test_every_cohort_has_its_own_settings_and_features(folder, opened, tmp_path
     assert again.encoder is None
     again.read_cohort(folder / "cohort.csv")
     let_go()
-    assert (again.preset, again.recipe, again.feature_folder) == ("wsi", "paper", own)
+    assert (again.preset, again.method, again.feature_folder) == ("wsi", "paper", own)
 
 
 def test_settings_alone_never_stand_against_the_table(folder, opened):
@@ -275,13 +275,20 @@ def test_a_folder_that_is_not_there_now_is_not_forgotten(folder, opened, tmp_pat
     assert opened(folder / "cohort.csv").feature_folder == session.feature_folder
 
 
-UNUSABLE = [5, [], {}, {"preset": "x", "recipe": "paper"}, {"preset": "colon", "recipe": "paper", "settings": []}]
-SETTINGS = [{"teacher": {"epochs": -1}}, {"teacher": 5}, {"grid": 5}, {"grid": None}, {"grid": {"mpp": []}}, {"x": 1}]
+UNUSABLE = [5, [], {}, {"preset": "x", "method": "paper"}, {"preset": "colon", "method": "paper", "settings": []}]
+SETTINGS = [
+    {"teacher": {"epochs": -1}},
+    {"teacher": 5},
+    {"grid": 5},
+    {"grid": None},
+    {"patches": {"mpp": []}},
+    {"x": 1},
+]
 DEEP = json.loads('{"teacher":' * 400 + "1" + "}" * 400)
 
 
 @pytest.mark.parametrize(
-    "training", UNUSABLE + [{"preset": "colon", "recipe": "paper", "settings": each} for each in [*SETTINGS, DEEP]]
+    "training", UNUSABLE + [{"preset": "colon", "method": "paper", "settings": each} for each in [*SETTINGS, DEEP]]
 )
 def test_settings_that_cannot_be_used_are_said_and_the_rest_comes_back(folder, opened, training):
     session = opened(folder / "cohort.csv")
@@ -292,7 +299,7 @@ def test_settings_that_cannot_be_used_are_said_and_the_rest_comes_back(folder, o
     kept.write_text(json.dumps(json.loads(kept.read_text()) | {"training": training}))
     again = opened(folder / "cohort.csv")
     assert labels(again)["slide_000"] is None
-    assert (again.preset, again.recipe, again.overrides) == ("colon", "default", {})
+    assert (again.preset, again.method, again.overrides) == ("colon", "recommended", {})
     assert again.notices[-1].startswith("Restored")
     assert "cannot be used" in again.notices[-1]
     assert len(again.notices[-1]) < 500
@@ -302,7 +309,7 @@ def test_settings_that_cannot_be_used_are_said_and_the_rest_comes_back(folder, o
     assert json.loads((folder / "cohort.d2l.bak.json").read_text())["training"] == training
 
 
-@pytest.mark.parametrize("named", ["preset", "recipe", "device"])
+@pytest.mark.parametrize("named", ["preset", "method", "device"])
 def test_what_is_said_by_name_or_of_this_computer_is_not_taken_from_the_settings(folder, opened, named):
     session = opened(folder / "cohort.csv")
     session.configure("breast")

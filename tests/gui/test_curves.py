@@ -73,7 +73,7 @@ def test_one_training(view, qtbot):
 def test_it_follows_the_model_in_training_unless_told_otherwise(view, qtbot):
     view.show_training({"teacher": TEACHER}, {}, {})
     assert view.network.currentText() == "teacher"
-    both = {"teacher": TEACHER, "assistant-1": STUDENT, "student": STUDENT}
+    both = {"teacher": TEACHER, "oof-1": STUDENT, "student": STUDENT}
     view.show_training(both, {}, {})
     assert view.network.currentText() == "student"
     view.parts.click()

@@ -33,18 +33,18 @@ def test_of_a_folder_without_an_encoder_it_says_whose_patches_count(panel, qtbot
 
 
 def test_the_form_shows_the_encoder_s_own_patches(panel, qtbot, described):
-    side, mpp = (panel.form.settings[path] for path in ("grid.patch_px", "grid.mpp"))
+    side, mpp = (panel.form.settings[path] for path in ("patches.size_px", "patches.mpp"))
     panel.ask_file = lambda *args: str(described(patch_px=224, minimum_px=32, mpp=0.5))
     click(qtbot, panel.encoder_row.choose)
     qtbot.waitUntil(lambda: "1,536 features" in panel.encoder_row.about.text(), timeout=LONG)
     assert (side.editor.value(), mpp.editor.value()) == (224, 0.5)
     assert side.reset.isHidden()  # it is nothing that was changed
     assert panel.encoder_row.compute.isEnabled()
-    panel.session.configure(grid={"patch_px": 20})
+    panel.session.configure(patches={"size_px": 20})
     assert not panel.encoder_row.compute.isEnabled()
     assert panel.encoder_row.reason.text() == "Patches of 20 px are too small for this encoder: 32 or more."
     assert panel.reason.text() == panel.encoder_row.reason.text()
-    panel.session.reset_settings("grid.patch_px")
+    panel.session.reset_settings("patches.size_px")
     assert side.editor.value() == 224
     assert panel.encoder_row.compute.isEnabled()
     panel.preset.textActivated.emit("colon")
@@ -68,7 +68,7 @@ def test_another_encoder_than_the_sessions_says_its_own(described):
     session.configure(preset="wsi")
     session.encoder = own = described(patch_px=224)
     assert session.settings_with(own) == session.settings_with(None) == session.settings
-    assert session.settings.grid.patch_px != session.settings_with(described("another")).grid.patch_px
+    assert session.settings.patches.size_px != session.settings_with(described("another")).patches.size_px
     session.shutdown()
 
 
@@ -94,7 +94,7 @@ def test_features_are_of_the_panel_s_patches_and_masks(cohort_csv, data_dir, tmp
     session = get_session(viewer)
     session.read_cohort(cohort_csv)
     session.remove_slides([row.slide_id for row in session.cohort.slides[2:]])
-    session.configure(preset="wsi", grid={"patch_px": 40, "tissue": "all"})
+    session.configure(preset="wsi", patches={"size_px": 40, "tissue": "none"})
     session.encoder = data_dir / "encoders" / "mobilenet_v2_imagenet.onnx"
     ring = [[0, 0], [80, 0], [80, 80], [0, 80], [0, 0]]
     (mask := tmp_path / "slide_001.geojson").write_text(

@@ -7,11 +7,11 @@ from napari_distill2label.gui.jobs.times import NO_BREAK, about, duration
 from napari_distill2label.gui.training.estimate import Measured, estimate, total
 from napari_distill2label.store.timing import Timing
 
-PAPER = build_settings(recipe="paper")
+PAPER = build_settings(method="paper")
 DEFAULT = build_settings()
 TIMING = Timing(
     device="cpu, 2 threads", n_slides=10, n_patches=1000, reading=5, between=3,
-    epoch={"teacher": 2.0, "student": 1.0, "assistant-1": 0.5, "assistant-2": 0.5, "assistant-3": 0.5},
+    epoch={"teacher": 2.0, "student": 1.0, "oof-1": 0.5, "oof-2": 0.5, "oof-3": 0.5},
 )  # fmt: skip
 
 
@@ -34,15 +34,13 @@ def test_epochs_and_slides_are_counted():
     assert total(TIMING, PAPER, 20) == 2 * total(TIMING, PAPER, 10)
     assert total(TIMING, PAPER, 10, baseline=True) == total(TIMING, PAPER, 10) + 16 * 2  # as the teacher, at most
     assert total(TIMING, DEFAULT, 10) == 5 + 3 + 16 * 2 + 24 * 1 + 3 * 8 * 0.5
-    longer = build_settings(recipe="paper", overrides={"student": {"epochs": 26}})
+    longer = build_settings(method="paper", overrides={"student": {"epochs": 26}})
     assert total(TIMING, longer, 10) == total(TIMING, PAPER, 10) + 10
 
 
-def test_two_assistants_of_a_trial_stand_for_three():
+def test_two_folds_of_a_trial_stand_for_three():
     """Each of two sees half of the slides, each of three two thirds."""
-    trial = TIMING.model_copy(
-        update={"epoch": {"teacher": 2.0, "student": 1.0, "assistant-1": 0.6, "assistant-2": 0.6}}
-    )
+    trial = TIMING.model_copy(update={"epoch": {"teacher": 2.0, "student": 1.0, "oof-1": 0.6, "oof-2": 0.6}})
     assert total(trial, DEFAULT, 10) == pytest.approx(5 + 3 + 32 + 24 + 3 * 8 * 0.8)
 
 
@@ -67,10 +65,15 @@ def test_a_trial_says_what_it_knows():
 
 def test_only_settings_of_the_same_speed_count():
     known = [Measured(TIMING, PAPER, "measured in the run ‘a’")]
-    longer = build_settings(recipe="paper", overrides={"teacher": {"epochs": 100, "learning_rate": 0.01}, "seed": 5})
+    longer = build_settings(method="paper", overrides={"teacher": {"epochs": 100, "learning_rate": 0.01}, "seed": 5})
     told = estimate(known, longer, 10, False)
     assert told.seconds == 5 + 3 + 100 * 2 + 16
     assert told.text.replace(NO_BREAK, " ") == "Will take about 4 min (measured in the run ‘a’)."
-    for other in ({"grid": {"patch_px": 40}}, {"device": "cuda"}, {"model": {"hidden": 64}}, {"teacher": {"noise": 1}}):
-        assert estimate(known, build_settings(recipe="paper", overrides=other), 10, False) is None
+    for other in (
+        {"patches": {"size_px": 40}},
+        {"device": "cuda"},
+        {"architecture": {"hidden_dim": 64}},
+        {"teacher": {"noise_ratio": 1}},
+    ):
+        assert estimate(known, build_settings(method="paper", overrides=other), 10, False) is None
     assert estimate(known, DEFAULT, 10, False) is None

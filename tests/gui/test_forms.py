@@ -3,7 +3,7 @@
 import pytest
 from napari.components import ViewerModel
 
-from napari_distill2label.core.presets import PRESETS, PRESETS_IN_WORDS, RECIPES, RECIPES_IN_WORDS
+from napari_distill2label.core.presets import METHODS, METHODS_IN_WORDS, PRESETS, PRESETS_IN_WORDS
 from napari_distill2label.core.settings import Settings
 from napari_distill2label.gui.session.session import Session
 from napari_distill2label.gui.training.forms import SettingsForm
@@ -73,42 +73,42 @@ def test_names_are_of_settings_and_differ_within_a_section():
 
 def test_presets_and_recipes_are_explained():
     assert PRESETS_IN_WORDS.keys() == PRESETS.keys()
-    assert RECIPES_IN_WORDS.keys() == RECIPES.keys()
-    assert all(text.endswith(".") for text in (*PRESETS_IN_WORDS.values(), *RECIPES_IN_WORDS.values()))
+    assert METHODS_IN_WORDS.keys() == METHODS.keys()
+    assert all(text.endswith(".") for text in (*PRESETS_IN_WORDS.values(), *METHODS_IN_WORDS.values()))
 
 
 def test_editing(form, session):
     editors = form.editors
-    assert editors["grid.patch_px"].value() == Settings().grid.patch_px
-    editors["grid.patch_px"].setValue(40)
-    assert session.settings.grid.patch_px == 40
-    editors["grid.mpp"].setValue(0.5)
-    assert session.settings.grid.mpp == 0.5
-    editors["grid.mpp"].setValue(editors["grid.mpp"].minimum())
-    assert session.settings.grid.mpp is None
-    choose(editors["grid.tissue"], "otsu")
-    assert session.settings.grid.tissue == "otsu"
-    editors["model.several"].click()
-    assert session.settings.model.several
+    assert editors["patches.size_px"].value() == Settings().patches.size_px
+    editors["patches.size_px"].setValue(40)
+    assert session.settings.patches.size_px == 40
+    editors["patches.mpp"].setValue(0.5)
+    assert session.settings.patches.mpp == 0.5
+    editors["patches.mpp"].setValue(editors["patches.mpp"].minimum())
+    assert session.settings.patches.mpp is None
+    choose(editors["patches.tissue"], "otsu")
+    assert session.settings.patches.tissue == "otsu"
+    editors["architecture.multi_label"].click()
+    assert session.settings.architecture.multi_label
     assert editors["teacher.weight_decay"].text() == "0.0005"
-    assert editors["grid.patch_px"].text() == "40 px"
+    assert editors["patches.size_px"].text() == "40 px"
 
 
 def test_what_differs_is_marked_and_can_be_put_back(form, session):
-    setting = form.settings["grid.patch_px"]
+    setting = form.settings["patches.size_px"]
     assert not setting.reset.isVisibleTo(form)
     setting.editor.setValue(40)
     assert setting.label.text() == "Patch side *"
     assert setting.label.font().bold()
     assert setting.reset.isVisibleTo(form)
     assert "27 px" in setting.reset.toolTip()
-    form.editors["teacher.noise"].setValue(0.75)
+    form.editors["teacher.noise_ratio"].setValue(0.75)
     assert form.sections["teacher"].toggle.text() == "Teacher (1 changed)"
     assert form.fold.toggle.text() == "All settings (1 changed)"
     setting.reset.click()
-    assert session.settings.grid.patch_px == 27
+    assert session.settings.patches.size_px == 27
     assert setting.label.text() == "Patch side"
-    assert session.overrides == {"teacher": {"noise": 0.75}}
+    assert session.overrides == {"teacher": {"noise_ratio": 0.75}}
     form.reset.click()
     assert session.overrides == {}
     assert not form.reset.isEnabled()
@@ -116,44 +116,44 @@ def test_what_differs_is_marked_and_can_be_put_back(form, session):
 
 
 def test_a_value_that_is_the_presets_own_is_not_marked(form, session):
-    form.editors["grid.patch_px"].setValue(32)
-    assert form.settings["grid.patch_px"].reset.isVisibleTo(form)
+    form.editors["patches.size_px"].setValue(32)
+    assert form.settings["patches.size_px"].reset.isVisibleTo(form)
     session.configure(preset="breast")
-    assert not form.settings["grid.patch_px"].reset.isVisibleTo(form)
+    assert not form.settings["patches.size_px"].reset.isVisibleTo(form)
     assert changed(session.settings, session.settings) == []
 
 
 def test_settings_that_do_not_fit_are_said_and_taken_back(form, session):
-    form.editors["grid.mpp"].setValue(0.5)
-    form.editors["grid.patch_um"].setValue(13.5)
-    assert session.settings.grid.patch_um == 13.5
+    form.editors["patches.mpp"].setValue(0.5)
+    form.editors["patches.size_um"].setValue(13.5)
+    assert session.settings.patches.size_um == 13.5
     assert form.problems == []
-    form.editors["grid.patch_px"].setValue(99)
+    form.editors["patches.size_px"].setValue(99)
     assert "leave one of them out" in form.problems[0]
-    assert form.editors["grid.patch_px"].value() == session.settings.grid.patch_px == 27
+    assert form.editors["patches.size_px"].value() == session.settings.patches.size_px == 27
 
 
 def test_finding_a_setting(form):
     form.fold.toggle.click()
     form.search.setText("stain")
-    assert form.editors["teacher.stain"].isVisible()
-    assert form.editors["student.stain"].isVisible()
-    assert not form.editors["teacher.noise"].isVisible()
+    assert form.editors["teacher.stain_jitter"].isVisible()
+    assert form.editors["student.stain_jitter"].isVisible()
+    assert not form.editors["teacher.noise_ratio"].isVisible()
     assert not form.sections["split"].isVisible()
     form.search.setText("no such thing")
     assert form.none_found.isVisible()
     form.search.clear()
     assert not form.none_found.isVisible()
     assert all(fold.isVisible() for fold in form.sections.values())
-    assert not form.editors["teacher.stain"].isVisible()  # folded again
+    assert not form.editors["teacher.stain_jitter"].isVisible()  # folded again
 
 
 @pytest.mark.parametrize(
     ("path", "value", "text"),
-    [("grid.patch_px", 27, "27 px"), ("grid.mpp", None, "slide's own"), ("model.several", True, "yes"),
-     ("grid.tissue", "all", "keep all"), ("teacher.learning_rate", 0.0001, "0.0001"),
-     ("teacher.ball", "random", "random"),
-     ("grid.stride_px", None, "patch side")],
+    [("patches.size_px", 27, "27 px"), ("patches.mpp", None, "slide's own"), ("architecture.multi_label", True, "yes"),
+     ("patches.tissue", "none", "keep all"), ("teacher.learning_rate", 0.0001, "0.0001"),
+     ("teacher.perturbation", "random", "random"),
+     ("patches.stride_px", None, "patch side")],
 )  # fmt: skip
 def test_values_in_words(path, value, text):
     assert value_in_words(path, value) == text

@@ -134,7 +134,7 @@ def steps(*values):
     ("event", "text"),
     [
         (Progress(Task.PREDICT, 27, 81, "slide_007"), "predicting slide_007 (27/81 patches)"),
-        (Progress(Task.TRAIN, 4, 9, "assistant-2", 3, 8), "helper model 2: epoch 3 of 8 (4/9 steps)"),
+        (Progress(Task.TRAIN, 4, 9, "oof-2", 3, 8), "helper model 2: epoch 3 of 8 (4/9 steps)"),
         (Progress(Task.VALIDATE, 1, 2, "student", 2, 10), "student: validating epoch 2 of 10 (1/2 slides)"),
         (EpochEnd("student", 3, 10), "student: epoch 3 of 10"),
         (Progress(Task.EXPORT, 1, 3), "exporting (1/3 slides)"),
@@ -390,8 +390,8 @@ def test_closing_the_window_while_training_asks_and_the_run_can_go_on(
     viewer.window.add_dock_widget(panel)
     session = panel.session
     session.read_cohort(cohort_csv)
-    session.configure(teacher={"epochs": 500}, student={"epochs": 1}, assistant={"epochs": 1}, device="cpu",
-                      model={"hidden": 16, "attention": 8})  # fmt: skip
+    session.configure(teacher={"epochs": 500}, student={"epochs": 1}, oof={"epochs": 1}, device="cpu",
+                      architecture={"hidden_dim": 16, "attention_dim": 8})  # fmt: skip
     job = session.train(tmp_path / "run", wait=False)
     checkpoint = tmp_path / "run" / "checkpoints" / "teacher.safetensors"
     qtbot.waitUntil(checkpoint.exists, timeout=30_000)

@@ -30,7 +30,7 @@ def placed(tmp_path, make_patch_map):
     y, x = ORIGIN[0] + row * STRIDE, ORIGIN[1] + col * STRIDE
     image[y : y + SIDE, x : x + SIDE] = (200, 0, 0)
     slide = open_slide(write_slide(tmp_path, image))
-    grid = {"patch_px": SIDE, "stride_px": STRIDE}
+    grid = {"size_px": SIDE, "stride_px": STRIDE}
     shape = make_patch_map(SHAPE, origin=ORIGIN, **grid).patches.shape
     positive = np.zeros(shape)
     positive[row, col] = 0.9
@@ -179,7 +179,7 @@ def test_points(tmp_path, make_patch_map):
 def test_several_classes_at_once_have_a_layer_each(make_patch_map):
     probability = np.zeros((2, 3, 3))
     probability[0, :, 1] = probability[:, 0, 2] = 0.9
-    patch_map = make_patch_map((40, 60), probability, ("normal", "tumour", "necrosis"), several=True, patch_px=20)
+    patch_map = make_patch_map((40, 60), probability, ("normal", "tumour", "necrosis"), multi_label=True, patch_px=20)
     data = map_layers.map_layers(patch_map, None, 0.5)
     masks = {meta["metadata"][layers.KEY]["class_index"]: array for array, meta, kind in data if kind == "labels"}
     assert masks[1].tolist() == [[2, 2, 2], [1, 1, 1]]

@@ -10,10 +10,10 @@ from napari_distill2label.gui.network_names import in_words
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("assistant-12", "helper model 12"),
+        ("oof-12", "helper model 12"),
         ("baseline", "baseline"),
         ("student", "student"),
-        ("assistant-x", "assistant-x"),
+        ("oof-x", "oof-x"),
     ],
 )
 def test_in_words(name, expected):
@@ -23,10 +23,10 @@ def test_in_words(name, expected):
 @pytest.mark.parametrize(
     ("event", "expected"),
     [
-        (EpochEnd("assistant-2", 1, 5, {}, {}, best=True), "helper model 2: epoch 1 of 5"),
-        (Progress(Task.TRAIN, 1, 2, "assistant-2", 1, 5), "helper model 2: epoch 1 of 5"),
+        (EpochEnd("oof-2", 1, 5, {}, {}, best=True), "helper model 2: epoch 1 of 5"),
+        (Progress(Task.TRAIN, 1, 2, "oof-2", 1, 5), "helper model 2: epoch 1 of 5"),
         (Progress(Task.COMPUTE_TARGETS, 1, 2, "teacher"), "Teacher scores the slides"),
-        (Progress(Task.PREDICT, 1, 2, "assistant-2"), "predicting assistant-2"),  # a slide
+        (Progress(Task.PREDICT, 1, 2, "oof-2"), "predicting oof-2"),  # a slide
     ],
 )
 def test_what_a_job_does(event, expected):

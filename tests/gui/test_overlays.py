@@ -77,7 +77,7 @@ def test_an_eye_that_was_shut_stays_shut(reviewed, make_patch_map):
     layer(viewer, CORRECTIONS).visible = True
     assert seen(viewer) == ["slide", LABELS, CORRECTIONS, OUTLINES]
     classes, probability = ("normal", "tumour", "necrosis"), np.full((6, 8, 3), 0.9)
-    session._take_map(make_patch_map((120, 160), probability, classes, several=True, patch_px=20))
+    session._take_map(make_patch_map((120, 160), probability, classes, multi_label=True, patch_px=20))
     tumour, necrosis = layers.find(viewer, LABELS)
     necrosis.visible = False
     session.overlays.set_opacity(0.7)
@@ -175,7 +175,9 @@ def test_cancelling_leaves_the_prediction_before(reviewed, make_patch_map):
     from napari_distill2label.store.maps.patch_map import PatchMap
 
     session, viewer, patch_map = reviewed(probability=np.full((6, 8), 0.9))
-    begun = PatchMap.create(None, patch_map.patches, patch_map.classes, slide_id="slide", model={"network": "student"})
+    begun = PatchMap.create(
+        None, patch_map.patches, patch_map.classes, slide_id="slide", architecture={"network": "student"}
+    )
     shades.read(begun)
     job = Job("predict", "Predicting")
     session.jobs.event.emit(job, ItemStarted("slide", begun))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from napari_distill2label.core.presets import RECIPES, build_settings
+from napari_distill2label.core.presets import METHODS, build_settings
 from napari_distill2label.gui.training.quick_trial import EPOCHS, MOST_SLIDES, about, trial_settings, trial_slides
 from napari_distill2label.gui.widget import DistillToLabel
 from napari_distill2label.store.cohort import Cohort, CohortSlide
@@ -31,14 +31,14 @@ def test_slides_that_are_held_out_stay_so():
     assert trial_slides(cohort(["normal", "tumour"], "test")) == []
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_few_epochs_of_the_same_method(recipe):
-    settings = build_settings("breast", recipe, {"student": {"epochs": 2}})
+@pytest.mark.parametrize("method", METHODS)
+def test_few_epochs_of_the_same_method(method):
+    settings = build_settings("breast", method, {"student": {"epochs": 2}})
     trial = trial_settings(settings)
     assert (trial.teacher.epochs, trial.student.epochs) == (EPOCHS["teacher"], 2)
     assert trial.split.test == 0
-    assert trial.model == settings.model
-    assert trial.recipe == recipe
+    assert trial.architecture == settings.architecture
+    assert trial.method == method
 
 
 def test_what_it_says(tmp_path):

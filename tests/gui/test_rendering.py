@@ -27,7 +27,7 @@ def test_a_cell_is_drawn_centred_on_its_patch(qtbot, make_napari_viewer, make_pa
     path = tmp_path / "slide.ome.tif"
     size = {"PhysicalSizeX": MPP, "PhysicalSizeY": MPP, "PhysicalSizeXUnit": "µm", "PhysicalSizeYUnit": "µm"}
     tifffile.imwrite(path, image, photometric="rgb", tile=(64, 64), metadata={"axes": "YXS", **size})
-    grid = {"patch_px": SIDE, "stride_px": stride, "origin": ORIGIN, "mpp": (MPP, MPP)}
+    grid = {"size_px": SIDE, "stride_px": stride, "origin": ORIGIN, "mpp": (MPP, MPP)}
     positive = np.zeros(make_patch_map(SHAPE, **grid).patches.shape)
     positive[CELL] = 1
     patch_map = make_patch_map(SHAPE, np.stack([1 - positive, positive], -1), **grid)

@@ -153,7 +153,7 @@ def test_only_patches_and_classes_can_be_corrected(reviewed, make_patch_map):
     patches = patch_map.patches.with_tissue(tissue)
     from napari_distill2label.store.maps.patch_map import PatchMap
 
-    bare = PatchMap.create(None, patches, ("normal", "tumour"), slide_id="slide", model={"network": "student"})
+    bare = PatchMap.create(None, patches, ("normal", "tumour"), slide_id="slide", architecture={"network": "student"})
     for block in patches.blocks(50):
         n = int(block.scored.sum())
         bare.write(block, np.full((n, 2), 0.5), np.zeros((n, 2)), np.zeros(n))
@@ -415,14 +415,14 @@ def test_several_classes_at_once(reviewed):
     names = ("normal", "tumour", "necrosis")
     from napari_distill2label.store.maps.patch_map import PatchMap
 
-    several = PatchMap.create(
-        None, patch_map.patches, names, slide_id="slide", model={"network": "student"}, multi_label=True
+    multi_label = PatchMap.create(
+        None, patch_map.patches, names, slide_id="slide", architecture={"network": "student"}, multi_label=True
     )  # fmt: skip
-    for block in several.patches.blocks(100):
+    for block in multi_label.patches.blocks(100):
         values = probability[block.window][block.scored]
-        several.write(block, values, values, values[:, 1])
-    several.finish([0.5] * 3)
-    session._take_map(several)
+        multi_label.write(block, values, values, values[:, 1])
+    multi_label.finish([0.5] * 3)
+    session._take_map(multi_label)
     for label, cell in (("tumour", (0, 0)), ("necrosis", (0, 0)), ("necrosis", (0, 1)), ("normal", (5, 5))):
         session.review.correct(label, cell)
     assert session.review.counts() == {"normal": Agreement(1, 0), "necrosis": Agreement(1, 1)}
@@ -448,9 +448,9 @@ def test_retraining_takes_corrections_as_known(cohort_csv, run_folder, tmp_path)
         session.review.retrain()
     session.review.correct("normal", (0, 0))
     session.review.correct("tumour", (1, 1))
-    session.configure(student={"gamma_k": 0})
+    session.configure(student={"gamma_corrections": 0})
     assert "γk" in session.review.why_not_retrain()
-    session.configure(student={"gamma_k": 1})
+    session.configure(student={"gamma_corrections": 1})
     for away, back in ((session.set_label, "tumour"), (session.set_split, None)):  # of what is passed over
         away("slide_001", "test" if back is None else None)
         assert session.review.not_learnt() == 2

@@ -34,7 +34,7 @@ def test_a_finished_run(copied):
     assert (run.name, run.state, run.is_finished, run.can_resume) == ("first", "finished", True, False)
     assert run.models == ("teacher", "student")
     assert run.epochs("student") == (1, 1)
-    assert (run.settings.preset, run.settings.recipe, run.classes) == ("colon", "default", ("normal", "tumour"))
+    assert (run.settings.preset, run.settings.method, run.classes) == ("colon", "recommended", ("normal", "tumour"))
     assert run.n_train > 0
     metrics = json.loads((copied / "student" / "metrics.json").read_text())
     assert run.auroc == metrics["auroc"]
@@ -42,13 +42,13 @@ def test_a_finished_run(copied):
     assert run.timing.epoch["student"] > 0
 
 
-@pytest.mark.parametrize(("select", "loss"), [("best", 0.25), ("last", 0.5)])
-def test_the_loss_of_a_run_is_that_of_the_epoch_it_keeps(copied, select, loss):
+@pytest.mark.parametrize(("keep_epoch", "loss"), [("best", 0.25), ("last", 0.5)])
+def test_the_loss_of_a_run_is_that_of_the_epoch_it_keeps(copied, keep_epoch, loss):
     (copied / "history.csv").write_text(
         "model,epoch,loss,valid_loss\nstudent,1,1,0.75\nstudent,2,1,0.25\nstudent,3,1,0.5\n"
     )
     settings = json.loads((copied / "settings.json").read_text())
-    settings["settings"]["student"] |= {"select": select, "epochs": 3}
+    settings["settings"]["student"] |= {"keep_epoch": keep_epoch, "epochs": 3}
     (copied / "settings.json").write_text(json.dumps(settings))
     assert summarise(copied).valid_loss == loss
 
@@ -99,7 +99,7 @@ def test_damage_elsewhere_is_only_missing(copied, file, content):
 
 def test_curves_have_nan_where_a_model_lacks_a_term(copied):
     curves = read_curves(copied)
-    assert list(curves) == ["teacher", "assistant-1", "assistant-2", "assistant-3", "student"]
+    assert list(curves) == ["teacher", "oof-1", "oof-2", "oof-3", "student"]
     assert "loss_noise" in curves["teacher"]
     assert "loss_noise" not in curves["student"]
     made = {}
@@ -202,6 +202,6 @@ def test_resuming_takes_the_epochs_only_if_nothing_else_differs(session):
     own = session.settings
     more = session.configure(teacher={"epochs": 40}, device="cpu")
     assert resumed_settings(own, more) == more
-    other = session.configure(grid={"patch_px": 40})
+    other = session.configure(patches={"size_px": 40})
     resumed = resumed_settings(own, other)
-    assert (resumed.grid, resumed.teacher, resumed.device) == (own.grid, own.teacher, "cpu")
+    assert (resumed.patches, resumed.teacher, resumed.device) == (own.grid, own.teacher, "cpu")

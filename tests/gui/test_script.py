@@ -42,7 +42,7 @@ def tables(folder: Path) -> dict[str, pd.DataFrame]:
 def test_a_script_of_the_whole_way_gives_the_same_labels(session, cohort_csv, tmp_path):
     folder = tmp_path / "a folder's files"
     session.read_cohort(cohort_csv)
-    session.configure(**TINY, grid={"patch_px": 30})
+    session.configure(**TINY, patches={"size_px": 30})
     session.train(folder / "run")
     session.predict(["slide_001", "slide_002"])
     session.predict("slide_003")
@@ -145,12 +145,18 @@ def test_masks_of_tissue(tmp_path):
 
 @pytest.mark.parametrize(
     "asked",
-    [{}, {"teacher": {"epochs": 3}}, {"grid": {"patch_px": 40}}, {"grid": {"patch_um": 20.0, "mpp": 0.5}}, {"seed": 4}],
+    [
+        {},
+        {"teacher": {"epochs": 3}},
+        {"patches": {"size_px": 40}},
+        {"patches": {"size_um": 20.0, "mpp": 0.5}},
+        {"seed": 4},
+    ],
 )
-@pytest.mark.parametrize("recipe", ["paper", "default"])
-def test_overrides_give_the_settings_back(asked, recipe):
-    settings = build_settings("breast", recipe, asked)
-    assert build_settings("breast", recipe, overrides_of(settings)) == settings
+@pytest.mark.parametrize("method", ["paper", "recommended"])
+def test_overrides_give_the_settings_back(asked, method):
+    settings = build_settings("breast", method, asked)
+    assert build_settings("breast", method, overrides_of(settings)) == settings
 
 
 def test_its_flags_are_flags_of_the_command_line(session, cohort_csv, tmp_path):

@@ -13,7 +13,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
 from napari_distill2label.core.geometry import PatchGrid
-from napari_distill2label.core.settings import GridSettings
+from napari_distill2label.core.settings import PatchSettings
 from napari_distill2label.gui.layers import layers
 from napari_distill2label.gui.slide_table.slides_model import NAME
 from napari_distill2label.gui.widget import DistillToLabel
@@ -213,9 +213,14 @@ def test_undo_between_the_keys(slow, qtbot):
 
 
 def patch_map(row):
-    grid = PatchGrid.over((60, 80), GridSettings(patch_px=20), None)
+    grid = PatchGrid.over((60, 80), PatchSettings(size_px=20), None)
     found = PatchMap.create(
-        None, grid, ("normal", "tumour"), slide_id=row.slide_id, slide_path=row.path, model={"network": "student"}
+        None,
+        grid,
+        ("normal", "tumour"),
+        slide_id=row.slide_id,
+        slide_path=row.path,
+        architecture={"network": "student"},
     )
     for block in grid.blocks(1000):
         positive = np.linspace(0, 1, len(block.corners))

@@ -238,11 +238,11 @@ def test_mpp_of_the_user_moves_slide_and_labels_together(session, viewer, run_fo
 
 
 def test_settings(session):
-    with pytest.raises(SettingsError, match=r"grid\.patch_px"):
-        session.configure(grid={"patch_px": 0})
+    with pytest.raises(SettingsError, match=r"patches\.size_px"):
+        session.configure(patches={"size_px": 0})
     assert session.overrides == {}
     session.configure("breast", teacher={"epochs": 3})
-    assert (session.settings.grid.patch_px, session.settings.teacher.epochs) == (32, 3)
+    assert (session.settings.patches.size_px, session.settings.teacher.epochs) == (32, 3)
     session.configure(teacher={"learning_rate": 0.1})
     assert session.settings.teacher.epochs == 3
     session.reset_settings()
@@ -383,8 +383,8 @@ def test_memory_that_ran_out_offers_less(session, cohort_csv, tmp_path, monkeypa
     assert job.retry_text == "Try again with half as many patches at once"
     job.retry()
     before, after = asked
-    assert after.teacher.max_bag_patches == before.teacher.max_bag_patches // 2
-    assert after.student.batch_bags == before.student.batch_bags // 2
+    assert after.teacher.max_patches_per_bag == before.teacher.max_patches_per_bag // 2
+    assert after.student.batch_size == before.student.batch_size // 2
     # On a GPU, the processor is what is left; it is asked for by name here, as there is none.
     settings = before.model_copy(update={"device": "cuda"})
     job = session.train(tmp_path / "other", settings, wait=False)

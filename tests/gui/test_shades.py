@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from napari_distill2label.core.geometry import PatchGrid
-from napari_distill2label.core.settings import GridSettings
+from napari_distill2label.core.settings import PatchSettings
 from napari_distill2label.gui.layers import shades
 from napari_distill2label.store.maps.labels import labels_of
 from napari_distill2label.store.maps.patch_map import PatchMap
@@ -19,8 +19,10 @@ def three(make_patch_map):
 
 
 def half_filled(n_blocks):
-    patches = PatchGrid.over(SHAPE, GridSettings(patch_px=20))
-    patch_map = PatchMap.create(None, patches, ("normal", "tumour"), slide_id="slide", model={"network": "student"})
+    patches = PatchGrid.over(SHAPE, PatchSettings(size_px=20))
+    patch_map = PatchMap.create(
+        None, patches, ("normal", "tumour"), slide_id="slide", architecture={"network": "student"}
+    )
     rng = np.random.default_rng(2)
     for block in list(patches.blocks(25))[:n_blocks]:
         n = int(block.scored.sum())
@@ -29,12 +31,12 @@ def half_filled(n_blocks):
     return patch_map
 
 
-@pytest.mark.parametrize("several", [False, True])
-def test_labels_are_those_that_are_exported(make_patch_map, several):
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_labels_are_those_that_are_exported(make_patch_map, multi_label):
     rng = np.random.default_rng(0)
     probability = rng.random((10, 15, 3)).astype(np.float32)
     names = ("normal", "tumour", "necrosis")
-    patch_map = make_patch_map(SHAPE, probability, names, several=several, patch_px=20)
+    patch_map = make_patch_map(SHAPE, probability, names, multi_label=multi_label, patch_px=20)
     shown = shades.of(patch_map)
     exact = float(probability[3, 4, 1])  # ≥: the very value counts
     for threshold in (0.0, exact, 0.5, 0.73, 1.0):

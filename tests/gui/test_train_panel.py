@@ -122,7 +122,7 @@ def test_training_by_a_click(ready, qtbot, tmp_path):
     assert words(panel.time) == "Will take less than 10 s (measured in the run ‘first run’)."
     session.configure(teacher={"epochs": 100_000})
     assert "min (measured" in words(panel.time) or " h (measured" in words(panel.time)
-    session.configure(grid={"patch_px": 30})
+    session.configure(patches={"size_px": 30})
     assert panel.time.text() == "How long it takes is not known yet."
     assert panel.measure.isVisibleTo(panel)
 
@@ -196,7 +196,7 @@ def test_a_stopped_run_is_offered_and_goes_on(ready, qtbot, stopped):
     assert panel.resume_about.text() == "Stopped: teacher, epoch 1 of 1."
     assert not panel.train.isEnabled()
     assert "tick the box under Settings to resume it" in panel.reason.text()
-    panel.session.configure(grid={"patch_px": 40})  # the run's own settings count
+    panel.session.configure(patches={"size_px": 40})  # the run's own settings count
     click(qtbot, panel.resume)
     click(qtbot, panel.train)
     qtbot.waitUntil(idle(panel), timeout=LONG)
@@ -324,10 +324,10 @@ def test_only_the_file_that_was_trusted_is(ready, monkeypatch, tmp_path):
 
 def test_preset_recipe_and_device(panel, qtbot):
     panel.preset.textActivated.emit("breast")
-    assert panel.session.settings.teacher.realizations == 5
+    assert panel.session.settings.teacher.n_subsets == 5
     assert "white ones are left out" in panel.preset_about.text()
-    panel.recipe.textActivated.emit("paper")
-    assert panel.session.settings.student.gamma_a == 0
+    panel.method.textActivated.emit("paper")
+    assert panel.session.settings.student.gamma_oof == 0
     assert "published" in panel.recipe_about.text()
     panel.device.again.click()
     qtbot.waitUntil(lambda: "GB free" in panel.device.memory.text(), timeout=LONG)

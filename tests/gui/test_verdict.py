@@ -21,8 +21,8 @@ def test_of_several_classes_the_likeliest():
     assert str(Verdict(classes, (0.2, 0.5, 0.3))) == "benign · P(benign) 0.50"
     assert str(Verdict(classes, (0.6, 0.1, 0.3))) == "normal · P(malignant) 0.30"
     # Several findings at once: all that are likelier than not.
-    assert str(Verdict(classes, (0.0, 0.7, 0.9), several=True)) == "benign + malignant · P(malignant) 0.90"
-    assert str(Verdict(classes, (0.7, 0.3, 0.2), several=True)) == "normal · P(benign) 0.30"
+    assert str(Verdict(classes, (0.0, 0.7, 0.9), multi_label=True)) == "benign + malignant · P(malignant) 0.90"
+    assert str(Verdict(classes, (0.7, 0.3, 0.2), multi_label=True)) == "normal · P(benign) 0.30"
 
 
 @pytest.mark.parametrize(
@@ -35,9 +35,9 @@ def test_of_several_classes_the_likeliest():
         (two(0.93), "unknown class", False),
         (Verdict(("n", "a", "b"), (0.2, 0.5, 0.3)), "b", True),
         (Verdict(("n", "a", "b"), (0.2, 0.5, 0.3)), "a", False),
-        (Verdict(("n", "a", "b"), (0.0, 0.7, 0.9), several=True), "a", True),
-        (Verdict(("n", "a", "b"), (0.0, 0.7, 0.9), several=True), "a;b", False),
-        (Verdict(("n", "a", "b"), (0.9, 0.2, 0.1), several=True), "n", False),
+        (Verdict(("n", "a", "b"), (0.0, 0.7, 0.9), multi_label=True), "a", True),
+        (Verdict(("n", "a", "b"), (0.0, 0.7, 0.9), multi_label=True), "a;b", False),
+        (Verdict(("n", "a", "b"), (0.9, 0.2, 0.1), multi_label=True), "n", False),
     ],
 )
 def test_what_contradicts_a_label(verdict, label, contradicts):

@@ -9,7 +9,7 @@ import pytest
 
 import napari_distill2label
 from napari_distill2label.core.errors import CohortError, SettingsError
-from napari_distill2label.core.settings import GridSettings
+from napari_distill2label.core.settings import PatchSettings
 from napari_distill2label.gui import get_session
 from napari_distill2label.gui.training.setting_names import name_of
 from napari_distill2label.gui.wording import in_the_window
@@ -52,11 +52,11 @@ def test_no_message_of_a_lower_floor_brings_an_option_into_the_window(room):
     ("text", "expected"),
     [
         ("give it: the column mpp, or --mpp UM for all where you predict", "the column mpp, or ‘µm/px…’ in step 1"),
-        ("set --grid.patch_px 32", "set ‘Patch side: 32 px’ in step 2"),
-        ("set --grid.patch_px to 28 or more", "set ‘Patch side’ in step 2 to 28 or more"),
+        ("set --patches.size_px 32", "set ‘Patch side: 32 px’ in step 2"),
+        ("set --patches.size_px to 28 or more", "set ‘Patch side’ in step 2 to 28 or more"),
         ("add --map Tumor=tumour; LABEL= leaves", "add ‘Tumor=tumour’ under ‘Labels mean’; LABEL= leaves"),
         ("--map 'a b=c' says what it is", "‘a b=c’ under ‘Labels mean’ says what it is"),
-        ("try --grid.tissue all", "try ‘Background: keep all’ in step 2"),
+        ("try --patches.tissue all", "try ‘Background: keep all’ in step 2"),
         ("Name it first, as in --classes a,b", "Name it first, as in a,b"),
         ("/a--b/--mppy and --grid.nothing stay", "/a--b/--mppy and --grid.nothing stay"),
     ],
@@ -67,7 +67,7 @@ def test_options_become_what_the_window_has(text, expected):
 
 
 def test_settings_have_the_names_of_the_form():
-    for name in GridSettings.model_fields:
+    for name in PatchSettings.model_fields:
         assert f"‘{name_of(f'grid.{name}')}’" in in_the_window(f"set --grid.{name} to another")
 
 

@@ -8,7 +8,7 @@ import pytest
 from napari_distill2label.core.errors import SlideError, TileError
 from napari_distill2label.core.events import Progress, Task
 from napari_distill2label.core.geometry import PatchGrid, PatchPoints
-from napari_distill2label.core.settings import GridSettings
+from napari_distill2label.core.settings import PatchSettings
 from napari_distill2label.inference import engine
 from napari_distill2label.inference.damage import score_readable, split_block
 from napari_distill2label.inference.engine import PatchScorer
@@ -50,9 +50,9 @@ def means(patches):
 def patches_of(kind):
     if kind == "points":
         return PatchPoints.at(
-            np.random.default_rng(1).uniform(0, (119, 159), (150, 2)), SHAPE, GridSettings(patch_px=9)
+            np.random.default_rng(1).uniform(0, (119, 159), (150, 2)), SHAPE, PatchSettings(size_px=9)
         )
-    grid = PatchGrid.over(SHAPE, GridSettings(patch_px=9, stride_px=5 if kind == "dense" else None))
+    grid = PatchGrid.over(SHAPE, PatchSettings(size_px=9, stride_px=5 if kind == "dense" else None))
     return grid.with_tissue(np.arange(grid.rows * grid.cols).reshape(grid.shape) % 3 > 0) if kind == "tissue" else grid
 
 

@@ -10,7 +10,7 @@ from napari_distill2label.core.events import drain
 from napari_distill2label.core.geometry import PatchGrid, PatchPoints
 from napari_distill2label.core.metrics import binary_metrics
 from napari_distill2label.core.presets import build_settings
-from napari_distill2label.core.settings import GridSettings, ModelSettings, StudentSettings
+from napari_distill2label.core.settings import ArchitectureSettings, PatchSettings, StudentSettings
 from napari_distill2label.inference.dense import DenseScorer, _Lattice, cells_of_points, dense_grid, dense_scorer
 from napari_distill2label.mil.model import MILModel
 from napari_distill2label.slides.cutting import cut
@@ -33,12 +33,12 @@ SHAPE = (150, 190)
 def bundle(tmp_path_factory):
     """A small network whose answers differ from patch to patch."""
     torch.manual_seed(0)
-    model = MILModel(ModelSettings(encoder="colon", hidden=24, attention=8), 2, (3, 27, 27))
+    model = MILModel(ArchitectureSettings(encoder="colon", hidden_dim=24, attention_dim=8), 2, (3, 27, 27))
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.13)
     model.mean.fill_(0.6)
     model.std.fill_(0.2)
-    about = {"network": "student", "classes": ("a", "b"), "grid": GridSettings(), "training": StudentSettings()}
+    about = {"network": "student", "classes": ("a", "b"), "patches": PatchSettings(), "training": StudentSettings()}
     return load_bundle(save_bundle(tmp_path_factory.mktemp("dense") / "student", model, about, {}))
 
 
@@ -78,21 +78,21 @@ def assert_equal(bundle, slide, patches, every=1, per_block=300):
 @pytest.mark.parametrize("stride", [3, 4, 8, 21])
 @pytest.mark.parametrize("per_block", [50, 100_000])
 def test_a_grid_equals_cut_patches_over_the_border_too(bundle, slide, stride, per_block):
-    patches = dense_grid(slide.shape, GridSettings(stride_px=stride))
+    patches = dense_grid(slide.shape, PatchSettings(stride_px=stride))
     assert patches.corners.min() < 0
     assert (patches.corners.max(0) + patches.side > slide.shape).any()
     assert_equal(bundle, slide, patches, every=3, per_block=per_block)
 
 
 def test_stride_1_has_a_cell_for_every_pixel(bundle, slide):
-    patches = place_patches(slide, GridSettings(stride_px=1), make_grid=dense_grid)
+    patches = place_patches(slide, PatchSettings(stride_px=1), make_grid=dense_grid)
     assert patches.shape == slide.shape
     assert patches.first_centre.tolist() == [0, 0]
     assert_equal(bundle, slide, patches, every=97, per_block=DenseScorer.patches_per_block)
 
 
 def test_only_tissue_is_scored(bundle, slide):
-    patches = dense_grid(slide.shape, GridSettings(stride_px=2))
+    patches = dense_grid(slide.shape, PatchSettings(stride_px=2))
     tissue = np.random.default_rng(0).random(patches.shape) < 0.3
     tissue[20:50] = False
     patches = patches.with_tissue(tissue)
@@ -102,7 +102,7 @@ def test_only_tissue_is_scored(bundle, slide):
 
 def test_a_large_slide_is_read_in_parts(bundle, slide, monkeypatch):
     monkeypatch.setattr("napari_distill2label.inference.dense.REGION_PX", 40)
-    assert_equal(bundle, slide, dense_grid(slide.shape, GridSettings(stride_px=4)), every=3, per_block=100_000)
+    assert_equal(bundle, slide, dense_grid(slide.shape, PatchSettings(stride_px=4)), every=3, per_block=100_000)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_a_large_slide_is_read_in_parts(bundle, slide, monkeypatch):
 def test_resampled_equals_cut_patches(bundle, slide, slide_mpp, side, stride):
     """The region is resampled as a whole: the very pixels that each patch has when it is resampled alone."""
     opened = slide.with_mpp(slide_mpp)
-    patches = dense_grid(opened.shape, GridSettings(stride_px=stride, mpp=0.5), opened.mpp)
+    patches = dense_grid(opened.shape, PatchSettings(stride_px=stride, mpp=0.5), opened.mpp)
     assert patches.side == side
     tissue = np.zeros(patches.shape, bool)
     tissue[-12:, :14] = True
@@ -130,7 +130,7 @@ def test_resampled_equals_cut_patches(bundle, slide, slide_mpp, side, stride):
     ],
 )
 def test_a_grid_on_which_patches_share_their_pixels(slide_mpp, stride_px, side, stride, lattices, step):
-    grid = dense_grid((900, 1000), GridSettings(stride_px=stride_px, mpp=0.5), (slide_mpp, slide_mpp))
+    grid = dense_grid((900, 1000), PatchSettings(stride_px=stride_px, mpp=0.5), (slide_mpp, slide_mpp))
     lattice = _Lattice.of(grid.side, 27, grid.stride)
     assert (grid.side, grid.stride, lattice.every, lattice.step) == (side, stride, lattices, step)
     assert abs(grid.side / (27 * 0.5 / slide_mpp) - 1) < 0.026
@@ -139,12 +139,12 @@ def test_a_grid_on_which_patches_share_their_pixels(slide_mpp, stride_px, side, 
 def test_cells_cover_the_slide_whatever_the_stride():
     for stride in range(1, 28):
         for size in (27, 100, 101, 499):
-            grid = dense_grid((size, size), GridSettings(stride_px=stride))
+            grid = dense_grid((size, size), PatchSettings(stride_px=stride))
             first, last = grid.first_centre[0], grid.first_centre[0] + (grid.rows - 1) * grid.stride
             assert first - stride / 2 <= 0
             assert last + stride / 2 >= size - 1 - stride / 2
             assert last < size
-        inside = dense_grid((101, 101), GridSettings(stride_px=stride, edge="drop"))
+        inside = dense_grid((101, 101), PatchSettings(stride_px=stride, border="drop"))
         assert inside.corners.min() == 0
         assert inside.corners.max() + 27 <= 101
 
@@ -152,13 +152,13 @@ def test_cells_cover_the_slide_whatever_the_stride():
 @pytest.mark.parametrize("spread", [25, 149])  # crowded points are read from a region, others cut
 def test_points_equal_cut_patches(bundle, slide, spread):
     centres = np.random.default_rng(0).uniform(0, spread, (60, 2))
-    assert_equal(bundle, slide, PatchPoints.at(centres, slide.shape, GridSettings()))
+    assert_equal(bundle, slide, PatchPoints.at(centres, slide.shape, PatchSettings()))
     opened = slide.with_mpp(0.25)
-    assert_equal(bundle, opened, PatchPoints.at(centres[:20], slide.shape, GridSettings(mpp=0.5), opened.mpp))
+    assert_equal(bundle, opened, PatchPoints.at(centres[:20], slide.shape, PatchSettings(mpp=0.5), opened.mpp))
 
 
 def test_few_patches_in_a_large_rectangle_are_cut(bundle, slide):
-    patches = dense_grid(slide.shape, GridSettings(stride_px=4))
+    patches = dense_grid(slide.shape, PatchSettings(stride_px=4))
     scorer, lattice = DenseScorer(bundle), _Lattice.of(27, 27, 4)
     assert scorer._from_region(slide, patches, lattice, np.array([[0, 0], [100, 120]])) is None
     assert scorer._from_region(slide, patches, lattice, np.array([[0, 0], [4, 4], [4, 0], [8, 0]])) is not None
@@ -166,13 +166,13 @@ def test_few_patches_in_a_large_rectangle_are_cut(bundle, slide):
 
 @pytest.mark.parametrize("side", [27, 32])
 def test_points_read_from_a_dense_map_are_the_patches_centred_there(side):
-    grid = dense_grid(SHAPE, GridSettings(patch_px=side, stride_px=1))
+    grid = dense_grid(SHAPE, PatchSettings(size_px=side, stride_px=1))
     centres = np.random.default_rng(0).uniform((0, 0), np.subtract(SHAPE, 1), (200, 2))
-    points = PatchPoints.at(centres, SHAPE, GridSettings(patch_px=side))
+    points = PatchPoints.at(centres, SHAPE, PatchSettings(size_px=side))
     inside = (points.corners >= grid.origin).all(1)  # of an even patch, the grid's first cell begins a pixel later
     cells = cells_of_points(grid, points)
     assert (grid.corners_of(cells)[inside] == points.corners[inside]).all()
-    coarse = dense_grid(SHAPE, GridSettings(patch_px=side, stride_px=4))
+    coarse = dense_grid(SHAPE, PatchSettings(size_px=side, stride_px=4))
     off = coarse.corners_of(cells_of_points(coarse, points)) - points.corners
     assert np.abs(off).max() <= 2 + 2  # half a stride, and at the far border up to one whole
     assert np.median(np.abs(off)) <= 2
@@ -183,12 +183,12 @@ def test_a_frozen_encoder_has_no_dense_mode(bundle, slide):
         update={"encoder": EncoderIdentity(name="mobilenet", path="m.onnx", sha256="0" * 64)}
     )
     with pytest.raises(SettingsError, match=r"no dense mode.*mobilenet"):
-        dense_scorer(bundle._replace(config=config), PatchGrid.over(slide.shape, GridSettings()), slide)
+        dense_scorer(bundle._replace(config=config), PatchGrid.over(slide.shape, PatchSettings()), slide)
 
 
 def test_patches_of_another_side_are_refused(bundle, slide):
     with pytest.raises(SettingsError, match=r"takes patches of 27 px.*32 px"):
-        dense_scorer(bundle, PatchGrid.over(slide.shape, GridSettings(patch_px=32)), slide)
+        dense_scorer(bundle, PatchGrid.over(slide.shape, PatchSettings(size_px=32)), slide)
 
 
 def test_colon_nuclei_are_read_from_the_dense_map(data_dir, tmp_path):
@@ -201,12 +201,12 @@ def test_colon_nuclei_are_read_from_the_dense_map(data_dir, tmp_path):
     few = cohort.with_slides([*positive[:5], *negative[:5]])
     settings = build_settings(
         "colon",
-        "default",
+        "recommended",
         {
-            "model": {"hidden": 32, "attention": 16},
+            "architecture": {"hidden_dim": 32, "attention_dim": 16},
             "teacher": {"epochs": 1, "learning_rate": 1e-3},
-            "assistant": {"epochs": 1, "learning_rate": 2e-3},
-            "student": {"epochs": 2, "learning_rate": 2e-3, "calibrate": "none"},
+            "oof": {"epochs": 1, "learning_rate": 2e-3},
+            "student": {"epochs": 2, "learning_rate": 2e-3, "calibrate": False},
             "split": {"valid": 0.2, "test": 0.2},
             "device": "cpu",
         },
@@ -217,8 +217,8 @@ def test_colon_nuclei_are_read_from_the_dense_map(data_dir, tmp_path):
     truths, from_map, centred = [], [], []
     for row in positive[5:7]:
         with open_slide(row.path) as image:
-            points = PatchPoints.at(nuclei[row.slide_id].coordinates, image.shape, GridSettings())
-            grid = place_patches(image, GridSettings(stride_px=1), make_grid=dense_grid)
+            points = PatchPoints.at(nuclei[row.slide_id].coordinates, image.shape, PatchSettings())
+            grid = place_patches(image, PatchSettings(stride_px=1), make_grid=dense_grid)
             dense_map = fill(dense_scorer(student, grid, image), image, grid, DenseScorer.patches_per_block)
             assert dense_map.scored.shape == (500, 500)
             assert dense_map.scored.all()

@@ -6,7 +6,7 @@ import pytest
 from napari_distill2label.core.errors import SlideError
 from napari_distill2label.core.events import Progress, Task
 from napari_distill2label.core.geometry import PatchGrid, PatchPoints
-from napari_distill2label.core.settings import GridSettings
+from napari_distill2label.core.settings import PatchSettings
 from napari_distill2label.inference import engine
 from napari_distill2label.inference.engine import PatchScorer
 from napari_distill2label.slides.cutting import cut
@@ -47,8 +47,8 @@ def network():
 def patches_of(kind):
     if kind == "points":
         centres = np.random.default_rng(0).uniform(0, 99, (23, 2))
-        return PatchPoints.at(centres, SHAPE, GridSettings(patch_px=15))
-    grid = PatchGrid.over(SHAPE, GridSettings(patch_px=15, stride_px={"grid": None, "dense": 6, "tissue": None}[kind]))
+        return PatchPoints.at(centres, SHAPE, PatchSettings(size_px=15))
+    grid = PatchGrid.over(SHAPE, PatchSettings(size_px=15, stride_px={"grid": None, "dense": 6, "tissue": None}[kind]))
     return grid.with_tissue(np.arange(grid.rows * grid.cols).reshape(grid.shape) % 3 == 0) if kind == "tissue" else grid
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from napari_distill2label.core.bag import Bag
-from napari_distill2label.core.settings import ModelSettings
+from napari_distill2label.core.settings import ArchitectureSettings
 from napari_distill2label.mil.model import MILModel
 
 SIDE = 12
@@ -50,12 +50,12 @@ def make_model():
     def make(seed: int = 0, n_classes: int = 2, features: int | None = None, side=SIDE, **settings) -> MILModel:
         settings = {
             "encoder": "features" if features else "colon",
-            "hidden": 8,
-            "attention": 4,
+            "hidden_dim": 8,
+            "attention_dim": 4,
             "dropout": 0.0,
         } | settings
         torch.manual_seed(seed)
-        model = MILModel(ModelSettings(**settings), n_classes, (features,) if features else (3, side, side))
+        model = MILModel(ArchitectureSettings(**settings), n_classes, (features,) if features else (3, side, side))
         if not features:
             model.mean.fill_(0.4)
             model.std.fill_(0.25)

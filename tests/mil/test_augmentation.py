@@ -20,7 +20,7 @@ def test_turns_are_the_eight_symmetries_of_a_square():
 
 def test_features_are_not_augmented():
     features = torch.rand(3, 7)
-    assert augment(features, TeacherSettings(augment="turns", stain=0.3)) is features
+    assert augment(features, TeacherSettings(rotate_flip=True, stain_jitter=0.3)) is features
 
 
 def test_nothing_asked_for_changes_nothing():
@@ -54,6 +54,6 @@ def test_restained_patches_stay_images():
 def test_a_step_turns_in_all_eight_ways():
     torch.manual_seed(0)
     patch = torch.arange(25.0).view(1, 1, 5, 5)
-    settings = TeacherSettings(augment="turns")
+    settings = TeacherSettings(rotate_flip=True)
     seen = {tuple(augment(patch, settings).flatten().tolist()) for _ in range(200)}
     assert len(seen) == N_ORIENTATIONS

@@ -8,7 +8,7 @@ import torch
 
 from napari_distill2label.core.bag import Bag
 from napari_distill2label.core.events import Progress, Task, drain
-from napari_distill2label.core.settings import ModelSettings
+from napari_distill2label.core.settings import ArchitectureSettings
 from napari_distill2label.mil.fit_quality import FitQuality, entropy_of_labels, measure_fit
 from napari_distill2label.mil.model import MILModel
 
@@ -24,7 +24,7 @@ def bags(labels):
 
 def network(gain):
     """Says sigmoid(gain · first feature) of every patch."""
-    model = MILModel(ModelSettings(encoder="features", hidden=2, attention=2, dropout=0), 2, (2,)).eval()
+    model = MILModel(ArchitectureSettings(encoder="features", hidden_dim=2, attention_dim=2, dropout=0), 2, (2,)).eval()
     model.encode = lambda unit: unit
     with torch.no_grad():
         model.head.weight.copy_(torch.tensor([[0.0, 0.0], [gain, 0.0]]))
@@ -70,6 +70,6 @@ def test_chance_is_the_entropy_of_the_labels():
     assert entropy_of_labels(bags([(0,), (1,), (1,), (1,)]), 2, False) == pytest.approx(0.5623351)
     assert entropy_of_labels(bags([(0,), (1,), (2,), (2,)]), 3, False) == pytest.approx(1.5 * math.log(2))
     # Several at once: a decision per class, the mean of them; class 0 is in a quarter, 1 and 2 in half of the slides.
-    several = entropy_of_labels(bags([(0,), (1,), (2,), (1, 2)]), 3, True)
-    assert several == pytest.approx((0.5623351 + 2 * math.log(2)) / 3)
+    multi_label = entropy_of_labels(bags([(0,), (1,), (2,), (1, 2)]), 3, True)
+    assert multi_label == pytest.approx((0.5623351 + 2 * math.log(2)) / 3)
     assert entropy_of_labels(bags([(1,), (1,)]), 2, False) == 0

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from napari_distill2label.core.events import Progress, Task
-from napari_distill2label.core.settings import AssistantSettings, StudentSettings, TeacherSettings
+from napari_distill2label.core.settings import OutOfFoldSettings, StudentSettings, TeacherSettings
 from napari_distill2label.mil import training, training_bags
 from napari_distill2label.mil.losses import InheritedLabelLoss, StudentLoss, TeacherLoss
 from napari_distill2label.mil.training import RngState, TrainingState, backward, fit, predict_bag
@@ -18,8 +18,8 @@ CHUNK = 3  # instances of 6 features
 LOSSES = {
     "teacher": TeacherLoss(TeacherSettings(lambda_n=0.0, lambda_d=0.0)),
     "student": StudentLoss(StudentSettings(gamma_n=0.5)),
-    "attention": StudentLoss(StudentSettings(bag_gradient="attention")),
-    "assistant": InheritedLabelLoss(AssistantSettings()),
+    "attention": StudentLoss(StudentSettings(slide_loss_trains="attention")),
+    "oof": InheritedLabelLoss(OutOfFoldSettings()),
 }
 
 
@@ -75,7 +75,7 @@ def test_noise_and_perturbed_instances_come_in_runs_too(make_model, make_bag, in
     in_chunks()
     model, seen = make_model(features=6).train(), []
     model.encoder.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
-    loss_function = TeacherLoss(TeacherSettings(noise=0.7, delta=0.0, keep=1.0))
+    loss_function = TeacherLoss(TeacherSettings(noise_ratio=0.7, perturbation_radius=0.0, subset_fraction=1.0))
     _, terms, _ = step(model, loss_function, batch_of(make_bag, make_model(features=6), 7, 2))
     # Of a run: its instances, noise, perturbed ones. In all as much noise as without runs: 5 for 7, and 1 for 2.
     assert seen == [3 + 2 + 3, 3 + 2 + 3, 3 + (1 + 1) + 3]
@@ -85,7 +85,7 @@ def test_noise_and_perturbed_instances_come_in_runs_too(make_model, make_bag, in
 
 @pytest.mark.parametrize("noise", [0.01, 0.05, 0.5, 1.3])
 def test_pieces_of_a_bag_have_the_noise_of_the_bag(noise):
-    loss_function = TeacherLoss(TeacherSettings(noise=noise))
+    loss_function = TeacherLoss(TeacherSettings(noise_ratio=noise))
     for length in (1, 2, 9, 100):
         for size in (1, 3, 8):
             pieces = [BagSlice(start, min(length, start + size), length) for start in range(0, length, size)]
@@ -94,7 +94,7 @@ def test_pieces_of_a_bag_have_the_noise_of_the_bag(noise):
 
 def test_what_needs_the_whole_bag_gets_it(make_model, make_bag, in_chunks):
     in_chunks()
-    loss_function = TeacherLoss(TeacherSettings(ball="adversarial"))
+    loss_function = TeacherLoss(TeacherSettings(perturbation="adversarial"))
     assert step(make_model(features=6).train(), loss_function, batch_of(make_bag, make_model(features=6), 8))[0] == []
 
 

@@ -37,7 +37,7 @@ def test_log_probabilities_are_softmax():
 
 
 def test_log_probabilities_of_several_classes_are_absent_and_present_of_each():
-    p = log_probabilities(TWO, several=True).exp()
+    p = log_probabilities(TWO, multi_label=True).exp()
     assert p.shape == (2, 2)
     assert p[0].tolist() == approx(0.5, 0.5)
     assert p[1].tolist() == approx(0.25, 0.75)
@@ -46,7 +46,7 @@ def test_log_probabilities_of_several_classes_are_absent_and_present_of_each():
 def test_temperature_divides_logits():
     # eq. (4): softmax(z / 2) of (0, 2 ln 3) is that of (0, ln 3)
     assert log_probabilities(2 * TWO, temperature=2.0).exp().tolist() == approx(0.25, 0.75)
-    assert log_probabilities(2 * TWO, several=True, temperature=2.0)[1].exp().tolist() == approx(0.25, 0.75)
+    assert log_probabilities(2 * TWO, multi_label=True, temperature=2.0)[1].exp().tolist() == approx(0.25, 0.75)
     # softmax((0, ln 3) / 2) = (1, √3) / (1 + √3)
     assert log_probabilities(TWO, temperature=2.0).exp().tolist() == approx(0.3660254, 0.6339746)
 
@@ -62,12 +62,12 @@ def test_cross_entropy_of_a_soft_target():
 
 
 def test_cross_entropy_of_several_classes():
-    target = target_probabilities(torch.tensor([0.0, 1.0]), several=True)
+    target = target_probabilities(torch.tensor([0.0, 1.0]), multi_label=True)
     assert target.tolist() == [[1, 0], [0, 1]]
     # class 0 absent: ln 2; class 1 present: ln 4/3
-    assert cross_entropy(target, log_probabilities(TWO, several=True)).tolist() == approx(0.6931472, 0.2876821)
-    both = target_probabilities(torch.tensor([1.0, 1.0]), several=True)
-    assert cross_entropy(both, log_probabilities(TWO, several=True)).tolist() == approx(0.6931472, 0.2876821)
+    assert cross_entropy(target, log_probabilities(TWO, multi_label=True)).tolist() == approx(0.6931472, 0.2876821)
+    both = target_probabilities(torch.tensor([1.0, 1.0]), multi_label=True)
+    assert cross_entropy(both, log_probabilities(TWO, multi_label=True)).tolist() == approx(0.6931472, 0.2876821)
 
 
 def test_target_of_one_class_is_left_alone():
@@ -88,15 +88,15 @@ def test_kl_divergence_of_three_classes():
 
 
 def test_kl_divergence_of_several_classes():
-    even = log_probabilities(torch.zeros(2), several=True)
+    even = log_probabilities(torch.zeros(2), multi_label=True)
     # class 0: even against even; class 1: ¼ ln ½ + ¾ ln 3/2
-    assert kl_divergence(log_probabilities(TWO, several=True), even).tolist() == approx(0.0, 0.1308120)
+    assert kl_divergence(log_probabilities(TWO, multi_label=True), even).tolist() == approx(0.0, 0.1308120)
 
 
-@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("multi_label", [False, True])
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 80.0])
-def test_kl_divergence_of_equals_is_zero(several, scale):
-    log_p = log_probabilities(scale * torch.randn(20, 3, generator=torch.manual_seed(0)), several)
+def test_kl_divergence_of_equals_is_zero(multi_label, scale):
+    log_p = log_probabilities(scale * torch.randn(20, 3, generator=torch.manual_seed(0)), multi_label)
     assert kl_divergence(log_p, log_p).abs().max() == 0
 
 
@@ -109,7 +109,7 @@ def test_conditional_entropy():
     assert conditional_entropy(log_probabilities(TWO)).item() == approx(0.5623351)  # ¼ ln 4 + ¾ ln 4/3
     assert conditional_entropy(log_probabilities(THREE)).item() == approx(0.9002561)
     assert conditional_entropy(log_probabilities(torch.zeros(3))).item() == approx(1.0986123)  # ln 3, its maximum
-    assert conditional_entropy(log_probabilities(TWO, several=True)).tolist() == approx(0.6931472, 0.5623351)
+    assert conditional_entropy(log_probabilities(TWO, multi_label=True)).tolist() == approx(0.6931472, 0.5623351)
 
 
 def test_conditional_entropy_of_a_confident_prediction_is_zero_and_has_a_gradient():
@@ -194,7 +194,9 @@ def test_weights_are_the_lambdas(make_model):
 def test_everything_is_encoded_in_one_pass_and_clean_features_are_reused(make_model, make_bag, active):
     names = {"noise": "lambda_n", "perturbation": "lambda_d", "entropy": "lambda_e"}
     settings = (
-        TeacherSettings(noise=0.5) if active == "all" else TeacherSettings(**{**OFF, names[active]: 1.0}, noise=0.5)
+        TeacherSettings(noise_ratio=0.5)
+        if active == "all"
+        else TeacherSettings(**{**OFF, names[active]: 1.0}, noise_ratio=0.5)
     )
     model = make_model()
     counter = Counter(model)
@@ -207,7 +209,7 @@ def test_everything_is_encoded_in_one_pass_and_clean_features_are_reused(make_mo
 def test_number_of_noise_instances_is_max_of_1_and_the_rounded_fraction(make_model, make_bag, noise, k, expected):
     model = make_model()
     counter = Counter(model)
-    TeacherLoss(TeacherSettings(**OFF | {"lambda_n": 1.0}, noise=noise))(model, batch_of(make_bag(k)))
+    TeacherLoss(TeacherSettings(**OFF | {"lambda_n": 1.0}, noise_ratio=noise))(model, batch_of(make_bag(k)))
     assert counter.instances == k + expected
 
 
@@ -219,7 +221,7 @@ def test_class_term_is_the_cross_entropy_of_the_label(make_model, make_bag):
 
 
 def test_class_term_with_several_classes_is_the_mean_binary_cross_entropy(make_model, make_bag):
-    model, bag = make_model(n_classes=3, several=True), make_bag(5, label=(1, 2))
+    model, bag = make_model(n_classes=3, multi_label=True), make_bag(5, label=(1, 2))
     term = TeacherLoss(TeacherSettings(**OFF))(model, batch_of(bag, n_classes=3))["class"]
     logits = model(torch.from_numpy(bag.instances)).bag_logits
     assert_same(model, term, F.binary_cross_entropy_with_logits(logits, torch.tensor([[0.0, 1.0, 1.0]])))
@@ -228,7 +230,7 @@ def test_class_term_with_several_classes_is_the_mean_binary_cross_entropy(make_m
 def test_noise_term_takes_its_gradient_from_the_noisy_bag_alone(make_model, make_bag):
     model, bag = make_model(), make_bag(4)
     torch.manual_seed(7)
-    term = TeacherLoss(TeacherSettings(**OFF | {"lambda_n": 1.0, "noise": 1.0}))(model, batch_of(bag))["noise"]
+    term = TeacherLoss(TeacherSettings(**OFF | {"lambda_n": 1.0, "noise_ratio": 1.0}))(model, batch_of(bag))["noise"]
     torch.manual_seed(7)
     clean = torch.from_numpy(bag.instances).float() / 255
     noise = torch.rand(4, *clean.shape[1:])
@@ -245,7 +247,9 @@ def test_noise_term_takes_its_gradient_from_the_noisy_bag_alone(make_model, make
 def test_perturbation_term_takes_its_gradient_from_the_perturbed_bag_alone(make_model, make_bag):
     model, bag = make_model(), make_bag(4)
     torch.manual_seed(7)
-    term = TeacherLoss(TeacherSettings(**OFF | {"lambda_d": 1.0}, delta=3.0))(model, batch_of(bag))["perturbation"]
+    term = TeacherLoss(TeacherSettings(**OFF | {"lambda_d": 1.0}, perturbation_radius=3.0))(model, batch_of(bag))[
+        "perturbation"
+    ]
     torch.manual_seed(7)
     clean = torch.from_numpy(bag.instances).contiguous(memory_format=torch.channels_last).float() / 255
     direction = torch.randn(4, 12, 12, 3).permute(0, 3, 1, 2)
@@ -261,14 +265,16 @@ def test_perturbation_term_takes_its_gradient_from_the_perturbed_bag_alone(make_
 
 def test_perturbation_of_radius_0_leaves_the_entropy_of_the_output(make_model, make_bag):
     model, bag = make_model(), make_bag(4)
-    term = TeacherLoss(TeacherSettings(**OFF | {"lambda_d": 1.0}, delta=0.0))(model, batch_of(bag))["perturbation"]
+    term = TeacherLoss(TeacherSettings(**OFF | {"lambda_d": 1.0}, perturbation_radius=0.0))(model, batch_of(bag))[
+        "perturbation"
+    ]
     p = model(torch.from_numpy(bag.instances)).bag_logits.softmax(1)
     assert term.item() == pytest.approx(-(p * p.log()).sum().item(), abs=1e-6)
 
 
 def test_entropy_term_is_the_mean_over_realizations_of_subsets(make_model, make_bag):
     model, bag = make_model(), make_bag(8)
-    settings = TeacherSettings(**OFF | {"lambda_e": 1.0}, keep=0.4, realizations=5)
+    settings = TeacherSettings(**OFF | {"lambda_e": 1.0}, subset_fraction=0.4, n_subsets=5)
     torch.manual_seed(3)
     term = TeacherLoss(settings)(model, batch_of(bag))["entropy"]
     torch.manual_seed(3)
@@ -282,21 +288,21 @@ def test_entropy_term_is_the_mean_over_realizations_of_subsets(make_model, make_
 
 
 def test_entropy_term_of_the_whole_bag(make_model, make_bag):
-    model, bag = make_model(several=True), make_bag(6)
-    term = TeacherLoss(TeacherSettings(**OFF | {"lambda_e": 1.0}, keep=1.0))(model, batch_of(bag))["entropy"]
+    model, bag = make_model(multi_label=True), make_bag(6)
+    term = TeacherLoss(TeacherSettings(**OFF | {"lambda_e": 1.0}, subset_fraction=1.0))(model, batch_of(bag))["entropy"]
     p = model(torch.from_numpy(bag.instances)).bag_logits.sigmoid()
     expected = -(p * p.log() + (1 - p) * (1 - p).log()).mean()
     assert term.item() == pytest.approx(expected.item(), abs=1e-6)
 
 
 def test_a_bag_of_one_instance_has_every_term(make_model, make_bag):
-    terms = TeacherLoss(TeacherSettings(keep=0.01, noise=0.01))(make_model(), batch_of(make_bag(1)))
+    terms = TeacherLoss(TeacherSettings(subset_fraction=0.01, noise_ratio=0.01))(make_model(), batch_of(make_bag(1)))
     assert all(math.isfinite(term.item()) for term in terms.values())
 
 
-@pytest.mark.parametrize("several", [False, True])
-def test_features_have_every_term(make_model, make_bag, several):
-    model = make_model(features=6, several=several)
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_features_have_every_term(make_model, make_bag, multi_label):
+    model = make_model(features=6, multi_label=multi_label)
     terms = TeacherLoss(TeacherSettings())(model, batch_of(make_bag(5, features=6), make_bag(2, 0, 1, features=6)))
     assert set(terms) == {"class", "noise", "perturbation", "entropy"}
     assert all(math.isfinite(term.item()) for term in terms.values())
@@ -305,7 +311,7 @@ def test_features_have_every_term(make_model, make_bag, several):
 def test_ragged_bags_are_the_mean_of_single_ones(make_model, make_bag):
     model = make_model(dropout=0.5).eval()
     # without randomness: a ball of radius 0 and the whole bag as its subset
-    loss_function = TeacherLoss(TeacherSettings(lambda_n=0.0, delta=0.0, keep=1.0))
+    loss_function = TeacherLoss(TeacherSettings(lambda_n=0.0, perturbation_radius=0.0, subset_fraction=1.0))
     bags = [make_bag(k, label=k % 2, seed=k) for k in (1, 6, 3)]
     together = loss_function(model, batch_of(*bags))
     alone = [loss_function(model, batch_of(bag)) for bag in bags]
@@ -330,7 +336,9 @@ def test_adversarial_perturbation_has_radius_delta_and_changes_more_than_a_rando
     model.dtype = dtype
     clean = model.to_unit_range(torch.from_numpy(bag.instances))
     torch.manual_seed(0)
-    loss_functions = [TeacherLoss(TeacherSettings(ball=ball, delta=0.5)) for ball in ("adversarial", "random")]
+    loss_functions = [
+        TeacherLoss(TeacherSettings(perturbation=ball, perturbation_radius=0.5)) for ball in ("adversarial", "random")
+    ]
     worst, random = (loss_function.perturbation(model, clean, [5]) for loss_function in loss_functions)
     assert worst.flatten(1).norm(dim=1).tolist() == pytest.approx([0.5] * 5, abs=1e-4)
     assert model.training
@@ -348,7 +356,9 @@ def test_adversarial_perturbation_has_radius_delta_and_changes_more_than_a_rando
 
 def test_adversarial_ball_is_a_term_like_the_random_one(make_model, make_bag):
     model = make_model()
-    term = TeacherLoss(TeacherSettings(**OFF | {"lambda_d": 1.0}, ball="adversarial"))(model, batch_of(make_bag(4)))
+    term = TeacherLoss(TeacherSettings(**OFF | {"lambda_d": 1.0}, perturbation="adversarial"))(
+        model, batch_of(make_bag(4))
+    )
     assert reached(model, term["perturbation"]) == {"encoder", "pooling", "head"}
 
 
@@ -385,7 +395,7 @@ def test_student_terms_are_equation_5(make_model, make_bag, tau, reduction):
 
 def test_student_weights_are_the_gammas():
     settings = StudentSettings(
-        gamma_c=0.1, gamma_b=0.2, gamma_i=0.3, gamma_e=0.4, gamma_k=0.5, gamma_n=0.6, gamma_a=0.7
+        gamma_c=0.1, gamma_b=0.2, gamma_i=0.3, gamma_e=0.4, gamma_corrections=0.5, gamma_n=0.6, gamma_oof=0.7
     )
     weights = {
         "class": 0.1,
@@ -397,7 +407,7 @@ def test_student_weights_are_the_gammas():
         "oof": 0.7,
     }
     assert StudentLoss(settings).weights == weights
-    assert StudentSettings().gamma_n == StudentSettings().gamma_a == 0  # beyond the paper
+    assert StudentSettings().gamma_n == StudentSettings().gamma_oof == 0  # beyond the paper
 
 
 def test_negative_term_is_the_cross_entropy_of_the_instances_of_negative_bags(make_model, make_bag):
@@ -412,7 +422,7 @@ def test_negative_term_is_the_cross_entropy_of_the_instances_of_negative_bags(ma
 
 
 def test_a_bag_with_a_finding_is_not_negative_whatever_else_it_holds(make_model, make_bag):
-    student, teacher = (make_model(seed=seed, n_classes=3, several=True) for seed in (1, 2))
+    student, teacher = (make_model(seed=seed, n_classes=3, multi_label=True) for seed in (1, 2))
     loss_function = StudentLoss(StudentSettings(gamma_n=1.0))
     both = make_bag(3, label=(0, 2))
     assert loss_function(student, batch_of(both, n_classes=3, teacher=teacher))["negative"].item() == 0
@@ -446,17 +456,17 @@ def test_teacher_targets_are_constants(make_model, make_bag):
 
 
 def test_distillation_from_itself_is_zero(make_model, make_bag):
-    model = make_model(n_classes=3, several=True).eval()
+    model = make_model(n_classes=3, multi_label=True).eval()
     terms = StudentLoss(StudentSettings())(model, batch_of(make_bag(6, label=2), n_classes=3, teacher=model))
     assert terms["bag"].item() == pytest.approx(0, abs=1e-6)
     assert terms["instance"].item() == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
-@pytest.mark.parametrize("several", [False, True])
-def test_student_of_ragged_bags_is_the_mean_of_single_ones(make_model, make_bag, reduction, several):
-    student = make_model(seed=1, several=several, dropout=0.5).eval()
-    teacher = make_model(seed=2, several=several)
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_student_of_ragged_bags_is_the_mean_of_single_ones(make_model, make_bag, reduction, multi_label):
+    student = make_model(seed=1, multi_label=multi_label, dropout=0.5).eval()
+    teacher = make_model(seed=2, multi_label=multi_label)
     loss_function = StudentLoss(StudentSettings(instance_reduction=reduction))
     bags = [make_bag(k, label=k % 2, seed=k) for k in (1, 6, 3)]
     together = loss_function(student, batch_of(*bags, teacher=teacher))
@@ -476,9 +486,9 @@ def test_known_patches_count_by_their_corrected_class(make_model, make_bag):
 
 
 def test_known_patches_with_several_classes_are_of_one_class_only(make_model, make_bag):
-    student = make_model(seed=1, n_classes=3, several=True)
+    student = make_model(seed=1, n_classes=3, multi_label=True)
     bag = make_bag(3, patch_labels=[-1, 2, -1])
-    batch = batch_of(bag, n_classes=3, teacher=make_model(seed=2, n_classes=3, several=True))
+    batch = batch_of(bag, n_classes=3, teacher=make_model(seed=2, n_classes=3, multi_label=True))
     term = StudentLoss(StudentSettings())(student, batch)["corrections"]
     logits = student(torch.from_numpy(bag.instances)).instance_logits[1]
     assert_same(student, term, F.binary_cross_entropy_with_logits(logits, torch.tensor([0.0, 0.0, 1.0])))
@@ -507,7 +517,7 @@ def test_batch_keeps_bags_apart(make_bag):
 
 
 def test_a_large_bag_of_pixels_is_subsampled_again_every_time_and_one_of_features_is_not(make_bag):
-    settings = TeacherSettings(max_bag_patches=7)
+    settings = TeacherSettings(max_patches_per_bag=7)
     large, small, features = make_bag(30), make_bag(7), make_bag(30, features=5)
     torch.manual_seed(0)
     training_bag = TrainingBag.of(large, 2)
@@ -522,7 +532,7 @@ def test_a_large_bag_of_pixels_is_subsampled_again_every_time_and_one_of_feature
     for bag in (small, features):
         (whole,) = TrainingBag.of(bag, 2).pseudo_bags(settings)
         assert len(whole().instances) == len(bag)
-    pseudo_bags = training_bag.pseudo_bags(TeacherSettings(max_bag_patches=7, bag_patches=10))
+    pseudo_bags = training_bag.pseudo_bags(TeacherSettings(max_patches_per_bag=7, pseudo_bag_size=10))
     assert sum(len(part().instances) for part in pseudo_bags) == 30  # no step has them all
     assert is_subsampled(large.instances, settings)
     assert not is_subsampled(features.instances, settings)

@@ -10,9 +10,11 @@ from napari_distill2label.mil.model import feature_statistics
 from napari_distill2label.mil.pooling import POOLINGS
 
 KINDS = [
-    pytest.param({"pooling": pooling, "several": several, "features": features}, id=f"{pooling}-{several}-{features}")
+    pytest.param(
+        {"pooling": pooling, "multi_label": multi_label, "features": features}, id=f"{pooling}-{multi_label}-{features}"
+    )
     for pooling in POOLINGS
-    for several in (False, True)
+    for multi_label in (False, True)
     for features in (None, 6)
 ]
 
@@ -211,7 +213,7 @@ def test_one_output_serves_every_bag_made_of_the_same_instances(make_model):
 def test_probabilities_are_softmax_or_a_sigmoid_each(make_model):
     logits = torch.tensor([[0.0, np.log(3)]])
     assert make_model().probabilities(logits).tolist()[0] == pytest.approx([0.25, 0.75])
-    assert make_model(several=True).probabilities(logits).tolist()[0] == pytest.approx([0.5, 0.75])
+    assert make_model(multi_label=True).probabilities(logits).tolist()[0] == pytest.approx([0.5, 0.75])
 
 
 @torch.no_grad()

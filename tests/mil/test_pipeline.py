@@ -22,7 +22,7 @@ from napari_distill2label.mil.training_bags import TrainingBag
 
 CPU = torch.device("cpu")
 QUICK = {
-    "model": {"hidden": 8, "attention": 4},
+    "architecture": {"hidden_dim": 8, "attention_dim": 4},
     "teacher": {"epochs": 1},
     "student": {"epochs": 1, "precision": "float32"},
 }
@@ -35,8 +35,8 @@ def bags(make_bag):
 
 def settings(parts=3, **student):
     student = {**QUICK["student"], **student}
-    assistant = {"epochs": 1, "parts": parts}
-    return build_settings("colon", "paper", {**QUICK, "assistant": assistant, "student": student})
+    oof = {"epochs": 1, "folds": parts}
+    return build_settings("colon", "paper", {**QUICK, "oof": oof, "student": student})
 
 
 def run(pipeline, baseline=False):
@@ -69,11 +69,11 @@ def test_the_papers_three_networks(bags):
 
 def test_thinning_large_bags_of_pixels_is_said_once_for_each_network(bags):
     own = settings(
-        parts=2, gamma_a=0.5, max_bag_patches=5, bag_patches=4
+        parts=2, gamma_oof=0.5, max_patches_per_bag=5, pseudo_bag_size=4
     )  # the student's bags are split into pseudo-bags
-    own = own.model_copy(update={"teacher": own.teacher.model_copy(update={"max_bag_patches": 8, "epochs": 2})})
+    own = own.model_copy(update={"teacher": own.teacher.model_copy(update={"max_patches_per_bag": 8, "epochs": 2})})
     stages, notices = run(TrainingPipeline(bags, (), 2, own, CPU))
-    (line,) = [notice for notice in notices if "max_bag_patches" in notice]
+    (line,) = [notice for notice in notices if "max_patches_per_bag" in notice]
     assert line.startswith("2 of 8 training slides have more than 8 patches (at most 10): every epoch of the teacher")
     assert len(stages[0].training_bags[7].instances) == 10  # nothing is thrown away
 
@@ -97,21 +97,21 @@ def test_the_baseline_is_a_teacher_without_its_terms_from_the_same_weights(bags)
 
 
 def test_out_of_fold_classifiers_predict_only_slides_they_were_not_trained_on(bags):
-    stages, _ = run(TrainingPipeline(bags, (), 2, settings(gamma_a=0.5), CPU))
-    assert [stage.network for stage in stages] == ["teacher", "assistant-1", "assistant-2", "assistant-3", "student"]
-    assistants, student = stages[1:4], stages[4]
+    stages, _ = run(TrainingPipeline(bags, (), 2, settings(gamma_oof=0.5), CPU))
+    assert [stage.network for stage in stages] == ["teacher", "oof-1", "oof-2", "oof-3", "student"]
+    classifiers, student = stages[1:4], stages[4]
     predicted = 0
-    for assistant in assistants:
-        assert {training_bag.target.argmax().item() for training_bag in assistant.training_bags} == {0, 1}
+    for classifier in classifiers:
+        assert {training_bag.target.argmax().item() for training_bag in classifier.training_bags} == {0, 1}
         for training_bag, bag in zip(student.training_bags, bags, strict=True):
-            if training_bag.instances.data_ptr() not in seen(assistant):
+            if training_bag.instances.data_ptr() not in seen(classifier):
                 own, corrected_own = (
                     logits[:, 1] - logits[:, 0]
-                    for logits in (predict_bag(assistant.model, bag).instance_logits, training_bag.oof_targets)
+                    for logits in (predict_bag(classifier.model, bag).instance_logits, training_bag.oof_targets)
                 )
                 if bag.label == (0,):
                     assert (torch.sigmoid(corrected_own) < 0.0101).all()
-                else:  # probabilities rise with the assistant's scores
+                else:  # probabilities rise with the classifier's scores
                     assert (corrected_own[own.argsort()].diff() >= 0).all()
                 predicted += 1
     assert predicted == len(bags)
@@ -123,11 +123,11 @@ def test_out_of_fold_classifiers_predict_only_slides_they_were_not_trained_on(ba
 
 
 def test_too_few_slides_are_reported_and_assigned_to_fewer_folds(bags):
-    stages, notices = run(TrainingPipeline(bags[:5], (), 2, settings(parts=4, gamma_a=0.5), CPU))
-    assert [stage.network for stage in stages] == ["teacher", "assistant-1", "assistant-2", "student"]
-    assert notices == ["too few slides of a class for 4 assistants: there are 2"]
-    stages, _ = run(TrainingPipeline(bags[:3], (), 2, settings(parts=4, gamma_a=0.5), CPU))
-    assert [stage.network for stage in stages] == ["teacher", "assistant-1", "student"]
+    stages, notices = run(TrainingPipeline(bags[:5], (), 2, settings(parts=4, gamma_oof=0.5), CPU))
+    assert [stage.network for stage in stages] == ["teacher", "oof-1", "oof-2", "student"]
+    assert notices == ["A class has too few slides for 4 folds. There are 2 out-of-fold classifiers."]
+    stages, _ = run(TrainingPipeline(bags[:3], (), 2, settings(parts=4, gamma_oof=0.5), CPU))
+    assert [stage.network for stage in stages] == ["teacher", "oof-1", "student"]
 
 
 def test_classes_that_are_never_alone_are_assigned_too():
@@ -161,7 +161,7 @@ def test_targets_are_probabilities_that_use_the_label_of_the_slide():
     negative = [scores(*torch.randn(100).tolist()) for _ in range(5)]
     # A third of the patches of positive slides is positive.
     positive = [scores(*torch.randn(66).tolist(), *(4 + torch.randn(34)).tolist()) for _ in range(5)]
-    done = patch_posteriors([*negative, *positive], targets(*[(0,)] * 5, *[(1,)] * 5), several=False)
+    done = patch_posteriors([*negative, *positive], targets(*[(0,)] * 5, *[(1,)] * 5), multi_label=False)
     p = [torch.softmax(each, 1)[:, 1] for each in done]
     assert all((each <= 0.0101).all() for each in p[:5])
     assert sum(each.mean() for each in p[5:]) / 5 == pytest.approx(0.34, abs=0.08)
@@ -171,8 +171,8 @@ def test_targets_are_probabilities_that_use_the_label_of_the_slide():
 def test_a_patch_is_of_no_class_that_its_slide_lacks():
     torch.manual_seed(0)
     labels = targets((0,), (1,), (2,), (0,), (1,), (2,), classes=3)
-    scores = [class_scores(2 * torch.randn(50, 3), several=False) for _ in labels]
-    for own, target in zip(patch_posteriors(scores, labels, several=False), labels, strict=True):
+    scores = [class_scores(2 * torch.randn(50, 3), multi_label=False) for _ in labels]
+    for own, target in zip(patch_posteriors(scores, labels, multi_label=False), labels, strict=True):
         absent = (target[1:] == 0).nonzero().flatten() + 1
         assert (torch.softmax(own, 1)[:, absent] < 0.02).all()
     labels = targets((0,), (1, 2), (2,), (0,), (1,), classes=3)
@@ -192,7 +192,7 @@ def test_a_class_of_all_slides_or_of_none_is_no_error():
     half = blend_scores(logits, logits, labels, 0.5)
     assert torch.allclose(torch.stack(half)[..., [0, 1, 3]], torch.stack(logits)[..., [0, 1, 3]])
     for scores in (logits, half):
-        for own, predicted in zip(patch_posteriors(scores, labels, several=True), logits, strict=True):
+        for own, predicted in zip(patch_posteriors(scores, labels, multi_label=True), logits, strict=True):
             assert torch.allclose(own[:, 1], predicted[:, 1], atol=1e-4)
             assert (torch.sigmoid(own[:, 3]) < 0.0101).all()
 
@@ -213,8 +213,8 @@ def test_scores_are_blended_whatever_their_units():
 def test_the_teacher_has_its_share_in_what_the_student_is_told(bags):
     told = []
     for share in (0.0, 0.5, 1.0):
-        chosen = settings(gamma_a=0.5).model_copy(
-            update={"assistant": settings().assistant.model_copy(update={"teacher_share": share})}
+        chosen = settings(gamma_oof=0.5).model_copy(
+            update={"oof": settings().oof.model_copy(update={"teacher_weight": share})}
         )
         stages, _ = run(TrainingPipeline(bags, (), 2, chosen, CPU))
         told.append(
@@ -244,16 +244,14 @@ def test_the_student_may_start_as_its_teacher(bags):
     assert all(torch.equal(a, b) for a, b in zip(teacher.model.parameters(), student.model.parameters(), strict=True))
 
 
-@pytest.mark.parametrize("several", [False, True])
-def test_calibration_keeps_the_order_and_gives_probabilities(make_bag, several):
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_calibration_keeps_the_order_and_gives_probabilities(make_bag, multi_label):
     bags = [make_bag(40, label=index % 2, seed=index) for index in range(8)]
     training = {"epochs": 6, "learning_rate": 3e-3}
-    network = {"hidden": 32, "dropout": 0, "several": several}
-    chosen = build_settings("colon", "paper", {"model": network, "assistant": training})
-    loss_function, training_bags = InheritedLabelLoss(chosen.assistant), [TrainingBag.of(bag, 2) for bag in bags]
-    stage = TrainingPipeline(bags, (), 2, chosen, CPU).make_stage(
-        "assistant-1", loss_function, training_bags, chosen.assistant, 0
-    )
+    network = {"hidden_dim": 32, "dropout": 0, "multi_label": multi_label}
+    chosen = build_settings("colon", "paper", {"architecture": network, "oof": training})
+    loss_function, training_bags = InheritedLabelLoss(chosen.oof), [TrainingBag.of(bag, 2) for bag in bags]
+    stage = TrainingPipeline(bags, (), 2, chosen, CPU).make_stage("oof-1", loss_function, training_bags, chosen.oof, 0)
     teacher = stage.model
     drain(fit(teacher, stage.loss_function, stage.training_bags, (), stage.settings))
     before = [predict_bag(teacher, bag).instance_logits for bag in bags]
@@ -261,7 +259,7 @@ def test_calibration_keeps_the_order_and_gives_probabilities(make_bag, several):
     after = [predict_bag(teacher, bag).instance_logits for bag in bags]
 
     def score(logits):
-        return logits[:, 1] if several else logits[:, 1] - logits[:, 0]
+        return logits[:, 1] if multi_label else logits[:, 1] - logits[:, 0]
 
     slopes = [
         float(((score(new)[1:] - score(new)[0]) / (score(old)[1:] - score(old)[0])).median())
@@ -275,7 +273,7 @@ def test_calibration_keeps_the_order_and_gives_probabilities(make_bag, several):
 
 def test_more_than_two_exclusive_classes_are_said_not_to_be_calibrated(make_bag):
     bags = [make_bag(5, label=index % 3, seed=index) for index in range(6)]
-    pipeline = TrainingPipeline(bags, (), 3, build_settings("colon", "paper", {"model": {"hidden": 8}}), CPU)
+    pipeline = TrainingPipeline(bags, (), 3, build_settings("colon", "paper", {"architecture": {"hidden_dim": 8}}), CPU)
     model = pipeline.make_bag_stage("teacher", pipeline.settings.teacher).model
     weights = model.head.weight.clone()
     assert "not calibrated" in next(calibrate_head(model, bags)).message

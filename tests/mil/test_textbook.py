@@ -12,7 +12,7 @@ from napari_distill2label.mil.training_bags import BagBatch, TrainingBag
 CPU = torch.device("cpu")
 SIDE = 25  # every encoder takes it, and some pooling leaves a row out
 # Without what is drawn: a ball of radius 0, the whole bag as its subset, no noise.
-FIXED = {"lambda_n": 0.0, "delta": 0.0, "keep": 1.0}
+FIXED = {"lambda_n": 0.0, "perturbation_radius": 0.0, "subset_fraction": 1.0}
 
 
 @pytest.fixture

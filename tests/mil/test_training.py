@@ -92,9 +92,9 @@ def test_seeds_make_runs_repeatable(start, kind):
         ("student", "float32", {}),
         ("student", "bfloat16", {}),
         ("teacher", "float32", {"optimiser": "rmsprop"}),
-        ("teacher", "float32", {"batch_bags": 2, "realizations": 3, "subset": "uniform"}),
-        ("teacher", "float32", {"ball": "adversarial", "select": "last"}),
-        ("teacher", "float32", {"max_bag_patches": 3}),
+        ("teacher", "float32", {"batch_size": 2, "n_subsets": 3, "subset_size": "uniform"}),
+        ("teacher", "float32", {"perturbation": "adversarial", "keep_epoch": "last"}),
+        ("teacher", "float32", {"max_patches_per_bag": 3}),
     ],
 )
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(start, tmp_path, kind, precision, settings):
@@ -226,9 +226,9 @@ def test_training_learns(make_model, bags, optimiser):
     assert all(predict_bag(model, bag).bag_logits.argmax() == bag.label[0] for bag in bags)
 
 
-@pytest.mark.parametrize(("batch_bags", "steps"), [(1, 5), (2, 3), (8, 1)])
-def test_progress_and_history(start, batch_bags, steps):
-    work, _ = start(batch_bags=batch_bags, epochs=2)
+@pytest.mark.parametrize(("batch_size", "steps"), [(1, 5), (2, 3), (8, 1)])
+def test_progress_and_history(start, batch_size, steps):
+    work, _ = start(batch_size=batch_size, epochs=2)
     items = list(work)
     progress = [item for item in items if isinstance(item, Progress) and item.task is not Task.VALIDATE]
     assert [(item.step, item.total) for item in progress] == [(step + 1, steps) for step in range(steps)] * 2
@@ -246,7 +246,7 @@ def test_progress_and_history(start, batch_bags, steps):
 
 def test_a_batch_of_all_bags_takes_the_mean_gradient(make_model, bags):
     """One step on five bags is one step on the mean of their losses, whatever their order."""
-    settings = TeacherSettings(epochs=1, batch_bags=5, optimiser="rmsprop", lambda_n=0, lambda_d=0, lambda_e=0)
+    settings = TeacherSettings(epochs=1, batch_size=5, optimiser="rmsprop", lambda_n=0, lambda_d=0, lambda_e=0)
     model, by_hand = make_model(), make_model()
     training_bags = [TrainingBag.of(bag, 2) for bag in bags]
     finish(fit(model, TeacherLoss(settings), training_bags, [], settings))
@@ -294,7 +294,7 @@ def test_validation_auroc_is_that_of_the_bag_scores(start, make_model, make_bag,
 
 
 def test_bag_loss_by_hand(make_model, make_bag):
-    model, bag = make_model(several=True, n_classes=3), make_bag(4, label=(0, 2))
+    model, bag = make_model(multi_label=True, n_classes=3), make_bag(4, label=(0, 2))
     p = predict_bag(model, bag).bag_logits.sigmoid().tolist()
     expected = -(math.log(p[0]) + math.log(1 - p[1]) + math.log(p[2])) / 3
     assert loss_of(model, bag) == pytest.approx(expected, abs=1e-6)
@@ -337,15 +337,15 @@ def test_checkpointed_training_on_cuda_nears_that_on_the_cpu(cuda_device, make_m
 
 def test_targets_of_a_rotating_student_are_the_mean_over_all_orientations(make_model, bags):
     teacher = make_model()
-    training_bags = drain(compute_teacher_targets(teacher, bags, "turns"))
+    training_bags = drain(compute_teacher_targets(teacher, bags, True))
     answers = [predict_bag(teacher, bags[1], turn).instance_logits for turn in range(8)]
     assert not torch.equal(answers[0], answers[1])
     assert torch.allclose(training_bags[1].teacher_targets.instance_logits, torch.stack(answers).mean(0))
 
 
 def test_turns_change_what_is_learnt_and_resume_bit_for_bit(start):
-    states, end = finish(start("student", augment="turns", epochs=3)[0])
-    _, again = finish(start("student", augment="turns", epochs=3, state=states[0])[0])
+    states, end = finish(start("student", rotate_flip=True, epochs=3)[0])
+    _, again = finish(start("student", rotate_flip=True, epochs=3, state=states[0])[0])
     assert_equal_states(end, again)
-    _, straight = finish(start("student", augment="none", epochs=3)[0])
+    _, straight = finish(start("student", rotate_flip=False, epochs=3)[0])
     assert straight.history[-1]["loss"] != end.history[-1]["loss"]

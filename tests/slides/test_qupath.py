@@ -120,11 +120,11 @@ def test_all_points_of_a_multipoint_and_of_collections(read):
 def test_areas(read):
     donut = {"type": "Polygon", "coordinates": [SQUARE["coordinates"][0], INNER["coordinates"][0]]}
     far = [[[20, 0], [21, 0], [21, 1], [20, 1], [20, 0]]]
-    several = {"type": "MultiPolygon", "coordinates": [donut["coordinates"], far]}
+    many = {"type": "MultiPolygon", "coordinates": [donut["coordinates"], far]}
     bow_tie = {"type": "Polygon", "coordinates": [[[0, 0], [10, 10], [10, 0], [0, 10], [0, 0]]]}
     ellipse = SQUARE | {"isEllipse": True, "plane": {"c": -1, "z": 0, "t": 0}}
     line = {"type": "LineString", "coordinates": [[0, 0], [5, 5]]}
-    found = read([feature(one) for one in (donut, several, bow_tie, ellipse, line, None)])
+    found = read([feature(one) for one in (donut, many, bow_tie, ellipse, line, None)])
     assert [one.area and one.area.area for one in found] == [96, 97, 50, 100, None, None]
     assert [len(one.points) for one in found] == [0] * 6
 

@@ -6,10 +6,10 @@ import pytest
 
 from napari_distill2label.core.errors import CohortError
 from napari_distill2label.core.geometry import PatchGrid
-from napari_distill2label.core.settings import GridSettings
+from napari_distill2label.core.settings import PatchSettings
 from napari_distill2label.slides.regions import tissue_from_geojson
 
-GRID = PatchGrid.over((60, 100), GridSettings(patch_px=10))
+GRID = PatchGrid.over((60, 100), PatchSettings(size_px=10))
 
 
 def box(x0: float, y0: float, x1: float, y1: float) -> list[list[float]]:

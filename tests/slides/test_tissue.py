@@ -3,14 +3,14 @@ import pytest
 import tifffile
 
 from napari_distill2label.core.geometry import PatchGrid
-from napari_distill2label.core.settings import GridSettings
+from napari_distill2label.core.settings import PatchSettings
 from napari_distill2label.slides import open_slide, tissue
 from napari_distill2label.slides.tissue import otsu, saturation, tissue_grid
 
-WHITE = GridSettings(patch_px=10, tissue="white")
+WHITE = PatchSettings(size_px=10, tissue="white")
 
 
-def grid_over(slide, settings: GridSettings, **more) -> PatchGrid:
+def grid_over(slide, settings: PatchSettings, **more) -> PatchGrid:
     return PatchGrid.over(slide.shape, settings, slide.mpp, **more)
 
 
@@ -24,7 +24,7 @@ def test_the_papers_rule_to_the_pixel(make_slide):
     slide = make_slide(image)
     found = tissue_grid(slide, grid_over(slide, WHITE), WHITE).scored
     assert found.tolist() == [[False, True, False, True], [False] * 4]
-    strict = WHITE.model_copy(update={"background_fraction": 0.8})
+    strict = WHITE.model_copy(update={"max_background": 0.8})
     assert tissue_grid(slide, grid_over(slide, strict), strict).scored[0].tolist() == [True, True, False, True]
 
 
@@ -46,7 +46,7 @@ def test_patches_over_the_border_count_their_own_pixels(make_slide):
 def test_pieces_change_nothing(make_slide, monkeypatch):
     image = np.random.default_rng(0).integers(0, 256, (150, 90, 1), np.uint8).repeat(3, axis=2)
     image[:, 40:] = 250
-    settings = WHITE.model_copy(update={"stride_px": 7, "background_fraction": 0.2})
+    settings = WHITE.model_copy(update={"stride_px": 7, "max_background": 0.2})
     slide = make_slide(image)
     for origin in ((0, 0), (-5, 3)):
         whole = tissue_grid(slide, grid_over(slide, settings, origin=origin), settings).scored
@@ -63,7 +63,7 @@ def test_a_large_slide_is_segmented_on_a_coarser_level(tmp_path, monkeypatch):
     with tifffile.TiffWriter(tmp_path / "a.tif") as tiff:
         tiff.write(image, photometric="rgb", tile=(64, 64), subifds=1)
         tiff.write(image[::4, ::4], photometric="rgb", tile=(64, 64), subfiletype=1)
-    settings = GridSettings(patch_px=32, tissue="white")
+    settings = PatchSettings(size_px=32, tissue="white")
     with open_slide(tmp_path / "a.tif") as slide:
         exact = tissue_grid(slide, grid_over(slide, settings), settings).scored
         monkeypatch.setattr(tissue, "_EXACT_PX", 300 * 300)
@@ -94,7 +94,7 @@ def test_saturation_is_hsvs():
 def test_otsu_rule_and_a_slide_of_glass_alone(make_slide):
     noise = np.random.default_rng(0).integers(-3, 4, (100, 100, 3))
     image = np.clip(240 + noise, 0, 255).astype(np.uint8)
-    settings = GridSettings(patch_px=20, tissue="otsu")
+    settings = PatchSettings(size_px=20, tissue="otsu")
     glass = make_slide(image)
     assert not tissue_grid(glass, grid_over(glass, settings), settings).scored.any()
     image[20:60, 40:80] = (200, 120, 190)
@@ -106,12 +106,12 @@ def test_otsu_rule_and_a_slide_of_glass_alone(make_slide):
 
 def test_rule_all_leaves_the_grid_alone(make_slide, pixels):
     slide = make_slide(pixels)
-    grid = grid_over(slide, GridSettings())
-    assert tissue_grid(slide, grid, GridSettings()) is grid
+    grid = grid_over(slide, PatchSettings())
+    assert tissue_grid(slide, grid, PatchSettings()) is grid
 
 
 def test_the_rule_on_a_real_breast_image(data_dir):
-    settings = GridSettings(patch_px=32, tissue="white")
+    settings = PatchSettings(size_px=32, tissue="white")
     with open_slide(min((data_dir / "breast").glob("*.tif"))) as slide:
         grid = grid_over(slide, settings)
         found = tissue_grid(slide, grid, settings).scored
@@ -125,7 +125,7 @@ def test_tissue_of_a_synthetic_slide_holds_its_nuclei(make_slide, rule):
     from napari_distill2label.slides.synthetic import draw_slide
 
     drawn = draw_slide(0, True)
-    settings = GridSettings(tissue=rule)
+    settings = PatchSettings(tissue=rule)
     slide = make_slide(drawn.image)
     grid = tissue_grid(slide, grid_over(slide, settings), settings)
     assert 0.4 < grid.scored.mean() < 0.95
@@ -141,7 +141,7 @@ def test_damaged_places_count_as_tissue_and_the_rest_is_segmented_as_usual(tmp_p
     image[200:420, 300:560] = (190, 110, 170)
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, image, photometric="rgb", tile=(64, 64), compression="adobe_deflate")
-    settings = GridSettings(patch_px=32, tissue=rule)
+    settings = PatchSettings(size_px=32, tissue=rule)
     with open_slide(path) as slide:
         sound = tissue_grid(slide, grid_over(slide, settings), settings).scored
     with tifffile.TiffFile(path) as tiff:

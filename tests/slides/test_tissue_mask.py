@@ -8,7 +8,7 @@ from PIL import Image
 from napari_distill2label.core.errors import SlideError
 from napari_distill2label.core.events import Progress, drain
 from napari_distill2label.core.geometry import PatchGrid
-from napari_distill2label.core.settings import GridSettings
+from napari_distill2label.core.settings import PatchSettings
 from napari_distill2label.exporters.regions import write_regions
 from napari_distill2label.slides import open_slide
 from napari_distill2label.slides.patches import place_patches
@@ -22,7 +22,7 @@ from napari_distill2label.slides.regions import (
 from napari_distill2label.slides.tissue import segment_tissue
 from napari_distill2label.slides.tissue_mask import TissueMask
 
-OTSU = GridSettings(tissue="otsu")
+OTSU = PatchSettings(tissue="otsu")
 
 
 def random_masks(count: int):
@@ -104,7 +104,7 @@ def test_a_mask_and_its_file_leave_the_same_patches(tmp_path, side):
     drawn = np.random.default_rng(1).random((13, 17)) < 0.4
     mask = TissueMask(drawn, (100, 136), 8.0, "user")
     path = write_regions(tmp_path / "a.geojson", mask, "a")
-    grid = PatchGrid.over((100, 136), GridSettings(patch_px=side))
+    grid = PatchGrid.over((100, 136), PatchSettings(size_px=side))
     assert np.array_equal(mask.grid(grid).scored, tissue_from_geojson(path, grid))
     points = np.random.default_rng(2).uniform(-3, 140, (500, 2)).round()
     there = mask.contains(points)
@@ -118,12 +118,12 @@ def test_patches_of_a_mask(make_slide, pixels):
     corner = np.zeros(blank.mask.shape, np.uint8)
     corner[:2, :3] = 7  # a Labels layer may hold any number
     mask = blank.with_mask(corner)
-    patches = place_patches(slide, GridSettings(tissue="white"), regions=mask)
+    patches = place_patches(slide, PatchSettings(tissue="white"), regions=mask)
     assert np.argwhere(patches.scored).tolist() == [[0, 0], [0, 1]]
-    points = place_patches(slide, GridSettings(), centres=np.array([(5, 5), (100, 100)]), regions=mask)
+    points = place_patches(slide, PatchSettings(), centres=np.array([(5, 5), (100, 100)]), regions=mask)
     assert points.centres.tolist() == [[5, 5]]
     with pytest.raises(SlideError, match=r"slide0\.png: no tissue: no patch has its centre on the mask"):
-        place_patches(slide, GridSettings(), regions=blank)
+        place_patches(slide, PatchSettings(), regions=blank)
 
 
 def test_a_mask_that_is_of_another_slide_is_refused():
@@ -157,7 +157,7 @@ def test_a_real_labels_layer_shows_and_edits_it(make_slide, pixels, tmp_path):
     assert np.array_equal(mask_from_geojson(path, slide.shape, edited).mask, edited.mask)
 
 
-def found(slide, settings: GridSettings = OTSU) -> TissueMask:
+def found(slide, settings: PatchSettings = OTSU) -> TissueMask:
     return drain(segment_tissue(slide, settings))
 
 
@@ -262,8 +262,8 @@ def test_hardly_any_tissue_is_found(data_dir):
 
 def test_the_rules_all_and_white(make_slide):
     slide = make_slide(tissue_on(noise((242, 240, 243))))
-    assert found(slide, GridSettings(tissue="all")).mask.all()
-    white = found(slide, GridSettings(tissue="white"))
+    assert found(slide, PatchSettings(tissue="none")).mask.all()
+    white = found(slide, PatchSettings(tissue="white"))
     assert white.source == "white"
     assert (white.mask ^ MIDDLE).mean() < 0.01
 

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from napari_distill2label.core.errors import BundleError
-from napari_distill2label.core.settings import GridSettings, ModelSettings, StudentSettings, TeacherSettings
+from napari_distill2label.core.settings import ArchitectureSettings, PatchSettings, StudentSettings, TeacherSettings
 from napari_distill2label.mil.model import MILModel
 from napari_distill2label.store.bundle import is_bundle, load_bundle, remove_bundle, save_bundle
 
@@ -21,7 +21,7 @@ SHA = "0" * 64
 def make_model(encoder="colon", n_classes=2, **settings):
     torch.manual_seed(0)
     shape = (6,) if encoder == "features" else (3, SIDE, SIDE)
-    model = MILModel(ModelSettings(encoder=encoder, hidden=8, attention=4, **settings), n_classes, shape)
+    model = MILModel(ArchitectureSettings(encoder=encoder, hidden_dim=8, attention_dim=4, **settings), n_classes, shape)
     model.mean.copy_(torch.linspace(0.1, 0.7, len(model.mean)))
     model.std.fill_(0.3)
     return model.eval()
@@ -31,10 +31,10 @@ def about(**changes):
     return {
         "network": "student",
         "classes": ("normal", "tumour"),
-        "grid": GridSettings(patch_px=SIDE, stride_px=5),
+        "patches": PatchSettings(size_px=SIDE, stride_px=5),
         "training": StudentSettings(epochs=3),
         "preset": "colon",
-        "recipe": "paper",
+        "method": "paper",
         "seed": 7,
         "epoch": 2,
         "mpp": 0.5,
@@ -75,14 +75,14 @@ def refused(bundle: Path, message: str):
 
 
 @pytest.mark.parametrize(
-    "kind", [{}, {"pooling": "attention"}, {"pooling": "max", "several": True}, {"encoder": "lenet5"}]
+    "kind", [{}, {"pooling": "attention"}, {"pooling": "max", "multi_label": True}, {"encoder": "lenet5"}]
 )
 @torch.no_grad()
 def test_a_network_gives_the_same_answers_after_a_round_trip(tmp_path, kind):
     side = 16 if kind.get("encoder") == "lenet5" else SIDE
-    model = MILModel(ModelSettings(hidden=8, attention=4, **kind), 3, (3, side, side)).eval()
+    model = MILModel(ArchitectureSettings(hidden_dim=8, attention_dim=4, **kind), 3, (3, side, side)).eval()
     model.mean.fill_(0.6)
-    changes = {"classes": ("normal", "a", "b"), "grid": GridSettings(patch_px=side)}
+    changes = {"classes": ("normal", "a", "b"), "patches": PatchSettings(size_px=side)}
     folder = save_bundle(tmp_path / "Modell Ä 1", model, about(**changes), {})
     torch.manual_seed(4)
     before = torch.get_rng_state()
@@ -101,7 +101,7 @@ def test_a_network_gives_the_same_answers_after_a_round_trip(tmp_path, kind):
 def test_a_network_on_features(tmp_path):
     encoder = {"name": "resnet", "path": "/models/resnet.onnx", "sha256": SHA}
     folder = save_bundle(
-        tmp_path / "m", make_model("features"), about(encoder=encoder, grid=GridSettings(patch_px=224)), {}
+        tmp_path / "m", make_model("features"), about(encoder=encoder, grid=PatchSettings(size_px=224)), {}
     )
     assert load_bundle(folder).config.encoder.sha256 == SHA
     refused(altered(folder, encoder=None), "encoder and instance shape differ")
@@ -116,7 +116,7 @@ def test_a_bundle_says_what_it_is(bundle):
         7,
         2,
     )
-    assert config.grid == GridSettings(patch_px=SIDE, stride_px=5)
+    assert config.patches == PatchSettings(size_px=SIDE, stride_px=5)
     assert config.training == StudentSettings(epochs=3)
     assert config.mean == pytest.approx((0.1, 0.4, 0.7))
     assert {"python", "torch", "numpy", "napari-distill2label"} == set(config.versions)

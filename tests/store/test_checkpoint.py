@@ -7,7 +7,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from napari_distill2label.core.errors import BundleError
-from napari_distill2label.core.settings import ModelSettings
+from napari_distill2label.core.settings import ArchitectureSettings
 from napari_distill2label.mil.model import MILModel
 from napari_distill2label.mil.training import TrainingState
 from napari_distill2label.store.checkpoint import load_checkpoint, save_checkpoint
@@ -183,7 +183,7 @@ def test_a_checkpoint_of_version_1_has_no_digest_and_is_read_where_it_is_plausib
 
 def test_a_checkpoint_of_another_network_is_refused(tmp_path):
     def network(hidden):
-        return MILModel(ModelSettings(hidden=hidden, attention=4), 2, (3, 12, 12))
+        return MILModel(ArchitectureSettings(hidden_dim=hidden, attention_dim=4), 2, (3, 12, 12))
 
     def state_of(model):
         weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}

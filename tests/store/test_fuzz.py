@@ -17,7 +17,7 @@ import pytest
 from napari_distill2label.core.errors import Distill2LabelError
 from napari_distill2label.core.events import drain
 from napari_distill2label.core.geometry import PatchGrid, PatchPoints
-from napari_distill2label.core.settings import GridSettings
+from napari_distill2label.core.settings import PatchSettings
 from napari_distill2label.store.maps.feature_map import EncoderIdentity, FeatureMap
 from napari_distill2label.store.maps.hdf5 import import_hdf5, read_hdf5, write_hdf5
 from napari_distill2label.store.maps.hdf5_geometry import Frame
@@ -41,8 +41,8 @@ def _ends():
 
 def patches_of(kind):
     if kind == "points":
-        return PatchPoints.at(np.random.default_rng(0).uniform(0, 99, (40, 2)), (100, 120), GridSettings(patch_px=15))
-    grid = PatchGrid.over((100, 120), GridSettings(patch_px=15, stride_px=10))
+        return PatchPoints.at(np.random.default_rng(0).uniform(0, 99, (40, 2)), (100, 120), PatchSettings(size_px=15))
+    grid = PatchGrid.over((100, 120), PatchSettings(size_px=15, stride_px=10))
     return grid.with_tissue(np.arange(grid.rows * grid.cols).reshape(grid.shape) % 3 > 0)
 
 
@@ -57,7 +57,9 @@ def write_features(path, kind):
 
 def write_map(path, kind):
     patches = patches_of(kind)
-    patch_map = PatchMap.create(path, patches, ("a", "b"), slide_id="s", slide_mpp=(0.5, 0.5), model={"pooling": "x"})
+    patch_map = PatchMap.create(
+        path, patches, ("a", "b"), slide_id="s", slide_mpp=(0.5, 0.5), architecture={"pooling": "x"}
+    )
     for block in patches.blocks(16):
         n = len(block.corners)
         probability = np.random.default_rng(2).dirichlet((1, 1), n)

@@ -7,7 +7,7 @@ import torch
 
 from napari_distill2label.core.errors import BundleError, FolderInUseError, SettingsError
 from napari_distill2label.core.presets import build_settings
-from napari_distill2label.core.settings import GridSettings, TeacherSettings
+from napari_distill2label.core.settings import PatchSettings, TeacherSettings
 from napari_distill2label.mil.model import MILModel
 from napari_distill2label.store.bundle import save_bundle
 from napari_distill2label.store.cohort import Cohort, CohortSlide
@@ -53,12 +53,12 @@ def test_a_run_is_not_overwritten(run, cohort):
 
 def test_models_are_those_trained_in_the_order_they_are(run):
     assert run.models == ()
-    model = MILModel(run.config.settings.model, 2, (3, 32, 32))
+    model = MILModel(run.config.settings.architecture, 2, (3, 32, 32))
     for network in ("teacher", "baseline"):
         about = {
             "network": network,
             "classes": run.config.classes,
-            "grid": GridSettings(patch_px=32),
+            "patches": PatchSettings(size_px=32),
             "training": TeacherSettings(),
         }
         save_bundle(run.bundle(network), model, about, {})
@@ -163,8 +163,8 @@ def test_a_folder_in_place_of_a_file_is_one_plain_line(run):
 
 
 def save_model(run, network="teacher"):
-    about = {"network": network, "classes": run.config.classes, "grid": GridSettings(patch_px=32)}
-    model = MILModel(run.config.settings.model, 2, (3, 32, 32))
+    about = {"network": network, "classes": run.config.classes, "patches": PatchSettings(size_px=32)}
+    model = MILModel(run.config.settings.architecture, 2, (3, 32, 32))
     save_bundle(run.bundle(network), model, about | {"training": TeacherSettings()}, {})
 
 

@@ -16,9 +16,9 @@ from napari_distill2label.slides.synthetic import write_cohort, write_image
 from napari_distill2label.store.cohort import Cohort
 
 TINY = {
-    "model": {"hidden": 16, "attention": 8},
+    "architecture": {"hidden_dim": 16, "attention_dim": 8},
     "teacher": {"epochs": 1, "learning_rate": 1e-3},
-    "assistant": {"epochs": 1},
+    "oof": {"epochs": 1},
     "student": {"epochs": 1, "learning_rate": 1e-3},
     "device": "cpu",
 }
@@ -46,7 +46,7 @@ def tiny():
     """`tiny(seed=1, teacher={"epochs": 3})` -> settings of a tiny network."""
     return lambda **overrides: build_settings(
         "colon",
-        "default",
+        "recommended",
         {**TINY, **{k: {**TINY.get(k, {}), **v} if isinstance(v, dict) else v for k, v in overrides.items()}},
     )
 

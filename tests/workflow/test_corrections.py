@@ -9,14 +9,14 @@ from napari_distill2label.core.bag import UNLABELLED
 from napari_distill2label.core.errors import CohortError, SettingsError
 from napari_distill2label.core.events import Notice, drain
 from napari_distill2label.core.geometry import PatchGrid
-from napari_distill2label.core.settings import GridSettings
+from napari_distill2label.core.settings import PatchSettings
 from napari_distill2label.store.cohort import Cohort
 from napari_distill2label.store.run import Run
 from napari_distill2label.workflow.commands.train import train
 from napari_distill2label.workflow.corrections import Corrections
 
 CLASSES = ("normal", "tumour")
-GRID = PatchGrid.over((40, 40), GridSettings(patch_px=10))
+GRID = PatchGrid.over((40, 40), PatchSettings(size_px=10))
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ def test_a_trial_measures_every_network(cohort_csv, tiny, collect):
     before = sorted(cohort_csv.parent.rglob("*"))
     events, timing = collect(estimate(cohort, tiny(), baseline=True, budget=LONG))
     assert sorted(cohort_csv.parent.rglob("*")) == before
-    assert {"baseline", "teacher", "assistant-1", "student"} <= set(timing.epoch)
+    assert {"baseline", "teacher", "oof-1", "student"} <= set(timing.epoch)
     split = with_splits(cohort.with_classes(), tiny().split, tiny().seed)
     assert timing.n_slides == len(split.in_split("train")) + len(split.in_split("valid"))
     assert all(seconds > 0 for seconds in (timing.reading, *timing.epoch.values()))
@@ -95,10 +95,10 @@ def test_a_trial_ends_in_time_and_reckons_from_a_part_of_an_epoch(cohort_csv, ti
 
 
 def test_of_large_bags_an_epoch_sees_a_part(make_bag):
-    settings = build_settings().teacher.model_copy(update={"max_bag_patches": 100})
+    settings = build_settings().teacher.model_copy(update={"max_patches_per_bag": 100})
     read = module.Sampled([make_bag(50), make_bag(20)], [1000, 20], 1.0)
     assert module._more_patches(read, settings) == (100 + 20) / (50 + 20)
-    every = settings.model_copy(update={"bag_patches": 10})  # all of them, in parts
+    every = settings.model_copy(update={"pseudo_bag_size": 10})  # all of them, in parts
     assert module._more_patches(read, every) == 1020 / 70
 
 

@@ -61,11 +61,11 @@ def job(tmp_path, cohort_of):
 def test_train_predict_export_and_evaluate_without_a_single_slide(job, tmp_path, flags, cli, table, config_of):
     cohort, folder, truth = job
     run, out = tmp_path / "run", tmp_path / "out"
-    better = ["--teacher.epochs=15", "--assistant.epochs=8", "--student.epochs=15"]
+    better = ["--teacher.epochs=15", "--oof.epochs=8", "--student.epochs=15"]
     status, _, err = cli("train", cohort, "-o", run, "--preset", "wsi", "--features", folder, *flags, *better)
     assert status == 0, err
     config = config_of(run / "student")
-    assert (config["instance_shape"], config["grid"]["patch_px"], config["mpp"]) == ([D], SIDE, 0.5)
+    assert (config["instance_shape"], config["patches"]["size_px"], config["mpp"]) == ([D], SIDE, 0.5)
     assert config["encoder"]["name"] == "features_uni"
     assert Run.open(run).config.features == str(folder)
 
@@ -116,7 +116,7 @@ def test_features_of_another_encoder_are_not_mixed_in(job, tmp_path, flags, cli,
     for number, digest in enumerate(("aa", "aa", "aa", "aa", "bb")):
         write_trident(folder / f"TCGA {number}.h5", "x", number % 2 == 1, number, digest)
     run = tmp_path / "run"
-    events, _ = collect(train(Cohort.read(cohort), run, tiny(model={"encoder": "features"}), features=folder))
+    events, _ = collect(train(Cohort.read(cohort), run, tiny(architecture={"encoder": "features"}), features=folder))
     reasons = [str(event.error) for event in events if hasattr(event, "error")]
     assert len(reasons) == 1
     assert "TCGA 4.h5: holds features of another encoder than 'uni'" in reasons[0]
@@ -200,7 +200,7 @@ def test_features_made_in_another_way_are_not_mixed_in(job, tmp_path, collect, t
         with h5py.File(folder / f"TCGA {number}.h5", "a") as file:
             file["features"].attrs["encoder"] = "uni"
     run = tmp_path / "run"
-    settings = tiny(model={"encoder": "features"})
+    settings = tiny(architecture={"encoder": "features"})
     write_another(folder, 3, said)
     events, _ = collect(train(Cohort.read(cohort), run, settings, features=folder))
     (failed,) = [event for event in events if isinstance(event, ItemFailed)]
@@ -249,7 +249,7 @@ def test_a_slide_that_is_not_here_and_may_have_a_scanned_area_is_told_once(job, 
     cohort, folder, _ = job
     cohort.write_text(cohort.read_text().replace(".svs", ".mrxs"))
     events, _ = collect(
-        train(Cohort.read(cohort), tmp_path / "run", tiny(model={"encoder": "features"}), features=folder)
+        train(Cohort.read(cohort), tmp_path / "run", tiny(architecture={"encoder": "features"}), features=folder)
     )
     told = [
         event.message for event in events if isinstance(event, Notice) and "corner of the whole canvas" in event.message

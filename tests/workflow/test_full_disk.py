@@ -132,10 +132,10 @@ def test_features(slides, tmp_path, small_disk, run_cli, own_process, cohort_of,
         "--trust-encoder",
         "-o",
         disk,
-        "--grid.tissue",
+        "--patches.tissue",
         "all",
     ]
-    words += ["--format", form, "--grid.stride_px", "32"]
+    words += ["--format", form, "--patches.stride_px", "32"]
     fill(disk, 24 * 1024 if form == "h5" else 8 * 1024)
     status, said = (own_process if form == "h5" else run_cli)(*words)
     assert status in (1, 2)

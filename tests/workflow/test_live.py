@@ -10,7 +10,7 @@ from napari_distill2label.core.bag import Bag
 from napari_distill2label.core.errors import CohortError
 from napari_distill2label.core.events import ItemDone, ItemFailed, Notice, drain
 from napari_distill2label.core.geometry import PatchGrid
-from napari_distill2label.core.settings import GridSettings
+from napari_distill2label.core.settings import PatchSettings
 from napari_distill2label.mil.training import predict_bag
 from napari_distill2label.store.cohort import Cohort, CohortSlide
 from napari_distill2label.store.maps.feature_map import FeatureMap
@@ -18,7 +18,7 @@ from napari_distill2label.workflow import live as module
 from napari_distill2label.workflow.commands.predict import predict
 from napari_distill2label.workflow.live import Components, live, read_features, save_as_run
 
-GRID = PatchGrid.over((10 * 27, 10 * 27), GridSettings(patch_px=27))
+GRID = PatchGrid.over((10 * 27, 10 * 27), PatchSettings(size_px=27))
 N_FEATURES = 40
 
 

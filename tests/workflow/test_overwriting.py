@@ -127,7 +127,7 @@ def command(name, trained, cohort_csv, theirs, table, encoder, colon):
         "predict_bundle": ["predict", bundle, theirs / "slide_000.ome.tif", "-o", out, "--format", "ome-tiff"],
         "predict_tissue": ["predict", trained, table, "--tissue", out, "-o", out, "--format", "geojson"],
         "export": ["export", trained, "-o", out, "--format", "csv,geojson,png,ome-tiff"],
-        "features_zarr": [*extract, "--grid.tissue", "all"],
+        "features_zarr": [*extract, "--patches.tissue", "none"],
         "features_h5": [*extract, "--format", "h5"],
         "train": ["train", cohort_csv, "-o", out],
         "evaluate": ["evaluate", trained, cohort_csv, "--truth", cohort_csv.with_name("truth.csv"), "--split", "all",
@@ -253,10 +253,10 @@ class TestOurs:
         cohort = cohort_of([("a", slides[0])], ("slide_id", "path"))
         words = ["extract-features", cohort, "--encoder", encoder, "--trust-encoder", "-o", tmp_path / "f", "--format"]
         for formats in ("h5", "h5", "zarr", "h5"):
-            assert cli(*words, formats, "--grid.tissue", "all")[0] == 0
+            assert cli(*words, formats, "--patches.tissue", "none")[0] == 0
         assert (tmp_path / "f" / "a.zarr").is_dir()  # what was asked for once stays, though only h5 is asked for now
         assert not list((tmp_path / "f").glob("*begun*"))
-        assert cli(*words, "h5", "--grid.tissue", "all", "--grid.patch_px", "40")[0] == 0
+        assert cli(*words, "h5", "--patches.tissue", "none", "--patches.size_px", "40")[0] == 0
 
 
 def test_ids_that_differ_in_capitals_get_files_of_their_own(trained, slides, tmp_path, cohort_of, encoder, cli):
@@ -276,7 +276,7 @@ def test_ids_that_differ_in_capitals_get_files_of_their_own(trained, slides, tmp
         "--format",
         "h5,zarr",
     ]
-    assert cli(*words, "--grid.tissue", "all")[0] == 0
+    assert cli(*words, "--patches.tissue", "none")[0] == 0
     assert len({path.name.casefold() for path in (tmp_path / "f").glob("[!.]*")}) == 4
     assert cli("segment-tissue", cohort, "-o", tmp_path / "t")[0] == 0
     assert len({path.name.casefold() for path in (tmp_path / "t").glob("[!.]*")}) == 2

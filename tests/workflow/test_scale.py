@@ -27,7 +27,7 @@ def test_training_asks_once_for_all_slides_before_any_work(png, tmp_path, tiny, 
     rows = [(f"s{index}", png(f"s{index}"), "normal" if index % 2 else "tumour") for index in range(4)]
     run = tmp_path / "run"
     with pytest.raises(CohortError, match=r"^4 slides have no µm/px in the file") as error:
-        collect(train(Cohort.read(cohort_of(rows)), run, tiny(grid={"mpp": 0.5}, split={"valid": 0, "test": 0})))
+        collect(train(Cohort.read(cohort_of(rows)), run, tiny(patches={"mpp": 0.5}, split={"valid": 0, "test": 0})))
     assert "\n" not in str(error.value)
     assert not run.exists()
 

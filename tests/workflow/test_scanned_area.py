@@ -9,7 +9,7 @@ import tifffile
 
 from napari_distill2label.core.events import ItemFailed
 from napari_distill2label.core.geometry import PatchGrid
-from napari_distill2label.core.settings import GridSettings
+from napari_distill2label.core.settings import PatchSettings
 from napari_distill2label.store.maps.patch_map import PatchMap
 from napari_distill2label.workflow.commands.export import export
 
@@ -64,7 +64,7 @@ def test_points_count_from_the_scanned_area_too(trained, scn, tmp_path, cli, tab
 
 
 def test_a_map_that_counts_from_the_canvas_is_to_be_predicted_again(scn, tmp_path, collect):
-    grids = {shape: PatchGrid.over(shape, GridSettings(patch_px=64), None) for shape in ((1000, 1200), (224, 256))}
+    grids = {shape: PatchGrid.over(shape, PatchSettings(size_px=64), None) for shape in ((1000, 1200), (224, 256))}
     maps = {}
     for shape, grid in grids.items():
         maps[shape] = PatchMap.create(None, grid, ("normal", "tumour"), slide_id="a", slide_path=scn)

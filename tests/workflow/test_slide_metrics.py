@@ -6,7 +6,7 @@ import torch
 
 from napari_distill2label.core.bag import Bag
 from napari_distill2label.core.events import drain
-from napari_distill2label.core.settings import ModelSettings
+from napari_distill2label.core.settings import ArchitectureSettings
 from napari_distill2label.mil.model import MILModel
 from napari_distill2label.mil.training import predict_bag
 from napari_distill2label.workflow.slide_metrics import slide_metrics
@@ -23,7 +23,7 @@ def bags(labels):
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    return MILModel(ModelSettings(encoder="features", hidden=8, attention=4), 2, (4,)).eval()
+    return MILModel(ArchitectureSettings(encoder="features", hidden_dim=8, attention_dim=4), 2, (4,)).eval()
 
 
 def test_metrics_are_those_of_the_probabilities_of_the_slides(model):

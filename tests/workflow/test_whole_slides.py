@@ -14,7 +14,7 @@ from napari_distill2label.store.run import Run
 
 pytest.importorskip("onnxruntime", reason="frozen encoders were NOT tested: onnxruntime is not installed")
 
-LEARN = ["--teacher.epochs=4", "--assistant.epochs=3", "--student.epochs=5", "--model.hidden=64"]
+LEARN = ["--teacher.epochs=4", "--oof.epochs=3", "--student.epochs=5", "--architecture.hidden_dim=64"]
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def test_pyramids_are_trained_on_predicted_exported_and_evaluated(data_dir, pyra
         assert tiff.pages[0].is_tiled
     encoder = data_dir / "encoders" / "mobilenet_v2_imagenet.onnx"
     # Patches at half the slide's resolution: they are cut from its second level.
-    wsi = ["--preset", "wsi", "--encoder", encoder, "--grid.patch_px", "32", "--grid.mpp", "1"]
+    wsi = ["--preset", "wsi", "--encoder", encoder, "--patches.size_px", "32", "--patches.mpp", "1"]
     run, out = tmp_path / "run", tmp_path / "out"
     status, _, err = cli("train", pyramids, "-o", run, *wsi, *LEARN, "--split.test", "0.2")
     assert status == 0, err
@@ -50,7 +50,7 @@ def test_pyramids_are_trained_on_predicted_exported_and_evaluated(data_dir, pyra
 def test_features_in_both_formats_train_the_same_model(data_dir, pyramids, tmp_path, cli):
     encoder = data_dir / "encoders" / "mobilenet_v2_imagenet.onnx"
     four = Cohort.read(pyramids).with_slides(Cohort.read(pyramids).slides[:4]).write(tmp_path / "four.csv")
-    grid, folder = ["--grid.patch_px", "48", "--grid.tissue", "otsu"], tmp_path / "f"
+    grid, folder = ["--patches.size_px", "48", "--patches.tissue", "otsu"], tmp_path / "f"
     extract = ["extract-features", four, "--encoder", encoder, "-o", folder, *grid]
     assert cli(*extract, "--format", "zarr,h5")[0] == 0
     assert sorted(path.name for path in folder.glob("[!.]*")) == [
@@ -64,7 +64,7 @@ def test_features_in_both_formats_train_the_same_model(data_dir, pyramids, tmp_p
     assert cli("extract-features", four, "--encoder", encoder, "-o", alone, *grid, "--format", "h5")[0] == 0
     assert (alone / "slide_000.h5").stat().st_mtime_ns == before  # it was there
     assert not list(alone.glob("*.zarr"))
-    short = [*LEARN, "--teacher.epochs=1", "--assistant.epochs=1", "--student.epochs=1", "--split.test=0"]
+    short = [*LEARN, "--teacher.epochs=1", "--oof.epochs=1", "--student.epochs=1", "--split.test=0"]
     for name, source in (("a", folder), ("b", alone)):
         assert cli("train", four, "-o", tmp_path / name, "--preset", "wsi", "--features", source, *short)[0] == 0
     weights = [(tmp_path / name / "student" / "model.safetensors").read_bytes() for name in "ab"]
@@ -88,7 +88,7 @@ def test_real_crops(data_dir, tmp_path, cli):
         table.writerows(chosen)
     few, run = tmp_path / "colon" / "few.csv", tmp_path / "run"
     encoder = data_dir / "encoders" / "mobilenet_v2_imagenet.onnx"
-    wsi = ["--preset", "wsi", "--encoder", encoder, "--grid.patch_px", "32", "--grid.tissue", "all"]
+    wsi = ["--preset", "wsi", "--encoder", encoder, "--patches.size_px", "32", "--patches.tissue", "none"]
     status, _, err = cli("train", few, "-o", run, *wsi, *LEARN)
     assert status == 0, err
     truth = tmp_path / "colon" / "truth.csv"

@@ -25,11 +25,11 @@ def less_memory(settings: Settings) -> tuple[str, Settings]:
     if cpu := on_cpu(settings):
         return "Try again on the processor (CPU)", cpu
     halved = {}
-    for name in ("teacher", "assistant", "student"):
+    for name in ("teacher", "oof", "student"):
         own = getattr(settings, name)
-        if own.batch_bags > 1:
-            change = {"batch_bags": own.batch_bags // 2}
+        if own.batch_size > 1:
+            change = {"batch_bags": own.batch_size // 2}
         else:
-            change = {"max_bag_patches": max(SMALLEST_BAG, own.max_bag_patches // 2)}
+            change = {"max_bag_patches": max(SMALLEST_BAG, own.max_patches_per_bag // 2)}
         halved[name] = own.model_copy(update=change)
     return "Try again with half as many patches at once", settings.model_copy(update=halved)

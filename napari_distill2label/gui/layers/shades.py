@@ -78,7 +78,7 @@ class Shades:
 
     def __init__(self, patch_map: "PatchMap") -> None:
         self.patches: PatchGrid | PatchPoints = patch_map.patches
-        self.classes, self.several = patch_map.classes, patch_map.multi_label
+        self.classes, self.multi_label = patch_map.classes, patch_map.multi_label
         self.slide_id = patch_map.slide_id
         self.is_complete = patch_map.is_complete
         self.scored = patch_map.scored
@@ -99,7 +99,7 @@ class Shades:
         self._rise = ((best + 1) * self.scored).astype(np.uint8)
         self._base = self.scored.astype(np.uint8)
         self._above = np.empty(self.scored.shape, bool)
-        self.positive = positive_score(self.probability, self.several).astype(np.float32)
+        self.positive = positive_score(self.probability, self.multi_label).astype(np.float32)
         self.toward = self.contribution_to()
         self.attention_top = max(2.0, _top(self.attention))
         self.toward_top = max(1e-6, _top(np.abs(self.toward)))
@@ -120,7 +120,7 @@ class Shades:
         """Patches per class at a threshold; a patch with several findings counts for each."""
         labels = self.labels(threshold)
         found = {name: int(np.count_nonzero(labels == value)) for value, name in enumerate(self.classes, 1)}
-        if self.several:
+        if self.multi_label:
             limit = np.float32(threshold)
             findings = list(enumerate(self.classes))[1:]
             found |= {name: int(np.count_nonzero(self.probability[..., k] >= limit)) for k, name in findings}
@@ -132,7 +132,7 @@ class Shades:
         """(...) what each patch adds to the slide's log-odds of a finding (None: the likeliest) against negative."""
         index = self.finding if finding is None else finding
         ours = self.contribution[..., index]
-        return ours if self.several else ours - self.contribution[..., 0]
+        return ours if self.multi_label else ours - self.contribution[..., 0]
 
     def facts(self, cell: Cell, threshold: float) -> Facts | None:
         """What is known of a patch; None where it is not scored."""
@@ -141,14 +141,14 @@ class Shades:
         probability = self.probability[cell]
         finding = 1 + int(np.argmax(probability[1:]))
         above = [k for k in range(1, len(self.classes)) if probability[k] >= np.float32(threshold)]
-        named = above if self.several else [finding] if finding in above else []
+        named = above if self.multi_label else [finding] if finding in above else []
         contribution = self.contribution[cell]
         return Facts(
             ";".join(self.classes[k] for k in named) or self.classes[0],
             self.classes[finding],
             float(probability[finding]),
             float(self.attention[cell]),
-            float(contribution[finding] - (0 if self.several else contribution[0])),
+            float(contribution[finding] - (0 if self.multi_label else contribution[0])),
         )
 
     # ---- places ----------------------------------------------------------------------------------------------------
@@ -195,10 +195,10 @@ class Shades:
         Two classes, or several at once: how close a finding's probability is to the threshold. More: the entropy of
         the probabilities, in nats.
         """
-        if len(self.classes) > 2 and not self.several:
+        if len(self.classes) > 2 and not self.multi_label:
             p = np.clip(self.probability, 1e-12, 1)
             doubt = -(p * np.log(p)).sum(-1)
-        elif self.several:
+        elif self.multi_label:
             doubt = -np.abs(self.probability[..., 1:] - np.float32(threshold)).min(-1)
         else:
             doubt = -np.abs(self._score - np.float32(threshold))

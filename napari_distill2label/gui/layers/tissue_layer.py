@@ -16,7 +16,7 @@ from psygnal import Signal
 
 from ...core.errors import CohortError, Distill2LabelError
 from ...core.events import Notice
-from ...core.settings import GridSettings
+from ...core.settings import PatchSettings
 from ...slides.tissue_mask import TissueMask
 from ...store.files.atomic import write_bytes
 from ...store.files.outputs import Outputs
@@ -116,8 +116,8 @@ class TissueMasks:
         ids = [slide_ids] if isinstance(slide_ids, str) else list(slide_ids or [session.shown] if session.shown else [])
         if not ids:
             raise CohortError("no slide is shown: select one first")
-        grid = session.settings.grid
-        grid = grid if grid.tissue != "all" else GridSettings(tissue="otsu")
+        grid = session.settings.patches
+        grid = grid if grid.tissue != "none" else PatchSettings(tissue="otsu")
         self.wanted = True
         for slide_id in ids:
             row, folder = session._row(slide_id), self.folder
@@ -302,7 +302,7 @@ def mask_layer(mask: TissueMask, slide_id: str, mpp: Any) -> layers.LayerData:
 # ---- in another thread ------------------------------------------------------------------------------------------
 
 
-def _found(row: Any, folder: Path, grid: GridSettings) -> tuple[Path, TissueMask, list[str]]:
+def _found(row: Any, folder: Path, grid: PatchSettings) -> tuple[Path, TissueMask, list[str]]:
     from ...slides.registry import open_slide
     from ...slides.tissue import segment_tissue
 

@@ -14,19 +14,19 @@ from ...core.settings import merged, without_keys
 if TYPE_CHECKING:
     from .session import Session
 
-NOT_KEPT = ("device", "preset", "recipe")  # the one is of this computer, the others are said by name
+NOT_KEPT = ("device", "preset", "method")  # the one is of this computer, the others are said by name
 
 
 @dataclass(frozen=True)
 class Choices:
-    """Preset, recipe, and `settings`: what was set beyond them, nested. A file of an encoder, a folder of features.
+    """Preset, method, and `settings`: what was set beyond them, nested. A file of an encoder, a folder of features.
 
     What was set, and not the settings that come of it: these also follow from the slides and from the encoder. Without
     the device, which is of this computer. `own_features`: the folder's were computed of these slides, here.
     """
 
     preset: str
-    recipe: str
+    method: str
     settings: Mapping[str, Any]
     encoder: Path | None = None
     features: Path | None = None
@@ -41,7 +41,7 @@ class Choices:
     def __str__(self) -> str:
         changed = _count(self.settings)
         settings = f"{changed or 'no'} setting{'s' * (changed != 1)} changed"
-        return f"kind of images {self.preset}, method {self.recipe}, {settings}"
+        return f"kind of images {self.preset}, method {self.method}, {settings}"
 
 
 def choices_of(session: "Session") -> Choices:
@@ -49,7 +49,7 @@ def choices_of(session: "Session") -> Choices:
     settings, folder = without_keys(session.overrides, ("device",)), session.feature_folder
     encoder = session.encoder if session.has_chosen_encoder else None
     own = folder is not None and folder == session._own_features
-    return Choices(session.preset, session.recipe, settings, encoder, folder, own)
+    return Choices(session.preset, session.method, settings, encoder, folder, own)
 
 
 def take(session: "Session", choices: Choices) -> bool:
@@ -57,8 +57,8 @@ def take(session: "Session", choices: Choices) -> bool:
     before = choices_of(session)
     device = {name: value for name, value in session.overrides.items() if name == "device"}
     settings = merged(choices.settings, device)
-    build_settings(choices.preset, choices.recipe, settings)
-    session.preset, session.recipe, session.overrides = choices.preset, choices.recipe, settings
+    build_settings(choices.preset, choices.method, settings)
+    session.preset, session.method, session.overrides = choices.preset, choices.method, settings
     session.feature_folder = choices.features
     if choices.own_features:
         session._own_features = choices.features

@@ -68,21 +68,23 @@ class Encoding:
     def fitted(self, settings: Settings) -> Settings:
         """The settings with the encoder's patch side and µm/px where nobody set them, as a training has them."""
         about = self.encoder_about
-        if about is None or settings.model.encoder != "features":
+        if about is None or settings.architecture.encoder != "features":
             return settings
         try:
-            grid = settings.grid.with_encoder_defaults(about.patch_px, about.mpp)
+            grid = settings.patches.with_encoder_defaults(about.patch_px, about.mpp)
         except SettingsError:  # what was set contradicts the encoder: told by whoever computes with it
             return settings
-        return settings.model_copy(update={"grid": grid})
+        return settings.model_copy(update={"patches": grid})
 
     def why_not_encode(self, settings: Settings) -> str | None:
         """What stands against computing with the encoder, in words."""
         if self._encoder is None:
             return "Choose the encoder's file first."
         about = self.encoder_about
-        if about is not None and settings.grid.patch_px < about.minimum_px:
-            return f"Patches of {settings.grid.patch_px} px are too small for this encoder: {about.minimum_px} or more."
+        if about is not None and settings.patches.size_px < about.minimum_px:
+            return (
+                f"Patches of {settings.patches.size_px} px are too small for this encoder: {about.minimum_px} or more."
+            )
         return self.encoder_problem or None
 
     def _described(self, about: "EncoderDescription") -> None:

@@ -28,7 +28,7 @@ class Retraining(KeptCorrections):
         """What is missing for a training with corrections; None when it can start."""
         if not len(self):
             return "Correct some patches first."
-        if not self.session.settings.student.gamma_k:
+        if not self.session.settings.student.gamma_corrections:
             return "The settings ignore corrections: give ‘γk: your corrections’ of the student a weight, in step 2."
         if (reason := self.session.why_not_train()) is not None:
             return reason

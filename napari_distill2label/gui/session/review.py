@@ -96,9 +96,9 @@ class Review(Retraining):
             mine = said == index
             if mine.any():
                 agrees = label == index
-                if shown.several and index:
+                if shown.multi_label and index:
                     agrees = probability[:, index] >= np.float32(session.threshold)
-                elif shown.several:
+                elif shown.multi_label:
                     agrees = (probability[:, 1:] < np.float32(session.threshold)).all(1)
                 agree = int((mine & agrees).sum())
                 found[name] = Agreement(agree, int(mine.sum()) - agree)

@@ -108,7 +108,7 @@ class RunSummary:
             return ""
         best = (
             "best epoch"
-            if getattr(self.settings, {"baseline": "teacher"}.get(network, network)).select == "best"
+            if getattr(self.settings, {"baseline": "teacher"}.get(network, network)).keep_epoch == "best"
             else "epoch"
         )
         loss = f", validation loss {self.valid_loss:.2f}" if self.valid_loss is not None else ""
@@ -120,7 +120,7 @@ class RunSummary:
         for network in ("student", "teacher"):
             values = [v for v in self.curves.get(network, {}).get("valid_loss", ()) if not math.isnan(v)]
             if values:
-                last = getattr(self.settings, network).select == "last"
+                last = getattr(self.settings, network).keep_epoch == "last"
                 return values[-1] if last else min(values)
         return None
 

@@ -80,12 +80,12 @@ class Runs:
 
     @property
     def table(self) -> "pd.DataFrame":
-        """The runs found: run, started, preset, recipe, epochs, valid_loss, auroc, corrections, state, folder."""
+        """The runs found: run, started, preset, method, epochs, valid_loss, auroc, corrections, state, folder."""
         import pandas as pd
 
-        columns = ("run", "started", "preset", "recipe", "epochs", "valid_loss", "auroc", "corrections", "state")
+        columns = ("run", "started", "preset", "method", "epochs", "valid_loss", "auroc", "corrections", "state")
         rows = [
-            (run.name, run.started, run.settings.preset, run.settings.recipe, run.epochs("student")[0], run.valid_loss,
+            (run.name, run.started, run.settings.preset, run.settings.method, run.epochs("student")[0], run.valid_loss,
              run.auroc, run.n_corrections, run.state, str(run.folder))
             for run in self.found
         ]  # fmt: skip

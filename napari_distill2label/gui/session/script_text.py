@@ -82,13 +82,13 @@ def _free(folder: Path) -> Path:
 
 
 def overrides_of(settings: Settings) -> dict[str, Any]:
-    """What differs from preset and recipe, nested: `build_settings(preset, recipe, overrides)` gives `settings`."""
-    plain = build_settings(settings.preset, settings.recipe).model_dump()
+    """What differs from preset and method, nested: `build_settings(preset, method, overrides)` gives `settings`."""
+    plain = build_settings(settings.preset, settings.method).model_dump()
     changed = _difference(plain, settings.model_dump())
-    for name in ("preset", "recipe"):
+    for name in ("preset", "method"):
         changed.pop(name, None)
-    grid = changed.get("grid", {})
-    for px, um in (("patch_px", "patch_um"), ("stride_px", "stride_um")):
+    grid = changed.get("patches", {})
+    for px, um in (("size_px", "size_um"), ("stride_px", "stride_um")):
         if grid.get(um) is not None:  # the one follows from the other
             grid.pop(px, None)
     return changed
@@ -164,7 +164,7 @@ def _python_training(made: Trained, folder: Path) -> list[str]:
     arguments += [f"{name}={value!r}" for name, value in _training_files(made)]
     arguments += ["trust=True"] if made.trust else []
     lines = [f"cohort = Cohort.read({str(made.folder / 'cohort.csv')!r})"]
-    lines += [f"settings = build_settings({settings.preset!r}, {settings.recipe!r}, {changed!r})"]
+    lines += [f"settings = build_settings({settings.preset!r}, {settings.method!r}, {changed!r})"]
     if folder != made.folder:
         lines += [f"# what was trained before is in {made.folder}"]
     return [*lines, f"run = train(cohort, {str(folder)!r}, settings, {', '.join(arguments)})"]
@@ -229,7 +229,7 @@ def _shell(way: _Way) -> str:
 def _shell_training(made: Trained, folder: Path) -> str:
     config, settings = made.config, made.config.settings
     parts = ["distill2label", "train", str(made.folder / "cohort.csv"), "-o", str(folder)]
-    parts += ["--preset", settings.preset, "--recipe", settings.recipe, "--classes", ",".join(config.classes)]
+    parts += ["--preset", settings.preset, "--method", settings.method, "--classes", ",".join(config.classes)]
     parts += ["--baseline"] if config.baseline else []
     files = dict(_training_files(made))
     masks = _shell_tissue(files.pop("tissue", None), [])

@@ -97,7 +97,7 @@ class Session(Verbs, Showing, Evaluation, Encoding):
     def __init__(self, viewer: "ViewerModel") -> None:
         super().__init__()
         self._viewer = weakref.ref(viewer)
-        self.preset, self.recipe = "colon", "default"
+        self.preset, self.method = "colon", "recommended"
         self.overrides: dict[str, Any] = {}
         self.feature_folder: Path | None = None  # where features of slides are, or are put
         self._promised: set[Path] = set()
@@ -286,31 +286,31 @@ class Session(Verbs, Showing, Evaluation, Encoding):
 
     @property
     def settings(self) -> Settings:
-        """What a training would use now: preset and encoder < recipe < the preferred device < what was set."""
+        """What a training would use now: preset and encoder < method < the preferred device < what was set."""
         return self.settings_with(self.encoder)
 
     def settings_with(self, encoder: PathLike | None) -> Settings:
         """The same with another encoder, which says by itself what is left open."""
-        settings = build_settings(self.preset, self.recipe, merged({"device": preferences().device}, self.overrides))
+        settings = build_settings(self.preset, self.method, merged({"device": preferences().device}, self.overrides))
         return self.fitted(settings) if encoder is None or Path(encoder) == self.encoder else settings
 
     def configure(
-        self, preset: str | None = None, recipe: str | None = None, **overrides: Mapping[str, Any]
+        self, preset: str | None = None, method: str | None = None, **overrides: Mapping[str, Any]
     ) -> Settings:
-        """Choose preset and recipe, and set single settings: `configure(teacher={"epochs": 20})`.
+        """Choose preset and method, and set single settings: `configure(teacher={"epochs": 20})`.
 
         `SettingsError`, and nothing changed, if they do not fit.
         """
-        chosen = preset or self.preset, recipe or self.recipe, merged(self.overrides, overrides)
+        chosen = preset or self.preset, method or self.method, merged(self.overrides, overrides)
         settings = build_settings(*chosen)
-        self.preset, self.recipe, self.overrides = chosen
+        self.preset, self.method, self.overrides = chosen
         self.settings_changed.emit()
         return settings
 
     def reset_settings(self, *paths: str) -> None:
-        """Back to what preset and recipe say: all, or single ones such as "grid.patch_px"."""
+        """Back to what preset and method say: all, or single ones such as "patches.size_px"."""
         overrides = without_keys(self.overrides, paths) if paths else {}
-        build_settings(self.preset, self.recipe, overrides)
+        build_settings(self.preset, self.method, overrides)
         self.overrides = overrides
         self.settings_changed.emit()
 

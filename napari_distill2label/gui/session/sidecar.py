@@ -43,7 +43,7 @@ class KeptTraining(BaseModel):
 
     model_config = ConfigDict(frozen=True)
     preset: str
-    recipe: str
+    method: str
     settings: dict[str, Any] = Field(default_factory=dict)
     encoder: str | None = None
     features: str | None = None
@@ -106,7 +106,7 @@ class Sidecar(BaseModel):
             return None
         own = validated(KeptTraining, self.training, "training")
         files = [None if path is None else Path(_found(path, folder)) for path in (own.encoder, own.features)]
-        return Choices(own.preset, own.recipe, own.settings, *files, own.own_features).lasting()
+        return Choices(own.preset, own.method, own.settings, *files, own.own_features).lasting()
 
 
 def sidecar_of(cohort_path: Path) -> Path:
@@ -151,7 +151,7 @@ def _kept_training(choices: Choices, folder: Path) -> KeptTraining:
     encoder, features = (None if path is None else _kept(path, folder) for path in (choices.encoder, choices.features))
     return KeptTraining(
         preset=choices.preset,
-        recipe=choices.recipe,
+        method=choices.method,
         settings=choices.settings,
         encoder=encoder,
         features=features,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ...core.classes import split_label
 from ...core.errors import CohortError, OutputError, SettingsError
 from ...core.progress import Part, training_parts
-from ...core.settings import GridSettings, Settings
+from ...core.settings import PatchSettings, Settings
 from ...mil.memory import retain_freed_memory
 from ...store.cohort import Cohort
 from ..jobs.jobs import Broken, CalledOff, Job, Jobs, Retry, Work
@@ -69,9 +69,9 @@ class Verbs(SlideList):
         if len(set(names)) < 2:
             return f"Label at least one slide {' or '.join(repr(name) for name in self.classes[1:])}."
         has_features = encoder or features or self.encoder or self.feature_folder
-        if self.settings.model.encoder == "features" and not has_features:
+        if self.settings.architecture.encoder == "features" and not has_features:
             return f"The kind of images {self.preset!r} needs a frozen encoder. Choose its ONNX file."
-        if self.settings.model.encoder == "features" and self.encoder and not (encoder or features):
+        if self.settings.architecture.encoder == "features" and self.encoder and not (encoder or features):
             return self.why_not_encode(self.settings)
         return None
 
@@ -142,7 +142,7 @@ class Verbs(SlideList):
         if slides is not None:
             slides = [slides] if isinstance(slides, str) else list(slides)
             cohort = cohort.with_slides(self._row(slide_id) for slide_id in slides)
-        if settings.model.encoder == "features":
+        if settings.architecture.encoder == "features":
             encoder, features = encoder or self.encoder, features or self.feature_folder
         out = Path(out) if out else self.promised_folder()
         if tissue is None and not resume:  # a run goes on with the masks it was started with
@@ -206,7 +206,7 @@ class Verbs(SlideList):
         self,
         encoder: PathLike | None = None,
         out: PathLike | None = None,
-        grid: GridSettings | None = None,
+        grid: PatchSettings | None = None,
         *,
         formats: Sequence[str] = ("zarr",),
         device: str | None = None,
@@ -227,8 +227,8 @@ class Verbs(SlideList):
             raise SettingsError("Choose a frozen encoder first: its ONNX file.")
         cohort, out = self.cohort, Path(out) if out else self.own_feature_folder
         settings = self.settings_with(encoder)
-        if grid is None and settings.model.encoder == "features":
-            grid = settings.grid  # else a training would not find its patches there
+        if grid is None and settings.architecture.encoder == "features":
+            grid = settings.patches  # else a training would not find its patches there
         device, trust = device or settings.device, trust or self._trusts(encoder)
         tissue = self.tissue.in_use() if tissue is None else tissue
 

@@ -29,12 +29,12 @@ class Verdict:
 
     classes: tuple[str, ...]
     probability: tuple[float, ...]
-    several: bool = False
+    multi_label: bool = False
 
     @property
     def said(self) -> tuple[str, ...]:
         """The classes that the model says: one, or all findings from `THRESHOLD` on."""
-        if self.several or len(self.classes) == 2:
+        if self.multi_label or len(self.classes) == 2:
             findings = [
                 name for name, value in zip(self.classes[1:], self.probability[1:], strict=True) if value >= THRESHOLD
             ]
@@ -60,7 +60,7 @@ class Verdict:
         names = split_label(label or "")
         if not names or not set(names) <= set(self.classes):
             return False
-        return set(names) != set(self.said) if self.several else self.said[0] not in names
+        return set(names) != set(self.said) if self.multi_label else self.said[0] not in names
 
 
 def verdict_of(patch_map: "PatchMap | None") -> Verdict | None:

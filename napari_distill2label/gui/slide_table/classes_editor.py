@@ -48,19 +48,19 @@ class ClassesEditor(QWidget):
         self.use = button("Use", "Take this class as the negative one, and the others as findings", self.use_negative)
         self.ask = QWidget()
         self.ask.setLayout(row(QLabel("Negative:"), self.negative, self.use, stretch=1))
-        self.several = QCheckBox("A slide may have several findings")
-        self.several.setToolTip(
+        self.multi_label = QCheckBox("A slide may have several findings")
+        self.multi_label.setToolTip(
             "Several classes at once on a slide: each finding gets its own probability. The label buttons then add and "
             "take off single findings."
         )
-        self.several.toggled.connect(self.set_several)
+        self.multi_label.toggled.connect(self.set_multi_label)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(4, 2, 0, 4)
         layout.addWidget(self.hint)
         layout.addWidget(self.ask)
         layout.addLayout(self._lines)
         layout.addLayout(row(self.name, self.add, stretch=0))
-        layout.addWidget(self.several)
+        layout.addWidget(self.multi_label)
         self.refresh()
 
     # ---- what the user does ---------------------------------------------------------------------------------------
@@ -73,9 +73,9 @@ class ClassesEditor(QWidget):
         first = self.negative.currentText()
         self._told(setattr, self.session, "classes", [first, *(name for name in self._found() if name != first)])
 
-    def set_several(self, several: bool) -> None:
-        if several != self.session.settings.model.several:
-            self._told(lambda: self.session.configure(model={"several": several}))
+    def set_multi_label(self, multi_label: bool) -> None:
+        if multi_label != self.session.settings.architecture.multi_label:
+            self._told(lambda: self.session.configure(architecture={"multi_label": multi_label}))
 
     def ask_colour(self, now: QColor, title: str) -> QColor:
         return QColorDialog.getColor(now, self, title)
@@ -117,9 +117,9 @@ class ClassesEditor(QWidget):
         counts = counted(slide.label for slide in session.cohort)
         for line, name, colour in zip(self.rows, classes, session.colours, strict=True):
             line.show_class(name, colour, counts.get(name, 0))
-        several = session.settings.model.several
-        if self.several.isChecked() != several:
-            self.several.setChecked(several)
+        multi_label = session.settings.architecture.multi_label
+        if self.multi_label.isChecked() != multi_label:
+            self.multi_label.setChecked(multi_label)
 
 
 class ClassRow(QWidget):

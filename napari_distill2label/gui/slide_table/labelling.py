@@ -57,7 +57,7 @@ class Labelling(QWidget):
     def set_label(self, label: str | None) -> None:
         """Label the selected slides; where several findings can be present, add one or take it off."""
         if selected := self.table.selected():
-            if label is not None and self.session.settings.model.several:
+            if label is not None and self.session.settings.architecture.multi_label:
                 self.session.toggle_label(selected, label)
             else:
                 self.session.set_label(selected, label)
@@ -154,7 +154,7 @@ class Labelling(QWidget):
         buttons = [self.labels.itemAt(index).widget() for index in range(self.labels.count())]
         for label, widget in zip(self._labelled_by, buttons, strict=True):
             tip = f"Label the selected slides {label!r}" if label else "Take the label off the selected slides"
-            if label and self.session.settings.model.several:
+            if label and self.session.settings.architecture.multi_label:
                 tip = f"Add the finding {label!r} to the selected slides, or take it off if all have it"
             widget.setEnabled(count > 0)
             widget.setToolTip(as_plain(tip) if count else why)

@@ -324,7 +324,7 @@ class SlidesModel(QAbstractTableModel):
 
     def _wanted_grid(self) -> Any:
         if self._grid is None:
-            self._grid = self.session.settings.grid
+            self._grid = self.session.settings.patches
         return self._grid
 
     def _decoration(self, slide_id: str, column: int) -> Any:

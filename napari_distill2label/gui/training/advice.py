@@ -76,7 +76,7 @@ def _validation(cohort: Cohort, settings: Settings) -> list[str]:
             "No slide is held out for validation: nothing will show when training should stop. "
             "Give some slides the split ‘valid’."
         ]
-    what = "pick the best epoch" if settings.teacher.select == "best" else "judge the training"
+    what = "pick the best epoch" if settings.teacher.keep_epoch == "best" else "judge the training"
     if len(kinds) < 2:
         only = "positive" if False in kinds else "negative"
         return [
@@ -96,9 +96,10 @@ def _scales(cohort: Cohort, settings: Settings, scales: Scales | None) -> list[s
     missing = [slide_id for slide_id, mpp in known.items() if mpp is None]
     found = [mpp for mpp in known.values() if mpp is not None]
     say = "Say it in the slide table"
-    if missing and settings.grid.mpp is not None:
+    if missing and settings.patches.mpp is not None:
         return [
-            f"{_named(missing)} {_have(missing)} no µm/px, and patches are to be cut at {settings.grid.mpp:g} µm/px: "
+            f"{_named(missing)} {_have(missing)} no µm/px, and patches are to be cut at "
+            f"{settings.patches.mpp:g} µm/px: "
             f"training will stop. {say}."
         ]
     if missing and found:
@@ -111,7 +112,7 @@ def _scales(cohort: Cohort, settings: Settings, scales: Scales | None) -> list[s
             "No slide says how large its pixels are (µm/px). That is fine if all were scanned alike; "
             f"else {_lower(say)}."
         ]
-    if settings.grid.mpp is None and len(found) > 1 and common_mpp([(mpp, mpp) for mpp in found]) is None:
+    if settings.patches.mpp is None and len(found) > 1 and common_mpp([(mpp, mpp) for mpp in found]) is None:
         return [
             f"Slides differ in scale ({min(found):.3g} to {max(found):.3g} µm/px). Set ‘Patch scale’ so that all "
             "patches show the same area."

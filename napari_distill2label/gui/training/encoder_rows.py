@@ -69,7 +69,7 @@ class EncoderRows(QWidget):
     def refresh(self) -> None:
         """Show what the session says."""
         session = self._session
-        self.setVisible(session.settings.model.encoder == "features")
+        self.setVisible(session.settings.architecture.encoder == "features")
         for line, path, tip in (
             (self.file, session.encoder, FILE),
             (self.folder, session.feature_folder, FOLDER),

@@ -60,12 +60,12 @@ def same_speed(one: Settings, other: Settings) -> bool:
 
 
 def _of_speed(settings: Settings) -> dict[str, object]:
-    kept = settings.model_dump(include={"device", "grid", "model", "teacher", "assistant", "student"})
-    for part in ("teacher", "assistant", "student"):
-        for name in ("epochs", "select", "learning_rate", "schedule", "weight_decay"):
+    kept = settings.model_dump(include={"device", "patches", "architecture", "teacher", "oof", "student"})
+    for part in ("teacher", "oof", "student"):
+        for name in ("epochs", "keep_epoch", "learning_rate", "schedule", "weight_decay"):
             del kept[part][name]
-    kept["assistants"] = bool(settings.student.gamma_a)
-    del kept["assistant"]["parts"]
+    kept["oof_classifiers"] = bool(settings.student.gamma_oof)
+    del kept["oof"]["folds"]
     return kept
 
 
@@ -86,13 +86,13 @@ def known_part(timing: Timing, settings: Settings, n_slides: int, baseline: bool
         rate = timing.epoch.get(network, timing.epoch.get("teacher") if network == "baseline" else None)
         seconds += epochs * (rate or 0)
         is_all &= rate is not None
-    if settings.student.gamma_a:
-        own = [rate for network, rate in timing.epoch.items() if network.startswith("assistant")]
+    if settings.student.gamma_oof:
+        own = [rate for network, rate in timing.epoch.items() if network.startswith("oof")]
         is_all &= bool(own)
         if own:
-            # Each of k assistants sees (k − 1) / k of the slides (one alone sees all).
-            seen = [(count - 1) / count if count > 1 else 1 for count in (len(own), settings.assistant.parts)]
-            seconds += settings.assistant.epochs * settings.assistant.parts * sum(own) / len(own) * seen[1] / seen[0]
+            # Each of k out-of-fold classifiers sees (k − 1) / k of the slides (one alone sees all).
+            seen = [(count - 1) / count if count > 1 else 1 for count in (len(own), settings.oof.folds)]
+            seconds += settings.oof.epochs * settings.oof.folds * sum(own) / len(own) * seen[1] / seen[0]
     return n_slides / timing.n_slides * seconds, is_all
 
 
@@ -110,7 +110,7 @@ def of_runs(runs: "Iterable[RunSummary]") -> list[Measured]:
 def measure(session: "Session", baseline: bool = False) -> Job:
     """Start a trial on a few slides, for some ten seconds beside the window; its `Job` results in a `Measured`."""
     cohort, classes, settings = session.cohort, session.classes, session.settings
-    on_features = settings.model.encoder == "features"
+    on_features = settings.architecture.encoder == "features"
     encoder = session.encoder if on_features else None
     features = session.feature_folder if on_features else None
     trust = encoder is not None and encoder == session.trusted

@@ -1,6 +1,6 @@
 """A form from the settings models: fields, ranges and tooltips are those of `core.settings`, declared once.
 
-What differs from preset and recipe is marked, and each such value has a button that puts it back.
+What differs from preset and method is marked, and each such value has a button that puts it back.
 """
 
 from collections.abc import Callable, Iterable
@@ -29,16 +29,15 @@ from ...core.settings import Settings
 from ..session.session import Session
 from ..widgets.parts import Fold, row
 from .setting_names import (
-    CHOICES,
     MAIN,
-    NOT_SET,
     SECTIONS,
-    SUFFIXES,
     changed,
     field_of,
     name_of,
     nested,
     setting_paths,
+    shown_as,
+    suffix,
     value_at,
     value_in_words,
 )
@@ -88,12 +87,12 @@ class Setting:
             self.label.setFont(font)
         self.label.setText(f"{name_of(self.path)} *" if differs else name_of(self.path))
         self.reset.setVisible(differs)
-        self.reset.setToolTip(f"Put back what preset and recipe say: {value_in_words(self.path, usual)}")
+        self.reset.setToolTip(f"Put back what preset and method say: {value_in_words(self.path, usual)}")
         self.editor.setAccessibleDescription(self.reset.toolTip() if differs else "")
 
 
 class SettingsForm(QWidget):
-    """All settings but preset, recipe and device; shows the session's and changes them there."""
+    """All settings but preset, method and device; shows the session's and changes them there."""
 
     def __init__(self, session: Session, report: Callable[[str], None]) -> None:
         super().__init__()
@@ -117,7 +116,7 @@ class SettingsForm(QWidget):
         self.reset = QToolButton()
         self.reset.setText("↺ Put all back")
         self.reset.setAccessibleName("put all settings back")
-        self.reset.setToolTip("All settings back to what preset and recipe say")
+        self.reset.setToolTip("All settings back to what preset and method say")
         self.reset.clicked.connect(lambda checked=False: session.reset_settings())
         rest = QWidget()
         inside = QVBoxLayout(rest)
@@ -161,7 +160,7 @@ class SettingsForm(QWidget):
         kind = field.annotation
         if get_origin(kind) is Literal:
             box = QComboBox()
-            words = CHOICES.get(path.split(".")[-1], {})
+            words = shown_as(path, "names")
             for value in get_args(kind):
                 box.addItem(words.get(value, value), value)
             box.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
@@ -188,8 +187,8 @@ class SettingsForm(QWidget):
         # One step below the range stands for "not set".
         box.setRange(low - step if optional else low, min(high, 2**31 - 1))
         if optional:
-            box.setSpecialValueText(NOT_SET.get(name, "not set"))
-        box.setSuffix(SUFFIXES.get(name, ""))
+            box.setSpecialValueText(shown_as(path, "unset"))
+        box.setSuffix(suffix(path))
         if path not in MAIN:
             box.setButtonSymbols(QAbstractSpinBox.ButtonSymbols.NoButtons)  # all the room is for the number
         box.setKeyboardTracking(False)  # a number is taken when it is whole, not at each digit
@@ -208,7 +207,7 @@ class SettingsForm(QWidget):
             self.refresh()
 
     def put_back(self, path: str) -> None:
-        """What preset and recipe say of one setting."""
+        """What preset and method say of one setting."""
         try:
             self.session.reset_settings(path)
         except SettingsError as error:
@@ -217,7 +216,7 @@ class SettingsForm(QWidget):
     def refresh(self) -> None:
         """Show what the session says."""
         settings = self.session.settings
-        standard = self.session.fitted(build_settings(self.session.preset, self.session.recipe))
+        standard = self.session.fitted(build_settings(self.session.preset, self.session.method))
         for setting in self.settings.values():
             setting.show(settings, standard)
         different = changed(settings, standard)
@@ -228,9 +227,9 @@ class SettingsForm(QWidget):
         self.fold.toggle.setText(f"All settings ({folded} changed)" if folded else "All settings")
         self.reset.setEnabled(bool(different))
         self.reset.setToolTip(
-            "All settings back to what preset and recipe say"
+            "All settings back to what preset and method say"
             if different
-            else "Nothing differs from what preset and recipe say"
+            else "Nothing differs from what preset and method say"
         )
 
     def find(self, text: str) -> None:

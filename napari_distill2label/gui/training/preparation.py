@@ -44,7 +44,7 @@ def weigh(cohort: Cohort, settings: Settings, known: Known, home: Path) -> Weigh
 
 def resumed_settings(own: Settings, panel: Settings) -> Settings:
     """Settings to go on with a run: its own, on the panel's device; its epochs too where nothing else differs."""
-    parts = ("teacher", "assistant", "student")
+    parts = ("teacher", "oof", "student")
 
     def with_epochs(settings: Settings, other: Settings) -> Settings:
         update = {part: getattr(settings, part).model_copy(update={"epochs": getattr(other, part).epochs})

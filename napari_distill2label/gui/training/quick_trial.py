@@ -20,7 +20,7 @@ TITLE = "Quick trial"
 FOLDER = "trial"
 MOST_SLIDES = 16
 # Under a minute for a few dozen crops on two cores.
-EPOCHS = {"teacher": 4, "assistant": 2, "student": 4}
+EPOCHS = {"teacher": 4, "oof": 2, "student": 4}
 MOST_PATCHES = 400  # of a bag in an epoch
 LEARNING_RATE = 5e-4  # at least: so few steps must be larger
 
@@ -34,12 +34,12 @@ def start(session: "Session") -> "Job":
 
 def trial_settings(settings: Settings) -> Settings:
     """The same method with few epochs, few patches per bag, and no slide held out for a test."""
-    changes: dict[str, Any] = {"split": {"test": 0.0}, "teacher": {"realizations": 1}}
+    changes: dict[str, Any] = {"split": {"test": 0.0}, "teacher": {"n_subsets": 1}}
     for part, most in EPOCHS.items():
         own = getattr(settings, part)
         few = {
             "epochs": min(most, own.epochs),
-            "max_bag_patches": min(MOST_PATCHES, own.max_bag_patches),
+            "max_bag_patches": min(MOST_PATCHES, own.max_patches_per_bag),
             "learning_rate": max(LEARNING_RATE, own.learning_rate),
         }
         changes = merged(changes, {part: few})

@@ -34,8 +34,8 @@ COLUMNS: tuple[Column, ...] = (
     ("Date", "When it was started", lambda run: run.started.strftime("%d %b %H:%M"), lambda run: run.started),
     ("Epochs", "Of teacher and student", lambda run: f"{run.epochs('teacher')[0]} + {run.epochs('student')[0]}",
      lambda run: run.epochs("student")[0]),
-    ("Settings", "Kind of images and method", lambda run: f"{run.settings.preset}, {run.settings.recipe}",
-     lambda run: (run.settings.preset, run.settings.recipe)),
+    ("Settings", "Kind of images and method", lambda run: f"{run.settings.preset}, {run.settings.method}",
+     lambda run: (run.settings.preset, run.settings.method)),
     ("Corrections", "Corrected patches it was trained with", lambda run: f"{run.n_corrections:,}",
      lambda run: run.n_corrections),
 )  # fmt: skip
@@ -93,7 +93,7 @@ def describe(run: RunSummary) -> str:
     lines = [str(run.folder), run.state]
     if not run.problem:
         lines += [
-            f"{run.settings.preset}, {run.settings.recipe}; classes {', '.join(run.classes)}",
+            f"{run.settings.preset}, {run.settings.method}; classes {', '.join(run.classes)}",
             f"{run.n_train} slides trained on, {run.n_valid} for validation" if run.n_train else "",
             f"{run.n_corrections} corrected patches" if run.n_corrections else "",
             f"models: {', '.join(run.models)}" if run.models else "no model yet",

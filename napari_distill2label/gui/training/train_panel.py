@@ -14,7 +14,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from ...core.presets import PRESETS, PRESETS_IN_WORDS, RECIPES, RECIPES_IN_WORDS
+from ...core.presets import METHODS, METHODS_IN_WORDS, PRESETS, PRESETS_IN_WORDS
 from ..jobs.jobs import Job
 from ..plain_text import as_plain
 from ..session.run_summary import RunSummary, summarise
@@ -77,7 +77,7 @@ class TrainPanel(Panel):
         self.preset = self._box(PRESETS, "kind of images", tip, lambda name: self.configure(preset=name))
         self.preset_about = _small()
         tip = "How the networks are trained: as recommended, or as in the paper"
-        self.recipe = self._box(RECIPES, "method", tip, lambda name: self.configure(recipe=name))
+        self.method = self._box(METHODS, "method", tip, lambda name: self.configure(method=name))
         self.recipe_about = _small()
         self.device = DeviceBox(self.session)
         self.device.chosen.connect(lambda name: self.configure(device=name))
@@ -137,7 +137,7 @@ class TrainPanel(Panel):
         choices.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         for name, widget, told_below in (
             ("Kind of images", self.preset, self.preset_about),
-            ("Method", self.recipe, self.recipe_about),
+            ("Method", self.method, self.recipe_about),
             ("Device", self.device, None),
         ):
             label = QLabel(name)
@@ -276,8 +276,8 @@ class TrainPanel(Panel):
         session = self.session
         self.preset.setCurrentText(session.preset)
         self.preset_about.setText(PRESETS_IN_WORDS[session.preset])
-        self.recipe.setCurrentText(session.recipe)
-        self.recipe_about.setText(RECIPES_IN_WORDS[session.recipe])
+        self.method.setCurrentText(session.method)
+        self.recipe_about.setText(METHODS_IN_WORDS[session.method])
         self.device.refresh()
         self.form.refresh()
         self.encoder_row.refresh()
@@ -381,7 +381,7 @@ class TrainPanel(Panel):
     def _show_live(self) -> None:
         live = self.session.live
         # Of those who train on pixels nobody asks for it.
-        shown = live.enabled or self.session.settings.model.encoder == "features"
+        shown = live.enabled or self.session.settings.architecture.encoder == "features"
         self.live.setVisible(shown)
         self.live_status.setVisible(shown)
         self.keep.setVisible(shown and live.enabled and live.result is not None)
@@ -440,7 +440,7 @@ class TrainPanel(Panel):
     def _on_settings_fold(self, opened: bool) -> None:
         settings = self.session.settings
         epochs = f"{settings.teacher.epochs} + {settings.student.epochs} epochs"
-        said = "" if opened else f": {settings.preset}, {settings.recipe}, {epochs}"
+        said = "" if opened else f": {settings.preset}, {settings.method}, {epochs}"
         self.settings_fold.toggle.setText(f"Settings{said}")
         self._place_curves()
 

@@ -21,7 +21,7 @@ from .hdf5_file import as_text
 
 SPARSEST = 100  # cells of a lattice per patch on it
 LARGEST_SLIDE = 2**31  # px: no position lies further out
-LARGEST_PATCH = 4096  # px, as `GridSettings.patch_px`
+LARGEST_PATCH = 4096  # px, as `PatchSettings.size_px`
 ROUNDED_OURS = 1.3  # both magnifications that our files say are rounded, however small they are
 ROUNDED = 1.1  # magnifications are rounded numbers: 40 stands for 0.23 to 0.27 µm/px
 NEXT_MAGNIFICATION = 1.7  # and for 0.17 to 0.42 at most: TRIDENT takes the nearest of 5, 10, 20, 40, 80

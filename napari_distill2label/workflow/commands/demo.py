@@ -25,9 +25,9 @@ N_SLIDES = 48
 # some thirty epochs nothing tells a teacher where to look: it says the same of every slide, at a loss of ln 2.
 SHAPE = (192, 192)
 OVERRIDES = {  # a smaller network, larger steps: under two minutes on two cores
-    "grid": {"tissue": "white"},
-    "model": {"hidden": 128, "attention": 64},
-    "teacher": {"epochs": 28, "learning_rate": 1e-3, "noise": 0.3},
+    "patches": {"tissue": "white"},
+    "architecture": {"hidden_dim": 128, "attention_dim": 64},
+    "teacher": {"epochs": 28, "learning_rate": 1e-3, "noise_ratio": 0.3},
     # Most patches of a positive slide are normal: what the teacher never attended to is told by negative slides.
     "student": {"epochs": 24, "learning_rate": 1e-3, "gamma_n": 0.5},
     "split": {"test": 0.3},

@@ -29,13 +29,13 @@ class _Scores:
     score: list[np.ndarray] = field(default_factory=list)
 
     def add(self, patch_map: PatchMap, true_class: np.ndarray, cohort: Cohort) -> None:
-        patches, several = patch_map.patches, patch_map.multi_label
+        patches, multi_label = patch_map.patches, patch_map.multi_label
         known = (true_class != UNLABELLED) & patch_map.scored[
             patches.scored
         ]  # patches of a damaged region have no score
-        score = positive_score(patch_map.probability[patches.scored], several)
+        score = positive_score(patch_map.probability[patches.scored], multi_label)
         self.bag_truth.append(cohort.indices(cohort[patch_map.slide_id]) != (0,))
-        self.bag_score.append(float(positive_score(np.array(patch_map.bag_probability), several)))
+        self.bag_score.append(float(positive_score(np.array(patch_map.bag_probability), multi_label)))
         self.truth.append(true_class[known] > 0)
         self.score.append(score[known])
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from ...core.errors import OutputError, SettingsError, SlideError
 from ...core.events import Event, ItemDone, ItemFailed, Notice
 from ...core.geometry import PatchGrid, PatchPoints
-from ...core.settings import GridSettings
+from ...core.settings import PatchSettings
 from ...inference.encoder import FrozenEncoder
 from ...slides.patches import iter_place_patches
 from ...slides.registry import open_slide
@@ -30,7 +30,7 @@ def extract_features(
     cohort: Cohort,
     encoder: str | Path,
     out: str | Path,
-    grid: GridSettings | None = None,
+    grid: PatchSettings | None = None,
     *,
     formats: Sequence[str] = ("zarr",),
     device: str = "auto",
@@ -62,7 +62,7 @@ def extract_features(
     if "h5" in formats:
         check_h5py(Path(out))
     frozen = FrozenEncoder(encoder, device, trust)
-    grid = fitted_grid(grid or GridSettings(tissue="otsu"), frozen)
+    grid = fitted_grid(grid or PatchSettings(tissue="otsu"), frozen)
     names = {slide_id: name for (slide_id,), name in safe_names((row.slide_id,) for row in cohort).items()}
     source = FeatureStore(Path(out), Path(out), frozen, names=names)
     cohort.check_found()

@@ -10,7 +10,7 @@ from typing import Any
 
 from ...core.errors import BundleError, OutputError, SettingsError, SlideError
 from ...core.events import Event, ItemDone, ItemFailed, Notice, Progress, Task
-from ...core.settings import GridSettings
+from ...core.settings import PatchSettings
 from ...exporters.formats import files_of_map, format_names, names_of_files, write
 from ...inference.classifier import open_classifier
 from ...inference.cluster import Cluster, is_open, open_scheduler
@@ -153,7 +153,7 @@ def predict(
         cohort.check_found()
     yield from (Notice(line) for line in cohort.notices)
     grid = _grid_of(bundle, dense_stride)
-    findings = bundle.config.classes[1:] if bundle.config.model.several else ()
+    findings = bundle.config.classes[1:] if bundle.config.architecture.multi_label else ()
     names = names_of_files({row.slide_id: (row.slide_id, findings) for row in cohort})
     maps: dict[int, PatchMap] = {}
     with ExitStack() as stack:
@@ -243,17 +243,17 @@ def check_threshold(threshold: float) -> None:
         raise SettingsError(f"--threshold {threshold:g} is no probability: give a number from 0 to 1")
 
 
-def _grid_of(bundle: Bundle, dense_stride: int | None) -> GridSettings:
+def _grid_of(bundle: Bundle, dense_stride: int | None) -> PatchSettings:
     """Return the grid and the scale that the model was trained on."""
     update: dict[str, Any] = {"mpp": bundle.config.mpp}
     if dense_stride is not None:
-        if not 1 <= dense_stride <= bundle.config.grid.patch_px:
+        if not 1 <= dense_stride <= bundle.config.patches.size_px:
             raise SettingsError(
-                f"--dense-stride {dense_stride}: the stride must be 1 to {bundle.config.grid.patch_px} px (the patch "
+                f"--dense-stride {dense_stride}: the stride must be 1 to {bundle.config.patches.size_px} px (the patch "
                 "side)"
             )
         update["stride_px"] = dense_stride
-    return bundle.config.grid.model_copy(update=update)
+    return bundle.config.patches.model_copy(update=update)
 
 
 def _claim_maps(

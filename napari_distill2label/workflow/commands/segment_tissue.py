@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ...core.errors import OutputError, SettingsError, SlideError
 from ...core.events import Event, ItemDone, ItemFailed, Notice
-from ...core.settings import GridSettings
+from ...core.settings import PatchSettings
 from ...exporters.regions import write_regions
 from ...slides.registry import open_slide
 from ...slides.tissue import segment_tissue as segment_slide
@@ -17,7 +17,11 @@ from ..tissue_regions import PathLike
 
 
 def segment_tissue(
-    slides: Cohort | Sequence[PathLike], out: PathLike, settings: GridSettings | None = None, *, overwrite: bool = False
+    slides: Cohort | Sequence[PathLike],
+    out: PathLike,
+    settings: PatchSettings | None = None,
+    *,
+    overwrite: bool = False,
 ) -> Generator[Event, None, list[Path]]:
     """Write `<slide_id>.geojson` with the tissue of every slide. Return the files.
 
@@ -35,8 +39,8 @@ def segment_tissue(
     The regions are QuPath annotations: drag the file onto the slide, correct them, and export them again. `predict`
     takes them as `tissue`.
     """
-    settings = settings or GridSettings(tissue="otsu")
-    if settings.tissue == "all":
+    settings = settings or PatchSettings(tissue="otsu")
+    if settings.tissue == "none":
         raise SettingsError("the rule 'all' finds no regions: choose 'otsu' or 'white'")
     cohort = slides if isinstance(slides, Cohort) else Cohort.of_files(slides)
     cohort.check_found()

@@ -123,7 +123,7 @@ class _Training:
     def work(self) -> Generator[Event, None, Run]:
         yield from (Notice(line) for line in self.cohort.warnings())
         rows = [*self.cohort.in_split("train"), *self.cohort.in_split("valid")]
-        yield from require_mpp(rows, self.settings.grid.mpp)
+        yield from require_mpp(rows, self.settings.patches.mpp)
         bags = yield from self.reader.read_all(rows, self.cohort)
         self.watch.mark_reading()
         yield from self.check_scale()
@@ -152,10 +152,10 @@ class _Training:
         self.watch.timing(self.device, [*self.train, *self.valid]).write(self.run.folder)
 
     def check_scale(self) -> Generator[Event, None, None]:
-        if self.settings.grid.mpp is None and self.reader.common_mpp is None and any(self.reader.mpps):
+        if self.settings.patches.mpp is None and self.reader.common_mpp is None and any(self.reader.mpps):
             yield Notice(
                 "the slides differ in µm/px, or some have none: their patches show different areas; "
-                "set --grid.mpp to cut all at one scale"
+                "set --patches.mpp to cut all at one scale"
             )
 
     def fit(self, stage: Stage) -> Generator[Event, None, None]:
@@ -243,7 +243,7 @@ class _Training:
     def is_saved(self, network: str, state: TrainingState) -> Generator[Notice, None, bool]:
         """Is the network's bundle of this very state? It is older where more epochs were asked for and then stopped."""
         if network not in NETWORKS:
-            return True  # an assistant needs none
+            return True  # an out-of-fold classifier needs none
         folder = self.run.bundle(network)
         try:
             model, config, _ = load_bundle(folder)
@@ -268,14 +268,14 @@ class _Training:
         about = {
             "network": network,
             "classes": self.cohort.classes,
-            "grid": self.settings.grid,
+            "patches": self.settings.patches,
             "training": settings,
             "encoder": self.run.config.encoder,
             "preset": self.settings.preset,
-            "recipe": self.settings.recipe,
+            "method": self.settings.method,
             "seed": self.settings.seed,
             "epoch": state.best_epoch,
-            "mpp": self.settings.grid.mpp or self.reader.common_mpp,
+            "mpp": self.settings.patches.mpp or self.reader.common_mpp,
             "n_mpp_from_user": self.reader.n_mpp_from_user,
             "n_train": len(self.train),
             "n_valid": len(self.valid),

@@ -3,7 +3,7 @@
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QComboBox, QLineEdit
 
-from napari_distill2label.core.settings import GridSettings
+from napari_distill2label.core.settings import PatchSettings
 from napari_distill2label.gui.layers import layers
 from napari_distill2label.gui.slide_table.slides_model import CASE, LABEL, MPP, PATCHES, SPLIT, STATUS
 
@@ -103,14 +103,14 @@ def test_a_missing_scale_is_seen_and_mended(full, qtbot, tmp_path):
     assert not full.missing.isVisibleTo(full)
     assert cell(full, 8, MPP) == "0.5 assumed"
     assert cell(full, 8, PATCHES) == "≤ 9"
-    full.session.configure(grid=GridSettings(patch_px=45).model_dump(include={"patch_px"}))
+    full.session.configure(patches=PatchSettings(size_px=45).model_dump(include={"size_px"}))
     assert cell(full, 8, PATCHES) == "≤ 4"
 
 
 def test_several_findings_at_once(full, qtbot):
     full.session.add_class("stroma")
-    full.editor.several.setChecked(True)
-    assert full.session.settings.model.several
+    full.editor.multi_label.setChecked(True)
+    assert full.session.settings.architecture.multi_label
     choose(full, 0, 1)
     full.session.set_label(full.session.selected, None)
     for place in (1, 2):

@@ -8,7 +8,7 @@ import zarr
 
 from napari_distill2label.core.errors import BundleError
 from napari_distill2label.core.geometry import PatchGrid, PatchPoints
-from napari_distill2label.core.settings import GridSettings
+from napari_distill2label.core.settings import PatchSettings
 from napari_distill2label.store.maps.feature_map import EncoderIdentity, FeatureMap, FeatureOrigin
 
 D = 5
@@ -18,8 +18,8 @@ ABOUT = {"slide": "1-2", "encoder": "abc"}
 def patches_of(kind):
     if kind == "points":
         centres = np.random.default_rng(0).uniform(0, 99, (23, 2))
-        return PatchPoints.at(centres, (100, 120), GridSettings(patch_px=15))
-    grid = PatchGrid.over((100, 120), GridSettings(patch_px=15))
+        return PatchPoints.at(centres, (100, 120), PatchSettings(size_px=15))
+    grid = PatchGrid.over((100, 120), PatchSettings(size_px=15))
     return grid.with_tissue(np.arange(grid.rows * grid.cols).reshape(grid.shape) % 3 > 0) if kind == "tissue" else grid
 
 
@@ -88,7 +88,7 @@ def test_features_of_something_else_are_made_anew(tmp_path, what):
     if what in about:
         about[what] = "other"
     elif what == "patches":
-        patches = PatchGrid.over((100, 120), GridSettings(patch_px=15, stride_px=14)).with_tissue(np.ones((7, 9), bool))
+        patches = PatchGrid.over((100, 120), PatchSettings(size_px=15, stride_px=14)).with_tissue(np.ones((7, 9), bool))
     elif what == "tissue":
         patches = patches.with_tissue(~patches.scored)
     else:

@@ -6,7 +6,7 @@ import pytest
 from napari_distill2label.core.errors import SlideError
 from napari_distill2label.core.events import drain
 from napari_distill2label.core.geometry import PatchGrid, PatchPoints
-from napari_distill2label.core.settings import GridSettings
+from napari_distill2label.core.settings import PatchSettings
 from napari_distill2label.store.maps.feature_map import EncoderIdentity, FeatureMap
 from napari_distill2label.store.maps.hdf5 import find_hdf5, import_hdf5, is_hdf5_of, read_hdf5, write_hdf5
 from napari_distill2label.store.maps.hdf5_geometry import Frame
@@ -151,7 +151,7 @@ def test_what_cannot_be_used_is_one_line_that_names_the_file(tmp_path, damage, s
 @pytest.mark.parametrize("kind", ["grid", "tissue", "points", "resampled"])
 def test_ours_read_back_and_as_the_others_would(tmp_path, kind):
     shape = (400, 500)
-    settings = GridSettings(patch_px=32, mpp=0.5 if kind == "resampled" else None)
+    settings = PatchSettings(size_px=32, mpp=0.5 if kind == "resampled" else None)
     if kind == "points":
         patches = PatchPoints.at(np.random.default_rng(0).uniform(0, 399, (17, 2)), shape, settings)
     else:
@@ -253,7 +253,7 @@ def test_a_file_of_an_earlier_version_of_ours_is_read(tmp_path):
 
 def test_a_full_disk_is_an_error_and_not_the_end_of_the_process(tmp_path, small_disk):
     """HDF5 itself ends in a segmentation fault when it closes a file that does not fit."""
-    patches = PatchGrid.over((3200, 3200), GridSettings(patch_px=32))
+    patches = PatchGrid.over((3200, 3200), PatchSettings(size_px=32))
     features = FeatureMap.open_or_create(tmp_path / "f.zarr", patches, 64, {})
     for block in patches.blocks(4096):
         features.write(block, np.tile(features_of(block.corners[:, ::-1]), 16))
@@ -266,7 +266,7 @@ def test_a_full_disk_is_an_error_and_not_the_end_of_the_process(tmp_path, small_
 
 
 def test_our_own_files_are_checked_too(tmp_path):
-    patches = PatchGrid.over((400, 500), GridSettings(patch_px=32, mpp=0.5, stride_px=25), (0.25, 0.25))
+    patches = PatchGrid.over((400, 500), PatchSettings(size_px=32, mpp=0.5, stride_px=25), (0.25, 0.25))
     features = FeatureMap.open_or_create(tmp_path / "f.zarr", patches, 4, {})
     for block in patches.blocks(50):
         features.write(block, features_of(block.corners[:, ::-1]))

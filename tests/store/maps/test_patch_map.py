@@ -8,7 +8,7 @@ import pytest
 
 from napari_distill2label.core.errors import BundleError, SettingsError
 from napari_distill2label.core.geometry import PatchGrid, PatchPoints
-from napari_distill2label.core.settings import GridSettings
+from napari_distill2label.core.settings import PatchSettings
 from napari_distill2label.store.maps.labels import labels_of
 from napari_distill2label.store.maps.patch_map import PatchMap
 from napari_distill2label.store.maps.zarr_group import digest_of
@@ -29,7 +29,7 @@ def outcome(block, n_classes=3, scale=1.0):
 
 
 def grid(shape=(300, 500), patch=20, tissue=True, **kwargs):
-    patches = PatchGrid.over(shape, GridSettings(patch_px=patch), **kwargs)
+    patches = PatchGrid.over(shape, PatchSettings(size_px=patch), **kwargs)
     if not tissue:
         return patches
     return patches.with_tissue(np.random.default_rng(0).random(patches.shape) > 0.3)
@@ -37,7 +37,7 @@ def grid(shape=(300, 500), patch=20, tissue=True, **kwargs):
 
 def points(n=100, shape=(300, 500)):
     centres = np.random.default_rng(0).random((n, 2)) * (np.array(shape) - 1)
-    return PatchPoints.at(centres, shape, GridSettings(patch_px=20))
+    return PatchPoints.at(centres, shape, PatchSettings(size_px=20))
 
 
 def filled(path, patches, finish=True, **kwargs):
@@ -58,7 +58,7 @@ def test_round_trip(tmp_path, patches):
         slide_path="slides/a.svs",
         slide_mpp=(0.5, 0.25),
         mpp_from_user=True,
-        model={"network": "student", "n": np.int64(3)},
+        architecture={"network": "student", "n": np.int64(3)},
     )
     again = PatchMap.open(path)
     assert again.is_complete
@@ -106,13 +106,13 @@ def test_attention_is_a_stable_softmax_and_contributions_sum_to_the_bag(scale):
 
 def test_mean_and_max_pooling():
     patches = grid(tissue=False)
-    mean = PatchMap.create(None, patches, CLASSES, slide_id="s", model={"pooling": "mean"})
+    mean = PatchMap.create(None, patches, CLASSES, slide_id="s", architecture={"pooling": "mean"})
     for block in patches.blocks(30):
         probability, logit, score = outcome(block)
         mean.write(block, probability, logit, np.zeros_like(score))
     mean.finish()
     np.testing.assert_allclose(mean.attention, 1 / mean.attention.size, rtol=1e-6)
-    largest = filled(None, patches, model={"pooling": "max"})
+    largest = filled(None, patches, architecture={"pooling": "max"})
     assert largest.attention.sum() == 1
     assert largest.attention.argmax() == largest.score.argmax()
 
@@ -155,7 +155,7 @@ def test_a_block_cut_short_is_not_done(tmp_path):
 
 
 def test_writing_touches_few_chunks(tmp_path):
-    patches = PatchGrid.over((60_000, 60_000), GridSettings(patch_px=27))  # five million cells
+    patches = PatchGrid.over((60_000, 60_000), PatchSettings(size_px=27))  # five million cells
     patch_map = PatchMap.create(tmp_path / "a.zarr", patches, ("n", "p"), slide_id="s")
     block = next(patches.blocks(256))
     patch_map.write(block, *outcome(block, 2))
@@ -208,7 +208,7 @@ def test_labels_take_the_threshold_of_the_map_unless_another_is_given():
 
 
 def several_map():
-    patches = PatchGrid.over((20, 40), GridSettings(patch_px=10)).with_tissue(np.array([[1, 1, 1, 1], [1, 0, 0, 0]]))
+    patches = PatchGrid.over((20, 40), PatchSettings(size_px=10)).with_tissue(np.array([[1, 1, 1, 1], [1, 0, 0, 0]]))
     patch_map = PatchMap.create(None, patches, CLASSES, slide_id="s", multi_label=True)
     (block,) = patches.blocks(100)
     probability = np.array([[0.9, 0.1, 0.2], [0.1, 0.8, 0.3], [0.2, 0.7, 0.6], [0.3, 0.2, 0.5], [0, 0, 0.4]])
@@ -330,7 +330,7 @@ DAMAGE = {
     "negative mpp": lambda path: edit_attributes(path, slide_mpp=[-1, 1]),
     "no geometry": lambda path: edit_attributes(path, patches={}),
     "geometry of another shape": lambda path: edit_attributes(
-        path, patches={**PatchGrid.over((99, 99), GridSettings(patch_px=9)).to_json()}
+        path, patches={**PatchGrid.over((99, 99), PatchSettings(size_px=9)).to_json()}
     ),
     "geometry with text": lambda path: edit_attributes(path, patches={"kind": "grid", "rows": "many"}),
     "array missing": lambda path: shutil.rmtree(path / "logit"),

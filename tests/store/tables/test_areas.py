@@ -5,7 +5,7 @@ import pytest
 import shapely
 
 from napari_distill2label.core.geometry import PatchGrid, PatchPoints
-from napari_distill2label.core.settings import GridSettings
+from napari_distill2label.core.settings import PatchSettings
 from napari_distill2label.store.tables import areas
 from napari_distill2label.store.tables.areas import covered_shares, find_overlaps
 
@@ -27,7 +27,7 @@ def by_pixels(area, patches, fine=8):
 
 @pytest.mark.parametrize(("side", "stride", "origin"), [(10, 10, (0, 0)), (12, 5, (-6, 3)), (7, 20, (2, -3))])
 def test_against_pixels(side, stride, origin):
-    grid = PatchGrid.over(SHAPE, GridSettings(patch_px=side, stride_px=stride), origin=origin)
+    grid = PatchGrid.over(SHAPE, PatchSettings(size_px=side, stride_px=stride), origin=origin)
     grid = grid.with_tissue(np.random.default_rng(0).random(grid.shape) < 0.8)
     donut = shapely.Point(60.2, 41.7).buffer(33).difference(shapely.Point(57, 40).buffer(12))
     area = donut | shapely.box(100, 70, 200, 200) | shapely.Polygon([(0, 0), (25, 3), (4, 30)])
@@ -41,7 +41,7 @@ def test_against_pixels(side, stride, origin):
 def test_outlines_of_any_length(monkeypatch, few):
     """Cut into parts or not, alone or beside others."""
     monkeypatch.setattr(areas, "FEW_POINTS", few)
-    grid = PatchGrid.over(SHAPE, GridSettings(patch_px=5, stride_px=3))
+    grid = PatchGrid.over(SHAPE, PatchSettings(size_px=5, stride_px=3))
     area = shapely.Point(60.2, 41.7).buffer(33, 50) - shapely.box(55, 0, 66, 90) | shapely.box(56.3, 2, 61, 88)
     np.testing.assert_allclose(covered_shares(area, grid), by_pixels(area, grid), atol=0.03)
     which = np.array([7, 400, 3])
@@ -49,7 +49,7 @@ def test_outlines_of_any_length(monkeypatch, few):
 
 
 def test_patches_at_any_place():
-    points = PatchPoints.at(np.random.default_rng(1).random((200, 2)) * SHAPE, SHAPE, GridSettings(patch_px=9))
+    points = PatchPoints.at(np.random.default_rng(1).random((200, 2)) * SHAPE, SHAPE, PatchSettings(size_px=9))
     area = shapely.Point(60, 45).buffer(30)
     np.testing.assert_allclose(covered_shares(area, points), by_pixels(area, points), atol=0.015)
 
@@ -60,7 +60,7 @@ def test_a_patch_over_the_border_counts_by_its_part_in_the_slide():
 
 
 def test_nothing_and_everything():
-    grid = PatchGrid.over(SHAPE, GridSettings(patch_px=10))
+    grid = PatchGrid.over(SHAPE, PatchSettings(size_px=10))
     assert not covered_shares(shapely.GeometryCollection(), grid).any()
     assert (covered_shares(shapely.box(-1, -1, 500, 500), grid) == 1).all()
     none = grid.with_tissue(np.zeros(grid.shape, bool))
@@ -68,7 +68,7 @@ def test_nothing_and_everything():
 
 
 def test_what_areas_meet():
-    grid = PatchGrid.over((40, 40), GridSettings(patch_px=10))
+    grid = PatchGrid.over((40, 40), PatchSettings(size_px=10))
     tissue = np.zeros((4, 4), bool)
     tissue[0, 0] = True
     outlines = [shapely.box(5, 5, 6, 6), shapely.box(25, 25, 26, 26), shapely.box(50, 50, 60, 60)]

@@ -9,7 +9,7 @@ from napari_distill2label.core.bag import UNLABELLED
 from napari_distill2label.core.errors import CohortError
 from napari_distill2label.core.geometry import PatchGrid, PatchPoints
 from napari_distill2label.core.label_map import class_of_labels
-from napari_distill2label.core.settings import GridSettings
+from napari_distill2label.core.settings import PatchSettings
 from napari_distill2label.store.tables.points import Points, check_labels, find_for_slide, label_patches, read_points
 
 CLASSES = ("normal", "tumour", "stroma")
@@ -131,7 +131,7 @@ def by_definition(found, grid):
 def test_a_patch_is_positive_if_a_positive_point_falls_inside_its_box(side, stride, origin):
     if min(origin) < -side / 2:
         origin = (0, 5)
-    grid = PatchGrid.over((60, 71), GridSettings(patch_px=side, stride_px=stride), origin=origin)
+    grid = PatchGrid.over((60, 71), PatchSettings(size_px=side, stride_px=stride), origin=origin)
     rng = np.random.default_rng(side * stride)
     grid = grid.with_tissue(rng.random(grid.shape) < 0.8)
     coordinates = rng.random((40, 2)) * (60, 71)
@@ -142,7 +142,7 @@ def test_a_patch_is_positive_if_a_positive_point_falls_inside_its_box(side, stri
 
 
 def test_boxes_are_half_open():
-    grid = PatchGrid.over((40, 40), GridSettings(patch_px=10))
+    grid = PatchGrid.over((40, 40), PatchSettings(size_px=10))
     at = points((0, 0, "tumour"), (9.99, 19.99, "tumour"), (10, 20, "normal"), (39.9, 39.9, "stroma"))
     classes = class_of_patches(at, grid, CLASSES, corrections=True).reshape(4, 4)
     expected = np.full((4, 4), UNLABELLED)
@@ -153,7 +153,7 @@ def test_boxes_are_half_open():
 
 @pytest.mark.parametrize(("patch_px", "stride_px"), [(10, 10), (10, 5), (27, 9), (9, 4), (8, 12)])
 def test_a_correction_at_the_centre_of_a_patch_is_of_that_patch_alone(patch_px, stride_px):
-    grid = PatchGrid.over((80, 90), GridSettings(patch_px=patch_px, stride_px=stride_px), origin=(3, 2))
+    grid = PatchGrid.over((80, 90), PatchSettings(size_px=patch_px, stride_px=stride_px), origin=(3, 2))
     corners = np.stack(np.meshgrid(*map(np.arange, grid.shape), indexing="ij"), -1).reshape(-1, 2) * grid.stride
     for number, (y, x) in enumerate(corners + grid.origin + (grid.side - 1) / 2):
         classes = class_of_patches(points((y, x, "tumour")), grid, CLASSES, corrections=True)
@@ -163,20 +163,20 @@ def test_a_correction_at_the_centre_of_a_patch_is_of_that_patch_alone(patch_px, 
 
 
 def test_points_outside_the_grid_count_nowhere():
-    grid = PatchGrid.over((40, 40), GridSettings(patch_px=10), origin=(5, 5))
+    grid = PatchGrid.over((40, 40), PatchSettings(size_px=10), origin=(5, 5))
     at = points((0, 0, "tumour"), (4.9, 20, "tumour"), (500, 20, "tumour"), (-3, -3, "tumour"))
     assert set(class_of_patches(at, grid, CLASSES, corrections=False)) == {UNLABELLED}
     assert set(class_of_patches(points(), grid, CLASSES, corrections=False)) == {UNLABELLED}
 
 
 def test_of_several_positive_classes_the_one_with_most_points_counts():
-    grid = PatchGrid.over((10, 10), GridSettings(patch_px=10))
+    grid = PatchGrid.over((10, 10), PatchSettings(size_px=10))
     at = points((1, 1, "tumour"), (2, 2, "stroma"), (3, 3, "stroma"), *[(4, 4, "normal")] * 9)
     assert class_of_patches(at, grid, CLASSES, corrections=True).tolist() == [2]
 
 
 def test_a_label_that_is_no_class_says_nothing_in_truth_and_is_an_error_in_corrections():
-    grid = PatchGrid.over((10, 20), GridSettings(patch_px=10))
+    grid = PatchGrid.over((10, 20), PatchSettings(size_px=10))
     at = points((1, 1, "fibroblast"), (1, 2, ""), (1, 11, "fibroblast"), (1, 12, "normal"))
     assert class_of_patches(at, grid, CLASSES, corrections=False).tolist() == [UNLABELLED, 0]
     with pytest.raises(
@@ -190,7 +190,7 @@ def test_a_label_that_is_no_class_says_nothing_in_truth_and_is_an_error_in_corre
 
 
 def test_a_label_that_is_nearly_a_class_is_an_error():
-    grid = PatchGrid.over((10, 10), GridSettings(patch_px=10))
+    grid = PatchGrid.over((10, 10), PatchSettings(size_px=10))
     for corrections in (True, False):
         with pytest.raises(CohortError, match="--map Tumor=tumour"):
             class_of_patches(points((1, 1, "Tumor")), grid, CLASSES, corrections)
@@ -198,7 +198,7 @@ def test_a_label_that_is_nearly_a_class_is_an_error():
 
 def test_patches_on_points_take_the_label_within_one_pixel():
     centres = PatchPoints.at(
-        np.array([[10.5, 20.5], [30, 30], [50, 50], [70, 70]]), (100, 100), GridSettings(patch_px=9)
+        np.array([[10.5, 20.5], [30, 30], [50, 50], [70, 70]]), (100, 100), PatchSettings(size_px=9)
     )
     at = points(
         (10.5, 20.5, "tumour"),  # its centre was rounded to (11, 21)
@@ -211,7 +211,7 @@ def test_patches_on_points_take_the_label_within_one_pixel():
 
 
 def test_at_a_centre_is_what_is_nearest_whatever_its_class():
-    centres = PatchPoints.at(np.array([[10, 10]]), (50, 50), GridSettings(patch_px=9))
+    centres = PatchPoints.at(np.array([[10, 10]]), (50, 50), PatchSettings(size_px=9))
     assert class_of_patches(points((10, 10.2, "x"), (10, 10.8, "tumour")), centres, CLASSES, False).tolist() == [
         UNLABELLED
     ]
@@ -275,7 +275,7 @@ def marks(tmp_path):
     return make
 
 
-GRID = PatchGrid.over((40, 40), GridSettings(patch_px=10))
+GRID = PatchGrid.over((40, 40), PatchSettings(size_px=10))
 
 
 def on_grid(found, **how):
@@ -345,7 +345,7 @@ def test_ignored_points_and_cells_make_their_patches_unclear(marks):
     assert found.tally.is_unusable  # it is not that nothing was found
     boxes = label_patches(cell, boxes_at([[0, 0], [10, 10]]), {}, 3)
     assert boxes.unclear.tolist() == [False, True]
-    centred = PatchPoints.at(np.array([[14, 14], [30, 30]]), (40, 40), GridSettings(patch_px=9))
+    centred = PatchPoints.at(np.array([[14, 14], [30, 30]]), (40, 40), PatchSettings(size_px=9))
     both = replace(cell, coordinates=np.array([[14.9, 14.9]]), labels=np.array(["tumour"], object))
     assert label_patches(both, centred, {"tumour": 1}, 3).classes.tolist() == [UNLABELLED, UNLABELLED]
 
@@ -378,7 +378,7 @@ def test_areas_of_boxes_and_of_centred_patches(marks):
     at = marks((outline(0, 0, 20, 20), "tumour"), ({"type": "Point", "coordinates": [15.5, 15.5]}, "normal"))
     boxes = boxes_at([[0, 0], [5, 12], [15, 15], [30, 30]])
     assert class_of_patches(at, boxes, CLASSES, corrections=False).tolist() == [1, 1, 0, UNLABELLED]
-    centred = PatchPoints.at(np.array([[5, 5], [15, 15], [30, 30]]), (60, 71), GridSettings(patch_px=9))
+    centred = PatchPoints.at(np.array([[5, 5], [15, 15], [30, 30]]), (60, 71), PatchSettings(size_px=9))
     assert class_of_patches(at, centred, CLASSES, corrections=False).tolist() == [1, 0, UNLABELLED]
 
 
@@ -477,7 +477,7 @@ def test_the_tally_says_what_became_of_points():
     assert tally.outside == {"tumour": 1, "normal": 1}
     assert tally.no_class == {"x": 1, "": 1}
     assert tally.counted == 1
-    centred = PatchPoints.at(np.array([[15, 15]]), (40, 40), GridSettings(patch_px=9))
+    centred = PatchPoints.at(np.array([[15, 15]]), (40, 40), PatchSettings(size_px=9))
     tally = label_patches(at, centred, index, 3).tally
     assert (tally.points, tally.elsewhere) == ({"tumour": 1}, {"tumour": 1})
     assert (tally + tally).points == Counter({"tumour": 2})

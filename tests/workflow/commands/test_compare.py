@@ -8,7 +8,7 @@ from sklearn.metrics import confusion_matrix, roc_auc_score
 from napari_distill2label.core.errors import CohortError, SettingsError
 from napari_distill2label.core.events import drain
 from napari_distill2label.core.geometry import PatchGrid, PatchPoints
-from napari_distill2label.core.settings import GridSettings
+from napari_distill2label.core.settings import PatchSettings
 from napari_distill2label.store.maps.patch_map import PatchMap
 from napari_distill2label.workflow.commands.compare import compare
 
@@ -17,9 +17,9 @@ SHAPE = (60, 80)
 
 
 def patch_map(slide_id, probability, centres=None, classes=CLASSES):
-    settings = GridSettings(patch_px=10)
+    settings = PatchSettings(size_px=10)
     patches = PatchGrid.over(SHAPE, settings) if centres is None else PatchPoints.at(centres, SHAPE, settings)
-    made = PatchMap.create(None, patches, classes, slide_id=slide_id, model={"network": "student"})
+    made = PatchMap.create(None, patches, classes, slide_id=slide_id, architecture={"network": "student"})
     for block in patches.blocks(100):
         values = probability[block.window][block.scored]
         made.write(block, values, values, values[:, 1])

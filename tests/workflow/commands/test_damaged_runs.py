@@ -35,7 +35,7 @@ def runs(shared_run, cohort_csv, tmp_path_factory):
     Cohort.read(shared_run / "cohort.csv").write(finished / "cohort.csv")
     work = train(Cohort.read(cohort_csv), half, Run.open(finished).config.settings)
     for event in work:
-        if isinstance(event, EpochEnd) and event.network == "assistant-2":
+        if isinstance(event, EpochEnd) and event.network == "oof-2":
             break
     work.close()
     return {"finished": finished, "half": half}

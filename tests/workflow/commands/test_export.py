@@ -105,7 +105,7 @@ def test_an_unfinished_and_a_damaged_map_do_not_keep_the_others(predicted, slide
 def test_a_map_whose_classes_are_none_fails_alone(predicted, tmp_path, collect, classes):
     about = predicted / "predictions" / "slide_000.student.zarr" / "zarr.json"
     data = json.loads(about.read_text())
-    data["attributes"] |= {"several": True, "classes": classes}
+    data["attributes"] |= {"multi_label": True, "classes": classes}
     about.write_text(json.dumps(data))
     events, files = collect(export(predicted, tmp_path / "out", ["csv", "ome-tiff"]))
     assert [event.item for event in events if isinstance(event, ItemFailed)] == ["slide_000"]

@@ -9,7 +9,7 @@ import pytest
 from napari_distill2label.core.errors import SettingsError
 from napari_distill2label.core.events import ItemDone, ItemFailed, Notice, Progress, drain
 from napari_distill2label.core.presets import build_settings
-from napari_distill2label.core.settings import GridSettings, Settings
+from napari_distill2label.core.settings import PatchSettings, Settings
 from napari_distill2label.inference.encoder import FrozenEncoder
 from napari_distill2label.store.cohort import Cohort
 from napari_distill2label.store.maps.feature_map import FeatureMap
@@ -20,7 +20,7 @@ from napari_distill2label.workflow.feature_store import UNFINISHED
 
 pytest.importorskip("onnxruntime", reason="frozen encoders were NOT tested: onnxruntime is not installed")
 
-WSI = ["--preset", "wsi", "--grid.patch_px", "32", "--grid.mpp", "0.5", "--grid.tissue", "all"]
+WSI = ["--preset", "wsi", "--patches.size_px", "32", "--patches.mpp", "0.5", "--patches.tissue", "none"]
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def seen(monkeypatch):
 
 
 def test_features_are_computed_once(encoder, four, tmp_path, seen, collect):
-    cohort, grid = Cohort.read(four), GridSettings(patch_px=32)
+    cohort, grid = Cohort.read(four), PatchSettings(size_px=32)
     cohort = cohort.with_slides([*list(cohort)[:2], type(cohort.slides[0])("gone", tmp_path / "gone.png")])
     events, folders = collect(extract_features(cohort, encoder, tmp_path / "f", grid))
     assert [(type(event), event.item) for event in events if isinstance(event, ItemDone | ItemFailed)] == [
@@ -63,7 +63,7 @@ def test_features_are_computed_once(encoder, four, tmp_path, seen, collect):
     assert any(isinstance(event, Progress) and event.total == 12 for event in events)
     assert collect(extract_features(cohort, encoder, tmp_path / "f", grid))[1] == folders
     assert sum(seen) == 2 * 12
-    events, _ = collect(extract_features(cohort, encoder, tmp_path / "f", GridSettings(patch_px=40)))  # made anew
+    events, _ = collect(extract_features(cohort, encoder, tmp_path / "f", PatchSettings(size_px=40)))  # made anew
     assert sum(seen) > 2 * 12
     told = [event.message for event in events if isinstance(event, Notice) and "computed anew" in event.message]
     assert [message.split(":")[0] for message in told] == ["s/0", "s/1"]
@@ -75,7 +75,7 @@ def test_features_of_a_region_alone(encoder, slides, cli, tmp_path):
     (regions := tmp_path / "regions").mkdir()
     (regions / "S.geojson").write_text(json.dumps(region))
     (cohort := tmp_path / "one.csv").write_text(f"slide_id,path,label\nS,{slides[0]},normal\n")
-    size = ["--grid.patch_px", "32", "--grid.tissue", "all"]
+    size = ["--patches.size_px", "32", "--patches.tissue", "none"]
     status, _, err = cli(
         "extract-features", cohort, "--encoder", encoder, "-o", tmp_path / "f", *size, "--tissue", regions
     )
@@ -205,19 +205,21 @@ def test_torchscript_is_opened_on_trust_only(data_dir, encoder, four, tmp_path, 
 
 
 def test_patches_too_small_for_the_encoder(encoder, four, tmp_path, refused, flags):
-    line = refused("train", four, "-o", tmp_path / "run", "--grid.patch_px", "27", "--encoder", encoder, *flags)
+    line = refused("train", four, "-o", tmp_path / "run", "--patches.size_px", "27", "--encoder", encoder, *flags)
     assert "patches of 27 px are too small for 'mobilenet_v2_imagenet'" in line
-    assert "--grid.patch_px to 32" in line
+    assert "--patches.size_px to 32" in line
     with pytest.raises(SettingsError, match="too small"):
-        drain(extract_features(Cohort.read(four), encoder, tmp_path / "f", GridSettings(patch_px=16)))
+        drain(extract_features(Cohort.read(four), encoder, tmp_path / "f", PatchSettings(size_px=16)))
 
 
 def test_the_encoder_s_own_patch_side_serves_where_none_is_set(encoder, four, tmp_path):
     description = json.loads(encoder.with_suffix(".json").read_text()) | {"patch_px": 48, "mpp": 0.5}
     encoder.with_suffix(".json").write_text(json.dumps(description))
-    small = Settings(**{"model": {"hidden": 8}, "teacher": {"epochs": 1}, "student": {"epochs": 1}, "device": "cpu"})
+    small = Settings(
+        **{"architecture": {"hidden_dim": 8}, "teacher": {"epochs": 1}, "student": {"epochs": 1}, "device": "cpu"}
+    )
     run = drain(train(Cohort.read(four), tmp_path / "run", small, encoder=encoder))
-    assert (run.config.settings.grid.patch_px, run.config.settings.grid.mpp) == (48, 0.5)
+    assert (run.config.settings.patches.size_px, run.config.settings.patches.mpp) == (48, 0.5)
     (patch_map,) = drain(predict(run, [Cohort.read(four).slides[3].path]))
     assert (patch_map.patches.patch_px, patch_map.patches.side) == (48, 48)
     drain(train(Cohort.read(four), tmp_path / "run", small, encoder=encoder, resume=True))
@@ -230,7 +232,7 @@ def test_whole_slides_need_an_encoder_and_say_how_to_get_one(four, tmp_path, fla
     assert "--encoder" in refused(
         "train", tmp_path / "no.csv", "-o", tmp_path / "run", "--preset", "wsi"
     )  # nothing read
-    assert build_settings("wsi").model.encoder == "features"
+    assert build_settings("wsi").architecture.encoder == "features"
 
 
 def test_a_slide_that_is_called_as_scratch_is_keeps_its_features(encoder, slides, tmp_path, cohort_of, cli):
@@ -248,8 +250,8 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(encoder, four, tmp
     import sys
 
     folder = small_disk(100_000)
-    asked = ["extract-features", four, "--encoder", encoder, "-o", folder, "--format", kind, "--grid.patch_px", "32"]
-    asked += ["--grid.tissue", "all"]
+    asked = ["extract-features", four, "--encoder", encoder, "-o", folder, "--format", kind, "--patches.size_px", "32"]
+    asked += ["--patches.tissue", "none"]
     done = subprocess.run(
         [sys.executable, "-m", "napari_distill2label.cli", *map(str, asked)], capture_output=True, text=True
     )

@@ -11,7 +11,7 @@ import tifffile
 from napari_distill2label.core.errors import SlideError
 from napari_distill2label.core.events import ItemDone, ItemFailed, ItemStarted, Progress, drain
 from napari_distill2label.core.geometry import PatchGrid
-from napari_distill2label.core.settings import GridSettings
+from napari_distill2label.core.settings import PatchSettings
 from napari_distill2label.inference import engine
 from napari_distill2label.slides.synthetic import draw_slide
 from napari_distill2label.store.maps.patch_map import PatchMap
@@ -181,9 +181,9 @@ def test_a_patch_of_too_few_pixels_cannot_have_the_model_s_scale(tmp_path, slide
     from napari_distill2label.slides.registry import open_slide
 
     with open_slide(slides[0], 0.5) as slide:
-        check_patches(slide, PatchGrid.over(slide.shape, GridSettings(patch_px=4, mpp=0.5), slide.mpp))
+        check_patches(slide, PatchGrid.over(slide.shape, PatchSettings(size_px=4, mpp=0.5), slide.mpp))
         with pytest.raises(SlideError, match="larger patches"):  # 4.56 px would be right, and 5 are 10 % more
-            check_patches(slide, PatchGrid.over(slide.shape, GridSettings(patch_px=4, mpp=0.57), slide.mpp))
+            check_patches(slide, PatchGrid.over(slide.shape, PatchSettings(size_px=4, mpp=0.57), slide.mpp))
 
 
 def test_a_map_that_does_not_fit_on_the_disk_is_one_line_and_goes_on(trained, slides, tmp_path, small_disk, cli):

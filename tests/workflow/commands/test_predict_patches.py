@@ -58,7 +58,7 @@ def test_a_patch_larger_than_the_slide(trained, png, tmp_path, cli):
 def test_a_slide_without_tissue(cohort_csv, slides, tmp_path, tiny, png, cli):
     from napari_distill2label.workflow.commands.train import train
 
-    run = drain(train(Cohort.read(cohort_csv), tmp_path / "run", tiny(grid={"tissue": "white"})))
+    run = drain(train(Cohort.read(cohort_csv), tmp_path / "run", tiny(patches={"tissue": "white"})))
     half = tifffile.imread(slides[1])
     half[:, :64] = 255
     white = png("weiß", np.full((112, 128, 3), 250, np.uint8))

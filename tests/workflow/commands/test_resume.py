@@ -26,8 +26,8 @@ def whole(cohort_csv, tmp_path_factory):
     from napari_distill2label.core.presets import build_settings
 
     settings = build_settings(overrides={
-        "model": {"hidden": 16, "attention": 8}, "device": "cpu",
-        "teacher": {"epochs": 3, "learning_rate": 1e-3}, "assistant": {"epochs": 1},
+        "architecture": {"hidden_dim": 16, "attention_dim": 8}, "device": "cpu",
+        "teacher": {"epochs": 3, "learning_rate": 1e-3}, "oof": {"epochs": 1},
         "student": {"epochs": 2, "learning_rate": 1e-3},
     })  # fmt: skip
     run = drain(train(Cohort.read(cohort_csv), tmp_path_factory.mktemp("whole") / "run", settings, baseline=True))
@@ -103,7 +103,7 @@ def test_a_killed_process_resumes_to_the_same_weights(cohort_csv, tmp_path, flag
         ("baseline", 1, EpochEnd),
         ("teacher", 2, Progress),
         ("teacher", 3, EpochEnd),
-        ("assistant-2", 1, EpochEnd),
+        ("oof-2", 1, EpochEnd),
         ("student", 1, EpochEnd),
         ("student", 1, Progress),
     ],
@@ -160,8 +160,8 @@ def test_a_bundle_that_was_lost_comes_back_from_its_checkpoint(trained, shared_r
     [
         (["--teacher.lambda_n", "0.25"], "teacher settings"),
         (["--student.temperature", "3"], "student settings"),
-        (["--grid.patch_px", "32"], "grid settings"),
-        (["--model.hidden", "8"], "model settings"),
+        (["--patches.size_px", "32"], "grid settings"),
+        (["--architecture.hidden_dim", "8"], "model settings"),
         (["--seed", "5"], "seed settings"),
         (["--preset", "breast"], "preset settings"),
         (["--split.test", "0.3"], "split settings"),

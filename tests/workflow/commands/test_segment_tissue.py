@@ -6,7 +6,7 @@ import pytest
 import napari_distill2label as d2l
 from napari_distill2label.core.errors import SettingsError
 from napari_distill2label.core.events import ItemDone, ItemFailed, Notice, Progress
-from napari_distill2label.core.settings import GridSettings
+from napari_distill2label.core.settings import PatchSettings
 from napari_distill2label.slides.regions import read_regions
 from napari_distill2label.store.maps.patch_map import PatchMap
 from napari_distill2label.workflow.commands.segment_tissue import segment_tissue
@@ -49,7 +49,7 @@ def test_slides_without_tissue_or_damaged_fail_and_the_others_go_on(slides, png,
     assert [event.result for event in events if isinstance(event, ItemDone)] == files
     assert any(isinstance(event, Progress) for event in events)
     with pytest.raises(SettingsError, match="the rule 'all' finds no regions"):
-        collect(segment_tissue([slides[0]], tmp_path / "out", GridSettings(tissue="all")))
+        collect(segment_tissue([slides[0]], tmp_path / "out", PatchSettings(tissue="none")))
 
 
 def test_the_rule_and_its_level_reach_the_work(png, tmp_path, cli, refused):
@@ -57,7 +57,7 @@ def test_the_rule_and_its_level_reach_the_work(png, tmp_path, cli, refused):
     image[20:80, 20:80] = 210  # grey: nothing to see by its saturation
     slide = png("grau", image)
     assert cli("segment-tissue", slide, "-o", tmp_path)[0] == 1
-    assert cli("segment-tissue", slide, "-o", tmp_path, "--grid.tissue", "white")[0] == 0
+    assert cli("segment-tissue", slide, "-o", tmp_path, "--patches.tissue", "white")[0] == 0
     assert read_regions(tmp_path / "grau.geojson").area == 60 * 60
     assert (
         cli(
@@ -65,15 +65,15 @@ def test_the_rule_and_its_level_reach_the_work(png, tmp_path, cli, refused):
             slide,
             "-o",
             tmp_path,
-            "--grid.tissue",
+            "--patches.tissue",
             "white",
-            "--grid.white_level",
+            "--patches.white_level",
             "200",
             "--overwrite",
         )[0]
         == 1
     )
-    assert "white_level" in refused("segment-tissue", slide, "-o", tmp_path, "--grid.white_level", "300")
+    assert "white_level" in refused("segment-tissue", slide, "-o", tmp_path, "--patches.white_level", "300")
 
 
 def test_the_command_in_python(slides, tmp_path):

@@ -22,14 +22,18 @@ def test_a_run_holds_three_bundles_and_their_history(shared_run, config_of, tabl
     for network in run.models:
         config = config_of(run.bundle(network))
         assert (config["network"], config["classes"], config["mpp"]) == (network, ["normal", "tumour"], 0.5)
-        assert (config["model"]["hidden"], config["grid"]["patch_px"], config["n_corrections"]) == (16, 27, 0)
+        assert (config["architecture"]["hidden_dim"], config["patches"]["size_px"], config["n_corrections"]) == (
+            16,
+            27,
+            0,
+        )
         card = (run.bundle(network) / "card.md").read_text("utf-8")
         assert "research use only" in card
         assert "no patch label was used" in card
         assert load_bundle(run.bundle(network)).model.n_classes == 2
     assert {config_of(run.bundle(network))["weights_sha256"] for network in run.models}.__len__() == 3
     rows = table(shared_run / "history.csv")
-    trained = ("baseline", "teacher", "assistant-1", "assistant-2", "assistant-3", "student")
+    trained = ("baseline", "teacher", "oof-1", "oof-2", "oof-3", "student")
     assert [(row["model"], row["epoch"]) for row in rows] == [(network, "1") for network in trained]
     assert not rows[0]["loss_noise"]  # plain MIL has no such term
     assert rows[1]["loss_noise"]
@@ -56,7 +60,7 @@ def test_events_tell_of_reading_epochs_and_the_best(cohort_csv, tmp_path, tiny, 
     ends = [event for event in events if isinstance(event, EpochEnd)]
     assert [(end.network, end.epoch, end.epochs) for end in ends] == [
         ("teacher", 1, 1),
-        *((f"assistant-{number}", 1, 1) for number in (1, 2, 3)),
+        *((f"oof-{number}", 1, 1) for number in (1, 2, 3)),
         ("student", 1, 2),
         ("student", 2, 2),
     ]
@@ -64,7 +68,7 @@ def test_events_tell_of_reading_epochs_and_the_best(cohort_csv, tmp_path, tiny, 
     assert ends[0].metrics.keys() <= {"valid_loss", "valid_auroc"}
     assert "valid_loss" in ends[0].metrics
     timing = Timing.read(run.folder)
-    assert timing.epoch.keys() == {"teacher", "assistant-1", "assistant-2", "assistant-3", "student"}
+    assert timing.epoch.keys() == {"teacher", "oof-1", "oof-2", "oof-3", "student"}
     assert timing.n_slides == len(run.cohort.in_split("train")) + len(run.cohort.in_split("valid"))
     assert timing.n_patches > timing.n_slides
     assert all(seconds > 0 for seconds in (timing.reading, timing.between, *timing.epoch.values()))
@@ -122,7 +126,7 @@ def test_several_classes_at_once_give_a_mask_and_a_picture_each(slides, cohort_o
     cohort, run, out = cohort_of(rows, ("slide_id", "path", "label", "split")), tmp_path / "run", tmp_path / "out"
     assert cli("train", cohort, "-o", run, *flags)[0] == 0
     config = config_of(run / "student")
-    assert config["model"]["several"] is True
+    assert config["architecture"]["multi_label"] is True
     assert config["classes"] == ["normal", "a", "b"]
     assert cli("predict", run, slides[0], "-o", out, "--format", "ome-tiff,csv")[0] == 0
     assert {path.name for path in out.glob("[!.]*")} == {"slide_000.csv", "slide_000_a.ome.tif", "slide_000_b.ome.tif"}
@@ -199,7 +203,7 @@ def test_a_cohort_that_cannot_be_used_is_one_line(tmp_path, cli, flags, content,
         (["--teacher.epochs", "0"], "teacher.epochs"),
         (["--teacher.epochs", "many"], "teacher.epochs"),
         (["--split.test", "0.95"], "leave no slide to train on"),
-        (["--grid.patch_px", "5"], "too small"),
+        (["--patches.size_px", "5"], "too small"),
         (["--device", "abacus"], "device"),
         (["--device", "cuda:99"], "not available"),
         (["--preset", "wsi"], "--encoder"),
@@ -266,7 +270,7 @@ def test_slides_of_different_scale_are_pointed_out(slides, cohort_of, tmp_path, 
     events, run = collect(train(cohort, tmp_path / "run", tiny()))
     assert any(isinstance(event, Notice) and "differ in µm/px" in event.message for event in events)
     assert config_of(run.bundle("teacher"))["mpp"] is None
-    events, run = collect(train(cohort, tmp_path / "other", tiny(grid={"mpp": 0.5, "patch_px": 20})))
+    events, run = collect(train(cohort, tmp_path / "other", tiny(patches={"mpp": 0.5, "size_px": 20})))
     assert not any(isinstance(event, Notice) and "differ" in event.message for event in events)
     assert config_of(run.bundle("teacher"))["mpp"] == 0.5
 

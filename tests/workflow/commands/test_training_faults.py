@@ -181,7 +181,10 @@ def _quoted(text):
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="tells by /proc how much memory is in use")
 def test_too_little_memory_is_one_line(cohort_csv, tmp_path, flags):
     # 8192 × 8192 weights, of which there are several copies
-    wide = ["--model.hidden=8192", *(flag for flag in flags if not flag.startswith("--model.hidden"))]
+    wide = [
+        "--architecture.hidden_dim=8192",
+        *(flag for flag in flags if not flag.startswith("--architecture.hidden_dim")),
+    ]
     status, line = limited("memory", 300 * 2**20, "train", cohort_csv, "-o", tmp_path / "run", *wide)
     assert status == 2
     assert "out of memory. Finished work is saved." in line
@@ -279,20 +282,20 @@ def test_a_damaged_checkpoint_of_an_unfinished_network_is_told_and_trained_anew(
     cohort_csv, tmp_path, settings, whole, collect
 ):
     cohort, run = Cohort.read(cohort_csv), tmp_path / "run"
-    closed_after(train(cohort, run, settings), "assistant-2")
-    for network in ("assistant-1", "assistant-2"):
+    closed_after(train(cohort, run, settings), "oof-2")
+    for network in ("oof-1", "oof-2"):
         damage(run / "checkpoints" / f"{network}.safetensors")
     events, _ = collect(train(cohort, run, resume=True))
     told = [event.message for event in events if isinstance(event, Notice) and "anew" in event.message]
     assert len(told) == 2
-    assert told[0].startswith(str(run / "checkpoints" / "assistant-1.safetensors"))
-    assert told[0].endswith(": the assistant 1 is trained anew")
+    assert told[0].startswith(str(run / "checkpoints" / "oof-1.safetensors"))
+    assert told[0].endswith(": the out-of-fold classifier 1 is trained anew")
     assert weights(run) == weights(whole)
 
 
 def test_of_a_finished_one_nothing_good_is_replaced_unasked(trained, cohort_csv, refused):
     before = weights(trained)
-    for network in ("teacher", "assistant-1", "student"):
+    for network in ("teacher", "oof-1", "student"):
         path = trained / "checkpoints" / f"{network}.safetensors"
         kept = path.read_bytes()
         damage(path)
@@ -334,7 +337,7 @@ def test_the_model_of_another_run_is_no_model_of_this_one(trained, cohort_csv, t
 
 
 def test_a_checkpoint_of_another_network_is_refused_before_it_is_loaded(trained, cohort_csv, tmp_path, tiny, refused):
-    other = drain(train(Cohort.read(cohort_csv), tmp_path / "other", tiny(model={"hidden": 12})))
+    other = drain(train(Cohort.read(cohort_csv), tmp_path / "other", tiny(architecture={"hidden_dim": 12})))
     shutil.copy(other.checkpoint("teacher"), trained / "checkpoints" / "teacher.safetensors")
     assert "it is of another network" in refused("train", cohort_csv, "-o", trained, "--resume")
 
@@ -343,7 +346,7 @@ def test_a_checkpoint_of_another_network_is_refused_before_it_is_loaded(trained,
 
 
 def test_a_student_of_other_teachers_is_trained_anew(trained, cohort_csv, collect):
-    """As a kill leaves it between a new assistant and its student."""
+    """As a kill leaves it between a new out-of-fold classifier and its student."""
     before = weights(trained)
     path = trained / "checkpoints" / "student.safetensors"
     state = load_checkpoint(path)
@@ -398,7 +401,7 @@ def test_rows_of_the_history_come_back_from_the_checkpoints(trained, cohort_csv)
     drain(train(Cohort.read(cohort_csv), trained, resume=True))
     assert (trained / "history.csv").read_bytes() == before
     assert [model for model, _ in rows(trained)] == [
-        "baseline", "teacher", "assistant-1", "assistant-2", "assistant-3", "student",
+        "baseline", "teacher", "oof-1", "oof-2", "oof-3", "student",
     ]  # fmt: skip
 
 
@@ -439,7 +442,7 @@ def test_one_that_has_learnt_is_not(png, cohort_of, tmp_path, tiny, collect):
         pixels = np.random.default_rng(index).integers(0, 40, (60, 60, 3)) + 200 * (index % 2)
         rows.append((f"s{index}", png(f"s{index}", pixels.astype(np.uint8)), str(index % 2)))
     fast = {"epochs": 6, "learning_rate": 3e-3, "weight_decay": 0.0}
-    settings = tiny(teacher=fast, model={"dropout": 0.0}, split={"test": 0.0, "valid": 0.0})
+    settings = tiny(teacher=fast, architecture={"dropout": 0.0}, split={"test": 0.0, "valid": 0.0})
     events, _ = collect(train(Cohort.read(cohort_of(rows)), tmp_path / "run", settings))
     losses = [event.losses["class"] for event in events if isinstance(event, EpochEnd) and event.network == "teacher"]
     assert losses[-1] < 0.5
