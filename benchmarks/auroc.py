@@ -48,7 +48,7 @@ def compare(data: Path, epochs: int, seeds: int) -> Iterator[str]:
     """Yield a line for each of both and each seed, which also deals the images to the splits."""
     for seed in range(seeds):
         train, test, truth = _read(data, seed)
-        model, settings = first_model(train, seed), plain_settings(epochs=epochs, select="last")
+        model, settings = first_model(train, seed), plain_settings(epochs=epochs, keep_epoch="last")
         textbook = Textbook(model, settings)  # before ours changes the weights
         epoch = our_epochs(train, model, settings, seed)
         for _ in range(epochs):

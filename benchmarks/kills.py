@@ -1,10 +1,11 @@
 """What is left of a training that is killed at any moment: `python -m benchmarks.kills`.
 
-A training with every network there is (plain MIL, teacher, out-of-fold classifiers, student) writes some hundred times. Each of its
-steps on the disk (a file or folder synchronised, renamed, exchanged or removed) is a point at which it is killed once
-before and once after; then it is resumed. A kill counts as survived if afterwards the run has the very weights and
-rows of history of one that nothing has happened to, and no file that is half-written. With `--signals` it is told to
-stop (SIGTERM) at random moments instead, and has to end with status 143 and leave nothing half-written by itself.
+A training with every network there is (plain MIL, teacher, out-of-fold classifiers, student) writes some hundred times.
+Each of its steps on the disk (a file or folder synchronised, renamed, exchanged or removed) is a point at which it is
+killed once before and once after; then it is resumed. A kill counts as survived if afterwards the run has the very
+weights and rows of history of one that nothing has happened to, and no file that is half-written. With `--signals` it
+is told to stop (SIGTERM) at random moments instead, and has to end with status 143 and leave nothing half-written by
+itself.
 
 Every training is a fork of one process that has imported torch and trained nothing: POSIX alone.
 """

@@ -54,7 +54,8 @@ SEVERAL = {"patches": CUTS[PATCHES].model_dump(), "architecture": {"multi_label"
 SUPERVISED = "supervised"
 ROWS = {row: tuple(VARIANTS[row].models.values()) for row in ("paper", "recommended")} | {SUPERVISED: (SUPERVISED,)}
 PAIRS = (
-    ("teacher", "mil"), ("student", "teacher"), ("student", "mil"), ("recommended", "student"), ("supervised", "recommended"),
+    ("teacher", "mil"), ("student", "teacher"), ("student", "mil"), ("recommended", "student"),
+    ("supervised", "recommended"),
 )  # fmt: skip
 SUMMARIES = {"auroc": "AUROC, mean of kinds", "accuracy": "accuracy", "f1": "F1, mean of kinds"}  # of single patches
 

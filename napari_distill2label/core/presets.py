@@ -42,7 +42,7 @@ PRESETS_IN_WORDS = {
     "wsi": "Whole slides, on the features of a frozen encoder that you bring as a file.",
 }
 METHODS_IN_WORDS = {
-    "recommended": "The best we know: teacher, helper models, and a student whose scores are probabilities. Takes longer.",
+    "recommended": "The best we know: teacher, helper models, a student whose scores are probabilities. Takes longer.",
     "paper": "The published method to the letter: a teacher and a student.",
 }
 

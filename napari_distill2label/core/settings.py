@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, Self, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.config import JsonDict
 
 from .errors import SettingsError
 from .text import did_you_mean, shown
@@ -45,7 +46,7 @@ def _setting(
     limits
         `ge`, `gt`, `le`, `lt`, `pattern` of pydantic's `Field`.
     """
-    shown_as = {"unit": unit, "unset": unset, "names": dict(names or {}), "basic": basic}
+    shown_as: JsonDict = {"unit": unit, "unset": unset, "names": {**(names or {})}, "basic": basic}
     return Field(default, title=title, description=description, json_schema_extra=shown_as, **limits)
 
 

@@ -127,7 +127,8 @@ class TrainingPipeline:
             )
         elif len(folds) < settings.folds:
             yield Notice(
-                f"A class has too few slides for {settings.folds} folds. There are {len(folds)} out-of-fold classifiers."
+                f"A class has too few slides for {settings.folds} folds. "
+                f"There are {len(folds)} out-of-fold classifiers."
             )
         predicted: dict[int, TrainingBag] = {}
         for number, fold in enumerate(folds, 1):

@@ -230,7 +230,8 @@ def test_flags_become_settings_of_their_type():
         ]
     )
     assert setting_overrides(options) == {
-        "teacher": {"lambda_n": "0.2"}, "student": {"initial_weights": "teacher"}, "patches": {"mpp": None}, "seed": "4",
+        "teacher": {"lambda_n": "0.2"}, "student": {"initial_weights": "teacher"}, "patches": {"mpp": None},
+        "seed": "4",
     }  # fmt: skip
 
 

@@ -202,5 +202,7 @@ def test_a_grid_in_um_is_the_same_area_on_every_slide():
         assert patches.stride * mpp == pytest.approx(32, abs=mpp / 2)
         assert patches.patch_px == 128
     assert PatchGrid.over((3000, 3000), settings, (0.25, 0.5)).side == round(64 / mean_mpp((0.25, 0.5)))
-    with pytest.raises(SettingsError, match=r"grid\.stride_um has no scale: set grid\.mpp or grid\.patch_um too"):
+    with pytest.raises(
+        SettingsError, match=r"patches\.stride_um has no scale: set patches\.mpp or patches\.size_um too"
+    ):
         PatchGrid.over((3000, 3000), PatchSettings(stride_um=32), (0.5, 0.5))

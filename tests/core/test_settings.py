@@ -57,7 +57,7 @@ def test_settings_are_frozen_and_know_their_fields():
         ({"student": {"temperature": float("nan")}}, r"student\.temperature"),
         ({"teacher": {"perturbation_radius": float("inf")}}, r"teacher\.perturbation_radius"),
         ({"patches": {"mpp": 100}}, r"patches\.mpp"),
-        ({"architecture": {"pooling": "sum"}}, r"model\.pooling"),
+        ({"architecture": {"pooling": "sum"}}, r"architecture\.pooling"),
         ({"device": "gpu"}, "device"),
         ({"seed": -1}, "seed"),
     ):
@@ -139,7 +139,7 @@ def test_a_student_that_nothing_teaches_is_refused():
     with pytest.raises(SettingsError) as error:
         build_settings("colon", "recommended", {"student": {"gamma_oof": 0.0}})
     assert str(error.value) == (
-        "settings: student: nothing teaches the student what a patch is: give gamma_i, gamma_a or gamma_n a weight"
+        "settings: student: nothing teaches the student what a patch is: give gamma_i, gamma_oof or gamma_n a weight"
     )
     assert build_settings("colon", "recommended", {"student": {"gamma_oof": 0.0, "gamma_i": 1.0}}).student.gamma_i == 1
 
@@ -192,8 +192,8 @@ def test_a_users_lengths_win_over_a_presets_and_an_encoders():
 
     assert open_classifier() == (224, None, 0.5)
     assert open_classifier(mpp=0.25) == (224, None, 0.25)
-    assert open_classifier(patch_um=64) == (128, None, 0.5)
-    assert open_classifier(patch_um=64, patch_px=64) == (64, None, 1.0)
-    assert open_classifier(patch_um=64, mpp=1) == (64, None, 1.0)
+    assert open_classifier(size_um=64) == (128, None, 0.5)
+    assert open_classifier(size_um=64, size_px=64) == (64, None, 1.0)
+    assert open_classifier(size_um=64, mpp=1) == (64, None, 1.0)
     assert open_classifier(stride_um=56) == (224, 112, 0.5)
     assert PatchSettings().with_encoder_defaults(224, None).mpp is None

@@ -50,7 +50,8 @@ def test_the_quick_form_from_the_command_line(published, tmp_path, capsys):
     assert main(arguments) == 0
     written = rows(tmp_path)
     assert {row["model"] for row in written} == {
-        "mil", "teacher", "student", "mil-attention", "teacher-attention", "recommended-teacher", "recommended", "supervised",
+        "mil", "teacher", "student", "mil-attention", "teacher-attention", "recommended-teacher", "recommended",
+        "supervised",
     }  # fmt: skip
     assert {row["patches"] for row in written} == {"grid", "nucleus"}
     assert {row["fold"] for row in written} == {"0", "1"}

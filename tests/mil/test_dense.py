@@ -17,7 +17,7 @@ def network(make_model):
     """A network whose outputs differ from patch to patch by about 1."""
 
     def make(encoder="colon", side=27, **settings):
-        model = make_model(n_classes=3, side=side, encoder=encoder, hidden=24, **settings)
+        model = make_model(n_classes=3, side=side, encoder=encoder, hidden_dim=24, **settings)
         for parameter in model.parameters():
             torch.nn.init.normal_(parameter, std=0.12)
         return DenseNetwork(model)

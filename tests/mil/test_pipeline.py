@@ -237,7 +237,7 @@ def test_the_teacher_has_its_share_in_what_the_student_is_told(bags):
 def test_the_student_may_start_as_its_teacher(bags):
     stages = [
         item
-        for item in TrainingPipeline(bags, (), 2, settings(init="teacher"), CPU).stages()
+        for item in TrainingPipeline(bags, (), 2, settings(initial_weights="teacher"), CPU).stages()
         if isinstance(item, Stage)
     ]
     teacher, student = stages

@@ -178,7 +178,7 @@ def test_random_state_of_one_seed_is_that_of_torch():
 
 
 def test_best_epoch_has_the_lowest_validation_loss(start):
-    states, result = finish(start(epochs=6, learning_rate=0.03, select="best")[0])
+    states, result = finish(start(epochs=6, learning_rate=0.03, keep_epoch="best")[0])
     losses = [row["valid_loss"] for row in result.history]
     assert result.best_epoch == 1 + losses.index(min(losses))
     assert len({*losses}) > 1
@@ -202,7 +202,7 @@ def test_validation_loss_that_only_rises_keeps_the_first_epoch(start, make_model
 
 
 def test_last_epoch_can_be_selected_instead(start):
-    work, model = start(select="last", learning_rate=0.03)
+    work, model = start(keep_epoch="last", learning_rate=0.03)
     states, result = finish(work)
     assert result.best_epoch == 4
     assert [state.best_epoch for state in states] == [1, 2, 3, 4]
