@@ -87,7 +87,7 @@ def test_golden_says_what_differs(written):
     assert golden.check(written, lambda: DIGESTS) == (golden.SAME, ["All 2 digests are the same."])
     found = {
         "points": {"weights, teacher": "a" * 64, "table, student": "c" * 64},
-        "patches": {"mask, student": "d" * 64},
+        "grid": {"mask, student": "d" * 64},
     }
     status, lines = golden.check(written, lambda: found)
     assert status == golden.DIFFERENT

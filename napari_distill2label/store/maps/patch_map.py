@@ -157,7 +157,7 @@ class PatchMap:
                     "classes": list(classes),
                     "multi_label": bool(multi_label),
                     "threshold": float(threshold),
-                    "architecture": dict(model or {}),
+                    "model": dict(model or {}),
                     "patches": patches.to_json(),
                     "bag_probability": None,
                     "damaged_regions": [],
