@@ -161,7 +161,9 @@ class Package:
         from napari_distill2label.workflow.commands.extract_features import extract_features
         from napari_distill2label.workflow.live import live, read_features
 
-        drain(extract_features(cohort, encoder, folder, PatchSettings(**cls.patches_of_features["patches"]), trust=True))
+        drain(
+            extract_features(cohort, encoder, folder, PatchSettings(**cls.patches_of_features["patches"]), trust=True)
+        )
         result = drain(live(drain(read_features(cohort, folder)), cohort))
         named = {own: name for name, own in cls.networks.items()}
         return {named[own]: model.state_dict().values() for own, model in result.models.items()}, result.maps

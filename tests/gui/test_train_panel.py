@@ -322,13 +322,13 @@ def test_only_the_file_that_was_trusted_is(ready, monkeypatch, tmp_path):
     assert given == [(tmp_path / "mine.pt", True), (tmp_path / "other.pt", False), (None, False)]
 
 
-def test_preset_recipe_and_device(panel, qtbot):
+def test_preset_method_and_device(panel, qtbot):
     panel.preset.textActivated.emit("breast")
     assert panel.session.settings.teacher.n_subsets == 5
     assert "white ones are left out" in panel.preset_about.text()
     panel.method.textActivated.emit("paper")
     assert panel.session.settings.student.gamma_oof == 0
-    assert "published" in panel.recipe_about.text()
+    assert "published" in panel.method_about.text()
     panel.device.again.click()
     qtbot.waitUntil(lambda: "GB free" in panel.device.memory.text(), timeout=LONG)
     names = [panel.device.box.itemData(index) for index in range(panel.device.box.count())]

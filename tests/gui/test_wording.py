@@ -52,8 +52,8 @@ def test_no_message_of_a_lower_floor_brings_an_option_into_the_window(room):
     ("text", "expected"),
     [
         ("give it: the column mpp, or --mpp UM for all where you predict", "the column mpp, or ‘µm/px…’ in step 1"),
-        ("set --patches.size_px 32", "set ‘Patch side: 32 px’ in step 2"),
-        ("set --patches.size_px to 28 or more", "set ‘Patch side’ in step 2 to 28 or more"),
+        ("set --patches.size_px 32", "set ‘Patch size (px): 32 px’ in step 2"),
+        ("set --patches.size_px to 28 or more", "set ‘Patch size (px)’ in step 2 to 28 or more"),
         ("add --map Tumor=tumour; LABEL= leaves", "add ‘Tumor=tumour’ under ‘Labels mean’; LABEL= leaves"),
         ("--map 'a b=c' says what it is", "‘a b=c’ under ‘Labels mean’ says what it is"),
         ("try --patches.tissue all", "try ‘Background: keep all’ in step 2"),

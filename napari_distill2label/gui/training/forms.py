@@ -51,7 +51,7 @@ class Setting:
     def __init__(self, path: str, editor: QWidget, put_back: Callable[[str], None]) -> None:
         self.path, self.editor = path, editor
         section = SECTIONS[path.split(".")[0]]
-        editor.setToolTip(_sentence(field_of(path).description or ""))
+        editor.setToolTip(field_of(path).description or "")
         editor.setAccessibleName(f"{section}: {name_of(path)}" if path not in MAIN else name_of(path))
         self.label = QLabel(name_of(path))
         self.label.setToolTip(editor.toolTip())
@@ -266,11 +266,6 @@ def _range(field: FieldInfo) -> tuple[float, float]:
         low = getattr(limit, "ge", getattr(limit, "gt", low))
         high = getattr(limit, "le", getattr(limit, "lt", high))
     return low, high
-
-
-def _sentence(text: str) -> str:
-    # µ and λ have capitals too, which are other symbols.
-    return text[:1].upper() + text[1:] if text[:1].isascii() else text
 
 
 def _about(section: str) -> str:

@@ -61,9 +61,9 @@ def shown_as(path: str, key: str) -> Any:
 
 
 def suffix(path: str) -> str:
-    """Return the unit behind a number: ' px'."""
+    """Return the unit behind a number: ' px'. Nothing if the setting's name has the unit already."""
     unit = shown_as(path, "unit")
-    return f" {unit}" if unit else ""
+    return f" {unit}" if unit and f"({unit})" not in name_of(path) else ""
 
 
 def name_of(path: str) -> str:
@@ -79,7 +79,7 @@ def value_in_words(path: str, value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, str):
         return str(shown_as(path, "names").get(value, value))
-    return f"{value:g}{suffix(path)}"
+    return f"{value:g} {shown_as(path, 'unit')}".strip()
 
 
 def changed(settings: Settings, standard: Settings) -> list[str]:

@@ -78,7 +78,7 @@ class TrainPanel(Panel):
         self.preset_about = _small()
         tip = "How the networks are trained: as recommended, or as in the paper"
         self.method = self._box(METHODS, "method", tip, lambda name: self.configure(method=name))
-        self.recipe_about = _small()
+        self.method_about = _small()
         self.device = DeviceBox(self.session)
         self.device.chosen.connect(lambda name: self.configure(device=name))
         self.form = SettingsForm(self.session, self.problem.emit)
@@ -137,7 +137,7 @@ class TrainPanel(Panel):
         choices.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         for name, widget, told_below in (
             ("Kind of images", self.preset, self.preset_about),
-            ("Method", self.method, self.recipe_about),
+            ("Method", self.method, self.method_about),
             ("Device", self.device, None),
         ):
             label = QLabel(name)
@@ -277,7 +277,7 @@ class TrainPanel(Panel):
         self.preset.setCurrentText(session.preset)
         self.preset_about.setText(PRESETS_IN_WORDS[session.preset])
         self.method.setCurrentText(session.method)
-        self.recipe_about.setText(METHODS_IN_WORDS[session.method])
+        self.method_about.setText(METHODS_IN_WORDS[session.method])
         self.device.refresh()
         self.form.refresh()
         self.encoder_row.refresh()
