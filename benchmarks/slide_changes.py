@@ -38,7 +38,7 @@ def patch_maps(cohort: Any) -> list[Any]:
         for network in NETWORKS:
             found = PatchMap.create(
                 None, grid, ("normal", "tumour"), slide_id=row.slide_id, slide_path=row.path, slide_mpp=mpp,
-                architecture={"network": network},
+                model={"network": network},
             )  # fmt: skip
             for block in grid.blocks(1000):
                 positive = rng.random(len(block.corners))

@@ -98,7 +98,7 @@ def make_patch_map():
             classes,
             slide_id="slide",
             slide_mpp=mpp,
-            architecture={"network": "student"},
+            model={"network": "student"},
             multi_label=multi_label,
         )
         if probability is None:

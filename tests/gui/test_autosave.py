@@ -279,8 +279,8 @@ UNUSABLE = [5, [], {}, {"preset": "x", "method": "paper"}, {"preset": "colon", "
 SETTINGS = [
     {"teacher": {"epochs": -1}},
     {"teacher": 5},
-    {"grid": 5},
-    {"grid": None},
+    {"patches": 5},
+    {"patches": None},
     {"patches": {"mpp": []}},
     {"x": 1},
 ]

@@ -175,9 +175,7 @@ def test_cancelling_leaves_the_prediction_before(reviewed, make_patch_map):
     from napari_distill2label.store.maps.patch_map import PatchMap
 
     session, viewer, patch_map = reviewed(probability=np.full((6, 8), 0.9))
-    begun = PatchMap.create(
-        None, patch_map.patches, patch_map.classes, slide_id="slide", architecture={"network": "student"}
-    )
+    begun = PatchMap.create(None, patch_map.patches, patch_map.classes, slide_id="slide", model={"network": "student"})
     shades.read(begun)
     job = Job("predict", "Predicting")
     session.jobs.event.emit(job, ItemStarted("slide", begun))

@@ -153,7 +153,7 @@ def test_only_patches_and_classes_can_be_corrected(reviewed, make_patch_map):
     patches = patch_map.patches.with_tissue(tissue)
     from napari_distill2label.store.maps.patch_map import PatchMap
 
-    bare = PatchMap.create(None, patches, ("normal", "tumour"), slide_id="slide", architecture={"network": "student"})
+    bare = PatchMap.create(None, patches, ("normal", "tumour"), slide_id="slide", model={"network": "student"})
     for block in patches.blocks(50):
         n = int(block.scored.sum())
         bare.write(block, np.full((n, 2), 0.5), np.zeros((n, 2)), np.zeros(n))
@@ -416,7 +416,7 @@ def test_several_classes_at_once(reviewed):
     from napari_distill2label.store.maps.patch_map import PatchMap
 
     multi_label = PatchMap.create(
-        None, patch_map.patches, names, slide_id="slide", architecture={"network": "student"}, multi_label=True
+        None, patch_map.patches, names, slide_id="slide", model={"network": "student"}, multi_label=True
     )  # fmt: skip
     for block in multi_label.patches.blocks(100):
         values = probability[block.window][block.scored]

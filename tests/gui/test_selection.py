@@ -220,7 +220,7 @@ def patch_map(row):
         ("normal", "tumour"),
         slide_id=row.slide_id,
         slide_path=row.path,
-        architecture={"network": "student"},
+        model={"network": "student"},
     )
     for block in grid.blocks(1000):
         positive = np.linspace(0, 1, len(block.corners))

@@ -20,9 +20,7 @@ def three(make_patch_map):
 
 def half_filled(n_blocks):
     patches = PatchGrid.over(SHAPE, PatchSettings(size_px=20))
-    patch_map = PatchMap.create(
-        None, patches, ("normal", "tumour"), slide_id="slide", architecture={"network": "student"}
-    )
+    patch_map = PatchMap.create(None, patches, ("normal", "tumour"), slide_id="slide", model={"network": "student"})
     rng = np.random.default_rng(2)
     for block in list(patches.blocks(25))[:n_blocks]:
         n = int(block.scored.sum())

@@ -101,7 +101,7 @@ def test_a_network_gives_the_same_answers_after_a_round_trip(tmp_path, kind):
 def test_a_network_on_features(tmp_path):
     encoder = {"name": "resnet", "path": "/models/resnet.onnx", "sha256": SHA}
     folder = save_bundle(
-        tmp_path / "m", make_model("features"), about(encoder=encoder, grid=PatchSettings(size_px=224)), {}
+        tmp_path / "m", make_model("features"), about(encoder=encoder, patches=PatchSettings(size_px=224)), {}
     )
     assert load_bundle(folder).config.encoder.sha256 == SHA
     refused(altered(folder, encoder=None), "encoder and instance shape differ")

@@ -57,9 +57,7 @@ def write_features(path, kind):
 
 def write_map(path, kind):
     patches = patches_of(kind)
-    patch_map = PatchMap.create(
-        path, patches, ("a", "b"), slide_id="s", slide_mpp=(0.5, 0.5), architecture={"pooling": "x"}
-    )
+    patch_map = PatchMap.create(path, patches, ("a", "b"), slide_id="s", slide_mpp=(0.5, 0.5), model={"pooling": "x"})
     for block in patches.blocks(16):
         n = len(block.corners)
         probability = np.random.default_rng(2).dirichlet((1, 1), n)

@@ -58,7 +58,7 @@ def test_round_trip(tmp_path, patches):
         slide_path="slides/a.svs",
         slide_mpp=(0.5, 0.25),
         mpp_from_user=True,
-        architecture={"network": "student", "n": np.int64(3)},
+        model={"network": "student", "n": np.int64(3)},
     )
     again = PatchMap.open(path)
     assert again.is_complete
@@ -106,13 +106,13 @@ def test_attention_is_a_stable_softmax_and_contributions_sum_to_the_bag(scale):
 
 def test_mean_and_max_pooling():
     patches = grid(tissue=False)
-    mean = PatchMap.create(None, patches, CLASSES, slide_id="s", architecture={"pooling": "mean"})
+    mean = PatchMap.create(None, patches, CLASSES, slide_id="s", model={"pooling": "mean"})
     for block in patches.blocks(30):
         probability, logit, score = outcome(block)
         mean.write(block, probability, logit, np.zeros_like(score))
     mean.finish()
     np.testing.assert_allclose(mean.attention, 1 / mean.attention.size, rtol=1e-6)
-    largest = filled(None, patches, architecture={"pooling": "max"})
+    largest = filled(None, patches, model={"pooling": "max"})
     assert largest.attention.sum() == 1
     assert largest.attention.argmax() == largest.score.argmax()
 

@@ -19,7 +19,7 @@ SHAPE = (60, 80)
 def patch_map(slide_id, probability, centres=None, classes=CLASSES):
     settings = PatchSettings(size_px=10)
     patches = PatchGrid.over(SHAPE, settings) if centres is None else PatchPoints.at(centres, SHAPE, settings)
-    made = PatchMap.create(None, patches, classes, slide_id=slide_id, architecture={"network": "student"})
+    made = PatchMap.create(None, patches, classes, slide_id=slide_id, model={"network": "student"})
     for block in patches.blocks(100):
         values = probability[block.window][block.scored]
         made.write(block, values, values, values[:, 1])
