@@ -192,7 +192,7 @@ class TeacherLoss(ChunkedLoss):
         )
 
     def subset_entropy(self, model: MILModel, own: InstanceOutput, lengths: list[int]) -> Tensor:
-        """L_e: entropy of the output for random subsets X̄, mean over `realizations`."""
+        """L_e: entropy of the output for random subsets X̄, mean over `n_subsets` of them."""
         chosen, sizes, start = [], [], 0
         for length in lengths:
             for _ in range(self.settings.n_subsets):

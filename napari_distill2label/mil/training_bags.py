@@ -49,7 +49,7 @@ class TrainingBag:
     def pseudo_bags(self, settings: TrainingSettings) -> "list[Callable[[], TrainingBag]]":
         """Return functions that make the bags of one epoch, drawn again at every call.
 
-        A bag of more than `bag_patches` instances is split at random into pseudo-bags (Zhang 2022, DTFD-MIL); a bag
+        A bag of more than `pseudo_bag_size` instances is split at random into pseudo-bags (Zhang 2022, DTFD-MIL); a bag
         that `is_subsampled` gives some of its patches; any other bag gives itself. Each function makes one bag when it
         is called, because all bags of an epoch at once would be a second copy of the data.
         """

@@ -34,7 +34,7 @@ _SPECK = 256  # specks and holes narrower than 1/256 of the slide are removed
 def tissue_grid(slide: Slide, grid: PatchGrid, settings: PatchSettings) -> PatchGrid:
     """Return the grid with the cells that have tissue by the rule `settings.tissue`; all cells for the rule "none".
 
-    A cell is tissue if less than `settings.background_fraction` of its patch's pixels are background. Only pixels of
+    A cell is tissue if less than `settings.max_background` of its patch's pixels are background. Only pixels of
     the slide count, not reflected ones. The result is exact for slides up to 4096² px. Larger ones are segmented on a
     coarser level, so neither time nor memory grows with the slide (time does if the file has no coarser level).
     """

@@ -83,7 +83,7 @@ class BundleConfig(BaseModel):
         if on_features != (len(self.instance_shape) == 1) or on_features != (self.encoder is not None):
             raise ValueError("encoder and instance shape differ")
         if not on_features and self.instance_shape[1:] != (self.patches.size_px,) * 2:
-            raise ValueError("patch side of grid and network differ")
+            raise ValueError("the patch size of the settings and of the network differ")
         if (self.network == "student") != isinstance(self.training, StudentSettings):
             raise ValueError("network and training settings differ")
         return self

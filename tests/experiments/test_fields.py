@@ -235,7 +235,7 @@ def test_table_and_figure(done):
     assert "| supervised" not in whole
     frame = results(done)
     accuracy = frame[(frame.level == "instance") & (frame.metric == "accuracy")].groupby("model").value.mean()
-    row = next(line for line in gains.splitlines() if line.startswith("| supervised − default |"))
+    row = next(line for line in gains.splitlines() if line.startswith("| supervised − recommended |"))
     gained = row.split(" | ")[2].split(" [")[0].replace("−", "-")
     assert float(gained) == pytest.approx(accuracy["supervised"] - accuracy["recommended"], abs=6e-4)
     n = frame[(frame.metric == "n") & (frame.model == "mil")].groupby("level").value.sum()

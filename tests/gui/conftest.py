@@ -140,7 +140,7 @@ def reviewed(tmp_path, make_patch_map):
         session.network = "student"
         if probability is not None and probability.ndim == 2:
             probability = np.stack([1 - probability, probability], -1)
-        patch_map = make_patch_map((120, 160), probability, patch_px=20, **grid)
+        patch_map = make_patch_map((120, 160), probability, size_px=20, **grid)
         session._take_map(patch_map)
         return session, viewer, patch_map
 

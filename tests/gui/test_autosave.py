@@ -91,7 +91,7 @@ def test_what_a_training_would_use_comes_back(folder, opened, described):
 )
 def test_patches_come_back_as_they_were_set(folder, opened, described, settings):
     session = opened(folder / "cohort.csv")
-    session.configure("wsi", grid=settings)
+    session.configure("wsi", patches=settings)
     session.encoder = described(patch_px=224, mpp=0.5)
     session.autosave.flush()
     again = opened(folder / "cohort.csv")

@@ -74,7 +74,7 @@ def test_a_grid_without_gaps_has_the_extent_of_its_slide(tmp_path, make_patch_ma
     slide = open_slide(write_slide(tmp_path, np.zeros((256, 384, 3), np.uint8)))
     viewer = ViewerModel()
     image = layers.add_slide(viewer, slide, "slide")
-    for layer in map_layers.add_map(viewer, make_patch_map((256, 384), patch_px=32, mpp=MPP), slide.mpp, 0.5):
+    for layer in map_layers.add_map(viewer, make_patch_map((256, 384), size_px=32, mpp=MPP), slide.mpp, 0.5):
         half = np.array(layer.scale) / 2
         edges = layer.extent.world + np.array([-half, half])
         slide_half = np.array(image.scale) / 2
@@ -97,7 +97,7 @@ def test_without_mpp_everything_is_in_pixels(tmp_path, make_patch_map):
     slide = open_slide(path)
     viewer = ViewerModel()
     layers.add_slide(viewer, slide, "plain")
-    map_layers.add_map(viewer, make_patch_map((100, 120), patch_px=20), slide.mpp, 0.5)
+    map_layers.add_map(viewer, make_patch_map((100, 120), size_px=20), slide.mpp, 0.5)
     assert {str(unit) for layer in viewer.layers for unit in layer.units} == {"pixel"}
     assert not viewer.canvas.overlays.scale_bar.visible
 
@@ -162,7 +162,7 @@ def test_points(tmp_path, make_patch_map):
     slide = open_slide(write_slide(tmp_path, np.zeros((*SHAPE, 3), np.uint8)))
     centres = np.array([(20, 30), (100, 200), (202, 300)])
     probability = np.array([(0.2, 0.8), (0.7, 0.3), (0.4, 0.6)])
-    patch_map = make_patch_map(SHAPE, probability, centres=centres, patch_px=27, mpp=MPP)
+    patch_map = make_patch_map(SHAPE, probability, centres=centres, size_px=27, mpp=MPP)
     viewer = ViewerModel()
     image = layers.add_slide(viewer, slide, "slide")
     *values, points = map_layers.add_map(viewer, patch_map, slide.mpp, 0.5)
@@ -179,7 +179,7 @@ def test_points(tmp_path, make_patch_map):
 def test_several_classes_at_once_have_a_layer_each(make_patch_map):
     probability = np.zeros((2, 3, 3))
     probability[0, :, 1] = probability[:, 0, 2] = 0.9
-    patch_map = make_patch_map((40, 60), probability, ("normal", "tumour", "necrosis"), multi_label=True, patch_px=20)
+    patch_map = make_patch_map((40, 60), probability, ("normal", "tumour", "necrosis"), multi_label=True, size_px=20)
     data = map_layers.map_layers(patch_map, None, 0.5)
     masks = {meta["metadata"][layers.KEY]["class_index"]: array for array, meta, kind in data if kind == "labels"}
     assert masks[1].tolist() == [[2, 2, 2], [1, 1, 1]]

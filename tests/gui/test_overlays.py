@@ -77,7 +77,7 @@ def test_an_eye_that_was_shut_stays_shut(reviewed, make_patch_map):
     layer(viewer, CORRECTIONS).visible = True
     assert seen(viewer) == ["slide", LABELS, CORRECTIONS, OUTLINES]
     classes, probability = ("normal", "tumour", "necrosis"), np.full((6, 8, 3), 0.9)
-    session._take_map(make_patch_map((120, 160), probability, classes, multi_label=True, patch_px=20))
+    session._take_map(make_patch_map((120, 160), probability, classes, multi_label=True, size_px=20))
     tumour, necrosis = layers.find(viewer, LABELS)
     necrosis.visible = False
     session.overlays.set_opacity(0.7)
@@ -94,12 +94,12 @@ def test_a_new_prediction_fills_the_layers_that_are_there(reviewed, make_patch_m
     before = list(viewer.layers)
     viewer.layers.selection = {before[0]}
     other = np.full((6, 8), 0.9)
-    session._take_map(make_patch_map((120, 160), np.stack([1 - other, other], -1), patch_px=20))
+    session._take_map(make_patch_map((120, 160), np.stack([1 - other, other], -1), size_px=20))
     assert list(viewer.layers) == before
     assert (layer(viewer, LABELS).data == 2).all()
     np.testing.assert_allclose(layer(viewer, PROBABILITY).data, 0.9, atol=1e-6)
     assert layers.patch_map_of(layers.about(layer(viewer, LABELS))) is session.predictions["slide"]["student"]
-    session._take_map(make_patch_map((120, 160), patch_px=40))  # another grid: other layers
+    session._take_map(make_patch_map((120, 160), size_px=40))  # another grid: other layers
     assert layer(viewer, LABELS).data.shape == (3, 4)
     assert viewer.layers.selection == {before[0]}
     assert [layers.about(each)["role"] for each in viewer.layers[-2:]] == [CORRECTIONS, OUTLINES]
@@ -109,7 +109,7 @@ def test_a_map_of_another_size_than_its_slide_is_not_laid_over_it(reviewed, make
     """As those are that an earlier version made of a slide with a scanned area: they counted from its canvas."""
     session, viewer, _ = reviewed()
     before = layer(viewer, LABELS).data.copy()
-    session._take_map(make_patch_map((240, 320), patch_px=20))
+    session._take_map(make_patch_map((240, 320), size_px=20))
     assert np.array_equal(layer(viewer, LABELS).data, before)
     assert session.failures["slide"] == "what was predicted has another size than the slide: predict again"
 

@@ -93,7 +93,7 @@ def test_a_new_prediction_fills_the_layers_of_a_moved_slide(reviewed, make_patch
     (slide,) = layers.find(viewer, layers.SLIDE)
     move(slide, MOVES["all"])
     (labels,) = layers.find(viewer, layers.LABELS)
-    session._take_map(make_patch_map((120, 160), patch_px=SIDE))
+    session._take_map(make_patch_map((120, 160), size_px=SIDE))
     assert layers.find(viewer, layers.LABELS) == [labels]
     check(session, viewer)
 

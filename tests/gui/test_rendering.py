@@ -58,7 +58,7 @@ def test_a_cell_is_drawn_centred_on_its_patch(qtbot, make_napari_viewer, make_pa
 
 def test_a_corrected_patch_has_an_edge_and_lets_the_tissue_through(qtbot, make_napari_viewer, make_patch_map):
     shape, cell, grey = (120, 160), (2, 3), 128
-    patches = make_patch_map(shape, patch_px=40).patches
+    patches = make_patch_map(shape, size_px=40).patches
     known = np.full(patches.shape, -1, np.int8)
     known[cell] = 1
     viewer = make_napari_viewer(show=True)
@@ -95,7 +95,7 @@ def test_nothing_is_drawn_beyond_the_slide(qtbot, make_napari_viewer, reviewed, 
     viewer = make_napari_viewer(show=True)
     viewer.window.resize(1200, 900)
     session, viewer, _ = reviewed(viewer)  # 120 × 160 px
-    session._take_map(make_patch_map((120, 160), np.full((3, 4, 2), (0.1, 0.9)), patch_px=45))
+    session._take_map(make_patch_map((120, 160), np.full((3, 4, 2), (0.1, 0.9)), size_px=45))
     qtbot.waitUntil(lambda: bool(layers.find(viewer, layers.OUTLINES)) and not session.overlays.busy, timeout=60_000)
     session.review.correct("tumour", (2, 3))
     session.review.correct("normal", (1, 3))

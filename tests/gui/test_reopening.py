@@ -93,7 +93,7 @@ def test_a_model_that_the_user_has_chosen_stays(open_window, qtbot, folder, run_
 def test_a_prediction_of_a_file_that_has_changed_is_not_shown(make_patch_map, tmp_path):
     slide = tmp_path / "slide.png"
     slide.write_bytes(b"pixels")
-    patch_map = make_patch_map((120, 160), patch_px=20)
+    patch_map = make_patch_map((120, 160), size_px=20)
 
     def of(path, signature):
         class Map:

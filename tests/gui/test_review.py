@@ -32,7 +32,7 @@ def test_a_correction_lies_above_the_prediction_and_is_not_touched(reviewed, mak
     np.testing.assert_array_equal(layer(viewer).data, expected)
     assert layer(viewer, LABELS).data[0, 1] == 1
     session.set_threshold(0.9)
-    session._take_map(make_patch_map((120, 160), np.stack([1 - POSITIVE, POSITIVE], -1)[::-1], patch_px=20))
+    session._take_map(make_patch_map((120, 160), np.stack([1 - POSITIVE, POSITIVE], -1)[::-1], size_px=20))
     np.testing.assert_array_equal(layer(viewer).data, expected)
     assert session.review.known("slide")[0, 1] == 1
     assert (session.review.known("slide") == -1).sum() == 47
@@ -86,7 +86,7 @@ def test_what_is_corrected_is_outlined_and_the_tissue_below_it_is_seen(reviewed,
     assert outlined(session, viewer) == {(0, 1, "tumour"), (5, 5, "normal")}
     painted.visible = False  # napari's eye
     assert not marks.visible
-    session._take_map(make_patch_map((120, 160), patch_px=40))
+    session._take_map(make_patch_map((120, 160), size_px=40))
     assert outlined(session, viewer) == {(0, 0, "tumour"), (2, 2, "normal")}
 
 
@@ -115,7 +115,7 @@ def test_outlines_and_frame_end_with_the_slide(reviewed):
 
 def test_the_frame_ends_with_the_slide(reviewed, make_patch_map):
     session, viewer, _ = reviewed()
-    session._take_map(make_patch_map((120, 160), patch_px=50))
+    session._take_map(make_patch_map((120, 160), size_px=50))
     session.review.choose((2, 3))
     frame = layer(viewer, layers.FRAME).data[0]
     np.testing.assert_allclose([frame.min(0), frame.max(0)], [(99.5, 149.5), (119.5, 159.5)])
@@ -275,9 +275,9 @@ def test_a_file_that_is_something_else(reviewed, tmp_path):
 def test_corrections_are_laid_on_another_grid(reviewed, make_patch_map):
     session, viewer, _ = reviewed()
     session.review.correct("tumour", (2, 3))
-    session._take_map(make_patch_map((120, 160), patch_px=40))
+    session._take_map(make_patch_map((120, 160), size_px=40))
     assert layer(viewer).data.tolist() == [[0] * 4, [0, 2, 0, 0], [0] * 4]
-    session._take_map(make_patch_map((120, 160), patch_px=20))
+    session._take_map(make_patch_map((120, 160), size_px=20))
     assert len(session.review) == 1
 
 
@@ -492,7 +492,7 @@ def test_other_patches_take_the_place_of_those_there_were(reviewed, make_patch_m
     session, viewer, _ = reviewed()
     session.review.look_at((5, 7))
     session.overlays.pointed = ("slide", (5, 7))  # the pointer rests
-    session._take_map(make_patch_map((120, 160), patch_px=40))  # 3 × 4
+    session._take_map(make_patch_map((120, 160), size_px=40))  # 3 × 4
     assert session.review.current is None
     assert not layers.find(viewer, layers.FRAME)
     assert not session.review.correct("tumour")

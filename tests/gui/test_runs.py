@@ -204,4 +204,4 @@ def test_resuming_takes_the_epochs_only_if_nothing_else_differs(session):
     assert resumed_settings(own, more) == more
     other = session.configure(patches={"size_px": 40})
     resumed = resumed_settings(own, other)
-    assert (resumed.patches, resumed.teacher, resumed.device) == (own.grid, own.teacher, "cpu")
+    assert (resumed.patches, resumed.teacher, resumed.device) == (own.patches, own.teacher, "cpu")

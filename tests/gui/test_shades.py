@@ -15,7 +15,7 @@ SHAPE = (200, 300)
 @pytest.fixture
 def three(make_patch_map):
     probability = np.random.default_rng(1).dirichlet([1, 1, 1], (10, 15)).astype(np.float32)
-    return make_patch_map(SHAPE, probability, ("normal", "tumour", "necrosis"), patch_px=20)
+    return make_patch_map(SHAPE, probability, ("normal", "tumour", "necrosis"), size_px=20)
 
 
 def half_filled(n_blocks):
@@ -34,7 +34,7 @@ def test_labels_are_those_that_are_exported(make_patch_map, multi_label):
     rng = np.random.default_rng(0)
     probability = rng.random((10, 15, 3)).astype(np.float32)
     names = ("normal", "tumour", "necrosis")
-    patch_map = make_patch_map(SHAPE, probability, names, multi_label=multi_label, patch_px=20)
+    patch_map = make_patch_map(SHAPE, probability, names, multi_label=multi_label, size_px=20)
     shown = shades.of(patch_map)
     exact = float(probability[3, 4, 1])  # ≥: the very value counts
     for threshold in (0.0, exact, 0.5, 0.73, 1.0):
@@ -98,7 +98,7 @@ def test_order_of_equals_and_of_parts():
 
 def test_doubt_is_largest_at_the_threshold(make_patch_map, three):
     positive = np.linspace(0, 1, 150).reshape(10, 15)
-    two = shades.of(make_patch_map(SHAPE, np.stack([1 - positive, positive], -1), patch_px=20))
+    two = shades.of(make_patch_map(SHAPE, np.stack([1 - positive, positive], -1), size_px=20))
     cell = np.unravel_index(two.uncertainty(0.3).argmax(), (10, 15))
     assert abs(positive[cell] - 0.3) < 0.01
     entropy = -(three.probability * np.log(three.probability)).sum(-1)
@@ -107,7 +107,7 @@ def test_doubt_is_largest_at_the_threshold(make_patch_map, three):
 
 def test_facts_in_words(make_patch_map):
     probability = np.tile(np.array([0.2, 0.8]), (10, 15, 1))
-    shown = shades.of(make_patch_map(SHAPE, probability, patch_px=20))
+    shown = shades.of(make_patch_map(SHAPE, probability, size_px=20))
     text = str(shown.facts((0, 0), 0.5))
     assert text.startswith(
         "tumour · probability of tumour 0.80 · attention 1 × average · effect on the slide's score +"
@@ -118,11 +118,11 @@ def test_facts_in_words(make_patch_map):
 
 
 def test_patch_at_a_point(make_patch_map):
-    grid = shades.of(make_patch_map(SHAPE, patch_px=20))
+    grid = shades.of(make_patch_map(SHAPE, size_px=20))
     assert grid.cell_at(np.array([0.0, 0.0])) == (0, 0)
     assert grid.cell_at(np.array([19.4, 19.6])) == (0, 1)
     assert grid.cell_at(np.array([-1.0, 5.0])) is None
-    points = shades.of(make_patch_map(SHAPE, centres=[(50, 60), (50, 80), (150, 20)], patch_px=20))
+    points = shades.of(make_patch_map(SHAPE, centres=[(50, 60), (50, 80), (150, 20)], size_px=20))
     assert points.cell_at(np.array([52.0, 68.0])) == (0,)
     assert points.cell_at(np.array([52.0, 73.0])) == (1,)
     assert points.cell_at(np.array([100.0, 100.0])) is None

@@ -45,7 +45,7 @@ def test_what_contradicts_a_label(verdict, label, contradicts):
 
 
 def test_what_is_not_known_says_nothing(make_patch_map):
-    patch_map = make_patch_map((120, 160), patch_px=20)
+    patch_map = make_patch_map((120, 160), size_px=20)
     patch_map.finish([0.8, 0.2])
     assert str(verdict_of(patch_map)) == "normal · P(tumour) 0.20"
     assert verdict_of(None) is None

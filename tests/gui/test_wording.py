@@ -56,7 +56,7 @@ def test_no_message_of_a_lower_floor_brings_an_option_into_the_window(room):
         ("set --patches.size_px to 28 or more", "set ‘Patch size (px)’ in step 2 to 28 or more"),
         ("add --map Tumor=tumour; LABEL= leaves", "add ‘Tumor=tumour’ under ‘Labels mean’; LABEL= leaves"),
         ("--map 'a b=c' says what it is", "‘a b=c’ under ‘Labels mean’ says what it is"),
-        ("try --patches.tissue all", "try ‘Background: keep all’ in step 2"),
+        ("try --patches.tissue none", "try ‘Tissue method: keep all’ in step 2"),
         ("Name it first, as in --classes a,b", "Name it first, as in a,b"),
         ("/a--b/--mppy and --grid.nothing stay", "/a--b/--mppy and --grid.nothing stay"),
     ],
@@ -68,7 +68,7 @@ def test_options_become_what_the_window_has(text, expected):
 
 def test_settings_have_the_names_of_the_form():
     for name in PatchSettings.model_fields:
-        assert f"‘{name_of(f'grid.{name}')}’" in in_the_window(f"set --grid.{name} to another")
+        assert f"‘{name_of(f'patches.{name}')}’" in in_the_window(f"set --patches.{name} to another")
 
 
 def test_a_failed_job_and_a_notice_speak_of_the_window(run_folder, cohort_csv):

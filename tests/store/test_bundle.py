@@ -145,9 +145,9 @@ def test_the_card_says_for_research_use_only(bundle):
 @pytest.mark.parametrize(
     ("calibrate", "classes", "words"),
     [
-        ("none", ("normal", "tumour"), "not calibrated"),
-        ("slides", ("normal", "tumour"), "calibrated by the labels of the training slides"),
-        ("slides", ("normal", "tumour", "stroma"), "not calibrated"),  # of which a slide has one
+        (False, ("normal", "tumour"), "not calibrated"),
+        (True, ("normal", "tumour"), "calibrated by the labels of the training slides"),
+        (True, ("normal", "tumour", "stroma"), "not calibrated"),  # of which a slide has one
     ],
 )
 def test_the_card_says_whether_probabilities_are_calibrated(tmp_path, calibrate, classes, words):
@@ -230,20 +230,23 @@ def test_a_pickle_is_refused_and_never_run(bundle, tmp_path, agreeing, writer):
         ({"classes": ["normal", "a", "b"]}, "does not fit.*head.bias is .2,.*not .3,"),
         ({"classes": ["normal"]}, "config.json: classes: "),
         ({"classes": ["normal", "normal"]}, "two classes have the same name"),
-        ({"grid__patch_px": SIDE + 1}, "patch side of grid and network differ"),
-        ({"grid__patch_px": 40, "instance_shape": [3, 40, 40]}, "does not fit.*encoder.connected.0.weight"),
-        ({"grid__patch_px": 5, "instance_shape": [3, 5, 5]}, "too small for the encoder"),
-        ({"instance_shape": [3, SIDE]}, "patch side of grid and network differ"),
+        ({"patches__size_px": SIDE + 1}, "the patch size of the settings and of the network differ"),
+        ({"patches__size_px": 40, "instance_shape": [3, 40, 40]}, "does not fit.*encoder.connected.0.weight"),
+        ({"patches__size_px": 5, "instance_shape": [3, 5, 5]}, "too small for the encoder"),
+        ({"instance_shape": [3, SIDE]}, "the patch size of the settings and of the network differ"),
         ({"instance_shape": []}, "config.json: instance_shape"),
         ({"instance_shape": [0, SIDE, SIDE]}, r"config.json: instance_shape\.0"),
         ({"instance_shape": [4, SIDE, SIDE]}, "does not fit"),
         ({"instance_shape": [10**30, SIDE, SIDE]}, "config.json: instance_shape"),
-        ({"grid__patch_px": 4096, "instance_shape": [3, 4096, 4096], "model__hidden": 8192}, "does not fit"),
-        ({"model__hidden": 10**400}, "config.json"),
-        ({"model__hidden": 16}, "does not fit"),
-        ({"model__pooling": "mean"}, "pooling.* is no part of the network"),
-        ({"model__encoder": "breast"}, "too small|does not fit"),
-        ({"model__encoder": "features"}, "encoder and instance shape differ"),
+        (
+            {"patches__size_px": 4096, "instance_shape": [3, 4096, 4096], "architecture__hidden_dim": 8192},
+            "does not fit",
+        ),
+        ({"architecture__hidden_dim": 10**400}, "config.json"),
+        ({"architecture__hidden_dim": 16}, "does not fit"),
+        ({"architecture__pooling": "mean"}, "pooling.* is no part of the network"),
+        ({"architecture__encoder": "breast"}, "too small|does not fit"),
+        ({"architecture__encoder": "features"}, "encoder and instance shape differ"),
         ({"network": "teacher"}, "network and training settings differ"),
         ({"network": "oracle"}, "config.json: network"),
         ({"format": 1}, "config.json: has format 1, and this version of the program reads format 2"),
@@ -252,7 +255,7 @@ def test_a_pickle_is_refused_and_never_run(bundle, tmp_path, agreeing, writer):
         ({"mpp": -1}, "config.json: mpp"),
         ({"seed": 1e400}, "config.json: seed"),
         ({"extra": 1}, "config.json: extra"),
-        ({"model__extra": 1}, r"config.json: model\.extra"),
+        ({"architecture__extra": 1}, r"config.json: architecture\.extra"),
         ({"weights_sha256": SHA}, "altered or truncated"),
     ],
 )
@@ -301,7 +304,7 @@ def test_swapped_classes_are_noticed(bundle):
     refused(altered(bundle, classes=["tumour", "normal"]), r"config\.json: was altered after it was written")
 
 
-@pytest.mark.parametrize("change", [{"mpp": 0.25}, {"epoch": 1}, {"grid__stride_px": 7}, {"training__epochs": 4}])
+@pytest.mark.parametrize("change", [{"mpp": 0.25}, {"epoch": 1}, {"patches__stride_px": 7}, {"training__epochs": 4}])
 def test_so_is_whatever_else_of_the_config_is_plausible(bundle, change):
     refused(altered(bundle, **change), r"config\.json: was altered after it was written")
 

@@ -28,8 +28,8 @@ def less_memory(settings: Settings) -> tuple[str, Settings]:
     for name in ("teacher", "oof", "student"):
         own = getattr(settings, name)
         if own.batch_size > 1:
-            change = {"batch_bags": own.batch_size // 2}
+            change = {"batch_size": own.batch_size // 2}
         else:
-            change = {"max_bag_patches": max(SMALLEST_BAG, own.max_patches_per_bag // 2)}
+            change = {"max_patches_per_bag": max(SMALLEST_BAG, own.max_patches_per_bag // 2)}
         halved[name] = own.model_copy(update=change)
     return "Try again with half as many patches at once", settings.model_copy(update=halved)

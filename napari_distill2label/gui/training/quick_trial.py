@@ -39,7 +39,7 @@ def trial_settings(settings: Settings) -> Settings:
         own = getattr(settings, part)
         few = {
             "epochs": min(most, own.epochs),
-            "max_bag_patches": min(MOST_PATCHES, own.max_patches_per_bag),
+            "max_patches_per_bag": min(MOST_PATCHES, own.max_patches_per_bag),
             "learning_rate": max(LEARNING_RATE, own.learning_rate),
         }
         changes = merged(changes, {part: few})

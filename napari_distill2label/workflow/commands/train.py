@@ -307,7 +307,8 @@ def teaches_student(network: str) -> bool:
 
 def title_of(network: str) -> str:
     """Return the name of a network for messages."""
-    return "plain MIL model" if network == "baseline" else network.replace("-", " ")
+    kind, _, number = network.partition("-")
+    return {"baseline": "plain MIL model", "oof": f"out-of-fold classifier {number}"}.get(kind, network)
 
 
 def _epoch_end(network: str, state: TrainingState, epochs: int) -> EpochEnd:

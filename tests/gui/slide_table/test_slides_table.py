@@ -200,7 +200,7 @@ def test_what_contradicts_a_label_is_marked_and_found(full, qtbot, make_patch_ma
     session, table = full.session, full.table
     session.network = "student"
     for slide_id, probability in (("slide_000", 0.9), ("slide_001", 0.9), ("slide_002", 0.1)):
-        found = make_patch_map((135, 162), patch_px=27)
+        found = make_patch_map((135, 162), size_px=27)
         found.slide_id = slide_id
         found.finish([1 - probability, probability])
         session.predictions[slide_id] = {"student": found}

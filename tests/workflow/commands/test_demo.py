@@ -16,9 +16,11 @@ def _smaller(monkeypatch):
     monkeypatch.setattr(module, "N_SLIDES", 8)
     monkeypatch.setattr(module, "SHAPE", (112, 128))
     small = {"epochs": 1, "learning_rate": 1e-3}
-    model = {"hidden_dim": 16, "attention_dim": 8}
+    architecture = {"hidden_dim": 16, "attention_dim": 8}
     monkeypatch.setattr(
-        module, "OVERRIDES", {"teacher": small, "student": small, "model": model, "split": {"test": 0.3, "valid": 0.1}}
+        module,
+        "OVERRIDES",
+        {"teacher": small, "student": small, "architecture": architecture, "split": {"test": 0.3, "valid": 0.1}},
     )
 
 

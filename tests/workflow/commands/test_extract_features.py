@@ -101,7 +101,7 @@ def test_train_resume_predict_and_evaluate_on_features(
     assert sum(seen) == 3 * 12  # the test slide is not touched
     config = config_of(run / "student")
     assert config["encoder"]["path"] == str(encoder)
-    assert (config["model"]["encoder"], config["instance_shape"], config["mpp"]) == ("features", [1280], 0.5)
+    assert (config["architecture"]["encoder"], config["instance_shape"], config["mpp"]) == ("features", [1280], 0.5)
 
     out = tmp_path / "out"
     status, _, err = cli("predict", run, slide, "-o", out, "--format", "csv")

@@ -160,8 +160,8 @@ def test_a_bundle_that_was_lost_comes_back_from_its_checkpoint(trained, shared_r
     [
         (["--teacher.lambda_n", "0.25"], "teacher settings"),
         (["--student.temperature", "3"], "student settings"),
-        (["--patches.size_px", "32"], "grid settings"),
-        (["--architecture.hidden_dim", "8"], "model settings"),
+        (["--patches.size_px", "32"], "patches settings"),
+        (["--architecture.hidden_dim", "8"], "architecture settings"),
         (["--seed", "5"], "seed settings"),
         (["--preset", "breast"], "preset settings"),
         (["--split.test", "0.3"], "split settings"),

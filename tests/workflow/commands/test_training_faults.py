@@ -20,7 +20,7 @@ from napari_distill2label.store.cohort import Cohort
 from napari_distill2label.store.files import lock
 from napari_distill2label.store.files.outputs import RECORD
 from napari_distill2label.store.run import Run
-from napari_distill2label.workflow.commands.train import train
+from napari_distill2label.workflow.commands.train import title_of, train
 
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals or limits")
 
@@ -301,7 +301,7 @@ def test_of_a_finished_one_nothing_good_is_replaced_unasked(trained, cohort_csv,
         damage(path)
         line = refused("train", cohort_csv, "-o", trained, "--resume")
         assert line.startswith(f"distill2label: {path}: is no whole checkpoint (it was altered")
-        assert line.endswith(f"; delete it, and --resume trains the {network.replace('-', ' ')} anew")
+        assert line.endswith(f"; delete it, and --resume trains the {title_of(network)} anew")
         path.write_bytes(kept)
     assert weights(trained) == before
 
