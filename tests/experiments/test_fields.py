@@ -242,7 +242,7 @@ def test_table_and_figure(done):
     assert f"{n['bag']:.0f} fields with {n['instance']:.0f} patches" in text
     with Image.open(done / "fields.png") as image:
         assert image.width > 1000
-    shares = confusion(sorted((done / "scores").glob("nucleus-default-*")))
+    shares = confusion(sorted((done / "scores").glob("nucleus-recommended-*")))
     assert shares.sum(1) == pytest.approx(np.ones(4))
 
 
