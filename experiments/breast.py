@@ -134,8 +134,8 @@ def _bag(slide: CohortSlide, classes: tuple[str, ...], grid: PatchSettings) -> B
 
 def _measure(key: Key, trained: Trained, valid: list[Bag], test: list[Bag]) -> Generator[Event, None, list[Row]]:
     """Rows of one model: what validation chose, images, patches against the label of their image, image scores."""
-    answers = yield from answers_of(trained.model, test)
-    threshold = bag_threshold(_positive(valid), (yield from answers_of(trained.model, valid)).bag)
+    answers = yield from answers_of(trained, test)
+    threshold = bag_threshold(_positive(valid), (yield from answers_of(trained, valid)).bag)
     epoch = trained.state.best_epoch
     chosen = {"epoch": epoch, "threshold": threshold, "loss": trained.state.history[epoch - 1]["valid_loss"]}
     truth = _positive(test)

@@ -21,8 +21,6 @@ from napari_distill2label.core.errors import SettingsError
 from napari_distill2label.core.events import Event, Progress, Task
 from napari_distill2label.core.metrics import binary_metrics
 from napari_distill2label.core.settings import SplitSettings
-from napari_distill2label.mil.model import MILModel
-from napari_distill2label.mil.training import predict_bag
 from napari_distill2label.store.cohort import SPLITS, Cohort
 from napari_distill2label.store.files.atomic import write_text
 from napari_distill2label.store.splits import k_folds
@@ -39,7 +37,7 @@ from .runner import Outcome, Trial, run_trials
 from .supervised import TRAINING, train_supervised
 from .tables import compared, markdown, short, spread
 from .times import run_time
-from .training import Trained, train_models
+from .training import Trained, probabilities_of, train_models
 from .variants import VARIANTS
 
 if TYPE_CHECKING:
@@ -173,7 +171,7 @@ def _work(source: Source, row: str, fold: int, seed: int, layers: Mapping[str, A
     outcome = Outcome()
     for name, own in trained.items():
         key = Key(NAME, name, PATCHES, fold, seed)
-        of_field, of_patch = yield from probabilities_of(own.model, bags["test"])
+        of_field, of_patch = yield from probabilities_of_all(own, bags["test"])
         outcome.rows += measure_patches(key, kinds, of_patch)
         if row != SUPERVISED:  # how to sum up a field is nothing the ceiling has been shown
             outcome.rows += measure_fields(key, bags["test"], of_field)
@@ -200,13 +198,15 @@ def train_ceiling(
     return {SUPERVISED: (yield from train_supervised(train, truth, len(CLASSES), settings, training))}
 
 
-def probabilities_of(model: MILModel, bags: Sequence[Bag]) -> Generator[Progress, None, tuple[np.ndarray, np.ndarray]]:
-    """Probability of every class for B bags (B, C), and for their N patches as bags of one (N, C)."""
+def probabilities_of_all(
+    trained: Trained, bags: Sequence[Bag]
+) -> Generator[Progress, None, tuple[np.ndarray, np.ndarray]]:
+    """Probability of every class for B bags (B, C), and for their N patches (N, C), see `probabilities_of`."""
     of_bag, of_patch = [], []
     for done, bag in enumerate(bags, 1):
-        answer = predict_bag(model, bag)
-        of_bag.append(model.probabilities(answer.bag_logits).numpy())
-        of_patch.append(model.probabilities(answer.instance_logits).numpy())
+        slide, patches, _ = probabilities_of(trained, bag)
+        of_bag.append(slide)
+        of_patch.append(patches)
         yield Progress(Task.PREDICT_BAGS, done, len(bags))
     return np.stack(of_bag), np.concatenate(of_patch)
 

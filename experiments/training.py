@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from napari_distill2label.core.bag import Bag
+from napari_distill2label.core.calibration import Calibration
 from napari_distill2label.core.events import Event, Progress, Task
 from napari_distill2label.core.metrics import positive_score
 from napari_distill2label.core.settings import Settings
@@ -25,6 +26,7 @@ class Trained:
 
     model: MILModel
     state: TrainingState
+    calibration: Calibration | None = None
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,8 @@ def train_models(
         if isinstance(item, Stage):
             state = yield from train_stage(item, valid)
             if item.network in wanted:
-                trained[item.network] = Trained(item.model, state)
+                calibration = pipeline.calibration if item.network == "student" else None
+                trained[item.network] = Trained(item.model, state, calibration)
             if len(trained) == len(wanted):
                 break
         else:
@@ -79,14 +82,29 @@ def train_stage(stage: Stage, valid: Sequence[Bag]) -> Generator[Event, None, Tr
     return state
 
 
-def answers_of(model: MILModel, bags: Sequence[Bag]) -> Generator[Progress, None, Answers]:
-    """Scores (`core.metrics.positive_score`) of bags and of their instances as bags of one; attention."""
+def probabilities_of(trained: Trained, bag: Bag) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return probabilities of a slide (C,) and of its K patches (K, C), and their attention (K,).
+
+    Patches are in context where the network is calibrated, as it predicts; else each is a bag of one.
+    """
+    model, calibration = trained.model, trained.calibration
     multi_label = model.settings.multi_label
+    answer = predict_bag(model, bag)
+    slide, patches = (model.probabilities(own).numpy() for own in (answer.bag_logits, answer.instance_logits))
+    if calibration is not None:
+        present, patches = calibration.of_bag(answer.instance_logits.numpy(), bag.coordinates, multi_label)
+        slide = np.array(calibration.bag(present, float(slide[0]), multi_label))
+    return slide, patches, answer.attention.numpy()
+
+
+def answers_of(trained: Trained, bags: Sequence[Bag]) -> Generator[Progress, None, Answers]:
+    """Scores (`core.metrics.positive_score`) of bags and of their instances, see `probabilities_of`, and attention."""
+    multi_label = trained.model.settings.multi_label
     bag_scores, instance_scores, attention = [], [], []
     for done, bag in enumerate(bags, 1):
-        answer = predict_bag(model, bag)
-        bag_scores.append(float(positive_score(model.probabilities(answer.bag_logits).numpy(), multi_label)))
-        instance_scores.append(positive_score(model.probabilities(answer.instance_logits).numpy(), multi_label))
-        attention.append(answer.attention.numpy())
+        of_bag, of_instances, weights = probabilities_of(trained, bag)
+        bag_scores.append(float(positive_score(of_bag, multi_label)))
+        instance_scores.append(positive_score(of_instances, multi_label))
+        attention.append(weights)
         yield Progress(Task.PREDICT_BAGS, done, len(bags))
     return Answers(np.array(bag_scores), instance_scores, attention)

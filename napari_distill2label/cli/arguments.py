@@ -128,7 +128,14 @@ def _predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--network", choices=("student", "teacher", "baseline"), help="network of a run (default student)"
     )
-    parser.add_argument("--threshold", type=float, default=0.5)
+    parser.add_argument("--threshold", type=float, help="probability from which on a patch is labelled (the model's)")
+    parser.add_argument(
+        "--promise", type=float, metavar="SHARE", help="choose the threshold: of a new negative slide no more is called"
+    )
+    parser.add_argument("--risk", type=float, default=0.1, help="probability that the promise is broken (0.1)")
+    parser.add_argument(
+        "--negatives", type=Path, metavar="COHORT.csv", help="slides that the promise rests on (the run's test slides)"
+    )
     parser.add_argument(
         "--mpp", type=float, metavar="UM", help="pixel size of the slides in µm/px; overrides their files"
     )

@@ -54,6 +54,8 @@ def mean_metrics(each: Iterable[Metrics]) -> Metrics:
 
 def positive_score(probability: np.ndarray, multi_label: bool = False) -> np.ndarray:
     """Return the score (…) of being positive from probabilities (…, C): 1 − p(class 0), or the largest finding if
-    several classes can be present (their probabilities do not sum to 1).
+    several classes can be present (their probabilities do not sum to 1). Of two classes it is p(class 1) to the last
+    digit, as labels are made of it.
     """
-    return probability[..., 1:].max(-1) if multi_label else 1 - probability[..., 0]
+    one_finding = probability.shape[-1] == 2
+    return probability[..., 1:].max(-1) if multi_label or one_finding else 1 - probability[..., 0]

@@ -63,11 +63,13 @@ class PatchClassifier:
         model = self.bundle.model
         output = model(torch.from_numpy(instances))
         arrays = {
-            "probability": model.probabilities(output.instance_logits),
             "logit": output.instance_logits,
             "score": output.scores,
         }
-        return {name: tensor.float().cpu().numpy() for name, tensor in arrays.items()}
+        return {
+            "probability": self.bundle.probabilities(output.instance_logits),
+            **{name: tensor.float().cpu().numpy() for name, tensor in arrays.items()},
+        }
 
 
 class FeatureAndMapSink:

@@ -89,7 +89,7 @@ class DenseScorer:
             for chosen in np.split(left, range(CUT_AT_ONCE, len(left), CUT_AT_ONCE)):
                 output = self._from_patches(cut(slide, corners[chosen], patches.side, patches.patch_px))
                 logits[chosen], scores[chosen] = output.logits.cpu(), output.scores.cpu()
-        probability = model.probabilities(torch.from_numpy(logits)).numpy()
+        probability = self.bundle.probabilities(torch.from_numpy(logits))
         return {"probability": probability, "logit": logits, "score": scores}
 
     def _from_region(

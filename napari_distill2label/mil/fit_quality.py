@@ -8,6 +8,7 @@ import numpy as np
 from ..core.bag import Bag
 from ..core.events import Progress
 from ..core.metrics import binary_metrics
+from .chance import entropy_of_targets
 from .model import MILModel
 from .training import bag_loss_and_score, iter_predict_bag
 
@@ -57,20 +58,7 @@ def measure_fit(model: MILModel, bags: Sequence[Bag], keepalive: Progress) -> Ge
     positive = [bag.label != (0,) for bag in bags]
     return FitQuality(
         float(np.mean(losses)),
-        entropy_of_labels(bags, model.n_classes, model.settings.multi_label),
+        entropy_of_targets(np.stack([bag.target(model.n_classes) for bag in bags]), model.settings.multi_label),
         float(np.std(scores)),
         binary_metrics(positive, scores)["auroc"],
     )
-
-
-def entropy_of_labels(bags: Sequence[Bag], n_classes: int, multi_label: bool) -> float:
-    """Return the cross entropy (natural logarithm) of a constant prediction: the frequencies of the classes."""
-    share = np.mean([bag.target(n_classes) for bag in bags], axis=0, dtype=np.float64)
-    if multi_label:  # one decision per class
-        return float((_entropy_term(share) + _entropy_term(1 - share)).mean())
-    return float(_entropy_term(share).sum())
-
-
-def _entropy_term(share: np.ndarray) -> np.ndarray:
-    """−p ln p, 0 at 0."""
-    return -share * np.log(np.where(share > 0, share, 1.0))

@@ -17,8 +17,11 @@ import torch
 from torch import Tensor
 
 from ..core.bag import Bag
+from ..core.calibration import Calibration, finding_scores
+from ..core.context import smooth_points
 from ..core.events import Notice, Progress, Task
 from ..core.settings import Settings, TeacherSettings, TrainingSettings
+from .calibration import NEIGHBOURS, SlideScores, fit_calibration
 from .device import compute_dtype
 from .losses import InheritedLabelLoss, Loss, StudentLoss, TeacherLoss
 from .model import MILModel
@@ -56,6 +59,11 @@ class TrainingPipeline:
         C; class 0 is the negative one.
     settings, device
         Those of the run.
+
+    Attributes
+    ----------
+    calibration
+        Of the student, once its stage is finished; None for a student that has none (`core.calibration`).
     """
 
     def __init__(
@@ -64,6 +72,11 @@ class TrainingPipeline:
         self.train, self.valid, self.n_classes = list(train), list(valid), n_classes
         self.settings, self.device = settings, device
         self.normalisation: dict[str, Tensor] = {}  # from the training bags; every network has the same
+        self.calibration: Calibration | None = None
+        # Logits (K, C) by classifiers that have not seen the slide: of the training bags, and by each of the others.
+        self.oof_train: list[Tensor] = []
+        self.oof_valid: list[list[Tensor]] = []
+        self.fold_of: list[int] = []  # of the training bags
 
     def stages(self, baseline: bool = False) -> Generator[Stage | Progress | Notice, None, None]:
         """Yield every network to be trained, the baseline first if asked for. The caller trains it before the next."""
@@ -108,8 +121,31 @@ class TrainingPipeline:
         if settings.initial_weights == "teacher":
             stage.model.load_state_dict(teacher.state_dict())
         if settings.calibrate:
-            stage = replace(stage, finish=partial(calibrate_head, stage.model, [*self.train, *self.valid]))
+            one_of_many = self.n_classes > 2 and not self.settings.architecture.multi_label
+            if self.oof_train and not one_of_many:
+                finish = partial(self.calibrate, stage.model)
+            else:
+                finish = partial(calibrate_head, stage.model, [*self.train, *self.valid])
+            stage = replace(stage, finish=finish)
         yield stage
+
+    def calibrate(self, student: MILModel) -> Generator[Progress, None, None]:
+        """Fit `calibration` of the trained student, see `mil.calibration`."""
+        multi_label = self.settings.architecture.multi_label
+        student.dtype = torch.float32  # as it will predict
+        bags, slides = [*self.train, *self.valid], []
+        out_of_fold = [[own] for own in self.oof_train] + self.oof_valid
+        for done, (bag, others) in enumerate(zip(bags, out_of_fold, strict=True)):
+            progress = Progress(Task.CALIBRATE, done, len(bags))
+            output = yield from iter_predict_bag(student, bag, progress)
+            own, *others = (
+                smooth_points(finding_scores(logits.double().numpy(), multi_label), bag.coordinates, NEIGHBOURS)
+                for logits in (output.instance_logits, *others)
+            )
+            fold = self.fold_of[done] if done < len(self.train) else 0
+            slides.append(SlideScores(bag.target(self.n_classes)[1:] > 0, own, tuple(others), fold))
+            yield progress.at(done + 1, len(bags))
+        self.calibration = fit_calibration(slides[: len(self.train)], slides[len(self.train) :])
 
     def oof_targets(
         self, teacher_targets: Sequence[TrainingBag]
@@ -131,6 +167,7 @@ class TrainingPipeline:
                 f"There are {len(folds)} out-of-fold classifiers."
             )
         predicted: dict[int, TrainingBag] = {}
+        of_valid: list[list[TrainingBag]] = []
         for number, fold in enumerate(folds, 1):
             # With one fold there is nothing else to train on.
             seen = [bag for index, bag in enumerate(self.train) if index not in fold or len(folds) == 1]
@@ -140,6 +177,15 @@ class TrainingPipeline:
             yield classifier
             own = yield from self.compute_targets(classifier.model, [self.train[index] for index in fold])
             predicted |= zip(fold, own, strict=True)
+            of_valid.append((yield from self.compute_targets(classifier.model, self.valid)))
+        if len(folds) > 1:
+            self.fold_of = [
+                number for index in range(len(self.train)) for number, own in enumerate(folds) if index in own
+            ]
+            self.oof_train = [predicted[index].teacher_targets.instance_logits for index in range(len(self.train))]
+            self.oof_valid = [
+                [own.teacher_targets.instance_logits for own in each] for each in zip(*of_valid, strict=True)
+            ]
         targets = torch.stack([training_bag.target for training_bag in teacher_targets])
         scores, of_teacher = (
             [class_scores(training_bag.teacher_targets.instance_logits, multi_label) for training_bag in training_bags]
@@ -148,7 +194,7 @@ class TrainingPipeline:
         if settings.teacher_weight:
             scores = blend_scores(scores, of_teacher, targets, settings.teacher_weight)
         scores = [
-            smooth_over_neighbours(own, bag.coordinates, settings.smoothing_neighbours)
+            torch.from_numpy(smooth_points(own.numpy(), bag.coordinates, settings.smoothing_neighbours)).float()
             for own, bag in zip(scores, self.train, strict=True)
         ]
         return patch_posteriors(scores, targets, multi_label)
@@ -210,21 +256,6 @@ def blend_scores(scores: Sequence[Tensor], others: Sequence[Tensor], targets: Te
                 own = (own - own[here].mean()) / own[here].std().clamp_min(1e-6)
             total[:, c] += weight * own
     return list(total.split(lengths))
-
-
-def smooth_over_neighbours(scores: Tensor, coordinates: np.ndarray, count: int) -> Tensor:
-    """Return the mean of each patch's own score and the mean score of its `count` nearest patches, (K, C).
-
-    Tissue is continuous: a patch's neighbours usually have its class, and their errors are independent. Counting
-    patches instead of pixels fits any scale; on a grid, the nearest four are the adjacent ones.
-    """
-    count = min(count, len(coordinates) - 1)
-    if count == 0:
-        return scores
-    from scipy.spatial import KDTree
-
-    _, nearest = KDTree(coordinates).query(coordinates, count + 1)
-    return (scores + scores[torch.from_numpy(nearest[:, 1:])].mean(1)) / 2
 
 
 def patch_posteriors(scores: Sequence[Tensor], targets: Tensor, multi_label: bool) -> list[Tensor]:

@@ -6,6 +6,8 @@ negative slides, scores s have the densities f_neg on negative and π·f_pos + (
 π and the probability of each patch follow from slide labels alone (Elkan & Noto 2008; Scott 2015).
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 # Quantiles of the negative scores. Lower ones show differences between slides (stain, empty tissue) rather than between
@@ -24,6 +26,20 @@ def estimate_prior(positive: np.ndarray, negative: np.ndarray) -> float:
     thresholds = np.quantile(negative, QUANTILES)
     below, of_negative = ((scores[:, None] <= thresholds).mean(0) for scores in (positive, negative))
     return float(np.clip((1 - below / of_negative).max(), PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR))
+
+
+def prior_of_slides(positive: Sequence[np.ndarray], negative: Sequence[np.ndarray], quantile: float) -> float:
+    """Estimate π as 1 − F_positive(t) / F_negative(t), from the scores (n,) of the patches of each slide.
+
+    t is the quantile of the negatives if every negative slide has the same weight: slides are the independent
+    observations, and one large slide that scores unlike the others must not decide.
+    """
+    score = np.concatenate(list(negative))
+    weight = np.concatenate([np.full(len(own), 1 / len(own)) for own in negative]) / len(negative)
+    order = np.argsort(score)
+    threshold = score[order[min(int(np.searchsorted(weight[order].cumsum(), quantile)), len(score) - 1)]]
+    below, of_negative = (np.concatenate(list(positive)) <= threshold).mean(), weight[score <= threshold].sum()
+    return float(np.clip(1 - below / of_negative, PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR))
 
 
 def fit_logistic(score: np.ndarray, of_positive: np.ndarray) -> tuple[float, float, float]:
@@ -77,8 +93,7 @@ def calibration_line(score: np.ndarray, of_positive: np.ndarray) -> tuple[float,
 def threshold_from_slide_labels(score: np.ndarray, of_positive: np.ndarray) -> float:
     """Return the threshold on patches' scores (n,) in [0, 1] with the best expected F1, from slide labels (n,) bool.
 
-    `calibration_line` turns scores into probabilities p. The threshold t then has the expected
-    F1 = 2·Σ_{p ≥ t} p / (Σ_{p ≥ t} 1 + Σ p) (Lipton 2014). It is 0.5 if there is only one kind of slides.
+    `calibration_line` turns scores into probabilities. It is 0.5 if there is only one kind of slides.
     """
     if of_positive.all() or not of_positive.any():
         return 0.5
@@ -86,7 +101,19 @@ def threshold_from_slide_labels(score: np.ndarray, of_positive: np.ndarray) -> f
     odds = score.clip(_EPSILON, 1 - _EPSILON)
     odds = np.log(odds / (1 - odds))
     slope, offset = calibration_line(odds, of_positive)
-    order = np.argsort(-odds)
-    probability = 1 / (1 + np.exp(-(slope * odds[order] + offset)))
-    expected = 2 * probability.cumsum() / (np.arange(1, len(score) + 1) + probability.sum())
-    return float(score[order[expected.argmax()]])
+    return float(score[_best_expected_f1(1 / (1 + np.exp(-(slope * odds + offset))))])
+
+
+def best_f1_threshold(probability: np.ndarray) -> float:
+    """Return the threshold on calibrated probabilities (n,) with the best expected F1; n ≥ 1."""
+    return float(probability[_best_expected_f1(probability)])
+
+
+def _best_expected_f1(probability: np.ndarray) -> int:
+    """Return the index of the lowest probability p that is called at the threshold with the best expected F1.
+
+    The threshold t has the expected F1 = 2·Σ_{p ≥ t} p / (Σ_{p ≥ t} 1 + Σ p) (Lipton 2014).
+    """
+    order = np.argsort(-probability)
+    expected = 2 * probability[order].cumsum() / (np.arange(1, len(probability) + 1) + probability.sum())
+    return int(order[expected.argmax()])

@@ -12,15 +12,17 @@ from torch import Tensor
 
 from ..core.bag import Bag
 from ..core.errors import SettingsError
-from ..core.events import Progress, Task, drain
+from ..core.events import Notice, Progress, Task, drain
 from ..core.metrics import binary_metrics, positive_score
 from ..core.settings import TrainingSettings
 from . import losses
 from .augmentation import N_ORIENTATIONS, rotate_flip
-from .losses import ChunkedLoss, Loss
+from .chance import MAX_RESTARTS, entropy_of_targets, is_stuck
+from .losses import ChunkedLoss, Loss, TeacherLoss
 from .model import InstanceOutput, MILModel, MILOutput
 from .training_bags import MAX_DIRECT, BagBatch, TeacherTargets, TrainingBag
 
+RESTART_SEED = 7919  # between the seeds of a training and of its next attempt
 INFERENCE_BATCH = 4096  # instances encoded at once outside training
 
 
@@ -90,6 +92,7 @@ class TrainingState:
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     teacher_digest: str = ""
+    restarts: int = 0  # how often it has begun anew with other weights, because it was stuck at chance
 
 
 def make_optimiser(model: MILModel, settings: TrainingSettings) -> torch.optim.Optimizer:
@@ -243,21 +246,74 @@ def fit(
     seed: int = 0,
     state: TrainingState | None = None,
     network: str = "teacher",
-) -> Generator[Progress | TrainingState, None, TrainingState]:
+) -> Generator[Progress | Notice | TrainingState, None, TrainingState]:
     """Train `model` in place; yields `Progress` within epochs and a `TrainingState` after each.
 
     Returns the last state; `model` then has the weights of the selected epoch (`settings.select`) and is in eval mode.
     With a `state`, training resumes after it; on the same CPU the result is the same to the bit as without a stop.
     `SettingsError` if loss or weights are no longer finite: the last state that was yielded is the last good one.
+
+    A network that says the same of all slides after some epochs (`chance.is_stuck`) is begun anew, with other weights
+    and half the learning rate, up to `MAX_RESTARTS` times; a `Notice` says so.
     """
-    optimiser = make_optimiser(model, settings)
-    random = RngState(seed, model.device)
     state = copy.copy(state) if state else TrainingState()
+    chance_loss = math.inf  # of a student, whose attention alone may learn from slides: it has no such loss
+    if isinstance(loss_function, TeacherLoss):
+        targets = torch.stack([bag.target for bag in training_bags]).numpy()
+        chance_loss = entropy_of_targets(targets, model.settings.multi_label)
+    while True:
+        state = yield from _attempt(
+            model, loss_function, training_bags, valid, settings, seed, state, network, chance_loss
+        )
+        if not _starts_again(state, settings, chance_loss):
+            model.load_state_dict(state.best_weights)
+            model.eval()
+            return state
+        stuck = state
+        state = TrainingState(teacher_digest=stuck.teacher_digest, restarts=stuck.restarts + 1)
+        yield Notice(
+            f"{network}: after {stuck.epoch} epochs it still says the same of every slide (loss "
+            f"{stuck.history[-1]['loss_class']:.3f}, {chance_loss:.3f} at chance). Training starts again with other "
+            f"weights and a learning rate of {_learning_rate(settings, state):g}"
+        )
+        _draw_weights(model, seed + RESTART_SEED * state.restarts)
+
+
+def _starts_again(state: TrainingState, settings: TrainingSettings, chance_loss: float) -> bool:
+    return state.restarts < MAX_RESTARTS and is_stuck(state.history, chance_loss, settings)
+
+
+def _learning_rate(settings: TrainingSettings, state: TrainingState) -> float:
+    return settings.learning_rate / 2**state.restarts
+
+
+def _draw_weights(model: MILModel, seed: int) -> None:
+    """Give the network other initial weights; its normalisation stays."""
+    with RngState(seed, torch.device("cpu")).active():
+        fresh = MILModel(model.settings, model.n_classes, model.instance_shape)
+    model.load_state_dict({**fresh.state_dict(), "mean": model.mean, "std": model.std})
+
+
+def _attempt(
+    model: MILModel,
+    loss_function: Loss,
+    training_bags: Sequence[TrainingBag],
+    valid: Sequence[Bag],
+    settings: TrainingSettings,
+    seed: int,
+    state: TrainingState,
+    network: str,
+    chance_loss: float,
+) -> Generator[Progress | TrainingState, None, TrainingState]:
+    """Train from `state` to the last epoch, or to the one at which the network is found stuck at chance."""
+    optimiser = make_optimiser(model, settings)
+    random = RngState(seed + RESTART_SEED * state.restarts, model.device)
+    learning_rate = _learning_rate(settings, state)
     if state.epoch:
         model.load_state_dict(state.weights)
         _load_optimiser(optimiser, state.optimiser)
         random.state = state.random
-    while state.epoch < settings.epochs:
+    while state.epoch < settings.epochs and not _starts_again(state, settings, chance_loss):
         with random.active():
             bags = [part for training_bag in training_bags for part in training_bag.pseudo_bags(settings)]
             order = torch.randperm(len(bags)).tolist()
@@ -270,7 +326,7 @@ def fit(
             progress = Progress(Task.TRAIN, step, steps, network, state.epoch + 1, settings.epochs)
             terms = yield from backward(model, loss_function, BagBatch.of(chosen, model.device), random, progress)
             for group in optimiser.param_groups:
-                group["lr"] = settings.learning_rate * learning_rate_factor(settings, state.epoch + step / steps)
+                group["lr"] = learning_rate * learning_rate_factor(settings, state.epoch + step / steps)
             optimiser.step()
             for name, term in terms.items():
                 sums[name] = sums.get(name, 0.0) + term.detach() * len(chosen)
@@ -297,13 +353,12 @@ def fit(
             best_weights=state.best_weights,
             history=[*state.history, row],
             teacher_digest=state.teacher_digest,
+            restarts=state.restarts,
         )
         losses_so_far = [past["valid_loss"] for past in state.history]
         if settings.keep_epoch == "last" or valid_loss is None or valid_loss <= min(losses_so_far):
             state.best_epoch, state.best_weights = state.epoch, weights
         yield state
-    model.load_state_dict(state.best_weights)
-    model.eval()
     return state
 
 
@@ -315,7 +370,7 @@ def compute_teacher_targets(
     With `all_orientations` the student sees rotated and mirrored patches, and a target is the mean logit over all
     `N_ORIENTATIONS`.
     """
-    views = N_ORIENTATIONS if all_orientations and not bags[0].is_features else 1
+    views = N_ORIENTATIONS if all_orientations and bags and not bags[0].is_features else 1
     training_bags = []
     for done, bag in enumerate(bags):
         outputs = []

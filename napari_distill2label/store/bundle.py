@@ -15,11 +15,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from ..core.calibration import Calibration
 from ..core.errors import BundleError, SettingsError
 from ..core.settings import ArchitectureSettings, PatchSettings, StudentSettings, TeacherSettings
 from ..core.text import first_problem
@@ -32,6 +34,7 @@ from .maps.feature_map import EncoderIdentity
 FILES = ("model.safetensors", "config.json", "metrics.json", "card.md")
 FORMAT = 2
 COPY_AGAIN = "take the bundle from its source again"
+DEFAULT_THRESHOLD = 0.5  # of a network without a calibration
 NetworkName = Literal["baseline", "teacher", "student"]
 NETWORKS: tuple[NetworkName, ...] = ("baseline", "teacher", "student")
 
@@ -70,7 +73,10 @@ class BundleConfig(BaseModel):
     n_train: int = 0
     n_valid: int = 0
     n_corrections: int = 0
+    restarts: int = Field(0, ge=0, description="how often it was trained anew, because it was stuck at chance")
+    is_at_chance: bool = Field(False, description="it is no better than chance on its own training slides")
     data_signature: str = ""
+    calibration: Calibration | None = None
     weights_sha256: str
     metrics_sha256: str = ""
     versions: dict[str, str] = {}
@@ -86,6 +92,8 @@ class BundleConfig(BaseModel):
             raise ValueError("the patch size of the settings and of the network differ")
         if (self.network == "student") != isinstance(self.training, StudentSettings):
             raise ValueError("network and training settings differ")
+        if self.calibration and len(self.calibration.findings) != len(self.classes) - 1:
+            raise ValueError("classes and calibration differ")
         return self
 
 
@@ -99,12 +107,26 @@ class Bundle(NamedTuple):
     @property
     def identity(self) -> dict[str, Any]:
         """The identity of the model, which is saved with its results."""
+        calibration = self.config.calibration
         return {
             "network": self.config.network,
             "weights_sha256": self.config.weights_sha256,
             "pooling": self.config.architecture.pooling,
             "path": str(self.path),
+            **({"calibration": calibration.digest} if calibration else {}),
         }
+
+    @property
+    def threshold(self) -> float:
+        """The probability from which on a patch is labelled, unless the user gives another."""
+        return self.config.calibration.threshold if self.config.calibration else DEFAULT_THRESHOLD
+
+    def probabilities(self, logits: torch.Tensor) -> np.ndarray:
+        """Return probabilities (n, C) float32 of patches by themselves, without context, from logits (n, C)."""
+        if self.config.calibration is None:
+            return self.model.probabilities(logits).float().cpu().numpy()
+        alone = self.config.calibration.patches_alone(logits.float().cpu().numpy(), self.model.settings.multi_label)
+        return alone.astype(np.float32)
 
 
 def versions() -> dict[str, str]:
@@ -244,12 +266,41 @@ def _table(rows: Mapping[str, Any]) -> str:
 
 
 def _calibration(config: Mapping[str, Any]) -> str:
-    one_of_many = (
-        len(config["classes"]) > 2 and not config["architecture"]["multi_label"]
-    )  # see `pipeline.calibrate_head`
-    if not config["training"].get("calibrate") or one_of_many:
+    if calibration := config.get("calibration"):
+        return (
+            "in their context and their slide, calibrated by classifiers that had not seen the "
+            f"{calibration['n_slides']} slides; they can be off on slides of another kind"
+        )
+    one_of_many = len(config["classes"]) > 2 and not config["architecture"]["multi_label"]
+    if not config["training"].get("calibrate") or one_of_many:  # see `pipeline.calibrate_head`
         return "not calibrated"
     return "calibrated by the labels of the training slides; they can be off on other slides"
+
+
+def _reliability(config: Mapping[str, Any]) -> str:
+    """Return the section on the slide's probability: predicted and observed, as a table with bars."""
+    if not config.get("calibration"):
+        return ""
+    found = config["calibration"]["reliability"]
+    rows = [
+        f"| {predicted:.2f} | {observed:.2f} | {round(10 * observed) * '█' or '▏'} | {count} |"
+        for predicted, observed, count in zip(found["predicted"], found["observed"], found["count"], strict=True)
+    ]
+    shares = ", ".join(
+        f"{name} {own['prior']:.2f}"
+        for name, own in zip(config["classes"][1:], config["calibration"]["findings"], strict=True)
+    )
+    lines = "\n".join(["| predicted | observed | | slides |", "|---|---|---|---|", *rows])
+    return f"""## Reliability of the slide's probability
+
+Training slides, each scored by a classifier that had not seen it.
+
+{lines}
+
+Estimated share of positive patches in slides with the finding: {shares}. Patches are labelled from
+{config["calibration"]["threshold"]:.2f} on.
+
+"""
 
 
 def _model_card(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
@@ -266,6 +317,8 @@ def _model_card(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
         "Probabilities of patches": _calibration(config),
         "Trained on": f"{config['n_train']} slides; epoch {config['epoch']}, {config['n_valid']} slides to choose it",
         "Patches corrected by a user": config["n_corrections"] or "none: no patch label was used in training",
+        **({"Fit": "**no better than chance on its own training slides**"} if config["is_at_chance"] else {}),
+        **({"Trained anew": f"{config['restarts']} times, stuck at chance before"} if config["restarts"] else {}),
         "Seed": config["seed"],
         "Data signature": config["data_signature"],
         "Versions": ", ".join(f"{name} {number}" for name, number in config["versions"].items()),
@@ -281,7 +334,7 @@ def _model_card(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
 
 {_table(scores) if scores else "No validation slides."}
 
-## How to read its output
+{_reliability(config)}## How to read its output
 
 A patch is scored as a bag of one: attention plays no part in it. The model has learnt from slide labels what tells
 positive slides from negative ones. Where something else than the finding does that (stain, scanner, tissue that comes

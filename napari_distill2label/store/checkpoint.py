@@ -45,6 +45,7 @@ def save_checkpoint(path: str | os.PathLike[str], state: TrainingState) -> "os.P
         "best_epoch": state.best_epoch,
         "taught_by": state.teacher_digest,
         "history": state.history,
+        "restarts": state.restarts,
     }
     about[SEAL] = digest_of_tensors(tensors, digest_of(about))
     return write_bytes(path, save(tensors, {"state": json.dumps(about, allow_nan=False)}))
@@ -90,6 +91,8 @@ def _check_plausible(about: dict[str, Any]) -> None:
         raise ValueError("its epochs are none")
     if not isinstance(about.get("taught_by", ""), str):
         raise ValueError("its teachers are none")
+    if type(restarts := about.get("restarts", 0)) is not int or restarts < 0:
+        raise ValueError("its restarts are none")
     if not isinstance(history, list) or not all(isinstance(row, dict) for row in history):
         raise ValueError("its history is none")
     numbers = [value for row in history for value in row.values() if value is not None]
@@ -117,6 +120,7 @@ def _state(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> TrainingS
         groups["best"],
         about["history"],
         about.get("taught_by", ""),
+        about.get("restarts", 0),
     )
 
 

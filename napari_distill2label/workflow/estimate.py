@@ -224,7 +224,7 @@ def _measured(stage: Stage, device: object, watch: Stopwatch, until: float) -> G
             else:
                 yield item
                 now = time.perf_counter()
-                if late and item.step:
+                if late and isinstance(item, Progress) and item.step:
                     step = (now - began) / (item.step - 1) if warm_up and item.step > 1 else warm_up or now - began
                     watch.mark_partial_epoch(stage.network, step * item.total)
                     break

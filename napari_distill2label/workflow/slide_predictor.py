@@ -42,7 +42,7 @@ class SlidePredictor:
     centres, tissue
         Points to centre patches on, by slide; regions to score.
     threshold
-        Lowest probability at which a patch is labelled with a class.
+        Lowest probability at which a patch is labelled with a class. None: the model's own.
     allow_non_brightfield
         Also accept images that are not brightfield.
     cluster
@@ -59,13 +59,14 @@ class SlidePredictor:
         grid: PatchSettings,
         centres: dict[str, Points] | None = None,
         tissue: Tissue | None = None,
-        threshold: float = 0.5,
+        threshold: float | None = None,
         allow_non_brightfield: bool = False,
         cluster: Cluster | None = None,
         feature_store: FeatureStore | None = None,
     ) -> None:
         self.classifier, self.model_spec, self.grid = model_spec.ready(classifier), model_spec, grid
-        self.centres, self.tissue, self.threshold = centres, tissue, threshold
+        self.centres, self.tissue = centres, tissue
+        self.threshold = classifier.bundle.threshold if threshold is None else threshold
         self.allow_non_brightfield, self.cluster, self.feature_store = allow_non_brightfield, cluster, feature_store
         self.config = classifier.bundle.config
 
@@ -88,7 +89,7 @@ class SlidePredictor:
                 yield from self._walk(slide, patch_map, Progress(Task.PREDICT, item=row.slide_id))
                 if not patch_map.scored.any():
                     raise SlideError(f"{slide.path}: {_damage(patch_map)}, nothing is left: copy the slide again")
-                patch_map.finish(self._probabilities)
+                self._finish(patch_map)
         if patch_map.damaged_regions:
             yield ItemFailed(
                 row.slide_id, SlideError(f"{row.path}: {_damage(patch_map)}; the others are: copy the slide again")
@@ -110,7 +111,7 @@ class SlidePredictor:
             yield from classify_features(
                 features, patch_map, self.classifier, Progress(Task.PREDICT, item=row.slide_id), "lost"
             )
-            patch_map.finish(self._probabilities)
+            self._finish(patch_map)
         return patch_map
 
     def open(self, row: CohortSlide, mpp: float | None) -> Slide:
@@ -137,6 +138,12 @@ class SlidePredictor:
         else:
             pool = self.cluster.open_pool(SlideSpec.of(slide, patches, self.allow_non_brightfield))
             yield from score_blocks(patch_map, pool, progress, patches_per_block(scorer, patches))
+
+    def _finish(self, patch_map: PatchMap) -> None:
+        patches, trained = patch_map.patches, self.config.patches
+        pitch = (trained.stride_px or trained.size_px) * patches.side / patches.patch_px  # level-0 px
+        distance = max(1, round(pitch / patches.stride)) if isinstance(patches, PatchGrid) else 1
+        patch_map.finish(self._probabilities, self.config.calibration, distance)
 
     def _probabilities(self, logit: np.ndarray) -> list[float]:
         """(C,) logits of a slide -> (C,) probabilities."""

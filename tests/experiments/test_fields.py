@@ -20,7 +20,7 @@ from experiments.fields import (
     fields,
     measure_fields,
     measure_patches,
-    probabilities_of,
+    probabilities_of_all,
     read_fields,
     train_ceiling,
     train_on_presence,
@@ -193,7 +193,7 @@ def test_four_colours_are_told_apart(row):
     else:
         trained = drain(train_ceiling(train, truth, 0, layers))
     assert tuple(trained) == ROWS[row]
-    of_bag, of_patch = drain(probabilities_of(trained[row].model, test))
+    of_bag, of_patch = drain(probabilities_of_all(trained[row], test))
     assert (of_bag.shape, of_patch.shape) == ((12, 5), (96, 5))
     assert np.allclose(of_patch.sum(1), 1) == (row == "supervised")
     kinds = np.concatenate([known[bag.slide_id] for bag in test])

@@ -50,7 +50,7 @@ def scores(method, networks, **overrides):
     """What the networks of one training say of other bags, and their histories."""
     settings = build_settings("colon", method, merged(SMALL, overrides))
     trained = drain(train_models(bags(6), bags(2, 1), 2, settings, networks))
-    said = {network: drain(answers_of(own.model, bags(2, 2))) for network, own in trained.items()}
+    said = {network: drain(answers_of(own, bags(2, 2))) for network, own in trained.items()}
     return said, {network: (own.state.best_epoch, own.state.history) for network, own in trained.items()}
 
 

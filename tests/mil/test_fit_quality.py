@@ -9,7 +9,7 @@ import torch
 from napari_distill2label.core.bag import Bag
 from napari_distill2label.core.events import Progress, Task, drain
 from napari_distill2label.core.settings import ArchitectureSettings
-from napari_distill2label.mil.fit_quality import FitQuality, entropy_of_labels, measure_fit
+from napari_distill2label.mil.fit_quality import FitQuality, measure_fit
 from napari_distill2label.mil.model import MILModel
 
 
@@ -64,12 +64,3 @@ def test_scores_that_are_not_calibrated_are_something():
     """A student's score of a slide is made of probabilities of patches: its loss may be high and its order perfect."""
     assert not FitQuality(loss=0.9, chance_loss=0.69, score_std=0.2, auroc=1.0).is_at_chance
     assert not FitQuality(loss=0.2, chance_loss=0.69, score_std=0.01, auroc=None).is_at_chance
-
-
-def test_chance_is_the_entropy_of_the_labels():
-    assert entropy_of_labels(bags([(0,), (1,), (1,), (1,)]), 2, False) == pytest.approx(0.5623351)
-    assert entropy_of_labels(bags([(0,), (1,), (2,), (2,)]), 3, False) == pytest.approx(1.5 * math.log(2))
-    # Several at once: a decision per class, the mean of them; class 0 is in a quarter, 1 and 2 in half of the slides.
-    multi_label = entropy_of_labels(bags([(0,), (1,), (2,), (1, 2)]), 3, True)
-    assert multi_label == pytest.approx((0.5623351 + 2 * math.log(2)) / 3)
-    assert entropy_of_labels(bags([(1,), (1,)]), 2, False) == 0

@@ -1,6 +1,5 @@
 """Which networks are trained, in which order, and what each has seen."""
 
-import numpy as np
 import pytest
 import torch
 
@@ -15,7 +14,6 @@ from napari_distill2label.mil.pipeline import (
     calibrate_head,
     class_scores,
     patch_posteriors,
-    smooth_over_neighbours,
 )
 from napari_distill2label.mil.training import fit, predict_bag
 from napari_distill2label.mil.training_bags import TrainingBag
@@ -278,18 +276,3 @@ def test_more_than_two_exclusive_classes_are_said_not_to_be_calibrated(make_bag)
     weights = model.head.weight.clone()
     assert "not calibrated" in next(calibrate_head(model, bags)).message
     assert torch.equal(model.head.weight, weights)
-
-
-def test_scores_are_smoothed_over_the_nearest_patches():
-    grid = np.stack(np.meshgrid(np.arange(3) * 27, np.arange(4) * 27, indexing="ij"), -1).reshape(-1, 2)
-    scores = torch.zeros(12, 2)
-    scores[5, 1] = 8  # row 1, column 1
-    shared = smooth_over_neighbours(scores, grid, 4)[:, 1].view(3, 4)
-    assert shared[1, 1] == 4
-    assert shared[1, 2] == shared[0, 1] == shared[2, 1] == shared[1, 0] == 1  # an eighth each
-    assert shared[0, 3] == 0
-    for count, instances in ((0, 12), (4, 1)):
-        own = scores[:instances]
-        assert smooth_over_neighbours(own, grid[:instances], count) is own
-    few = smooth_over_neighbours(scores[4:6], grid[4:6], 4)[:, 1]
-    assert few.tolist() == [4, 4]  # of two patches each is the other's only neighbour

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from napari_distill2label.core.errors import SettingsError
-from napari_distill2label.core.events import Progress, Task, drain
+from napari_distill2label.core.events import Notice, Progress, Task, drain
 from napari_distill2label.core.settings import StudentSettings, TeacherSettings
 from napari_distill2label.mil import training
+from napari_distill2label.mil.chance import MAX_RESTARTS
 from napari_distill2label.mil.losses import StudentLoss, TeacherLoss
 from napari_distill2label.mil.training import (
     RngState,
@@ -178,7 +179,7 @@ def test_random_state_of_one_seed_is_that_of_torch():
 
 
 def test_best_epoch_has_the_lowest_validation_loss(start):
-    states, result = finish(start(epochs=6, learning_rate=0.03, keep_epoch="best")[0])
+    states, result = finish(start(epochs=5, learning_rate=0.03, keep_epoch="best")[0])
     losses = [row["valid_loss"] for row in result.history]
     assert result.best_epoch == 1 + losses.index(min(losses))
     assert len({*losses}) > 1
@@ -349,3 +350,54 @@ def test_turns_change_what_is_learnt_and_resume_bit_for_bit(start):
     assert_equal_states(end, again)
     _, straight = finish(start("student", rotate_flip=False, epochs=3)[0])
     assert straight.history[-1]["loss"] != end.history[-1]["loss"]
+
+
+# ---- a teacher that is stuck at chance -----------------------------------------------------------------------------
+
+
+def attempts(work):
+    """The notices and states of a training."""
+    found = list(work)
+    return [item.message for item in found if isinstance(item, Notice)], [
+        item for item in found if isinstance(item, TrainingState)
+    ]
+
+
+def test_a_teacher_that_is_stuck_starts_again_with_other_weights_and_smaller_steps(start):
+    work, model = start(epochs=8, learning_rate=1e-8, valid=False)
+    notices, states = attempts(work)
+    assert len(notices) == MAX_RESTARTS
+    assert "learning rate of 5e-09" in notices[0]
+    assert "learning rate of 2.5e-09" in notices[1]
+    assert [state.epoch for state in states] == [*range(1, 6), *range(1, 6), *range(1, 9)]
+    assert [state.restarts for state in states] == [0] * 5 + [1] * 5 + [2] * 8
+    first, second = states[0].weights, states[5].weights
+    assert not torch.allclose(first["head.weight"], second["head.weight"])
+    assert torch.equal(first["mean"], second["mean"])
+    assert torch.equal(model.state_dict()["head.weight"], states[-1].weights["head.weight"])
+
+
+def test_one_that_learns_is_left_alone(start, make_bag):
+    train = [make_bag(6, label=k % 2, seed=k) for k in range(6)]
+    for bag in train:
+        bag.instances[:] = 40 + 160 * (bag.label == (1,))
+    notices, states = attempts(start(epochs=8, train=train, valid=False)[0])
+    assert not notices
+    assert states[-1].history[-1]["loss_class"] < 0.5
+
+
+def test_a_restart_that_was_stopped_goes_on_as_if_it_had_not_been(start, tmp_path):
+    _, whole = attempts(start(epochs=6, learning_rate=1e-8, valid=False)[0])
+    for at in (4, 6):  # the state at which it was found stuck, and one of the next attempt
+        kept = tmp_path / f"{at}.safetensors"
+        save_checkpoint(kept, whole[at])
+        _, rest = attempts(start(epochs=6, learning_rate=1e-8, valid=False, state=load_checkpoint(kept))[0])
+        assert len(rest) == len(whole) - at - 1
+        assert_equal_states(rest[-1], whole[-1])
+        assert rest[-1].restarts == 2
+
+
+def test_a_student_is_never_stuck(start):
+    notices, states = attempts(start("student", epochs=7, learning_rate=1e-8, valid=False)[0])
+    assert not notices
+    assert len(states) == 7

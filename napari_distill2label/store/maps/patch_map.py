@@ -5,7 +5,9 @@ A folder (zarr v3 group) with arrays of `patches.shape`, C classes on a last axi
 ==============  ============  ==========================================================================
 array           last axis     value of a patch
 ==============  ============  ==========================================================================
-probability     C             softmax of its logits (or one sigmoid per class, `multi_label`)
+probability     C             of its classes. Of a calibrated network (`core.calibration`): of the patch alone until
+                              `finish`, then in its context and its slide. Else the softmax of its logits (or one
+                              sigmoid per class, `multi_label`)
 logit           C             of the patch alone, a bag of one
 score                         attention before the softmax over the slide
 attention                     softmax of `score` over all scored patches of the slide: sums to 1
@@ -16,7 +18,7 @@ and `failed`, bool: which patches were asked for but could not be read, because 
 
 The others are float32, **NaN where a patch is not scored** (no tissue, or not yet). `score` is written last, so a
 finite score means that a patch is scored, and an interrupted prediction resumes where it stopped. The first three are
-written block by block; `finish` adds the other two, which need all blocks.
+written block by block; `finish` adds the other two, which need all blocks, and puts patches into context.
 """
 
 import json
@@ -34,7 +36,9 @@ import zarr
 from zarr.codecs import ZstdCodec
 
 from ...core.bag import UNLABELLED
+from ...core.calibration import Calibration, finding_scores
 from ...core.classes import SEPARATOR
+from ...core.context import smooth_grid, smooth_points
 from ...core.errors import BundleError, SettingsError
 from ...core.geometry import Block, PatchGrid, PatchPoints
 from ...core.paths import canonical_path
@@ -282,7 +286,12 @@ class PatchMap:
                 sorted(noted | {tuple(map(int, box)) for box in boxes})
             )
 
-    def finish(self, bag_probability: Sequence[float] | Callable[[np.ndarray], Sequence[float]] | None = None) -> None:
+    def finish(
+        self,
+        bag_probability: Sequence[float] | Callable[[np.ndarray], Sequence[float]] | None = None,
+        calibration: Calibration | None = None,
+        distance: int = 1,
+    ) -> None:
         """Compute attention over the whole slide and the contributions, and mark the map as complete.
 
         See `attention_by_window`. `BundleError` while patches are still to be scored, or where none is.
@@ -291,6 +300,11 @@ class PatchMap:
         ----------
         bag_probability
             (C,) of the slide as a whole, or a function of the slide's logits (C,): the sum of the contributions.
+        calibration
+            Of the network: probabilities of patches become those in their context and their slide, and that of the
+            slide is calibrated.
+        distance
+            Cells between a patch of a grid and the patches that are its context.
         """
         left = int((self.patches.scored & ~self._scored & ~self._failed).sum())
         if left or not self._scored.any():
@@ -310,10 +324,37 @@ class PatchMap:
             if callable(bag_probability):
                 bag_probability = bag_probability(bag_logit)
             bag = None if bag_probability is None else [float(value) for value in bag_probability]
+            if calibration is not None:
+                slide = self._write_calibrated(calibration, distance)
+                bag = calibration.bag(slide, bag[0] if bag else 1.0, self.multi_label)
             about = {"complete": True, "n_scored": int(self._scored.sum()), "bag_probability": bag}
             if self.path is not None:
                 about |= self._signed(about, windows)
             self._group.attrs.update(about)
+
+    def _write_calibrated(self, calibration: Calibration, distance: int) -> np.ndarray:
+        """Replace the probabilities of patches by those in their context and their slide; returns P(slide) (F,).
+
+        They follow from the logits alone, so doing it again after a kill gives the same.
+        """
+        score = np.full((*self.patches.shape, len(self.classes) - 1), np.nan, np.float32)
+        if isinstance(self.patches, PatchPoints):
+            scored = self._scored
+            own = finding_scores(self._read("logit")[scored], self.multi_label)
+            score[scored] = smooth_points(own, self.patches.centres[scored], calibration.neighbours)
+        else:
+            for (rows,) in self.windows():
+                around = slice(max(0, rows.start - distance), min(self.patches.rows, rows.stop + distance))
+                own = finding_scores(self._read("logit", (around,)), self.multi_label)
+                own = np.where(self._scored[around][..., None], own, np.nan)
+                score[rows] = smooth_grid(own, distance)[rows.start - around.start :][: rows.stop - rows.start]
+        slide = calibration.slide_probability(score)
+        for window in self.windows():
+            finding = calibration.patches_in(slide, score[window])
+            probability = calibration.with_negative(finding, self._read("logit", window), self.multi_label)
+            probability[~self._scored[window]] = np.nan
+            self._group["probability"][window] = probability.astype(np.float32)
+        return slide
 
     def _signed(self, about: Mapping[str, Any], windows: Sequence[tuple[slice, ...]]) -> dict[str, Any]:
         """Checksums and digest by which a later reader sees alterations: see `docs/reference/files.md`.
@@ -344,7 +385,7 @@ class PatchMap:
 
     @property
     def logit(self) -> np.ndarray:
-        """(..., C) float32."""
+        """(..., C) float32, of each patch alone: no context, no calibration."""
         return self._read("logit")
 
     @property

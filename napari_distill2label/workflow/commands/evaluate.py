@@ -10,6 +10,7 @@ from ...core.errors import BundleError, CohortError, SettingsError, SlideError
 from ...core.events import Event, ItemFailed, Notice, Progress, Task
 from ...core.label_map import COVERAGE, count_of, list_briefly
 from ...core.metrics import Metrics, binary_metrics, mean_metrics, positive_score
+from ...store.bundle import DEFAULT_THRESHOLD
 from ...store.cohort import Cohort, CohortSlide
 from ...store.learnt import LearntSlides
 from ...store.maps.patch_map import PatchMap
@@ -27,6 +28,7 @@ class _Scores:
     bag_score: list[float] = field(default_factory=list)
     truth: list[np.ndarray] = field(default_factory=list)
     score: list[np.ndarray] = field(default_factory=list)
+    threshold: float = DEFAULT_THRESHOLD  # of the model
 
     def add(self, patch_map: PatchMap, true_class: np.ndarray, cohort: Cohort) -> None:
         patches, multi_label = patch_map.patches, patch_map.multi_label
@@ -48,13 +50,16 @@ class _Scores:
             return binary_metrics(
                 np.concatenate([truth for _, truth, _ in chosen] or empty),
                 np.concatenate([score for _, _, score in chosen] or empty),
+                self.threshold,
             )
 
         return {
             "bag": binary_metrics(np.array(self.bag_truth), np.array(self.bag_score)),
             "instance": pooled(pairs),
             "instance_positive_slides": pooled([pair for pair in pairs if pair[0]]),
-            "instance_per_slide": mean_metrics(binary_metrics(truth, score) for _, truth, score in pairs if len(truth)),
+            "instance_per_slide": mean_metrics(
+                binary_metrics(truth, score, self.threshold) for _, truth, score in pairs if len(truth)
+            ),
         }
 
 
@@ -73,7 +78,9 @@ def evaluate(
     features: PathLike | None = None,
     trust: bool = False,
 ) -> Generator[Event, None, dict[str, dict[str, Metrics]]]:
-    """Return the metrics of every network of a run: `{network: {level: {metric: value}}}` at threshold 0.5.
+    """Return the metrics of every network of a run: `{network: {level: {metric: value}}}`.
+
+    Slides are called at 0.5, patches at the threshold that the network ships with.
 
     Parameters
     ----------
@@ -115,8 +122,9 @@ def evaluate(
     yield from (Notice(line) for line in patches.check([row.slide_id for row in rows], "slides to evaluate"))
     metrics = {}
     for network in run.models:
+        bundle = find_model(run, network, device)
         work = predict(
-            find_model(run, network, device),
+            bundle,
             Cohort(tuple(rows)),
             centres=centres,
             device=device,
@@ -127,7 +135,7 @@ def evaluate(
         maps = yield from _without_repeats(work, first=network == run.models[0])
         if not maps:
             raise SlideError("none of the slides could be evaluated")
-        scores = _Scores()
+        scores = _Scores(threshold=bundle.threshold)
         for done, patch_map in enumerate(maps):
             yield Progress(Task.COMPARE, done, len(maps))
             scores.add(patch_map, patches.of(patch_map), cohort)

@@ -26,6 +26,7 @@ from ...store.tables.points import read_points
 from ..feature_store import feature_store_for
 from ..input_files import files_of_model, input_files
 from ..os_errors import describe_os_error
+from ..promise import promised_threshold
 from ..scale import notice_missing_mpp
 from ..slide_predictor import SlidePredictor, place_of
 from ..slide_reader import PathLike
@@ -69,7 +70,10 @@ def predict(
     out: PathLike | None = None,
     *,
     network: str | None = None,
-    threshold: float = 0.5,
+    threshold: float | None = None,
+    promise: float | None = None,
+    risk: float = 0.1,
+    negatives: Cohort | None = None,
     mpp: float | None = None,
     centres: PathLike | None = None,
     tissue: Tissue | None = None,
@@ -95,7 +99,12 @@ def predict(
         Folder of the results in `formats`; None keeps them in memory only. Patch maps are saved in the run's
         `predictions/` if the model is of a run that can be written to, else in `out`.
     threshold
-        Lowest probability at which a patch is labelled with a class.
+        Lowest probability at which a patch is labelled with a class. None: the model's own (`Calibration.threshold`),
+        or 0.5 of a model without one.
+    promise, risk, negatives
+        Instead of a threshold: on a new negative slide at most the share `promise` of the patches is called, with
+        probability 1 − `risk` (`core.promise`). That rests on `negatives`, slides of known label that the model has not
+        learnt from; None: those of the run's test split. `SettingsError` if there are too few.
     mpp
         Pixel size of the slides in µm/px; overrides their files.
     centres, tissue
@@ -128,7 +137,10 @@ def predict(
     can be read of it is scored and written. An interrupted prediction of the same slide by the same model resumes.
     """
     formats = format_names(formats)
-    check_threshold(threshold)
+    if threshold is not None:
+        check_threshold(threshold)
+    if promise is not None and threshold is not None:
+        raise SettingsError("--promise chooses the threshold, --threshold says it: give one of them")
     if mpp is not None and not LIMITS[0] <= mpp <= LIMITS[1]:
         raise SettingsError(
             f"--mpp {mpp:g} cannot be a slide's µm/px: give a number from {LIMITS[0]:g} to {LIMITS[1]:g}"
@@ -138,6 +150,7 @@ def predict(
     if dense_stride is not None and centres is not None:
         raise SettingsError("--dense-stride scores every position, --centres some points: give one of them")
     bundle = find_model(model, network, device)
+    threshold = bundle.threshold if threshold is None else threshold
     model_spec = ModelSpec(
         str(Path(bundle.path).absolute()),
         bundle.config.weights_sha256,
@@ -177,6 +190,10 @@ def predict(
         mapper = SlidePredictor(
             classifier, model_spec, grid, points, tissue, threshold, allow_non_brightfield, cluster, source
         )
+
+        if promise is not None:
+            promised = yield from promised_threshold(mapper, bundle, negatives, promise, risk)
+            mapper.threshold = threshold = promised.threshold
 
         def one(index: int, row: CohortSlide) -> Generator[Event, None, None]:
             try:

@@ -137,7 +137,9 @@ class _Training:
         self.run = self.plan.start(self.signature, len(rows) - len(bags))
         if not has_signatures(self.run):
             write_signatures(self.run, signatures)
-        pipeline = TrainingPipeline(self.train, self.valid, len(self.cohort.classes), self.settings, self.device)
+        self.pipeline = pipeline = TrainingPipeline(
+            self.train, self.valid, len(self.cohort.classes), self.settings, self.device
+        )
         for item in pipeline.stages(self.run.config.baseline):
             if isinstance(item, Stage):
                 yield from self.fit(item)
@@ -189,13 +191,13 @@ class _Training:
         if not all_finite(model.state_dict()):
             raise divergence_error(network, settings, "its last weights are not finite")
         if network in NETWORKS:
-            yield from self.save(network, model, state, settings)
-            yield from self.report_chance_level(network, model)
+            pause = Progress(Task.CHECK_TRAINING, 0, len(self.train), network)
+            quality = yield from measure_fit(model, self.train, pause)
+            yield from self.save(network, model, state, settings, quality)
+            yield from self.report_chance_level(network, quality)
         self.trained(network, state)
 
-    def report_chance_level(self, network: str, model: MILModel) -> Generator[Event, None, None]:
-        pause = Progress(Task.CHECK_TRAINING, 0, len(self.train), network)
-        found: FitQuality = yield from measure_fit(model, self.train, pause)
+    def report_chance_level(self, network: str, found: FitQuality) -> Generator[Event, None, None]:
         if found.is_at_chance:
             own = "student" if network == "student" else "teacher"
             yield Notice(
@@ -260,8 +262,8 @@ class _Training:
         return same and (config.network, config.epoch) == (network, state.best_epoch)
 
     def save(
-        self, network: str, model: MILModel, state: TrainingState, settings: TrainingSettings
-    ) -> Generator[Event, None, None]:  # fmt: skip
+        self, network: str, model: MILModel, state: TrainingState, settings: TrainingSettings, quality: FitQuality
+    ) -> Generator[Event, None, None]:
         corrected = sum(
             int((bag.patch_labels != UNLABELLED).sum()) for bag in self.train if bag.patch_labels is not None
         )
@@ -280,9 +282,12 @@ class _Training:
             "n_train": len(self.train),
             "n_valid": len(self.valid),
             "n_corrections": corrected if network == "student" else 0,
+            "restarts": state.restarts,
+            "is_at_chance": quality.is_at_chance,
             "data_signature": self.signature,
+            "calibration": (calibration := self.pipeline.calibration if network == "student" else None),
         }
-        metrics = yield from slide_metrics(model, self.valid, network)
+        metrics = yield from slide_metrics(model, self.valid, network, calibration)
         if not all(math.isfinite(value) for value in metrics.values() if value is not None):
             raise divergence_error(network, settings, "its answers are not finite")
         former = self.weights_of(network)

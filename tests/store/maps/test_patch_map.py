@@ -6,6 +6,8 @@ import shutil
 import numpy as np
 import pytest
 
+from napari_distill2label.core.calibration import Calibration, Finding, Line
+from napari_distill2label.core.context import smooth_grid
 from napari_distill2label.core.errors import BundleError, SettingsError
 from napari_distill2label.core.geometry import PatchGrid, PatchPoints
 from napari_distill2label.core.settings import PatchSettings
@@ -501,3 +503,76 @@ def test_creating_replaces_a_map_and_nothing_else(tmp_path):
     with pytest.raises(BundleError, match="left alone"):
         PatchMap.create(precious, grid(), CLASSES, slide_id="s")
     assert (precious / "thesis.txt").read_text() == "all my work"
+
+
+# ---- context and calibration: what `finish` makes of the logits ------------------------------------------------------
+
+
+def calibration(n=2, offset=0.0):
+    findings = [Finding(prior=0.3, patch=Line(slope=1.5, offset=-0.5), slide=Line(slope=1, offset=offset))] * n
+    return Calibration(findings=findings, neighbours=5)
+
+
+def calibrated(path, patches, distance=1, multi_label=True, own=None):
+    patch_map = filled(path, patches, finish=False, multi_label=multi_label)
+    patch_map.finish([0.2, 0.7, 0.1], own or calibration(), distance)
+    return patch_map
+
+
+def test_a_finished_map_has_its_points_in_context(tmp_path):
+    patches = points()
+    patch_map = calibrated(tmp_path / "a.zarr", patches)
+    logit = outcome(next(iter(patches.blocks(len(patches.centres)))))[1].astype(np.float32)
+    slide, expected = calibration().of_bag(logit, patches.centres, True)
+    assert patch_map.probability == pytest.approx(expected, abs=1e-5)
+    assert patch_map.bag_probability == pytest.approx((0.2, *slide))
+    assert patch_map.logit == pytest.approx(logit)  # of the patch alone, as before
+
+
+@pytest.mark.parametrize("distance", [1, 3])
+def test_a_grid_is_put_into_context_band_by_band_as_at_once(tmp_path, monkeypatch, distance):
+    patches, own = grid((900, 500), patch=10), calibration(1)
+    monkeypatch.setattr("napari_distill2label.store.maps.patch_map.GRID_CHUNK", 7)
+    patch_map = PatchMap.create(tmp_path / "a.zarr", patches, ("no", "yes"), slide_id="s")
+    for block in patches.blocks(30):
+        patch_map.write(block, *(each[:, :2] if np.ndim(each) > 1 else each for each in outcome(block)))
+    alone = patch_map.probability
+    patch_map.finish([0.5, 0.5], own, distance)
+    score = np.where(patches.scored[..., None], patch_map.logit[..., 1:] - patch_map.logit[..., :1], np.nan)
+    context = smooth_grid(score, distance)
+    slide = own.slide_probability(context)
+    assert patch_map.probability[..., 1:] == pytest.approx(own.patches_in(slide, context), abs=1e-5, nan_ok=True)
+    assert np.nansum(patch_map.probability, -1)[patches.scored] == pytest.approx(1)
+    assert patch_map.bag_probability == pytest.approx((1 - slide[0], slide[0]))
+    assert not np.allclose(alone, patch_map.probability, equal_nan=True)
+    again = PatchMap.open(tmp_path / "a.zarr")
+    again.check()
+    assert np.array_equal(again.probability, patch_map.probability, equal_nan=True)
+
+
+def test_labels_and_table_of_a_calibrated_map_say_the_same(tmp_path):
+    patch_map = calibrated(tmp_path / "a.zarr", grid(), multi_label=False, own=calibration(2, offset=5))
+    labels = patch_map.to_labels(0.4)
+    table = patch_map.table(0.4)
+    names = np.array(["", *CLASSES])[labels[patch_map.scored]]
+    assert (table["label"].to_numpy() == names).all()
+    assert table["prob_tumour"].to_numpy() == pytest.approx(patch_map.probability[patch_map.scored][:, 1])
+
+
+def test_no_patch_of_a_slide_without_the_finding_is_called(tmp_path):
+    patch_map = calibrated(tmp_path / "a.zarr", grid(), own=calibration(2, offset=-60))
+    assert (patch_map.to_labels(0.01, 1)[patch_map.scored] == 1).all()
+    assert patch_map.bag_probability[1] < 1e-9
+
+
+def test_a_kill_while_patches_are_put_into_context_changes_nothing(tmp_path, monkeypatch):
+    whole = calibrated(tmp_path / "whole.zarr", grid())
+    begun = filled(tmp_path / "begun.zarr", grid(), finish=False, multi_label=True)
+    monkeypatch.setattr(PatchMap, "_signed", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        begun.finish([0.2, 0.7, 0.1], calibration())
+    monkeypatch.undo()
+    again = PatchMap.open(tmp_path / "begun.zarr")
+    assert not again.is_complete
+    again.finish([0.2, 0.7, 0.1], calibration())
+    assert np.array_equal(again.probability, whole.probability, equal_nan=True)

@@ -26,10 +26,10 @@ def truth(cohort_csv):
     return cohort_csv.with_name("truth.csv")
 
 
-def by_hand(truth, score) -> dict:
+def by_hand(truth, score, threshold=0.5) -> dict:
     """accuracy, f1, auroc, auprc and ece by sklearn and a plain loop."""
     truth, score = np.asarray(truth, bool), np.asarray(score, float)
-    called = score >= 0.5
+    called = score >= threshold
     both = len(set(truth.tolist())) == 2
     ece = 0.0
     for low in range(10):
@@ -88,6 +88,7 @@ def test_figures_equal_a_computation_by_hand(trained, cohort_csv, truth, tmp_pat
         assert status == 0
         kept = [PatchMap.open(trained / "predictions" / f"{slide_id}.{network}.zarr") for slide_id in slides]
         bags = [1 - patch_map.bag_probability[0] for patch_map in kept]
+        (own_threshold,) = {patch_map.threshold for patch_map in kept}
         pooled: dict[str, tuple[list, list]] = {}
         for slide_id in slides:
             own = [point for point in points if point["slide_id"] == slide_id]
@@ -105,14 +106,14 @@ def test_figures_equal_a_computation_by_hand(trained, cohort_csv, truth, tmp_pat
                     assert len(inside) == 1
                 if inside or way == "grid":
                     answers[0].append("tumour" in inside)
-                    answers[1].append(1 - float(row["prob_normal"]))
+                    answers[1].append(float(row["prob_tumour"]))
         found = figures[network]
         assert_same(found["bag"], by_hand(list(slides.values()), bags))
         every = list(pooled.values())
-        assert_same(found["instance"], by_hand(*joined(every)))
+        assert_same(found["instance"], by_hand(*joined(every), own_threshold))
         positive = [pooled[slide_id] for slide_id in slides if slides[slide_id]]
-        assert_same(found["instance_positive_slides"], by_hand(*joined(positive)))
-        each = [by_hand(*pair) for pair in every]
+        assert_same(found["instance_positive_slides"], by_hand(*joined(positive), own_threshold))
+        each = [by_hand(*pair, own_threshold) for pair in every]
         means = {
             name: np.mean(values) if (values := [row[name] for row in each if row[name] is not None]) else None
             for name in MEASURES
@@ -425,9 +426,7 @@ def test_undefined_figures_are_null_and_shown_as_a_dash(trained, cohort_csv, tmp
 def test_masks_may_be_the_truth(trained, cohort_csv, slides, tmp_path, cli, collect, refused):
     """A model's own masks agree with it on every patch; what they do not show is negative, or ignored."""
     masks = tmp_path / "Masken ü"
-    assert (
-        cli("predict", trained, *slides[:2], "-o", masks, "--threshold", "0.5", "--format", "ome-tiff,png,csv")[0] == 0
-    )
+    assert cli("predict", trained, *slides[:2], "-o", masks, "--format", "ome-tiff,png,csv")[0] == 0
     cohort = Cohort.read(cohort_csv)
     two = cohort.with_slides(list(cohort)[:2])
     student = collect(evaluate(trained, two, masks, split="all", missing_truth="ignore"))[1]["student"]["instance"]

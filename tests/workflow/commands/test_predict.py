@@ -23,7 +23,7 @@ def test_all_files_are_written_and_agree(trained, slides, cohort_csv, tmp_path, 
     out, slide = tmp_path / "Ausgabe é", slides[1]
     centres = table(cohort_csv.with_name("centres.csv"))
     extra = ["--centres", cohort_csv.with_name("centres.csv")] if centred else []
-    status, said, err = cli("predict", trained, slide, "-o", out, *extra)
+    status, said, err = cli("predict", trained, slide, "-o", out, "--threshold", "0.5", *extra)
     assert status == 0, err
     assert said.startswith("slide_001: normal ")
     assert {path.name for path in out.glob("[!.]*")} == {
@@ -88,22 +88,32 @@ def test_every_slide_finishes_with_an_event_or_fails_with_a_reason(trained, slid
 
 
 def test_the_answers_are_the_network_s_own(trained, slides, collect):
-    """Instance probabilities are of bags of one; the slide's probability is what the network says of the whole bag."""
+    """A teacher's are of bags of one, and of the whole bag; those of a student are in context and calibrated."""
     import torch
 
+    from napari_distill2label.core.context import smooth_grid
     from napari_distill2label.slides.cutting import cut
     from napari_distill2label.slides.registry import open_slide
     from napari_distill2label.store.bundle import load_bundle
 
-    (patch_map,) = collect(predict(trained, slides[1:2]))[1]
-    model = load_bundle(trained / "student").model
+    (patch_map,) = collect(predict(trained, slides[1:2], network="teacher"))[1]
+    (of_student,) = collect(predict(trained, slides[1:2]))[1]
+    model = load_bundle(trained / "teacher").model
+    student = load_bundle(trained / "student")
     with open_slide(slides[1]) as slide, torch.no_grad():
         patches = torch.from_numpy(cut(slide, patch_map.patches.corners, 27, 27))
         answer = model(patches)
         alone = torch.cat([model(patch[None]).bag_logits for patch in patches])
+        logits = student.model(patches).instance_logits.numpy()
     np.testing.assert_allclose(patch_map.probability.reshape(-1, 2), model.probabilities(alone), atol=1e-5)
     np.testing.assert_allclose(patch_map.bag_probability, model.probabilities(answer.bag_logits)[0], atol=1e-5)
     np.testing.assert_allclose(patch_map.attention.ravel(), answer.attention, atol=1e-5)
+    np.testing.assert_allclose(of_student.logit.reshape(-1, 2), logits, atol=1e-5)
+    calibration, shape = student.config.calibration, of_student.patches.shape
+    context = smooth_grid((logits[:, 1:] - logits[:, :1]).reshape(*shape, 1))
+    slide = calibration.slide_probability(context)
+    np.testing.assert_allclose(of_student.probability[..., 1:], calibration.patches_in(slide, context), atol=1e-5)
+    np.testing.assert_allclose(of_student.bag_probability[1], slide[0], atol=1e-5)
 
 
 def test_missing_and_broken_slides_among_good_ones(trained, slides, tmp_path, cli):

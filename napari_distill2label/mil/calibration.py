@@ -1,0 +1,165 @@
+"""Fits the `core.calibration.Calibration` of a student from out-of-fold scores. No label of a patch is read.
+
+A network remembers the slides that it was trained on: it scores their patches as it will score no others. So nothing is
+fitted on what the student says of its training slides. The out-of-fold classifiers (`mil.pipeline`) have not seen the
+slides that they score. They give
+
+1. the prior π, the share of positive patches in slides with the finding (`pu_learning.prior_of_slides`): for each
+   classifier by itself, as their scales differ, and the mean of these;
+2. the probability of a patch in such a slide, σ(SLOPE · s + offset), with the offset of each classifier for which its
+   mean is π;
+3. the probability that a slide has the finding, by a logistic fit of labels on `slide_score`.
+
+The student's own offset is a mean of two. On the *validation* slides with the finding, which neither it nor they were
+trained on, its mean probability should be theirs: both score the same patches, so the unknown shares of these slides
+cancel, but there are few. Over the training slides with the finding its mean should be π, which is off by what it
+remembers. The first counts n / (n + `WORTH`), for n such validation slides.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..core.calibration import Calibration, Finding, Line, Reliability, sigmoid, slide_score
+from .pu_learning import best_f1_threshold, prior_of_slides
+
+SLOPE = 1.25  # of scores in context, which vary less than scores alone
+PRIOR_QUANTILE = 0.9  # of the negatives' scores: at lower ones slides differ more than classes do
+NEIGHBOURS = 8
+TOP = 0.1  # of a slide's patches, the highest: its score is their mean
+LIMIT = 40.0  # log-odds within which an offset is looked for
+WORTH = 2  # validation slides with the finding, of all training slides with it
+RIDGE = 1e-3  # on the slope, of scores with deviation 1: finite also where a line separates the slides
+RELIABILITY_BINS = 5  # of slides, which are few
+UNCALIBRATED = Finding(prior=0, patch=Line(), slide=Line(slope=0, offset=LIMIT))
+
+
+@dataclass(frozen=True)
+class SlideScores:
+    """The scores in context of one slide's patches, (K, F) for F findings, and `label` (F,) bool: which it has.
+
+    `out_of_fold` has the scores of each classifier that has not seen the slide: that of its `fold` of a training slide;
+    all, in the order of their folds, of a validation slide.
+    """
+
+    label: np.ndarray
+    student: np.ndarray
+    out_of_fold: tuple[np.ndarray, ...]
+    fold: int = 0
+
+
+def fit_calibration(train: Sequence[SlideScores], valid: Sequence[SlideScores]) -> Calibration:
+    """Fit the calibration of a student.
+
+    A finding that all training slides have, or none, keeps its scores: there is nothing to compare with. The threshold
+    is the one with the best expected F1 of the student's probabilities, of all findings together.
+    """
+    fitted = [_Finding.fit(train, valid, finding) for finding in range(len(train[0].label))]
+    calibration = Calibration(
+        neighbours=NEIGHBOURS,
+        findings=tuple(each.finding for each in fitted),
+        top=TOP,
+        n_slides=len(train) + len(valid),
+        reliability=reliability(
+            np.concatenate([each.slides for each in fitted]), np.concatenate([each.truth for each in fitted])
+        ),
+    )
+    student = (slide.student for slide in (*train, *valid))
+    probability = [calibration.patches_in(calibration.slide_probability(own), own).ravel() for own in student]
+    return calibration.model_copy(update={"threshold": best_f1_threshold(np.concatenate(probability))})
+
+
+@dataclass(frozen=True)
+class _Finding:
+    """The calibration of one finding, and the out-of-fold probabilities and labels (n,) of the training slides."""
+
+    finding: Finding
+    slides: np.ndarray
+    truth: np.ndarray
+
+    @classmethod
+    def fit(cls, train: Sequence[SlideScores], valid: Sequence[SlideScores], index: int) -> "_Finding":
+        present = np.array([slide.label[index] for slide in train], bool)
+        if present.all() or not present.any():
+            return cls(UNCALIBRATED, np.empty(0), np.empty(0, bool))
+        scores = [SLOPE * slide.out_of_fold[0][:, index] for slide in train]
+        folds = [slide.fold for slide in train]
+        prior, offsets = _prior_and_offsets(scores, present, folds)
+        student = [SLOPE * slide.student[:, index] for slide, here in zip(train, present, strict=True) if here]
+        own_offset = offset_for_mean(np.concatenate(student), prior)
+        chosen = [slide for slide in valid if slide.label[index]]
+        if chosen:
+            each = [
+                sigmoid(SLOPE * own[:, index] + offset).sum()
+                for slide in chosen
+                for own, offset in zip(slide.out_of_fold, offsets, strict=True)
+            ]
+            expected = float(np.sum(each)) / len(offsets) / sum(len(slide.student) for slide in chosen)
+            unseen = offset_for_mean(np.concatenate([SLOPE * slide.student[:, index] for slide in chosen]), expected)
+            own_offset += (unseen - own_offset) * len(chosen) / (len(chosen) + WORTH)
+        patch = Line(slope=SLOPE, offset=own_offset)
+        score = np.array([slide_score(own + offsets[fold], TOP) for own, fold in zip(scores, folds, strict=True)])
+        line = fit_label_line(score, present)
+        known = (float(score.min()), float(score.max()))
+        return cls(Finding(prior=prior, patch=patch, slide=line, slide_range=known), line(score), present)
+
+
+def _prior_and_offsets(
+    scores: Sequence[np.ndarray], present: np.ndarray, folds: Sequence[int]
+) -> tuple[float, list[float]]:
+    """Return π and the offset of each fold's classifier, from the scores (K,) of training slides.
+
+    A fold without slides of both kinds takes no part in π; one without positive slides has the offset of all together.
+    """
+
+    def of(fold: int | None, kind: bool) -> list[np.ndarray]:
+        chosen = zip(scores, present, folds, strict=True)
+        return [own for own, here, number in chosen if here == kind and fold in (None, number)]
+
+    numbers = range(max(folds) + 1)
+    both = [fold for fold in numbers if of(fold, True) and of(fold, False)] or [None]
+    priors = [prior_of_slides(of(fold, True), of(fold, False), PRIOR_QUANTILE) for fold in both]
+    prior = float(np.average(priors, weights=[sum(map(len, of(fold, True))) for fold in both]))
+    together = offset_for_mean(np.concatenate(of(None, True)), prior)
+    own = [offset_for_mean(np.concatenate(of(fold, True)), prior) if of(fold, True) else together for fold in numbers]
+    return prior, own
+
+
+def offset_for_mean(logit: np.ndarray, mean: float) -> float:
+    """Return the offset b for which σ(logit + b) has this mean in (0, 1), by bisection; it is within ± `LIMIT`."""
+    low, high = -LIMIT - float(logit.max()), LIMIT - float(logit.min())
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if sigmoid(logit + middle).mean() < mean else (low, middle)
+    return float(np.clip((low + high) / 2, -LIMIT, LIMIT))
+
+
+def fit_label_line(score: np.ndarray, label: np.ndarray) -> Line:
+    """Fit P(label) = σ(slope · score + offset), slope ≥ 0, to labels (n,) bool, by (nearly) maximum likelihood."""
+    from scipy.optimize import minimize
+
+    centre, width = float(score.mean()), float(score.std())
+    if width < 1e-6:
+        return Line(slope=0.0, offset=0.0)
+    standard = (score - centre) / width
+    target = label.astype(float)
+
+    def loss(line: np.ndarray) -> float:
+        logit = line[0] * standard + line[1]
+        loss = target * np.logaddexp(0, -logit) + (1 - target) * np.logaddexp(0, logit)
+        return float(loss.mean() + RIDGE * line[0] ** 2)
+
+    slope, offset = minimize(loss, [1.0, 0.0], bounds=[(0.0, 50), (-50, 50)], method="L-BFGS-B").x
+    return Line(slope=slope / width, offset=offset - slope * centre / width)
+
+
+def reliability(probability: np.ndarray, truth: np.ndarray, bins: int = RELIABILITY_BINS) -> Reliability:
+    """Return how often slides (n,) bool have what they are given a probability (n,) for; empty bins are left out."""
+    index = np.minimum((probability * bins).astype(int), bins - 1)
+    used = [index == number for number in range(bins) if (index == number).any()]
+    return Reliability(
+        predicted=tuple(float(probability[here].mean()) for here in used),
+        observed=tuple(float(truth[here].mean()) for here in used),
+        count=tuple(int(here.sum()) for here in used),
+    )

@@ -1,0 +1,61 @@
+"""The threshold that a promise asks for, from negative slides that a model has learnt nothing from."""
+
+from collections.abc import Generator
+
+import numpy as np
+
+from ..core.errors import Distill2LabelError, SettingsError
+from ..core.events import Event, ItemFailed, Notice
+from ..core.label_map import count_of
+from ..core.promise import Promise, make_promise
+from ..store.bundle import Bundle
+from ..store.cohort import Cohort, CohortSlide
+from ..store.learnt import LearntSlides
+from ..store.run import Run
+from .slide_predictor import SlidePredictor
+
+
+def promised_threshold(
+    predictor: SlidePredictor, bundle: Bundle, negatives: Cohort | None, share: float, risk: float
+) -> Generator[Event, None, Promise]:
+    """Predict negative slides, in memory, and return the promise that they allow; a `Notice` says what it rests on.
+
+    `negatives` None: the slides of the run's test split. Slides of another label, and slides that the run was trained
+    or validated on, are left out. A slide that cannot be read is reported and promises nothing.
+    """
+    rows = yield from _unseen(bundle, negatives)
+    found: dict[str, list[tuple[np.ndarray, float]]] = {}
+    for row in rows:
+        try:
+            patch_map = yield from predictor.map(row, None, None)
+        except Distill2LabelError as error:
+            yield ItemFailed(row.slide_id, error)
+            continue
+        patches = patch_map.probability[patch_map.scored][:, 1:].max(-1)  # what `labels_of` compares
+        slide = max(patch_map.bag_probability[1:])
+        found.setdefault(row.case_id, []).append((patches, slide))
+    promise = make_promise(found, share, risk)
+    yield Notice(str(promise))
+    return promise
+
+
+def _unseen(bundle: Bundle, negatives: Cohort | None) -> Generator[Event, None, list[CohortSlide]]:
+    """Return negative slides that the model has learnt nothing from; a `Notice` counts those that are left out."""
+    negative = bundle.config.classes[0]
+    folder = bundle.path.parent
+    run = Run.open(folder) if Run.is_run(folder) else None
+    if negatives is None:
+        if run is None:
+            raise SettingsError(
+                f"{bundle.path}: is of no run. Say which negative slides promise something: --negatives"
+            )
+        return [row for row in run.cohort.in_split("test") if row.label == negative]
+    rows = [row for row in negatives.labelled if row.label == negative]
+    if run is None:
+        return rows
+    learnt = LearntSlides.of(run)
+    unseen = [row for row in rows if learnt.reason(row) is None]
+    if len(unseen) < len(rows):
+        left = count_of(len(rows) - len(unseen), "negative slide")
+        yield Notice(f"{left} left out of the promise: the run has learnt from them")
+    return unseen

@@ -1,0 +1,116 @@
+"""The calibration of a student, from drawn slides whose truth is known."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from napari_distill2label.core.calibration import Calibration, sigmoid
+from napari_distill2label.core.metrics import expected_calibration_error
+from napari_distill2label.mil.calibration import (
+    LIMIT,
+    SLOPE,
+    UNCALIBRATED,
+    SlideScores,
+    fit_calibration,
+    fit_label_line,
+    offset_for_mean,
+    reliability,
+)
+
+
+def drawn(n, seed, memory=0.0, share=0.4, size=200, shift=2.5):
+    """`n` slides, every other one positive, and the truth of their patches.
+
+    Scores are of two Gaussians. The student's are 1 too high, and a slide that it has learnt (`memory`) is pushed
+    towards its label.
+    """
+    rng = np.random.default_rng(seed)
+    slides, truth = [], []
+    for index in range(n):
+        positive = index % 2 == 1
+        own = rng.random(size) < np.clip(rng.normal(share, 0.1), 0.05, 0.95) * positive
+        score = rng.normal(shift * (own - 0.5), 1.0)[:, None]
+        learnt = memory if positive else -memory
+        student = score + rng.normal(0, 0.3, score.shape) + 1 + learnt
+        slides.append(SlideScores(np.array([positive]), student, (score,)))
+        truth.append(own)
+    return slides, truth
+
+
+def probabilities(calibration: Calibration, slides):
+    return [calibration.patches_in(calibration.slide_probability(own.student), own.student)[:, 0] for own in slides]
+
+
+def test_what_the_student_remembers_of_its_slides_does_not_shift_what_it_says_of_others():
+    train, _ = drawn(60, 0, memory=2.0)
+    valid, _ = drawn(20, 1)
+    new, truth = drawn(40, 2)
+    calibration = fit_calibration(train, valid)
+    assert calibration.findings[0].prior == pytest.approx(0.4, abs=0.08)
+    p, true = np.concatenate(probabilities(calibration, new)), np.concatenate(truth)
+    assert expected_calibration_error(true, p) < 0.08
+    assert p[np.repeat(np.arange(40) % 2 == 0, 200)].mean() < 0.02
+    # By what it says of its own slides it would be off.
+    by_memory = fit_calibration(train, ())
+    assert calibration.findings[0].patch.offset - by_memory.findings[0].patch.offset > 1
+
+
+def test_the_slides_are_calibrated_by_what_had_not_seen_them():
+    train, _ = drawn(60, 0, memory=3.0)
+    calibration = fit_calibration(train, drawn(10, 1)[0])
+    new, _ = drawn(100, 3)
+    score = np.array([calibration.slide_probability(own.student)[0] for own in new])
+    assert expected_calibration_error(np.arange(100) % 2 == 1, score) < 0.1
+    assert calibration.n_slides == 70
+    assert sum(calibration.reliability.count) == 60
+
+
+def test_the_threshold_has_the_best_expected_f1_of_its_own_probabilities():
+    calibration = fit_calibration(drawn(40, 0)[0], drawn(8, 1)[0])
+    p = np.concatenate(probabilities(calibration, [*drawn(40, 0)[0], *drawn(8, 1)[0]]))
+
+    def expected(threshold):
+        return 2 * p[p >= threshold].sum() / ((p >= threshold).sum() + p.sum())
+
+    assert expected(calibration.threshold) >= max(expected(t) for t in np.linspace(0.05, 0.95, 50)) - 1e-9
+
+
+def test_a_finding_of_all_slides_or_none_keeps_its_scores():
+    slides, _ = drawn(10, 0)
+    every = [SlideScores(np.array([own.label[0], True, False]), np.repeat(own.student, 3, 1),
+                         (np.repeat(own.out_of_fold[0], 3, 1),)) for own in slides]  # fmt: skip
+    calibration = fit_calibration(every, ())
+    assert calibration.findings[0] != UNCALIBRATED
+    assert calibration.findings[1:] == (UNCALIBRATED,) * 2
+    assert UNCALIBRATED.slide(np.array(-1e3)) == pytest.approx(1)
+
+
+@given(st.integers(1, 50), st.floats(0.001, 0.999), st.floats(-20, 20), st.integers(0, 2**31))
+def test_the_offset_gives_the_mean_that_is_asked_for(n, mean, centre, seed):
+    logit = np.random.default_rng(seed).normal(centre, 3, n)
+    offset = offset_for_mean(logit, mean)
+    assert abs(offset) <= LIMIT
+    if abs(offset) < LIMIT:
+        assert sigmoid(logit + offset).mean() == pytest.approx(mean, abs=1e-6)
+
+
+def test_slides_that_a_line_separates_have_a_finite_slope():
+    score, label = np.array([-3.0, -2, 2, 3] * 5), np.array([False, False, True, True] * 5)
+    line = fit_label_line(score, label)
+    assert 0 < line.slope < 10
+    assert (line(score) > 0.5).tolist() == label.tolist()
+    assert fit_label_line(np.zeros(4), np.array([True, False] * 2)).slope == 0
+    backwards = fit_label_line(-score, label)  # more of the finding never makes a slide less likely
+    assert backwards.slope == 0
+
+
+def test_reliability_counts_every_slide_once_and_leaves_empty_bins_out():
+    found = reliability(np.array([0.05, 0.1, 0.95, 1.0]), np.array([False, True, True, True]), bins=5)
+    assert found.count == (2, 2)
+    assert found.observed == (0.5, 1.0)
+    assert found.predicted == pytest.approx((0.075, 0.975))
+
+
+def test_the_slope_is_that_of_scores_in_context():
+    assert fit_calibration(drawn(20, 0)[0], ()).findings[0].patch.slope == SLOPE
