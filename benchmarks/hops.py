@@ -67,7 +67,7 @@ class Window:
 
     def wait_for_layers(self, slide: str) -> None:
         """Let the window live until a prediction's layers are there; that of the corrections comes last."""
-        from napari_distill2label.gui.layers import layers
+        from napari_distill2label.gui.canvas import layers
 
         from .window import run_until
 

@@ -65,8 +65,8 @@ def measure(slides: int = 100, patches: int = 1000, rounds: int = 5) -> Iterator
     retain_freed_memory()  # as `distill2label gui` does
     import napari
 
-    from napari_distill2label.gui.layers.layers import LABELS, about, find
-    from napari_distill2label.gui.widget import DistillToLabel
+    from napari_distill2label.gui.canvas.layers import LABELS, about, find
+    from napari_distill2label.gui.dock import DistillToLabel
 
     with tempfile.TemporaryDirectory(dir=Path.home()) as name:  # /tmp may be memory
         folder = Path(name)

@@ -34,8 +34,8 @@ def _times(edge: int) -> tuple[list[float], list[float]]:
     from qtpy.QtWidgets import QApplication
 
     from napari_distill2label.gui import get_session
-    from napari_distill2label.gui.predicting.predict_panel import PredictPanel
-    from napari_distill2label.gui.predicting.review_panel import ReviewPanel
+    from napari_distill2label.gui.panels.predict.panel import PredictPanel
+    from napari_distill2label.gui.panels.predict.review_panel import ReviewPanel
 
     viewer = napari.Viewer()
     viewer.window.resize(1366, 900)

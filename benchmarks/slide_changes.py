@@ -53,7 +53,7 @@ def window(table: Path, maps: bool = True) -> Any:
     """The panel in a window, with the slides of `table` and a prediction of each."""
     import napari
 
-    from napari_distill2label.gui.widget import DistillToLabel
+    from napari_distill2label.gui.dock import DistillToLabel
     from napari_distill2label.store.cohort import Cohort
 
     viewer = napari.Viewer()
@@ -82,7 +82,7 @@ def turn(milliseconds: float) -> None:
 
 def wrong(panel: Any) -> str:
     """What is not of one slide; "" while all is as it should be."""
-    from napari_distill2label.gui.layers import layers
+    from napari_distill2label.gui.canvas import layers
 
     session = panel.session
     (chosen,) = session.selected or (None,)

@@ -32,8 +32,8 @@ def _taken(size: int, rounds: int) -> dict[str, list[float]]:
     from qtpy.QtWidgets import QApplication
 
     from napari_distill2label.gui import get_session
-    from napari_distill2label.gui.slide_table.slides_model import LABEL, NAME
-    from napari_distill2label.gui.slide_table.slides_panel import SlidesPanel
+    from napari_distill2label.gui.panels.slides.model import LABEL, NAME
+    from napari_distill2label.gui.panels.slides.panel import SlidesPanel
     from napari_distill2label.store.cohort import Cohort, CohortSlide
 
     viewer = napari.Viewer(show_welcome_screen=False)

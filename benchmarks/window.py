@@ -75,7 +75,7 @@ def measure(seconds: float = 10.0, rounds: int = 3) -> Iterator[str]:
     import napari
     import torch
 
-    from napari_distill2label.gui.widget import DistillToLabel
+    from napari_distill2label.gui.dock import DistillToLabel
     from napari_distill2label.slides.synthetic import write_cohort
 
     with tempfile.TemporaryDirectory() as name:

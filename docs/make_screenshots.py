@@ -82,8 +82,8 @@ def take(cohort: Path, run: Path, images: Path) -> None:
     from qtpy.QtWidgets import QApplication
 
     from napari_distill2label.core.events import EpochEnd
-    from napari_distill2label.gui.layers import layers
-    from napari_distill2label.gui.widget import DistillToLabel
+    from napari_distill2label.gui.canvas import layers
+    from napari_distill2label.gui.dock import DistillToLabel
     from napari_distill2label.store.splits import with_splits
 
     images.mkdir(parents=True, exist_ok=True)

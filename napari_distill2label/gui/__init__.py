@@ -9,7 +9,7 @@ from ..core.errors import MissingDependencyError
 if TYPE_CHECKING:
     import napari
 
-    from .session.session import Session
+    from .session import Session
 
 
 def get_session(viewer: Any = None) -> "Session":
@@ -18,7 +18,7 @@ def get_session(viewer: Any = None) -> "Session":
     `viewer` may be a `napari.Viewer` or, without a window, a `napari.components.ViewerModel`. `ValueError` if there
     is no viewer at all.
     """
-    from .session.session import session_of
+    from .session import session_of
 
     if viewer is None:
         import napari
@@ -37,7 +37,7 @@ def open_window(path: str | os.PathLike[str] | None = None) -> "napari.Viewer":
     try:
         import napari
 
-        from .widget import DistillToLabel
+        from .dock import DistillToLabel
     except ImportError as error:
         raise MissingDependencyError(
             f"the window needs napari and Qt ({error}): pip install 'napari-distill2label[gui]' PyQt6"

@@ -6,8 +6,8 @@ from qtpy.QtGui import QCloseEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QMessageBox
 
-from napari_distill2label.gui.slide_table.kept_strip import CloseGuard
-from napari_distill2label.gui.widget import DistillToLabel
+from napari_distill2label.gui.dock import DistillToLabel
+from napari_distill2label.gui.panels.slides.save_status import CloseGuard
 from napari_distill2label.store.checkpoint import load_checkpoint
 
 from .conftest import LONG, TINY

@@ -4,9 +4,9 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel, QWidget
 
+from napari_distill2label.gui.dock import DistillToLabel
 from napari_distill2label.gui.plain_text import as_plain
-from napari_distill2label.gui.widget import DistillToLabel
-from napari_distill2label.gui.widgets.parts import plain_labels
+from napari_distill2label.gui.widgets.controls import plain_labels
 from napari_distill2label.slides.synthetic import draw_slide, write_image
 from napari_distill2label.store.cohort import Cohort, CohortSlide
 

@@ -18,10 +18,10 @@ from napari_distill2label.core.geometry import PatchGrid
 from napari_distill2label.exporters.mask import Mask
 from napari_distill2label.exporters.ome_tiff import write_mask
 from napari_distill2label.gui import get_session
-from napari_distill2label.gui.layers import layers
-from napari_distill2label.gui.preferences import Preferences, preferences, remember
-from napari_distill2label.gui.reader import get_reader
-from napari_distill2label.gui.writer import write_labels
+from napari_distill2label.gui.canvas import layers
+from napari_distill2label.gui.plugin.preferences import Preferences, preferences, remember
+from napari_distill2label.gui.plugin.reader import get_reader
+from napari_distill2label.gui.plugin.writer import write_labels
 from napari_distill2label.slides.registry import SUFFIXES
 
 NAME = "napari-distill2label"
@@ -71,8 +71,8 @@ def test_open_a_slide(viewer, cohort_csv):
 
 
 def test_samples(viewer, monkeypatch, tmp_path):
-    monkeypatch.setattr("napari_distill2label.gui.sample_data.samples_folder", lambda: tmp_path)
-    monkeypatch.setattr("napari_distill2label.gui.sample_data.SHAPE", (128, 128))
+    monkeypatch.setattr("napari_distill2label.gui.plugin.sample_data.samples_folder", lambda: tmp_path)
+    monkeypatch.setattr("napari_distill2label.gui.plugin.sample_data.SHAPE", (128, 128))
     session = get_session(viewer)
     viewer.open_sample(NAME, "drawn_tumour")
     viewer.open_sample(NAME, "drawn_normal")

@@ -11,8 +11,8 @@ from napari.components import ViewerModel
 from napari_distill2label.core.errors import BundleError, CohortError, SettingsError, SlideError
 from napari_distill2label.core.presets import build_settings
 from napari_distill2label.gui import get_session
-from napari_distill2label.gui.layers import layers
-from napari_distill2label.gui.session.session import session_of
+from napari_distill2label.gui.canvas import layers
+from napari_distill2label.gui.session import session_of
 
 from .conftest import TINY
 
@@ -281,7 +281,7 @@ def test_other_peoples_layers_stay(session, viewer, cohort_csv):
 
 def test_the_panel_imports_neither_torch_nor_sklearn():
     code = (
-        "import sys, napari_distill2label.gui.widget as w; "
+        "import sys, napari_distill2label.gui.dock as w; "
         "print([m for m in ('torch', 'sklearn', 'onnxruntime') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -13,8 +13,8 @@ from napari.layers._layer_actions import _duplicate_layer
 
 from napari_distill2label.core.errors import Distill2LabelError
 from napari_distill2label.gui import get_session
-from napari_distill2label.gui.layers import layers
-from napari_distill2label.gui.layers.overlays import KINDS
+from napari_distill2label.gui.canvas import layers
+from napari_distill2label.gui.canvas.display import KINDS
 
 ACTIONS = 150  # in one walk
 PLACES = ("translate", "scale", "rotate", "shear", "affine")

@@ -5,7 +5,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QWidget
 
-from napari_distill2label.gui.widget import DistillToLabel
+from napari_distill2label.gui.dock import DistillToLabel
 
 from .conftest import LONG
 

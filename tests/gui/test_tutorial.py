@@ -13,7 +13,7 @@ import pytest
 from qtpy.QtWidgets import QAbstractButton, QComboBox, QLabel, QLineEdit, QTableView
 
 from napari_distill2label.core.events import Progress, Task
-from napari_distill2label.gui.widget import DistillToLabel
+from napari_distill2label.gui.dock import DistillToLabel
 from napari_distill2label.gui.widgets.shortcuts import SHORTCUTS
 from napari_distill2label.gui.widgets.steps import StepHeader
 

@@ -7,7 +7,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QKeySequence
 from qtpy.QtWidgets import QDialog, QDialogButtonBox, QLabel, QVBoxLayout, QWidget
 
-from ..session.session import Session
+from ..session import Session
 from .shortcuts import SHORTCUTS, WINDOW, Shortcut
 
 MOUSE = (

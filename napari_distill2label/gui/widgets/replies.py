@@ -4,7 +4,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QCursor
 from qtpy.QtWidgets import QAbstractButton, QApplication, QFrame, QLabel, QLayoutItem, QToolButton, QVBoxLayout, QWidget
 
-from .parts import Panel, row
+from .controls import Panel, row
 
 
 class Reply(QFrame):

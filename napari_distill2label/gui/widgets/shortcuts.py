@@ -12,7 +12,7 @@ from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from ...core.errors import Distill2LabelError, SettingsError
-from ..session.session import Session
+from ..session import Session
 
 if TYPE_CHECKING:
     from qtpy.QtWidgets import QWidget

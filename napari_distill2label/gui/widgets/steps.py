@@ -18,9 +18,9 @@ from qtpy.QtWidgets import (
 
 from ...core.errors import Distill2LabelError
 from ..plain_text import as_plain
-from ..session.session import Session
+from ..session import Session
 from ..wording import in_the_window
-from .parts import Panel, is_in_use, open_jobs
+from .controls import Panel, is_in_use, open_jobs
 from .replies import Reply
 from .window_state import window_state
 

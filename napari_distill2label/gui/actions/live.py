@@ -1,0 +1,282 @@
+"""The live loop: label a slide, and a few seconds later its patches are coloured anew. No Qt.
+
+`Live` listens to the slides of its session. A change of a label restarts a short wait, after which the networks are
+trained on features in memory (`workflow.live`), one job among others; a change meanwhile cancels it.
+"""
+
+import time
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from psygnal import Signal
+
+from ...core.errors import SettingsError
+from ...core.events import Event, ItemDone
+from ...core.presets import live_settings
+from ...core.progress import training_parts
+from ..plugin.preferences import preferences
+from ..project.project import PathLike
+from ..runner.debounce import Later
+from ..runner.draining import Work, then
+from ..runner.jobs import Job, Retry
+
+if TYPE_CHECKING:
+    from ...workflow.live import LiveFeatures, LiveResult
+    from ..session import Session
+
+NETWORK = "live"  # of its maps and layers, as `workflow.live` has it
+OFF = "Off: switch on to see labels take effect within seconds."
+TRAINING, QUEUED = "Training…", "Waiting for the work before it to end…"
+NO_FEATURES = "Live needs features of the slides: compute them with a frozen encoder, or choose their folder."
+
+
+class Live:
+    """Trains again after each change of a label, while it is `enabled`.
+
+    Attributes
+    ----------
+    result
+        What the last trial came to; None before the first.
+    status
+        What goes on, for people.
+    """
+
+    changed = Signal()
+
+    def __init__(self, session: "Session") -> None:
+        self._session = weakref.ref(session)
+        self.result: LiveResult | None = None
+        self.status = OFF
+        self._enabled = False
+        self._features: LiveFeatures | None = None
+        self._read_for: Any = None  # the slides that `_features` were read for
+        self._job: Job | None = None  # the trial in hand
+        self._reading: Job | None = None
+        self._computed: Job | None = None  # the last job that computed features
+        self._asked_at = 0.0  # when the label was changed that is trained for now
+        self._wanted: Any = None  # the labels of the last trial, or of the one in hand
+        self._later = Later(self._train, 0)
+        for signal in (session.slides_changed, session.settings_changed):
+            signal.connect(self._on_change)
+        session.jobs.changed.connect(self._on_job)
+        session.jobs.event.connect(self._on_event)
+
+    # ---- what the user does ---------------------------------------------------------------------------------------
+
+    @property
+    def enabled(self) -> bool:
+        """Is every change of a label followed by a training?"""
+        return self._enabled
+
+    @enabled.setter
+    def enabled(self, on: bool) -> None:
+        if on == self._enabled:
+            return
+        self._enabled = bool(on)
+        self._wanted = None
+        if on:
+            self._ask(delay=0)
+        else:
+            self._stop()
+            if self._reading is not None:
+                self.session.jobs.cancel(self._reading)
+            self._say(OFF)
+
+    @property
+    def busy(self) -> bool:
+        """Is a change still to be shown?"""
+        return self._later.waits or any(job is not None and job.is_running for job in (self._job, self._reading))
+
+    def why_not(self) -> str | None:
+        """What is missing, in words; None when it can train."""
+        session = self.session
+        if not len(session.cohort):
+            return "Add slides first."
+        if self.feature_folder is None:
+            return NO_FEATURES
+        return session.why_not_train(features=self.feature_folder)
+
+    @property
+    def feature_folder(self) -> Path | None:
+        """Where the features are: what the session names, else what the model's run was trained on."""
+        session = self.session
+        if session.feature_folder is not None:
+            return session.feature_folder
+        return session.model.features if session.model is not None else None
+
+    def update(self) -> None:
+        """Train now, whether or not anything has changed."""
+        self._wanted = None
+        self._ask(delay=0)
+
+    def keep(self, out: PathLike | None = None, *, wait: bool = True) -> Any:
+        """Write the last trial's models as a run (None: a free folder in `runs_folder`), and go on with that.
+
+        Returns the `Run`; with `wait` False, the `Job`. `SettingsError` before the first trial.
+        """
+        session, result = self.session, self.result
+        if result is None:
+            raise SettingsError("There is nothing to keep yet: switch the live loop on and label slides.")
+        folder = Path(out) if out else session.promised_folder()
+
+        def work() -> Work:
+            from ...workflow.live import save_as_run
+            from ..project.loaded_model import of_run
+
+            return then(save_as_run(result, folder), lambda run: (run, of_run(run)))
+
+        def done(value: Any) -> None:
+            maps = {slide_id: found[NETWORK] for slide_id, found in session.predictions.items() if NETWORK in found}
+            session._trained(value)
+            for slide_id, patch_map in maps.items():  # still to be looked at, under the network `live`
+                session.predictions.setdefault(slide_id, {})[NETWORK] = patch_map
+            session.model_changed.emit()
+            self._say(f"Kept as the run ‘{folder.name}’. Predict in step 3 labels slides with it.")
+
+        return session._run("keep", "Keeping the model", work, done, wait, lambda value: value[0])
+
+    def shutdown(self) -> None:
+        """Stop, and say nothing any more. Idempotent."""
+        self._enabled = False
+        self._stop()
+
+    @property
+    def session(self) -> "Session":
+        """The session it is of."""
+        session = self._session()
+        if session is None:
+            raise RuntimeError("the viewer of this session is closed")
+        return session
+
+    # ---- waiting for the last change ------------------------------------------------------------------------------
+
+    def _labels(self) -> Any:
+        session = self.session
+        rows = tuple((row.slide_id, row.label, row.split, row.path, row.mpp) for row in session.cohort)
+        return rows, session.classes, self.feature_folder
+
+    def _on_change(self) -> None:
+        if self._enabled and self._session() is not None and self._labels() != self._wanted:
+            self._ask(preferences().live_delay_ms)
+
+    def _ask(self, delay: int) -> None:
+        """Train after `delay` ms, unless something changes before; what is trained for now is no longer wanted."""
+        self._stop()
+        self._asked_at, self._wanted = time.monotonic(), self._labels()
+        if reason := self.why_not():
+            self._say(reason)
+        elif self.session._has_window and delay:
+            self._say("Waiting for more changes…")
+            self._later.start(threaded=True, interval=delay)
+        else:
+            self._train()
+
+    def _stop(self) -> None:
+        self._later.stop()
+        job, self._job = self._job, None
+        if job is not None and job.is_running and (session := self._session()) is not None:
+            session.jobs.cancel(job)
+
+    # ---- training -------------------------------------------------------------------------------------------------
+
+    def _train(self) -> None:
+        """One trial; before the first one, and for new slides, features are read, which no change of a label stops."""
+        if self._reading is not None and self._reading.is_running:
+            return
+        session, folder = self.session, self.feature_folder
+        cohort, known_features = session.cohort, self._features
+        slides = (folder, frozenset((row.slide_id, row.path, row.mpp) for row in cohort))
+        if self._read_for != slides:
+            self._read(slides, known_features)
+            return
+        shown, corrected = session.shown, self._corrected()
+
+        def work() -> Work:
+            from ...workflow.live import live
+
+            return live(known_features, cohort, known=corrected, first=shown)
+
+        def retry(outcome: Any) -> Retry:
+            return Retry("Try again", self._again)
+
+        self._say(TRAINING if self.session.jobs.current is None else QUEUED)
+        parts = training_parts(live_settings())
+        self._job = self._start("live", "Live training", work, self._done, parts=parts, retry=retry)
+
+    def _read(self, slides: Any, known: "LiveFeatures | None") -> None:
+        cohort, folder = self.session.cohort, slides[0]
+
+        def work() -> Work:
+            from ...workflow.live import read_features
+
+            return read_features(cohort, folder, known)
+
+        def done(features: "LiveFeatures") -> None:
+            self._features, self._read_for = features, slides
+            if self._enabled:
+                self._ask(delay=0)
+
+        self._say("Reading the features of the slides…")
+        self._reading = self._start("live", "Reading features", work, done)
+
+    def _start(self, *what: Any, **how: Any) -> Job | None:
+        """Start a job; None if it is over already, as without a window."""
+        job = self.session.jobs.start(*what, **how)
+        return job if job.is_running else None
+
+    def _again(self) -> Job:
+        self.update()
+        return self._job or self._reading or self.session.jobs.last
+
+    def _corrected(self) -> dict[str, Any]:
+        """Corrected patches of each labelled slide that has some."""
+        found = {row.slide_id: self.session.review.known(row.slide_id) for row in self.session.cohort.labelled}
+        return {slide_id: known for slide_id, known in found.items() if known is not None}
+
+    # ---- what comes of it -----------------------------------------------------------------------------------------
+
+    def _on_event(self, job: Job, event: Event) -> None:
+        """The slide on the canvas comes first: it is coloured before the others are done."""
+        if job.kind == "live" and isinstance(event, ItemDone) and self._enabled:
+            self.session._take_live([event.result])
+
+    def _done(self, result: "LiveResult") -> None:
+        self.result, session = result, self._session()
+        if session is None or not self._enabled:
+            return
+        session._take_live(result.maps)
+        slides = len(result.cohort)
+        taken = time.monotonic() - self._asked_at
+        self._say(f"Up to date: trained on {slides} labelled slides in {taken:.1f} s.{self._left_out()}")
+
+    def _left_out(self) -> str:
+        """Which slides have no features, in words; "" if all have some."""
+        there = self._features.slides if self._features is not None else ()
+        missing = [row.slide_id for row in self.session.cohort if row.slide_id not in there]
+        if not missing:
+            return ""
+        who = f"{missing[0]} has" if len(missing) == 1 else f"{len(missing)} slides have"
+        return f" {who} no features yet: compute them with the button above."
+
+    def _on_job(self, job: Job) -> None:
+        if job.kind == "features" and job.state == "done" and job is not self._computed:
+            self._computed = job
+            self._features = self._read_for = None  # there are more, or others
+            if self._reading is not None:
+                self.session.jobs.cancel(self._reading)  # it would go on with those before
+            if self._enabled:
+                self.update()
+        if job.kind != "live" or not self._enabled:
+            return
+        if job is self._job and job.state == "running" and self.status == QUEUED:
+            self._say(TRAINING)
+        elif job.state == "failed":
+            self._say(f"Failed: {job.outcome.message}")
+        elif job.state == "cancelled" and job in (self._job, self._reading):  # by the user, and not for a newer change
+            self._say("Stopped: the next change of a label starts it again.")
+
+    def _say(self, status: str) -> None:
+        if status != self.status:
+            self.status = status
+        self.changed.emit()

@@ -1,0 +1,326 @@
+"""What was done, written down: Python for a file, a notebook or the console, and commands for a shell. No Qt.
+
+These look at folders and at a run's cohort.csv, so the window has them written beside itself.
+"""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ...core.paths import is_url, slide_name
+from ...core.presets import build_settings
+from ...core.settings import Settings
+from ...store.cohort import CohortSlide
+from ...store.files.safe_names import safe_name
+from .log import Deed, Exported, Predicted, Trained
+
+LEFT_OUT = "# The tissue masks of single slides are left out here: the script in Python has them."
+
+
+def python(deeds: Sequence[Deed]) -> str:
+    """The way from the last model on, as Python."""
+    return _python(_way(deeds))
+
+
+def shell(deeds: Sequence[Deed]) -> str:
+    """The way from the last model on, as commands."""
+    return _shell(_way(deeds))
+
+
+# ---- the way from the last model on -------------------------------------------------------------------------------
+
+
+@dataclass
+class _Way:
+    """One training or loaded model, and what it did: each pair of network and options predicts once."""
+
+    model: Path
+    training: Trained | None
+    predictions: list[Predicted] = field(default_factory=list)
+    exports: list[Exported] = field(default_factory=list)
+
+    @property
+    def folder(self) -> Path:
+        """Where the script trains: a folder that is free. Of a loaded model, where it is."""
+        return self.model if self.training is None else _free(self.model)
+
+    def rows(self, exported: Exported) -> tuple[CohortSlide, ...]:
+        known = {row.slide_id: row for made in self.predictions for row in made.slides}
+        return tuple(known[slide_id] for slide_id in exported.slide_ids if slide_id in known)
+
+
+def _way(deeds: Sequence[Deed]) -> _Way:
+    last = deeds[-1]
+    model = last.folder if isinstance(last, Trained) else last.model
+    training = next((deed for deed in reversed(deeds) if isinstance(deed, Trained) and deed.folder == model), None)
+    way = _Way(model, training)
+    for deed in deeds:
+        if isinstance(deed, Predicted) and deed.model == model:
+            _merge(way.predictions, deed)
+        elif isinstance(deed, Exported) and deed.model == model and deed not in way.exports:
+            way.exports.append(deed)
+    return way
+
+
+def _merge(predictions: list[Predicted], deed: Predicted) -> None:
+    for index, made in enumerate(predictions):
+        if (made.network, made.options) == (deed.network, deed.options):
+            rows = {row.slide_id: row for row in (*made.slides, *deed.slides)}
+            predictions[index] = replace(made, slides=tuple(rows.values()))
+            return
+    predictions.append(deed)
+
+
+def _free(folder: Path) -> Path:
+    free, number = folder, 1
+    while free.exists():
+        free = folder.with_name(f"{folder.name}_again{'' if number == 1 else f'_{number}'}")
+        number += 1
+    return free
+
+
+def overrides_of(settings: Settings) -> dict[str, Any]:
+    """What differs from preset and method, nested: `build_settings(preset, method, overrides)` gives `settings`."""
+    plain = build_settings(settings.preset, settings.method).model_dump()
+    changed = _difference(plain, settings.model_dump())
+    for name in ("preset", "method"):
+        changed.pop(name, None)
+    grid = changed.get("patches", {})
+    for px, um in (("size_px", "size_um"), ("stride_px", "stride_um")):
+        if grid.get(um) is not None:  # the one follows from the other
+            grid.pop(px, None)
+    return changed
+
+
+def _difference(plain: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in own.items():
+        if isinstance(value, dict):
+            if inner := _difference(plain[name], value):
+                found[name] = inner
+        elif value != plain[name]:
+            found[name] = value
+    return found
+
+
+def _one_mpp(rows: Sequence[CohortSlide]) -> tuple[bool, float | None]:
+    """Can the slides be named by their files alone, with one µm/px for all?"""
+    plain = all(row.slide_id == slide_name(row.path) and not is_url(row.path) for row in rows)
+    scales = {row.mpp for row in rows}
+    return plain and len(scales) == 1, next(iter(scales), None)
+
+
+def _is_whole(way: _Way, rows: Sequence[CohortSlide]) -> bool:
+    """Are these the slides the model was trained on, all of them?"""
+    from ...store.run import Run
+
+    if way.training is None:
+        return False
+    there = Run(way.training.folder, way.training.config).cohort
+    return {(row.slide_id, row.path, row.mpp) for row in there} == {(row.slide_id, row.path, row.mpp) for row in rows}
+
+
+# ---- Python -------------------------------------------------------------------------------------------------------
+
+
+def _python(way: _Way) -> str:
+    names, body = set(), []
+    if way.training is not None:
+        names |= {"Cohort", "build_settings", "train"}
+        body += _python_training(way.training, way.folder)
+    model = "run" if way.training else repr(str(way.model))
+    results = {}
+    for number, made in enumerate(way.predictions, 1):
+        names |= {"predict"}
+        result = "maps" if len(way.predictions) == 1 else f"maps_{number}"
+        results[made.network] = result
+        slides, lines, used = _python_slides(way, made.slides)
+        names |= used
+        keep = "run.folder" if way.training else repr(str(way.model)) if _is_run(way.model) else "None"
+        options = "".join(f", {name}={value!r}" for name, value in made.options)
+        body += ["", *lines]
+        body += [f"{result} = predict({model}, {slides}, {keep}, network={made.network!r}, formats=[]{options})"]
+    for done in way.exports:
+        names |= {"export"}
+        result = results.get(done.network, "maps")
+        all_of_it = {row.slide_id for made in way.predictions if made.network == done.network for row in made.slides}
+        if set(done.slide_ids) != all_of_it:
+            result = f"[each for each in {result} if each.slide_id in {list(done.slide_ids)!r}]"
+        more = "" if done.corrections is None else f", corrections={str(done.corrections)!r}"
+        more += f", colours={dict(done.colours)!r}" if done.colours else ""
+        body += ["", f"export({result}, {str(done.out)!r}, {list(done.formats)!r}, threshold={done.threshold!r}{more})"]
+    head = ["from pathlib import Path", ""] if any("Path(" in line for line in body) else []
+    head += [f"from napari_distill2label import {', '.join(sorted(names, key=str.lower))}"]
+    return "\n".join([*head, "", *body]).replace("\n\n\n", "\n\n").strip() + "\n"
+
+
+def _python_training(made: Trained, folder: Path) -> list[str]:
+    config, settings = made.config, made.config.settings
+    changed = overrides_of(settings)
+    arguments = [f"classes={list(config.classes)!r}"]
+    arguments += ["baseline=True"] if config.baseline else []
+    arguments += [f"{name}={value!r}" for name, value in _training_files(made)]
+    arguments += ["trust=True"] if made.trust else []
+    lines = [f"cohort = Cohort.read({str(made.folder / 'cohort.csv')!r})"]
+    lines += [f"settings = build_settings({settings.preset!r}, {settings.method!r}, {changed!r})"]
+    if folder != made.folder:
+        lines += [f"# what was trained before is in {made.folder}"]
+    return [*lines, f"run = train(cohort, {str(folder)!r}, settings, {', '.join(arguments)})"]
+
+
+def _training_files(made: Trained) -> list[tuple[str, Any]]:
+    config = made.config
+    encoder = None if config.encoder is None or config.encoder.from_features else config.encoder.path
+    files = {"centres": config.centres, "encoder": encoder, "features": config.features}
+    files |= {"corrections": config.corrections, "tissue": config.tissue}
+    return [(name, path) for name, path in files.items() if path]
+
+
+def _python_slides(way: _Way, rows: tuple[CohortSlide, ...]) -> tuple[str, list[str], set[str]]:
+    """An expression for slides, the lines it needs before it, and what they import."""
+    if _is_whole(way, rows):
+        return "cohort", [], set()
+    plain, mpp = _one_mpp(rows)
+    if plain and mpp is None:
+        return "slides", [f"slides = {[str(row.path) for row in rows]!r}"], set()
+    lines = ["slides = Cohort((", *(f"    {_python_row(row)}," for row in rows), "))"]
+    return "slides", lines, {"Cohort", "CohortSlide"}
+
+
+def _python_row(row: CohortSlide) -> str:
+    mpp = "" if row.mpp is None else f", mpp={row.mpp!r}"
+    path = repr(row.path) if is_url(row.path) else f"Path({str(row.path)!r})"
+    return f"CohortSlide({row.slide_id!r}, {path}, case_id={row.case_id!r}{mpp})"
+
+
+def _is_run(path: Path) -> bool:
+    from ...store.run import Run
+
+    return Run.is_run(path)
+
+
+# ---- command line -------------------------------------------------------------------------------------------------
+
+
+def _shell(way: _Way) -> str:
+    lines: list[str] = []
+    folder = way.folder
+    if way.training is not None:
+        lines += [_shell_training(way.training, folder), ""]
+    written = set()
+    for made in way.predictions:
+        ids = tuple(row.slide_id for row in made.slides)
+        first = next(
+            (done for done in way.exports if done.network == made.network and set(done.slide_ids) == set(ids)), None
+        )
+        lines += [*_shell_prediction(way, folder, made, first), ""]
+        if first is not None and first.corrections is None:
+            written.add(first)
+    if any(done.colours for done in way.exports):
+        lines += ["# The colours chosen in the window are not in these files: the script in Python has them.", ""]
+    for done in way.exports:
+        if done not in written:
+            lines += [*_shell_export(way, folder, done), ""]
+    return "\n".join(lines).strip() + "\n"
+
+
+def _shell_training(made: Trained, folder: Path) -> str:
+    config, settings = made.config, made.config.settings
+    parts = ["distill2label", "train", str(made.folder / "cohort.csv"), "-o", str(folder)]
+    parts += ["--preset", settings.preset, "--method", settings.method, "--classes", ",".join(config.classes)]
+    parts += ["--baseline"] if config.baseline else []
+    files = dict(_training_files(made))
+    masks = _shell_tissue(files.pop("tissue", None), [])
+    parts += [part for name, path in files.items() for part in (f"--{name}", path)] + (masks or [])
+    parts += ["--trust-encoder"] if made.trust else []
+    for name, value in _flat(overrides_of(settings)):
+        parts += [f"--{name}", "none" if value is None else str(value)]
+    return _command(parts) if masks is not None else f"{LEFT_OUT}\n{_command(parts)}"
+
+
+def _shell_tissue(tissue: Any, slide_ids: Sequence[str]) -> list[str] | None:
+    """A flag for one file or a folder of them; None where each slide's is elsewhere, which no flag can say."""
+    if not isinstance(tissue, dict):
+        return ["--tissue", tissue] if tissue else []
+    files = [Path(tissue[slide_id]) for slide_id in slide_ids if slide_id in tissue]
+    if len(files) == len(slide_ids) == 1:
+        return ["--tissue", str(files[0])]
+    folders = {path.parent for path in files}
+    named = [path.name for path in files] == [f"{safe_name(slide_id)}.geojson" for slide_id in slide_ids]
+    return ["--tissue", str(folders.pop())] if named and len(folders) == 1 else None
+
+
+def _flat(nested: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for name, value in nested.items():
+        found += _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else [(f"{prefix}{name}", value)]
+    return found
+
+
+def _kept(way: _Way, folder: Path, first: Exported | None) -> Path:
+    """Where a prediction's results go: where they were exported to first, else beside the model."""
+    return first.out if first is not None else folder.with_name(f"{folder.name}_labels")
+
+
+def _shell_prediction(way: _Way, folder: Path, made: Predicted, first: Exported | None) -> list[str]:
+    lines, slides = _shell_slides(way, folder, made.slides)
+    out = _kept(way, folder, first)
+    parts = ["distill2label", "predict", str(folder), *slides, "-o", str(out), "--network", made.network]
+    plain, mpp = _one_mpp(made.slides)
+    if plain and mpp is not None and not lines and not _is_whole(way, made.slides):
+        parts += ["--mpp", repr(mpp)]
+    options = dict(made.options)
+    masks = _shell_tissue(options.pop("tissue", None), [row.slide_id for row in made.slides])
+    if masks is None:
+        lines = [*lines, LEFT_OUT]
+    parts += [part for name, value in options.items() for part in _flag(name, value)] + (masks or [])
+    if first is not None:
+        parts += ["--threshold", repr(first.threshold), "--format", ",".join(first.formats)]
+    return [*lines, _command(parts)]
+
+
+def _flag(name: str, value: Any) -> list[str]:
+    option = "trust-encoder" if name == "trust" else name.replace("_", "-")
+    return [f"--{option}"] if value is True else [f"--{option}", str(value)]
+
+
+def _shell_slides(way: _Way, folder: Path, rows: tuple[CohortSlide, ...]) -> tuple[list[str], list[str]]:
+    if _is_whole(way, rows) and way.training is not None:
+        return [], [str(way.training.folder / "cohort.csv")]
+    plain, _ = _one_mpp(rows)
+    if plain:
+        return [], [str(row.path) for row in rows]
+    table = folder.with_name(f"{folder.name}_slides.csv")
+    lines = [f"cat > {shlex.quote(str(table))} <<'END'", "slide_id,path,mpp"]
+    lines += [f"{_cell(row.slide_id)},{_cell(str(row.path))},{'' if row.mpp is None else row.mpp}" for row in rows]
+    return [*lines, "END"], [str(table)]
+
+
+def _cell(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"' if set(text) & set(',"\n') else text
+
+
+def _shell_export(way: _Way, folder: Path, done: Exported) -> list[str]:
+    parts = ["-o", str(done.out), "--format", ",".join(done.formats), "--threshold", repr(done.threshold)]
+    parts += [] if done.corrections is None else ["--corrections", str(done.corrections)]
+    is_run = way.training is not None or _is_run(folder)
+    everything = {row.slide_id for made in way.predictions for row in made.slides}
+    one_network = {made.network for made in way.predictions} <= {done.network}
+    if way.training is not None and one_network and set(done.slide_ids) == everything:
+        return [_command(["distill2label", "export", str(folder), *parts])]
+    kept = folder / "predictions" if is_run else _kept(way, folder, done)
+    maps = [str(kept / f"{safe_name(slide_id)}.{done.network}.zarr") for slide_id in done.slide_ids]
+    return [_command(["distill2label", "export", each, *parts]) for each in maps]
+
+
+def _command(parts: Sequence[str]) -> str:
+    """One command; a flag a line where it is long."""
+    quoted = [shlex.quote(part) for part in parts]
+    if len(" ".join(quoted)) <= 100:
+        return " ".join(quoted)
+    text = ""
+    for part in quoted:
+        text += (" \\\n    " if part.startswith("-") and text else " " if text else "") + part
+    return text

@@ -1,0 +1,56 @@
+"""What is worked out before a training, beside the window: advice, numbers, where it would go. No Qt."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ...core.settings import Settings
+from ...store.cohort import Cohort
+from ...store.splits import with_splits
+from ..training import advice
+from .scales import Known, read_scales
+from .train import RUN_NAME
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """What was worked out of a cohort and settings beside the window."""
+
+    blocker: str | None = None
+    warnings: list[str] = field(default_factory=list)
+    n_slides: int = 0
+    scales: Known = field(default_factory=dict)
+    folder: str = ""  # where a new run would go
+
+
+def free_folder(home: Path) -> Path:
+    """A run folder in `home` that is not there yet, as `Session.default_run_folder` chooses it."""
+    free, number = home / RUN_NAME, 2
+    while free.exists():
+        free, number = home / f"{RUN_NAME}_{number}", number + 1
+    return free
+
+
+def weigh(cohort: Cohort, settings: Settings, known: Known, home: Path) -> Weighed:
+    """Advice, numbers and a free folder. Opens slides whose µm/px is not known yet; called in a thread."""
+    folder = str(free_folder(home))
+    if (blocker := advice.blocker(cohort, settings)) is not None:
+        return Weighed(blocker, scales=known, folder=folder)
+    split = with_splits(cohort, settings.split, settings.seed)
+    rows = [*split.in_split("train"), *split.in_split("valid")]
+    known = read_scales(rows, known)
+    scales = {row.slide_id: known[row.path] for row in rows if row.path in known}
+    return Weighed(None, advice.unwise(cohort, settings, scales), len(rows), known, folder)
+
+
+def resumed_settings(own: Settings, panel: Settings) -> Settings:
+    """Settings to go on with a run: its own, on the panel's device; its epochs too where nothing else differs."""
+    parts = ("teacher", "oof", "student")
+
+    def with_epochs(settings: Settings, other: Settings) -> Settings:
+        update = {part: getattr(settings, part).model_copy(update={"epochs": getattr(other, part).epochs})
+                  for part in parts}  # fmt: skip
+        return settings.model_copy(update={**update, "device": other.device})
+
+    if with_epochs(own, panel).model_dump() == panel.model_dump():
+        return panel
+    return own.model_copy(update={"device": panel.device})

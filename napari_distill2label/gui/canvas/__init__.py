@@ -1,0 +1,1 @@
+"""Slides, predictions, corrections and masks as napari layers. No Qt."""

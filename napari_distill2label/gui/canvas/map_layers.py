@@ -1,0 +1,311 @@
+"""What a model says of a slide's patches, as napari layers that lie to the pixel on the slide.
+
+Four per slide and model: labels (one pixel a patch, or a point a patch; read-only), and beneath them probability,
+attention and contribution. All are filled in place, so a slider or a growing map makes no new layer.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...core.classes import RGB
+from ...core.geometry import Mpp, PatchGrid
+from ..layers import shades
+from . import layers, ownership
+from .layers import (
+    ATTENTION,
+    CONTRIBUTION,
+    LABELS,
+    NEGATIVE_ALPHA,
+    NOT_SCORED,
+    OPACITY,
+    POINTS,
+    PROBABILITY,
+    RGBA,
+    LayerData,
+)
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Layer
+
+    from ...store.maps.patch_map import PatchMap
+    from ..layers.shades import Shades
+
+Colours = Mapping[str, RGB]
+Key = tuple[str, int | None]  # role and class index: which of a map's layers
+COLORMAPS = {PROBABILITY: "magma", ATTENTION: "viridis", CONTRIBUTION: "coolwarm"}
+POINT_OPACITY = 0.8
+
+
+@dataclass(frozen=True)
+class Look:
+    """How labels are coloured.
+
+    Attributes
+    ----------
+    colours
+        By name of the class; the palette's where there is none.
+    negatives
+        Are negative patches coloured, too? A slide is mostly negative, and its tissue is to be seen as it is stained.
+    """
+
+    colours: Colours = field(default_factory=dict)
+    negatives: bool = False
+
+    def of(self, classes: Sequence[str]) -> list[RGBA]:
+        """Colours of labels 1, 2, … (class 0, class 1, …)."""
+        return layers.label_colours(classes, self.colours, NEGATIVE_ALPHA if self.negatives else 0.0)
+
+
+PLAIN = Look()
+
+
+def map_layers(patch_map: "PatchMap", mpp: Mpp | None, threshold: float, look: Look = PLAIN) -> list[LayerData]:
+    """A patch map as layers, from the bottom up; only the labels are visible: they are the answer.
+
+    `mpp` is that of the slide's layer: patches are kept in its pixels, so they lie on it whatever µm/px it is given.
+    """
+    return [_made(patch_map, key, mpp, threshold, look) for key in _keys(patch_map)]
+
+
+def _keys(patch_map: "PatchMap") -> list[Key]:
+    """Role and class index of the layers of a map, from the bottom up."""
+    values: list[Key] = [(role, None) for role in COLORMAPS]
+    if not isinstance(patch_map.patches, PatchGrid):
+        return [*values, (POINTS, None)]
+    findings = range(1, len(patch_map.classes)) if patch_map.multi_label else [None]
+    return [*values, *((LABELS, index) for index in findings)]
+
+
+def _key(layer: "Layer") -> Key:
+    noted = layers.about(layer)
+    return noted["role"], noted["class_index"]
+
+
+def _made(
+    patch_map: "PatchMap", key: Key, mpp: Mpp | None, threshold: float, look: Look
+) -> LayerData:  # fmt: skip
+    role, index = key
+    shown = shades.of(patch_map)
+    if role == LABELS:
+        return _labels(patch_map, shown, index, mpp, threshold, look)
+    if role == POINTS:
+        return _points(patch_map, shown, mpp, threshold, look)
+    return _values(patch_map, shown, role, mpp)
+
+
+def _named(patch_map: "PatchMap", what: str) -> str:
+    return f"{patch_map.slide_id} · {what} ({layers.network_of(patch_map)})"
+
+
+def _labels(
+    patch_map: "PatchMap", shown: "Shades", index: int | None, mpp: Mpp | None, threshold: float,
+    look: Look,
+) -> LayerData:  # fmt: skip
+    scale, translate = patch_map.patches.placement(mpp)
+    names = [NOT_SCORED, *patch_map.classes]
+    if index is not None:
+        names[1] = f"no {patch_map.classes[index]}"
+    meta = {
+        "name": _named(patch_map, "labels" if index is None else patch_map.classes[index]),
+        "scale": scale,
+        "translate": translate,
+        "opacity": OPACITY,
+        "colormap": layers.by_label(look.of(patch_map.classes)),
+        "features": {"index": np.arange(len(names)), "class": names},
+        "metadata": layers.notes(patch_map, LABELS, threshold, index),
+        **layers.space(mpp),
+    }
+    return shown.labels(threshold, index), meta, "labels"
+
+
+def _array(shown: "Shades", role: str) -> np.ndarray:
+    return {PROBABILITY: shown.positive, ATTENTION: shown.attention, CONTRIBUTION: shown.toward}[role]
+
+
+def _limits(shown: "Shades", role: str) -> tuple[float, float]:
+    if role == CONTRIBUTION:
+        return -shown.toward_top, shown.toward_top
+    return 0.0, 1.0 if role == PROBABILITY else shown.attention_top
+
+
+def _values(patch_map: "PatchMap", shown: "Shades", role: str, mpp: Mpp | None) -> LayerData:
+    """Probability, attention or contribution: an image with one pixel a patch, or points."""
+    meta = {
+        "name": _named(patch_map, role),
+        "opacity": OPACITY,
+        "visible": False,
+        "metadata": layers.notes(patch_map, role),
+        **layers.space(mpp),
+    }
+    if not isinstance(patch_map.patches, PatchGrid):
+        return _at_centres(patch_map, mpp, meta | {"face_color": _mapped(shown, role), "opacity": POINT_OPACITY})
+    scale, translate = patch_map.patches.placement(mpp)
+    meta |= {"scale": scale, "translate": translate, "contrast_limits": _limits(shown, role)}
+    meta |= {"colormap": COLORMAPS[role], "interpolation2d": "nearest"}
+    return _array(shown, role).copy(), meta, "image"
+
+
+def _points(patch_map: "PatchMap", shown: "Shades", mpp: Mpp | None, threshold: float, look: Look) -> LayerData:
+    meta = {
+        "name": _named(patch_map, "labels"),
+        "face_color": _label_faces(shown, threshold, look),
+        "features": _features(shown, threshold),
+        "opacity": POINT_OPACITY,
+        "metadata": layers.notes(patch_map, POINTS, threshold),
+        **layers.space(mpp),
+    }
+    return _at_centres(patch_map, mpp, meta)
+
+
+def _at_centres(patch_map: "PatchMap", mpp: Mpp | None, meta: dict[str, Any]) -> LayerData:
+    patches = patch_map.patches
+    size = max(3.0, patches.side / 2)  # a full box per cell would hide its neighbours
+    placed = {"scale": mpp or (1.0, 1.0), "size": size, "border_width": 0.0}
+    return patches.centres.astype(np.float32), meta | placed, "points"
+
+
+def _mapped(shown: "Shades", role: str) -> np.ndarray:
+    """(n, 4) colours of points by a value; see-through where there is none."""
+    from napari.utils.colormaps import ensure_colormap
+
+    low, high = _limits(shown, role)
+    values = (_array(shown, role) - low) / (high - low)
+    faces = ensure_colormap(COLORMAPS[role]).map(np.clip(np.nan_to_num(values), 0, 1))
+    faces[~shown.scored, 3] = 0
+    return faces
+
+
+def _label_faces(shown: "Shades", threshold: float, look: Look) -> np.ndarray:
+    """(n, 4) colours of points by their label; of several classes present at once, the likeliest gives the colour."""
+    opaque = [(*rgba[:3], float(rgba[3] > 0)) for rgba in look.of(shown.classes)]
+    return np.array([(0, 0, 0, 0), *opaque])[shown.labels(threshold)]
+
+
+def _class_names(shown: "Shades", threshold: float) -> np.ndarray:
+    return np.array([NOT_SCORED, *shown.classes], dtype=object)[shown.labels(threshold)]
+
+
+def _features(shown: "Shades", threshold: float) -> dict[str, Any]:
+    features = {"class": _class_names(shown, threshold)}
+    features |= {f"prob_{name}": shown.probability[:, index] for index, name in enumerate(shown.classes)}
+    return features | {"attention": shown.attention, "contribution": shown.toward}
+
+
+# ---- in place -------------------------------------------------------------------------------------------------------
+
+
+def relabel(layer: "Layer", shown: "Shades", threshold: float, look: Look = PLAIN) -> None:
+    """Show a layer of labels at a threshold: what the slider does, as often as it moves."""
+    noted = layers.about(layer)
+    if noted["role"] == LABELS:
+        shown.labels(threshold, noted["class_index"], out=layer.data)
+        layer.refresh(thumbnail=False, highlight=False, extent=False)  # neither place nor size changes
+    else:
+        layer.features["class"] = _class_names(shown, threshold)
+        layer.face_color = _label_faces(shown, threshold, look)
+    ownership.note(layer, threshold=threshold)
+
+
+def recolour(viewer: "ViewerModel", threshold: float, look: Look = PLAIN) -> None:
+    """Show every layer of labels at another threshold; nothing is computed anew but the comparison."""
+    for layer in layers.find(viewer):
+        noted = layers.about(layer)
+        if noted["role"] in (LABELS, POINTS):
+            relabel(layer, shades.of(layers.patch_map_of(noted)), threshold, look)
+
+
+def paint(viewer: "ViewerModel", look: Look) -> None:
+    """Give the classes other colours, wherever a model's labels are shown."""
+    for layer in layers.find(viewer):
+        noted = layers.about(layer)
+        if noted["role"] in (LABELS, POINTS):
+            shown = shades.of(layers.patch_map_of(noted))
+            if noted["role"] == LABELS:
+                layer.colormap = layers.by_label(look.of(shown.classes))
+            else:
+                layer.face_color = _label_faces(shown, noted["threshold"], look)
+
+
+def refill(viewer: "ViewerModel", patch_map: "PatchMap", threshold: float, look: Look = PLAIN) -> None:
+    """Show what a map holds by now in the layers that are there: it is filled block by block."""
+    shown = shades.of(patch_map)
+    for layer in layers.find(viewer, slide_id=patch_map.slide_id, model=layers.network_of(patch_map)):
+        noted = layers.about(layer)
+        made = layers.notes(patch_map, noted["role"], noted["threshold"], noted["class_index"])
+        ownership.note(layer, **made[layers.KEY])
+        if noted["role"] in (LABELS, POINTS):
+            if noted["role"] == POINTS:
+                layer.features = _features(shown, threshold)
+            relabel(layer, shown, threshold, look)
+            if shown.is_complete:  # once, not at every move of the slider
+                layer.refresh(highlight=False, extent=False)
+            continue
+        if isinstance(patch_map.patches, PatchGrid):
+            np.copyto(layer.data, _array(shown, noted["role"]))
+            layer.contrast_limits = _limits(shown, noted["role"])
+            layer.refresh(highlight=False, extent=False)
+        else:
+            layer.face_color = _mapped(shown, noted["role"])
+
+
+def add_map(
+    viewer: "ViewerModel", patch_map: "PatchMap", mpp: Mpp | None, threshold: float, look: Look = PLAIN
+) -> list["Layer"]:
+    """Show a patch map in place of an earlier one by the same model; selection and camera stay. Its layers."""
+    make_room(viewer, patch_map, mpp, threshold, look)
+    while add_next(viewer, patch_map, mpp, threshold, look) is not None:
+        pass
+    return _there(viewer, patch_map)
+
+
+def make_room(
+    viewer: "ViewerModel", patch_map: "PatchMap", mpp: Mpp | None, threshold: float, look: Look = PLAIN
+) -> None:
+    """Fill the layers that are there anew, so that nothing flickers; take them away if they do not fit the map."""
+    there = _there(viewer, patch_map)
+    if all(_fits(layer, patch_map, mpp) for layer in there):
+        refill(viewer, patch_map, threshold, look)
+        return
+    with layers.selection_kept(viewer):
+        layers.remove(viewer, there)
+
+
+def add_next(
+    viewer: "ViewerModel", patch_map: "PatchMap", mpp: Mpp | None, threshold: float, look: Look = PLAIN,
+    without: Collection[Key] = (),
+) -> "Layer | None":  # fmt: skip
+    """Add one layer of a map that is not there yet, the labels first; None when all are, but for those in `without`.
+
+    napari takes 50 to 100 ms for a layer: the window is to answer between two of them.
+    """
+    keys, there = _keys(patch_map), {_key(layer): layer for layer in _there(viewer, patch_map)}
+    missing = [key for key in keys if key not in there and key not in without]
+    if not missing:
+        return None
+    key = next((key for key in missing if key[0] in (LABELS, POINTS)), missing[0])
+    higher = [there[above] for above in keys[keys.index(key) + 1 :] if above in there]
+    higher += [layer for layer in viewer.layers if layers.about(layer).get("role") in _ABOVE]
+    index = min((viewer.layers.index(layer) for layer in higher), default=len(viewer.layers))
+    return layers.add_at(viewer, _made(patch_map, key, mpp, threshold, look), index)
+
+
+_ABOVE = (layers.CORRECTIONS, layers.OUTLINES, layers.FRAME)
+
+
+def _there(viewer: "ViewerModel", patch_map: "PatchMap") -> list["Layer"]:
+    return layers.find(viewer, slide_id=patch_map.slide_id, model=layers.network_of(patch_map))
+
+
+def _fits(layer: "Layer", patch_map: "PatchMap", mpp: Mpp | None) -> bool:
+    """Is this one of the layers the map has, with its place and its classes?"""
+    patches = patch_map.patches
+    if _key(layer) not in _keys(patch_map) or layers.about(layer)["classes"] != list(patch_map.classes):
+        return False
+    if not isinstance(patches, PatchGrid):
+        return np.array_equal(layer.data, patches.centres) and np.allclose(layer.scale, mpp or (1.0, 1.0))
+    place = np.ravel(patches.placement(mpp))
+    return layer.data.shape == patches.shape and np.allclose(place, [*layer.scale, *layer.translate])

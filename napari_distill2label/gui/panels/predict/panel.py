@@ -1,0 +1,353 @@
+"""Step 3: a model over slides, what it said, and how that is shown."""
+
+from html import escape
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QDoubleSpinBox,
+    QFormLayout,
+    QGridLayout,
+    QLabel,
+    QPushButton,
+    QSlider,
+    QVBoxLayout,
+)
+
+from ...actions import quick_trial
+from ...canvas.display import ATTENTION, CONTRIBUTION, KINDS, LABELS, PROBABILITY
+from ...plain_text import as_plain
+from ...project.predicted import what_was_predicted
+from ...runner.jobs import Job
+from ...session import Session
+from ...widgets.controls import Fold, JobButton, Panel, button, open_jobs, reason_label, row, show_reason, told
+from ...widgets.short import short
+from .gallery import Gallery
+
+NETWORK = "The network of the run that predicts and is shown"
+THIS, SELECTED, ALL = "this slide", "selected slides", "all slides"
+NO_MODEL = "No model yet: train one in step 2, or load one."
+COMING = "A model is being trained: Predict waits for it."
+STEPS = 100  # of the sliders
+NETWORKS = {
+    "student": "The student classifies each patch on its own. Use it for patch labels.",
+    "teacher": "The teacher classifies the slide as a whole. Its attention shows which patches count.",
+    "baseline": "The baseline: the same network, trained on slide labels alone. Compare with it.",
+    "live": "Live training: trained again on features after each change of a label.",
+}
+SHOW = {
+    LABELS: ("Labels", "The class of each patch at the threshold"),
+    PROBABILITY: ("Probability", "Probability of a finding in each patch, from 0 (black) to 1 (bright)"),
+    ATTENTION: ("Attention", "Weight of the patch in the slide's score, as a multiple of the average patch's"),
+    CONTRIBUTION: (
+        "Effect on the slide's score",
+        "What each patch adds to the slide's score: red for the finding, blue against it",
+    ),
+}
+NOTHING_TO_SHOW = "Nothing is predicted of the slide that is shown: predict it first"
+NEGATIVES = (
+    "Off: only findings are coloured, and all other tissue is seen as it is stained. "
+    "Exported files are the same either way"
+)
+OPACITY = "How strongly the layers cover the tissue"
+BLINK = "Hide all overlays. Click again to show them"
+NO_POINTER = "Point at a patch to see what is known of it."
+
+
+class PredictPanel(Panel):
+    """Which model, which slides; the threshold, the layers, the patch under the pointer, the gallery."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session, "3 · Predict")
+        self.model = QLabel()
+        self.model.setWordWrap(True)
+        self.model.setAccessibleName("model")
+        self.load = button("Load model…", "Load a run folder, or a model bundle, to predict with", self.load_model)
+        self.network = self._combo("which model", NETWORK)
+        self.network.textActivated.connect(self.set_network)
+        self.about_network = QLabel()
+        self.about_network.setWordWrap(True)
+        self.slides = self._combo("which slides", "The shown slide, those selected in the table, or all of them")
+        self.slides.addItems([THIS, SELECTED, ALL])
+        self.slides.currentTextChanged.connect(lambda text: self.refresh_button())
+        self.predict = JobButton(session, "predict", "Predict", "Label every patch of the slides")
+        self.predict.clicked.connect(lambda checked=False: self.start())
+        self.reason = reason_label()
+        self.result = QLabel()
+        self.result.setWordWrap(True)
+        self.result.setAccessibleName("result of the shown slide")
+        self.result.setToolTip("What the model says of the slide as a whole")
+        self._make_threshold()
+        self._make_look()
+        self.pointer = QLabel(NO_POINTER)
+        self.pointer.setWordWrap(True)
+        self.pointer.setAccessibleName("patch under the pointer")
+        self.pointer.setToolTip("Also in napari's status bar")
+        self.tooltip = QCheckBox("Show it at the pointer, too")
+        self.tooltip.setToolTip("napari's tooltip: rest the pointer on a patch")
+        self.tooltip.setAccessibleName("tooltip at the pointer")
+        self.tooltip.toggled.connect(lambda checked: setattr(session.viewer.tooltip, "visible", checked))
+        self.gallery = Gallery(session)
+        self.gallery_fold = Fold("Highest and lowest scoring patches", self.gallery)
+        self.gallery_fold.toggle.setToolTip("Patches of the shown slide with the highest and the lowest scores")
+        self._lay_out()
+        self._listen()
+        self.refresh()
+        self._show_threshold(session.threshold)
+
+    def _combo(self, name: str, tip: str) -> QComboBox:
+        box = QComboBox()
+        box.setAccessibleName(name)
+        box.setToolTip(tip)
+        return box
+
+    def _make_threshold(self) -> None:
+        tip = "Probability from which on a patch is labelled with a finding; labels follow at once"
+        self.slider = QSlider(Qt.Orientation.Horizontal)
+        self.slider.setRange(0, STEPS)
+        self.slider.setAccessibleName("threshold slider")
+        self.number = QDoubleSpinBox()
+        self.number.setRange(0, 1)
+        self.number.setSingleStep(0.01)
+        self.number.setAccessibleName("threshold")
+        for widget in (self.slider, self.number):
+            widget.setToolTip(tip)
+        self.slider.valueChanged.connect(lambda value: self.set_threshold(value / STEPS))
+        self.number.valueChanged.connect(self.set_threshold)
+        self.legend = QLabel()
+        self.legend.setWordWrap(True)
+        self.legend.setTextFormat(Qt.TextFormat.RichText)
+        self.legend.setToolTip("Patches of the shown slide, per class, at this threshold")
+        self.legend.setAccessibleName("patches per class")
+        self.negatives = QCheckBox("Colour negative patches")
+        self.negatives.setAccessibleName("colour negative patches")
+        self.negatives.toggled.connect(self.set_negatives)
+
+    def _make_look(self) -> None:
+        self.show_buttons: dict[str, QPushButton] = {}
+        for kind in KINDS:
+            text, _ = SHOW[kind]
+            made = QPushButton(text)
+            made.setAccessibleName(f"show {text.lower()}")
+            made.setCheckable(True)
+            made.clicked.connect(lambda checked, kind=kind: self.session.overlays.set_visible(kind, checked))
+            self.show_buttons[kind] = made
+        self.opacity = QSlider(Qt.Orientation.Horizontal)
+        self.opacity.setRange(0, STEPS)
+        self.opacity.setAccessibleName("opacity of the layers")
+        self.opacity.valueChanged.connect(lambda value: self.session.overlays.set_opacity(value / STEPS))
+        self.blink = QPushButton("Hide overlays")
+        self.blink.setCheckable(True)
+        self.blink.setAccessibleName("hide all layers over the tissue")
+        self.blink.clicked.connect(lambda checked: self.session.overlays.blink())
+
+    def _lay_out(self) -> None:
+        choices = QFormLayout()
+        choices.setContentsMargins(0, 0, 0, 0)
+        choices.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        choices.addRow("Network", self.network)
+        choices.addRow("", self.about_network)
+        choices.addRow("Slides", self.slides)
+        shown = QGridLayout()
+        shown.setContentsMargins(0, 0, 0, 0)
+        for number, made in enumerate(self.show_buttons.values()):
+            shown.addWidget(made, *((0, number) if number < 3 else (1, 0, 1, 3)))  # the last has a long name
+        layout = QVBoxLayout(self)
+        layout.addLayout(row(self.model, self.load, stretch=0))
+        layout.addLayout(choices)
+        layout.addWidget(self.predict)
+        layout.addWidget(self.reason)
+        layout.addWidget(self.result)
+        layout.addLayout(row(QLabel("Threshold"), self.slider, self.number, stretch=1))
+        layout.addWidget(self.legend)
+        layout.addWidget(self.negatives)
+        layout.addLayout(shown)
+        layout.addLayout(row(QLabel("Opacity"), self.opacity, self.blink, stretch=1))
+        layout.addWidget(self.pointer)
+        layout.addWidget(self.tooltip)
+        layout.addWidget(self.gallery_fold)
+
+    def _listen(self) -> None:
+        session = self.session
+        self.listen(session.model_changed, self.refresh)
+        self.listen(session.slides_changed, self.refresh_button)
+        self.listen(session.shown_changed, self._on_shown)
+        self.listen(session.runs.changed, self._show_model)
+        self.listen(session.threshold_changed, self._show_threshold)
+        self.listen(session.predictions_changed, self._on_prediction)
+        self.listen(session.colours_changed, self.refresh_legend)
+        self.listen(session.jobs.changed, self._on_job)
+        self.listen(session.overlays.changed, self.refresh_look)
+        self.listen(session.overlays.filled, self._on_filled)
+        self.listen(session.overlays.pointed_changed, self._on_pointed)
+        self.listen(session.review.changed, self._on_pointed)
+        self.listen(session.selection_changed, self.refresh_button)
+
+    # ---- what the user does ----------------------------------------------------------------------------------------
+
+    def load_model(self) -> None:
+        if path := self.ask_folder("Load a run folder or a model bundle"):
+            self.load_path(path)
+
+    @told
+    def load_path(self, path: str) -> None:
+        self.session.load_bundle(path, wait=False)
+
+    @told
+    def set_network(self, network: str) -> None:
+        self.session.set_network(network)
+
+    @told
+    def set_threshold(self, threshold: float) -> None:
+        self.session.set_threshold(round(threshold, 2))
+
+    def set_negatives(self, coloured: bool) -> None:
+        self.session.overlays.set_negatives(coloured)
+        self.refresh_legend()
+
+    @told
+    def start(self) -> None:
+        """Predict; or cancel, while predicting."""
+        if self.predict.is_cancel():
+            self.session.cancel()
+            return
+        self.session.predict(self.chosen(), wait=False)
+
+    def chosen(self) -> list[str] | None:
+        """Ids of the slides to predict; None: all."""
+        if self.slides.currentText() == THIS:
+            return [self.session.shown] if self.session.shown else []
+        return list(self.session.selected) if self.slides.currentText() == SELECTED else None
+
+    def why_not(self) -> str | None:
+        reason = self.session.why_not_predict()
+        if reason is None and self.chosen() == []:
+            if self.slides.currentText() == SELECTED:
+                return "Select slides in the table of step 1, or choose all slides."
+            return "Select a slide in the table, or choose all slides."
+        return reason
+
+    # ---- following the session -------------------------------------------------------------------------------------
+
+    def headline(self) -> str:
+        """One short line for the folded panel."""
+        session = self.session
+        if session.network is None:
+            return "no model yet"
+        done = sum(1 for maps in session.predictions.values() if session.network in maps)
+        return what_was_predicted(session, done, [row.slide_id for row in session.cohort])
+
+    def refresh(self) -> None:
+        session = self.session
+        self.network.clear()
+        for network in (network for network in NETWORKS if network in session.networks):
+            self.network.addItem(network)
+            self.network.setItemData(self.network.count() - 1, NETWORKS[network], Qt.ItemDataRole.ToolTipRole)
+        self.network.setCurrentText(session.network or "")
+        self.network.setEnabled(self.network.count() > 1)
+        self.network.setToolTip(NETWORK if self.network.count() else "Train a model in step 2 first, or load one")
+        show_reason(self.about_network, NETWORKS.get(session.network or "", ""))
+        self.refresh_button()
+        self.refresh_look()
+        self._on_shown()
+
+    def refresh_button(self) -> None:
+        self._show_model()
+        show_reason(self.reason, self.predict.refresh(self.why_not()))
+
+    def _show_model(self) -> None:
+        model = self.session.model
+        if model is not None:
+            text = f"{'Run' if model.is_run else 'Bundle'} ‘{model.path.name}’: {', '.join(model.classes)}"
+            run = self.session.runs.of_folder(model.path)
+            trial = "" if run is None else quick_trial.about_run(run)
+            self.model.setText(f"{text}\n{trial}" if trial else text)
+        elif any(job.kind == "train" for job in open_jobs(self.session.jobs)):
+            self.model.setText(COMING)
+        else:
+            self.model.setText(NO_MODEL)
+        self.model.setToolTip("" if model is None else as_plain(str(model.path)))
+
+    def refresh_look(self) -> None:
+        overlays = self.session.overlays
+        for kind, made in self.show_buttons.items():
+            made.setChecked(overlays.visible[kind])
+        self.negatives.setChecked(overlays.negatives)
+        blocked = self.opacity.blockSignals(True)
+        self.opacity.setValue(round(overlays.opacity * STEPS))
+        self.opacity.blockSignals(blocked)
+        self.blink.setChecked(overlays.hidden)
+        self.blink.setText("Show overlays" if overlays.hidden else "Hide overlays")
+
+    def refresh_legend(self) -> None:
+        """What the slide is called, what the colours mean, and how many patches have them."""
+        shades = self.session.overlays.shades
+        there = shades is not None
+        for widget, tip in (
+            *((made, SHOW[kind][1]) for kind, made in self.show_buttons.items()),
+            (self.negatives, NEGATIVES), (self.opacity, OPACITY), (self.blink, BLINK),
+        ):  # fmt: skip
+            widget.setEnabled(there)
+            widget.setToolTip(tip if there else NOTHING_TO_SHOW)
+        if not there:
+            show_reason(self.legend, "")
+            show_reason(self.result, "")
+            return
+        colours = self.session.overlays.colours_of(shades.classes)
+        counts = shades.counts(self.session.threshold)
+        total = max(1, int(shades.scored.sum()))
+        rows = [
+            f'<tr><td><span style="color: rgb{colours[name]}">{sign}</span> {escape(short(name, 24))}&nbsp;&nbsp;</td>'
+            f'<td align="right">{count} patches&nbsp;&nbsp;</td><td align="right">{count / total:.0%}</td>'
+            f"<td>{remark}</td></tr>"
+            for (name, count), (sign, remark) in zip(counts.items(), self._signs(len(counts)), strict=True)
+        ]
+        show_reason(self.legend, f"<table>{''.join(rows)}</table>")
+        show_reason(self.result, self._result())
+
+    def _signs(self, count: int) -> list[tuple[str, str]]:
+        """By class: a swatch, and a remark where the canvas does not show its colour."""
+        negative = ("■", "") if self.session.overlays.negatives else ("□", "&nbsp;&nbsp;not coloured")
+        return [negative, *[("■", "")] * (count - 1)]
+
+    def _result(self) -> str:
+        patch_map = self.session.overlays.map
+        bag = None if patch_map is None else patch_map.bag_probability
+        if bag is None:
+            return ""
+        said = [f"{name} {bag[index]:.2f}" for index, name in enumerate(patch_map.classes) if index]
+        return f"The slide as a whole: probability of {', '.join(said)}"
+
+    def _on_shown(self) -> None:
+        self.refresh_button()
+        self.refresh_legend()
+        self.gallery.refresh()
+        self._on_pointed()
+
+    def _on_prediction(self, slide_id: str) -> None:
+        if slide_id == self.session.shown:
+            self.refresh_legend()
+
+    def _on_filled(self, slide_id: str) -> None:
+        self.refresh_legend()
+        shades = self.session.overlays.shades
+        if shades is None or shades.is_complete:
+            self.gallery.refresh()
+
+    def _on_pointed(self) -> None:
+        there = self.session.overlays.shades is not None
+        self.pointer.setVisible(there)
+        self.tooltip.setVisible(there)
+        self.pointer.setText(self.session.overlays.pointed_text or NO_POINTER)
+
+    def _on_job(self, job: Job) -> None:
+        self.refresh_button()
+
+    def _show_threshold(self, threshold: float) -> None:
+        for widget, value in ((self.slider, round(threshold * STEPS)), (self.number, threshold)):
+            blocked = widget.blockSignals(True)
+            widget.setValue(value)
+            widget.blockSignals(blocked)
+        self.refresh_legend()
+        self._on_pointed()

@@ -1,0 +1,69 @@
+"""The pixels of single patches, with some of what lies around them. No Qt: read beside the window."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ....slides.registry import open_slide
+from ...layers.shades import Cell, Ranking, Shades
+
+if TYPE_CHECKING:
+    from ....slides.slide import Slide
+
+MARGIN = 0.5  # of the patch's side, shown around it: a nucleus is judged by its neighbours
+OUTSIDE = 255  # grey value beyond the slide's border
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A patch and what lies around it.
+
+    Attributes
+    ----------
+    cell
+        Which patch.
+    pixels
+        (px, px, 3) uint8, `MARGIN` included.
+    """
+
+    cell: Cell
+    pixels: np.ndarray
+
+
+def convincing(
+    path: str | Path, mpp: float | None, shades: Shades, by: Ranking, finding: int, n: int, px: int
+) -> tuple[list[Picture], list[Picture]]:
+    """The `n` most and the `n` least convincing patches of a slide, each first the one that is so the most.
+
+    `SlideError` if the slide cannot be read.
+    """
+    most, least = (shades.ranked(by, finding, n, least=least) for least in (False, True))
+    with open_slide(path, mpp) as slide:
+        return tuple([picture(slide, shades, cell, px) for cell in cells] for cells in (most, least))
+
+
+def picture(slide: "Slide", shades: Shades, cell: Cell, px: int) -> Picture:
+    """One patch at about `px` screen pixels."""
+    side = shades.patches.side
+    margin = round(side * MARGIN)
+    y, x = shades.corner(cell)
+    return Picture(cell, region(slide, y - margin, x - margin, side + 2 * margin, px))
+
+
+def region(slide: "Slide", y: int, x: int, side: int, px: int) -> np.ndarray:
+    """(px, px, 3) uint8 of a square in level-0 px, from the coarsest level that has the detail; white outside."""
+    level = max((i for i, down in enumerate(slide.downsamples) if down <= max(1.0, side / px)), default=0)
+    down = slide.downsamples[level]
+    size = max(1, round(side / down))
+    top, left = math.floor(y / down), math.floor(x / down)
+    height, width = slide.levels[level].shape[:2]
+    box = np.full((size, size, 3), OUTSIDE, np.uint8)
+    y0, x0, y1, x1 = max(0, top), max(0, left), min(height, top + size), min(width, left + size)
+    if y1 > y0 and x1 > x0:
+        box[y0 - top : y1 - top, x0 - left : x1 - left] = slide.read(level, y0, x0, y1 - y0, x1 - x0)
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(box).resize((px, px), Image.Resampling.BICUBIC))

@@ -1,0 +1,1 @@
+"""What `napari.yaml` names: reader, writer, sample data; preferences; and what is loaded beforehand."""

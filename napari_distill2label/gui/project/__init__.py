@@ -1,0 +1,1 @@
+"""What the window knows: slides, labels, model, predictions, corrections, runs. No Qt, no napari."""

@@ -1,0 +1,1 @@
+"""Long work and short reading in the background: jobs one by one, threads, and how results come back."""

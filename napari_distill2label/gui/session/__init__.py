@@ -1,1 +1,0 @@
-"""What the window knows and can do: slides, labels, models, predictions, corrections. No Qt."""

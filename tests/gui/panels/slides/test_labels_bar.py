@@ -1,0 +1,120 @@
+"""What is done to the selected slides: labels, µm/px, split, away with them."""
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QComboBox, QLineEdit
+
+from napari_distill2label.core.settings import PatchSettings
+from napari_distill2label.gui.canvas import layers
+from napari_distill2label.gui.panels.slides.model import CASE, LABEL, MPP, PATCHES, SPLIT, STATUS
+
+from ...conftest import click
+from .conftest import LONG, cell, choose, editor
+
+
+def test_the_combo_box_in_the_table_labels_all_selected_slides(full, qtbot):
+    panel = full
+    index = panel.filter.index(3, LABEL)
+    choose(panel, 2, 3, 4)
+    panel.table.edit(index)
+    box = panel.table.viewport().findChildren(QComboBox)[0]
+    assert [box.itemText(place) for place in range(box.count())] == ["–", "normal", "tumour"]
+    qtbot.waitUntil(lambda: box.view().isVisible(), timeout=LONG)
+    qtbot.keyClick(box.view(), Qt.Key.Key_Home)
+    qtbot.keyClick(box.view(), Qt.Key.Key_Return)
+    assert [cell(panel, row, LABEL) for row in (2, 3, 4)] == ["–", "–", "–"]
+    assert panel.selected() == ["slide_002", "slide_003", "slide_004"]
+    assert panel.session.undo_stack.undo_text == "label 3 slides nothing"
+
+
+def test_case_and_scale_are_edited_in_the_table(full, qtbot):
+    panel = full
+    line = editor(qtbot, panel, 1, CASE, QLineEdit)
+    line.clear()
+    qtbot.keyClicks(line, "patient 7")
+    panel.model.redraw()  # as when a picture comes
+    qtbot.keyClick(line, Qt.Key.Key_Return)
+    qtbot.waitUntil(lambda: panel.session.cohort["slide_001"].case_id == "patient 7", timeout=LONG)
+    assert panel.model.change(["slide_001"], MPP, 0.25)
+    assert cell(panel, 1, MPP) == "0.25 assumed"
+    heard = []
+    panel.problem.connect(heard.append)
+    assert not panel.model.change(["slide_001"], MPP, 100)
+    assert "not between" in heard[0]
+    panel.labelling.set_split("valid")
+    assert cell(panel, panel.table.visible_ids().index(panel.selected()[0]), SPLIT) == "valid"
+    assert "1 valid, 7 auto (train, since others are set)" in panel.labelling.counts.text()
+
+
+def test_removed_slides_come_back_with_their_predictions(full, viewer, qtbot, make_patch_map):
+    session = full.session
+    patch_map = make_patch_map((135, 162))
+    patch_map.slide_id = "slide_000"
+    session.predictions["slide_000"] = {"student": patch_map}
+    choose(full, 0, 1)
+    full.labelling.remove_slides()
+    assert full.model.rowCount() == 6
+    assert not layers.find(viewer, slide_id="slide_000")
+    assert "slide_000" not in session.predictions
+    full.session.undo()
+    assert session.predictions["slide_000"]["student"] is patch_map
+    assert [row.slide_id for row in session.cohort][:2] == ["slide_000", "slide_001"]
+
+
+def test_buttons_say_why_they_are_disabled(full):
+    full.table.clearSelection()
+    for widget in (
+        full.labelling.scale,
+        full.labelling.split,
+        full.labelling.remove,
+        full.labelling.labels.itemAt(0).widget(),
+    ):
+        assert not widget.isEnabled()
+        assert widget.toolTip() == "Select slides in the table first"
+    choose(full, 1)
+    assert full.labelling.remove.isEnabled()
+    assert "Del" in full.labelling.remove.toolTip()
+
+
+def test_a_scale_taken_back_moves_the_shown_slide_back(full, viewer, qtbot):
+    def scale():
+        return layers.find(viewer, layers.SLIDE)[0].scale[0]
+
+    choose(full, 0)
+    full.labelling.ask_mpp = lambda ids: 0.25
+    click(qtbot, full.labelling.scale)
+    qtbot.waitUntil(lambda: scale() == 0.25, timeout=LONG)
+    full.session.undo()
+    qtbot.waitUntil(lambda: scale() == 0.5, timeout=LONG)
+
+
+def test_a_missing_scale_is_seen_and_mended(full, qtbot, tmp_path):
+    from PIL import Image
+
+    for number in range(2):
+        Image.new("RGB", (90, 90), "pink").save(tmp_path / f"plain_{number}.png")
+    full.add_paths([tmp_path / "plain_0.png", tmp_path / "plain_1.png"])
+    qtbot.waitUntil(lambda: full.missing.text().startswith("2 slides have no pixel size"), timeout=LONG)
+    assert cell(full, 8, STATUS) == "no µm/px"
+    assert cell(full, 8, MPP) == "not in file"
+    full.labelling.ask_mpp = lambda ids: 0.5
+    click(qtbot, full.select)
+    assert full.selected() == ["plain_0", "plain_1"]
+    click(qtbot, full.labelling.scale)
+    assert not full.missing.isVisibleTo(full)
+    assert cell(full, 8, MPP) == "0.5 assumed"
+    assert cell(full, 8, PATCHES) == "≤ 9"
+    full.session.configure(patches=PatchSettings(size_px=45).model_dump(include={"size_px"}))
+    assert cell(full, 8, PATCHES) == "≤ 4"
+
+
+def test_several_findings_at_once(full, qtbot):
+    full.session.add_class("stroma")
+    full.editor.multi_label.setChecked(True)
+    assert full.session.settings.architecture.multi_label
+    choose(full, 0, 1)
+    full.session.set_label(full.session.selected, None)
+    for place in (1, 2):
+        click(qtbot, full.labelling.labels.itemAt(place).widget())
+    assert cell(full, 0, LABEL) == cell(full, 1, LABEL) == "tumour;stroma"
+    click(qtbot, full.labelling.labels.itemAt(1).widget())
+    assert cell(full, 0, LABEL) == "stroma"

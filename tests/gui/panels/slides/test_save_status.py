@@ -1,0 +1,60 @@
+"""Nothing is lost: unsaved changes, closing, and what the next window offers."""
+
+from qtpy.QtWidgets import QMessageBox
+
+from napari_distill2label.gui.panels.slides.panel import SlidesPanel
+from napari_distill2label.gui.panels.slides.save_status import CloseGuard
+from napari_distill2label.gui.session import session_of
+
+from ...conftest import click
+from .conftest import LONG, choose
+
+
+def test_unsaved_changes_are_shown_and_come_back(full, viewer, qtbot):
+    choose(full, 0)
+    click(qtbot, full.labelling.labels.itemAt(2).widget())
+    assert "Not saved in cohort.csv yet" in full.kept.state.text()
+    qtbot.waitUntil(lambda: "a copy is saved" in full.kept.state.text(), timeout=LONG)
+    full.open_path(str(full.session.cohort_path))
+    qtbot.waitUntil(lambda: full.session.unsaved, timeout=LONG)
+    assert full.session.cohort["slide_000"].label is None
+
+
+def test_closing_asks_only_if_something_would_be_lost(full, viewer, monkeypatch):
+    session = full.session
+    (guard,) = full.window().findChildren(CloseGuard)
+    asked = []
+    answers = QMessageBox.StandardButton
+    answer = [answers.Cancel]
+    monkeypatch.setattr(guard, "ask", lambda window: asked.append(1) or answer[0])
+    session.set_label("slide_000", None)
+    assert guard.may_close(full.window())  # it is kept beside the table
+    assert not asked
+    session.autosave._window = False
+    session.set_label("slide_001", None)
+    assert not guard.may_close(full.window())
+    answer[0] = answers.Discard
+    assert guard.may_close(full.window())
+    answer[0] = answers.Save
+    assert guard.may_close(full.window())
+    assert len(asked) == 3
+    assert not session.unsaved
+    assert guard.may_close(full.window())
+    assert len(asked) == 3
+
+
+def test_what_was_left_unsaved_is_offered_to_the_next_window(make_napari_viewer, qtbot, cohort_csv):
+    first = SlidesPanel(session_of(viewer := make_napari_viewer()))
+    viewer.window.add_dock_widget(first)
+    first.session.add_slides(cohort_csv.parent / "slides")
+    first.disconnect_session()
+    first.session.shutdown()
+    second = SlidesPanel(session_of(other := make_napari_viewer()))
+    other.window.add_dock_widget(second)
+    qtbot.waitUntil(lambda: second.session.autosave.offer is not None, timeout=LONG)
+    assert "8 slides (0 labelled)" in second.kept.offer.text()
+    click(qtbot, second.kept.restore)
+    assert second.model.rowCount() == 8
+    assert not second.kept.restore.isVisibleTo(second)
+    second.disconnect_session()
+    second.session.shutdown()
