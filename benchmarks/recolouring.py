@@ -46,11 +46,11 @@ def _times(edge: int) -> tuple[list[float], list[float]]:
     session.add_slides(pyramid(SIDE))
     slide_id = session.cohort.slides[0].slide_id
     session.show(slide_id)
-    while session.background.busy or session.shown is None:
+    while session.reader.busy or session.shown is None:
         QApplication.processEvents()
     session.network = "student"
     session._take_map(_patch_map(slide_id, edge))
-    while session.background.busy:
+    while session.reader.busy:
         QApplication.processEvents()
     viewer.screenshot(canvas_only=True, flash=False)
     steps, redraws = [], []

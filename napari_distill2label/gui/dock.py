@@ -19,7 +19,7 @@ from .panels.slides.save_status import CloseGuard
 from .panels.train.panel import TrainPanel
 from .plain_text import as_plain
 from .plugin.warm_up import warm_up
-from .runner.jobs import Broken, Job
+from .runner.jobs import Failure, Job
 from .session import Session, session_of
 from .widgets.controls import Panel, guard_wheel, plain_labels, row, tool
 from .widgets.help_popup import HelpPopup, native
@@ -66,7 +66,7 @@ class DistillToLabel(QWidget):
         self.shortcuts = bind(self, self.actions_of_keys, self.status.show_problem)
         plain_labels(self)
         self._listen()
-        session.background.ask("warm up", warm_up, lambda done: None)
+        session.reader.request("warm up", warm_up, lambda done: None)
 
     # ---- making -----------------------------------------------------------------------------------------------
 
@@ -243,7 +243,7 @@ class DistillToLabel(QWidget):
             self._begun = job.id
             self._on_begun(job)
         self._refresh_soon()
-        if isinstance(job.outcome, Broken) and not self.isVisible():
+        if isinstance(job.outcome, Failure) and not self.isVisible():
             from napari.utils.notifications import show_warning
 
             show_warning(job.text)  # else it would pass unseen

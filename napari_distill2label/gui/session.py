@@ -40,8 +40,8 @@ from .project.stopped_training import StoppedTraining
 from .project.table_file import FoundCohort, FoundLabels, TableFile
 from .project.training_choices import Encoding
 from .project.verdict import Verdict, verdict_of
-from .runner.jobs import Job, Jobs
-from .runner.reader import Background
+from .runner.jobs import Job, JobQueue
+from .runner.reader import BackgroundReader
 from .wording import in_the_window
 
 if TYPE_CHECKING:
@@ -96,6 +96,7 @@ class Session(Verbs, Showing, Evaluation, Encoding):
     threshold_changed = Signal(float)
 
     def __init__(self, viewer: "ViewerModel") -> None:
+        self._has_window = has_window = hasattr(viewer, "window")
         super().__init__()
         self._viewer = weakref.ref(viewer)
         self.preset, self.method = "colon", "recommended"
@@ -116,9 +117,8 @@ class Session(Verbs, Showing, Evaluation, Encoding):
         self.script = Script()
         self._open: dict[str, Slide] = {}
         self._removed: dict[str, dict[str, PatchMap]] = {}  # predictions of slides taken off the list
-        self._has_window = has_window = hasattr(viewer, "window")
-        self.jobs = Jobs(lambda: has_window)
-        self.background = Background(lambda: has_window)
+        self.jobs = JobQueue(lambda: has_window, lambda: preferences().spare_a_core)
+        self.reader = BackgroundReader(lambda: has_window)
         self.thumbnails = Thumbnails(self)
         self.tissue = TissueMasks(self)
         self.cohort_opened.connect(self._leave_features)  # before `autosave` looks at what there is
@@ -137,7 +137,7 @@ class Session(Verbs, Showing, Evaluation, Encoding):
         viewer.layers.events.reordered.connect(self._on_layers_moved)
         # A viewer that is dropped without being closed must not leave work behind.
         weakref.finalize(viewer, self.jobs.shutdown)
-        weakref.finalize(viewer, self.background.shutdown)
+        weakref.finalize(viewer, self.reader.shutdown)
         if has_window:
             # napari holds this weakly until its console opens; `_sessions` owns it.
             viewer.update_console({"session": self})
@@ -322,7 +322,7 @@ class Session(Verbs, Showing, Evaluation, Encoding):
         self.autosave.flush()
         self.jobs.shutdown()
         self.review.shutdown()
-        self.background.shutdown()
+        self.reader.shutdown()
         self._opening_soon.stop()
         self._settling.stop()
         for slide in self._open.values():

@@ -17,9 +17,9 @@ from ...core.presets import live_settings
 from ...core.progress import training_parts
 from ..plugin.preferences import preferences
 from ..project.project import PathLike
-from ..runner.debounce import Later
+from ..runner.debounce import Debounce
 from ..runner.draining import Work, then
-from ..runner.jobs import Job, Retry
+from ..runner.jobs import Job, RetryOffer
 
 if TYPE_CHECKING:
     from ...workflow.live import LiveFeatures, LiveResult
@@ -56,7 +56,7 @@ class Live:
         self._computed: Job | None = None  # the last job that computed features
         self._asked_at = 0.0  # when the label was changed that is trained for now
         self._wanted: Any = None  # the labels of the last trial, or of the one in hand
-        self._later = Later(self._train, 0)
+        self._later = Debounce(self._train, 0)
         for signal in (session.slides_changed, session.settings_changed):
             signal.connect(self._on_change)
         session.jobs.changed.connect(self._on_job)
@@ -168,7 +168,7 @@ class Live:
             self._say(reason)
         elif self.session._has_window and delay:
             self._say("Waiting for more changes…")
-            self._later.start(threaded=True, interval=delay)
+            self._later.start(delay)
         else:
             self._train()
 
@@ -197,8 +197,8 @@ class Live:
 
             return live(known_features, cohort, known=corrected, first=shown)
 
-        def retry(outcome: Any) -> Retry:
-            return Retry("Try again", self._again)
+        def retry(outcome: Any) -> RetryOffer:
+            return RetryOffer("Try again", self._again)
 
         self._say(TRAINING if self.session.jobs.current is None else QUEUED)
         parts = training_parts(live_settings())

@@ -16,7 +16,7 @@ from ..project.predicted import what_was_predicted
 from ..project.project import PathLike, SlideList
 from ..runner.draining import then
 from ..runner.fallback import is_accelerator, less_memory, on_cpu
-from ..runner.jobs import Broken, CalledOff, Job, Jobs, Retry, Work
+from ..runner.jobs import DependencyCancelled, Failure, Job, JobQueue, RetryOffer, Work
 from . import quick_trial
 from .estimate import call_off
 from .log import recorded
@@ -35,7 +35,7 @@ RUN_NAME = "distill2label_run"
 class Verbs(SlideList):
     """Training, predicting, exporting, and why not yet. The state it works on is `Session`'s."""
 
-    jobs: Jobs
+    jobs: JobQueue
     _use_model: Callable[[LoadedModel], None]
     overlays: "Overlays"
     model: LoadedModel | None
@@ -164,12 +164,12 @@ class Verbs(SlideList):
                 train(cohort, out, settings, classes=classes, resume=resume, **how), lambda run: (run, of_run(run))
             )
 
-        def retry(outcome: Broken) -> Retry:
+        def retry(outcome: Failure) -> RetryOffer:
             text, smaller = less_memory(settings) if outcome.out_of_memory else ("Try again", settings)
             begun = (out / "settings.json").exists()
             if begun and smaller.model_copy(update={"device": settings.device}) != settings:
-                return Retry(text, lambda: self.train(None, smaller, **again))
-            return Retry(text, lambda: self.train(out, smaller, **again, resume=begun))
+                return RetryOffer(text, lambda: self.train(None, smaller, **again))
+            return RetryOffer(text, lambda: self.train(out, smaller, **again, resume=begun))
 
         parts = training_parts(settings, baseline)
         return self._run("train", title, work, self._trained, wait, lambda value: value[0], parts, retry=retry)
@@ -192,10 +192,10 @@ class Verbs(SlideList):
             trained = train(cohort, folder, settings, trust=trust, resume=True)
             return then(trained, lambda run: (run, of_run(run)))
 
-        def retry(outcome: Broken) -> Retry:
+        def retry(outcome: Failure) -> RetryOffer:
             cpu = on_cpu(chosen) if outcome.out_of_memory else None
             text, again = ("Resume on the processor (CPU)", cpu) if cpu else ("Try again", settings)
-            return Retry(text, lambda: self.resume(folder, again, trust=trust, wait=False))
+            return RetryOffer(text, lambda: self.resume(folder, again, trust=trust, wait=False))
 
         trust = trust or self._trusts(config.encoder and config.encoder.path)
         self.runs.expect(folder)
@@ -315,7 +315,7 @@ class Verbs(SlideList):
 
         def prepare() -> None:
             if before is not None and before.state == "cancelled":
-                raise CalledOff(f"{before.title} was cancelled: there is no new model to predict with.")
+                raise DependencyCancelled(f"{before.title} was cancelled: there is no new model to predict with.")
             if before is not None and before.state != "done":
                 raise SettingsError(f"{before.title} did not come to its end: there is no new model to predict with")
             if network is not None:
@@ -336,10 +336,10 @@ class Verbs(SlideList):
                 device=device, **how,
             ))  # fmt: skip
 
-        def retry(outcome: Broken) -> Retry:
+        def retry(outcome: Failure) -> RetryOffer:
             on = "cpu" if outcome.out_of_memory and is_accelerator(device) else device
             text = "Try again on the processor (CPU)" if on != device else "Try again"
-            return Retry(text, lambda: self.predict(ids, network=network, device=on, **how, wait=False))
+            return RetryOffer(text, lambda: self.predict(ids, network=network, device=on, **how, wait=False))
 
         def done(maps: "list[PatchMap]") -> str:
             return what_was_predicted(self, len(maps), ids)  # each map was taken as it came
@@ -379,11 +379,11 @@ class Verbs(SlideList):
                 maps, out, formats, threshold=threshold, corrections=corrections, colours=colours, overwrite=overwrite
             )
 
-        def retry(outcome: Broken) -> Retry:
+        def retry(outcome: Failure) -> RetryOffer:
             again = {"slides": slides, "threshold": threshold, "corrections": corrections, "wait": False}
             in_the_way = isinstance(outcome.error, OutputError) and outcome.error.standing == "foreign"
             text = "Replace these files" if in_the_way else "Try again"
-            return Retry(text, lambda: self.export(out, formats, **again, overwrite=overwrite or in_the_way))
+            return RetryOffer(text, lambda: self.export(out, formats, **again, overwrite=overwrite or in_the_way))
 
         def done(files: list[Path]) -> None:
             self.exported = list(files)

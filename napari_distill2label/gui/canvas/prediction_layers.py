@@ -8,7 +8,7 @@ from psygnal import Signal
 
 from ...core.errors import Distill2LabelError
 from ..layers import shades
-from ..runner.debounce import Later
+from ..runner.debounce import Debounce
 from ..wording import in_the_window
 from . import layers, map_layers
 
@@ -35,7 +35,7 @@ class LaidMaps:
         self._setting = False  # what layers tell meanwhile is not the user's doing
         self._filling: PatchMap | None = None  # the map whose layers fill in while it is computed
         self._laying: dict[str, Iterator[bool]] = {}  # by model: adds its layers one by one, then True
-        self._later = Later(self._go_on, TURN)
+        self._later = Debounce(self._go_on, TURN)
         self._latest: dict[str, Shades] = {}  # of the shown slide, by model: seen until a newer map has been read
 
     @property
@@ -72,7 +72,7 @@ class LaidMaps:
             session.failures[patch_map.slide_id] = in_the_window(str(error))
             session.slides_changed.emit()
 
-        session.background.ask(
+        session.reader.request(
             key, lambda: shades.read(patch_map), lambda shown: self._lay_out(patch_map), failed
         )  # fmt: skip
 
@@ -130,7 +130,7 @@ class LaidMaps:
             if next(self._laying[network], True):
                 del self._laying[network]
             elif session._has_window:
-                self._later.start(threaded=True)
+                self._later.start()
                 return
 
     def _layers_of(self, patch_map: "PatchMap") -> Iterator[bool]:

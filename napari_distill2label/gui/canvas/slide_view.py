@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ...core.errors import Distill2LabelError
 from ...store.cohort import CohortSlide
 from ..project.project import SlideList
-from ..runner.debounce import Later
+from ..runner.debounce import Debounce
 from ..runner.draining import plain_reason
-from ..runner.reader import Background
+from ..runner.reader import BackgroundReader
 from ..wording import in_the_window
 from . import canvas_input, layers, ownership
 from .canvas_note import CanvasNote, CanvasState, canvas_text
@@ -35,7 +35,7 @@ class Showing(SlideList):
     """One slide of the list on the canvas at a time. The state it works on is `Session`'s."""
 
     viewer: "ViewerModel"
-    background: Background
+    reader: BackgroundReader
     overlays: Overlays
     current: str | None
     shown: str | None
@@ -55,8 +55,8 @@ class Showing(SlideList):
     def __init__(self) -> None:
         super().__init__()
         self._note = CanvasNote()
-        self._opening_soon = Later(self._open_current, KEYS_IN_A_ROW)
-        self._settling = Later(self._settle, 0)
+        self._opening_soon = Debounce(self._open_current, KEYS_IN_A_ROW)
+        self._settling = Debounce(self._settle, 0, self._has_window)
         self._surplus: list[tuple[Any, str]] = []  # layers that napari made of a slide that is listed, and its id
 
     # ---- choosing ---------------------------------------------------------------------------------------------------
@@ -73,7 +73,7 @@ class Showing(SlideList):
         if self.showing is None:
             return
         if not wait and self._has_window:
-            self._opening_soon.start(threaded=True)
+            self._opening_soon.start()
             return
         try:
             slide = self._reading(partial(opened_slide, row.path, row.mpp))
@@ -99,7 +99,7 @@ class Showing(SlideList):
     def _choose(self, slide_id: str, again: bool) -> None:
         """Make a slide the current one, at once; the picture of another one goes."""
         self._opening_soon.stop()
-        self.background.forget("show")
+        self.reader.cancel("show")
         changed, self.current, self._why_not_shown = self.current != slide_id, slide_id, ""
         there = bool(layers.find(self.viewer, layers.SLIDE, slide_id))
         self.showing = slide_id if again or not there else None
@@ -118,7 +118,7 @@ class Showing(SlideList):
     def _choose_none(self) -> None:
         """No slide is the current one: it was taken off the list, or other slides are there."""
         self._opening_soon.stop()
-        self.background.forget("show")
+        self.reader.cancel("show")
         self.current = self.showing = None
         self._clear_canvas()
         self.current_changed.emit()
@@ -147,7 +147,7 @@ class Showing(SlideList):
         """Have the file of the slide that was asked for last opened."""
         row = next((row for row in self.cohort if row.slide_id == self.showing), None)
         if row is not None and self._viewer() is not None and not self._is_closed:
-            self.background.ask(
+            self.reader.request(
                 "show", partial(opened_slide, row.path, row.mpp), partial(self._take_slide, row),
                 partial(self._not_shown, row), dropped=_close, urgent=True,
             )  # fmt: skip
@@ -206,7 +206,7 @@ class Showing(SlideList):
         self._write_note()
 
     def _reading(self, read: Callable[[], Value]) -> Value:
-        return read() if self._in_between else self.background.fetch(read)
+        return read() if self._in_between else self.reader.wait_for(read)
 
     def _at_once(self, act: Callable[[], Value]) -> Value:
         """Inside an event of napari nothing else may happen meanwhile: what looks at files here looks at one name."""
@@ -275,18 +275,18 @@ class Showing(SlideList):
         row = next((row for row in self.cohort if layers.same_file(noted, row.path)), None)
         if row is not None:  # it is shown as the table has it: with its own name and µm/px
             self._surplus.append((layer, row.slide_id))
-            self._settling.start(self._has_window)
+            self._settling.start()
             return
         label = noted.get("label") if noted.get("label") in self.classes else None
         if not self._at_once(lambda: self.add_slides([noted["path"]], label)):
             return
         self._opening_soon.stop()
-        self.background.forget("show")
+        self.reader.cancel("show")
         self.current = self.shown = noted["slide_id"]
         self.showing, self._why_not_shown = None, ""
         layer.events.visible.connect(self._on_eye)
         self.select([self.current])
-        self._settling.start(self._has_window)  # not inside an event of napari's list
+        self._settling.start()  # not inside an event of napari's list
         self.current_changed.emit()
         self.shown_changed.emit()
 
@@ -303,7 +303,7 @@ class Showing(SlideList):
             if self.shown == slide_id and not self._clearing:
                 self.shown = None
                 self.shown_changed.emit()
-                self._settling.start(self._has_window)
+                self._settling.start()
         if not self._clearing:
             self._write_note()
 

@@ -21,7 +21,7 @@ from ...slides.tissue_mask import TissueMask
 from ...store.files.atomic import write_bytes
 from ...store.files.outputs import Outputs
 from ...store.files.safe_names import safe_name
-from ..runner.debounce import Later
+from ..runner.debounce import Debounce
 from . import layers
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class TissueMasks:
         self._use = False
         self._shown: dict[str, TissueMask] = {}  # the masks behind the layers there are
         self._painted: dict[str, TissueMask] = {}  # and not kept yet
-        self._keeping = Later(self._keep_painted, AFTER_PAINTING)
+        self._keeping = Debounce(self._keep_painted, AFTER_PAINTING, session._has_window)
         session.cohort_opened.connect(self._forget_all)
         session.shown_changed.connect(self._follow_shown)
         self.wanted = False  # does the user want to see the mask of the slide that is shown?
@@ -124,7 +124,7 @@ class TissueMasks:
             if slide_id in self.files and not again:
                 continue
             self.looking.add(slide_id)
-            session.background.ask(
+            session.reader.request(
                 (TISSUE, slide_id),
                 partial(_found, row, folder, grid),
                 partial(self._take_found, slide_id),
@@ -137,7 +137,7 @@ class TissueMasks:
         row, kept = self._session._row(slide_id), self.folder / f"{safe_name(slide_id)}.geojson"
         self.wanted = True
         self.looking.add(slide_id)
-        self._session.background.ask(
+        self._session.reader.request(
             (TISSUE, slide_id),
             partial(_loaded, row, Path(path), kept),
             partial(self._take_found, slide_id),
@@ -186,7 +186,7 @@ class TissueMasks:
             slide = layers.find(self._session.viewer, layers.SLIDE, slide_id)
             if slide:
                 shape = tuple(int(size) for size in slide[0].data[0].shape[:2])
-                self._session.background.ask(
+                self._session.reader.request(
                     (TISSUE, slide_id),
                     partial(_read, self.files[slide_id], shape),
                     partial(self._add_layer, slide_id),
@@ -232,14 +232,14 @@ class TissueMasks:
             return
         self._painted[slide_id] = mask.with_mask(drawn)
         self._shown[slide_id] = self._painted[slide_id]
-        self._keeping.start(threaded=hasattr(self._session.viewer, "window"))
+        self._keeping.start()
 
     def _keep_painted(self) -> None:
         painted, self._painted = self._painted if self._owner() else {}, {}
         for slide_id, mask in painted.items():
             path = self.folder / f"{safe_name(slide_id)}.geojson"
             self.files[slide_id] = path
-            self._session.background.ask(
+            self._session.reader.request(
                 (TISSUE, "keep", slide_id),
                 partial(_written, path, mask, slide_id),
                 lambda path: self.changed.emit(),

@@ -23,7 +23,7 @@ from ...store import corrections
 from ...store.files.safe_names import free_name
 from ...store.files.signature import file_signature
 from ..plugin.preferences import preferences
-from ..runner.debounce import Later
+from ..runner.debounce import Debounce
 from .choices import Choices, choices_of, take
 from .project_file import SUFFIX, Sidecar, kept, read_sidecar, sidecar_of, write_sidecar
 
@@ -67,7 +67,7 @@ class Autosave:
         self._reopening: tuple[Path | None, str | None] = (None, None)  # model and network of the slides' last time
         self._reopening_job: Job | None = None
         self._wanted, self._asked = True, -ASK_AGAIN
-        self._later = Later(self._write, AFTER_EDITING)
+        self._later = Debounce(self._write, AFTER_EDITING)
         self._kept: Any = None  # what the file holds, by identity
         self._writing = False
         self._turns = _Turns()
@@ -131,7 +131,7 @@ class Autosave:
     def touch(self) -> None:
         """Something may have changed: keep it soon."""
         if self.enabled and self.pending:
-            self._later.start(threaded=True)
+            self._later.start()
 
     def _on_threshold(self, threshold: float) -> None:
         self.touch()
@@ -184,13 +184,13 @@ class Autosave:
         if self._owner() is None:  # the timer has outlived the viewer
             return
         if self._writing:  # two at a time could end in the wrong order
-            self._later.start(threaded=True)
+            self._later.start()
             return
         if not self.pending or not self._worth_keeping():
             return
         content, work = self._content(), self._make()
         self._writing = True
-        self._session.background.ask(("autosave", id(self)), work, partial(self._done, content), self._failed)
+        self._session.reader.request(("autosave", id(self)), work, partial(self._done, content), self._failed)
 
     def _done(self, content: Any, saved_at: datetime) -> None:
         self._writing, self._kept, self.saved_at, self.reason = False, content, saved_at, ""
@@ -218,7 +218,7 @@ class Autosave:
             self._session.jobs.cancel(self._reopening_job)
         if self.enabled and self._session.cohort_path is not None:
             path, cohort_path = self.path, self._session.cohort_path
-            self._session.background.ask(
+            self._session.reader.request(
                 ("restore", id(self)), partial(_read, path, cohort_path), partial(self._take, path), self._unreadable
             )
         self.changed.emit()
@@ -246,7 +246,7 @@ class Autosave:
     def look_for_unsaved(self) -> None:
         """Offer what an earlier window left that was in no table."""
         if self.enabled and not len(self._session.cohort) and self.offer is None:
-            self._session.background.ask(
+            self._session.reader.request(
                 ("recover", id(self)), partial(_newest, self.recovery), self._offer_unsaved, lambda error: None
             )
 
@@ -367,7 +367,7 @@ class Autosave:
     def load_corrections(self) -> None:
         """Read beside the window; a file that is gone, or holds something else, is said."""
         review, path = self._session.review, self.corrections
-        self._session.background.ask(
+        self._session.reader.request(
             ("corrections", id(self)), partial(corrections.read, path),
             lambda points: review.take(points, path) if self.corrections == path else None,  # else of slides before
             lambda error: self._session._tell(str(error)),

@@ -176,4 +176,4 @@ class KeptCorrections:
         def failed(error: Exception) -> None:
             session._tell(f"{path}: the corrections could not be written ({error}): save them elsewhere")
 
-        session.background.ask(("corrections", id(self)), self._writer(path), done, failed)
+        session.reader.request(("corrections", id(self)), self._writer(path), done, failed)

@@ -106,7 +106,7 @@ class Thumbnails:
         """Look at these slides, the ones in sight, next; what was asked for before and is out of sight is forgotten."""
         wanted = set(slide_ids)
         for slide_id in self._asked - wanted:
-            self._session.background.forget(self._key(slide_id))
+            self._session.reader.cancel(self._key(slide_id))
         self._asked &= wanted
         rows = [row for row in self._session.cohort if row.slide_id in wanted - self._asked]
         for row in rows:
@@ -135,7 +135,7 @@ class Thumbnails:
                 self._survey()
 
         self._asked.add(slide_id)
-        self._session.background.ask(self._key(slide_id), lambda: glimpse(path), done, lambda error: done(
+        self._session.reader.request(self._key(slide_id), lambda: glimpse(path), done, lambda error: done(
             Glimpse(reason=f"{path}: {error}")))  # fmt: skip
 
     def _survey(self) -> None:

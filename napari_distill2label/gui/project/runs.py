@@ -117,7 +117,7 @@ class Runs:
 
     def look(self) -> None:
         """Look at the disk again, beside the window; `changed` follows."""
-        self._session.background.ask("runs", self._reader(), self._take)
+        self._session.reader.request("runs", self._reader(), self._take)
 
     def _reader(self) -> Any:
         folders = tuple(self.places())  # read there, from a value that does not change meanwhile
@@ -218,7 +218,7 @@ class Runs:
             self.live = curves
             self.curves_changed.emit()
 
-        self._session.background.ask(("curves", job), lambda: read_curves(folder), take)
+        self._session.reader.request(("curves", job), lambda: read_curves(folder), take)
 
 
 def _scores(curve: Curve, index: int) -> str:

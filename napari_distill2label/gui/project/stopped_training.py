@@ -64,7 +64,7 @@ class StoppedTraining:
             return
         runs = [run for run in session.runs.found if run.can_resume and run.folder not in self._refused]
         ids = frozenset(row.slide_id for row in session.cohort)
-        session.background.ask(("stopped", id(self)), partial(trained_on, runs[:MOST_READ], ids), self._set)
+        session.reader.request(("stopped", id(self)), partial(trained_on, runs[:MOST_READ], ids), self._set)
 
     def _on_job(self, job: object) -> None:
         session = self._owner()

@@ -9,7 +9,7 @@ from ...core.errors import Distill2LabelError, SettingsError
 from ...core.paths import may_run_code
 from ...core.settings import Settings
 from ..runner.draining import plain_reason
-from ..runner.reader import Background
+from ..runner.reader import BackgroundReader
 
 if TYPE_CHECKING:
     from ...inference.encoder import EncoderDescription
@@ -27,7 +27,7 @@ class Encoding:
     """
 
     settings_changed: Any
-    background: Background
+    reader: BackgroundReader
     _encoder: Path | None = None
     _is_suggested = False
     encoder_about: "EncoderDescription | None" = None
@@ -44,9 +44,9 @@ class Encoding:
         self.encoder_about, self.encoder_problem = None, ""
         self.settings_changed.emit()
         if self._encoder is None:
-            self.background.forget("encoder")
+            self.reader.cancel("encoder")
         else:
-            self.background.ask("encoder", partial(_description, self._encoder), self._described, self._not_described)
+            self.reader.request("encoder", partial(_description, self._encoder), self._described, self._not_described)
 
     @property
     def has_chosen_encoder(self) -> bool:
@@ -63,7 +63,7 @@ class Encoding:
                 self._encoder, self._is_suggested, self.encoder_problem = Path(path), True, ""
                 self._described(about)
 
-        self.background.ask("encoder", partial(_description, Path(path)), found)
+        self.reader.request("encoder", partial(_description, Path(path)), found)
 
     def fitted(self, settings: Settings) -> Settings:
         """The settings with the encoder's patch side and µm/px where nobody set them, as a training has them."""

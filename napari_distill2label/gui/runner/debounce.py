@@ -6,17 +6,20 @@ from inspect import ismethod
 from typing import Any
 
 
-class Later:
-    """`start` (again) puts `act` off by `interval` ms. A method does not keep its owner alive."""
+class Debounce:
+    """`start` (again) puts `act` off by `interval` ms; without a window, whose event loop would call, it acts at once.
 
-    def __init__(self, act: Callable[[], None], interval: int) -> None:
+    A method does not keep its owner alive.
+    """
+
+    def __init__(self, act: Callable[[], None], interval: int, has_window: bool = True) -> None:
         self._act = weakref.WeakMethod(act) if ismethod(act) else lambda: act
-        self._interval = interval
+        self._interval, self._has_window = interval, has_window
         self._timer: Any = None
 
-    def start(self, threaded: bool, interval: int | None = None) -> None:
-        """Act later, in `interval` ms if given; without a window, whose event loop would call, now."""
-        if not threaded:
+    def start(self, interval: int | None = None) -> None:
+        """Act later, in `interval` ms if given."""
+        if not self._has_window:
             self._fire()
             return
         if self._timer is None:

@@ -1,7 +1,7 @@
 """A workflow generator drained in whichever thread calls, with nothing lost on the way. No Qt.
 
-`relay` never raises: whatever happens to the work, an out-of-memory error included, is its return value (`Done`,
-`Cancelled` or `Broken`), because napari's worker silently drops every `RuntimeError` that leaves a generator, and
+`drain_safely` never raises: whatever happens to the work, an out-of-memory error included, is its return value (`Done`,
+`Cancelled` or `Failure`), because napari's worker silently drops every `RuntimeError` that leaves a generator, and
 torch's out-of-memory error is one. It closes the work in the thread that ran it.
 """
 
@@ -38,7 +38,7 @@ class Cancelled:
 
 
 @dataclass(frozen=True)
-class Broken:
+class Failure:
     """The work failed: one line for people, the traceback for those who mend it."""
 
     message: str
@@ -47,10 +47,10 @@ class Broken:
     out_of_memory: bool = False
 
 
-Outcome = Done | Cancelled | Broken
+Outcome = Done | Cancelled | Failure
 
 
-def relay(
+def drain_safely(
     make_work: Callable[[], Work], cancel: threading.Event, spare_a_core: bool = True
 ) -> Generator[Event, None, Outcome]:
     """Run `make_work()` to its end in the thread that drains this, and pass on its events.
@@ -77,7 +77,7 @@ def relay(
     except StopIteration as stop:
         return Done(stop.value)
     except Exception as error:  # noqa: BLE001 - all of it is shown to the user: see the module's first lines
-        return broken(error)
+        return failure_of(error)
     finally:
         if work is not None:
             work.close()
@@ -90,12 +90,12 @@ def then(work: Work, finish: Callable[[Any], Any]) -> Work:
     return finish((yield from work))
 
 
-def broken(error: BaseException) -> Broken:
+def failure_of(error: BaseException) -> Failure:
     """An exception as an outcome: in plain words, with its traceback, and without what it keeps alive."""
     known = isinstance(error, Distill2LabelError)
     message = in_the_window(str(error)) if known else plain_reason(error)
     details = "".join(traceback.format_exception(error))
-    return Broken(message, details, without_frames(error), not known and is_out_of_memory(error))
+    return Failure(message, details, without_frames(error), not known and is_out_of_memory(error))
 
 
 def plain_reason(error: BaseException) -> str:

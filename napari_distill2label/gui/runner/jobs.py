@@ -1,6 +1,6 @@
 """Long work off the GUI thread: one job computes at a time, the others wait in a queue that everybody can see.
 
-What happens to the work of a job is `relay`'s affair; here it gets its turn, its thread, and an end that is told.
+`draining` runs the work of a job; here it gets its turn and its thread, and everybody is told how it ended.
 """
 
 import itertools
@@ -17,10 +17,10 @@ from ...core.errors import Distill2LabelError
 from ...core.events import EpochEnd, Event, Progress, Task, Unit
 from ...core.network_names import in_words
 from ...core.progress import Part, TimeLeft, title
-from .draining import MIN_INTERVAL, Broken, Cancelled, Done, Outcome, Work, broken, relay
+from .draining import MIN_INTERVAL, Cancelled, Done, Failure, Outcome, Work, drain_safely, failure_of
 from .worker import start_worker
 
-__all__ = ["Broken", "BusyError", "CalledOff", "Cancelled", "Done", "Job", "Jobs", "Outcome", "Retry", "Work", "relay"]
+__all__ = ["BusyError", "Cancelled", "DependencyCancelled", "Done", "Failure", "Job", "JobQueue", "RetryOffer", "Work"]
 
 State = Literal["queued", "running", "cancelling", "done", "cancelled", "failed"]
 WAIT_AT_CLOSE = 5.0  # s that a closing session gives its work to leave the last checkpoint whole
@@ -31,11 +31,11 @@ class BusyError(Distill2LabelError):
     """Without a window, a job cannot be waited for from inside another one."""
 
 
-class CalledOff(Exception):
+class DependencyCancelled(Exception):
     """Of `prepare`: what this job builds on was cancelled, and so is it. Says so in one sentence."""
 
 
-class Retry(NamedTuple):
+class RetryOffer(NamedTuple):
     """What to try after a failure: `text` for a button, `start` for pressing it."""
 
     text: str
@@ -119,7 +119,7 @@ class Job:
             return f"{self.title}: waiting"
         if self.state == "cancelling":
             return f"Cancelling: {self.phase}…"
-        if isinstance(self.outcome, Broken):
+        if isinstance(self.outcome, Failure):
             return f"{self.title} failed: {self.outcome.message}"
         if isinstance(self.outcome, Cancelled):
             return f"{self.title}: cancelled{f'. {self.kept}' if self.kept and self._began_at else ''}"
@@ -135,7 +135,7 @@ class Job:
     @property
     def details(self) -> str:
         """What only the curious read: notes, and the traceback of a failure."""
-        traceback_lines = [self.outcome.details] if isinstance(self.outcome, Broken) else []
+        traceback_lines = [self.outcome.details] if isinstance(self.outcome, Failure) else []
         return "\n".join([*self.notes, *traceback_lines])
 
     def cancel(self) -> None:
@@ -146,7 +146,7 @@ class Job:
 
     def result(self) -> Any:
         """What the work returned. Raises its error; None after a cancel."""
-        if isinstance(self.outcome, Broken):
+        if isinstance(self.outcome, Failure):
             raise self.outcome.error or Distill2LabelError(self.outcome.message)
         return self.outcome.value if isinstance(self.outcome, Done) else None
 
@@ -162,7 +162,7 @@ class Job:
 
     def _end(self, outcome: Outcome) -> None:
         self.outcome, self._ended_at = outcome, time.monotonic()
-        self.state = {Done: "done", Cancelled: "cancelled", Broken: "failed"}[type(outcome)]
+        self.state = {Done: "done", Cancelled: "cancelled", Failure: "failed"}[type(outcome)]
 
 
 def _epoch(event: EpochEnd) -> str:
@@ -184,11 +184,13 @@ class _Task(NamedTuple):
     make_work: Callable[[], Work]
     on_done: Callable[[Any], str | None]
     prepare: Callable[[], None]
-    retry: Callable[[Broken], Retry | None] | None
+    retry: Callable[[Failure], RetryOffer | None] | None
 
 
-class Jobs:
+class JobQueue:
     """Runs one job at a time: in a napari worker where there is a window, else at once in the calling thread.
+
+    `threaded`: is there a window? `spare_a_core`: may the next job's torch not use all cores?
 
     Attributes
     ----------
@@ -199,8 +201,8 @@ class Jobs:
     changed = Signal(object)  # Job: queued, started, moved on (at most ten times a second), or ended
     event = Signal(object, object)  # Job, Event
 
-    def __init__(self, threaded: Callable[[], bool]) -> None:
-        self._threaded = threaded
+    def __init__(self, threaded: Callable[[], bool], spare_a_core: Callable[[], bool] = lambda: True) -> None:
+        self._threaded, self._spare_a_core = threaded, spare_a_core
         self.current: Job | None = None
         self._queue: dict[Job, _Task] = {}
         self._task: _Task | None = None  # of the current job
@@ -242,7 +244,7 @@ class Jobs:
         *,
         parts: Sequence[Part] = (),
         prepare: Callable[[], None] = lambda: None,
-        retry: Callable[[Broken], Retry | None] | None = None,
+        retry: Callable[[Failure], RetryOffer | None] | None = None,
         kept: str = "",
     ) -> Job:
         """Do work when it is its turn: at once, unless another job computes.
@@ -257,7 +259,7 @@ class Jobs:
             What the work consists of, where that is known: what is left of it can be told then.
         prepare
             Called here when its turn comes: what depends on the jobs before it is looked up now. An error is that of
-            the job, and `CalledOff` cancels it.
+            the job, and `DependencyCancelled` cancels it.
         retry
             What to offer after a failure; None: the same again.
         kept
@@ -324,22 +326,22 @@ class Jobs:
             job._begin()
             try:
                 task.prepare()
-            except CalledOff as reason:
+            except DependencyCancelled as reason:
                 job.kept = str(reason)
                 self._tell(job)
-                self._on_outcome(job, Cancelled())
+                self.take_outcome(job, Cancelled())
             except Exception as error:  # noqa: BLE001 - shown as the job's own, whatever it is
                 self._tell(job)
-                self._on_outcome(job, broken(error))
+                self.take_outcome(job, failure_of(error))
             else:
                 if self._threaded():
-                    self._worker = start_worker(self, job, task.make_work)
+                    self._worker = start_worker(self, job, task.make_work, self._spare_a_core())
                     self._tell(job)
                 else:
                     self._tell(job)
                     self._run_here(job, task.make_work)
 
-    def _on_event(self, job: Job, event: Event) -> None:
+    def take_event(self, job: Job, event: Event) -> None:
         if job is not self.current:  # it comes late, from a job that nobody waits for any more
             return
         job._take(event)
@@ -347,7 +349,7 @@ class Jobs:
         if job is self.current and time.monotonic() - self._told >= MIN_INTERVAL:
             self._tell(job)
 
-    def _on_outcome(self, job: Job, outcome: Outcome) -> None:
+    def take_outcome(self, job: Job, outcome: Outcome) -> None:
         if job is not self.current:
             return
         task, self.current, self._worker, self._task = self._task, None, None, None
@@ -359,8 +361,8 @@ class Jobs:
     def _conclude(self, job: Job, outcome: Outcome, task: _Task | None = None) -> None:
         job._end(outcome)
         self._past.append(job)
-        if isinstance(outcome, Broken) and task is not None:
-            offered = task.retry(outcome) if task.retry else Retry("Try again", lambda: self._again(job, task))
+        if isinstance(outcome, Failure) and task is not None:
+            offered = task.retry(outcome) if task.retry else RetryOffer("Try again", lambda: self._again(job, task))
             job.retry_text, job.retry = offered or ("", None)
         try:
             if isinstance(outcome, Done) and task is not None:
@@ -376,14 +378,14 @@ class Jobs:
         )  # fmt: skip
 
     def _run_here(self, job: Job, make_work: Callable[[], Work]) -> None:
-        events = relay(make_work, job.cancel_flag, spare_a_core=False)
+        events = drain_safely(make_work, job.cancel_flag, spare_a_core=False)
         try:
             while True:
-                self._on_event(job, next(events))
+                self.take_event(job, next(events))
         except StopIteration as stop:
             job.finished.set()
-            self._on_outcome(job, stop.value)
+            self.take_outcome(job, stop.value)
         finally:
             events.close()
             if job is self.current:  # an interrupt, or an error in a listener
-                self._on_outcome(job, Cancelled())
+                self.take_outcome(job, Cancelled())

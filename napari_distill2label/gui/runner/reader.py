@@ -23,7 +23,7 @@ from .gui_thread import is_alive, mailbox
 Value = TypeVar("Value")
 Lane = Literal["reading", "opening", "fetching"]
 THREADS = 2  # of each lane: reading waits for the disk; decoding must leave the window a core
-PATIENCE = 0.02  # s that `fetch` just waits: most tables are read by then, and nothing can happen in between
+PATIENCE = 0.02  # s that `wait_for` just waits: most tables are read by then, and nothing can happen in between
 
 
 class StoppedReadingError(Distill2LabelError):
@@ -40,8 +40,8 @@ class _Request:
     dropped: Callable[[Any], None]
 
 
-class Background:
-    """Reads things for one session. `ask`, `fetch` and `forget` are called in the GUI thread only."""
+class BackgroundReader:
+    """Reads things for one session. `request`, `wait_for` and `cancel` are called in the GUI thread only."""
 
     def __init__(self, threaded: Callable[[], bool]) -> None:
         self._threaded = threaded
@@ -49,10 +49,10 @@ class Background:
         self._tokens = itertools.count()
         self._requests: dict[int, _Request] = {}  # by token, until their reading has ended
         self._wanted: dict[Hashable, int] = {}  # token of the last request of each key
-        self._loops: list[Any] = []  # event loops of `fetch`, innermost last
+        self._loops: list[Any] = []  # event loops of `wait_for`, innermost last
         self._closed = False
 
-    def ask(
+    def request(
         self,
         key: Hashable,
         read: Callable[[], Value],
@@ -69,7 +69,7 @@ class Background:
         """
         if self._closed:
             return
-        self.forget(key)
+        self.cancel(key)
         if not self._threaded():
             try:
                 value = read()
@@ -84,7 +84,7 @@ class Background:
         own, box = weakref.ref(self), mailbox()
         future.add_done_callback(lambda future: box.call(lambda: _hand_over(own, key, token)))
 
-    def fetch(self, read: Callable[[], Value]) -> Value:
+    def wait_for(self, read: Callable[[], Value]) -> Value:
         """Do `read()` elsewhere and return its value; raise what it raises. The window stays alive meanwhile.
 
         `StoppedReadingError` if it is closed before the end.
@@ -108,15 +108,11 @@ class Background:
             raise StoppedReadingError("the window was closed meanwhile")
         return future.result()
 
-    def forget(self, key: Hashable) -> None:
+    def cancel(self, key: Hashable) -> None:
         """Nobody wants this any more: it is not begun, or its result is dropped."""
         request = self._requests.get(self._wanted.pop(key, -1))
         if request is not None:
             request.future.cancel()
-
-    def wants(self, key: Hashable) -> bool:
-        """Is this being read?"""
-        return key in self._wanted
 
     @property
     def busy(self) -> bool:
@@ -158,6 +154,6 @@ class Background:
             request.failed(error)
 
 
-def _hand_over(own: "weakref.ref[Background]", key: Hashable, token: int) -> None:
+def _hand_over(own: "weakref.ref[BackgroundReader]", key: Hashable, token: int) -> None:
     if (alive := own()) is not None:
         alive._take(key, token)

@@ -7,16 +7,18 @@ from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 from ...core.events import Event
-from ..plugin.preferences import preferences
-from .draining import Broken, Outcome, Work, plain_reason, relay
+from .draining import Failure, Outcome, Work, drain_safely, plain_reason
 from .gui_thread import in_gui_thread
 
 if TYPE_CHECKING:
-    from .jobs import Job, Jobs
+    from .jobs import Job, JobQueue
 
 
-def start_worker(jobs: "Jobs", job: "Job", make_work: Callable[[], Work]) -> Any:
-    """Run the job's work in a thread; what comes of it is handed to `jobs` in the GUI thread."""
+def start_worker(jobs: "JobQueue", job: "Job", make_work: Callable[[], Work], spare_a_core: bool) -> Any:
+    """Run the job's work in a thread; what comes of it is handed to `jobs` in the GUI thread.
+
+    `spare_a_core`: torch leaves one core of the processor to the window.
+    """
     from napari.qt.threading import GeneratorWorker, create_worker
 
     class Worker(GeneratorWorker):
@@ -25,12 +27,10 @@ def start_worker(jobs: "Jobs", job: "Job", make_work: Callable[[], Work]) -> Any
         def quit(self) -> None:
             job.cancel()
 
-    spare_a_core = preferences().spare_a_core
-
     def drain() -> Generator[Event, None, Outcome]:
         job.began.set()
         try:
-            return (yield from relay(make_work, job.cancel_flag, spare_a_core))
+            return (yield from drain_safely(make_work, job.cancel_flag, spare_a_core))
         finally:
             job.finished.set()
 
@@ -43,16 +43,16 @@ def start_worker(jobs: "Jobs", job: "Job", make_work: Callable[[], Work]) -> Any
 
     def on_event(event: Event) -> None:
         if (alive := owner()) is not None:
-            alive._on_event(job, event)
+            alive.take_event(job, event)
             if job is alive.current:
                 _show_in_activity_dock(bar(), job)
 
     def on_outcome(outcome: Outcome) -> None:
         if (alive := owner()) is not None:
-            alive._on_outcome(job, outcome)
+            alive.take_outcome(job, outcome)
 
     def on_error(error: Exception) -> None:  # only if the machinery around the work itself fails
-        on_outcome(Broken(plain_reason(error), "".join(traceback.format_exception(error)), error))
+        on_outcome(Failure(plain_reason(error), "".join(traceback.format_exception(error)), error))
 
     # Qt's binding may call a plain function in the thread that emits: a call from there is left for the window's.
     worker.yielded.connect(in_gui_thread(on_event))

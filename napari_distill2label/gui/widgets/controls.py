@@ -24,7 +24,7 @@ from qtpy.QtWidgets import (
 
 from ...core.errors import Distill2LabelError
 from ..plain_text import as_plain
-from ..runner.jobs import Job, Jobs
+from ..runner.jobs import Job, JobQueue
 from ..session import Session
 from .window_state import window_state
 
@@ -182,13 +182,13 @@ class JobButton(QPushButton):
         self.setEnabled(enabled)
 
 
-def open_jobs(jobs: Jobs) -> tuple[Job, ...]:
+def open_jobs(jobs: JobQueue) -> tuple[Job, ...]:
     """The running job, then those that wait for it, in their order."""
     running = () if jobs.current is None else (jobs.current,)
     return running + tuple(job for job in jobs.queue if job is not jobs.current and job.outcome is None)
 
 
-def cancel_job(jobs: Jobs, job: Job) -> None:
+def cancel_job(jobs: JobQueue, job: Job) -> None:
     """Stop a running job, or take a waiting one out of the queue."""
     if job is jobs.current:
         jobs.cancel()

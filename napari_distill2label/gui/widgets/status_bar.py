@@ -18,7 +18,7 @@ from qtpy.QtWidgets import (
 )
 
 from ..plain_text import as_plain
-from ..runner.jobs import Broken, Cancelled, Done, Job
+from ..runner.jobs import Cancelled, Done, Failure, Job
 from ..runner.times import about, duration
 from ..session import Session
 from ..wording import in_the_window
@@ -264,7 +264,7 @@ class StatusStrip(QWidget):
         self._seen = job.id
 
     def _show_end(self, job: Job) -> None:
-        failed = isinstance(job.outcome, Broken)
+        failed = isinstance(job.outcome, Failure)
         card = self._cleared_card(job)
         if failed:
             self._failed_kind = job.kind
@@ -281,7 +281,7 @@ class StatusStrip(QWidget):
         The first one, unless the error of another kind of work is on it; a newer error takes its place.
         """
         self.second.clear()
-        failed = isinstance(job.outcome, Broken)
+        failed = isinstance(job.outcome, Failure)
         if self._has_failed_job and self._failed_kind != job.kind and not failed:
             return self.second
         self.card.clear()
@@ -315,7 +315,7 @@ class StatusStrip(QWidget):
             return
         self.past.clear()
         for job in reversed(past):
-            sign = "✕" if isinstance(job.outcome, Broken) else "–" if isinstance(job.outcome, Cancelled) else "✓"
+            sign = "✕" if isinstance(job.outcome, Failure) else "–" if isinstance(job.outcome, Cancelled) else "✓"
             item = QListWidgetItem(f"{sign} {end_text(job)} · {duration(job.elapsed)}")
             item.setData(Qt.ItemDataRole.UserRole, job)
             item.setToolTip(as_plain(end_text(job)))

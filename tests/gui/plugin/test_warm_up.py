@@ -17,7 +17,7 @@ def test_it_is_got_beside_the_window(make_napari_viewer, qtbot, monkeypatch):
     monkeypatch.setattr(dash_atlas.DashAtlas, "__init__", noted)
     dash_atlas._make_pattern.cache_clear()
     panel = DistillToLabel(make_napari_viewer())
-    qtbot.waitUntil(lambda: not panel.session.background.wants("warm up"), timeout=60_000)
+    qtbot.waitUntil(lambda: not panel.session.reader.busy, timeout=60_000)
     assert len(threads) == 1
     assert threading.main_thread() not in threads
     cached = dash_atlas._make_pattern.cache_info().misses

@@ -121,7 +121,7 @@ def later(monkeypatch):
 
     def hold(session):
         waiting = []
-        monkeypatch.setattr(session.background, "ask", lambda key, work, done, failed: waiting.append((work, done)))
+        monkeypatch.setattr(session.reader, "ask", lambda key, work, done, failed: waiting.append((work, done)))
 
         def let_go():
             for work, done in waiting:
@@ -494,7 +494,7 @@ def test_what_is_kept_of_another_table_is_set_aside_with_it(folder, opened):
 
 def test_corrections_of_slides_that_were_left_are_not_taken(folder, opened, monkeypatch):
     session, asked = opened(folder / "cohort.csv"), []
-    monkeypatch.setattr(session.background, "ask", lambda key, work, done, failed: asked.append(done))
+    monkeypatch.setattr(session.reader, "ask", lambda key, work, done, failed: asked.append(done))
     session.autosave.corrections = folder / "corrections.csv"
     session.autosave.load_corrections()
     monkeypatch.undo()

@@ -42,7 +42,7 @@ def folder(cohort_csv, tmp_path):
 def test_model_network_threshold_and_predictions_come_back(open_window, qtbot, cohort_csv, run_folder):
     session = open_window()
     session.read_cohort(cohort_csv)
-    qtbot.waitUntil(lambda: not session.background.wants(("restore", id(session.autosave))), timeout=LONG)
+    qtbot.waitUntil(lambda: not session.reader.busy, timeout=LONG)
     session.load_bundle(run_folder)
     session.predict("slide_000", network="teacher")
     session.set_threshold(0.3)
@@ -146,7 +146,7 @@ def test_a_stopped_training_is_offered_and_goes_on(make_napari_viewer, qtbot, fo
         click(qtbot, strip.later)
         assert not strip.isVisibleTo(panel)
         session.runs.look()
-        qtbot.waitUntil(lambda: not session.background.busy, timeout=LONG)
+        qtbot.waitUntil(lambda: not session.reader.busy, timeout=LONG)
         assert session.stopped.offer is None
     finally:
         panel.disconnect_session()
@@ -160,7 +160,7 @@ def test_a_stopped_training_of_other_slides_is_not_offered(open_window, qtbot, f
     session = open_window()
     session.read_cohort(folder / "few.csv")
     qtbot.waitUntil(lambda: bool(session.runs.found), timeout=LONG)
-    qtbot.waitUntil(lambda: not session.background.wants(("stopped", id(session.stopped))), timeout=LONG)
+    qtbot.waitUntil(lambda: not session.reader.busy, timeout=LONG)
     assert session.stopped.offer is None
 
 
@@ -192,7 +192,7 @@ def test_a_model_of_slides_that_were_left_is_not_that_of_the_next(
 ):
     session = open_window()
     session.read_cohort(folder / "cohort.csv")
-    qtbot.waitUntil(lambda: not session.background.wants(("restore", id(session.autosave))), timeout=LONG)
+    qtbot.waitUntil(lambda: not session.reader.busy, timeout=LONG)
     session.load_bundle(run_folder)
     session.shutdown()
     shutil.copytree(folder, tmp_path / "next", ignore=shutil.ignore_patterns("*.d2l.json"))

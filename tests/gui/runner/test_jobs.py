@@ -7,8 +7,8 @@ import pytest
 
 from napari_distill2label.core.errors import SlideError
 from napari_distill2label.core.events import EpochEnd, Notice, Progress, Task
-from napari_distill2label.gui.runner.draining import broken
-from napari_distill2label.gui.runner.jobs import Broken, BusyError, Cancelled, Done, Job, Jobs, Retry, relay
+from napari_distill2label.gui.runner.draining import Cancelled, Done, Failure, broken, drain_safely
+from napari_distill2label.gui.runner.jobs import BusyError, Job, JobQueue, RetryOffer
 
 
 def finish(generator):
@@ -30,15 +30,15 @@ def test_done():
         yield Progress(Task.EXPORT, 1, 1)
         return 7
 
-    events, outcome = finish(relay(work, threading.Event()))
+    events, outcome = finish(drain_safely(work, threading.Event()))
     assert outcome == Done(7)
     assert len(events) == 1
 
 
 @pytest.mark.parametrize("error", [RuntimeError("no"), ValueError("no"), StopIteration(), MemoryError(), KeyError("x")])
 def test_every_exception_comes_back_as_a_value(error):
-    _, outcome = finish(relay(lambda: failing(error), threading.Event()))
-    assert isinstance(outcome, Broken)
+    _, outcome = finish(drain_safely(lambda: failing(error), threading.Event()))
+    assert isinstance(outcome, Failure)
     assert outcome.message
     assert "Traceback" in outcome.details
 
@@ -46,7 +46,9 @@ def test_every_exception_comes_back_as_a_value(error):
 def test_torch_out_of_memory_is_plain_words():
     import torch
 
-    _, outcome = finish(relay(lambda: failing(torch.OutOfMemoryError("CUDA out of memory. Tried…")), threading.Event()))
+    _, outcome = finish(
+        drain_safely(lambda: failing(torch.OutOfMemoryError("CUDA out of memory. Tried…")), threading.Event())
+    )
     assert "out of memory" in outcome.message
     assert "device 'cpu'" in outcome.message
 
@@ -58,7 +60,7 @@ def test_a_package_that_is_missing_is_named():
 
 
 def test_errors_for_people_stay_as_they_are():
-    _, outcome = finish(relay(lambda: failing(SlideError("a.tif: damaged")), threading.Event()))
+    _, outcome = finish(drain_safely(lambda: failing(SlideError("a.tif: damaged")), threading.Event()))
     assert outcome.message == "a.tif: damaged"
 
 
@@ -66,7 +68,7 @@ def test_making_the_work_may_fail_too():
     def make():
         raise ImportError("no torch")
 
-    _, outcome = finish(relay(make, threading.Event()))
+    _, outcome = finish(drain_safely(make, threading.Event()))
     assert "no torch" in outcome.message
 
 
@@ -83,7 +85,7 @@ def test_cancel_closes_the_work_in_the_thread_that_ran_it():
             closed_in.append(threading.current_thread())
 
     outcomes = []
-    thread = threading.Thread(target=lambda: outcomes.append(finish(relay(work, flag))[1]))
+    thread = threading.Thread(target=lambda: outcomes.append(finish(drain_safely(work, flag))[1]))
     thread.start()
     thread.join()
     assert outcomes == [Cancelled()]
@@ -99,13 +101,13 @@ def test_progress_is_thinned_out_and_the_rest_is_not():
         yield Notice("look")
         yield EpochEnd("teacher", 2, 2)
 
-    events, _ = finish(relay(work, threading.Event()))
+    events, _ = finish(drain_safely(work, threading.Event()))
     assert len(events) < 50
     assert [type(event) for event in events[-3:]] == [EpochEnd, Notice, EpochEnd]
 
 
 def test_without_a_window_work_runs_at_once():
-    jobs, seen, results = Jobs(lambda: False), [], []
+    jobs, seen, results = JobQueue(lambda: False), [], []
     jobs.changed.connect(lambda job: seen.append(job.state))
 
     def work():
@@ -148,13 +150,13 @@ def test_what_is_counted_is_named(event, text):
         yield event
         told.append(jobs.current.text)
 
-    jobs = Jobs(lambda: False)
+    jobs = JobQueue(lambda: False)
     jobs.start("any", "Working", work)
     assert told == [text]
 
 
 def test_a_second_job_waits_for_the_first():
-    jobs, order, states = Jobs(lambda: False), [], []
+    jobs, order, states = JobQueue(lambda: False), [], []
     jobs.changed.connect(lambda job: states.append((job.kind, job.state)))
 
     def work():
@@ -180,7 +182,7 @@ def test_a_second_job_waits_for_the_first():
 
 
 def test_what_waits_can_be_taken_out():
-    jobs, done = Jobs(lambda: False), []
+    jobs, done = JobQueue(lambda: False), []
 
     def work():
         waiting = [jobs.start(kind, kind, steps(kind), done.append) for kind in ("a", "b", "c")]
@@ -196,7 +198,7 @@ def test_what_waits_can_be_taken_out():
 
 
 def test_what_a_cancelled_job_keeps_is_said():
-    jobs = Jobs(lambda: False)
+    jobs = JobQueue(lambda: False)
 
     def work():
         jobs.start("predict", "Predicting", steps, kept="This had not begun.")
@@ -210,7 +212,7 @@ def test_what_a_cancelled_job_keeps_is_said():
 
 
 def test_the_next_job_starts_whatever_became_of_the_one_before():
-    jobs, done = Jobs(lambda: False), []
+    jobs, done = JobQueue(lambda: False), []
 
     def work():
         jobs.start("predict", "Predicting", steps(1), done.append)
@@ -229,7 +231,7 @@ def test_the_next_job_starts_whatever_became_of_the_one_before():
 
 
 def test_what_a_job_needs_is_looked_up_when_its_turn_comes():
-    jobs, model = Jobs(lambda: False), []
+    jobs, model = JobQueue(lambda: False), []
 
     def prepare():
         if not model:
@@ -248,7 +250,7 @@ def test_what_a_job_needs_is_looked_up_when_its_turn_comes():
 
 
 def test_a_failed_job_can_be_tried_again():
-    jobs, left = Jobs(lambda: False), [1, 1]
+    jobs, left = JobQueue(lambda: False), [1, 1]
 
     def work():
         yield Progress(Task.EXPORT, 1)
@@ -266,11 +268,11 @@ def test_a_failed_job_can_be_tried_again():
 def test_what_to_try_is_asked_of_who_started_it():
     import torch
 
-    jobs, seen = Jobs(lambda: False), []
+    jobs, seen = JobQueue(lambda: False), []
 
     def retry(outcome):
         seen.append(outcome.out_of_memory)
-        return Retry("Try again on the CPU", lambda: jobs.start("train", "Training", steps(3)))
+        return RetryOffer("Try again on the CPU", lambda: jobs.start("train", "Training", steps(3)))
 
     error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
     job = jobs.start("train", "Training", lambda: failing(error), retry=retry)
@@ -281,7 +283,7 @@ def test_what_to_try_is_asked_of_who_started_it():
 
 
 def test_an_error_of_a_listener_does_not_stop_the_queue():
-    jobs, done = Jobs(lambda: False), []
+    jobs, done = JobQueue(lambda: False), []
 
     def work():
         jobs.start("predict", "Predicting", steps(2), done.append)
@@ -296,22 +298,22 @@ def test_an_error_of_a_listener_does_not_stop_the_queue():
 
 
 def test_the_past_is_not_kept_forever():
-    jobs = Jobs(lambda: False)
+    jobs = JobQueue(lambda: False)
     made = [jobs.start("train", str(number), steps(1)) for number in range(23)]
     assert jobs.past == tuple(made[-20:])
 
 
 def test_late_results_are_dropped():
-    jobs = Jobs(lambda: False)
+    jobs = JobQueue(lambda: False)
     job = Job("train", "Training")
-    jobs._on_event(job, Progress(Task.EXPORT, 1))
-    jobs._on_outcome(job, Done(1))
+    jobs.take_event(job, Progress(Task.EXPORT, 1))
+    jobs.take_outcome(job, Done(1))
     assert jobs.past == ()
     assert job.is_running
 
 
 def test_result_raises_the_error():
-    jobs = Jobs(lambda: False)
+    jobs = JobQueue(lambda: False)
     job = jobs.start("train", "Training", lambda: failing(SlideError("a.tif: damaged")))
     with pytest.raises(SlideError, match=r"a\.tif: damaged"):
         job.result()
@@ -319,7 +321,7 @@ def test_result_raises_the_error():
 
 
 def test_shutdown_ends_what_waits_too():
-    jobs, waiting = Jobs(lambda: False), []
+    jobs, waiting = JobQueue(lambda: False), []
 
     def work():
         waiting.append(jobs.start("predict", "Predicting", steps(2)))
@@ -337,7 +339,7 @@ def test_shutdown_ends_what_waits_too():
 
 def test_jobs_of_a_window_run_one_after_the_other_beside_it(qtbot, make_napari_viewer, capsys):
     make_napari_viewer()
-    jobs, threads, order = Jobs(lambda: True), [], []
+    jobs, threads, order = JobQueue(lambda: True), [], []
 
     def work(name):
         def make():

@@ -9,7 +9,7 @@ import pytest
 from napari_distill2label.core.errors import SlideError
 from napari_distill2label.gui import get_session
 from napari_distill2label.gui.canvas import layers
-from napari_distill2label.gui.runner.reader import Background, StoppedReadingError
+from napari_distill2label.gui.runner.reader import BackgroundReader, StoppedReadingError
 from napari_distill2label.slides import registry
 from napari_distill2label.store.cohort import Cohort
 
@@ -17,8 +17,8 @@ LONG = 20_000  # ms
 
 
 @pytest.fixture
-def background(qtbot):
-    yield (made := Background(lambda: True))
+def reader(qtbot):
+    yield (made := BackgroundReader(lambda: True))
     made.shutdown()
 
 
@@ -33,78 +33,78 @@ def fail(error):
 
 
 def test_without_a_window_everything_happens_at_once():
-    background, got = Background(lambda: False), []
-    background.ask("a", threading.current_thread, got.append)
-    background.ask("b", lambda: fail(SlideError("no")), got.append, got.append)
+    reader, got = BackgroundReader(lambda: False), []
+    reader.request("a", threading.current_thread, got.append)
+    reader.request("b", lambda: fail(SlideError("no")), got.append, got.append)
     assert got[0] is threading.main_thread()
     assert isinstance(got[1], SlideError)
-    assert background.fetch(lambda: 3) == 3
+    assert reader.wait_for(lambda: 3) == 3
 
 
-def test_the_value_comes_back_to_the_window(background, qtbot):
+def test_the_value_comes_back_to_the_window(reader, qtbot):
     read_in, got_in = [], []
-    background.ask("a", lambda: read_in.append(threading.current_thread()), lambda _: got_in.append(True))
-    assert background.wants("a")
+    reader.request("a", lambda: read_in.append(threading.current_thread()), lambda _: got_in.append(True))
+    assert reader.busy
     qtbot.waitUntil(lambda: got_in == [True])
     assert read_in[0] is not threading.main_thread()
-    assert not background.busy
+    assert not reader.busy
 
 
-def test_the_last_to_ask_wins_and_the_others_hear_nothing(background, qtbot):
+def test_the_last_to_ask_wins_and_the_others_hear_nothing(reader, qtbot):
     first, got = threading.Event(), []
-    background.ask("a", first.wait, lambda _: got.append("first"))
-    background.ask("a", lambda: "second", got.append)
-    background.ask("b", lambda: "forgotten", got.append)
-    background.forget("b")
+    reader.request("a", first.wait, lambda _: got.append("first"))
+    reader.request("a", lambda: "second", got.append)
+    reader.request("b", lambda: "forgotten", got.append)
+    reader.cancel("b")
     first.set()
-    qtbot.waitUntil(lambda: not background.busy)
+    qtbot.waitUntil(lambda: not reader.busy)
     assert got == ["second"]
 
 
-def test_what_is_urgent_does_not_wait_for_a_page_of_thumbnails(background, qtbot):
+def test_what_is_urgent_does_not_wait_for_a_page_of_thumbnails(reader, qtbot):
     hold, got = threading.Event(), []
     for number in range(8):
-        background.ask(number, hold.wait, got.append)
-    background.ask("slide", lambda: "slide", got.append, urgent=True)
+        reader.request(number, hold.wait, got.append)
+    reader.request("slide", lambda: "slide", got.append, urgent=True)
     qtbot.waitUntil(lambda: got == ["slide"])
-    assert background.fetch(lambda: "table") == "table"
+    assert reader.wait_for(lambda: "table") == "table"
     hold.set()
-    qtbot.waitUntil(lambda: not background.busy)
+    qtbot.waitUntil(lambda: not reader.busy)
 
 
-def test_fetch_leaves_the_window_alive(background, qtbot):
+def test_fetch_leaves_the_window_alive(reader, qtbot):
     from qtpy.QtCore import QTimer
 
     release = threading.Event()
     QTimer.singleShot(60, release.set)  # would never come in a window that waits
-    assert background.fetch(lambda: release.wait(10)) is True
+    assert reader.wait_for(lambda: release.wait(10)) is True
     with pytest.raises(SlideError, match="damaged"):
-        background.fetch(lambda: (time.sleep(0.05), fail(SlideError("damaged"))))
+        reader.wait_for(lambda: (time.sleep(0.05), fail(SlideError("damaged"))))
 
 
-def test_fetch_inside_fetch(background, qtbot):
+def test_fetch_inside_fetch(reader, qtbot):
     from qtpy.QtCore import QTimer
 
     outer, got = threading.Event(), []
 
     def inner():
-        got.append(background.fetch(lambda: (outer.set(), time.sleep(0.1), "inner")[-1]))
+        got.append(reader.wait_for(lambda: (outer.set(), time.sleep(0.1), "inner")[-1]))
 
     QTimer.singleShot(30, inner)
-    got.append(background.fetch(lambda: (outer.wait(10), "outer")[-1]))
+    got.append(reader.wait_for(lambda: (outer.wait(10), "outer")[-1]))
     assert sorted(got) == ["inner", "outer"]
 
 
-def test_a_window_that_closes_lets_go_of_who_waits(background, qtbot):
+def test_a_window_that_closes_lets_go_of_who_waits(reader, qtbot):
     from qtpy.QtCore import QTimer
 
     hold = threading.Event()
-    QTimer.singleShot(50, background.shutdown)
+    QTimer.singleShot(50, reader.shutdown)
     with pytest.raises(StoppedReadingError, match="closed"):
-        background.fetch(lambda: hold.wait(10))
+        reader.wait_for(lambda: hold.wait(10))
     hold.set()
     with pytest.raises(StoppedReadingError, match="closed"):
-        background.fetch(lambda: 1)
+        reader.wait_for(lambda: 1)
 
 
 def watched(monkeypatch, owner, name):
@@ -196,7 +196,7 @@ def test_a_slide_that_is_removed_while_it_is_opened_does_not_come_back(session, 
     session.read_cohort(cohort_csv)
     session.show("slide_000", wait=False)
     session.remove_slides(["slide_000"])
-    qtbot.waitUntil(lambda: not session.background.busy, timeout=LONG)
+    qtbot.waitUntil(lambda: not session.reader.busy, timeout=LONG)
     assert not session.viewer.layers
     assert session.shown is None
 
@@ -226,7 +226,7 @@ class _Bridge:
         return bridge.passed
 
 
-def test_a_value_that_nobody_wants_any_more_is_dropped_in_the_window(background, qtbot):
+def test_a_value_that_nobody_wants_any_more_is_dropped_in_the_window(reader, qtbot):
     hold, begun, got, dropped = threading.Event(), threading.Event(), [], []
 
     def read():
@@ -237,9 +237,9 @@ def test_a_value_that_nobody_wants_any_more_is_dropped_in_the_window(background,
     def drop(value):
         dropped.append((value, threading.current_thread()))
 
-    background.ask("a", read, got.append, dropped=drop)
+    reader.request("a", read, got.append, dropped=drop)
     assert begun.wait(10)
-    background.ask("a", lambda: "second", got.append)
+    reader.request("a", lambda: "second", got.append)
     hold.set()
     qtbot.waitUntil(lambda: got == ["second"] and bool(dropped))
     assert dropped == [("first", threading.main_thread())]
@@ -272,16 +272,16 @@ def test_a_slide_that_was_opened_in_vain_is_closed(session, qtbot, cohort_csv, m
     qtbot.waitUntil(lambda: session.shown == "slide_002" and "slide_001.ome.tif" in closed, timeout=LONG)
 
 
-def test_a_table_is_read_while_slides_are_being_opened(background, qtbot):
+def test_a_table_is_read_while_slides_are_being_opened(reader, qtbot):
     hold, got = threading.Event(), []
     for number in range(4):
-        background.ask(number, hold.wait, got.append, urgent=True)
-    assert background.fetch(lambda: "table") == "table"
+        reader.request(number, hold.wait, got.append, urgent=True)
+    assert reader.wait_for(lambda: "table") == "table"
     hold.set()
-    qtbot.waitUntil(lambda: not background.busy)
+    qtbot.waitUntil(lambda: not reader.busy)
 
 
-def test_nobody_calls_a_widget_that_is_gone(background, qtbot):
+def test_nobody_calls_a_widget_that_is_gone(reader, qtbot):
     from qtpy.QtWidgets import QLabel
 
     hold, got = threading.Event(), []
@@ -291,13 +291,13 @@ def test_nobody_calls_a_widget_that_is_gone(background, qtbot):
             got.append(value)
 
     gone, there = Label(), Label()
-    background.ask("gone", lambda: hold.wait(10), gone.take)
-    background.ask("there", lambda: hold.wait(10), there.take)
+    reader.request("gone", lambda: hold.wait(10), gone.take)
+    reader.request("there", lambda: hold.wait(10), there.take)
     gone.deleteLater()
     qtbot.wait(20)
     hold.set()
     qtbot.waitUntil(lambda: got == [True])
-    assert not background.busy
+    assert not reader.busy
 
 
 def test_a_call_from_another_thread_is_made_in_the_window(qtbot):

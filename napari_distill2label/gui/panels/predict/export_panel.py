@@ -23,7 +23,7 @@ from ....core.errors import OutputError
 from ....core.paths import is_url
 from ....exporters.formats import FORMATS
 from ...plain_text import as_plain
-from ...runner.jobs import Broken, Done, Job
+from ...runner.jobs import Done, Failure, Job
 from ...session import Session
 from ...widgets.controls import JobButton, Panel, button, reason_label, row, show_reason, told
 from ...widgets.file_manager import open_folder, revealed
@@ -195,7 +195,7 @@ class ExportPanel(Panel):
 
     def open_folder(self, file: Path) -> None:
         """Show a file where it is: a file manager may take its time to answer."""
-        self.session.background.ask(
+        self.session.reader.request(
             ("reveal", id(self)), lambda: revealed(file), lambda shown: shown or self._open(file.parent)
         )
 
@@ -206,7 +206,7 @@ class ExportPanel(Panel):
     def copy(self, language: str) -> None:
         """What was done, to the clipboard: 'python' or 'command_line'."""
         write = getattr(self.session.script, language)  # it looks at folders: not in the GUI thread
-        self.session.background.ask(("script", id(self)), write, self._copied, lambda error: self._failed(error))
+        self.session.reader.request(("script", id(self)), write, self._copied, lambda error: self._failed(error))
 
     def why_not(self) -> str | None:
         """What is missing for an export, in words; None when it can start."""
@@ -291,7 +291,7 @@ class ExportPanel(Panel):
             return Counter(outputs.standing(file) for file in files)
 
         if maps and formats and not is_url(str(out)):
-            self.session.background.ask(("export", id(self)), look, self._show_replaced)
+            self.session.reader.request(("export", id(self)), look, self._show_replaced)
         else:
             self._show_replaced(Counter())
 
@@ -309,7 +309,7 @@ class ExportPanel(Panel):
     def _on_job(self, job: Job) -> None:
         if job.kind == "export" and isinstance(job.outcome, Done):
             self._written_at = time.time()
-        error = job.outcome.error if job is self._started and isinstance(job.outcome, Broken) else None
+        error = job.outcome.error if job is self._started and isinstance(job.outcome, Failure) else None
         if isinstance(error, OutputError) and error.standing == "foreign":
             self._started = None
             QTimer.singleShot(0, lambda: self._ask_to_replace(error))

@@ -87,7 +87,7 @@ class Gallery(QWidget):
         key = ("gallery", id(self))
         self._stale = not self.isVisible()
         if shades is None or not shades.is_complete:
-            session.background.forget(key)
+            session.reader.cancel(key)
             self.show_pictures([], [], EMPTY)
             return
         self._show_findings(shades.classes)
@@ -98,7 +98,7 @@ class Gallery(QWidget):
         by = self.by.currentData()
         path, mpp = row.path, row.mpp
         ratio = max(1, round(self.devicePixelRatioF()))
-        session.background.ask(
+        session.reader.request(
             key,
             lambda: convincing(path, mpp, shades, by, finding, N, PX * ratio),
             lambda found: self.show_pictures(*found, ""),

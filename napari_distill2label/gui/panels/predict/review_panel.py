@@ -202,7 +202,7 @@ class ReviewPanel(Panel):
     def load_path(self, path: str) -> None:
         """Read a file of corrections beside the window, and add them."""
         session = self.session
-        session.background.ask(
+        session.reader.request(
             ("load corrections",),
             lambda: corrections.read(Path(path)),
             lambda points: session.review.take(points, path),

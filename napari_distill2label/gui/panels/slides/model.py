@@ -114,7 +114,7 @@ class SlidesModel(QAbstractTableModel):
     # ---- sorting --------------------------------------------------------------------------------------------------
 
     def sort(self, column: int, order: Qt.SortOrder = Qt.SortOrder.AscendingOrder) -> None:
-        """Sort by a column, -1 for the table's own order. Later edits do not move rows away from under the pointer.
+        """Sort by a column, -1 for the table's own order. Debounce edits do not move rows away from under the pointer.
 
         Here and not in the proxy, which would ask for two cells at a time: 10,000 rows take a moment there.
         """

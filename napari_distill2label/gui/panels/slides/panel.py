@@ -183,7 +183,7 @@ class SlidesPanel(Panel):
         """Add what was chosen or dropped. Folders are walked beside the window; a table is opened."""
         paths = list(paths)
         if paths:
-            self.session.background.ask(
+            self.session.reader.request(
                 ("gather", id(self)),
                 lambda: find_slides(paths),
                 self._add_gathered,

@@ -137,7 +137,7 @@ class CurvesView(QWidget):
         if not self.curves:
             return
         if self._view is None:
-            self._session.background.ask(("plots", id(self)), _import_pyqtgraph, self._make_plots)
+            self._session.reader.request(("plots", id(self)), _import_pyqtgraph, self._make_plots)
             return
         network = self.network.currentData()
         for plot in self.plots:

@@ -64,7 +64,7 @@ class DeviceBox(QWidget):
         """Ask for devices and their memory, beside the window."""
         self._asked = True
         self.memory.setText("looking…")
-        self._session.background.ask(("devices", id(self)), find_devices, self._take, self._fail)
+        self._session.reader.request(("devices", id(self)), find_devices, self._take, self._fail)
 
     def look_again(self) -> None:
         """The same, if it is known what there is: memory has been used or freed."""

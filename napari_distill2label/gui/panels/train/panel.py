@@ -310,7 +310,7 @@ class TrainPanel(Panel):
             self._take(Weighed(scales=self._weighed.scales, folder=folder))
             return
         cohort, settings, known, home = session.cohort, session.settings, self._weighed.scales, session.runs.home()
-        session.background.ask(("weigh", id(self)), lambda: weigh(cohort, settings, known, home), self._take)
+        session.reader.request(("weigh", id(self)), lambda: weigh(cohort, settings, known, home), self._take)
 
     def _take(self, weighed: Weighed) -> None:
         self._weighed = weighed
@@ -356,9 +356,9 @@ class TrainPanel(Panel):
         folder = text.strip()
         if folder:
             path = Path(folder)
-            self.session.background.ask(("folder", id(self)), lambda: _run_in(path), self._take_there)
+            self.session.reader.request(("folder", id(self)), lambda: _run_in(path), self._take_there)
         else:
-            self.session.background.forget(("folder", id(self)))
+            self.session.reader.cancel(("folder", id(self)))
         self.refresh_button()
 
     def _take_there(self, run: RunSummary | None) -> None:

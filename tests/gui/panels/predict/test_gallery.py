@@ -80,7 +80,7 @@ def test_a_click_goes_there(gallery, qtbot):
     np.testing.assert_allclose(centre, (109.5, 129.5))
     gallery.by.setCurrentText("effect on the slide's score")
     gallery.by.activated.emit(2)
-    qtbot.waitUntil(lambda: not session.background.busy, timeout=LONG)
+    qtbot.waitUntil(lambda: not session.reader.busy, timeout=LONG)
     contribution = shades.of(session.overlays.map).toward
     assert cells(gallery.most)[0] == np.unravel_index(contribution.argmax(), (6, 8))
 
@@ -95,7 +95,7 @@ def test_pixels_are_read_beside_the_window_and_only_when_seen(gallery, qtbot, mo
     )  # fmt: skip
     gallery.hide()
     gallery.refresh()
-    qtbot.waitUntil(lambda: not gallery.session.background.busy, timeout=LONG)
+    qtbot.waitUntil(lambda: not gallery.session.reader.busy, timeout=LONG)
     assert threads == []
     gallery.show()
     qtbot.waitUntil(lambda: len(threads) >= 2 * N, timeout=LONG)

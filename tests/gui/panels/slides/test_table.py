@@ -152,11 +152,11 @@ def test_pictures_are_read_for_rows_in_sight_beside_the_window(full, qtbot, monk
         path.hardlink_to(real)
     rows = [CohortSlide(path.name.removesuffix(".ome.tif"), path) for path in paths]
     full.session._set_cohort(Cohort(tuple(rows), ("normal", "tumour")))
-    qtbot.waitUntil(lambda: len(read) >= 3 and not full.session.background.busy, timeout=LONG)
+    qtbot.waitUntil(lambda: len(read) >= 3 and not full.session.reader.busy, timeout=LONG)
     assert len({path for path, _ in read}) < 30
     full.table.verticalScrollBar().setValue(full.table.verticalScrollBar().maximum())
     qtbot.waitUntil(lambda: paths[-1] in {path for path, _ in read}, timeout=LONG)
-    qtbot.waitUntil(lambda: not full.session.background.busy, timeout=LONG)
+    qtbot.waitUntil(lambda: not full.session.reader.busy, timeout=LONG)
     assert len({path for path, _ in read}) < 60
     assert threading.main_thread() not in {thread for _, thread in read}
     found = full.session.thumbnails.get("copy_199", paths[-1])

@@ -371,7 +371,7 @@ def test_no_file_is_read_in_the_window_s_thread(ready, qtbot, monkeypatch, stopp
     qtbot.waitUntil(lambda: len(ready.runs.model.rows) == 1, timeout=LONG)
     name_folder(ready, qtbot, stopped)
     ready.session.configure(split={"valid": 0.2})
-    qtbot.waitUntil(lambda: not ready.session.background.busy, timeout=LONG)
+    qtbot.waitUntil(lambda: not ready.session.reader.busy, timeout=LONG)
     assert main == []
 
 
