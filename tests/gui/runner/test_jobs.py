@@ -7,7 +7,7 @@ import pytest
 
 from napari_distill2label.core.errors import SlideError
 from napari_distill2label.core.events import EpochEnd, Notice, Progress, Task
-from napari_distill2label.gui.runner.draining import Cancelled, Done, Failure, broken, drain_safely
+from napari_distill2label.gui.runner.draining import Cancelled, Done, Failure, drain_safely, failure_of
 from napari_distill2label.gui.runner.jobs import BusyError, Job, JobQueue, RetryOffer
 
 
@@ -56,7 +56,7 @@ def test_torch_out_of_memory_is_plain_words():
 def test_a_package_that_is_missing_is_named():
     with pytest.raises(ModuleNotFoundError) as missing:
         importlib.import_module("no_such_package.part")
-    assert "pip install no_such_package," in broken(missing.value).message
+    assert "pip install no_such_package," in failure_of(missing.value).message
 
 
 def test_errors_for_people_stay_as_they_are():
