@@ -56,7 +56,7 @@ class Window:
         self.session = get_session(self.viewer)
         self.session.read_cohort(table)
         self.session.configure(**self.small)
-        self.session.load_bundle(run)
+        self.session.load_model(run)
         self.slides = [row.slide_id for row in self.session.cohort]
 
     def show(self, slide: str) -> None:
@@ -89,7 +89,7 @@ class Window:
 
     def correct(self, cell: tuple[int, int]) -> None:
         """Correct a patch of the slide that is shown."""
-        if not self.session.review.correct(self.session.cohort.classes[1], cell):
+        if not self.session.correct(self.session.cohort.classes[1], cell):
             raise LookupError(f"there is no patch {cell} to correct")
 
     def close(self) -> None:

@@ -48,8 +48,8 @@ def _times(edge: int) -> tuple[list[float], list[float]]:
     session.show(slide_id)
     while session.reader.busy or session.shown is None:
         QApplication.processEvents()
-    session.network = "student"
-    session._take_map(_patch_map(slide_id, edge))
+    session.project.network = "student"
+    session.project.take_maps([_patch_map(slide_id, edge)])
     while session.reader.busy:
         QApplication.processEvents()
     viewer.screenshot(canvas_only=True, flash=False)

@@ -61,13 +61,13 @@ def window(table: Path, maps: bool = True) -> Any:
     viewer.window.add_dock_widget(panel, name="Distill to Label")
     session = panel.session
     session.read_cohort(table)
-    session.network = NETWORKS[0]
+    session.project.network = NETWORKS[0]
     session.show(session.cohort.slides[0].slide_id)
     if maps:
         for patch_map in patch_maps(Cohort.read(table)):
-            session._take_map(patch_map)
-    for kind in session.overlays.visible:
-        session.overlays.set_visible(kind, True)
+            session.project.take_maps([patch_map])
+    for kind in session.display.visible:
+        session.display.set_visible(kind, True)
     return panel
 
 
@@ -105,10 +105,10 @@ def burst(panel: Any, chance: random.Random) -> int:
         elif what < 0.35:
             session.undo()
         elif what < 0.4:
-            session.overlays.blink()
+            session.display.toggle_overlays()
         elif what < 0.45:
-            session.network = chance.choice(NETWORKS)
-            session.overlays.lay_all(session.shown or "")
+            session.project.network = chance.choice(NETWORKS)
+            session.canvas.predictions.lay_all()
         turn(chance.choice((0, 0, 1, 5, 20, 60)))
     return count
 

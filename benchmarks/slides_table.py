@@ -34,6 +34,8 @@ def _taken(size: int, rounds: int) -> dict[str, list[float]]:
     from napari_distill2label.gui import get_session
     from napari_distill2label.gui.panels.slides.model import LABEL, NAME
     from napari_distill2label.gui.panels.slides.panel import SlidesPanel
+    from napari_distill2label.gui.project.open_slides import OpenSlides
+    from napari_distill2label.gui.project.table_file import TableFile
     from napari_distill2label.store.cohort import Cohort, CohortSlide
 
     viewer = napari.Viewer(show_welcome_screen=False)
@@ -43,7 +45,7 @@ def _taken(size: int, rounds: int) -> dict[str, list[float]]:
     viewer.window.add_dock_widget(panel, name="slides")
     labels = ("normal", "tumour", None)
     rows = [CohortSlide(f"slide_{n}", Path(f"/nowhere/{n}.svs"), labels[n % 3], f"case_{n // 2}") for n in range(size)]
-    session._set_cohort(Cohort(tuple(rows), labels[:2]))
+    session.swap.start(OpenSlides(cohort := Cohort(tuple(rows), labels[:2]), cohort, TableFile()))
     bar, up, down = panel.table.verticalScrollBar(), Qt.SortOrder.AscendingOrder, Qt.SortOrder.DescendingOrder
 
     def sort(column: int) -> Callable[[int], None]:
@@ -52,7 +54,7 @@ def _taken(size: int, rounds: int) -> dict[str, list[float]]:
     actions: dict[str, Callable[[int], object]] = {
         "label one slide": lambda turn: session.set_label(f"slide_{turn}", ("tumour", "normal")[turn % 2]),
         "undo it": lambda turn: session.undo(),
-        "something was predicted (slides_changed)": lambda turn: session.slides_changed.emit(),
+        "something was predicted": lambda turn: session.project.take_maps([]),
         "scroll by a tenth": lambda turn: bar.setValue(bar.maximum() * (turn + 1) // 10),
         "select all": lambda turn: (panel.table.clearSelection(), panel.table.selectAll()),
         "label all": lambda turn: panel.labelling.set_label(("tumour", "normal")[turn % 2]),

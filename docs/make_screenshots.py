@@ -133,7 +133,7 @@ def take(cohort: Path, run: Path, images: Path) -> None:
     session.cancel()
     settle(lambda: not session.jobs.busy)
 
-    session.load_bundle(run)
+    session.load_model(run)
     panel.export.folder.setText("slides of today/labels")
     session.predict(findings)
     session.show(chosen)
@@ -161,13 +161,10 @@ def take(cohort: Path, run: Path, images: Path) -> None:
 
 def correct(session) -> None:
     """Three corrections, and on to the next uncertain patch."""
-    review = getattr(session, "review", None)
-    if review is None:
-        return
     for _ in range(3):
-        if (cell := review.next_uncertain()) is not None:
-            review.correct(session.classes[1], cell)
-    review.next_uncertain()
+        if (cell := session.next_uncertain()) is not None:
+            session.correct(session.classes[1], cell)
+    session.next_uncertain()
 
 
 def save(pixels, path: Path) -> None:

@@ -123,13 +123,28 @@ class DistillToLabel(QWidget):
         self._of_slide = ""  # what was told last of a slide that was asked for
         self._connections = [
             (session.jobs.changed, self._on_job),
-            (session.message, self._on_message),
-            (session.message_over, self._on_message_over),
-            (session.undo_stack.changed, self._on_edit),
+            (session.project.message, self._on_message),
+            (session.canvas.slide_view.message_over, self._on_message_over),
+            (session.project.history.changed, self._on_edit),
         ]
-        signals = ("slides_changed", "settings_changed", "model_changed", "predictions_changed", "threshold_changed")
-        self._connections += [(getattr(session, name), self._refresh_soon) for name in (*signals, "shown_changed")]
-        changes = (session.review.changed, session.runs.changed, session.thumbnails.changed)
+        shown = (
+            "cohort",
+            "saved_cohort",
+            "failures",
+            "predictions",
+            "network",
+            "model",
+            "threshold",
+            "shown",
+            "exported",
+        )
+        changes = [session.project.events[name] for name in shown]
+        changes += [
+            session.choices.changed,
+            session.corrections.changed,
+            session.runs.changed,
+            session.previews.changed,
+        ]
         self._connections += [(signal, self._refresh_soon) for signal in changes]
         for signal, slot in self._connections:
             signal.connect(slot)
@@ -207,7 +222,7 @@ class DistillToLabel(QWidget):
                 self.scroll.ensureWidgetVisible(widget, 0, 8)
 
     def _refresh_undo(self) -> None:
-        stack = self.session.undo_stack
+        stack = self.session.project.history
         for button, word, text, key in (
             (self.undo, "Undo", stack.undo_text, "Ctrl+Z"),
             (self.redo, "Redo", stack.redo_text, "Ctrl+Shift+Z"),
@@ -275,7 +290,7 @@ class DistillToLabel(QWidget):
         job = self.session.jobs.current
         if job is None or text not in job.notes:  # else it is told when the job is over
             self.status.show_text(text)
-            if self.session.telling_of_slide:
+            if self.session.canvas.slide_view.is_telling:
                 self._of_slide = text
 
     def _on_message_over(self) -> None:

@@ -35,6 +35,13 @@ def click(qtbot, button):
     qtbot.mouseClick(button, Qt.MouseButton.LeftButton, pos=QPoint(8, button.height() // 2))
 
 
+def open_cohort(session, cohort):
+    """Slides in place of those there are, as from a table."""
+    from napari_distill2label.gui.project.open_slides import OpenSlides
+
+    session.swap.start(OpenSlides(cohort, cohort, session.project.table))
+
+
 def pytest_collection_modifyitems(items):
     for item in items:
         if Path(__file__).parent in item.path.parents:
@@ -137,11 +144,11 @@ def reviewed(tmp_path, make_patch_map):
         session = get_session(viewer)
         session.add_slides(path)
         session.show(name)
-        session.network = "student"
+        session.project.network = "student"
         if probability is not None and probability.ndim == 2:
             probability = np.stack([1 - probability, probability], -1)
         patch_map = make_patch_map((120, 160), probability, size_px=20, **grid)
-        session._take_map(patch_map)
+        session.project.take_maps([patch_map])
         return session, viewer, patch_map
 
     return make

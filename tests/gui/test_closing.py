@@ -74,7 +74,7 @@ def test_a_person_may_stop_the_work_and_close(training, answer):
     window = panel.window()
     (guard,) = window.findChildren(CloseGuard)
     asked, event = answer("Stop and close"), QCloseEvent()
-    panel.session.load_bundle("nothing", wait=False)
+    panel.session.load_model("nothing", wait=False)
     assert guard.eventFilter(window, event) is False  # napari goes on to close
     assert event.isAccepted()
     assert "1 more waits and will not be begun" in asked[0]

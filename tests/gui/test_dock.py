@@ -215,7 +215,7 @@ def test_headers_say_how_things_stand(panel, qtbot, cohort_csv, run_folder, monk
     assert header.accessibleName().startswith("2  Train: at work, teacher")
     session.cancel()
     qtbot.waitUntil(idle(panel))
-    session.load_bundle(run)
+    session.load_model(run)
     assert (next_step(session), mark_of("train", session), mark_of("predict", session)) == ("predict", DONE, NEXT)
     qtbot.waitUntil(lambda: panel.steps["predict"].header.mark.text() == "●")
     assert panel.steps["export"].header.text.text() == "nothing to export yet"
@@ -228,7 +228,7 @@ def test_two_widgets_share_the_session(panel, viewer, qtbot, cohort_csv):
     panel.session.read_cohort(cohort_csv)
     for each in (panel, other):
         assert each.slides.table.model().rowCount() == 8
-    panel.session.undo_stack.did("a change", lambda: None, lambda: None)
+    panel.session.project.history.push("a change", lambda: None, lambda: None)
     assert other.undo.isEnabled()
     viewer.window.remove_dock_widget(other)
     other.deleteLater()
@@ -255,7 +255,7 @@ def test_waiting_from_the_console_keeps_the_window_alive(panel, qtbot, run_folde
     beats, timer = [], QTimer()
     timer.timeout.connect(lambda: beats.append(1))
     timer.start(5)
-    model = panel.session.load_bundle(run_folder)
+    model = panel.session.load_model(run_folder)
     assert model.classes == ("normal", "tumour")
     assert beats
 
@@ -324,7 +324,7 @@ def test_it_fits_a_small_screen(make_napari_viewer, qtbot, cohort_csv, run_folde
     panel = DistillToLabel(viewer)
     viewer.window.add_dock_widget(panel, area="right")
     panel.session.read_cohort(cohort_csv)
-    panel.session.load_bundle(run_folder)
+    panel.session.load_model(run_folder)
     panel.session.predict("slide_000")  # one column more, and longer headers
     for step in panel.steps.values():
         step.set_open(True)

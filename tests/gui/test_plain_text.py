@@ -10,6 +10,8 @@ from napari_distill2label.gui.widgets.controls import plain_labels
 from napari_distill2label.slides.synthetic import draw_slide, write_image
 from napari_distill2label.store.cohort import Cohort, CohortSlide
 
+from .conftest import open_cohort
+
 HTML = "<img src='file:x.png'><b>bold"
 
 
@@ -57,12 +59,12 @@ def test_nothing_in_the_window_is_taken_for_html(qtbot, panel, tmp_path):
         write_image(path, draw_slide(index, bool(index), (64, 64)).image)
     session = panel.session
     rows = [CohortSlide(path.stem, path, HTML if index else "normal", HTML) for index, path in enumerate(paths)]
-    session._set_cohort(Cohort(tuple(rows), ("normal", HTML)))
+    open_cohort(session, Cohort(tuple(rows), ("normal", HTML)))
     session.select([paths[0].stem])
     session.show(paths[0].stem)
     qtbot.waitUntil(lambda: session.shown == paths[0].stem, timeout=60_000)
     session.set_label(paths[0].stem, HTML)
-    session._tell(f"{HTML} told")
+    session.project.tell(f"{HTML} told")
     panel.train.folder.setText(str(folder))
     for step in panel.steps.values():
         step.panel.problem.emit(f"{HTML} failed")

@@ -81,7 +81,7 @@ def test_samples(viewer, monkeypatch, tmp_path):
 
 def test_save_as_in_the_panels_export(viewer, run_folder, tmp_path):
     session = get_session(viewer)
-    session.load_bundle(run_folder)
+    session.load_model(run_folder)
     session.show("slide_001")
     session.predict("slide_001")
     session.set_threshold(0.3)
@@ -104,7 +104,7 @@ def test_save_as_in_the_panels_export(viewer, run_folder, tmp_path):
 
 def test_saved_colours_are_those_of_the_layer(viewer, qtbot, run_folder, tmp_path):
     session = get_session(viewer)
-    session.load_bundle(run_folder)
+    session.load_model(run_folder)
     session.predict("slide_001")
     session.show("slide_001")
     session.set_threshold(0.0)
@@ -180,7 +180,7 @@ def test_our_own_mask_opens_as_labels_in_its_place_not_as_a_slide(viewer, tmp_pa
 
 def test_saving_a_layer_loses_nothing_of_others(viewer, run_folder, tmp_path):
     session = get_session(viewer)
-    session.load_bundle(run_folder)
+    session.load_model(run_folder)
     session.show("slide_001")
     session.predict("slide_001")
     (labels,) = layers.find(viewer, layers.LABELS)

@@ -11,6 +11,7 @@ from napari.components import ViewerModel
 from napari_distill2label.core.errors import BundleError, CohortError, SettingsError, SlideError
 from napari_distill2label.core.presets import build_settings
 from napari_distill2label.gui import get_session
+from napari_distill2label.gui.actions import requirements
 from napari_distill2label.gui.canvas import layers
 from napari_distill2label.gui.session import session_of
 
@@ -59,7 +60,7 @@ def test_the_whole_path(session, viewer, cohort_csv, tmp_path):
     assert roles[-3:] == [layers.LABELS, layers.CORRECTIONS, layers.OUTLINES]
     assert session.slides["status"].str.match(r"(normal|tumour) · P\(tumour\) 0\.\d\d").all()
     session.set_threshold(0.0)
-    assert session.counts() == {"normal": 0, "tumour": maps[1].scored.sum()}
+    assert session.label_counts() == {"normal": 0, "tumour": maps[1].scored.sum()}
     (labels,) = layers.find(viewer, layers.LABELS)
     assert (labels.data == 2).all()
     session.show("slide_002")
@@ -73,92 +74,94 @@ def test_the_whole_path(session, viewer, cohort_csv, tmp_path):
 
 
 def test_a_run_brings_slides_and_predictions(session, viewer, run_folder, tmp_path):
-    get_session(other := ViewerModel()).load_bundle(run_folder)
+    get_session(other := ViewerModel()).load_model(run_folder)
     get_session(other).predict("slide_000")
-    model = session.load_bundle(run_folder)
+    model = session.load_model(run_folder)
     assert model.networks == ("teacher", "student")
     assert len(session.cohort) == 8
     session.show("slide_000")
     assert layers.find(viewer, layers.LABELS)
-    assert session.beside == session.runs_folder == run_folder.parent  # nothing new is put into a run
+    assert (
+        session.project.work_folder == session.project.runs_folder == run_folder.parent
+    )  # nothing new is put into a run
     session.write_cohort(tmp_path / "mine.csv")
-    assert session.beside == tmp_path
+    assert session.project.work_folder == tmp_path
 
 
 def test_predictions_of_other_slides_with_the_same_id_are_left_alone(session, run_folder, cohort_csv, tmp_path):
-    get_session(other := ViewerModel()).load_bundle(run_folder)
+    get_session(other := ViewerModel()).load_model(run_folder)
     get_session(other).predict("slide_000")
     copy = tmp_path / "slide_000.ome.tif"
     copy.write_bytes((cohort_csv.parent / "slides" / "slide_001.ome.tif").read_bytes())
     session.add_slides(copy)
-    session.load_bundle(run_folder)
+    session.load_model(run_folder)
     assert session.predictions == {}
 
 
 def test_work_for_slides_that_went_is_not_taken_for_others_with_their_ids(session, run_folder, tmp_path, cohort_csv):
-    session.load_bundle(run_folder)
+    session.load_model(run_folder)
     (late,) = session.predict("slide_000")
     copy = tmp_path / "slide_000.ome.tif"
     copy.write_bytes((cohort_csv.parent / "slides" / "slide_001.ome.tif").read_bytes())
     (tmp_path / "others.csv").write_text(f"slide_id,path,label\nslide_000,{copy},normal\n")
     session.read_cohort(tmp_path / "others.csv")
-    session._take_map(late)
-    session._take_live([late])
+    session.project.take_maps([late])
+    session.live.take([late])
     assert session.predictions == {}
     assert not layers.find(session.viewer, layers.LABELS)
 
 
 def test_undo_brings_no_prediction_of_another_model(session, run_folder):
-    session.load_bundle(run_folder)
+    session.load_model(run_folder)
     session.predict("slide_000")
     session.remove_slides(["slide_000"])
     session.undo()
     assert "slide_000" in session.predictions
     session.remove_slides(["slide_000"])
-    session.load_bundle(run_folder / "teacher")
+    session.load_model(run_folder / "teacher")
     session.undo()
     assert "slide_000" not in session.predictions
 
 
 def test_a_run_that_brings_slides_inherits_no_corrections(session, run_folder, tmp_path):
-    session.load_bundle(run_folder)
+    session.load_model(run_folder)
     session.predict("slide_000")
     session.show("slide_000")
-    session.review.save(kept := tmp_path / "mine.csv")
-    assert session.review.correct("tumour", (0, 0))
+    session.corrections.save(kept := tmp_path / "mine.csv")
+    assert session.correct("tumour", (0, 0))
     session.remove_slides([row.slide_id for row in session.cohort])
-    session.load_bundle(run_folder)
+    session.load_model(run_folder)
     assert len(session.cohort) == 8
-    assert len(session.review) == 0
-    assert session.review.path is None
+    assert len(session.corrections) == 0
+    assert session.corrections.path is None
     assert kept.read_text().splitlines()[1].startswith("slide_000,")
-    assert session.review.default_path().parent == run_folder.parent  # and not in the run
+    assert session.corrections.default_path().parent == run_folder.parent  # and not in the run
 
 
 def test_a_bundle_alone_predicts_in_memory(session, run_folder, cohort_csv):
     session.add_slides(cohort_csv.parent / "slides" / "slide_003.ome.tif")
-    session.load_bundle(run_folder / "teacher")
+    session.load_model(run_folder / "teacher")
     (patch_map,) = session.predict()
     assert patch_map.path is None
     assert session.network == "teacher"
 
 
 def test_reasons_why_not(session, cohort_csv):
-    assert "Add slides" in session.why_not_train()
-    assert "Train first" in session.why_not_predict()
-    assert "Predict first" in session.why_not_export()
+    assert "Add slides" in requirements.train(session.project, session.choices).problem
+    assert "Train first" in requirements.predict(session.project, False).problem
+    assert "Predict first" in requirements.export(session.project).problem
     ids = session.add_slides(cohort_csv.parent / "slides")
     assert len(ids) == 8
-    assert "'normal'" in session.why_not_train()
+    assert "'normal'" in requirements.train(session.project, session.choices).problem
     session.set_label(ids[:2], "normal")
-    assert "'tumour'" in session.why_not_train()
+    assert "'tumour'" in requirements.train(session.project, session.choices).problem
     session.set_label(ids[2], "tumour")
-    assert session.why_not_train() is None
+    assert requirements.train(session.project, session.choices) is None
     session.classes = "normal, cancer"
-    assert "'tumour' is none of the classes" in session.why_not_train()
+    assert "'tumour' is none of the classes" in requirements.train(session.project, session.choices).problem
     session.classes = "normal, tumour"
     session.configure("wsi")
-    assert "ONNX" in session.why_not_train()
+    assert "ONNX" in requirements.train(session.project, session.choices).problem
     with pytest.raises(CohortError, match="ONNX"):
         session.train()
 
@@ -208,9 +211,9 @@ def test_classes_that_cannot_be_ordered_are_asked_for(session, tmp_path, cohort_
     session.read_cohort(path)
     assert session.classes == ()
     assert "negative class" in session.notices[-1]
-    assert "Name the classes" in session.why_not_train()
+    assert "Name the classes" in requirements.train(session.project, session.choices).problem
     session.classes = ["adenoma", "carcinoma"]
-    assert session.why_not_train() is None
+    assert requirements.train(session.project, session.choices) is None
 
 
 def test_a_damaged_slide_says_so_and_the_others_go_on(session, run_folder, cohort_csv, tmp_path):
@@ -219,14 +222,14 @@ def test_a_damaged_slide_says_so_and_the_others_go_on(session, run_folder, cohor
     session.add_slides([bad, cohort_csv.parent / "slides" / "slide_001.ome.tif"])
     with pytest.raises(SlideError, match=r"bad\.png"):
         session.show("bad")
-    session.load_bundle(run_folder)
+    session.load_model(run_folder)
     maps = session.predict()
     assert [patch_map.slide_id for patch_map in maps] == ["slide_001"]
-    assert session.status("bad").startswith("failed: ")
+    assert session.project.slide_summary("bad").startswith("failed: ")
 
 
 def test_mpp_of_the_user_moves_slide_and_labels_together(session, viewer, run_folder):
-    session.load_bundle(run_folder)
+    session.load_model(run_folder)
     session.show("slide_000")
     session.predict("slide_000")
     session.set_mpp("slide_000", 0.4)
@@ -240,7 +243,7 @@ def test_mpp_of_the_user_moves_slide_and_labels_together(session, viewer, run_fo
 def test_settings(session):
     with pytest.raises(SettingsError, match=r"patches\.size_px"):
         session.configure(patches={"size_px": 0})
-    assert session.overrides == {}
+    assert session.choices.overrides == {}
     session.configure("breast", teacher={"epochs": 3})
     assert (session.settings.patches.size_px, session.settings.teacher.epochs) == (32, 3)
     session.configure(teacher={"learning_rate": 0.1})
@@ -253,14 +256,14 @@ def test_settings(session):
 
 def test_errors_of_a_job_reach_the_caller(session, tmp_path):
     with pytest.raises(BundleError, match="no model bundle"):
-        session.load_bundle(tmp_path)
+        session.load_model(tmp_path)
     assert not session.jobs.busy
 
 
 def test_a_slide_removed_from_the_list_or_the_viewer_is_closed(session, viewer, cohort_csv):
     session.read_cohort(cohort_csv)
     session.show("slide_000")
-    slide = session._open["slide_000"]
+    slide = session.canvas.slide_view._open["slide_000"]
     viewer.layers.clear()
     assert session.shown is None
     with pytest.raises(SlideError, match="closed"):
@@ -298,10 +301,11 @@ def test_predicting_may_be_asked_for_before_the_training_has_ended(session, coho
 
     def ask(job, event):
         if not asked:
-            assert session.why_not_predict() is None
             asked.append(session.predict("slide_000", network="teacher", wait=False))
             asked.append(
-                session.export(tmp_path / "out", ["csv"], wait=False) if session.why_not_export() is None else 0
+                session.export(tmp_path / "out", ["csv"], wait=False)
+                if requirements.export(session.project) is None
+                else 0
             )
 
     session.jobs.event.connect(ask)
@@ -407,17 +411,17 @@ def test_two_trainings_in_the_queue_have_two_folders(session, cohort_csv, monkey
     monkeypatch.setattr("napari_distill2label.workflow.commands.train.train", train)
     session.train(wait=False)
     assert len(set(outs)) == 2
-    assert {out.parent for out in outs} == {session.runs_folder} == {cohort_csv.parent}
+    assert {out.parent for out in outs} == {session.project.runs_folder} == {cohort_csv.parent}
 
 
 def test_features_and_training_on_them(session, cohort_csv, feature_folder, tmp_path):
     session.read_cohort(cohort_csv)
     session.configure("wsi", "paper", **TINY)
-    assert "frozen encoder" in session.why_not_train()
+    assert "frozen encoder" in requirements.train(session.project, session.choices).problem
     with pytest.raises(SettingsError, match="frozen encoder"):
         session.extract_features()
     session.feature_folder = feature_folder
-    assert session.why_not_train() is None
+    assert requirements.train(session.project, session.choices) is None
     session.train(tmp_path / "run")
     assert session.model.features == feature_folder
     assert session.predict("slide_001")[0].is_complete
@@ -426,7 +430,7 @@ def test_features_and_training_on_them(session, cohort_csv, feature_folder, tmp_
 def test_metrics_are_a_table(session, run_folder, cohort_csv):
     with pytest.raises(SettingsError, match="load a run"):
         session.evaluate(cohort_csv.parent / "truth.csv")
-    session.load_bundle(run_folder)
+    session.load_model(run_folder)
     table = session.evaluate(cohort_csv.parent / "truth.csv", split="all")
     assert list(table["model"].unique()) == ["teacher", "student"]
     assert {"level", "auroc", "f1", "n"} <= set(table.columns)
@@ -436,7 +440,7 @@ def test_metrics_are_a_table(session, run_folder, cohort_csv):
 def test_the_console_finds_every_verb_and_its_help(session):
     import napari_distill2label as d2l
 
-    verbs = ("train", "resume", "predict", "export", "evaluate", "extract_features", "load_bundle", "show", "set_label")
+    verbs = ("train", "resume", "predict", "export", "evaluate", "extract_features", "load_model", "show", "set_label")
     assert set(verbs) <= set(dir(session))
     for name in verbs:
         assert getattr(session, name).__doc__

@@ -137,29 +137,29 @@ class User:
             layer.paint((self.random.randrange(layer.data.shape[0]), 1), self.random.randrange(3))
 
     def correct(self):
-        self.session.review.next_uncertain()
-        self.session.review.answer(self.one((*self.session.classes, None)))
+        self.session.next_uncertain()
+        self.session.answer(self.one((*self.session.classes, None)))
 
     def click(self):
-        self.session.review.choose_at((self.random.uniform(-20, 150), self.random.uniform(-20, 150)))
+        self.session.canvas.corrections.choose_at((self.random.uniform(-20, 150), self.random.uniform(-20, 150)))
 
     def point(self):
-        self.session.overlays.point_at((self.random.uniform(-20, 150), self.random.uniform(-20, 150)))
-        assert isinstance(self.session.overlays.pointed_text, str)
+        self.session.display.point_at((self.random.uniform(-20, 150), self.random.uniform(-20, 150)))
+        assert isinstance(self.session.display.hovered_text, str)
 
     def threshold(self):
         self.session.set_threshold(round(self.random.random(), 2))
 
     def look(self):
-        overlays = self.session.overlays
+        overlays = self.session.display
         self.one((overlays.blink, lambda: overlays.set_visible(self.one(KINDS), self.random.random() < 0.5)))()
 
     def colour(self):
         self.session.set_colour(self.session.classes[1], tuple(self.random.randrange(256) for _ in range(3)))
-        self.session.overlays.set_negatives(self.random.random() < 0.5)
+        self.session.display.set_negatives(self.random.random() < 0.5)
 
     def tissue(self):
-        self.one((self.session.tissue.show, self.session.tissue.hide))()
+        self.one((self.session.tissue_layer.show, self.session.tissue_layer.hide))()
 
     def show_slide(self):
         self.session.show(self.one(self.session.cohort).slide_id)
@@ -205,18 +205,18 @@ class User:
         (slide,) = slides
         assert layers.about(slide)["slide_id"] == session.shown
         assert {layers.about(layer)["slide_id"] for layer in over} == {session.shown}
-        patch_map = session.overlays.map
+        patch_map = session.display.map
         for layer in over:
             role = layers.about(layer)["role"]
             if role not in (layers.LABELS, layers.CORRECTIONS, *layers.PREDICTED[:3]):
                 continue
-            patches = session.overlays.shades.patches if session.overlays.shades else patch_map.patches
+            patches = session.display.view.patches if session.display.view else patch_map.patches
             corner = np.array(patches.corners_of(np.array([[1, 2]]))[0]) + (patches.side - 1) / 2
             np.testing.assert_allclose(layer.data_to_world((1, 2)), slide.data_to_world(corner), atol=1e-6)
             # Predictions of another model lie in the run too, once other tests have made some.
             own = patch_map is not None and layers.about(layer).get("model") == layers.network_of(patch_map)
             if role == layers.LABELS and own and patch_map.is_complete:
-                shown = session.overlays.shades.labels(session.threshold, layers.about(layer)["class_index"])
+                shown = session.display.view.labels(session.threshold, layers.about(layer)["class_index"])
                 assert np.array_equal(layer.data, shown)
 
 
@@ -225,10 +225,10 @@ def session(cohort_csv, run_folder):
     viewer = ViewerModel()
     made = get_session(viewer)
     made.read_cohort(cohort_csv)
-    made.load_bundle(run_folder)
+    made.load_model(run_folder)
     made.show("slide_000")
     yield made
-    made.overlays.set_negatives(False)
+    made.display.set_negatives(False)
     made.shutdown()
 
 

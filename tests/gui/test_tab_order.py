@@ -22,7 +22,7 @@ def panel(make_napari_viewer, qtbot, cohort_csv, run_folder):
         made.window().activateWindow()
     session = made.session
     session.read_cohort(cohort_csv)
-    session.load_bundle(run_folder)
+    session.load_model(run_folder)
     session.predict("slide_000")
     session.show("slide_000")
     for step in made.steps.values():

@@ -80,6 +80,6 @@ def test_a_failed_job_and_a_notice_speak_of_the_window(run_folder, cohort_csv):
         session.train(run_folder)
     assert "‘Resume’ in step 2" in session.jobs.last.text
     assert "--" not in session.jobs.last.text.replace(str(run_folder), "")
-    session._tell(str(CohortError("give --encoder")))
+    session.project.tell(str(CohortError("give --encoder")))
     assert session.notices[-1] == "give ‘Encoder’ in step 2"
     assert viewer is session.viewer

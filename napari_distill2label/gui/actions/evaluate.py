@@ -1,82 +1,61 @@
-"""What is predicted against a truth, beside the window. Apart from the verbs that train, which know no truth."""
+"""What is predicted against a ground truth. Apart from the actions that train, which know no truth. No Qt."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...core.errors import SettingsError
+from ...slides.discovery import PathLike
 from ..project.loaded_model import metrics_frame
-from ..project.project import PathLike
+from ..project.project import Project
+from ..project.training_choices import TrainingChoices
 from ..runner.draining import then
+from ..runner.jobs import Job, JobQueue, Work
+from . import requirements
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from ...store.cohort import CohortSlide
     from ...workflow.commands.compare import TruthComparison
-    from ..runner.jobs import Job, Work
-    from ..session import Session
 
 
-def why_not_compare(session: "Session") -> str | None:
-    """What is missing for a comparison with a truth; None when it can start."""
-    return None if session._maps() else "Predict first: what is predicted is compared with the truth."
+class EvaluateActions:
+    """Compares predictions and models with a truth."""
 
+    def __init__(self, project: Project, choices: TrainingChoices, jobs: JobQueue) -> None:
+        self._project, self._choices, self._jobs = project, choices, jobs
 
-def compare_with_truth(
-    session: "Session",
-    truth: PathLike,
-    *,
-    missing_truth: str = "negative",
-    label_map: Mapping[str, str] | None = None,
-    wait: bool = True,
-) -> "TruthComparison | Job":
-    """Compare what the chosen model predicted, at the threshold shown, with a truth; see `workflow.commands.compare`.
+    def compare_with_truth(
+        self,
+        truth: PathLike,
+        *,
+        missing_truth: str = "negative",
+        label_map: Mapping[str, str] | None = None,
+        wait: bool = True,
+    ) -> "TruthComparison | Job":
+        """Compare what the chosen network predicted, at the threshold shown, with a truth.
 
-    Slides that the model's run learnt from are accounted for apart.
-    """
-    if reason := why_not_compare(session):
-        raise SettingsError(reason)
-    maps, threshold = session._maps(), session.threshold
-    rows = [row for row in session.cohort if row.slide_id in {patch_map.slide_id for patch_map in maps}]
-    run = session.model.path if session.model is not None else None
+        See `workflow.commands.compare`. Slides that the model's run learnt from are accounted for apart.
+        """
+        project = self._project
+        if missing := requirements.compare(project):
+            raise SettingsError(missing.problem)
+        maps, threshold = project.maps(), project.threshold
+        rows = [row for row in project.cohort if row.slide_id in {patch_map.slide_id for patch_map in maps}]
+        run = project.model.path if project.model is not None else None
 
-    def work() -> "Work":
-        from ...workflow.commands.compare import compare
+        def work() -> Work:
+            from ...workflow.commands.compare import compare
 
-        learnt = yield from _learnt(run, rows)
-        return (
-            yield from compare(
-                maps, truth, threshold=threshold, missing_truth=missing_truth, label_map=label_map, learnt=learnt
+            learnt = yield from _learnt(run, rows)
+            return (
+                yield from compare(
+                    maps, truth, threshold=threshold, missing_truth=missing_truth, label_map=label_map, learnt=learnt
+                )
             )
-        )
 
-    return session._run("assess", "Comparing with the truth", work, lambda found: None, wait)
-
-
-def _learnt(model: Path | None, rows: "list[CohortSlide]") -> "Work":
-    """Ids of the slides that a run (or the run of a bundle) learnt from."""
-    from ...core.events import Progress, Task
-    from ...store.learnt import LearntSlides
-    from ...store.run import Run
-
-    run = next((folder for folder in (model, model and model.parent) if folder and Run.is_run(folder)), None)
-    if run is None:
-        return set()
-    learnt, found = LearntSlides.of(Run.open(run)), set()
-    for done, row in enumerate(rows):
-        yield Progress(Task.COMPARE_WITH_TRAINING, done, len(rows))
-        if learnt.reason(row):
-            found.add(row.slide_id)
-    return found
-
-
-class Evaluation:
-    """The verb `evaluate`, mixed into `Session`."""
-
-    model: Any
-    cohort: Any
-    settings: Any
+        return self._jobs.run("assess", "Comparing with the truth", work, wait=wait)
 
     def evaluate(
         self,
@@ -98,17 +77,35 @@ class Evaluation:
         Columns: model, level (bag, instance, …), accuracy, f1, auroc, auprc, prevalence, ece, n; see
         `napari_distill2label.evaluate`.
         """
-        if self.model is None or not self.model.is_run:
+        model = self._project.model
+        if model is None or not model.is_run:
             raise SettingsError("Train first, or load a run: what is evaluated is a run's models.")
-        run, cohort, device = self.model.path, self.cohort, device or self.settings.device
+        cohort, device = self._project.cohort, device or self._choices.settings.device
         how = {
             "centres": centres, "split": split, "missing_truth": missing_truth, "coverage": coverage,
             "label_map": label_map, "encoder": encoder, "features": features,
         }  # fmt: skip
 
-        def work() -> "Work":
+        def work() -> Work:
             from ...workflow.commands.evaluate import evaluate
 
-            return then(evaluate(run, cohort, truth, device=device, trust=trust, **how), metrics_frame)
+            return then(evaluate(model.path, cohort, truth, device=device, trust=trust, **how), metrics_frame)
 
-        return self._run("evaluate", "Evaluating", work, lambda table: None, wait)
+        return self._jobs.run("evaluate", "Evaluating", work, wait=wait)
+
+
+def _learnt(model: Path | None, rows: "list[CohortSlide]") -> Work:
+    """Ids of the slides that a run (or the run of a bundle) learnt from."""
+    from ...core.events import Progress, Task
+    from ...store.learnt import LearntSlides
+    from ...store.run import Run
+
+    run = next((folder for folder in (model, model and model.parent) if folder and Run.is_run(folder)), None)
+    if run is None:
+        return set()
+    learnt, found = LearntSlides.of(Run.open(run)), set()
+    for done, row in enumerate(rows):
+        yield Progress(Task.COMPARE_WITH_TRAINING, done, len(rows))
+        if learnt.reason(row):
+            found.add(row.slide_id)
+    return found

@@ -1,11 +1,11 @@
 """The live loop: label a slide, and a few seconds later its patches are coloured anew. No Qt.
 
-`Live` listens to the slides of its session. A change of a label restarts a short wait, after which the networks are
-trained on features in memory (`workflow.live`), one job among others; a change meanwhile cancels it.
+`LiveTraining` listens to the slides of a project. A change of a label restarts a short wait, after which the networks
+are trained on features in memory (`workflow.live`), one job among others; a change meanwhile cancels it.
 """
 
 import time
-import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,23 +15,28 @@ from ...core.errors import SettingsError
 from ...core.events import Event, ItemDone
 from ...core.presets import live_settings
 from ...core.progress import training_parts
-from ..plugin.preferences import preferences
-from ..project.project import PathLike
+from ...slides.discovery import PathLike
+from ..project.corrections import Corrections
+from ..project.project import LIVE as NETWORK
+from ..project.project import Project
+from ..project.runs import Runs
+from ..project.training_choices import TrainingChoices
 from ..runner.debounce import Debounce
-from ..runner.draining import Work, then
-from ..runner.jobs import Job, RetryOffer
+from ..runner.draining import then
+from ..runner.jobs import Job, JobQueue, RetryOffer, Work
+from . import requirements
+from .requirements import Requirement
 
 if TYPE_CHECKING:
+    from ...store.maps.patch_map import PatchMap
     from ...workflow.live import LiveFeatures, LiveResult
-    from ..session import Session
 
-NETWORK = "live"  # of its maps and layers, as `workflow.live` has it
 OFF = "Off: switch on to see labels take effect within seconds."
 TRAINING, QUEUED = "Training…", "Waiting for the work before it to end…"
 NO_FEATURES = "Live needs features of the slides: compute them with a frozen encoder, or choose their folder."
 
 
-class Live:
+class LiveTraining:
     """Trains again after each change of a label, while it is `enabled`.
 
     Attributes
@@ -44,8 +49,20 @@ class Live:
 
     changed = Signal()
 
-    def __init__(self, session: "Session") -> None:
-        self._session = weakref.ref(session)
+    def __init__(
+        self,
+        project: Project,
+        choices: TrainingChoices,
+        corrections: Corrections,
+        runs: Runs,
+        jobs: JobQueue,
+        take_run: Callable[[Any], Any],
+        has_window: bool,
+    ) -> None:
+        """`take_run` uses a run (and its `LoadedModel`) to predict with from then on."""
+        self._project, self._choices, self._corrections = project, choices, corrections
+        self._runs, self._jobs, self._take_run = runs, jobs, take_run
+        self._has_window = has_window
         self.result: LiveResult | None = None
         self.status = OFF
         self._enabled = False
@@ -56,11 +73,11 @@ class Live:
         self._computed: Job | None = None  # the last job that computed features
         self._asked_at = 0.0  # when the label was changed that is trained for now
         self._wanted: Any = None  # the labels of the last trial, or of the one in hand
-        self._later = Debounce(self._train, 0)
-        for signal in (session.slides_changed, session.settings_changed):
-            signal.connect(self._on_change)
-        session.jobs.changed.connect(self._on_job)
-        session.jobs.event.connect(self._on_event)
+        self._soon = Debounce(self._train, 0)
+        project.events.cohort.connect(self._on_change)
+        choices.changed.connect(self._on_change)
+        jobs.changed.connect(self._on_job)
+        jobs.event.connect(self._on_event)
 
     # ---- what the user does ---------------------------------------------------------------------------------------
 
@@ -80,45 +97,43 @@ class Live:
         else:
             self._stop()
             if self._reading is not None:
-                self.session.jobs.cancel(self._reading)
+                self._jobs.cancel(self._reading)
             self._say(OFF)
 
     @property
     def busy(self) -> bool:
         """Is a change still to be shown?"""
-        return self._later.waits or any(job is not None and job.is_running for job in (self._job, self._reading))
+        return self._soon.waits or any(job is not None and job.is_running for job in (self._job, self._reading))
 
-    def why_not(self) -> str | None:
-        """What is missing, in words; None when it can train."""
-        session = self.session
-        if not len(session.cohort):
-            return "Add slides first."
+    def requirement(self) -> Requirement | None:
+        """What is missing; None when it can train."""
+        if not len(self._project.cohort):
+            return Requirement("Add slides first.", 1)
         if self.feature_folder is None:
-            return NO_FEATURES
-        return session.why_not_train(features=self.feature_folder)
+            return Requirement(NO_FEATURES, 2)
+        return requirements.train(self._project, self._choices, features=self.feature_folder)
 
     @property
     def feature_folder(self) -> Path | None:
         """Where the features are: what the session names, else what the model's run was trained on."""
-        session = self.session
-        if session.feature_folder is not None:
-            return session.feature_folder
-        return session.model.features if session.model is not None else None
+        if self._choices.feature_folder is not None:
+            return self._choices.feature_folder
+        return self._project.model.features if self._project.model is not None else None
 
     def update(self) -> None:
         """Train now, whether or not anything has changed."""
         self._wanted = None
         self._ask(delay=0)
 
-    def keep(self, out: PathLike | None = None, *, wait: bool = True) -> Any:
+    def save_as_run(self, out: PathLike | None = None, *, wait: bool = True) -> Any:
         """Write the last trial's models as a run (None: a free folder in `runs_folder`), and go on with that.
 
         Returns the `Run`; with `wait` False, the `Job`. `SettingsError` before the first trial.
         """
-        session, result = self.session, self.result
+        project, result = self._project, self.result
         if result is None:
             raise SettingsError("There is nothing to keep yet: switch the live loop on and label slides.")
-        folder = Path(out) if out else session.promised_folder()
+        folder = Path(out) if out else self._runs.promise_folder()
 
         def work() -> Work:
             from ...workflow.live import save_as_run
@@ -127,56 +142,52 @@ class Live:
             return then(save_as_run(result, folder), lambda run: (run, of_run(run)))
 
         def done(value: Any) -> None:
-            maps = {slide_id: found[NETWORK] for slide_id, found in session.predictions.items() if NETWORK in found}
-            session._trained(value)
-            for slide_id, patch_map in maps.items():  # still to be looked at, under the network `live`
-                session.predictions.setdefault(slide_id, {})[NETWORK] = patch_map
-            session.model_changed.emit()
+            maps = [found[NETWORK] for found in project.predictions.values() if NETWORK in found]
+            self._take_run(value)
+            project.take_maps(maps)  # still to be looked at, under the network `live`
             self._say(f"Kept as the run ‘{folder.name}’. Predict in step 3 labels slides with it.")
 
-        return session._run("keep", "Keeping the model", work, done, wait, lambda value: value[0])
+        def saved(value: Any) -> Any:
+            return value[0]
+
+        return self._jobs.run("keep", "Keeping the model", work, done, wait=wait, result=saved)
+
+    def take(self, maps: "list[PatchMap]") -> None:
+        """Show what a trial says of slides."""
+        self._project.take_maps(maps, network=NETWORK)
 
     def shutdown(self) -> None:
         """Stop, and say nothing any more. Idempotent."""
         self._enabled = False
         self._stop()
 
-    @property
-    def session(self) -> "Session":
-        """The session it is of."""
-        session = self._session()
-        if session is None:
-            raise RuntimeError("the viewer of this session is closed")
-        return session
-
     # ---- waiting for the last change ------------------------------------------------------------------------------
 
     def _labels(self) -> Any:
-        session = self.session
-        rows = tuple((row.slide_id, row.label, row.split, row.path, row.mpp) for row in session.cohort)
-        return rows, session.classes, self.feature_folder
+        rows = tuple((row.slide_id, row.label, row.split, row.path, row.mpp) for row in self._project.cohort)
+        return rows, self._project.classes, self.feature_folder
 
     def _on_change(self) -> None:
-        if self._enabled and self._session() is not None and self._labels() != self._wanted:
-            self._ask(preferences().live_delay_ms)
+        if self._enabled and self._labels() != self._wanted:
+            self._ask(self._project.preferences().live_delay_ms)
 
     def _ask(self, delay: int) -> None:
         """Train after `delay` ms, unless something changes before; what is trained for now is no longer wanted."""
         self._stop()
         self._asked_at, self._wanted = time.monotonic(), self._labels()
-        if reason := self.why_not():
-            self._say(reason)
-        elif self.session._has_window and delay:
+        if missing := self.requirement():
+            self._say(missing.problem)
+        elif self._has_window and delay:
             self._say("Waiting for more changes…")
-            self._later.start(delay)
+            self._soon.start(delay)
         else:
             self._train()
 
     def _stop(self) -> None:
-        self._later.stop()
+        self._soon.stop()
         job, self._job = self._job, None
-        if job is not None and job.is_running and (session := self._session()) is not None:
-            session.jobs.cancel(job)
+        if job is not None and job.is_running:
+            self._jobs.cancel(job)
 
     # ---- training -------------------------------------------------------------------------------------------------
 
@@ -184,13 +195,12 @@ class Live:
         """One trial; before the first one, and for new slides, features are read, which no change of a label stops."""
         if self._reading is not None and self._reading.is_running:
             return
-        session, folder = self.session, self.feature_folder
-        cohort, known_features = session.cohort, self._features
+        folder, cohort, known_features = self.feature_folder, self._project.cohort, self._features
         slides = (folder, frozenset((row.slide_id, row.path, row.mpp) for row in cohort))
         if self._read_for != slides:
             self._read(slides, known_features)
             return
-        shown, corrected = session.shown, self._corrected()
+        shown, corrected = self._project.shown, self._corrected()
 
         def work() -> Work:
             from ...workflow.live import live
@@ -200,12 +210,12 @@ class Live:
         def retry(outcome: Any) -> RetryOffer:
             return RetryOffer("Try again", self._again)
 
-        self._say(TRAINING if self.session.jobs.current is None else QUEUED)
+        self._say(TRAINING if self._jobs.current is None else QUEUED)
         parts = training_parts(live_settings())
         self._job = self._start("live", "Live training", work, self._done, parts=parts, retry=retry)
 
     def _read(self, slides: Any, known: "LiveFeatures | None") -> None:
-        cohort, folder = self.session.cohort, slides[0]
+        cohort, folder = self._project.cohort, slides[0]
 
         def work() -> Work:
             from ...workflow.live import read_features
@@ -222,16 +232,17 @@ class Live:
 
     def _start(self, *what: Any, **how: Any) -> Job | None:
         """Start a job; None if it is over already, as without a window."""
-        job = self.session.jobs.start(*what, **how)
+        job = self._jobs.start(*what, **how)
         return job if job.is_running else None
 
     def _again(self) -> Job:
         self.update()
-        return self._job or self._reading or self.session.jobs.last
+        return self._job or self._reading or self._jobs.last
 
     def _corrected(self) -> dict[str, Any]:
         """Corrected patches of each labelled slide that has some."""
-        found = {row.slide_id: self.session.review.known(row.slide_id) for row in self.session.cohort.labelled}
+        rows = self._project.cohort.labelled
+        found = {row.slide_id: self._corrections.known(row.slide_id) for row in rows}
         return {slide_id: known for slide_id, known in found.items() if known is not None}
 
     # ---- what comes of it -----------------------------------------------------------------------------------------
@@ -239,13 +250,13 @@ class Live:
     def _on_event(self, job: Job, event: Event) -> None:
         """The slide on the canvas comes first: it is coloured before the others are done."""
         if job.kind == "live" and isinstance(event, ItemDone) and self._enabled:
-            self.session._take_live([event.result])
+            self.take([event.result])
 
     def _done(self, result: "LiveResult") -> None:
-        self.result, session = result, self._session()
-        if session is None or not self._enabled:
+        self.result = result
+        if not self._enabled:
             return
-        session._take_live(result.maps)
+        self.take(result.maps)
         slides = len(result.cohort)
         taken = time.monotonic() - self._asked_at
         self._say(f"Up to date: trained on {slides} labelled slides in {taken:.1f} s.{self._left_out()}")
@@ -253,7 +264,7 @@ class Live:
     def _left_out(self) -> str:
         """Which slides have no features, in words; "" if all have some."""
         there = self._features.slides if self._features is not None else ()
-        missing = [row.slide_id for row in self.session.cohort if row.slide_id not in there]
+        missing = [row.slide_id for row in self._project.cohort if row.slide_id not in there]
         if not missing:
             return ""
         who = f"{missing[0]} has" if len(missing) == 1 else f"{len(missing)} slides have"
@@ -264,7 +275,7 @@ class Live:
             self._computed = job
             self._features = self._read_for = None  # there are more, or others
             if self._reading is not None:
-                self.session.jobs.cancel(self._reading)  # it would go on with those before
+                self._jobs.cancel(self._reading)  # it would go on with those before
             if self._enabled:
                 self.update()
         if job.kind != "live" or not self._enabled:

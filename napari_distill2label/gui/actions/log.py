@@ -1,27 +1,27 @@
-"""What was done in a session as a script: "copy as Python" and "copy as command line". No Qt.
+"""What was done in a session, for "copy as Python" and "copy as command line". No Qt.
 
-`recorded` marks the verbs of a session; `Session.script` keeps what they did, once they have succeeded. A script
-repeats the way from the present model on: its training (into another folder, since a run's is never written over),
-what it predicted, and what was exported.
+`recorded` marks actions; the log keeps what they did, once they have succeeded. A script repeats the way from the
+present model on: its training (into another folder, since a run's is never written over), what it predicted, and what
+was exported.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import wraps
 from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from psygnal import Signal
 
 from ...core.classes import RGB, palette
-from ...store.cohort import CohortSlide
-from ..runner.jobs import Done, Job
+from ...workflow import script_writer
+from ...workflow.script_writer import Action, Exported, Predicted, Trained
+from ..project.project import Project, network_of
+from ..project.tissue import Tissue
+from ..project.training_choices import TrainingChoices
+from ..runner.jobs import Done, Job, JobQueue
 
-if TYPE_CHECKING:
-    from ...store.run import RunConfig
-
-# Arguments of the verb predict that the command line calls the same.
+# Arguments of the action predict that the command line calls the same.
 OPTIONS = (
     "centres",
     "tissue",
@@ -37,135 +37,133 @@ OPTIONS = (
 NOTHING = "Nothing has been trained, predicted or exported yet."
 
 
-@dataclass(frozen=True)
-class Trained:
-    """A training: everything but the slides, which its folder's cohort.csv has."""
+class ActionLog:
+    """What was done in a session.
 
-    folder: Path
-    config: "RunConfig"
-    trust: bool = False
-
-
-@dataclass(frozen=True)
-class Predicted:
-    """Slides that one model of a run or a bundle labelled."""
-
-    model: Path
-    network: str
-    slides: tuple[CohortSlide, ...]
-    options: tuple[tuple[str, Any], ...] = ()  # of the verb predict, where given: centres, tissue, device…
-
-
-@dataclass(frozen=True)
-class Exported:
-    """Files that were written of slides that one model labelled."""
-
-    model: Path
-    network: str
-    slide_ids: tuple[str, ...]
-    out: Path
-    formats: tuple[str, ...]
-    threshold: float
-    corrections: Path | None = None
-    colours: tuple[tuple[str, RGB], ...] = ()  # of classes, where they are not the palette's
-
-
-Deed = Trained | Predicted | Exported
-
-
-class Script:
-    """What was done in a session, oldest first."""
+    Attributes
+    ----------
+    actions
+        The oldest first.
+    """
 
     changed = Signal()
 
-    def __init__(self) -> None:
-        self.deeds: tuple[Deed, ...] = ()
+    def __init__(self, project: Project, choices: TrainingChoices, tissue: Tissue, jobs: JobQueue) -> None:
+        self._project, self._choices, self._tissue, self._jobs = project, choices, tissue, jobs
+        self.actions: tuple[Action, ...] = ()
 
     def __repr__(self) -> str:
-        return f"Script of {len(self.deeds)} deeds: print(session.script.python())"
+        return f"ActionLog of {len(self.actions)} actions: print(session.log.python())"
 
-    def add(self, deed: Deed) -> None:
+    def add(self, action: Action) -> None:
         """Note something that was done."""
-        self.deeds = (*self.deeds, deed)
+        self.actions = (*self.actions, action)
         self.changed.emit()
 
     def python(self) -> str:
         """As Python: plain functions of the package, for a file, a notebook or napari's console."""
-        from .script_text import python
-
-        return python(self.deeds) if self.deeds else f"# {NOTHING}\n"
+        return script_writer.python(self.actions) if self.actions else f"# {NOTHING}\n"
 
     def command_line(self) -> str:
         """As commands for a shell (sh, bash, zsh)."""
-        from .script_text import shell
+        return script_writer.shell(self.actions) if self.actions else f"# {NOTHING}\n"
 
-        return shell(self.deeds) if self.deeds else f"# {NOTHING}\n"
+    # ---- recording ------------------------------------------------------------------------------------------------
+
+    def note(self, name: str, asked: dict[str, Any], value: Any) -> None:
+        """Note an action, called with `asked`, when it has succeeded; `value` is what it returned, perhaps a job."""
+        note = {"train": self._trained, "resume": self._trained, "predict": self._predicted, "export": self._exported}
+        if isinstance(value, Job):
+            self._when_done(value, lambda result: note[name](asked, result))
+        elif value is not None:  # else it was cancelled
+            note[name](asked, value)
+
+    def _when_done(self, job: Job, note: Callable[[Any], None]) -> None:
+        def look(changed: Job) -> None:
+            if job.outcome is not None:
+                self._jobs.changed.disconnect(look, missing_ok=True)
+                if isinstance(job.outcome, Done):
+                    note(job.outcome.value)
+
+        if job.outcome is None:
+            self._jobs.changed.connect(look)
+        else:
+            look(job)
+
+    def _trained(self, asked: dict[str, Any], value: Any) -> None:
+        run = value[0] if isinstance(value, tuple) else value
+        encoder = run.config.encoder
+        trust = asked.get("trust") or (encoder is not None and self._choices.trusts(encoder.path))
+        self.add(Trained(Path(run.folder).absolute(), run.config, bool(trust)))
+
+    def _predicted(self, asked: dict[str, Any], maps: Any) -> None:
+        project = self._project
+        if not maps or project.model is None:
+            return
+        device = asked.get("device") or self._choices.settings.device
+        options = {name: value for name, value in asked.items() if name in OPTIONS and value not in (None, False)}
+        options |= {} if device == "auto" else {"device": device}
+        if options.get("precision") == "float32":
+            del options["precision"]
+        if "tissue" not in options and (used := self._tissue.in_use()):
+            options["tissue"] = used
+        done = {patch_map.slide_id for patch_map in maps}
+        self.add(
+            Predicted(
+                project.model.path.absolute(),
+                network_of(maps[0]),
+                tuple(row for row in project.cohort if row.slide_id in done),
+                tuple((name, plain(value)) for name, value in options.items()),
+            )
+        )
+
+    def _exported(self, asked: dict[str, Any], files: Any) -> None:
+        project, slides = self._project, asked.get("slides")
+        if not files or project.model is None:
+            return
+        ids = [slides] if isinstance(slides, str) else slides
+        network, threshold = project.network or "student", asked["threshold"]
+        have = [row.slide_id for row in project.cohort if network in project.predictions.get(row.slide_id, {})]
+        self.add(
+            Exported(
+                project.model.path.absolute(),
+                network,
+                tuple(have if ids is None else (slide_id for slide_id in ids if slide_id in have)),
+                Path(asked["out"]).absolute(),
+                tuple(asked["formats"]),
+                threshold,
+                None if asked.get("corrections") is None else Path(asked["corrections"]).absolute(),
+                tuple(self._chosen_colours()),
+            )
+        )
+
+    def _chosen_colours(self) -> list[tuple[str, RGB]]:
+        usual = palette(len(self._project.classes))
+        own = zip(self._project.classes, self._project.colours, usual, strict=True)
+        return [(name, rgb) for name, rgb, plain in own if rgb != plain]
+
+    @property
+    def threshold(self) -> float:
+        """The one shown, for an action that was called without."""
+        return self._project.threshold
 
 
-# ---- recording ----------------------------------------------------------------------------------------------------
+def recorded(action: Callable[..., Any]) -> Callable[..., Any]:
+    """Mark an action (train, resume, predict, export) of an object with a `log`: what it did is noted there."""
+    known = signature(action)
 
-
-def recorded(verb: Callable[..., Any]) -> Callable[..., Any]:
-    """Mark a verb of the session (train, resume, predict, export): what it did is noted in `session.script`."""
-    note = {"train": _trained, "resume": _trained, "predict": _predicted, "export": _exported}[verb.__name__]
-    known = signature(verb)
-
-    @wraps(verb)
+    @wraps(action)
     def done(self: Any, *args: Any, **kwargs: Any) -> Any:
         given = known.bind(self, *args, **kwargs)
         given.apply_defaults()
         asked = {name: value for name, value in given.arguments.items() if name != "self"}
         if asked.get("threshold", 0) is None:
-            asked["threshold"] = self.threshold
-        value = verb(self, *args, **kwargs)
-        if isinstance(value, Job):
-            _when_done(self, value, lambda result: note(self, asked, result))
-        elif value is not None:  # else it was cancelled
-            note(self, asked, value)
+            asked["threshold"] = self.log.threshold
+        value = action(self, *args, **kwargs)
+        self.log.note(action.__name__, asked, value)
         return value
 
     return done
-
-
-def _when_done(session: Any, job: Job, note: Callable[[Any], None]) -> None:
-    def look(changed: Job) -> None:
-        if job.outcome is not None:
-            session.jobs.changed.disconnect(look, missing_ok=True)
-            if isinstance(job.outcome, Done):
-                note(job.outcome.value)
-
-    if job.outcome is None:
-        session.jobs.changed.connect(look)
-    else:
-        look(job)
-
-
-def _trained(session: Any, asked: dict[str, Any], value: Any) -> None:
-    run = value[0] if isinstance(value, tuple) else value
-    encoder, trusted = run.config.encoder, session.trusted
-    trust = asked.get("trust") or (encoder is not None and trusted is not None and Path(encoder.path) == Path(trusted))
-    session.script.add(Trained(Path(run.folder).absolute(), run.config, bool(trust)))
-
-
-def _predicted(session: Any, asked: dict[str, Any], maps: Any) -> None:
-    if not maps or session.model is None:
-        return
-    device = asked.get("device") or session.settings.device
-    options = {name: value for name, value in asked.items() if name in OPTIONS and value not in (None, False)}
-    options |= {} if device == "auto" else {"device": device}
-    if options.get("precision") == "float32":
-        del options["precision"]
-    if "tissue" not in options and (used := session.tissue.in_use()):
-        options["tissue"] = used
-    done = {patch_map.slide_id for patch_map in maps}
-    session.script.add(
-        Predicted(
-            session.model.path.absolute(),
-            str(maps[0].model.get("network", "student")),
-            tuple(row for row in session.cohort if row.slide_id in done),
-            tuple((name, plain(value)) for name, value in options.items()),
-        )
-    )
 
 
 def plain(value: Any) -> Any:
@@ -173,31 +171,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: plain(each) for key, each in value.items()}
     return str(Path(value).absolute()) if isinstance(value, Path) else value
-
-
-def _exported(session: Any, asked: dict[str, Any], files: Any) -> None:
-    if not files or session.model is None:
-        return
-    slides = asked.get("slides")
-    ids = [slides] if isinstance(slides, str) else slides
-    network = session.network or "student"
-    have = [row.slide_id for row in session.cohort if network in session.predictions.get(row.slide_id, {})]
-    session.script.add(
-        Exported(
-            session.model.path.absolute(),
-            network,
-            tuple(have if ids is None else (slide_id for slide_id in ids if slide_id in have)),
-            Path(asked["out"]).absolute(),
-            tuple(asked["formats"]),
-            asked["threshold"],
-            None if asked.get("corrections") is None else Path(asked["corrections"]).absolute(),
-            tuple(_chosen_colours(session)),
-        )
-    )
-
-
-def _chosen_colours(session: Any) -> list[tuple[str, RGB]]:
-    usual = palette(len(session.classes))
-    return [
-        (name, rgb) for name, rgb, plain in zip(session.classes, session.colours, usual, strict=True) if rgb != plain
-    ]

@@ -6,15 +6,11 @@ It is a run like any other: it predicts, is listed and can be loaded.
 import re
 from itertools import chain, zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...core.settings import Settings, merged, validated
 from ...store.cohort import Cohort
-
-if TYPE_CHECKING:
-    from ...store.run_summary import RunSummary
-    from ..runner.jobs import Job
-    from ..session import Session
+from ...store.run_summary import RunSummary
 
 TITLE = "Quick trial"
 FOLDER = "trial"
@@ -23,13 +19,6 @@ MOST_SLIDES = 16
 EPOCHS = {"teacher": 4, "oof": 2, "student": 4}
 MOST_PATCHES = 400  # of a bag in an epoch
 LEARNING_RATE = 5e-4  # at least: so few steps must be larger
-
-
-def start(session: "Session") -> "Job":
-    """Train on a few slides, into a folder of its own."""
-    settings = trial_settings(session.settings)
-    slides = trial_slides(session.cohort)
-    return session.train(session.promised_folder(FOLDER), settings, slides=slides, title=TITLE, wait=False)
 
 
 def trial_settings(settings: Settings) -> Settings:
@@ -66,6 +55,6 @@ def about(folder: Path, settings: Settings, n_slides: int) -> str:
     return f"A quick trial: {passes} on {slides}. Use Train for a model to work with."
 
 
-def about_run(run: "RunSummary") -> str:
+def about_run(run: RunSummary) -> str:
     """The same of a run that was found on disk."""
     return about(run.folder, run.settings, run.n_train + run.n_valid)

@@ -6,9 +6,9 @@ from pathlib import Path
 from ...core.settings import Settings
 from ...store.cohort import Cohort
 from ...store.splits import with_splits
+from ..project.runs import RUN_NAME
 from ..training import advice
 from .scales import Known, read_scales
-from .train import RUN_NAME
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Weighed:
 
 
 def free_folder(home: Path) -> Path:
-    """A run folder in `home` that is not there yet, as `Session.default_run_folder` chooses it."""
+    """A run folder in `home` that is not there yet, as `Runs.free_folder` chooses it."""
     free, number = home / RUN_NAME, 2
     while free.exists():
         free, number = home / f"{RUN_NAME}_{number}", number + 1

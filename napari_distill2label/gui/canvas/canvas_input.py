@@ -5,42 +5,41 @@ labels keeps its Ctrl+Z, as do our layers of tissue, whose strokes napari rememb
 """
 
 import weakref
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..project.project import Project
 from .ownership import about
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
 
-    from ..session import Session
-
 STILL = 4  # px of the screen; a pointer that is moved further while the button is down drags
 LEFT = 1
 OWN_UNDO = ("tissue",)  # roles of layers in which napari's undo is the one that is meant
 
 
-def listen(session: "Session") -> None:
-    """Follow clicks on the canvas. A closed window's session may go."""
-    viewer, found = session.viewer, weakref.ref(session)
+def listen(viewer: "ViewerModel", choose_at: Callable[[Any], object]) -> None:
+    """Call a method with the place of the world that is clicked. Its owner may go: the viewer does not keep it."""
+    found = weakref.WeakMethod(choose_at)
 
     def pressed(viewer: "ViewerModel", event: Any) -> Generator[None, None, None]:
-        alive = found()
-        if alive is None or event.button != LEFT or event.modifiers or not _pans(viewer):
+        choose = found()
+        if choose is None or event.button != LEFT or event.modifiers or not _pans(viewer):
             return
-        yield from _click(alive, event)
+        yield from _click(choose, event)
 
     viewer.mouse_drag_callbacks.append(pressed)
 
 
-def bind_undo(session: "Session", layer: "Layer") -> None:
+def bind_undo(project: Project, layer: "Layer") -> None:
     """While a layer of ours is selected, Ctrl+Z on the canvas is that of the panel."""
     if not about(layer) or about(layer)["role"] in OWN_UNDO:
         return
-    found = weakref.ref(session)
+    found = weakref.ref(project)
 
     def undo(layer: "Layer") -> None:
         if (alive := found()) is not None:
@@ -59,7 +58,7 @@ def _pans(viewer: "ViewerModel") -> bool:
     return str(getattr(viewer.layers.selection.active, "mode", "pan_zoom")) == "pan_zoom"
 
 
-def _click(session: "Session", event: Any) -> Generator[None, None, None]:
+def _click(choose: Callable[[Any], object], event: Any) -> Generator[None, None, None]:
     """From the press to the release of the button."""
     start, away = np.array(event.pos, float), 0.0
     yield
@@ -67,4 +66,4 @@ def _click(session: "Session", event: Any) -> Generator[None, None, None]:
         away = max(away, float(np.abs(np.array(event.pos, float) - start).max()))
         yield
     if away <= STILL:
-        session.review.choose_at(event.position)
+        choose(event.position)

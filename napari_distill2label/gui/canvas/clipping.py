@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
 
+QT_VIEWER = "_qt_viewer"  # of a window of napari, which keeps it to itself
+
 
 def clip(viewer: "ViewerModel", layer: "Layer") -> None:
     """Draw a layer of cells, which is in the viewer, as far as its slide goes. Nothing without a window."""
@@ -28,7 +30,7 @@ def clip(viewer: "ViewerModel", layer: "Layer") -> None:
     with suppress(AttributeError, KeyError, ImportError):
         from vispy.visuals.filters.clipping_planes import PlanesClipper
 
-        node: Any = window._qt_viewer.canvas.layer_to_visual[layer].node
+        node: Any = getattr(window, QT_VIEWER).canvas.layer_to_visual[layer].node
         clipper = PlanesClipper(coord_system="visual")  # x, y of the layer's own pixels: it moves along
         # Each plane: a point on it, and the direction in which things are drawn.
         planes = [[(left, 0, 0), (1, 0, 0)], [(right, 0, 0), (-1, 0, 0)]]

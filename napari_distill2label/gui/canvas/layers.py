@@ -18,6 +18,7 @@ import numpy as np
 from ...core.classes import RGB, colours_of
 from ...core.errors import BundleError
 from ...core.geometry import Mpp
+from ..project.project import network_of
 from . import clipping, ownership, placement
 from .ownership import KEY, SLIDE, about, find
 
@@ -36,6 +37,7 @@ RGBA = tuple[float, float, float, float]  # 0–1
 LABELS, POINTS = "labels", "points"
 PROBABILITY, ATTENTION, CONTRIBUTION = "probability", "attention", "contribution"
 PREDICTED = (PROBABILITY, ATTENTION, CONTRIBUTION, LABELS, POINTS)  # a model's; from the bottom up
+TISSUE = "tissue"  # the role of a mask to paint in
 CORRECTIONS, OUTLINES, FRAME = "corrections", "outlines", "frame"  # a user's; and the frame around one patch
 NOT_SCORED = "not scored"
 # The negative class recedes, so that the tissue below it can be read; findings stand out.
@@ -126,11 +128,6 @@ def notes(
             "patch_map_path": None if patch_map.path is None else str(patch_map.path),
         }
     }
-
-
-def network_of(patch_map: "PatchMap") -> str:
-    """student, teacher or mil."""
-    return str(patch_map.model.get("network", "model"))
 
 
 def label_colours(
@@ -252,6 +249,11 @@ def _garbage_later() -> Iterator[None]:
         gc.unfreeze()
 
 
+def is_open(viewer: "ViewerModel | None") -> bool:
+    """Can layers be shown? Not in a window that closes: napari takes its parts away before it is destroyed."""
+    return viewer is not None and (not hasattr(viewer, "window") or hasattr(viewer.window, "_qt_window"))
+
+
 def same_file(noted: dict[str, Any], path: Path) -> bool:
     """Is this the layer of that file?"""
     return bool(noted.get("path")) and Path(noted["path"]).absolute() == Path(path).absolute()
@@ -260,7 +262,7 @@ def same_file(noted: dict[str, Any], path: Path) -> bool:
 # ---- where one looks ------------------------------------------------------------------------------------------------
 
 
-def looked_at(viewer: "ViewerModel", slide_id: str, centre: tuple[float, float], side: float) -> None:
+def center_on(viewer: "ViewerModel", slide_id: str, centre: tuple[float, float], side: float) -> None:
     """Centre the camera on a point (y, x) of a slide, in level-0 px; come closer only if `side` px would be tiny."""
     slide = find(viewer, SLIDE, slide_id)
     if not slide:

@@ -13,6 +13,7 @@ import numpy as np
 from ...core.classes import RGB
 from ...core.geometry import Mpp, PatchGrid
 from ..layers import shades
+from ..project.project import network_of
 from . import layers, ownership
 from .layers import (
     ATTENTION,
@@ -80,7 +81,8 @@ def _keys(patch_map: "PatchMap") -> list[Key]:
     return [*values, *((LABELS, index) for index in findings)]
 
 
-def _key(layer: "Layer") -> Key:
+def key_of(layer: "Layer") -> Key:
+    """Which of a map's layers one is."""
     noted = layers.about(layer)
     return noted["role"], noted["class_index"]
 
@@ -98,7 +100,7 @@ def _made(
 
 
 def _named(patch_map: "PatchMap", what: str) -> str:
-    return f"{patch_map.slide_id} · {what} ({layers.network_of(patch_map)})"
+    return f"{patch_map.slide_id} · {what} ({network_of(patch_map)})"
 
 
 def _labels(
@@ -233,7 +235,7 @@ def paint(viewer: "ViewerModel", look: Look) -> None:
 def refill(viewer: "ViewerModel", patch_map: "PatchMap", threshold: float, look: Look = PLAIN) -> None:
     """Show what a map holds by now in the layers that are there: it is filled block by block."""
     shown = shades.of(patch_map)
-    for layer in layers.find(viewer, slide_id=patch_map.slide_id, model=layers.network_of(patch_map)):
+    for layer in layers.find(viewer, slide_id=patch_map.slide_id, model=network_of(patch_map)):
         noted = layers.about(layer)
         made = layers.notes(patch_map, noted["role"], noted["threshold"], noted["class_index"])
         ownership.note(layer, **made[layers.KEY])
@@ -282,7 +284,7 @@ def add_next(
 
     napari takes 50 to 100 ms for a layer: the window is to answer between two of them.
     """
-    keys, there = _keys(patch_map), {_key(layer): layer for layer in _there(viewer, patch_map)}
+    keys, there = _keys(patch_map), {key_of(layer): layer for layer in _there(viewer, patch_map)}
     missing = [key for key in keys if key not in there and key not in without]
     if not missing:
         return None
@@ -297,13 +299,13 @@ _ABOVE = (layers.CORRECTIONS, layers.OUTLINES, layers.FRAME)
 
 
 def _there(viewer: "ViewerModel", patch_map: "PatchMap") -> list["Layer"]:
-    return layers.find(viewer, slide_id=patch_map.slide_id, model=layers.network_of(patch_map))
+    return layers.find(viewer, slide_id=patch_map.slide_id, model=network_of(patch_map))
 
 
 def _fits(layer: "Layer", patch_map: "PatchMap", mpp: Mpp | None) -> bool:
     """Is this one of the layers the map has, with its place and its classes?"""
     patches = patch_map.patches
-    if _key(layer) not in _keys(patch_map) or layers.about(layer)["classes"] != list(patch_map.classes):
+    if key_of(layer) not in _keys(patch_map) or layers.about(layer)["classes"] != list(patch_map.classes):
         return False
     if not isinstance(patches, PatchGrid):
         return np.array_equal(layer.data, patches.centres) and np.allclose(layer.scale, mpp or (1.0, 1.0))

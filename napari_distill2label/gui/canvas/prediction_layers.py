@@ -1,164 +1,301 @@
-"""Lays the maps of the shown slide over it, layer by layer, so that the window answers in between."""
+"""Lays the maps of the shown slide over it, layer by layer, so that the window answers in between. No Qt.
 
+Patch maps are read in the worker's thread while they are predicted (`with_live_view`), or in the background when a
+slide is shown; here they are only laid out.
+"""
+
+import time
 import weakref
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from psygnal import Signal
 
 from ...core.errors import Distill2LabelError
+from ...core.events import Event, ItemDone, ItemStarted, Progress
 from ..layers import shades
+from ..project.project import Maps, Project, network_of
 from ..runner.debounce import Debounce
+from ..runner.draining import Work
+from ..runner.reader import BackgroundReader
 from ..wording import in_the_window
 from . import layers, map_layers
+from .layer_watch import LayerWatch
 
 if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Layer
+
     from ...store.maps.patch_map import PatchMap
     from ..layers.shades import Shades
-    from ..session import Session
+    from ..runner.jobs import Job
 
 TURN = 20  # ms of the window's between two layers that are added
+FILLING_INTERVAL = 0.5  # s between two looks at a map that is being filled
+FILLING_SHARE = 0.05  # of the time that may go into looking
+OTHER_SIZE = "what was predicted has another size than the slide: predict again"
 
 
-class LaidMaps:
-    """The part of `Overlays` that adds layers."""
+class PredictionLayers:
+    """The layers of what the networks say of the shown slide.
 
-    filled = Signal(str)  # slide id: there is more to see of its prediction
-    _apply: Callable[[], None]
-    _on_eye: Callable[[Any], None]
-    _on_opacity: Callable[[Any], None]
+    Attributes
+    ----------
+    negatives
+        Are negative patches coloured, too?
+    removed
+        Which kinds of layers the user removed from napari's list, of the slide that is shown.
+    sync_others
+        Adds the next layer that is no model's but belongs over the prediction. Was there one?
+    """
 
-    def __init__(self, session: "Session", negatives: bool = False) -> None:
-        self._session = weakref.ref(session)
+    added = Signal(object)  # Layer: a new one
+    laid = Signal()  # the layers that are there have been filled, added or are no longer wanted
+    updated = Signal(str)  # slide id: there is more to see of its prediction
+
+    def __init__(
+        self,
+        viewer: "weakref.ref[ViewerModel]",
+        project: Project,
+        reader: BackgroundReader,
+        watch: LayerWatch,
+        has_window: bool,
+        negatives: bool,
+    ) -> None:
+        self._viewer, self._project, self._reader = viewer, project, reader
         self.negatives = negatives
-        self._unwanted: set[map_layers.Key] = set()  # layers of the shown slide that the user removed
-        self._setting = False  # what layers tell meanwhile is not the user's doing
+        self.removed: set[map_layers.Key] = set()
+        self.sync_others: Callable[[], bool] = lambda: False
         self._filling: PatchMap | None = None  # the map whose layers fill in while it is computed
-        self._laying: dict[str, Iterator[bool]] = {}  # by model: adds its layers one by one, then True
-        self._later = Debounce(self._go_on, TURN)
-        self._latest: dict[str, Shades] = {}  # of the shown slide, by model: seen until a newer map has been read
-
-    @property
-    def session(self) -> "Session":
-        session = self._session()
-        if session is None:
-            raise RuntimeError("the session of these layers is gone")
-        return session
-
-    @property
-    def colours(self) -> map_layers.Colours:
-        """Colours of the classes by name."""
-        return dict(zip(self.session.classes, self.session.colours, strict=True))
+        self._filled: Shades | None = None  # what of it they show
+        self._is_predicting = False
+        self._laying: dict[str, Iterator[bool]] = {}  # by network: adds its layers one by one, then True
+        self._soon = Debounce(self._go_on, TURN)
+        self._has_window = has_window
+        self._latest: dict[str, Shades] = {}  # of the shown slide, by network: seen until a newer map has been read
+        watch.removed.connect(self._on_removed)
+        project.events.model.connect(self._on_model)
+        project.events.network.connect(self._on_network)
+        project.events.shown.connect(self.lay_all)
+        project.events.predictions.connect(self._on_predictions)
+        project.events.threshold.connect(self._on_threshold)
+        project.colours_changed.connect(self.recolour)
 
     @property
     def look(self) -> map_layers.Look:
         """How labels are coloured."""
-        return map_layers.Look(self.colours, self.negatives)
-
-    def lay(self, patch_map: "PatchMap") -> None:
-        """Show a map over its slide, if that is shown, at once when it has been read, else as soon as it is."""
-        session = self.session
-        if session.shown != patch_map.slide_id:
-            return
-        ready = shades.known(patch_map)
-        if ready is not None and (ready.is_complete or not patch_map.is_complete):
-            self._lay_out(patch_map)
-            return
-        key = ("map", patch_map.slide_id, layers.network_of(patch_map))
-
-        def failed(error: Exception) -> None:
-            if not isinstance(error, Distill2LabelError):
-                raise error
-            session.failures[patch_map.slide_id] = in_the_window(str(error))
-            session.slides_changed.emit()
-
-        session.reader.request(
-            key, lambda: shades.read(patch_map), lambda shown: self._lay_out(patch_map), failed
-        )  # fmt: skip
-
-    def lay_all(self, slide_id: str) -> None:
-        """Show what was predicted of a slide; of other slides, only what can be read again is kept."""
-        self._unwanted.clear()
-        self._latest = {network: latest for network, latest in self._latest.items() if latest.slide_id == slide_id}
-        for other, maps in self.session.predictions.items():
-            for patch_map in maps.values():
-                if other != slide_id:
-                    shades.forget(patch_map)
-        for patch_map in self.session.predictions.get(slide_id, {}).values():
-            self.lay(patch_map)
-        self._apply()
-
-    def _lay_out(self, patch_map: "PatchMap") -> None:
-        session = self.session
-        slide = layers.find(session.viewer, layers.SLIDE, patch_map.slide_id)
-        if not slide or session.shown != patch_map.slide_id:
-            shades.forget(patch_map)  # another slide was shown while this one's map was read
-            return
-        if tuple(slide[0].data[0].shape[:2]) != patch_map.patches.slide_shape:  # made of another frame, or another file
-            session.failures[patch_map.slide_id] = "what was predicted has another size than the slide: predict again"
-            session.slides_changed.emit()
-            return
-        mpp = layers.about(slide[0])["mpp"]
-        map_layers.make_room(session.viewer, patch_map, mpp, session.threshold, self.look)
-        network = layers.network_of(patch_map)
-        self._latest[network] = shades.of(patch_map)
-        self._laying[network] = self._layers_of(patch_map)
-        self._apply()
-        if not self._later.waits:
-            self._go_on()
-        self.filled.emit(patch_map.slide_id)
-
-    def forget(self) -> None:
-        """Another model, or other slides: what was read of the former ones stands for nothing any more."""
-        self._latest.clear()
-        self._laying.clear()
-        self._filling = None
+        return map_layers.Look(self._project.colour_by_class, self.negatives)
 
     @property
     def busy(self) -> bool:
         """Are there layers still to be added?"""
         return bool(self._laying)
 
+    # ---- the shown slide's map -------------------------------------------------------------------------------------
+
+    @property
+    def map(self) -> "PatchMap | None":
+        """What the chosen network says of the shown slide, as far as it is filled; None where nothing is laid out."""
+        project, filling = self._project, self._filling
+        if filling is not None and filling.slide_id == project.shown and network_of(filling) == project.network:
+            return filling
+        return project.map_of(project.shown)
+
+    @property
+    def view(self) -> "Shades | None":
+        """Its arrays; while they are being read those of the map before, else None."""
+        patch_map = self.map
+        if patch_map is None:
+            return None
+        found = shades.known(patch_map) or self._latest.get(network_of(patch_map))
+        return found if found is not None and found.slide_id == self._project.shown else None
+
+    # ---- laying out ------------------------------------------------------------------------------------------------
+
+    def lay(self, patch_map: "PatchMap") -> None:
+        """Show a map over its slide, if that is shown, at once when it has been read, else as soon as it is."""
+        if self._project.shown != patch_map.slide_id:
+            return
+        ready = shades.known(patch_map)
+        if ready is not None and (ready.is_complete or not patch_map.is_complete):
+            self._lay_out(patch_map)
+            return
+
+        def failed(error: Exception) -> None:
+            if not isinstance(error, Distill2LabelError):
+                raise error
+            self._project.fail(patch_map.slide_id, in_the_window(str(error)))
+
+        key = ("map", patch_map.slide_id, network_of(patch_map))
+        self._reader.request(key, lambda: shades.read(patch_map), lambda shown: self._lay_out(patch_map), failed)
+
+    def lay_all(self) -> None:
+        """Show what was predicted of the shown slide; of other slides, only what can be read again is kept."""
+        shown = self._project.shown
+        if shown is None:
+            return
+        self.removed.clear()
+        self._latest = {network: latest for network, latest in self._latest.items() if latest.slide_id == shown}
+        for slide_id, maps in self._project.predictions.items():
+            for patch_map in maps.values():
+                self.lay(patch_map) if slide_id == shown else shades.forget(patch_map)
+        self.laid.emit()
+
+    def bring_back(self, keys: "set[map_layers.Key]") -> None:
+        """Add layers that the user had removed from napari's list."""
+        self.removed -= keys
+        for patch_map in self._project.predictions.get(self._project.shown or "", {}).values():
+            self.lay(patch_map)
+
+    def recolour(self) -> None:
+        """Give the classes other colours, wherever a model's labels are shown."""
+        if (viewer := self._viewer()) is not None:
+            map_layers.paint(viewer, self.look)
+
+    def _lay_out(self, patch_map: "PatchMap") -> None:
+        viewer, project = self._viewer(), self._project
+        slide = layers.find(viewer, layers.SLIDE, patch_map.slide_id) if viewer is not None else []
+        if not slide or project.shown != patch_map.slide_id:
+            shades.forget(patch_map)  # another slide was shown while this one's map was read
+            return
+        if tuple(slide[0].data[0].shape[:2]) != patch_map.patches.slide_shape:  # made of another frame, or another file
+            project.fail(patch_map.slide_id, OTHER_SIZE)
+            return
+        mpp = layers.about(slide[0])["mpp"]
+        map_layers.make_room(viewer, patch_map, mpp, project.threshold, self.look)
+        network = network_of(patch_map)
+        self._latest[network] = shades.of(patch_map)
+        self._laying[network] = self._layers_of(patch_map)
+        self.laid.emit()
+        if not self._soon.waits:
+            self._go_on()
+        self.updated.emit(patch_map.slide_id)
+
     def _go_on(self) -> None:
         """Add the next layer; what is left follows when the window has had its turn, without one at once."""
-        session = self._session()
-        if session is None or session._is_closed:
+        if not layers.is_open(self._viewer()):
             self._laying.clear()
             return
         while self._laying:
             network = next(iter(self._laying))
             if next(self._laying[network], True):
                 del self._laying[network]
-            elif session._has_window:
-                self._later.start()
+            elif self._has_window:
+                self._soon.start()
                 return
 
     def _layers_of(self, patch_map: "PatchMap") -> Iterator[bool]:
         """Add the layers of a map that are missing, one at a time: the labels, the user's corrections, the others."""
         while self._add_layer_of(patch_map):
             yield False
-            while self.session.review.sync():
+            while self.sync_others():
                 yield False
-        while self.session.review.sync():  # other patches may be in the layers that were there
+        while self.sync_others():  # other patches may be in the layers that were there
             yield False
 
     def _add_layer_of(self, patch_map: "PatchMap") -> bool:
         """Was there one to add? Not if another map, or none, is to be shown by now."""
-        session = self.session
-        slide_id, network = patch_map.slide_id, layers.network_of(patch_map)
-        slide = layers.find(session.viewer, layers.SLIDE, slide_id)
-        wanted = self._filling, session.predictions.get(slide_id, {}).get(network)
-        if not slide or session.shown != slide_id or not any(patch_map is each for each in wanted):
+        viewer, project, slide_id = self._viewer(), self._project, patch_map.slide_id
+        slide = layers.find(viewer, layers.SLIDE, slide_id)
+        wanted = self._filling, project.predictions.get(slide_id, {}).get(network_of(patch_map))
+        if not slide or project.shown != slide_id or not any(patch_map is each for each in wanted):
             return False
-        self._setting = True  # a new layer's eye is not the user's
-        try:
-            mpp = layers.about(slide[0])["mpp"]
-            added = map_layers.add_next(session.viewer, patch_map, mpp, session.threshold, self.look, self._unwanted)
-        finally:
-            self._setting = False
+        mpp = layers.about(slide[0])["mpp"]
+        added = map_layers.add_next(viewer, patch_map, mpp, project.threshold, self.look, self.removed)
         if added is None:
             return False
-        added.events.visible.connect(self._on_eye)
-        added.events.opacity.connect(self._on_opacity)
-        self._apply()
+        self.added.emit(added)
+        self.laid.emit()
         return True
+
+    # ---- following the project -------------------------------------------------------------------------------------
+
+    def _on_predictions(self, now: Mapping[str, Maps], before: Mapping[str, Maps]) -> None:
+        shown, viewer = self._project.shown or "", self._viewer()
+        maps, former = now.get(shown, {}), before.get(shown, {})
+        if viewer is not None and (gone := former.keys() - maps.keys()):
+            there = layers.find(viewer, slide_id=shown)
+            layers.remove(viewer, [layer for layer in there if layers.about(layer).get("model") in gone])
+        for network, patch_map in maps.items():
+            if patch_map is not former.get(network):
+                self.lay(patch_map)
+
+    def _on_model(self) -> None:
+        """What another model predicted would pass for this one's."""
+        self._latest.clear()
+        self._laying.clear()
+        self._filling = None
+        if (viewer := self._viewer()) is not None:
+            layers.remove(viewer, [layer for role in layers.PREDICTED for layer in layers.find(viewer, role)])
+
+    def _on_network(self) -> None:
+        if not self._is_predicting:
+            self._filling = None  # of a prediction that was stopped
+        self.lay_all()
+
+    def _on_threshold(self, threshold: float) -> None:
+        if (viewer := self._viewer()) is not None:
+            map_layers.recolour(viewer, threshold, self.look)
+
+    def _on_removed(self, layer: "Layer", by_user: bool) -> None:
+        """What the user removed from napari's list stays away while this slide is shown."""
+        noted = layers.about(layer)
+        if by_user and noted["role"] in layers.PREDICTED and noted["slide_id"] == self._project.shown:
+            self.removed.add(map_layers.key_of(layer))
+
+    # ---- filling in ------------------------------------------------------------------------------------------------
+
+    def with_live_view(self, work: Work) -> Work:
+        """The same work; what the window will show of its maps is read in the thread that fills them."""
+        shown_map: PatchMap | None = None
+        next_look = 0.0
+        try:
+            while True:
+                event = next(work)
+                if isinstance(event, ItemStarted):
+                    shown_map = event.result if self._is_shown(event.result) else None
+                    if shown_map is not None:
+                        shades.read(shown_map)
+                elif isinstance(event, ItemDone):
+                    if self._is_shown(event.result):
+                        shades.read(event.result)
+                    shown_map = None
+                elif isinstance(event, Progress) and shown_map is not None and time.monotonic() > next_look:
+                    began = time.monotonic()
+                    shades.read(shown_map)
+                    took = time.monotonic() - began
+                    next_look = time.monotonic() + max(FILLING_INTERVAL, took / FILLING_SHARE)
+                yield event
+        except StopIteration as stop:
+            return stop.value
+        finally:
+            work.close()
+
+    def _is_shown(self, patch_map: object) -> bool:
+        shown = self._project.shown
+        return patch_map is not None and shown is not None and shown == getattr(patch_map, "slide_id", None)
+
+    def take_event(self, job: "Job", event: Event) -> None:
+        """Follow a prediction: its layers appear when a slide is begun, and fill in."""
+        if isinstance(event, ItemStarted):
+            self.removed.clear()  # who predicts wants to see it
+            is_read = shades.known(event.result) is not None
+            self._filling = event.result if is_read and self._project.own([event.result]) else None
+            self._filled = None
+        elif isinstance(event, ItemDone):
+            self._filling = None
+        if self._filling is not None and shades.known(self._filling) is not self._filled:
+            self._filled = shades.known(self._filling)
+            self._lay_out(self._filling)
+
+    def take_job(self, job: "Job") -> None:
+        """A prediction that was stopped in the middle of a slide leaves the one before, where there is one."""
+        if job.kind != "predict":
+            return
+        self._is_predicting = job.is_running
+        if not job.is_running and self._filling is not None:
+            slide_id, network = self._filling.slide_id, network_of(self._filling)
+            former = self._project.predictions.get(slide_id, {}).get(network)
+            if former is not None:
+                self._filling = None
+                self.lay(former)

@@ -1,29 +1,32 @@
-"""Which slide is on the canvas: opened beside the window, shown, and taken away again. Mixed into `Session`. No Qt.
+"""Which slide is on the canvas: opened in the background, shown, and taken away again. No Qt.
 
-The choice moves at once, the picture follows: `current` is the slide of the highlighted row from the moment it is asked
-for, `shown` the one whose picture is there. Between the two the canvas shows no other slide, and says what it waits for
-(`canvas_note`).
+The choice moves at once, the picture follows: `project.current` is the slide of the highlighted row from the moment it
+is asked for, `project.shown` the one whose picture is there. Between the two the canvas shows no other slide, and says
+what it waits for (`canvas_note`).
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import weakref
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from psygnal import Signal
+
 from ...core.errors import Distill2LabelError
-from ...store.cohort import CohortSlide
-from ..project.project import SlideList
+from ...store.cohort import Cohort, CohortSlide
+from ..project.project import Project
 from ..runner.debounce import Debounce
 from ..runner.draining import plain_reason
 from ..runner.reader import BackgroundReader
 from ..wording import in_the_window
 from . import canvas_input, layers, ownership
 from .canvas_note import CanvasNote, CanvasState, canvas_text
-from .display import Overlays
+from .layer_watch import LayerWatch
 from .opening import opened_slide
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
+    from napari.layers import Layer
 
     from ...slides.slide import Slide
 
@@ -31,52 +34,62 @@ Value = TypeVar("Value")
 KEYS_IN_A_ROW = 60  # ms; of slides that are asked for faster than this only the last is opened
 
 
-class Showing(SlideList):
-    """One slide of the list on the canvas at a time. The state it works on is `Session`'s."""
+class SlideView:
+    """Opens slides and puts one of them on the canvas at a time.
 
-    viewer: "ViewerModel"
-    reader: BackgroundReader
-    overlays: Overlays
-    current: str | None
-    shown: str | None
-    showing: str | None
-    failures: dict[str, str]
-    shown_changed: Any
-    current_changed: Any
-    message_over: Any
-    telling_of_slide = False  # is what `message` tells of the slide that was asked for?
-    _has_window: bool
-    _in_between: bool
-    _clearing = False  # are layers added or taken away by us?
-    _why_not_shown = ""  # why the current slide cannot be shown
-    _viewer: "Callable[[], ViewerModel | None]"
-    _open: "dict[str, Slide]"
+    Attributes
+    ----------
+    is_telling
+        Is what `project.message` tells of the slide that was asked for?
+    add_slide
+        Adds a slide's file to the list, with a label: napari itself has opened it. Returns ids of what was added.
+    """
 
-    def __init__(self) -> None:
-        super().__init__()
+    settled = Signal()  # after a layer came or went by a person's hand
+    message_over = Signal()  # what was told of the slide before is no news any more
+
+    def __init__(
+        self,
+        viewer: "weakref.ref[ViewerModel]",
+        project: Project,
+        reader: BackgroundReader,
+        watch: LayerWatch,
+        has_window: bool,
+    ) -> None:
+        self._viewer, self._project, self._reader, self._watch = viewer, project, reader, watch
+        self._has_window = has_window
+        self.is_telling = False
+        self.add_slide: Callable[[str, str | None], Sequence[str]] = lambda path, label: ()
+        self._why_not_shown = ""  # why the current slide cannot be shown
+        self._open: dict[str, Slide] = {}
         self._note = CanvasNote()
         self._opening_soon = Debounce(self._open_current, KEYS_IN_A_ROW)
-        self._settling = Debounce(self._settle, 0, self._has_window)
-        self._surplus: list[tuple[Any, str]] = []  # layers that napari made of a slide that is listed, and its id
+        self._settling = Debounce(self._settle, 0, has_window)
+        self._surplus: list[tuple[Layer, str]] = []  # layers that napari made of a slide that is listed, and its id
+        watch.inserted.connect(self.adopt)
+        watch.removed.connect(self._on_removed)
+        watch.changed.connect(self._write_note)
+        project.events.current.connect(self._on_current)
+        project.events.cohort.connect(self._on_cohort)
 
     # ---- choosing ---------------------------------------------------------------------------------------------------
 
     def show(self, slide_id: str, again: bool = False, *, wait: bool = True) -> None:
         """Select a slide, and show it and what was predicted of it. Layers that are not ours stay.
 
-        The slide is selected when this returns. Its file is opened beside the window, which stays alive: of several
-        slides that are asked for meanwhile (`showing`), the last is opened. `SlideError` says why one cannot be read;
-        with `wait` False this returns at once, and that is told (`message`, and on the canvas).
+        The slide is selected when this returns. Its file is opened in the background, and the window stays alive: of
+        several slides that are asked for meanwhile (`project.opening`), the last is opened. `SlideError` says why one
+        cannot be read; with `wait` False this returns at once, and that is told (`message`, and on the canvas).
         """
-        row = self._row(slide_id)
+        row = self._project.row(slide_id)
         self._choose(slide_id, again)
-        if self.showing is None:
+        if self._project.opening is None:
             return
         if not wait and self._has_window:
             self._opening_soon.start()
             return
         try:
-            slide = self._reading(partial(opened_slide, row.path, row.mpp))
+            slide = self._reader.wait_for(partial(opened_slide, row.path, row.mpp))
         except Distill2LabelError as error:
             self._not_shown(row, error, told=not wait)
             if wait:
@@ -84,137 +97,141 @@ class Showing(SlideList):
             return
         self._take_slide(row, slide)
 
+    def show_soon(self, slide_id: str) -> None:
+        """Show a slide as soon as it is open; where it cannot be read, the canvas says so."""
+        self.show(slide_id, wait=False)
+
     def show_by(self, steps: int, visible: Sequence[str] | None = None, order: Sequence[str] | None = None) -> None:
         """Select and show the slide so many places further on; at either end nothing changes.
 
         `order` has the ids of all slides as the table is sorted, `visible` those that are not filtered out; None: the
         list's own.
         """
-        ids = [row.slide_id for row in self.cohort]
-        slide_id = neighbour(self.current, steps, ids if visible is None else visible, order or ids)
+        ids = [row.slide_id for row in self._project.cohort]
+        current = self._project.current
+        slide_id = neighbour(current, steps, ids if visible is None else visible, order or ids)
         if slide_id is not None:
-            self.select([slide_id])
+            self._project.select([slide_id])
             self.show(slide_id, wait=False)
 
     def _choose(self, slide_id: str, again: bool) -> None:
         """Make a slide the current one, at once; the picture of another one goes."""
-        self._opening_soon.stop()
-        self.reader.cancel("show")
-        changed, self.current, self._why_not_shown = self.current != slide_id, slide_id, ""
-        there = bool(layers.find(self.viewer, layers.SLIDE, slide_id))
-        self.showing = slide_id if again or not there else None
-        if slide_id not in self.selected:
-            self.select([slide_id])
+        project, viewer = self._project, self._viewer()
+        self._stop_opening()
+        changed, self._why_not_shown = project.current != slide_id, ""
+        there = viewer is not None and bool(layers.find(viewer, layers.SLIDE, slide_id))
+        opening = slide_id if again or not there else None
+        if slide_id not in project.selected:
+            project.select([slide_id])
+        if changed:
+            self.message_over.emit()
+        project.change(opening=opening, current=slide_id)
         if there:
-            if not again and self.shown != slide_id:
+            if not again and project.shown != slide_id:
                 self._put_on_screen(slide_id)
         else:
             self._clear_canvas()
-        if changed:
-            self.message_over.emit()
-            self.current_changed.emit()
         self._write_note()
 
-    def _choose_none(self) -> None:
-        """No slide is the current one: it was taken off the list, or other slides are there."""
+    def _on_current(self, current: str | None) -> None:
+        """No slide is the current one: it was taken off the list, or other slides are about to come."""
+        if current is None:
+            self._stop_opening()
+            self._project.opening = None
+            self._clear_canvas()
+            self._write_note()
+
+    def _on_cohort(self, now: Cohort, before: Cohort) -> None:
+        """The µm/px of the slide that is shown was changed: it has another size now."""
+        shown = self._project.shown
+        if shown is None or self._project.current != shown:
+            return
+        rows = [next((row for row in cohort if row.slide_id == shown), None) for cohort in (now, before)]
+        if None not in rows and rows[0].path == rows[1].path and rows[0].mpp != rows[1].mpp:
+            self.show(shown, again=True, wait=False)
+
+    def _stop_opening(self) -> None:
         self._opening_soon.stop()
-        self.reader.cancel("show")
-        self.current = self.showing = None
-        self._clear_canvas()
-        self.current_changed.emit()
-        self._write_note()
+        self._reader.cancel("show")
 
     def _clear_canvas(self, but: str | None = None) -> None:
         """Take away our layers, but those of one slide."""
-        kept = [] if but is None else layers.find(self.viewer, slide_id=but)
-        with self._clearing_up():
-            layers.remove(self.viewer, [layer for layer in layers.find(self.viewer) if layer not in kept])
-        if self.shown != but:
-            self.shown = None
-            self.shown_changed.emit()
-
-    @contextmanager
-    def _clearing_up(self) -> Iterator[None]:
-        before, self._clearing = self._clearing, True
-        try:
-            yield
-        finally:
-            self._clearing = before
+        viewer = self._viewer()
+        if viewer is None:
+            return
+        kept = [] if but is None else layers.find(viewer, slide_id=but)
+        with self._watch.our_hand():
+            layers.remove(viewer, [layer for layer in layers.find(viewer) if layer not in kept])
+        if self._project.shown != but:
+            self._project.shown = None
 
     # ---- opening ----------------------------------------------------------------------------------------------------
 
     def _open_current(self) -> None:
         """Have the file of the slide that was asked for last opened."""
-        row = next((row for row in self.cohort if row.slide_id == self.showing), None)
-        if row is not None and self._viewer() is not None and not self._is_closed:
-            self.reader.request(
+        opening = self._project.opening
+        row = next((row for row in self._project.cohort if row.slide_id == opening), None)
+        if row is not None and layers.is_open(self._viewer()):
+            self._reader.request(
                 "show", partial(opened_slide, row.path, row.mpp), partial(self._take_slide, row),
                 partial(self._not_shown, row), dropped=_close, urgent=True,
             )  # fmt: skip
 
     def _take_slide(self, row: CohortSlide, slide: "Slide") -> None:
         """The file is open: lay it on the canvas, unless it is no longer what is wanted."""
-        slide_id = row.slide_id
-        now = next((each for each in self.cohort if each.slide_id == slide_id), None)
-        if self.showing != slide_id or now is None or (now.path, now.mpp) != (row.path, row.mpp) or self._is_closed:
+        project, viewer, slide_id = self._project, self._viewer(), row.slide_id
+        now = next((each for each in project.cohort if each.slide_id == slide_id), None)
+        is_other = now is None or (now.path, now.mpp) != (row.path, row.mpp)
+        if project.opening != slide_id or is_other or not layers.is_open(viewer):
             slide.close()
             return
-        self.showing = None
+        project.opening = None
         self._say_of_slide(*(f"{slide_id}: {notice}" for notice in slide.notices))
         self._clear_canvas()  # first: napari warns of layers in µm beside some in px
         self._open[slide_id] = slide
-        self.failures.pop(slide_id, None)
-        with self._clearing_up():
-            layer = layers.add_slide(self.viewer, slide, slide_id, now.label)
+        project.forgive([slide_id])
+        with self._watch.our_hand():
+            layer = layers.add_slide(viewer, slide, slide_id, now.label)
         layer.events.visible.connect(self._on_eye)
         self._uncover()
         self._put_on_screen(slide_id)
 
     def _not_shown(self, row: CohortSlide, error: Exception, told: bool = True) -> None:
-        if self.showing == row.slide_id:
-            self.showing = None
+        project, slide_id = self._project, row.slide_id
+        if project.opening == slide_id:
+            project.opening = None
             self._clear_canvas()  # of a slide that was opened again, the picture as it was
         known = isinstance(error, Distill2LabelError)
-        self.failures[row.slide_id] = in_the_window(str(error) if known else plain_reason(error))
-        if self.current == row.slide_id:
-            self._why_not_shown = self.failures[row.slide_id]
-        self.slides_changed.emit()
+        reason = in_the_window(str(error) if known else plain_reason(error))
+        if project.current == slide_id:
+            self._why_not_shown = reason
+        project.fail(slide_id, reason)
         if told:
-            self._say_of_slide(str(error) if known else f"{row.slide_id}: {plain_reason(error)}")
+            self._say_of_slide(str(error) if known else f"{slide_id}: {plain_reason(error)}")
         self._write_note()
 
     def _say_of_slide(self, *texts: str) -> None:
         """Tell of the slide that was asked for; what was told of the one before is no news any more."""
         self.message_over.emit()
-        self.telling_of_slide = True
+        self.is_telling = True
         for text in texts:
-            self._tell(text)
-        self.telling_of_slide = False
-
-    @property
-    def _is_closed(self) -> bool:
-        """Has the window been closed? napari takes its parts away before it is destroyed."""
-        return self._has_window and not hasattr(self.viewer.window, "_qt_window")
+            self._project.tell(text)
+        self.is_telling = False
 
     def _put_on_screen(self, slide_id: str) -> None:
         self._clear_canvas(but=slide_id)
-        self.shown = slide_id
-        self.overlays.lay_all(slide_id)
-        self.viewer.reset_view()
-        self.slides_changed.emit()
-        self.shown_changed.emit()
+        self._project.shown = slide_id
+        if (viewer := self._viewer()) is not None:
+            viewer.reset_view()
         self._write_note()
 
-    def _reading(self, read: Callable[[], Value]) -> Value:
-        return read() if self._in_between else self.reader.wait_for(read)
-
-    def _at_once(self, act: Callable[[], Value]) -> Value:
-        """Inside an event of napari nothing else may happen meanwhile: what looks at files here looks at one name."""
-        self._in_between = True
-        try:
-            return act()
-        finally:
-            self._in_between = False
+    def close(self) -> None:
+        """Close the slides' files. Idempotent."""
+        self._opening_soon.stop()
+        self._settling.stop()
+        for slide in self._open.values():
+            slide.close()
+        self._open.clear()
 
     # ---- what the canvas says ---------------------------------------------------------------------------------------
 
@@ -224,101 +241,95 @@ class Showing(SlideList):
         return canvas_text(self._canvas_state())
 
     def _canvas_state(self) -> CanvasState:
-        current = self.current
-        found = layers.find(self.viewer, layers.SLIDE, current) if current else []
-        loading = current is not None and self.showing == current and not found
+        project, viewer = self._project, self._viewer()
+        current = project.current
+        found = layers.find(viewer, layers.SLIDE, current) if current and viewer is not None else []
+        loading = current is not None and project.opening == current and not found
         failure = "" if found else self._why_not_shown
         hidden = bool(found) and not found[0].visible
         covering = next((layer.name for layer in self._covering(found[0])), "") if found else ""
-        return CanvasState(current, self.shown, loading, failure, hidden, covering)
+        return CanvasState(current, project.shown, loading, failure, hidden, covering)
 
     def _write_note(self) -> None:
-        if self._viewer() is not None and not self._is_closed:
-            self._note.write(self.viewer, self.canvas_text)
+        viewer = self._viewer()
+        if layers.is_open(viewer):
+            self._note.write(viewer, self.canvas_text)
 
-    def _covering(self, slide_layer: Any) -> list[Any]:
+    def _covering(self, slide_layer: "Layer") -> "list[Layer]":
         """Images from files that napari opened itself, not hidden, above our slide: a person takes them for it."""
-        above = list(self.viewer.layers)[self.viewer.layers.index(slide_layer) + 1 :]
+        viewer = self._viewer()
+        above = list(viewer.layers)[viewer.layers.index(slide_layer) + 1 :]
         return [layer for layer in above if layer.visible and _is_foreign_picture(layer)]
 
     def _uncover(self) -> None:
         """Hide what napari opened of other slides, which would lie over this one."""
-        (slide_layer,) = layers.find(self.viewer, layers.SLIDE, self.current)
+        current = self._project.current
+        (slide_layer,) = layers.find(self._viewer(), layers.SLIDE, current)
         for layer in self._covering(slide_layer):
             layer.visible = False
-            self._tell(
-                f"{layer.name}: this picture is not in the table of slides and lay over {self.current}. It is hidden "
+            self._project.tell(
+                f"{layer.name}: this picture is not in the table of slides and lay over {current}. It is hidden "
                 "now; click its eye in the layer list to see it"
             )
 
     # ---- what a person does in napari's list of layers ---------------------------------------------------------------
 
-    def _on_layer_inserted(self, event: Any) -> None:
-        self._adopt(event.value)
-        self._write_note()
-
     def _on_eye(self, event: Any) -> None:
         self._write_note()
 
-    def _on_layers_moved(self, event: Any) -> None:
-        self._write_note()
-
-    def _adopt(self, layer: Any) -> None:
+    def adopt(self, layer: "Layer") -> None:
         """A slide opened by napari itself (our reader, our sample data) joins the list, and is the selected one."""
+        viewer, project = self._viewer(), self._project
+        if viewer is None:
+            return
         if _is_foreign_picture(layer):
             layer.events.visible.connect(self._on_eye)
-        layers.adopt(self.viewer, layer)
-        canvas_input.bind_undo(self, layer)
+        layers.adopt(viewer, layer)
+        canvas_input.bind_undo(project, layer)
         noted = layers.about(layer)
-        if noted.get("role") != layers.SLIDE or self._clearing:
+        if noted.get("role") != layers.SLIDE or self._watch.is_ours:
             return
-        row = next((row for row in self.cohort if layers.same_file(noted, row.path)), None)
+        row = next((row for row in project.cohort if layers.same_file(noted, row.path)), None)
         if row is not None:  # it is shown as the table has it: with its own name and µm/px
             self._surplus.append((layer, row.slide_id))
             self._settling.start()
             return
-        label = noted.get("label") if noted.get("label") in self.classes else None
-        if not self._at_once(lambda: self.add_slides([noted["path"]], label)):
+        label = noted.get("label") if noted.get("label") in project.classes else None
+        if not self.add_slide(noted["path"], label):
             return
-        self._opening_soon.stop()
-        self.reader.cancel("show")
-        self.current = self.shown = noted["slide_id"]
-        self.showing, self._why_not_shown = None, ""
+        self._stop_opening()
+        self._why_not_shown = ""
         layer.events.visible.connect(self._on_eye)
-        self.select([self.current])
+        slide_id = noted["slide_id"]
+        project.select([slide_id])
+        project.change(opening=None, current=slide_id, shown=slide_id)
         self._settling.start()  # not inside an event of napari's list
-        self.current_changed.emit()
-        self.shown_changed.emit()
 
-    def _on_layer_removed(self, event: Any) -> None:
-        noted = layers.about(event.value)
-        viewer = self._viewer()
-        if viewer is None:
-            return
+    def _on_removed(self, layer: "Layer") -> None:
+        viewer, noted = self._viewer(), layers.about(layer)
         slide_id = noted.get("slide_id")
-        if noted.get("role") == layers.SLIDE and not layers.find(viewer, layers.SLIDE, slide_id):
-            slide = self._open.pop(slide_id, None)
-            if slide is not None and not ownership.copies_of(viewer, slide_id):
-                slide.close()
-            if self.shown == slide_id and not self._clearing:
-                self.shown = None
-                self.shown_changed.emit()
-                self._settling.start()
-        if not self._clearing:
-            self._write_note()
+        if noted.get("role") != layers.SLIDE or layers.find(viewer, layers.SLIDE, slide_id):
+            return
+        slide = self._open.pop(slide_id, None)
+        if slide is not None and not ownership.copies_of(viewer, slide_id):
+            slide.close()
+        if self._project.shown == slide_id and not self._watch.is_ours:
+            self._project.shown = None
+            self._settling.start()
 
     def _settle(self) -> None:
         """After a layer came or went by a person's hand: no layer of ours is left that is not of the slide shown."""
-        if self._viewer() is None or self._is_closed:
+        viewer, shown = self._viewer(), self._project.shown
+        if not layers.is_open(viewer):
             return
         surplus, self._surplus = self._surplus, []
-        with self._clearing_up():
-            layers.remove(self.viewer, [layer for layer, _ in surplus])
-        self._clear_canvas(but=self.shown)
+        with self._watch.our_hand():
+            layers.remove(viewer, [layer for layer, _ in surplus])
+        self._clear_canvas(but=shown)
         if surplus:
             self.show(surplus[-1][1], wait=False)
-        elif self.shown is not None:
-            self.overlays.lay_all(self.shown)
+        elif shown is not None:
+            self.settled.emit()
         self._write_note()
 
 
@@ -342,7 +353,7 @@ def _close(slide: "Slide") -> None:
     slide.close()
 
 
-def _is_foreign_picture(layer: Any) -> bool:
+def _is_foreign_picture(layer: "Layer") -> bool:
     """An image that is not a layer of ours, of a file or a copy of a slide's."""
     is_picture = type(layer).__name__ == "Image" and not layers.about(layer)
     return is_picture and (bool(layer.source.path) or ownership.KEY in layer.metadata)

@@ -1,28 +1,45 @@
-"""Where a user's corrections are kept: a CSV that training and export read. No Qt; mixed into `Review`."""
+"""A user's corrections of patches: per slide, with their file, which training and export read. No Qt, no layers.
+
+Corrections are the user's and predictions the model's: nothing a model or a slider does ever touches these.
+"""
 
 import threading
-import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from psygnal import Signal
 
-from ...core.errors import OutputError
+from ...core.bag import UNLABELLED
+from ...core.errors import CohortError, OutputError
+from ...core.settings import Settings
+from ...slides.discovery import PathLike
 from ...store import corrections
-from ...store.corrections import SlideCorrections
+from ...store.cohort import Cohort
+from ...store.corrections import Patches, SlideCorrections
 from ...store.files.outputs import Outputs
+from ...store.splits import with_splits
 from ...store.tables.points import Points
-from .project import PathLike
+from .project import Project
 
 if TYPE_CHECKING:
-    from ..session import Session
+    from ..layers.shades import Cell, Shades
 
 FILE = "corrections.csv"
 
 
-class KeptCorrections:
-    """The corrections of a session's slides, and their file.
+@dataclass(frozen=True)
+class Agreement:
+    """Of the patches corrected to a class: with how many of them the model agrees at the threshold, and not."""
+
+    agree: int
+    disagree: int
+
+
+class Corrections:
+    """The corrections of a project's slides, and their file.
 
     Attributes
     ----------
@@ -32,35 +49,144 @@ class KeptCorrections:
         Is there something that the file does not hold?
     """
 
-    changed = Signal()  # the corrections, or their file
+    changed = Signal(object)  # the corrections of a slide (its id), or all of them, or their file (None)
+    revisited = Signal(str, tuple)  # slide id, cell: undo or redo has changed this one
 
-    def __init__(self, session: "Session") -> None:
-        self._session = weakref.ref(session)
+    def __init__(self, project: Project) -> None:
+        self._project = project
         self.path: Path | None = None
         self.unsaved = False
         self._slides: dict[str, SlideCorrections] = {}
         self._writing, self._turn = threading.Lock(), 0  # the newest text is what stays in the file
-
-    @property
-    def session(self) -> "Session":
-        session = self._session()
-        if session is None:
-            raise RuntimeError("the session of this review is gone")
-        return session
+        self._assigned: tuple[Cohort, Settings] | None = None  # what `_trained_on` is of
+        self._trained_on: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         """Corrected patches of all slides."""
         return sum(len(slide) for slide in self._slides.values())
+
+    def __repr__(self) -> str:
+        return f"Corrections({len(self)} patches of {len(self.slides)} slides)"
+
+    # ---- what is known --------------------------------------------------------------------------------------------
 
     @property
     def slides(self) -> dict[str, int]:
         """Corrected patches by slide id, of slides that have some."""
         return {slide_id: n for slide_id, slide in self._slides.items() if (n := len(slide))}
 
+    def of_slide(self, slide_id: str | None) -> SlideCorrections | None:
+        """Those of a slide, once its patches are known."""
+        slide = self._slides.get(slide_id or "")
+        return None if slide is None or slide.known is None else slide
+
+    def known(self, slide_id: str) -> np.ndarray | None:
+        """int8 of the patches' shape: class index, −1 where nothing was said. None while the patches are not known."""
+        slide = self.of_slide(slide_id)
+        return None if slide is None else slide.known.copy()
+
+    def correction_at(self, slide_id: str, cell: "Cell") -> str | None:
+        """The class a patch was corrected to, if it was."""
+        slide = self.of_slide(slide_id)
+        if slide is None or slide.known[cell] == UNLABELLED:
+            return None
+        return slide.classes[slide.known[cell]]
+
+    def agreement(self, slide_id: str, shown: "Shades | None", threshold: float) -> dict[str, Agreement]:
+        """By class of a slide's corrections: does the model agree that said what is `shown`? {} without both."""
+        slide = self.of_slide(slide_id)
+        if slide is None or shown is None or shown.scored.shape != slide.known.shape:
+            return {}
+        given = slide.known != UNLABELLED
+        said, probability = slide.known[given], shown.probability[given]
+        label = shown.labels(threshold)[given].astype(int) - 1
+        found = {}
+        for index, name in enumerate(slide.classes):
+            mine = said == index
+            if mine.any():
+                agrees = label == index
+                if shown.multi_label and index:
+                    agrees = probability[:, index] >= np.float32(threshold)
+                elif shown.multi_label:
+                    agrees = (probability[:, 1:] < np.float32(threshold)).all(1)
+                agree = int((mine & agrees).sum())
+                found[name] = Agreement(agree, int(mine.sum()) - agree)
+        return found
+
+    def next_uncertain(self, slide_id: str, shown: "Shades", threshold: float, seen: "set[Cell]") -> "Cell | None":
+        """The patch the model is least sure of that was neither corrected nor `seen`; None when all were corrected.
+
+        With two classes: the nearest to the threshold; with more: the one of highest entropy. When all others were
+        seen, `seen` is emptied: the round begins again.
+        """
+        doubt = shown.uncertainty(threshold)
+        known = self.known(slide_id)
+        if known is not None and known.shape == doubt.shape:
+            doubt[known != UNLABELLED] = -np.inf
+        if not np.isfinite(doubt).any():
+            return None
+        unseen = doubt.copy()
+        for cell in seen:
+            unseen[cell] = -np.inf
+        if not np.isfinite(unseen).any():
+            seen.clear()
+            unseen = doubt
+        return tuple(int(index) for index in np.unravel_index(int(np.argmax(unseen)), unseen.shape))
+
+    def count_unused(self, settings: Settings) -> int:
+        """How many corrected patches a training would pass over: of slides that are not in its training split."""
+        cohort = self._project.cohort
+        if self._assigned is None or self._assigned[0] is not cohort or self._assigned[1] != settings:
+            self._assigned, self._trained_on = (cohort, settings), _trained_on(cohort, settings)
+        return sum(count for slide_id, count in self.slides.items() if slide_id not in self._trained_on)
+
+    # ---- correcting -----------------------------------------------------------------------------------------------
+
+    def align(self, slide_id: str, patches: Patches, classes: tuple[str, ...]) -> bool:
+        """Bring a slide's corrections onto the patches of a prediction. Were they on others before?"""
+        slide = self._slides.setdefault(slide_id, SlideCorrections())
+        if slide.fits(patches, classes):
+            return False
+        slide.lay(patches, classes)
+        return True
+
+    def set(self, slide_id: str, flat: np.ndarray, values: np.ndarray, text: str, at: "Cell | None" = None) -> None:
+        """Set corrections of a slide (indices into its flat patches), so that it can be undone.
+
+        `at`: the patch that whoever undoes it is shown.
+        """
+        slide = self._slides[slide_id]
+        before, patches = slide.known.ravel()[flat], slide.patches
+        if np.array_equal(before, values):
+            return
+
+        def put(values: np.ndarray) -> None:
+            if self._slides.get(slide_id) is slide and slide.patches is patches:
+                self._write(slide_id, flat, values)
+                if at is not None:
+                    self.revisited.emit(slide_id, at)
+
+        self._write(slide_id, flat, values)
+        self._project.history.push(text, lambda: put(before), lambda: put(values))
+
+    def _write(self, slide_id: str, flat: np.ndarray, values: np.ndarray) -> None:
+        self._slides[slide_id].known.ravel()[flat] = values
+        self.unsaved = True
+        self.changed.emit(slide_id)
+
+    def clear(self) -> None:
+        """Other slides are there now; the file, if there is one, is left as it is."""
+        self._slides.clear()
+        self.path, self.unsaved = None, False
+        self.changed.emit(None)
+
+    # ---- the file -------------------------------------------------------------------------------------------------
+
     def default_path(self) -> Path:
         """Where corrections are kept unless told: beside the cohort or the first slide, under a name that is free."""
-        folder = self.session.beside or Path.home()
-        stem = f"{self.session.cohort_path.stem}_{FILE}" if self.session.cohort_path else FILE
+        table = self._project.cohort_path
+        folder = self._project.work_folder or Path.home()
+        stem = f"{table.stem}_{FILE}" if table else FILE
         free, number = folder / stem, 2
         while free.exists():
             free, number = folder / f"{Path(stem).stem}_{number}.csv", number + 1
@@ -76,30 +202,24 @@ class KeptCorrections:
         given = path is not None
         path = Path(path).absolute() if path else self.path or self.default_path()
         try:
-            self._writer(path, overwrite=given)()
+            self.writer(path, overwrite=given)()
         except OutputError as error:
             if given:
                 raise
             path = self.default_path()  # somebody else changed the file: it is left to them
-            self._writer(path)()
-            self.session._tell(f"{error}. Your corrections are in {path} instead")
+            self.writer(path)()
+            self._project.tell(f"{error}. Your corrections are in {path} instead")
         self.path, self.unsaved = path, False
-        self.changed.emit()
+        self.changed.emit(None)
         return path
 
     def flush(self) -> None:
         """Write what the file does not hold yet, if there is something. `OSError` if it cannot be written."""
         if self.unsaved and (len(self) or self.path is not None):
             path = self.save()
-            self.session._tell(f"your corrections are in {path}")
+            self._project.tell(f"your corrections are in {path}")
 
-    def _guard(self, overwrite: bool = False) -> Outputs:
-        """Corrections go neither onto a slide nor onto the table."""
-        session = self.session
-        read = [row.path for row in session.cohort] + [session.cohort_path or ""]
-        return Outputs([path for path in read if path], overwrite, "correcting")
-
-    def _writer(self, path: Path, overwrite: bool = False) -> Callable[[], Path]:
+    def writer(self, path: Path, overwrite: bool = False) -> Callable[[], Path]:
         """What writes the corrections as they are now; in any thread, and never over later ones."""
         self._turn += 1
         outputs = self._guard(overwrite)
@@ -110,6 +230,17 @@ class KeptCorrections:
                 return corrections.write(path, slides, outputs.writing) if turn == self._turn else path
 
         return write
+
+    def is_written(self, path: Path) -> None:
+        """The file holds all there is by now."""
+        if path == self.path:
+            self.unsaved = False
+            self.changed.emit(None)
+
+    def _guard(self, overwrite: bool = False) -> Outputs:
+        """Corrections go neither onto a slide nor onto the table."""
+        read = [row.path for row in self._project.cohort] + [self._project.cohort_path or ""]
+        return Outputs([path for path in read if path], overwrite, "correcting")
 
     def load(self, path: PathLike) -> None:
         """Add the corrections of a file; of two of one patch the file's counts.
@@ -133,47 +264,15 @@ class KeptCorrections:
         self.unsaved = others > 0 or (self.path is None and len(self) > 0)
         if self.path is not None:
             self._guard().adopt(path)
-        self._taken(points)
-        self.changed.emit()
-        if self.unsaved:
-            self._autosave()
+        for slide_id in points:
+            self.changed.emit(slide_id)
+        self.changed.emit(None)
 
-    def _taken(self, points: dict[str, Points]) -> None:
-        """More corrections came from a file."""
 
-    def shutdown(self) -> None:
-        """The window closes: write what is not in the file yet, where the user wants that. Idempotent."""
-        from ..plugin.preferences import preferences
-
-        if self.path is not None or preferences().autosave:
-            try:
-                self.flush()
-            except (OSError, OutputError) as error:
-                self.session._tell(f"the corrections could not be written: {error}")
-
-    def clear(self) -> None:
-        """Other slides are there now; the file, if there is one, is left as it is."""
-        self._slides.clear()
-        self.path, self.unsaved = None, False
-        self.changed.emit()
-
-    def _autosave(self) -> None:
-        """Write beside the window, where the user wants that and the place is known."""
-        from ..plugin.preferences import preferences
-
-        session = self.session
-        if not preferences().autosave or (self.path is None and session.cohort_path is None):
-            return
-        if self.path is None:
-            self.path = self.default_path()
-        path = self.path
-
-        def done(written: Path) -> None:
-            if written == self.path:
-                self.unsaved = False
-                self.changed.emit()
-
-        def failed(error: Exception) -> None:
-            session._tell(f"{path}: the corrections could not be written ({error}): save them elsewhere")
-
-        session.reader.request(("corrections", id(self)), self._writer(path), done, failed)
+def _trained_on(cohort: Cohort, settings: Settings) -> frozenset[str]:
+    """Ids of the slides that a training would learn from."""
+    try:
+        assigned = with_splits(cohort, settings.split, settings.seed)
+    except CohortError:  # no training at all: `requirements.train` says why
+        return frozenset(row.slide_id for row in cohort.labelled)
+    return frozenset(row.slide_id for row in assigned.in_split("train"))

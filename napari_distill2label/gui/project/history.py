@@ -19,7 +19,7 @@ class Edit:
     redo: Change
 
 
-class UndoStack:
+class History:
     """The edits of a session, oldest first. An edit is recorded after it was done."""
 
     changed = Signal()
@@ -29,7 +29,7 @@ class UndoStack:
         self._undone: list[Edit] = []
         self._busy = False
 
-    def did(self, text: str, undo: Change, redo: Change) -> None:
+    def push(self, text: str, undo: Change, redo: Change) -> None:
         """Record an edit. What had been undone can no longer be redone. Edits made by undo or redo are not recorded."""
         if self._busy:
             return

@@ -1,22 +1,21 @@
 """What came of a prediction, in one line. No Qt."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from ..session import Session
+from .previews import Previews
+from .project import Project
 
 MOST_NAMED = 2  # slides; more are counted
 
 
-def what_was_predicted(session: "Session", n_predicted: int, slide_ids: Sequence[str]) -> str:
+def what_was_predicted(project: Project, previews: Previews, n_predicted: int, slide_ids: Sequence[str]) -> str:
     """'22 of 23 slides predicted. img12c could not be read.'"""
-    failed = [slide_id for slide_id in slide_ids if slide_id in session.failures]
-    paths = {row.slide_id: row.path for row in session.cohort}
+    failed = [slide_id for slide_id in slide_ids if slide_id in project.failures]
+    paths = {row.slide_id: row.path for row in project.cohort}
     unreadable, others = [], []
     for slide_id in failed:
-        glimpse = session.thumbnails.get(slide_id, paths[slide_id]) if slide_id in paths else None
-        (unreadable if glimpse is not None and glimpse.reason else others).append(slide_id)
+        preview = previews.get(slide_id, paths[slide_id]) if slide_id in paths else None
+        (unreadable if preview is not None and preview.reason else others).append(slide_id)
     count = len(slide_ids)
     done = f"{n_predicted}" if n_predicted == count else f"{n_predicted} of {count}"
     lines = [f"{done} slide{'s' * (count != 1)} predicted"]

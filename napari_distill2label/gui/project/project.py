@@ -1,64 +1,220 @@
-"""The list of slides: files, labels, cases, splits, µm/px. No viewer, no Qt; `Session` shows it."""
+"""What the window knows of the slides that are open: one field, one signal. It knows nobody who shows or changes it.
 
-import os
+`project.events.<field>` is emitted with (new value, former value) after a field was set to another one. Values are
+replaced and never changed in place: a dictionary that is assigned is a new one.
+"""
+
+import operator
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from psygnal import Signal
+from psygnal import Signal, evented
 
-from ...core.classes import RGB, SEPARATOR, split_label
-from ...core.errors import CohortError
-from ...core.paths import is_url, slide_name
-from ...slides.discovery import PathLike, find_slides
-from ...slides.scale import LIMITS
-from ...store.cohort import SPLITS, Cohort, CohortSlide
-from .class_list import CLASSES, ClassList
-from .table_file import FoundCohort, FoundLabels, TableFile, found_in, opened_cohort
+from ...core.classes import RGB, colours_of
+from ...core.errors import CohortError, SettingsError
+from ...core.events import Event, ItemDone, ItemFailed, Notice
+from ...core.paths import canonical_path, is_url
+from ...store.cohort import Cohort, CohortSlide
+from ..wording import in_the_window
+from .history import History
+from .loaded_model import LoadedModel
+from .preferences import Preferences
+from .table_file import CLASSES, TableFile
+from .verdict import Verdict, verdict_of
 
-Value = TypeVar("Value")
-__all__ = ["CLASSES", "PathLike", "SlideList", "opened_cohort"]
+if TYPE_CHECKING:
+    from ...store.maps.patch_map import PatchMap
+    from ..runner.jobs import Job
+
+Maps = Mapping[str, "PatchMap"]  # by network
+LIVE = "live"  # the network of live training: its maps belong to no model
+NETWORKS = ("student", "teacher", "baseline")  # of which the first that a model has is chosen
 
 
 @dataclass(frozen=True)
-class OpenSlides:
-    """The slides of a table, and what goes with them: what another table takes the place of."""
+class ProjectSnapshot:
+    """All that undo and redo move between: frozen values, so that a step costs two references."""
 
     cohort: Cohort
-    saved: Cohort
-    table: TableFile
-    run: Path | None
-    colours: dict[str, RGB]
-    current: str | None = None
-    more: Mapping[str, Any] = field(default_factory=dict)  # what `Session` has beside
+    chosen_colours: Mapping[str, RGB]
 
 
-class SlideList(ClassList):
-    """Slides with their labels, and how they change.
+@evented(equality_operators=dict.fromkeys(("cohort", "saved_cohort", "predictions", "model"), operator.is_))
+@dataclass(eq=False, repr=False)
+class Project:
+    """Slides, labels, classes, model and predictions of one viewer.
 
     Attributes
     ----------
-    saved
-        The slides as that file has them; `unsaved` compares.
+    cohort
+        The slides with their labels and the classes, negative first. A frozen value: `edit` replaces it.
+    saved_cohort
+        The slides as their table has them; `unsaved` compares.
+    table
+        That table.
+    run_of_slides
+        The folder of the run that brought the slides; None where a table or the user did.
+    chosen_colours
+        Colours of classes, where they are not the palette's; `colours` has them all.
     selected
         Ids of the slides selected in the table, in its order.
+    current
+        Id of the slide of the highlighted row, which the canvas is to show. It moves as soon as a slide is asked for.
+    shown, opening
+        Id of the slide on the canvas; of the one that is being opened for it.
+    threshold
+        Probability from which on a patch is labelled with a finding.
+    model, network
+        What predicts, and which of its networks does and is shown. None before a training or a loading.
+    predictions
+        Patch maps by slide id and network: `predictions["slide_000"]["student"]`.
+    failures
+        Why a slide could not be opened or predicted, by its id.
+    exported
+        Files of the last export.
     """
 
-    selection_changed = Signal()
+    preferences: Callable[[], Preferences] = Preferences
+    cohort: Cohort = field(default_factory=lambda: Cohort((), CLASSES))
+    saved_cohort: Cohort = field(default_factory=lambda: Cohort((), CLASSES))
+    table: TableFile = field(default_factory=TableFile)
+    run_of_slides: Path | None = None
+    chosen_colours: Mapping[str, RGB] = field(default_factory=dict)
+    selected: tuple[str, ...] = ()
+    current: str | None = None
+    shown: str | None = None
+    opening: str | None = None
+    threshold: float = 0.5
+    model: LoadedModel | None = None
+    network: str | None = None
+    predictions: Mapping[str, Maps] = field(default_factory=dict)
+    failures: Mapping[str, str] = field(default_factory=dict)
+    exported: tuple[Path, ...] = ()
+
+    colours_changed = Signal()  # of a class: chosen, or given by another place in the list
+    message = Signal(str)  # something the user should know
     cohort_closing = Signal()  # other slides are about to take the place of these
     cohort_opened = Signal()  # and have, from a table or a run
     cohort_written = Signal()
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._table = TableFile()
-        self.saved: Cohort = self.cohort
-        self.selected: tuple[str, ...] = ()
-        self._run_of_slides: Path | None = None  # the run that brought them
+    def __post_init__(self) -> None:
+        self.history = History()
+        self.notices: list[str] = []  # all that the user was told, oldest first
+        self._removed: dict[str, Maps] = {}  # predictions of slides taken off the list
+        self._told_colours = self.colours
+
+    def __repr__(self) -> str:
+        return f"Project({len(self.cohort)} slides, {len(self.predictions)} predicted)"
+
+    # ---- changing -------------------------------------------------------------------------------------------------
+
+    def change(self, **values: Any) -> None:
+        """Set several fields before anybody is told of one of them."""
+        with ExitStack() as stack:
+            for name in reversed(values):  # what is paused last is told first
+                stack.enter_context(getattr(self.events, name).paused())
+            for name, value in values.items():
+                setattr(self, name, value)
+        if self.colours != self._told_colours:
+            self._told_colours = self.colours
+            self.colours_changed.emit()
+
+    def edit(self, text: str, cohort: Cohort | None = None, colours: Mapping[str, RGB] | None = None) -> None:
+        """Change slides, classes or chosen colours, and remember how to take it back; `text` says what was done."""
+        before = ProjectSnapshot(self.cohort, self.chosen_colours)
+        after = ProjectSnapshot(
+            before.cohort if cohort is None else cohort, before.chosen_colours if colours is None else colours
+        )
+        if after != before:
+            self._put(after)
+            self.history.push(text, lambda: self._put(before, again=True), lambda: self._put(after, again=True))
+
+    def _put(self, snapshot: ProjectSnapshot, again: bool = False) -> None:
+        """Layers of slides that went go; what was predicted of them comes back with them, `again`."""
+        values: dict[str, Any] = {"cohort": snapshot.cohort, "chosen_colours": snapshot.chosen_colours}
+        there, listed = ({row.slide_id for row in cohort} for cohort in (self.cohort, snapshot.cohort))
+        gone, predictions = there - listed, dict(self.predictions)
+        for slide_id in gone:
+            self._removed[slide_id] = predictions.pop(slide_id, {})
+        for slide_id in listed - there if again else ():
+            if maps := self._removed.pop(slide_id, {}):
+                predictions[slide_id] = maps
+        if predictions.keys() != self.predictions.keys():
+            values["predictions"] = predictions
+        if gone:
+            values["failures"] = {each: reason for each, reason in self.failures.items() if each not in gone}
+            values["selected"] = tuple(each for each in self.selected if each not in gone)
+            values |= {"current": None} if self.current in gone else {}
+        self.change(**values)
+
+    def undo(self) -> str | None:
+        """Take the last edit back; return what it was."""
+        return self.history.undo()
+
+    def redo(self) -> str | None:
+        """Do again what was undone last; return what it was."""
+        return self.history.redo()
+
+    def tell(self, text: str) -> None:
+        """Let the user know something."""
+        text = in_the_window(text)
+        self.notices.append(text)
+        self.message.emit(text)
+
+    # ---- slides ---------------------------------------------------------------------------------------------------
+
+    def row(self, slide_id: str) -> CohortSlide:
+        """A slide of the list. `CohortError` if there is none."""
+        for row in self.cohort:
+            if row.slide_id == slide_id:
+                return row
+        raise CohortError(f"there is no slide {slide_id!r}")
+
+    def select(self, slide_ids: Iterable[str]) -> None:
+        """Select slides; those that are not listed are passed over."""
+        listed = {row.slide_id for row in self.cohort}
+        self.selected = tuple(dict.fromkeys(slide_id for slide_id in slide_ids if slide_id in listed))
 
     @property
-    def beside(self) -> Path | None:
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, the negative one first."""
+        return self.cohort.classes
+
+    @property
+    def colours(self) -> tuple[RGB, ...]:
+        """8-bit (r, g, b) of each class, as chosen, else the palette's."""
+        return colours_of(self.classes, self.chosen_colours)
+
+    @property
+    def colour_by_class(self) -> dict[str, RGB]:
+        """The same by name."""
+        return dict(zip(self.classes, self.colours, strict=True))
+
+    @property
+    def cohort_path(self) -> Path | None:
+        """Where the slides were read from or written to."""
+        return self.table.path
+
+    @property
+    def is_run_cohort(self) -> bool:
+        """Is the table of the slides a run's own?"""
+        return self.cohort_path is not None and self.cohort_path.parent == self.run_of_slides
+
+    @property
+    def has_own_table(self) -> bool:
+        """Is there a table that a plain Save writes? A run's own stays as the run was trained."""
+        return self.cohort_path is not None and not self.is_run_cohort
+
+    @property
+    def unsaved(self) -> bool:
+        """Do the slides differ from the file they were read from or written to?"""
+        return self.cohort.slides != self.saved_cohort.slides
+
+    @property
+    def work_folder(self) -> Path | None:
         """The folder for what is made of the slides: that of their table, else of the first slide's file.
 
         A run's own table lies in the run, which is left as it was written: then the folder the run is in.
@@ -67,234 +223,117 @@ class SlideList(ClassList):
         if path is None:
             return None
         folder = Path(path).parent
-        return folder.parent if self.is_of_run else folder
+        return folder.parent if self.is_run_cohort else folder
 
     @property
-    def is_of_run(self) -> bool:
-        """Is the table of the slides a run's own?"""
-        return self.cohort_path is not None and self.cohort_path.parent == self._run_of_slides
+    def runs_folder(self) -> Path:
+        """The folder in which new runs are put: the preferred one, else the `work_folder`."""
+        if preferred := self.preferences().runs_folder:
+            return Path(preferred).expanduser()
+        return self.work_folder or Path.home()
 
-    # ---- files ----------------------------------------------------------------------------------------------------
-
-    def add_slides(self, paths: PathLike | Iterable[PathLike], label: str | None = None) -> list[str]:
-        """Add image files, or all images in folders; return the ids of the new slides. What cannot be added is told.
-
-        Files are not read yet. A file that is there already is passed over.
-        """
-        paths = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
-        found = self._reading(lambda: find_slides(paths))
-        rows = {row.slide_id: row for row in self.cohort}
-        known = {row.path for row in self.cohort}
-        new, refused, repeated = [], list(found.refused), 0
-        refused += [f"{path}: a table, not a slide: open it as a cohort" for path in found.tables]
-        for path in found.slides:
-            slide_id = slide_name(path)
-            if path in known:
-                repeated += 1
-            elif slide_id in rows:
-                refused.append(f"{path}: another slide is named {slide_id!r} already; list both in a cohort.csv")
-            else:
-                rows[slide_id] = CohortSlide(slide_id, path, label, case_id=slide_id)
-                known.add(path)
-                new.append(slide_id)
-        if new:
-            self._edit(f"add {named(new)}", self.cohort.with_slides(rows.values()))
-        if repeated:
-            self._tell(f"{repeated} of {len(found.slides)} files were on the list already: passed over")
-        for line in refused:
-            self._tell(line)
-        return new
-
-    def remove_slides(self, slide_ids: Iterable[str]) -> None:
-        """Take slides off the list, and their layers away. Files are left alone."""
-        gone = set(slide_ids) & {row.slide_id for row in self.cohort}
-        if gone:
-            kept = self.cohort.with_slides(row for row in self.cohort if row.slide_id not in gone)
-            self._edit(f"remove {named(gone)}", kept)
-            self.select(slide_id for slide_id in self.selected if slide_id not in gone)
-
-    def read_cohort(self, path: PathLike) -> Cohort:
-        """Open `cohort.csv` in place of the slides there are, or take its labels for them where it has no paths.
-
-        Either can be undone. Errors leave the slides as they were.
-        """
-        return self.take_table(self.look_into(path))
-
-    def look_into(self, path: PathLike) -> FoundCohort | FoundLabels:
-        """What a table holds, and what taking it would do. Nothing has changed yet."""
-        path, cohort, own = Path(path).absolute(), self.cohort, self.cohort_path
-        return self._reading(lambda: found_in(path, cohort, own))
-
-    def take_table(self, found: FoundCohort | FoundLabels) -> Cohort:
-        """Do what `look_into` found; return the cohort as it is then."""
-        if isinstance(found, FoundLabels):
-            merged = found.onto(self.cohort)
-            self._edit(f"labels of {found.path.name}", merged.cohort)
-            self._tell(found.text(merged))
-            return self.cohort
-        for notice in found.notices:
-            self._tell(notice)
-        table = TableFile(found.path, found.signature)
-        self._replace_slides(OpenSlides(found.cohort, found.cohort, table, None, {}), f"open {found.path.name}")
-        return found.cohort
-
-    def write_cohort(self, path: PathLike | None = None, overwrite: bool = False) -> Path:
-        """Write `cohort.csv`; without a path, where it was read from. A table keeps its other columns and its order.
-
-        `OutputError`, unless `overwrite`, if another file is there, or if somebody else has changed the table since.
-        """
-        path = path or self.cohort_path
-        if path is None:
-            raise CohortError("where to? Give the path of the cohort.csv to write")
-        target = Path(path).absolute()
-        slides = [row.path for row in self.cohort if not is_url(row.path)]
-        self._table.check(target, slides, lambda: self.cohort.write(target), overwrite)
-        self._table = TableFile.now(target)
-        self.saved = self.cohort
-        self.cohort_written.emit()
-        self.slides_changed.emit()
-        return target
+    # ---- predictions ----------------------------------------------------------------------------------------------
 
     @property
-    def cohort_path(self) -> Path | None:
-        """Where the slides were read from or written to."""
-        return self._table.path
+    def networks(self) -> tuple[str, ...]:
+        """Whose labels can be shown: the networks of the model; and `live`, once live training has labelled slides."""
+        is_live = any(LIVE in maps for maps in self.predictions.values())
+        return (*(self.model.networks if self.model else ()), *((LIVE,) if is_live else ()))
 
-    @property
-    def has_own_table(self) -> bool:
-        """Is there a table that a plain Save writes? A run's own stays as the run was trained."""
-        return self.cohort_path is not None and not self.is_of_run
+    def choose_network(self, network: str) -> None:
+        """Say whose labels are shown, and who predicts: student, teacher, baseline, or live."""
+        if network not in self.networks:
+            raise SettingsError(f"there is no {network}: the models are {', '.join(self.networks) or 'none'}")
+        self.network = network
 
-    @property
-    def unsaved(self) -> bool:
-        """Do the slides differ from the file they were read from or written to?"""
-        return self.cohort.slides != self.saved.slides
+    def map_of(self, slide_id: str | None) -> "PatchMap | None":
+        """What the chosen network predicted of a slide; None where nothing is."""
+        return self.predictions.get(slide_id or "", {}).get(self.network or "")
 
-    # ---- what a slide is said to be -------------------------------------------------------------------------------
+    def maps(self, slide_ids: Iterable[str] | None = None) -> "list[PatchMap]":
+        """What the chosen network predicted of slides (None: all), where it did."""
+        wanted = [row.slide_id for row in self.cohort] if slide_ids is None else slide_ids
+        return [found for slide_id in wanted if (found := self.map_of(slide_id)) is not None]
 
-    def set_label(self, slide_ids: str | Iterable[str], label: str | None) -> None:
-        """Mark slides with a class ('a;b' for several at once), or with None for no label. `CohortError` if unknown."""
-        ids, label = _ids(slide_ids), label or None
-        if unknown := [name for name in split_label(label or "") if name not in self.classes]:
-            raise CohortError(f"unknown label {unknown[0]!r}: the classes are {', '.join(self.classes)}")
-        self._change(f"label {named(ids)} {label or 'nothing'}", ids, label=label)
-
-    def toggle_label(self, slide_ids: str | Iterable[str], name: str) -> None:
-        """Where slides can show several classes at once: add a class to slides, or take it off if all have it.
-
-        The negative class stands alone: it says that there is no finding.
-        """
-        ids = _ids(slide_ids)
-        self._check_class(name)
-        has = {row.slide_id: split_label(row.label or "") for row in self.cohort if row.slide_id in ids}
-        off = all(name in labels for labels in has.values())
-        negative = self.classes[0]
-
-        def new(labels: tuple[str, ...]) -> str | None:
-            added = [name] if name == negative else [*labels, name]
-            kept = [each for each in labels if each != name] if off else added
-            ordered = [each for each in self.classes if each in kept and (each != negative or kept == [negative])]
-            return SEPARATOR.join(ordered) or None
-
-        self._check_ids(ids)
-        rows = [replace(row, label=new(has[row.slide_id])) if row.slide_id in ids else row for row in self.cohort]
-        self._edit(f"{'take' if off else 'label'} {named(ids)} {name}", self.cohort.with_slides(rows))
-
-    def set_mpp(self, slide_ids: str | Iterable[str], mpp: float | None) -> None:
-        """Say the µm/px of slides where their files do not, or are wrong; None: the file's own."""
-        if mpp is not None and not LIMITS[0] <= mpp <= LIMITS[1]:
-            raise CohortError(f"{mpp:g} µm/px is not between {LIMITS[0]:g} and {LIMITS[1]:g}")
-        ids = _ids(slide_ids)
-        self._change(f"µm/px of {named(ids)}", ids, mpp=mpp)
-
-    def set_case(self, slide_ids: str | Iterable[str], case_id: str) -> None:
-        """Say which case (patient) slides are of; an empty one is the slide's own id. A case is never split."""
-        ids, case_id = _ids(slide_ids), case_id.strip()
-        self._check_ids(ids)
-        rows = [replace(row, case_id=case_id or row.slide_id) if row.slide_id in ids else row for row in self.cohort]
-        self._edit(f"case of {named(ids)}", self.cohort.with_slides(rows))
-
-    def set_split(self, slide_ids: str | Iterable[str], split: str | None) -> None:
-        """Put slides in `train`, `valid` or `test`; None lets the training deal them."""
-        if split is not None and split not in SPLITS:
-            raise CohortError(f"unknown split {split!r}: use {', '.join(SPLITS)}, or none")
-        ids = _ids(slide_ids)
-        self._change(f"split of {named(ids)}", ids, split=split)
-
-    # ---- the selection --------------------------------------------------------------------------------------------
-
-    def select(self, slide_ids: Iterable[str]) -> None:
-        """Select slides; those that are not listed are passed over."""
-        listed = {row.slide_id for row in self.cohort}
-        chosen = tuple(dict.fromkeys(slide_id for slide_id in slide_ids if slide_id in listed))
-        if chosen != self.selected:
-            self.selected = chosen
-            self.selection_changed.emit()
-
-    # ---- inside ---------------------------------------------------------------------------------------------------
-
-    def _change(self, text: str, ids: set[str], **fields: Any) -> None:
-        self._check_ids(ids)
-        rows = [
-            replace(row, **fields)
-            if row.slide_id in ids and any(getattr(row, name) != value for name, value in fields.items())
-            else row
-            for row in self.cohort
+    def own(self, maps: "Iterable[PatchMap]") -> "list[PatchMap]":
+        """Those of the slides there are: work that began with another cohort, or a run of one, may use the same ids."""
+        paths = {row.slide_id: row.path for row in self.cohort}
+        return [
+            found
+            for found in maps
+            if found.slide_id in paths and found.slide_path in (None, canonical_path(paths[found.slide_id]))
         ]
-        self._edit(text, self.cohort.with_slides(rows))
 
-    def _check_ids(self, ids: set[str]) -> None:
-        if missing := ids - {row.slide_id for row in self.cohort}:
-            raise CohortError(f"there is no slide {sorted(missing)[0]!r}")
+    def take_maps(self, maps: "Iterable[PatchMap]", network: str | None = None) -> None:
+        """Keep what was predicted of slides, and show the labels of `network`, if given, from then on."""
+        predictions = dict(self.predictions)
+        for found in self.own(maps):
+            predictions[found.slide_id] = {**predictions.get(found.slide_id, {}), network_of(found): found}
+        self.change(predictions=predictions, network=network or self.network)
 
-    def _set_cohort(self, cohort: Cohort) -> None:
-        """Other slides in place of none: what was undone or selected of these is gone, and nothing is unsaved."""
-        self.undo_stack.clear()  # first: what autosave restores at once is an edit of these slides
-        self._put_slides(OpenSlides(cohort, cohort, self._table, self._run_of_slides, {}))
+    def choose_model(self, model: LoadedModel) -> None:
+        """Predict with a model from now on. What another one predicted would pass for this one's, and goes."""
+        self._removed = {}
+        network = next(network for network in NETWORKS if network in model.networks)
+        self.change(model=model, network=network, predictions={})
 
-    def _replace_slides(self, slides: OpenSlides, text: str) -> None:
-        """Other slides in place of these, as one edit: undo brings these back with all that went with them."""
-        there = [self._slides_now()]
+    def drop_removed(self) -> None:
+        """Predictions of slides that were taken off the list come back no more: other slides are there."""
+        self._removed = {}
 
-        def swap() -> None:
-            now = self._slides_now()
-            self._put_slides(there[0])
-            there[0] = now
+    def set_threshold(self, threshold: float) -> None:
+        """Label patches at another threshold, at once."""
+        if not 0 <= threshold <= 1:
+            raise SettingsError(f"a threshold is a probability from 0 to 1, not {threshold:g}")
+        self.threshold = float(threshold)
 
-        self.undo_stack.clear()
-        if len(there[0].cohort):
-            self.undo_stack.did(text, swap, swap)
-        self._put_slides(slides)  # last, as above
+    def verdict(self, slide_id: str) -> Verdict | None:
+        """What the chosen network says of a slide as a whole; None where nothing is predicted."""
+        return verdict_of(self.map_of(slide_id))
 
-    def _slides_now(self) -> OpenSlides:
-        return OpenSlides(self.cohort, self.saved, self._table, self._run_of_slides, self._colours)
+    @property
+    def contradicted(self) -> list[str]:
+        """Ids of the slides of which the chosen network says something else than their label, in the list's order."""
+        said = ((row, self.verdict(row.slide_id)) for row in self.cohort)
+        return [row.slide_id for row, verdict in said if verdict is not None and verdict.contradicts(row.label)]
 
-    def _put_slides(self, slides: OpenSlides) -> None:
-        self.cohort_closing.emit()
-        shades = self.colours
-        self.cohort, self.saved, self._table = slides.cohort, slides.saved, slides.table
-        self._run_of_slides, self._colours, self.selected = slides.run, slides.colours, ()
-        self.slides_changed.emit()
-        if shades != self.colours:
-            self.colours_changed.emit()
-        self.cohort_opened.emit()
+    def slide_summary(self, slide_id: str) -> str:
+        """One line on a slide: failed, predicted, or nothing yet."""
+        if slide_id in self.failures:
+            return f"failed: {self.failures[slide_id]}"
+        verdict = self.verdict(slide_id)
+        return "" if verdict is None else str(verdict)
 
-    def _reading(self, read: Callable[[], Value]) -> Value:
-        """Do what looks at files; a session with a window does it beside that."""
-        return read()
+    def fail(self, slide_id: str, reason: str) -> None:
+        """Note why a slide could not be opened or predicted."""
+        self.failures = {**self.failures, slide_id: reason}
 
-    def _row(self, slide_id: str) -> CohortSlide:
-        for row in self.cohort:
-            if row.slide_id == slide_id:
-                return row
-        raise CohortError(f"there is no slide {slide_id!r}")
+    def forgive(self, slide_ids: Iterable[str]) -> None:
+        """What went wrong with slides is tried again."""
+        ids = set(slide_ids)
+        if ids & self.failures.keys():
+            self.failures = {slide_id: reason for slide_id, reason in self.failures.items() if slide_id not in ids}
+
+    def take_event(self, job: "Job", event: Event) -> None:
+        """Take what a job says of slides while it runs."""
+        if isinstance(event, Notice):
+            job.notes.append(in_the_window(event.message))
+            self.tell(event.message)
+        elif isinstance(event, ItemFailed):
+            reason = in_the_window(str(event.error))
+            job.notes.append(f"{event.item}: {reason}")
+            self.tell(f"{event.item}: {reason}")
+            self.fail(event.item, reason)
+        elif isinstance(event, ItemDone) and job.kind == "predict":
+            self.take_maps([event.result])
+
+
+def network_of(patch_map: "PatchMap") -> str:
+    """The network that filled a map: student, teacher, baseline, live."""
+    return str(patch_map.model.get("network", "model"))
 
 
 def named(slide_ids: Iterable[str]) -> str:
     """'slide_003', or '12 slides'."""
     ids = list(slide_ids)
     return ids[0] if len(ids) == 1 else f"{len(ids)} slides"
-
-
-def _ids(slide_ids: str | Iterable[str]) -> set[str]:
-    return {slide_ids} if isinstance(slide_ids, str) else set(slide_ids)

@@ -1,7 +1,6 @@
 """The runs beside the slides and the training that goes on, for one session. No Qt, no torch."""
 
 import math
-import weakref
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,16 +10,17 @@ from psygnal import Signal
 from ...core.events import EpochEnd
 from ...core.network_names import in_words
 from ...store.run_summary import Curve, Curves, RunSummary, append, read_curves, scan
-from ..actions.estimate import Measured
-from ..runner.jobs import Job
+from ..runner.jobs import Job, JobQueue
+from ..runner.reader import BackgroundReader
 from ..runner.times import about, duration
+from .estimate import TimingSample
+from .project import Project
+from .training_choices import TrainingChoices
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ..session import Session
-
-
+RUN_NAME = "distill2label_run"
 ENDED = {
     "done": "Finished.",
     "cancelled": "Training stopped. Resume it under ‘Runs’.",
@@ -48,28 +48,24 @@ class Runs:
     changed = Signal()  # `found`
     curves_changed = Signal()  # `live`
 
-    def __init__(self, session: "Session") -> None:
-        self._owner = weakref.ref(session)  # which holds this, and is to be freed at once with its window
+    def __init__(self, project: Project, choices: TrainingChoices, jobs: JobQueue, reader: BackgroundReader) -> None:
+        self._project, self._choices, self._jobs, self._reader = project, choices, jobs, reader
         self.found: list[RunSummary] = []
         self.live: Curves = {}
         self.best: dict[str, int] = {}
         self.folder: Path | None = None
         self.trained_at: datetime | None = None
         self.added: list[Path] = []
-        self.measured: list[Measured] = []  # how long trainings take: trials of this window, the latest first
+        self.measured: list[TimingSample] = []  # how long trainings take: trials of this window, the latest first
         self._next: Path | None = None
+        self._promised: set[Path] = set()
         self._folders: dict[int, Path | None] = {}  # of training jobs, by id
         self.ended = ""  # done, cancelled or failed: how the training of `live` ended; "" while it goes on
         self._live_job = 0  # the job `live` is of
         self._home: tuple[Path | None, Path] | None = None
         self.asked: dict[str, int] = {}  # epochs asked for, by model
-
-    @property
-    def _session(self) -> "Session":
-        session = self._owner()
-        if session is None:
-            raise RuntimeError("the session of these runs is closed")
-        return session
+        jobs.changed.connect(self._on_job)
+        jobs.event.connect(self._on_event)
 
     def __repr__(self) -> str:
         return f"Runs({', '.join(run.name for run in self.found) or 'none found'})"
@@ -93,7 +89,7 @@ class Runs:
 
     def progress(self) -> str:
         """'Teacher, epoch 3 of 16. Best so far: epoch 2 (validation loss 0.412). 1:05 so far, about 2 min left.'"""
-        job = self._session.jobs.current
+        job = self._jobs.current
         job = job if job is not None and job.kind == "train" else None
         parts = []
         if job is not None and job.id != self._live_job:
@@ -101,7 +97,7 @@ class Runs:
         elif self.live:
             network = list(self.live)[-1]
             curve = self.live[network]
-            part = getattr(self._session.settings, {"baseline": "teacher"}.get(network, network.split("-")[0]))
+            part = getattr(self._choices.settings, {"baseline": "teacher"}.get(network, network.split("-")[0]))
             asked = self.asked.get(network, part.epochs)
             parts.append(f"{in_words(network).capitalize()}, epoch {curve['epoch'][-1]:.0f} of {asked}.")
             if (best := self.best.get(network)) is not None and best - 1 < len(curve["epoch"]):
@@ -117,11 +113,8 @@ class Runs:
 
     def look(self) -> None:
         """Look at the disk again, beside the window; `changed` follows."""
-        self._session.reader.request("runs", self._reader(), self._take)
-
-    def _reader(self) -> Any:
         folders = tuple(self.places())  # read there, from a value that does not change meanwhile
-        return lambda: scan(folders)
+        self._reader.request("runs", lambda: scan(folders), self._take)
 
     def _take(self, found: list[RunSummary]) -> None:
         self.found = found
@@ -129,7 +122,7 @@ class Runs:
 
     def places(self) -> list[Path]:
         """Folders in which runs are looked for."""
-        beside = self._session.beside
+        beside = self._project.work_folder
         places = [self.home()] if beside else []
         places += [beside] if beside else []
         places += [self.folder.parent] if self.folder else []
@@ -137,9 +130,9 @@ class Runs:
 
     def home(self) -> Path:
         """Where new runs go. Asked of the session once for the same slides: looking at preferences may take a while."""
-        beside = self._session.beside
+        beside = self._project.work_folder
         if self._home is None or self._home[0] != beside:
-            self._home = beside, self._session.runs_folder
+            self._home = beside, self._project.runs_folder
         return self._home[1]
 
     def add(self, folder: Path) -> None:
@@ -148,16 +141,25 @@ class Runs:
             self.added.append(folder)
         self.look()
 
+    def free_folder(self, name: str = RUN_NAME) -> Path:
+        """A folder for a run that is still free."""
+        folder = self._project.runs_folder / name
+        free, number = folder, 2
+        while free.exists() or free in self._promised:
+            free, number = folder.with_name(f"{folder.name}_{number}"), number + 1
+        return free
+
+    def promise_folder(self, name: str = RUN_NAME) -> Path:
+        """The same, which no other training of this window will be given."""
+        folder = self.free_folder(name)
+        self._promised.add(folder)
+        return folder
+
     # ---- what goes on -----------------------------------------------------------------------------------------------
 
     def expect(self, folder: Path) -> None:
         """The training that is started next writes to this folder."""
         self._next = folder
-
-    def watch(self, jobs: Any) -> None:
-        """Follow the trainings of these jobs."""
-        jobs.changed.connect(self._on_job)
-        jobs.event.connect(self._on_event)
 
     def _on_job(self, job: Job) -> None:
         if job.kind != "train":
@@ -218,7 +220,7 @@ class Runs:
             self.live = curves
             self.curves_changed.emit()
 
-        self._session.reader.request(("curves", job), lambda: read_curves(folder), take)
+        self._reader.request(("curves", job), lambda: read_curves(folder), take)
 
 
 def _scores(curve: Curve, index: int) -> str:

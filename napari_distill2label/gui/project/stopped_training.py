@@ -1,9 +1,7 @@
 """A training on these slides that was stopped: offered, until it goes on or the user does not want it. No Qt."""
 
-import weakref
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from psygnal import Signal
 
@@ -11,9 +9,10 @@ from ...core.errors import Distill2LabelError
 from ...store.cohort import Cohort
 from ...store.files.lock import LOCK
 from ...store.run_summary import RunSummary, where
-
-if TYPE_CHECKING:
-    from ..session import Session
+from ..runner.jobs import JobQueue
+from ..runner.reader import BackgroundReader
+from .project import Project
+from .runs import Runs
 
 MOST_READ = 20  # stopped runs looked into, the latest first
 
@@ -29,13 +28,16 @@ class StoppedTraining:
 
     changed = Signal()
 
-    def __init__(self, session: "Session") -> None:
-        self._owner = weakref.ref(session)  # a cycle would keep the session past its viewer
+    def __init__(
+        self, project: Project, runs: Runs, jobs: JobQueue, reader: BackgroundReader, has_window: bool = True
+    ) -> None:
+        self._project, self._runs, self._jobs, self._reader = project, runs, jobs, reader
+        self._has_window = has_window
         self.offer: RunSummary | None = None
         self._refused: set[Path] = set()
-        session.cohort_opened.connect(self._look)
-        session.runs.changed.connect(self._choose)
-        session.jobs.changed.connect(self._on_job)
+        project.cohort_opened.connect(self._look)
+        runs.changed.connect(self._choose)
+        jobs.changed.connect(self._on_job)
 
     @property
     def text(self) -> str:
@@ -50,25 +52,20 @@ class StoppedTraining:
             self._set(None)
 
     def _look(self) -> None:
-        session = self._owner()
         self._set(None)
-        if session is not None and session._has_window and len(session.cohort):
-            session.runs.look()
+        if self._has_window and len(self._project.cohort):
+            self._runs.look()
 
     def _choose(self) -> None:
-        session = self._owner()
-        if session is None:
-            return
-        if session.jobs.of_kind("train"):
+        if self._jobs.of_kind("train"):
             self._set(None)
             return
-        runs = [run for run in session.runs.found if run.can_resume and run.folder not in self._refused]
-        ids = frozenset(row.slide_id for row in session.cohort)
-        session.reader.request(("stopped", id(self)), partial(trained_on, runs[:MOST_READ], ids), self._set)
+        runs = [run for run in self._runs.found if run.can_resume and run.folder not in self._refused]
+        ids = frozenset(row.slide_id for row in self._project.cohort)
+        self._reader.request("stopped", partial(trained_on, runs[:MOST_READ], ids), self._set)
 
     def _on_job(self, job: object) -> None:
-        session = self._owner()
-        if session is not None and self.offer is not None and session.jobs.of_kind("train"):
+        if self.offer is not None and self._jobs.of_kind("train"):
             self._set(None)  # the list of runs is read again when it has ended
 
     def _set(self, run: RunSummary | None) -> None:

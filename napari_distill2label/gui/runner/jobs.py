@@ -273,6 +273,19 @@ class JobQueue:
             self._tell(job)
         return job
 
+    def run(self, *what: Any, wait: bool, result: Callable[[Any], Any] = lambda value: value, **how: Any) -> Any:
+        """`start`; with `wait` until it has ended: then `result` of what the work returned, None after a cancel."""
+        job = self.start(*what, **how)
+        if not wait:
+            return job
+        value = self.wait(job).result()
+        return None if value is None else result(value)
+
+    def coming(self, *kinds: str) -> Job | None:
+        """The last job of one of these kinds that runs or waits."""
+        alive = ([self.current] if self.current else []) + list(self._queue)
+        return next((job for job in reversed(alive) if job.kind in kinds), None)
+
     def cancel(self, job: Job | None = None) -> None:
         """Ask a job (None: the one that computes) to stop; one that waits is taken out of the queue."""
         job = job or self.current

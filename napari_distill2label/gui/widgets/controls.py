@@ -116,6 +116,11 @@ class Panel(QWidget):
         signal.connect(slot)
         self._connections.append((signal, slot))
 
+    def follow(self, slot: Callable[..., Any], *fields: str) -> None:
+        """Call a slot when fields of the project change: those that it shows."""
+        for name in fields:
+            self.listen(self.session.project.events[name], slot)
+
     def disconnect_session(self) -> None:
         for signal, slot in self._connections:
             signal.disconnect(slot, missing_ok=True)
@@ -142,7 +147,7 @@ class Panel(QWidget):
 
     def start_folder(self) -> str:
         """Where the first dialog begins: beside the slides."""
-        return str(self.session.beside or "")
+        return str(self.session.project.work_folder or "")
 
 
 class JobButton(QPushButton):

@@ -79,8 +79,11 @@ SHORTCUTS = (
     Shortcut(("Ctrl+Shift+Z",), "Do again what was undone", PANEL_AND_CANVAS, "Slides", "session.redo"),
     Shortcut(("Alt+PgUp",), "Raise the threshold by 0.01", WINDOW, "Prediction", "threshold_by", (STEP,)),
     Shortcut(("Alt+PgDown",), "Lower the threshold by 0.01", WINDOW, "Prediction", "threshold_by", (-STEP,)),
-    Shortcut(("Alt+B",), "Hide the prediction, show it again (blink)", WINDOW, "Prediction", "session.overlays.blink"),
-    Shortcut(("Alt+N",), "Go to the next uncertain patch", WINDOW, "Corrections", "session.review.next_uncertain"),
+    Shortcut(
+        ("Alt+B",), "Hide the prediction, show it again (blink)", WINDOW, "Prediction",
+        "session.display.toggle_overlays",
+    ),
+    Shortcut(("Alt+N",), "Go to the next uncertain patch", WINDOW, "Corrections", "session.next_uncertain"),
     Shortcut(
         tuple(f"Ctrl+{digit}" for digit in DIGITS),
         "Correct the patch under the pointer, else the framed one, to class 1 … 9, and go on to the next uncertain one",
@@ -112,7 +115,7 @@ class Actions:
 
     def correct(self, number: int) -> None:
         """Give the patch under the pointer, else the framed one, class `number`, and go on; 0 drops its correction."""
-        if not self.session.review.answer(self._class(number)):
+        if not self.session.answer(self._class(number)):
             raise SettingsError("No patch chosen: press Alt+N or point at one.")
 
     def show_by(self, steps: int) -> None:

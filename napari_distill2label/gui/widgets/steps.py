@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
 )
 
 from ...core.errors import Distill2LabelError
+from ..actions import requirements
 from ..plain_text import as_plain
 from ..session import Session
 from ..wording import in_the_window
@@ -47,7 +48,7 @@ def next_step(session: Session) -> str | None:
         return "review"
     if session.model is not None and len(session.cohort):
         return "predict"
-    return "slides" if session.why_not_train() else "train"
+    return "slides" if requirements.train(session.project, session.choices) else "train"
 
 
 def mark_of(step: str, session: Session) -> str:
@@ -55,7 +56,8 @@ def mark_of(step: str, session: Session) -> str:
     if any(job.kind == step for job in open_jobs(session.jobs)):
         return RUNNING
     done = {
-        "slides": len(session.cohort) > 0 and (session.model is not None or session.why_not_train() is None),
+        "slides": len(session.cohort) > 0
+        and (session.model is not None or requirements.train(session.project, session.choices) is None),
         "train": session.model is not None,
         "predict": bool(session.predictions),
         "export": bool(session.exported),

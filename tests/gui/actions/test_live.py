@@ -7,9 +7,9 @@ from napari.components import ViewerModel
 
 from napari_distill2label.core.errors import SettingsError
 from napari_distill2label.gui import get_session
-from napari_distill2label.gui.actions import live as module
+from napari_distill2label.gui.actions.live import OFF
 from napari_distill2label.gui.canvas import layers
-from napari_distill2label.gui.plugin.preferences import Preferences
+from napari_distill2label.gui.project.preferences import Preferences
 
 LONG = 30_000  # ms
 
@@ -22,9 +22,10 @@ def headless(cohort_csv, feature_folder):
 
 
 @pytest.fixture
-def session(make_napari_viewer, cohort_csv, feature_folder, monkeypatch):
-    monkeypatch.setattr(module, "preferences", lambda: Preferences(live_delay_ms=60))
-    yield (made := ready(get_session(make_napari_viewer()), cohort_csv, feature_folder))
+def session(make_napari_viewer, cohort_csv, feature_folder):
+    made = ready(get_session(make_napari_viewer()), cohort_csv, feature_folder)
+    made.project.preferences = lambda: Preferences(live_delay_ms=60)
+    yield made
     made.shutdown()
 
 
@@ -72,7 +73,7 @@ def test_what_is_missing_is_said(headless):
     session.live.enabled = True
     assert "Label at least one slide" in session.live.status
     with pytest.raises(SettingsError, match="nothing to keep"):
-        session.live.keep()
+        session.live.save_as_run()
     assert session.live.result is None
 
 
@@ -86,14 +87,14 @@ def test_a_folder_without_features_is_told(headless, tmp_path):
 def test_a_kept_trial_becomes_the_model(headless, tmp_path):
     session = headless
     session.live.enabled = True
-    run = session.live.keep(tmp_path / "kept")
+    run = session.live.save_as_run(tmp_path / "kept")
     assert run.folder == tmp_path / "kept"
     assert session.model.networks == ("teacher", "student")
     assert session.model.features == session.feature_folder
     assert session.network == "student"
     assert session.live.status == "Kept as the run ‘kept’. Predict in step 3 labels slides with it."
     assert session.networks == ("teacher", "student", "live")  # what it said is still to be looked at
-    session.set_network("live")
+    session.network = "live"
     maps = session.predict("slide_001")
     assert maps[0].model["network"] == "student"
 
@@ -101,13 +102,13 @@ def test_a_kept_trial_becomes_the_model(headless, tmp_path):
 def test_predicting_while_live_labels_are_shown_uses_the_run(headless, tmp_path):
     session = headless
     session.live.enabled = True
-    session.live.keep(tmp_path / "kept")
+    session.live.save_as_run(tmp_path / "kept")
     session.live.update()
     assert session.network == "live"
     assert session.predict("slide_001")[0].model["network"] == "student"
     with pytest.raises(SettingsError, match="there is no baseline"):
-        session.set_network("baseline")
-    session.set_network("student")
+        session.network = "baseline"
+    session.network = "student"
     assert session.export(tmp_path / "out", ["csv"], slides="slide_001")
 
 
@@ -202,5 +203,5 @@ def test_switched_off_it_stops(session, qtbot):
     qtbot.waitUntil(lambda: session.jobs.busy, timeout=LONG)
     session.live.enabled = False
     qtbot.waitUntil(idle(session), timeout=LONG)
-    assert session.live.status == module.OFF
+    assert session.live.status == OFF
     assert session.predictions == {}

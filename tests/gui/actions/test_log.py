@@ -13,9 +13,9 @@ from napari_distill2label.cli.main import build_parser
 from napari_distill2label.core.errors import SettingsError
 from napari_distill2label.core.presets import build_settings
 from napari_distill2label.gui import get_session
-from napari_distill2label.gui.actions.log import NOTHING, Exported, Predicted, Script
-from napari_distill2label.gui.actions.script_text import overrides_of
+from napari_distill2label.gui.actions.log import NOTHING
 from napari_distill2label.store.cohort import CohortSlide
+from napari_distill2label.workflow.script_writer import Exported, Predicted, overrides_of
 
 from ..conftest import TINY
 
@@ -50,10 +50,10 @@ def test_a_script_of_the_whole_way_gives_the_same_labels(session, cohort_csv, tm
     before = tables(folder / "out")
     assert list(before) == ["slide_001.csv", "slide_002.csv", "slide_003.csv"]
 
-    (tmp_path / "copied.py").write_text(session.script.python(), "utf-8")
+    (tmp_path / "copied.py").write_text(session.log.python(), "utf-8")
     written_by(folder, [sys.executable, "copied.py"], "run_again", before)
 
-    command_line = session.script.command_line()  # as long as there is a run_again, into a folder beside it
+    command_line = session.log.command_line()  # as long as there is a run_again, into a folder beside it
     (tmp_path / "distill2label").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m napari_distill2label.cli "$@"\n')
     (tmp_path / "distill2label").chmod(0o755)
     written_by(folder, ["bash", "-e", "-c", f"PATH=$PWD:$PATH\n{command_line}"], "run_again_2", before)
@@ -71,30 +71,30 @@ def written_by(folder, command, run_folder, expected):
 
 
 def test_a_loaded_run_is_named_where_it_is(session, run_folder, tmp_path):
-    session.load_bundle(run_folder)
+    session.load_model(run_folder)
     session.predict("slide_001")
     session.predict(["slide_002"])
     session.set_colour("tumour", (1, 2, 3))
     session.export(tmp_path / "out", ["csv", "geojson"], slides="slide_001")
-    text = session.script.python()
+    text = session.log.python()
     assert "train(" not in text
     assert text.count("predict(") == 1
     assert f"predict({str(run_folder)!r}, slides" in text
     assert "each.slide_id in ['slide_001']" in text
     assert "colours={'tumour': (1, 2, 3)}" in text
     compile(text, "copied", "exec")
-    lines = session.script.command_line()
+    lines = session.log.command_line()
     assert str(run_folder / "predictions" / "slide_001.student.zarr") in lines
 
 
 def test_what_failed_or_was_cancelled_is_not_in_it(session, run_folder):
-    assert NOTHING in session.script.python()
-    assert NOTHING in session.script.command_line()
-    session.load_bundle(run_folder)
+    assert NOTHING in session.log.python()
+    assert NOTHING in session.log.command_line()
+    session.load_model(run_folder)
     session.predict("slide_001")
     with pytest.raises(SettingsError, match="unknown format"):
         session.export("anywhere", ["docx"])
-    assert not any(isinstance(deed, Exported) for deed in session.script.deeds)
+    assert not any(isinstance(deed, Exported) for deed in session.log.actions)
 
 
 def test_the_verbs_keep_their_names_and_docs(session):
@@ -107,7 +107,7 @@ def test_slides_with_names_of_their_own_or_several_scales(tmp_path):
         CohortSlide("a, b", tmp_path / "one.tif", case_id="case 1", mpp=0.5),
         CohortSlide("c", "https://example.org/c.zarr", case_id="c"),
     )
-    script = Script()
+    script = get_session(ViewerModel()).log
     script.add(Predicted(tmp_path / "bundle", "student", rows, (("device", "cpu"),)))
     script.add(
         Exported(tmp_path / "bundle", "student", ("a, b",), tmp_path / "out", ("csv",), 0.25, tmp_path / "c.csv")
@@ -129,7 +129,7 @@ def test_masks_of_tissue(tmp_path):
     rows = tuple(CohortSlide(name, tmp_path / f"{name}.tif", case_id=name) for name in ("a", "b"))
 
     def script(masks):
-        made = Script()
+        made = get_session(ViewerModel()).log
         made.add(Predicted(tmp_path / "bundle", "student", rows, (("tissue", masks),)))
         return made
 
@@ -165,5 +165,5 @@ def test_its_flags_are_flags_of_the_command_line(session, cohort_csv, tmp_path):
     session.read_cohort(cohort_csv)
     session.configure(**TINY)
     session.train(tmp_path / "run", baseline=False)
-    parts = shlex.split(session.script.command_line().replace("\\\n", " "))
+    parts = shlex.split(session.log.command_line().replace("\\\n", " "))
     assert build_parser().parse_args(parts[1:]).preset == "colon"

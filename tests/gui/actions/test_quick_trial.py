@@ -72,7 +72,7 @@ def test_a_trial_by_a_click_predicts(make_napari_viewer, qtbot, cohort_csv, tmp_
     assert panel.status.text.text() == said
     qtbot.waitUntil(lambda: panel.train.progress.text().endswith(said), timeout=LONG)
     assert panel.train.headline() == said
-    assert session.default_run_folder("trial").name == "trial_2"
+    assert session.runs.free_folder("trial").name == "trial_2"
     assert panel.predict.model.text().endswith(said)
     session.predict("slide_000", wait=True)
     assert set(session.predictions) == {"slide_000"}

@@ -1,16 +1,17 @@
-"""The list of slides and its classes, without a window and without a viewer."""
+"""The list of slides and its classes, without a window."""
 
 import pytest
+from napari.components import ViewerModel
 
 from napari_distill2label.core.errors import CohortError
-from napari_distill2label.gui.project.project import SlideList
+from napari_distill2label.gui import get_session
 from napari_distill2label.slides.discovery import find_slides
 from napari_distill2label.store.cohort import Cohort
 
 
 @pytest.fixture
 def slides(cohort_csv):
-    made = SlideList()
+    made = get_session(ViewerModel())  # which nobody keeps: the list of slides needs none
     made.read_cohort(cohort_csv)
     return made
 
@@ -57,15 +58,15 @@ def test_an_edit_that_changes_nothing_is_none(slides):
     slides.set_label("slide_000", slides.cohort["slide_000"].label)
     slides.set_colour("tumour", slides.colours[1])
     slides.undo()  # the colour, which is now chosen and was the palette's
-    assert slides.undo_stack.undo_text is None
+    assert slides.project.history.undo_text is None
 
 
 def test_what_is_undone_says_what_it_was(slides):
     slides.set_label(["slide_000", "slide_001"], "tumour")
     slides.set_label("slide_002", None)
     assert slides.undo() == "label slide_002 nothing"
-    assert slides.undo_stack.undo_text == "label 2 slides tumour"
-    assert slides.undo_stack.redo_text == "label slide_002 nothing"
+    assert slides.project.history.undo_text == "label 2 slides tumour"
+    assert slides.project.history.redo_text == "label slide_002 nothing"
 
 
 def test_labels_and_colours_follow_a_renamed_class(slides):
@@ -137,7 +138,7 @@ def test_splits_and_cases(slides, tmp_path):
 
 def test_the_selection_holds_slides_that_are_listed(slides):
     heard = []
-    slides.selection_changed.connect(lambda: heard.append(slides.selected))
+    slides.project.events.selected.connect(lambda: heard.append(slides.selected))
     slides.select(["slide_003", "nobody", "slide_001", "slide_003"])
     assert slides.selected == ("slide_003", "slide_001")
     slides.remove_slides(["slide_003"])
@@ -147,16 +148,16 @@ def test_the_selection_holds_slides_that_are_listed(slides):
 
 
 def test_saved_or_not(slides, tmp_path):
-    assert not slides.unsaved
+    assert not slides.project.unsaved
     slides.set_label("slide_000", None)
-    assert slides.unsaved
+    assert slides.project.unsaved
     slides.undo()
-    assert not slides.unsaved
+    assert not slides.project.unsaved
     slides.set_label("slide_000", None)
     slides.write_cohort(tmp_path / "cohort.csv")
-    assert not slides.unsaved
+    assert not slides.project.unsaved
     slides.undo()
-    assert slides.unsaved
+    assert slides.project.unsaved
 
 
 def test_opening_another_cohort_is_undone_as_a_whole(slides, cohort_csv):

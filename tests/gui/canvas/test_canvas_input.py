@@ -36,33 +36,33 @@ def click():
 
 def test_a_click_chooses_a_patch(reviewed, click):
     session, viewer, _ = reviewed()
-    session.review.look_at((0, 0))
+    session.center_on((0, 0))
     centre = viewer.scene.camera.center
     for cell, layer in zip(np.ndindex(6, 8), layers.find(viewer), strict=False):
         viewer.layers.selection.active = layer
         (slide,) = layers.find(viewer, layers.SLIDE)
         click(viewer, slide.data_to_world(np.array(cell) * 20 + 7), by=2)
-        assert session.review.current == ("slide", cell)
+        assert session.canvas.corrections.framed == ("slide", cell)
         top, left = layers.find(viewer, layers.FRAME)[0].data[0].min(0)
         assert (top, left) == (cell[0] * 20 - 0.5, cell[1] * 20 - 0.5)
     assert viewer.scene.camera.center == centre
-    session.review.correct("tumour")
-    assert session.review.label_of("slide", cell) == "tumour"
+    session.correct("tumour")
+    assert session.corrections.correction_at("slide", cell) == "tumour"
 
 
 def test_what_is_no_click_on_a_patch(reviewed, click):
     session, viewer, _ = reviewed()
-    session.review.look_at((5, 7))
+    session.center_on((5, 7))
     click(viewer, (30, 30), by=20)  # a drag, though it comes back
     click(viewer, (30, 30), button=2)
     click(viewer, (30, 30), modifiers=["Shift"])
     click(viewer, (-30, 30))  # beside the slide
-    session.review.paint("tumour")  # the active layer has a tool
+    session.paint("tumour")  # the active layer has a tool
     click(viewer, (30, 30))
-    assert session.review.current == ("slide", (5, 7))
-    session.review.stop_painting()
+    assert session.canvas.corrections.framed == ("slide", (5, 7))
+    session.canvas.corrections.stop_painting()
     click(viewer, (30, 30))
-    assert session.review.current == ("slide", (1, 1))
+    assert session.canvas.corrections.framed == ("slide", (1, 1))
 
 
 def test_a_click_on_a_moved_slide(reviewed, click):
@@ -70,13 +70,13 @@ def test_a_click_on_a_moved_slide(reviewed, click):
     (slide,) = layers.find(viewer, layers.SLIDE)
     slide.rotate, slide.translate = 40, (300, -200)
     click(viewer, slide.data_to_world((65, 105)))
-    assert session.review.current == ("slide", (3, 5))
+    assert session.canvas.corrections.framed == ("slide", (3, 5))
 
 
 def test_a_real_click(make_napari_viewer, reviewed, qtbot):
     viewer = make_napari_viewer(show=True)
     session, viewer, _ = reviewed(viewer)
-    qtbot.waitUntil(lambda: bool(layers.find(viewer, layers.OUTLINES)) and not session.overlays.busy, timeout=LONG)
+    qtbot.waitUntil(lambda: bool(layers.find(viewer, layers.OUTLINES)) and not session.display.busy, timeout=LONG)
     viewer.reset_view()
     canvas = viewer.window._qt_viewer.canvas.native
 
@@ -86,7 +86,7 @@ def test_a_real_click(make_napari_viewer, reviewed, qtbot):
 
     qtbot.wait(100)
     qtbot.mouseClick(canvas, Qt.MouseButton.LeftButton, pos=on_screen((50, 70)))
-    assert session.review.current == ("slide", (2, 3))
+    assert session.canvas.corrections.framed == ("slide", (2, 3))
     before = viewer.scene.camera.center
     qtbot.mousePress(canvas, Qt.MouseButton.LeftButton, pos=on_screen((50, 90)))
     none, left = Qt.MouseButton.NoButton, Qt.MouseButton.LeftButton
@@ -95,6 +95,6 @@ def test_a_real_click(make_napari_viewer, reviewed, qtbot):
         moved = QMouseEvent(QEvent.Type.MouseMove, at, at, none, left, Qt.KeyboardModifier.NoModifier)
         QApplication.sendEvent(canvas, moved)
     qtbot.mouseRelease(canvas, Qt.MouseButton.LeftButton, pos=on_screen((50, 90)) + QPoint(30, 30))
-    assert session.review.current == ("slide", (2, 3))
+    assert session.canvas.corrections.framed == ("slide", (2, 3))
     qtbot.waitUntil(lambda: viewer.scene.camera.center != before, timeout=LONG)  # it panned
     session.shutdown()

@@ -10,7 +10,7 @@ from napari.components import ViewerModel
 
 from napari_distill2label.core.errors import SettingsError
 from napari_distill2label.gui import get_session
-from napari_distill2label.gui.canvas import display, layers, map_layers
+from napari_distill2label.gui.canvas import layers, map_layers, prediction_layers
 from napari_distill2label.gui.canvas.layers import (
     ATTENTION,
     CONTRIBUTION,
@@ -37,15 +37,15 @@ def seen(viewer):
 def test_what_is_seen(reviewed):
     session, viewer, _ = reviewed()
     assert seen(viewer) == ["slide", LABELS, CORRECTIONS, OUTLINES]
-    session.overlays.set_visible(PROBABILITY, True)
+    session.display.set_visible(PROBABILITY, True)
     assert seen(viewer) == ["slide", PROBABILITY, LABELS, CORRECTIONS, OUTLINES]
-    session.overlays.blink()
+    session.display.toggle_overlays()
     assert seen(viewer) == ["slide"]
-    session.overlays.blink()
+    session.display.toggle_overlays()
     assert seen(viewer) == ["slide", PROBABILITY, LABELS, CORRECTIONS, OUTLINES]
-    session.overlays.set_opacity(0.3)
+    session.display.set_opacity(0.3)
     assert {each.opacity for each in viewer.layers if layers.about(each)["role"] in PREDICTED} == {0.3}
-    for wrong in (lambda: session.overlays.set_opacity(2), lambda: session.overlays.set_visible("x", True)):
+    for wrong in (lambda: session.display.set_opacity(2), lambda: session.display.set_visible("x", True)):
         with pytest.raises(SettingsError):
             wrong()
 
@@ -55,9 +55,9 @@ def test_naparis_own_eye_and_slider_count(reviewed):
     layer(viewer, ATTENTION).visible = True
     layer(viewer, LABELS).visible = False
     layer(viewer, LABELS).opacity = 0.25
-    assert session.overlays.visible[ATTENTION]
-    assert not session.overlays.visible[LABELS]
-    assert session.overlays.opacity == 0.25
+    assert session.display.visible[ATTENTION]
+    assert not session.display.visible[LABELS]
+    assert session.display.opacity == 0.25
     session.show("slide", again=True)  # the choice stays
     assert seen(viewer) == ["slide", ATTENTION, CORRECTIONS, OUTLINES]
     assert layer(viewer, ATTENTION).opacity == 0.25
@@ -67,25 +67,25 @@ def test_an_eye_that_was_shut_stays_shut(reviewed, make_patch_map):
     session, viewer, _ = reviewed()
     corrections = layer(viewer, CORRECTIONS)
     corrections.visible = False
-    session.overlays.set_opacity(0.5)
+    session.display.set_opacity(0.5)
     assert not corrections.visible
     assert not layer(viewer, OUTLINES).visible
-    session.overlays.blink()
-    session.overlays.blink()
+    session.display.toggle_overlays()
+    session.display.toggle_overlays()
     assert seen(viewer) == ["slide", LABELS]
     session.show("slide", again=True)
     assert seen(viewer) == ["slide", LABELS]
     layer(viewer, CORRECTIONS).visible = True
     assert seen(viewer) == ["slide", LABELS, CORRECTIONS, OUTLINES]
     classes, probability = ("normal", "tumour", "necrosis"), np.full((6, 8, 3), 0.9)
-    session._take_map(make_patch_map((120, 160), probability, classes, multi_label=True, size_px=20))
+    session.project.take_maps([make_patch_map((120, 160), probability, classes, multi_label=True, size_px=20)])
     tumour, necrosis = layers.find(viewer, LABELS)
     necrosis.visible = False
-    session.overlays.set_opacity(0.7)
+    session.display.set_opacity(0.7)
     assert (tumour.visible, necrosis.visible) == (True, False)
     tumour.visible = False  # and so none is
-    assert not session.overlays.visible[LABELS]
-    session.overlays.set_visible(LABELS, True)
+    assert not session.display.visible[LABELS]
+    session.display.set_visible(LABELS, True)
     assert tumour.visible
     assert necrosis.visible
 
@@ -95,12 +95,12 @@ def test_a_new_prediction_fills_the_layers_that_are_there(reviewed, make_patch_m
     before = list(viewer.layers)
     viewer.layers.selection = {before[0]}
     other = np.full((6, 8), 0.9)
-    session._take_map(make_patch_map((120, 160), np.stack([1 - other, other], -1), size_px=20))
+    session.project.take_maps([make_patch_map((120, 160), np.stack([1 - other, other], -1), size_px=20)])
     assert list(viewer.layers) == before
     assert (layer(viewer, LABELS).data == 2).all()
     np.testing.assert_allclose(layer(viewer, PROBABILITY).data, 0.9, atol=1e-6)
     assert layers.patch_map_of(layers.about(layer(viewer, LABELS))) is session.predictions["slide"]["student"]
-    session._take_map(make_patch_map((120, 160), size_px=40))  # another grid: other layers
+    session.project.take_maps([make_patch_map((120, 160), size_px=40)])  # another grid: other layers
     assert layer(viewer, LABELS).data.shape == (3, 4)
     assert viewer.layers.selection == {before[0]}
     assert [layers.about(each)["role"] for each in viewer.layers[-2:]] == [CORRECTIONS, OUTLINES]
@@ -110,20 +110,20 @@ def test_a_map_of_another_size_than_its_slide_is_not_laid_over_it(reviewed, make
     """As those are that an earlier version made of a slide with a scanned area: they counted from its canvas."""
     session, viewer, _ = reviewed()
     before = layer(viewer, LABELS).data.copy()
-    session._take_map(make_patch_map((240, 320), size_px=20))
+    session.project.take_maps([make_patch_map((240, 320), size_px=20)])
     assert np.array_equal(layer(viewer, LABELS).data, before)
     assert session.failures["slide"] == "what was predicted has another size than the slide: predict again"
 
 
 def test_layers_fill_in_while_blocks_finish(run_folder, monkeypatch):
-    monkeypatch.setattr(display, "FILLING_INTERVAL", 0.0)
-    monkeypatch.setattr(display, "FILLING_SHARE", np.inf)  # look at every block, however slow the machine
+    monkeypatch.setattr(prediction_layers, "FILLING_INTERVAL", 0.0)
+    monkeypatch.setattr(prediction_layers, "FILLING_SHARE", np.inf)  # look at every block, however slow the machine
     monkeypatch.setattr("napari_distill2label.gui.runner.jobs.MIN_INTERVAL", 0.0)
     monkeypatch.setattr(engine, "BLOCK_PIXELS", 27**2)
     shutil.rmtree(run_folder / "predictions", ignore_errors=True)
     viewer = ViewerModel()
     session = get_session(viewer)
-    session.load_bundle(run_folder)
+    session.load_model(run_folder)
     session.show("slide_001")
     counted = []
 
@@ -157,7 +157,7 @@ def test_maps_are_not_read_in_the_gui_thread(qtbot, make_napari_viewer, run_fold
     shutil.rmtree(run_folder / "predictions", ignore_errors=True)
     viewer = make_napari_viewer()
     session = get_session(viewer)
-    session.load_bundle(run_folder)
+    session.load_model(run_folder)
     qtbot.waitUntil(lambda: session.shown == "slide_000", timeout=30_000)
     session.predict(["slide_000", "slide_001"])
     qtbot.waitUntil(lambda: bool(layers.find(viewer, LABELS)), timeout=30_000)
@@ -184,12 +184,12 @@ def test_cancelling_leaves_the_prediction_before(reviewed, make_patch_map):
     job._end(Cancelled())
     session.jobs.changed.emit(job)
     assert (layer(viewer, LABELS).data == 2).all()
-    assert session.overlays.map is patch_map
+    assert session.display.map is patch_map
 
 
 def test_colours_follow(reviewed):
     session, viewer, _ = reviewed(probability=np.full((6, 8), 0.9))
-    session.review.correct("tumour", (0, 0))
+    session.correct("tumour", (0, 0))
     session.set_colour("tumour", (0, 0, 255))
     for role in (LABELS, CORRECTIONS):
         rgba = layer(viewer, role).colormap.map(np.array([2]))[0]
@@ -199,9 +199,9 @@ def test_colours_follow(reviewed):
 
 def test_the_patch_under_the_pointer(reviewed):
     session, viewer, _ = reviewed(probability=np.full((6, 8), 0.8))
-    session.overlays.point_at((30.0, 45.0))
-    assert session.overlays.pointed == ("slide", (1, 2))
-    text = session.overlays.pointed_text
+    session.display.point_at((30.0, 45.0))
+    assert session.display.hovered == ("slide", (1, 2))
+    text = session.display.hovered_text
     assert text.startswith("tumour · probability of tumour 0.80 · attention 1 × average")
     # Whichever layer is selected, napari's status bar and tooltip say it too.
     for active in viewer.layers:
@@ -212,10 +212,10 @@ def test_the_patch_under_the_pointer(reviewed):
         assert viewer.status["coordinates"] == f"[30 46]  {text}"
     viewer.tooltip.text = "something else"
     assert viewer.tooltip.text.splitlines()[0] == "tumour"
-    session.review.correct("normal")
-    assert session.overlays.pointed_text.endswith("corrected: normal")
-    session.overlays.point_at((-500.0, 0.0))
-    assert session.overlays.pointed is None
+    session.correct("normal")
+    assert session.display.hovered_text.endswith("corrected: normal")
+    session.display.point_at((-500.0, 0.0))
+    assert session.display.hovered is None
     viewer.status = "[1 1]: 7"
     assert viewer.status == "[1 1]: 7"
 
@@ -223,10 +223,10 @@ def test_the_patch_under_the_pointer(reviewed):
 def test_the_status_counts_the_slides_own_pixels_too(reviewed):
     session, viewer, _ = reviewed()
     session.set_mpp("slide", 0.5)
-    session.overlays.point_at((10.0, 30.0))  # µm
+    session.display.point_at((10.0, 30.0))  # µm
     viewer.status = "[10 30]: 7"
     assert viewer.status.startswith("[10 30]  y 20, x 60 px")
-    session.overlays.point_at((10.0, 300.0))  # beside the slide
+    session.display.point_at((10.0, 300.0))  # beside the slide
     viewer.status = "[10 300]: 7"
     assert viewer.status == "[10 300]: 7"
 
@@ -237,10 +237,10 @@ def test_the_mouse_moves_it(reviewed):
     session, viewer, _ = reviewed()
     for callback in viewer.mouse_move_callbacks:
         callback(viewer, SimpleNamespace(position=(30.0, 45.0)))
-    assert session.overlays.pointed == ("slide", (1, 2))
+    assert session.display.hovered == ("slide", (1, 2))
     viewer.mouse_over_canvas = True
     viewer.mouse_over_canvas = False  # it left: nothing is pointed at any more
-    assert session.overlays.pointed is None
+    assert session.display.hovered is None
 
 
 def test_no_layer_holds_an_object_per_patch(reviewed):
@@ -251,7 +251,7 @@ def test_no_layer_holds_an_object_per_patch(reviewed):
 
 def test_points_have_values_too(reviewed):
     session, viewer, patch_map = reviewed(centres=[(20, 30), (100, 100)])
-    session.overlays.set_visible(PROBABILITY, True)
+    session.display.set_visible(PROBABILITY, True)
     colours = layer(viewer, PROBABILITY).face_color
     assert not np.allclose(colours[0], colours[1])
     session.set_colour("tumour", (0, 0, 255))
@@ -270,7 +270,7 @@ def test_the_window_has_its_turn_between_two_layers(reviewed, make_napari_viewer
     clock.start(0)
     session, _, _ = reviewed(viewer)
     viewer.layers.selection = {viewer.layers["mine"]}
-    qtbot.waitUntil(lambda: ATTENTION in turns and not session.overlays.busy, timeout=30_000)
+    qtbot.waitUntil(lambda: ATTENTION in turns and not session.display.busy, timeout=30_000)
     clock.stop()
     there = ["slide", PROBABILITY, ATTENTION, CONTRIBUTION, LABELS, CORRECTIONS, OUTLINES]
     assert [role for each in viewer.layers if (role := layers.about(each).get("role"))] == there
@@ -285,9 +285,9 @@ def test_the_window_has_its_turn_between_two_layers(reviewed, make_napari_viewer
 def test_layers_of_a_slide_that_went_are_not_added(reviewed, make_napari_viewer, qtbot):
     viewer = make_napari_viewer()
     session, _, patch_map = reviewed(viewer)
-    qtbot.waitUntil(lambda: session.overlays.busy, timeout=30_000)
+    qtbot.waitUntil(lambda: session.display.busy, timeout=30_000)
     session.remove_slides([patch_map.slide_id])
-    qtbot.waitUntil(lambda: not session.overlays.busy, timeout=30_000)
+    qtbot.waitUntil(lambda: not session.display.busy, timeout=30_000)
     assert not layers.find(viewer)
     session.shutdown()
 
@@ -300,16 +300,16 @@ def test_only_findings_are_coloured_unless_asked(reviewed):
         return [float(labels.colormap.map(np.array([value], np.uint8))[0, 3]) for value in (0, 1, 2)]
 
     assert alphas() == [0, 0, pytest.approx(layers.POSITIVE_ALPHA)]
-    session.overlays.set_negatives(True)
+    session.display.set_negatives(True)
     assert alphas() == [0, pytest.approx(layers.NEGATIVE_ALPHA), pytest.approx(layers.POSITIVE_ALPHA)]
     session.set_colour("normal", (1, 2, 3))  # another colour, and as visible
     assert alphas()[1] == pytest.approx(layers.NEGATIVE_ALPHA)
-    session.overlays.set_negatives(False)
+    session.display.set_negatives(False)
     session.set_colour("tumour", (1, 2, 3))
     assert alphas() == [0, 0, pytest.approx(layers.POSITIVE_ALPHA)]
     # What the pointer says, and what is written, is as before.
-    session.overlays.point_at((10, 10))
-    assert session.overlays.pointed_text.startswith("normal · probability of tumour 0.00")
+    session.display.point_at((10, 10))
+    assert session.display.hovered_text.startswith("normal · probability of tumour 0.00")
     _, meta, _ = labels.as_layer_data_tuple()
     assert shown_colours(meta, ("normal", "tumour")) == {"normal": (1, 2, 3), "tumour": (1, 2, 3)}
 
@@ -320,6 +320,6 @@ def test_negative_points_are_not_coloured_unless_asked(reviewed):
     assert points.face_color[:, 3].tolist() == [0, 1, 1]
     session.set_threshold(0.7)
     assert points.face_color[:, 3].tolist() == [0, 0, 1]
-    session.overlays.set_negatives(True)
+    session.display.set_negatives(True)
     assert points.face_color[:, 3].tolist() == [1, 1, 1]
-    session.overlays.set_negatives(False)  # it is kept for the windows to come
+    session.display.set_negatives(False)  # it is kept for the windows to come

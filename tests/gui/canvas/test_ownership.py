@@ -21,8 +21,8 @@ ROLES = (layers.SLIDE, *layers.PREDICTED, layers.CORRECTIONS, layers.OUTLINES, l
 def full(reviewed):
     """A session whose slide has a layer of every role on a grid."""
     session, viewer, patch_map = reviewed()
-    session.review.correct("tumour", (2, 3))
-    session.review.look_at((2, 3))
+    session.correct("tumour", (2, 3))
+    session.center_on((2, 3))
     session.tissue.find("slide")
     assert {layers.about(layer)["role"] for layer in viewer.layers} == set(ROLES) - {layers.POINTS}
     return session, viewer, patch_map
@@ -44,9 +44,9 @@ def test_a_copy_is_the_users(full, role, tmp_path):
     assert layers.find(viewer, role) == [ours]
     data = [level.compute() for level in copy.data] if role == layers.SLIDE else np.array(copy.data)
     session.set_threshold(0.9)
-    session.overlays.set_opacity(0.2)
+    session.display.set_opacity(0.2)
     session.set_colour("tumour", (1, 2, 3))
-    session.review.clear_slide()
+    session.clear_corrections()
     place = copy.affine.affine_matrix, copy.translate
     layers.find(viewer, layers.SLIDE)[0].translate = (30, 40)
     assert np.array_equal(copy.affine.affine_matrix, place[0])
@@ -83,9 +83,9 @@ def test_paint_in_a_copy_of_the_corrections_is_no_correction(reviewed):
     (corrections,) = layers.find(viewer, layers.CORRECTIONS)
     copy = duplicate(viewer, corrections)
     copy.paint((1, 1), 2)
-    assert len(session.review) == 0
+    assert len(session.corrections) == 0
     corrections.paint((1, 1), 2)
-    assert len(session.review) == 1
+    assert len(session.corrections) == 1
 
 
 def test_layers_made_from_ours_are_not_ours(reviewed):
@@ -115,7 +115,7 @@ def test_a_slide_that_napari_opens_is_ours_once(reviewed, tmp_path):
     assert layers.find(viewer, layers.SLIDE) == [first]
     assert layers.about(second) == {}
     first.translate = (3, 4)  # what is laid over it follows
-    session._take_map(session.predictions["slide"]["student"])
+    session.project.take_maps([session.predictions["slide"]["student"]])
     assert not layers.find(viewer, layers.LABELS)  # those are of the other slide
     session.show("slide")
     assert first not in viewer.layers
@@ -142,25 +142,25 @@ def test_the_writer_writes_what_the_layer_shows_or_nothing(reviewed, tmp_path):
 
 def test_a_layer_that_the_user_removed_stays_away(reviewed):
     session, viewer, patch_map = reviewed()
-    session.overlays.set_visible(layers.PROBABILITY, True)
+    session.display.set_visible(layers.PROBABILITY, True)
     for role in (layers.LABELS, layers.PROBABILITY):
         viewer.layers.remove(layers.find(viewer, role)[0])
     session.set_threshold(0.7)
-    session._take_map(patch_map)
+    session.project.take_maps([patch_map])
     assert not layers.find(viewer, layers.LABELS)
-    session.overlays.set_visible(layers.LABELS, True)  # asked for again
+    session.display.set_visible(layers.LABELS, True)  # asked for again
     (labels,) = layers.find(viewer, layers.LABELS)
     assert not layers.find(viewer, layers.PROBABILITY)
     assert (labels.data == 2).sum() == (patch_map.probability[..., 1] >= 0.7).sum()
-    session.overlays.lay_all("slide")  # shown anew
+    session.canvas.predictions.lay_all()  # shown anew
     assert layers.find(viewer, layers.PROBABILITY)
 
 
 def test_a_removed_layer_of_corrections_comes_back_with_the_next_correction(reviewed):
     session, viewer, _ = reviewed()
-    session.review.correct("tumour", (2, 3))
+    session.correct("tumour", (2, 3))
     viewer.layers.remove(layers.find(viewer, layers.CORRECTIONS)[0])
-    session.review.correct("normal", (0, 0))
+    session.correct("normal", (0, 0))
     (corrections,) = layers.find(viewer, layers.CORRECTIONS)
     assert (corrections.data[2, 3], corrections.data[0, 0]) == (2, 1)
     assert len(layers.find(viewer, layers.OUTLINES)) == 1

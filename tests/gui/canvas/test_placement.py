@@ -53,13 +53,13 @@ def check(session, viewer, cell=(2, 3)):
     # The pointer on the cell's centre, and just inside its corners, is on the cell.
     for inside in (0.5, 0.02, 0.98):
         at = np.array(cell) * SIDE + inside * SIDE - 0.5
-        session.overlays.point_at(slide.data_to_world(at))
-        assert session.overlays.pointed == ("slide", cell)
+        session.display.point_at(slide.data_to_world(at))
+        assert session.display.hovered == ("slide", cell)
 
 
 def complete(session):
-    session.review.correct("tumour", (1, 1))
-    session.review.look_at((2, 3))
+    session.correct("tumour", (1, 1))
+    session.center_on((2, 3))
     session.tissue.find("slide")
 
 
@@ -82,7 +82,7 @@ def test_layers_that_come_later_lie_on_a_moved_slide(reviewed, changes):
     (slide,) = layers.find(viewer, layers.SLIDE)
     layers.remove(viewer, [layer for layer in viewer.layers if layer is not slide])
     move(slide, changes)
-    session.overlays.lay_all("slide")
+    session.canvas.predictions.lay_all()
     complete(session)
     check(session, viewer)
 
@@ -93,7 +93,7 @@ def test_a_new_prediction_fills_the_layers_of_a_moved_slide(reviewed, make_patch
     (slide,) = layers.find(viewer, layers.SLIDE)
     move(slide, MOVES["all"])
     (labels,) = layers.find(viewer, layers.LABELS)
-    session._take_map(make_patch_map((120, 160), size_px=SIDE))
+    session.project.take_maps([make_patch_map((120, 160), size_px=SIDE)])
     assert layers.find(viewer, layers.LABELS) == [labels]
     check(session, viewer)
 
@@ -133,7 +133,7 @@ def test_the_camera_goes_to_the_patch_of_a_moved_slide(reviewed):
     session, viewer, _ = reviewed()
     (slide,) = layers.find(viewer, layers.SLIDE)
     move(slide, MOVES["all"])
-    session.review.look_at((2, 3))
+    session.center_on((2, 3))
     centre = slide.data_to_world(np.array((2, 3)) * SIDE + (SIDE - 1) / 2)
     np.testing.assert_allclose(viewer.scene.camera.center[-2:], centre, atol=1e-6)
     on_screen = viewer.scene.camera.zoom * SIDE * placement.magnification(slide)
@@ -144,12 +144,12 @@ def test_paint_on_a_moved_slide_corrects_the_patch_below(reviewed):
     session, viewer, _ = reviewed()
     (slide,) = layers.find(viewer, layers.SLIDE)
     move(slide, MOVES["all"])
-    session.review.paint("tumour")
+    session.paint("tumour")
     (corrections,) = layers.find(viewer, layers.CORRECTIONS)
     world = slide.data_to_world(np.array((4, 5)) * SIDE + 3)
     corrections.paint(tuple(np.round(corrections.world_to_data(world)).astype(int)), 2)
-    assert session.review.label_of("slide", (4, 5)) == "tumour"
-    assert len(session.review) == 1
+    assert session.corrections.correction_at("slide", (4, 5)) == "tumour"
+    assert len(session.corrections) == 1
 
 
 def test_predictions_at_points_follow(reviewed):
@@ -160,5 +160,5 @@ def test_predictions_at_points_follow(reviewed):
     for layer in layers.find(viewer, layers.POINTS):
         for point, centre in zip(layer.data, patch_map.patches.centres, strict=True):
             np.testing.assert_allclose(layer.data_to_world(point), slide.data_to_world(centre), atol=1e-6)
-    session.overlays.point_at(slide.data_to_world((61, 99)))
-    assert session.overlays.pointed == ("slide", (1,))
+    session.display.point_at(slide.data_to_world((61, 99)))
+    assert session.display.hovered == ("slide", (1,))

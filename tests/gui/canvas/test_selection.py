@@ -97,7 +97,7 @@ def at_rest(panel, qtbot, slide_id):
     assert session.selected == (slide_id,)
     assert panel.slides.selected() == [slide_id]
     assert {layers.about(layer)["slide_id"] for layer in session.viewer.layers} == {slide_id}
-    assert session.canvas_text == ""
+    assert session.canvas.slide_view.canvas_text == ""
 
 
 @pytest.mark.parametrize("pause", [100, 300, 700])
@@ -127,7 +127,7 @@ def test_while_a_picture_is_loading_the_window_says_whose_it_is(slow, qtbot):
     session = slow.session
     qtbot.waitUntil(lambda: session.shown == IDS[0], timeout=LONG)
     press(slow, Qt.Key.Key_Right)
-    assert (session.current, session.showing, session.shown) == (IDS[1], IDS[1], None)
+    assert (session.current, session.opening, session.shown) == (IDS[1], IDS[1], None)
     assert not layers.find(session.viewer)  # no other slide passes for it
     note = session.viewer.canvas.overlays.text
     assert note.visible
@@ -231,10 +231,10 @@ def patch_map(row):
 
 def test_while_predictions_come_in(slow, qtbot):
     session = slow.session
-    session.network = "student"
+    session.project.network = "student"
     for number, slide_id in enumerate(IDS):
         label(slow, slide_id)
-        session._take_map(patch_map(session.cohort.slides[(number * 5) % N]))
+        session.project.take_maps([patch_map(session.cohort.slides[(number * 5) % N])])
         QTest.qWait(60)
         press(slow, Qt.Key.Key_Right)
         QTest.qWait(60)
@@ -245,9 +245,9 @@ def test_while_predictions_come_in(slow, qtbot):
 
 def test_labels_of_a_slide_never_lie_over_another(slow, qtbot):
     session = slow.session
-    session.network, seen = "student", []
+    session.project.network, seen = "student", []
     for row in session.cohort.slides[:3]:
-        session._take_map(patch_map(row))
+        session.project.take_maps([patch_map(row)])
 
     def note(event):
         ids = {layers.about(layer)["slide_id"] for layer in session.viewer.layers}
@@ -273,7 +273,7 @@ def test_a_slide_that_cannot_be_read_leaves_no_other_picture(panel, qtbot, tmp_p
     session.add_slides(bad)
     session.show(IDS[0])
     click(panel, "bad")
-    qtbot.waitUntil(lambda: session.showing is None, timeout=LONG)
+    qtbot.waitUntil(lambda: session.opening is None, timeout=LONG)
     assert (session.current, session.shown) == ("bad", None)
     assert not layers.find(session.viewer)
     note = session.viewer.canvas.overlays.text
@@ -293,28 +293,31 @@ def test_a_slide_that_napari_opened_itself_does_not_stay_over_others(panel, qtbo
     Image.fromarray(np.zeros((60, 80, 3), np.uint8)).save(other)
     session.show(IDS[0])
     (foreign,) = session.viewer.open(other, plugin="napari")
-    assert session.canvas_text == f"{IDS[0]} is selected.\nThe image on top is 'other', which is not in the table."
+    assert (
+        session.canvas.slide_view.canvas_text
+        == f"{IDS[0]} is selected.\nThe image on top is 'other', which is not in the table."
+    )
     press(panel, Qt.Key.Key_Right)
     qtbot.waitUntil(lambda: session.shown == IDS[1], timeout=LONG)
     assert foreign in session.viewer.layers
     assert not foreign.visible
     assert "other" in session.notices[-1]
-    assert session.canvas_text == ""
+    assert session.canvas.slide_view.canvas_text == ""
     foreign.visible = True  # the user wants to see it: the canvas says what it is
-    assert "'other'" in session.canvas_text
+    assert "'other'" in session.canvas.slide_view.canvas_text
     session.viewer.layers.move(session.viewer.layers.index(foreign), 0)
-    assert session.canvas_text == ""
+    assert session.canvas.slide_view.canvas_text == ""
 
 
 def test_a_slide_taken_away_by_hand_takes_its_labels_along(panel, qtbot):
     session = panel.session
-    session.network = "student"
+    session.project.network = "student"
     session.show(IDS[0])
-    session._take_map(patch_map(session.cohort[IDS[0]]))
+    session.project.take_maps([patch_map(session.cohort[IDS[0]])])
     qtbot.waitUntil(lambda: bool(layers.find(session.viewer, layers.LABELS)), timeout=LONG)
     (picture,) = layers.find(session.viewer, layers.SLIDE)
     picture.visible = False
-    assert "is hidden" in session.canvas_text
+    assert "is hidden" in session.canvas.slide_view.canvas_text
     picture.visible = True
     session.viewer.layers.remove(picture)
     qtbot.waitUntil(lambda: not layers.find(session.viewer), timeout=LONG)

@@ -63,9 +63,9 @@ def test_layers_in_um_never_lie_beside_layers_in_px(panel, qtbot, cohort_csv, wr
 def test_the_scales_of_another_cohort_do_not_matter(panel, qtbot, cohort_csv, wrong):
     session, model = panel.session, panel.slides.model
     session.read_cohort(cohort_csv)
-    qtbot.waitUntil(lambda: session.thumbnails.any_mpp, timeout=LONG)
+    qtbot.waitUntil(lambda: session.previews.any_mpp, timeout=LONG)
     (table := wrong.with_name("plain.csv")).write_text("slide_id,path,label\nplain,wrong.tif,normal\n")
     session.read_cohort(table)
-    qtbot.waitUntil(lambda: session.thumbnails.get("plain", wrong) is not None, timeout=LONG)
+    qtbot.waitUntil(lambda: session.previews.get("plain", wrong) is not None, timeout=LONG)
     assert model.data(model.index(0, STATUS)) == "labelled"
     assert not panel.slides.missing.isVisibleTo(panel.slides)

@@ -27,31 +27,31 @@ def session(cohort_csv, tmp_path):
 
 
 def test_it_lies_on_the_slide_to_the_pixel_and_can_be_painted(session):
-    session.tissue.show()
-    layer, (slide,) = session.tissue.layer, layers.find(session.viewer, layers.SLIDE)
+    session.tissue_layer.show()
+    layer, (slide,) = session.tissue_layer.layer, layers.find(session.viewer, layers.SLIDE)
     assert layer.data.shape == slide.data[0].shape[:2]
     np.testing.assert_allclose(layer._extent_augmented.world, slide._extent_augmented.world)
     assert layer.units == slide.units
     assert layer.editable
     assert session.viewer.layers.index(layer) == 1  # above the slide, below what is predicted of it
     assert set(np.unique(layer.data)) <= {0, 1}
-    assert 0 < session.tissue.fraction() <= 1
+    assert 0 < session.tissue_layer.fraction() <= 1
 
 
 def test_what_is_painted_is_the_mask_and_is_kept(session):
     tissue = session.tissue
-    tissue.show()
-    before = tissue.fraction()
-    tissue.layer.data_setitem(tuple(np.indices(tissue.layer.data.shape).reshape(2, -1)), 0)
-    tissue.layer.paint((10, 10), 1)
+    session.tissue_layer.show()
+    before = session.tissue_layer.fraction()
+    session.tissue_layer.layer.data_setitem(tuple(np.indices(session.tissue_layer.layer.data.shape).reshape(2, -1)), 0)
+    session.tissue_layer.layer.paint((10, 10), 1)
     tissue.flush()
     kept = mask_from_geojson(tissue.files["slide_000"], (135, 162))
-    np.testing.assert_array_equal(kept.mask, tissue.layer.data == 1)
+    np.testing.assert_array_equal(kept.mask, session.tissue_layer.layer.data == 1)
     assert 0 < kept.fraction < before
-    tissue.layer.undo()  # to nothing at all
+    session.tissue_layer.layer.undo()  # to nothing at all
     session.show("slide_001")
     session.show("slide_000")
-    assert not tissue.layer.data.any()
+    assert not session.tissue_layer.layer.data.any()
     tissue.use = True
     assert tissue.in_use() is None
     assert "is empty" in session.notices[-1]
@@ -59,39 +59,39 @@ def test_what_is_painted_is_the_mask_and_is_kept(session):
 
 def test_it_comes_back_with_its_slide(session):
     tissue = session.tissue
-    tissue.show()
-    tissue.layer.paint((20, 20), 0)
-    painted = np.array(tissue.layer.data)
+    session.tissue_layer.show()
+    session.tissue_layer.layer.paint((20, 20), 0)
+    painted = np.array(session.tissue_layer.layer.data)
     session.show("slide_001")
-    assert tissue.layer is None
+    assert session.tissue_layer.layer is None
     session.show("slide_000")
-    np.testing.assert_array_equal(tissue.layer.data, painted)
-    tissue.hide()
+    np.testing.assert_array_equal(session.tissue_layer.layer.data, painted)
+    session.tissue_layer.hide()
     session.show("slide_001")
     session.show("slide_000")
-    assert tissue.layer is None
+    assert session.tissue_layer.layer is None
     assert "slide_000" in tissue.files
 
 
 def test_found_again_is_as_found_before(session):
     tissue = session.tissue
-    tissue.show()
-    found = np.array(tissue.layer.data)
-    tissue.layer.data_setitem((np.array([0, 1]), np.array([0, 1])), 1 - found[[0, 1], [0, 1]])
+    session.tissue_layer.show()
+    found = np.array(session.tissue_layer.layer.data)
+    session.tissue_layer.layer.data_setitem((np.array([0, 1]), np.array([0, 1])), 1 - found[[0, 1], [0, 1]])
     tissue.find()
-    np.testing.assert_array_equal(tissue.layer.data, found)
+    np.testing.assert_array_equal(session.tissue_layer.layer.data, found)
 
 
 def test_all_slides_and_those_that_have_one_are_left_alone(session):
     tissue = session.tissue
-    tissue.show()
-    tissue.layer.paint((20, 20), 0)
+    session.tissue_layer.show()
+    session.tissue_layer.layer.paint((20, 20), 0)
     tissue.flush()
     painted = tissue.files["slide_000"].read_bytes()
     tissue.find([row.slide_id for row in session.cohort], again=False)
     assert len(tissue.files) == 8
     assert tissue.files["slide_000"].read_bytes() == painted
-    assert tissue.folder == session.cohort_path.with_name("cohort.tissue")
+    assert tissue.folder == session.project.cohort_path.with_name("cohort.tissue")
     assert not tissue.looking
 
 
@@ -104,7 +104,7 @@ def test_regions_of_qupath_in_and_out(session, tmp_path):
     session.tissue.load("slide_000", tmp_path / "drawn.geojson")
     expected = np.zeros((135, 162), bool)
     expected[:54, :81] = True
-    np.testing.assert_array_equal(session.tissue.layer.data == 1, expected)
+    np.testing.assert_array_equal(session.tissue_layer.layer.data == 1, expected)
     out = session.tissue.save("slide_000", tmp_path / "out.geojson")
     np.testing.assert_array_equal(mask_from_geojson(out, (135, 162)).mask, expected)
 
@@ -115,7 +115,7 @@ def test_what_cannot_be_read_is_told(session, tmp_path):
     assert "broken.geojson" in session.notices[-1]
     assert not session.tissue.files
     assert not session.tissue.looking
-    session._row("slide_001").path.write_bytes(b"no image")
+    session.project.row("slide_001").path.write_bytes(b"no image")
     session.tissue.find("slide_001")
     assert "slide_001" in session.notices[-1]
 

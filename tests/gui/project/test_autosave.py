@@ -7,8 +7,9 @@ import pytest
 from napari.components import ViewerModel
 
 from napari_distill2label.core.errors import CohortError
-from napari_distill2label.gui.project.project_file import VERSION, read_sidecar, sidecar_of
+from napari_distill2label.gui.project.recovery import recovery_folder
 from napari_distill2label.gui.session import session_of
+from napari_distill2label.store.project_file import VERSION, project_file_of, read_project_file
 
 
 @pytest.fixture
@@ -59,10 +60,10 @@ def test_all_of_it_comes_back_and_can_be_undone(folder, opened):
     assert again.classes == ("normal", "tumour", "stroma")
     assert again.colours[2] == (1, 2, 3)
     assert again.threshold == 0.7
-    assert again.unsaved
+    assert again.project.unsaved
     assert "Restored" in again.notices[-1]
     again.undo()
-    assert not again.unsaved
+    assert not again.project.unsaved
     assert len(again.cohort) == 8
 
 
@@ -74,14 +75,18 @@ def test_what_a_training_would_use_comes_back(folder, opened, described):
     session.autosave.flush()
 
     again = opened(folder / "cohort.csv")
-    assert (again.preset, again.method, again.overrides) == ("wsi", "paper", {"teacher": {"epochs": 3}})
+    assert (again.choices.preset, again.choices.method, again.choices.overrides) == (
+        "wsi",
+        "paper",
+        {"teacher": {"epochs": 3}},
+    )
     assert (again.encoder, again.feature_folder) == (encoder, folder / "features")
-    assert again.encoder_about is not None
-    assert not again.unsaved
+    assert again.choices.encoder_about is not None
+    assert not again.project.unsaved
 
     assert again.notices == ["Settings restored: kind of images wsi, method paper, 1 setting changed."]
     assert not again.autosave.pending
-    kept = json.loads(sidecar_of(folder / "cohort.csv").read_text())
+    kept = json.loads(project_file_of(folder / "cohort.csv").read_text())
     assert kept["slides"] == []
     assert kept["training"]["settings"] == {"teacher": {"epochs": 3}}  # the device is of this computer
 
@@ -103,15 +108,15 @@ def test_an_encoder_that_can_hold_a_program_is_asked_for_anew(folder, opened, tm
     session.configure("wsi")
     session.encoder = session.trusted = tmp_path / "encoder.pt"
     session.autosave.flush()
-    assert json.loads(sidecar_of(folder / "cohort.csv").read_text())["training"]["encoder"] is None
+    assert json.loads(project_file_of(folder / "cohort.csv").read_text())["training"]["encoder"] is None
     session.read_cohort(folder / "cohort.csv")
     assert session.encoder == session.trusted  # the same slides again, in the window in which it was trusted
     again = opened(folder / "cohort.csv")
-    assert (again.preset, again.encoder, again.trusted) == ("wsi", None, None)
+    assert (again.choices.preset, again.encoder, again.trusted) == ("wsi", None, None)
 
-    content = json.loads(sidecar_of(folder / "cohort.csv").read_text())
+    content = json.loads(project_file_of(folder / "cohort.csv").read_text())
     content["training"]["encoder"] = "encoder.pth"
-    sidecar_of(folder / "cohort.csv").write_text(json.dumps(content))
+    project_file_of(folder / "cohort.csv").write_text(json.dumps(content))
     assert opened(folder / "cohort.csv").encoder is None
 
 
@@ -121,7 +126,7 @@ def later(monkeypatch):
 
     def hold(session):
         waiting = []
-        monkeypatch.setattr(session.reader, "ask", lambda key, work, done, failed: waiting.append((work, done)))
+        monkeypatch.setattr(session.reader, "request", lambda key, work, done, failed: waiting.append((work, done)))
 
         def let_go():
             for work, done in waiting:
@@ -144,10 +149,10 @@ def test_settings_made_since_the_slides_were_opened_stay_and_are_kept(folder, op
     again.configure(teacher={"epochs": 3})
     let_go()
     assert again.threshold == 0.7
-    assert (again.preset, again.overrides) == ("colon", {"teacher": {"epochs": 3}})
+    assert (again.choices.preset, again.choices.overrides) == ("colon", {"teacher": {"epochs": 3}})
     assert again.autosave.pending
     again.autosave.flush()
-    assert opened(folder / "cohort.csv").overrides == {"teacher": {"epochs": 3}}
+    assert opened(folder / "cohort.csv").choices.overrides == {"teacher": {"epochs": 3}}
 
 
 def test_settings_made_before_any_slides_stay(folder, opened):
@@ -157,11 +162,11 @@ def test_settings_made_before_any_slides_stay(folder, opened):
     again = opened()
     again.configure("wsi")
     again.read_cohort(folder / "cohort.csv")
-    assert again.preset == "wsi"
+    assert again.choices.preset == "wsi"
     assert again.notices[-1].startswith("The settings differ from the saved ones (kind of images breast")
     again.autosave.flush()
-    assert read_sidecar(folder / "cohort.d2l.bak.json").training["preset"] == "breast"
-    assert read_sidecar(sidecar_of(folder / "cohort.csv")).training["preset"] == "wsi"
+    assert read_project_file(folder / "cohort.d2l.bak.json").training["preset"] == "breast"
+    assert read_project_file(project_file_of(folder / "cohort.csv")).training["preset"] == "wsi"
 
 
 def test_a_device_is_no_choice_that_stands_against_what_was_kept(folder, opened):
@@ -171,7 +176,7 @@ def test_a_device_is_no_choice_that_stands_against_what_was_kept(folder, opened)
     again = opened()
     again.configure(device="cpu")
     again.read_cohort(folder / "cohort.csv")
-    assert (again.preset, again.overrides) == ("breast", {"device": "cpu"})
+    assert (again.choices.preset, again.choices.overrides) == ("breast", {"device": "cpu"})
     assert not again.autosave.pending
 
 
@@ -187,7 +192,7 @@ def test_settings_of_slides_that_came_without_a_table_are_theirs(folder, opened,
         again.write_cohort(tmp_path / "new.csv")
     again.autosave.flush()
     again.read_cohort(folder / "cohort.csv")
-    assert again.preset == "wsi"
+    assert again.choices.preset == "wsi"
 
 
 def test_unsaved_slides_come_back_with_their_settings(folder, opened):
@@ -199,11 +204,11 @@ def test_unsaved_slides_come_back_with_their_settings(folder, opened):
     again.configure("wsi")
     again.autosave.look_for_unsaved()
     again.autosave.restore()
-    assert (len(again.cohort), again.preset) == (len(session.cohort), "wsi")
-    assert read_sidecar(again.autosave.path).training["preset"] == "wsi"
-    [spare] = again.autosave.recovery.glob("*.bak.json")
+    assert (len(again.cohort), again.choices.preset) == (len(session.cohort), "wsi")
+    assert read_project_file(again.autosave.path).training["preset"] == "wsi"
+    [spare] = recovery_folder().glob("*.bak.json")
     assert spare.name in again.notices[-1]
-    assert read_sidecar(spare).training["preset"] == "breast"
+    assert read_project_file(spare).training["preset"] == "breast"
 
 
 def test_a_setting_does_not_put_an_offer_aside(folder, opened):
@@ -228,27 +233,27 @@ def test_every_cohort_has_its_own_settings_and_features(folder, opened, tmp_path
 
     session = opened(folder / "cohort.csv")
     session.configure("wsi", "paper")
-    session.feature_folder = session._own_features = session.own_feature_folder
+    session.feature_folder = session.choices.own_features = session.choices.own_feature_folder
     session.encoder = described()
     session.autosave.flush()
     third = shutil.copytree(other.parent, tmp_path / "third", ignore=shutil.ignore_patterns("*.json")) / "cohort.csv"
 
     again = opened(folder / "cohort.csv")
     own = again.feature_folder
-    assert own == session.own_feature_folder
+    assert own == session.choices.own_feature_folder
     let_go = later(again)
     again.read_cohort(third)
     let_go()
-    assert again.preset == "wsi"  # nothing was kept with these
+    assert again.choices.preset == "wsi"  # nothing was kept with these
     assert again.feature_folder is None  # of the slides before
     assert not again.autosave.pending
     again.read_cohort(other)
     let_go()
-    assert (again.preset, again.overrides) == ("breast", {"teacher": {"epochs": 77}})
+    assert (again.choices.preset, again.choices.overrides) == ("breast", {"teacher": {"epochs": 77}})
     assert again.encoder is None
     again.read_cohort(folder / "cohort.csv")
     let_go()
-    assert (again.preset, again.method, again.feature_folder) == ("wsi", "paper", own)
+    assert (again.choices.preset, again.choices.method, again.feature_folder) == ("wsi", "paper", own)
 
 
 def test_settings_alone_never_stand_against_the_table(folder, opened):
@@ -260,8 +265,8 @@ def test_settings_alone_never_stand_against_the_table(folder, opened):
     table.write_text(table.read_text() + "slide_009,slides/slide_001.ome.tif,normal,,,\n")
     again = opened(table)
     assert again.autosave.offer is None
-    assert (again.preset, again.colours[1], len(again.cohort)) == ("breast", (1, 2, 3), len(session.cohort) + 1)
-    assert not again.unsaved
+    assert (again.choices.preset, again.colours[1], len(again.cohort)) == ("breast", (1, 2, 3), len(session.cohort) + 1)
+    assert not again.project.unsaved
 
 
 def test_a_folder_that_is_not_there_now_is_not_forgotten(folder, opened, tmp_path):
@@ -295,11 +300,11 @@ def test_settings_that_cannot_be_used_are_said_and_the_rest_comes_back(folder, o
     session.configure("breast")
     session.set_label("slide_000", None)
     session.autosave.flush()
-    kept = sidecar_of(folder / "cohort.csv")
+    kept = project_file_of(folder / "cohort.csv")
     kept.write_text(json.dumps(json.loads(kept.read_text()) | {"training": training}))
     again = opened(folder / "cohort.csv")
     assert labels(again)["slide_000"] is None
-    assert (again.preset, again.method, again.overrides) == ("colon", "recommended", {})
+    assert (again.choices.preset, again.choices.method, again.choices.overrides) == ("colon", "recommended", {})
     assert again.notices[-1].startswith("Restored")
     assert "cannot be used" in again.notices[-1]
     assert len(again.notices[-1]) < 500
@@ -314,21 +319,21 @@ def test_what_is_said_by_name_or_of_this_computer_is_not_taken_from_the_settings
     session = opened(folder / "cohort.csv")
     session.configure("breast")
     session.autosave.flush()
-    kept = sidecar_of(folder / "cohort.csv")
+    kept = project_file_of(folder / "cohort.csv")
     content = json.loads(kept.read_text())
     content["training"]["settings"] = {named: "wsi"}
     kept.write_text(json.dumps(content))
     again = opened(folder / "cohort.csv")
-    assert (again.preset, again.overrides) == ("breast", {})
+    assert (again.choices.preset, again.choices.overrides) == ("breast", {})
 
 
 def test_an_opened_run_keeps_the_settings_it_was_made_with(opened, run_folder, tmp_path):
     run = shutil.copytree(run_folder, tmp_path / "run")
     session = opened()
-    session.load_bundle(run)
+    session.load_model(run)
     session.configure("breast")
     session.autosave.flush()
-    assert not sidecar_of(run / "cohort.csv").exists()
+    assert not project_file_of(run / "cohort.csv").exists()
 
 
 def test_an_edit_is_kept_by_itself_a_moment_later(folder, opened, qtbot):
@@ -336,13 +341,13 @@ def test_an_edit_is_kept_by_itself_a_moment_later(folder, opened, qtbot):
     session.set_label("slide_000", None)
     assert session.autosave.pending
     qtbot.waitUntil(lambda: not session.autosave.pending, timeout=20_000)
-    assert read_sidecar(sidecar_of(folder / "cohort.csv")).slides[0].label is None
+    assert read_project_file(project_file_of(folder / "cohort.csv")).slides[0].label is None
 
 
 def test_nothing_is_written_until_something_changes(folder, opened):
     session = opened(folder / "cohort.csv")
     session.autosave.flush()
-    assert not sidecar_of(folder / "cohort.csv").exists()
+    assert not project_file_of(folder / "cohort.csv").exists()
 
 
 def test_a_table_that_has_changed_since_is_not_overruled(folder, opened):
@@ -362,7 +367,7 @@ def test_a_table_that_has_changed_since_is_not_overruled(folder, opened):
 
 
 def test_what_is_dismissed_or_written_over_is_set_aside(folder, opened):
-    kept, aside = sidecar_of(folder / "cohort.csv"), folder / "cohort.d2l.bak.json"
+    kept, aside = project_file_of(folder / "cohort.csv"), folder / "cohort.d2l.bak.json"
     session = opened(folder / "cohort.csv")
     session.set_label("slide_000", None)
     session.autosave.flush()
@@ -372,15 +377,15 @@ def test_what_is_dismissed_or_written_over_is_set_aside(folder, opened):
     again.autosave.dismiss()
     assert again.autosave.offer is None
     assert not kept.exists()
-    assert read_sidecar(aside).slides[0].label is None
+    assert read_project_file(aside).slides[0].label is None
 
     aside.replace(kept)
     third = opened(folder / "cohort.csv")
     assert third.autosave.offer is not None
     third.set_label("slide_001", None)  # the user goes on without deciding
     third.autosave.flush()
-    assert read_sidecar(aside).slides[0].label is None
-    assert read_sidecar(kept).slides[0].label is not None
+    assert read_project_file(aside).slides[0].label is None
+    assert read_project_file(kept).slides[0].label is not None
 
 
 @pytest.mark.parametrize(
@@ -396,7 +401,7 @@ def test_what_is_dismissed_or_written_over_is_set_aside(folder, opened):
     ],
 )
 def test_a_file_that_cannot_be_used_is_set_aside_and_said(folder, opened, damage):
-    kept = sidecar_of(folder / "cohort.csv")
+    kept = project_file_of(folder / "cohort.csv")
     kept.write_text(damage)
     session = opened(folder / "cohort.csv")
     assert len(session.cohort) == 8
@@ -407,10 +412,10 @@ def test_a_file_that_cannot_be_used_is_set_aside_and_said(folder, opened, damage
 
 def test_reading_says_what_is_wrong(tmp_path):
     path = tmp_path / "x.d2l.json"
-    assert read_sidecar(path) is None
+    assert read_project_file(path) is None
     path.write_text(json.dumps({"saved_at": "2026-11-22T10:00:00Z", "threshold": 7}))
     with pytest.raises(CohortError, match=r"x\.d2l\.json: cannot be restored: threshold"):
-        read_sidecar(path)
+        read_project_file(path)
 
 
 def test_the_folder_can_be_moved(folder, opened, tmp_path):
@@ -429,7 +434,7 @@ def test_slides_in_no_table_are_offered_to_the_next_window(folder, opened):
     ids = session.add_slides(folder / "slides")
     session.set_label(ids[:3], "tumour")
     session.autosave.flush()
-    assert session.autosave.path.parent == session.autosave.recovery
+    assert session.autosave.path.parent == recovery_folder()
     assert session.autosave.safe
 
     again = opened()
@@ -437,10 +442,10 @@ def test_slides_in_no_table_are_offered_to_the_next_window(folder, opened):
     assert "8 slides (3 labelled)" in again.autosave.offer.text
     again.autosave.restore()
     assert labels(again) == labels(session)
-    assert [path.name for path in again.autosave.recovery.iterdir()] == [again.autosave.path.name]
+    assert [path.name for path in recovery_folder().iterdir()] == [again.autosave.path.name]
 
     again.write_cohort(folder / "mine.csv")  # now they are in one
-    assert list(again.autosave.recovery.iterdir()) == []
+    assert list(recovery_folder().iterdir()) == []
     third = opened()
     third.autosave.look_for_unsaved()
     assert third.autosave.offer is None
@@ -451,13 +456,13 @@ def test_another_table_does_not_lose_the_edits_of_the_one_before(folder, opened)
     session = opened(folder / "cohort.csv")
     session.set_label("slide_000", None)
     session.read_cohort(folder / "other.csv")
-    assert read_sidecar(sidecar_of(folder / "cohort.csv")).slides[0].label is None
+    assert read_project_file(project_file_of(folder / "cohort.csv")).slides[0].label is None
     assert labels(session)["slide_000"] is not None
 
 
 def test_a_folder_that_cannot_be_written_to_is_said(folder, opened):
     session = opened(folder / "cohort.csv")
-    sidecar_of(folder / "cohort.csv").mkdir()  # as good as read-only, for root too
+    project_file_of(folder / "cohort.csv").mkdir()  # as good as read-only, for root too
     session.set_label("slide_000", None)
     session.autosave.flush()
     assert session.autosave.reason
@@ -471,7 +476,7 @@ def test_a_script_keeps_nothing_by_itself(folder):
     session.autosave.flush()
     session.shutdown()
     assert viewer is session.viewer
-    assert not sidecar_of(folder / "cohort.csv").exists()
+    assert not project_file_of(folder / "cohort.csv").exists()
 
 
 def test_what_is_kept_of_another_table_is_set_aside_with_it(folder, opened):
@@ -481,11 +486,11 @@ def test_what_is_kept_of_another_table_is_set_aside_with_it(folder, opened):
     theirs = opened(other)
     theirs.set_label("slide_000", "tumour")
     theirs.autosave.flush()
-    kept = sidecar_of(other).read_text()
+    kept = project_file_of(other).read_text()
     session = opened(folder / "cohort.csv")
     for aside in ("other.d2l.bak.json", "other.d2l.bak_2.json"):
         session.write_cohort(folder / "mine.csv", overwrite=True)
-        sidecar_of(other).write_text(kept)
+        project_file_of(other).write_text(kept)
         session.write_cohort(other, overwrite=True)
         session.set_label("slide_001", "tumour" if aside.endswith("bak.json") else "normal")
         session.autosave.flush()
@@ -494,12 +499,12 @@ def test_what_is_kept_of_another_table_is_set_aside_with_it(folder, opened):
 
 def test_corrections_of_slides_that_were_left_are_not_taken(folder, opened, monkeypatch):
     session, asked = opened(folder / "cohort.csv"), []
-    monkeypatch.setattr(session.reader, "ask", lambda key, work, done, failed: asked.append(done))
-    session.autosave.corrections = folder / "corrections.csv"
+    monkeypatch.setattr(session.reader, "request", lambda key, work, done, failed: asked.append(done))
+    session.autosave.corrections_path = folder / "corrections.csv"
     session.autosave.load_corrections()
     monkeypatch.undo()
-    session.autosave.corrections = None  # as other slides have it
+    session.autosave.corrections_path = None  # as other slides have it
     taken = []
-    monkeypatch.setattr(session.review, "take", lambda points, path: taken.append(path))
+    monkeypatch.setattr(session.corrections, "take", lambda points, path: taken.append(path))
     asked[0]({})
     assert taken == []

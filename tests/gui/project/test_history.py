@@ -2,16 +2,16 @@
 
 import pytest
 
-from napari_distill2label.gui.project.history import DEPTH, UndoStack
+from napari_distill2label.gui.project.history import DEPTH, History
 
 
 @pytest.fixture
 def stack():
-    return UndoStack()
+    return History()
 
 
 def did(stack, log, name):
-    stack.did(name, lambda: log.append(f"undo {name}"), lambda: log.append(f"redo {name}"))
+    stack.push(name, lambda: log.append(f"undo {name}"), lambda: log.append(f"redo {name}"))
 
 
 def test_back_and_forth(stack):
@@ -33,7 +33,7 @@ def test_a_new_edit_ends_what_could_be_redone(stack):
 
 
 def test_edits_made_by_undo_are_not_edits(stack):
-    stack.did("a", lambda: did(stack, [], "inner"), lambda: did(stack, [], "inner"))
+    stack.push("a", lambda: did(stack, [], "inner"), lambda: did(stack, [], "inner"))
     stack.undo()
     assert (stack.undo_text, stack.redo_text) == (None, "a")
     stack.redo()
@@ -51,7 +51,7 @@ def test_it_forgets_the_oldest(stack):
 
 
 def test_an_undo_that_fails_leaves_the_stack_usable(stack):
-    stack.did("a", lambda: 1 / 0, lambda: None)
+    stack.push("a", lambda: 1 / 0, lambda: None)
     with pytest.raises(ZeroDivisionError):
         stack.undo()
     did(stack, log := [], "b")

@@ -9,12 +9,11 @@ from napari_distill2label.gui.project.predicted import what_was_predicted
 
 def session(failures, unreadable):
     ids = [f"img{number}" for number in range(30)]
-    glimpses = {name: SimpleNamespace(reason="damaged" if name in unreadable else "") for name in ids}
+    previews = {name: SimpleNamespace(reason="damaged" if name in unreadable else "") for name in ids}
     return SimpleNamespace(
         failures=dict.fromkeys(failures, "why"),
         cohort=[SimpleNamespace(slide_id=name, path=name) for name in ids],
-        thumbnails=SimpleNamespace(get=lambda name, path: glimpses.get(name)),
-    )
+    ), SimpleNamespace(get=lambda name, path: previews.get(name))
 
 
 @pytest.mark.parametrize(
@@ -32,8 +31,8 @@ def session(failures, unreadable):
 def test_predicted_and_not(failures, unreadable, expected):
     ids = [f"img{number}" for number in range(23)]
     count = 23 - len(set(failures) & set(ids))
-    assert what_was_predicted(session(failures, unreadable), count, ids) == expected
+    assert what_was_predicted(*session(failures, unreadable), count, ids) == expected
 
 
 def test_one_slide():
-    assert what_was_predicted(session([], []), 1, ["img0"]) == "1 slide predicted"
+    assert what_was_predicted(*session([], []), 1, ["img0"]) == "1 slide predicted"

@@ -10,13 +10,13 @@ from qtpy.QtTest import QTest
 
 from napari_distill2label.core.events import EpochEnd
 from napari_distill2label.gui import get_session
-from napari_distill2label.gui.actions import train
+from napari_distill2label.gui.actions import predict
 from napari_distill2label.gui.canvas import layers
 from napari_distill2label.gui.dock import DistillToLabel
 from napari_distill2label.gui.panels.slides.panel import SlidesPanel
 from napari_distill2label.gui.project.loaded_model import has_changed
-from napari_distill2label.gui.project.project_file import read_sidecar, sidecar_of
 from napari_distill2label.store.files.signature import file_signature
+from napari_distill2label.store.project_file import project_file_of, read_project_file
 
 from ..conftest import LONG, TINY, click
 
@@ -43,11 +43,11 @@ def test_model_network_threshold_and_predictions_come_back(open_window, qtbot, c
     session = open_window()
     session.read_cohort(cohort_csv)
     qtbot.waitUntil(lambda: not session.reader.busy, timeout=LONG)
-    session.load_bundle(run_folder)
+    session.load_model(run_folder)
     session.predict("slide_000", network="teacher")
     session.set_threshold(0.3)
     session.shutdown()
-    kept = read_sidecar(sidecar_of(cohort_csv))
+    kept = read_project_file(project_file_of(cohort_csv))
     assert (kept.model_path(cohort_csv.parent), kept.network) == (run_folder, "teacher")
     again = open_window()
     again.read_cohort(cohort_csv)
@@ -56,7 +56,7 @@ def test_model_network_threshold_and_predictions_come_back(open_window, qtbot, c
     assert again.network == "teacher"
     assert again.threshold == 0.3
     assert "teacher" in again.predictions["slide_000"]
-    assert again.verdict("slide_000") is not None
+    assert again.project.verdict("slide_000") is not None
     assert any(text.startswith("Loaded again: tiny run, teacher, with predictions of") for text in again.notices)
     again.show("slide_000")
     qtbot.waitUntil(lambda: bool(layers.find(again.viewer, layers.LABELS, "slide_000")), timeout=LONG)
@@ -66,7 +66,7 @@ def test_a_model_that_is_gone_is_said_in_a_line(open_window, qtbot, folder, run_
     copy = shutil.copytree(run_folder, tmp_path / "run")
     session = open_window()
     session.read_cohort(folder / "cohort.csv")
-    session.load_bundle(copy)
+    session.load_model(copy)
     session.shutdown()
     shutil.rmtree(copy)
     again = open_window()
@@ -81,10 +81,10 @@ def test_a_model_that_is_gone_is_said_in_a_line(open_window, qtbot, folder, run_
 def test_a_model_that_the_user_has_chosen_stays(open_window, qtbot, folder, run_folder):
     session = open_window()
     session.read_cohort(folder / "cohort.csv")
-    session.load_bundle(run_folder)
+    session.load_model(run_folder)
     session.shutdown()
     again = open_window()
-    again.load_bundle(run_folder / "teacher")
+    again.load_model(run_folder / "teacher")
     again.read_cohort(folder / "cohort.csv")
     qtbot.waitUntil(lambda: any("Another model was used" in text for text in again.notices), timeout=LONG)
     assert again.model.path == run_folder / "teacher"
@@ -176,14 +176,14 @@ def test_a_label_set_by_a_key_is_kept(make_napari_viewer, qtbot, folder, closes_
         panel.window().activateWindow()
     panel.slides.table.setFocus()
     QTest.keyClick(panel.slides.table, Qt.Key.Key_2, Qt.KeyboardModifier.AltModifier)
-    path = sidecar_of(folder / "cohort.csv")
+    path = project_file_of(folder / "cohort.csv")
     if closes_at_once:
         del panel
         viewer.close()
     else:
         qtbot.waitUntil(path.exists, timeout=LONG)  # within the delay, with the window open
         session.shutdown()
-    labels = {row.slide_id: row.label for row in read_sidecar(path).slides}
+    labels = {row.slide_id: row.label for row in read_project_file(path).slides}
     assert labels["slide_000"] == "tumour"
 
 
@@ -193,18 +193,18 @@ def test_a_model_of_slides_that_were_left_is_not_that_of_the_next(
     session = open_window()
     session.read_cohort(folder / "cohort.csv")
     qtbot.waitUntil(lambda: not session.reader.busy, timeout=LONG)
-    session.load_bundle(run_folder)
+    session.load_model(run_folder)
     session.shutdown()
     shutil.copytree(folder, tmp_path / "next", ignore=shutil.ignore_patterns("*.d2l.json"))
 
-    began, go_on, opened = threading.Event(), threading.Event(), train.opened
+    began, go_on, opened = threading.Event(), threading.Event(), predict.opened
 
     def slowly(path):
         began.set()
         assert go_on.wait(60)
         return opened(path)
 
-    monkeypatch.setattr(train, "opened", slowly)
+    monkeypatch.setattr(predict, "opened", slowly)
     again = open_window()
     again.read_cohort(folder / "cohort.csv")
     qtbot.waitUntil(began.is_set, timeout=LONG)
@@ -214,4 +214,4 @@ def test_a_model_of_slides_that_were_left_is_not_that_of_the_next(
     qtbot.wait(50)
     assert again.model is None
     again.shutdown()
-    assert read_sidecar(sidecar_of(folder / "cohort.csv")).model_path(folder) == run_folder
+    assert read_project_file(project_file_of(folder / "cohort.csv")).model_path(folder) == run_folder

@@ -40,7 +40,7 @@ def test_labels_without_paths_go_to_the_slides_that_are_there(session, folder, t
     assert labels(session)["slide_000"] == "tumour"
     assert labels(session)["slide_003"] == "normal"
     assert labels(session)["slide_001"] == before["slide_001"].label
-    assert session.cohort_path == folder / "cohort.csv"
+    assert session.project.cohort_path == folder / "cohort.csv"
     assert session.shown == "slide_000"
     assert session.notices[-1].startswith("labels.csv: labels for 2 of the 8 slides in the list. Undo takes them back.")
     assert "slide_099" in session.notices[-1]
@@ -78,15 +78,15 @@ def test_a_table_without_paths_beside_its_own_slides_is_a_cohort(session, folder
     (tmp_path / "clam.csv").write_text("slide_id,label\nmine,normal\n")
     session.read_cohort(tmp_path / "clam.csv")  # its own table again: not labels for the slides there are
     assert labels(session) == {"mine": "normal"}
-    assert not session.unsaved
+    assert not session.project.unsaved
 
 
 def test_opening_another_cohort_is_one_edit(session, viewer, folder, tmp_path, make_patch_map):
     session.read_cohort(folder / "cohort.csv")
     session.set_label("slide_002", "tumour")
     session.show("slide_002")
-    predictions = session.predictions = {"slide_002": {"student": object()}}
-    session.predictions = {}
+    patch_map = make_patch_map((135, 162), size_px=27)
+    predictions = session.project.predictions = {"slide_002": {"student": patch_map}}
     before = session.cohort
     (tmp_path / "other.csv").write_text(f"slide_id,path,label\no,{folder / 'slides' / 'slide_000.ome.tif'},normal\n")
     session.read_cohort(tmp_path / "other.csv")
@@ -96,13 +96,14 @@ def test_opening_another_cohort_is_one_edit(session, viewer, folder, tmp_path, m
     assert session.undo() == "label o tumour"
     assert session.undo() == "open other.csv"
     assert session.cohort is before
-    assert session.unsaved
-    assert session.cohort_path == folder / "cohort.csv"
+    assert session.predictions is predictions
+    assert session.project.unsaved
+    assert session.project.cohort_path == folder / "cohort.csv"
     assert session.shown == session.current == "slide_002"
     assert session.redo() == "open other.csv"
     assert list(labels(session)) == ["o"]
-    assert session.cohort_path == tmp_path / "other.csv"
-    assert predictions
+    assert session.project.cohort_path == tmp_path / "other.csv"
+    assert session.predictions == {}
 
 
 def test_saving_keeps_the_users_own_columns(session, folder):
@@ -120,7 +121,7 @@ def test_saving_keeps_the_users_own_columns(session, folder):
         "B;two;47;slides/slide_001.ome.tif;tumour",
     ]
     assert (folder / "mine.csv.bak").read_bytes() == former
-    assert not session.unsaved
+    assert not session.project.unsaved
 
 
 def test_a_table_that_somebody_else_has_changed_is_not_replaced_unasked(session, folder):
@@ -133,7 +134,7 @@ def test_a_table_that_somebody_else_has_changed_is_not_replaced_unasked(session,
         session.write_cohort()
     assert caught.value.standing == "foreign"
     assert table.read_text() == theirs
-    assert session.unsaved
+    assert session.project.unsaved
     session.write_cohort(overwrite=True)
     assert (folder / "cohort.csv.bak").read_text() == theirs
     session.set_label("slide_000", "normal")
@@ -154,13 +155,13 @@ def test_another_file_of_that_name_is_not_replaced_unasked(session, folder, tmp_
     assert slide.read_bytes() == pixels
     session.write_cohort(tmp_path / "theirs.csv", overwrite=True)
     assert (tmp_path / "theirs.csv.bak").read_text() == "precious\n"
-    assert session.cohort_path == tmp_path / "theirs.csv"
+    assert session.project.cohort_path == tmp_path / "theirs.csv"
 
 
 def test_a_runs_own_table_is_no_place_for_a_plain_save(session, run_folder):
-    session.load_bundle(run_folder)
-    assert session.cohort_path == run_folder / "cohort.csv"
-    assert not session.has_own_table
+    session.load_model(run_folder)
+    assert session.project.cohort_path == run_folder / "cohort.csv"
+    assert not session.project.has_own_table
 
 
 def test_labels_go_to_the_slides_that_are_there_when_they_are_taken(session, folder, tmp_path):
@@ -168,11 +169,11 @@ def test_labels_go_to_the_slides_that_are_there_when_they_are_taken(session, fol
     session.read_cohort(folder / "cohort.csv")
     table = tmp_path / "labels.csv"
     table.write_text("slide_id,label\nslide_000,tumour\n")
-    found = session.look_into(table)
+    found = session.slide_actions.look_into(table)
     session.set_label("slide_001", "tumour")
     shutil.copy(folder / "slides" / "slide_000.ome.tif", tmp_path / "late.ome.tif")
     session.add_slides(tmp_path / "late.ome.tif")
-    session.take_table(found)
+    session.slide_actions.take_table(found)
     assert labels(session)["slide_000"] == labels(session)["slide_001"] == "tumour"
     assert "late" in labels(session)
     assert "labels for 1 of the 9 slides" in session.notices[-1]
@@ -184,8 +185,8 @@ def test_a_scale_is_undone_though_the_slide_has_gone(session, folder):
     session.set_mpp("slide_000", 0.3)
     (folder / "slides" / "slide_000.ome.tif").rename(folder / "elsewhere")
     changed = []
-    session.slides_changed.connect(lambda: changed.append(session.cohort.slides[0].mpp))
+    session.project.events.cohort.connect(lambda: changed.append(session.cohort.slides[0].mpp))
     session.undo()
     assert changed[-1] != 0.3
-    assert session.undo_stack.redo_text is not None
-    assert "cannot be shown" in session.canvas_text
+    assert session.project.history.redo_text is not None
+    assert "cannot be shown" in session.canvas.slide_view.canvas_text

@@ -67,23 +67,23 @@ def test_another_encoder_than_the_sessions_says_its_own(described):
     session = get_session(viewer)
     session.configure(preset="wsi")
     session.encoder = own = described(patch_px=224)
-    assert session.settings_with(own) == session.settings_with(None) == session.settings
-    assert session.settings.patches.size_px != session.settings_with(described("another")).patches.size_px
+    assert session.choices.settings_with(own) == session.choices.settings_with(None) == session.settings
+    assert session.settings.patches.size_px != session.choices.settings_with(described("another")).patches.size_px
     session.shutdown()
 
 
 def test_a_model_brings_its_encoder_where_none_was_chosen(described):
     viewer = ViewerModel()
     session = get_session(viewer)
-    session.suggest_encoder(None)
-    session.suggest_encoder(described().with_name("moved.onnx"))
+    session.choices.suggest_encoder(None)
+    session.choices.suggest_encoder(described().with_name("moved.onnx"))
     assert session.encoder is None
-    session.suggest_encoder(own := described(features=7))
-    assert (session.encoder, session.encoder_about.features) == (own, 7)
-    session.suggest_encoder(other := described("another"))  # of another model
+    session.choices.suggest_encoder(own := described(features=7))
+    assert (session.encoder, session.choices.encoder_about.features) == (own, 7)
+    session.choices.suggest_encoder(other := described("another"))  # of another model
     assert session.encoder == other
     session.encoder = own  # the user's choice
-    session.suggest_encoder(other)
+    session.choices.suggest_encoder(other)
     assert session.encoder == own
     session.shutdown()
 

@@ -127,12 +127,12 @@ def test_no_file_is_read_in_the_thread_of_the_window(session, qtbot, cohort_csv,
     session.read_cohort(cohort_csv)
     session.add_slides(cohort_csv.parent)
     session.show("slide_000", wait=False)
-    assert (session.showing, session.shown) == ("slide_000", None)
+    assert (session.opening, session.shown) == ("slide_000", None)
     qtbot.waitUntil(lambda: session.shown == "slide_000", timeout=LONG)
     session.set_mpp("slide_000", 0.4)
-    qtbot.waitUntil(lambda: session.showing is None, timeout=LONG)
+    qtbot.waitUntil(lambda: session.opening is None, timeout=LONG)
     session.remove_slides([row.slide_id for row in session.cohort])
-    session.load_bundle(run_folder)
+    session.load_model(run_folder)
     qtbot.waitUntil(lambda: session.shown == "slide_000", timeout=LONG)
     assert opened
     assert read
@@ -152,25 +152,25 @@ def test_whoever_waits_for_a_slide_gets_it_or_the_reason(session, cohort_csv, tm
         session.show("bad")
     assert (session.current, session.shown) == ("bad", None)
     assert not layers.find(session.viewer)
-    assert "bad.png" in session.canvas_text
+    assert "bad.png" in session.canvas.slide_view.canvas_text
 
 
 def test_a_slide_that_cannot_be_read_is_told(session, qtbot, tmp_path):
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"\x89PNG and no more")
     session.add_slides(bad)
-    with qtbot.waitSignal(_Bridge.of(session.message), timeout=LONG):
+    with qtbot.waitSignal(_Bridge.of(session.project.message), timeout=LONG):
         session.show("bad", wait=False)
     assert "bad.png" in session.notices[-1]
-    assert session.status("bad").startswith("failed: ")
-    assert session.showing is None
+    assert session.project.slide_summary("bad").startswith("failed: ")
+    assert session.opening is None
 
 
 def test_only_the_last_of_several_slides_is_shown(session, qtbot, cohort_csv):
     session.read_cohort(cohort_csv)
     for number in range(8):
         session.show(f"slide_00{number}", wait=False)
-    qtbot.waitUntil(lambda: session.shown is not None and session.showing is None, timeout=LONG)
+    qtbot.waitUntil(lambda: session.shown is not None and session.opening is None, timeout=LONG)
     assert session.shown == "slide_007"
     assert {layers.about(layer)["slide_id"] for layer in session.viewer.layers} == {"slide_007"}
 
@@ -204,7 +204,7 @@ def test_a_slide_that_is_removed_while_it_is_opened_does_not_come_back(session, 
 def test_the_first_look_at_a_slide_reads_nothing(session, cohort_csv):
     session.read_cohort(cohort_csv)
     session.show("slide_000")
-    slide = session._open["slide_000"]
+    slide = session.canvas.slide_view._open["slide_000"]
     slide.close()
     (layer,) = layers.find(session.viewer, layers.SLIDE)
     assert layer.data[-1].compute().shape == (135, 162, 3)  # from memory: the file is closed

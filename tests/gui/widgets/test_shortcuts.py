@@ -20,7 +20,7 @@ from napari_distill2label.gui.widgets.shortcuts import (
     resolve,
 )
 
-from ..conftest import LONG
+from ..conftest import LONG, open_cohort
 
 KEYS = {key: row for row in SHORTCUTS for key in row.keys}
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "shortcuts.md"
@@ -115,9 +115,9 @@ def test_keys_in_a_real_window(shown, qtbot, cohort_csv):
     qtbot.waitUntil(lambda: session.shown == "slide_000", timeout=LONG)
     qtbot.keyClick(table, Qt.Key.Key_PageDown, alt)
     assert session.threshold == pytest.approx(0.49)
-    session.undo_stack.did("put the slides back", lambda: session._set_cohort(before), lambda: None)
+    session.project.history.push("put the slides back", lambda: open_cohort(session, before), lambda: None)
     done = []
-    session.undo_stack.did("a test", lambda: done.append("undone"), lambda: done.append("again"))
+    session.project.history.push("a test", lambda: done.append("undone"), lambda: done.append("again"))
     qtbot.keyClick(table, Qt.Key.Key_Z, ctrl)
     qtbot.keyClick(table, Qt.Key.Key_Z, ctrl | Qt.KeyboardModifier.ShiftModifier)
     assert done == ["undone", "again"]
@@ -169,7 +169,7 @@ def test_ctrl_s_saves_the_table_while_the_panel_has_the_keyboard(shown, qtbot, c
         session.set_label("a", "tumour")
         widget.setFocus()
         qtbot.keyClick(widget, Qt.Key.Key_S, ctrl)
-        assert not session.unsaved, widget
+        assert not session.project.unsaved, widget
     assert table.read_text().splitlines()[0] == "age,slide,wsi,diagnosis"
     assert table.read_text().splitlines()[1].startswith("61,a,")
     assert napari_saves == []
@@ -177,7 +177,7 @@ def test_ctrl_s_saves_the_table_while_the_panel_has_the_keyboard(shown, qtbot, c
     session.set_label("a", None)
     canvas.setFocus()
     qtbot.keyClick(canvas, Qt.Key.Key_S, ctrl)
-    assert session.unsaved  # there the key is napari's
+    assert session.project.unsaved  # there the key is napari's
 
 
 def test_two_widgets_do_it_once(shown, qtbot, cohort_csv):
@@ -191,7 +191,7 @@ def test_two_widgets_do_it_once(shown, qtbot, cohort_csv):
 
 def test_ctrl_z_on_the_canvas(shown, qtbot, reviewed):
     session, viewer, _ = reviewed(shown.session.viewer)
-    qtbot.waitUntil(lambda: bool(layers.find(viewer, layers.OUTLINES)) and not session.overlays.busy, timeout=LONG)
+    qtbot.waitUntil(lambda: bool(layers.find(viewer, layers.OUTLINES)) and not session.display.busy, timeout=LONG)
     canvas, ctrl = viewer.window._qt_viewer.canvas.native, Qt.KeyboardModifier.ControlModifier
 
     def press(key=Qt.Key.Key_Z, modifiers=ctrl):
@@ -199,53 +199,53 @@ def test_ctrl_z_on_the_canvas(shown, qtbot, reviewed):
         qtbot.keyClick(canvas, key, modifiers)
 
     for layer in layers.find(viewer):  # whichever of them is selected
-        session.review.correct("tumour", (2, 3))
+        session.correct("tumour", (2, 3))
         viewer.layers.selection.active = layer
         press()
-        assert session.review.label_of("slide", (2, 3)) is None
-        assert session.review.current == ("slide", (2, 3))
+        assert session.corrections.correction_at("slide", (2, 3)) is None
+        assert session.canvas.corrections.framed == ("slide", (2, 3))
         press(modifiers=ctrl | Qt.KeyboardModifier.ShiftModifier)
-        assert session.review.label_of("slide", (2, 3)) == "tumour"
+        assert session.corrections.correction_at("slide", (2, 3)) == "tumour"
         press()
     # A stroke is one step.
     (corrections,) = layers.find(viewer, layers.CORRECTIONS)
     viewer.layers.selection.active = corrections
     corrections.paint((4, 4), 2)
-    assert session.review.label_of("slide", (4, 4)) == "tumour"
+    assert session.corrections.correction_at("slide", (4, 4)) == "tumour"
     press()
-    assert session.review.label_of("slide", (4, 4)) is None
+    assert session.corrections.correction_at("slide", (4, 4)) is None
     assert corrections.data[4, 4] == 0
     # In a layer of the user's own it is napari's.
-    session.review.correct("tumour", (2, 3))
+    session.correct("tumour", (2, 3))
     own = viewer.add_labels(np.zeros((9, 9), int))
     own.paint((4, 4), 1)
     viewer.layers.selection.active = own
     press()
     assert not own.data.any()
-    assert session.review.label_of("slide", (2, 3)) == "tumour"
+    assert session.corrections.correction_at("slide", (2, 3)) == "tumour"
 
 
 def test_ctrl_digit_corrects_and_goes_on(shown, qtbot, reviewed):
     session, viewer, _ = reviewed(shown.session.viewer)
-    qtbot.waitUntil(lambda: bool(layers.find(viewer, layers.OUTLINES)) and not session.overlays.busy, timeout=LONG)
+    qtbot.waitUntil(lambda: bool(layers.find(viewer, layers.OUTLINES)) and not session.display.busy, timeout=LONG)
     canvas, ctrl = viewer.window._qt_viewer.canvas.native, Qt.KeyboardModifier.ControlModifier
     canvas.setFocus()
     qtbot.keyClick(canvas, Qt.Key.Key_2, ctrl)
     assert "no patch chosen" in shown.status.text.text().lower()
     qtbot.keyClick(canvas, Qt.Key.Key_N, Qt.KeyboardModifier.AltModifier)
-    visited = [session.review.current[1]]
+    visited = [session.canvas.corrections.framed[1]]
     for key in (Qt.Key.Key_2, Qt.Key.Key_1, Qt.Key.Key_2):
         qtbot.keyClick(canvas, key, ctrl)
-        visited.append(session.review.current[1])
+        visited.append(session.canvas.corrections.framed[1])
     assert len(set(visited)) == 4
-    said = [session.review.label_of("slide", cell) for cell in visited]
+    said = [session.corrections.correction_at("slide", cell) for cell in visited]
     assert said == ["tumour", "normal", "tumour", None]
     qtbot.keyClick(canvas, Qt.Key.Key_D, ctrl)  # to drop a correction stays
-    assert session.review.current[1] == visited[-1]
+    assert session.canvas.corrections.framed[1] == visited[-1]
     shown.review.onward.setChecked(False)
     qtbot.keyClick(canvas, Qt.Key.Key_2, ctrl)
-    assert session.review.current[1] == visited[-1]
-    assert session.review.label_of("slide", visited[-1]) == "tumour"
+    assert session.canvas.corrections.framed[1] == visited[-1]
+    assert session.corrections.correction_at("slide", visited[-1]) == "tumour"
 
 
 def test_the_threshold_stays_a_probability(shown):

@@ -22,6 +22,7 @@ from qtpy.QtWidgets import (
 from ....core.errors import OutputError
 from ....core.paths import is_url
 from ....exporters.formats import FORMATS
+from ...actions import requirements
 from ...plain_text import as_plain
 from ...runner.jobs import Done, Failure, Job
 from ...session import Session
@@ -113,14 +114,11 @@ class ExportPanel(Panel):
         self._look.setSingleShot(True)
         self._look.setInterval(200)
         self._look.timeout.connect(self._look_for_files)
-        for signal in (
-            session.predictions_changed, session.slides_changed, session.model_changed, session.shown_changed,
-            session.selection_changed, session.review.changed,
-        ):  # fmt: skip
-            self.listen(signal, self._refresh_soon)
-        self.listen(session.threshold_changed, self._show_threshold)
+        self.follow(self._refresh_soon, "cohort", "predictions", "model", "network", "shown", "selected", "exported")
+        self.listen(session.corrections.changed, self._refresh_soon)
+        self.listen(session.project.events.threshold, self._show_threshold)
         self.listen(session.jobs.changed, self._on_job)
-        self.listen(session.script.changed, self._refresh_copy)
+        self.listen(session.log.changed, self._refresh_copy)
         self._refresh_copy()
         self._show_threshold(session.threshold)
 
@@ -167,7 +165,7 @@ class ExportPanel(Panel):
             self.session.cancel()
             return
         use = self.corrections.isVisibleTo(self) and self.corrections.isChecked()
-        corrections = self.session.review.save() if use else None
+        corrections = self.session.corrections.save() if use else None
         what = {"out": self.out(), "formats": self.chosen(), "slides": self.chosen_slides(), "corrections": corrections}
         self._begin(what)
 
@@ -205,13 +203,13 @@ class ExportPanel(Panel):
 
     def copy(self, language: str) -> None:
         """What was done, to the clipboard: 'python' or 'command_line'."""
-        write = getattr(self.session.script, language)  # it looks at folders: not in the GUI thread
+        write = getattr(self.session.log, language)  # it looks at folders: not in the GUI thread
         self.session.reader.request(("script", id(self)), write, self._copied, lambda error: self._failed(error))
 
     def why_not(self) -> str | None:
         """What is missing for an export, in words; None when it can start."""
-        if reason := self.session.why_not_export():
-            return reason
+        if missing := requirements.export(self.session.project):
+            return missing.problem
         if not self.chosen():
             return "Choose at least one format."
         if self.chosen_slides():
@@ -241,7 +239,7 @@ class ExportPanel(Panel):
 
     def _corrected(self) -> dict[str, int]:
         """How many patches of each predicted slide the user corrected."""
-        corrected = self.session.review.slides
+        corrected = self.session.corrections.slides
         return {slide_id: corrected[slide_id] for slide_id in self._predicted() if slide_id in corrected}
 
     def _show_result(self) -> None:
@@ -260,7 +258,7 @@ class ExportPanel(Panel):
             self._soon.start()
 
     def _refresh_copy(self) -> None:
-        have = bool(self.session.script.deeds)
+        have = bool(self.session.log.actions)
         for made, tip in (
             (self.copy_python, "What was trained, predicted and exported, as Python: for a notebook or a file"),
             (self.copy_shell, "What was trained, predicted and exported, as commands for a shell"),
@@ -282,7 +280,7 @@ class ExportPanel(Panel):
 
     def _look_for_files(self) -> None:
         """Say what would be written over, before it is."""
-        out, formats, maps = self.out(), self.chosen(), self.session._maps(self.chosen_slides())
+        out, formats, maps = self.out(), self.chosen(), self.session.project.maps(self.chosen_slides())
 
         def look() -> Counter[str]:
             from ....workflow.commands.export import files_to_write

@@ -74,7 +74,7 @@ class Gallery(QWidget):
 
     def _go(self, cell: tuple[int, ...] | None) -> None:
         if cell is not None:
-            self.session.review.look_at(tuple(cell))
+            self.session.center_on(tuple(cell))
 
     def showEvent(self, event: object) -> None:
         super().showEvent(event)
@@ -83,7 +83,7 @@ class Gallery(QWidget):
 
     def refresh(self) -> None:
         """Order the patches anew and read their pixels, beside the window."""
-        session, shades = self.session, self.session.overlays.shades
+        session, shades = self.session, self.session.display.view
         key = ("gallery", id(self))
         self._stale = not self.isVisible()
         if shades is None or not shades.is_complete:
@@ -93,7 +93,7 @@ class Gallery(QWidget):
         self._show_findings(shades.classes)
         if self._stale:
             return
-        row = session._row(session.shown)
+        row = session.project.row(session.shown)
         finding = shades.classes.index(self.finding.currentText())
         by = self.by.currentData()
         path, mpp = row.path, row.mpp
@@ -109,14 +109,14 @@ class Gallery(QWidget):
         if [self.finding.itemText(index) for index in range(self.finding.count())] != list(classes[1:]):
             self.finding.clear()
             self.finding.addItems(classes[1:])
-            self.finding.setCurrentIndex(self.session.overlays.shades.finding - 1)
+            self.finding.setCurrentIndex(self.session.display.view.finding - 1)
 
     def show_pictures(self, most: list[Picture], least: list[Picture], text: str) -> None:
         """Show what was read, or say why there is nothing."""
         self.text.setText(text)
         self.text.setVisible(bool(text))
         for widget in (self.finding, self.by):
-            widget.setEnabled(self.session.overlays.shades is not None)
+            widget.setEnabled(self.session.display.view is not None)
         for heading, buttons, pictures in zip(self.headings, (self.most, self.least), (most, least), strict=True):
             heading.setVisible(bool(pictures))
             for index, button in enumerate(buttons):
@@ -125,7 +125,7 @@ class Gallery(QWidget):
                 button.setProperty("cell", None if picture is None else list(picture.cell))
                 if picture is not None:
                     button.setIcon(self._icon(picture))
-                    about = self.session.overlays.text_of(self.session.shown, picture.cell)
+                    about = self.session.display.text_of(self.session.shown, picture.cell)
                     button.setToolTip(as_plain(f"{about}. Click to go there."))
                     button.setAccessibleName(f"patch: {about}")
 

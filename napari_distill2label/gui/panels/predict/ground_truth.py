@@ -77,7 +77,7 @@ class MetricsView(QWidget):
 
         theme = get_theme(self._viewer.theme)
         text = theme.text.as_hex()
-        self.curve.setBackground(theme.reader.as_hex())
+        self.curve.setBackground(theme.background.as_hex())
         for side in ("bottom", "left"):
             axis = self.curve.getAxis(side)
             axis.setPen(text)

@@ -1,5 +1,6 @@
 """Step 3: a model over slides, what it said, and how that is shown."""
 
+from collections.abc import Mapping
 from html import escape
 
 from qtpy.QtCore import Qt
@@ -15,10 +16,10 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
 )
 
-from ...actions import quick_trial
+from ...actions import quick_trial, requirements
 from ...canvas.display import ATTENTION, CONTRIBUTION, KINDS, LABELS, PROBABILITY
 from ...plain_text import as_plain
-from ...project.predicted import what_was_predicted
+from ...project.project import Maps
 from ...runner.jobs import Job
 from ...session import Session
 from ...widgets.controls import Fold, JobButton, Panel, button, open_jobs, reason_label, row, show_reason, told
@@ -131,16 +132,16 @@ class PredictPanel(Panel):
             made = QPushButton(text)
             made.setAccessibleName(f"show {text.lower()}")
             made.setCheckable(True)
-            made.clicked.connect(lambda checked, kind=kind: self.session.overlays.set_visible(kind, checked))
+            made.clicked.connect(lambda checked, kind=kind: self.session.display.set_visible(kind, checked))
             self.show_buttons[kind] = made
         self.opacity = QSlider(Qt.Orientation.Horizontal)
         self.opacity.setRange(0, STEPS)
         self.opacity.setAccessibleName("opacity of the layers")
-        self.opacity.valueChanged.connect(lambda value: self.session.overlays.set_opacity(value / STEPS))
+        self.opacity.valueChanged.connect(lambda value: self.session.display.set_opacity(value / STEPS))
         self.blink = QPushButton("Hide overlays")
         self.blink.setCheckable(True)
         self.blink.setAccessibleName("hide all layers over the tissue")
-        self.blink.clicked.connect(lambda checked: self.session.overlays.blink())
+        self.blink.clicked.connect(lambda checked: self.session.display.toggle_overlays())
 
     def _lay_out(self) -> None:
         choices = QFormLayout()
@@ -170,19 +171,19 @@ class PredictPanel(Panel):
 
     def _listen(self) -> None:
         session = self.session
-        self.listen(session.model_changed, self.refresh)
-        self.listen(session.slides_changed, self.refresh_button)
-        self.listen(session.shown_changed, self._on_shown)
+        self.follow(self.refresh, "model", "network")
+        self.follow(self.refresh_button, "cohort")
+        self.listen(session.project.events.shown, self._on_shown)
         self.listen(session.runs.changed, self._show_model)
-        self.listen(session.threshold_changed, self._show_threshold)
-        self.listen(session.predictions_changed, self._on_prediction)
-        self.listen(session.colours_changed, self.refresh_legend)
+        self.listen(session.project.events.threshold, self._show_threshold)
+        self.listen(session.project.events.predictions, self._on_predictions)
+        self.listen(session.project.colours_changed, self.refresh_legend)
         self.listen(session.jobs.changed, self._on_job)
-        self.listen(session.overlays.changed, self.refresh_look)
-        self.listen(session.overlays.filled, self._on_filled)
-        self.listen(session.overlays.pointed_changed, self._on_pointed)
-        self.listen(session.review.changed, self._on_pointed)
-        self.listen(session.selection_changed, self.refresh_button)
+        self.listen(session.display.changed, self.refresh_look)
+        self.listen(session.display.updated, self._on_filled)
+        self.listen(session.display.hovered_changed, self._on_pointed)
+        self.listen(session.corrections.changed, self._on_pointed)
+        self.listen(session.project.events.selected, self.refresh_button)
 
     # ---- what the user does ----------------------------------------------------------------------------------------
 
@@ -192,18 +193,18 @@ class PredictPanel(Panel):
 
     @told
     def load_path(self, path: str) -> None:
-        self.session.load_bundle(path, wait=False)
+        self.session.load_model(path, wait=False)
 
     @told
     def set_network(self, network: str) -> None:
-        self.session.set_network(network)
+        self.session.network = network
 
     @told
     def set_threshold(self, threshold: float) -> None:
         self.session.set_threshold(round(threshold, 2))
 
     def set_negatives(self, coloured: bool) -> None:
-        self.session.overlays.set_negatives(coloured)
+        self.session.display.set_negatives(coloured)
         self.refresh_legend()
 
     @told
@@ -221,7 +222,9 @@ class PredictPanel(Panel):
         return list(self.session.selected) if self.slides.currentText() == SELECTED else None
 
     def why_not(self) -> str | None:
-        reason = self.session.why_not_predict()
+        coming = self.session.jobs.coming("train", "load")
+        missing = requirements.predict(self.session.project, coming is not None)
+        reason = requirements.problem_of(missing)
         if reason is None and self.chosen() == []:
             if self.slides.currentText() == SELECTED:
                 return "Select slides in the table of step 1, or choose all slides."
@@ -236,7 +239,7 @@ class PredictPanel(Panel):
         if session.network is None:
             return "no model yet"
         done = sum(1 for maps in session.predictions.values() if session.network in maps)
-        return what_was_predicted(session, done, [row.slide_id for row in session.cohort])
+        return session.predicted_text(done, [row.slide_id for row in session.cohort])
 
     def refresh(self) -> None:
         session = self.session
@@ -270,7 +273,7 @@ class PredictPanel(Panel):
         self.model.setToolTip("" if model is None else as_plain(str(model.path)))
 
     def refresh_look(self) -> None:
-        overlays = self.session.overlays
+        overlays = self.session.display
         for kind, made in self.show_buttons.items():
             made.setChecked(overlays.visible[kind])
         self.negatives.setChecked(overlays.negatives)
@@ -282,7 +285,7 @@ class PredictPanel(Panel):
 
     def refresh_legend(self) -> None:
         """What the slide is called, what the colours mean, and how many patches have them."""
-        shades = self.session.overlays.shades
+        shades = self.session.display.view
         there = shades is not None
         for widget, tip in (
             *((made, SHOW[kind][1]) for kind, made in self.show_buttons.items()),
@@ -294,7 +297,7 @@ class PredictPanel(Panel):
             show_reason(self.legend, "")
             show_reason(self.result, "")
             return
-        colours = self.session.overlays.colours_of(shades.classes)
+        colours = self.session.display.colours_of(shades.classes)
         counts = shades.counts(self.session.threshold)
         total = max(1, int(shades.scored.sum()))
         rows = [
@@ -308,11 +311,11 @@ class PredictPanel(Panel):
 
     def _signs(self, count: int) -> list[tuple[str, str]]:
         """By class: a swatch, and a remark where the canvas does not show its colour."""
-        negative = ("■", "") if self.session.overlays.negatives else ("□", "&nbsp;&nbsp;not coloured")
+        negative = ("■", "") if self.session.display.negatives else ("□", "&nbsp;&nbsp;not coloured")
         return [negative, *[("■", "")] * (count - 1)]
 
     def _result(self) -> str:
-        patch_map = self.session.overlays.map
+        patch_map = self.session.display.map
         bag = None if patch_map is None else patch_map.bag_probability
         if bag is None:
             return ""
@@ -325,21 +328,23 @@ class PredictPanel(Panel):
         self.gallery.refresh()
         self._on_pointed()
 
-    def _on_prediction(self, slide_id: str) -> None:
-        if slide_id == self.session.shown:
+    def _on_predictions(self, now: Mapping[str, Maps], before: Mapping[str, Maps]) -> None:
+        self.refresh_button()
+        shown = self.session.shown or ""
+        if now.get(shown) is not before.get(shown):
             self.refresh_legend()
 
     def _on_filled(self, slide_id: str) -> None:
         self.refresh_legend()
-        shades = self.session.overlays.shades
+        shades = self.session.display.view
         if shades is None or shades.is_complete:
             self.gallery.refresh()
 
     def _on_pointed(self) -> None:
-        there = self.session.overlays.shades is not None
+        there = self.session.display.view is not None
         self.pointer.setVisible(there)
         self.tooltip.setVisible(there)
-        self.pointer.setText(self.session.overlays.pointed_text or NO_POINTER)
+        self.pointer.setText(self.session.display.hovered_text or NO_POINTER)
 
     def _on_job(self, job: Job) -> None:
         self.refresh_button()

@@ -1,5 +1,6 @@
 """Step 4: look at what the model said, correct it, and train with the corrections."""
 
+from contextlib import suppress
 from html import escape
 from pathlib import Path
 
@@ -18,10 +19,9 @@ from qtpy.QtWidgets import (
 from ....core.geometry import PatchGrid
 from ....core.label_map import parse_label_map
 from ....store import corrections
-from ...actions.evaluate import compare_with_truth, why_not_compare
-from ...canvas.correction_layers import ALL_CORRECTED
+from ...actions import requirements
+from ...actions.review import ALL_CORRECTED
 from ...plain_text import as_plain
-from ...project.retraining import NOT_LEARNT
 from ...runner.jobs import Done, Job
 from ...session import Session
 from ...widgets.controls import Fold, JobButton, Panel, button, reason_label, row, show_reason, tab_through, told
@@ -51,10 +51,10 @@ class ReviewPanel(Panel):
         self.next = button("Next uncertain patch", "", self.next_uncertain)
         self.next.setToolTip("Go to the patch the model is least sure of that you have not corrected or seen yet")
         self.onward = QCheckBox("Go on to the next after each correction")
-        self.onward.setChecked(session.review.onward)
+        self.onward.setChecked(session.review_actions.onward)
         self.onward.setAccessibleName("go to the next uncertain patch after each correction")
         self.onward.setToolTip("After a button below, or Ctrl and a digit, go on to the next uncertain patch")
-        self.onward.toggled.connect(lambda checked: setattr(session.review, "onward", checked))
+        self.onward.toggled.connect(lambda checked: setattr(session.review_actions, "onward", checked))
         self.patch = QLabel()
         self.patch.setWordWrap(True)
         self.patch.setAccessibleName("the framed patch")
@@ -146,54 +146,52 @@ class ReviewPanel(Panel):
 
     def _listen(self) -> None:
         session = self.session
-        self.listen(session.review.changed, self.refresh)
-        self.listen(session.review.moved, self.refresh_patch)
-        self.listen(session.overlays.filled, self._on_filled)
-        self.listen(session.shown_changed, self.refresh)
-        self.listen(session.model_changed, self.refresh)
-        self.listen(session.slides_changed, self.refresh_buttons)
-        self.listen(session.settings_changed, self.refresh_buttons)
-        self.listen(session.threshold_changed, self._on_threshold)
-        self.listen(session.colours_changed, self._on_colours)
+        self.listen(session.corrections.changed, self.refresh)
+        self.listen(session.canvas.corrections.moved, self.refresh_patch)
+        self.listen(session.display.updated, self._on_filled)
+        self.listen(session.project.events.shown, self.refresh)
+        self.follow(self.refresh, "model", "network")
+        self.follow(self.refresh_buttons, "cohort", "predictions")
+        self.listen(session.choices.changed, self.refresh_buttons)
+        self.listen(session.project.events.threshold, self._on_threshold)
+        self.listen(session.project.colours_changed, self._on_colours)
         self.listen(session.jobs.changed, self._on_job)
         session.viewer.events.theme.connect(self._on_theme)
 
     def disconnect_session(self) -> None:
         super().disconnect_session()
-        viewer = self.session._viewer()
-        if viewer is not None:
-            viewer.events.theme.disconnect(self._on_theme)
+        with suppress(RuntimeError):  # the viewer may be closed already
+            self.session.viewer.events.theme.disconnect(self._on_theme)
 
     # ---- what the user does ----------------------------------------------------------------------------------------
 
     @told
     def next_uncertain(self) -> None:
-        if self.session.review.next_uncertain() is None:
+        if self.session.next_uncertain() is None:
             self.problem.emit(ALL_CORRECTED)
 
     @told
     def correct(self, label: str | None) -> None:
         """Say what the framed patch is."""
-        review = self.session.review
-        if review.current is not None:
-            review.answer(label, review.current[1])
+        framed = self.session.canvas.corrections.framed
+        if framed is not None:
+            self.session.answer(label, framed[1])
 
     @told
     def brush(self, label: str | None, on: bool) -> None:
-        review = self.session.review
         try:
             if on:
-                review.paint(label)
+                self.session.paint(label)
             else:
-                review.stop_painting()
+                self.session.canvas.corrections.stop_painting()
         finally:
             self.refresh_brushes()
 
     @told
     def save_as(self) -> None:
-        name = self.session.review.path or self.session.review.default_path()
+        name = self.session.corrections.path or self.session.corrections.default_path()
         if path := self.ask_save("Save the corrections", name.name, "Tables (*.csv)"):
-            self.session.review.save(path)
+            self.session.corrections.save(path)
 
     def load_from(self) -> None:
         if path := self.ask_file("Load corrections", "Tables (*.csv);;All files (*)"):
@@ -205,13 +203,13 @@ class ReviewPanel(Panel):
         session.reader.request(
             ("load corrections",),
             lambda: corrections.read(Path(path)),
-            lambda points: session.review.take(points, path),
+            lambda points: session.corrections.take(points, path),
             lambda error: self.problem.emit(str(error)),
         )
 
     @told
     def clear_slide(self) -> None:
-        self.session.review.clear_slide()
+        self.session.clear_corrections()
 
     @told
     def start(self) -> None:
@@ -219,7 +217,7 @@ class ReviewPanel(Panel):
         if self.retrain.is_cancel():
             self.session.cancel()
             return
-        self.session.review.retrain(wait=False)
+        self.session.retrain(wait=False)
 
     def ask_table(self) -> None:
         if path := self.ask_file(
@@ -236,20 +234,20 @@ class ReviewPanel(Panel):
         """Compare what is predicted with a truth."""
         missing_truth = "negative" if self.points_missing.currentText() == NEGATIVE else "ignore"
         label_map = parse_label_map(part for part in self.label_map.text().split(",") if part.strip())
-        compare_with_truth(self.session, path, missing_truth=missing_truth, label_map=label_map, wait=False)
+        self.session.compare_with_truth(path, missing_truth=missing_truth, label_map=label_map, wait=False)
 
     # ---- following the session -------------------------------------------------------------------------------------
 
     def headline(self) -> str:
         """One short line for the folded panel."""
-        slides = self.session.review.slides
+        slides = self.session.corrections.slides
         total = sum(slides.values())
         if not total:
             return "no corrections yet"
         return f"{total} patch{'es' * (total != 1)} in {len(slides)} slide{'s' * (len(slides) != 1)}"
 
     def refresh(self) -> None:
-        shades = self.session.overlays.shades
+        shades = self.session.display.view
         self.empty.setVisible(shades is None)
         self.body.setVisible(shades is not None)
         if shades is not None:
@@ -267,7 +265,7 @@ class ReviewPanel(Panel):
 
     def _make_buttons(self, classes: tuple[str, ...]) -> None:
         """One button per class, with its colour, and one to take a correction back."""
-        colours = self.session.overlays.colours_of(classes)
+        colours = self.session.display.colours_of(classes)
         outline = theme_colour(self.session.viewer).name()
         wanted = (classes, tuple(colours.values()), outline)
         if wanted == self._made_for:
@@ -302,8 +300,8 @@ class ReviewPanel(Panel):
 
     def refresh_patch(self) -> None:
         """What is known of the framed patch."""
-        session, current = self.session, self.session.review.current
-        text = "" if current is None else session.overlays.text_of(*current)
+        session, current = self.session, self.session.canvas.corrections.framed
+        text = "" if current is None else session.display.text_of(*current)
         if text:
             place = f"Row {current[1][0] + 1}, column {current[1][1] + 1}" if len(current[1]) == 2 else "This patch"
             self.patch.setText(f"{place}: {text}")
@@ -315,15 +313,13 @@ class ReviewPanel(Panel):
             made.setToolTip(as_plain(tip) if text else "Go to a patch first")
 
     def refresh_brushes(self) -> None:
-        review = self.session.review
-        layer = review._layer(self.session.shown or "")
-        painting = review.painting and str(layer.mode) == "paint"
+        painted = self.session.canvas.corrections.painted_value
         for index, made in enumerate(self.brush_buttons.values(), 1):
             value = 0 if index == len(self.brush_buttons) else index
-            made.setChecked(painting and layer.selected_label == value)
+            made.setChecked(painted == value)
 
     def refresh_agreement(self) -> None:
-        counts = self.session.review.counts() if self.session.overlays.shades is not None else {}
+        counts = self.session.agreement() if self.session.display.view is not None else {}
         rows = [
             f"<tr><td>{escape(short(name))}&nbsp;&nbsp;</td>"
             + "".join(
@@ -338,31 +334,32 @@ class ReviewPanel(Panel):
         show_reason(self.agreement, f"<table>{head}{''.join(rows)}</table>" if rows else "")
 
     def refresh_buttons(self) -> None:
-        review = self.session.review
-        total = len(review)
+        own, project, choices = self.session.corrections, self.session.project, self.session.choices
+        total = len(own)
         if not total:
             self.file.setText(HOW)
         else:
-            kept = f"saved in {review.path.name}" if review.path and not review.unsaved else "not saved yet"
+            kept = f"saved in {own.path.name}" if own.path and not own.unsaved else "not saved yet"
             self.file.setText(f"You corrected {self.headline()}: {kept}.")
-        self.file.setToolTip(as_plain(str(review.path or "")))
+        self.file.setToolTip(as_plain(str(own.path or "")))
         self.save.setEnabled(bool(total))
         self.save.setToolTip(SAVE_TIP if total else "Nothing is corrected yet")
-        here = review.slides.get(self.session.shown or "", 0) and self.session.overlays.shades is not None
+        here = own.slides.get(self.session.shown or "", 0) and self.session.display.view is not None
         self.clear.setEnabled(bool(here))
         tip = "Take all corrections of this slide back; can be undone"
         self.clear.setToolTip(tip if here else "Nothing is corrected on this slide")
-        show_reason(self.reason, self.retrain.refresh(review.why_not_retrain()) or self._passed_over())
-        reason = why_not_compare(self.session)
+        missing = requirements.problem_of(requirements.retrain(project, choices, own))
+        show_reason(self.reason, self.retrain.refresh(missing) or self._passed_over())
+        reason = requirements.problem_of(requirements.compare(project))
         for made in (self.truth_table, self.truth_masks):
             made.setEnabled(reason is None)
         show_reason(self.truth_reason, reason or "")
 
     def _passed_over(self) -> str:
         """What to think about before training with the corrections."""
-        count = self.session.review.not_learnt()
+        count = self.session.corrections.count_unused(self.session.settings)
         patches = "1 corrected patch does" if count == 1 else f"{count} corrected patches do"
-        return f"⚠ {patches} not count: {NOT_LEARNT}." if count and not self.retrain.is_cancel() else ""
+        return f"⚠ {patches} not count: {requirements.UNUSED}." if count and not self.retrain.is_cancel() else ""
 
     def _on_filled(self, slide_id: str) -> None:
         self.refresh()
@@ -384,4 +381,4 @@ class ReviewPanel(Panel):
         if not job.is_running or job.done == 0:
             self.refresh_buttons()
         else:
-            self.retrain.refresh(self.session.review.why_not_retrain())
+            self.refresh_buttons()

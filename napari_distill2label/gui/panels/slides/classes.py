@@ -15,7 +15,7 @@ from qtpy.QtWidgets import (
 
 from ....core.classes import split_label
 from ....core.errors import Distill2LabelError
-from ...project.class_list import counted
+from ...actions.classes import counted
 from ...session import Session
 from ...widgets.controls import button, row, tab_through, tool
 from ...widgets.icons import mark, swatch, theme_colour

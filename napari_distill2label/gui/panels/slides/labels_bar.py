@@ -4,8 +4,8 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QGridLayout, QInputDialog, QLabel, QMenu, QVBoxLayout, QWidget
 
 from ....store.cohort import SPLITS
+from ...actions.classes import counted
 from ...plain_text import as_plain
-from ...project.class_list import counted
 from ...session import Session
 from ...widgets.controls import button, pop_up, row, tab_through, told
 from ...widgets.icons import swatch, theme_colour
@@ -119,8 +119,8 @@ class Labelling(QWidget):
         several = len(session.selected) > 1
         name = f"{len(session.selected)} selected" if several else session.selected[0]
         waiting = ""
-        if session.showing is not None and session.shown is None:
-            waiting = f" ({session.showing if several else 'its picture'} is loading)"
+        if session.opening is not None and session.shown is None:
+            waiting = f" ({session.opening if several else 'its picture'} is loading)"
         elif not several and session.shown != session.selected[0]:
             waiting = " (its picture is not shown)"
         return f"{name}{waiting}: label as"

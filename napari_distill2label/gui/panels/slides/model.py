@@ -12,9 +12,9 @@ from ....core.classes import split_label
 from ....core.errors import Distill2LabelError
 from ....core.geometry import PatchGrid, mean_mpp
 from ....slides.discovery import natural_key
+from ....slides.preview import SlidePreview
 from ....store.cohort import CohortSlide
 from ...plain_text import as_plain
-from ...project.previews import Glimpse
 from ...session import Session
 from ...widgets.icons import alarm_colour, mark, picture, swatch, theme_colour
 
@@ -57,7 +57,7 @@ class SlidesModel(QAbstractTableModel):
         self._rows: dict[str, CohortSlide] = {}
         self._numbers: dict[str, int] = {}
         self._order: tuple[int, Qt.SortOrder] | None = None
-        self._pixmaps: dict[str, tuple[Glimpse | None, QIcon]] = {}
+        self._pixmaps: dict[str, tuple[SlidePreview | None, QIcon]] = {}
         self._grid = None
         self._counts: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
         self.refresh()
@@ -114,7 +114,7 @@ class SlidesModel(QAbstractTableModel):
     # ---- sorting --------------------------------------------------------------------------------------------------
 
     def sort(self, column: int, order: Qt.SortOrder = Qt.SortOrder.AscendingOrder) -> None:
-        """Sort by a column, -1 for the table's own order. Debounce edits do not move rows away from under the pointer.
+        """Sort by a column, -1 for the table's own order. Later edits do not move rows away from under the pointer.
 
         Here and not in the proxy, which would ask for two cells at a time: 10,000 rows take a moment there.
         """
@@ -229,7 +229,7 @@ class SlidesModel(QAbstractTableModel):
             count, exact = self._patches(row)
             return "" if count is None else f"{count:,}" if exact else f"≤ {count:,}"
         if column == PREDICTION:
-            verdict = None if slide_id in self.session.failures else self.session.verdict(slide_id)
+            verdict = None if slide_id in self.session.failures else self.session.project.verdict(slide_id)
             return "" if verdict is None else f"{verdict.finding_probability:.2f} · {' + '.join(verdict.said)}"
         return self._state(slide_id)[1]
 
@@ -240,20 +240,26 @@ class SlidesModel(QAbstractTableModel):
 
     def contradicts(self, slide_id: str) -> bool:
         """Does the model say something else of a slide than its label?"""
-        verdict = None if slide_id in self.session.failures else self.session.verdict(slide_id)
+        verdict = None if slide_id in self.session.failures else self.session.project.verdict(slide_id)
         return verdict is not None and verdict.contradicts(self._rows[slide_id].label)
 
     def haystack(self, row: int) -> str:
         """What the filter looks in."""
         slide = self._rows[slide_id := self._ids[row]]
-        parts = [slide_id, slide.label or "", slide.case_id, slide.split or "", self.session.status(slide_id)]
+        parts = [
+            slide_id,
+            slide.label or "",
+            slide.case_id,
+            slide.split or "",
+            self.session.project.slide_summary(slide_id),
+        ]
         parts += [CONTRADICTS] if self.contradicts(slide_id) else []
         return "\n".join(parts).casefold()
 
     def _state(self, slide_id: str) -> tuple[str, str, str]:
         """(mark, text, longer text) of a slide."""
         row, session = self._rows[slide_id], self.session
-        glimpse = session.thumbnails.get(slide_id, row.path)
+        glimpse = session.previews.get(slide_id, row.path)
         if reason := session.failures.get(slide_id) or (glimpse.reason if glimpse else ""):
             return "failed", "failed", reason
         if self.misses_mpp(row):
@@ -264,35 +270,35 @@ class SlidesModel(QAbstractTableModel):
         if self.contradicts(slide_id):
             return "warning", CONTRADICTS, self._contradiction(slide_id)
         if session.predictions.get(slide_id):
-            return "done", "predicted", f"Predicted: {session.status(slide_id)}"
+            return "done", "predicted", f"Predicted: {session.project.slide_summary(slide_id)}"
         if row.label:
             return "labelled", "labelled", "Has a label; not predicted yet."
         return "todo", "no label", "Has no label: it is not trained on, and can be predicted."
 
     def _contradiction(self, slide_id: str) -> str:
-        verdict, label = self.session.verdict(slide_id), self._rows[slide_id].label
+        verdict, label = self.session.project.verdict(slide_id), self._rows[slide_id].label
         return f"The model says {verdict}. This contradicts the label, {label}: look at the slide again."
 
     @property
     def mpp_matters(self) -> bool:
         """Does some slide, or the patches' setting, have a µm/px?"""
-        return self.session.thumbnails.any_mpp or self._wanted_grid().mpp is not None
+        return self.session.previews.any_mpp or self._wanted_grid().mpp is not None
 
     def misses_mpp(self, row: CohortSlide) -> bool:
         """Is it known that nobody says this slide's µm/px, and does it matter?"""
         if not self.mpp_matters:
             return False
-        glimpse = self.session.thumbnails.get(row.slide_id, row.path)
+        glimpse = self.session.previews.get(row.slide_id, row.path)
         return row.mpp is None and glimpse is not None and not glimpse.reason and glimpse.mpp is None
 
     def _mpp(self, row: CohortSlide) -> float | None:
-        glimpse = self.session.thumbnails.get(row.slide_id, row.path)
+        glimpse = self.session.previews.get(row.slide_id, row.path)
         return row.mpp or (mean_mpp(glimpse.mpp) if glimpse and glimpse.mpp else None)
 
     def _mpp_text(self, row: CohortSlide) -> str:
         if row.mpp is not None:
             return f"{row.mpp:.4g} assumed"
-        glimpse = self.session.thumbnails.get(row.slide_id, row.path)
+        glimpse = self.session.previews.get(row.slide_id, row.path)
         if glimpse is None:
             return "…"
         return f"{mean_mpp(glimpse.mpp):.4g}" if glimpse.mpp else "not in file" if not glimpse.reason else ""
@@ -302,7 +308,7 @@ class SlidesModel(QAbstractTableModel):
         maps = self.session.predictions.get(row.slide_id, {})
         if found := maps.get(self.session.network or "") or next(iter(maps.values()), None):
             return self._counted(found), True
-        glimpse = self.session.thumbnails.get(row.slide_id, row.path)
+        glimpse = self.session.previews.get(row.slide_id, row.path)
         if glimpse is None or glimpse.shape is None:
             return None, False
         try:
@@ -319,7 +325,7 @@ class SlidesModel(QAbstractTableModel):
 
     def _score(self, slide_id: str) -> float | None:
         """Probability of the likeliest finding of a slide; None where nothing is predicted."""
-        verdict = self.session.verdict(slide_id)
+        verdict = self.session.project.verdict(slide_id)
         return None if verdict is None else verdict.finding_probability
 
     def _wanted_grid(self) -> Any:
@@ -330,7 +336,7 @@ class SlidesModel(QAbstractTableModel):
     def _decoration(self, slide_id: str, column: int) -> Any:
         viewer = self.session.viewer
         if column == NAME and self.show_thumbnails:
-            glimpse = self.session.thumbnails.get(slide_id, self._rows[slide_id].path)
+            glimpse = self.session.previews.get(slide_id, self._rows[slide_id].path)
             kept = self._pixmaps.get(slide_id)
             if kept is None or kept[0] is not glimpse:
                 pixels = glimpse.picture if glimpse else None
@@ -351,12 +357,16 @@ class SlidesModel(QAbstractTableModel):
 
     def _tooltip(self, slide_id: str, column: int) -> str:
         row = self._rows[slide_id]
-        glimpse = self.session.thumbnails.get(slide_id, row.path)
+        glimpse = self.session.previews.get(slide_id, row.path)
         if column == NAME:
             size = f"\n{glimpse.shape[1]:,} × {glimpse.shape[0]:,} px" if glimpse and glimpse.shape else ""
             return f"{row.path}{size}"
         if column == PREDICTION and self.text(slide_id, column):
-            return self._contradiction(slide_id) if self.contradicts(slide_id) else self.session.status(slide_id)
+            return (
+                self._contradiction(slide_id)
+                if self.contradicts(slide_id)
+                else self.session.project.slide_summary(slide_id)
+            )
         if column == STATUS:
             return self._state(slide_id)[2]
         if column == MPP:

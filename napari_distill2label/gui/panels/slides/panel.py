@@ -20,7 +20,7 @@ from ....core.errors import Distill2LabelError, OutputError
 from ....slides.discovery import FoundFiles, find_slides
 from ....slides.registry import SUFFIXES
 from ....store.cohort import SPLITS
-from ...project.class_list import counted
+from ...actions.classes import counted
 from ...project.table_file import FoundLabels
 from ...session import Session
 from ...widgets.controls import Fold, Panel, button, pop_up, row, show_reason, told
@@ -153,16 +153,16 @@ class SlidesPanel(Panel):
         self.table.selectionModel().selectionChanged.connect(self._on_selection)
         self.table.clicked.connect(self._on_click)
         self.filter.modelReset.connect(self._after_reset)
-        self.listen(session.slides_changed, self.refresh)
-        self.listen(session.colours_changed, self._on_colours)
-        self.listen(session.settings_changed, self._on_settings)
-        self.listen(session.selection_changed, self._follow_selection)
-        self.listen(session.cohort_opened, self._on_opened)
-        self.listen(session.thumbnails.changed, self._on_glimpse)
+        self.follow(self.refresh, "cohort", "saved_cohort", "table", "failures", "predictions", "network")
+        self.listen(session.project.colours_changed, self._on_colours)
+        self.listen(session.choices.changed, self._on_settings)
+        self.listen(session.project.events.selected, self._follow_selection)
+        self.listen(session.project.cohort_opened, self._on_opened)
+        self.listen(session.previews.changed, self._on_glimpse)
         self.listen(session.tissue.changed, self.tissue.refresh)
-        self.listen(session.shown_changed, self.tissue.refresh)
-        self.listen(session.shown_changed, self.labelling.refresh_selection)
-        self.listen(session.current_changed, self._follow_current)
+        self.listen(session.project.events.shown, self.tissue.refresh)
+        self.listen(session.project.events.shown, self.labelling.refresh_selection)
+        self.listen(session.project.events.current, self._follow_current)
         self.listen(session.autosave.changed, self.kept.refresh)
         self.listen(session.stopped.changed, self.stopped.refresh)
 
@@ -193,7 +193,7 @@ class SlidesPanel(Panel):
     @told
     def _add_gathered(self, found: FoundFiles) -> None:
         for line in found.refused:
-            self.session._tell(line)
+            self.session.project.tell(line)
         if found.tables and not found.slides:
             self.open_path(str(found.tables[0]))
         elif found.slides:
@@ -207,12 +207,16 @@ class SlidesPanel(Panel):
     @told
     def open_path(self, path: str) -> None:
         """Open a cohort.csv in place of the slides there are, or take its labels. Unsaved changes are asked about."""
-        found = self.session.look_into(path)
+        found = self.session.slide_actions.look_into(path)
         session = self.session
-        comes_back = found.path == session.cohort_path and session.autosave.safe  # with what is kept beside the table
-        drops = session.unsaved and len(session.cohort) and not comes_back and not isinstance(found, FoundLabels)
+        comes_back = (
+            found.path == session.project.cohort_path and session.autosave.safe
+        )  # with what is kept beside the table
+        drops = (
+            session.project.unsaved and len(session.cohort) and not comes_back and not isinstance(found, FoundLabels)
+        )
         if not drops or self._may_replace(found.path.name):
-            session.take_table(found)
+            session.slide_actions.take_table(found)
 
     def _may_replace(self, name: str) -> bool:
         """The slides there are have changes that no table holds: may others take their place?"""
@@ -237,9 +241,9 @@ class SlidesPanel(Panel):
         if not len(self.session.cohort):
             self.problem.emit("there are no slides to save yet")
             return False
-        if not self.session.has_own_table:
+        if not self.session.project.has_own_table:
             return self.save_cohort_as()
-        return self._write(self.session.cohort_path)
+        return self._write(self.session.project.cohort_path)
 
     def save_cohort_as(self) -> bool:
         """Ask where, beginning at the table's own place, and save there. Was it saved?"""
@@ -249,7 +253,11 @@ class SlidesPanel(Panel):
     def ask_table(self) -> str:
         """The path of a table to write; "" if nobody wants to."""
         session = self.session
-        own = session.cohort_path if session.has_own_table else (session.beside or Path.home()) / "cohort.csv"
+        own = (
+            session.project.cohort_path
+            if session.project.has_own_table
+            else (session.project.work_folder or Path.home()) / "cohort.csv"
+        )
         return self.ask_save("Save slides and labels", str(own), "Tables (*.csv *.tsv *.txt)", False)
 
     def _write(self, path: Path) -> bool:
@@ -258,7 +266,7 @@ class SlidesPanel(Panel):
         except (Distill2LabelError, OSError) as error:
             self.problem.emit(str(error))
             return False
-        return not self.session.unsaved
+        return not self.session.project.unsaved
 
     def _written(self, path: Path) -> Path | None:
         try:
@@ -329,7 +337,7 @@ class SlidesPanel(Panel):
         else:
             parts = [f"{counts[name]} {short(name, 16)}" for name in session.classes if counts.get(name)]
             parts += [f"{unlabelled} without label"] if unlabelled else []
-        contradicted = len(session.contradicted)
+        contradicted = len(session.project.contradicted)
         more = f"; {contradicted} contradicted" if contradicted else ""
         return f"{len(rows)} slide{'s' * (len(rows) != 1)}, {', '.join(parts)}{more}"
 
@@ -344,7 +352,7 @@ class SlidesPanel(Panel):
             self.classes_fold, self.tissue_fold,
         ):  # fmt: skip
             widget.setVisible(has_slides)
-        table = self.session.cohort_path.name if self.session.has_own_table else "a cohort.csv"
+        table = self.session.project.cohort_path.name if self.session.project.has_own_table else "a cohort.csv"
         for widget, tip in (
             (self.save, f"Save slides, labels, cases and splits in {table} ({native('Ctrl+S')})"),
             (self.save_as, "Save slides, labels, cases and splits in another table"),
@@ -370,7 +378,7 @@ class SlidesPanel(Panel):
         self.select.setVisible(missing > 0)
 
     def _refresh_contradicted(self) -> None:
-        count = len(self.session.contradicted)
+        count = len(self.session.project.contradicted)
         text = "1 prediction contradicts its label." if count == 1 else f"{count} predictions contradict their labels."
         show_reason(self.contradicted, text if count else "")
         self.show_contradicted.setVisible(count > 0)
@@ -421,7 +429,7 @@ class SlidesPanel(Panel):
             return
         last = self.table.current_id()
         one = last if last in session.selected else session.selected[0]
-        there = session.current in session.selected and (session.shown or session.showing) == session.current
+        there = session.current in session.selected and (session.shown or session.opening) == session.current
         if not there or (len(session.selected) == 1 and session.current != one):
             session.show(one, wait=False)
 

@@ -39,7 +39,7 @@ class KeptStrip(QWidget):
         show_reason(self.offer, offer.text if offer else "")
         self.restore.setVisible(offer is not None)
         self.dismiss.setVisible(offer is not None)
-        beside = self.session.cohort_path is not None
+        beside = self.session.project.cohort_path is not None
         self.dismiss.setText("Keep the table" if beside else "Delete this copy")
         self.dismiss.setAccessibleName(self.dismiss.text())
         self.dismiss.setToolTip(
@@ -59,9 +59,9 @@ class KeptStrip(QWidget):
     def text(self) -> str:
         """What to say of the slides as they are; "" where there is nothing to say."""
         session, autosave = self.session, self.session.autosave
-        if not session.unsaved:
+        if not session.project.unsaved:
             return ""
-        file = session.cohort_path.name if session.cohort_path else "a table"
+        file = session.project.cohort_path.name if session.project.cohort_path else "a table"
         if autosave.reason:
             return f"● Not saved: {autosave.reason}"
         if not autosave.enabled:
@@ -147,7 +147,7 @@ class CloseGuard(QObject):
         try:
             session.write_cohort()
         except Exception as error:  # noqa: BLE001 - whatever it is, the window stays and says so
-            session._tell(str(error))
+            session.project.tell(str(error))
             return False
         return True
 
@@ -155,7 +155,7 @@ class CloseGuard(QObject):
         choices = QMessageBox.StandardButton
         session = self._session()
         buttons = choices.Discard | choices.Cancel
-        if session is not None and session.has_own_table:
+        if session is not None and session.project.has_own_table:
             buttons |= choices.Save
         text = "Labels of slides are not saved. Closing the window loses them."
         return QMessageBox.warning(window, "Distill to Label", text, buttons, choices.Cancel)

@@ -8,7 +8,6 @@ from qtpy.QtGui import QAction, QResizeEvent
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QMenu, QTableView
 
 from ....store.cohort import SPLITS
-from ...plugin.preferences import preferences
 from ...session import Session
 from ...widgets.window_state import window_state
 from .delegates import ChoiceDelegate, MppDelegate, TextDelegate
@@ -64,7 +63,7 @@ class SlidesTable(QTableView):
         self.verticalScrollBar().valueChanged.connect(lambda: self._reading.start())
         self.filter.modelReset.connect(lambda: self._reading.start())
         self.filter.layoutChanged.connect(lambda: self._reading.start())
-        self.set_thumbnails(preferences().thumbnails)
+        self.set_thumbnails(session.project.preferences().thumbnails)
 
     def _add_delegates(self) -> None:
         def commit(slide_id: str, column: int, value: object) -> None:
@@ -247,7 +246,7 @@ class SlidesTable(QTableView):
     def read_visible(self) -> None:
         """Have the pictures of the rows in sight read, beside the window."""
         if self.source.show_thumbnails:
-            self.session.thumbnails.want(self.ids_in_sight())
+            self.session.previews.request(self.ids_in_sight())
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)

@@ -86,7 +86,7 @@ class TissueEditor(QWidget):
             return "No masks yet. Training and predicting follow the tissue rule of the settings."
         listed = sum(row.slide_id in tissue.files for row in self.session.cohort)
         text = f"{listed} of {count} slides have a mask"
-        fraction = tissue.fraction()
+        fraction = self.session.tissue_layer.fraction()
         if fraction is not None:
             text += f"; {fraction:.0%} of this slide is tissue. Paint on the layer to change it; it is saved as you go"
         return f"{text}."
@@ -94,7 +94,7 @@ class TissueEditor(QWidget):
     # ---- what the user does ---------------------------------------------------------------------------------------
 
     def _toggle(self, shown: bool) -> None:
-        self._told(self.session.tissue.show if shown else self.session.tissue.hide)
+        self._told(self.session.tissue_layer.show if shown else self.session.tissue_layer.hide)
 
     def _find(self) -> None:
         if self.session.shown in self.session.tissue.files and not self.confirm():
@@ -118,7 +118,7 @@ class TissueEditor(QWidget):
         return end_at(QFileDialog.getSaveFileName(self, "Save the tissue mask", proposed, REGIONS)[0])
 
     def _folder(self) -> str:
-        path = self.session.cohort_path
+        path = self.session.project.cohort_path
         return str(path.parent) if path else ""
 
     def _load(self) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from qtpy.QtWidgets import QLabel, QLineEdit, QMessageBox, QVBoxLayout, QWidget
 
 from ....core.paths import TORCHSCRIPT, may_run_code
+from ...actions import requirements
 from ...plain_text import as_plain
 from ...widgets.controls import JobButton, Panel, button, reason_label, row, show_reason
 
@@ -64,7 +65,6 @@ class EncoderRows(QWidget):
         """Ask for a folder of features that were computed before."""
         if path := self._panel.ask_folder("Choose a folder of features"):
             self._session.feature_folder = Path(path)
-            self._session.settings_changed.emit()
 
     def refresh(self) -> None:
         """Show what the session says."""
@@ -77,8 +77,8 @@ class EncoderRows(QWidget):
             line.setText(str(path or ""))
             line.setToolTip(as_plain(str(path or tip)))
         missing = "Add slides first." if not len(session.cohort) else None
-        missing = missing or session.why_not_encode(session.settings)
-        about = session.encoder_about
+        missing = missing or requirements.problem_of(requirements.encode(session.choices, session.settings))
+        about = session.choices.encoder_about
         said = f"{about.name}: {about.features:,} features of a patch" if about else ""
         alone = session.feature_folder is not None and session.encoder is None
         show_reason(self.about, OF_THE_FOLDER if alone else said)

@@ -216,7 +216,7 @@ class SettingsForm(QWidget):
     def refresh(self) -> None:
         """Show what the session says."""
         settings = self.session.settings
-        standard = self.session.fitted(build_settings(self.session.preset, self.session.method))
+        standard = self.session.choices.fitted(build_settings(self.session.choices.preset, self.session.choices.method))
         for setting in self.settings.values():
             setting.show(settings, standard)
         different = changed(settings, standard)

@@ -14,12 +14,13 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from ....core.presets import PRESETS, PRESETS_IN_WORDS, METHODS, METHODS_IN_WORDS
+from ....core.presets import METHODS, METHODS_IN_WORDS, PRESETS, PRESETS_IN_WORDS
 from ....store.run_summary import RunSummary, summarise
-from ...actions import quick_trial
-from ...actions.estimate import TRIAL, estimate, measure, of_runs
+from ...actions import quick_trial, requirements
+from ...actions.train import MEASURE
 from ...actions.training_check import Weighed, resumed_settings, weigh
 from ...plain_text import as_plain
+from ...project.estimate import estimate, of_runs
 from ...runner.jobs import Job
 from ...session import Session
 from ...widgets.controls import (
@@ -68,8 +69,8 @@ class TrainPanel(Panel):
         self._settle = self._timer(SETTLED, self._weigh)
         self._settle.setSingleShot(True)
         self._clock = self._timer(1000, self._show_progress)
-        self.listen(session.settings_changed, self.refresh)
-        self.listen(session.slides_changed, self._on_slides)
+        self.listen(session.choices.changed, self.refresh)
+        self.follow(self._on_slides, "cohort")
         self.listen(session.jobs.changed, self._on_job)
         self.listen(session.runs.changed, self._on_runs)
         self.listen(session.runs.curves_changed, self._on_curves)
@@ -128,7 +129,7 @@ class TrainPanel(Panel):
         self.time = _small()
         self.time.setAccessibleName("how long training will take")
         tip = "Train on a few slides for some ten seconds to estimate the total time. Nothing is saved"
-        self.measure = JobButton(self.session, TRIAL, "Estimate time", tip)
+        self.measure = JobButton(self.session, MEASURE, "Estimate time", tip)
         self.measure.clicked.connect(lambda checked=False: self.start_measuring())
         self.progress = _small()
         self.progress.setAccessibleName("how far training is")
@@ -234,7 +235,7 @@ class TrainPanel(Panel):
     @told
     def start_trial(self) -> None:
         """Train on a few slides for a moment."""
-        quick_trial.start(self.session)
+        self.session.quick_trial()
 
     @told
     def resume_run(self, run: RunSummary) -> None:
@@ -248,7 +249,7 @@ class TrainPanel(Panel):
         if self.measure.is_cancel():
             self.session.cancel()
             return
-        measure(self.session, self.baseline.isChecked())
+        self.session.measure_time(self.baseline.isChecked())
 
     def load_from_disk(self) -> None:
         if path := self.ask_folder("Load a run folder or a model bundle"):
@@ -257,7 +258,7 @@ class TrainPanel(Panel):
 
     @told
     def load_path(self, path: str) -> None:
-        self.session.load_bundle(path, wait=False)
+        self.session.load_model(path, wait=False)
 
     @told
     def set_live(self, enabled: bool) -> None:
@@ -265,7 +266,7 @@ class TrainPanel(Panel):
 
     @told
     def keep_live(self) -> None:
-        self.session.live.keep(wait=False)
+        self.session.live.save_as_run(wait=False)
 
     # ---- following the session --------------------------------------------------------------------------------------
 
@@ -285,10 +286,10 @@ class TrainPanel(Panel):
 
     def refresh(self) -> None:
         session = self.session
-        self.preset.setCurrentText(session.preset)
-        self.preset_about.setText(PRESETS_IN_WORDS[session.preset])
-        self.method.setCurrentText(session.method)
-        self.method_about.setText(METHODS_IN_WORDS[session.method])
+        self.preset.setCurrentText(session.choices.preset)
+        self.preset_about.setText(PRESETS_IN_WORDS[session.choices.preset])
+        self.method.setCurrentText(session.choices.method)
+        self.method_about.setText(METHODS_IN_WORDS[session.choices.method])
         self.device.refresh()
         self.form.refresh()
         self.encoder_row.refresh()
@@ -305,7 +306,7 @@ class TrainPanel(Panel):
     def _weigh(self) -> None:
         """Work out advice, beside the window."""
         session = self.session
-        if session.why_not_train() is not None:
+        if requirements.train(session.project, session.choices) is not None:
             folder = self._weighed.folder if len(session.cohort) else ""
             self._take(Weighed(scales=self._weighed.scales, folder=folder))
             return
@@ -331,7 +332,8 @@ class TrainPanel(Panel):
 
     def _why_no_new_run(self) -> str | None:
         """What stands against a training into a new folder."""
-        return self.session.why_not_train() or self._weighed.blocker
+        missing = requirements.train(self.session.project, self.session.choices)
+        return requirements.problem_of(missing) or self._weighed.blocker
 
     def refresh_button(self) -> None:
         """The button, the reason it is disabled or what to think about, and the time it takes."""
@@ -398,7 +400,7 @@ class TrainPanel(Panel):
         self.keep.setVisible(shown and live.enabled and live.result is not None)
         if not shown:
             return
-        why_not = None if live.enabled else live.why_not()
+        why_not = None if live.enabled else requirements.problem_of(live.requirement())
         self.live.setEnabled(why_not is None)
         self.live.setToolTip(as_plain(why_not or LIVE))
         self.live.setChecked(live.enabled)
@@ -413,7 +415,7 @@ class TrainPanel(Panel):
         self.refresh_button()
         self.runs.refresh_buttons()
         self.encoder_row.refresh()
-        if job.kind in ("train", TRIAL) and job.outcome is not None:
+        if job.kind in ("train", MEASURE) and job.outcome is not None:
             self.device.look_again()
             if self.folder.text().strip():
                 self._on_folder(self.folder.text())

@@ -26,12 +26,11 @@ def panel(make_napari_viewer_proxy, qtbot):
 @pytest.fixture
 def predicted(panel, run_folder):
     """Two slides of eight have a prediction."""
-    panel.session.load_bundle(run_folder)
+    panel.session.load_model(run_folder)
     if not {"slide_001", "slide_002"} <= set(panel.session.predictions):  # those of other tests are in the run too
         panel.session.predict(["slide_001", "slide_002"])
-    for slide_id in list(panel.session.predictions):
-        if slide_id not in ("slide_001", "slide_002"):
-            del panel.session.predictions[slide_id]
+    predictions = panel.session.predictions
+    panel.session.project.predictions = {name: predictions[name] for name in ("slide_001", "slide_002")}
     panel.refresh()
     return panel
 
@@ -49,11 +48,11 @@ def test_files_of_the_slides_that_were_chosen(predicted, qtbot, tmp_path):
     panel = predicted
     assert panel.headline() == "2 slides to export"
     assert panel.chosen_slides() == ["slide_001", "slide_002"]
-    panel.session.shown = "slide_005"
+    panel.session.project.shown = "slide_005"
     panel.slides.setCurrentText(THIS)
     panel.refresh()
     assert "has no prediction" in panel.reason.text()
-    panel.session.shown = "slide_002"
+    panel.session.project.shown = "slide_002"
     panel.refresh()
     panel.folder.setText(str(tmp_path / "out"))
     for name in ("ome-tiff", "geojson", "png"):
@@ -101,7 +100,7 @@ def test_files_of_others_are_replaced_only_by_a_yes(predicted, qtbot, tmp_path, 
         return
     qtbot.waitUntil(lambda: len(panel.session.exported) == 2, timeout=LONG)
     assert (tmp_path / "slide_001.csv").read_text().startswith("minx,")
-    panel.session.exported = []
+    panel.session.project.exported = []
     panel.session.set_threshold(0.9)
     click(qtbot, panel.export)  # ours: renewed without a question
     qtbot.waitUntil(lambda: len(panel.session.exported) == 2, timeout=LONG)
@@ -124,7 +123,7 @@ def test_the_slides_themselves_are_never_written_onto(predicted, qtbot):
 
 def test_selected_slides(predicted):
     panel = predicted
-    panel.session.selected = ("slide_002", "slide_007")
+    panel.session.project.selected = ("slide_002", "slide_007")
     panel.slides.setCurrentText(SELECTED)
     assert panel.chosen_slides() == ["slide_002"]
     panel.slides.setCurrentText(ALL)
@@ -145,7 +144,7 @@ def test_corrections_are_laid_over_and_told_apart(predicted, qtbot, tmp_path):
     panel = predicted
     own = tmp_path / "corrections.csv"
     own.write_text("slide_id,x,y,label\nslide_001,13,13,tumour\nslide_001,40,13,normal\nslide_006,13,13,tumour\n")
-    panel.session.review.load(own)
+    panel.session.corrections.load(own)
     qtbot.waitUntil(lambda: panel.corrections.isVisibleTo(panel), timeout=LONG)
     assert "(2 patches)" in panel.corrections.text()  # those of slides that are written
     panel.folder.setText(str(tmp_path / "out"))
@@ -182,7 +181,7 @@ def test_without_a_file_manager_the_folder_is_opened(predicted, qtbot, monkeypat
         "napari_distill2label.gui.widgets.file_manager.reveal_command", lambda path: ["no such program"]
     )
     monkeypatch.setattr("qtpy.QtGui.QDesktopServices.openUrl", lambda url: bool(opened.append(url.toLocalFile())))
-    panel.session.exported = [tmp_path / "a.csv"]
+    panel.session.project.exported = [tmp_path / "a.csv"]
     panel.refresh()
     with qtbot.waitSignal(panel.problem, timeout=LONG) as told:
         click(qtbot, panel.reveal)

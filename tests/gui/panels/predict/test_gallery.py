@@ -55,7 +55,7 @@ def gallery(reviewed, make_napari_viewer, qtbot):
     viewer = make_napari_viewer(show=True)
     session, _, _ = reviewed(viewer, POSITIVE)
     made = Gallery(session)
-    session.overlays.filled.connect(lambda slide_id: made.refresh())
+    session.display.updated.connect(lambda slide_id: made.refresh())
     viewer.window.add_dock_widget(made, name="Gallery")
     qtbot.waitUntil(lambda: made.least[-1].property("cell") is not None, timeout=LONG)
     yield made
@@ -74,14 +74,14 @@ def test_a_click_goes_there(gallery, qtbot):
     assert "probability of tumour 1.00" in gallery.most[0].toolTip()
     assert gallery.most[0].accessibleName().startswith("patch: tumour")
     qtbot.mouseClick(gallery.most[1], Qt.MouseButton.LeftButton)
-    assert session.review.current == ("slide", (5, 6))
+    assert session.canvas.corrections.framed == ("slide", (5, 6))
     (slide,) = layers.find(session.viewer, layers.SLIDE)
     centre = slide.world_to_data(session.viewer.scene.camera.center[-2:])
     np.testing.assert_allclose(centre, (109.5, 129.5))
     gallery.by.setCurrentText("effect on the slide's score")
     gallery.by.activated.emit(2)
     qtbot.waitUntil(lambda: not session.reader.busy, timeout=LONG)
-    contribution = shades.of(session.overlays.map).toward
+    contribution = shades.of(session.display.map).toward
     assert cells(gallery.most)[0] == np.unravel_index(contribution.argmax(), (6, 8))
 
 
@@ -107,7 +107,7 @@ def test_what_is_missing_is_said(gallery, qtbot, tmp_path):
     (tmp_path / "slide.png").unlink()
     gallery.refresh()
     qtbot.waitUntil(lambda: "no such file" in gallery.text.text(), timeout=LONG)
-    session.predictions.clear()
+    session.project.predictions = {}
     gallery.refresh()
     assert gallery.text.text() == EMPTY
     assert not gallery.most[0].isVisibleTo(gallery)

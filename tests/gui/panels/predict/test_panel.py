@@ -35,7 +35,7 @@ def panel(viewer):
 def predicted(panel, reviewed, viewer, qtbot):
     """The panel, with a prediction over a slide."""
     reviewed(viewer, POSITIVE)
-    overlays = panel.session.overlays
+    overlays = panel.session.display
     qtbot.waitUntil(lambda: bool(layers.find(viewer, CORRECTIONS)) and not overlays.busy, timeout=LONG)
     return panel
 
@@ -60,11 +60,11 @@ def test_predicting_by_clicks(panel, viewer, qtbot, run_folder):
     assert [panel.network.itemText(index) for index in range(panel.network.count())] == ["student", "teacher"]
     assert "each patch on its own" in panel.about_network.text()
     panel.slides.setCurrentText(SELECTED)
-    session.selected = ()
+    session.project.selected = ()
     panel.refresh_button()
     assert not panel.predict.isEnabled()
     assert "Select slides in the table" in panel.reason.text()
-    session.selected = ("slide_002", "slide_003")
+    session.project.selected = ("slide_002", "slide_003")
     panel.refresh_button()
     click(qtbot, panel.predict)
     qtbot.waitUntil(lambda: not session.jobs.busy, timeout=LONG)
@@ -72,7 +72,7 @@ def test_predicting_by_clicks(panel, viewer, qtbot, run_folder):
     panel.slides.setCurrentText(THIS)
     click(qtbot, panel.predict)
     qtbot.waitUntil(
-        lambda: not session.jobs.busy and bool(layers.find(viewer, LABELS)) and not session.overlays.busy, timeout=LONG
+        lambda: not session.jobs.busy and bool(layers.find(viewer, LABELS)) and not session.display.busy, timeout=LONG
     )
     assert "slide_000" in session.predictions
     assert panel.result.text().startswith("The slide as a whole: probability of tumour 0.")
@@ -146,7 +146,7 @@ def test_the_pointer(predicted, viewer, qtbot):
     y, x = (np.array((50.0, 70.0)) - viewer.scene.camera.center[-2:]) * viewer.scene.camera.zoom
     there = canvas.rect().center() + type(canvas.rect().center())(round(x), round(y))
     qtbot.mouseMove(canvas, there)
-    qtbot.waitUntil(lambda: predicted.session.overlays.pointed == ("slide", (2, 3)))
+    qtbot.waitUntil(lambda: predicted.session.display.hovered == ("slide", (2, 3)))
     assert predicted.pointer.text().startswith("normal · probability of tumour 0.40")
     viewer.update_status_from_cursor()  # napari does so in a thread, which tests go without
     assert "probability of tumour 0.40" in str(viewer.status)

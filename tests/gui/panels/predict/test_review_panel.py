@@ -54,19 +54,19 @@ def test_from_patch_to_patch(made, qtbot):
     assert panel.patch.text() == NO_PATCH
     assert not panel.class_buttons["tumour"].isEnabled()
     click(qtbot, panel.next)
-    slide_id, first = session.review.current
+    slide_id, first = session.canvas.corrections.framed
     row, col = first
     assert panel.patch.text().startswith(f"Row {row + 1}, column {col + 1}: ")
     click(qtbot, panel.class_buttons["tumour"])
-    assert session.review.label_of(slide_id, first) == "tumour"
-    assert session.review.current[1] != first  # and on to the next
+    assert session.corrections.correction_at(slide_id, first) == "tumour"
+    assert session.canvas.corrections.framed[1] != first  # and on to the next
     panel.onward.setChecked(False)
-    second = session.review.current[1]
+    second = session.canvas.corrections.framed[1]
     click(qtbot, panel.class_buttons["normal"])
-    assert session.review.current[1] == second
+    assert session.canvas.corrections.framed[1] == second
     assert "corrected: normal" in panel.patch.text()
     click(qtbot, panel.class_buttons[None])
-    assert session.review.slides == {"slide": 1}
+    assert session.corrections.slides == {"slide": 1}
     assert panel.headline() == "1 patch in 1 slide"
     assert "not saved yet" in panel.file.text()
     assert "tumour" in panel.agreement.text()
@@ -102,8 +102,8 @@ def test_painting_with_the_mouse(made, qtbot):
         )  # fmt: skip
         QApplication.sendEvent(canvas, moved)
     qtbot.mouseRelease(canvas, Qt.MouseButton.LeftButton, pos=place)
-    assert np.argwhere(session.review.known("slide") >= 0).tolist() == [[0, 0], [0, 1], [0, 2]]
-    assert session.undo_stack.undo_text == "paint 3 corrections"  # one stroke, one step
+    assert np.argwhere(session.corrections.known("slide") >= 0).tolist() == [[0, 0], [0, 1], [0, 2]]
+    assert session.project.history.undo_text == "paint 3 corrections"  # one stroke, one step
     assert panel.brush_buttons["tumour"].isChecked()
     click(qtbot, panel.brush_buttons["tumour"])
     assert painted.mode == "pan_zoom"
@@ -111,23 +111,23 @@ def test_painting_with_the_mouse(made, qtbot):
     # And without painting, what the pointer is on is what a key would correct.
     _, there = on_canvas(viewer, (50.0, 70.0))
     qtbot.mouseMove(canvas, there)
-    qtbot.waitUntil(lambda: session.overlays.pointed == ("slide", (2, 3)))
-    assert session.review.correct("normal")
-    assert session.review.label_of("slide", (2, 3)) == "normal"
+    qtbot.waitUntil(lambda: session.display.hovered == ("slide", (2, 3)))
+    assert session.correct("normal")
+    assert session.corrections.correction_at("slide", (2, 3)) == "normal"
 
 
 def test_files(made, qtbot, tmp_path):
     panel, session, _ = made
-    session.review.correct("tumour", (1, 1))
+    session.correct("tumour", (1, 1))
     panel.ask_save = lambda *args: str(tmp_path / "mine.csv")
     click(qtbot, panel.save)
     assert "saved in mine.csv" in panel.file.text()
-    session.review.correct(None, (1, 1))
+    session.correct(None, (1, 1))
     # Another file than the one these corrections are kept in, which may be written at any moment.
     panel.ask_file = lambda *args: str(tmp_path / "theirs.csv")
     (tmp_path / "theirs.csv").write_text("slide_id,x,y,label\nslide,50,50,normal\n")
     click(qtbot, panel.load)
-    qtbot.waitUntil(lambda: session.review.label_of("slide", (2, 2)) == "normal", timeout=LONG)
+    qtbot.waitUntil(lambda: session.corrections.correction_at("slide", (2, 2)) == "normal", timeout=LONG)
     problems = []
     panel.problem.connect(problems.append)
     panel.load_path(str(tmp_path / "missing.csv"))
@@ -202,7 +202,7 @@ def test_long_names_do_not_widen_it(reviewed, make_napari_viewer, qtbot, tmp_pat
     for panel in panels:
         viewer.window.add_dock_widget(panel)
     review, predict = panels
-    session.review.correct(names[1], (0, 0))
+    session.correct(names[1], (0, 0))
     (tmp_path / "truth.csv").write_text(f'slide_id,x,y,label\nslide,9,9,"{names[1]}"\nslide,39,9,"{names[2]}"\n')
     review.truth_fold.toggle.setChecked(True)
     review.compare(str(tmp_path / "truth.csv"))
@@ -222,6 +222,6 @@ def test_a_closed_panel_is_not_called_any_more(made, qtbot):
     viewer.window.remove_dock_widget(panel)
     panel.deleteLater()
     qtbot.wait(20)
-    session.review.correct("tumour", (0, 0))
+    session.correct("tumour", (0, 0))
     viewer.theme = "light"
     session.set_threshold(0.2)

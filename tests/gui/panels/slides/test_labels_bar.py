@@ -23,7 +23,7 @@ def test_the_combo_box_in_the_table_labels_all_selected_slides(full, qtbot):
     qtbot.keyClick(box.view(), Qt.Key.Key_Return)
     assert [cell(panel, row, LABEL) for row in (2, 3, 4)] == ["–", "–", "–"]
     assert panel.selected() == ["slide_002", "slide_003", "slide_004"]
-    assert panel.session.undo_stack.undo_text == "label 3 slides nothing"
+    assert panel.session.project.history.undo_text == "label 3 slides nothing"
 
 
 def test_case_and_scale_are_edited_in_the_table(full, qtbot):
@@ -49,7 +49,7 @@ def test_removed_slides_come_back_with_their_predictions(full, viewer, qtbot, ma
     session = full.session
     patch_map = make_patch_map((135, 162))
     patch_map.slide_id = "slide_000"
-    session.predictions["slide_000"] = {"student": patch_map}
+    session.project.predictions = {**session.predictions, "slide_000": {"student": patch_map}}
     choose(full, 0, 1)
     full.labelling.remove_slides()
     assert full.model.rowCount() == 6

@@ -76,11 +76,11 @@ def test_files_folders_and_tables_can_be_dropped(panel, qtbot, cohort_csv, tmp_p
     qtbot.waitUntil(lambda: asked == ["cohort.csv"], timeout=LONG)
     assert panel.model.rowCount() == 2
     drop(panel, cohort_csv)
-    qtbot.waitUntil(lambda: panel.session.cohort_path == cohort_csv, timeout=LONG)
+    qtbot.waitUntil(lambda: panel.session.project.cohort_path == cohort_csv, timeout=LONG)
     assert len(panel.session.cohort.labelled) == 8
     panel.session.undo()  # the slides that were there before are back
     assert panel.model.rowCount() == 2
-    assert panel.session.cohort_path is None
+    assert panel.session.project.cohort_path is None
 
 
 def test_folders_are_walked_beside_the_window(panel, qtbot, cohort_csv, monkeypatch):
@@ -206,4 +206,4 @@ def test_a_closed_panel_is_called_no_more(full, viewer, qtbot):
     qtbot.wait(10)
     session.set_label("slide_000", None)
     session.tissue.changed.emit()
-    session.thumbnails.changed.emit("slide_000")
+    session.previews.changed.emit("slide_000")

@@ -15,8 +15,8 @@ def test_unsaved_changes_are_shown_and_come_back(full, viewer, qtbot):
     click(qtbot, full.labelling.labels.itemAt(2).widget())
     assert "Not saved in cohort.csv yet" in full.kept.state.text()
     qtbot.waitUntil(lambda: "a copy is saved" in full.kept.state.text(), timeout=LONG)
-    full.open_path(str(full.session.cohort_path))
-    qtbot.waitUntil(lambda: full.session.unsaved, timeout=LONG)
+    full.open_path(str(full.session.project.cohort_path))
+    qtbot.waitUntil(lambda: full.session.project.unsaved, timeout=LONG)
     assert full.session.cohort["slide_000"].label is None
 
 
@@ -38,7 +38,7 @@ def test_closing_asks_only_if_something_would_be_lost(full, viewer, monkeypatch)
     answer[0] = answers.Save
     assert guard.may_close(full.window())
     assert len(asked) == 3
-    assert not session.unsaved
+    assert not session.project.unsaved
     assert guard.may_close(full.window())
     assert len(asked) == 3
 

@@ -10,7 +10,7 @@ from napari_distill2label.gui.panels.slides.panel import SlidesPanel
 from napari_distill2label.slides.synthetic import write_cohort
 from napari_distill2label.store.cohort import Cohort, CohortSlide
 
-from ...conftest import click
+from ...conftest import click, open_cohort
 from .conftest import LONG, cell, choose
 
 
@@ -57,14 +57,14 @@ def test_filtering_by_label_and_split(full):
 
 def test_contradictions_are_counted_and_found(full, qtbot, make_patch_map):
     session = full.session
-    session.network = "student"
+    session.project.network = "student"
     assert not full.contradicted.isVisibleTo(full)
     for slide_id in ("slide_000", "slide_002"):
         patch_map = make_patch_map((135, 162))
         score = 0.9 if session.cohort[slide_id].label == "normal" else 0.1
         patch_map.finish([1 - score, score])
-        session.predictions[slide_id] = {"student": patch_map}
-    session.slides_changed.emit()
+        session.project.predictions = {**session.predictions, slide_id: {"student": patch_map}}
+
     assert full.contradicted.text() == "2 predictions contradict their labels."
     assert full.headline().endswith("; 2 contradicted")
     full.search.setText("slide_007")
@@ -93,7 +93,7 @@ def test_sorting_keeps_the_selection_and_rows_stay_where_they_are(full):
 
 def test_names_are_sorted_as_people_count(full):
     rows = [CohortSlide(f"slide_{number}", full.session.cohort.slides[0].path) for number in (10, 9, 1)]
-    full.session._set_cohort(Cohort(tuple(rows), ("normal", "tumour")))
+    open_cohort(full.session, Cohort(tuple(rows), ("normal", "tumour")))
     full.table.sortByColumn(NAME, Qt.SortOrder.AscendingOrder)
     assert full.table.visible_ids() == ["slide_1", "slide_9", "slide_10"]
 
@@ -116,12 +116,12 @@ def test_columns_are_chosen_and_remembered(full, viewer, qtbot):
 def test_the_prediction_is_shown_as_soon_as_there_is_one(full, make_patch_map):
     session = full.session
     assert full.table.isColumnHidden(PREDICTION)
-    session.network = "student"
+    session.project.network = "student"
     for place, score in enumerate((0.2, 0.9, 0.4)):
         patch_map = make_patch_map((135, 162))
         patch_map.finish([1 - score, score])
-        session.predictions[f"slide_00{place}"] = {"student": patch_map}
-    session.slides_changed.emit()
+        session.project.predictions = {**session.predictions, f"slide_00{place}": {"student": patch_map}}
+
     assert not full.table.isColumnHidden(PREDICTION)
     assert [cell(full, row, PREDICTION) for row in range(4)] == [
         "0.20\nnormal", "0.90\ntumour", "0.40\nnormal", "",
@@ -137,21 +137,22 @@ def test_the_prediction_is_shown_as_soon_as_there_is_one(full, make_patch_map):
 
 def test_pictures_are_read_for_rows_in_sight_beside_the_window(full, qtbot, monkeypatch):
     from napari_distill2label.gui.project import previews
+    from napari_distill2label.slides import preview
 
-    read, plain = [], previews.open_slide
+    read, plain = [], preview.open_slide
 
     def noting(path, *args):
         read.append((path, threading.current_thread()))
         return plain(path, *args)
 
-    monkeypatch.setattr(previews, "open_slide", noting)
+    monkeypatch.setattr(preview, "open_slide", noting)
     monkeypatch.setattr(previews, "SURVEYED", 0)
     real = full.session.cohort.slides[0].path
     paths = [real.with_name(f"copy_{number}.ome.tif") for number in range(200)]
     for path in paths:
         path.hardlink_to(real)
     rows = [CohortSlide(path.name.removesuffix(".ome.tif"), path) for path in paths]
-    full.session._set_cohort(Cohort(tuple(rows), ("normal", "tumour")))
+    open_cohort(full.session, Cohort(tuple(rows), ("normal", "tumour")))
     qtbot.waitUntil(lambda: len(read) >= 3 and not full.session.reader.busy, timeout=LONG)
     assert len({path for path, _ in read}) < 30
     full.table.verticalScrollBar().setValue(full.table.verticalScrollBar().maximum())
@@ -159,14 +160,14 @@ def test_pictures_are_read_for_rows_in_sight_beside_the_window(full, qtbot, monk
     qtbot.waitUntil(lambda: not full.session.reader.busy, timeout=LONG)
     assert len({path for path, _ in read}) < 60
     assert threading.main_thread() not in {thread for _, thread in read}
-    found = full.session.thumbnails.get("copy_199", paths[-1])
+    found = full.session.previews.get("copy_199", paths[-1])
     assert (found.shape, found.mpp) == ((135, 162), (0.5, 0.5))
     assert found.picture.shape == (53, 64, 3)
 
 
 def test_ten_thousand_slides_ask_only_for_rows_in_sight(full, qtbot, monkeypatch):
     rows = tuple(CohortSlide(f"s{n}", f"https://nowhere/{n}.zarr", "normal") for n in range(10_000))
-    full.session._set_cohort(Cohort(rows, ("normal", "tumour")))
+    open_cohort(full.session, Cohort(rows, ("normal", "tumour")))
     asked = []
     plain = full.model.text
     monkeypatch.setattr(full.model, "text", lambda slide_id, column: asked.append(slide_id) or plain(slide_id, column))
@@ -181,26 +182,26 @@ def test_ten_thousand_slides_ask_only_for_rows_in_sight(full, qtbot, monkeypatch
 
 
 def test_drawn_slides_larger_than_a_screen_have_pictures_too(qtbot, tmp_path):
-    from napari_distill2label.gui.project.previews import SIDE, glimpse
+    from napari_distill2label.slides.preview import SIDE, read_preview
 
     folder = write_cohort(tmp_path, 2, shape=(972, 729)).parent / "slides"
-    found = glimpse(sorted(folder.iterdir())[0])
+    found = read_preview(sorted(folder.iterdir())[0])
     assert found.picture.shape[0] == SIDE
     assert found.picture.std() > 5
 
 
 def test_what_contradicts_a_label_is_marked_and_found(full, qtbot, make_patch_map):
     session, table = full.session, full.table
-    session.network = "student"
+    session.project.network = "student"
     for slide_id, probability in (("slide_000", 0.9), ("slide_001", 0.9), ("slide_002", 0.1)):
         found = make_patch_map((135, 162), size_px=27)
         found.slide_id = slide_id
         found.finish([1 - probability, probability])
-        session.predictions[slide_id] = {"student": found}
+        session.project.predictions = {**session.predictions, slide_id: {"student": found}}
     session.set_label(["slide_000", "slide_002"], "normal")
     session.set_label("slide_001", "tumour")
-    session.slides_changed.emit()
-    assert session.contradicted == ["slide_000"]
+
+    assert session.project.contradicted == ["slide_000"]
     roles = Qt.ItemDataRole
     assert cell(full, 0, PREDICTION, roles.AccessibleTextRole) == "0.90 · tumour, contradicts label"
     assert cell(full, 0, PREDICTION, roles.ToolTipRole) == (

@@ -31,7 +31,7 @@ def form(qtbot, session):
     problems = []
     made = SettingsForm(session, problems.append)
     made.problems = problems
-    session.settings_changed.connect(made.refresh)
+    session.choices.changed.connect(made.refresh)
     qtbot.addWidget(made)
     made.show()
     return made
@@ -98,9 +98,9 @@ def test_what_differs_is_marked_and_can_be_put_back(form, session):
     setting.reset.click()
     assert session.settings.patches.size_px == 27
     assert setting.label.text() == "Patch size (px)"
-    assert session.overrides == {"teacher": {"noise_ratio": 0.75}}
+    assert session.choices.overrides == {"teacher": {"noise_ratio": 0.75}}
     form.reset.click()
-    assert session.overrides == {}
+    assert session.choices.overrides == {}
     assert not form.reset.isEnabled()
     assert form.fold.toggle.text() == "All settings"
 

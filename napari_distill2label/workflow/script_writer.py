@@ -7,33 +7,72 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ...core.paths import is_url, slide_name
-from ...core.presets import build_settings
-from ...core.settings import Settings
-from ...store.cohort import CohortSlide
-from ...store.files.safe_names import safe_name
-from .log import Deed, Exported, Predicted, Trained
+from ..core.classes import RGB
+from ..core.paths import is_url, slide_name
+from ..core.presets import build_settings
+from ..core.settings import Settings
+from ..store.cohort import CohortSlide
+from ..store.files.safe_names import safe_name
+
+if TYPE_CHECKING:
+    from ..store.run import RunConfig
 
 LEFT_OUT = "# The tissue masks of single slides are left out here: the script in Python has them."
 
 
-def python(deeds: Sequence[Deed]) -> str:
-    """The way from the last model on, as Python."""
-    return _python(_way(deeds))
+@dataclass(frozen=True)
+class Trained:
+    """A training: everything but the slides, which its folder's cohort.csv has."""
+
+    folder: Path
+    config: "RunConfig"
+    trust: bool = False
 
 
-def shell(deeds: Sequence[Deed]) -> str:
-    """The way from the last model on, as commands."""
-    return _shell(_way(deeds))
+@dataclass(frozen=True)
+class Predicted:
+    """Slides that one model of a run or a bundle labelled."""
+
+    model: Path
+    network: str
+    slides: tuple[CohortSlide, ...]
+    options: tuple[tuple[str, Any], ...] = ()  # of the verb predict, where given: centres, tissue, device…
 
 
-# ---- the way from the last model on -------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Exported:
+    """Files that were written of slides that one model labelled."""
+
+    model: Path
+    network: str
+    slide_ids: tuple[str, ...]
+    out: Path
+    formats: tuple[str, ...]
+    threshold: float
+    corrections: Path | None = None
+    colours: tuple[tuple[str, RGB], ...] = ()  # of classes, where they are not the palette's
+
+
+Action = Trained | Predicted | Exported
+
+
+def python(actions: Sequence[Action]) -> str:
+    """What was done from the last model on, as Python."""
+    return _python(_plan(actions))
+
+
+def shell(actions: Sequence[Action]) -> str:
+    """What was done from the last model on, as commands."""
+    return _shell(_plan(actions))
+
+
+# ---- what was done from the last model on -----------------------------------------------------------------------
 
 
 @dataclass
-class _Way:
+class ScriptPlan:
     """One training or loaded model, and what it did: each pair of network and options predicts once."""
 
     model: Path
@@ -51,26 +90,28 @@ class _Way:
         return tuple(known[slide_id] for slide_id in exported.slide_ids if slide_id in known)
 
 
-def _way(deeds: Sequence[Deed]) -> _Way:
-    last = deeds[-1]
+def _plan(actions: Sequence[Action]) -> ScriptPlan:
+    last = actions[-1]
     model = last.folder if isinstance(last, Trained) else last.model
-    training = next((deed for deed in reversed(deeds) if isinstance(deed, Trained) and deed.folder == model), None)
-    way = _Way(model, training)
-    for deed in deeds:
-        if isinstance(deed, Predicted) and deed.model == model:
-            _merge(way.predictions, deed)
-        elif isinstance(deed, Exported) and deed.model == model and deed not in way.exports:
-            way.exports.append(deed)
-    return way
+    training = next(
+        (action for action in reversed(actions) if isinstance(action, Trained) and action.folder == model), None
+    )
+    plan = ScriptPlan(model, training)
+    for action in actions:
+        if isinstance(action, Predicted) and action.model == model:
+            _merge(plan.predictions, action)
+        elif isinstance(action, Exported) and action.model == model and action not in plan.exports:
+            plan.exports.append(action)
+    return plan
 
 
-def _merge(predictions: list[Predicted], deed: Predicted) -> None:
+def _merge(predictions: list[Predicted], action: Predicted) -> None:
     for index, made in enumerate(predictions):
-        if (made.network, made.options) == (deed.network, deed.options):
-            rows = {row.slide_id: row for row in (*made.slides, *deed.slides)}
+        if (made.network, made.options) == (action.network, action.options):
+            rows = {row.slide_id: row for row in (*made.slides, *action.slides)}
             predictions[index] = replace(made, slides=tuple(rows.values()))
             return
-    predictions.append(deed)
+    predictions.append(action)
 
 
 def _free(folder: Path) -> Path:
@@ -112,40 +153,40 @@ def _one_mpp(rows: Sequence[CohortSlide]) -> tuple[bool, float | None]:
     return plain and len(scales) == 1, next(iter(scales), None)
 
 
-def _is_whole(way: _Way, rows: Sequence[CohortSlide]) -> bool:
+def _is_whole(plan: ScriptPlan, rows: Sequence[CohortSlide]) -> bool:
     """Are these the slides the model was trained on, all of them?"""
-    from ...store.run import Run
+    from ..store.run import Run
 
-    if way.training is None:
+    if plan.training is None:
         return False
-    there = Run(way.training.folder, way.training.config).cohort
+    there = Run(plan.training.folder, plan.training.config).cohort
     return {(row.slide_id, row.path, row.mpp) for row in there} == {(row.slide_id, row.path, row.mpp) for row in rows}
 
 
 # ---- Python -------------------------------------------------------------------------------------------------------
 
 
-def _python(way: _Way) -> str:
+def _python(plan: ScriptPlan) -> str:
     names, body = set(), []
-    if way.training is not None:
+    if plan.training is not None:
         names |= {"Cohort", "build_settings", "train"}
-        body += _python_training(way.training, way.folder)
-    model = "run" if way.training else repr(str(way.model))
+        body += _python_training(plan.training, plan.folder)
+    model = "run" if plan.training else repr(str(plan.model))
     results = {}
-    for number, made in enumerate(way.predictions, 1):
+    for number, made in enumerate(plan.predictions, 1):
         names |= {"predict"}
-        result = "maps" if len(way.predictions) == 1 else f"maps_{number}"
+        result = "maps" if len(plan.predictions) == 1 else f"maps_{number}"
         results[made.network] = result
-        slides, lines, used = _python_slides(way, made.slides)
+        slides, lines, used = _python_slides(plan, made.slides)
         names |= used
-        keep = "run.folder" if way.training else repr(str(way.model)) if _is_run(way.model) else "None"
+        keep = "run.folder" if plan.training else repr(str(plan.model)) if _is_run(plan.model) else "None"
         options = "".join(f", {name}={value!r}" for name, value in made.options)
         body += ["", *lines]
         body += [f"{result} = predict({model}, {slides}, {keep}, network={made.network!r}, formats=[]{options})"]
-    for done in way.exports:
+    for done in plan.exports:
         names |= {"export"}
         result = results.get(done.network, "maps")
-        all_of_it = {row.slide_id for made in way.predictions if made.network == done.network for row in made.slides}
+        all_of_it = {row.slide_id for made in plan.predictions if made.network == done.network for row in made.slides}
         if set(done.slide_ids) != all_of_it:
             result = f"[each for each in {result} if each.slide_id in {list(done.slide_ids)!r}]"
         more = "" if done.corrections is None else f", corrections={str(done.corrections)!r}"
@@ -178,9 +219,9 @@ def _training_files(made: Trained) -> list[tuple[str, Any]]:
     return [(name, path) for name, path in files.items() if path]
 
 
-def _python_slides(way: _Way, rows: tuple[CohortSlide, ...]) -> tuple[str, list[str], set[str]]:
+def _python_slides(plan: ScriptPlan, rows: tuple[CohortSlide, ...]) -> tuple[str, list[str], set[str]]:
     """An expression for slides, the lines it needs before it, and what they import."""
-    if _is_whole(way, rows):
+    if _is_whole(plan, rows):
         return "cohort", [], set()
     plain, mpp = _one_mpp(rows)
     if plain and mpp is None:
@@ -196,7 +237,7 @@ def _python_row(row: CohortSlide) -> str:
 
 
 def _is_run(path: Path) -> bool:
-    from ...store.run import Run
+    from ..store.run import Run
 
     return Run.is_run(path)
 
@@ -204,25 +245,25 @@ def _is_run(path: Path) -> bool:
 # ---- command line -------------------------------------------------------------------------------------------------
 
 
-def _shell(way: _Way) -> str:
+def _shell(plan: ScriptPlan) -> str:
     lines: list[str] = []
-    folder = way.folder
-    if way.training is not None:
-        lines += [_shell_training(way.training, folder), ""]
+    folder = plan.folder
+    if plan.training is not None:
+        lines += [_shell_training(plan.training, folder), ""]
     written = set()
-    for made in way.predictions:
+    for made in plan.predictions:
         ids = tuple(row.slide_id for row in made.slides)
         first = next(
-            (done for done in way.exports if done.network == made.network and set(done.slide_ids) == set(ids)), None
+            (done for done in plan.exports if done.network == made.network and set(done.slide_ids) == set(ids)), None
         )
-        lines += [*_shell_prediction(way, folder, made, first), ""]
+        lines += [*_shell_prediction(plan, folder, made, first), ""]
         if first is not None and first.corrections is None:
             written.add(first)
-    if any(done.colours for done in way.exports):
+    if any(done.colours for done in plan.exports):
         lines += ["# The colours chosen in the window are not in these files: the script in Python has them.", ""]
-    for done in way.exports:
+    for done in plan.exports:
         if done not in written:
-            lines += [*_shell_export(way, folder, done), ""]
+            lines += [*_shell_export(plan, folder, done), ""]
     return "\n".join(lines).strip() + "\n"
 
 
@@ -259,17 +300,17 @@ def _flat(nested: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     return found
 
 
-def _kept(way: _Way, folder: Path, first: Exported | None) -> Path:
+def _kept(plan: ScriptPlan, folder: Path, first: Exported | None) -> Path:
     """Where a prediction's results go: where they were exported to first, else beside the model."""
     return first.out if first is not None else folder.with_name(f"{folder.name}_labels")
 
 
-def _shell_prediction(way: _Way, folder: Path, made: Predicted, first: Exported | None) -> list[str]:
-    lines, slides = _shell_slides(way, folder, made.slides)
-    out = _kept(way, folder, first)
+def _shell_prediction(plan: ScriptPlan, folder: Path, made: Predicted, first: Exported | None) -> list[str]:
+    lines, slides = _shell_slides(plan, folder, made.slides)
+    out = _kept(plan, folder, first)
     parts = ["distill2label", "predict", str(folder), *slides, "-o", str(out), "--network", made.network]
     plain, mpp = _one_mpp(made.slides)
-    if plain and mpp is not None and not lines and not _is_whole(way, made.slides):
+    if plain and mpp is not None and not lines and not _is_whole(plan, made.slides):
         parts += ["--mpp", repr(mpp)]
     options = dict(made.options)
     masks = _shell_tissue(options.pop("tissue", None), [row.slide_id for row in made.slides])
@@ -286,9 +327,9 @@ def _flag(name: str, value: Any) -> list[str]:
     return [f"--{option}"] if value is True else [f"--{option}", str(value)]
 
 
-def _shell_slides(way: _Way, folder: Path, rows: tuple[CohortSlide, ...]) -> tuple[list[str], list[str]]:
-    if _is_whole(way, rows) and way.training is not None:
-        return [], [str(way.training.folder / "cohort.csv")]
+def _shell_slides(plan: ScriptPlan, folder: Path, rows: tuple[CohortSlide, ...]) -> tuple[list[str], list[str]]:
+    if _is_whole(plan, rows) and plan.training is not None:
+        return [], [str(plan.training.folder / "cohort.csv")]
     plain, _ = _one_mpp(rows)
     if plain:
         return [], [str(row.path) for row in rows]
@@ -302,15 +343,15 @@ def _cell(text: str) -> str:
     return '"' + text.replace('"', '""') + '"' if set(text) & set(',"\n') else text
 
 
-def _shell_export(way: _Way, folder: Path, done: Exported) -> list[str]:
+def _shell_export(plan: ScriptPlan, folder: Path, done: Exported) -> list[str]:
     parts = ["-o", str(done.out), "--format", ",".join(done.formats), "--threshold", repr(done.threshold)]
     parts += [] if done.corrections is None else ["--corrections", str(done.corrections)]
-    is_run = way.training is not None or _is_run(folder)
-    everything = {row.slide_id for made in way.predictions for row in made.slides}
-    one_network = {made.network for made in way.predictions} <= {done.network}
-    if way.training is not None and one_network and set(done.slide_ids) == everything:
+    is_run = plan.training is not None or _is_run(folder)
+    everything = {row.slide_id for made in plan.predictions for row in made.slides}
+    one_network = {made.network for made in plan.predictions} <= {done.network}
+    if plan.training is not None and one_network and set(done.slide_ids) == everything:
         return [_command(["distill2label", "export", str(folder), *parts])]
-    kept = folder / "predictions" if is_run else _kept(way, folder, done)
+    kept = folder / "predictions" if is_run else _kept(plan, folder, done)
     maps = [str(kept / f"{safe_name(slide_id)}.{done.network}.zarr") for slide_id in done.slide_ids]
     return [_command(["distill2label", "export", each, *parts]) for each in maps]
 

@@ -3,7 +3,7 @@
 import pytest
 
 from napari_distill2label.core.presets import build_settings
-from napari_distill2label.gui.actions.estimate import Measured, estimate, total
+from napari_distill2label.gui.project.estimate import TimingSample, estimate, total
 from napari_distill2label.gui.runner.times import NO_BREAK, about, duration
 from napari_distill2label.store.timing import Timing
 
@@ -47,24 +47,24 @@ def test_two_folds_of_a_trial_stand_for_three():
 def test_what_was_not_measured_is_not_told():
     partial = TIMING.model_copy(update={"epoch": {"teacher": 2.0}})
     assert total(partial, PAPER, 10) is None
-    assert estimate([Measured(partial, PAPER, "x")], PAPER, 10, False) is None
+    assert estimate([TimingSample(partial, PAPER, "x")], PAPER, 10, False) is None
     assert estimate([], PAPER, 10, False) is None
-    assert estimate([Measured(TIMING, PAPER, "x")], PAPER, 0, False) is None
+    assert estimate([TimingSample(TIMING, PAPER, "x")], PAPER, 0, False) is None
 
 
 def test_a_trial_says_what_it_knows():
     partial = TIMING.model_copy(update={"epoch": {"teacher": 2.0}})
-    told = estimate([Measured(partial, PAPER, "measured just now", is_trial=True)], PAPER, 10, False)
+    told = estimate([TimingSample(partial, PAPER, "measured just now", is_trial=True)], PAPER, 10, False)
     assert told.seconds == 5 + 3 + 16 * 2
     assert told.text.replace(NO_BREAK, " ") == (
         "Will take more than about 40 s (measured just now, which was too short for all networks)."
     )
-    whole = estimate([Measured(TIMING, PAPER, "measured just now", is_trial=True)], PAPER, 10, False)
+    whole = estimate([TimingSample(TIMING, PAPER, "measured just now", is_trial=True)], PAPER, 10, False)
     assert whole.text.startswith("Will take about")
 
 
 def test_only_settings_of_the_same_speed_count():
-    known = [Measured(TIMING, PAPER, "measured in the run ‘a’")]
+    known = [TimingSample(TIMING, PAPER, "measured in the run ‘a’")]
     longer = build_settings(method="paper", overrides={"teacher": {"epochs": 100, "learning_rate": 0.01}, "seed": 5})
     told = estimate(known, longer, 10, False)
     assert told.seconds == 5 + 3 + 100 * 2 + 16

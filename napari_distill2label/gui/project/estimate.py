@@ -2,22 +2,15 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from ...core.settings import Settings
+from ...store.run_summary import RunSummary
 from ...store.timing import Timing
-from ..runner.jobs import Job, Work
 from ..runner.times import about
-
-if TYPE_CHECKING:
-    from ...store.run_summary import RunSummary
-    from ..session import Session
-
-TRIAL = "estimate"  # the kind of job that measures
 
 
 @dataclass(frozen=True)
-class Measured:
+class TimingSample:
     """What was measured with which settings, and how one knows; `is_trial`: it may lack a network for want of time."""
 
     timing: Timing
@@ -41,7 +34,7 @@ class Estimate:
         return f"Will take {about(self.seconds)} ({self.source})."
 
 
-def estimate(measured: Iterable[Measured], settings: Settings, n_slides: int, baseline: bool) -> Estimate | None:
+def estimate(measured: Iterable[TimingSample], settings: Settings, n_slides: int, baseline: bool) -> Estimate | None:
     """From the first of these that was measured with settings that take the same time per slide; None if none was.
 
     `n_slides` are those trained and validated on: times grow with them.
@@ -96,42 +89,6 @@ def known_part(timing: Timing, settings: Settings, n_slides: int, baseline: bool
     return n_slides / timing.n_slides * seconds, is_all
 
 
-def call_off(session: "Session") -> None:
-    """A training begins: nobody waits for a trial any more."""
-    if (trial := session.jobs.of_kind(TRIAL)) is not None:
-        session.jobs.cancel(trial)
-
-
-def of_runs(runs: "Iterable[RunSummary]") -> list[Measured]:
+def of_runs(runs: Iterable[RunSummary]) -> list[TimingSample]:
     """What finished runs measured, in their order."""
-    return [Measured(run.timing, run.settings, f"measured in the run ‘{run.name}’") for run in runs if run.timing]
-
-
-def measure(session: "Session", baseline: bool = False) -> Job:
-    """Start a trial on a few slides, for some ten seconds beside the window; its `Job` results in a `Measured`."""
-    cohort, classes, settings = session.cohort, session.classes, session.settings
-    on_features = settings.architecture.encoder == "features"
-    encoder = session.encoder if on_features else None
-    features = session.feature_folder if on_features else None
-    trust = encoder is not None and encoder == session.trusted
-    tissue = session.tissue.in_use()
-
-    def work() -> Work:
-        from ...workflow.estimate import estimate as trial
-
-        timing = yield from trial(
-            cohort,
-            settings,
-            classes=classes,
-            baseline=baseline,
-            encoder=encoder,
-            features=features,
-            trust=trust,
-            tissue=tissue,
-        )
-        return Measured(timing, settings, "measured just now on a few slides", is_trial=True)
-
-    def done(measured: Measured) -> None:
-        session.runs.measured.insert(0, measured)
-
-    return session.jobs.start(TRIAL, "Measuring how long training takes", work, done)
+    return [TimingSample(run.timing, run.settings, f"measured in the run ‘{run.name}’") for run in runs if run.timing]

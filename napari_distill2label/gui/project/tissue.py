@@ -1,0 +1,259 @@
+"""Masks of the tissue: found by the rule, drawn on, kept as GeoJSON, used by training and predicting. No Qt, no layers.
+
+A mask is a file, `<slide_id>.geojson` in a folder beside the cohort: what `distill2label segment-tissue` writes and
+`--tissue` takes, and what QuPath opens. `canvas.tissue_layer` shows it; painting there changes the file.
+"""
+
+import json
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from psygnal import Signal
+
+from ...core.errors import CohortError, Distill2LabelError
+from ...core.events import Notice
+from ...core.settings import PatchSettings
+from ...slides.tissue_mask import TissueMask
+from ...store.files.atomic import write_bytes
+from ...store.files.outputs import Outputs
+from ...store.files.safe_names import safe_name
+from ..runner.debounce import Debounce
+from ..runner.reader import BackgroundReader
+from .project import Project
+from .recovery import recovery_folder
+from .training_choices import TrainingChoices
+
+TISSUE = "tissue"  # of the keys of what is read here
+EMPTY_BYTES = 200  # a file with a polygon is longer
+AFTER_PAINTING = 400  # ms until a stroke is kept
+
+
+class Tissue:
+    """The masks of a project's slides.
+
+    Attributes
+    ----------
+    files
+        GeoJSON of regions, by slide id: of the slides that have a mask.
+    use
+        Do training and predicting look at tissue only? Slides without a mask follow the tissue rule of the settings.
+    looking
+        Ids of the slides whose tissue is being looked for.
+    wanted
+        Does the user want to see the mask of the slide that is shown?
+    """
+
+    changed = Signal()
+    found = Signal(str, object)  # slide id, TissueMask: there is a new one
+
+    def __init__(
+        self, project: Project, choices: TrainingChoices, reader: BackgroundReader, has_window: bool = True
+    ) -> None:
+        self._project, self._choices, self._reader = project, choices, reader
+        self.files: dict[str, Path] = {}
+        self.looking: set[str] = set()
+        self._use = self.wanted = False
+        self._painted: dict[str, TissueMask] = {}  # and not kept yet
+        self._keeping = Debounce(self._keep_painted, AFTER_PAINTING, has_window)
+        project.cohort_opened.connect(self._forget_all)
+
+    # ---- use ------------------------------------------------------------------------------------------------------
+
+    @property
+    def use(self) -> bool:
+        return self._use
+
+    @use.setter
+    def use(self, use: bool) -> None:
+        if use != self._use:
+            self._use = use
+            self.changed.emit()
+
+    def in_use(self) -> dict[str, Path] | None:
+        """Files by slide id, for the actions' `tissue`; None where masks are not used.
+
+        A mask without any tissue says nothing of where to look: its slide follows the rule of the settings, which is
+        told.
+        """
+        if not self._use:
+            return None
+        self.flush()
+        listed = {row.slide_id for row in self._project.cohort}
+        files = {slide_id: path for slide_id, path in self.files.items() if slide_id in listed}
+        for slide_id in [slide_id for slide_id, path in files.items() if _is_empty(path)]:
+            del files[slide_id]
+            self._project.tell(
+                f"{slide_id}: the tissue mask is empty. The tissue method of the settings is used instead."
+            )
+        return files or None
+
+    @property
+    def folder(self) -> Path:
+        """Where masks are kept: beside the cohort, until that is written among the unsaved things."""
+        path, folder = self._project.cohort_path, self._project.work_folder
+        return folder / f"{path.stem}.tissue" if path and folder else recovery_folder() / "tissue"
+
+    # ---- find, load, save -----------------------------------------------------------------------------------------
+
+    def find(self, slide_ids: str | Iterable[str] | None = None, again: bool = True) -> None:
+        """Look for the tissue of slides (None: the one shown), in the background; `found` follows.
+
+        The rule is that of the settings, Otsu's where they look at everything. With `again` a mask that is there is
+        replaced. What goes wrong is told.
+        """
+        shown = self._project.shown
+        ids = [slide_ids] if isinstance(slide_ids, str) else list(slide_ids or [shown] if shown else [])
+        if not ids:
+            raise CohortError("no slide is shown: select one first")
+        grid = self._choices.settings.patches
+        grid = grid if grid.tissue != "none" else PatchSettings(tissue="otsu")
+        self.wanted = True
+        for slide_id in ids:
+            row, folder = self._project.row(slide_id), self.folder
+            if slide_id in self.files and not again:
+                continue
+            self._look(slide_id, partial(_found, row, folder, grid))
+        self.changed.emit()
+
+    def load(self, slide_id: str, path: str | Path) -> None:
+        """Take the regions of a GeoJSON file (as QuPath exports them) as the mask of a slide."""
+        row, kept = self._project.row(slide_id), self.folder / f"{safe_name(slide_id)}.geojson"
+        self.wanted = True
+        self._look(slide_id, partial(_loaded, row, Path(path), kept))
+        self.changed.emit()
+
+    def read(self, slide_id: str, shape: tuple[int, int]) -> None:
+        """Read the mask of a slide of `shape` px, in the background; `found` follows."""
+        self._reader.request(
+            (TISSUE, slide_id),
+            partial(_read, self.files[slide_id], shape),
+            partial(self.found.emit, slide_id),
+            partial(self._failed, slide_id),
+        )
+
+    def save(self, slide_id: str, path: str | Path) -> Path:
+        """Write the mask of a slide as GeoJSON, for QuPath and for `--tissue`. `CohortError` if it has none."""
+        self.flush()
+        if slide_id not in self.files:
+            raise CohortError(f"{slide_id}: has no tissue mask yet: find it first")
+        read = [self.files[slide_id], *(row.path for row in self._project.cohort)]
+        outputs = Outputs(read, overwrite=True, doing="saving a tissue mask")  # the dialog has asked
+        return write_bytes(path, self.files[slide_id].read_bytes(), outputs.writing)
+
+    def take(self, files: dict[str, Path], use: bool) -> None:
+        """Masks there were on another day; files that have gone are passed over."""
+        self.files = {slide_id: path for slide_id, path in files.items() if path.is_file()}
+        self._use = use and bool(self.files)
+        self.changed.emit()
+
+    def paint(self, slide_id: str, mask: TissueMask) -> None:
+        """A mask was painted on: it is kept soon."""
+        self._painted[slide_id] = mask
+        self._keeping.start()
+
+    def flush(self) -> None:
+        """Keep now what was painted."""
+        self._keeping.stop()
+        painted, self._painted = self._painted, {}
+        for slide_id, mask in painted.items():
+            self.files[slide_id] = _written(self._file_of(slide_id), mask, slide_id)
+
+    # ---- inside ---------------------------------------------------------------------------------------------------
+
+    def _file_of(self, slide_id: str) -> Path:
+        return self.folder / f"{safe_name(slide_id)}.geojson"
+
+    def _keep_painted(self) -> None:
+        painted, self._painted = self._painted, {}
+        for slide_id, mask in painted.items():
+            path = self.files[slide_id] = self._file_of(slide_id)
+            self._reader.request(
+                (TISSUE, "keep", slide_id),
+                partial(_written, path, mask, slide_id),
+                self._kept,
+                partial(self._failed, slide_id),
+            )
+
+    def _kept(self, path: Path) -> None:
+        self.changed.emit()
+
+    def _look(self, slide_id: str, read: Any) -> None:
+        self.looking.add(slide_id)
+        self._reader.request(
+            (TISSUE, slide_id), read, partial(self._take_found, slide_id), partial(self._failed, slide_id)
+        )
+
+    def _take_found(self, slide_id: str, found: tuple[Path, TissueMask, list[str]]) -> None:
+        path, mask, notices = found
+        self.looking.discard(slide_id)
+        self._painted.pop(slide_id, None)
+        self.files[slide_id] = path
+        for notice in notices:
+            self._project.tell(notice)
+        self.found.emit(slide_id, mask)
+        self.changed.emit()
+
+    def _failed(self, slide_id: str, error: Exception) -> None:
+        self.looking.discard(slide_id)
+        self._project.tell(str(error) if isinstance(error, Distill2LabelError) else f"{slide_id}: tissue: {error}")
+        self.changed.emit()
+
+    def _forget_all(self) -> None:
+        self.flush()
+        self.files, self._use, self.wanted = {}, False, False
+        self.changed.emit()
+
+
+# ---- in another thread ------------------------------------------------------------------------------------------
+
+
+def _found(row: Any, folder: Path, grid: PatchSettings) -> tuple[Path, TissueMask, list[str]]:
+    from ...slides.registry import open_slide
+    from ...slides.tissue import segment_tissue
+
+    with open_slide(row.path, row.mpp) as slide:
+        work, notices = segment_tissue(slide, grid), []
+        try:
+            while True:
+                event = next(work)
+                notices += [event.message] if isinstance(event, Notice) else []
+        except StopIteration as stop:
+            mask = stop.value
+    notices += [f"{row.slide_id}: {notice}" for notice in mask.notices]
+    if not mask.mask.any():
+        notices.append(f"{row.slide_id}: no tissue was found by the rule {grid.tissue!r}: paint it on the layer")
+    path = folder / f"{safe_name(row.slide_id)}.geojson"
+    return _written(path, mask, row.slide_id), mask, notices
+
+
+def _loaded(row: Any, path: Path, kept: Path) -> tuple[Path, TissueMask, list[str]]:
+    from ...slides.registry import open_slide
+
+    with open_slide(row.path, row.mpp) as slide:
+        mask = _read(path, slide.shape)
+    return _written(kept, mask, row.slide_id), mask, []
+
+
+def _read(path: Path, shape: tuple[int, int]) -> TissueMask:
+    from ...slides.regions import mask_from_geojson
+
+    return TissueMask.blank(shape) if _is_empty(path) else mask_from_geojson(path, shape)
+
+
+def _is_empty(path: Path) -> bool:
+    """Has everything been erased from this mask? Its file then holds a collection of nothing."""
+    try:
+        if path.stat().st_size > EMPTY_BYTES:
+            return False
+        data = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return False
+    return data == {"type": "FeatureCollection", "features": []}
+
+
+def _written(path: Path, mask: TissueMask, slide_id: str) -> Path:
+    from ...exporters.regions import write_regions
+
+    return write_regions(path, mask, slide_id)
