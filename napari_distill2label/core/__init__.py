@@ -1,1 +1,1 @@
-"""What passes between the packages: bags, patch geometry, settings, events, errors, metrics. No torch, no files, no Qt."""
+"""What passes between packages: bags, patch geometry, settings, events, errors, metrics. No torch, no files, no Qt."""
