@@ -51,7 +51,7 @@ def _demo(parser: argparse.ArgumentParser) -> None:
 
 
 def _prepare_dataset(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", choices=("colon", "breast"))
+    parser.add_argument("name", choices=("colon", "consep", "breast"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--mpp", type=float, metavar="UM", help="pixel size in µm/px to write for every slide")

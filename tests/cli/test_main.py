@@ -113,9 +113,10 @@ def test_train_predict_evaluate_export(work, main):
     assert all(line.startswith("truth: ") for line in said[2:])
     assert said[0].startswith("6 of 8 slides are left out, since the run learnt from them")
     assert re.fullmatch(r"truth of the patches: \d+ normal, \d+ tumour \(from .*\)", said[1])
-    assert len(out.splitlines()) == 1 + 3 * 4
+    assert len(out.splitlines()) == 1 + 3 * 7
     metrics = json.loads((work / "metrics.json").read_text())
-    levels = ("bag", "instance", "instance_positive_slides", "instance_per_slide")
+    patches = ("instance", "instance_positive_slides", "instance_per_slide")
+    levels = ("bag", *patches, "negative_slides", "area", "left_out")
     assert [(network, *metrics[network]) for network in metrics] == [
         (network, *levels) for network in ("baseline", "teacher", "student")
     ]

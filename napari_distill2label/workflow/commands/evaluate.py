@@ -42,7 +42,7 @@ class _Scores:
         self.score.append(score[known])
 
     def metrics(self) -> dict[str, Metrics]:
-        """Return the metrics by level: slides, all patches, patches of positive slides, mean over slides."""
+        """Return the metrics by level: slides, patches (all, of positive slides, per slide), what is called wrongly."""
         pairs = list(zip(self.bag_truth, self.truth, self.score, strict=True))
 
         def pooled(chosen: Sequence[tuple[bool, np.ndarray, np.ndarray]]) -> Metrics:
@@ -60,7 +60,27 @@ class _Scores:
             "instance_per_slide": mean_metrics(
                 binary_metrics(truth, score, self.threshold) for _, truth, score in pairs if len(truth)
             ),
+            "negative_slides": self._called([score for positive, _, score in pairs if not positive]),
+            "area": self._area([(truth, score) for _, truth, score in pairs if len(truth)]),
         }
+
+    def _called(self, scores: Sequence[np.ndarray]) -> Metrics:
+        """Return the share of the patches of negative slides that is called positive, and their number."""
+        every = np.concatenate([np.empty(0), *scores])
+        return {"called": float((every >= self.threshold).mean()) if len(every) else None, "n": len(every)}
+
+    def _area(self, pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> Metrics:
+        """Return how far the share of positive patches of a slide is off: called − true, over slides.
+
+        `error` is the mean of its size, `bias` its mean, `low` and `high` the limits of agreement (Bland & Altman
+        1986): bias ∓ 1.96 standard deviations, None of a single slide.
+        """
+        off = np.array([(score >= self.threshold).mean() - truth.mean() for truth, score in pairs])
+        if not len(off):
+            return {"error": None, "bias": None, "low": None, "high": None, "n": 0}
+        bias, spread = float(off.mean()), 1.96 * float(off.std(ddof=1)) if len(off) > 1 else None
+        low, high = (None, None) if spread is None else (bias - spread, bias + spread)
+        return {"error": float(np.abs(off).mean()), "bias": bias, "low": low, "high": high, "n": len(off)}
 
 
 def evaluate(
@@ -114,6 +134,7 @@ def evaluate(
     yield from (Notice(line) for line in cohort.notices)
     rows = yield from _rows(run, cohort, split)
     known = read_truth(truth, label_map, coverage)
+    left_out = len(cohort.labelled) - len(rows)
     cohort = Cohort(tuple(rows), run.config.classes)
     for row in rows:
         cohort.indices(row)  # raises for an unknown label before any work is done
@@ -140,7 +161,7 @@ def evaluate(
             yield Progress(Task.COMPARE, done, len(maps))
             scores.add(patch_map, patches.of(patch_map), cohort)
         yield from (Notice(line) for line in patches.report())
-        metrics[network] = scores.metrics()
+        metrics[network] = scores.metrics() | ({"left_out": {"n": left_out}} if left_out else {})
     return metrics
 
 
@@ -203,10 +224,11 @@ def _without_repeats(
 
 def metrics_table(metrics: dict[str, dict[str, Metrics]]) -> str:
     """Return the metrics as an aligned table of text. The JSON has every digit."""
-    columns = ("accuracy", "f1", "auroc", "auprc", "prevalence", "ece", "n")
+    columns = ("accuracy", "f1", "auroc", "auprc", "prevalence", "ece", "called", "error", "bias", "n")
     lines = [f"{'model':<8} {'level':<25}" + "".join(f"{column:>11}" for column in columns)]
     for model, levels in metrics.items():
         for level, row in levels.items():
-            cells = ("-" if row[c] is None else f"{row[c]:.3f}" if c != "n" else str(row[c]) for c in columns)
+            values = [row.get(column) for column in columns]
+            cells = ("-" if v is None else f"{v:.3f}" if isinstance(v, float) else str(v) for v in values)
             lines.append(f"{model:<8} {level:<25}" + "".join(f"{cell:>11}" for cell in cells))
     return "\n".join(lines)

@@ -32,7 +32,8 @@ def prepare_dataset(
     ----------
     name
         "colon" (Sirinukunwattana 2016, CRCHistoPhenotypes: `Classification/img1/img1.bmp` and four `.mat` files of
-        nuclei each) or "breast" (Gelasca 2008, UCSB: `ytma12_010804_benign1_ccd.tif`).
+        nuclei each), "consep" (Graham 2019, CoNSeP, laid out as the colon set is) or "breast" (Gelasca 2008, UCSB:
+        `ytma12_010804_benign1_ccd.tif`).
     folder
         The folder that holds `Classification/` (or the `.tif` files), or a parent of it.
     mpp
@@ -40,11 +41,11 @@ def prepare_dataset(
     overwrite
         Replace tables in `out` that this program did not write, or that were changed since.
 
-    Returns the path of `cohort.csv`. Colon: an image is positive if it holds an epithelial nucleus; `truth.csv` has
-    every nucleus with its kind (`label`) and the class that this kind is of (`class`), `centres.csv` the same places
-    without either.
+    Returns the path of `cohort.csv`. Colon and CoNSeP: an image is positive if it holds an epithelial nucleus;
+    `truth.csv` has every nucleus with its kind (`label`) and the class that this kind is of (`class`), `centres.csv`
+    the same places without either.
     """
-    readers = {"colon": _colon, "breast": _breast}
+    readers = {"colon": _colon, "consep": _colon, "breast": _breast}
     if name not in readers:
         raise CohortError(f"unknown data set {name!r}: choose one of {', '.join(readers)}")
     if not Path(folder).is_dir():

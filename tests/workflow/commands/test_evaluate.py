@@ -17,7 +17,7 @@ from napari_distill2label.store.maps.patch_map import PatchMap
 from napari_distill2label.store.run import Run
 from napari_distill2label.workflow.commands.evaluate import evaluate, metrics_table
 
-LEVELS = ["bag", "instance", "instance_positive_slides", "instance_per_slide"]
+LEVELS = ["bag", "instance", "instance_positive_slides", "instance_per_slide", "negative_slides", "area"]
 MEASURES = ["accuracy", "f1", "auroc", "auprc", "prevalence", "ece", "n"]
 
 
@@ -119,6 +119,15 @@ def test_figures_equal_a_computation_by_hand(trained, cohort_csv, truth, tmp_pat
             for name in MEASURES
         }
         assert_same(found["instance_per_slide"], means | {"n": len(each)})
+        called = [np.array(score) >= own_threshold for _, score in every]
+        of_negative = np.concatenate([own for own, has in zip(called, slides.values(), strict=True) if not has])
+        assert found["negative_slides"] == {"called": pytest.approx(of_negative.mean()), "n": len(of_negative)}
+        off = [own.mean() - np.mean(true) for own, (true, _) in zip(called, every, strict=True) if true]
+        assert found["area"]["error"] == pytest.approx(np.abs(off).mean())
+        assert found["area"]["bias"] == pytest.approx(np.mean(off))
+        limits = np.mean(off) - 1.96 * np.std(off, ddof=1), np.mean(off) + 1.96 * np.std(off, ddof=1)
+        assert (found["area"]["low"], found["area"]["high"]) == pytest.approx(limits)
+        assert found["area"]["n"] == len(off)
 
 
 def notices(events):
@@ -135,6 +144,9 @@ def test_the_test_split_is_the_default_and_new_slides_belong_to_it(trained, coho
     events, figures = collect(evaluate(trained, cohort.with_slides([*cohort, *new]), truth))
     assert figures["student"]["bag"]["n"] == len(tested) + 4
     assert f"{10 - len(tested)} of 14 slides are left out" in notices(events)[0]
+    assert figures["student"]["left_out"] == {"n": 10 - len(tested)}  # also where nobody reads notices
+    assert "left_out" not in every
+    assert "left_out" in metrics_table(figures)
     assert f"truth: says nothing of 4 of {len(tested) + 4} slides" in notices(events)[1]
     assert figures["student"]["instance"]["n"] == test["instance"]["n"]
 

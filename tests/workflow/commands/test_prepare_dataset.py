@@ -204,3 +204,13 @@ def test_the_real_colon_set_end_to_end(data_dir, tmp_path, cli, flags, table):
     status, out, err = cli("evaluate", run, tmp_path / "six.csv", "--truth", tmp_path / "truth.csv")
     assert status == 0, err
     assert f"{2 * 19 * 19}\n" in out  # patches of 27 px whose centre is in 500 × 500
+
+
+def test_the_real_consep_set(data_dir, tmp_path, cli):
+    if not (data_dir / "consep").is_dir():
+        pytest.skip("the CoNSeP set is not there: it was NOT tested")
+    status, _, err = cli("prepare-dataset", "consep", data_dir / "consep", "-o", tmp_path)
+    assert status == 0, err
+    rows = Cohort.read(tmp_path / "cohort.csv")
+    assert len(rows) >= 27
+    assert {row.label for row in rows} == {"normal", "epithelial"}
