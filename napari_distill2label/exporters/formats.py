@@ -90,7 +90,7 @@ def names_of_files(slides: Mapping[Hashable, tuple[str, Sequence[str]]]) -> dict
 
 def files_of_map(folder: str | Path, formats: Sequence[str], names: Names) -> list[Path]:
     """Return the files that `write` makes for one slide."""
-    findings = [name for name in names if name is not None] or [None]
+    findings: list[str | None] = [name for name in names if name is not None] or [None]
     return [
         Path(folder) / f"{names[layer]}{FORMATS[name].suffix}"
         for name in format_names(formats)
@@ -140,19 +140,19 @@ def _write_table(patch_map: "PatchMap", request: ExportRequest) -> list[Path]:
     return [write_table(path, patch_map, request.threshold, request.corrections, request.writing)]
 
 
-def _exists(slide_path: str | None) -> bool:
-    return slide_path is not None and (is_url(slide_path) or Path(slide_path).exists())
+def _exists(slide_path: str) -> bool:
+    return is_url(slide_path) or Path(slide_path).exists()
 
 
 def _write_pictures(patch_map: "PatchMap", request: ExportRequest) -> list[Path]:
     from .png import write_picture
 
     with ExitStack() as stack:
-        slide = request.slide
-        if slide is None and _exists(patch_map.slide_path):
+        slide, path = request.slide, patch_map.slide_path
+        if slide is None and path is not None and _exists(path):
             from ..slides.registry import open_slide
 
-            slide = open_slide(patch_map.slide_path)
+            slide = open_slide(path)
             stack.callback(slide.close)
         if slide is not None and tuple(slide.levels[0].shape[:2]) != tuple(patch_map.patches.slide_shape):
             raise SlideError(

@@ -43,24 +43,12 @@ class Mask:
     def at(self, ys: np.ndarray, xs: np.ndarray) -> np.ndarray:
         """(len(ys), len(xs)) uint8 labels of the pixels in ascending rows `ys` and columns `xs`, int64."""
         if isinstance(self.patches, PatchGrid):
-            out = self._padded[np.ix_(self._cells(ys, 0), self._cells(xs, 1))]
+            out: np.ndarray = self._padded[np.ix_(_cells(self.patches, ys, 0), _cells(self.patches, xs, 1))]
         else:
             out = self._nearest(ys, xs)
         out[(ys < 0) | (ys >= self.shape[0])] = 0
         out[:, (xs < 0) | (xs >= self.shape[1])] = 0
         return out
-
-    def _cells(self, pixels: np.ndarray, axis: int) -> np.ndarray:
-        """Cell (row or column) of pixels along one axis; the one past the last where there is none."""
-        grid, count = self.patches, self.patches.shape[axis]
-        side, stride, origin = grid.side, grid.stride, grid.origin[axis]
-        if stride > side:
-            cells, inside = np.divmod(pixels - origin, stride)
-            cells = np.where(inside < side, cells, count)
-        else:
-            # floor((pixel + ½ − (origin + P/2 − S/2)) / S) in whole numbers: a centre on an edge goes to the next cell.
-            cells = (2 * (pixels - origin) + 1 - side + stride) // (2 * stride)
-        return np.where((cells >= 0) & (cells < count), cells, count)
 
     def _nearest(self, ys: np.ndarray, xs: np.ndarray) -> np.ndarray:
         out = np.zeros((len(ys), len(xs)), np.uint8)
@@ -90,6 +78,18 @@ class Mask:
         found = best < np.iinfo(np.int64).max
         out.reshape(-1)[found] = self._labels[best[found] % count]
         return out
+
+
+def _cells(grid: PatchGrid, pixels: np.ndarray, axis: int) -> np.ndarray:
+    """Cell (row or column) of pixels along one axis; the one past the last where there is none."""
+    side, stride, origin, count = grid.side, grid.stride, grid.origin[axis], grid.shape[axis]
+    if stride > side:
+        cells, inside = np.divmod(pixels - origin, stride)
+        cells = np.where(inside < side, cells, count)
+    else:
+        # floor((pixel + ½ − (origin + P/2 − S/2)) / S) in whole numbers: a centre on an edge goes to the next cell.
+        cells = (2 * (pixels - origin) + 1 - side + stride) // (2 * stride)
+    return np.where((cells >= 0) & (cells < count), cells, count)
 
 
 def _most(pixels: np.ndarray, side: int) -> int:

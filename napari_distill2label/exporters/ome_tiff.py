@@ -7,6 +7,7 @@ Tiles are computed as they are written, so memory does not grow with the slide.
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -44,7 +45,7 @@ def write_mask(
     """
     levels = _levels(mask.shape)
     safe = {value: printable(name) for value, name in names.items()}  # XML has no control characters
-    metadata = {
+    metadata: dict[str, Any] = {
         "axes": "YX",
         "Name": printable(title),
         "Description": f"Patch labels of napari-distill2label, for research use only. Values: {_describe(safe)}",
@@ -54,7 +55,7 @@ def write_mask(
             "classes": json.dumps({str(value): name for value, name in names.items()}, ensure_ascii=safe != names),
         },
     }
-    options = {
+    options: dict[str, Any] = {
         "dtype": np.uint8,
         "tile": (TILE, TILE),
         "compression": "adobe_deflate",
@@ -71,7 +72,9 @@ def write_mask(
         tifffile.TiffWriter(temporary, bigtiff=height * width > BIGTIFF_FROM, ome=True) as tiff,
     ):
         for level, step in enumerate(levels):
-            extra = {"metadata": metadata, "subifds": len(levels) - 1} if level == 0 else {"subfiletype": 1}
+            extra: dict[str, Any] = {"subfiletype": 1}
+            if level == 0:
+                extra = {"metadata": metadata, "subifds": len(levels) - 1}
             shape = (-(-height // step), -(-width // step))
             tiff.write(_tiles(mask, shape, step), shape=shape, resolution=_resolution(mpp, step), **extra, **options)
     return Path(path)

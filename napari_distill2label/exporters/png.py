@@ -166,7 +166,8 @@ def _with_legend(
     if scored < labels.size:
         entries.append((f"{names.get(0, 'not scored')}  {labels.size - scored:,}", None))
 
-    rows, x = [[]], margin
+    rows: list[list[tuple[int, str, RGB | None]]] = [[]]
+    x = margin
     for text, colour in entries:
         wide = round(unit * 1.5 + font.getlength(text) + unit * 1.6)
         if rows[-1] and x + wide - unit * 1.6 > picture.width - margin:

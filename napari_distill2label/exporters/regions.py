@@ -2,7 +2,9 @@
 
 import json
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from shapely.geometry import mapping
 
@@ -37,7 +39,7 @@ def write_regions(path: str | Path, mask: TissueMask, slide_id: str, writing: Wr
     return write_text(path, f'{{"type":"FeatureCollection","features":[\n{text}\n]}}\n', writing)
 
 
-def _in_whole_pixels(geometry: dict) -> dict:
+def _in_whole_pixels(geometry: Mapping[str, Any]) -> dict[str, Any]:
     """The geometry with its whole numbers written as such."""
     rings = [[[int(x), int(y)] for x, y in ring] for ring in geometry["coordinates"]]
     return {"type": "Polygon", "coordinates": rings}
