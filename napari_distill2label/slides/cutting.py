@@ -69,16 +69,18 @@ def read_reflected(slide: Slide, level: int, y: int, x: int, h: int, w: int) -> 
     rows, cols = _reflected(y, h, height), _reflected(x, w, width)
     top, left = int(rows.min()), int(cols.min())
     inside = slide.read(level, top, left, int(rows.max()) - top + 1, int(cols.max()) - left + 1)
-    return inside[np.ix_(rows - top, cols - left)]
+    pixels: np.ndarray = inside[np.ix_(rows - top, cols - left)]
+    return pixels
 
 
 def _reflected(start: int, length: int, size: int) -> np.ndarray:
     """Return indices (length,) into an axis of `size` as np.pad(mode="reflect") has them: period 2 (size − 1)."""
-    indices = np.abs(np.arange(start, start + length))
+    indices: np.ndarray = np.abs(np.arange(start, start + length))
     if size == 1:
         return np.zeros(length, np.int64)
     indices %= 2 * (size - 1)
-    return np.minimum(indices, 2 * (size - 1) - indices)
+    reflected: np.ndarray = np.minimum(indices, 2 * (size - 1) - indices)
+    return reflected
 
 
 def _gather(slide: Slide, level: int, corners: np.ndarray, out: np.ndarray) -> None:

@@ -9,12 +9,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 from ..core.errors import CohortError
 from ..core.paths import LABELS_NAMESPACE, RECORD, is_url, slide_name
 from .registry import SUFFIXES
 
 PathLike = str | os.PathLike[str]
+Place = TypeVar("Place", bound=Path | str)
 TABLES = (".csv", ".tsv", ".txt", ".xlsx", ".xls", ".ods")  # spreadsheets are refused later, with a reason
 _OME_TIFF = (".ome.tif", ".ome.tiff")
 _INDEXES = (".vms", ".vmu")  # Hamamatsu: a text that names the JPEG files of the slide
@@ -78,11 +80,11 @@ def named_slides(paths: Iterable[PathLike]) -> list[Path | str]:
     return without_duplicates(found)
 
 
-def without_duplicates(paths: Iterable[Path | str]) -> list:
+def without_duplicates(paths: Iterable[Place]) -> list[Place]:
     """Return each file once, under the first of its names (links are other names)."""
-    seen: dict[str, Path | str] = {}
+    seen: dict[str, Place] = {}
     for path in paths:
-        seen.setdefault(str(path) if is_url(path) else os.path.normcase(os.path.realpath(path)), path)
+        seen.setdefault(str(path) if is_url(path) else os.path.normcase(os.path.realpath(str(path))), path)
     return list(seen.values())
 
 

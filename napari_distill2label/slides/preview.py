@@ -1,6 +1,7 @@
 """A short look at a slide: a small picture, its size and the µm/px its file states."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,7 +39,7 @@ class SlidePreview:
     reason: str = ""
 
 
-def read_preview(path: object) -> SlidePreview:
+def read_preview(path: str | Path) -> SlidePreview:
     """Open a slide and have a short look at it. Any thread may call; a file that cannot be read is an answer too."""
     try:
         with open_slide(path) as slide:

@@ -28,13 +28,15 @@ class CoarseLevel:
     @property
     def tile(self) -> tuple[int, int]:
         """(height, width) of a tile of `fine`, in pixels of this level."""
-        return tuple(max(1, size // self.factor) for size in self.fine.tile)
+        height, width = self.fine.tile
+        return max(1, height // self.factor), max(1, width // self.factor)
 
     def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
         """See `PixelLevel.read`."""
         out = np.empty((h, w, 3), np.uint8)
         step, factor = max(1, _PIECE // self.factor), self.factor
-        damaged, reason = [], ""
+        damaged: list[Box] = []
+        reason = ""
         for top in range(0, h, step):
             for left in range(0, w, step):
                 height, width = min(step, h - top), min(step, w - left)
@@ -82,7 +84,8 @@ def downsamples(levels: Sequence[PixelLevel], known: Sequence[float] = ()) -> tu
     explains both sides is used, otherwise the mean ratio.
     """
     if known:
-        return *known, *(known[-1] * level.factor for level in levels[len(known) :])
+        computed = (level for level in levels[len(known) :] if isinstance(level, CoarseLevel))
+        return *known, *(known[-1] * level.factor for level in computed)
     base = levels[0].shape
     result = []
     for level in levels:

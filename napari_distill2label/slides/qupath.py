@@ -67,7 +67,8 @@ class QuPathObject:
     def points(self) -> np.ndarray:
         """Return (n, 2) float (x, y): the points of a Point, a MultiPoint or a collection; none for an outline."""
         points = [part for part in _parts(self.geometry) if part.geom_type == "Point"]
-        return shapely.get_coordinates(points).reshape(-1, 2)
+        coordinates: np.ndarray = shapely.get_coordinates(points)
+        return coordinates.reshape(-1, 2)
 
     @property
     def area(self) -> shapely.Geometry | None:

@@ -122,7 +122,8 @@ def mask_from_geojson(path: str | Path, slide_shape: tuple[int, int], like: Tiss
 def points_inside(regions: shapely.Geometry, points: np.ndarray) -> np.ndarray:
     """Return (n,) bool: whether points (n, 2) (y, x) lie in or on the regions. Whole numbers are pixel *corners*."""
     shapely.prepare(regions)
-    return shapely.intersects_xy(regions, points[:, 1], points[:, 0])
+    inside: np.ndarray = shapely.intersects_xy(regions, points[:, 1], points[:, 0])
+    return inside
 
 
 def read_regions(path: str | Path) -> shapely.Geometry:

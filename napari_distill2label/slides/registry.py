@@ -1,6 +1,7 @@
 """The backend of each file format. A new format is a new module in `backends` and a line here."""
 
 import os
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -97,12 +98,18 @@ def readable_suffixes() -> tuple[list[str], list[str]]:
 
 def _open_source(path: Path | str, name: str) -> Source:
     try:
-        return import_module(f".backends.{name}", __package__).open_source(path)
+        return _opener(name)(path)
     except WrongBackendError as error:
         try:
-            return import_module(f".backends.{_ELSEWHERE}", __package__).open_source(path)
+            return _opener(_ELSEWHERE)(path)
         except SlideError as reason:
             raise SlideError(f"{reason} ({error} file)") from None
+
+
+def _opener(name: str) -> Callable[[Path | str], Source]:
+    """Return `open_source` of the backend's module."""
+    opener: Callable[[Path | str], Source] = import_module(f".backends.{name}", __package__).open_source
+    return opener
 
 
 def _backend_of(path: Path | str) -> str:

@@ -165,7 +165,7 @@ class Slide:
         ]
         token = uuid4().hex  # not from the content: a hash would read the whole slide
         self.levels: list[da.Array] = [
-            da.from_array(
+            da.from_array(  # type: ignore[no-untyped-call]  # dask annotates none of its parameters
                 lazy, (*_chunk(level), 3), name=f"slide-{token}-{lazy._index}", asarray=False, fancy=False,
                 inline_array=True, meta=np.empty((0, 0, 0), np.uint8),
             )
@@ -215,7 +215,8 @@ class Slide:
 
     def with_mpp(self, mpp: float | Mpp) -> "Slide":
         """Return the same slide with the µm/px of the user. Both share the file: closing one closes the other."""
-        given = (mpp, mpp) if isinstance(mpp, Real) else tuple(mpp)
+        # `float` is a `Real`, and typeshed does not know it.
+        given = (mpp, mpp) if isinstance(mpp, (float, Real)) else tuple(mpp)
         if not all(math.isfinite(value) and value > 0 for value in given):
             raise SlideError(f"{self.path}: {mpp} is no µm/px: give a number above 0")
         slide = Slide(

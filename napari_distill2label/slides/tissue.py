@@ -95,7 +95,8 @@ def background_fractions(background: np.ndarray, grid: PatchGrid, downsample: fl
     np.cumsum(integral, axis=1, out=integral)
     y0, y1 = tops[:, None], bottoms[:, None]
     counts = integral[y1, rights] - integral[y0, rights] - integral[y1, lefts] + integral[y0, lefts]
-    return counts / ((y1 - y0) * (rights - lefts))
+    fractions: np.ndarray = counts / ((y1 - y0) * (rights - lefts))
+    return fractions
 
 
 def otsu(histogram: np.ndarray) -> int:
@@ -153,16 +154,19 @@ def saturation(pixels: np.ndarray) -> np.ndarray:
     largest = _lightest(pixels)
     spread = largest - darkest(pixels)
     # This is exact in float32: a quotient of two such integers is a whole number or at least 1/255 away from one.
-    return (np.float32(255) * spread / np.maximum(largest, 1)).astype(np.uint8)
+    value: np.ndarray = np.float32(255) * spread / np.maximum(largest, 1)
+    return value.astype(np.uint8)
 
 
 def darkest(pixels: np.ndarray) -> np.ndarray:
     """Return min(R, G, B) (h, w) uint8; ten times faster than a minimum along an axis of length 3."""
-    return np.minimum(np.minimum(pixels[..., 0], pixels[..., 1]), pixels[..., 2])
+    least: np.ndarray = np.minimum(np.minimum(pixels[..., 0], pixels[..., 1]), pixels[..., 2])
+    return least
 
 
 def _lightest(pixels: np.ndarray) -> np.ndarray:
-    return np.maximum(np.maximum(pixels[..., 0], pixels[..., 1]), pixels[..., 2])
+    most: np.ndarray = np.maximum(np.maximum(pixels[..., 0], pixels[..., 1]), pixels[..., 2])
+    return most
 
 
 def looks_like_ink(pixels: np.ndarray) -> np.ndarray:
@@ -182,7 +186,8 @@ def _ink(pixels: np.ndarray, factor: int) -> int:
     height, width = (max(1, size // factor) * min(factor, size) for size in pixels.shape[:2])
     f, g = min(factor, height), min(factor, width)
     means = pixels[:height, :width].reshape(height // f, f, width // g, g, 3).mean(axis=(1, 3))
-    return int(looks_like_ink(means).sum()) * f * g
+    n_ink: int = int(looks_like_ink(means).sum()) * f * g
+    return n_ink
 
 
 def _background(
@@ -253,7 +258,8 @@ def _share(mask: np.ndarray, factor: int) -> np.ndarray:
     starts = [np.arange(0, size, factor) for size in mask.shape]
     counts = np.add.reduceat(np.add.reduceat(mask, starts[0], axis=0, dtype=np.int32), starts[1], axis=1)
     height, width = (np.minimum(factor, size - begin) for begin, size in zip(starts, mask.shape, strict=True))
-    return counts / (height[:, None] * width)
+    share: np.ndarray = counts / (height[:, None] * width)
+    return share
 
 
 def _cleaned(mask: np.ndarray, width: float) -> np.ndarray:
@@ -269,7 +275,8 @@ def _without_small(mask: np.ndarray, area: float) -> np.ndarray:
     labels, count = ndimage.label(mask)
     sizes = np.bincount(labels.ravel(), minlength=count + 1)
     sizes[0] = 0
-    return (sizes >= area)[labels]
+    large: np.ndarray = (sizes >= area)[labels]
+    return large
 
 
 def _spans(

@@ -48,8 +48,9 @@ class TissueMask:
     def blank(cls, slide_shape: tuple[int, int], longest: int = 2048) -> "TissueMask":
         """Return a mask without tissue, at most `longest` px on its longer side, to draw on."""
         downsample = -(-max(slide_shape) // longest)
-        shape = tuple(-(-size // downsample) for size in slide_shape)
-        return cls(np.zeros(shape, bool), tuple(slide_shape), float(downsample), "user")
+        height, width = slide_shape
+        shape = (-(-height // downsample), -(-width // downsample))
+        return cls(np.zeros(shape, bool), (height, width), float(downsample), "user")
 
     def with_mask(self, mask: np.ndarray | bool, source: Origin = "user") -> "TissueMask":
         """Return a mask of the same shape with other contents: values other than 0 are tissue."""
@@ -81,7 +82,8 @@ class TissueMask:
         points = np.asarray(points, float).reshape(-1, 2)
         padded = np.pad(self.mask, 1)  # there is no tissue outside the slide
         found = np.zeros(len(points), bool)
-        for sides in product(("left", "right"), repeat=2):  # a point on a border belongs to both squares
+        both: tuple[Literal["left", "right"], ...] = ("left", "right")
+        for sides in product(both, repeat=2):  # a point on a border belongs to both squares
             cells = (np.searchsorted(self.edges(axis), points[:, axis], side) for axis, side in enumerate(sides))
             found |= padded[tuple(cells)]
         return found

@@ -12,7 +12,8 @@ def on_white(colours: np.ndarray, alpha: np.ndarray, premultiplied: bool = False
     """
     opacity = alpha.astype(np.uint16)
     shown = colours.astype(np.uint16) if premultiplied else (colours * opacity + 127) // 255
-    return np.minimum(shown + (255 - opacity), 255).astype(np.uint8)
+    light: np.ndarray = np.minimum(shown + (255 - opacity), 255)
+    return light.astype(np.uint8)
 
 
 def from_cmyk(inks: np.ndarray) -> np.ndarray:

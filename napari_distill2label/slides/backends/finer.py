@@ -32,7 +32,9 @@ def shrunk(
     is damaged, `UndecodableError` names the places in this level.
     """
     y, x, h, w = box
-    out, damaged, reason = np.full((h, w, 3), empty, np.uint8), [], ""
+    out = np.full((h, w, 3), empty, np.uint8)
+    damaged: list[Box] = []
+    reason = ""
     down, across = (theirs / own for theirs, own in zip(finer.shape, shape, strict=True))
     step_y, step_x = max(1, int(_AT_ONCE_PX / down)), max(1, int(_AT_ONCE_PX / across))
     for top, left in product(range(y, y + h, step_y), range(x, x + w, step_x)):

@@ -60,7 +60,8 @@ def open_source(path: Path) -> Source:
 def _check(path: Path, image: ImageFile.ImageFile) -> None:
     """`SlideError` for an image that is not 8-bit grey or colour, or too large. Nothing is decoded yet."""
     width, height = image.size
-    depths, tile_px = (8,), 0
+    depths: tuple[int, ...] = (8,)
+    tile_px = 0
     if image.format == "JPEG2000":
         siz = _siz(path, image.size)
         depths, tile_px = siz.depths, min(siz.tile_width, width) * min(siz.tile_height, height)

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import count, takewhile
@@ -42,14 +42,15 @@ class _Image:
         names = [axis["name"] if isinstance(axis, Mapping) else axis for axis in self.multiscale.get("axes", "tczyx")]
         return "".join(name[0].lower() for name in names)
 
-    def arrays(self) -> list[tuple[zarr.Array, Mapping[str, Any]]]:
+    def arrays(self) -> list[tuple[zarr.Array[Any], Mapping[str, Any]]]:
         """Return the levels and their metadata, finest first, whatever their order in the file."""
-        found = [(self.group[str(each["path"])], each) for each in self.multiscale["datasets"]]
-        if not found or not all(isinstance(array, zarr.Array) for array, _ in found):
+        named = [(self.group[str(each["path"])], each) for each in self.multiscale["datasets"]]
+        found = [(array, each) for array, each in named if isinstance(array, zarr.Array)]
+        if not found or len(found) < len(named):
             raise ValueError("its metadata name levels that are no arrays")
         return sorted(found, key=lambda level: -self.area(level[0]))
 
-    def area(self, array: zarr.Array) -> int:
+    def area(self, array: zarr.Array[Any]) -> int:
         """Return the number of pixels; 0 if there is no y or x axis."""
         sizes = dict(zip(self.axes, array.shape, strict=False))
         return sizes.get("y", 0) * sizes.get("x", 0)
@@ -65,7 +66,7 @@ def open_source(path: Path | str) -> Source:
     """
     _register_codecs()
     image, which = _main_image(path, _open_group(path))
-    probe = partial(os.stat, path) if isinstance(path, Path) else _no_probe
+    probe: Callable[[], object] = partial(os.stat, path) if isinstance(path, Path) else _no_probe
     arrays = image.arrays()
     levels: list[ZarrLevel] = []
     for array, _ in arrays:
@@ -115,26 +116,26 @@ def _main_image(path: Path | str, top: zarr.Group) -> tuple[_Image, str]:
     groups = takewhile(lambda group: group is not None, numbered)
     images = [_image_of(group) for group, _ in zip(groups, range(_MOST_IMAGES), strict=False)]
     named = [kind_of(str(image.multiscale.get("name", ""))) if image else "" for image in images]
-    finest = {i: image.arrays()[0][0] for i, image in enumerate(images) if image is not None and not named[i]}
-    if not finest:
+    slides = {i: image for i, image in enumerate(images) if image is not None and not named[i]}
+    if not slides:
         what = only_beside(named) if any(named) else "holds no OME-Zarr image (no 'multiscales' in its metadata)"
         raise SlideError(f"{path}: this zarr folder {what}")
-    areas = {index: images[index].area(array) for index, array in finest.items()}
+    areas = {index: image.area(image.arrays()[0][0]) for index, image in slides.items()}
     chosen, which = largest(areas, len(images), {index: f"{area} px" for index, area in areas.items()})
-    return images[chosen], which
+    return slides[chosen], which
 
 
 def _image_of(group: object) -> _Image | None:
     """Return the first multiscale image of a group. NGFF metadata are under 'ome' since 0.5, at the top before."""
     if not isinstance(group, zarr.Group):
         return None
-    ome = group.attrs.get("ome", group.attrs)
+    ome: Any = group.attrs.get("ome", group.attrs)  # JSON of any shape: reading it may raise anything
     if not ome.get("multiscales"):
         return None
     return _Image(group, ome["multiscales"][0], ome.get("omero", {}).get("channels") or ())
 
 
-def _check(path: Path | str, array: zarr.Array, image: _Image) -> None:
+def _check(path: Path | str, array: zarr.Array[Any], image: _Image) -> None:
     """Raise `SlideError` for a level that is not 8-bit grey or RGB, or cannot be decoded safely."""
     if len(image.axes) != array.ndim:
         raise SlideError(f"{path}: damaged, its metadata name {len(image.axes)} axes and its arrays have {array.ndim}")
@@ -184,7 +185,7 @@ def _missing(path: Path | str, levels: Sequence[ZarrLevel]) -> str:
 def _mpp(image: _Image, dataset: Mapping[str, Any]) -> Mpp | None:
     """Return (y, x) µm: the scale of a level times that of the image; None if an axis has no unit of length."""
     axes = image.multiscale.get("axes", ())
-    units = [axis.get("unit") if isinstance(axis, Mapping) else None for axis in axes]
+    units: list[Any] = [axis.get("unit") if isinstance(axis, Mapping) else None for axis in axes]
     scale = np.ones(len(image.axes))
     transformations: Sequence[Mapping[str, Any]] = [
         *(dataset.get("coordinateTransformations") or ()),
@@ -199,4 +200,5 @@ def _mpp(image: _Image, dataset: Mapping[str, Any]) -> Mpp | None:
     where = [image.axes.index(axis) for axis in "yx"]
     if len(units) != len(scale) or not all(units[i] in UM_PER_UNIT for i in where):
         return None
-    return tuple(float(scale[i] * UM_PER_UNIT[units[i]]) for i in where)
+    y, x = (float(scale[i] * UM_PER_UNIT[units[i]]) for i in where)
+    return y, x

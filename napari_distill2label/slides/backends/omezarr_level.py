@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import zarr
@@ -33,9 +34,9 @@ class ZarrLevel:
         All levels of the slide, finest first, including this one.
     """
 
-    array: zarr.Array
+    array: zarr.Array[Any]
     axes: str
-    probe: Callable[[], None]
+    probe: Callable[[], object]
     levels: Sequence["ZarrLevel"]
 
     @property
@@ -111,7 +112,8 @@ class ZarrLevel:
 
     def _of_axes(self, sizes: Sequence[int]) -> tuple[int, int, int]:
         """Select (y, x, c) from the sizes of all axes; 1 for an axis that the array lacks."""
-        return tuple(sizes[self.axes.index(axis)] if axis in self.axes else 1 for axis in "yxc")
+        y, x, c = (sizes[self.axes.index(axis)] if axis in self.axes else 1 for axis in "yxc")
+        return y, x, c
 
     def _missing(self, pixels: np.ndarray, y: int, x: int, h: int, w: int) -> Iterator[Box]:
         """Yield the boxes of missing files that a region touches.

@@ -5,11 +5,12 @@ years. See docs/architecture.md.
 """
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise, product
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,6 +24,9 @@ from .dicom import instance_to_open
 from .files import file_stamp
 from .protocol import Box, Source, UndecodableError, dark_background, reason_of
 
+if TYPE_CHECKING:
+    import openslide
+
 _STRIP_PX = 512  # px; several threads read a region in strips of about this height, in whole tiles
 _INSTALL = "pip install 'napari-distill2label[slides]'"
 
@@ -32,21 +36,21 @@ class _Handle:
 
     def __init__(self, path: Path) -> None:
         self.path, self._lock = path, threading.Lock()
-        self._slide = None
+        self._slide: openslide.OpenSlide | None = None
         self._stamp = file_stamp(path)
 
-    def slide(self) -> "openslide.OpenSlide":  # noqa: F821
+    def slide(self) -> "openslide.OpenSlide":
         with self._lock:
             if self._slide is None:
                 self._slide = self.another()
             return self._slide
 
-    def another(self) -> "openslide.OpenSlide":  # noqa: F821
+    def another(self) -> "openslide.OpenSlide":
         import openslide
 
         return openslide.OpenSlide(self.path)
 
-    def failed(self, slide: "openslide.OpenSlide") -> None:  # noqa: F821
+    def failed(self, slide: "openslide.OpenSlide") -> None:
         with self._lock:
             if self._slide is slide:
                 self._slide = None  # other threads may still use it: it is closed when the last one has finished
@@ -81,14 +85,14 @@ class OpenSlideLevel:
 
     def cropped(self, area: Box, downsample: float) -> "OpenSlideLevel":
         """Return the part of the level that shows `area` (y, x, h, w), in level-0 pixels of the canvas."""
-        sides = list(zip(self.shape, area[:2], area[2:], strict=True))
+
         # The area has a pyramid of its own. OpenSlide draws its levels on whole pixels of the canvas, rounding down.
-        origin = tuple(min(size - 1, int(start / self.downsample)) for size, start, _ in sides)
-        shape = tuple(
-            max(1, min(size - begin, round(length / downsample)))
-            for begin, (size, _, length) in zip(origin, sides, strict=True)
-        )
-        return replace(self, shape=shape, origin=origin)
+        def along(size: int, start: int, length: int) -> tuple[int, int]:
+            begin = min(size - 1, int(start / self.downsample))
+            return begin, max(1, min(size - begin, round(length / downsample)))
+
+        (top, height), (left, width) = (along(*side) for side in zip(self.shape, area[:2], area[2:], strict=True))
+        return replace(self, shape=(height, width), origin=(top, left))
 
     def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
         """See `PixelLevel.read`."""
@@ -109,11 +113,13 @@ class OpenSlideLevel:
         for_each(paste, [(top, x, bottom - top, w) for top, bottom in pairwise(rows)])
         if damaged:
             damaged.sort(key=lambda found: found[0])
-            boxes = [(top - self.origin[0], left - self.origin[1], *size) for (top, left, *size), _ in damaged]
+            boxes = [
+                (top - self.origin[0], left - self.origin[1], high, wide) for (top, left, high, wide), _ in damaged
+            ]
             raise UndecodableError(str(damaged[0][1]), boxes) from damaged[0][1]
         return out
 
-    def _paste(self, slide: "openslide.OpenSlide", box: Box, out: np.ndarray, y: int, x: int) -> None:  # noqa: F821
+    def _paste(self, slide: "openslide.OpenSlide", box: Box, out: np.ndarray, y: int, x: int) -> None:
         top, left, height, width = box
         where = (self._in_level_0(left), self._in_level_0(top))
         pixels = np.asarray(slide.read_region(where, self.index, (width, height)))
@@ -194,26 +200,27 @@ def open_source(path: Path) -> Source:
             probe=handle.probe,
             other_than_brightfield=dark_background(levels),
         ),
+        levels,
         _bounds(said),
     )
 
 
-def _of_scanned_area(source: Source, bounds: Box | None) -> Source:
-    """Return a slide of the scanned area, as QuPath shows it, instead of the whole canvas."""
-    canvas = source.levels[0].shape
+def _of_scanned_area(source: Source, levels: Sequence[OpenSlideLevel], bounds: Box | None) -> Source:
+    """Return a slide of the scanned area, as QuPath shows it, instead of the whole canvas that `levels` show."""
+    canvas = levels[0].shape
     area = None if bounds is None else _inside(bounds, canvas)
-    if area in (None, (0, 0, *canvas)):
+    if area is None or area == (0, 0, *canvas):
         return source
     y, x, h, w = area
-    steps = downsamples(source.levels)
-    levels = [level.cropped(area, step) for level, step in zip(source.levels, steps, strict=True)]
+    steps = downsamples(levels)
+    cropped = [level.cropped(area, step) for level, step in zip(levels, steps, strict=True)]
     notice = (
         f"the scanned area is {w} × {h} px of a canvas of {canvas[1]} × {canvas[0]} px: positions count from the "
         f"corner of the area (x={x}, y={y} of the canvas), as QuPath's do"
     )
     return replace(
         source,
-        levels=levels,
+        levels=cropped,
         notices=(*source.notices, notice),
         canvas_origin=(y, x),
         canvas_shape=canvas,
@@ -223,10 +230,10 @@ def _of_scanned_area(source: Source, bounds: Box | None) -> Source:
 
 def _inside(box: Box, canvas: tuple[int, int]) -> Box | None:
     """Return the part of a box that lies on the canvas; None if it lies outside."""
-    begins = [max(0, start) for start in box[:2]]
-    ends = [min(size, start + length) for size, start, length in zip(canvas, box[:2], box[2:], strict=True)]
-    h, w = (end - begin for begin, end in zip(begins, ends, strict=True))
-    return (*begins, h, w) if h > 0 and w > 0 else None
+    y, x = (max(0, start) for start in box[:2])
+    bottom, right = (min(size, start + length) for size, start, length in zip(canvas, box[:2], box[2:], strict=True))
+    h, w = bottom - y, right - x
+    return (y, x, h, w) if h > 0 and w > 0 else None
 
 
 def _associated(handle: _Handle, name: str) -> np.ndarray:
@@ -240,17 +247,19 @@ def _associated(handle: _Handle, name: str) -> np.ndarray:
 
 
 def _tile(said: Mapping[str, str], index: int) -> tuple[int, int]:
-    return tuple(int(said.get(f"openslide.level[{index}].tile-{axis}", 256)) for axis in ("height", "width"))
+    height, width = (int(said.get(f"openslide.level[{index}].tile-{axis}", 256)) for axis in ("height", "width"))
+    return height, width
 
 
 def _mpp(said: Mapping[str, str]) -> Mpp | None:
-    stated = [said.get(f"openslide.mpp-{axis}") for axis in "yx"]
-    return None if None in stated else tuple(parse_number(value) for value in stated)
+    y, x = (said.get(f"openslide.mpp-{axis}") for axis in "yx")
+    return None if y is None or x is None else (parse_number(y), parse_number(x))
 
 
 def _bounds(said: Mapping[str, str]) -> Box | None:
     """Return the scanned area in level-0 pixels of the canvas; None if the file does not state it."""
     try:
-        return tuple(int(said[f"openslide.bounds-{name}"]) for name in ("y", "x", "height", "width"))
+        y, x, h, w = (int(said[f"openslide.bounds-{name}"]) for name in ("y", "x", "height", "width"))
     except (KeyError, ValueError):
         return None
+    return y, x, h, w

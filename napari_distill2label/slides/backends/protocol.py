@@ -43,18 +43,15 @@ class WrongBackendError(Exception):
 
 
 class PixelLevel(Protocol):
-    """One resolution of a slide.
+    """One resolution of a slide."""
 
-    Attributes
-    ----------
-    shape
-        (height, width) in its own pixels.
-    tile
-        (height, width) of the unit that the file decodes. Reading along its borders decodes nothing twice.
-    """
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) in its own pixels."""
 
-    shape: tuple[int, int]
-    tile: tuple[int, int]
+    @property
+    def tile(self) -> tuple[int, int]:
+        """(height, width) of the unit that the file decodes. Reading along its borders decodes nothing twice."""
 
     def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
         """Return the pixels (h, w, 3) uint8 of a region inside the level. Any thread may call.
@@ -102,7 +99,7 @@ class Source:
     canvas_shape: tuple[int, int] | None = None
     downsamples: Sequence[float] = ()
     icc: bytes | None = None
-    probe: Callable[[], None] = lambda: None
+    probe: Callable[[], object] = lambda: None
     reading: Callable[[], AbstractContextManager[None]] = nullcontext
     other_than_brightfield: str = ""
 

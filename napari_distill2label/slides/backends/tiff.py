@@ -22,7 +22,7 @@ from ..scale import UM_PER_UNIT, parse_number
 from .files import SharedFile
 from .protocol import Source, WrongBackendError, dark_background, not_brightfield, reason_of
 from .tiff_colour import Colours, NotRgbError, colours_of
-from .tiff_level import TiffLevel, check_layout
+from .tiff_level import Page, TiffLevel, check_layout
 from .tiff_series import beside, check_pages, main_series
 from .xml import check_xml
 
@@ -65,11 +65,16 @@ def open_source(path: Path) -> Source:
         if series.keyframe.compression == _APERIO_YCBCR:
             raise WrongBackendError("Aperio JPEG 2000 in Y, Cb, Cr")
         levels, colours = _levels(path, file, tiff, series)
+
+        def forget() -> None:
+            for level in levels:
+                level.forget()
+
         notices = [which, colours.notice, _turned(series)]
         return Source(
             levels,
             _mpp(tiff, chosen),
-            close=lambda: [level.forget() for level in levels],
+            close=forget,
             reading=file.reading,
             associated={name: partial(_associated, path, index) for index, name in _associated_series(tiff, chosen)},
             notices=tuple(filter(None, notices)),
@@ -103,7 +108,7 @@ def _levels(
     for level in series.levels:
         pages = _pages(path, tiff, level)
         try:
-            colours = colours_of(pages[0].keyframe, len(pages), _channel_names(tiff, pages, series))
+            colours = colours_of(level.keyframe, len(pages), _channel_names(tiff, pages, series))
         except NotRgbError as error:
             raise SlideError(not_brightfield(path, str(error))) from None
         check_layout(path, pages)
@@ -113,13 +118,13 @@ def _levels(
     return levels, of_level_0
 
 
-def _pages(path: Path, tiff: tifffile.TiffFile, level: tifffile.TiffPageSeries) -> list[tifffile.TiffPage]:
+def _pages(path: Path, tiff: tifffile.TiffFile, level: tifffile.TiffPageSeries) -> list[Page]:
     """Return the pages of a level: one, or grey ones that may be channels. `SlideError` for stacks and other files."""
     pages = [page for page in level.pages if page is not None]
     if not pages or len(pages) != len(level.pages) or any(page.parent is not tiff for page in pages):
         raise SlideError(f"{path}: {_SPREAD}")
     stack = {axis: size for axis, size in zip(level.axes, level.shape, strict=True) if axis not in "YXS" and size > 1}
-    planar = len(pages) == 1 and math.prod(stack.values()) == pages[0].keyframe.shaped[0]  # its own planes
+    planar = len(pages) == 1 and math.prod(stack.values()) == level.keyframe.shaped[0]  # its own planes
     unordered = stack.keys() <= set(_CHANNEL_AXES) and len(pages) == math.prod(stack.values())
     if stack and not (planar or unordered):
         axes = ", ".join(f"{axis} {size}" for axis, size in stack.items())
@@ -160,7 +165,7 @@ def _fluorescence(series: tifffile.TiffPageSeries, levels: Sequence[TiffLevel]) 
 
 def _mpp(tiff: tifffile.TiffFile, chosen: int) -> Mpp | None:
     """Return (y, x) µm per pixel from Aperio's description, OME-XML, ImageJ or the resolution tags, in this order."""
-    page = tiff.series[chosen].levels[0].pages[0].keyframe
+    page = tiff.series[chosen].keyframe
     if tiff.is_svs and (found := re.search(r"\bMPP\s*=\s*([^|\r\n]*)", page.description)):
         return parse_number(found[1]), parse_number(found[1])
     if tiff.is_ome:
@@ -185,6 +190,8 @@ def _mpp(tiff: tifffile.TiffFile, chosen: int) -> Mpp | None:
 
 def _ome_pixels(tiff: tifffile.TiffFile, index: int) -> ElementTree.Element | None:
     """Return the <Pixels> of an image in OME-XML; None if it cannot be identified."""
+    if tiff.ome_metadata is None:
+        return None
     found = ElementTree.fromstring(tiff.ome_metadata).findall("{*}Image/{*}Pixels")
     return found[index] if len(found) == len(tiff.series) else (found[0] if found and index == 0 else None)
 
@@ -199,12 +206,11 @@ def _ome_mpp(pixels: ElementTree.Element | None) -> Mpp | None:
         if unit is None or pixels.get(f"PhysicalSize{axis}") is None:
             return None
         sizes.append(parse_number(pixels.get(f"PhysicalSize{axis}")) * unit)
-    return tuple(sizes)
+    y, x = sizes
+    return y, x
 
 
-def _channel_names(
-    tiff: tifffile.TiffFile, pages: Sequence[tifffile.TiffPage], series: tifffile.TiffPageSeries
-) -> list[str]:
+def _channel_names(tiff: tifffile.TiffFile, pages: Sequence[Page], series: tifffile.TiffPageSeries) -> list[str]:
     """Return lower-case names of the channels from OME-XML or PerkinElmer's descriptions; empty if there are none.
 
     A channel of OME-XML without a name that is shown in pure red, green or blue has the name of that colour.

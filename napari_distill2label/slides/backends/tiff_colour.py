@@ -99,7 +99,8 @@ def _colours(key: tifffile.TiffPage, photometric: int, wanted: int, found: str) 
     if photometric == _YCBCR:
         if key.is_subsampled or key.compression in tifffile.TIFF.IMAGE_COMPRESSIONS:
             raise NotRgbError(f"{found}, with compression {getattr(key.compression, 'name', key.compression)}")
-        luma = _rationals(key, _LUMA, (0.299, 0.587, 0.114))
+        red, green, blue = _rationals(key, _LUMA, (0.299, 0.587, 0.114))
+        luma = (red, green, blue)
         reference = _rationals(key, _BLACK_WHITE, (0, 255, 128, 255, 128, 255))
         if 0 in luma or any(black == white for black, white in zip(reference[::2], reference[1::2], strict=True)):
             raise NotRgbError(f"{found}, with coefficients that cannot be")
@@ -144,7 +145,8 @@ def _grey(pixels: np.ndarray, inverted: bool) -> np.ndarray:
 
 
 def _looked_up(pixels: np.ndarray, table: np.ndarray) -> np.ndarray:
-    return table[pixels[..., 0]]
+    colours: np.ndarray = table[pixels[..., 0]]
+    return colours
 
 
 def _without_alpha(pixels: np.ndarray, to_rgb: ToRgb, n: int, premultiplied: bool) -> np.ndarray:

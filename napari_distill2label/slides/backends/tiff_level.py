@@ -38,12 +38,15 @@ _END = b"\xff\xd9"
 
 _kept = threading.local()
 
+Page = tifffile.TiffPage | tifffile.TiffFrame
+Decoded = tuple[np.ndarray | None, tuple[int, ...], tuple[int, ...]]  # pixels, their place and shape in the page
+
 
 class _Part(NamedTuple):
     """A tile or strip of one colour plane: its position in the file and the channels that show it."""
 
     segments: "_Segments"
-    index: int
+    number: int
     first_channel: int
     box: Box
 
@@ -51,8 +54,8 @@ class _Part(NamedTuple):
 class _Segments:
     """All segments of one page: its tiles or strips, or groups of rows of a single uncompressed strip."""
 
-    def __init__(self, page: tifffile.TiffPage, piece: tuple[int, int]) -> None:
-        key = page.keyframe
+    def __init__(self, page: Page, piece: tuple[int, int]) -> None:
+        key = _key_of(page)
         self.offsets = np.asarray(page.dataoffsets, np.int64)
         self.counts = np.asarray(page.databytecounts, np.int64)
         _, _, height, width, samples = key.shaped
@@ -71,10 +74,18 @@ class _Segments:
         return file.at(offset, count) if offset and count else None
 
 
+def _key_of(page: Page) -> tifffile.TiffPage:
+    """Return the page whose tags describe `page`: for a frame another one, else itself."""
+    key = page.keyframe
+    if key is None:
+        raise ValueError("no tags describe one of its pages")
+    return key
+
+
 Decoder = Callable[[bytes, int], np.ndarray]  # bytes and number of a segment -> (h, w, samples), perhaps padded
 
 
-def _decoder(page: tifffile.TiffPage, key: tifffile.TiffPage) -> Decoder:
+def _decoder(page: Page, key: tifffile.TiffPage) -> Decoder:
     """Return a decoder that needs no file. A JPEG's pixels are valid until the same thread decodes the next one."""
     decode = key.decode  # reads the file when it is made, not when it is called
     most_px = 4 * math.prod(_piece(key)) + 10**6  # some writers pad tiles, but never to a hundred times their size
@@ -84,13 +95,22 @@ def _decoder(page: tifffile.TiffPage, key: tifffile.TiffPage) -> Decoder:
 
         def decode_picture(data: bytes, index: int) -> np.ndarray:
             _check_declared(data, most_px)
-            return decode(data, index)[0][0]
+            return _plane(decode(data, index))
 
         return decode_picture
-    return lambda data, index: decode(data, index)[0][0]
+    return lambda data, index: _plane(decode(data, index))
 
 
-def _jpeg_decoder(page: tifffile.TiffPage, key: tifffile.TiffPage, decode: Callable, most_px: int) -> Decoder:
+def _plane(decoded: Decoded) -> np.ndarray:
+    """Return the pixels (h, w, samples) of what tifffile has decoded, which has one plane."""
+    planes = decoded[0]
+    if planes is None:
+        raise ValueError("it holds no pixels")
+    pixels: np.ndarray = planes[0]
+    return pixels
+
+
+def _jpeg_decoder(page: Page, key: tifffile.TiffPage, decode: Callable[..., Decoded], most_px: int) -> Decoder:
     if key.compression == 7 and key.is_tiled and key.jpegheader is None and key.bitspersample == 8:
         shape = (key.tilelength, key.tilewidth, key.shaped[-1])
         colours = tifffile.tifffile.jpeg_decode_colorspace(
@@ -103,7 +123,7 @@ def _jpeg_decoder(page: tifffile.TiffPage, key: tifffile.TiffPage, decode: Calla
         if key.jpegheader is None:
             _check_jpeg(data)
             _check_declared(data, most_px)
-        return decode(data, index, **options)[0][0]
+        return _plane(decode(data, index, **options))
 
     return decode_other_jpeg
 
@@ -114,7 +134,7 @@ def _check_declared(data: bytes, most_px: int) -> None:
 
 
 def _decode_jpeg(
-    data: bytes, _: int, shape: tuple[int, int, int], tables: bytes | None, colours: tuple[int | None, int | None]
+    data: bytes, _: int, shape: tuple[int, int, int], tables: bytes | None, colours: tuple[int | None, int | str | None]
 ) -> np.ndarray:
     _check_jpeg(data)
     arrays = _kept.__dict__.setdefault("arrays", {})
@@ -188,9 +208,9 @@ class TiffLevel:
     """
 
     def __init__(
-        self, pages: Sequence[tifffile.TiffPage], file: SharedFile, to_rgb: ToRgb, finer: "TiffLevel | None" = None
+        self, pages: Sequence[Page], file: SharedFile, to_rgb: ToRgb, finer: "TiffLevel | None" = None
     ) -> None:
-        key = pages[0].keyframe
+        key = _key_of(pages[0])
         self._file, self._to_rgb, self._finer = file, to_rgb, finer
         self._planes, _, height, width, self._samples = key.shaped
         self.shape = (height, width)
@@ -242,16 +262,16 @@ class TiffLevel:
             top, left, bottom, right = overlap(part.box, (y, x, h, w))
             channels = slice(part.first_channel, part.first_channel + self._samples)
             where = out[top - y : bottom - y, left - x : right - x, channels]
-            key = (part.segments, part.index)
+            key = (part.segments, part.number)
             try:
                 pixels = _cache.get(key)
                 if pixels is None:
-                    data = part.segments.bytes_of(self._file, part.index)
+                    data = part.segments.bytes_of(self._file, part.number)
                     if data is None:
                         where[...] = 0  # a placeholder: `_filled` replaces it
                         left_out[part.box] = None
                         return
-                    pixels = part.segments.decode(data, part.index)
+                    pixels = part.segments.decode(data, part.number)
                     if (bottom - top, right - left) != part.box[2:]:
                         _cache.put(key, pixels)
                 begin_y, begin_x = top - part.box[0], left - part.box[1]
@@ -310,13 +330,13 @@ def _is_plain(key: tifffile.TiffPage) -> bool:
     return key.compression == 1 and key.predictor == 1 and key.fillorder == 1
 
 
-def check_layout(path: object, pages: Sequence[tifffile.TiffPage]) -> None:
+def check_layout(path: object, pages: Sequence[Page]) -> None:
     """Raise `SlideError` for an impossible page: tiles beyond the end of the file, too few, or too large.
 
     So a file that was copied only in part is reported at once, not after an hour of work.
     """
     for page in pages:
-        key, size = page.keyframe, page.parent.filehandle.size
+        key, size = _key_of(page), page.parent.filehandle.size
         planes, _, height, width, samples = key.shaped
         th, tw = (key.tilelength, key.tilewidth) if key.is_tiled else (min(key.rowsperstrip, height), width)
         if min(height, width, th, tw) < 1:

@@ -19,7 +19,8 @@ def check_pages(path: object, tiff: tifffile.TiffFile) -> None:
     tifffile finds circles of up to 100 pages only, and would follow longer ones for ever.
     """
     file, layout = tiff.filehandle, tiff.tiff
-    offset, seen = tiff.pages.first.offset, set()
+    offset = tiff.pages.first.offset
+    seen: set[int] = set()
     while offset and offset < file.size:
         if offset in seen:
             raise SlideError(f"{path}: damaged, its chain of pages runs in a circle")

@@ -5,6 +5,7 @@ also have nests and glands of tumour: large, pale, irregular nuclei with a nucle
 nor crowding nor the size of a nucleus alone tell the two apart.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -193,7 +194,15 @@ def _benign_gland(rng: np.random.Generator, canvas: Canvas, placer: NucleusPlace
     _ring(rng, placer, y, x, base, _epithelial_nucleus, 10.5)
 
 
-def _ring(rng, placer: NucleusPlacer, y: float, x: float, radius: float, make, spacing: float) -> list[Nucleus]:
+def _ring(
+    rng: np.random.Generator,
+    placer: NucleusPlacer,
+    y: float,
+    x: float,
+    radius: float,
+    make: Callable[[np.random.Generator, float, float, float], Nucleus],
+    spacing: float,
+) -> list[Nucleus]:
     """Place nuclei around a point, with their long axes towards it."""
     placed = []
     start = rng.uniform(0, 2 * np.pi)

@@ -42,7 +42,8 @@ def noise(rng: np.random.Generator, shape: Shape, scale: float, octaves: int = 1
         box = (1, 1, 1 + shape[1] / step, 1 + shape[0] / step)
         fine = Image.fromarray(coarse).resize(shape[::-1], Image.Resampling.BICUBIC, box=box)
         total += np.asarray(fine) / 2**octave
-    return (total - total.mean()) / (total.std() + 1e-6)
+    even: np.ndarray = (total - total.mean()) / (total.std() + 1e-6)
+    return even
 
 
 def fibres(rng: np.random.Generator, shape: Shape) -> np.ndarray:
@@ -57,18 +58,21 @@ def fibres(rng: np.random.Generator, shape: Shape) -> np.ndarray:
     fraction = along * 0.16 - cols
     near, far = table[rows, _mirrored(cols)], table[rows, _mirrored(cols + 1)]
     fine = near + fraction * (far - near)
-    return 0.6 * fine + 0.4 * bundles[_mirrored(across * 0.5), _mirrored(along * 0.05)]
+    bundled: np.ndarray = 0.6 * fine + 0.4 * bundles[_mirrored(across * 0.5), _mirrored(along * 0.05)]
+    return bundled
 
 
 def _mirrored(values: np.ndarray) -> np.ndarray:
     """Fold whole numbers into 0 … 511 without a seam."""
-    return np.abs(np.floor(values).astype(np.int64) % 1022 - 511)
+    folded: np.ndarray = np.abs(np.floor(values).astype(np.int64) % 1022 - 511)
+    return folded
 
 
 def smooth_step(values: np.ndarray, width: float) -> np.ndarray:
     """Return 0 below −width, 1 above width, and a smooth transition in between."""
     t = np.clip(values / (2 * width) + 0.5, 0, 1)
-    return t * t * (3 - 2 * t)
+    smooth: np.ndarray = t * t * (3 - 2 * t)
+    return smooth
 
 
 @dataclass(frozen=True)
@@ -156,4 +160,5 @@ def render(canvas: Canvas, rng: np.random.Generator) -> np.ndarray:
     image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.55, 0.9)))
     speckle = rng.standard_normal(canvas.eosin.shape, np.float32)[..., None] * 1.6
     speckle = speckle + rng.standard_normal((*canvas.eosin.shape, 3), np.float32) * 1.3
-    return np.clip(np.asarray(image) + speckle, 0, 255).astype(np.uint8)
+    pixels: np.ndarray = np.clip(np.asarray(image) + speckle, 0, 255)
+    return pixels.astype(np.uint8)
