@@ -151,8 +151,9 @@ class User:
         self.session.set_threshold(round(self.random.random(), 2))
 
     def look(self):
-        overlays = self.session.display
-        self.one((overlays.blink, lambda: overlays.set_visible(self.one(KINDS), self.random.random() < 0.5)))()
+        display = self.session.display
+        see = self.random.random() < 0.5
+        self.one((display.toggle_overlays, lambda: display.set_visible(self.one(KINDS), see)))()
 
     def colour(self):
         self.session.set_colour(self.session.classes[1], tuple(self.random.randrange(256) for _ in range(3)))
