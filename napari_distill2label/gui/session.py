@@ -117,7 +117,9 @@ class Session:
         self.display, self.tissue_layer = canvas.display, canvas.tissue
         self.log = log = ActionLog(project, choices, tissue, jobs)
         self.swap = swap = SlideSwap(project, corrections, tissue, autosave)
-        self._offer_slides(SlideActions(project, corrections, swap, reader), ClassActions(project))
+        self._offer_slides(
+            SlideActions(project, corrections, swap, reader, canvas.slide_view.show), ClassActions(project)
+        )
         predict = PredictActions(project, choices, corrections, tissue, self.previews, swap, jobs, log, canvas)
         train = TrainActions(project, choices, corrections, tissue, runs, jobs, reader, log, predict.use_model)
         self.live = LiveTraining(project, choices, corrections, runs, jobs, train.take_run, has_window)

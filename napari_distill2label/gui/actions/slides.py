@@ -1,7 +1,7 @@
 """What can be done with the list of slides: files in and out, labels, cases, splits, µm/px. No Qt."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,18 @@ from ..runner.reader import BackgroundReader
 
 
 class SlideActions:
-    """Edits of the slides; each can be undone."""
+    """Edits of the slides; each can be undone. `show_again(slide_id, again=True)` opens a slide anew."""
 
-    def __init__(self, project: Project, corrections: Corrections, swap: SlideSwap, reader: BackgroundReader) -> None:
+    def __init__(
+        self,
+        project: Project,
+        corrections: Corrections,
+        swap: SlideSwap,
+        reader: BackgroundReader,
+        show_again: Callable[..., None],
+    ) -> None:
         self._project, self._corrections, self._swap, self._reader = project, corrections, swap, reader
+        self._show_again = show_again
 
     # ---- files ----------------------------------------------------------------------------------------------------
 
@@ -152,6 +160,8 @@ class SlideActions:
             raise CohortError(f"{mpp:g} µm/px is not between {LIMITS[0]:g} and {LIMITS[1]:g}")
         ids = _ids(slide_ids)
         self._change(f"µm/px of {named(ids)}", ids, mpp=mpp)
+        if (shown := self._project.shown) in ids:
+            self._show_again(shown, again=True)
 
     def set_case(self, slide_ids: str | Iterable[str], case_id: str) -> None:
         """Say which case (patient) slides are of; an empty one is the slide's own id. A case is never split."""

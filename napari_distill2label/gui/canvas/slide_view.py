@@ -142,9 +142,9 @@ class SlideView:
             self._write_note()
 
     def _on_cohort(self, now: Cohort, before: Cohort) -> None:
-        """The µm/px of the slide that is shown was changed: it has another size now."""
+        """Undo has changed the µm/px of the shown slide, which has another size. `set_mpp` shows it again itself."""
         shown = self._project.shown
-        if shown is None or self._project.current != shown:
+        if shown is None or self._project.current != shown or not self._project.history.is_moving:
             return
         rows = [next((row for row in cohort if row.slide_id == shown), None) for cohort in (now, before)]
         if None not in rows and rows[0].path == rows[1].path and rows[0].mpp != rows[1].mpp:

@@ -38,6 +38,11 @@ class History:
         self.changed.emit()
 
     @property
+    def is_moving(self) -> bool:
+        """Is something being undone or done again?"""
+        return self._busy
+
+    @property
     def undo_text(self) -> str | None:
         """What `undo` would take back; None when there is nothing."""
         return self._done[-1].text if self._done else None
