@@ -41,7 +41,7 @@ def said(tree: ast.Module) -> Iterator[str]:
 def test_no_message_of_a_lower_floor_brings_an_option_into_the_window(room):
     found = {
         text for path in (PACKAGE / room).rglob("*.py") for text in said(ast.parse(path.read_text("utf-8")))
-        if OPTION.search(text) and path.name != "doctor.py"
+        if OPTION.search(text) and path.name not in ("doctor.py", "script_writer.py")
     }  # fmt: skip
     left = {in_the_window(text) for text in found if not ELSEWHERE.search(text)}
     assert not {text for text in left if OPTION.search(text)}

@@ -23,7 +23,7 @@ from napari_distill2label.gui.widgets.shortcuts import (
 from ..conftest import LONG, open_cohort
 
 KEYS = {key: row for row in SHORTCUTS for key in row.keys}
-PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "shortcuts.md"
+PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "shortcuts.md"
 
 
 def portable(key) -> str:
