@@ -62,7 +62,7 @@ def fit_calibration(train: Sequence[SlideScores], valid: Sequence[SlideScores]) 
         top=TOP,
         n_slides=len(train) + len(valid),
         reliability=reliability(
-            np.concatenate([each.slides for each in fitted]), np.concatenate([each.truth for each in fitted])
+            np.concatenate([each.slides for each in fitted]), np.concatenate([each.labels for each in fitted])
         ),
     )
     student = (slide.student for slide in (*train, *valid))
@@ -76,7 +76,7 @@ class _Finding:
 
     finding: Finding
     slides: np.ndarray
-    truth: np.ndarray
+    labels: np.ndarray
 
     @classmethod
     def fit(cls, train: Sequence[SlideScores], valid: Sequence[SlideScores], index: int) -> "_Finding":
@@ -154,12 +154,12 @@ def fit_label_line(score: np.ndarray, label: np.ndarray) -> Line:
     return Line(slope=slope / width, offset=offset - slope * centre / width)
 
 
-def reliability(probability: np.ndarray, truth: np.ndarray, bins: int = RELIABILITY_BINS) -> Reliability:
+def reliability(probability: np.ndarray, labels: np.ndarray, bins: int = RELIABILITY_BINS) -> Reliability:
     """Return how often slides (n,) bool have what they are given a probability (n,) for; empty bins are left out."""
     index = np.minimum((probability * bins).astype(int), bins - 1)
     used = [index == number for number in range(bins) if (index == number).any()]
     return Reliability(
         predicted=tuple(float(probability[here].mean()) for here in used),
-        observed=tuple(float(truth[here].mean()) for here in used),
+        observed=tuple(float(labels[here].mean()) for here in used),
         count=tuple(int(here.sum()) for here in used),
     )
