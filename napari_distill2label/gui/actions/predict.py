@@ -66,9 +66,11 @@ class PredictActions:
         def done(model: LoadedModel) -> None:
             if not is_wanted():
                 return
+            threshold = project.threshold  # the one of the last time
             self.use_model(model)
             if network in model.networks:
                 project.choose_network(network)
+            project.set_threshold(threshold)
             told = f"Loaded again: {model.path.name}, {project.network}"
             count = len(project.predictions)
             project.tell(f"{told}, with predictions of {count} slides" if count else told)

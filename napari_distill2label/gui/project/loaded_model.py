@@ -1,7 +1,8 @@
 """A run or a bundle that can predict, opened in the worker's thread."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,10 @@ OF_FILES = re.compile(r"\d+-\d+(-[0-9a-f]{32})?")  # a signature of files; that 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A run or a bundle that can predict."""
+    """A run or a bundle that can predict.
+
+    `thresholds` are the networks' own: the probability from which on each labels a patch.
+    """
 
     path: Path
     networks: tuple[str, ...]
@@ -36,6 +40,7 @@ class LoadedModel:
     notices: tuple[str, ...] = ()
     encoder: Path | None = None  # the file of the frozen encoder it works on
     features: Path | None = None  # the folder of features that a run was trained on
+    thresholds: Mapping[str, float] = field(default_factory=dict)
 
 
 def opened(path: Path) -> Work:
@@ -47,9 +52,11 @@ def opened(path: Path) -> Work:
     if Run.is_run(path):
         return of_run(Run.open(path))
     bundle = load_bundle(path)
+    network = bundle.config.network
     return LoadedModel(
-        path, (bundle.config.network,), bundle.config.classes, is_run=False, encoder=_file(bundle.config.encoder)
-    )
+        path, (network,), bundle.config.classes, is_run=False, encoder=_file(bundle.config.encoder),
+        thresholds={network: bundle.threshold},
+    )  # fmt: skip
 
 
 def _file(encoder: "EncoderIdentity | None") -> Path | None:
@@ -63,7 +70,8 @@ def of_run(run: "Run") -> LoadedModel:
 
     if not run.models:
         raise BundleError(f"{run.folder}: has no trained model yet; finish the run with resume")
-    weights = {load_bundle(run.bundle(network)).config.weights_sha256 for network in run.models}
+    bundles = {network: load_bundle(run.bundle(network)) for network in run.models}
+    weights = {bundle.config.weights_sha256 for bundle in bundles.values()}
     maps, stale, notices = [], [], []
     for path in sorted(run.predictions.glob("*.zarr")) if run.predictions.is_dir() else ():
         try:
@@ -83,6 +91,7 @@ def of_run(run: "Run") -> LoadedModel:
     return LoadedModel(
         run.folder, run.models, run.config.classes, True, run.cohort, tuple(maps), tuple(notices),
         encoder=_file(run.config.encoder), features=None if named is None else Path(named),
+        thresholds={network: bundle.threshold for network, bundle in bundles.items()},
     )  # fmt: skip
 
 

@@ -244,7 +244,12 @@ class Project:
         """Say whose labels are shown, and who predicts: student, teacher, baseline, or live."""
         if network not in self.networks:
             raise SettingsError(f"there is no {network}: the models are {', '.join(self.networks) or 'none'}")
-        self.network = network
+        own = self.own_threshold(network)
+        self.change(network=network, threshold=self.threshold if own is None else own)
+
+    def own_threshold(self, network: str | None) -> float | None:
+        """Return the probability from which on a network of the model labels a patch by itself."""
+        return None if self.model is None else self.model.thresholds.get(network or "")
 
     def map_of(self, slide_id: str | None) -> "PatchMap | None":
         """What the chosen network predicted of a slide; None where nothing is."""
@@ -275,7 +280,8 @@ class Project:
         """Predict with a model from now on. What another one predicted would pass for this one's, and goes."""
         self._removed = {}
         network = next(network for network in NETWORKS if network in model.networks)
-        self.change(model=model, network=network, predictions={})
+        threshold = model.thresholds.get(network, self.threshold)
+        self.change(model=model, network=network, threshold=threshold, predictions={})
 
     def drop_removed(self) -> None:
         """Predictions of slides that were taken off the list come back no more: other slides are there."""

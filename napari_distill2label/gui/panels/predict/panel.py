@@ -53,6 +53,7 @@ NEGATIVES = (
 )
 OPACITY = "How strongly the layers cover the tissue"
 BLINK = "Hide all overlays. Click again to show them"
+THRESHOLD = "Probability from which on a patch is labelled with a finding."
 NO_POINTER = "Point at a patch to see what is known of it."
 
 
@@ -104,7 +105,6 @@ class PredictPanel(Panel):
         return box
 
     def _make_threshold(self) -> None:
-        tip = "Probability from which on a patch is labelled with a finding; labels follow at once"
         self.slider = QSlider(Qt.Orientation.Horizontal)
         self.slider.setRange(0, STEPS)
         self.slider.setAccessibleName("threshold slider")
@@ -112,8 +112,6 @@ class PredictPanel(Panel):
         self.number.setRange(0, 1)
         self.number.setSingleStep(0.01)
         self.number.setAccessibleName("threshold")
-        for widget in (self.slider, self.number):
-            widget.setToolTip(tip)
         self.slider.valueChanged.connect(lambda value: self.set_threshold(value / STEPS))
         self.number.valueChanged.connect(self.set_threshold)
         self.legend = QLabel()
@@ -350,9 +348,13 @@ class PredictPanel(Panel):
         self.refresh_button()
 
     def _show_threshold(self, threshold: float) -> None:
+        network = self.session.network
+        own = self.session.project.own_threshold(network)
+        tip = THRESHOLD if own is None else f"{THRESHOLD} The {network}'s own is {own:.2f}."
         for widget, value in ((self.slider, round(threshold * STEPS)), (self.number, threshold)):
             blocked = widget.blockSignals(True)
             widget.setValue(value)
             widget.blockSignals(blocked)
+            widget.setToolTip(tip)
         self.refresh_legend()
         self._on_pointed()
