@@ -6,8 +6,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from napari_distill2label.core.errors import Distill2LabelError, SettingsError
-from napari_distill2label.core.events import Event, ItemFailed, Notice, Progress, Task, drain
-from napari_distill2label.inference.cluster import INSTALL, is_open, local_client, open_scheduler, remote_client
+from napari_distill2label.core.events import Event, ItemFailed, Progress, Task, drain
+from napari_distill2label.core.notices import Notice, NoticeCode
+from napari_distill2label.inference.cluster import INSTALL, is_open, local_client, remote_client
 from napari_distill2label.mil.memory import retain_freed_memory
 from napari_distill2label.store.files.atomic import write_bytes
 
@@ -103,7 +104,7 @@ def _cluster(trials: Sequence[Trial], workers: int, scheduler: str | None) -> Ge
         else:
             client = stack.enter_context(remote_client(scheduler, timeout=10))
             if is_open(scheduler):
-                yield Notice(open_scheduler(scheduler))
+                yield Notice(NoticeCode.OPEN_SCHEDULER, {"scheduler": scheduler})
             if any(threads > 1 for threads in client.nthreads().values()):
                 raise SettingsError(f"{scheduler}: {ONE_THREAD}")
         running = {client.submit(_finish, trial, pure=False): trial for trial in trials}

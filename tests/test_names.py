@@ -25,7 +25,6 @@ OLD = [
     "device_in_words",
     "divisible",
     "FeatureSource",
-    "FEW_NEGATIVE",
     "files_read",
     "filled_by",
     "finding_cells",

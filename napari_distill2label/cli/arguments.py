@@ -7,12 +7,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+from ..core.fields import FIELDS
 from ..core.label_map import COVERAGE
 from ..core.paths import is_url
 from ..core.presets import METHODS, PRESETS
 from ..core.settings import Settings
 from ..core.text import did_you_mean, shown
+from .messages import option_of
 
+EXPORT_FORMATS = ("ome-tiff", "geojson", "csv", "png")
 GROUPS = ("patches", "architecture", "teacher", "oof", "student", "split")
 
 
@@ -53,18 +56,18 @@ def _demo(parser: argparse.ArgumentParser) -> None:
 def _prepare_dataset(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", choices=("colon", "consep", "breast"))
     parser.add_argument("folder", type=Path)
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--mpp", type=float, metavar="UM", help="pixel size in µm/px to write for every slide")
+    _add(parser, "out", type=Path, required=True, metavar="DIR")
+    _add(parser, "inputs.mpp", type=float, metavar="UM")
     _add_overwrite(parser)
 
 
 def _export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=Path, metavar="RUN|PATCHMAP")
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--format", type=name_list, required=True, metavar="A,B", help="ome-tiff, geojson, csv, png")
-    parser.add_argument("--threshold", type=float)
-    parser.add_argument("--corrections", type=Path, metavar="FILE", help="CSV or GeoJSON of corrections to apply")
-    _add_labels(parser, "corrections", COVERAGE)
+    _add(parser, "out", type=Path, required=True, metavar="DIR")
+    _add(parser, "formats", type=name_list, required=True, metavar="A,B", values=", ".join(EXPORT_FORMATS))
+    _add(parser, "threshold", type=float)
+    _add(parser, "inputs.corrections", type=Path, metavar="FILE")
+    _add_labels(parser, COVERAGE)
     _add_overwrite(parser)
 
 
@@ -74,38 +77,29 @@ def _gui(parser: argparse.ArgumentParser) -> None:
 
 def _train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("cohort", type=Path, help="CSV slide_id,path,label[,case_id,mpp,split], or CLAM's or TRIDENT's")
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="RUN")
-    parser.add_argument("--preset", choices=tuple(PRESETS), help="kind of images (default colon)")
-    parser.add_argument("--method", choices=tuple(METHODS), help="method (default recommended)")
-    parser.add_argument("--classes", type=_listed, metavar="A,B", help="class names, the negative one first")
+    _add(parser, "out", type=Path, required=True, metavar="RUN")
+    _add(parser, "preset", choices=tuple(PRESETS))
+    _add(parser, "method", choices=tuple(METHODS))
+    _add(parser, "classes", type=_listed, metavar="A,B")
     _add_slides_folder(parser)
-    parser.add_argument("--baseline", action="store_true", help="also train the baseline: plain attention MIL")
-    parser.add_argument("--centres", type=Path, metavar="POINTS.csv", help="points to centre patches on")
-    parser.add_argument("--encoder", type=Path, metavar="FILE", help="frozen encoder: .onnx with a .json beside it")
-    _add_features(parser, "folder of features: CLAM's or TRIDENT's <slide_id>.h5, or what `extract-features` wrote")
-    parser.add_argument(
-        "--corrections", type=Path, metavar="FILE", help="CSV or GeoJSON of patches whose class is known"
-    )
-    _add_labels(parser, "corrections", None)
-    parser.add_argument(
-        "--tissue", type=Path, metavar="FILE.geojson", help="regions to take patches from, or a folder of them"
-    )
-    parser.add_argument("--resume", action="store_true", help="resume after the last completed epoch")
+    _add(parser, "baseline", action="store_true")
+    _add(parser, "inputs.centres", type=Path, metavar="POINTS.csv")
+    _add_encoder(parser)
+    _add(parser, "inputs.corrections", type=Path, metavar="FILE")
+    _add_labels(parser, None)
+    _add(parser, "inputs.tissue", type=Path, metavar="FILE.geojson")
+    _add(parser, "resume", action="store_true")
     _add_overwrite(parser)
     _add_settings(parser)
 
 
 def _extract_features(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("cohort", type=Path)
-    parser.add_argument(
-        "--encoder", type=Path, required=True, metavar="FILE", help="frozen encoder: .onnx with a .json beside it"
-    )
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--format", type=name_list, default=["zarr"], metavar="A,B", help="zarr, h5 (default zarr)")
-    parser.add_argument(
-        "--tissue", type=Path, metavar="FILE.geojson", help="regions to take patches from, or a folder of them"
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    _add(parser, "inputs.encoder", type=Path, required=True, metavar="FILE")
+    _add(parser, "out", type=Path, required=True, metavar="DIR")
+    _add(parser, "formats", type=name_list, default=["zarr"], metavar="A,B", values="zarr, h5 (default zarr)")
+    _add(parser, "inputs.tissue", type=Path, metavar="FILE.geojson")
+    _add(parser, "compute.device", default="auto")
     _add_overwrite(parser)
     _add_slides_folder(parser)
     _add_trust(parser)
@@ -114,49 +108,29 @@ def _extract_features(parser: argparse.ArgumentParser) -> None:
 
 def _segment_tissue(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("slides", type=_place, nargs="+", metavar="SLIDE|FOLDER|COHORT.csv")
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR")
+    _add(parser, "out", type=Path, required=True, metavar="DIR")
     _add_slides_folder(parser)
     _add_settings_of(parser, "patches", ("tissue", "white_level"))
-    parser.add_argument("--overwrite", action="store_true", help="replace existing regions, also corrected ones")
+    _add_overwrite(parser)
 
 
 def _predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model_folder", type=Path, metavar="RUN|BUNDLE")
     parser.add_argument("slides", type=_place, nargs="+", metavar="SLIDE|FOLDER|COHORT.csv")
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR")
+    _add(parser, "out", type=Path, required=True, metavar="DIR")
     _add_slides_folder(parser)
-    parser.add_argument(
-        "--network", choices=("student", "teacher", "baseline"), help="network of a run (default student)"
-    )
-    parser.add_argument("--threshold", type=float, help="probability from which on a patch is labelled (the model's)")
-    parser.add_argument(
-        "--promise", type=float, metavar="SHARE", help="choose the threshold: of a new negative slide no more is called"
-    )
-    parser.add_argument("--risk", type=float, default=0.1, help="probability that the promise is broken (0.1)")
-    parser.add_argument(
-        "--negatives", type=Path, metavar="COHORT.csv", help="slides that the promise rests on (the run's test slides)"
-    )
-    parser.add_argument(
-        "--mpp", type=float, metavar="UM", help="pixel size of the slides in µm/px; overrides their files"
-    )
-    parser.add_argument("--centres", type=Path, metavar="POINTS.csv", help="points to centre patches on")
-    parser.add_argument("--tissue", type=Path, metavar="FILE.geojson", help="regions to score, or a folder of them")
-    parser.add_argument(
-        "--dense-stride",
-        type=int,
-        metavar="STRIDE",
-        help="score a position every STRIDE pixels of the model, in one pass",
-    )
-    parser.add_argument("--format", type=name_list, default=["ome-tiff", "geojson", "csv", "png"], metavar="A,B")
-    parser.add_argument(
-        "--allow-non-brightfield", action="store_true", help="also accept images that are not brightfield"
-    )
-    parser.add_argument(
-        "--precision",
-        choices=("float32", "bfloat16", "auto"),
-        default="float32",
-        help="number format of the network; bfloat16 is faster and less exact",
-    )
+    _add(parser, "network", choices=("student", "teacher", "baseline"))
+    _add(parser, "threshold", type=float)
+    _add(parser, "promise", type=float, metavar="SHARE")
+    _add(parser, "risk", type=float, default=0.1)
+    _add(parser, "negatives", type=Path, metavar="COHORT.csv")
+    _add(parser, "inputs.mpp", type=float, metavar="UM")
+    _add(parser, "inputs.centres", type=Path, metavar="POINTS.csv")
+    _add(parser, "inputs.tissue", type=Path, metavar="FILE.geojson")
+    _add(parser, "dense_stride", type=int, metavar="STRIDE")
+    _add(parser, "formats", type=name_list, default=[*EXPORT_FORMATS], metavar="A,B", values=", ".join(EXPORT_FORMATS))
+    _add(parser, "inputs.allow_non_brightfield", action="store_true")
+    _add(parser, "compute.precision", choices=("float32", "bfloat16", "auto"), default="float32")
     add_workers(parser)
     _add_overwrite(parser)
     _add_device(parser)
@@ -166,23 +140,12 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model_folder", type=Path, metavar="RUN")
     parser.add_argument("cohort", type=Path)
     _add_slides_folder(parser)
-    parser.add_argument(
-        "--truth",
-        type=Path,
-        required=True,
-        metavar="TRUTH.csv",
-        help="ground truth: CSV slide_id,x,y,label, GeoJSON of points and areas, or a folder of masks",
-    )
-    parser.add_argument("--centres", type=Path, metavar="POINTS.csv")
-    parser.add_argument("--split", choices=("test", "all"), default="test")
-    parser.add_argument(
-        "--missing-truth",
-        choices=("negative", "ignore"),
-        default="negative",
-        help="class of grid patches on which nothing is marked",
-    )
-    _add_labels(parser, "truth", COVERAGE)
-    parser.add_argument("-o", "--out", type=Path, metavar="metrics.json")
+    _add(parser, "truth", type=Path, required=True, metavar="TRUTH.csv")
+    _add(parser, "inputs.centres", type=Path, metavar="POINTS.csv")
+    _add(parser, "split", choices=("test", "all"), default="test")
+    _add(parser, "missing_truth", choices=("negative", "ignore"), default="negative")
+    _add_labels(parser, COVERAGE)
+    _add(parser, "out", type=Path, metavar="metrics.json")
     _add_overwrite(parser)
     _add_device(parser)
 
@@ -208,29 +171,21 @@ def _place(text: str) -> Path | str:
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
     """Add the options for work in other processes or on other machines."""
-    parser.add_argument(
-        "--workers", type=positive_int, metavar="N", help="number of processes on this machine (default 1)"
-    )
-    parser.add_argument("--scheduler", metavar="ADDRESS", help="dask scheduler to use instead, tls://… or tcp://…")
+    _add(parser, "compute.workers", type=positive_int, metavar="N")
+    _add(parser, "compute.scheduler", metavar="ADDRESS")
 
 
-def _add_labels(parser: argparse.ArgumentParser, what: str, coverage: float | None) -> None:
-    parser.add_argument(
-        "--map",
-        dest="label_map",
-        action="append",
-        default=[],
-        metavar="LABEL=CLASS",
-        help=f"class of a label of the {what} that is no class of the model; LABEL= leaves it out, *=CLASS is for all "
-        "others. May be repeated",
-    )
-    parser.add_argument(
-        "--coverage",
-        type=float,
-        default=coverage,
-        metavar="SHARE",
-        help=f"share of a patch that an area must cover to give its class (default {COVERAGE})",
-    )
+def _add(parser: argparse.ArgumentParser, key: str, *, values: str = "", **how: Any) -> None:
+    """Add the option of a field (`core.fields.FIELDS`), with its description as the help."""
+    option = option_of(key)
+    names = ("-o", "--out") if option == "-o" else (option,)
+    text = " ".join(filter(None, (FIELDS[key].description, values and f"{values}.")))
+    parser.add_argument(*names, help=text.replace("%", "%%"), **how)
+
+
+def _add_labels(parser: argparse.ArgumentParser, coverage: float | None) -> None:
+    _add(parser, "inputs.label_map", dest="label_map", action="append", default=[], metavar="LABEL=CLASS")
+    _add(parser, "inputs.coverage", type=float, default=coverage, metavar="SHARE")
 
 
 def positive_int(text: str) -> int:
@@ -241,35 +196,26 @@ def positive_int(text: str) -> int:
 
 
 def _add_overwrite(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace files that this program did not write, or that were changed"
-    )
+    _add(parser, "overwrite", action="store_true")
 
 
 def _add_slides_folder(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--slides-folder", type=Path, metavar="DIR", help="folder of the slides (default: the folder of the CSV)"
-    )
+    _add(parser, "slides_folder", type=Path, metavar="DIR")
 
 
 def _add_device(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
-    parser.add_argument("--encoder", type=Path, metavar="FILE", help="frozen encoder, if it has moved since training")
-    _add_features(parser, "folder of features; existing ones are not computed again")
+    _add(parser, "compute.device", default="auto")
+    _add_encoder(parser)
 
 
-def _add_features(parser: argparse.ArgumentParser, about: str) -> None:
-    parser.add_argument("--features", type=Path, metavar="DIR", help=about)
+def _add_encoder(parser: argparse.ArgumentParser) -> None:
+    _add(parser, "inputs.encoder", type=Path, metavar="FILE")
+    _add(parser, "inputs.features", type=Path, metavar="DIR")
     _add_trust(parser)
 
 
 def _add_trust(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--trust-encoder",
-        dest="trust",
-        action="store_true",
-        help="open the encoder's file although it can hold a program, which then runs (TorchScript)",
-    )
+    _add(parser, "inputs.trust_encoder", dest="trust", action="store_true")
 
 
 def _listed(text: str) -> list[str]:

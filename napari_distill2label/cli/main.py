@@ -19,6 +19,7 @@ from ..core.text import printable, shown
 from ..mil.memory import retain_freed_memory
 from ..slides.discovery import TABLES
 from .arguments import ARGUMENTS, CommandParser, setting_overrides
+from .messages import command_line_messages
 from .progress_bar import ProgressBar, printable_streams
 from .stopping import stoppable
 
@@ -46,7 +47,10 @@ def _run(options: argparse.Namespace, program: str) -> int:
     retain_freed_memory()  # of our own process; a library leaves its host's allocator alone
     try:
         # Qt has its own event loop. An exception that a signal raises in the middle of it would break it.
-        with nullcontext() if options.command == "gui" else stoppable() as stopping, ProgressBar() as bar:
+        with (
+            nullcontext() if options.command == "gui" else stoppable() as stopping,
+            ProgressBar(command_line_messages) as bar,
+        ):
 
             def show(event: Event) -> None:
                 if stopping:
@@ -55,7 +59,7 @@ def _run(options: argparse.Namespace, program: str) -> int:
 
             options.run(options, lambda work: drain(work, show))
     except Distill2LabelError as error:
-        return _end(options, program, str(error), error.exit_status)
+        return _end(options, program, command_line_messages.line(error), error.exit_status)
     except KeyboardInterrupt as stop:
         print(f"{program}: Stopped. Finished work is saved.", file=sys.stderr)
         return getattr(stop, "exit_status", INTERRUPTED)
@@ -66,7 +70,7 @@ def _run(options: argparse.Namespace, program: str) -> int:
     if bar.failed:
         print(f"{program}: {len(bar.failed)} failed. The others are done.", file=sys.stderr)
         for failure in bar.failed:
-            print(f"  {shown(failure.item)}: {failure.error}", file=sys.stderr)
+            print(f"  {shown(failure.item)}: {command_line_messages.line(failure.error)}", file=sys.stderr)
     return 1 if bar.failed else 0
 
 

@@ -8,27 +8,30 @@ from typing import Any, NoReturn, TextIO
 
 from tqdm import tqdm
 
-from ..core.events import EpochEnd, Event, ItemFailed, Notice, Progress
+from ..core.events import EpochEnd, Event, ItemFailed, Progress
+from ..core.messages import Messages, python_messages
+from ..core.notices import Notice
 from ..core.progress import title
-from ..core.text import LONGEST_MESSAGE, printable, shown
+from ..core.text import printable, shown
 
 LAYOUT = "\n\r\t"  # kept in our own text: line ends, the progress bar, tables. In text from outside they are escaped
 
 
 class ProgressBar:
-    """A context manager that shows events on stderr. `failed` collects the items that failed."""
+    """A context manager that shows events on stderr, in the words of `messages`. `failed` collects failed items."""
 
-    def __init__(self) -> None:
+    def __init__(self, messages: Messages = python_messages) -> None:
+        self.messages = messages
         self.failed: list[ItemFailed] = []
         self._bar: tqdm[NoReturn] | None = None
         self._title = ""
 
     def show(self, event: Event) -> None:
         if isinstance(event, Notice):
-            self._line(f"note: {shown(event.message, LONGEST_MESSAGE)}")
+            self._line(f"note: {self.messages.notice(event)}")
         elif isinstance(event, ItemFailed):
             self.failed.append(event)
-            self._line(f"failed: {shown(event.item)}: {event.error}")
+            self._line(f"failed: {shown(event.item)}: {self.messages.line(event.error)}")
         elif isinstance(event, EpochEnd):
             self._line(_epoch_line(event))
         elif isinstance(event, Progress):

@@ -14,6 +14,7 @@ from decimal import Decimal
 from functools import lru_cache
 
 from .errors import CohortError
+from .messages import Remedy
 from .text import quoted, shown
 
 NEGATIVE_NAMES = ("0", "neg", "negative", "normal", "benign")
@@ -135,8 +136,8 @@ def _ordered(found: Sequence[str]) -> tuple[str, ...]:
     negative = [name for name in found if spelling_key(name) in NEGATIVE_NAMES]
     if len(negative) != 1:
         raise CohortError(
-            f"which of {_listed(found)} is the negative class? Name it first, as in "
-            f"--classes {','.join(map(shown, found))}"
+            f"Which of {_listed(found)} is the negative class? Name it first.",
+            remedy=Remedy("set", "classes", tuple(map(shown, found))),
         )
     return (negative[0], *(name for name in found if name != negative[0]))
 
@@ -145,7 +146,9 @@ def _as_given(found: Sequence[str], given: Sequence[str]) -> tuple[str, ...]:
     classes = tuple(name.strip() for name in given if name.strip())
     if len({spelling_key(name) for name in classes}) != len(classes) or len(classes) < 2:
         raise CohortError(
-            f"--classes needs two or more different names, the negative one first; got {_listed(given) or 'none'}"
+            f"Two or more different names of classes are needed, the negative one first. "
+            f"Given: {_listed(given) or 'none'}.",
+            field="classes",
         )
     if nothing := [name for name in classes if is_no_value(name)]:
         raise CohortError(f"{nothing[0]!r} means 'no label' in a table of slides: give that class another name")

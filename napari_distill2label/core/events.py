@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from .errors import Distill2LabelError, without_frames
+from .notices import Notice
 
 
 class Unit(StrEnum):
@@ -123,13 +124,6 @@ class EpochEnd:
     losses: Mapping[str, float] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     best: bool = False
-
-
-@dataclass(frozen=True)
-class Notice:
-    """Something the user should know and may act on; the work goes on."""
-
-    message: str
 
 
 @dataclass(frozen=True)

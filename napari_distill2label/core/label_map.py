@@ -7,13 +7,13 @@ from difflib import SequenceMatcher
 
 from .bag import UNLABELLED
 from .errors import CohortError, SettingsError
-from .text import shown
+from .messages import Remedy
+from .text import SHOWN, list_briefly, shown
 
 OTHERS = "*"  # in a label map: every other label that is not a class
 DERIVED = ":"  # separates the parts of a derived class of QuPath: "Tumor: Positive"
 COVERAGE = 0.5  # share of a patch that an area must cover to label it
 NEAR = 0.8  # similarity from which one name counts as a misspelling of another
-SHOWN, LONGEST = 5, 40  # names in a message, and characters of each
 
 
 def parse_label_map(texts: Iterable[str]) -> dict[str, str]:
@@ -22,7 +22,10 @@ def parse_label_map(texts: Iterable[str]) -> dict[str, str]:
     for text in texts:
         label, equals, name = (part.strip() for part in text.rpartition("="))
         if not equals or not label:
-            raise SettingsError(f"--map {text}: write LABEL=CLASS, as in --map Tumor=tumour, or LABEL= to leave it out")
+            raise SettingsError(
+                f"{shown(text)!r} does not say which class a label is. Write LABEL=CLASS, or LABEL= to leave it out.",
+                remedy=Remedy("set", "inputs.label_map", {"Tumor": "tumour"}),
+            )
         result[label] = name
     return result
 
@@ -53,12 +56,15 @@ def class_of_labels(
         and (name := _near(label, classes))
     }
     if slips:
-        maps = " ".join(f"--map {_quoted(f'{label}={name}')}" for label, name in [*slips.items()][:SHOWN])
         names = list_briefly(map(repr, slips))
         label, nearly = ("label", "is nearly a class") if len(slips) == 1 else ("labels", "are nearly classes")
+        some = dict([*slips.items()][:SHOWN])
         raise CohortError(
-            f"{source}: unknown {label} {names}, which {nearly} of the model ({', '.join(classes)}): if that is meant, "
-            f"add {maps}; LABEL= leaves a label out"
+            f"unknown {label} {names}, which {nearly} of the model ({', '.join(classes)}). Say what is meant.",
+            file=source,
+            remedy=Remedy(
+                "set", "inputs.label_map", some, Remedy("clear", "inputs.label_map", dict.fromkeys(some, ""))
+            ),
         )
     return found
 
@@ -71,7 +77,9 @@ def check_label_map(given: Mapping[str, str], labels: Iterable[str], classes: Se
     for label, name in given.items():
         if label not in there:
             raise CohortError(
-                f"--map {_quoted(f'{label}={name}')}: {source} has no label {label!r}; it has {list_briefly(labels)}"
+                f"There is no label {label!r} to map to {name!r}. The labels are {list_briefly(labels)}.",
+                file=source,
+                field="inputs.label_map",
             )
 
 
@@ -86,7 +94,9 @@ def check_mapped_classes(given: Mapping[str, str], classes: Sequence[str]) -> No
     for label, name in given.items():
         if name and name not in classes:
             raise CohortError(
-                f"--map {_quoted(f'{label}={name}')}: {name!r} is no class of the model: they are {', '.join(classes)}"
+                f"The label {label!r} is mapped to {name!r}, which is no class of the model. They are "
+                f"{', '.join(classes)}.",
+                field="inputs.label_map",
             )
 
 
@@ -124,21 +134,3 @@ def _plain(text: str) -> str:
     """Return a name without case, accents, spaces and hyphens; for a derived class its base."""
     text = unicodedata.normalize("NFKD", text.partition(DERIVED)[0]).casefold()
     return "".join(letter for letter in text if letter.isalnum())
-
-
-def list_briefly(names: Iterable[str]) -> str:
-    """List the first names in one line, and the number of the others."""
-    names = [shown(name, LONGEST) for name in names]
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return (", ".join(names[:SHOWN]) or "none") + more
-
-
-def count_of(n: int, thing: str) -> str:
-    """Return '1 slide', '2 slides', '2 patches'."""
-    plural = "es" if thing.endswith("ch") else "s"
-    return f"{n} {thing}{plural * (n != 1)}"
-
-
-def _quoted(text: str) -> str:
-    """Quote a text for a shell."""
-    return text if re.fullmatch(r"[\w=.-]+", text) else f"'{text}'"

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .errors import SettingsError
+from .messages import Remedy
 
 
 @dataclass(frozen=True)
@@ -82,12 +83,13 @@ def make_promise(
     """
     for name, value in (("promise", share), ("risk", risk)):
         if not 0 < value < 1:
-            raise SettingsError(f"--{name} {value:g}: give a share between 0 and 1")
+            raise SettingsError(f"The {name} is a share between 0 and 1, not {value:g}.", field=name)
     needed = patients_needed(risk)
     if len(slides) < needed:
         raise SettingsError(
             f"A promise at a risk of {risk:g} needs negative slides of {needed} patients that the model has learnt "
-            f"nothing from. There are {len(slides)}. Give more (--negatives), or allow a larger risk (--risk)"
+            f"nothing from. There are {len(slides)}.",
+            remedy=Remedy("set", "negatives", alternative=Remedy("set", "risk")),
         )
     threshold = conformal_quantile([max(lowest_threshold(p, share) for p, _ in own) for own in slides.values()], risk)
     of_slides = [max(float(np.nextafter(np.float32(p), np.float32(2))) for _, p in own) for own in slides.values()]

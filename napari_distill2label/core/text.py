@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 SHORT = 120  # characters of a text from outside in a message
 LONGEST_MESSAGE = 2000
+SHOWN, LONGEST = 5, 40  # names in a message, and characters of each
 # Controls (C0, DEL, C1), what is invisible or turns the direction of a line, line and paragraph separators, and halves
 # of surrogate pairs. The two joiners stay: Persian and Hindi need them.
 _HIDDEN = re.compile(
@@ -64,6 +65,19 @@ def did_you_mean(word: str, known: Iterable[str], prefix: str = "") -> str:
 def quoted(text: object, longest: int = SHORT) -> str:
     """Return `shown` text in quotes."""
     return f"'{shown(text, longest)}'"
+
+
+def list_briefly(names: Iterable[str]) -> str:
+    """List the first names in one line, and the number of the others."""
+    names = [shown(name, LONGEST) for name in names]
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return (", ".join(names[:SHOWN]) or "none") + more
+
+
+def count_of(n: int, thing: str) -> str:
+    """Return '1 slide', '2 slides', '2 patches'."""
+    plural = "es" if thing.endswith("ch") else "s"
+    return f"{n} {thing}{plural * (n != 1)}"
 
 
 def without_login(text: str) -> str:

@@ -27,7 +27,6 @@ from .widgets.shortcuts import Actions, bind
 from .widgets.status_bar import StatusStrip
 from .widgets.steps import Step, next_step, style_sheet
 from .widgets.theme import themed
-from .wording import in_the_window
 
 if TYPE_CHECKING:
     import napari
@@ -205,7 +204,7 @@ class DistillToLabel(QWidget):
         if not step.is_open:
             (self.status.show_problem if problem else self.status.show_text)(text)
             return
-        step.reply.say(in_the_window(text) if problem else text, problem)
+        step.reply.say(text, problem)
         QTimer.singleShot(0, lambda: self._see(step.reply))
 
     def _hints_over(self) -> None:

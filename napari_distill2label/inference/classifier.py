@@ -10,6 +10,7 @@ import torch
 from ..core.errors import SettingsError
 from ..core.events import Progress
 from ..core.geometry import Block
+from ..core.messages import Remedy
 from ..store.bundle import Bundle
 from ..store.maps.feature_map import FeatureMap
 from ..store.maps.patch_map import PatchMap
@@ -33,8 +34,10 @@ class PatchClassifier:
         expected = bundle.config.encoder
         if expected and encoder and not expected.is_same(encoder.identity):
             raise SettingsError(
-                f"{bundle.path}: was trained on features of {expected.name!r} ({expected.path}): "
-                "give that file with --encoder, with the .json it had"
+                f"The model was trained on features of {expected.name!r} ({expected.path}). That file is needed, with "
+                "the .json it had.",
+                file=bundle.path,
+                remedy=Remedy("choose", "inputs.encoder"),
             )
         if (
             expected
@@ -54,7 +57,11 @@ class PatchClassifier:
         if not self.takes_features:
             return self.classify(patches)
         if self.encoder is None:
-            raise SettingsError(f"{self.bundle.path}: needs its frozen encoder for patches without features: --encoder")
+            raise SettingsError(
+                "The model needs its frozen encoder for patches without features.",
+                file=self.bundle.path,
+                remedy=Remedy("choose", "inputs.encoder"),
+            )
         return self.classify(self.encoder(patches)["features"])
 
     @torch.no_grad()
@@ -133,7 +140,11 @@ def open_classifier(
     expected = bundle.config.encoder
     if expected is None:
         if encoder_path is not None:
-            raise SettingsError(f"{bundle.path}: works on pixels and has no use for --encoder")
+            raise SettingsError(
+                "This model was trained on pixels. It does not take an encoder.",
+                file=bundle.path,
+                remedy=Remedy("clear", "inputs.encoder"),
+            )
         return PatchClassifier(bundle)
     path = Path(encoder_path or expected.path)
     if encoder_path is None and (expected.from_features or (features_given and not path.is_file())):

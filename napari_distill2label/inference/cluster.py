@@ -156,21 +156,15 @@ def remote_client(scheduler: str, timeout: float = 5) -> Any:
         return Client(scheduler, timeout=timeout, set_as_default=False)
     except (OSError, TimeoutError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        how = "" if is_open(scheduler) else "; tls needs certificates in dask's configuration (distributed.comm.tls)"
-        raise SettingsError(f"--scheduler {scheduler}: no dask scheduler answers ({reason}){how}") from None
+        how = "" if is_open(scheduler) else " TLS needs certificates in dask's configuration (distributed.comm.tls)."
+        raise SettingsError(
+            f"No dask scheduler answers at {scheduler} ({reason}).{how}", field="compute.scheduler"
+        ) from None
 
 
 def is_open(scheduler: str) -> bool:
     """Whether a scheduler at this address accepts anybody. Then anybody who reaches it can run code in its workers."""
     return not scheduler.lower().startswith(("tls://", "wss://"))
-
-
-def open_scheduler(scheduler: str) -> str:
-    """Return the warning about such a scheduler."""
-    return (
-        f"the scheduler {scheduler} asks for no certificate: whoever reaches it can run code in its workers and here; "
-        "use one of tls://… unless its network is your own"
-    )
 
 
 class Cluster:

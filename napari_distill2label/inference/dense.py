@@ -12,6 +12,7 @@ import torch
 
 from ..core.errors import SettingsError
 from ..core.geometry import Block, Mpp, Patches, PatchGrid, PatchPoints, level0_px
+from ..core.messages import Remedy
 from ..core.settings import PatchSettings
 from ..mil.dense import DenseNetwork
 from ..mil.model import InstanceOutput
@@ -67,8 +68,10 @@ class DenseScorer:
         self.bundle = bundle
         if bundle.config.encoder is not None:
             raise SettingsError(
-                f"{bundle.path}: has no dense mode: the frozen encoder {bundle.config.encoder.name!r} takes one patch "
-                "at a time; leave out --dense-stride, or train a network of our own (--preset colon or breast)"
+                f"The model has no dense mode: its frozen encoder {bundle.config.encoder.name!r} takes one patch at a "
+                "time.",
+                file=bundle.path,
+                remedy=Remedy("clear", "dense_stride"),
             )
         self.network = DenseNetwork(bundle.model)
 

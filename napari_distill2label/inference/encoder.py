@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..core.errors import SettingsError
+from ..core.messages import Remedy
 from ..core.text import first_problem
 from ..store.maps.feature_map import EncoderIdentity
 from .runtimes import SUFFIXES, open_runtime, weight_files
@@ -160,10 +161,14 @@ class FrozenEncoder:
         """`SettingsError` unless the encoder takes patches of this side."""
         name, fixed, smallest = self.description.name, self._runtime.side, self.description.minimum_px
         if fixed not in (None, patch_px):
-            raise SettingsError(f"{name!r} takes patches of {fixed} px only: set --patches.size_px {fixed}")
+            raise SettingsError(
+                f"The encoder {name!r} takes patches of {fixed} px only.",
+                remedy=Remedy("set", "patches.size_px", fixed),
+            )
         if patch_px < smallest:
             raise SettingsError(
-                f"patches of {patch_px} px are too small for {name!r}: set --patches.size_px to {smallest} or more"
+                f"Patches of {patch_px} px are too small for {name!r}, which needs {smallest} or more.",
+                remedy=Remedy("set", "patches.size_px", smallest),
             )
 
     def __call__(self, patches: np.ndarray) -> dict[str, np.ndarray]:

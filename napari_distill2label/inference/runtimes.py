@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from ..core.errors import MissingDependencyError, SettingsError
+from ..core.messages import Remedy
 from ..core.paths import TORCHSCRIPT
 from ..mil.device import choose_device
 
@@ -125,8 +126,10 @@ def _providers(onnxruntime: Any, device: str) -> list[Any]:
 def _torchscript(path: Path, device: str, trust: bool) -> Runtime:
     if not trust:
         raise SettingsError(
-            f"{path}: a TorchScript file holds a program and a pickle, which run when it is opened: give "
-            "--trust-encoder if you know who made it, or have it exported to ONNX"
+            "A TorchScript file holds a program and a pickle, which run when it is opened. Trust it only if you know "
+            "who made it, or have it exported to ONNX.",
+            file=path,
+            remedy=Remedy("set", "inputs.trust_encoder", True),
         )
     place = choose_device(device)
     try:

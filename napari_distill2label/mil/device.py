@@ -3,6 +3,7 @@
 import torch
 
 from ..core.errors import SettingsError
+from ..core.messages import Remedy
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -18,7 +19,9 @@ def choose_device(name: str = "auto") -> torch.device:
     if kind not in available:
         raise SettingsError(f"unknown device {name!r}: use auto, cpu, cuda or mps")
     if not available[kind]() or (index and int(index) >= torch.cuda.device_count()):
-        raise SettingsError(f"device {name!r} is not available on this machine: use --device auto or cpu")
+        raise SettingsError(
+            f"The device {name!r} is not available on this machine.", remedy=Remedy("set", "compute.device", "auto")
+        )
     return torch.device(name)
 
 

@@ -19,7 +19,8 @@ from torch import Tensor
 from ..core.bag import Bag
 from ..core.calibration import Calibration, finding_scores
 from ..core.context import smooth_points
-from ..core.events import Notice, Progress, Task
+from ..core.events import Progress, Task
+from ..core.notices import Notice, NoticeCode
 from ..core.settings import Settings, TeacherSettings, TrainingSettings
 from .calibration import NEIGHBOURS, SlideScores, fit_calibration
 from .device import compute_dtype
@@ -94,13 +95,12 @@ class TrainingPipeline:
             settings["oof"] = self.settings.oof
         for network, own in settings.items():
             sizes = [len(bag) for bag in self.train if is_subsampled(bag.instances, own)]
-            most = own.max_patches_per_bag
             if sizes:
-                yield Notice(
-                    f"{len(sizes)} of {len(self.train)} training slides have more than {most} patches "
-                    f"(at most {max(sizes)}): every epoch of the {network} trains on {most} of them, "
-                    f"drawn anew (--{network}.max_patches_per_bag)"
-                )
+                limit = own.max_patches_per_bag
+                values = {
+                    "network": network, "n": len(sizes), "total": len(self.train), "limit": limit, "largest": max(sizes)
+                }  # fmt: skip
+                yield Notice(NoticeCode.SUBSAMPLED, values)
 
     def make_bag_stage(self, network: str, settings: TeacherSettings) -> Stage:
         """Return the stage of the baseline or of the teacher."""
@@ -158,14 +158,9 @@ class TrainingPipeline:
         settings, multi_label = self.settings.oof, self.settings.architecture.multi_label
         folds = assign_folds([bag.label for bag in self.train], settings.folds, self.settings.seed)
         if len(folds) == 1:
-            yield Notice(
-                "A class has one slide only. One out-of-fold classifier is trained on all slides and predicts them too."
-            )
+            yield Notice(NoticeCode.ONE_FOLD)
         elif len(folds) < settings.folds:
-            yield Notice(
-                f"A class has too few slides for {settings.folds} folds. "
-                f"There are {len(folds)} out-of-fold classifiers."
-            )
+            yield Notice(NoticeCode.FEW_FOLDS, {"folds": settings.folds, "found": len(folds)})
         predicted: dict[int, TrainingBag] = {}
         of_valid: list[list[TrainingBag]] = []
         for number, fold in enumerate(folds, 1):
@@ -287,7 +282,7 @@ def calibrate_head(model: MILModel, bags: Sequence[Bag]) -> Generator[Progress |
     """
     multi_label = model.settings.multi_label
     if not multi_label and model.n_classes > 2:
-        yield Notice("scores are not calibrated: there are more than two classes, of which a slide has one")
+        yield Notice(NoticeCode.NOT_CALIBRATED)
         return
     outputs = []
     for done, bag in enumerate(bags):

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from ..core.bag import Bag
 from ..core.errors import SettingsError
-from ..core.events import Notice, Progress, Task, drain
+from ..core.events import Progress, Task, drain
 from ..core.metrics import binary_metrics, positive_score
+from ..core.notices import Notice, NoticeCode
 from ..core.settings import TrainingSettings
 from . import losses
 from .augmentation import N_ORIENTATIONS, rotate_flip
@@ -271,11 +272,14 @@ def fit(
             return state
         stuck = state
         state = TrainingState(teacher_digest=stuck.teacher_digest, restarts=stuck.restarts + 1)
-        yield Notice(
-            f"{network}: after {stuck.epoch} epochs it still says the same of every slide (loss "
-            f"{stuck.history[-1]['loss_class']:.3f}, {chance_loss:.3f} at chance). Training starts again with other "
-            f"weights and a learning rate of {_learning_rate(settings, state):g}"
-        )
+        values = {
+            "network": network,
+            "epochs": stuck.epoch,
+            "loss": stuck.history[-1]["loss_class"],
+            "chance_loss": chance_loss,
+            "learning_rate": _learning_rate(settings, state),
+        }
+        yield Notice(NoticeCode.STUCK, values)
         _draw_weights(model, seed + RESTART_SEED * state.restarts)
 
 

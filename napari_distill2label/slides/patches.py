@@ -9,12 +9,15 @@ from ..core.bag import Bag
 from ..core.errors import SlideError
 from ..core.events import Progress, drain
 from ..core.geometry import PatchGrid, PatchPoints
+from ..core.messages import Remedy
 from ..core.settings import PatchSettings
 from .cutting import cut
-from .scale import check_scale
+from .scale import SET_MPP, check_scale
 from .slide import Slide
 from .tissue import tissue_cells
 from .tissue_mask import TissueMask
+
+KEEP_ALL = Remedy("set", "patches.tissue", "none")
 
 
 def place_patches(
@@ -59,15 +62,14 @@ def iter_place_patches(
     try:
         if settings.mpp is not None and slide.mpp is None:
             raise SlideError(
-                f"its µm/px is unknown and patches are cut at {settings.mpp:g} µm/px: "
-                "give it (in the cohort, or --mpp where you predict)"
+                f"The slide has no pixel size, and patches are cut at {settings.mpp:g} µm/px.", remedy=SET_MPP
             )
         check_scale(slide.path, slide.mpp, settings.mpp)
         if centres is not None:
             return _points(slide, settings, centres, regions)
         return (yield from _grid(slide, settings, regions, make_grid))
     except SlideError as error:
-        raise error if str(slide.path) in str(error) else SlideError(f"{slide.path}: {error}") from None
+        raise error if str(slide.path) in str(error) else SlideError.of(error, file=slide.path) from None
 
 
 def _grid(
@@ -77,7 +79,7 @@ def _grid(
     if regions is None:
         grid = yield from tissue_cells(slide, grid, settings)
         if not grid.scored.any():
-            raise SlideError(f"no tissue found by the rule {settings.tissue!r}: try --patches.tissue all")
+            raise SlideError(f"The tissue method {settings.tissue!r} finds no tissue.", remedy=KEEP_ALL)
     elif isinstance(regions, TissueMask):
         grid = regions.grid(grid)
         if not grid.scored.any():
@@ -121,5 +123,5 @@ def cut_bag(
     """
     corners = patches.corners
     if len(corners) == 0:
-        raise SlideError(f"{slide.path}: no patch is left to look at: try --patches.tissue all")
+        raise SlideError("No patch is left to analyse.", file=slide.path, remedy=KEEP_ALL)
     return Bag(slide_id, cut(slide, corners, patches.side, patches.patch_px), corners, label, patch_labels)

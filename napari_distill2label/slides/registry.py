@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..core.errors import SlideError
 from ..core.geometry import Mpp
+from ..core.messages import Remedy
 from ..core.paths import is_url, why_not_url
 from ..core.text import printable
 from .backends.protocol import Source, WrongBackendError, reason_of
@@ -58,7 +59,7 @@ def open_slide(path: str | Path, mpp: float | Mpp | None = None, allow_non_brigh
         slide = _opened(path, allow_non_brightfield)
         return slide if mpp is None else slide.with_mpp(mpp)
     except SlideError as error:
-        raise error if printable(str(path)) in str(error) else SlideError(f"{path}: {error}") from error
+        raise error if printable(str(path)) in str(error) else SlideError.of(error, file=path) from error
     except MemoryError as error:
         raise SlideError(f"{path}: there is not enough memory to open it: convert it to a tiled OME-TIFF") from error
     except Exception as error:  # the parser of a damaged file may raise anything
@@ -77,8 +78,10 @@ def _opened(path: Path | str, allow_non_brightfield: bool) -> "Slide":
     if source.other_than_brightfield and not allow_non_brightfield:
         source.close()
         raise SlideError(
-            f"{path}: not a brightfield image: {source.other_than_brightfield}: "
-            "a model of stained slides means nothing here; --allow-non-brightfield opens it all the same"
+            f"This is not a brightfield image: {source.other_than_brightfield}. A model of stained slides means "
+            "nothing here.",
+            file=path,
+            remedy=Remedy("set", "inputs.allow_non_brightfield", True),
         )
     return Slide.of(path, source)
 
@@ -103,7 +106,7 @@ def _open_source(path: Path | str, name: str) -> Source:
         try:
             return _opener(_ELSEWHERE)(path)
         except SlideError as reason:
-            raise SlideError(f"{reason} ({error} file)") from None
+            raise SlideError.of(reason, problem=f"{reason.problem} ({error} file)") from None
 
 
 def _opener(name: str) -> Callable[[Path | str], Source]:

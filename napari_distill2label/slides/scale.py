@@ -8,15 +8,18 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ..core.errors import SlideError
+from ..core.errors import CohortError, SlideError
 from ..core.geometry import Mpp, mean_mpp
+from ..core.messages import Remedy
+from ..core.notices import Notice, NoticeCode, mpp_in_words
+from ..core.text import count_of, list_briefly
 
 LIMITS = (0.05, 20.0)  # µm/px; finer than any light microscope's scanner, coarser than any thumbnail worth scoring
 SCALE_TOLERANCE = 1.05  # between model and slide, and between slides of one scale
 _SQUARE = 1.01  # ratio of the sides up to which a pixel counts as square
 _SCREEN_DPI = (72, 96)  # programs write these into a TIFF of unknown resolution
 _USUAL = (0.1, 2.0)  # µm/px of scanners
-_GIVE = "give the µm/px: the column mpp of cohort.csv, or --mpp where you predict"
+SET_MPP = Remedy("set", "cohort.mpp", alternative=Remedy("set", "inputs.mpp"))
 
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
 
@@ -37,7 +40,7 @@ def parse_number(text: object) -> float:
     return float(text.replace(",", ".")) if _NUMBER.fullmatch(text) else math.nan
 
 
-def check_mpp(mpp: Mpp | None) -> tuple[Mpp | None, tuple[str, ...]]:
+def check_mpp(mpp: Mpp | None) -> tuple[Mpp | None, tuple[Notice, ...]]:
     """Check a file's µm/px: returns (mpp, notices). Outside `LIMITS` on either axis it becomes None, never corrected.
 
     NaN means that the file has a text that is not a number.
@@ -45,22 +48,20 @@ def check_mpp(mpp: Mpp | None) -> tuple[Mpp | None, tuple[str, ...]]:
     if mpp is None:
         return None, ()
     if not all(math.isfinite(value) and value > 0 for value in mpp):
-        what = "no number" if any(math.isnan(value) for value in mpp) else f"{_said(mpp)}, which no pixel has"
-        return None, (f"the µm/px that the file states is {what}: treated as unknown until you {_GIVE}",)
+        said = None if any(math.isnan(value) for value in mpp) else mpp
+        return None, (Notice(NoticeCode.MPP_NO_NUMBER, {"mpp": said}),)
     if all(LIMITS[0] <= value <= LIMITS[1] for value in mpp):
         return mpp, _not_square(mpp)
-    return None, (
-        f"the file says {_said(mpp)} µm/px, which is outside {LIMITS[0]:g}–{LIMITS[1]:g} and cannot be a slide's"
-        f"{_perhaps(mpp)}: treated as unknown until you {_GIVE}",
-    )
+    values = {"mpp": mpp, "low": LIMITS[0], "high": LIMITS[1], "guess": _perhaps(mpp)}
+    return None, (Notice(NoticeCode.MPP_IMPLAUSIBLE, values),)
 
 
-def compare_given_mpp(given: Mpp, of_file: Mpp | None) -> tuple[str, ...]:
+def compare_given_mpp(given: Mpp, of_file: Mpp | None) -> tuple[Notice, ...]:
     """Return notices about a µm/px that the user gives for a slide whose file states `of_file`."""
     of_file = check_mpp(of_file)[0]
     if of_file is None or not scales_differ(given, of_file):
         return _not_square(given)
-    return (f"assumed to have {_said(given)} µm/px, as given; the file says {_said(of_file)}", *_not_square(given))
+    return (Notice(NoticeCode.MPP_OVERRIDDEN, {"given": given, "file": of_file}), *_not_square(given))
 
 
 def scales_differ(one: Mpp, other: Mpp) -> bool:
@@ -90,39 +91,32 @@ def check_scale(path: str | Path, slide_mpp: Mpp | None, model_mpp: float | None
     own = mean_mpp(slide_mpp)
     if own > model_mpp * SCALE_TOLERANCE:
         raise SlideError(
-            f"{path}: has {own:.3g} µm/px, coarser than the model's {model_mpp:.3g} µm/px by more than 5 %; "
-            f"if the file is wrong, {_GIVE}"
+            f"The slide has {own:.3g} µm/px, coarser than the model's {model_mpp:.3g} µm/px by more than 5 %. The file "
+            "may be wrong.",
+            file=path,
+            remedy=SET_MPP,
         )
     if max(slide_mpp) > min(slide_mpp) * SCALE_TOLERANCE:
         raise SlideError(
-            f"{path}: its pixels are {_said(slide_mpp)} µm: not square, and a patch would be stretched against the "
-            f"model's; if the file is wrong, {_GIVE}, else rescale the image"
+            f"The pixels are {mpp_in_words(slide_mpp)} µm, not square. A patch would be stretched against the model's. "
+            "Rescale the image, if the file is right.",
+            file=path,
+            remedy=SET_MPP,
         )
 
 
-def missing_mpp(slide_ids: Sequence[str], model_mpp: float) -> str:
-    """Return one sentence for all slides that have no µm/px but need one."""
+def missing_mpp(slide_ids: Sequence[str], model_mpp: float) -> CohortError:
+    """Return one error for all slides that have no µm/px but need one."""
     n = len(slide_ids)
-    names = ", ".join(slide_ids[:5]) + (f" and {n - 5} more" if n > 5 else "")
-    has = "1 slide has" if n == 1 else f"{n} slides have"
-    return (
-        f"{has} no µm/px in the file, and patches are cut at {model_mpp:.3g} µm/px: {names}. "
-        "Give what they were scanned at: the column mpp of cohort.csv for each, or --mpp UM for all where you predict"
+    return CohortError(
+        f"{count_of(n, 'slide')} {'has' if n == 1 else 'have'} no pixel size, and patches are cut at "
+        f"{model_mpp:.3g} µm/px: {list_briefly(slide_ids)}.",
+        remedy=SET_MPP,
     )
 
 
-def _said(mpp: Mpp) -> str:
-    return f"{mpp[0]:.4g}" if math.isclose(*mpp, rel_tol=1e-3) else f"{mpp[0]:.4g} × {mpp[1]:.4g} (y × x)"
-
-
-def _not_square(mpp: Mpp) -> tuple[str, ...]:
-    if max(mpp) <= min(mpp) * _SQUARE:
-        return ()
-    longer = max(mpp) / min(mpp) - 1
-    return (
-        f"pixels are {_said(mpp)} µm, not square: patches are squares of pixels, and so {longer:.0%} longer in µm "
-        f"along {'y' if mpp[0] > mpp[1] else 'x'}",
-    )
+def _not_square(mpp: Mpp) -> tuple[Notice, ...]:
+    return () if max(mpp) <= min(mpp) * _SQUARE else (Notice(NoticeCode.PIXELS_NOT_SQUARE, {"mpp": mpp}),)
 
 
 def _perhaps(mpp: Mpp) -> str:
@@ -133,5 +127,5 @@ def _perhaps(mpp: Mpp) -> str:
         return f" ({screen} dpi are a screen's: nobody measured them)"
     hundred = (mpp[0] * 100, mpp[1] * 100)
     if all(_USUAL[0] <= value <= _USUAL[1] for value in hundred):
-        return f" (100 times too small, a resolution per cm taken for one per m? Then it is {_said(hundred)})"
+        return f" (100 times too small, a resolution per cm taken for one per m? Then it is {mpp_in_words(hundred)})"
     return ""

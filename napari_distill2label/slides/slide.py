@@ -13,6 +13,7 @@ import numpy as np
 
 from ..core.errors import SlideError, TileError
 from ..core.geometry import Mpp
+from ..core.notices import Notice, NoticeCode
 from ..core.paths import slide_name
 from .backends.protocol import Box, PixelLevel, Source, UndecodableError, reason_of
 from .pyramid import CoarseLevel, downsamples, with_overview_levels
@@ -143,7 +144,7 @@ class Slide:
         False for another image that was opened with `allow_non_brightfield`.
     """
 
-    def __init__(self, file: _File, mpp: Mpp | None = None, notices: tuple[str, ...] = ()) -> None:
+    def __init__(self, file: _File, mpp: Mpp | None = None, notices: tuple[Notice, ...] = ()) -> None:
         self._file = file
         self.path = file.path
         self.name = slide_name(file.path)
@@ -151,8 +152,8 @@ class Slide:
         self.icc, self.brightfield = file.source.icc, not file.source.other_than_brightfield
         notices = (*file.source.notices, *notices)
         if not self.brightfield:
-            what = file.source.other_than_brightfield
-            notices = (f"not brightfield: {what}; opened because you asked for it", *notices)
+            kind = file.source.other_than_brightfield
+            notices = (Notice(NoticeCode.NOT_BRIGHTFIELD, {"kind": kind}), *notices)
         self.mpp, self.notices, self.mpp_from_user = mpp, notices, False
         levels = with_overview_levels(file.source.levels)
         self.canvas_shape = file.source.canvas_shape or levels[0].shape

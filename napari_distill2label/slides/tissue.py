@@ -14,6 +14,7 @@ from scipy import ndimage
 from ..core.errors import TileError
 from ..core.events import Progress, Task, drain
 from ..core.geometry import PatchGrid
+from ..core.notices import Notice, NoticeCode
 from ..core.settings import PatchSettings
 from .slide import Slide
 from .tissue_mask import TissueMask
@@ -70,9 +71,7 @@ def segment_tissue(slide: Slide, settings: PatchSettings) -> Generator[Progress,
         slide.shape,
         slide.downsamples[level] * factor,
         settings.tissue,
-        (f"{ink:.1%} of it look like blue, green or black ink: leave such places out where they matter",)
-        if ink > _INKY
-        else (),
+        (Notice(NoticeCode.INK, {"fraction": ink}),) if ink > _INKY else (),
     )
 
 

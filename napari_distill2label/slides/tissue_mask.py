@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 
 from ..core.geometry import Mpp, PatchGrid
+from ..core.notices import Notice
 
 Origin = Literal["none", "white", "otsu", "regions", "user"]
 
@@ -26,14 +27,14 @@ class TissueMask:
     source
         Origin: a rule ("none", "white", "otsu"), "regions" of a file, or a "user" who drew or changed the mask.
     notices
-        Sentences for the user about what to check in the mask.
+        What to check in the mask.
     """
 
     mask: np.ndarray
     slide_shape: tuple[int, int]
     downsample: float
     source: Origin
-    notices: tuple[str, ...] = ()
+    notices: tuple[Notice, ...] = ()
 
     def __post_init__(self) -> None:
         # Rounding may have removed a row of pixels of a level, or the last square may be smaller.

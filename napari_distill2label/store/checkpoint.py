@@ -69,7 +69,7 @@ def load_checkpoint(path: str | os.PathLike[str], model: MILModel | None = None)
             _check_fits(state, model)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise BundleError(f"{path}: is no whole checkpoint ({reason})") from None
+        raise BundleError(f"The checkpoint is incomplete ({reason}).", file=path) from None
     return state
 
 

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from ..core.classes import class_indices, order_classes, respelled, spelling_key, split_label
 from ..core.errors import CohortError
+from ..core.messages import Remedy
+from ..core.notices import Notice, NoticeCode
 from ..core.paths import is_url, slide_name
-from ..core.text import quoted, shown
+from ..core.text import quoted
 from ..slides.discovery import distinct_names, named_slides
 from .tables.cohort_table import (
-    MAX_NAMED,
     SPLITS,
     CohortSlide,
     CohortTable,
@@ -23,11 +24,10 @@ from .tables.cohort_table import (
     write_rows,
 )
 
-__all__ = ["MIN_NEGATIVE_FRACTION", "SPLITS", "Cohort", "CohortSlide", "slide_name"]
+__all__ = ["SPLITS", "Cohort", "CohortSlide", "slide_name"]
 MAX_SLIDES_OF_PATIENT = 20  # slides: a beginning of ids that more share is taken for something else
 _LAST_PART = re.compile(r"[-_. ](?=[^-_. ]+$)")
 _DIGIT = re.compile(r"\d")
-MIN_NEGATIVE_FRACTION = 0.1  # of labelled slides; with a smaller fraction of negative ones the cohort has a warning
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Cohort:
     slides: tuple[CohortSlide, ...]
     classes: tuple[str, ...] = ()
     table: CohortTable | None = field(default=None, compare=False, repr=False)
-    notices: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    notices: tuple[Notice, ...] = field(default=(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
         repeated = [name for name, count in Counter(slide.slide_id for slide in self.slides).items() if count > 1]
@@ -69,7 +69,7 @@ class Cohort:
         try:
             return class_indices(slide.label or "", self.classes)
         except CohortError as error:
-            raise CohortError(f"slide {quoted(slide.slide_id)}: {error}") from None
+            raise CohortError.of(error, problem=f"slide {quoted(slide.slide_id)}: {error.problem}") from None
 
     def with_classes(self, classes: Sequence[str] | None = None) -> "Cohort":
         """Return the cohort with ordered classes: those given, else recognised ones (`core.classes.order_classes`).
@@ -79,9 +79,9 @@ class Cohort:
         try:
             classes = order_classes([slide.label for slide in self.labelled], classes)
         except CohortError as error:
-            where = f"{self.table.table.path}: " if self.table else ""
-            said = "".join(f" ({notice})" for notice in self.notices if "as no label" in notice)
-            raise CohortError(f"{where}{error}{said}") from None
+            said = (f" ({notice})" for notice in self.notices if notice.code == NoticeCode.CELLS_EMPTY)
+            problem = error.problem + "".join(text for text in said if "as no label" in text)
+            raise CohortError.of(error, problem=problem, file=self.table and self.table.table.path) from None
         names = {name for label in {slide.label for slide in self.labelled} for name in split_label(label)}
         own = {spelling_key(name): name for name in classes}
         spelling = {name: own[spelling_key(name)] for name in names if name not in classes}
@@ -111,31 +111,11 @@ class Cohort:
         """
         if self.table and self.table.found == 0:
             raise CohortError(
-                f"{self.table.table.path}: has no column 'path', and {self.table.folder} holds no slide with one of "
-                "its ids: add that column, or name the folder of the slides with --slides-folder"
+                f"The table has no column 'path', and {self.table.folder} holds no slide with one of its ids. Add that "
+                "column.",
+                file=self.table.table.path,
+                remedy=Remedy("choose", "slides_folder"),
             )
-
-    def warnings(self) -> list[str]:
-        """Return warnings about what is allowed but unwise, a line each."""
-        train, lines = self.in_split("train"), [*self.notices, *_notices_on_ids(self.slides)]
-        unlabelled = len(self) - len(self.labelled)
-        if unlabelled:
-            lines.append(f"{unlabelled} of {len(self)} slides have no label: left out of training, still predicted")
-        negative = sum(self.indices(slide) == (0,) for slide in train)
-        if negative < max(2, MIN_NEGATIVE_FRACTION * len(train)):
-            lines.append(
-                f"only {negative} of {len(train)} training slides are {self.classes[0]!r} (negative): without "
-                "negative slides nothing tells the model what is not a finding"
-            )
-        valid = self.in_split("valid")
-        if not valid:
-            lines.append("there is no validation slide to pick the epoch by: the last one is taken")
-        elif len({self.indices(slide) for slide in valid}) < 2:
-            lines.append(
-                f"the validation split has {len(valid)} slide(s) of {len({s.label for s in valid})} class(es): "
-                "its loss, which picks the epoch, says little"
-            )
-        return lines
 
     @classmethod
     def read(cls, path: str | os.PathLike[str], slides_folder: str | os.PathLike[str] | None = None) -> "Cohort":
@@ -149,7 +129,7 @@ class Cohort:
         try:
             return cls(tuple(slides), table=table, notices=tuple(notices))
         except CohortError as error:
-            raise CohortError(f"{path}: {error}") from None
+            raise CohortError.of(error, file=path) from None
 
     @property
     def path(self) -> Path | None:
@@ -190,9 +170,7 @@ class Cohort:
         renamed = [name for name, place in zip(names, places, strict=True) if name != slide_name(place)]
         notices = ()
         if renamed:
-            some = ", ".join(shown(name) for name in renamed[:MAX_NAMED])
-            rest = f" and {len(renamed) - MAX_NAMED} more" if len(renamed) > MAX_NAMED else ""
-            notices = (f"{len(renamed)} slides share a file name with another one and are called {some}{rest}",)
+            notices = (Notice(NoticeCode.IDS_MADE_DISTINCT, {"names": renamed}),)
         slides = (
             CohortSlide(name, place, case_id=default_case(name, place), mpp=mpp)
             for name, place in zip(names, places, strict=True)
@@ -200,31 +178,22 @@ class Cohort:
         return cls(tuple(slides), notices=notices)
 
 
-def _notices_on_ids(slides: Sequence[CohortSlide]) -> Iterable[str]:
-    """Yield a line for each doubt: ids that suggest patients other than the cases do, and ids that look alike."""
+def doubtful_ids(slides: Sequence[CohortSlide]) -> Iterable[Notice]:
+    """Yield a notice for each doubt: ids that suggest patients other than the cases do, and ids that look alike."""
     cases: dict[str, set[str]] = defaultdict(set)
     for slide in slides:
         if patient := tcga_patient(slide.slide_id):
             cases[patient].add(slide.case_id)
     if divided := [patient for patient, own in cases.items() if len(own) > 1]:
-        yield (
-            f"{len(divided)} patients by their TCGA barcodes have slides of several case_ids, as {quoted(divided[0])}: "
-            "a split may divide them; give all slides of a patient one case_id"
-        )
+        yield Notice(NoticeCode.PATIENT_DIVIDED, {"n": len(divided), "patient": divided[0]})
     if beginnings := _shared_prefixes(slides):
-        some = next(iter(beginnings))
-        yield (
-            f"ids of {beginnings.total()} slides begin alike in {len(beginnings)} groups, as {quoted(some + '…')}: "
-            "if these are patients, say so in the column 'case_id', or a split may divide them"
-        )
+        values = {"slides": beginnings.total(), "groups": len(beginnings), "beginning": next(iter(beginnings))}
+        yield Notice(NoticeCode.IDS_BEGIN_ALIKE, values)
     alike: dict[str, list[str]] = defaultdict(list)
     for slide in slides:
         alike[spelling_key(f"id {slide.slide_id}")].append(slide.slide_id)
     if pairs := [names for names in alike.values() if len(names) > 1]:
-        yield (
-            f"{len(pairs)} pairs of ids differ only in case or the form of Unicode, as {quoted(pairs[0][0])} and "
-            f"{quoted(pairs[0][1])}: they are different slides here"
-        )
+        yield Notice(NoticeCode.IDS_ALIKE, {"n": len(pairs), "one": pairs[0][0], "other": pairs[0][1]})
 
 
 def _shared_prefixes(slides: Sequence[CohortSlide]) -> Counter[str]:

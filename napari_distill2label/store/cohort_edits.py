@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from ..core.classes import respelled, spelling_key, split_label
+from ..core.notices import Notice, NoticeCode
 from ..core.paths import slide_name
-from ..core.text import quoted
 from ..slides.registry import SUFFIXES
 from .cohort import Cohort, CohortSlide
-from .tables.cohort_table import MAX_NAMED, LabelRow, case_key, read_labels
+from .tables.cohort_table import LabelRow, case_key, read_labels
 
 __all__ = ["LabelRow", "MergedLabels", "merge_labels", "read_labels"]
 
@@ -30,14 +30,14 @@ class MergedLabels:
     new_classes
         Names of classes that the cohort lacked.
     notices
-        What should be reported, a line each.
+        What should be reported.
     """
 
     cohort: Cohort
     matched: tuple[str, ...]
     unmatched: tuple[str, ...]
     new_classes: tuple[str, ...]
-    notices: tuple[str, ...] = ()
+    notices: tuple[Notice, ...] = ()
 
 
 def merge_labels(cohort: Cohort, rows: Iterable[LabelRow]) -> MergedLabels:
@@ -121,14 +121,8 @@ def _key(name: str) -> str:
     return spelling_key(f"id {os.path.basename(name)}")  # never a number: '01' and '1' are two slides
 
 
-def _notices(matched: tuple[str, ...], loosely: Mapping[str, str], unmatched: tuple[str, ...]) -> Iterable[str]:
+def _notices(matched: tuple[str, ...], loosely: Mapping[str, str], unmatched: tuple[str, ...]) -> Iterable[Notice]:
     if loosely:
-        some = ", ".join(
-            f"{quoted(name)} as {quoted(slide_id)}" for name, slide_id in list(loosely.items())[:MAX_NAMED]
-        )
-        rest = f" and {len(loosely) - MAX_NAMED} more" if len(loosely) > MAX_NAMED else ""
-        yield f"{len(loosely)} of {len(matched)} slides were found under a name written differently: {some}{rest}"
+        yield Notice(NoticeCode.ROWS_MATCHED_LOOSELY, {"names": dict(loosely), "matched": len(matched)})
     if unmatched:
-        some = ", ".join(quoted(name) for name in unmatched[:MAX_NAMED])
-        rest = f" and {len(unmatched) - MAX_NAMED} more" if len(unmatched) > MAX_NAMED else ""
-        yield f"{len(unmatched)} rows name no slide that is here, or more than one: {some}{rest}"
+        yield Notice(NoticeCode.ROWS_UNMATCHED, {"names": unmatched})

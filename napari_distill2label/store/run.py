@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..core.errors import BundleError, FolderInUseError, SettingsError
 from ..core.label_map import COVERAGE
+from ..core.messages import Remedy
 from ..core.settings import Settings
 from ..core.text import first_problem
 from .bundle import NETWORKS, is_bundle
@@ -135,7 +136,11 @@ class Run:
     def check_free(cls, folder: str | os.PathLike[str], outputs: Outputs | None = None) -> None:
         """`SettingsError` if this folder holds a run already, `OutputError` if a run would replace files of others."""
         if cls.is_run(folder):
-            raise SettingsError(f"{folder}: already holds a run; add --resume to go on with it, or name another folder")
+            raise SettingsError(
+                "The folder already holds a run.",
+                file=folder,
+                remedy=Remedy("resume", alternative=Remedy("other_folder")),
+            )
         (outputs or Outputs()).check(Path(folder) / name for name in (*FILES, *NETWORKS, "checkpoints"))
 
     @staticmethod

@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..core.errors import CohortError
+from ..core.notices import Notice, NoticeCode
 from ..core.paths import is_url
 from ..core.text import quoted, shown
 from .cohort import Cohort, CohortSlide
-from .tables.cohort_table import MAX_NAMED
 
 ENDS = 1 << 16  # bytes at the beginning and the end of a file that are compared first
 WHOLE = 1 << 26  # up to so many bytes files are compared whole, larger ones in `PLACES`
@@ -69,17 +69,16 @@ def _representative(case_of: dict[str, str], case: str) -> str:
     return case
 
 
-def _notices(groups: Sequence[tuple[CohortSlide, ...]]) -> Iterable[str]:
-    some = "; ".join(" = ".join(quoted(slide.slide_id) for slide in group[:MAX_NAMED]) for group in groups[:MAX_NAMED])
-    rest = f"; and {len(groups) - MAX_NAMED} more" if len(groups) > MAX_NAMED else ""
-    yield f"{len(groups)} files are listed under more than one id; each counts as one case: {some}{rest}"
+def _notices(groups: Sequence[tuple[CohortSlide, ...]]) -> Iterable[Notice]:
+    yield Notice(NoticeCode.SAME_FILES, {"groups": [[slide.slide_id for slide in group] for group in groups]})
     differing = [group for group in groups if len({slide.label for slide in group}) > 1]
     if differing:
         one, other = _two_with_other_labels(differing[0])
-        yield (
-            f"{len(differing)} of these files have two labels, as {quoted(one.slide_id)} ({shown(one.label)}) and "
-            f"{quoted(other.slide_id)} ({shown(other.label)}): correct one, or delete a row"
-        )
+        values = {
+            "n": len(differing), "one": one.slide_id, "one_label": one.label, "other": other.slide_id,
+            "other_label": other.label,
+        }  # fmt: skip
+        yield Notice(NoticeCode.SAME_FILE_TWO_LABELS, values)
 
 
 def _two_with_other_labels(group: Sequence[CohortSlide]) -> tuple[CohortSlide, CohortSlide]:

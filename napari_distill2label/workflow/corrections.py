@@ -7,7 +7,10 @@ import numpy as np
 from ..core.bag import UNLABELLED
 from ..core.errors import CohortError, SettingsError
 from ..core.geometry import PatchGrid, PatchPoints
-from ..core.label_map import COVERAGE, check_label_map, class_of_labels, count_of, list_briefly
+from ..core.label_map import COVERAGE, check_label_map, class_of_labels
+from ..core.messages import Remedy
+from ..core.notices import Notice, NoticeCode
+from ..core.text import count_of, list_briefly
 from ..store.tables.points import Points, Tally, check_labels, find_for_slide, label_patches, read_points
 from .tissue_regions import PathLike
 
@@ -52,8 +55,8 @@ class Corrections:
         self._corrected[slide_id] = int((found.classes != UNLABELLED).sum())
         return found.classes.astype(np.int8)
 
-    def report(self) -> list[str]:
-        """Return a line on how many patches are corrected, and which corrections could not be used.
+    def report(self) -> Notice:
+        """Return a notice on how many patches are corrected, and which corrections could not be used.
 
         `CohortError` if none could be used.
         """
@@ -73,10 +76,11 @@ class Corrections:
         if elsewhere:
             lines.append(f"those of {count_of(len(elsewhere), 'slide')} not looked at ({list_briefly(elsewhere)})")
         if not patches:
-            raise CohortError(f"{self.path}: none of its corrections can be used: {'; '.join(lines) or 'it has none'}")
+            raise CohortError(
+                f"None of the corrections can be used: {'; '.join(lines) or 'there are none'}.", file=self.path
+            )
         slides = sum(n > 0 for n in self._corrected.values())
-        said = f"corrections: {count_of(patches, 'patch')} of {count_of(slides, 'slide')}"
-        return [f"{said}; not used: {'; '.join(lines)}" if lines else said]
+        return Notice(NoticeCode.CORRECTIONS_USED, {"patches": patches, "slides": slides, "unused": lines})
 
     @property
     def _seen(self) -> set[str]:
@@ -96,4 +100,6 @@ class Corrections:
 def check_coverage(coverage: float) -> None:
     """`SettingsError` unless it is a share of a patch, above 0 and at most 1."""
     if not 0 < coverage <= 1:
-        raise SettingsError(f"--coverage {coverage:g} is no share of a patch: give a number above 0, at most 1")
+        raise SettingsError(
+            f"A share of a patch is above 0 and at most 1, not {coverage:g}.", remedy=Remedy("set", "inputs.coverage")
+        )

@@ -6,8 +6,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ..core.errors import BundleError, SettingsError, SlideError
-from ..core.events import Event, Notice, Progress, Task
+from ..core.events import Event, Progress, Task
 from ..core.geometry import Mpp, PatchGrid, PatchPoints, mean_mpp
+from ..core.messages import Remedy
+from ..core.notices import Notice, NoticeCode
 from ..core.paths import is_url
 from ..core.settings import PatchSettings
 from ..inference.classifier import PatchClassifier
@@ -54,7 +56,11 @@ def feature_store_for(
     bundle, expected = classifier.bundle, classifier.bundle.config.encoder
     if expected is None:
         if folder is not None:
-            raise SettingsError(f"{bundle.path}: was trained on pixels. It does not take --features")
+            raise SettingsError(
+                "This model was trained on pixels. It does not take features.",
+                file=bundle.path,
+                remedy=Remedy("clear", "inputs.features"),
+            )
         return None
     run = Run.open(bundle.path.parent) if Run.is_run(bundle.path.parent) else None
     beside = keep / "features" if keep is not None else None
@@ -129,7 +135,7 @@ class FeatureStore:
         self._reference = "training" if expected is not None else ""
         self.n_features = encoder.description.features if encoder else None
         self.scratch: TemporaryDirectory | None = None
-        self._reported: set[str] = set()
+        self._reported: set[tuple[NoticeCode, str | None]] = set()
 
     def hdf5(self, slide_id: str) -> Path | None:
         """Return the HDF5 file of a slide. None if it has a map, or no features."""
@@ -154,7 +160,7 @@ class FeatureStore:
         try:
             return FeatureMap.open_or_create(self._map(slide_id), patches, self.encoder.description.features, about)
         except BundleError as error:  # something else lies there
-            raise SlideError(str(error)) from None
+            raise SlideError.of(error) from None
 
     def load_complete(self, slide_id: str, slide: Slide, patches: PatchGrid | PatchPoints) -> FeatureMap | None:
         """Return the map that the encoder would fill, if it is complete."""
@@ -181,10 +187,7 @@ class FeatureStore:
         """Compute the features of all patches of a slide. Existing ones of the same patches are not computed again."""
         found = self.open_map(slide_id, slide, patches)
         if found.replaced:
-            yield Notice(
-                f"{slide_id}: the features in {self.folder} were of other patches, another file or another encoder: "
-                "they are computed anew"
-            )
+            yield Notice(NoticeCode.FEATURES_REPLACED, {"folder": str(self.folder)}, slide_id)
         yield from score_slide(
             slide, found, PatchScorer(self.encoder), Progress(Task.EXTRACT_FEATURES, item=slide.name)
         )
@@ -195,13 +198,14 @@ class FeatureStore:
         path = self._map(slide_id)
         if not path.is_dir():
             raise SlideError(
-                f"has no features in {self.folder} ({path.name}, {path.stem}.h5): compute them with --encoder FILE, or "
-                "say with --features DIR where they are"
+                f"There are no features of the slide in {self.folder} ({path.name}, {path.stem}.h5).",
+                item=slide_id,
+                remedy=Remedy("choose", "inputs.encoder", alternative=Remedy("choose", "inputs.features")),
             )
         try:
             found = FeatureMap.open(path)
         except BundleError as error:
-            raise SlideError(str(error)) from None
+            raise SlideError.of(error) from None
         if slide is not None and found.patches.slide_shape != slide.shape:
             raise SlideError(f"{path}: was computed of another slide than {slide.path}: their sizes differ")
         about = found.identity
@@ -223,26 +227,21 @@ class FeatureStore:
         self._check(file, source.encoder, source.n_features)
         if not source.encoder.sha256 and self.expected.sha256:
             said = source.encoder.origin.encoder
-            what = "do not say which encoder made them" if said is None else f"name {said!r} as their encoder"
-            yield from self._notice_once(f"{file.parent}: its files {what}: taken to be {self.expected.name!r}")
+            values = {"folder": str(file.parent), "said": said, "expected": self.expected.name}
+            yield from self._notice_once(Notice(NoticeCode.FEATURES_UNSIGNED, values))
         if slide is None and may_have_canvas(row.path):  # CLAM and TRIDENT count from the canvas's corner
-            yield from self._notice_once(
-                f"{row.slide_id}: its slide is not here: positions count from the corner of the whole canvas, as in "
-                "the file of features, also where only a part of it was scanned"
-            )
+            yield from self._notice_once(Notice(NoticeCode.FEATURES_OF_CANVAS, item=row.slide_id))
         if source.n_outside:
-            yield Notice(
-                f"{row.slide_id}: {source.n_outside} of {len(source.position)} patches of {file.name} lie outside the "
-                "scanned area of the slide: left out"
-            )
+            values = {"n": source.n_outside, "total": len(source.position), "file": file.name}
+            yield Notice(NoticeCode.FEATURES_OUTSIDE, values, row.slide_id)
         return (yield from import_hdf5(source, self.cache / f"{self.name_of(row.slide_id)}.hdf5.zarr"))
 
-    def _notice_once(self, message: str) -> Iterator[Notice]:
+    def _notice_once(self, notice: Notice) -> Iterator[Notice]:
         """Yield a notice for the first slide only."""
-        kind = message.partition(": ")[2]
-        if kind not in self._reported:
-            self._reported.add(kind)
-            yield Notice(message)
+        said = (notice.code, notice.values.get("said"))
+        if said not in self._reported:
+            self._reported.add(said)
+            yield notice
 
     def name_of(self, slide_id: str) -> str:
         """Return the file name of a slide without suffix."""

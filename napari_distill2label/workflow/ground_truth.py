@@ -18,11 +18,12 @@ from ..core.label_map import (
     check_label_map,
     check_mapped_classes,
     class_of_labels,
-    count_of,
     is_left_out,
-    list_briefly,
 )
+from ..core.messages import Remedy
+from ..core.notices import Notice, NoticeCode
 from ..core.paths import slide_name
+from ..core.text import count_of, list_briefly
 from ..store.maps.label_mask import LabelMask, is_label_mask, read_label_mask
 from ..store.maps.patch_map import PatchMap
 from ..store.tables.points import (
@@ -51,8 +52,8 @@ class Truth(Protocol):
 
     def __contains__(self, slide_id: str) -> bool: ...
 
-    def check(self, classes: tuple[str, ...], slide_ids: Sequence[str], complete: bool) -> list[str]:
-        """Return lines on how the truth is read. `CohortError` for labels that do not fit the classes.
+    def check(self, classes: tuple[str, ...], slide_ids: Sequence[str], complete: bool) -> list[Notice]:
+        """Return notices on how the truth is read. `CohortError` for labels that do not fit the classes.
 
         This is called before any slide is read. `complete`: whether a patch without a mark is negative.
         """
@@ -104,10 +105,12 @@ class PointTruth:
         elif others and 0 not in named and not complete:
             missing, example = repr(classes[0]), classes[0]
         if missing:
+            is_are = "is" if len(others) == 1 else "are"
             raise CohortError(
-                f"{self.source}: no label says {missing}, and {list_briefly(others)} {_is_are(len(others))} no class "
-                f"of the model ({', '.join(classes)}): say what they are, as in --map '{others[0]}={example}' or, for "
-                f"all others, --map '*={example}'; --map '{others[0]}=' leaves a label out"
+                f"no label says {missing}, and {list_briefly(others)} {is_are} no class of the model "
+                f"({', '.join(classes)}). Say what they are; * stands for all others.",
+                file=self.source,
+                remedy=_map_label(others[0], example),
             )
         return []
 
@@ -174,7 +177,7 @@ class MaskTruth:
             self._meaning(one, classes)
         meaning = _meaning(found, classes, self.label_map)
         said = [f"{value} {_name(meaning[value], classes)}" for value in sorted(asked_for)]
-        return [f"truth: masks are read as {list_briefly(said)}; --map VALUE=CLASS says otherwise"] if said else []
+        return [Notice(NoticeCode.MASK_VALUES, {"values": said})] if said else []
 
     def of(self, slide_id: str, patches: Patches, classes: tuple[str, ...]) -> np.ndarray:
         file = find_for_slide(self.files, slide_id)
@@ -307,8 +310,9 @@ def _meaning(values: Mapping[int, Path], classes: Sequence[str], label_map: Mapp
             result[value] = UNLABELLED
         elif binary and value and len(classes) > 2:
             raise CohortError(
-                f"{file}: is a binary mask, and the model has several findings: say which is meant, as in "
-                f"--map {value}={classes[1]}"
+                "The mask is binary, and the model has several findings. Say which is meant.",
+                file=file,
+                remedy=Remedy("set", "inputs.label_map", {str(value): classes[1]}),
             )
         elif binary:
             result[value] = int(value > 0)
@@ -316,8 +320,10 @@ def _meaning(values: Mapping[int, Path], classes: Sequence[str], label_map: Mapp
             result[value] = value - 1
         else:
             raise CohortError(
-                f"{file}: has the value {value}; masks are 0 unknown, 1 {classes[0]}, 2 {classes[1]}, … up to "
-                f"{len(classes)}: say what it means, as in --map {value}={classes[1]}; --map {value}= leaves it out"
+                f"The mask has the value {value}. Masks are 0 unknown, 1 {classes[0]}, 2 {classes[1]}, … up to "
+                f"{len(classes)}. Say what it means.",
+                file=file,
+                remedy=_map_label(str(value), classes[1]),
             )
     return result
 
@@ -359,23 +365,21 @@ class TruePatches:
         self._tally, self._causes = Tally(), []
         self._reported = False
 
-    def check(self, slide_ids: Sequence[str], what: str) -> list[str]:
-        """Return lines on how the truth is read, and on slides without ground truth.
+    def check(self, slide_ids: Sequence[str], what: str) -> list[Notice]:
+        """Return notices on how the truth is read, and on slides without ground truth.
 
         `CohortError` if no slide has any, or its labels do not fit the classes.
         """
         without = [slide_id for slide_id in slide_ids if slide_id not in self.truth]
         if len(without) == len(slide_ids):
             raise CohortError(
-                f"{self.source}: says nothing of any of the {len(slide_ids)} {what}: are the slide ids the same?"
+                f"The ground truth has no entry for any of the {len(slide_ids)} {what}. Check the slide ids.",
+                file=self.source,
             )
-        lines = self.truth.check(self.classes, slide_ids, self.complete)
+        notices = self.truth.check(self.classes, slide_ids, self.complete)
         if without:
-            lines.append(
-                f"truth: says nothing of {len(without)} of {len(slide_ids)} slides ({list_briefly(without)}): their "
-                "patches do not count"
-            )
-        return lines
+            notices.append(Notice(NoticeCode.TRUTH_MISSING, {"slides": without, "total": len(slide_ids)}))
+        return notices
 
     def of(self, patch_map: PatchMap) -> np.ndarray:
         """Return (n,) int64 class of the scored patches of a slide. All networks of a run have the same patches."""
@@ -389,8 +393,8 @@ class TruePatches:
                 self._causes.append(likely_cause(points, patches, patch_map.slide_mpp))
         return known
 
-    def report(self) -> list[str]:
-        """Return lines on used and unused marks, once. `CohortError` if no mark could be used."""
+    def report(self) -> list[Notice]:
+        """Return notices on used and unused marks, once. `CohortError` if no mark could be used."""
         if self._reported:
             return []
         self._reported = True
@@ -398,12 +402,18 @@ class TruePatches:
         patches = Counter(int(i) for known in self._known.values() for i in known[known != UNLABELLED])
         cause = next((cause for cause, n in Counter(self._causes).most_common(1) if 2 * n > len(self._causes)), None)
         marks = tally.counted + tally.elsewhere.total() + tally.outside.total()
-        lines = describe_unused_marks(tally, self.label_map, self.classes[0])
+        unused = unused_marks(tally, self.label_map, self.classes[0])
         by_chance = cause is not None and tally.counted < BY_CHANCE * marks
         if (marks and not tally.counted) or not patches or by_chance:
-            why = cause or "; ".join(line.removeprefix("truth: ") for line in lines) or "it marks nothing"
-            raise CohortError(f"{self.source}: says nothing of any patch: {why}")
-        return [describe_used_marks(tally, patches, self.classes), *lines, *([f"truth: {cause}"] if cause else [])]
+            why = cause or " ".join(notice.sentence for notice in unused) or "It marks nothing."
+            labels = next((remedy for notice in unused if (remedy := notice.remedy)), None)
+            raise CohortError(
+                f"The ground truth has no entry for any patch. {why}",
+                file=self.source,
+                remedy=None if cause else labels,
+            )
+        misplaced = [Notice(NoticeCode.MARKS_MISPLACED, {"cause": cause})] if cause else []
+        return [used_marks(tally, patches, self.classes), *unused, *misplaced]
 
 
 def likely_cause(points: Points, patches: Patches, slide_mpp: Mpp | None) -> str | None:
@@ -411,22 +421,22 @@ def likely_cause(points: Points, patches: Patches, slide_mpp: Mpp | None) -> str
     at = points.coordinates
     if not len(at):
         return None
-    guesses = {"are x and y swapped?": at[:, ::-1]}
+    guesses = {"Are x and y swapped?": at[:, ::-1]}
     if slide_mpp is not None:
-        guesses["are they in µm? Level-0 pixels are wanted"] = at / slide_mpp
+        guesses["Are they in µm? Level-0 pixels are needed."] = at / slide_mpp
     if is_centred(patches):
         guesses |= {
-            f"are they of a level reduced {2**k} times? Level-0 pixels are wanted": at * 2**k for k in range(1, 8)
+            f"Are they of a level reduced {2**k} times? Level-0 pixels are needed.": at * 2**k for k in range(1, 8)
         }
         score = _share_at_centres
     else:
         score = _share_inside
         fine = slide_mpp is not None and len(at) >= MANY and mean_mpp(slide_mpp) < SMALL
         if fine and (at <= np.array(patches.slide_shape) * slide_mpp).all():
-            return "all points lie where they would if they were in µm: level-0 pixels are wanted"
+            return "All points lie where they would if they were in µm. Level-0 pixels are needed."
     own = score(at, patches)
     best, share = max(((name, score(guess, patches)) for name, guess in guesses.items()), key=lambda item: item[1])
-    return f"most of its points do not lie right, and would otherwise: {best}" if share > 0.5 > own else None
+    return f"Most of its points do not lie right, and would otherwise. {best}" if share > 0.5 > own else None
 
 
 def _share_inside(at: np.ndarray, patches: Patches) -> float:
@@ -439,49 +449,33 @@ def _share_at_centres(at: np.ndarray, patches: PatchPoints) -> float:
     return float((cKDTree(patches.centres).query(at)[0] <= CENTRE_TOLERANCE).mean())
 
 
-def describe_used_marks(tally: Tally, patches: Mapping[int, int], classes: Sequence[str]) -> str:
-    """Return one line: the number of patches of each class, and of the marks they come from."""
+def used_marks(tally: Tally, patches: Mapping[int, int], classes: Sequence[str]) -> Notice:
+    """Return the number of patches of each class, and of the marks they come from."""
     marks = []
     for name in dict.fromkeys([*tally.points, *tally.areas]):
         kinds = [(tally.points[name], "point"), (tally.areas[name], "area")]
         marks.append(f"{name[:40]} " + " and ".join(count_of(n, kind) for n, kind in kinds if n))
-    made = ", ".join(f"{patches.get(index, 0)} {name}" for index, name in enumerate(classes))
-    return f"truth of the patches: {made}" + (f" (from {', '.join(marks)})" if marks else "")
+    made = {name: patches.get(index, 0) for index, name in enumerate(classes)}
+    return Notice(NoticeCode.MARKS_USED, {"patches": made, "marks": ", ".join(marks)})
 
 
-def describe_unused_marks(tally: Tally, label_map: Mapping[str, str], negative: str) -> list[str]:
-    """Return a line for each kind of unused mark: outside the slide, on no patch, of no class."""
-    lines = []
-    if n := tally.outside.total():
-        lines.append(
-            f"truth: {count_of(n, 'mark')} {_lies(n)} outside of the slide: level-0 pixels are wanted, x before y"
-        )
-    if n := tally.elsewhere.total():
-        lines.append(f"truth: {count_of(n, 'mark')} {_lies(n)} on no patch that is looked at")
-    if n := tally.no_class[""]:
-        lines.append(f"truth: {count_of(n, 'mark')} {_has(n)} no class: not counted")
-    if n := tally.placeless:
-        lines.append(f"truth: {count_of(n, 'object')} {_has(n)} no point and no area: not counted")
-    if n := tally.ignored:
-        lines.append(f"truth: {count_of(n, 'mark')} {_is_are(n)} of a class that QuPath ignores: not counted")
+def unused_marks(tally: Tally, label_map: Mapping[str, str], negative: str) -> list[Notice]:
+    """Return a notice for each kind of unused mark: outside the slide, on no patch, of no class."""
+    counts = {
+        NoticeCode.MARKS_OUTSIDE: tally.outside.total(),
+        NoticeCode.MARKS_OFF_PATCHES: tally.elsewhere.total(),
+        NoticeCode.MARKS_WITHOUT_CLASS: tally.no_class[""],
+        NoticeCode.MARKS_WITHOUT_PLACE: tally.placeless,
+        NoticeCode.MARKS_IGNORED: tally.ignored,
+    }
+    notices = [Notice(code, {"n": n}) for code, n in counts.items() if n]
     others = {label: n for label, n in tally.no_class.most_common() if label and not is_left_out(label, label_map)}
     if others:
-        names = list_briefly(f"{label[:40]} {n}" for label, n in others.items())
-        n, example = sum(others.values()), next(iter(others))[:40]
-        lines.append(
-            f"truth: {count_of(n, 'mark')} {_has(n)} a label that is no class of the model ({names}): not counted; "
-            f"--map '{example}={negative}' says what it is, --map '{example}=' that it is to be left out"
-        )
-    return lines
+        notices.append(Notice(NoticeCode.MARKS_OF_OTHER_LABELS, {"labels": others, "negative": negative}))
+    return notices
 
 
-def _is_are(n: int) -> str:
-    return "is" if n == 1 else "are"
-
-
-def _lies(n: int) -> str:
-    return "lies" if n == 1 else "lie"
-
-
-def _has(n: int) -> str:
-    return "has" if n == 1 else "have"
+def _map_label(label: str, name: str) -> Remedy:
+    """Return the remedy for a label that is no class: say which it is, or leave it out."""
+    other = Remedy("clear", "inputs.label_map", {label: ""})
+    return Remedy("set", "inputs.label_map", {label: name}, alternative=other)

@@ -18,8 +18,9 @@ import torch
 
 from ..core.bag import Bag
 from ..core.errors import CohortError, SlideError
-from ..core.events import EpochEnd, Event, ItemDone, Notice, Progress, Task
+from ..core.events import EpochEnd, Event, ItemDone, Progress, Task
 from ..core.geometry import Mpp, PatchGrid, PatchPoints
+from ..core.notices import Notice, NoticeCode
 from ..core.presets import live_settings
 from ..core.settings import PatchSettings, Settings
 from ..inference.damage import select_patches
@@ -124,7 +125,7 @@ def read_features(
             try:
                 maps[row.slide_id] = (row, *(yield from _read(source, row)))
             except SlideError as error:
-                missing.append(f"{row.slide_id}: {error}")
+                missing.append(error.statement)
         yield Progress(Task.READ_FEATURES, done, len(cohort))
     if not maps and not there:
         raise CohortError(f"{folder}: holds no features of these slides: compute them first, with a frozen encoder")
@@ -136,10 +137,8 @@ def read_features(
         there[slide_id] = LiveSlide(row, found.patches, found.readable, values, mpp, assumed, found.signature)
         yield Progress(Task.PROJECT_FEATURES, done, len(maps))
     if missing:
-        yield Notice(
-            f"{len(missing)} of {len(cohort)} slides have no features that can be read: the live loop leaves them out; "
-            f"the first: {missing[0]}"
-        )
+        values = {"n": len(missing), "total": len(cohort), "first": missing[0]}
+        yield Notice(NoticeCode.SLIDES_WITHOUT_FEATURES, values)
     return LiveFeatures(folder, there, components, known.encoder if known else source.expected, scratch)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from ..core.classes import spelling_key, split_label
 from ..core.errors import SettingsError, SlideError
 from ..core.label_map import COVERAGE
+from ..core.messages import Remedy
 from ..core.settings import Settings
 from ..inference.encoder import ENCODER_HELP, FrozenEncoder
 from ..mil.encoders import smallest_patch
@@ -26,6 +27,18 @@ from .feature_store import FeatureStore, fitted_grid, open_if_present
 from .input_files import input_files
 from .slide_reader import PathLike, SlideReader
 from .tissue_regions import Tissue
+
+_WITH = {
+    "classes": "other classes",
+    "baseline": "another choice about the baseline",
+    "inputs.centres": "another table of centres",
+    "inputs.encoder": "no frozen encoder",
+    "inputs.features": "no folder of features",
+    "inputs.corrections": "other corrections",
+    "inputs.label_map": "another meaning of labels",
+    "inputs.coverage": "another share that an area must cover",
+    "inputs.tissue": "other tissue regions",
+}  # by field: what a run that is resumed cannot change
 
 
 @dataclass(frozen=True)
@@ -68,8 +81,9 @@ class TrainingPlan:
         if before not in ("", signature):
             why = f"{failed} of them cannot be read now" if failed else "a file, or what reads it, has changed"
             raise SettingsError(
-                f"{self.folder}: its slides and corrections are not those it was begun with ({why}); put them back, or "
-                "name another folder to train anew"
+                f"The slides and corrections are not those that the run was started with ({why}). Put them back.",
+                file=self.folder,
+                remedy=Remedy("other_folder"),
             )
         run.write_settings()
         return run
@@ -112,20 +126,21 @@ def resumed_plan(out: PathLike, cohort: Cohort, settings: Settings | None, asked
     run = Run.open(out)
     config, own = run.config, run.cohort
     if _labels(cohort) != _labels(own):
-        raise SettingsError(f"{out}: was trained on other slides or labels; name another folder to train anew")
+        raise SettingsError("The run was trained on other slides or labels.", file=out, remedy=Remedy("other_folder"))
     changed = {
-        "--classes": asked.classes is not None and tuple(asked.classes) != config.classes,
-        "--baseline": asked.baseline and not config.baseline,
-        "--centres": asked.centres is not None and _absolute(asked.centres) != config.centres,
-        "--encoder": asked.encoder is not None and config.encoder is None,
-        "--features": asked.features is not None and config.encoder is None,
-        "--corrections": asked.corrections is not None and _absolute(asked.corrections) != config.corrections,
-        "--map": bool(asked.label_map) and dict(asked.label_map) != config.label_map,
-        "--coverage": asked.coverage is not None and asked.coverage != config.coverage,
-        "--tissue": asked.tissue is not None and _absolute_tissue(asked.tissue) != config.tissue,
+        "classes": asked.classes is not None and tuple(asked.classes) != config.classes,
+        "baseline": asked.baseline and not config.baseline,
+        "inputs.centres": asked.centres is not None and _absolute(asked.centres) != config.centres,
+        "inputs.encoder": asked.encoder is not None and config.encoder is None,
+        "inputs.features": asked.features is not None and config.encoder is None,
+        "inputs.corrections": asked.corrections is not None and _absolute(asked.corrections) != config.corrections,
+        "inputs.label_map": bool(asked.label_map) and dict(asked.label_map) != config.label_map,
+        "inputs.coverage": asked.coverage is not None and asked.coverage != config.coverage,
+        "inputs.tissue": asked.tissue is not None and _absolute_tissue(asked.tissue) != config.tissue,
     }
-    if other := [flag for flag, differs in changed.items() if differs]:
-        raise SettingsError(f"{out}: was started with another {other[0]}; name another folder to train anew")
+    if other := [field for field, differs in changed.items() if differs]:
+        remedy = Remedy("clear", other[0], alternative=Remedy("other_folder"))
+        raise SettingsError(f"The run was started with {_WITH[other[0]]}.", file=out, remedy=remedy)
     frozen = _same_encoder(run, asked)
     update: dict[str, Any] = {} if frozen is None else {"encoder": frozen.identity}  # its file may have moved
     if asked.features is not None:
@@ -147,7 +162,7 @@ def _plan(out: PathLike, config: RunConfig, cohort: Cohort, frozen: FrozenEncode
         cache = folder / "features"
         if frozen is None and config.features is not None and not Path(config.features).is_dir():
             raise SettingsError(
-                f"{config.features}: no such folder of features: give the one it is now with --features"
+                "There is no such folder of features.", file=config.features, remedy=Remedy("choose", "inputs.features")
             )
         expected = config.encoder
         if frozen is not None:
@@ -173,8 +188,9 @@ def check_encoder(settings: Settings, encoder: PathLike | None, features: PathLi
     """`SettingsError` if the settings need features, and neither encoder nor features are given."""
     if settings.architecture.encoder == "features" and encoder is None and features is None:
         raise SettingsError(
-            f"the preset {settings.preset!r} works on features of a frozen encoder: give its file with --encoder, or "
-            f"a folder of features with --features; {ENCODER_HELP}. For crops there are the presets colon and breast"
+            f"The preset {settings.preset!r} works on features of a frozen encoder; {ENCODER_HELP}. For crops there "
+            "are the presets colon and breast.",
+            remedy=Remedy("choose", "inputs.encoder", alternative=Remedy("choose", "inputs.features")),
         )
 
 
@@ -205,8 +221,10 @@ def _existing_features(folder: PathLike, cohort: Cohort) -> ExistingFeatures:
             continue
         return ExistingFeatures(encoder.model_copy(update={"path": _absolute(folder)}), patch_px)
     raise SettingsError(
-        f"{folder}: has no features of any labelled slide (<slide_id>.h5 or <slide_id>.zarr): are the slide ids the "
-        "same? With --encoder FILE they are computed"
+        "The folder has no features of any labelled slide (<slide_id>.h5 or <slide_id>.zarr). Check the slide ids. A "
+        "frozen encoder can compute them.",
+        file=folder,
+        remedy=Remedy("choose", "inputs.encoder"),
     )
 
 
@@ -242,7 +260,8 @@ def _completed(
     name = settings.architecture.encoder
     if name != "features" and grid.size_px < (smallest := smallest_patch(name)):
         raise SettingsError(
-            f"patches of {grid.size_px} px are too small for {name!r}: set --patches.size_px to {smallest} or more"
+            f"Patches of {grid.size_px} px are too small for {name!r}, which needs {smallest} or more.",
+            remedy=Remedy("set", "patches.size_px", smallest),
         )
     return settings
 
@@ -256,7 +275,9 @@ def _same_settings(run: Run, asked: Settings) -> Settings:
     for part, value in old.items():
         if value != new[part]:
             raise SettingsError(
-                f"{run.folder}: was started with other {part} settings; resume may change only epochs and device"
+                f"The run was started with other {part} settings. Only epochs and device may change.",
+                file=run.folder,
+                remedy=Remedy("other_folder"),
             )
     return Settings.model_validate(old)
 
@@ -269,7 +290,9 @@ def _same_encoder(run: Run, asked: TrainingRequest) -> FrozenEncoder | None:
     frozen = FrozenEncoder(asked.encoder or expected.path, run.config.settings.device, asked.trust)
     if not expected.is_same(frozen.identity):
         raise SettingsError(
-            f"{frozen.path}: is not the encoder {expected.name!r} that {run.folder} was started with; "
-            "give that file with --encoder, with the .json it had, or name another folder to train anew"
+            f"This is not the encoder {expected.name!r} that {run.folder} was started with. That file is needed, with "
+            "the .json it had.",
+            file=frozen.path,
+            remedy=Remedy("choose", "inputs.encoder", alternative=Remedy("other_folder")),
         )
     return frozen

@@ -5,8 +5,9 @@ from collections.abc import Generator
 import numpy as np
 
 from ..core.errors import Distill2LabelError, SettingsError
-from ..core.events import Event, ItemFailed, Notice
-from ..core.label_map import count_of
+from ..core.events import Event, ItemFailed
+from ..core.messages import Remedy
+from ..core.notices import Notice, NoticeCode
 from ..core.promise import Promise, make_promise
 from ..store.bundle import Bundle
 from ..store.cohort import Cohort, CohortSlide
@@ -35,7 +36,7 @@ def promised_threshold(
         slide = max(patch_map.bag_probability[1:])
         found.setdefault(row.case_id, []).append((patches, slide))
     promise = make_promise(found, share, risk)
-    yield Notice(str(promise))
+    yield Notice(NoticeCode.PROMISE, {"promise": promise})
     return promise
 
 
@@ -47,7 +48,9 @@ def _unseen(bundle: Bundle, negatives: Cohort | None) -> Generator[Event, None, 
     if negatives is None:
         if run is None:
             raise SettingsError(
-                f"{bundle.path}: is of no run. Say which negative slides promise something: --negatives"
+                "The model is of no run. Say which negative slides the promise rests on.",
+                file=bundle.path,
+                remedy=Remedy("set", "negatives"),
             )
         return [row for row in run.cohort.in_split("test") if row.label == negative]
     rows = [row for row in negatives.labelled if row.label == negative]
@@ -56,6 +59,5 @@ def _unseen(bundle: Bundle, negatives: Cohort | None) -> Generator[Event, None, 
     learnt = LearntSlides.of(run)
     unseen = [row for row in rows if learnt.reason(row) is None]
     if len(unseen) < len(rows):
-        left = count_of(len(rows) - len(unseen), "negative slide")
-        yield Notice(f"{left} left out of the promise: the run has learnt from them")
+        yield Notice(NoticeCode.PROMISE_LEFT_OUT, {"n": len(rows) - len(unseen)})
     return unseen

@@ -2,8 +2,9 @@
 
 from collections.abc import Generator, Iterable
 
-from ..core.errors import CohortError, SlideError
-from ..core.events import Notice, Progress, Task
+from ..core.errors import SlideError
+from ..core.events import Progress, Task
+from ..core.notices import Notice, NoticeCode
 from ..slides.registry import open_slide
 from ..slides.scale import missing_mpp
 from ..store.cohort import CohortSlide
@@ -32,7 +33,7 @@ def notice_missing_mpp(
 ) -> Generator[Progress | Notice, None, None]:
     """Yield one `Notice` on all slides without µm/px, if `needed` is given. These slides fail later."""
     if needed is not None and (found := (yield from slides_without_mpp(rows, mpp))):
-        yield Notice(missing_mpp(found, needed))
+        yield Notice(NoticeCode.MPP_MISSING, {"slides": found, "mpp": needed})
 
 
 def require_mpp(
@@ -40,4 +41,4 @@ def require_mpp(
 ) -> Generator[Progress, None, None]:
     """Raise one `CohortError` on all slides without µm/px, if `needed` is given."""
     if needed is not None and (found := (yield from slides_without_mpp(rows, mpp))):
-        raise CohortError(missing_mpp(found, needed))
+        raise missing_mpp(found, needed)

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 
 from ..core.errors import BundleError, SlideError
-from ..core.events import Event, ItemFailed, ItemStarted, Notice, Progress, Task
+from ..core.events import Event, ItemFailed, ItemStarted, Progress, Task
 from ..core.geometry import Mpp, PatchGrid, PatchPoints, mean_mpp
+from ..core.messages import Remedy
 from ..core.paths import canonical_path
 from ..core.settings import PatchSettings
 from ..inference.classifier import FeatureAndMapSink, PatchClassifier, classify_features
@@ -79,7 +80,7 @@ class SlidePredictor:
         if self.feature_store is not None and self.feature_store.is_precomputed(row.slide_id):
             return (yield from self._of_features(row, mpp, keep))
         with self.open(row, mpp) as slide:
-            yield from (Notice(f"{row.slide_id}: {notice}") for notice in slide.notices)
+            yield from (notice.about(row.slide_id) for notice in slide.notices)
             patches = yield from self._lay(row, slide)
             check_patches(slide, patches)
             place = keep and place_of(keep, row, self.config.network)
@@ -100,7 +101,7 @@ class SlidePredictor:
         """Predict a slide from existing features, which also hold its patches. Its file may be missing."""
         with open_if_present(row, mpp, self.allow_non_brightfield) as slide:
             if slide is not None:
-                yield from (Notice(f"{row.slide_id}: {notice}") for notice in slide.notices)
+                yield from (notice.about(row.slide_id) for notice in slide.notices)
             features = yield from self.feature_store.read(row, slide)
             slide_mpp = slide.mpp if slide is not None else row.mpp and (row.mpp, row.mpp)
             assumed = slide.mpp_from_user if slide is not None else row.mpp is not None
@@ -225,6 +226,8 @@ def check_patches(slide: Slide, patches: PatchGrid | PatchPoints) -> None:
     got = patches.side * mean_mpp(slide.mpp) / patches.patch_px
     if not 1 / SCALE_TOLERANCE <= got / patches.mpp <= SCALE_TOLERANCE:
         raise SlideError(
-            f"{slide.path}: a patch is {patches.side} of its pixels, which makes {got:.3g} µm/px in place of the "
-            f"model's {patches.mpp:.3g}: use a model with larger patches, or give the slide's own µm/px with --mpp"
+            f"A patch is {patches.side} pixels of the slide, which makes {got:.3g} µm/px in place of the model's "
+            f"{patches.mpp:.3g}. Use a model with larger patches, or correct the slide's pixel size.",
+            file=slide.path,
+            remedy=Remedy("set", "inputs.mpp"),
         )

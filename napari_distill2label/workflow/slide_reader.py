@@ -7,8 +7,9 @@ import numpy as np
 
 from ..core.bag import Bag
 from ..core.errors import CohortError, SlideError
-from ..core.events import Event, ItemFailed, Notice, Progress, Task
+from ..core.events import Event, ItemFailed, Progress, Task
 from ..core.geometry import Mpp, PatchGrid, PatchPoints
+from ..core.notices import Notice, NoticeCode
 from ..core.settings import PatchSettings
 from ..slides.patches import cut_bag, iter_place_patches
 from ..slides.registry import open_slide
@@ -69,7 +70,7 @@ class SlideReader:
         """Return the bag of one slide. `SlideError` if it cannot be read. With features its file may be missing."""
         with open_if_present(row) if self.features else open_slide(row.path, row.mpp) as slide:
             if slide is not None:
-                yield from (Notice(f"{row.slide_id}: {notice}") for notice in slide.notices)
+                yield from (notice.about(row.slide_id) for notice in slide.notices)
             mpp = slide.mpp if slide is not None else row.mpp and (row.mpp, row.mpp)
             self.n_mpp_from_user += row.mpp is not None
             label = cohort.indices(row)
@@ -87,7 +88,8 @@ class SlideReader:
             known = self._known(row, found.patches, cohort)
             instances, corners, readable = found.instances(), found.patches.corners, found.readable
             if not readable.all():
-                yield Notice(f"{row.slide_id}: {(~readable).sum()} of {len(found)} patches cannot be read: left out")
+                values = {"n": int((~readable).sum()), "total": len(found)}
+                yield Notice(NoticeCode.PATCHES_UNREADABLE, values, row.slide_id)
                 if not readable.any():
                     raise SlideError(f"{row.path}: none of its patches can be read")
                 instances, corners = instances[readable], corners[readable]
@@ -115,7 +117,7 @@ class SlideReader:
         if not bags:
             raise CohortError(f"none of the {len(rows)} labelled slides could be read")
         if self.corrections is not None:
-            yield from (Notice(line) for line in self.corrections.report())
+            yield self.corrections.report()
         return bags
 
     @property

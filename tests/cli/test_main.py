@@ -18,7 +18,8 @@ from napari_distill2label.cli.arguments import GROUPS, setting_overrides
 from napari_distill2label.cli.progress_bar import ProgressBar
 from napari_distill2label.core.bag import Bag
 from napari_distill2label.core.errors import SlideError
-from napari_distill2label.core.events import EpochEnd, ItemDone, ItemFailed, Notice, Progress, Task
+from napari_distill2label.core.events import EpochEnd, ItemDone, ItemFailed, Progress, Task
+from napari_distill2label.core.notices import Notice, NoticeCode
 from napari_distill2label.core.settings import Settings
 from napari_distill2label.slides.synthetic import write_cohort
 
@@ -110,9 +111,9 @@ def test_train_predict_evaluate_export(work, main):
     status, out, err = process("evaluate", *arguments, folder=work)
     assert status == 0, err
     said = [line.removeprefix("note: ") for line in err.splitlines()]
-    assert all(line.startswith("truth: ") for line in said[2:])
-    assert said[0].startswith("6 of 8 slides are left out, since the run learnt from them")
-    assert re.fullmatch(r"truth of the patches: \d+ normal, \d+ tumour \(from .*\)", said[1])
+    assert all("ground truth" in line for line in said[2:])
+    assert said[0].startswith("6 of 8 slides are left out, because the run was trained on them")
+    assert re.fullmatch(r"The ground truth labels \d+ normal, \d+ tumour patches \(from .*\)\.", said[1])
     assert len(out.splitlines()) == 1 + 3 * 7
     metrics = json.loads((work / "metrics.json").read_text())
     patches = ("instance", "instance_positive_slides", "instance_per_slide")
@@ -138,7 +139,7 @@ def test_folders_and_patterns_of_slides(work, main, monkeypatch):
     assert status == 0, err
     named = [line.partition(":")[0] for line in out.splitlines()]
     assert named == ["more_s9", "s10", "deep_s9"]
-    assert "note: 2 slides share a file name with another one and are called more_s9, deep_s9" in err
+    assert "note: 2 slides share their file name with another one and are called more_s9, deep_s9." in err
     # once more: the masks that lie there now are no slides
     status, out, err = main("predict", "my run", "more/*.ome.tif", "more", "-o", "out", "--format", "csv")
     assert (status, [line.partition(":")[0] for line in out.splitlines()]) == (0, named)
@@ -367,7 +368,7 @@ def show(monkeypatch, stream, *events) -> ProgressBar:
 
 EVENTS = (
     Progress(Task.READ_SLIDES, 1, 4),
-    Notice("a is odd"),
+    Notice(NoticeCode.ONE_FOLD),
     ItemFailed("b", SlideError("b.png: no such file")),
     Progress(Task.READ_SLIDES, 4, 4),
     Progress(Task.TRAIN, 2, 4, "teacher", 1, 3),
@@ -380,7 +381,7 @@ def test_a_log_has_lines_and_no_bars(monkeypatch):
     log = StringIO()
     bar = show(monkeypatch, log, *EVENTS)
     assert log.getvalue().splitlines() == [
-        "note: a is odd", "failed: b: b.png: no such file", "teacher epoch 1/3: loss 0.500 valid_loss 0.250 *",
+        f"note: {EVENTS[1]}", "failed: b: b.png: no such file", "teacher epoch 1/3: loss 0.500 valid_loss 0.250 *",
     ]  # fmt: skip
     assert [failure.item for failure in bar.failed] == ["b"]
 
@@ -391,7 +392,7 @@ def test_a_terminal_has_bars_that_are_wiped(monkeypatch):
     text = terminal.getvalue()
     assert "reading slides:  25%" in text
     assert "teacher: epoch 1" in text
-    assert "note: a is odd\n" in text
+    assert "note: A class has one slide only." in text
     assert text.rsplit("\r", 1)[-1].strip() == ""
 
 

@@ -10,7 +10,8 @@ import pytest
 from napari_distill2label.cli import main as command_line
 from napari_distill2label.cli.progress_bar import ProgressBar, printable_streams
 from napari_distill2label.core.errors import SlideError
-from napari_distill2label.core.events import EpochEnd, ItemFailed, Notice, Progress, Task
+from napari_distill2label.core.events import EpochEnd, ItemFailed, Progress, Task
+from napari_distill2label.core.notices import Notice, NoticeCode
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\r\x9b31m\u202e"
 
@@ -46,7 +47,7 @@ def test_the_bar_and_its_lines_hold_no_end_of_line_of_others(monkeypatch, capsys
     monkeypatch.setattr(sys, "stderr", terminal)
     with printable_streams(), ProgressBar() as bar:
         bar.show(Progress(Task.PREDICT, 1, 2, f"{EVIL}\nforged line"))
-        bar.show(Notice(f"{EVIL}\nforged line"))
+        bar.show(Notice(NoticeCode.REGIONS_EXIST, {"file": f"{EVIL}\nforged line"}))
         bar.show(ItemFailed(f"{EVIL}\nforged line", SlideError(f"{EVIL}\nforged line")))
         bar.show(EpochEnd("teacher", 1, 2))
     assert is_harmless(terminal.getvalue())

@@ -19,13 +19,13 @@ def test_given_classes_decide():
 @pytest.mark.parametrize(
     ("labels", "given", "message"),
     [
-        (["luminal", "basal"], None, "which of basal, luminal is the negative class.*--classes"),
-        (["normal", "benign", "tumour"], None, "which of"),
+        (["luminal", "basal"], None, "Which of basal, luminal is the negative class.*classes="),
+        (["normal", "benign", "tumour"], None, "Which of"),
         (["normal", "normal"], None, "every labelled slide is 'normal'"),
         ([], None, "no slide has a label"),
         (["normal", "tumor"], ["normal", "tumour"], "unknown label 'tumor': the classes are normal, tumour"),
-        (["normal"], ["normal"], "--classes needs two or more"),
-        (["normal"], ["normal", "normal"], "--classes needs two or more"),
+        (["normal"], ["normal"], "Two or more different names"),
+        (["normal"], ["normal", "normal"], "Two or more different names"),
     ],
 )
 def test_classes_that_cannot_be_ordered_are_one_plain_line(labels, given, message):

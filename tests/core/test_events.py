@@ -3,7 +3,8 @@ import dataclasses
 import pytest
 
 from napari_distill2label.core.errors import SlideError
-from napari_distill2label.core.events import EpochEnd, ItemDone, ItemFailed, Notice, Progress, Task, drain
+from napari_distill2label.core.events import EpochEnd, ItemDone, ItemFailed, Progress, Task, drain
+from napari_distill2label.core.notices import Notice, NoticeCode
 
 
 def work(log):
@@ -43,7 +44,7 @@ def test_drain_closes_the_work_before_an_exception_leaves(error):
 
 def test_drain_passes_on_what_the_work_raises():
     def broken():
-        yield Notice("fine so far")
+        yield Notice(NoticeCode.ONE_FOLD)
         raise ValueError("broken")
 
     with pytest.raises(ValueError, match="broken"):
@@ -55,7 +56,7 @@ def test_drain_passes_on_what_the_work_raises():
     [
         Progress(Task.EXPORT, 1),
         EpochEnd("a", 1, 2, best=True),
-        Notice("a"),
+        Notice(NoticeCode.ONE_FOLD),
         ItemFailed("a", SlideError("b")),
         ItemDone("a"),
     ],

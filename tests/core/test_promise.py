@@ -92,5 +92,5 @@ def test_what_cannot_be_promised_is_not():
     with pytest.raises(SettingsError, match="No threshold keeps the promise"):
         make_promise(certain, 0.05, 0.1)
     for share, risk in ((0, 0.1), (1, 0.1), (0.05, 0), (0.05, 1.5)):
-        with pytest.raises(SettingsError, match="give a share between 0 and 1"):
+        with pytest.raises(SettingsError, match="is a share between 0 and 1"):
             make_promise(certain, share, risk)

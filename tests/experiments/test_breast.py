@@ -15,8 +15,9 @@ from experiments.breast import bag_threshold, breast, few_images
 from experiments.breast_report import MODELS, auroc_of_cases
 from experiments.variants import NETWORKS
 from napari_distill2label.core.errors import CohortError, SettingsError
-from napari_distill2label.core.events import ItemFailed, Notice, Progress, Task, drain
+from napari_distill2label.core.events import ItemFailed, Progress, Task, drain
 from napari_distill2label.core.metrics import positive_score
+from napari_distill2label.core.notices import Notice
 from napari_distill2label.core.presets import build_settings
 from napari_distill2label.mil.training import predict_bag
 from napari_distill2label.slides.synthetic import draw_slide
@@ -220,7 +221,7 @@ def test_five_folds_of_the_real_images(data_dir, tmp_path):
     """Cases stay whole, every image is tested once, and one case validates."""
     events = []
     path = drain(prepare_dataset("breast", data_dir, tmp_path), events.append)
-    assert any("no complete truth" in event.message for event in events if isinstance(event, Notice))
+    assert any("No complete ground truth" in str(event) for event in events if isinstance(event, Notice))
     cohort = Cohort.read(path).with_classes()
     assert cohort.classes == ("benign", "malignant")
     splits = k_folds(cohort, 5, build_settings("breast", "paper").split, table.FOLD_SEED)

@@ -28,7 +28,8 @@ from experiments.fields import (
 from experiments.results import Key
 from napari_distill2label.core.bag import Bag
 from napari_distill2label.core.errors import SettingsError
-from napari_distill2label.core.events import Notice, Task, drain
+from napari_distill2label.core.events import Task, drain
+from napari_distill2label.core.notices import Notice
 from napari_distill2label.core.settings import SplitSettings
 from napari_distill2label.store.cohort import SPLITS, Cohort
 from napari_distill2label.store.splits import k_folds

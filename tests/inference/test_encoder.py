@@ -156,7 +156,7 @@ def test_a_fixed_side_is_the_only_one(tmp_path, patches):
     pytest.importorskip("onnxruntime")
     encoder = FrozenEncoder(write_encoder(tmp_path / "e.onnx", side=8))
     encoder.check_side(8)
-    with pytest.raises(SettingsError, match=r"patches of 8 px only: set --patches\.size_px 8"):
+    with pytest.raises(SettingsError, match=r"patches of 8 px only\. Set patches\.size_px=8"):
         encoder.check_side(16)
     with pytest.raises(SettingsError, match="cannot encode patches of 7 px"):
         encoder(patches[:, :, :7, :7])

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from napari_distill2label.core.events import Notice, drain
+from napari_distill2label.core.events import drain
+from napari_distill2label.core.notices import Notice
 from napari_distill2label.core.presets import build_settings
 from napari_distill2label.mil.losses import InheritedLabelLoss
 from napari_distill2label.mil.pipeline import (
@@ -45,7 +46,7 @@ def run(pipeline, baseline=False):
             drain(fit(item.model, item.loss_function, item.training_bags, (), item.settings, item.seed))
             stages.append(item)
         elif isinstance(item, Notice):
-            notices.append(item.message)
+            notices.append(str(item))
     return stages, notices
 
 
@@ -274,5 +275,5 @@ def test_more_than_two_exclusive_classes_are_said_not_to_be_calibrated(make_bag)
     pipeline = TrainingPipeline(bags, (), 3, build_settings("colon", "paper", {"architecture": {"hidden_dim": 8}}), CPU)
     model = pipeline.make_bag_stage("teacher", pipeline.settings.teacher).model
     weights = model.head.weight.clone()
-    assert "not calibrated" in next(calibrate_head(model, bags)).message
+    assert "not calibrated" in str(next(calibrate_head(model, bags)))
     assert torch.equal(model.head.weight, weights)

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from napari_distill2label.core.errors import SettingsError
-from napari_distill2label.core.events import Notice, Progress, Task, drain
+from napari_distill2label.core.events import Progress, Task, drain
+from napari_distill2label.core.notices import Notice
 from napari_distill2label.core.settings import StudentSettings, TeacherSettings
 from napari_distill2label.mil import training
 from napari_distill2label.mil.chance import MAX_RESTARTS
@@ -358,7 +359,7 @@ def test_turns_change_what_is_learnt_and_resume_bit_for_bit(start):
 def attempts(work):
     """The notices and states of a training."""
     found = list(work)
-    return [item.message for item in found if isinstance(item, Notice)], [
+    return [str(item) for item in found if isinstance(item, Notice)], [
         item for item in found if isinstance(item, TrainingState)
     ]
 

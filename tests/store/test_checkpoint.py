@@ -62,7 +62,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one(state, tmp_path
 def test_a_truncated_checkpoint_is_one_plain_line(state, tmp_path, kept):
     path = save_checkpoint(tmp_path / "c.safetensors", state)
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(BundleError, match=r"^[^\n]*c\.safetensors: is no whole checkpoint[^\n]*$"):
+    with pytest.raises(BundleError, match=r"^[^\n]*c\.safetensors: The checkpoint is incomplete[^\n]*$"):
         load_checkpoint(path)
 
 
@@ -84,7 +84,7 @@ def test_a_truncated_checkpoint_is_one_plain_line(state, tmp_path, kept):
 def test_a_file_of_another_kind_is_one_plain_line(tmp_path, about):
     path = tmp_path / "c.safetensors"
     save_file({"weights/a": torch.zeros(2)}, path, metadata=None if about is None else {"state": about})
-    with pytest.raises(BundleError, match="is no whole checkpoint"):
+    with pytest.raises(BundleError, match="The checkpoint is incomplete"):
         load_checkpoint(path)
 
 
@@ -100,7 +100,7 @@ def test_strange_tensors_are_refused(state, tmp_path, name):
 
 
 def test_a_missing_checkpoint(tmp_path):
-    with pytest.raises(BundleError, match=r"no\.safetensors: is no whole checkpoint"):
+    with pytest.raises(BundleError, match=r"no\.safetensors: The checkpoint is incomplete"):
         load_checkpoint(tmp_path / "no.safetensors")
 
 
@@ -174,7 +174,7 @@ def test_a_checkpoint_of_version_1_has_no_digest_and_is_read_where_it_is_plausib
     for wrong in ({"epoch": 0}, {"best_epoch": 3}, {"epoch": True}, {"history": [1]}, {"history": [{"loss": 1e999}]},
                   {"history": [{"loss": 10**400}]}):  # fmt: skip
         save_file(tensors, path, metadata={"state": json.dumps(about | wrong)})
-        with pytest.raises(BundleError, match="is no whole checkpoint"):
+        with pytest.raises(BundleError, match="The checkpoint is incomplete"):
             load_checkpoint(path)
     save_file(tensors | {"weights/head.bias": torch.tensor([0, float("inf")])}, path, {"state": json.dumps(about)})
     with pytest.raises(BundleError, match="not finite"):
@@ -192,7 +192,7 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path):
 
     path = save_checkpoint(tmp_path / "c.safetensors", state_of(network(8)))
     assert load_checkpoint(path, network(8)).epoch == 1
-    with pytest.raises(BundleError, match=r"c\.safetensors: is no whole checkpoint \(it is of another network\)"):
+    with pytest.raises(BundleError, match=r"c\.safetensors: The checkpoint is incomplete \(it is of another network\)"):
         load_checkpoint(path, network(9))
     state = state_of(network(8))
     state.optimiser[0]["exp_avg"] = torch.zeros(3)

@@ -24,7 +24,7 @@ def test_labels_go_to_the_slides_of_their_ids():
     assert merged.new_classes == ()
     b = merged.cohort["b"]
     assert (b.path, b.case_id, b.mpp, b.split) == (Path("/s/b.svs"), "P1", 0.25, "test")
-    assert merged.notices == ("1 rows name no slide that is here, or more than one: 'x'",)
+    assert list(map(str, merged.notices)) == ["1 row names no slide that is here, or more than one: 'x'."]
     assert labels_of(merge_labels(before, [])) == {"a": None, "b": None, "c": None}
 
 
@@ -47,7 +47,7 @@ def test_an_empty_cell_takes_no_label_away():
 def test_an_id_written_differently_is_found_where_only_one_slide_can_be_meant(name):
     merged = merge_labels(cohort("S-1", "S-10"), [LabelRow(name, "tumour")])
     assert labels_of(merged) == {"S-1": "tumour", "S-10": None}
-    assert "1 of 1 slides were found under a name written differently" in merged.notices[0]
+    assert "1 of 1 slides were found under a name written differently" in str(merged.notices[0])
 
 
 def test_decomposed_umlauts_are_found():

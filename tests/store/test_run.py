@@ -46,7 +46,7 @@ def test_a_run_is_rebuilt_from_its_folder(run, cohort):
 
 def test_a_run_is_not_overwritten(run, cohort):
     before = (run.folder / "settings.json").read_bytes()
-    with pytest.raises(SettingsError, match="already holds a run; add --resume"):
+    with pytest.raises(SettingsError, match=r"already holds a run\. Resume the run"):
         Run.create(run.folder, RunConfig(settings=build_settings(), classes=("x", "y")), cohort)
     assert (run.folder / "settings.json").read_bytes() == before
 

@@ -66,9 +66,9 @@ def test_one_file_under_two_ids_is_one_case_and_this_is_said(files):
     cohort = Cohort(tuple(rows), ("normal", "tumour"))
     joined = with_files_in_one_case(cohort)
     assert [row.case_id for row in joined] == ["a", "a", "a", "P9"]  # without a label it is in no split
-    assert joined.notices == (
-        "1 files are listed under more than one id; each counts as one case: 'a' = 'b'",
-        "1 of these files have two labels, as 'a' (normal) and 'b' (tumour): correct one, or delete a row",
+    assert tuple(map(str, joined.notices)) == (
+        "1 file is listed under more than one id; each counts as one case: 'a' = 'b'.",
+        "1 of these files has two labels, as 'a' (normal) and 'b' (tumour). Correct one, or delete a row.",
     )
     apart = Cohort((rows[0], rows[2]), ("normal", "tumour"))
     assert with_files_in_one_case(apart) is apart

@@ -7,8 +7,9 @@ import pytest
 
 from napari_distill2label.core.bag import UNLABELLED
 from napari_distill2label.core.errors import CohortError, SettingsError
-from napari_distill2label.core.events import Notice, drain
+from napari_distill2label.core.events import drain
 from napari_distill2label.core.geometry import PatchGrid
+from napari_distill2label.core.notices import Notice
 from napari_distill2label.core.settings import PatchSettings
 from napari_distill2label.store.cohort import Cohort
 from napari_distill2label.store.run import Run
@@ -37,10 +38,10 @@ def test_points_are_of_one_patch_and_what_is_of_no_use_is_said(corrections):
     assert known.dtype == np.int8
     assert known.reshape(4, 4)[0].tolist() == [1, 0, UNLABELLED, UNLABELLED]
     assert found.of("x", GRID, CLASSES) is None
-    (line,) = found.report()
+    line = str(found.report())
     assert line == (
-        "corrections: 2 patches of 1 slide; not used: 1 mark outside of the slide: level-0 pixels are wanted, x before"
-        " y; 1 mark of no class; those of 2 slides not looked at (b, c)"
+        "The corrections label 2 patches of 1 slide. Not used: 1 mark outside of the slide: level-0 pixels are wanted, "
+        "x before y; 1 mark of no class; those of 2 slides not looked at (b, c)."
     )
 
 
@@ -48,23 +49,23 @@ def test_all_used_is_one_short_line(corrections):
     found = corrections("a,1,1,tumour")
     found.of("a", GRID, CLASSES)
     found.of("a", GRID, CLASSES)  # another model
-    assert found.report() == ["corrections: 1 patch of 1 slide"]
+    assert str(found.report()) == "The corrections label 1 patch of 1 slide."
 
 
 @pytest.mark.parametrize("rows", [["a,900,1,tumour"], ["b,1,1,tumour"], ["a,1,1,"]])
 def test_nothing_of_use_is_an_error(corrections, rows):
     found = corrections(*rows)
     found.of("a", GRID, CLASSES)
-    with pytest.raises(CohortError, match=r"c\.csv: none of its corrections can be used"):
+    with pytest.raises(CohortError, match=r"c\.csv: None of the corrections can be used"):
         found.report()
 
 
 def test_labels(corrections):
-    with pytest.raises(CohortError, match=r"c\.csv: unknown label 'x': the classes are normal, tumour"):
+    with pytest.raises(CohortError, match=r"c\.csv: unknown label 'x'\. The classes are normal, tumour"):
         corrections("a,1,1,x").of("a", GRID, CLASSES)
-    with pytest.raises(CohortError, match="--map Tumor=tumour"):
+    with pytest.raises(CohortError, match=r"label_map=\{'Tumor': 'tumour'\}"):
         corrections("a,1,1,Tumor").check(CLASSES, ["a"], "slide")
-    with pytest.raises(CohortError, match="has no label 'y'"):
+    with pytest.raises(CohortError, match="There is no label 'y'"):
         corrections("a,1,1,x", label_map={"y": "tumour"}).of("a", GRID, CLASSES)
     for label_map, expected in (({"x": "tumour"}, 1), ({"x": ""}, UNLABELLED), ({"*": "normal"}, 0)):
         assert corrections("a,1,1,x", label_map=label_map).of("a", GRID, CLASSES)[0] == expected
@@ -88,14 +89,16 @@ def test_an_area_corrects_all_patches_it_covers_when_training(cohort_csv, area, 
     rows = [type(row)(**{**row.__dict__, "split": "train"}) for row in cohort]
     rows[4:6] = [type(row)(**{**row.__dict__, "split": "valid"}) for row in rows[4:6]]
     events, run = collect(train(cohort.with_slides(rows), tmp_path / "run", tiny(), corrections=area))
-    assert "corrections: 8 patches of 1 slide" in [event.message for event in events if isinstance(event, Notice)]
+    assert "The corrections label 8 patches of 1 slide." in [
+        str(event) for event in events if isinstance(event, Notice)
+    ]
     assert config_of(run.folder / "student")["n_corrections"] == 8
 
 
 def test_training_stops_where_no_correction_can_be_used(cohort_csv, tmp_path, tiny):
     (tmp_path / "c.csv").write_text("slide_id,x,y,label\nslide_001,90000,5,tumour\nnobody,1,1,tumour\n")
     rows = [type(row)(**{**row.__dict__, "split": "train"}) for row in Cohort.read(cohort_csv)]
-    with pytest.raises(CohortError, match=r"none of its corrections can be used: 1 mark outside"):
+    with pytest.raises(CohortError, match=r"None of the corrections can be used: 1 mark outside"):
         drain(train(Cohort(tuple(rows)), tmp_path / "run", tiny(), corrections=tmp_path / "c.csv"))
     assert not Run.is_run(tmp_path / "run")
 
@@ -110,7 +113,9 @@ def test_the_run_keeps_what_labels_mean(cohort_csv, tmp_path, tiny, flags, cli, 
     config = Run.open(tmp_path / "run").config
     assert (config.label_map, config.coverage) == ({"Tumor": "tumour"}, 0.4)
     assert cli("train", cohort_csv, "-o", tmp_path / "run", "--resume")[0] == 0
-    assert "another --map" in refused("train", cohort_csv, "-o", tmp_path / "run", "--resume", "--map", "Tumor=normal")
+    assert "another meaning of labels. Leave out --map" in refused(
+        "train", cohort_csv, "-o", tmp_path / "run", "--resume", "--map", "Tumor=normal"
+    )
 
 
 def test_export_says_what_it_used_and_writes_nothing_where_nothing_can_be(
@@ -121,9 +126,9 @@ def test_export_says_what_it_used_and_writes_nothing_where_nothing_can_be(
     wrong.write_text("slide_id,x,y,label\nslide_001,90000,90000,tumour\nnobody,10,10,tumour\n")
     status, _, said = cli("export", trained, "-o", tmp_path / "e", "--format", "csv", "--corrections", wrong)
     assert status == 2
-    assert "none of its corrections can be used: 1 mark outside of the slide" in said
+    assert "None of the corrections can be used: 1 mark outside of the slide" in said
     assert not (tmp_path / "e").exists()
     status, _, said = cli("export", trained, "-o", tmp_path / "e", "--format", "csv", "--corrections", area)
-    assert (status, "corrections: 8 patches of 1 slide" in said) == (0, True)
+    assert (status, "The corrections label 8 patches of 1 slide." in said) == (0, True)
     rows = table(tmp_path / "e" / "slide_001.csv")
     assert {(row["source"], int(row["col"]) < 2) for row in rows} == {("corrected", True), ("model", False)}

@@ -6,8 +6,9 @@ import shutil
 import numpy as np
 import pytest
 
-from napari_distill2label.core.events import ItemFailed, Notice, drain
+from napari_distill2label.core.events import ItemFailed, drain
 from napari_distill2label.core.geometry import PatchGrid
+from napari_distill2label.core.notices import Notice
 from napari_distill2label.store.bundle import load_bundle
 from napari_distill2label.store.cohort import Cohort
 from napari_distill2label.store.run import Run
@@ -97,7 +98,7 @@ def test_train_predict_export_and_evaluate_without_a_single_slide(job, tmp_path,
     assert cli("predict", tmp_path / "model", new, "--features", folder, "-o", out, "--format", "csv")[0] == 0
     status, _, err = cli("predict", tmp_path / "model", new, "--features", tmp_path, "-o", out, "--format", "csv")
     assert status == 1
-    assert "new: has no features in" in err
+    assert "new: There are no features of the slide in" in err
 
 
 def test_a_slide_without_features_is_left_out_and_the_others_go_on(job, tmp_path, flags, cli):
@@ -106,7 +107,7 @@ def test_a_slide_without_features_is_left_out_and_the_others_go_on(job, tmp_path
     (folder / "TCGA 4.h5").write_bytes(b"\x89HDF")
     status, _, err = cli("train", cohort, "-o", tmp_path / "run", "--preset", "wsi", "--features", folder, *flags)
     assert status == 1
-    assert "TCGA 1: has no features in" in err
+    assert "TCGA 1: There are no features of the slide in" in err
     assert "TCGA 4.h5: is no HDF5 file" in err
     assert "student" in Run.open(tmp_path / "run").models
 
@@ -124,15 +125,15 @@ def test_features_of_another_encoder_are_not_mixed_in(job, tmp_path, flags, cli,
     # TCGA 5 does not say what it is of: said, and taken.
     events, maps = collect(predict(run, Cohort(Cohort.read(cohort).slides[5:])))
     assert len(maps) == 1
-    assert any("do not say which encoder" in event.message for event in events if isinstance(event, Notice))
+    assert any("do not name their encoder" in str(event) for event in events if isinstance(event, Notice))
 
 
 @pytest.mark.parametrize(
     ("what", "said"),
     [
         ("no folder", "no such folder of features"),
-        ("empty", "has no features of any labelled slide"),
-        ("pixels", "was trained on pixels. It does not take --features"),
+        ("empty", "The folder has no features of any labelled slide"),
+        ("pixels", "was trained on pixels. It does not take features. Leave out --features."),
     ],
 )
 def test_a_folder_that_does_not_fit_is_one_line(job, tmp_path, flags, refused, shared_run, what, said):
@@ -251,9 +252,7 @@ def test_a_slide_that_is_not_here_and_may_have_a_scanned_area_is_told_once(job, 
     events, _ = collect(
         train(Cohort.read(cohort), tmp_path / "run", tiny(architecture={"encoder": "features"}), features=folder)
     )
-    told = [
-        event.message for event in events if isinstance(event, Notice) and "corner of the whole canvas" in event.message
-    ]
+    told = [str(event) for event in events if isinstance(event, Notice) and "corner of the whole canvas" in str(event)]
     assert len(told) == 1
 
 

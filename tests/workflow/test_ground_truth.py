@@ -90,7 +90,7 @@ def test_a_binary_mask_shows_findings_and_what_is_none(tmp_path, value, name):
     save(tmp_path, name, mask)
     assert read_truth(tmp_path).of("a", GRID, TWO).tolist() == [1, 1, 0, 0, 0, 0]
     assert read_truth(tmp_path / name, coverage=0.2).of("a", GRID, TWO).tolist() == [1, 1, 0, 1, 0, 0]
-    with pytest.raises(CohortError, match=rf"a\.\w+: is a binary mask, .* --map {value}=tumour"):
+    with pytest.raises(CohortError, match=rf"a\.\w+: The mask is binary, .* label_map=\{{'{value}': 'tumour'\}}"):
         read_truth(tmp_path).of("a", GRID, CLASSES)
     mapped = read_truth(tmp_path, {str(value): "stroma"})
     assert mapped.of("a", GRID, CLASSES).tolist()[:3] == [2, 2, 0]
@@ -110,7 +110,9 @@ def test_how_masks_are_coded_is_the_same_for_all_of_a_folder(tmp_path):
     save(tmp_path, "b.png", np.full((8, 12), 2))
     truth = read_truth(tmp_path)
     said = truth.check(TWO, ["a", "b", "c"], complete=True)
-    assert said == ["truth: masks are read as 0 unknown, 1 normal, 2 tumour; --map VALUE=CLASS says otherwise"]
+    assert str(said[0]).startswith(
+        "The masks of the ground truth are read as 0 unknown, 1 normal, 2 tumour. Set label_map"
+    )
     assert truth.of("a", GRID, TWO).tolist() == [0] * 6
     assert truth.of("b", GRID, TWO).tolist() == [1] * 6
 
@@ -124,24 +126,24 @@ def test_a_mask_that_is_not_asked_for_says_how_masks_are_coded(tmp_path, asked):
     (tmp_path / "damaged.png").write_bytes(b"x")
     binary = read_truth(tmp_path)
     said = binary.check(TWO, asked, complete=True)
-    assert said[0].startswith("truth: masks are read as 0 normal")
+    assert said[0].values["values"][0] == "0 normal"
     assert binary.of("z", GRID, TWO).tolist() == [0] * 6
     save(tmp_path, "b.png", np.full((8, 12), 2))
     coded = read_truth(tmp_path)
     said = coded.check(TWO, asked, complete=True)
-    assert said[0].startswith("truth: masks are read as 0 unknown")
-    assert "2" not in said[0]
+    assert said[0].values["values"][0] == "0 unknown"
+    assert "2" not in "".join(said[0].values["values"])
     assert coded.of("a", GRID, TWO).tolist() == [0] * 6
     assert coded.of("z", GRID, TWO).tolist() == [UNLABELLED] * 6
     said = (told := read_truth(tmp_path, {"0": "normal", "1": "tumour"})).check(TWO, asked, complete=True)
-    assert said[0].startswith("truth: masks are read as 0 normal")
+    assert said[0].values["values"][0] == "0 normal"
     assert told.of("a", GRID, TWO).tolist() == [1] * 6
 
 
 def test_two_codings_in_one_folder_are_an_error(tmp_path):
     save(tmp_path, "a.png", np.arange(96).reshape(8, 12) % 2)
     save(tmp_path, "b.png", np.arange(96).reshape(8, 12) % 2 * 255)
-    with pytest.raises(CohortError, match=r"b\.png: has the value 255; masks are 0 unknown, 1 normal"):
+    with pytest.raises(CohortError, match=r"b\.png: The mask has the value 255\. Masks are 0 unknown, 1 normal"):
         read_truth(tmp_path).check(TWO, ["a"], complete=True)
     told = read_truth(tmp_path, {"0": "normal", "1": "tumour"})
     told.check(TWO, ["a"], complete=True)
@@ -170,15 +172,17 @@ def test_values_mean_what_the_map_says(tmp_path):
     mask = np.zeros((8, 12), np.uint8)
     mask[:, :4], mask[:, 4:8], mask[:, 8:] = 7, 9, 255
     save(tmp_path, "a.png", mask)
-    with pytest.raises(CohortError, match=r"a\.png: has the value 7; masks are 0 unknown, 1 normal, .*--map 7=tumour"):
+    with pytest.raises(
+        CohortError, match=r"a\.png: The mask has the value 7\. Masks are 0 unknown, 1 normal, .*'7': 'tumour'"
+    ):
         read_truth(tmp_path).of("a", GRID, CLASSES)
     truth = read_truth(tmp_path, {"7": "stroma", "9": "normal", "255": ""})
     assert truth.of("a", GRID, CLASSES).tolist() == [2, 0, UNLABELLED] * 2
     wrong = read_truth(tmp_path, {"7": "x", "*": ""})
     for ask in (lambda: wrong.of("a", GRID, CLASSES), lambda: wrong.check(CLASSES, ["a"], True)):
-        with pytest.raises(CohortError, match="--map 7=x: 'x' is no class of the model: they are normal"):
+        with pytest.raises(CohortError, match="'7' is mapped to 'x', which is no class of the model"):
             ask()
-    with pytest.raises(CohortError, match=r"--map 8=: .* has no label '8'; it has 255, 7, 9"):
+    with pytest.raises(CohortError, match=r"There is no label '8' to map to ''\. The labels are 255, 7, 9"):
         read_truth(tmp_path, {"8": ""}).check(CLASSES, ["a"], complete=True)
     save(tmp_path, "b.png", np.full((8, 12), 8))  # another slide has it
     read_truth(tmp_path, {"8": "", "7": "stroma", "9": "normal", "255": ""}).check(CLASSES, ["a"], complete=True)
@@ -207,8 +211,8 @@ def test_masks_of_ours_say_themselves_what_their_values_are(tmp_path):
     truth.check(TWO, ["a"], complete=True)
     assert truth.of("a", GRID, TWO).tolist() == [0, 1, 1] * 2
     for label_map, said in (
-        ({"carcinoma": "cancer"}, "--map carcinoma=cancer: 'cancer' is no class of the model"),
-        ({"cancer": "tumour"}, "--map cancer=tumour: .* has no label 'cancer'; it has carcinoma, normal"),
+        ({"carcinoma": "cancer"}, "'carcinoma' is mapped to 'cancer', which is no class of the model"),
+        ({"cancer": "tumour"}, "no label 'cancer' to map to 'tumour'. The labels are carcinoma, normal"),
     ):
         with pytest.raises(CohortError, match=said):
             read_truth(tmp_path, label_map).check(TWO, ["a"], complete=True)

@@ -8,8 +8,9 @@ import torch
 
 from napari_distill2label.core.bag import Bag
 from napari_distill2label.core.errors import CohortError
-from napari_distill2label.core.events import ItemDone, ItemFailed, Notice, drain
+from napari_distill2label.core.events import ItemDone, ItemFailed, drain
 from napari_distill2label.core.geometry import PatchGrid
+from napari_distill2label.core.notices import Notice
 from napari_distill2label.core.settings import PatchSettings
 from napari_distill2label.mil.training import predict_bag
 from napari_distill2label.store.cohort import Cohort, CohortSlide
@@ -126,7 +127,7 @@ def test_only_new_slides_are_read(folder, cohort, features, tmp_path, monkeypatc
     assert read == ["none", "s12"]
     assert len(more.slides) == 13
     assert more.components is features.components
-    assert any(isinstance(event, Notice) and "1 of 14 slides" in event.message for event in events)
+    assert any(isinstance(event, Notice) and "1 of 14 slides" in str(event) for event in events)
     shutil.rmtree(folder / "s12.zarr")
 
 

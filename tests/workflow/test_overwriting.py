@@ -323,7 +323,7 @@ def test_a_run_that_cannot_be_written_to_still_predicts(predicted, slides, tmp_p
     run, out = read_only(predicted), tmp_path / "out"
     status, _, err = cli("predict", run, slides[1], "-o", out, "--format", "csv")
     assert status == 0, err
-    assert "cannot be written to (Read-only file system): patch maps are kept in" in err
+    assert "cannot be written to (Read-only file system). Patch maps are kept in" in err
     assert {path.name for path in out.glob("[!.]*")} == {"slide_001.csv", "slide_001.student.zarr"}
     assert (out / "slide_001.csv").read_bytes() == (tmp_path / "elsewhere" / "slide_001.csv").read_bytes()
     assert cli("predict", run, slides[1], "-o", out, "--format", "csv", "--threshold", ".9")[0] == 0

@@ -1,7 +1,8 @@
 import pytest
 
 from napari_distill2label.core.errors import CohortError
-from napari_distill2label.core.events import ItemFailed, Notice
+from napari_distill2label.core.events import ItemFailed
+from napari_distill2label.core.notices import Notice
 from napari_distill2label.store.bundle import load_bundle
 from napari_distill2label.store.cohort import Cohort
 from napari_distill2label.workflow.commands.predict import predict
@@ -19,14 +20,14 @@ def test_only_slides_that_nobody_gives_a_scale_are_asked_for(slides, png, tmp_pa
     assert collect(slides_without_mpp(rows))[1] == ["b"]
     assert collect(slides_without_mpp(rows, 0.5))[1] == []
     assert collect(require_mpp(rows, None))[0] == []
-    with pytest.raises(CohortError, match=r"^1 slide has no µm/px in the file, .* at 0\.5 µm/px: b\. "):
+    with pytest.raises(CohortError, match=r"^1 slide has no pixel size, .* at 0\.5 µm/px: b\. "):
         collect(require_mpp(rows, 0.5))
 
 
 def test_training_asks_once_for_all_slides_before_any_work(png, tmp_path, tiny, collect, cohort_of):
     rows = [(f"s{index}", png(f"s{index}"), "normal" if index % 2 else "tumour") for index in range(4)]
     run = tmp_path / "run"
-    with pytest.raises(CohortError, match=r"^4 slides have no µm/px in the file") as error:
+    with pytest.raises(CohortError, match=r"^4 slides have no pixel size") as error:
         collect(train(Cohort.read(cohort_of(rows)), run, tiny(patches={"mpp": 0.5}, split={"valid": 0, "test": 0})))
     assert "\n" not in str(error.value)
     assert not run.exists()
@@ -35,9 +36,9 @@ def test_training_asks_once_for_all_slides_before_any_work(png, tmp_path, tiny, 
 def test_predicting_asks_once_and_goes_on_with_the_others(trained, slides, png, collect):
     bare = [png(f"ohne {index}") for index in range(3)]
     events, maps = collect(predict(trained, [*bare, slides[0]]))
-    asked = [event.message for event in events if isinstance(event, Notice) and "have no µm/px" in event.message]
+    asked = [str(event) for event in events if isinstance(event, Notice) and "have no pixel size" in str(event)]
     assert len(asked) == 1
-    assert asked[0].startswith("3 slides have no µm/px in the file, and patches are cut at 0.5 µm/px: ohne 0, ohne 1")
+    assert asked[0].startswith("3 slides have no pixel size, and patches are cut at 0.5 µm/px: ohne 0, ohne 1")
     assert sum(isinstance(event, ItemFailed) for event in events) == 3
     assert [patch_map.slide_id for patch_map in maps] == ["slide_000"]
 

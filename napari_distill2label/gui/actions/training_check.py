@@ -6,8 +6,9 @@ from pathlib import Path
 from ...core.settings import Settings
 from ...store.cohort import Cohort
 from ...store.splits import with_splits
+from ...workflow.advice import training_advice, training_problem
+from ..messages import message_of, text_of
 from ..project.runs import RUN_NAME
-from ..training import advice
 from .scales import Known, read_scales
 
 
@@ -33,13 +34,16 @@ def free_folder(home: Path) -> Path:
 def weigh(cohort: Cohort, settings: Settings, known: Known, home: Path) -> Weighed:
     """Advice, numbers and a free folder. Opens slides whose µm/px is not known yet; called in a thread."""
     folder = str(free_folder(home))
-    if (blocker := advice.blocker(cohort, settings)) is not None:
+    if (problem := training_problem(cohort, settings)) is not None:
+        blocker = message_of(problem)
         return Weighed(blocker, scales=known, folder=folder)
     split = with_splits(cohort, settings.split, settings.seed)
     rows = [*split.in_split("train"), *split.in_split("valid")]
     known = read_scales(rows, known)
     scales = {row.slide_id: known[row.path] for row in rows if row.path in known}
-    return Weighed(None, advice.unwise(cohort, settings, scales), len(rows), known, folder)
+    return Weighed(
+        None, [text_of(notice) for notice in training_advice(cohort, settings, scales)], len(rows), known, folder
+    )
 
 
 def resumed_settings(own: Settings, panel: Settings) -> Settings:

@@ -14,11 +14,11 @@ from psygnal import Signal
 from ...core.errors import Distill2LabelError
 from ...core.events import Event, ItemDone, ItemStarted, Progress
 from ..layers import shades
+from ..messages import message_of
 from ..project.project import Maps, Project, network_of
 from ..runner.debounce import Debounce
 from ..runner.draining import Work
 from ..runner.reader import BackgroundReader
-from ..wording import in_the_window
 from . import layers, map_layers
 from .layer_watch import LayerWatch
 
@@ -124,7 +124,7 @@ class PredictionLayers:
         def failed(error: Exception) -> None:
             if not isinstance(error, Distill2LabelError):
                 raise error
-            self._project.fail(patch_map.slide_id, in_the_window(str(error)))
+            self._project.fail(patch_map.slide_id, message_of(error))
 
         key = ("map", patch_map.slide_id, network_of(patch_map))
         self._reader.request(key, lambda: shades.read(patch_map), lambda shown: self._lay_out(patch_map), failed)

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from psygnal import Signal
 
 from ...core.errors import Distill2LabelError
+from ...core.notices import Notice
 from ...store.cohort import Cohort, CohortSlide
+from ..messages import message_of
 from ..project.project import Project
 from ..runner.debounce import Debounce
 from ..runner.draining import plain_reason
 from ..runner.reader import BackgroundReader
-from ..wording import in_the_window
 from . import canvas_input, layers, ownership
 from .canvas_note import CanvasNote, CanvasState, canvas_text
 from .layer_watch import LayerWatch
@@ -186,7 +187,7 @@ class SlideView:
             slide.close()
             return
         project.opening = None
-        self._say_of_slide(*(f"{slide_id}: {notice}" for notice in slide.notices))
+        self._say_of_slide(*(notice.about(slide_id) for notice in slide.notices))
         self._clear_canvas()  # first: napari warns of layers in µm beside some in px
         self._open[slide_id] = slide
         project.forgive([slide_id])
@@ -202,15 +203,15 @@ class SlideView:
             project.opening = None
             self._clear_canvas()  # of a slide that was opened again, the picture as it was
         known = isinstance(error, Distill2LabelError)
-        reason = in_the_window(str(error) if known else plain_reason(error))
+        reason = message_of(error) if known else plain_reason(error)
         if project.current == slide_id:
             self._why_not_shown = reason
         project.fail(slide_id, reason)
         if told:
-            self._say_of_slide(str(error) if known else f"{slide_id}: {plain_reason(error)}")
+            self._say_of_slide(message_of(error) if known else f"{slide_id}: {plain_reason(error)}")
         self._write_note()
 
-    def _say_of_slide(self, *texts: str) -> None:
+    def _say_of_slide(self, *texts: "str | Notice") -> None:
         """Tell of the slide that was asked for; what was told of the one before is no news any more."""
         self.message_over.emit()
         self.is_telling = True

@@ -30,6 +30,7 @@ from ...store.project_file import (
     to_project_file,
     write_project_file,
 )
+from ..messages import message_of
 from ..runner.debounce import Debounce
 from ..runner.jobs import Job, JobQueue
 from ..runner.reader import BackgroundReader
@@ -235,7 +236,7 @@ class Autosave:
     def _failed(self, error: Exception) -> None:
         self._writing = False
         self._kept = self._content()  # not again and again: the next edit tries anew
-        self.reason = str(error)
+        self.reason = message_of(error)
         self.changed.emit()
 
     # ---- restoring ------------------------------------------------------------------------------------------------
@@ -390,7 +391,7 @@ class Autosave:
                 return f"Settings restored: {choices}." if self._choices.apply(choices) else ""
         except (SettingsError, ValueError, RecursionError) as error:  # the last two: of very deep nesting
             self._spare = True
-            why = textwrap.shorten(str(error), 300)
+            why = textwrap.shorten(message_of(error), 300)
             return f"The saved settings cannot be used and were moved to {bak}: {why}"
         self._spare = now != choices
         return (
@@ -405,13 +406,13 @@ class Autosave:
         self._reader.request(
             "restore corrections", partial(corrections.read, path),
             lambda points: own.take(points, path) if self.corrections_path == path else None,  # else of slides before
-            lambda error: self._project.tell(str(error)),
+            lambda error: self._project.tell(message_of(error)),
         )  # fmt: skip
 
     def _unreadable(self, error: Exception) -> None:
         """A damaged file is set aside before it is written over."""
         name = _set_aside(self.path)
-        self._project.tell(f"{error}. It is set aside as {name}; the table is shown as it is.")
+        self._project.tell(f"{message_of(error)} It is set aside as {name}; the table is shown as it is.")
 
 
 # ---- in another thread ------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from ...store.corrections import Patches, SlideCorrections
 from ...store.files.outputs import Outputs
 from ...store.splits import with_splits
 from ...store.tables.points import Points
+from ..messages import message_of
 from .project import Project
 
 if TYPE_CHECKING:
@@ -208,7 +209,7 @@ class Corrections:
                 raise
             path = self.default_path()  # somebody else changed the file: it is left to them
             self.writer(path)()
-            self._project.tell(f"{error}. Your corrections are in {path} instead")
+            self._project.tell(f"{message_of(error)} Your corrections are in {path} instead")
         self.path, self.unsaved = path, False
         self.changed.emit(None)
         return path

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from ...core.errors import BundleError
 from ...core.events import Progress, Task
+from ...core.messages import Remedy
 from ...store.cohort import Cohort
+from ..messages import message_of
 from ..runner.jobs import Work
 
 if TYPE_CHECKING:
@@ -69,7 +71,7 @@ def of_run(run: "Run") -> LoadedModel:
     from ...store.maps.patch_map import PatchMap
 
     if not run.models:
-        raise BundleError(f"{run.folder}: has no trained model yet; finish the run with resume")
+        raise BundleError("The run has no trained model yet.", file=run.folder, remedy=Remedy("resume"))
     bundles = {network: load_bundle(run.bundle(network)) for network in run.models}
     weights = {bundle.config.weights_sha256 for bundle in bundles.values()}
     maps, stale, notices = [], [], []
@@ -77,7 +79,7 @@ def of_run(run: "Run") -> LoadedModel:
         try:
             patch_map = PatchMap.open(path)
         except BundleError as error:
-            notices.append(str(error))
+            notices.append(message_of(error))
         else:
             if patch_map.is_complete and patch_map.model.get("weights_sha256") in weights:
                 (stale if has_changed(patch_map) else maps).append(patch_map)

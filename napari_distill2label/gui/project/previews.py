@@ -5,13 +5,11 @@ The table asks for the rows in sight; the others follow one by one while nothing
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
 from psygnal import Signal
 
 from ...slides.preview import SlidePreview, read_preview
 from ..runner.reader import BackgroundReader
-from ..wording import in_the_window
 from .project import Project
 
 KEPT = 2000  # previews, 12 KB each
@@ -67,7 +65,6 @@ class Previews:
 
     def _ask(self, slide_id: str, path: object) -> None:
         def done(found: SlidePreview) -> None:
-            found = replace(found, reason=in_the_window(found.reason))
             self._asked.discard(slide_id)
             self._previews[path] = found
             if found.mpp is not None:

@@ -15,10 +15,11 @@ from psygnal import Signal, evented
 
 from ...core.classes import RGB, colours_of
 from ...core.errors import CohortError, SettingsError
-from ...core.events import Event, ItemDone, ItemFailed, Notice
+from ...core.events import Event, ItemDone, ItemFailed
+from ...core.notices import Notice
 from ...core.paths import canonical_path, is_url
 from ...store.cohort import Cohort, CohortSlide
-from ..wording import in_the_window
+from ..messages import message_of, text_of
 from .history import History
 from .loaded_model import LoadedModel
 from .preferences import Preferences
@@ -158,9 +159,9 @@ class Project:
         """Do again what was undone last; return what it was."""
         return self.history.redo()
 
-    def tell(self, text: str) -> None:
+    def tell(self, what: "str | Notice | BaseException") -> None:
         """Let the user know something."""
-        text = in_the_window(text)
+        text = text_of(what)
         self.notices.append(text)
         self.message.emit(text)
 
@@ -323,10 +324,10 @@ class Project:
     def take_event(self, job: "Job", event: Event) -> None:
         """Take what a job says of slides while it runs."""
         if isinstance(event, Notice):
-            job.notes.append(in_the_window(event.message))
-            self.tell(event.message)
+            job.notes.append(text_of(event))
+            self.tell(event)
         elif isinstance(event, ItemFailed):
-            reason = in_the_window(str(event.error))
+            reason = message_of(event.error)
             job.notes.append(f"{event.item}: {reason}")
             self.tell(f"{event.item}: {reason}")
             self.fail(event.item, reason)

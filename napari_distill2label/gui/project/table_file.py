@@ -10,11 +10,13 @@ from pathlib import Path
 
 from ...core.classes import split_label
 from ...core.errors import CohortError, OutputError
+from ...core.notices import Notice
 from ...core.paths import is_url
 from ...store.cohort import Cohort
 from ...store.cohort_edits import LabelRow, MergedLabels, merge_labels, read_labels
 from ...store.files.outputs import Outputs
 from ...store.files.signature import file_signature
+from ..messages import text_of
 
 CLASSES = ("normal", "tumour")  # until the user or a table says otherwise
 NAMED = 3  # slides named in a message
@@ -32,7 +34,7 @@ class FoundCohort:
 
     path: Path
     cohort: Cohort
-    notices: tuple[str, ...]
+    notices: tuple[Notice | CohortError, ...]
     signature: str
 
 
@@ -42,7 +44,7 @@ class FoundLabels:
 
     path: Path
     rows: tuple[LabelRow, ...]
-    notices: tuple[str, ...]
+    notices: tuple[Notice | CohortError, ...]
 
     def onto(self, cohort: Cohort) -> MergedLabels:
         """The labels on the slides there are by now: reading took its time."""
@@ -58,7 +60,8 @@ class FoundLabels:
         parts = [f"{said}. Undo takes them back"]
         if merged.new_classes:
             parts.append(f"new classes: {', '.join(merged.new_classes)}")
-        return ". ".join([*parts, *self.notices, *merged.notices])
+        notices = map(text_of, (*self.notices, *merged.notices))
+        return f"{'. '.join(parts)}. {' '.join(notices)}".strip()
 
 
 def found_in(path: Path, cohort: Cohort, own: Path | None) -> FoundCohort | FoundLabels:
@@ -91,10 +94,10 @@ def _with_own_classes(cohort: Cohort, rows: Sequence[LabelRow]) -> MergedLabels:
     except CohortError as error:
         if set(merged.cohort.classes) <= set(CLASSES):
             return replace(merged, cohort=replace(merged.cohort, classes=CLASSES), new_classes=())
-        return replace(merged, notices=(*merged.notices, str(error)))
+        return replace(merged, notices=(*merged.notices, error))
 
 
-def opened_cohort(path: str | os.PathLike[str], classes: tuple[str, ...]) -> tuple[Cohort, list[str]]:
+def opened_cohort(path: str | os.PathLike[str], classes: tuple[str, ...]) -> tuple[Cohort, list[Notice | CohortError]]:
     """(cohort, notices) of a table, its classes settled as far as they can be. Any thread may call.
 
     `classes` are those in use: they stay where the labels of the table fit them and do not say which is negative.
@@ -106,7 +109,7 @@ def opened_cohort(path: str | os.PathLike[str], classes: tuple[str, ...]) -> tup
     except CohortError as error:
         found = {name for row in cohort.labelled for name in split_label(row.label)}
         if found and not found <= set(classes):
-            return replace(cohort, classes=()), [*notices, str(error)]
+            return replace(cohort, classes=()), [*notices, error]
         return replace(cohort, classes=classes), notices
 
 

@@ -13,12 +13,13 @@ from typing import Any
 from psygnal import Signal
 
 from ...core.errors import CohortError, Distill2LabelError
-from ...core.events import Notice
+from ...core.notices import Notice, NoticeCode
 from ...core.settings import PatchSettings
 from ...slides.tissue_mask import TissueMask
 from ...store.files.atomic import write_bytes
 from ...store.files.outputs import Outputs
 from ...store.files.safe_names import safe_name
+from ..messages import message_of
 from ..runner.debounce import Debounce
 from ..runner.reader import BackgroundReader
 from .project import Project
@@ -185,7 +186,7 @@ class Tissue:
             (TISSUE, slide_id), read, partial(self._take_found, slide_id), partial(self._failed, slide_id)
         )
 
-    def _take_found(self, slide_id: str, found: tuple[Path, TissueMask, list[str]]) -> None:
+    def _take_found(self, slide_id: str, found: tuple[Path, TissueMask, list[Notice]]) -> None:
         path, mask, notices = found
         self.looking.discard(slide_id)
         self._painted.pop(slide_id, None)
@@ -197,7 +198,9 @@ class Tissue:
 
     def _failed(self, slide_id: str, error: Exception) -> None:
         self.looking.discard(slide_id)
-        self._project.tell(str(error) if isinstance(error, Distill2LabelError) else f"{slide_id}: tissue: {error}")
+        self._project.tell(
+            message_of(error) if isinstance(error, Distill2LabelError) else f"{slide_id}: tissue: {error}"
+        )
         self.changed.emit()
 
     def _forget_all(self) -> None:
@@ -209,7 +212,7 @@ class Tissue:
 # ---- in another thread ------------------------------------------------------------------------------------------
 
 
-def _found(row: Any, folder: Path, grid: PatchSettings) -> tuple[Path, TissueMask, list[str]]:
+def _found(row: Any, folder: Path, grid: PatchSettings) -> tuple[Path, TissueMask, list[Notice]]:
     from ...slides.registry import open_slide
     from ...slides.tissue import segment_tissue
 
@@ -218,17 +221,17 @@ def _found(row: Any, folder: Path, grid: PatchSettings) -> tuple[Path, TissueMas
         try:
             while True:
                 event = next(work)
-                notices += [event.message] if isinstance(event, Notice) else []
+                notices += [event] if isinstance(event, Notice) else []
         except StopIteration as stop:
             mask = stop.value
-    notices += [f"{row.slide_id}: {notice}" for notice in mask.notices]
+    notices += [notice.about(row.slide_id) for notice in mask.notices]
     if not mask.mask.any():
-        notices.append(f"{row.slide_id}: no tissue was found by the rule {grid.tissue!r}: paint it on the layer")
+        notices.append(Notice(NoticeCode.NO_TISSUE, {"method": grid.tissue}, row.slide_id))
     path = folder / f"{safe_name(row.slide_id)}.geojson"
     return _written(path, mask, row.slide_id), mask, notices
 
 
-def _loaded(row: Any, path: Path, kept: Path) -> tuple[Path, TissueMask, list[str]]:
+def _loaded(row: Any, path: Path, kept: Path) -> tuple[Path, TissueMask, list[Notice]]:
     from ...slides.registry import open_slide
 
     with open_slide(row.path, row.mpp) as slide:

@@ -13,6 +13,7 @@ from ...core.paths import may_run_code
 from ...core.presets import build_settings
 from ...core.settings import Settings, merged, without_keys
 from ...store.project_file import SavedChoices
+from ..messages import message_of
 from ..runner.draining import plain_reason
 from ..runner.reader import BackgroundReader
 from .project import Project
@@ -152,7 +153,7 @@ class TrainingChoices:
 
     def _not_described(self, error: Exception) -> None:
         known = isinstance(error, Distill2LabelError)
-        self.encoder_problem = str(error) if known else f"{self._encoder}: {plain_reason(error)}"
+        self.encoder_problem = message_of(error) if known else f"{self._encoder}: {plain_reason(error)}"
         self.changed.emit()
 
     # ---- features -------------------------------------------------------------------------------------------------

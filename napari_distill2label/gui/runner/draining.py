@@ -19,7 +19,7 @@ from typing import Any
 from ...core.errors import Distill2LabelError, without_frames
 from ...core.events import Event, Progress
 from ...core.resource_errors import is_disk_full, is_out_of_memory
-from ..wording import in_the_window
+from ..messages import message_of
 
 Work = Generator[Event, None, Any]
 MIN_INTERVAL = 0.1  # s between two `Progress` events that reach the window; others pass at once
@@ -93,7 +93,7 @@ def then(work: Work, finish: Callable[[Any], Any]) -> Work:
 def failure_of(error: BaseException) -> Failure:
     """An exception as an outcome: in plain words, with its traceback, and without what it keeps alive."""
     known = isinstance(error, Distill2LabelError)
-    message = in_the_window(str(error)) if known else plain_reason(error)
+    message = message_of(error) if known else plain_reason(error)
     details = "".join(traceback.format_exception(error))
     return Failure(message, details, without_frames(error), not known and is_out_of_memory(error))
 

@@ -23,6 +23,7 @@ from qtpy.QtWidgets import (
 )
 
 from ...core.errors import Distill2LabelError
+from ..messages import message_of
 from ..plain_text import as_plain
 from ..runner.jobs import Job, JobQueue
 from ..session import Session
@@ -80,7 +81,7 @@ def told(method: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return method(self, *args, **kwargs)
         except (Distill2LabelError, OSError) as error:
-            self.problem.emit(str(error))
+            self.problem.emit(message_of(error))
             return None
 
     return slot

@@ -12,6 +12,7 @@ from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from ...core.errors import Distill2LabelError, SettingsError
+from ..messages import message_of
 from ..session import Session
 
 if TYPE_CHECKING:
@@ -209,6 +210,6 @@ def _slot(
         try:
             action(*arguments)
         except (Distill2LabelError, OSError) as error:
-            report(str(error))
+            report(message_of(error))
 
     return slot

@@ -21,7 +21,6 @@ from ..plain_text import as_plain
 from ..runner.jobs import Cancelled, Done, Failure, Job
 from ..runner.times import about, duration
 from ..session import Session
-from ..wording import in_the_window
 from .controls import Fold, button, cancel_job, open_jobs, row
 from .error_report import versions
 from .steps import ElidedLabel
@@ -237,7 +236,7 @@ class StatusStrip(QWidget):
         if not self._has_failed_job:
             self._failed_kind = None
         card = self.second if self._has_failed_job else self.card
-        card.show_message(in_the_window(text), error=True)
+        card.show_message(text, error=True)
 
     def take_back(self, text: str) -> None:
         """Something that was to be known is no news any more."""

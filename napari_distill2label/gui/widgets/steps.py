@@ -18,9 +18,9 @@ from qtpy.QtWidgets import (
 
 from ...core.errors import Distill2LabelError
 from ..actions import requirements
+from ..messages import message_of
 from ..plain_text import as_plain
 from ..session import Session
-from ..wording import in_the_window
 from .controls import Panel, is_in_use, open_jobs
 from .replies import Reply
 from .window_state import window_state
@@ -80,7 +80,7 @@ def state_of(step: str, panel: Panel) -> State:
     try:
         return State(mark, panel.headline())
     except Distill2LabelError as error:  # a folder that is gone must not stop the header
-        return State(mark, in_the_window(str(error)))
+        return State(mark, message_of(error))
 
 
 # ---- widgets ------------------------------------------------------------------------------------------------------

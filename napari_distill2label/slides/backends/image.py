@@ -11,6 +11,7 @@ import numpy as np
 from PIL import BmpImagePlugin, Image, ImageFile, Jpeg2KImagePlugin, JpegImagePlugin, PngImagePlugin
 
 from ...core.errors import SlideError
+from ...core.notices import Notice, NoticeCode
 from .colour import from_cmyk, on_white
 from .headers import JPEG_2000, Codestream, codestream
 from .protocol import ArrayLevel, Source, not_brightfield
@@ -51,7 +52,7 @@ def open_source(path: Path) -> Source:
     with reader(path) as image:
         _check(path, image)
         image.load()  # a truncated file raises here; later it would be a half grey picture
-        pixels, notice = _on_white(image) if _has_alpha(image) else (_opaque(image), "")
+        pixels, notice = _on_white(image) if _has_alpha(image) else (_opaque(image), None)
         notices = (notice, _inks(image), _turned(image))
         icc = image.info.get("icc_profile") if image.mode != "CMYK" else None
     return Source([ArrayLevel(pixels)], notices=tuple(filter(None, notices)), icc=icc)
@@ -102,17 +103,17 @@ def _opaque(image: Image.Image) -> np.ndarray:
     return np.array(image) if image.mode == "RGB" else _converted(image, lambda part: np.asarray(part.convert("RGB")))
 
 
-def _on_white(image: Image.Image) -> tuple[np.ndarray, str]:
+def _on_white(image: Image.Image) -> tuple[np.ndarray, Notice | None]:
     """Return (h, w, 3) uint8 and a notice; an image that would be invisible is treated as opaque."""
     if image.mode in ("RGBA", "LA", "PA") and image.getchannel("A").getextrema() == (0, 0):
         pixels = _converted(image, lambda part: np.asarray(part.convert("RGBA"))[..., :3])
-        return pixels, "says that it is transparent everywhere: shown as if it were opaque"
+        return pixels, Notice(NoticeCode.TRANSPARENT)
 
     def lay(part: Image.Image) -> np.ndarray:
         rgba = np.asarray(part.convert("RGBA"))
         return on_white(rgba[..., :3], rgba[..., 3:])
 
-    return _converted(image, lay), ""
+    return _converted(image, lay), None
 
 
 def _converted(image: Image.Image, convert: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
@@ -125,14 +126,12 @@ def _converted(image: Image.Image, convert: Callable[[Image.Image], np.ndarray])
     return pixels
 
 
-def _inks(image: Image.Image) -> str:
-    if image.mode != "CMYK":
-        return ""
-    return "stored as inks (CMYK): turned into R, G, B by the plain formula, no press's profile"
+def _inks(image: Image.Image) -> Notice | None:
+    return Notice(NoticeCode.CMYK) if image.mode == "CMYK" else None
 
 
-def _turned(image: Image.Image) -> str:
+def _turned(image: Image.Image) -> Notice | None:
     turned = 1
     with suppress(Exception):  # the picture is shown even if its metadata cannot be read
         turned = image.getexif().get(_ORIENTATION, 1)
-    return f"is to be turned or mirrored (orientation {turned} of EXIF) and shown as stored" if turned != 1 else ""
+    return None if turned == 1 else Notice(NoticeCode.AS_STORED, {"orientation": int(turned), "by": "EXIF"})

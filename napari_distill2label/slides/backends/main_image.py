@@ -3,6 +3,8 @@
 import re
 from collections.abc import Mapping
 
+from ...core.notices import Notice, NoticeCode
+
 _KINDS = "label|macro|thumbnail|overview|map"
 # "label", "Label image", "CMU-1.svs [label image]", Aperio's second line "macro 1280x431".
 _BESIDE = re.compile(
@@ -17,7 +19,7 @@ def kind_of(name: str) -> str:
     return named[1].lower() if named else ""
 
 
-def largest(areas: Mapping[int, int], n_images: int, sizes: Mapping[int, str]) -> tuple[int, str]:
+def largest(areas: Mapping[int, int], n_images: int, sizes: Mapping[int, str]) -> tuple[int, Notice | None]:
     """Return (number, notice) of the slide among images, by their areas; the first of equally large ones.
 
     The notice says which of `n_images` was chosen if it is not the first, or if another may be a slide too; `sizes` are
@@ -26,11 +28,9 @@ def largest(areas: Mapping[int, int], n_images: int, sizes: Mapping[int, str]) -
     chosen = max(areas, key=lambda number: (areas[number], -number))
     others = sum(area * _LARGE >= areas[chosen] for number, area in areas.items() if number != chosen)
     if chosen == 0 and not others:
-        return chosen, ""
-    more = "; of others that are as large, or nearly so, nothing is read" if others else ""
-    return chosen, (
-        f"holds {n_images} images: the largest, number {chosen + 1} ({sizes[chosen]}), is taken for the slide{more}"
-    )
+        return chosen, None
+    values = {"n": n_images, "chosen": chosen + 1, "size": sizes[chosen], "others": others > 0}
+    return chosen, Notice(NoticeCode.SEVERAL_IMAGES, values)
 
 
 def only_beside(kinds: list[str]) -> str:

@@ -14,6 +14,7 @@ import zarr
 
 from ...core.errors import SlideError
 from ...core.geometry import Mpp
+from ...core.notices import Notice, NoticeCode
 from ...core.paths import is_url
 from ...core.zarr_codecs import unsafe_codec
 from ..scale import UM_PER_UNIT, parse_number
@@ -73,7 +74,7 @@ def open_source(path: Path | str) -> Source:
         _check(path, array, image)
         levels.append(ZarrLevel(array, image.axes, probe, levels))
     channels = dict(zip(image.axes, arrays[0][0].shape, strict=True)).get("c", 1)
-    alpha = "its fourth channel is taken for opacity, and what is transparent lies on white" if channels == 4 else ""
+    alpha = Notice(NoticeCode.OPACITY_CHANNEL) if channels == 4 else None
     return Source(
         levels,
         _mpp(image, arrays[0][1]),
@@ -107,11 +108,11 @@ def _open_group(path: Path | str) -> zarr.Group:
         raise SlideError(f"{path}: no OME-Zarr folder is there: check the URL") from error
 
 
-def _main_image(path: Path | str, top: zarr.Group) -> tuple[_Image, str]:
+def _main_image(path: Path | str, top: zarr.Group) -> tuple[_Image, Notice | None]:
     """Return the image that is the slide, and a notice if it is not the first; never a photograph of the label."""
     image = _image_of(top)
     if image is not None:
-        return image, ""
+        return image, None
     numbered = (top.get(str(index)) for index in count())
     groups = takewhile(lambda group: group is not None, numbered)
     images = [_image_of(group) for group, _ in zip(groups, range(_MOST_IMAGES), strict=False)]
@@ -159,10 +160,10 @@ def _check(path: Path | str, array: zarr.Array[Any], image: _Image) -> None:
         )
 
 
-def _missing(path: Path | str, levels: Sequence[ZarrLevel]) -> str:
+def _missing(path: Path | str, levels: Sequence[ZarrLevel]) -> Notice | None:
     """Describe how many chunks are missing. `SlideError` if no level has any."""
     if not isinstance(path, Path):
-        return ""  # servers seldom list their files; a missing chunk is noticed when it is read
+        return None  # servers seldom list their files; a missing chunk is noticed when it is read
     told, any_there = [], False
     for index, level in enumerate(levels):
         if level.n_chunks > _MOST_COUNTED:
@@ -174,12 +175,7 @@ def _missing(path: Path | str, levels: Sequence[ZarrLevel]) -> str:
             told.append(f"{level.n_chunks - there} of {level.n_chunks} of level {index}")
     if not any_there:
         raise SlideError(f"{path}: its pixels are missing, none of its chunks is there: copy the folder again")
-    if not told:
-        return ""
-    return (
-        f"chunks are missing ({', '.join(told)}), left out by the writer or lost: such a place is filled from a finer "
-        "level, is blank where the other levels are, and else counts as damaged"
-    )
+    return Notice(NoticeCode.CHUNKS_MISSING, {"missing": told}) if told else None
 
 
 def _mpp(image: _Image, dataset: Mapping[str, Any]) -> Mpp | None:

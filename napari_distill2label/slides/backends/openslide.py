@@ -16,6 +16,7 @@ import numpy as np
 
 from ...core.errors import SlideError
 from ...core.geometry import Mpp
+from ...core.notices import Notice, NoticeCode
 from ..pyramid import downsamples
 from ..scale import parse_number
 from ..threads import for_each
@@ -214,10 +215,7 @@ def _of_scanned_area(source: Source, levels: Sequence[OpenSlideLevel], bounds: B
     y, x, h, w = area
     steps = downsamples(levels)
     cropped = [level.cropped(area, step) for level, step in zip(levels, steps, strict=True)]
-    notice = (
-        f"the scanned area is {w} × {h} px of a canvas of {canvas[1]} × {canvas[0]} px: positions count from the "
-        f"corner of the area (x={x}, y={y} of the canvas), as QuPath's do"
-    )
+    notice = Notice(NoticeCode.SCANNED_AREA, {"area": (h, w), "canvas": canvas, "corner": (y, x)})
     return replace(
         source,
         levels=cropped,

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from ...core.geometry import Mpp
+from ...core.notices import Notice
 
 _GLANCE_PX = 2048
 _DARK = 64  # of 255; glass without tissue is far brighter
@@ -73,7 +74,7 @@ class Source:
     associated
         Label, macro, thumbnail…, each read when called: (h, w, 3) uint8.
     notices
-        Sentences for the user about how the file is read.
+        How the file is read, for the user.
     canvas_origin
         (y, x) of level 0 in the canvas of the scanner's software and OpenSlide; see `Slide`.
     canvas_shape
@@ -94,7 +95,7 @@ class Source:
     mpp: Mpp | None = None
     close: Callable[[], None] = lambda: None
     associated: Mapping[str, Callable[[], np.ndarray]] = field(default_factory=dict)
-    notices: tuple[str, ...] = ()
+    notices: tuple[Notice, ...] = ()
     canvas_origin: tuple[int, int] = (0, 0)
     canvas_shape: tuple[int, int] | None = None
     downsamples: Sequence[float] = ()

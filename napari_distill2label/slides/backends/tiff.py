@@ -17,6 +17,7 @@ import tifffile
 
 from ...core.errors import SlideError
 from ...core.geometry import Mpp
+from ...core.notices import Notice, NoticeCode
 from ...core.paths import LABELS_NAMESPACE
 from ..scale import UM_PER_UNIT, parse_number
 from .files import SharedFile
@@ -132,9 +133,9 @@ def _pages(path: Path, tiff: tifffile.TiffFile, level: tifffile.TiffPageSeries) 
     return pages
 
 
-def _turned(series: tifffile.TiffPageSeries) -> str:
-    turned = series.keyframe.tags.valueof(_ORIENTATION, 1)
-    return f"is to be turned or mirrored (orientation {int(turned)} of TIFF) and shown as stored" if turned != 1 else ""
+def _turned(series: tifffile.TiffPageSeries) -> Notice | None:
+    turned = int(series.keyframe.tags.valueof(_ORIENTATION, 1))
+    return None if turned == 1 else Notice(NoticeCode.AS_STORED, {"orientation": turned, "by": "TIFF"})
 
 
 def _associated_series(tiff: tifffile.TiffFile, chosen: int) -> Iterator[tuple[int, str]]:

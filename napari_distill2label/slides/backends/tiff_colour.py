@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import tifffile
 
+from ...core.notices import Notice, NoticeCode
 from .colour import from_cmyk, from_ycbcr, on_white
 
 JPEG = (6, 7, 34892, 33007)
@@ -30,7 +31,7 @@ class Colours(NamedTuple):
     """Conversion of a level's channels to R, G, B; `other` describes them if it is only a rendering."""
 
     to_rgb: ToRgb
-    notice: str = ""
+    notice: Notice | None = None
     other: str = ""
 
 
@@ -95,7 +96,7 @@ def _colours(key: tifffile.TiffPage, photometric: int, wanted: int, found: str) 
     if photometric == _INKS:
         if key.tags.valueof(_INK_SET, _CMYK) != _CMYK:
             raise NotRgbError(f"{found}, inks other than cyan, magenta, yellow and black")
-        return Colours(from_cmyk, "stored as inks (CMYK): turned into R, G, B by the plain formula, no press's profile")
+        return Colours(from_cmyk, Notice(NoticeCode.CMYK))
     if photometric == _YCBCR:
         if key.is_subsampled or key.compression in tifffile.TIFF.IMAGE_COMPRESSIONS:
             raise NotRgbError(f"{found}, with compression {getattr(key.compression, 'name', key.compression)}")
@@ -106,7 +107,7 @@ def _colours(key: tifffile.TiffPage, photometric: int, wanted: int, found: str) 
             raise NotRgbError(f"{found}, with coefficients that cannot be")
         return Colours(
             partial(from_ycbcr, luma=luma, reference=reference),
-            "stored as brightness and two colour differences (Y, Cb, Cr): turned into R, G, B",
+            Notice(NoticeCode.YCBCR),
         )
     return Colours(_as_it_is)
 
@@ -118,7 +119,7 @@ def _palette(key: tifffile.TiffPage, found: str) -> Colours:
     if table.max() < 256:  # instead of 65535: several programs write it so
         return Colours(
             partial(_looked_up, table=np.ascontiguousarray(table.T.astype(np.uint8))),
-            "the values of its colour table are 8-bit, where TIFF has 16: taken as 8-bit",
+            Notice(NoticeCode.PALETTE_8_BIT),
         )
     return Colours(partial(_looked_up, table=np.ascontiguousarray((table.T >> 8).astype(np.uint8))))
 

@@ -6,6 +6,7 @@ import struct
 import tifffile
 
 from ...core.errors import SlideError
+from ...core.notices import Notice
 from .main_image import kind_of, largest, only_beside
 
 _PAGE_NAME = 285
@@ -44,7 +45,7 @@ def beside(series: tifffile.TiffPageSeries) -> str:
     return next(filter(None, map(kind_of, names)), "")
 
 
-def main_series(path: object, tiff: tifffile.TiffFile) -> tuple[int, str]:
+def main_series(path: object, tiff: tifffile.TiffFile) -> tuple[int, Notice | None]:
     """Return (index, notice) of the image that is the slide.
 
     The notice says which image was chosen if it is not the first, or if another one is about as large.

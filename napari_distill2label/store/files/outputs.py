@@ -21,6 +21,7 @@ from typing import Literal, NamedTuple
 from filelock import FileLock, Timeout
 
 from ...core.errors import FolderInUseError, OutputError
+from ...core.messages import Remedy
 from ...core.paths import RECORD, is_url
 from .atomic import atomic_path, clear_leftovers, sync_open
 from .lock import describe_holder, make_folder, remove_empty, write_holder
@@ -89,7 +90,7 @@ class Outputs:
         for standing in ("input", "folder", "foreign"):
             lost = [path for path, has in found if has == standing]
             if lost and not (standing == "foreign" and self.overwrite):
-                raise OutputError(_problem_text(lost, standing, self._damaged(lost)), lost, standing)
+                raise _error(lost, standing, self._damaged(lost))
 
     def standing(self, path: PathLike, exactly: bool = False) -> "Standing":
         """Return what is at `path`. Unless `exactly`, a file with the recorded size and time counts as ours."""
@@ -123,7 +124,7 @@ class Outputs:
     def _check_exactly(self, path: Path) -> None:
         standing = self.standing(path, exactly=True)
         if standing in ("input", "folder") or (standing == "foreign" and not self.overwrite):
-            raise OutputError(_problem_text([path], standing, self._damaged([path])), [path], standing)
+            raise _error([path], standing, self._damaged([path]))
 
     def _record(self, folder: Path) -> "_Record":
         with self._lock:
@@ -137,23 +138,21 @@ class Outputs:
 Standing = Literal["free", "ours", "foreign", "folder", "input"]
 
 
-def _problem_text(paths: Sequence[Path], standing: str, damaged: Path | None) -> str:
-    """Return one line: what is in the way, and what to do."""
+def _error(paths: Sequence[Path], standing: str, damaged: Path | None) -> OutputError:
+    """Return the error that says what is in the way."""
     folder = paths[0].parent
     names = [path.name if path.parent == folder else str(path) for path in paths[:MAX_NAMED]]
     listed = ", ".join(names) + (f" and {len(paths) - MAX_NAMED} more" if len(paths) > MAX_NAMED else "")
     if standing == "input":
-        return (
-            f"{folder}: {listed}: the results would be written onto what is read here. "
-            "Choose another folder for the results"
-        )
-    if standing == "folder":
-        return f"{folder}: {listed}: this program did not make this folder and leaves it alone. Choose another folder"
-    why = f"the list {damaged.name} of what was written here is damaged" if damaged else "or that was changed since"
-    return (
-        f"{folder}: {listed}: there is a file that this program did not write, {why}. "
-        "Choose another folder, or add --overwrite to replace what is there"
-    )
+        problem = "the results would be written onto what is read here."
+    elif standing == "folder":
+        problem = "this program did not make this folder and leaves it alone."
+    else:
+        why = f"the list {damaged.name} of what was written here is damaged" if damaged else "or that was changed since"
+        problem = f"there is a file that this program did not write, {why}."
+    replace = Remedy("set", "overwrite", True) if standing == "foreign" else None
+    remedy = Remedy("other_folder", alternative=replace)
+    return OutputError(f"{folder}: {listed}: {problem}", paths, standing, remedy)
 
 
 # ---- what is read -------------------------------------------------------------------------------------------------

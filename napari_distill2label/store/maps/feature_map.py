@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ...core.errors import BundleError
 from ...core.geometry import Block, PatchGrid, PatchPoints
+from ...core.messages import Remedy
 from ..files.own_groups import FEATURE_MAP, is_own_group
 from .zarr_group import check_array, digest_of, first_line_of, open_group, open_patches, patch_array, to_plain_json
 
@@ -206,8 +207,9 @@ class FeatureMap:
             raise BundleError(f"{path}: is no feature map that can be read ({first_line_of(error)})") from None
         if missing := len(found) - int((found._intact() | (found._sums == UNREADABLE)).sum()):
             raise BundleError(
-                f"{path}: {missing} of its {len(found)} patches have no features, or damaged ones: compute them again "
-                "with `features`, or give --encoder"
+                f"{missing} of the {len(found)} patches have no features, or damaged ones. They can be computed again.",
+                file=path,
+                remedy=Remedy("choose", "inputs.encoder"),
             )
         return found
 

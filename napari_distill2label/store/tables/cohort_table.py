@@ -25,6 +25,7 @@ from ...core.classes import (
     split_label,
 )
 from ...core.errors import CohortError
+from ...core.notices import Notice, NoticeCode
 from ...core.paths import is_url, slide_name, why_not_url
 from ...core.text import quoted, shown
 from ...slides.discovery import is_own_output
@@ -43,7 +44,6 @@ ALIASES = {
     "split": (),
 }
 SPLIT_NAMES = {"val": "valid", "validation": "valid", "training": "train"}
-MAX_NAMED = 3  # values, names or slides named in a notice; the others are counted
 _TCGA = re.compile(r"TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}(?![A-Z0-9])", re.IGNORECASE)  # project, site, participant
 _MOST_COMPARED = 200  # class names among which near spellings are looked for
 _written: dict[str, str] = {}  # digests of the tables this process has written, by path: they need no backup
@@ -226,30 +226,24 @@ class _Parser:
             slides = [replace(s, case_id=cases[s.case_id]) if s.case_id in cases else s for s in slides]
         return list(slides)
 
-    def notices(self) -> list[str]:
-        """A line for each kind of thing."""
-        lines = []
+    def notices(self) -> list[Notice]:
+        """A notice for each kind of thing."""
+        found, file = [], str(self.table)
         for column, cells in self.empty_cells.items():
-            what = {"label": "no label", "case_id": "no case", "mpp": "no µm/px", "split": "no split"}[column]
-            lines.append(f"{self.table}: {cells.total()} cells are read as {what}: {_examples(cells)}")
+            found.append(Notice(NoticeCode.CELLS_EMPTY, {"file": file, "column": column, "cells": dict(cells)}))
         for common, names in _grouped(self.spelling).items():
-            told = _examples({name: self.names[name] for name in names})
-            lines.append(f"{self.table}: labels spelled differently are one class {quoted(common)}: {told}")
+            spellings = {name: self.names[name] for name in names}
+            found.append(Notice(NoticeCode.LABEL_SPELLINGS, {"file": file, "name": common, "spellings": spellings}))
         if cases := _grouped(self.case_spelling):
-            some = " and ".join(map(quoted, next(iter(cases.values()))[:MAX_NAMED]))
-            lines.append(f"{self.table}: {len(cases)} cases have case_ids that differ only in spelling, as {some}")
+            values = {"file": file, "n": len(cases), "spellings": next(iter(cases.values()))}
+            found.append(Notice(NoticeCode.CASE_SPELLINGS, values))
         classes = list(dict.fromkeys(self.spelling.values()))
         for one, other in near_spellings(classes) if len(classes) <= _MOST_COMPARED else ():
-            lines.append(
-                f"{self.table}: the classes {quoted(one)} and {quoted(other)} are spelled nearly alike: if they are "
-                "one, give all their slides the same label"
-            )
+            found.append(Notice(NoticeCode.CLASSES_ALIKE, {"file": file, "one": one, "other": other}))
         if self.patients:
-            lines.append(
-                f"{self.table}: {self.patients.total()} slides have no case_id; their TCGA barcodes name "
-                f"{len(self.patients)} patients, which are taken for it"
-            )
-        return lines
+            values = {"file": file, "slides": self.patients.total(), "patients": len(self.patients)}
+            found.append(Notice(NoticeCode.CASES_FROM_BARCODES, values))
+        return found
 
     def _value_of(self, row: Mapping[str, str], column: str) -> str:
         """A cell, '' where it holds no value."""
@@ -363,12 +357,6 @@ def _grouped(spelling: Mapping[str, str]) -> dict[str, list[str]]:
     for name, common in spelling.items():
         groups[common].append(name)
     return {common: names for common, names in groups.items() if len(names) > 1}
-
-
-def _examples(counts: Mapping[str, int]) -> str:
-    """'NA' (5), '-' (2) and 3 others."""
-    first = ", ".join(f"{quoted(text)} ({n})" for text, n in list(counts.items())[:MAX_NAMED])
-    return first if len(counts) <= MAX_NAMED else f"{first} and {len(counts) - MAX_NAMED} others"
 
 
 # ---- writing -------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...core.errors import CohortError
+from ...core.notices import Notice, NoticeCode
 from ...core.text import quoted, shown
 
 DELIMITERS = (",", ";", "\t", "|")
@@ -65,7 +66,7 @@ class Table:
     digest
         SHA-256 of the file.
     notices
-        Doubts about how the file was read, a line each.
+        Doubts about how the file was read.
     """
 
     path: Path
@@ -75,7 +76,7 @@ class Table:
     columns: Mapping[str, int]
     style: Style
     digest: str
-    notices: tuple[str, ...] = ()
+    notices: tuple[Notice, ...] = ()
 
     def cells(self, row: Sequence[str]) -> dict[str, str]:
         """One of `rows` by column: stripped, formulas as they were before they were made harmless."""
@@ -170,7 +171,7 @@ def _read_bytes(path: Path) -> bytes:
     return data
 
 
-def _decode(data: bytes, path: Path) -> tuple[str, str, list[str]]:
+def _decode(data: bytes, path: Path) -> tuple[str, str, list[Notice]]:
     """(text, encoding, notices). `CohortError` for what is no text."""
     for bom, encoding in _BOMS:
         if data.startswith(bom):
@@ -181,7 +182,7 @@ def _decode(data: bytes, path: Path) -> tuple[str, str, list[str]]:
     try:
         data.decode()
     except UnicodeDecodeError:
-        doubt = f"{path}: is not in UTF-8; read as Windows-1252: check letters such as ä and é in ids and labels"
+        doubt = Notice(NoticeCode.ENCODING_GUESSED, {"file": str(path)})
         return _decode_as(data, "cp1252", path), "cp1252", [doubt]
     return _decode_as(data, "utf-8", path), "utf-8", []
 

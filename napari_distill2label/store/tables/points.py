@@ -17,6 +17,7 @@ from ...core.bag import UNLABELLED
 from ...core.errors import CohortError
 from ...core.geometry import PatchGrid, PatchPoints
 from ...core.label_map import COVERAGE, is_left_out
+from ...core.messages import Remedy
 from ...core.paths import slide_name
 from ...slides.registry import SUFFIXES
 from ..files.safe_names import safe_name
@@ -310,9 +311,13 @@ def check_labels(
         label for label, i in index.items() if label and i == UNLABELLED and not is_left_out(label, label_map or {})
     )
     if unknown:
+        label = unknown[0][:40]
         raise CohortError(
-            f"{source}: unknown label {unknown[0][:40]!r}: the classes are {', '.join(classes)}; say which it is with "
-            f"--map '{unknown[0][:40]}={classes[0]}', or leave it out with --map '{unknown[0][:40]}='"
+            f"unknown label {label!r}. The classes are {', '.join(classes)}. Say which it is.",
+            file=source,
+            remedy=Remedy(
+                "set", "inputs.label_map", {label: classes[0]}, Remedy("clear", "inputs.label_map", {label: ""})
+            ),
         )
 
 

@@ -14,6 +14,7 @@ from ...core.errors import SettingsError
 from ...core.events import Event, Progress, Task
 from ...core.label_map import COVERAGE
 from ...core.metrics import Metrics, binary_metrics, positive_score
+from ...core.notices import Notice
 from ...store.maps.labels import labels_of
 from ...store.maps.patch_map import PatchMap
 from ..ground_truth import TruePatches, read_truth
@@ -76,7 +77,7 @@ class TruthComparison:
     parts
         The other slides, and the training slides; only one of them if the other has no slide.
     notices
-        Which marks of the ground truth were used and which were not, one line each.
+        Which marks of the ground truth were used and which were not.
     """
 
     slides: int
@@ -87,7 +88,7 @@ class TruthComparison:
     false_positive: np.ndarray
     true_positive: np.ndarray
     parts: tuple[Part, ...] = ()
-    notices: tuple[str, ...] = ()
+    notices: tuple[Notice, ...] = ()
 
     @property
     def per_class(self) -> tuple[ClassMetrics, ...]:

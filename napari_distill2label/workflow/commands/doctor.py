@@ -106,7 +106,7 @@ def _wsi() -> Check:
     return Check(
         "whole slides (preset wsi)",
         ready,
-        f"give your frozen encoder with --encoder; none is included: {ENCODER_HELP}"
+        f"ready for your frozen encoder; none is included: {ENCODER_HELP}"
         if ready
         else "needs onnxruntime, and a frozen encoder or features made elsewhere",
         f"pip install 'napari-distill2label[encoders]'; {ENCODER_HELP}",

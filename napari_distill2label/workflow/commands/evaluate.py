@@ -7,9 +7,11 @@ import numpy as np
 
 from ...core.bag import UNLABELLED
 from ...core.errors import BundleError, CohortError, SettingsError, SlideError
-from ...core.events import Event, ItemFailed, Notice, Progress, Task
-from ...core.label_map import COVERAGE, count_of, list_briefly
+from ...core.events import Event, ItemFailed, Progress, Task
+from ...core.label_map import COVERAGE
+from ...core.messages import Remedy
 from ...core.metrics import Metrics, binary_metrics, mean_metrics, positive_score
+from ...core.notices import Notice, NoticeCode, trained_on
 from ...store.bundle import DEFAULT_THRESHOLD
 from ...store.cohort import Cohort, CohortSlide
 from ...store.learnt import LearntSlides
@@ -130,8 +132,8 @@ def evaluate(
         raise SettingsError("evaluate: split is 'test' or 'all', missing_truth is 'negative' or 'ignore'")
     run = run if isinstance(run, Run) else Run.open(run)
     if not run.models:
-        raise BundleError(f"{run.folder}: has no trained model yet; finish the run with --resume")
-    yield from (Notice(line) for line in cohort.notices)
+        raise BundleError("The run has no trained model yet.", file=run.folder, remedy=Remedy("resume"))
+    yield from cohort.notices
     rows = yield from _rows(run, cohort, split)
     known = read_truth(truth, label_map, coverage)
     left_out = len(cohort.labelled) - len(rows)
@@ -140,7 +142,7 @@ def evaluate(
         cohort.indices(row)  # raises for an unknown label before any work is done
     complete = centres is None and missing_truth == "negative"
     patches = TruePatches(known, truth, cohort.classes, complete, label_map)
-    yield from (Notice(line) for line in patches.check([row.slide_id for row in rows], "slides to evaluate"))
+    yield from patches.check([row.slide_id for row in rows], "slides to evaluate")
     metrics = {}
     for network in run.models:
         bundle = find_model(run, network, device)
@@ -160,7 +162,7 @@ def evaluate(
         for done, patch_map in enumerate(maps):
             yield Progress(Task.COMPARE, done, len(maps))
             scores.add(patch_map, patches.of(patch_map), cohort)
-        yield from (Notice(line) for line in patches.report())
+        yield from patches.report()
         metrics[network] = scores.metrics() | ({"left_out": {"n": left_out}} if left_out else {})
     return metrics
 
@@ -173,40 +175,23 @@ def _rows(run: Run, cohort: Cohort, split: str) -> Generator[Event, None, list[C
         reasons[row.slide_id] = learnt.reason(row)
     seen = [slide_id for slide_id, why in reasons.items() if why]
     rows = [row for row in cohort.labelled if split == "all" or not reasons[row.slide_id]]
-    why = _in_words(reasons)
+    why = {
+        why: [slide_id for slide_id, own in reasons.items() if own == why] for why in ("own", "file", "patient", "id")
+    }
     if not rows:
         raise CohortError(
-            f"no labelled slide of the cohort is new to the run: all {len(seen)} are training or validation slides of "
-            f"it ({why}): add --split all to evaluate them nevertheless"
+            f"No labelled slide of the cohort is new to the run: all {len(seen)} are training or validation slides of "
+            f"it ({trained_on(why)}).",
+            remedy=Remedy("set", "split", "all"),
         )
-    if seen and split == "all":
-        yield Notice(f"{len(seen)} of {len(rows)} slides were learnt from ({why}): their figures flatter")
-    elif seen:
-        yield Notice(f"{len(seen)} of {len(reasons)} slides are left out, since the run learnt from them ({why})")
+    if seen:
+        code = NoticeCode.TRAINED_ON if split == "all" else NoticeCode.TRAINED_ON_LEFT_OUT
+        yield Notice(code, {"n": len(seen), "total": len(reasons), "reasons": why})
     if same := [row.slide_id for row in rows if row.slide_id in learnt.rows and not reasons[row.slide_id]]:
-        yield Notice(
-            f"{count_of(len(same), 'slide')} with the id of a training slide, but another file of another patient: "
-            f"counted as new ({list_briefly(same)})"
-        )
+        yield Notice(NoticeCode.SAME_ID_OTHER_PATIENT, {"slides": same})
     if learnt.n_unsigned:
-        yield Notice(
-            f"{learnt.n_unsigned} of {len(learnt.rows)} training slides are known by id and patient alone: a copy of "
-            "one under another id counts as new"
-        )
+        yield Notice(NoticeCode.TRAINING_UNSIGNED, {"n": learnt.n_unsigned, "total": len(learnt.rows)})
     return rows
-
-
-_WHY = {
-    "own": "{n} of its training split",
-    "file": "{n} with the file of a training slide under another id: {ids}",
-    "patient": "{n} of a patient of a training slide: {ids}",
-    "id": "{n} with the id of a training slide, and not known to be of another patient: {ids}",
-}
-
-
-def _in_words(reasons: Mapping[str, str | None]) -> str:
-    found = {why: [slide_id for slide_id, own in reasons.items() if own == why] for why in _WHY}
-    return "; ".join(_WHY[why].format(n=len(ids), ids=list_briefly(ids)) for why, ids in found.items() if ids)
 
 
 def _without_repeats(

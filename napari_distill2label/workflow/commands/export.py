@@ -10,7 +10,7 @@ import numpy as np
 from ...core.bag import UNLABELLED
 from ...core.classes import RGB
 from ...core.errors import BundleError, OutputError, SlideError
-from ...core.events import Event, ItemDone, ItemFailed, Notice, Progress, Task
+from ...core.events import Event, ItemDone, ItemFailed, Progress, Task
 from ...core.label_map import COVERAGE
 from ...exporters.formats import files_of_map, format_names, names_of_files, write
 from ...slides.registry import may_have_canvas, open_slide
@@ -170,7 +170,7 @@ def _corrected(
             known = np.full(opened.patches.shape, UNLABELLED, np.int8)
             known[opened.patches.scored] = corrections.of(opened.slide_id, opened.patches, opened.classes)
             found[name] = known
-    yield from (Notice(line) for line in corrections.report())
+    yield corrections.report()
     return found
 
 

@@ -5,7 +5,7 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 
 from ...core.errors import OutputError, SettingsError, SlideError
-from ...core.events import Event, ItemDone, ItemFailed, Notice
+from ...core.events import Event, ItemDone, ItemFailed
 from ...core.geometry import PatchGrid, PatchPoints
 from ...core.settings import PatchSettings
 from ...inference.encoder import FrozenEncoder
@@ -58,7 +58,9 @@ def extract_features(
     Existing features of the same patches, file and encoder are kept. Others are computed again, with a notice.
     """
     if not formats or set(formats) - set(FORMATS):
-        raise SettingsError(f"--format {','.join(formats)}: features are written as {', '.join(FORMATS)}")
+        raise SettingsError(
+            f"Features are written as {', '.join(FORMATS)}, not as {', '.join(formats)}.", field="formats"
+        )
     if "h5" in formats:
         check_h5py(Path(out))
     frozen = FrozenEncoder(encoder, device, trust)
@@ -67,7 +69,7 @@ def extract_features(
     source = FeatureStore(Path(out), Path(out), frozen, names=names)
     cohort.check_found()
     written = []
-    yield from (Notice(line) for line in cohort.notices)
+    yield from cohort.notices
     with Outputs(input_files(cohort, tissue, encoder), overwrite, "computing features") as outputs:
         ends = formats if "zarr" in formats else (*formats, f"{UNFINISHED}.zarr")
         outputs.claim(Path(out) / f"{name}.{end}" for name in names.values() for end in ends)
@@ -75,7 +77,7 @@ def extract_features(
             path = Path(out) / f"{names[row.slide_id]}.{formats[0]}"
             try:
                 with open_slide(row.path, row.mpp) as slide:
-                    yield from (Notice(f"{row.slide_id}: {notice}") for notice in slide.notices)
+                    yield from (notice.about(row.slide_id) for notice in slide.notices)
                     patches = yield from iter_place_patches(slide, grid, regions=regions_of(row.slide_id, tissue))
                     yield from _extract_slide(row.slide_id, slide, patches, source, formats, outputs)
             except (SlideError, OutputError) as error:

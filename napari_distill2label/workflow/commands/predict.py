@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from ...core.errors import BundleError, OutputError, SettingsError, SlideError
-from ...core.events import Event, ItemDone, ItemFailed, Notice, Progress, Task
+from ...core.events import Event, ItemDone, ItemFailed, Progress, Task
+from ...core.messages import Remedy
+from ...core.notices import Notice, NoticeCode
 from ...core.settings import PatchSettings
 from ...exporters.formats import files_of_map, format_names, names_of_files, write
 from ...inference.classifier import open_classifier
-from ...inference.cluster import Cluster, is_open, open_scheduler
+from ...inference.cluster import Cluster, is_open
 from ...inference.specs import ModelSpec
 from ...mil.device import choose_device, compute_dtype
 from ...slides.scale import LIMITS
@@ -49,7 +51,9 @@ def find_model(model: PathLike | Run | Bundle, network: str | None = None, devic
         bundle = load_bundle(model, choose_device(device))
         if network not in (None, bundle.config.network):
             raise BundleError(
-                f"{model}: is a {bundle.config.network}, not a {network}; leave out --network, or name the run's folder"
+                f"This is a {bundle.config.network}, not a {network}. The other networks are in the run's folder.",
+                file=model,
+                remedy=Remedy("clear", "network"),
             )
         return bundle
     if not isinstance(model, Run) and not Run.is_run(model):
@@ -60,7 +64,7 @@ def find_model(model: PathLike | Run | Bundle, network: str | None = None, devic
             return load_bundle(run.bundle(name), choose_device(device))
     have = ", ".join(run.models) or "none"
     raise BundleError(
-        f"{run.folder}: has no trained {network or 'model'} (it has: {have}); finish the run with --resume"
+        f"The run has no trained {network or 'model'} (it has: {have}).", file=run.folder, remedy=Remedy("resume")
     )
 
 
@@ -140,15 +144,24 @@ def predict(
     if threshold is not None:
         check_threshold(threshold)
     if promise is not None and threshold is not None:
-        raise SettingsError("--promise chooses the threshold, --threshold says it: give one of them")
+        raise SettingsError(
+            "A promise chooses the threshold, and a threshold is given. Only one of them can be used.",
+            remedy=Remedy("clear", "threshold", alternative=Remedy("clear", "promise")),
+        )
     if mpp is not None and not LIMITS[0] <= mpp <= LIMITS[1]:
         raise SettingsError(
-            f"--mpp {mpp:g} cannot be a slide's µm/px: give a number from {LIMITS[0]:g} to {LIMITS[1]:g}"
+            f"No slide has {mpp:g} µm/px. Give a number from {LIMITS[0]:g} to {LIMITS[1]:g}.", field="inputs.mpp"
         )
     if workers is not None and scheduler is not None:
-        raise SettingsError("--workers starts processes here, --scheduler uses those of a cluster: give one of them")
+        raise SettingsError(
+            "Workers are started here, and a scheduler has workers of its own. Only one of them can be used.",
+            remedy=Remedy("clear", "compute.workers", alternative=Remedy("clear", "compute.scheduler")),
+        )
     if dense_stride is not None and centres is not None:
-        raise SettingsError("--dense-stride scores every position, --centres some points: give one of them")
+        raise SettingsError(
+            "A dense map scores every position, and centres are some points. Only one of them can be used.",
+            remedy=Remedy("clear", "dense_stride", alternative=Remedy("clear", "inputs.centres")),
+        )
     bundle = find_model(model, network, device)
     threshold = bundle.threshold if threshold is None else threshold
     model_spec = ModelSpec(
@@ -164,7 +177,7 @@ def predict(
     cohort = slides if isinstance(slides, Cohort) else Cohort.of_files(slides)
     if bundle.config.encoder is None:
         cohort.check_found()
-    yield from (Notice(line) for line in cohort.notices)
+    yield from cohort.notices
     grid = _grid_of(bundle, dense_stride)
     findings = bundle.config.classes[1:] if bundle.config.architecture.multi_label else ()
     names = names_of_files({row.slide_id: (row.slide_id, findings) for row in cohort})
@@ -184,9 +197,9 @@ def predict(
             stack.callback(cluster.stop)
             yield from _start(cluster)
             if scheduler is not None and is_open(scheduler):
-                yield Notice(open_scheduler(scheduler))
+                yield Notice(NoticeCode.OPEN_SCHEDULER, {"scheduler": scheduler})
             if not cluster.threads:
-                yield Notice(f"the scheduler {scheduler} has no workers yet: waiting for some")
+                yield Notice(NoticeCode.NO_WORKERS, {"scheduler": scheduler})
         mapper = SlidePredictor(
             classifier, model_spec, grid, points, tissue, threshold, allow_non_brightfield, cluster, source
         )
@@ -257,7 +270,9 @@ def interleave(works: Iterable[Generator[Event, None, None]], cluster: Cluster |
 def check_threshold(threshold: float) -> None:
     """`SettingsError` unless it is a probability."""
     if not 0 <= threshold <= 1:
-        raise SettingsError(f"--threshold {threshold:g} is no probability: give a number from 0 to 1")
+        raise SettingsError(
+            f"The threshold is a probability from 0 to 1, not {threshold:g}.", remedy=Remedy("set", "threshold", 0.5)
+        )
 
 
 def _grid_of(bundle: Bundle, dense_stride: int | None) -> PatchSettings:
@@ -266,8 +281,9 @@ def _grid_of(bundle: Bundle, dense_stride: int | None) -> PatchSettings:
     if dense_stride is not None:
         if not 1 <= dense_stride <= bundle.config.patches.size_px:
             raise SettingsError(
-                f"--dense-stride {dense_stride}: the stride must be 1 to {bundle.config.patches.size_px} px (the patch "
-                "side)"
+                f"The stride of a dense map is 1 to {bundle.config.patches.size_px} px (the patch size), not "
+                f"{dense_stride}.",
+                field="dense_stride",
             )
         update["stride_px"] = dense_stride
     return bundle.config.patches.model_copy(update=update)
@@ -287,8 +303,9 @@ def _claim_maps(
         except OSError as error:
             if error.errno not in READ_ONLY:
                 raise
-            elsewhere = f"in {out}" if folder != Path(out) and Path(out) != run else "in memory only"
-            yield Notice(f"{folder}: cannot be written to ({error.strerror}): patch maps are kept {elsewhere}")
+            elsewhere = str(out) if folder != Path(out) and Path(out) != run else None
+            values = {"folder": str(folder), "reason": error.strerror, "elsewhere": elsewhere}
+            yield Notice(NoticeCode.FOLDER_READ_ONLY, values)
         else:
             return folder
     return None

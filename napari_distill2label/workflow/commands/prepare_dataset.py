@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from ...core.errors import CohortError
-from ...core.events import Event, Notice, Progress, Task
+from ...core.events import Event, Progress, Task
+from ...core.notices import Notice, NoticeCode
 from ...slides.registry import open_slide
 from ...store.cohort import Cohort, CohortSlide
 from ...store.files.atomic import write_text
@@ -94,11 +95,8 @@ def _describe_colon(
     _write_rows(out / "truth.csv", ("slide_id", "x", "y", "label", "class"), marked, outputs)
     _write_rows(out / "centres.csv", ("slide_id", "x", "y"), (row[:3] for row in truth), outputs)
     if moved:
-        yield Notice(f"{moved} nuclei are marked just outside their image: moved onto its border")
-    yield Notice(
-        "the images are crops of about ten slides of nine patients that the set does not name: splits by image, "
-        "the paper's included, can share a patient"
-    )
+        yield Notice(NoticeCode.POINTS_MOVED, {"n": moved})
+    yield Notice(NoticeCode.DATASET_NOTE, {"note": "crops"})
 
 
 def _number(image: Path) -> int:
@@ -127,7 +125,7 @@ def _breast(folder: Path, out: Path, mpp: float | None, overwrite: bool) -> Gene
     with Outputs((slide.path for slide in slides), overwrite, "describing a data set") as outputs:
         outputs.claim([out / "cohort.csv"])
         _write_cohort(out, slides, outputs)
-    yield Notice("no complete truth per cell is public for this set: there is a cohort.csv, and no truth.csv")
+    yield Notice(NoticeCode.DATASET_NOTE, {"note": "no_cell_truth"})
     yield Progress(Task.PREPARE_DATASET, len(slides), len(slides))
 
 

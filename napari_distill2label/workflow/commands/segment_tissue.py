@@ -5,7 +5,8 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 
 from ...core.errors import OutputError, SettingsError, SlideError
-from ...core.events import Event, ItemDone, ItemFailed, Notice
+from ...core.events import Event, ItemDone, ItemFailed
+from ...core.notices import Notice, NoticeCode
 from ...core.settings import PatchSettings
 from ...exporters.regions import write_regions
 from ...slides.registry import open_slide
@@ -44,7 +45,7 @@ def segment_tissue(
         raise SettingsError("the rule 'all' finds no regions: choose 'otsu' or 'white'")
     cohort = slides if isinstance(slides, Cohort) else Cohort.of_files(slides)
     cohort.check_found()
-    yield from (Notice(line) for line in cohort.notices)
+    yield from cohort.notices
     names = safe_names((row.slide_id,) for row in cohort)
     places = {row.slide_id: Path(out) / f"{names[row.slide_id,]}.geojson" for row in cohort}
     files = []
@@ -53,16 +54,16 @@ def segment_tissue(
         for row in cohort:
             path = places[row.slide_id]
             if os.path.lexists(path) and not overwrite:
-                yield Notice(f"{row.slide_id}: {path} is there already and is kept; --overwrite replaces it")
+                yield Notice(NoticeCode.REGIONS_EXIST, {"file": path}, row.slide_id)
                 files.append(path)
                 continue
             try:
                 with open_slide(row.path, row.mpp) as slide:
-                    yield from (Notice(f"{row.slide_id}: {notice}") for notice in slide.notices)
+                    yield from (notice.about(row.slide_id) for notice in slide.notices)
                     mask = yield from segment_slide(slide, settings)
-                    yield from (Notice(f"{row.slide_id}: {notice}") for notice in mask.notices)
+                    yield from (notice.about(row.slide_id) for notice in mask.notices)
                 if not mask.mask.any():
-                    raise SlideError(f"{row.path}: no tissue found by the rule {settings.tissue!r}")
+                    raise SlideError(f"The tissue method {settings.tissue!r} finds no tissue.", file=row.path)
                 files.append(write_regions(path, mask, row.slide_id, outputs.writing))
             except (SlideError, OutputError) as error:
                 yield ItemFailed(row.slide_id, error)

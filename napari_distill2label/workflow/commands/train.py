@@ -10,7 +10,8 @@ import torch
 
 from ...core.bag import UNLABELLED, Bag
 from ...core.errors import BundleError, SettingsError
-from ...core.events import EpochEnd, Event, Notice, Progress, Task
+from ...core.events import EpochEnd, Event, Progress, Task
+from ...core.notices import Notice, NoticeCode
 from ...core.settings import Settings, TrainingSettings
 from ...mil.device import choose_device, compute_dtype
 from ...mil.fit_quality import FitQuality, measure_fit
@@ -19,9 +20,10 @@ from ...mil.pipeline import Stage, TrainingPipeline
 from ...mil.training import TrainingState, all_finite, divergence_error, fit
 from ...store.bundle import NETWORKS, load_bundle, remove_bundle, save_bundle
 from ...store.checkpoint import digest_of_tensors, load_checkpoint, save_checkpoint
-from ...store.cohort import Cohort
+from ...store.cohort import Cohort, doubtful_ids
 from ...store.learnt import has_signatures, iter_sign_slides, write_signatures
 from ...store.run import Run
+from ..advice import training_advice
 from ..plan import TrainingPlan, TrainingRequest, new_plan, resumed_plan
 from ..scale import require_mpp
 from ..slide_metrics import slide_metrics
@@ -121,7 +123,8 @@ class _Training:
         self.watch = Stopwatch()
 
     def work(self) -> Generator[Event, None, Run]:
-        yield from (Notice(line) for line in self.cohort.warnings())
+        yield from (*self.cohort.notices, *doubtful_ids(self.cohort.slides))
+        yield from training_advice(self.cohort, self.settings)
         rows = [*self.cohort.in_split("train"), *self.cohort.in_split("valid")]
         yield from require_mpp(rows, self.settings.patches.mpp)
         bags = yield from self.reader.read_all(rows, self.cohort)
@@ -155,10 +158,7 @@ class _Training:
 
     def check_scale(self) -> Generator[Event, None, None]:
         if self.settings.patches.mpp is None and self.reader.common_mpp is None and any(self.reader.mpps):
-            yield Notice(
-                "the slides differ in µm/px, or some have none: their patches show different areas; "
-                "set --patches.mpp to cut all at one scale"
-            )
+            yield Notice(NoticeCode.SCALES_DIFFER)
 
     def fit(self, stage: Stage) -> Generator[Event, None, None]:
         """Train one network. Save a checkpoint after every epoch and the bundle at the end."""
@@ -199,12 +199,8 @@ class _Training:
 
     def report_chance_level(self, network: str, found: FitQuality) -> Generator[Event, None, None]:
         if found.is_at_chance:
-            own = "student" if network == "student" else "teacher"
-            yield Notice(
-                f"the {title_of(network)} is no better than chance on its own training slides (loss {found.loss:.3f}; "
-                f"{found.chance_loss:.3f} without looking at them): it has learnt next to nothing. Give it more epochs "
-                f"(--{own}.epochs) or larger steps (--{own}.learning_rate), and look through the labels"
-            )
+            values = {"network": network, "loss": found.loss, "chance_loss": found.chance_loss}
+            yield Notice(NoticeCode.AT_CHANCE, values)
 
     def kept(self, stage: Stage) -> Generator[Notice, None, TrainingState | None]:
         """The state to go on from. None where there is none, or it is of no use: then the network is trained anew.
@@ -219,11 +215,12 @@ class _Training:
             state = load_checkpoint(path, stage.model)
         except BundleError as error:
             if self.is_whole(network if network in NETWORKS else "student"):
-                raise BundleError(f"{error}; delete it, and --resume trains the {title_of(network)} anew") from None
-            yield Notice(f"{error}: the {title_of(network)} is trained anew")
+                problem = f"{error.problem} Delete it and resume; the {title_of(network)} is then trained again."
+                raise BundleError.of(error, problem=problem) from None
+            yield Notice(NoticeCode.CHECKPOINT_LOST, {"problem": error.statement, "network": title_of(network)})
             return None
         if state.teacher_digest != self.teacher_digest(network) and (state.teacher_digest or self.changed):
-            yield Notice(f"the networks that teach the {title_of(network)} have changed: it is trained anew")
+            yield Notice(NoticeCode.TEACHERS_CHANGED, {"network": title_of(network)})
             return None
         return state
 
@@ -251,7 +248,7 @@ class _Training:
             model, config, _ = load_bundle(folder)
         except BundleError as error:  # not there, or damaged: made again from the checkpoint
             if folder.exists():
-                yield Notice(f"{str(error).partition(';')[0]}: it is made again from its checkpoint")
+                yield Notice(NoticeCode.BUNDLE_REMADE, {"problem": f"{error.statement.partition(';')[0]}."})
             return False
         weights = model.state_dict()  # the head of a student may be calibrated
         same = all(
@@ -312,8 +309,7 @@ def teaches_student(network: str) -> bool:
 
 def title_of(network: str) -> str:
     """Return the name of a network for messages."""
-    kind, _, number = network.partition("-")
-    return {"baseline": "plain MIL model", "oof": f"out-of-fold classifier {number}"}.get(kind, network)
+    return network.replace("oof-", "out-of-fold classifier ")
 
 
 def _epoch_end(network: str, state: TrainingState, epochs: int) -> EpochEnd:

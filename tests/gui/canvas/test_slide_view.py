@@ -36,7 +36,7 @@ def test_what_was_told_of_a_slide_goes_with_it(panel, qtbot, cohort_csv, wrong):
     session.read_cohort(cohort_csv)
     session.add_slides(wrong)
     shows(panel, qtbot, "wrong")
-    assert card.text().startswith("wrong: the file says 352.8 µm/px")
+    assert card.text().startswith("wrong: The file says 352.8 µm/px")
     shows(panel, qtbot, "slide_000")
     assert card.text() == ""
     shows(panel, qtbot, "wrong")

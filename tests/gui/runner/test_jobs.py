@@ -6,7 +6,8 @@ import threading
 import pytest
 
 from napari_distill2label.core.errors import SlideError
-from napari_distill2label.core.events import EpochEnd, Notice, Progress, Task
+from napari_distill2label.core.events import EpochEnd, Progress, Task
+from napari_distill2label.core.notices import Notice, NoticeCode
 from napari_distill2label.gui.runner.draining import Cancelled, Done, Failure, drain_safely, failure_of
 from napari_distill2label.gui.runner.jobs import BusyError, Job, JobQueue, RetryOffer
 
@@ -98,7 +99,7 @@ def test_progress_is_thinned_out_and_the_rest_is_not():
             yield Progress(Task.EXPORT, step, 1000)
             yield Progress(Task.LOAD_MODEL, 1, 1)  # a task of one step ends as often as it is begun
         yield EpochEnd("teacher", 1, 2)
-        yield Notice("look")
+        yield Notice(NoticeCode.ONE_FOLD)
         yield EpochEnd("teacher", 2, 2)
 
     events, _ = finish(drain_safely(work, threading.Event()))

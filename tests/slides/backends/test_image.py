@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from napari_distill2label.core.errors import SlideError
+from napari_distill2label.core.notices import Notice, NoticeCode
 from napari_distill2label.slides import open_slide
 
 
@@ -65,7 +66,7 @@ def test_what_is_transparent_lies_on_white(tmp_path, pixels, suffix, mode):
 def test_an_image_that_nobody_could_see_is_shown(tmp_path, pixels):
     Image.fromarray(np.dstack([pixels, np.zeros(pixels.shape[:2], np.uint8)])).save(tmp_path / "a.png")
     with open_slide(tmp_path / "a.png") as slide:
-        assert slide.notices == ("says that it is transparent everywhere: shown as if it were opaque",)
+        assert slide.notices == (Notice(NoticeCode.TRANSPARENT),)
         assert np.array_equal(slide.read(0, 0, 0, *slide.shape), pixels)
 
 
@@ -73,7 +74,7 @@ def test_inks_in_a_jpeg_are_turned_into_colours_and_it_is_said(tmp_path, pixels)
     path = tmp_path / "a.jpg"
     Image.fromarray(pixels).convert("CMYK").save(path, quality=95)
     with open_slide(path) as slide:
-        assert "stored as inks (CMYK)" in slide.notices[0]
+        assert "stored as inks (CMYK)" in str(slide.notices[0])
         expected = np.asarray(Image.open(path).convert("RGB"), int)
         assert np.abs(slide.read(0, 0, 0, *slide.shape) - expected).max() <= 1
 
@@ -83,7 +84,7 @@ def test_an_orientation_of_exif_is_told_and_not_applied(tmp_path, pixels):
     exif[0x0112] = 6
     Image.fromarray(pixels).save(tmp_path / "a.jpg", exif=exif)
     with open_slide(tmp_path / "a.jpg") as slide:
-        assert slide.notices == ("is to be turned or mirrored (orientation 6 of EXIF) and shown as stored",)
+        assert slide.notices == (Notice(NoticeCode.AS_STORED, {"orientation": 6, "by": "EXIF"}),)
         assert slide.shape == pixels.shape[:2]
 
 

@@ -13,6 +13,7 @@ import pytest
 import zarr
 
 from napari_distill2label.core.errors import SlideError, TileError
+from napari_distill2label.core.notices import Notice, NoticeCode
 from napari_distill2label.slides import open_slide
 from napari_distill2label.slides.cutting import cut
 
@@ -169,7 +170,7 @@ def test_what_is_transparent_lies_on_white(tmp_path, pixels):
     opacity[:40], opacity[40:80] = 0, 255
     write(tmp_path / "a.zarr", np.dstack([pixels, opacity]), "cyx")
     with open_slide(tmp_path / "a.zarr") as slide:
-        assert slide.notices[0] == "its fourth channel is taken for opacity, and what is transparent lies on white"
+        assert slide.notices[0] == Notice(NoticeCode.OPACITY_CHANNEL)
         shown = slide.read(0, 0, 0, *slide.shape)
     share = opacity[..., None] / 255
     assert (shown[:40] == 255).all()
@@ -234,7 +235,7 @@ def test_of_a_bioformats2raw_folder_the_largest_image_that_is_no_label(tmp_path,
         group.attrs["multiscales"] = [group.attrs["multiscales"][0] | {"name": name}]
     with open_slide(tmp_path / "a.zarr") as slide:
         assert np.array_equal(slide.read(0, 0, 0, *slide.shape), pixels)
-        assert slide.notices[0].startswith("holds 3 images: the largest, number 3 (")
+        assert str(slide.notices[0]).startswith("The file holds 3 images. The largest, number 3 (")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from napari_distill2label.core.errors import SlideError, TileError
+from napari_distill2label.core.notices import Notice, NoticeCode
 from napari_distill2label.slides import open_slide
 from napari_distill2label.slides.cutting import cut
 
@@ -134,10 +135,8 @@ def test_the_scanned_area_is_the_slide_and_positions_count_from_its_corner_as_in
         assert (slide.shape, slide.canvas_origin) == ((320, 240), (200, 400))
         assert [level.shape[:2] for level in slide.levels] == [(320, 240), (80, 60)]
         assert slide.downsamples == (1.0, 4.0)
-        assert slide.notices == (
-            "the scanned area is 240 × 320 px of a canvas of 1000 × 900 px: positions count from the corner of the "
-            "area (x=400, y=200 of the canvas), as QuPath's do",
-        )
+        values = {"area": (320, 240), "canvas": (900, 1000), "corner": (200, 400)}
+        assert slide.notices == (Notice(NoticeCode.SCANNED_AREA, values),)
         assert np.array_equal(slide.read(0, 0, 0, 320, 240), ramp)
         for level, scale in ((0, 1), (1, 4)):
             region = direct.read_region((400 + 8 * scale, 200 + 12 * scale), level, (20, 30))

@@ -7,6 +7,7 @@ import pytest
 import tifffile
 
 from napari_distill2label.core.errors import SlideError, TileError
+from napari_distill2label.core.notices import Notice, NoticeCode
 from napari_distill2label.slides import open_slide
 
 
@@ -32,7 +33,9 @@ def test_a_thumbnail_as_first_page_is_not_the_slide(tmp_path, large, metadata):
     with open_slide(path) as slide:
         assert np.array_equal(slide.read(0, 0, 0, *slide.shape), large)
         assert slide.mpp == pytest.approx((0.25, 0.25))
-        assert slide.notices == ("holds 2 images: the largest, number 2 (700 × 520 px), is taken for the slide",)
+        assert list(map(str, slide.notices)) == [
+            "The file holds 2 images. The largest, number 2 (700 × 520 px), is the slide."
+        ]
 
 
 @pytest.mark.parametrize(
@@ -52,7 +55,7 @@ def test_a_photograph_of_the_label_is_never_the_slide_though_it_is_larger(tmp_pa
         tiff.write(large, photometric="rgb", tile=(64, 64), metadata=None)
     with open_slide(path) as slide:
         assert np.array_equal(slide.read(0, 0, 0, *slide.shape), large)
-        assert "number 2 (700 × 520 px)" in slide.notices[0]
+        assert "number 2 (700 × 520 px)" in str(slide.notices[0])
         if "subfiletype" not in label:
             assert list(slide.associated) == ["label"]
             assert np.array_equal(slide.associated["label"](), photograph)
@@ -87,10 +90,8 @@ def test_two_slides_in_one_file_are_said(tmp_path, large):
         tiff.write(large[:, :600], photometric="rgb", metadata={"Name": "two"})
     with open_slide(path) as slide:
         assert np.array_equal(slide.read(0, 0, 0, *slide.shape), large)
-        assert slide.notices == (
-            "holds 2 images: the largest, number 1 (700 × 520 px), is taken for the slide; of others that are as "
-            "large, or nearly so, nothing is read",
-        )
+        values = {"n": 2, "chosen": 1, "size": "700 × 520 px", "others": True}
+        assert slide.notices == (Notice(NoticeCode.SEVERAL_IMAGES, values),)
 
 
 @pytest.mark.parametrize("name", ["labelled section", "tumour-label-free", "overview of nothing", "map of Ghent"])

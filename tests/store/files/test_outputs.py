@@ -41,7 +41,7 @@ def test_a_file_of_others_is_refused_and_named(tmp_path):
         (tmp_path / f"{index}.csv").write_text("mine")
     with Outputs() as outputs, pytest.raises(OutputError, match=r"0\.csv, 1\.csv, 2\.csv and 2 more") as caught:
         outputs.claim([tmp_path / f"{index}.csv" for index in range(5)] + [tmp_path / "new.csv"])
-    assert "--overwrite" in str(caught.value)
+    assert "overwrite=True" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert (len(caught.value.paths), caught.value.standing) == (5, "foreign")
     assert names(tmp_path) == [f"{index}.csv" for index in range(5)]

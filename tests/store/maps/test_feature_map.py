@@ -103,7 +103,7 @@ def test_damaged_rows_alone_are_computed_again(tmp_path):
     with features._file.open("r+b") as file:
         file.seek(9 * D * 4 + 1)
         file.write(b"\xff")
-    with pytest.raises(BundleError, match=r"1 of its \d+ patches have no features, or damaged ones"):
+    with pytest.raises(BundleError, match=r"1 of the \d+ patches have no features, or damaged ones"):
         FeatureMap.open(tmp_path / "f.zarr")
     again = FeatureMap.open_or_create(tmp_path / "f.zarr", patches, D, ABOUT)
     missing = [block for block in patches.blocks(1) if not again.is_done(block)]

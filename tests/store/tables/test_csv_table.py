@@ -123,7 +123,7 @@ def test_the_header_tells_the_delimiter_whatever_the_cells_hold(table):
 def test_another_encoding_than_utf8_is_said(table):
     read = open_table(table("slide_id\nGröße\n".encode("cp1252")))
     assert read.cells(read.rows[0]) == {"slide_id": "Größe"}
-    assert "read as Windows-1252" in read.notices[0]
+    assert "read as Windows-1252" in str(read.notices[0])
     assert open_table(table("slide_id\nGröße\n")).notices == ()
 
 

@@ -11,7 +11,8 @@ import pytest
 from sklearn import metrics as sk
 
 from napari_distill2label.core.errors import BundleError, CohortError, SettingsError
-from napari_distill2label.core.events import ItemFailed, Notice, drain
+from napari_distill2label.core.events import ItemFailed, drain
+from napari_distill2label.core.notices import Notice
 from napari_distill2label.store.cohort import Cohort
 from napari_distill2label.store.maps.patch_map import PatchMap
 from napari_distill2label.store.run import Run
@@ -131,7 +132,7 @@ def test_figures_equal_a_computation_by_hand(trained, cohort_csv, truth, tmp_pat
 
 
 def notices(events):
-    return [event.message for event in events if isinstance(event, Notice)]
+    return [str(event) for event in events if isinstance(event, Notice)]
 
 
 def test_the_test_split_is_the_default_and_new_slides_belong_to_it(trained, cohort_csv, truth, png, collect):
@@ -147,7 +148,7 @@ def test_the_test_split_is_the_default_and_new_slides_belong_to_it(trained, coho
     assert figures["student"]["left_out"] == {"n": 10 - len(tested)}  # also where nobody reads notices
     assert "left_out" not in every
     assert "left_out" in metrics_table(figures)
-    assert f"truth: says nothing of 4 of {len(tested) + 4} slides" in notices(events)[1]
+    assert f"The ground truth has no entry for 4 of {len(tested) + 4} slides" in notices(events)[1]
     assert figures["student"]["instance"]["n"] == test["instance"]["n"]
 
 
@@ -169,12 +170,12 @@ def test_training_slides_under_other_ids_are_left_out(trained, cohort_csv, truth
     said = notices(events)[0]
     assert f"2 of {len(own) + 2} slides are left out" in said
     assert "2 with the file of a training slide under another id: same file, copy" in said
-    with pytest.raises(CohortError, match=r"training or validation slides of it .*: add --split all"):
+    with pytest.raises(CohortError, match=r"training or validation slides of it .* Set split='all'"):
         drain(evaluate(trained, cohort.with_slides(again), truth))
     events, figures = collect(evaluate(trained, cohort.with_slides([*own, *again]), truth, split="all"))
     assert figures["student"]["bag"]["n"] == len(own) + 2
-    assert f"2 of {len(own) + 2} slides were learnt from" in notices(events)[0]
-    assert "flatter" in notices(events)[0]
+    assert f"2 of {len(own) + 2} slides were trained on" in notices(events)[0]
+    assert "too good" in notices(events)[0]
 
 
 def test_training_patients_are_left_out(trained, cohort_csv, truth, png, collect):
@@ -203,7 +204,7 @@ def test_slides_with_the_same_ids_are_new_if_they_are_of_other_patients(trained,
     others = [replace(row, path=png(f"other {i}"), case_id=f"other {i}", split=None) for i, row in enumerate(learnt)]
     events, figures = collect(evaluate(trained, Cohort(tuple(others)), truth))
     assert figures["student"]["bag"]["n"] == 2
-    assert "2 slides with the id of a training slide, but another file of another patient" in notices(events)[0]
+    assert "2 slides have the id of a training slide, but another file of another patient" in notices(events)[0]
     untold = replace(others[0], case_id=others[0].slide_id)
     events, figures = collect(evaluate(trained, Cohort((untold, others[1])), truth))
     assert figures["student"]["bag"]["n"] == 1
@@ -254,8 +255,10 @@ def test_a_truth_label_that_is_no_class_is_counted_aloud(trained, cohort_csv, tr
     tested = {slide.slide_id for slide in Run.open(trained).cohort.in_split("test")}
     n = sum(row["label"] == "fibroblast" and row["slide_id"] in tested for row in table(other))
     said = next(line for line in notices(events) if "no class of the model" in line)
-    assert f"truth: {n} marks have a label that is no class of the model (fibroblast {n}): not counted" in said
-    assert "--map 'fibroblast=normal'" in said
+    assert (
+        f"{n} marks of the ground truth have a label that is no class of the model (fibroblast {n}). They are" in said
+    )
+    assert "label_map={'fibroblast': 'normal'}" in said
 
 
 @pytest.mark.parametrize("way", ["centres", "ignore"])
@@ -267,7 +270,7 @@ def test_what_is_no_class_is_unknown_unless_the_map_says_otherwise(
     flags = ["--centres", how["centres"]] if way == "centres" else ["--missing-truth", "ignore"]
     line = refused("evaluate", trained, cohort_csv, "--truth", other, *flags)
     assert "no label says 'normal', and fibroblast is no class of the model (normal, tumour)" in line
-    assert "--map '*=normal'" in line
+    assert "--map fibroblast=normal" in line
     expected = collect(evaluate(trained, cohort, truth, **how))[1]
     for label_map in ({"fibroblast": "normal"}, {"*": "normal"}):
         assert collect(evaluate(trained, cohort, other, label_map=label_map, **how))[1] == expected
@@ -277,7 +280,7 @@ def test_what_is_no_class_is_unknown_unless_the_map_says_otherwise(
 
 
 @pytest.mark.parametrize(("label", "said"), [("Tumour", "--map Tumour=tumour"), ("tumor", "--map tumor=tumour"),
-                                             ("metastasis", "--map 'metastasis=tumour'")])  # fmt: skip
+                                             ("metastasis", "--map metastasis=tumour")])  # fmt: skip
 def test_findings_under_another_name_are_an_error_that_offers_the_map(
     trained, cohort_csv, truth, tmp_path, cli, refused, label, said
 ):
@@ -301,7 +304,7 @@ def test_slides_that_the_truth_does_not_mention_are_unknown(trained, cohort_csv,
     for network in found:
         assert found[network]["instance"] == expected[network]["instance"]
         assert found[network]["bag"]["n"] == 10
-    assert any("truth: says nothing of 9 of 10 slides (slide_000, " in line for line in notices(events))
+    assert any("The ground truth has no entry for 9 of 10 slides (slide_000, " in line for line in notices(events))
     one.write_text("\n".join([rows[0], *(row for row in rows if row.startswith("slide_001")), "slide_000,,,"]))
     mentioned = collect(evaluate(trained, cohort, one, split="all"))[1]["student"]["instance"]
     assert mentioned["n"] == 2 * expected["student"]["instance"]["n"]  # a slide without a finding
@@ -319,7 +322,7 @@ def test_areas_of_qupath(trained, cohort_csv, tmp_path, collect, split):
     events, figures = collect(evaluate(trained, cohort, tmp_path / "truth", split=split))
     found = figures["student"]["instance"]
     assert (found["n"], found["prevalence"]) == (20, 8 / 20)  # 2 of 5 columns, 4 rows
-    assert "truth of the patches: 12 normal, 8 tumour (from tumour 1 area)" in notices(events)
+    assert "The ground truth labels 12 normal, 8 tumour patches (from tumour 1 area)." in notices(events)
     strict = collect(evaluate(trained, cohort, tmp_path / "truth", split=split, missing_truth="ignore"))[1]["student"]
     assert strict["instance"]["n"] == 8
 
@@ -338,19 +341,19 @@ def test_points_that_lie_elsewhere_are_counted_and_nothing_left_is_an_error(
     trained, cohort_csv, truth, tmp_path, collect, refused
 ):
     far = moved(truth, tmp_path, lambda x, y: (x + 90_000, y))
-    assert "outside of the slide: level-0 pixels are wanted" in refused("evaluate", trained, cohort_csv, "--truth", far)
+    assert "outside of the slide. Level-0 pixels are needed" in refused("evaluate", trained, cohort_csv, "--truth", far)
     centres = ["--centres", truth.with_name("centres.csv")]
     for change, said in (
-        (lambda x, y: (x * 0.5, y * 0.5), "are they in µm?"),
-        (lambda x, y: (y, x), "are x and y swapped?"),
-        (lambda x, y: (x / 4, y / 4), "are they of a level reduced 4 times?"),
+        (lambda x, y: (x * 0.5, y * 0.5), "Are they in µm?"),
+        (lambda x, y: (y, x), "Are x and y swapped?"),
+        (lambda x, y: (x / 4, y / 4), "Are they of a level reduced 4 times?"),
     ):
         line = refused("evaluate", trained, cohort_csv, "--truth", moved(truth, tmp_path, change), *centres)
-        assert "says nothing of any patch" in line
+        assert "has no entry for any patch" in line
         assert said in line
     half = moved(truth, tmp_path, lambda x, y: (x + 90_000 * (x > 64), y))
     events, _ = collect(evaluate(trained, Cohort.read(cohort_csv), half))
-    assert any("marks lie outside of the slide" in line for line in notices(events))
+    assert any("marks of the ground truth lie outside of the slide" in line for line in notices(events))
     in_micrometres = moved(truth, tmp_path, lambda x, y: (x * 0.5, y * 0.5))
     events, _ = collect(evaluate(trained, Cohort.read(cohort_csv), in_micrometres))
     assert any("if they were in µm" in line for line in notices(events))
@@ -358,7 +361,9 @@ def test_points_that_lie_elsewhere_are_counted_and_nothing_left_is_an_error(
 
 def test_coverage_is_a_share(trained, cohort_csv, truth, refused):
     for wrong in ("0", "1.5", "nan"):
-        assert "no share of a patch" in refused("evaluate", trained, cohort_csv, "--truth", truth, "--coverage", wrong)
+        assert "A share of a patch is" in refused(
+            "evaluate", trained, cohort_csv, "--truth", truth, "--coverage", wrong
+        )
 
 
 def test_what_does_not_fit_is_one_line(trained, cohort_csv, truth, tmp_path, cohort_of, slides, refused):
@@ -366,7 +371,7 @@ def test_what_does_not_fit_is_one_line(trained, cohort_csv, truth, tmp_path, coh
     elsewhere.write_text("slide_id,x,y,label\nSLIDE_000,1,1,tumour\n")
     line = refused("evaluate", trained, cohort_csv, "--truth", elsewhere)
     assert str(elsewhere) in line
-    assert "are the slide ids the same" in line
+    assert "Check the slide ids" in line
     for content, said in (
         ("", "is empty"),
         ("slide_id,x,y\na,1,1\n", "no column 'label'"),
@@ -380,7 +385,7 @@ def test_what_does_not_fit_is_one_line(trained, cohort_csv, truth, tmp_path, coh
     assert "unknown label 'metastasis'" in refused("evaluate", trained, unknown, "--truth", truth, "--split", "all")
     learnt = list(Run.open(trained).cohort.in_split("train"))
     trainset = cohort_of([(slide.slide_id, slide.path, slide.label) for slide in learnt])
-    assert "add --split all" in refused("evaluate", trained, trainset, "--truth", truth)
+    assert "Use --split all." in refused("evaluate", trained, trainset, "--truth", truth)
 
 
 def test_a_run_without_a_model_is_an_error(cohort_csv, truth, tmp_path, tiny):
@@ -451,6 +456,6 @@ def test_masks_may_be_the_truth(trained, cohort_csv, slides, tmp_path, cli, coll
     assert (found["ignore"]["instance"]["n"], found["negative"]["instance"]["n"]) == (40, 40)  # it has two masks
     assert found["ignore"]["bag"]["n"] == 3
     line = refused("evaluate", trained, cohort_csv, "--truth", masks, "--split", "all", "--map", "tumour=x")
-    assert "--map tumour=x: 'x' is no class of the model" in line
+    assert "is mapped to 'x', which is no class of the model" in line
     (tmp_path / "none").mkdir()
     assert "holds no mask image" in refused("evaluate", trained, cohort_csv, "--truth", tmp_path / "none")

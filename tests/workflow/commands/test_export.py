@@ -61,7 +61,7 @@ def test_threshold_and_corrections(predicted, tmp_path, cli, table, refused):
     mask = tifffile.imread(tmp_path / "out" / "slide_001.ome.tif", series=0, level=0)
     assert (mask[13, 40], mask[40, 40]) == (2, 1)
     assert "source" not in table(tmp_path / "out" / "slide_000.csv")[0]
-    assert "--threshold 5" in refused(*rest, "--threshold", "5")
+    assert "not 5. Use --threshold 0.5." in refused(*rest, "--threshold", "5")
     corrections.write_text("slide_id,x,y,label\nslide_001,1,1,tumor\n")
     assert "unknown label 'tumor'" in cli(*rest)[2]
 

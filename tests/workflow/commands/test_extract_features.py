@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from napari_distill2label.core.errors import SettingsError
-from napari_distill2label.core.events import ItemDone, ItemFailed, Notice, Progress, drain
+from napari_distill2label.core.events import ItemDone, ItemFailed, Progress, drain
+from napari_distill2label.core.notices import Notice
 from napari_distill2label.core.presets import build_settings
 from napari_distill2label.core.settings import PatchSettings, Settings
 from napari_distill2label.inference.encoder import FrozenEncoder
@@ -65,7 +66,7 @@ def test_features_are_computed_once(encoder, four, tmp_path, seen, collect):
     assert sum(seen) == 2 * 12
     events, _ = collect(extract_features(cohort, encoder, tmp_path / "f", PatchSettings(size_px=40)))  # made anew
     assert sum(seen) > 2 * 12
-    told = [event.message for event in events if isinstance(event, Notice) and "computed anew" in event.message]
+    told = [str(event) for event in events if isinstance(event, Notice) and "computed again" in str(event)]
     assert [message.split(":")[0] for message in told] == ["s/0", "s/1"]
 
 
@@ -206,7 +207,7 @@ def test_torchscript_is_opened_on_trust_only(data_dir, encoder, four, tmp_path, 
 
 def test_patches_too_small_for_the_encoder(encoder, four, tmp_path, refused, flags):
     line = refused("train", four, "-o", tmp_path / "run", "--patches.size_px", "27", "--encoder", encoder, *flags)
-    assert "patches of 27 px are too small for 'mobilenet_v2_imagenet'" in line
+    assert "Patches of 27 px are too small for 'mobilenet_v2_imagenet'" in line
     assert "--patches.size_px to 32" in line
     with pytest.raises(SettingsError, match="too small"):
         drain(extract_features(Cohort.read(four), encoder, tmp_path / "f", PatchSettings(size_px=16)))

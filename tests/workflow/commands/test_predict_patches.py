@@ -21,7 +21,7 @@ def test_a_slide_without_scale_asks_for_it(trained, png, tmp_path, cli, table):
     slide, out = png(), tmp_path / "out"
     status, _, err = cli("predict", trained, slide, "-o", out)
     assert status == 1
-    assert f"{slide}: its µm/px is unknown" in err
+    assert f"{slide}: The slide has no pixel size" in err
     assert "--mpp" in err
     assert cli("predict", trained, slide, "-o", out, "--mpp", "0.5", "--format", "csv")[0] == 0
     assert table(out / "ohne Maßstab.csv")[0]["width"] == "27"
@@ -40,7 +40,7 @@ def test_patches_of_a_finer_slide_are_larger_and_of_a_coarser_one_refused(
 
     status, _, err = cli("predict", trained, slides[0], "-o", out, "--mpp", "0.6")
     assert status == 1
-    assert "has 0.6 µm/px, coarser than the model's 0.5 µm/px" in err
+    assert "The slide has 0.6 µm/px, coarser than the model's 0.5 µm/px" in err
     cohort = cohort_of([("from the table", slides[0], 0.25)], ("slide_id", "path", "mpp"))
     assert cli("predict", trained, cohort, "-o", out, "--format", "csv")[0] == 0
     assert table(out / "from the table.csv")[0]["width"] == "54"
@@ -75,7 +75,7 @@ def test_a_slide_without_tissue(cohort_csv, slides, tmp_path, tiny, png, cli):
         "csv,ome-tiff",
     )
     assert status == 1
-    assert f"{white}: no tissue found by the rule 'white'" in err
+    assert f"{white}: The tissue method 'white' finds no tissue." in err
     assert out.startswith("half: ")
     mask = mask_of(tmp_path / "out" / "half.ome.tif")
     assert not mask[:, :27].any()  # not scored is not negative

@@ -12,7 +12,8 @@ import psutil
 import pytest
 
 from napari_distill2label.core.errors import MissingDependencyError, SettingsError
-from napari_distill2label.core.events import ItemDone, ItemFailed, Notice, Progress, drain
+from napari_distill2label.core.events import ItemDone, ItemFailed, Progress, drain
+from napari_distill2label.core.notices import Notice
 from napari_distill2label.inference import engine
 from napari_distill2label.inference.cluster import local_client
 from napari_distill2label.slides.synthetic import draw_slide, write_image
@@ -88,8 +89,10 @@ def test_a_scheduler_s_workers_say_the_same_and_stay(trained, large, slides, tmp
 
 def test_workers_that_cannot_be_had(trained, slides, tmp_path, refused):
     rest = ["predict", trained, slides[0], "-o", tmp_path / "out"]
-    assert "give one of them" in refused(*rest, "--workers", "2", "--scheduler", "tcp://127.0.0.1:8786")
-    assert "no dask scheduler answers" in refused(*rest, "--scheduler", "tcp://127.0.0.1:1")
+    assert "Only one of them can be used. Leave out --workers. Or leave out --scheduler." in refused(
+        *rest, "--workers", "2", "--scheduler", "tcp://127.0.0.1:8786"
+    )
+    assert "No dask scheduler answers" in refused(*rest, "--scheduler", "tcp://127.0.0.1:1")
 
 
 def listening():

@@ -9,7 +9,7 @@ from PIL import Image
 from scipy.io import loadmat, savemat
 
 from napari_distill2label.core.errors import CohortError
-from napari_distill2label.core.events import Notice
+from napari_distill2label.core.notices import Notice
 from napari_distill2label.store.cohort import Cohort
 from napari_distill2label.store.tables.points import read_points
 from napari_distill2label.workflow.commands.prepare_dataset import prepare_dataset
@@ -62,7 +62,7 @@ def test_the_published_layout_with_gaps_dtypes_and_empty_tables(colon, tmp_path,
         header, *rows = csv.reader(file)
     assert header == ["slide_id", "x", "y"]  # every nucleus, no class
     assert len(rows) == 6
-    notices = [event.message for event in events if isinstance(event, Notice)]
+    notices = [str(event) for event in events if isinstance(event, Notice)]
     assert any(notice.startswith("2 nuclei are marked just outside") for notice in notices)
     assert any("can share a patient" in notice for notice in notices)
 

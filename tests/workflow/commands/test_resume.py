@@ -165,9 +165,9 @@ def test_a_bundle_that_was_lost_comes_back_from_its_checkpoint(trained, shared_r
         (["--seed", "5"], "seed settings"),
         (["--preset", "breast"], "preset settings"),
         (["--split.test", "0.3"], "split settings"),
-        (["--centres", "points.csv"], "another --centres"),
-        (["--corrections", "points.csv"], "another --corrections"),
-        (["--encoder", "encoder.onnx"], "another --encoder"),
+        (["--centres", "points.csv"], "another table of centres. Leave out --centres"),
+        (["--corrections", "points.csv"], "other corrections. Leave out --corrections"),
+        (["--encoder", "encoder.onnx"], "no frozen encoder. Leave out --encoder"),
     ],
 )
 def test_resuming_with_other_settings_is_refused(trained, cohort_csv, refused, flags_given, said):
@@ -184,7 +184,7 @@ def test_resuming_another_cohort_or_no_run_is_refused(trained, slides, cohort_cs
     assert "is no run" in refused("train", cohort_csv, "-o", tmp_path / "nothing", "--resume")
     run = tmp_path / "no baseline"
     until(train(Cohort.read(cohort_csv), run, tiny()), "teacher", 1)
-    with pytest.raises(SettingsError, match="--baseline"):
+    with pytest.raises(SettingsError, match=r"another choice about the baseline\. Leave out baseline"):
         drain(train(Cohort.read(cohort_csv), run, baseline=True, resume=True))
 
 

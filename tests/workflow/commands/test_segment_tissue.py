@@ -5,7 +5,8 @@ import pytest
 
 import napari_distill2label as d2l
 from napari_distill2label.core.errors import SettingsError
-from napari_distill2label.core.events import ItemDone, ItemFailed, Notice, Progress
+from napari_distill2label.core.events import ItemDone, ItemFailed, Progress
+from napari_distill2label.core.notices import Notice
 from napari_distill2label.core.settings import PatchSettings
 from napari_distill2label.slides.regions import read_regions
 from napari_distill2label.store.maps.patch_map import PatchMap
@@ -24,7 +25,7 @@ def test_regions_of_a_cohort_are_written_corrected_and_predicted(trained, slides
     (regions / "slide_000.geojson").write_text(json.dumps(corrected))
     status, said, err = cli("segment-tissue", slides[0], slides[1], "-o", regions)
     assert status == 0
-    assert "slide_000.geojson is there already and is kept; --overwrite" in err
+    assert "slide_000.geojson exists already and is kept. Use --overwrite." in err
     assert json.loads((regions / "slide_000.geojson").read_text()) == corrected
 
     assert cli("predict", trained, *slides[:2], "-o", out, "--tissue", regions, "--format", "csv")[0] == 0
@@ -44,7 +45,7 @@ def test_slides_without_tissue_or_damaged_fail_and_the_others_go_on(slides, png,
     events, files = collect(segment_tissue([glass, tmp_path / "none.svs", slides[0]], tmp_path / "out"))
     failed = {event.item: str(event.error) for event in events if isinstance(event, ItemFailed)}
     assert failed.keys() == {"Glas", "none"}
-    assert failed["Glas"] == f"{glass}: no tissue found by the rule 'otsu'"
+    assert failed["Glas"] == f"{glass}: The tissue method 'otsu' finds no tissue."
     assert files == [tmp_path / "out" / "slide_000.geojson"]
     assert [event.result for event in events if isinstance(event, ItemDone)] == files
     assert any(isinstance(event, Progress) for event in events)
@@ -82,4 +83,4 @@ def test_the_command_in_python(slides, tmp_path):
 
 def test_notices_of_a_slide_are_passed_on(data_dir, tmp_path, collect):
     events, _ = collect(segment_tissue([data_dir / "slides" / "CMU-1-Small-Region.jpeg.tiff"], tmp_path))
-    assert any(isinstance(event, Notice) and "100 times too small" in event.message for event in events)
+    assert any(isinstance(event, Notice) and "100 times too small" in str(event) for event in events)

@@ -7,7 +7,8 @@ import shutil
 import pytest
 
 from napari_distill2label.core.errors import CohortError, SettingsError
-from napari_distill2label.core.events import EpochEnd, ItemFailed, Notice, Progress, Task, drain
+from napari_distill2label.core.events import EpochEnd, ItemFailed, Progress, Task, drain
+from napari_distill2label.core.notices import Notice
 from napari_distill2label.core.settings import Settings
 from napari_distill2label.store.bundle import load_bundle
 from napari_distill2label.store.cohort import Cohort
@@ -95,7 +96,7 @@ def test_unlabelled_slides_are_left_out_once_said_and_still_predicted(slides, co
     status, _, err = cli("train", cohort, "-o", run, *flags)
     assert status == 0
     assert err.count("have no label") == 1
-    assert "3 of 10 slides have no label: left out of training, still predicted" in err
+    assert "3 slides have no label. They are not used for training but can be predicted." in err
     status, out, _ = cli("predict", run, cohort, "-o", tmp_path / "out", "--format", "csv")
     assert status == 0
     assert len(out.splitlines()) == 10
@@ -179,7 +180,7 @@ def test_corrections_that_fit_nothing_are_an_error(cohort_csv, tmp_path, flags, 
         (b"slide_id,path,label\n", "no row"),
         (b"slide_id,path,label\na,a.png,\nb,b.png,\n", "no slide has a label"),
         (b"slide_id,path,label\na,a.png,normal\nb,b.png,normal\n", "at least two classes"),
-        (b"slide_id,path,label\na,a.png,x\nb,b.png,y\n", "which of x, y is the negative class"),
+        (b"slide_id,path,label\na,a.png,x\nb,b.png,y\n", "Which of x, y is the negative class"),
         (b"slide_id,path,label\na,a.png,normal\na,b.png,x\n", "two slides have the id 'a'"),
         (
             b"slide_id,path,label,case_id,split\na,a.png,normal,c,train\nb,b.png,x,c,valid\n",
@@ -222,7 +223,7 @@ def test_settings_that_cannot_be_used_are_one_line_and_leave_no_run(
 
 def test_a_second_run_in_the_same_folder_is_refused(shared_run, cohort_csv, flags, refused):
     before = (shared_run / "settings.json").read_bytes()
-    assert "add --resume" in refused("train", cohort_csv, "-o", shared_run, *flags)
+    assert "Resume the run with --resume." in refused("train", cohort_csv, "-o", shared_run, *flags)
     assert (shared_run / "settings.json").read_bytes() == before
 
 
@@ -259,7 +260,7 @@ def test_a_cohort_without_validation_trains_to_the_last_epoch(slides, cohort_of,
     rows = [(f"s{index}", path, ("0", "1")[index % 2], "train") for index, path in enumerate(slides[:4])]
     cohort = Cohort.read(cohort_of(rows, ("slide_id", "path", "label", "split")))
     events, run = collect(train(cohort, tmp_path / "run", tiny(teacher={"epochs": 2})))
-    assert any(isinstance(event, Notice) and "no validation slide" in event.message for event in events)
+    assert any(isinstance(event, Notice) and "No slide is held out for validation" in str(event) for event in events)
     assert config_of(run.bundle("teacher"))["epoch"] == 2
     assert json.loads((run.bundle("teacher") / "metrics.json").read_text())["n"] == 0
 
@@ -268,10 +269,10 @@ def test_slides_of_different_scale_are_pointed_out(slides, cohort_of, tmp_path, 
     rows = [(f"s{i}", path, ("0", "1")[i % 2], "train", (0.5, 0.25)[i % 2]) for i, path in enumerate(slides[:4])]
     cohort = Cohort.read(cohort_of(rows, ("slide_id", "path", "label", "split", "mpp")))
     events, run = collect(train(cohort, tmp_path / "run", tiny()))
-    assert any(isinstance(event, Notice) and "differ in µm/px" in event.message for event in events)
+    assert any(isinstance(event, Notice) and "differ in pixel size" in str(event) for event in events)
     assert config_of(run.bundle("teacher"))["mpp"] is None
     events, run = collect(train(cohort, tmp_path / "other", tiny(patches={"mpp": 0.5, "size_px": 20})))
-    assert not any(isinstance(event, Notice) and "differ" in event.message for event in events)
+    assert not any(isinstance(event, Notice) and "differ" in str(event) for event in events)
     assert config_of(run.bundle("teacher"))["mpp"] == 0.5
 
 

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from napari_distill2label.core.errors import CohortError, FolderInUseError, SettingsError
-from napari_distill2label.core.events import EpochEnd, Notice, drain
+from napari_distill2label.core.events import EpochEnd, drain
+from napari_distill2label.core.notices import Notice
 from napari_distill2label.store.bundle import load_bundle
 from napari_distill2label.store.checkpoint import load_checkpoint, save_checkpoint
 from napari_distill2label.store.cohort import Cohort
@@ -286,10 +287,10 @@ def test_a_damaged_checkpoint_of_an_unfinished_network_is_told_and_trained_anew(
     for network in ("oof-1", "oof-2"):
         damage(run / "checkpoints" / f"{network}.safetensors")
     events, _ = collect(train(cohort, run, resume=True))
-    told = [event.message for event in events if isinstance(event, Notice) and "anew" in event.message]
+    told = [str(event) for event in events if isinstance(event, Notice) and "again" in str(event)]
     assert len(told) == 2
     assert told[0].startswith(str(run / "checkpoints" / "oof-1.safetensors"))
-    assert told[0].endswith(": the out-of-fold classifier 1 is trained anew")
+    assert told[0].endswith("The out-of-fold classifier 1 is trained again.")
     assert weights(run) == weights(whole)
 
 
@@ -300,8 +301,8 @@ def test_of_a_finished_one_nothing_good_is_replaced_unasked(trained, cohort_csv,
         kept = path.read_bytes()
         damage(path)
         line = refused("train", cohort_csv, "-o", trained, "--resume")
-        assert line.startswith(f"distill2label: {path}: is no whole checkpoint (it was altered")
-        assert line.endswith(f"; delete it, and --resume trains the {title_of(network)} anew")
+        assert line.startswith(f"distill2label: {path}: The checkpoint is incomplete (it was altered")
+        assert line.endswith(f"Delete it and resume; the {title_of(network)} is then trained again.")
         path.write_bytes(kept)
     assert weights(trained) == before
 
@@ -311,7 +312,7 @@ def test_a_damaged_model_is_told_and_made_again_from_its_checkpoint(trained, coh
     damage(trained / "student" / "model.safetensors")
     (trained / "teacher" / "config.json").write_text("{")
     events, _ = collect(train(Cohort.read(cohort_csv), trained, resume=True))
-    told = [event.message for event in events if isinstance(event, Notice) and "made again" in event.message]
+    told = [str(event) for event in events if isinstance(event, Notice) and "written again" in str(event)]
     assert len(told) == 2
     assert str(trained / "teacher" / "config.json") in told[0]
     assert str(trained / "student" / "model.safetensors") in told[1]
@@ -323,7 +324,7 @@ def test_model_and_checkpoint_damaged_both_are_trained_anew(trained, cohort_csv,
     for path in (trained / "student" / "model.safetensors", trained / "checkpoints" / "student.safetensors"):
         damage(path)
     events, _ = collect(train(Cohort.read(cohort_csv), trained, resume=True))
-    assert any("the student is trained anew" in event.message for event in events if isinstance(event, Notice))
+    assert any("The student is trained again." in str(event) for event in events if isinstance(event, Notice))
     assert weights(trained) == before
 
 
@@ -428,11 +429,11 @@ def test_a_network_that_has_learnt_nothing_is_told_of(cohort_csv, tmp_path, tiny
     events, _ = collect(
         train(Cohort.read(cohort_csv), tmp_path / "run", tiny(teacher={"learning_rate": 1e-9}), baseline=True)
     )
-    told = [event.message for event in events if isinstance(event, Notice) and "than chance" in event.message]
+    told = [str(event) for event in events if isinstance(event, Notice) and "than chance" in str(event)]
     who = [line.partition(" is no better")[0] for line in told]
-    assert who[:2] == ["the plain MIL model", "the teacher"]
+    assert who[:2] == ["The baseline", "The teacher"]
     assert "(loss 0.69" in told[1]
-    assert "--teacher.epochs" in told[0]
+    assert "teacher.epochs" in told[0]
 
 
 def test_one_that_has_learnt_is_not(png, cohort_of, tmp_path, tiny, collect):
@@ -446,12 +447,4 @@ def test_one_that_has_learnt_is_not(png, cohort_of, tmp_path, tiny, collect):
     events, _ = collect(train(Cohort.read(cohort_of(rows)), tmp_path / "run", settings))
     losses = [event.losses["class"] for event in events if isinstance(event, EpochEnd) and event.network == "teacher"]
     assert losses[-1] < 0.5
-    assert not [event for event in events if isinstance(event, Notice) and "teacher is no better" in event.message]
-
-
-def test_the_window_says_it_in_its_own_words():
-    from napari_distill2label.gui.wording import in_the_window
-
-    line = in_the_window("Give it more epochs (--teacher.epochs) or larger steps (--teacher.learning_rate), and look")
-    assert "--" not in line
-    assert "‘Teacher" in line or "in step 2" in line
+    assert not [event for event in events if isinstance(event, Notice) and "teacher is no better" in str(event)]

@@ -23,6 +23,7 @@ from ....core.errors import OutputError
 from ....core.paths import is_url
 from ....exporters.formats import FORMATS
 from ...actions import requirements
+from ...messages import message_of
 from ...plain_text import as_plain
 from ...runner.jobs import Done, Failure, Job
 from ...session import Session
@@ -273,7 +274,7 @@ class ExportPanel(Panel):
         show_reason(self.copied, f"Copied {lines} {'line' if lines == 1 else 'lines'}: paste them where you want them.")
 
     def _failed(self, error: Exception) -> None:
-        self.problem.emit(str(error))
+        self.problem.emit(message_of(error))
 
     def _look_soon(self) -> None:
         self._look.start()

@@ -4,10 +4,10 @@ from qtpy.QtCore import QRectF, QSize, Qt
 from qtpy.QtGui import QIcon, QImage, QPainter, QPen, QPixmap
 from qtpy.QtWidgets import QComboBox, QGridLayout, QLabel, QToolButton, QVBoxLayout, QWidget
 
+from ...messages import message_of
 from ...plain_text import as_plain
 from ...session import Session
 from ...widgets.controls import row
-from ...wording import in_the_window
 from .patch_images import MARGIN, Picture, convincing
 
 N, PX = 5, 56  # patches in a row, and their side on the screen
@@ -102,7 +102,7 @@ class Gallery(QWidget):
             key,
             lambda: convincing(path, mpp, shades, by, finding, N, PX * ratio),
             lambda found: self.show_pictures(*found, ""),
-            lambda error: self.show_pictures([], [], in_the_window(str(error))),
+            lambda error: self.show_pictures([], [], message_of(error)),
         )
 
     def _show_findings(self, classes: tuple[str, ...]) -> None:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
+from ...messages import window_messages
 from ...widgets.short import short
-from ...wording import in_the_window
 
 if TYPE_CHECKING:
     from ....workflow.commands.compare import Part, TruthComparison
@@ -91,7 +91,7 @@ def as_html(found: "TruthComparison") -> str:
     head = "".join(_part_line(part, found.threshold) for part in found.parts)
     if found.parts[0].learnt:
         head += "<p>The model learnt from all of these slides: the figures flatter it.</p>"
-    said = "<br>".join(escape(in_the_window(line)) for line in found.notices)
+    said = "<br>".join(escape(window_messages.notice(notice)) for notice in found.notices)
     names = [escape(short(name)) for name in found.classes]
     columns = names
     if len(names) > 2 or max(map(len, names)) > NARROW:  # numbers in place of names, which would not fit

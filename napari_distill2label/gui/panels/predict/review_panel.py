@@ -21,6 +21,7 @@ from ....core.label_map import parse_label_map
 from ....store import corrections
 from ...actions import requirements
 from ...actions.review import ALL_CORRECTED
+from ...messages import message_of
 from ...plain_text import as_plain
 from ...runner.jobs import Done, Job
 from ...session import Session
@@ -204,7 +205,7 @@ class ReviewPanel(Panel):
             ("load corrections",),
             lambda: corrections.read(Path(path)),
             lambda points: session.corrections.take(points, path),
-            lambda error: self.problem.emit(str(error)),
+            lambda error: self.problem.emit(message_of(error)),
         )
 
     @told

@@ -16,6 +16,7 @@ from qtpy.QtWidgets import (
 from ....core.classes import split_label
 from ....core.errors import Distill2LabelError
 from ...actions.classes import counted
+from ...messages import message_of
 from ...session import Session
 from ...widgets.controls import button, row, tab_through, tool
 from ...widgets.icons import mark, swatch, theme_colour
@@ -90,7 +91,7 @@ class ClassesEditor(QWidget):
         try:
             change(*arguments)
         except Distill2LabelError as error:
-            self.problem.emit(str(error))
+            self.problem.emit(message_of(error))
             self.refresh()
             return False
         return True

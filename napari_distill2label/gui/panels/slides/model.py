@@ -14,6 +14,7 @@ from ....core.geometry import PatchGrid, mean_mpp
 from ....slides.discovery import natural_key
 from ....slides.preview import SlidePreview
 from ....store.cohort import CohortSlide
+from ...messages import message_of
 from ...plain_text import as_plain
 from ...session import Session
 from ...widgets.icons import alarm_colour, mark, picture, swatch, theme_colour
@@ -206,7 +207,7 @@ class SlidesModel(QAbstractTableModel):
             elif column == MPP:
                 self.session.set_mpp(slide_ids, value or None)
         except Distill2LabelError as error:
-            self.refused.emit(str(error))
+            self.refused.emit(message_of(error))
             return False
         return True
 

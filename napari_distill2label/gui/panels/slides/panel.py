@@ -21,6 +21,7 @@ from ....slides.discovery import FoundFiles, find_slides
 from ....slides.registry import SUFFIXES
 from ....store.cohort import SPLITS
 from ...actions.classes import counted
+from ...messages import message_of
 from ...project.table_file import FoundLabels
 from ...session import Session
 from ...widgets.controls import Fold, Panel, button, pop_up, row, show_reason, told
@@ -187,7 +188,7 @@ class SlidesPanel(Panel):
                 ("gather", id(self)),
                 lambda: find_slides(paths),
                 self._add_gathered,
-                lambda error: self.problem.emit(str(error)),
+                lambda error: self.problem.emit(message_of(error)),
             )
 
     @told
@@ -264,7 +265,7 @@ class SlidesPanel(Panel):
         try:
             self._told_saved(self._written(path))
         except (Distill2LabelError, OSError) as error:
-            self.problem.emit(str(error))
+            self.problem.emit(message_of(error))
             return False
         return not self.session.project.unsaved
 
@@ -274,7 +275,7 @@ class SlidesPanel(Panel):
         except OutputError as error:
             if error.standing != "foreign":
                 raise
-            return self.session.write_cohort(path, overwrite=True) if self.ask_overwrite(str(error)) else None
+            return self.session.write_cohort(path, overwrite=True) if self.ask_overwrite(message_of(error)) else None
 
     def ask_overwrite(self, text: str) -> bool:
         """May what is there be replaced?"""

@@ -5,6 +5,7 @@ import weakref
 from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 from qtpy.QtWidgets import QLabel, QMainWindow, QMessageBox, QVBoxLayout, QWidget
 
+from ...messages import message_of
 from ...plain_text import as_plain
 from ...session import Session
 from ...widgets.controls import button, row, show_reason
@@ -147,7 +148,7 @@ class CloseGuard(QObject):
         try:
             session.write_cohort()
         except Exception as error:  # noqa: BLE001 - whatever it is, the window stays and says so
-            session.project.tell(str(error))
+            session.project.tell(message_of(error))
             return False
         return True
 

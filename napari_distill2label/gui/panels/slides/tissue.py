@@ -6,6 +6,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QCheckBox, QFileDialog, QLabel, QMessageBox, QVBoxLayout, QWidget
 
 from ....core.errors import Distill2LabelError
+from ...messages import message_of
 from ...session import Session
 from ...widgets.controls import begin_at, button, end_at, row
 
@@ -136,5 +137,5 @@ class TissueEditor(QWidget):
         try:
             act()
         except (Distill2LabelError, OSError) as error:
-            self.problem.emit(str(error))
+            self.problem.emit(message_of(error))
         self.refresh()

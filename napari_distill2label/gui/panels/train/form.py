@@ -6,6 +6,7 @@ What differs from preset and method is marked, and each such value has a button 
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, get_args, get_origin
 
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
@@ -24,25 +25,35 @@ from qtpy.QtWidgets import (
 )
 
 from ....core.errors import SettingsError
-from ....core.presets import build_settings
-from ....core.settings import Settings
-from ...session import Session
-from ...training.setting_names import (
-    MAIN,
-    SECTIONS,
-    changed,
-    field_of,
-    name_of,
+from ....core.fields import (
+    FIELDS,
+    SETTINGS,
+    changed_settings,
+    declaration_of,
     nested,
-    setting_paths,
-    shown_as,
-    suffix,
     value_at,
     value_in_words,
 )
+from ....core.presets import build_settings
+from ....core.settings import Settings
+from ...messages import message_of
+from ...session import Session
 from ...widgets.controls import Fold, row
 
+# What most people look at; everything else is folded away.
+MAIN = ("teacher.epochs", "student.epochs", "patches.size_px", "patches.tissue")
+SECTIONS = {
+    name: (declared.annotation.model_config.get("title") or name)
+    for name, declared in Settings.model_fields.items()
+    if isinstance(declared.annotation, type) and issubclass(declared.annotation, BaseModel)
+} | {"seed": "Repeatability"}
 NARROW = 90  # px; an editor may become so narrow, so that the form fits a narrow dock
+
+
+def _suffix(path: str) -> str:
+    """Return the unit behind a number: ' px'. Nothing if the setting's name has the unit already."""
+    row = FIELDS[path]
+    return f" {row.unit}" if row.unit and f"({row.unit})" not in row.name else ""
 
 
 class Setting:
@@ -51,15 +62,15 @@ class Setting:
     def __init__(self, path: str, editor: QWidget, put_back: Callable[[str], None]) -> None:
         self.path, self.editor = path, editor
         section = SECTIONS[path.split(".")[0]]
-        editor.setToolTip(field_of(path).description or "")
-        editor.setAccessibleName(f"{section}: {name_of(path)}" if path not in MAIN else name_of(path))
-        self.label = QLabel(name_of(path))
+        editor.setToolTip(declaration_of(path).description or "")
+        editor.setAccessibleName(f"{section}: {FIELDS[path].name}" if path not in MAIN else FIELDS[path].name)
+        self.label = QLabel(FIELDS[path].name)
         self.label.setToolTip(editor.toolTip())
         self.label.setBuddy(editor)
         self.reset = QToolButton()
         self.reset.setText("↺")
         self.reset.setAutoRaise(True)
-        self.reset.setAccessibleName(f"put back {name_of(path)}")
+        self.reset.setAccessibleName(f"put back {FIELDS[path].name}")
         self.reset.clicked.connect(lambda checked=False: put_back(path))
         policy = self.reset.sizePolicy()
         policy.setRetainSizeWhenHidden(True)  # nothing moves when a value is changed
@@ -85,7 +96,7 @@ class Setting:
         if font.bold() != differs:  # a new font lays the form out anew
             font.setBold(differs)
             self.label.setFont(font)
-        self.label.setText(f"{name_of(self.path)} *" if differs else name_of(self.path))
+        self.label.setText(f"{FIELDS[self.path].name} *" if differs else FIELDS[self.path].name)
         self.reset.setVisible(differs)
         self.reset.setToolTip(f"Put back what preset and method say: {value_in_words(self.path, usual)}")
         self.editor.setAccessibleDescription(self.reset.toolTip() if differs else "")
@@ -124,7 +135,7 @@ class SettingsForm(QWidget):
         inside.addLayout(row(self.search, self.reset, stretch=0))
         inside.addWidget(self.none_found)
         grouped: dict[str, list[str]] = {}
-        for path in setting_paths():
+        for path in SETTINGS:
             if path not in MAIN:
                 grouped.setdefault(path.split(".")[0], []).append(path)
         for section, title in SECTIONS.items():
@@ -156,11 +167,11 @@ class SettingsForm(QWidget):
         return form
 
     def _editor(self, path: str) -> QWidget:
-        field = field_of(path)
+        field = declaration_of(path)
         kind = field.annotation
         if get_origin(kind) is Literal:
             box = QComboBox()
-            words = shown_as(path, "names")
+            words = FIELDS[path].values
             for value in get_args(kind):
                 box.addItem(words.get(value, value), value)
             box.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
@@ -187,8 +198,8 @@ class SettingsForm(QWidget):
         # One step below the range stands for "not set".
         box.setRange(low - step if optional else low, min(high, 2**31 - 1))
         if optional:
-            box.setSpecialValueText(shown_as(path, "unset"))
-        box.setSuffix(suffix(path))
+            box.setSpecialValueText(FIELDS[path].unset)
+        box.setSuffix(_suffix(path))
         if path not in MAIN:
             box.setButtonSymbols(QAbstractSpinBox.ButtonSymbols.NoButtons)  # all the room is for the number
         box.setKeyboardTracking(False)  # a number is taken when it is whole, not at each digit
@@ -203,7 +214,7 @@ class SettingsForm(QWidget):
         try:
             self.session.configure(**nested(path, value))
         except SettingsError as error:
-            self._report(str(error))
+            self._report(message_of(error))
             self.refresh()
 
     def put_back(self, path: str) -> None:
@@ -211,7 +222,7 @@ class SettingsForm(QWidget):
         try:
             self.session.reset_settings(path)
         except SettingsError as error:
-            self._report(str(error))
+            self._report(message_of(error))
 
     def refresh(self) -> None:
         """Show what the session says."""
@@ -219,7 +230,7 @@ class SettingsForm(QWidget):
         standard = self.session.choices.fitted(build_settings(self.session.choices.preset, self.session.choices.method))
         for setting in self.settings.values():
             setting.show(settings, standard)
-        different = changed(settings, standard)
+        different = changed_settings(settings, standard)
         for section, fold in self.sections.items():
             count = sum(path.split(".")[0] == section and path not in MAIN for path in different)
             fold.toggle.setText(f"{SECTIONS[section]} ({count} changed)" if count else SECTIONS[section])
@@ -241,7 +252,7 @@ class SettingsForm(QWidget):
             for path, setting in self.settings.items():
                 if path in MAIN or path.split(".")[0] != section:
                     continue
-                known = f"{path} {name_of(path)} {field_of(path).description} {SECTIONS[section]}".lower()
+                known = f"{path} {FIELDS[path].name} {declaration_of(path).description} {SECTIONS[section]}".lower()
                 hit = all(word in known for word in words)
                 here += hit
                 fold.content.layout().setRowVisible(setting.field, hit)

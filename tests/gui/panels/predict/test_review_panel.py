@@ -8,6 +8,7 @@ from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
 from qtpy.QtGui import QMouseEvent
 from qtpy.QtWidgets import QAbstractButton, QApplication, QComboBox
 
+from napari_distill2label.core.notices import Notice, NoticeCode
 from napari_distill2label.gui.canvas import layers
 from napari_distill2label.gui.canvas.layers import CORRECTIONS
 from napari_distill2label.gui.panels.predict.ground_truth import as_html
@@ -149,7 +150,7 @@ def test_truth(made, qtbot, tmp_path):
     (tmp_path / "truth.csv").write_text("slide_id,x,y,label\nother,1,1,tumour\n")
     click(qtbot, panel.truth_table)
     qtbot.waitUntil(lambda: session.jobs.last is not None and session.jobs.last.state == "failed", timeout=LONG)
-    assert "says nothing of any" in session.jobs.last.text
+    assert "has no entry for any" in session.jobs.last.text
 
 
 def test_what_labels_mean_is_asked_for_in_the_windows_words(made, qtbot, tmp_path):
@@ -161,21 +162,30 @@ def test_what_labels_mean_is_asked_for_in_the_windows_words(made, qtbot, tmp_pat
     panel.label_map.setText("Tumor=tumour, artefact=")
     panel.compare(str(tmp_path / "truth.csv"))
     qtbot.waitUntil(lambda: not panel.metrics.isHidden(), timeout=LONG)
-    assert "truth of the patches: 46 normal, 1 tumour" in panel.metrics.text.text()  # an artefact is neither
+    assert "The ground truth labels 46 normal, 1 tumour patches" in panel.metrics.text.text()  # an artefact is neither
 
 
 def test_slides_learnt_from_have_a_line_of_their_own():
     metrics = {"n": 7, "auroc": 0.75, "accuracy": 0.5, "f1": None}
     none = np.empty(0)
     parts = (Part(False, 2, metrics), Part(True, 1, metrics | {"n": 9, "auroc": 1.0}))
+    notice = Notice(NoticeCode.MARKS_MISPLACED, {"cause": "<b>"})
     found = TruthComparison(
-        2, 0.5, ("normal", "tumour"), metrics, np.eye(2, dtype=int), none, none, parts, ("truth: <b>",)
+        2,
+        0.5,
+        ("normal", "tumour"),
+        metrics,
+        np.eye(2, dtype=int),
+        none,
+        none,
+        parts,
+        (notice,),
     )
     text = as_html(found)
     assert "<b>7 patches of 2 slides not learnt from</b>, threshold 0.50<br>AUROC 0.750" in text
     assert "<b>9 patches of 1 slide learnt from</b>, threshold 0.50<br>AUROC 1.000" in text
     assert "Patches of the slides not learnt from, by what is true" in text
-    assert "truth: &lt;b&gt;" in text
+    assert "The ground truth: &lt;b&gt;" in text
     flattered = as_html(replace(found, parts=parts[1:]))
     assert "learnt from all of these slides: the figures flatter it" in flattered
 

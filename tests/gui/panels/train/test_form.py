@@ -3,19 +3,11 @@
 import pytest
 from napari.components import ViewerModel
 
+from napari_distill2label.core.fields import FIELDS, NO_SETTINGS, SETTINGS, changed_settings, value_in_words
 from napari_distill2label.core.presets import METHODS, METHODS_IN_WORDS, PRESETS, PRESETS_IN_WORDS
 from napari_distill2label.core.settings import Settings
-from napari_distill2label.gui.panels.train.form import SettingsForm
+from napari_distill2label.gui.panels.train.form import MAIN, SettingsForm
 from napari_distill2label.gui.session import Session
-from napari_distill2label.gui.training.setting_names import (
-    HIDDEN,
-    MAIN,
-    changed,
-    field_of,
-    name_of,
-    setting_paths,
-    value_in_words,
-)
 
 
 @pytest.fixture
@@ -44,20 +36,20 @@ def choose(editor, value):
 
 
 def test_every_setting_is_in_the_form(form):
-    assert set(form.editors) == set(setting_paths())
-    assert len(setting_paths()) > 60
+    assert set(form.editors) == set(SETTINGS)
+    assert len(SETTINGS) > 60
     for path, editor in form.editors.items():
-        told, declared = editor.toolTip(), field_of(path).description
+        told, declared = editor.toolTip(), FIELDS[path].description
         assert told == declared
         assert editor.accessibleName()
 
 
 def test_names_differ_within_a_section():
-    paths = setting_paths()
+    paths = SETTINGS
     for section in {path.split(".")[0] for path in paths}:
-        names = [name_of(path) for path in paths if path.split(".")[0] == section]
+        names = [FIELDS[path].name for path in paths if path.split(".")[0] == section]
         assert len(names) == len(set(names)), names
-    assert not set(HIDDEN) & set(paths)
+    assert not set(NO_SETTINGS) & set(paths)
     assert set(MAIN) <= set(paths)
 
 
@@ -110,7 +102,7 @@ def test_a_value_that_is_the_presets_own_is_not_marked(form, session):
     assert form.settings["patches.size_px"].reset.isVisibleTo(form)
     session.configure(preset="breast")
     assert not form.settings["patches.size_px"].reset.isVisibleTo(form)
-    assert changed(session.settings, session.settings) == []
+    assert changed_settings(session.settings, session.settings) == []
 
 
 def test_settings_that_do_not_fit_are_said_and_taken_back(form, session):

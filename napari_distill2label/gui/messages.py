@@ -1,0 +1,115 @@
+"""Errors and notices in the words of the window: an input is a box or a button of a step. No Qt."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from ..core.errors import Distill2LabelError
+from ..core.fields import SETTINGS, value_in_words
+from ..core.messages import Messages, Remedy, is_setting
+from ..core.notices import Notice
+
+
+class Place(NamedTuple):
+    """The box or button of an input, and the step that has it."""
+
+    box: str
+    step: int
+
+
+# None: the window asks for it where it is needed, or has no such input.
+PLACES: dict[str, Place | None] = {
+    "cohort.mpp": Place("µm/px…", 1),
+    "inputs.mpp": Place("µm/px…", 1),
+    "preset": Place("Kind of images", 2),
+    "method": Place("Method", 2),
+    "classes": Place("Classes and colours", 1),
+    "inputs.tissue": Place("Tissue mask", 1),
+    "inputs.encoder": Place("Encoder", 2),
+    "inputs.features": Place("Features", 2),
+    "compute.device": Place("Device", 2),
+    "baseline": Place("Also train the baseline", 2),
+    "network": Place("Network", 3),
+    "threshold": Place("Threshold", 3),
+    "inputs.label_map": Place("Labels mean", 4),
+    **dict.fromkeys(
+        (
+            "inputs.centres", "inputs.corrections", "inputs.coverage", "inputs.trust_encoder",
+            "inputs.allow_non_brightfield", "compute.precision", "compute.workers", "compute.scheduler",
+            "slides_folder", "dense_stride", "formats", "split", "promise", "risk", "negatives",
+            "missing_truth", "overwrite", "resume", "out", "truth",
+        )
+    ),
+    **{path: Place(row.name, 2) for path, row in SETTINGS.items()},
+}  # fmt: skip
+
+
+class WindowMessages(Messages):
+    """Errors, notices and remedies with the boxes and buttons of the window."""
+
+    resume = "Resume it with ‘Resume’ in step 2."
+
+    def remedy(self, remedy: Remedy) -> str:
+        """Return what to do in the window. An alternative that it does not have is left out."""
+        other = "" if remedy.alternative is None else self.remedy(remedy.alternative)
+        first = self.sentence(remedy)
+        if not first or first == other:
+            return other
+        return f"{first} Or {other[:1].lower()}{other[1:]}" if other else first
+
+    def set_field(self, field: str) -> str:
+        if is_setting(field):
+            return self._at(field, "Change ‘{box}’ in step {step}.")
+        return self._at(field, "Set it with ‘{box}’ in step {step}.")
+
+    def set_value(self, field: str, value: Any) -> str:
+        if field == "overwrite":
+            return "Let what is there be replaced."
+        if field == "inputs.trust_encoder":
+            return "Choose it again under ‘Encoder’ in step 2, and trust it."
+        if field == "classes":
+            return self.set_field(field)
+        if isinstance(value, Mapping):
+            return f"Write {self.name(field, value)}."
+        if value is True:
+            return self._at(field, "Check ‘{box}’ in step {step}.")
+        if field in SETTINGS:
+            value = value_in_words(field, value)
+        return self._at(field, f"Set ‘{{box}}’ to ‘{value}’ in step {{step}}.")
+
+    def clear_field(self, field: str) -> str:
+        return self._at(field, "Clear ‘{box}’ in step {step}.")
+
+    def choose_file(self, field: str) -> str:
+        return self._at(field, "Choose one under ‘{box}’ in step {step}.")
+
+    def name(self, field: str, value: Any = None) -> str:
+        place = PLACES.get(field)
+        if place is None:
+            return ""
+        if isinstance(value, Mapping):
+            return f"‘{','.join(f'{label}={name}' for label, name in value.items())}’ under ‘{place.box}’"
+        return f"‘{place.box}’ in step {place.step}"
+
+    def _at(self, field: str, text: str) -> str:
+        place = PLACES.get(field)
+        return "" if place is None else text.format(box=place.box, step=place.step)
+
+    def _joined(self, text: str, remedy: Remedy | None) -> str:
+        return super()._joined(text, remedy if remedy is None or self.remedy(remedy) else None)
+
+
+window_messages = WindowMessages()
+
+
+def text_of(what: str | Notice | BaseException) -> str:
+    """Return what is to be said as the window says it."""
+    if isinstance(what, Notice):
+        return window_messages.notice(what)
+    return what if isinstance(what, str) else message_of(what)
+
+
+def message_of(error: BaseException) -> str:
+    """Return an error as the window says it."""
+    if isinstance(error, Distill2LabelError):
+        return window_messages.line(error)
+    return str(error)

@@ -1,1 +1,0 @@
-"""Step 2, training: settings, device, advice, curves, runs."""

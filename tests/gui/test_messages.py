@@ -1,0 +1,24 @@
+"""Errors and notices in the words of the window."""
+
+import re
+from pathlib import Path
+
+import napari_distill2label
+from napari_distill2label.core.errors import SettingsError
+from napari_distill2label.core.messages import Remedy
+from napari_distill2label.gui.messages import PLACES, message_of
+
+PACKAGE = Path(napari_distill2label.__file__).parent
+
+
+def test_what_the_window_does_not_have_is_not_asked_for_there():
+    error = SettingsError("Only one of them can be used.", remedy=Remedy("clear", "compute.scheduler"))
+    assert message_of(error) == "Only one of them can be used."
+
+
+def test_every_field_of_a_remedy_is_known_to_the_window():
+    """Remedies are written as `Remedy("set", "patches.tissue", …)`: the fields are read from the code."""
+    written = re.compile(r'(?:Remedy\(\s*"\w+",\s*|field=)"([\w.]+)"')
+    fields = {field for path in PACKAGE.rglob("*.py") for field in written.findall(path.read_text("utf-8"))}
+    assert len(fields) > 15
+    assert fields <= PLACES.keys()
