@@ -28,6 +28,8 @@ class Field:
         Its plain name, and what it is: a sentence.
     unit, unset, values
         Unit of its numbers; what None is called; names of values that say too little by themselves.
+    basic
+        Whether most users look at it.
     """
 
     key: str
@@ -36,6 +38,7 @@ class Field:
     unit: str = ""
     unset: str = "not set"
     values: Mapping[str, str] = field(default_factory=dict)
+    basic: bool = False
 
 
 def _inputs(*rows: Field) -> dict[str, Field]:
@@ -150,7 +153,7 @@ def _row(path: str) -> Field:
     assert isinstance(names, dict)
     return Field(
         path, str(declared.title), declared.description or "", str(extra["unit"]), str(extra["unset"]),
-        {str(value): str(name) for value, name in names.items()},
+        {str(value): str(name) for value, name in names.items()}, bool(extra["basic"]),
     )  # fmt: skip
 
 

@@ -357,7 +357,7 @@ def test_its_colours_are_the_themes(panel, viewer, theme):
 
 
 def test_the_wheel_does_not_change_values(panel, qtbot):
-    box = panel.train.form.editors["teacher.epochs"]
+    box = panel.train.form.row_of("teacher.epochs").editor.widget
     before = box.value()
     event = QWheelEvent(
         QPointF(5, 5), QPointF(5, 5), QPoint(0, 120), QPoint(0, 120), Qt.MouseButton.NoButton,

@@ -33,11 +33,11 @@ def test_of_a_folder_without_an_encoder_it_says_whose_patches_count(panel, qtbot
 
 
 def test_the_form_shows_the_encoder_s_own_patches(panel, qtbot, described):
-    side, mpp = (panel.form.settings[path] for path in ("patches.size_px", "patches.mpp"))
+    side, mpp = (panel.form.row_of(path) for path in ("patches.size_px", "patches.mpp"))
     panel.ask_file = lambda *args: str(described(patch_px=224, minimum_px=32, mpp=0.5))
     click(qtbot, panel.encoder_row.choose)
     qtbot.waitUntil(lambda: "1,536 features" in panel.encoder_row.about.text(), timeout=LONG)
-    assert (side.editor.value(), mpp.editor.value()) == (224, 0.5)
+    assert (side.editor.widget.value(), mpp.editor.widget.value()) == (224, 0.5)
     assert side.reset.isHidden()  # it is nothing that was changed
     assert panel.encoder_row.compute.isEnabled()
     panel.session.configure(patches={"size_px": 20})
@@ -45,10 +45,10 @@ def test_the_form_shows_the_encoder_s_own_patches(panel, qtbot, described):
     assert panel.encoder_row.reason.text() == "Patches of 20 px are too small for this encoder: 32 or more."
     assert panel.reason.text() == panel.encoder_row.reason.text()
     panel.session.reset_settings("patches.size_px")
-    assert side.editor.value() == 224
+    assert side.editor.widget.value() == 224
     assert panel.encoder_row.compute.isEnabled()
     panel.preset.textActivated.emit("colon")
-    assert side.editor.value() == 27
+    assert side.editor.widget.value() == 27
 
 
 def test_an_encoder_that_says_nothing_of_itself_is_told_before_work(panel, qtbot, described):
