@@ -32,9 +32,21 @@ class Block:
 class Patches(Protocol):
     """Interface of a grid and of a set of points."""
 
-    side: int  # of a patch, in level-0 pixels
-    patch_px: int  # of a patch, as the model sees it
-    mpp: float | None  # of a patch, as the model sees it; None: level 0 as it is
+    @property
+    def slide_shape(self) -> tuple[int, int]:
+        """(height, width) of the slide's level 0."""
+
+    @property
+    def side(self) -> int:
+        """Side of a patch, in level-0 pixels."""
+
+    @property
+    def patch_px(self) -> int:
+        """Side of a patch, as the model sees it."""
+
+    @property
+    def mpp(self) -> float | None:
+        """µm/px of a patch, as the model sees it; None: level 0 as it is."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ from .files.seal import check_format, read_json, sealed, unsealed
 from .maps.feature_map import EncoderIdentity
 
 FILES = ("model.safetensors", "config.json", "metrics.json", "card.md")
-FORMAT = 2
+FORMAT: Final = 2
 COPY_AGAIN = "take the bundle from its source again"
 DEFAULT_THRESHOLD = 0.5  # of a network without a calibration
 NetworkName = Literal["baseline", "teacher", "student"]
@@ -140,7 +140,9 @@ def versions() -> dict[str, str]:
     return found
 
 
-def save_bundle(folder: str | os.PathLike[str], model: MILModel, about: Mapping[str, Any], metrics: Mapping) -> Path:
+def save_bundle(
+    folder: str | os.PathLike[str], model: MILModel, about: Mapping[str, Any], metrics: Mapping[str, Any]
+) -> Path:
     """Write a bundle atomically. `about` holds the fields of `BundleConfig` that the network itself lacks.
 
     `ValueError` if a weight or a metric is not finite: such a network must not replace a good one.
@@ -156,8 +158,8 @@ def save_bundle(folder: str | os.PathLike[str], model: MILModel, about: Mapping[
             **about,
             architecture=model.settings,
             instance_shape=model.instance_shape,
-            mean=model.mean.tolist(),
-            std=model.std.tolist(),
+            mean=model.get_buffer("mean").tolist(),
+            std=model.get_buffer("std").tolist(),
             weights_sha256=hashlib.sha256(data).hexdigest(),
             metrics_sha256=hashlib.sha256((temporary / "metrics.json").read_bytes()).hexdigest(),
             versions=versions(),
@@ -206,7 +208,8 @@ def _build_network(config: BundleConfig, weights: Mapping[str, torch.Tensor]) ->
     if any(tuple(weights[name].tolist()) != getattr(config, name) for name in ("mean", "std")):
         raise ValueError("mean or std differ")
     model.load_state_dict(weights, assign=True)
-    return model.to(memory_format=torch.channels_last)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's overloads leave it out
+    return model
 
 
 def is_bundle(folder: str | os.PathLike[str]) -> bool:

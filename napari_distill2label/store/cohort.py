@@ -3,7 +3,7 @@
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -50,7 +50,7 @@ class Cohort:
     def __len__(self) -> int:
         return len(self.slides)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[CohortSlide]:
         return iter(self.slides)
 
     def __getitem__(self, slide_id: str) -> CohortSlide:
@@ -76,13 +76,14 @@ class Cohort:
 
         Labels are spelled as the classes are.
         """
+        labels = [slide.label for slide in self.slides if slide.label is not None]
         try:
-            classes = order_classes([slide.label for slide in self.labelled], classes)
+            classes = order_classes(labels, classes)
         except CohortError as error:
             said = (f" ({notice})" for notice in self.notices if notice.code == NoticeCode.CELLS_EMPTY)
             problem = error.problem + "".join(text for text in said if "as no label" in text)
             raise CohortError.of(error, problem=problem, file=self.table and self.table.table.path) from None
-        names = {name for label in {slide.label for slide in self.labelled} for name in split_label(label)}
+        names = {name for label in set(labels) for name in split_label(label)}
         own = {spelling_key(name): name for name in classes}
         spelling = {name: own[spelling_key(name)] for name in names if name not in classes}
         if not spelling:
@@ -134,7 +135,7 @@ class Cohort:
     @property
     def path(self) -> Path | None:
         """The table the slides were read from, from the root."""
-        return self.table and self.table.path
+        return None if self.table is None else self.table.path
 
     def write(self, path: str | os.PathLike[str]) -> Path:
         """Write `cohort.csv`, paths relative to it.
@@ -168,7 +169,7 @@ class Cohort:
         places = [place if is_url(place) else Path(os.path.abspath(place)) for place in found]
         names = distinct_names(places)
         renamed = [name for name, place in zip(names, places, strict=True) if name != slide_name(place)]
-        notices = ()
+        notices: tuple[Notice, ...] = ()
         if renamed:
             notices = (Notice(NoticeCode.IDS_MADE_DISTINCT, {"names": renamed}),)
         slides = (

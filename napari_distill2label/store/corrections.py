@@ -61,9 +61,9 @@ class SlideCorrections:
             return False
         if own.to_json() != patches.to_json():
             return False
-        if isinstance(own, PatchGrid):
-            return np.array_equal(own.scored, patches.scored)
-        return np.array_equal(own.centres, patches.centres)
+        if isinstance(own, PatchPoints):
+            return isinstance(patches, PatchPoints) and np.array_equal(own.centres, patches.centres)
+        return np.array_equal(own.scored, patches.scored)
 
     def lay(self, patches: Patches, classes: tuple[str, ...]) -> None:
         """Bring the corrections onto these patches, each to the one it lies in."""
@@ -79,7 +79,7 @@ class SlideCorrections:
     def add(self, points: Iterable[tuple[float, float, str]]) -> None:
         """More corrections; of two on one patch the later one counts."""
         points = list(points)
-        if self.known is None or not points:
+        if self.known is None or self.patches is None or not points:
             self.elsewhere |= {(y, x): label for y, x, label in points}
             return
         cells = cells_of(self.patches, np.array([point[:2] for point in points], float))
@@ -96,7 +96,7 @@ class SlideCorrections:
 
     def _cover(self) -> None:
         here = tuple(area for area in self.areas if area.label in self.classes)
-        if self.known is None or not here:
+        if self.known is None or self.patches is None or not here:
             return
         marks = Points(np.empty((0, 2)), np.empty(0, object), here)
         index = {name: number for number, name in enumerate(self.classes)}
@@ -108,7 +108,7 @@ class SlideCorrections:
     def points(self) -> Iterator[tuple[float, float, str]]:
         """(y, x) in level-0 px and label of each."""
         yield from ((y, x, label) for (y, x), label in self.elsewhere.items())
-        if self.known is None:
+        if self.known is None or self.patches is None:
             return
         cells = np.argwhere(self.known != UNLABELLED)
         if isinstance(self.patches, PatchGrid):
@@ -125,7 +125,7 @@ def cells_of(patches: Patches, points: np.ndarray) -> list[tuple[int, ...] | Non
     """
     if isinstance(patches, PatchGrid):
         cells = patches.cells_at(points)
-        inside = ((cells >= 0) & (cells < patches.shape)).all(axis=1)
+        inside: np.ndarray = np.all((cells >= 0) & (cells < patches.shape), axis=1)
         scored = patches.scored
         return [
             (row, col) if ok and scored[row, col] else None
@@ -136,7 +136,7 @@ def cells_of(patches: Patches, points: np.ndarray) -> list[tuple[int, ...] | Non
     if not len(patches.centres):
         return [None] * len(points)
     if is_centred(patches):
-        middles, order, reach = patches.centres, 2, CENTRE_TOLERANCE
+        middles, order, reach = patches.centres, 2.0, CENTRE_TOLERANCE
     else:
         middles, order, reach = patches.corners + (patches.side - 1) / 2, np.inf, patches.side / 2
     away, nearest = cKDTree(middles).query(points, p=order)

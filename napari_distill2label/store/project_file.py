@@ -135,8 +135,10 @@ class ProjectFile(BaseModel):
         if self.training is None:
             return None
         own = validated(SavedTraining, self.training, "training")
-        files = [None if path is None else Path(_found(path, folder)) for path in (own.encoder, own.features)]
-        return SavedChoices(own.preset, own.method, own.settings, *files, own.own_features).lasting()
+        encoder, features = (
+            None if path is None else Path(_found(path, folder)) for path in (own.encoder, own.features)
+        )
+        return SavedChoices(own.preset, own.method, own.settings, encoder, features, own.own_features).lasting()
 
 
 def project_file_of(cohort_path: Path) -> Path:
@@ -163,7 +165,7 @@ def to_project_file(
     rows = tuple(
         SavedSlide.model_construct(
             slide_id=row.slide_id, path=_portable(row.path, folder), label=row.label, case_id=row.case_id, mpp=row.mpp,
-            split=row.split,
+            split=row.split,  # type: ignore[arg-type]  # `CohortSlide.split` is one of these, and `str` to mypy
         )
         for row in slides
     )  # fmt: skip

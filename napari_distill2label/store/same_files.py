@@ -6,6 +6,7 @@ import stat
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from ..core.errors import CohortError
@@ -115,17 +116,14 @@ def _equal_files(groups: Sequence[list[CohortSlide]], size: int) -> list[list[li
     """Group files of equal content: compare their ends first, and the rest where these are equal."""
     alike = [list(groups)]
     for digest in (_digest_of_ends, _digest_of_all):
-        alike = [
-            part
-            for some in alike
-            for part in _group_by_digest(some, lambda path, d=digest: d(path, size))
-            if len(part) > 1
-        ]
+        alike = [part for some in alike for part in _group_by_digest(some, partial(digest, size=size)) if len(part) > 1]
     return alike
 
 
-def _group_by_digest(groups: Sequence[list[CohortSlide]], digest: Callable[[Path | str], bytes]) -> Iterable[list]:
-    parts: dict[bytes, list] = defaultdict(list)
+def _group_by_digest(
+    groups: Sequence[list[CohortSlide]], digest: Callable[[Path | str], bytes]
+) -> Iterable[list[list[CohortSlide]]]:
+    parts: dict[bytes, list[list[CohortSlide]]] = defaultdict(list)
     for group in groups:
         try:
             parts[digest(group[0].path)].append(group)

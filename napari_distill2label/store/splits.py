@@ -17,7 +17,7 @@ def _assign_cases(slides: Sequence[CohortSlide], fractions: Mapping[str, float],
     Greedy: cases in random order, those with most slides first, each to the part that lacks its labels most (of
     parts that lack them equally, the smallest, so that a few slides still leave none of them empty).
     """
-    cases: dict[str, Counter[str]] = defaultdict(Counter)
+    cases: dict[str, Counter[str | None]] = defaultdict(Counter)
     for slide in slides:
         cases[slide.case_id][slide.label] += 1
     totals = sum(cases.values(), Counter())
@@ -27,7 +27,7 @@ def _assign_cases(slides: Sequence[CohortSlide], fractions: Mapping[str, float],
     assigned = {}
     for case in sorted(names, key=lambda name: -cases[name].total()):  # stable: random among equals
 
-        def need(part: str, labels: Counter[str] = cases[case]) -> tuple[float, float]:
+        def need(part: str, labels: Counter[str | None] = cases[case]) -> tuple[float, float]:
             return sum(count * lack[part][label] for label, count in labels.items()), -fractions[part]
 
         part = max(fractions, key=need)

@@ -74,10 +74,10 @@ class Outputs:
 
     def claim(self, paths: Iterable[PathLike]) -> None:
         """Check all files and zarr groups that will be written, make their folders, and reserve these names."""
-        paths = [Path(path) for path in paths]
-        self.check(paths)
+        places = [Path(path) for path in paths]
+        self.check(places)
         folders: dict[Path, list[str]] = {}
-        for path in paths:
+        for path in places:
             folders.setdefault(path.parent, []).append(path.name)
         for folder, names in folders.items():
             self._held.callback(remove_empty, make_folder(folder))
@@ -185,14 +185,17 @@ class _Inputs:
         return parent is not None and (parent, folded(path.name)) in names
 
     def _look(self) -> "tuple[set[_Identity], set[tuple[_Identity, str]]]":
-        files, names, folders = set(), set(), {}
+        files: set[_Identity] = set()
+        names: set[tuple[_Identity, str]] = set()
+        folders: dict[Path, _Identity | None] = {}
         for path in self._paths:
             for part in (path, path.with_suffix("")) if path.suffix.lower() == ".mrxs" else (path,):  # MIRAX: two parts
                 if (itself := _identity(part)) is None:
                     continue
                 files.add(itself)
                 parent = folders.setdefault(part.parent, _identity(part.parent))
-                names.add((parent, folded(part.name)))
+                if parent is not None:
+                    names.add((parent, folded(part.name)))
         return files, names
 
 

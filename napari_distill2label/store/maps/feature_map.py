@@ -19,7 +19,16 @@ from ...core.errors import BundleError
 from ...core.geometry import Block, PatchGrid, PatchPoints
 from ...core.messages import Remedy
 from ..files.own_groups import FEATURE_MAP, is_own_group
-from .zarr_group import check_array, digest_of, first_line_of, open_group, open_patches, patch_array, to_plain_json
+from .zarr_group import (
+    check_array,
+    digest_of,
+    first_line_of,
+    has_same_array,
+    open_group,
+    open_patches,
+    patch_array,
+    to_plain_json,
+)
 
 VERSION = 2
 ROWS_AT_ONCE = 4096  # checked or imported at once
@@ -70,7 +79,9 @@ class FeatureOrigin(BaseModel):
 
 def _scales_differ(one: float | None, other: float | None) -> bool:
     """Whether two scales differ more than scanners of one nominal magnification do."""
-    return bool(one and other) and not 1 / SAME_SCALE <= one / other <= SAME_SCALE
+    if not one or not other:
+        return False
+    return not 1 / SAME_SCALE <= one / other <= SAME_SCALE
 
 
 def _format(value: str | float) -> str:
@@ -109,7 +120,7 @@ class FeatureMap:
 
     def __init__(self, path: Path, group: zarr.Group, patches: PatchGrid | PatchPoints) -> None:
         self.path, self.patches = path, patches
-        attributes = group.attrs.asdict()
+        attributes: dict[str, Any] = group.attrs.asdict()
         self.replaced = False  # whether this map replaced one of something else
         self.identity: dict[str, str] = attributes["identity"]
         self.n_features: int = attributes["features"]
@@ -117,8 +128,8 @@ class FeatureMap:
             raise ValueError(f"{self.n_features!r} features")
         if not isinstance(self.identity, dict) or not all(isinstance(value, str) for value in self.identity.values()):
             raise ValueError("an identity that is none")
-        self._group, self._checksum = group, group["checksum"]
-        check_array(self._checksum, (int(patches.scored.sum()),), np.dtype(np.uint32), MISSING)
+        self._group = group
+        self._checksum = check_array(group["checksum"], (int(patches.scored.sum()),), np.dtype(np.uint32), MISSING)
         self._sums = np.asarray(self._checksum[...])
         self._missing = int((self._sums == MISSING).sum())
         self._is_signed = "digest" in attributes
@@ -221,9 +232,8 @@ class FeatureMap:
             attributes = group.attrs.asdict()
             if {key: value for key, value in attributes.items() if key != "digest"} != about:
                 return None
-            own, kept = patch_array(patches)[1], patch_array(open_patches(path, group, attributes))[1]
-            same = (own is None) == (kept is None) and (own is None or np.array_equal(own, kept))
-            return cls(path, group, patches) if same else None
+            kept = open_patches(path, group, attributes)
+            return cls(path, group, patches) if has_same_array(patches, kept) else None
         except Exception:  # noqa: BLE001  zarr raises whatever its parsers raise; what is damaged is computed again
             return None
 
@@ -243,7 +253,8 @@ class FeatureMap:
     @property
     def readable(self) -> np.ndarray:
         """(K,) bool: rows that hold features."""
-        return (self._sums != MISSING) & (self._sums != UNREADABLE)
+        readable: np.ndarray = (self._sums != MISSING) & (self._sums != UNREADABLE)
+        return readable
 
     def is_done(self, block: Block) -> bool:
         return bool(self.readable[self._rows(block)].all())
@@ -253,7 +264,8 @@ class FeatureMap:
         self._mark(self._rows(block), UNREADABLE)
 
     def _rows(self, block: Block) -> np.ndarray:
-        return self._row[block.window][block.scored]
+        rows: np.ndarray = self._row[block.window][block.scored]
+        return rows
 
     def write(self, block: Block, features: np.ndarray) -> None:
         """Write the (n, D) features of a block's patches."""
@@ -318,7 +330,8 @@ class FeatureMap:
 
     def readable_in(self, block: Block) -> np.ndarray:
         """(n,) bool: which of a block's patches have features."""
-        return self.readable[self._rows(block)]
+        readable: np.ndarray = self.readable[self._rows(block)]
+        return readable
 
     def read(self, block: Block) -> np.ndarray:
         """(n, D) features of a block's patches."""
@@ -333,7 +346,8 @@ def are_features(values: np.ndarray) -> bool:
 def _attributes_of(patches: PatchGrid | PatchPoints, n_features: int, identity: Mapping[str, Any]) -> dict[str, Any]:
     """The attributes of a map."""
     about = {"kind": FEATURE_MAP, "version": VERSION, "patches": patches.to_json()}
-    return to_plain_json({**about, "identity": dict(identity), "features": n_features})
+    attributes: dict[str, Any] = to_plain_json({**about, "identity": dict(identity), "features": n_features})
+    return attributes
 
 
 def _sums(rows: np.ndarray) -> np.ndarray:

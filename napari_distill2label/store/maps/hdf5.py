@@ -8,8 +8,9 @@ writes into another file (`patches/<slide_id>.h5`). The size differs between sli
 import os
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -141,7 +142,6 @@ def write_hdf5(
     rows = np.flatnonzero(features.readable)
     frame = frame or Frame()
     canvas = frame.canvas or patches.slide_shape
-    is_grid = isinstance(patches, PatchGrid)
     coords_attributes: dict[str, Any] = {
         "patch_size": patches.patch_px,
         "patch_size_level0": patches.side,
@@ -149,9 +149,9 @@ def write_hdf5(
         "level0_height": canvas[0],
         "name": name,
         "savetodir": str(Path(path).parent),
-        "layout": "grid" if is_grid else "boxes" if patches.boxes else "points",
+        "layout": "grid" if isinstance(patches, PatchGrid) else "boxes" if patches.boxes else "points",
     }
-    if is_grid and patches.stride <= patches.side:
+    if isinstance(patches, PatchGrid) and patches.stride <= patches.side:
         coords_attributes["overlap"] = round((patches.side - patches.stride) * patches.patch_px / patches.side)
     if slide_mpp is not None:  # magnification is 10 over µm/px, by convention
         mpp = mean_mpp(slide_mpp)
@@ -188,7 +188,7 @@ class _ErrorKeepingFile:
     stored here, and `check` raises it outside HDF5.
     """
 
-    def __init__(self, raw: BinaryIO) -> None:
+    def __init__(self, raw: FileIO) -> None:
         self._raw = raw
         self._error: OSError | None = None
         self.seek, self.tell, self.flush = raw.seek, raw.tell, raw.flush

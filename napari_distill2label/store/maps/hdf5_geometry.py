@@ -94,11 +94,13 @@ def locate(path: Path, coordinates: np.ndarray, attributes: Mapping[str, Any], f
     if not inside.any():
         raise SlideError(f"{path}: all of its patches lie outside the scanned area of the slide")
     seen_as = side if patch_px is None else patch_px
-    found = None if said.layout == "points" else _find_grid(corners[inside], side, seen_as, shape, said.stride(side))
+    found: tuple[PatchGrid | PatchPoints, np.ndarray] | None = None
+    if said.layout != "points":
+        found = _find_grid(corners[inside], side, seen_as, shape, said.stride(side))
     if found is None:
         centres = corners[inside] + side // 2
-        patches = PatchPoints(shape, centres, side, seen_as, boxes=said.layout in ("", "boxes"))
-        found = patches, np.arange(len(centres))
+        boxes = said.layout in ("", "boxes")
+        found = PatchPoints(shape, centres, side, seen_as, boxes=boxes), np.arange(len(centres))
     patches, kept = found
     position = np.full(len(corners), -1, np.int64)
     position[inside] = kept
@@ -122,7 +124,8 @@ def _whole_pixels(path: Path, coordinates: np.ndarray) -> np.ndarray:
 
 def _is_outside(corners: np.ndarray, side: int, shape: tuple[int, int]) -> np.ndarray:
     """(n,) bool: patches that show nothing of the slide."""
-    return ((corners + side <= 0) | (corners >= np.asarray(shape))).any(1)
+    outside: np.ndarray = np.any((corners + side <= 0) | (corners >= np.asarray(shape)), axis=1)
+    return outside
 
 
 class _Claims:
@@ -231,7 +234,7 @@ class _Claims:
                 f"level0_magnification is {own:g} (about {10 / own:.3g} µm/px)", f"the slide has {slide:.4g} µm/px"
             )
         # Of level 0 in our own files; of the patches it may be in others.
-        could_be = [mpp] if self.layout else [mpp, tuple(value * side / patch_px for value in mpp)]
+        could_be = [mpp] if self.layout else [mpp, (mpp[0] * side / patch_px, mpp[1] * side / patch_px)]
         if (said := self.number("mpp")) and all(scales_differ((said, said), value) for value in could_be):
             raise self._contradiction(f"mpp is {said:.4g}", f"the slide has {slide:.4g} µm/px")
 
@@ -244,7 +247,7 @@ class _Claims:
     def canvas(self, frame: Frame) -> tuple[int, int] | None:
         """(height, width) of the whole canvas: the slide's own, else what the file says, else None."""
         height, width = self.number("level0_height"), self.number("level0_width")
-        said = (
+        said: tuple[str, int, int, float] | None = (
             None
             if height is None or width is None
             else ("level0_width × level0_height", round(height), round(width), 1)
@@ -321,7 +324,8 @@ def _is_same_size(one: tuple[int, int], other: tuple[int, int], tolerance: float
 def _distances_to_neighbour(corners: np.ndarray) -> np.ndarray:
     """(n,) distance of each patch to the nearest other one: the larger of dx and dy, as squares count it."""
     distances, _ = cKDTree(corners).query(corners, k=2, p=np.inf)
-    return distances[:, 1]
+    nearest: np.ndarray = distances[:, 1]
+    return nearest
 
 
 def _is_on_lattice(corners: np.ndarray, side: int, stride: int) -> bool:

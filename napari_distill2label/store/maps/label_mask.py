@@ -3,8 +3,9 @@
 import json
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tifffile
@@ -51,7 +52,8 @@ def read_label_mask(path: str | Path) -> LabelMask:
     path = Path(path)
     if not path.is_file():
         raise CohortError(f"{path}: there is no such mask")
-    mpp, classes = None, {}
+    mpp: Mpp | None = None
+    classes: dict[int, str] = {}
     try:
         if path.suffix.lower() in TIFF_SUFFIXES:
             with tifffile.TiffFile(path) as tiff:
@@ -87,14 +89,14 @@ def _read_ome(xml: str) -> tuple[Mpp | None, dict[int, str]]:
     return _mpp(pixels), _classes(ome)
 
 
-def _mpp(pixels: dict) -> Mpp | None:
+def _mpp(pixels: Mapping[str, Any]) -> Mpp | None:
     """(y, x) µm per pixel; None where they are missing, no length, or not above 0."""
     units = [UM_PER_UNIT.get(pixels.get(f"PhysicalSize{axis}Unit", "µm"), math.nan) for axis in "YX"]
-    mpp = tuple(parse_number(pixels.get(f"PhysicalSize{axis}")) * unit for axis, unit in zip("YX", units, strict=True))
-    return mpp if all(math.isfinite(value) and value > 0 for value in mpp) else None
+    y, x = (parse_number(pixels.get(f"PhysicalSize{axis}")) * unit for axis, unit in zip("YX", units, strict=True))
+    return (y, x) if all(math.isfinite(value) and value > 0 for value in (y, x)) else None
 
 
-def _classes(ome: dict) -> dict[int, str]:
+def _classes(ome: Mapping[str, Any]) -> dict[int, str]:
     maps = ome.get("StructuredAnnotations", {}).get("MapAnnotation", [])
     for annotation in maps if isinstance(maps, list) else [maps]:
         if annotation.get("Namespace") == LABELS_NAMESPACE:

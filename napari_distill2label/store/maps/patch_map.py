@@ -45,11 +45,12 @@ from ...core.paths import canonical_path
 from ..files.own_groups import PATCH_MAP, is_own_group
 from ..files.seal import is_number
 from .labels import check_corrections, labels_of, with_corrections
-from .memory_group import MemoryGroup
+from .memory_group import MemoryArray, MemoryGroup
 from .zarr_group import (
     check_array,
     digest_of,
     first_line_of,
+    has_same_array,
     is_mpp,
     is_whole,
     open_group,
@@ -97,7 +98,7 @@ class PatchMap:
     def __init__(self, group: zarr.Group | MemoryGroup, path: Path | None, patches: PatchGrid | PatchPoints) -> None:
         self._group = group
         self._lock = threading.Lock()  # two blocks may share a chunk
-        attrs = group.attrs.asdict()
+        attrs: dict[str, Any] = group.attrs.asdict()
         self.path = path
         self.patches = patches
         self.slide_id: str = attrs["slide_id"]
@@ -178,7 +179,7 @@ class PatchMap:
             raise BundleError(f"{path}: there is no patch map here")
         try:
             group = open_group(path, "r+")
-            attrs = group.attrs.asdict()
+            attrs: dict[str, Any] = group.attrs.asdict()
         except Exception as error:  # noqa: BLE001 · raised again as what it means, whatever a parser of zarr raises
             raise BundleError(f"{path}: the patch map cannot be read ({first_line_of(error)}): predict again") from None
         _check_attributes(path, attrs)
@@ -209,13 +210,11 @@ class PatchMap:
 
     def can_resume(self, patches: PatchGrid | PatchPoints, classes: Sequence[str], model: Mapping[str, Any]) -> bool:
         """Whether a prediction of these patches by this model can continue this map."""
-        own, other = (patch_array(each)[1] for each in (self.patches, patches))
         return (
             tuple(classes) == self.classes
             and to_plain_json(dict(model)) == self.model
             and to_plain_json(patches.to_json()) == to_plain_json(self.patches.to_json())
-            and (own is None) == (other is None)
-            and (own is None or np.array_equal(own, other))
+            and has_same_array(self.patches, patches)
         )
 
     # ---- filling ----------------------------------------------------------------------------------------------
@@ -238,7 +237,8 @@ class PatchMap:
     @property
     def damaged_regions(self) -> tuple[tuple[int, int, int, int], ...]:
         """The parts of the slide, (y, x, h, w) in level-0 px, that could not be decoded when patches were read."""
-        return tuple(tuple(box) for box in self._group.attrs["damaged_regions"])
+        boxes: Any = self._group.attrs["damaged_regions"]
+        return tuple(tuple(box) for box in boxes)
 
     def set_threshold(self, threshold: float) -> None:
         """Save another threshold as the default one of the labels."""
@@ -273,18 +273,16 @@ class PatchMap:
             for name in WRITTEN:
                 window = np.full((*block.scored.shape, *np.shape(values[name])[1:]), np.nan, np.float32)
                 window[block.scored] = values[name]
-                self._group[name][block.window] = window
+                self._array(name)[block.window] = window
             self._scored[block.window] |= block.scored
 
     def fail(self, block: Block, boxes: Sequence[tuple[int, int, int, int]]) -> None:
         """Mark the block's patches as unreadable, because the slide is damaged in `boxes` (y, x, h, w)."""
         with self._lock:
             self._failed[block.window] |= block.scored
-            self._group[FAILED][block.window] = self._failed[block.window]
-            noted = {tuple(box) for box in self._group.attrs["damaged_regions"]}
-            self._group.attrs["damaged_regions"] = to_plain_json(
-                sorted(noted | {tuple(map(int, box)) for box in boxes})
-            )
+            self._array(FAILED)[block.window] = self._failed[block.window]
+            noted = {*self.damaged_regions, *(tuple(map(int, box)) for box in boxes)}
+            self._group.attrs["damaged_regions"] = to_plain_json(sorted(noted))
 
     def finish(
         self,
@@ -319,8 +317,8 @@ class PatchMap:
                 attention = attention_of(window)
                 contribution = attention[..., None] * self._read("logit", window).astype(np.float64)
                 bag_logit += np.nansum(contribution, axis=tuple(range(attention.ndim)))
-                self._group["attention"][window] = attention.astype(np.float32)
-                self._group["contribution"][window] = contribution.astype(np.float32)
+                self._array("attention")[window] = attention.astype(np.float32)
+                self._array("contribution")[window] = contribution.astype(np.float32)
             if callable(bag_probability):
                 bag_probability = bag_probability(bag_logit)
             bag = None if bag_probability is None else [float(value) for value in bag_probability]
@@ -353,7 +351,7 @@ class PatchMap:
             finding = calibration.patches_in(slide, score[window])
             probability = calibration.with_negative(finding, self._read("logit", window), self.multi_label)
             probability[~self._scored[window]] = np.nan
-            self._group["probability"][window] = probability.astype(np.float32)
+            self._array("probability")[window] = probability.astype(np.float32)
         return slide
 
     def _signed(self, about: Mapping[str, Any], windows: Sequence[tuple[slice, ...]]) -> dict[str, Any]:
@@ -375,7 +373,7 @@ class PatchMap:
     @property
     def bag_probability(self) -> tuple[float, ...] | None:
         """(C,) of the slide as a whole; None before `finish`."""
-        value = self._group.attrs["bag_probability"]
+        value: Any = self._group.attrs["bag_probability"]
         return None if value is None else tuple(value)
 
     @property
@@ -465,10 +463,16 @@ class PatchMap:
 
     # ---- inside -----------------------------------------------------------------------------------------------
 
+    def _array(self, name: str) -> zarr.Array[Any] | MemoryArray:
+        array = self._group[name]
+        if isinstance(array, zarr.Group):
+            raise ValueError(f"{name!r} is no array")
+        return array
+
     def _read_stored(self, name: str, window: Any = ...) -> np.ndarray:
         """Read a stored array. `BundleError` if it differs from what was written."""
         try:
-            array = np.asarray(self._group[name][window])
+            array = np.asarray(self._array(name)[window])
         except Exception as error:  # noqa: BLE001 · raised again: a chunk that does not decode: cut off, or its checksum is wrong
             raise BundleError(f"{self.path}: {name!r} is damaged ({first_line_of(error)}): predict again") from None
         if name in self._sums and not self._is_as_written(name, window, array):
@@ -599,7 +603,7 @@ def _place_columns(
 
 def _class_columns(arrays: Mapping[str, np.ndarray], classes: Sequence[str]) -> dict[str, np.ndarray]:
     """Columns of `probability`, `logit`, `contribution` (n, C) and `attention` (n,)."""
-    columns = {}
+    columns: dict[str, np.ndarray] = {}
     for prefix, name in (("prob", "probability"), ("logit", "logit")):
         columns |= {f"{prefix}_{label}": arrays[name][:, index] for index, label in enumerate(classes)}
     columns["attention"] = arrays["attention"]
@@ -608,7 +612,8 @@ def _class_columns(arrays: Mapping[str, np.ndarray], classes: Sequence[str]) -> 
 
 def _name_labels(labels: np.ndarray, classes: Sequence[str]) -> np.ndarray:
     """(n,) names of labels (n,), 1 + class index."""
-    return np.array(classes, object)[labels.astype(int) - 1]
+    names: np.ndarray = np.array(classes, object)[labels.astype(int) - 1]
+    return names
 
 
 def _name_findings(present: np.ndarray, classes: Sequence[str]) -> np.ndarray:
@@ -672,7 +677,10 @@ def _check_attributes(path: Path, attrs: Mapping[str, Any]) -> None:
         "slide_path": isinstance(attrs.get("slide_path", 0), str | None),
         "slide_mpp": mpp is None or (isinstance(mpp, list) and len(mpp) == 2 and all(is_mpp(v) for v in mpp)),
         "mpp_from_user": isinstance(attrs.get("mpp_from_user"), bool),
-        "classes": 2 <= n_classes <= MAX_CLASSES and all(map(_is_text, classes)) and len(set(classes)) == n_classes,
+        "classes": isinstance(classes, list)
+        and 2 <= n_classes <= MAX_CLASSES
+        and all(map(_is_text, classes))
+        and len(set(classes)) == n_classes,
         "multi_label": isinstance(attrs.get("multi_label"), bool),
         "threshold": _is_probability(attrs.get("threshold")),
         "model": isinstance(attrs.get("model"), dict),

@@ -11,11 +11,12 @@ import os
 import struct
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import zarr
 from zarr.codecs import BytesCodec, Crc32cCodec, ZstdCodec
+from zarr.core.metadata import ArrayV3Metadata
 from zarr.storage import LocalStore
 
 from ...core.errors import BundleError
@@ -67,25 +68,27 @@ def unpacked_size(frame: bytes) -> float:
     held = frame[at : at + width]
     if not width or len(held) < width:
         return float("inf")
-    (value,) = struct.unpack({1: "<B", 2: "<H", 4: "<I", 8: "<Q"}[width], held)
+    value: int = struct.unpack({1: "<B", 2: "<H", 4: "<I", 8: "<Q"}[width], held)[0]
     return value + 256 if width == 2 else value
 
 
-def open_group(path: Path, mode: str) -> zarr.Group:
+def open_group(path: Path, mode: Literal["r", "r+"]) -> zarr.Group:
     """Open the group at `path`. Raises whatever zarr's parsers raise."""
     return zarr.open_group(BoundedStore(path, read_only=mode == "r"), mode=mode, zarr_format=3)
 
 
-def check_array(array: Any, shape: tuple[int, ...], dtype: Any, fill: float) -> None:
-    """Raise `ValueError` unless the array is stored as in a map of this program."""
+def check_array(array: Any, shape: tuple[int, ...], dtype: Any, fill: float) -> zarr.Array[Any]:
+    """Return the array; raise `ValueError` unless it is stored as in a map of this program."""
     if not isinstance(array, zarr.Array) or array.shape != shape or array.dtype != dtype:
         raise ValueError(f"it should be {shape} {np.dtype(dtype)}")
-    if not all(isinstance(codec, CODECS) for codec in array.metadata.codecs):
+    about = array.metadata
+    if not isinstance(about, ArrayV3Metadata) or not all(isinstance(codec, CODECS) for codec in about.codecs):
         raise ValueError("it is packed in another way than ours are")
     if not (array.fill_value == fill or (np.isnan(fill) and np.isnan(array.fill_value))):
         raise ValueError(f"what is not written of it should be {fill}")
     if np.prod(array.chunks, dtype=float) * array.dtype.itemsize > LARGEST_CHUNK:
         raise ValueError("its chunks are larger than any of ours")
+    return array
 
 
 # ---- what patch maps and maps of features share ----------------------------------------------------------------------
@@ -98,18 +101,25 @@ def patch_array(patches: PatchGrid | PatchPoints) -> tuple[str, np.ndarray | Non
     return "centres", patches.centres
 
 
+def has_same_array(one: PatchGrid | PatchPoints, other: PatchGrid | PatchPoints) -> bool:
+    """Whether the arrays that `to_json` leaves out are equal, or both are missing."""
+    own, its = patch_array(one)[1], patch_array(other)[1]
+    return own is its if own is None or its is None else np.array_equal(own, its)
+
+
 def open_patches(path: Path, group: zarr.Group, attrs: Mapping[str, Any]) -> PatchGrid | PatchPoints:
     """Read the geometry of the patches. `BundleError` if it was altered."""
     try:
-        about, array = attrs["patches"], None
+        about = attrs["patches"]
+        array: np.ndarray | None = None
         is_grid = about["kind"] == "grid"
         name, last, dtype = ("tissue", (), np.bool_) if is_grid else ("centres", (2,), np.int64)
-        shape = (about["rows"], about["cols"]) if is_grid else group[name].shape[:1]
+        centres: Any = None if is_grid else group[name]  # `check_array` finds out whether it is an array
+        shape = (about["rows"], about["cols"]) if is_grid else centres.shape[:1]
         if not all(is_whole(size) for size in shape) or math.prod(shape) > MAX_PATCHES:
             raise ValueError(f"{shape} patches")
         if name in group or not is_grid:
-            check_array(group[name], (*shape, *last), dtype, 0)
-            array = np.asarray(group[name][...])
+            array = np.asarray(check_array(group[name], (*shape, *last), dtype, 0)[...])
         patches = patches_from_json(about, array)
         _check_geometry(patches)
     except Exception as error:  # noqa: BLE001 · raised again: anything that does not make patches

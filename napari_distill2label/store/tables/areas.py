@@ -28,7 +28,8 @@ def covered_shares(area: shapely.Geometry, patches: Patches, which: np.ndarray |
         _cover_each(parts[small], boxes, covered)
         for part in parts[~small]:
             _cover(part, boxes, np.arange(len(boxes)), covered)
-    return np.divide(covered, sizes, out=np.zeros(len(boxes)), where=sizes > 0)
+    shares: np.ndarray = np.divide(covered, sizes, out=np.zeros(len(boxes)), where=sizes > 0)
+    return shares
 
 
 def find_overlaps(areas: Sequence[shapely.Geometry], patches: Patches) -> list[tuple[bool, bool]]:

@@ -255,7 +255,7 @@ class _Parser:
 
     def _path(self, row: Mapping[str, str], slide_id: str) -> Path | str:
         if self.files is not None:
-            return self._find_slide(slide_id)
+            return self._find_slide(slide_id, self.files)
         text = row["path"]
         if is_no_value(text):
             raise CohortError(f"{self.table}: slide {quoted(slide_id)} has no path")
@@ -270,14 +270,14 @@ class _Parser:
     def _file(self, text: str) -> Path:
         return Path(os.path.normpath(os.path.join(self.folder, _native_path(text, self.folder))))
 
-    def _find_slide(self, slide_id: str) -> Path:
-        there = self.files.get(unicodedata.normalize("NFC", slide_id), ())
+    def _find_slide(self, slide_id: str, files: Mapping[str, Sequence[Path]]) -> Path:
+        there = files.get(unicodedata.normalize("NFC", slide_id), ())
         if len(there) > 1:  # our own mask may lie beside its slide
             there = [file for file in there if not is_own_output(file)]
         if len(there) > 1:
             names = ", ".join(shown(other.name) for other in there)
             raise CohortError(f"{self.table}: slide {quoted(slide_id)} could be any of {names}: add a column 'path'")
-        self.found += len(there)
+        self.found = (self.found or 0) + len(there)
         return there[0] if there else self._file(slide_id)
 
     def _label(self, row: Mapping[str, str]) -> str | None:

@@ -352,18 +352,17 @@ def label_patches(
     centred = is_centred(patches)
     coordinates = np.concatenate([points.coordinates, points.ignored])
     at = np.array([*(index[name] for name in points.class_names), *[UNLABELLED] * len(points.ignored)], np.int64)
-    outside = ((coordinates < -1) | (coordinates > patches.slide_shape)).any(axis=1)
+    outside: np.ndarray = np.any((coordinates < -1) | (coordinates > patches.slide_shape), axis=1)
     of_class = (at != UNLABELLED) & ~outside
     hit = np.zeros(len(at), bool)
-    if centred:  # a point of no class is what is at a centre, too
+    if isinstance(patches, PatchPoints) and centred:  # a point of no class is what is at a centre, too
         by_points, hit[~outside] = _classes_at_centres(coordinates[~outside], at[~outside], patches)
         unclear = np.zeros(len(by_points), bool)
     else:
-        vote = _vote_on_grid if isinstance(patches, PatchGrid) else _vote_in_boxes
-        votes, hit[of_class] = vote(coordinates[of_class], at[of_class], patches, n_classes, own_patch)
+        votes, hit[of_class] = _vote(coordinates[of_class], at[of_class], patches, n_classes, own_patch)
         by_points = _winning_class(votes)
         others = coordinates[(at == UNLABELLED) & ~outside]
-        unclear = vote(others, np.zeros(len(others), np.int64), patches, 1, own_patch)[0].any(axis=1)
+        unclear = np.any(_vote(others, np.zeros(len(others), np.int64), patches, 1, own_patch)[0], axis=1)
     own = slice(len(points))
     tally = _tally(points, at[own], outside[own], hit[own]) + Tally(ignored=len(points.ignored))
     if not points.areas:
@@ -407,6 +406,15 @@ def _winning_class(votes: np.ndarray) -> np.ndarray:
     positive = votes[:, 1:]
     result = np.where(positive.any(axis=1), positive.argmax(axis=1) + 1, 0)
     return np.where(votes.any(axis=1), result, UNLABELLED)
+
+
+def _vote(
+    coordinates: np.ndarray, at: np.ndarray, patches: PatchGrid | PatchPoints, n_classes: int, own_patch: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """(n, C) votes in the scored patches, and which points voted."""
+    if isinstance(patches, PatchGrid):
+        return _vote_on_grid(coordinates, at, patches, n_classes, own_patch)
+    return _vote_in_boxes(coordinates, at, patches, n_classes, own_patch)
 
 
 def _vote_on_grid(
@@ -482,9 +490,11 @@ def _classes_of_areas(
     tally = Tally()
     met = find_overlaps([area.outline for area in areas], patches)
     for area, known, (on_patch, in_slide) in zip(areas, at, met, strict=True):
+        if area.label is None:
+            continue
         if known == UNLABELLED:
             tally.no_class[area.label] += 1
-        elif known is not None:
+        else:
             (tally.areas if on_patch else tally.elsewhere if in_slide else tally.outside)[area.label] += 1
     unclear = shapely.union_all([ignored, outline(UNLABELLED)])
     return classes, covered_shares(unclear, patches) >= enough, tally
