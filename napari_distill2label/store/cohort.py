@@ -80,8 +80,8 @@ class Cohort:
         try:
             classes = order_classes(labels, classes)
         except CohortError as error:
-            said = (f" ({notice})" for notice in self.notices if notice.code == NoticeCode.CELLS_EMPTY)
-            problem = error.problem + "".join(text for text in said if "as no label" in text)
+            empty = (n for n in self.notices if n.code == NoticeCode.CELLS_EMPTY and n.values["column"] == "label")
+            problem = error.problem + "".join(f" ({notice})" for notice in empty)
             raise CohortError.of(error, problem=problem, file=self.table and self.table.table.path) from None
         names = {name for label in set(labels) for name in split_label(label)}
         own = {spelling_key(name): name for name in classes}

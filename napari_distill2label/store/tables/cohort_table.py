@@ -103,7 +103,7 @@ class CohortTable:
 
 def read_rows(
     path: str | os.PathLike[str], slides_folder: str | os.PathLike[str] | None = None
-) -> tuple[CohortTable, list[CohortSlide], list[str]]:
+) -> tuple[CohortTable, list[CohortSlide], list[Notice]]:
     """(table, slides, notices) of a cohort's file, see `Cohort.read`. `CohortError` says what cannot be read."""
     path = Path(path)
     folder = Path(os.path.abspath(slides_folder or path.parent))
@@ -119,7 +119,7 @@ def read_rows(
     return CohortTable(table, folder, rows, parser.found), slides, [*table.notices, *parser.notices()]
 
 
-def read_labels(path: str | os.PathLike[str]) -> tuple[list[LabelRow], list[str]] | None:
+def read_labels(path: str | os.PathLike[str]) -> tuple[list[LabelRow], list[Notice]] | None:
     """Read (rows, notices) of a table of labels without a `path` column.
 
     None for a table with paths, which is a cohort. `CohortError` where the table cannot be read, has no column
