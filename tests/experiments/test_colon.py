@@ -67,7 +67,7 @@ def test_the_quick_form_from_the_command_line(published, tmp_path, capsys):
             assert image.width > 600
     # What is there is not done again, and another row is added to it.
     before = len(written)
-    assert main([*arguments, "--rows", "paper,default,supervised,max"]) == 0
+    assert main([*arguments, "--rows", "paper,recommended,supervised,max"]) == 0
     again = rows(tmp_path)
     assert again[:before] == written
     assert {row["model"] for row in again[before:]} == {"mil-max"}
@@ -91,7 +91,7 @@ def test_the_truth_reaches_no_bag_no_training_and_no_choice(fold, tmp_path):
         trained_here.forget()
         made.append(drain(_work(Source(fold, "nucleus", folder), "recommended", 0, 0, QUICK)))
     scores = [
-        np.load(io.BytesIO(outcome.files["scores/nucleus-default-0-0.npz"]), allow_pickle=False) for outcome in made
+        np.load(io.BytesIO(outcome.files["scores/nucleus-recommended-0-0.npz"]), allow_pickle=False) for outcome in made
     ]
     assert (scores[0]["truth"] > 0).any()
     assert not (scores[1]["truth"] > 0).any()

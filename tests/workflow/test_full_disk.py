@@ -133,7 +133,7 @@ def test_features(slides, tmp_path, small_disk, run_cli, own_process, cohort_of,
         "-o",
         disk,
         "--patches.tissue",
-        "all",
+        "none",
     ]
     words += ["--format", form, "--patches.stride_px", "32"]
     fill(disk, 24 * 1024 if form == "h5" else 8 * 1024)

@@ -235,7 +235,7 @@ def test_a_run_does_not_go_on_with_other_pixels(own_cohort, tmp_path, settings, 
     before = (run / "checkpoints" / "teacher.safetensors").read_bytes()
     one, other = (row.path for row in cohort.in_split("train")[:2]) if cohort.in_split("train") else _two(run)
     shutil.copy(one, other)
-    assert "are not those it was begun with (a file, or what reads it, has changed)" in refused(
+    assert "not those that the run was started with (a file, or what reads it, has changed)" in refused(
         "train", own_cohort, "-o", run, "--resume"
     )
     other.unlink()
