@@ -133,18 +133,17 @@ def test_a_finished_map_that_is_damaged_is_made_anew(trained, slides, tmp_path, 
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").glob("*.csv")} == before
 
 
-@pytest.mark.parametrize("name", ["logit", "attention"])  # probabilities are made of logits at the end
-def test_a_map_that_is_damaged_while_it_is_made_fails_alone_and_is_made_anew(trained, slides, tmp_path, name):
+def test_a_map_that_is_damaged_while_it_is_made_fails_alone_and_is_made_anew(trained, slides, tmp_path):
     begun, events = [], []
     for event in predict(trained, slides[:2], tmp_path / "out", formats=["csv"]):
         events.append(event)
         if isinstance(event, ItemStarted):
             begun.append(event.result)
         if len(begun) == 1 and isinstance(event, Progress) and 0 < event.step == event.total:
-            spoil_array(begun[0].path, name)
+            spoil_array(begun[0].path, "logit")  # what is not made of others at the end
     (failed,) = [event for event in events if isinstance(event, ItemFailed)]
     assert failed.item == "slide_000"
-    assert f"{name!r} is damaged" in str(failed.error)
+    assert "'logit' is damaged" in str(failed.error)
     assert [event.item for event in events if isinstance(event, ItemDone)] == ["slide_001"]
     (anew,) = drain(predict(trained, slides[:1], tmp_path / "out", formats=["csv"]))
     (whole,) = drain(predict(trained, slides[:1]))
