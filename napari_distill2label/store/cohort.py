@@ -101,7 +101,7 @@ class Cohort:
             other = seen.setdefault(slide.case_id, slide)
             if other.split != slide.split:
                 raise CohortError(
-                    f"case {quoted(slide.case_id)} is in two splits: {quoted(other.slide_id)} in {other.split}, "
+                    f"Case {quoted(slide.case_id)} is in two splits: {quoted(other.slide_id)} in {other.split}, "
                     f"{quoted(slide.slide_id)} in {slide.split}. Put all slides of a case in one"
                 )
 

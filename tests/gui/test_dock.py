@@ -102,7 +102,7 @@ def test_the_whole_way_by_clicks_and_keys(make_napari_viewer, qtbot, cohort_csv,
     assert layers.find(viewer, layers.LABELS)
     before = session.threshold
     qtbot.keyClick(panel, Qt.Key.Key_PageUp, Qt.KeyboardModifier.AltModifier)
-    assert session.threshold == pytest.approx(before + 0.01)
+    assert session.threshold == pytest.approx(before + 0.01, abs=0.006)  # steps are whole hundredths
 
     click(qtbot, panel.steps["export"].header)
     assert panel.export.isVisible()

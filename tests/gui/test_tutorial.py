@@ -104,6 +104,7 @@ def walk(panel, qtbot, monkeypatch, cohort, run_folder, tmp_path) -> Seen:
     for number, row in enumerate(session.cohort):
         session.set_label(row.slide_id, session.classes[number % 2])
     panel.train.form.fold.toggle.setChecked(True)
+    seen.look()
     panel.train.form.search.setText("learning rate")
     session.configure(student={"learning_rate": 0.0005})
     seen.look()

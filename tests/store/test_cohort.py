@@ -188,7 +188,7 @@ def slides(*rows):
 
 def test_a_case_in_two_splits_is_one_plain_line():
     mixed = slides(("a", "0", "p", "train"), ("b", "1", "p", "test"))
-    with pytest.raises(CohortError, match=r"^case 'p' is in two splits: 'a' in train, 'b' in test[^\n]*$"):
+    with pytest.raises(CohortError, match=r"^Case 'p' is in two splits: 'a' in train, 'b' in test[^\n]*$"):
         mixed.check_splits()
     slides(("a", "0", "p", "train"), ("b", "1", "p", "train"), ("c", None, "p", "test")).check_splits()
 

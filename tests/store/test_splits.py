@@ -82,7 +82,7 @@ def test_splits_of_the_table_are_kept():
 
 
 def test_a_case_in_two_splits_is_refused():
-    with pytest.raises(CohortError, match="case 'p' is in two splits"):
+    with pytest.raises(CohortError, match="Case 'p' is in two splits"):
         with_splits(
             given(("a", "0", "p", "train"), ("b", "1", "p", "test"), ("c", "1", "q", "train")), SplitSettings(), 0
         )

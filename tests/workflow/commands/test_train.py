@@ -184,7 +184,7 @@ def test_corrections_that_fit_nothing_are_an_error(cohort_csv, tmp_path, flags, 
         (b"slide_id,path,label\na,a.png,normal\na,b.png,x\n", "two slides have the id 'a'"),
         (
             b"slide_id,path,label,case_id,split\na,a.png,normal,c,train\nb,b.png,x,c,valid\n",
-            "case 'c' is in two splits",
+            "Case 'c' is in two splits",
         ),
         (b"slide_id,path,label\na,a.png,normal\nb,b.png,x\n", "none of the 2 labelled slides could be read"),
     ],
