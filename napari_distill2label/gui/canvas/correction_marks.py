@@ -132,7 +132,8 @@ def _draw_lines(layer: "Layer", patches: PatchGrid, cells: np.ndarray, edges: np
         if len(lines):
             layer.edge_color = np.repeat(colours, 4, axis=0)
         layer.editable = False  # napari lifts it with other data
-    layer.refresh()
+    # Also if it is hidden: napari would draw its thumbnail from the former lines, of which there were more.
+    layer.refresh(force=True)
 
 
 def _sides(patches: PatchGrid, cells: np.ndarray, within: float) -> np.ndarray:
