@@ -72,8 +72,8 @@ def test_thinning_large_bags_of_pixels_is_said_once_for_each_network(bags):
     )  # the student's bags are split into pseudo-bags
     own = own.model_copy(update={"teacher": own.teacher.model_copy(update={"max_patches_per_bag": 8, "epochs": 2})})
     stages, notices = run(TrainingPipeline(bags, (), 2, own, CPU))
-    (line,) = [notice for notice in notices if "max_patches_per_bag" in notice]
-    assert line.startswith("2 of 8 training slides have more than 8 patches (at most 10): every epoch of the teacher")
+    (line,) = [notice for notice in notices if "more than 8 patches" in notice]
+    assert line.startswith("2 of 8 training slides have more than 8 patches")
     assert len(stages[0].training_bags[7].instances) == 10  # nothing is thrown away
 
 
@@ -124,7 +124,7 @@ def test_out_of_fold_classifiers_predict_only_slides_they_were_not_trained_on(ba
 def test_too_few_slides_are_reported_and_assigned_to_fewer_folds(bags):
     stages, notices = run(TrainingPipeline(bags[:5], (), 2, settings(parts=4, gamma_oof=0.5), CPU))
     assert [stage.network for stage in stages] == ["teacher", "oof-1", "oof-2", "student"]
-    assert notices == ["A class has too few slides for 4 folds. There are 2 out-of-fold classifiers."]
+    assert notices == ["A class has too few slides for 4 out-of-fold classifiers. There are 2."]
     stages, _ = run(TrainingPipeline(bags[:3], (), 2, settings(parts=4, gamma_oof=0.5), CPU))
     assert [stage.network for stage in stages] == ["teacher", "oof-1", "student"]
 
