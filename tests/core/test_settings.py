@@ -48,6 +48,13 @@ def test_every_field_has_a_description_and_a_range_or_choices(kind, name):
     assert found & {"le", "lt"}, f"{name} has no upper bound"
 
 
+def test_a_copy_takes_no_name_that_is_no_setting():
+    teacher = Settings().teacher
+    assert teacher.model_copy(update={"epochs": 3}).epochs == 3
+    with pytest.raises(TypeError, match="TeacherSettings has no batch_bags"):
+        teacher.model_copy(update={"batch_bags": 3})
+
+
 def test_settings_are_frozen_and_know_their_fields():
     with pytest.raises(ValidationError):
         Settings().seed = 3

@@ -85,6 +85,19 @@ def run_folder(cohort_csv, tmp_path_factory) -> Path:
 
 
 @pytest.fixture
+def session():
+    """The session of a viewer without a window, in which long work blocks."""
+    from napari.components import ViewerModel
+
+    from napari_distill2label.gui import get_session
+
+    viewer = ViewerModel()
+    made = get_session(viewer)
+    yield made
+    made.shutdown()
+
+
+@pytest.fixture
 def make_patch_map():
     """A finished patch map in memory whose probabilities are given, of a slide of `shape` px."""
     import numpy as np

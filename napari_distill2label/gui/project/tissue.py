@@ -135,7 +135,7 @@ class Tissue:
         )
 
     def save(self, slide_id: str, path: str | Path) -> Path:
-        """Write the mask of a slide as GeoJSON, for QuPath and for `--tissue`. `CohortError` if it has none."""
+        """Write the mask of a slide as GeoJSON, which QuPath and every command read. `CohortError` if it has none."""
         self.flush()
         if slide_id not in self.files:
             raise CohortError(f"{slide_id}: has no tissue mask yet: find it first")

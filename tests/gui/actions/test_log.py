@@ -20,14 +20,6 @@ from napari_distill2label.workflow.script_writer import Exported, Predicted, ove
 from ..conftest import TINY
 
 
-@pytest.fixture
-def session():
-    viewer = ViewerModel()
-    made = get_session(viewer)
-    yield made
-    made.shutdown()
-
-
 def run(command, folder):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder, check=False)

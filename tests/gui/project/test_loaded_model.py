@@ -1,19 +1,7 @@
 """A loaded model: its networks' own thresholds are those of the window, as they are those of the command line."""
 
-import pytest
-from napari.components import ViewerModel
-
-from napari_distill2label.gui.session import Session
 from napari_distill2label.store.bundle import load_bundle
 from napari_distill2label.store.run import Run
-
-
-@pytest.fixture
-def session():
-    viewer = ViewerModel()
-    made = Session(viewer)
-    yield made
-    made.shutdown()
 
 
 def test_the_threshold_is_the_networks_own(session, run_folder):

@@ -1,7 +1,6 @@
 """The settings form: the basic rows first, every setting somewhere, and what differs from the method marked."""
 
 import pytest
-from napari.components import ViewerModel
 from qtpy.QtCore import Qt
 
 from napari_distill2label.core.fields import SETTINGS
@@ -9,15 +8,6 @@ from napari_distill2label.core.presets import METHODS, METHODS_IN_WORDS, PRESETS
 from napari_distill2label.core.settings import Settings
 from napari_distill2label.gui.panels.train.form import SECTIONS, SettingsForm, basic_rows
 from napari_distill2label.gui.panels.train.form_fields import DIFFERS
-from napari_distill2label.gui.session import Session
-
-
-@pytest.fixture
-def session():
-    viewer = ViewerModel()
-    made = Session(viewer)
-    yield made
-    made.shutdown()
 
 
 @pytest.fixture
