@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .errors import Distill2LabelError
     from .notices import Notice
 
-Action = Literal["set", "clear", "choose", "install", "retry", "resume", "free_space", "other_folder", "rename"]
+Action = Literal["set", "clear", "choose", "install", "retry", "resume", "free_space", "other_folder", "rename", "copy"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Remedy:
         "set": give the field this value, or any value. "clear": do not give the field; of labels that are mapped to "":
         leave them out. "choose": name a file or folder. "install": install the package `value`. "retry": do the same
         again. "resume": continue the run. "free_space": make room on the disk. "other_folder": give another folder for
-        results. "rename": give it another name.
+        results. "rename": give it another name. "copy": bring it from its source again.
     field
         A key of `core.fields.FIELDS`.
     value
@@ -104,6 +104,7 @@ class Messages:
             "resume": self.resume,
             "free_space": "Free some space.",
             "other_folder": "Choose another folder.",
+            "copy": "Copy it from its source again.",
             "rename": "Rename it." if value is None else f"Rename it, for example to {value}.",
         }[remedy.action]
 

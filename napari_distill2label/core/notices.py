@@ -406,7 +406,7 @@ SENTENCES: dict[NoticeCode, Callable[..., str]] = {
     C.TEACHERS_CHANGED: lambda network: (
         f"The networks that the {network} learns from have changed. It is trained again."
     ),
-    C.BUNDLE_REMADE: lambda problem: f"{problem} The model is written again from its checkpoint.",
+    C.BUNDLE_REMADE: lambda problem: f"{problem.rstrip('.')}. The model is written again from its checkpoint.",
     C.OPEN_SCHEDULER: lambda scheduler: (
         f"The scheduler {scheduler} asks for no certificate. Whoever reaches it can run code in its workers and here. "
         "Use one of tls://… unless its network is your own."

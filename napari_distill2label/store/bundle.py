@@ -23,8 +23,9 @@ from safetensors.torch import load, save
 
 from ..core.calibration import Calibration
 from ..core.errors import BundleError, SettingsError
+from ..core.messages import Remedy
 from ..core.settings import ArchitectureSettings, PatchSettings, StudentSettings, TeacherSettings
-from ..core.text import first_problem
+from ..core.text import count_of, first_problem
 from ..mil.model import MILModel
 from ..mil.training import all_finite
 from .files.atomic import atomic_path, write_bytes, write_json, write_text
@@ -33,7 +34,6 @@ from .maps.feature_map import EncoderIdentity
 
 FILES = ("model.safetensors", "config.json", "metrics.json", "card.md")
 FORMAT: Final = 2
-COPY_AGAIN = "take the bundle from its source again"
 DEFAULT_THRESHOLD = 0.5  # of a network without a calibration
 NetworkName = Literal["baseline", "teacher", "student"]
 NETWORKS: tuple[NetworkName, ...] = ("baseline", "teacher", "student")
@@ -228,7 +228,7 @@ def load_bundle(folder: str | os.PathLike[str], device: torch.device | str = "cp
         data = (folder / "model.safetensors").read_bytes()
         metrics = (folder / "metrics.json").read_bytes() if (folder / "metrics.json").is_file() else None
     except OSError as error:
-        raise BundleError(f"{folder}: cannot be read ({error.strerror or error}); {COPY_AGAIN}") from None
+        raise BundleError(f"cannot be read ({error.strerror or error})", file=folder, remedy=Remedy("copy")) from None
     if hashlib.sha256(data).hexdigest() != config.weights_sha256:
         raise _altered_error(folder / "model.safetensors", "altered or truncated")
     try:
@@ -238,7 +238,7 @@ def load_bundle(folder: str | os.PathLike[str], device: torch.device | str = "cp
         raise BundleError(f"{folder / 'model.safetensors'}: does not fit its config.json ({reason})") from None
     if not whole:
         raise BundleError(
-            f"{folder / 'config.json'}: was altered after it was written (its sha256 differs); {COPY_AGAIN}"
+            "was altered after it was written (its sha256 differs)", file=folder / "config.json", remedy=Remedy("copy")
         )
     if metrics is not None and config.metrics_sha256 not in ("", hashlib.sha256(metrics).hexdigest()):
         raise _altered_error(folder / "metrics.json", "altered or truncated")
@@ -252,13 +252,13 @@ def _read_config(path: Path) -> tuple[BundleConfig, bool]:
         check_format(path, content, FORMAT)
         return BundleConfig.model_validate(content), whole
     except ValidationError as error:
-        raise BundleError(f"{path}: {first_problem(error)}; {COPY_AGAIN}") from None
+        raise BundleError(first_problem(error), file=path, remedy=Remedy("copy")) from None
     except (OSError, ValueError) as error:
-        raise BundleError(f"{path}: cannot be read ({error}); {COPY_AGAIN}") from None
+        raise BundleError(f"cannot be read ({error})", file=path, remedy=Remedy("copy")) from None
 
 
 def _altered_error(path: Path, how: str) -> BundleError:
-    return BundleError(f"{path}: is not the file that config.json was written for ({how}); {COPY_AGAIN}")
+    return BundleError(f"is not the file that config.json was written for ({how})", file=path, remedy=Remedy("copy"))
 
 
 # ---- the model card: what a bundle is, for the person who finds it --------------------------------------------------
@@ -311,6 +311,7 @@ def _model_card(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     mpp = f"{config['mpp']:g} µm/px" if config["mpp"] else "the slides' own pixels (no µm/px known)"
     if config["n_mpp_from_user"]:
         mpp += f" (assumed for {config['n_mpp_from_user']} slides: a user gave it, not their file)"
+    restarts = config["restarts"]
     about = {
         "Model": NETWORK_TITLES[config["network"]],
         "Classes": ", ".join(config["classes"]) + f" ({config['classes'][0]} is the negative one)",
@@ -321,7 +322,7 @@ def _model_card(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
         "Trained on": f"{config['n_train']} slides; epoch {config['epoch']}, {config['n_valid']} slides to choose it",
         "Patches corrected by a user": config["n_corrections"] or "none: no patch label was used in training",
         **({"Fit": "**no better than chance on its own training slides**"} if config["is_at_chance"] else {}),
-        **({"Trained anew": f"{config['restarts']} times, stuck at chance before"} if config["restarts"] else {}),
+        **({"Trained anew": f"{count_of(restarts, 'time')}, stuck at chance before"} if restarts else {}),
         "Seed": config["seed"],
         "Data signature": config["data_signature"],
         "Versions": ", ".join(f"{name} {number}" for name, number in config["versions"].items()),

@@ -30,6 +30,7 @@ REMEDIES = [
     Remedy("resume", alternative=Remedy("other_folder")),
     Remedy("free_space"),
     Remedy("rename", value="a_2"),
+    Remedy("copy"),
 ]
 
 

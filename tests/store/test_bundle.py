@@ -269,7 +269,7 @@ def test_an_altered_config_is_noticed(bundle, changes, message):
 )
 def test_a_config_that_is_none(bundle, text):
     (bundle / "config.json").write_bytes(text.encode("latin-1"))
-    refused(bundle, "take the bundle from its source again")
+    refused(bundle, "Copy it from its source again")
 
 
 @pytest.mark.parametrize("kind", ["missing", "extra", "dtype", "nan"])

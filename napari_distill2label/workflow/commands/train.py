@@ -248,7 +248,7 @@ class _Training:
             model, config, _ = load_bundle(folder)
         except BundleError as error:  # not there, or damaged: made again from the checkpoint
             if folder.exists():
-                yield Notice(NoticeCode.BUNDLE_REMADE, {"problem": f"{error.statement.partition(';')[0]}."})
+                yield Notice(NoticeCode.BUNDLE_REMADE, {"problem": error.statement})
             return False
         weights = model.state_dict()  # the head of a student may be calibrated
         same = all(
