@@ -54,10 +54,15 @@ class Bag:
         """Whether the instances are features of a frozen encoder instead of patches."""
         return self.instances.ndim == 2
 
-    def target(self, n_classes: int) -> np.ndarray:
-        """Return (C,) float32, 1 at the classes present (one-hot if there is one)."""
+    @property
+    def classes(self) -> tuple[int, ...]:
+        """The label of a bag that has one; `ValueError` for any other."""
         if self.label is None:
             raise ValueError(f"bag {self.slide_id!r} has no label")
+        return self.label
+
+    def target(self, n_classes: int) -> np.ndarray:
+        """Return (C,) float32, 1 at the classes present (one-hot if there is one)."""
         target = np.zeros(n_classes, np.float32)
-        target[list(self.label)] = 1
+        target[list(self.classes)] = 1
         return target

@@ -4,11 +4,12 @@ A patch or slide is *positive* if it belongs to any class but class 0; its score
 when there are two classes.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 Metrics = dict[str, float | int | None]
+Values = Sequence[float] | np.ndarray
 ECE_BINS = 10
 
 
@@ -20,7 +21,7 @@ def expected_calibration_error(truth: np.ndarray, score: np.ndarray, bins: int =
     return float(np.abs(gap).sum() / len(truth))
 
 
-def binary_metrics(truth: np.ndarray, score: np.ndarray, threshold: float = 0.5) -> Metrics:
+def binary_metrics(truth: Values, score: Values, threshold: float = 0.5) -> Metrics:
     """Return metrics of scores (n,) in [0, 1] against truth (n,) bool; None for an undefined metric.
 
     Ranking metrics (auroc, auprc) need both classes, f1 a positive in truth or score, every metric at least one item.

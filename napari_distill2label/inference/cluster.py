@@ -123,7 +123,7 @@ def local_client(workers: int, threads: int, environment: Mapping[str, str]) -> 
             f"several workers need dask.distributed and cryptography ({error.name or 'cryptography'} is missing): "
             f"{INSTALL}"
         ) from None
-    no_pages = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}
+    no_pages: dict[str, list[str]] = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}
     with TemporaryDirectory(prefix="distill2label-") as private, dask.config.set(no_pages):
         cluster = LocalCluster(
             workers,

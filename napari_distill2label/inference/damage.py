@@ -37,7 +37,9 @@ def score_readable(
     except TileError as error:
         if n == 1 or _touched(block.corners, patches.side, error.boxes).all():
             return BlockResult({}, np.ones(n, bool), error.boxes)
-    damaged, boxes, arrays = np.zeros(n, bool), {}, {}
+    damaged = np.zeros(n, bool)
+    boxes: dict[Box, None] = {}
+    arrays: dict[str, np.ndarray] = {}
     for part, index in split_block(block):
         result = score_readable(scorer, slide, patches, part)
         damaged[index] = result.damaged
@@ -52,7 +54,8 @@ def _touched(corners: np.ndarray, side: int, boxes: Sequence[Box]) -> np.ndarray
     """(n,) bool: which patches overlap one of `boxes`."""
     y, x, h, w = np.asarray(boxes, np.int64).reshape(-1, 4).T[..., None]
     top, left = corners.T
-    return ((top < y + h) & (top + side > y) & (left < x + w) & (left + side > x)).any(axis=0)
+    touched: np.ndarray = ((top < y + h) & (top + side > y) & (left < x + w) & (left + side > x)).any(axis=0)
+    return touched
 
 
 def select_patches(block: Block, chosen: np.ndarray) -> Block:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ..core.errors import SettingsError
-from ..core.geometry import Block, Mpp, Patches, PatchGrid, PatchPoints, level0_px
+from ..core.geometry import Block, Mpp, Patches, PatchGrid, PatchPoints, level0_px, mean_mpp
 from ..core.messages import Remedy
 from ..core.settings import PatchSettings
 from ..mil.dense import DenseNetwork
@@ -140,8 +140,9 @@ def dense_grid(slide_shape: tuple[int, int], settings: PatchSettings, slide_mpp:
     """
     patch_px, stride_px = settings.size_px, settings.stride_px or settings.size_px
     side, stride = (level0_px(px, settings.mpp, slide_mpp) for px in (patch_px, stride_px))
-    if side != patch_px:
-        side, stride = _shared(patch_px, side, stride, patch_px * _ratio(settings, slide_mpp), stride_px)
+    if settings.mpp and slide_mpp and side != patch_px:  # resampled
+        exact_side = patch_px * (settings.mpp / mean_mpp(slide_mpp))
+        side, stride = _shared(patch_px, side, stride, exact_side, stride_px)
     overhang = max(0, side - stride) // 2 if settings.border == "keep" else 0
     level0 = settings.model_copy(update={"size_px": side, "stride_px": stride, "mpp": None})
     grid = PatchGrid.over(slide_shape, level0, origin=(-overhang, -overhang))
@@ -157,10 +158,6 @@ def cells_of_points(grid: PatchGrid, points: PatchPoints) -> np.ndarray:
     return ((offset + grid.stride) // (2 * grid.stride)).clip(0, np.subtract(grid.shape, 1))
 
 
-def _ratio(settings: PatchSettings, slide_mpp: Mpp) -> float:
-    return settings.mpp / float(np.sqrt(slide_mpp[0] * slide_mpp[1]))
-
-
 def _shared(patch_px: int, side: int, stride: int, exact_side: float, stride_px: int) -> tuple[int, int]:
     """(side, stride) in level-0 pixels with which neighbours share most; `side, stride` where none share any."""
     exact_stride = exact_side / patch_px * stride_px
@@ -171,8 +168,8 @@ def _shared(patch_px: int, side: int, stride: int, exact_side: float, stride_px:
         for near in sides
         for apart in strides
     )
-    best = min(choices, default=(patch_px,))
-    return best[-2:] if best[0] < patch_px else (side, stride)
+    step, _, _, *best = min(choices, default=(patch_px, 0, 0, side, stride))
+    return (best[0], best[1]) if step < patch_px else (side, stride)
 
 
 def _group_by_region(corners: np.ndarray, patches: Patches, lattice: _Lattice) -> list[np.ndarray]:

@@ -122,8 +122,8 @@ def score_slide(
 
 def patches_per_block(scorer: Scorer, patches: Patches) -> int:
     """Return the patches per block: a square with a power of two as its side, which fits the chunks of a `PatchMap`."""
-    wanted = getattr(scorer, "patches_per_block", None) or BLOCK_PIXELS // patches.patch_px**2
-    return 4 ** round(math.log(max(1, wanted), 4))
+    wanted: int = getattr(scorer, "patches_per_block", None) or BLOCK_PIXELS // patches.patch_px**2
+    return int(4 ** round(math.log(max(1, wanted), 4)))
 
 
 def score_blocks(sink: Sink, pool: Pool, progress: Progress, per_block: int) -> Generator[Progress, None, None]:

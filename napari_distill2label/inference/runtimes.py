@@ -107,7 +107,8 @@ def _onnx(path: Path, device: str) -> Runtime:
 
     def run(patches: np.ndarray) -> np.ndarray:
         try:
-            return session.run(None, {name: patches.astype(dtype, copy=False)})[0]
+            features: np.ndarray = session.run(None, {name: patches.astype(dtype, copy=False)})[0]
+            return features
         except Exception as error:  # noqa: BLE001
             raise SettingsError(f"{path}: cannot encode patches of {patches.shape[-1]} px ({_reason(error)})") from None
 
@@ -154,7 +155,8 @@ def _timm(path: Path, device: str, architecture: str | None, arguments: Mapping[
     from safetensors.torch import load_file
 
     def made() -> torch.nn.Module:
-        return timm.create_model(architecture, pretrained=False, **{"num_classes": 0, **arguments})
+        network: torch.nn.Module = timm.create_model(architecture, pretrained=False, **{"num_classes": 0, **arguments})
+        return network
 
     place = choose_device(device)
     try:
@@ -198,7 +200,8 @@ def _in_torch(module: torch.nn.Module, place: torch.device, path: Path) -> Calla
     @torch.inference_mode()
     def run(patches: np.ndarray) -> np.ndarray:
         try:
-            return module(torch.from_numpy(patches).to(place)).float().cpu().numpy()
+            features: torch.Tensor = module(torch.from_numpy(patches).to(place))
+            return features.float().cpu().numpy()
         except (RuntimeError, AssertionError, AttributeError) as error:
             raise SettingsError(f"{path}: cannot encode patches of {patches.shape[-1]} px ({_reason(error)})") from None
 

@@ -118,7 +118,8 @@ def _prior_and_offsets(
         return [own for own, here, number in chosen if here == kind and fold in (None, number)]
 
     numbers = range(max(folds) + 1)
-    both = [fold for fold in numbers if of(fold, True) and of(fold, False)] or [None]
+    both: list[int | None] = [fold for fold in numbers if of(fold, True) and of(fold, False)]
+    both = both or [None]
     priors = [prior_of_slides(of(fold, True), of(fold, False), PRIOR_QUANTILE) for fold in both]
     prior = float(np.average(priors, weights=[sum(map(len, of(fold, True))) for fold in both]))
     together = offset_for_mean(np.concatenate(of(None, True)), prior)

@@ -34,7 +34,7 @@ def entropy_of_targets(targets: np.ndarray, multi_label: bool) -> float:
 
     It is the smallest loss of a network that scores all slides alike: ln 2 for two classes of equal size.
     """
-    share = np.mean(targets, axis=0, dtype=np.float64)
+    share: np.ndarray = targets.mean(axis=0, dtype=np.float64)
     if multi_label:  # one decision per class
         return float((_entropy_term(share) + _entropy_term(1 - share)).mean())
     return float(_entropy_term(share).sum())

@@ -8,6 +8,7 @@ connected layers become one product per requested patch.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -35,7 +36,8 @@ class _Fragments:
 
     def rows(self, cells: Tensor) -> Tensor:
         """Return the number (n,) of each patch's first row, counted over all `maps`; `cells` (n, 2) of the lattice."""
-        (y, x), fragment, fragments = cells.unbind(1), 0, 1
+        y, x = cells.unbind(1)
+        fragment, fragments = torch.zeros_like(y), 1
         for phases in self.phases:
             fragment = fragment + (y % phases * phases + x % phases) * fragments
             fragments *= phases**2
@@ -69,40 +71,42 @@ class DenseNetwork:
             raise SettingsError("a model that looks at features of a frozen encoder has no dense mode: cut patches")
         self.model = model.eval()
         self.patch_px: int = model.instance_shape[1]
-        pools = [layer.kernel_size for layer in encoder.convolutions if isinstance(layer, nn.MaxPool2d)]
-        self.stride = math.prod(pools)
+        self._convolutions = list(encoder.convolutions)
+        self._pools = [_window(layer) for layer in self._convolutions if isinstance(layer, nn.MaxPool2d)]
+        self.stride = math.prod(self._pools)
         self.side = self._sides()[-1]  # of the map of one patch
         self.cost_of_patch = self.cost((1, 1), self.stride)
         first, *self._others = encoder.connected
+        assert isinstance(first, nn.Linear)
         # Flattened, a map is (C, side, side); a row of `_Fragments.maps` has the channels last.
         weight = first.weight.detach().unflatten(1, (-1, self.side, self.side)).permute(0, 2, 3, 1).flatten(1)
-        self._first = nn.utils.skip_init(nn.Linear, first.in_features, first.out_features, device=weight.device)
-        self._first.weight.data, self._first.bias.data = weight.contiguous(), first.bias.detach()
+        self._first = nn.Linear(first.in_features, first.out_features, device="meta")
+        self._first.weight, self._first.bias = nn.Parameter(weight.contiguous()), nn.Parameter(first.bias.detach())
 
     def _sides(self) -> list[int]:
         """Return the side of a patch's map after each layer, the patch itself first."""
         sides = [self.patch_px]
-        for layer in self.model.encoder.convolutions:
+        for layer in self._convolutions:
             if isinstance(layer, nn.Conv2d):
                 sides.append(sides[-1] - layer.kernel_size[0] + 1)
             else:
-                sides.append(sides[-1] // layer.kernel_size if isinstance(layer, nn.MaxPool2d) else sides[-1])
+                sides.append(sides[-1] // _window(layer) if isinstance(layer, nn.MaxPool2d) else sides[-1])
         return sides
 
     def span(self, cells: int, step: int) -> int:
         """Return the length (px) that `cells` patches in a row, `step` px apart, cover."""
         return (cells - 1) * step + self.patch_px
 
-    def cost(self, shape: tuple[int, int], step: int) -> int:
+    def cost(self, shape: Sequence[int], step: int) -> int:
         """Return the multiplications of the convolutions for a lattice of `shape` patches `step` px apart.
 
         The fully connected layers come on top. They cost the same for patches that are cut.
         """
         total, fragments = 0, 1
-        for layer, before in zip(self.model.encoder.convolutions, self._sides(), strict=False):
+        for layer, before in zip(self._convolutions, self._sides(), strict=False):
             if isinstance(layer, nn.MaxPool2d):
-                phases, step = _phases(step, layer.kernel_size)
-                shape = tuple(-(-cells // phases) for cells in shape)
+                phases, step = _phases(step, _window(layer))
+                shape = [-(-cells // phases) for cells in shape]
                 fragments *= phases**2
             elif isinstance(layer, nn.Conv2d):
                 side = before - layer.kernel_size[0] + 1
@@ -139,29 +143,29 @@ class DenseNetwork:
             fragments = self._convolve(part, step, shape)
         rows = fragments.rows((cells - start).to(device))
         return InstanceOutput.cat(
-            [self.model.classify_instances(self._connect(fragments, some)) for some in rows.split(ROWS)]
+            [self.model.classify_instances(self._connect(fragments, some)) for some in torch.split(rows, ROWS)]
         )
 
     def _convolve(self, region: Tensor, step: int, shape: list[int]) -> _Fragments:
         """Apply the convolutions to a lattice of `shape` patches that fills the region."""
-        layers, sides, phases = self.model.encoder.convolutions, self._sides(), []
-        poolings = [layer.kernel_size for layer in layers if isinstance(layer, nn.MaxPool2d)]
+        phases: list[int] = []
         # Add patches until every fragment has equally many; the added ones are not used.
         multiple, reduced = 1, step
-        for pool in poolings:
+        for pool in self._pools:
             phase, reduced = _phases(reduced, pool)
             multiple *= phase
         shape = [-(-cells // multiple) * multiple for cells in shape]
         padding = [self.span(cells, step) - size for cells, size in zip(shape, region.shape[1:], strict=True)]
         maps = F.pad(region, (0, padding[1], 0, padding[0]))[None]
         maps = self.model.normalise(self.model.to_unit_range(maps)).to(self.model.dtype)
-        for layer, left in zip(layers, sides[1:], strict=True):
+        for layer, left in zip(self._convolutions, self._sides()[1:], strict=True):
             if not isinstance(layer, nn.MaxPool2d):
                 maps = layer(maps)
                 continue
-            phase, after = _phases(step, layer.kernel_size)
+            pool = _window(layer)
+            phase, after = _phases(step, pool)
             shape = [cells // phase for cells in shape]
-            height, width = (((cells - 1) * after + left) * layer.kernel_size for cells in shape)
+            height, width = (((cells - 1) * after + left) * pool for cells in shape)
             shifts = [step * shift for shift in range(phase)]
             maps = torch.cat([layer(maps[:, :, y : y + height, x : x + width]) for y in shifts for x in shifts])
             phases.append(phase)
@@ -180,6 +184,12 @@ class DenseNetwork:
             for layer in (self._first, *self._others):
                 x = linear(x, layer) if isinstance(layer, nn.Linear) else layer(x)
         return x.float()
+
+
+def _window(pooling: nn.MaxPool2d) -> int:
+    """Return the side of a pooling's window; those of our encoders are square."""
+    side = pooling.kernel_size
+    return side if isinstance(side, int) else side[0]
 
 
 def _phases(step: int, pool: int) -> tuple[int, int]:

@@ -1,5 +1,7 @@
 """Device, precision and threads of the computation."""
 
+from collections.abc import Callable
+
 import torch
 
 from ..core.errors import SettingsError
@@ -10,7 +12,7 @@ def choose_device(name: str = "auto") -> torch.device:
     """Return a device; `auto` takes CUDA, then Apple's MPS, then the CPU. `SettingsError` if it is not available."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    available = {
+    available: dict[str, Callable[[], bool]] = {
         "cpu": lambda: True,
         "mps": torch.backends.mps.is_available,
         "cuda": torch.cuda.is_available,
@@ -28,7 +30,8 @@ def choose_device(name: str = "auto") -> torch.device:
 def compute_dtype(precision: str, device: torch.device) -> torch.dtype:
     """Return the number format of the encoder; `auto` takes bfloat16 if the processor supports it, else float32."""
     if precision != "auto":
-        return getattr(torch, precision)
+        dtype: torch.dtype = getattr(torch, precision)
+        return dtype
     if device.type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     else:

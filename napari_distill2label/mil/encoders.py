@@ -14,6 +14,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import BackwardCFunction, FunctionCtx
 from torch.nn import functional as F
 
 from ..core.errors import SettingsError
@@ -43,15 +44,21 @@ class PairwiseMax(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, first: Tensor, second: Tensor) -> Tensor:
+    def forward(ctx: FunctionCtx, first: Tensor, second: Tensor) -> Tensor:
         ctx.save_for_backward(first, second)
         return torch.maximum(first, second)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        first, second = ctx.saved_tensors
+    def backward(ctx: BackwardCFunction, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        first, second = ctx.saved_tensors  # type: ignore[misc]  # torch: "a tuple of one"
         to_first = torch.ops.aten.threshold_backward(gradient, first - second, 0)  # where the difference is > 0
         return to_first, gradient - to_first
+
+
+def pairwise_max(first: Tensor, second: Tensor) -> Tensor:
+    """Compute `PairwiseMax` of two tensors."""
+    larger: Tensor = PairwiseMax.apply(first, second)  # type: ignore[no-untyped-call]  # torch does not annotate it
+    return larger
 
 
 def conv_then_pool(convolution: nn.Conv2d, patches: Tensor) -> Tensor:
@@ -68,7 +75,7 @@ def conv_then_pool(convolution: nn.Conv2d, patches: Tensor) -> Tensor:
         for y in (0, 1)
         for x in (0, 1)
     )
-    return PairwiseMax.apply(PairwiseMax.apply(top_left, top_right), PairwiseMax.apply(low_left, low_right))
+    return pairwise_max(pairwise_max(top_left, top_right), pairwise_max(low_left, low_right))
 
 
 @dataclass(frozen=True)
@@ -150,17 +157,19 @@ class ConvolutionalEncoder(nn.Module):
         self.pools_first_by_two = stack[0].pool == 2
 
     def forward(self, patches: Tensor) -> Tensor:
-        return self.connected(self.maps(patches).flatten(1))
+        features: Tensor = self.connected(self.maps(patches).flatten(1))
+        return features
 
     def maps(self, patches: Tensor) -> Tensor:
         """Return the feature maps (N, C', S, S) of patches (N, C, P, P) after the convolutions."""
         on_cpu = patches.device.type == "cpu"
+        maps, layers = patches, list(self.convolutions)
         # In float32, torch's own pooling is faster.
-        if not (self.pools_first_by_two and self.training and on_cpu and patches.dtype == torch.bfloat16):
-            return self.convolutions(patches)
-        first, _, *others = self.convolutions
-        maps = conv_then_pool(first, patches)
-        for layer in others:
+        if self.pools_first_by_two and self.training and on_cpu and patches.dtype == torch.bfloat16:
+            first, _, *layers = layers
+            assert isinstance(first, nn.Conv2d)
+            maps = conv_then_pool(first, patches)
+        for layer in layers:
             maps = layer(maps)
         return maps
 
@@ -174,4 +183,5 @@ class FeatureEncoder(nn.Module):
         self.width = hidden
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.connected(features)
+        projected: Tensor = self.connected(features)
+        return projected

@@ -69,7 +69,7 @@ def reduce_instances(per_instance: Tensor, lengths: list[int], reduction: str) -
     if per_instance.ndim > 1:
         per_instance = per_instance.flatten(1).mean(1)
     over = torch.mean if reduction == "mean" else torch.sum
-    return torch.stack([over(bag) for bag in per_instance.split(lengths)]).mean()
+    return torch.stack([over(bag) for bag in torch.split(per_instance, lengths)]).mean()
 
 
 class Loss(Protocol):
@@ -287,13 +287,14 @@ class StudentLoss(ChunkedLoss):
                 log_probabilities(teacher, multi_label, tau), log_probabilities(student, multi_label, tau)
             )
 
+        teacher = batch.teacher_targets
+        if teacher is None:
+            raise ValueError("a student needs the teacher's predictions for its bags")
         single = log_probabilities(own.logits, multi_label)
         terms = {
             "class": _bag_loss(model, batch, bag_logits),
-            "bag": divergence(batch.teacher_targets.bag_logits, bag_logits).mean(),
-            "instance": reduce_instances(
-                divergence(batch.teacher_targets.instance_logits, own.logits), batch.lengths, reduction
-            ),
+            "bag": divergence(teacher.bag_logits, bag_logits).mean(),
+            "instance": reduce_instances(divergence(teacher.instance_logits, own.logits), batch.lengths, reduction),
             "entropy": reduce_instances(conditional_entropy(single), batch.lengths, reduction),
         }
         if self.settings.gamma_n:
@@ -302,7 +303,7 @@ class StudentLoss(ChunkedLoss):
             target = log_probabilities(batch.oof_targets, multi_label)
             terms["oof"] = reduce_instances(kl_divergence(target, single), batch.lengths, reduction)
         if batch.patch_labels is not None:
-            terms["corrections"] = self.corrected_patches(single, batch, model)
+            terms["corrections"] = self.corrected_patches(single, batch.patch_labels, model)
         return terms
 
     @staticmethod
@@ -316,11 +317,11 @@ class StudentLoss(ChunkedLoss):
         return reduce_instances(per_instance, batch.lengths, "mean")
 
     @staticmethod
-    def corrected_patches(single: Tensor, batch: BagBatch, model: MILModel) -> Tensor:
-        """Return the cross entropy of the patches whose class the user gave; zero if the batch has none."""
-        corrected = batch.patch_labels != UNLABELLED
+    def corrected_patches(single: Tensor, patch_labels: Tensor, model: MILModel) -> Tensor:
+        """Return the cross entropy of the patches whose class the user gave; zero if there are none."""
+        corrected = patch_labels != UNLABELLED
         if not corrected.any():
             return single.new_zeros(())
-        target = torch.nn.functional.one_hot(batch.patch_labels[corrected], model.n_classes).to(single)
+        target = torch.nn.functional.one_hot(patch_labels[corrected], model.n_classes).to(single)
         target = target_probabilities(target, model.settings.multi_label)
         return cross_entropy(target, single[corrected]).mean()

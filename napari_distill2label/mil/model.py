@@ -33,8 +33,8 @@ class InstanceOutput:
 
     def split(self, sizes: Sequence[int]) -> "list[InstanceOutput]":
         """Split into `sizes` consecutive instances."""
-        sizes = list(sizes)
-        return [InstanceOutput(*part) for part in zip(self.logits.split(sizes), self.scores.split(sizes), strict=True)]
+        parts = zip(torch.split(self.logits, list(sizes)), torch.split(self.scores, list(sizes)), strict=True)
+        return [InstanceOutput(*part) for part in parts]
 
     def subset(self, index: Tensor) -> "InstanceOutput":
         """Return the instances `index` (M,)."""
@@ -80,6 +80,10 @@ class MILModel(nn.Module):
     which is left out).
     """
 
+    encoder: ConvolutionalEncoder | FeatureEncoder
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, settings: ArchitectureSettings, n_classes: int, instance_shape: Sequence[int]) -> None:
         super().__init__()
         self.settings = settings
@@ -88,7 +92,7 @@ class MILModel(nn.Module):
         self.dtype = torch.float32  # of the encoder; training may choose bfloat16 (mil.device.compute_dtype)
         channels = self.instance_shape[0]
         if settings.encoder == "features":
-            self.encoder: nn.Module = FeatureEncoder(channels, settings.hidden_dim, settings.dropout)
+            self.encoder = FeatureEncoder(channels, settings.hidden_dim, settings.dropout)
         else:
             self.encoder = ConvolutionalEncoder(
                 settings.encoder, self.instance_shape[1], channels, settings.hidden_dim, settings.dropout
@@ -98,7 +102,7 @@ class MILModel(nn.Module):
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("std", torch.ones(channels))
         # channels_last is what bfloat16 convolutions are fast in; it changes no result's meaning.
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's overloads leave it out
 
     @property
     def device(self) -> torch.device:
@@ -110,12 +114,10 @@ class MILModel(nn.Module):
             mean, std = feature_statistics(bags)
         else:
             levels = np.arange(256) / 255
-            counts = sum(
-                np.stack(
-                    [np.bincount(bag.instances[:, c].ravel(), minlength=256) for c in range(self.instance_shape[0])]
-                )
-                for bag in bags
-            )
+            counts = np.zeros((self.instance_shape[0], 256), np.int64)
+            for bag in bags:
+                for c, of_channel in enumerate(counts):
+                    of_channel += np.bincount(bag.instances[:, c].ravel(), minlength=256)
             share = counts / counts.sum(1, keepdims=True)
             mean, square = share @ levels, share @ levels**2
             std = np.sqrt(np.maximum(square - mean**2, 0))
@@ -151,7 +153,8 @@ class MILModel(nn.Module):
         """Encode (N, …) instances in 0–1 units as (N, D) float32 features."""
         normalised = self.normalise(scaled).to(self.dtype)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            return self.encoder(normalised).float()
+            features: Tensor = self.encoder(normalised)
+            return features.float()
 
     def classify_instances(self, features: Tensor) -> InstanceOutput:
         """Classify each instance on its own, from features (N, D)."""
@@ -190,8 +193,11 @@ def feature_statistics(bags: Sequence[Bag]) -> tuple[np.ndarray, np.ndarray]:
     """
 
     def mean_of(piece: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        pieces = (bag.instances[start : start + ROWS] for bag in bags for start in range(0, len(bag), ROWS))
-        return sum(piece(rows).sum(0, dtype=np.float64) for rows in pieces) / sum(len(bag) for bag in bags)
+        total = np.zeros(bags[0].instances.shape[1])
+        for bag in bags:
+            for start in range(0, len(bag), ROWS):
+                total += piece(bag.instances[start : start + ROWS]).sum(0, dtype=np.float64)
+        return total / sum(len(bag) for bag in bags)
 
     mean = mean_of(lambda rows: rows)
     std = np.sqrt(mean_of(lambda rows: np.square(rows - mean.astype(np.float32))))

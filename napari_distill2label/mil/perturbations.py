@@ -30,7 +30,8 @@ def _normal(like: Tensor) -> Tensor:
 
 def _norms(x: Tensor) -> Tensor:
     """Return the L2 norms (N, 1, …) of the instances of `x`, never 0."""
-    return torch.linalg.vector_norm(x, dim=tuple(range(1, x.ndim)), keepdim=True).clamp_min(1e-12)
+    norms: Tensor = torch.linalg.vector_norm(x, dim=tuple(range(1, x.ndim)), keepdim=True)
+    return norms.clamp_min(1e-12)
 
 
 def random_perturbation(like: Tensor, radius: float) -> Tensor:

@@ -8,7 +8,7 @@ The pipeline needs bags alone. The caller (a run with checkpoints, an experiment
 before it asks for the next.
 """
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -28,7 +28,7 @@ from .losses import InheritedLabelLoss, Loss, StudentLoss, TeacherLoss
 from .model import MILModel
 from .pu_learning import PROBABILITY_FLOOR, calibration_line, posterior
 from .training import RngState, compute_teacher_targets, iter_predict_bag
-from .training_bags import TrainingBag, is_subsampled
+from .training_bags import TeacherTargets, TrainingBag, is_subsampled
 
 BASELINE_WEIGHTS = {"lambda_c": 1.0, "lambda_n": 0.0, "lambda_d": 0.0, "lambda_e": 0.0}
 
@@ -46,7 +46,7 @@ class Stage:
     training_bags: list[TrainingBag]
     settings: TrainingSettings
     seed: int
-    finish: Callable[[], Generator[Progress | Notice, None, None]] = tuple
+    finish: Callable[[], Iterable[Progress | Notice]] = tuple
 
 
 class TrainingPipeline:
@@ -110,9 +110,12 @@ class TrainingPipeline:
     def student_stages(self, teacher: MILModel) -> Generator[Stage | Progress | Notice, None, None]:
         """Yield the out-of-fold classifiers, if the student uses them, and the student."""
         settings = self.settings.student
-        training_bags = yield from self.compute_targets(teacher, self.train)
+        teacher_targets = yield from self.compute_targets(teacher, self.train)
+        training_bags = [
+            TrainingBag.of(bag, self.n_classes, own) for bag, own in zip(self.train, teacher_targets, strict=True)
+        ]
         if settings.gamma_oof:
-            oof_targets = yield from self.oof_targets(training_bags)
+            oof_targets = yield from self.oof_targets(teacher_targets)
             training_bags = [
                 replace(training_bag, oof_targets=own)
                 for training_bag, own in zip(training_bags, oof_targets, strict=True)
@@ -123,10 +126,9 @@ class TrainingPipeline:
         if settings.calibrate:
             one_of_many = self.n_classes > 2 and not self.settings.architecture.multi_label
             if self.oof_train and not one_of_many:
-                finish = partial(self.calibrate, stage.model)
+                stage = replace(stage, finish=partial(self.calibrate, stage.model))
             else:
-                finish = partial(calibrate_head, stage.model, [*self.train, *self.valid])
-            stage = replace(stage, finish=finish)
+                stage = replace(stage, finish=partial(calibrate_head, stage.model, [*self.train, *self.valid]))
         yield stage
 
     def calibrate(self, student: MILModel) -> Generator[Progress, None, None]:
@@ -135,12 +137,12 @@ class TrainingPipeline:
         student.dtype = torch.float32  # as it will predict
         bags, slides = [*self.train, *self.valid], []
         out_of_fold = [[own] for own in self.oof_train] + self.oof_valid
-        for done, (bag, others) in enumerate(zip(bags, out_of_fold, strict=True)):
+        for done, (bag, unseen) in enumerate(zip(bags, out_of_fold, strict=True)):
             progress = Progress(Task.CALIBRATE, done, len(bags))
             output = yield from iter_predict_bag(student, bag, progress)
             own, *others = (
                 smooth_points(finding_scores(logits.double().numpy(), multi_label), bag.coordinates, NEIGHBOURS)
-                for logits in (output.instance_logits, *others)
+                for logits in (output.instance_logits, *unseen)
             )
             fold = self.fold_of[done] if done < len(self.train) else 0
             slides.append(SlideScores(bag.target(self.n_classes)[1:] > 0, own, tuple(others), fold))
@@ -148,21 +150,21 @@ class TrainingPipeline:
         self.calibration = fit_calibration(slides[: len(self.train)], slides[len(self.train) :])
 
     def oof_targets(
-        self, teacher_targets: Sequence[TrainingBag]
+        self, teacher_targets: Sequence[TeacherTargets]
     ) -> Generator[Stage | Progress | Notice, None, list[Tensor]]:
         """Return logits (K, C) of every training bag's instances, from classifiers that were not trained on the bag.
 
-        `teacher_targets` have the teacher's predictions, blended in with the weight `settings.teacher_weight`. The
+        `teacher_targets` are the teacher's predictions, blended in with the weight `settings.teacher_weight`. The
         logits are those of probabilities, see `patch_posteriors`.
         """
         settings, multi_label = self.settings.oof, self.settings.architecture.multi_label
-        folds = assign_folds([bag.label for bag in self.train], settings.folds, self.settings.seed)
+        folds = assign_folds([bag.classes for bag in self.train], settings.folds, self.settings.seed)
         if len(folds) == 1:
             yield Notice(NoticeCode.ONE_FOLD)
         elif len(folds) < settings.folds:
             yield Notice(NoticeCode.FEW_FOLDS, {"folds": settings.folds, "found": len(folds)})
-        predicted: dict[int, TrainingBag] = {}
-        of_valid: list[list[TrainingBag]] = []
+        predicted: dict[int, TeacherTargets] = {}
+        of_valid: list[list[TeacherTargets]] = []
         for number, fold in enumerate(folds, 1):
             # With one fold there is nothing else to train on.
             seen = [bag for index, bag in enumerate(self.train) if index not in fold or len(folds) == 1]
@@ -177,14 +179,12 @@ class TrainingPipeline:
             self.fold_of = [
                 number for index in range(len(self.train)) for number, own in enumerate(folds) if index in own
             ]
-            self.oof_train = [predicted[index].teacher_targets.instance_logits for index in range(len(self.train))]
-            self.oof_valid = [
-                [own.teacher_targets.instance_logits for own in each] for each in zip(*of_valid, strict=True)
-            ]
-        targets = torch.stack([training_bag.target for training_bag in teacher_targets])
+            self.oof_train = [predicted[index].instance_logits for index in range(len(self.train))]
+            self.oof_valid = [[own.instance_logits for own in each] for each in zip(*of_valid, strict=True)]
+        targets = torch.stack([torch.from_numpy(bag.target(self.n_classes)) for bag in self.train])
         scores, of_teacher = (
-            [class_scores(training_bag.teacher_targets.instance_logits, multi_label) for training_bag in training_bags]
-            for training_bags in ([predicted[index] for index in range(len(self.train))], teacher_targets)
+            [class_scores(each.instance_logits, multi_label) for each in predictions]
+            for predictions in ([predicted[index] for index in range(len(self.train))], teacher_targets)
         )
         if settings.teacher_weight:
             scores = blend_scores(scores, of_teacher, targets, settings.teacher_weight)
@@ -194,13 +194,15 @@ class TrainingPipeline:
         ]
         return patch_posteriors(scores, targets, multi_label)
 
-    def compute_targets(self, teacher: MILModel, bags: Sequence[Bag]) -> Generator[Progress, None, list[TrainingBag]]:
-        """Return training bags with the predictions of `teacher`, in the precision of the student's training."""
+    def compute_targets(
+        self, teacher: MILModel, bags: Sequence[Bag]
+    ) -> Generator[Progress, None, list[TeacherTargets]]:
+        """Return the predictions of `teacher` for every bag, in the precision of the student's training."""
         settings = self.settings.student
         teacher.dtype = compute_dtype(settings.precision, self.device)
-        training_bags = yield from compute_teacher_targets(teacher, bags, settings.rotate_flip)
+        targets = yield from compute_teacher_targets(teacher, bags, settings.rotate_flip)
         teacher.dtype = torch.float32
-        return training_bags
+        return targets
 
     def make_stage(
         self,
@@ -250,7 +252,7 @@ def blend_scores(scores: Sequence[Tensor], others: Sequence[Tensor], targets: Te
             if here.any() and not here.all():
                 own = (own - own[here].mean()) / own[here].std().clamp_min(1e-6)
             total[:, c] += weight * own
-    return list(total.split(lengths))
+    return list(torch.split(total, lengths))
 
 
 def patch_posteriors(scores: Sequence[Tensor], targets: Tensor, multi_label: bool) -> list[Tensor]:
@@ -271,7 +273,7 @@ def patch_posteriors(scores: Sequence[Tensor], targets: Tensor, multi_label: boo
     probability = probability.clip(PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
     probability[:, 0] = (1 - probability[:, 1:]).prod(1)
     logits = np.log(probability) - (np.log1p(-probability) if multi_label else 0)
-    return list(torch.from_numpy(logits).float().split(lengths))
+    return list(torch.split(torch.from_numpy(logits).float(), lengths))
 
 
 def calibrate_head(model: MILModel, bags: Sequence[Bag]) -> Generator[Progress | Notice, None, None]:

@@ -8,22 +8,33 @@ import torch
 from torch import Tensor, nn
 
 
-class GatedAttention(nn.Module):
-    """Eq. (2): score_k = wᵀ(tanh(V h_k) ⊙ sigm(U h_k)), weights = softmax over the bag (Ilse 2018)."""
+class Pooling(nn.Module):
+    """A pooling for features of `width` dimensions; `attention` is the width of its own network, if it has one."""
 
     def __init__(self, width: int, attention: int) -> None:
         super().__init__()
+
+    def scores(self, features: Tensor, instance_logits: Tensor) -> Tensor:
+        """Return scores (N,) from features (N, D) and logits (N, C)."""
+        raise NotImplementedError
+
+    def weights(self, scores: Tensor) -> Tensor:
+        """Return weights (K,) that sum to 1 from the scores (K,) of one bag."""
+        return torch.softmax(scores, 0)
+
+
+class GatedAttention(Pooling):
+    """Eq. (2): score_k = wᵀ(tanh(V h_k) ⊙ sigm(U h_k)), weights = softmax over the bag (Ilse 2018)."""
+
+    def __init__(self, width: int, attention: int) -> None:
+        super().__init__(width, attention)
         self.V = nn.Linear(width, attention)
         self.U = nn.Linear(width, attention)
         self.w = nn.Linear(attention, 1)
 
     def scores(self, features: Tensor, instance_logits: Tensor) -> Tensor:
-        """Return scores (N,) from features (N, D) and logits (N, C)."""
-        return self.w(torch.tanh(self.V(features)) * torch.sigmoid(self.U(features))).squeeze(1)
-
-    def weights(self, scores: Tensor) -> Tensor:
-        """Return weights (K,) that sum to 1 from the scores (K,) of one bag."""
-        return torch.softmax(scores, 0)
+        scores: Tensor = self.w(torch.tanh(self.V(features)) * torch.sigmoid(self.U(features)))
+        return scores.squeeze(1)
 
 
 class Attention(GatedAttention):
@@ -34,23 +45,18 @@ class Attention(GatedAttention):
         del self.U
 
     def scores(self, features: Tensor, instance_logits: Tensor) -> Tensor:
-        return self.w(torch.tanh(self.V(features))).squeeze(1)
+        scores: Tensor = self.w(torch.tanh(self.V(features)))
+        return scores.squeeze(1)
 
 
-class Mean(nn.Module):
+class Mean(Pooling):
     """Mean: every instance has the same weight."""
-
-    def __init__(self, width: int, attention: int) -> None:
-        super().__init__()
 
     def scores(self, features: Tensor, instance_logits: Tensor) -> Tensor:
         return features.new_zeros(len(features))
 
-    def weights(self, scores: Tensor) -> Tensor:
-        return torch.softmax(scores, 0)
 
-
-class Max(Mean):
+class Max(Pooling):
     """Maximum: only the most positive instance has a weight, by max_{c>0} logit_c − logit_0 (mi-Net)."""
 
     def scores(self, features: Tensor, instance_logits: Tensor) -> Tensor:
@@ -60,4 +66,4 @@ class Max(Mean):
         return nn.functional.one_hot(scores.argmax(), len(scores)).to(scores)
 
 
-POOLINGS: dict[str, type[nn.Module]] = {"gated": GatedAttention, "attention": Attention, "mean": Mean, "max": Max}
+POOLINGS: dict[str, type[Pooling]] = {"gated": GatedAttention, "attention": Attention, "mean": Mean, "max": Max}

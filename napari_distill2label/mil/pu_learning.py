@@ -62,7 +62,7 @@ def fit_logistic(score: np.ndarray, of_positive: np.ndarray) -> tuple[float, flo
     def negative_log_likelihood(line: np.ndarray) -> float:
         unlike = expit(-(line[0] * standard + line[1]))  # 1 − p
         g = np.where(of_positive, 1 - prior, unlike) / (1 - prior + unlike)
-        return -(weight * np.log(g + 1e-300)).sum()
+        return -float((weight * np.log(g + 1e-300)).sum())
 
     slope, offset = minimize(negative_log_likelihood, [2.0, 0.0], bounds=[(0.01, 10), (-10, 10)], method="L-BFGS-B").x
     return slope / width, offset - slope * centre / width, prior

@@ -177,22 +177,21 @@ def iter_predict_bag(
     model: MILModel, bag: Bag, keepalive: Progress, turn: int = 0
 ) -> Generator[Progress, None, MILOutput]:  # fmt: skip
     """Predict one bag as `predict_bag` does, and yield `keepalive` between chunks of a large one."""
-    logits, scores = [], []
+    outputs: list[InstanceOutput] = []
     instances = rotate_flip(torch.from_numpy(bag.instances), turn)
-    chunks = instances.split(max(1, min(INFERENCE_BATCH, MAX_DIRECT // instances[0].numel())))
+    chunks = torch.split(instances, max(1, min(INFERENCE_BATCH, MAX_DIRECT // instances[0].numel())))
     for chunk in chunks:
-        if logits:
+        if outputs:
             yield keepalive
         with torch.no_grad():
             model.eval()
-            output = model(chunk)
-        logits.append(output.instance_logits)
-        scores.append(output.scores)
-    logits, scores = torch.cat(logits), torch.cat(scores)
+            output: MILOutput = model(chunk)
+        outputs.append(InstanceOutput(output.instance_logits, output.scores))
+    own = InstanceOutput.cat(outputs)
     # The bag logit is the attention-weighted mean of the instance logits (mil.model).
     with torch.no_grad():
-        attention = model.pooling.weights(scores)
-        return MILOutput((attention @ logits).cpu(), logits.cpu(), attention.cpu(), scores.cpu())
+        attention = model.pooling.weights(own.scores)
+        return MILOutput((attention @ own.logits).cpu(), own.logits.cpu(), attention.cpu(), own.scores.cpu())
 
 
 def backward(
@@ -207,7 +206,8 @@ def backward(
     """
 
     def weighted(terms: dict[str, Tensor]) -> dict[str, Tensor]:
-        loss = sum(loss_function.weights[name] * term for name, term in terms.items())
+        first, *others = (loss_function.weights[name] * term for name, term in terms.items())
+        loss = sum(others, start=first)
         loss.backward()
         return {"loss": loss, **terms}
 
@@ -217,7 +217,7 @@ def backward(
         return weighted(terms)
     sizes = [sum(map(len, slices)) for slices in batch.chunks]
     outputs: list[dict[str, InstanceOutput]] = []
-    for instances, slices in zip(batch.instances.split(sizes), batch.chunks, strict=True):
+    for instances, slices in zip(torch.split(batch.instances, sizes), batch.chunks, strict=True):
         with random.active():
             outputs.append(loss_function.classify_instances(model, instances, slices))
         yield keepalive
@@ -233,7 +233,7 @@ def backward(
             for output, detached in ((chunk[name].logits, leaf[name].logits), (chunk[name].scores, leaf[name].scores))
             if output.requires_grad and detached.grad is not None
         ]
-        torch.autograd.backward(*zip(*pairs, strict=True))
+        torch.autograd.backward([output for output, _ in pairs], [gradient for _, gradient in pairs])
         yield keepalive
     return terms
 
@@ -288,7 +288,7 @@ def _starts_again(state: TrainingState, settings: TrainingSettings, chance_loss:
 
 
 def _learning_rate(settings: TrainingSettings, state: TrainingState) -> float:
-    return settings.learning_rate / 2**state.restarts
+    return settings.learning_rate * 0.5**state.restarts
 
 
 def _draw_weights(model: MILModel, seed: int) -> None:
@@ -345,7 +345,7 @@ def _attempt(
         valid_loss, valid_auroc = yield from validate(model, valid, progress)
         if valid_loss is not None and not math.isfinite(valid_loss):
             raise divergence_error(network, settings, f"the validation loss of epoch {state.epoch + 1} is {valid_loss}")
-        row = {"epoch": state.epoch + 1, "loss": means.pop("loss")}
+        row: dict[str, float | None] = {"epoch": state.epoch + 1, "loss": means.pop("loss")}
         row |= {f"loss_{name}": value for name, value in means.items()}
         row |= {"valid_loss": valid_loss, "valid_auroc": valid_auroc}
         state = TrainingState(
@@ -368,14 +368,14 @@ def _attempt(
 
 def compute_teacher_targets(
     teacher: MILModel, bags: Sequence[Bag], all_orientations: bool = False
-) -> Generator[Progress, None, list[TrainingBag]]:
-    """Return training bags for the student: every bag with the teacher's predictions, computed once.
+) -> Generator[Progress, None, list[TeacherTargets]]:
+    """Return the teacher's predictions for every bag.
 
     With `all_orientations` the student sees rotated and mirrored patches, and a target is the mean logit over all
     `N_ORIENTATIONS`.
     """
     views = N_ORIENTATIONS if all_orientations and bags and not bags[0].is_features else 1
-    training_bags = []
+    targets = []
     for done, bag in enumerate(bags):
         outputs = []
         for turn in range(views):
@@ -386,5 +386,5 @@ def compute_teacher_targets(
             torch.stack([output.bag_logits for output in outputs]).mean(0),
             torch.stack([output.instance_logits for output in outputs]).mean(0),
         )
-        training_bags.append(TrainingBag.of(bag, teacher.n_classes, mean))
-    return training_bags
+        targets.append(mean)
+    return targets

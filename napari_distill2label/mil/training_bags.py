@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +16,8 @@ from ..core.settings import TrainingSettings
 # Values (instances × channels × pixels) that go through the network at once (our images have 2 M), and values per chunk
 # of a larger batch: one or two tenths of a second, on one core.
 MAX_DIRECT, CHUNK = 2_500_000, 1_250_000
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,14 @@ def is_subsampled(instances: Tensor | np.ndarray, settings: TrainingSettings) ->
     return instances.ndim == 4 and settings.pseudo_bag_size is None and len(instances) > settings.max_patches_per_bag
 
 
+def all_or_none(values: Sequence[Value | None]) -> list[Value] | None:
+    """Return the values, or None if there is none. `ValueError` if some are missing."""
+    present = [value for value in values if value is not None]
+    if present and len(present) < len(values):
+        raise ValueError("some bags of a batch have targets and others have none")
+    return present or None
+
+
 @dataclass(frozen=True)
 class BagBatch:
     """B ragged bags at once: instances (N, …), `lengths` summing to N, targets (B, C)."""
@@ -92,7 +103,7 @@ class BagBatch:
 
     @classmethod
     def of(cls, bags: Sequence[TrainingBag], device: torch.device) -> "BagBatch":
-        patch_labels = teacher_targets = None
+        patch_labels = None
         if any(bag.patch_labels is not None for bag in bags):
             patch_labels = torch.cat(
                 [
@@ -100,18 +111,20 @@ class BagBatch:
                     for bag in bags
                 ]
             ).to(device)
-        if bags[0].teacher_targets is not None:
-            teacher_targets = TeacherTargets(
-                torch.stack([bag.teacher_targets.bag_logits for bag in bags]).to(device),
-                torch.cat([bag.teacher_targets.instance_logits for bag in bags]).to(device),
-            )
+        teacher_targets = all_or_none([bag.teacher_targets for bag in bags])
+        oof_targets = all_or_none([bag.oof_targets for bag in bags])
         return cls(
             torch.cat([bag.instances for bag in bags]) if len(bags) > 1 else bags[0].instances,
             [len(bag.instances) for bag in bags],
             torch.stack([bag.target for bag in bags]).to(device),
             patch_labels,
-            teacher_targets,
-            None if bags[0].oof_targets is None else torch.cat([bag.oof_targets for bag in bags]).to(device),
+            None
+            if teacher_targets is None
+            else TeacherTargets(
+                torch.stack([own.bag_logits for own in teacher_targets]).to(device),
+                torch.cat([own.instance_logits for own in teacher_targets]).to(device),
+            ),
+            None if oof_targets is None else torch.cat(oof_targets).to(device),
         )
 
     @property
@@ -128,7 +141,8 @@ class BagBatch:
     def chunks(self) -> "list[list[BagSlice]]":
         """Return chunks of consecutive instances, at most `CHUNK` values each; a chunk is a list of slices of bags."""
         largest = max(1, CHUNK // self.instances[0].numel())
-        chunks, left = [[]], largest
+        chunks: list[list[BagSlice]] = [[]]
+        left = largest
         for length in self.lengths:
             start = 0
             while start < length:

@@ -166,7 +166,7 @@ class Slide:
         ]
         token = uuid4().hex  # not from the content: a hash would read the whole slide
         self.levels: list[da.Array] = [
-            da.from_array(  # type: ignore[no-untyped-call]  # dask annotates none of its parameters
+            da.from_array(
                 lazy, (*_chunk(level), 3), name=f"slide-{token}-{lazy._index}", asarray=False, fancy=False,
                 inline_array=True, meta=np.empty((0, 0, 0), np.uint8),
             )

@@ -516,6 +516,20 @@ def test_batch_keeps_bags_apart(make_bag):
     assert batch.patch_labels is None
 
 
+def test_a_batch_has_the_targets_of_all_its_bags_or_of_none(make_bag):
+    targets = TeacherTargets(torch.zeros(2), torch.zeros(2, 2))
+    taught, plain = TrainingBag.of(make_bag(2), 2, targets), TrainingBag.of(make_bag(2), 2)
+    with pytest.raises(ValueError, match="some bags of a batch have targets and others have none"):
+        BagBatch.of([plain, taught], CPU)
+    assert BagBatch.of([plain, plain], CPU).teacher_targets is None
+
+
+def test_a_student_refuses_bags_without_a_teacher(make_model, make_bag):
+    batch = BagBatch.of([TrainingBag.of(make_bag(2), 2)], CPU)
+    with pytest.raises(ValueError, match="a student needs the teacher's predictions"):
+        StudentLoss(StudentSettings())(make_model(), batch)
+
+
 def test_a_large_bag_of_pixels_is_subsampled_again_every_time_and_one_of_features_is_not(make_bag):
     settings = TeacherSettings(max_patches_per_bag=7)
     large, small, features = make_bag(30), make_bag(7), make_bag(30, features=5)

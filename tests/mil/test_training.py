@@ -312,12 +312,12 @@ def test_every_bag_gets_the_teachers_targets_once(make_model, bags):
         try:
             events.append(next(work))
         except StopIteration as stop:
-            training_bags = stop.value
+            targets = stop.value
             break
     assert [(event.step, event.total) for event in events] == [(k, 5) for k in range(1, 6)]
     assert calls == [len(bag) for bag in bags]
-    for bag, training_bag in zip(bags, training_bags, strict=True):
-        assert torch.equal(training_bag.teacher_targets.instance_logits, predict_bag(teacher, bag).instance_logits)
+    for bag, own in zip(bags, targets, strict=True):
+        assert torch.equal(own.instance_logits, predict_bag(teacher, bag).instance_logits)
 
 
 def test_checkpointed_training_on_cuda_nears_that_on_the_cpu(cuda_device, make_model, bags, monkeypatch, tmp_path):
@@ -339,10 +339,10 @@ def test_checkpointed_training_on_cuda_nears_that_on_the_cpu(cuda_device, make_m
 
 def test_targets_of_a_rotating_student_are_the_mean_over_all_orientations(make_model, bags):
     teacher = make_model()
-    training_bags = drain(compute_teacher_targets(teacher, bags, True))
+    targets = drain(compute_teacher_targets(teacher, bags, True))
     answers = [predict_bag(teacher, bags[1], turn).instance_logits for turn in range(8)]
     assert not torch.equal(answers[0], answers[1])
-    assert torch.allclose(training_bags[1].teacher_targets.instance_logits, torch.stack(answers).mean(0))
+    assert torch.allclose(targets[1].instance_logits, torch.stack(answers).mean(0))
 
 
 def test_turns_change_what_is_learnt_and_resume_bit_for_bit(start):
