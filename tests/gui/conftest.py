@@ -74,14 +74,19 @@ def cohort_csv(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def run_folder(cohort_csv, tmp_path_factory) -> Path:
-    """A run trained on `cohort_csv` with tiny settings."""
+def _trained_run(cohort_csv, tmp_path_factory) -> Path:
     from napari_distill2label.core.presets import build_settings
     from napari_distill2label.store.cohort import Cohort
     from napari_distill2label.workflow.commands.train import train
 
     folder = tmp_path_factory.mktemp("run") / "tiny run"
     return drain(train(Cohort.read(cohort_csv), folder, build_settings(overrides=TINY))).folder
+
+
+@pytest.fixture
+def run_folder(_trained_run, tmp_path_factory) -> Path:
+    """A run trained on `cohort_csv` with tiny settings: each test has a copy, which a window may write to."""
+    return shutil.copytree(_trained_run, tmp_path_factory.mktemp("run") / _trained_run.name)
 
 
 @pytest.fixture
