@@ -9,6 +9,7 @@ import torch
 
 from napari_distill2label.core.bag import Bag
 from napari_distill2label.core.events import drain
+from napari_distill2label.core.inputs import Inputs
 from napari_distill2label.core.metrics import binary_metrics
 from napari_distill2label.core.presets import build_settings
 from napari_distill2label.mil.training import predict_bag
@@ -30,7 +31,7 @@ def _read(data: Path, seed: int) -> tuple[list[Bag], list[Bag], list[np.ndarray]
         table = drain(prepare_dataset("colon", data, folder))
         settings = build_settings("colon", "paper")
         cohort = with_splits(Cohort.read(table).with_classes(), settings.split, seed)
-        reader = SlideReader(settings.patches, Path(folder) / "centres.csv")
+        reader = SlideReader(settings.patches, Inputs(centres=Path(folder) / "centres.csv"))
         bags = {
             split: list(drain(reader.read_all(cohort.in_split(split), cohort)).values()) for split in ("train", "test")
         }

@@ -24,6 +24,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, ClassVar
 
+from napari_distill2label.core.inputs import Encoder, Inputs
+
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: a sum depends on how many threads share it
 
 import numpy as np
@@ -84,12 +86,15 @@ class Package:
         return build_settings(*kind, merged(cls.small, *more))
 
     @staticmethod
-    def train(cohort: Any, folder: Path, settings: Any, encoder: Path | None = None, **inputs: Any) -> Any:
-        """A run. `inputs`: `baseline`, `centres`, `corrections`."""
+    def train(
+        cohort: Any, folder: Path, settings: Any, encoder: Path | None = None, baseline: bool = False, **inputs: Any
+    ) -> Any:
+        """A run. `inputs`: `centres`, `corrections`."""
         from napari_distill2label.core.events import drain
         from napari_distill2label.workflow.commands.train import train
 
-        return drain(train(cohort, folder, settings, encoder=encoder, trust=encoder is not None, **inputs))
+        own = Inputs(encoder=Encoder(encoder, trusted=encoder is not None), **inputs)
+        return drain(train(cohort, folder, settings, baseline=baseline, inputs=own))
 
     @classmethod
     def weights(cls, run: Any) -> Iterator[tuple[str, Iterable[torch.Tensor]]]:
@@ -107,9 +112,9 @@ class Package:
     @classmethod
     def predict(
         cls, run: Any, cohort: Any, out: Path | None, network: str = "student", trusted: bool = False,
-        stride: int | None = None, **inputs: Any,
+        stride: int | None = None, threshold: float | None = None, **inputs: Any,
     ) -> list[Any]:  # fmt: skip
-        """Patch maps; files of all formats in `out`. `stride`: of a dense map. `inputs`: `centres`, `threshold`."""
+        """Patch maps; files of all formats in `out`. `stride`: of a dense map. `inputs`: `centres`."""
         from napari_distill2label.core.events import drain
         from napari_distill2label.workflow.commands.predict import predict
 
@@ -120,10 +125,10 @@ class Package:
                 cohort,
                 out,
                 network=cls.networks[network],
+                threshold=threshold,
                 formats=formats,
-                trust=trusted,
                 dense_stride=stride,
-                **inputs,
+                inputs=Inputs(encoder=Encoder(trusted=trusted), **inputs),
             )
         )
 
@@ -146,7 +151,7 @@ class Package:
         from napari_distill2label.core.events import drain
         from napari_distill2label.workflow.commands.evaluate import evaluate
 
-        found = drain(evaluate(run, cohort, truth, split="all", **inputs))
+        found = drain(evaluate(run, cohort, truth, split="all", inputs=Inputs(**inputs)))
         return {
             name: [value for level in found[own].values() for value in level.values()]
             for name, own in cls.networks.items()
@@ -162,7 +167,12 @@ class Package:
         from napari_distill2label.workflow.live import live, read_features
 
         drain(
-            extract_features(cohort, encoder, folder, PatchSettings(**cls.patches_of_features["patches"]), trust=True)
+            extract_features(
+                cohort,
+                folder,
+                PatchSettings(**cls.patches_of_features["patches"]),
+                inputs=Inputs(encoder=Encoder(encoder, trusted=True)),
+            )
         )
         result = drain(live(drain(read_features(cohort, folder)), cohort))
         named = {own: name for name, own in cls.networks.items()}

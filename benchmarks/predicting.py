@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from napari_distill2label.core.events import Progress, Task
+from napari_distill2label.core.inputs import Compute
 from napari_distill2label.core.presets import build_settings
 from napari_distill2label.mil.model import MILModel
 from napari_distill2label.store.bundle import save_bundle
@@ -196,7 +197,7 @@ def on_workers(folder: Path, side_px: int, counts: Sequence[int] = (1, 2, 4)) ->
 def one(bundle: Path, slide: Path, out: Path, workers: int | None) -> None:
     """Predict, and print what the walk took as JSON: `seconds` from the first block on, `patches`."""
     start, patches = None, 0
-    for event in predict(bundle, [slide], out, formats=["csv"], workers=workers):
+    for event in predict(bundle, [slide], out, formats=["csv"], compute=Compute(workers=workers)):
         if isinstance(event, Progress) and event.task is Task.PREDICT:
             patches = event.total
             start = start or time.perf_counter()

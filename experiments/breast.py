@@ -15,12 +15,13 @@ from napari_distill2label.core.bag import Bag
 from napari_distill2label.core.errors import SettingsError
 from napari_distill2label.core.events import Event, Progress, Task, drain
 from napari_distill2label.core.metrics import binary_metrics
+from napari_distill2label.core.paths import PathLike
 from napari_distill2label.core.presets import build_settings
 from napari_distill2label.core.settings import PatchSettings, Settings
 from napari_distill2label.store.cohort import SPLITS, Cohort, CohortSlide
 from napari_distill2label.store.splits import k_folds
 from napari_distill2label.workflow.commands.prepare_dataset import prepare_dataset
-from napari_distill2label.workflow.slide_reader import PathLike, SlideReader
+from napari_distill2label.workflow.slide_reader import SlideReader
 
 from .breast_report import IMAGE_SCORE, VALID, VERSUS_IMAGE, write_report
 from .results import Key, Results, Row, rows_of
@@ -129,7 +130,7 @@ def _bag(slide: CohortSlide, classes: tuple[str, ...], grid: PatchSettings) -> B
     """The bag of an image, read once per process; no truth but the image's label is in it."""
     # What is said while reading (that the files' 72 dpi are no scale) would be said by every trial, and changes
     # nothing: patches are cut in pixels.
-    return drain(SlideReader(grid).read(slide, Cohort((slide,), classes)))
+    return drain(SlideReader(grid).bag(slide, Cohort((slide,), classes)))
 
 
 def _measure(key: Key, trained: Trained, valid: list[Bag], test: list[Bag]) -> Generator[Event, None, list[Row]]:

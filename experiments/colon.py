@@ -17,13 +17,13 @@ from napari_distill2label.core.bag import UNLABELLED, Bag
 from napari_distill2label.core.errors import SettingsError
 from napari_distill2label.core.events import Event
 from napari_distill2label.core.metrics import binary_metrics, mean_metrics
+from napari_distill2label.core.paths import PathLike
 from napari_distill2label.core.presets import STAIN
 from napari_distill2label.core.settings import SplitSettings
 from napari_distill2label.mil.pu_learning import threshold_from_slide_labels
 from napari_distill2label.store.cohort import SPLITS, Cohort
 from napari_distill2label.store.splits import k_folds
 from napari_distill2label.workflow.commands.prepare_dataset import prepare_dataset
-from napari_distill2label.workflow.slide_reader import PathLike
 
 from .colon_images import CUTS, Source
 from .colon_report import write_report

@@ -10,14 +10,13 @@ import numpy as np
 from napari_distill2label.core.bag import Bag
 from napari_distill2label.core.events import Event, Progress, Task, drain
 from napari_distill2label.core.geometry import PatchGrid, PatchPoints
+from napari_distill2label.core.inputs import Inputs
 from napari_distill2label.core.settings import PatchSettings
-from napari_distill2label.slides.patches import place_patches
-from napari_distill2label.slides.registry import open_slide
 from napari_distill2label.store.cohort import Cohort, CohortSlide
 from napari_distill2label.store.tables.points import read_points
 from napari_distill2label.workflow.commands.prepare_dataset import COLON_CLASSES
 from napari_distill2label.workflow.ground_truth import PointTruth, Truth
-from napari_distill2label.workflow.slide_reader import SlideReader, centres_of
+from napari_distill2label.workflow.slide_reader import SlideReader
 
 CUTS = {
     "grid": PatchSettings(border="drop"),  # 500 px and patches of 27 px: the 18 × 18 that fit
@@ -69,7 +68,7 @@ def _reader(kind: str, folder: Path) -> tuple[SlideReader, Truth, Truth]:
     nuclei = read_points(folder / "truth.csv", labelled=True)
     classes = PointTruth(nuclei, {"*": COLON_CLASSES[0]})
     kinds = PointTruth({slide_id: replace(points, classes=None) for slide_id, points in nuclei.items()})
-    return SlideReader(CUTS[kind], centres), classes, kinds
+    return SlideReader(CUTS[kind], Inputs(centres=centres)), classes, kinds
 
 
 @cache
@@ -78,7 +77,7 @@ def read_image(slide: CohortSlide, kind: str, folder: Path) -> ColonImage | None
     reader, truth, kinds = _reader(kind, folder)
     if reader.centres is not None and slide.slide_id not in reader.centres:
         return None
-    bag = drain(reader.read(slide, Cohort((slide,), COLON_CLASSES)))
-    with open_slide(slide.path, slide.mpp) as opened:
-        patches = place_patches(opened, reader.grid, centres_of(slide.slide_id, reader.centres))
+    bag = drain(reader.bag(slide, Cohort((slide,), COLON_CLASSES)))
+    with reader.open(slide) as opened:
+        patches = drain(reader.place(slide, opened))
     return ColonImage(bag, patches, truth, kinds)

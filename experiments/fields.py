@@ -20,12 +20,12 @@ from napari_distill2label.core.bag import Bag
 from napari_distill2label.core.errors import SettingsError
 from napari_distill2label.core.events import Event, Progress, Task
 from napari_distill2label.core.metrics import binary_metrics
+from napari_distill2label.core.paths import PathLike
 from napari_distill2label.core.settings import SplitSettings
 from napari_distill2label.store.cohort import SPLITS, Cohort
 from napari_distill2label.store.files.atomic import write_text
 from napari_distill2label.store.splits import k_folds
 from napari_distill2label.workflow.commands.prepare_dataset import COLON_KINDS, prepare_dataset
-from napari_distill2label.workflow.slide_reader import PathLike
 
 from .colon import FOLD_SEED, QUICK, few_slides
 from .colon_claims import gain

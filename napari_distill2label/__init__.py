@@ -14,15 +14,20 @@ from typing import TYPE_CHECKING
 
 _HOMES = {
     "Bag": "core.bag",
+    "Compute": "core.inputs",
     "Cohort": "store.cohort",
     "CohortSlide": "store.cohort",
     "Distill2LabelError": "core.errors",
+    "Encoder": "core.inputs",
+    "Inputs": "core.inputs",
     "PatchGrid": "core.geometry",
     "PatchMap": "store.maps.patch_map",
     "PatchPoints": "core.geometry",
+    "PromiseRequest": "workflow.promise",
     "Run": "store.run",
     "Settings": "core.settings",
     "SlideError": "core.errors",
+    "TissueRegions": "core.inputs",
     "build_settings": "core.presets",
     "prepare_dataset": "api",
     "demo": "api",
@@ -46,6 +51,7 @@ if TYPE_CHECKING:
     from .core.bag import Bag
     from .core.errors import Distill2LabelError, SlideError
     from .core.geometry import PatchGrid, PatchPoints
+    from .core.inputs import Compute, Encoder, Inputs, TissueRegions
     from .core.presets import build_settings
     from .core.settings import Settings
     from .slides.registry import open_slide
@@ -55,6 +61,7 @@ if TYPE_CHECKING:
     from .store.run import Run
     from .store.splits import k_folds
     from .workflow.commands.doctor import doctor
+    from .workflow.promise import PromiseRequest
 
 
 def __getattr__(name: str) -> object:

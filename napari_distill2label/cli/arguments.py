@@ -4,17 +4,20 @@ import argparse
 import re
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
 
 from ..core.fields import FIELDS
-from ..core.label_map import COVERAGE
+from ..core.inputs import Compute, Encoder, Inputs, TissueRegions
+from ..core.label_map import COVERAGE, parse_label_map
 from ..core.paths import is_url
 from ..core.presets import METHODS, PRESETS
 from ..core.settings import Settings
 from ..core.text import did_you_mean, shown
 from .messages import option_of
 
+INPUT_NAMES = tuple(each.name for each in fields(Inputs))
 EXPORT_FORMATS = ("ome-tiff", "geojson", "csv", "png")
 GROUPS = ("patches", "architecture", "teacher", "oof", "student", "split")
 
@@ -215,7 +218,7 @@ def _add_encoder(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_trust(parser: argparse.ArgumentParser) -> None:
-    _add(parser, "inputs.trust_encoder", dest="trust", action="store_true")
+    _add(parser, "inputs.trust_encoder", action="store_true")
 
 
 def _listed(text: str) -> list[str]:
@@ -255,6 +258,22 @@ def _help(model: type, name: str) -> str:
     field = model.model_fields[name]
     default = f" (default {field.default}, unless the preset differs)"
     return f"{field.description}{default}".replace("%", "%%")
+
+
+def inputs_of(options: argparse.Namespace) -> Inputs:
+    """Return what is read beside the slides, from the options that the command has."""
+    given = {name: value for name in INPUT_NAMES if (value := getattr(options, name, None)) is not None}
+    encoder = Encoder(given.pop("encoder", None), getattr(options, "trust_encoder", False))
+    tissue, label_map = given.pop("tissue", None), parse_label_map(given.pop("label_map", ()))
+    return Inputs(
+        encoder=encoder, tissue=None if tissue is None else TissueRegions(tissue), label_map=label_map, **given
+    )
+
+
+def compute_of(options: argparse.Namespace) -> Compute:
+    """Return what the command computes on, from the options that it has."""
+    names = (each.name for each in fields(Compute))
+    return Compute(**{name: value for name in names if (value := getattr(options, name, None)) is not None})
 
 
 def setting_overrides(options: argparse.Namespace) -> dict[str, Any]:

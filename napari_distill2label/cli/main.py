@@ -11,6 +11,7 @@ from .. import __version__
 from ..core.errors import Distill2LabelError, MissingDependencyError, SettingsError
 from ..core.events import Event, drain
 from ..core.label_map import parse_label_map
+from ..core.messages import Remedy
 from ..core.paths import is_url
 from ..core.presets import build_settings
 from ..core.resource_errors import is_disk_full, is_out_of_memory
@@ -18,7 +19,7 @@ from ..core.settings import PatchSettings, Settings, merged, validated
 from ..core.text import printable, shown
 from ..mil.memory import retain_freed_memory
 from ..slides.discovery import TABLES
-from .arguments import ARGUMENTS, CommandParser, setting_overrides
+from .arguments import ARGUMENTS, CommandParser, compute_of, inputs_of, setting_overrides
 from .messages import command_line_messages
 from .progress_bar import ProgressBar, printable_streams
 from .stopping import stoppable
@@ -134,7 +135,7 @@ def _train(options: argparse.Namespace, run: Drain) -> None:
         )
     else:
         settings = build_settings(options.preset or "colon", options.method or "recommended", overrides)
-        check_encoder(settings, options.encoder, options.features)  # before anything is read
+        check_encoder(settings, inputs_of(options))  # before anything is read
     trained = run(
         train(
             Cohort.read(options.cohort, options.slides_folder),
@@ -142,14 +143,7 @@ def _train(options: argparse.Namespace, run: Drain) -> None:
             settings,
             classes=options.classes,
             baseline=options.baseline,
-            centres=options.centres,
-            encoder=options.encoder,
-            corrections=options.corrections,
-            label_map=parse_label_map(options.label_map),
-            coverage=options.coverage,
-            tissue=options.tissue,
-            features=options.features,
-            trust=options.trust,
+            inputs=inputs_of(options),
             resume=options.resume,
             overwrite=options.overwrite,
         )
@@ -164,13 +158,11 @@ def _extract_features(options: argparse.Namespace, run: Drain) -> None:
     grid = validated(PatchSettings, {"tissue": "otsu", **setting_overrides(options).get("patches", {})}, "patches")
     work = extract_features(
         Cohort.read(options.cohort, options.slides_folder),
-        options.encoder,
         options.out,
         grid,
         formats=options.format,
-        device=options.device,
-        trust=options.trust,
-        tissue=options.tissue,
+        inputs=inputs_of(options),
+        compute=compute_of(options),
         overwrite=options.overwrite,
     )
     for path in run(work):
@@ -187,23 +179,11 @@ def _predict(options: argparse.Namespace, run: Drain) -> None:
             _slides(options, Cohort),
             options.out,
             network=options.network,
-            threshold=options.threshold,
-            promise=options.promise,
-            risk=options.risk,
-            negatives=None if options.negatives is None else Cohort.read(options.negatives),
-            mpp=options.mpp,
-            centres=options.centres,
-            tissue=options.tissue,
+            threshold=_threshold(options),
             dense_stride=options.dense_stride,
             formats=options.format,
-            device=options.device,
-            encoder=options.encoder,
-            precision=options.precision,
-            allow_non_brightfield=options.allow_non_brightfield,
-            workers=options.workers,
-            scheduler=options.scheduler,
-            features=options.features,
-            trust=options.trust,
+            inputs=inputs_of(options),
+            compute=compute_of(options),
             overwrite=options.overwrite,
         )
     )
@@ -212,6 +192,22 @@ def _predict(options: argparse.Namespace, run: Drain) -> None:
             f"{shown(name)} {p:.3f}" for name, p in zip(patch_map.classes, patch_map.bag_probability, strict=True)
         )
         print(f"{shown(patch_map.slide_id)}: {scores}")
+
+
+def _threshold(options: argparse.Namespace) -> Any:
+    """Return the threshold, or the promise that chooses it. `SettingsError` if both are given."""
+    from ..store.cohort import Cohort
+    from ..workflow.promise import PromiseRequest
+
+    if options.promise is None:
+        return options.threshold
+    if options.threshold is not None:
+        raise SettingsError(
+            "A promise chooses the threshold, and a threshold is given. Only one of them can be used.",
+            remedy=Remedy("clear", "threshold", alternative=Remedy("clear", "promise")),
+        )
+    negatives = None if options.negatives is None else Cohort.read(options.negatives)
+    return PromiseRequest(options.promise, options.risk, negatives)
 
 
 def _slides(options: argparse.Namespace, cohort: Any) -> Any:
@@ -256,21 +252,16 @@ def _evaluate(options: argparse.Namespace, run: Drain) -> None:
     from ..workflow.input_files import files_of_model, input_files
 
     cohort = Cohort.read(options.cohort, options.slides_folder)
-    others = (options.truth, options.centres, options.encoder)
-    read = (*files_of_model(options.model_folder), *input_files(cohort, None, *others))
+    inputs = inputs_of(options)
+    read = (*files_of_model(options.model_folder), *input_files(cohort, inputs, options.truth))
     work = evaluate(
         options.model_folder,
         cohort,
         options.truth,
-        centres=options.centres,
         split=options.split,
         missing_truth=options.missing_truth,
-        coverage=options.coverage,
-        label_map=parse_label_map(options.label_map),
-        device=options.device,
-        encoder=options.encoder,
-        features=options.features,
-        trust=options.trust,
+        inputs=inputs,
+        compute=compute_of(options),
     )
     with Outputs(read, options.overwrite, "evaluating") as outputs:
         if options.out:

@@ -50,6 +50,16 @@ FILES = {
 }  # what a "choose" asks for
 
 
+IN_PYTHON = {
+    "inputs.encoder": "Inputs(encoder=Encoder({}))",
+    "inputs.trust_encoder": "Encoder(…, trusted={})",
+    "inputs.tissue": "Inputs(tissue=TissueRegions({}))",
+    "promise": "threshold=PromiseRequest({})",
+    "risk": "PromiseRequest(…, risk={})",
+    "negatives": "PromiseRequest(…, negatives={})",
+}  # fields that are no argument of a function, nor of `Inputs` or `Compute`, by the same name
+
+
 def is_setting(field: str) -> bool:
     """Whether a field is a setting: it has a value already."""
     group = field.rpartition(".")[0]
@@ -120,7 +130,7 @@ class Messages:
 
     def clear_field(self, field: str) -> str:
         """Ask not to give the field."""
-        return f"Leave out {self.name(field).removesuffix('=…')}."
+        return f"Leave out {field.rpartition('.')[2]}."
 
     def choose_file(self, field: str) -> str:
         """Ask for a file or folder."""
@@ -132,7 +142,11 @@ class Messages:
         if group == "cohort":
             return f"the column {last} of the cohort"
         value = "…" if value is None else repr(dict(value) if isinstance(value, Mapping) else value)
-        if group in ("inputs", "compute", ""):
+        if field in IN_PYTHON:
+            return IN_PYTHON[field].format(value)
+        if group in ("inputs", "compute"):
+            return f"{group.title()}({last}={value})"
+        if not group:
             return f"{last}={value}"
         return f"the setting {field}" if value == "…" else f"{field}={value}"
 

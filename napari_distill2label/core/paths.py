@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TypeGuard
 from urllib.parse import urlsplit
 
+PathLike = str | os.PathLike[str]
+
 LABELS_NAMESPACE = "napari-distill2label/labels"  # of the OME annotation in a mask that says what its values mean
 RECORD = ".distill2label.jsonl"  # in every folder of results: what was written there
 TORCHSCRIPT = (".pt", ".pth", ".ts", ".torchscript")  # encoders that can hold a program

@@ -10,6 +10,7 @@ import torch
 from ..core.errors import SettingsError
 from ..core.events import Progress
 from ..core.geometry import Block
+from ..core.inputs import Encoder
 from ..core.messages import Remedy
 from ..store.bundle import Bundle
 from ..store.maps.feature_map import FeatureMap
@@ -127,26 +128,22 @@ def classify_features(
 
 
 def open_classifier(
-    bundle: Bundle,
-    encoder_path: str | None = None,
-    device: str = "auto",
-    trust: bool = False,
-    features_given: bool = False,
+    bundle: Bundle, encoder: Encoder = Encoder(), device: str = "auto", features_given: bool = False
 ) -> PatchClassifier:
-    """Return the bundle ready to predict, with its frozen encoder from `encoder_path` or from its place in training.
+    """Return the bundle ready to predict, with its frozen encoder. Without a path it is at its place in training.
 
     With `features_given` the encoder may be missing: the features exist already.
     """
     expected = bundle.config.encoder
     if expected is None:
-        if encoder_path is not None:
+        if encoder.path is not None:
             raise SettingsError(
                 "This model was trained on pixels. It does not take an encoder.",
                 file=bundle.path,
                 remedy=Remedy("clear", "inputs.encoder"),
             )
         return PatchClassifier(bundle)
-    path = Path(encoder_path or expected.path)
-    if encoder_path is None and (expected.from_features or (features_given and not path.is_file())):
+    path = Path(encoder.path or expected.path)
+    if encoder.path is None and (expected.from_features or (features_given and not path.is_file())):
         return PatchClassifier(bundle)
-    return PatchClassifier(bundle, FrozenEncoder(path, device, trust))
+    return PatchClassifier(bundle, FrozenEncoder(path, device, encoder.trusted))

@@ -112,27 +112,27 @@ class FrozenEncoder:
     Parameters
     ----------
     path
-        .onnx; .pt, .ts (TorchScript) where `trust` is given; .safetensors (timm).
+        .onnx; .pt, .ts (TorchScript) where `trusted`; .safetensors (timm).
     device
         As for training: auto, cpu, cuda, …
-    trust
+    trusted
         Whether a file that can hold a program may be opened.
 
     Raises
     ------
     SettingsError
-        The file or its JSON is missing, does not fit, or needs trust.
+        The file or its JSON is missing, does not fit, or must be trusted first.
     MissingDependencyError
         onnxruntime (timm) is not installed.
     """
 
-    def __init__(self, path: str | os.PathLike[str], device: str = "auto", trust: bool = False) -> None:
+    def __init__(self, path: str | os.PathLike[str], device: str = "auto", trusted: bool = False) -> None:
         self.path = Path(path)
-        self._opened_as = (str(path), device, trust)
+        self._opened_as = (str(path), device, trusted)
         self.description = EncoderDescription.read_beside(self.path)
         self._files = weight_files(self.path)
         self._runtime = open_runtime(
-            self.path, device, trust, self.description.timm, self.description.arguments.given()
+            self.path, device, trusted, self.description.timm, self.description.arguments.given()
         )
         shape = (1, 3, 1, 1)
         mean, std = (np.array(own, np.float32).reshape(shape) for own in (self.description.mean, self.description.std))

@@ -38,17 +38,18 @@ class Runtime(NamedTuple):
 
 
 def open_runtime(
-    path: Path, device: str, trust: bool, timm: str | None = None, arguments: Mapping[str, Any] | None = None
+    path: Path, device: str, trusted: bool, timm: str | None = None, arguments: Mapping[str, Any] | None = None
 ) -> Runtime:
     """Open an encoder's file; `timm` and `arguments` name the network of the weights in a .safetensors file.
 
-    `SettingsError` if it is no usable encoder or needs trust, `MissingDependencyError` without the package it needs.
+    `SettingsError` if it is no usable encoder or must be trusted first, `MissingDependencyError` without the package
+    that it needs.
     """
     kind = path.suffix.lower()
     if kind == ".onnx":
         return _onnx(path, device)
     if kind in TORCHSCRIPT:
-        return _torchscript(path, device, trust)
+        return _torchscript(path, device, trusted)
     if kind == ".safetensors":
         return _timm(path, device, timm, arguments or {})
     raise SettingsError(
@@ -124,8 +125,8 @@ def _providers(onnxruntime: Any, device: str) -> list[Any]:
     return [(found[0], {"device_id": index or "0"}), "CPUExecutionProvider"]
 
 
-def _torchscript(path: Path, device: str, trust: bool) -> Runtime:
-    if not trust:
+def _torchscript(path: Path, device: str, trusted: bool) -> Runtime:
+    if not trusted:
         raise SettingsError(
             "A TorchScript file holds a program and a pickle, which run when it is opened. Trust it only if you know "
             "who made it, or have it exported to ONNX.",

@@ -6,6 +6,7 @@ import numpy as np
 
 from ..core.errors import BundleError
 from ..core.geometry import Mpp, PatchGrid, PatchPoints
+from ..core.inputs import Encoder
 from ..mil.device import choose_device, compute_dtype
 from ..slides.registry import open_slide
 from ..slides.slide import Slide
@@ -20,25 +21,23 @@ ACCELERATOR_BATCH = 16_000_000  # px of patches that a GPU is shown at once, if 
 class ModelSpec:
     """The place of a model and how it computes. Other processes load it by this; they need its files under the path.
 
-    `weights_sha256` identifies it; `device`, `precision` are as in the settings; `encoder` is the file of a
-    frozen encoder, which may hold a program if `trust`; `dense`: score every position of a block by one fully
-    convolutional pass instead of patches.
+    `weights_sha256` identifies it; `device`, `precision` are as in the settings; `dense`: score every position of a
+    block by one fully convolutional pass instead of patches.
     """
 
     bundle: str
     weights_sha256: str
     device: str = "cpu"
     precision: str = "float32"
-    encoder: str | None = None
+    encoder: Encoder = Encoder()
     dense: bool = False
-    trust: bool = False
 
     def load(self) -> PatchClassifier:
         """Load the model from its files. `BundleError` if they hold another model."""
         bundle = load_bundle(self.bundle, choose_device(self.device))
         if bundle.config.weights_sha256 != self.weights_sha256:
             raise BundleError(f"{self.bundle}: a worker finds another model here than the one to predict with")
-        return self.ready(open_classifier(bundle, self.encoder, self.device, self.trust))
+        return self.ready(open_classifier(bundle, self.encoder, self.device))
 
     def ready(self, classifier: PatchClassifier) -> PatchClassifier:
         """Return the same model, set to the requested precision."""

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..core.errors import CohortError
-from ..core.paths import LABELS_NAMESPACE, RECORD, is_url, slide_name
+from ..core.paths import LABELS_NAMESPACE, RECORD, PathLike, is_url, slide_name
 from .registry import SUFFIXES
 
-PathLike = str | os.PathLike[str]
 Place = TypeVar("Place", bound=Path | str)
 TABLES = (".csv", ".tsv", ".txt", ".xlsx", ".xls", ".ods")  # spreadsheets are refused later, with a reason
 _OME_TIFF = (".ome.tif", ".ome.tiff")

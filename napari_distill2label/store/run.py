@@ -17,8 +17,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..core.errors import BundleError, FolderInUseError, SettingsError
+from ..core.inputs import Encoder, Inputs, TissueRegions
 from ..core.label_map import COVERAGE
 from ..core.messages import Remedy
+from ..core.paths import PathLike
 from ..core.settings import Settings
 from ..core.text import first_problem
 from .bundle import NETWORKS, is_bundle
@@ -54,8 +56,45 @@ class RunConfig(BaseModel):
     label_map: dict[str, str] = {}
     coverage: float = Field(COVERAGE, gt=0, le=1)
     tissue: str | dict[str, str] | None = None
+    allow_non_brightfield: bool = False
     cohort_sha256: str = ""
     data_signature: str = ""
+
+    @property
+    def inputs(self) -> Inputs:
+        """What the run reads beside its slides. The encoder's file is not trusted."""
+        own_file = self.encoder is not None and not self.encoder.from_features
+        return Inputs(
+            centres=self.centres,
+            tissue=None if self.tissue is None else TissueRegions(self.tissue),
+            corrections=self.corrections,
+            label_map=self.label_map,
+            coverage=self.coverage,
+            encoder=Encoder(self.encoder.path if own_file else None),
+            features=self.features,
+            allow_non_brightfield=self.allow_non_brightfield,
+        )
+
+
+def saved_inputs(inputs: Inputs) -> dict[str, Any]:
+    """Return the inputs as a run's configuration keeps them: absolute paths, as text. Its encoder is kept apart."""
+    own = inputs.absolute()
+    tissue = None if own.tissue is None else own.tissue.source
+    return {
+        "centres": _text(own.centres),
+        "tissue": {name: str(path) for name, path in tissue.items()} or None
+        if isinstance(tissue, Mapping)
+        else _text(tissue),
+        "corrections": _text(own.corrections),
+        "label_map": dict(own.label_map),
+        "coverage": COVERAGE if own.coverage is None else own.coverage,
+        "features": _text(own.features),
+        "allow_non_brightfield": own.allow_non_brightfield,
+    }
+
+
+def _text(path: PathLike | None) -> str | None:
+    return None if path is None else str(path)
 
 
 class Run:

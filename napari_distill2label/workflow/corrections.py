@@ -10,9 +10,9 @@ from ..core.geometry import PatchGrid, PatchPoints
 from ..core.label_map import COVERAGE, check_label_map, class_of_labels
 from ..core.messages import Remedy
 from ..core.notices import Notice, NoticeCode
+from ..core.paths import PathLike
 from ..core.text import count_of, list_briefly
 from ..store.tables.points import Points, Tally, check_labels, find_for_slide, label_patches, read_points
-from .tissue_regions import PathLike
 
 
 class Corrections:

@@ -11,18 +11,17 @@ from ..core.bag import Bag
 from ..core.errors import CohortError, SlideError
 from ..core.events import Event, ItemFailed, Progress, Task
 from ..core.geometry import PatchGrid, PatchPoints
+from ..core.inputs import Inputs
 from ..core.settings import Settings, TrainingSettings
 from ..mil.device import choose_device, compute_dtype
 from ..mil.pipeline import Stage, TrainingPipeline
 from ..mil.training import TrainingState, fit
 from ..slides.patches import cut_bag
-from ..slides.registry import open_slide
 from ..store.cohort import Cohort, CohortSlide
 from ..store.timing import Timing
 from .plan import TrainingRequest, new_plan
-from .slide_reader import PathLike, SlideReader
+from .slide_reader import SlideReader
 from .stopwatch import Stopwatch, device_name
-from .tissue_regions import Tissue
 
 SAMPLE = 4  # slides; two of each kind of two classes
 EPOCHS = 2  # the first warms up caches and is not counted
@@ -56,11 +55,7 @@ def estimate(
     *,
     classes: Sequence[str] | None = None,
     baseline: bool = False,
-    centres: PathLike | None = None,
-    encoder: PathLike | None = None,
-    features: PathLike | None = None,
-    trust: bool = False,
-    tissue: Tissue | None = None,
+    inputs: Inputs = Inputs(),
     budget: float = BUDGET,
 ) -> Generator[Event, None, Timing]:
     """Return an estimate of the `Timing` of `train` with the same arguments, from `budget` seconds on a few slides.
@@ -76,7 +71,7 @@ def estimate(
             Path(folder) / "run",
             cohort,
             settings,
-            TrainingRequest(classes, baseline, centres, encoder, None, features, trust, tissue),
+            TrainingRequest(classes, baseline, inputs),
         )
         n_slides = len(plan.cohort.in_split("train")) + len(plan.cohort.in_split("valid"))
         read_until = time.perf_counter() + READING * (end - time.perf_counter())
@@ -119,7 +114,7 @@ def _read_some(
             if reader.features is None:
                 bag, size, took = yield from _read_part(reader, row, cohort)
             else:
-                bag, share = yield from _within(reader.read(row, cohort), until)
+                bag, share = yield from _within(reader.bag(row, cohort), until)
                 size, took = 0 if bag is None else len(bag), (time.perf_counter() - began) / share
         except SlideError as error:
             yield ItemFailed(row.slide_id, error)
@@ -141,13 +136,13 @@ def _read_some(
 def _read_part(reader: SlideReader, row: CohortSlide, cohort: Cohort) -> Generator[Event, None, tuple[Bag, int, float]]:
     """A bag of some of a slide's patches, how many there are, and what reading all of them takes, in s."""
     began = time.perf_counter()
-    with open_slide(row.path, row.mpp) as slide:
-        patches = yield from reader.lay(row, slide)
-        laid = time.perf_counter()
+    with reader.open(row) as slide:
+        patches = yield from reader.place(row, slide)
+        placed = time.perf_counter()
         size = len(patches.corners)
         some = _first(patches, max(1, NUMBERS // (3 * patches.patch_px**2)))
         bag = cut_bag(slide, some, row.slide_id, cohort.indices(row))
-    return bag, size, laid - began + (time.perf_counter() - laid) * size / len(bag)
+    return bag, size, placed - began + (time.perf_counter() - placed) * size / len(bag)
 
 
 def _first(patches: PatchGrid | PatchPoints, count: int) -> PatchGrid | PatchPoints:

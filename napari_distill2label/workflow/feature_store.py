@@ -36,12 +36,10 @@ def fitted_grid(grid: PatchSettings, encoder: FrozenEncoder) -> PatchSettings:
     return grid
 
 
-def open_if_present(
-    row: CohortSlide, mpp: float | None = None, allow_non_brightfield: bool = False
-) -> AbstractContextManager[Slide | None]:
+def open_if_present(row: CohortSlide, allow_non_brightfield: bool = False) -> AbstractContextManager[Slide | None]:
     """Open the slide. None if its file does not exist: its features may be all there is."""
     there = is_url(row.path) or Path(row.path).exists()
-    return open_slide(row.path, mpp or row.mpp, allow_non_brightfield) if there else nullcontext()
+    return open_slide(row.path, row.mpp, allow_non_brightfield) if there else nullcontext()
 
 
 def feature_store_for(

@@ -22,7 +22,7 @@ from ..core.label_map import (
 )
 from ..core.messages import Remedy
 from ..core.notices import Notice, NoticeCode
-from ..core.paths import slide_name
+from ..core.paths import PathLike, slide_name
 from ..core.text import count_of, list_briefly
 from ..store.maps.label_mask import LabelMask, is_label_mask, read_label_mask
 from ..store.maps.patch_map import PatchMap
@@ -38,7 +38,6 @@ from ..store.tables.points import (
     read_points,
 )
 from .corrections import check_coverage
-from .slide_reader import PathLike
 
 MASK_SUFFIXES = (".ome.tif", ".ome.tiff", ".tif", ".tiff", ".png", ".bmp")
 MANY = 8  # number of points that do not lie in one corner of a slide by chance

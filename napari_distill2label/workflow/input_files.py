@@ -1,31 +1,32 @@
 """The files that a command reads. None of them may be replaced by a result."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 from ..core.errors import SlideError
+from ..core.inputs import Inputs
+from ..core.paths import PathLike
 from ..store.bundle import NETWORKS
 from ..store.cohort import Cohort
 from ..store.run import Run
-from .tissue_regions import PathLike, Tissue, regions_of
+from .tissue_regions import regions_of
 
 
-def input_files(cohort: Cohort, tissue: Tissue | None = None, *others: PathLike | None) -> Iterator[PathLike]:
-    """Yield the slides of a cohort, its table, their tissue regions, and `others` that are not None.
+def input_files(cohort: Cohort, inputs: Inputs = Inputs(), *others: PathLike | None) -> Iterator[PathLike]:
+    """Yield the slides of a cohort, its table, the files of `inputs`, and `others` that are not None.
 
-    All files in a folder of tables or masks count as read. Other files may be written into the folder.
+    All files in a folder of tables or masks count as read. Other files may be written into the folder. Features are
+    left out: new ones are written among them.
     """
     if cohort.path is not None:
         yield cohort.path
-    for path in others:
+    for path in (inputs.centres, inputs.corrections, inputs.encoder.path, *others):
         if path is not None:
             yield from Path(path).iterdir() if Path(path).is_dir() else [path]
-    if tissue is not None and not isinstance(tissue, Mapping) and not Path(tissue).is_dir():
-        yield tissue
     for row in cohort:
         yield row.path
         try:
-            regions = regions_of(row.slide_id, tissue)
+            regions = regions_of(row.slide_id, inputs.tissue)
         except SlideError:  # it has none: reported when the slide is opened
             continue
         if regions is not None:

@@ -21,6 +21,7 @@ from ..core.errors import CohortError, SlideError
 from ..core.events import EpochEnd, Event, ItemDone, Progress, Task
 from ..core.geometry import Mpp, PatchGrid, PatchPoints
 from ..core.notices import Notice, NoticeCode
+from ..core.paths import PathLike
 from ..core.presets import live_settings
 from ..core.settings import PatchSettings, Settings
 from ..inference.damage import select_patches
@@ -34,7 +35,6 @@ from ..store.maps.patch_map import PatchMap
 from ..store.run import Run, RunConfig
 from .feature_store import FeatureStore, open_if_present
 from .slide_metrics import slide_metrics
-from .slide_reader import PathLike
 
 NETWORK = "live"  # the name of the network in maps that belong to no bundle
 COMPONENTS = 128  # number of components per patch

@@ -1,6 +1,6 @@
 """The plan of a training, checked before any work: a new run, or one to resume."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,8 +8,9 @@ from typing import Any
 
 from ..core.classes import spelling_key, split_label
 from ..core.errors import SettingsError, SlideError
-from ..core.label_map import COVERAGE
+from ..core.inputs import Encoder, Inputs
 from ..core.messages import Remedy
+from ..core.paths import PathLike
 from ..core.settings import Settings
 from ..inference.encoder import ENCODER_HELP, FrozenEncoder
 from ..mil.encoders import smallest_patch
@@ -19,14 +20,13 @@ from ..store.files.outputs import Outputs
 from ..store.maps.feature_map import EncoderIdentity, FeatureOrigin
 from ..store.maps.hdf5 import read_hdf5
 from ..store.maps.hdf5_geometry import Frame
-from ..store.run import Run, RunConfig
+from ..store.run import Run, RunConfig, saved_inputs
 from ..store.same_files import with_files_in_one_case
 from ..store.splits import with_splits
-from .corrections import Corrections
 from .feature_store import FeatureStore, fitted_grid, open_if_present
 from .input_files import input_files
-from .slide_reader import PathLike, SlideReader
-from .tissue_regions import Tissue
+from .scale import with_mpp
+from .slide_reader import SlideReader, mpp_of
 
 _WITH = {
     "classes": "other classes",
@@ -38,6 +38,8 @@ _WITH = {
     "inputs.label_map": "another meaning of labels",
     "inputs.coverage": "another share that an area must cover",
     "inputs.tissue": "other tissue regions",
+    "inputs.mpp": "another pixel size",
+    "inputs.allow_non_brightfield": "brightfield images only",
 }  # by field: what a run that is resumed cannot change
 
 
@@ -47,14 +49,7 @@ class TrainingRequest:
 
     classes: Sequence[str] | None = None
     baseline: bool = False
-    centres: PathLike | None = None
-    encoder: PathLike | None = None
-    corrections: PathLike | None = None
-    features: PathLike | None = None
-    trust: bool = False
-    tissue: Tissue | None = None
-    label_map: Mapping[str, str] | None = None
-    coverage: float | None = None
+    inputs: Inputs = Inputs()
 
 
 @dataclass(frozen=True)
@@ -93,27 +88,23 @@ def new_plan(
     out: PathLike, cohort: Cohort, settings: Settings, asked: TrainingRequest, overwrite: bool = False
 ) -> TrainingPlan:
     """Plan a new run in `out`. `CohortError`, `SettingsError` if they do not fit, `OutputError` if it is taken."""
-    read = input_files(cohort, asked.tissue, asked.encoder, asked.centres, asked.corrections)
-    outputs = Outputs(read, overwrite, "training")
+    inputs = asked.inputs.absolute()
+    outputs = Outputs(input_files(cohort, inputs), overwrite, "training")
     Run.check_free(out, outputs)
-    check_encoder(settings, asked.encoder, asked.features)
-    frozen = None if asked.encoder is None else FrozenEncoder(asked.encoder, settings.device, asked.trust)
-    if asked.features is None:
+    check_encoder(settings, inputs)
+    encoder = inputs.encoder
+    frozen = None if encoder.path is None else FrozenEncoder(encoder.path, settings.device, encoder.trusted)
+    if inputs.features is None:
         cohort.check_found()
-    cohort = with_files_in_one_case(cohort.with_classes(asked.classes))
+    cohort = with_files_in_one_case(with_mpp(cohort, inputs.mpp).with_classes(asked.classes))
     cohort = with_splits(cohort, settings.split, settings.seed)
-    there = _existing_features(asked.features, cohort) if asked.features and not frozen else None
+    there = _existing_features(Path(inputs.features), cohort) if inputs.features and not frozen else None
     config = RunConfig(
         settings=_completed(settings, cohort, frozen, there),
         classes=cohort.classes,
         baseline=asked.baseline,
         encoder=frozen.identity if frozen else there and there.encoder,
-        features=_absolute(asked.features),
-        centres=_absolute(asked.centres),
-        corrections=_absolute(asked.corrections),
-        label_map=dict(asked.label_map or {}),
-        coverage=COVERAGE if asked.coverage is None else asked.coverage,
-        tissue=_absolute_tissue(asked.tissue),
+        **saved_inputs(inputs),
     )
     plan = replace(_plan(out, config, cohort, frozen, resume=False), outputs=outputs)
     if corrections := plan.reader.corrections:
@@ -127,24 +118,22 @@ def resumed_plan(out: PathLike, cohort: Cohort, settings: Settings | None, asked
     config, own = run.config, run.cohort
     if _labels(cohort) != _labels(own):
         raise SettingsError("The run was trained on other slides or labels.", file=out, remedy=Remedy("other_folder"))
+    inputs = asked.inputs
     changed = {
         "classes": asked.classes is not None and tuple(asked.classes) != config.classes,
         "baseline": asked.baseline and not config.baseline,
-        "inputs.centres": asked.centres is not None and _absolute(asked.centres) != config.centres,
-        "inputs.encoder": asked.encoder is not None and config.encoder is None,
-        "inputs.features": asked.features is not None and config.encoder is None,
-        "inputs.corrections": asked.corrections is not None and _absolute(asked.corrections) != config.corrections,
-        "inputs.label_map": bool(asked.label_map) and dict(asked.label_map) != config.label_map,
-        "inputs.coverage": asked.coverage is not None and asked.coverage != config.coverage,
-        "inputs.tissue": asked.tissue is not None and _absolute_tissue(asked.tissue) != config.tissue,
+        "inputs.encoder": inputs.encoder.path is not None and config.encoder is None,
+        "inputs.features": inputs.features is not None and config.encoder is None,
+        "inputs.mpp": inputs.mpp is not None and any(row.mpp != inputs.mpp for row in own),
     }
-    if other := [field for field, differs in changed.items() if differs]:
+    differing = [field for field, differs in changed.items() if differs]
+    if other := [*differing, *inputs.differences(config.inputs)]:
         remedy = Remedy("clear", other[0], alternative=Remedy("other_folder"))
         raise SettingsError(f"The run was started with {_WITH[other[0]]}.", file=out, remedy=remedy)
-    frozen = _same_encoder(run, asked)
+    frozen = _same_encoder(run, inputs.encoder)
     update: dict[str, Any] = {} if frozen is None else {"encoder": frozen.identity}  # its file may have moved
-    if asked.features is not None:
-        update["features"] = _absolute(asked.features)
+    if inputs.features is not None:
+        update["features"] = str(Path(inputs.features).absolute())
     if settings is not None:
         update["settings"] = _same_settings(run, _completed(settings, own, frozen))
     return _plan(out, config.model_copy(update=update), own, frozen, resume=True)
@@ -169,24 +158,12 @@ def _plan(out: PathLike, config: RunConfig, cohort: Cohort, frozen: FrozenEncode
             grid = config.settings.patches
             expected = expected.model_copy(update={"origin": FeatureOrigin(patch_px=grid.size_px, mpp=grid.mpp)})
         source = FeatureStore(Path(config.features or cache), cache, frozen, expected)
-    corrections = config.corrections and Corrections(config.corrections, config.label_map, config.coverage)
-    reader = SlideReader(config.settings.patches, config.centres, corrections or None, source, config.tissue)
-    return TrainingPlan(folder, config, cohort, reader, resume)
+    return TrainingPlan(folder, config, cohort, SlideReader(config.settings.patches, config.inputs, source), resume)
 
 
-def _absolute(path: PathLike | None) -> str | None:
-    return None if path is None else str(Path(path).absolute())
-
-
-def _absolute_tissue(tissue: Tissue | None) -> str | dict[str, str] | None:
-    if isinstance(tissue, Mapping):
-        return {slide_id: _absolute(path) for slide_id, path in tissue.items()} or None
-    return _absolute(tissue)
-
-
-def check_encoder(settings: Settings, encoder: PathLike | None, features: PathLike | None) -> None:
+def check_encoder(settings: Settings, inputs: Inputs) -> None:
     """`SettingsError` if the settings need features, and neither encoder nor features are given."""
-    if settings.architecture.encoder == "features" and encoder is None and features is None:
+    if settings.architecture.encoder == "features" and inputs.encoder.path is None and inputs.features is None:
         raise SettingsError(
             f"The preset {settings.preset!r} works on features of a frozen encoder; {ENCODER_HELP}. For crops there "
             "are the presets colon and breast.",
@@ -202,15 +179,15 @@ class ExistingFeatures:
     patch_px: int
 
 
-def _existing_features(folder: PathLike, cohort: Cohort) -> ExistingFeatures:
+def _existing_features(folder: Path, cohort: Cohort) -> ExistingFeatures:
     """Read them from the first labelled slide with features. `SettingsError` if none has any."""
-    source = FeatureStore(Path(folder), Path(folder))
-    if not Path(folder).is_dir():
+    source = FeatureStore(folder, folder)
+    if not folder.is_dir():
         raise SettingsError(f"{folder}: no such folder of features")
     for row in cohort.labelled:
         try:
             with _open_if_readable(row) as slide:
-                mpp = slide.mpp if slide is not None else row.mpp and (row.mpp, row.mpp)
+                mpp = mpp_of(row, slide)
                 if file := source.hdf5(row.slide_id):
                     found = read_hdf5(file, Frame.of(slide) if slide is not None else Frame(mpp=mpp))
                     encoder, patch_px = found.encoder, found.patches.patch_px
@@ -219,7 +196,7 @@ def _existing_features(folder: PathLike, cohort: Cohort) -> ExistingFeatures:
                     encoder = source.expected
         except SlideError:
             continue
-        return ExistingFeatures(encoder.model_copy(update={"path": _absolute(folder)}), patch_px)
+        return ExistingFeatures(encoder.model_copy(update={"path": str(folder)}), patch_px)
     raise SettingsError(
         "The folder has no features of any labelled slide (<slide_id>.h5 or <slide_id>.zarr). Check the slide ids. A "
         "frozen encoder can compute them.",
@@ -282,12 +259,12 @@ def _same_settings(run: Run, asked: Settings) -> Settings:
     return Settings.model_validate(old)
 
 
-def _same_encoder(run: Run, asked: TrainingRequest) -> FrozenEncoder | None:
+def _same_encoder(run: Run, asked: Encoder) -> FrozenEncoder | None:
     """Open the frozen encoder that a run was started with. None if its features came from files."""
     expected = run.config.encoder
-    if expected is None or (asked.encoder is None and expected.from_features):
+    if expected is None or (asked.path is None and expected.from_features):
         return None
-    frozen = FrozenEncoder(asked.encoder or expected.path, run.config.settings.device, asked.trust)
+    frozen = FrozenEncoder(asked.path or expected.path, run.config.settings.device, asked.trusted)
     if not expected.is_same(frozen.identity):
         raise SettingsError(
             f"This is not the encoder {expected.name!r} that {run.folder} was started with. That file is needed, with "

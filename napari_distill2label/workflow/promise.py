@@ -1,6 +1,7 @@
 """The threshold that a promise asks for, from negative slides that a model has learnt nothing from."""
 
 from collections.abc import Generator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,26 +17,43 @@ from ..store.run import Run
 from .slide_predictor import SlidePredictor
 
 
+@dataclass(frozen=True)
+class PromiseRequest:
+    """A threshold at which, with probability 1 − `risk`, at most `share` of a new negative slide's patches is called.
+
+    Attributes
+    ----------
+    share, risk
+        α and δ of `core.promise`.
+    negatives
+        The slides that the promise rests on: of known label, and not learnt from. None: those of the run's test split.
+    """
+
+    share: float
+    risk: float = 0.1
+    negatives: Cohort | None = None
+
+
 def promised_threshold(
-    predictor: SlidePredictor, bundle: Bundle, negatives: Cohort | None, share: float, risk: float
+    predictor: SlidePredictor, bundle: Bundle, asked: PromiseRequest
 ) -> Generator[Event, None, Promise]:
     """Predict negative slides, in memory, and return the promise that they allow; a `Notice` says what it rests on.
 
-    `negatives` None: the slides of the run's test split. Slides of another label, and slides that the run was trained
-    or validated on, are left out. A slide that cannot be read is reported and promises nothing.
+    Slides of another label, and slides that the run was trained or validated on, are left out. A slide that cannot be
+    read is reported and promises nothing.
     """
-    rows = yield from _unseen(bundle, negatives)
+    rows = yield from _unseen(bundle, asked.negatives)
     found: dict[str, list[tuple[np.ndarray, float]]] = {}
     for row in rows:
         try:
-            patch_map = yield from predictor.map(row, None, None)
+            patch_map = yield from predictor.map(row, None)
         except Distill2LabelError as error:
             yield ItemFailed(row.slide_id, error)
             continue
         patches = patch_map.probability[patch_map.scored][:, 1:].max(-1)  # what `labels_of` compares
         slide = max(patch_map.bag_probability[1:])
         found.setdefault(row.case_id, []).append((patches, slide))
-    promise = make_promise(found, share, risk)
+    promise = make_promise(found, asked.share, asked.risk)
     yield Notice(NoticeCode.PROMISE, {"promise": promise})
     return promise
 

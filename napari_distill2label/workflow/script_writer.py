@@ -4,12 +4,13 @@ These look at folders and at a run's cohort.csv, so the window has them written 
 """
 
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.classes import RGB
+from ..core.inputs import Compute, Encoder, Inputs, TissueRegions
 from ..core.paths import is_url, slide_name
 from ..core.presets import build_settings
 from ..core.settings import Settings
@@ -28,7 +29,7 @@ class Trained:
 
     folder: Path
     config: "RunConfig"
-    trust: bool = False
+    trusted: bool = False  # the encoder's file
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,14 @@ class Predicted:
     model: Path
     network: str
     slides: tuple[CohortSlide, ...]
-    options: tuple[tuple[str, Any], ...] = ()  # of the verb predict, where given: centres, tissue, device…
+    dense_stride: int | None = None
+    inputs: Inputs = Inputs()
+    compute: Compute = Compute()
+
+    @property
+    def how(self) -> tuple[Any, ...]:
+        """Return what makes two predictions one: the same network, and the same way of predicting."""
+        return self.network, self.dense_stride, self.inputs, self.compute
 
 
 @dataclass(frozen=True)
@@ -107,7 +115,7 @@ def _plan(actions: Sequence[Action]) -> ScriptPlan:
 
 def _merge(predictions: list[Predicted], action: Predicted) -> None:
     for index, made in enumerate(predictions):
-        if (made.network, made.options) == (action.network, action.options):
+        if made.how == action.how:
             rows = {row.slide_id: row for row in (*made.slides, *action.slides)}
             predictions[index] = replace(made, slides=tuple(rows.values()))
             return
@@ -170,7 +178,8 @@ def _python(plan: ScriptPlan) -> str:
     names, body = set(), []
     if plan.training is not None:
         names |= {"Cohort", "build_settings", "train"}
-        body += _python_training(plan.training, plan.folder)
+        lines, used = _python_training(plan.training, plan.folder)
+        body, names = body + lines, names | used
     model = "run" if plan.training else repr(str(plan.model))
     results = {}
     for number, made in enumerate(plan.predictions, 1):
@@ -180,9 +189,11 @@ def _python(plan: ScriptPlan) -> str:
         slides, lines, used = _python_slides(plan, made.slides)
         names |= used
         keep = "run.folder" if plan.training else repr(str(plan.model)) if _is_run(plan.model) else "None"
-        options = "".join(f", {name}={value!r}" for name, value in made.options)
+        options = {"dense_stride": made.dense_stride, "inputs": made.inputs, "compute": made.compute}
+        arguments, used = _python_arguments(options)
+        names |= used
         body += ["", *lines]
-        body += [f"{result} = predict({model}, {slides}, {keep}, network={made.network!r}, formats=[]{options})"]
+        body += [f"{result} = predict({model}, {slides}, {keep}, network={made.network!r}, formats=[]{arguments})"]
     for done in plan.exports:
         names |= {"export"}
         result = results.get(done.network, "maps")
@@ -197,26 +208,56 @@ def _python(plan: ScriptPlan) -> str:
     return "\n".join([*head, "", *body]).replace("\n\n\n", "\n\n").strip() + "\n"
 
 
-def _python_training(made: Trained, folder: Path) -> list[str]:
+def _python_training(made: Trained, folder: Path) -> tuple[list[str], set[str]]:
+    """Lines that train, and what they import."""
     config, settings = made.config, made.config.settings
     changed = overrides_of(settings)
-    arguments = [f"classes={list(config.classes)!r}"]
-    arguments += ["baseline=True"] if config.baseline else []
-    arguments += [f"{name}={value!r}" for name, value in _training_files(made)]
-    arguments += ["trust=True"] if made.trust else []
+    arguments, used = _python_arguments({"baseline": config.baseline, "inputs": _training_inputs(made)})
     lines = [f"cohort = Cohort.read({str(made.folder / 'cohort.csv')!r})"]
     lines += [f"settings = build_settings({settings.preset!r}, {settings.method!r}, {changed!r})"]
     if folder != made.folder:
         lines += [f"# what was trained before is in {made.folder}"]
-    return [*lines, f"run = train(cohort, {str(folder)!r}, settings, {', '.join(arguments)})"]
+    classes = f"classes={list(config.classes)!r}"
+    return [*lines, f"run = train(cohort, {str(folder)!r}, settings, {classes}{arguments})"], used
 
 
-def _training_files(made: Trained) -> list[tuple[str, Any]]:
-    config = made.config
-    encoder = None if config.encoder is None or config.encoder.from_features else config.encoder.path
-    files = {"centres": config.centres, "encoder": encoder, "features": config.features}
-    files |= {"corrections": config.corrections, "tissue": config.tissue}
-    return [(name, path) for name, path in files.items() if path]
+def _training_inputs(made: Trained) -> Inputs:
+    own = made.config.inputs
+    return replace(own, encoder=replace(own.encoder, trusted=made.trusted))
+
+
+VALUES = (Inputs, Encoder, TissueRegions, Compute)
+
+
+def _python_arguments(values: Mapping[str, Any]) -> tuple[str, set[str]]:
+    """Return ", name=value" for each value that is not its default, and the names that these need."""
+    used: set[str] = set()
+    text = ""
+    for name, value in values.items():
+        if value not in (None, False, Inputs(), Compute()):
+            text += f", {name}={_python_value(value, used)}"
+    return text, used
+
+
+def _python_value(value: Any, used: set[str]) -> str:
+    if isinstance(value, VALUES):
+        used.add(type(value).__name__)
+        given = ", ".join(f"{name}={_python_value(each, used)}" for name, each in given_fields(value))
+        return f"{type(value).__name__}({given})"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key!r}: {_python_value(each, used)}" for key, each in value.items()) + "}"
+    return repr(str(value) if isinstance(value, Path) else value)
+
+
+def given_fields(value: Any) -> list[tuple[str, Any]]:
+    """Return name and value of the fields of a dataclass that are not their default."""
+    found = []
+    for each in fields(value):
+        own = getattr(value, each.name)
+        default = each.default_factory() if each.default_factory is not MISSING else each.default
+        if own != default:
+            found.append((each.name, own))
+    return found
 
 
 def _python_slides(plan: ScriptPlan, rows: tuple[CohortSlide, ...]) -> tuple[str, list[str], set[str]]:
@@ -272,20 +313,33 @@ def _shell_training(made: Trained, folder: Path) -> str:
     parts = ["distill2label", "train", str(made.folder / "cohort.csv"), "-o", str(folder)]
     parts += ["--preset", settings.preset, "--method", settings.method, "--classes", ",".join(config.classes)]
     parts += ["--baseline"] if config.baseline else []
-    files = dict(_training_files(made))
-    masks = _shell_tissue(files.pop("tissue", None), [])
-    parts += [part for name, path in files.items() for part in (f"--{name}", path)] + (masks or [])
-    parts += ["--trust-encoder"] if made.trust else []
+    options, masks = _shell_inputs(_training_inputs(made), [])
+    parts += options
     for name, value in _flat(overrides_of(settings)):
         parts += [f"--{name}", "none" if value is None else str(value)]
     return _command(parts) if masks is not None else f"{LEFT_OUT}\n{_command(parts)}"
 
 
-def _shell_tissue(tissue: Any, slide_ids: Sequence[str]) -> list[str] | None:
-    """A flag for one file or a folder of them; None where each slide's is elsewhere, which no flag can say."""
-    if not isinstance(tissue, dict):
-        return ["--tissue", tissue] if tissue else []
-    files = [Path(tissue[slide_id]) for slide_id in slide_ids if slide_id in tissue]
+def _shell_inputs(inputs: Inputs, slide_ids: Sequence[str]) -> tuple[list[str], list[str] | None]:
+    """Return the options of inputs, and those of the tissue among them; None where no option can say that."""
+    options: list[str] = []
+    for name, value in given_fields(replace(inputs, tissue=None, encoder=Encoder(), label_map={})):
+        options += _flag(name, value)
+    for label, name in inputs.label_map.items():
+        options += ["--map", f"{label}={name}"]
+    options += [] if inputs.encoder.path is None else ["--encoder", str(inputs.encoder.path)]
+    options += ["--trust-encoder"] if inputs.encoder.trusted else []
+    masks = _shell_tissue(inputs.tissue, slide_ids)
+    return [*options, *(masks or [])], masks
+
+
+def _shell_tissue(tissue: TissueRegions | None, slide_ids: Sequence[str]) -> list[str] | None:
+    """An option for one file or a folder of them; None where each slide's is elsewhere, which no option can say."""
+    if tissue is None:
+        return []
+    if not isinstance(tissue.source, Mapping):
+        return ["--tissue", str(tissue.source)]
+    files = [Path(tissue.source[slide_id]) for slide_id in slide_ids if slide_id in tissue.source]
     if len(files) == len(slide_ids) == 1:
         return ["--tissue", str(files[0])]
     folders = {path.parent for path in files}
@@ -312,19 +366,20 @@ def _shell_prediction(plan: ScriptPlan, folder: Path, made: Predicted, first: Ex
     plain, mpp = _one_mpp(made.slides)
     if plain and mpp is not None and not lines and not _is_whole(plan, made.slides):
         parts += ["--mpp", repr(mpp)]
-    options = dict(made.options)
-    masks = _shell_tissue(options.pop("tissue", None), [row.slide_id for row in made.slides])
+    options, masks = _shell_inputs(made.inputs, [row.slide_id for row in made.slides])
     if masks is None:
         lines = [*lines, LEFT_OUT]
-    parts += [part for name, value in options.items() for part in _flag(name, value)] + (masks or [])
+    parts += [] if made.dense_stride is None else _flag("dense_stride", made.dense_stride)
+    parts += options
+    parts += [part for name, value in given_fields(made.compute) for part in _flag(name, value)]
     if first is not None:
         parts += ["--threshold", repr(first.threshold), "--format", ",".join(first.formats)]
     return [*lines, _command(parts)]
 
 
 def _flag(name: str, value: Any) -> list[str]:
-    option = "trust-encoder" if name == "trust" else name.replace("_", "-")
-    return [f"--{option}"] if value is True else [f"--{option}", str(value)]
+    option = f"--{name.replace('_', '-')}"
+    return [option] if value is True else [option, str(value)]
 
 
 def _shell_slides(plan: ScriptPlan, folder: Path, rows: tuple[CohortSlide, ...]) -> tuple[list[str], list[str]]:

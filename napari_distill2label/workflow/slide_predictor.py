@@ -12,23 +12,18 @@ from ..core.events import Event, ItemFailed, ItemStarted, Progress, Task
 from ..core.geometry import Mpp, PatchGrid, PatchPoints, mean_mpp
 from ..core.messages import Remedy
 from ..core.paths import canonical_path
-from ..core.settings import PatchSettings
 from ..inference.classifier import FeatureAndMapSink, PatchClassifier, classify_features
 from ..inference.cluster import Cluster
 from ..inference.engine import PatchScorer, patches_per_block, score_blocks, score_slide
 from ..inference.specs import ModelSpec, SlideSpec
-from ..slides.patches import iter_place_patches
-from ..slides.registry import open_slide
 from ..slides.scale import SCALE_TOLERANCE
 from ..slides.slide import Slide
 from ..store.cohort import CohortSlide
 from ..store.files.safe_names import safe_name
 from ..store.files.signature import file_signature
 from ..store.maps.patch_map import PatchMap, read_header
-from ..store.tables.points import Points
-from .feature_store import FeatureStore, open_if_present
-from .slide_reader import centres_of
-from .tissue_regions import Tissue, regions_of
+from .feature_store import FeatureStore
+from .slide_reader import SlideReader, mpp_of
 
 
 class SlidePredictor:
@@ -38,50 +33,39 @@ class SlidePredictor:
     ----------
     classifier, model_spec
         The model, and the description from which other processes load it.
-    grid
-        How slides are cut.
-    centres, tissue
-        Points to centre patches on, by slide; regions to score.
+    reader
+        Opens slides and places their patches. With the features of slides, for a model of features: on a cluster only
+        existing ones are used, because features that workers compute are not saved.
     threshold
-        Lowest probability at which a patch is labelled with a class. None: the model's own.
-    allow_non_brightfield
-        Also accept images that are not brightfield.
+        Lowest probability at which a patch is labelled with a class.
     cluster
         Workers to score on; None: threads of this process.
-    feature_store
-        The features of slides, for a model of features. On a cluster only existing ones are used: features that
-        workers compute are not saved.
     """
 
     def __init__(
         self,
         classifier: PatchClassifier,
         model_spec: ModelSpec,
-        grid: PatchSettings,
-        centres: dict[str, Points] | None = None,
-        tissue: Tissue | None = None,
-        threshold: float | None = None,
-        allow_non_brightfield: bool = False,
+        reader: SlideReader,
+        threshold: float,
         cluster: Cluster | None = None,
-        feature_store: FeatureStore | None = None,
     ) -> None:
-        self.classifier, self.model_spec, self.grid = model_spec.ready(classifier), model_spec, grid
-        self.centres, self.tissue = centres, tissue
-        self.threshold = classifier.bundle.threshold if threshold is None else threshold
-        self.allow_non_brightfield, self.cluster, self.feature_store = allow_non_brightfield, cluster, feature_store
+        self.classifier, self.model_spec = model_spec.ready(classifier), model_spec
+        self.reader, self.threshold, self.cluster = reader, threshold, cluster
         self.config = classifier.bundle.config
 
-    def map(self, row: CohortSlide, mpp: float | None, keep: Path | None) -> Generator[Event, None, PatchMap]:
+    def map(self, row: CohortSlide, keep: Path | None) -> Generator[Event, None, PatchMap]:
         """Score a slide. Its map is saved in the folder `keep`, or in memory (None).
 
         `SlideError` if it cannot be opened or read, or does not fit. If it is damaged in part, the rest is scored, and
         an `ItemFailed` reports the damage.
         """
-        if self.feature_store is not None and self.feature_store.is_precomputed(row.slide_id):
-            return (yield from self._of_features(row, mpp, keep))
-        with self.open(row, mpp) as slide:
+        features = self.reader.features
+        if features is not None and features.is_precomputed(row.slide_id):
+            return (yield from self._of_features(features, row, keep))
+        with self.reader.open(row) as slide:
             yield from (notice.about(row.slide_id) for notice in slide.notices)
-            patches = yield from self._lay(row, slide)
+            patches = yield from self.reader.place(row, slide)
             check_patches(slide, patches)
             place = keep and place_of(keep, row, self.config.network)
             patch_map = self._begin(place, patches, row, slide.mpp, slide.mpp_from_user)
@@ -97,16 +81,17 @@ class SlidePredictor:
             )
         return patch_map
 
-    def _of_features(self, row: CohortSlide, mpp: float | None, keep: Path | None) -> Generator[Event, None, PatchMap]:
+    def _of_features(
+        self, store: FeatureStore, row: CohortSlide, keep: Path | None
+    ) -> Generator[Event, None, PatchMap]:
         """Predict a slide from existing features, which also hold its patches. Its file may be missing."""
-        with open_if_present(row, mpp, self.allow_non_brightfield) as slide:
+        with self.reader.open_if_present(row) as slide:
             if slide is not None:
                 yield from (notice.about(row.slide_id) for notice in slide.notices)
-            features = yield from self.feature_store.read(row, slide)
-            slide_mpp = slide.mpp if slide is not None else row.mpp and (row.mpp, row.mpp)
-            assumed = slide.mpp_from_user if slide is not None else row.mpp is not None
+            features = yield from store.read(row, slide)
+            mpp, from_user = mpp_of(row, slide), row.mpp is not None if slide is None else slide.mpp_from_user
         place = keep and place_of(keep, row, self.config.network)
-        patch_map = self._begin(place, features.patches, row, slide_mpp, assumed, features.signature)
+        patch_map = self._begin(place, features.patches, row, mpp, from_user, features.signature)
         if not patch_map.is_complete:
             yield ItemStarted(row.slide_id, patch_map)
             yield from classify_features(
@@ -115,29 +100,18 @@ class SlidePredictor:
             self._finish(patch_map)
         return patch_map
 
-    def open(self, row: CohortSlide, mpp: float | None) -> Slide:
-        return open_slide(row.path, mpp or row.mpp, self.allow_non_brightfield)
-
-    def _lay(self, row: CohortSlide, slide: Slide) -> Generator[Event, None, PatchGrid | PatchPoints]:
-        if self.model_spec.dense:
-            from ..inference.dense import dense_grid as make_grid
-        else:
-            make_grid = PatchGrid.over
-        centres, regions = centres_of(row.slide_id, self.centres), regions_of(row.slide_id, self.tissue)
-        return (yield from iter_place_patches(slide, self.grid, centres, regions, make_grid))
-
     def _walk(self, slide: Slide, patch_map: PatchMap, progress: Progress) -> Generator[Event, None, None]:
         patches = patch_map.patches
-        scorer = self.model_spec.scorer(self.classifier, patches, slide)
-        if self.cluster is None and self.feature_store is not None:
-            features = self.feature_store.open_map(patch_map.slide_id, slide, patches)
+        scorer, store = self.model_spec.scorer(self.classifier, patches, slide), self.reader.features
+        if self.cluster is None and store is not None:
+            features = store.open_map(patch_map.slide_id, slide, patches)
             yield from classify_features(features, patch_map, self.classifier, progress, "later")
             sink = FeatureAndMapSink(features, patch_map, self.classifier)
-            yield from score_slide(slide, sink, PatchScorer(self.feature_store.encoder), progress)
+            yield from score_slide(slide, sink, PatchScorer(store.encoder), progress)
         elif self.cluster is None:
             yield from score_slide(slide, patch_map, scorer, progress)
         else:
-            pool = self.cluster.open_pool(SlideSpec.of(slide, patches, self.allow_non_brightfield))
+            pool = self.cluster.open_pool(SlideSpec.of(slide, patches, self.reader.allow_non_brightfield))
             yield from score_blocks(patch_map, pool, progress, patches_per_block(scorer, patches))
 
     def _finish(self, patch_map: PatchMap) -> None:

@@ -1,28 +1,27 @@
-"""Regions of tissue to take patches from: one file, a folder, or a file per slide."""
+"""The file with the tissue regions of a slide."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from ..core.errors import SlideError
+from ..core.inputs import TissueRegions
 from ..store.files.safe_names import safe_name, told_apart
 
-PathLike = str | os.PathLike[str]
-Tissue = PathLike | Mapping[str, PathLike]  # one file, a folder of them, or a file for some slides by their ids
 
+def regions_of(slide_id: str, tissue: TissueRegions | None) -> Path | None:
+    """Return the file with the regions of a slide. None: it uses the tissue method of the settings.
 
-def regions_of(slide_id: str, tissue: Tissue | None) -> Path | None:
-    """Return the file with the regions of a slide: `tissue`, or `<slide_id>.geojson` (`.gz`) in it if it is a folder.
-
-    A mapping has files for some slides. The others use the tissue method of the settings (None). `SlideError`
-    if a folder has none for the slide.
+    `SlideError` if a folder of regions has none for the slide.
     """
-    if isinstance(tissue, Mapping):
-        return Path(tissue[slide_id]) if slide_id in tissue else None
-    if tissue is None or not Path(tissue).is_dir():
-        return None if tissue is None else Path(tissue)
+    if tissue is None:
+        return None
+    if isinstance(tissue.source, Mapping):
+        return Path(tissue.source[slide_id]) if slide_id in tissue.source else None
+    source = Path(tissue.source)
+    if not source.is_dir():
+        return source
     name = safe_name(slide_id)
-    path, apart = (Path(tissue) / f"{each}.geojson" for each in (name, told_apart(name, slide_id)))
+    path, apart = (source / f"{each}.geojson" for each in (name, told_apart(name, slide_id)))
     if apart.is_file():  # another slide's id differs in capitals alone
         return apart
     packed = path.with_name(f"{path.name}.gz")

@@ -193,14 +193,14 @@ def test_a_users_lengths_win_over_a_presets_and_an_encoders():
     assert (breast.size_px, breast.tissue) == (64, "white")
     assert build_settings("breast").patches.size_px == 32  # the preset itself is what it was
 
-    def open_classifier(**given):
+    def opened_grid(**given):
         grid = validated(PatchSettings, given).with_encoder_defaults(224, 0.5)
         return grid.size_px, grid.stride_px, grid.mpp
 
-    assert open_classifier() == (224, None, 0.5)
-    assert open_classifier(mpp=0.25) == (224, None, 0.25)
-    assert open_classifier(size_um=64) == (128, None, 0.5)
-    assert open_classifier(size_um=64, size_px=64) == (64, None, 1.0)
-    assert open_classifier(size_um=64, mpp=1) == (64, None, 1.0)
-    assert open_classifier(stride_um=56) == (224, 112, 0.5)
+    assert opened_grid() == (224, None, 0.5)
+    assert opened_grid(mpp=0.25) == (224, None, 0.25)
+    assert opened_grid(size_um=64) == (128, None, 0.5)
+    assert opened_grid(size_um=64, size_px=64) == (64, None, 1.0)
+    assert opened_grid(size_um=64, mpp=1) == (64, None, 1.0)
+    assert opened_grid(stride_um=56) == (224, 112, 0.5)
     assert PatchSettings().with_encoder_defaults(224, None).mpp is None

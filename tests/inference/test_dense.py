@@ -8,6 +8,7 @@ from PIL import Image
 from napari_distill2label.core.errors import SettingsError
 from napari_distill2label.core.events import drain
 from napari_distill2label.core.geometry import PatchGrid, PatchPoints
+from napari_distill2label.core.inputs import Inputs
 from napari_distill2label.core.metrics import binary_metrics
 from napari_distill2label.core.presets import build_settings
 from napari_distill2label.core.settings import ArchitectureSettings, PatchSettings, StudentSettings
@@ -211,7 +212,7 @@ def test_colon_nuclei_are_read_from_the_dense_map(data_dir, tmp_path):
             "device": "cpu",
         },
     )
-    run = drain(train(few, tmp_path / "run", settings, centres=tmp_path / "colon" / "centres.csv"))
+    run = drain(train(few, tmp_path / "run", settings, inputs=Inputs(centres=tmp_path / "colon" / "centres.csv")))
     student = load_bundle(Run.open(run.folder).bundle("student"))
     nuclei = read_points(tmp_path / "colon" / "truth.csv", labelled=True)
     truths, from_map, centred = [], [], []

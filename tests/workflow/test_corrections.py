@@ -9,6 +9,7 @@ from napari_distill2label.core.bag import UNLABELLED
 from napari_distill2label.core.errors import CohortError, SettingsError
 from napari_distill2label.core.events import drain
 from napari_distill2label.core.geometry import PatchGrid
+from napari_distill2label.core.inputs import Inputs
 from napari_distill2label.core.notices import Notice
 from napari_distill2label.core.settings import PatchSettings
 from napari_distill2label.store.cohort import Cohort
@@ -88,7 +89,7 @@ def test_an_area_corrects_all_patches_it_covers_when_training(cohort_csv, area, 
     cohort = Cohort.read(cohort_csv)
     rows = [type(row)(**{**row.__dict__, "split": "train"}) for row in cohort]
     rows[4:6] = [type(row)(**{**row.__dict__, "split": "valid"}) for row in rows[4:6]]
-    events, run = collect(train(cohort.with_slides(rows), tmp_path / "run", tiny(), corrections=area))
+    events, run = collect(train(cohort.with_slides(rows), tmp_path / "run", tiny(), inputs=Inputs(corrections=area)))
     assert "The corrections label 8 patches of 1 slide." in [
         str(event) for event in events if isinstance(event, Notice)
     ]
@@ -99,7 +100,7 @@ def test_training_stops_where_no_correction_can_be_used(cohort_csv, tmp_path, ti
     (tmp_path / "c.csv").write_text("slide_id,x,y,label\nslide_001,90000,5,tumour\nnobody,1,1,tumour\n")
     rows = [type(row)(**{**row.__dict__, "split": "train"}) for row in Cohort.read(cohort_csv)]
     with pytest.raises(CohortError, match=r"None of the corrections can be used: 1 mark outside"):
-        drain(train(Cohort(tuple(rows)), tmp_path / "run", tiny(), corrections=tmp_path / "c.csv"))
+        drain(train(Cohort(tuple(rows)), tmp_path / "run", tiny(), inputs=Inputs(corrections=tmp_path / "c.csv")))
     assert not Run.is_run(tmp_path / "run")
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from napari_distill2label.core.bag import Bag
 from napari_distill2label.core.events import Progress, Task
+from napari_distill2label.core.inputs import Inputs, TissueRegions
 from napari_distill2label.core.presets import build_settings
 from napari_distill2label.mil.training import TrainingState
 from napari_distill2label.store.cohort import Cohort
@@ -36,7 +37,9 @@ def test_a_trial_looks_at_the_tissue_that_training_will(cohort_csv, tiny, collec
     for row in cohort:
         region = {"type": "Feature", "properties": {}, "geometry": {"type": "Polygon", "coordinates": [ring]}}
         (tmp_path / f"{row.slide_id}.geojson").write_text(json.dumps(region))
-    whole, part = (collect(estimate(cohort, tiny(), tissue=tissue))[1] for tissue in (None, tmp_path))
+    whole, part = (
+        collect(estimate(cohort, tiny(), inputs=Inputs(tissue=TissueRegions(tissue))))[1] for tissue in (None, tmp_path)
+    )
     assert part.n_slides == whole.n_slides
     assert 0 < part.n_patches < whole.n_patches
 

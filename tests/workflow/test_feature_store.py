@@ -8,6 +8,7 @@ import pytest
 
 from napari_distill2label.core.events import ItemFailed, drain
 from napari_distill2label.core.geometry import PatchGrid
+from napari_distill2label.core.inputs import Inputs
 from napari_distill2label.core.notices import Notice
 from napari_distill2label.store.bundle import load_bundle
 from napari_distill2label.store.cohort import Cohort
@@ -117,7 +118,9 @@ def test_features_of_another_encoder_are_not_mixed_in(job, tmp_path, flags, cli,
     for number, digest in enumerate(("aa", "aa", "aa", "aa", "bb")):
         write_trident(folder / f"TCGA {number}.h5", "x", number % 2 == 1, number, digest)
     run = tmp_path / "run"
-    events, _ = collect(train(Cohort.read(cohort), run, tiny(architecture={"encoder": "features"}), features=folder))
+    events, _ = collect(
+        train(Cohort.read(cohort), run, tiny(architecture={"encoder": "features"}), inputs=Inputs(features=folder))
+    )
     reasons = [str(event.error) for event in events if hasattr(event, "error")]
     assert len(reasons) == 1
     assert "TCGA 4.h5: holds features of another encoder than 'uni'" in reasons[0]
@@ -203,7 +206,7 @@ def test_features_made_in_another_way_are_not_mixed_in(job, tmp_path, collect, t
     run = tmp_path / "run"
     settings = tiny(architecture={"encoder": "features"})
     write_another(folder, 3, said)
-    events, _ = collect(train(Cohort.read(cohort), run, settings, features=folder))
+    events, _ = collect(train(Cohort.read(cohort), run, settings, inputs=Inputs(features=folder)))
     (failed,) = [event for event in events if isinstance(event, ItemFailed)]
     assert said in str(failed.error)
     assert "TCGA 3.h5" in str(failed.error)
@@ -250,7 +253,12 @@ def test_a_slide_that_is_not_here_and_may_have_a_scanned_area_is_told_once(job, 
     cohort, folder, _ = job
     cohort.write_text(cohort.read_text().replace(".svs", ".mrxs"))
     events, _ = collect(
-        train(Cohort.read(cohort), tmp_path / "run", tiny(architecture={"encoder": "features"}), features=folder)
+        train(
+            Cohort.read(cohort),
+            tmp_path / "run",
+            tiny(architecture={"encoder": "features"}),
+            inputs=Inputs(features=folder),
+        )
     )
     told = [str(event) for event in events if isinstance(event, Notice) and "corner of the whole canvas" in str(event)]
     assert len(told) == 1

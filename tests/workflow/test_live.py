@@ -10,6 +10,7 @@ from napari_distill2label.core.bag import Bag
 from napari_distill2label.core.errors import CohortError
 from napari_distill2label.core.events import ItemDone, ItemFailed, drain
 from napari_distill2label.core.geometry import PatchGrid
+from napari_distill2label.core.inputs import Inputs
 from napari_distill2label.core.notices import Notice
 from napari_distill2label.core.settings import PatchSettings
 from napari_distill2label.mil.training import predict_bag
@@ -143,7 +144,7 @@ def test_a_kept_trial_is_a_run_that_says_the_same(features, cohort, folder, tmp_
     assert (run.folder / "student" / "card.md").exists()
     failed = []
     maps = drain(
-        predict(run, cohort, features=folder),
+        predict(run, cohort, inputs=Inputs(features=folder)),
         lambda event: failed.append(event.item) if isinstance(event, ItemFailed) else None,
     )
     assert failed == ["none"]

@@ -21,6 +21,7 @@ import zarr
 
 from napari_distill2label.core.errors import OutputError, SettingsError
 from napari_distill2label.core.events import drain
+from napari_distill2label.core.inputs import Encoder, Inputs
 from napari_distill2label.store.cohort import Cohort
 from napari_distill2label.store.files.outputs import RECORD
 from napari_distill2label.store.run import Run
@@ -194,7 +195,7 @@ def test_python_is_guarded_like_the_command_line(predicted, cohort_csv, theirs, 
     for work in (
         predict(predicted, cohort, theirs),
         export(predicted, theirs),
-        extract_features(cohort, encoder, theirs, trust=True),
+        extract_features(cohort, theirs, inputs=Inputs(encoder=Encoder(encoder, trusted=True))),
         train(Cohort.read(cohort_csv), theirs),
         prepare_dataset("colon", colon, theirs),
         demo(theirs),

@@ -12,6 +12,7 @@ from napari_distill2label.core.notices import Notice
 from napari_distill2label.slides.synthetic import write_cohort
 from napari_distill2label.store.cohort import Cohort
 from napari_distill2label.workflow.commands.predict import find_model, predict
+from napari_distill2label.workflow.promise import PromiseRequest
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def negatives(tmp_path_factory) -> Cohort:
 def test_the_labels_keep_what_is_promised(trained, negatives):
     notices = []
     show = lambda event: notices.append(str(event)) if isinstance(event, Notice) else None  # noqa: E731
-    maps = drain(predict(trained, negatives, promise=0.2, risk=0.3, negatives=negatives), show)
+    maps = drain(predict(trained, negatives, threshold=PromiseRequest(0.2, risk=0.3, negatives=negatives)), show)
     assert any("4 negative slides of 3 patients" in line for line in notices)
     (threshold,) = {patch_map.threshold for patch_map in maps}
     called = [(patch_map.to_labels() > 1).sum() / patch_map.scored.sum() for patch_map in maps]
@@ -42,13 +43,11 @@ def test_the_labels_keep_what_is_promised(trained, negatives):
 
 def test_too_few_patients_and_no_slides_are_refused_with_what_to_do(trained, negatives, tmp_path):
     with pytest.raises(SettingsError, match="needs negative slides of 9 patients"):
-        drain(predict(trained, negatives, promise=0.05, negatives=negatives))
+        drain(predict(trained, negatives, threshold=PromiseRequest(0.05, negatives=negatives)))
     alone = tmp_path / "alone"
     shutil.copytree(trained / "student", alone)
     with pytest.raises(SettingsError, match="is of no run"):
-        drain(predict(alone, negatives, promise=0.05))
-    with pytest.raises(SettingsError, match="Only one of them"):
-        drain(predict(trained, negatives, promise=0.05, threshold=0.5))
+        drain(predict(alone, negatives, threshold=PromiseRequest(0.05)))
 
 
 def test_slides_that_were_learnt_from_promise_nothing(trained, negatives):
@@ -56,7 +55,7 @@ def test_slides_that_were_learnt_from_promise_nothing(trained, negatives):
     notices = []
     show = lambda event: notices.append(str(event)) if isinstance(event, Notice) else None  # noqa: E731
     with pytest.raises(SettingsError, match="needs negative slides"):
-        drain(predict(trained, negatives, promise=0.05, negatives=cohort), show)
+        drain(predict(trained, negatives, threshold=PromiseRequest(0.05, negatives=cohort)), show)
     assert any("left out of the promise" in line for line in notices)
 
 

@@ -2,12 +2,13 @@ import pytest
 
 from napari_distill2label.core.errors import CohortError
 from napari_distill2label.core.events import ItemFailed
+from napari_distill2label.core.inputs import Inputs
 from napari_distill2label.core.notices import Notice
 from napari_distill2label.store.bundle import load_bundle
 from napari_distill2label.store.cohort import Cohort
 from napari_distill2label.workflow.commands.predict import predict
 from napari_distill2label.workflow.commands.train import train
-from napari_distill2label.workflow.scale import require_mpp, slides_without_mpp
+from napari_distill2label.workflow.scale import require_mpp, slides_without_mpp, with_mpp
 
 
 def test_only_slides_that_nobody_gives_a_scale_are_asked_for(slides, png, tmp_path, collect, cohort_of):
@@ -18,7 +19,7 @@ def test_only_slides_that_nobody_gives_a_scale_are_asked_for(slides, png, tmp_pa
     )
     rows = Cohort.read(table)
     assert collect(slides_without_mpp(rows))[1] == ["b"]
-    assert collect(slides_without_mpp(rows, 0.5))[1] == []
+    assert collect(slides_without_mpp(with_mpp(rows, 0.5)))[1] == []
     assert collect(require_mpp(rows, None))[0] == []
     with pytest.raises(CohortError, match=r"^1 slide has no pixel size, .* at 0\.5 µm/px: b\. "):
         collect(require_mpp(rows, 0.5))
@@ -53,5 +54,5 @@ def test_a_scale_that_a_user_gives_is_marked_in_model_card_and_map(png, slides, 
     assert "0.5 µm/px (assumed for 4 slides: a user gave it, not their file)" in (bundle / "card.md").read_text("utf-8")
     _, maps = collect(predict(run, [slides[0]]))
     assert [patch_map.mpp_from_user for patch_map in maps] == [False]
-    _, maps = collect(predict(run, [bare[0][1]], mpp=0.5))
+    _, maps = collect(predict(run, [bare[0][1]], inputs=Inputs(mpp=0.5)))
     assert [patch_map.mpp_from_user for patch_map in maps] == [True]

@@ -5,25 +5,26 @@ from pathlib import Path
 import pytest
 
 from napari_distill2label.core.errors import SlideError
+from napari_distill2label.core.inputs import TissueRegions
 from napari_distill2label.workflow.tissue_regions import regions_of
 
 
 def test_regions_are_a_file_or_a_folder_of_them(tmp_path):
     assert regions_of("a", None) is None
-    assert regions_of("a", tmp_path / "any.geojson") == tmp_path / "any.geojson"
+    assert regions_of("a", TissueRegions(tmp_path / "any.geojson")) == tmp_path / "any.geojson"
     (tmp_path / "a.geojson").touch()
-    assert regions_of("a", tmp_path) == tmp_path / "a.geojson"
+    assert regions_of("a", TissueRegions(tmp_path)) == tmp_path / "a.geojson"
     for slide_id in ("b", "../a"):
         with pytest.raises(SlideError, match=r"no such file: the folder of regions has none for the slide"):
-            regions_of(slide_id, tmp_path)
-    assert Path(regions_of("a", str(tmp_path))).is_file()
+            regions_of(slide_id, TissueRegions(tmp_path))
+    assert Path(regions_of("a", TissueRegions(str(tmp_path)))).is_file()
 
 
 def test_a_folder_of_regions_may_hold_compressed_files(tmp_path):
     packed = tmp_path / "a.geojson.gz"
     packed.touch()
-    assert regions_of("a", tmp_path) == packed
+    assert regions_of("a", TissueRegions(tmp_path)) == packed
     (tmp_path / "a.geojson").touch()
-    assert regions_of("a", tmp_path) == tmp_path / "a.geojson"
+    assert regions_of("a", TissueRegions(tmp_path)) == tmp_path / "a.geojson"
     with pytest.raises(SlideError, match=r"b\.geojson: no such file"):
-        regions_of("b", tmp_path)
+        regions_of("b", TissueRegions(tmp_path))

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...core.errors import SettingsError
-from ...slides.discovery import PathLike
+from ...core.inputs import Compute, Inputs
+from ...core.paths import PathLike
 from ..project.loaded_model import metrics_frame
 from ..project.project import Project
 from ..project.training_choices import TrainingChoices
@@ -61,18 +62,15 @@ class EvaluateActions:
         self,
         truth: PathLike,
         *,
-        centres: PathLike | None = None,
         split: str = "test",
         missing_truth: str = "negative",
-        coverage: float = 0.5,
-        label_map: Mapping[str, str] | None = None,
-        device: str | None = None,
-        encoder: PathLike | None = None,
-        features: PathLike | None = None,
-        trust: bool = False,
+        inputs: Inputs = Inputs(),
+        compute: Compute | None = None,
         wait: bool = True,
     ) -> "pd.DataFrame | Job":
         """Compare every model of the run with the truth: a table with a row per model and level.
+
+        `compute` None: on the device of the panel.
 
         Columns: model, level (bag, instance, …), accuracy, f1, auroc, auprc, prevalence, ece, n; see
         `napari_distill2label.evaluate`.
@@ -80,16 +78,15 @@ class EvaluateActions:
         model = self._project.model
         if model is None or not model.is_run:
             raise SettingsError("Train first, or load a run: what is evaluated is a run's models.")
-        cohort, device = self._project.cohort, device or self._choices.settings.device
-        how = {
-            "centres": centres, "split": split, "missing_truth": missing_truth, "coverage": coverage,
-            "label_map": label_map, "encoder": encoder, "features": features,
-        }  # fmt: skip
+        cohort, compute = self._project.cohort, compute or Compute(self._choices.settings.device)
 
         def work() -> Work:
             from ...workflow.commands.evaluate import evaluate
 
-            return then(evaluate(model.path, cohort, truth, device=device, trust=trust, **how), metrics_frame)
+            work = evaluate(
+                model.path, cohort, truth, split=split, missing_truth=missing_truth, inputs=inputs, compute=compute
+            )
+            return then(work, metrics_frame)
 
         return self._jobs.run("evaluate", "Evaluating", work, wait=wait)
 

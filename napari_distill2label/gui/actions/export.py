@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ...core.errors import OutputError, SettingsError
-from ...slides.discovery import PathLike
+from ...core.paths import PathLike
 from ..project.project import Project
 from ..runner.jobs import Failure, Job, JobQueue, RetryOffer, Work
 from . import requirements

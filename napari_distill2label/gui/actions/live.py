@@ -13,9 +13,10 @@ from psygnal import Signal
 
 from ...core.errors import SettingsError
 from ...core.events import Event, ItemDone
+from ...core.inputs import Inputs
+from ...core.paths import PathLike
 from ...core.presets import live_settings
 from ...core.progress import training_parts
-from ...slides.discovery import PathLike
 from ..project.corrections import Corrections
 from ..project.project import LIVE as NETWORK
 from ..project.project import Project
@@ -111,7 +112,7 @@ class LiveTraining:
             return Requirement("Add slides first.", 1)
         if self.feature_folder is None:
             return Requirement(NO_FEATURES, 2)
-        return requirements.train(self._project, self._choices, features=self.feature_folder)
+        return requirements.train(self._project, self._choices, Inputs(features=self.feature_folder))
 
     @property
     def feature_folder(self) -> Path | None:

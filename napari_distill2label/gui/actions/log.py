@@ -5,7 +5,8 @@ present model on: its training (into another folder, since a run's is never writ
 was exported.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import replace
 from functools import wraps
 from inspect import signature
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 from psygnal import Signal
 
 from ...core.classes import RGB, palette
+from ...core.inputs import Compute, Inputs
 from ...workflow import script_writer
 from ...workflow.script_writer import Action, Exported, Predicted, Trained
 from ..project.project import Project, network_of
@@ -21,19 +23,6 @@ from ..project.tissue import Tissue
 from ..project.training_choices import TrainingChoices
 from ..runner.jobs import Done, Job, JobQueue
 
-# Arguments of the action predict that the command line calls the same.
-OPTIONS = (
-    "centres",
-    "tissue",
-    "mpp",
-    "dense_stride",
-    "encoder",
-    "precision",
-    "allow_non_brightfield",
-    "features",
-    "trust",
-    "device",
-)
 NOTHING = "Nothing has been trained, predicted or exported yet."
 
 
@@ -93,27 +82,25 @@ class ActionLog:
     def _trained(self, asked: dict[str, Any], value: Any) -> None:
         run = value[0] if isinstance(value, tuple) else value
         encoder = run.config.encoder
-        trust = asked.get("trust") or (encoder is not None and self._choices.trusts(encoder.path))
-        self.add(Trained(Path(run.folder).absolute(), run.config, bool(trust)))
+        trusted = asked["inputs"].encoder.trusted or (encoder is not None and self._choices.trusts(encoder.path))
+        self.add(Trained(Path(run.folder).absolute(), run.config, trusted))
 
     def _predicted(self, asked: dict[str, Any], maps: Any) -> None:
         project = self._project
         if not maps or project.model is None:
             return
-        device = asked.get("device") or self._choices.settings.device
-        options = {name: value for name, value in asked.items() if name in OPTIONS and value not in (None, False)}
-        options |= {} if device == "auto" else {"device": device}
-        if options.get("precision") == "float32":
-            del options["precision"]
-        if "tissue" not in options and (used := self._tissue.in_use()):
-            options["tissue"] = used
+        inputs: Inputs = asked["inputs"]
+        inputs = replace(inputs, tissue=inputs.tissue or self._tissue.in_use()).absolute()
+        compute = asked["compute"] or Compute(self._choices.settings.device)
         done = {patch_map.slide_id for patch_map in maps}
         self.add(
             Predicted(
                 project.model.path.absolute(),
                 network_of(maps[0]),
                 tuple(row for row in project.cohort if row.slide_id in done),
-                tuple((name, plain(value)) for name, value in options.items()),
+                asked["dense_stride"],
+                inputs,
+                replace(compute, workers=None, scheduler=None),  # they were of this moment
             )
         )
 
@@ -164,10 +151,3 @@ def recorded(action: Callable[..., Any]) -> Callable[..., Any]:
         return value
 
     return done
-
-
-def plain(value: Any) -> Any:
-    """Paths as text, in a mapping of them too (of slides to the masks of their tissue)."""
-    if isinstance(value, Mapping):
-        return {key: plain(each) for key, each in value.items()}
-    return str(Path(value).absolute()) if isinstance(value, Path) else value

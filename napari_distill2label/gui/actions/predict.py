@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...core.errors import Distill2LabelError, SettingsError
-from ...slides.discovery import PathLike
+from ...core.inputs import Compute, Inputs
+from ...core.paths import PathLike
 from ..canvas.canvas import Canvas
 from ..project.corrections import Corrections
 from ..project.loaded_model import LoadedModel, opened
@@ -25,7 +27,6 @@ from .train import slide_parts
 
 if TYPE_CHECKING:
     from ...store.maps.patch_map import PatchMap
-    from ...workflow.tissue_regions import Tissue as TissueFiles
 
 
 class PredictActions:
@@ -109,23 +110,17 @@ class PredictActions:
         slides: str | Iterable[str] | None = None,
         *,
         network: str | None = None,
-        centres: PathLike | None = None,
-        tissue: "TissueFiles | None" = None,
         dense_stride: int | None = None,
-        device: str | None = None,
-        encoder: PathLike | None = None,
-        precision: str = "float32",
-        allow_non_brightfield: bool = False,
-        workers: int | None = None,
-        scheduler: str | None = None,
-        features: PathLike | None = None,
-        trust: bool = False,
+        inputs: Inputs = Inputs(),
+        compute: Compute | None = None,
         wait: bool = True,
     ) -> "list[PatchMap] | Job":
         """Label the patches of slides (ids; None: all); see `napari_distill2label.predict`.
 
         The model is the session's; after a training or loading that has not ended yet, it is the one that comes of it.
-        What a run's model says is kept in the run's `predictions/`. `wait` False: return the `Job`.
+        What a run's model says is kept in the run's `predictions/`. Without regions of tissue, the masks in use count;
+        an encoder that the user trusts is trusted. `compute` None: on the device of the panel. `wait` False: return the
+        `Job`.
         """
         project, choices, before = self._project, self._choices, self._jobs.coming("train", "load")
         if missing := requirements.predict(project, before is not None):
@@ -135,14 +130,10 @@ class PredictActions:
         ids = [row.slide_id for row in project.cohort] if slides is None else slides
         ids = [ids] if isinstance(ids, str) else list(ids)
         cohort, threshold = project.cohort.with_slides(project.row(slide_id) for slide_id in ids), project.threshold
-        tissue = self._tissue.in_use() if tissue is None else tissue
-        device = device or choices.settings.device
+        if inputs.tissue is None:
+            inputs = replace(inputs, tissue=self._tissue.in_use())
+        compute = compute or Compute(choices.settings.device)
         chosen: dict[str, Any] = {}
-        how = {
-            "centres": centres, "tissue": tissue, "dense_stride": dense_stride, "encoder": encoder,
-            "precision": precision, "allow_non_brightfield": allow_non_brightfield, "workers": workers,
-            "scheduler": scheduler, "features": features, "trust": trust,
-        }  # fmt: skip
 
         def prepare() -> None:
             if before is not None and before.state == "cancelled":
@@ -153,8 +144,8 @@ class PredictActions:
                 project.choose_network(network)
             model = project.model
             own = project.network if project.network in model.networks else model.networks[-1]  # not `live`
-            chosen.update(model=model, network=own)
-            how["trust"] = trust or choices.trusts(encoder or model.encoder)
+            encoder = choices.with_trust(inputs.encoder, model.encoder)
+            chosen.update(model=model, network=own, inputs=replace(inputs, encoder=encoder))
             project.forgive(ids)
 
         def work() -> Work:
@@ -163,14 +154,18 @@ class PredictActions:
             model, own = chosen["model"], chosen["network"]
             # A run keeps patch maps itself; those of a bundle stay in memory until they are exported.
             return self._canvas.predictions.with_live_view(predict(
-                model.path, cohort, model.path if model.is_run else None, network=own, threshold=threshold, formats=(),
-                device=device, **how,
+                model.path, cohort, model.path if model.is_run else None, network=own, threshold=threshold,
+                dense_stride=dense_stride, formats=(), inputs=chosen["inputs"], compute=compute,
             ))  # fmt: skip
 
         def retry(outcome: Failure) -> RetryOffer:
-            on = "cpu" if outcome.out_of_memory and is_accelerator(device) else device
-            text = "Try again on the processor (CPU)" if on != device else "Try again"
-            return RetryOffer(text, lambda: self.predict(ids, network=network, device=on, **how, wait=False))
+            on_cpu = outcome.out_of_memory and is_accelerator(compute.device)
+            again = {
+                "network": network, "dense_stride": dense_stride, "inputs": inputs,
+                "compute": replace(compute, device="cpu") if on_cpu else compute,
+            }  # fmt: skip
+            text = "Try again on the processor (CPU)" if on_cpu else "Try again"
+            return RetryOffer(text, lambda: self.predict(ids, **again, wait=False))
 
         def done(maps: "list[PatchMap]") -> str:
             return self.predicted_text(len(maps), ids)  # each map was taken as it came

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from ...core.classes import split_label
+from ...core.inputs import Inputs
 from ...core.settings import Settings
-from ...slides.discovery import PathLike
 from ..project.corrections import Corrections
 from ..project.project import Project
 from ..project.training_choices import TrainingChoices
@@ -28,10 +28,8 @@ def problem_of(requirement: Requirement | None) -> str | None:
     return None if requirement is None else requirement.problem
 
 
-def train(
-    project: Project, choices: TrainingChoices, encoder: PathLike | None = None, features: PathLike | None = None
-) -> Requirement | None:
-    """What is missing for a training (with an encoder or features other than the chosen ones); None: it can start."""
+def train(project: Project, choices: TrainingChoices, inputs: Inputs = Inputs()) -> Requirement | None:
+    """Return what is missing for a training. The chosen encoder and features count where `inputs` name none."""
     classes = project.classes
     names = [name for row in project.cohort.labelled for name in split_label(row.label)]
     if not len(project.cohort):
@@ -47,9 +45,10 @@ def train(
     settings = choices.settings
     if settings.architecture.encoder != "features":
         return None
-    if not (encoder or features or choices.encoder or choices.feature_folder):
+    is_named = bool(inputs.encoder.path or inputs.features)
+    if not (is_named or choices.encoder or choices.feature_folder):
         return Requirement(f"The kind of images {choices.preset!r} needs a frozen encoder. Choose its ONNX file.", 2)
-    return encode(choices, settings) if choices.encoder and not (encoder or features) else None
+    return encode(choices, settings) if choices.encoder and not is_named else None
 
 
 def encode(choices: TrainingChoices, settings: Settings) -> Requirement | None:

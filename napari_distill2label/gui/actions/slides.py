@@ -8,8 +8,8 @@ from typing import Any
 
 from ...core.classes import SEPARATOR, split_label
 from ...core.errors import CohortError
-from ...core.paths import is_url, slide_name
-from ...slides.discovery import PathLike, find_slides
+from ...core.paths import PathLike, is_url, slide_name
+from ...slides.discovery import find_slides
 from ...slides.scale import LIMITS
 from ...store.cohort import SPLITS, Cohort, CohortSlide
 from ..project.corrections import Corrections

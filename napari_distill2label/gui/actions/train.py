@@ -1,14 +1,16 @@
 """Training: start it, go on with it, with corrections, on a few slides first; features beforehand. No Qt."""
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...core.errors import CohortError, Distill2LabelError, SettingsError
+from ...core.inputs import Compute, Inputs
+from ...core.paths import PathLike
 from ...core.progress import Part, training_parts
 from ...core.settings import PatchSettings, Settings
 from ...mil.memory import retain_freed_memory
-from ...slides.discovery import PathLike
 from ...store.cohort import Cohort
 from ..project.corrections import Corrections
 from ..project.estimate import TimingSample
@@ -26,7 +28,6 @@ from .log import ActionLog, recorded
 
 if TYPE_CHECKING:
     from ...store.run import Run
-    from ...workflow.tissue_regions import Tissue as TissueFiles
 
 MEASURE = "estimate"  # the kind of job that measures how long a training takes
 
@@ -56,12 +57,7 @@ class TrainActions:
         settings: Settings | None = None,
         *,
         baseline: bool = False,
-        centres: PathLike | None = None,
-        encoder: PathLike | None = None,
-        corrections: PathLike | None = None,
-        features: PathLike | None = None,
-        trust: bool = False,
-        tissue: "TissueFiles | None" = None,
+        inputs: Inputs = Inputs(),
         slides: str | Iterable[str] | None = None,
         resume: bool = False,
         title: str = "Training",
@@ -75,37 +71,37 @@ class TrainActions:
             The run folder; None: a free one in `runs_folder`.
         settings
             None: those of the panel.
-        encoder, features
-            A frozen encoder's file, a folder of features; None: those of the session (`encoder`, `feature_folder`).
+        inputs
+            Without an encoder, features, or regions of tissue, those of the session count (`encoder`,
+            `feature_folder`, the masks in use).
+        slides
+            Ids of those to train on; None: all.
         wait
             False: return the `Job`.
         """
         project, choices = self._project, self._choices
-        if missing := requirements.train(project, choices, encoder, features):
+        if missing := requirements.train(project, choices, inputs):
             raise CohortError(missing.problem)
-        cohort, classes, settings = project.cohort, project.classes, settings or choices.settings_with(encoder)
+        cohort, classes = project.cohort, project.classes
+        settings = settings or choices.settings_with(inputs.encoder.path)
         if slides is not None:
             slides = [slides] if isinstance(slides, str) else list(slides)
             cohort = cohort.with_slides(project.row(slide_id) for slide_id in slides)
-        if settings.architecture.encoder == "features":
-            encoder, features = encoder or choices.encoder, features or choices.feature_folder
+        inputs = choices.complete(inputs, settings)
         out = Path(out) if out else self._runs.promise_folder()
-        if tissue is None and not resume:  # a run goes on with the masks it was started with
-            tissue = self._tissue.in_use()
+        if inputs.tissue is None and not resume:  # a run goes on with the masks it was started with
+            inputs = replace(inputs, tissue=self._tissue.in_use())
         if project.preferences().keep_freed_memory:
             retain_freed_memory()
-        how = {
-            "baseline": baseline, "centres": centres, "encoder": encoder, "corrections": corrections,
-            "features": features, "trust": trust or choices.trusts(encoder), "tissue": tissue,
-        }  # fmt: skip
-        again = {**how, "slides": slides, "title": title, "wait": False}
+        again = {"baseline": baseline, "inputs": inputs, "slides": slides, "title": title, "wait": False}
 
         def work() -> Work:
             from ...workflow.commands.train import train
 
-            return then(
-                train(cohort, out, settings, classes=classes, resume=resume, **how), lambda run: (run, of_run(run))
-            )
+            trained = train(
+                cohort, out, settings, classes=classes, baseline=baseline, inputs=inputs, resume=resume
+            )  # fmt: skip
+            return then(trained, lambda run: (run, of_run(run)))
 
         def retry(outcome: Failure) -> RetryOffer:
             text, smaller = less_memory(settings) if outcome.out_of_memory else ("Try again", settings)
@@ -118,27 +114,29 @@ class TrainActions:
 
     @recorded
     def resume(
-        self, run: "PathLike | Run", settings: Settings | None = None, *, trust: bool = False, wait: bool = True
+        self, run: "PathLike | Run", settings: Settings | None = None, *, inputs: Inputs = Inputs(), wait: bool = True
     ) -> "Run | Job":
         """Go on with a run that was stopped, after its last whole epoch, on its own slides and labels.
 
-        `settings` may differ from the run's in epochs and device; None: the run's own. `BundleError` if it is no run.
+        `settings` may differ from the run's in epochs and device; None: the run's own. Of `inputs`, encoder and
+        features may have moved. `BundleError` if it is no run.
         """
         folder = Path(getattr(run, "folder", run))
         config, cohort = self._reader.wait_for(lambda: run_at(folder))
         chosen = settings or config.settings
-        trust = trust or self._choices.trusts(config.encoder and config.encoder.path)
+        encoder = self._choices.with_trust(inputs.encoder, config.encoder and config.encoder.path)
+        inputs = replace(inputs, encoder=encoder)
 
         def work() -> Work:
             from ...workflow.commands.train import train
 
-            trained = train(cohort, folder, settings, trust=trust, resume=True)
+            trained = train(cohort, folder, settings, inputs=inputs, resume=True)
             return then(trained, lambda run: (run, of_run(run)))
 
         def retry(outcome: Failure) -> RetryOffer:
             cpu = on_cpu(chosen) if outcome.out_of_memory else None
             text, again = ("Resume on the processor (CPU)", cpu) if cpu else ("Try again", settings)
-            return RetryOffer(text, lambda: self.resume(folder, again, trust=trust, wait=False))
+            return RetryOffer(text, lambda: self.resume(folder, again, inputs=inputs, wait=False))
 
         return self._start("Training", folder, work, training_parts(chosen, config.baseline), retry, wait)
 
@@ -150,7 +148,7 @@ class TrainActions:
             path = self._corrections.save()
         except OSError as error:
             raise Distill2LabelError(f"the corrections could not be written: {error}") from None
-        return self.train(corrections=path, wait=wait)
+        return self.train(inputs=Inputs(corrections=path), wait=wait)
 
     def quick_trial(self) -> Job:
         """Train on a few slides, into a folder of its own, to see the whole way before a long training."""
@@ -163,24 +161,12 @@ class TrainActions:
         """Train on a few slides for some ten seconds, to tell how long all will take; nothing is kept."""
         project, choices = self._project, self._choices
         cohort, classes, settings = project.cohort, project.classes, choices.settings
-        on_features = settings.architecture.encoder == "features"
-        encoder = choices.encoder if on_features else None
-        features = choices.feature_folder if on_features else None
-        tissue = self._tissue.in_use()
+        inputs = choices.complete(Inputs(tissue=self._tissue.in_use()), settings)
 
         def work() -> Work:
             from ...workflow.estimate import estimate as trial
 
-            timing = yield from trial(
-                cohort,
-                settings,
-                classes=classes,
-                baseline=baseline,
-                encoder=encoder,
-                features=features,
-                trust=choices.trusts(encoder),
-                tissue=tissue,
-            )
+            timing = yield from trial(cohort, settings, classes=classes, baseline=baseline, inputs=inputs)
             return TimingSample(timing, settings, "measured just now on a few slides", is_trial=True)
 
         def done(measured: TimingSample) -> None:
@@ -190,24 +176,23 @@ class TrainActions:
 
     def extract_features(
         self,
-        encoder: PathLike | None = None,
         out: PathLike | None = None,
         grid: PatchSettings | None = None,
         *,
         formats: Sequence[str] = ("zarr",),
-        device: str | None = None,
-        trust: bool = False,
-        tissue: "TissueFiles | None" = None,
+        inputs: Inputs = Inputs(),
+        compute: Compute | None = None,
         wait: bool = True,
     ) -> "list[Path] | Job":
         """Compute the features of all slides with a frozen encoder, once; see `napari_distill2label.extract_features`.
 
-        Training, predicting and live training take them from there. `encoder` None: the session's; `out` None: a folder
-        `features` in `runs_folder`; `grid` None: that of the settings where they are on features, else the encoder's
-        own; `tissue` None: the masks in use.
+        Training, predicting and live training take them from there. Without an encoder or regions of tissue, the
+        session's encoder and the masks in use count. `out` None: a folder `features` in `runs_folder`; `grid` None:
+        that of the settings where they are on features, else the encoder's own; `compute` None: on the device of the
+        panel.
         """
         project, choices = self._project, self._choices
-        encoder = encoder or choices.encoder
+        encoder = inputs.encoder.path or choices.encoder
         if not len(project.cohort):
             raise CohortError("Add slides first.")
         if encoder is None:
@@ -216,15 +201,15 @@ class TrainActions:
         settings = choices.settings_with(encoder)
         if grid is None and settings.architecture.encoder == "features":
             grid = settings.patches  # else a training would not find its patches there
-        device, trust = device or settings.device, trust or choices.trusts(encoder)
-        tissue = self._tissue.in_use() if tissue is None else tissue
+        compute = compute or Compute(settings.device)
+        tissue = self._tissue.in_use() if inputs.tissue is None else inputs.tissue
+        encoder_in_use = choices.with_trust(replace(inputs.encoder, path=encoder))
+        inputs = replace(inputs, encoder=encoder_in_use, tissue=tissue)
 
         def work() -> Work:
             from ...workflow.commands.extract_features import extract_features
 
-            return extract_features(
-                cohort, encoder, out, grid, formats=formats, device=device, trust=trust, tissue=tissue
-            )  # fmt: skip
+            return extract_features(cohort, out, grid, formats=formats, inputs=inputs, compute=compute)
 
         table, chosen = project.cohort_path, choices.encoder
 

@@ -3,11 +3,11 @@
 from typing import TYPE_CHECKING
 
 from ...core.errors import SlideError
+from ...core.paths import PathLike
 from ...slides import registry
 
 if TYPE_CHECKING:
     from ...slides.slide import Slide
-    from ..project.project import PathLike
 
 
 def opened_slide(path: "PathLike", mpp: float | None = None) -> "Slide":

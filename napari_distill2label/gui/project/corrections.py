@@ -14,8 +14,8 @@ from psygnal import Signal
 
 from ...core.bag import UNLABELLED
 from ...core.errors import CohortError, OutputError
+from ...core.paths import PathLike
 from ...core.settings import Settings
-from ...slides.discovery import PathLike
 from ...store import corrections
 from ...store.cohort import Cohort
 from ...store.corrections import Patches, SlideCorrections

@@ -13,6 +13,7 @@ from typing import Any
 from psygnal import Signal
 
 from ...core.errors import CohortError, Distill2LabelError
+from ...core.inputs import TissueRegions
 from ...core.notices import Notice, NoticeCode
 from ...core.settings import PatchSettings
 from ...slides.tissue_mask import TissueMask
@@ -72,8 +73,8 @@ class Tissue:
             self._use = use
             self.changed.emit()
 
-    def in_use(self) -> dict[str, Path] | None:
-        """Files by slide id, for the actions' `tissue`; None where masks are not used.
+    def in_use(self) -> TissueRegions | None:
+        """Return the files by slide id. None where masks are not used.
 
         A mask without any tissue says nothing of where to look: its slide follows the rule of the settings, which is
         told.
@@ -88,7 +89,7 @@ class Tissue:
             self._project.tell(
                 f"{slide_id}: the tissue mask is empty. The tissue method of the settings is used instead."
             )
-        return files or None
+        return TissueRegions(files) if files else None
 
     @property
     def folder(self) -> Path:

@@ -1,7 +1,7 @@
 """What the next training would use: kind of images, method, single settings, encoder and features. No Qt."""
 
-import os
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from psygnal import Signal
 
 from ...core.errors import Distill2LabelError, SettingsError
-from ...core.paths import may_run_code
+from ...core.inputs import Encoder, Inputs
+from ...core.paths import PathLike, may_run_code
 from ...core.presets import build_settings
 from ...core.settings import Settings, merged, without_keys
 from ...store.project_file import SavedChoices
@@ -20,8 +21,6 @@ from .project import Project
 
 if TYPE_CHECKING:
     from ...inference.encoder import EncoderDescription
-
-PathLike = str | os.PathLike[str]
 
 
 class TrainingChoices:
@@ -135,6 +134,18 @@ class TrainingChoices:
     def trusts(self, encoder: PathLike | None) -> bool:
         """Has the user said that this very file may be opened?"""
         return encoder is not None and Path(encoder) == self.trusted
+
+    def with_trust(self, encoder: Encoder, default: PathLike | None = None) -> Encoder:
+        """Return the encoder, trusted if the user has said so of its file, or of `default` where none is named."""
+        return replace(encoder, trusted=encoder.trusted or self.trusts(encoder.path or default))
+
+    def complete(self, inputs: Inputs, settings: Settings) -> Inputs:
+        """Return the inputs of a training, with the encoder and the features of the panel where none are named."""
+        encoder, features = inputs.encoder, inputs.features
+        if settings.architecture.encoder == "features":
+            encoder = replace(encoder, path=encoder.path or self.encoder)
+            features = features or self.feature_folder
+        return replace(inputs, encoder=self.with_trust(encoder), features=features)
 
     def fitted(self, settings: Settings) -> Settings:
         """The settings with the encoder's patch side and µm/px where nobody set them, as a training has them."""

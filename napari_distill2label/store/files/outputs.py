@@ -22,13 +22,11 @@ from filelock import FileLock, Timeout
 
 from ...core.errors import FolderInUseError, OutputError
 from ...core.messages import Remedy
-from ...core.paths import RECORD, is_url
+from ...core.paths import RECORD, PathLike, is_url
 from .atomic import atomic_path, clear_leftovers, sync_open
 from .lock import describe_holder, make_folder, remove_empty, write_holder
 from .own_groups import is_own_group
 from .safe_names import folded
-
-PathLike = str | os.PathLike[str]
 
 HEADER = {"napari-distill2label": "files written here", "version": 1}
 MAX_RECORD_BYTES = 2**26  # of a record that is read

@@ -15,10 +15,10 @@ from ...core.events import Event, Progress, Task
 from ...core.label_map import COVERAGE
 from ...core.metrics import Metrics, binary_metrics, positive_score
 from ...core.notices import Notice
+from ...core.paths import PathLike
 from ...store.maps.labels import labels_of
 from ...store.maps.patch_map import PatchMap
 from ..ground_truth import TruePatches, read_truth
-from ..slide_reader import PathLike
 
 CURVE_POINTS = 500  # of the ROC curve that is returned: more cannot be seen
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ...core.events import Event
 from ...core.metrics import Metrics
+from ...core.paths import PathLike
 from ...core.presets import build_settings
 from ...exporters.formats import files_of_map, names_of_files
 from ...slides.synthetic import write_cohort
@@ -15,7 +16,6 @@ from ...store.cohort import Cohort
 from ...store.files.atomic import scratch_folder, write_json
 from ...store.files.outputs import Outputs
 from ...store.run import Run
-from ..slide_reader import PathLike
 from .evaluate import evaluate, metrics_table
 from .predict import DEFAULT_FORMATS, predict
 from .train import train

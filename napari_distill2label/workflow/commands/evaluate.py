@@ -1,6 +1,6 @@
 """`evaluate`: compare every network of a run with the ground truth. The run is not changed."""
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -8,17 +8,18 @@ import numpy as np
 from ...core.bag import UNLABELLED
 from ...core.errors import BundleError, CohortError, SettingsError, SlideError
 from ...core.events import Event, ItemFailed, Progress, Task
+from ...core.inputs import Compute, Inputs
 from ...core.label_map import COVERAGE
 from ...core.messages import Remedy
 from ...core.metrics import Metrics, binary_metrics, mean_metrics, positive_score
 from ...core.notices import Notice, NoticeCode, trained_on
+from ...core.paths import PathLike
 from ...store.bundle import DEFAULT_THRESHOLD
 from ...store.cohort import Cohort, CohortSlide
 from ...store.learnt import LearntSlides
 from ...store.maps.patch_map import PatchMap
 from ...store.run import Run
 from ..ground_truth import TruePatches, read_truth
-from ..slide_reader import PathLike
 from .predict import find_model, predict
 
 
@@ -90,15 +91,10 @@ def evaluate(
     cohort: Cohort,
     truth: PathLike,
     *,
-    centres: PathLike | None = None,
     split: str = "test",
     missing_truth: str = "negative",
-    coverage: float = COVERAGE,
-    label_map: Mapping[str, str] | None = None,
-    device: str = "auto",
-    encoder: PathLike | None = None,
-    features: PathLike | None = None,
-    trust: bool = False,
+    inputs: Inputs = Inputs(),
+    compute: Compute = Compute(),
 ) -> Generator[Event, None, dict[str, dict[str, Metrics]]]:
     """Return the metrics of every network of a run: `{network: {level: {metric: value}}}`.
 
@@ -120,13 +116,8 @@ def evaluate(
     missing_truth
         Patches of a grid on which nothing is marked: "negative", or "ignore". (Centres without a truth point and
         unknown pixels of a mask are always ignored.)
-    coverage
-        Share of a patch that an area must cover to give the patch its class.
-    label_map
-        Class of each label of the truth that is no class of the model: {"Tumor": "tumour", "artefact": ""}; '' leaves
-        a label out, the key "*" stands for all others.
-    encoder, features, trust
-        As for `predict`.
+    inputs, compute
+        As for `predict`. `label_map` and `coverage` are of the ground truth.
     """
     if split not in ("test", "all") or missing_truth not in ("negative", "ignore"):
         raise SettingsError("evaluate: split is 'test' or 'all', missing_truth is 'negative' or 'ignore'")
@@ -135,26 +126,18 @@ def evaluate(
         raise BundleError("The run has no trained model yet.", file=run.folder, remedy=Remedy("resume"))
     yield from cohort.notices
     rows = yield from _rows(run, cohort, split)
-    known = read_truth(truth, label_map, coverage)
+    known = read_truth(truth, inputs.label_map, COVERAGE if inputs.coverage is None else inputs.coverage)
     left_out = len(cohort.labelled) - len(rows)
     cohort = Cohort(tuple(rows), run.config.classes)
     for row in rows:
         cohort.indices(row)  # raises for an unknown label before any work is done
-    complete = centres is None and missing_truth == "negative"
-    patches = TruePatches(known, truth, cohort.classes, complete, label_map)
+    complete = inputs.centres is None and missing_truth == "negative"
+    patches = TruePatches(known, truth, cohort.classes, complete, inputs.label_map)
     yield from patches.check([row.slide_id for row in rows], "slides to evaluate")
     metrics = {}
     for network in run.models:
-        bundle = find_model(run, network, device)
-        work = predict(
-            bundle,
-            Cohort(tuple(rows)),
-            centres=centres,
-            device=device,
-            encoder=encoder,
-            features=features,
-            trust=trust,
-        )
+        bundle = find_model(run, network, compute.device)
+        work = predict(bundle, Cohort(tuple(rows)), inputs=inputs, compute=compute)
         maps = yield from _without_repeats(work, first=network == run.models[0])
         if not maps:
             raise SlideError("none of the slides could be evaluated")

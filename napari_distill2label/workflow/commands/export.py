@@ -12,6 +12,7 @@ from ...core.classes import RGB
 from ...core.errors import BundleError, OutputError, SlideError
 from ...core.events import Event, ItemDone, ItemFailed, Progress, Task
 from ...core.label_map import COVERAGE
+from ...core.paths import PathLike
 from ...exporters.formats import files_of_map, format_names, names_of_files, write
 from ...slides.registry import may_have_canvas, open_slide
 from ...store.bundle import NETWORKS
@@ -19,7 +20,6 @@ from ...store.files.outputs import Outputs
 from ...store.maps.patch_map import PatchMap, read_header
 from ...store.run import Run
 from ..corrections import Corrections
-from ..slide_reader import PathLike
 from .predict import DEFAULT_FORMATS, check_threshold
 
 

@@ -2,15 +2,17 @@
 
 import shutil
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ...core.errors import OutputError, SettingsError, SlideError
 from ...core.events import Event, ItemDone, ItemFailed
 from ...core.geometry import PatchGrid, PatchPoints
+from ...core.inputs import Compute, Inputs
+from ...core.messages import Remedy
+from ...core.paths import PathLike
 from ...core.settings import PatchSettings
 from ...inference.encoder import FrozenEncoder
-from ...slides.patches import iter_place_patches
-from ...slides.registry import open_slide
 from ...slides.slide import Slide
 from ...store.cohort import Cohort
 from ...store.files.outputs import Outputs
@@ -21,21 +23,20 @@ from ...store.maps.hdf5_geometry import Frame
 from ..feature_store import UNFINISHED, FeatureStore, fitted_grid
 from ..input_files import input_files
 from ..os_errors import describe_os_error
-from ..tissue_regions import Tissue, regions_of
+from ..scale import with_mpp
+from ..slide_reader import SlideReader
 
 FORMATS = ("zarr", "h5")
 
 
 def extract_features(
     cohort: Cohort,
-    encoder: str | Path,
-    out: str | Path,
+    out: PathLike,
     grid: PatchSettings | None = None,
     *,
     formats: Sequence[str] = ("zarr",),
-    device: str = "auto",
-    trust: bool = False,
-    tissue: Tissue | None = None,
+    inputs: Inputs,
+    compute: Compute = Compute(),
     overwrite: bool = False,
 ) -> Generator[Event, None, list[Path]]:
     """Write the features of every patch of every slide to `out`. Return the files, in the first of `formats`.
@@ -47,10 +48,10 @@ def extract_features(
     formats
         "zarr": `<slide_id>.zarr`, filled block by block. "h5": `<slide_id>.h5` as CLAM and TRIDENT keep them. Training
         and predicting read either.
-    device, trust
-        As for `inference.encoder.FrozenEncoder`.
-    tissue
-        Regions to take patches from: see `predict`.
+    inputs
+        Of these: encoder, which is needed; centres, tissue, mpp, allow_non_brightfield.
+    compute
+        Of this: device.
     overwrite
         Replace HDF5 files in `out` that this program did not write, or that were changed since. Zarr groups of others
         are never replaced. Without it `OutputError` names what is in the way before anything is done.
@@ -63,22 +64,26 @@ def extract_features(
         )
     if "h5" in formats:
         check_h5py(Path(out))
-    frozen = FrozenEncoder(encoder, device, trust)
+    if inputs.encoder.path is None:
+        raise SettingsError("A frozen encoder is needed.", remedy=Remedy("choose", "inputs.encoder"))
+    frozen = FrozenEncoder(inputs.encoder.path, compute.device, inputs.encoder.trusted)
     grid = fitted_grid(grid or PatchSettings(tissue="otsu"), frozen)
     names = {slide_id: name for (slide_id,), name in safe_names((row.slide_id,) for row in cohort).items()}
     source = FeatureStore(Path(out), Path(out), frozen, names=names)
+    reader = SlideReader(grid, replace(inputs, corrections=None), source)
+    cohort = with_mpp(cohort, inputs.mpp)
     cohort.check_found()
     written = []
     yield from cohort.notices
-    with Outputs(input_files(cohort, tissue, encoder), overwrite, "computing features") as outputs:
+    with Outputs(input_files(cohort, inputs), overwrite, "computing features") as outputs:
         ends = formats if "zarr" in formats else (*formats, f"{UNFINISHED}.zarr")
         outputs.claim(Path(out) / f"{name}.{end}" for name in names.values() for end in ends)
         for row in cohort:
             path = Path(out) / f"{names[row.slide_id]}.{formats[0]}"
             try:
-                with open_slide(row.path, row.mpp) as slide:
+                with reader.open(row) as slide:
                     yield from (notice.about(row.slide_id) for notice in slide.notices)
-                    patches = yield from iter_place_patches(slide, grid, regions=regions_of(row.slide_id, tissue))
+                    patches = yield from reader.place(row, slide)
                     yield from _extract_slide(row.slide_id, slide, patches, source, formats, outputs)
             except (SlideError, OutputError) as error:
                 yield ItemFailed(row.slide_id, error)

@@ -5,34 +5,36 @@ from collections import deque
 from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ...core.errors import BundleError, OutputError, SettingsError, SlideError
 from ...core.events import Event, ItemDone, ItemFailed, Progress, Task
+from ...core.geometry import PatchGrid
+from ...core.inputs import Compute, Inputs
 from ...core.messages import Remedy
 from ...core.notices import Notice, NoticeCode
+from ...core.paths import PathLike
 from ...core.settings import PatchSettings
 from ...exporters.formats import files_of_map, format_names, names_of_files, write
 from ...inference.classifier import open_classifier
 from ...inference.cluster import Cluster, is_open
+from ...inference.dense import dense_grid
 from ...inference.specs import ModelSpec
 from ...mil.device import choose_device, compute_dtype
-from ...slides.scale import LIMITS
 from ...store.bundle import NETWORKS, Bundle, is_bundle, load_bundle
 from ...store.cohort import Cohort, CohortSlide
 from ...store.files.outputs import Outputs
 from ...store.maps.patch_map import PatchMap
 from ...store.run import Run
-from ...store.tables.points import read_points
 from ..feature_store import feature_store_for
 from ..input_files import files_of_model, input_files
 from ..os_errors import describe_os_error
-from ..promise import promised_threshold
-from ..scale import notice_missing_mpp
+from ..promise import PromiseRequest, promised_threshold
+from ..scale import notice_missing_mpp, with_mpp
 from ..slide_predictor import SlidePredictor, place_of
-from ..slide_reader import PathLike
-from ..tissue_regions import Tissue
+from ..slide_reader import SlideReader
 
 DEFAULT_FORMATS = ("ome-tiff", "geojson", "csv", "png")
 SLIDES_AT_ONCE = 8  # on a cluster
@@ -74,23 +76,11 @@ def predict(
     out: PathLike | None = None,
     *,
     network: str | None = None,
-    threshold: float | None = None,
-    promise: float | None = None,
-    risk: float = 0.1,
-    negatives: Cohort | None = None,
-    mpp: float | None = None,
-    centres: PathLike | None = None,
-    tissue: Tissue | None = None,
+    threshold: float | PromiseRequest | None = None,
     dense_stride: int | None = None,
     formats: Sequence[str] = DEFAULT_FORMATS,
-    device: str = "auto",
-    encoder: PathLike | None = None,
-    precision: str = "float32",
-    allow_non_brightfield: bool = False,
-    workers: int | None = None,
-    scheduler: str | None = None,
-    features: PathLike | None = None,
-    trust: bool = False,
+    inputs: Inputs = Inputs(),
+    compute: Compute = Compute(),
     overwrite: bool = False,
 ) -> Generator[Event, None, list[PatchMap]]:
     """Label the patches of `slides`.
@@ -104,35 +94,16 @@ def predict(
         `predictions/` if the model is of a run that can be written to, else in `out`.
     threshold
         Lowest probability at which a patch is labelled with a class. None: the model's own (`Calibration.threshold`),
-        or 0.5 of a model without one.
-    promise, risk, negatives
-        Instead of a threshold: on a new negative slide at most the share `promise` of the patches is called, with
-        probability 1 − `risk` (`core.promise`). That rests on `negatives`, slides of known label that the model has not
-        learnt from; None: those of the run's test split. `SettingsError` if there are too few.
-    mpp
-        Pixel size of the slides in µm/px; overrides their files.
-    centres, tissue
-        CSV or GeoJSON of points to centre patches on; GeoJSON of regions outside of which nothing is scored, or a
-        folder with `<slide_id>.geojson` for each slide, or a mapping of some slides' ids to files.
+        or 0.5 of a model without one. A `PromiseRequest`: the one that keeps a promise on negative slides;
+        `SettingsError` if there are too few of them.
     dense_stride
         Score a position every so many pixels of the model, in one fully convolutional pass over the slide instead of
-        patch by patch. Not for models of a frozen encoder's features, nor with `centres`.
-    encoder
-        File of the frozen encoder, if it has moved since training.
-    precision
-        "float32", or "bfloat16" (a network half again as fast where the processor computes in it): then
-        probabilities differ by up to .01, and labels of patches that near to the threshold may too. "auto": bfloat16
-        where the processor computes in it.
-    allow_non_brightfield
-        Also accept images that are not brightfield (fluorescence).
-    workers, scheduler
-        Number of processes of this machine, or address of a dask scheduler (`tls://…`, `tcp://…`) whose workers find
-        model and slides under the same paths. The results are the same.
-    features
-        Folder of features, for a model of features. Existing features are not computed again, new ones are saved there.
-        None: the folder that training used. Slides with features need no file.
-    trust
-        Whether an encoder's file may be opened that can hold a program (TorchScript).
+        patch by patch. Not for models of a frozen encoder's features, nor with centres.
+    inputs
+        Of these: centres, tissue, mpp, allow_non_brightfield; and of a model of features: encoder (if its file has
+        moved since training), features (None: the folder that training used; slides with features need no file).
+    compute
+        The results are the same with any number of workers.
     overwrite
         Replace files in `out` that this program did not write, or that were changed since. Without it `OutputError`
         names them before anything is done. Files that are read are never replaced.
@@ -141,80 +112,62 @@ def predict(
     can be read of it is scored and written. An interrupted prediction of the same slide by the same model resumes.
     """
     formats = format_names(formats)
-    if threshold is not None:
+    promise = threshold if isinstance(threshold, PromiseRequest) else None
+    if threshold is not None and promise is None:
         check_threshold(threshold)
-    if promise is not None and threshold is not None:
-        raise SettingsError(
-            "A promise chooses the threshold, and a threshold is given. Only one of them can be used.",
-            remedy=Remedy("clear", "threshold", alternative=Remedy("clear", "promise")),
-        )
-    if mpp is not None and not LIMITS[0] <= mpp <= LIMITS[1]:
-        raise SettingsError(
-            f"No slide has {mpp:g} µm/px. Give a number from {LIMITS[0]:g} to {LIMITS[1]:g}.", field="inputs.mpp"
-        )
-    if workers is not None and scheduler is not None:
+    if compute.workers is not None and compute.scheduler is not None:
         raise SettingsError(
             "Workers are started here, and a scheduler has workers of its own. Only one of them can be used.",
             remedy=Remedy("clear", "compute.workers", alternative=Remedy("clear", "compute.scheduler")),
         )
-    if dense_stride is not None and centres is not None:
+    if dense_stride is not None and inputs.centres is not None:
         raise SettingsError(
             "A dense map scores every position, and centres are some points. Only one of them can be used.",
             remedy=Remedy("clear", "dense_stride", alternative=Remedy("clear", "inputs.centres")),
         )
-    bundle = find_model(model, network, device)
-    threshold = bundle.threshold if threshold is None else threshold
+    cohort = with_mpp(slides if isinstance(slides, Cohort) else Cohort.of_files(slides), inputs.mpp)
+    bundle = find_model(model, network, compute.device)
     model_spec = ModelSpec(
         str(Path(bundle.path).absolute()),
         bundle.config.weights_sha256,
-        device,
-        str(compute_dtype(precision, bundle.model.device)).removeprefix("torch."),
-        None if encoder is None else str(Path(encoder).absolute()),
+        compute.device,
+        str(compute_dtype(compute.precision, bundle.model.device)).removeprefix("torch."),
+        inputs.encoder.absolute(),
         dense_stride is not None,
-        trust,
     )
-    points = None if centres is None else read_points(centres)
-    cohort = slides if isinstance(slides, Cohort) else Cohort.of_files(slides)
+    reader = SlideReader(
+        _grid_of(bundle, dense_stride),
+        replace(inputs, corrections=None),  # they are applied when maps are exported
+        make_grid=PatchGrid.over if dense_stride is None else dense_grid,
+    )
     if bundle.config.encoder is None:
         cohort.check_found()
     yield from cohort.notices
-    grid = _grid_of(bundle, dense_stride)
     findings = bundle.config.classes[1:] if bundle.config.architecture.multi_label else ()
     names = names_of_files({row.slide_id: (row.slide_id, findings) for row in cohort})
     maps: dict[int, PatchMap] = {}
     with ExitStack() as stack:
-        read = (*files_of_model(bundle.path), *input_files(cohort, tissue, centres, encoder))
+        read = (*files_of_model(bundle.path), *input_files(cohort, inputs))
         outputs = stack.enter_context(Outputs(read, overwrite, "predicting"))
         if out is not None:
             outputs.claim(file for row in cohort for file in files_of_map(out, formats, names[row.slide_id]))
         keep = yield from _claim_maps(outputs, bundle, cohort, out)
-        yield from notice_missing_mpp(cohort, grid.mpp, mpp)
-        classifier = open_classifier(bundle, encoder, device, trust, features is not None)
-        source = feature_store_for(classifier, features, keep)
-        cluster = None
-        if workers is not None or scheduler is not None:
-            cluster = Cluster(model_spec, workers, scheduler)
-            stack.callback(cluster.stop)
-            yield from _start(cluster)
-            if scheduler is not None and is_open(scheduler):
-                yield Notice(NoticeCode.OPEN_SCHEDULER, {"scheduler": scheduler})
-            if not cluster.threads:
-                yield Notice(NoticeCode.NO_WORKERS, {"scheduler": scheduler})
-        mapper = SlidePredictor(
-            classifier, model_spec, grid, points, tissue, threshold, allow_non_brightfield, cluster, source
-        )
-
+        yield from notice_missing_mpp(cohort, reader.grid.mpp)
+        classifier = open_classifier(bundle, inputs.encoder, compute.device, inputs.features is not None)
+        reader.features = feature_store_for(classifier, inputs.features, keep)
+        cluster = yield from _cluster(model_spec, compute, stack)
+        label_from = bundle.threshold if threshold is None or promise is not None else threshold
+        predictor = SlidePredictor(classifier, model_spec, reader, label_from, cluster)
         if promise is not None:
-            promised = yield from promised_threshold(mapper, bundle, negatives, promise, risk)
-            mapper.threshold = threshold = promised.threshold
+            predictor.threshold = (yield from promised_threshold(predictor, bundle, promise)).threshold
 
         def one(index: int, row: CohortSlide) -> Generator[Event, None, None]:
             try:
-                maps[index] = patch_map = yield from mapper.map(row, mpp, keep)
+                maps[index] = patch_map = yield from predictor.map(row, keep)
                 if out is not None:
-                    with mapper.open(row, mpp) if allow_non_brightfield else nullcontext() as slide:
+                    with reader.open(row) if inputs.allow_non_brightfield else nullcontext() as slide:
                         own = {"names": names[row.slide_id], "writing": outputs.writing}
-                        write(patch_map, out, formats, threshold, slide=slide, **own)
+                        write(patch_map, out, formats, predictor.threshold, slide=slide, **own)
             except (BundleError, SlideError, OutputError) as error:
                 yield ItemFailed(row.slide_id, error)
             except OSError as error:
@@ -227,13 +180,22 @@ def predict(
     return [maps[index] for index in sorted(maps)]
 
 
-def _start(cluster: Cluster) -> Generator[Progress, None, None]:
-    """Start the cluster in a thread: its processes need seconds to start."""
-    with ThreadPoolExecutor(1) as pool:
+def _cluster(model_spec: ModelSpec, compute: Compute, stack: ExitStack) -> Generator[Event, None, Cluster | None]:
+    """Start the workers, until `stack` is left. None: threads of this process compute."""
+    if compute.workers is None and compute.scheduler is None:
+        return None
+    cluster = Cluster(model_spec, compute.workers, compute.scheduler)
+    stack.callback(cluster.stop)
+    with ThreadPoolExecutor(1) as pool:  # its processes need seconds to start
         starting = pool.submit(cluster.start)
         while not wait([starting], timeout=0.1).done:
             yield Progress(Task.START_WORKERS)
     starting.result()
+    if compute.scheduler is not None and is_open(compute.scheduler):
+        yield Notice(NoticeCode.OPEN_SCHEDULER, {"scheduler": compute.scheduler})
+    if not cluster.threads:
+        yield Notice(NoticeCode.NO_WORKERS, {"scheduler": compute.scheduler})
+    return cluster
 
 
 def interleave(works: Iterable[Generator[Event, None, None]], cluster: Cluster | None) -> Generator[Event, None, None]:

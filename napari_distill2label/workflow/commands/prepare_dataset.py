@@ -11,12 +11,12 @@ import numpy as np
 from ...core.errors import CohortError
 from ...core.events import Event, Progress, Task
 from ...core.notices import Notice, NoticeCode
+from ...core.paths import PathLike
 from ...slides.registry import open_slide
 from ...store.cohort import Cohort, CohortSlide
 from ...store.files.atomic import write_text
 from ...store.files.outputs import Outputs
 from ...store.tables.csv_table import escape_formula
-from ..slide_reader import PathLike
 
 COLON_KINDS = ("epithelial", "fibroblast", "inflammatory", "others")
 COLON_POSITIVE = "epithelial"

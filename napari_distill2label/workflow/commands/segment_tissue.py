@@ -7,6 +7,7 @@ from pathlib import Path
 from ...core.errors import OutputError, SettingsError, SlideError
 from ...core.events import Event, ItemDone, ItemFailed
 from ...core.notices import Notice, NoticeCode
+from ...core.paths import PathLike
 from ...core.settings import PatchSettings
 from ...exporters.regions import write_regions
 from ...slides.registry import open_slide
@@ -14,7 +15,6 @@ from ...slides.tissue import segment_tissue as segment_slide
 from ...store.cohort import Cohort
 from ...store.files.outputs import Outputs
 from ...store.files.safe_names import safe_names
-from ..tissue_regions import PathLike
 
 
 def segment_tissue(

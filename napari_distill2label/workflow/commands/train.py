@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,9 @@ import torch
 from ...core.bag import UNLABELLED, Bag
 from ...core.errors import BundleError, SettingsError
 from ...core.events import EpochEnd, Event, Progress, Task
+from ...core.inputs import Inputs
 from ...core.notices import Notice, NoticeCode
+from ...core.paths import PathLike
 from ...core.settings import Settings, TrainingSettings
 from ...mil.device import choose_device, compute_dtype
 from ...mil.fit_quality import FitQuality, measure_fit
@@ -27,9 +29,7 @@ from ..advice import training_advice
 from ..plan import TrainingPlan, TrainingRequest, new_plan, resumed_plan
 from ..scale import require_mpp
 from ..slide_metrics import slide_metrics
-from ..slide_reader import PathLike
 from ..stopwatch import Stopwatch
-from ..tissue_regions import Tissue
 
 SIGNED_AT_ONCE = 8192  # patches: 40 MB of features
 
@@ -41,14 +41,7 @@ def train(
     *,
     classes: Sequence[str] | None = None,
     baseline: bool = False,
-    centres: PathLike | None = None,
-    encoder: PathLike | None = None,
-    corrections: PathLike | None = None,
-    features: PathLike | None = None,
-    trust: bool = False,
-    label_map: Mapping[str, str] | None = None,
-    coverage: float | None = None,
-    tissue: Tissue | None = None,
+    inputs: Inputs = Inputs(),
     resume: bool = False,
     overwrite: bool = False,
 ) -> Generator[Event, None, Run]:
@@ -68,24 +61,9 @@ def train(
         Class names, the negative one first; None: recognised by name.
     baseline
         Also train plain attention MIL (`baseline/`), the paper's baseline.
-    centres
-        CSV or GeoJSON of points to centre patches on, instead of a grid.
-    encoder
-        File of a frozen encoder (`inference.encoder.FrozenEncoder`): train on its features.
-    features
-        Folder of features: CLAM's or TRIDENT's `<slide_id>.h5`, or what `extract-features` wrote. With `encoder`,
-        missing features are computed and saved there; None: in the run.
-    trust
-        Whether an encoder's file may be opened that can hold a program (TorchScript).
-    corrections
-        Patches whose class the user knows, used by the student: CSV `slide_id,x,y,label` with a point in each of them;
-        or GeoJSON, whose areas hold for all patches that they cover.
-    label_map, coverage
-        Class of each correction label that is no class ({"Tumor": "tumour", "artefact": ""}: '' leaves one out);
-        the share of a patch that an area must cover (None: a half).
-    tissue
-        GeoJSON of regions to take patches from, in place of the tissue method: one file, a folder with
-        `<slide_id>.geojson` for each slide, or a mapping of ids to files (other slides use the tissue method).
+    inputs
+        What is read beside the slides. With an encoder or a folder of features the networks are trained on features.
+        The student learns from corrections.
     resume
         Resume the run in `out` after its last completed epoch.
     overwrite
@@ -97,9 +75,7 @@ def train(
     FolderInUseError
         Another training is running in `out`.
     """
-    asked = TrainingRequest(
-        classes, baseline, centres, encoder, corrections, features, trust, tissue, label_map, coverage
-    )
+    asked = TrainingRequest(classes, baseline, inputs)
     if resume:
         Run.open(out)  # an error before a folder is made
     with Run.locked(out):

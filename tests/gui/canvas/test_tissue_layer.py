@@ -128,7 +128,7 @@ def test_training_and_predicting_look_where_the_mask_is(session, tmp_path):
         tissue.load(row.slide_id, tmp_path / "drawn.geojson")
     assert tissue.in_use() is None
     tissue.use = True
-    assert len(tissue.in_use()) == 4
+    assert len(tissue.in_use().source) == 4
     session.configure(**TINY)
     run = session.train(tmp_path / "run")
     assert len(run.config.tissue) == 4

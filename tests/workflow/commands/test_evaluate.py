@@ -12,6 +12,7 @@ from sklearn import metrics as sk
 
 from napari_distill2label.core.errors import BundleError, CohortError, SettingsError
 from napari_distill2label.core.events import ItemFailed, drain
+from napari_distill2label.core.inputs import Inputs
 from napari_distill2label.core.notices import Notice
 from napari_distill2label.store.cohort import Cohort
 from napari_distill2label.store.maps.patch_map import PatchMap
@@ -246,7 +247,7 @@ def test_a_truth_label_that_is_no_class_is_counted_aloud(trained, cohort_csv, tr
     """It does not say that there is no finding; that is for the user to say."""
     cohort, other = Cohort.read(cohort_csv), relabelled(truth, tmp_path, "normal", "fibroblast")
     expected = collect(evaluate(trained, cohort, truth))[1]
-    assert collect(evaluate(trained, cohort, other, label_map={"*": "normal"}))[1] == expected
+    assert collect(evaluate(trained, cohort, other, inputs=Inputs(label_map={"*": "normal"})))[1] == expected
     events, found = collect(evaluate(trained, cohort, other))
     known, of_all = found["student"]["instance"], expected["student"]["instance"]
     assert known["n"] < of_all["n"]
@@ -273,8 +274,10 @@ def test_what_is_no_class_is_unknown_unless_the_map_says_otherwise(
     assert "--map fibroblast=normal" in line
     expected = collect(evaluate(trained, cohort, truth, **how))[1]
     for label_map in ({"fibroblast": "normal"}, {"*": "normal"}):
-        assert collect(evaluate(trained, cohort, other, label_map=label_map, **how))[1] == expected
-    left_out = collect(evaluate(trained, cohort, other, label_map={"fibroblast": ""}, **how))[1]["student"]["instance"]
+        assert collect(evaluate(trained, cohort, other, inputs=Inputs(label_map=label_map), **how))[1] == expected
+    left_out = collect(evaluate(trained, cohort, other, inputs=Inputs(label_map={"fibroblast": ""}), **how))[1][
+        "student"
+    ]["instance"]
     assert left_out["prevalence"] == 1
     assert left_out["n"] == round(expected["student"]["instance"]["prevalence"] * expected["student"]["instance"]["n"])
 

@@ -8,6 +8,7 @@ import pytest
 
 from napari_distill2label.core.errors import SettingsError
 from napari_distill2label.core.events import ItemDone, ItemFailed, Progress, drain
+from napari_distill2label.core.inputs import Encoder, Inputs
 from napari_distill2label.core.notices import Notice
 from napari_distill2label.core.presets import build_settings
 from napari_distill2label.core.settings import PatchSettings, Settings
@@ -55,16 +56,20 @@ def seen(monkeypatch):
 def test_features_are_computed_once(encoder, four, tmp_path, seen, collect):
     cohort, grid = Cohort.read(four), PatchSettings(size_px=32)
     cohort = cohort.with_slides([*list(cohort)[:2], type(cohort.slides[0])("gone", tmp_path / "gone.png")])
-    events, folders = collect(extract_features(cohort, encoder, tmp_path / "f", grid))
+    events, folders = collect(extract_features(cohort, tmp_path / "f", grid, inputs=Inputs(encoder=Encoder(encoder))))
     assert [(type(event), event.item) for event in events if isinstance(event, ItemDone | ItemFailed)] == [
         (ItemDone, "s/0"), (ItemDone, "s/1"), (ItemFailed, "gone"),
     ]  # fmt: skip
     assert sum(seen) == 2 * 12  # 112 × 128 px
     assert all(folder.parent == tmp_path / "f" and folder.is_dir() for folder in folders)
     assert any(isinstance(event, Progress) and event.total == 12 for event in events)
-    assert collect(extract_features(cohort, encoder, tmp_path / "f", grid))[1] == folders
+    assert (
+        collect(extract_features(cohort, tmp_path / "f", grid, inputs=Inputs(encoder=Encoder(encoder))))[1] == folders
+    )
     assert sum(seen) == 2 * 12
-    events, _ = collect(extract_features(cohort, encoder, tmp_path / "f", PatchSettings(size_px=40)))  # made anew
+    events, _ = collect(
+        extract_features(cohort, tmp_path / "f", PatchSettings(size_px=40), inputs=Inputs(encoder=Encoder(encoder)))
+    )  # made anew
     assert sum(seen) > 2 * 12
     told = [str(event) for event in events if isinstance(event, Notice) and "computed again" in str(event)]
     assert [message.split(":")[0] for message in told] == ["s/0", "s/1"]
@@ -197,7 +202,7 @@ def test_torchscript_is_opened_on_trust_only(data_dir, encoder, four, tmp_path, 
     assert "--trust-encoder" in refused("extract-features", four, "--encoder", script, "-o", tmp_path / "f")
     patches = np.random.default_rng(0).integers(0, 256, (5, 3, 40, 40), dtype=np.uint8)
     same = FrozenEncoder(encoder)(patches)["features"]
-    np.testing.assert_allclose(FrozenEncoder(script, trust=True)(patches)["features"], same, atol=1e-4)
+    np.testing.assert_allclose(FrozenEncoder(script, trusted=True)(patches)["features"], same, atol=1e-4)
     assert cli("train", four, "-o", run, *WSI, *training, "--trust-encoder")[0] == 0
     (run / "features").rename(tmp_path / "f")  # with features at hand, the file need not be opened
     predict_one = ["predict", run, Cohort.read(four).slides[3].path, "-o", tmp_path / "out", "--format", "csv"]
@@ -210,7 +215,11 @@ def test_patches_too_small_for_the_encoder(encoder, four, tmp_path, refused, fla
     assert "Patches of 27 px are too small for 'mobilenet_v2_imagenet'" in line
     assert "Use --patches.size_px 32." in line
     with pytest.raises(SettingsError, match="too small"):
-        drain(extract_features(Cohort.read(four), encoder, tmp_path / "f", PatchSettings(size_px=16)))
+        drain(
+            extract_features(
+                Cohort.read(four), tmp_path / "f", PatchSettings(size_px=16), inputs=Inputs(encoder=Encoder(encoder))
+            )
+        )
 
 
 def test_the_encoder_s_own_patch_side_serves_where_none_is_set(encoder, four, tmp_path):
@@ -219,11 +228,11 @@ def test_the_encoder_s_own_patch_side_serves_where_none_is_set(encoder, four, tm
     small = Settings(
         **{"architecture": {"hidden_dim": 8}, "teacher": {"epochs": 1}, "student": {"epochs": 1}, "device": "cpu"}
     )
-    run = drain(train(Cohort.read(four), tmp_path / "run", small, encoder=encoder))
+    run = drain(train(Cohort.read(four), tmp_path / "run", small, inputs=Inputs(encoder=Encoder(encoder))))
     assert (run.config.settings.patches.size_px, run.config.settings.patches.mpp) == (48, 0.5)
     (patch_map,) = drain(predict(run, [Cohort.read(four).slides[3].path]))
     assert (patch_map.patches.patch_px, patch_map.patches.side) == (48, 48)
-    drain(train(Cohort.read(four), tmp_path / "run", small, encoder=encoder, resume=True))
+    drain(train(Cohort.read(four), tmp_path / "run", small, inputs=Inputs(encoder=Encoder(encoder)), resume=True))
 
 
 def test_whole_slides_need_an_encoder_and_say_how_to_get_one(four, tmp_path, flags, refused):

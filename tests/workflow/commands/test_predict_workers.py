@@ -13,6 +13,7 @@ import pytest
 
 from napari_distill2label.core.errors import MissingDependencyError, SettingsError
 from napari_distill2label.core.events import ItemDone, ItemFailed, Progress, drain
+from napari_distill2label.core.inputs import Compute
 from napari_distill2label.core.notices import Notice
 from napari_distill2label.inference import engine
 from napari_distill2label.inference.cluster import local_client
@@ -44,7 +45,13 @@ def assert_same(one, other):
 def test_a_killed_worker_s_blocks_are_done_again(trained, large, slides, tmp_path, monkeypatch):
     monkeypatch.setattr(engine, "BLOCK_PIXELS", 4 * 27**2)
     expected = drain(predict(trained, [large, slides[0]]))
-    work = predict(trained, [large, slides[0], tmp_path / "gone.png"], tmp_path / "out", formats=["csv"], workers=2)
+    work = predict(
+        trained,
+        [large, slides[0], tmp_path / "gone.png"],
+        tmp_path / "out",
+        formats=["csv"],
+        compute=Compute(workers=2),
+    )
     killed, events = None, []
     while True:
         try:
@@ -80,7 +87,7 @@ def test_a_scheduler_s_workers_say_the_same_and_stay(trained, large, slides, tmp
         assert status == 0, err
         assert f"The scheduler {cluster.scheduler_address} asks for no certificate" in err
         assert [line.split(":")[0] for line in said.splitlines()] == ["large", "slide_000"]
-        work = predict(trained, slides[1:3], scheduler=cluster.scheduler_address)
+        work = predict(trained, slides[1:3], compute=Compute(scheduler=cluster.scheduler_address))
         next(event for event in work if isinstance(event, Progress) and event.step)
         work.close()  # cancelled
         assert len(cluster.scheduler.workers) == 1
@@ -189,9 +196,9 @@ def test_a_scheduler_with_certificates_is_used_without_a_word(trained, slides, t
     ) as cluster:  # fmt: skip
         address = cluster.scheduler_address
         with pytest.raises(SettingsError, match=r"No dask scheduler answers"):
-            drain(predict(trained, [slides[0]], scheduler=address))
+            drain(predict(trained, [slides[0]], compute=Compute(scheduler=address)))
         with dask.config.set(named):
-            work, events = predict(trained, [slides[0]], scheduler=address), []
+            work, events = predict(trained, [slides[0]], compute=Compute(scheduler=address)), []
             while True:
                 try:
                     events.append(next(work))

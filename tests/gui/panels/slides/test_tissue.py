@@ -20,7 +20,7 @@ def test_the_tissue_mask_by_clicks(full, viewer, qtbot):
     painted = np.array(shown.layer.data)
     qtbot.waitUntil(lambda: not tissue._painted and not full.session.reader.busy, timeout=LONG)
     click(qtbot, box.use)
-    assert tissue.in_use() == {"slide_000": tissue.files["slide_000"]}
+    assert tissue.in_use().source == {"slide_000": tissue.files["slide_000"]}
     click(qtbot, box.show_mask)
     assert shown.layer is None
     click(qtbot, box.show_mask)

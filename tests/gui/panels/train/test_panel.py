@@ -9,6 +9,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QAbstractButton, QAbstractSpinBox, QComboBox
 
 from napari_distill2label.core.events import EpochEnd, Progress, Task
+from napari_distill2label.core.inputs import Encoder, Inputs
 from napari_distill2label.gui import get_session
 from napari_distill2label.gui.panels.train.panel import TrainPanel
 from napari_distill2label.gui.runner.times import NO_BREAK
@@ -317,7 +318,7 @@ def test_only_the_file_that_was_trusted_is(ready, monkeypatch, tmp_path):
     session = ready.session
     session.trusted = tmp_path / "mine.pt"
     for encoder in (tmp_path / "mine.pt", tmp_path / "other.pt", None):
-        job = session.train(encoder=encoder, wait=False)
+        job = session.train(inputs=Inputs(encoder=Encoder(encoder)), wait=False)
         session.jobs.wait(job)
     assert given == [(tmp_path / "mine.pt", True), (tmp_path / "other.pt", False), (None, False)]
 

@@ -1,0 +1,140 @@
+"""What a command reads beside the slides, and what it computes on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from .paths import PathLike, may_run_code
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A frozen encoder.
+
+    Attributes
+    ----------
+    path
+        Its file. None: the one that the model was trained with, or none.
+    trusted
+        Whether the file may be opened although it can hold a program, which then runs (TorchScript).
+    """
+
+    path: PathLike | None = None
+    trusted: bool = False
+
+    @property
+    def may_run_code(self) -> bool:
+        """Whether opening the file may run code from it."""
+        return self.path is not None and may_run_code(self.path)
+
+    def absolute(self) -> "Encoder":
+        """Return the same with an absolute path."""
+        return replace(self, path=_absolute(self.path))
+
+
+@dataclass(frozen=True)
+class TissueRegions:
+    """Regions of tissue as GeoJSON, in place of the tissue method of the settings.
+
+    Attributes
+    ----------
+    source
+        One file; a folder with `<slide_id>.geojson` (or `.geojson.gz`) for each slide; or files by slide id, where
+        other slides use the tissue method.
+    """
+
+    source: PathLike | Mapping[str, PathLike]
+
+    def absolute(self) -> "TissueRegions":
+        """Return the same with absolute paths."""
+        if isinstance(self.source, Mapping):
+            return TissueRegions({slide_id: Path(path).absolute() for slide_id, path in self.source.items()})
+        return TissueRegions(Path(self.source).absolute())
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a command reads beside the slides. Each command takes the fields that it can use.
+
+    Attributes
+    ----------
+    centres
+        CSV or GeoJSON of points to centre patches on, in place of a grid.
+    tissue
+        Regions outside of which no patch is placed. None: the tissue method of the settings.
+    corrections
+        Patches whose class the user knows: CSV `slide_id,x,y,label` with a point in each of them; or GeoJSON, whose
+        areas hold for all patches that they cover.
+    label_map, coverage
+        For the ground truth and corrections: class of each label that is no class of the model ({"Tumor": "tumour",
+        "artefact": ""}; '' leaves a label out, the key "*" stands for all others); share of a patch that an area must
+        cover to give its class (None: a half).
+    encoder
+        The frozen encoder of a model of features.
+    features
+        Folder of features: CLAM's or TRIDENT's `<slide_id>.h5`, or what `extract_features` wrote. Missing features are
+        computed with the encoder and saved there. None: the folder of the run.
+    mpp
+        Pixel size of the slides in µm/px. It replaces what their files and the table of slides say.
+    allow_non_brightfield
+        Whether images are accepted that are not brightfield (fluorescence).
+    """
+
+    centres: PathLike | None = None
+    tissue: TissueRegions | None = None
+    corrections: PathLike | None = None
+    label_map: Mapping[str, str] = field(default_factory=dict)
+    coverage: float | None = None
+    encoder: Encoder = Encoder()
+    features: PathLike | None = None
+    mpp: float | None = None
+    allow_non_brightfield: bool = False
+
+    def absolute(self) -> "Inputs":
+        """Return the same with absolute paths, so that they can be saved."""
+        return replace(
+            self,
+            centres=_absolute(self.centres),
+            tissue=None if self.tissue is None else self.tissue.absolute(),
+            corrections=_absolute(self.corrections),
+            encoder=self.encoder.absolute(),
+            features=_absolute(self.features),
+        )
+
+    def differences(self, other: "Inputs") -> list[str]:
+        """Return the keys (`core.fields`) of what is given here and is not the same in `other`.
+
+        Encoder and features are left out: the same ones may have moved.
+        """
+        own, others = self.absolute(), other.absolute()
+        names = ("centres", "corrections", "label_map", "coverage", "tissue", "allow_non_brightfield")
+        unset = Inputs()
+        changed = [name for name in names if getattr(own, name) not in (getattr(unset, name), getattr(others, name))]
+        return [f"inputs.{name}" for name in changed]
+
+
+@dataclass(frozen=True)
+class Compute:
+    """What a command computes on.
+
+    Attributes
+    ----------
+    device
+        auto, cpu, cuda, cuda:1, mps.
+    precision
+        Number format of the network: "float32"; "bfloat16", half again as fast where the processor computes in it, with
+        probabilities that differ by up to .01; "auto": bfloat16 where the processor computes in it.
+    workers
+        Number of processes of this machine. None: threads of this process.
+    scheduler
+        Address of a dask scheduler (`tls://…`, `tcp://…`), whose workers find model and slides under the same paths.
+    """
+
+    device: str = "auto"
+    precision: str = "float32"
+    workers: int | None = None
+    scheduler: str | None = None
+
+
+def _absolute(path: PathLike | None) -> Path | None:
+    return None if path is None else Path(path).absolute()
