@@ -10,7 +10,6 @@ from typing import Any
 from .. import __version__
 from ..core.errors import Distill2LabelError, MissingDependencyError, SettingsError
 from ..core.events import Event, drain
-from ..core.label_map import parse_label_map
 from ..core.messages import Remedy
 from ..core.paths import is_url
 from ..core.presets import build_settings
@@ -235,10 +234,8 @@ def _export(options: argparse.Namespace, run: Drain) -> None:
         options.out,
         options.format,
         threshold=options.threshold,
-        corrections=options.corrections,
+        inputs=inputs_of(options),
         overwrite=options.overwrite,
-        label_map=parse_label_map(options.label_map),
-        coverage=options.coverage,
     )
     for path in run(work):
         print(printable(str(path)))

@@ -7,6 +7,7 @@ import numpy as np
 from ..core.bag import UNLABELLED
 from ..core.errors import CohortError, SettingsError
 from ..core.geometry import PatchGrid, PatchPoints
+from ..core.inputs import Inputs
 from ..core.label_map import COVERAGE, check_label_map, class_of_labels
 from ..core.messages import Remedy
 from ..core.notices import Notice, NoticeCode
@@ -32,6 +33,13 @@ class Corrections:
         self.by_slide: dict[str, Points] = read_points(path, labelled=True)
         self._corrected: dict[str, int] = {}  # patches, by slide
         self._tally = Tally()
+
+    @classmethod
+    def of_inputs(cls, inputs: Inputs) -> "Corrections | None":
+        """Read the corrections among inputs. None: there are none."""
+        if inputs.corrections is None:
+            return None
+        return cls(inputs.corrections, inputs.label_map, coverage_of(inputs))
 
     def __contains__(self, slide_id: str) -> bool:
         return find_for_slide(self.by_slide, slide_id) is not None
@@ -95,6 +103,11 @@ class Corrections:
         index = class_of_labels(points.named, classes, self.label_map, self.path)
         check_labels(index, classes, self.label_map, self.path)
         return index
+
+
+def coverage_of(inputs: Inputs) -> float:
+    """Return the share of a patch that an area must cover."""
+    return COVERAGE if inputs.coverage is None else inputs.coverage
 
 
 def check_coverage(coverage: float) -> None:

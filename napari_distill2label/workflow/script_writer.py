@@ -59,7 +59,7 @@ class Exported:
     out: Path
     formats: tuple[str, ...]
     threshold: float
-    corrections: Path | None = None
+    inputs: Inputs = Inputs()  # corrections, and what their labels mean
     colours: tuple[tuple[str, RGB], ...] = ()  # of classes, where they are not the palette's
 
 
@@ -200,7 +200,8 @@ def _python(plan: ScriptPlan) -> str:
         all_of_it = {row.slide_id for made in plan.predictions if made.network == done.network for row in made.slides}
         if set(done.slide_ids) != all_of_it:
             result = f"[each for each in {result} if each.slide_id in {list(done.slide_ids)!r}]"
-        more = "" if done.corrections is None else f", corrections={str(done.corrections)!r}"
+        more, used = _python_arguments({"inputs": done.inputs})
+        names |= used
         more += f", colours={dict(done.colours)!r}" if done.colours else ""
         body += ["", f"export({result}, {str(done.out)!r}, {list(done.formats)!r}, threshold={done.threshold!r}{more})"]
     head = ["from pathlib import Path", ""] if any("Path(" in line for line in body) else []
@@ -298,7 +299,7 @@ def _shell(plan: ScriptPlan) -> str:
             (done for done in plan.exports if done.network == made.network and set(done.slide_ids) == set(ids)), None
         )
         lines += [*_shell_prediction(plan, folder, made, first), ""]
-        if first is not None and first.corrections is None:
+        if first is not None and first.inputs.corrections is None:
             written.add(first)
     if any(done.colours for done in plan.exports):
         lines += ["# The colours chosen in the window are not in these files: the script in Python has them.", ""]
@@ -400,7 +401,7 @@ def _cell(text: str) -> str:
 
 def _shell_export(plan: ScriptPlan, folder: Path, done: Exported) -> list[str]:
     parts = ["-o", str(done.out), "--format", ",".join(done.formats), "--threshold", repr(done.threshold)]
-    parts += [] if done.corrections is None else ["--corrections", str(done.corrections)]
+    parts += _shell_inputs(done.inputs, [])[0]
     is_run = plan.training is not None or _is_run(folder)
     everything = {row.slide_id for made in plan.predictions for row in made.slides}
     one_network = {made.network for made in plan.predictions} <= {done.network}

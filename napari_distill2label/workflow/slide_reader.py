@@ -10,7 +10,6 @@ from ..core.errors import CohortError, SlideError
 from ..core.events import Event, ItemFailed, Progress, Task
 from ..core.geometry import Mpp, PatchGrid, PatchPoints
 from ..core.inputs import Inputs
-from ..core.label_map import COVERAGE
 from ..core.notices import Notice, NoticeCode
 from ..core.settings import PatchSettings
 from ..slides.patches import cut_bag, iter_place_patches
@@ -57,10 +56,7 @@ class SlideReader:
         self.grid, self.features, self.make_grid = grid, features, make_grid
         self.allow_non_brightfield, self.tissue = inputs.allow_non_brightfield, inputs.tissue
         self.centres = None if inputs.centres is None else read_points(inputs.centres)
-        self.corrections = None
-        if inputs.corrections is not None:
-            coverage = COVERAGE if inputs.coverage is None else inputs.coverage
-            self.corrections = Corrections(inputs.corrections, inputs.label_map, coverage)
+        self.corrections = Corrections.of_inputs(inputs)
         self.mpps: list[Mpp | None] = []
         self.n_mpp_from_user = 0
 

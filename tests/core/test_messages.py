@@ -49,7 +49,7 @@ def test_the_remedies_of_the_test_have_every_action():
 def test_an_error_is_said_three_ways():
     error = SettingsError("The slide has no pixel size.", item="S-001", remedy=Remedy("set", "inputs.mpp"))
     assert error.field == "inputs.mpp"
-    assert str(error) == "S-001: The slide has no pixel size. Set mpp=…."
+    assert str(error) == "S-001: The slide has no pixel size. Set Inputs(mpp=…)."
     assert command_line_messages.error(error) == "S-001: The slide has no pixel size. Set it with --mpp."
     assert message_of(error) == "S-001: The slide has no pixel size. Set it with ‘µm/px…’ in step 1."
 

@@ -38,7 +38,7 @@ def test_a_trial_looks_at_the_tissue_that_training_will(cohort_csv, tiny, collec
         region = {"type": "Feature", "properties": {}, "geometry": {"type": "Polygon", "coordinates": [ring]}}
         (tmp_path / f"{row.slide_id}.geojson").write_text(json.dumps(region))
     whole, part = (
-        collect(estimate(cohort, tiny(), inputs=Inputs(tissue=TissueRegions(tissue))))[1] for tissue in (None, tmp_path)
+        collect(estimate(cohort, tiny(), inputs=Inputs(tissue=tissue)))[1] for tissue in (None, TissueRegions(tmp_path))
     )
     assert part.n_slides == whole.n_slides
     assert 0 < part.n_patches < whole.n_patches

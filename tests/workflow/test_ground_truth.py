@@ -90,7 +90,9 @@ def test_a_binary_mask_shows_findings_and_what_is_none(tmp_path, value, name):
     save(tmp_path, name, mask)
     assert read_truth(tmp_path).of("a", GRID, TWO).tolist() == [1, 1, 0, 0, 0, 0]
     assert read_truth(tmp_path / name, coverage=0.2).of("a", GRID, TWO).tolist() == [1, 1, 0, 1, 0, 0]
-    with pytest.raises(CohortError, match=rf"a\.\w+: The mask is binary, .* label_map=\{{'{value}': 'tumour'\}}"):
+    with pytest.raises(
+        CohortError, match=rf"a\.\w+: The mask is binary, .* Inputs\(label_map=\{{'{value}': 'tumour'\}}"
+    ):
         read_truth(tmp_path).of("a", GRID, CLASSES)
     mapped = read_truth(tmp_path, {str(value): "stroma"})
     assert mapped.of("a", GRID, CLASSES).tolist()[:3] == [2, 2, 0]

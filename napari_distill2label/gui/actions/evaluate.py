@@ -1,6 +1,5 @@
 """What is predicted against a ground truth. Apart from the actions that train, which know no truth. No Qt."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +31,7 @@ class EvaluateActions:
         truth: PathLike,
         *,
         missing_truth: str = "negative",
-        label_map: Mapping[str, str] | None = None,
+        inputs: Inputs = Inputs(),
         wait: bool = True,
     ) -> "TruthComparison | Job":
         """Compare what the chosen network predicted, at the threshold shown, with a truth.
@@ -52,7 +51,7 @@ class EvaluateActions:
             learnt = yield from _learnt(run, rows)
             return (
                 yield from compare(
-                    maps, truth, threshold=threshold, missing_truth=missing_truth, label_map=label_map, learnt=learnt
+                    maps, truth, threshold=threshold, missing_truth=missing_truth, inputs=inputs, learnt=learnt
                 )
             )
 

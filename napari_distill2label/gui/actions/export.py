@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ...core.errors import OutputError, SettingsError
+from ...core.inputs import Inputs
 from ...core.paths import PathLike
 from ..project.project import Project
 from ..runner.jobs import Failure, Job, JobQueue, RetryOffer, Work
@@ -25,11 +26,13 @@ class ExportActions:
         *,
         slides: str | Iterable[str] | None = None,
         threshold: float | None = None,
-        corrections: PathLike | None = None,
+        inputs: Inputs = Inputs(),
         overwrite: bool = False,
         wait: bool = True,
     ) -> list[Path] | Job:
         """Write what the current model said of slides (None: all predicted ones), at the threshold shown.
+
+        Of `inputs`: corrections, label_map, coverage.
 
         `overwrite` replaces files that this program did not write, or that were changed since; without it they are an
         `OutputError`.
@@ -43,12 +46,10 @@ class ExportActions:
         def work() -> Work:
             from ...workflow.commands.export import export
 
-            return export(
-                maps, out, formats, threshold=threshold, corrections=corrections, colours=colours, overwrite=overwrite
-            )
+            return export(maps, out, formats, threshold=threshold, inputs=inputs, colours=colours, overwrite=overwrite)
 
         def retry(outcome: Failure) -> RetryOffer:
-            again = {"slides": slides, "threshold": threshold, "corrections": corrections, "wait": False}
+            again = {"slides": slides, "threshold": threshold, "inputs": inputs, "wait": False}
             in_the_way = isinstance(outcome.error, OutputError) and outcome.error.standing == "foreign"
             text = "Replace these files" if in_the_way else "Try again"
             return RetryOffer(text, lambda: self.export(out, formats, **again, overwrite=overwrite or in_the_way))

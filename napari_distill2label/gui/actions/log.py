@@ -119,7 +119,7 @@ class ActionLog:
                 Path(asked["out"]).absolute(),
                 tuple(asked["formats"]),
                 threshold,
-                None if asked.get("corrections") is None else Path(asked["corrections"]).absolute(),
+                asked["inputs"].absolute(),
                 tuple(self._chosen_colours()),
             )
         )

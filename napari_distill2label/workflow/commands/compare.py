@@ -4,7 +4,7 @@ Use `evaluate` for metrics that are reported: it runs every network of a run on 
 window: it shows how good the displayed predictions are.
 """
 
-from collections.abc import Collection, Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,12 +12,13 @@ import numpy as np
 from ...core.bag import UNLABELLED
 from ...core.errors import SettingsError
 from ...core.events import Event, Progress, Task
-from ...core.label_map import COVERAGE
+from ...core.inputs import Inputs
 from ...core.metrics import Metrics, binary_metrics, positive_score
 from ...core.notices import Notice
 from ...core.paths import PathLike
 from ...store.maps.labels import labels_of
 from ...store.maps.patch_map import PatchMap
+from ..corrections import coverage_of
 from ..ground_truth import TruePatches, read_truth
 
 CURVE_POINTS = 500  # of the ROC curve that is returned: more cannot be seen
@@ -118,8 +119,7 @@ def compare(
     *,
     threshold: float = 0.5,
     missing_truth: str = "negative",
-    coverage: float = COVERAGE,
-    label_map: Mapping[str, str] | None = None,
+    inputs: Inputs = Inputs(),
     learnt: Collection[str] = (),
 ) -> Generator[Event, None, TruthComparison]:
     """Compare patch maps of one model with the ground truth, on the slides that have one.
@@ -130,8 +130,8 @@ def compare(
         As for `evaluate`: CSV `slide_id,x,y,label`, GeoJSON of QuPath, or a folder of mask images named by slide.
     missing_truth
         Patches of a grid on which nothing is marked: "negative", or "ignore".
-    coverage, label_map
-        As for `evaluate`.
+    inputs
+        Of these: label_map and coverage of the ground truth.
     learnt
         Ids of the slides that the model was trained on. They are reported separately.
 
@@ -144,9 +144,8 @@ def compare(
         raise SettingsError(f"missing_truth is 'negative' or 'ignore', not {missing_truth!r}")
     yield Progress(Task.READ_TRUTH, 0, len(maps))
     classes = maps[0].classes
-    patches = TruePatches(
-        read_truth(truth, label_map, coverage), truth, classes, missing_truth == "negative", label_map
-    )
+    known = read_truth(truth, inputs.label_map, coverage_of(inputs))
+    patches = TruePatches(known, truth, classes, missing_truth == "negative", inputs.label_map)
     notices = patches.check([patch_map.slide_id for patch_map in maps], "predicted slides")
     wanted = [patch_map for patch_map in maps if patch_map.slide_id in patches.truth]
     compared = []

@@ -9,7 +9,6 @@ from ...core.bag import UNLABELLED
 from ...core.errors import BundleError, CohortError, SettingsError, SlideError
 from ...core.events import Event, ItemFailed, Progress, Task
 from ...core.inputs import Compute, Inputs
-from ...core.label_map import COVERAGE
 from ...core.messages import Remedy
 from ...core.metrics import Metrics, binary_metrics, mean_metrics, positive_score
 from ...core.notices import Notice, NoticeCode, trained_on
@@ -19,6 +18,7 @@ from ...store.cohort import Cohort, CohortSlide
 from ...store.learnt import LearntSlides
 from ...store.maps.patch_map import PatchMap
 from ...store.run import Run
+from ..corrections import coverage_of
 from ..ground_truth import TruePatches, read_truth
 from .predict import find_model, predict
 
@@ -126,7 +126,7 @@ def evaluate(
         raise BundleError("The run has no trained model yet.", file=run.folder, remedy=Remedy("resume"))
     yield from cohort.notices
     rows = yield from _rows(run, cohort, split)
-    known = read_truth(truth, inputs.label_map, COVERAGE if inputs.coverage is None else inputs.coverage)
+    known = read_truth(truth, inputs.label_map, coverage_of(inputs))
     left_out = len(cohort.labelled) - len(rows)
     cohort = Cohort(tuple(rows), run.config.classes)
     for row in rows:

@@ -11,7 +11,7 @@ from ...core.bag import UNLABELLED
 from ...core.classes import RGB
 from ...core.errors import BundleError, OutputError, SlideError
 from ...core.events import Event, ItemDone, ItemFailed, Progress, Task
-from ...core.label_map import COVERAGE
+from ...core.inputs import Inputs
 from ...core.paths import PathLike
 from ...exporters.formats import files_of_map, format_names, names_of_files, write
 from ...slides.registry import may_have_canvas, open_slide
@@ -29,9 +29,7 @@ def export(
     formats: Sequence[str] = DEFAULT_FORMATS,
     *,
     threshold: float | None = None,
-    corrections: PathLike | None = None,
-    label_map: Mapping[str, str] | None = None,
-    coverage: float = COVERAGE,
+    inputs: Inputs = Inputs(),
     colours: Mapping[str, RGB] | None = None,
     overwrite: bool = False,
 ) -> Generator[Event, None, list[Path]]:
@@ -44,12 +42,9 @@ def export(
         a patch map's folder, or patch maps.
     threshold
         None: the threshold of each map.
-    corrections
-        CSV `slide_id,x,y,label`, or GeoJSON of points and areas; the table's column `source` tells corrected patches
-        from the model's.
-    label_map, coverage
-        Class of each correction label that is no class ({"Tumor": "tumour", "artefact": ""}: '' leaves one out);
-        the share of a patch that an area must cover.
+    inputs
+        Of these: corrections, label_map, coverage. The table's column `source` tells corrected patches from the
+        model's.
     colours
         8-bit (r, g, b) of classes by name, if they differ from the palette.
     overwrite
@@ -61,12 +56,12 @@ def export(
         check_threshold(threshold)
     maps = _maps_of(source)
     given = {}
-    if corrections is not None:
-        given = yield from _corrected(Corrections(corrections, label_map, coverage), maps)
+    if (corrections := Corrections.of_inputs(inputs)) is not None:
+        given = yield from _corrected(corrections, maps)
     heads = {name: _head_of(patch_map) for name, patch_map in maps.items()}
     names = names_of_files(_told_apart(heads))
     files: list[Path] = []
-    with Outputs(_files_read(maps, heads, corrections), overwrite, "exporting") as outputs:
+    with Outputs(_files_read(maps, heads, inputs.corrections), overwrite, "exporting") as outputs:
         outputs.claim(file for name in maps for file in files_of_map(out, formats, names[name]))
         for done, (name, patch_map) in enumerate(maps.items(), 1):
             try:
@@ -107,14 +102,13 @@ def files_to_write(
     maps: Sequence[PatchMap],
     out: PathLike,
     formats: Sequence[str] = DEFAULT_FORMATS,
-    corrections: PathLike | None = None,
 ) -> tuple[list[Path], Outputs]:
     """Return the files that `export` would write for patch maps, and the guard that knows existing files."""
     by_name = _maps_of(list(maps))
     heads = {name: _head_of(patch_map) for name, patch_map in by_name.items()}
     names = names_of_files(_told_apart(heads))
     files = [file for name in by_name for file in files_of_map(out, formats, names[name])]
-    return files, Outputs(_files_read(by_name, heads, corrections))
+    return files, Outputs(_files_read(by_name, heads))
 
 
 class _Head(NamedTuple):
@@ -145,7 +139,7 @@ def _told_apart(heads: Mapping[str, _Head]) -> dict[str, tuple[str, tuple[str, .
 
 
 def _files_read(
-    maps: Mapping[str, PatchMap | Path], heads: Mapping[str, _Head], corrections: PathLike | None
+    maps: Mapping[str, PatchMap | Path], heads: Mapping[str, _Head], corrections: PathLike | None = None
 ) -> list[PathLike]:
     kept = [patch_map if isinstance(patch_map, Path) else patch_map.path for patch_map in maps.values()]
     read = [*kept, *(head.slide_path for head in heads.values()), corrections]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from napari_distill2label.core.errors import CohortError, OutputError, SettingsError
+from napari_distill2label.core.inputs import Inputs
 from napari_distill2label.gui.canvas import correction_marks, layers
 from napari_distill2label.gui.canvas.layers import CORRECTIONS, LABELS, OUTLINES
 from napari_distill2label.gui.project.corrections import Agreement
@@ -240,7 +241,7 @@ def test_the_file_is_what_training_and_export_read(reviewed, tmp_path):
     assert not session.corrections.unsaved
     known = Corrections(path).of("slide", patch_map.patches, patch_map.classes)
     np.testing.assert_array_equal(known.reshape(patch_map.patches.shape), session.corrections.known("slide"))
-    (file,) = session.export(tmp_path / "out", ["csv"], corrections=path)
+    (file,) = session.export(tmp_path / "out", ["csv"], inputs=Inputs(corrections=path))
     import pandas as pd
 
     table = pd.read_csv(file)

@@ -8,6 +8,7 @@ from sklearn.metrics import confusion_matrix, roc_auc_score
 from napari_distill2label.core.errors import CohortError, SettingsError
 from napari_distill2label.core.events import drain
 from napari_distill2label.core.geometry import PatchGrid, PatchPoints
+from napari_distill2label.core.inputs import Inputs
 from napari_distill2label.core.settings import PatchSettings
 from napari_distill2label.store.maps.patch_map import PatchMap
 from napari_distill2label.workflow.commands.compare import compare
@@ -67,7 +68,9 @@ def test_figures(given, threshold):
 def test_patches_without_a_point(given):
     maps, truth, true, _ = given
     found = drain(
-        compare(maps, truth, missing_truth="ignore", label_map={"mucosa": ""} if true[0, 0, 0] == 0 else None)
+        compare(
+            maps, truth, missing_truth="ignore", inputs=Inputs(label_map={"mucosa": ""} if true[0, 0, 0] == 0 else {})
+        )
     )
     assert found.metrics["n"] == (true > 0).sum()  # "mucosa" is no class of the model: unknown
     with pytest.raises(SettingsError, match="missing_truth"):
@@ -125,5 +128,5 @@ def test_what_counted_is_said(given):
     relabelled.write_text(truth.read_text().replace("tumour", "Tumour"))
     with pytest.raises(CohortError, match=r"label_map=\{'Tumour': 'tumour'\}"):
         drain(compare(maps, relabelled))
-    mapped = drain(compare(maps, relabelled, label_map={"Tumour": "tumour"}))
+    mapped = drain(compare(maps, relabelled, inputs=Inputs(label_map={"Tumour": "tumour"})))
     np.testing.assert_array_equal(mapped.confusion, found.confusion)

@@ -267,17 +267,21 @@ def test_what_is_no_class_is_unknown_unless_the_map_says_otherwise(
     trained, cohort_csv, truth, tmp_path, collect, refused, way
 ):
     cohort, other = Cohort.read(cohort_csv), relabelled(truth, tmp_path, "normal", "fibroblast")
-    how = {"centres": truth.with_name("centres.csv")} if way == "centres" else {"missing_truth": "ignore"}
-    flags = ["--centres", how["centres"]] if way == "centres" else ["--missing-truth", "ignore"]
+    centres = truth.with_name("centres.csv") if way == "centres" else None
+    missing = {} if way == "centres" else {"missing_truth": "ignore"}
+    flags = ["--centres", centres] if way == "centres" else ["--missing-truth", "ignore"]
+
+    def evaluated(table, **labels):
+        inputs = Inputs(centres=centres, **labels)
+        return collect(evaluate(trained, cohort, table, inputs=inputs, **missing))[1]
+
     line = refused("evaluate", trained, cohort_csv, "--truth", other, *flags)
     assert "no label says 'normal', and fibroblast is no class of the model (normal, tumour)" in line
     assert "--map fibroblast=normal" in line
-    expected = collect(evaluate(trained, cohort, truth, **how))[1]
+    expected = evaluated(truth)
     for label_map in ({"fibroblast": "normal"}, {"*": "normal"}):
-        assert collect(evaluate(trained, cohort, other, inputs=Inputs(label_map=label_map), **how))[1] == expected
-    left_out = collect(evaluate(trained, cohort, other, inputs=Inputs(label_map={"fibroblast": ""}), **how))[1][
-        "student"
-    ]["instance"]
+        assert evaluated(other, label_map=label_map) == expected
+    left_out = evaluated(other, label_map={"fibroblast": ""})["student"]["instance"]
     assert left_out["prevalence"] == 1
     assert left_out["n"] == round(expected["student"]["instance"]["prevalence"] * expected["student"]["instance"]["n"])
 

@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
 )
 
 from ....core.errors import OutputError
+from ....core.inputs import Inputs
 from ....core.paths import is_url
 from ....exporters.formats import FORMATS
 from ...actions import requirements
@@ -166,8 +167,8 @@ class ExportPanel(Panel):
             self.session.cancel()
             return
         use = self.corrections.isVisibleTo(self) and self.corrections.isChecked()
-        corrections = self.session.corrections.save() if use else None
-        what = {"out": self.out(), "formats": self.chosen(), "slides": self.chosen_slides(), "corrections": corrections}
+        inputs = Inputs(corrections=self.session.corrections.save() if use else None)
+        what = {"out": self.out(), "formats": self.chosen(), "slides": self.chosen_slides(), "inputs": inputs}
         self._begin(what)
 
     def _begin(self, what: dict[str, Any], overwrite: bool = False) -> None:

@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
 )
 
 from ....core.geometry import PatchGrid
+from ....core.inputs import Inputs
 from ....core.label_map import parse_label_map
 from ....store import corrections
 from ...actions import requirements
@@ -235,7 +236,9 @@ class ReviewPanel(Panel):
         """Compare what is predicted with a truth."""
         missing_truth = "negative" if self.points_missing.currentText() == NEGATIVE else "ignore"
         label_map = parse_label_map(part for part in self.label_map.text().split(",") if part.strip())
-        self.session.compare_with_truth(path, missing_truth=missing_truth, label_map=label_map, wait=False)
+        self.session.compare_with_truth(
+            path, missing_truth=missing_truth, inputs=Inputs(label_map=label_map), wait=False
+        )
 
     # ---- following the session -------------------------------------------------------------------------------------
 

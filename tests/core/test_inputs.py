@@ -1,0 +1,44 @@
+"""What commands read and compute on: values that can be saved, and compared with those of a run."""
+
+from pathlib import Path
+
+import pytest
+
+from napari_distill2label.core.inputs import Encoder, Inputs, TissueRegions
+
+
+@pytest.fixture
+def inputs():
+    return Inputs(
+        centres="points.csv", tissue=TissueRegions({"a": "a.geojson"}), corrections="known.csv", coverage=0.3,
+        label_map={"Tumor": "tumour"}, encoder=Encoder("e.onnx"), features="features",
+    )  # fmt: skip
+
+
+def test_absolute_paths_hold_in_every_folder(inputs, monkeypatch, tmp_path):
+    own = inputs.absolute()
+    paths = [own.centres, own.corrections, own.features, own.encoder.path, own.tissue.source["a"]]
+    assert all(isinstance(path, Path) and path.is_absolute() for path in paths)
+    monkeypatch.chdir(tmp_path)
+    assert own.absolute() == own
+    assert inputs.absolute() != own
+    assert Inputs().absolute() == Inputs()
+    assert TissueRegions("tissue").absolute() == TissueRegions(tmp_path / "tissue")
+
+
+def test_only_what_is_given_can_differ(inputs):
+    assert Inputs().differences(inputs) == []
+    assert inputs.differences(inputs.absolute()) == []
+    every = ["centres", "corrections", "label_map", "coverage", "tissue"]
+    assert inputs.differences(Inputs()) == [f"inputs.{name}" for name in every]
+    assert Inputs(tissue=TissueRegions("b")).differences(inputs) == ["inputs.tissue"]
+
+
+def test_encoder_and_features_may_have_moved(inputs):
+    assert Inputs(encoder=Encoder("elsewhere/e.onnx"), features="elsewhere").differences(inputs) == []
+
+
+def test_a_file_that_can_hold_a_program_is_known_by_its_suffix():
+    assert Encoder("e.pt").may_run_code
+    assert not Encoder("e.onnx").may_run_code
+    assert not Encoder().may_run_code
