@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Container
 from pathlib import Path
 from typing import TypeGuard
 from urllib.parse import urlsplit
@@ -46,6 +47,14 @@ def canonical_path(path: str | os.PathLike[str]) -> str:
 def may_run_code(path: str | os.PathLike[str]) -> bool:
     """Whether opening an encoder's file may run code from it."""
     return Path(path).suffix.lower() in TORCHSCRIPT
+
+
+def free_path(folder: Path, stem: str, suffix: str = "", taken: Container[Path] = ()) -> Path:
+    """Return the first of `<stem><suffix>`, `<stem>_2<suffix>`, … in a folder where nothing is, and not in `taken`."""
+    free, number = folder / f"{stem}{suffix}", 2
+    while os.path.lexists(free) or free in taken:
+        free, number = folder / f"{stem}_{number}{suffix}", number + 1
+    return free
 
 
 def slide_name(path: str | os.PathLike[str]) -> str:

@@ -63,14 +63,14 @@ class RunConfig(BaseModel):
     @property
     def inputs(self) -> Inputs:
         """What the run reads beside its slides. The encoder's file is not trusted."""
-        own_file = self.encoder is not None and not self.encoder.from_features
+        own = self.encoder
         return Inputs(
             centres=self.centres,
             tissue=None if self.tissue is None else TissueRegions(self.tissue),
             corrections=self.corrections,
             label_map=self.label_map,
             coverage=self.coverage,
-            encoder=Encoder(self.encoder.path if own_file else None),
+            encoder=Encoder(None if own is None or own.from_features else own.path),
             features=self.features,
             allow_non_brightfield=self.allow_non_brightfield,
         )

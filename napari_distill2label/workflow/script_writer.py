@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.classes import RGB
 from ..core.inputs import Compute, Encoder, Inputs, TissueRegions
-from ..core.paths import is_url, slide_name
+from ..core.paths import free_path, is_url, slide_name
 from ..core.presets import build_settings
 from ..core.settings import Settings
 from ..store.cohort import CohortSlide
@@ -91,7 +91,9 @@ class ScriptPlan:
     @property
     def folder(self) -> Path:
         """Where the script trains: a folder that is free. Of a loaded model, where it is."""
-        return self.model if self.training is None else _free(self.model)
+        if self.training is None or not self.model.exists():
+            return self.model
+        return free_path(self.model.parent, f"{self.model.name}_again")
 
     def rows(self, exported: Exported) -> tuple[CohortSlide, ...]:
         known = {row.slide_id: row for made in self.predictions for row in made.slides}
@@ -120,14 +122,6 @@ def _merge(predictions: list[Predicted], action: Predicted) -> None:
             predictions[index] = replace(made, slides=tuple(rows.values()))
             return
     predictions.append(action)
-
-
-def _free(folder: Path) -> Path:
-    free, number = folder, 1
-    while free.exists():
-        free = folder.with_name(f"{folder.name}_again{'' if number == 1 else f'_{number}'}")
-        number += 1
-    return free
 
 
 def overrides_of(settings: Settings) -> dict[str, Any]:

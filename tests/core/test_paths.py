@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from napari_distill2label.core.paths import is_url, slide_name, why_not_url
+from napari_distill2label.core.paths import free_path, is_url, slide_name, why_not_url
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,13 @@ def test_paths_are_no_urls(path):
 def test_a_url_is_named_by_its_file():
     assert slide_name("https://host/x/B-1.ome.zarr?sig=a.b/c") == "B-1"
     assert slide_name("s3://bucket/ward 3/a.zarr/") == "a"
+
+
+def test_a_free_path_is_one_where_nothing_is_and_that_nobody_has_been_given(tmp_path):
+    assert free_path(tmp_path, "run") == tmp_path / "run"
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run_2").symlink_to(tmp_path / "gone")  # a link that leads nowhere is something too
+    assert free_path(tmp_path, "run") == tmp_path / "run_3"
+    assert free_path(tmp_path, "run", taken={tmp_path / "run_3"}) == tmp_path / "run_4"
+    (tmp_path / "v1.5.csv").touch()
+    assert free_path(tmp_path, "v1.5", ".csv") == tmp_path / "v1.5_2.csv"

@@ -113,7 +113,7 @@ def test_how_masks_are_coded_is_the_same_for_all_of_a_folder(tmp_path):
     truth = read_truth(tmp_path)
     said = truth.check(TWO, ["a", "b", "c"], complete=True)
     assert str(said[0]).startswith(
-        "The masks of the ground truth are read as 0 unknown, 1 normal, 2 tumour. Set label_map"
+        "The masks of the ground truth are read as 0 unknown, 1 normal, 2 tumour. Set Inputs(label_map"
     )
     assert truth.of("a", GRID, TWO).tolist() == [0] * 6
     assert truth.of("b", GRID, TWO).tolist() == [1] * 6

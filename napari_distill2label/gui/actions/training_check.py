@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ...core.paths import free_path
 from ...core.settings import Settings
 from ...store.cohort import Cohort
 from ...store.splits import with_splits
@@ -13,8 +14,8 @@ from .scales import Known, read_scales
 
 
 @dataclass(frozen=True)
-class Weighed:
-    """What was worked out of a cohort and settings beside the window."""
+class TrainingCheck:
+    """What was worked out of a cohort and settings in the background."""
 
     blocker: str | None = None
     warnings: list[str] = field(default_factory=list)
@@ -23,25 +24,17 @@ class Weighed:
     folder: str = ""  # where a new run would go
 
 
-def free_folder(home: Path) -> Path:
-    """A run folder in `home` that is not there yet, as `Runs.free_folder` chooses it."""
-    free, number = home / RUN_NAME, 2
-    while free.exists():
-        free, number = home / f"{RUN_NAME}_{number}", number + 1
-    return free
-
-
-def weigh(cohort: Cohort, settings: Settings, known: Known, home: Path) -> Weighed:
+def check_training(cohort: Cohort, settings: Settings, known: Known, home: Path) -> TrainingCheck:
     """Advice, numbers and a free folder. Opens slides whose µm/px is not known yet; called in a thread."""
-    folder = str(free_folder(home))
+    folder = str(free_path(home, RUN_NAME))
     if (problem := training_problem(cohort, settings)) is not None:
         blocker = message_of(problem)
-        return Weighed(blocker, scales=known, folder=folder)
+        return TrainingCheck(blocker, scales=known, folder=folder)
     split = with_splits(cohort, settings.split, settings.seed)
     rows = [*split.in_split("train"), *split.in_split("valid")]
     known = read_scales(rows, known)
     scales = {row.slide_id: known[row.path] for row in rows if row.path in known}
-    return Weighed(
+    return TrainingCheck(
         None, [text_of(notice) for notice in training_advice(cohort, settings, scales)], len(rows), known, folder
     )
 

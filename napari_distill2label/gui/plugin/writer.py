@@ -11,9 +11,9 @@ import numpy as np
 
 from ...core.classes import RGB
 from ...core.errors import BundleError
+from ...core.paths import free_path
 from ...exporters.formats import FORMATS, write
 from ...store.files.outputs import Outputs
-from ...store.files.safe_names import free_name
 from ..canvas.layers import KEY, LABELS, patch_map_of
 from ..layers import shades
 
@@ -50,7 +50,7 @@ def write_labels(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     outputs = Outputs([found for found in (patch_map.slide_path, patch_map.path) if found], overwrite=True)
     outputs.check([target])
     if outputs.standing(target, exactly=True) == "foreign":  # napari's dialog has asked; its commands have not
-        shutil.copy2(target, free_name(target.with_name(f"{target.name}.bak")))
+        shutil.copy2(target, free_path(target.parent, target.name, ".bak"))
     with TemporaryDirectory(dir=target.parent, prefix=f".{target.name[:40]}.") as folder:
         files = write(patch_map, folder, [name], noted["threshold"], colours=shown_colours(meta, patch_map.classes))
         if noted["class_index"] is not None and len(files) > 1:  # one file per class: the one this layer shows

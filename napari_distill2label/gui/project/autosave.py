@@ -18,8 +18,8 @@ from psygnal import Signal
 
 from ...core.classes import split_label
 from ...core.errors import Distill2LabelError, OutputError, SettingsError
+from ...core.paths import free_path
 from ...store import corrections
-from ...store.files.safe_names import free_name
 from ...store.files.signature import file_signature
 from ...store.project_file import (
     SUFFIX,
@@ -461,7 +461,7 @@ def _newest(folder: Path) -> tuple[Path, ProjectFile] | None:
 
 def _aside(path: Path) -> Path:
     """A name for what is set aside, which nothing has yet."""
-    return free_name(path.with_name(path.name.removesuffix(SUFFIX) + ".d2l.bak.json"))
+    return free_path(path.parent, path.name.removesuffix(SUFFIX), ".d2l.bak.json")
 
 
 def _set_aside(path: Path) -> str:

@@ -14,7 +14,7 @@ from psygnal import Signal
 
 from ...core.bag import UNLABELLED
 from ...core.errors import CohortError, OutputError
-from ...core.paths import PathLike
+from ...core.paths import PathLike, free_path
 from ...core.settings import Settings
 from ...store import corrections
 from ...store.cohort import Cohort
@@ -28,7 +28,7 @@ from .project import Project
 if TYPE_CHECKING:
     from ..layers.shades import Cell, Shades
 
-FILE = "corrections.csv"
+STEM = "corrections"
 
 
 @dataclass(frozen=True)
@@ -187,11 +187,7 @@ class Corrections:
         """Where corrections are kept unless told: beside the cohort or the first slide, under a name that is free."""
         table = self._project.cohort_path
         folder = self._project.work_folder or Path.home()
-        stem = f"{table.stem}_{FILE}" if table else FILE
-        free, number = folder / stem, 2
-        while free.exists():
-            free, number = folder / f"{Path(stem).stem}_{number}.csv", number + 1
-        return free
+        return free_path(folder, f"{table.stem}_{STEM}" if table else STEM, ".csv")
 
     def save(self, path: PathLike | None = None) -> Path:
         """Write the corrections (None: where they are kept, else `default_path`) as CSV `slide_id,x,y,label`.

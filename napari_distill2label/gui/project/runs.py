@@ -9,6 +9,7 @@ from psygnal import Signal
 
 from ...core.events import EpochEnd
 from ...core.network_names import in_words
+from ...core.paths import free_path
 from ...store.run_summary import Curve, Curves, RunSummary, append, read_curves, scan
 from ..runner.jobs import Job, JobQueue
 from ..runner.reader import BackgroundReader
@@ -143,11 +144,7 @@ class Runs:
 
     def free_folder(self, name: str = RUN_NAME) -> Path:
         """A folder for a run that is still free."""
-        folder = self._project.runs_folder / name
-        free, number = folder, 2
-        while free.exists() or free in self._promised:
-            free, number = folder.with_name(f"{folder.name}_{number}"), number + 1
-        return free
+        return free_path(self._project.runs_folder, name, taken=self._promised)
 
     def promise_folder(self, name: str = RUN_NAME) -> Path:
         """The same, which no other training of this window will be given."""

@@ -1,12 +1,10 @@
 """File names that are valid on every system, and distinct for different slides."""
 
 import hashlib
-import os
 import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
-from pathlib import Path
 
 # What Windows, macOS or a shell would not take in a file name, control characters among them.
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*]+')
@@ -51,14 +49,6 @@ def safe_names(keys: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
         if len(group) > 1:
             names |= {key: told_apart(names[key], *key) for key in group if key != plain}
     return names
-
-
-def free_name(path: Path) -> Path:
-    """`path`, or where there is something the first of `<name>_2.<suffix>`, `<name>_3.<suffix>`, … that is free."""
-    free, number = path, 2
-    while os.path.lexists(free):
-        free, number = path.with_name(f"{path.stem}_{number}{path.suffix}"), number + 1
-    return free
 
 
 def told_apart(name: str, *key: str) -> str:

@@ -18,7 +18,7 @@ from ....core.presets import METHODS, METHODS_IN_WORDS, PRESETS, PRESETS_IN_WORD
 from ....store.run_summary import RunSummary, summarise
 from ...actions import quick_trial, requirements
 from ...actions.train import MEASURE
-from ...actions.training_check import Weighed, resumed_settings, weigh
+from ...actions.training_check import TrainingCheck, check_training, resumed_settings
 from ...plain_text import as_plain
 from ...project.estimate import estimate, of_runs
 from ...runner.jobs import Job
@@ -59,14 +59,14 @@ class TrainPanel(Panel):
 
     def __init__(self, session: Session) -> None:
         super().__init__(session, "2 · Train")
-        self._weighed = Weighed()
+        self._last_check = TrainingCheck()
         self._seen: tuple[int, str] | None = None  # the job that was heard of last, and its state
         self._there: RunSummary | None = None  # the run in the folder that is named
         self._make_choices()
         self._make_folder()
         self._make_work()
         self._lay_out()
-        self._settle = self._timer(SETTLED, self._weigh)
+        self._settle = self._timer(SETTLED, self._check)
         self._settle.setSingleShot(True)
         self._clock = self._timer(1000, self._show_progress)
         self.listen(session.choices.changed, self.refresh)
@@ -303,20 +303,20 @@ class TrainPanel(Panel):
         self.refresh_button()
         self._settle.start()
 
-    def _weigh(self) -> None:
+    def _check(self) -> None:
         """Work out advice, beside the window."""
         session = self.session
         if requirements.train(session.project, session.choices) is not None:
-            folder = self._weighed.folder if len(session.cohort) else ""
-            self._take(Weighed(scales=self._weighed.scales, folder=folder))
+            folder = self._last_check.folder if len(session.cohort) else ""
+            self._take(TrainingCheck(scales=self._last_check.scales, folder=folder))
             return
-        cohort, settings, known, home = session.cohort, session.settings, self._weighed.scales, session.runs.home()
-        session.reader.request(("weigh", id(self)), lambda: weigh(cohort, settings, known, home), self._take)
+        cohort, settings, known, home = session.cohort, session.settings, self._last_check.scales, session.runs.home()
+        session.reader.request(("check", id(self)), lambda: check_training(cohort, settings, known, home), self._take)
 
-    def _take(self, weighed: Weighed) -> None:
-        self._weighed = weighed
-        self.folder.setPlaceholderText(weighed.folder)
-        self.folder.setToolTip(as_plain(f"{FOLDER}:\n{weighed.folder}") if weighed.folder else FOLDER)
+    def _take(self, found: TrainingCheck) -> None:
+        self._last_check = found
+        self.folder.setPlaceholderText(found.folder)
+        self.folder.setToolTip(as_plain(f"{FOLDER}:\n{found.folder}") if found.folder else FOLDER)
         self.refresh_button()
 
     def why_not(self) -> str | None:
@@ -333,7 +333,7 @@ class TrainPanel(Panel):
     def _why_no_new_run(self) -> str | None:
         """What stands against a training into a new folder."""
         missing = requirements.train(self.session.project, self.session.choices)
-        return requirements.problem_of(missing) or self._weighed.blocker
+        return requirements.problem_of(missing) or self._last_check.blocker
 
     def refresh_button(self) -> None:
         """The button, the reason it is disabled or what to think about, and the time it takes."""
@@ -344,7 +344,7 @@ class TrainPanel(Panel):
         busy = self.train.job() is not None
         self.trial.setEnabled(not busy and self._why_no_new_run() is None)
         self.trial.setToolTip(as_plain(self._why_no_new_run() or ("A training is going on" if busy else TRY)))
-        warnings = [] if training or why_not else self._weighed.warnings
+        warnings = [] if training or why_not else self._last_check.warnings
         # Not broken at the slash.
         lines = [line.replace("µm/px", "µm/\N{WORD JOINER}px") for line in warnings]
         self.warnings.setText("\n".join(f"⚠ {line}" for line in lines))
@@ -383,7 +383,7 @@ class TrainPanel(Panel):
 
     def _show_estimate(self) -> None:
         reason = self.measure.refresh(self.why_not())
-        training, count = self.train.is_cancel(), self._weighed.n_slides
+        training, count = self.train.is_cancel(), self._last_check.n_slides
         known = [*self.session.runs.measured, *of_runs(self.session.runs.found)]
         told_time = None if training else estimate(known, self.session.settings, count, self.baseline.isChecked())
         possible = not training and not reason and count > 0
