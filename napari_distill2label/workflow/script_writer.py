@@ -286,7 +286,7 @@ def _shell(plan: ScriptPlan) -> str:
     folder = plan.folder
     if plan.training is not None:
         lines += [_shell_training(plan.training, folder), ""]
-    written = set()
+    written: list[Exported] = []
     for made in plan.predictions:
         ids = tuple(row.slide_id for row in made.slides)
         first = next(
@@ -294,7 +294,7 @@ def _shell(plan: ScriptPlan) -> str:
         )
         lines += [*_shell_prediction(plan, folder, made, first), ""]
         if first is not None and first.inputs.corrections is None:
-            written.add(first)
+            written.append(first)
     if any(done.colours for done in plan.exports):
         lines += ["# The colours chosen in the window are not in these files: the script in Python has them.", ""]
     for done in plan.exports:

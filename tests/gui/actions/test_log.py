@@ -11,6 +11,7 @@ from napari.components import ViewerModel
 
 from napari_distill2label.cli.main import build_parser
 from napari_distill2label.core.errors import SettingsError
+from napari_distill2label.core.inputs import Compute, Inputs, TissueRegions
 from napari_distill2label.core.presets import build_settings
 from napari_distill2label.gui import get_session
 from napari_distill2label.gui.actions.log import NOTHING
@@ -100,21 +101,27 @@ def test_slides_with_names_of_their_own_or_several_scales(tmp_path):
         CohortSlide("c", "https://example.org/c.zarr", case_id="c"),
     )
     script = get_session(ViewerModel()).log
-    script.add(Predicted(tmp_path / "bundle", "student", rows, (("device", "cpu"),)))
+    script.add(Predicted(tmp_path / "bundle", "student", rows, compute=Compute("cpu")))
     script.add(
-        Exported(tmp_path / "bundle", "student", ("a, b",), tmp_path / "out", ("csv",), 0.25, tmp_path / "c.csv")
-    )
+        Exported(
+            tmp_path / "bundle", "student", ("a, b",), tmp_path / "out", ("csv",), 0.25,
+            Inputs(corrections=tmp_path / "c.csv", label_map={"Tumor": "tumour"}),
+        )
+    )  # fmt: skip
     text = script.python()
     compile(text, "copied", "exec")
     assert "CohortSlide('a, b', Path(" in text
     assert "mpp=0.5" in text
     assert "CohortSlide('c', 'https://example.org/c.zarr'" in text
-    assert "device='cpu'" in text
-    assert "corrections=" in text
+    assert "from napari_distill2label import Cohort, CohortSlide, Compute, export, Inputs, predict" in text
+    assert "compute=Compute(device='cpu')" in text
+    assert f"inputs=Inputs(corrections={str(tmp_path / 'c.csv')!r}, label_map={{'Tumor': 'tumour'}})" in text
     lines = script.command_line()
     assert '"a, b",' in lines
     assert "https://example.org/c.zarr" in lines
-    assert "--corrections" in lines
+    assert f"--corrections {tmp_path / 'c.csv'}" in lines
+    assert "--map Tumor=tumour" in lines
+    assert "--device cpu" in lines
 
 
 def test_masks_of_tissue(tmp_path):
@@ -122,14 +129,14 @@ def test_masks_of_tissue(tmp_path):
 
     def script(masks):
         made = get_session(ViewerModel()).log
-        made.add(Predicted(tmp_path / "bundle", "student", rows, (("tissue", masks),)))
+        made.add(Predicted(tmp_path / "bundle", "student", rows, inputs=Inputs(tissue=TissueRegions(masks))))
         return made
 
     folder = {name: str(tmp_path / "masks" / f"{name}.geojson") for name in ("a", "b")}
-    assert f"tissue={folder!r}" in script(folder).python()
+    assert f"inputs=Inputs(tissue=TissueRegions(source={folder!r}))" in script(folder).python()
     assert f"--tissue {tmp_path / 'masks'}" in script(folder).command_line()
     some = {"a": str(tmp_path / "my mask.geojson")}
-    assert f"tissue={some!r}" in script(some).python()
+    assert f"TissueRegions(source={some!r})" in script(some).python()
     assert "--tissue" not in script(some).command_line()
     assert "left out here" in script(some).command_line()
     assert "--tissue all.geojson" in script("all.geojson").command_line()

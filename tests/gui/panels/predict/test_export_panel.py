@@ -27,10 +27,7 @@ def panel(make_napari_viewer_proxy, qtbot):
 def predicted(panel, run_folder):
     """Two slides of eight have a prediction."""
     panel.session.load_model(run_folder)
-    if not {"slide_001", "slide_002"} <= set(panel.session.predictions):  # those of other tests are in the run too
-        panel.session.predict(["slide_001", "slide_002"])
-    predictions = panel.session.predictions
-    panel.session.project.predictions = {name: predictions[name] for name in ("slide_001", "slide_002")}
+    panel.session.predict(["slide_001", "slide_002"])
     panel.refresh()
     return panel
 
@@ -133,7 +130,7 @@ def test_selected_slides(predicted):
 def test_copy_what_was_done(predicted, qtbot, tmp_path):
     panel = predicted
     panel.session.export(tmp_path, ["csv"])
-    for button, word in ((panel.copy_python, "export("), (panel.copy_shell, "distill2label export")):
+    for button, word in ((panel.copy_python, "export("), (panel.copy_shell, "distill2label predict")):
         QApplication.clipboard().clear()
         click(qtbot, button)
         qtbot.waitUntil(lambda word=word: word in QApplication.clipboard().text(), timeout=LONG)

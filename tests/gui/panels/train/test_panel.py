@@ -310,7 +310,7 @@ def test_only_the_file_that_was_trusted_is(ready, monkeypatch, tmp_path):
     given = []
 
     def work(*args, **kwargs):
-        given.append((kwargs["encoder"], kwargs["trust"]))
+        given.append(kwargs["inputs"].encoder)
         yield Progress(Task.EXPORT, 1, 1)
         raise RuntimeError("enough")
 
@@ -320,7 +320,7 @@ def test_only_the_file_that_was_trusted_is(ready, monkeypatch, tmp_path):
     for encoder in (tmp_path / "mine.pt", tmp_path / "other.pt", None):
         job = session.train(inputs=Inputs(encoder=Encoder(encoder)), wait=False)
         session.jobs.wait(job)
-    assert given == [(tmp_path / "mine.pt", True), (tmp_path / "other.pt", False), (None, False)]
+    assert given == [Encoder(tmp_path / "mine.pt", trusted=True), Encoder(tmp_path / "other.pt"), Encoder()]
 
 
 def test_preset_method_and_device(panel, qtbot):
