@@ -1,7 +1,5 @@
 """The Predict panel in a real viewer: predicting by clicks, the slider, the layers, the pointer."""
 
-import shutil
-
 import numpy as np
 import pytest
 from qtpy.QtWidgets import QAbstractButton, QAbstractSpinBox, QComboBox, QSlider
@@ -52,7 +50,6 @@ def test_without_a_model_it_says_what_to_do(panel):
 
 
 def test_predicting_by_clicks(panel, viewer, qtbot, run_folder):
-    shutil.rmtree(run_folder / "predictions", ignore_errors=True)  # of other tests
     session = panel.session
     panel.ask_folder = lambda *args: str(run_folder)
     click(qtbot, panel.load)
