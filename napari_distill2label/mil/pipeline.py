@@ -27,7 +27,7 @@ from .device import compute_dtype
 from .losses import InheritedLabelLoss, Loss, StudentLoss, TeacherLoss
 from .model import MILModel
 from .pu_learning import PROBABILITY_FLOOR, calibration_line, posterior
-from .training import RngState, compute_teacher_targets, iter_predict_bag
+from .training import RngState, TrainingState, compute_teacher_targets, fit, iter_predict_bag
 from .training_bags import TeacherTargets, TrainingBag, is_subsampled
 
 BASELINE_WEIGHTS = {"lambda_c": 1.0, "lambda_n": 0.0, "lambda_d": 0.0, "lambda_e": 0.0}
@@ -35,9 +35,9 @@ BASELINE_WEIGHTS = {"lambda_c": 1.0, "lambda_n": 0.0, "lambda_d": 0.0, "lambda_e
 
 @dataclass(frozen=True)
 class Stage:
-    """A network to train with `training.fit`: `model` has its initial weights and is trained in place.
+    """A network to train: `model` has its initial weights and is trained in place.
 
-    `network` is baseline, teacher, student, or oof-1, oof-2, … Call `finish` once the network is trained.
+    `network` is baseline, teacher, student, or oof-1, oof-2, … `finish` is the work that follows its last epoch.
     """
 
     network: str
@@ -47,6 +47,16 @@ class Stage:
     settings: TrainingSettings
     seed: int
     finish: Callable[[], Iterable[Progress | Notice]] = tuple
+
+    def train(
+        self, valid: Sequence[Bag], state: TrainingState | None = None
+    ) -> Generator[Progress | Notice | TrainingState, None, TrainingState]:
+        """Train the network, after `state` if one is given, and finish it. See `training.fit`."""
+        state = yield from fit(
+            self.model, self.loss_function, self.training_bags, valid, self.settings, self.seed, state, self.network
+        )
+        yield from self.finish()
+        return state
 
 
 class TrainingPipeline:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..core.bag import Bag
 from ..core.errors import SettingsError
-from ..core.events import Progress, Task, drain
+from ..core.events import EpochEnd, Progress, Task, drain
 from ..core.metrics import binary_metrics, positive_score
 from ..core.notices import Notice, NoticeCode
 from ..core.settings import TrainingSettings
@@ -94,6 +94,13 @@ class TrainingState:
     history: list[dict[str, Any]] = field(default_factory=list)
     teacher_digest: str = ""
     restarts: int = 0  # how often it has begun anew with other weights, because it was stuck at chance
+
+    def epoch_end(self, network: str, epochs: int) -> EpochEnd:
+        """Return the event that reports the last epoch."""
+        row = {name: value for name, value in self.history[-1].items() if name != "epoch" and value is not None}
+        metrics: dict[str, float] = {name: row.pop(name) for name in ("valid_loss", "valid_auroc") if name in row}
+        losses = {name.removeprefix("loss_"): value for name, value in row.items()}
+        return EpochEnd(network, self.epoch, epochs, losses, metrics, best=self.best_epoch == self.epoch)
 
 
 def make_optimiser(model: MILModel, settings: TrainingSettings) -> torch.optim.Optimizer:

@@ -18,7 +18,7 @@ import torch
 
 from ..core.bag import Bag
 from ..core.errors import CohortError, SlideError
-from ..core.events import EpochEnd, Event, ItemDone, Progress, Task
+from ..core.events import Event, ItemDone, Progress, Task
 from ..core.geometry import Mpp, PatchGrid, PatchPoints
 from ..core.notices import Notice, NoticeCode
 from ..core.paths import PathLike
@@ -27,7 +27,7 @@ from ..core.settings import PatchSettings, Settings
 from ..inference.damage import select_patches
 from ..mil.model import MILModel
 from ..mil.pipeline import Stage, TrainingPipeline
-from ..mil.training import TrainingState, fit, predict_bag
+from ..mil.training import TrainingState, predict_bag
 from ..store.bundle import NetworkName, save_bundle
 from ..store.cohort import Cohort, CohortSlide
 from ..store.maps.feature_map import EncoderIdentity, FeatureMap
@@ -251,21 +251,10 @@ def _train(
         if not isinstance(item, Stage):
             yield item
             continue
-        for step in fit(
-            item.model, item.loss_function, item.training_bags, (), item.settings, item.seed, network=item.network
-        ):
-            if isinstance(step, TrainingState):
-                step = _epoch_end(item.network, step, item.settings.epochs)
-            yield step
-        yield from item.finish()
+        for step in item.train(()):
+            yield step.epoch_end(item.network, item.settings.epochs) if isinstance(step, TrainingState) else step
         models[item.network] = item.model
     return models
-
-
-def _epoch_end(network: str, state: TrainingState, epochs: int) -> EpochEnd:
-    losses = {name.removeprefix("loss_"): value for name, value in state.history[-1].items() if "loss" in name}
-    losses.pop("valid_loss", None)
-    return EpochEnd(network, state.epoch, epochs, losses, {}, best=True)
 
 
 def _digest(model: MILModel) -> str:

@@ -10,7 +10,7 @@ import torch
 
 from ...core.bag import UNLABELLED, Bag
 from ...core.errors import BundleError, SettingsError
-from ...core.events import EpochEnd, Event, Progress, Task
+from ...core.events import Event, Progress, Task
 from ...core.inputs import Inputs
 from ...core.notices import Notice, NoticeCode
 from ...core.paths import PathLike
@@ -19,7 +19,7 @@ from ...mil.device import choose_device, compute_dtype
 from ...mil.fit_quality import FitQuality, measure_fit
 from ...mil.model import MILModel
 from ...mil.pipeline import Stage, TrainingPipeline
-from ...mil.training import TrainingState, all_finite, divergence_error, fit
+from ...mil.training import TrainingState, all_finite, divergence_error
 from ...store.bundle import NETWORKS, load_bundle, remove_bundle, save_bundle
 from ...store.checkpoint import digest_of_tensors, load_checkpoint, save_checkpoint
 from ...store.cohort import Cohort, doubtful_ids
@@ -149,8 +149,7 @@ class _Training:
             return
         model.dtype = compute_dtype(settings.precision, self.device)
         self.watch.mark_other()
-        work = fit(model, stage.loss_function, stage.training_bags, self.valid, settings, stage.seed, state, network)
-        for item in work:
+        for item in stage.train(self.valid, state):
             if isinstance(item, TrainingState):
                 state = item
                 state.teacher_digest = self.teacher_digest(network)
@@ -159,10 +158,9 @@ class _Training:
                 self.histories[network] = state.history
                 self.run.write_history(self.histories)
                 self.watch.mark_epoch(network)
-                yield _epoch_end(network, state, settings.epochs)
+                yield state.epoch_end(network, settings.epochs)
             else:
                 yield item
-        yield from stage.finish()
         model.dtype = torch.float32
         if not all_finite(model.state_dict()):
             raise divergence_error(network, settings, "its last weights are not finite")
@@ -286,15 +284,6 @@ def teaches_student(network: str) -> bool:
 def title_of(network: str) -> str:
     """Return the name of a network for messages."""
     return network.replace("oof-", "out-of-fold classifier ")
-
-
-def _epoch_end(network: str, state: TrainingState, epochs: int) -> EpochEnd:
-    row = dict(state.history[-1])
-    row.pop("epoch")
-    metrics = {name: row.pop(name, None) for name in ("valid_loss", "valid_auroc")}
-    metrics = {name: value for name, value in metrics.items() if value is not None}
-    losses = {name.removeprefix("loss_"): value for name, value in row.items()}
-    return EpochEnd(network, state.epoch, epochs, losses, metrics, best=state.best_epoch == state.epoch)
 
 
 def _signature(bags: Sequence[Bag]) -> Generator[Progress, None, str]:
