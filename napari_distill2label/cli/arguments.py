@@ -57,7 +57,7 @@ def _demo(parser: argparse.ArgumentParser) -> None:
 
 
 def _prepare_dataset(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", choices=("colon", "consep", "breast"))
+    parser.add_argument("name", choices=("colon", "consep", "breast", "glas"))
     parser.add_argument("folder", type=Path)
     _add(parser, "out", type=Path, required=True, metavar="DIR")
     _add(parser, "inputs.mpp", type=float, metavar="UM")

@@ -1,4 +1,4 @@
-"""`prepare_dataset`: write the tables of the paper's two image sets: cohort.csv, truth.csv, centres.csv."""
+"""`prepare_dataset`: write the tables of published image sets: cohort.csv, and their truth where it is public."""
 
 import csv
 import io
@@ -21,6 +21,9 @@ from ...store.tables.csv_table import escape_formula
 COLON_KINDS = ("epithelial", "fibroblast", "inflammatory", "others")
 COLON_POSITIVE = "epithelial"
 COLON_CLASSES = ("normal", COLON_POSITIVE)
+GLAS_CLASSES = ("benign", "malignant")
+GLAS_MPP = 0.62  # µm/px of all images: 20×, Zeiss MIRAX MIDI
+GLAS_GRADES = "Grade.csv"
 MARGIN = 1.5  # px by which a nucleus may be marked outside its image
 
 
@@ -33,10 +36,11 @@ def prepare_dataset(
     ----------
     name
         "colon" (Sirinukunwattana 2016, CRCHistoPhenotypes: `Classification/img1/img1.bmp` and four `.mat` files of
-        nuclei each), "consep" (Graham 2019, CoNSeP, laid out as the colon set is) or "breast" (Gelasca 2008, UCSB:
-        `ytma12_010804_benign1_ccd.tif`).
+        nuclei each), "consep" (Graham 2019, CoNSeP, laid out as the colon set is), "breast" (Gelasca 2008, UCSB:
+        `ytma12_010804_benign1_ccd.tif`) or "glas" (Sirinukunwattana 2017: `Grade.csv`, `train_1.png` or `.bmp`, and
+        `train_1_anno.png` or `.bmp`, in which a gland is not 0).
     folder
-        The folder that holds `Classification/` (or the `.tif` files), or a parent of it.
+        The folder that holds `Classification/`, `Grade.csv` or the `.tif` files, or a parent of it.
     mpp
         Pixel size in µm/px to write for every slide; None leaves it open: the files do not have it.
     overwrite
@@ -44,9 +48,10 @@ def prepare_dataset(
 
     Returns the path of `cohort.csv`. Colon and CoNSeP: an image is positive if it holds an epithelial nucleus;
     `truth.csv` has every nucleus with its kind (`label`) and the class that this kind is of (`class`), `centres.csv`
-    the same places without either.
+    the same places without either. GlaS: cases are patients; `truth/` has a mask for each image, in which the glands of
+    a malignant image are malignant (2) and all else is benign (1).
     """
-    readers = {"colon": _colon, "consep": _colon, "breast": _breast}
+    readers = {"colon": _colon, "consep": _colon, "breast": _breast, "glas": _glas}
     if name not in readers:
         raise CohortError(f"unknown data set {name!r}: choose one of {', '.join(readers)}")
     if not Path(folder).is_dir():
@@ -127,6 +132,55 @@ def _breast(folder: Path, out: Path, mpp: float | None, overwrite: bool) -> Gene
         _write_cohort(out, slides, outputs)
     yield Notice(NoticeCode.DATASET_NOTE, {"note": "no_cell_truth"})
     yield Progress(Task.PREPARE_DATASET, len(slides), len(slides))
+
+
+def _glas(folder: Path, out: Path, mpp: float | None, overwrite: bool) -> Generator[Event, None, None]:
+    table = next(iter(sorted(folder.rglob(GLAS_GRADES))), None)
+    if table is None:
+        raise CohortError(f"{folder}: holds no {GLAS_GRADES}; name the folder Warwick_QU_Dataset of GlaS")
+    images = {
+        image.stem: image
+        for image in sorted(table.parent.glob("*_*.*"))
+        if image.suffix.lower() in (".png", ".bmp") and not image.stem.endswith("_anno")
+    }
+    slides, glands = [], {}
+    for name, patient, grade in _glas_rows(table):
+        if (image := images.get(name)) is None:
+            continue  # of a part of the set that is not here
+        slides.append(CohortSlide(name, image.absolute(), grade, f"patient {patient}", mpp or GLAS_MPP))
+        glands[name] = image.with_name(f"{name}_anno{image.suffix}")
+    if not slides:
+        raise CohortError(f"{table}: none of its images is there")
+    with Outputs([table, *images.values(), *glands.values()], overwrite, "describing a data set") as outputs:
+        masks = {slide.slide_id: out / "truth" / f"{slide.slide_id}.png" for slide in slides}
+        outputs.claim([out / "cohort.csv", *masks.values()])
+        for done, slide in enumerate(slides, 1):
+            _write_glands(glands[slide.slide_id], slide.label == GLAS_CLASSES[1], masks[slide.slide_id], outputs)
+            yield Progress(Task.PREPARE_DATASET, done, len(slides))
+        _write_cohort(out, slides, outputs)
+
+
+def _glas_rows(table: Path) -> list[tuple[str, str, str]]:
+    """Return image, patient and grade (benign, malignant) of each row of `Grade.csv`."""
+    with table.open(newline="", encoding="utf-8-sig") as file:
+        rows = [[cell.strip() for cell in row] for row in csv.reader(file)]
+    found = [(row[0], row[1], row[2].lower()) for row in rows[1:] if len(row) >= 3]
+    if bad := [row for row in found if row[2] not in GLAS_CLASSES]:
+        raise CohortError(f"{table}: {bad[0][0]} is graded {bad[0][2]!r}, not benign or malignant")
+    return found
+
+
+def _write_glands(annotation: Path, malignant: bool, mask: Path, outputs: Outputs) -> None:
+    """Write a mask of 1 (benign) and 2 (malignant): what is a gland of a malignant image."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(annotation) as image:
+            gland = np.asarray(image).reshape(image.height, image.width, -1).max(-1) > 0
+    except (OSError, UnidentifiedImageError) as error:
+        raise CohortError(f"{annotation}: cannot be read ({error})") from None
+    with outputs.writing(mask) as temporary:
+        Image.fromarray(np.where(gland & malignant, 2, 1).astype(np.uint8)).save(temporary, format="PNG")
 
 
 def _write_cohort(out: Path, slides: Iterable[CohortSlide], outputs: Outputs) -> None:

@@ -214,3 +214,67 @@ def test_the_real_consep_set(data_dir, tmp_path, cli):
     rows = Cohort.read(tmp_path / "cohort.csv")
     assert len(rows) >= 27
     assert {row.label for row in rows} == {"normal", "epithelial"}
+
+
+@pytest.fixture
+def glas(tmp_path):
+    """A folder in the layout of GlaS: one image of each grade, and a row of an image that is not there."""
+    root = tmp_path / "Daten ü" / "Warwick_QU_Dataset"
+    root.mkdir(parents=True)
+    rows = [
+        "name,patient ID,grade (GlaS),grade (other)",
+        "train_1,7, Benign,x",
+        "testA_2,7, malignant,y",
+        "gone,1,benign,",
+    ]
+    (root / "Grade.csv").write_text("\n".join(rows))
+    glands = np.zeros((30, 40), np.uint8)
+    glands[5:10, 5:25] = 1  # the published masks number the glands
+    glands[20:25, 5:25] = 2
+    for name in ("train_1", "testA_2"):
+        Image.new("RGB", (40, 30), (200, 150, 180)).save(root / f"{name}.bmp")
+        Image.fromarray(glands).save(root / f"{name}_anno.bmp")
+    return root
+
+
+def test_glas_has_patients_and_masks_of_malignant_glands(glas, tmp_path, collect):
+    _, path = collect(prepare_dataset("glas", glas.parent, tmp_path / "out"))
+    cohort = Cohort.read(path).with_classes()
+    assert cohort.classes == ("benign", "malignant")
+    assert {(row.slide_id, row.label, row.case_id, row.mpp) for row in cohort} == {
+        ("train_1", "benign", "patient 7", 0.62), ("testA_2", "malignant", "patient 7", 0.62),
+    }  # fmt: skip
+    masks = {
+        name: np.asarray(Image.open(tmp_path / "out" / "truth" / f"{name}.png")) for name in ("train_1", "testA_2")
+    }
+    assert (masks["train_1"] == 1).all()  # a gland of a benign image is no finding
+    assert (masks["testA_2"] == 2).sum() == 200
+    assert masks["testA_2"][5, 5] == 2
+    assert masks["testA_2"][0, 0] == 1
+
+
+@pytest.mark.parametrize("damage", ["no table", "other grade", "no image", "no annotation"])
+def test_a_damaged_glas_set_is_named(glas, tmp_path, collect, damage):
+    if damage == "no table":
+        (glas / "Grade.csv").unlink()
+    elif damage == "other grade":
+        (glas / "Grade.csv").write_text("name,patient ID,grade\ntrain_1,7,odd\n")
+    else:
+        for name in ("train_1", "testA_2"):
+            (glas / f"{name}{'_anno' if damage == 'no annotation' else ''}.bmp").unlink()
+    with pytest.raises(CohortError, match=r"Grade.csv|graded 'odd'|none of its images|_anno.bmp: cannot be read"):
+        collect(prepare_dataset("glas", glas, tmp_path / "out"))
+
+
+def test_the_real_glas_set(data_dir, tmp_path, cli):
+    if not (data_dir / "glas").is_dir():
+        pytest.skip("the GlaS set is not there: it was NOT tested")
+    status, _, err = cli("prepare-dataset", "glas", data_dir / "glas", "-o", tmp_path)
+    assert status == 0, err
+    rows = Cohort.read(tmp_path / "cohort.csv")
+    assert len(rows) >= 60
+    assert len({row.case_id for row in rows}) >= 6
+    shares = {
+        row.slide_id: (np.asarray(Image.open(tmp_path / "truth" / f"{row.slide_id}.png")) == 2).mean() for row in rows
+    }
+    assert all((shares[row.slide_id] > 0.1) == (row.label == "malignant") for row in rows)
