@@ -11,7 +11,7 @@ from napari_distill2label.cli.arguments import add_workers, name_list, positive_
 from napari_distill2label.cli.main import RESEARCH_USE, Drain, run_command
 from napari_distill2label.core.errors import SettingsError
 
-NAMES = ("mnist", "colon", "breast", "fields")  # each a module, with a function of the same name
+NAMES = ("mnist", "colon", "breast", "fields", "transfer", "promise")  # each a module, with a function of the same name
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,8 +31,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="goes on with what is there")
     parser.add_argument("--folds", type=int, metavar="N", help="of the cross-validation (default 5)")
     parser.add_argument("--seeds", type=positive_int, metavar="N", help="trainings of each model")
-    parser.add_argument("--patches", type=name_list, metavar="A,B", help="colon: grid, nucleus (default both)")
+    parser.add_argument("--patches", type=name_list, metavar="A,B", help="colon, transfer: grid, nucleus, encoder")
     parser.add_argument("--rows", type=name_list, metavar="A,B", help="colon: which rows (default the main ones)")
+    parser.add_argument("--train", metavar="SET", help="transfer: train on colon, consep or glas (default colon)")
+    parser.add_argument("--test", type=name_list, metavar="A,B", help="transfer: other sets to predict")
+    parser.add_argument("--methods", type=name_list, metavar="A,B", help="transfer: recommended, paper")
+    parser.add_argument("--only", type=name_list, metavar="A,B", help="transfer: which trainings, by name")
     add_workers(parser)
     parser.add_argument("--quick", action="store_const", const=True, help="a few slides: does everything run?")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -41,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace, run: Drain) -> None:
     # What an experiment has no use for is not among its arguments: left out here, unknown there.
-    names = ("folds", "seeds", "patches", "rows", "workers", "scheduler", "quick")
+    names = ("folds", "seeds", "patches", "rows", "workers", "scheduler", "quick", "train", "test", "methods", "only")
     given = {name: value for name in names if (value := getattr(options, name)) is not None}
     experiment = getattr(import_module(f"{__package__}.{options.name}"), options.name)
     if unknown := sorted(given.keys() - signature(experiment).parameters.keys()):

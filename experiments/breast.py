@@ -1,7 +1,7 @@
 """The paper's Table II: plain MIL, teacher and student on the breast images (UCSB), five folds grouped by case.
 
-The set has a label per image and no complete truth per cell. What is measured is therefore the images (level `bag`);
-scores of single patches are held against the label of their image, and named so: `instance_vs_image_label`.
+The set has a label per image and no complete truth per cell. What is measured is therefore the images (level `slide`);
+scores of single patches are held against the label of their image, and named so: `patch_against_image_label`.
 """
 
 from collections.abc import Generator, Sequence
@@ -142,7 +142,7 @@ def _measure(key: Key, trained: Trained, valid: list[Bag], test: list[Bag]) -> G
     truth = _positive(test)
     bag_score = np.round(answers.bag, 6)  # as results.csv keeps them, so that tables made from it anew are the same
     levels = {
-        "bag": (truth, bag_score),
+        "slide": (truth, bag_score),
         VERSUS_IMAGE: (np.repeat(truth, [len(bag) for bag in test]), np.concatenate(answers.instance)),
     }
     rows = [Row(*astuple(key), VALID, name, "", float(value)) for name, value in chosen.items() if value is not None]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MODELS = {"mil": "MIL", "teacher": "Teacher", "student": "Student"}
-VERSUS_IMAGE = "instance_vs_image_label"
+VERSUS_IMAGE = "patch_against_image_label"
 IMAGE_SCORE = "image_score"  # rows of this level: the bag score of one image, whose name stands as the metric
 VALID = "valid"  # rows of this level: what the fold's validation images chose
 METRICS = {"accuracy": "accuracy", "f1": "F1", "auroc": "AUROC", "auprc": "AUPRC", "ece": "ECE"}
@@ -136,18 +136,18 @@ def _of_images(frame: "pd.DataFrame", scores: "pd.DataFrame", cohort: Cohort) ->
         for model, name in MODELS.items()
         for scope, values in (
             ("pooled", _pooled(scores[scores.model == model])),
-            ("folds", _per_fold(frame, model, "bag", "0.5")),
+            ("folds", _per_fold(frame, model, "slide", "0.5")),
         )
     ]
     at_bags = [
-        [name, *(spread(_per_fold(frame, model, "bag", "bags")[metric]) for metric in ("accuracy", "f1"))]
+        [name, *(spread(_per_fold(frame, model, "slide", "bags")[metric]) for metric in ("accuracy", "f1"))]
         for model, name in MODELS.items()
     ]
     return f"""## Images (level `bag`)
 
 Measured against the images' own labels, threshold 0.5.
 
-{_by_fold(frame, "bag")}
+{_by_fold(frame, "slide")}
 Pooled: the test images of all folds together, each scored by the network that has not seen its case (mean ± standard
 deviation over seeds, if there are several); folds: mean ± standard deviation over folds and seeds.
 

@@ -206,19 +206,19 @@ def _measure(
     threshold: float | None,
     kind: str,
 ) -> list[Row]:
-    """Rows of all levels, at 0.5 and, for instances, at the `threshold` chosen on bags."""
+    """Rows of all levels, at 0.5 and, for patches, at the `threshold` chosen on bags."""
     positive = np.array([bag.label != (0,) for bag in bags])
     known = [truth[bag.slide_id] for bag in bags]
     pairs = [(np.maximum(true, 0) > 0, score) for true, score in zip(known, answers.instance, strict=True)]
-    levels = {"instance": pairs, "instance_positive_slides": [pairs[index] for index in np.flatnonzero(positive)]}
+    levels = {"patch": pairs, "patch_positive_slides": [pairs[index] for index in np.flatnonzero(positive)]}
     if kind == "grid":
-        levels["instance_nuclei"] = [
+        levels["patch_nuclei"] = [
             (true[true != UNLABELLED] > 0, score[true != UNLABELLED])
             for true, score in zip(known, answers.instance, strict=True)
         ]
     # Attention says nothing of the bag that its network does not say, and the ceiling's has not been trained.
     of_bags = threshold is not None and key.model not in SUPERVISED
-    rows = rows_of(key, "bag", binary_metrics(positive, answers.bag)) if of_bags else []
+    rows = rows_of(key, "slide", binary_metrics(positive, answers.bag)) if of_bags else []
     for level, chosen in levels.items():
         if not chosen:  # a fold without a positive slide
             continue
@@ -226,7 +226,7 @@ def _measure(
         rows += rows_of(key, level, binary_metrics(*pooled))
         if threshold is not None:
             rows += rows_of(key, level, binary_metrics(*pooled, threshold), "bags")
-    return rows + rows_of(key, "instance_per_slide", mean_metrics(binary_metrics(*pair) for pair in pairs))
+    return rows + rows_of(key, "patch_mean_over_slides", mean_metrics(binary_metrics(*pair) for pair in pairs))
 
 
 def _history(trained: Trained) -> bytes:

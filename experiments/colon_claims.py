@@ -61,7 +61,7 @@ def threshold_of(metric: str) -> str:
 
 
 def gain(
-    frame: "pd.DataFrame", better: str, worse: str, metric: str, level: str = "instance", threshold: str | None = None
+    frame: "pd.DataFrame", better: str, worse: str, metric: str, level: str = "patch", threshold: str | None = None
 ) -> "pd.Series":
     """By fold: mean over the seeds that both models have of the one's metric minus the other's."""
     threshold = threshold_of(metric) if threshold is None else threshold

@@ -51,11 +51,11 @@ def _tables(frame: "pd.DataFrame") -> Iterator[str]:
     )
     yield _choices(frame)
     yield "Whole slides (level `bag`).\n"
-    yield _summary(frame, "bag", (("accuracy", "0.5"), ("f1", "0.5"), ("auroc", ""), ("auprc", ""), ("ece", "")))
-    if "instance_nuclei" in set(frame.level):
-        yield "Patches without a nucleus left out (level `instance_nuclei`).\n"
+    yield _summary(frame, "slide", (("accuracy", "0.5"), ("f1", "0.5"), ("auroc", ""), ("auprc", ""), ("ece", "")))
+    if "patch_nuclei" in set(frame.level):
+        yield "Patches without a nucleus left out (level `patch_nuclei`).\n"
         columns = (("accuracy", "0.5"), ("f1", "0.5"), ("auroc", ""), ("accuracy", "bags"), ("f1", "bags"), ("ece", ""))
-        yield _summary(frame, "instance_nuclei", columns)
+        yield _summary(frame, "patch_nuclei", columns)
     if len(set(frame.seed)) > 1:
         yield "Over seeds: mean and standard deviation of the means over folds, and the range of single trainings.\n"
         yield _over_seeds(frame)
@@ -69,7 +69,7 @@ def by_fold(frame: "pd.DataFrame", model: str, level: str, metric: str, threshol
 
 def _paper_form(frame: "pd.DataFrame") -> str:
     columns = {
-        (metric, model): by_fold(frame, model, "instance", metric, threshold_of(metric))
+        (metric, model): by_fold(frame, model, "patch", metric, threshold_of(metric))
         for metric in METRICS
         for model in PAPER
     }
@@ -87,10 +87,10 @@ def _all_rows(frame: "pd.DataFrame") -> str:
         ("ece", ""),
     )  # fmt: skip
     other = {
-        "AUROC, positive slides": ("instance_positive_slides", "auroc"),
-        "AUROC, per slide": ("instance_per_slide", "auroc"),
+        "AUROC, positive slides": ("patch_positive_slides", "auroc"),
+        "AUROC, per slide": ("patch_mean_over_slides", "auroc"),
     }
-    return _summary(frame, "instance", columns, other)
+    return _summary(frame, "patch", columns, other)
 
 
 def _choices(frame: "pd.DataFrame") -> str:
@@ -124,7 +124,7 @@ def _over_seeds(frame: "pd.DataFrame") -> str:
     rows = []
     for model in dict.fromkeys(frame.model):
         tables = [
-            values_of(frame, model, "instance", metric, threshold_of(metric)).unstack("seed").dropna()
+            values_of(frame, model, "patch", metric, threshold_of(metric)).unstack("seed").dropna()
             for metric in METRICS
         ]
         seeds = tables[0].shape[1]

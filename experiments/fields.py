@@ -212,7 +212,7 @@ def probabilities_of_all(
 
 
 def measure_patches(key: Key, kinds: np.ndarray, probability: np.ndarray) -> list[Row]:
-    """Rows of level `instance`: true kinds (N,) against probabilities (N, C).
+    """Rows of level `patch`: true kinds (N,) against probabilities (N, C).
 
     One kind against the others, and of the likeliest of the four its `accuracy` and, as `f1`, the mean F1 over kinds.
     """
@@ -220,13 +220,13 @@ def measure_patches(key: Key, kinds: np.ndarray, probability: np.ndarray) -> lis
 
     called = probability[:, 1:].argmax(1) + 1
     f1 = f1_score(kinds, called, labels=list(KINDS), average="macro", zero_division=0)
-    rows = _by_kind(key, "instance", kinds[:, None] == np.arange(len(CLASSES)), probability)
-    return rows + rows_of(key, "instance", {"accuracy": float((called == kinds).mean()), "f1": float(f1)}, "")
+    rows = _by_kind(key, "patch", kinds[:, None] == np.arange(len(CLASSES)), probability)
+    return rows + rows_of(key, "patch", {"accuracy": float((called == kinds).mean()), "f1": float(f1)}, "")
 
 
 def measure_fields(key: Key, bags: Sequence[Bag], probability: np.ndarray) -> list[Row]:
-    """Rows of level `bag`: presence of each kind against probabilities (B, C)."""
-    return _by_kind(key, "bag", np.stack([bag.target(len(CLASSES)) for bag in bags]) > 0, probability)
+    """Rows of level `slide`: presence of each kind against probabilities (B, C)."""
+    return _by_kind(key, "slide", np.stack([bag.target(len(CLASSES)) for bag in bags]) > 0, probability)
 
 
 def _by_kind(key: Key, level: str, present: np.ndarray, probability: np.ndarray) -> list[Row]:
@@ -259,17 +259,17 @@ def write_report(frame: "pd.DataFrame", out: Path) -> Path:
     # The same for all models of a fold; the ceiling alone has no rows of fields.
     n = frame[frame.metric == "n"].groupby(["level", "fold"]).value.first().groupby("level").sum()
     parts = (
-        f"Four kinds of nuclei in 3 × 3 fields of the colon images: {n.get('bag', 0):.0f} fields with "
+        f"Four kinds of nuclei in 3 × 3 fields of the colon images: {n.get('slide', 0):.0f} fields with "
         f"{n.get('instance', 0):.0f} patches; folds (of images): {frame.fold.nunique()}, "
         f"seeds: {frame.seed.nunique()}. Means over folds of means over seeds ± standard deviation over folds.\n",
         run_time(out),
-        "Single patches (level `instance`): AUROC of each kind against the others and its mean over kinds; accuracy "
+        "Single patches (level `patch`): AUROC of each kind against the others and its mean over kinds; accuracy "
         "and mean F1 of the likeliest kind.\n",
-        _table(frame, "instance", SUMMARIES, "share of patches"),
+        _table(frame, "patch", SUMMARIES, "share of patches"),
         "Single patches, paired by fold and seed: mean difference with its 95 % t interval over folds.\n",
         _gains(frame),
-        "Fields (level `bag`): AUROC of the presence of each kind.\n",
-        _table(frame, "bag", {"auroc": "mean"}, "share of fields"),
+        "Fields (level `slide`): AUROC of the presence of each kind.\n",
+        _table(frame, "slide", {"auroc": "mean"}, "share of fields"),
     )
     draw_figure(frame, out)
     return write_text(out / "fields.md", "\n".join(filter(None, parts)))
@@ -309,7 +309,7 @@ def draw_figure(frame: "pd.DataFrame", out: Path, shown: str = "recommended") ->
     models, places = _models(frame), np.arange(len(COLON_KINDS))
     width = 0.85 / len(models)
     for number, (model, colour) in enumerate(zip(models, COLOURS, strict=False)):
-        values = [by_fold(frame, model, "instance", f"auroc_{kind}", "") for kind in COLON_KINDS]
+        values = [by_fold(frame, model, "patch", f"auroc_{kind}", "") for kind in COLON_KINDS]
         shift = (number - (len(models) - 1) / 2) * width
         spreads = [own.std() for own in values] if frame.fold.nunique() > 1 else None
         bars.bar(places + shift, [own.mean() for own in values], width, yerr=spreads, color=colour, label=model)

@@ -178,7 +178,7 @@ def _run(
         settings = teacher_settings(key.model, protocol.epochs_for(count))
         model = yield from train_model(bags, settings, seed, f"{key.model}, {key.patches}, seed {seed}")
         score = yield from bag_scores(model, test)
-        rows += rows_of(key, "bag", binary_metrics(truth, score))
+        rows += rows_of(key, "slide", binary_metrics(truth, score))
     return rows
 
 
@@ -212,7 +212,7 @@ def bag_scores(model: MILModel, bags: Sequence[Bag]) -> Generator[Event, None, n
 
 def bag_auroc(frame: "pd.DataFrame") -> "pd.DataFrame":
     """Tidy results -> bag AUROC with a row per (patches, seed) and a column per model."""
-    chosen = frame[(frame.level == "bag") & (frame.metric == "auroc")]
+    chosen = frame[(frame.level == "slide") & (frame.metric == "auroc")]
     return chosen.pivot(index=["patches", "seed"], columns="model", values="value")
 
 

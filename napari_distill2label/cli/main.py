@@ -242,8 +242,8 @@ def _export(options: argparse.Namespace, run: Drain) -> None:
 
 
 def _evaluate(options: argparse.Namespace, run: Drain) -> None:
+    from ..exporters.evaluation import files_of_evaluation, write_evaluation
     from ..store.cohort import Cohort
-    from ..store.files.atomic import write_json
     from ..store.files.outputs import Outputs
     from ..workflow.commands.evaluate import evaluate, metrics_table
     from ..workflow.input_files import files_of_model, input_files
@@ -262,11 +262,11 @@ def _evaluate(options: argparse.Namespace, run: Drain) -> None:
     )
     with Outputs(read, options.overwrite, "evaluating") as outputs:
         if options.out:
-            outputs.claim([options.out])
-        metrics = run(work)
-        print(metrics_table(metrics))
-        if options.out:  # last: the metrics are printed even if the file cannot be written
-            write_json(options.out, metrics, outputs.writing)
+            outputs.claim(files_of_evaluation(options.out))
+        reports = run(work)
+        print(metrics_table(reports))
+        if options.out:  # last: the metrics are printed even if the files cannot be written
+            write_evaluation(options.out, reports, outputs.writing)
 
 
 def _gui(options: argparse.Namespace, run: Drain) -> None:

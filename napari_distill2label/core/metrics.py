@@ -45,12 +45,17 @@ def binary_metrics(truth: Values, score: Values, threshold: float = 0.5) -> Metr
 
 
 def mean_metrics(each: Iterable[Metrics]) -> Metrics:
-    """Return unweighted means over slides, each metric over the slides that define it; `n` is the number of slides."""
-    rows = list(each)
-    if not rows:
-        return binary_metrics(np.empty(0, bool), np.empty(0))
-    defined = {key: [value for row in rows if (value := row[key]) is not None] for key in rows[0] if key != "n"}
-    return {key: float(np.mean(values)) if values else None for key, values in defined.items()} | {"n": len(rows)}
+    """Return unweighted means over slides, each metric over the slides that define it; `n` is the number of slides.
+
+    F1 is none of them: a negative slide has an F1 of 0 with one false positive, and none without.
+    """
+    rows = list(each) or [binary_metrics(np.empty(0, bool), np.empty(0))]
+    defined = {
+        key: [value for row in rows if (value := row[key]) is not None] for key in rows[0] if key not in ("n", "f1")
+    }
+    return {key: float(np.mean(values)) if values else None for key, values in defined.items()} | {
+        "n": sum(row["n"] != 0 for row in rows)
+    }
 
 
 def positive_score(probability: np.ndarray, multi_label: bool = False) -> np.ndarray:

@@ -114,10 +114,11 @@ def test_train_predict_evaluate_export(work, main):
     assert all("ground truth" in line for line in said[2:])
     assert said[0].startswith("6 of 8 slides are left out, because the run was trained on them")
     assert re.fullmatch(r"The ground truth labels \d+ normal, \d+ tumour patches \(from .*\)\.", said[1])
-    assert len(out.splitlines()) == 1 + 3 * 7
+    assert len(out.splitlines()) == 1 + 3 * 8
     metrics = json.loads((work / "metrics.json").read_text())
-    patches = ("instance", "instance_positive_slides", "instance_per_slide")
-    levels = ("bag", *patches, "negative_slides", "area", "left_out")
+    patches = ("patch", "patch_positive_slides", "patch_mean_over_slides")
+    parts = ("threshold", "intervals", "reliability", "operating_points", "slides", "left_out")
+    levels = ("slide", *patches, "negative_slides", "negative_regions", "area", *parts)
     assert [(network, *metrics[network]) for network in metrics] == [
         (network, *levels) for network in ("baseline", "teacher", "student")
     ]

@@ -62,15 +62,15 @@ def test_every_model_of_every_fold_has_its_rows(done, cohort):
     assert set(frame.patches) == {"grid"}
     wanted = [(metric, "0.5") for metric in ("accuracy", "f1")] + [(metric, "bags") for metric in ("accuracy", "f1")]
     wanted += [(metric, "") for metric in ("auroc", "auprc", "prevalence", "ece", "n")]
-    for model, fold, level in product(MODELS, range(2), ("bag", "instance_vs_image_label")):
+    for model, fold, level in product(MODELS, range(2), ("slide", "patch_against_image_label")):
         own = frame[(frame.model == model) & (frame.fold == fold) & (frame.level == level)]
         assert sorted(zip(own.metric, own.threshold, strict=True)) == sorted(wanted), (model, fold, level)
-    assert not any(level == "instance" for level in frame.level)  # no truth of single patches is claimed
+    assert not any(level == "patch" for level in frame.level)  # no truth of single patches is claimed
     tested = set(frame[(frame.level == "image_score") & (frame.fold == 0)].metric)
     grid = build_settings("breast", "paper").patches
     patches = sum(len(table._bag(cohort[name], cohort.classes, grid)) for name in tested)
     n = frame[(frame.metric == "n") & (frame.model == "mil") & (frame.fold == 0)].set_index("level").value.astype(float)
-    assert (n["bag"], n["instance_vs_image_label"]) == (len(tested), patches) == (6, patches)
+    assert (n["slide"], n["patch_against_image_label"]) == (len(tested), patches) == (6, patches)
 
 
 def test_scores_tell_what_the_results_sum_up(done):
@@ -81,7 +81,7 @@ def test_scores_tell_what_the_results_sum_up(done):
     assert [case == slide[:13] for case, slide in zip(scores.case_id, scores.slide_id, strict=True)]
     results = pd.read_csv(done / "results.csv", dtype={"threshold": str}, keep_default_na=False)
     results["value"] = results.value.astype(float)
-    bags = results[results.level == "bag"].set_index([*KEY, "metric", "threshold"]).value
+    bags = results[results.level == "slide"].set_index([*KEY, "metric", "threshold"]).value
     chosen = results[results.level == "valid"].set_index([*KEY, "metric"]).value
     for key, own in scores.groupby(KEY):
         assert bags[(*key, "auroc", "")] == pytest.approx(roc_auc_score(own.truth, own.score), abs=1e-5)
@@ -176,7 +176,9 @@ def test_scores_are_those_of_the_models_that_train_makes(cohort, tmp_path):
         truth = {name: [slide.label == "malignant" for slide in split.in_split(name)] for name in own}
         threshold = bag_threshold(np.array(truth["valid"]), np.array(own["valid"]))
         assert values["valid", "threshold", ""] == pytest.approx(threshold, abs=1e-6)
-        assert values["bag", "f1", "bags"] == pytest.approx(f1_score(truth["test"], np.array(own["test"]) >= threshold))
+        assert values["slide", "f1", "bags"] == pytest.approx(
+            f1_score(truth["test"], np.array(own["test"]) >= threshold)
+        )
     assert len(scores) == 3 * len(split.in_split("test"))
 
 

@@ -56,8 +56,8 @@ def test_the_quick_form_from_the_command_line(published, tmp_path, capsys):
     assert {row["patches"] for row in written} == {"grid", "nucleus"}
     assert {row["fold"] for row in written} == {"0", "1"}
     levels = {row["level"] for row in written if row["patches"] == "grid"}
-    assert levels >= {"bag", "instance", "instance_nuclei", "instance_positive_slides", "instance_per_slide"}
-    assert "instance_nuclei" not in {row["level"] for row in written if row["patches"] == "nucleus"}
+    assert levels >= {"slide", "patch", "patch_nuclei", "patch_positive_slides", "patch_mean_over_slides"}
+    assert "patch_nuclei" not in {row["level"] for row in written if row["patches"] == "nucleus"}
     report = capsys.readouterr().out
     assert "## On the 18 × 18 grid" in report
     assert "VAT makes the teacher better than plain MIL" in report
@@ -96,11 +96,11 @@ def test_the_truth_reaches_no_bag_no_training_and_no_choice(fold, tmp_path):
     assert (scores[0]["truth"] > 0).any()
     assert not (scores[1]["truth"] > 0).any()
     assert np.array_equal(scores[0]["score"], scores[1]["score"])
-    for level in ("bag", "slides", "valid"):
+    for level in ("slide", "slides", "valid"):
         rows = [[row for row in outcome.rows if row.level == level] for outcome in made]
         assert rows[0] == rows[1] != []
-    assert [row for row in made[0].rows if row.level == "instance"] != [
-        row for row in made[1].rows if row.level == "instance"
+    assert [row for row in made[0].rows if row.level == "patch"] != [
+        row for row in made[1].rows if row.level == "patch"
     ]
 
 
@@ -124,10 +124,10 @@ def test_what_is_measured_where(fold, tmp_path):
     measured = _measure(Key("colon", "mil", "grid", 0, 0), perfect, test, truth, 0.5, "grid")
     assert {row.value for row in measured if row.metric in ("accuracy", "f1", "auroc")} == {1.0}
     n = {row.level: row.value for row in measured if row.metric == "n"}
-    assert n["instance"] == 25 * len(test)
-    assert n["instance_nuclei"] == sum((truth[bag.slide_id] >= 0).sum() for bag in test) < n["instance"]
-    assert n["instance_positive_slides"] == 25 * sum(bag.label != (0,) for bag in test)
-    assert n["bag"] == len(test)
+    assert n["patch"] == 25 * len(test)
+    assert n["patch_nuclei"] == sum((truth[bag.slide_id] >= 0).sum() for bag in test) < n["patch"]
+    assert n["patch_positive_slides"] == 25 * sum(bag.label != (0,) for bag in test)
+    assert n["slide"] == len(test)
 
 
 def test_attention_is_drawn_from_least_to_most():

@@ -8,7 +8,7 @@ from experiments.results import Row
 from experiments.variants import VARIANTS
 
 
-def frame_of(values, level="instance", metric="auroc"):
+def frame_of(values, level="patch", metric="auroc"):
     """`values`: {(model, seed): metric of every fold}."""
     return pd.DataFrame(
         [

@@ -150,7 +150,7 @@ def test_measures_of_patches():
     kinds = np.array([1, 1, 2, 3, 4, 2])
     probability = np.random.default_rng(1).random((6, len(CLASSES)))
     measured = {row.metric: row for row in measure_patches(KEY, kinds, probability)}
-    assert {row.level for row in measured.values()} == {"instance"}
+    assert {row.level for row in measured.values()} == {"patch"}
     for c in range(1, 5):
         expected = roc_auc_score(kinds == c, probability[:, c])
         assert measured[f"auroc_{CLASSES[c]}"].value == pytest.approx(expected)
@@ -212,15 +212,15 @@ def test_every_model_of_every_fold_has_its_rows(done):
         for fold in range(2):
             own = frame[(frame.model == model) & (frame.fold == fold)]
             levels = own.groupby("level").metric.agg(set)
-            assert {"accuracy", "f1", "n", *(f"auroc_{kind}" for kind in COLON_KINDS[1:])} <= levels["instance"]
-            assert ("bag" in levels) == (model != "supervised")
+            assert {"accuracy", "f1", "n", *(f"auroc_{kind}" for kind in COLON_KINDS[1:])} <= levels["patch"]
+            assert ("slide" in levels) == (model != "supervised")
             with np.load(done / f"scores/nucleus-{model}-{fold}-0.npz", allow_pickle=False) as scores:
-                n = own[(own.level == "instance") & (own.metric == "n")].value.item()
+                n = own[(own.level == "patch") & (own.metric == "n")].value.item()
                 assert scores["probability"].shape == (n, len(CLASSES))
                 kinds, score = scores["truth"], scores["probability"]
                 assert all(name.rsplit("-", 1)[1].startswith("field") for name in scores["field"])
             expected = roc_auc_score(kinds == 2, score[:, 2])
-            assert own[(own.level == "instance") & (own.metric == "auroc_fibroblast")].value.item() == pytest.approx(
+            assert own[(own.level == "patch") & (own.metric == "auroc_fibroblast")].value.item() == pytest.approx(
                 expected, abs=1e-4
             )
 
@@ -235,12 +235,12 @@ def test_table_and_figure(done):
     ]
     assert "| supervised" not in whole
     frame = results(done)
-    accuracy = frame[(frame.level == "instance") & (frame.metric == "accuracy")].groupby("model").value.mean()
+    accuracy = frame[(frame.level == "patch") & (frame.metric == "accuracy")].groupby("model").value.mean()
     row = next(line for line in gains.splitlines() if line.startswith("| supervised − recommended |"))
     gained = row.split(" | ")[2].split(" [")[0].replace("−", "-")
     assert float(gained) == pytest.approx(accuracy["supervised"] - accuracy["recommended"], abs=6e-4)
     n = frame[(frame.metric == "n") & (frame.model == "mil")].groupby("level").value.sum()
-    assert f"{n['bag']:.0f} fields with {n['instance']:.0f} patches" in text
+    assert f"{n['slide']:.0f} fields with {n['patch']:.0f} patches" in text
     with Image.open(done / "fields.png") as image:
         assert image.width > 1000
     shares = confusion(sorted((done / "scores").glob("nucleus-recommended-*")))

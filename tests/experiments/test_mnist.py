@@ -222,7 +222,7 @@ def test_the_whole_experiment_and_going_on_with_it(folder, tmp_path, monkeypatch
     path = drain(mnist(folder, out, quick=True))
     frame = pd.read_csv(out / "results.csv")
     assert tuple(frame.columns) == HEADER
-    assert set(frame.level) == {"bag"}
+    assert set(frame.level) == {"slide"}
     assert set(frame.fold) == {0}
     assert {"accuracy", "f1", "auroc", "auprc", "prevalence", "ece", "n"} == set(frame.metric)
     assert set(frame.value[frame.metric == "n"]) == {TINY.test_bags}

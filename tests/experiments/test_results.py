@@ -16,17 +16,17 @@ def metrics(threshold=0.5):
 
 def test_rows_are_on_disk_at_once_and_come_back(tmp_path):
     results = Results(tmp_path, ABOUT)
-    results.add(rows_of(KEY, "bag", metrics()))
+    results.add(rows_of(KEY, "slide", metrics()))
     assert (tmp_path / "results.csv").read_text().splitlines()[0] == ",".join(HEADER)
     again = Results(tmp_path, ABOUT)
     assert again.rows == results.rows
     assert again.done == {KEY}
-    again.add(rows_of(Key("colon", "mil", "grid", 1, 0), "bag", metrics()))
+    again.add(rows_of(Key("colon", "mil", "grid", 1, 0), "slide", metrics()))
     assert len(Results(tmp_path, ABOUT).frame()) == 2 * len(results.rows)
 
 
 def test_only_what_a_threshold_changes_is_said_of_it():
-    half, chosen = rows_of(KEY, "bag", metrics()), rows_of(KEY, "bag", metrics(0.3), "bags")
+    half, chosen = rows_of(KEY, "slide", metrics()), rows_of(KEY, "slide", metrics(0.3), "bags")
     assert {row.metric: row.threshold for row in half}["auroc"] == ""
     assert {row.metric for row in chosen} == {"accuracy", "f1"}
     assert {row.threshold for row in chosen} == {"bags"}
@@ -34,7 +34,7 @@ def test_only_what_a_threshold_changes_is_said_of_it():
 
 def test_undefined_metrics_have_no_row():
     one_class = binary_metrics([True, True], [0.9, 0.8])
-    assert "auroc" not in {row.metric for row in rows_of(KEY, "bag", one_class)}
+    assert "auroc" not in {row.metric for row in rows_of(KEY, "slide", one_class)}
 
 
 def test_another_experiment_in_the_folder_is_refused(tmp_path):
@@ -45,7 +45,7 @@ def test_another_experiment_in_the_folder_is_refused(tmp_path):
 
 @pytest.mark.parametrize("damage", ["colon,teacher,grid,1,0,ba", "colon,teacher,grid,one,0,bag,f1,0.5,.5"])
 def test_a_damaged_line_is_named(tmp_path, damage):
-    Results(tmp_path, ABOUT).add(rows_of(KEY, "bag", metrics()))
+    Results(tmp_path, ABOUT).add(rows_of(KEY, "slide", metrics()))
     with (tmp_path / "results.csv").open("a") as file:
         file.write(damage)
     with pytest.raises(SettingsError, match=r"results\.csv: line \d+ is damaged"):

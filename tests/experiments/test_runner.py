@@ -25,7 +25,9 @@ def work(fold, log, fails=False):
         trace.write("ran\n")
     if fails:
         raise SlideError(f"fold {fold}: its slide is damaged")
-    return Outcome([Row("test", "mil", "grid", fold, 0, "bag", "auroc", "", 0.5 + fold / 10)], {f"f/{fold}.txt": b"x"})
+    return Outcome(
+        [Row("test", "mil", "grid", fold, 0, "slide", "auroc", "", 0.5 + fold / 10)], {f"f/{fold}.txt": b"x"}
+    )
 
 
 def trials(log, failing=()):
@@ -55,7 +57,7 @@ def test_rows_and_files_of_all_tasks_arrive_once(tmp_path, log, workers):
 
 def test_progress_counts_what_was_done_before(tmp_path, log):
     results = Results(tmp_path / "out", {})
-    results.add([Row("test", "mil", "grid", 0, 0, "bag", "auroc", "", 0.5)])
+    results.add([Row("test", "mil", "grid", 0, 0, "slide", "auroc", "", 0.5)])
     first = next(run_trials(trials(log), results))
     assert (first.step, first.total) == (1, 3)
 
@@ -108,6 +110,6 @@ def test_workers_of_several_threads_are_refused(tmp_path, log):
 
 def test_no_processes_are_started_for_nothing(tmp_path, log, monkeypatch):
     results = Results(tmp_path / "out", {})
-    results.add(Row("test", "mil", "grid", fold, 0, "bag", "auroc", "", 0.5) for fold in range(3))
+    results.add(Row("test", "mil", "grid", fold, 0, "slide", "auroc", "", 0.5) for fold in range(3))
     monkeypatch.setattr("distributed.LocalCluster", None)
     assert [event.step for event in run_trials(trials(log), results, workers=2)] == [3]

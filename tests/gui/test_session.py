@@ -434,7 +434,7 @@ def test_metrics_are_a_table(session, run_folder, cohort_csv):
     table = session.evaluate(cohort_csv.parent / "truth.csv", split="all")
     assert list(table["model"].unique()) == ["teacher", "student"]
     assert {"level", "auroc", "f1", "n"} <= set(table.columns)
-    assert (table.query("level == 'bag'")["n"] == 8).all()
+    assert (table.query("level == 'slide'")["n"] == 8).all()
 
 
 def test_the_console_finds_every_verb_and_its_help(session):

@@ -75,7 +75,7 @@ def test_train_predict_export_and_evaluate_without_a_single_slide(job, tmp_path,
     assert status == 0, err
     status, _, err = cli("predict", run, cohort, "-o", out, "--format", "csv,geojson,ome-tiff")
     assert status == 0, err
-    assert json.loads((tmp_path / "m.json").read_text())["student"]["instance"]["auroc"] > 0.9
+    assert json.loads((tmp_path / "m.json").read_text())["student"]["patch"]["auroc"] > 0.9
     rows = table(out / "TCGA 5.csv")
     assert len(rows) == 56
     # Every patch lies where the file says, and is called what its own features say.

@@ -71,7 +71,7 @@ class EvaluateActions:
 
         `compute` None: on the device of the panel.
 
-        Columns: model, level (bag, instance, …), accuracy, f1, auroc, auprc, prevalence, ece, n; see
+        Columns: model, level (slide, patch, …), accuracy, f1, auroc, auprc, prevalence, ece, n; see
         `napari_distill2label.evaluate`.
         """
         model = self._project.model

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...core.errors import BundleError
 from ...core.events import Progress, Task
@@ -16,7 +16,6 @@ from ..runner.jobs import Work
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ...core.metrics import Metrics
     from ...store.maps.feature_map import EncoderIdentity
     from ...store.maps.patch_map import PatchMap
     from ...store.run import Run, RunConfig
@@ -118,10 +117,17 @@ def run_at(folder: Path) -> "tuple[RunConfig, Cohort]":
     return run.config, run.cohort
 
 
-def metrics_frame(metrics: "dict[str, dict[str, Metrics]]") -> "pd.DataFrame":
+def metrics_frame(reports: "Mapping[str, Mapping[str, Any]]") -> "pd.DataFrame":
     """Metrics of models and levels, a row each."""
     import pandas as pd
 
+    from ...core.evaluation import LEVELS
+
     return pd.DataFrame(
-        [{"model": model, "level": level, **row} for model, levels in metrics.items() for level, row in levels.items()]
+        [
+            {"model": model, "level": level, **report[level]}
+            for model, report in reports.items()
+            for level in (*LEVELS, "left_out")
+            if level in report
+        ]
     )

@@ -5,15 +5,16 @@ import time
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ...core.events import Event
-from ...core.metrics import Metrics
 from ...core.paths import PathLike
 from ...core.presets import build_settings
+from ...exporters.evaluation import files_of_evaluation, write_evaluation
 from ...exporters.formats import files_of_map, names_of_files
 from ...slides.synthetic import write_cohort
 from ...store.cohort import Cohort
-from ...store.files.atomic import scratch_folder, write_json
+from ...store.files.atomic import scratch_folder
 from ...store.files.outputs import Outputs
 from ...store.run import Run
 from .evaluate import evaluate, metrics_table
@@ -40,7 +41,7 @@ class DemoResult:
 
     run: Run
     files: tuple[Path, ...]
-    metrics: dict[str, dict[str, Metrics]]
+    metrics: dict[str, dict[str, Any]]
     seconds: float
 
     def report(self) -> str:
@@ -68,7 +69,7 @@ def demo(out: PathLike = "demo", *, seed: int = 0, overwrite: bool = False) -> G
 
 
 def _demo(out: Path, seed: int, outputs: Outputs, start: float) -> Generator[Event, None, DemoResult]:
-    outputs.claim([out / "metrics.json"])
+    outputs.claim(files_of_evaluation(out / "metrics.json"))
     cohort = Cohort.read(_draw(out / "cohort", seed, outputs))
     names = names_of_files({row.slide_id: (row.slide_id, ()) for row in cohort})
     outputs.check(
@@ -81,7 +82,7 @@ def _demo(out: Path, seed: int, outputs: Outputs, start: float) -> Generator[Eve
         cohort, out / "run", settings, baseline=True, resume=there, overwrite=outputs.overwrite and not there
     )
     metrics = yield from evaluate(run, cohort, out / "cohort" / "truth.csv")
-    write_json(out / "metrics.json", metrics, outputs.writing)
+    write_evaluation(out / "metrics.json", metrics, outputs.writing)
     tested = run.cohort.with_slides(run.cohort.in_split("test"))
     yield from predict(run, tested, out / "labels", overwrite=outputs.overwrite)
     files = tuple(

@@ -1,19 +1,20 @@
 """`evaluate`: compare every network of a run with the ground truth. The run is not changed."""
 
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Generator, Mapping
+from typing import Any
 
 import numpy as np
 
 from ...core.bag import UNLABELLED
 from ...core.errors import BundleError, CohortError, SettingsError, SlideError
+from ...core.evaluation import LEVELS, Evaluation, SlideResult
 from ...core.events import Event, ItemFailed, Progress, Task
+from ...core.geometry import PatchGrid
 from ...core.inputs import Compute, Inputs
 from ...core.messages import Remedy
-from ...core.metrics import Metrics, binary_metrics, mean_metrics, positive_score
+from ...core.metrics import positive_score
 from ...core.notices import Notice, NoticeCode, trained_on
 from ...core.paths import PathLike
-from ...store.bundle import DEFAULT_THRESHOLD
 from ...store.cohort import Cohort, CohortSlide
 from ...store.learnt import LearntSlides
 from ...store.maps.patch_map import PatchMap
@@ -21,69 +22,6 @@ from ...store.run import Run
 from ..corrections import coverage_of
 from ..ground_truth import TruePatches, read_truth
 from .predict import find_model, predict
-
-
-@dataclass
-class _Scores:
-    """The scores of one network and the ground truth: of slides, and of patches slide by slide."""
-
-    bag_truth: list[bool] = field(default_factory=list)
-    bag_score: list[float] = field(default_factory=list)
-    truth: list[np.ndarray] = field(default_factory=list)
-    score: list[np.ndarray] = field(default_factory=list)
-    threshold: float = DEFAULT_THRESHOLD  # of the model
-
-    def add(self, patch_map: PatchMap, true_class: np.ndarray, cohort: Cohort) -> None:
-        patches, multi_label = patch_map.patches, patch_map.multi_label
-        known = (true_class != UNLABELLED) & patch_map.scored[
-            patches.scored
-        ]  # patches of a damaged region have no score
-        score = positive_score(patch_map.probability[patches.scored], multi_label)
-        self.bag_truth.append(cohort.indices(cohort[patch_map.slide_id]) != (0,))
-        self.bag_score.append(float(positive_score(np.array(patch_map.bag_probability), multi_label)))
-        self.truth.append(true_class[known] > 0)
-        self.score.append(score[known])
-
-    def metrics(self) -> dict[str, Metrics]:
-        """Return the metrics by level: slides, patches (all, of positive slides, per slide), what is called wrongly."""
-        pairs = list(zip(self.bag_truth, self.truth, self.score, strict=True))
-
-        def pooled(chosen: Sequence[tuple[bool, np.ndarray, np.ndarray]]) -> Metrics:
-            empty = [np.empty(0)]
-            return binary_metrics(
-                np.concatenate([truth for _, truth, _ in chosen] or empty),
-                np.concatenate([score for _, _, score in chosen] or empty),
-                self.threshold,
-            )
-
-        return {
-            "bag": binary_metrics(np.array(self.bag_truth), np.array(self.bag_score)),
-            "instance": pooled(pairs),
-            "instance_positive_slides": pooled([pair for pair in pairs if pair[0]]),
-            "instance_per_slide": mean_metrics(
-                binary_metrics(truth, score, self.threshold) for _, truth, score in pairs if len(truth)
-            ),
-            "negative_slides": self._called([score for positive, _, score in pairs if not positive]),
-            "area": self._area([(truth, score) for _, truth, score in pairs if len(truth)]),
-        }
-
-    def _called(self, scores: Sequence[np.ndarray]) -> Metrics:
-        """Return the share of the patches of negative slides that is called positive, and their number."""
-        every = np.concatenate([np.empty(0), *scores])
-        return {"called": float((every >= self.threshold).mean()) if len(every) else None, "n": len(every)}
-
-    def _area(self, pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> Metrics:
-        """Return how far the share of positive patches of a slide is off: called − true, over slides.
-
-        `error` is the mean of its size, `bias` its mean, `low` and `high` the limits of agreement (Bland & Altman
-        1986): bias ∓ 1.96 standard deviations, None of a single slide.
-        """
-        off = np.array([(score >= self.threshold).mean() - truth.mean() for truth, score in pairs])
-        if not len(off):
-            return {"error": None, "bias": None, "low": None, "high": None, "n": 0}
-        bias, spread = float(off.mean()), 1.96 * float(off.std(ddof=1)) if len(off) > 1 else None
-        low, high = (None, None) if spread is None else (bias - spread, bias + spread)
-        return {"error": float(np.abs(off).mean()), "bias": bias, "low": low, "high": high, "n": len(off)}
 
 
 def evaluate(
@@ -95,10 +33,13 @@ def evaluate(
     missing_truth: str = "negative",
     inputs: Inputs = Inputs(),
     compute: Compute = Compute(),
-) -> Generator[Event, None, dict[str, dict[str, Metrics]]]:
-    """Return the metrics of every network of a run: `{network: {level: {metric: value}}}`.
+) -> Generator[Event, None, dict[str, dict[str, Any]]]:
+    """Return what every network of a run is worth: `{network: {level: {metric: value}}}`.
 
-    Slides are called at 0.5, patches at the threshold that the network ships with.
+    Slides are called at 0.5, patches at the threshold that the network ships with. Beside the levels
+    (`core.evaluation.LEVELS`) a network has its `threshold`, and `intervals` (a bootstrap over patients),
+    `reliability`, `operating_points` and `slides`, see `core.evaluation.Evaluation`; `left_out` counts slides that are
+    left out.
 
     Parameters
     ----------
@@ -119,6 +60,36 @@ def evaluate(
     inputs, compute
         As for `predict`. `label_map` and `coverage` are of the ground truth.
     """
+    found, left_out = yield from evaluate_networks(
+        run,
+        cohort,
+        truth,
+        split=split,
+        missing_truth=missing_truth,
+        inputs=inputs,
+        compute=compute,
+    )
+    reports = {}
+    for done, (network, own) in enumerate(found.items()):
+        yield Progress(Task.COMPARE, done, len(found))
+        reports[network] = own.report() | ({"left_out": {"n": left_out}} if left_out else {})
+    return reports
+
+
+def evaluate_networks(
+    run: Run | PathLike,
+    cohort: Cohort,
+    truth: PathLike,
+    *,
+    split: str = "test",
+    missing_truth: str = "negative",
+    inputs: Inputs = Inputs(),
+    compute: Compute = Compute(),
+) -> Generator[Event, None, tuple[dict[str, Evaluation], int]]:
+    """Return the predictions of every network against the ground truth, and how many slides are left out.
+
+    Parameters and errors are those of `evaluate`.
+    """
     if split not in ("test", "all") or missing_truth not in ("negative", "ignore"):
         raise SettingsError("evaluate: split is 'test' or 'all', missing_truth is 'negative' or 'ignore'")
     run = run if isinstance(run, Run) else Run.open(run)
@@ -134,20 +105,40 @@ def evaluate(
     complete = inputs.centres is None and missing_truth == "negative"
     patches = TruePatches(known, truth, cohort.classes, complete, inputs.label_map)
     yield from patches.check([row.slide_id for row in rows], "slides to evaluate")
-    metrics = {}
+    found: dict[str, Evaluation] = {}
     for network in run.models:
         bundle = find_model(run, network, compute.device)
         work = predict(bundle, Cohort(tuple(rows)), inputs=inputs, compute=compute)
         maps = yield from _without_repeats(work, first=network == run.models[0])
         if not maps:
             raise SlideError("none of the slides could be evaluated")
-        scores = _Scores(threshold=bundle.threshold)
+        results = []
         for done, patch_map in enumerate(maps):
             yield Progress(Task.COMPARE, done, len(maps))
-            scores.add(patch_map, patches.of(patch_map), cohort)
+            results.append(_result_of(patch_map, patches.of(patch_map), cohort))
         yield from patches.report()
-        metrics[network] = scores.metrics() | ({"left_out": {"n": left_out}} if left_out else {})
-    return metrics
+        found[network] = Evaluation(results, bundle.threshold)
+    return found, left_out
+
+
+def _result_of(patch_map: PatchMap, true_class: np.ndarray, cohort: Cohort) -> SlideResult:
+    patches, multi_label = patch_map.patches, patch_map.multi_label
+    # Patches of a damaged region have no score.
+    known = (true_class != UNLABELLED) & patch_map.scored[patches.scored]
+    row = cohort[patch_map.slide_id]
+    cell_mm2 = None
+    if isinstance(patches, PatchGrid) and patch_map.slide_mpp is not None:
+        (height, width), _ = patches.placement(patch_map.slide_mpp)
+        cell_mm2 = height * width / 1e6
+    return SlideResult(
+        row.slide_id,
+        row.case_id,
+        cohort.indices(row) != (0,),
+        float(positive_score(np.array(patch_map.bag_probability), multi_label)),
+        true_class[known] > 0,
+        positive_score(patch_map.probability[patches.scored][known], multi_label),
+        cell_mm2,
+    )
 
 
 def _rows(run: Run, cohort: Cohort, split: str) -> Generator[Event, None, list[CohortSlide]]:
@@ -190,13 +181,13 @@ def _without_repeats(
             yield event
 
 
-def metrics_table(metrics: dict[str, dict[str, Metrics]]) -> str:
+def metrics_table(metrics: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the metrics as an aligned table of text. The JSON has every digit."""
     columns = ("accuracy", "f1", "auroc", "auprc", "prevalence", "ece", "called", "error", "bias", "n")
     lines = [f"{'model':<8} {'level':<25}" + "".join(f"{column:>11}" for column in columns)]
     for model, levels in metrics.items():
-        for level, row in levels.items():
-            values = [row.get(column) for column in columns]
+        for level in (name for name in (*LEVELS, "left_out") if name in levels):
+            values = [levels[level].get(column) for column in columns]
             cells = ("-" if v is None else f"{v:.3f}" if isinstance(v, float) else str(v) for v in values)
             lines.append(f"{model:<8} {level:<25}" + "".join(f"{cell:>11}" for cell in cells))
     return "\n".join(lines)

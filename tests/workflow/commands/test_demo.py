@@ -37,7 +37,7 @@ def test_the_demo_leaves_all_it_promises_and_may_be_repeated(tmp_path, cli):
     }
     figures = json.loads((out / "metrics.json").read_text())
     assert list(figures) == ["baseline", "teacher", "student"]
-    assert figures["student"]["bag"]["n"] == len(tested)
+    assert figures["student"]["slide"]["n"] == len(tested)
     assert str(out / "labels" / f"{tested[0]}.png") in said
     assert "research use only" in said
     assert "student  instance " in said

@@ -11,6 +11,7 @@ import pytest
 from sklearn import metrics as sk
 
 from napari_distill2label.core.errors import BundleError, CohortError, SettingsError
+from napari_distill2label.core.evaluation import LEVELS
 from napari_distill2label.core.events import ItemFailed, drain
 from napari_distill2label.core.inputs import Inputs
 from napari_distill2label.core.notices import Notice
@@ -19,7 +20,7 @@ from napari_distill2label.store.maps.patch_map import PatchMap
 from napari_distill2label.store.run import Run
 from napari_distill2label.workflow.commands.evaluate import evaluate, metrics_table
 
-LEVELS = ["bag", "instance", "instance_positive_slides", "instance_per_slide", "negative_slides", "area"]
+PARTS = ["threshold", "intervals", "reliability", "operating_points", "slides"]
 MEASURES = ["accuracy", "f1", "auroc", "auprc", "prevalence", "ece", "n"]
 
 
@@ -54,8 +55,8 @@ def joined(pairs: list) -> tuple[list, list]:
 
 
 def assert_same(found: dict, expected: dict):
-    assert list(found) == MEASURES
-    for name in MEASURES:
+    assert list(found) == list(expected)
+    for name in expected:
         assert (found[name] is None) == (expected[name] is None), name
         if found[name] is not None:
             # Tables have six digits, in which nearly equal scores of an untrained network tie.
@@ -75,7 +76,7 @@ def test_figures_equal_a_computation_by_hand(trained, cohort_csv, truth, tmp_pat
     assert status == 0, err
     figures = json.loads(file.read_text("utf-8"))
     assert list(figures) == ["baseline", "teacher", "student"]
-    assert all(list(figures[network]) == LEVELS for network in figures)
+    assert all(list(figures[network]) == [*LEVELS, *PARTS] for network in figures)
     assert [line.split()[:2] for line in out.splitlines()[1:]] == [
         [network, level] for network in figures for level in LEVELS
     ]
@@ -110,20 +111,22 @@ def test_figures_equal_a_computation_by_hand(trained, cohort_csv, truth, tmp_pat
                     answers[0].append("tumour" in inside)
                     answers[1].append(float(row["prob_tumour"]))
         found = figures[network]
-        assert_same(found["bag"], by_hand(list(slides.values()), bags))
+        assert_same(found["slide"], by_hand(list(slides.values()), bags))
         every = list(pooled.values())
-        assert_same(found["instance"], by_hand(*joined(every), own_threshold))
+        assert_same(found["patch"], by_hand(*joined(every), own_threshold))
         positive = [pooled[slide_id] for slide_id in slides if slides[slide_id]]
-        assert_same(found["instance_positive_slides"], by_hand(*joined(positive), own_threshold))
+        assert_same(found["patch_positive_slides"], by_hand(*joined(positive), own_threshold))
         each = [by_hand(*pair, own_threshold) for pair in every]
         means = {
             name: np.mean(values) if (values := [row[name] for row in each if row[name] is not None]) else None
             for name in MEASURES
+            if name != "f1"
         }
-        assert_same(found["instance_per_slide"], means | {"n": len(each)})
+        assert_same(found["patch_mean_over_slides"], means | {"n": len(each)})
         called = [np.array(score) >= own_threshold for _, score in every]
         of_negative = np.concatenate([own for own, has in zip(called, slides.values(), strict=True) if not has])
-        assert found["negative_slides"] == {"called": pytest.approx(of_negative.mean()), "n": len(of_negative)}
+        assert found["negative_slides"]["called"] == pytest.approx(of_negative.mean())
+        assert found["negative_slides"]["n"] == len(of_negative)
         off = [own.mean() - np.mean(true) for own, (true, _) in zip(called, every, strict=True) if true]
         assert found["area"]["error"] == pytest.approx(np.abs(off).mean())
         assert found["area"]["bias"] == pytest.approx(np.mean(off))
@@ -141,16 +144,16 @@ def test_the_test_split_is_the_default_and_new_slides_belong_to_it(trained, coho
     tested = {slide.slide_id for slide in Run.open(trained).cohort.in_split("test")}
     assert 0 < len(tested) < 5
     test, every = (collect(evaluate(trained, cohort, truth, split=split))[1]["student"] for split in ("test", "all"))
-    assert (test["bag"]["n"], every["bag"]["n"]) == (len(tested), 10)
+    assert (test["slide"]["n"], every["slide"]["n"]) == (len(tested), 10)
     new = [type(slide)(f"new {slide.slide_id}", png(slide.slide_id), slide.label, mpp=0.5) for slide in cohort][:4]
     events, figures = collect(evaluate(trained, cohort.with_slides([*cohort, *new]), truth))
-    assert figures["student"]["bag"]["n"] == len(tested) + 4
+    assert figures["student"]["slide"]["n"] == len(tested) + 4
     assert f"{10 - len(tested)} of 14 slides are left out" in notices(events)[0]
     assert figures["student"]["left_out"] == {"n": 10 - len(tested)}  # also where nobody reads notices
     assert "left_out" not in every
     assert "left_out" in metrics_table(figures)
     assert f"The ground truth has no entry for 4 of {len(tested) + 4} slides" in notices(events)[1]
-    assert figures["student"]["instance"]["n"] == test["instance"]["n"]
+    assert figures["student"]["patch"]["n"] == test["patch"]["n"]
 
 
 def learnt_rows(trained):
@@ -167,14 +170,14 @@ def test_training_slides_under_other_ids_are_left_out(trained, cohort_csv, truth
     ]
     own = list(Run.open(trained).cohort.in_split("test"))
     events, figures = collect(evaluate(trained, cohort.with_slides([*own, *again]), truth))
-    assert figures["student"]["bag"]["n"] == len(own)
+    assert figures["student"]["slide"]["n"] == len(own)
     said = notices(events)[0]
     assert f"2 of {len(own) + 2} slides are left out" in said
     assert "2 with the file of a training slide under another id: same file, copy" in said
     with pytest.raises(CohortError, match=r"training or validation slides of it .* Set split='all'"):
         drain(evaluate(trained, cohort.with_slides(again), truth))
     events, figures = collect(evaluate(trained, cohort.with_slides([*own, *again]), truth, split="all"))
-    assert figures["student"]["bag"]["n"] == len(own) + 2
+    assert figures["student"]["slide"]["n"] == len(own) + 2
     assert f"2 of {len(own) + 2} slides were trained on" in notices(events)[0]
     assert "too good" in notices(events)[0]
 
@@ -186,7 +189,7 @@ def test_training_patients_are_left_out(trained, cohort_csv, truth, png, collect
     of_case = replace(learnt, slide_id="later", path=png(), split=None)
     other = replace(of_case, slide_id="other", path=png("another"), case_id="new")
     events, figures = collect(evaluate(trained, Cohort((of_case, other)), truth_of(truth, other="later")))
-    assert figures["student"]["bag"]["n"] == 1
+    assert figures["student"]["slide"]["n"] == 1
     assert "1 of a patient of a training slide: later" in notices(events)[0]
 
 
@@ -204,11 +207,11 @@ def test_slides_with_the_same_ids_are_new_if_they_are_of_other_patients(trained,
     learnt = learnt_rows(trained)[:2]
     others = [replace(row, path=png(f"other {i}"), case_id=f"other {i}", split=None) for i, row in enumerate(learnt)]
     events, figures = collect(evaluate(trained, Cohort(tuple(others)), truth))
-    assert figures["student"]["bag"]["n"] == 2
+    assert figures["student"]["slide"]["n"] == 2
     assert "2 slides have the id of a training slide, but another file of another patient" in notices(events)[0]
     untold = replace(others[0], case_id=others[0].slide_id)
     events, figures = collect(evaluate(trained, Cohort((untold, others[1])), truth))
-    assert figures["student"]["bag"]["n"] == 1
+    assert figures["student"]["slide"]["n"] == 1
     said = f"1 with the id of a training slide, and not known to be of another patient: {untold.slide_id}"
     assert said in notices(events)[0]
 
@@ -224,7 +227,7 @@ def test_a_run_without_a_record_is_compared_by_what_is_left(trained, cohort_csv,
     same_id = replace(learnt[0], path=png("x"), case_id="x", split=None)
     new = replace(same_id, slide_id="new")
     events, figures = collect(evaluate(trained, Cohort((same_id, new)), truth_of(truth, new="")))
-    assert figures["student"]["bag"]["n"] == 1
+    assert figures["student"]["slide"]["n"] == 1
     assert "1 with the id of a training slide" in notices(events)[0]
     assert f"{len(learnt)} of {len(learnt)} training slides are known by id and patient alone" in notices(events)[1]
 
@@ -234,7 +237,7 @@ def test_unlabelled_slides_have_no_part(trained, cohort_csv, truth, collect):
     some = [
         type(slide)(slide.slide_id, slide.path, slide.label if i else None, mpp=0.5) for i, slide in enumerate(cohort)
     ]
-    assert collect(evaluate(trained, cohort.with_slides(some), truth, split="all"))[1]["baseline"]["bag"]["n"] == 9
+    assert collect(evaluate(trained, cohort.with_slides(some), truth, split="all"))[1]["baseline"]["slide"]["n"] == 9
 
 
 def relabelled(truth, tmp_path, old, new):
@@ -249,10 +252,10 @@ def test_a_truth_label_that_is_no_class_is_counted_aloud(trained, cohort_csv, tr
     expected = collect(evaluate(trained, cohort, truth))[1]
     assert collect(evaluate(trained, cohort, other, inputs=Inputs(label_map={"*": "normal"})))[1] == expected
     events, found = collect(evaluate(trained, cohort, other))
-    known, of_all = found["student"]["instance"], expected["student"]["instance"]
+    known, of_all = found["student"]["patch"], expected["student"]["patch"]
     assert known["n"] < of_all["n"]
     assert round(known["prevalence"] * known["n"]) == round(of_all["prevalence"] * of_all["n"])
-    assert found["student"]["bag"] == expected["student"]["bag"]
+    assert found["student"]["slide"] == expected["student"]["slide"]
     tested = {slide.slide_id for slide in Run.open(trained).cohort.in_split("test")}
     n = sum(row["label"] == "fibroblast" and row["slide_id"] in tested for row in table(other))
     said = next(line for line in notices(events) if "no class of the model" in line)
@@ -281,9 +284,9 @@ def test_what_is_no_class_is_unknown_unless_the_map_says_otherwise(
     expected = evaluated(truth)
     for label_map in ({"fibroblast": "normal"}, {"*": "normal"}):
         assert evaluated(other, label_map=label_map) == expected
-    left_out = evaluated(other, label_map={"fibroblast": ""})["student"]["instance"]
+    left_out = evaluated(other, label_map={"fibroblast": ""})["student"]["patch"]
     assert left_out["prevalence"] == 1
-    assert left_out["n"] == round(expected["student"]["instance"]["prevalence"] * expected["student"]["instance"]["n"])
+    assert left_out["n"] == round(expected["student"]["patch"]["prevalence"] * expected["student"]["patch"]["n"])
 
 
 @pytest.mark.parametrize(("label", "said"), [("Tumour", "--map Tumour=tumour"), ("tumor", "--map tumor=tumour"),
@@ -309,12 +312,12 @@ def test_slides_that_the_truth_does_not_mention_are_unknown(trained, cohort_csv,
     own = cohort.with_slides([cohort["slide_001"]])
     expected = collect(evaluate(trained, own, truth, split="all"))[1]
     for network in found:
-        assert found[network]["instance"] == expected[network]["instance"]
-        assert found[network]["bag"]["n"] == 10
+        assert found[network]["patch"] == expected[network]["patch"]
+        assert found[network]["slide"]["n"] == 10
     assert any("The ground truth has no entry for 9 of 10 slides (slide_000, " in line for line in notices(events))
     one.write_text("\n".join([rows[0], *(row for row in rows if row.startswith("slide_001")), "slide_000,,,"]))
-    mentioned = collect(evaluate(trained, cohort, one, split="all"))[1]["student"]["instance"]
-    assert mentioned["n"] == 2 * expected["student"]["instance"]["n"]  # a slide without a finding
+    mentioned = collect(evaluate(trained, cohort, one, split="all"))[1]["student"]["patch"]
+    assert mentioned["n"] == 2 * expected["student"]["patch"]["n"]  # a slide without a finding
 
 
 @pytest.mark.parametrize("split", ["all"])
@@ -327,11 +330,11 @@ def test_areas_of_qupath(trained, cohort_csv, tmp_path, collect, split):
     (tmp_path / "truth" / "slide_001.ome.tif.geojson").write_text(json.dumps(data))
     cohort = Cohort.read(cohort_csv)
     events, figures = collect(evaluate(trained, cohort, tmp_path / "truth", split=split))
-    found = figures["student"]["instance"]
+    found = figures["student"]["patch"]
     assert (found["n"], found["prevalence"]) == (20, 8 / 20)  # 2 of 5 columns, 4 rows
     assert "The ground truth labels 12 normal, 8 tumour patches (from tumour 1 area)." in notices(events)
     strict = collect(evaluate(trained, cohort, tmp_path / "truth", split=split, missing_truth="ignore"))[1]["student"]
-    assert strict["instance"]["n"] == 8
+    assert strict["patch"]["n"] == 8
 
 
 def moved(truth, tmp_path, change):
@@ -411,7 +414,7 @@ def test_a_slide_that_fails_is_told_once_and_left_out(trained, cohort_csv, truth
     rows[1] = type(rows[1])("slide_001", tmp_path / "gone.png", "tumour")
     events, figures = collect(evaluate(trained, cohort.with_slides(rows), truth, split="all"))
     assert [event.item for event in events if isinstance(event, ItemFailed)] == ["slide_001"]
-    assert {figures[network]["bag"]["n"] for network in figures} == {2}
+    assert {figures[network]["slide"]["n"] for network in figures} == {2}
     table = cohort.with_slides(rows).write(tmp_path / "cohort.csv")
     assert cli("evaluate", trained, table, "--truth", truth, "--split", "all")[0] == 1
 
@@ -440,9 +443,9 @@ def test_undefined_figures_are_null_and_shown_as_a_dash(trained, cohort_csv, tmp
     status, said, _ = cli("evaluate", trained, cohort, "--truth", quiet, "--split", "all", "-o", out)
     assert status == 0
     student = json.loads(out.read_text())["student"]
-    assert student["instance"]["auroc"] is None
-    assert student["instance"]["n"] == 20
-    assert student["instance_positive_slides"] == dict.fromkeys(MEASURES[:-1]) | {"n": 0}
+    assert student["patch"]["auroc"] is None
+    assert student["patch"]["n"] == 20
+    assert student["patch_positive_slides"] == dict.fromkeys(MEASURES[:-1]) | {"n": 0}
     assert " - " in said
     assert metrics_table({}) == said.splitlines()[0]
 
@@ -453,15 +456,15 @@ def test_masks_may_be_the_truth(trained, cohort_csv, slides, tmp_path, cli, coll
     assert cli("predict", trained, *slides[:2], "-o", masks, "--format", "ome-tiff,png,csv")[0] == 0
     cohort = Cohort.read(cohort_csv)
     two = cohort.with_slides(list(cohort)[:2])
-    student = collect(evaluate(trained, two, masks, split="all", missing_truth="ignore"))[1]["student"]["instance"]
+    student = collect(evaluate(trained, two, masks, split="all", missing_truth="ignore"))[1]["student"]["patch"]
     assert (student["accuracy"], student["n"]) == (1, 40)
     three = cohort.with_slides(list(cohort)[:3])
     found = {
         missing_truth: collect(evaluate(trained, three, masks, split="all", missing_truth=missing_truth))[1]["student"]
         for missing_truth in ("ignore", "negative")
     }
-    assert (found["ignore"]["instance"]["n"], found["negative"]["instance"]["n"]) == (40, 40)  # it has two masks
-    assert found["ignore"]["bag"]["n"] == 3
+    assert (found["ignore"]["patch"]["n"], found["negative"]["patch"]["n"]) == (40, 40)  # it has two masks
+    assert found["ignore"]["slide"]["n"] == 3
     line = refused("evaluate", trained, cohort_csv, "--truth", masks, "--split", "all", "--map", "tumour=x")
     assert "is mapped to 'x', which is no class of the model" in line
     (tmp_path / "none").mkdir()

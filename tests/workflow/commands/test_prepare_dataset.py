@@ -198,7 +198,7 @@ def test_the_real_colon_set_end_to_end(data_dir, tmp_path, cli, flags, table):
         "evaluate", run, tmp_path / "six.csv", "--truth", tmp_path / "truth.csv", *centres, "-o", tmp_path / "m.json"
     )
     assert status == 0, err
-    assert out.count("instance_per_slide") == 3
+    assert out.count("patch_mean_over_slides") == 3
     tested = {group[2]["slide_id"] for group in some}
     assert f"{sum(sizes[name] for name in tested)}\n" in out
     status, out, err = cli("evaluate", run, tmp_path / "six.csv", "--truth", tmp_path / "truth.csv")
