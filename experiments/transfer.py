@@ -34,6 +34,7 @@ from napari_distill2label.store.files.atomic import write_bytes
 from napari_distill2label.store.maps.feature_map import FeatureOrigin
 from napari_distill2label.store.run import Run
 from napari_distill2label.store.splits import k_folds
+from napari_distill2label.store.tables.points import read_points
 from napari_distill2label.workflow.commands import train as training_command
 from napari_distill2label.workflow.commands.evaluate import evaluate_networks
 from napari_distill2label.workflow.commands.prepare_dataset import prepare_dataset
@@ -202,7 +203,10 @@ def _cohort(name: str, data: Path, out: Path, quick: bool) -> Generator[Event, N
 
 
 def _data(name: str, cohort: Cohort, patches: str, data: Path, out: Path) -> Data:
-    frozen = patches == "encoder"
+    frozen, centres = patches == "encoder", out / "data" / name / "centres.csv"
+    if patches != "grid" and centres.exists():  # a slide without a nucleus has no patch
+        known = read_points(centres)
+        cohort = cohort.with_slides(row for row in cohort if row.slide_id in known)
     return Data(
         cohort,
         out / "data" / name,
