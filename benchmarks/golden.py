@@ -148,12 +148,13 @@ class Package:
     @classmethod
     def evaluate(cls, run: Any, cohort: Any, truth: Path, **inputs: Any) -> dict[str, list[float | None]]:
         """Metrics by network, in the order they are reported in. `inputs`: `centres`."""
+        from napari_distill2label.core.evaluation import LEVELS
         from napari_distill2label.core.events import drain
         from napari_distill2label.workflow.commands.evaluate import evaluate
 
         found = drain(evaluate(run, cohort, truth, split="all", inputs=Inputs(**inputs)))
         return {
-            name: [value for level in found[own].values() for value in level.values()]
+            name: [value for level in LEVELS for value in found[own][level].values()]
             for name, own in cls.networks.items()
             if own in found
         }

@@ -5,7 +5,9 @@ fitted on what the student says of its training slides. The out-of-fold classifi
 slides that they score. They give
 
 1. the prior π, the share of positive patches in slides with the finding (`pu_learning.prior_of_slides`): for each
-   classifier by itself, as their scales differ, and the mean of these;
+   classifier by itself, as their scales differ, and the mean of these. Negative slides that score as slides with the
+   finding do are left out (`typical_negatives`): the negatives of positive slides do not look like these, and a few of
+   them hide the finding;
 2. the probability of a patch in such a slide, σ(SLOPE · s + offset), with the offset of each classifier for which its
    mean is π;
 3. the probability that a slide has the finding, by a logistic fit of labels on `slide_score`.
@@ -28,6 +30,7 @@ SLOPE = 1.25  # of scores in context, which vary less than scores alone
 PRIOR_QUANTILE = 0.9  # of the negatives' scores: at lower ones slides differ more than classes do
 NEIGHBOURS = 8
 TOP = 0.1  # of a slide's patches, the highest: its score is their mean
+LOOK_ALIKE = 0.25  # quantile of the positive slides' scores from which on a negative slide is like one of them
 LIMIT = 40.0  # log-odds within which an offset is looked for
 WORTH = 2  # validation slides with the finding, of all training slides with it
 RIDGE = 1e-3  # on the slope, of scores with deviation 1: finite also where a line separates the slides
@@ -120,11 +123,24 @@ def _prior_and_offsets(
     numbers = range(max(folds) + 1)
     both: list[int | None] = [fold for fold in numbers if of(fold, True) and of(fold, False)]
     both = both or [None]
-    priors = [prior_of_slides(of(fold, True), of(fold, False), PRIOR_QUANTILE) for fold in both]
+    priors = [
+        prior_of_slides(positive, typical_negatives(of(fold, False), positive), PRIOR_QUANTILE)
+        for fold in both
+        if (positive := of(fold, True))
+    ]
     prior = float(np.average(priors, weights=[sum(map(len, of(fold, True))) for fold in both]))
     together = offset_for_mean(np.concatenate(of(None, True)), prior)
     own = [offset_for_mean(np.concatenate(of(fold, True)), prior) if of(fold, True) else together for fold in numbers]
     return prior, own
+
+
+def typical_negatives(negative: Sequence[np.ndarray], positive: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return the scores (K,) of the negative slides whose `slide_score` is below that of most positive slides.
+
+    Below their `LOOK_ALIKE` quantile; all, if none is.
+    """
+    limit = np.quantile([slide_score(own, TOP) for own in positive], LOOK_ALIKE)
+    return [own for own in negative if slide_score(own, TOP) < limit] or list(negative)
 
 
 def offset_for_mean(logit: np.ndarray, mean: float) -> float:

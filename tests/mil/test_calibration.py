@@ -9,6 +9,7 @@ from napari_distill2label.core.calibration import Calibration, sigmoid
 from napari_distill2label.core.metrics import expected_calibration_error
 from napari_distill2label.mil.calibration import (
     LIMIT,
+    PRIOR_QUANTILE,
     SLOPE,
     UNCALIBRATED,
     SlideScores,
@@ -16,7 +17,9 @@ from napari_distill2label.mil.calibration import (
     fit_label_line,
     offset_for_mean,
     reliability,
+    typical_negatives,
 )
+from napari_distill2label.mil.pu_learning import prior_of_slides
 
 
 def drawn(n, seed, memory=0.0, share=0.4, size=200, shift=2.5):
@@ -54,6 +57,31 @@ def test_what_the_student_remembers_of_its_slides_does_not_shift_what_it_says_of
     # By what it says of its own slides it would be off.
     by_memory = fit_calibration(train, ())
     assert calibration.findings[0].patch.offset - by_memory.findings[0].patch.offset > 1
+
+
+def with_look_alikes(n, seed, every=8):
+    """Slides of which one in `every` is negative and scores as a positive one does: crowded lymphocytes, say."""
+    slides, truth = drawn(n, seed)
+    for index in range(0, n, every):
+        own = slides[index]
+        slides[index] = SlideScores(own.label, own.student + 2.5, tuple(score + 2.5 for score in own.out_of_fold))
+    return slides, truth
+
+
+def test_negative_slides_that_look_positive_do_not_hide_the_finding():
+    train, _ = with_look_alikes(80, 0)
+    scores = [own.out_of_fold[0][:, 0] for own in train]
+    negative, positive = scores[::2], scores[1::2]
+    assert len(typical_negatives(negative, positive)) == len(negative) - 10
+    hidden = prior_of_slides(positive, negative, PRIOR_QUANTILE)
+    assert hidden < 0.2  # of 0.4: the look-alikes' scores are above most positive patches'
+    assert fit_calibration(train, ()).findings[0].prior == pytest.approx(0.4, abs=0.08)
+
+
+def test_where_all_negative_slides_look_positive_all_count():
+    random = np.random.default_rng(0)
+    positive, negative = ([random.normal(mean, 1, 50) for _ in range(5)] for mean in (0, 3))
+    assert len(typical_negatives(negative, positive)) == 5
 
 
 def test_the_slides_are_calibrated_by_what_had_not_seen_them():
