@@ -13,9 +13,9 @@ import numpy as np
 from napari_distill2label.core.calibration import sigmoid
 from napari_distill2label.core.errors import SettingsError
 from napari_distill2label.core.events import Event, Progress, Task
+from napari_distill2label.core.paths import PathLike
 from napari_distill2label.core.promise import make_promise, patients_needed
 from napari_distill2label.store.files.atomic import write_text
-from napari_distill2label.workflow.slide_reader import PathLike
 
 from .tables import markdown, short
 from .transfer_report import KINDS, SETS, read_cells

@@ -22,6 +22,8 @@ from napari_distill2label.core.context import smooth_points
 from napari_distill2label.core.errors import SettingsError
 from napari_distill2label.core.evaluation import Evaluation, SlideResult
 from napari_distill2label.core.events import Event, ItemFailed, Progress, Task
+from napari_distill2label.core.inputs import Encoder, Inputs
+from napari_distill2label.core.paths import PathLike
 from napari_distill2label.core.presets import build_settings
 from napari_distill2label.core.settings import PatchSettings, Settings, SplitSettings, merged
 from napari_distill2label.inference.encoder import FrozenEncoder
@@ -40,7 +42,7 @@ from napari_distill2label.workflow.commands.evaluate import evaluate_networks
 from napari_distill2label.workflow.commands.prepare_dataset import prepare_dataset
 from napari_distill2label.workflow.feature_store import FeatureStore
 from napari_distill2label.workflow.ground_truth import read_truth
-from napari_distill2label.workflow.slide_reader import PathLike, SlideReader
+from napari_distill2label.workflow.slide_reader import SlideReader
 
 from .supervised import TRAINING, train_supervised
 from .transfer_report import write_report
@@ -103,8 +105,8 @@ class Data:
         return nuclei if self.patches != "grid" and nuclei.exists() else None
 
     @property
-    def inputs(self) -> dict[str, Any]:
-        return {"centres": self.centres, "encoder": self.encoder, "features": self.features}
+    def inputs(self) -> Inputs:
+        return Inputs(centres=self.centres, encoder=Encoder(self.encoder), features=self.features)
 
 
 def transfer(
@@ -253,7 +255,7 @@ def _measure_method(
     home, settings = own[cell.train], cell.settings(method, layers)
     is_new, clock = not Run.is_run(folder), process_time()
     run = yield from training_command.train(
-        split, folder, settings, baseline=method == METHODS[0], resume=not is_new, **home.inputs
+        split, folder, settings, baseline=method == METHODS[0], inputs=home.inputs, resume=not is_new
     )
     about: dict[str, Any] = {
         "train": cell.train,
@@ -270,7 +272,7 @@ def _measure_method(
     evaluations = {}
     for name, data in own.items():
         cohort = split if data is home else data.cohort
-        found, _ = yield from _failing(evaluate_networks(run, cohort, data.truth, **data.inputs))
+        found, _ = yield from _failing(evaluate_networks(run, cohort, data.truth, inputs=data.inputs))
         for network, measured in found.items():
             evaluations[name, network if method == METHODS[0] else f"{method}-{network}"] = measured
     return _Measured(about, evaluations)
@@ -299,13 +301,13 @@ def _bags_and_truth(
         frozen = FrozenEncoder(data.encoder, "cpu")
         expected = frozen.identity.model_copy(update={"origin": origin})
         store = FeatureStore(data.features, data.features, frozen, expected)
-    reader = SlideReader(run.config.settings.patches, data.centres, features=store)
+    reader = SlideReader(run.config.settings.patches, data.inputs, store)
     known, complete, found = read_truth(data.truth), data.centres is None, []
     known.check(cohort.classes, [row.slide_id for row in rows], complete)
     for row in cohort:
-        bag = yield from reader.read(row, cohort)
+        bag = yield from reader.bag(row, cohort)
         with open_slide(row.path, row.mpp) as slide:
-            patches = yield from reader.lay(row, slide)
+            patches = yield from reader.place(row, slide)
         found.append((bag, known.known(row.slide_id, patches, cohort.classes, complete)[0]))
     return found
 
