@@ -40,7 +40,7 @@ def test_the_demo_leaves_all_it_promises_and_may_be_repeated(tmp_path, cli):
     assert figures["student"]["slide"]["n"] == len(tested)
     assert str(out / "labels" / f"{tested[0]}.png") in said
     assert "research use only" in said
-    assert "student  instance " in said
+    assert "student  patch " in said
 
     status, again, err = cli("demo", "--out", out)
     assert status == 0, err
