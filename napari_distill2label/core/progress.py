@@ -26,10 +26,13 @@ def title(event: Progress | EpochEnd) -> str:
         return f"{event.item}: {doing} {event.epoch}" + (f" of {event.epochs}" if event.epochs else "")
     if event.item is None:
         return str(event.task)
-    return f"{event.task} {event.item}" if event.task in _OF_THE_ITEM_ITSELF else f"{event.task} of {event.item}"
+    if event.task in _OF_THE_ITEM_ITSELF:
+        return f"{event.task} {event.item}"
+    return f"{event.task} of {'the ' * (event.task in _OF_A_NETWORK)}{event.item}"
 
 
 _OF_THE_ITEM_ITSELF = (Task.PREDICT, Task.VALIDATE)  # 'predicting S-001', but 'segmenting tissue of S-001'
+_OF_A_NETWORK = (Task.CHECK_TRAINING,)  # 'checking the fit of the teacher'
 
 
 @dataclass(frozen=True)
