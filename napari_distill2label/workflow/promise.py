@@ -1,18 +1,19 @@
 """The threshold that a promise asks for, from negative slides that a model has learnt nothing from."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..core.errors import Distill2LabelError, SettingsError
-from ..core.events import Event, ItemFailed
+from ..core.events import Event, ItemFailed, Progress, Task
 from ..core.messages import Remedy
 from ..core.notices import Notice, NoticeCode
 from ..core.promise import Promise, make_promise
 from ..store.bundle import Bundle
 from ..store.cohort import Cohort, CohortSlide
 from ..store.learnt import LearntSlides
+from ..store.maps.patch_map import PatchMap
 from ..store.run import Run
 from .slide_predictor import SlidePredictor
 
@@ -39,43 +40,56 @@ def promised_threshold(
 ) -> Generator[Event, None, Promise]:
     """Predict negative slides, in memory, and return the promise that they allow; a `Notice` says what it rests on.
 
-    Slides of another label, and slides that the run was trained or validated on, are left out. A slide that cannot be
-    read is reported and promises nothing.
+    A slide that cannot be read is reported and promises nothing.
     """
-    rows = yield from _unseen(bundle, asked.negatives)
-    found: dict[str, list[tuple[np.ndarray, float]]] = {}
+    folder = bundle.path.parent
+    run = Run.open(folder) if Run.is_run(folder) else None
+    if asked.negatives is not None:
+        rows = yield from new_negatives(asked.negatives, bundle.config.classes[0], run)
+    elif run is not None:
+        rows = [row for row in run.cohort.in_split("test") if row.label == bundle.config.classes[0]]
+    else:
+        raise SettingsError(
+            "The model is of no run. Say which negative slides the promise rests on.",
+            file=bundle.path,
+            remedy=Remedy("set", "negatives"),
+        )
+    maps = []
     for row in rows:
         try:
-            patch_map = yield from predictor.map(row, None)
+            maps.append((row, (yield from predictor.map(row, None))))
         except Distill2LabelError as error:
             yield ItemFailed(row.slide_id, error)
-            continue
-        patches = patch_map.probability[patch_map.scored][:, 1:].max(-1)  # what `labels_of` compares
-        slide = max(patch_map.bag_probability[1:])
-        found.setdefault(row.case_id, []).append((patches, slide))
-    promise = make_promise(found, asked.share, asked.risk)
+    promise = promise_of_maps(maps, asked)
     yield Notice(NoticeCode.PROMISE, {"promise": promise})
     return promise
 
 
-def _unseen(bundle: Bundle, negatives: Cohort | None) -> Generator[Event, None, list[CohortSlide]]:
-    """Return negative slides that the model has learnt nothing from; a `Notice` counts those that are left out."""
-    negative = bundle.config.classes[0]
-    folder = bundle.path.parent
-    run = Run.open(folder) if Run.is_run(folder) else None
-    if negatives is None:
-        if run is None:
-            raise SettingsError(
-                "The model is of no run. Say which negative slides the promise rests on.",
-                file=bundle.path,
-                remedy=Remedy("set", "negatives"),
-            )
-        return [row for row in run.cohort.in_split("test") if row.label == negative]
-    rows = [row for row in negatives.labelled if row.label == negative]
+def promise_of_maps(maps: Sequence[tuple[CohortSlide, PatchMap]], asked: PromiseRequest) -> Promise:
+    """Return the promise that predicted negative slides allow: slides that the model has not learnt from.
+
+    `SettingsError` if there are too few, see `make_promise`.
+    """
+    by_patient: dict[str, list[tuple[np.ndarray, float]]] = {}
+    for row, patch_map in maps:
+        patches = patch_map.probability[patch_map.scored][:, 1:].max(-1)  # what `labels_of` compares
+        by_patient.setdefault(row.case_id, []).append((patches, max(patch_map.bag_probability[1:])))
+    return make_promise(by_patient, asked.share, asked.risk)
+
+
+def new_negatives(cohort: Cohort, negative: str, run: Run | None) -> Generator[Event, None, list[CohortSlide]]:
+    """Return the slides with the negative label that a run has not learnt from; a `Notice` counts the others.
+
+    `run` None: the model is of no run, and what it has learnt from is not known.
+    """
+    rows = [row for row in cohort.labelled if row.label == negative]
     if run is None:
         return rows
-    learnt = LearntSlides.of(run)
-    unseen = [row for row in rows if learnt.reason(row) is None]
+    learnt, unseen = LearntSlides.of(run), []
+    for done, row in enumerate(rows):
+        yield Progress(Task.COMPARE_WITH_TRAINING, done, len(rows))
+        if learnt.reason(row) is None:
+            unseen.append(row)
     if len(unseen) < len(rows):
         yield Notice(NoticeCode.PROMISE_LEFT_OUT, {"n": len(rows) - len(unseen)})
     return unseen
