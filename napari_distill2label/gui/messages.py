@@ -30,12 +30,14 @@ PLACES: dict[str, Place | None] = {
     "baseline": Place("Also train the baseline", 2),
     "network": Place("Network", 3),
     "threshold": Place("Threshold", 3),
+    "promise": Place("Promise…", 3),
+    "risk": Place("Promise…", 3),
     "inputs.label_map": Place("Labels mean", 4),
     **dict.fromkeys(
         (
             "inputs.centres", "inputs.corrections", "inputs.coverage", "inputs.trust_encoder",
             "inputs.allow_non_brightfield", "compute.precision", "compute.workers", "compute.scheduler",
-            "slides_folder", "dense_stride", "formats", "split", "promise", "risk", "negatives",
+            "slides_folder", "dense_stride", "formats", "split", "negatives",
             "missing_truth", "overwrite", "resume", "out", "truth",
         )
     ),

@@ -155,6 +155,7 @@ class Session:
         self.quick_trial, self.measure_time = train.quick_trial, train.measure_time
         self.extract_features = train.extract_features
         self.load_model, self.predict = predict.load_model, predict.predict
+        self.promise_threshold = predict.promise_threshold
         self.predicted_text = predict.predicted_text
         self.configure, self.reset_settings = self.choices.configure, self.choices.reset_settings
         self.cancel = self.jobs.cancel

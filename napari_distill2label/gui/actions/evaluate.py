@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from ...core.errors import SettingsError
 from ...core.inputs import Compute, Inputs
 from ...core.paths import PathLike
-from ..project.loaded_model import metrics_frame
+from ..project.loaded_model import metrics_frame, run_of
 from ..project.project import Project
 from ..project.training_choices import TrainingChoices
 from ..runner.draining import then
@@ -94,12 +94,10 @@ def _learnt(model: Path | None, rows: "list[CohortSlide]") -> Work:
     """Ids of the slides that a run (or the run of a bundle) learnt from."""
     from ...core.events import Progress, Task
     from ...store.learnt import LearntSlides
-    from ...store.run import Run
 
-    run = next((folder for folder in (model, model and model.parent) if folder and Run.is_run(folder)), None)
-    if run is None:
+    if (run := run_of(model)) is None:
         return set()
-    learnt, found = LearntSlides.of(Run.open(run)), set()
+    learnt, found = LearntSlides.of(run), set()
     for done, row in enumerate(rows):
         yield Progress(Task.COMPARE_WITH_TRAINING, done, len(rows))
         if learnt.reason(row):

@@ -11,7 +11,7 @@ from ...core.inputs import Compute, Inputs
 from ...core.paths import PathLike
 from ..canvas.canvas import Canvas
 from ..project.corrections import Corrections
-from ..project.loaded_model import LoadedModel, opened
+from ..project.loaded_model import LoadedModel, opened, run_of
 from ..project.open_slides import OpenSlides, SlideSwap
 from ..project.predicted import what_was_predicted
 from ..project.previews import Previews
@@ -26,6 +26,7 @@ from .log import ActionLog, recorded
 from .train import slide_parts
 
 if TYPE_CHECKING:
+    from ...core.promise import Promise
     from ...store.maps.patch_map import PatchMap
 
 
@@ -174,6 +175,37 @@ class PredictActions:
         kept = "Finished slides are saved. Click Predict again to continue." if in_run else ""
         more = {"parts": slide_parts(cohort), "prepare": prepare, "retry": retry, "kept": kept}
         return self._jobs.run("predict", "Predicting", work, done, wait=wait, **more)
+
+    # ---- a threshold with a promise ---------------------------------------------------------------------------------
+
+    def promise_threshold(self, share: float = 0.05, risk: float = 0.1, *, wait: bool = True) -> "Promise | Job":
+        """Label patches so that, with probability 1 − `risk`, at most `share` of a new negative slide is a finding.
+
+        The threshold rests on the slides with the negative label that are predicted, and that the run has not learnt
+        from; `SettingsError` if they are too few. See `core.promise`.
+        """
+        project = self._project
+        if missing := requirements.promise(project):
+            raise SettingsError(missing.problem)
+        negative, model = project.classes[0], project.model
+        maps = {row.slide_id: found for row in project.cohort if (found := project.map_of(row.slide_id)) is not None}
+        predicted = project.cohort.with_slides(row for row in project.cohort if row.slide_id in maps)
+
+        def work() -> Work:
+            from ...workflow.promise import PromiseRequest, new_negatives, promise_of_maps
+
+            if (run := run_of(None if model is None else model.path)) is None:
+                raise SettingsError(
+                    "The model's run is not there, so nobody knows which slides it has learnt from. Load the run."
+                )
+            rows = yield from new_negatives(predicted, negative, run)
+            return promise_of_maps([(row, maps[row.slide_id]) for row in rows], PromiseRequest(share, risk))
+
+        return self._jobs.run("promise", "Choosing a threshold", work, self._keep_promise, wait=wait)
+
+    def _keep_promise(self, promise: "Promise") -> str:
+        self._project.keep_promise(promise)
+        return str(promise)
 
     def predicted_text(self, n_predicted: int, slide_ids: Sequence[str]) -> str:
         """What came of predicting slides, in one line."""

@@ -9,6 +9,7 @@ from ..project.corrections import Corrections
 from ..project.project import Project
 from ..project.training_choices import TrainingChoices
 
+NO_CLASSES = "Name the classes first, the negative one first."
 UNUSED = "their slides have no label, or are kept for validation or test"
 
 
@@ -35,7 +36,7 @@ def train(project: Project, choices: TrainingChoices, inputs: Inputs = Inputs())
     if not len(project.cohort):
         return Requirement("Add slides first.", 1)
     if len(classes) < 2:
-        return Requirement("Name the classes first, the negative one first.", 1)
+        return Requirement(NO_CLASSES, 1)
     if unknown := [name for name in names if name not in classes]:
         return Requirement(f"The label {unknown[0]!r} is none of the classes {', '.join(classes)}.", 1)
     if classes[0] not in names:
@@ -67,6 +68,16 @@ def predict(project: Project, model_is_coming: bool) -> Requirement | None:
     if project.model is None and not model_is_coming:
         return Requirement("Train first, or load a run or a model bundle.", 2)
     return None if len(project.cohort) else Requirement("Add slides first.", 1)
+
+
+def promise(project: Project) -> Requirement | None:
+    """What is missing for a threshold that keeps a promise: negative slides that are predicted."""
+    if not project.classes:
+        return Requirement(NO_CLASSES, 1)
+    negative = project.classes[0]
+    if any(row.label == negative and project.map_of(row.slide_id) for row in project.cohort):
+        return None
+    return Requirement(f"Predict slides labelled {negative!r} first. A promise rests on them.", 3)
 
 
 def export(project: Project) -> Requirement | None:

@@ -109,6 +109,14 @@ def has_changed(patch_map: "PatchMap") -> bool:
         return False
 
 
+def run_of(model: Path | None) -> "Run | None":
+    """Return the run that a model is of: a run's folder, or a bundle in it. None: it is of none."""
+    from ...store.run import Run
+
+    folders = () if model is None else (model, model.parent)
+    return next((Run.open(folder) for folder in folders if Run.is_run(folder)), None)
+
+
 def run_at(folder: Path) -> "tuple[RunConfig, Cohort]":
     """What a run was asked to do, and its slides. `BundleError` if the folder holds none."""
     from ...store.run import Run

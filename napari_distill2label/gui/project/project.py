@@ -27,6 +27,7 @@ from .table_file import CLASSES, TableFile
 from .verdict import Verdict, verdict_of
 
 if TYPE_CHECKING:
+    from ...core.promise import Promise
     from ...store.maps.patch_map import PatchMap
     from ..runner.jobs import Job
 
@@ -68,6 +69,8 @@ class Project:
         Id of the slide on the canvas; of the one that is being opened for it.
     threshold
         Probability from which on a patch is labelled with a finding.
+    promise
+        What the threshold promises of negative slides; None where it promises nothing.
     model, network
         What predicts, and which of its networks does and is shown. None before a training or a loading.
     predictions
@@ -89,6 +92,7 @@ class Project:
     shown: str | None = None
     opening: str | None = None
     threshold: float = 0.5
+    promise: "Promise | None" = None
     model: LoadedModel | None = None
     network: str | None = None
     predictions: Mapping[str, Maps] = field(default_factory=dict)
@@ -246,7 +250,7 @@ class Project:
         if network not in self.networks:
             raise SettingsError(f"there is no {network}: the models are {', '.join(self.networks) or 'none'}")
         own = self.own_threshold(network)
-        self.change(network=network, threshold=self.threshold if own is None else own)
+        self.change(network=network, threshold=self.threshold if own is None else own, promise=None)
 
     def own_threshold(self, network: str | None) -> float | None:
         """Return the probability from which on a network of the model labels a patch by itself."""
@@ -282,7 +286,7 @@ class Project:
         self._removed = {}
         network = next(network for network in NETWORKS if network in model.networks)
         threshold = model.thresholds.get(network, self.threshold)
-        self.change(model=model, network=network, threshold=threshold, predictions={})
+        self.change(model=model, network=network, threshold=threshold, promise=None, predictions={})
 
     def drop_removed(self) -> None:
         """Predictions of slides that were taken off the list come back no more: other slides are there."""
@@ -292,7 +296,12 @@ class Project:
         """Label patches at another threshold, at once."""
         if not 0 <= threshold <= 1:
             raise SettingsError(f"a threshold is a probability from 0 to 1, not {threshold:g}")
-        self.threshold = float(threshold)
+        if threshold != self.threshold:
+            self.change(threshold=float(threshold), promise=None)
+
+    def keep_promise(self, promise: "Promise") -> None:
+        """Label patches at the threshold that keeps a promise."""
+        self.change(threshold=promise.threshold, promise=promise)
 
     def verdict(self, slide_id: str) -> Verdict | None:
         """What the chosen network says of a slide as a whole; None where nothing is predicted."""

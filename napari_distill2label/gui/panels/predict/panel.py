@@ -25,6 +25,7 @@ from ...session import Session
 from ...widgets.controls import Fold, JobButton, Panel, button, open_jobs, reason_label, row, show_reason, told
 from ...widgets.short import short
 from .gallery import Gallery
+from .promise_dialog import ask_promise
 
 NETWORK = "The network of the run that predicts and is shown"
 THIS, SELECTED, ALL = "this slide", "selected slides", "all slides"
@@ -54,6 +55,7 @@ NEGATIVES = (
 OPACITY = "How strongly the layers cover the tissue"
 BLINK = "Hide all overlays. Click again to show them"
 THRESHOLD = "Probability from which on a patch is labelled with a finding."
+PROMISE = "Choose the threshold so that hardly anything is labelled on slides without a finding"
 NO_POINTER = "Point at a patch to see what is known of it."
 
 
@@ -97,6 +99,7 @@ class PredictPanel(Panel):
         self._listen()
         self.refresh()
         self._show_threshold(session.threshold)
+        self._show_promise()
 
     def _combo(self, name: str, tip: str) -> QComboBox:
         box = QComboBox()
@@ -114,6 +117,10 @@ class PredictPanel(Panel):
         self.number.setAccessibleName("threshold")
         self.slider.valueChanged.connect(lambda value: self.set_threshold(value / STEPS))
         self.number.valueChanged.connect(self.set_threshold)
+        self.promised = QLabel()
+        self.promised.setWordWrap(True)
+        self.promised.setAccessibleName("what the threshold is")
+        self.promise = button("Promise…", PROMISE, self.choose_promise)
         self.legend = QLabel()
         self.legend.setWordWrap(True)
         self.legend.setTextFormat(Qt.TextFormat.RichText)
@@ -159,6 +166,7 @@ class PredictPanel(Panel):
         layout.addWidget(self.reason)
         layout.addWidget(self.result)
         layout.addLayout(row(QLabel("Threshold"), self.slider, self.number, stretch=1))
+        layout.addLayout(row(self.promised, self.promise, stretch=0))
         layout.addWidget(self.legend)
         layout.addWidget(self.negatives)
         layout.addLayout(shown)
@@ -174,6 +182,7 @@ class PredictPanel(Panel):
         self.listen(session.project.events.shown, self._on_shown)
         self.listen(session.runs.changed, self._show_model)
         self.listen(session.project.events.threshold, self._show_threshold)
+        self.follow(self._show_promise, "threshold", "promise", "network", "model", "cohort", "predictions")
         self.listen(session.project.events.predictions, self._on_predictions)
         self.listen(session.project.colours_changed, self.refresh_legend)
         self.listen(session.jobs.changed, self._on_job)
@@ -200,6 +209,18 @@ class PredictPanel(Panel):
     @told
     def set_threshold(self, threshold: float) -> None:
         self.session.set_threshold(round(threshold, 2))
+
+    def choose_promise(self) -> None:
+        """Choose the threshold that keeps a promise of negative slides."""
+        if (asked := self.ask_promise()) is not None:
+            self.promise_threshold(*asked)
+
+    @told
+    def promise_threshold(self, share: float, risk: float) -> None:
+        self.session.promise_threshold(share, risk, wait=False)
+
+    def ask_promise(self) -> tuple[float, float] | None:
+        return ask_promise(self)
 
     def set_negatives(self, coloured: bool) -> None:
         self.session.display.set_negatives(coloured)
@@ -346,6 +367,23 @@ class PredictPanel(Panel):
 
     def _on_job(self, job: Job) -> None:
         self.refresh_button()
+
+    def _show_promise(self) -> None:
+        """What the threshold is: a promise, or the network's own; and whether a promise can be asked for."""
+        project = self.session.project
+        missing = requirements.promise(project)
+        self.promise.setEnabled(missing is None)
+        self.promise.setToolTip(PROMISE if missing is None else missing.problem)
+        promise, own = project.promise, project.own_threshold(project.network)
+        if promise is not None:
+            self.promised.setText(
+                f"In {1 - promise.risk:.0%} of new negative slides, at most {promise.share:.1%} is labelled "
+                f"({promise.n_slides} slides of {promise.n_patients} patients say so)."
+            )
+        elif own is not None and own == project.threshold:
+            self.promised.setText(f"The {project.network}'s own threshold.")
+        else:
+            self.promised.setText("")
 
     def _show_threshold(self, threshold: float) -> None:
         network = self.session.network
