@@ -33,12 +33,14 @@ class Promise:
     n_slides: int
 
     def __str__(self) -> str:
-        return (
-            f"Threshold {self.threshold:.3f}: on a new negative slide at most {self.share:.1%} of the patches is "
+        text = (
+            f"Threshold {self.threshold:.3f}: on a new negative slide at most {100 * self.share:g}% of the patches is "
             f"called, with probability {1 - self.risk:.0%}. That rests on {self.n_slides} negative slides of "
-            f"{self.n_patients} patients. Its own probability is then below "
-            f"{self.slide_threshold:.3f}, equally surely."
+            f"{self.n_patients} patients."
         )
+        if self.slide_threshold >= 1:
+            return text
+        return f"{text} The probability of such a slide is below {self.slide_threshold:.3f}, as surely."
 
 
 def patients_needed(risk: float) -> int:

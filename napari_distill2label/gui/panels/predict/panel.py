@@ -32,6 +32,7 @@ THIS, SELECTED, ALL = "this slide", "selected slides", "all slides"
 NO_MODEL = "No model yet: train one in step 2, or load one."
 COMING = "A model is being trained: Predict waits for it."
 STEPS = 100  # of the sliders
+DECIMALS = 3  # of the threshold: a promise may ask for a small one
 NETWORKS = {
     "student": "The student classifies each patch on its own. Use it for patch labels.",
     "teacher": "The teacher classifies the slide as a whole. Its attention shows which patches count.",
@@ -114,6 +115,7 @@ class PredictPanel(Panel):
         self.number = QDoubleSpinBox()
         self.number.setRange(0, 1)
         self.number.setSingleStep(0.01)
+        self.number.setDecimals(DECIMALS)
         self.number.setAccessibleName("threshold")
         self.slider.valueChanged.connect(lambda value: self.set_threshold(value / STEPS))
         self.number.valueChanged.connect(self.set_threshold)
@@ -208,7 +210,7 @@ class PredictPanel(Panel):
 
     @told
     def set_threshold(self, threshold: float) -> None:
-        self.session.set_threshold(round(threshold, 2))
+        self.session.set_threshold(round(threshold, DECIMALS))
 
     def choose_promise(self) -> None:
         """Choose the threshold that keeps a promise of negative slides."""
@@ -377,7 +379,7 @@ class PredictPanel(Panel):
         promise, own = project.promise, project.own_threshold(project.network)
         if promise is not None:
             self.promised.setText(
-                f"In {1 - promise.risk:.0%} of new negative slides, at most {promise.share:.1%} is labelled "
+                f"In {1 - promise.risk:.0%} of new negative slides, at most {100 * promise.share:g}% is labelled "
                 f"({promise.n_slides} slides of {promise.n_patients} patients say so)."
             )
         elif own is not None and own == project.threshold:

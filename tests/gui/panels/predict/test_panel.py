@@ -200,7 +200,7 @@ def test_a_promise_is_asked_for_and_kept(panel, qtbot, run_folder, tmp_path):
     click(qtbot, panel.promise)
     qtbot.waitUntil(lambda: session.project.promise is not None and not session.jobs.busy, timeout=LONG)
     assert panel.promised.text() == (
-        "In 70% of new negative slides, at most 20.0% is labelled (4 slides of 4 patients say so)."
+        "In 70% of new negative slides, at most 20% is labelled (4 slides of 4 patients say so)."
     )
     panel.set_threshold(0.9)
     assert panel.promised.text() == ""
