@@ -1,17 +1,11 @@
 """The Predict panel in a real viewer: predicting by clicks, the slider, the layers, the pointer."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
-from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import (
     QAbstractButton,
     QAbstractSpinBox,
-    QApplication,
     QComboBox,
-    QDialogButtonBox,
-    QDoubleSpinBox,
     QSlider,
 )
 
@@ -19,10 +13,8 @@ from napari_distill2label.gui import get_session
 from napari_distill2label.gui.canvas import layers
 from napari_distill2label.gui.canvas.layers import ATTENTION, CORRECTIONS, LABELS, OUTLINES, PROBABILITY
 from napari_distill2label.gui.panels.predict.panel import ALL, NO_POINTER, SELECTED, THIS, PredictPanel
-from napari_distill2label.slides.synthetic import write_cohort
-from napari_distill2label.store.cohort import Cohort
 
-from ...conftest import LONG, click, open_cohort
+from ...conftest import LONG, click
 
 POSITIVE = np.linspace(0, 1, 48).reshape(6, 8)
 
@@ -173,39 +165,3 @@ def test_names_tooltips_and_width(predicted):
             assert control.accessibleName() or control.text(), control
             assert control.toolTip(), control.accessibleName()
     assert predicted.minimumSizeHint().width() <= 340  # a dock of 360 px, its scroll bar beside it
-
-
-def test_a_promise_is_asked_for_and_kept(panel, qtbot, run_folder, tmp_path):
-    session = panel.session
-    session.load_model(run_folder)
-    assert not panel.promise.isEnabled()
-    assert panel.promise.toolTip().startswith("Predict slides labelled 'normal' first")
-    assert panel.promised.text() == "The student's own threshold."
-    table = write_cohort(tmp_path / "others", 8, seed=9, shape=(135, 162))
-    rows = [replace(row, slide_id=f"new {row.slide_id}", case_id=row.slide_id) for row in Cohort.read(table)]
-    open_cohort(session, Cohort(tuple(rows), session.classes))
-    session.predict()
-    assert panel.promise.isEnabled()
-
-    def answer():
-        dialog = QApplication.activeModalWidget()
-        share, sure = dialog.findChildren(QDoubleSpinBox)
-        assert (share.value(), sure.value()) == (5.0, 90.0)
-        share.setValue(20)
-        sure.setValue(70)
-        box = dialog.findChild(QDialogButtonBox)
-        click(qtbot, box.button(QDialogButtonBox.StandardButton.Ok))
-
-    QTimer.singleShot(300, answer)
-    click(qtbot, panel.promise)
-    qtbot.waitUntil(lambda: session.project.promise is not None and not session.jobs.busy, timeout=LONG)
-    assert panel.promised.text() == (
-        "In 70% of new negative slides, at most 20% is labelled (4 slides of 4 patients say so)."
-    )
-    panel.set_threshold(0.9)
-    assert panel.promised.text() == ""
-
-
-def test_a_promise_that_is_not_asked_for_changes_nothing(panel):
-    QTimer.singleShot(300, lambda: QApplication.activeModalWidget().reject())
-    assert panel.ask_promise() is None
