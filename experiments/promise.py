@@ -22,6 +22,7 @@ from .transfer_report import KINDS, SETS, read_cells
 
 SPLITS = 200
 SHARES, RISKS = (0.02, 0.05, 0.1), (0.1, 0.2)
+SHOWN = 0.05  # share of the tables; the CSV has all
 DRAWN = "drawn slides"
 DRAWN_CASES, DRAWN_SLIDES, DRAWN_PATCHES = 40, 2, 300
 NETWORKS = ("baseline", "student")
@@ -40,6 +41,8 @@ class Held:
     broken, slides_broken
         Share of the other cases with a slide of which more than `share` is called; with a slide at or above the slide's
         threshold. Mean over splits.
+    error
+        Standard error of `broken`, from the spread between splits.
     refused
         Share of the splits in which no threshold keeps the promise: nothing is promised, and nothing broken.
     called
@@ -56,6 +59,7 @@ class Held:
     cases: int
     splits: int
     broken: float
+    error: float
     slides_broken: float
     refused: float
     called: float
@@ -140,7 +144,7 @@ def measure(
     """Promise on random halves of `cases`, and count what the others break; see `Held`."""
     random, names = np.random.default_rng(seed), sorted(cases)
     n = max(patients_needed(risk), len(names) // 2)
-    broken, slides_broken, called, sensitivity, refused = [], [], [], [], 0
+    broken, each, slides_broken, called, sensitivity, refused = [], [], [], [], [], 0
     for _ in range(splits):
         order = random.permutation(names)
         try:
@@ -148,16 +152,20 @@ def measure(
         except SettingsError:  # no threshold up to 1 keeps it
             refused += 1
             continue
+        at = len(broken)
         for name in order[n:]:
             shares = [float((patches >= found.threshold).mean()) for patches, _ in cases[name]]
             broken.append(max(shares) > share)
             slides_broken.append(max(score for _, score in cases[name]) >= found.slide_threshold)
             called.append(float(np.mean(shares)))
+        each.append(float(np.mean(broken[at:])))
         if len(positive):
             sensitivity.append(float((positive >= found.threshold).mean()))
     return Held(
         data, network, share, risk, len(names), splits,
-        *(float(np.mean(values)) if values else 0.0 for values in (broken, slides_broken)),
+        float(np.mean(broken)) if broken else 0.0,
+        float(np.std(each) / np.sqrt(len(each))) if each else 0.0,
+        float(np.mean(slides_broken)) if slides_broken else 0.0,
         refused / splits,
         float(np.mean(called)) if called else 0.0,
         float(np.mean(sensitivity)) if sensitivity else None,
@@ -172,16 +180,20 @@ def _write(held: Sequence[Held], out: Path) -> Path:
     write_text(out / "promise.csv", frame.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
     rows = [
         [
-            f"{own.data}", own.network, f"{own.share:.0%}", f"{own.risk:.0%}", str(own.cases), f"{own.broken:.1%}",
+            f"{own.data}", own.network, f"{own.risk:.0%}", str(own.cases), f"{own.broken:.1%} ± {own.error:.1%}",
             f"{own.slides_broken:.1%}", f"{own.refused:.0%}", f"{own.called:.1%}",
             "–" if own.sensitivity is None else short(own.sensitivity),
             "–" if own.own_sensitivity is None else short(own.own_sensitivity),
         ]
         for own in held
+        if own.share == SHOWN
     ]  # fmt: skip
     head = (
-        "slides", "network", "share", "risk", "negative cases", "broken", "of slides", "refused", "called",
+        "slides", "network", "risk", "negative cases", "broken", "of slides", "refused", "called",
         "sensitivity", "at its own threshold",
     )  # fmt: skip
-    text = f"{held[0].splits} random halves of the negative images (of drawn ones: cases of two slides).\n\n"
+    text = (
+        f"At most {SHOWN:.0%} of a negative slide is called; {held[0].splits} random halves of the negative images (of "
+        "drawn slides: of cases of two). ± is the standard error over the halves.\n\n"
+    )
     return write_text(out / "promise.md", text + markdown(head, rows))
