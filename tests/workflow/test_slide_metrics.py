@@ -34,9 +34,12 @@ def test_metrics_are_those_of_the_probabilities_of_the_slides(model):
     right = sum(one == (bag.label == (1,)) for one, bag in zip(called, slides, strict=True))
     assert found["n"] == 3
     assert found["accuracy"] == pytest.approx(right / 3)
+    chance = [float(model.probabilities(own).flatten()[bag.label[0]]) for own, bag in zip(logits, slides, strict=True)]
+    assert found["log_loss"] == pytest.approx(-np.log(chance).mean(), abs=1e-6)
 
 
 def test_without_slides_there_are_no_metrics(model):
     found = drain(slide_metrics(model, (), "teacher"))
     assert found["n"] == 0
+    assert found["log_loss"] is None
     assert found["accuracy"] is None
