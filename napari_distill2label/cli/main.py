@@ -17,6 +17,7 @@ from ..core.resource_errors import is_disk_full, is_out_of_memory
 from ..core.settings import PatchSettings, Settings, merged, validated
 from ..core.text import printable, shown
 from ..mil.memory import retain_freed_memory
+from ..mil.waiting import wait_passively
 from ..slides.discovery import TABLES
 from .arguments import ARGUMENTS, CommandParser, compute_of, inputs_of, setting_overrides
 from .messages import command_line_messages
@@ -30,6 +31,7 @@ INTERRUPTED = 130  # the exit status that a shell reports after Ctrl-C
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line. Return the exit status: 0 all done, 1 some slides failed, 2 unusable arguments."""
+    wait_passively()  # before torch is imported
     return run_command(build_parser(), arguments)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtWidgets import QFrame, QLabel, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
+from ..mil.waiting import wait_passively
 from .panels.predict.export_panel import ExportPanel
 from .panels.predict.panel import PredictPanel
 from .panels.predict.review_panel import ReviewPanel
@@ -45,6 +46,7 @@ class DistillToLabel(QWidget):
 
     def __init__(self, viewer: "napari.viewer.Viewer") -> None:
         super().__init__()
+        wait_passively()  # before torch is imported; training must not starve drawing, nor drawing training
         self.session = session = session_of(viewer)
         self.slides, self.train, self.predict = SlidesPanel(session), TrainPanel(session), PredictPanel(session)
         self.review, self.export = ReviewPanel(session), ExportPanel(session)

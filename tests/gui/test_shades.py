@@ -126,3 +126,16 @@ def test_patch_at_a_point(make_patch_map):
     assert points.cell_at(np.array([52.0, 68.0])) == (0,)
     assert points.cell_at(np.array([52.0, 73.0])) == (1,)
     assert points.cell_at(np.array([100.0, 100.0])) is None
+
+
+@pytest.mark.parametrize(
+    ("attention", "contribution", "said"),
+    [
+        (0.00012, -0.00001, "attention less than 0.01 × average · effect on the slide's score almost none"),
+        (0.5, -0.002, "attention 0.5 × average · effect on the slide's score −0.0020"),
+        (np.nan, 0.25, "effect on the slide's score +0.2500"),
+    ],
+)
+def test_numbers_that_say_nothing_are_words(attention, contribution, said):
+    facts = shades.Facts("normal", "tumour", 0.44, attention, contribution)
+    assert str(facts) == f"normal · probability of tumour 0.44 · {said}"

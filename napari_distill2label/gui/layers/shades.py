@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 Cell = tuple[int, ...]  # index into the per-patch arrays: (row, col) of a grid, (n,) of points
 Ranking = Literal["probability", "attention", "contribution"]
+SMALLEST_ATTENTION, SMALLEST_EFFECT = 0.01, 0.0001  # below these a number says nothing to a reader
 OUTLIERS = 0.005  # share of the patches that may lie beyond the end of a colour scale
 
 _read: "WeakKeyDictionary[PatchMap, Shades]" = WeakKeyDictionary()
@@ -49,9 +50,13 @@ class Facts:
     def __str__(self) -> str:
         parts = [self.name, f"probability of {self.finding} {self.probability:.2f}"]
         if np.isfinite(self.attention):
-            parts.append(f"attention {self.attention:.2g} × average")
+            small = self.attention < SMALLEST_ATTENTION
+            attention = f"less than {SMALLEST_ATTENTION:g}" if small else f"{self.attention:.2g}"
+            parts.append(f"attention {attention} × average")
         if np.isfinite(self.contribution):
-            parts.append(f"effect on the slide's score {self.contribution:+.4f}".replace("-", "−"))
+            small = abs(self.contribution) < SMALLEST_EFFECT
+            effect = "almost none" if small else f"{self.contribution:+.4f}".replace("-", "−")
+            parts.append(f"effect on the slide's score {effect}")
         return " · ".join(parts)
 
 
