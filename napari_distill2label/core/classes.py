@@ -29,9 +29,9 @@ _LONGEST_NO_VALUE = 40  # with spaces
 _NUMBER = re.compile(r"[+-]?\d{1,30}(?:[.,]\d{1,30})?")
 
 
-def split_label(text: str) -> tuple[str, ...]:
-    """Return the classes of one cell of a cohort's `label` column: 'a;b' -> ('a', 'b')."""
-    return tuple(part.strip() for part in text.split(SEPARATOR) if part.strip())
+def split_label(label: str | None) -> tuple[str, ...]:
+    """Return the classes of one cell of a cohort's `label` column: 'a;b' -> ('a', 'b'), () where there is no label."""
+    return tuple(part.strip() for part in (label or "").split(SEPARATOR) if part.strip())
 
 
 def is_no_value(text: str) -> bool:

@@ -7,7 +7,7 @@ cancels the work: its `finally` blocks run in the thread that closes it and leav
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from .errors import Distill2LabelError, without_frames
 from .notices import Notice
@@ -131,7 +131,7 @@ class ItemStarted:
     """One item of many is begun; `result` is what the work fills from now on (a `PatchMap`)."""
 
     item: str
-    result: object = None
+    result: Any = None
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ class ItemDone:
     """One item of many is done; `result` is what it left (a `PatchMap`, a path)."""
 
     item: str
-    result: object = None
+    result: Any = None
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,12 @@ It holds no state: two of them on one viewer show the same `Session`, and closin
 """
 
 import weakref
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from psygnal import SignalInstance
 from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtWidgets import QFrame, QLabel, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
@@ -22,7 +24,7 @@ from .plain_text import as_plain
 from .plugin.warm_up import warm_up
 from .runner.jobs import Failure, Job
 from .session import Session, session_of
-from .widgets.controls import Panel, guard_wheel, plain_labels, row, tool
+from .widgets.controls import Panel, existing, guard_wheel, plain_labels, row, single_shot, tool
 from .widgets.help_popup import HelpPopup, native
 from .widgets.shortcuts import Actions, bind
 from .widgets.status_bar import StatusStrip
@@ -81,20 +83,21 @@ class DistillToLabel(QWidget):
             step.answered.connect(self._answer)
             step.opened.connect(self._scroll_to)
         inside.addStretch()
-        self.scroll = QScrollArea()
-        self.scroll.setWidgetResizable(True)
-        self.scroll.setFrameShape(QFrame.Shape.NoFrame)
-        self.scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # a stop of the Tab key at which nothing is seen
-        self.scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.scroll.setWidget(content)
+        self.scroll_area = QScrollArea()
+        self.scroll_area.setWidgetResizable(True)
+        self.scroll_area.setFrameShape(QFrame.Shape.NoFrame)
+        self.scroll_area.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # a stop of the Tab key at which nothing is seen
+        self.scroll_area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.scroll_area.setWidget(content)
         self._on_top: Step | None = None  # the step that is kept at the top
-        self.scroll.verticalScrollBar().rangeChanged.connect(self._stay_on_top)
-        self.scroll.verticalScrollBar().actionTriggered.connect(self._leave_top)  # by wheel, by pointer
+        bar = existing(self.scroll_area.verticalScrollBar())
+        bar.rangeChanged.connect(self._stay_on_top)
+        bar.actionTriggered.connect(self._leave_top)  # by wheel, by pointer
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(2)
         layout.addLayout(self._bar())
-        layout.addWidget(self.scroll, 1)
+        layout.addWidget(self.scroll_area, 1)
         layout.addWidget(self.status)
         layout.addWidget(self.research_use)
         self.setMinimumWidth(WIDTH)
@@ -115,14 +118,11 @@ class DistillToLabel(QWidget):
 
     def _listen(self) -> None:
         session = self.session
-        self._soon = QTimer(self)  # many signals in a row refresh the headers once
-        self._soon.setSingleShot(True)
-        self._soon.setInterval(50)
-        self._soon.timeout.connect(self.refresh)
+        self._soon = single_shot(self, 50, self.refresh)  # many signals in a row refresh the headers once
         self._was_next: str | None = "slides"
         self._begun = 0  # id of the job that began last
         self._of_slide = ""  # what was told last of a slide that was asked for
-        self._connections = [
+        self._connections: list[tuple[SignalInstance, Callable[..., Any]]] = [
             (session.jobs.changed, self._on_job),
             (session.project.message, self._on_message),
             (session.canvas.slide_view.message_over, self._on_message_over),
@@ -220,7 +220,7 @@ class DistillToLabel(QWidget):
         with suppress(RuntimeError):  # it went meanwhile
             if widget.isVisible():
                 self._leave_top()
-                self.scroll.ensureWidgetVisible(widget, 0, 8)
+                self.scroll_area.ensureWidgetVisible(widget, 0, 8)
 
     def _refresh_undo(self) -> None:
         stack = self.session.project.history
@@ -238,7 +238,7 @@ class DistillToLabel(QWidget):
     def _scroll_now(self, name: str) -> None:
         with suppress(RuntimeError):  # the widget went meanwhile
             self._leave_top()
-            self.scroll.ensureWidgetVisible(self.steps[name], 0, 0)
+            self.scroll_area.ensureWidgetVisible(self.steps[name], 0, 0)
 
     def event(self, event: QEvent) -> bool:
         if event.type() in (QEvent.Type.Show, QEvent.Type.ParentChange):
@@ -249,7 +249,7 @@ class DistillToLabel(QWidget):
         """Shut the session down when the main window goes, and not when this dock is closed; ask before it goes."""
         CloseGuard.watch(self.slides, self.session)  # also while the step Slides is folded, and has never been shown
         window = self.window()
-        if window is not self and window.inherits("QMainWindow") and not self._watched:
+        if window is not None and window is not self and window.inherits("QMainWindow") and not self._watched:
             window.destroyed.connect(_shutting_down(self.session))
             self._watched = True
 
@@ -282,7 +282,7 @@ class DistillToLabel(QWidget):
 
     def _stay_on_top(self, *_: object) -> None:
         if self._on_top is not None:
-            self.scroll.verticalScrollBar().setValue(self._on_top.y())
+            existing(self.scroll_area.verticalScrollBar()).setValue(self._on_top.y())
 
     def _leave_top(self, *_: object) -> None:
         self._on_top = None
@@ -298,7 +298,7 @@ class DistillToLabel(QWidget):
         self.status.take_back(self._of_slide)
 
 
-def _shutting_down(session: Session):
+def _shutting_down(session: Session) -> Callable[..., None]:
     found = weakref.ref(session)
 
     def slot(*_: object) -> None:
@@ -308,7 +308,7 @@ def _shutting_down(session: Session):
     return slot
 
 
-def _disconnecting(widget: DistillToLabel, restyled: Any):
+def _disconnecting(widget: DistillToLabel, restyled: Callable[[], None]) -> Callable[..., None]:
     """A slot that outlives the widget it disconnects."""
     connections, panels = widget._connections, widget.panels
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from ..core.classes import respelled, spelling_key, split_label
+from ..core.errors import CohortError
 from ..core.notices import Notice, NoticeCode
 from ..core.paths import slide_name
 from ..slides.registry import SUFFIXES
@@ -37,7 +38,7 @@ class MergedLabels:
     matched: tuple[str, ...]
     unmatched: tuple[str, ...]
     new_classes: tuple[str, ...]
-    notices: tuple[Notice, ...] = ()
+    notices: tuple[Notice | CohortError, ...] = ()
 
 
 def merge_labels(cohort: Cohort, rows: Iterable[LabelRow]) -> MergedLabels:

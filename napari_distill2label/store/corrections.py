@@ -6,6 +6,7 @@ In the file a correction is the centre of its patch in level-0 pixels, so it sta
 import csv
 import io
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,15 +21,51 @@ Patches = PatchGrid | PatchPoints
 HEADER = "slide_id,x,y,label"
 
 
+@dataclass(eq=False)
+class PlacedCorrections:
+    """Corrections on the patches of a slide.
+
+    Attributes
+    ----------
+    known
+        int8 of `patches.shape`: class index, −1 where nothing was said.
+    patches, classes
+        What `known` refers to.
+    """
+
+    patches: Patches
+    classes: tuple[str, ...]
+    known: np.ndarray
+
+    def fits(self, patches: Patches, classes: tuple[str, ...]) -> bool:
+        """Are they on these patches, of these classes?"""
+        own = self.patches
+        if classes != self.classes or type(own) is not type(patches) or own.shape != patches.shape:
+            return False
+        if own.to_json() != patches.to_json():
+            return False
+        if isinstance(own, PatchPoints):
+            return isinstance(patches, PatchPoints) and np.array_equal(own.centres, patches.centres)
+        return np.array_equal(own.scored, patches.scored)
+
+    def points(self) -> Iterator[tuple[float, float, str]]:
+        """(y, x) in level-0 px and label of each."""
+        cells = np.argwhere(self.known != UNLABELLED)
+        if isinstance(self.patches, PatchGrid):
+            centres = self.patches.corners_of(cells) + (self.patches.side - 1) / 2
+        else:
+            centres = self.patches.centres[cells[:, 0]]
+        for cell, (y, x) in zip(cells, centres.tolist(), strict=True):
+            yield y, x, self.classes[self.known[tuple(cell)]]
+
+
 class SlideCorrections:
     """The corrections of one slide.
 
     Attributes
     ----------
-    known
-        int8 of `patches.shape`: class index, −1 where nothing was said; None before the slide's patches are known.
-    patches, classes
-        What `known` refers to.
+    placed
+        Those on its patches; None before these are known.
     elsewhere
         Label by (y, x) of those that lie on no patch, or name no class of the model. They are kept, and written again.
     areas
@@ -38,56 +75,42 @@ class SlideCorrections:
     def __init__(self) -> None:
         self.elsewhere: dict[tuple[float, float], str] = {}
         self.areas: tuple[Area, ...] = ()
-        self.patches: Patches | None = None
-        self.classes: tuple[str, ...] = ()
-        self.known: np.ndarray | None = None
+        self.placed: PlacedCorrections | None = None
 
     def __len__(self) -> int:
-        patches = 0 if self.known is None else int((self.known != UNLABELLED).sum())
+        patches = 0 if self.placed is None else int((self.placed.known != UNLABELLED).sum())
         return len(self.elsewhere) + len(self.areas) + patches
 
     def copy(self) -> "SlideCorrections":
         """As they are now; what is changed later is changed in one of the two."""
         copied = SlideCorrections()
         copied.elsewhere, copied.areas = dict(self.elsewhere), self.areas
-        copied.patches, copied.classes = self.patches, self.classes
-        copied.known = None if self.known is None else self.known.copy()
+        copied.placed = None if self.placed is None else replace(self.placed, known=self.placed.known.copy())
         return copied
 
-    def fits(self, patches: Patches, classes: tuple[str, ...]) -> bool:
-        """Are these the patches and classes it is laid on already?"""
-        own = self.patches
-        if own is None or classes != self.classes or type(own) is not type(patches) or own.shape != patches.shape:
-            return False
-        if own.to_json() != patches.to_json():
-            return False
-        if isinstance(own, PatchPoints):
-            return isinstance(patches, PatchPoints) and np.array_equal(own.centres, patches.centres)
-        return np.array_equal(own.scored, patches.scored)
-
-    def lay(self, patches: Patches, classes: tuple[str, ...]) -> None:
+    def lay(self, patches: Patches, classes: tuple[str, ...]) -> PlacedCorrections:
         """Bring the corrections onto these patches, each to the one it lies in."""
-        if self.fits(patches, classes):
-            return
+        if self.placed is not None and self.placed.fits(patches, classes):
+            return self.placed
         points = list(self.points())
-        self.patches, self.classes = patches, tuple(classes)
-        self.known = np.full(patches.shape, UNLABELLED, np.int8)
+        self.placed = PlacedCorrections(patches, tuple(classes), np.full(patches.shape, UNLABELLED, np.int8))
         self.elsewhere = {}
         self.add(points)
         self._cover()
+        return self.placed
 
     def add(self, points: Iterable[tuple[float, float, str]]) -> None:
         """More corrections; of two on one patch the later one counts."""
-        points = list(points)
-        if self.known is None or self.patches is None or not points:
+        points, placed = list(points), self.placed
+        if placed is None or not points:
             self.elsewhere |= {(y, x): label for y, x, label in points}
             return
-        cells = cells_of(self.patches, np.array([point[:2] for point in points], float))
+        cells = cells_of(placed.patches, np.array([point[:2] for point in points], float))
         for point, cell in zip(points, cells, strict=True):
-            if cell is None or point[2] not in self.classes:
+            if cell is None or point[2] not in placed.classes:
                 self.elsewhere[point[:2]] = point[2]
             else:
-                self.known[cell] = self.classes.index(point[2])
+                placed.known[cell] = placed.classes.index(point[2])
 
     def cover(self, areas: Iterable[Area]) -> None:
         """Areas speak of all patches they cover, but of those that a correction of their own has."""
@@ -95,28 +118,22 @@ class SlideCorrections:
         self._cover()
 
     def _cover(self) -> None:
-        here = tuple(area for area in self.areas if area.label in self.classes)
-        if self.known is None or self.patches is None or not here:
+        placed = self.placed
+        here = () if placed is None else tuple(area for area in self.areas if area.label in placed.classes)
+        if placed is None or not here:
             return
         marks = Points(np.empty((0, 2)), np.empty(0, object), here)
-        index = {name: number for number, name in enumerate(self.classes)}
-        scored = self.patches.scored
-        covered = label_patches(marks, self.patches, index, len(self.classes)).classes
-        self.known[scored] = np.where(self.known[scored] == UNLABELLED, covered, self.known[scored])
+        index = {name: number for number, name in enumerate(placed.classes)}
+        scored, known = placed.patches.scored, placed.known
+        covered = label_patches(marks, placed.patches, index, len(placed.classes)).classes
+        known[scored] = np.where(known[scored] == UNLABELLED, covered, known[scored])
         self.areas = tuple(area for area in self.areas if area not in here)
 
     def points(self) -> Iterator[tuple[float, float, str]]:
         """(y, x) in level-0 px and label of each."""
         yield from ((y, x, label) for (y, x), label in self.elsewhere.items())
-        if self.known is None or self.patches is None:
-            return
-        cells = np.argwhere(self.known != UNLABELLED)
-        if isinstance(self.patches, PatchGrid):
-            centres = self.patches.corners_of(cells) + (self.patches.side - 1) / 2
-        else:
-            centres = self.patches.centres[cells[:, 0]]
-        for cell, (y, x) in zip(cells, centres.tolist(), strict=True):
-            yield y, x, self.classes[self.known[tuple(cell)]]
+        if self.placed is not None:
+            yield from self.placed.points()
 
 
 def cells_of(patches: Patches, points: np.ndarray) -> list[tuple[int, ...] | None]:

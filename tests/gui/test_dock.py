@@ -218,7 +218,7 @@ def test_headers_say_how_things_stand(panel, qtbot, cohort_csv, run_folder, monk
     session.load_model(run)
     assert (next_step(session), mark_of("train", session), mark_of("predict", session)) == ("predict", DONE, NEXT)
     qtbot.waitUntil(lambda: panel.steps["predict"].header.mark.text() == "●")
-    assert panel.steps["export"].header.text.text() == "nothing to export yet"
+    assert panel.steps["export"].header.beside.text() == "nothing to export yet"
 
 
 def test_two_widgets_share_the_session(panel, viewer, qtbot, cohort_csv):
@@ -332,12 +332,12 @@ def test_it_fits_a_small_screen(make_napari_viewer, qtbot, cohort_csv, run_folde
     qtbot.waitUntil(lambda: panel.width() == WIDTH, timeout=LONG)
     assert panel.slides.table.horizontalScrollBar().maximum() == 0
     for step in panel.steps.values():
-        for said in (step.header.text, step.header.line):
+        for said in (step.header.beside, step.header.below):
             room = said.contentsRect
             qtbot.waitUntil(lambda s=said, r=room: s.fontMetrics().horizontalAdvance(s.text()) <= r().width())
     assert panel.minimumSizeHint().height() < 500
-    content = panel.scroll.widget()
-    assert content.minimumSizeHint().width() <= panel.scroll.viewport().width()
+    content = panel.scroll_area.widget()
+    assert content.minimumSizeHint().width() <= panel.scroll_area.viewport().width()
     for label in content.findChildren(QLabel):
         if label.isVisible() and label.text() and type(label) is QLabel and not label.wordWrap():
             assert label.width() >= label.minimumSizeHint().width(), label.text()

@@ -49,4 +49,5 @@ def slide_in_cells(layer: "Layer", slide: "Layer") -> np.ndarray:
     scale, translate = placement.home(layer)
     mpp = about(slide)["mpp"] or (1.0, 1.0)
     corners = np.array([(0, 0), slide.level_shapes[0][:2]], float) - 0.5
-    return (corners * mpp - translate) / scale + (0.0 if isinstance(layer, Shapes) else 0.5)
+    cells: np.ndarray = (corners * mpp - translate) / scale + (0.0 if isinstance(layer, Shapes) else 0.5)
+    return cells

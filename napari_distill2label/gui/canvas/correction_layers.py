@@ -13,11 +13,11 @@ import numpy as np
 from psygnal import Signal
 
 from ...core.errors import SettingsError
-from ...core.geometry import PatchGrid
-from ...store.corrections import SlideCorrections
+from ...core.geometry import Mpp, PatchGrid
+from ...store.corrections import PlacedCorrections
 from ..project.corrections import Corrections
 from ..project.project import Project
-from . import correction_marks, layers
+from . import correction_marks, layers, ownership
 from .display import Display
 from .prediction_layers import PredictionLayers
 
@@ -66,18 +66,19 @@ class CorrectionLayers:
         Was one of the two needed? Then there may be more to do.
         """
         viewer, shown, slide_id = self._viewer(), self._predictions.view, self._project.shown
-        slide_layer = layers.find(viewer, layers.SLIDE, slide_id or "") if viewer is not None else []
+        slide_layer = ownership.find(viewer, ownership.SLIDE, slide_id or "") if viewer is not None else []
         if shown is None or slide_id is None or not slide_layer:
             return False
         layer = self._layer(slide_id)
-        is_new = self._corrections.align(slide_id, shown.patches, shown.classes)
-        slide = self._corrections.of_slide(slide_id)
+        before = self._corrections.of_slide(slide_id)
+        slide = self._corrections.align(slide_id, shown.patches, shown.classes)
+        is_new = slide is not before
         if is_new and self.framed is not None:  # a patch that is no more
-            layers.remove(viewer, layers.find(viewer, layers.FRAME))
+            layers.remove(viewer, ownership.find(viewer, layers.FRAME))
             self._unframe()
         if layer is None or is_new:
-            self._add_layer(slide_id, slide, layers.about(slide_layer[0])["mpp"])
-        elif isinstance(slide.patches, PatchGrid) and not layers.find(viewer, layers.OUTLINES, slide_id):
+            self._add_layer(viewer, slide_id, slide, ownership.about(slide_layer[0])["mpp"])
+        elif isinstance(slide.patches, PatchGrid) and not ownership.find(viewer, layers.OUTLINES, slide_id):
             colours = self._project.colour_by_class
             correction_marks.add_outlines(viewer, layer, slide.patches, slide.known, colours)
         else:
@@ -88,11 +89,11 @@ class CorrectionLayers:
         while self.sync():
             pass
 
-    def _add_layer(self, slide_id: str, slide: SlideCorrections, mpp: Any) -> None:
-        viewer, colours = self._viewer(), self._project.colour_by_class
+    def _add_layer(self, viewer: "ViewerModel", slide_id: str, slide: PlacedCorrections, mpp: Mpp | None) -> None:
+        colours = self._project.colour_by_class
         with layers.selection_kept(viewer):
             for role in (layers.CORRECTIONS, layers.OUTLINES):
-                layers.remove(viewer, layers.find(viewer, role, slide_id))
+                layers.remove(viewer, ownership.find(viewer, role, slide_id))
             layer = correction_marks.add_corrections(
                 viewer, slide_id, slide.patches, slide.classes, slide.known, mpp, colours
             )
@@ -107,7 +108,7 @@ class CorrectionLayers:
 
     def _layer(self, slide_id: str | None) -> "Layer | None":
         viewer = self._viewer()
-        found = layers.find(viewer, layers.CORRECTIONS, slide_id or "") if viewer is not None else []
+        found = ownership.find(viewer, layers.CORRECTIONS, slide_id or "") if viewer is not None else []
         return found[0] if found else None
 
     def _on_corrections(self, slide_id: str | None) -> None:
@@ -115,7 +116,7 @@ class CorrectionLayers:
         slide = self._corrections.of_slide(slide_id)
         if slide is None and slide_id is not None and slide_id == self._project.shown:
             self._sync_all()  # they came from a file, and are on no patches yet
-        if slide is None or self._layer(slide_id) is None:
+        if slide is None or slide_id is None or self._layer(slide_id) is None:
             return
         seen = self._viewer(), slide_id, slide.patches, slide.known, slide.classes, self._project.colour_by_class
         if self._taking:
@@ -132,8 +133,8 @@ class CorrectionLayers:
 
     def _on_colours(self) -> None:
         viewer = self._viewer()
-        for layer in layers.find(viewer, layers.CORRECTIONS) if viewer is not None else ():
-            slide_id = layers.about(layer)["slide_id"]
+        for layer in ownership.find(viewer, layers.CORRECTIONS) if viewer is not None else ():
+            slide_id = ownership.about(layer)["slide_id"]
             slide = self._corrections.of_slide(slide_id)
             if slide is None:
                 continue
@@ -143,7 +144,7 @@ class CorrectionLayers:
 
     # ---- painting --------------------------------------------------------------------------------------------------
 
-    def aligned(self) -> SlideCorrections:
+    def aligned(self) -> PlacedCorrections:
         """The corrections of the shown slide, on the patches that are shown. `SettingsError` while there are none."""
         self._sync_all()  # the patches may be others by now, or the user removed the layer of the corrections
         slide = self._corrections.of_slide(self._project.shown)
@@ -204,9 +205,9 @@ class CorrectionLayers:
         if self._taking:
             return True
         layer = event.source
-        slide_id = layers.about(layer)["slide_id"]
-        slide = self._corrections.of_slide(slide_id)
-        if slide is None or self._layer(slide_id) is not layer:
+        slide_id = ownership.about(layer)["slide_id"]
+        slide, own = self._corrections.of_slide(slide_id), self._layer(slide_id)
+        if slide is None or own is None or layer is not own:
             return True
         if layer.data.shape != slide.known.shape:  # somebody put other data into the layer
             with self._own_hand():
@@ -238,10 +239,10 @@ class CorrectionLayers:
     def choose(self, cell: "Cell") -> None:
         """Frame a patch of the shown slide; the camera stays."""
         viewer, shown, slide_id = self._viewer(), self._predictions.view, self._project.shown
-        slide = layers.find(viewer, layers.SLIDE, slide_id or "") if viewer is not None else []
+        slide = ownership.find(viewer, ownership.SLIDE, slide_id or "") if viewer is not None else []
         if shown is None or slide_id is None or not slide:
             return
-        mpp = layers.about(slide[0])["mpp"]
+        mpp = ownership.about(slide[0])["mpp"]
         correction_marks.frame(viewer, slide_id, shown.corner(cell), shown.patches.side, mpp)
         self.framed = (slide_id, tuple(cell))
         self._seen.add(tuple(cell))
@@ -251,8 +252,10 @@ class CorrectionLayers:
     def choose_at(self, world: Any) -> bool:
         """Frame the patch at a place of the world. Returns whether there is a scored one."""
         viewer, shown = self._viewer(), self._predictions.view
-        point = None if viewer is None else layers.level0_point(viewer, self._project.shown or "", world)
-        cell = None if point is None or shown is None else shown.cell_at(point)
+        if viewer is None or shown is None:
+            return False
+        point = layers.level0_point(viewer, self._project.shown or "", world)
+        cell = None if point is None else shown.cell_at(point)
         if cell is None or not shown.scored[cell]:
             return False
         self.choose(cell)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...core.geometry import Mpp, PatchGrid, PatchPoints
-from . import layers
-from .layers import CORRECTIONS, FRAME, KEY, OUTLINES
+from . import layers, ownership
+from .layers import CORRECTIONS, FRAME, OUTLINES
 from .map_layers import Colours
+from .ownership import KEY
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -63,7 +64,7 @@ def add_outlines(
     viewer: "ViewerModel", corrections: "Layer", patches: PatchGrid, known: np.ndarray, colours: Colours
 ) -> None:
     """Outlines above a layer of corrections on a grid, which are seen with it."""
-    noted = layers.about(corrections)
+    noted = ownership.about(corrections)
     slide_id, classes = noted["slide_id"], noted["classes"]
     meta = {
         "name": f"{slide_id} · outlines (yours)",
@@ -97,7 +98,7 @@ def show(
     colours: Colours,
 ) -> None:  # fmt: skip
     """Bring the layers of a slide's corrections to what is known."""
-    for layer in layers.find(viewer, CORRECTIONS, slide_id):
+    for layer in ownership.find(viewer, CORRECTIONS, slide_id):
         if isinstance(patches, PatchGrid):
             np.copyto(layer.data, (known + 1).astype(np.uint8))
             layer.refresh(highlight=False, extent=False)
@@ -109,16 +110,16 @@ def outline(
     colours: Colours,
 ) -> None:  # fmt: skip
     """Outline what is corrected in the colour of its class: predictions are areas, corrections have an edge."""
-    is_grid = isinstance(patches, PatchGrid)
     cells = np.argwhere(known >= 0)
     said = known[known >= 0]
     edges = np.array(with_alpha(classes, colours, 1.0))[said].reshape(-1, 4)
-    for layer in layers.find(viewer, OUTLINES if is_grid else CORRECTIONS, slide_id):
-        if is_grid:
+    if isinstance(patches, PatchGrid):
+        for layer in ownership.find(viewer, OUTLINES, slide_id):
             _draw_lines(layer, patches, cells, edges)
-        else:
-            names = np.array(list(classes), dtype=object)[said]
-            _draw_rings(layer, patches.centres[cells[:, 0]], edges, max(4.0, patches.side * RING), names)
+        return
+    names = np.array(list(classes), dtype=object)[said]
+    for layer in ownership.find(viewer, CORRECTIONS, slide_id):
+        _draw_rings(layer, patches.centres[cells[:, 0]], edges, max(4.0, patches.side * RING), names)
 
 
 def _draw_lines(layer: "Layer", patches: PatchGrid, cells: np.ndarray, edges: np.ndarray) -> None:
@@ -174,14 +175,14 @@ def with_alpha(classes: Sequence[str], colours: Colours, alpha: float) -> list[t
 
 def frame(viewer: "ViewerModel", slide_id: str, corner: tuple[float, float], side: float, mpp: Mpp | None) -> None:
     """Draw a frame around one patch, in place of the one before."""
-    slide = layers.find(viewer, layers.SLIDE, slide_id)
+    slide = ownership.find(viewer, ownership.SLIDE, slide_id)
     shape = slide[0].level_shapes[0][:2] if slide else (np.inf, np.inf)
     # A patch begins where its first pixel does; of one at the border, what lies on the slide is framed.
     top, left = np.maximum(corner, 0) - 0.5
     bottom, right = np.minimum(np.add(corner, side), shape) - 0.5
     box = np.array([(top, left), (top, right), (bottom, right), (bottom, left)])
-    there = layers.find(viewer, FRAME)
-    if there and layers.about(there[0])["slide_id"] == slide_id:
+    there = ownership.find(viewer, FRAME)
+    if there and ownership.about(there[0])["slide_id"] == slide_id:
         there[0].data = [box]
         return
     layers.remove(viewer, there)

@@ -11,7 +11,7 @@ from ...core.errors import SettingsError
 from ..plain_text import as_plain
 from ..project.corrections import Corrections
 from ..project.project import Project
-from . import layers
+from . import layers, ownership
 from .layers import ATTENTION, CONTRIBUTION, LABELS, POINTS, PREDICTED, PROBABILITY
 from .prediction_layers import PredictionLayers
 
@@ -141,8 +141,8 @@ class Display:
             return
         self._setting = True
         try:
-            for layer in layers.find(viewer, slide_id=project.shown or ""):
-                noted = layers.about(layer)
+            for layer in ownership.find(viewer, slide_id=project.shown or ""):
+                noted = ownership.about(layer)
                 if noted["role"] in PREDICTED:
                     mine = noted["model"] == project.network and self.visible[kind_of(noted["role"])]
                     seen = mine and _which(layer) not in self._hidden_by_user
@@ -158,12 +158,12 @@ class Display:
         viewer, project = self._viewer(), self._project
         if viewer is None or self._setting:
             return
-        noted = layers.about(event.source)
+        noted = ownership.about(event.source)
         role = noted.get("role")
         if role == layers.CORRECTIONS:
             alike = [event.source]
         elif role in PREDICTED and noted["model"] == project.network:
-            alike = layers.find(viewer, role, noted["slide_id"], model=noted["model"])
+            alike = ownership.find(viewer, role, noted["slide_id"], model=noted["model"])
             self.visible[kind_of(role)] = any(layer.visible for layer in alike)
         else:
             return
@@ -198,7 +198,7 @@ class Display:
         point = None if at is None else layers.level0_point(viewer, project.shown or "", at)
         self._point = None if point is None else (float(point[0]), float(point[1]))
         cell = None if point is None or shown is None else shown.cell_at(point)
-        hovered = None if cell is None else (project.shown, cell)
+        hovered = None if cell is None or project.shown is None else (project.shown, cell)
         if hovered != self.hovered:
             self.hovered = hovered
             self.hovered_changed.emit()
@@ -224,8 +224,8 @@ class Display:
 
     def _pixel_text(self) -> str:
         """The slide's own pixel under the pointer, where napari counts in µm; "" beside the slide."""
-        slide = layers.find(self._viewer(), layers.SLIDE, self._project.shown or "")
-        if self._point is None or not slide or layers.about(slide[0])["mpp"] is None:
+        slide = ownership.find(self._viewer(), ownership.SLIDE, self._project.shown or "")
+        if self._point is None or not slide or ownership.about(slide[0])["mpp"] is None:
             return ""
         height, width = slide[0].level_shapes[0][:2]
         y, x = (round(value) for value in self._point)
@@ -257,7 +257,7 @@ class Display:
 
 def _which(layer: Any) -> tuple[str, int | None]:
     """What a layer shows, whichever slide it is of."""
-    noted = layers.about(layer)
+    noted = ownership.about(layer)
     return noted["role"], noted.get("class_index")
 
 

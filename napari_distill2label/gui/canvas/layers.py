@@ -40,6 +40,7 @@ PREDICTED = (PROBABILITY, ATTENTION, CONTRIBUTION, LABELS, POINTS)  # a model's;
 TISSUE = "tissue"  # the role of a mask to paint in
 CORRECTIONS, OUTLINES, FRAME = "corrections", "outlines", "frame"  # a user's; and the frame around one patch
 NOT_SCORED = "not scored"
+SEE_THROUGH: dict[int | None, Any] = {None: "transparent", 0: "transparent"}  # labels without a class
 # The negative class recedes, so that the tissue below it can be read; findings stand out.
 NEGATIVE_ALPHA, POSITIVE_ALPHA = 0.6, 0.9
 OPACITY = 0.6
@@ -106,7 +107,7 @@ def mask_layer(mask: "LabelMask", name: str) -> LayerData:
         **space(mask.mpp),
     }
     if by_value:
-        meta["colormap"] = DirectLabelColormap(color_dict={None: "transparent", 0: "transparent", **by_value})
+        meta["colormap"] = DirectLabelColormap(color_dict=SEE_THROUGH | by_value)
     return mask.labels, meta, "labels"
 
 
@@ -136,14 +137,14 @@ def label_colours(
     """Colours of labels 1, 2, … (class 0, class 1, …), `chosen` by name, else the palette's; `negative` is an alpha."""
     alphas = [negative] + [POSITIVE_ALPHA] * (len(classes) - 1)
     colours = colours_of(classes, chosen)
-    return [(*(c / 255 for c in rgb), alpha) for rgb, alpha in zip(colours, alphas, strict=True)]
+    return [(r / 255, g / 255, b / 255, alpha) for (r, g, b), alpha in zip(colours, alphas, strict=True)]
 
 
 def by_label(colours: Sequence[Sequence[float]]) -> "DirectLabelColormap":
     """A colormap of labels 1, 2, …; 0 is see-through."""
     from napari.utils import DirectLabelColormap
 
-    return DirectLabelColormap(color_dict={None: "transparent", 0: "transparent", **dict(enumerate(colours, 1))})
+    return DirectLabelColormap(color_dict=SEE_THROUGH | dict(enumerate(colours, 1)))
 
 
 # ---- showing ----------------------------------------------------------------------------------------------------
@@ -254,7 +255,7 @@ def is_open(viewer: "ViewerModel | None") -> bool:
     return viewer is not None and (not hasattr(viewer, "window") or hasattr(viewer.window, "_qt_window"))
 
 
-def same_file(noted: dict[str, Any], path: Path) -> bool:
+def same_file(noted: dict[str, Any], path: Path | str) -> bool:
     """Is this the layer of that file?"""
     return bool(noted.get("path")) and Path(noted["path"]).absolute() == Path(path).absolute()
 

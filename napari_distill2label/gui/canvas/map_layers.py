@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...core.classes import RGB
-from ...core.geometry import Mpp, PatchGrid
+from ...core.geometry import Mpp, PatchGrid, PatchPoints
 from ..layers import shades
 from ..project.project import network_of
 from . import layers, ownership
@@ -83,7 +83,7 @@ def _keys(patch_map: "PatchMap") -> list[Key]:
 
 def key_of(layer: "Layer") -> Key:
     """Which of a map's layers one is."""
-    noted = layers.about(layer)
+    noted = ownership.about(layer)
     return noted["role"], noted["class_index"]
 
 
@@ -91,12 +91,12 @@ def _made(
     patch_map: "PatchMap", key: Key, mpp: Mpp | None, threshold: float, look: Look
 ) -> LayerData:  # fmt: skip
     role, index = key
-    shown = shades.of(patch_map)
-    if role == LABELS:
-        return _labels(patch_map, shown, index, mpp, threshold, look)
-    if role == POINTS:
-        return _points(patch_map, shown, mpp, threshold, look)
-    return _values(patch_map, shown, role, mpp)
+    shown, patches = shades.of(patch_map), patch_map.patches
+    if role not in (LABELS, POINTS):
+        return _values(patch_map, shown, role, mpp)
+    if isinstance(patches, PatchGrid):
+        return _labels(patch_map, patches, shown, index, mpp, threshold, look)
+    return _points(patch_map, patches, shown, mpp, threshold, look)
 
 
 def _named(patch_map: "PatchMap", what: str) -> str:
@@ -104,10 +104,10 @@ def _named(patch_map: "PatchMap", what: str) -> str:
 
 
 def _labels(
-    patch_map: "PatchMap", shown: "Shades", index: int | None, mpp: Mpp | None, threshold: float,
+    patch_map: "PatchMap", patches: PatchGrid, shown: "Shades", index: int | None, mpp: Mpp | None, threshold: float,
     look: Look,
 ) -> LayerData:  # fmt: skip
-    scale, translate = patch_map.patches.placement(mpp)
+    scale, translate = patches.placement(mpp)
     names = [NOT_SCORED, *patch_map.classes]
     if index is not None:
         names[1] = f"no {patch_map.classes[index]}"
@@ -144,14 +144,18 @@ def _values(patch_map: "PatchMap", shown: "Shades", role: str, mpp: Mpp | None) 
         **layers.space(mpp),
     }
     if not isinstance(patch_map.patches, PatchGrid):
-        return _at_centres(patch_map, mpp, meta | {"face_color": _mapped(shown, role), "opacity": POINT_OPACITY})
+        return _at_centres(
+            patch_map.patches, mpp, meta | {"face_color": _mapped(shown, role), "opacity": POINT_OPACITY}
+        )
     scale, translate = patch_map.patches.placement(mpp)
     meta |= {"scale": scale, "translate": translate, "contrast_limits": _limits(shown, role)}
     meta |= {"colormap": COLORMAPS[role], "interpolation2d": "nearest"}
     return _array(shown, role).copy(), meta, "image"
 
 
-def _points(patch_map: "PatchMap", shown: "Shades", mpp: Mpp | None, threshold: float, look: Look) -> LayerData:
+def _points(
+    patch_map: "PatchMap", patches: PatchPoints, shown: "Shades", mpp: Mpp | None, threshold: float, look: Look
+) -> LayerData:
     meta = {
         "name": _named(patch_map, "labels"),
         "face_color": _label_faces(shown, threshold, look),
@@ -160,11 +164,10 @@ def _points(patch_map: "PatchMap", shown: "Shades", mpp: Mpp | None, threshold: 
         "metadata": layers.notes(patch_map, POINTS, threshold),
         **layers.space(mpp),
     }
-    return _at_centres(patch_map, mpp, meta)
+    return _at_centres(patches, mpp, meta)
 
 
-def _at_centres(patch_map: "PatchMap", mpp: Mpp | None, meta: dict[str, Any]) -> LayerData:
-    patches = patch_map.patches
+def _at_centres(patches: PatchPoints, mpp: Mpp | None, meta: dict[str, Any]) -> LayerData:
     size = max(3.0, patches.side / 2)  # a full box per cell would hide its neighbours
     placed = {"scale": mpp or (1.0, 1.0), "size": size, "border_width": 0.0}
     return patches.centres.astype(np.float32), meta | placed, "points"
@@ -176,7 +179,7 @@ def _mapped(shown: "Shades", role: str) -> np.ndarray:
 
     low, high = _limits(shown, role)
     values = (_array(shown, role) - low) / (high - low)
-    faces = ensure_colormap(COLORMAPS[role]).map(np.clip(np.nan_to_num(values), 0, 1))
+    faces: np.ndarray = ensure_colormap(COLORMAPS[role]).map(np.clip(np.nan_to_num(values), 0, 1))
     faces[~shown.scored, 3] = 0
     return faces
 
@@ -184,11 +187,13 @@ def _mapped(shown: "Shades", role: str) -> np.ndarray:
 def _label_faces(shown: "Shades", threshold: float, look: Look) -> np.ndarray:
     """(n, 4) colours of points by their label; of several classes present at once, the likeliest gives the colour."""
     opaque = [(*rgba[:3], float(rgba[3] > 0)) for rgba in look.of(shown.classes)]
-    return np.array([(0, 0, 0, 0), *opaque])[shown.labels(threshold)]
+    faces: np.ndarray = np.array([(0, 0, 0, 0), *opaque])[shown.labels(threshold)]
+    return faces
 
 
 def _class_names(shown: "Shades", threshold: float) -> np.ndarray:
-    return np.array([NOT_SCORED, *shown.classes], dtype=object)[shown.labels(threshold)]
+    names: np.ndarray = np.array([NOT_SCORED, *shown.classes], dtype=object)[shown.labels(threshold)]
+    return names
 
 
 def _features(shown: "Shades", threshold: float) -> dict[str, Any]:
@@ -202,7 +207,7 @@ def _features(shown: "Shades", threshold: float) -> dict[str, Any]:
 
 def relabel(layer: "Layer", shown: "Shades", threshold: float, look: Look = PLAIN) -> None:
     """Show a layer of labels at a threshold: what the slider does, as often as it moves."""
-    noted = layers.about(layer)
+    noted = ownership.about(layer)
     if noted["role"] == LABELS:
         shown.labels(threshold, noted["class_index"], out=layer.data)
         layer.refresh(thumbnail=False, highlight=False, extent=False)  # neither place nor size changes
@@ -214,16 +219,16 @@ def relabel(layer: "Layer", shown: "Shades", threshold: float, look: Look = PLAI
 
 def recolour(viewer: "ViewerModel", threshold: float, look: Look = PLAIN) -> None:
     """Show every layer of labels at another threshold; nothing is computed anew but the comparison."""
-    for layer in layers.find(viewer):
-        noted = layers.about(layer)
+    for layer in ownership.find(viewer):
+        noted = ownership.about(layer)
         if noted["role"] in (LABELS, POINTS):
             relabel(layer, shades.of(layers.patch_map_of(noted)), threshold, look)
 
 
 def paint(viewer: "ViewerModel", look: Look) -> None:
     """Give the classes other colours, wherever a model's labels are shown."""
-    for layer in layers.find(viewer):
-        noted = layers.about(layer)
+    for layer in ownership.find(viewer):
+        noted = ownership.about(layer)
         if noted["role"] in (LABELS, POINTS):
             shown = shades.of(layers.patch_map_of(noted))
             if noted["role"] == LABELS:
@@ -235,10 +240,10 @@ def paint(viewer: "ViewerModel", look: Look) -> None:
 def refill(viewer: "ViewerModel", patch_map: "PatchMap", threshold: float, look: Look = PLAIN) -> None:
     """Show what a map holds by now in the layers that are there: it is filled block by block."""
     shown = shades.of(patch_map)
-    for layer in layers.find(viewer, slide_id=patch_map.slide_id, model=network_of(patch_map)):
-        noted = layers.about(layer)
+    for layer in ownership.find(viewer, slide_id=patch_map.slide_id, model=network_of(patch_map)):
+        noted = ownership.about(layer)
         made = layers.notes(patch_map, noted["role"], noted["threshold"], noted["class_index"])
-        ownership.note(layer, **made[layers.KEY])
+        ownership.note(layer, **made[ownership.KEY])
         if noted["role"] in (LABELS, POINTS):
             if noted["role"] == POINTS:
                 layer.features = _features(shown, threshold)
@@ -290,7 +295,7 @@ def add_next(
         return None
     key = next((key for key in missing if key[0] in (LABELS, POINTS)), missing[0])
     higher = [there[above] for above in keys[keys.index(key) + 1 :] if above in there]
-    higher += [layer for layer in viewer.layers if layers.about(layer).get("role") in _ABOVE]
+    higher += [layer for layer in viewer.layers if ownership.about(layer).get("role") in _ABOVE]
     index = min((viewer.layers.index(layer) for layer in higher), default=len(viewer.layers))
     return layers.add_at(viewer, _made(patch_map, key, mpp, threshold, look), index)
 
@@ -299,13 +304,13 @@ _ABOVE = (layers.CORRECTIONS, layers.OUTLINES, layers.FRAME)
 
 
 def _there(viewer: "ViewerModel", patch_map: "PatchMap") -> list["Layer"]:
-    return layers.find(viewer, slide_id=patch_map.slide_id, model=network_of(patch_map))
+    return ownership.find(viewer, slide_id=patch_map.slide_id, model=network_of(patch_map))
 
 
 def _fits(layer: "Layer", patch_map: "PatchMap", mpp: Mpp | None) -> bool:
     """Is this one of the layers the map has, with its place and its classes?"""
     patches = patch_map.patches
-    if key_of(layer) not in _keys(patch_map) or layers.about(layer)["classes"] != list(patch_map.classes):
+    if key_of(layer) not in _keys(patch_map) or ownership.about(layer)["classes"] != list(patch_map.classes):
         return False
     if not isinstance(patches, PatchGrid):
         return np.array_equal(layer.data, patches.centres) and np.allclose(layer.scale, mpp or (1.0, 1.0))

@@ -1,16 +1,16 @@
 """Opening a slide for the canvas, in a thread beside the window. No Qt."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...core.errors import SlideError
-from ...core.paths import PathLike
 from ...slides import registry
 
 if TYPE_CHECKING:
     from ...slides.slide import Slide
 
 
-def opened_slide(path: "PathLike", mpp: float | None = None) -> "Slide":
+def opened_slide(path: Path | str, mpp: float | None = None) -> "Slide":
     """The slide, its coarsest level in memory: that is what napari draws first, in the thread of the window.
 
     `SlideError` if it cannot be opened.

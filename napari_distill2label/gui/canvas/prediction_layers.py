@@ -19,7 +19,7 @@ from ..project.project import Maps, Project, network_of
 from ..runner.debounce import Debounce
 from ..runner.draining import Work
 from ..runner.reader import BackgroundReader
-from . import layers, map_layers
+from . import layers, map_layers, ownership
 from .layer_watch import LayerWatch
 
 if TYPE_CHECKING:
@@ -154,14 +154,14 @@ class PredictionLayers:
 
     def _lay_out(self, patch_map: "PatchMap") -> None:
         viewer, project = self._viewer(), self._project
-        slide = layers.find(viewer, layers.SLIDE, patch_map.slide_id) if viewer is not None else []
+        slide = ownership.find(viewer, ownership.SLIDE, patch_map.slide_id) if viewer is not None else []
         if not slide or project.shown != patch_map.slide_id:
             shades.forget(patch_map)  # another slide was shown while this one's map was read
             return
         if tuple(slide[0].data[0].shape[:2]) != patch_map.patches.slide_shape:  # made of another frame, or another file
             project.fail(patch_map.slide_id, OTHER_SIZE)
             return
-        mpp = layers.about(slide[0])["mpp"]
+        mpp = ownership.about(slide[0])["mpp"]
         map_layers.make_room(viewer, patch_map, mpp, project.threshold, self.look)
         network = network_of(patch_map)
         self._latest[network] = shades.of(patch_map)
@@ -196,11 +196,11 @@ class PredictionLayers:
     def _add_layer_of(self, patch_map: "PatchMap") -> bool:
         """Was there one to add? Not if another map, or none, is to be shown by now."""
         viewer, project, slide_id = self._viewer(), self._project, patch_map.slide_id
-        slide = layers.find(viewer, layers.SLIDE, slide_id)
+        slide = ownership.find(viewer, ownership.SLIDE, slide_id)
         wanted = self._filling, project.predictions.get(slide_id, {}).get(network_of(patch_map))
         if not slide or project.shown != slide_id or not any(patch_map is each for each in wanted):
             return False
-        mpp = layers.about(slide[0])["mpp"]
+        mpp = ownership.about(slide[0])["mpp"]
         added = map_layers.add_next(viewer, patch_map, mpp, project.threshold, self.look, self.removed)
         if added is None:
             return False
@@ -214,8 +214,8 @@ class PredictionLayers:
         shown, viewer = self._project.shown or "", self._viewer()
         maps, former = now.get(shown, {}), before.get(shown, {})
         if viewer is not None and (gone := former.keys() - maps.keys()):
-            there = layers.find(viewer, slide_id=shown)
-            layers.remove(viewer, [layer for layer in there if layers.about(layer).get("model") in gone])
+            there = ownership.find(viewer, slide_id=shown)
+            layers.remove(viewer, [layer for layer in there if ownership.about(layer).get("model") in gone])
         for network, patch_map in maps.items():
             if patch_map is not former.get(network):
                 self.lay(patch_map)
@@ -226,7 +226,7 @@ class PredictionLayers:
         self._laying.clear()
         self._filling = None
         if (viewer := self._viewer()) is not None:
-            layers.remove(viewer, [layer for role in layers.PREDICTED for layer in layers.find(viewer, role)])
+            layers.remove(viewer, [layer for role in layers.PREDICTED for layer in ownership.find(viewer, role)])
 
     def _on_network(self) -> None:
         if not self._is_predicting:
@@ -239,7 +239,7 @@ class PredictionLayers:
 
     def _on_removed(self, layer: "Layer", by_user: bool) -> None:
         """What the user removed from napari's list stays away while this slide is shown."""
-        noted = layers.about(layer)
+        noted = ownership.about(layer)
         if by_user and noted["role"] in layers.PREDICTED and noted["slide_id"] == self._project.shown:
             self.removed.add(map_layers.key_of(layer))
 

@@ -120,7 +120,7 @@ class SlideView:
         project, viewer = self._project, self._viewer()
         self._stop_opening()
         changed, self._why_not_shown = project.current != slide_id, ""
-        there = viewer is not None and bool(layers.find(viewer, layers.SLIDE, slide_id))
+        there = viewer is not None and bool(ownership.find(viewer, ownership.SLIDE, slide_id))
         opening = slide_id if again or not there else None
         if slide_id not in project.selected:
             project.select([slide_id])
@@ -147,8 +147,8 @@ class SlideView:
         shown = self._project.shown
         if shown is None or self._project.current != shown or not self._project.history.is_moving:
             return
-        rows = [next((row for row in cohort if row.slide_id == shown), None) for cohort in (now, before)]
-        if None not in rows and rows[0].path == rows[1].path and rows[0].mpp != rows[1].mpp:
+        row, former = (next((row for row in cohort if row.slide_id == shown), None) for cohort in (now, before))
+        if row is not None and former is not None and row.path == former.path and row.mpp != former.mpp:
             self.show(shown, again=True, wait=False)
 
     def _stop_opening(self) -> None:
@@ -160,9 +160,9 @@ class SlideView:
         viewer = self._viewer()
         if viewer is None:
             return
-        kept = [] if but is None else layers.find(viewer, slide_id=but)
+        kept = [] if but is None else ownership.find(viewer, slide_id=but)
         with self._watch.our_hand():
-            layers.remove(viewer, [layer for layer in layers.find(viewer) if layer not in kept])
+            layers.remove(viewer, [layer for layer in ownership.find(viewer) if layer not in kept])
         if self._project.shown != but:
             self._project.shown = None
 
@@ -182,8 +182,8 @@ class SlideView:
         """The file is open: lay it on the canvas, unless it is no longer what is wanted."""
         project, viewer, slide_id = self._project, self._viewer(), row.slide_id
         now = next((each for each in project.cohort if each.slide_id == slide_id), None)
-        is_other = now is None or (now.path, now.mpp) != (row.path, row.mpp)
-        if project.opening != slide_id or is_other or not layers.is_open(viewer):
+        wanted = project.opening == slide_id and layers.is_open(viewer)
+        if not wanted or now is None or (now.path, now.mpp) != (row.path, row.mpp):
             slide.close()
             return
         project.opening = None
@@ -194,7 +194,7 @@ class SlideView:
         with self._watch.our_hand():
             layer = layers.add_slide(viewer, slide, slide_id, now.label)
         layer.events.visible.connect(self._on_eye)
-        self._uncover()
+        self._uncover(viewer, layer)
         self._put_on_screen(slide_id)
 
     def _not_shown(self, row: CohortSlide, error: Exception, told: bool = True) -> None:
@@ -244,11 +244,11 @@ class SlideView:
     def _canvas_state(self) -> CanvasState:
         project, viewer = self._project, self._viewer()
         current = project.current
-        found = layers.find(viewer, layers.SLIDE, current) if current and viewer is not None else []
+        found = ownership.find(viewer, ownership.SLIDE, current) if current and viewer is not None else []
         loading = current is not None and project.opening == current and not found
         failure = "" if found else self._why_not_shown
         hidden = bool(found) and not found[0].visible
-        covering = next((layer.name for layer in self._covering(found[0])), "") if found else ""
+        covering = next((layer.name for layer in _covering(viewer, found[0])), "") if found else ""
         return CanvasState(current, project.shown, loading, failure, hidden, covering)
 
     def _write_note(self) -> None:
@@ -256,21 +256,13 @@ class SlideView:
         if layers.is_open(viewer):
             self._note.write(viewer, self.canvas_text)
 
-    def _covering(self, slide_layer: "Layer") -> "list[Layer]":
-        """Images from files that napari opened itself, not hidden, above our slide: a person takes them for it."""
-        viewer = self._viewer()
-        above = list(viewer.layers)[viewer.layers.index(slide_layer) + 1 :]
-        return [layer for layer in above if layer.visible and _is_foreign_picture(layer)]
-
-    def _uncover(self) -> None:
+    def _uncover(self, viewer: "ViewerModel", slide_layer: "Layer") -> None:
         """Hide what napari opened of other slides, which would lie over this one."""
-        current = self._project.current
-        (slide_layer,) = layers.find(self._viewer(), layers.SLIDE, current)
-        for layer in self._covering(slide_layer):
+        for layer in _covering(viewer, slide_layer):
             layer.visible = False
             self._project.tell(
-                f"{layer.name}: this picture is not in the table of slides and lay over {current}. It is hidden "
-                "now; click its eye in the layer list to see it"
+                f"{layer.name}: this picture is not in the table of slides and lay over {self._project.current}. It is "
+                "hidden now; click its eye in the layer list to see it"
             )
 
     # ---- what a person does in napari's list of layers ---------------------------------------------------------------
@@ -287,8 +279,8 @@ class SlideView:
             layer.events.visible.connect(self._on_eye)
         layers.adopt(viewer, layer)
         canvas_input.bind_undo(project, layer)
-        noted = layers.about(layer)
-        if noted.get("role") != layers.SLIDE or self._watch.is_ours:
+        noted = ownership.about(layer)
+        if noted.get("role") != ownership.SLIDE or self._watch.is_ours:
             return
         row = next((row for row in project.cohort if layers.same_file(noted, row.path)), None)
         if row is not None:  # it is shown as the table has it: with its own name and µm/px
@@ -307,9 +299,11 @@ class SlideView:
         self._settling.start()  # not inside an event of napari's list
 
     def _on_removed(self, layer: "Layer") -> None:
-        viewer, noted = self._viewer(), layers.about(layer)
-        slide_id = noted.get("slide_id")
-        if noted.get("role") != layers.SLIDE or layers.find(viewer, layers.SLIDE, slide_id):
+        viewer, noted = self._viewer(), ownership.about(layer)
+        if noted.get("role") != ownership.SLIDE:
+            return
+        slide_id = noted["slide_id"]
+        if ownership.find(viewer, ownership.SLIDE, slide_id):
             return
         slide = self._open.pop(slide_id, None)
         if slide is not None and not ownership.copies_of(viewer, slide_id):
@@ -343,7 +337,8 @@ def neighbour(current: str | None, steps: int, visible: Sequence[str], order: Se
         place = visible.index(current) + steps
     elif current in order:
         at = {slide_id: number for number, slide_id in enumerate(order)}
-        before = sum(at[slide_id] < at[current] for slide_id in visible if slide_id in at)
+        own = order.index(current)
+        before = sum(at[slide_id] < own for slide_id in visible if slide_id in at)
         place = before + steps - (steps > 0)
     else:
         place = 0
@@ -354,7 +349,13 @@ def _close(slide: "Slide") -> None:
     slide.close()
 
 
+def _covering(viewer: "ViewerModel", slide_layer: "Layer") -> "list[Layer]":
+    """Images from files that napari opened itself, not hidden, above our slide: a person takes them for it."""
+    above = list(viewer.layers)[viewer.layers.index(slide_layer) + 1 :]
+    return [layer for layer in above if layer.visible and _is_foreign_picture(layer)]
+
+
 def _is_foreign_picture(layer: "Layer") -> bool:
     """An image that is not a layer of ours, of a file or a copy of a slide's."""
-    is_picture = type(layer).__name__ == "Image" and not layers.about(layer)
+    is_picture = type(layer).__name__ == "Image" and not ownership.about(layer)
     return is_picture and (bool(layer.source.path) or ownership.KEY in layer.metadata)

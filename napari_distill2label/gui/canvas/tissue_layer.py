@@ -9,7 +9,7 @@ from ...core.errors import CohortError
 from ...slides.tissue_mask import TissueMask
 from ..project.project import Project
 from ..project.tissue import Tissue
-from . import layers
+from . import layers, ownership
 from .layers import TISSUE
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class TissueLayer:
     def layer(self) -> "Layer | None":
         """The mask's layer of the slide that is shown."""
         viewer, shown = self._viewer(), self._project.shown
-        found = layers.find(viewer, TISSUE, shown) if viewer is not None and shown else []
+        found = ownership.find(viewer, TISSUE, shown) if viewer is not None and shown else []
         return found[0] if found else None
 
     def show(self) -> None:
@@ -46,7 +46,7 @@ class TissueLayer:
         self._tissue.wanted = True
         if slide_id not in self._tissue.files:
             self._tissue.find(slide_id)
-        elif self.layer is None and (slide := layers.find(viewer, layers.SLIDE, slide_id)):
+        elif self.layer is None and (slide := ownership.find(viewer, ownership.SLIDE, slide_id)):
             height, width = (int(size) for size in slide[0].data[0].shape[:2])
             self._tissue.read(slide_id, (height, width))
 
@@ -65,9 +65,9 @@ class TissueLayer:
 
     def take_painted(self, layer: "Layer") -> None:
         """A layer was painted on: what is there now is the mask."""
-        slide_id = layers.about(layer).get("slide_id", "")
-        mask = self._shown.get(slide_id)
-        if mask is None or layer is not self.layer:
+        slide_id = ownership.about(layer).get("slide_id", "")
+        mask, own = self._shown.get(slide_id), self.layer
+        if mask is None or own is None or layer is not own:
             return
         drawn = np.asarray(layer.data) != 0
         if not np.array_equal(drawn, mask.mask):
@@ -78,14 +78,16 @@ class TissueLayer:
 
     def _add_layer(self, slide_id: str, mask: TissueMask) -> None:
         viewer = self._viewer()
-        slide = layers.find(viewer, layers.SLIDE, slide_id) if viewer is not None else []
-        if not slide or self._project.shown != slide_id or not self._tissue.wanted:
+        if viewer is None or self._project.shown != slide_id or not self._tissue.wanted:
+            return
+        slide = ownership.find(viewer, ownership.SLIDE, slide_id)
+        if not slide:
             return
         self._shown[slide_id] = mask
         if (layer := self.layer) is not None:  # found anew: the same place, other contents
             layer.data = mask.mask.astype(np.uint8)
         else:
-            layer = layers.add(viewer, mask_layer(mask, slide_id, layers.about(slide[0])["mpp"]))
+            layer = layers.add(viewer, mask_layer(mask, slide_id, ownership.about(slide[0])["mpp"]))
             layer.selected_label, layer.contour = 1, max(1, round(max(mask.mask.shape) / LINES))
             for event in (layer.events.paint, layer.events.labels_update, layer.events.set_data):  # the last: undo
                 event.connect(self._on_paint)
@@ -115,7 +117,7 @@ def mask_layer(mask: TissueMask, slide_id: str, mpp: Any) -> layers.LayerData:
         "opacity": OPACITY,
         "colormap": DirectLabelColormap(color_dict={None: "transparent", 0: "transparent", 1: COLOUR}),
         "features": {"index": [0, 1], "class": ["no tissue", "tissue"]},
-        "metadata": {layers.KEY: {"role": TISSUE, "slide_id": slide_id, "downsample": mask.downsample}},
+        "metadata": {ownership.KEY: {"role": TISSUE, "slide_id": slide_id, "downsample": mask.downsample}},
         **layers.space(mpp),
     }
     return mask.mask.astype(np.uint8), meta, "labels"

@@ -181,11 +181,10 @@ class Shades:
 
     def ranked(self, by: Ranking, finding: int, n: int, least: bool = False) -> list[Cell]:
         """The `n` patches with the largest (or smallest) value, that one first. Equals come in reading order."""
-        values = {
-            "probability": lambda: self.probability[..., finding],
-            "attention": lambda: self.attention,
-            "contribution": lambda: self.contribution_to(finding),
-        }[by]()
+        if by == "probability":
+            values: np.ndarray = self.probability[..., finding]
+        else:
+            values = self.attention if by == "attention" else self.contribution_to(finding)
         flat = values.ravel() if least else -values.ravel()
         known = np.flatnonzero(np.isfinite(flat))
         if len(known) > n:
@@ -218,12 +217,14 @@ def _top(values: np.ndarray) -> float:
 def _attention_so_far(patch_map: "PatchMap", scored: np.ndarray) -> np.ndarray:
     """(...) softmax of the scores there are; for max pooling all of it on the largest."""
     score = np.where(scored, patch_map.score, np.nan)
+    share: np.ndarray
     if patch_map.model.get("pooling") == "max":
         share = np.where(scored, np.float32(0), np.float32(np.nan))
         share.flat[int(np.nanargmax(score))] = 1
         return share
     weight = np.exp(score - np.nanmax(score))
-    return (weight / np.nansum(weight)).astype(np.float32)
+    share = (weight / np.nansum(weight)).astype(np.float32)
+    return share
 
 
 # ---- one of each map -------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """What a user prefers on this computer, in napari's own preferences (page *Distill to Label*)."""
 
-from dataclasses import fields
+from dataclasses import asdict, replace
 from typing import Any
 
 from ..project.preferences import Preferences
@@ -13,7 +13,8 @@ def preferences() -> Preferences:
     section = _section()
     if section is None:
         return Preferences()
-    return Preferences(**{field.name: getattr(section, field.name, field.default) for field in fields(Preferences)})
+    default = Preferences()
+    return replace(default, **{name: getattr(section, name, value) for name, value in asdict(default).items()})
 
 
 def remember(**changed: Any) -> None:

@@ -14,7 +14,8 @@ from ...core.errors import BundleError
 from ...core.paths import free_path
 from ...exporters.formats import FORMATS, write
 from ...store.files.outputs import Outputs
-from ..canvas.layers import KEY, LABELS, patch_map_of
+from ..canvas.layers import LABELS, patch_map_of
+from ..canvas.ownership import KEY
 from ..layers import shades
 
 
@@ -63,8 +64,9 @@ def write_labels(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
 def shown_colours(meta: dict[str, Any], classes: Sequence[str]) -> dict[str, RGB]:
     """8-bit colours by class of a layer of labels, whose values are 1 + class index."""
     by_value = getattr(meta.get("colormap"), "color_dict", None) or (meta.get("colormap") or {}).get("color_dict", {})
-    return {
-        name: tuple(round(255 * float(part)) for part in by_value[value][:3])
-        for value, name in enumerate(classes, 1)
-        if value in by_value
-    }
+    return {name: _rgb(by_value[value]) for value, name in enumerate(classes, 1) if value in by_value}
+
+
+def _rgb(colour: Sequence[float]) -> RGB:
+    red, green, blue = (round(255 * float(part)) for part in colour[:3])
+    return red, green, blue

@@ -132,8 +132,8 @@ class Autosave:
         """Is there something that is not kept yet?"""
         content = self._content()
         if self._kept is not None and self.offer is not None and self.offer.path == self.path:
-            return content[0] != self._kept[0]  # what is offered is not set aside for a setting
-        return content != self._kept
+            return bool(content[0] != self._kept[0])  # what is offered is not set aside for a setting
+        return bool(content != self._kept)
 
     @property
     def safe(self) -> bool:
@@ -254,9 +254,8 @@ class Autosave:
             self._jobs.cancel(self._reopening_job)
         if self.enabled and self._project.cohort_path is not None:
             path, cohort_path = self.path, self._project.cohort_path
-            self._reader.request(
-                "restore", partial(_read, path, cohort_path), partial(self._take, path), self._unreadable
-            )
+            take = partial(self._take, path, cohort_path.name)
+            self._reader.request("restore", partial(_read, path, cohort_path), take, partial(self._unreadable, path))
         self.changed.emit()
 
     def _written_as_table(self) -> None:
@@ -264,9 +263,8 @@ class Autosave:
         if not self._window:
             return
         former = recovery_folder() / f"{self.token}{SUFFIX}"
-        path = self._project.cohort_path
         self._kept = None
-        self._signature = file_signature(path)
+        self._signature = self._project.table.signature
         # What was kept of another table that stood there is set aside, as that table is.
         self._spare, self._looked_at = self._spare or self._looked_at != self.path, self.path
         former.unlink(missing_ok=True)
@@ -307,18 +305,20 @@ class Autosave:
                 _set_aside(offer.path)
             self.changed.emit()
 
-    def _take(self, path: Path, found: tuple[ProjectFile | None, str]) -> None:
+    def _take(self, path: Path, name: str, found: tuple[ProjectFile | None, str]) -> None:
+        """Restore what was found of the table `name`, or offer it."""
+        if path != self.path:  # of slides before
+            return
         saved, self._signature = found
-        if saved is None or path != self.path or not self._differs(saved, path):
-            if saved is not None and path == self.path:
-                self._apply(path, saved)
+        if saved is None:
+            return
+        if not self._differs(saved, path):
+            self._apply(path, saved)
             return
         when = saved.saved_at.astimezone().strftime("%d %b, %H:%M")
         if saved.cohort_signature == self._signature and not self._project.unsaved:
-            name = self._project.cohort_path.name
             self._apply(path, saved, f"Restored your work of {when}, which is not in {name} yet.")
         else:
-            name = self._project.cohort_path.name
             text = f"{name} has changed since your work was saved on {when}."
             self.offer = RecoveryOffer(path, saved, text)
         self.changed.emit()
@@ -349,8 +349,7 @@ class Autosave:
             project.set_threshold(saved.threshold)
         self._tissue.take(saved.files(path.parent), saved.use_tissue)
         if saved.corrections:
-            self.corrections_path = (path.parent / saved.corrections).absolute()
-            self.load_corrections()
+            self.load_corrections((path.parent / saved.corrections).absolute())
         said = " ".join(filter(None, (said, self._reopen_model(saved, path))))
         now = self._choices.saved()
         settings = "" if self._project.is_run_cohort else self._take_choices(saved, path)
@@ -364,7 +363,7 @@ class Autosave:
     def _reopen_model(self, saved: ProjectFile, path: Path) -> str:
         """Load the model of the last time again, unless the user has chosen another; what there is to say of it."""
         project, model = self._project, saved.model_path(path.parent)
-        if model is None:
+        if model is None or self.reopen_model is None:
             return ""
         if project.model is not None and project.model.path != model:
             return f"Another model was used with these slides the last time: {model}. Load it in step 3 if you want it."
@@ -400,18 +399,21 @@ class Autosave:
             else ""
         )
 
-    def load_corrections(self) -> None:
+    def load_corrections(self, path: Path) -> None:
         """Read beside the window; a file that is gone, or holds something else, is said."""
-        own, path = self._corrections, self.corrections_path
+        self.corrections_path = path
+        own = self._corrections
         self._reader.request(
             "restore corrections", partial(corrections.read, path),
             lambda points: own.take(points, path) if self.corrections_path == path else None,  # else of slides before
             lambda error: self._project.tell(message_of(error)),
         )  # fmt: skip
 
-    def _unreadable(self, error: Exception) -> None:
+    def _unreadable(self, path: Path, error: Exception) -> None:
         """A damaged file is set aside before it is written over."""
-        name = _set_aside(self.path)
+        if path != self.path:  # of slides before
+            return
+        name = _set_aside(path)
         self._project.tell(f"{message_of(error)} It is set aside as {name}; the table is shown as it is.")
 
 

@@ -18,7 +18,7 @@ from ...core.paths import PathLike, free_path
 from ...core.settings import Settings
 from ...store import corrections
 from ...store.cohort import Cohort
-from ...store.corrections import Patches, SlideCorrections
+from ...store.corrections import Patches, PlacedCorrections, SlideCorrections
 from ...store.files.outputs import Outputs
 from ...store.splits import with_splits
 from ...store.tables.points import Points
@@ -76,10 +76,10 @@ class Corrections:
         """Corrected patches by slide id, of slides that have some."""
         return {slide_id: n for slide_id, slide in self._slides.items() if (n := len(slide))}
 
-    def of_slide(self, slide_id: str | None) -> SlideCorrections | None:
+    def of_slide(self, slide_id: str | None) -> PlacedCorrections | None:
         """Those of a slide, once its patches are known."""
         slide = self._slides.get(slide_id or "")
-        return None if slide is None or slide.known is None else slide
+        return None if slide is None else slide.placed
 
     def known(self, slide_id: str) -> np.ndarray | None:
         """int8 of the patches' shape: class index, −1 where nothing was said. None while the patches are not known."""
@@ -91,7 +91,7 @@ class Corrections:
         slide = self.of_slide(slide_id)
         if slide is None or slide.known[cell] == UNLABELLED:
             return None
-        return slide.classes[slide.known[cell]]
+        return slide.classes[int(slide.known[cell])]
 
     def agreement(self, slide_id: str, shown: "Shades | None", threshold: float) -> dict[str, Agreement]:
         """By class of a slide's corrections: does the model agree that said what is `shown`? {} without both."""
@@ -143,35 +143,30 @@ class Corrections:
 
     # ---- correcting -----------------------------------------------------------------------------------------------
 
-    def align(self, slide_id: str, patches: Patches, classes: tuple[str, ...]) -> bool:
-        """Bring a slide's corrections onto the patches of a prediction. Were they on others before?"""
-        slide = self._slides.setdefault(slide_id, SlideCorrections())
-        if slide.fits(patches, classes):
-            return False
-        slide.lay(patches, classes)
-        return True
+    def align(self, slide_id: str, patches: Patches, classes: tuple[str, ...]) -> PlacedCorrections:
+        """Bring a slide's corrections onto the patches of a prediction; those that are there already stay the same."""
+        return self._slides.setdefault(slide_id, SlideCorrections()).lay(patches, classes)
 
     def set(self, slide_id: str, flat: np.ndarray, values: np.ndarray, text: str, at: "Cell | None" = None) -> None:
         """Set corrections of a slide (indices into its flat patches), so that it can be undone.
 
         `at`: the patch that whoever undoes it is shown.
         """
-        slide = self._slides[slide_id]
-        before, patches = slide.known.ravel()[flat], slide.patches
-        if np.array_equal(before, values):
+        placed = self.of_slide(slide_id)
+        if placed is None or np.array_equal(before := placed.known.ravel()[flat], values):
             return
 
         def put(values: np.ndarray) -> None:
-            if self._slides.get(slide_id) is slide and slide.patches is patches:
-                self._write(slide_id, flat, values)
+            if self.of_slide(slide_id) is placed:
+                self._write(slide_id, placed, flat, values)
                 if at is not None:
                     self.revisited.emit(slide_id, at)
 
-        self._write(slide_id, flat, values)
+        self._write(slide_id, placed, flat, values)
         self._project.history.push(text, lambda: put(before), lambda: put(values))
 
-    def _write(self, slide_id: str, flat: np.ndarray, values: np.ndarray) -> None:
-        self._slides[slide_id].known.ravel()[flat] = values
+    def _write(self, slide_id: str, placed: PlacedCorrections, flat: np.ndarray, values: np.ndarray) -> None:
+        placed.known.ravel()[flat] = values
         self.unsaved = True
         self.changed.emit(slide_id)
 

@@ -73,7 +73,9 @@ def of_run(run: "Run") -> LoadedModel:
         raise BundleError("The run has no trained model yet.", file=run.folder, remedy=Remedy("resume"))
     bundles = {network: load_bundle(run.bundle(network)) for network in run.models}
     weights = {bundle.config.weights_sha256 for bundle in bundles.values()}
-    maps, stale, notices = [], [], []
+    maps: list[PatchMap] = []
+    stale: list[PatchMap] = []
+    notices = []
     for path in sorted(run.predictions.glob("*.zarr")) if run.predictions.is_dir() else ():
         try:
             patch_map = PatchMap.open(path)

@@ -91,7 +91,6 @@ class SlideSwap:
         if slides.tissue is not None:
             self._tissue.take(*slides.tissue)
         if slides.corrections is not None:
-            autosave.corrections_path = slides.corrections
-            autosave.load_corrections()
+            autosave.load_corrections(slides.corrections)
         if slides.current is not None:
             self.reopened.emit(slides.current)

@@ -12,7 +12,8 @@ def what_was_predicted(project: Project, previews: Previews, n_predicted: int, s
     """'22 of 23 slides predicted. img12c could not be read.'"""
     failed = [slide_id for slide_id in slide_ids if slide_id in project.failures]
     paths = {row.slide_id: row.path for row in project.cohort}
-    unreadable, others = [], []
+    unreadable: list[str] = []
+    others: list[str] = []
     for slide_id in failed:
         preview = previews.get(slide_id, paths[slide_id]) if slide_id in paths else None
         (unreadable if preview is not None and preview.reason else others).append(slide_id)

@@ -5,6 +5,7 @@ The table asks for the rows in sight; the others follow one by one while nothing
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from psygnal import Signal
 
@@ -23,11 +24,11 @@ class Previews:
 
     def __init__(self, project: Project, reader: BackgroundReader, may_survey: Callable[[], bool]) -> None:
         self._project, self._reader, self._may_survey = project, reader, may_survey
-        self._previews: OrderedDict[object, SlidePreview] = OrderedDict()
+        self._previews: OrderedDict[Path | str, SlidePreview] = OrderedDict()
         self._asked: set[str] = set()
         self._any_mpp: tuple[object, bool] = (None, False)  # of which slides it is known, and what
 
-    def get(self, slide_id: str, path: object) -> SlidePreview | None:
+    def get(self, slide_id: str, path: Path | str) -> SlidePreview | None:
         """What is known of a slide; None if nobody has looked yet."""
         found = self._previews.get(path)
         if found is not None:
@@ -63,7 +64,7 @@ class Previews:
             if row.slide_id in ids:
                 self._previews.pop(row.path, None)
 
-    def _ask(self, slide_id: str, path: object) -> None:
+    def _ask(self, slide_id: str, path: Path | str) -> None:
         def done(found: SlidePreview) -> None:
             self._asked.discard(slide_id)
             self._previews[path] = found

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from psygnal import Signal, evented
+from psygnal import Signal, SignalGroupDescriptor
 
 from ...core.classes import RGB, colours_of
 from ...core.errors import CohortError, SettingsError
@@ -44,7 +44,6 @@ class ProjectSnapshot:
     chosen_colours: Mapping[str, RGB]
 
 
-@evented(equality_operators=dict.fromkeys(("cohort", "saved_cohort", "predictions", "model"), operator.is_))
 @dataclass(eq=False, repr=False)
 class Project:
     """Slides, labels, classes, model and predictions of one viewer.
@@ -81,6 +80,9 @@ class Project:
         Files of the last export.
     """
 
+    events: ClassVar = SignalGroupDescriptor(
+        equality_operators=dict.fromkeys(("cohort", "saved_cohort", "predictions", "model"), operator.is_)
+    )
     preferences: Callable[[], Preferences] = Preferences
     cohort: Cohort = field(default_factory=lambda: Cohort((), CLASSES))
     saved_cohort: Cohort = field(default_factory=lambda: Cohort((), CLASSES))
@@ -209,9 +211,9 @@ class Project:
         return self.cohort_path is not None and self.cohort_path.parent == self.run_of_slides
 
     @property
-    def has_own_table(self) -> bool:
-        """Is there a table that a plain Save writes? A run's own stays as the run was trained."""
-        return self.cohort_path is not None and not self.is_run_cohort
+    def own_table(self) -> Path | None:
+        """The table that a plain Save writes, if there is one. A run's own stays as the run was trained."""
+        return None if self.is_run_cohort else self.cohort_path
 
     @property
     def unsaved(self) -> bool:

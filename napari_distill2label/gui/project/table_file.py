@@ -73,9 +73,9 @@ def found_in(path: Path, cohort: Cohort, own: Path | None) -> FoundCohort | Foun
     signature = file_signature(path) if os.path.exists(path) else ""
     given = read_labels(path) if len(cohort) and path != own else None
     if given is not None:
-        rows, notices = given
+        rows, of_labels = given
         if merge_labels(cohort, rows).matched:
-            return FoundLabels(path, tuple(rows), tuple(notices))
+            return FoundLabels(path, tuple(rows), tuple(of_labels))
     found, notices = opened_cohort(path, cohort.classes)
     if given is not None and not any(os.path.exists(row.path) for row in found if not is_url(row.path)):
         some = ", ".join(row.slide_id for row in found.slides[:NAMED])
@@ -103,7 +103,7 @@ def opened_cohort(path: str | os.PathLike[str], classes: tuple[str, ...]) -> tup
     `classes` are those in use: they stay where the labels of the table fit them and do not say which is negative.
     """
     cohort = Cohort.read(path)
-    notices = list(cohort.notices)
+    notices: list[Notice | CohortError] = [*cohort.notices]
     try:
         return cohort.with_classes(), notices
     except CohortError as error:

@@ -218,13 +218,14 @@ def _found(row: Any, folder: Path, grid: PatchSettings) -> tuple[Path, TissueMas
     from ...slides.tissue import segment_tissue
 
     with open_slide(row.path, row.mpp) as slide:
-        work, notices = segment_tissue(slide, grid), []
+        work = segment_tissue(slide, grid)
+        notices: list[Notice] = []
         try:
             while True:
                 event = next(work)
                 notices += [event] if isinstance(event, Notice) else []
         except StopIteration as stop:
-            mask = stop.value
+            mask: TissueMask = stop.value
     notices += [notice.about(row.slide_id) for notice in mask.notices]
     if not mask.mask.any():
         notices.append(Notice(NoticeCode.NO_TISSUE, {"method": grid.tissue}, row.slide_id))
@@ -254,7 +255,7 @@ def _is_empty(path: Path) -> bool:
         data = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
         return False
-    return data == {"type": "FeatureCollection", "features": []}
+    return bool(data == {"type": "FeatureCollection", "features": []})
 
 
 def _written(path: Path, mask: TissueMask, slide_id: str) -> Path:

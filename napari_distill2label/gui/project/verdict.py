@@ -1,7 +1,6 @@
 """What a model says of a slide as a whole, in plain words, and whether that contradicts the slide's label. No Qt."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -57,7 +56,7 @@ class Verdict:
 
     def contradicts(self, label: str | None) -> bool:
         """Does a label say something else? Not where there is none, nor where the model does not know its classes."""
-        names = split_label(label or "")
+        names = split_label(label)
         if not names or not set(names) <= set(self.classes):
             return False
         return set(names) != set(self.said) if self.multi_label else self.said[0] not in names
@@ -65,7 +64,8 @@ class Verdict:
 
 def verdict_of(patch_map: "PatchMap | None") -> Verdict | None:
     """None where nothing is said of the slide as a whole."""
-    probability: Sequence[float] | None = None if patch_map is None else patch_map.bag_probability
-    if probability is None or not all(math.isfinite(value) for value in probability):
+    if patch_map is None or (probability := patch_map.bag_probability) is None:
+        return None
+    if not all(math.isfinite(value) for value in probability):
         return None
     return Verdict(tuple(patch_map.classes), tuple(float(value) for value in probability), bool(patch_map.multi_label))

@@ -25,7 +25,8 @@ class Debounce:
         if self._timer is None:
             from qtpy.QtCore import QTimer
 
-            self._timer = QTimer(singleShot=True)
+            self._timer = QTimer()
+            self._timer.setSingleShot(True)
             self._timer.timeout.connect(self._fire)
         self._timer.start(self._interval if interval is None else interval)
 

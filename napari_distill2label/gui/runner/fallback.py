@@ -12,7 +12,7 @@ def is_accelerator(device: str) -> bool:
     torch = sys.modules.get("torch")
     if device != "auto" or torch is None:
         return device.startswith(("cuda", "mps"))
-    return torch.cuda.is_available() or torch.backends.mps.is_available()
+    return bool(torch.cuda.is_available() or torch.backends.mps.is_available())
 
 
 def on_cpu(settings: Settings) -> Settings | None:

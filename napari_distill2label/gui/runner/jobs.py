@@ -23,6 +23,7 @@ from .worker import start_worker
 __all__ = ["BusyError", "Cancelled", "DependencyCancelled", "Done", "Failure", "Job", "JobQueue", "RetryOffer", "Work"]
 
 State = Literal["queued", "running", "cancelling", "done", "cancelled", "failed"]
+ENDS: dict[type[Outcome], State] = {Done: "done", Cancelled: "cancelled", Failure: "failed"}
 WAIT_AT_CLOSE = 5.0  # s that a closing session gives its work to leave the last checkpoint whole
 PAST = 20  # jobs that are remembered
 
@@ -162,7 +163,7 @@ class Job:
 
     def _end(self, outcome: Outcome) -> None:
         self.outcome, self._ended_at = outcome, time.monotonic()
-        self.state = {Done: "done", Cancelled: "cancelled", Failure: "failed"}[type(outcome)]
+        self.state = ENDS[type(outcome)]
 
 
 def _epoch(event: EpochEnd) -> str:
@@ -174,8 +175,9 @@ def _epoch(event: EpochEnd) -> str:
 def _doing(event: Progress) -> str:
     if event.task is Task.COMPUTE_TARGETS:
         return f"{in_words(event.item or 'network').capitalize()} scores the slides"
-    of_network = event.item is not None and event.task in (Task.TRAIN, Task.VALIDATE, Task.CHECK_TRAINING)
-    return title(replace(event, item=in_words(event.item)) if of_network else event)
+    if event.item is not None and event.task in (Task.TRAIN, Task.VALIDATE, Task.CHECK_TRAINING):
+        return title(replace(event, item=in_words(event.item)))
+    return title(event)
 
 
 class _Task(NamedTuple):
@@ -300,7 +302,8 @@ class JobQueue:
     def wait(self, job: Job) -> Job:
         """Block the caller, but not the window, until `job` has ended."""
         if job.is_running and not self._threaded():
-            raise BusyError(f"{self.current.title} is still going on: start {job.title} after it")
+            before = self.current.title if self.current else "The job before it"
+            raise BusyError(f"{before} is still going on: start {job.title} after it")
         if job.is_running:
             from qtpy.QtCore import QEventLoop, QTimer
 

@@ -34,7 +34,7 @@ class StoppedReadingError(Distill2LabelError):
 class _Request:
     """What was asked for and is not handed over yet. Only the GUI thread sees it."""
 
-    future: Future
+    future: Future[Any]
     done: Callable[[Any], None]
     failed: Callable[[Exception], None]
     dropped: Callable[[Any], None]

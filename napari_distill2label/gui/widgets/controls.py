@@ -4,9 +4,9 @@ from collections.abc import Callable
 from functools import wraps
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from qtpy.QtCore import QEvent, QObject, Qt, Signal
+from qtpy.QtCore import QEvent, QObject, Qt, QTimer, Signal
 from qtpy.QtWidgets import (
     QAbstractSpinBox,
     QApplication,
@@ -29,6 +29,7 @@ from ..runner.jobs import Job, JobQueue
 from ..session import Session
 from .window_state import window_state
 
+Part = TypeVar("Part")
 _ended = ""  # where the last dialog for files ended
 FOLDER_KEY = "dialogs/folder-1"
 
@@ -45,6 +46,21 @@ def end_at(chosen: str, is_folder: bool = False) -> str:
         _ended = chosen if is_folder else str(Path(chosen).parent)
         window_state().setValue(FOLDER_KEY, _ended)
     return chosen
+
+
+def existing(part: Part | None) -> Part:
+    """A part that its owner always has (a table its header, a menu the action just added); Qt's types allow None."""
+    assert part is not None
+    return part
+
+
+def single_shot(parent: QObject, interval: int, slot: Callable[[], object]) -> QTimer:
+    """A timer that calls `slot` once, `interval` ms after it was started last."""
+    timer = QTimer(parent)
+    timer.setSingleShot(True)
+    timer.setInterval(interval)
+    timer.timeout.connect(slot)
+    return timer
 
 
 class _WheelGuard(QObject):

@@ -69,9 +69,9 @@ def picture(pixels: np.ndarray | None, side: int, empty: QColor) -> QIcon:
         painter.setPen(QPen(empty, 1, Qt.PenStyle.DotLine))
         painter.drawRect(QRectF(2.5, 2.5, side - 5, side - 5))
     else:
-        pixels = np.ascontiguousarray(pixels)
         height, width = pixels.shape[:2]
-        image = QImage(pixels.data, width, height, 3 * width, QImage.Format.Format_RGB888)
+        data = pixels.tobytes()  # the image does not keep it
+        image = QImage(data, width, height, 3 * width, QImage.Format.Format_RGB888)
         scale = side / max(height, width)
         w, h = width * scale, height * scale
         painter.drawImage(QRectF((side - w) / 2, (side - h) / 2, w, h), image)

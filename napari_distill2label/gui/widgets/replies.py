@@ -4,7 +4,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QCursor
 from qtpy.QtWidgets import QAbstractButton, QApplication, QFrame, QLabel, QLayoutItem, QToolButton, QVBoxLayout, QWidget
 
-from .controls import Panel, row
+from .controls import Panel, existing, row
 
 
 class Reply(QFrame):
@@ -33,12 +33,12 @@ class Reply(QFrame):
 
     @property
     def is_problem(self) -> bool:
-        return self.property("kind") == "error"
+        return bool(self.property("kind") == "error")
 
     def say(self, text: str, problem: bool = False) -> None:
         """Show an answer in place of the one before."""
         self.setProperty("kind", "error" if problem else "")
-        self.style().polish(self)
+        existing(self.style()).polish(self)
         self.sign.setVisible(problem)
         self.text.setText(text)
         self._place()
@@ -51,10 +51,10 @@ class Reply(QFrame):
     def _place(self) -> None:
         """Below the row of the control in use, in the innermost column that it is in; else on top of the panel."""
         control = self._in_use()
-        around = self._panel if control is None else control.parentWidget()
+        around: QWidget = self._panel if control is None else existing(control.parentWidget())
         while around is not self._panel and not isinstance(around.layout(), QVBoxLayout):
-            around = around.parentWidget()
-        if (before := self.parentWidget().layout()) is not None:
+            around = existing(around.parentWidget())
+        if (before := existing(self.parentWidget()).layout()) is not None:
             before.removeWidget(self)
         column = around.layout()
         assert isinstance(column, QVBoxLayout)
@@ -72,8 +72,10 @@ class Reply(QFrame):
         return focus if inside else None
 
 
-def _holds(item: QLayoutItem, control: QWidget) -> bool:
+def _holds(item: QLayoutItem | None, control: QWidget) -> bool:
     """Whether a widget is in this item of a layout, or in one inside it."""
+    if item is None:
+        return False
     if (widget := item.widget()) is not None:
         return widget is control or widget.isAncestorOf(control)
     inner = item.layout()

@@ -136,8 +136,8 @@ class Actions:
         return classes[number - 1] if number else None
 
 
-def resolve(actions: Actions, path: str) -> Callable[..., Any] | None:
-    """The method at an attribute path; None where there is none (yet)."""
+def resolve(actions: Actions, path: str) -> Any:
+    """The method or part at an attribute path; None where there is none (yet)."""
     try:
         return reduce(getattr, path.split("."), actions)
     except AttributeError:
@@ -179,11 +179,11 @@ def _take_keys(widget: "QWidget", slots: dict[str, Callable[[], None]]) -> Any:
     shortcut any more but a key that is pressed.
     """
     from qtpy.QtCore import QEvent, QObject
-    from qtpy.QtGui import QKeySequence
+    from qtpy.QtGui import QKeyEvent, QKeySequence
 
     class Taker(QObject):
         def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-            if event.type() not in (QEvent.Type.ShortcutOverride, QEvent.Type.KeyPress):
+            if not isinstance(event, QKeyEvent) or event.type() == QEvent.Type.KeyRelease:
                 return False
             slot = by_key.get(QKeySequence(event.keyCombination()).toString())
             if slot is None:

@@ -21,7 +21,7 @@ from ..plain_text import as_plain
 from ..runner.jobs import Cancelled, Done, Failure, Job
 from ..runner.times import about, duration
 from ..session import Session
-from .controls import Fold, button, cancel_job, open_jobs, row
+from .controls import Fold, button, cancel_job, existing, open_jobs, row
 from .error_report import versions
 from .steps import ElidedLabel
 
@@ -134,7 +134,7 @@ class Card(QFrame):
 
     @property
     def is_error(self) -> bool:
-        return self.property("kind") == "error"
+        return bool(self.property("kind") == "error")
 
     def show_message(
         self,
@@ -148,7 +148,7 @@ class Card(QFrame):
         self._retry = retry
         self.copy.setText("Copy")
         self.setProperty("kind", "error" if error else "")
-        self.style().polish(self)
+        existing(self.style()).polish(self)
         self.text.setText(text)
         self.details.setPlainText(details)
         self.fold.toggle.setChecked(False)
@@ -165,7 +165,7 @@ class Card(QFrame):
     def copy_all(self) -> None:
         """Message, details and versions to the clipboard."""
         parts = (self.text.text(), self.details.toPlainText(), versions())
-        QApplication.clipboard().setText("\n\n".join(part for part in parts if part))
+        existing(QApplication.clipboard()).setText("\n\n".join(part for part in parts if part))
         self.copy.setText("Copied")
 
     def _try_again(self) -> None:
@@ -308,9 +308,8 @@ class StatusStrip(QWidget):
     def _list_past(self) -> None:
         past = self.session.jobs.past
         self.earlier.setVisible(bool(past))
-        if [self.past.item(index).data(Qt.ItemDataRole.UserRole) for index in range(self.past.count())] == [
-            *past[::-1]
-        ]:
+        listed = [existing(self.past.item(index)) for index in range(self.past.count())]
+        if [item.data(Qt.ItemDataRole.UserRole) for item in listed] == [*past[::-1]]:
             return
         self.past.clear()
         for job in reversed(past):

@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
-from qtpy.QtCore import QEvent, QSize, Qt, Signal
-from qtpy.QtGui import QPaintEvent, QResizeEvent
+from qtpy.QtCore import QSize, Qt, Signal
+from qtpy.QtGui import QKeyEvent, QPaintEvent, QResizeEvent
 from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
@@ -21,7 +21,7 @@ from ..actions import requirements
 from ..messages import message_of
 from ..plain_text import as_plain
 from ..session import Session
-from .controls import Panel, is_in_use, open_jobs
+from .controls import Panel, existing, is_in_use, open_jobs
 from .replies import Reply
 from .window_state import window_state
 
@@ -120,24 +120,24 @@ class StepHeader(QToolButton):
         self.name = title
         self.said, self.is_running = "", False
         self.arrow, self.title = QLabel(), QLabel(title)
-        self.mark, self.text, self.line = QLabel(), ElidedLabel(), ElidedLabel()
+        self.mark, self.beside, self.below = QLabel(), ElidedLabel(), ElidedLabel()
         font = self.title.font()
         font.setBold(True)
         self.title.setFont(font)
         above = QHBoxLayout()
         above.setSpacing(6)
-        for label, stretch in ((self.arrow, 0), (self.title, 0), (self.text, 1), (self.mark, 0)):
+        for label, stretch in ((self.arrow, 0), (self.title, 0), (self.beside, 1), (self.mark, 0)):
             label.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
             above.addWidget(label, stretch)
-        self.line.setAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
-        self.line.setContentsMargins(24, 0, 0, 0)  # below the title
-        self.line.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
-        self.line.hide()
+        self.below.setAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
+        self.below.setContentsMargins(24, 0, 0, 0)  # below the title
+        self.below.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
+        self.below.hide()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(6, 4, 6, 4)
         layout.setSpacing(2)
         layout.addLayout(above)
-        layout.addWidget(self.line)
+        layout.addWidget(self.below)
         self.arrow.setFixedWidth(18)
         self.mark.setFixedWidth(18)
         self.mark.setAlignment(Qt.AlignmentFlag.AlignCenter)
@@ -145,12 +145,12 @@ class StepHeader(QToolButton):
         self._turn(False)
 
     def sizeHint(self) -> QSize:
-        return self.layout().sizeHint()
+        return existing(self.layout()).sizeHint()
 
     def minimumSizeHint(self) -> QSize:
-        return self.layout().minimumSize()
+        return existing(self.layout()).minimumSize()
 
-    def keyPressEvent(self, event: QEvent) -> None:
+    def keyPressEvent(self, event: QKeyEvent) -> None:
         if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter):
             self.click()
         else:
@@ -174,11 +174,11 @@ class StepHeader(QToolButton):
 
         What an open step is doing changes all the time, and stays beside the title: its panel says all of it.
         """
-        width = self.text.fontMetrics().horizontalAdvance(self.said)
-        below = width > self.text.width() and not (self.isChecked() and self.is_running)
-        self.text.setText("" if below else self.said)
-        self.line.setText(self.said if below else "")
-        self.line.setVisible(below)
+        width = self.beside.fontMetrics().horizontalAdvance(self.said)
+        is_below = width > self.beside.width() and not (self.isChecked() and self.is_running)
+        self.beside.setText("" if is_below else self.said)
+        self.below.setText(self.said if is_below else "")
+        self.below.setVisible(is_below)
 
     def _turn(self, opened: bool) -> None:
         self.arrow.setText("▾" if opened else "▸")

@@ -451,6 +451,24 @@ def test_slides_in_no_table_are_offered_to_the_next_window(folder, opened):
     assert third.autosave.offer is None
 
 
+def test_a_damaged_file_of_slides_that_were_left_sets_nothing_of_these_aside(folder, opened, monkeypatch):
+    session = opened()
+    session.add_slides(folder / "slides")
+    session.autosave.flush()
+    kept = session.autosave.path
+    assert kept.exists()
+    failed = []
+    monkeypatch.setattr(session.reader, "request", lambda key, work, done, fail: failed.append((key, fail)))
+    session.read_cohort(folder / "cohort.csv")
+    [of_table] = [fail for key, fail in failed if key == "restore"]
+    session.undo()
+    assert session.autosave.path == kept
+    said = list(session.notices)
+    of_table(CohortError("cohort.d2l.json: damaged"))
+    assert kept.exists()
+    assert session.notices == said
+
+
 def test_another_table_does_not_lose_the_edits_of_the_one_before(folder, opened):
     (folder / "other.csv").write_text((folder / "cohort.csv").read_text())
     session = opened(folder / "cohort.csv")
@@ -500,8 +518,7 @@ def test_what_is_kept_of_another_table_is_set_aside_with_it(folder, opened):
 def test_corrections_of_slides_that_were_left_are_not_taken(folder, opened, monkeypatch):
     session, asked = opened(folder / "cohort.csv"), []
     monkeypatch.setattr(session.reader, "request", lambda key, work, done, failed: asked.append(done))
-    session.autosave.corrections_path = folder / "corrections.csv"
-    session.autosave.load_corrections()
+    session.autosave.load_corrections(folder / "corrections.csv")
     monkeypatch.undo()
     session.autosave.corrections_path = None  # as other slides have it
     taken = []

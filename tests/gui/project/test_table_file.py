@@ -161,7 +161,7 @@ def test_another_file_of_that_name_is_not_replaced_unasked(session, folder, tmp_
 def test_a_runs_own_table_is_no_place_for_a_plain_save(session, run_folder):
     session.load_model(run_folder)
     assert session.project.cohort_path == run_folder / "cohort.csv"
-    assert not session.project.has_own_table
+    assert session.project.own_table is None
 
 
 def test_labels_go_to_the_slides_that_are_there_when_they_are_taken(session, folder, tmp_path):

@@ -182,6 +182,23 @@ def test_a_second_job_waits_for_the_first():
     assert (ends[0], ends[-1]) == ("queued", "done")
 
 
+def test_a_job_cannot_be_waited_for_while_the_one_before_it_ends():
+    jobs, refused = JobQueue(lambda: False), []
+
+    def work():
+        jobs.start("predict", "Predicting", steps(2))
+        yield Progress(Task.EXPORT, 1)
+
+    def wait_for_next(value):
+        with pytest.raises(BusyError) as error:
+            jobs.wait(jobs.queue[0])
+        refused.append(str(error.value))
+
+    jobs.start("train", "Training", work, wait_for_next)
+    assert refused == ["The job before it is still going on: start Predicting after it"]
+    assert [job.state for job in jobs.past] == ["done", "done"]
+
+
 def test_what_waits_can_be_taken_out():
     jobs, done = JobQueue(lambda: False), []
 

@@ -56,7 +56,7 @@ def test_what_goes_on_comes_into_view(training, qtbot):
     assert not panel.train.settings_fold.content.isVisible()
     assert panel.train.now.y() < panel.train.settings_fold.y()
     qtbot.waitUntil(lambda: panel.train.curves.plots != (), timeout=LONG)
-    scrolled = panel.scroll.verticalScrollBar()
+    scrolled = panel.scroll_area.verticalScrollBar()
     at_top = lambda: scrolled.value() in (step.y(), scrolled.maximum())  # noqa: E731
     qtbot.waitUntil(at_top, timeout=LONG)
     assert step.header.visibleRegion().boundingRect().height() == step.header.height()
@@ -114,15 +114,15 @@ def test_a_long_line_stands_below_the_title(panel, qtbot, cohort_csv):
     step.set_open(False)
     panel.slides.headline = lambda: "22 of 23 slides predicted. " + "img12c could not be read. " * 3
     step.refresh()
-    assert step.header.line.isVisible()
-    assert step.header.text.text() == ""
+    assert step.header.below.isVisible()
+    assert step.header.beside.text() == ""
     step.set_open(True)
-    assert step.header.line.isVisible()
+    assert step.header.below.isVisible()
     step.header.show_state(State(RUNNING, step.header.said))  # it changes all the time: nothing may jump
-    assert not step.header.line.isVisible()
-    assert step.header.text.text() == step.header.said
+    assert not step.header.below.isVisible()
+    assert step.header.beside.text() == step.header.said
     panel.slides.headline = lambda: "short"
     step.set_open(False)
     step.refresh()
-    assert not step.header.line.isVisible()
-    assert step.header.text.text() == "short"
+    assert not step.header.below.isVisible()
+    assert step.header.beside.text() == "short"

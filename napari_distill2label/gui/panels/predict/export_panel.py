@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from ...messages import message_of
 from ...plain_text import as_plain
 from ...runner.jobs import Done, Failure, Job
 from ...session import Session
-from ...widgets.controls import JobButton, Panel, button, reason_label, row, show_reason, told
+from ...widgets.controls import JobButton, Panel, button, existing, reason_label, row, show_reason, told
 from ...widgets.file_manager import open_folder, revealed
 
 NAMES = {"ome-tiff": "OME-TIFF mask", "geojson": "GeoJSON (QuPath)", "csv": "CSV table", "png": "PNG picture"}
@@ -195,12 +196,10 @@ class ExportPanel(Panel):
 
     def open_folder(self, file: Path) -> None:
         """Show a file where it is: a file manager may take its time to answer."""
-        self.session.reader.request(
-            ("reveal", id(self)), lambda: revealed(file), lambda shown: shown or self._open(file.parent)
-        )
+        self.session.reader.request(("reveal", id(self)), lambda: revealed(file), partial(self._revealed, file.parent))
 
-    def _open(self, folder: Path) -> None:
-        if not open_folder(folder):
+    def _revealed(self, folder: Path, shown: bool) -> None:
+        if not shown and not open_folder(folder):
             self.problem.emit(f"This system offers nothing to show folders with. The files are in {folder}")
 
     def copy(self, language: str) -> None:
@@ -270,7 +269,7 @@ class ExportPanel(Panel):
         show_reason(self.copied, "")
 
     def _copied(self, text: str) -> None:
-        QApplication.clipboard().setText(text)
+        existing(QApplication.clipboard()).setText(text)
         lines = len(text.splitlines())
         show_reason(self.copied, f"Copied {lines} {'line' if lines == 1 else 'lines'}: paste them where you want them.")
 

@@ -1,9 +1,10 @@
 """The most and the least convincing patches of the shown slide, to click at."""
 
 from qtpy.QtCore import QRectF, QSize, Qt
-from qtpy.QtGui import QIcon, QImage, QPainter, QPen, QPixmap
+from qtpy.QtGui import QIcon, QImage, QPainter, QPen, QPixmap, QShowEvent
 from qtpy.QtWidgets import QComboBox, QGridLayout, QLabel, QToolButton, QVBoxLayout, QWidget
 
+from ...layers.shades import Shades
 from ...messages import message_of
 from ...plain_text import as_plain
 from ...session import Session
@@ -76,7 +77,7 @@ class Gallery(QWidget):
         if cell is not None:
             self.session.center_on(tuple(cell))
 
-    def showEvent(self, event: object) -> None:
+    def showEvent(self, event: QShowEvent) -> None:
         super().showEvent(event)
         if self._stale:
             self.refresh()
@@ -90,10 +91,10 @@ class Gallery(QWidget):
             session.reader.cancel(key)
             self.show_pictures([], [], EMPTY)
             return
-        self._show_findings(shades.classes)
+        self._show_findings(shades)
         if self._stale:
             return
-        row = session.project.row(session.shown)
+        row = session.project.row(shades.slide_id)
         finding = shades.classes.index(self.finding.currentText())
         by = self.by.currentData()
         path, mpp = row.path, row.mpp
@@ -105,11 +106,12 @@ class Gallery(QWidget):
             lambda error: self.show_pictures([], [], message_of(error)),
         )
 
-    def _show_findings(self, classes: tuple[str, ...]) -> None:
-        if [self.finding.itemText(index) for index in range(self.finding.count())] != list(classes[1:]):
+    def _show_findings(self, shades: Shades) -> None:
+        findings = list(shades.classes[1:])
+        if [self.finding.itemText(index) for index in range(self.finding.count())] != findings:
             self.finding.clear()
-            self.finding.addItems(classes[1:])
-            self.finding.setCurrentIndex(self.session.display.view.finding - 1)
+            self.finding.addItems(findings)
+            self.finding.setCurrentIndex(shades.finding - 1)
 
     def show_pictures(self, most: list[Picture], least: list[Picture], text: str) -> None:
         """Show what was read, or say why there is nothing."""

@@ -17,7 +17,8 @@ from qtpy.QtWidgets import (
 )
 
 from ...actions import quick_trial, requirements
-from ...canvas.display import ATTENTION, CONTRIBUTION, KINDS, LABELS, PROBABILITY
+from ...canvas.display import KINDS
+from ...canvas.layers import ATTENTION, CONTRIBUTION, LABELS, PROBABILITY
 from ...plain_text import as_plain
 from ...project.project import Maps
 from ...runner.jobs import Job
@@ -314,7 +315,7 @@ class PredictPanel(Panel):
         ):  # fmt: skip
             widget.setEnabled(there)
             widget.setToolTip(tip if there else NOTHING_TO_SHOW)
-        if not there:
+        if shades is None:
             show_reason(self.legend, "")
             show_reason(self.result, "")
             return
@@ -337,8 +338,7 @@ class PredictPanel(Panel):
 
     def _result(self) -> str:
         patch_map = self.session.display.map
-        bag = None if patch_map is None else patch_map.bag_probability
-        if bag is None:
+        if patch_map is None or (bag := patch_map.bag_probability) is None:
             return ""
         said = [f"{name} {bag[index]:.2f}" for index, name in enumerate(patch_map.classes) if index]
         return f"The slide as a whole: probability of {', '.join(said)}"
@@ -391,10 +391,12 @@ class PredictPanel(Panel):
         network = self.session.network
         own = self.session.project.own_threshold(network)
         tip = THRESHOLD if own is None else f"{THRESHOLD} The {network}'s own is {own:.2f}."
-        for widget, value in ((self.slider, round(threshold * STEPS)), (self.number, threshold)):
-            blocked = widget.blockSignals(True)
-            widget.setValue(value)
-            widget.blockSignals(blocked)
+        for widget in (self.slider, self.number):
+            widget.blockSignals(True)
             widget.setToolTip(tip)
+        self.slider.setValue(round(threshold * STEPS))
+        self.number.setValue(threshold)
+        for widget in (self.slider, self.number):
+            widget.blockSignals(False)
         self.refresh_legend()
         self._on_pointed()

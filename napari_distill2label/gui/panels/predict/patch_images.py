@@ -40,9 +40,12 @@ def convincing(
 
     `SlideError` if the slide cannot be read.
     """
-    most, least = (shades.ranked(by, finding, n, least=least) for least in (False, True))
     with open_slide(path, mpp) as slide:
-        return tuple([picture(slide, shades, cell, px) for cell in cells] for cells in (most, least))
+        most, least = (
+            [picture(slide, shades, cell, px) for cell in shades.ranked(by, finding, n, least=is_least)]
+            for is_least in (False, True)
+        )
+    return most, least
 
 
 def picture(slide: "Slide", shades: Shades, cell: Cell, px: int) -> Picture:

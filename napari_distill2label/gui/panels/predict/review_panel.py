@@ -87,7 +87,7 @@ class ReviewPanel(Panel):
         self.truth_fold = Fold("Compare with annotations", self._make_truth())
         self.truth_fold.toggle.setToolTip("If the true class of patches is known: metrics and the ROC curve")
         self._lay_out()
-        self._made_for: tuple = ()
+        self._made_for: tuple[object, ...] = ()
         self._listen()
         self.refresh()
 
@@ -306,7 +306,7 @@ class ReviewPanel(Panel):
         """What is known of the framed patch."""
         session, current = self.session, self.session.canvas.corrections.framed
         text = "" if current is None else session.display.text_of(*current)
-        if text:
+        if text and current is not None:
             place = f"Row {current[1][0] + 1}, column {current[1][1] + 1}" if len(current[1]) == 2 else "This patch"
             self.patch.setText(f"{place}: {text}")
         else:

@@ -1,5 +1,7 @@
 """Names, colours and order of the classes, a line each; the first is the negative one."""
 
+from collections.abc import Callable
+
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import (
@@ -87,7 +89,7 @@ class ClassesEditor(QWidget):
         if chosen.isValid():
             self._told(self.session.set_colour, name, chosen.getRgb()[:3])
 
-    def _told(self, change: object, *arguments: object) -> bool:
+    def _told(self, change: Callable[..., object], *arguments: object) -> bool:
         try:
             change(*arguments)
         except Distill2LabelError as error:

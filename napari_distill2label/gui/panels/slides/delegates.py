@@ -1,19 +1,19 @@
 """Editors of single cells of the table of slides; what is chosen is set for all selected rows at once."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
-from qtpy.QtCore import QAbstractItemModel, QModelIndex, QObject, Qt, QTimer
+from qtpy.QtCore import QAbstractItemModel, QModelIndex, QObject, Qt
 from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QLineEdit, QStyledItemDelegate, QStyleOptionViewItem, QWidget
 
 from ....slides.scale import LIMITS
+from ...widgets.controls import single_shot
 from .model import CASE, COLUMNS, SLIDE_ID_ROLE
 
 Commit = Callable[[str, int, object], None]  # slide id, column, value
 
 
 class _CellDelegate(QStyledItemDelegate):
-    _fill: Callable[[QWidget, object], None]  # puts a value into the editor
-
     def __init__(self, commit: Commit, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._commit = commit
@@ -26,6 +26,10 @@ class _CellDelegate(QStyledItemDelegate):
         if not editor.property("filled"):
             editor.setProperty("filled", True)
             self._fill(editor, index.data(Qt.ItemDataRole.EditRole))
+
+    def _fill(self, editor: QWidget, value: Any) -> None:
+        """Put a value into the editor."""
+        raise NotImplementedError
 
     def _named(self, editor: QWidget, index: QModelIndex) -> None:
         editor.setAccessibleName(f"{COLUMNS[index.column()]} of {index.data(SLIDE_ID_ROLE)}")
@@ -45,11 +49,15 @@ class ChoiceDelegate(_CellDelegate):
         choices = list(self._choices())
         box.addItems(choices if now in choices else [*choices, now])
         self._named(box, index)
-        box.activated.connect(lambda: (self.commitData.emit(box), self.closeEditor.emit(box)))
-        QTimer(box, singleShot=True, interval=0, timeout=box.showPopup).start()
+        box.activated.connect(lambda: self._close(box))
+        single_shot(box, 0, box.showPopup).start()
         return box
 
-    def _fill(self, editor: QComboBox, value: object) -> None:
+    def _close(self, box: QComboBox) -> None:
+        self.commitData.emit(box)
+        self.closeEditor.emit(box)
+
+    def _fill(self, editor: QComboBox, value: str) -> None:
         editor.setCurrentText(value)
 
     def setModelData(self, editor: QComboBox, model: QAbstractItemModel, index: QModelIndex) -> None:
@@ -64,7 +72,7 @@ class TextDelegate(_CellDelegate):
         self._named(line, index)
         return line
 
-    def _fill(self, editor: QLineEdit, value: object) -> None:
+    def _fill(self, editor: QLineEdit, value: str) -> None:
         editor.setText(value)
 
     def setModelData(self, editor: QLineEdit, model: QAbstractItemModel, index: QModelIndex) -> None:
@@ -84,7 +92,7 @@ class MppDelegate(_CellDelegate):
         self._named(box, index)
         return box
 
-    def _fill(self, editor: QDoubleSpinBox, value: object) -> None:
+    def _fill(self, editor: QDoubleSpinBox, value: float | None) -> None:
         editor.setValue(value or 0)
 
     def setModelData(self, editor: QDoubleSpinBox, model: QAbstractItemModel, index: QModelIndex) -> None:

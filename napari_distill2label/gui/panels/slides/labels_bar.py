@@ -1,13 +1,13 @@
 """What the selected slides are: label, µm/px, split; and how many there are of each."""
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QGridLayout, QInputDialog, QLabel, QMenu, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QGridLayout, QInputDialog, QLabel, QMenu, QPushButton, QVBoxLayout, QWidget
 
 from ....store.cohort import SPLITS
 from ...actions.classes import counted
 from ...plain_text import as_plain
 from ...session import Session
-from ...widgets.controls import button, pop_up, row, tab_through, told
+from ...widgets.controls import button, existing, pop_up, row, tab_through, told
 from ...widgets.icons import swatch, theme_colour
 from .model import AUTO
 from .table import SlidesTable
@@ -28,6 +28,7 @@ class Labelling(QWidget):
         self.labels = QGridLayout()
         self.labels.setSpacing(4)
         self._labelled_by: list[str | None] = []
+        self._label_buttons: list[QPushButton] = []  # one each
         self.scale = button("µm/px…", "", self.set_mpp)
         self.split_menu = self._split_menu()
         self.split = button("Split…", "", lambda: pop_up(self.split_menu, self.split))
@@ -47,7 +48,7 @@ class Labelling(QWidget):
         menu.setToolTipsVisible(True)
         tips = ("training decides", "to learn from", "to pick the epoch by", "held out, to be evaluated on")
         for name, tip in zip((AUTO, *SPLITS), tips, strict=True):
-            action = menu.addAction(f"{name}: {tip}")
+            action = existing(menu.addAction(f"{name}: {tip}"))
             action.triggered.connect(lambda checked=False, name=name: self.set_split(name))
         return menu
 
@@ -96,20 +97,24 @@ class Labelling(QWidget):
         visible = len(self.session.cohort) > 0
         wanted = [*self.session.classes, None] if visible else []
         if wanted != self._labelled_by:
-            while (item := self.labels.takeAt(0)) is not None:
-                if item.widget() is not None:
-                    item.widget().hide()
-                    item.widget().deleteLater()
-            for place, label in enumerate(wanted):
-                made = button(label or "no label", "", lambda label=label: self.set_label(label))
-                made.setAccessibleName(f"label selected slides: {label or 'no label'}")
-                self.labels.addWidget(made, *divmod(place, LABELS_IN_A_LINE))
+            for former in self._label_buttons:
+                self.labels.removeWidget(former)
+                former.hide()
+                former.deleteLater()
             self._labelled_by = wanted
-            made = [self.labels.itemAt(place).widget() for place in range(len(wanted))]
-            tab_through(self.table, *made, self.scale, self.split, self.remove)
+            self._label_buttons = [self._label_button(label) for label in wanted]
+            for place, made in enumerate(self._label_buttons):
+                self.labels.addWidget(made, *divmod(place, LABELS_IN_A_LINE))
+            tab_through(self.table, *self._label_buttons, self.scale, self.split, self.remove)
         outline = theme_colour(self.session.viewer).name()
-        for place, colour in enumerate(self.session.colours if visible else ()):
-            self.labels.itemAt(place).widget().setIcon(swatch(colour, outline))
+        if visible:
+            for made, colour in zip(self._label_buttons, self.session.colours, strict=False):  # the last: no label
+                made.setIcon(swatch(colour, outline))
+
+    def _label_button(self, label: str | None) -> QPushButton:
+        made = button(label or "no label", "", lambda: self.set_label(label))
+        made.setAccessibleName(f"label selected slides: {label or 'no label'}")
+        return made
 
     def _selected_text(self) -> str:
         """Which slides a label goes to, and whether the picture is theirs yet."""
@@ -151,8 +156,7 @@ class Labelling(QWidget):
         parts = [f"{shown} of {all_of_them} shown"] if self.table.filter.active else []
         self.hint.setText(" · ".join([*parts, self._selected_text()]))
         why = "Select slides in the table first"
-        buttons = [self.labels.itemAt(index).widget() for index in range(self.labels.count())]
-        for label, widget in zip(self._labelled_by, buttons, strict=True):
+        for label, widget in zip(self._labelled_by, self._label_buttons, strict=True):
             tip = f"Label the selected slides {label!r}" if label else "Take the label off the selected slides"
             if label and self.session.settings.architecture.multi_label:
                 tip = f"Add the finding {label!r} to the selected slides, or take it off if all have it"

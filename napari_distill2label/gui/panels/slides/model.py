@@ -110,7 +110,7 @@ class SlidesModel(QAbstractTableModel):
 
     def row_of(self, slide_id: str | None) -> int:
         """-1 for a slide that is not listed."""
-        return self._numbers.get(slide_id, -1)
+        return self._numbers.get(slide_id or "", -1)
 
     # ---- sorting --------------------------------------------------------------------------------------------------
 
@@ -139,7 +139,7 @@ class SlidesModel(QAbstractTableModel):
         row = self._rows[slide_id]
         if column == LABEL:
             classes = self.session.classes
-            names = split_label(row.label or "")
+            names = split_label(row.label)
             return [classes.index(name) if name in classes else len(classes) for name in names] or None
         if column == MPP:
             return self._mpp(row)
@@ -265,7 +265,7 @@ class SlidesModel(QAbstractTableModel):
             return "failed", "failed", reason
         if self.misses_mpp(row):
             return "warning", "no µm/px", "The file has no pixel size, but others do. Enter it."
-        unknown = [name for name in split_label(row.label or "") if name not in session.classes]
+        unknown = [name for name in split_label(row.label) if name not in session.classes]
         if unknown:
             return "warning", "no such class", f"The label {unknown[0]!r} is none of the classes."
         if self.contradicts(slide_id):
@@ -344,7 +344,7 @@ class SlidesModel(QAbstractTableModel):
                 kept = self._pixmaps[slide_id] = glimpse, picture(pixels, THUMBNAIL, theme_colour(viewer, "icon"))
             return kept[1]
         if column == LABEL:
-            names, session = split_label(self._rows[slide_id].label or ""), self.session
+            names, session = split_label(self._rows[slide_id].label), self.session
             known = [name for name in names if name in session.classes]
             if known:
                 return swatch(session.colours[session.classes.index(known[-1])], theme_colour(viewer, "icon").name())
@@ -387,6 +387,7 @@ class SlidesFilter(QSortFilterProxyModel):
 
     def __init__(self, model: SlidesModel, parent: QObject | None = None) -> None:
         super().__init__(parent)
+        self._model = model
         self._words: list[str] = []
         self._kind = self.KINDS[0]
         self._class: str | None = None
@@ -409,14 +410,14 @@ class SlidesFilter(QSortFilterProxyModel):
         before.
         """
         # A reset: taking rows out one range after the other is quadratic, with a selection even more so.
-        self.sourceModel().beginResetModel()
+        self._model.beginResetModel()
         self._words, self._kind = text.casefold().split(), kind or self._kind
         self._class, self._split = class_name, split
-        self.sourceModel().endResetModel()
+        self._model.endResetModel()
 
     def ids(self, begin: int, end: int) -> list[str]:
         """Ids of some rows, as they are shown."""
-        model: SlidesModel = self.sourceModel()
+        model = self._model
         if not self.active:
             return model.ids[begin:end]
         return [model.ids[self.mapToSource(self.index(row, NAME)).row()] for row in range(begin, end)]
@@ -424,9 +425,9 @@ class SlidesFilter(QSortFilterProxyModel):
     def filterAcceptsRow(self, row: int, parent: QModelIndex) -> bool:
         if not self.active:
             return True
-        model: SlidesModel = self.sourceModel()
+        model = self._model
         slide_id = model.slide_id(row)
-        if self._class is not None and self._class not in split_label(model.label(slide_id) or ""):
+        if self._class is not None and self._class not in split_label(model.label(slide_id)):
             return False
         if self._split is not None and model.text(slide_id, SPLIT) != self._split:
             return False
@@ -444,4 +445,4 @@ class SlidesFilter(QSortFilterProxyModel):
         return all(word in text for word in self._words)
 
     def sort(self, column: int, order: Qt.SortOrder = Qt.SortOrder.AscendingOrder) -> None:
-        self.sourceModel().sort(column, order)
+        self._model.sort(column, order)

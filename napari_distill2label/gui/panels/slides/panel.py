@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from qtpy.QtCore import QEvent, QModelIndex, QTimer
-from qtpy.QtGui import QDragEnterEvent, QDropEvent
+from qtpy.QtCore import QEvent, QModelIndex
+from qtpy.QtGui import QDragEnterEvent, QDragMoveEvent, QDropEvent
 from qtpy.QtWidgets import (
     QComboBox,
     QHBoxLayout,
@@ -24,7 +24,7 @@ from ...actions.classes import counted
 from ...messages import message_of
 from ...project.table_file import FoundLabels
 from ...session import Session
-from ...widgets.controls import Fold, Panel, button, pop_up, row, show_reason, told
+from ...widgets.controls import Fold, Panel, button, existing, pop_up, row, show_reason, single_shot, told
 from ...widgets.help_popup import native
 from ...widgets.short import short
 from .classes import ClassesEditor
@@ -83,8 +83,8 @@ class SlidesPanel(Panel):
         layout.addWidget(self.tissue_fold)
         self._following = False
         self._show_first = False
-        self._restyling = QTimer(self, singleShot=True, interval=0, timeout=self._restyle)
-        self._opening = QTimer(self, singleShot=True, interval=0, timeout=self._show_any)
+        self._restyling = single_shot(self, 0, self._restyle)
+        self._opening = single_shot(self, 0, self._show_any)
         self._listen()
         self.setAcceptDrops(True)
         self.refresh()
@@ -151,7 +151,7 @@ class SlidesPanel(Panel):
 
     def _listen(self) -> None:
         session = self.session
-        self.table.selectionModel().selectionChanged.connect(self._on_selection)
+        existing(self.table.selectionModel()).selectionChanged.connect(self._on_selection)
         self.table.clicked.connect(self._on_click)
         self.filter.modelReset.connect(self._after_reset)
         self.follow(self.refresh, "cohort", "saved_cohort", "table", "failures", "predictions", "network")
@@ -232,8 +232,8 @@ class SlidesPanel(Panel):
         box = QMessageBox(QMessageBox.Icon.Question, "Distill to Label", text, parent=self)
         box.setInformativeText("Undo brings these slides back as they are now.")
         box.setStandardButtons(buttons.Save | buttons.Discard | buttons.Cancel)
-        box.button(buttons.Save).setText("Save and open")
-        box.button(buttons.Discard).setText("Open without saving")
+        existing(box.button(buttons.Save)).setText("Save and open")
+        existing(box.button(buttons.Discard)).setText("Open without saving")
         box.setDefaultButton(buttons.Save)
         return QMessageBox.StandardButton(box.exec())
 
@@ -242,9 +242,8 @@ class SlidesPanel(Panel):
         if not len(self.session.cohort):
             self.problem.emit("there are no slides to save yet")
             return False
-        if not self.session.project.has_own_table:
-            return self.save_cohort_as()
-        return self._write(self.session.project.cohort_path)
+        own = self.session.project.own_table
+        return self.save_cohort_as() if own is None else self._write(own)
 
     def save_cohort_as(self) -> bool:
         """Ask where, beginning at the table's own place, and save there. Was it saved?"""
@@ -253,13 +252,9 @@ class SlidesPanel(Panel):
 
     def ask_table(self) -> str:
         """The path of a table to write; "" if nobody wants to."""
-        session = self.session
-        own = (
-            session.project.cohort_path
-            if session.project.has_own_table
-            else (session.project.work_folder or Path.home()) / "cohort.csv"
-        )
-        return self.ask_save("Save slides and labels", str(own), "Tables (*.csv *.tsv *.txt)", False)
+        project = self.session.project
+        begin = project.own_table or (project.work_folder or Path.home()) / "cohort.csv"
+        return self.ask_save("Save slides and labels", str(begin), "Tables (*.csv *.tsv *.txt)", False)
 
     def _write(self, path: Path) -> bool:
         try:
@@ -290,15 +285,16 @@ class SlidesPanel(Panel):
             self.success.emit(f"Saved {len(self.session.cohort)} slides with their labels in {written}")
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
-        if any(url.isLocalFile() for url in event.mimeData().urls()):
+        if _dropped(event):
             event.acceptProposedAction()
 
-    dragMoveEvent = dragEnterEvent
+    def dragMoveEvent(self, event: QDragMoveEvent) -> None:
+        if _dropped(event):
+            event.acceptProposedAction()
 
     def dropEvent(self, event: QDropEvent) -> None:
-        paths = [url.toLocalFile() for url in event.mimeData().urls() if url.isLocalFile()]
         event.acceptProposedAction()
-        self.add_paths(paths)
+        self.add_paths(_dropped(event))
 
     # ---- what the user does: slides -------------------------------------------------------------------------------
 
@@ -353,7 +349,8 @@ class SlidesPanel(Panel):
             self.classes_fold, self.tissue_fold,
         ):  # fmt: skip
             widget.setVisible(has_slides)
-        table = self.session.project.cohort_path.name if self.session.project.has_own_table else "a cohort.csv"
+        own = self.session.project.own_table
+        table = "a cohort.csv" if own is None else own.name
         for widget, tip in (
             (self.save, f"Save slides, labels, cases and splits in {table} ({native('Ctrl+S')})"),
             (self.save_as, "Save slides, labels, cases and splits in another table"),
@@ -429,7 +426,7 @@ class SlidesPanel(Panel):
         if not session.selected:
             return
         last = self.table.current_id()
-        one = last if last in session.selected else session.selected[0]
+        one = last if last is not None and last in session.selected else session.selected[0]
         there = session.current in session.selected and (session.shown or session.opening) == session.current
         if not there or (len(session.selected) == 1 and session.current != one):
             session.show(one, wait=False)
@@ -500,3 +497,8 @@ class SlidesPanel(Panel):
         super().changeEvent(event)
         if event.type() in (QEvent.Type.StyleChange, QEvent.Type.FontChange) and hasattr(self, "_restyling"):
             self._restyling.start()
+
+
+def _dropped(event: QDropEvent) -> list[str]:
+    """Paths of the files and folders that are dragged."""
+    return [url.toLocalFile() for url in existing(event.mimeData()).urls() if url.isLocalFile()]

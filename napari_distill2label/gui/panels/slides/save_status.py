@@ -95,7 +95,9 @@ class CloseGuard(QObject):
             cls(window, session)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        if event.type() != QEvent.Type.Close or self._agreed or not (event.spontaneous() or _has_viewer(watched)):
+        if event.type() != QEvent.Type.Close or self._agreed or not isinstance(watched, QMainWindow):
+            return False
+        if not (event.spontaneous() or _has_viewer(watched)):
             return False
         stops = self.running_text()
         if self.may_close(watched) and (not stops or self.ask_running(watched, stops)):
@@ -107,7 +109,8 @@ class CloseGuard(QObject):
 
     def _close(self) -> None:
         self._agreed = True
-        self.parent().close()
+        if isinstance(window := self.parent(), QMainWindow):
+            window.close()
 
     def may_close(self, window: QWidget) -> bool:
         """No change would be lost, or the user does not mind."""
@@ -125,8 +128,7 @@ class CloseGuard(QObject):
     def running_text(self) -> str:
         """What closing the window would stop, in words; "" where nothing long is going on."""
         session = self._session()
-        job = session and session.jobs.of_kind(*LONG_WORK)
-        if not job:
+        if session is None or (job := session.jobs.of_kind(*LONG_WORK)) is None:
             return ""
         kept = job.kept or "What it has not written yet is lost."
         if job.kind == "train":
@@ -156,13 +158,13 @@ class CloseGuard(QObject):
         choices = QMessageBox.StandardButton
         session = self._session()
         buttons = choices.Discard | choices.Cancel
-        if session is not None and session.project.has_own_table:
+        if session is not None and session.project.own_table is not None:
             buttons |= choices.Save
         text = "Labels of slides are not saved. Closing the window loses them."
         return QMessageBox.warning(window, "Distill to Label", text, buttons, choices.Cancel)
 
 
-def _has_viewer(window: QWidget) -> bool:
+def _has_viewer(window: QMainWindow) -> bool:
     """Is the canvas still there? `viewer.close()` takes it out of sight before the window."""
     centre = window.centralWidget()
     options = Qt.FindChildOption.FindDirectChildrenOnly

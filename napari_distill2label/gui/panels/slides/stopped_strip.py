@@ -35,8 +35,8 @@ class StoppedStrip(QWidget):
 
     @told
     def _resume(self) -> None:
-        run = self.session.stopped.offer
-        self.session.resume(run.folder, resumed_settings(run.settings, self.session.settings), wait=False)
+        if (run := self.session.stopped.offer) is not None:
+            self.session.resume(run.folder, resumed_settings(run.settings, self.session.settings), wait=False)
 
     def _refuse(self) -> None:
         self.session.stopped.refuse()

@@ -1,14 +1,16 @@
 """The table of slides: columns that can be hidden and are remembered, rows that are read only while in sight."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import groupby
 
-from qtpy.QtCore import QItemSelection, QItemSelectionModel, QModelIndex, QSize, Qt, QTimer
-from qtpy.QtGui import QAction, QResizeEvent
+from qtpy.QtCore import QItemSelection, QItemSelectionModel, QModelIndex, QSize, Qt
+from qtpy.QtGui import QResizeEvent, QShowEvent
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QMenu, QTableView
 
 from ....store.cohort import SPLITS
 from ...session import Session
+from ...widgets.controls import existing, single_shot
 from ...widgets.window_state import window_state
 from .delegates import ChoiceDelegate, MppDelegate, TextDelegate
 from .model import (
@@ -57,10 +59,10 @@ class SlidesTable(QTableView):
         self.setAccessibleName("slides")
         self.setTabKeyNavigation(False)  # Tab goes on to the next widget, arrow keys move inside
         self._add_delegates()
-        self._reading = QTimer(self, singleShot=True, interval=AFTER_SCROLLING, timeout=self.read_visible)
-        self._keeping = QTimer(self, singleShot=True, interval=500, timeout=self._keep_columns)
+        self._reading = single_shot(self, AFTER_SCROLLING, self.read_visible)
+        self._keeping = single_shot(self, 500, self._keep_columns)
         self._set_up_headers()
-        self.verticalScrollBar().valueChanged.connect(lambda: self._reading.start())
+        existing(self.verticalScrollBar()).valueChanged.connect(lambda: self._reading.start())
         self.filter.modelReset.connect(lambda: self._reading.start())
         self.filter.layoutChanged.connect(lambda: self._reading.start())
         self.set_thumbnails(session.project.preferences().thumbnails)
@@ -80,10 +82,10 @@ class SlidesTable(QTableView):
     # ---- columns --------------------------------------------------------------------------------------------------
 
     def _set_up_headers(self) -> None:
-        rows = self.verticalHeader()
+        rows = existing(self.verticalHeader())
         rows.hide()
         rows.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)  # else Qt would ask every row for its height
-        header = self.horizontalHeader()
+        header = existing(self.horizontalHeader())
         header.setHighlightSections(False)
         header.setMinimumSectionSize(28)
         header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
@@ -112,20 +114,17 @@ class SlidesTable(QTableView):
         menu.setToolTipsVisible(True)
         for column, title in enumerate(COLUMNS):
             if column != NAME:
-                self._add_check(
-                    menu, title, not self.isColumnHidden(column), lambda on, c=column: self.show_column(c, on)
-                )
+                self._add_check(menu, title, not self.isColumnHidden(column), partial(self.show_column, column))
         menu.addSeparator()
         self._add_check(menu, "Thumbnails", self.source.show_thumbnails, self.set_thumbnails)
-        menu.addAction("Reset columns").triggered.connect(self.usual_columns)
+        existing(menu.addAction("Reset columns")).triggered.connect(self.usual_columns)
         return menu
 
-    def _add_check(self, menu: QMenu, title: str, checked: bool, slot: object) -> QAction:
-        action = menu.addAction(title)
+    def _add_check(self, menu: QMenu, title: str, checked: bool, slot: Callable[[bool], None]) -> None:
+        action = existing(menu.addAction(title))
         action.setCheckable(True)
         action.setChecked(checked)
         action.toggled.connect(slot)
-        return action
 
     def show_column(self, column: int, shown: bool) -> None:
         """Show or hide a column, from now on."""
@@ -166,14 +165,16 @@ class SlidesTable(QTableView):
         """Show a picture of each slide; without them, rows are lower."""
         self.source.show_thumbnails = shown
         self.setIconSize(QSize(THUMBNAIL, THUMBNAIL) if shown else QSize(16, 16))
-        self.verticalHeader().setDefaultSectionSize(THUMBNAIL + 4 if shown else self.fontMetrics().height() + 8)
+        existing(self.verticalHeader()).setDefaultSectionSize(
+            THUMBNAIL + 4 if shown else self.fontMetrics().height() + 8
+        )
         self.source.redraw((NAME, NAME))
         self._reading.start()
 
     def fit(self) -> None:
         """The name takes the room that is left."""
         others = sum(self.columnWidth(column) for column in WIDTHS if not self.isColumnHidden(column))
-        width = max(NAME_WIDTH, self.viewport().width() - others)
+        width = max(NAME_WIDTH, existing(self.viewport()).width() - others)
         if self.columnWidth(NAME) != width:
             self.setColumnWidth(NAME, width)
 
@@ -187,13 +188,14 @@ class SlidesTable(QTableView):
             self._keeping.start()
 
     def _keep_columns(self) -> None:
-        window_state().setValue(STATE, self.horizontalHeader().saveState())
+        window_state().setValue(STATE, existing(self.horizontalHeader()).saveState())
 
     # ---- rows -----------------------------------------------------------------------------------------------------
 
     def selected(self) -> list[str]:
         """Ids of the selected slides, in the table's order."""
-        spans = sorted({(span.top(), span.bottom()) for span in self.selectionModel().selection()})
+        ranges = existing(self.selectionModel()).selection()
+        spans = sorted({(ranges[at].top(), ranges[at].bottom()) for at in range(len(ranges))})
         return [slide_id for top, bottom in spans for slide_id in self.filter.ids(top, bottom + 1)]
 
     def select_ids(self, slide_ids: Iterable[str]) -> None:
@@ -201,10 +203,10 @@ class SlidesTable(QTableView):
         rows = sorted(index.row() for slide_id in slide_ids if (index := self.index_of(slide_id)).isValid())
         selection = QItemSelection()
         for _, run in groupby(enumerate(rows), key=lambda pair: pair[1] - pair[0]):  # rows in a row are one range
-            run = [number for _, number in run]
-            selection.select(self.filter.index(run[0], NAME), self.filter.index(run[-1], NAME))
+            numbers = [number for _, number in run]
+            selection.select(self.filter.index(numbers[0], NAME), self.filter.index(numbers[-1], NAME))
         flags = QItemSelectionModel.SelectionFlag
-        self.selectionModel().select(selection, flags.ClearAndSelect | flags.Rows)
+        existing(self.selectionModel()).select(selection, flags.ClearAndSelect | flags.Rows)
 
     def index_of(self, slide_id: str | None) -> QModelIndex:
         """Where a slide is shown; an invalid index if it is not listed, or filtered out."""
@@ -216,19 +218,19 @@ class SlidesTable(QTableView):
         index = self.index_of(slide_id)
         if index.isValid():
             flags = QItemSelectionModel.SelectionFlag
-            self.selectionModel().setCurrentIndex(index, flags.ClearAndSelect | flags.Rows)
+            existing(self.selectionModel()).setCurrentIndex(index, flags.ClearAndSelect | flags.Rows)
             self.scrollTo(index)
 
     def make_current(self, slide_id: str | None) -> None:
         """Arrow keys go on from this slide; the selection stays as it is."""
         index = self.index_of(slide_id)
         if index.isValid():
-            self.selectionModel().setCurrentIndex(index, QItemSelectionModel.SelectionFlag.NoUpdate)
+            existing(self.selectionModel()).setCurrentIndex(index, QItemSelectionModel.SelectionFlag.NoUpdate)
             self.scrollTo(index)
 
     def current_id(self) -> str | None:
         """Id of the slide that arrow keys go on from."""
-        index = self.selectionModel().currentIndex()
+        index = existing(self.selectionModel()).currentIndex()
         return index.siblingAtColumn(NAME).data(SLIDE_ID_ROLE) if index.isValid() else None
 
     def visible_ids(self) -> list[str]:
@@ -240,7 +242,7 @@ class SlidesTable(QTableView):
         rows = self.filter.rowCount()
         if not rows or not self.isVisible():
             return []
-        last = self.rowAt(self.viewport().height() - 1)
+        last = self.rowAt(existing(self.viewport()).height() - 1)
         return self.filter.ids(max(0, self.rowAt(0)), rows if last < 0 else last + 1)
 
     def read_visible(self) -> None:
@@ -253,6 +255,6 @@ class SlidesTable(QTableView):
         self.fit()
         self._reading.start()
 
-    def showEvent(self, event: object) -> None:
+    def showEvent(self, event: QShowEvent) -> None:
         super().showEvent(event)
         self._reading.start()

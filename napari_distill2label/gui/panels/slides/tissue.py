@@ -1,5 +1,6 @@
 """The mask of the tissue: find it, look at it, paint on it, use it."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from qtpy.QtCore import Signal
@@ -27,7 +28,7 @@ class TissueEditor(QWidget):
             "there is no mask yet."
         )
         self.show_mask.toggled.connect(self._toggle)
-        self.find = button(
+        self.find_again = button(
             "Find again", "Segment the tissue of this slide again. This replaces what you painted", self._find
         )
         self.find_all = button(
@@ -45,7 +46,7 @@ class TissueEditor(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(4, 2, 0, 4)
         layout.addWidget(self.show_mask)
-        layout.addLayout(row(self.find, self.load, self.save))
+        layout.addLayout(row(self.find_again, self.load, self.save))
         layout.addWidget(self.find_all)
         layout.addWidget(self.use)
         layout.addWidget(self.state)
@@ -60,14 +61,14 @@ class TissueEditor(QWidget):
             box.blockSignals(False)
         self.show_mask.setEnabled(shown is not None)
         for widget, enabled, why, tip in (
-            (self.find, shown is not None and not looking, "Select a slide first", self._tips()[0]),
+            (self.find_again, shown is not None and not looking, "Select a slide first", self._tips()[0]),
             (self.load, shown is not None, "Select a slide first", self._tips()[1]),
             (self.save, has, "This slide has no mask yet", self._tips()[2]),
             (self.use, bool(tissue.files), "There is no mask yet: show or find one first", self._tips()[3]),
         ):
             widget.setEnabled(enabled)
             widget.setToolTip(tip if enabled else why)
-        self.find.setText("Looking…" if looking else "Find again" if has else "Find")
+        self.find_again.setText("Looking…" if looking else "Find again" if has else "Find")
         self.state.setText(self._said())
 
     def _tips(self) -> tuple[str, ...]:
@@ -133,7 +134,7 @@ class TissueEditor(QWidget):
     def _use(self, use: bool) -> None:
         self.session.tissue.use = use
 
-    def _told(self, act: object) -> None:
+    def _told(self, act: Callable[[], object]) -> None:
         try:
             act()
         except (Distill2LabelError, OSError) as error:

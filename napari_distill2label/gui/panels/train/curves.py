@@ -289,11 +289,11 @@ def readable(colour: RGB, ground: str) -> RGB:
     under = tuple(int(ground[start : start + 2], 16) for start in (1, 3, 5))
     towards = 255 if _luminance(under) < 0.2 else 0
     for share in range(0, 11):
-        mixed = tuple(round(part + (towards - part) * share / 10) for part in colour)
-        light, dark = sorted((_luminance(mixed), _luminance(under)), reverse=True)
+        red, green, blue = (round(part + (towards - part) * share / 10) for part in colour)
+        light, dark = sorted((_luminance((red, green, blue)), _luminance(under)), reverse=True)
         if (light + 0.05) / (dark + 0.05) >= 3:
             break
-    return mixed
+    return red, green, blue
 
 
 def _luminance(colour: tuple[int, ...]) -> float:

@@ -1,6 +1,7 @@
 """What can compute on this machine, by name and free memory. No Qt; torch is imported when it is asked for."""
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 
 GB = 1e9
@@ -42,13 +43,11 @@ def find_devices() -> list[Device]:
     found = [_processor()]
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
-            # A broken driver fails at the first call that needs it; the processor still computes.
-            try:
-                free, total = torch.cuda.mem_get_info(index)
-            except RuntimeError:
-                free = total = None
+            memory: tuple[int, int] | tuple[None, None] = None, None
+            with suppress(RuntimeError):  # a broken driver fails at the first call; the processor still computes
+                memory = torch.cuda.mem_get_info(index)
             name = "cuda" if torch.cuda.device_count() == 1 else f"cuda:{index}"
-            found.append(Device(name, torch.cuda.get_device_name(index), free, total))
+            found.append(Device(name, torch.cuda.get_device_name(index), *memory))
     if torch.backends.mps.is_available():
         total = torch.mps.recommended_max_memory()
         found.append(Device("mps", "Apple GPU", total - torch.mps.driver_allocated_memory(), total))

@@ -1,5 +1,6 @@
 """The frozen encoder: its file, which may be asked to be trusted, and the features of the slides."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from qtpy.QtWidgets import QLabel, QLineEdit, QMessageBox, QVBoxLayout, QWidget
@@ -23,7 +24,7 @@ OF_THE_FOLDER = "Patches are those of the features in the folder: side and spaci
 class EncoderRows(QWidget):
     """Rows of the Train panel that only the preset for whole slides needs."""
 
-    def __init__(self, panel: Panel) -> None:
+    def __init__(self, panel: Panel, compute: Callable[[], None]) -> None:
         super().__init__()
         self._panel, self._session = panel, panel.session
         self.file = _shown("frozen encoder", "an .onnx file with a .json beside it")
@@ -32,7 +33,7 @@ class EncoderRows(QWidget):
         self.choose_folder = button("Choose…", "Choose a folder with features of the slides", self.choose_features)
         tip = "Run the encoder over all slides once, and keep its features beside them"
         self.compute = JobButton(self._session, "features", "Compute features", tip)
-        self.compute.clicked.connect(lambda checked=False: panel.compute_features())
+        self.compute.clicked.connect(lambda checked=False: compute())
         self.about, self.reason = reason_label(), reason_label()
         self.about.setAccessibleName("what the encoder is")
         layout = QVBoxLayout(self)

@@ -8,6 +8,7 @@ kind of images and method is marked, and a button resets it.
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from pydantic import BaseModel
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFormLayout, QLabel, QLineEdit, QToolButton, QVBoxLayout, QWidget
 
@@ -21,11 +22,12 @@ from ...widgets.controls import Fold, row
 from .form_fields import make_editor
 
 NETWORKS = ("teacher", "oof", "student")
-SECTIONS = {
-    name: str(field.annotation.model_config["title"])
+GROUPS = {  # of settings, by name
+    name: field.annotation
     for name, field in Settings.model_fields.items()
-    if hasattr(field.annotation, "model_config")
+    if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
 }
+SECTIONS = {name: str(group.model_config["title"]) for name, group in GROUPS.items()}
 
 
 def basic_rows() -> list[tuple[str, ...]]:
@@ -96,6 +98,7 @@ class SettingsForm(QWidget):
         self.basic: list[Row] = []
         self.advanced: dict[str, list[Row]] = {}
         self.sections: dict[str, Fold] = {}
+        self._forms: dict[str, QFormLayout] = {}  # inside them
         self._make_search()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -134,7 +137,7 @@ class SettingsForm(QWidget):
         layout = QVBoxLayout(content)
         layout.setContentsMargins(8, 0, 0, 0)
         for section, title in SECTIONS.items():
-            form = self._form()
+            form = self._forms[section] = self._form()
             form.setContentsMargins(8, 0, 0, 4)
             paths = [path for path in SETTINGS if path.startswith(f"{section}.") and path not in shown_above]
             self.advanced[section] = [self._row((path,), title) for path in paths]
@@ -145,7 +148,7 @@ class SettingsForm(QWidget):
             inside = QWidget()
             inside.setLayout(form)
             self.sections[section] = fold = Fold(title, inside)
-            fold.toggle.setToolTip((Settings.model_fields[section].annotation.__doc__ or "").strip().splitlines()[0])
+            fold.toggle.setToolTip((GROUPS[section].__doc__ or "").strip().splitlines()[0])
             layout.addWidget(fold)
         return content
 
@@ -215,7 +218,7 @@ class SettingsForm(QWidget):
             others = [word for word in words if word not in SECTIONS[section].lower()]
             found = [each.matches(others) for each in self.advanced[section]]
             for each, hit in zip(self.advanced[section], found, strict=True):
-                fold.content.layout().setRowVisible(each.field, hit)
+                self._forms[section].setRowVisible(each.field, hit)
             fold.setVisible(any(found))
             fold.toggle.setChecked(bool(words) and any(found))
             hits += sum(found)

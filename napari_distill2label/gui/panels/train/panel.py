@@ -1,6 +1,8 @@
 """Step 2: settings, and the training of teacher and student."""
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import (
@@ -95,7 +97,7 @@ class TrainPanel(Panel):
         self.device.chosen.connect(lambda name: self.configure(device=name))
         self.form = SettingsForm(self.session, self.problem.emit)
         self.reset = self.form.reset
-        self.encoder_row = EncoderRows(self)
+        self.encoder_row = EncoderRows(self, self.compute_features)
 
     def _make_folder(self) -> None:
         self.folder = QLineEdit()
@@ -147,14 +149,14 @@ class TrainPanel(Panel):
         choices = QFormLayout()
         choices.setContentsMargins(0, 0, 0, 0)
         choices.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        for name, widget, told_below in (
+        for name, choice, told_below in (
             ("Kind of images", self.preset, self.preset_about),
             ("Method", self.method, self.method_about),
             ("Device", self.device, None),
         ):
             label = QLabel(name)
-            label.setBuddy(widget)
-            choices.addRow(label, widget)
+            label.setBuddy(choice)
+            choices.addRow(label, choice)
             if told_below is not None:
                 choices.addRow(told_below)
         settings = QWidget()
@@ -175,7 +177,7 @@ class TrainPanel(Panel):
         going_on.setContentsMargins(0, 0, 0, 0)
         going_on.addWidget(self.progress)
         going_on.addWidget(self.curves)
-        layout = QVBoxLayout(self)
+        self._column = layout = QVBoxLayout(self)
         layout.addWidget(self.settings_fold)
         layout.addWidget(self.warnings)
         layout.addLayout(row(self.train, self.trial, stretch=0))
@@ -185,7 +187,7 @@ class TrainPanel(Panel):
         layout.addWidget(self.runs_fold)
         tab_through(self.curves.network, self.settings_fold.toggle)
 
-    def _box(self, names: object, name: str, tip: str, chosen: object) -> QComboBox:
+    def _box(self, names: Iterable[str], name: str, tip: str, chosen: Callable[[str], None]) -> QComboBox:
         box = QComboBox()
         box.addItems(list(names))
         box.setToolTip(tip)
@@ -193,7 +195,7 @@ class TrainPanel(Panel):
         box.textActivated.connect(chosen)
         return box
 
-    def _timer(self, interval: int, slot: object) -> QTimer:
+    def _timer(self, interval: int, slot: Callable[[], None]) -> QTimer:
         timer = QTimer(self)
         timer.setInterval(interval)
         timer.timeout.connect(slot)
@@ -202,7 +204,7 @@ class TrainPanel(Panel):
     # ---- what the user does -----------------------------------------------------------------------------------------
 
     @told
-    def configure(self, **changes: object) -> None:
+    def configure(self, **changes: Any) -> None:
         try:
             self.session.configure(**changes)
         finally:
@@ -376,10 +378,9 @@ class TrainPanel(Panel):
         return run.can_resume or wanted.student.epochs > run.settings.student.epochs
 
     def _show_resume(self) -> None:
-        goes_on = self._goes_on()
-        self.resume.setVisible(goes_on)
-        run = self._there
-        show_reason(self.resume_about, f"{run.state[:1].upper()}{run.state[1:]}." if goes_on else "")
+        run = self._there if self._goes_on() else None
+        self.resume.setVisible(run is not None)
+        show_reason(self.resume_about, "" if run is None else f"{run.state[:1].upper()}{run.state[1:]}.")
 
     def _show_estimate(self) -> None:
         reason = self.measure.refresh(self.why_not())
@@ -459,12 +460,11 @@ class TrainPanel(Panel):
 
     def _place_curves(self) -> None:
         """On top while training, and after it until settings are opened; those of a comparison beside the runs."""
-        layout = self.layout()
         on_top = not self.runs.over.isChecked() and (
             self.train.is_cancel() or not self.settings_fold.toggle.isChecked()
         )
-        layout.removeWidget(self.now)
-        layout.insertWidget(0 if on_top else layout.indexOf(self.runs_fold), self.now)
+        self._column.removeWidget(self.now)
+        self._column.insertWidget(0 if on_top else self._column.indexOf(self.runs_fold), self.now)
 
     def _show_progress(self) -> None:
         runs = self.session.runs

@@ -4,14 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt, QUrl, Signal
+from qtpy.QtCore import QAbstractTableModel, QItemSelectionModel, QModelIndex, Qt, QUrl, Signal
 from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QAbstractItemView, QGridLayout, QLabel, QTableView, QVBoxLayout, QWidget
 
 from ....store.run_summary import RunSummary
 from ...plain_text import as_plain
 from ...session import Session
-from ...widgets.controls import button
+from ...widgets.controls import button, existing
 
 EMPTY = "No runs yet. What you train is listed here; a run or a model from elsewhere can be loaded from disk."
 ROWS = 5  # in sight
@@ -120,10 +120,10 @@ class RunsView(QWidget):
         self.table.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
         self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.table.setSortingEnabled(True)
-        self.table.horizontalHeader().setSortIndicator(-1, Qt.SortOrder.AscendingOrder)
+        existing(self.table.horizontalHeader()).setSortIndicator(-1, Qt.SortOrder.AscendingOrder)
         self.table.setHorizontalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
         self.table.setWordWrap(False)
-        self.table.verticalHeader().hide()
+        existing(self.table.verticalHeader()).hide()
         self.table.setAccessibleName("runs")
         self.table.setTabKeyNavigation(False)  # Tab goes on to the next widget, arrow keys move inside
         self.table.doubleClicked.connect(lambda index: self._load())
@@ -144,29 +144,28 @@ class RunsView(QWidget):
         layout.addWidget(self.empty)
         layout.addWidget(self.table)
         layout.addLayout(grid)
-        self.table.selectionModel().selectionChanged.connect(self._on_selection)
+        existing(self.table.selectionModel()).selectionChanged.connect(self._on_selection)
         self.refresh()
 
     def selected(self) -> list[RunSummary]:
         """The selected runs, in the table's order."""
-        rows = sorted(index.row() for index in self.table.selectionModel().selectedRows())
+        rows = sorted(index.row() for index in existing(self.table.selectionModel()).selectedRows())
         return [self.model.rows[number] for number in rows if number < len(self.model.rows)]
 
     def refresh(self) -> None:
         """Show the session's runs; what was selected stays so."""
         before = {run.folder for run in self.selected()}
         self.model.refresh()
-        selection = self.table.selectionModel()
+        selection, flags = existing(self.table.selectionModel()), QItemSelectionModel.SelectionFlag
         for number, run in enumerate(self.model.rows):
             if run.folder in before:
-                flags = selection.SelectionFlag.Select | selection.SelectionFlag.Rows
-                selection.select(self.model.index(number, 0), flags)
+                selection.select(self.model.index(number, 0), flags.Select | flags.Rows)
         shown = bool(self.model.rows)
         self.empty.setVisible(not shown)
         self.table.setVisible(shown)
         height = self.table.rowHeight(0) if shown else 0
         rows = min(ROWS, max(2, len(self.model.rows)))
-        self.table.setFixedHeight(self.table.horizontalHeader().sizeHint().height() + rows * height + 20)
+        self.table.setFixedHeight(existing(self.table.horizontalHeader()).sizeHint().height() + rows * height + 20)
         self.table.resizeColumnsToContents()
         for column, most in ((0, 120), (1, 130)):
             self.table.setColumnWidth(column, min(most, self.table.columnWidth(column)))

@@ -27,7 +27,7 @@ def test_the_tissue_mask_by_clicks(full, viewer, qtbot):
     qtbot.waitUntil(lambda: shown.layer is not None, timeout=LONG)
     np.testing.assert_array_equal(shown.layer.data, painted)
     box.confirm = lambda: False
-    click(qtbot, box.find)
+    click(qtbot, box.find_again)
     np.testing.assert_array_equal(shown.layer.data, painted)
     click(qtbot, box.find_all)
     qtbot.waitUntil(lambda: len(tissue.files) == 8, timeout=LONG)
