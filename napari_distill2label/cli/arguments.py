@@ -8,12 +8,14 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
 
+from pydantic import BaseModel
+
 from ..core.fields import FIELDS
 from ..core.inputs import Compute, Encoder, Inputs, TissueRegions
 from ..core.label_map import COVERAGE, parse_label_map
 from ..core.paths import is_url
 from ..core.presets import METHODS, PRESETS
-from ..core.settings import Settings
+from ..core.settings import Settings, model_of
 from ..core.text import did_you_mean, shown
 from .messages import option_of
 
@@ -34,14 +36,16 @@ class CommandParser(argparse.ArgumentParser):
         self.commands = made.choices
         return made
 
-    def parse_args(self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None) -> Any:
+    def parse_args(  # type: ignore[override]  # argparse has an overload for namespaces of another class
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> argparse.Namespace:
         args = sys.argv[1:] if args is None else list(args)
         command = next((word for word in args if not word.startswith("-")), None)
         if self.commands and command is not None and command not in self.commands:
             self.error(f"There is no command {shown(command)}.{did_you_mean(command, self.commands)}")
         options, unknown = self.parse_known_args(args, namespace)
         if unknown:
-            parser = self.commands.get(command, self)
+            parser = self.commands.get(command or "", self)
             option = unknown[0].partition("=")[0]
             known = re.findall(r"(?<![\w-])--[\w.-]*\w", parser.format_help())
             if option.startswith("-"):
@@ -242,19 +246,19 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 
 def _add_groups(parser: argparse.ArgumentParser, groups: Sequence[str]) -> None:
     for group in groups:
-        _add_settings_of(parser, group, tuple(Settings.model_fields[group].annotation.model_fields))
+        _add_settings_of(parser, group, tuple(model_of(group).model_fields))
 
 
 def _add_settings_of(parser: argparse.ArgumentParser, group: str, names: Sequence[str]) -> None:
     """Add an option for each of these settings of a group."""
-    model = Settings.model_fields[group].annotation
+    model = model_of(group)
     options = parser.add_argument_group(f"{group} settings", (model.__doc__ or "").strip())
     for name in names:
         spellings = dict.fromkeys((f"--{group}.{name}", f"--{group}.{name.replace('_', '-')}"))
         options.add_argument(*spellings, dest=f"set:{group}.{name}", help=_help(model, name), metavar="X")
 
 
-def _help(model: type, name: str) -> str:
+def _help(model: type[BaseModel], name: str) -> str:
     field = model.model_fields[name]
     default = f" (default {field.default}, unless the preset differs)"
     return f"{field.description}{default}".replace("%", "%%")
@@ -288,5 +292,4 @@ def setting_overrides(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _can_be_unset(group: str, name: str) -> bool:
-    model: Any = Settings.model_fields[group].annotation if group else Settings
-    return type(None) in get_args(model.model_fields[name].annotation)
+    return type(None) in get_args(model_of(group).model_fields[name].annotation)

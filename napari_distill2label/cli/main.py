@@ -86,7 +86,8 @@ def _end(options: argparse.Namespace, program: str, line: str, status: int) -> i
 
 def _system_error(error: Exception) -> str | None:
     """Return one line on what the system refused and what to do. Return None for a bug."""
-    where = f"{shown(error.filename, 400)}: " if getattr(error, "filename", None) else ""
+    file = getattr(error, "filename", None)
+    where = f"{shown(file, 400)}: " if file else ""
     if is_out_of_memory(error):
         return (
             "out of memory. Finished work is saved. Use a machine with more memory, --device cpu if a GPU is full, or "
@@ -299,7 +300,7 @@ def build_parser() -> CommandParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def command(name: str, run: Callable, text: str) -> None:
+    def command(name: str, run: Callable[[argparse.Namespace, Drain], None], text: str) -> None:
         added = commands.add_parser(name, help=text, description=f"{text}. {RESEARCH_USE}")
         added.add_argument("--debug", action="store_true", help="show the traceback of an error")
         added.set_defaults(run=run)

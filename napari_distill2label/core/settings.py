@@ -457,6 +457,11 @@ def validated(kind: type[SettingsType], data: Mapping[str, Any], origin: str = "
         raise SettingsError(f"{origin}: {field}: {first['msg']} (got {reprlib.repr(first['input'])})") from None
 
 
+def model_of(group: str) -> type[BaseModel]:
+    """Return the model of a group of settings (`teacher`, `patches`, …); of all for ""."""
+    return cast("type[BaseModel]", Settings.model_fields[group].annotation) if group else Settings
+
+
 def _unknown_setting(kind: type[BaseModel], location: Sequence[str | int], origin: str) -> str:
     """Return a message on a setting that does not exist, with the most similar one of its group."""
     *groups, name = map(str, location)

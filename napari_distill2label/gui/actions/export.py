@@ -1,6 +1,7 @@
 """Writing what was predicted for other programs. No Qt."""
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from ...core.errors import OutputError, SettingsError
@@ -49,10 +50,10 @@ class ExportActions:
             return export(maps, out, formats, threshold=threshold, inputs=inputs, colours=colours, overwrite=overwrite)
 
         def retry(outcome: Failure) -> RetryOffer:
-            again = {"slides": slides, "threshold": threshold, "inputs": inputs, "wait": False}
+            again = partial(self.export, out, formats, slides=slides, threshold=threshold, inputs=inputs, wait=False)
             in_the_way = isinstance(outcome.error, OutputError) and outcome.error.standing == "foreign"
             text = "Replace these files" if in_the_way else "Try again"
-            return RetryOffer(text, lambda: self.export(out, formats, **again, overwrite=overwrite or in_the_way))
+            return RetryOffer(text, lambda: again(overwrite=overwrite or in_the_way))
 
         def done(files: list[Path]) -> None:
             project.exported = tuple(files)

@@ -24,7 +24,7 @@ from ..project.runs import Runs
 from ..project.training_choices import TrainingChoices
 from ..runner.debounce import Debounce
 from ..runner.draining import then
-from ..runner.jobs import Job, JobQueue, RetryOffer, Work
+from ..runner.jobs import Failure, Job, JobQueue, RetryOffer, Work
 from . import requirements
 from .requirements import Requirement
 
@@ -198,7 +198,7 @@ class LiveTraining:
             return
         folder, cohort, known_features = self.feature_folder, self._project.cohort, self._features
         slides = (folder, frozenset((row.slide_id, row.path, row.mpp) for row in cohort))
-        if self._read_for != slides:
+        if known_features is None or self._read_for != slides:
             self._read(slides, known_features)
             return
         shown, corrected = self._project.shown, self._corrected()
@@ -209,7 +209,7 @@ class LiveTraining:
             return live(known_features, cohort, known=corrected, first=shown)
 
         def retry(outcome: Any) -> RetryOffer:
-            return RetryOffer("Try again", self._again)
+            return RetryOffer("Try again", self.update)
 
         self._say(TRAINING if self._jobs.current is None else QUEUED)
         parts = training_parts(live_settings())
@@ -235,10 +235,6 @@ class LiveTraining:
         """Start a job; None if it is over already, as without a window."""
         job = self._jobs.start(*what, **how)
         return job if job.is_running else None
-
-    def _again(self) -> Job:
-        self.update()
-        return self._job or self._reading or self._jobs.last
 
     def _corrected(self) -> dict[str, Any]:
         """Corrected patches of each labelled slide that has some."""
@@ -283,7 +279,7 @@ class LiveTraining:
             return
         if job is self._job and job.state == "running" and self.status == QUEUED:
             self._say(TRAINING)
-        elif job.state == "failed":
+        elif isinstance(job.outcome, Failure):
             self._say(f"Failed: {job.outcome.message}")
         elif job.state == "cancelled" and job in (self._job, self._reading):  # by the user, and not for a newer change
             self._say("Stopped: the next change of a label starts it again.")

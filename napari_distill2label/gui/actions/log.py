@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import wraps
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from psygnal import Signal
 
@@ -22,6 +22,9 @@ from ..project.project import Project, network_of
 from ..project.tissue import Tissue
 from ..project.training_choices import TrainingChoices
 from ..runner.jobs import Done, Job, JobQueue
+
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
 
 NOTHING = "Nothing has been trained, predicted or exported yet."
 
@@ -135,12 +138,12 @@ class ActionLog:
         return self._project.threshold
 
 
-def recorded(action: Callable[..., Any]) -> Callable[..., Any]:
+def recorded(action: Callable[Concatenate[Any, Given], Result]) -> Callable[Concatenate[Any, Given], Result]:
     """Mark an action (train, resume, predict, export) of an object with a `log`: what it did is noted there."""
     known = signature(action)
 
     @wraps(action)
-    def done(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def done(self: Any, /, *args: Given.args, **kwargs: Given.kwargs) -> Result:
         given = known.bind(self, *args, **kwargs)
         given.apply_defaults()
         asked = {name: value for name, value in given.arguments.items() if name != "self"}

@@ -3,12 +3,14 @@
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...core.errors import Distill2LabelError, SettingsError
 from ...core.inputs import Compute, Inputs
 from ...core.paths import PathLike
+from ...store.cohort import Cohort
 from ..canvas.canvas import Canvas
 from ..project.corrections import Corrections
 from ..project.loaded_model import LoadedModel, opened, run_of
@@ -85,11 +87,11 @@ class PredictActions:
         for notice in model.notices:
             self._project.tell(notice)
         if model.cohort is not None and not len(self._project.cohort):
-            self._take_slides(model)
+            self._take_slides(model.path, model.cohort)
         self._project.take_maps(model.maps)
         self._choices.suggest_encoder(model.encoder)
 
-    def _take_slides(self, model: LoadedModel) -> None:
+    def _take_slides(self, run: Path, cohort: Cohort) -> None:
         """The slides of a run, where there are none."""
         try:
             self._corrections.flush()  # corrections of slides that were taken off the list
@@ -97,11 +99,11 @@ class PredictActions:
             told = "the slides of the run are not opened, for your corrections could not be written"
             self._project.tell(f"{told}: {error}")
             return
-        table = model.path / "cohort.csv"
+        table = run / "cohort.csv"
         own = TableFile.now(table) if table.exists() else TableFile(table)
-        self._swap.start(OpenSlides(model.cohort, model.cohort, own, model.path))
+        self._swap.start(OpenSlides(cohort, cohort, own, run))
         with suppress(Distill2LabelError):  # the run may have been moved away from its slides: this is told
-            self._canvas.slide_view.show(model.cohort.slides[0].slide_id, wait=False)
+            self._canvas.slide_view.show(cohort.slides[0].slide_id, wait=False)
 
     # ---- predicting -----------------------------------------------------------------------------------------------
 
@@ -141,9 +143,10 @@ class PredictActions:
                 raise DependencyCancelled(f"{before.title} was cancelled: there is no new model to predict with.")
             if before is not None and before.state != "done":
                 raise SettingsError(f"{before.title} did not come to its end: there is no new model to predict with")
+            if (model := project.model) is None:  # it was loaded for slides that are gone, and not used
+                raise DependencyCancelled("Other slides were opened meanwhile: there is no model to predict with.")
             if network is not None:
                 project.choose_network(network)
-            model = project.model
             own = project.network if project.network in model.networks else model.networks[-1]  # not `live`
             encoder = choices.with_trust(inputs.encoder, model.encoder)
             chosen.update(model=model, network=own, inputs=replace(inputs, encoder=encoder))
@@ -161,20 +164,22 @@ class PredictActions:
 
         def retry(outcome: Failure) -> RetryOffer:
             on_cpu = outcome.out_of_memory and is_accelerator(compute.device)
-            again = {
-                "network": network, "dense_stride": dense_stride, "inputs": inputs,
-                "compute": replace(compute, device="cpu") if on_cpu else compute,
-            }  # fmt: skip
-            text = "Try again on the processor (CPU)" if on_cpu else "Try again"
-            return RetryOffer(text, lambda: self.predict(ids, **again, wait=False))
+            again = partial(
+                self.predict, ids, network=network, dense_stride=dense_stride, inputs=inputs,
+                compute=replace(compute, device="cpu") if on_cpu else compute, wait=False,
+            )  # fmt: skip
+            return RetryOffer("Try again on the processor (CPU)" if on_cpu else "Try again", again)
 
         def done(maps: "list[PatchMap]") -> str:
             return self.predicted_text(len(maps), ids)  # each map was taken as it came
 
-        in_run = project.model.is_run if before is None else before.kind == "train"
+        model = project.model
+        in_run = before.kind == "train" if before is not None else model is not None and model.is_run
         kept = "Finished slides are saved. Click Predict again to continue." if in_run else ""
-        more = {"parts": slide_parts(cohort), "prepare": prepare, "retry": retry, "kept": kept}
-        return self._jobs.run("predict", "Predicting", work, done, wait=wait, **more)
+        return self._jobs.run(
+            "predict", "Predicting", work, done, wait=wait, parts=slide_parts(cohort), prepare=prepare, retry=retry,
+            kept=kept,
+        )  # fmt: skip
 
     # ---- a threshold with a promise ---------------------------------------------------------------------------------
 

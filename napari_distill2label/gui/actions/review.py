@@ -35,7 +35,7 @@ class ReviewActions:
         `cell` None: the patch under the pointer, else the framed one. Returns whether there was such a patch.
         `SettingsError` for an unknown class, or while nothing is predicted of the slide.
         """
-        slide, shown = self._canvas.corrections.aligned(), self._project.shown
+        shown, slide = self._canvas.corrections.aligned()
         if label is not None and label not in slide.classes:
             raise SettingsError(f"there is no class {label!r}: the classes are {', '.join(slide.classes)}")
         if cell is None:
@@ -59,10 +59,10 @@ class ReviewActions:
 
     def clear_corrections(self) -> None:
         """Take all corrections of the shown slide back. It can be undone."""
-        slide = self._canvas.corrections.aligned()
+        shown, slide = self._canvas.corrections.aligned()
         flat = np.flatnonzero(slide.known != UNLABELLED)
         values = np.full(len(flat), UNLABELLED, np.int8)
-        self._corrections.set(self._project.shown, flat, values, f"clear {len(flat)} corrections")
+        self._corrections.set(shown, flat, values, f"clear {len(flat)} corrections")
 
     def paint(self, label: str | None) -> None:
         """Let the pointer paint corrections of a class on the shown slide's patches (None: erase them)."""

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ...core.errors import SlideError
+from ...core.geometry import mean_mpp
 from ...core.paths import is_url
 from ...slides.registry import open_slide
-from ...slides.scale import mean_mpp
 from ...store.cohort import CohortSlide
 
 MOST = 200  # files opened for it; a header takes some 10 ms

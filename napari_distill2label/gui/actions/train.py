@@ -1,7 +1,9 @@
 """Training: start it, go on with it, with corrections, on a few slides first; features beforehand. No Qt."""
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,7 +95,7 @@ class TrainActions:
             inputs = replace(inputs, tissue=self._tissue.in_use())
         if project.preferences().keep_freed_memory:
             retain_freed_memory()
-        again = {"baseline": baseline, "inputs": inputs, "slides": slides, "title": title, "wait": False}
+        again = partial(self.train, baseline=baseline, inputs=inputs, slides=slides, title=title, wait=False)
 
         def work() -> Work:
             from ...workflow.commands.train import train
@@ -107,8 +109,8 @@ class TrainActions:
             text, smaller = less_memory(settings) if outcome.out_of_memory else ("Try again", settings)
             begun = (out / "settings.json").exists()
             if begun and smaller.model_copy(update={"device": settings.device}) != settings:
-                return RetryOffer(text, lambda: self.train(None, smaller, **again))
-            return RetryOffer(text, lambda: self.train(out, smaller, **again, resume=begun))
+                return RetryOffer(text, lambda: again(None, smaller))
+            return RetryOffer(text, lambda: again(out, smaller, resume=begun))
 
         return self._start(title, out, work, training_parts(settings, baseline), retry, wait)
 
@@ -121,10 +123,10 @@ class TrainActions:
         `settings` may differ from the run's in epochs and device; None: the run's own. Of `inputs`, encoder and
         features may have moved. `BundleError` if it is no run.
         """
-        folder = Path(getattr(run, "folder", run))
+        folder = Path(run if isinstance(run, str | os.PathLike) else run.folder)
         config, cohort = self._reader.wait_for(lambda: run_at(folder))
         chosen = settings or config.settings
-        encoder = self._choices.with_trust(inputs.encoder, config.encoder and config.encoder.path)
+        encoder = self._choices.with_trust(inputs.encoder, config.encoder.path if config.encoder else None)
         inputs = replace(inputs, encoder=encoder)
 
         def work() -> Work:
@@ -150,7 +152,7 @@ class TrainActions:
             raise Distill2LabelError(f"the corrections could not be written: {error}") from None
         return self.train(inputs=Inputs(corrections=path), wait=wait)
 
-    def quick_trial(self) -> Job:
+    def quick_trial(self) -> "Run | Job":
         """Train on a few slides, into a folder of its own, to see the whole way before a long training."""
         settings, slides = quick_trial.trial_settings(self._choices.settings), self._project.cohort
         out = self._runs.promise_folder(quick_trial.FOLDER)
@@ -225,15 +227,14 @@ class TrainActions:
 
     def _start(
         self, title: str, folder: Path, work: Callable[[], Work], parts: Sequence[Part], retry: Any, wait: bool
-    ) -> Any:
+    ) -> "Run | Job":
         if (trial := self._jobs.of_kind(MEASURE)) is not None:  # nobody waits for it any more
             self._jobs.cancel(trial)
         self._runs.expect(folder)
 
-        def result(value: Any) -> Any:
-            return value[0]
-
-        return self._jobs.run("train", title, work, self.take_run, wait=wait, result=result, parts=parts, retry=retry)
+        return self._jobs.run(
+            "train", title, work, self.take_run, wait=wait, result=lambda value: value[0], parts=parts, retry=retry
+        )
 
     def take_run(self, value: "tuple[Run, LoadedModel]") -> str:
         """Predict with a run that was trained; return what there is to say of it."""

@@ -144,17 +144,19 @@ class CorrectionLayers:
 
     # ---- painting --------------------------------------------------------------------------------------------------
 
-    def aligned(self) -> PlacedCorrections:
-        """The corrections of the shown slide, on the patches that are shown. `SettingsError` while there are none."""
+    def aligned(self) -> tuple[str, PlacedCorrections]:
+        """Id of the shown slide, and its corrections on the patches that are shown. `SettingsError` while none are."""
         self._sync_all()  # the patches may be others by now, or the user removed the layer of the corrections
-        slide = self._corrections.of_slide(self._project.shown)
-        if slide is None:
+        shown = self._project.shown
+        slide = self._corrections.of_slide(shown)
+        if shown is None or slide is None:
             raise SettingsError("predict the slide first: its patches are what is corrected")
-        return slide
+        return shown, slide
 
     def paint(self, label: str | None) -> None:
         """Let the pointer paint corrections of a class on the shown slide's patches (None: erase them)."""
-        slide, layer, viewer = self.aligned(), self._layer(self._project.shown), self._viewer()
+        slide_id, slide = self.aligned()
+        layer, viewer = self._layer(slide_id), self._viewer()
         if not isinstance(slide.patches, PatchGrid) or layer is None or viewer is None:
             raise SettingsError("patches at points are corrected one by one: point at one and press its key")
         viewer.layers.selection = {layer}

@@ -40,7 +40,7 @@ class RetryOffer(NamedTuple):
     """What to try after a failure: `text` for a button, `start` for pressing it."""
 
     text: str
-    start: "Callable[[], Job]"
+    start: Callable[[], object]
 
 
 class Job:
@@ -79,7 +79,7 @@ class Job:
         self.outcome: Outcome | None = None
         self.notes: list[str] = []
         self.summary = ""
-        self.retry: Callable[[], Job] | None = None
+        self.retry: Callable[[], object] | None = None
         self.retry_text = ""
         self.cancel_flag = threading.Event()
         self.began = threading.Event()  # set in the worker's thread, before the work is made
@@ -275,7 +275,7 @@ class JobQueue:
             self._tell(job)
         return job
 
-    def run(self, *what: Any, wait: bool, result: Callable[[Any], Any] = lambda value: value, **how: Any) -> Any:
+    def run(self, *what: Any, wait: bool, result: Callable[[Any], Any] = lambda value: value, **how: Any) -> Any | Job:
         """`start`; with `wait` until it has ended: then `result` of what the work returned, None after a cancel."""
         job = self.start(*what, **how)
         if not wait:

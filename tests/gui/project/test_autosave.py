@@ -506,11 +506,11 @@ def test_what_is_kept_of_another_table_is_set_aside_with_it(folder, opened):
     theirs.autosave.flush()
     kept = project_file_of(other).read_text()
     session = opened(folder / "cohort.csv")
-    for aside in ("other.d2l.bak.json", "other.d2l.bak_2.json"):
+    for aside, label in (("other.d2l.bak.json", "tumour"), ("other_2.d2l.bak.json", "normal")):
         session.write_cohort(folder / "mine.csv", overwrite=True)
         project_file_of(other).write_text(kept)
         session.write_cohort(other, overwrite=True)
-        session.set_label("slide_001", "tumour" if aside.endswith("bak.json") else "normal")
+        session.set_label("slide_001", label)
         session.autosave.flush()
         assert (folder / aside).read_text() == kept
 

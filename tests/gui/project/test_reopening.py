@@ -215,3 +215,13 @@ def test_a_model_of_slides_that_were_left_is_not_that_of_the_next(
     assert again.model is None
     again.shutdown()
     assert read_project_file(project_file_of(folder / "cohort.csv")).model_path(folder) == run_folder
+
+
+def test_a_prediction_waits_for_no_model_of_slides_that_were_left(open_window, qtbot, folder, run_folder):
+    session = open_window()
+    session.read_cohort(folder / "cohort.csv")
+    session.autosave.reopen_model(run_folder, "student", lambda: False)  # as when other slides are opened meanwhile
+    job = session.predict("slide_000", wait=False)
+    qtbot.waitUntil(lambda: not session.jobs.busy, timeout=LONG)
+    assert job.state == "cancelled"
+    assert job.text.endswith("Other slides were opened meanwhile: there is no model to predict with.")

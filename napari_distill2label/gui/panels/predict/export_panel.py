@@ -174,7 +174,8 @@ class ExportPanel(Panel):
 
     def _begin(self, what: dict[str, Any], overwrite: bool = False) -> None:
         self._asked = what
-        self._started = self.session.export(**what, overwrite=overwrite, wait=False)
+        started = self.session.export(**what, overwrite=overwrite, wait=False)
+        self._started = started if isinstance(started, Job) else None
 
     @told
     def _ask_to_replace(self, error: OutputError) -> None:
