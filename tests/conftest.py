@@ -41,6 +41,43 @@ def synthetic_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def make_patch_map():
+    """A finished patch map in memory whose probabilities are given, of a slide of `shape` px."""
+    import numpy as np
+
+    from napari_distill2label.core.geometry import PatchGrid, PatchPoints
+    from napari_distill2label.core.settings import PatchSettings
+    from napari_distill2label.store.maps.patch_map import PatchMap
+
+    def make(shape, probability=None, classes=("normal", "tumour"), centres=None, mpp=None, multi_label=False, **grid):
+        origin = grid.pop("origin", (0, 0))
+        settings = PatchSettings(**grid)
+        if centres is None:
+            patches = PatchGrid.over(shape, settings, mpp, origin)
+        else:
+            patches = PatchPoints.at(np.asarray(centres), shape, settings, mpp)
+        patch_map = PatchMap.create(
+            None,
+            patches,
+            classes,
+            slide_id="slide",
+            slide_mpp=mpp,
+            model={"network": "student"},
+            multi_label=multi_label,
+        )
+        if probability is None:
+            positive = np.linspace(0, 1, int(np.prod(patches.shape))).reshape(patches.shape)
+            probability = np.stack([1 - positive, positive], -1)
+        for block in patches.blocks(50):
+            values = probability[block.window][block.scored]
+            patch_map.write(block, probability=values, logit=values, score=values[:, 1])
+        patch_map.finish([0.5] * len(classes))
+        return patch_map
+
+    return make
+
+
+@pytest.fixture
 def small_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[int], Path]]:
     """Make a folder on a disk with so many bytes left, in whole pages. It is a tmpfs, which root alone may mount."""
     if sys.platform != "linux" or os.geteuid() != 0:

@@ -17,8 +17,8 @@ import napari_distill2label as d2l
 ROOT = Path(__file__).parent.parent / "napari_distill2label"
 PACKAGE = ROOT.name
 TESTS = Path(__file__).parent
-# Bottom up. `slides` and `mil` share a floor and never import each other; `cli` starts the window.
-FLOORS = {
+# Bottom up. `slides` and `mil` share a tier and never import each other; `cli` starts the window.
+TIERS = {
     "core": 0, "slides": 1, "mil": 1, "store": 2, "inference": 3, "exporters": 4, "workflow": 5,
     "cli.progress_bar": 6, "api": 7, "": 8, "gui": 9, "cli": 10,
 }  # fmt: skip
@@ -38,10 +38,10 @@ def modules() -> dict[str, Path]:
     return found
 
 
-def room(module: str) -> str:
-    """The first part of a dotted name, or the first two where `FLOORS` has these."""
+def package_of(module: str) -> str:
+    """The first part of a dotted name, or the first two where `TIERS` has these."""
     first, second = [*module.split("."), ""][:2]
-    return f"{first}.{second}" if f"{first}.{second}" in FLOORS else first
+    return f"{first}.{second}" if f"{first}.{second}" in TIERS else first
 
 
 def imports_of(module: str, path: Path):
@@ -61,12 +61,12 @@ def imports_of(module: str, path: Path):
                 yield from ((node.lineno, ".".join([*base, alias.name])) for alias in node.names)
 
 
-def target_room(name: str) -> str | None:
-    """The room an imported name lies in; None for what is not ours."""
+def target_package(name: str) -> str | None:
+    """The package an imported name lies in; None for what is not ours."""
     if name.split(".")[0] != PACKAGE:
         return None
-    own = room(name.removeprefix(PACKAGE).removeprefix("."))
-    return own if own in FLOORS else API
+    own = package_of(name.removeprefix(PACKAGE).removeprefix("."))
+    return own if own in TIERS else API
 
 
 ALL = modules()
@@ -78,20 +78,20 @@ def type_checking_only(tree: ast.Module) -> set[ast.AST]:
     return {inner for block in blocks for statement in block.body for inner in ast.walk(statement)}
 
 
-# ---- floors --------------------------------------------------------------------------------------------------------
+# ---- tiers --------------------------------------------------------------------------------------------------------
 
 
 def test_every_module_is_in_a_known_room():
-    assert {room(module) for module in ALL} <= set(FLOORS)
-    assert {"core", "slides", "mil", "store"} <= {room(module) for module in ALL}
+    assert {package_of(module) for module in ALL} <= set(TIERS)
+    assert {"core", "slides", "mil", "store"} <= {package_of(module) for module in ALL}
 
 
 def test_imports_point_down():
     upward = [
-        f"{path}:{line}: {room(module) or PACKAGE} imports {name}"
+        f"{path}:{line}: {package_of(module) or PACKAGE} imports {name}"
         for module, path in ALL.items()
         for line, name in imports_of(module, path)
-        if (other := target_room(name)) not in (None, room(module)) and FLOORS[other] >= FLOORS[room(module)]
+        if (other := target_package(name)) not in (None, package_of(module)) and TIERS[other] >= TIERS[package_of(module)]
     ]
     assert upward == []
 
@@ -101,16 +101,16 @@ def test_the_walk_would_notice(tmp_path):
     source.write_text("from ..mil.model import MILModel\nfrom .. import workflow\ndef f():\n    import torch.nn\n")
     found = [name for _, name in imports_of("slides.cutting", source)]
     assert found == [f"{PACKAGE}.mil.model", f"{PACKAGE}.workflow", "torch.nn"]
-    assert target_room(found[0]) == "mil"
-    assert FLOORS["mil"] >= FLOORS["slides"]
-    assert target_room("numpy.linalg") is None
+    assert target_package(found[0]) == "mil"
+    assert TIERS["mil"] >= TIERS["slides"]
+    assert target_package("numpy.linalg") is None
 
 
 def test_only_gui_imports_napari_or_qt():
     windowed = [
         f"{path}:{line}: {name}"
         for module, path in ALL.items()
-        if room(module) != "gui"
+        if package_of(module) != "gui"
         for line, name in imports_of(module, path)
         if name.split(".")[0] in WINDOWED
     ]
@@ -119,7 +119,7 @@ def test_only_gui_imports_napari_or_qt():
 
 def is_light(module: str) -> bool:
     """Whether the module has to work without torch."""
-    return room(module) in NO_TORCH or (room(module) == "store" and module not in WITH_NETWORKS)
+    return package_of(module) in NO_TORCH or (package_of(module) == "store" and module not in WITH_NETWORKS)
 
 
 def test_rooms_without_torch_do_not_import_it():
@@ -197,10 +197,10 @@ ORDER = ("runner", "project", "canvas", "actions", "session", "widgets", "panels
 def test_the_window_is_built_bottom_up():
     upward = []
     for module, path in ALL.items():
-        if room(module) != "gui" or (own := module.split(".")[1:2]) == [] or own[0] not in ORDER:
+        if package_of(module) != "gui" or (own := module.split(".")[1:2]) == [] or own[0] not in ORDER:
             continue
         for other in edges_of(module, path):
-            place = other.split(".")[1:2] if room(other) == "gui" else []
+            place = other.split(".")[1:2] if package_of(other) == "gui" else []
             if place and place[0] in ORDER and ORDER.index(place[0]) > ORDER.index(own[0]):
                 upward.append(f"{module} imports {other}")
     assert upward == []
@@ -212,7 +212,7 @@ def test_no_part_of_the_session_knows_it():
     naming = [
         f"{path}:{line}"
         for module, path in ALL.items()
-        if room(module) == "gui" and module.split(".")[1:2] and module.split(".")[1] in below
+        if package_of(module) == "gui" and module.split(".")[1:2] and module.split(".")[1] in below
         for line, name in imports_of(module, path)
         if name.startswith(f"{PACKAGE}.gui.session")
     ]
@@ -368,7 +368,7 @@ ELSEWHERE: set[str] = {
 
 
 def test_every_module_has_a_file_of_tests():
-    """Of its name, in the folder of its room or of its package."""
+    """Of its name, in the folder of its top package or of its own."""
     tests = {path.relative_to(TESTS).with_suffix("").as_posix() for path in TESTS.rglob("test_*.py")}
 
     def places(module: str) -> set[str]:
@@ -414,5 +414,5 @@ def test_every_public_name_resolves():
 
 def test_every_module_imports():
     for module in ALL:
-        if room(module) != "gui" and module != "cli.__main__":
+        if package_of(module) != "gui" and module != "cli.__main__":
             import_module(f"{PACKAGE}.{module}" if module else PACKAGE)

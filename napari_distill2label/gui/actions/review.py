@@ -11,7 +11,7 @@ from ..project.corrections import Agreement, Corrections
 from ..project.project import Project
 
 if TYPE_CHECKING:
-    from ..layers.shades import Cell
+    from ...store.maps.patch_map_view import Cell
 
 ALL_CORRECTED = "Every patch of this slide is corrected: choose another slide."
 
@@ -78,11 +78,11 @@ class ReviewActions:
 
     def agreement(self, slide_id: str | None = None) -> dict[str, Agreement]:
         """By class of the corrections of a slide (None: the one shown): does the model agree? {} without both."""
-        from ..layers import shades
+        from ...store.maps import patch_map_view
 
         project, slide_id = self._project, slide_id or self._project.shown or ""
         patch_map = self._canvas.predictions.map if slide_id == project.shown else project.map_of(slide_id)
-        shown = None if patch_map is None else shades.known(patch_map)  # nothing is read in the window's thread
+        shown = None if patch_map is None else patch_map_view.known(patch_map)  # nothing is read in the window's thread
         return self._corrections.agreement(slide_id, shown, project.threshold)
 
     def label_counts(self, slide_id: str | None = None) -> dict[str, int]:
@@ -90,10 +90,10 @@ class ReviewActions:
 
         Where several classes can be present at once a patch counts for each of its findings.
         """
-        from ..layers import shades
+        from ...store.maps import patch_map_view
 
         patch_map = self._project.map_of(slide_id or self._project.shown)
-        return {} if patch_map is None else shades.of(patch_map).counts(self._project.threshold)
+        return {} if patch_map is None else patch_map_view.of(patch_map).counts(self._project.threshold)
 
 
 def _is_scored(patches: Any, cell: "Cell") -> bool:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
 
-    from ..layers.shades import Cell
+    from ...store.maps.patch_map_view import Cell
 
 
 class CorrectionLayers:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
     from ...store.maps.patch_map import PatchMap
-    from ..layers.shades import Cell, Shades
+    from ...store.maps.patch_map_view import Cell, PatchMapView
 
 KINDS = (LABELS, PROBABILITY, ATTENTION, CONTRIBUTION)
 
@@ -83,7 +83,7 @@ class Display:
         return self._predictions.map
 
     @property
-    def view(self) -> "Shades | None":
+    def view(self) -> "PatchMapView | None":
         """Its arrays; while they are being read those of the map before, else None."""
         return self._predictions.view
 
@@ -217,8 +217,8 @@ class Display:
         project, shown = self._project, self.view
         if shown is None or slide_id != project.shown:
             return ""
-        facts = shown.facts(cell, project.threshold)
-        text = "not scored" if facts is None else str(facts)
+        info = shown.patch_info(cell, project.threshold)
+        text = "not scored" if info is None else str(info)
         corrected = self._corrections.correction_at(slide_id, cell)
         return text if corrected is None else f"{text} · corrected: {corrected}"
 

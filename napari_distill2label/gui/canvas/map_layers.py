@@ -12,7 +12,7 @@ import numpy as np
 
 from ...core.classes import RGB
 from ...core.geometry import Mpp, PatchGrid, PatchPoints
-from ..layers import shades
+from ...store.maps import patch_map_view
 from ..project.project import network_of
 from . import layers, ownership
 from .layers import (
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
     from ...store.maps.patch_map import PatchMap
-    from ..layers.shades import Shades
+    from ...store.maps.patch_map_view import PatchMapView
 
 Colours = Mapping[str, RGB]
 Key = tuple[str, int | None]  # role and class index: which of a map's layers
@@ -91,7 +91,7 @@ def _made(
     patch_map: "PatchMap", key: Key, mpp: Mpp | None, threshold: float, look: Look
 ) -> LayerData:  # fmt: skip
     role, index = key
-    shown, patches = shades.of(patch_map), patch_map.patches
+    shown, patches = patch_map_view.of(patch_map), patch_map.patches
     if role not in (LABELS, POINTS):
         return _values(patch_map, shown, role, mpp)
     if isinstance(patches, PatchGrid):
@@ -104,8 +104,8 @@ def _named(patch_map: "PatchMap", what: str) -> str:
 
 
 def _labels(
-    patch_map: "PatchMap", patches: PatchGrid, shown: "Shades", index: int | None, mpp: Mpp | None, threshold: float,
-    look: Look,
+    patch_map: "PatchMap", patches: PatchGrid, shown: "PatchMapView", index: int | None, mpp: Mpp | None,
+    threshold: float, look: Look,
 ) -> LayerData:  # fmt: skip
     scale, translate = patches.placement(mpp)
     names = [NOT_SCORED, *patch_map.classes]
@@ -124,17 +124,17 @@ def _labels(
     return shown.labels(threshold, index), meta, "labels"
 
 
-def _array(shown: "Shades", role: str) -> np.ndarray:
-    return {PROBABILITY: shown.positive, ATTENTION: shown.attention, CONTRIBUTION: shown.toward}[role]
+def _array(shown: "PatchMapView", role: str) -> np.ndarray:
+    return {PROBABILITY: shown.positive, ATTENTION: shown.attention, CONTRIBUTION: shown.finding_contribution}[role]
 
 
-def _limits(shown: "Shades", role: str) -> tuple[float, float]:
+def _limits(shown: "PatchMapView", role: str) -> tuple[float, float]:
     if role == CONTRIBUTION:
-        return -shown.toward_top, shown.toward_top
+        return -shown.finding_contribution_top, shown.finding_contribution_top
     return 0.0, 1.0 if role == PROBABILITY else shown.attention_top
 
 
-def _values(patch_map: "PatchMap", shown: "Shades", role: str, mpp: Mpp | None) -> LayerData:
+def _values(patch_map: "PatchMap", shown: "PatchMapView", role: str, mpp: Mpp | None) -> LayerData:
     """Probability, attention or contribution: an image with one pixel a patch, or points."""
     meta = {
         "name": _named(patch_map, role),
@@ -154,7 +154,7 @@ def _values(patch_map: "PatchMap", shown: "Shades", role: str, mpp: Mpp | None) 
 
 
 def _points(
-    patch_map: "PatchMap", patches: PatchPoints, shown: "Shades", mpp: Mpp | None, threshold: float, look: Look
+    patch_map: "PatchMap", patches: PatchPoints, shown: "PatchMapView", mpp: Mpp | None, threshold: float, look: Look
 ) -> LayerData:
     meta = {
         "name": _named(patch_map, "labels"),
@@ -173,7 +173,7 @@ def _at_centres(patches: PatchPoints, mpp: Mpp | None, meta: dict[str, Any]) -> 
     return patches.centres.astype(np.float32), meta | placed, "points"
 
 
-def _mapped(shown: "Shades", role: str) -> np.ndarray:
+def _mapped(shown: "PatchMapView", role: str) -> np.ndarray:
     """(n, 4) colours of points by a value; see-through where there is none."""
     from napari.utils.colormaps import ensure_colormap
 
@@ -184,28 +184,28 @@ def _mapped(shown: "Shades", role: str) -> np.ndarray:
     return faces
 
 
-def _label_faces(shown: "Shades", threshold: float, look: Look) -> np.ndarray:
+def _label_faces(shown: "PatchMapView", threshold: float, look: Look) -> np.ndarray:
     """(n, 4) colours of points by their label; of several classes present at once, the likeliest gives the colour."""
     opaque = [(*rgba[:3], float(rgba[3] > 0)) for rgba in look.of(shown.classes)]
     faces: np.ndarray = np.array([(0, 0, 0, 0), *opaque])[shown.labels(threshold)]
     return faces
 
 
-def _class_names(shown: "Shades", threshold: float) -> np.ndarray:
+def _class_names(shown: "PatchMapView", threshold: float) -> np.ndarray:
     names: np.ndarray = np.array([NOT_SCORED, *shown.classes], dtype=object)[shown.labels(threshold)]
     return names
 
 
-def _features(shown: "Shades", threshold: float) -> dict[str, Any]:
+def _features(shown: "PatchMapView", threshold: float) -> dict[str, Any]:
     features = {"class": _class_names(shown, threshold)}
     features |= {f"prob_{name}": shown.probability[:, index] for index, name in enumerate(shown.classes)}
-    return features | {"attention": shown.attention, "contribution": shown.toward}
+    return features | {"attention": shown.attention, "contribution": shown.finding_contribution}
 
 
 # ---- in place -------------------------------------------------------------------------------------------------------
 
 
-def relabel(layer: "Layer", shown: "Shades", threshold: float, look: Look = PLAIN) -> None:
+def relabel(layer: "Layer", shown: "PatchMapView", threshold: float, look: Look = PLAIN) -> None:
     """Show a layer of labels at a threshold: what the slider does, as often as it moves."""
     noted = ownership.about(layer)
     if noted["role"] == LABELS:
@@ -222,7 +222,7 @@ def recolour(viewer: "ViewerModel", threshold: float, look: Look = PLAIN) -> Non
     for layer in ownership.find(viewer):
         noted = ownership.about(layer)
         if noted["role"] in (LABELS, POINTS):
-            relabel(layer, shades.of(layers.patch_map_of(noted)), threshold, look)
+            relabel(layer, patch_map_view.of(layers.patch_map_of(noted)), threshold, look)
 
 
 def paint(viewer: "ViewerModel", look: Look) -> None:
@@ -230,7 +230,7 @@ def paint(viewer: "ViewerModel", look: Look) -> None:
     for layer in ownership.find(viewer):
         noted = ownership.about(layer)
         if noted["role"] in (LABELS, POINTS):
-            shown = shades.of(layers.patch_map_of(noted))
+            shown = patch_map_view.of(layers.patch_map_of(noted))
             if noted["role"] == LABELS:
                 layer.colormap = layers.by_label(look.of(shown.classes))
             else:
@@ -239,7 +239,7 @@ def paint(viewer: "ViewerModel", look: Look) -> None:
 
 def refill(viewer: "ViewerModel", patch_map: "PatchMap", threshold: float, look: Look = PLAIN) -> None:
     """Show what a map holds by now in the layers that are there: it is filled block by block."""
-    shown = shades.of(patch_map)
+    shown = patch_map_view.of(patch_map)
     for layer in ownership.find(viewer, slide_id=patch_map.slide_id, model=network_of(patch_map)):
         noted = ownership.about(layer)
         made = layers.notes(patch_map, noted["role"], noted["threshold"], noted["class_index"])

@@ -13,7 +13,7 @@ from psygnal import Signal
 
 from ...core.errors import Distill2LabelError
 from ...core.events import Event, ItemDone, ItemStarted, Progress
-from ..layers import shades
+from ...store.maps import patch_map_view
 from ..messages import message_of
 from ..project.project import Maps, Project, network_of
 from ..runner.debounce import Debounce
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
     from ...store.maps.patch_map import PatchMap
-    from ..layers.shades import Shades
+    from ...store.maps.patch_map_view import PatchMapView
     from ..runner.jobs import Job
 
 TURN = 20  # ms of the window's between two layers that are added
@@ -67,12 +67,12 @@ class PredictionLayers:
         self.removed: set[map_layers.Key] = set()
         self.sync_others: Callable[[], bool] = lambda: False
         self._filling: PatchMap | None = None  # the map whose layers fill in while it is computed
-        self._filled: Shades | None = None  # what of it they show
+        self._filled: PatchMapView | None = None  # what of it they show
         self._is_predicting = False
         self._laying: dict[str, Iterator[bool]] = {}  # by network: adds its layers one by one, then True
         self._soon = Debounce(self._go_on, TURN)
         self._has_window = has_window
-        self._latest: dict[str, Shades] = {}  # of the shown slide, by network: seen until a newer map has been read
+        self._latest: dict[str, PatchMapView] = {}  # of the shown slide, by network: seen until a newer one is read
         watch.removed.connect(self._on_removed)
         project.events.model.connect(self._on_model)
         project.events.network.connect(self._on_network)
@@ -102,12 +102,12 @@ class PredictionLayers:
         return project.map_of(project.shown)
 
     @property
-    def view(self) -> "Shades | None":
+    def view(self) -> "PatchMapView | None":
         """Its arrays; while they are being read those of the map before, else None."""
         patch_map = self.map
         if patch_map is None:
             return None
-        found = shades.known(patch_map) or self._latest.get(network_of(patch_map))
+        found = patch_map_view.known(patch_map) or self._latest.get(network_of(patch_map))
         return found if found is not None and found.slide_id == self._project.shown else None
 
     # ---- laying out ------------------------------------------------------------------------------------------------
@@ -116,7 +116,7 @@ class PredictionLayers:
         """Show a map over its slide, if that is shown, at once when it has been read, else as soon as it is."""
         if self._project.shown != patch_map.slide_id:
             return
-        ready = shades.known(patch_map)
+        ready = patch_map_view.known(patch_map)
         if ready is not None and (ready.is_complete or not patch_map.is_complete):
             self._lay_out(patch_map)
             return
@@ -127,7 +127,9 @@ class PredictionLayers:
             self._project.fail(patch_map.slide_id, message_of(error))
 
         key = ("map", patch_map.slide_id, network_of(patch_map))
-        self._reader.request(key, lambda: shades.read(patch_map), lambda shown: self._lay_out(patch_map), failed)
+        self._reader.request(
+            key, lambda: patch_map_view.read(patch_map), lambda shown: self._lay_out(patch_map), failed
+        )
 
     def lay_all(self) -> None:
         """Show what was predicted of the shown slide; of other slides, only what can be read again is kept."""
@@ -138,7 +140,7 @@ class PredictionLayers:
         self._latest = {network: latest for network, latest in self._latest.items() if latest.slide_id == shown}
         for slide_id, maps in self._project.predictions.items():
             for patch_map in maps.values():
-                self.lay(patch_map) if slide_id == shown else shades.forget(patch_map)
+                self.lay(patch_map) if slide_id == shown else patch_map_view.forget(patch_map)
         self.laid.emit()
 
     def bring_back(self, keys: "set[map_layers.Key]") -> None:
@@ -156,7 +158,7 @@ class PredictionLayers:
         viewer, project = self._viewer(), self._project
         slide = ownership.find(viewer, ownership.SLIDE, patch_map.slide_id) if viewer is not None else []
         if not slide or project.shown != patch_map.slide_id:
-            shades.forget(patch_map)  # another slide was shown while this one's map was read
+            patch_map_view.forget(patch_map)  # another slide was shown while this one's map was read
             return
         if tuple(slide[0].data[0].shape[:2]) != patch_map.patches.slide_shape:  # made of another frame, or another file
             project.fail(patch_map.slide_id, OTHER_SIZE)
@@ -164,7 +166,7 @@ class PredictionLayers:
         mpp = ownership.about(slide[0])["mpp"]
         map_layers.make_room(viewer, patch_map, mpp, project.threshold, self.look)
         network = network_of(patch_map)
-        self._latest[network] = shades.of(patch_map)
+        self._latest[network] = patch_map_view.of(patch_map)
         self._laying[network] = self._layers_of(patch_map)
         self.laid.emit()
         if not self._soon.waits:
@@ -255,14 +257,14 @@ class PredictionLayers:
                 if isinstance(event, ItemStarted):
                     shown_map = event.result if self._is_shown(event.result) else None
                     if shown_map is not None:
-                        shades.read(shown_map)
+                        patch_map_view.read(shown_map)
                 elif isinstance(event, ItemDone):
                     if self._is_shown(event.result):
-                        shades.read(event.result)
+                        patch_map_view.read(event.result)
                     shown_map = None
                 elif isinstance(event, Progress) and shown_map is not None and time.monotonic() > next_look:
                     began = time.monotonic()
-                    shades.read(shown_map)
+                    patch_map_view.read(shown_map)
                     took = time.monotonic() - began
                     next_look = time.monotonic() + max(FILLING_INTERVAL, took / FILLING_SHARE)
                 yield event
@@ -279,13 +281,13 @@ class PredictionLayers:
         """Follow a prediction: its layers appear when a slide is begun, and fill in."""
         if isinstance(event, ItemStarted):
             self.removed.clear()  # who predicts wants to see it
-            is_read = shades.known(event.result) is not None
+            is_read = patch_map_view.known(event.result) is not None
             self._filling = event.result if is_read and self._project.own([event.result]) else None
             self._filled = None
         elif isinstance(event, ItemDone):
             self._filling = None
-        if self._filling is not None and shades.known(self._filling) is not self._filled:
-            self._filled = shades.known(self._filling)
+        if self._filling is not None and patch_map_view.known(self._filling) is not self._filled:
+            self._filled = patch_map_view.known(self._filling)
             self._lay_out(self._filling)
 
     def take_job(self, job: "Job") -> None:

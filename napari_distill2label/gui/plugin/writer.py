@@ -14,9 +14,9 @@ from ...core.errors import BundleError
 from ...core.paths import free_path
 from ...exporters.formats import FORMATS, write
 from ...store.files.outputs import Outputs
+from ...store.maps import patch_map_view
 from ..canvas.layers import LABELS, patch_map_of
 from ..canvas.ownership import KEY
-from ..layers import shades
 
 
 def write_labels(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
@@ -38,7 +38,7 @@ def write_labels(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
             "napari's own writer"
         )
     patch_map = patch_map_of(noted)
-    shown = shades.of(patch_map).labels(noted["threshold"], noted["class_index"])
+    shown = patch_map_view.of(patch_map).labels(noted["threshold"], noted["class_index"])
     if not np.array_equal(data, shown):
         raise BundleError(
             f"{path}: the layer {meta.get('name', '')!r} was painted in and no longer shows the prediction: save it "

@@ -26,7 +26,7 @@ from ..messages import message_of
 from .project import Project
 
 if TYPE_CHECKING:
-    from ..layers.shades import Cell, Shades
+    from ...store.maps.patch_map_view import Cell, PatchMapView
 
 STEM = "corrections"
 
@@ -93,7 +93,7 @@ class Corrections:
             return None
         return slide.classes[int(slide.known[cell])]
 
-    def agreement(self, slide_id: str, shown: "Shades | None", threshold: float) -> dict[str, Agreement]:
+    def agreement(self, slide_id: str, shown: "PatchMapView | None", threshold: float) -> dict[str, Agreement]:
         """By class of a slide's corrections: does the model agree that said what is `shown`? {} without both."""
         slide = self.of_slide(slide_id)
         if slide is None or shown is None or shown.scored.shape != slide.known.shape:
@@ -114,7 +114,9 @@ class Corrections:
                 found[name] = Agreement(agree, int(mine.sum()) - agree)
         return found
 
-    def next_uncertain(self, slide_id: str, shown: "Shades", threshold: float, seen: "set[Cell]") -> "Cell | None":
+    def next_uncertain(
+        self, slide_id: str, shown: "PatchMapView", threshold: float, seen: "set[Cell]"
+    ) -> "Cell | None":
         """The patch the model is least sure of that was neither corrected nor `seen`; None when all were corrected.
 
         With two classes: the nearest to the threshold; with more: the one of highest entropy. When all others were

@@ -20,9 +20,9 @@ from napari_distill2label.gui.canvas.layers import (
     PREDICTED,
     PROBABILITY,
 )
-from napari_distill2label.gui.layers import shades
 from napari_distill2label.gui.plugin.writer import shown_colours
 from napari_distill2label.inference import engine
+from napari_distill2label.store.maps import patch_map_view
 
 
 def layer(viewer, role):
@@ -147,13 +147,13 @@ def test_layers_fill_in_while_blocks_finish(run_folder, monkeypatch):
 
 def test_maps_are_not_read_in_the_gui_thread(qtbot, make_napari_viewer, run_folder, monkeypatch):
     threads = []
-    init = shades.Shades.__init__
+    init = patch_map_view.PatchMapView.__init__
 
     def noted(self, patch_map):
         threads.append(threading.current_thread())
         init(self, patch_map)
 
-    monkeypatch.setattr(shades.Shades, "__init__", noted)
+    monkeypatch.setattr(patch_map_view.PatchMapView, "__init__", noted)
     shutil.rmtree(run_folder / "predictions", ignore_errors=True)
     viewer = make_napari_viewer()
     session = get_session(viewer)
@@ -166,7 +166,7 @@ def test_maps_are_not_read_in_the_gui_thread(qtbot, make_napari_viewer, run_fold
     assert len(threads) >= 2
     assert threading.main_thread() not in threads
     first = session.predictions["slide_000"]["student"]
-    qtbot.waitUntil(lambda: shades.known(first) is None, timeout=30_000)  # its memory is given back
+    qtbot.waitUntil(lambda: patch_map_view.known(first) is None, timeout=30_000)  # its memory is given back
     session.shutdown()
 
 
@@ -177,7 +177,7 @@ def test_cancelling_leaves_the_prediction_before(reviewed, make_patch_map):
 
     session, viewer, patch_map = reviewed(probability=np.full((6, 8), 0.9))
     begun = PatchMap.create(None, patch_map.patches, patch_map.classes, slide_id="slide", model={"network": "student"})
-    shades.read(begun)
+    patch_map_view.read(begun)
     job = Job("predict", "Predicting")
     session.jobs.event.emit(job, ItemStarted("slide", begun))
     assert (layer(viewer, LABELS).data == 0).all()

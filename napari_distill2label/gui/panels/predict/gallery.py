@@ -4,7 +4,7 @@ from qtpy.QtCore import QRectF, QSize, Qt
 from qtpy.QtGui import QIcon, QImage, QPainter, QPen, QPixmap, QShowEvent
 from qtpy.QtWidgets import QComboBox, QGridLayout, QLabel, QToolButton, QVBoxLayout, QWidget
 
-from ...layers.shades import Shades
+from ....store.maps.patch_map_view import PatchMapView
 from ...messages import message_of
 from ...plain_text import as_plain
 from ...session import Session
@@ -84,34 +84,34 @@ class Gallery(QWidget):
 
     def refresh(self) -> None:
         """Order the patches anew and read their pixels, beside the window."""
-        session, shades = self.session, self.session.display.view
+        session, view = self.session, self.session.display.view
         key = ("gallery", id(self))
         self._stale = not self.isVisible()
-        if shades is None or not shades.is_complete:
+        if view is None or not view.is_complete:
             session.reader.cancel(key)
             self.show_pictures([], [], EMPTY)
             return
-        self._show_findings(shades)
+        self._show_findings(view)
         if self._stale:
             return
-        row = session.project.row(shades.slide_id)
-        finding = shades.classes.index(self.finding.currentText())
+        row = session.project.row(view.slide_id)
+        finding = view.classes.index(self.finding.currentText())
         by = self.by.currentData()
         path, mpp = row.path, row.mpp
         ratio = max(1, round(self.devicePixelRatioF()))
         session.reader.request(
             key,
-            lambda: convincing(path, mpp, shades, by, finding, N, PX * ratio),
+            lambda: convincing(path, mpp, view, by, finding, N, PX * ratio),
             lambda found: self.show_pictures(*found, ""),
             lambda error: self.show_pictures([], [], message_of(error)),
         )
 
-    def _show_findings(self, shades: Shades) -> None:
-        findings = list(shades.classes[1:])
+    def _show_findings(self, view: PatchMapView) -> None:
+        findings = list(view.classes[1:])
         if [self.finding.itemText(index) for index in range(self.finding.count())] != findings:
             self.finding.clear()
             self.finding.addItems(findings)
-            self.finding.setCurrentIndex(shades.finding - 1)
+            self.finding.setCurrentIndex(view.finding - 1)
 
     def show_pictures(self, most: list[Picture], least: list[Picture], text: str) -> None:
         """Show what was read, or say why there is nothing."""

@@ -307,21 +307,21 @@ class PredictPanel(Panel):
 
     def refresh_legend(self) -> None:
         """What the slide is called, what the colours mean, and how many patches have them."""
-        shades = self.session.display.view
-        there = shades is not None
+        view = self.session.display.view
+        there = view is not None
         for widget, tip in (
             *((made, SHOW[kind][1]) for kind, made in self.show_buttons.items()),
             (self.negatives, NEGATIVES), (self.opacity, OPACITY), (self.blink, BLINK),
         ):  # fmt: skip
             widget.setEnabled(there)
             widget.setToolTip(tip if there else NOTHING_TO_SHOW)
-        if shades is None:
+        if view is None:
             show_reason(self.legend, "")
             show_reason(self.result, "")
             return
-        colours = self.session.display.colours_of(shades.classes)
-        counts = shades.counts(self.session.threshold)
-        total = max(1, int(shades.scored.sum()))
+        colours = self.session.display.colours_of(view.classes)
+        counts = view.counts(self.session.threshold)
+        total = max(1, int(view.scored.sum()))
         rows = [
             f'<tr><td><span style="color: rgb{colours[name]}">{sign}</span> {escape(short(name, 24))}&nbsp;&nbsp;</td>'
             f'<td align="right">{count} patches&nbsp;&nbsp;</td><td align="right">{count / total:.0%}</td>'
@@ -357,8 +357,8 @@ class PredictPanel(Panel):
 
     def _on_filled(self, slide_id: str) -> None:
         self.refresh_legend()
-        shades = self.session.display.view
-        if shades is None or shades.is_complete:
+        view = self.session.display.view
+        if view is None or view.is_complete:
             self.gallery.refresh()
 
     def _on_pointed(self) -> None:

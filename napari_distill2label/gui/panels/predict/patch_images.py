@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ....slides.registry import open_slide
-from ...layers.shades import Cell, Ranking, Shades
+from ....store.maps.patch_map_view import Cell, PatchMapView, Ranking
 
 if TYPE_CHECKING:
     from ....slides.slide import Slide
@@ -34,7 +34,7 @@ class Picture:
 
 
 def convincing(
-    path: str | Path, mpp: float | None, shades: Shades, by: Ranking, finding: int, n: int, px: int
+    path: str | Path, mpp: float | None, view: PatchMapView, by: Ranking, finding: int, n: int, px: int
 ) -> tuple[list[Picture], list[Picture]]:
     """The `n` most and the `n` least convincing patches of a slide, each first the one that is so the most.
 
@@ -42,17 +42,17 @@ def convincing(
     """
     with open_slide(path, mpp) as slide:
         most, least = (
-            [picture(slide, shades, cell, px) for cell in shades.ranked(by, finding, n, least=is_least)]
+            [picture(slide, view, cell, px) for cell in view.ranked(by, finding, n, least=is_least)]
             for is_least in (False, True)
         )
     return most, least
 
 
-def picture(slide: "Slide", shades: Shades, cell: Cell, px: int) -> Picture:
+def picture(slide: "Slide", view: PatchMapView, cell: Cell, px: int) -> Picture:
     """One patch at about `px` screen pixels."""
-    side = shades.patches.side
+    side = view.patches.side
     margin = round(side * MARGIN)
-    y, x = shades.corner(cell)
+    y, x = view.corner(cell)
     return Picture(cell, region(slide, y - margin, x - margin, side + 2 * margin, px))
 
 

@@ -251,17 +251,17 @@ class ReviewPanel(Panel):
         return f"{total} patch{'es' * (total != 1)} in {len(slides)} slide{'s' * (len(slides) != 1)}"
 
     def refresh(self) -> None:
-        shades = self.session.display.view
-        self.empty.setVisible(shades is None)
-        self.body.setVisible(shades is not None)
-        if shades is not None:
-            self._make_buttons(shades.classes)
+        view = self.session.display.view
+        self.empty.setVisible(view is None)
+        self.body.setVisible(view is not None)
+        if view is not None:
+            self._make_buttons(view.classes)
             self.brush_label.setText(
-                "Paint with the pointer" if isinstance(shades.patches, PatchGrid)
+                "Paint with the pointer" if isinstance(view.patches, PatchGrid)
                 else "Patches at points: go to one, or point at one and press its key."
             )  # fmt: skip
             for made in self.brush_buttons.values():
-                made.setVisible(isinstance(shades.patches, PatchGrid))
+                made.setVisible(isinstance(view.patches, PatchGrid))
         self.refresh_patch()
         self.refresh_brushes()
         self.refresh_agreement()

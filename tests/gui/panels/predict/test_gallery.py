@@ -8,10 +8,10 @@ from PIL import Image
 from qtpy.QtCore import Qt
 
 from napari_distill2label.gui.canvas import layers
-from napari_distill2label.gui.layers import shades
 from napari_distill2label.gui.panels.predict import patch_images
 from napari_distill2label.gui.panels.predict.gallery import EMPTY, Gallery, N
 from napari_distill2label.slides.registry import open_slide
+from napari_distill2label.store.maps import patch_map_view
 
 from ...conftest import LONG
 
@@ -24,7 +24,7 @@ def test_pixels_are_those_of_the_patch(reviewed, tmp_path):
     pixels = np.zeros((120, 160, 3), np.uint8)
     pixels[40:60, 60:80] = (200, 10, 20)  # row 2, column 3
     Image.fromarray(pixels).save(path)
-    shown = shades.of(patch_map)
+    shown = patch_map_view.of(patch_map)
     with open_slide(path) as slide:
         got = patch_images.picture(slide, shown, (2, 3), 40).pixels
         corner = patch_images.picture(slide, shown, (0, 0), 40).pixels
@@ -81,7 +81,7 @@ def test_a_click_goes_there(gallery, qtbot):
     gallery.by.setCurrentText("effect on the slide's score")
     gallery.by.activated.emit(2)
     qtbot.waitUntil(lambda: not session.reader.busy, timeout=LONG)
-    contribution = shades.of(session.display.map).toward
+    contribution = patch_map_view.of(session.display.map).finding_contribution
     assert cells(gallery.most)[0] == np.unravel_index(contribution.argmax(), (6, 8))
 
 

@@ -1,4 +1,4 @@
-"""What the window shows of a patch map, in memory. No Qt, no napari: it is read in a worker's thread.
+"""What is shown of a patch map, in memory. It can be read in any thread.
 
 A threshold is moved over these arrays without a look at the files: three passes over one byte per patch.
 """
@@ -13,18 +13,18 @@ from ...core.geometry import PatchGrid, PatchPoints
 from ...core.metrics import positive_score
 
 if TYPE_CHECKING:
-    from ...store.maps.patch_map import PatchMap
+    from .patch_map import PatchMap
 
 Cell = tuple[int, ...]  # index into the per-patch arrays: (row, col) of a grid, (n,) of points
 Ranking = Literal["probability", "attention", "contribution"]
 SMALLEST_ATTENTION, SMALLEST_EFFECT = 0.01, 0.0001  # below these a number says nothing to a reader
 OUTLIERS = 0.005  # share of the patches that may lie beyond the end of a colour scale
 
-_read: "WeakKeyDictionary[PatchMap, Shades]" = WeakKeyDictionary()
+_read: "WeakKeyDictionary[PatchMap, PatchMapView]" = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
-class Facts:
+class PatchInfo:
     """What is known of one patch.
 
     Attributes
@@ -60,7 +60,7 @@ class Facts:
         return " · ".join(parts)
 
 
-class Shades:
+class PatchMapView:
     """The arrays of one patch map, as far as it has been filled.
 
     Attributes
@@ -75,9 +75,9 @@ class Shades:
         (...) float32, times the average: 1 is what a patch has if all weigh alike. NaN where not scored.
     finding
         Index of the slide's likeliest finding.
-    positive, toward
+    positive, finding_contribution
         (...) float32: probability of any finding; contribution to the slide's `finding`, see `contribution_to`.
-    attention_top, toward_top
+    attention_top, finding_contribution_top
         Ends of the colour scales: all but a few outliers lie within 0 … top, and −top … top.
     """
 
@@ -105,9 +105,9 @@ class Shades:
         self._base = self.scored.astype(np.uint8)
         self._above = np.empty(self.scored.shape, bool)
         self.positive = positive_score(self.probability, self.multi_label).astype(np.float32)
-        self.toward = self.contribution_to()
+        self.finding_contribution = self.contribution_to()
         self.attention_top = max(2.0, _top(self.attention))
-        self.toward_top = max(1e-6, _top(np.abs(self.toward)))
+        self.finding_contribution_top = max(1e-6, _top(np.abs(self.finding_contribution)))
 
     # ---- labels ----------------------------------------------------------------------------------------------------
 
@@ -139,7 +139,7 @@ class Shades:
         ours = self.contribution[..., index]
         return ours if self.multi_label else ours - self.contribution[..., 0]
 
-    def facts(self, cell: Cell, threshold: float) -> Facts | None:
+    def patch_info(self, cell: Cell, threshold: float) -> PatchInfo | None:
         """What is known of a patch; None where it is not scored."""
         if not self.scored[cell]:
             return None
@@ -148,7 +148,7 @@ class Shades:
         above = [k for k in range(1, len(self.classes)) if probability[k] >= np.float32(threshold)]
         named = above if self.multi_label else [finding] if finding in above else []
         contribution = self.contribution[cell]
-        return Facts(
+        return PatchInfo(
             ";".join(self.classes[k] for k in named) or self.classes[0],
             self.classes[finding],
             float(probability[finding]),
@@ -230,20 +230,20 @@ def _attention_so_far(patch_map: "PatchMap", scored: np.ndarray) -> np.ndarray:
 # ---- one of each map -------------------------------------------------------------------------------------------------
 
 
-def read(patch_map: "PatchMap") -> Shades:
+def read(patch_map: "PatchMap") -> PatchMapView:
     """Read a map anew and keep what was read for as long as the map lives, or until `forget`. Any thread."""
-    shades = Shades(patch_map)
-    _read[patch_map] = shades
-    return shades
+    view = PatchMapView(patch_map)
+    _read[patch_map] = view
+    return view
 
 
-def known(patch_map: "PatchMap") -> Shades | None:
+def known(patch_map: "PatchMap") -> PatchMapView | None:
     """What has been read of a map, if anything."""
     return _read.get(patch_map)
 
 
-def of(patch_map: "PatchMap") -> Shades:
-    """What has been read of a map; read now, in this thread, if nothing was. `Overlays.lay` sees to what is old."""
+def of(patch_map: "PatchMap") -> PatchMapView:
+    """What has been read of a map; read now, in this thread, if nothing was. The caller reads again what is old."""
     return known(patch_map) or read(patch_map)
 
 

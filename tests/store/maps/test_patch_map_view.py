@@ -5,7 +5,7 @@ import pytest
 
 from napari_distill2label.core.geometry import PatchGrid
 from napari_distill2label.core.settings import PatchSettings
-from napari_distill2label.gui.layers import shades
+from napari_distill2label.store.maps import patch_map_view
 from napari_distill2label.store.maps.labels import labels_of
 from napari_distill2label.store.maps.patch_map import PatchMap
 
@@ -35,7 +35,7 @@ def test_labels_are_those_that_are_exported(make_patch_map, multi_label):
     probability = rng.random((10, 15, 3)).astype(np.float32)
     names = ("normal", "tumour", "necrosis")
     patch_map = make_patch_map(SHAPE, probability, names, multi_label=multi_label, size_px=20)
-    shown = shades.of(patch_map)
+    shown = patch_map_view.of(patch_map)
     exact = float(probability[3, 4, 1])  # ≥: the very value counts
     for threshold in (0.0, exact, 0.5, 0.73, 1.0):
         for index in (None, 1, 2):
@@ -47,7 +47,7 @@ def test_labels_are_those_that_are_exported(make_patch_map, multi_label):
 
 
 def test_patches_that_are_not_scored_have_no_label():
-    shown = shades.of(half_filled(2))
+    shown = patch_map_view.of(half_filled(2))
     assert 0 < shown.scored.sum() < shown.scored.size
     for threshold in (0.0, 0.5):
         assert (shown.labels(threshold)[~shown.scored] == 0).all()
@@ -59,27 +59,27 @@ def test_patches_that_are_not_scored_have_no_label():
 def test_attention_and_contribution_are_known_before_the_end():
     everything = len(list(half_filled(0).patches.blocks(25)))
     patch_map = half_filled(everything)
-    before = shades.read(patch_map)
+    before = patch_map_view.read(patch_map)
     assert not before.is_complete
     patch_map.finish([0.5, 0.5])
-    assert shades.of(patch_map) is before  # the window shows what it has until another thread has read anew
-    after = shades.read(patch_map)
+    assert patch_map_view.of(patch_map) is before  # the window shows what it has until another thread has read anew
+    after = patch_map_view.read(patch_map)
     assert after.is_complete
-    assert shades.of(patch_map) is after
+    assert patch_map_view.of(patch_map) is after
     np.testing.assert_allclose(before.attention, after.attention, rtol=1e-4)
     np.testing.assert_allclose(before.contribution, after.contribution, rtol=1e-4, atol=1e-7)
     assert np.nanmean(after.attention) == pytest.approx(1, rel=1e-4)
 
 
 def test_counts(three):
-    shown = shades.of(three)
+    shown = patch_map_view.of(three)
     counts = shown.counts(0.5)
     labels = three.to_labels(0.5)
     assert counts == {name: int((labels == value).sum()) for value, name in enumerate(three.classes, 1)}
 
 
 def test_order_of_the_patches(three):
-    shown = shades.of(three)
+    shown = patch_map_view.of(three)
     tumour = three.probability[..., 1]
     most, least = shown.ranked("probability", 1, 5), shown.ranked("probability", 1, 5, least=True)
     assert [tumour[cell] for cell in most] == sorted(tumour.ravel(), reverse=True)[:5]
@@ -91,38 +91,38 @@ def test_order_of_the_patches(three):
 
 def test_order_of_equals_and_of_parts():
     patch_map = half_filled(1)
-    shown = shades.of(patch_map)
+    shown = patch_map_view.of(patch_map)
     assert len(shown.ranked("probability", 1, 10_000)) == shown.scored.sum()
     assert all(shown.scored[cell] for cell in shown.ranked("attention", 1, 100, least=True))
 
 
 def test_doubt_is_largest_at_the_threshold(make_patch_map, three):
     positive = np.linspace(0, 1, 150).reshape(10, 15)
-    two = shades.of(make_patch_map(SHAPE, np.stack([1 - positive, positive], -1), size_px=20))
+    two = patch_map_view.of(make_patch_map(SHAPE, np.stack([1 - positive, positive], -1), size_px=20))
     cell = np.unravel_index(two.uncertainty(0.3).argmax(), (10, 15))
     assert abs(positive[cell] - 0.3) < 0.01
     entropy = -(three.probability * np.log(three.probability)).sum(-1)
-    assert shades.of(three).uncertainty(0.5).argmax() == entropy.argmax()
+    assert patch_map_view.of(three).uncertainty(0.5).argmax() == entropy.argmax()
 
 
 def test_facts_in_words(make_patch_map):
     probability = np.tile(np.array([0.2, 0.8]), (10, 15, 1))
-    shown = shades.of(make_patch_map(SHAPE, probability, size_px=20))
-    text = str(shown.facts((0, 0), 0.5))
+    shown = patch_map_view.of(make_patch_map(SHAPE, probability, size_px=20))
+    text = str(shown.patch_info((0, 0), 0.5))
     assert text.startswith(
         "tumour · probability of tumour 0.80 · attention 1 × average · effect on the slide's score +"
     )
-    assert str(shown.facts((0, 0), 0.9)).startswith("normal · probability of tumour 0.80")
-    empty = shades.of(half_filled(0))
-    assert empty.facts((0, 0), 0.5) is None
+    assert str(shown.patch_info((0, 0), 0.9)).startswith("normal · probability of tumour 0.80")
+    empty = patch_map_view.of(half_filled(0))
+    assert empty.patch_info((0, 0), 0.5) is None
 
 
 def test_patch_at_a_point(make_patch_map):
-    grid = shades.of(make_patch_map(SHAPE, size_px=20))
+    grid = patch_map_view.of(make_patch_map(SHAPE, size_px=20))
     assert grid.cell_at(np.array([0.0, 0.0])) == (0, 0)
     assert grid.cell_at(np.array([19.4, 19.6])) == (0, 1)
     assert grid.cell_at(np.array([-1.0, 5.0])) is None
-    points = shades.of(make_patch_map(SHAPE, centres=[(50, 60), (50, 80), (150, 20)], size_px=20))
+    points = patch_map_view.of(make_patch_map(SHAPE, centres=[(50, 60), (50, 80), (150, 20)], size_px=20))
     assert points.cell_at(np.array([52.0, 68.0])) == (0,)
     assert points.cell_at(np.array([52.0, 73.0])) == (1,)
     assert points.cell_at(np.array([100.0, 100.0])) is None
@@ -137,5 +137,5 @@ def test_patch_at_a_point(make_patch_map):
     ],
 )
 def test_numbers_that_say_nothing_are_words(attention, contribution, said):
-    facts = shades.Facts("normal", "tumour", 0.44, attention, contribution)
+    facts = patch_map_view.PatchInfo("normal", "tumour", 0.44, attention, contribution)
     assert str(facts) == f"normal · probability of tumour 0.44 · {said}"

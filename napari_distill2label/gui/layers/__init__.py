@@ -1,1 +1,0 @@
-"""Slides, predictions, corrections and masks as napari layers."""
