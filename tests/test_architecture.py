@@ -91,7 +91,7 @@ def test_imports_point_down():
         f"{path}:{line}: {package_of(module) or PACKAGE} imports {name}"
         for module, path in ALL.items()
         for line, name in imports_of(module, path)
-        if (other := target_package(name)) not in (None, package_of(module)) and TIERS[other] >= TIERS[package_of(module)]
+        if (other := target_package(name)) not in (None, own := package_of(module)) and TIERS[other] >= TIERS[own]
     ]
     assert upward == []
 
