@@ -106,8 +106,8 @@ def rows_of(measured: Iterable[Measured]) -> "pd.DataFrame":
 def differences(measured: Sequence[Measured], network: str, draws: int = DRAWS) -> dict[str, tuple[float, Any]]:
     """Return by figure the mean over cells of `network` − plain MIL, and its 95 % interval, None where there is none.
 
-    Slides are drawn with replacement. Both networks have the same draws (pairs), and so have all cells that are
-    measured on the same slides.
+    Cases are drawn with replacement; a figure that is made of one case in some cell has no interval. Both networks have
+    the same draws (pairs), and so have all cells that are measured on the same slides.
     """
     by_cell: dict[tuple[int, int], dict[str, Evaluation]] = {}
     for own in measured:
@@ -120,7 +120,8 @@ def differences(measured: Sequence[Measured], network: str, draws: int = DRAWS) 
         one, other = (cell[name].figures(weights) for name in (network, BASELINE))
         for column, (level, name) in FIGURES.items():
             difference = one[level][name] - other[level][name]
-            of_cells[column].append((float(difference[0]), difference[1:]))
+            drawn = difference[1:] if cell[network].n_cases(level) > 1 else np.full(draws, np.nan)
+            of_cells[column].append((float(difference[0]), drawn))
     return {
         column: (float(np.mean([own for own, _ in found])), interval(np.mean([drawn for _, drawn in found], 0)))
         for column, found in of_cells.items()
@@ -184,7 +185,8 @@ def _table(train: str, patches: str, name: str, frame: "pd.DataFrame", cells: Se
     return (
         f"## {where}: {KINDS[patches]}\n\n{trained}. {prior}{cost}\n\n"
         f"{markdown(('network', 'cells', *HEAD), rows)}\n"
-        "Minus plain MIL, with 95 % intervals (pairs; slides drawn with replacement):\n\n"
+        "Minus plain MIL, with 95 % intervals (pairs; cases are drawn with replacement: images of colon and CoNSeP, "
+        "patients of GlaS):\n\n"
         f"{markdown(('network', *HEAD), against)}"
     )
 

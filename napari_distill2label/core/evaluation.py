@@ -169,12 +169,28 @@ class Evaluation:
     def intervals(self, draws: int = DRAWS, seed: int = 0) -> dict[str, dict[str, list[float] | None]]:
         """Return 95 % intervals of the figures by level and metric, from a bootstrap over cases.
 
-        None where most draws leave a figure undefined; no figure has one if there is one case only.
+        None where most draws leave a figure undefined, or all that it is made of is of one case.
         """
         if len(self.cases) < 2:
             return {}
         found = self.figures(draw_cases(len(self.cases), draws, seed))
-        return {level: {name: interval(values) for name, values in row.items()} for level, row in found.items()}
+        return {
+            level: {name: interval(values) if self.n_cases(level) > 1 else None for name, values in row.items()}
+            for level, row in found.items()
+        }
+
+    def n_cases(self, level: str) -> int:
+        """Return how many cases the figures of a level are made of."""
+        if level == "slide":
+            return len(self.cases)
+        chosen = self._known
+        if level == "negative_slides":
+            chosen = [slide for slide in chosen if not slide.is_positive]
+        elif level == "patch_positive_slides":
+            chosen = [slide for slide in chosen if slide.is_positive]
+        elif level == "negative_regions":
+            chosen = [slide for slide in chosen if slide.is_positive and not slide.truth.all()]
+        return len({slide.case_id for slide in chosen})
 
     # ---- what a user decides by --------------------------------------------------------------------------------------
 

@@ -1,5 +1,7 @@
 """`core.evaluation`: figures by hand, and intervals that a plain bootstrap of copies of the slides gives too."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn import metrics as sk
@@ -135,6 +137,18 @@ def test_a_figure_that_most_draws_lack_has_no_interval():
     assert found["patch"]["auroc"] is None
     assert found["negative_slides"]["called"] is not None
     assert found["negative_regions"]["called"] is None
+
+
+def test_what_is_made_of_one_case_has_no_interval():
+    """All negative slides are of one patient: drawing it again says nothing of others."""
+    slides = [slide if slide.is_positive else replace(slide, case_id="only") for slide in slides_of()]
+    evaluation = Evaluation(slides)
+    found = evaluation.intervals(draws=50)
+    assert evaluation.n_cases("negative_slides") == 1
+    assert found["negative_slides"] == {"called": None, "called_mean": None}
+    assert evaluation.n_cases("negative_regions") == evaluation.n_cases("patch_positive_slides") == 6
+    assert found["negative_regions"]["called"] is not None
+    assert found["patch"]["accuracy"] is not None
 
 
 def test_reliability_by_hand():
