@@ -64,6 +64,11 @@ class Patches(Protocol):
     def to_json(self) -> dict[str, Any]: ...
 
 
+def square_mpp(mpp: float | None) -> Mpp | None:
+    """Return the (y, x) µm/px of a square pixel, where it is known."""
+    return None if mpp is None else (mpp, mpp)
+
+
 def mean_mpp(mpp: Mpp) -> float:
     """Return one µm/px for a pixel whose sides may differ: that of the square of the same area."""
     return float(np.sqrt(mpp[0] * mpp[1]))

@@ -4,19 +4,20 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from ..core.classes import RGB
 from ..core.errors import BundleError, SettingsError, SlideError
-from ..core.paths import is_url
+from ..core.paths import PathLike, is_url
 from ..store.files.atomic import Writing, atomic_path
 from ..store.files.safe_names import safe_name, safe_names
 
 if TYPE_CHECKING:
     from ..store.maps.patch_map import PatchMap
 
+Key = TypeVar("Key", bound=Hashable)
 NOT_SCORED = "not scored"
 
 Writer = Callable[["PatchMap", "ExportRequest"], list[Path]]
@@ -72,7 +73,7 @@ Names = Mapping[str | None, str]
 several at once."""
 
 
-def names_of_files(slides: Mapping[Hashable, tuple[str, Sequence[str]]]) -> dict[Hashable, Names]:
+def names_of_files(slides: Mapping[Key, tuple[str, Sequence[str]]]) -> dict[Key, Names]:
     """Return the file names of one call, distinct on every system.
 
     Parameters
@@ -88,7 +89,7 @@ def names_of_files(slides: Mapping[Hashable, tuple[str, Sequence[str]]]) -> dict
     }
 
 
-def files_of_map(folder: str | Path, formats: Sequence[str], names: Names) -> list[Path]:
+def files_of_map(folder: PathLike, formats: Sequence[str], names: Names) -> list[Path]:
     """Return the files that `write` makes for one slide."""
     findings: list[str | None] = [name for name in names if name is not None] or [None]
     return [
@@ -207,7 +208,7 @@ def format_names(formats: Sequence[str]) -> list[str]:
 
 def write(
     patch_map: "PatchMap",
-    folder: str | Path,
+    folder: PathLike,
     formats: Sequence[str],
     threshold: float | None = None,
     corrections: np.ndarray | None = None,

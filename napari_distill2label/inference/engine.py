@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -80,11 +80,13 @@ class PatchScorer:
 class Sink(Protocol):
     """A receiver of the network's arrays: a `PatchMap`, a `FeatureMap`."""
 
-    patches: Patches
+    @property
+    def patches(self) -> Patches: ...
 
     def is_done(self, block: Block) -> bool: ...
 
-    def write(self, block: Block, **arrays: np.ndarray) -> None: ...
+    def write(self, block: Block, *args: Any, **arrays: Any) -> None:
+        """Write the named arrays of the scorer, which each sink has as parameters of its own."""
 
     def fail(self, block: Block, boxes: tuple[tuple[int, int, int, int], ...]) -> None:
         """Mark the block's patches as unreadable: the slide is damaged in `boxes` (y, x, h, w), level-0 px."""

@@ -7,6 +7,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
+
 from ..core.bag import Bag
 from ..core.errors import CohortError, SlideError
 from ..core.events import Event, ItemFailed, Progress, Task
@@ -200,7 +202,7 @@ def _networks(settings: Settings, baseline: bool) -> int:
     return 2 + baseline + (settings.oof.folds if settings.student.gamma_oof else 0)
 
 
-def _measured(stage: Stage, device: object, watch: Stopwatch, until: float) -> Generator[Event, None, None]:
+def _measured(stage: Stage, device: torch.device, watch: Stopwatch, until: float) -> Generator[Event, None, None]:
     """Train a network for `EPOCHS`, or until the time is up, but for at least one step."""
     stage.model.dtype = compute_dtype(stage.settings.precision, device)
     watch.mark_other()
@@ -219,11 +221,13 @@ def _measured(stage: Stage, device: object, watch: Stopwatch, until: float) -> G
             else:
                 yield item
                 now = time.perf_counter()
-                if late and isinstance(item, Progress) and item.step:
+                if not isinstance(item, Progress) or not item.step or item.total is None:
+                    continue
+                if late:
                     step = (now - began) / (item.step - 1) if warm_up and item.step > 1 else warm_up or now - began
                     watch.mark_partial_epoch(stage.network, step * item.total)
                     break
-                if item.step and not warm_up:
+                if not warm_up:
                     began, warm_up = now, now - began
     finally:
         training.close()

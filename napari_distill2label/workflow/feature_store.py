@@ -4,13 +4,14 @@ from collections.abc import Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from ..core.errors import BundleError, SettingsError, SlideError
 from ..core.events import Event, Progress, Task
-from ..core.geometry import Mpp, PatchGrid, PatchPoints, mean_mpp
+from ..core.geometry import Mpp, PatchGrid, PatchPoints, mean_mpp, square_mpp
 from ..core.messages import Remedy
 from ..core.notices import Notice, NoticeCode
-from ..core.paths import is_url
+from ..core.paths import PathLike, is_url
 from ..core.settings import PatchSettings
 from ..inference.classifier import PatchClassifier
 from ..inference.encoder import FrozenEncoder
@@ -42,9 +43,7 @@ def open_if_present(row: CohortSlide, allow_non_brightfield: bool = False) -> Ab
     return open_slide(row.path, row.mpp, allow_non_brightfield) if there else nullcontext()
 
 
-def feature_store_for(
-    classifier: PatchClassifier, folder: str | Path | None, keep: Path | None
-) -> "FeatureStore | None":
+def feature_store_for(classifier: PatchClassifier, folder: PathLike | None, keep: Path | None) -> "FeatureStore | None":
     """Return the store of features for new slides; None for a model of pixels.
 
     `folder` is what the user names, else the one that training used. `keep` is where predictions are kept; without
@@ -62,23 +61,23 @@ def feature_store_for(
         return None
     run = Run.open(bundle.path.parent) if Run.is_run(bundle.path.parent) else None
     beside = keep / "features" if keep is not None else None
-    in_run = run is not None and keep in (None, run.predictions)
+    in_run = run.features if run is not None and keep in (None, run.predictions) else None
     if folder is None and run is not None:
         folder = run.config.features or (run.features if in_run or classifier.encoder is None else beside)
     elif folder is None and expected.from_features:
         folder = expected.path
-    cache = run.features if in_run else beside
-    scratch = TemporaryDirectory(prefix="distill2label-") if cache is None else None
-    cache = Path(scratch.name) if scratch else cache
-    source = FeatureStore(Path(folder or cache), cache, classifier.encoder, trained_on(bundle.config))
+    cache, scratch = in_run or beside, None
+    if cache is None:
+        scratch = TemporaryDirectory(prefix="distill2label-")
+        cache = Path(scratch.name)
+    source = FeatureStore(Path(folder or cache), cache, classifier.encoder, trained_on(expected, bundle.config))
     source.n_features = bundle.config.instance_shape[0]
     source.scratch = scratch  # removed with the source
     return source
 
 
-def trained_on(config: BundleConfig) -> EncoderIdentity:
-    """Return the encoder of a model of features, with the origin of its features."""
-    encoder = config.encoder
+def trained_on(encoder: EncoderIdentity, config: BundleConfig) -> EncoderIdentity:
+    """Return the encoder that a model was trained with, with the origin of its features."""
     if encoder.from_features:  # what is not said in its files is not known: `config.patches` may be a guess
         return encoder
     own = FeatureOrigin(patch_px=config.patches.size_px, mpp=config.mpp)
@@ -132,8 +131,22 @@ class FeatureStore:
             self.expected = encoder.identity.model_copy(update={"origin": origin})
         self._reference = "training" if expected is not None else ""
         self.n_features = encoder.description.features if encoder else None
-        self.scratch: TemporaryDirectory | None = None
+        self.scratch: TemporaryDirectory[str] | None = None
         self._reported: set[tuple[NoticeCode, str | None]] = set()
+
+    @property
+    def own_encoder(self) -> FrozenEncoder:
+        """The encoder that computes features. `ValueError` for a store that computes none."""
+        if self.encoder is None:
+            raise ValueError("no features can be computed without an encoder")
+        return self.encoder
+
+    @property
+    def common_encoder(self) -> EncoderIdentity:
+        """The encoder that all features are of. `ValueError` before the first are read, if it is not known."""
+        if self.expected is None:
+            raise ValueError("no features were read yet")
+        return self.expected
 
     def hdf5(self, slide_id: str) -> Path | None:
         """Return the HDF5 file of a slide. None if it has a map, or no features."""
@@ -150,20 +163,20 @@ class FeatureStore:
         """
         if file := self.hdf5(row.slide_id):
             return (yield from self.import_hdf5(file, row, slide))
-        return self.load(row.slide_id, slide, row.mpp and (row.mpp, row.mpp))
+        return self.load(row.slide_id, slide, square_mpp(row.mpp))
 
     def open_map(self, slide_id: str, slide: Slide, patches: PatchGrid | PatchPoints) -> FeatureMap:
         """Open the map that the encoder fills, complete or not."""
         about = self._identity(slide)
         try:
-            return FeatureMap.open_or_create(self._map(slide_id), patches, self.encoder.description.features, about)
+            return FeatureMap.open_or_create(self._map(slide_id), patches, self.own_encoder.description.features, about)
         except BundleError as error:  # something else lies there
             raise SlideError.of(error) from None
 
     def load_complete(self, slide_id: str, slide: Slide, patches: PatchGrid | PatchPoints) -> FeatureMap | None:
         """Return the map that the encoder would fill, if it is complete."""
         return FeatureMap.open_complete(
-            self._map(slide_id), patches, self.encoder.description.features, self._identity(slide)
+            self._map(slide_id), patches, self.own_encoder.description.features, self._identity(slide)
         )
 
     def scratch_store(self, slide_id: str) -> "FeatureStore":
@@ -175,8 +188,8 @@ class FeatureStore:
     def _identity(self, slide: Slide) -> dict[str, str]:
         return {
             "slide": file_signature(slide.path),
-            "encoder": self.encoder.identity.sha256,
-            "description": self.encoder.identity.description_sha256,
+            "encoder": self.own_encoder.identity.sha256,
+            "description": self.own_encoder.identity.description_sha256,
         }
 
     def extract(
@@ -187,7 +200,7 @@ class FeatureStore:
         if found.replaced:
             yield Notice(NoticeCode.FEATURES_REPLACED, {"folder": str(self.folder)}, slide_id)
         yield from score_slide(
-            slide, found, PatchScorer(self.encoder), Progress(Task.EXTRACT_FEATURES, item=slide.name)
+            slide, found, PatchScorer(self.own_encoder), Progress(Task.EXTRACT_FEATURES, item=slide.name)
         )
         return found
 
@@ -220,12 +233,12 @@ class FeatureStore:
 
     def import_hdf5(self, file: Path, row: CohortSlide, slide: Slide | None) -> Generator[Event, None, FeatureMap]:
         """Read features from an HDF5 file of CLAM, TRIDENT or this program."""
-        frame = Frame.of(slide) if slide is not None else Frame(mpp=row.mpp and (row.mpp, row.mpp))
+        frame = Frame.of(slide) if slide is not None else Frame(mpp=square_mpp(row.mpp))
         source = read_hdf5(file, frame)
         self._check(file, source.encoder, source.n_features)
-        if not source.encoder.sha256 and self.expected.sha256:
+        if not source.encoder.sha256 and self.common_encoder.sha256:
             said = source.encoder.origin.encoder
-            values = {"folder": str(file.parent), "said": said, "expected": self.expected.name}
+            values: dict[str, Any] = {"folder": str(file.parent), "said": said, "expected": self.common_encoder.name}
             yield from self._notice_once(Notice(NoticeCode.FEATURES_UNSIGNED, values))
         if slide is None and may_have_canvas(row.path):  # CLAM and TRIDENT count from the canvas's corner
             yield from self._notice_once(Notice(NoticeCode.FEATURES_OF_CANVAS, item=row.slide_id))

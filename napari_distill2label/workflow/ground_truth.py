@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -92,7 +92,7 @@ class PointTruth:
         check_label_map(self.label_map, labels, classes, self.source)
         return class_of_labels(labels, classes, self.label_map, self.source)
 
-    def check(self, classes: tuple[str, ...], slide_ids: Sequence[str], complete: bool) -> list[str]:
+    def check(self, classes: tuple[str, ...], slide_ids: Sequence[str], complete: bool) -> list[Notice]:
         index = self._index(classes)
         others = sorted(
             label for label, i in index.items() if label and i == UNLABELLED and not is_left_out(label, self.label_map)
@@ -159,7 +159,7 @@ class MaskTruth:
     def __contains__(self, slide_id: str) -> bool:
         return find_for_slide(self.files, slide_id) is not None
 
-    def check(self, classes: tuple[str, ...], slide_ids: Sequence[str], complete: bool) -> list[str]:
+    def check(self, classes: tuple[str, ...], slide_ids: Sequence[str], complete: bool) -> list[Notice]:
         files = [file for slide_id in slide_ids if (file := find_for_slide(self.files, slide_id)) is not None]
         asked = [_Values.of(file) for file in dict.fromkeys(files)]
         found = asked_for = _files_of_values(asked)
@@ -187,7 +187,8 @@ class MaskTruth:
             raise CohortError(f"{file}: is {mask.labels.shape}, its slide is {tuple(patches.slide_shape)} px")
         known = self._classes(mask, classes, file)
         if is_centred(patches):
-            return known[tuple(patches.centres.T)].astype(np.int64)
+            at_centres: np.ndarray = known[tuple(patches.centres.T)]
+            return at_centres.astype(np.int64)
         truth = np.empty(len(patches.corners), np.int64)
         for index, (y, x) in enumerate(patches.corners.tolist()):
             box = known[max(0, y) : y + patches.side, max(0, x) : x + patches.side]
@@ -361,7 +362,8 @@ class TruePatches:
         self.truth, self.source, self.classes, self.complete = truth, source, classes, complete
         self.label_map = label_map or {}
         self._known: dict[str, np.ndarray] = {}
-        self._tally, self._causes = Tally(), []
+        self._tally = Tally()
+        self._causes: list[str | None] = []  # by slide
         self._reported = False
 
     def check(self, slide_ids: Sequence[str], what: str) -> list[Notice]:
@@ -427,14 +429,14 @@ def likely_cause(points: Points, patches: Patches, slide_mpp: Mpp | None) -> str
         guesses |= {
             f"Are they of a level reduced {2**k} times? Level-0 pixels are needed.": at * 2**k for k in range(1, 8)
         }
-        score = _share_at_centres
+        score = partial(_share_at_centres, patches=patches)
     else:
-        score = _share_inside
+        score = partial(_share_inside, patches=patches)
         fine = slide_mpp is not None and len(at) >= MANY and mean_mpp(slide_mpp) < SMALL
         if fine and (at <= np.array(patches.slide_shape) * slide_mpp).all():
             return "All points lie where they would if they were in µm. Level-0 pixels are needed."
-    own = score(at, patches)
-    best, share = max(((name, score(guess, patches)) for name, guess in guesses.items()), key=lambda item: item[1])
+    own = score(at)
+    best, share = max(((name, score(guess)) for name, guess in guesses.items()), key=lambda item: item[1])
     return f"Most of its points do not lie right, and would otherwise. {best}" if share > 0.5 > own else None
 
 

@@ -19,7 +19,7 @@ import torch
 from ..core.bag import Bag
 from ..core.errors import CohortError, SlideError
 from ..core.events import Event, ItemDone, Progress, Task
-from ..core.geometry import Mpp, PatchGrid, PatchPoints
+from ..core.geometry import Mpp, PatchGrid, PatchPoints, square_mpp
 from ..core.notices import Notice, NoticeCode
 from ..core.paths import PathLike
 from ..core.presets import live_settings
@@ -28,7 +28,7 @@ from ..inference.damage import select_patches
 from ..mil.model import MILModel
 from ..mil.pipeline import Stage, TrainingPipeline
 from ..mil.training import TrainingState, predict_bag
-from ..store.bundle import NetworkName, save_bundle
+from ..store.bundle import save_bundle
 from ..store.cohort import Cohort, CohortSlide
 from ..store.maps.feature_map import EncoderIdentity, FeatureMap
 from ..store.maps.patch_map import PatchMap
@@ -102,7 +102,7 @@ class LiveFeatures:
     slides: Mapping[str, LiveSlide]
     components: Components
     encoder: EncoderIdentity
-    scratch: TemporaryDirectory | None = field(default=None, repr=False)  # mapped features of HDF5 files
+    scratch: TemporaryDirectory[str] | None = field(default=None, repr=False)  # mapped features of HDF5 files
 
 
 def read_features(
@@ -115,7 +115,7 @@ def read_features(
     folder = Path(folder)
     known = known if known is not None and known.folder == folder else None
     there = {} if known is None else dict(known.slides)
-    scratch = known.scratch if known else TemporaryDirectory(prefix="distill2label-live-")
+    scratch = (known and known.scratch) or TemporaryDirectory(prefix="distill2label-live-")
     source = FeatureStore(folder, Path(scratch.name), expected=known.encoder if known else None)
     maps: dict[str, tuple[CohortSlide, FeatureMap, Mpp | None, bool]] = {}
     missing: list[str] = []
@@ -137,9 +137,9 @@ def read_features(
         there[slide_id] = LiveSlide(row, found.patches, found.readable, values, mpp, assumed, found.signature)
         yield Progress(Task.PROJECT_FEATURES, done, len(maps))
     if missing:
-        values = {"n": len(missing), "total": len(cohort), "first": missing[0]}
-        yield Notice(NoticeCode.SLIDES_WITHOUT_FEATURES, values)
-    return LiveFeatures(folder, there, components, known.encoder if known else source.expected, scratch)
+        said = {"n": len(missing), "total": len(cohort), "first": missing[0]}
+        yield Notice(NoticeCode.SLIDES_WITHOUT_FEATURES, said)
+    return LiveFeatures(folder, there, components, known.encoder if known else source.common_encoder, scratch)
 
 
 def _read(source: FeatureStore, row: CohortSlide) -> Generator[Event, None, tuple[FeatureMap, Mpp | None, bool]]:
@@ -148,7 +148,7 @@ def _read(source: FeatureStore, row: CohortSlide) -> Generator[Event, None, tupl
         if not found.readable.any():
             raise SlideError(f"{row.slide_id}: none of its patches has features")
         if slide is None:
-            return found, row.mpp and (row.mpp, row.mpp), row.mpp is not None
+            return found, square_mpp(row.mpp), row.mpp is not None
         return found, slide.mpp, slide.mpp_from_user
 
 
@@ -166,7 +166,7 @@ def _sample_features(maps: list[FeatureMap]) -> np.ndarray:
 class LiveResult:
     """The result of a trial: models of the encoder's features by network, and the student's maps of all slides."""
 
-    models: Mapping[NetworkName, MILModel]
+    models: Mapping[str, MILModel]
     maps: list[PatchMap]
     settings: Settings
     features: LiveFeatures
@@ -240,13 +240,13 @@ def _bag(
 
 def _train(
     bags: list[Bag], n_classes: int, settings: Settings, components: Components
-) -> Generator[Event, None, dict[NetworkName, MILModel]]:
+) -> Generator[Event, None, dict[str, MILModel]]:
     """Train teacher and student on the CPU: a GPU does not speed up networks this small."""
     pipeline = TrainingPipeline(bags, (), n_classes, settings, torch.device("cpu"))
     width = components.directions.shape[1]
     # One scale for all components: with scales of their own, the weakest would count as much as the strongest.
     pipeline.normalisation = {"mean": torch.zeros(width), "std": torch.full((width,), components.spread)}
-    models: dict[NetworkName, MILModel] = {}
+    models: dict[str, MILModel] = {}
     for item in pipeline.stages():
         if not isinstance(item, Stage):
             yield item

@@ -193,7 +193,7 @@ def _existing_features(folder: Path, cohort: Cohort) -> ExistingFeatures:
                     encoder, patch_px = found.encoder, found.patches.patch_px
                 else:
                     patch_px = source.load(row.slide_id, slide, mpp).patches.patch_px
-                    encoder = source.expected
+                    encoder = source.common_encoder
         except SlideError:
             continue
         return ExistingFeatures(encoder.model_copy(update={"path": str(folder)}), patch_px)
@@ -220,7 +220,7 @@ def _completed(
 
     The patch size and scale of an encoder apply if neither the preset nor the user has set them.
     """
-    model = {
+    model: dict[str, Any] = {
         "multi_label": settings.architecture.multi_label
         or any(len(cohort.indices(slide)) > 1 for slide in cohort.labelled)
     }

@@ -73,7 +73,8 @@ def promise_of_maps(maps: Sequence[tuple[CohortSlide, PatchMap]], asked: Promise
     by_patient: dict[str, list[tuple[np.ndarray, float]]] = {}
     for row, patch_map in maps:
         patches = patch_map.probability[patch_map.scored][:, 1:].max(-1)  # what `labels_of` compares
-        by_patient.setdefault(row.case_id, []).append((patches, max(patch_map.bag_probability[1:])))
+        if (slide := patch_map.bag_probability) is not None:  # else nothing is said of the slide, nor promised
+            by_patient.setdefault(row.case_id, []).append((patches, max(slide[1:])))
     return make_promise(by_patient, asked.share, asked.risk)
 
 

@@ -169,7 +169,8 @@ def _is_whole(plan: ScriptPlan, rows: Sequence[CohortSlide]) -> bool:
 
 
 def _python(plan: ScriptPlan) -> str:
-    names, body = set(), []
+    names: set[str] = set()
+    body: list[str] = []
     if plan.training is not None:
         names |= {"Cohort", "build_settings", "train"}
         lines, used = _python_training(plan.training, plan.folder)

@@ -107,7 +107,7 @@ class SlidePredictor:
             features = store.open_map(patch_map.slide_id, slide, patches)
             yield from classify_features(features, patch_map, self.classifier, progress, "later")
             sink = FeatureAndMapSink(features, patch_map, self.classifier)
-            yield from score_slide(slide, sink, PatchScorer(store.encoder), progress)
+            yield from score_slide(slide, sink, PatchScorer(store.own_encoder), progress)
         elif self.cluster is None:
             yield from score_slide(slide, patch_map, scorer, progress)
         else:

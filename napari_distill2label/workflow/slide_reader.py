@@ -8,7 +8,7 @@ import numpy as np
 from ..core.bag import Bag
 from ..core.errors import CohortError, SlideError
 from ..core.events import Event, ItemFailed, Progress, Task
-from ..core.geometry import Mpp, PatchGrid, PatchPoints
+from ..core.geometry import Mpp, PatchGrid, PatchPoints, square_mpp
 from ..core.inputs import Inputs
 from ..core.notices import Notice, NoticeCode
 from ..core.settings import PatchSettings
@@ -87,28 +87,33 @@ class SlideReader:
 
     def bag(self, row: CohortSlide, cohort: Cohort) -> Generator[Event, None, Bag]:
         """Return the bag of one slide. `SlideError` if it cannot be read. With features its file may be missing."""
-        with self.open_if_present(row) if self.features else self.open(row) as slide:
+        if self.features is not None:
+            return (yield from self._bag_of_features(row, self.features, cohort))
+        with self.open(row) as slide:
+            yield from (notice.about(row.slide_id) for notice in slide.notices)
+            self.n_mpp_from_user += row.mpp is not None
+            self.mpps.append(slide.mpp)
+            patches = yield from self.place(row, slide)
+            return cut_bag(slide, patches, row.slide_id, cohort.indices(row), self._known(row, patches, cohort))
+
+    def _features(
+        self, row: CohortSlide, store: FeatureStore, slide: Slide | None
+    ) -> Generator[Event, None, FeatureMap]:
+        """Return the features of a slide: existing ones, else they are computed."""
+        if store.is_precomputed(row.slide_id):
+            return (yield from store.read(row, slide))
+        if slide is None:
+            raise SlideError(f"{row.path}: no such file, and no features of it in {store.folder}")
+        return (yield from store.extract(row.slide_id, slide, (yield from self.place(row, slide))))
+
+    def _bag_of_features(self, row: CohortSlide, store: FeatureStore, cohort: Cohort) -> Generator[Event, None, Bag]:
+        """Return the bag of the patches that could be read."""
+        with self.open_if_present(row) as slide:
             if slide is not None:
                 yield from (notice.about(row.slide_id) for notice in slide.notices)
             self.n_mpp_from_user += row.mpp is not None
-            if self.features is None:
-                self.mpps.append(slide.mpp)
-                patches = yield from self.place(row, slide)
-                return cut_bag(slide, patches, row.slide_id, cohort.indices(row), self._known(row, patches, cohort))
-            found = yield from self._features(row, slide)
+            found = yield from self._features(row, store, slide)
             self.mpps.append(patches_mpp(found.patches, mpp_of(row, slide)))
-            return (yield from self._bag_of_features(row, found, cohort))
-
-    def _features(self, row: CohortSlide, slide: Slide | None) -> Generator[Event, None, FeatureMap]:
-        """Return the features of a slide: existing ones, else they are computed."""
-        if self.features.is_precomputed(row.slide_id):
-            return (yield from self.features.read(row, slide))
-        if slide is None:
-            raise SlideError(f"{row.path}: no such file, and no features of it in {self.features.folder}")
-        return (yield from self.features.extract(row.slide_id, slide, (yield from self.place(row, slide))))
-
-    def _bag_of_features(self, row: CohortSlide, found: FeatureMap, cohort: Cohort) -> Generator[Event, None, Bag]:
-        """Return the bag of the patches that could be read."""
         known = self._known(row, found.patches, cohort)
         instances, corners, readable = found.instances(), found.patches.corners, found.readable
         if not readable.all():
@@ -147,4 +152,4 @@ class SlideReader:
 
 def mpp_of(row: CohortSlide, slide: Slide | None) -> Mpp | None:
     """Return the (y, x) µm/px of a slide. Of one without a file, the µm/px that the cohort gives."""
-    return slide.mpp if slide is not None else row.mpp and (row.mpp, row.mpp)
+    return slide.mpp if slide is not None else square_mpp(row.mpp)

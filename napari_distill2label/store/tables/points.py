@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeGuard, TypeVar
 
 import numpy as np
 
@@ -298,7 +298,7 @@ class PatchLabels(NamedTuple):
     tally: Tally
 
 
-def is_centred(patches: PatchGrid | PatchPoints) -> bool:
+def is_centred(patches: PatchGrid | PatchPoints) -> TypeGuard[PatchPoints]:
     """Whether patches are centred on chosen points, so that only marks at a centre apply to a patch."""
     return isinstance(patches, PatchPoints) and not patches.boxes
 

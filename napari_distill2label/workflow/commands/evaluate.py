@@ -176,7 +176,8 @@ def _without_repeats(
         try:
             event = next(work)
         except StopIteration as stop:
-            return stop.value
+            maps: list[PatchMap] = stop.value
+            return maps
         if first or not isinstance(event, (Notice, ItemFailed)):
             yield event
 

@@ -68,8 +68,10 @@ def export(
                 if isinstance(patch_map, Path):
                     patch_map = PatchMap.open(patch_map)
                 _check_frame(patch_map)
-                own = {"names": names[name], "writing": outputs.writing}
-                written = write(patch_map, out, formats, threshold, given.get(name), colours=colours, **own)
+                written = write(
+                    patch_map, out, formats, threshold, given.get(name), colours=colours, names=names[name],
+                    writing=outputs.writing,
+                )  # fmt: skip
             except (SlideError, BundleError, OutputError) as error:
                 yield ItemFailed(name, error)
             else:
@@ -160,9 +162,9 @@ def _corrected(
             opened = PatchMap.open(patch_map) if isinstance(patch_map, Path) else patch_map
         except BundleError:  # reported when this map is exported
             continue
-        if opened.slide_id in corrections:
+        if (own := corrections.of(opened.slide_id, opened.patches, opened.classes)) is not None:
             known = np.full(opened.patches.shape, UNLABELLED, np.int8)
-            known[opened.patches.scored] = corrections.of(opened.slide_id, opened.patches, opened.classes)
+            known[opened.patches.scored] = own
             found[name] = known
     yield corrections.report()
     return found
@@ -172,11 +174,13 @@ def _maps_of(source: PathLike | Run | PatchMap | Sequence[PatchMap]) -> dict[str
     """Return patch maps by slide. Those of a run are folders, which are opened one by one."""
     if isinstance(source, PatchMap):
         return {source.slide_id: source}
-    if isinstance(source, (list, tuple)):
+    if not isinstance(source, Run | str | os.PathLike):
         return {patch_map.slide_id: patch_map for patch_map in source}
-    if not isinstance(source, Run) and not Run.is_run(source):
-        return _maps_of(PatchMap.open(source))
-    folder = (source if isinstance(source, Run) else Run.open(source)).predictions
+    if not isinstance(source, Run):
+        if not Run.is_run(source):
+            return _maps_of(PatchMap.open(source))
+        source = Run.open(source)
+    folder = source.predictions
     maps: dict[str, PatchMap | Path] = {}
     for network in NETWORKS:  # files are named by slide alone: of several models' maps the last one's are written
         suffix = f".{network}.zarr"

@@ -106,15 +106,13 @@ def _extract_slide(
     """Compute the features of one slide and write them in every format."""
     file, signature = source.folder / f"{source.name_of(slide_id)}.h5", file_signature(slide.path)
     frame = Frame.of(slide)
-    if "zarr" not in formats and is_hdf5_of(file, patches, source.encoder.identity, signature, frame):
+    if "zarr" not in formats and is_hdf5_of(file, patches, source.own_encoder.identity, signature, frame):
         return
-    is_scratch = False
-    if "zarr" in formats:
-        found = yield from source.extract(slide_id, slide, patches)
-    elif (found := source.load_complete(slide_id, slide, patches)) is None:  # of an earlier call: keep it
-        is_scratch = True
-        found = yield from source.scratch_store(slide_id).extract(slide_id, slide, patches)
-    if "h5" in formats and not is_hdf5_of(file, patches, source.encoder.identity, signature, frame):
-        write_hdf5(file, found, slide_id, source.encoder.identity, slide.mpp, signature, frame, outputs.writing)
+    saved = None if "zarr" in formats else source.load_complete(slide_id, slide, patches)  # of an earlier call: keep it
+    is_scratch = "zarr" not in formats and saved is None
+    store = source.scratch_store(slide_id) if is_scratch else source
+    found = saved if saved is not None else (yield from store.extract(slide_id, slide, patches))
+    if "h5" in formats and not is_hdf5_of(file, patches, source.own_encoder.identity, signature, frame):
+        write_hdf5(file, found, slide_id, source.own_encoder.identity, slide.mpp, signature, frame, outputs.writing)
     if is_scratch:
         shutil.rmtree(found.path, ignore_errors=True)

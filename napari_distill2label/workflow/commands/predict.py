@@ -113,8 +113,9 @@ def predict(
     """
     formats = format_names(formats)
     promise = threshold if isinstance(threshold, PromiseRequest) else None
-    if threshold is not None and promise is None:
-        check_threshold(threshold)
+    chosen = None if isinstance(threshold, PromiseRequest) else threshold
+    if chosen is not None:
+        check_threshold(chosen)
     if compute.workers is not None and compute.scheduler is not None:
         raise SettingsError(
             "Workers are started here, and a scheduler has workers of its own. Only one of them can be used.",
@@ -156,7 +157,7 @@ def predict(
         classifier = open_classifier(bundle, inputs.encoder, compute.device, inputs.features is not None)
         reader.features = feature_store_for(classifier, inputs.features, keep)
         cluster = yield from _cluster(model_spec, compute, stack)
-        label_from = bundle.threshold if threshold is None or promise is not None else threshold
+        label_from = bundle.threshold if chosen is None else chosen
         predictor = SlidePredictor(classifier, model_spec, reader, label_from, cluster)
         if promise is not None:
             predictor.threshold = (yield from promised_threshold(predictor, bundle, promise)).threshold
@@ -166,8 +167,10 @@ def predict(
                 maps[index] = patch_map = yield from predictor.map(row, keep)
                 if out is not None:
                     with reader.open(row) if inputs.allow_non_brightfield else nullcontext() as slide:
-                        own = {"names": names[row.slide_id], "writing": outputs.writing}
-                        write(patch_map, out, formats, predictor.threshold, slide=slide, **own)
+                        write(
+                            patch_map, out, formats, predictor.threshold, slide=slide, names=names[row.slide_id],
+                            writing=outputs.writing,
+                        )  # fmt: skip
             except (BundleError, SlideError, OutputError) as error:
                 yield ItemFailed(row.slide_id, error)
             except OSError as error:
@@ -203,7 +206,8 @@ def interleave(works: Iterable[Generator[Event, None, None]], cluster: Cluster |
 
     If several are under way, only the progress of the first is passed on.
     """
-    waiting, begun = iter(works), deque()
+    waiting = iter(works)
+    begun: deque[Generator[Event, None, None]] = deque()
     walking = True  # has the work begun last asked for what it needs? Else it would seem that there is room
     try:
         while True:

@@ -188,7 +188,7 @@ def _write_cohort(out: Path, slides: Iterable[CohortSlide], outputs: Outputs) ->
         Cohort(tuple(slides)).write(temporary)  # beside the file: its paths are relative to the same folder
 
 
-def _write_rows(path: Path, header: Iterable[str], rows: Iterable[Iterable[object]], outputs: Outputs) -> None:
+def _write_rows(path: Path, header: Iterable[str], rows: Iterable[Iterable[str | float]], outputs: Outputs) -> None:
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(header)

@@ -139,10 +139,10 @@ class _Training:
     def fit(self, stage: Stage) -> Generator[Event, None, None]:
         """Train one network. Save a checkpoint after every epoch and the bundle at the end."""
         network, model, settings = stage.network, stage.model, stage.settings
-        state = yield from self.kept(stage)
-        if state:
+        state = (yield from self.kept(stage)) or TrainingState()
+        if state.epoch:
             self.histories[network] = state.history
-        if state and state.epoch >= settings.epochs and (yield from self.is_saved(network, state)):
+        if state.epoch >= settings.epochs and (yield from self.is_saved(network, state)):
             model.load_state_dict(state.best_weights)
             model.eval()
             self.trained(network, state)
@@ -293,7 +293,8 @@ def _signature(bags: Sequence[Bag]) -> Generator[Progress, None, str]:
         digest.update(f"{bag.slide_id}\0{bag.label}\0{bag.instances.shape}".encode())
         for start in range(0, len(bag), SIGNED_AT_ONCE):
             yield Progress(Task.HASH_DATA, done, len(bags))
-            digest.update(np.ascontiguousarray(bag.instances[start : start + SIGNED_AT_ONCE]))
+            rows = np.ascontiguousarray(bag.instances[start : start + SIGNED_AT_ONCE])
+            digest.update(rows)  # type: ignore[arg-type]  # numpy declares its buffer for Python 3.12 and later
         if bag.patch_labels is not None:
             digest.update(bag.patch_labels.tobytes())
     return digest.hexdigest()
