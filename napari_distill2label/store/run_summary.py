@@ -193,7 +193,7 @@ def append(curves: Curves, model: str, row: Mapping[str, float]) -> None:
 
 def _number(text: object) -> float:
     try:
-        return float(text)  # type: ignore[arg-type]
+        return float(text)  # type: ignore[arg-type]  # whatever is no number is NaN
     except (TypeError, ValueError):
         return math.nan
 
