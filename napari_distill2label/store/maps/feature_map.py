@@ -230,10 +230,10 @@ class FeatureMap:
         try:
             group = open_group(path, "r+")
             attributes = group.attrs.asdict()
-            if {key: value for key, value in attributes.items() if key != "digest"} != about:
+            if _what_is_seen(attributes) != _what_is_seen(about):
                 return None
             kept = open_patches(path, group, attributes)
-            return cls(path, group, patches) if has_same_array(patches, kept) else None
+            return cls(path, group, kept) if has_same_array(patches, kept) else None
         except Exception:  # noqa: BLE001  zarr raises whatever its parsers raise; what is damaged is computed again
             return None
 
@@ -348,6 +348,18 @@ def _attributes_of(patches: PatchGrid | PatchPoints, n_features: int, identity: 
     about = {"kind": FEATURE_MAP, "version": VERSION, "patches": patches.to_json()}
     attributes: dict[str, Any] = to_plain_json({**about, "identity": dict(identity), "features": n_features})
     return attributes
+
+
+def _what_is_seen(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes without what changes no feature: the digest, and the scale of patches that are not resampled.
+
+    A training cuts such patches in pixels. The model that comes of it has the µm/px of its slides.
+    """
+    seen = {key: value for key, value in attributes.items() if key != "digest"}
+    patches = dict(seen["patches"])
+    if patches["side"] == patches["patch_px"]:
+        patches["mpp"] = None
+    return {**seen, "patches": patches}
 
 
 def _sums(rows: np.ndarray) -> np.ndarray:

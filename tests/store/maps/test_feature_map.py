@@ -248,3 +248,22 @@ def test_origins_contradict_by_name_and_both_values():
     assert FeatureOrigin(patch_px=256).completed_by(FeatureOrigin(patch_px=1, mpp=0.5)) == FeatureOrigin(
         patch_px=256, mpp=0.5
     )
+
+
+@pytest.mark.parametrize(("first", "then"), [(None, 0.5), (0.5, None)])
+def test_the_scale_of_patches_that_are_not_resampled_changes_no_feature(tmp_path, first, then):
+    """A training cuts patches in pixels; the model that comes of it has the µm/px of its slides."""
+
+    def grid(mpp, slide_mpp=(0.5, 0.5)):
+        return PatchGrid.over((100, 120), PatchSettings(size_px=15, mpp=mpp), slide_mpp)
+
+    made = filled(tmp_path / "f.zarr", grid(first))
+    again = FeatureMap.open_or_create(tmp_path / "f.zarr", grid(then), D, ABOUT)
+    assert again.is_complete
+    assert not again.replaced
+    assert again.signature == made.signature
+    assert FeatureMap.open_complete(tmp_path / "f.zarr", grid(then), D, ABOUT) is not None
+    assert FeatureMap.open(tmp_path / "f.zarr").is_complete  # its digest holds
+    resampled = grid(0.5, slide_mpp=(0.25, 0.25))
+    assert FeatureMap.open_complete(tmp_path / "f.zarr", resampled, D, ABOUT) is None
+    assert FeatureMap.open_or_create(tmp_path / "f.zarr", resampled, D, ABOUT).replaced

@@ -273,3 +273,20 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(encoder, four, tmp
     assert cli(*asked)[0] == 0
     assert len(list(folder.glob(f"*.{kind}"))) == 4
     assert not list(folder.glob("*.tmp"))
+
+
+def test_a_prediction_takes_the_features_that_the_training_computed(encoder, four, tmp_path, seen, collect, tiny):
+    """Patches are cut in pixels; the model has the µm/px of its slides, and its predictions have it too."""
+    cohort = Cohort.read(four)
+    settings = tiny(architecture={"encoder": "features"}, patches={"size_px": 32, "tissue": "none"})
+    inputs = Inputs(encoder=Encoder(encoder), features=tmp_path / "f")
+    run = drain(train(cohort, tmp_path / "run", settings, inputs=inputs))
+    assert run.config.settings.patches.mpp is None
+    computed = sum(seen)
+    assert computed == 3 * 12
+    maps = drain(predict(run, cohort.with_slides(list(cohort)[:3]), inputs=inputs))
+    assert [patch_map.patches.mpp for patch_map in maps] == [0.5] * 3
+    assert sum(seen) == computed
+    again = drain(train(cohort, tmp_path / "again", settings, inputs=inputs))
+    assert again.models == run.models
+    assert sum(seen) == computed
