@@ -143,7 +143,7 @@ def _of_images(frame: "pd.DataFrame", scores: "pd.DataFrame", cohort: Cohort) ->
         [name, *(spread(_per_fold(frame, model, "slide", "bags")[metric]) for metric in ("accuracy", "f1"))]
         for model, name in MODELS.items()
     ]
-    return f"""## Images (level `bag`)
+    return f"""## Images (level `slide`)
 
 Measured against the images' own labels, threshold 0.5.
 

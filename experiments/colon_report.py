@@ -50,7 +50,7 @@ def _tables(frame: "pd.DataFrame") -> Iterator[str]:
         "here that may choose a setting.\n"
     )
     yield _choices(frame)
-    yield "Whole slides (level `bag`).\n"
+    yield "Whole slides (level `slide`).\n"
     yield _summary(frame, "slide", (("accuracy", "0.5"), ("f1", "0.5"), ("auroc", ""), ("auprc", ""), ("ece", "")))
     if "patch_nuclei" in set(frame.level):
         yield "Patches without a nucleus left out (level `patch_nuclei`).\n"

@@ -228,7 +228,7 @@ def test_every_model_of_every_fold_has_its_rows(done):
 def test_table_and_figure(done):
     text = (done / "fields.md").read_text("utf-8")
     patches, rest = text.split("Single patches, paired")
-    gains, whole = rest.split("Fields (level `bag`)")
+    gains, whole = rest.split("Fields (level `slide`)")
     assert [line.split(" | ")[0].strip("| ") for line in patches.splitlines() if line.startswith("| ")][1:] == [
         *MODELS,
         "share of patches",

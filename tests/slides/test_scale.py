@@ -178,4 +178,4 @@ def test_missing_scales_are_one_sentence():
     said = str(missing_mpp([f"s{index}" for index in range(8)], 0.25))
     assert said.startswith("8 slides have no pixel size")
     assert "s0, s1, s2, s3, s4 and 3 more" in said
-    assert said.endswith("Or set mpp=….")
+    assert said.endswith("Or set Inputs(mpp=…).")
