@@ -259,8 +259,8 @@ def write_report(frame: "pd.DataFrame", out: Path) -> Path:
     # The same for all models of a fold; the ceiling alone has no rows of fields.
     n = frame[frame.metric == "n"].groupby(["level", "fold"]).value.first().groupby("level").sum()
     parts = (
-        f"Four kinds of nuclei in 3 × 3 fields of the colon images: {n.get('slide', 0):.0f} fields with "
-        f"{n.get('instance', 0):.0f} patches; folds (of images): {frame.fold.nunique()}, "
+        f"Four kinds of nuclei in 3 × 3 fields of the colon images: {n['slide']:.0f} fields with "
+        f"{n['patch']:.0f} patches; folds (of images): {frame.fold.nunique()}, "
         f"seeds: {frame.seed.nunique()}. Means over folds of means over seeds ± standard deviation over folds.\n",
         run_time(out),
         "Single patches (level `patch`): AUROC of each kind against the others and its mean over kinds; accuracy "
