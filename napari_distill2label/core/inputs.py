@@ -1,9 +1,11 @@
 """What a command reads beside the slides, and what it computes on."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
+from .errors import SettingsError
+from .messages import Remedy
 from .paths import PathLike, may_run_code
 
 
@@ -54,7 +56,7 @@ class TissueRegions:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a command reads beside the slides. Each command takes the fields that it can use.
+    """What a command reads beside the slides. A command refuses a field that it has no use for.
 
     Attributes
     ----------
@@ -89,6 +91,23 @@ class Inputs:
     features: PathLike | None = None
     mpp: float | None = None
     allow_non_brightfield: bool = False
+
+    def __post_init__(self) -> None:
+        for name, kind, given in (("encoder", Encoder, True), ("tissue", TissueRegions, self.tissue is not None)):
+            value = getattr(self, name)
+            if given and not isinstance(value, kind):
+                raise SettingsError(
+                    f"{name} is a value of its own, not {value!r}. Write {name}={kind.__name__}({value!r}).",
+                    field=f"inputs.{name}",
+                )
+
+    def check_only(self, doing: str, *names: str) -> None:
+        """`SettingsError` if a field is given that a command has no use for: it would be ignored without a word."""
+        unset = Inputs()
+        for each in fields(self):
+            if each.name not in names and getattr(self, each.name) != getattr(unset, each.name):
+                label = each.name.replace("_", " ")
+                raise SettingsError(f"{doing} has no use for {label}.", remedy=Remedy("clear", f"inputs.{each.name}"))
 
     def absolute(self) -> "Inputs":
         """Return the same with absolute paths, so that they can be saved."""

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from napari_distill2label.core.errors import SettingsError
 from napari_distill2label.core.inputs import Encoder, Inputs, TissueRegions
 
 
@@ -42,3 +43,18 @@ def test_a_file_that_can_hold_a_program_is_known_by_its_suffix():
     assert Encoder("e.pt").may_run_code
     assert not Encoder("e.onnx").may_run_code
     assert not Encoder().may_run_code
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kind"), [("encoder", "e.onnx", "Encoder"), ("tissue", "t.json", "TissueRegions")]
+)
+def test_a_path_in_place_of_a_value_is_refused_with_what_to_write(name, value, kind):
+    with pytest.raises(SettingsError, match=rf"Write {name}={kind}\('{value}'\)"):
+        Inputs(**{name: value})
+
+
+def test_what_a_command_cannot_use_is_not_ignored(inputs):
+    Inputs().check_only("Exporting")
+    inputs.check_only("All", *(name for name in vars(inputs)))
+    with pytest.raises(SettingsError, match=r"^Exporting has no use for label map\. Leave out label_map\.$"):
+        Inputs(label_map={"a": "b"}).check_only("Exporting", "corrections")

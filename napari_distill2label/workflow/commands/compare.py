@@ -142,6 +142,7 @@ def compare(
     """
     if missing_truth not in ("negative", "ignore"):
         raise SettingsError(f"missing_truth is 'negative' or 'ignore', not {missing_truth!r}")
+    inputs.check_only("Comparing", "label_map", "coverage")
     yield Progress(Task.READ_TRUTH, 0, len(maps))
     classes = maps[0].classes
     known = read_truth(truth, inputs.label_map, coverage_of(inputs))

@@ -1,6 +1,7 @@
 """`evaluate`: compare every network of a run with the ground truth. The run is not changed."""
 
 from collections.abc import Generator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -106,9 +107,10 @@ def evaluate_networks(
     patches = TruePatches(known, truth, cohort.classes, complete, inputs.label_map)
     yield from patches.check([row.slide_id for row in rows], "slides to evaluate")
     found: dict[str, Evaluation] = {}
+    to_predict = replace(inputs, label_map={}, coverage=None)  # these are of the ground truth
     for network in run.models:
         bundle = find_model(run, network, compute.device)
-        work = predict(bundle, Cohort(tuple(rows)), inputs=inputs, compute=compute)
+        work = predict(bundle, Cohort(tuple(rows)), inputs=to_predict, compute=compute)
         maps = yield from _without_repeats(work, first=network == run.models[0])
         if not maps:
             raise SlideError("none of the slides could be evaluated")

@@ -52,6 +52,7 @@ def export(
         names them before anything is written. Files that are read, slides included, are never replaced.
     """
     formats = format_names(formats)
+    inputs.check_only("Exporting", "corrections", "label_map", "coverage")
     if threshold is not None:
         check_threshold(threshold)
     maps = _maps_of(source)

@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Generator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from ...core.errors import OutputError, SettingsError, SlideError
@@ -64,13 +63,16 @@ def extract_features(
         )
     if "h5" in formats:
         check_h5py(Path(out))
+    inputs.check_only("Extracting features", "encoder", "centres", "tissue", "mpp", "allow_non_brightfield")
+    if compute != Compute(compute.device):
+        raise SettingsError("Features are computed by one process, in float32: of Compute, only device is used.")
     if inputs.encoder.path is None:
         raise SettingsError("A frozen encoder is needed.", remedy=Remedy("choose", "inputs.encoder"))
     frozen = FrozenEncoder(inputs.encoder.path, compute.device, inputs.encoder.trusted)
     grid = fitted_grid(grid or PatchSettings(tissue="otsu"), frozen)
     names = {slide_id: name for (slide_id,), name in safe_names((row.slide_id,) for row in cohort).items()}
     source = FeatureStore(Path(out), Path(out), frozen, names=names)
-    reader = SlideReader(grid, replace(inputs, corrections=None), source)
+    reader = SlideReader(grid, inputs, source)
     cohort = with_mpp(cohort, inputs.mpp)
     cohort.check_found()
     written = []

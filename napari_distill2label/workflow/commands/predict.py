@@ -5,7 +5,6 @@ from collections import deque
 from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +111,9 @@ def predict(
     can be read of it is scored and written. An interrupted prediction of the same slide by the same model resumes.
     """
     formats = format_names(formats)
+    inputs.check_only(
+        "Predicting", "centres", "tissue", "encoder", "features", "mpp", "allow_non_brightfield"
+    )  # corrections are applied when maps are exported
     promise = threshold if isinstance(threshold, PromiseRequest) else None
     chosen = None if isinstance(threshold, PromiseRequest) else threshold
     if chosen is not None:
@@ -138,7 +140,7 @@ def predict(
     )
     reader = SlideReader(
         _grid_of(bundle, dense_stride),
-        replace(inputs, corrections=None),  # they are applied when maps are exported
+        inputs,
         make_grid=PatchGrid.over if dense_stride is None else dense_grid,
     )
     if bundle.config.encoder is None:

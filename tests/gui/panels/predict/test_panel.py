@@ -9,29 +9,13 @@ from qtpy.QtWidgets import (
     QSlider,
 )
 
-from napari_distill2label.gui import get_session
 from napari_distill2label.gui.canvas import layers
 from napari_distill2label.gui.canvas.layers import ATTENTION, CORRECTIONS, LABELS, OUTLINES, PROBABILITY
-from napari_distill2label.gui.panels.predict.panel import ALL, NO_POINTER, SELECTED, THIS, PredictPanel
+from napari_distill2label.gui.panels.predict.panel import ALL, NO_POINTER, SELECTED, THIS
 
 from ...conftest import LONG, click
 
 POSITIVE = np.linspace(0, 1, 48).reshape(6, 8)
-
-
-@pytest.fixture
-def viewer(make_napari_viewer):
-    return make_napari_viewer()
-
-
-@pytest.fixture
-def panel(viewer):
-    session = get_session(viewer)
-    made = PredictPanel(session)
-    viewer.window.add_dock_widget(made, name="Predict")
-    yield made
-    made.disconnect_session()
-    session.shutdown()
 
 
 @pytest.fixture

@@ -2,28 +2,14 @@
 
 from dataclasses import replace
 
-import pytest
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication, QDialogButtonBox, QDoubleSpinBox
 
-from napari_distill2label.gui import get_session
-from napari_distill2label.gui.panels.predict.panel import PredictPanel
 from napari_distill2label.gui.panels.predict.promise_dialog import ask_promise
 from napari_distill2label.slides.synthetic import write_cohort
 from napari_distill2label.store.cohort import Cohort
 
 from ...conftest import LONG, click, open_cohort
-
-
-@pytest.fixture
-def panel(make_napari_viewer, qtbot):
-    viewer = make_napari_viewer()
-    session = get_session(viewer)
-    made = PredictPanel(session)
-    viewer.window.add_dock_widget(made, name="Predict")
-    yield made
-    made.disconnect_session()
-    session.shutdown()
 
 
 def test_a_promise_is_asked_for_and_kept(panel, qtbot, run_folder, tmp_path):
