@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from napari_distill2label.core.slide_info import SlideInfo
+
 from .pyramids import pyramid
 
 SIDE = 16_384  # px of the slide
@@ -72,7 +74,7 @@ def _patch_map(slide_id: str, edge: int):
 
     px = SIDE // edge
     grid = PatchGrid((SIDE, SIDE), px, px, (0, 0), px, None, edge, edge)
-    patch_map = PatchMap.create(None, grid, ("normal", "tumour"), slide_id=slide_id, model={"network": "student"})
+    patch_map = PatchMap.create(None, grid, ("normal", "tumour"), SlideInfo(slide_id), model={"network": "student"})
     rng = np.random.default_rng(0)
     for block in grid.blocks(62_500):
         positive = rng.random(int(block.scored.sum()), np.float32)

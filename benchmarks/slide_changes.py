@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from napari_distill2label.core.slide_info import SlideInfo
+
 REST = 20.0  # s until the last of a burst must be on the canvas
 NETWORKS = ("student", "teacher")
 
@@ -37,7 +39,7 @@ def patch_maps(cohort: Any) -> list[Any]:
         grid = PatchGrid.over(shape, PatchSettings(size_px=27), mpp)
         for network in NETWORKS:
             found = PatchMap.create(
-                None, grid, ("normal", "tumour"), slide_id=row.slide_id, slide_path=row.path, slide_mpp=mpp,
+                None, grid, ("normal", "tumour"), SlideInfo(row.slide_id, row.path, mpp),
                 model={"network": network},
             )  # fmt: skip
             for block in grid.blocks(1000):

@@ -47,6 +47,7 @@ def make_patch_map():
 
     from napari_distill2label.core.geometry import PatchGrid, PatchPoints
     from napari_distill2label.core.settings import PatchSettings
+    from napari_distill2label.core.slide_info import SlideInfo
     from napari_distill2label.store.maps.patch_map import PatchMap
 
     def make(shape, probability=None, classes=("normal", "tumour"), centres=None, mpp=None, multi_label=False, **grid):
@@ -60,8 +61,7 @@ def make_patch_map():
             None,
             patches,
             classes,
-            slide_id="slide",
-            slide_mpp=mpp,
+            SlideInfo("slide", None, mpp),
             model={"network": "student"},
             multi_label=multi_label,
         )

@@ -276,6 +276,7 @@ ELSEWHERE: set[str] = {
     "cli.arguments",
     "core.errors",
     "core.presets",
+    "core.slide_info",
     "exporters.regions",
     "gui.actions.classes",
     "gui.actions.evaluate",

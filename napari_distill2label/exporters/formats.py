@@ -119,7 +119,7 @@ def _write_masks(patch_map: "PatchMap", request: ExportRequest) -> list[Path]:
             request.path(patch_map, ".ome.tif", layer.class_name),
             Mask(layer.labels, patch_map.patches),
             layer.names,
-            patch_map.slide_mpp,
+            patch_map.slide.mpp,
             layer.title,
             request.writing,
         )
@@ -149,7 +149,7 @@ def _write_pictures(patch_map: "PatchMap", request: ExportRequest) -> list[Path]
     from .png import write_picture
 
     with ExitStack() as stack:
-        slide, path = request.slide, patch_map.slide_path
+        slide, path = request.slide, patch_map.slide.path
         if slide is None and path is not None and _exists(path):
             from ..slides.registry import open_slide
 
@@ -157,7 +157,7 @@ def _write_pictures(patch_map: "PatchMap", request: ExportRequest) -> list[Path]
             stack.callback(slide.close)
         if slide is not None and tuple(slide.levels[0].shape[:2]) != tuple(patch_map.patches.slide_shape):
             raise SlideError(
-                f"{patch_map.slide_path or patch_map.slide_id}: this is not the slide that was predicted, its size "
+                f"{patch_map.slide.path or patch_map.slide_id}: this is not the slide that was predicted, its size "
                 "differs: predict again"
             )
         return [
@@ -169,7 +169,7 @@ def _write_pictures(patch_map: "PatchMap", request: ExportRequest) -> list[Path]
                 slide,
                 layer.title,
                 request.threshold,
-                patch_map.slide_mpp,
+                patch_map.slide.mpp,
                 request.colours,
                 request.writing,
             )
@@ -232,7 +232,7 @@ def write(
         int8 of `patches.shape`: a user's classes of scored patches, −1 elsewhere. They override the model, and the
         table marks them in its column `source`.
     slide
-        An open slide to draw on. None: `patch_map.slide_path` is opened where it is still there.
+        An open slide to draw on. None: `patch_map.slide.path` is opened where it is still there.
     colours
         8-bit (r, g, b) of classes by name, where they are not the palette's: in GeoJSON and pictures.
     names

@@ -391,7 +391,7 @@ class TruePatches:
             self._known[slide_id] = known
             self._tally += tally
             if isinstance(self.truth, PointTruth) and len(points := self.truth.points(slide_id)):
-                self._causes.append(likely_cause(points, patches, patch_map.slide_mpp))
+                self._causes.append(likely_cause(points, patches, patch_map.slide.mpp))
         return known
 
     def report(self) -> list[Notice]:

@@ -19,11 +19,12 @@ import torch
 from ..core.bag import Bag
 from ..core.errors import CohortError, SlideError
 from ..core.events import Event, ItemDone, Progress, Task
-from ..core.geometry import Mpp, PatchGrid, PatchPoints, square_mpp
+from ..core.geometry import PatchGrid, PatchPoints
 from ..core.notices import Notice, NoticeCode
 from ..core.paths import PathLike
 from ..core.presets import live_settings
 from ..core.settings import PatchSettings, Settings
+from ..core.slide_info import SlideInfo
 from ..inference.damage import select_patches
 from ..mil.model import MILModel
 from ..mil.pipeline import Stage, TrainingPipeline
@@ -35,6 +36,7 @@ from ..store.maps.patch_map import PatchMap
 from ..store.run import Run, RunConfig
 from .feature_store import FeatureStore, open_if_present
 from .slide_metrics import slide_metrics
+from .slide_reader import info_of
 
 NETWORK = "live"  # the name of the network in maps that belong to no bundle
 COMPONENTS = 128  # number of components per patch
@@ -49,11 +51,10 @@ class LiveSlide:
     """A slide in memory: `components` (K, D') float32 of its readable patches, in the order of `patches.corners`."""
 
     row: CohortSlide
+    info: SlideInfo
     patches: PatchGrid | PatchPoints
     readable: np.ndarray
     components: np.ndarray
-    mpp: Mpp | None
-    mpp_from_user: bool
     signature: str
 
 
@@ -117,7 +118,7 @@ def read_features(
     there = {} if known is None else dict(known.slides)
     scratch = (known and known.scratch) or TemporaryDirectory(prefix="distill2label-live-")
     source = FeatureStore(folder, Path(scratch.name), expected=known.encoder if known else None)
-    maps: dict[str, tuple[CohortSlide, FeatureMap, Mpp | None, bool]] = {}
+    maps: dict[str, tuple[CohortSlide, FeatureMap, SlideInfo]] = {}
     missing: list[str] = []
     for done, row in enumerate(cohort, 1):
         kept = there.get(row.slide_id)
@@ -130,11 +131,11 @@ def read_features(
     if not maps and not there:
         raise CohortError(f"{folder}: holds no features of these slides: compute them first, with a frozen encoder")
     components = (
-        known.components if known else Components.of(_sample_features([found for _, found, _, _ in maps.values()]))
+        known.components if known else Components.of(_sample_features([found for _, found, _ in maps.values()]))
     )
-    for done, (slide_id, (row, found, mpp, assumed)) in enumerate(maps.items(), 1):
+    for done, (slide_id, (row, found, info)) in enumerate(maps.items(), 1):
         values = components(np.asarray(found.instances())[found.readable])
-        there[slide_id] = LiveSlide(row, found.patches, found.readable, values, mpp, assumed, found.signature)
+        there[slide_id] = LiveSlide(row, info, found.patches, found.readable, values, found.signature)
         yield Progress(Task.PROJECT_FEATURES, done, len(maps))
     if missing:
         said = {"n": len(missing), "total": len(cohort), "first": missing[0]}
@@ -142,14 +143,12 @@ def read_features(
     return LiveFeatures(folder, there, components, known.encoder if known else source.common_encoder, scratch)
 
 
-def _read(source: FeatureStore, row: CohortSlide) -> Generator[Event, None, tuple[FeatureMap, Mpp | None, bool]]:
+def _read(source: FeatureStore, row: CohortSlide) -> Generator[Event, None, tuple[FeatureMap, SlideInfo]]:
     with open_if_present(row) as slide:
         found = yield from source.read(row, slide)
         if not found.readable.any():
             raise SlideError(f"{row.slide_id}: none of its patches has features")
-        if slide is None:
-            return found, square_mpp(row.mpp), row.mpp is not None
-        return found, slide.mpp, slide.mpp_from_user
+        return found, info_of(row, slide)
 
 
 def _sample_features(maps: list[FeatureMap]) -> np.ndarray:
@@ -266,11 +265,10 @@ def _digest(model: MILModel) -> str:
 
 def _map(model: MILModel, slide: LiveSlide, classes: tuple[str, ...], identity: dict[str, Any]) -> PatchMap:
     """Return the student's map of a slide, in memory."""
-    row, patches = slide.row, slide.patches
-    answer = predict_bag(model, Bag(row.slide_id, slide.components, patches.corners[slide.readable], (0,)))
+    patches = slide.patches
+    answer = predict_bag(model, Bag(slide.info.slide_id, slide.components, patches.corners[slide.readable], (0,)))
     made = PatchMap.create(
-        None, patches, classes, slide_id=row.slide_id, slide_path=row.path, slide_mpp=slide.mpp,
-        mpp_from_user=slide.mpp_from_user, multi_label=model.settings.multi_label,
+        None, patches, classes, slide.info, multi_label=model.settings.multi_label,
         model=identity | {"slide_signature": slide.signature},
     )  # fmt: skip
     arrays = {
@@ -333,7 +331,7 @@ def save_as_run(result: LiveResult, out: PathLike) -> Generator[Event, None, Run
             "seed": settings.seed,
             "epoch": getattr(settings, network).epochs,
             "mpp": mpp,
-            "n_mpp_from_user": sum(slide.mpp_from_user for slide in slides),
+            "n_mpp_from_user": sum(slide.info.mpp_from_user for slide in slides),
             "n_train": len(cohort),
             "n_corrections": result.n_corrections if network == "student" else 0,
             "data_signature": signature.hexdigest(),

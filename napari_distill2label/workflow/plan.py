@@ -26,7 +26,7 @@ from ..store.splits import with_splits
 from .feature_store import FeatureStore, fitted_grid, open_if_present
 from .input_files import input_files
 from .scale import with_mpp
-from .slide_reader import SlideReader, mpp_of
+from .slide_reader import SlideReader, info_of
 
 _WITH = {
     "classes": "other classes",
@@ -187,7 +187,7 @@ def _existing_features(folder: Path, cohort: Cohort) -> ExistingFeatures:
     for row in cohort.labelled:
         try:
             with _open_if_readable(row) as slide:
-                mpp = mpp_of(row, slide)
+                mpp = info_of(row, slide).mpp
                 if file := source.hdf5(row.slide_id):
                     found = read_hdf5(file, Frame.of(slide) if slide is not None else Frame(mpp=mpp))
                     encoder, patch_px = found.encoder, found.patches.patch_px

@@ -9,9 +9,10 @@ import torch
 
 from ..core.errors import BundleError, SlideError
 from ..core.events import Event, ItemFailed, ItemStarted, Progress, Task
-from ..core.geometry import Mpp, PatchGrid, PatchPoints, mean_mpp
+from ..core.geometry import PatchGrid, PatchPoints, mean_mpp
 from ..core.messages import Remedy
 from ..core.paths import canonical_path
+from ..core.slide_info import SlideInfo
 from ..inference.classifier import FeatureAndMapSink, PatchClassifier, classify_features
 from ..inference.cluster import Cluster
 from ..inference.engine import PatchScorer, patches_per_block, score_blocks, score_slide
@@ -23,7 +24,7 @@ from ..store.files.safe_names import safe_name
 from ..store.files.signature import file_signature
 from ..store.maps.patch_map import PatchMap, read_header
 from .feature_store import FeatureStore
-from .slide_reader import SlideReader, mpp_of
+from .slide_reader import SlideReader, info_of
 
 
 class SlidePredictor:
@@ -68,7 +69,7 @@ class SlidePredictor:
             patches = yield from self.reader.place(row, slide)
             check_patches(slide, patches)
             place = keep and place_of(keep, row, self.config.network)
-            patch_map = self._begin(place, patches, row, slide.mpp, slide.mpp_from_user)
+            patch_map = self._begin(place, patches, info_of(row, slide), file_signature(row.path))
             if not patch_map.is_complete:
                 yield ItemStarted(row.slide_id, patch_map)
                 yield from self._walk(slide, patch_map, Progress(Task.PREDICT, item=row.slide_id))
@@ -89,9 +90,9 @@ class SlidePredictor:
             if slide is not None:
                 yield from (notice.about(row.slide_id) for notice in slide.notices)
             features = yield from store.read(row, slide)
-            mpp, from_user = mpp_of(row, slide), row.mpp is not None if slide is None else slide.mpp_from_user
+            info = info_of(row, slide)
         place = keep and place_of(keep, row, self.config.network)
-        patch_map = self._begin(place, features.patches, row, mpp, from_user, features.signature)
+        patch_map = self._begin(place, features.patches, info, features.signature)
         if not patch_map.is_complete:
             yield ItemStarted(row.slide_id, patch_map)
             yield from classify_features(
@@ -134,26 +135,16 @@ class SlidePredictor:
             identity["precision"] = self.model_spec.precision
         return identity
 
-    def _begin(
-        self,
-        path: Path | None,
-        patches: PatchGrid | PatchPoints,
-        row: CohortSlide,
-        slide_mpp: Mpp | None,
-        mpp_from_user: bool,
-        signature: str | None = None,
-    ) -> PatchMap:
-        """Return the patch map to fill: an unfinished one of the same patches, model and slide file, or a new one.
+    def _begin(self, path: Path | None, patches: PatchGrid | PatchPoints, slide: SlideInfo, signature: str) -> PatchMap:
+        """Return the patch map to fill: an unfinished one of the same patches, model and slide, or a new one.
 
-        `signature` is that of the features, if the slide is predicted from features.
+        `signature` is that of the slide's file, or of its features.
         """
-        identity = self._identity(signature or file_signature(row.path))
+        identity = self._identity(signature)
         if path is not None and (path / "zarr.json").is_file():
             try:
                 begun = PatchMap.open(path)
-                scale = (begun.slide_mpp, begun.mpp_from_user)
-                same_place = (begun.slide_path, scale) == (canonical_path(row.path), (slide_mpp, mpp_from_user))
-                if same_place and begun.can_resume(patches, self.config.classes, identity):
+                if begun.slide == slide and begun.can_resume(patches, self.config.classes, identity):
                     begun.check()
                     begun.set_threshold(self.threshold)
                     return begun
@@ -163,10 +154,7 @@ class SlidePredictor:
             path,
             patches,
             self.config.classes,
-            slide_id=row.slide_id,
-            slide_path=row.path,
-            slide_mpp=slide_mpp,
-            mpp_from_user=mpp_from_user,
+            slide,
             model=identity,
             multi_label=self.config.architecture.multi_label,
             threshold=self.threshold,

@@ -11,7 +11,9 @@ from ..core.events import Event, ItemFailed, Progress, Task
 from ..core.geometry import Mpp, PatchGrid, PatchPoints, square_mpp
 from ..core.inputs import Inputs
 from ..core.notices import Notice, NoticeCode
+from ..core.paths import canonical_path
 from ..core.settings import PatchSettings
+from ..core.slide_info import SlideInfo
 from ..slides.patches import cut_bag, iter_place_patches
 from ..slides.registry import open_slide
 from ..slides.scale import common_mpp
@@ -113,7 +115,7 @@ class SlideReader:
                 yield from (notice.about(row.slide_id) for notice in slide.notices)
             self.n_mpp_from_user += row.mpp is not None
             found = yield from self._features(row, store, slide)
-            self.mpps.append(patches_mpp(found.patches, mpp_of(row, slide)))
+            self.mpps.append(patches_mpp(found.patches, info_of(row, slide).mpp))
         known = self._known(row, found.patches, cohort)
         instances, corners, readable = found.instances(), found.patches.corners, found.readable
         if not readable.all():
@@ -150,6 +152,9 @@ class SlideReader:
         return common_mpp(self.mpps)
 
 
-def mpp_of(row: CohortSlide, slide: Slide | None) -> Mpp | None:
-    """Return the (y, x) µm/px of a slide. Of one without a file, the µm/px that the cohort gives."""
-    return slide.mpp if slide is not None else square_mpp(row.mpp)
+def info_of(row: CohortSlide, slide: Slide | None) -> SlideInfo:
+    """Return which slide a row of the cohort is. The µm/px are those of the open slide; without one, of the row."""
+    path = canonical_path(row.path)
+    if slide is None:
+        return SlideInfo(row.slide_id, path, square_mpp(row.mpp), row.mpp is not None)
+    return SlideInfo(row.slide_id, path, slide.mpp, slide.mpp_from_user)

@@ -3,15 +3,18 @@
 import numpy as np
 import pytest
 
+from napari_distill2label.core.slide_info import SlideInfo
 from napari_distill2label.store.maps.patch_map import PatchMap
 
+SLIDE = SlideInfo("slide 1")
 
-def make_map(patches, labels=None, classes=("normal", "tumour"), multi_label=False, **kwargs):
+
+def make_map(patches, labels=None, classes=("normal", "tumour"), multi_label=False, slide=SLIDE, **kwargs):
     """A finished map whose labels at 0.5 are `labels` (1 + class index; default: taking turns)."""
     count = len(classes)
     if labels is None:
         labels = np.arange(np.prod(patches.shape)).reshape(patches.shape) % count + 1
-    patch_map = PatchMap.create(None, patches, classes, multi_label=multi_label, **{"slide_id": "slide 1", **kwargs})
+    patch_map = PatchMap.create(None, patches, classes, slide, multi_label=multi_label, **kwargs)
     for block in patches.blocks(10_000):
         probability = np.eye(count)[labels[block.window][block.scored] - 1] * 0.8 + 0.2 / count
         patch_map.write(block, probability, np.log(probability), probability[:, 1])

@@ -9,6 +9,7 @@ import pytest
 from napari_distill2label.core.errors import BundleError, SettingsError
 from napari_distill2label.core.geometry import PatchGrid
 from napari_distill2label.core.settings import PatchSettings
+from napari_distill2label.core.slide_info import SlideInfo
 from napari_distill2label.exporters.formats import FORMATS, format_names, write
 from napari_distill2label.store.maps.patch_map import PatchMap
 
@@ -32,14 +33,14 @@ def test_aliases_are_the_same_format_once(tmp_path, new_map):
 @pytest.mark.parametrize("slide_id", ["../outside", "..", "a/b", "C:\\x", "Präparat 1"])
 def test_files_stay_in_the_folder(tmp_path, new_map, slide_id):
     folder = tmp_path / "out"
-    for path in write(new_map(GRID, slide_id=slide_id), folder, list(FORMATS)):
+    for path in write(new_map(GRID, slide=SlideInfo(slide_id)), folder, list(FORMATS)):
         assert path.parent == folder
         assert path.is_file()
     assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
 
 
 def test_an_unfinished_map_is_refused(tmp_path):
-    patch_map = PatchMap.create(None, GRID, ("n", "p"), slide_id="s")
+    patch_map = PatchMap.create(None, GRID, ("n", "p"), SlideInfo("s"))
     with pytest.raises(BundleError, match="not finished"):
         write(patch_map, tmp_path, ["csv"])
 

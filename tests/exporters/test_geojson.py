@@ -10,6 +10,7 @@ from shapely.geometry import box, shape
 from napari_distill2label.core.classes import palette
 from napari_distill2label.core.geometry import PatchGrid, PatchPoints
 from napari_distill2label.core.settings import PatchSettings
+from napari_distill2label.core.slide_info import SlideInfo
 from napari_distill2label.exporters.formats import write
 from napari_distill2label.exporters.geojson import write_geojson
 from napari_distill2label.store.maps.patch_map import PatchMap
@@ -90,7 +91,7 @@ def test_detections_around_points(tmp_path, new_map):
 
 def test_several_classes_and_corrections(tmp_path):
     grid = PatchGrid.over((20, 30), PatchSettings(size_px=10))
-    patch_map = PatchMap.create(None, grid, ("normal", "a", "b"), slide_id="s", multi_label=True)
+    patch_map = PatchMap.create(None, grid, ("normal", "a", "b"), SlideInfo("s"), multi_label=True)
     (block,) = grid.blocks(100)
     probability = np.array([[0.9, 0.1, 0.1], [0.1, 0.9, 0.1], [0.1, 0.9, 0.9], [0, 0, 0.9], [0, 0, 0], [0, 0, 0]])
     patch_map.write(block, probability, probability, probability[:, 0])
@@ -114,7 +115,7 @@ def test_several_classes_and_corrections(tmp_path):
 
 def test_a_map_without_attention_has_no_nan(tmp_path):
     grid = PatchGrid.over((20, 30), PatchSettings(size_px=10))
-    patch_map = PatchMap.create(None, grid, ("n", "p"), slide_id="s")
+    patch_map = PatchMap.create(None, grid, ("n", "p"), SlideInfo("s"))
     assert qupath(write_geojson(tmp_path / "empty.geojson", patch_map)) == []
     (block,) = grid.blocks(100)
     patch_map.write(block, np.full((6, 2), 0.5), np.zeros((6, 2)), np.zeros(6))

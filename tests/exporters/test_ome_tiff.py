@@ -10,6 +10,7 @@ import tifffile
 from napari_distill2label.core.errors import CohortError
 from napari_distill2label.core.geometry import PatchGrid, PatchPoints
 from napari_distill2label.core.settings import PatchSettings
+from napari_distill2label.core.slide_info import SlideInfo
 from napari_distill2label.exporters.formats import write
 from napari_distill2label.exporters.mask import Mask
 from napari_distill2label.exporters.ome_tiff import write_mask
@@ -89,7 +90,7 @@ def test_memory_does_not_hold_the_mask(tmp_path):
 def test_exporting_a_map(tmp_path, new_map):
     grid = small_grid((300, 200))
     tissue = np.random.default_rng(0).random(grid.shape) > 0.3
-    patch_map = new_map(grid.with_tissue(tissue), slide_mpp=(0.5, 0.5))
+    patch_map = new_map(grid.with_tissue(tissue), slide=SlideInfo("slide 1", None, (0.5, 0.5)))
     (path,) = write(patch_map, tmp_path / "new folder", ["ome-tiff"])
     assert path == tmp_path / "new folder" / "slide 1.ome.tif"
     mask = read_label_mask(path)

@@ -11,6 +11,7 @@ from napari_distill2label.core.classes import palette
 from napari_distill2label.core.errors import SlideError
 from napari_distill2label.core.geometry import PatchGrid, PatchPoints
 from napari_distill2label.core.settings import PatchSettings
+from napari_distill2label.core.slide_info import SlideInfo
 from napari_distill2label.exporters.formats import write
 
 
@@ -34,7 +35,7 @@ def test_labels_lie_over_the_slide(tmp_path, new_map):
     tissue[0, 0] = False
     labels = np.full(grid.shape, 1)
     labels[2, 3] = 2
-    patch_map = new_map(grid.with_tissue(tissue), labels=labels, slide_mpp=(0.5, 0.5))
+    patch_map = new_map(grid.with_tissue(tissue), labels=labels, slide=SlideInfo("slide 1", None, (0.5, 0.5)))
     (path,) = write(patch_map, tmp_path, ["png"], slide=slide_of(grey((500, 400))))
     assert path.name == "slide 1.png"
     picture = np.asarray(Image.open(path)).astype(int)
@@ -62,7 +63,7 @@ def test_large_slides_are_reduced_from_a_fitting_level(tmp_path, new_map):
 
 def test_without_a_slide_labels_lie_on_white(tmp_path, new_map):
     grid = PatchGrid.over((500, 400), PatchSettings(size_px=100))
-    (path,) = write(new_map(grid, slide_path=tmp_path / "gone.svs"), tmp_path, ["png"])
+    (path,) = write(new_map(grid, slide=SlideInfo("slide 1", str(tmp_path / "gone.svs"))), tmp_path, ["png"])
     assert np.asarray(Image.open(path))[100, 100].min() > 200
 
 
@@ -90,5 +91,7 @@ def test_another_slide_is_refused(tmp_path, new_map):
 @pytest.mark.parametrize("shape", [(30, 40), (3000, 8), (8, 3000)])
 def test_odd_shapes(tmp_path, new_map, shape):
     grid = PatchGrid.over(shape, PatchSettings(size_px=8))
-    patch_map = new_map(grid, classes=tuple(f"class number {index}" for index in range(12)), slide_id="long " * 30)
+    patch_map = new_map(
+        grid, classes=tuple(f"class number {index}" for index in range(12)), slide=SlideInfo("long " * 30)
+    )
     write(patch_map, tmp_path, ["png"], slide=slide_of(grey(shape)))

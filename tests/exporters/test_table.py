@@ -5,6 +5,7 @@ import pandas as pd
 
 from napari_distill2label.core.geometry import PatchGrid
 from napari_distill2label.core.settings import PatchSettings
+from napari_distill2label.core.slide_info import SlideInfo
 from napari_distill2label.exporters.formats import write
 from napari_distill2label.exporters.table import write_table
 from napari_distill2label.store.maps.patch_map import PatchMap
@@ -36,7 +37,7 @@ def test_corrections_are_told_apart(tmp_path, new_map):
 
 def test_nothing_scored_is_a_header(tmp_path):
     grid = PatchGrid.over((60, 90), PatchSettings(size_px=30))
-    patch_map = PatchMap.create(None, grid, ("n", "p"), slide_id="s")
+    patch_map = PatchMap.create(None, grid, ("n", "p"), SlideInfo("s"))
     again = pd.read_csv(write_table(tmp_path / "s.csv", patch_map))
     assert len(again) == 0
     assert "prob_p" in again

@@ -9,6 +9,7 @@ from napari_distill2label.core.errors import SlideError, TileError
 from napari_distill2label.core.events import Progress, Task
 from napari_distill2label.core.geometry import PatchGrid, PatchPoints
 from napari_distill2label.core.settings import PatchSettings
+from napari_distill2label.core.slide_info import SlideInfo
 from napari_distill2label.inference import engine
 from napari_distill2label.inference.damage import score_readable, split_block
 from napari_distill2label.inference.engine import PatchScorer
@@ -70,7 +71,7 @@ def unreadable(patches):
 def test_only_the_patches_of_damaged_tiles_are_left_out(slide, pixels, monkeypatch, kind, per_block):
     monkeypatch.setattr(engine, "BLOCK_PIXELS", per_block * 9**2)
     patches, whole = patches_of(kind), Slide.of(slide.path, Source((ArrayLevel(pixels),)))
-    sink, expected = (PatchMap.create(None, patches, ("a", "b"), slide_id="s") for _ in range(2))
+    sink, expected = (PatchMap.create(None, patches, ("a", "b"), SlideInfo("s")) for _ in range(2))
     events = list(engine.score_slide(slide, sink, PatchScorer(means), WALK))
     list(engine.score_slide(whole, expected, PatchScorer(means), WALK))
     assert events[-1].step == events[-1].total
@@ -89,7 +90,7 @@ def test_only_the_patches_of_damaged_tiles_are_left_out(slide, pixels, monkeypat
 
 def test_what_failed_is_kept_with_the_map(slide, tmp_path):
     patches = patches_of("grid")
-    sink = PatchMap.create(tmp_path / "m.zarr", patches, ("a", "b"), slide_id="s")
+    sink = PatchMap.create(tmp_path / "m.zarr", patches, ("a", "b"), SlideInfo("s"))
     list(engine.score_slide(slide, sink, PatchScorer(means), WALK))
     begun = PatchMap.open(tmp_path / "m.zarr")
     begun.finish([0.5, 0.5])
@@ -128,7 +129,7 @@ def test_a_slide_that_is_gone_is_no_damaged_tile(slide):
             Slide.of(slide.path, Source((ArrayLevel(np.zeros((*SHAPE, 3), np.uint8)),))), patches, block
         )
 
-    sink = PatchMap.create(None, patches_of("grid"), ("a", "b"), slide_id="s")
+    sink = PatchMap.create(None, patches_of("grid"), ("a", "b"), SlideInfo("s"))
     scorer = vanishing
     scorer.patches_per_block = 4
     with pytest.raises(SlideError, match="no such file any more"):

@@ -12,6 +12,7 @@ from napari_distill2label.core.inputs import Inputs
 from napari_distill2label.core.metrics import binary_metrics
 from napari_distill2label.core.presets import build_settings
 from napari_distill2label.core.settings import ArchitectureSettings, PatchSettings, StudentSettings
+from napari_distill2label.core.slide_info import SlideInfo
 from napari_distill2label.inference.dense import DenseScorer, _Lattice, cells_of_points, dense_grid, dense_scorer
 from napari_distill2label.mil.model import MILModel
 from napari_distill2label.slides.cutting import cut
@@ -52,7 +53,7 @@ def slide(tmp_path):
 
 def fill(scorer, slide, patches, per_block=300):
     """A `PatchMap` filled from the blocks of `patches`, as the engine does."""
-    filled = PatchMap.create(None, patches, ("a", "b"), slide_id="s")
+    filled = PatchMap.create(None, patches, ("a", "b"), SlideInfo("s"))
     for block in patches.blocks(per_block):
         filled.write(block, **scorer(slide, patches, block))
     return filled

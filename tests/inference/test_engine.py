@@ -7,6 +7,7 @@ from napari_distill2label.core.errors import SlideError
 from napari_distill2label.core.events import Progress, Task
 from napari_distill2label.core.geometry import PatchGrid, PatchPoints
 from napari_distill2label.core.settings import PatchSettings
+from napari_distill2label.core.slide_info import SlideInfo
 from napari_distill2label.inference import engine
 from napari_distill2label.inference.engine import PatchScorer
 from napari_distill2label.slides.cutting import cut
@@ -57,7 +58,7 @@ def patches_of(kind):
 def test_every_patch_is_scored_once_whatever_the_blocks(slide, network, kind, per_block, monkeypatch):
     monkeypatch.setattr(engine, "BLOCK_PIXELS", per_block * 15**2)
     patches = patches_of(kind)
-    sink = PatchMap.create(None, patches, ("a", "b"), slide_id="s")
+    sink = PatchMap.create(None, patches, ("a", "b"), SlideInfo("s"))
     events = list(engine.score_slide(slide, sink, PatchScorer(network, at_once=1), WALK))
     n = int(patches.scored.sum())
     assert sum(network.shown) == n
@@ -74,7 +75,7 @@ def test_every_patch_is_scored_once_whatever_the_blocks(slide, network, kind, pe
 
 def test_done_blocks_are_not_read_again(slide, network, monkeypatch):
     monkeypatch.setattr(engine, "BLOCK_PIXELS", 4 * 15**2)
-    sink = PatchMap.create(None, patches_of("grid"), ("a", "b"), slide_id="s")
+    sink = PatchMap.create(None, patches_of("grid"), ("a", "b"), SlideInfo("s"))
     work = engine.score_slide(slide, sink, PatchScorer(network, at_once=1), WALK, threads=1)
     while next(work).step < 8:
         pass
@@ -88,7 +89,7 @@ def test_done_blocks_are_not_read_again(slide, network, monkeypatch):
 
 
 def test_a_slide_that_ends_early_is_an_error(slide, network):
-    sink = PatchMap.create(None, patches_of("grid"), ("a", "b"), slide_id="s")
+    sink = PatchMap.create(None, patches_of("grid"), ("a", "b"), SlideInfo("s"))
     slide.close()
     with pytest.raises(SlideError, match="closed"):
         list(engine.score_slide(slide, sink, PatchScorer(network, at_once=1), WALK))

@@ -18,6 +18,7 @@ from napari_distill2label.core.errors import Distill2LabelError
 from napari_distill2label.core.events import drain
 from napari_distill2label.core.geometry import PatchGrid, PatchPoints
 from napari_distill2label.core.settings import PatchSettings
+from napari_distill2label.core.slide_info import SlideInfo
 from napari_distill2label.store.maps.feature_map import EncoderIdentity, FeatureMap
 from napari_distill2label.store.maps.hdf5 import import_hdf5, read_hdf5, write_hdf5
 from napari_distill2label.store.maps.hdf5_geometry import Frame
@@ -57,7 +58,7 @@ def write_features(path, kind):
 
 def write_map(path, kind):
     patches = patches_of(kind)
-    patch_map = PatchMap.create(path, patches, ("a", "b"), slide_id="s", slide_mpp=(0.5, 0.5), model={"pooling": "x"})
+    patch_map = PatchMap.create(path, patches, ("a", "b"), SlideInfo("s", None, (0.5, 0.5)), model={"pooling": "x"})
     for block in patches.blocks(16):
         n = len(block.corners)
         probability = np.random.default_rng(2).dirichlet((1, 1), n)
@@ -86,7 +87,7 @@ def read_map(path):
     patch_map = PatchMap.open(path)
     patch_map.table()
     patch_map.to_labels()
-    return patch_map.bag_probability, patch_map.damaged_regions, patch_map.slide_mpp
+    return patch_map.bag_probability, patch_map.damaged_regions, patch_map.slide.mpp
 
 
 def read_features(path):

@@ -53,6 +53,6 @@ def test_a_scale_that_a_user_gives_is_marked_in_model_card_and_map(png, slides, 
     assert load_bundle(bundle).config.n_mpp_from_user == 4
     assert "0.5 µm/px (assumed for 4 slides: a user gave it, not their file)" in (bundle / "card.md").read_text("utf-8")
     _, maps = collect(predict(run, [slides[0]]))
-    assert [patch_map.mpp_from_user for patch_map in maps] == [False]
+    assert [patch_map.slide.mpp_from_user for patch_map in maps] == [False]
     _, maps = collect(predict(run, [bare[0][1]], inputs=Inputs(mpp=0.5)))
-    assert [patch_map.mpp_from_user for patch_map in maps] == [True]
+    assert [patch_map.slide.mpp_from_user for patch_map in maps] == [True]

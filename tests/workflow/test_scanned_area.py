@@ -10,6 +10,7 @@ import tifffile
 from napari_distill2label.core.events import ItemFailed
 from napari_distill2label.core.geometry import PatchGrid
 from napari_distill2label.core.settings import PatchSettings
+from napari_distill2label.core.slide_info import SlideInfo
 from napari_distill2label.store.maps.patch_map import PatchMap
 from napari_distill2label.workflow.commands.export import export
 
@@ -67,7 +68,7 @@ def test_a_map_that_counts_from_the_canvas_is_to_be_predicted_again(scn, tmp_pat
     grids = {shape: PatchGrid.over(shape, PatchSettings(size_px=64), None) for shape in ((1000, 1200), (224, 256))}
     maps = {}
     for shape, grid in grids.items():
-        maps[shape] = PatchMap.create(None, grid, ("normal", "tumour"), slide_id="a", slide_path=scn)
+        maps[shape] = PatchMap.create(None, grid, ("normal", "tumour"), SlideInfo("a", scn))
         for block in grid.blocks(1000):
             logit = np.zeros((len(block.corners), 2))
             maps[shape].write(block, np.full_like(logit, 0.5), logit, logit[:, 0])

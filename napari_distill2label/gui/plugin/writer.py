@@ -48,7 +48,7 @@ def write_labels(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     if name is None:
         raise BundleError(f"{path}: patch labels are saved as {', '.join(known.suffix for known in FORMATS.values())}")
     target = Path(path)
-    outputs = Outputs([found for found in (patch_map.slide_path, patch_map.path) if found], overwrite=True)
+    outputs = Outputs([found for found in (patch_map.slide.path, patch_map.path) if found], overwrite=True)
     outputs.check([target])
     if outputs.standing(target, exactly=True) == "foreign":  # napari's dialog has asked; its commands have not
         shutil.copy2(target, free_path(target.parent, target.name, ".bak"))

@@ -102,7 +102,7 @@ def has_changed(patch_map: "PatchMap") -> bool:
     """Is the slide's file another one than was predicted? Not where it is gone, nor where features were predicted."""
     from ...store.files.signature import file_signature
 
-    path, signature = patch_map.slide_path, str(patch_map.model.get("slide_signature", ""))
+    path, signature = patch_map.slide.path, str(patch_map.model.get("slide_signature", ""))
     if path is None or not OF_FILES.fullmatch(signature):
         return False
     try:

@@ -273,7 +273,7 @@ class Project:
         return [
             found
             for found in maps
-            if found.slide_id in paths and found.slide_path in (None, canonical_path(paths[found.slide_id]))
+            if found.slide_id in paths and found.slide.path in (None, canonical_path(paths[found.slide_id]))
         ]
 
     def take_maps(self, maps: "Iterable[PatchMap]", network: str | None = None) -> None:

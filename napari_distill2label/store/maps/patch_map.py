@@ -41,7 +41,7 @@ from ...core.classes import SEPARATOR
 from ...core.context import smooth_grid, smooth_points
 from ...core.errors import BundleError, SettingsError
 from ...core.geometry import Block, PatchGrid, PatchPoints
-from ...core.paths import canonical_path
+from ...core.slide_info import SlideInfo
 from ..files.own_groups import PATCH_MAP, is_own_group
 from ..files.seal import is_number
 from .labels import check_corrections, labels_of, with_corrections
@@ -85,8 +85,8 @@ class PatchMap:
         Names, the negative class first.
     multi_label
         Whether several classes can be present at once. Then there is one layer of labels per non-negative class.
-    slide_id, slide_path, slide_mpp, mpp_from_user
-        Of the slide. `slide_mpp` is (y, x) in µm/px of level 0, None where unknown; `mpp_from_user`: a user entered it.
+    slide
+        Which slide it is of, and its scale.
     model
         Identity of the model (network, digest of its weights, pooling, …), as plain JSON.
     threshold
@@ -101,11 +101,13 @@ class PatchMap:
         attrs: dict[str, Any] = group.attrs.asdict()
         self.path = path
         self.patches = patches
-        self.slide_id: str = attrs["slide_id"]
-        self.slide_path: str | None = attrs["slide_path"]
         mpp = attrs["slide_mpp"]
-        self.slide_mpp: tuple[float, float] | None = None if mpp is None else (float(mpp[0]), float(mpp[1]))
-        self.mpp_from_user: bool = attrs["mpp_from_user"]
+        self.slide = SlideInfo(
+            attrs["slide_id"],
+            attrs["slide_path"],
+            None if mpp is None else (float(mpp[0]), float(mpp[1])),
+            attrs["mpp_from_user"],
+        )
         self.classes: tuple[str, ...] = tuple(attrs["classes"])
         self.multi_label: bool = attrs["multi_label"]
         self.model: dict[str, Any] = attrs["model"]
@@ -122,11 +124,8 @@ class PatchMap:
         path: str | os.PathLike[str] | None,
         patches: PatchGrid | PatchPoints,
         classes: Sequence[str],
+        slide: SlideInfo,
         *,
-        slide_id: str,
-        slide_path: str | os.PathLike[str] | None = None,
-        slide_mpp: tuple[float, float] | None = None,
-        mpp_from_user: bool = False,
         model: Mapping[str, Any] | None = None,
         multi_label: bool = False,
         threshold: float = 0.5,
@@ -155,10 +154,10 @@ class PatchMap:
                     "kind": PATCH_MAP,
                     "version": VERSION,
                     "complete": False,
-                    "slide_id": slide_id,
-                    "slide_path": None if slide_path is None else canonical_path(slide_path),
-                    "slide_mpp": None if slide_mpp is None else [float(slide_mpp[0]), float(slide_mpp[1])],
-                    "mpp_from_user": bool(mpp_from_user),
+                    "slide_id": slide.slide_id,
+                    "slide_path": slide.path,
+                    "slide_mpp": None if slide.mpp is None else [float(slide.mpp[0]), float(slide.mpp[1])],
+                    "mpp_from_user": bool(slide.mpp_from_user),
                     "classes": list(classes),
                     "multi_label": bool(multi_label),
                     "threshold": float(threshold),
@@ -216,6 +215,11 @@ class PatchMap:
             and to_plain_json(patches.to_json()) == to_plain_json(self.patches.to_json())
             and has_same_array(self.patches, patches)
         )
+
+    @property
+    def slide_id(self) -> str:
+        """The slide's id in the cohort."""
+        return self.slide.slide_id
 
     # ---- filling ----------------------------------------------------------------------------------------------
 

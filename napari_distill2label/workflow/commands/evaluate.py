@@ -129,8 +129,8 @@ def _result_of(patch_map: PatchMap, true_class: np.ndarray, cohort: Cohort) -> S
     known = (true_class != UNLABELLED) & patch_map.scored[patches.scored]
     row = cohort[patch_map.slide_id]
     cell_mm2 = None
-    if isinstance(patches, PatchGrid) and patch_map.slide_mpp is not None:
-        (height, width), _ = patches.placement(patch_map.slide_mpp)
+    if isinstance(patches, PatchGrid) and patch_map.slide.mpp is not None:
+        (height, width), _ = patches.placement(patch_map.slide.mpp)
         cell_mm2 = height * width / 1e6
     return SlideResult(
         row.slide_id,

@@ -87,7 +87,7 @@ def _check_frame(patch_map: PatchMap) -> None:
 
     Earlier versions made such maps. Only formats that have such an area are looked at, and only if the slide is there.
     """
-    path = patch_map.slide_path
+    path = patch_map.slide.path
     if path is None or not may_have_canvas(path) or not Path(path).exists():
         return
     try:
@@ -128,7 +128,7 @@ def _head_of(patch_map: PatchMap | Path) -> _Head:
         classes = found.get("classes") if found.get("multi_label") is True else None
         findings = tuple(map(str, classes[1:])) if isinstance(classes, list) else ()
         return _Head(str(found.get("slide_id", patch_map.name)), found.get("slide_path"), findings)
-    return _Head(patch_map.slide_id, patch_map.slide_path, patch_map.classes[1:] if patch_map.multi_label else ())
+    return _Head(patch_map.slide_id, patch_map.slide.path, patch_map.classes[1:] if patch_map.multi_label else ())
 
 
 def _told_apart(heads: Mapping[str, _Head]) -> dict[str, tuple[str, tuple[str, ...]]]:

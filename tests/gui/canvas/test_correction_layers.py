@@ -7,6 +7,7 @@ import pytest
 
 from napari_distill2label.core.errors import CohortError, OutputError, SettingsError
 from napari_distill2label.core.inputs import Inputs
+from napari_distill2label.core.slide_info import SlideInfo
 from napari_distill2label.gui.canvas import correction_marks, layers
 from napari_distill2label.gui.canvas.layers import CORRECTIONS, LABELS, OUTLINES
 from napari_distill2label.gui.project.corrections import Agreement
@@ -154,7 +155,7 @@ def test_only_patches_and_classes_can_be_corrected(reviewed, make_patch_map):
     patches = patch_map.patches.with_tissue(tissue)
     from napari_distill2label.store.maps.patch_map import PatchMap
 
-    bare = PatchMap.create(None, patches, ("normal", "tumour"), slide_id="slide", model={"network": "student"})
+    bare = PatchMap.create(None, patches, ("normal", "tumour"), SlideInfo("slide"), model={"network": "student"})
     for block in patches.blocks(50):
         n = int(block.scored.sum())
         bare.write(block, np.full((n, 2), 0.5), np.zeros((n, 2)), np.zeros(n))
@@ -417,7 +418,7 @@ def test_several_classes_at_once(reviewed):
     from napari_distill2label.store.maps.patch_map import PatchMap
 
     multi_label = PatchMap.create(
-        None, patch_map.patches, names, slide_id="slide", model={"network": "student"}, multi_label=True
+        None, patch_map.patches, names, SlideInfo("slide"), model={"network": "student"}, multi_label=True
     )  # fmt: skip
     for block in multi_label.patches.blocks(100):
         values = probability[block.window][block.scored]

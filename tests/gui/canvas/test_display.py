@@ -9,6 +9,7 @@ import pytest
 from napari.components import ViewerModel
 
 from napari_distill2label.core.errors import SettingsError
+from napari_distill2label.core.slide_info import SlideInfo
 from napari_distill2label.gui import get_session
 from napari_distill2label.gui.canvas import layers, map_layers, prediction_layers
 from napari_distill2label.gui.canvas.layers import (
@@ -176,7 +177,9 @@ def test_cancelling_leaves_the_prediction_before(reviewed, make_patch_map):
     from napari_distill2label.store.maps.patch_map import PatchMap
 
     session, viewer, patch_map = reviewed(probability=np.full((6, 8), 0.9))
-    begun = PatchMap.create(None, patch_map.patches, patch_map.classes, slide_id="slide", model={"network": "student"})
+    begun = PatchMap.create(
+        None, patch_map.patches, patch_map.classes, SlideInfo("slide"), model={"network": "student"}
+    )
     patch_map_view.read(begun)
     job = Job("predict", "Predicting")
     session.jobs.event.emit(job, ItemStarted("slide", begun))

@@ -14,6 +14,7 @@ from qtpy.QtTest import QTest
 
 from napari_distill2label.core.geometry import PatchGrid
 from napari_distill2label.core.settings import PatchSettings
+from napari_distill2label.core.slide_info import SlideInfo
 from napari_distill2label.gui.canvas import layers
 from napari_distill2label.gui.dock import DistillToLabel
 from napari_distill2label.gui.panels.slides.model import NAME
@@ -218,8 +219,7 @@ def patch_map(row):
         None,
         grid,
         ("normal", "tumour"),
-        slide_id=row.slide_id,
-        slide_path=row.path,
+        SlideInfo(row.slide_id, row.path),
         model={"network": "student"},
     )
     for block in grid.blocks(1000):

@@ -8,6 +8,7 @@ import zarr
 
 from napari_distill2label.core.errors import OutputError
 from napari_distill2label.core.geometry import PatchGrid
+from napari_distill2label.core.slide_info import SlideInfo
 from napari_distill2label.store.files.outputs import Outputs
 from napari_distill2label.store.files.own_groups import is_own_group
 from napari_distill2label.store.maps.patch_map import PatchMap
@@ -17,7 +18,7 @@ class TestGroups:
     @pytest.fixture
     def patch_map(self, tmp_path):
         grid = PatchGrid((64, 64), 32, 32, (0, 0), 32, None, 2, 2, None)
-        return PatchMap.create(tmp_path / "a.student.zarr", grid, ("normal", "tumour"), slide_id="a")
+        return PatchMap.create(tmp_path / "a.student.zarr", grid, ("normal", "tumour"), SlideInfo("a"))
 
     def test_ours_whole_and_damaged(self, patch_map):
         assert is_own_group(patch_map.path)
@@ -55,5 +56,5 @@ class TestGroups:
         zarr.open_group(tmp_path / "a.zarr", mode="w").create_array("features", data=np.zeros((3, 2)))
         grid = PatchGrid((64, 64), 32, 32, (0, 0), 32, None, 2, 2, None)
         with pytest.raises(Exception, match="left alone"):
-            PatchMap.create(tmp_path / "a.zarr", grid, ("normal", "tumour"), slide_id="a")
+            PatchMap.create(tmp_path / "a.zarr", grid, ("normal", "tumour"), SlideInfo("a"))
         assert (tmp_path / "a.zarr" / "features" / "zarr.json").is_file()

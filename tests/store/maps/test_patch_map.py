@@ -11,6 +11,7 @@ from napari_distill2label.core.context import smooth_grid
 from napari_distill2label.core.errors import BundleError, SettingsError
 from napari_distill2label.core.geometry import PatchGrid, PatchPoints
 from napari_distill2label.core.settings import PatchSettings
+from napari_distill2label.core.slide_info import SlideInfo
 from napari_distill2label.store.maps.labels import labels_of
 from napari_distill2label.store.maps.patch_map import PatchMap
 from napari_distill2label.store.maps.zarr_group import digest_of
@@ -42,8 +43,11 @@ def points(n=100, shape=(300, 500)):
     return PatchPoints.at(centres, shape, PatchSettings(size_px=20))
 
 
-def filled(path, patches, finish=True, **kwargs):
-    patch_map = PatchMap.create(path, patches, CLASSES, slide_id="s", **kwargs)
+SLIDE = SlideInfo("s")
+
+
+def filled(path, patches, finish=True, slide=SLIDE, **kwargs):
+    patch_map = PatchMap.create(path, patches, CLASSES, slide, **kwargs)
     for block in patches.blocks(30):
         patch_map.write(block, *outcome(block))
     if finish:
@@ -57,16 +61,14 @@ def test_round_trip(tmp_path, patches):
     filled(
         path,
         patches,
-        slide_path="slides/a.svs",
-        slide_mpp=(0.5, 0.25),
-        mpp_from_user=True,
+        slide=SlideInfo("s", "/slides/a.svs", (0.5, 0.25), mpp_from_user=True),
         model={"network": "student", "n": np.int64(3)},
     )
     again = PatchMap.open(path)
     assert again.is_complete
-    assert (again.classes, again.slide_id, again.slide_mpp) == (CLASSES, "s", (0.5, 0.25))
-    assert again.mpp_from_user
-    assert again.slide_path.endswith("a.svs")
+    assert (again.classes, again.slide_id, again.slide.mpp) == (CLASSES, "s", (0.5, 0.25))
+    assert again.slide.mpp_from_user
+    assert again.slide.path.endswith("a.svs")
     assert again.model == {"network": "student", "n": 3}
     assert again.bag_probability == (0.2, 0.7, 0.1)
     np.testing.assert_array_equal(again.patches.corners, patches.corners)
@@ -91,7 +93,7 @@ def test_in_memory():
 @pytest.mark.parametrize("scale", [1.0, 1e4])
 def test_attention_is_a_stable_softmax_and_contributions_sum_to_the_bag(scale):
     patches = grid()
-    patch_map = PatchMap.create(None, patches, CLASSES, slide_id="s")
+    patch_map = PatchMap.create(None, patches, CLASSES, SlideInfo("s"))
     for block in patches.blocks(30):
         patch_map.write(block, *outcome(block, scale=scale))
     assert np.isnan(patch_map.attention).all()
@@ -108,7 +110,7 @@ def test_attention_is_a_stable_softmax_and_contributions_sum_to_the_bag(scale):
 
 def test_mean_and_max_pooling():
     patches = grid(tissue=False)
-    mean = PatchMap.create(None, patches, CLASSES, slide_id="s", model={"pooling": "mean"})
+    mean = PatchMap.create(None, patches, CLASSES, SlideInfo("s"), model={"pooling": "mean"})
     for block in patches.blocks(30):
         probability, logit, score = outcome(block)
         mean.write(block, probability, logit, np.zeros_like(score))
@@ -122,7 +124,7 @@ def test_mean_and_max_pooling():
 def test_resume_skips_what_is_done(tmp_path):
     patches, path = grid(), tmp_path / "a.zarr"
     blocks = list(patches.blocks(30))
-    first = PatchMap.create(path, patches, CLASSES, slide_id="s")
+    first = PatchMap.create(path, patches, CLASSES, SlideInfo("s"))
     for block in blocks[:5]:
         first.write(block, *outcome(block))
     second = PatchMap.open(path)
@@ -146,7 +148,7 @@ def test_resume_skips_what_is_done(tmp_path):
 
 def test_a_block_cut_short_is_not_done(tmp_path):
     patches, path = grid(), tmp_path / "a.zarr"
-    patch_map = PatchMap.create(path, patches, CLASSES, slide_id="s")
+    patch_map = PatchMap.create(path, patches, CLASSES, SlideInfo("s"))
     block = next(patches.blocks(30))
     patch_map._group["probability"][block.window] = 0.5  # what a process leaves that is killed before the score
     again = PatchMap.open(path)
@@ -158,7 +160,7 @@ def test_a_block_cut_short_is_not_done(tmp_path):
 
 def test_writing_touches_few_chunks(tmp_path):
     patches = PatchGrid.over((60_000, 60_000), PatchSettings(size_px=27))  # five million cells
-    patch_map = PatchMap.create(tmp_path / "a.zarr", patches, ("n", "p"), slide_id="s")
+    patch_map = PatchMap.create(tmp_path / "a.zarr", patches, ("n", "p"), SlideInfo("s"))
     block = next(patches.blocks(256))
     patch_map.write(block, *outcome(block, 2))
     chunks = [file for file in (tmp_path / "a.zarr").rglob("c/**/*") if file.is_file()]
@@ -168,7 +170,7 @@ def test_writing_touches_few_chunks(tmp_path):
 
 def test_what_does_not_fit_is_refused():
     patches = grid()
-    patch_map = PatchMap.create(None, patches, CLASSES, slide_id="s")
+    patch_map = PatchMap.create(None, patches, CLASSES, SlideInfo("s"))
     block = next(patches.blocks(30))
     probability, logit, score = outcome(block)
     with pytest.raises(ValueError, match="logit of this block"):
@@ -177,7 +179,7 @@ def test_what_does_not_fit_is_refused():
         patch_map.write(block, probability, logit, score * np.nan)
     assert not patch_map.scored.any()
     with pytest.raises(ValueError, match="different classes"):
-        PatchMap.create(None, patches, ("a",), slide_id="s")
+        PatchMap.create(None, patches, ("a",), SlideInfo("s"))
 
 
 # ---- labels and tables ----------------------------------------------------------------------------------------
@@ -211,7 +213,7 @@ def test_labels_take_the_threshold_of_the_map_unless_another_is_given():
 
 def several_map():
     patches = PatchGrid.over((20, 40), PatchSettings(size_px=10)).with_tissue(np.array([[1, 1, 1, 1], [1, 0, 0, 0]]))
-    patch_map = PatchMap.create(None, patches, CLASSES, slide_id="s", multi_label=True)
+    patch_map = PatchMap.create(None, patches, CLASSES, SlideInfo("s"), multi_label=True)
     (block,) = patches.blocks(100)
     probability = np.array([[0.9, 0.1, 0.2], [0.1, 0.8, 0.3], [0.2, 0.7, 0.6], [0.3, 0.2, 0.5], [0, 0, 0.4]])
     patch_map.write(block, probability, np.log(probability + 0.01), np.zeros(5))
@@ -450,13 +452,13 @@ def test_attributes_that_are_nested_too_deeply_are_one_plain_line():
 
 @pytest.mark.parametrize(("slide_id", "classes"), [("\ud800", CLASSES), ("s", ("normal", "\ud800"))])
 def test_names_that_cannot_be_written_are_refused(tmp_path, slide_id, classes):
-    PatchMap.create(tmp_path / "a.zarr", grid(), classes, slide_id=slide_id)
+    PatchMap.create(tmp_path / "a.zarr", grid(), classes, SlideInfo(slide_id))
     with pytest.raises(BundleError, match=r"'(slide_id|classes)' is missing or altered"):
         PatchMap.open(tmp_path / "a.zarr")
 
 
 def test_a_slide_s_file_name_may_be_any_bytes(tmp_path):
-    PatchMap.create(tmp_path / "a.zarr", grid(), CLASSES, slide_id="\udcff")
+    PatchMap.create(tmp_path / "a.zarr", grid(), CLASSES, SlideInfo("\udcff"))
     assert PatchMap.open(tmp_path / "a.zarr").slide_id == "\udcff"
 
 
@@ -495,13 +497,13 @@ def test_any_reader_of_zarr_reads_it(tmp_path):
 def test_creating_replaces_a_map_and_nothing_else(tmp_path):
     path = tmp_path / "a.zarr"
     filled(path, grid())
-    assert not PatchMap.create(path, points(), CLASSES, slide_id="t").scored.any()
+    assert not PatchMap.create(path, points(), CLASSES, SlideInfo("t")).scored.any()
     assert PatchMap.open(path).slide_id == "t"
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / "thesis.txt").write_text("all my work")
     with pytest.raises(BundleError, match="left alone"):
-        PatchMap.create(precious, grid(), CLASSES, slide_id="s")
+        PatchMap.create(precious, grid(), CLASSES, SlideInfo("s"))
     assert (precious / "thesis.txt").read_text() == "all my work"
 
 
@@ -533,7 +535,7 @@ def test_a_finished_map_has_its_points_in_context(tmp_path):
 def test_a_grid_is_put_into_context_band_by_band_as_at_once(tmp_path, monkeypatch, distance):
     patches, own = grid((900, 500), patch=10), calibration(1)
     monkeypatch.setattr("napari_distill2label.store.maps.patch_map.GRID_CHUNK", 7)
-    patch_map = PatchMap.create(tmp_path / "a.zarr", patches, ("no", "yes"), slide_id="s")
+    patch_map = PatchMap.create(tmp_path / "a.zarr", patches, ("no", "yes"), SlideInfo("s"))
     for block in patches.blocks(30):
         patch_map.write(block, *(each[:, :2] if np.ndim(each) > 1 else each for each in outcome(block)))
     alone = patch_map.probability

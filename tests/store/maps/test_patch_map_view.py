@@ -5,6 +5,7 @@ import pytest
 
 from napari_distill2label.core.geometry import PatchGrid
 from napari_distill2label.core.settings import PatchSettings
+from napari_distill2label.core.slide_info import SlideInfo
 from napari_distill2label.store.maps import patch_map_view
 from napari_distill2label.store.maps.labels import labels_of
 from napari_distill2label.store.maps.patch_map import PatchMap
@@ -20,7 +21,7 @@ def three(make_patch_map):
 
 def half_filled(n_blocks):
     patches = PatchGrid.over(SHAPE, PatchSettings(size_px=20))
-    patch_map = PatchMap.create(None, patches, ("normal", "tumour"), slide_id="slide", model={"network": "student"})
+    patch_map = PatchMap.create(None, patches, ("normal", "tumour"), SlideInfo("slide"), model={"network": "student"})
     rng = np.random.default_rng(2)
     for block in list(patches.blocks(25))[:n_blocks]:
         n = int(block.scored.sum())

@@ -10,6 +10,7 @@ from napari_distill2label.core.events import drain
 from napari_distill2label.core.geometry import PatchGrid, PatchPoints
 from napari_distill2label.core.inputs import Inputs
 from napari_distill2label.core.settings import PatchSettings
+from napari_distill2label.core.slide_info import SlideInfo
 from napari_distill2label.store.maps.patch_map import PatchMap
 from napari_distill2label.workflow.commands.compare import compare
 
@@ -20,7 +21,7 @@ SHAPE = (60, 80)
 def patch_map(slide_id, probability, centres=None, classes=CLASSES):
     settings = PatchSettings(size_px=10)
     patches = PatchGrid.over(SHAPE, settings) if centres is None else PatchPoints.at(centres, SHAPE, settings)
-    made = PatchMap.create(None, patches, classes, slide_id=slide_id, model={"network": "student"})
+    made = PatchMap.create(None, patches, classes, SlideInfo(slide_id), model={"network": "student"})
     for block in patches.blocks(100):
         values = probability[block.window][block.scored]
         made.write(block, values, values, values[:, 1])

@@ -9,6 +9,7 @@ import tifffile
 
 from napari_distill2label.core.errors import BundleError
 from napari_distill2label.core.events import ItemDone, ItemFailed, drain
+from napari_distill2label.core.slide_info import SlideInfo
 from napari_distill2label.store.maps.patch_map import PatchMap
 from napari_distill2label.store.run import Run
 from napari_distill2label.workflow.commands.export import export
@@ -89,7 +90,7 @@ def test_an_unfinished_and_a_damaged_map_do_not_keep_the_others(predicted, slide
     folder = predicted / "predictions"
     (folder / "slide_000.student.zarr" / "zarr.json").write_text("{}")
     begun = PatchMap.open(folder / "slide_001.student.zarr")
-    PatchMap.create(folder / "new.student.zarr", begun.patches, begun.classes, slide_id="new")
+    PatchMap.create(folder / "new.student.zarr", begun.patches, begun.classes, SlideInfo("new"))
     events, files = collect(export(Run.open(predicted), tmp_path / "out", ["csv"]))
     assert {event.item for event in events if isinstance(event, ItemFailed)} == {"slide_000", "new"}
     assert [event.item for event in events if isinstance(event, ItemDone)] == ["slide_001"]
