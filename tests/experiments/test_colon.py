@@ -20,23 +20,14 @@ from napari_distill2label.store.cohort import Cohort
 from napari_distill2label.store.splits import k_folds
 from napari_distill2label.workflow.commands.prepare_dataset import prepare_dataset
 
-SIDE, COUNT, EMPTY = 135, 12, 4  # px: 5 × 5 patches; images, and the number of the one without a nucleus
+from .conftest import EMPTY
 
 
 @pytest.fixture(scope="session")
-def published(publish, tmp_path_factory):
-    """Every other image has dark epithelial nuclei; one has no nucleus at all."""
-    rng = np.random.default_rng(0)
+def published(publish_set, tmp_path_factory):
+    """Drawn images in the published layout."""
     root = tmp_path_factory.mktemp("crchisto")
-    for number in range(1, COUNT + 1):
-        pixels, nuclei = rng.integers(150, 255, (SIDE, SIDE, 3), dtype=np.uint8), {}
-        if number != EMPTY:
-            nuclei["fibroblast"] = rng.uniform(14, SIDE - 14, (12, 2))
-        if number % 2:
-            nuclei["epithelial"] = rng.uniform(14, SIDE - 14, (10, 2))
-            for x, y in nuclei["epithelial"].astype(int):
-                pixels[y - 5 : y + 5, x - 5 : x + 5] //= 3
-        publish(root, number, pixels, nuclei)
+    publish_set(root, np.random.default_rng(0))
     return root
 
 

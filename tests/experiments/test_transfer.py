@@ -14,23 +14,15 @@ from experiments.transfer_report import BASELINE, Measured, differences, read_ce
 from napari_distill2label.core.evaluation import Evaluation, SlideResult
 from napari_distill2label.store.run import Run
 
-SIDE, COUNT, EMPTY = 135, 12, 4  # px; images, and the number of the one without a nucleus
+from .conftest import COUNT, EMPTY
 
 
 @pytest.fixture(scope="module")
-def published(publish, tmp_path_factory):
-    """Two sets, `colon` and `consep`: every other image has dark epithelial nuclei."""
+def published(publish_set, tmp_path_factory):
+    """Two sets of drawn images, `colon` and `consep`."""
     random, root = np.random.default_rng(0), tmp_path_factory.mktemp("sets")
-    for name, first in (("colon", 1), ("consep", 101)):
-        for number in range(first, first + COUNT):
-            pixels, nuclei = random.integers(150, 255, (SIDE, SIDE, 3), dtype=np.uint8), {}
-            if number != EMPTY:
-                nuclei["fibroblast"] = random.uniform(14, SIDE - 14, (12, 2))
-            if number % 2:
-                nuclei["epithelial"] = random.uniform(14, SIDE - 14, (10, 2))
-                for x, y in nuclei["epithelial"].astype(int):
-                    pixels[y - 5 : y + 5, x - 5 : x + 5] //= 3
-            publish(root / name, number, pixels, nuclei)
+    publish_set(root / "colon", random)
+    publish_set(root / "consep", random, first=101)
     return root
 
 
