@@ -39,7 +39,7 @@ def patch_maps(cohort: Any) -> list[Any]:
         grid = PatchGrid.over(shape, PatchSettings(size_px=27), mpp)
         for network in NETWORKS:
             found = PatchMap.create(
-                None, grid, ("normal", "tumour"), SlideInfo(row.slide_id, row.path, mpp),
+                None, grid, ("normal", "tumour"), SlideInfo(row.slide_id, str(row.path), mpp),
                 model={"network": network},
             )  # fmt: skip
             for block in grid.blocks(1000):

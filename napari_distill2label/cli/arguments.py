@@ -90,6 +90,7 @@ def _train(parser: argparse.ArgumentParser) -> None:
     _add(parser, "classes", type=_listed, metavar="A,B")
     _add_slides_folder(parser)
     _add(parser, "baseline", action="store_true")
+    _add(parser, "quick_trial", action="store_true")
     _add(parser, "inputs.centres", type=Path, metavar="POINTS.csv")
     _add_encoder(parser)
     _add(parser, "inputs.corrections", type=Path, metavar="FILE")

@@ -145,6 +145,7 @@ def _train(options: argparse.Namespace, run: Drain) -> None:
             settings,
             classes=options.classes,
             baseline=options.baseline,
+            quick_trial=options.quick_trial,
             inputs=inputs_of(options),
             resume=options.resume,
             overwrite=options.overwrite,

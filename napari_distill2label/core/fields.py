@@ -90,6 +90,7 @@ INPUTS = _inputs(
     Field("method", "Method", "Method (default recommended)."),
     Field("classes", "Classes", "Names of the classes, the negative one first."),
     Field("baseline", "Baseline", "Also train the baseline: plain attention MIL."),
+    Field("quick_trial", "Quick trial", "Train on a few slides for a moment, to see the whole way first."),
     Field("resume", "Resuming", "Resume after the last completed epoch."),
     Field("network", "Network", "Network of a run (default student, else the teacher)."),
     Field("threshold", "Threshold", "Lowest probability at which a patch is labelled (default: that of the model)."),

@@ -41,7 +41,7 @@ class RunConfig(BaseModel):
     """The request that a run was started with.
 
     `cohort_sha256` is of its cohort.csv without the paths, which change when slides are moved; `data_signature` is of
-    every training patch.
+    every training patch. A `quick_trial` had few slides and epochs (`workflow.quick_trial`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,6 +49,7 @@ class RunConfig(BaseModel):
     settings: Settings
     classes: tuple[str, ...] = Field(min_length=2)
     baseline: bool = False
+    quick_trial: bool = False
     encoder: EncoderIdentity | None = None
     features: str | None = None
     centres: str | None = None

@@ -29,6 +29,7 @@ class _Asked(BaseModel):
     settings: Settings
     classes: tuple[str, ...]
     baseline: bool = False
+    quick_trial: bool = False
     corrections: str | None = None
 
 
@@ -70,6 +71,7 @@ class RunSummary:
     epoch: int = 0
     auroc: float | None = None
     timing: Timing | None = None
+    quick_trial: bool = False
     problem: str = ""
 
     @property
@@ -148,7 +150,7 @@ def summarise(folder: Path) -> RunSummary:
     return RunSummary(
         folder, started, asked.settings, asked.classes, asked.baseline, tuple(made), read_curves(folder),
         about.n_corrections, asked.corrections is not None, about.n_train, about.n_valid, about.epoch,
-        _auroc(folder / best) if best else None, Timing.read(folder),
+        _auroc(folder / best) if best else None, Timing.read(folder), asked.quick_trial,
     )  # fmt: skip
 
 

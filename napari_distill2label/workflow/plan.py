@@ -25,12 +25,14 @@ from ..store.same_files import with_files_in_one_case
 from ..store.splits import with_splits
 from .feature_store import FeatureStore, fitted_grid, open_if_present
 from .input_files import input_files
+from .quick_trial import trial_settings, trial_slides
 from .scale import with_mpp
 from .slide_reader import SlideReader, info_of
 
 _WITH = {
     "classes": "other classes",
     "baseline": "another choice about the baseline",
+    "quick_trial": "all slides, not as a quick trial",
     "inputs.centres": "another table of centres",
     "inputs.encoder": "no frozen encoder",
     "inputs.features": "no folder of features",
@@ -50,6 +52,7 @@ class TrainingRequest:
     classes: Sequence[str] | None = None
     baseline: bool = False
     inputs: Inputs = Inputs()
+    quick_trial: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,8 @@ def new_plan(
     """Plan a new run in `out`. `CohortError`, `SettingsError` if they do not fit, `OutputError` if it is taken."""
     inputs = asked.inputs.absolute()
     outputs = Outputs(input_files(cohort, inputs), overwrite, "training")
+    if asked.quick_trial:
+        cohort, settings = trial_slides(cohort), trial_settings(settings)
     Run.check_free(out, outputs)
     check_encoder(settings, inputs)
     encoder = inputs.encoder
@@ -103,6 +108,7 @@ def new_plan(
         settings=_completed(settings, cohort, frozen, there),
         classes=cohort.classes,
         baseline=asked.baseline,
+        quick_trial=asked.quick_trial,
         encoder=frozen.identity if frozen else there and there.encoder,
         **saved_inputs(inputs),
     )
@@ -116,12 +122,15 @@ def resumed_plan(out: PathLike, cohort: Cohort, settings: Settings | None, asked
     """Plan to resume the run in `out`. `SettingsError` if more than epochs and device changes."""
     run = Run.open(out)
     config, own = run.config, run.cohort
+    if config.quick_trial:
+        cohort, settings = trial_slides(cohort), settings and trial_settings(settings)
     if _labels(cohort) != _labels(own):
         raise SettingsError("The run was trained on other slides or labels.", file=out, remedy=Remedy("other_folder"))
     inputs = asked.inputs
     changed = {
         "classes": asked.classes is not None and tuple(asked.classes) != config.classes,
         "baseline": asked.baseline and not config.baseline,
+        "quick_trial": asked.quick_trial and not config.quick_trial,
         "inputs.encoder": inputs.encoder.path is not None and config.encoder is None,
         "inputs.features": inputs.features is not None and config.encoder is None,
         "inputs.mpp": inputs.mpp is not None and any(row.mpp != inputs.mpp for row in own),

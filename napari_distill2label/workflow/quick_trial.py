@@ -1,19 +1,14 @@
-"""A quick trial: a small training on a few slides, to see the whole way before a long one. No Qt.
+"""A quick trial: a small training on a few slides, to see the whole way before a long one.
 
-It is a run like any other: it predicts, is listed and can be loaded.
+Its run predicts, is listed and can be loaded like any other; `RunConfig.quick_trial` says what it is.
 """
 
-import re
 from itertools import chain, zip_longest
-from pathlib import Path
 from typing import Any
 
-from ...core.settings import Settings, merged, validated
-from ...store.cohort import Cohort
-from ...store.run_summary import RunSummary
+from ..core.settings import Settings, merged, validated
+from ..store.cohort import Cohort
 
-TITLE = "Quick trial"
-FOLDER = "trial"
 MOST_SLIDES = 16
 # Under a minute for a few dozen crops on two cores.
 EPOCHS = {"teacher": 4, "oof": 2, "student": 4}
@@ -35,26 +30,12 @@ def trial_settings(settings: Settings) -> Settings:
     return validated(Settings, merged(settings.model_dump(), changes))
 
 
-def trial_slides(cohort: Cohort) -> list[str]:
-    """Ids of at most `MOST_SLIDES` labelled slides, as many of each label as there are; none that is held out."""
+def trial_slides(cohort: Cohort) -> Cohort:
+    """At most `MOST_SLIDES` labelled slides, as many of each label as there are; none that is held out."""
     by_label: dict[str | None, list[str]] = {}
     for row in cohort.labelled:
         if row.split != "test":
             by_label.setdefault(row.label, []).append(row.slide_id)
     in_turn = [slide_id for slide_id in chain(*zip_longest(*by_label.values())) if slide_id is not None]
     chosen = set(in_turn[:MOST_SLIDES])
-    return [row.slide_id for row in cohort if row.slide_id in chosen]
-
-
-def about(folder: Path, settings: Settings, n_slides: int) -> str:
-    """What a quick trial is, and what it is not; "" of another run."""
-    epochs = settings.student.epochs
-    if not re.fullmatch(rf"{FOLDER}(_\d+)?", folder.name) or epochs > EPOCHS["student"]:
-        return ""
-    passes, slides = f"{epochs} epoch{'s' * (epochs != 1)}", f"{n_slides} slide{'s' * (n_slides != 1)}"
-    return f"A quick trial: {passes} on {slides}. Use Train for a model to work with."
-
-
-def about_run(run: RunSummary) -> str:
-    """The same of a run that was found on disk."""
-    return about(run.folder, run.settings, run.n_train + run.n_valid)
+    return cohort.with_slides(row for row in cohort if row.slide_id in chosen)

@@ -208,7 +208,8 @@ def _python_training(made: Trained, folder: Path) -> tuple[list[str], set[str]]:
     """Lines that train, and what they import."""
     config, settings = made.config, made.config.settings
     changed = overrides_of(settings)
-    arguments, used = _python_arguments({"baseline": config.baseline, "inputs": _training_inputs(made)})
+    given = {"baseline": config.baseline, "quick_trial": config.quick_trial, "inputs": _training_inputs(made)}
+    arguments, used = _python_arguments(given)
     lines = [f"cohort = Cohort.read({str(made.folder / 'cohort.csv')!r})"]
     lines += [f"settings = build_settings({settings.preset!r}, {settings.method!r}, {changed!r})"]
     if folder != made.folder:
@@ -309,6 +310,7 @@ def _shell_training(made: Trained, folder: Path) -> str:
     parts = ["distill2label", "train", str(made.folder / "cohort.csv"), "-o", str(folder)]
     parts += ["--preset", settings.preset, "--method", settings.method, "--classes", ",".join(config.classes)]
     parts += ["--baseline"] if config.baseline else []
+    parts += ["--quick-trial"] if config.quick_trial else []
     options, masks = _shell_inputs(_training_inputs(made), [])
     parts += options
     for name, value in _flat(overrides_of(settings)):

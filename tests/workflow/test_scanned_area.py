@@ -68,7 +68,7 @@ def test_a_map_that_counts_from_the_canvas_is_to_be_predicted_again(scn, tmp_pat
     grids = {shape: PatchGrid.over(shape, PatchSettings(size_px=64), None) for shape in ((1000, 1200), (224, 256))}
     maps = {}
     for shape, grid in grids.items():
-        maps[shape] = PatchMap.create(None, grid, ("normal", "tumour"), SlideInfo("a", scn))
+        maps[shape] = PatchMap.create(None, grid, ("normal", "tumour"), SlideInfo("a", str(scn)))
         for block in grid.blocks(1000):
             logit = np.zeros((len(block.corners), 2))
             maps[shape].write(block, np.full_like(logit, 0.5), logit, logit[:, 0])

@@ -14,19 +14,21 @@ from ...core.progress import Part, training_parts
 from ...core.settings import PatchSettings, Settings
 from ...mil.memory import retain_freed_memory
 from ...store.cohort import Cohort
+from ...workflow.quick_trial import trial_settings
 from ..project.corrections import Corrections
 from ..project.estimate import TimingSample
 from ..project.loaded_model import LoadedModel, of_run, run_at
 from ..project.project import Project
-from ..project.runs import Runs
+from ..project.runs import RUN_NAME, Runs
 from ..project.tissue import Tissue
 from ..project.training_choices import TrainingChoices
 from ..runner.draining import then
 from ..runner.fallback import less_memory, on_cpu
 from ..runner.jobs import Failure, Job, JobQueue, RetryOffer, Work
 from ..runner.reader import BackgroundReader
-from . import quick_trial, requirements
+from . import requirements
 from .log import ActionLog, recorded
+from .quick_trial import FOLDER, TITLE, about_trained
 
 if TYPE_CHECKING:
     from ...store.run import Run
@@ -59,10 +61,10 @@ class TrainActions:
         settings: Settings | None = None,
         *,
         baseline: bool = False,
+        quick_trial: bool = False,
         inputs: Inputs = Inputs(),
         slides: str | Iterable[str] | None = None,
         resume: bool = False,
-        title: str = "Training",
         wait: bool = True,
     ) -> "Run | Job":
         """Train teacher and student on the labelled slides; see `napari_distill2label.train`.
@@ -73,6 +75,8 @@ class TrainActions:
             The run folder; None: a free one in `runs_folder`.
         settings
             None: those of the panel.
+        quick_trial
+            Train on a few slides, to see the whole way before a long training.
         inputs
             Without an encoder, features, or regions of tissue, those of the session count (`encoder`,
             `feature_folder`, the masks in use).
@@ -90,18 +94,22 @@ class TrainActions:
             slides = [slides] if isinstance(slides, str) else list(slides)
             cohort = cohort.with_slides(project.row(slide_id) for slide_id in slides)
         inputs = choices.complete(inputs, settings)
-        out = Path(out) if out else self._runs.promise_folder()
+        settings = trial_settings(settings) if quick_trial else settings
+        out = Path(out) if out else self._runs.promise_folder(FOLDER if quick_trial else RUN_NAME)
         if inputs.tissue is None and not resume:  # a run goes on with the masks it was started with
             inputs = replace(inputs, tissue=self._tissue.in_use())
         if project.preferences().keep_freed_memory:
             retain_freed_memory()
-        again = partial(self.train, baseline=baseline, inputs=inputs, slides=slides, title=title, wait=False)
+        again = partial(
+            self.train, baseline=baseline, quick_trial=quick_trial, inputs=inputs, slides=slides, wait=False
+        )  # fmt: skip
 
         def work() -> Work:
             from ...workflow.commands.train import train
 
             trained = train(
-                cohort, out, settings, classes=classes, baseline=baseline, inputs=inputs, resume=resume
+                cohort, out, settings, classes=classes, baseline=baseline, inputs=inputs, quick_trial=quick_trial,
+                resume=resume,
             )  # fmt: skip
             return then(trained, lambda run: (run, of_run(run)))
 
@@ -112,6 +120,7 @@ class TrainActions:
                 return RetryOffer(text, lambda: again(None, smaller))
             return RetryOffer(text, lambda: again(out, smaller, resume=begun))
 
+        title = TITLE if quick_trial else "Training"
         return self._start(title, out, work, training_parts(settings, baseline), retry, wait)
 
     @recorded
@@ -154,10 +163,7 @@ class TrainActions:
 
     def quick_trial(self) -> "Run | Job":
         """Train on a few slides, into a folder of its own, to see the whole way before a long training."""
-        settings, slides = quick_trial.trial_settings(self._choices.settings), self._project.cohort
-        out = self._runs.promise_folder(quick_trial.FOLDER)
-        ids = quick_trial.trial_slides(slides)
-        return self.train(out, settings, slides=ids, title=quick_trial.TITLE, wait=False)
+        return self.train(quick_trial=True, wait=False)
 
     def measure_time(self, baseline: bool = False) -> Job:
         """Train on a few slides for some ten seconds, to tell how long all will take; nothing is kept."""
@@ -240,7 +246,7 @@ class TrainActions:
         """Predict with a run that was trained; return what there is to say of it."""
         run, model = value
         self._use_model(model)
-        return quick_trial.about(run.folder, run.config.settings, len(run.cohort.labelled))
+        return about_trained(run)
 
 
 def slide_parts(cohort: Cohort) -> tuple[Part, ...]:

@@ -42,6 +42,7 @@ def train(
     classes: Sequence[str] | None = None,
     baseline: bool = False,
     inputs: Inputs = Inputs(),
+    quick_trial: bool = False,
     resume: bool = False,
     overwrite: bool = False,
 ) -> Generator[Event, None, Run]:
@@ -64,6 +65,8 @@ def train(
     inputs
         What is read beside the slides. With an encoder or a folder of features the networks are trained on features.
         The student learns from corrections.
+    quick_trial
+        Train on at most 16 of the slides, for few epochs, to see the whole way before a long training.
     resume
         Resume the run in `out` after its last completed epoch.
     overwrite
@@ -75,7 +78,7 @@ def train(
     FolderInUseError
         Another training is running in `out`.
     """
-    asked = TrainingRequest(classes, baseline, inputs)
+    asked = TrainingRequest(classes, baseline, inputs, quick_trial)
     if resume:
         Run.open(out)  # an error before a folder is made
     with Run.locked(out):

@@ -1,54 +1,9 @@
-"""Quick trial: a real run on a few slides that says what it is not."""
+"""Quick trial in the window: a real run on a few slides that says what it is not."""
 
-from pathlib import Path
-
-import pytest
-
-from napari_distill2label.core.presets import METHODS, build_settings
-from napari_distill2label.gui.actions.quick_trial import EPOCHS, MOST_SLIDES, about, trial_settings, trial_slides
 from napari_distill2label.gui.dock import DistillToLabel
-from napari_distill2label.store.cohort import Cohort, CohortSlide
+from napari_distill2label.store.run_summary import scan
 
 from ..conftest import LONG, TINY, click
-
-
-def cohort(labels, split=None):
-    rows = (CohortSlide(f"s{number}", Path(f"s{number}.png"), label=label, split=split)
-            for number, label in enumerate(labels))  # fmt: skip
-    return Cohort(tuple(rows), ("normal", "tumour"))
-
-
-def test_a_few_slides_of_every_label():
-    many = cohort(["normal"] * 100 + [None] * 50 + ["tumour"] * 3)
-    chosen = trial_slides(many)
-    assert len(chosen) == MOST_SLIDES
-    assert chosen[-3:] == ["s150", "s151", "s152"]
-    assert chosen == trial_slides(many)
-    assert trial_slides(cohort(["normal", "tumour"])) == ["s0", "s1"]
-
-
-def test_slides_that_are_held_out_stay_so():
-    assert trial_slides(cohort(["normal", "tumour"], "test")) == []
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_few_epochs_of_the_same_method(method):
-    settings = build_settings("breast", method, {"student": {"epochs": 2}})
-    trial = trial_settings(settings)
-    assert (trial.teacher.epochs, trial.student.epochs) == (EPOCHS["teacher"], 2)
-    assert trial.split.test == 0
-    assert trial.architecture == settings.architecture
-    assert trial.method == method
-
-
-def test_what_it_says(tmp_path):
-    settings = trial_settings(build_settings())
-    assert about(tmp_path / "trial", settings, 16) == (
-        "A quick trial: 4 epochs on 16 slides. Use Train for a model to work with."
-    )
-    assert about(tmp_path / "trial_2", settings, 1).startswith("A quick trial: 4 epochs on 1 slide.")
-    assert about(tmp_path / "trial", build_settings(), 16) == ""  # a long training in a folder of that name
-    assert about(tmp_path / "trials", settings, 16) == ""
 
 
 def test_a_trial_by_a_click_predicts(make_napari_viewer, qtbot, cohort_csv, tmp_path):
@@ -76,4 +31,7 @@ def test_a_trial_by_a_click_predicts(make_napari_viewer, qtbot, cohort_csv, tmp_
     assert panel.predict.model.text().endswith(said)
     session.predict("slide_000", wait=True)
     assert set(session.predictions) == {"slide_000"}
+    (found,) = scan([tmp_path / "cohort" / "trial"])
+    assert found.quick_trial
+    assert "quick_trial=True" in session.log.python()
     session.shutdown()

@@ -219,7 +219,7 @@ def patch_map(row):
         None,
         grid,
         ("normal", "tumour"),
-        SlideInfo(row.slide_id, row.path),
+        SlideInfo(row.slide_id, str(row.path)),
         model={"network": "student"},
     )
     for block in grid.blocks(1000):

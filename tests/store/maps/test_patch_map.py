@@ -48,7 +48,7 @@ SLIDE = SlideInfo("s")
 
 def filled(path, patches, finish=True, slide=SLIDE, **kwargs):
     patch_map = PatchMap.create(path, patches, CLASSES, slide, **kwargs)
-    for block in patches.blocks(30):
+    for block in patches.blocks(max(30, len(patches.corners) // 20)):
         patch_map.write(block, *outcome(block))
     if finish:
         patch_map.finish([0.2, 0.7, 0.1])
@@ -536,7 +536,7 @@ def test_a_grid_is_put_into_context_band_by_band_as_at_once(tmp_path, monkeypatc
     patches, own = grid((900, 500), patch=10), calibration(1)
     monkeypatch.setattr("napari_distill2label.store.maps.patch_map.GRID_CHUNK", 7)
     patch_map = PatchMap.create(tmp_path / "a.zarr", patches, ("no", "yes"), SlideInfo("s"))
-    for block in patches.blocks(30):
+    for block in patches.blocks(500):
         patch_map.write(block, *(each[:, :2] if np.ndim(each) > 1 else each for each in outcome(block)))
     alone = patch_map.probability
     patch_map.finish([0.5, 0.5], own, distance)

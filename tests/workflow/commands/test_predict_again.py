@@ -112,5 +112,5 @@ def test_two_slides_of_one_name_keep_a_map_each(trained, slides, tmp_path, cli):
     for slide in (slides[0], other):
         assert cli("predict", trained, slide, "-o", tmp_path / "out", "--format", "csv")[0] == 0
     maps = [PatchMap.open(path) for path in sorted((trained / "predictions").iterdir())]
-    assert {each.slide_path for each in maps} == {str(slides[0]), str(other)}
+    assert {each.slide.path for each in maps} == {str(slides[0]), str(other)}
     assert len({each.slide_id for each in maps}) == 1

@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
 
 from ....core.presets import METHODS, METHODS_IN_WORDS, PRESETS, PRESETS_IN_WORDS
 from ....store.run_summary import RunSummary, summarise
+from ....workflow.quick_trial import EPOCHS, MOST_SLIDES
 from ...actions import quick_trial, requirements
 from ...actions.train import MEASURE
 from ...actions.training_check import TrainingCheck, check_training, resumed_settings
@@ -47,8 +48,8 @@ from .runs import RunsView, names_apart
 LIVE = "After each change of a label, train in the background and recolour the slides"
 FOLDER = "Where models, settings and curves are saved. Empty: a new folder beside the slides"
 TRY = (
-    f"See the whole way in under a minute for small images: at most {quick_trial.EPOCHS['student']} epochs on at most "
-    f"{quick_trial.MOST_SLIDES} slides, into a run of its own"
+    f"See the whole way in under a minute for small images: at most {EPOCHS['student']} epochs on at most "
+    f"{MOST_SLIDES} slides, into a run of its own"
 )
 SETTLED = 200  # ms without a change before advice is worked out anew
 
