@@ -298,6 +298,7 @@ ELSEWHERE: set[str] = {
     "gui.panels.predict.patch_images",
     "gui.panels.slides.delegates",
     "gui.panels.slides.model",
+    "gui.panels.slides.slide_filter",
     "gui.panels.slides.stopped_strip",
     "gui.panels.train.device",
     "gui.panels.train.encoder",

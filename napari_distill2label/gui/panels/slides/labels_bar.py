@@ -152,8 +152,8 @@ class Labelling(QWidget):
     def refresh_selection(self) -> None:
         """Other slides are selected, or found."""
         count = len(self.session.selected)
-        shown, all_of_them = self.table.filter.rowCount(), self.table.source.rowCount()
-        parts = [f"{shown} of {all_of_them} shown"] if self.table.filter.active else []
+        model = self.table.source
+        parts = [f"{len(model.ids)} of {model.n_slides} shown"] if model.filter.active else []
         self.hint.setText(" · ".join([*parts, self._selected_text()]))
         why = "Select slides in the table first"
         for label, widget in zip(self._labelled_by, self._label_buttons, strict=True):

@@ -1,11 +1,14 @@
-"""The slides as a Qt table model: a view of `Session.cohort`, sorted here, filtered by `SlidesFilter`."""
+"""The slides as a Qt table model: a view of `Session.cohort`, sorted and filtered here.
+
+A proxy model would sort and filter by asking for one cell at a time: a second for 10,000 slides.
+"""
 
 from collections.abc import Iterable
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from psygnal import Signal as Psygnal
-from qtpy.QtCore import QAbstractTableModel, QModelIndex, QObject, QSortFilterProxyModel, Qt
+from qtpy.QtCore import QAbstractTableModel, QModelIndex, QObject, Qt
 from qtpy.QtGui import QIcon
 
 from ....core.classes import split_label
@@ -18,13 +21,13 @@ from ...messages import message_of
 from ...plain_text import as_plain
 from ...session import Session
 from ...widgets.icons import alarm_colour, mark, picture, swatch, theme_colour
+from .slide_filter import CONTRADICTS, PROBLEM, UNLABELLED, UNPREDICTED, SlideFilter
 
 COLUMNS = ("Slide", "Label", "Case", "Split", "µm/px", "Patches", "P(finding)", "Status")
 NAME, LABEL, CASE, SPLIT, MPP, PATCHES, PREDICTION, STATUS = range(len(COLUMNS))
 EDITABLE = (LABEL, CASE, SPLIT, MPP)
 NUMBERS = (MPP, PATCHES)
 NO_LABEL = "–"
-CONTRADICTS = "contradicts label"
 AUTO = "auto"  # a split that the training deals
 THUMBNAIL = 32  # px
 _PLAIN = Qt.ItemFlag.ItemIsSelectable | Qt.ItemFlag.ItemIsEnabled | Qt.ItemFlag.ItemNeverHasChildren
@@ -44,7 +47,7 @@ _TOOLTIPS = (
 
 
 class SlidesModel(QAbstractTableModel):
-    """Rows are slides. It holds no data of its own but the ids in their order and what was changed last."""
+    """Rows are slides. It holds no data of its own but the ids in their order, and those of them that are shown."""
 
     refused = Psygnal(str)  # why an edit in the table was not taken
 
@@ -54,7 +57,11 @@ class SlidesModel(QAbstractTableModel):
         self.show_thumbnails = True
         self.brief = False  # of the state of a slide only the mark is shown, its words as a tooltip
         self._slides: tuple[CohortSlide, ...] = ()
+        self.filter = SlideFilter()
+        self._all_ids: list[str] = []
         self._ids: list[str] = []
+        self._haystacks: dict[str, str] = {}
+        self._is_sorted = False  # and nothing has changed since
         self._rows: dict[str, CohortSlide] = {}
         self._numbers: dict[str, int] = {}
         self._order: tuple[int, Qt.SortOrder] | None = None
@@ -70,10 +77,12 @@ class SlidesModel(QAbstractTableModel):
         slides = self.session.cohort.slides
         if slides is not self._slides:
             rows = {row.slide_id: row for row in slides}
-            if rows.keys() != self._rows.keys() or (self._order is None and list(rows) != self._ids):
+            if rows.keys() != self._rows.keys() or (self._order is None and list(rows) != self._all_ids):
                 self.beginResetModel()
-                self._slides, self._rows, self._ids = slides, rows, list(rows)
+                self._slides, self._rows, self._all_ids = slides, rows, list(rows)
+                self._haystacks.clear()
                 self._sort_ids()
+                self._choose_ids()
                 self.endResetModel()
                 return
             self._slides, self._rows = slides, rows
@@ -81,6 +90,8 @@ class SlidesModel(QAbstractTableModel):
 
     def redraw(self, columns: tuple[int, int] = (0, len(COLUMNS) - 1)) -> None:
         """All rows may look different; only those in sight are drawn again."""
+        self._haystacks.clear()
+        self._is_sorted = False
         if self._ids:
             self.dataChanged.emit(self.index(0, columns[0]), self.index(len(self._ids) - 1, columns[1]))
 
@@ -99,41 +110,40 @@ class SlidesModel(QAbstractTableModel):
 
     @property
     def ids(self) -> list[str]:
-        """Ids of all rows, in their order."""
+        """Ids of the rows that are shown, in their order."""
         return self._ids
 
-    def slide_id(self, row: int) -> str:
-        return self._ids[row]
-
-    def label(self, slide_id: str) -> str | None:
-        return self._rows[slide_id].label
+    @property
+    def n_slides(self) -> int:
+        """How many slides there are, shown or not."""
+        return len(self._all_ids)
 
     def row_of(self, slide_id: str | None) -> int:
-        """-1 for a slide that is not listed."""
+        """-1 for a slide that is not listed, or filtered out."""
         return self._numbers.get(slide_id or "", -1)
 
     # ---- sorting --------------------------------------------------------------------------------------------------
 
     def sort(self, column: int, order: Qt.SortOrder = Qt.SortOrder.AscendingOrder) -> None:
-        """Sort by a column, -1 for the table's own order. Later edits do not move rows away from under the pointer.
-
-        Here and not in the proxy, which would ask for two cells at a time: 10,000 rows take a moment there.
-        """
+        """Sort by a column, -1 for the table's own order. Later edits do not move rows away from under the pointer."""
+        if self._is_sorted and self._order == (column, order):
+            return  # a table view asks twice
         self.beginResetModel()  # whoever selects keeps ids: moving an index for each selected cell takes seconds
         self._order = None if column < 0 else (column, order)
-        self._ids = list(self._rows)
+        self._all_ids = list(self._rows)
         self._sort_ids()
+        self._choose_ids()
         self.endResetModel()
 
     def _sort_ids(self) -> None:
         if self._order is not None:
             column, order = self._order
-            keys = {slide_id: self._key(slide_id, column) for slide_id in self._ids}
-            known = [slide_id for slide_id in self._ids if keys[slide_id] is not None]
-            unknown = [slide_id for slide_id in self._ids if keys[slide_id] is None]
+            keys = {slide_id: self._key(slide_id, column) for slide_id in self._all_ids}
+            known = [slide_id for slide_id in self._all_ids if keys[slide_id] is not None]
+            unknown = [slide_id for slide_id in self._all_ids if keys[slide_id] is None]
             known.sort(key=keys.__getitem__, reverse=order == Qt.SortOrder.DescendingOrder)
-            self._ids = known + unknown  # what is not known comes last, either way
-        self._numbers = {slide_id: number for number, slide_id in enumerate(self._ids)}
+            self._all_ids = known + unknown  # what is not known comes last, either way
+        self._is_sorted = True
 
     def _key(self, slide_id: str, column: int) -> Any:
         row = self._rows[slide_id]
@@ -148,6 +158,57 @@ class SlidesModel(QAbstractTableModel):
         if column == PREDICTION:
             return self._score(slide_id)
         return natural_key(self.text(slide_id, column)) or None
+
+    # ---- filtering ------------------------------------------------------------------------------------------------
+
+    def look_for(
+        self, text: str, kind: str | None = None, class_name: str | None = None, split: str | None = None
+    ) -> None:
+        """Show other slides: see `SlideFilter`. `kind` None: as before.
+
+        Rows stay where they are while they are edited: a slide just labelled must not vanish under the pointer.
+        """
+        # A reset: taking rows out one range after the other is quadratic, with a selection even more so.
+        self.beginResetModel()
+        self.filter = SlideFilter(tuple(text.casefold().split()), kind or self.filter.kind, class_name, split)
+        self._choose_ids()
+        self.endResetModel()
+
+    def _choose_ids(self) -> None:
+        self._ids = list(filter(self._is_shown, self._all_ids)) if self.filter.active else self._all_ids
+        self._numbers = {slide_id: number for number, slide_id in enumerate(self._ids)}
+
+    def _is_shown(self, slide_id: str) -> bool:
+        wanted, row = self.filter, self._rows[slide_id]
+        if wanted.class_name is not None and wanted.class_name not in split_label(row.label):
+            return False
+        if wanted.split is not None and (row.split or AUTO) != wanted.split:
+            return False
+        if not self._is_of_kind(slide_id, wanted.kind):
+            return False
+        if not wanted.words:
+            return True
+        text = self._haystack(slide_id)
+        return all(word in text for word in wanted.words)
+
+    def _is_of_kind(self, slide_id: str, kind: str) -> bool:
+        if kind == UNLABELLED:
+            return self._rows[slide_id].label is None
+        if kind == UNPREDICTED:
+            return not self.session.predictions.get(slide_id)
+        if kind == CONTRADICTS:
+            return self.contradicts(slide_id)
+        return kind != PROBLEM or self._state(slide_id)[0] in ("failed", "warning")
+
+    def _haystack(self, slide_id: str) -> str:
+        """What words are looked for in; kept until something changes."""
+        if slide_id not in self._haystacks:
+            row, project = self._rows[slide_id], self.session.project
+            parts = [slide_id, row.label or "", row.case_id, row.split or ""]
+            if slide_id in project.predictions or slide_id in project.failures:
+                parts += [project.slide_summary(slide_id), CONTRADICTS if self.contradicts(slide_id) else ""]
+            self._haystacks[slide_id] = "\n".join(parts).casefold()
+        return self._haystacks[slide_id]
 
     # ---- Qt's questions -------------------------------------------------------------------------------------------
 
@@ -243,19 +304,6 @@ class SlidesModel(QAbstractTableModel):
         """Does the model say something else of a slide than its label?"""
         verdict = None if slide_id in self.session.failures else self.session.project.verdict(slide_id)
         return verdict is not None and verdict.contradicts(self._rows[slide_id].label)
-
-    def haystack(self, row: int) -> str:
-        """What the filter looks in."""
-        slide = self._rows[slide_id := self._ids[row]]
-        parts = [
-            slide_id,
-            slide.label or "",
-            slide.case_id,
-            slide.split or "",
-            self.session.project.slide_summary(slide_id),
-        ]
-        parts += [CONTRADICTS] if self.contradicts(slide_id) else []
-        return "\n".join(parts).casefold()
 
     def _state(self, slide_id: str) -> tuple[str, str, str]:
         """(mark, text, longer text) of a slide."""
@@ -378,71 +426,3 @@ class SlidesModel(QAbstractTableModel):
                 return f"{row.mpp:.4g} µm/px, as given by you; {states if glimpse else 'the file was not read yet'}"
             return f"µm per pixel: {states}" if glimpse else "The file has not been looked at yet."
         return self.text(slide_id, column) or _TOOLTIPS[column]
-
-
-class SlidesFilter(QSortFilterProxyModel):
-    """The rows that hold every word typed, and are of the kind, class and split chosen. Sorting is the model's own."""
-
-    KINDS = ("all slides", "without label", "not predicted", CONTRADICTS, "with a problem")
-
-    def __init__(self, model: SlidesModel, parent: QObject | None = None) -> None:
-        super().__init__(parent)
-        self._model = model
-        self._words: list[str] = []
-        self._kind = self.KINDS[0]
-        self._class: str | None = None
-        self._split: str | None = None
-        # Rows stay where they are while they are edited: a slide just labelled must not vanish under the pointer.
-        self.setDynamicSortFilter(False)
-        self.setSourceModel(model)
-
-    @property
-    def active(self) -> bool:
-        """Is anything filtered out on purpose?"""
-        return bool(self._words) or self._kind != self.KINDS[0] or (self._class, self._split) != (None, None)
-
-    def look_for(
-        self, text: str, kind: str | None = None, class_name: str | None = None, split: str | None = None
-    ) -> None:
-        """Show the slides whose name, label, case, split or prediction hold all words of `text`.
-
-        `class_name` is one of their labels, `split` their split (`AUTO`: none is set); None: any. `kind` None: as
-        before.
-        """
-        # A reset: taking rows out one range after the other is quadratic, with a selection even more so.
-        self._model.beginResetModel()
-        self._words, self._kind = text.casefold().split(), kind or self._kind
-        self._class, self._split = class_name, split
-        self._model.endResetModel()
-
-    def ids(self, begin: int, end: int) -> list[str]:
-        """Ids of some rows, as they are shown."""
-        model = self._model
-        if not self.active:
-            return model.ids[begin:end]
-        return [model.ids[self.mapToSource(self.index(row, NAME)).row()] for row in range(begin, end)]
-
-    def filterAcceptsRow(self, row: int, parent: QModelIndex) -> bool:
-        if not self.active:
-            return True
-        model = self._model
-        slide_id = model.slide_id(row)
-        if self._class is not None and self._class not in split_label(model.label(slide_id)):
-            return False
-        if self._split is not None and model.text(slide_id, SPLIT) != self._split:
-            return False
-        if self._kind == self.KINDS[1] and model.text(slide_id, LABEL) != NO_LABEL:
-            return False
-        if self._kind == self.KINDS[2] and model.session.predictions.get(slide_id):
-            return False
-        if self._kind == CONTRADICTS and not model.contradicts(slide_id):
-            return False
-        if self._kind == self.KINDS[4] and model._state(slide_id)[0] not in ("failed", "warning"):
-            return False
-        if not self._words:
-            return True
-        text = model.haystack(row)
-        return all(word in text for word in self._words)
-
-    def sort(self, column: int, order: Qt.SortOrder = Qt.SortOrder.AscendingOrder) -> None:
-        self._model.sort(column, order)

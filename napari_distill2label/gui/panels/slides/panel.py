@@ -29,8 +29,9 @@ from ...widgets.help_popup import native
 from ...widgets.short import short
 from .classes import ClassesEditor
 from .labels_bar import Labelling
-from .model import AUTO, CONTRADICTS, SlidesFilter
+from .model import AUTO
 from .save_status import CloseGuard, KeptStrip
+from .slide_filter import CONTRADICTS, KINDS
 from .stopped_strip import StoppedStrip
 from .table import SlidesTable
 from .tissue import TissueEditor
@@ -49,7 +50,7 @@ class SlidesPanel(Panel):
     def __init__(self, session: Session) -> None:
         super().__init__(session, "1 · Slides")
         self.table = SlidesTable(session)
-        self.model, self.filter = self.table.source, self.table.filter
+        self.model = self.table.source
         self.model.refused.connect(self._refused)
         self._make_files()
         self._make_finding()
@@ -120,7 +121,7 @@ class SlidesPanel(Panel):
         for text, split in ((ANY_SPLIT, None), *((name, name) for name in (*SPLITS, AUTO))):
             self.of_split.addItem(text, split)
         self.kind = self._filter_box("which slides are shown", "Show only slides of this kind")
-        self.kind.addItems(SlidesFilter.KINDS)
+        self.kind.addItems(KINDS)
         for box in (self.of_class, self.of_split, self.kind):
             box.currentIndexChanged.connect(self._filter)
         self.columns = button("Columns…", "Choose the columns of the table", self.choose_columns)
@@ -153,7 +154,7 @@ class SlidesPanel(Panel):
         session = self.session
         existing(self.table.selectionModel()).selectionChanged.connect(self._on_selection)
         self.table.clicked.connect(self._on_click)
-        self.filter.modelReset.connect(self._after_reset)
+        self.model.modelReset.connect(self._after_reset)
         self.follow(self.refresh, "cohort", "saved_cohort", "table", "failures", "predictions", "network")
         self.listen(session.project.colours_changed, self._on_colours)
         self.listen(session.choices.changed, self._on_settings)
@@ -342,7 +343,7 @@ class SlidesPanel(Panel):
 
     def refresh(self) -> None:
         self.model.refresh()
-        has_slides = self.model.rowCount() > 0
+        has_slides = self.model.n_slides > 0
         self.empty.setVisible(not has_slides)
         for widget in (
             self.table, self.search, self.of_class, self.of_split, self.kind, self.columns, self.labelling,
@@ -398,7 +399,7 @@ class SlidesPanel(Panel):
             self._filter()
 
     def _filter(self) -> None:
-        self.filter.look_for(
+        self.model.look_for(
             self.search.text(), self.kind.currentText(), self.of_class.currentData(), self.of_split.currentData()
         )
         self.labelling.refresh_selection()

@@ -27,7 +27,6 @@ from .model import (
     SPLIT,
     STATUS,
     THUMBNAIL,
-    SlidesFilter,
     SlidesModel,
 )
 
@@ -40,14 +39,13 @@ AFTER_SCROLLING = 60  # ms until the rows in sight are read
 
 
 class SlidesTable(QTableView):
-    """A view of the session's slides, filtered by `filter`."""
+    """A view of the session's slides."""
 
     def __init__(self, session: Session) -> None:
         super().__init__()
         self.session = session
         self.source = SlidesModel(session, self)
-        self.filter = SlidesFilter(self.source, self)
-        self.setModel(self.filter)
+        self.setModel(self.source)
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
         self.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
@@ -63,8 +61,7 @@ class SlidesTable(QTableView):
         self._keeping = single_shot(self, 500, self._keep_columns)
         self._set_up_headers()
         existing(self.verticalScrollBar()).valueChanged.connect(lambda: self._reading.start())
-        self.filter.modelReset.connect(lambda: self._reading.start())
-        self.filter.layoutChanged.connect(lambda: self._reading.start())
+        self.source.modelReset.connect(lambda: self._reading.start())
         self.set_thumbnails(session.project.preferences().thumbnails)
 
     def _add_delegates(self) -> None:
@@ -87,6 +84,8 @@ class SlidesTable(QTableView):
         rows.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)  # else Qt would ask every row for its height
         header = existing(self.horizontalHeader())
         header.setHighlightSections(False)
+        # Its own, always empty: else it would ask every selected row for its flags whenever it is drawn.
+        header.setSelectionModel(QItemSelectionModel(self.source, header))
         header.setMinimumSectionSize(28)
         header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
         for column, width in WIDTHS.items():
@@ -196,7 +195,7 @@ class SlidesTable(QTableView):
         """Ids of the selected slides, in the table's order."""
         ranges = existing(self.selectionModel()).selection()
         spans = sorted({(ranges[at].top(), ranges[at].bottom()) for at in range(len(ranges))})
-        return [slide_id for top, bottom in spans for slide_id in self.filter.ids(top, bottom + 1)]
+        return [slide_id for top, bottom in spans for slide_id in self.source.ids[top : bottom + 1]]
 
     def select_ids(self, slide_ids: Iterable[str]) -> None:
         """Select these slides and no other; those filtered out cannot be."""
@@ -204,14 +203,14 @@ class SlidesTable(QTableView):
         selection = QItemSelection()
         for _, run in groupby(enumerate(rows), key=lambda pair: pair[1] - pair[0]):  # rows in a row are one range
             numbers = [number for _, number in run]
-            selection.select(self.filter.index(numbers[0], NAME), self.filter.index(numbers[-1], NAME))
+            selection.select(self.source.index(numbers[0], NAME), self.source.index(numbers[-1], NAME))
         flags = QItemSelectionModel.SelectionFlag
         existing(self.selectionModel()).select(selection, flags.ClearAndSelect | flags.Rows)
 
     def index_of(self, slide_id: str | None) -> QModelIndex:
         """Where a slide is shown; an invalid index if it is not listed, or filtered out."""
         number = self.source.row_of(slide_id)
-        return self.filter.mapFromSource(self.source.index(number, NAME)) if number >= 0 else QModelIndex()
+        return self.source.index(number, NAME) if number >= 0 else QModelIndex()
 
     def go_to(self, slide_id: str | None) -> None:
         """Make a slide the current and only selected one, and scroll to it."""
@@ -235,15 +234,14 @@ class SlidesTable(QTableView):
 
     def visible_ids(self) -> list[str]:
         """Ids of the slides as the table has them: sorted, without those filtered out."""
-        return self.filter.ids(0, self.filter.rowCount())
+        return list(self.source.ids)
 
     def ids_in_sight(self) -> list[str]:
         """Of the rows that can be seen without scrolling."""
-        rows = self.filter.rowCount()
-        if not rows or not self.isVisible():
+        if not self.source.ids or not self.isVisible():
             return []
         last = self.rowAt(existing(self.viewport()).height() - 1)
-        return self.filter.ids(max(0, self.rowAt(0)), rows if last < 0 else last + 1)
+        return self.source.ids[max(0, self.rowAt(0)) : None if last < 0 else last + 1]
 
     def read_visible(self) -> None:
         """Have the pictures of the rows in sight read, beside the window."""

@@ -48,15 +48,15 @@ def choose(panel, *rows):
     flags = QItemSelectionModel.SelectionFlag
     panel.table.clearSelection()
     for row in rows:
-        panel.table.selectionModel().select(panel.filter.index(row, NAME), flags.Select | flags.Rows)
+        panel.table.selectionModel().select(panel.model.index(row, NAME), flags.Select | flags.Rows)
 
 
 def cell(panel, row, column, role=Qt.ItemDataRole.DisplayRole):
-    return panel.filter.index(row, column).data(role)
+    return panel.model.index(row, column).data(role)
 
 
 def editor(qtbot, panel, row, column, kind):
-    index = panel.filter.index(row, column)
+    index = panel.model.index(row, column)
     panel.table.setColumnHidden(column, False)
     panel.table.scrollTo(index)
     at = panel.table.visualRect(index).center()

@@ -4,6 +4,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QComboBox, QLineEdit
 
 from napari_distill2label.core.settings import PatchSettings
+from napari_distill2label.core.slide_info import SlideInfo
 from napari_distill2label.gui.canvas import layers
 from napari_distill2label.gui.panels.slides.model import CASE, LABEL, MPP, PATCHES, SPLIT, STATUS
 
@@ -13,7 +14,7 @@ from .conftest import LONG, cell, choose, editor
 
 def test_the_combo_box_in_the_table_labels_all_selected_slides(full, qtbot):
     panel = full
-    index = panel.filter.index(3, LABEL)
+    index = panel.model.index(3, LABEL)
     choose(panel, 2, 3, 4)
     panel.table.edit(index)
     box = panel.table.viewport().findChildren(QComboBox)[0]
@@ -48,7 +49,7 @@ def test_case_and_scale_are_edited_in_the_table(full, qtbot):
 def test_removed_slides_come_back_with_their_predictions(full, viewer, qtbot, make_patch_map):
     session = full.session
     patch_map = make_patch_map((135, 162))
-    patch_map.slide_id = "slide_000"
+    patch_map.slide = SlideInfo("slide_000")
     session.project.predictions = {**session.predictions, "slide_000": {"student": patch_map}}
     choose(full, 0, 1)
     full.labelling.remove_slides()

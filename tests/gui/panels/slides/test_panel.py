@@ -125,7 +125,7 @@ def test_a_dialog_begins_where_the_last_one_ended(full, monkeypatch, tmp_path):
 
 
 def test_the_row_and_the_slide_follow_each_other(full, viewer, qtbot):
-    at = full.table.visualRect(full.filter.index(2, NAME)).center()
+    at = full.table.visualRect(full.model.index(2, NAME)).center()
     qtbot.mouseClick(full.table.viewport(), Qt.MouseButton.LeftButton, pos=at)
     qtbot.waitUntil(lambda: full.session.shown == "slide_002", timeout=LONG)
     assert {layers.about(layer)["slide_id"] for layer in viewer.layers} == {"slide_002"}

@@ -5,6 +5,7 @@ import threading
 import numpy as np
 from qtpy.QtCore import Qt
 
+from napari_distill2label.core.slide_info import SlideInfo
 from napari_distill2label.gui.panels.slides.model import CASE, LABEL, NAME, PATCHES, PREDICTION, STATUS
 from napari_distill2label.gui.panels.slides.panel import SlidesPanel
 from napari_distill2label.slides.synthetic import write_cohort
@@ -89,6 +90,8 @@ def test_sorting_keeps_the_selection_and_rows_stay_where_they_are(full):
     order = full.table.visible_ids()
     session.set_label("slide_006", "tumour")
     assert full.table.visible_ids() == order
+    full.table.sortByColumn(LABEL, Qt.SortOrder.DescendingOrder)  # asked again: by the labels of now
+    assert full.table.visible_ids()[-2:] == ["slide_003", "slide_000"]
 
 
 def test_names_are_sorted_as_people_count(full):
@@ -195,7 +198,7 @@ def test_what_contradicts_a_label_is_marked_and_found(full, qtbot, make_patch_ma
     session.project.network = "student"
     for slide_id, probability in (("slide_000", 0.9), ("slide_001", 0.9), ("slide_002", 0.1)):
         found = make_patch_map((135, 162), size_px=27)
-        found.slide_id = slide_id
+        found.slide = SlideInfo(slide_id)
         found.finish([1 - probability, probability])
         session.project.predictions = {**session.predictions, slide_id: {"student": found}}
     session.set_label(["slide_000", "slide_002"], "normal")
