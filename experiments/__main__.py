@@ -8,7 +8,8 @@ from inspect import signature
 from pathlib import Path
 
 from napari_distill2label.cli.arguments import add_workers, name_list, positive_int
-from napari_distill2label.cli.main import RESEARCH_USE, Drain, run_command
+from napari_distill2label.cli.main import run_command
+from napari_distill2label.cli.parser import RESEARCH_USE, Drain
 from napari_distill2label.core.errors import SettingsError
 
 NAMES = ("mnist", "colon", "breast", "fields", "transfer", "promise")  # each a module, with a function of the same name

@@ -405,6 +405,23 @@ def test_rooms_without_torch_run_without_it():
     assert not loaded & (WINDOWED | {"torch"})
 
 
+HEAVY = {"torch", "numpy", "pydantic", "zarr", "dask", "pandas", "scipy", "sklearn", "tifffile", "PIL", "tqdm"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "needed"),
+    [
+        (["--help"], set()),
+        (["--version"], set()),
+        (["predict", "--help"], {"numpy", "pydantic"}),
+        (["train", "--no-such-option"], {"numpy", "pydantic"}),
+    ],
+)
+def test_the_parser_loads_nothing_that_only_work_needs(arguments, needed):
+    start = f"import contextlib\nfrom {PACKAGE}.cli.main import main\nwith contextlib.suppress(SystemExit):"
+    assert loaded_by(f"{start}\n    main({arguments})") & (WINDOWED | HEAVY) == needed
+
+
 def test_every_public_name_resolves():
     assert len(set(d2l.__all__)) == len(d2l.__all__)
     assert set(d2l.__all__) <= set(dir(d2l))

@@ -27,7 +27,7 @@ def test_the_settings_page_is_that_of_the_settings():
 def test_every_flag_in_the_docs_exists(capsys):
     known = {"--help", "--debug", "--version"}
     verbs = next(action for action in command_line.build_parser()._actions if action.dest == "command").choices
-    for parser in (*verbs.values(), parser_of_experiments()):
+    for parser in (*(verb.complete() for verb in verbs.values()), parser_of_experiments()):
         known |= {flag for action in parser._actions for flag in action.option_strings}
     # A wheel's or git's flags stand in lines of their own commands.
     ours = re.compile("distill2label|python -m experiments")

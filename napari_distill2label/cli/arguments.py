@@ -1,8 +1,6 @@
 """The arguments of each command. The options of settings are made from the settings models (`--teacher.epochs 20`)."""
 
 import argparse
-import re
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -16,42 +14,11 @@ from ..core.label_map import COVERAGE, parse_label_map
 from ..core.paths import is_url
 from ..core.presets import METHODS, PRESETS
 from ..core.settings import Settings, model_of
-from ..core.text import did_you_mean, shown
 from .messages import option_of
 
 INPUT_NAMES = tuple(each.name for each in fields(Inputs))
 EXPORT_FORMATS = ("ome-tiff", "geojson", "csv", "png")
 GROUPS = ("patches", "architecture", "teacher", "oof", "student", "split")
-
-
-class CommandParser(argparse.ArgumentParser):
-    """A parser that never abbreviates options, and suggests the command or the option that was meant."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs | {"allow_abbrev": False})
-        self.commands: dict[str, CommandParser] = {}
-
-    def add_subparsers(self, **kwargs: Any) -> Any:
-        made = super().add_subparsers(**kwargs)
-        self.commands = made.choices
-        return made
-
-    def parse_args(  # type: ignore[override]  # argparse has an overload for namespaces of another class
-        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
-    ) -> argparse.Namespace:
-        args = sys.argv[1:] if args is None else list(args)
-        command = next((word for word in args if not word.startswith("-")), None)
-        if self.commands and command is not None and command not in self.commands:
-            self.error(f"There is no command {shown(command)}.{did_you_mean(command, self.commands)}")
-        options, unknown = self.parse_known_args(args, namespace)
-        if unknown:
-            parser = self.commands.get(command or "", self)
-            option = unknown[0].partition("=")[0]
-            known = re.findall(r"(?<![\w-])--[\w.-]*\w", parser.format_help())
-            if option.startswith("-"):
-                parser.error(f"There is no option {shown(option)}.{did_you_mean(option, known)}")
-            parser.error(f"There is one argument too many: {shown(option)}.")
-        return options
 
 
 def _demo(parser: argparse.ArgumentParser) -> None:
@@ -158,7 +125,11 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     _add_device(parser)
 
 
-# The function that adds the arguments of each command. `doctor` has none.
+def _doctor(parser: argparse.ArgumentParser) -> None:
+    """Add nothing."""
+
+
+# The function that adds the arguments of each command.
 ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "demo": _demo,
     "prepare-dataset": _prepare_dataset,
@@ -169,6 +140,7 @@ ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "export": _export,
     "evaluate": _evaluate,
     "gui": _gui,
+    "doctor": _doctor,
 }
 
 

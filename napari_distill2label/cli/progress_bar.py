@@ -4,15 +4,16 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, NoReturn, TextIO
-
-from tqdm import tqdm
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from ..core.events import EpochEnd, Event, ItemFailed, Progress
 from ..core.messages import Messages, python_messages
 from ..core.notices import Notice
 from ..core.progress import title
 from ..core.text import printable, shown
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 LAYOUT = "\n\r\t"  # kept in our own text: line ends, the progress bar, tables. In text from outside they are escaped
 
@@ -42,7 +43,7 @@ class ProgressBar:
             self.close()
             self._title = title(event)
             # On a terminal the bar is removed when its task ends. A log file gets no bars.
-            self._bar = tqdm(
+            self._bar = _bar_class()(
                 desc=shown(self._title), total=event.total, unit=f" {event.task.unit}", leave=False, disable=None,
                 file=sys.stderr,
             )  # fmt: skip
@@ -50,7 +51,7 @@ class ProgressBar:
 
     @staticmethod
     def _line(text: str) -> None:
-        tqdm.write(text, file=sys.stderr)
+        _bar_class().write(text, file=sys.stderr)
 
     def close(self) -> None:
         if self._bar is not None:
@@ -64,6 +65,13 @@ class ProgressBar:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _bar_class() -> "type[tqdm[NoReturn]]":
+    """Return tqdm's class. tqdm looks its version up as it is imported, which takes longer than our whole parser."""
+    from tqdm import tqdm
+
+    return tqdm
 
 
 def _epoch_line(event: EpochEnd) -> str:

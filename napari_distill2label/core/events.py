@@ -43,6 +43,7 @@ class Task(StrEnum):
     PROJECT_FEATURES = "projecting features"
     CLASSIFY_FEATURES = "classifying patches"
     EXPORT = "exporting"
+    WRITE = "writing"
     APPLY_CORRECTIONS = "applying corrections"
     READ_TRUTH = "reading the ground truth"
     COMPARE = "comparing with the ground truth"
@@ -65,7 +66,7 @@ _UNITS = {
     **dict.fromkeys(
         (
             Task.FIND_TISSUE, Task.TRAIN, Task.COMPUTE_TARGETS, Task.READ_TRUTH, Task.LOAD_MODEL, Task.SAVE_MODEL,
-            Task.START_WORKERS, Task.RUN_EXPERIMENT,
+            Task.START_WORKERS, Task.RUN_EXPERIMENT, Task.WRITE,
         ),
         Unit.STEPS,
     ),

@@ -6,9 +6,12 @@ job itself: until enough of it is done, there is no answer.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from .events import EpochEnd, Event, ItemDone, ItemFailed, Progress, Task
-from .settings import Settings, TrainingSettings
+
+if TYPE_CHECKING:
+    from .settings import Settings, TrainingSettings
 
 MIN_MEASURED = 1.0  # s of work before a time is given
 MIN_FRACTION = 0.02  # of a part, before its own speed counts in place of the mean speed of all parts
@@ -31,7 +34,7 @@ def title(event: Progress | EpochEnd) -> str:
     return f"{event.task} of {'the ' * (event.task in _OF_A_NETWORK)}{event.item}"
 
 
-_OF_THE_ITEM_ITSELF = (Task.PREDICT, Task.VALIDATE)  # 'predicting S-001', but 'segmenting tissue of S-001'
+_OF_THE_ITEM_ITSELF = (Task.PREDICT, Task.VALIDATE, Task.WRITE)  # 'predicting S-001', but 'segmenting tissue of S-001'
 _OF_A_NETWORK = (Task.CHECK_TRAINING,)  # 'checking the fit of the teacher'
 
 
@@ -47,10 +50,10 @@ class Part:
     epochs: int = 1
 
 
-def training_parts(settings: Settings, baseline: bool = False) -> tuple[Part, ...]:
+def training_parts(settings: "Settings", baseline: bool = False) -> tuple[Part, ...]:
     """The networks of a training, in order, each with its cost."""
 
-    def part(network: str, own: TrainingSettings, share: float = 1.0) -> Part:
+    def part(network: str, own: "TrainingSettings", share: float = 1.0) -> Part:
         return Part(network, COST[network.partition("-")[0]] * own.epochs * share, own.epochs)
 
     parts = [part("baseline", settings.teacher)] if baseline else []

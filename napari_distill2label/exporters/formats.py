@@ -1,6 +1,6 @@
 """The formats a `PatchMap` is written in, and the files each of them makes."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +10,7 @@ import numpy as np
 
 from ..core.classes import RGB
 from ..core.errors import BundleError, SettingsError, SlideError
+from ..core.events import Progress, Task, drain
 from ..core.paths import PathLike, is_url
 from ..store.files.atomic import Writing, atomic_path
 from ..store.files.safe_names import safe_name, safe_names
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 Key = TypeVar("Key", bound=Hashable)
 NOT_SCORED = "not scored"
 
-Writer = Callable[["PatchMap", "ExportRequest"], list[Path]]
+Work = Generator[Progress, None, list[Path]]  # the files that are written
+Writer = Callable[["PatchMap", "ExportRequest"], Work]
 
 
 @dataclass(frozen=True)
@@ -110,44 +112,42 @@ class Format:
     per_finding: bool = False  # one file for each finding, where there can be several at once
 
 
-def _write_masks(patch_map: "PatchMap", request: ExportRequest) -> list[Path]:
+def _write_masks(patch_map: "PatchMap", request: ExportRequest) -> Work:
     from .mask import Mask
-    from .ome_tiff import write_mask
+    from .ome_tiff import iter_write_mask
 
-    return [
-        write_mask(
-            request.path(patch_map, ".ome.tif", layer.class_name),
-            Mask(layer.labels, patch_map.patches),
-            layer.names,
-            patch_map.slide.mpp,
-            layer.title,
-            request.writing,
-        )
-        for layer in request.layers(patch_map)
-    ]
+    files = []
+    for layer in request.layers(patch_map):
+        path = request.path(patch_map, ".ome.tif", layer.class_name)
+        mask = Mask(layer.labels, patch_map.patches)
+        writing = request.writing
+        files.append((yield from iter_write_mask(path, mask, layer.names, patch_map.slide.mpp, layer.title, writing)))
+    return files
 
 
-def _write_geojson(patch_map: "PatchMap", request: ExportRequest) -> list[Path]:
-    from .geojson import write_geojson
+def _write_geojson(patch_map: "PatchMap", request: ExportRequest) -> Work:
+    from .geojson import iter_write_geojson
 
     path = request.path(patch_map, ".geojson")
-    return [write_geojson(path, patch_map, request.threshold, request.corrections, request.colours, request.writing)]
+    work = iter_write_geojson(path, patch_map, request.threshold, request.corrections, request.colours, request.writing)
+    return [(yield from work)]
 
 
-def _write_table(patch_map: "PatchMap", request: ExportRequest) -> list[Path]:
-    from .table import write_table
+def _write_table(patch_map: "PatchMap", request: ExportRequest) -> Work:
+    from .table import iter_write_table
 
     path = request.path(patch_map, ".csv")
-    return [write_table(path, patch_map, request.threshold, request.corrections, request.writing)]
+    return [(yield from iter_write_table(path, patch_map, request.threshold, request.corrections, request.writing))]
 
 
 def _exists(slide_path: str) -> bool:
     return is_url(slide_path) or Path(slide_path).exists()
 
 
-def _write_pictures(patch_map: "PatchMap", request: ExportRequest) -> list[Path]:
+def _write_pictures(patch_map: "PatchMap", request: ExportRequest) -> Work:
     from .png import write_picture
 
+    yield Progress(Task.WRITE, 0, None, patch_map.slide_id)
     with ExitStack() as stack:
         slide, path = request.slide, patch_map.slide.path
         if slide is None and path is not None and _exists(path):
@@ -155,7 +155,7 @@ def _write_pictures(patch_map: "PatchMap", request: ExportRequest) -> list[Path]
 
             slide = open_slide(path)
             stack.callback(slide.close)
-        if slide is not None and tuple(slide.levels[0].shape[:2]) != tuple(patch_map.patches.slide_shape):
+        if slide is not None and tuple(slide.shape) != tuple(patch_map.patches.slide_shape):
             raise SlideError(
                 f"{patch_map.slide.path or patch_map.slide_id}: this is not the slide that was predicted, its size "
                 "differs: predict again"
@@ -206,7 +206,7 @@ def format_names(formats: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def write(
+def iter_write(
     patch_map: "PatchMap",
     folder: PathLike,
     formats: Sequence[str],
@@ -216,8 +216,10 @@ def write(
     colours: Mapping[str, RGB] | None = None,
     names: Names | None = None,
     writing: Writing = atomic_path,
-) -> list[Path]:
-    """Write a finished patch map in some formats; return the files.
+) -> Work:
+    """Write a finished patch map in some formats: a generator of its progress, which returns the files.
+
+    Closing it leaves the files that are finished, and no part of another.
 
     Parameters
     ----------
@@ -256,4 +258,12 @@ def write(
         )
     threshold = patch_map.threshold if threshold is None else threshold
     request = ExportRequest(Path(folder), threshold, corrections, slide, colours, names, writing)
-    return [path for name in chosen for path in FORMATS[name].write(patch_map, request)]
+    files: list[Path] = []
+    for name in chosen:
+        files += yield from FORMATS[name].write(patch_map, request)
+    return files
+
+
+def write(patch_map: "PatchMap", folder: PathLike, formats: Sequence[str], *options: Any, **named: Any) -> list[Path]:
+    """Write a finished patch map as `iter_write` does, with the same parameters; return the files."""
+    return drain(iter_write(patch_map, folder, formats, *options, **named))

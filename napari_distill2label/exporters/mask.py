@@ -3,6 +3,8 @@
 The OME-TIFF mask and the picture share it. It is lazy: a region costs only what it holds, at any step.
 """
 
+from typing import Any
+
 import numpy as np
 
 from ..core.geometry import PatchGrid, PatchPoints
@@ -49,6 +51,19 @@ class Mask:
         out[(ys < 0) | (ys >= self.shape[0])] = 0
         out[:, (xs < 0) | (xs >= self.shape[1])] = 0
         return out
+
+    def runs(self, pixels: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
+        """Cells of ascending pixels along an axis of a grid, and how many pixels in a row lie in each: int64 both."""
+        grid: Any = self.patches
+        cells = _cells(grid, pixels, axis)
+        cells[(pixels < 0) | (pixels >= self.shape[axis])] = grid.shape[axis]
+        starts = np.flatnonzero(np.concatenate([[True], cells[1:] != cells[:-1]]))
+        return cells[starts], np.diff(starts, append=len(cells))
+
+    def cells(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+        """(len(rows), len(cols)) uint8 labels of the cells of a grid, as `runs` numbers them."""
+        labels: np.ndarray = self._padded[rows[:, None], cols]
+        return labels
 
     def _nearest(self, ys: np.ndarray, xs: np.ndarray) -> np.ndarray:
         out = np.zeros((len(ys), len(xs)), np.uint8)

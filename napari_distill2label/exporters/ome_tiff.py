@@ -1,18 +1,27 @@
 """Label mask at level 0: tiled, deflate-compressed OME-TIFF with a pyramid and the physical size of a pixel.
 
 Values are the labels': 0 not scored, 1 + class index otherwise; names and colours are in an OME MapAnnotation.
-Tiles are computed as they are written, so memory does not grow with the slide.
+
+A mask has few different tiles, because a patch covers many of its pixels. So tiles are made from the labels of cells,
+rows that were compressed before are not compressed again, and a tile that the file has already is not stored again: its
+entry in the file's table of tiles points to the same place. Memory does not grow with the slide.
 """
 
+import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import tempfile
+import zlib
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+import imagecodecs
 import numpy as np
 import tifffile
 
-from ..core.geometry import Mpp
+from ..core.events import Progress, Task, drain
+from ..core.geometry import Mpp, PatchGrid
 from ..core.paths import LABELS_NAMESPACE
 from ..core.text import printable
 from ..store.files.atomic import Writing, atomic_path
@@ -22,6 +31,11 @@ TILE = 512  # px
 SMALLEST_LEVEL = 1024  # px: below this on the longer side, a pyramid ends
 # Offsets of a classic TIFF have 32 bits. Deflate can only help, and a pyramid adds a third.
 BIGTIFF_FROM = 3 * 2**30
+LEVEL = 9  # of deflate: rows of a grid take a third of the space that level 6 needs, in the same time
+OFFSETS, COUNTS = 324, 325  # TIFF's tags TileOffsets and TileByteCounts
+AT_ONCE = 8  # tiles between two events: .02 to .2 s
+MOST_BANDS = 50_000  # compressed rows that are remembered: some 20 MB
+ADLER = 65521  # the modulus of zlib's checksum (RFC 1950, 8.2)
 
 
 def write_mask(
@@ -43,7 +57,86 @@ def write_mask(
     title
         The image's name in the file.
     """
-    levels = _levels(mask.shape)
+    return drain(iter_write_mask(path, mask, names, mpp, title, writing))
+
+
+def iter_write_mask(
+    path: str | Path,
+    mask: Mask,
+    names: Mapping[int, str],
+    mpp: Mpp | None = None,
+    title: str = "labels",
+    writing: Writing = atomic_path,
+) -> Generator[Progress, None, Path]:
+    """Write a mask as `write_mask` does: a generator of its progress. Closing it leaves no file."""
+    steps = _levels(mask.shape)
+    height, width = mask.shape
+    shapes = [(-(-height // step), -(-width // step)) for step in steps]
+    counts = [-(-shape[0] // TILE) * -(-shape[1] // TILE) for shape in shapes]
+    total = sum(counts)
+    options: dict[str, Any] = {
+        "dtype": np.uint8,
+        "tile": (TILE, TILE),
+        "compression": "adobe_deflate",
+        "photometric": "minisblack",
+        "resolutionunit": "CENTIMETER" if mpp is not None else None,
+    }
+    with writing(path) as temporary:
+        levels: list[_Level] = []
+        with tifffile.TiffWriter(temporary, bigtiff=height * width > BIGTIFF_FROM, ome=True) as tiff:
+            for number, (step, shape) in enumerate(zip(steps, shapes, strict=True)):
+                extra: dict[str, Any] = {"subfiletype": 1}
+                if number == 0:
+                    extra = {"metadata": _metadata(names, mpp, title), "subifds": len(steps) - 1}
+                with tempfile.TemporaryFile(dir=temporary.parent) as spool:
+                    level = _Level(spool)
+                    for done, tile in enumerate(_tiles(mask, shape, step), sum(counts[:number])):
+                        level.add(tile)
+                        if done % AT_ONCE == 0:
+                            yield Progress(Task.WRITE, done, total, title)
+                    resolution = _resolution(mpp, step)
+                    tiff.write(level.stored(), shape=shape, resolution=resolution, **extra, **options)
+                    levels.append(level)
+        yield Progress(Task.WRITE, total, total, title)
+        _share_tiles(temporary, levels)
+    return Path(path)
+
+
+class _Level:
+    """The compressed tiles of one level, in order; those that are equal are kept once."""
+
+    def __init__(self, spool: IO[bytes]) -> None:
+        self._spool, self._sizes = spool, list[int]()
+        self._known: dict[bytes, int] = {}
+        self.first: list[int] = []  # of each tile: the number of the first one that is equal to it
+
+    def add(self, tile: bytes) -> None:
+        """Add the next tile."""
+        number = len(self.first)
+        first = self._known.setdefault(hashlib.blake2b(tile, digest_size=16).digest(), number)
+        self.first.append(first)
+        self._sizes.append(len(tile) if first == number else 0)
+        if first == number:
+            self._spool.write(tile)
+
+    def stored(self) -> Iterator[bytes]:
+        """Yield every tile that is not equal to an earlier one, and nothing in the place of the others."""
+        self._spool.seek(0)
+        for size in self._sizes:
+            yield self._spool.read(size)
+
+
+def _share_tiles(path: Path, levels: Sequence[_Level]) -> None:
+    """Let the entry of a tile that was not stored point to the one that it is equal to."""
+    with tifffile.TiffFile(path, mode="r+") as tiff:
+        page = tiff.pages.first
+        for each, level in zip((page, *(page.pages or ())), levels, strict=True):
+            for tag in (OFFSETS, COUNTS):
+                values = np.atleast_1d(each.tags[tag].value)
+                each.tags[tag].overwrite([int(value) for value in values[level.first]])
+
+
+def _metadata(names: Mapping[int, str], mpp: Mpp | None, title: str) -> dict[str, Any]:
     safe = {value: printable(name) for value, name in names.items()}  # XML has no control characters
     metadata: dict[str, Any] = {
         "axes": "YX",
@@ -55,29 +148,10 @@ def write_mask(
             "classes": json.dumps({str(value): name for value, name in names.items()}, ensure_ascii=safe != names),
         },
     }
-    options: dict[str, Any] = {
-        "dtype": np.uint8,
-        "tile": (TILE, TILE),
-        "compression": "adobe_deflate",
-        "photometric": "minisblack",
-        "resolutionunit": "CENTIMETER" if mpp is not None else None,
-        "maxworkers": 2,
-    }
     if mpp is not None:
         metadata |= {"PhysicalSizeY": float(mpp[0]), "PhysicalSizeYUnit": "µm"}
         metadata |= {"PhysicalSizeX": float(mpp[1]), "PhysicalSizeXUnit": "µm"}
-    height, width = mask.shape
-    with (
-        writing(path) as temporary,
-        tifffile.TiffWriter(temporary, bigtiff=height * width > BIGTIFF_FROM, ome=True) as tiff,
-    ):
-        for level, step in enumerate(levels):
-            extra: dict[str, Any] = {"subfiletype": 1}
-            if level == 0:
-                extra = {"metadata": metadata, "subifds": len(levels) - 1}
-            shape = (-(-height // step), -(-width // step))
-            tiff.write(_tiles(mask, shape, step), shape=shape, resolution=_resolution(mpp, step), **extra, **options)
-    return Path(path)
+    return metadata
 
 
 def _levels(shape: tuple[int, int]) -> list[int]:
@@ -88,22 +162,72 @@ def _levels(shape: tuple[int, int]) -> list[int]:
     return levels
 
 
-def _tiles(mask: Mask, shape: tuple[int, int], step: int) -> Iterator[np.ndarray]:
-    """Tiles of one level in the order TIFF wants. Nearest neighbour: labels cannot be averaged."""
-    for top in range(0, shape[0], TILE):
-        ys = (np.arange(top, top + TILE)) * step + step // 2
-        for left in range(0, shape[1], TILE):
-            # Tiles are full-sized, and what lies outside the slide is 0 by itself.
-            yield mask.at(
-                _clip_to_slide(ys, shape[0], step, mask.shape[0]),
-                _clip_to_slide(np.arange(left, left + TILE) * step + step // 2, shape[1], step, mask.shape[1]),
-            )
+def _tiles(mask: Mask, shape: tuple[int, int], step: int) -> Iterator[bytes]:
+    """Yield the compressed tiles of one level, in the order TIFF wants. Nearest neighbour: labels cannot be averaged.
+
+    Tiles are full-sized, and what lies outside the slide is 0 by itself.
+    """
+    tops, lefts = ([_centres(start, size, step, whole) for start in range(0, size, TILE)]
+                   for size, whole in zip(shape, mask.shape, strict=True))  # fmt: skip
+    if not isinstance(mask.patches, PatchGrid):
+        for ys, xs in product(tops, lefts):
+            yield bytes(imagecodecs.deflate_encode(mask.at(ys, xs).tobytes()))
+        return
+    bands = _Bands()
+    columns = [mask.runs(xs, 1) for xs in lefts]
+    for ys in tops:
+        rows = mask.runs(ys, 0)
+        for cells, counts in columns:
+            yield bands.tile(mask.cells(rows[0], cells), rows[1], counts)
 
 
-def _clip_to_slide(pixels: np.ndarray, count: int, step: int, size: int) -> np.ndarray:
-    """The last pixel of a level may be centred just past the slide when `step` does not divide it: pull it in."""
-    last = (pixels >= size) & (pixels < count * step)
-    return np.where(last, size - 1, pixels)
+def _centres(start: int, count: int, step: int, size: int) -> np.ndarray:
+    """Level-0 pixels (TILE,) that a tile's pixels show, along one axis, from its pixel `start` of `count`."""
+    pixels = np.arange(start, start + TILE) * step + step // 2
+    # The last pixel of a level may be centred just past the slide when `step` does not divide it: pull it in.
+    return np.where((pixels >= size) & (pixels < count * step), size - 1, pixels)
+
+
+class _Bands:
+    """Compressed bands: pixel rows of a tile that are all equal, because they lie in one row of cells.
+
+    A zlib stream (RFC 1950) is a head, blocks of deflate, and a checksum. Blocks that end on a whole byte and refer to
+    nothing before them can be put together in any order, and so can their checksums.
+    """
+
+    HEAD, END = b"\x78\xda", b"\x03\x00"
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[bytes, bytes, int], tuple[bytes, int, int]] = {}
+
+    def tile(self, cells: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> bytes:
+        """Return a tile whose cells (R, C) uint8 are `rows` (R,) px high and `columns` (C,) px wide, as zlib stream."""
+        widths, parts = columns.tobytes(), [self.HEAD]
+        low, high = 1, 0  # the two sums of the checksum (RFC 1950, 2.2)
+        start = 0
+        for stop in (*np.flatnonzero((cells[1:] != cells[:-1]).any(1)) + 1, len(cells)):
+            height = int(rows[start:stop].sum())
+            row = cells[start].tobytes()
+            # Of one label, the width of cells does not matter.
+            key = (row[:1], b"", height) if row.count(row[:1]) == len(row) else (row, widths, height)
+            if (band := self._known.get(key)) is None:
+                band = self._add(key, cells[start], columns)
+            data, band_low, band_high = band
+            high = (high + band_high + (low - 1) * height * TILE) % ADLER
+            low = (low + band_low - 1) % ADLER
+            parts.append(data)
+            start = stop
+        return b"".join((*parts, self.END, (high << 16 | low).to_bytes(4, "big")))
+
+    def _add(self, key: tuple[bytes, bytes, int], cells: np.ndarray, columns: np.ndarray) -> tuple[bytes, int, int]:
+        pixels = np.repeat(cells, columns).tobytes() * key[2]
+        packer = zlib.compressobj(LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
+        data = packer.compress(pixels) + packer.flush(zlib.Z_FULL_FLUSH)
+        checksum = zlib.adler32(pixels)
+        if len(self._known) >= MOST_BANDS:
+            self._known.clear()
+        self._known[key] = band = data, checksum & 0xFFFF, checksum >> 16
+        return band
 
 
 def _resolution(mpp: Mpp | None, step: int) -> tuple[float, float] | None:

@@ -17,6 +17,7 @@ from ..store.files.atomic import Writing, atomic_path
 from .mask import Mask
 
 LONGEST = 2048  # px, longer side of the overview
+AT_ONCE = 2048  # px; side of the square of a level that is read at once
 SMALLEST = 1024  # px: smaller slides are enlarged by a whole factor, so that cells and legend are legible
 FINDING_ALPHA, NEGATIVE_ALPHA, OUTLINE_ALPHA = 0.38, 0.22, 0.9
 INK: RGB = (38, 43, 48)
@@ -43,7 +44,7 @@ def write_picture(
     names
         What the values mean, as in {0: "not scored", 1: "normal", 2: "metastasis"}.
     slide
-        Has `levels` (dask or numpy, (y, x, 3) uint8, level 0 first). None: the labels lie on white.
+        An open `Slide`. None: the labels lie on white.
     title, threshold
         Named in the legend.
     mpp
@@ -85,18 +86,26 @@ def draw_picture(
 
 def overview(slide: Any, size: tuple[int, int]) -> Image.Image:
     """The whole slide as an RGB picture of `size` (width, height), from the smallest level that has the detail."""
-    level = slide.levels[0]
-    for candidate in slide.levels[1:]:
-        if candidate.shape[1] >= size[0] and candidate.shape[0] >= size[1]:
-            level = candidate
-    step = max(1, min(level.shape[1] // size[0], level.shape[0] // size[1]))
-    if step > 1 and hasattr(level, "dask"):  # means of step × step pixels, chunk by chunk: never the whole level
-        import dask.array as da
-
-        means = da.coarsen(np.mean, level, {0: step, 1: step}, trim_excess=True)
-        level = means.round().astype(np.uint8)
-    pixels = np.ascontiguousarray(np.asarray(level)[..., :3])
+    width, height = size
+    level = max((index for index, (h, w) in enumerate(slide.level_shapes) if h >= height and w >= width), default=0)
+    pixels = _means(slide, level, max(1, min(np.floor_divide(slide.level_shapes[level], (height, width)))))
     return Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+
+
+def _means(slide: Any, level: int, step: int) -> np.ndarray:
+    """Means of step × step pixels of a level, square by square: never the whole level. Pixels left over are dropped."""
+    height, width = slide.level_shapes[level]
+    if step == 1:
+        return np.asarray(slide.read(level, 0, 0, height, width))
+    means = np.empty((height // step, width // step, 3), np.uint8)
+    side = max(1, AT_ONCE // step)
+    for top in range(0, means.shape[0], side):
+        for left in range(0, means.shape[1], side):
+            here = means[top : top + side, left : left + side]
+            pixels = slide.read(level, top * step, left * step, here.shape[0] * step, here.shape[1] * step)
+            squares = pixels.reshape(here.shape[0], step, here.shape[1], step, 3)
+            here[:] = squares.mean((1, 3)).round()
+    return means
 
 
 def _over_cells(picture: Image.Image, labels: np.ndarray, grid: PatchGrid, colours: tuple[RGB, ...]) -> Image.Image:

@@ -63,7 +63,7 @@ def level_for(slide: Slide, ratio: float) -> int:
 
 def read_reflected(slide: Slide, level: int, y: int, x: int, h: int, w: int) -> np.ndarray:
     """Read pixels (h, w, 3) of a region that may reach over the level's border by any amount."""
-    height, width = slide.levels[level].shape[:2]
+    height, width = slide.level_shapes[level]
     if y >= 0 and x >= 0 and y + h <= height and x + w <= width:
         return slide.read(level, y, x, h, w)
     rows, cols = _reflected(y, h, height), _reflected(x, w, width)
@@ -86,7 +86,7 @@ def _reflected(start: int, length: int, size: int) -> np.ndarray:
 def _gather(slide: Slide, level: int, corners: np.ndarray, out: np.ndarray) -> None:
     """Fill out[i] with the pixels of `level` whose top-left corner is corners[i]; `out` is (n, h, w, 3)."""
     h, w = out.shape[1:3]
-    height, width = slide.levels[level].shape[:2]
+    height, width = slide.level_shapes[level]
     boxes = np.empty((len(corners), 4), np.int64)  # y, x, h, w of the pixels each patch needs, all inside the level
     boxes[:, :2], boxes[:, 2:] = corners, (h, w)
     targets: list[np.ndarray] = list(out)

@@ -51,11 +51,11 @@ def read_preview(path: str | Path) -> SlidePreview:
 def _picture(slide: "Slide") -> np.ndarray | None:
     from PIL import Image
 
-    large = [index for index, level in enumerate(slide.levels) if max(level.shape[:2]) >= SIDE]
+    large = [index for index, shape in enumerate(slide.level_shapes) if max(shape) >= SIDE]
     level = large[-1] if large else 0
     base = level if not slide.computed[level] else slide.computed.index(True) - 1
-    if np.prod(slide.levels[base].shape[:2], dtype=float) > MOST_PX:
+    if np.prod(slide.level_shapes[base], dtype=float) > MOST_PX:
         return None
-    image = Image.fromarray(slide.read(level, 0, 0, *slide.levels[level].shape[:2]))
+    image = Image.fromarray(slide.read(level, 0, 0, *slide.level_shapes[level]))
     image.thumbnail((SIDE, SIDE), Image.Resampling.BOX, reducing_gap=2.0)
     return np.asarray(image)

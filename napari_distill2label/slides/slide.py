@@ -3,12 +3,12 @@
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-import dask.array as da
 import numpy as np
 
 from ..core.errors import SlideError, TileError
@@ -18,6 +18,9 @@ from ..core.paths import slide_name
 from .backends.protocol import Box, PixelLevel, Source, UndecodableError, reason_of
 from .pyramid import CoarseLevel, downsamples, with_overview_levels
 from .scale import check_mpp, compare_given_mpp
+
+if TYPE_CHECKING:
+    import dask.array as da
 
 _CHUNK_PX = 1024  # px; side of a dask chunk, in whole tiles of the file
 
@@ -115,9 +118,9 @@ class Slide:
     ----------
     path, name
         The file, and its stem (see `slide_name`).
-    levels
-        Dask arrays (y, x, 3) uint8, level 0 first, chunked along the file's tiles. If the file has no level that is
-        small enough for a thumbnail, coarser levels are added and computed on demand.
+    level_shapes
+        (height, width) of each level, level 0 first. If the file has no level that is small enough for a thumbnail,
+        coarser levels are added and computed on demand.
     downsamples
         Level-0 pixels per pixel of each level.
     computed
@@ -160,18 +163,11 @@ class Slide:
         self.downsamples = downsamples(levels, file.source.downsamples)
         self.computed = tuple(isinstance(level, CoarseLevel) for level in levels)
         self.tiles = tuple(level.tile for level in levels)
+        self.level_shapes = tuple(level.shape for level in levels)
         self._lazy = [
             _LazyLevel(file, index, level, downsample)
             for index, (level, downsample) in enumerate(zip(levels, self.downsamples, strict=True))
         ]
-        token = uuid4().hex  # not from the content: a hash would read the whole slide
-        self.levels: list[da.Array] = [
-            da.from_array(
-                lazy, (*_chunk(level), 3), name=f"slide-{token}-{lazy._index}", asarray=False, fancy=False,
-                inline_array=True, meta=np.empty((0, 0, 0), np.uint8),
-            )
-            for lazy, level in zip(self._lazy, levels, strict=True)
-        ]  # fmt: skip
 
     @classmethod
     def of(cls, path: Path | str, source: Source) -> "Slide":
@@ -179,10 +175,31 @@ class Slide:
         mpp, notices = check_mpp(source.mpp)
         return cls(_File(path, source), mpp, notices)
 
+    @cached_property
+    def levels(self) -> "list[da.Array]":
+        """Dask arrays (y, x, 3) uint8 of the levels, chunked along the file's tiles, for napari."""
+        import dask.array as da  # it takes .5 s to import, and what reads squares of pixels needs none of it
+
+        token = uuid4().hex  # not from the content: a hash would read the whole slide
+        return [
+            da.from_array(
+                lazy, (*self.chunk_shape(index), 3), name=f"slide-{token}-{index}", asarray=False, fancy=False,
+                inline_array=True, meta=np.empty((0, 0, 0), np.uint8),
+            )
+            for index, lazy in enumerate(self._lazy)
+        ]  # fmt: skip
+
+    def chunk_shape(self, level: int) -> tuple[int, int]:
+        """Return (height, width) of about `_CHUNK_PX`² px in whole tiles, so that no two chunks decode one tile."""
+        shape, tile = self.level_shapes[level], self.tiles[level]
+        width = tile[1] * max(1, _CHUNK_PX // tile[1])
+        height = tile[0] * max(1, _CHUNK_PX**2 // max(width, _CHUNK_PX) // tile[0])
+        return min(height, shape[0]), min(width, shape[1])
+
     @property
     def shape(self) -> tuple[int, int]:
         """(height, width) of level 0."""
-        return self._lazy[0].shape[:2]
+        return self.level_shapes[0]
 
     def read(self, level: int, y: int, x: int, h: int, w: int) -> np.ndarray:
         """Read the pixels (h, w, 3) uint8 of a region, in the pixels of `level`. Any thread may call.
@@ -239,11 +256,4 @@ class Slide:
     def __repr__(self) -> str:
         mpp = "unknown µm/px" if self.mpp is None else f"{self.mpp[0]:.4g} × {self.mpp[1]:.4g} µm/px"
         mpp += " (assumed)" if self.mpp_from_user else ""
-        return f"Slide({self.name!r}, {self.shape[0]} × {self.shape[1]} px, {len(self.levels)} levels, {mpp})"
-
-
-def _chunk(level: PixelLevel) -> tuple[int, int]:
-    """Return (height, width) of about `_CHUNK_PX`² pixels in whole tiles, so that no two chunks decode one tile."""
-    width = level.tile[1] * max(1, _CHUNK_PX // level.tile[1])
-    height = level.tile[0] * max(1, _CHUNK_PX**2 // max(width, _CHUNK_PX) // level.tile[0])
-    return min(height, level.shape[0]), min(width, level.shape[1])
+        return f"Slide({self.name!r}, {self.shape[0]} × {self.shape[1]} px, {len(self.level_shapes)} levels, {mpp})"

@@ -9,7 +9,6 @@ dark tissue.
 from collections.abc import Generator
 
 import numpy as np
-from scipy import ndimage
 
 from ..core.errors import TileError
 from ..core.events import Progress, Task, drain
@@ -77,8 +76,8 @@ def segment_tissue(slide: Slide, settings: PatchSettings) -> Generator[Progress,
 
 def overview_level(slide: Slide) -> int:
     """Return the finest level of at most 4096² px; for a whole slide it has 4 to 16 µm/px."""
-    fits = (index for index, pixels in enumerate(slide.levels) if pixels.shape[0] * pixels.shape[1] <= _EXACT_PX)
-    return next(fits, len(slide.levels) - 1)
+    fits = (index for index, (height, width) in enumerate(slide.level_shapes) if height * width <= _EXACT_PX)
+    return next(fits, len(slide.level_shapes) - 1)
 
 
 def background_fractions(background: np.ndarray, grid: PatchGrid, downsample: float) -> np.ndarray:
@@ -198,7 +197,7 @@ def _background(
     ink pixels of each piece is added to `inks`.
     """
     square = max(1, round(_INK_PX / slide.downsamples[level]))
-    values = np.empty(slide.levels[level].shape[:2], np.uint8)
+    values = np.empty(slide.level_shapes[level], np.uint8)
     saturations, glassy = np.zeros(256, np.int64), np.zeros(256 * 256, np.int64)
     pieces = _pieces(slide, level)
     for done, (y, x, h, w) in enumerate(pieces, 1):
@@ -246,8 +245,8 @@ def _pieces(slide: Slide, level: int) -> list[tuple[int, int, int, int]]:
     # A computed level is computed from the file's coarsest level.
     base = level if not slide.computed[level] else slide.computed.index(True) - 1
     factor = slide.downsamples[level] / slide.downsamples[base]
-    height, width = slide.levels[level].shape[:2]
-    h, w = (max(1, round(size / factor)) for size in slide.levels[base].chunksize[:2])
+    height, width = slide.level_shapes[level]
+    h, w = (max(1, round(size / factor)) for size in slide.chunk_shape(base))
     w *= max(1, round(_PIECE_PX / (h * w * factor**2)))
     return [(y, x, min(h, height - y), min(w, width - x)) for y in range(0, height, h) for x in range(0, width, w)]
 
@@ -263,6 +262,8 @@ def _share(mask: np.ndarray, factor: int) -> np.ndarray:
 
 def _cleaned(mask: np.ndarray, width: float) -> np.ndarray:
     """Smooth the mask over `width` px and remove islands and holes of less than `width`² px."""
+    from scipy import ndimage  # it takes .3 s to import, and only masks that people edit are cleaned
+
     window = int(width) // 2 * 2 + 1
     if window > 1:
         mask = ndimage.uniform_filter(mask.astype(np.float32), window, mode="nearest") >= 0.5
@@ -271,6 +272,8 @@ def _cleaned(mask: np.ndarray, width: float) -> np.ndarray:
 
 
 def _without_small(mask: np.ndarray, area: float) -> np.ndarray:
+    from scipy import ndimage  # see above
+
     labels, count = ndimage.label(mask)
     sizes = np.bincount(labels.ravel(), minlength=count + 1)
     sizes[0] = 0

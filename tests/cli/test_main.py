@@ -336,7 +336,7 @@ def test_truth_cannot_reach_training_or_prediction(main):
     named = ("breast", "breast_report", "colon", "colon_figures", "colon_images", "fields", "mnist", "supervised")
     named = (*named, "promise", "transfer", "transfer_report")
     experiments = {f"experiments/{name}.py" for name in named}
-    interfaces = {"cli/main.py", "cli/arguments.py", "gui/actions/evaluate.py", "gui/plugin/sample_data.py"}
+    interfaces = {"cli/commands.py", "cli/arguments.py", "gui/actions/evaluate.py", "gui/plugin/sample_data.py"}
     allowed = (
         workflow | experiments | interfaces | {"core/metrics.py", "core/evaluation.py", "slides/synthetic/cohort.py"}
     )

@@ -23,7 +23,7 @@ def options() -> dict[str, str]:
     return {
         option: action.help or ""
         for command in (parser, *commands.values())
-        for action in command._actions
+        for action in command.complete()._actions
         for option in action.option_strings
         if option.startswith("--")
     }

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from napari_distill2label.core.errors import BundleError, SettingsError
+from napari_distill2label.core.events import Task
 from napari_distill2label.core.geometry import PatchGrid
 from napari_distill2label.core.settings import PatchSettings
 from napari_distill2label.core.slide_info import SlideInfo
-from napari_distill2label.exporters.formats import FORMATS, format_names, write
+from napari_distill2label.exporters.formats import FORMATS, format_names, iter_write, write
 from napari_distill2label.store.maps.patch_map import PatchMap
 
 GRID = PatchGrid.over((60, 90), PatchSettings(size_px=30))
@@ -57,6 +58,28 @@ def test_corrections_that_do_not_fit_write_nothing(tmp_path, new_map):
     with pytest.raises(SettingsError, match="corrections"):
         write(new_map(GRID), tmp_path, list(FORMATS), corrections=np.zeros((9, 9), np.int8))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["ome-tiff", "geojson", "csv"])
+def test_closing_it_leaves_no_half_file(tmp_path, new_map, name):
+    patch_map = new_map(PatchGrid.over((2000, 3000), PatchSettings(size_px=10)))
+    work = iter_write(patch_map, tmp_path, [name])
+    event = next(work)
+    assert (event.task, event.item) == (Task.WRITE, "slide 1")
+    assert 0 <= event.step < event.total
+    work.close()
+    assert list(tmp_path.iterdir()) == []
+    events = list(iter_write(patch_map, tmp_path, [name]))
+    assert events[-1].step == events[-1].total
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_finished_files_stay_when_it_is_closed(tmp_path, new_map):
+    work = iter_write(new_map(GRID), tmp_path, ["csv", "geojson"])
+    assert next(work).step == 6  # all rows of the table, whose file is closed next
+    next(work)
+    work.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["slide 1.csv"]
 
 
 def test_export_needs_no_torch_and_no_napari():

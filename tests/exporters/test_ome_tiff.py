@@ -6,14 +6,16 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from napari_distill2label.core.errors import CohortError
+from napari_distill2label.core.events import Task
 from napari_distill2label.core.geometry import PatchGrid, PatchPoints
 from napari_distill2label.core.settings import PatchSettings
 from napari_distill2label.core.slide_info import SlideInfo
 from napari_distill2label.exporters.formats import write
 from napari_distill2label.exporters.mask import Mask
-from napari_distill2label.exporters.ome_tiff import write_mask
+from napari_distill2label.exporters.ome_tiff import iter_write_mask, write_mask
 from napari_distill2label.store.maps.label_mask import read_label_mask
 
 NAMES = {0: "not scored", 1: "normal", 2: "Tumör"}
@@ -69,6 +71,69 @@ def test_odd_sizes_keep_their_last_row_and_column(tmp_path, shape):
         assert all((level.asarray() == 2).all() for level in levels)
 
 
+@pytest.mark.parametrize(
+    ("patch", "stride", "origin"), [(40, 40, (0, 0)), (231, 231, (-3, 7)), (30, 47, (5, 0)), (9, 3, (1, 2))]
+)
+@pytest.mark.parametrize("noisy", [True, False])
+def test_every_level_is_that_of_the_mask(tmp_path, patch, stride, origin, noisy):
+    """Cells of all sizes, gaps between them, and one label over many tiles."""
+    grid = small_grid((2300, 2100), patch, stride, origin=origin)
+    labels = np.random.default_rng(0).integers(0, 4, grid.shape).astype(np.uint8)
+    if not noisy:
+        labels[: labels.shape[0] // 2] = 1
+        labels[labels.shape[0] // 2 :] = 2
+    mask = Mask(labels, grid)
+    path = write_mask(tmp_path / "a.ome.tif", mask, NAMES)
+    whole = mask.region(0, 0, *mask.shape)
+    with tifffile.TiffFile(path) as tiff:
+        for number, level in enumerate(tiff.series[0].levels):
+            step = 2**number
+            ys, xs = (
+                np.minimum(np.arange(count) * step + step // 2, size - 1)
+                for count, size in zip(level.shape, mask.shape, strict=True)
+            )
+            np.testing.assert_array_equal(level.asarray(), whole[np.ix_(ys, xs)])
+        pages = [level.pages[0] for level in tiff.series[0].levels]
+        assert all(page.dataoffsets.count(0) == page.databytecounts.count(0) == 0 for page in pages)
+        if stride <= patch and not noisy:
+            assert len(set(pages[0].dataoffsets)) < len(pages[0].dataoffsets) / 2  # equal tiles are stored once
+    with Image.open(path) as other:  # libtiff and zlib: the checksums of the tiles are right, too
+        np.testing.assert_array_equal(np.asarray(other), whole)
+
+
+def test_one_label_over_many_tiles_takes_little_space(tmp_path):
+    grid = PatchGrid.over((25_600, 25_600), PatchSettings(size_px=256))
+    labels = np.ones(grid.shape, np.uint8)
+    labels[20:40, 30:60] = 2
+    path = write_mask(tmp_path / "a.ome.tif", Mask(labels, grid), NAMES)
+    assert path.stat().st_size < 150_000  # of .65 gigapixels
+
+
+def test_progress_and_cancel(tmp_path):
+    grid = small_grid((9000, 5000))
+    mask = Mask(np.random.default_rng(0).integers(0, 3, grid.shape).astype(np.uint8), grid)
+    path = tmp_path / "a.ome.tif"
+    write_mask(path, mask, NAMES)
+    before = path.read_bytes()
+    events = list(iter_write_mask(path, mask, NAMES, title="S-1"))
+    assert path.read_bytes() == before
+    tiles = sum(-(-9000 // (512 * step)) * -(-5000 // (512 * step)) for step in (1, 2, 4, 8, 16))
+    assert {(event.task, event.item, event.total) for event in events} == {(Task.WRITE, "S-1", tiles)}
+    steps = [event.step for event in events]
+    assert steps == sorted(steps)
+    assert steps[-1] == tiles
+    assert len(steps) > 20
+    for stop in (0, len(events) // 2, len(events) - 1):
+        other = tmp_path / "other" / "b.ome.tif"
+        other.parent.mkdir(exist_ok=True)
+        work = iter_write_mask(other, mask, NAMES)
+        for _ in range(stop + 1):
+            next(work)
+        work.close()
+        assert list(other.parent.iterdir()) == []
+    assert path.read_bytes() == before
+
+
 def test_an_unknown_size_is_not_claimed(tmp_path):
     grid = small_grid((300, 200))
     path = write_mask(tmp_path / "a.ome.tif", Mask(np.ones(grid.shape, np.uint8), grid), NAMES)
@@ -112,8 +177,6 @@ def test_points_and_several_classes(tmp_path, new_map):
 
 
 def test_masks_of_other_tools(tmp_path):
-    from PIL import Image
-
     labels = np.random.default_rng(0).integers(0, 3, (40, 50)).astype(np.uint8)
     Image.fromarray(labels).save(tmp_path / "a.png")
     tifffile.imwrite(tmp_path / "b.tif", labels.astype(np.uint16))
@@ -124,8 +187,6 @@ def test_masks_of_other_tools(tmp_path):
 
 
 def test_what_is_no_mask_is_said_plainly(tmp_path):
-    from PIL import Image
-
     Image.new("RGB", (5, 5)).save(tmp_path / "colour.png")
     (tmp_path / "empty.tif").write_bytes(b"")
     (tmp_path / "text.png").write_text("no picture")

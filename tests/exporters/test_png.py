@@ -2,7 +2,6 @@
 
 from types import SimpleNamespace
 
-import dask.array as da
 import numpy as np
 import pytest
 from PIL import Image
@@ -16,12 +15,11 @@ from napari_distill2label.exporters.formats import write
 
 
 def slide_of(image, levels=1):
-    arrays = [
-        da.from_array(np.ascontiguousarray(image[:: 2**level, :: 2**level]), chunks=(256, 256, 3))
-        for level in range(levels)
-    ]
+    arrays = [image[:: 2**level, :: 2**level] for level in range(levels)]
     return SimpleNamespace(
-        levels=arrays, shape=image.shape[:2], downsamples=tuple(2.0**level for level in range(levels))
+        level_shapes=[array.shape[:2] for array in arrays],
+        shape=image.shape[:2],
+        read=lambda level, y, x, h, w: arrays[level][y : y + h, x : x + w],
     )
 
 

@@ -18,9 +18,9 @@ def opened_slide(path: Path | str, mpp: float | None = None) -> "Slide":
     import dask.array as da
 
     slide = registry.open_slide(path, mpp)
-    height, width = slide.levels[-1].shape[:2]
+    height, width = slide.level_shapes[-1]
     try:
-        pixels = slide.read(len(slide.levels) - 1, 0, 0, height, width)
+        pixels = slide.read(len(slide.level_shapes) - 1, 0, 0, height, width)
     except SlideError:  # damaged in part: the canvas shows what can be read
         return slide
     slide.levels[-1] = da.from_array(pixels, pixels.shape)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from ...core.errors import SlideError
 from ...core.geometry import Mpp, PatchGrid, PatchPoints, mean_mpp
@@ -323,6 +322,8 @@ def _is_same_size(one: tuple[int, int], other: tuple[int, int], tolerance: float
 
 def _distances_to_neighbour(corners: np.ndarray) -> np.ndarray:
     """(n,) distance of each patch to the nearest other one: the larger of dx and dy, as squares count it."""
+    from scipy.spatial import cKDTree  # it takes .3 s to import, and only features from outside need it
+
     distances, _ = cKDTree(corners).query(corners, k=2, p=np.inf)
     nearest: np.ndarray = distances[:, 1]
     return nearest

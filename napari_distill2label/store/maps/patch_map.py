@@ -28,10 +28,9 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import zarr
 from zarr.codecs import ZstdCodec
 
@@ -59,11 +58,15 @@ from .zarr_group import (
     to_plain_json,
 )
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 VERSION = 2
 PER_CLASS = ("probability", "logit", "contribution")
 PER_PATCH = ("score", "attention")
 FAILED = "failed"
 # Chunks hold about as many patches as a few blocks: writing one touches few chunks, and a slide has few files.
+MOST_ROWS = 2**14  # of a table, at once: .1 s of writing
 GRID_CHUNK = 64
 POINTS_CHUNK = 4096
 MAX_CLASSES = 254  # labels are uint8, 0 is taken by "not scored"
@@ -440,14 +443,18 @@ class PatchMap:
             return {"labels": self.to_labels(threshold, corrections=corrections)}
         return {name: self.to_labels(threshold, index, corrections) for index, name in enumerate(self.classes) if index}
 
-    def tables(self, threshold: float | None = None, corrections: np.ndarray | None = None) -> Iterator[pd.DataFrame]:
-        """Yield `table` in pieces, so that memory does not grow with the slide."""
+    def iter_columns(
+        self, threshold: float | None = None, corrections: np.ndarray | None = None
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """Yield the columns of `table` by name, at most `MOST_ROWS` at once: memory does not grow with the slide."""
         corrections = self._check_corrections(corrections)
         windows = [window for window in self.windows() if self._scored[window].any()]
         for window in windows or [(slice(0, 0),)]:  # nothing scored is a table without rows, not no table
-            yield self._window_table(window, threshold, corrections)
+            columns = self._window_columns(window, threshold, corrections)
+            for start in range(0, max(1, len(columns["label"])), MOST_ROWS):
+                yield {name: column[start : start + MOST_ROWS] for name, column in columns.items()}
 
-    def table(self, threshold: float | None = None, corrections: np.ndarray | None = None) -> pd.DataFrame:
+    def table(self, threshold: float | None = None, corrections: np.ndarray | None = None) -> "pd.DataFrame":
         """One row per scored patch, in C order.
 
         Columns
@@ -463,7 +470,9 @@ class PatchMap:
         source
             'model' or 'corrected'; only with `corrections`.
         """
-        return pd.concat(self.tables(threshold, corrections), ignore_index=True)
+        import pandas as pd  # it takes .4 s to import, and no command makes a data frame
+
+        return pd.concat(map(pd.DataFrame, self.iter_columns(threshold, corrections)), ignore_index=True)
 
     # ---- inside -----------------------------------------------------------------------------------------------
 
@@ -517,9 +526,9 @@ class PatchMap:
         labels = labels_of(probability, self.threshold if threshold is None else threshold, class_index)
         return labels if corrections is None else with_corrections(labels, corrections[window], class_index)
 
-    def _window_table(
+    def _window_columns(
         self, window: tuple[slice, ...], threshold: float | None, corrections: np.ndarray | None
-    ) -> pd.DataFrame:
+    ) -> dict[str, np.ndarray]:
         scored = self._scored[window]
         columns = _place_columns(self.patches, window, scored) | {
             "label": self._label_names(window, scored, threshold, corrections)
@@ -528,7 +537,7 @@ class PatchMap:
         columns |= _class_columns({name: self._read(name, window)[scored] for name in names}, self.classes)
         if corrections is not None:
             columns["source"] = np.where(corrections[window][scored] == UNLABELLED, "model", "corrected")
-        return pd.DataFrame(columns)
+        return columns
 
     def _label_names(
         self, window: tuple[slice, ...], scored: np.ndarray, threshold: float | None, corrections: np.ndarray | None

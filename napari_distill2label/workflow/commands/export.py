@@ -13,7 +13,7 @@ from ...core.errors import BundleError, OutputError, SlideError
 from ...core.events import Event, ItemDone, ItemFailed, Progress, Task
 from ...core.inputs import Inputs
 from ...core.paths import PathLike
-from ...exporters.formats import files_of_map, format_names, names_of_files, write
+from ...exporters.formats import files_of_map, format_names, iter_write, names_of_files
 from ...slides.registry import may_have_canvas, open_slide
 from ...store.bundle import NETWORKS
 from ...store.files.outputs import Outputs
@@ -69,7 +69,7 @@ def export(
                 if isinstance(patch_map, Path):
                     patch_map = PatchMap.open(patch_map)
                 _check_frame(patch_map)
-                written = write(
+                written = yield from iter_write(
                     patch_map, out, formats, threshold, given.get(name), colours=colours, names=names[name],
                     writing=outputs.writing,
                 )  # fmt: skip

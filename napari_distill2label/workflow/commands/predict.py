@@ -16,7 +16,7 @@ from ...core.messages import Remedy
 from ...core.notices import Notice, NoticeCode
 from ...core.paths import PathLike
 from ...core.settings import PatchSettings
-from ...exporters.formats import files_of_map, format_names, names_of_files, write
+from ...exporters.formats import files_of_map, format_names, iter_write, names_of_files
 from ...inference.classifier import open_classifier
 from ...inference.cluster import Cluster, is_open
 from ...inference.dense import dense_grid
@@ -169,7 +169,7 @@ def predict(
                 maps[index] = patch_map = yield from predictor.map(row, keep)
                 if out is not None:
                     with reader.open(row) if inputs.allow_non_brightfield else nullcontext() as slide:
-                        write(
+                        yield from iter_write(
                             patch_map, out, formats, predictor.threshold, slide=slide, names=names[row.slide_id],
                             writing=outputs.writing,
                         )  # fmt: skip

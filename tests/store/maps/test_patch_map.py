@@ -261,7 +261,7 @@ def test_the_table_of_a_grid():
 def test_the_table_of_a_tall_grid_comes_in_pieces_of_the_same_order():
     patches = grid(shape=(3000, 60), patch=20)
     patch_map = filled(None, patches)
-    assert len(list(patch_map.tables())) == 3
+    assert len(list(patch_map.iter_columns())) == 3
     np.testing.assert_array_equal(patch_map.table()[["row", "col"]], np.argwhere(patches.scored))
 
 

@@ -62,7 +62,7 @@ def region(slide: "Slide", y: int, x: int, side: int, px: int) -> np.ndarray:
     down = slide.downsamples[level]
     size = max(1, round(side / down))
     top, left = math.floor(y / down), math.floor(x / down)
-    height, width = slide.levels[level].shape[:2]
+    height, width = slide.level_shapes[level]
     box = np.full((size, size, 3), OUTSIDE, np.uint8)
     y0, x0, y1, x1 = max(0, top), max(0, left), min(height, top + size), min(width, left + size)
     if y1 > y0 and x1 > x0:
