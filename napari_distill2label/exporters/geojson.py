@@ -8,7 +8,7 @@ annotations: QuPath stays quick with hundreds of thousands of them.
 import hashlib
 import json
 import uuid
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,27 +76,30 @@ def _features(patch_map: PatchMap, columns: Mapping[str, np.ndarray], first: int
         for label in set(labels)
     }
     after = {source: f',"metadata":{{"source":"{source}"}}}}}}' if source else "}}" for source in set(sources)}
-    x, y, width, height = (columns[name].tolist() for name in ("minx", "miny", "width", "height"))
-    identities = _identities(f"{patch_map.slide_id}/", first, x, y, width, height)
-    rows = zip(identities, x, y, width, height, labels, sources, _measurements(patch_map, columns), strict=True)
+    x, y = columns["minx"], columns["miny"]
+    # A coordinate is written many times: as text it is converted once.
+    box = [[*map(str, values.tolist())] for values in (x, y, x + columns["width"], y + columns["height"])]
+    side = f",{patch_map.patches.side},{patch_map.patches.side}"
+    identities = _identities(f"{patch_map.slide_id}/", first, (f"{x},{y}{side}" for x, y in zip(*box[:2], strict=True)))
+    rows = zip(identities, *box, labels, sources, _measurements(patch_map, columns), strict=True)
     return [
         f'{{"type":"Feature","id":"{identity}","geometry":{{"type":"Polygon","coordinates":'
-        f"[[[{x},{y}],[{x + w},{y}],[{x + w},{y + h}],[{x},{y + h}],[{x},{y}]]]}},"
+        f"[[[{x},{y}],[{right},{y}],[{right},{bottom}],[{x},{bottom}],[{x},{y}]]]}},"
         f'{before[label]}"measurements":{{{measured}}}{after[source]}'
-        for identity, x, y, w, h, label, source, measured in rows
+        for identity, x, y, right, bottom, label, source, measured in rows
     ]
 
 
-def _identities(slide: str, first: int, *box: Sequence[int]) -> Iterator[str]:
-    """Yield the UUID of each patch from its number and box (x, y, width, height). Exporting again gives the same.
+def _identities(slide: str, first: int, boxes: Iterable[str]) -> Iterator[str]:
+    """Yield the UUID of each patch from its number and box ('x,y,width,height'). Exporting again gives the same.
 
     They are version 5 (RFC 9562, 5.5): the SHA-1 of a namespace and a name, with six bits replaced. `uuid.uuid5` gives
     the same in three times the time.
     """
     start = hashlib.sha1(NAMESPACE.bytes + slide.encode())  # the same for all patches of the slide
-    for number, (x, y, width, height) in enumerate(zip(*box, strict=True), first):
+    for number, box in enumerate(boxes, first):
         digest = start.copy()
-        digest.update(f"{number}/{x},{y},{width},{height}".encode())
+        digest.update(f"{number}/{box}".encode())
         text = digest.hexdigest()
         yield f"{text[:8]}-{text[8:12]}-5{text[13:16]}-{VARIANT[text[16]]}{text[17:20]}-{text[20:32]}"
 

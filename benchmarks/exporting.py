@@ -1,0 +1,163 @@
+"""Exporting many patches: time of a processor, memory and size, and how often as fast as the plain way.
+
+`python -m benchmarks.exporting [--side N] [--rounds N]`. A map of N × N patches of 256 px, three labels, in regions as
+tissue has them or drawn at random for every patch. Each export is a process of its own. The plain way writes the mask
+with tifffile from whole tiles of pixels, GeoJSON from a dictionary and `uuid.uuid5` per patch, the table with pandas.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from napari_distill2label.core.events import drain
+from napari_distill2label.core.geometry import PatchGrid
+from napari_distill2label.core.settings import PatchSettings
+from napari_distill2label.exporters.formats import FORMATS, iter_write
+from napari_distill2label.exporters.mask import Mask
+from napari_distill2label.store.maps.patch_map import PatchMap
+
+CLASSES = ("normal", "tumour", "necrosis")
+PX = 256
+GOALS = {"ome-tiff": "20 s, 60 MB, memory 500 MB", "geojson": "6 s", "csv": ""}  # of a million patches
+
+
+def patch_map(side: int, kind: str) -> PatchMap:
+    """A finished map in memory."""
+    from scipy import ndimage
+
+    grid = PatchGrid.over((PX * side, PX * side), PatchSettings(size_px=PX))
+    noise = np.random.default_rng(0).standard_normal((*grid.shape, len(CLASSES))).astype(np.float32)
+    if kind == "regions":
+        noise = ndimage.gaussian_filter(noise, (6, 6, 0))
+        noise /= noise.std()
+    probability = np.exp(2 * noise)
+    probability /= probability.sum(-1, keepdims=True)
+    made = PatchMap.create(None, grid, CLASSES, slide_id="slide", slide_mpp=(0.25, 0.25))
+    for block in grid.blocks(100_000):
+        here = probability[block.window][block.scored]
+        made.write(block, here, np.log(here), here[:, 1])
+    made.finish([0.2, 0.5, 0.3])
+    return made
+
+
+def ours(made: PatchMap, folder: Path, name: str) -> Path:
+    (path,) = drain(iter_write(made, folder, [name]))
+    return path
+
+
+def plain(made: PatchMap, folder: Path, name: str) -> Path:
+    path = folder / f"plain{FORMATS[name].suffix}"
+    return {"ome-tiff": plain_mask, "geojson": plain_geojson, "csv": plain_table}[name](made, path)
+
+
+def plain_mask(made: PatchMap, path: Path) -> Path:
+    import tifffile
+
+    mask = Mask(made.to_labels(), made.patches)
+    steps = [1]
+    while max(mask.shape) / steps[-1] >= 1024:
+        steps.append(2 * steps[-1])
+
+    def tiles(shape: tuple[int, int], step: int) -> Iterator[np.ndarray]:
+        for top in range(0, shape[0], 512):
+            for left in range(0, shape[1], 512):
+                yield mask.at(*((np.arange(start, start + 512)) * step + step // 2 for start in (top, left)))
+
+    with tifffile.TiffWriter(path, bigtiff=True, ome=True) as tiff:
+        for step in steps:
+            shape = tuple(-(-size // step) for size in mask.shape)
+            extra = {"subifds": len(steps) - 1} if step == 1 else {"subfiletype": 1}
+            tiff.write(
+                tiles(shape, step), shape=shape, dtype=np.uint8, tile=(512, 512), compression="adobe_deflate",
+                maxworkers=2, **extra,
+            )  # fmt: skip
+    return path
+
+
+def plain_geojson(made: PatchMap, path: Path) -> Path:
+    table = made.table()
+    names = [*(f"prob_{name}" for name in CLASSES), "attention"]
+    values = table[names].to_numpy(np.float64).tolist()
+    boxes = table[["minx", "miny", "width", "height"]].to_numpy().tolist()
+    features = []
+    for row, (x, y, w, h) in enumerate(boxes):
+        corners = [[x, y], [x + w, y], [x + w, y + h], [x, y + h], [x, y]]
+        features.append(
+            {
+                "type": "Feature",
+                "id": str(uuid.uuid5(uuid.NAMESPACE_DNS, f"slide/{row}/{x},{y},{w},{h}")),
+                "geometry": {"type": "Polygon", "coordinates": [corners]},
+                "properties": {
+                    "objectType": "tile",
+                    "classification": {"name": table["label"][row]},
+                    "measurements": dict(zip(names, values[row], strict=True)),
+                },
+            }
+        )
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}), "utf-8")
+    return path
+
+
+def plain_table(made: PatchMap, path: Path) -> Path:
+    made.table().to_csv(path, index=False, float_format="%.6g")
+    return path
+
+
+WAYS: dict[str, Callable[[PatchMap, Path, str], Path]] = {"ours": ours, "plain": plain}
+
+
+def child(way: str, name: str, side: int, kind: str) -> None:
+    """Export once, and print seconds of a processor, MB on disk and MB of memory above those of the map."""
+    made = patch_map(side, kind)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with tempfile.TemporaryDirectory() as folder:
+        start, began = time.process_time(), time.perf_counter()
+        size = WAYS[way](made, Path(folder), name).stat().st_size
+        taken = time.process_time() - start, time.perf_counter() - began
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(json.dumps([*taken, size / 1e6, peak / 1e3, (peak - before) / 1e3]))
+
+
+def once(way: str, name: str, side: int, kind: str) -> np.ndarray:
+    code = f"from benchmarks.exporting import child; child({way!r}, {name!r}, {side}, {kind!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return np.array(json.loads(done.stdout))
+
+
+def measure(side: int, rounds: int, ways: tuple[str, ...]) -> Iterator[str]:
+    """A line for each format and kind of map."""
+    yield f"{side * side} patches, {side * PX} px"
+    for name in GOALS:
+        for kind in ("regions", "random"):
+            found = {way: np.array([once(way, name, side, kind) for _ in range(rounds)]) for way in ways}
+            seconds, clock, size, peak, more = np.median(found["ours"], 0)
+            line = f"{name}, {kind}: {seconds:.1f} s of a processor, {clock:.1f} s, {size:.1f} MB, memory {peak:.0f} MB"
+            line += f" (+{more:.0f})"
+            if "plain" in ways:
+                ratios = found["plain"][:, 0] / found["ours"][:, 0]
+                line += f"; plain way / ours {np.median(ratios):.1f} ({ratios.min():.1f}–{ratios.max():.1f})"
+                line += f", its size / ours {np.median(found['plain'][:, 2]) / size:.1f}"
+            yield line + (f"; goal {GOALS[name]}" if side == 1000 and GOALS[name] else "")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.exporting", description=__doc__)
+    parser.add_argument("--side", type=int, default=1000, help="patches along a side of the map")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--ours", action="store_true", help="leave the plain way out: it takes minutes")
+    options = parser.parse_args()
+    for line in measure(options.side, options.rounds, ("ours",) if options.ours else tuple(WAYS)):
+        print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()
