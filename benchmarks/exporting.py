@@ -21,6 +21,7 @@ import numpy as np
 from napari_distill2label.core.events import drain
 from napari_distill2label.core.geometry import PatchGrid
 from napari_distill2label.core.settings import PatchSettings
+from napari_distill2label.core.slide_info import SlideInfo
 from napari_distill2label.exporters.formats import FORMATS, iter_write
 from napari_distill2label.exporters.mask import Mask
 from napari_distill2label.store.maps.patch_map import PatchMap
@@ -41,7 +42,7 @@ def patch_map(side: int, kind: str) -> PatchMap:
         noise /= noise.std()
     probability = np.exp(2 * noise)
     probability /= probability.sum(-1, keepdims=True)
-    made = PatchMap.create(None, grid, CLASSES, slide_id="slide", slide_mpp=(0.25, 0.25))
+    made = PatchMap.create(None, grid, CLASSES, SlideInfo("slide", mpp=(0.25, 0.25)))
     for block in grid.blocks(100_000):
         here = probability[block.window][block.scored]
         made.write(block, here, np.log(here), here[:, 1])
