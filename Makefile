@@ -22,11 +22,11 @@ SCREEN := $(if $(filter Linux,$(shell uname -s)),xvfb-run -a)
 WORKERS ?= -n logical --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick types lint format docs bench gui screenshots clean window screen
+.PHONY: check-wsinfer help demo test quick types lint format docs bench gui screenshots clean window screen
 .NOTPARALLEL:
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
 
 demo: $(VENV)/.installed-base ## the whole method on a drawn cohort, in under two minutes; writes demo/
 	$(BIN)/distill2label demo --out demo $(ARGS)
@@ -55,6 +55,9 @@ docs: $(VENV)/.installed-docs ## the documentation as HTML, in docs/_build/html
 
 bench: $(VENV)/.installed-test ## the measured claims
 	$(BIN)/python -m benchmarks $(ARGS)
+
+check-wsinfer: $(VENV)/.installed-test ## WSInfer's own program on our exported network (needs D2L_WSINFER, D2L_DATA)
+	$(BIN)/python -m benchmarks.check_wsinfer $(ARGS)
 
 gui: window $(VENV)/.installed-gui ## napari with the dock widget
 	$(BIN)/distill2label gui $(ARGS)

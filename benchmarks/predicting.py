@@ -19,11 +19,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from napari_distill2label.core.events import Progress, Task
+from napari_distill2label.core.events import Progress, Task, drain
 from napari_distill2label.core.inputs import Compute
 from napari_distill2label.core.presets import build_settings
 from napari_distill2label.mil.model import MILModel
 from napari_distill2label.store.bundle import save_bundle
+from napari_distill2label.workflow.commands.export_model import export_model
 from napari_distill2label.workflow.commands.predict import predict
 
 from .pyramids import MPP, pyramid
@@ -69,7 +70,9 @@ def colon_model(seed: int = 0) -> MILModel:
     return model
 
 
-def bundle_of(model: MILModel, folder: Path, stride_px: int | None = None, tissue: str = "none") -> Path:
+def bundle_of(
+    model: MILModel, folder: Path, stride_px: int | None = None, tissue: str = "none", calibration: object = None
+) -> Path:
     """A bundle of `model` that looks at a patch every `stride_px` (None: at all of them) of the tissue."""
     settings = build_settings("colon", "recommended")
     grid = settings.patches.model_copy(update={"stride_px": stride_px, "mpp": MPP, "tissue": tissue})
@@ -79,41 +82,9 @@ def bundle_of(model: MILModel, folder: Path, stride_px: int | None = None, tissu
         "patches": grid,
         "training": settings.student,
         "mpp": MPP,
+        "calibration": calibration,
     }
     return save_bundle(folder, model, about, {})
-
-
-class _Logits(torch.nn.Module):
-    """(N, 3, P, P) in 0–1 units -> (N, C) logits: what WSInfer asks of a model."""
-
-    def __init__(self, model: MILModel) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, unit: torch.Tensor) -> torch.Tensor:
-        return self.model.classify_instances(self.model.encode(unit)).logits
-
-
-def wsinfer_model(model: MILModel, folder: Path) -> Path:
-    """The same network as WSInfer reads it: TorchScript and a description."""
-    folder.mkdir(parents=True, exist_ok=True)
-    example = torch.rand(8, 3, PATCH_PX, PATCH_PX)
-    with torch.no_grad():
-        traced = torch.jit.trace(_Logits(model), example)
-        other = torch.rand(3, 3, PATCH_PX, PATCH_PX)
-        torch.testing.assert_close(traced(other), _Logits(model)(other))
-    traced.save(str(folder / "torchscript_model.pt"))
-    steps = [
-        {"name": "Resize", "arguments": {"size": PATCH_PX}},
-        {"name": "ToTensor"},
-        {"name": "Normalize", "arguments": {"mean": [0.0] * 3, "std": [1.0] * 3}},
-    ]
-    description = {
-        "spec_version": "1.0", "architecture": "colon", "num_classes": 2, "class_names": ["normal", "tumour"],
-        "patch_size_pixels": PATCH_PX, "spacing_um_px": MPP, "transform": steps,
-    }  # fmt: skip
-    (folder / "config.json").write_text(json.dumps(description))
-    return folder
 
 
 def against_wsinfer(folder: Path, side_px: int, rounds: int) -> Iterator[str]:
@@ -124,7 +95,8 @@ def against_wsinfer(folder: Path, side_px: int, rounds: int) -> Iterator[str]:
         return
     model = colon_model()
     # WSInfer looks for tissue too, by rules of its own: the numbers of patches differ, and are printed.
-    bundle, theirs = bundle_of(model, folder / "bundle", tissue="otsu"), wsinfer_model(model, folder / "wsinfer")
+    bundle = bundle_of(model, folder / "bundle", tissue="otsu")
+    theirs = drain(export_model(bundle, folder / "wsinfer", "wsinfer")).files[0].parent
     (folder / "slides").mkdir(parents=True, exist_ok=True)
     (folder / "slides" / "slide.tif").symlink_to(pyramid(side_px))
     seen = {"ours": [], "WSInfer": []}

@@ -34,6 +34,7 @@ _HOMES = {
     "doctor": "workflow.commands.doctor",
     "evaluate": "api",
     "export": "api",
+    "export_model": "api",
     "extract_features": "api",
     "get_session": "gui",
     "k_folds": "store.splits",
@@ -47,7 +48,17 @@ __all__ = [*_HOMES, "__version__"]
 
 if TYPE_CHECKING:
     __version__: str
-    from .api import demo, evaluate, export, extract_features, predict, prepare_dataset, segment_tissue, train
+    from .api import (
+        demo,
+        evaluate,
+        export,
+        export_model,
+        extract_features,
+        predict,
+        prepare_dataset,
+        segment_tissue,
+        train,
+    )
     from .core.bag import Bag
     from .core.errors import Distill2LabelError, SlideError
     from .core.geometry import PatchGrid, PatchPoints

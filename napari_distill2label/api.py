@@ -9,6 +9,7 @@ from .core.events import Event, drain
 from .workflow.commands.demo import demo as _demo
 from .workflow.commands.evaluate import evaluate as _evaluate
 from .workflow.commands.export import export as _export
+from .workflow.commands.export_model import export_model as _export_model
 from .workflow.commands.extract_features import extract_features as _extract_features
 from .workflow.commands.predict import predict as _predict
 from .workflow.commands.prepare_dataset import prepare_dataset as _prepare_dataset
@@ -37,6 +38,7 @@ prepare_dataset = _drained(_prepare_dataset)
 demo = _drained(_demo)
 evaluate = _drained(_evaluate)
 export = _drained(_export)
+export_model = _drained(_export_model)
 extract_features = _drained(_extract_features)
 predict = _drained(_predict)
 segment_tissue = _drained(_segment_tissue)

@@ -10,7 +10,10 @@ import napari_distill2label as d2l
 from napari_distill2label import api
 from napari_distill2label.core.events import ItemDone, Progress, Task
 
-COMMANDS = ("demo", "evaluate", "export", "extract_features", "predict", "prepare_dataset", "segment_tissue", "train")
+COMMANDS = (
+    "demo", "evaluate", "export", "export_model", "extract_features", "predict", "prepare_dataset", "segment_tissue",
+    "train",
+)  # fmt: skip
 SMALL = {
     "architecture": {"hidden_dim": 16, "attention_dim": 8}, "device": "cpu",
     "teacher": {"epochs": 1}, "oof": {"epochs": 1}, "student": {"epochs": 1},

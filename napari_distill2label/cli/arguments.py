@@ -17,6 +17,7 @@ from ..core.settings import Settings, model_of
 from .messages import option_of
 
 INPUT_NAMES = tuple(each.name for each in fields(Inputs))
+PROGRAMS = ("wsinfer", "onnx")
 EXPORT_FORMATS = ("ome-tiff", "geojson", "csv", "png")
 GROUPS = ("patches", "architecture", "teacher", "oof", "student", "split")
 
@@ -42,6 +43,17 @@ def _export(parser: argparse.ArgumentParser) -> None:
     _add(parser, "threshold", type=float)
     _add(parser, "inputs.corrections", type=Path, metavar="FILE")
     _add_labels(parser, COVERAGE)
+    _add_overwrite(parser)
+
+
+def _export_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model_folder", type=Path, metavar="RUN|BUNDLE")
+    parser.add_argument("out", type=Path, metavar="DIR", help=FIELDS["out"].description)
+    _add(parser, "to", choices=PROGRAMS, required=True)
+    _add(parser, "network", choices=("student", "teacher", "baseline"))
+    _add(parser, "inputs.mpp", type=float, metavar="UM")
+    _add(parser, "inputs.encoder", type=Path, metavar="FILE")
+    _add_trust(parser)
     _add_overwrite(parser)
 
 
@@ -138,6 +150,7 @@ ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "segment-tissue": _segment_tissue,
     "predict": _predict,
     "export": _export,
+    "export-model": _export_model,
     "evaluate": _evaluate,
     "gui": _gui,
     "doctor": _doctor,

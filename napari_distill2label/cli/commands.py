@@ -155,6 +155,24 @@ def _export(options: argparse.Namespace, run: Drain) -> None:
         print(printable(str(path)))
 
 
+def _export_model(options: argparse.Namespace, run: Drain) -> None:
+    from ..workflow.commands.export_model import export_model
+
+    exported = run(
+        export_model(
+            options.model_folder,
+            options.out,
+            options.to,
+            network=options.network,
+            inputs=inputs_of(options),
+            overwrite=options.overwrite,
+        )
+    )
+    for path in exported.files:
+        print(printable(str(path)))
+    print(f"Its probabilities differ from this program's by at most {exported.difference:.1e}.")
+
+
 def _evaluate(options: argparse.Namespace, run: Drain) -> None:
     from ..exporters.evaluation import files_of_evaluation, write_evaluation
     from ..store.cohort import Cohort
@@ -210,6 +228,7 @@ COMMANDS: dict[str, Run] = {
     "segment-tissue": _segment_tissue,
     "predict": _predict,
     "export": _export,
+    "export-model": _export_model,
     "evaluate": _evaluate,
     "gui": _gui,
     "doctor": _doctor,

@@ -107,6 +107,7 @@ INPUTS = _inputs(
     ),
     Field("dense_stride", "Dense map", "Score a position every STRIDE pixels of the model, in one pass.", "px"),
     Field("formats", "Formats", "Formats of the results."),
+    Field("to", "Program", "Program that the model is exported for: WSInfer (and QuPath's extension), or ONNX."),
     Field(
         "truth",
         "Ground truth",

@@ -88,6 +88,7 @@ class NoticeCode(StrEnum):
     MARKS_USED = auto()
     MARKS_OUTSIDE = auto()
     MARKS_OFF_PATCHES = auto()
+    MARKS_TOO_SMALL = auto()
     MARKS_WITHOUT_CLASS = auto()
     MARKS_WITHOUT_PLACE = auto()
     MARKS_IGNORED = auto()
@@ -223,8 +224,9 @@ def _marks(n: int, what: str, thing: str = "mark") -> str:
     return f"{count_of(n, thing)} of the ground truth {what}"
 
 
-def _corrections_used(patches: int, slides: int, unused: Sequence[str]) -> str:
-    said = f"The corrections label {count_of(patches, 'patch')} of {count_of(slides, 'slide')}."
+def _corrections_used(patches: int, slides: int, unused: Sequence[str], marks: str) -> str:
+    source = f" (from {marks})" if marks else ""
+    said = f"The corrections label {count_of(patches, 'patch')} of {count_of(slides, 'slide')}{source}."
     return f"{said} Not used: {'; '.join(unused)}." if unused else said
 
 
@@ -429,6 +431,10 @@ SENTENCES: dict[NoticeCode, Callable[..., str]] = {
         f"{_marks(n, 'lies' if n == 1 else 'lie')} outside of the slide. Level-0 pixels are needed, x before y."
     ),
     C.MARKS_OFF_PATCHES: lambda n: f"{_marks(n, 'lies' if n == 1 else 'lie')} on no patch that is analysed.",
+    C.MARKS_TOO_SMALL: lambda n: (
+        f"{_marks(n, 'covers' if n == 1 else 'cover', 'area')} too small a share of every patch that "
+        f"{'it touches' if n == 1 else 'they touch'}, and {'labels' if n == 1 else 'label'} none."
+    ),
     C.MARKS_WITHOUT_CLASS: lambda n: f"{_marks(n, _has(n))} no class. {'It is' if n == 1 else 'They are'} not counted.",
     C.MARKS_WITHOUT_PLACE: lambda n: (
         f"{_marks(n, _has(n), 'object')} no point and no area. {'It is' if n == 1 else 'They are'} not counted."
@@ -482,6 +488,7 @@ REMEDIES: dict[NoticeCode, Callable[..., Remedy | None]] = {
     C.AT_CHANCE: lambda network, **_: Remedy(
         "set", f"{_settings_of(network)}.epochs", alternative=Remedy("set", f"{_settings_of(network)}.learning_rate")
     ),
+    C.MARKS_TOO_SMALL: lambda **_: Remedy("set", "inputs.coverage"),
     C.MASK_VALUES: lambda **_: Remedy("set", "inputs.label_map"),
     C.MARKS_OF_OTHER_LABELS: lambda labels, negative: Remedy(
         "set", "inputs.label_map", {next(iter(labels))[:40]: negative},

@@ -19,9 +19,12 @@ class SlideInfo:
         (y, x) µm/px of level 0; None: unknown.
     mpp_from_user
         A user entered `mpp`: it is not from the file.
+    canvas_origin
+        (y, x) of level 0 on the canvas of the file, see `slides.slide.Slide`.
     """
 
     slide_id: str
     path: str | None = None
     mpp: Mpp | None = None
     mpp_from_user: bool = False
+    canvas_origin: tuple[int, int] = (0, 0)

@@ -120,8 +120,9 @@ def _write_masks(patch_map: "PatchMap", request: ExportRequest) -> Work:
     for layer in request.layers(patch_map):
         path = request.path(patch_map, ".ome.tif", layer.class_name)
         mask = Mask(layer.labels, patch_map.patches)
-        writing = request.writing
-        files.append((yield from iter_write_mask(path, mask, layer.names, patch_map.slide.mpp, layer.title, writing)))
+        slide, writing = patch_map.slide, request.writing
+        work = iter_write_mask(path, mask, layer.names, slide.mpp, layer.title, slide.canvas_origin, writing)
+        files.append((yield from work))
     return files
 
 

@@ -44,6 +44,7 @@ def write_mask(
     names: Mapping[int, str],
     mpp: Mpp | None = None,
     title: str = "labels",
+    canvas_origin: tuple[int, int] = (0, 0),
     writing: Writing = atomic_path,
 ) -> Path:
     """Write a `Mask` as OME-TIFF.
@@ -56,8 +57,11 @@ def write_mask(
         (y, x) µm per pixel of level 0; None: unknown, and not claimed in the file.
     title
         The image's name in the file.
+    canvas_origin
+        (y, x) of level 0 on the canvas of the slide's file. Unless it is (0, 0), the file says that the mask is of the
+        scanned area, and where this lies.
     """
-    return drain(iter_write_mask(path, mask, names, mpp, title, writing))
+    return drain(iter_write_mask(path, mask, names, mpp, title, canvas_origin, writing))
 
 
 def iter_write_mask(
@@ -66,6 +70,7 @@ def iter_write_mask(
     names: Mapping[int, str],
     mpp: Mpp | None = None,
     title: str = "labels",
+    canvas_origin: tuple[int, int] = (0, 0),
     writing: Writing = atomic_path,
 ) -> Generator[Progress, None, Path]:
     """Write a mask as `write_mask` does: a generator of its progress. Closing it leaves no file."""
@@ -87,7 +92,7 @@ def iter_write_mask(
             for number, (step, shape) in enumerate(zip(steps, shapes, strict=True)):
                 extra: dict[str, Any] = {"subfiletype": 1}
                 if number == 0:
-                    extra = {"metadata": _metadata(names, mpp, title), "subifds": len(steps) - 1}
+                    extra = {"metadata": _metadata(names, mpp, title, canvas_origin), "subifds": len(steps) - 1}
                 with tempfile.TemporaryFile(dir=temporary.parent) as spool:
                     level = _Level(spool)
                     for done, tile in enumerate(_tiles(mask, shape, step), sum(counts[:number])):
@@ -136,16 +141,22 @@ def _share_tiles(path: Path, levels: Sequence[_Level]) -> None:
                 each.tags[tag].overwrite([int(value) for value in values[level.first]])
 
 
-def _metadata(names: Mapping[int, str], mpp: Mpp | None, title: str) -> dict[str, Any]:
+def _metadata(
+    names: Mapping[int, str], mpp: Mpp | None, title: str, canvas_origin: tuple[int, int]
+) -> dict[str, Any]:
     safe = {value: printable(name) for value, name in names.items()}  # XML has no control characters
     metadata: dict[str, Any] = {
         "axes": "YX",
         "Name": printable(title),
-        "Description": f"Patch labels of napari-distill2label, for research use only. Values: {_describe(safe)}",
+        "Description": (
+            f"Patch labels of napari-distill2label, for research use only. Values: {_describe(safe)}"
+            f"{_frame(canvas_origin)}"
+        ),
         "MapAnnotation": {
             "Namespace": LABELS_NAMESPACE,
             **{str(value): name for value, name in safe.items()},
             "classes": json.dumps({str(value): name for value, name in names.items()}, ensure_ascii=safe != names),
+            **({"canvas_origin": json.dumps(list(canvas_origin))} if any(canvas_origin) else {}),
         },
     }
     if mpp is not None:
@@ -233,6 +244,17 @@ class _Bands:
 def _resolution(mpp: Mpp | None, step: int) -> tuple[float, float] | None:
     """TIFF's own (x, y) resolution in pixels per centimetre, for readers that know no OME."""
     return None if mpp is None else (1e4 / (mpp[1] * step), 1e4 / (mpp[0] * step))
+
+
+def _frame(canvas_origin: tuple[int, int]) -> str:
+    """Return what pixel (0, 0) is, where there is a choice: QuPath counts from the scanned area, OpenSlide does not."""
+    if not any(canvas_origin):
+        return ""
+    y, x = canvas_origin
+    return (
+        f". Pixel (0, 0) is the corner of the scanned area, as in QuPath; it lies at x={x}, y={y} of the whole canvas, "
+        "which OpenSlide counts from"
+    )
 
 
 def _describe(names: Mapping[int, str]) -> str:

@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..core.classes import RGB, colours_of
 from ..core.geometry import Mpp, PatchGrid, PatchPoints
+from ..core.text import printable
 from ..store.files.atomic import Writing, atomic_path
 from .mask import Mask
 
@@ -164,6 +165,7 @@ def _with_legend(
     um_per_px: float | None,
 ) -> Image.Image:
     """The picture above a white bar: title, a swatch and a count per class, how it was made, and a scale bar."""
+    title, names = printable(title), {value: printable(name) for value, name in names.items()}  # lines are drawn singly
     unit = max(13, round(picture.width / 62))  # px, height of the text
     font, bold, small = _font(unit), _font(unit, bold=True), _font(round(unit * 0.78))
     margin, line = round(unit * 0.9), round(unit * 1.75)

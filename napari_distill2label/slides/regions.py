@@ -21,17 +21,47 @@ def polygons_from_mask(mask: TissueMask) -> list[shapely.Polygon]:
 
     Squares that touch only in a corner are not connected. `mask_from_polygons` restores the same mask.
     """
-    labels, count = ndimage.label(mask.mask)
-    rows, cols = mask.edges(0), mask.edges(1)
+    outlines, _ = trace_components(mask.mask, mask.edges(0), mask.edges(1))
+    return shapely.get_parts(outlines).tolist()  # type: ignore[no-any-return]  # shapely has no types
+
+
+def trace_components(mask: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> tuple[list[shapely.Geometry], np.ndarray]:
+    """Return the outline of every connected component of a mask, and the components.
+
+    Parameters
+    ----------
+    mask
+        (R, C) bool.
+    rows, cols
+        (R + 1,) and (C + 1,): borders of its rows and columns in level-0 pixels, ascending.
+
+    Returns
+    -------
+    outlines
+        Polygons or multi-polygons (x, y) with holes, valid. Squares that touch only in a corner are not connected. A
+        component whose squares have no area has an empty outline.
+    components
+        (R, C) int32: 0 outside the mask, else 1 + the index of its outline.
+    """
+    components, count = ndimage.label(mask)
     rings: list[list[np.ndarray]] = [[] for _ in range(count)]
-    for ring, piece in _rings(mask.mask, labels):
-        rings[piece - 1].append(np.column_stack([cols[ring[:, 1]], rows[ring[:, 0]]]))
+    for ring, component in _rings(mask, components):
+        rings[component - 1].append(np.column_stack([cols[ring[:, 1]], rows[ring[:, 0]]]))
     # Rings come from the top down, and the outline of a component reaches higher than its holes.
     polygons = [shapely.Polygon(shell, holes) for shell, *holes in rings]
-    # A ring that meets itself in a corner is invalid; `make_valid` gives the same area.
-    valid = [polygon if polygon.is_valid else shapely.make_valid(polygon) for polygon in polygons]
-    # Squares at the border that are cut to nothing leave lines, which `make_valid` puts beside the polygons.
-    return [part for part in shapely.get_parts(shapely.get_parts(valid)) if part.area > 0]
+    return [_valid(polygon) for polygon in polygons], components
+
+
+def _valid(polygon: shapely.Polygon) -> shapely.Geometry:
+    """Return the area of a polygon. A ring that meets itself in a corner is invalid; `make_valid` has the same area.
+
+    Squares at the border that are cut to nothing leave lines, which `make_valid` puts beside the polygons.
+    """
+    if polygon.is_valid:
+        return polygon
+    parts = shapely.get_parts(shapely.get_parts(shapely.make_valid(polygon)))
+    areas = [part for part in parts if part.area > 0]
+    return areas[0] if len(areas) == 1 else shapely.MultiPolygon(areas)
 
 
 def mask_from_polygons(regions: shapely.Geometry, like: TissueMask) -> TissueMask:

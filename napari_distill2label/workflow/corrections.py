@@ -1,5 +1,6 @@
 """A user's corrections of single patches, for `train` and `export`, and a report on how they were used."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 
 import numpy as np
@@ -14,6 +15,8 @@ from ..core.notices import Notice, NoticeCode
 from ..core.paths import PathLike
 from ..core.text import count_of, list_briefly
 from ..store.tables.points import Points, Tally, check_labels, find_for_slide, label_patches, read_points
+
+MAX_LISTED = 4  # areas whose numbers of patches are listed one by one
 
 
 class Corrections:
@@ -75,6 +78,8 @@ class Corrections:
             lines.append(f"{count_of(n, 'mark')} outside of the slide: level-0 pixels are wanted, x before y")
         if n := self._tally.elsewhere.total():
             lines.append(f"{count_of(n, 'mark')} on no patch that is looked at")
+        if n := self._tally.too_small.total():
+            lines.append(f"{count_of(n, 'area')} that {'covers' if n == 1 else 'cover'} too small a share of any patch")
         if n := self._tally.no_class.total():
             lines.append(f"{count_of(n, 'mark')} of no class")
         if n := self._tally.ignored:
@@ -88,7 +93,9 @@ class Corrections:
                 f"None of the corrections can be used: {'; '.join(lines) or 'there are none'}.", file=self.path
             )
         slides = sum(n > 0 for n in self._corrected.values())
-        return Notice(NoticeCode.CORRECTIONS_USED, {"patches": patches, "slides": slides, "unused": lines})
+        marks = describe_marks(self._tally) if self._tally.areas else ""
+        values = {"patches": patches, "slides": slides, "unused": lines, "marks": marks}
+        return Notice(NoticeCode.CORRECTIONS_USED, values)
 
     @property
     def _seen(self) -> set[str]:
@@ -103,6 +110,26 @@ class Corrections:
         index = class_of_labels(points.named, classes, self.label_map, self.path)
         check_labels(index, classes, self.label_map, self.path)
         return index
+
+
+def describe_marks(tally: Tally) -> str:
+    """Return the marks of each label, and the patches that its areas touch: "tumour 2 areas on 3 and 40 patches"."""
+    marks = []
+    for name in dict.fromkeys([*tally.points, *tally.areas]):
+        said = [count_of(n, "point")] if (n := tally.points[name]) else []
+        if n := tally.areas[name]:
+            said.append(f"{count_of(n, 'area')} on {_touched(tally, name)}")
+        marks.append(f"{name[:40]} " + " and ".join(said))
+    return ", ".join(marks)
+
+
+def _touched(tally: Tally, name: str) -> str:
+    """Return how many patches the areas of a label touch: "3, 12 and 40 patches", "3 to 40 patches each"."""
+    numbers = sorted(Counter({n: count for (label, n), count in tally.touched.items() if label == name}).elements())
+    if len(numbers) > MAX_LISTED:
+        return f"{numbers[0]} to {count_of(numbers[-1], 'patch')} each"
+    *others, last = numbers
+    return f"{', '.join(map(str, others))}{' and ' if others else ''}{count_of(last, 'patch')}"
 
 
 def coverage_of(inputs: Inputs) -> float:

@@ -1,5 +1,6 @@
 """Where the features of slides come from, and where they are saved."""
 
+import glob
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -13,6 +14,7 @@ from ..core.messages import Remedy
 from ..core.notices import Notice, NoticeCode
 from ..core.paths import PathLike, is_url
 from ..core.settings import PatchSettings
+from ..core.text import list_briefly
 from ..inference.classifier import PatchClassifier
 from ..inference.encoder import FrozenEncoder
 from ..inference.engine import PatchScorer, score_slide
@@ -209,7 +211,8 @@ class FeatureStore:
         path = self._map(slide_id)
         if not path.is_dir():
             raise SlideError(
-                f"There are no features of the slide in {self.folder} ({path.name}, {path.stem}.h5).",
+                f"There are no features of the slide in {self.folder} ({path.name}, {path.stem}.h5)."
+                f"{_instead(self.folder, path.stem)}",
                 item=slide_id,
                 remedy=Remedy("choose", "inputs.encoder", alternative=Remedy("choose", "inputs.features")),
             )
@@ -283,6 +286,14 @@ class FeatureStore:
             raise SlideError(f"{path}: {differs} as in {self._reference}: features of two kinds cannot be mixed")
         self._reference = self._reference or str(path)
         self.expected = self.expected.model_copy(update={"origin": self.expected.origin.completed_by(encoder.origin)})
+
+
+def _instead(folder: Path, stem: str) -> str:
+    """Return where TRIDENT's or CLAM's files are, if a folder above them was given; else an empty text."""
+    name = f"{glob.escape(stem)}.h5"
+    below = (f"{up}{kind}/{name}" for up in ("", "*/") for kind in ("features_*", "h5_files", "*/h5_files"))
+    found = sorted({file.parent for pattern in below for file in folder.glob(pattern)})
+    return f" They are in {list_briefly(map(str, found))}: give that folder." if found else ""
 
 
 def _origin_of(features: FeatureMap, slide_mpp: Mpp | None) -> FeatureOrigin:

@@ -23,7 +23,7 @@ from ..core.label_map import (
 from ..core.messages import Remedy
 from ..core.notices import Notice, NoticeCode
 from ..core.paths import PathLike, slide_name
-from ..core.text import count_of, list_briefly
+from ..core.text import list_briefly
 from ..store.maps.label_mask import LabelMask, is_label_mask, read_label_mask
 from ..store.maps.patch_map import PatchMap
 from ..store.tables.points import (
@@ -37,7 +37,7 @@ from ..store.tables.points import (
     one_each,
     read_points,
 )
-from .corrections import check_coverage
+from .corrections import check_coverage, describe_marks
 
 MASK_SUFFIXES = (".ome.tif", ".ome.tiff", ".tif", ".tiff", ".png", ".bmp")
 MANY = 8  # number of points that do not lie in one corner of a slide by chance
@@ -402,7 +402,7 @@ class TruePatches:
         tally = self._tally
         patches = Counter(int(i) for known in self._known.values() for i in known[known != UNLABELLED])
         cause = next((cause for cause, n in Counter(self._causes).most_common(1) if 2 * n > len(self._causes)), None)
-        marks = tally.counted + tally.elsewhere.total() + tally.outside.total()
+        marks = tally.counted + tally.too_small.total() + tally.elsewhere.total() + tally.outside.total()
         unused = unused_marks(tally, self.label_map, self.classes[0])
         by_chance = cause is not None and tally.counted < BY_CHANCE * marks
         if (marks and not tally.counted) or not patches or by_chance:
@@ -452,19 +452,16 @@ def _share_at_centres(at: np.ndarray, patches: PatchPoints) -> float:
 
 def used_marks(tally: Tally, patches: Mapping[int, int], classes: Sequence[str]) -> Notice:
     """Return the number of patches of each class, and of the marks they come from."""
-    marks = []
-    for name in dict.fromkeys([*tally.points, *tally.areas]):
-        kinds = [(tally.points[name], "point"), (tally.areas[name], "area")]
-        marks.append(f"{name[:40]} " + " and ".join(count_of(n, kind) for n, kind in kinds if n))
     made = {name: patches.get(index, 0) for index, name in enumerate(classes)}
-    return Notice(NoticeCode.MARKS_USED, {"patches": made, "marks": ", ".join(marks)})
+    return Notice(NoticeCode.MARKS_USED, {"patches": made, "marks": describe_marks(tally)})
 
 
 def unused_marks(tally: Tally, label_map: Mapping[str, str], negative: str) -> list[Notice]:
-    """Return a notice for each kind of unused mark: outside the slide, on no patch, of no class."""
+    """Return a notice for each kind of unused mark: outside the slide, on no patch, too small, of no class."""
     counts = {
         NoticeCode.MARKS_OUTSIDE: tally.outside.total(),
         NoticeCode.MARKS_OFF_PATCHES: tally.elsewhere.total(),
+        NoticeCode.MARKS_TOO_SMALL: tally.too_small.total(),
         NoticeCode.MARKS_WITHOUT_CLASS: tally.no_class[""],
         NoticeCode.MARKS_WITHOUT_PLACE: tally.placeless,
         NoticeCode.MARKS_IGNORED: tally.ignored,

@@ -157,4 +157,4 @@ def info_of(row: CohortSlide, slide: Slide | None) -> SlideInfo:
     path = canonical_path(row.path)
     if slide is None:
         return SlideInfo(row.slide_id, path, square_mpp(row.mpp), row.mpp is not None)
-    return SlideInfo(row.slide_id, path, slide.mpp, slide.mpp_from_user)
+    return SlideInfo(row.slide_id, path, slide.mpp, slide.mpp_from_user, slide.canvas_origin)

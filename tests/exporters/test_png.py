@@ -93,3 +93,10 @@ def test_odd_shapes(tmp_path, new_map, shape):
         grid, classes=tuple(f"class number {index}" for index in range(12)), slide=SlideInfo("long " * 30)
     )
     write(patch_map, tmp_path, ["png"], slide=slide_of(grey(shape)))
+
+
+def test_names_of_several_lines_are_drawn_in_one(tmp_path, new_map):
+    grid = PatchGrid.over((500, 400), PatchSettings(size_px=100))
+    patch_map = new_map(grid, classes=("nor\nmal", "\ttu\r\nmour \x1b[0m"), slide=SlideInfo("a\nb"))
+    (path,) = write(patch_map, tmp_path, ["png"], slide=slide_of(grey((500, 400))))
+    assert Image.open(path).height > 500

@@ -13,7 +13,7 @@ from npe2 import PluginManager, PluginManifest
 from PIL import Image
 
 import napari_distill2label
-from napari_distill2label.core.errors import BundleError, OutputError
+from napari_distill2label.core.errors import BundleError, OutputError, SettingsError
 from napari_distill2label.core.geometry import PatchGrid
 from napari_distill2label.exporters.mask import Mask
 from napari_distill2label.exporters.ome_tiff import write_mask
@@ -157,9 +157,53 @@ def test_preferences_are_read_from_napari(plugin_settings, npe2pm, manifest):
         section.threshold = 7.0
 
 
-def test_save_refuses_other_labels(tmp_path):
-    with pytest.raises(BundleError, match="napari's own writer"):
-        write_labels(str(tmp_path / "a.csv"), np.zeros((3, 3)), {"name": "cells", "metadata": {}})
+STRANGERS = np.zeros((60, 80), np.int32)
+STRANGERS[10:20, 30:50], STRANGERS[40:50, 5:15], STRANGERS[0, 0] = 1, 300, 1
+
+
+def test_labels_of_others_are_written_as_the_mask_they_are(viewer, tmp_path):
+    layer = viewer.add_labels(STRANGERS, name="cells", scale=(0.5, 0.25), translate=(7, 9), units=("um", "um"))
+    for suffix in (".ome.tif", ".png", ".geojson", ".csv"):
+        assert layer.save(str(tmp_path / f"cells{suffix}"), plugin=NAME) == [str(tmp_path / f"cells{suffix}")]
+    with tifffile.TiffFile(tmp_path / "cells.ome.tif") as tiff:
+        assert np.array_equal(tiff.asarray(), STRANGERS)
+        pixels = tifffile.xml2dict(tiff.ome_metadata)["OME"]["Image"]["Pixels"]
+    assert (pixels["PhysicalSizeX"], pixels["PhysicalSizeY"]) == (0.25, 0.5)
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "cells.png")), STRANGERS)
+    (again,) = viewer.open(str(tmp_path / "cells.ome.tif"), plugin=NAME)
+    assert np.array_equal(again.data, STRANGERS)
+    assert (again.scale.tolist(), again.translate.tolist()) == ([0.5, 0.25], [7, 9])
+    features = json.loads((tmp_path / "cells.geojson").read_text())["features"]
+    assert [each["properties"]["classification"]["name"] for each in features] == ["1", "1", "300"]
+    x, y = np.array(features[1]["geometry"]["coordinates"][0]).T
+    assert (x.min(), x.max(), y.min(), y.max()) == (30 + 36, 50 + 36, 10 + 14, 20 + 14)  # px, moved by 9 and 7 µm
+    assert features[1]["properties"]["measurements"] == {"Area µm^2": 200 * 0.125}
+    table = pd.read_csv(tmp_path / "cells.csv")
+    assert table["area_px"].tolist() == [201, 100]
+    assert table["area_um2"].tolist() == [201 / 8, 100 / 8]
+    assert (table.loc[1, "x"], table.loc[1, "y"]) == (9.5, 44.5)
+
+
+def test_labels_of_others_that_no_mask_can_be(tmp_path):
+    with pytest.raises(SettingsError, match="one plane of whole numbers"):
+        write_labels(str(tmp_path / "a.ome.tif"), np.zeros((2, 3, 3), int), {"name": "volume", "metadata": {}})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_patch_map_opens_as_its_layers_and_is_saved_with_its_patches(viewer, run_folder, tmp_path):
+    session = get_session(viewer)
+    session.load_model(run_folder)
+    session.show("slide_001")
+    session.predict("slide_001")
+    path = session.predictions["slide_001"].path
+    expected = session.predictions["slide_001"].to_labels()
+    viewer.layers.clear()
+    opened = viewer.open(str(path), plugin=NAME)
+    labels = opened[-1]
+    assert [layer.as_layer_data_tuple()[2] for layer in opened] == ["image", "image", "image", "labels"]
+    assert np.array_equal(labels.data, expected)
+    assert labels.save(str(tmp_path / "a.csv"), plugin=NAME) == [str(tmp_path / "a.csv")]
+    assert len(pd.read_csv(tmp_path / "a.csv")) == expected.size
 
 
 def test_our_own_mask_opens_as_labels_in_its_place_not_as_a_slide(viewer, tmp_path):

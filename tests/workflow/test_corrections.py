@@ -90,7 +90,7 @@ def test_an_area_corrects_all_patches_it_covers_when_training(cohort_csv, area, 
     rows = [type(row)(**{**row.__dict__, "split": "train"}) for row in cohort]
     rows[4:6] = [type(row)(**{**row.__dict__, "split": "valid"}) for row in rows[4:6]]
     events, run = collect(train(cohort.with_slides(rows), tmp_path / "run", tiny(), inputs=Inputs(corrections=area)))
-    assert "The corrections label 8 patches of 1 slide." in [
+    assert "The corrections label 8 patches of 1 slide (from tumour 1 area on 8 patches)." in [
         str(event) for event in events if isinstance(event, Notice)
     ]
     assert config_of(run.folder / "student")["n_corrections"] == 8
@@ -130,6 +130,24 @@ def test_export_says_what_it_used_and_writes_nothing_where_nothing_can_be(
     assert "None of the corrections can be used: 1 mark outside of the slide" in said
     assert not (tmp_path / "e").exists()
     status, _, said = cli("export", trained, "-o", tmp_path / "e", "--format", "csv", "--corrections", area)
-    assert (status, "The corrections label 8 patches of 1 slide." in said) == (0, True)
+    assert (status, "The corrections label 8 patches of 1 slide (from tumour 1 area on 8 patches)." in said) == (
+        0,
+        True,
+    )
     rows = table(tmp_path / "e" / "slide_001.csv")
     assert {(row["source"], int(row["col"]) < 2) for row in rows} == {("corrected", True), ("model", False)}
+
+
+def test_an_area_that_covers_too_little_of_every_patch_is_not_silent(trained, cohort_csv, tmp_path, cli, area):
+    """A drop of 10 px beside the area: it touches one patch and labels none."""
+    assert cli("predict", trained, cohort_csv, "-o", tmp_path / "p", "--format", "csv")[0] == 0
+    (file,) = area.glob("*.geojson")
+    drop = [[84, 84], [94, 84], [94, 94], [84, 94], [84, 84]]
+    data = json.loads(file.read_text())
+    data.append({"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [drop]},
+                 "properties": {"classification": "normal"}})  # fmt: skip
+    file.write_text(json.dumps(data))
+    status, _, said = cli("export", trained, "-o", tmp_path / "e", "--format", "csv", "--corrections", area)
+    assert status == 0
+    assert "from tumour 1 area on 8 patches, normal 1 area on 1 patch" in said
+    assert "Not used: 1 area that covers too small a share of any patch" in said

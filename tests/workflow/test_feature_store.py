@@ -100,6 +100,7 @@ def test_train_predict_export_and_evaluate_without_a_single_slide(job, tmp_path,
     status, _, err = cli("predict", tmp_path / "model", new, "--features", tmp_path, "-o", out, "--format", "csv")
     assert status == 1
     assert "new: There are no features of the slide in" in err
+    assert f"They are in {folder}: give that folder." in err
 
 
 def test_a_slide_without_features_is_left_out_and_the_others_go_on(job, tmp_path, flags, cli):

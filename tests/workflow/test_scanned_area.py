@@ -12,6 +12,7 @@ from napari_distill2label.core.geometry import PatchGrid
 from napari_distill2label.core.settings import PatchSettings
 from napari_distill2label.core.slide_info import SlideInfo
 from napari_distill2label.store.maps.patch_map import PatchMap
+from napari_distill2label.store.run import Run
 from napari_distill2label.workflow.commands.export import export
 
 pytest.importorskip("openslide", reason="OpenSlide is not installed: pip install -e '.[slides]'")
@@ -39,6 +40,10 @@ def test_regions_in_and_files_out_count_from_the_scanned_area(trained, scn, tmp_
     assert all(100 <= x <= 200 and 40 <= y <= 120 for x, y in centres)
     mask = tifffile.imread(out / "a.ome.tif", series=0, level=0)
     assert mask.shape == (224, 256)  # of the area, which is what QuPath shows
+    with tifffile.TiffFile(out / "a.ome.tif") as tiff:
+        assert "it lies at x=500, y=300 of the whole canvas" in tiff.ome_metadata
+    (kept,) = Run.open(trained).predictions.glob("a.*.zarr")
+    assert PatchMap.open(kept).slide.canvas_origin == (300, 500)
     found = np.argwhere(mask)
     assert found.min(axis=0)[0] >= 0
     assert found.max(axis=0)[0] < 160

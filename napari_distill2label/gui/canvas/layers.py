@@ -102,6 +102,7 @@ def mask_layer(mask: "LabelMask", name: str) -> LayerData:
     meta = {
         "name": name,
         "scale": mask.mpp or (1.0, 1.0),
+        "translate": mask.position,
         "opacity": OPACITY,
         "features": {"index": [0, *values], "class": [NOT_SCORED, *(mask.classes[value] for value in values)]},
         **space(mask.mpp),

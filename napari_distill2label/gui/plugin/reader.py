@@ -1,11 +1,13 @@
-"""napari's *Open*: slides as lazy multiscale images with their scale in µm, our label masks as labels."""
+"""napari's *Open*: slides as lazy multiscale images with their scale in µm, our masks and patch maps as labels."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ...slides.registry import SUFFIXES, open_slide
 from ...store.maps.label_mask import is_label_mask, read_label_mask
+from ...store.maps.patch_map import PatchMap, read_header
 from ..canvas.layers import LayerData, mask_layer, slide_layer
+from ..canvas.map_layers import map_layers
 
 
 def get_reader(path: str | Sequence[str]) -> Callable[[str | Sequence[str]], list[LayerData]] | None:
@@ -15,12 +17,18 @@ def get_reader(path: str | Sequence[str]) -> Callable[[str | Sequence[str]], lis
 
 
 def read_slides(path: str | Sequence[str]) -> list[LayerData]:
-    """One layer for each file. `SlideError` for a file that is damaged, or not 8-bit RGB."""
-    return [_read(each) for each in ([path] if isinstance(path, str) else path)]
+    """One layer for each slide and mask, and those of a prediction for a patch map.
+
+    `SlideError` for a slide that is damaged, or not 8-bit RGB; `BundleError` for a damaged patch map.
+    """
+    return [layer for each in ([path] if isinstance(path, str) else path) for layer in _read(each)]
 
 
-def _read(path: str) -> LayerData:
+def _read(path: str) -> list[LayerData]:
     if is_label_mask(path):
-        return mask_layer(read_label_mask(path), Path(path).name)
+        return [mask_layer(read_label_mask(path), Path(path).name)]
+    if read_header(Path(path)):
+        patch_map = PatchMap.open(path)
+        return map_layers(patch_map, patch_map.slide.mpp, patch_map.threshold)
     slide = open_slide(path)
-    return slide_layer(slide, slide.name)
+    return [slide_layer(slide, slide.name)]

@@ -25,11 +25,12 @@ _MEMORY_SHARE = 0.5  # of this computer's, that a mask may fill
 
 
 class LabelMask(NamedTuple):
-    """A mask at level 0, with the pixel size and class names in its file."""
+    """A mask at level 0, with the pixel size, class names and position in its file."""
 
     labels: np.ndarray  # (h, w), integers
     mpp: Mpp | None  # (y, x) µm per pixel
     classes: dict[int, str]  # what the values mean; empty where the file does not say
+    position: tuple[float, float] = (0.0, 0.0)  # (y, x) of its first pixel, in µm (px where mpp is None)
 
 
 def is_label_mask(path: str | Path) -> bool:
@@ -54,6 +55,7 @@ def read_label_mask(path: str | Path) -> LabelMask:
         raise CohortError(f"{path}: there is no such mask")
     mpp: Mpp | None = None
     classes: dict[int, str] = {}
+    position = (0.0, 0.0)
     try:
         if path.suffix.lower() in TIFF_SUFFIXES:
             with tifffile.TiffFile(path) as tiff:
@@ -62,7 +64,7 @@ def read_label_mask(path: str | Path) -> LabelMask:
                 _check_memory(tiff.series[0].shape, tiff.series[0].dtype.itemsize)
                 labels = tiff.series[0].asarray()
                 if tiff.is_ome and tiff.ome_metadata:
-                    mpp, classes = _read_ome(tiff.ome_metadata)
+                    mpp, classes, position = _read_ome(tiff.ome_metadata)
         else:
             with Image.open(path, formats=_PICTURES) as image:
                 labels = np.asarray(image)
@@ -70,7 +72,7 @@ def read_label_mask(path: str | Path) -> LabelMask:
         raise CohortError(f"{path}: this mask cannot be read ({reason_of(error)[:160]})") from error
     if labels.ndim != 2 or labels.dtype.kind not in "uib":
         raise CohortError(f"{path}: a mask is one channel of whole numbers, this is {labels.shape} {labels.dtype}")
-    return LabelMask(labels, mpp, classes)
+    return LabelMask(labels, mpp, classes, position)
 
 
 def _check_memory(shape: tuple[int, ...], itemsize: int) -> None:
@@ -82,11 +84,22 @@ def _check_memory(shape: tuple[int, ...], itemsize: int) -> None:
         raise ValueError(f"its {size / 1e9:.0f} GB do not fit into memory; areas can be given as GeoJSON")
 
 
-def _read_ome(xml: str) -> tuple[Mpp | None, dict[int, str]]:
+def _read_ome(xml: str) -> tuple[Mpp | None, dict[int, str], tuple[float, float]]:
     ome = tifffile.xml2dict(xml)["OME"]
     image = ome["Image"][0] if isinstance(ome["Image"], list) else ome["Image"]
     pixels = image["Pixels"]
-    return _mpp(pixels), _classes(ome)
+    return _mpp(pixels), _classes(ome), _position(pixels)
+
+
+def _position(pixels: Mapping[str, Any]) -> tuple[float, float]:
+    """(y, x) of the first plane, in µm, or in px where it says so; 0 where it says nothing."""
+    planes = pixels.get("Plane", {})
+    plane = planes[0] if isinstance(planes, list) else planes
+    y, x = (
+        parse_number(plane.get(f"Position{axis}", 0)) * UM_PER_UNIT.get(plane.get(f"Position{axis}Unit", "pixel"), 1.0)
+        for axis in "YX"
+    )
+    return (y, x) if math.isfinite(y) and math.isfinite(x) else (0.0, 0.0)
 
 
 def _mpp(pixels: Mapping[str, Any]) -> Mpp | None:
@@ -101,6 +114,7 @@ def _classes(ome: Mapping[str, Any]) -> dict[int, str]:
     for annotation in maps if isinstance(maps, list) else [maps]:
         if annotation.get("Namespace") == LABELS_NAMESPACE:
             entries = annotation["Value"]["M"]
+            entries = entries if isinstance(entries, list) else [entries]
             texts = {entry["K"]: entry.get("value", "") for entry in entries}
             return {int(value): str(name) for value, name in json.loads(texts["classes"]).items()}
     return {}

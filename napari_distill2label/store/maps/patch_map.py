@@ -105,11 +105,13 @@ class PatchMap:
         self.path = path
         self.patches = patches
         mpp = attrs["slide_mpp"]
+        top, left = attrs.get("canvas_origin", (0, 0))
         self.slide = SlideInfo(
             attrs["slide_id"],
             attrs["slide_path"],
             None if mpp is None else (float(mpp[0]), float(mpp[1])),
             attrs["mpp_from_user"],
+            (int(top), int(left)),
         )
         self.classes: tuple[str, ...] = tuple(attrs["classes"])
         self.multi_label: bool = attrs["multi_label"]
@@ -161,6 +163,7 @@ class PatchMap:
                     "slide_path": slide.path,
                     "slide_mpp": None if slide.mpp is None else [float(slide.mpp[0]), float(slide.mpp[1])],
                     "mpp_from_user": bool(slide.mpp_from_user),
+                    **({"canvas_origin": list(slide.canvas_origin)} if any(slide.canvas_origin) else {}),
                     "classes": list(classes),
                     "multi_label": bool(multi_label),
                     "threshold": float(threshold),
@@ -690,6 +693,9 @@ def _check_attributes(path: Path, attrs: Mapping[str, Any]) -> None:
         "slide_path": isinstance(attrs.get("slide_path", 0), str | None),
         "slide_mpp": mpp is None or (isinstance(mpp, list) and len(mpp) == 2 and all(is_mpp(v) for v in mpp)),
         "mpp_from_user": isinstance(attrs.get("mpp_from_user"), bool),
+        "canvas_origin": isinstance(origin := attrs.get("canvas_origin", [0, 0]), list)
+        and len(origin) == 2
+        and all(map(is_whole, origin)),
         "classes": isinstance(classes, list)
         and 2 <= n_classes <= MAX_CLASSES
         and all(map(_is_text, classes))

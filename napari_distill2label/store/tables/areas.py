@@ -1,6 +1,7 @@
 """The share of each patch that areas cover: outlines drawn in QuPath against the boxes of patches."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import shapely
@@ -32,14 +33,24 @@ def covered_shares(area: shapely.Geometry, patches: Patches, which: np.ndarray |
     return shares
 
 
-def find_overlaps(areas: Sequence[shapely.Geometry], patches: Patches) -> list[tuple[bool, bool]]:
-    """Return for each area whether it overlaps a scored patch, and whether it overlaps the slide."""
+class Overlap(NamedTuple):
+    """What an area lies on: the scored patches it shares pixels with (indices, ascending), and whether on the slide."""
+
+    patches: np.ndarray
+    in_slide: bool
+
+
+def find_overlaps(areas: Sequence[shapely.Geometry], patches: Patches) -> list[Overlap]:
+    """Return what each area lies on. A patch that an area touches along a side or in a corner is not among them."""
     corners = patches.corners[:, ::-1].astype(float)
     boxes = shapely.box(*corners.T, *(corners + patches.side).T)
-    on_patch = np.zeros(len(areas), bool)
-    on_patch[shapely.STRtree(boxes).query(areas, predicate="intersects")[0]] = True
+    area, patch = shapely.STRtree(boxes).query(areas, predicate="intersects")
+    shared = ~shapely.touches(boxes[patch], np.asarray(areas, object)[area])
+    order = np.lexsort((patch[shared], area[shared]))
+    area, patch = area[shared][order], patch[shared][order]
+    parts = np.split(patch, np.searchsorted(area, np.arange(1, len(areas))))
     in_slide = shapely.intersects(areas, shapely.box(0, 0, patches.slide_shape[1], patches.slide_shape[0]))
-    return list(zip(on_patch.tolist(), in_slide.tolist(), strict=True))
+    return [Overlap(on, bool(here)) for on, here in zip(parts, in_slide, strict=True)]
 
 
 def _cover_each(parts: np.ndarray, boxes: np.ndarray, covered: np.ndarray) -> None:

@@ -244,6 +244,10 @@ class Tally:
     ----------
     points, areas
         Of a class of the model, and on a patch.
+    touched
+        How many of `areas` there are by label and by the number of patches that they share pixels with.
+    too_small
+        Those of `areas` that cover no patch by enough, so that they label none.
     elsewhere
         Of a class, in the slide, but on no scored patch.
     outside
@@ -258,6 +262,8 @@ class Tally:
 
     points: Counter[str] = field(default_factory=Counter)
     areas: Counter[str] = field(default_factory=Counter)
+    touched: Counter[tuple[str, int]] = field(default_factory=Counter)
+    too_small: Counter[str] = field(default_factory=Counter)
     elsewhere: Counter[str] = field(default_factory=Counter)
     outside: Counter[str] = field(default_factory=Counter)
     no_class: Counter[str] = field(default_factory=Counter)
@@ -270,7 +276,7 @@ class Tally:
     @property
     def counted(self) -> int:
         """The number of marks that label a patch."""
-        return self.points.total() + self.areas.total()
+        return self.points.total() + self.areas.total() - self.too_small.total()
 
     @property
     def is_unusable(self) -> bool:
@@ -385,7 +391,7 @@ def _tally(points: Points, at: np.ndarray, outside: np.ndarray, hit: np.ndarray)
         Counter(points.class_names[chosen].tolist())
         for chosen in (~no_class & hit, ~no_class & ~outside & ~hit, ~no_class & outside, no_class)
     )
-    return Tally(on_patch, Counter(), elsewhere, beyond, others, points.n_placeless)
+    return Tally(on_patch, elsewhere=elsewhere, outside=beyond, no_class=others, placeless=points.n_placeless)
 
 
 def _classes_at_centres(coordinates: np.ndarray, at: np.ndarray, patches: PatchPoints) -> tuple[np.ndarray, np.ndarray]:
@@ -489,12 +495,17 @@ def _classes_of_areas(
     classes = np.where(positive, most, np.where(shares[:, 0] >= enough, 0, UNLABELLED))
     tally = Tally()
     met = find_overlaps([area.outline for area in areas], patches)
-    for area, known, (on_patch, in_slide) in zip(areas, at, met, strict=True):
+    for area, known, (on, in_slide) in zip(areas, at, met, strict=True):
         if area.label is None:
             continue
         if known == UNLABELLED:
             tally.no_class[area.label] += 1
+        elif not len(on):
+            (tally.elsewhere if in_slide else tally.outside)[area.label] += 1
         else:
-            (tally.areas if on_patch else tally.elsewhere if in_slide else tally.outside)[area.label] += 1
+            tally.areas[area.label] += 1
+            tally.touched[area.label, len(on)] += 1
+            covers = (shares[on, known] >= enough) | (classes[on] == known)
+            tally.too_small[area.label] += int(not covers.any())
     unclear = shapely.union_all([ignored, outline(UNLABELLED)])
     return classes, covered_shares(unclear, patches) >= enough, tally

@@ -72,4 +72,7 @@ def test_what_areas_meet():
     tissue = np.zeros((4, 4), bool)
     tissue[0, 0] = True
     outlines = [shapely.box(5, 5, 6, 6), shapely.box(25, 25, 26, 26), shapely.box(50, 50, 60, 60)]
-    assert find_overlaps(outlines, grid.with_tissue(tissue)) == [(True, True), (False, True), (False, False)]
+    found = find_overlaps(outlines, grid.with_tissue(tissue))
+    assert [(on.tolist(), here) for on, here in found] == [([0], True), ([], True), ([], False)]
+    outlines = [shapely.box(10, 10, 20, 20), shapely.box(9, 9, 21, 11), shapely.box(40, 40, 50, 50)]
+    assert [on.tolist() for on, _ in find_overlaps(outlines, grid)] == [[5], [0, 1, 2, 4, 5, 6], []]  # no corners

@@ -374,6 +374,18 @@ def test_areas_of_no_class_say_nothing(marks):
     assert tally.areas == {"tumour: a": 1}
 
 
+def test_how_many_patches_each_area_touches_and_which_label_none(marks):
+    at = marks(
+        (outline(0, 0, 40, 40), "tumour"), (outline(12, 12, 14, 14), "tumour"), (outline(1, 1, 4, 4), "normal"),
+        (outline(28, 28, 32, 32), "other"), (outline(0, 30, 4, 40), "other"), (outline(4, 30, 6, 40), "other"),
+    )  # fmt: skip
+    tally = label_patches(at, GRID, {"tumour": 1, "normal": 0, "other": 2}, 3).tally
+    assert tally.touched == {("tumour", 16): 1, ("tumour", 1): 1, ("normal", 1): 1, ("other", 4): 1, ("other", 1): 2}
+    assert tally.too_small.total() == 2  # the drop of normal, and what lies on a corner of four patches
+    assert (tally.areas.total(), tally.counted) == (6, 4)
+    assert tally.too_small == {"normal": 1, "other": 1}  # two narrow ones together cover more than half
+
+
 def test_areas_of_boxes_and_of_centred_patches(marks):
     at = marks((outline(0, 0, 20, 20), "tumour"), ({"type": "Point", "coordinates": [15.5, 15.5]}, "normal"))
     boxes = boxes_at([[0, 0], [5, 12], [15, 15], [30, 30]])

@@ -332,7 +332,7 @@ def test_areas_of_qupath(trained, cohort_csv, tmp_path, collect, split):
     events, figures = collect(evaluate(trained, cohort, tmp_path / "truth", split=split))
     found = figures["student"]["patch"]
     assert (found["n"], found["prevalence"]) == (20, 8 / 20)  # 2 of 5 columns, 4 rows
-    assert "The ground truth labels 12 normal, 8 tumour patches (from tumour 1 area)." in notices(events)
+    assert "The ground truth labels 12 normal, 8 tumour patches (from tumour 1 area on 8 patches)." in notices(events)
     strict = collect(evaluate(trained, cohort, tmp_path / "truth", split=split, missing_truth="ignore"))[1]["student"]
     assert strict["patch"]["n"] == 8
 
