@@ -34,7 +34,7 @@ def largest_difference(python: str, slide: Path, folder: Path) -> tuple[float, i
     (folder / "slides").mkdir()
     (folder / "slides" / slide.name).symlink_to(slide.absolute())
     command = [python, ROOT / "benchmarks" / "wsinfer_offline.py", "run", "-i", folder / "slides", "-o", folder / "w"]
-    run([*command, "-c", config, "-p", network, "-b", 128, "-n", 0], CUDA_VISIBLE_DEVICES="")
+    run([*command, "-c", config, "-p", network, "-b", 128, "-n", 1], CUDA_VISIBLE_DEVICES="")
     with next((folder / "w").glob("model-outputs-csv/*.csv")).open() as table:
         theirs = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(table)]
     side = int(theirs[0]["width"])

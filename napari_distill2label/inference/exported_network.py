@@ -173,7 +173,10 @@ def _joined(
     """Return patches -> normalisation -> encoder -> (n, D) float32 -> head as one graph."""
     from onnx import TensorProto, checker, helper
 
-    constants = {"mean": np.array(description.mean, np.float32), "scale": 1 / np.array(description.std, np.float32)}
+    constants: dict[str, Any] = {
+        "mean": np.array(description.mean, np.float32),
+        "scale": 1 / np.array(description.std, np.float32),
+    }
     stored = {initializer.name for initializer in trunk.graph.initializer}
     (taken,) = (value for value in trunk.graph.input if value.name not in stored)
     kind = taken.type.tensor_type.elem_type
@@ -305,5 +308,5 @@ def _deprecations_ignored() -> "Iterator[None]":
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", FutureWarning)
-        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
+        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # type: ignore[attr-defined]  # not listed
         yield

@@ -14,7 +14,6 @@ from ..core.messages import Remedy
 from ..core.notices import Notice, NoticeCode
 from ..core.paths import PathLike, is_url
 from ..core.settings import PatchSettings
-from ..core.text import list_briefly
 from ..inference.classifier import PatchClassifier
 from ..inference.encoder import FrozenEncoder
 from ..inference.engine import PatchScorer, score_slide
@@ -293,7 +292,7 @@ def _instead(folder: Path, stem: str) -> str:
     name = f"{glob.escape(stem)}.h5"
     below = (f"{up}{kind}/{name}" for up in ("", "*/") for kind in ("features_*", "h5_files", "*/h5_files"))
     found = sorted({file.parent for pattern in below for file in folder.glob(pattern)})
-    return f" They are in {list_briefly(map(str, found))}: give that folder." if found else ""
+    return f" They are in {' or '.join(map(str, found[:2]))}: give that folder." if found else ""
 
 
 def _origin_of(features: FeatureMap, slide_mpp: Mpp | None) -> FeatureOrigin:

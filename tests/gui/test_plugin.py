@@ -195,8 +195,8 @@ def test_a_patch_map_opens_as_its_layers_and_is_saved_with_its_patches(viewer, r
     session.load_model(run_folder)
     session.show("slide_001")
     session.predict("slide_001")
-    path = session.predictions["slide_001"].path
-    expected = session.predictions["slide_001"].to_labels()
+    (patch_map,) = session.predictions["slide_001"].values()
+    path, expected = patch_map.path, patch_map.to_labels()
     viewer.layers.clear()
     opened = viewer.open(str(path), plugin=NAME)
     labels = opened[-1]

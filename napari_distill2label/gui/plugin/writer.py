@@ -82,7 +82,7 @@ def label_image_of(data: Any, meta: dict[str, Any]) -> LabelImage:
     mpp = None
     if scale is not None and units and all(units):
         mpp = (float(scale[-2] * units[-2]), float(scale[-1] * units[-1]))
-        position = None if position is None else np.multiply(position, units)
+        position = None if position is None else np.multiply(position, np.array(units, float))
     elif position is not None and scale is not None:
         position = np.divide(position, scale)  # px
     y, x = (0.0, 0.0) if position is None else (float(value) for value in position[-2:])
@@ -112,7 +112,7 @@ def _names_of(features: Any) -> dict[int, str]:
 def _colours(meta: dict[str, Any], values: Sequence[int] | range) -> dict[int, RGB]:
     """8-bit colours of values, as the layer shows them."""
     colormap = meta.get("colormap")
-    if not hasattr(colormap, "map"):
+    if colormap is None or not hasattr(colormap, "map"):
         return {}
     return {value: _rgb(colour) for value, colour in zip(values, colormap.map(np.array(values, int)), strict=True)}
 
