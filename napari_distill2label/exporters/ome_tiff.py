@@ -141,9 +141,7 @@ def _share_tiles(path: Path, levels: Sequence[_Level]) -> None:
                 each.tags[tag].overwrite([int(value) for value in values[level.first]])
 
 
-def _metadata(
-    names: Mapping[int, str], mpp: Mpp | None, title: str, canvas_origin: tuple[int, int]
-) -> dict[str, Any]:
+def _metadata(names: Mapping[int, str], mpp: Mpp | None, title: str, canvas_origin: tuple[int, int]) -> dict[str, Any]:
     safe = {value: printable(name) for value, name in names.items()}  # XML has no control characters
     metadata: dict[str, Any] = {
         "axes": "YX",
