@@ -16,6 +16,8 @@ from ..runner.jobs import Work
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ...core.calibration import Calibration
+    from ...store.bundle import Bundle
     from ...store.maps.feature_map import EncoderIdentity
     from ...store.maps.patch_map import PatchMap
     from ...store.run import Run, RunConfig
@@ -29,7 +31,8 @@ OF_FILES = re.compile(r"\d+-\d+(-[0-9a-f]{32})?")  # a signature of files; that 
 class LoadedModel:
     """A run or a bundle that can predict.
 
-    `thresholds` are the networks' own: the probability from which on each labels a patch.
+    `thresholds` are the networks' own: the probability from which on each labels a patch. Networks whose probabilities
+    are calibrated are in `calibrations`.
     """
 
     path: Path
@@ -42,6 +45,7 @@ class LoadedModel:
     encoder: Path | None = None  # the file of the frozen encoder it works on
     features: Path | None = None  # the folder of features that a run was trained on
     thresholds: Mapping[str, float] = field(default_factory=dict)
+    calibrations: "Mapping[str, Calibration]" = field(default_factory=dict)
 
 
 def opened(path: Path) -> Work:
@@ -56,8 +60,12 @@ def opened(path: Path) -> Work:
     network = bundle.config.network
     return LoadedModel(
         path, (network,), bundle.config.classes, is_run=False, encoder=_file(bundle.config.encoder),
-        thresholds={network: bundle.threshold},
+        thresholds={network: bundle.threshold}, calibrations=_calibrations({network: bundle}),
     )  # fmt: skip
+
+
+def _calibrations(bundles: "Mapping[str, Bundle]") -> "dict[str, Calibration]":
+    return {network: own for network, bundle in bundles.items() if (own := bundle.config.calibration) is not None}
 
 
 def _file(encoder: "EncoderIdentity | None") -> Path | None:
@@ -95,6 +103,7 @@ def of_run(run: "Run") -> LoadedModel:
         run.folder, run.models, run.config.classes, True, run.cohort, tuple(maps), tuple(notices),
         encoder=_file(run.config.encoder), features=None if named is None else Path(named),
         thresholds={network: bundle.threshold for network, bundle in bundles.items()},
+        calibrations=_calibrations(bundles),
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
 )
 
+from ....core.calibration import Calibration
 from ...actions import quick_trial, requirements
 from ...canvas.display import KINDS
 from ...canvas.layers import ATTENTION, CONTRIBUTION, LABELS, PROBABILITY
@@ -27,6 +28,7 @@ from ...widgets.controls import Fold, JobButton, Panel, button, open_jobs, reaso
 from ...widgets.short import short
 from .gallery import Gallery
 from .promise_dialog import ask_promise
+from .reliability import UNCALIBRATED, ReliabilityDialog
 
 NETWORK = "The network of the run that predicts and is shown"
 THIS, SELECTED, ALL = "this slide", "selected slides", "all slides"
@@ -57,6 +59,7 @@ NEGATIVES = (
 OPACITY = "How strongly the layers cover the tissue"
 BLINK = "Hide all overlays. Click again to show them"
 THRESHOLD = "Probability from which on a patch is labelled with a finding."
+RELIABILITY = "How far the probabilities of this network can be believed: a picture, of slides it had not seen"
 PROMISE = "Choose the threshold so that hardly anything is labelled on slides without a finding"
 NO_POINTER = "Point at a patch to see what is known of it."
 
@@ -74,6 +77,7 @@ class PredictPanel(Panel):
         self.network.textActivated.connect(self.set_network)
         self.about_network = QLabel()
         self.about_network.setWordWrap(True)
+        self.reliability = button("Reliability…", RELIABILITY, self.show_reliability)
         self.slides = self._combo("which slides", "The shown slide, those selected in the table, or all of them")
         self.slides.addItems([THIS, SELECTED, ALL])
         self.slides.currentTextChanged.connect(lambda text: self.refresh_button())
@@ -155,7 +159,7 @@ class PredictPanel(Panel):
         choices = QFormLayout()
         choices.setContentsMargins(0, 0, 0, 0)
         choices.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        choices.addRow("Network", self.network)
+        choices.addRow("Network", row(self.network, self.reliability, stretch=0))
         choices.addRow("", self.about_network)
         choices.addRow("Slides", self.slides)
         shown = QGridLayout()
@@ -225,6 +229,17 @@ class PredictPanel(Panel):
     def ask_promise(self) -> tuple[float, float] | None:
         return ask_promise(self)
 
+    def show_reliability(self) -> None:
+        """Show a picture of how far the network's probabilities can be believed."""
+        model, found = self.session.model, self._calibration()
+        if model is not None and found is not None:
+            ReliabilityDialog(self.session, found, model.classes, self).open()
+
+    def _calibration(self) -> Calibration | None:
+        """Of the chosen network; None: it has none."""
+        model = self.session.model
+        return None if model is None else model.calibrations.get(self.session.network or "")
+
     def set_negatives(self, coloured: bool) -> None:
         self.session.display.set_negatives(coloured)
         self.refresh_legend()
@@ -273,6 +288,9 @@ class PredictPanel(Panel):
         self.network.setEnabled(self.network.count() > 1)
         self.network.setToolTip(NETWORK if self.network.count() else "Train a model in step 2 first, or load one")
         show_reason(self.about_network, NETWORKS.get(session.network or "", ""))
+        calibrated = self._calibration() is not None
+        self.reliability.setEnabled(calibrated)
+        self.reliability.setToolTip(RELIABILITY if calibrated else UNCALIBRATED if session.model else NO_MODEL)
         self.refresh_button()
         self.refresh_look()
         self._on_shown()

@@ -14,6 +14,7 @@ from ....store.run_summary import Curve, Curves
 from ...runner.times import NO_BREAK
 from ...session import Session
 from ...widgets.controls import row
+from ...widgets.plots import colour_axes, import_pyqtgraph, keep_still
 
 WHOLE = ("loss", "valid_loss")  # always drawn; the terms of the loss only if they are asked for
 HEIGHT = 112  # px of a plot
@@ -137,7 +138,7 @@ class CurvesView(QWidget):
         if not self.curves:
             return
         if self._view is None:
-            self._session.reader.request(("plots", id(self)), _import_pyqtgraph, self._make_plots)
+            self._session.reader.request(("plots", id(self)), import_pyqtgraph, self._make_plots)
             return
         network = self.network.currentData()
         for plot in self.plots:
@@ -214,14 +215,10 @@ class CurvesView(QWidget):
         )
         losses, auroc = view.addPlot(row=0, col=0), view.addPlot(row=1, col=0)
         for plot in (losses, auroc):
-            plot.hideButtons()
-            plot.setMenuEnabled(False)
-            plot.setMouseEnabled(False, False)  # the wheel scrolls the panel
+            keep_still(plot)
             plot.showGrid(x=False, y=True, alpha=0.2)
             plot.setLabel("bottom", "epoch")
             plot.getAxis("left").setWidth(52)
-            plot.getAxis("bottom").enableAutoSIPrefix(False)
-            plot.getAxis("left").enableAutoSIPrefix(False)
         auroc.setYRange(0, 1, padding=0.12)
         auroc.setXLink(losses)
         losses.setLabel("left", "loss")
@@ -242,10 +239,7 @@ class CurvesView(QWidget):
         colours = self._colours()
         self._view.setBackground(colours["background"])
         for plot in self.plots:
-            for name in ("left", "bottom"):
-                axis = plot.getAxis(name)
-                axis.setPen(colours["secondary"])
-                axis.setTextPen(colours["text"])
+            colour_axes(plot, colours)
 
     def _colours(self) -> dict[str, str]:
         from napari.utils.theme import get_theme
@@ -309,9 +303,3 @@ def _legend(name: str) -> QLabel:
     label.setAccessibleName(name)
     label.setToolTip("Last values. " + " ".join(ABOUT.values()))
     return label
-
-
-def _import_pyqtgraph() -> Any:
-    import pyqtgraph
-
-    return pyqtgraph
