@@ -186,7 +186,7 @@ def test_four_colours_are_told_apart(row):
     train, truth = coloured_fields(0)
     test, known = coloured_fields(1, each=2)
     # The patches lie anywhere: their neighbours say nothing of them.
-    layers = {"teacher": {"epochs": 8}, "oof": {"smoothing_neighbours": 0, "epochs": 24}, "student": {"epochs": 30}}
+    layers = {"teacher": {"epochs": 4}, "oof": {"smoothing_neighbours": 0, "epochs": 10}, "student": {"epochs": 12}}
     if row == "recommended":
         said = []
         trained = drain(train_on_presence(train, (), row, 0, layers), said.append)
