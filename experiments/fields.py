@@ -141,14 +141,16 @@ def field_of(centres: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 def cut_fields(bag: Bag, field: np.ndarray, kinds: np.ndarray) -> tuple[list[Bag], dict[str, np.ndarray]]:
     """The bag of an image -> bags of its fields, and the true kinds (K,) of their patches by field.
 
-    `field` (K,) and `kinds` (K,) are of the image's patches. What a field's own bag tells is which kinds it has.
+    `field` (K,) and `kinds` (K,) are of the image's patches. What a field's own bag tells is which kinds it has. The
+    fields of an image count as slides of one patient.
     """
     bags, truth = [], {}
     for number in np.unique(field).tolist():
         here, name = field == number, f"{bag.slide_id}-field{number}"
         truth[name] = kinds[here]
         present = tuple(np.unique(truth[name]).tolist())
-        bags.append(Bag(name, bag.instances[here], bag.coordinates[here], present))
+        case = bag.case_id or bag.slide_id
+        bags.append(Bag(name, bag.instances[here], bag.coordinates[here], present, case_id=case))
     return bags, truth
 
 

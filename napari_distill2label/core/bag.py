@@ -23,6 +23,8 @@ class Bag:
         Indices of the classes present, `(0,)` for a negative slide; None where the slide is not labelled.
     patch_labels
         (K,) int8: the class of each patch that the user corrected, `UNLABELLED` elsewhere. None without corrections.
+    case_id
+        The patient, whose slides are not independent of each other. None: no other slide is of this patient.
 
     A bag has no field for the ground truth, so the ground truth cannot reach training.
     """
@@ -32,6 +34,7 @@ class Bag:
     coordinates: np.ndarray
     label: tuple[int, ...] | None = None
     patch_labels: np.ndarray | None = None
+    case_id: str | None = None
 
     def __post_init__(self) -> None:
         patches = self.instances.ndim == 4 and self.instances.dtype == np.uint8

@@ -392,10 +392,11 @@ SENTENCES: dict[NoticeCode, Callable[..., str]] = {
         f"{network} trains on {limit} of them, drawn again."
     ),
     C.ONE_FOLD: lambda: (
-        "A class has one slide only. One out-of-fold classifier learns from all slides and scores them too."
+        "All slides of a class are of one patient. One out-of-fold classifier learns from all slides and scores them "
+        "too."
     ),
     C.FEW_FOLDS: lambda folds, found: (
-        f"A class has too few slides for {folds} out-of-fold classifiers. There are {found}."
+        f"A class has too few patients for {folds} out-of-fold classifiers. There are {found}."
     ),
     C.NOT_CALIBRATED: lambda: "Scores are not calibrated: there are more than two classes, of which a slide has one.",
     C.AT_CHANCE: _at_chance,

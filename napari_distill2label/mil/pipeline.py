@@ -2,13 +2,15 @@
 
 The networks are the baseline, the teacher, the student and, if the student uses them (γa), out-of-fold classifiers:
 patch classifiers that learn the labels which patches inherit from their slides. An out-of-fold classifier predicts only
-slides that it was not trained on (unless a class has one slide only), so it cannot repeat a slide's label from memory.
+slides of patients that it was not trained on (unless a class has one patient only), so it cannot repeat a label from
+memory.
 
 The pipeline needs bags alone. The caller (a run with checkpoints, an experiment in memory) trains each `Stage` in place
 before it asks for the next.
 """
 
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -168,7 +170,9 @@ class TrainingPipeline:
         logits are those of probabilities, see `patch_posteriors`.
         """
         settings, multi_label = self.settings.oof, self.settings.architecture.multi_label
-        folds = assign_folds([bag.classes for bag in self.train], settings.folds, self.settings.seed)
+        # A bag without a patient is a patient of its own, whatever the others are called.
+        cases: list[Hashable] = [index if bag.case_id is None else bag.case_id for index, bag in enumerate(self.train)]
+        folds = assign_folds([bag.classes for bag in self.train], cases, settings.folds, self.settings.seed)
         if len(folds) == 1:
             yield Notice(NoticeCode.ONE_FOLD)
         elif len(folds) < settings.folds:
@@ -234,12 +238,46 @@ class TrainingPipeline:
         )
 
 
-def assign_folds(labels: Sequence[tuple[int, ...]], folds: int, seed: int) -> list[list[int]]:
-    """Assign slides to folds at random, stratified by label: indices per fold. Fewer folds if a class is rare."""
-    indices = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed)).tolist()
-    by_label = sorted(indices, key=lambda index: labels[index])  # stable: random among equals
-    rarest = min(sum(c in label for label in labels) for c in set().union(*labels))
-    return [sorted(by_label[fold :: min(folds, rarest)]) for fold in range(min(folds, rarest))]
+def assign_folds(
+    labels: Sequence[tuple[int, ...]], cases: Sequence[Hashable], folds: int, seed: int
+) -> list[list[int]]:
+    """Assign slides to folds at random, stratified by label, whole cases at a time: indices per fold.
+
+    `labels` (n,) are the slides' classes, `cases` (n,) their patients: what a classifier has seen of a patient it knows
+    again. Fewer folds if a class has fewer cases, or if no others leave every class to the slides outside of each fold.
+    """
+    members: dict[Hashable, list[int]] = {}
+    for index in torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed)).tolist():
+        members.setdefault(cases[index], []).append(index)
+    # The largest first, which are hardest to place. The order is stable: random among equals.
+    dealt = sorted(members.values(), key=lambda own: (-len(own), sorted(labels[index] for index in own)))
+    classes = set().union(*labels)
+    rarest = min(sum(any(c in labels[index] for index in own) for own in dealt) for c in classes)
+    for count in range(min(folds, rarest), 1, -1):
+        parts = _deal(dealt, labels, count)
+        if all(classes == set().union(*(labels[i] for i in set(range(len(labels))) - set(part))) for part in parts):
+            return parts
+    return [list(range(len(labels)))]
+
+
+def _deal(cases: Sequence[list[int]], labels: Sequence[tuple[int, ...]], folds: int) -> list[list[int]]:
+    """Deal cases (indices of their slides) in this order, each to the fold that has least of its labels.
+
+    Of folds that have equally little, the smallest; cases of one slide are dealt one by one, label after label.
+    """
+    total = Counter(labels)
+    held: list[Counter[tuple[int, ...]]] = [Counter() for _ in range(folds)]
+    parts: list[list[int]] = [[] for _ in range(folds)]
+    for case in cases:
+        own = Counter(labels[index] for index in case)
+
+        def fullness(fold: int, own: Counter[tuple[int, ...]] = own) -> tuple[float, int]:
+            return sum(n * held[fold][label] / total[label] ** 2 for label, n in own.items()), len(parts[fold])
+
+        fold = min(range(folds), key=fullness)
+        parts[fold] += case
+        held[fold] += own
+    return [sorted(part) for part in parts]
 
 
 def class_scores(logits: Tensor, multi_label: bool) -> Tensor:

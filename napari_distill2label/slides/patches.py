@@ -115,13 +115,14 @@ def cut_bag(
     slide_id: str,
     label: tuple[int, ...] | None = None,
     patch_labels: np.ndarray | None = None,
+    case_id: str | None = None,
 ) -> Bag:
     """Read all scored patches of a slide into a bag of (K, 3, patch_px, patch_px) uint8.
 
     `label` has the indices of the slide's classes, `patch_labels` (K,) int8 the user's corrections of single patches in
-    the order of `patches.corners`. `SlideError` if the slide cannot be read, or no patch is scored.
+    the order of `patches.corners`, `case_id` the patient. `SlideError` if the slide cannot be read, or no patch is scored.
     """
     corners = patches.corners
     if len(corners) == 0:
         raise SlideError("No patch is left to analyse.", file=slide.path, remedy=KEEP_ALL)
-    return Bag(slide_id, cut(slide, corners, patches.side, patches.patch_px), corners, label, patch_labels)
+    return Bag(slide_id, cut(slide, corners, patches.side, patches.patch_px), corners, label, patch_labels, case_id)

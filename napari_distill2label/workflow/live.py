@@ -228,13 +228,13 @@ def _bag(
     limit, count = max(SMALLEST_SHARE, BUDGET // n_bags), len(slide.components)
     corners = slide.patches.corners[slide.readable]
     if count <= limit:
-        return Bag(slide.row.slide_id, slide.components, corners, label, corrected)
+        return Bag(slide.row.slide_id, slide.components, corners, label, corrected, slide.row.case_id)
     chosen = np.random.default_rng(seed).permutation(count)[:limit]
     if corrected is not None:
         chosen = np.union1d(chosen, np.flatnonzero(corrected >= 0))
     chosen.sort()
     own = None if corrected is None else corrected[chosen]
-    return Bag(slide.row.slide_id, slide.components[chosen], corners[chosen], label, own)
+    return Bag(slide.row.slide_id, slide.components[chosen], corners[chosen], label, own, slide.row.case_id)
 
 
 def _train(

@@ -96,7 +96,8 @@ class SlideReader:
             self.n_mpp_from_user += row.mpp is not None
             self.mpps.append(slide.mpp)
             patches = yield from self.place(row, slide)
-            return cut_bag(slide, patches, row.slide_id, cohort.indices(row), self._known(row, patches, cohort))
+            known = self._known(row, patches, cohort)
+            return cut_bag(slide, patches, row.slide_id, cohort.indices(row), known, row.case_id)
 
     def _features(
         self, row: CohortSlide, store: FeatureStore, slide: Slide | None
@@ -125,7 +126,7 @@ class SlideReader:
                 raise SlideError(f"{row.path}: none of its patches can be read")
             instances, corners = instances[readable], corners[readable]
             known = None if known is None else known[readable]
-        return Bag(row.slide_id, instances, corners, cohort.indices(row), known)
+        return Bag(row.slide_id, instances, corners, cohort.indices(row), known, row.case_id)
 
     def _known(self, row: CohortSlide, patches: PatchGrid | PatchPoints, cohort: Cohort) -> np.ndarray | None:
         """Return (K,) int8 corrections by the user. None if there are none of this slide."""

@@ -396,7 +396,7 @@ def test_a_terminal_has_bars_that_are_wiped(monkeypatch):
     text = terminal.getvalue()
     assert "reading slides:  25%" in text
     assert "teacher: epoch 1" in text
-    assert "note: A class has one slide only." in text
+    assert "note: All slides of a class are of one patient." in text
     assert text.rsplit("\r", 1)[-1].strip() == ""
 
 

@@ -1,7 +1,11 @@
 """Which networks are trained, in which order, and what each has seen."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from napari_distill2label.core.events import drain
 from napari_distill2label.core.notices import Notice
@@ -124,24 +128,77 @@ def test_out_of_fold_classifiers_predict_only_slides_they_were_not_trained_on(ba
 def test_too_few_slides_are_reported_and_assigned_to_fewer_folds(bags):
     stages, notices = run(TrainingPipeline(bags[:5], (), 2, settings(parts=4, gamma_oof=0.5), CPU))
     assert [stage.network for stage in stages] == ["teacher", "oof-1", "oof-2", "student"]
-    assert notices == ["A class has too few slides for 4 out-of-fold classifiers. There are 2."]
+    assert notices == ["A class has too few patients for 4 out-of-fold classifiers. There are 2."]
     stages, _ = run(TrainingPipeline(bags[:3], (), 2, settings(parts=4, gamma_oof=0.5), CPU))
     assert [stage.network for stage in stages] == ["teacher", "oof-1", "student"]
 
 
+def test_out_of_fold_classifiers_predict_only_patients_they_were_not_trained_on(bags):
+    cases = ["a", "a", "b", "b", "c", "c", "d", "d"]
+    own = [replace(bag, case_id=case) for bag, case in zip(bags, cases, strict=True)]
+    pipeline = TrainingPipeline(own, (), 2, settings(gamma_oof=0.5), CPU)
+    stages, _ = run(pipeline)
+    classifiers = [stage for stage in stages if stage.network.startswith("oof")]
+    assert len(classifiers) > 1
+    case_of = {torch.from_numpy(bag.instances).data_ptr(): bag.case_id for bag in own}
+    learnt = [{case_of[pointer] for pointer in seen(classifier)} for classifier in classifiers]
+    for bag, fold in zip(own, pipeline.fold_of, strict=True):
+        assert bag.case_id not in learnt[fold]
+
+
+def test_one_patient_with_all_slides_of_a_class_leaves_one_classifier_and_is_reported(bags):
+    own = [replace(bag, case_id="a" if bag.label == (1,) else None) for bag in bags]
+    stages, notices = run(TrainingPipeline(own, (), 2, settings(gamma_oof=0.5), CPU))
+    assert [stage.network for stage in stages] == ["teacher", "oof-1", "student"]
+    assert notices == [
+        "All slides of a class are of one patient. One out-of-fold classifier learns from all slides and scores them "
+        "too."
+    ]
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 9)), min_size=2, max_size=40), st.integers(1, 5))
+def test_folds_hold_whole_patients_and_leave_every_class_to_learn_from(slides, folds):
+    labels, cases = [(label,) for label, _ in slides], [case for _, case in slides]
+    parts = assign_folds(labels, cases, folds, seed=0)
+    assert sorted(index for part in parts for index in part) == list(range(len(slides)))
+    assert 1 <= len(parts) <= folds
+    for number, part in enumerate(parts):
+        others = {cases[i] for other in parts[:number] + parts[number + 1 :] for i in other}
+        assert not others & {cases[i] for i in part}
+        if len(parts) > 1:
+            assert {labels[i] for i in range(len(slides)) if i not in part} == set(labels)
+
+
+@given(st.lists(st.integers(0, 2), min_size=2, max_size=40), st.integers(2, 5), st.integers(0, 99))
+def test_slides_of_different_patients_are_dealt_one_by_one(classes, folds, seed):
+    labels = [(label,) for label in classes]
+    count = min(folds, *(classes.count(label) for label in set(classes)))
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed)).tolist()
+    dealt = sorted(order, key=lambda index: labels[index])
+    assert assign_folds(labels, range(len(labels)), folds, seed) == [
+        sorted(dealt[fold::count]) for fold in range(count)
+    ]
+
+
+def test_large_patients_are_spread_over_folds():
+    labels = [(0,), (1,)] * 20
+    cases = ["a"] * 10 + ["b"] * 10 + list(range(20))
+    assert [len(part) for part in assign_folds(labels, cases, 2, seed=0)] == [20, 20]
+
+
 def test_classes_that_are_never_alone_are_assigned_too():
     labels = [(1, 2), (1,), (2,), (1, 2), (2, 3), (1, 3), (3,), (1, 2, 3)]
-    assert [len(part) for part in assign_folds(labels, 3, seed=0)] == [3, 3, 2]
+    assert [len(part) for part in assign_folds(labels, range(8), 3, seed=0)] == [3, 3, 2]
 
 
 def test_folds_are_stratified_by_label():
     labels = [(0,)] * 7 + [(1,)] * 5
-    parts = assign_folds(labels, 3, seed=1)
+    parts = assign_folds(labels, range(12), 3, seed=1)
     assert sorted(index for part in parts for index in part) == list(range(12))
     positives = [sum(labels[index] == (1,) for index in part) for part in parts]
     assert max(positives) - min(positives) <= 1
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
-    assert assign_folds(labels, 3, seed=1) == parts != assign_folds(labels, 3, seed=2)
+    assert assign_folds(labels, range(12), 3, seed=1) == parts != assign_folds(labels, range(12), 3, seed=2)
 
 
 def targets(*labels, classes=2):
