@@ -238,6 +238,7 @@ class _Measured:
                 f"{key}/case": np.array([slide.case_id for slide in slides]),
                 f"{key}/positive": np.array([slide.is_positive for slide in slides]),
                 f"{key}/probability": np.array([slide.score for slide in slides]),
+                f"{key}/unlikeness": np.array([np.nan if s.unlikeness is None else s.unlikeness for s in slides]),
                 f"{key}/size": np.array([len(slide.truth) for slide in slides]),
                 f"{key}/truth": np.concatenate([slide.truth for slide in slides]),
                 f"{key}/score": np.concatenate([slide.patch_score for slide in slides]).astype(np.float32),

@@ -70,7 +70,8 @@ def _evaluation(arrays: dict[str, np.ndarray], key: str) -> Evaluation:
     ends = np.cumsum(arrays[f"{key}/size"])[:-1]
     truths, scores = (np.split(arrays[f"{key}/{name}"], ends) for name in ("truth", "score"))
     columns = [arrays[f"{key}/{name}"].tolist() for name in ("slide", "case", "positive", "probability")]
-    slides = [SlideResult(*row) for row in zip(*columns, truths, scores, strict=True)]
+    far = [None if np.isnan(value) else value for value in arrays[f"{key}/unlikeness"].tolist()]
+    slides = [SlideResult(*row, unlikeness=own) for *row, own in zip(*columns, truths, scores, far, strict=True)]
     return Evaluation(slides, float(arrays[f"{key}/threshold"]))
 
 
@@ -92,6 +93,7 @@ def rows_of(measured: Iterable[Measured]) -> "pd.DataFrame":
             "threshold": own.evaluation.threshold,
             "prior": own.about.get("prior") if is_student else None,
             "true_prior": own.about.get("true_prior") if is_student else None,
+            "unlike": unlike_share(own.evaluation),
             "set_share": figures["patch_positive_slides"]["prevalence"],
             "n_patches": figures["patch"]["n"], "n_slides": figures["slide"]["n"], "seconds": own.about["seconds"],
         }  # fmt: skip
@@ -101,6 +103,12 @@ def rows_of(measured: Iterable[Measured]) -> "pd.DataFrame":
     frame["order"] = [order.index(name) if name in order else len(order) for name in frame.network]
     keys = ["train", "patches", "set", "seed", "fold", "order"]
     return frame.sort_values(keys).drop(columns="order").reset_index(drop=True)
+
+
+def unlike_share(evaluation: Evaluation) -> float | None:
+    """Return the share of the slides that are marked as unlike the training slides. None: that is not known."""
+    known = [slide.unlikeness for slide in evaluation.slides if slide.unlikeness is not None]
+    return float(np.mean([own > 1 for own in known])) if known else None
 
 
 def differences(measured: Sequence[Measured], network: str, draws: int = DRAWS) -> dict[str, tuple[float, Any]]:
@@ -170,6 +178,8 @@ def _table(train: str, patches: str, name: str, frame: "pd.DataFrame", cells: Se
     priors = "; ".join(
         f"{row.prior:.2f} for {row.true_prior:.2f}" for row in student.itertuples() if row.prior == row.prior
     )
+    unlike = student.unlike.dropna()
+    marked = f" Marked as unlike the training slides: {unlike.mean():.0%} of these." if len(unlike) else ""
     prior = (
         f"Share of positive patches in positive slides, estimated for true in the training slides: {priors}; true in "
         f"these slides {short(float(frame.set_share.mean()), 2)}."
@@ -183,7 +193,7 @@ def _table(train: str, patches: str, name: str, frame: "pd.DataFrame", cells: Se
         else f" {seconds / 60:.0f} minutes of one processor core per training of all networks."
     )
     return (
-        f"## {where}: {KINDS[patches]}\n\n{trained}. {prior}{cost}\n\n"
+        f"## {where}: {KINDS[patches]}\n\n{trained}. {prior}{marked}{cost}\n\n"
         f"{markdown(('network', 'cells', *HEAD), rows)}\n"
         "Minus plain MIL, with 95 % intervals (pairs; cases are drawn with replacement: images of colon and CoNSeP, "
         "patients of GlaS):\n\n"

@@ -86,6 +86,9 @@ class Calibration(BaseModel):
         The probability from which on a patch is labelled, unless the user gives another.
     n_slides
         Slides that the calibration rests on.
+    n_sample, bias
+        Patches that somebody has labelled in a random sample of other slides, and the bias of log-odds, already part of
+        `findings`, that follows from them (`core.recalibration`). 0: there is none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -95,6 +98,8 @@ class Calibration(BaseModel):
     threshold: float = Field(0.5, ge=0, le=1)
     n_slides: int = Field(0, ge=0)
     reliability: Reliability = Reliability()
+    n_sample: int = Field(0, ge=0)
+    bias: float = 0.0
 
     @property
     def digest(self) -> str:

@@ -39,6 +39,8 @@ class SlideResult:
         (k,) bool and float: patches of known ground truth, and their probabilities of a finding.
     patch_mm2
         Area of a patch's cell in mm²; None where the slide's scale is unknown, or patches lie at points.
+    unlikeness
+        How far the slide is from the training slides (`core.appearance`); None where that is unknown.
     """
 
     slide_id: str
@@ -48,6 +50,7 @@ class SlideResult:
     truth: np.ndarray
     patch_score: np.ndarray
     patch_mm2: float | None = None
+    unlikeness: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,6 +246,7 @@ class Evaluation:
                 "probability": float(slide.score), "n": n, "true_share": true, "called_share": called,
                 "true_mm2": None if size is None or true is None else true * size,
                 "called_mm2": None if size is None or called is None else called * size,
+                "unlikeness": slide.unlikeness,
             })  # fmt: skip
         return rows
 

@@ -45,6 +45,7 @@ class Task(StrEnum):
     EXPORT = "exporting"
     WRITE = "writing"
     APPLY_CORRECTIONS = "applying corrections"
+    READ_PREDICTIONS = "reading predictions"
     READ_TRUTH = "reading the ground truth"
     COMPARE = "comparing with the ground truth"
     COMPARE_WITH_TRAINING = "comparing with the training data"

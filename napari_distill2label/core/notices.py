@@ -84,6 +84,7 @@ class NoticeCode(StrEnum):
     FOLDER_READ_ONLY = auto()
     PROMISE = auto()
     PROMISE_LEFT_OUT = auto()
+    UNLIKE = auto()
     # Ground truth and corrections.
     MARKS_USED = auto()
     MARKS_OUTSIDE = auto()
@@ -423,6 +424,10 @@ SENTENCES: dict[NoticeCode, Callable[..., str]] = {
     C.PROMISE_LEFT_OUT: lambda n: (
         f"{count_of(n, 'negative slide')} {_is(n)} left out of the promise, because the run was trained on "
         f"{'it' if n == 1 else 'them'}."
+    ),
+    C.UNLIKE: lambda times: (
+        f"The slide is unlike the slides that this model was trained on ({times:.1f} times the distance that 95 of 100 "
+        "slides like them keep). Its labels may be worth less."
     ),
     C.MARKS_USED: lambda patches, marks: (
         f"The ground truth labels {', '.join(f'{n} {name}' for name, n in patches.items())} patches"

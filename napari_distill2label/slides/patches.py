@@ -120,7 +120,8 @@ def cut_bag(
     """Read all scored patches of a slide into a bag of (K, 3, patch_px, patch_px) uint8.
 
     `label` has the indices of the slide's classes, `patch_labels` (K,) int8 the user's corrections of single patches in
-    the order of `patches.corners`, `case_id` the patient. `SlideError` if the slide cannot be read, or no patch is scored.
+    the order of `patches.corners`, `case_id` the patient. `SlideError` if the slide cannot be read, or no patch is
+    scored.
     """
     corners = patches.corners
     if len(corners) == 0:

@@ -21,8 +21,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from ..core.appearance import Appearance
 from ..core.calibration import Calibration
-from ..core.errors import BundleError, SettingsError
+from ..core.errors import BundleError, OutputError, SettingsError
 from ..core.messages import Remedy
 from ..core.settings import ArchitectureSettings, PatchSettings, StudentSettings, TeacherSettings
 from ..core.text import count_of, first_problem
@@ -77,6 +78,7 @@ class BundleConfig(BaseModel):
     is_at_chance: bool = Field(False, description="it is no better than chance on its own training slides")
     data_signature: str = ""
     calibration: Calibration | None = None
+    appearance: Appearance | None = Field(None, description="how the training slides look; None: of too few patients")
     weights_sha256: str
     metrics_sha256: str = ""
     versions: dict[str, str] = {}
@@ -168,6 +170,27 @@ def save_bundle(
         write_text(temporary / "card.md", _model_card(config.model_dump(), metrics))
         _carry_over(Path(folder), temporary)
     return Path(folder)
+
+
+_OF_THE_NETWORK = (
+    "format", "architecture", "instance_shape", "mean", "std", "weights_sha256", "metrics_sha256", "versions",
+)  # fmt: skip
+
+
+def rewrite_bundle(bundle: Bundle, folder: Path, calibration: Calibration, overwrite: bool = False) -> Path:
+    """Write a bundle with another calibration to a folder. `OutputError` if something is there.
+
+    With `overwrite` a bundle there is replaced, but never the given one.
+    """
+    if folder.resolve() == bundle.path.resolve():
+        raise OutputError(
+            "is the model itself, which is kept. Choose another folder.", file=folder, remedy=Remedy("set", "out")
+        )
+    if folder.exists() and not (overwrite and is_bundle(folder)):
+        raise OutputError("is there already. Choose another folder.", file=folder, remedy=Remedy("set", "out"))
+    about = bundle.config.model_dump(exclude=set(_OF_THE_NETWORK)) | {"calibration": calibration}
+    metrics = bundle.path / "metrics.json"
+    return save_bundle(folder, bundle.model, about, read_json(metrics) if metrics.is_file() else {})
 
 
 def remove_bundle(folder: Path) -> None:
@@ -273,11 +296,20 @@ def _calibration(config: Mapping[str, Any]) -> str:
         return (
             "in their context and their slide, calibrated by classifiers that had not seen the "
             f"{calibration['n_slides']} slides; they can be off on slides of another kind"
-        )
+        ) + _sample_in_words(calibration)
     one_of_many = len(config["classes"]) > 2 and not config["architecture"]["multi_label"]
     if not config["training"].get("calibrate") or one_of_many:  # see `pipeline.calibrate_head`
         return "not calibrated"
     return "calibrated by the labels of the training slides; they can be off on other slides"
+
+
+def _sample_in_words(calibration: Mapping[str, Any]) -> str:
+    if not calibration["n_sample"]:
+        return ""
+    return (
+        f". Then re-calibrated to another cohort by {calibration['n_sample']} patches of it, drawn at random and "
+        f"labelled by a person: bias {calibration['bias']:+.2f} (log-odds)"
+    )
 
 
 def _reliability(config: Mapping[str, Any]) -> str:

@@ -7,21 +7,25 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..core.appearance import look_of, sampled
 from ..core.errors import BundleError, SlideError
 from ..core.events import Event, ItemFailed, ItemStarted, Progress, Task
 from ..core.geometry import PatchGrid, PatchPoints, mean_mpp
 from ..core.messages import Remedy
+from ..core.notices import Notice, NoticeCode
 from ..core.paths import canonical_path
 from ..core.slide_info import SlideInfo
 from ..inference.classifier import FeatureAndMapSink, PatchClassifier, classify_features
 from ..inference.cluster import Cluster
 from ..inference.engine import PatchScorer, patches_per_block, score_blocks, score_slide
 from ..inference.specs import ModelSpec, SlideSpec
+from ..slides.cutting import cut
 from ..slides.scale import SCALE_TOLERANCE
 from ..slides.slide import Slide
 from ..store.cohort import CohortSlide
 from ..store.files.safe_names import safe_name
 from ..store.files.signature import file_signature
+from ..store.maps.feature_map import FeatureMap
 from ..store.maps.patch_map import PatchMap, read_header
 from .feature_store import FeatureStore
 from .slide_reader import SlideReader, info_of
@@ -63,7 +67,14 @@ class SlidePredictor:
         """
         features = self.reader.features
         if features is not None and features.is_precomputed(row.slide_id):
-            return (yield from self._of_features(features, row, keep))
+            patch_map = yield from self._of_features(features, row, keep)
+        else:
+            patch_map = yield from self._of_pixels(row, keep)
+        if patch_map.unlikeness is not None and patch_map.unlikeness > 1:
+            yield Notice(NoticeCode.UNLIKE, {"times": patch_map.unlikeness}, row.slide_id)
+        return patch_map
+
+    def _of_pixels(self, row: CohortSlide, keep: Path | None) -> Generator[Event, None, PatchMap]:
         with self.reader.open(row) as slide:
             yield from (notice.about(row.slide_id) for notice in slide.notices)
             patches = yield from self.reader.place(row, slide)
@@ -72,10 +83,10 @@ class SlidePredictor:
             patch_map = self._begin(place, patches, info_of(row, slide), file_signature(row.path))
             if not patch_map.is_complete:
                 yield ItemStarted(row.slide_id, patch_map)
-                yield from self._walk(slide, patch_map, Progress(Task.PREDICT, item=row.slide_id))
+                features = yield from self._walk(slide, patch_map, Progress(Task.PREDICT, item=row.slide_id))
                 if not patch_map.scored.any():
                     raise SlideError(f"{slide.path}: {_damage(patch_map)}, nothing is left: copy the slide again")
-                self._finish(patch_map)
+                self._finish(patch_map, self._unlikeness(patch_map, slide, features))
         if patch_map.damaged_regions:
             yield ItemFailed(
                 row.slide_id, SlideError(f"{row.path}: {_damage(patch_map)}; the others are: copy the slide again")
@@ -98,10 +109,11 @@ class SlidePredictor:
             yield from classify_features(
                 features, patch_map, self.classifier, Progress(Task.PREDICT, item=row.slide_id), "lost"
             )
-            self._finish(patch_map)
+            self._finish(patch_map, self._unlikeness(patch_map, None, features))
         return patch_map
 
-    def _walk(self, slide: Slide, patch_map: PatchMap, progress: Progress) -> Generator[Event, None, None]:
+    def _walk(self, slide: Slide, patch_map: PatchMap, progress: Progress) -> Generator[Event, None, FeatureMap | None]:
+        """Score the patches; returns their features, if they are kept."""
         patches = patch_map.patches
         scorer, store = self.model_spec.scorer(self.classifier, patches, slide), self.reader.features
         if self.cluster is None and store is not None:
@@ -109,17 +121,38 @@ class SlidePredictor:
             yield from classify_features(features, patch_map, self.classifier, progress, "later")
             sink = FeatureAndMapSink(features, patch_map, self.classifier)
             yield from score_slide(slide, sink, PatchScorer(store.own_encoder), progress)
-        elif self.cluster is None:
+            return features
+        if self.cluster is None:
             yield from score_slide(slide, patch_map, scorer, progress)
         else:
             pool = self.cluster.open_pool(SlideSpec.of(slide, patches, self.reader.allow_non_brightfield))
             yield from score_blocks(patch_map, pool, progress, patches_per_block(scorer, patches))
+        return None
 
-    def _finish(self, patch_map: PatchMap) -> None:
+    def _unlikeness(self, patch_map: PatchMap, slide: Slide | None, features: FeatureMap | None) -> float | None:
+        """Return how far the slide is from the training slides, from some of its patches. None: that is not known."""
+        config = self.config
+        if config.appearance is None:
+            return None
+        patches, scored = patch_map.patches, np.flatnonzero(patch_map.scored)
+        cells = np.stack(np.unravel_index(scored[sampled(len(scored))], patches.shape), -1)
+        if features is not None:
+            row = np.cumsum(patches.scored).reshape(patches.shape) - 1
+            instances = np.asarray(features.instances()[row[tuple(cells.T)]])
+        elif slide is not None:
+            corners = patches.corners_of(cells) if isinstance(patches, PatchGrid) else patches.corners[cells[:, 0]]
+            instances = cut(slide, corners, patches.side, patches.patch_px)
+            if config.encoder is not None:
+                if self.classifier.encoder is None:
+                    return None
+                instances = self.classifier.encoder(instances)["features"]
+        return config.appearance.unlikeness(look_of(instances, np.array(config.mean), np.array(config.std)))
+
+    def _finish(self, patch_map: PatchMap, unlikeness: float | None) -> None:
         patches, trained = patch_map.patches, self.config.patches
         pitch = (trained.stride_px or trained.size_px) * patches.side / patches.patch_px  # level-0 px
         distance = max(1, round(pitch / patches.stride)) if isinstance(patches, PatchGrid) else 1
-        patch_map.finish(self._probabilities, self.config.calibration, distance)
+        patch_map.finish(self._probabilities, self.config.calibration, distance, unlikeness)
 
     def _probabilities(self, logit: np.ndarray) -> list[float]:
         """(C,) logits of a slide -> (C,) probabilities."""

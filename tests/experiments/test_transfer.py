@@ -56,6 +56,11 @@ def test_from_the_command_line_and_again(published, tmp_path, capsys):
     assert "drawn slides" in set(promises.data)
     assert any("CoNSeP" in name for name in promises.data)  # six negative images: a risk of .2 needs four
 
+    assert main(["corrections", "--data", str(tmp_path / "out"), "-o", str(tmp_path / "worth"), "--quick"]) == 0
+    worth = pd.read_csv(tmp_path / "worth" / "corrections.csv")
+    assert set(worth["size"]) == {30, 50, 100}
+    assert set(worth.set) == {"colon", "consep"}
+
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
@@ -177,3 +182,31 @@ def test_a_promise_that_cannot_be_given_is_counted():
     certain = {str(case): [(np.ones(10, np.float32), 1.0)] for case in range(12)}
     held = measure("certain", "student", certain, np.ones(3), 0.5, 0.05, 0.2, 5)
     assert (held.refused, held.broken, held.sensitivity, held.own_sensitivity) == (1, 0, None, 1)
+
+
+# ---- a random sample of labelled patches -----------------------------------------------------------------------------
+
+
+def biased(bias: float) -> Measured:
+    """A network whose log-odds are too high by `bias`, in 20 slides of 200 patches, half of them positive."""
+    random, slides = np.random.default_rng(0), []
+    for number in range(20):
+        logit, has = random.normal(0, 2, 200), number % 2 == 1
+        truth = (random.random(200) < 1 / (1 + np.exp(-logit))) & has
+        p = (0.97 if has else 0.03) / (1 + np.exp(-logit - bias))
+        slides.append(SlideResult(str(number), str(number), has, 0.97 if has else 0.03, truth, p))
+    about = {"train": "colon", "patches": "nucleus", "fold": 0, "seed": 0}
+    return Measured(about, "consep", "student", Evaluation(slides))
+
+
+def test_a_sample_mends_a_network_that_is_off_and_leaves_one_that_is_right():
+    from experiments.corrections import measure as measure_samples
+
+    off, right = measure_samples(biased(2.0), 50, 40), measure_samples(biased(0.0), 50, 40)
+    assert off.ece > 0.12
+    assert off.ece_after < off.ece / 2
+    assert off.better > 0.95
+    assert right.ece < 0.03
+    assert right.ece_after < 0.06
+    assert off.recall > off.bound > 0.5
+    assert off.missed <= 0.15  # 5 %, of 40 draws

@@ -309,6 +309,11 @@ class Project:
         """What the chosen network says of a slide as a whole; None where nothing is predicted."""
         return verdict_of(self.map_of(slide_id))
 
+    def unlikeness(self, slide_id: str) -> float | None:
+        """How far a slide is from those the chosen network was trained on; above 1 it is unlike them. None: unknown."""
+        patch_map = self.map_of(slide_id)
+        return None if patch_map is None else patch_map.unlikeness
+
     @property
     def contradicted(self) -> list[str]:
         """Ids of the slides of which the chosen network says something else than their label, in the list's order."""

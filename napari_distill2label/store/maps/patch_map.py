@@ -170,6 +170,7 @@ class PatchMap:
                     "model": dict(model or {}),
                     "patches": patches.to_json(),
                     "bag_probability": None,
+                    "unlikeness": None,
                     "damaged_regions": [],
                 }
             )
@@ -299,6 +300,7 @@ class PatchMap:
         bag_probability: Sequence[float] | Callable[[np.ndarray], Sequence[float]] | None = None,
         calibration: Calibration | None = None,
         distance: int = 1,
+        unlikeness: float | None = None,
     ) -> None:
         """Compute attention over the whole slide and the contributions, and mark the map as complete.
 
@@ -313,6 +315,8 @@ class PatchMap:
             slide is calibrated.
         distance
             Cells between a patch of a grid and the patches that are its context.
+        unlikeness
+            How far the slide is from the training slides (`core.appearance`).
         """
         left = int((self.patches.scored & ~self._scored & ~self._failed).sum())
         if left or not self._scored.any():
@@ -335,7 +339,9 @@ class PatchMap:
             if calibration is not None:
                 slide = self._write_calibrated(calibration, distance)
                 bag = calibration.bag(slide, bag[0] if bag else 1.0, self.multi_label)
-            about = {"complete": True, "n_scored": int(self._scored.sum()), "bag_probability": bag}
+            about = {
+                "complete": True, "n_scored": int(self._scored.sum()), "bag_probability": bag, "unlikeness": unlikeness,
+            }  # fmt: skip
             if self.path is not None:
                 about |= self._signed(about, windows)
             self._group.attrs.update(about)
@@ -385,6 +391,12 @@ class PatchMap:
         """(C,) of the slide as a whole; None before `finish`."""
         value: Any = self._group.attrs["bag_probability"]
         return None if value is None else tuple(value)
+
+    @property
+    def unlikeness(self) -> float | None:
+        """How far the slide is from those the model was trained on; above 1 it is unlike them. None: not known."""
+        value: Any = self._group.attrs.get("unlikeness")
+        return None if value is None else float(value)
 
     @property
     def probability(self) -> np.ndarray:
@@ -706,6 +718,7 @@ def _check_attributes(path: Path, attrs: Mapping[str, Any]) -> None:
         "patches": isinstance(attrs.get("patches"), dict),
         "bag_probability": (bag := attrs.get("bag_probability", 0)) is None
         or (isinstance(bag, list) and len(bag) == n_classes and all(is_number(v) and 0 <= v <= 1 for v in bag)),
+        "unlikeness": (far := attrs.get("unlikeness")) is None or (is_number(far) and far >= 0),
         "damaged_regions": isinstance(regions := attrs.get("damaged_regions"), list)
         and all(_is_box(box) for box in regions),
         "sums": isinstance(sums := attrs.get("sums", {}), dict)

@@ -140,6 +140,7 @@ def _result_of(patch_map: PatchMap, true_class: np.ndarray, cohort: Cohort) -> S
         true_class[known] > 0,
         positive_score(patch_map.probability[patches.scored][known], multi_label),
         cell_mm2,
+        patch_map.unlikeness,
     )
 
 

@@ -55,7 +55,7 @@ def export(
     inputs.check_only("Exporting", "corrections", "label_map", "coverage")
     if threshold is not None:
         check_threshold(threshold)
-    maps = _maps_of(source)
+    maps = maps_of(source)
     given = {}
     if (corrections := Corrections.of_inputs(inputs)) is not None:
         given = yield from _corrected(corrections, maps)
@@ -107,7 +107,7 @@ def files_to_write(
     formats: Sequence[str] = DEFAULT_FORMATS,
 ) -> tuple[list[Path], Outputs]:
     """Return the files that `export` would write for patch maps, and the guard that knows existing files."""
-    by_name = _maps_of(list(maps))
+    by_name = maps_of(list(maps))
     heads = {name: _head_of(patch_map) for name, patch_map in by_name.items()}
     names = names_of_files(_told_apart(heads))
     files = [file for name in by_name for file in files_of_map(out, formats, names[name])]
@@ -171,7 +171,7 @@ def _corrected(
     return found
 
 
-def _maps_of(source: PathLike | Run | PatchMap | Sequence[PatchMap]) -> dict[str, PatchMap | Path]:
+def maps_of(source: PathLike | Run | PatchMap | Sequence[PatchMap]) -> dict[str, PatchMap | Path]:
     """Return patch maps by slide. Those of a run are folders, which are opened one by one."""
     if isinstance(source, PatchMap):
         return {source.slide_id: source}
@@ -179,7 +179,7 @@ def _maps_of(source: PathLike | Run | PatchMap | Sequence[PatchMap]) -> dict[str
         return {patch_map.slide_id: patch_map for patch_map in source}
     if not isinstance(source, Run):
         if not Run.is_run(source):
-            return _maps_of(PatchMap.open(source))
+            return maps_of(PatchMap.open(source))
         source = Run.open(source)
     folder = source.predictions
     maps: dict[str, PatchMap | Path] = {}

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...core.appearance import Appearance, fit_appearance, look_of, sampled
 from ...core.bag import UNLABELLED, Bag
 from ...core.errors import BundleError, SettingsError
 from ...core.events import Event, Progress, Task
@@ -260,6 +261,7 @@ class _Training:
             "is_at_chance": quality.is_at_chance,
             "data_signature": self.signature,
             "calibration": (calibration := self.pipeline.calibration if network == "student" else None),
+            "appearance": self.appearance(model),
         }
         metrics = yield from slide_metrics(model, self.valid, network, calibration)
         if not all(math.isfinite(value) for value in metrics.values() if value is not None):
@@ -270,6 +272,12 @@ class _Training:
             # A student of a former teacher is worth nothing. Not before: until now it was the last good one.
             self.run.checkpoint("student").unlink(missing_ok=True)
             remove_bundle(self.run.bundle("student"))
+
+    def appearance(self, model: MILModel) -> Appearance | None:
+        """Return how the training slides look; the same for all networks, which have the same normalisation."""
+        mean, std = (model.get_buffer(name).double().cpu().numpy() for name in ("mean", "std"))
+        looks = [look_of(np.asarray(bag.instances[sampled(len(bag))]), mean, std) for bag in self.train]
+        return fit_appearance(np.array(looks), [bag.case_id or bag.slide_id for bag in self.train])
 
     def weights_of(self, network: str) -> str | None:
         """Return the digest of the saved weights of a network. None if there is no complete bundle."""

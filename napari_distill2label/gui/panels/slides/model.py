@@ -28,6 +28,11 @@ NAME, LABEL, CASE, SPLIT, MPP, PATCHES, PREDICTION, STATUS = range(len(COLUMNS))
 EDITABLE = (LABEL, CASE, SPLIT, MPP)
 NUMBERS = (MPP, PATCHES)
 NO_LABEL = "–"
+UNLIKE = "unlike training"
+UNLIKE_TIP = (
+    "The slide is unlike the slides that the model was trained on: {:.1f} times the distance that 95 of 100 slides "
+    "like them keep. Another stain, scanner or kind of tissue? Its labels may be worth less."
+)
 AUTO = "auto"  # a split that the training deals
 THUMBNAIL = 32  # px
 _PLAIN = Qt.ItemFlag.ItemIsSelectable | Qt.ItemFlag.ItemIsEnabled | Qt.ItemFlag.ItemNeverHasChildren
@@ -207,6 +212,7 @@ class SlidesModel(QAbstractTableModel):
             parts = [slide_id, row.label or "", row.case_id, row.split or ""]
             if slide_id in project.predictions or slide_id in project.failures:
                 parts += [project.slide_summary(slide_id), CONTRADICTS if self.contradicts(slide_id) else ""]
+                parts += [UNLIKE if self._is_unlike(slide_id) else ""]
             self._haystacks[slide_id] = "\n".join(parts).casefold()
         return self._haystacks[slide_id]
 
@@ -318,11 +324,17 @@ class SlidesModel(QAbstractTableModel):
             return "warning", "no such class", f"The label {unknown[0]!r} is none of the classes."
         if self.contradicts(slide_id):
             return "warning", CONTRADICTS, self._contradiction(slide_id)
+        if self._is_unlike(slide_id):
+            return "warning", UNLIKE, UNLIKE_TIP.format(session.project.unlikeness(slide_id))
         if session.predictions.get(slide_id):
             return "done", "predicted", f"Predicted: {session.project.slide_summary(slide_id)}"
         if row.label:
             return "labelled", "labelled", "Has a label; not predicted yet."
         return "todo", "no label", "Has no label: it is not trained on, and can be predicted."
+
+    def _is_unlike(self, slide_id: str) -> bool:
+        """Is a slide marked as unlike the slides that its model was trained on?"""
+        return (self.session.project.unlikeness(slide_id) or 0) > 1
 
     def _contradiction(self, slide_id: str) -> str:
         verdict, label = self.session.project.verdict(slide_id), self._rows[slide_id].label

@@ -219,3 +219,19 @@ def test_what_contradicts_a_label_is_marked_and_found(full, qtbot, make_patch_ma
     full.kind.setCurrentIndex(0)
     table.sortByColumn(STATUS, Qt.SortOrder.AscendingOrder)
     assert table.visible_ids()[0] == "slide_000"
+
+
+def test_slides_unlike_the_training_slides_are_marked_and_found(full, make_patch_map):
+    session, roles = full.session, Qt.ItemDataRole
+    session.project.network = "student"
+    for slide_id, unlikeness in (("slide_000", 2.34), ("slide_001", 0.8), ("slide_002", None)):
+        found = make_patch_map((135, 162), size_px=27)
+        label = session.cohort[slide_id].label
+        found.finish([float(label == "normal"), float(label != "normal")], unlikeness=unlikeness)
+        session.project.predictions = {**session.predictions, slide_id: {"student": found}}
+    assert [cell(full, row, STATUS, roles.DisplayRole) for row in range(3)] == [
+        "unlike training", "predicted", "predicted",
+    ]  # fmt: skip
+    assert "2.3 times the distance" in cell(full, 0, STATUS, roles.ToolTipRole)
+    full.search.setText("unlike training")
+    assert full.table.visible_ids() == ["slide_000"]
