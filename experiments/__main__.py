@@ -12,7 +12,17 @@ from napari_distill2label.cli.main import run_command
 from napari_distill2label.cli.parser import RESEARCH_USE, Drain
 from napari_distill2label.core.errors import SettingsError
 
-NAMES = ("mnist", "colon", "breast", "fields", "transfer", "promise")  # each a module, with a function of the same name
+NAMES = (
+    "mnist",
+    "colon",
+    "breast",
+    "fields",
+    "transfer",
+    "promise",
+    "prior",
+    "corrections",
+    "unlike",
+)  # each a module, with a function of the same name
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

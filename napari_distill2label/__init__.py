@@ -31,6 +31,7 @@ _HOMES = {
     "build_settings": "core.presets",
     "prepare_dataset": "api",
     "demo": "api",
+    "draw_sample": "api",
     "doctor": "workflow.commands.doctor",
     "evaluate": "api",
     "export": "api",
@@ -41,6 +42,7 @@ _HOMES = {
     "load_bundle": "store.bundle",
     "open_slide": "slides.registry",
     "predict": "api",
+    "recalibrate": "api",
     "segment_tissue": "api",
     "train": "api",
 }
@@ -50,12 +52,14 @@ if TYPE_CHECKING:
     __version__: str
     from .api import (
         demo,
+        draw_sample,
         evaluate,
         export,
         export_model,
         extract_features,
         predict,
         prepare_dataset,
+        recalibrate,
         segment_tissue,
         train,
     )

@@ -13,6 +13,8 @@ from .workflow.commands.export_model import export_model as _export_model
 from .workflow.commands.extract_features import extract_features as _extract_features
 from .workflow.commands.predict import predict as _predict
 from .workflow.commands.prepare_dataset import prepare_dataset as _prepare_dataset
+from .workflow.commands.recalibrate import draw_sample as _draw_sample
+from .workflow.commands.recalibrate import recalibrate as _recalibrate
 from .workflow.commands.segment_tissue import segment_tissue as _segment_tissue
 from .workflow.commands.train import train as _train
 
@@ -41,5 +43,7 @@ export = _drained(_export)
 export_model = _drained(_export_model)
 extract_features = _drained(_extract_features)
 predict = _drained(_predict)
+draw_sample = _drained(_draw_sample)
+recalibrate = _drained(_recalibrate)
 segment_tissue = _drained(_segment_tissue)
 train = _drained(_train)

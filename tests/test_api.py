@@ -11,8 +11,8 @@ from napari_distill2label import api
 from napari_distill2label.core.events import ItemDone, Progress, Task
 
 COMMANDS = (
-    "demo", "evaluate", "export", "export_model", "extract_features", "predict", "prepare_dataset", "segment_tissue",
-    "train",
+    "demo", "draw_sample", "evaluate", "export", "export_model", "extract_features", "predict", "prepare_dataset",
+    "recalibrate", "segment_tissue", "train",
 )  # fmt: skip
 SMALL = {
     "architecture": {"hidden_dim": 16, "attention_dim": 8}, "device": "cpu",

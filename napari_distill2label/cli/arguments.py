@@ -57,6 +57,23 @@ def _export_model(parser: argparse.ArgumentParser) -> None:
     _add_overwrite(parser)
 
 
+def _draw_sample(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", type=Path, metavar="RUN|PATCHMAP")
+    _add(parser, "out", type=Path, required=True, metavar="SAMPLE.csv")
+    _add(parser, "count", type=positive_int, default=50, metavar="N")
+    parser.add_argument("--seed", type=int, default=0, help="another seed draws other patches (default 0)")
+    _add_overwrite(parser)
+
+
+def _recalibrate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", type=Path, metavar="RUN|PATCHMAP")
+    parser.add_argument("sample", type=Path, metavar="SAMPLE.csv", help="the file of draw-sample, with labels")
+    _add(parser, "out", type=Path, metavar="BUNDLE")
+    _add(parser, "threshold", type=float)
+    _add(parser, "inputs.label_map", dest="label_map", action="append", default=[], metavar="LABEL=CLASS")
+    _add_overwrite(parser)
+
+
 def _gui(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", type=Path, nargs="?", metavar="COHORT.csv|RUN")
 
@@ -152,6 +169,8 @@ ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "export": _export,
     "export-model": _export_model,
     "evaluate": _evaluate,
+    "draw-sample": _draw_sample,
+    "recalibrate": _recalibrate,
     "gui": _gui,
     "doctor": _doctor,
 }

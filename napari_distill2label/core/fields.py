@@ -105,6 +105,7 @@ INPUTS = _inputs(
         "Negative slides",
         "Table of negative slides that the promise rests on (default: the test slides of the run).",
     ),
+    Field("count", "Size of the sample", "Number of patches to draw (default 50).", "patches"),
     Field("dense_stride", "Dense map", "Score a position every STRIDE pixels of the model, in one pass.", "px"),
     Field("formats", "Formats", "Formats of the results."),
     Field("to", "Program", "Program that the model is exported for: WSInfer (and QuPath's extension), or ONNX."),

@@ -37,7 +37,7 @@ PLACES: dict[str, Place | None] = {
         (
             "inputs.centres", "inputs.corrections", "inputs.coverage", "inputs.trust_encoder",
             "inputs.allow_non_brightfield", "compute.precision", "compute.workers", "compute.scheduler",
-            "slides_folder", "dense_stride", "formats", "split", "negatives",
+            "slides_folder", "count", "dense_stride", "formats", "split", "negatives",
             "missing_truth", "overwrite", "resume", "out", "truth", "to", "quick_trial",
         )
     ),
