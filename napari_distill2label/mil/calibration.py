@@ -106,7 +106,18 @@ class _Finding:
         score = np.array([slide_score(own + offsets[fold], TOP) for own, fold in zip(scores, folds, strict=True)])
         line = fit_label_line(score, present)
         known = (float(score.min()), float(score.max()))
-        return cls(Finding(prior=prior, patch=patch, slide=line, slide_range=known), line(score), present)
+        unseen = _by_lines_of_other_folds(score, present, np.array(folds))
+        return cls(Finding(prior=prior, patch=patch, slide=line, slide_range=known), unseen, present)
+
+
+def _by_lines_of_other_folds(score: np.ndarray, label: np.ndarray, folds: np.ndarray) -> np.ndarray:
+    """Return the probabilities of slides (n,), each by a line that was fitted on the slides of the other folds."""
+    probability = np.empty(len(score))
+    for number in set(folds.tolist()):
+        own = folds == number
+        others = ~own if 0 < label[~own].sum() < (~own).sum() else np.ones(len(score), bool)
+        probability[own] = fit_label_line(score[others], label[others])(score[own])
+    return probability
 
 
 def _prior_and_offsets(
@@ -114,33 +125,52 @@ def _prior_and_offsets(
 ) -> tuple[float, list[float]]:
     """Return π and the offset of each fold's classifier, from the scores (K,) of training slides.
 
-    A fold without slides of both kinds takes no part in π; one without positive slides has the offset of all together.
+    A fold without positive slides has the offset of all together.
     """
+    prior = estimate_share(scores, present, folds)
 
-    def of(fold: int | None, kind: bool) -> list[np.ndarray]:
-        chosen = zip(scores, present, folds, strict=True)
-        return [own for own, here, number in chosen if here == kind and fold in (None, number)]
+    def offset(chosen: Sequence[int]) -> float:
+        return offset_for_mean(np.concatenate([scores[index] for index in chosen]), prior)
 
-    numbers = range(max(folds) + 1)
-    both: list[int | None] = [fold for fold in numbers if of(fold, True) and of(fold, False)]
-    both = both or [None]
-    priors = [
-        prior_of_slides(positive, typical_negatives(of(fold, False), positive), PRIOR_QUANTILE)
-        for fold in both
-        if (positive := of(fold, True))
-    ]
-    prior = float(np.average(priors, weights=[sum(map(len, of(fold, True))) for fold in both]))
-    together = offset_for_mean(np.concatenate(of(None, True)), prior)
-    own = [offset_for_mean(np.concatenate(of(fold, True)), prior) if of(fold, True) else together for fold in numbers]
-    return prior, own
+    positive = np.flatnonzero(present).tolist()
+    of_fold = [[index for index in positive if folds[index] == number] for number in range(max(folds) + 1)]
+    return prior, [offset(own or positive) for own in of_fold]
 
 
-def typical_negatives(negative: Sequence[np.ndarray], positive: Sequence[np.ndarray]) -> list[np.ndarray]:
+def estimate_share(
+    scores: Sequence[np.ndarray],
+    present: np.ndarray,
+    folds: Sequence[int],
+    quantile: float = PRIOR_QUANTILE,
+    look_alike: float | None = LOOK_ALIKE,
+) -> float:
+    """Return π from the scores (K,) of slides, their labels (n,) bool and the folds of the classifiers (n,).
+
+    The mean over classifiers, each by itself, weighted by their patches of positive slides. A fold without slides of
+    both kinds takes no part. See `prior_of_slides` for `quantile` and `typical_negatives` for `look_alike`; None: all.
+    """
+    priors, weights = [], []
+    for number in sorted(set(folds)):
+        own = [index for index, fold in enumerate(folds) if fold == number]
+        positive, negative = ([scores[index] for index in own if present[index] == kind] for kind in (True, False))
+        if positive and negative:
+            if look_alike is not None:
+                negative = typical_negatives(negative, positive, look_alike)
+            priors.append(prior_of_slides(positive, negative, quantile))
+            weights.append(sum(map(len, positive)))
+    if not priors:  # no fold has both
+        return estimate_share(scores, present, [0] * len(folds), quantile, look_alike)
+    return float(np.average(priors, weights=weights))
+
+
+def typical_negatives(
+    negative: Sequence[np.ndarray], positive: Sequence[np.ndarray], look_alike: float
+) -> list[np.ndarray]:
     """Return the scores (K,) of the negative slides whose `slide_score` is below that of most positive slides.
 
-    Below their `LOOK_ALIKE` quantile; all, if none is.
+    Below their quantile `look_alike`; all, if none is.
     """
-    limit = np.quantile([slide_score(own, TOP) for own in positive], LOOK_ALIKE)
+    limit = np.quantile([slide_score(own, TOP) for own in positive], look_alike)
     return [own for own in negative if slide_score(own, TOP) < limit] or list(negative)
 
 

@@ -94,6 +94,20 @@ def test_the_slides_are_calibrated_by_what_had_not_seen_them():
     assert sum(calibration.reliability.count) == 60
 
 
+def test_the_reliability_of_slides_is_of_lines_that_have_not_seen_them():
+    """Labels that mean nothing: a line of the same slides finds something, a line of others does not."""
+    random = np.random.default_rng(0)
+    slides = [
+        SlideScores(np.array([bool(random.integers(2))]), score, (score,), number % 3)
+        for number in range(24)
+        for score in [random.normal(random.normal(), 0.1, (20, 1))]
+    ]
+    found = fit_calibration(slides, ()).reliability
+    gap = np.average(np.abs(np.subtract(found.predicted, found.observed)), weights=found.count)
+    assert gap > 0.1
+    assert sum(found.count) == 24
+
+
 def test_the_threshold_has_the_best_expected_f1_of_its_own_probabilities():
     calibration = fit_calibration(drawn(40, 0)[0], drawn(8, 1)[0])
     p = np.concatenate(probabilities(calibration, [*drawn(40, 0)[0], *drawn(8, 1)[0]]))
