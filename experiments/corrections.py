@@ -14,7 +14,7 @@ from napari_distill2label.core.errors import SettingsError
 from napari_distill2label.core.events import Event, Progress, Task
 from napari_distill2label.core.metrics import expected_calibration_error
 from napari_distill2label.core.paths import PathLike
-from napari_distill2label.core.recalibration import fit_bias, lower_bound, probability
+from napari_distill2label.core.recalibration import fit_bias, lower_bound, patch_logit, probability
 from napari_distill2label.mil.pu_learning import best_f1_threshold
 from napari_distill2label.store.files.atomic import write_text
 
@@ -24,7 +24,6 @@ from .transfer_report import KINDS, SETS, Measured, read_cells
 DRAWS = 200
 SIZES = (30, 50, 100)
 NETWORK = "student"
-_FLOOR = 1e-12
 
 
 @dataclass(frozen=True)
@@ -94,8 +93,7 @@ def measure(own: Measured, size: int, draws: int, seed: int = 0) -> Worth:
     slide = np.concatenate([np.full(len(each.truth), each.score) for each in slides])
     before = np.concatenate([each.patch_score for each in slides]).astype(float)
     truth = np.concatenate([each.truth for each in slides])
-    in_slide = np.clip(before / np.maximum(slide, _FLOOR), _FLOOR, 1 - 1e-7)
-    logit = np.log(in_slide) - np.log1p(-in_slide)
+    logit = patch_logit(slide, before)
     called = before >= own.evaluation.threshold
     recall, random = float(called[truth].mean()), np.random.default_rng(seed)
     rows = []

@@ -107,9 +107,18 @@ def measure_sample(slide: np.ndarray, logit: np.ndarray, truth: np.ndarray, thre
     )  # fmt: skip
 
 
-def probability(slide: np.ndarray, logit: np.ndarray, bias: float) -> np.ndarray:
+def probability(slide: np.ndarray | float, logit: np.ndarray, bias: float) -> np.ndarray:
     """Return P(slide) · σ(logit + bias)."""
     return slide * sigmoid(logit + bias)
+
+
+def patch_logit(slide: np.ndarray | float, p: np.ndarray) -> np.ndarray:
+    """Return the log-odds of patches in a slide with the finding, from P(slide) · σ(logit): `probability`, inverted.
+
+    They are finite, which costs what is below one in a billion.
+    """
+    own = np.clip(np.asarray(p, float) / np.maximum(slide, _EPSILON), _EPSILON, 1 - 1e-7)
+    return np.log(own) - np.log1p(-own)
 
 
 def fit_bias(slide: np.ndarray, logit: np.ndarray, truth: np.ndarray) -> float:

@@ -12,6 +12,7 @@ from napari_distill2label.core.recalibration import (
     fit_bias,
     lower_bound,
     measure_sample,
+    patch_logit,
     probability,
     with_bias,
 )
@@ -71,6 +72,12 @@ def test_the_recall_is_below_its_bound_in_at_most_one_of_twenty_samples():
     assert missed / 2000 < 0.06
     assert lower_bound(0, 10) == 0.0
     assert lower_bound(10, 10) == pytest.approx(0.05 ** (1 / 10))  # (bound)^10 = 0.05
+
+
+@given(st.floats(0.001, 1), st.floats(-12, 12))
+def test_the_log_odds_of_a_patch_are_those_its_probability_was_made_of(slide, logit):
+    p = probability(slide, np.array([logit]), 0.0)
+    assert patch_logit(slide, p) == pytest.approx(logit, abs=1e-3)
 
 
 @given(

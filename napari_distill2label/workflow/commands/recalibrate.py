@@ -12,7 +12,7 @@ from ...core.events import Event, Progress, Task
 from ...core.geometry import PatchGrid
 from ...core.label_map import class_of_labels
 from ...core.paths import PathLike
-from ...core.recalibration import FEWEST, SampleReport, measure_sample, probability, with_bias
+from ...core.recalibration import FEWEST, SampleReport, measure_sample, patch_logit, probability, with_bias
 from ...mil.pu_learning import best_f1_threshold
 from ...store.bundle import Bundle, load_bundle, rewrite_bundle
 from ...store.corrections import cells_of
@@ -24,7 +24,6 @@ from .export import maps_of
 from .predict import check_threshold
 
 MOST = 10_000  # patches that a person could be asked to label
-_FLOOR = 1e-12
 
 Source = PathLike | Run | PatchMap | Sequence[PatchMap]
 
@@ -190,7 +189,7 @@ def _values(
             )
         of_slide, p = _probabilities(patch_map)
         slide.append(of_slide)
-        logit.append(_patch_logit(of_slide, p[cell]))
+        logit.append(float(patch_logit(of_slide, p[cell])))
     return np.array(slide), np.array(logit)
 
 
@@ -200,17 +199,11 @@ def _probabilities(patch_map: PatchMap) -> tuple[float, np.ndarray]:
     return (1.0 if bag is None else bag[1]), patch_map.probability[..., 1]
 
 
-def _patch_logit(slide: float, p: np.ndarray) -> np.ndarray:
-    """Return the log-odds of patches in a slide with the finding, from their probabilities P(slide) · σ(logit)."""
-    own = np.clip(np.asarray(p, float) / max(slide, _FLOOR), _FLOOR, 1 - 1e-7)
-    return np.log(own) - np.log1p(-own)
-
-
 def _threshold(maps: Mapping[str, PatchMap], bias: float) -> float:
     every = []
     for own in maps.values():
         slide, p = _probabilities(own)
-        every.append(probability(np.array(slide), _patch_logit(slide, p[own.scored]), bias))
+        every.append(probability(slide, patch_logit(slide, p[own.scored]), bias))
     return float(min(1.0, best_f1_threshold(np.concatenate(every))))
 
 

@@ -2,7 +2,6 @@
 
 import csv
 
-import numpy as np
 import pytest
 
 from napari_distill2label.core.errors import OutputError
@@ -129,13 +128,3 @@ def test_only_calibrated_predictions_can_be_recalibrated(predicted, tmp_path, re
     sample = drain(draw_sample(predicted, tmp_path / "sample.csv", 30))
     labelled(sample, lambda number, row: "normal")
     assert "Only the predictions of a calibrated student" in refused("recalibrate", predicted, sample)
-
-
-def test_probabilities_of_a_map_are_those_of_slide_and_patch(predicted):
-    from napari_distill2label.core.recalibration import probability
-    from napari_distill2label.workflow.commands.recalibrate import _patch_logit
-
-    for path in (predicted / "predictions").glob("*.zarr"):
-        own = PatchMap.open(path)
-        slide, p = own.bag_probability[1], own.probability[own.scored][:, 1]
-        assert probability(np.array(slide), _patch_logit(slide, p), 0.0) == pytest.approx(p, abs=1e-5)
