@@ -100,8 +100,10 @@ class _Finding:
                 for own, offset in zip(slide.out_of_fold, offsets, strict=True)
             ]
             expected = float(np.sum(each)) / len(offsets) / sum(len(slide.student) for slide in chosen)
-            unseen = offset_for_mean(np.concatenate([SLOPE * slide.student[:, index] for slide in chosen]), expected)
-            own_offset += (unseen - own_offset) * len(chosen) / (len(chosen) + WORTH)
+            unseen_offset = offset_for_mean(
+                np.concatenate([SLOPE * slide.student[:, index] for slide in chosen]), expected
+            )
+            own_offset += (unseen_offset - own_offset) * len(chosen) / (len(chosen) + WORTH)
         patch = Line(slope=SLOPE, offset=own_offset)
         score = np.array([slide_score(own + offsets[fold], TOP) for own, fold in zip(scores, folds, strict=True)])
         line = fit_label_line(score, present)

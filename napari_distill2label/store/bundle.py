@@ -182,12 +182,14 @@ def rewrite_bundle(bundle: Bundle, folder: Path, calibration: Calibration, overw
 
     With `overwrite` a bundle there is replaced, but never the given one.
     """
+    other = Remedy("set", "out")
     if folder.resolve() == bundle.path.resolve():
         raise OutputError(
-            "is the model itself, which is kept. Choose another folder.", file=folder, remedy=Remedy("set", "out")
+            f"{folder}: is the model itself, which is kept. Choose another folder.", [folder], "input", other
         )
     if folder.exists() and not (overwrite and is_bundle(folder)):
-        raise OutputError("is there already. Choose another folder.", file=folder, remedy=Remedy("set", "out"))
+        standing = "foreign" if is_bundle(folder) else "folder"
+        raise OutputError(f"{folder}: is there already. Choose another folder.", [folder], standing, other)
     about = bundle.config.model_dump(exclude=set(_OF_THE_NETWORK)) | {"calibration": calibration}
     metrics = bundle.path / "metrics.json"
     return save_bundle(folder, bundle.model, about, read_json(metrics) if metrics.is_file() else {})

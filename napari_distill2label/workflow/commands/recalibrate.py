@@ -208,8 +208,14 @@ def _threshold(maps: Mapping[str, PatchMap], bias: float) -> float:
 
 
 def _bundle_of(patch_map: PatchMap) -> Bundle:
-    """Load the model that made a map. `BundleError` if it is not where it was, or is another one."""
-    bundle = load_bundle(patch_map.model["path"])
+    """Load the model that made a map: of the run that holds it, else from where it was.
+
+    `BundleError` if it is not there, or is another one.
+    """
+    place = Path(patch_map.model["path"])
+    if patch_map.path is not None and Run.is_run(patch_map.path.parent.parent):  # runs are moved and copied
+        place = Run.open(patch_map.path.parent.parent).bundle(patch_map.model["network"])
+    bundle = load_bundle(place)
     identity = {key: bundle.identity.get(key) for key in ("weights_sha256", "calibration")}
     if any(patch_map.model.get(key) != value for key, value in identity.items()):
         raise BundleError("is not the model that made these predictions: predict again", file=bundle.path)
