@@ -24,6 +24,7 @@ FEWEST_PATIENTS = 8  # below it nothing is said
 FALSE_ALARM = 0.05  # share of slides like the training slides that are called unlike them
 DIRECTIONS = 16  # that features are projected on
 _EPSILON = 1e-3
+_PALE = 0.02  # optical density below which differences mean little: JPEG, noise of the camera
 
 
 class Appearance(BaseModel):
@@ -104,9 +105,10 @@ def sampled(count: int) -> np.ndarray:
 def look_of(instances: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
     """Return the look (L,) float64 of patches (k, 3, P, P) uint8, or of features (k, D).
 
-    Of patches: mean, contrast and sharpness of each colour as optical density, and how much patches differ in the
-    mean. Of features: they are standardised by `mean` and `std` (D,) and projected on fixed directions; the last number
-    is how far they are from the mean altogether.
+    Of patches: the darker half, which is tissue where the rest may be glass; of each colour as optical density the
+    mean, the contrast and the sharpness, as logarithms, and their medians over patches. Of features: they are
+    standardised by `mean` and `std` (D,) and projected on fixed directions; the last number is how far they are from
+    the mean altogether.
     """
     if instances.ndim == 2:
         standard = (instances.astype(np.float64) - mean) / std
@@ -114,10 +116,11 @@ def look_of(instances: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndar
         return np.append(projected.mean(0), np.log(np.square(standard).mean() + _EPSILON))
     density = -np.log((instances.astype(np.float32) + 1) / 256)
     level = density.mean((2, 3))
-    contrast = np.log(density.std((2, 3)) + _EPSILON)
     steps = np.abs(np.diff(density, axis=2)).mean((2, 3)) + np.abs(np.diff(density, axis=3)).mean((2, 3))
-    parts = (level.mean(0), contrast.mean(0), np.log(steps + _EPSILON).mean(0), np.log(level.std(0) + _EPSILON))
-    return np.concatenate(parts).astype(np.float64)
+    parts = np.concatenate([level, density.std((2, 3)), steps], 1)
+    darkness = level.mean(1)
+    tissue = parts[darkness >= np.median(darkness)]
+    return np.median(np.log(tissue.astype(np.float64) + _PALE), 0)
 
 
 @lru_cache(maxsize=4)

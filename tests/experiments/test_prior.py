@@ -7,7 +7,7 @@ import pytest
 from experiments import prior as experiment
 from experiments.__main__ import main
 from experiments.mnist_data import FILES, Digits
-from experiments.prior import KEPT, PATCHES, Design, choose, draw_cohort, errors
+from experiments.prior import KEPT, PATCHES, Design, choose, draw_cohort, errors, share_between
 from tests.experiments.test_mnist import patterns, write_digits
 
 
@@ -17,7 +17,7 @@ def digits() -> Digits:
 
 
 def test_a_cohort_has_the_share_it_is_said_to_have_and_no_image_twice(digits):
-    bags, share = draw_cohort(digits, Design(9, 0.3, 1.0, 24, 0))
+    bags, share = draw_cohort(digits, Design(9, 0.3, 1.0, 0.0, 24, 0))
     assert [bag.label for bag in bags] == [(0,), (1,)] * 12
     assert {len(bag) for bag in bags} == {PATCHES}
     assert share == pytest.approx(0.3, abs=0.1)
@@ -28,6 +28,12 @@ def test_a_cohort_has_the_share_it_is_said_to_have_and_no_image_twice(digits):
     assert not of_bag[::2].any()
     assert of_bag[1::2].any(1).all()
     assert of_bag[1::2].mean() == pytest.approx(share, abs=0.02)
+
+
+def test_the_variance_between_groups_is_that_of_their_means():
+    random = np.random.default_rng(0)
+    assert share_between([random.normal(random.normal(), 1, 500) for _ in range(400)]) == pytest.approx(0.5, abs=0.06)
+    assert share_between([random.normal(0, 1, 500) for _ in range(50)]) < 0.01
 
 
 def found(gains, n=20):

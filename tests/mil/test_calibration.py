@@ -72,7 +72,7 @@ def test_negative_slides_that_look_positive_do_not_hide_the_finding():
     train, _ = with_look_alikes(80, 0)
     scores = [own.out_of_fold[0][:, 0] for own in train]
     negative, positive = scores[::2], scores[1::2]
-    assert len(typical_negatives(negative, positive)) == len(negative) - 10
+    assert len(typical_negatives(negative, positive, 0.25)) == len(negative) - 10
     hidden = prior_of_slides(positive, negative, PRIOR_QUANTILE)
     assert hidden < 0.2  # of 0.4: the look-alikes' scores are above most positive patches'
     assert fit_calibration(train, ()).findings[0].prior == pytest.approx(0.4, abs=0.08)
@@ -81,7 +81,7 @@ def test_negative_slides_that_look_positive_do_not_hide_the_finding():
 def test_where_all_negative_slides_look_positive_all_count():
     random = np.random.default_rng(0)
     positive, negative = ([random.normal(mean, 1, 50) for _ in range(5)] for mean in (0, 3))
-    assert len(typical_negatives(negative, positive)) == 5
+    assert len(typical_negatives(negative, positive, 0.25)) == 5
 
 
 def test_the_slides_are_calibrated_by_what_had_not_seen_them():
