@@ -120,7 +120,8 @@ def look_of(instances: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndar
     parts = np.concatenate([level, density.std((2, 3)), steps], 1)
     darkness = level.mean(1)
     tissue = parts[darkness >= np.median(darkness)]
-    return np.median(np.log(tissue.astype(np.float64) + _PALE), 0)
+    middle: np.ndarray = np.median(np.log(tissue.astype(np.float64) + _PALE), 0)
+    return middle
 
 
 @lru_cache(maxsize=4)

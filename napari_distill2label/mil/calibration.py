@@ -30,8 +30,8 @@ SLOPE = 1.25  # of scores in context, which vary less than scores alone
 PRIOR_QUANTILE = 0.9  # of the negatives' scores: at lower ones slides differ more than classes do
 NEIGHBOURS = 8
 TOP = 0.1  # of a slide's patches, the highest: its score is their mean
-LOOK_ALIKE = 0.25  # quantile of the positive slides' scores from which on a negative slide is like one of them
-# (chosen by patch truth of four colon trainings: docs/reproduction.md, "Slides nobody has seen")
+LOOK_ALIKE = 0.5  # quantile of the positive slides' scores from which on a negative slide is like one of them
+# (Both quantiles were chosen on drawn cohorts of digits: `python -m experiments prior`.)
 LIMIT = 40.0  # log-odds within which an offset is looked for
 WORTH = 2  # validation slides with the finding, of all training slides with it
 RIDGE = 1e-3  # on the slope, of scores with deviation 1: finite also where a line separates the slides
