@@ -111,7 +111,7 @@ def look_of(instances: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndar
     the mean altogether.
     """
     if instances.ndim == 2:
-        standard = (instances.astype(np.float64) - mean) / std
+        standard = (instances.astype(np.float64) - mean) / np.where(std > 0, std, 1.0)  # 0: it does not vary
         projected = standard @ _directions(standard.shape[1]) / np.sqrt(standard.shape[1])
         return np.append(projected.mean(0), np.log(np.square(standard).mean() + _EPSILON))
     density = -np.log((instances.astype(np.float32) + 1) / 256)

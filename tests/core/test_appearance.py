@@ -45,6 +45,13 @@ def test_features_from_another_source_are_unlike():
     assert min(appearance.unlikeness(look(random.normal(0.8, 0.5, 50))) for _ in range(10)) > 1
 
 
+def test_a_feature_that_does_not_vary_counts_where_it_differs():
+    features = np.ones((5, 20), np.float32)
+    mean, std = np.ones(20), np.zeros(20)
+    assert np.isfinite(look_of(features, mean, std)).all()
+    assert look_of(features + 1, mean, std)[-1] > look_of(features, mean, std)[-1]
+
+
 def test_a_slide_is_measured_against_other_patients_only():
     looks = np.concatenate([slides(19, 0), slides(3, 1, stain=1.6)])
     together = fit_appearance(looks, [*range(19), "x", "x", "x"])

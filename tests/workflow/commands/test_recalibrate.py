@@ -69,7 +69,7 @@ def test_a_sample_is_drawn_labelled_and_recalibrates_a_copy_of_the_model(predict
     assert "re-calibrated to another cohort by 40 patches" in (out / "card.md").read_text("utf-8")
     # Its predictions: every patch is likelier, slides are what they were.
     first = next(iter(maps.values()))
-    (again,) = drain(predict(after, [first.slide_path]))
+    (again,) = drain(predict(after, [first.slide.path]))
     assert again.bag_probability == pytest.approx(first.bag_probability, abs=1e-5)
     scored = first.scored
     assert (again.probability[scored][:, 1] > first.probability[scored][:, 1]).all()
