@@ -104,7 +104,8 @@ def _predict(options: argparse.Namespace, run: Drain) -> None:
         scores = ", ".join(
             f"{shown(name)} {p:.3f}" for name, p in zip(patch_map.classes, patch_map.bag_probability, strict=True)
         )
-        print(f"{shown(patch_map.slide_id)}: {scores}")
+        unlikeness = "" if patch_map.unlikeness is None else f", unlikeness {patch_map.unlikeness:.2f}"
+        print(f"{shown(patch_map.slide_id)}: {scores}{unlikeness}")
 
 
 def _threshold(options: argparse.Namespace) -> Any:
@@ -201,6 +202,30 @@ def _evaluate(options: argparse.Namespace, run: Drain) -> None:
             write_evaluation(options.out, reports, outputs.writing)
 
 
+def _draw_sample(options: argparse.Namespace, run: Drain) -> None:
+    from ..workflow.commands.recalibrate import draw_sample
+
+    work = draw_sample(options.source, options.out, options.count, seed=options.seed, overwrite=options.overwrite)
+    print(printable(str(run(work))))
+
+
+def _recalibrate(options: argparse.Namespace, run: Drain) -> None:
+    from ..core.label_map import parse_label_map
+    from ..workflow.commands.recalibrate import recalibrate
+
+    work = recalibrate(
+        options.source,
+        options.sample,
+        options.out,
+        threshold=options.threshold,
+        label_map=parse_label_map(options.label_map),
+        overwrite=options.overwrite,
+    )
+    print(run(work))
+    if options.out:
+        print(printable(str(options.out)))
+
+
 def _gui(options: argparse.Namespace, run: Drain) -> None:
     from ..workflow.window_check import window_problem
 
@@ -230,6 +255,8 @@ COMMANDS: dict[str, Run] = {
     "export": _export,
     "export-model": _export_model,
     "evaluate": _evaluate,
+    "draw-sample": _draw_sample,
+    "recalibrate": _recalibrate,
     "gui": _gui,
     "doctor": _doctor,
 }

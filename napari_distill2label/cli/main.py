@@ -108,6 +108,8 @@ COMMANDS = {
     "export": "write saved predictions in the formats of other programs",
     "export-model": "write a trained network for WSInfer and QuPath, or as ONNX",
     "evaluate": "compare every network of a run with the ground truth",
+    "draw-sample": "draw patches of predicted slides at random, to be labelled by a person",
+    "recalibrate": "measure a model on such a sample, and re-calibrate it to these slides",
     "gui": "open the napari window",
     "doctor": "list what is installed, the device, and what is missing",
 }
