@@ -82,9 +82,7 @@ class Evaluation:
             "slide": binary_metrics(self._positive, self._slide_scores),
             "patch": self._pooled(known),
             "patch_positive_slides": self._pooled([slide for slide in known if slide.is_positive]),
-            "patch_mean_over_slides": mean_metrics(
-                binary_metrics(slide.truth, slide.patch_score, self.threshold) for slide in known
-            ),
+            "patch_mean_over_slides": mean_metrics(self._each),
             "negative_slides": {
                 "called": self._called(every) if len(every) else None,
                 "called_mean": float(np.mean(shares)) if shares else None,
@@ -120,6 +118,11 @@ class Evaluation:
         return [slide for slide in self.slides if len(slide.truth)]
 
     @cached_property
+    def _each(self) -> list[Metrics]:
+        """The figures of each slide with known patches."""
+        return [binary_metrics(slide.truth, slide.patch_score, self.threshold) for slide in self._known]
+
+    @cached_property
     def _off(self) -> tuple[np.ndarray, np.ndarray]:
         """Called − true share of each slide with known patches, and the same in mm² (NaN without a scale)."""
         off = np.array([self._called(slide.patch_score) - slide.truth.mean() for slide in self._known])
@@ -148,7 +151,6 @@ class Evaluation:
             return _resampled(items, len(self.cases), self.threshold, weights)
 
         slides = [(index[s.case_id], np.array([s.is_positive]), np.array([s.score])) for s in self.slides]
-        each = [binary_metrics(slide.truth, slide.patch_score, self.threshold) for slide in known]
         negative = pooled([slide for slide in known if not slide.is_positive])
         shares = np.array([np.nan if s.is_positive else self._called(s.patch_score) for s in known], float)
         regions = [(index[s.case_id], s.truth[~s.truth], s.patch_score[~s.truth]) for s in known if s.is_positive]
@@ -161,7 +163,7 @@ class Evaluation:
             "patch": _without(pooled(known), "called"),
             "patch_positive_slides": _without(pooled([slide for slide in known if slide.is_positive]), "called"),
             "patch_mean_over_slides": {
-                name: _weighted_mean(np.array([row[name] for row in each], float), per_slide)
+                name: _weighted_mean(np.array([row[name] for row in self._each], float), per_slide)
                 for name in ("accuracy", "auroc", "auprc", "prevalence", "ece")
             },
             "negative_slides": {"called": negative["called"], "called_mean": _weighted_mean(shares, per_slide)},

@@ -5,6 +5,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 from ..core.classes import class_indices, order_classes, respelled, spelling_key, split_label
@@ -54,7 +55,11 @@ class Cohort:
         return iter(self.slides)
 
     def __getitem__(self, slide_id: str) -> CohortSlide:
-        return next(slide for slide in self.slides if slide.slide_id == slide_id)
+        return self._by_id[slide_id]
+
+    @cached_property
+    def _by_id(self) -> dict[str, CohortSlide]:
+        return {slide.slide_id: slide for slide in self.slides}
 
     @property
     def labelled(self) -> tuple[CohortSlide, ...]:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn import metrics as sk
 
 from napari_distill2label.core.metrics import binary_metrics, expected_calibration_error, mean_metrics, positive_score
 
@@ -22,6 +23,20 @@ def test_metrics_by_hand():
     # each in a bin of its own: |0.9 − 1| + 0.1 + 0.8 + |0.6 − 1| + 0.3, over 5
     assert found["ece"] == pytest.approx((0.1 + 0.1 + 0.8 + 0.4 + 0.3) / 5)
     assert found["n"] == 5
+
+
+def test_they_are_those_of_scikit_learn():
+    """To the bit: results that were written before are compared with these."""
+    rng = np.random.default_rng(0)
+    for n in (2, 3, 10, 1000):
+        for digits in (1, 2, 12):  # with and without ties
+            truth, score = rng.random(n) > 0.6, rng.random(n).round(digits)
+            truth[:2] = False, True
+            found, called = binary_metrics(truth, score), score >= 0.5
+            assert found["auroc"] == sk.roc_auc_score(truth, score)
+            assert found["auprc"] == sk.average_precision_score(truth, score)
+            assert found["f1"] == sk.f1_score(truth, called)
+            assert found["accuracy"] == sk.accuracy_score(truth, called)
 
 
 def test_calibration_error_is_weighted_by_the_size_of_a_bin():
