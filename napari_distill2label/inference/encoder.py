@@ -14,6 +14,7 @@ from ..core.errors import SettingsError
 from ..core.messages import Remedy
 from ..core.text import first_problem
 from ..store.maps.feature_map import EncoderIdentity
+from .known_encoders import known_encoder
 from .runtimes import SUFFIXES, open_runtime, weight_files
 
 MAX_JSON_BYTES = 2**16  # bytes of a description
@@ -78,13 +79,19 @@ class EncoderDescription(BaseModel):
 
     @classmethod
     def read_beside(cls, encoder: str | os.PathLike[str]) -> "EncoderDescription":
-        """Read the JSON beside an encoder's file. `SettingsError` if either is missing or invalid."""
+        """Read the JSON beside an encoder's file, or what is known of an encoder that the file is called after.
+
+        `SettingsError` if the file or its description is missing or invalid.
+        """
         path = Path(encoder)
         if path.suffix.lower() not in SUFFIXES:
             raise SettingsError(f"{path}: is no encoder: {ENCODER_HELP}")
         # e.torchscript.pt is described by e.torchscript.json or e.json
         names = [path.with_suffix(".json"), path.with_suffix("").with_suffix(".json")]
         description = next((name for name in names if name.is_file()), names[0])
+        known = known_encoder(path.name)
+        if path.is_file() and not description.is_file() and known is not None:
+            return cls.model_validate(known)
         for file in (path, description):
             if not file.is_file():
                 raise SettingsError(f"{file}: no such file; {ENCODER_HELP}")
