@@ -1,9 +1,9 @@
 """The engine's blocks on other processes and machines, by dask.distributed.
 
-A worker loads the model once and keeps the slides that it reads open. Its results return to the calling process, which
-alone writes. A patch's numbers are a hundred times smaller than its pixels, so writing from the workers would gain
-nothing. And no two processes ever write one chunk of a zarr array, nothing is half written when a worker dies, and the
-workers need no shared place to write to.
+A worker loads the network once and keeps the slides that it reads open. Its results return to the calling process,
+which alone writes: a patch's numbers are a hundred times smaller than its pixels, so writing from the workers would
+gain nothing. And no two processes ever write one chunk of a zarr array, nothing is half written when a worker dies, and
+the workers need no shared place to write to.
 """
 
 import logging
@@ -21,10 +21,9 @@ from ..core.errors import MissingDependencyError, SettingsError, SlideError
 from ..core.geometry import Block
 from ..mil.device import use_one_thread
 from ..slides.slide import Slide
-from .classifier import PatchClassifier
 from .damage import BlockResult, score_readable
 from .engine import Scorer
-from .specs import ModelSpec, SlideSpec
+from .specs import NetworkSpec, SlideSpec
 
 HEARTBEAT = 0.02  # s; several slides may be on their way at once, and each waits for its own blocks
 RECOUNT_EVERY = 2.0  # s between two counts of the workers
@@ -35,23 +34,23 @@ OPEN_SLIDES = 2  # that a worker keeps open though it is not reading them
 
 
 class _WorkerState:
-    """The state of one worker process: one model, and the most recent slides."""
+    """The state of one worker process: one network, and the most recent slides."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._model: tuple[ModelSpec, PatchClassifier] | None = None
-        self._slides: OrderedDict[tuple[ModelSpec, str], _OpenSlide] = OrderedDict()
+        self._network: tuple[NetworkSpec, Any] | None = None
+        self._slides: OrderedDict[tuple[NetworkSpec, str], _OpenSlide] = OrderedDict()
 
     @contextmanager
-    def at(self, model: ModelSpec, spec: SlideSpec, token: str) -> "Iterator[_OpenSlide]":
+    def at(self, network: NetworkSpec, spec: SlideSpec, token: str) -> "Iterator[_OpenSlide]":
         """The open slide and its scorer; `token` is the slide's within this prediction."""
         with self._lock:
-            if self._model is None or self._model[0] != model:
-                self._model = model, model.load()
-            key = model, token
+            if self._network is None or self._network[0] != network:
+                self._network = network, network.load()
+            key = network, token
             if key not in self._slides:
                 slide = spec.open()
-                scorer = model.scorer(self._model[1], spec.patches, slide, at_once=os.cpu_count())
+                scorer = network.scorer(self._network[1], spec.patches, slide, at_once=os.cpu_count())
                 self._slides[key] = _OpenSlide(slide, scorer)
             place = self._slides[key]
             place.readers += 1
@@ -71,7 +70,7 @@ class _WorkerState:
     def close(self) -> None:
         with self._lock:
             self._close_idle(0)
-            self._model = None
+            self._network = None
 
 
 class _OpenSlide:
@@ -82,9 +81,9 @@ class _OpenSlide:
 _worker_state = _WorkerState()
 
 
-def _score(model: ModelSpec, spec: SlideSpec, token: str, block: Block) -> BlockResult:
+def _score(network: NetworkSpec, spec: SlideSpec, token: str, block: Block) -> BlockResult:
     use_one_thread()
-    with _worker_state.at(model, spec, token) as place:
+    with _worker_state.at(network, spec, token) as place:
         return score_readable(place.scorer, place.slide, spec.patches, block)
 
 
@@ -172,17 +171,17 @@ class Cluster:
 
     Parameters
     ----------
-    model
+    network
         What they score with.
     workers
         Processes on this machine, started for this and ended after it; they share its cores.
     scheduler
         Address of a dask scheduler (`tls://…`, `tcp://…`) to use instead. Its workers must have this package, and find
-        slides and model under the same paths. `SettingsError` if there is none.
+        slides and network under the same paths. `SettingsError` if there is none.
     """
 
-    def __init__(self, model: ModelSpec, workers: int | None = None, scheduler: str | None = None) -> None:
-        self.model, self.workers, self.scheduler = model, workers, scheduler
+    def __init__(self, network: NetworkSpec, workers: int | None = None, scheduler: str | None = None) -> None:
+        self.network, self.workers, self.scheduler = network, workers, scheduler
         self.threads = 0
         self._pools: set[ClusterPool] = set()
         self._counted_at = 0.0
@@ -235,7 +234,7 @@ class Cluster:
     def lost_message(self) -> str:
         return (
             f"the dask scheduler {self.client.scheduler.address if self.client.scheduler else ''} does not answer any "
-            "more; what was finished is kept: predict again, it goes on from there"
+            "more; what was finished is saved: run the command again, it resumes there"
         )
 
     def open_pool(self, spec: SlideSpec) -> "ClusterPool":
@@ -268,7 +267,7 @@ class ClusterPool:
 
     def submit(self, block: Block) -> "Future[BlockResult]":
         future: Future[BlockResult] = Future()
-        remote = self.cluster.client.submit(_score, self.cluster.model, self.spec, self._token, block, pure=False)
+        remote = self.cluster.client.submit(_score, self.cluster.network, self.spec, self._token, block, pure=False)
         self._remote[remote] = future
         remote.add_done_callback(self._settle)
         return future
@@ -304,6 +303,6 @@ class ClusterPool:
         if kind == "KilledWorker":
             return SlideError(
                 f"{self.spec.path}: several workers in turn died of the same part of it (out of memory?): "
-                "use fewer of them, and predict again"
+                "use fewer of them, and run the command again"
             )
         return SettingsError(self.cluster.lost_message) if "Cancelled" in kind else error

@@ -1,6 +1,7 @@
-"""Descriptions of a model and a slide, with which another process can score the slide by itself."""
+"""Descriptions of a network and a slide, with which another process can score the slide by itself."""
 
 from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -11,10 +12,54 @@ from ..mil.device import choose_device, compute_dtype
 from ..slides.registry import open_slide
 from ..slides.slide import Slide
 from ..store.bundle import load_bundle
+from ..store.maps.feature_map import EncoderIdentity
 from .classifier import PatchClassifier, open_classifier
+from .encoder import FrozenEncoder
 from .engine import PatchScorer, Scorer
 
 ACCELERATOR_BATCH = 16_000_000  # px of patches that a GPU is shown at once, if its memory holds what becomes of them
+
+
+class NetworkSpec(Protocol):
+    """The place of a network, by which other processes load it. Equal ones load the same."""
+
+    def load(self) -> Any:
+        """Load the network from its files. `BundleError` if they hold another one."""
+
+    def scorer(
+        self, network: Any, patches: PatchGrid | PatchPoints, slide: Slide, at_once: int | None = None
+    ) -> Scorer:
+        """Return the scorer of this slide's blocks, for at most `at_once` threads (None: as many as torch uses)."""
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """The place of a frozen encoder, whose features are computed."""
+
+    encoder: Encoder
+    identity: EncoderIdentity
+    device: str = "cpu"
+
+    @classmethod
+    def of(cls, encoder: Encoder, opened: FrozenEncoder, device: str) -> "EncoderSpec":
+        """Describe an encoder that this process has opened."""
+        return cls(encoder.absolute(), opened.identity, device)
+
+    def load(self) -> FrozenEncoder:
+        assert self.encoder.path is not None
+        found = FrozenEncoder(self.encoder.path, self.device, self.encoder.trusted)
+        if not self.identity.is_same(found.identity):
+            raise BundleError(f"{self.encoder.path}: a worker finds another encoder here than the one to compute with")
+        return found
+
+    def scorer(
+        self,
+        network: FrozenEncoder,
+        patches: PatchGrid | PatchPoints,
+        slide: Slide,
+        at_once: int | None = None,
+    ) -> Scorer:
+        return PatchScorer(network, at_once)
 
 
 @dataclass(frozen=True)
@@ -46,19 +91,16 @@ class ModelSpec:
         return classifier
 
     def scorer(
-        self, classifier: PatchClassifier, patches: PatchGrid | PatchPoints, slide: Slide, at_once: int | None = None
+        self, network: PatchClassifier, patches: PatchGrid | PatchPoints, slide: Slide, at_once: int | None = None
     ) -> Scorer:
-        """Return the scorer of this slide's blocks, for at most `at_once` threads (None: as many as torch uses).
-
-        `SettingsError` if the model has no dense mode and it is asked for.
-        """
+        """See `NetworkSpec.scorer`. `SettingsError` if the model has no dense mode and it is asked for."""
         if self.dense:
             from .dense import dense_scorer
 
-            return dense_scorer(classifier.bundle, patches, slide)
-        if classifier.bundle.model.device.type == "cpu":
-            return PatchScorer(classifier, at_once)
-        return PatchScorer(classifier, at_once=1, batch=max(1, ACCELERATOR_BATCH // patches.patch_px**2))
+            return dense_scorer(network.bundle, patches, slide)
+        if network.bundle.model.device.type == "cpu":
+            return PatchScorer(network, at_once)
+        return PatchScorer(network, at_once=1, batch=max(1, ACCELERATOR_BATCH // patches.patch_px**2))
 
 
 @dataclass(frozen=True)

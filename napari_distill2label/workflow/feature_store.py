@@ -1,7 +1,7 @@
 """Where the features of slides come from, and where they are saved."""
 
 import glob
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,7 +16,7 @@ from ..core.paths import PathLike, is_url
 from ..core.settings import PatchSettings
 from ..inference.classifier import PatchClassifier
 from ..inference.encoder import FrozenEncoder
-from ..inference.engine import PatchScorer, score_slide
+from ..inference.engine import PatchScorer, Pool, patches_per_block, score_blocks, score_slide
 from ..slides.registry import may_have_canvas, open_slide
 from ..slides.slide import Slide
 from ..store.bundle import BundleConfig
@@ -194,15 +194,24 @@ class FeatureStore:
         }
 
     def extract(
-        self, slide_id: str, slide: Slide, patches: PatchGrid | PatchPoints
+        self,
+        slide_id: str,
+        slide: Slide,
+        patches: PatchGrid | PatchPoints,
+        open_pool: Callable[[], Pool] | None = None,
     ) -> Generator[Event, None, FeatureMap]:
-        """Compute the features of all patches of a slide. Existing ones of the same patches are not computed again."""
+        """Compute the features of all patches of a slide. Existing ones of the same patches are not computed again.
+
+        `open_pool` gives what computes the slide's blocks; None: threads of this process.
+        """
         found = self.open_map(slide_id, slide, patches)
         if found.replaced:
             yield Notice(NoticeCode.FEATURES_REPLACED, {"folder": str(self.folder)}, slide_id)
-        yield from score_slide(
-            slide, found, PatchScorer(self.own_encoder), Progress(Task.EXTRACT_FEATURES, item=slide.name)
-        )
+        scorer, progress = PatchScorer(self.own_encoder), Progress(Task.EXTRACT_FEATURES, item=slide.name)
+        if open_pool is None:
+            yield from score_slide(slide, found, scorer, progress)
+        else:
+            yield from score_blocks(found, open_pool(), progress, patches_per_block(scorer, patches))
         return found
 
     def load(self, slide_id: str, slide: Slide | None, mpp: Mpp | None = None) -> FeatureMap:

@@ -1,7 +1,9 @@
 """`extract_features`: a frozen encoder over the slides of a cohort."""
 
 import shutil
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from ...core.errors import OutputError, SettingsError, SlideError
@@ -12,8 +14,10 @@ from ...core.messages import Remedy
 from ...core.paths import PathLike
 from ...core.settings import PatchSettings
 from ...inference.encoder import FrozenEncoder
+from ...inference.engine import Pool
+from ...inference.specs import EncoderSpec, SlideSpec
 from ...slides.slide import Slide
-from ...store.cohort import Cohort
+from ...store.cohort import Cohort, CohortSlide
 from ...store.files.outputs import Outputs
 from ...store.files.safe_names import safe_names
 from ...store.files.signature import file_signature
@@ -24,6 +28,7 @@ from ..input_files import input_files
 from ..os_errors import describe_os_error
 from ..scale import with_mpp
 from ..slide_reader import SlideReader
+from ..workers import check_workers, interleave, start_workers
 
 FORMATS = ("zarr", "h5")
 
@@ -50,12 +55,13 @@ def extract_features(
     inputs
         Of these: encoder, which is needed; centres, tissue, mpp, allow_non_brightfield.
     compute
-        Of this: device.
+        Of this: device, workers, scheduler. The features are the same with any number of workers.
     overwrite
         Replace HDF5 files in `out` that this program did not write, or that were changed since. Zarr groups of others
         are never replaced. Without it `OutputError` names what is in the way before anything is done.
 
-    Existing features of the same patches, file and encoder are kept. Others are computed again, with a notice.
+    Existing features of the same patches, file and encoder are kept. Others are computed again, with a notice. An
+    interrupted extraction resumes. A slide that fails is reported (`ItemFailed`), and the others continue.
     """
     if not formats or set(formats) - set(FORMATS):
         raise SettingsError(
@@ -64,8 +70,9 @@ def extract_features(
     if "h5" in formats:
         check_h5py(Path(out))
     inputs.check_only("Extracting features", "encoder", "centres", "tissue", "mpp", "allow_non_brightfield")
-    if compute != Compute(compute.device):
-        raise SettingsError("Features are computed by one process, in float32: of Compute, only device is used.")
+    if compute.precision != Compute().precision:
+        raise SettingsError("Features are computed in float32.", remedy=Remedy("clear", "compute.precision"))
+    check_workers(compute)
     if inputs.encoder.path is None:
         raise SettingsError("A frozen encoder is needed.", remedy=Remedy("choose", "inputs.encoder"))
     frozen = FrozenEncoder(inputs.encoder.path, compute.device, inputs.encoder.trusted)
@@ -75,26 +82,36 @@ def extract_features(
     reader = SlideReader(grid, inputs, source)
     cohort = with_mpp(cohort, inputs.mpp)
     cohort.check_found()
-    written = []
+    written: dict[int, Path] = {}
     yield from cohort.notices
-    with Outputs(input_files(cohort, inputs), overwrite, "computing features") as outputs:
+    with ExitStack() as stack:
+        outputs = stack.enter_context(Outputs(input_files(cohort, inputs), overwrite, "computing features"))
         ends = formats if "zarr" in formats else (*formats, f"{UNFINISHED}.zarr")
         outputs.claim(Path(out) / f"{name}.{end}" for name in names.values() for end in ends)
-        for row in cohort:
+        spec = EncoderSpec.of(inputs.encoder, frozen, compute.device)
+        cluster = yield from start_workers(spec, compute, stack)
+
+        def one(index: int, row: CohortSlide) -> Generator[Event, None, None]:
             path = Path(out) / f"{names[row.slide_id]}.{formats[0]}"
             try:
                 with reader.open(row) as slide:
                     yield from (notice.about(row.slide_id) for notice in slide.notices)
                     patches = yield from reader.place(row, slide)
-                    yield from _extract_slide(row.slide_id, slide, patches, source, formats, outputs)
+                    open_pool = None
+                    if cluster is not None:
+                        described = SlideSpec.of(slide, patches, reader.allow_non_brightfield)
+                        open_pool = partial(cluster.open_pool, described)
+                    yield from _extract_slide(row.slide_id, slide, patches, source, formats, outputs, open_pool)
             except (SlideError, OutputError) as error:
                 yield ItemFailed(row.slide_id, error)
             except OSError as error:
                 yield ItemFailed(row.slide_id, SlideError(describe_os_error(error)))
             else:
-                written.append(path)
+                written[index] = path
                 yield ItemDone(row.slide_id, path)
-    return written
+
+        yield from interleave((one(index, row) for index, row in enumerate(cohort)), cluster)
+    return [written[index] for index in sorted(written)]
 
 
 def _extract_slide(
@@ -104,6 +121,7 @@ def _extract_slide(
     source: "FeatureStore",
     formats: Sequence[str],
     outputs: Outputs,
+    open_pool: Callable[[], Pool] | None,
 ) -> Generator[Event, None, None]:
     """Compute the features of one slide and write them in every format."""
     file, signature = source.folder / f"{source.name_of(slide_id)}.h5", file_signature(slide.path)
@@ -113,7 +131,7 @@ def _extract_slide(
     saved = None if "zarr" in formats else source.load_complete(slide_id, slide, patches)  # of an earlier call: keep it
     is_scratch = "zarr" not in formats and saved is None
     store = source.scratch_store(slide_id) if is_scratch else source
-    found = saved if saved is not None else (yield from store.extract(slide_id, slide, patches))
+    found = saved if saved is not None else (yield from store.extract(slide_id, slide, patches, open_pool))
     if "h5" in formats and not is_hdf5_of(file, patches, source.own_encoder.identity, signature, frame):
         write_hdf5(file, found, slide_id, source.own_encoder.identity, slide.mpp, signature, frame, outputs.writing)
     if is_scratch:

@@ -1,15 +1,13 @@
 """`predict`: label the patches of slides with a trained model."""
 
 import errno
-from collections import deque
-from collections.abc import Generator, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
 from ...core.errors import BundleError, OutputError, SettingsError, SlideError
-from ...core.events import Event, ItemDone, ItemFailed, Progress, Task
+from ...core.events import Event, ItemDone, ItemFailed
 from ...core.geometry import PatchGrid
 from ...core.inputs import Compute, Inputs
 from ...core.messages import Remedy
@@ -18,7 +16,6 @@ from ...core.paths import PathLike
 from ...core.settings import PatchSettings
 from ...exporters.formats import files_of_map, format_names, iter_write, names_of_files
 from ...inference.classifier import open_classifier
-from ...inference.cluster import Cluster, is_open
 from ...inference.dense import dense_grid
 from ...inference.specs import ModelSpec
 from ...mil.device import choose_device, compute_dtype
@@ -34,9 +31,9 @@ from ..promise import PromiseRequest, promised_threshold
 from ..scale import notice_missing_mpp, with_mpp
 from ..slide_predictor import SlidePredictor, place_of
 from ..slide_reader import SlideReader
+from ..workers import check_workers, interleave, start_workers
 
 DEFAULT_FORMATS = ("ome-tiff", "geojson", "csv", "png")
-SLIDES_AT_ONCE = 8  # on a cluster
 READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -118,11 +115,7 @@ def predict(
     chosen = None if isinstance(threshold, PromiseRequest) else threshold
     if chosen is not None:
         check_threshold(chosen)
-    if compute.workers is not None and compute.scheduler is not None:
-        raise SettingsError(
-            "Workers are started here, and a scheduler has workers of its own. Only one of them can be used.",
-            remedy=Remedy("clear", "compute.workers", alternative=Remedy("clear", "compute.scheduler")),
-        )
+    check_workers(compute)
     if dense_stride is not None and inputs.centres is not None:
         raise SettingsError(
             "A dense map scores every position, and centres are some points. Only one of them can be used.",
@@ -158,7 +151,7 @@ def predict(
         yield from notice_missing_mpp(cohort, reader.grid.mpp)
         classifier = open_classifier(bundle, inputs.encoder, compute.device, inputs.features is not None)
         reader.features = feature_store_for(classifier, inputs.features, keep)
-        cluster = yield from _cluster(model_spec, compute, stack)
+        cluster = yield from start_workers(model_spec, compute, stack)
         label_from = bundle.threshold if chosen is None else chosen
         predictor = SlidePredictor(classifier, model_spec, reader, label_from, cluster)
         if promise is not None:
@@ -183,56 +176,6 @@ def predict(
         works = (one(index, row) for index, row in enumerate(cohort))
         yield from interleave(works, cluster)
     return [maps[index] for index in sorted(maps)]
-
-
-def _cluster(model_spec: ModelSpec, compute: Compute, stack: ExitStack) -> Generator[Event, None, Cluster | None]:
-    """Start the workers, until `stack` is left. None: threads of this process compute."""
-    if compute.workers is None and compute.scheduler is None:
-        return None
-    cluster = Cluster(model_spec, compute.workers, compute.scheduler)
-    stack.callback(cluster.stop)
-    with ThreadPoolExecutor(1) as pool:  # its processes need seconds to start
-        starting = pool.submit(cluster.start)
-        while not wait([starting], timeout=0.1).done:
-            yield Progress(Task.START_WORKERS)
-    starting.result()
-    if compute.scheduler is not None and is_open(compute.scheduler):
-        yield Notice(NoticeCode.OPEN_SCHEDULER, {"scheduler": compute.scheduler})
-    if not cluster.threads:
-        yield Notice(NoticeCode.NO_WORKERS, {"scheduler": compute.scheduler})
-    return cluster
-
-
-def interleave(works: Iterable[Generator[Event, None, None]], cluster: Cluster | None) -> Generator[Event, None, None]:
-    """Do `works` one after the other. On a cluster, begin the next as soon as it has room for more blocks.
-
-    If several are under way, only the progress of the first is passed on.
-    """
-    waiting = iter(works)
-    begun: deque[Generator[Event, None, None]] = deque()
-    walking = True  # has the work begun last asked for what it needs? Else it would seem that there is room
-    try:
-        while True:
-            has_room = cluster is not None and walking and len(begun) < SLIDES_AT_ONCE and cluster.free_slots > 0
-            if not begun or has_room:
-                if (work := next(waiting, None)) is not None:
-                    begun.append(work)
-                    walking = False
-                elif not begun:
-                    return
-            for work in tuple(begun):
-                try:
-                    event = next(work)
-                except StopIteration:
-                    walking = walking or work is begun[-1]
-                    begun.remove(work)
-                else:
-                    walking = walking or (work is begun[-1] and isinstance(event, Progress))
-                    if work is begun[0] or not isinstance(event, Progress):
-                        yield event
-    finally:
-        for work in begun:
-            work.close()
 
 
 def check_threshold(threshold: float) -> None:
