@@ -24,6 +24,7 @@ _HOMES = {
     "PatchMap": "store.maps.patch_map",
     "PatchPoints": "core.geometry",
     "PromiseRequest": "workflow.promise",
+    "RegionOptions": "exporters.merged_regions",
     "Run": "store.run",
     "Settings": "core.settings",
     "SlideError": "core.errors",
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
     from .core.inputs import Compute, Encoder, Inputs, TissueRegions
     from .core.presets import build_settings
     from .core.settings import Settings
+    from .exporters.merged_regions import RegionOptions
     from .slides.registry import open_slide
     from .store.bundle import load_bundle
     from .store.cohort import Cohort, CohortSlide

@@ -136,8 +136,8 @@ venv() {
     purpose=$1
     case $purpose in # the extras of setup.cfg, and the dependency groups of pyproject.toml
     base) extras="" groups="" stamps="base" ;;
-    gui) extras="[gui,slides,encoders]" groups="qt" stamps="base gui" ;;
-    test) extras="[gui,slides,encoders,cluster]" groups="dev" stamps="base gui test" ;;
+    gui) extras="[gui,slides,encoders,parquet]" groups="qt" stamps="base gui" ;;
+    test) extras="[gui,slides,encoders,parquet,cluster]" groups="dev" stamps="base gui test" ;;
     docs) extras="" groups="docs" stamps="base docs" ;;
     *) fail "unknown purpose '$purpose': base, gui, test or docs" ;;
     esac

@@ -18,7 +18,8 @@ from .messages import option_of
 
 INPUT_NAMES = tuple(each.name for each in fields(Inputs))
 PROGRAMS = ("wsinfer", "onnx")
-EXPORT_FORMATS = ("ome-tiff", "geojson", "csv", "png")
+DEFAULT_FORMATS = ("ome-tiff", "geojson", "csv", "png")
+MORE_FORMATS = ("regions", "probability", "mask-png", "parquet", "report")
 GROUPS = ("patches", "architecture", "teacher", "oof", "student", "split")
 
 
@@ -39,8 +40,11 @@ def _prepare_dataset(parser: argparse.ArgumentParser) -> None:
 def _export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=Path, metavar="RUN|PATCHMAP")
     _add(parser, "out", type=Path, required=True, metavar="DIR")
-    _add(parser, "formats", type=name_list, required=True, metavar="A,B", values=", ".join(EXPORT_FORMATS))
+    formats = ", ".join((*DEFAULT_FORMATS, *MORE_FORMATS, "summary"))
+    _add(parser, "formats", type=name_list, required=True, metavar="A,B", values=formats)
     _add(parser, "threshold", type=float)
+    _add(parser, "regions.smooth", action="store_true")
+    _add(parser, "regions.minimum_mm2", type=float, default=0.0, metavar="MM2")
     _add(parser, "inputs.corrections", type=Path, metavar="FILE")
     _add_labels(parser, COVERAGE)
     _add_overwrite(parser)
@@ -136,7 +140,8 @@ def _predict(parser: argparse.ArgumentParser) -> None:
     _add(parser, "inputs.centres", type=Path, metavar="POINTS.csv")
     _add(parser, "inputs.tissue", type=Path, metavar="FILE.geojson")
     _add(parser, "dense_stride", type=int, metavar="STRIDE")
-    _add(parser, "formats", type=name_list, default=[*EXPORT_FORMATS], metavar="A,B", values=", ".join(EXPORT_FORMATS))
+    formats = f"{', '.join(DEFAULT_FORMATS)} (default these); {', '.join(MORE_FORMATS)}"
+    _add(parser, "formats", type=name_list, default=[*DEFAULT_FORMATS], metavar="A,B", values=formats)
     _add(parser, "inputs.allow_non_brightfield", action="store_true")
     _add(parser, "compute.precision", choices=("float32", "bfloat16", "auto"), default="float32")
     add_workers(parser)

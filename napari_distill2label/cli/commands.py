@@ -142,6 +142,7 @@ def _segment_tissue(options: argparse.Namespace, run: Drain) -> None:
 
 
 def _export(options: argparse.Namespace, run: Drain) -> None:
+    from ..exporters.merged_regions import RegionOptions
     from ..workflow.commands.export import export
 
     work = export(
@@ -150,6 +151,7 @@ def _export(options: argparse.Namespace, run: Drain) -> None:
         options.format,
         threshold=options.threshold,
         inputs=inputs_of(options),
+        regions=RegionOptions(options.smooth, options.minimum_area),
         overwrite=options.overwrite,
     )
     for path in run(work):

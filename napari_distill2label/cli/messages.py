@@ -9,6 +9,8 @@ from ..core.messages import Messages, is_setting
 # Options that are not called as their field is.
 OPTIONS = {
     "inputs.label_map": "--map",
+    "regions.smooth": "--smooth",
+    "regions.minimum_mm2": "--minimum-area",
     "formats": "--format",
     "out": "-o",
 }

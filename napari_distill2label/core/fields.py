@@ -108,6 +108,8 @@ INPUTS = _inputs(
     Field("count", "Size of the sample", "Number of patches to draw (default 50).", "patches"),
     Field("dense_stride", "Dense map", "Score a position every STRIDE pixels of the model, in one pass.", "px"),
     Field("formats", "Formats", "Formats of the results."),
+    Field("regions.smooth", "Round corners", "Round the corners of merged regions off."),
+    Field("regions.minimum_mm2", "Minimum area", "Leave out merged regions smaller than this (default 0).", "mm²"),
     Field("to", "Program", "Program that the model is exported for: WSInfer (and QuPath's extension), or ONNX."),
     Field(
         "truth",

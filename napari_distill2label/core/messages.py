@@ -55,6 +55,8 @@ IN_PYTHON = {
     "inputs.trust_encoder": "Encoder(…, trusted={})",
     "inputs.tissue": "Inputs(tissue=TissueRegions({}))",
     "promise": "threshold=PromiseRequest({})",
+    "regions.smooth": "regions=RegionOptions(smooth={})",
+    "regions.minimum_mm2": "regions=RegionOptions(minimum_mm2={})",
     "risk": "PromiseRequest(…, risk={})",
     "negatives": "PromiseRequest(…, negatives={})",
 }  # fields that are no argument of a function, nor of `Inputs` or `Compute`, by the same name
@@ -63,7 +65,7 @@ IN_PYTHON = {
 def is_setting(field: str) -> bool:
     """Whether a field is a setting: it has a value already."""
     group = field.rpartition(".")[0]
-    return group not in ("", "inputs", "compute", "cohort")
+    return group not in ("", "inputs", "compute", "cohort", "regions")
 
 
 class Messages:

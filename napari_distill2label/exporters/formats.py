@@ -1,7 +1,7 @@
 """The formats a `PatchMap` is written in, and the files each of them makes."""
 
-from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -17,6 +17,7 @@ from ..store.files.safe_names import safe_name, safe_names
 
 if TYPE_CHECKING:
     from ..store.maps.patch_map import PatchMap
+    from .merged_regions import RegionOptions
 
 Key = TypeVar("Key", bound=Hashable)
 NOT_SCORED = "not scored"
@@ -35,14 +36,20 @@ class ExportRequest:
     slide: Any = None
     colours: Mapping[str, RGB] | None = None
     names: "Names | None" = None
+    regions: "RegionOptions | None" = None
     writing: Writing = atomic_path
 
-    def path(self, patch_map: "PatchMap", suffix: str, layer: str | None = None) -> Path:
-        """`<slide_id><suffix>`, or `<slide_id>_<layer><suffix>`, inside the folder whatever the id holds."""
+    def path(self, patch_map: "PatchMap", form: str, finding: str | None = None) -> Path:
+        """`<slide_id>[_<finding>][_<part>]<suffix>` of a format, inside the folder whatever the id holds."""
+        known = FORMATS[form]
         if self.names is not None:
-            return self.folder / f"{self.names[layer]}{suffix}"
-        name = patch_map.slide_id if layer is None else f"{patch_map.slide_id}_{layer}"
-        return self.folder / f"{safe_name(name)}{suffix}"
+            return self.folder / f"{self.names[finding, known.part]}{known.suffix}"
+        name = "_".join(filter(None, (patch_map.slide_id, finding, known.part)))
+        return self.folder / f"{safe_name(name)}{known.suffix}"
+
+    def corrected(self) -> int | None:
+        """Patches that a user corrected; None without corrections."""
+        return None if self.corrections is None else int((self.corrections >= 0).sum())
 
     def layers(self, patch_map: "PatchMap") -> list["LabelLayer"]:
         """One layer of all classes, or one per non-negative class where several can be present."""
@@ -70,12 +77,11 @@ class LabelLayer(NamedTuple):
     labels: np.ndarray  # uint8 of `patches.shape`
 
 
-Names = Mapping[str | None, str]
-"""Names of one slide's files, without their suffix: of all classes (None), and of each finding where there can be
-several at once."""
+Names = Mapping[tuple[str | None, str], str]
+"""Names of one slide's files, without their suffix, by finding (None: of all classes) and part (`Format.part`)."""
 
 
-def names_of_files(slides: Mapping[Key, tuple[str, Sequence[str]]]) -> dict[Key, Names]:
+def names_of_files(slides: Mapping[Key, tuple[str, Sequence[str]]], formats: Sequence[str]) -> dict[Key, Names]:
     """Return the file names of one call, distinct on every system.
 
     Parameters
@@ -83,21 +89,29 @@ def names_of_files(slides: Mapping[Key, tuple[str, Sequence[str]]]) -> dict[Key,
     slides
         Of each: its id, and the findings that have files of their own (none where one class excludes the others).
     """
-    keys = {(slide_id, *layer) for slide_id, findings in slides.values() for layer in ((), *zip(findings))}
-    names = safe_names(keys)
+    parts = dict.fromkeys(("", *(FORMATS[name].part for name in format_names(formats) if name in FORMATS)))
+
+    def layers(findings: Sequence[str]) -> list[tuple[str | None, str]]:
+        return [(finding, part) for finding in (None, *findings) for part in parts]
+
+    def key(slide_id: str, layer: tuple[str | None, str]) -> tuple[str, ...]:
+        return (slide_id, *filter(None, layer))
+
+    names = safe_names({key(slide_id, layer) for slide_id, findings in slides.values() for layer in layers(findings)})
     return {
-        slide: {None: names[slide_id,], **{finding: names[slide_id, finding] for finding in findings}}
+        slide: {layer: names[key(slide_id, layer)] for layer in layers(findings)}
         for slide, (slide_id, findings) in slides.items()
     }
 
 
 def files_of_map(folder: PathLike, formats: Sequence[str], names: Names) -> list[Path]:
     """Return the files that `write` makes for one slide."""
-    findings: list[str | None] = [name for name in names if name is not None] or [None]
+    findings: list[str | None] = list(dict.fromkeys(name for name, _ in names if name is not None)) or [None]
     return [
-        Path(folder) / f"{names[layer]}{FORMATS[name].suffix}"
+        Path(folder) / f"{names[finding, FORMATS[name].part]}{FORMATS[name].suffix}"
         for name in format_names(formats)
-        for layer in (findings if FORMATS[name].per_finding else [None])
+        if name in FORMATS
+        for finding in (findings if FORMATS[name].per_finding else [None])
     ]
 
 
@@ -110,6 +124,7 @@ class Format:
     write: Writer
     aliases: tuple[str, ...] = ()
     per_finding: bool = False  # one file for each finding, where there can be several at once
+    part: str = ""  # of the file's name, after the slide's id; no two formats share suffix and part
 
 
 def _write_masks(patch_map: "PatchMap", request: ExportRequest) -> Work:
@@ -118,7 +133,7 @@ def _write_masks(patch_map: "PatchMap", request: ExportRequest) -> Work:
 
     files = []
     for layer in request.layers(patch_map):
-        path = request.path(patch_map, ".ome.tif", layer.class_name)
+        path = request.path(patch_map, "ome-tiff", layer.class_name)
         mask = Mask(layer.labels, patch_map.patches)
         slide, writing = patch_map.slide, request.writing
         work = iter_write_mask(path, mask, layer.names, slide.mpp, layer.title, slide.canvas_origin, writing)
@@ -129,7 +144,7 @@ def _write_masks(patch_map: "PatchMap", request: ExportRequest) -> Work:
 def _write_geojson(patch_map: "PatchMap", request: ExportRequest) -> Work:
     from .geojson import iter_write_geojson
 
-    path = request.path(patch_map, ".geojson")
+    path = request.path(patch_map, "geojson")
     work = iter_write_geojson(path, patch_map, request.threshold, request.corrections, request.colours, request.writing)
     return [(yield from work)]
 
@@ -137,7 +152,7 @@ def _write_geojson(patch_map: "PatchMap", request: ExportRequest) -> Work:
 def _write_table(patch_map: "PatchMap", request: ExportRequest) -> Work:
     from .table import iter_write_table
 
-    path = request.path(patch_map, ".csv")
+    path = request.path(patch_map, "csv")
     return [(yield from iter_write_table(path, patch_map, request.threshold, request.corrections, request.writing))]
 
 
@@ -145,10 +160,9 @@ def _exists(slide_path: str) -> bool:
     return is_url(slide_path) or Path(slide_path).exists()
 
 
-def _write_pictures(patch_map: "PatchMap", request: ExportRequest) -> Work:
-    from .png import write_picture
-
-    yield Progress(Task.WRITE, 0, None, patch_map.slide_id)
+@contextmanager
+def _slide_of(patch_map: "PatchMap", request: ExportRequest) -> Iterator[Any]:
+    """Yield the slide to draw on: the one that is given, else the one that was predicted; None if it is gone."""
     with ExitStack() as stack:
         slide, path = request.slide, patch_map.slide.path
         if slide is None and path is not None and _exists(path):
@@ -161,9 +175,17 @@ def _write_pictures(patch_map: "PatchMap", request: ExportRequest) -> Work:
                 f"{patch_map.slide.path or patch_map.slide_id}: this is not the slide that was predicted, its size "
                 "differs: predict again"
             )
+        yield slide
+
+
+def _write_pictures(patch_map: "PatchMap", request: ExportRequest) -> Work:
+    from .png import write_picture
+
+    yield Progress(Task.WRITE, 0, None, patch_map.slide_id)
+    with _slide_of(patch_map, request) as slide:
         return [
             write_picture(
-                request.path(patch_map, ".png", layer.class_name),
+                request.path(patch_map, "png", layer.class_name),
                 layer.labels,
                 patch_map.patches,
                 layer.names,
@@ -178,6 +200,64 @@ def _write_pictures(patch_map: "PatchMap", request: ExportRequest) -> Work:
         ]
 
 
+def _write_regions(patch_map: "PatchMap", request: ExportRequest) -> Work:
+    from .merged_regions import RegionOptions, iter_write_merged_regions
+
+    path, options = request.path(patch_map, "regions"), request.regions or RegionOptions()
+    work = iter_write_merged_regions(
+        path, patch_map, request.threshold, request.corrections, request.colours, options, request.writing
+    )
+    return [(yield from work)]
+
+
+def _write_probability_maps(patch_map: "PatchMap", request: ExportRequest) -> Work:
+    from .probability_maps import write_probability_maps
+
+    yield Progress(Task.WRITE, 0, None, patch_map.slide_id)
+    path = request.path(patch_map, "probability")
+    return [write_probability_maps(path, patch_map, request.threshold, request.writing)]
+
+
+def _write_parquet(patch_map: "PatchMap", request: ExportRequest) -> Work:
+    from .parquet import iter_write_parquet
+
+    path = request.path(patch_map, "parquet")
+    return [(yield from iter_write_parquet(path, patch_map, request.threshold, request.corrections, request.writing))]
+
+
+def _write_mask_pngs(patch_map: "PatchMap", request: ExportRequest) -> Work:
+    from .mask import Mask
+    from .mask_png import write_mask_png
+    from .provenance import provenance
+
+    yield Progress(Task.WRITE, 0, None, patch_map.slide_id)
+    about = provenance(patch_map, request.threshold, request.corrected())
+    return [
+        write_mask_png(
+            request.path(patch_map, "mask-png", layer.class_name),
+            Mask(layer.labels, patch_map.patches),
+            layer.names,
+            request.colours,
+            about,
+            request.writing,
+        )
+        for layer in request.layers(patch_map)
+    ]
+
+
+def _write_report(patch_map: "PatchMap", request: ExportRequest) -> Work:
+    from .report import write_report
+
+    yield Progress(Task.WRITE, 0, None, patch_map.slide_id)
+    path = request.path(patch_map, "report")
+    with _slide_of(patch_map, request) as slide:
+        return [
+            write_report(
+                path, patch_map, request.threshold, request.corrections, slide, request.colours, request.writing
+            )
+        ]
+
+
 FORMATS: dict[str, Format] = {
     "ome-tiff": Format(
         ".ome.tif",
@@ -189,20 +269,37 @@ FORMATS: dict[str, Format] = {
     "geojson": Format(".geojson", "one QuPath tile or detection per patch", _write_geojson, ("json", "qupath")),
     "csv": Format(".csv", "table with a row per patch", _write_table, ("table",)),
     "png": Format(".png", "picture of the labels over the slide", _write_pictures, ("picture",), per_finding=True),
+    "regions": Format(".geojson", "QuPath annotations: patches of a class, merged", _write_regions, part="regions"),
+    "probability": Format(
+        ".ome.tif",
+        "probability of each class and attention, one pixel per patch",
+        _write_probability_maps,
+        ("probabilities",),
+        part="probability",
+    ),
+    "mask-png": Format(
+        ".png", "label mask as a picture with the classes' colours", _write_mask_pngs, per_finding=True, part="mask"
+    ),
+    "parquet": Format(".parquet", "the table of patches for pandas, Arrow and R", _write_parquet),
+    "report": Format(".html", "a page to read and print: pictures, numbers, model", _write_report, ("html",)),
 }
+SUMMARY = "summary"  # of a call, not of a slide: `COHORT_SUMMARY`, a row per slide
+COHORT_SUMMARY = "cohort_summary.csv"
+DEFAULT_FORMATS = ("ome-tiff", "geojson", "csv", "png")
 
 
 def format_names(formats: Sequence[str]) -> list[str]:
-    """Keys of `FORMATS` for what a user typed (aliases, any case, a leading dot), each once, in the order given.
+    """Keys of `FORMATS`, or `SUMMARY`, for what a user typed (aliases, any case, a leading dot), each once, in order.
 
     `SettingsError` naming the known ones for an unknown format.
     """
     by_name = {alias: name for name, known in FORMATS.items() for alias in (name, *known.aliases)}
+    by_name[SUMMARY] = SUMMARY
     names = []
     for text in formats:
         name = by_name.get(text.strip().lower().lstrip("."))
         if name is None:
-            raise SettingsError(f"unknown format {text!r}: choose from {', '.join(FORMATS)}")
+            raise SettingsError(f"unknown format {text!r}: choose from {', '.join((*FORMATS, SUMMARY))}")
         names.append(name)
     return list(dict.fromkeys(names))
 
@@ -216,6 +313,7 @@ def iter_write(
     slide: Any = None,
     colours: Mapping[str, RGB] | None = None,
     names: Names | None = None,
+    regions: "RegionOptions | None" = None,
     writing: Writing = atomic_path,
 ) -> Work:
     """Write a finished patch map in some formats: a generator of its progress, which returns the files.
@@ -225,10 +323,10 @@ def iter_write(
     Parameters
     ----------
     folder
-        Made if it is not there. Files are `<slide_id>.csv`, `.geojson`, `.ome.tif`, `.png`; of a multi-label map,
+        Made if it is not there. Files are `<slide_id>.csv`, `.geojson`, `.ome.tif`, `.png`, …; of a multi-label map,
         masks and pictures are one per class, `<slide_id>_<class>…`.
     formats
-        Keys of `FORMATS`, or their aliases.
+        Keys of `FORMATS`, or their aliases. `SUMMARY` is of several slides, and is not written here.
     threshold
         None: the map's own.
     corrections
@@ -240,6 +338,8 @@ def iter_write(
         8-bit (r, g, b) of classes by name, where they are not the palette's: in GeoJSON and pictures.
     names
         What the files are called (`names_of_files`); None: after the slide's id, regardless of other slides.
+    regions
+        How merged regions are drawn.
     writing
         How a file gets to its place; `Outputs.writing` guards what is there.
 
@@ -258,9 +358,9 @@ def iter_write(
             f"{patch_map.slide_id}: its prediction was not finished: predict again, it goes on from there"
         )
     threshold = patch_map.threshold if threshold is None else threshold
-    request = ExportRequest(Path(folder), threshold, corrections, slide, colours, names, writing)
+    request = ExportRequest(Path(folder), threshold, corrections, slide, colours, names, regions, writing)
     files: list[Path] = []
-    for name in chosen:
+    for name in (name for name in chosen if name in FORMATS):
         files += yield from FORMATS[name].write(patch_map, request)
     return files
 

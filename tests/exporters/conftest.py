@@ -18,7 +18,7 @@ def make_map(patches, labels=None, classes=("normal", "tumour"), multi_label=Fal
     for block in patches.blocks(10_000):
         probability = np.eye(count)[labels[block.window][block.scored] - 1] * 0.8 + 0.2 / count
         patch_map.write(block, probability, np.log(probability), probability[:, 1])
-    patch_map.finish([0.3, 0.7])
+    patch_map.finish([0.3, 0.7] if count == 2 else [1 / count] * count)
     return patch_map
 
 

@@ -11,7 +11,14 @@ from napari_distill2label.core.events import Task
 from napari_distill2label.core.geometry import PatchGrid
 from napari_distill2label.core.settings import PatchSettings
 from napari_distill2label.core.slide_info import SlideInfo
-from napari_distill2label.exporters.formats import FORMATS, format_names, iter_write, write
+from napari_distill2label.exporters.formats import (
+    FORMATS,
+    files_of_map,
+    format_names,
+    iter_write,
+    names_of_files,
+    write,
+)
 from napari_distill2label.store.maps.patch_map import PatchMap
 
 GRID = PatchGrid.over((60, 90), PatchSettings(size_px=30))
@@ -19,14 +26,17 @@ GRID = PatchGrid.over((60, 90), PatchSettings(size_px=30))
 
 def test_every_format(tmp_path, new_map):
     paths = write(new_map(GRID), tmp_path, list(FORMATS))
-    names = ["slide 1.ome.tif", "slide 1.geojson", "slide 1.csv", "slide 1.png"]
+    names = [
+        "slide 1.ome.tif", "slide 1.geojson", "slide 1.csv", "slide 1.png", "slide 1_regions.geojson",
+        "slide 1_probability.ome.tif", "slide 1_mask.png", "slide 1.parquet", "slide 1.html",
+    ]  # fmt: skip
     assert [path.name for path in paths] == names
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
 
 
 def test_aliases_are_the_same_format_once(tmp_path, new_map):
     assert format_names(["ome.tif", "OME-TIF", "mask", ".csv", "csv"]) == ["ome-tiff", "csv"]
-    with pytest.raises(SettingsError, match="unknown format 'svg': choose from ome-tiff, geojson, csv, png"):
+    with pytest.raises(SettingsError, match="unknown format 'svg': choose from ome-tiff, geojson, csv, png, "):
         write(new_map(GRID), tmp_path, ["csv", "svg"])
     assert not list(tmp_path.iterdir())
 
@@ -90,3 +100,18 @@ def test_export_needs_no_torch_and_no_napari():
         "assert not {'torch', 'napari', 'qtpy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_no_two_files_of_a_call_have_one_name(tmp_path, new_map):
+    """Ids and findings that read like the parts of other files' names."""
+    findings = ("x", "x_mask", "mask", "regions")
+    ids = ("a", "a_mask", "a_regions", "A_x", "a_x_mask", "a_probability")
+    slides = {slide_id: (slide_id, findings if slide_id == "a" else ()) for slide_id in ids}
+    names = names_of_files(slides, list(FORMATS))
+    files = [file.name for slide_id in ids for file in files_of_map(tmp_path, list(FORMATS), names[slide_id])]
+    assert len({file.casefold() for file in files}) == len(files)
+    patch_map = new_map(GRID, classes=("normal", *findings), multi_label=True, slide=SlideInfo("a"))
+    written = write(patch_map, tmp_path, list(FORMATS), names=names["a"])
+    assert written == files_of_map(tmp_path, list(FORMATS), names["a"])
+    # Files that were not asked for change no name.
+    assert names_of_files(slides, ["csv"])["a_mask"][None, ""] == "a_mask"

@@ -12,7 +12,7 @@ import numpy as np
 from ...core.classes import RGB
 from ...core.errors import BundleError
 from ...core.paths import free_path
-from ...exporters.formats import FORMATS, write
+from ...exporters.formats import DEFAULT_FORMATS, FORMATS, write
 from ...exporters.label_image import WRITERS, LabelImage
 from ...slides.scale import UM_PER_UNIT
 from ...store.files.outputs import Outputs
@@ -32,9 +32,9 @@ def write_labels(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     beside it, as `<name>.bak`.
     """
     noted = meta.get("metadata", {}).get(KEY) or {}
-    suffix = next((known.suffix for known in FORMATS.values() if path.lower().endswith(known.suffix)), None)
+    suffix = next((suffix for suffix in WRITERS if path.lower().endswith(suffix)), None)
     if suffix is None:
-        raise BundleError(f"{path}: labels are saved as {', '.join(known.suffix for known in FORMATS.values())}")
+        raise BundleError(f"{path}: labels are saved as {', '.join(WRITERS)}")
     if noted.get("role") == "corrections":
         raise BundleError(
             f"{path}: your corrections are saved in the step Review of the panel; its step Export lays them over the "
@@ -54,7 +54,7 @@ def _write_own(path: Path, suffix: str, data: Any, meta: dict[str, Any], noted: 
             f"{path}: the layer {meta.get('name', '')!r} was painted in and no longer shows the prediction: save it "
             "with napari's own writer (.tif)"
         )
-    name = next(name for name, known in FORMATS.items() if known.suffix == suffix)
+    name = next(name for name in DEFAULT_FORMATS if FORMATS[name].suffix == suffix)
     outputs = _guarded(path, [found for found in (patch_map.slide.path, patch_map.path) if found])
     with TemporaryDirectory(dir=path.parent, prefix=f".{path.name[:40]}.") as folder:
         files = write(patch_map, folder, [name], noted["threshold"], colours=shown_colours(meta, patch_map.classes))

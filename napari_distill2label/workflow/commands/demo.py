@@ -11,14 +11,14 @@ from ...core.events import Event
 from ...core.paths import PathLike
 from ...core.presets import build_settings
 from ...exporters.evaluation import files_of_evaluation, write_evaluation
-from ...exporters.formats import files_of_map, names_of_files
+from ...exporters.formats import DEFAULT_FORMATS, files_of_map, names_of_files
 from ...slides.synthetic import write_cohort
 from ...store.cohort import Cohort
 from ...store.files.atomic import scratch_folder
 from ...store.files.outputs import Outputs
 from ...store.run import Run
 from .evaluate import evaluate, metrics_table
-from .predict import DEFAULT_FORMATS, predict
+from .predict import predict
 from .train import train
 
 N_SLIDES = 48
@@ -71,7 +71,7 @@ def demo(out: PathLike = "demo", *, seed: int = 0, overwrite: bool = False) -> G
 def _demo(out: Path, seed: int, outputs: Outputs, start: float) -> Generator[Event, None, DemoResult]:
     outputs.claim(files_of_evaluation(out / "metrics.json"))
     cohort = Cohort.read(_draw(out / "cohort", seed, outputs))
-    names = names_of_files({row.slide_id: (row.slide_id, ()) for row in cohort})
+    names = names_of_files({row.slide_id: (row.slide_id, ()) for row in cohort}, DEFAULT_FORMATS)
     outputs.check(
         file for row in cohort for file in files_of_map(out / "labels", DEFAULT_FORMATS, names[row.slide_id])
     )  # before minutes of training

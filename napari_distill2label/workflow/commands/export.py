@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Generator, Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,18 +10,29 @@ import numpy as np
 
 from ...core.bag import UNLABELLED
 from ...core.classes import RGB
-from ...core.errors import BundleError, OutputError, SlideError
+from ...core.errors import BundleError, OutputError, SettingsError, SlideError
 from ...core.events import Event, ItemDone, ItemFailed, Progress, Task
 from ...core.inputs import Inputs
 from ...core.paths import PathLike
-from ...exporters.formats import files_of_map, format_names, iter_write, names_of_files
+from ...exporters.formats import (
+    COHORT_SUMMARY,
+    DEFAULT_FORMATS,
+    SUMMARY,
+    Names,
+    files_of_map,
+    format_names,
+    iter_write,
+    names_of_files,
+)
+from ...exporters.merged_regions import RegionOptions
+from ...exporters.slide_summary import SlideSummary, summarise, write_cohort_summary
 from ...slides.registry import may_have_canvas, open_slide
-from ...store.bundle import NETWORKS
+from ...store.bundle import NETWORKS, versions
 from ...store.files.outputs import Outputs
 from ...store.maps.patch_map import PatchMap, read_header
 from ...store.run import Run
 from ..corrections import Corrections
-from .predict import DEFAULT_FORMATS, check_threshold
+from .predict import check_threshold
 
 
 def export(
@@ -31,6 +43,7 @@ def export(
     threshold: float | None = None,
     inputs: Inputs = Inputs(),
     colours: Mapping[str, RGB] | None = None,
+    regions: RegionOptions = RegionOptions(),
     overwrite: bool = False,
 ) -> Generator[Event, None, list[Path]]:
     """Write patch maps, with the corrections of a user applied.
@@ -47,6 +60,8 @@ def export(
         model's.
     colours
         8-bit (r, g, b) of classes by name, if they differ from the palette.
+    regions
+        How merged regions are drawn (format "regions"): with round corners, from which area on.
     overwrite
         Replace files in `out` that this program did not write, or that were changed since. Without it `OutputError`
         names them before anything is written. Files that are read, slides included, are never replaced.
@@ -60,10 +75,11 @@ def export(
     if (corrections := Corrections.of_inputs(inputs)) is not None:
         given = yield from _corrected(corrections, maps)
     heads = {name: _head_of(patch_map) for name, patch_map in maps.items()}
-    names = names_of_files(_told_apart(heads))
+    names = names_of_files(_told_apart(heads), formats)
     files: list[Path] = []
+    summaries: list[SlideSummary] = []
     with Outputs(_files_read(maps, heads, inputs.corrections), overwrite, "exporting") as outputs:
-        outputs.claim(file for name in maps for file in files_of_map(out, formats, names[name]))
+        outputs.claim(_files_of(out, formats, [names[name] for name in maps]))
         for done, (name, patch_map) in enumerate(maps.items(), 1):
             try:
                 if isinstance(patch_map, Path):
@@ -71,15 +87,46 @@ def export(
                 _check_frame(patch_map)
                 written = yield from iter_write(
                     patch_map, out, formats, threshold, given.get(name), colours=colours, names=names[name],
-                    writing=outputs.writing,
+                    regions=regions, writing=outputs.writing,
                 )  # fmt: skip
+                if SUMMARY in formats:
+                    summaries.append(summarise(patch_map, threshold_of(patch_map, threshold), given.get(name)))
             except (SlideError, BundleError, OutputError) as error:
                 yield ItemFailed(name, error)
             else:
                 files += written
                 yield ItemDone(name, written)
             yield Progress(Task.EXPORT, done, len(maps))
+        if summaries:
+            files.append(write_summary(out, summaries, outputs))
     return files
+
+
+def threshold_of(patch_map: PatchMap, threshold: float | None) -> float:
+    """Return the given threshold, or the map's own."""
+    return patch_map.threshold if threshold is None else threshold
+
+
+def write_summary(out: PathLike, summaries: Sequence[SlideSummary], outputs: Outputs) -> Path:
+    """Write the table of the cohort, a row per slide."""
+    about = {
+        "program": f"napari-distill2label {versions()['napari-distill2label']}",
+        "date": f"{date.today():%Y-%m-%d}",
+    }
+    return write_cohort_summary(Path(out) / COHORT_SUMMARY, summaries, about, outputs.writing)
+
+
+def _files_of(out: PathLike, formats: Sequence[str], names: Sequence[Names]) -> list[Path]:
+    """Return all files of a call. `SettingsError` for a slide whose files have the name of the cohort's table."""
+    files = [file for each in names for file in files_of_map(out, formats, each)]
+    if SUMMARY not in formats:
+        return files
+    summary = Path(out) / COHORT_SUMMARY
+    if summary in files:
+        raise SettingsError(
+            f"The table of the cohort and a slide's table would both be {COHORT_SUMMARY}: rename the slide."
+        )
+    return [*files, summary]
 
 
 def _check_frame(patch_map: PatchMap) -> None:
@@ -109,9 +156,10 @@ def files_to_write(
     """Return the files that `export` would write for patch maps, and the guard that knows existing files."""
     by_name = maps_of(list(maps))
     heads = {name: _head_of(patch_map) for name, patch_map in by_name.items()}
-    names = names_of_files(_told_apart(heads))
-    files = [file for name in by_name for file in files_of_map(out, formats, names[name])]
-    return files, Outputs(_files_read(by_name, heads))
+    names = names_of_files(_told_apart(heads), formats)
+    return _files_of(out, format_names(formats), [names[name] for name in by_name]), Outputs(
+        _files_read(by_name, heads)
+    )
 
 
 class _Head(NamedTuple):

@@ -210,7 +210,7 @@ def _card(about: Mapping[str, Any]) -> str:
         )
     else:
         use = (
-            f"WSInfer: `wsinfer run --config {CONFIG} --model-path {TORCHSCRIPT} --wsi-dir SLIDES --results-dir OUT`."
+            f"WSInfer: `wsinfer run -c {CONFIG} -p {TORCHSCRIPT} -i SLIDES -o OUT`."
             "\n\nQuPath: put this folder into the folder `local` of WSInfer's models (*Extensions › WSInfer*), and "
             "choose it there under its name."
         )

@@ -14,7 +14,14 @@ from ...core.messages import Remedy
 from ...core.notices import Notice, NoticeCode
 from ...core.paths import PathLike
 from ...core.settings import PatchSettings
-from ...exporters.formats import files_of_map, format_names, iter_write, names_of_files
+from ...exporters.formats import (
+    DEFAULT_FORMATS,
+    SUMMARY,
+    files_of_map,
+    format_names,
+    iter_write,
+    names_of_files,
+)
 from ...inference.classifier import open_classifier
 from ...inference.dense import dense_grid
 from ...inference.specs import ModelSpec
@@ -33,7 +40,6 @@ from ..slide_predictor import SlidePredictor, place_of
 from ..slide_reader import SlideReader
 from ..workers import check_workers, interleave, start_workers
 
-DEFAULT_FORMATS = ("ome-tiff", "geojson", "csv", "png")
 READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -108,6 +114,10 @@ def predict(
     can be read of it is scored and written. An interrupted prediction of the same slide by the same model resumes.
     """
     formats = format_names(formats)
+    if SUMMARY in formats:
+        raise SettingsError(
+            "The table of the cohort is made of finished predictions. Predict, then export it.", field="formats"
+        )
     inputs.check_only(
         "Predicting", "centres", "tissue", "encoder", "features", "mpp", "allow_non_brightfield"
     )  # corrections are applied when maps are exported
@@ -140,7 +150,7 @@ def predict(
         cohort.check_found()
     yield from cohort.notices
     findings = bundle.config.classes[1:] if bundle.config.architecture.multi_label else ()
-    names = names_of_files({row.slide_id: (row.slide_id, findings) for row in cohort})
+    names = names_of_files({row.slide_id: (row.slide_id, findings) for row in cohort}, formats)
     maps: dict[int, PatchMap] = {}
     with ExitStack() as stack:
         read = (*files_of_model(bundle.path), *input_files(cohort, inputs))

@@ -120,3 +120,24 @@ def test_maps_in_memory(trained, slides, tmp_path, collect):
         "slide_001.csv",
     ]
     assert [path.name for path in collect(export(maps[1], tmp_path / "b", ["json"]))[1]] == ["slide_001.geojson"]
+
+
+def test_a_table_of_the_cohort_and_regions_from_the_command_line(trained, cohort_csv, tmp_path, cli, table):
+    assert cli("predict", trained, cohort_csv, "-o", tmp_path / "p", "--format", "csv")[0] == 0
+    status, out, err = cli("export", trained, "-o", tmp_path / "e", "--format", "summary,regions,report",
+                           "--smooth", "--minimum-area", "0.0001", "--threshold", "0.3")  # fmt: skip
+    assert status == 0, err
+    rows = table(tmp_path / "e" / "cohort_summary.csv")
+    assert [row["slide_id"] for row in rows] == sorted(path.stem for path in (tmp_path / "p").glob("*.csv"))
+    for row in rows:
+        own = table(tmp_path / "p" / f"{row['slide_id']}.csv")
+        called = sum(float(patch["prob_tumour"]) >= 0.3 for patch in own)
+        assert (int(row["patches"]), int(row["positive_patches"])) == (len(own), called)
+        assert float(row["threshold"]) == 0.3
+        regions = json.loads((tmp_path / "e" / f"{row['slide_id']}_regions.geojson").read_text("utf-8"))["features"]
+        assert all(one["properties"]["measurements"]["Area mm^2"] >= 0.0001 for one in regions)
+        assert (tmp_path / "e" / f"{row['slide_id']}.html").stat().st_size > 1000
+    assert str(tmp_path / "e" / "cohort_summary.csv") in out
+    assert (
+        "Predict, then export it" in cli("predict", trained, cohort_csv, "-o", tmp_path / "q", "--format", "summary")[2]
+    )

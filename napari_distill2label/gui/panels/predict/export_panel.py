@@ -23,7 +23,7 @@ from qtpy.QtWidgets import (
 from ....core.errors import OutputError
 from ....core.inputs import Inputs
 from ....core.paths import is_url
-from ....exporters.formats import FORMATS
+from ....exporters.formats import DEFAULT_FORMATS, FORMATS
 from ...actions import requirements
 from ...messages import message_of
 from ...plain_text import as_plain
@@ -32,7 +32,11 @@ from ...session import Session
 from ...widgets.controls import JobButton, Panel, button, existing, reason_label, row, show_reason, told
 from ...widgets.file_manager import open_folder, revealed
 
-NAMES = {"ome-tiff": "OME-TIFF mask", "geojson": "GeoJSON (QuPath)", "csv": "CSV table", "png": "PNG picture"}
+NAMES = {
+    "ome-tiff": "OME-TIFF mask", "geojson": "GeoJSON (QuPath)", "csv": "CSV table", "png": "PNG picture",
+    "regions": "Merged regions", "probability": "Probabilities", "mask-png": "PNG mask", "parquet": "Parquet table",
+    "report": "Report (HTML)",
+}  # fmt: skip
 FOLDER = "distill2label_export"
 NAMED = 5  # files that a question names
 REPLACE = "This program did not write them, or they were changed since (in QuPath, for one). Replace them?"
@@ -53,7 +57,7 @@ class ExportPanel(Panel):
         formats.setContentsMargins(0, 0, 0, 0)
         for number, (name, known) in enumerate(FORMATS.items()):
             box = QCheckBox(NAMES.get(name, name))
-            box.setChecked(True)
+            box.setChecked(name in DEFAULT_FORMATS)
             box.setToolTip(f"{known.suffix}: {known.description}")
             box.toggled.connect(lambda checked: self.refresh())
             self.formats[name] = box

@@ -1,0 +1,54 @@
+"""Table of patches as Parquet: the columns of the CSV with their types, for pandas, Arrow, R, DuckDB and Spark."""
+
+import json
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..core.errors import MissingDependencyError
+from ..core.events import Progress, Task
+from ..store.files.atomic import Writing, atomic_path
+from ..store.maps.patch_map import PatchMap
+from .provenance import provenance
+
+
+def iter_write_parquet(
+    path: str | Path,
+    patch_map: PatchMap,
+    threshold: float,
+    corrections: np.ndarray | None = None,
+    writing: Writing = atomic_path,
+) -> Generator[Progress, None, Path]:
+    """Write `patch_map.table(…)` piece by piece: a generator of its progress. Closing it leaves no file.
+
+    The file's metadata has the provenance under `distill2label`. `MissingDependencyError` without pyarrow.
+    """
+    parquet, arrow = _import_pyarrow(path)
+    corrected = None if corrections is None else int((corrections >= 0).sum())
+    about = json.dumps(provenance(patch_map, threshold, corrected), ensure_ascii=False)
+    writer, done, total = None, 0, int(patch_map.scored.sum())
+    with writing(path) as temporary:
+        try:
+            for columns in patch_map.iter_columns(threshold, corrections):
+                table = arrow.table(dict(columns))
+                if writer is None:
+                    schema = table.schema.with_metadata({**(table.schema.metadata or {}), b"distill2label": about})
+                    writer = parquet.ParquetWriter(temporary, schema, compression="zstd")
+                writer.write_table(table.cast(writer.schema))
+                done += table.num_rows
+                yield Progress(Task.WRITE, done, total, patch_map.slide_id)
+        finally:
+            if writer is not None:
+                writer.close()
+    return Path(path)
+
+
+def _import_pyarrow(path: str | Path) -> tuple[Any, Any]:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise MissingDependencyError(f"{path}: needs pyarrow: pip install 'napari-distill2label[parquet]'") from None
+    return parquet, pyarrow

@@ -1,0 +1,77 @@
+"""The report: one page, nothing outside of it, and nothing of a slide's name that a browser would run."""
+
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from napari_distill2label.core.geometry import PatchGrid, PatchPoints
+from napari_distill2label.core.settings import PatchSettings
+from napari_distill2label.core.slide_info import SlideInfo
+from napari_distill2label.exporters.report import write_report
+from napari_distill2label.slides.registry import open_slide
+
+VOID = {"meta", "img", "br"}
+
+
+class Page(HTMLParser):
+    """Checks that elements are closed, and collects texts and pictures."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.text, self.pictures = [], "", []
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        assert not [name for name in attrs if name.startswith("on")]
+        if tag == "img":
+            self.pictures.append(attrs["src"])
+        assert tag not in ("script", "link", "iframe", "object")
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def read(path):
+    page = Page()
+    page.feed(path.read_text("utf-8"))
+    assert page.open == []
+    return page
+
+
+@pytest.mark.parametrize("with_slide", [True, False])
+@pytest.mark.parametrize("points", [True, False])
+def test_the_page_holds_all_in_itself(new_map, tmp_path, with_slide, points):
+    grid = PatchGrid.over((95, 123), PatchSettings(size_px=10))
+    patches = PatchPoints.at([[20, 20], [2, 2], [94, 122]], (95, 123), PatchSettings(size_px=10)) if points else grid
+    name = '"><img src=x onerror=alert(1)>'
+    classes = ("normal", "tumour <script>alert(1)</script>")
+    patch_map = new_map(patches, slide=SlideInfo(name, None, (0.5, 0.5)), classes=classes,
+                        model={"network": "student", "weights_sha256": "ab12"})  # fmt: skip
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (95, 123, 3), np.uint8)).save(tmp_path / "a.png")
+    slide = open_slide(tmp_path / "a.png") if with_slide else None
+    path = write_report(tmp_path / "a.html", patch_map, 0.5, slide=slide)
+    page = read(path)
+    assert all(source.startswith("data:image/") for source in page.pictures)
+    n = min(6, int(patch_map.scored.sum()))
+    assert len(page.pictures) == (2 + 3 * n if with_slide else 1)
+    assert "http" not in re.sub(r"data:image/[^\"]*", "", path.read_text("utf-8"))
+    for part in ("research use only", "For the methods section", "ICMLA 2019", "ab12", "0.700", "Provenance"):
+        assert part in page.text, part
+    assert "<script>" in page.text  # as text
+    assert ("The slide was not here" in page.text) is not with_slide
+
+
+def test_several_findings_have_a_map_each(new_map, tmp_path):
+    grid = PatchGrid.over((30, 40), PatchSettings(size_px=10))
+    patch_map = new_map(grid, np.full(grid.shape, 2), ("normal", "a", "b"), multi_label=True)
+    page = read(write_report(tmp_path / "a.html", patch_map, 0.5))
+    assert len(page.pictures) == 2
+    assert "Labels: b" in page.text
