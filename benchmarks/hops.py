@@ -67,12 +67,12 @@ class Window:
 
     def wait_for_layers(self, slide: str) -> None:
         """Let the window live until a prediction's layers are there; that of the corrections comes last."""
-        from napari_distill2label.gui.canvas import layers
+        from napari_distill2label.gui.canvas import layers, ownership
 
         from .window import run_until
 
         end = time.monotonic() + LONGEST
-        run_until(lambda: bool(layers.find(self.viewer, layers.CORRECTIONS, slide)) or time.monotonic() > end)
+        run_until(lambda: bool(ownership.find(self.viewer, layers.CORRECTIONS, slide)) or time.monotonic() > end)
         if time.monotonic() > end:
             raise TimeoutError(f"no layers of the prediction of {slide} after {LONGEST} s")
         rest()  # what the window does a little later

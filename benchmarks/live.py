@@ -65,7 +65,8 @@ def measure(slides: int = 100, patches: int = 1000, rounds: int = 5) -> Iterator
     retain_freed_memory()  # as `distill2label gui` does
     import napari
 
-    from napari_distill2label.gui.canvas.layers import LABELS, about, find
+    from napari_distill2label.gui.canvas.layers import LABELS
+    from napari_distill2label.gui.canvas.ownership import about, find
     from napari_distill2label.gui.dock import DistillToLabel
 
     with tempfile.TemporaryDirectory(dir=Path.home()) as name:  # /tmp may be memory

@@ -84,11 +84,11 @@ def turn(milliseconds: float) -> None:
 
 def wrong(panel: Any) -> str:
     """What is not of one slide; "" while all is as it should be."""
-    from napari_distill2label.gui.canvas import layers
+    from napari_distill2label.gui.canvas import ownership
 
     session = panel.session
     (chosen,) = session.selected or (None,)
-    seen = {layers.about(layer).get("slide_id") for layer in session.viewer.layers}
+    seen = {ownership.about(layer).get("slide_id") for layer in session.viewer.layers}
     if session.shown != chosen or seen != {chosen}:
         return f"selected {chosen}, shown {session.shown}, layers of {sorted(map(str, seen))}"
     return ""

@@ -5,6 +5,7 @@ a torch without CUDA until the operators they look for are declared; WSInfer doe
 """
 
 import contextlib
+from functools import cache
 
 import torch
 
@@ -16,11 +17,11 @@ for operator in ("nms", "qnms"):
 from wsinfer_zoo import client  # noqa: E402
 
 
+@cache
 def _no_models(*_: object, **__: object) -> object:
     return client.ModelRegistry(models={})
 
 
-_no_models.cache_clear = lambda: None
 client.load_registry = _no_models
 
 if __name__ == "__main__":

@@ -82,7 +82,7 @@ def take(cohort: Path, run: Path, images: Path) -> None:
     from qtpy.QtWidgets import QApplication
 
     from napari_distill2label.core.events import EpochEnd
-    from napari_distill2label.gui.canvas import layers
+    from napari_distill2label.gui.canvas import layers, ownership
     from napari_distill2label.gui.dock import DistillToLabel
     from napari_distill2label.store.splits import with_splits
 
@@ -107,7 +107,7 @@ def take(cohort: Path, run: Path, images: Path) -> None:
         for theme in THEMES:
             viewer.theme = theme
             settle()
-            panel.scroll.verticalScrollBar().setValue(panel.steps[step].y())
+            panel.scroll_area.verticalScrollBar().setValue(panel.steps[step].y())
             settle()
             save(viewer.screenshot(canvas_only=False, flash=False), images / f"window_{step}_{theme}.png")
 
@@ -140,8 +140,8 @@ def take(cohort: Path, run: Path, images: Path) -> None:
     settle(lambda: session.shown == chosen, 1)
     panel.status.card.clear()
     viewer.reset_view(margin=0.02)
-    settle(lambda: bool(layers.find(viewer, layers.LABELS, chosen)), 1)
-    (labels,) = layers.find(viewer, layers.LABELS, chosen)
+    settle(lambda: bool(ownership.find(viewer, layers.LABELS, chosen)), 1)
+    (labels,) = ownership.find(viewer, layers.LABELS, chosen)
     viewer.layers.selection = {labels}
     picture("predict")
 

@@ -48,7 +48,7 @@ def _losses(out: Path) -> None:
     for axis, kind in zip(axes, kinds, strict=True):
         history = pd.concat(pd.read_csv(path) for path in _read(out, "history", kind, "student"))
         mean = history.groupby("epoch").mean()
-        terms = [name for name in mean if name == "loss" or name.startswith("loss_")]
+        terms = [name for name in map(str, mean) if name == "loss" or name.startswith("loss_")]
         for colour, name in zip((COLOURS[-1], *COLOURS), terms, strict=False):
             label = name.removeprefix("loss_") if name != "loss" else "total, eq. (5)"
             axis.plot(mean.index, mean[name], color=colour, label=label, lw=2 if name == "loss" else 1.3)

@@ -15,20 +15,20 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float]:
     """Mean of independent values and half the width of its 95 % Student's t interval (nan below two values)."""
     from scipy.stats import t
 
-    values = np.asarray(values, float)
-    if len(values) < 2:
-        return float(values.mean()), float("nan")
-    half = t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    return float(values.mean()), float(half)
+    known = np.asarray(values, float)
+    if len(known) < 2:
+        return float(known.mean()), float("nan")
+    half = t.ppf(0.975, len(known) - 1) * known.std(ddof=1) / np.sqrt(len(known))
+    return float(known.mean()), float(half)
 
 
 def spread(values: Sequence[float]) -> str:
     """Mean ± standard deviation without the leading zeros, as papers print it; "–" for no values."""
-    values = np.asarray(values, float)
-    if not len(values):
+    known = np.asarray(values, float)
+    if not len(known):
         return "–"
-    text = short(float(values.mean()))
-    return text if len(values) < 2 else f"{text} ± {short(float(values.std(ddof=1)))}"
+    text = short(float(known.mean()))
+    return text if len(known) < 2 else f"{text} ± {short(float(known.std(ddof=1)))}"
 
 
 def short(value: float, digits: int = 3) -> str:
