@@ -28,10 +28,10 @@ from pathlib import Path
 from typing import Any
 
 from napari_distill2label.cli.main import main as command_line
+from napari_distill2label.core.paths import RECORD
 from napari_distill2label.slides.synthetic import write_cohort
 from napari_distill2label.store.bundle import NETWORKS
 from napari_distill2label.store.files import atomic
-from napari_distill2label.store.files.outputs import RECORD
 
 FLAGS = (
     "--baseline", "--device=cpu", "--architecture.hidden_dim=16", "--architecture.attention_dim=8",
