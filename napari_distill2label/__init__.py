@@ -50,35 +50,41 @@ _HOMES = {
 __all__ = [*_HOMES, "__version__"]
 
 if TYPE_CHECKING:
+    # The aliases say to type checkers and editors that these names are public.
     __version__: str
-    from .api import (
-        demo,
-        draw_sample,
-        evaluate,
-        export,
-        export_model,
-        extract_features,
-        predict,
-        prepare_dataset,
-        recalibrate,
-        segment_tissue,
-        train,
-    )
-    from .core.bag import Bag
-    from .core.errors import Distill2LabelError, SlideError
-    from .core.geometry import PatchGrid, PatchPoints
-    from .core.inputs import Compute, Encoder, Inputs, TissueRegions
-    from .core.presets import build_settings
-    from .core.settings import Settings
-    from .exporters.merged_regions import RegionOptions
-    from .slides.registry import open_slide
-    from .store.bundle import load_bundle
-    from .store.cohort import Cohort, CohortSlide
-    from .store.maps.patch_map import PatchMap
-    from .store.run import Run
-    from .store.splits import k_folds
-    from .workflow.commands.doctor import doctor
-    from .workflow.promise import PromiseRequest
+    from .api import demo as demo
+    from .api import draw_sample as draw_sample
+    from .api import evaluate as evaluate
+    from .api import export as export
+    from .api import export_model as export_model
+    from .api import extract_features as extract_features
+    from .api import predict as predict
+    from .api import prepare_dataset as prepare_dataset
+    from .api import recalibrate as recalibrate
+    from .api import segment_tissue as segment_tissue
+    from .api import train as train
+    from .core.bag import Bag as Bag
+    from .core.errors import Distill2LabelError as Distill2LabelError
+    from .core.errors import SlideError as SlideError
+    from .core.geometry import PatchGrid as PatchGrid
+    from .core.geometry import PatchPoints as PatchPoints
+    from .core.inputs import Compute as Compute
+    from .core.inputs import Encoder as Encoder
+    from .core.inputs import Inputs as Inputs
+    from .core.inputs import TissueRegions as TissueRegions
+    from .core.presets import build_settings as build_settings
+    from .core.settings import Settings as Settings
+    from .exporters.merged_regions import RegionOptions as RegionOptions
+    from .gui import get_session as get_session
+    from .slides.registry import open_slide as open_slide
+    from .store.bundle import load_bundle as load_bundle
+    from .store.cohort import Cohort as Cohort
+    from .store.cohort import CohortSlide as CohortSlide
+    from .store.maps.patch_map import PatchMap as PatchMap
+    from .store.run import Run as Run
+    from .store.splits import k_folds as k_folds
+    from .workflow.commands.doctor import doctor as doctor
+    from .workflow.promise import PromiseRequest as PromiseRequest
 
 
 def __getattr__(name: str) -> object:

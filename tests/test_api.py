@@ -1,5 +1,6 @@
 """`d2l.train(…)` and its like: one line each, the result returned, progress on stderr."""
 
+import ast
 import inspect
 import subprocess
 import sys
@@ -103,3 +104,17 @@ def test_using_the_api_needs_no_window():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_type_checkers_and_editors_know_every_public_name():
+    """An import without an alias is private to them, and `__all__` is computed."""
+    tree = ast.parse(inspect.getsource(d2l))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    found = {
+        each.asname: node.module
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for each in node.names
+        if each.name == each.asname
+    }
+    assert found == d2l._HOMES
