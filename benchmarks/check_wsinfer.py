@@ -27,7 +27,10 @@ CALIBRATION = Calibration(findings=(Finding(prior=0.3, patch=Line(slope=1.25, of
 
 
 def largest_difference(python: str, slide: Path, folder: Path) -> tuple[float, int]:
-    """Return the largest difference of a probability, and the number of patches."""
+    """Return the largest difference of a probability, and the number of patches.
+
+    Patches that reach over the border are left out: WSInfer fills them up with black, and we with a reflection.
+    """
     bundle = load_bundle(bundle_of(colon_model(), folder / "bundle", calibration=CALIBRATION))
     exported = d2l.export_model(bundle, folder / "exported", "wsinfer")
     network, config = exported.files[:2]
@@ -47,7 +50,9 @@ def largest_difference(python: str, slide: Path, folder: Path) -> tuple[float, i
         raise SystemExit(f"WSInfer's patches are {side} px, ours {ours.patches.side}")
     alone = CALIBRATION.patches_alone(ours.logit, multi_label=False)
     found = np.array([[row["prob_normal"], row["prob_tumour"]] for row in theirs])
-    return float(np.abs(alone - found).max()), len(theirs)
+    inside = ((ours.patches.corners + side) <= ours.patches.slide_shape).all(1)
+    differences = np.abs(alone - found).max(1)
+    return float(differences[inside].max()), int(inside.sum())
 
 
 def main() -> None:

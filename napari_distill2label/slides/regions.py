@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from ..core.errors import CohortError
 from ..core.geometry import PatchGrid
-from .qupath import read_objects
+from .annotations import read_objects
 from .tissue_mask import TissueMask
 
 

@@ -268,7 +268,7 @@ def read_truth(path: PathLike, label_map: Mapping[str, str] | None = None, cover
     """
     check_coverage(coverage)
     path = Path(path)
-    if path.is_dir() and not _has_geojson(path):
+    if path.is_dir() and not _has_annotations(path):
         return MaskTruth(_masks_in(path), label_map, coverage, path)
     if path.name.lower().endswith(MASK_SUFFIXES):
         return MaskTruth({slide_name(path): path}, label_map, coverage, path)
@@ -286,8 +286,8 @@ def _masks_in(folder: Path) -> dict[str, Path]:
     return one_each((name, file) for file in files if (name := slide_name(file)) not in own or is_label_mask(file))
 
 
-def _has_geojson(folder: Path) -> bool:
-    return any(file.name.lower().endswith((".geojson", ".geojson.gz")) for file in folder.iterdir())
+def _has_annotations(folder: Path) -> bool:
+    return any(file.name.lower().endswith((".geojson", ".geojson.gz", ".xml")) for file in folder.iterdir())
 
 
 def _values_of(labels: np.ndarray) -> set[int]:

@@ -24,9 +24,9 @@ def regions_of(slide_id: str, tissue: TissueRegions | None) -> Path | None:
     path, apart = (source / f"{each}.geojson" for each in (name, told_apart(name, slide_id)))
     if apart.is_file():  # another slide's id differs in capitals alone
         return apart
-    packed = path.with_name(f"{path.name}.gz")
-    if not path.is_file() and packed.is_file():
-        return packed
+    others = (path.with_name(f"{path.name}.gz"), path.with_suffix(".xml"))
+    if not path.is_file() and (other := next((each for each in others if each.is_file()), None)):
+        return other
     if not path.is_file():
         raise SlideError(f"{path}: no such file: the folder of regions has none for the slide {slide_id!r}")
     return path

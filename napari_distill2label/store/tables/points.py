@@ -91,9 +91,10 @@ class Points:
 
 
 def read_points(path: str | os.PathLike[str], labelled: bool = False) -> dict[str, Points]:
-    """Marks by slide id, from CSV (`slide_id,x,y[,label[,class]]`) or GeoJSON of QuPath (slide id = the file's name).
+    """Marks by slide id, from CSV (`slide_id,x,y[,label[,class]]`) or annotations (slide id = the file's name).
 
-    A folder of GeoJSON files holds one per slide. `CohortError` says what does not fit.
+    Annotations are GeoJSON of QuPath, or XML of ASAP or ImageScope. A folder of such files holds one per slide.
+    `CohortError` says what does not fit.
 
     Without `labelled` they are centres of patches: an outline counts by its centre, a cell by that of its nucleus; an
     annotation drawn round detections is no centre. With `labelled` they say what is there: points, detections and
@@ -102,14 +103,14 @@ def read_points(path: str | os.PathLike[str], labelled: bool = False) -> dict[st
     """
     path = Path(path)
     if path.is_dir():
-        from ...slides.qupath import find_files, object_name
+        from ...slides.annotations import find_files, object_name
 
         if not (files := find_files(path)):
-            raise CohortError(f"{path}: holds no .geojson file")
+            raise CohortError(f"{path}: holds no .geojson or .xml file")
         one_each([(object_name(file), file) for file in files])
-        return {slide_id: points for file in files for slide_id, points in _read_geojson(file, labelled).items()}
-    if path.name.lower().endswith((".geojson", ".json", ".gz")):
-        return _read_geojson(path, labelled)
+        return {slide_id: points for file in files for slide_id, points in _read_annotations(file, labelled).items()}
+    if path.name.lower().endswith((".geojson", ".json", ".gz", ".xml")):
+        return _read_annotations(path, labelled)
     return _read_csv(path, labelled)
 
 
@@ -183,8 +184,8 @@ def _points(items: list[tuple[float, float, str, str]], has_classes: bool, sourc
     return Points(coordinates, labels, classes=classes if has_classes else None, source=source)
 
 
-def _read_geojson(path: Path, labelled: bool) -> dict[str, Points]:
-    from ...slides.qupath import object_name, read_objects
+def _read_annotations(path: Path, labelled: bool) -> dict[str, Points]:
+    from ...slides.annotations import object_name, read_objects
 
     objects = read_objects(path)
     points = _marks(objects) if labelled else _centres(objects)

@@ -223,7 +223,7 @@ class ReviewPanel(Panel):
 
     def ask_table(self) -> None:
         if path := self.ask_file(
-            "Annotations", "Points and areas (*.csv *.geojson *.geojson.gz *.json);;All files (*)"
+            "Annotations", "Points and areas (*.csv *.geojson *.geojson.gz *.json *.xml);;All files (*)"
         ):
             self.compare(path)
 

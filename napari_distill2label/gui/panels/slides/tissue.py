@@ -11,7 +11,8 @@ from ...messages import message_of
 from ...session import Session
 from ...widgets.controls import begin_at, button, end_at, row
 
-REGIONS = "Regions (*.geojson *.json);;All files (*)"
+REGIONS = "Regions (*.geojson *.json *.xml);;All files (*)"
+SAVED = "Regions (*.geojson);;All files (*)"
 
 
 class TissueEditor(QWidget):
@@ -117,7 +118,7 @@ class TissueEditor(QWidget):
 
     def ask_save(self, name: str) -> str:
         proposed = str(Path(begin_at(self._folder())) / name)
-        return end_at(QFileDialog.getSaveFileName(self, "Save the tissue mask", proposed, REGIONS)[0])
+        return end_at(QFileDialog.getSaveFileName(self, "Save the tissue mask", proposed, SAVED)[0])
 
     def _folder(self) -> str:
         path = self.session.project.cohort_path

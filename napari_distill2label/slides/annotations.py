@@ -1,0 +1,47 @@
+"""Annotations of other programs from one reader: GeoJSON of QuPath, XML of ASAP and of ImageScope.
+
+All of them become `QuPathObject`s: the ground truth, corrections, centres and regions of tissue are read in one way,
+whatever program they are of.
+"""
+
+from pathlib import Path
+
+from ..core.errors import CohortError
+from . import qupath
+from .annotation_xml import read_annotations
+from .qupath import QuPathObject
+
+XML = ".xml"
+MAX_BYTES = 2**28  # of an XML file
+
+
+def read_objects(path: str | Path) -> list[QuPathObject]:
+    """Return the objects of a file, by its suffix. `CohortError`, in one line with its name, if it cannot be read."""
+    path = Path(path)
+    if path.suffix.lower() != XML:
+        return qupath.read_objects(path)
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ValueError(f"it is larger than {MAX_BYTES >> 20} MB")
+        return read_annotations(path.read_bytes())
+    except FileNotFoundError:
+        raise CohortError(f"{path}: no such file") from None
+    except (OSError, ValueError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+        raise CohortError(f"{path}: not a file of annotations: {reason}") from None
+
+
+def object_name(path: str | Path) -> str:
+    """Return the name of a file of annotations without its suffixes: the name of its slide."""
+    name = Path(path).name
+    return name[: -len(XML)].removesuffix(".ome") if name.lower().endswith(XML) else qupath.object_name(path)
+
+
+def find_files(folder: str | Path) -> list[Path]:
+    """Return the files of annotations in a folder, by name; `.json` files only if there is no other."""
+    found = qupath.find_files(folder)
+    xml = sorted(file for file in Path(folder).iterdir() if file.is_file() and file.suffix.lower() == XML)
+    xml = [file for file in xml if not file.name.startswith(".")]
+    if xml and all(file.name.lower().endswith((".json", ".json.gz")) for file in found):
+        return xml
+    return sorted([*found, *xml])
