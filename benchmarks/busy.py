@@ -1,9 +1,9 @@
 """Training beside other work: how long it takes while 0, 1 and 2 other processes keep a core busy.
 
-`python -m benchmarks.busy [--rounds N] [--slides N]`. Every training is a process of its own, `distill2label train` on
-drawn slides. Three ways take turns: as the command line trains, with threads that spin while they wait (OpenMP's own
-way, which an import of torch before the command line keeps), and with one thread. A line gives the medians in seconds,
-and the median ratio of our way to the best of the three in the same round.
+`python -m benchmarks.busy [--rounds N] [--slides N] [--busy 0,1,2]`. Every training is a process of its own,
+`distill2label train` on drawn slides. Three ways take turns: as the command line trains, with threads that spin while
+they wait (OpenMP's own way, which an import of torch before the command line keeps), and with one thread. A line gives
+the medians in seconds, and the median ratio of our way to the best of the three in the same round.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -52,13 +52,13 @@ def seconds(way: str, table: Path, out: Path) -> float:
     return time.perf_counter() - start
 
 
-def measure(rounds: int, slides: int) -> Iterator[str]:
+def measure(rounds: int, slides: int, counts: Sequence[int] = BUSY) -> Iterator[str]:
     """A line for each number of busy processes."""
     from napari_distill2label.slides.synthetic import write_cohort
 
     with tempfile.TemporaryDirectory() as name:
         table = write_cohort(Path(name) / "cohort", slides, shape=(500, 500))
-        for count in BUSY:
+        for count in counts:
             taken: dict[str, list[float]] = {way: [] for way in WAYS}
             with busy(count):
                 for number in range(rounds):
@@ -77,9 +77,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.busy", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--slides", type=int, default=24)
+    parser.add_argument("--busy", default=",".join(map(str, BUSY)), metavar="A,B", help="numbers of busy processes")
     options = parser.parse_args()
     print(f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f} before")
-    for line in measure(options.rounds, options.slides):
+    for line in measure(options.rounds, options.slides, [*map(int, options.busy.split(","))]):
         print(line, flush=True)
 
 

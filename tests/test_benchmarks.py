@@ -1,17 +1,20 @@
 """What the benchmarks measure with; what they measure is their own affair."""
 
 import importlib
+import importlib.util
 import json
 import sys
 import time
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 import torch
 
-from benchmarks import golden, hops, reading
+from benchmarks import __main__ as everything
+from benchmarks import exporting, golden, growth, hops, reading
 from benchmarks.pyramids import pyramid
 from benchmarks.rounds import Elsewhere, in_turn, ratio, timed
 from napari_distill2label.slides import open_slide
@@ -70,6 +73,29 @@ def test_all_ways_of_reading_see_the_whole_slide(data_dir, tmp_path):
     assert len(corners) == 16
     reading._ours(path, corners)
     reading._bare(path, corners)
+
+
+def test_every_line_of_all_is_a_script():
+    for _, (module, *_), goal in everything.ALL:
+        assert goal
+        source = Path(importlib.util.find_spec(f"benchmarks.{module}").origin).read_text("utf-8")
+        assert '__name__ == "__main__"' in source
+
+
+def test_the_growth_of_small_cohorts_is_measured():
+    lines = list(growth.measure((2, 6)))
+    assert any(line.startswith("plan: ms per slide") for line in lines)
+    assert lines[-1].startswith("memory, MB")
+
+
+def test_both_ways_of_exporting_are_measured_and_agree(tmp_path):
+    made = exporting.patch_map(6, "regions")
+    mine, theirs = (way(made, tmp_path, "ome-tiff") for way in exporting.WAYS.values())
+    with tifffile.TiffFile(mine) as one, tifffile.TiffFile(theirs) as other:
+        for a, b in zip(one.series[0].levels, other.series[0].levels, strict=True):
+            assert np.array_equal(a.asarray(), b.asarray())
+    for name in ("geojson", "csv"):
+        assert all(way(made, tmp_path, name).stat().st_size > 1000 for way in exporting.WAYS.values())
 
 
 DIGESTS = {"points": {"weights, teacher": "a" * 64, "table, student": "b" * 64}}
