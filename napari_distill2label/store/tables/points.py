@@ -91,9 +91,10 @@ class Points:
 
 
 def read_points(path: str | os.PathLike[str], labelled: bool = False) -> dict[str, Points]:
-    """Marks by slide id, from CSV (`slide_id,x,y[,label[,class]]`) or annotations (slide id = the file's name).
+    """Marks by slide id, from CSV or Parquet (`slide_id,x,y[,label[,class]]`), or from annotations.
 
-    Annotations are GeoJSON of QuPath, or XML of ASAP or ImageScope. A folder of such files holds one per slide.
+    Annotations are GeoJSON of QuPath, or XML of ASAP or ImageScope; the file's name is the slide id. A folder of such
+    files holds one per slide.
     `CohortError` says what does not fit.
 
     Without `labelled` they are centres of patches: an outline counts by its centre, a cell by that of its nucleus; an
@@ -111,6 +112,8 @@ def read_points(path: str | os.PathLike[str], labelled: bool = False) -> dict[st
         return {slide_id: points for file in files for slide_id, points in _read_annotations(file, labelled).items()}
     if path.name.lower().endswith((".geojson", ".json", ".gz", ".xml")):
         return _read_annotations(path, labelled)
+    if path.suffix.lower() == ".parquet":
+        return _read_parquet(path, labelled)
     return _read_csv(path, labelled)
 
 
@@ -151,9 +154,26 @@ def _two_of_one(slide_id: str, one: object, other: object) -> CohortError:
 def _read_csv(path: Path, labelled: bool) -> dict[str, Points]:
     required = ("slide_id", "x", "y", "label") if labelled else ("slide_id", "x", "y")
     table = open_table(path, required, {"label": (), "class": ()})  # in any case
+    rows = ((line, table.cells(cells)) for cells, line in zip(table.rows, table.lines, strict=True))
+    return _by_slide(path, rows, labelled, "class" in table.columns)
+
+
+def _read_parquet(path: Path, labelled: bool) -> dict[str, Points]:
+    """Read the same columns from Parquet; a value that is missing is an empty cell."""
+    from .parquet_table import read_parquet
+
+    required = ("slide_id", "x", "y", "label") if labelled else ("slide_id", "x", "y")
+    columns = read_parquet(path, required, ("label", "class"))
+    rows = (dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True))
+    return _by_slide(path, enumerate(rows, 1), labelled, "class" in columns)
+
+
+def _by_slide(
+    path: Path, rows: Iterable[tuple[int, Mapping[str, str]]], labelled: bool, has_classes: bool
+) -> dict[str, Points]:
+    """Points by slide from the rows of a table, each with its line."""
     by_slide: dict[str, list[tuple[float, float, str, str]]] = {}
-    for cells, line in zip(table.rows, table.lines, strict=True):
-        row = table.cells(cells)
+    for line, row in rows:
         items = by_slide.setdefault(row["slide_id"], [])
         if labelled and not row["x"] and not row["y"]:
             if said := row["label"] or row.get("class"):
@@ -171,7 +191,6 @@ def _read_csv(path: Path, labelled: bool) -> dict[str, Points]:
         if not np.isfinite([y, x]).all():
             raise CohortError(f"{path}: slide {row['slide_id'][:40]!r} has a point that is not a finite number")
         items.append((y, x, row.get("label", ""), row.get("class", "")))
-    has_classes = "class" in table.columns
     return {
         slide_id: _points(items, has_classes, f"{path} (slide_id {slide_id[:40]!r})")
         for slide_id, items in by_slide.items()
