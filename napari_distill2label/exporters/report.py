@@ -253,6 +253,9 @@ def _methods(patch_map: PatchMap, summary: SlideSummary, config: Mapping[str, An
     patches = patch_map.patches
     at = f" at {patches.mpp:g} µm/px" if patches.mpp else ""
     trained = f" on the labels of {config['n_train']} slides" if config.get("n_train") else " on slide labels"
+    if config:  # else it is not known whether a user corrected patches
+        n = config.get("n_corrections", 0)
+        trained += f" and {n} patches that a user labelled" if n else " without labels of patches"
     context = (
         " Probabilities were calibrated on slides that the scoring classifier had not seen, and take neighbouring "
         "patches and the slide as a whole into account."
@@ -263,7 +266,7 @@ def _methods(patch_map: PatchMap, summary: SlideSummary, config: Mapping[str, An
     version = provenance(patch_map, summary.threshold)["program"]
     text = (
         f"Patches of {patches.patch_px} × {patches.patch_px} pixels{at} were labelled with {version} (network "
-        f"“{summary.network}”, weights {summary.weights_sha256[:12]}), trained{trained} without labels of patches by "
+        f"“{summary.network}”, weights {summary.weights_sha256[:12]}), trained{trained} by "
         f"Distill-to-Label (Thiagarajan et al., ICMLA 2019).{context} A patch was labelled with a finding from a "
         f"probability of {summary.threshold:.3g} on.{corrected} {summary.n_scored:,} patches were scored."
     )

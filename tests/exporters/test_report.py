@@ -1,5 +1,6 @@
 """The report: one page, nothing outside of it, and nothing of a slide's name that a browser would run."""
 
+import json
 import re
 from html.parser import HTMLParser
 
@@ -67,6 +68,27 @@ def test_the_page_holds_all_in_itself(new_map, tmp_path, with_slide, points):
         assert part in page.text, part
     assert "<script>" in page.text  # as text
     assert ("The slide was not here" in page.text) is not with_slide
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"n_train": 12, "n_corrections": 0}, "trained on the labels of 12 slides without labels of patches by"),
+        (
+            {"n_train": 12, "n_corrections": 5},
+            "trained on the labels of 12 slides and 5 patches that a user labelled by",
+        ),
+        ({"n_train": 12, "weights_sha256": "of another model"}, "trained on slide labels by"),
+        (None, "trained on slide labels by"),
+    ],
+)
+def test_the_methods_claim_no_more_than_is_known(new_map, tmp_path, config, said):
+    model = {"network": "student", "weights_sha256": "ab12", "path": str(tmp_path)}
+    if config is not None:
+        (tmp_path / "config.json").write_text(json.dumps({"weights_sha256": "ab12", **config}))
+    patch_map = new_map(PatchGrid.over((30, 40), PatchSettings(size_px=10)), model=model)
+    page = read(write_report(tmp_path / "a.html", patch_map, 0.5))
+    assert said in page.text
 
 
 def test_several_findings_have_a_map_each(new_map, tmp_path):
