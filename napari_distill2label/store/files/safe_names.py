@@ -38,14 +38,17 @@ def safe_names(keys: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
     """A file name for each of the keys of one call (a slide id; or a slide id and a class), no two alike on any system.
 
     `safe_name` of the key's parts, joined by '_'. Of keys whose names some system would take for one, as of 'A1' and
-    'a1', six characters of a digest are added to all but the one in small letters: its name is the same in every call.
+    'a1', six characters of a digest are added to all but the one in small letters: its name is the same in every call,
+    in whatever order the keys come.
     """
     names = {key: safe_name("_".join(key)) for key in keys}
     alike: dict[str, list[tuple[str, ...]]] = defaultdict(list)
     for key, name in names.items():
         alike[folded(name)].append(key)
     for small, group in alike.items():
-        plain = next((key for key in group if names[key] == small), None)
+        # Of several in small letters the one of fewest parts: a slide's own name, before that of a slide and a class.
+        fitting = [key for key in group if names[key] == small]
+        plain = min(fitting, key=lambda key: (len(key), key), default=None)
         if len(group) > 1:
             names |= {key: told_apart(names[key], *key) for key in group if key != plain}
     return names

@@ -30,6 +30,14 @@ def test_names_that_differ_stay_apart_and_long_ones_fit(tmp_path):
         (tmp_path / f"{safe_name(name)}.ome.tif").write_text("fine")
 
 
+def test_a_slide_keeps_its_name_beside_a_slide_and_a_class_whatever_the_order():
+    keys = [("a", "mask"), ("a_mask",), ("a",)]
+    for order in (keys, keys[::-1]):
+        names = safe_names(order)
+        assert names["a_mask",] == "a_mask"
+        assert names["a", "mask"] not in ("a", "a_mask")
+
+
 def test_ids_that_some_systems_take_for_one_get_different_names():
     ids = ["a1", "A1", "\u00e4", "a\u0308", "\u00c4", "B", "stra\u00dfe", "STRASSE"]
     names = safe_names((slide_id,) for slide_id in ids)
