@@ -1,8 +1,8 @@
 """Which slides are marked as unlike the training slides: other sets, and held-out images of another stain.
 
-The networks are those of `transfer`. Held-out images of the set that a network was trained on should be marked about as
-rarely as the mark promises; copies of them in another stain, and images of other sets, should be marked. No label and
-no ground truth is read, and no network scores anything.
+The training images are those of fold 0 of `transfer`. Held-out images of the same set should be marked about as rarely
+as the mark promises; copies of them in another stain, and images of other sets, should be marked. How an image looks is
+told without a network (`core.appearance`), so none is trained. No label and no ground truth is read.
 """
 
 from collections.abc import Callable, Generator, Sequence
@@ -12,27 +12,28 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from napari_distill2label.core.appearance import look_of, sampled
-from napari_distill2label.core.bag import Bag
+from napari_distill2label.core.appearance import fit_appearance, look_of, sampled
 from napari_distill2label.core.errors import SettingsError
 from napari_distill2label.core.events import Event, Progress, Task
 from napari_distill2label.core.inputs import Inputs
 from napari_distill2label.core.paths import PathLike
-from napari_distill2label.inference.encoder import FrozenEncoder
+from napari_distill2label.core.settings import PatchSettings, SplitSettings
 from napari_distill2label.slides.registry import open_slide
 from napari_distill2label.slides.synthetic import write_image
-from napari_distill2label.store.bundle import BundleConfig, load_bundle
-from napari_distill2label.store.cohort import Cohort
+from napari_distill2label.store.cohort import Cohort, CohortSlide
 from napari_distill2label.store.files.atomic import write_text
-from napari_distill2label.store.run import Run
+from napari_distill2label.store.splits import k_folds
 from napari_distill2label.store.tables.points import read_points
 from napari_distill2label.workflow.commands.prepare_dataset import prepare_dataset
 from napari_distill2label.workflow.slide_reader import SlideReader
 
 from .tables import markdown
+from .transfer import FOLD_SEED, FOLDS
 
-SETS = ("colon", "consep", "glas", "breast")
-NETWORK = "student"
+HOME = "colon"
+SETS = (HOME, "consep", "glas", "breast")
+KINDS = {"nucleus": "27 px around nuclei (of GlaS and breast: on a grid)", "grid": "27 px on a grid"}
+NO_NORMALISATION = np.zeros(3), np.ones(3)  # patches of pixels need none
 Change = Callable[[np.ndarray], np.ndarray]  # of optical density (h, w, 3)
 STAINS: dict[str, Change | None] = {
     "as they are": None,
@@ -46,9 +47,9 @@ STAINS: dict[str, Change | None] = {
 
 @dataclass(frozen=True)
 class Marked:
-    """How many of the images of a set, in a stain, one run marks; their unlikeness in quantiles."""
+    """How many images of a set, in a stain, are marked; their unlikeness in quantiles (10 %, 50 %, 90 %)."""
 
-    run: str
+    patches: str
     set: str
     stain: str
     n: int
@@ -58,80 +59,77 @@ class Marked:
     high: float
 
 
-def unlike(
-    data: PathLike, out: PathLike, *, only: Sequence[str] = (), quick: bool = False
-) -> Generator[Event, None, Path]:
-    """Mark slides of all sets by the runs of a `transfer` experiment.
+def unlike(data: PathLike, out: PathLike, *, quick: bool = False) -> Generator[Event, None, Path]:
+    """Mark images of all sets by how the training images of fold 0 look.
 
     Parameters
     ----------
     data
-        The folder that holds `colon/`, `consep/`, `glas/`, `breast/`.
+        The folder that holds `colon/` and any of `consep/`, `glas/`, `breast/`.
     out
-        The folder of the `transfer` experiment, whose `runs/` are read. Gets `unlike.csv` and `unlike.md`.
-    only
-        Names of runs ("colon-nucleus-fold0-seed0"); none: all.
+        Gets the tables of the sets (`data/`), `unlike.csv` and `unlike.md`.
     quick
-        Two images of each set.
+        Two images of each set, and one stain.
 
     Returns the path of `unlike.md`.
     """
     data, out = Path(data), Path(out)
-    runs = [path for path in sorted((out / "runs").glob("*")) if Run.is_run(path) and (not only or path.name in only)]
-    found: list[Marked] = []
-    for done, path in enumerate(runs):
-        yield Progress(Task.RUN_EXPERIMENT, done, len(runs))
-        run = Run.open(path)
-        if NETWORK in run.models:
-            found += yield from _marked(run, path.name, data, out, quick)
-    if not found:
-        raise SettingsError(f"{out}: holds no run of an experiment 'transfer'")
+    sets = {}
+    for name in SETS:
+        if (data / name).is_dir():
+            sets[name] = yield from _set(name, data / name, out / "data" / name)
+    if HOME not in sets:
+        raise SettingsError(f"{data}: has no folder {HOME!r}")
+    stains = dict(list(STAINS.items())[:2]) if quick else STAINS
+    found = []
+    for done, kind in enumerate(KINDS):
+        yield Progress(Task.RUN_EXPERIMENT, done, len(KINDS))
+        home = sets[HOME].of_kind(kind)
+        split = k_folds(home.cohort, FOLDS[HOME], SplitSettings(), FOLD_SEED)[0]
+        train = yield from home.looks(split.in_split("train"))
+        appearance = fit_appearance(train, [row.case_id for row in split.in_split("train")])
+        if appearance is None:
+            raise SettingsError(f"{data / HOME}: has too few images to say how they look")
+        for name, own in sets.items():
+            here = own.of_kind(kind)
+            rows = split.in_split("test") if name == HOME else here.cohort.slides
+            for stain, change in stains.items() if name == HOME else [next(iter(STAINS.items()))]:
+                looks = yield from here.looks(rows[:2] if quick else rows, change)
+                far = np.array([appearance.unlikeness(look) for look in looks])
+                low, median, high = np.quantile(far, [0.1, 0.5, 0.9]).tolist()
+                found.append(Marked(kind, name, stain, len(far), float((far > 1).mean()), low, median, high))
     return _write(found, out)
 
 
-def _marked(run: Run, name: str, data: Path, out: Path, quick: bool) -> Generator[Event, None, list[Marked]]:
-    config = load_bundle(run.bundle(NETWORK)).config
-    if config.appearance is None:
-        return []
-    encoder = None if config.encoder is None else FrozenEncoder(Path(config.encoder.path), "cpu")
-    found = []
-    for own in SETS:
-        if not (data / own).is_dir():
-            continue
-        folder = out / "data" / own
-        if not (folder / "cohort.csv").exists():
-            yield from prepare_dataset(own, data / own, folder)
-        cohort = Cohort.read(folder / "cohort.csv").with_classes()
-        centres = folder / "centres.csv" if run.config.centres is not None else None
-        if centres is not None and centres.exists():
-            known = read_points(centres)
-            cohort = cohort.with_slides(row for row in cohort if row.slide_id in known)
-        else:
-            centres = None
-        is_home = name.startswith(own)
-        if is_home:
-            held_out = {row.slide_id for row in run.cohort.in_split("test")}
-            cohort = cohort.with_slides(row for row in cohort if row.slide_id in held_out)
-        cohort = cohort.with_slides(list(cohort)[:2]) if quick else cohort
-        reader = SlideReader(run.config.settings.patches, Inputs(centres=centres))
-        for stain, change in (STAINS if is_home else {"as they are": None}).items():
-            far = []
-            for row in cohort:
-                with TemporaryDirectory() as scratch:
-                    path = row.path if change is None else _changed(row.path, Path(scratch), change)
-                    bag = yield from reader.bag(replace(row, path=path), cohort)
-                far.append(_unlikeness(bag, config, encoder))
-            low, median, high = np.quantile(far, [0.1, 0.5, 0.9]).tolist()
-            found.append(Marked(name, own, stain, len(far), float(np.mean(np.array(far) > 1)), low, median, high))
-    return found
+@dataclass(frozen=True)
+class _Set:
+    """The images of a set, and the centres of their patches; None: on a grid."""
+
+    cohort: Cohort
+    centres: Path | None
+
+    def of_kind(self, kind: str) -> "_Set":
+        if kind != "nucleus" or self.centres is None:
+            return _Set(self.cohort, None)
+        known = read_points(self.centres)  # an image without a nucleus has no patch
+        return _Set(self.cohort.with_slides(row for row in self.cohort if row.slide_id in known), self.centres)
+
+    def looks(self, rows: Sequence[CohortSlide], change: Change | None = None) -> Generator[Event, None, np.ndarray]:
+        """Return how images look (n, L), or would look if their optical density were changed."""
+        reader, found = SlideReader(PatchSettings(), Inputs(centres=self.centres)), []
+        for row in rows:
+            with TemporaryDirectory() as scratch:
+                path = row.path if change is None else _changed(row.path, Path(scratch), change)
+                bag = yield from reader.bag(replace(row, path=path), self.cohort)
+            found.append(look_of(bag.instances[sampled(len(bag))], *NO_NORMALISATION))
+        return np.array(found)
 
 
-def _unlikeness(bag: Bag, config: BundleConfig, encoder: FrozenEncoder | None) -> float:
-    assert config.appearance is not None
-    instances = np.asarray(bag.instances[sampled(len(bag))])
-    if encoder is not None:
-        instances = encoder(instances)["features"]
-    return config.appearance.unlikeness(look_of(instances, np.array(config.mean), np.array(config.std)))
+def _set(name: str, source: Path, folder: Path) -> Generator[Event, None, _Set]:
+    if not (folder / "cohort.csv").exists():
+        yield from prepare_dataset(name, source, folder)
+    centres = folder / "centres.csv"
+    return _Set(Cohort.read(folder / "cohort.csv").with_classes(), centres if centres.exists() else None)
 
 
 def _changed(path: PathLike, folder: Path, change: Change) -> Path:
@@ -156,16 +154,16 @@ def _write(found: Sequence[Marked], out: Path) -> Path:
 
     frame = pd.DataFrame([asdict(own) for own in found])
     write_text(out / "unlike.csv", frame.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
-    rows = []
-    frame["kind"] = frame.run.str.split("-fold").str[0]
-    for (kind, name, stain), own in frame.groupby(["kind", "set", "stain"], sort=False):
-        rows.append([
-            f"{kind} → {name}", stain, str(len(own)), str(int(own.n.sum())), f"{own.marked.mean():.0%}",
-            *(f"{own[column].mean():.2f}" for column in ("low", "median", "high")),
-        ])  # fmt: skip
-    head = ("trained on → images of", "stain", "runs", "images", "marked", "10 % quantile", "median", "90 % quantile")
+    rows = [
+        [
+            f"{HOME}, held-out fold" if own.set == HOME else own.set, KINDS[own.patches], own.stain, str(own.n),
+            f"{own.marked:.0%}", f"{own.low:.2f}", f"{own.median:.2f}", f"{own.high:.2f}",
+        ]
+        for own in found
+    ]  # fmt: skip
+    head = ("images of", "patches", "stain", "images", "marked", "10 % quantile", "median", "90 % quantile")
     text = (
-        "Share of the images that is marked as unlike the training images (of the set itself: held-out images), and "
-        "their unlikeness, of which 1 is the limit; means over runs.\n\n"
+        "Share of the images that is marked as unlike the training images of the colon set, and their unlikeness, of "
+        "which 1 is the limit.\n\n"
     )
     return write_text(out / "unlike.md", text + markdown(head, rows))

@@ -5,9 +5,10 @@ probabilities too, and nothing in them says that they are worth less. So a bundl
 for each slide a short vector, its *look*, of some of its patches; of all slides mean and covariance. How far a slide is
 from them is its Mahalanobis distance.
 
-Each training slide is measured against the slides of the *other* patients. The distance that 95 % of new slides like
+Each training slide is measured against the slides of the *other* patients. The distance that 9 of 10 new slides like
 them keep follows from these distances (split conformal prediction, as in `core.promise`; here of slides): a slide
-beyond it is unlike the training slides, and so is one in 20 of those that are like them.
+beyond it is unlike the training slides, and so is one in ten of those that are like them: among 50 training slides
+are always some odd ones, and a rarer alarm would be theirs alone.
 """
 
 import hashlib
@@ -21,7 +22,7 @@ from .promise import conformal_quantile
 
 MOST_PATCHES = 64  # of a slide, evenly spaced: its look is theirs
 FEWEST_PATIENTS = 8  # below it nothing is said
-FALSE_ALARM = 0.05  # share of slides like the training slides that are called unlike them
+FALSE_ALARM = 0.1  # share of slides like the training slides that are called unlike them
 DIRECTIONS = 16  # that features are projected on
 _EPSILON = 1e-3
 _PALE = 0.02  # optical density below which differences mean little: JPEG, noise of the camera
@@ -51,7 +52,7 @@ class Appearance(BaseModel):
 
     @property
     def limit(self) -> float:
-        """The distance that 95 % of new slides like these keep; of fewer than 19 slides, the largest one."""
+        """The distance that 9 of 10 new slides like these keep; of fewer than 9 slides, the largest one."""
         fewest = int(np.ceil(1 / FALSE_ALARM)) - 1
         return conformal_quantile(self.distances, FALSE_ALARM) if len(self.distances) >= fewest else self.distances[-1]
 

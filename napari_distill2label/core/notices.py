@@ -426,7 +426,7 @@ SENTENCES: dict[NoticeCode, Callable[..., str]] = {
         f"{'it' if n == 1 else 'them'}."
     ),
     C.UNLIKE: lambda times: (
-        f"The slide is unlike the slides that this model was trained on ({times:.1f} times the distance that 95 of 100 "
+        f"The slide is unlike the slides that this model was trained on ({times:.1f} times the distance that 9 of 10 "
         "slides like them keep). Its labels may be worth less."
     ),
     C.MARKS_USED: lambda patches, marks: (

@@ -28,7 +28,7 @@ def slides(n, seed, stain=1.0, side=9):
 def test_slides_of_another_stain_are_unlike_and_others_of_the_same_are_not():
     appearance = fit_appearance(slides(60, 0), range(60))
     like = np.array([appearance.unlikeness(look) for look in slides(200, 1)])
-    assert (like > 1).mean() < 0.11  # 5 % by design, ± what 60 slides can say
+    assert (like > 1).mean() < 0.19  # one in ten by design, ± what 60 slides can say
     assert min(appearance.unlikeness(look) for look in slides(20, 2, stain=1.6)) > 1.5
 
 
@@ -41,7 +41,7 @@ def test_features_from_another_source_are_unlike():
 
     slide_shift = [random.normal(0, 0.1, 50) for _ in range(40)]
     appearance = fit_appearance(np.array([look(own) for own in slide_shift]), range(40))
-    assert np.mean([appearance.unlikeness(look(random.normal(0, 0.1, 50))) > 1 for _ in range(60)]) < 0.15
+    assert np.mean([appearance.unlikeness(look(random.normal(0, 0.1, 50))) > 1 for _ in range(60)]) < 0.25
     assert min(appearance.unlikeness(look(random.normal(0.8, 0.5, 50))) for _ in range(10)) > 1
 
 

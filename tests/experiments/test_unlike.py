@@ -1,16 +1,10 @@
-"""Slides of other sets and stains, marked by a run of `transfer`."""
+"""Images of other sets and stains, marked by how the training images look."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from experiments.__main__ import main
-from napari_distill2label.core.events import drain
-from napari_distill2label.core.inputs import Inputs
-from napari_distill2label.core.presets import build_settings
-from napari_distill2label.store.cohort import Cohort
-from napari_distill2label.workflow.commands.prepare_dataset import prepare_dataset
-from napari_distill2label.workflow.commands.train import train
 
 SIDE = 108
 
@@ -30,20 +24,13 @@ def sets(publish, tmp_path_factory):
 
 
 def test_another_set_and_another_stain_are_marked(sets, tmp_path, capsys):
-    folder, out = tmp_path / "out" / "data" / "colon", tmp_path / "out"
-    drain(prepare_dataset("colon", sets / "colon", folder))
-    few = {"epochs": 1}
-    settings = build_settings(
-        "colon", "paper", {"teacher": few, "student": few, "split": {"valid": 0.0, "test": 0.25}, "device": "cpu"}
-    )
-    inputs = Inputs(centres=folder / "centres.csv")
-    name = "colon-nucleus-fold0-seed0"
-    drain(train(Cohort.read(folder / "cohort.csv"), out / "runs" / name, settings, inputs=inputs))
+    out = tmp_path / "out"
     assert main(["unlike", "--data", str(sets), "-o", str(out)]) == 0
-    frame = pd.read_csv(out / "unlike.csv").set_index(["set", "stain"])
-    assert frame.loc["colon", "as they are"].n == 4
-    assert frame.loc["colon", "as they are"].marked <= 0.5
-    assert frame.loc["colon", "1.6 times as strong"].marked == 1
-    assert frame.loc["consep", "as they are"].marked == 1
-    assert "| colon-nucleus → consep | as they are | 1 | 4 | 100% |" in capsys.readouterr().out
-    assert main(["unlike", "--data", str(sets), "-o", str(tmp_path / "empty")]) == 2
+    frame = pd.read_csv(out / "unlike.csv").set_index(["patches", "set", "stain"])
+    for patches in ("nucleus", "grid"):
+        assert frame.loc[patches, "colon", "as they are"].marked <= 0.5
+        assert frame.loc[patches, "colon", "1.6 times as strong"].marked == 1
+        assert frame.loc[patches, "consep", "as they are"].n == 4
+        assert frame.loc[patches, "consep", "as they are"].marked == 1
+    assert "| consep | 27 px on a grid | as they are | 4 | 100% |" in capsys.readouterr().out
+    assert main(["unlike", "--data", str(tmp_path / "empty"), "-o", str(out)]) == 2

@@ -30,7 +30,7 @@ NUMBERS = (MPP, PATCHES)
 NO_LABEL = "–"
 UNLIKE = "unlike training"
 UNLIKE_TIP = (
-    "The slide is unlike the slides that the model was trained on: {:.1f} times the distance that 95 of 100 slides "
+    "The slide is unlike the slides that the model was trained on: {:.1f} times the distance that 9 of 10 slides "
     "like them keep. Another stain, scanner or kind of tissue? Its labels may be worth less."
 )
 AUTO = "auto"  # a split that the training deals
