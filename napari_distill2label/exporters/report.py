@@ -140,6 +140,8 @@ def _numbers(patch_map: PatchMap, summary: SlideSummary, chosen: Mapping[str, RG
     more = [f"{summary.n_scored:,} patches scored"]
     more += [f"{summary.n_corrected:,} corrected by a person"] if summary.n_corrected else []
     more += [f"{summary.n_unreadable:,} could not be read"] if summary.n_unreadable else []
+    if summary.unlikeness is not None and summary.unlikeness > 1:
+        more += ["the slide is unlike the slides that the model was trained on"]
     return (
         f"<h2>Numbers</h2><table><tr><th>class</th>{heads}</tr>{''.join(rows)}</table>"
         f"<p>{', '.join(more)}. Labels from a probability of {summary.threshold:.3g} on. The share is of the scored "

@@ -29,7 +29,8 @@ class ClassSummary:
 class SlideSummary:
     """The numbers of a slide at a threshold.
 
-    `positive` is of all findings together (a patch with two of them counts once).
+    `positive` is of all findings together (a patch with two of them counts once). `unlikeness` is how far the slide is
+    from the training slides (`core.appearance`), None where that is not known.
     """
 
     slide_id: str
@@ -41,11 +42,13 @@ class SlideSummary:
     weights_sha256: str
     classes: tuple[ClassSummary, ...]
     positive: ClassSummary
+    unlikeness: float | None = None
 
     def row(self) -> dict[str, object]:
         """Return the cells of the cohort's table."""
         row: dict[str, object] = {"slide_id": self.slide_id}
         row |= {f"slide_prob_{own.name}": own.slide_probability for own in self.classes}
+        row |= {"unlikeness": self.unlikeness}
         row |= {"positive_mm2": self.positive.area_mm2, "positive_share": self.positive.share}
         row |= {"patches": self.n_scored, "positive_patches": self.positive.n_patches}
         row |= {f"patches_{own.name}": own.n_patches for own in self.classes}
@@ -93,6 +96,7 @@ def summarise(patch_map: PatchMap, threshold: float, corrections: np.ndarray | N
         weights_sha256=str(patch_map.model.get("weights_sha256", "")),
         classes=tuple(classes),
         positive=of("positive", positive, None),
+        unlikeness=patch_map.unlikeness,
     )
 
 

@@ -66,3 +66,12 @@ def test_the_table_of_a_cohort(new_map, tmp_path):
     assert table["positive_mm2"].tolist()[0] == 200e-6
     assert np.isnan(table["positive_mm2"].tolist()[1])
     assert set(table["date"]) == {"2025-01-02"}
+
+
+def test_the_table_says_how_far_a_slide_is_from_the_training_slides(make_patch_map, tmp_path):
+    maps = [make_patch_map((20, 20), size_px=10) for _ in range(2)]
+    maps[0].finish([0.5, 0.5], unlikeness=1.5)
+    maps[1].finish([0.5, 0.5])
+    table = pd.read_csv(write_cohort_summary(tmp_path / "s.csv", [summarise(own, 0.5) for own in maps], {}))
+    assert table["unlikeness"].tolist()[0] == 1.5
+    assert np.isnan(table["unlikeness"].tolist()[1])
