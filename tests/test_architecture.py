@@ -91,7 +91,9 @@ def test_imports_point_down():
         f"{path}:{line}: {package_of(module) or PACKAGE} imports {name}"
         for module, path in ALL.items()
         for line, name in imports_of(module, path)
-        if (other := target_package(name)) not in (None, own := package_of(module)) and TIERS[other] >= TIERS[own]
+        if (other := target_package(name)) not in (None, own := package_of(module))
+        and TIERS[other] >= TIERS[own]
+        and (own, other) != (API, "gui")  # `get_session` is a public name: its import is late, or a type checker's
     ]
     assert upward == []
 
@@ -366,6 +368,7 @@ ELSEWHERE: set[str] = {
     "workflow.slide_predictor",
     "workflow.slide_reader",
     "workflow.stopwatch",
+    "gui.widgets.plots",
 }
 
 

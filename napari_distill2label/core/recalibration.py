@@ -80,29 +80,30 @@ class SampleReport:
         return "\n".join(lines)
 
 
-def measure_sample(slide: np.ndarray, logit: np.ndarray, truth: np.ndarray, threshold: float) -> SampleReport:
+def measure_sample(slide: np.ndarray, logit: np.ndarray, is_positive: np.ndarray, threshold: float) -> SampleReport:
     """Measure a model on a random sample.
 
     Parameters
     ----------
     slide, logit
         (n,) of each patch: P(slide) of its slide, and its own log-odds in a slide with the finding.
-    truth
+    is_positive
         (n,) bool: what a person says.
     threshold
         Probability from which on a patch is called.
     """
-    slide, logit, truth = np.asarray(slide, float), np.asarray(logit, float), np.asarray(truth, bool)
-    before, unseen = probability(slide, logit, 0.0), np.empty(len(truth))
-    for index in range(len(truth)):
-        others = np.arange(len(truth)) != index
-        own = fit_bias(slide[others], logit[others], truth[others])
+    slide, logit, is_positive = np.asarray(slide, float), np.asarray(logit, float), np.asarray(is_positive, bool)
+    before, unseen = probability(slide, logit, 0.0), np.empty(len(is_positive))
+    for index in range(len(is_positive)):
+        others = np.arange(len(is_positive)) != index
+        own = fit_bias(slide[others], logit[others], is_positive[others])
         unseen[index] = probability(slide[index], logit[index], own)
-    positive, found = int(truth.sum()), int((truth & (before >= threshold)).sum())
+    positive, found = int(is_positive.sum()), int((is_positive & (before >= threshold)).sum())
     return SampleReport(
-        len(truth), positive, fit_bias(slide, logit, truth), float(before.mean()), float(truth.mean()),
-        (expected_calibration_error(truth, before), expected_calibration_error(truth, unseen)),
-        (_log_loss(truth, before), _log_loss(truth, unseen)),
+        len(is_positive), positive, fit_bias(slide, logit, is_positive),
+        float(before.mean()), float(is_positive.mean()),
+        (expected_calibration_error(is_positive, before), expected_calibration_error(is_positive, unseen)),
+        (_log_loss(is_positive, before), _log_loss(is_positive, unseen)),
         threshold, found, lower_bound(found, positive) if positive else None,
     )  # fmt: skip
 
@@ -121,19 +122,19 @@ def patch_logit(slide: np.ndarray | float, p: np.ndarray) -> np.ndarray:
     return np.log(own) - np.log1p(-own)
 
 
-def fit_bias(slide: np.ndarray, logit: np.ndarray, truth: np.ndarray) -> float:
+def fit_bias(slide: np.ndarray, logit: np.ndarray, is_positive: np.ndarray) -> float:
     """Return the bias under which the labels are likeliest, with its prior. See the module."""
     from scipy.optimize import minimize_scalar
 
     def loss(bias: float) -> float:
-        return len(truth) * _log_loss(truth, probability(slide, logit, bias)) + (bias / SPREAD) ** 2 / 2
+        return len(is_positive) * _log_loss(is_positive, probability(slide, logit, bias)) + (bias / SPREAD) ** 2 / 2
 
     return float(minimize_scalar(loss, bounds=(-LIMIT, LIMIT), method="bounded", options={"xatol": 1e-6}).x)
 
 
-def _log_loss(truth: np.ndarray, p: np.ndarray) -> float:
+def _log_loss(is_positive: np.ndarray, p: np.ndarray) -> float:
     p = np.clip(p, _EPSILON, 1 - _EPSILON)
-    return float(-np.where(truth, np.log(p), np.log1p(-p)).mean())
+    return float(-np.where(is_positive, np.log(p), np.log1p(-p)).mean())
 
 
 def lower_bound(found: int, total: int, confidence: float = CONFIDENCE) -> float:

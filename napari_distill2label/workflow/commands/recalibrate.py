@@ -109,8 +109,8 @@ def recalibrate(
         names = ", ".join(first.classes)
         raise CohortError(f"{sample}: unknown label {unknown[0]!r}: the model has the classes {names}")
     values = _values(maps, asked, rows, Path(sample))
-    truth = np.array([index[row.label] > 0 for row in rows])
-    report = measure_sample(*values, truth, first.threshold if threshold is None else threshold)
+    is_positive = np.array([index[row.label] > 0 for row in rows])
+    report = measure_sample(*values, is_positive, first.threshold if threshold is None else threshold)
     if out is not None:
         bundle = _bundle_of(first)
         if bundle.config.calibration is None:
