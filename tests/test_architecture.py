@@ -328,6 +328,7 @@ ELSEWHERE: set[str] = {
     "gui.widgets.file_manager",
     "gui.widgets.help_popup",
     "gui.widgets.icons",
+    "gui.widgets.plots",
     "gui.widgets.short",
     "gui.widgets.theme",
     "gui.widgets.window_state",
@@ -368,7 +369,6 @@ ELSEWHERE: set[str] = {
     "workflow.slide_predictor",
     "workflow.slide_reader",
     "workflow.stopwatch",
-    "gui.widgets.plots",
 }
 
 
