@@ -36,7 +36,7 @@ h1{font-size:1.6rem;margin:0}h2{font-size:1.15rem;margin:2rem 0 .5rem;border-bot
 table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.25rem .6rem;border-bottom:1px solid #e4e7ea}
 td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}img{max-width:100%}
 .swatch{display:inline-block;width:.8em;height:.8em;border-radius:.15em;margin-right:.4em}
-.patches{display:flex;flex-wrap:wrap;gap:.8rem}figure{margin:0}figcaption{font-size:.8rem;color:#5c6670}
+.patches{display:grid;grid-template-columns:repeat(6,1fr);gap:.8rem}figure{margin:0}figcaption{font-size:.8rem;color:#5c6670}
 .bar{display:inline-block;height:.7em;background:#5a8fc0}code{font-size:.85em;overflow-wrap:anywhere}
 @media print{body{margin:0;max-width:none;font-size:11pt}h2{break-after:avoid}figure,table,img{break-inside:avoid}}
 """
