@@ -19,9 +19,10 @@ from napari_distill2label.exporters.mask import Mask
 from napari_distill2label.exporters.ome_tiff import write_mask
 from napari_distill2label.gui import get_session
 from napari_distill2label.gui.canvas import layers
+from napari_distill2label.gui.canvas.ownership import KEY
 from napari_distill2label.gui.plugin.preferences import Preferences, preferences, remember
 from napari_distill2label.gui.plugin.reader import get_reader
-from napari_distill2label.gui.plugin.writer import write_labels
+from napari_distill2label.gui.plugin.writer import write_labels, write_several
 from napari_distill2label.slides.registry import SUFFIXES
 
 NAME = "napari-distill2label"
@@ -182,6 +183,21 @@ def test_labels_of_others_are_written_as_the_mask_they_are(viewer, tmp_path):
     assert table["area_px"].tolist() == [201, 100]
     assert table["area_um2"].tolist() == [201 / 8, 100 / 8]
     assert (table.loc[1, "x"], table.loc[1, "y"]) == (9.5, 44.5)
+
+
+def test_several_layers_are_a_file_each(viewer, tmp_path):
+    for name in ("cells", "a/b", "A_b"):
+        viewer.add_labels(STRANGERS, name=name)
+    written = viewer.layers.save(str(tmp_path / "mine.png"), plugin=NAME)
+    assert written == sorted(map(str, tmp_path.glob("*.png")), key=written.index)
+    assert len(set(written)) == 3
+    assert str(tmp_path / "mine_cells.png") in written
+    for path in written:
+        assert np.array_equal(np.asarray(Image.open(path)), STRANGERS)
+    corrections = (STRANGERS, {"name": "mine", "metadata": {KEY: {"role": "corrections"}}}, "labels")
+    with pytest.raises(BundleError, match="step Review"):
+        write_several(str(tmp_path / "more.png"), [(STRANGERS, {"name": "cells"}, "labels"), corrections])
+    assert not list(tmp_path.glob("more*"))
 
 
 def test_labels_of_others_that_no_mask_can_be(tmp_path):

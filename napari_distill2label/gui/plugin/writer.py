@@ -16,6 +16,7 @@ from ...exporters.formats import DEFAULT_FORMATS, FORMATS, write
 from ...exporters.label_image import WRITERS, LabelImage
 from ...slides.scale import UM_PER_UNIT
 from ...store.files.outputs import Outputs
+from ...store.files.safe_names import safe_names
 from ...store.maps import patch_map_view
 from ..canvas.layers import LABELS, patch_map_of
 from ..canvas.ownership import KEY
@@ -31,19 +32,45 @@ def write_labels(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     same prediction, but shows what its owner made of it. `OutputError` for the slide itself. A file of others is kept
     beside it, as `<name>.bak`.
     """
-    noted = meta.get("metadata", {}).get(KEY) or {}
-    suffix = next((suffix for suffix in WRITERS if path.lower().endswith(suffix)), None)
-    if suffix is None:
-        raise BundleError(f"{path}: labels are saved as {', '.join(WRITERS)}")
+    suffix, noted = _suffix_of(path), _noted(path, meta)
+    if noted.get("role") == LABELS:
+        return [str(_write_own(Path(path), suffix, data, meta, noted))]
+    target = Path(path)
+    return [str(WRITERS[suffix](target, label_image_of(data, meta), _guarded(target, []).writing))]
+
+
+def write_several(path: str, layers: Sequence[tuple[Any, dict[str, Any], str]]) -> list[str]:
+    """Write several layers of labels as `write_labels` does: `masks.ome.tif` becomes `masks_<layer>.ome.tif`, …"""
+    suffix = _suffix_of(path)
+    for _, meta, _ in layers:
+        _noted(path, meta)  # before any is written
+    titles = [str(meta.get("name", "labels")) for _, meta, _ in layers]
+    names = safe_names((title,) for title in titles)
+    stem = path[: -len(suffix)]
+    written = (
+        write_labels(f"{stem}_{names[title,]}{suffix}", data, meta)
+        for title, (data, meta, _) in zip(titles, layers, strict=True)
+    )
+    return [file for files in written for file in files]
+
+
+def _suffix_of(path: str) -> str:
+    """Return how the file's name ends. `BundleError` if no format ends so."""
+    for suffix in WRITERS:
+        if path.lower().endswith(suffix):
+            return suffix
+    raise BundleError(f"{path}: labels are saved as {', '.join(WRITERS)}")
+
+
+def _noted(path: str, meta: dict[str, Any]) -> dict[str, Any]:
+    """Return what a layer of ours notes of itself; empty of others. `BundleError` for the layer of corrections."""
+    noted: dict[str, Any] = meta.get("metadata", {}).get(KEY) or {}
     if noted.get("role") == "corrections":
         raise BundleError(
             f"{path}: your corrections are saved in the step Review of the panel; its step Export lays them over the "
             "labels"
         )
-    if noted.get("role") == LABELS:
-        return [str(_write_own(Path(path), suffix, data, meta, noted))]
-    target = Path(path)
-    return [str(WRITERS[suffix](target, label_image_of(data, meta), _guarded(target, []).writing))]
+    return noted
 
 
 def _write_own(path: Path, suffix: str, data: Any, meta: dict[str, Any], noted: dict[str, Any]) -> Path:
