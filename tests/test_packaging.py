@@ -17,7 +17,7 @@ import napari_distill2label
 
 NAME = "napari-distill2label"
 ROOT = Path(__file__).parents[1]
-EXTRAS = {"gui", "slides", "encoders", "timm", "cluster", "all"}
+EXTRAS = {"gui", "slides", "encoders", "parquet", "timm", "cluster", "all"}
 
 
 @pytest.fixture(scope="module")

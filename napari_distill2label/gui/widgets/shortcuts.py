@@ -124,7 +124,7 @@ class Actions:
         if not len(self.session.cohort):
             raise SettingsError("there are no slides yet: add some first")
         table = resolve(self, "slides.table")
-        self.session.show_by(steps, *((table.visible_ids(), table.source.ids) if table else ()))
+        self.session.show_by(steps, *((table.visible_ids(), table.source.all_ids) if table else ()))
 
     def threshold_by(self, change: float) -> None:
         self.session.set_threshold(round(min(1.0, max(0.0, self.session.threshold + change)), 2))

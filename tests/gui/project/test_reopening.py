@@ -9,6 +9,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
 from napari_distill2label.core.events import EpochEnd
+from napari_distill2label.core.slide_info import SlideInfo
 from napari_distill2label.gui import get_session
 from napari_distill2label.gui.actions import predict
 from napari_distill2label.gui.canvas import layers
@@ -96,10 +97,9 @@ def test_a_prediction_of_a_file_that_has_changed_is_not_shown(make_patch_map, tm
     patch_map = make_patch_map((120, 160), size_px=20)
 
     def of(path, signature):
-        class Map:
-            slide_path, model = path, patch_map.model | {"slide_signature": signature}
-
-        return Map
+        patch_map.slide = SlideInfo("slide", None if path is None else str(path))
+        patch_map.model = patch_map.model | {"slide_signature": signature}
+        return patch_map
 
     signature = file_signature(slide)
     assert not has_changed(of(slide, signature))

@@ -153,7 +153,7 @@ class Labelling(QWidget):
         """Other slides are selected, or found."""
         count = len(self.session.selected)
         model = self.table.source
-        parts = [f"{len(model.ids)} of {model.n_slides} shown"] if model.filter.active else []
+        parts = [f"{len(model.ids)} of {len(model.all_ids)} shown"] if model.filter.active else []
         self.hint.setText(" · ".join([*parts, self._selected_text()]))
         why = "Select slides in the table first"
         for label, widget in zip(self._labelled_by, self._label_buttons, strict=True):

@@ -119,9 +119,9 @@ class SlidesModel(QAbstractTableModel):
         return self._ids
 
     @property
-    def n_slides(self) -> int:
-        """How many slides there are, shown or not."""
-        return len(self._all_ids)
+    def all_ids(self) -> list[str]:
+        """Ids of all slides in the same order, shown or not."""
+        return self._all_ids
 
     def row_of(self, slide_id: str | None) -> int:
         """-1 for a slide that is not listed, or filtered out."""

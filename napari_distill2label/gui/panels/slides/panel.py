@@ -343,7 +343,7 @@ class SlidesPanel(Panel):
 
     def refresh(self) -> None:
         self.model.refresh()
-        has_slides = self.model.n_slides > 0
+        has_slides = bool(self.model.all_ids)
         self.empty.setVisible(not has_slides)
         for widget in (
             self.table, self.search, self.of_class, self.of_split, self.kind, self.columns, self.labelling,
