@@ -105,7 +105,8 @@ class SlidesModel(QAbstractTableModel):
         self.redraw((MPP, STATUS))
 
     def glimpsed(self, slide_id: str) -> None:
-        """There is a picture of a slide now."""
+        """There is a picture of a slide now, and its scale and size are known."""
+        self._is_sorted = False
         if (number := self.row_of(slide_id)) >= 0:
             self.dataChanged.emit(self.index(number, NAME), self.index(number, STATUS))
 
