@@ -129,31 +129,31 @@ class Format:
 
 def _write_masks(patch_map: "PatchMap", request: ExportRequest) -> Work:
     from .mask import Mask
-    from .ome_tiff import iter_write_mask
+    from .ome_tiff import write_mask
 
     files = []
     for layer in request.layers(patch_map):
         path = request.path(patch_map, "ome-tiff", layer.class_name)
         mask = Mask(layer.labels, patch_map.patches)
         slide, writing = patch_map.slide, request.writing
-        work = iter_write_mask(path, mask, layer.names, slide.mpp, layer.title, slide.canvas_origin, writing)
+        work = write_mask(path, mask, layer.names, slide.mpp, layer.title, slide.canvas_origin, writing)
         files.append((yield from work))
     return files
 
 
 def _write_geojson(patch_map: "PatchMap", request: ExportRequest) -> Work:
-    from .geojson import iter_write_geojson
+    from .geojson import write_geojson
 
     path = request.path(patch_map, "geojson")
-    work = iter_write_geojson(path, patch_map, request.threshold, request.corrections, request.colours, request.writing)
+    work = write_geojson(path, patch_map, request.threshold, request.corrections, request.colours, request.writing)
     return [(yield from work)]
 
 
 def _write_table(patch_map: "PatchMap", request: ExportRequest) -> Work:
-    from .table import iter_write_table
+    from .table import write_table
 
     path = request.path(patch_map, "csv")
-    return [(yield from iter_write_table(path, patch_map, request.threshold, request.corrections, request.writing))]
+    return [(yield from write_table(path, patch_map, request.threshold, request.corrections, request.writing))]
 
 
 def _exists(slide_path: str) -> bool:
@@ -201,10 +201,10 @@ def _write_pictures(patch_map: "PatchMap", request: ExportRequest) -> Work:
 
 
 def _write_regions(patch_map: "PatchMap", request: ExportRequest) -> Work:
-    from .merged_regions import RegionOptions, iter_write_merged_regions
+    from .merged_regions import RegionOptions, write_merged_regions
 
     path, options = request.path(patch_map, "regions"), request.regions or RegionOptions()
-    work = iter_write_merged_regions(
+    work = write_merged_regions(
         path, patch_map, request.threshold, request.corrections, request.colours, options, request.writing
     )
     return [(yield from work)]
@@ -219,10 +219,10 @@ def _write_probability_maps(patch_map: "PatchMap", request: ExportRequest) -> Wo
 
 
 def _write_parquet(patch_map: "PatchMap", request: ExportRequest) -> Work:
-    from .parquet import iter_write_parquet
+    from .parquet import write_parquet
 
     path = request.path(patch_map, "parquet")
-    return [(yield from iter_write_parquet(path, patch_map, request.threshold, request.corrections, request.writing))]
+    return [(yield from write_parquet(path, patch_map, request.threshold, request.corrections, request.writing))]
 
 
 def _write_mask_pngs(patch_map: "PatchMap", request: ExportRequest) -> Work:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..core.classes import RGB, SEPARATOR, colours_of
-from ..core.events import Progress, Task, drain
+from ..core.events import Progress, Task
 from ..core.geometry import PatchGrid
 from ..store.files.atomic import Writing, atomic_path
 from ..store.maps.patch_map import PatchMap
@@ -31,24 +31,14 @@ def write_geojson(
     corrections: np.ndarray | None = None,
     colours: Mapping[str, RGB] | None = None,
     writing: Writing = atomic_path,
-) -> Path:
+) -> Generator[Progress, None, Path]:
     """Write one feature per scored patch: a 'tile' of a grid, a 'detection' around a point.
+
+    A generator of its progress; closing it leaves no file.
 
     The polygon is the patch's box, as in the table; measurements are `prob_<class>` and `attention`. Exporting again
     gives the same ids. `colours` are those of classes by name, where they are not the palette's.
     """
-    return drain(iter_write_geojson(path, patch_map, threshold, corrections, colours, writing))
-
-
-def iter_write_geojson(
-    path: str | Path,
-    patch_map: PatchMap,
-    threshold: float | None = None,
-    corrections: np.ndarray | None = None,
-    colours: Mapping[str, RGB] | None = None,
-    writing: Writing = atomic_path,
-) -> Generator[Progress, None, Path]:
-    """Write GeoJSON as `write_geojson` does: a generator of its progress. Closing it leaves no file."""
     done, total = 0, int(patch_map.scored.sum())
     with writing(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
         file.write('{"type":"FeatureCollection","features":[')

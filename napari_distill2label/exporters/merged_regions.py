@@ -56,7 +56,7 @@ class Region(NamedTuple):
     probability: np.ndarray  # (C,) mean over its patches
 
 
-def iter_write_merged_regions(
+def write_merged_regions(
     path: str | Path,
     patch_map: PatchMap,
     threshold: float,

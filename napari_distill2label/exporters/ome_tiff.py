@@ -20,7 +20,7 @@ import imagecodecs
 import numpy as np
 import tifffile
 
-from ..core.events import Progress, Task, drain
+from ..core.events import Progress, Task
 from ..core.geometry import Mpp, PatchGrid
 from ..core.paths import LABELS_NAMESPACE
 from ..core.text import printable
@@ -46,8 +46,10 @@ def write_mask(
     title: str = "labels",
     canvas_origin: tuple[int, int] = (0, 0),
     writing: Writing = atomic_path,
-) -> Path:
+) -> Generator[Progress, None, Path]:
     """Write a `Mask` as OME-TIFF.
+
+    A generator of its progress; closing it leaves no file.
 
     Parameters
     ----------
@@ -61,19 +63,6 @@ def write_mask(
         (y, x) of level 0 on the canvas of the slide's file. Unless it is (0, 0), the file says that the mask is of the
         scanned area, and where this lies.
     """
-    return drain(iter_write_mask(path, mask, names, mpp, title, canvas_origin, writing))
-
-
-def iter_write_mask(
-    path: str | Path,
-    mask: Mask,
-    names: Mapping[int, str],
-    mpp: Mpp | None = None,
-    title: str = "labels",
-    canvas_origin: tuple[int, int] = (0, 0),
-    writing: Writing = atomic_path,
-) -> Generator[Progress, None, Path]:
-    """Write a mask as `write_mask` does: a generator of its progress. Closing it leaves no file."""
     steps = _levels(mask.shape)
     height, width = mask.shape
     shapes = [(-(-height // step), -(-width // step)) for step in steps]

@@ -14,7 +14,7 @@ from ..store.maps.patch_map import PatchMap
 from .provenance import provenance
 
 
-def iter_write_parquet(
+def write_parquet(
     path: str | Path,
     patch_map: PatchMap,
     threshold: float,

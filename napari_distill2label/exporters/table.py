@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.events import Progress, Task, drain
+from ..core.events import Progress, Task
 from ..store.files.atomic import Writing, atomic_path
 from ..store.maps.patch_map import PatchMap
 from ..store.tables.csv_table import escape_formula
@@ -22,19 +22,11 @@ def write_table(
     threshold: float | None = None,
     corrections: np.ndarray | None = None,
     writing: Writing = atomic_path,
-) -> Path:
-    """Write `patch_map.table(…)` piece by piece; its docstring lists the columns (x, y, minx, miny: level-0 px)."""
-    return drain(iter_write_table(path, patch_map, threshold, corrections, writing))
-
-
-def iter_write_table(
-    path: str | Path,
-    patch_map: PatchMap,
-    threshold: float | None = None,
-    corrections: np.ndarray | None = None,
-    writing: Writing = atomic_path,
 ) -> Generator[Progress, None, Path]:
-    """Write a table as `write_table` does: a generator of its progress. Closing it leaves no file."""
+    """Write `patch_map.table(…)` piece by piece; its docstring lists the columns (x, y, minx, miny: level-0 px).
+
+    A generator of its progress; closing it leaves no file.
+    """
     done, total = 0, int(patch_map.scored.sum())
     with writing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         for columns in patch_map.iter_columns(threshold, corrections):

@@ -8,6 +8,7 @@ import pytest
 from shapely.geometry import box, shape
 
 from napari_distill2label.core.classes import palette
+from napari_distill2label.core.events import drain
 from napari_distill2label.core.geometry import PatchGrid, PatchPoints
 from napari_distill2label.core.settings import PatchSettings
 from napari_distill2label.core.slide_info import SlideInfo
@@ -76,7 +77,7 @@ def test_tiles_of_a_grid(tmp_path, new_map):
         assert list(measurements) == ["prob_normal", 'prob_Tumör "G2"', "attention"]
         assert measurements["prob_normal"] == pytest.approx(row["prob_normal"], rel=1e-5)
         assert measurements["attention"] == pytest.approx(row["attention"], rel=1e-5)
-    again = write_geojson(tmp_path / "again.geojson", patch_map)
+    again = drain(write_geojson(tmp_path / "again.geojson", patch_map))
     assert again.read_bytes() == path.read_bytes()
 
 
@@ -98,7 +99,7 @@ def test_several_classes_and_corrections(tmp_path):
     patch_map.finish()
     corrections = np.full(grid.shape, -1, np.int8)
     corrections[1, 2] = 2
-    features = qupath(write_geojson(tmp_path / "s.geojson", patch_map, 0.5, corrections))
+    features = qupath(drain(write_geojson(tmp_path / "s.geojson", patch_map, 0.5, corrections)))
     found = [feature["properties"]["classification"] for feature in features]
     colours = [list(colour) for colour in palette(3)]
     assert found == [
@@ -116,10 +117,13 @@ def test_several_classes_and_corrections(tmp_path):
 def test_a_map_without_attention_has_no_nan(tmp_path):
     grid = PatchGrid.over((20, 30), PatchSettings(size_px=10))
     patch_map = PatchMap.create(None, grid, ("n", "p"), SlideInfo("s"))
-    assert qupath(write_geojson(tmp_path / "empty.geojson", patch_map)) == []
+    assert qupath(drain(write_geojson(tmp_path / "empty.geojson", patch_map))) == []
     (block,) = grid.blocks(100)
     patch_map.write(block, np.full((6, 2), 0.5), np.zeros((6, 2)), np.zeros(6))
-    assert "attention" not in qupath(write_geojson(tmp_path / "s.geojson", patch_map))[0]["properties"]["measurements"]
+    assert (
+        "attention"
+        not in qupath(drain(write_geojson(tmp_path / "s.geojson", patch_map)))[0]["properties"]["measurements"]
+    )
 
 
 def test_the_palette():

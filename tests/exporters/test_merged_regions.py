@@ -13,7 +13,7 @@ from napari_distill2label.core.geometry import PatchGrid, PatchPoints
 from napari_distill2label.core.settings import PatchSettings
 from napari_distill2label.core.slide_info import SlideInfo
 from napari_distill2label.exporters.mask import Mask
-from napari_distill2label.exporters.merged_regions import RegionOptions, iter_write_merged_regions
+from napari_distill2label.exporters.merged_regions import RegionOptions, write_merged_regions
 from napari_distill2label.store.tables.points import label_patches, read_points
 
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[1-5][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
@@ -53,9 +53,7 @@ def write(tmp_path, new_map):
 
     def make(patches, labels, options=RegionOptions(), corrections=None, **about):
         patch_map = new_map(patches, labels, **about)
-        path = drain(
-            iter_write_merged_regions(tmp_path / "a_regions.geojson", patch_map, 0.5, corrections, None, options)
-        )
+        path = drain(write_merged_regions(tmp_path / "a_regions.geojson", patch_map, 0.5, corrections, None, options))
         collection = json.loads(path.read_text("utf-8"))
         check_qupath_rules(collection)
         found = {}

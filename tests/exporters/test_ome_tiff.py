@@ -9,13 +9,13 @@ import tifffile
 from PIL import Image
 
 from napari_distill2label.core.errors import CohortError
-from napari_distill2label.core.events import Task
+from napari_distill2label.core.events import Task, drain
 from napari_distill2label.core.geometry import PatchGrid, PatchPoints
 from napari_distill2label.core.settings import PatchSettings
 from napari_distill2label.core.slide_info import SlideInfo
 from napari_distill2label.exporters.formats import write
 from napari_distill2label.exporters.mask import Mask
-from napari_distill2label.exporters.ome_tiff import iter_write_mask, write_mask
+from napari_distill2label.exporters.ome_tiff import write_mask
 from napari_distill2label.store.maps.label_mask import read_label_mask
 
 NAMES = {0: "not scored", 1: "normal", 2: "Tumör"}
@@ -29,7 +29,7 @@ def test_a_pyramid_of_tiles_with_its_size_and_names(tmp_path):
     grid = small_grid(origin=(5, -3))
     labels = np.random.default_rng(0).integers(0, 3, grid.shape).astype(np.uint8)
     mask = Mask(labels, grid)
-    path = write_mask(tmp_path / "Präparat 1.ome.tif", mask, NAMES, mpp=(0.5, 0.25), title="Präparat 1")
+    path = drain(write_mask(tmp_path / "Präparat 1.ome.tif", mask, NAMES, mpp=(0.5, 0.25), title="Präparat 1"))
     whole = mask.region(0, 0, 2500, 1700)
     with tifffile.TiffFile(path) as tiff:
         assert tiff.is_ome
@@ -63,7 +63,7 @@ def test_a_pyramid_of_tiles_with_its_size_and_names(tmp_path):
 @pytest.mark.parametrize("shape", [(1024, 1025), (1023, 700), (2049, 2047)])
 def test_odd_sizes_keep_their_last_row_and_column(tmp_path, shape):
     grid = PatchGrid.over(shape, PatchSettings(size_px=1))  # cells up to the very border
-    path = write_mask(tmp_path / "a.ome.tif", Mask(np.full(grid.shape, 2, np.uint8), grid), NAMES)
+    path = drain(write_mask(tmp_path / "a.ome.tif", Mask(np.full(grid.shape, 2, np.uint8), grid), NAMES))
     with tifffile.TiffFile(path) as tiff:
         levels = tiff.series[0].levels
         assert max(levels[-1].shape) < 1024
@@ -83,7 +83,7 @@ def test_every_level_is_that_of_the_mask(tmp_path, patch, stride, origin, noisy)
         labels[: labels.shape[0] // 2] = 1
         labels[labels.shape[0] // 2 :] = 2
     mask = Mask(labels, grid)
-    path = write_mask(tmp_path / "a.ome.tif", mask, NAMES)
+    path = drain(write_mask(tmp_path / "a.ome.tif", mask, NAMES))
     whole = mask.region(0, 0, *mask.shape)
     with tifffile.TiffFile(path) as tiff:
         for number, level in enumerate(tiff.series[0].levels):
@@ -105,7 +105,7 @@ def test_one_label_over_many_tiles_takes_little_space(tmp_path):
     grid = PatchGrid.over((25_600, 25_600), PatchSettings(size_px=256))
     labels = np.ones(grid.shape, np.uint8)
     labels[20:40, 30:60] = 2
-    path = write_mask(tmp_path / "a.ome.tif", Mask(labels, grid), NAMES)
+    path = drain(write_mask(tmp_path / "a.ome.tif", Mask(labels, grid), NAMES))
     assert path.stat().st_size < 150_000  # of .65 gigapixels
 
 
@@ -113,7 +113,7 @@ def test_progress_and_cancel(tmp_path):
     grid = small_grid((9000, 5000))
     mask = Mask(np.random.default_rng(0).integers(0, 3, grid.shape).astype(np.uint8), grid)
     path = tmp_path / "a.ome.tif"
-    events = list(iter_write_mask(path, mask, NAMES, title="S-1"))
+    events = list(write_mask(path, mask, NAMES, title="S-1"))
     np.testing.assert_array_equal(read_label_mask(path).labels, mask.region(0, 0, *mask.shape))
     before = path.read_bytes()
     tiles = sum(-(-9000 // (512 * step)) * -(-5000 // (512 * step)) for step in (1, 2, 4, 8, 16))
@@ -123,7 +123,7 @@ def test_progress_and_cancel(tmp_path):
     assert steps[-1] == tiles
     assert len(steps) > 20
     for stop in (0, len(events) // 2, len(events) - 1):
-        work = iter_write_mask(path, mask, NAMES)
+        work = write_mask(path, mask, NAMES)
         for _ in range(stop + 1):
             next(work)
         work.close()
@@ -132,7 +132,7 @@ def test_progress_and_cancel(tmp_path):
 
 def test_an_unknown_size_is_not_claimed(tmp_path):
     grid = small_grid((300, 200))
-    path = write_mask(tmp_path / "a.ome.tif", Mask(np.ones(grid.shape, np.uint8), grid), NAMES)
+    path = drain(write_mask(tmp_path / "a.ome.tif", Mask(np.ones(grid.shape, np.uint8), grid), NAMES))
     with tifffile.TiffFile(path) as tiff:
         assert "PhysicalSize" not in tiff.ome_metadata
     assert read_label_mask(path).mpp is None
@@ -142,7 +142,7 @@ def test_memory_does_not_hold_the_mask(tmp_path):
     grid = PatchGrid.over((12_000, 12_000), PatchSettings(size_px=512))
     mask = Mask(np.ones(grid.shape, np.uint8), grid)
     tracemalloc.start()
-    write_mask(tmp_path / "a.ome.tif", mask, NAMES)
+    drain(write_mask(tmp_path / "a.ome.tif", mask, NAMES))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 60e6  # the mask alone is 144 MB
@@ -201,7 +201,7 @@ def test_control_characters_in_names_leave_the_metadata_readable(tmp_path):
     grid = small_grid((200, 200))
     names = {0: "not scored", 1: "nor\x1b[31mmal", 2: "a\ufffeb\n"}
     labels = np.ones(grid.shape, np.uint8)
-    path = write_mask(tmp_path / "a.ome.tif", Mask(labels, grid), names, title="\x1b]0;x\x07 \ufffe")
+    path = drain(write_mask(tmp_path / "a.ome.tif", Mask(labels, grid), names, title="\x1b]0;x\x07 \ufffe"))
     with tifffile.TiffFile(path) as tiff:
         described = ElementTree.fromstring(tiff.ome_metadata)
     assert described.find("{*}Image").attrib["Name"] == r"\x1b]0;x\x07 \ufffe"

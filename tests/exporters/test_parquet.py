@@ -8,7 +8,7 @@ import pytest
 from napari_distill2label.core.events import drain
 from napari_distill2label.core.geometry import PatchGrid, PatchPoints
 from napari_distill2label.core.settings import PatchSettings
-from napari_distill2label.exporters.parquet import iter_write_parquet
+from napari_distill2label.exporters.parquet import write_parquet
 
 parquet = pytest.importorskip("pyarrow.parquet", reason="Parquet was NOT tested: pyarrow is not installed")
 
@@ -23,7 +23,7 @@ def test_the_columns_are_those_of_the_table(new_map, tmp_path, points):
     patch_map = new_map(patches, classes=("normal", 'tu"m,\n=é'))
     corrections = np.full(patches.shape, -1, np.int8)
     corrections[(0,) * len(patches.shape)] = 1
-    path = drain(iter_write_parquet(tmp_path / "a.parquet", patch_map, 0.5, corrections))
+    path = drain(write_parquet(tmp_path / "a.parquet", patch_map, 0.5, corrections))
     table, expected = parquet.read_table(path), patch_map.table(0.5, corrections)
     assert table.column_names == list(expected.columns)
     for name in table.column_names:
@@ -36,4 +36,4 @@ def test_the_columns_are_those_of_the_table(new_map, tmp_path, points):
 
 def test_a_map_without_scored_patches_has_no_rows(new_map, tmp_path):
     patch_map = new_map(PatchGrid.over((20, 20), PatchSettings(size_px=10)).with_tissue(np.eye(2, dtype=bool)))
-    assert len(parquet.read_table(drain(iter_write_parquet(tmp_path / "a.parquet", patch_map, 0.5)))) == 2
+    assert len(parquet.read_table(drain(write_parquet(tmp_path / "a.parquet", patch_map, 0.5)))) == 2

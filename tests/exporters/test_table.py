@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from napari_distill2label.core.events import drain
 from napari_distill2label.core.geometry import PatchGrid
 from napari_distill2label.core.settings import PatchSettings
 from napari_distill2label.core.slide_info import SlideInfo
@@ -38,7 +39,7 @@ def test_corrections_are_told_apart(tmp_path, new_map):
 def test_nothing_scored_is_a_header(tmp_path):
     grid = PatchGrid.over((60, 90), PatchSettings(size_px=30))
     patch_map = PatchMap.create(None, grid, ("n", "p"), SlideInfo("s"))
-    again = pd.read_csv(write_table(tmp_path / "s.csv", patch_map))
+    again = pd.read_csv(drain(write_table(tmp_path / "s.csv", patch_map)))
     assert len(again) == 0
     assert "prob_p" in again
 

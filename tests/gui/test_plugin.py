@@ -14,6 +14,7 @@ from PIL import Image
 
 import napari_distill2label
 from napari_distill2label.core.errors import BundleError, OutputError, SettingsError
+from napari_distill2label.core.events import drain
 from napari_distill2label.core.geometry import PatchGrid
 from napari_distill2label.exporters.mask import Mask
 from napari_distill2label.exporters.ome_tiff import write_mask
@@ -228,7 +229,7 @@ def test_our_own_mask_opens_as_labels_in_its_place_not_as_a_slide(viewer, tmp_pa
     labels[0, 0] = 1
     grid = PatchGrid(slide_shape=(600, 700), side=1, stride=1, patch_px=1, rows=600, cols=700)
     names = {0: "not scored", 1: "normal", 2: "tumour"}
-    path = write_mask(tmp_path / "a.ome.tif", Mask(labels, grid), names, (0.25, 0.25))
+    path = drain(write_mask(tmp_path / "a.ome.tif", Mask(labels, grid), names, (0.25, 0.25)))
     (layer,) = viewer.open(str(path), plugin=NAME)
     assert layer.as_layer_data_tuple()[2] == "labels"
     assert np.array_equal(layer.data, labels)
