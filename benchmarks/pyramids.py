@@ -5,9 +5,9 @@ so that they cost what a scanner's tiles cost to decode. Coarser levels are one 
 compressed and repeated.
 """
 
+import itertools
 import os
 from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 
 import imagecodecs
@@ -52,10 +52,10 @@ def _write(path: Path, side_px: int, page: tifffile.TiffPage) -> None:
         for level, level_px in enumerate(_sides(side_px)):
             if level:
                 period = _halved(period, side)
-                tiles = _compressed(period, side)
+                tiles = compressed(period, side)
             shape = (period.shape[0] // side, period.shape[1] // side)
             tiff.write(
-                _repeated(tiles, shape, -(-level_px // side)),
+                repeated_tiles(tiles, shape, -(-level_px // side)),
                 shape=(level_px, level_px, 3),
                 jpegtables=page.jpegtables if level == 0 else None,
                 subfiletype=int(level > 0),
@@ -66,7 +66,7 @@ def _write(path: Path, side_px: int, page: tifffile.TiffPage) -> None:
 
 
 def _sides(side_px: int) -> Iterator[int]:
-    for level in count():
+    for level in itertools.count():
         yield side_px >> level
         if side_px >> level <= _SMALLEST:
             return
@@ -79,7 +79,8 @@ def _halved(period: np.ndarray, side: int) -> np.ndarray:
     return np.tile(half, (1 if h % side == 0 else 2, 1 if w % side == 0 else 2, 1))
 
 
-def _compressed(period: np.ndarray, side: int) -> list[bytes]:
+def compressed(period: np.ndarray, side: int) -> list[bytes]:
+    """The JPEG tiles of `side` px of a picture, row by row."""
     return [
         imagecodecs.jpeg8_encode(
             np.ascontiguousarray(period[y : y + side, x : x + side]), level=80, colorspace="RGB", outcolorspace="RGB"
@@ -89,7 +90,8 @@ def _compressed(period: np.ndarray, side: int) -> list[bytes]:
     ]
 
 
-def _repeated(tiles: list[bytes], shape: tuple[int, int], count_px: int) -> Iterator[bytes]:
-    for row in range(count_px):
-        for col in range(count_px):
+def repeated_tiles(tiles: list[bytes], shape: tuple[int, int], count: int) -> Iterator[bytes]:
+    """The tiles of a square of `count` × `count`, from those of one period of `shape` rows and columns."""
+    for row in range(count):
+        for col in range(count):
             yield tiles[row % shape[0] * shape[1] + col % shape[1]]

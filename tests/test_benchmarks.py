@@ -14,7 +14,8 @@ import tifffile
 import torch
 
 from benchmarks import __main__ as everything
-from benchmarks import exporting, golden, growth, hops, reading
+from benchmarks import exporting, golden, gpu, growth, hops, reading
+from benchmarks.goals import Goal, figure
 from benchmarks.pyramids import pyramid
 from benchmarks.rounds import Elsewhere, in_turn, ratio, timed
 from napari_distill2label.slides import open_slide
@@ -73,6 +74,36 @@ def test_all_ways_of_reading_see_the_whole_slide(data_dir, tmp_path):
     assert len(corners) == 16
     reading._ours(path, corners)
     reading._bare(path, corners)
+
+
+@pytest.mark.parametrize(
+    ("goal", "values", "verdict"),
+    [
+        (Goal(2, "s"), [1, 2, 3], "goal ≤ 2 s: met"),
+        (Goal(2, "s"), [1, 1, 3, 3, 3], "goal ≤ 2 s: missed, within the spread"),
+        (Goal(2), [3, 3, 3], "goal ≤ 2: missed"),
+        (Goal(5, at_least=True), [5, 6, 7], "goal ≥ 5: met"),
+        (Goal(5, at_least=True), [4, 4, 4, 9, 9], "goal ≥ 5: missed, within the spread"),
+        (Goal(5, at_least=True), [4, 4, 4], "goal ≥ 5: missed"),
+    ],
+)
+def test_a_verdict_is_computed(goal, values, verdict):
+    assert figure("it", values, "s", goal).endswith(f", {verdict}")
+
+
+def test_figures_are_told_with_three_digits_and_their_spread():
+    assert figure("it", [1.23456], "s") == "it: 1.23 s"
+    assert figure("it", [1, 2, 12_345]) == "it: 2 (1.5–6,174)"
+    assert figure("it", [0, 0.00001]) == "it: 5e-06 (2.5e-06–7.5e-06)"
+
+
+@pytest.mark.slow
+def test_the_check_of_a_gpu_runs_on_a_processor():
+    lines = list(gpu.measure("cpu", short=True))
+    found = {line.partition(": ")[0] for line in lines}
+    assert {"logits, float32, largest difference from the processor's", "features / the encoder alone"} <= found
+    assert any(line.startswith("5 folds of that: ") and ", goal ≤ 180 s: " in line for line in lines)
+    assert gpu.as_row("it: 3 s, goal ≤ 2 s: missed") == "| it | 3 s | ≤ 2 s: missed |"
 
 
 def test_every_line_of_all_is_a_script():

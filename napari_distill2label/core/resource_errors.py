@@ -18,10 +18,15 @@ _MEMORY_WORDS = (
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, the computer's or a GPU's. Torch and onnxruntime raise `RuntimeError`s that say so."""
+    """Whether memory ran out, the computer's or a GPU's. Torch raises `RuntimeError`s that say so."""
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _says(error, _MEMORY_WORDS))
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and says_out_of_memory(error))
+
+
+def says_out_of_memory(error: BaseException) -> bool:
+    """Whether the text of an error says that memory ran out. onnxruntime has classes of its own for its errors."""
+    return _says(error, _MEMORY_WORDS)
 
 
 def is_disk_full(error: BaseException) -> bool:

@@ -114,6 +114,8 @@ class EncoderDescription(BaseModel):
 class FrozenEncoder:
     """uint8 patches (n, 3, P, P) -> {"features": (n, D) float32}, whatever n: in batches of `BATCH_PIXELS`.
 
+    On a GPU all n at once; `MemoryError` if its memory does not hold them.
+
     Threads may call it at once. It can be sent to another process, which opens the file again.
 
     Parameters
@@ -178,9 +180,15 @@ class FrozenEncoder:
                 remedy=Remedy("set", "patches.size_px", smallest),
             )
 
+    @property
+    def is_accelerated(self) -> bool:
+        """Whether a GPU computes the features."""
+        return self._runtime.accelerated
+
     def __call__(self, patches: np.ndarray) -> dict[str, np.ndarray]:
         features = np.empty((len(patches), self.description.features), np.float32)
-        size = self._runtime.batch or max(1, BATCH_PIXELS // (patches.shape[2] * patches.shape[3]))
+        at_once = len(patches) if self.is_accelerated else BATCH_PIXELS // (patches.shape[2] * patches.shape[3])
+        size = self._runtime.batch or max(1, at_once)
         for start in range(0, len(patches), size):
             batch = patches[start : start + size]
             features[start : start + size] = self._encode(batch)

@@ -25,7 +25,10 @@ from ..slides.slide import Slide
 from .damage import BlockResult, score_readable, select_patches
 
 BLOCK_PIXELS = 750_000  # of the model's patches; a thread computes a block in about 0.2 s
-BATCH_PIXELS = 100_000  # at once: with more, what a small network computes no longer fits a processor's cache
+# Of a block on a GPU, which it computes at once: 64 patches of 224 px. With more, few blocks of a small slide are left
+# for the threads that read.
+ACCELERATOR_PIXELS = 3_000_000
+BATCH_PIXELS = 100_000  # at once on a processor: what a small network computes of more does not fit its cache
 SMALLEST_BATCH = 8  # patches, however large: large networks are the faster for it
 HEARTBEAT = 0.1  # s between events while nothing is finished
 PATIENCE = 0.8  # s that a cancelled scoring waits for running blocks, to save them
@@ -55,9 +58,22 @@ class PatchScorer:
         suffice.
     """
 
+    patches_per_block: int | None = None
+
     def __init__(self, network: Network, at_once: int | None = None, batch: int | None = None) -> None:
         self.network, self.batch = network, batch
         self._turns = threading.BoundedSemaphore(at_once or torch.get_num_threads())
+
+    @classmethod
+    def on_accelerator(cls, network: Network, patch_px: int) -> "PatchScorer":
+        """Return the scorer for a network on a GPU: large blocks, each computed at once, by two threads in turn.
+
+        One thread sends its patches to the GPU while those of the other are computed.
+        """
+        block = max(1, ACCELERATOR_PIXELS // patch_px**2)
+        scorer = cls(network, at_once=2, batch=4 * block)  # `patches_per_block` rounds to a power of 4
+        scorer.patches_per_block = block
+        return scorer
 
     def __call__(self, slide: Slide, patches: Patches, block: Block) -> dict[str, np.ndarray]:
         cut_out = cut(slide, block.corners, patches.side, patches.patch_px)

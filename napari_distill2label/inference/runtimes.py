@@ -16,7 +16,8 @@ import torch
 from ..core.errors import MissingDependencyError, SettingsError
 from ..core.messages import Remedy
 from ..core.paths import TORCHSCRIPT
-from ..mil.device import choose_device
+from ..core.resource_errors import says_out_of_memory
+from ..mil.device import choose_device, to_device
 
 SUFFIXES = (".onnx", *TORCHSCRIPT, ".safetensors")
 # Of those onnxruntime may have, the ones that compute what the processor computes. Others (TensorRT, CoreML) lower the
@@ -30,11 +31,12 @@ _LOCATION = re.compile(re.escape(_LOCATION_KEY) + rb"\x12([\x01-\x7f])", re.DOTA
 
 
 class Runtime(NamedTuple):
-    """An encoder ready to run; `side` (px) and `batch` where its file is fixed to one."""
+    """An encoder ready to run; `side` (px) and `batch` where its file is fixed to one; `accelerated`: by a GPU."""
 
     run: Callable[[np.ndarray], np.ndarray]
     side: int | None = None
     batch: int | None = None
+    accelerated: bool = False
 
 
 def open_runtime(
@@ -111,9 +113,9 @@ def _onnx(path: Path, device: str) -> Runtime:
             features: np.ndarray = session.run(None, {name: patches.astype(dtype, copy=False)})[0]
             return features
         except Exception as error:  # noqa: BLE001
-            raise SettingsError(f"{path}: cannot encode patches of {patches.shape[-1]} px ({_reason(error)})") from None
+            raise _failure(error, path, patches) from None
 
-    return Runtime(run, height, batch)
+    return Runtime(run, height, batch, session.get_providers()[0] in ACCELERATORS)
 
 
 def _providers(onnxruntime: Any, device: str) -> list[Any]:
@@ -140,7 +142,7 @@ def _torchscript(path: Path, device: str, trusted: bool) -> Runtime:
             module = torch.jit.load(str(path), map_location=place)
     except (RuntimeError, ValueError, OSError) as error:
         raise SettingsError(f"{path}: is no usable TorchScript model ({_reason(error)})") from None
-    return Runtime(_in_torch(module.eval(), place, path))
+    return _in_torch(module.eval(), place, path)
 
 
 def _timm(path: Path, device: str, architecture: str | None, arguments: Mapping[str, Any]) -> Runtime:
@@ -174,7 +176,7 @@ def _timm(path: Path, device: str, architecture: str | None, arguments: Mapping[
         module.load_state_dict(weights, strict=True)
     except (SafetensorError, ArithmeticError, AssertionError, RuntimeError, TypeError, ValueError, OSError) as error:
         raise SettingsError(f"{path}: are no weights of timm's {architecture!r} ({_reason(error)})") from None
-    return Runtime(_in_torch(module.eval().to(place), place, path))
+    return _in_torch(module.eval().to(place), place, path)
 
 
 def _import_timm(path: Path) -> Any:
@@ -197,16 +199,23 @@ def _numbers(release: str) -> tuple[int, ...]:
     return tuple(int(number) for number in re.findall(r"\d+", release)[:3])
 
 
-def _in_torch(module: torch.nn.Module, place: torch.device, path: Path) -> Callable[[np.ndarray], np.ndarray]:
+def _in_torch(module: torch.nn.Module, place: torch.device, path: Path) -> Runtime:
     @torch.inference_mode()
     def run(patches: np.ndarray) -> np.ndarray:
         try:
-            features: torch.Tensor = module(torch.from_numpy(patches).to(place))
+            features: torch.Tensor = module(to_device(torch.from_numpy(patches), place))
             return features.float().cpu().numpy()
-        except (RuntimeError, AssertionError, AttributeError) as error:
-            raise SettingsError(f"{path}: cannot encode patches of {patches.shape[-1]} px ({_reason(error)})") from None
+        except (RuntimeError, torch.jit.Error, AssertionError, AttributeError) as error:
+            raise _failure(error, path, patches) from None
 
-    return run
+    return Runtime(run, accelerated=place.type != "cpu")
+
+
+def _failure(error: Exception, path: Path, patches: np.ndarray) -> Exception:
+    """Return what to raise: memory that does not suffice is no fault of the encoder, fewer patches may fit."""
+    if says_out_of_memory(error):
+        return MemoryError(f"{path}: out of memory with {len(patches)} patches of {patches.shape[-1]} px")
+    return SettingsError(f"{path}: cannot encode patches of {patches.shape[-1]} px ({_reason(error)})")
 
 
 def _reason(error: Exception) -> str:

@@ -17,8 +17,6 @@ from .classifier import PatchClassifier, open_classifier
 from .encoder import FrozenEncoder
 from .engine import PatchScorer, Scorer
 
-ACCELERATOR_BATCH = 16_000_000  # px of patches that a GPU is shown at once, if its memory holds what becomes of them
-
 
 class NetworkSpec(Protocol):
     """The place of a network, by which other processes load it. Equal ones load the same."""
@@ -59,7 +57,16 @@ class EncoderSpec:
         slide: Slide,
         at_once: int | None = None,
     ) -> Scorer:
-        return PatchScorer(network, at_once)
+        return encoder_scorer(network, patches, at_once)
+
+
+def encoder_scorer(encoder: FrozenEncoder, patches: PatchGrid | PatchPoints, at_once: int | None = None) -> PatchScorer:
+    """Return the scorer that computes the features of patches, for at most `at_once` threads on a processor."""
+    return (
+        PatchScorer.on_accelerator(encoder, patches.patch_px)
+        if encoder.is_accelerated
+        else PatchScorer(encoder, at_once)
+    )
 
 
 @dataclass(frozen=True)
@@ -98,9 +105,9 @@ class ModelSpec:
             from .dense import dense_scorer
 
             return dense_scorer(network.bundle, patches, slide)
-        if network.bundle.model.device.type == "cpu":
+        if network.bundle.model.device.type == "cpu" and not (network.encoder and network.encoder.is_accelerated):
             return PatchScorer(network, at_once)
-        return PatchScorer(network, at_once=1, batch=max(1, ACCELERATOR_BATCH // patches.patch_px**2))
+        return PatchScorer.on_accelerator(network, patches.patch_px)
 
 
 @dataclass(frozen=True)

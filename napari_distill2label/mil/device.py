@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 from ..core.errors import SettingsError
 from ..core.messages import Remedy
@@ -38,6 +39,17 @@ def compute_dtype(precision: str, device: torch.device) -> torch.dtype:
         # Without native instructions bfloat16 is emulated and slower than float32.
         native = device.type == "cpu" and bool({"avx512_bf16", "amx_bf16"} & _cpu_features())
     return torch.bfloat16 if native else torch.float32
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return `tensor` on `device`, without waiting for it.
+
+    Only from pinned memory does a copy to CUDA leave the processor free: it then prepares the next step while the GPU
+    computes the last one. The values that are read back (at the end of an epoch) wait for all copies.
+    """
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=device.type == "cuda")
 
 
 def use_one_thread() -> None:

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from ..core.bag import UNLABELLED
 from ..core.settings import OutOfFoldSettings, StudentSettings, TeacherSettings
 from .augmentation import augment
+from .device import to_device
 from .model import InstanceOutput, MILModel, MILOutput
 from .perturbations import (
     adversarial_start,
@@ -70,6 +71,11 @@ def reduce_instances(per_instance: Tensor, lengths: list[int], reduction: str) -
         per_instance = per_instance.flatten(1).mean(1)
     over = torch.mean if reduction == "mean" else torch.sum
     return torch.stack([over(bag) for bag in torch.split(per_instance, lengths)]).mean()
+
+
+def _per_instance(of_bag: Tensor, lengths: Sequence[int]) -> Tensor:
+    """Repeat the values (B, …) of bags for their instances (N, …). `repeat_interleave` would wait for a GPU."""
+    return torch.cat([own.expand(length, *own.shape) for own, length in zip(of_bag, lengths, strict=True)])
 
 
 class Loss(Protocol):
@@ -200,7 +206,7 @@ class TeacherLoss(ChunkedLoss):
                 chosen.append(start + random_subset(length, size))
                 sizes.append(size)
             start += length
-        output = model.pool(own.subset(torch.cat(chosen).to(own.scores.device)), sizes)
+        output = model.pool(own.subset(to_device(torch.cat(chosen), own.scores.device)), sizes)
         return conditional_entropy(log_probabilities(output.bag_logits, model.settings.multi_label)).mean()
 
     def perturbation(self, model: MILModel, clean: Tensor, lengths: Sequence[int]) -> Tensor:
@@ -240,7 +246,7 @@ class InheritedLabelLoss(ChunkedLoss):
     def terms(self, model: MILModel, outputs: Mapping[str, InstanceOutput], batch: BagBatch) -> dict[str, Tensor]:
         multi_label, logits = model.settings.multi_label, outputs["own"].logits
         target = target_probabilities(batch.target, multi_label)
-        target = torch.repeat_interleave(target, torch.tensor(batch.lengths, device=target.device), 0)
+        target = _per_instance(target, batch.lengths)
         per_instance = cross_entropy(target, log_probabilities(logits, multi_label))
         return {"inherited_label": reduce_instances(per_instance, batch.lengths, "mean")}
 
@@ -312,16 +318,16 @@ class StudentLoss(ChunkedLoss):
         negative = batch.target[:, 1:].sum(1) == 0
         target = target_probabilities(torch.eye(batch.target.shape[1], device=single.device)[0], multi_label)
         per_instance = cross_entropy(target, single)
-        of_negative = torch.repeat_interleave(negative, torch.tensor(batch.lengths, device=single.device))
+        of_negative = _per_instance(negative, batch.lengths)
         per_instance = per_instance * of_negative.view(-1, *(1,) * (per_instance.ndim - 1))
         return reduce_instances(per_instance, batch.lengths, "mean")
 
     @staticmethod
     def corrected_patches(single: Tensor, patch_labels: Tensor, model: MILModel) -> Tensor:
         """Return the cross entropy of the patches whose class the user gave; zero if there are none."""
-        corrected = patch_labels != UNLABELLED
-        if not corrected.any():
+        corrected = (patch_labels != UNLABELLED).nonzero().flatten()
+        if not len(corrected):
             return single.new_zeros(())
-        target = torch.nn.functional.one_hot(patch_labels[corrected], model.n_classes).to(single)
+        target = to_device(F.one_hot(patch_labels[corrected], model.n_classes), single.device).to(single)
         target = target_probabilities(target, model.settings.multi_label)
-        return cross_entropy(target, single[corrected]).mean()
+        return cross_entropy(target, single[to_device(corrected, single.device)]).mean()

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..core.bag import Bag
 from ..core.settings import ArchitectureSettings
+from .device import to_device
 from .encoders import ConvolutionalEncoder, FeatureEncoder
 from .pooling import POOLINGS
 
@@ -133,7 +134,7 @@ class MILModel(nn.Module):
         unit (noise instances, the radius δ) mean the same for images and for features of any scale. Features may lie
         outside 0–1. A feature that does not vary is 0.5.
         """
-        instances = instances.to(self.device, non_blocking=True)
+        instances = to_device(instances, self.device)
         if instances.ndim == 2:
             scale = torch.where(self.std > 0, 1 / (UNIFORM * self.std), 0)
             return torch.sub(instances, self.mean).mul_(scale).add_(0.5)

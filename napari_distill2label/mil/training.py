@@ -4,7 +4,7 @@ import copy
 import math
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from ..core.errors import SettingsError
 from ..core.events import EpochEnd, Progress, Task, drain
 from ..core.metrics import binary_metrics, positive_score
 from ..core.notices import Notice, NoticeCode
+from ..core.resource_errors import is_out_of_memory
 from ..core.settings import TrainingSettings
 from . import losses
 from .augmentation import N_ORIENTATIONS, rotate_flip
@@ -218,7 +219,8 @@ def backward(
         loss.backward()
         return {"loss": loss, **terms}
 
-    if not (batch.is_large and isinstance(loss_function, ChunkedLoss) and loss_function.is_chunkable):
+    chunked = _chunkable(loss_function) if batch.is_large else None
+    if chunked is None:
         with random.active():
             terms = loss_function(model, batch)
         return weighted(terms)
@@ -226,12 +228,12 @@ def backward(
     outputs: list[dict[str, InstanceOutput]] = []
     for instances, slices in zip(torch.split(batch.instances, sizes), batch.chunks, strict=True):
         with random.active():
-            outputs.append(loss_function.classify_instances(model, instances, slices))
+            outputs.append(chunked.classify_instances(model, instances, slices))
         yield keepalive
     leaves = [{name: output.detached_leaf() for name, output in chunk.items()} for chunk in outputs]
     with random.active():
         joined = {name: InstanceOutput.cat([chunk[name] for chunk in leaves]) for name in leaves[0]}
-        terms = weighted(loss_function.terms(model, joined, batch))
+        terms = weighted(chunked.terms(model, joined, batch))
     for index, leaf in enumerate(leaves):
         chunk, outputs[index] = outputs[index], {}  # frees the chunk's part of the graph
         pairs = [
@@ -243,6 +245,30 @@ def backward(
         torch.autograd.backward([output for output, _ in pairs], [gradient for _, gradient in pairs])
         yield keepalive
     return terms
+
+
+def _backward_in_memory(
+    model: MILModel, loss_function: Loss, batch: BagBatch, random: RngState, keepalive: Progress
+) -> Generator[Progress, None, tuple[int | None, dict[str, Tensor]]]:
+    """Set the gradient of a step as `backward` does; returns `batch.largest` as well.
+
+    Where memory does not suffice, the step is begun anew with half as many values at once, and the next ones are with
+    as few.
+    """
+    before = random.state
+    while True:
+        model.zero_grad(set_to_none=True)
+        try:
+            return batch.largest, (yield from backward(model, loss_function, batch, random, keepalive))
+        except (MemoryError, RuntimeError) as error:  # torch's own is a RuntimeError
+            half = batch.half
+            if half is None or not is_out_of_memory(error) or _chunkable(loss_function) is None:
+                raise
+        random.state, batch = before, replace(batch, largest=half)
+
+
+def _chunkable(loss_function: Loss) -> ChunkedLoss | None:
+    return loss_function if isinstance(loss_function, ChunkedLoss) and loss_function.is_chunkable else None
 
 
 def fit(
@@ -320,6 +346,7 @@ def _attempt(
     optimiser = make_optimiser(model, settings)
     random = RngState(seed + RESTART_SEED * state.restarts, model.device)
     learning_rate = _learning_rate(settings, state)
+    largest: int | None = None  # see `BagBatch`
     if state.epoch:
         model.load_state_dict(state.weights)
         _load_optimiser(optimiser, state.optimiser)
@@ -332,10 +359,10 @@ def _attempt(
         steps = math.ceil(len(bags) / settings.batch_size)
         for step in range(steps):
             chosen = [bags[i]() for i in order[step * settings.batch_size : (step + 1) * settings.batch_size]]
+            batch = BagBatch.of(chosen, model.device, largest)
             model.train()
-            optimiser.zero_grad(set_to_none=True)
             progress = Progress(Task.TRAIN, step, steps, network, state.epoch + 1, settings.epochs)
-            terms = yield from backward(model, loss_function, BagBatch.of(chosen, model.device), random, progress)
+            largest, terms = yield from _backward_in_memory(model, loss_function, batch, random, progress)
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate * learning_rate_factor(settings, state.epoch + step / steps)
             optimiser.step()

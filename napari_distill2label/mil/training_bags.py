@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..core.bag import UNLABELLED, Bag
 from ..core.settings import TrainingSettings
+from .device import to_device
 
 # Values (instances × channels × pixels) that go through the network at once (our images have 2 M), and values per chunk
 # of a larger batch: one or two tenths of a second, on one core.
@@ -92,7 +93,11 @@ def all_or_none(values: Sequence[Value | None]) -> list[Value] | None:
 
 @dataclass(frozen=True)
 class BagBatch:
-    """B ragged bags at once: instances (N, …), `lengths` summing to N, targets (B, C)."""
+    """B ragged bags at once: instances (N, …), `lengths` summing to N, targets (B, C).
+
+    Instances and `patch_labels` stay in the computer's memory, the rest is on the device of the network. `largest` is
+    the number of values that go through the network at once where its memory does not hold `MAX_DIRECT`.
+    """
 
     instances: Tensor
     lengths: list[int]
@@ -100,9 +105,10 @@ class BagBatch:
     patch_labels: Tensor | None
     teacher_targets: TeacherTargets | None
     oof_targets: Tensor | None
+    largest: int | None = None
 
     @classmethod
-    def of(cls, bags: Sequence[TrainingBag], device: torch.device) -> "BagBatch":
+    def of(cls, bags: Sequence[TrainingBag], device: torch.device, largest: int | None = None) -> "BagBatch":
         patch_labels = None
         if any(bag.patch_labels is not None for bag in bags):
             patch_labels = torch.cat(
@@ -110,27 +116,34 @@ class BagBatch:
                     torch.full((len(bag.instances),), UNLABELLED) if bag.patch_labels is None else bag.patch_labels
                     for bag in bags
                 ]
-            ).to(device)
+            )
         teacher_targets = all_or_none([bag.teacher_targets for bag in bags])
         oof_targets = all_or_none([bag.oof_targets for bag in bags])
         return cls(
             torch.cat([bag.instances for bag in bags]) if len(bags) > 1 else bags[0].instances,
             [len(bag.instances) for bag in bags],
-            torch.stack([bag.target for bag in bags]).to(device),
+            to_device(torch.stack([bag.target for bag in bags]), device),
             patch_labels,
             None
             if teacher_targets is None
             else TeacherTargets(
-                torch.stack([own.bag_logits for own in teacher_targets]).to(device),
-                torch.cat([own.instance_logits for own in teacher_targets]).to(device),
+                to_device(torch.stack([own.bag_logits for own in teacher_targets]), device),
+                to_device(torch.cat([own.instance_logits for own in teacher_targets]), device),
             ),
-            None if oof_targets is None else torch.cat(oof_targets).to(device),
+            None if oof_targets is None else to_device(torch.cat(oof_targets), device),
+            largest,
         )
 
     @property
     def is_large(self) -> bool:
         """Whether the batch is too large to go through the network at once."""
-        return self.instances.numel() > MAX_DIRECT
+        return self.instances.numel() > (self.largest or MAX_DIRECT)
+
+    @property
+    def half(self) -> int | None:
+        """Half of the values that went through the network at once. None if they are of one instance."""
+        at_once = min(self.instances.numel(), self.largest or MAX_DIRECT) // 2
+        return at_once if at_once >= self.instances[0].numel() else None
 
     @property
     def slices(self) -> "list[BagSlice]":
@@ -140,7 +153,7 @@ class BagBatch:
     @property
     def chunks(self) -> "list[list[BagSlice]]":
         """Return chunks of consecutive instances, at most `CHUNK` values each; a chunk is a list of slices of bags."""
-        largest = max(1, CHUNK // self.instances[0].numel())
+        largest = max(1, min(CHUNK, self.largest or CHUNK) // self.instances[0].numel())
         chunks: list[list[BagSlice]] = [[]]
         left = largest
         for length in self.lengths:

@@ -16,7 +16,8 @@ from ..core.paths import PathLike, is_url
 from ..core.settings import PatchSettings
 from ..inference.classifier import PatchClassifier
 from ..inference.encoder import FrozenEncoder
-from ..inference.engine import PatchScorer, Pool, patches_per_block, score_blocks, score_slide
+from ..inference.engine import Pool, patches_per_block, score_blocks, score_slide
+from ..inference.specs import encoder_scorer
 from ..slides.registry import may_have_canvas, open_slide
 from ..slides.slide import Slide
 from ..store.bundle import BundleConfig
@@ -207,7 +208,7 @@ class FeatureStore:
         found = self.open_map(slide_id, slide, patches)
         if found.replaced:
             yield Notice(NoticeCode.FEATURES_REPLACED, {"folder": str(self.folder)}, slide_id)
-        scorer, progress = PatchScorer(self.own_encoder), Progress(Task.EXTRACT_FEATURES, item=slide.name)
+        scorer, progress = encoder_scorer(self.own_encoder, patches), Progress(Task.EXTRACT_FEATURES, item=slide.name)
         if open_pool is None:
             yield from score_slide(slide, found, scorer, progress)
         else:

@@ -17,8 +17,8 @@ from ..core.paths import canonical_path
 from ..core.slide_info import SlideInfo
 from ..inference.classifier import FeatureAndMapSink, PatchClassifier, classify_features
 from ..inference.cluster import Cluster
-from ..inference.engine import PatchScorer, patches_per_block, score_blocks, score_slide
-from ..inference.specs import ModelSpec, SlideSpec
+from ..inference.engine import patches_per_block, score_blocks, score_slide
+from ..inference.specs import ModelSpec, SlideSpec, encoder_scorer
 from ..slides.cutting import cut
 from ..slides.scale import SCALE_TOLERANCE
 from ..slides.slide import Slide
@@ -120,7 +120,7 @@ class SlidePredictor:
             features = store.open_map(patch_map.slide_id, slide, patches)
             yield from classify_features(features, patch_map, self.classifier, progress, "later")
             sink = FeatureAndMapSink(features, patch_map, self.classifier)
-            yield from score_slide(slide, sink, PatchScorer(store.own_encoder), progress)
+            yield from score_slide(slide, sink, encoder_scorer(store.own_encoder, patches), progress)
             return features
         if self.cluster is None:
             yield from score_slide(slide, patch_map, scorer, progress)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from napari_distill2label.core.errors import SlideError
 from napari_distill2label.core.events import Progress, Task
@@ -9,6 +10,7 @@ from napari_distill2label.core.geometry import PatchGrid, PatchPoints
 from napari_distill2label.core.settings import PatchSettings
 from napari_distill2label.core.slide_info import SlideInfo
 from napari_distill2label.inference import engine
+from napari_distill2label.inference.encoder import FrozenEncoder
 from napari_distill2label.inference.engine import PatchScorer
 from napari_distill2label.slides.cutting import cut
 from napari_distill2label.slides.registry import open_slide
@@ -94,3 +96,33 @@ def test_a_slide_that_ends_early_is_an_error(slide, network):
     with pytest.raises(SlideError, match="closed"):
         list(engine.score_slide(slide, sink, PatchScorer(network, at_once=1), WALK))
     assert not sink.scored.any()
+
+
+@pytest.mark.parametrize(("patch_px", "per_block"), [(224, 64), (27, 4096), (2048, 1)])
+def test_a_gpu_gets_whole_blocks_at_once(patch_px, per_block):
+    patches = PatchGrid.over((4096, 4096), PatchSettings(size_px=patch_px))
+    scorer = PatchScorer.on_accelerator(lambda shown: {}, patch_px)
+    assert engine.patches_per_block(scorer, patches) == per_block <= scorer.batch
+
+
+def test_an_encoder_that_runs_out_of_memory_is_shown_fewer_patches(slide, tmp_path):
+    """A small program, as TorchScript, that says what torch says; a GPU takes all patches of a block at once."""
+
+    class SmallMemory(torch.nn.Module):
+        def forward(self, patches: torch.Tensor) -> torch.Tensor:
+            if len(patches) > 3:
+                raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+            return patches.mean((2, 3))
+
+    path = tmp_path / "e.pt"
+    torch.jit.script(SmallMemory()).save(path)
+    path.with_suffix(".json").write_text('{"name": "e", "patch_px": 15, "features": 3}')
+    encoder = FrozenEncoder(path, "cpu", trusted=True)
+    patches = patches_of("grid")
+    with pytest.raises(MemoryError, match="out of memory with 4 patches of 15 px"):
+        encoder(cut(slide, patches.corners[:4], 15, 15))
+    scorer = PatchScorer.on_accelerator(encoder, 15)
+    found = scorer(slide, patches, next(patches.blocks(9)))["features"]
+    assert scorer.batch <= 3
+    shown = cut(slide, next(patches.blocks(9)).corners, 15, 15)
+    np.testing.assert_allclose(found, shown.mean((2, 3)) / 255, atol=1e-5)

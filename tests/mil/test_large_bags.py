@@ -1,5 +1,6 @@
 """A batch that is too large for one pass: chunks give the gradient of the whole, with events between them."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -130,3 +131,55 @@ def test_predicting_a_large_bag_yields_between_chunks(make_model, make_bag, monk
     with pytest.raises(StopIteration) as stop:
         next(work)
     assert len(stop.value.value.scores) == 8
+
+
+class SmallMemory(TeacherLoss):
+    """A loss on a device whose memory holds a few instances; the words are torch's."""
+
+    def __init__(self, settings, holds: int) -> None:
+        super().__init__(settings)
+        self.holds, self.tried = holds, []
+
+    def classify_instances(self, model, instances, slices):
+        self.tried.append(len(instances))
+        if len(instances) > self.holds:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return super().classify_instances(model, instances, slices)
+
+
+def test_a_step_that_memory_does_not_hold_is_begun_anew_with_half_as_many_instances(make_model, make_bag):
+    settings = TeacherSettings(lambda_n=0.0, lambda_d=0.0, lambda_e=0.0, epochs=1)
+    training_bags = [TrainingBag.of(make_bag(8, label=k % 2, seed=k, features=6), 2) for k in range(2)]
+    whole, parts = make_model(features=6), make_model(features=6)
+    loss_function = SmallMemory(settings, holds=3)
+    for model, chosen in ((whole, TeacherLoss(settings)), (parts, loss_function)):
+        list(fit(model, chosen, training_bags, (), settings))
+    assert loss_function.tried == [8, 4, 2, 2, 2, 2, 2, 2, 2, 2]  # what did not fit once is not tried again
+    for name, weight in whole.state_dict().items():
+        assert torch.allclose(weight, parts.state_dict()[name], atol=1e-6), name
+
+
+def test_memory_that_holds_no_single_instance_is_an_error(make_model, make_bag):
+    settings = TeacherSettings(epochs=1)
+    bags = [TrainingBag.of(make_bag(4, label=k, seed=k, features=6), 2) for k in range(2)]
+    with pytest.raises(RuntimeError, match="out of memory"):
+        list(fit(make_model(features=6), SmallMemory(settings, holds=0), bags, (), settings))
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+@pytest.mark.parametrize("pixels", [False, True])
+@pytest.mark.parametrize("name", [*LOSSES, "full teacher"])
+def test_a_step_reads_no_number_back(make_model, make_bag, monkeypatch, name, pixels, multi_label):
+    """On the device `meta` there are no numbers: whatever would make a GPU wait for one fails there."""
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # it does not know that device
+    shape = {} if pixels else {"features": 6}
+    label = ((0,), (0, 1)) if multi_label else (0, 1)
+    bags = [make_bag(5, label=label[k], seed=k, patch_labels=[-1, 0, -1, 1, -1], **shape) for k in range(2)]
+    teacher = make_model(multi_label=multi_label, **shape)
+    training_bags = [TrainingBag.of(bag, 2, predict_bag(teacher, bag)) for bag in bags]
+    training_bags = [replace(bag, oof_targets=bag.teacher_targets.instance_logits) for bag in training_bags]
+    meta = torch.device("meta")
+    loss_function = LOSSES.get(name) or TeacherLoss(TeacherSettings(rotate_flip=True, stain_jitter=0.1))
+    model = make_model(multi_label=multi_label, **shape).to(meta).train()
+    list(backward(model, loss_function, BagBatch.of(training_bags, meta), RngState(0, CPU), PAUSE))
+    assert model.head.weight.grad.device == meta
