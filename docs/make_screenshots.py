@@ -149,6 +149,18 @@ def take(cohort: Path, run: Path, images: Path) -> None:
     viewer.reset_view(margin=0.02)
     picture("review")
 
+    sample(session)
+    panel.review.sample_fold.toggle.setChecked(True)
+    settle(session.sample_actions.is_sampling, 1)
+    panel.status.card.clear()
+    for name, each in panel.steps.items():
+        each.set_open(name == "review")
+    settle()
+    panel.scroll_area.ensureWidgetVisible(panel.review.sample)
+    settle()
+    save(viewer.screenshot(canvas_only=False, flash=False), images / "window_sample_light.png")
+    session.stop_sampling()
+
     session.export(run.with_name("labels"), ["csv", "geojson"])
     panel.status.card.clear()
     picture("export")
@@ -165,6 +177,15 @@ def correct(session) -> None:
         if (cell := session.next_uncertain()) is not None:
             session.correct(session.classes[1], cell)
     session.next_uncertain()
+
+
+def sample(session) -> None:
+    """A random sample, of which some patches are labelled, and what it says."""
+    session.draw_sample(30)
+    for number in range(24):
+        session.label_sampled(session.classes[number % 3 == 0])
+    session.measure_sample()
+    session.go_to_sampled(24)
 
 
 def save(pixels, path: Path) -> None:

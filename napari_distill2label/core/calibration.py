@@ -86,9 +86,9 @@ class Calibration(BaseModel):
         The probability from which on a patch is labelled, unless the user gives another.
     n_slides
         Slides that the calibration rests on.
-    n_sample, bias
-        Patches that somebody has labelled in a random sample of other slides, and the bias of log-odds, already part of
-        `findings`, that follows from them (`core.recalibration`). 0: there is none.
+    n_sample, biases
+        Patches that somebody has labelled in a random sample of other slides, and the bias of each finding in log-odds,
+        already part of `findings`, that follows from them (`core.recalibration`). 0 and (): there is none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -99,7 +99,7 @@ class Calibration(BaseModel):
     n_slides: int = Field(0, ge=0)
     reliability: Reliability = Reliability()
     n_sample: int = Field(0, ge=0)
-    bias: float = 0.0
+    biases: tuple[float, ...] = ()
 
     @property
     def digest(self) -> str:

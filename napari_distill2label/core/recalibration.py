@@ -10,8 +10,11 @@ all others.
 
 Of the positive patches of the sample the threshold finds some. That they were drawn at random from all patches gives a
 lower bound of the recall (Clopper & Pearson 1934): it is below the true one with a probability of 95 %.
+
+Where several findings can be present at once, each has a bias and a report of its own.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +31,7 @@ _EPSILON = 1e-9
 
 @dataclass(frozen=True)
 class SampleReport:
-    """What a random sample says of a model.
+    """What a random sample says of a model and one finding.
 
     Attributes
     ----------
@@ -78,6 +81,33 @@ class SampleReport:
                 f"the recall in these slides is at least {self.recall_bound:.3f}, with a confidence of 95 %."
             )
         return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Recalibration:
+    """What a random sample says of a model: a report for each finding, by its name, in the order of the classes."""
+
+    findings: Mapping[str, SampleReport]
+
+    @property
+    def n(self) -> int:
+        """Patches of the sample."""
+        return next(iter(self.findings.values())).n
+
+    @property
+    def biases(self) -> tuple[float, ...]:
+        """Of the findings, in log-odds."""
+        return tuple(report.bias for report in self.findings.values())
+
+    @property
+    def helps(self) -> bool:
+        """Whether the bias of some finding makes patches that it has not seen likelier."""
+        return any(report.helps for report in self.findings.values())
+
+    def __str__(self) -> str:
+        if len(self.findings) == 1:
+            return str(*self.findings.values())
+        return "\n".join(f"{name}: {report}" for name, report in self.findings.items())
 
 
 def measure_sample(slide: np.ndarray, logit: np.ndarray, is_positive: np.ndarray, threshold: float) -> SampleReport:
@@ -144,16 +174,19 @@ def lower_bound(found: int, total: int, confidence: float = CONFIDENCE) -> float
     return float(beta.ppf(1 - confidence, found, total - found + 1)) if found else 0.0
 
 
-def with_bias(calibration: Calibration, bias: float, threshold: float) -> Calibration:
-    """Return the calibration of a single finding with a bias on its patches. Slides keep their probabilities."""
-    (finding,) = calibration.findings
-    low, high = finding.slide_range
-    # The slide's score is made of the patches' log-odds, which are all higher by the bias.
-    moved = finding.model_copy(
-        update={
-            "patch": Line(slope=finding.patch.slope, offset=finding.patch.offset + bias),
-            "slide": Line(slope=finding.slide.slope, offset=finding.slide.offset - finding.slide.slope * bias),
-            "slide_range": (low + bias, high + bias),
-        }
-    )
-    return calibration.model_copy(update={"findings": (moved,), "threshold": threshold})
+def with_biases(calibration: Calibration, biases: Sequence[float], threshold: float) -> Calibration:
+    """Return the calibration with a bias on the patches of each finding. Slides keep their probabilities."""
+    moved = []
+    for finding, bias in zip(calibration.findings, biases, strict=True):
+        low, high = finding.slide_range
+        # The slide's score is made of the patches' log-odds, which are all higher by the bias.
+        moved.append(
+            finding.model_copy(
+                update={
+                    "patch": Line(slope=finding.patch.slope, offset=finding.patch.offset + bias),
+                    "slide": Line(slope=finding.slide.slope, offset=finding.slide.offset - finding.slide.slope * bias),
+                    "slide_range": (low + bias, high + bias),
+                }
+            )
+        )
+    return calibration.model_copy(update={"findings": tuple(moved), "threshold": threshold})

@@ -15,6 +15,7 @@ from .actions.live import LiveTraining
 from .actions.log import ActionLog
 from .actions.predict import PredictActions
 from .actions.review import ReviewActions
+from .actions.sample import SampleActions
 from .actions.slides import SlideActions
 from .actions.train import TrainActions
 from .canvas.canvas import Canvas
@@ -24,6 +25,7 @@ from .project.corrections import Corrections
 from .project.open_slides import SlideSwap
 from .project.previews import Previews
 from .project.project import Project
+from .project.random_sample import RandomSample
 from .project.runs import Runs
 from .project.stopped_training import StoppedTraining
 from .project.tissue import Tissue
@@ -71,8 +73,8 @@ class Session:
         What is known of the slides; `project.events.<field>` says when it changes.
     choices
         What the next training would use.
-    corrections, tissue, runs, previews, autosave
-        Corrections of patches, tissue masks, runs on disk, previews of slides, and what keeps all of it.
+    corrections, sample, tissue, runs, previews, autosave
+        Corrections of patches, the random sample, tissue masks, runs on disk, previews of slides, and what keeps these.
     canvas, display
         The layers, and how they are seen.
     jobs, reader
@@ -108,6 +110,7 @@ class Session:
         self.choices = choices = TrainingChoices(project, reader)
         self.previews = Previews(project, reader, lambda: has_window and not jobs.busy)
         self.corrections = corrections = Corrections(project)
+        self.sample = sample = RandomSample(project)
         self.tissue = tissue = Tissue(project, choices, reader, has_window)
         self.autosave = autosave = Autosave(project, choices, tissue, corrections, jobs, reader, has_window)
         project.cohort_closing.connect(corrections.clear)  # after `autosave`, which keeps where the corrections were
@@ -126,6 +129,7 @@ class Session:
         self._offer_models(train, predict)
         self._offer_results(EvaluateActions(project, choices, jobs), ExportActions(project, jobs, log))
         self._offer_review(ReviewActions(project, corrections, canvas))
+        self._offer_sample(SampleActions(project, sample, corrections, canvas, jobs, reader, predict.use_model))
         self._connect()
         # A viewer that is dropped without being closed must not leave work behind.
         weakref.finalize(viewer, jobs.shutdown)
@@ -171,6 +175,13 @@ class Session:
         self.clear_corrections, self.agreement = review.clear_corrections, review.agreement
         self.next_uncertain, self.center_on = review.next_uncertain, review.center_on
         self.label_counts = review.label_counts
+
+    def _offer_sample(self, actions: SampleActions) -> None:
+        self.sample_actions = actions
+        self.draw_sample, self.open_sample = actions.draw_sample, actions.open_sample
+        self.go_to_sampled, self.label_sampled = actions.go_to_sampled, actions.label_sampled
+        self.stop_sampling = actions.stop_sampling
+        self.measure_sample, self.recalibrate = actions.measure_sample, actions.recalibrate
 
     def _connect(self) -> None:
         """A part's signals to the methods of another: none of the parts knows the session."""
@@ -223,6 +234,7 @@ class Session:
         """Stop what runs and close the slides' files. Idempotent; reached when the window closes."""
         self.live.shutdown()
         self.tissue.flush()
+        self.sample_actions.save()
         self.autosave.flush()
         self.jobs.shutdown()
         self.autosave.close()

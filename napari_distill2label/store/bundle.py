@@ -308,9 +308,10 @@ def _calibration(config: Mapping[str, Any]) -> str:
 def _sample_in_words(calibration: Mapping[str, Any]) -> str:
     if not calibration["n_sample"]:
         return ""
+    biases = ", ".join(f"{bias:+.2f}" for bias in calibration["biases"])
     return (
         f". Then re-calibrated to another cohort by {calibration['n_sample']} patches of it, drawn at random and "
-        f"labelled by a person: bias {calibration['bias']:+.2f} (log-odds)"
+        f"labelled by a person: bias {biases} (log-odds)"
     )
 
 

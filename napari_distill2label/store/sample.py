@@ -9,7 +9,7 @@ import hashlib
 import io
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..core.errors import CohortError
@@ -50,6 +50,13 @@ def drawn(count: int, total: int, seed: int) -> list[int]:
     return list(found)
 
 
+def with_label(sample: Sample, index: int, label: str) -> Sample:
+    """Return the sample with a label for one of its patches."""
+    patches = list(sample.patches)
+    patches[index] = replace(patches[index], label=label)
+    return replace(sample, patches=tuple(patches))
+
+
 def write_sample(path: Path, sample: Sample, writing: Writing = atomic_path) -> Path:
     """Write a sample. `OSError` if the file cannot be written, `OutputError` if it must not be."""
     text = io.StringIO()
@@ -61,6 +68,15 @@ def write_sample(path: Path, sample: Sample, writing: Writing = atomic_path) -> 
         for own in sample.patches
     )
     return write_text(path, text.getvalue(), writing)
+
+
+def is_own(path: Path) -> bool:
+    """Whether a file has the columns of a sample and no others, so that writing it again loses nothing."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            return file.readline().rstrip("\r\n") == ",".join(HEADER)
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def read_sample(path: Path) -> Sample:

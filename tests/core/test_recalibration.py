@@ -14,7 +14,7 @@ from napari_distill2label.core.recalibration import (
     measure_sample,
     patch_logit,
     probability,
-    with_bias,
+    with_biases,
 )
 
 
@@ -89,7 +89,7 @@ def test_a_bias_moves_patches_and_leaves_slides(bias, slope, offset, slide_offse
         slide_range=(-4.0, 4.0),
     )  # fmt: skip
     calibration = Calibration(findings=(finding,))
-    moved = with_bias(calibration, bias, 0.3)
+    moved = with_biases(calibration, [bias], 0.3)
     score = np.random.default_rng(seed).normal(0, 2, (40, 1))
     slide = calibration.slide_probability(score)
     assert moved.slide_probability(score) == pytest.approx(slide)

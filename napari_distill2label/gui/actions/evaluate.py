@@ -43,7 +43,7 @@ class EvaluateActions:
             raise SettingsError(missing.problem)
         maps, threshold = project.maps(), project.threshold
         rows = [row for row in project.cohort if row.slide_id in {patch_map.slide_id for patch_map in maps}]
-        run = project.model.path if project.model is not None else None
+        run = project.model.origin if project.model is not None else None
 
         def work() -> Work:
             from ...workflow.commands.compare import compare

@@ -199,7 +199,7 @@ class PredictActions:
         def work() -> Work:
             from ...workflow.promise import PromiseRequest, new_negatives, promise_of_maps
 
-            if (run := run_of(None if model is None else model.path)) is None:
+            if (run := run_of(None if model is None else model.origin)) is None:
                 raise SettingsError(
                     "The model's run is not there, so nobody knows which slides it has learnt from. Load the run."
                 )

@@ -80,6 +80,18 @@ def promise(project: Project) -> Requirement | None:
     return Requirement(f"Predict slides labelled {negative!r} first. A promise rests on them.", 3)
 
 
+def sample(project: Project) -> Requirement | None:
+    """What is missing for a random sample: slides that a calibrated network has predicted."""
+    own = None if project.model is None else project.model.calibrations.get(project.network or "")
+    if own is None and project.model is not None:
+        return Requirement("Only a calibrated student can be re-calibrated. Choose that network.", 3)
+    if own is not None and own.n_sample:
+        return Requirement(f"This model is re-calibrated already, by {own.n_sample} patches.", 3)
+    if not project.maps():
+        return Requirement("Predict the slides of the new cohort first. A sample is drawn from them.", 3)
+    return None
+
+
 def export(project: Project) -> Requirement | None:
     """What is missing for an export."""
     return None if project.maps() else Requirement("Predict first: there is nothing to export yet.", 3)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ...store.maps.patch_map import PatchMap
     from ...store.maps.patch_map_view import Cell, PatchMapView
 
+BLIND = "what the model says is hidden while you label the sample"
 KINDS = (LABELS, PROBABILITY, ATTENTION, CONTRIBUTION)
 
 
@@ -41,6 +42,8 @@ class Display:
         Are they taken out of sight for a moment, to see the tissue?
     visible
         Which of `KINDS` are seen, when not hidden. It stays from slide to slide.
+    blind
+        Is what the model says hidden, as long as a person is to label patches without it?
     hovered
         (slide id, cell) under the pointer; None where there is no patch.
     """
@@ -58,7 +61,7 @@ class Display:
     ) -> None:
         self._viewer, self._project = weakref.ref(viewer), project
         self._corrections, self._predictions, self._remember = corrections, predictions, remember
-        self.opacity, self.hidden = project.preferences().opacity, False
+        self.opacity, self.hidden, self.blind = project.preferences().opacity, False, False
         self.visible = {kind: kind == LABELS for kind in KINDS}
         self._hidden_by_user: set[tuple[str, int | None]] = set()  # single layers, in napari's list
         self._setting = False  # what layers tell meanwhile is not the user's doing
@@ -111,7 +114,7 @@ class Display:
         if visible and (away := {key for key in self._predictions.removed if kind_of(key[0]) == kind}):
             self._predictions.bring_back(away)
         self._hidden_by_user = {one for one in self._hidden_by_user if kind_of(one[0]) != kind}
-        self.hidden = self.hidden and not visible
+        self.hidden, self.blind = self.hidden and not visible, self.blind and not visible
         self.apply()
 
     def set_opacity(self, opacity: float) -> None:
@@ -134,6 +137,13 @@ class Display:
         self.hidden = not self.hidden
         self.apply()
 
+    def set_blind(self, blind: bool) -> None:
+        """Hide what the model says, or show it again; the frame and corrections stay."""
+        if blind != self.blind:
+            self.blind = blind
+            self.apply()
+            self.hovered_changed.emit()
+
     def apply(self) -> None:
         """Make the layers that are there look as they should."""
         viewer, project = self._viewer(), self._project
@@ -146,7 +156,7 @@ class Display:
                 if noted["role"] in PREDICTED:
                     mine = noted["model"] == project.network and self.visible[kind_of(noted["role"])]
                     seen = mine and _which(layer) not in self._hidden_by_user
-                    _set(layer, visible=seen and not self.hidden, opacity=self.opacity)
+                    _set(layer, visible=seen and not self.hidden and not self.blind, opacity=self.opacity)
                 elif noted["role"] in (layers.CORRECTIONS, layers.FRAME):  # outlines are linked to corrections
                     _set(layer, visible=_which(layer) not in self._hidden_by_user and not self.hidden)
         finally:
@@ -172,7 +182,7 @@ class Display:
         if role == layers.CORRECTIONS or self.visible[kind_of(role)]:
             self._hidden_by_user |= {_which(layer) for layer in alike if not layer.visible}
         if event.source.visible:
-            self.hidden = False
+            self.hidden = self.blind = False
         self.changed.emit()
 
     def _follow(self, layer: "Layer") -> None:
@@ -217,6 +227,8 @@ class Display:
         project, shown = self._project, self.view
         if shown is None or slide_id != project.shown:
             return ""
+        if self.blind:
+            return BLIND
         info = shown.patch_info(cell, project.threshold)
         text = "not scored" if info is None else str(info)
         corrected = self._corrections.correction_at(slide_id, cell)

@@ -32,7 +32,8 @@ class LoadedModel:
     """A run or a bundle that can predict.
 
     `thresholds` are the networks' own: the probability from which on each labels a patch. Networks whose probabilities
-    are calibrated are in `calibrations`.
+    are calibrated are in `calibrations`. A re-calibrated bundle lies outside of its `run`, which knows what it has
+    learnt from.
     """
 
     path: Path
@@ -46,6 +47,12 @@ class LoadedModel:
     features: Path | None = None  # the folder of features that a run was trained on
     thresholds: Mapping[str, float] = field(default_factory=dict)
     calibrations: "Mapping[str, Calibration]" = field(default_factory=dict)
+    run: Path | None = None
+
+    @property
+    def origin(self) -> Path:
+        """Where to look for the run that the model is of."""
+        return self.run or self.path
 
 
 def opened(path: Path) -> Work:

@@ -115,7 +115,13 @@ class Actions:
         self.session.set_label(self.session.selected, self._class(number))
 
     def correct(self, number: int) -> None:
-        """Give the patch under the pointer, else the framed one, class `number`, and go on; 0 drops its correction."""
+        """Give the patch under the pointer, else the framed one, class `number`, and go on; 0 drops its correction.
+
+        The framed patch of a random sample gets a label of the sample instead.
+        """
+        if number and self.session.sample_actions.is_sampling():
+            self.session.sample_actions.label_with(number)
+            return
         if not self.session.answer(self._class(number)):
             raise SettingsError("No patch chosen: press Alt+N or point at one.")
 

@@ -6,13 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from ...core.bag import UNLABELLED
-from ...core.calibration import Calibration
 from ...core.errors import BundleError, CohortError, SettingsError
 from ...core.events import Event, Progress, Task
 from ...core.geometry import PatchGrid
 from ...core.label_map import class_of_labels
 from ...core.paths import PathLike
-from ...core.recalibration import FEWEST, SampleReport, measure_sample, patch_logit, probability, with_bias
+from ...core.recalibration import FEWEST, Recalibration, measure_sample, patch_logit, probability, with_biases
 from ...mil.pu_learning import best_f1_threshold
 from ...store.bundle import Bundle, load_bundle, rewrite_bundle
 from ...store.corrections import cells_of
@@ -72,7 +71,7 @@ def recalibrate(
     threshold: float | None = None,
     label_map: Mapping[str, str] | None = None,
     overwrite: bool = False,
-) -> Generator[Event, None, SampleReport]:
+) -> Generator[Event, None, Recalibration]:
     """Measure a calibrated model on a labelled random sample of a new cohort, and re-calibrate it to that cohort.
 
     Nothing changes unless `out` is given. A promise that was made for the model (`predict`) is not one for the
@@ -83,7 +82,8 @@ def recalibrate(
     source
         The predictions that the sample was drawn from.
     sample
-        The file of `draw_sample` with labels: class names of the model. Patches at its end may be without.
+        The file of `draw_sample` with labels: class names of the model ("a;b" where a patch has several findings).
+        Patches at its end may be without.
     out
         Gets the model with the bias, as a bundle. Its threshold is the one with the best expected F1 on these slides.
     threshold
@@ -97,26 +97,28 @@ def recalibrate(
         check_threshold(threshold)
     maps = yield from _opened(source)
     first = next(iter(maps.values()))
-    if len(first.classes) != 2 or "calibration" not in first.model:
+    if "calibration" not in first.model:
         raise SettingsError(
-            "Only the predictions of a calibrated student with one finding can be re-calibrated: it has an offset that "
-            "can be shifted."
+            "Only the predictions of a calibrated student can be re-calibrated: it has an offset that can be shifted."
         )
     asked = read_sample(Path(sample))
     rows = _labelled(asked, Path(sample))
-    index = class_of_labels({row.label for row in rows}, first.classes, label_map, sample)
-    if unknown := sorted(label for label, number in index.items() if number == UNLABELLED):
-        names = ", ".join(first.classes)
-        raise CohortError(f"{sample}: unknown label {unknown[0]!r}: the model has the classes {names}")
-    values = _values(maps, asked, rows, Path(sample))
-    is_positive = np.array([index[row.label] > 0 for row in rows])
-    report = measure_sample(*values, is_positive, first.threshold if threshold is None else threshold)
+    present = _findings([row.label for row in rows], first, label_map, Path(sample))
+    slide, logit = _values(maps, asked, rows, Path(sample))
+    own = first.threshold if threshold is None else threshold
+    report = Recalibration(
+        {
+            name: measure_sample(slide[:, index], logit[:, index], present[:, index], own)
+            for index, name in enumerate(first.classes[1:])
+        }
+    )
     if out is not None:
         bundle = _bundle_of(first)
         if bundle.config.calibration is None:
             raise BundleError("is not calibrated, but its predictions are: predict again", file=bundle.path)
-        calibration = with_bias(bundle.config.calibration, report.bias, _threshold(maps, report.bias))
-        _write(bundle, calibration, report, Path(out), overwrite)
+        calibration = with_biases(bundle.config.calibration, report.biases, _threshold(maps, report.biases))
+        calibration = calibration.model_copy(update={"n_sample": report.n, "biases": report.biases})
+        rewrite_bundle(bundle, Path(out), calibration, overwrite=overwrite)  # its card says what it rests on
     return report
 
 
@@ -169,10 +171,30 @@ def _labelled(sample: Sample, path: Path) -> list[SampledPatch]:
     return list(sample.patches[:n])
 
 
+def _findings(
+    labels: Sequence[str], patch_map: PatchMap, label_map: Mapping[str, str] | None, path: Path
+) -> np.ndarray:
+    """Return (n, F) bool: which findings a person saw in each patch."""
+    classes = patch_map.classes
+    parts = [[part.strip() for part in label.split(";")] if patch_map.multi_label else [label] for label in labels]
+    index = class_of_labels({part for own in parts for part in own}, classes, label_map, path)
+    if unknown := sorted(label for label, number in index.items() if number == UNLABELLED):
+        raise CohortError(f"{path}: unknown label {unknown[0]!r}: the model has the classes {', '.join(classes)}")
+    present = np.zeros((len(labels), len(classes)), bool)
+    for row, own in enumerate(parts):
+        present[row, [index[part] for part in own]] = True
+        if len(own) > 1 and present[row, 0]:
+            raise CohortError(f"{path}: the label {labels[row]!r} says {classes[0]} and a finding at once")
+    return present[:, 1:]
+
+
 def _values(
     maps: Mapping[str, PatchMap], sample: Sample, rows: Sequence[SampledPatch], path: Path
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return P(slide) and the patch's own log-odds (n,), after checking that these patches were drawn at random."""
+    """Return P(slide) and the patch's own log-odds, (n, F) each.
+
+    `CohortError` unless these patches are those that were drawn at random.
+    """
     total = sum(int(own.scored.sum()) for own in maps.values())
     if total != sample.total:
         raise CohortError(
@@ -189,21 +211,22 @@ def _values(
             )
         of_slide, p = _probabilities(patch_map)
         slide.append(of_slide)
-        logit.append(float(patch_logit(of_slide, p[cell])))
+        logit.append(patch_logit(of_slide, p[cell]))
     return np.array(slide), np.array(logit)
 
 
-def _probabilities(patch_map: PatchMap) -> tuple[float, np.ndarray]:
-    """Return P(slide) and the probabilities of the patches."""
-    bag = patch_map.bag_probability
-    return (1.0 if bag is None else bag[1]), patch_map.probability[..., 1]
+def _probabilities(patch_map: PatchMap) -> tuple[np.ndarray, np.ndarray]:
+    """Return P(slide) (F,) and the probabilities of the patches (…, F) of the findings."""
+    bag, p = patch_map.bag_probability, patch_map.probability[..., 1:]
+    return (np.ones(p.shape[-1]) if bag is None else np.array(bag[1:])), p
 
 
-def _threshold(maps: Mapping[str, PatchMap], bias: float) -> float:
+def _threshold(maps: Mapping[str, PatchMap], biases: Sequence[float]) -> float:
     every = []
     for own in maps.values():
         slide, p = _probabilities(own)
-        every.append(probability(slide, patch_logit(slide, p[own.scored]), bias))
+        logit = patch_logit(slide, p[own.scored])
+        every += [probability(of, logit[:, index], biases[index]) for index, of in enumerate(slide)]
     return float(min(1.0, best_f1_threshold(np.concatenate(every))))
 
 
@@ -220,13 +243,3 @@ def _bundle_of(patch_map: PatchMap) -> Bundle:
     if any(patch_map.model.get(key) != value for key, value in identity.items()):
         raise BundleError("is not the model that made these predictions: predict again", file=bundle.path)
     return bundle
-
-
-def _write(bundle: Bundle, calibration: Calibration, report: SampleReport, out: Path, overwrite: bool) -> None:
-    """Write the bundle with another calibration; its card says what it rests on."""
-    rewrite_bundle(
-        bundle,
-        out,
-        calibration.model_copy(update={"n_sample": report.n, "bias": report.bias}),
-        overwrite=overwrite,
-    )

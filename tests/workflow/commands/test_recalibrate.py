@@ -62,9 +62,9 @@ def test_a_sample_is_drawn_labelled_and_recalibrates_a_copy_of_the_model(predict
     assert "the recall in these slides is at least" in text
     before, after = (load_bundle(folder) for folder in (predicted / "student", out))
     own, moved = before.config.calibration, after.config.calibration
-    assert moved.bias > 0.5
+    assert moved.biases[0] > 0.5
     assert moved.n_sample == 40
-    assert moved.findings[0].patch.offset == pytest.approx(own.findings[0].patch.offset + moved.bias)
+    assert moved.findings[0].patch.offset == pytest.approx(own.findings[0].patch.offset + moved.biases[0])
     assert after.config.weights_sha256 == before.config.weights_sha256
     assert "re-calibrated to another cohort by 40 patches" in (out / "card.md").read_text("utf-8")
     # Its predictions: every patch is likelier, slides are what they were.
@@ -128,3 +128,27 @@ def test_only_calibrated_predictions_can_be_recalibrated(predicted, tmp_path, re
     sample = drain(draw_sample(predicted, tmp_path / "sample.csv", 30))
     labelled(sample, lambda number, row: "normal")
     assert "Only the predictions of a calibrated student" in refused("recalibrate", predicted, sample)
+
+
+def test_each_of_several_findings_has_a_bias_of_its_own(slides, cohort_of, tmp_path, flags, cli, refused):
+    names = ["normal", "a", "b", "a;b"]
+    rows = [(f"s{at}", path, names[at % 4], "train" if at < 8 else "valid") for at, path in enumerate(slides)]
+    cohort, run, out = cohort_of(rows, ("slide_id", "path", "label", "split")), tmp_path / "run", tmp_path / "here"
+    assert cli("train", cohort, "-o", run, *flags)[0] == 0
+    drain(predict(run, slides[:5], tmp_path / "out", formats=["csv"]))
+    sample = drain(draw_sample(run, tmp_path / "sample.csv", 40))
+    # Somebody finds `a` almost everywhere, and `b` nowhere.
+    labelled(sample, lambda number, row: "normal" if number % 8 == 0 else "a")
+    status, text, err = cli("recalibrate", run, sample, "-o", out)
+    assert status == 0, err
+    assert "a: 40 patches drawn at random, 35 of them positive: 0.875" in text
+    assert "b: 40 patches drawn at random, 0 of them positive: 0.000" in text
+    moved, own = (load_bundle(folder).config.calibration for folder in (out, run / "student"))
+    assert moved.biases[0] > 0 > moved.biases[1]
+    for bias, after, before in zip(moved.biases, moved.findings, own.findings, strict=True):
+        assert after.patch.offset == pytest.approx(before.patch.offset + bias)
+    assert f"bias {moved.biases[0]:+.2f}, {moved.biases[1]:+.2f} (log-odds)" in (out / "card.md").read_text("utf-8")
+    labelled(sample, lambda number, row: "a;b")
+    assert "40 of them positive: 1.000" in cli("recalibrate", run, sample)[1]
+    labelled(sample, lambda number, row: "normal;a" if number == 2 else "normal")
+    assert "says normal and a finding at once" in refused("recalibrate", run, sample)

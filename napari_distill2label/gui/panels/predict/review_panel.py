@@ -30,6 +30,7 @@ from ...widgets.controls import Fold, JobButton, Panel, button, reason_label, ro
 from ...widgets.icons import swatch, theme_colour
 from ...widgets.short import short
 from .ground_truth import MetricsView
+from .sample_view import SampleView
 
 EMPTY = "Predict a slide in step 3 first: then look at its patches here, and correct those that are wrong."
 HOW = (
@@ -86,6 +87,10 @@ class ReviewPanel(Panel):
         self.reason = reason_label()
         self.truth_fold = Fold("Compare with annotations", self._make_truth())
         self.truth_fold.toggle.setToolTip("If the true class of patches is known: metrics and the ROC curve")
+        self.sample = SampleView(session, self)
+        self.sample.problem.connect(self.problem)
+        self.sample_fold = Fold("Random sample of a new cohort", self.sample)
+        self.sample_fold.toggle.setToolTip("Measure the model on new slides, and re-calibrate it to them")
         self._lay_out()
         self._made_for: tuple[object, ...] = ()
         self._listen()
@@ -144,6 +149,7 @@ class ReviewPanel(Panel):
         layout.addLayout(row(self.save, self.load, self.clear))
         layout.addWidget(self.retrain)
         layout.addWidget(self.reason)
+        layout.addWidget(self.sample_fold)
         layout.addWidget(self.truth_fold)
 
     def _listen(self) -> None:
