@@ -22,7 +22,7 @@ SCREEN := $(if $(filter Linux,$(shell uname -s)),xvfb-run -a)
 WORKERS ?= -n logical --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: check-wsinfer help demo test quick types lint format docs bench gui screenshots clean window screen
+.PHONY: check-wsinfer help demo test test-all quick types lint format docs bench gui screenshots clean window screen
 .NOTPARALLEL:
 
 help: ## this list
@@ -31,11 +31,15 @@ help: ## this list
 demo: $(VENV)/.installed-base ## the whole method on a drawn cohort, in about two minutes; writes demo/
 	$(BIN)/distill2label demo --out demo $(ARGS)
 
-test: screen $(VENV)/.installed-test ## every test, on up to four processors
+test: screen $(VENV)/.installed-test ## the tests without the long ones, on up to four processors
+	$(BIN)/python -m pytest $(WORKERS) -m "not long" $(ARGS)
+
+test-all: screen $(VENV)/.installed-test ## every test
 	$(BIN)/python -m pytest $(WORKERS) $(ARGS)
 
 quick: screen $(VENV)/.installed-test ## the tests of core, slides, mil and store, without the slow ones
-	$(BIN)/python -m pytest $(WORKERS) -m "not slow and not gui" tests/core tests/slides tests/mil tests/store $(ARGS)
+	$(BIN)/python -m pytest $(WORKERS) -m "not slow and not long and not gui" \
+	    tests/core tests/slides tests/mil tests/store $(ARGS)
 
 types: $(VENV)/.installed-test ## mypy, by the rules of pyproject.toml
 	$(BIN)/python -m mypy

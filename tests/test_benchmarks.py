@@ -113,6 +113,7 @@ def test_every_line_of_all_is_a_script():
         assert '__name__ == "__main__"' in source
 
 
+@pytest.mark.long
 def test_the_growth_of_small_cohorts_is_measured():
     lines = list(growth.measure((2, 6)))
     assert any(line.startswith("plan: ms per slide") for line in lines)

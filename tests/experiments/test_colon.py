@@ -36,6 +36,7 @@ def rows(folder):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.long
 def test_the_quick_form_from_the_command_line(published, tmp_path, capsys):
     arguments = ["colon", "--data", str(published), "-o", str(tmp_path), "--quick"]
     assert main(arguments) == 0
@@ -132,6 +133,7 @@ def test_unknown_rows_and_patches_are_named(published, tmp_path, name, value):
         drain(colon(published, tmp_path, **{name: value}))
 
 
+@pytest.mark.long
 def test_real_images(data_dir, tmp_path, capsys):
     arguments = ["colon", "--data", str(data_dir / "colon"), "-o", str(tmp_path), "--quick"]
     assert main([*arguments, "--patches", "nucleus", "--rows", "recommended"]) == 0

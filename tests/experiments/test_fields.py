@@ -181,7 +181,7 @@ def test_measures_of_fields():
     assert "accuracy" not in measured
 
 
-@pytest.mark.parametrize("row", ["recommended", "supervised"])
+@pytest.mark.parametrize("row", [pytest.param("recommended", marks=pytest.mark.long), "supervised"])
 def test_four_colours_are_told_apart(row):
     train, truth = coloured_fields(0)
     test, known = coloured_fields(1, each=2)
@@ -203,6 +203,7 @@ def test_four_colours_are_told_apart(row):
     assert of_patch[:, 0].max() < 0.5
 
 
+@pytest.mark.long
 def test_every_model_of_every_fold_has_its_rows(done):
     frame = results(done)
     assert set(frame.experiment) == {"fields"}
@@ -225,6 +226,7 @@ def test_every_model_of_every_fold_has_its_rows(done):
             )
 
 
+@pytest.mark.long
 def test_table_and_figure(done):
     text = (done / "fields.md").read_text("utf-8")
     patches, rest = text.split("Single patches, paired")
@@ -247,6 +249,7 @@ def test_table_and_figure(done):
     assert shares.sum(1) == pytest.approx(np.ones(4))
 
 
+@pytest.mark.long
 def test_what_is_done_is_not_done_again(done, published):
     before = (done / "results.csv").read_bytes()
     said = []

@@ -216,6 +216,7 @@ def test_bags_are_scored_as_each_alone_and_the_network_has_learnt():
     assert scores[positive].min() > scores[~positive].max()
 
 
+@pytest.mark.long
 def test_the_whole_experiment_and_going_on_with_it(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(figure2, "QUICK", TINY)
     out = tmp_path / "out"
@@ -270,6 +271,7 @@ def test_the_report_pairs_by_seed():
     assert "| 6 | noise | – | – | – | 0 |" in lines
 
 
+@pytest.mark.long
 def test_real_digits(data_dir, tmp_path, monkeypatch):
     if not any(data_dir.rglob(FILES["train"][0])):
         pytest.skip(f"no MNIST files in {data_dir}")

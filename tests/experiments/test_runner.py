@@ -62,7 +62,7 @@ def test_progress_counts_what_was_done_before(tmp_path, log):
     assert (first.step, first.total) == (1, 3)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_the_time_of_every_finished_task_is_noted(tmp_path, log, workers):
     out = tmp_path / "out"
     assert run_time(out) == ""

@@ -1,5 +1,6 @@
 """Isolate napari from the user's own settings before anything imports it, and draw a tiny cohort."""
 
+import gc
 import json
 import os
 import tempfile
@@ -50,6 +51,18 @@ def pytest_collection_modifyitems(items):
 
 def pytest_sessionfinish():
     shutil.rmtree(_HOME, ignore_errors=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _modules_are_no_garbage():
+    """After every window napari's fixture collects garbage: it need not look through all modules each time."""
+    import sklearn.linear_model  # noqa: F401
+    import torch  # noqa: F401
+
+    import napari_distill2label.gui.dock  # noqa: F401
+
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

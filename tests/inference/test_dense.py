@@ -193,6 +193,7 @@ def test_patches_of_another_side_are_refused(bundle, slide):
         dense_scorer(bundle, PatchGrid.over(slide.shape, PatchSettings(size_px=32)), slide)
 
 
+@pytest.mark.long
 def test_colon_nuclei_are_read_from_the_dense_map(data_dir, tmp_path):
     """On real images: a student's AUROC per nucleus is the same from a map of every pixel as centred on the nuclei."""
     if not (data_dir / "colon").is_dir():

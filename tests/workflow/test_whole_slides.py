@@ -75,6 +75,7 @@ def test_features_in_both_formats_train_the_same_model(data_dir, pyramids, tmp_p
         assert np.isfinite(file["features"][...]).all()
 
 
+@pytest.mark.long
 def test_real_crops(data_dir, tmp_path, cli):
     assert cli("prepare-dataset", "colon", data_dir / "colon", "-o", tmp_path / "colon")[0] == 0
     with (tmp_path / "colon" / "cohort.csv").open(newline="", encoding="utf-8") as file:

@@ -32,6 +32,7 @@ def tables(folder: Path) -> dict[str, pd.DataFrame]:
     return {path.name: pd.read_csv(path) for path in sorted(folder.glob("*.csv"))}
 
 
+@pytest.mark.long
 def test_a_script_of_the_whole_way_gives_the_same_labels(session, cohort_csv, tmp_path):
     folder = tmp_path / "a folder's files"
     session.read_cohort(cohort_csv)

@@ -101,7 +101,7 @@ def at_rest(panel, qtbot, slide_id):
     assert session.canvas.slide_view.canvas_text == ""
 
 
-@pytest.mark.parametrize("pause", [100, 300, 700])
+@pytest.mark.parametrize("pause", [100, *(pytest.param(ms, marks=pytest.mark.long) for ms in (300, 700))])
 def test_twelve_slow_slides_are_labelled_by_keys(slow, opened, qtbot, pause):
     for slide_id in IDS:
         label(slow, slide_id)

@@ -62,7 +62,7 @@ def assert_same(folder: Path, other: Path, slide_ids: list[str]) -> None:
         assert one.signature == two.signature
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_four_workers_say_what_one_process_says_killed_and_resumed_too(cohort, encoder, tmp_path):
     inputs, ids = Inputs(encoder=encoder), ["large", "slide_000", "slide_001"]
     drain(extract_features(cohort, tmp_path / "one", GRID, inputs=inputs))

@@ -89,7 +89,9 @@ def test_a_slide_that_vanishes_goes_on_when_it_is_back(trained, tiled, slides, t
     np.testing.assert_array_equal(resumed.probability, expected.probability)
 
 
-@pytest.mark.parametrize(("side_px", "room"), [(1100, 8_000), (540, 25_000)], ids=["map", "table"])
+@pytest.mark.parametrize(
+    ("side_px", "room"), [(1100, 8_000), pytest.param(540, 25_000, marks=pytest.mark.long)], ids=["map", "table"]
+)
 def test_no_room_on_the_disk(trained, tiled, slides, tmp_path, side_px, room):
     """No file may grow beyond `room`: of the first slide a chunk of the map does, or its table; of the second none."""
     arguments = ["predict", trained, tiled("large", side_px), slides[0], "-o", tmp_path / "out", "--format", "csv"]

@@ -125,6 +125,7 @@ def speaks(address, port):
         return False
 
 
+@pytest.mark.long
 def test_nobody_else_reaches_the_workers_of_this_machine():
     from distributed import Client, LocalCluster
 
@@ -178,6 +179,7 @@ def test_without_cryptography_it_says_what_to_install(monkeypatch):
         local_client(1, 1, {}).__enter__()
 
 
+@pytest.mark.long
 def test_a_scheduler_with_certificates_is_used_without_a_word(trained, slides, tmp_path):
     """Its certificates come from dask's own configuration, as they do for every other program."""
     import dask

@@ -53,7 +53,9 @@ def until(work, network: str, epoch: int, kind: type = EpochEnd):
     work.close()
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "kill -9"])
+@pytest.mark.parametrize(
+    "how", [pytest.param(signal.SIGINT, marks=pytest.mark.long), signal.SIGKILL], ids=["Ctrl-C", "kill -9"]
+)
 def test_a_killed_process_resumes_to_the_same_weights(cohort_csv, tmp_path, flags, cli, whole, how):
     run = tmp_path / "a run"
     epochs = ["--teacher.epochs=3", "--student.epochs=2"]

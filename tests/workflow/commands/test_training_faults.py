@@ -134,6 +134,7 @@ def limited(kind, limit, *arguments):
 
 
 @posix
+@pytest.mark.long
 def test_files_that_may_not_grow_are_one_line_and_resume_to_the_same_bits(cohort_csv, tmp_path, flags, cli, whole):
     run = tmp_path / "run"
     checkpoint = (whole / "checkpoints" / "teacher.safetensors").stat().st_size
@@ -150,13 +151,13 @@ def test_files_that_may_not_grow_are_one_line_and_resume_to_the_same_bits(cohort
 
 
 @posix
-@pytest.mark.parametrize("room", [60, 230, 420], ids="{} kB".format)
-def test_a_full_disk_is_one_line_and_resumes_to_the_same_bits(cohort_csv, tmp_path, flags, whole, room):
+@pytest.mark.parametrize("kb", [60, *(pytest.param(kb, marks=pytest.mark.long) for kb in (230, 420))])
+def test_a_full_disk_is_one_line_and_resumes_to_the_same_bits(cohort_csv, tmp_path, flags, whole, kb):
     disk, run = tmp_path / "disk", tmp_path / "disk" / "run"
     disk.mkdir()
     train_it = " ".join(map(_quoted, command("train", cohort_csv, "-o", run, *flags, "--teacher.epochs=2")))
     script = f"""
-        mount -t tmpfs -o size={room}k tmpfs {_quoted(disk)} || exit 99
+        mount -t tmpfs -o size={kb}k tmpfs {_quoted(disk)} || exit 99
         {train_it}; echo "status $?"; find {_quoted(disk)} -name '.*.tmp' -o -name '*.old' -o -name '.*lock*'
         mount -o remount,size=50m {_quoted(disk)}
         {train_it} --resume; echo "status $?"
@@ -196,7 +197,7 @@ def test_too_little_memory_is_one_line(cohort_csv, tmp_path, flags):
 
 
 @posix
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("name", ["SIGTERM", pytest.param("SIGHUP", marks=pytest.mark.long)])
 def test_a_training_that_is_told_to_stop_ends_like_ctrl_c(cohort_csv, tmp_path, flags, cli, whole, name):
     run, number = tmp_path / "run", getattr(signal, name)
     process = subprocess.Popen(
