@@ -53,14 +53,10 @@ def pytest_sessionfinish():
     shutil.rmtree(_HOME, ignore_errors=True)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _modules_are_no_garbage():
-    """After every window napari's fixture collects garbage: it need not look through all modules each time."""
-    import sklearn.linear_model  # noqa: F401
-    import torch  # noqa: F401
-
-    import napari_distill2label.gui.dock  # noqa: F401
-
+@pytest.fixture(scope="module", autouse=True)
+def _what_there_was_is_no_garbage():
+    """After every window napari's fixture collects garbage: it need not look through all older objects each time."""
+    gc.unfreeze()
     gc.collect()
     gc.freeze()
 
