@@ -22,7 +22,7 @@ SCREEN := $(if $(filter Linux,$(shell uname -s)),xvfb-run -a)
 WORKERS ?= -n logical --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: check-wsinfer help demo test test-all quick types lint format docs bench gui screenshots clean window screen
+.PHONY: check-wsinfer help demo test test-all quick types lint format docs bench torture audit gui screenshots clean window screen
 .NOTPARALLEL:
 
 help: ## this list
@@ -59,6 +59,12 @@ docs: $(VENV)/.installed-docs ## the documentation as HTML, in docs/_build/html
 
 bench: $(VENV)/.installed-test ## the measured claims
 	$(BIN)/python -m benchmarks $(ARGS)
+
+torture: $(VENV)/.installed-test ## kills, power cuts, lies and shortages for half an hour, and one table (ARGS="--minutes 60")
+	$(BIN)/python -m torture $(ARGS)
+
+audit: $(VENV)/.installed-test ## bandit, licences, known vulnerabilities, and dist/sbom.json
+	tools/audit.sh $(VENV)
 
 check-wsinfer: $(VENV)/.installed-test ## WSInfer's own program on our exported network (needs D2L_WSINFER, D2L_DATA)
 	$(BIN)/python -m benchmarks.check_wsinfer $(ARGS)

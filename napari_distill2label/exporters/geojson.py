@@ -86,7 +86,7 @@ def _identities(slide: str, first: int, boxes: Iterable[str]) -> Iterator[str]:
     They are version 5 (RFC 9562, 5.5): the SHA-1 of a namespace and a name, with six bits replaced. `uuid.uuid5` gives
     the same in three times the time.
     """
-    start = hashlib.sha1(NAMESPACE.bytes + slide.encode())  # the same for all patches of the slide
+    start = hashlib.sha1(NAMESPACE.bytes + slide.encode(), usedforsecurity=False)  # the same for all of the slide
     for number, box in enumerate(boxes, first):
         digest = start.copy()
         digest.update(f"{number}/{box}".encode())

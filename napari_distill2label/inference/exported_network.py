@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import contextmanager
 from copy import deepcopy
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,7 +114,9 @@ def save_torchscript(path: Path, classifier: PatchClassifier, finding: int | Non
         network = OnTorchScriptEncoder(script, encoder.description, network)  # type: ignore[arg-type]
     with torch.no_grad(), _deprecations_ignored():
         traced = torch.jit.trace(network.eval(), torch.rand(TRACED, 3, *patch_sides(classifier)), check_trace=False)
-        traced.save(str(path))
+        written = BytesIO()
+        torch.jit.save(traced, written)
+    path.write_bytes(written.getvalue())  # not by torch's own writer: on a full disk that ends the process
 
 
 def save_onnx(path: Path, classifier: PatchClassifier) -> None:

@@ -169,9 +169,9 @@ class FeatureStore:
 
     def open_map(self, slide_id: str, slide: Slide, patches: PatchGrid | PatchPoints) -> FeatureMap:
         """Open the map that the encoder fills, complete or not."""
-        about = self._identity(slide)
+        about, n_features = self._identity(slide), self.own_encoder.description.features
         try:
-            return FeatureMap.open_or_create(self._map(slide_id), patches, self.own_encoder.description.features, about)
+            return FeatureMap.open_or_create(self._map(slide_id), patches, n_features, about)
         except BundleError as error:  # something else lies there
             raise SlideError.of(error) from None
 

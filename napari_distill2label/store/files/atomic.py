@@ -47,7 +47,8 @@ def atomic_path(
         Called with the temporary path when all is written and synchronised, before it is renamed.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
+    _clear_once(path.parent.absolute())
     temporary = _temporary(path)
     try:
         yield temporary
@@ -153,6 +154,22 @@ def sync(path: Path) -> None:
         sync_folder(Path(folder))
 
 
+def make_folder(folder: Path) -> list[Path]:
+    """Make `folder`, so that a power cut does not take its name away; return the folders that had to be made.
+
+    The innermost is the first.
+    """
+    missing = []
+    for path in (folder, *folder.parents):
+        if path.exists():
+            break
+        missing.append(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in missing:
+        sync_folder(path.parent)
+    return missing
+
+
 def sync_folder(folder: Path) -> None:
     """Flush the names in a folder to the disk. Windows has no such call and does not need one."""
     if os.name != "nt":
@@ -200,6 +217,20 @@ def clear_leftovers(folder: str | os.PathLike[str], alone: bool = False) -> list
                 _finish_replacement(path, match["name"])
             _remove(path)
     return [path for path, _ in left]
+
+
+@cache
+def _clear_once(folder: Path) -> None:
+    """`clear_leftovers`, the first time that this process writes into a folder: of a window that was killed."""
+    clear_leftovers(folder)
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder that something else takes the place of. A kill leaves all of it, or a leftover."""
+    aside = _temporary(folder)
+    os.replace(folder, aside)
+    sync_folder(folder.parent)  # before anything in it is gone
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _finish_replacement(former: Path, name: str) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ...core.errors import FolderInUseError
+from .atomic import make_folder
 
 LOCK, HOLDER = ".distill2label.lock", ".distill2label.lock.json"
 TIMEOUT = 1.0  # s: a holder that is just leaving is waited for
@@ -59,17 +60,6 @@ def locked(folder: str | os.PathLike[str], doing: str) -> Iterator[Path]:
             lock.release()
     finally:
         remove_empty(made)
-
-
-def make_folder(folder: Path) -> list[Path]:
-    """Make `folder`; returns the folders that had to be made, the innermost first."""
-    missing = []
-    for path in (folder, *folder.parents):
-        if path.exists():
-            break
-        missing.append(path)
-    folder.mkdir(parents=True, exist_ok=True)
-    return missing
 
 
 def remove_empty(folders: Iterable[Path]) -> None:

@@ -23,8 +23,8 @@ from filelock import FileLock, Timeout
 from ...core.errors import FolderInUseError, OutputError
 from ...core.messages import Remedy
 from ...core.paths import RECORD, PathLike, is_url
-from .atomic import atomic_path, clear_leftovers, sync_open
-from .lock import describe_holder, make_folder, remove_empty, write_holder
+from .atomic import atomic_path, clear_leftovers, make_folder, sync_open
+from .lock import describe_holder, remove_empty, write_holder
 from .own_groups import is_own_group
 from .safe_names import folded
 
@@ -325,6 +325,10 @@ def _reserve(folder: Path, names: Iterable[str], doing: str) -> Iterator[None]:
     lock = _file_lock(mine)
     with _mutex(folder):
         wanted = {folded(name): name for name in names}
+        for left in folder.glob(".distill2label-*.json"):  # of a lock that a power cut has taken away
+            if not left.with_suffix(".lock").exists():
+                with suppress(OSError):
+                    left.unlink()
         for other in sorted(folder.glob(".distill2label-*.lock")):
             taken = None if other.name == MUTEX else _names_reserved_by(other)
             if taken is not None and (common := sorted(wanted.keys() & taken) if taken else list(wanted)):

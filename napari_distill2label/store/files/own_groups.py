@@ -2,17 +2,20 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 PATCH_MAP, FEATURE_MAP = "patch-map", "feature-map"  # values of the attribute "kind"
 MAX_BYTES = 2**26  # of a description that is read
+# What zarr, and we, write until it is renamed: a kill leaves it.
+_BEGUN = re.compile(r".+\.[0-9a-f]{32}\.partial|\.zarr\.json\.[0-9a-f.]+\.tmp")
 
 
 def is_own_group(path: Path) -> bool:
     """Whether a zarr group is a patch map or feature map of ours, complete or not, with nothing else in it."""
     try:
-        inside = {entry.name for entry in os.scandir(path)} - {"zarr.json", ".DS_Store"}
-        if any({entry.name for entry in os.scandir(path / name)} - {"zarr.json", "c"} for name in inside):
+        inside = _names_in(path) - {"zarr.json", ".DS_Store"}
+        if any(_names_in(path / name) - {"zarr.json", "c"} for name in inside):
             return False  # there is something that is no array
         if (path / "zarr.json").stat().st_size > MAX_BYTES:
             return False
@@ -27,3 +30,7 @@ def is_own_group(path: Path) -> bool:
         pass
     # The description is damaged, so the arrays decide. A readable description decides by itself.
     return {"probability", "logit", "score"} <= inside or {"features", "checksum"} <= inside
+
+
+def _names_in(folder: Path) -> set[str]:
+    return {entry.name for entry in os.scandir(folder) if not _BEGUN.fullmatch(entry.name)}

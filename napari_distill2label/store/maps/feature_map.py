@@ -18,9 +18,11 @@ from pydantic import BaseModel, ConfigDict
 from ...core.errors import BundleError
 from ...core.geometry import Block, PatchGrid, PatchPoints
 from ...core.messages import Remedy
+from ..files.atomic import discard
 from ..files.own_groups import FEATURE_MAP, is_own_group
 from .zarr_group import (
     check_array,
+    create_group,
     digest_of,
     first_line_of,
     has_same_array,
@@ -162,10 +164,10 @@ class FeatureMap:
             return kept
         if path.is_file() or (path.is_dir() and not is_own_group(path)):
             raise BundleError(f"{path}: is no feature map and is left alone; give another folder")
+        if path.is_dir():
+            discard(path)
         rows = int(patches.scored.sum())
-        group = zarr.open_group(
-            zarr.storage.LocalStore(path), mode="w", zarr_format=3, attributes={"kind": FEATURE_MAP}
-        )
+        group = create_group(path, FEATURE_MAP)
         group.create_array(
             "features",
             shape=(rows, n_features),

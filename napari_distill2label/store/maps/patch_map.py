@@ -41,12 +41,14 @@ from ...core.context import smooth_grid, smooth_points
 from ...core.errors import BundleError, SettingsError
 from ...core.geometry import Block, PatchGrid, PatchPoints
 from ...core.slide_info import SlideInfo
+from ..files.atomic import discard
 from ..files.own_groups import PATCH_MAP, is_own_group
 from ..files.seal import is_number
 from .labels import check_corrections, labels_of, with_corrections
 from .memory_group import MemoryArray, MemoryGroup
 from .zarr_group import (
     check_array,
+    create_group,
     digest_of,
     first_line_of,
     has_same_array,
@@ -147,10 +149,9 @@ class PatchMap:
             path = Path(path)
             if path.is_file() or (path.is_dir() and not is_own_group(path)):
                 raise BundleError(f"{path} is not a patch map and is left alone: give another place")
-            # The kind is written first: what a kill leaves behind is recognised and may be replaced.
-            group = zarr.open_group(
-                zarr.storage.LocalStore(path), mode="w", zarr_format=3, attributes={"kind": PATCH_MAP}
-            )
+            if path.is_dir():
+                discard(path)
+            group = create_group(path, PATCH_MAP)
         _make_arrays(group, patches, len(classes))
         # The attributes come last: without them the folder is not taken for a map that only needs filling.
         group.attrs.update(

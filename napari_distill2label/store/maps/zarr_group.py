@@ -4,6 +4,7 @@ Patch maps and feature maps use little of what zarr can read: chunks of a few me
 all. Everything else is refused before it is read, because it could cost much memory and time.
 """
 
+import asyncio
 import hashlib
 import json
 import math
@@ -16,15 +17,18 @@ from typing import Any, Literal
 import numpy as np
 import zarr
 from zarr.codecs import BytesCodec, Crc32cCodec, ZstdCodec
+from zarr.core.buffer import Buffer
 from zarr.core.metadata import ArrayV3Metadata
 from zarr.storage import LocalStore
 
 from ...core.errors import BundleError
 from ...core.geometry import PatchGrid, PatchPoints, patches_from_json
+from ..files.atomic import write_bytes
 from ..files.seal import TOO_DEEP, is_number
 
 LARGEST_CHUNK = 2**26  # bytes, packed or not; of a description too
 CODECS = (BytesCodec, Crc32cCodec, ZstdCodec)
+DESCRIPTION = "zarr.json"  # of the group
 ZSTD = b"\x28\xb5\x2f\xfd"
 
 
@@ -37,7 +41,23 @@ UNSIGNED_ATTRIBUTES = (
 
 
 class BoundedStore(LocalStore):
-    """A folder of which no file is read that is larger than `LARGEST_CHUNK`, or claims to unpack to more."""
+    """A folder of which no file is read that is larger than `LARGEST_CHUNK`, or claims to unpack to more.
+
+    The description of the whole group survives a power cut: without it nobody knows whose folder this is. All others
+    are written without being synchronised; what is lost of them is noticed, and computed again.
+    """
+
+    async def set(self, key: str, value: Buffer) -> None:
+        if key == DESCRIPTION:
+            await asyncio.to_thread(write_bytes, Path(self.root, key), value.to_bytes())
+        else:
+            await super().set(key, value)
+
+    def set_sync(self, key: str, value: Buffer) -> None:
+        if key == DESCRIPTION:
+            write_bytes(Path(self.root, key), value.to_bytes())
+        else:
+            super().set_sync(key, value)
 
     async def get(self, key: str, *args: Any, **kwargs: Any) -> Any:
         self._check(key)
@@ -75,6 +95,11 @@ def unpacked_size(frame: bytes) -> float:
 def open_group(path: Path, mode: Literal["r", "r+"]) -> zarr.Group:
     """Open the group at `path`. Raises whatever zarr's parsers raise."""
     return zarr.open_group(BoundedStore(path, read_only=mode == "r"), mode=mode, zarr_format=3)
+
+
+def create_group(path: Path, kind: str) -> zarr.Group:
+    """Make a group in a new folder. Its kind is written first: what a kill leaves is recognised and may be replaced."""
+    return zarr.open_group(BoundedStore(path), mode="w", zarr_format=3, attributes={"kind": kind})
 
 
 def check_array(array: Any, shape: tuple[int, ...], dtype: Any, fill: float) -> zarr.Array[Any]:

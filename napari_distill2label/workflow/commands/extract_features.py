@@ -1,6 +1,5 @@
 """`extract_features`: a frozen encoder over the slides of a cohort."""
 
-import shutil
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -18,6 +17,7 @@ from ...inference.engine import Pool
 from ...inference.specs import EncoderSpec, SlideSpec
 from ...slides.slide import Slide
 from ...store.cohort import Cohort, CohortSlide
+from ...store.files.atomic import discard
 from ...store.files.outputs import Outputs
 from ...store.files.safe_names import safe_names
 from ...store.files.signature import file_signature
@@ -127,6 +127,8 @@ def _extract_slide(
     file, signature = source.folder / f"{source.name_of(slide_id)}.h5", file_signature(slide.path)
     frame = Frame.of(slide)
     if "zarr" not in formats and is_hdf5_of(file, patches, source.own_encoder.identity, signature, frame):
+        if (left := source.scratch_store(slide_id).load_complete(slide_id, slide, patches)) is not None:
+            discard(left.path)  # a kill came in between the two
         return
     saved = None if "zarr" in formats else source.load_complete(slide_id, slide, patches)  # of an earlier call: keep it
     is_scratch = "zarr" not in formats and saved is None
@@ -135,4 +137,4 @@ def _extract_slide(
     if "h5" in formats and not is_hdf5_of(file, patches, source.own_encoder.identity, signature, frame):
         write_hdf5(file, found, slide_id, source.own_encoder.identity, slide.mpp, signature, frame, outputs.writing)
     if is_scratch:
-        shutil.rmtree(found.path, ignore_errors=True)
+        discard(found.path)

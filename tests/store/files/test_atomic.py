@@ -274,3 +274,24 @@ def test_only_what_is_surely_nobody_s_goes(tmp_path):
 
 
 # ---- names --------------------------------------------------------------------------------------------------------
+
+
+def test_the_first_write_into_a_folder_clears_what_a_killed_process_left(tmp_path):
+    code = (
+        "import os, sys\nfrom napari_distill2label.store.files import atomic\n"
+        "with atomic.atomic_path(sys.argv[1]) as path:\n    path.touch()\n    os._exit(9)"
+    )
+    folder = tmp_path / "beside a cohort"
+    subprocess.run([sys.executable, "-c", code, str(folder / "cohort.d2l.json")], check=False)
+    (left,) = folder.iterdir()
+    assert left.name.startswith(".cohort.d2l.json.")
+    write_text(folder / "cohort.d2l.json", "{}")
+    assert [path.name for path in folder.iterdir()] == ["cohort.d2l.json"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such call")
+def test_the_name_of_a_new_folder_survives_a_power_cut(tmp_path, monkeypatch):
+    synced, sync = set(), os.fsync
+    monkeypatch.setattr("os.fsync", lambda descriptor: (synced.add(os.fstat(descriptor).st_ino), sync(descriptor)))
+    write_text(tmp_path / "a" / "b" / "c.txt", "x")
+    assert {path.stat().st_ino for path in (tmp_path, tmp_path / "a", tmp_path / "a" / "b")} <= synced

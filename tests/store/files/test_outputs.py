@@ -321,3 +321,9 @@ def test_the_record_is_plain_json_lines(tmp_path):
     head, line = (json.loads(line) for line in (tmp_path / RECORD).read_text().splitlines())
     assert head["version"] == 1
     assert (line["name"], line["size"], len(line["sha256"])) == ("a.csv", 2, 64)
+
+
+def test_the_holder_of_a_lock_that_a_power_cut_took_away_is_removed(tmp_path):
+    (tmp_path / ".distill2label-01a58036.json").write_text("{}")
+    put(tmp_path / "a.csv", "x")
+    assert names(tmp_path) == ["a.csv"]

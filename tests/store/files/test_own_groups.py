@@ -1,6 +1,7 @@
 """Zarr groups of ours are recognised, whole or damaged; those of others are not."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -58,3 +59,43 @@ class TestGroups:
         with pytest.raises(Exception, match="left alone"):
             PatchMap.create(tmp_path / "a.zarr", grid, ("normal", "tumour"), SlideInfo("a"))
         assert (tmp_path / "a.zarr" / "features" / "zarr.json").is_file()
+
+
+class TestGroupsThatAKillLeft:
+    """zarr writes `<name>.<32 digits>.partial` and renames it."""
+
+    PARTIAL = f"zarr.{'0a' * 16}.partial"
+
+    def test_before_its_first_description(self, tmp_path):
+        folder = tmp_path / "a.zarr"
+        folder.mkdir()
+        (folder / self.PARTIAL).touch()
+        assert is_own_group(folder)
+        (folder / "notes.partial").touch()
+        assert not is_own_group(folder)
+
+    def test_within_an_array(self, tmp_path):
+        grid = PatchGrid((64, 64), 32, 32, (0, 0), 32, None, 2, 2, None)
+        path = tmp_path / "a.zarr"
+        PatchMap.create(path, grid, ("normal", "tumour"), SlideInfo("a"))
+        (path / "score" / self.PARTIAL).touch()
+        (path / ".zarr.json.0123abcd.0123abcd.77.0123abcd.tmp").touch()
+        assert is_own_group(path)
+
+    def test_a_map_that_another_replaces_is_gone_at_once(self, tmp_path, monkeypatch):
+        grid = PatchGrid((64, 64), 32, 32, (0, 0), 32, None, 2, 2, None)
+        path = tmp_path / "a.zarr"
+        PatchMap.create(path, grid, ("normal", "tumour"), SlideInfo("a"))
+        gone = []
+        monkeypatch.setattr("shutil.rmtree", lambda folder, **how: gone.append((folder.name, path.exists())))
+        PatchMap.create(path, grid, ("normal", "tumour"), SlideInfo("a"))
+        assert gone[0][0].startswith(".a.zarr.")
+        assert not gone[0][1]
+        assert is_own_group(path)
+
+    def test_the_description_survives_a_power_cut(self, tmp_path, monkeypatch):
+        grid = PatchGrid((64, 64), 32, 32, (0, 0), 32, None, 2, 2, None)
+        synced, sync = [], os.fsync
+        monkeypatch.setattr("os.fsync", lambda descriptor: (synced.append(os.fstat(descriptor)), sync(descriptor)))
+        PatchMap.create(tmp_path / "a.zarr", grid, ("normal", "tumour"), SlideInfo("a"))
+        assert (tmp_path / "a.zarr" / "zarr.json").stat().st_ino in {status.st_ino for status in synced}

@@ -252,6 +252,19 @@ def test_a_slide_that_is_called_as_scratch_is_keeps_its_features(encoder, slides
         assert FeatureMap.open(tmp_path / "f" / f"a.{UNFINISHED}.zarr").is_complete
 
 
+def test_scratch_that_a_kill_left_beside_a_finished_file_goes(encoder, slides, tmp_path, cohort_of, cli, monkeypatch):
+    asked = ["extract-features", cohort_of([("a", slides[0])], ("slide_id", "path")), "--encoder", encoder]
+    asked += ["-o", tmp_path / "f", *WSI[2:], "--format=h5"]
+    with monkeypatch.context() as context:
+        context.setattr("napari_distill2label.workflow.commands.extract_features.discard", lambda folder: None)
+        assert cli(*asked)[0] == 0
+    scratch = tmp_path / "f" / f"a.{UNFINISHED}.zarr"
+    assert scratch.is_dir()
+    assert cli(*asked)[0] == 0
+    assert not scratch.exists()
+    assert (tmp_path / "f" / "a.h5").is_file()
+
+
 @pytest.mark.parametrize("kind", ["zarr", "h5"])
 def test_a_full_disk_is_one_line_and_the_same_command_goes_on(encoder, four, tmp_path, small_disk, cli, kind):
     """HDF5 ended the process with a segmentation fault."""
