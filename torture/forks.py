@@ -92,9 +92,11 @@ def _be_child(work: Callable[[], Any], limits: Callable[[], None], said: int, to
     status = 70
     try:
         os.setpgid(0, 0)  # with the processes that it starts: they end with it
-        with open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), 1)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
         os.dup2(said, 2)
+        # New streams: those of the parent remember what kind of file was theirs.
+        sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         limits()
         found = work()

@@ -162,6 +162,15 @@ def test_evaluate(trained, cohort_csv, small_disk, run_cli):
     assert left(disk) == []
 
 
+def test_export_model(trained, small_disk, own_process):
+    disk = small_disk(64)
+    fill(disk, 8192)
+    status, said = own_process("export-model", trained, disk / "m", "--to", "wsinfer")
+    assert status == 2  # torch's own writer ends the process
+    assert FULL.search(said[-1])
+    assert left(disk) == []
+
+
 def test_dataset(tmp_path, small_disk, run_cli):
     from PIL import Image
     from scipy.io import savemat
