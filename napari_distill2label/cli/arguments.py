@@ -94,6 +94,7 @@ def _train(parser: argparse.ArgumentParser) -> None:
     _add(parser, "inputs.centres", type=Path, metavar="POINTS.csv")
     _add_encoder(parser)
     _add(parser, "inputs.corrections", type=Path, metavar="FILE")
+    _add(parser, "inputs.region_labels", type=Path, metavar="FILE.geojson")
     _add_labels(parser, None)
     _add(parser, "inputs.tissue", type=Path, metavar="FILE.geojson")
     _add(parser, "resume", action="store_true")

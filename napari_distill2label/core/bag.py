@@ -1,10 +1,43 @@
 """The bag: one slide as the method sees it."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 UNLABELLED = -1  # in `Bag.patch_labels`: the user has not corrected this patch
+
+
+RegionSays = Literal["none", "some", "all"]
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """A part of a slide, and what somebody says of its patches: a bag inside the bag.
+
+    Attributes
+    ----------
+    patches
+        (n,) int64, n >= 1, indices of its patches in the bag.
+    says
+        "none" of them has the finding, at least one ("some") has it, or "all" have it.
+    finding
+        Index of the finding's class; 0: of any finding (with "none" and "some").
+    """
+
+    patches: np.ndarray
+    says: RegionSays
+    finding: int = 0
+
+    def among(self, kept: np.ndarray) -> "Region | None":
+        """Return the same of a bag that keeps some of its patches, (K,) bool; None if too few of the region are left.
+
+        A region of which somebody says "some" is of use only whole.
+        """
+        here = kept[self.patches]
+        if not here.any() or (self.says == "some" and not here.all()):
+            return None
+        return Region((np.cumsum(kept) - 1)[self.patches[here]], self.says, self.finding)
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +58,10 @@ class Bag:
         (K,) int8: the class of each patch that the user corrected, `UNLABELLED` elsewhere. None without corrections.
     case_id
         The patient, whose slides are not independent of each other. None: no other slide is of this patient.
+    regions
+        What somebody says of parts of the slide.
+    share
+        Somebody's estimate of the share of its patches that have a finding, in [0, 1]. None: not given.
 
     A bag has no field for the ground truth, so the ground truth cannot reach training.
     """
@@ -35,6 +72,8 @@ class Bag:
     label: tuple[int, ...] | None = None
     patch_labels: np.ndarray | None = None
     case_id: str | None = None
+    regions: tuple[Region, ...] = ()
+    share: float | None = None
 
     def __post_init__(self) -> None:
         patches = self.instances.ndim == 4 and self.instances.dtype == np.uint8

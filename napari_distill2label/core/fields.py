@@ -51,6 +51,11 @@ INPUTS = _inputs(
     Field("inputs.tissue", "Tissue regions", "GeoJSON of regions to take patches from, or a folder of them."),
     Field("inputs.corrections", "Corrections", "CSV or GeoJSON of patches whose class is known."),
     Field(
+        "inputs.region_labels",
+        "Region labels",
+        "GeoJSON of regions whose classes say 'none here', 'somewhere here' or 'all of this'.",
+    ),
+    Field(
         "inputs.label_map",
         "Meaning of labels",
         "Class of a label in the ground truth or the corrections that is no class of the model, as LABEL=CLASS. LABEL= "

@@ -67,6 +67,9 @@ class Inputs:
     corrections
         Patches whose class the user knows: CSV `slide_id,x,y,label` with a point in each of them; or GeoJSON, whose
         areas hold for all patches that they cover.
+    region_labels
+        Annotations (GeoJSON of QuPath, XML) whose classes say that none of a region has the finding, that it is
+        somewhere in it, or that all of it has it: "none here", "somewhere here", "all of this".
     label_map, coverage
         For the ground truth and corrections: class of each label that is no class of the model ({"Tumor": "tumour",
         "artefact": ""}; '' leaves a label out, the key "*" stands for all others); share of a patch that an area must
@@ -85,6 +88,7 @@ class Inputs:
     centres: PathLike | None = None
     tissue: TissueRegions | None = None
     corrections: PathLike | None = None
+    region_labels: PathLike | None = None
     label_map: Mapping[str, str] = field(default_factory=dict)
     coverage: float | None = None
     encoder: Encoder = Encoder()
@@ -116,6 +120,7 @@ class Inputs:
             centres=_absolute(self.centres),
             tissue=None if self.tissue is None else self.tissue.absolute(),
             corrections=_absolute(self.corrections),
+            region_labels=_absolute(self.region_labels),
             encoder=self.encoder.absolute(),
             features=_absolute(self.features),
         )
@@ -126,7 +131,7 @@ class Inputs:
         Encoder and features are left out: the same ones may have moved.
         """
         own, others = self.absolute(), other.absolute()
-        names = ("centres", "corrections", "label_map", "coverage", "tissue", "allow_non_brightfield")
+        names = ("centres", "corrections", "region_labels", "label_map", "coverage", "tissue", "allow_non_brightfield")
         unset = Inputs()
         changed = [name for name in names if getattr(own, name) not in (getattr(unset, name), getattr(others, name))]
         return [f"inputs.{name}" for name in changed]

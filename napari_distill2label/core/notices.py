@@ -98,6 +98,7 @@ class NoticeCode(StrEnum):
     MASK_VALUES = auto()
     TRUTH_MISSING = auto()
     CORRECTIONS_USED = auto()
+    REGIONS_USED = auto()
     TRAINED_ON = auto()
     TRAINED_ON_LEFT_OUT = auto()
     SAME_ID_OTHER_PATIENT = auto()
@@ -460,6 +461,10 @@ SENTENCES: dict[NoticeCode, Callable[..., str]] = {
         "not count."
     ),
     C.CORRECTIONS_USED: _corrections_used,
+    C.REGIONS_USED: lambda n, slides, empty: (
+        f"{count_of(n, 'region')} of {count_of(slides, 'slide')} {_is(n)} trained with."
+        + (f" {count_of(empty, 'region')} {_is(empty)} left out: no patch lies in them by half." if empty else "")
+    ),
     C.TRAINED_ON: lambda n, total, reasons: (
         f"{n} of {total} slides were trained on ({trained_on(reasons)}). Their metrics are too good."
     ),

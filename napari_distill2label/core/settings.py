@@ -383,6 +383,20 @@ class StudentSettings(TrainingSettings):
         ge=0,
         le=100,
     )
+    gamma_regions: float = _setting(
+        1.0,
+        "γr: your regions",
+        "γr, weight of what the user says of regions: none, some or all of it. Without regions it has no effect.",
+        ge=0,
+        le=100,
+    )
+    gamma_share: float = _setting(
+        1.0,
+        "γs: your shares",
+        "γs, weight of the shares of positive patches that the user estimates. Without shares it has no effect.",
+        ge=0,
+        le=100,
+    )
     temperature: float = _setting(
         2.0, "τ: temperature", "τ, which softens teacher and student, eq. (4).", basic=True, ge=0.1, le=100
     )

@@ -35,7 +35,7 @@ PLACES: dict[str, Place | None] = {
     "inputs.label_map": Place("Labels mean", 4),
     **dict.fromkeys(
         (
-            "inputs.centres", "inputs.corrections", "inputs.coverage", "inputs.trust_encoder",
+            "inputs.centres", "inputs.corrections", "inputs.region_labels", "inputs.coverage", "inputs.trust_encoder",
             "inputs.allow_non_brightfield", "compute.precision", "compute.workers", "compute.scheduler",
             "slides_folder", "count", "dense_stride", "formats", "split", "negatives",
             "missing_truth", "overwrite", "resume", "out", "truth", "to", "quick_trial",

@@ -146,6 +146,7 @@ class Session:
         self.read_cohort, self.write_cohort = slides.read_cohort, slides.write_cohort
         self.set_label, self.toggle_label = slides.set_label, slides.toggle_label
         self.set_mpp, self.set_case, self.set_split = slides.set_mpp, slides.set_case, slides.set_split
+        self.set_share = slides.set_share
         self.add_class, self.rename_class = classes.add_class, classes.rename_class
         self.remove_class, self.move_class = classes.remove_class, classes.move_class
         self.set_colour = classes.set_colour

@@ -16,6 +16,9 @@ The student's own offset is a mean of two. On the *validation* slides with the f
 trained on, its mean probability should be theirs: both score the same patches, so the unknown shares of these slides
 cancel, but there are few. Over the training slides with the finding its mean should be π, which is off by what it
 remembers. The first counts n / (n + `WORTH`), for n such validation slides.
+
+Where a user has estimated the shares of n training slides with the (only) finding, their mean counts n / (n + `WORTH`)
+in π. Of a validation slide, the user's share takes the place of what the classifiers say.
 """
 
 from collections.abc import Sequence
@@ -44,13 +47,15 @@ class SlideScores:
     """The scores in context of one slide's patches, (K, F) for F findings, and `label` (F,) bool: which it has.
 
     `out_of_fold` has the scores of each classifier that has not seen the slide: that of its `fold` of a training slide;
-    all, in the order of their folds, of a validation slide.
+    all, in the order of their folds, of a validation slide. `share` is a user's estimate of the share of positive
+    patches.
     """
 
     label: np.ndarray
     student: np.ndarray
     out_of_fold: tuple[np.ndarray, ...]
     fold: int = 0
+    share: float | None = None
 
 
 def fit_calibration(train: Sequence[SlideScores], valid: Sequence[SlideScores]) -> Calibration:
@@ -89,13 +94,18 @@ class _Finding:
             return cls(UNCALIBRATED, np.empty(0), np.empty(0, bool))
         scores = [SLOPE * slide.out_of_fold[0][:, index] for slide in train]
         folds = [slide.fold for slide in train]
-        prior, offsets = _prior_and_offsets(scores, present, folds)
+        is_only = len(train[0].label) == 1  # a share is of any finding
+        given = [(slide.share, len(slide.student)) for slide in train if slide.label[index] and is_only]
+        shares = [(share, size) for share, size in given if share is not None]
+        prior, offsets = _prior_and_offsets(scores, present, folds, shares)
         student = [SLOPE * slide.student[:, index] for slide, here in zip(train, present, strict=True) if here]
         own_offset = offset_for_mean(np.concatenate(student), prior)
         chosen = [slide for slide in valid if slide.label[index]]
         if chosen:
             each = [
-                sigmoid(SLOPE * own[:, index] + offset).sum()
+                slide.share * len(own)
+                if is_only and slide.share is not None
+                else sigmoid(SLOPE * own[:, index] + offset).sum()
                 for slide in chosen
                 for own, offset in zip(slide.out_of_fold, offsets, strict=True)
             ]
@@ -123,13 +133,21 @@ def _by_lines_of_other_folds(score: np.ndarray, label: np.ndarray, folds: np.nda
 
 
 def _prior_and_offsets(
-    scores: Sequence[np.ndarray], present: np.ndarray, folds: Sequence[int]
+    scores: Sequence[np.ndarray],
+    present: np.ndarray,
+    folds: Sequence[int],
+    shares: Sequence[tuple[float, int]] = (),
 ) -> tuple[float, list[float]]:
     """Return π and the offset of each fold's classifier, from the scores (K,) of training slides.
+
+    `shares` has a user's share and the number of patches of slides with the finding.
 
     A fold without positive slides has the offset of all together.
     """
     prior = estimate_share(scores, present, folds)
+    if shares:
+        given = float(np.average([share for share, _ in shares], weights=[size for _, size in shares]))
+        prior += (given - prior) * len(shares) / (len(shares) + WORTH)
 
     def offset(chosen: Sequence[int]) -> float:
         return offset_for_mean(np.concatenate([scores[index] for index in chosen]), prior)

@@ -32,7 +32,7 @@ from .perturbations import (
     scaled_to,
     subset_size,
 )
-from .training_bags import BagBatch, BagSlice
+from .training_bags import BagBatch, BagSlice, TrainingRegion
 
 
 def log_probabilities(logits: Tensor, multi_label: bool = False, temperature: float = 1.0) -> Tensor:
@@ -63,6 +63,40 @@ def kl_divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
 def conditional_entropy(log_p: Tensor) -> Tensor:
     """L_e = −Σ_c p_c log p_c: low for a confident prediction. Per item."""
     return -(log_p.exp() * log_p).sum(-1)
+
+
+def log_absent(log_p: Tensor, finding: int, multi_label: bool) -> Tensor:
+    """Return log(1 − p) (n,) of a finding from the patches' `log_probabilities`; of finding 0: that they have none."""
+    if multi_label:
+        return log_p[:, finding, 0] if finding else log_p[:, 1:, 0].sum(1)
+    return log_one_minus(log_p[:, finding]) if finding else log_p[:, 0]
+
+
+def log_one_minus(log_p: Tensor) -> Tensor:
+    """Return log(1 − p) from log p, with p at most 1 − 10⁻⁶, where its slope is finite."""
+    return torch.log(-torch.expm1(log_p.clamp_max(-1e-6)))
+
+
+def region_loss(log_p: Tensor, region: TrainingRegion, multi_label: bool) -> Tensor:
+    """Return the cross entropy of what is said of a region, a scalar, from `log_probabilities` of the batch's patches.
+
+    None of it: the mean of −log(1 − p) over its patches; all of it: of −log p. Somewhere in it:
+    −log(1 − Π (1 − p)), the label of a bag by noisy-or (Maron & Lozano-Pérez 1998).
+    """
+    absent = log_absent(log_p[region.patches], region.finding, multi_label)
+    if region.says == "none":
+        return -absent.mean()
+    return -log_one_minus(absent.sum() if region.says == "some" else absent).mean()
+
+
+def share_loss(log_p: Tensor, share: float, multi_label: bool) -> Tensor:
+    """Return KL(share ‖ mean probability of a finding) of a bag's patches, a scalar; it is 0 where they are equal.
+
+    Learning from label proportions (Ardehaly & Culotta 2017).
+    """
+    negative = log_absent(log_p, 0, multi_label).exp().mean().clamp(1e-6, 1 - 1e-6)
+    p = log_p.new_tensor([1 - share, share]).clamp(1e-6, 1)
+    return (p * (p.log() - torch.stack([negative, 1 - negative]).log())).sum()
 
 
 def reduce_instances(per_instance: Tensor, lengths: list[int], reduction: str) -> Tensor:
@@ -225,11 +259,18 @@ class TeacherLoss(ChunkedLoss):
         return scaled_to(gradient, self.settings.perturbation_radius)
 
 
+def set_known_targets(target: Tensor, region: TrainingRegion, n_classes: int, multi_label: bool) -> None:
+    """Change the targets (n, …) of patches whose class a region tells: all of it, or none of any finding."""
+    if region.says == "all" or (region.says == "none" and (region.finding == 0 or n_classes == 2)):
+        known = torch.eye(n_classes, device=target.device)[region.finding if region.says == "all" else 0]
+        target[region.patches] = target_probabilities(known, multi_label)
+
+
 class InheritedLabelLoss(ChunkedLoss):
     """One term, `inherited_label`: cross entropy of every instance against its bag's label (beyond the paper).
 
-    The label is right for the instances of negative bags and noisy for those of positive bags. Attention is not
-    trained.
+    The label is right for the instances of negative bags and noisy for those of positive bags, but for those of regions
+    of which a user says none, or all. Attention is not trained.
     """
 
     weights: Mapping[str, float] = {"inherited_label": 1.0}
@@ -247,6 +288,8 @@ class InheritedLabelLoss(ChunkedLoss):
         multi_label, logits = model.settings.multi_label, outputs["own"].logits
         target = target_probabilities(batch.target, multi_label)
         target = _per_instance(target, batch.lengths)
+        for region in batch.regions:
+            set_known_targets(target, region, batch.target.shape[1], multi_label)
         per_instance = cross_entropy(target, log_probabilities(logits, multi_label))
         return {"inherited_label": reduce_instances(per_instance, batch.lengths, "mean")}
 
@@ -256,7 +299,8 @@ class StudentLoss(ChunkedLoss):
 
     Terms of the paper: `class`, `bag`, `instance`, `entropy`. Beyond the paper, each if its γ is not 0: `negative` (the
     standard MIL assumption: a negative bag has no positive instance), `oof` (distils the out-of-fold targets, at τ = 1
-    because they are probabilities), `corrections` (patches that the user corrected).
+    because they are probabilities), `corrections` (patches that the user corrected), `regions` and `share` (what the
+    user says of parts of a slide, and of its share of positive patches).
     """
 
     def __init__(self, settings: StudentSettings) -> None:
@@ -269,6 +313,8 @@ class StudentLoss(ChunkedLoss):
             "negative": settings.gamma_n,
             "oof": settings.gamma_oof,
             "corrections": settings.gamma_corrections,
+            "regions": settings.gamma_regions,
+            "share": settings.gamma_share,
         }
 
     def classify_instances(
@@ -310,6 +356,11 @@ class StudentLoss(ChunkedLoss):
             terms["oof"] = reduce_instances(kl_divergence(target, single), batch.lengths, reduction)
         if batch.patch_labels is not None:
             terms["corrections"] = self.corrected_patches(single, batch.patch_labels, model)
+        if batch.regions:
+            terms["regions"] = torch.stack([region_loss(single, own, multi_label) for own in batch.regions]).mean()
+        shares = zip(torch.split(single, batch.lengths), batch.shares, strict=True)
+        if known := [share_loss(own, share, multi_label) for own, share in shares if share is not None]:
+            terms["share"] = torch.stack(known).sum() / len(batch.lengths)
         return terms
 
     @staticmethod

@@ -24,7 +24,7 @@ from ..core.context import smooth_points
 from ..core.events import Progress, Task
 from ..core.notices import Notice, NoticeCode
 from ..core.settings import Settings, TeacherSettings, TrainingSettings
-from .calibration import NEIGHBOURS, SlideScores, fit_calibration
+from .calibration import NEIGHBOURS, SlideScores, fit_calibration, offset_for_mean
 from .device import compute_dtype
 from .losses import InheritedLabelLoss, Loss, StudentLoss, TeacherLoss
 from .model import MILModel
@@ -157,7 +157,7 @@ class TrainingPipeline:
                 for logits in (output.instance_logits, *unseen)
             )
             fold = self.fold_of[done] if done < len(self.train) else 0
-            slides.append(SlideScores(bag.target(self.n_classes)[1:] > 0, own, tuple(others), fold))
+            slides.append(SlideScores(bag.target(self.n_classes)[1:] > 0, own, tuple(others), fold, bag.share))
             yield progress.at(done + 1, len(bags))
         self.calibration = fit_calibration(slides[: len(self.train)], slides[len(self.train) :])
 
@@ -206,7 +206,8 @@ class TrainingPipeline:
             torch.from_numpy(smooth_points(own.numpy(), bag.coordinates, settings.smoothing_neighbours)).float()
             for own, bag in zip(scores, self.train, strict=True)
         ]
-        return patch_posteriors(scores, targets, multi_label)
+        posteriors = patch_posteriors(scores, targets, multi_label)
+        return [with_user_knowledge(own, bag, multi_label) for own, bag in zip(posteriors, self.train, strict=True)]
 
     def compute_targets(
         self, teacher: MILModel, bags: Sequence[Bag]
@@ -322,6 +323,29 @@ def patch_posteriors(scores: Sequence[Tensor], targets: Tensor, multi_label: boo
     probability[:, 0] = (1 - probability[:, 1:]).prod(1)
     logits = np.log(probability) - (np.log1p(-probability) if multi_label else 0)
     return list(torch.split(torch.from_numpy(logits).float(), lengths))
+
+
+def with_user_knowledge(logits: Tensor, bag: Bag, multi_label: bool) -> Tensor:
+    """Return the targets (K, C) of `patch_posteriors` with what a user says of the slide; without that, as they are.
+
+    With one finding, a share moves all log-odds by what makes it their mean probability. Patches of regions then have
+    the highest and lowest probabilities that `PROBABILITY_FLOOR` allows: where all of it has a finding, or none of it.
+    """
+    n_classes = logits.shape[1]
+    if bag.share is not None and n_classes == 2 and bag.label != (0,):
+        odds = logits[:, 1] if multi_label else logits[:, 1] - logits[:, 0]
+        share = min(max(bag.share, PROBABILITY_FLOOR), 1 - PROBABILITY_FLOOR)
+        odds = odds + offset_for_mean(odds.double().numpy(), share)
+        negative = logits[:, 0] if multi_label else torch.nn.functional.logsigmoid(-odds)
+        logits = torch.stack([negative, odds if multi_label else torch.nn.functional.logsigmoid(odds)], 1)
+    for region in bag.regions:
+        if region.says == "some" or (region.says == "none" and region.finding and n_classes > 2):
+            continue
+        p = torch.full((n_classes,), PROBABILITY_FLOOR)
+        p[region.finding if region.says == "all" else 0] = 1 - PROBABILITY_FLOOR * (n_classes - 1)
+        logits = logits.clone()
+        logits[torch.from_numpy(region.patches)] = p.log() - (torch.log1p(-p) if multi_label else 0)
+    return logits
 
 
 def calibrate_head(model: MILModel, bags: Sequence[Bag]) -> Generator[Progress | Notice, None, None]:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core.bag import UNLABELLED, Bag
+from ..core.bag import UNLABELLED, Bag, RegionSays
 from ..core.settings import TrainingSettings
 from .device import to_device
 
@@ -30,11 +30,20 @@ class TeacherTargets:
 
 
 @dataclass(frozen=True)
+class TrainingRegion:
+    """A `core.bag.Region` as tensors: `patches` (n,) are indices into the bag, or into the batch."""
+
+    patches: Tensor
+    says: RegionSays
+    finding: int
+
+
+@dataclass(frozen=True)
 class TrainingBag:
     """One bag as tensors: raw instances (K, …), target (C,) float32, `patch_labels` (K,) or None.
 
     `teacher_targets` are the predictions of a teacher, `oof_targets` (K, C) the instance logits of an out-of-fold
-    classifier.
+    classifier. `regions` and `share` are what a user says of parts of the bag, and of the share of positive instances.
     """
 
     instances: Tensor
@@ -42,12 +51,20 @@ class TrainingBag:
     patch_labels: Tensor | None = None
     teacher_targets: TeacherTargets | None = None
     oof_targets: Tensor | None = None
+    regions: tuple[TrainingRegion, ...] = ()
+    share: float | None = None
 
     @classmethod
     def of(cls, bag: Bag, n_classes: int, teacher_targets: TeacherTargets | None = None) -> "TrainingBag":
         patch_labels = None if bag.patch_labels is None else torch.from_numpy(bag.patch_labels).long()
+        regions = tuple(TrainingRegion(torch.from_numpy(own.patches), own.says, own.finding) for own in bag.regions)
         return cls(
-            torch.from_numpy(bag.instances), torch.from_numpy(bag.target(n_classes)), patch_labels, teacher_targets
+            torch.from_numpy(bag.instances),
+            torch.from_numpy(bag.target(n_classes)),
+            patch_labels,
+            teacher_targets,
+            regions=regions,
+            share=bag.share,
         )
 
     def pseudo_bags(self, settings: TrainingSettings) -> "list[Callable[[], TrainingBag]]":
@@ -55,15 +72,35 @@ class TrainingBag:
 
         A bag of more than `pseudo_bag_size` instances is split at random into pseudo-bags (Zhang 2022, DTFD-MIL); a bag
         that `is_subsampled` gives some of its patches; any other bag gives itself. Each function makes one bag when it
-        is called, because all bags of an epoch at once would be a second copy of the data.
+        is called, because all bags of an epoch at once would be a second copy of the data. The patches of a region of
+        which a user says "somewhere here" stay together.
         """
         count, largest = len(self.instances), settings.pseudo_bag_size
         if is_subsampled(self.instances, settings):
-            return [partial(self.subset, torch.randperm(count)[: settings.max_patches_per_bag])]
+            drawn = torch.randperm(count)[: settings.max_patches_per_bag]
+            return [partial(self.subset, torch.cat([drawn, *whole]).unique() if (whole := self._groups()) else drawn)]
         if largest is None or count <= largest:
             return [lambda: self]
         shuffled = torch.randperm(count).tensor_split(math.ceil(count / largest))
+        if groups := self._groups():
+            part_of = torch.empty(count, dtype=torch.long)
+            for number, index in enumerate(shuffled):
+                part_of[index] = number
+            for group in groups:
+                part_of[group] = int(part_of[group[0]])
+            parts = (torch.nonzero(part_of == number)[:, 0] for number in range(len(shuffled)))
+            return [partial(self.subset, index) for index in parts if len(index)]
         return [partial(self.subset, index) for index in shuffled]
+
+    def _groups(self) -> list[Tensor]:
+        """Return groups of instances that stay in one pseudo-bag; regions that share instances are one group."""
+        groups: list[set[int]] = []
+        for region in self.regions:
+            if region.says == "some":
+                own = set(region.patches.tolist())
+                own = own.union(*(group for group in groups if group & own))
+                groups = [*(group for group in groups if not group & own), own]
+        return [torch.tensor(sorted(group)) for group in groups]
 
     def subset(self, index: Tensor) -> "TrainingBag":
         """Return the pseudo-bag of the instances `index`. It has the label and the bag logits of the whole bag."""
@@ -72,7 +109,17 @@ class TrainingBag:
             self.teacher_targets.bag_logits, self.teacher_targets.instance_logits[index]
         )
         oof_targets = None if self.oof_targets is None else self.oof_targets[index]
-        return TrainingBag(self.instances[index], self.target, patch_labels, teacher_targets, oof_targets)
+        regions: tuple[TrainingRegion, ...] = ()
+        if self.regions:
+            place = torch.full((len(self.instances),), -1)
+            place[index] = torch.arange(len(index))
+            here = ((place[own.patches], own) for own in self.regions)
+            regions = tuple(
+                TrainingRegion(found[found >= 0], own.says, own.finding) for found, own in here if (found >= 0).any()
+            )
+        return TrainingBag(
+            self.instances[index], self.target, patch_labels, teacher_targets, oof_targets, regions, self.share
+        )
 
 
 def is_subsampled(instances: Tensor | np.ndarray, settings: TrainingSettings) -> bool:
@@ -106,6 +153,8 @@ class BagBatch:
     teacher_targets: TeacherTargets | None
     oof_targets: Tensor | None
     largest: int | None = None
+    regions: tuple[TrainingRegion, ...] = ()
+    shares: tuple[float | None, ...] = ()
 
     @classmethod
     def of(cls, bags: Sequence[TrainingBag], device: torch.device, largest: int | None = None) -> "BagBatch":
@@ -119,6 +168,12 @@ class BagBatch:
             )
         teacher_targets = all_or_none([bag.teacher_targets for bag in bags])
         oof_targets = all_or_none([bag.oof_targets for bag in bags])
+        regions, start = [], 0
+        for bag in bags:
+            regions += [
+                TrainingRegion(to_device(own.patches + start, device), own.says, own.finding) for own in bag.regions
+            ]
+            start += len(bag.instances)
         return cls(
             torch.cat([bag.instances for bag in bags]) if len(bags) > 1 else bags[0].instances,
             [len(bag.instances) for bag in bags],
@@ -132,6 +187,8 @@ class BagBatch:
             ),
             None if oof_targets is None else to_device(torch.cat(oof_targets), device),
             largest,
+            tuple(regions),
+            tuple(bag.share for bag in bags),
         )
 
     @property

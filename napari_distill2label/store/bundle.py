@@ -74,6 +74,8 @@ class BundleConfig(BaseModel):
     n_train: int = 0
     n_valid: int = 0
     n_corrections: int = 0
+    n_regions: int = Field(0, ge=0, description="regions of which a user said none, some or all")
+    n_shares: int = Field(0, ge=0, description="slides of which a user estimated the share of positive patches")
     restarts: int = Field(0, ge=0, description="how often it was trained anew, because it was stuck at chance")
     is_at_chance: bool = Field(False, description="it is no better than chance on its own training slides")
     data_signature: str = ""
@@ -356,6 +358,8 @@ def _model_card(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
         "Probabilities of patches": _calibration(config),
         "Trained on": f"{config['n_train']} slides; epoch {config['epoch']}, {config['n_valid']} slides to choose it",
         "Patches corrected by a user": config["n_corrections"] or "none: no patch label was used in training",
+        **({"Regions labelled by a user": config["n_regions"]} if config["n_regions"] else {}),
+        **({"Shares estimated by a user": f"of {count_of(own, 'slide')}"} if (own := config["n_shares"]) else {}),
         **({"Fit": "**no better than chance on its own training slides**"} if config["is_at_chance"] else {}),
         **({"Trained anew": f"{count_of(restarts, 'time')}, stuck at chance before"} if restarts else {}),
         "Seed": config["seed"],

@@ -13,6 +13,8 @@ from ..slides.registry import SUFFIXES
 from .cohort import Cohort, CohortSlide
 from .tables.cohort_table import LabelRow, case_key, read_labels
 
+TAKEN = ("label", "case_id", "mpp", "split", "share")  # from a row of a table of labels
+
 __all__ = ["LabelRow", "MergedLabels", "merge_labels", "read_labels"]
 
 
@@ -65,7 +67,7 @@ def merge_labels(cohort: Cohort, rows: Iterable[LabelRow]) -> MergedLabels:
         row = found.get(slide.slide_id)
         if row is None:
             return slide
-        told = {name: value for name in ("label", "case_id", "mpp", "split") if (value := getattr(row, name))}
+        told = {name: value for name in TAKEN if (value := getattr(row, name)) is not None}
         if row.label:
             names = {name: spelling[spelling_key(name)] for name in split_label(row.label)}
             told["label"] = respelled(row.label, names)

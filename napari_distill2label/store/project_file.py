@@ -66,6 +66,7 @@ class SavedSlide(BaseModel):
     case_id: str = ""
     mpp: float | None = Field(None, ge=LIMITS[0], le=LIMITS[1])
     split: Literal["train", "valid", "test"] | None = None
+    share: float | None = Field(None, ge=0, le=1)
 
 
 class SavedTraining(BaseModel):
@@ -116,7 +117,13 @@ class ProjectFile(BaseModel):
         """The slides as they were. `CohortError` if two have one id."""
         rows = (
             CohortSlide(
-                row.slide_id, _found(row.path, folder), row.label, row.case_id or row.slide_id, row.mpp, row.split
+                row.slide_id,
+                _found(row.path, folder),
+                row.label,
+                row.case_id or row.slide_id,
+                row.mpp,
+                row.split,
+                row.share,
             )
             for row in self.slides
         )
@@ -166,6 +173,7 @@ def to_project_file(
         SavedSlide.model_construct(
             slide_id=row.slide_id, path=_portable(row.path, folder), label=row.label, case_id=row.case_id, mpp=row.mpp,
             split=row.split,  # type: ignore[arg-type]  # `CohortSlide.split` is one of these, and `str` to mypy
+            share=row.share,
         )
         for row in slides
     )  # fmt: skip

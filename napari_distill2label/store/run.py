@@ -54,6 +54,7 @@ class RunConfig(BaseModel):
     features: str | None = None
     centres: str | None = None
     corrections: str | None = None
+    region_labels: str | None = None
     label_map: dict[str, str] = {}
     coverage: float = Field(COVERAGE, gt=0, le=1)
     tissue: str | dict[str, str] | None = None
@@ -69,6 +70,7 @@ class RunConfig(BaseModel):
             centres=self.centres,
             tissue=None if self.tissue is None else TissueRegions(self.tissue),
             corrections=self.corrections,
+            region_labels=self.region_labels,
             label_map=self.label_map,
             coverage=self.coverage,
             encoder=Encoder(None if own is None or own.from_features else own.path),
@@ -87,6 +89,7 @@ def saved_inputs(inputs: Inputs) -> dict[str, Any]:
         if isinstance(tissue, Mapping)
         else _text(tissue),
         "corrections": _text(own.corrections),
+        "region_labels": _text(own.region_labels),
         "label_map": dict(own.label_map),
         "coverage": COVERAGE if own.coverage is None else own.coverage,
         "features": _text(own.features),

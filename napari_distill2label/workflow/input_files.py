@@ -20,7 +20,7 @@ def input_files(cohort: Cohort, inputs: Inputs = Inputs(), *others: PathLike | N
     """
     if cohort.path is not None:
         yield cohort.path
-    for path in (inputs.centres, inputs.corrections, inputs.encoder.path, *others):
+    for path in (inputs.centres, inputs.corrections, inputs.region_labels, inputs.encoder.path, *others):
         if path is not None:
             yield from Path(path).iterdir() if Path(path).is_dir() else [path]
     for row in cohort:

@@ -37,6 +37,7 @@ _WITH = {
     "inputs.encoder": "no frozen encoder",
     "inputs.features": "no folder of features",
     "inputs.corrections": "other corrections",
+    "inputs.region_labels": "other region labels",
     "inputs.label_map": "another meaning of labels",
     "inputs.coverage": "another share that an area must cover",
     "inputs.tissue": "other tissue regions",
@@ -115,6 +116,8 @@ def new_plan(
     plan = replace(_plan(out, config, cohort, frozen, resume=False), outputs=outputs)
     if corrections := plan.reader.corrections:
         corrections.check(cohort.classes, [slide.slide_id for slide in cohort.labelled], "labelled slide of the cohort")
+    if regions := plan.reader.regions:
+        regions.check(cohort.classes, [slide.slide_id for slide in cohort.labelled])
     return plan
 
 
@@ -148,9 +151,9 @@ def resumed_plan(out: PathLike, cohort: Cohort, settings: Settings | None, asked
     return _plan(out, config.model_copy(update=update), own, frozen, resume=True)
 
 
-def _labels(cohort: Cohort) -> set[tuple[str, tuple[str, ...]]]:
-    """Return slides and their classes, independent of spelling."""
-    return {(slide.slide_id, tuple(map(spelling_key, split_label(slide.label or "")))) for slide in cohort}
+def _labels(cohort: Cohort) -> set[tuple[str, tuple[str, ...], float | None]]:
+    """Return slides with their classes, independent of spelling, and their shares."""
+    return {(row.slide_id, tuple(map(spelling_key, split_label(row.label or ""))), row.share) for row in cohort}
 
 
 def _plan(out: PathLike, config: RunConfig, cohort: Cohort, frozen: FrozenEncoder | None, resume: bool) -> TrainingPlan:

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 
 import numpy as np
 
-from ..core.bag import Bag
+from ..core.bag import Bag, Region
 from ..core.errors import CohortError, SlideError
 from ..core.events import Event, ItemFailed, Progress, Task
 from ..core.geometry import Mpp, PatchGrid, PatchPoints, square_mpp
@@ -23,6 +24,7 @@ from ..store.maps.feature_map import FeatureMap
 from ..store.tables.points import find_for_slide, read_points
 from .corrections import Corrections
 from .feature_store import FeatureStore, open_if_present, patches_mpp
+from .region_labels import RegionLabels
 from .tissue_regions import regions_of
 
 
@@ -34,7 +36,7 @@ class SlideReader:
     grid
         How slides are cut.
     inputs
-        Of these: centres, tissue, corrections, label_map, coverage, allow_non_brightfield.
+        Of these: centres, tissue, corrections, region_labels, label_map, coverage, allow_non_brightfield.
     features
         The features of a frozen encoder. None: bags of patches.
     make_grid
@@ -59,6 +61,7 @@ class SlideReader:
         self.allow_non_brightfield, self.tissue = inputs.allow_non_brightfield, inputs.tissue
         self.centres = None if inputs.centres is None else read_points(inputs.centres)
         self.corrections = Corrections.of_inputs(inputs)
+        self.regions = RegionLabels.of_inputs(inputs)
         self.mpps: list[Mpp | None] = []
         self.n_mpp_from_user = 0
 
@@ -97,7 +100,8 @@ class SlideReader:
             self.mpps.append(slide.mpp)
             patches = yield from self.place(row, slide)
             known = self._known(row, patches, cohort)
-            return cut_bag(slide, patches, row.slide_id, cohort.indices(row), known, row.case_id)
+            bag = cut_bag(slide, patches, row.slide_id, cohort.indices(row), known, row.case_id)
+            return replace(bag, regions=self._regions(row, patches, cohort), share=_share(row, bag))
 
     def _features(
         self, row: CohortSlide, store: FeatureStore, slide: Slide | None
@@ -118,6 +122,7 @@ class SlideReader:
             found = yield from self._features(row, store, slide)
             self.mpps.append(patches_mpp(found.patches, info_of(row, slide).mpp))
         known = self._known(row, found.patches, cohort)
+        regions: tuple[Region, ...] = self._regions(row, found.patches, cohort)
         instances, corners, readable = found.instances(), found.patches.corners, found.readable
         if not readable.all():
             values = {"n": int((~readable).sum()), "total": len(found)}
@@ -126,11 +131,17 @@ class SlideReader:
                 raise SlideError(f"{row.path}: none of its patches can be read")
             instances, corners = instances[readable], corners[readable]
             known = None if known is None else known[readable]
-        return Bag(row.slide_id, instances, corners, cohort.indices(row), known, row.case_id)
+            regions = tuple(kept for own in regions if (kept := own.among(readable)) is not None)
+        bag = Bag(row.slide_id, instances, corners, cohort.indices(row), known, row.case_id, regions)
+        return replace(bag, share=_share(row, bag))
 
     def _known(self, row: CohortSlide, patches: PatchGrid | PatchPoints, cohort: Cohort) -> np.ndarray | None:
         """Return (K,) int8 corrections by the user. None if there are none of this slide."""
         return None if self.corrections is None else self.corrections.of(row.slide_id, patches, cohort.classes)
+
+    def _regions(self, row: CohortSlide, patches: PatchGrid | PatchPoints, cohort: Cohort) -> tuple[Region, ...]:
+        """Return what the user says of regions of the slide."""
+        return () if self.regions is None else self.regions.of(row.slide_id, patches, cohort.classes)
 
     def read_all(self, rows: Sequence[CohortSlide], cohort: Cohort) -> Generator[Event, None, dict[str, Bag]]:
         """Return bags by slide id. Slides that fail are reported (`ItemFailed`) and left out."""
@@ -145,12 +156,19 @@ class SlideReader:
             raise CohortError(f"none of the {len(rows)} labelled slides could be read")
         if self.corrections is not None:
             yield self.corrections.report()
+        if self.regions is not None:
+            yield self.regions.report()
         return bags
 
     @property
     def common_mpp(self) -> float | None:
         """Return the µm/px that all slides read so far share within the tolerance, or None."""
         return common_mpp(self.mpps)
+
+
+def _share(row: CohortSlide, bag: Bag) -> float | None:
+    """Return the user's share of positive patches of a slide with a finding; of others it is known."""
+    return None if bag.label == (0,) else row.share
 
 
 def info_of(row: CohortSlide, slide: Slide | None) -> SlideInfo:

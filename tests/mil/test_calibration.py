@@ -1,5 +1,7 @@
 """The calibration of a student, from drawn slides whose truth is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -156,3 +158,35 @@ def test_reliability_counts_every_slide_once_and_leaves_empty_bins_out():
 
 def test_the_slope_is_that_of_scores_in_context():
     assert fit_calibration(drawn(20, 0)[0], ()).findings[0].patch.slope == SLOPE
+
+
+def with_shares(slides, truth):
+    """The same with the true share of every positive slide."""
+    pairs = zip(slides, truth, strict=True)
+    return [replace(own, share=float(true.mean())) if own.label[0] else own for own, true in pairs]
+
+
+def test_shares_that_a_person_estimates_mend_the_prior():
+    train, truth = drawn(40, 0)
+    # Positive slides have another stain: their negatives score higher, too.
+    wrong = [replace(own, out_of_fold=(own.out_of_fold[0] + 0.8 * own.label,)) for own in train]
+    without = fit_calibration(wrong, ())
+    shared = with_shares(wrong, truth)
+    some = [*shared[:8], *wrong[8:]]
+    true = np.concatenate([own for own in truth if own.any()]).mean()
+    priors = [fit_calibration(each, ()).findings[0].prior for each in (wrong, some, shared)]
+    off = [abs(prior - true) for prior in priors]
+    assert off[0] > 0.1
+    assert off[0] > off[1] > off[2]
+    assert off[2] < 0.02
+    assert without.findings[0].prior == priors[0]
+
+
+def test_the_share_of_a_validation_slide_takes_the_place_of_an_estimate():
+    train, _ = drawn(40, 0)
+    valid, truth = drawn(10, 1)
+    none = fit_calibration(train, valid).findings[0].patch.offset
+    more = [replace(own, share=0.9) if own.label[0] else own for own in valid]
+    assert fit_calibration(train, more).findings[0].patch.offset > none + 0.5
+    right = with_shares(valid, truth)
+    assert fit_calibration(train, right).findings[0].patch.offset == pytest.approx(none, abs=0.3)

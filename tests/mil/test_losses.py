@@ -1,14 +1,18 @@
 """Divergences against values worked out by hand; the losses made of them: terms, values, where gradients flow."""
 
 import math
+from dataclasses import replace
 from math import log
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
-from napari_distill2label.core.settings import StudentSettings, TeacherSettings
+from napari_distill2label.core.bag import Region
+from napari_distill2label.core.settings import OutOfFoldSettings, StudentSettings, TeacherSettings
 from napari_distill2label.mil.losses import (
+    InheritedLabelLoss,
     StudentLoss,
     TeacherLoss,
     conditional_entropy,
@@ -395,8 +399,9 @@ def test_student_terms_are_equation_5(make_model, make_bag, tau, reduction):
 
 def test_student_weights_are_the_gammas():
     settings = StudentSettings(
-        gamma_c=0.1, gamma_b=0.2, gamma_i=0.3, gamma_e=0.4, gamma_corrections=0.5, gamma_n=0.6, gamma_oof=0.7
-    )
+        gamma_c=0.1, gamma_b=0.2, gamma_i=0.3, gamma_e=0.4, gamma_corrections=0.5, gamma_n=0.6, gamma_oof=0.7,
+        gamma_regions=0.8, gamma_share=0.9,
+    )  # fmt: skip
     weights = {
         "class": 0.1,
         "bag": 0.2,
@@ -405,6 +410,8 @@ def test_student_weights_are_the_gammas():
         "corrections": 0.5,
         "negative": 0.6,
         "oof": 0.7,
+        "regions": 0.8,
+        "share": 0.9,
     }
     assert StudentLoss(settings).weights == weights
     assert StudentSettings().gamma_n == StudentSettings().gamma_oof == 0  # beyond the paper
@@ -550,3 +557,55 @@ def test_a_large_bag_of_pixels_is_subsampled_again_every_time_and_one_of_feature
     assert sum(len(part().instances) for part in pseudo_bags) == 30  # no step has them all
     assert is_subsampled(large.instances, settings)
     assert not is_subsampled(features.instances, settings)
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_what_is_said_of_regions_is_a_cross_entropy_of_their_patches(make_model, make_bag, multi_label):
+    student, teacher = (make_model(seed=seed, multi_label=multi_label) for seed in (1, 2))
+    with torch.no_grad():  # probabilities of exactly 0 and 1 show nothing
+        student.head.weight /= 10
+    bag = make_bag(6)
+    logits = student(torch.from_numpy(bag.instances)).instance_logits.double()
+    single = F.logsigmoid(logits[:, 1]) if multi_label else F.log_softmax(logits, 1)[:, 1]
+    absent = F.logsigmoid(-logits[:, 1]) if multi_label else F.log_softmax(logits, 1)[:, 0]
+    inside = np.array([0, 2, 5])
+    expected = {
+        "none": -absent[inside].mean(),
+        "all": -single[inside].mean(),
+        "some": -torch.log1p(-absent[inside].sum().exp()),
+    }
+    for says, value in expected.items():
+        regions = (Region(inside, says, 0 if says == "none" else 1),)
+        terms = StudentLoss(StudentSettings())(student, batch_of(replace(bag, regions=regions), teacher=teacher))
+        assert_same(student, terms["regions"], value)
+        assert reached(student, terms["regions"]) == {"encoder", "head"}
+    both = tuple(Region(inside, says, 1) for says in ("some", "all"))
+    terms = StudentLoss(StudentSettings())(student, batch_of(replace(bag, regions=both), teacher=teacher))
+    assert_same(student, terms["regions"], (expected["some"] + expected["all"]) / 2)
+
+
+def test_a_share_is_compared_with_the_mean_probability_of_a_finding(make_model, make_bag):
+    student, teacher = make_model(seed=1, n_classes=3), make_model(seed=2, n_classes=3)
+    bag, other = make_bag(6), make_bag(3, seed=1)
+    p = 1 - student.probabilities(student(torch.from_numpy(bag.instances)).instance_logits)[:, 0].mean()
+    loss_function = StudentLoss(StudentSettings(gamma_share=2))
+    terms = loss_function(student, batch_of(replace(bag, share=0.3), other, n_classes=3, teacher=teacher))
+    divergence = 0.3 * (0.3 / p).log() + 0.7 * (0.7 / (1 - p)).log()
+    assert_same(student, terms["share"], divergence / 2)  # two bags, one with a share
+    assert loss_function.weights["share"] == 2
+    equal = loss_function(student, batch_of(replace(bag, share=p.item()), n_classes=3, teacher=teacher))
+    assert equal["share"].item() == pytest.approx(0, abs=1e-6)
+
+
+def test_nothing_said_adds_no_term(make_model, make_bag):
+    student, teacher = make_model(seed=1), make_model(seed=2)
+    terms = StudentLoss(StudentSettings())(student, batch_of(make_bag(3), teacher=teacher))
+    assert not {"regions", "share"} & set(terms)
+
+
+def test_inherited_labels_give_way_to_what_is_known(make_model, make_bag):
+    model, bag = make_model(seed=1), make_bag(5)
+    regions = (Region(np.array([0, 1]), "none"), Region(np.array([3]), "some", 1))
+    term = InheritedLabelLoss(OutOfFoldSettings())(model, batch_of(replace(bag, regions=regions)))["inherited_label"]
+    logits = model(torch.from_numpy(bag.instances)).instance_logits
+    assert_same(model, term, F.cross_entropy(logits, torch.tensor([0, 0, 1, 1, 1])))

@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from napari_distill2label.core.bag import Region
 from napari_distill2label.core.events import drain
 from napari_distill2label.core.notices import Notice
 from napari_distill2label.core.presets import build_settings
@@ -19,6 +21,7 @@ from napari_distill2label.mil.pipeline import (
     calibrate_head,
     class_scores,
     patch_posteriors,
+    with_user_knowledge,
 )
 from napari_distill2label.mil.training import fit, predict_bag
 from napari_distill2label.mil.training_bags import TrainingBag
@@ -334,3 +337,35 @@ def test_more_than_two_exclusive_classes_are_said_not_to_be_calibrated(make_bag)
     weights = model.head.weight.clone()
     assert "not calibrated" in str(next(calibrate_head(model, bags)))
     assert torch.equal(model.head.weight, weights)
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_targets_keep_to_what_a_user_says_of_a_slide(make_bag, multi_label):
+    bag, p = make_bag(6), torch.tensor([0.02, 0.1, 0.3, 0.5, 0.9, 0.98])
+    logits = torch.stack([1 - p, p], 1).log() - (torch.log1p(-torch.stack([1 - p, p], 1)) if multi_label else 0)
+
+    def probabilities(**said):
+        found = with_user_knowledge(logits, replace(bag, **said), multi_label)
+        return (found.sigmoid() if multi_label else found.softmax(1))[:, 1]
+
+    assert with_user_knowledge(logits, bag, multi_label) is logits
+    shared = probabilities(share=0.25)
+    assert shared.mean().item() == pytest.approx(0.25, abs=1e-3)
+    assert (shared.diff() > 0).all()  # the order stays
+    regions = (Region(np.array([5]), "none"), Region(np.array([0, 1]), "all", 1), Region(np.array([2]), "some", 1))
+    known = probabilities(regions=regions)
+    assert known.tolist() == pytest.approx([0.99, 0.99, 0.3, 0.5, 0.9, 0.01], abs=1e-5)
+    negative = replace(make_bag(6, label=0), share=0.25)
+    assert with_user_knowledge(logits, negative, multi_label) is logits
+
+
+def test_what_is_said_reaches_the_networks_and_silence_changes_nothing(bags):
+    plain, _ = run(TrainingPipeline(bags, (), 2, settings(gamma_oof=1.0), CPU))
+    silent = [replace(bag, regions=(), share=None) for bag in bags]
+    again, _ = run(TrainingPipeline(silent, (), 2, settings(gamma_oof=1.0), CPU))
+    told = [bags[0], replace(bags[1], share=0.9, regions=(Region(np.array([0, 1]), "some", 1),)), *bags[2:]]
+    other, _ = run(TrainingPipeline(told, (), 2, settings(gamma_oof=1.0), CPU))
+    for one, same, changed in zip(plain, again, other, strict=True):
+        weights = [torch.cat([own.flatten() for own in each.model.parameters()]) for each in (one, same, changed)]
+        assert torch.equal(weights[0], weights[1])
+        assert torch.equal(weights[0], weights[2]) == (one.network != "student")

@@ -662,3 +662,19 @@ def test_a_table_without_paths_whose_slides_are_elsewhere_is_one_plain_line(coho
     (tmp_path / "a.svs").write_bytes(b"x")
     Cohort.read(path).check_found()  # b fails in its turn
     Cohort.read(cohort_csv("path\na.svs\n")).check_found()
+
+
+def test_a_share_is_read_in_all_its_spellings_and_written_back_into_the_table(tmp_path):
+    path = tmp_path / "cohort.csv"
+    path.write_text("slide_id;path;label;share;mine\na;a.png;tumour;0,25;x\nb;b.png;tumour;40 %;y\nc;c.png;normal;;z\n")
+    cohort = Cohort.read(path)
+    assert [row.share for row in cohort] == [0.25, 0.4, None]
+    rows = [replace(row, share=0.5) if row.slide_id == "c" else row for row in cohort]
+    cohort.with_slides(rows).save()
+    assert path.read_text().splitlines()[1:] == [
+        "a;a.png;tumour;0,25;x", "b;b.png;tumour;40 %;y", "c;c.png;normal;0.5;z"
+    ]  # fmt: skip
+    new = cohort.without_table().write(tmp_path / "new.csv").read_text().splitlines()
+    assert new[0].endswith(",split,share")
+    plain = cohort.without_table().with_slides(replace(row, share=None) for row in cohort)
+    assert plain.write(tmp_path / "plain.csv").read_text().splitlines()[0].endswith(",split")

@@ -177,6 +177,16 @@ class SlideActions:
         ids = _ids(slide_ids)
         self._change(f"split of {named(ids)}", ids, split=split)
 
+    def set_share(self, slide_ids: str | Iterable[str], share: float | None) -> None:
+        """Estimate the share of patches with a finding, 0 to 1, in slides that have one; None: not known."""
+        if share is not None and not 0 <= share <= 1:
+            raise CohortError(f"a share is between 0 and 1, not {share:g}")
+        ids = _ids(slide_ids)
+        negative = self._project.classes[:1]
+        if share and any(row.slide_id in ids and row.label in negative for row in self._project.cohort):
+            raise CohortError(f"a slide that is labelled {negative[0]!r} has no share of a finding")
+        self._change(f"share of {named(ids)}", ids, share=share)
+
     # ---- inside ---------------------------------------------------------------------------------------------------
 
     def _change(self, text: str, ids: set[str], **fields: Any) -> None:

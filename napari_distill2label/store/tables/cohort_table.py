@@ -33,7 +33,7 @@ from ..files.atomic import atomic_path
 from .csv_table import Style, Table, escape_formula, format_table, open_table
 
 SPLITS = ("train", "valid", "test")
-COLUMNS = ("slide_id", "path", "label", "case_id", "mpp", "split")
+COLUMNS = ("slide_id", "path", "label", "case_id", "mpp", "split", "share")
 # Headers of CLAM (case_id, slide_id, label), TRIDENT (wsi, mpp), STAMP (PATIENT, FILENAME), Slideflow (patient, slide).
 ALIASES = {
     "slide_id": ("slide",),
@@ -42,6 +42,7 @@ ALIASES = {
     "label": ("diagnosis",),
     "mpp": (),
     "split": (),
+    "share": (),
 }
 SPLIT_NAMES = {"val": "valid", "validation": "valid", "training": "train"}
 _TCGA = re.compile(r"TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}(?![A-Z0-9])", re.IGNORECASE)  # project, site, participant
@@ -53,7 +54,8 @@ _written: dict[str, str] = {}  # digests of the tables this process has written,
 class CohortSlide:
     """One row: `path` absolute, or a URL as it was given (a string); `case_id` defaults to the slide's id.
 
-    `label` and `split` are None where not given. `mpp` is the user's value, whatever the file states.
+    `label` and `split` are None where not given. `mpp` is the user's value, whatever the file states. `share` is a
+    person's estimate of the share of positive patches, in [0, 1].
     """
 
     slide_id: str
@@ -62,6 +64,7 @@ class CohortSlide:
     case_id: str = ""
     mpp: float | None = None
     split: str | None = None
+    share: float | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,7 @@ class LabelRow:
     case_id: str | None = None
     mpp: float | None = None
     split: str | None = None
+    share: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,6 +148,7 @@ def read_labels(path: str | os.PathLike[str]) -> tuple[list[LabelRow], list[Noti
             slide.case_id if slide.case_id != default_case(slide.slide_id, slide.path) else None,
             slide.mpp,
             slide.split,
+            slide.share,
         )
         for slide in slides
     ]
@@ -211,6 +216,7 @@ class _Parser:
             case_id=self._case(row, slide_id, path),
             mpp=self._mpp(row, slide_id),
             split=self._split(row, slide_id),
+            share=self._share(row, slide_id),
         )
 
     def unify_spelling(self, slides: Sequence[CohortSlide]) -> list[CohortSlide]:
@@ -315,6 +321,22 @@ class _Parser:
             )
         return mpp
 
+    def _share(self, row: Mapping[str, str], slide_id: str) -> float | None:
+        text = self._value_of(row, "share")
+        if not text:
+            return None
+        number, percent = text.removesuffix("%").strip(), text.endswith("%")
+        try:
+            share = float(number.replace(",", ".") if "." not in number else number) / (100 if percent else 1)
+        except ValueError:
+            share = float("nan")
+        if not 0 <= share <= 1:
+            raise CohortError(
+                f"{self.table}: slide {quoted(slide_id)}: share {quoted(text)} is not between 0 and 1: write 0.3 or "
+                "30 %"
+            )
+        return share
+
     def _split(self, row: Mapping[str, str], slide_id: str) -> str | None:
         text = self._value_of(row, "split")
         split = SPLIT_NAMES.get(text.lower(), text.lower())
@@ -364,7 +386,7 @@ def _grouped(spelling: Mapping[str, str]) -> dict[str, list[str]]:
 
 def _new_rows(path: str | os.PathLike[str], slides: Iterable[CohortSlide]) -> list[Sequence[object]]:
     """Return rows with all columns."""
-    folder = Path(path).absolute().parent
+    folder, slides = Path(path).absolute().parent, list(slides)
     rows = (
         (
             slide.slide_id,
@@ -373,10 +395,13 @@ def _new_rows(path: str | os.PathLike[str], slides: Iterable[CohortSlide]) -> li
             slide.case_id,
             slide.mpp,
             slide.split or "",
+            slide.share,
         )
         for slide in slides
     )
-    return [COLUMNS, *(["" if cell is None else escape_formula(str(cell)) for cell in row] for row in rows)]
+    columns = COLUMNS if any(slide.share is not None for slide in slides) else COLUMNS[:-1]
+    rows = (row[: len(columns)] for row in rows)
+    return [columns, *(["" if cell is None else escape_formula(str(cell)) for cell in row] for row in rows)]
 
 
 def _updated_rows(
@@ -420,6 +445,8 @@ def _changed_cells(slide: CohortSlide, former: CohortTable, folder: Path) -> dic
         result["mpp"] = _format_number("" if slide.mpp is None else str(slide.mpp), former)
     if slide.split != said.split:
         result["split"] = slide.split or ""
+    if slide.share != said.share:
+        result["share"] = _format_number("" if slide.share is None else f"{slide.share:g}", former)
     return result
 
 

@@ -257,6 +257,8 @@ class _Training:
             "n_train": len(self.train),
             "n_valid": len(self.valid),
             "n_corrections": corrected if network == "student" else 0,
+            "n_regions": sum(len(bag.regions) for bag in self.train) if network == "student" else 0,
+            "n_shares": sum(bag.share is not None for bag in self.train) if network == "student" else 0,
             "restarts": state.restarts,
             "is_at_chance": quality.is_at_chance,
             "data_signature": self.signature,
@@ -308,4 +310,8 @@ def _signature(bags: Sequence[Bag]) -> Generator[Progress, None, str]:
             digest.update(rows)  # type: ignore[arg-type]  # numpy declares its buffer for Python 3.12 and later
         if bag.patch_labels is not None:
             digest.update(bag.patch_labels.tobytes())
+        for region in bag.regions:
+            digest.update(f"{region.says}\0{region.finding}".encode() + region.patches.tobytes())
+        if bag.share is not None:
+            digest.update(f"share {bag.share}".encode())
     return digest.hexdigest()

@@ -30,6 +30,7 @@ class Labelling(QWidget):
         self._labelled_by: list[str | None] = []
         self._label_buttons: list[QPushButton] = []  # one each
         self.scale = button("µm/px…", "", self.set_mpp)
+        self.share = button("Share…", "", self.set_share)
         self.split_menu = self._split_menu()
         self.split = button("Split…", "", lambda: pop_up(self.split_menu, self.split))
         self.remove = button("Remove", "", self.remove_slides)
@@ -40,7 +41,7 @@ class Labelling(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.hint)
         layout.addLayout(self.labels)
-        layout.addLayout(row(self.scale, self.split, self.remove))
+        layout.addLayout(row(self.scale, self.share, self.split, self.remove))
         layout.addWidget(self.counts)
 
     def _split_menu(self) -> QMenu:
@@ -76,8 +77,24 @@ class Labelling(QWidget):
                 self.session.set_mpp(selected, mpp)
 
     @told
+    def set_share(self) -> None:
+        if selected := self.table.selected():
+            percent = self.ask_share(selected)
+            if percent is not None:
+                self.session.set_share(selected, None if percent < 0 else percent / 100)
+
+    @told
     def remove_slides(self) -> None:
         self.session.remove_slides(self.table.selected())
+
+    def ask_share(self, slide_ids: list[str]) -> float | None:
+        """Return the share in per cent; below 0: not known; None: cancelled."""
+        named = slide_ids[0] if len(slide_ids) == 1 else f"{len(slide_ids)} slides"
+        known = {row.share for row in self.session.cohort if row.slide_id in slide_ids} - {None}
+        now = 100 * known.pop() if len(known) == 1 else 30.0
+        text = f"Share of the tissue of {named} that has the finding, in %.\nA rough estimate helps. −1: not known."
+        value, accepted = QInputDialog.getDouble(self, "Share of the finding", text, now, -1, 100, 0)
+        return value if accepted else None
 
     def ask_mpp(self, slide_ids: list[str]) -> float | None:
         named = slide_ids[0] if len(slide_ids) == 1 else f"{len(slide_ids)} slides"
@@ -105,7 +122,7 @@ class Labelling(QWidget):
             self._label_buttons = [self._label_button(label) for label in wanted]
             for place, made in enumerate(self._label_buttons):
                 self.labels.addWidget(made, *divmod(place, LABELS_IN_A_LINE))
-            tab_through(self.table, *self._label_buttons, self.scale, self.split, self.remove)
+            tab_through(self.table, *self._label_buttons, self.scale, self.share, self.split, self.remove)
         outline = theme_colour(self.session.viewer).name()
         if visible:
             for made, colour in zip(self._label_buttons, self.session.colours, strict=False):  # the last: no label
@@ -164,6 +181,7 @@ class Labelling(QWidget):
             widget.setToolTip(as_plain(tip) if count else why)
         for widget, tip in (
             (self.scale, "Enter the pixel size of the selected slides"),
+            (self.share, "Estimate how much of the selected slides has the finding: training learns from it"),
             (self.split, "Choose what training uses the selected slides for"),
             (self.remove, "Take the selected slides off the list (Del); files are left alone"),
         ):

@@ -119,3 +119,28 @@ def test_several_findings_at_once(full, qtbot):
     assert cell(full, 0, LABEL) == cell(full, 1, LABEL) == "tumour;stroma"
     click(qtbot, full.labelling.labels.itemAt(1).widget())
     assert cell(full, 0, LABEL) == "stroma"
+
+
+def test_the_share_of_a_finding_is_estimated_and_kept(full, qtbot):
+    panel, session = full, full.session
+    tumour = next(row for row in session.cohort if row.label == "tumour").slide_id
+    normal = next(row for row in session.cohort if row.label == "normal").slide_id
+    place = panel.table.visible_ids().index
+    choose(panel, place(tumour))
+    panel.labelling.ask_share = lambda slide_ids: 30.0
+    click(qtbot, panel.labelling.share)
+    assert session.cohort[tumour].share == 0.3
+    assert cell(panel, place(tumour), LABEL) == "tumour, 30 %"
+    assert panel.model.text(tumour, LABEL) == "tumour"  # what is edited and filtered
+    choose(panel, place(normal))
+    heard = []
+    panel.problem.connect(heard.append)
+    click(qtbot, panel.labelling.share)
+    assert session.cohort[normal].share is None
+    assert "is labelled 'normal' has no share" in heard[0]
+    choose(panel, place(tumour))
+    panel.labelling.ask_share = lambda slide_ids: -1.0
+    click(qtbot, panel.labelling.share)
+    assert session.cohort[tumour].share is None
+    session.undo()
+    assert session.cohort[tumour].share == 0.3
