@@ -122,6 +122,15 @@ def take(cohort: Path, run: Path, images: Path) -> None:
     settle(lambda: session.shown == chosen)
     viewer.reset_view(margin=0.02)
     picture("slides")
+    regions(session)
+    panel.slides.regions_fold.toggle.setChecked(True)
+    settle()
+    panel.scroll_area.ensureWidgetVisible(panel.slides.regions)
+    settle()
+    save(viewer.screenshot(canvas_only=False, flash=False), images / "window_regions_light.png")
+    panel.slides.regions_fold.toggle.setChecked(False)
+    session.canvas.regions.layer.selected_data = {0, 1, 2}
+    session.canvas.regions.layer.remove_selected()
 
     # Else the box would name a temporary folder.
     panel.train.folder.setText("slides of today/run")
@@ -177,6 +186,19 @@ def correct(session) -> None:
         if (cell := session.next_uncertain()) is not None:
             session.correct(session.classes[1], cell)
     session.next_uncertain()
+
+
+def regions(session) -> None:
+    """A region of each kind on the shown slide."""
+    import numpy as np
+
+    box = np.array([[0, 0], [0, 1], [1, 1], [1, 0]], float)
+    for says, place, size in (
+        ("none here", (60, 320), (120, 260)), ("somewhere here", (330, 180), (230, 330)),
+        ("all of this", (430, 660), (130, 150)),
+    ):  # fmt: skip
+        session.canvas.regions.draw(says)
+        session.canvas.regions.layer.add_polygons(box * size + place)
 
 
 def sample(session) -> None:

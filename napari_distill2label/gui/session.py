@@ -22,6 +22,7 @@ from .canvas.canvas import Canvas
 from .plugin.preferences import preferences, remember
 from .project.autosave import Autosave
 from .project.corrections import Corrections
+from .project.drawn_regions import DrawnRegions
 from .project.open_slides import SlideSwap
 from .project.previews import Previews
 from .project.project import Project
@@ -73,8 +74,9 @@ class Session:
         What is known of the slides; `project.events.<field>` says when it changes.
     choices
         What the next training would use.
-    corrections, sample, tissue, runs, previews, autosave
-        Corrections of patches, the random sample, tissue masks, runs on disk, previews of slides, and what keeps these.
+    corrections, sample, tissue, regions, runs, previews, autosave
+        Corrections of patches, the random sample, tissue masks, drawn regions, runs on disk, previews of slides, and
+        what keeps these.
     canvas, display
         The layers, and how they are seen.
     jobs, reader
@@ -112,11 +114,12 @@ class Session:
         self.corrections = corrections = Corrections(project)
         self.sample = sample = RandomSample(project)
         self.tissue = tissue = Tissue(project, choices, reader, has_window)
+        self.regions = regions = DrawnRegions(project, reader, has_window)
         self.autosave = autosave = Autosave(project, choices, tissue, corrections, jobs, reader, has_window)
         project.cohort_closing.connect(corrections.clear)  # after `autosave`, which keeps where the corrections were
         self.runs = runs = Runs(project, choices, jobs, reader)
         self.stopped = StoppedTraining(project, runs, jobs, reader, has_window)
-        self.canvas = canvas = Canvas(viewer, project, corrections, tissue, reader, remember)
+        self.canvas = canvas = Canvas(viewer, project, corrections, tissue, regions, reader, remember)
         self.display, self.tissue_layer = canvas.display, canvas.tissue
         self.log = log = ActionLog(project, choices, tissue, jobs)
         self.swap = swap = SlideSwap(project, corrections, tissue, autosave)
@@ -124,7 +127,7 @@ class Session:
             SlideActions(project, corrections, swap, reader, canvas.slide_view.show), ClassActions(project)
         )
         predict = PredictActions(project, choices, corrections, tissue, self.previews, swap, jobs, log, canvas)
-        train = TrainActions(project, choices, corrections, tissue, runs, jobs, reader, log, predict.use_model)
+        train = TrainActions(project, choices, corrections, tissue, regions, runs, jobs, reader, log, predict.use_model)
         self.live = LiveTraining(project, choices, corrections, runs, jobs, train.take_run, has_window)
         self._offer_models(train, predict)
         self._offer_results(EvaluateActions(project, choices, jobs), ExportActions(project, jobs, log))
@@ -235,6 +238,7 @@ class Session:
         """Stop what runs and close the slides' files. Idempotent; reached when the window closes."""
         self.live.shutdown()
         self.tissue.flush()
+        self.regions.flush()
         self.sample_actions.save()
         self.autosave.flush()
         self.jobs.shutdown()

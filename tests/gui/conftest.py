@@ -71,7 +71,8 @@ def _new_user(tmp_path_factory):
     for cohort in tmp_path_factory.getbasetemp().glob("a cohort*"):
         for kept in (*cohort.glob("cohort.d2l*"), *cohort.glob("*corrections*.csv")):
             kept.unlink()
-        shutil.rmtree(cohort / "cohort.tissue", ignore_errors=True)
+        for name in ("cohort.tissue", "cohort.regions"):
+            shutil.rmtree(cohort / name, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

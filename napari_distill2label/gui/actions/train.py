@@ -16,6 +16,7 @@ from ...mil.memory import retain_freed_memory
 from ...store.cohort import Cohort
 from ...workflow.quick_trial import trial_settings
 from ..project.corrections import Corrections
+from ..project.drawn_regions import DrawnRegions
 from ..project.estimate import TimingSample
 from ..project.loaded_model import LoadedModel, of_run, run_at
 from ..project.project import Project
@@ -45,6 +46,7 @@ class TrainActions:
         choices: TrainingChoices,
         corrections: Corrections,
         tissue: Tissue,
+        regions: DrawnRegions,
         runs: Runs,
         jobs: JobQueue,
         reader: BackgroundReader,
@@ -52,6 +54,7 @@ class TrainActions:
         use_model: Callable[[LoadedModel], None],
     ) -> None:
         self._project, self._choices, self._corrections, self._tissue = project, choices, corrections, tissue
+        self._regions = regions
         self._runs, self._jobs, self._reader, self.log, self._use_model = runs, jobs, reader, log, use_model
 
     @recorded
@@ -79,7 +82,7 @@ class TrainActions:
             Train on a few slides, to see the whole way before a long training.
         inputs
             Without an encoder, features, or regions of tissue, those of the session count (`encoder`,
-            `feature_folder`, the masks in use).
+            `feature_folder`, the masks in use); without region labels, the drawn regions.
         slides
             Ids of those to train on; None: all.
         wait
@@ -98,6 +101,8 @@ class TrainActions:
         out = Path(out) if out else self._runs.promise_folder(FOLDER if quick_trial else RUN_NAME)
         if inputs.tissue is None and not resume:  # a run goes on with the masks it was started with
             inputs = replace(inputs, tissue=self._tissue.in_use())
+        if inputs.region_labels is None and not resume:
+            inputs = replace(inputs, region_labels=self._regions.in_use())
         if project.preferences().keep_freed_memory:
             retain_freed_memory()
         again = partial(

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..project.corrections import Corrections
+from ..project.drawn_regions import DrawnRegions
 from ..project.project import Project
 from ..project.tissue import Tissue
 from ..runner.reader import BackgroundReader
@@ -13,6 +14,7 @@ from .correction_layers import CorrectionLayers
 from .display import Display
 from .layer_watch import LayerWatch
 from .prediction_layers import PredictionLayers
+from .region_layer import RegionLayer
 from .slide_view import SlideView
 from .tissue_layer import TissueLayer
 
@@ -31,8 +33,8 @@ class Canvas:
         What the networks say of it as layers, and how these are seen.
     corrections
         What the user says of its patches, and the framed patch.
-    tissue
-        The mask of its tissue.
+    tissue, regions
+        The mask of its tissue, and the regions of which the user says something.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Canvas:
         project: Project,
         corrections: Corrections,
         tissue: Tissue,
+        regions: DrawnRegions,
         reader: BackgroundReader,
         remember: Callable[..., None],
     ) -> None:
@@ -53,6 +56,7 @@ class Canvas:
         self.display = Display(viewer, project, corrections, self.predictions, remember)
         self.corrections = CorrectionLayers(found, project, corrections, self.predictions, self.display)
         self.tissue = TissueLayer(found, project, tissue)
+        self.regions = RegionLayer(found, project, regions)
         self.predictions.sync_others = self.corrections.sync
         self.slide_view.settled.connect(self.predictions.lay_all)
         canvas_input.listen(viewer, self.corrections.choose_at)

@@ -38,6 +38,7 @@ LABELS, POINTS = "labels", "points"
 PROBABILITY, ATTENTION, CONTRIBUTION = "probability", "attention", "contribution"
 PREDICTED = (PROBABILITY, ATTENTION, CONTRIBUTION, LABELS, POINTS)  # a model's; from the bottom up
 TISSUE = "tissue"  # the role of a mask to paint in
+REGIONS = "regions"  # of parts of a slide of which a user says something
 CORRECTIONS, OUTLINES, FRAME = "corrections", "outlines", "frame"  # a user's; and the frame around one patch
 NOT_SCORED = "not scored"
 SEE_THROUGH: dict[int | None, Any] = {None: "transparent", 0: "transparent"}  # labels without a class

@@ -400,8 +400,8 @@ def _new_rows(path: str | os.PathLike[str], slides: Iterable[CohortSlide]) -> li
         for slide in slides
     )
     columns = COLUMNS if any(slide.share is not None for slide in slides) else COLUMNS[:-1]
-    rows = (row[: len(columns)] for row in rows)
-    return [columns, *(["" if cell is None else escape_formula(str(cell)) for cell in row] for row in rows)]
+    cells = (row[: len(columns)] for row in rows)
+    return [columns, *(["" if cell is None else escape_formula(str(cell)) for cell in row] for row in cells)]
 
 
 def _updated_rows(

@@ -305,7 +305,7 @@ class SlidesModel(QAbstractTableModel):
     def _display(self, slide_id: str, column: int) -> str:
         text = self.text(slide_id, column)
         if column == LABEL and (share := self._rows[slide_id].share) is not None:
-            return f"{text}, {100 * share:.0f} %"
+            return f"{text}{chr(10) if self.show_thumbnails else ', '}{100 * share:.0f} %"
         # Rows with pictures have room for two lines.
         return text.replace(" · ", "\n") if column == PREDICTION and self.show_thumbnails else text
 

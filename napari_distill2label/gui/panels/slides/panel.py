@@ -30,6 +30,7 @@ from ...widgets.short import short
 from .classes import ClassesEditor
 from .labels_bar import Labelling
 from .model import AUTO
+from .regions import RegionEditor
 from .save_status import CloseGuard, KeptStrip
 from .slide_filter import CONTRADICTS, KINDS
 from .stopped_strip import StoppedStrip
@@ -64,6 +65,10 @@ class SlidesPanel(Panel):
         self.tissue = TissueEditor(session)
         self.tissue.problem.connect(self.problem)
         self.tissue_fold = Fold("Tissue mask", self.tissue)
+        self.regions = RegionEditor(session)
+        self.regions.problem.connect(self.problem)
+        self.regions_fold = Fold("Regions", self.regions)
+        self.regions_fold.toggle.setToolTip("Say where the finding is, and where it is not")
         self.kept = KeptStrip(session)
         self.stopped = StoppedStrip(session)
         self.stopped.problem.connect(self.problem)
@@ -82,6 +87,7 @@ class SlidesPanel(Panel):
         layout.addLayout(row(self.contradicted, self.show_contradicted, stretch=0))
         layout.addWidget(self.classes_fold)
         layout.addWidget(self.tissue_fold)
+        layout.addWidget(self.regions_fold)
         self._following = False
         self._show_first = False
         self._restyling = single_shot(self, 0, self._restyle)
@@ -163,6 +169,8 @@ class SlidesPanel(Panel):
         self.listen(session.previews.changed, self._on_glimpse)
         self.listen(session.tissue.changed, self.tissue.refresh)
         self.listen(session.project.events.shown, self.tissue.refresh)
+        self.listen(session.regions.changed, self.regions.refresh)
+        self.listen(session.project.events.shown, self.regions.refresh)
         self.listen(session.project.events.shown, self.labelling.refresh_selection)
         self.listen(session.project.events.current, self._follow_current)
         self.listen(session.autosave.changed, self.kept.refresh)
@@ -347,7 +355,7 @@ class SlidesPanel(Panel):
         self.empty.setVisible(not has_slides)
         for widget in (
             self.table, self.search, self.of_class, self.of_split, self.kind, self.columns, self.labelling,
-            self.classes_fold, self.tissue_fold,
+            self.classes_fold, self.tissue_fold, self.regions_fold,
         ):  # fmt: skip
             widget.setVisible(has_slides)
         own = self.session.project.own_table
@@ -360,6 +368,7 @@ class SlidesPanel(Panel):
             widget.setToolTip(tip if has_slides else "There are no slides to save yet")
         self.kept.refresh()
         self.tissue.refresh()
+        self.regions.refresh()
         self.table.show_prediction()
         self.editor.refresh()
         self.labelling.refresh()

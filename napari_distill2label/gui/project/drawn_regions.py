@@ -1,0 +1,187 @@
+"""Regions that a user draws on slides, each with what it says of the finding: none here, somewhere here, all of this.
+
+They are kept as GeoJSON, `<slide_id>.geojson` in a folder beside the cohort: what `distill2label train --region-labels`
+takes and QuPath opens. `canvas.region_layer` shows them, and drawing there changes them. No Qt, no layers.
+"""
+
+import json
+import threading
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from psygnal import Signal
+
+from ...core.errors import Distill2LabelError
+from ...store.files.atomic import write_text
+from ...store.files.outputs import Outputs
+from ...store.files.safe_names import safe_name
+from ...store.tables.points import CENTRE_OF_PIXEL, find_for_slide, read_points
+from ..messages import message_of
+from ..runner.debounce import Debounce
+from ..runner.reader import BackgroundReader
+from .project import Project
+from .recovery import recovery_folder
+
+REGIONS = "regions"  # of the keys of what is read here, and of the folder's name
+AFTER_DRAWING = 400  # ms until it is kept
+SAYS = ("none here", "somewhere here", "all of this")
+
+
+@dataclass(frozen=True, eq=False)
+class DrawnRegion:
+    """A region: `outline` (n, 2) float (y, x) in level-0 px, (0, 0) the centre of the first pixel, and its `label`.
+
+    The label is one of `SAYS`, where there are several findings after one of them: "tumour: all of this".
+    """
+
+    outline: np.ndarray
+    label: str
+
+    def same(self, other: "DrawnRegion") -> bool:
+        """Whether both are the same."""
+        return self.label == other.label and np.array_equal(self.outline, other.outline)
+
+
+Regions = tuple[DrawnRegion, ...]
+
+
+class DrawnRegions:
+    """The regions of a project's slides.
+
+    Attributes
+    ----------
+    by_slide
+        Regions by slide id, of slides that have some.
+    """
+
+    changed = Signal(object)  # the regions of a slide (its id), or of all (None)
+
+    def __init__(self, project: Project, reader: BackgroundReader, has_window: bool = True) -> None:
+        self._project, self._reader = project, reader
+        self.by_slide: dict[str, Regions] = {}
+        self._written: dict[str, tuple[Path, Regions]] = {}  # what is in which file
+        self._writing = threading.Lock()
+        self._keeping = Debounce(self.flush_soon, AFTER_DRAWING, has_window)
+        project.cohort_closing.connect(self.flush)
+        project.cohort_opened.connect(self._read_all)
+
+    @property
+    def folder(self) -> Path:
+        """Where they are kept: beside the cohort, until that is written among the unsaved things."""
+        path, folder = self._project.cohort_path, self._project.work_folder
+        return folder / f"{path.stem}.{REGIONS}" if path and folder else recovery_folder() / REGIONS
+
+    @property
+    def count(self) -> int:
+        """Regions of all slides of the list."""
+        return sum(len(self.by_slide.get(row.slide_id, ())) for row in self._project.cohort)
+
+    def set(self, slide_id: str, regions: Regions) -> None:
+        """These are the regions of a slide now. They are kept soon."""
+        former = self.by_slide.get(slide_id, ())
+        if len(former) == len(regions) and all(map(DrawnRegion.same, former, regions)):
+            return
+        self.by_slide = {**self.by_slide, slide_id: regions}
+        self._keeping.start()
+        self.changed.emit(slide_id)
+
+    def in_use(self) -> Path | None:
+        """Return the folder for a training. None without a region."""
+        self.flush()
+        return self.folder if self.count else None
+
+    # ---- files ----------------------------------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Keep now what was drawn; what stands against it is told."""
+        self._keeping.stop()
+        if pending := self._pending():
+            try:
+                self._take_written(self._write(pending))
+            except (Distill2LabelError, OSError) as error:
+                self._failed(error)
+
+    def flush_soon(self) -> None:
+        """Keep what was drawn, in the background."""
+        if pending := self._pending():
+            self._reader.request((REGIONS, "keep"), lambda: self._write(pending), self._take_written, self._failed)
+
+    def _pending(self) -> dict[str, tuple[Path, Regions]]:
+        """What no file holds yet, by slide id."""
+        listed = {row.slide_id for row in self._project.cohort}
+        wanted = {
+            slide_id: (self.folder / f"{safe_name(slide_id)}.geojson", regions)
+            for slide_id, regions in self.by_slide.items()
+            if slide_id in listed
+        }
+        return {slide_id: own for slide_id, own in wanted.items() if self._written.get(slide_id) != own}
+
+    def _write(self, pending: Mapping[str, tuple[Path, Regions]]) -> Mapping[str, tuple[Path, Regions]]:
+        outputs = Outputs([row.path for row in self._project.cohort], doing="drawing regions")
+        with self._writing:
+            for path, regions in pending.values():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_text(path, geojson_of(regions), outputs.writing)
+        return pending
+
+    def _take_written(self, written: Mapping[str, tuple[Path, Regions]]) -> None:
+        self._written.update(written)
+
+    def _failed(self, error: Exception) -> None:
+        text = message_of(error) if isinstance(error, Distill2LabelError) else str(error)
+        self._project.tell(f"The regions are not saved. {text}")
+
+    def _read_all(self) -> None:
+        """Read the regions of other slides, which have just come."""
+        self.by_slide, self._written = {}, {}
+        self.changed.emit(None)
+        folder, ids = self.folder, [row.slide_id for row in self._project.cohort]
+        if folder.is_dir():
+            self._reader.request((REGIONS, "read"), lambda: read_regions(folder, ids), self._take_read, self._failed)
+
+    def _take_read(self, found: dict[str, tuple[Path, Regions]]) -> None:
+        listed = {row.slide_id for row in self._project.cohort}
+        own = {slide_id: each for slide_id, each in found.items() if slide_id in listed}
+        self._written.update(own)
+        self.by_slide = {**{slide_id: regions for slide_id, (_, regions) in own.items()}, **self.by_slide}
+        self.changed.emit(None)
+
+
+def geojson_of(regions: Regions) -> str:
+    """Return regions as GeoJSON of QuPath's annotations: (x, y) from the corner of the first pixel."""
+    features = []
+    for region in regions:
+        ring = (region.outline[:, ::-1] + CENTRE_OF_PIXEL).tolist()
+        place = uuid.uuid5(uuid.NAMESPACE_OID, f"{region.label} {ring}")
+        features.append(
+            {
+                "type": "Feature",
+                "id": str(place),
+                "geometry": {"type": "Polygon", "coordinates": [[*ring, ring[0]]]},
+                "properties": {"objectType": "annotation", "classification": {"name": region.label}},
+            }
+        )
+    return json.dumps({"type": "FeatureCollection", "features": features})
+
+
+def read_regions(folder: Path, slide_ids: list[str]) -> dict[str, tuple[Path, Regions]]:
+    """Read the regions of slides: file and regions by slide id. `CohortError` for a file that is none."""
+    import shapely
+
+    found: dict[str, tuple[Path, Regions]] = {}
+    by_slide = read_points(folder, labelled=True)
+    for slide_id in slide_ids:
+        points = find_for_slide(by_slide, slide_id)
+        if points is None:
+            continue
+        regions = tuple(
+            DrawnRegion(np.array(part.exterior.coords)[:-1, ::-1] - CENTRE_OF_PIXEL, area.label)
+            for area in points.areas
+            if area.label is not None
+            for part in shapely.get_parts(area.outline).tolist()
+        )
+        found[slide_id] = (folder / f"{safe_name(slide_id)}.geojson", regions)
+    return found
