@@ -337,7 +337,6 @@ ELSEWHERE: set[str] = {
     "inference.runtimes",
     "inference.specs",
     "mil.pooling",
-    "mil.training_bags",
     "slides.backends.colour",
     "slides.backends.dicom",
     "slides.backends.files",

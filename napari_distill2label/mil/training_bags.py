@@ -83,12 +83,12 @@ class TrainingBag:
             return [lambda: self]
         shuffled = torch.randperm(count).tensor_split(math.ceil(count / largest))
         if groups := self._groups():
-            part_of = torch.empty(count, dtype=torch.long)
+            home = torch.empty(count, dtype=torch.long)
             for number, index in enumerate(shuffled):
-                part_of[index] = number
+                home[index] = number
             for group in groups:
-                part_of[group] = int(part_of[group[0]])
-            parts = (torch.nonzero(part_of == number)[:, 0] for number in range(len(shuffled)))
+                home[group] = int(home[group[0]])
+            parts = (torch.nonzero(home == number)[:, 0] for number in range(len(shuffled)))
             return [partial(self.subset, index) for index in parts if len(index)]
         return [partial(self.subset, index) for index in shuffled]
 

@@ -27,12 +27,13 @@ VALUES = {
     "patients": 2, "positive": True, "problem": "It is damaged.", "reason": "read-only", "reasons": {"own": ["a"]},
     "said": None, "scheduler": "tcp://a", "size": "9 px", "slides": ["a"], "spellings": {"a": 1}, "stops": True,
     "total": 5, "unused": [], "values": ["1 normal"], "epochs": 5, "learning_rate": 1e-4,
-    "promise": "A promise.", "times": 2.5,
+    "promise": "A promise.", "times": 2.5, "empty": 1,
 }  # fmt: skip
 OF_CODE = {
     NoticeCode.MPP_MISSING: {"mpp": 0.5},
     NoticeCode.MPP_OVERRIDDEN: {"file": (0.25, 0.25)},
     NoticeCode.CORRECTIONS_USED: {"slides": 2},
+    NoticeCode.REGIONS_USED: {"slides": 2},
     NoticeCode.CASES_FROM_BARCODES: {"slides": 2},
     NoticeCode.IDS_BEGIN_ALIKE: {"slides": 6, "groups": 3},
     NoticeCode.CASE_SPELLINGS: {"spellings": ["a", "A"]},

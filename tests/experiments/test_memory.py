@@ -16,7 +16,7 @@ from napari_distill2label.core.presets import build_settings
 from napari_distill2label.core.settings import merged
 from napari_distill2label.mil.losses import InheritedLabelLoss
 from napari_distill2label.mil.pipeline import TrainingPipeline
-from napari_distill2label.mil.training_bags import TeacherTargets
+from napari_distill2label.mil.training_bags import TeacherTargets, TrainingRegion
 
 SMALL = {
     "architecture": {"hidden_dim": 16, "attention_dim": 8}, "device": "cpu",
@@ -117,6 +117,8 @@ def test_any_difference_makes_another_network(monkeypatch):
         "patch_labels": lambda: torch.zeros(6, dtype=torch.long),
         "teacher_targets": lambda: TeacherTargets(torch.zeros(2), torch.zeros(6, 2)),
         "oof_targets": lambda: torch.zeros(6, 2),
+        "regions": lambda: (TrainingRegion(torch.tensor([0, 1]), "some", 1),),
+        "share": lambda: 0.3,
     }
     assert change.keys() == vars(first).keys()
     for name, value in change.items():

@@ -1,4 +1,4 @@
-"""Regions in a real window: buttons that draw, a box that is dragged on the canvas."""
+"""Regions in a real window: buttons that draw, and what they say of what is drawn."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from ...conftest import LONG, click
 from .conftest import choose
 
 
-def test_a_box_is_dragged_and_says_what_its_button_said(full, viewer, qtbot):
+def test_a_box_says_what_its_button_said(full, viewer, qtbot):
     panel, session = full, full.session
     assert LABEL
     choose(panel, 0)
@@ -23,7 +23,7 @@ def test_a_box_is_dragged_and_says_what_its_button_said(full, viewer, qtbot):
     assert viewer.layers.selection.active is layer
     layer.add_rectangles(np.array([[10, 10], [10, 40], [30, 40], [30, 10]]))
     assert [own.label for own in session.regions.by_slide[session.shown]] == ["somewhere here"]
-    assert editor.state.text().startswith("1 region in 1 slide, in ")
+    assert editor.state.text().startswith("1 region in 1 slide, kept in ")
     click(qtbot, editor.buttons["somewhere here"])
     assert str(layer.mode) == "pan_zoom"
     editor.polygon.setChecked(True)
