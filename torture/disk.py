@@ -151,7 +151,11 @@ class Durable:
         elif kept == data:
             target.write_bytes(data)
         else:
-            which = choose(f"content of {target.name}", ("new", "old", "empty", "torn"))
-            target.write_bytes({"new": data, "old": kept or b"", "empty": b"", "torn": data[: len(data) // 2]}[which])
+            which, safe = choose(f"content of {target.name}", ("new", "old", "empty", "torn")), kept or b""
+            if data.startswith(safe):  # what is appended to is not lost
+                empty, torn = safe, data[: (len(safe) + len(data)) // 2]
+            else:
+                empty, torn = b"", data[: len(data) // 2]
+            target.write_bytes({"new": data, "old": safe, "empty": empty, "torn": torn}[which])
         if path is not None:
             shutil.copystat(path, target)

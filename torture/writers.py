@@ -182,7 +182,7 @@ def _in_window(save: Step) -> Work:
         try:
             save(world, place)
         except (OSError, MemoryError, Distill2LabelError) as error:
-            print(error or "out of memory", file=sys.stderr)
+            print(str(error) or "out of memory", file=sys.stderr)
             return 2
         return 0
 

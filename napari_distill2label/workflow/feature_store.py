@@ -22,9 +22,11 @@ from ..slides.registry import may_have_canvas, open_slide
 from ..slides.slide import Slide
 from ..store.bundle import BundleConfig
 from ..store.cohort import CohortSlide
+from ..store.files.atomic import discard
+from ..store.files.own_groups import is_own_group
 from ..store.files.safe_names import safe_name, told_apart
 from ..store.files.signature import file_signature
-from ..store.maps.feature_map import EncoderIdentity, FeatureMap, FeatureOrigin
+from ..store.maps.feature_map import EncoderIdentity, FeatureMap, FeatureOrigin, signature_in
 from ..store.maps.hdf5 import find_hdf5, import_hdf5, read_hdf5
 from ..store.maps.hdf5_geometry import Frame
 from ..store.run import Run
@@ -186,6 +188,12 @@ class FeatureStore:
         return FeatureStore(
             self.folder, self.cache, self.encoder, names={slide_id: f"{self.name_of(slide_id)}.{UNFINISHED}"}
         )
+
+    def discard_scratch(self, slide_id: str, slide: Slide) -> None:
+        """Remove unfinished features of a slide, whole or damaged; those of another slide of that name stay."""
+        path = self.scratch_store(slide_id)._map(slide_id)
+        if path.is_dir() and is_own_group(path) and signature_in(path) in (None, file_signature(slide.path)):
+            discard(path)
 
     def _identity(self, slide: Slide) -> dict[str, str]:
         return {

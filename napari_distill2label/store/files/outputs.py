@@ -23,9 +23,9 @@ from filelock import FileLock, Timeout
 from ...core.errors import FolderInUseError, OutputError
 from ...core.messages import Remedy
 from ...core.paths import RECORD, PathLike, is_url
-from .atomic import atomic_path, clear_leftovers, make_folder, sync_open
+from .atomic import atomic_path, clear_leftovers, make_folder, sync_folder, sync_open
 from .lock import describe_holder, remove_empty, write_holder
-from .own_groups import is_own_group
+from .own_groups import clear_begun, is_own_group
 from .safe_names import folded
 
 HEADER = {"napari-distill2label": "files written here", "version": 1}
@@ -81,6 +81,9 @@ class Outputs:
             self._held.callback(remove_empty, make_folder(folder))
             self._held.enter_context(_reserve(folder, names, self._doing))
             clear_leftovers(folder)
+        for path in places:
+            if path.is_dir():
+                clear_begun(path)
 
     def check(self, paths: Iterable[PathLike]) -> None:
         """Raise `OutputError` if writing these files and zarr groups would lose anything."""
@@ -270,6 +273,8 @@ class _Record:
                 os.truncate(self.path, size)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
             sync_open(descriptor, self.path)  # before the file that it tells of has its name
+            if not size:
+                sync_folder(self.path.parent)
         finally:
             os.close(descriptor)
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 
 PATCH_MAP, FEATURE_MAP = "patch-map", "feature-map"  # values of the attribute "kind"
@@ -34,3 +35,11 @@ def is_own_group(path: Path) -> bool:
 
 def _names_in(folder: Path) -> set[str]:
     return {entry.name for entry in os.scandir(folder) if not _BEGUN.fullmatch(entry.name)}
+
+
+def clear_begun(path: Path) -> None:
+    """Remove the files of a group that a killed process began. The caller has reserved the group's name."""
+    for place, _, names in os.walk(path):
+        for name in filter(_BEGUN.fullmatch, names):
+            with suppress(OSError):
+                Path(place, name).unlink()

@@ -5,6 +5,7 @@ is mapped into memory instead of read.
 """
 
 import hashlib
+import json
 import os
 import zlib
 from collections.abc import Mapping
@@ -338,6 +339,15 @@ class FeatureMap:
     def read(self, block: Block) -> np.ndarray:
         """(n, D) features of a block's patches."""
         return np.asarray(self.instances()[self._rows(block)])
+
+
+def signature_in(path: Path) -> str | None:
+    """Return the slide's signature that a map names, without opening the map; None if it names none."""
+    try:
+        found = json.loads((path / "zarr.json").read_text("utf-8"))["attributes"]["identity"]["slide"]
+        return found if isinstance(found, str) else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
 def are_features(values: np.ndarray) -> bool:

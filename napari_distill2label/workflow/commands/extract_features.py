@@ -17,7 +17,6 @@ from ...inference.engine import Pool
 from ...inference.specs import EncoderSpec, SlideSpec
 from ...slides.slide import Slide
 from ...store.cohort import Cohort, CohortSlide
-from ...store.files.atomic import discard
 from ...store.files.outputs import Outputs
 from ...store.files.safe_names import safe_names
 from ...store.files.signature import file_signature
@@ -127,8 +126,7 @@ def _extract_slide(
     file, signature = source.folder / f"{source.name_of(slide_id)}.h5", file_signature(slide.path)
     frame = Frame.of(slide)
     if "zarr" not in formats and is_hdf5_of(file, patches, source.own_encoder.identity, signature, frame):
-        if (left := source.scratch_store(slide_id).load_complete(slide_id, slide, patches)) is not None:
-            discard(left.path)  # a kill came in between the two
+        source.discard_scratch(slide_id, slide)  # a kill came in between the two
         return
     saved = None if "zarr" in formats else source.load_complete(slide_id, slide, patches)  # of an earlier call: keep it
     is_scratch = "zarr" not in formats and saved is None
@@ -137,4 +135,4 @@ def _extract_slide(
     if "h5" in formats and not is_hdf5_of(file, patches, source.own_encoder.identity, signature, frame):
         write_hdf5(file, found, slide_id, source.own_encoder.identity, slide.mpp, signature, frame, outputs.writing)
     if is_scratch:
-        discard(found.path)
+        source.discard_scratch(slide_id, slide)

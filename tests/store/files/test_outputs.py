@@ -327,3 +327,15 @@ def test_the_holder_of_a_lock_that_a_power_cut_took_away_is_removed(tmp_path):
     (tmp_path / ".distill2label-01a58036.json").write_text("{}")
     put(tmp_path / "a.csv", "x")
     assert names(tmp_path) == ["a.csv"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such call")
+def test_the_record_has_its_name_before_the_file_that_it_tells_of(tmp_path, monkeypatch):
+    steps, sync, replace = [], os.fsync, os.replace
+    monkeypatch.setattr("os.fsync", lambda number: (steps.append(os.fstat(number).st_ino), sync(number)))
+    monkeypatch.setattr("os.replace", lambda old, new: (steps.append(Path(new).name), replace(old, new)))
+    put(tmp_path / "a.csv", "x")
+    before = steps[: steps.index("a.csv")]
+    assert (
+        before.index((tmp_path / RECORD).stat().st_ino) < len(before) - before[::-1].index(tmp_path.stat().st_ino) - 1
+    )

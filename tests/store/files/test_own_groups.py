@@ -82,6 +82,18 @@ class TestGroupsThatAKillLeft:
         (path / ".zarr.json.0123abcd.0123abcd.77.0123abcd.tmp").touch()
         assert is_own_group(path)
 
+    def test_what_was_begun_goes_when_the_map_is_gone_on_with(self, tmp_path):
+        grid = PatchGrid((64, 64), 32, 32, (0, 0), 32, None, 2, 2, None)
+        path = tmp_path / "a.zarr"
+        PatchMap.create(path, grid, ("normal", "tumour"), SlideInfo("a"))
+        whole = {file for file in path.rglob("*") if file.is_file()}
+        (path / "score" / "c").mkdir(exist_ok=True)
+        (path / "score" / "c" / f"0.{'0a' * 16}.partial").touch()
+        (path / ".zarr.json.0123abcd.0123abcd.77.0123abcd.tmp").touch()
+        with Outputs() as outputs:
+            outputs.claim([path])
+        assert {file for file in path.rglob("*") if file.is_file()} == whole
+
     def test_a_map_that_another_replaces_is_gone_at_once(self, tmp_path, monkeypatch):
         grid = PatchGrid((64, 64), 32, 32, (0, 0), 32, None, 2, 2, None)
         path = tmp_path / "a.zarr"

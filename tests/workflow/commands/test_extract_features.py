@@ -18,7 +18,7 @@ from napari_distill2label.store.maps.feature_map import FeatureMap
 from napari_distill2label.workflow.commands.extract_features import extract_features
 from napari_distill2label.workflow.commands.predict import predict
 from napari_distill2label.workflow.commands.train import train
-from napari_distill2label.workflow.feature_store import UNFINISHED
+from napari_distill2label.workflow.feature_store import UNFINISHED, FeatureStore
 
 pytest.importorskip("onnxruntime", reason="frozen encoders were NOT tested: onnxruntime is not installed")
 
@@ -256,12 +256,16 @@ def test_scratch_that_a_kill_left_beside_a_finished_file_goes(encoder, slides, t
     asked = ["extract-features", cohort_of([("a", slides[0])], ("slide_id", "path")), "--encoder", encoder]
     asked += ["-o", tmp_path / "f", *WSI[2:], "--format=h5"]
     with monkeypatch.context() as context:
-        context.setattr("napari_distill2label.workflow.commands.extract_features.discard", lambda folder: None)
+        context.setattr(FeatureStore, "discard_scratch", lambda *here: None)
         assert cli(*asked)[0] == 0
-    scratch = tmp_path / "f" / f"a.{UNFINISHED}.zarr"
-    assert scratch.is_dir()
-    assert cli(*asked)[0] == 0
-    assert not scratch.exists()
+    scratch, kept = tmp_path / "f" / f"a.{UNFINISHED}.zarr", tmp_path / "kept"
+    shutil.copytree(scratch, kept)
+    for damage in (None, "checksum", "features"):
+        if damage:
+            shutil.copytree(kept, scratch)
+            shutil.rmtree(scratch / damage / "c")
+        assert cli(*asked)[0] == 0
+        assert not scratch.exists()
     assert (tmp_path / "f" / "a.h5").is_file()
 
 
