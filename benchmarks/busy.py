@@ -18,6 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
+from .goals import Goal, figure
+
 ROOT = Path(__file__).parents[1]
 MAIN = "from napari_distill2label.cli.main import main; raise SystemExit(main())"
 WAYS: dict[str, tuple[str, dict[str, str]]] = {
@@ -67,10 +69,7 @@ def measure(rounds: int, slides: int, counts: Sequence[int] = BUSY) -> Iterator[
             best = np.min([taken[way] for way in WAYS], axis=0)
             ratios = np.array(taken["as it is"]) / best
             medians = ", ".join(f"{way} {np.median(taken[way]):.1f} s" for way in WAYS)
-            yield (
-                f"{count} busy: {medians}; ours / best {np.median(ratios):.2f} "
-                f"({ratios.min():.2f}–{ratios.max():.2f} in {rounds} rounds)"
-            )
+            yield figure(f"{count} busy, {medians}: ours / best", ratios, goal=Goal(1.25))
 
 
 def main() -> None:

@@ -28,6 +28,7 @@ from napari_distill2label.slides.slide import Slide
 from napari_distill2label.slides.synthetic import draw_slide
 from napari_distill2label.store.bundle import Bundle, load_bundle, save_bundle
 
+from .goals import Goal
 from .rounds import in_turn, ratio, timed
 
 SHAPE = (640, 640)
@@ -111,10 +112,10 @@ def _against_cutting(bundle: Bundle, slide: Slide, preset: str, stride: int, qui
     competitors = {"dense": timed(lambda: scorer(slide, patches, block)), "cut": timed(cutter)}
     seconds = in_turn(competitors, rounds=3 if quick else 9, warm_up=1)
     each_cut, each_dense = seconds["cut"] / n_cut, seconds["dense"] / n
-    goal = ", goal ≥ 3" if stride in (1, scorer.network.stride) else ""
+    goal = Goal(3, at_least=True) if stride in (1, scorer.network.stride) else None
     where = "" if slide.mpp is None else f", resampled from {slide.mpp[0]:g} to 0.5 µm/px"
     return (
-        f"{preset}, stride {stride}{where}: cutting / dense, per patch, {ratio(each_cut, each_dense)}{goal}; "
+        f"{preset}, stride {stride}{where}: cutting / dense, per patch, {ratio(each_cut, each_dense, goal)}; "
         f"{1e6 * np.median(each_cut):.1f} / {1e6 * np.median(each_dense):.1f} µs; "
         f"largest difference of {n_cut} logits {difference:.0e}"
     )

@@ -26,9 +26,13 @@ from napari_distill2label.exporters.formats import FORMATS, iter_write
 from napari_distill2label.exporters.mask import Mask
 from napari_distill2label.store.maps.patch_map import PatchMap
 
+from .goals import Goal, figure
+
 CLASSES = ("normal", "tumour", "necrosis")
 PX = 256
-GOALS = {"ome-tiff": "20 s, 60 MB, memory 500 MB", "geojson": "6 s", "csv": ""}  # of a million patches
+SECONDS = {"ome-tiff": Goal(20, "s"), "geojson": Goal(6, "s"), "csv": None}  # of a million patches
+SIZES = {"ome-tiff": Goal(60, "MB")}
+MEMORY = Goal(500, "MB")
 OTHERS = (
     "regions",
     "probability",
@@ -143,18 +147,19 @@ def once(way: str, name: str, side: int, kind: str) -> np.ndarray:
 def measure(side: int, rounds: int, ways: tuple[str, ...]) -> Iterator[str]:
     """A line for each format and kind of map."""
     yield f"{side * side} patches, {side * PX} px"
-    for name in (*GOALS, *OTHERS):
-        for kind in ("regions", "random") if name in GOALS else ("regions",):
-            compared = ways if name in GOALS else ("ours",)
+    for name in (*SECONDS, *OTHERS):
+        for kind in ("regions", "random") if name in SECONDS else ("regions",):
+            compared = ways if name in SECONDS else ("ours",)
             found = {way: np.array([once(way, name, side, kind) for _ in range(rounds)]) for way in compared}
-            seconds, clock, size, peak, more = np.median(found["ours"], 0)
-            line = f"{name}, {kind}: {seconds:.1f} s of a processor, {clock:.1f} s, {size:.1f} MB, memory {peak:.0f} MB"
-            line += f" (+{more:.0f})"
+            seconds, clock, sizes, peaks, more = found["ours"].T
+            what, is_million = f"{name}, {kind}", side == 1000
+            yield figure(f"{what}, {np.median(clock):.1f} s of the clock", seconds, "s of a processor",
+                         SECONDS.get(name) if is_million else None)  # fmt: skip
+            yield figure(f"{what}, size", sizes, "MB", SIZES.get(name) if is_million else None)
+            yield figure(f"{what}, memory (+{np.median(more):.0f})", peaks, "MB", MEMORY if is_million else None)
             if "plain" in compared:
-                ratios = found["plain"][:, 0] / found["ours"][:, 0]
-                line += f"; plain way / ours {np.median(ratios):.1f} ({ratios.min():.1f}–{ratios.max():.1f})"
-                line += f", its size / ours {np.median(found['plain'][:, 2]) / size:.1f}"
-            yield line + (f"; goal {GOALS[name]}" if side == 1000 and GOALS.get(name) else "")
+                yield figure(f"{what}, plain way / ours, seconds", found["plain"][:, 0] / seconds)
+                yield figure(f"{what}, plain way / ours, size", found["plain"][:, 2] / sizes)
 
 
 def main() -> None:

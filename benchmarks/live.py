@@ -23,6 +23,7 @@ from napari_distill2label.mil.memory import retain_freed_memory
 from napari_distill2label.store.cohort import Cohort, CohortSlide
 from napari_distill2label.store.maps.feature_map import FeatureMap
 
+from .goals import Goal, figure
 from .window import Gaps, run_until
 
 FEATURES, DIRECTIONS = 1280, 300
@@ -102,16 +103,11 @@ def measure(slides: int = 100, patches: int = 1000, rounds: int = 5) -> Iterator
             everywhere.append(time.perf_counter() - begun)
             worst.append(gaps.stop()[:, 0].max())
         status = session.live.status
-        yield f"from the key press to new colours: {_quartiles(shown)} s, goal <= 10"
-        yield f"until all {slides} slides have theirs: {_quartiles(everywhere)} s ({status})"
+        yield figure("from the key press to new colours", shown, "s", Goal(2, "s"))
+        yield figure(f"until all {slides} slides have theirs ({status})", everywhere, "s")
         yield f"longest the window did not answer: {1000 * max(worst):.0f} ms"
         yield f"AUROC of the patches, of which the loop never sees a label: {_auroc(session, truth):.3f}"
         viewer.close()
-
-
-def _quartiles(seconds: list[float]) -> str:
-    low, middle, high = np.percentile(seconds, (25, 50, 75))
-    return f"{middle:.1f} ({low:.1f}–{high:.1f})"
 
 
 def _auroc(session, truth: dict[str, np.ndarray]) -> float:

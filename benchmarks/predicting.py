@@ -27,6 +27,7 @@ from napari_distill2label.store.bundle import save_bundle
 from napari_distill2label.workflow.commands.export_model import export_model
 from napari_distill2label.workflow.commands.predict import predict
 
+from .goals import Goal, figure
 from .pyramids import MPP, pyramid
 from .rounds import in_turn, ratio
 
@@ -121,7 +122,8 @@ def against_wsinfer(folder: Path, side_px: int, rounds: int) -> Iterator[str]:
         patches, peak = seen[name][-1]
         whole = np.median(each) * patches
         yield f"{name}: {patches} patches in {whole:.0f} s, {patches / whole:.0f}/s in all, at most {peak:.0f} MB"
-    yield f"WSInfer / ours, time per patch of the whole command: {ratio(seconds['WSInfer'], seconds['ours'])}, goal ≥ 3"
+    line = ratio(seconds["WSInfer"], seconds["ours"], Goal(4, at_least=True))
+    yield f"WSInfer / ours, time per patch of the whole command: {line}"
 
 
 def _rows(table: Path) -> int:
@@ -143,8 +145,9 @@ def as_slides_grow(folder: Path, sides: Sequence[int]) -> Iterator[str]:
             f"at most {done.peak_mb:.0f} MB"
         )
     few, many = min(sides), max(sides)
-    yield f"time per patch, {many} px / {few} px: {runs[many][1] / runs[few][1]:.2f}, goal: flat"
-    yield f"memory, {many} px − {max(16_384, few)} px: {runs[many][0] - runs[max(16_384, few)][0]:+.0f} MB, goal ± 200"
+    yield figure(f"time per patch, {many} px / {few} px", [runs[many][1] / runs[few][1]], goal=Goal(1.1))
+    more = runs[many][0] - runs[max(16_384, few)][0]
+    yield figure(f"memory, {many} px − {max(16_384, few)} px", [more], "MB", Goal(200, "MB"))
 
 
 def on_workers(folder: Path, side_px: int, counts: Sequence[int] = (1, 2, 4)) -> Iterator[str]:

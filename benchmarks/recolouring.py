@@ -12,22 +12,20 @@ import numpy as np
 
 from napari_distill2label.core.slide_info import SlideInfo
 
+from .goals import Goal, figure
 from .pyramids import pyramid
 
 SIDE = 16_384  # px of the slide
 STEPS = 40  # of the slider
-GOALS = {10_000: 10, 1_000_000: 30}  # ms
+GOALS = {10_000: Goal(10, "ms"), 1_000_000: Goal(30, "ms")}
 
 
 def measure(sizes: Sequence[int] = tuple(GOALS)) -> Iterator[str]:
     """Yield a line per number of patches."""
     for size in sizes:
         steps, redraw = _times(round(size**0.5))
-        goal = f", goal < {GOALS[size]}" if size in GOALS else ""
-        yield (
-            f"{size:,} patches: {np.median(steps):.2f} ms a step (slowest of {STEPS}: {max(steps):.2f}){goal}; "
-            f"the redraw after it {np.median(redraw):.1f} ms"
-        )
+        yield figure(f"{size:,} patches, a step, slowest {max(steps):.2f} ms", steps, "ms", GOALS.get(size))
+        yield figure(f"{size:,} patches, the redraw after it", redraw, "ms")
 
 
 def _times(edge: int) -> tuple[list[float], list[float]]:

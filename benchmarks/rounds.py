@@ -8,6 +8,8 @@ from multiprocessing.connection import Connection
 import numpy as np
 import torch
 
+from .goals import Goal, judged
+
 Competitor = Callable[[], float]  # does its work once and returns the seconds that took
 
 
@@ -63,11 +65,12 @@ def in_turn(competitors: Mapping[str, Competitor], rounds: int, warm_up: int) ->
     return {name: np.array(each[warm_up:]) for name, each in seconds.items()}
 
 
-def ratio(numerator: np.ndarray, denominator: np.ndarray) -> str:
-    """Median and quartiles of the rounds' ratios, and the ratio of the fastest tenth of either's rounds.
+def ratio(numerator: np.ndarray, denominator: np.ndarray, goal: Goal | None = None) -> str:
+    """Median and quartiles of the rounds' ratios, the ratio of the fastest tenth of either's rounds, goal and verdict.
 
     On a busy machine the last is the one to read for several threads: a round is slow as soon as one of them waits.
     """
     low, middle, high = np.percentile(numerator / denominator, (25, 50, 75))
     fastest = np.percentile(numerator, 10) / np.percentile(denominator, 10)
-    return f"{middle:.2f} ({low:.2f}–{high:.2f}; fastest rounds {fastest:.2f})"
+    text = f"{middle:.2f} ({low:.2f}–{high:.2f}; fastest rounds {fastest:.2f})"
+    return text if goal is None else judged(text, goal, numerator / denominator)

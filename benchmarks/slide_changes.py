@@ -25,7 +25,7 @@ REST = 20.0  # s until the last of a burst must be on the canvas
 NETWORKS = ("student", "teacher")
 
 
-def patch_maps(cohort: Any) -> list[Any]:
+def patch_maps(cohort: Any, size_px: int = 27) -> list[Any]:
     """A finished map in memory of each slide and network; probabilities are random."""
     from napari_distill2label.core.geometry import PatchGrid
     from napari_distill2label.core.settings import PatchSettings
@@ -36,7 +36,7 @@ def patch_maps(cohort: Any) -> list[Any]:
     for row in cohort:
         with open_slide(row.path) as slide:
             shape, mpp = slide.shape, slide.mpp
-        grid = PatchGrid.over(shape, PatchSettings(size_px=27), mpp)
+        grid = PatchGrid.over(shape, PatchSettings(size_px=size_px), mpp)
         for network in NETWORKS:
             found = PatchMap.create(
                 None, grid, ("normal", "tumour"), SlideInfo(row.slide_id, str(row.path), mpp),

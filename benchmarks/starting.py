@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from .goals import Goal, figure
+
 ROOT = Path(__file__).parents[1]
 MAIN = (
     "import contextlib, sys\nfrom napari_distill2label.cli.main import main\nwith contextlib.suppress(SystemExit): main"
@@ -24,7 +26,7 @@ STARTS = {
     "predict's imports": "import napari_distill2label.cli.commands, napari_distill2label.workflow.commands.predict",
     "import torch": "import torch",
 }
-GOALS = {"--help": 0.15, "predict's imports": 0.8}  # s, on an idle machine
+GOALS = {"--help": Goal(0.15, "s"), "predict's imports": Goal(0.8, "s")}  # on an idle machine
 
 
 def seconds(code: str) -> float:
@@ -45,9 +47,8 @@ def measure(rounds: int) -> Iterator[str]:
     ]  # the first reads disks
     for number, name in enumerate(STARTS):
         own, torch = taken[:, number], taken[:, -1]
-        goal = f"; goal {GOALS[name]} s" if name in GOALS else ""
         share = np.median(own / torch)
-        yield f"{name}: {np.median(own):.2f} s ({own.min():.2f}–{own.max():.2f}), {share:.2f} of import torch{goal}"
+        yield figure(f"{name}, {share:.2f} of import torch", own, "s of a processor", GOALS.get(name))
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ from napari_distill2label.mil.model import MILModel
 from napari_distill2label.mil.training import make_optimiser, predict_bag
 from napari_distill2label.mil.training_bags import BagBatch, TrainingBag
 
+from .goals import Goal
 from .rounds import in_turn, ratio, timed
 from .textbook import Textbook
 
@@ -69,7 +70,7 @@ def measure(quick: bool = False) -> Iterator[str]:
     }
     seconds = in_turn({name: timed(step) for name, step in steps.items()}, rounds=5 if quick else 40, warm_up=3)
     yield f"plain MIL step: {1000 * np.median(seconds['plain']):.1f} ms"
-    yield f"teacher step / plain MIL step: {ratio(seconds['teacher'], seconds['plain'])}, goal ≤ 2.3"
-    yield f"student step / plain MIL step: {ratio(seconds['student'], seconds['plain'])}, goal ≤ 1.15"
+    yield f"teacher step / plain MIL step: {ratio(seconds['teacher'], seconds['plain'], Goal(2.3))}"
+    yield f"student step / plain MIL step: {ratio(seconds['student'], seconds['plain'], Goal(1.15))}"
     yield f"textbook, VAT in four passes / plain MIL: {ratio(seconds['four passes'], seconds['textbook'])}"
     yield f"textbook, VAT in four passes / our teacher step: {ratio(seconds['four passes'], seconds['teacher'])}"

@@ -97,7 +97,7 @@ def test_figures_are_told_with_three_digits_and_their_spread():
     assert figure("it", [0, 0.00001]) == "it: 5e-06 (2.5e-06–7.5e-06)"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_check_of_a_gpu_runs_on_a_processor():
     lines = list(gpu.measure("cpu", short=True))
     found = {line.partition(": ")[0] for line in lines}
@@ -107,10 +107,25 @@ def test_the_check_of_a_gpu_runs_on_a_processor():
 
 
 def test_every_line_of_all_is_a_script():
-    for _, (module, *_), goal in everything.ALL:
-        assert goal
+    for _, (module, *_) in everything.ALL:
         source = Path(importlib.util.find_spec(f"benchmarks.{module}").origin).read_text("utf-8")
         assert '__name__ == "__main__"' in source
+
+
+def test_all_counts_the_verdicts_of_its_scripts(tmp_path, monkeypatch):
+    lines = ("it: 3 s, goal ≤ 2 s: missed", "ratio: 3, goal ≥ 2: met; largest difference 0", "goals are met: 1")
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / "benchmarks" / "drawn.py").write_text(f"for line in {lines!r}: print(line)", "utf-8")
+    (tmp_path / "benchmarks" / "failing.py").write_text("raise SystemExit('no data')", "utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    found = list(everything.run_all((("A", ("drawn",)), ("B", ("failing",)))))
+    assert found[:4] == ["\nA", *lines]
+    assert found[-3:] == [
+        "\n1 goals are met. Missed or not measured: 2",
+        "A: it: 3 s, goal ≤ 2 s: missed",
+        "B: not measured: no data",
+    ]
 
 
 @pytest.mark.long

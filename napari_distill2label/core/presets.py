@@ -99,10 +99,14 @@ def build_settings(
 
 
 # What a quick trial on features in memory differs in from a training (`workflow.live`): few, large steps of a small
-# network, and no out-of-fold classifiers.
+# network, no out-of-fold classifiers, and no noise, perturbed instances or subsets, which took half of the time and
+# made no label better (docs/benchmarks.md).
 LIVE: dict[str, Any] = {
     "architecture": {"hidden_dim": 128, "attention_dim": 64, "dropout": 0.25},
-    "teacher": {"epochs": 8, "learning_rate": 2e-3, "schedule": "cosine", "batch_size": 8, "keep_epoch": "last"},
+    "teacher": {
+        "epochs": 8, "learning_rate": 2e-3, "schedule": "cosine", "batch_size": 8, "keep_epoch": "last",
+        "lambda_n": 0.0, "lambda_d": 0.0, "lambda_e": 0.0,
+    },
     "student": {
         "epochs": 6, "learning_rate": 2e-3, "schedule": "cosine", "batch_size": 8, "keep_epoch": "last",
         "gamma_n": 0.5, "initial_weights": "teacher", "calibrate": True,

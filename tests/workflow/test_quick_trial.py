@@ -43,6 +43,7 @@ def test_few_epochs_of_the_same_method(method):
     assert trial.split.test == 0
     assert trial.architecture == settings.architecture
     assert trial.method == method
+    assert not trial.student.rotate_flip
 
 
 def test_a_trial_says_what_it_is_and_can_be_resumed(synthetic_cohort, tmp_path):
