@@ -13,7 +13,6 @@ from ..core.label_map import COVERAGE
 from ..core.notices import Notice, NoticeCode
 from ..core.paths import PathLike
 from ..core.text import quoted
-from ..store.tables.areas import covered_shares
 from ..store.tables.points import Points, find_for_slide, read_points
 from .corrections import check_coverage, coverage_of
 
@@ -62,6 +61,8 @@ class RegionLabels:
 
     def of(self, slide_id: str, patches: PatchGrid | PatchPoints, classes: tuple[str, ...]) -> tuple[Region, ...]:
         """Return the regions of a slide, of its scored patches. Those that cover no patch by enough are counted."""
+        from ..store.tables.areas import covered_shares  # loads shapely, which few trainings need
+
         points, regions = find_for_slide(self.by_slide, slide_id), []
         for area in () if points is None else points.areas:
             if area.label is None:  # QuPath ignores it
