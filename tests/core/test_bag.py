@@ -49,7 +49,7 @@ def test_target_has_a_one_for_every_class_present():
 
 def test_truth_is_no_field_of_a_bag():
     assert [field.name for field in dataclasses.fields(Bag)] == [
-        "slide_id", "instances", "coordinates", "label", "patch_labels", "case_id",
+        "slide_id", "instances", "coordinates", "label", "patch_labels", "case_id", "regions", "share",
     ]  # fmt: skip
     with pytest.raises(dataclasses.FrozenInstanceError):
         Bag("a", PATCHES, CORNERS).label = (1,)
