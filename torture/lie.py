@@ -147,7 +147,8 @@ def _read_h5(path: Path) -> None:
         drain(import_hdf5(read_hdf5(path, frame), path.parent / f"cache{frame.shape}.zarr"))
 
 
-def _read_slide(path: Path) -> None:
+def read_slide(path: Path) -> None:
+    """What a user does with a slide: patches of its corner, its far end, its coarsest level, the images beside it."""
     from napari_distill2label.slides import open_slide
     from napari_distill2label.slides.cutting import cut
 
@@ -206,7 +207,7 @@ READERS = {
     "maps": Reader(_read_map, sealed=True),
     "features": Reader(_read_features, sealed=True),
     "hdf5": Reader(_read_h5),
-    "slides": Reader(_read_slide),
+    "slides": Reader(read_slide),
     "mask": Reader(_read_mask),
     "record": Reader(_read_record),
 }

@@ -6,9 +6,9 @@ from typing import Literal
 import numpy as np
 
 UNLABELLED = -1  # in `Bag.patch_labels`: the user has not corrected this patch
-
-
 RegionSays = Literal["none", "some", "all"]
+REGION_WORDS: dict[RegionSays, str] = {"none": "none here", "some": "somewhere here", "all": "all of this"}
+"""What the class of an annotation is called that says so."""
 
 
 @dataclass(frozen=True, eq=False)

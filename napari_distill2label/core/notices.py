@@ -463,7 +463,7 @@ SENTENCES: dict[NoticeCode, Callable[..., str]] = {
     C.CORRECTIONS_USED: _corrections_used,
     C.REGIONS_USED: lambda n, slides, empty: (
         f"{count_of(n, 'region')} of {count_of(slides, 'slide')} {_is(n)} trained with."
-        + (f" {count_of(empty, 'region')} {_is(empty)} left out: no patch lies in them by half." if empty else "")
+        + (f" {count_of(empty, 'region')} {_is(empty)} left out: no patch lies in them far enough." if empty else "")
     ),
     C.TRAINED_ON: lambda n, total, reasons: (
         f"{n} of {total} slides were trained on ({trained_on(reasons)}). Their metrics are too good."

@@ -5,7 +5,7 @@ from collections.abc import Collection
 
 import numpy as np
 
-from ..core.bag import Region, RegionSays
+from ..core.bag import REGION_WORDS, Region, RegionSays
 from ..core.errors import CohortError
 from ..core.geometry import PatchGrid, PatchPoints
 from ..core.inputs import Inputs
@@ -17,9 +17,8 @@ from ..store.tables.points import Points, find_for_slide, read_points
 from .corrections import check_coverage, coverage_of
 
 _SAYS: dict[str, RegionSays] = {
-    "none": "none", "none here": "none",
-    "some": "some", "somewhere": "some", "somewhere here": "some",
-    "all": "all", "all of this": "all",
+    **{words: says for says, words in REGION_WORDS.items()},
+    "none": "none", "some": "some", "somewhere": "some", "all": "all",
 }  # fmt: skip
 _FORM = re.compile(r"(?:(?P<finding>.+?)\s*:\s*)?(?P<says>[^:]+?)\s*", re.DOTALL)
 HOW = (

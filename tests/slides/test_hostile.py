@@ -24,8 +24,10 @@ linux = pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="memor
 
 def open_in_child(files: list[Path]) -> None:
     """Fails unless every file is opened, or refused in one line that names it, within the child's limits."""
-    child = Path(__file__).with_name("hostile_child.py")
-    done = subprocess.run([sys.executable, child, *map(str, files)], capture_output=True, text=True, timeout=600)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.slides.hostile_child", *map(str, files)],
+        capture_output=True, text=True, timeout=600, cwd=Path(__file__).parents[2],
+    )  # fmt: skip
     lines = [line.split("\t") for line in done.stdout.splitlines()]
     assert [line for line in lines if line[0] != "fine"] == []
     assert len(lines) == len(files), f"ended at {files[len(lines)]}: {done.stderr[-2000:]}"

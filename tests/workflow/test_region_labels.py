@@ -62,7 +62,7 @@ def test_regions_that_cannot_be_used_are_said(tmp_path):
     path = write_regions(tmp_path / "a.geojson", ("none", (0, 0, 3, 3)), ("none", (0, 0, 10, 10)))
     found = RegionLabels(path)
     assert len(found.of("a", GRID, CLASSES)) == 1
-    assert "1 region is left out: no patch lies in them by half" in str(found.report())
+    assert "1 region is left out: no patch lies in them far enough" in str(found.report())
     with pytest.raises(CohortError, match="has no region of any labelled slide"):
         found.check(CLASSES, ["b"])
     path = write_regions(tmp_path / "a.geojson", ("none", (0, 0, 3, 3)))

@@ -4,17 +4,20 @@ They are kept as GeoJSON, `<slide_id>.geojson` in a folder beside the cohort: wh
 takes and QuPath opens. `canvas.region_layer` shows them, and drawing there changes them. No Qt, no layers.
 """
 
+import hashlib
 import json
 import threading
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from psygnal import Signal
 
-from ...core.errors import Distill2LabelError
+from ...core.bag import REGION_WORDS
+from ...core.errors import Distill2LabelError, OutputError
 from ...store.files.atomic import write_text
 from ...store.files.outputs import Outputs
 from ...store.files.safe_names import safe_name
@@ -27,7 +30,7 @@ from .recovery import recovery_folder
 
 REGIONS = "regions"  # of the keys of what is read here, and of the folder's name
 AFTER_DRAWING = 400  # ms until it is kept
-SAYS = ("none here", "somewhere here", "all of this")
+SAYS = tuple(REGION_WORDS.values())
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,17 +65,25 @@ class DrawnRegions:
     def __init__(self, project: Project, reader: BackgroundReader, has_window: bool = True) -> None:
         self._project, self._reader = project, reader
         self.by_slide: dict[str, Regions] = {}
+        self._looked: set[str] = set()  # slides whose kept regions are in `by_slide`
         self._written: dict[str, tuple[Path, Regions]] = {}  # what is in which file
         self._writing = threading.Lock()
         self._keeping = Debounce(self.flush_soon, AFTER_DRAWING, has_window)
         project.cohort_closing.connect(self.flush)
         project.cohort_opened.connect(self._read_all)
+        project.events.cohort.connect(self._look)
 
     @property
     def folder(self) -> Path:
-        """Where they are kept: beside the cohort, until that is written among the unsaved things."""
+        """Where they are kept: beside the cohort, until that is written among the unsaved things.
+
+        There each set of folders of slides has its own: slides of one name elsewhere are other slides.
+        """
         path, folder = self._project.cohort_path, self._project.work_folder
-        return folder / f"{path.stem}.{REGIONS}" if path and folder else recovery_folder() / REGIONS
+        if path and folder:
+            return folder / f"{path.stem}.{REGIONS}"
+        places = sorted({str(Path(row.path).parent) for row in self._project.cohort})
+        return recovery_folder() / f"{hashlib.sha256(json.dumps(places).encode()).hexdigest()[:16]}.{REGIONS}"
 
     @property
     def count(self) -> int:
@@ -89,8 +100,14 @@ class DrawnRegions:
         self.changed.emit(slide_id)
 
     def in_use(self) -> Path | None:
-        """Return the folder for a training. None without a region."""
-        self.flush()
+        """Return the folder for a training, with what is drawn. None without a region.
+
+        `Distill2LabelError`, `OSError` if regions cannot be read or kept: a training must not lack them unnoticed.
+        """
+        self._keeping.stop()
+        if unread := self._unread():
+            self._take_read(unread, read_regions(self.folder, unread) if self.folder.is_dir() else {})
+        self._take_written(self._write(self._pending()))
         return self.folder if self.count else None
 
     # ---- files ----------------------------------------------------------------------------------------------------
@@ -110,10 +127,12 @@ class DrawnRegions:
             self._reader.request((REGIONS, "keep"), lambda: self._write(pending), self._take_written, self._failed)
 
     def _pending(self) -> dict[str, tuple[Path, Regions]]:
-        """What no file holds yet, by slide id."""
-        listed = {row.slide_id for row in self._project.cohort}
+        """What no file holds yet, by slide id; without slides whose file was not read yet."""
+        if not self.by_slide:
+            return {}
+        folder, listed = self.folder, {row.slide_id for row in self._project.cohort} & self._looked
         wanted = {
-            slide_id: (self.folder / f"{safe_name(slide_id)}.geojson", regions)
+            slide_id: (folder / f"{safe_name(slide_id)}.geojson", regions)
             for slide_id, regions in self.by_slide.items()
             if slide_id in listed
         }
@@ -121,9 +140,11 @@ class DrawnRegions:
 
     def _write(self, pending: Mapping[str, tuple[Path, Regions]]) -> Mapping[str, tuple[Path, Regions]]:
         outputs = Outputs([row.path for row in self._project.cohort], doing="drawing regions")
+        known = {path for path, _ in self._written.values()}
         with self._writing:
             for path, regions in pending.values():
-                path.parent.mkdir(parents=True, exist_ok=True)
+                if path.exists() and path not in known:
+                    raise OutputError(f"{path}: holds regions of an earlier time and is left alone", [path], "foreign")
                 write_text(path, geojson_of(regions), outputs.writing)
         return pending
 
@@ -131,23 +152,42 @@ class DrawnRegions:
         self._written.update(written)
 
     def _failed(self, error: Exception) -> None:
-        text = message_of(error) if isinstance(error, Distill2LabelError) else str(error)
-        self._project.tell(f"The regions are not saved. {text}")
+        self._project.tell(f"The regions are not saved. {_text(error)}")
 
     def _read_all(self) -> None:
         """Read the regions of other slides, which have just come."""
-        self.by_slide, self._written = {}, {}
+        self.by_slide, self._written, self._looked = {}, {}, set()
         self.changed.emit(None)
-        folder, ids = self.folder, [row.slide_id for row in self._project.cohort]
-        if folder.is_dir():
-            self._reader.request((REGIONS, "read"), lambda: read_regions(folder, ids), self._take_read, self._failed)
+        self._look()
 
-    def _take_read(self, found: dict[str, tuple[Path, Regions]]) -> None:
-        listed = {row.slide_id for row in self._project.cohort}
-        own = {slide_id: each for slide_id, each in found.items() if slide_id in listed}
-        self._written.update(own)
-        self.by_slide = {**{slide_id: regions for slide_id, (_, regions) in own.items()}, **self.by_slide}
-        self.changed.emit(None)
+    def _unread(self) -> list[str]:
+        return [row.slide_id for row in self._project.cohort if row.slide_id not in self._looked]
+
+    def _look(self) -> None:
+        """Read the regions of slides that are new in the list."""
+        if (ids := self._unread()) and (folder := self.folder).is_dir():
+            self._reader.request(
+                (REGIONS, "read"), lambda: read_regions(folder, ids), partial(self._take_read, ids), self._not_read
+            )
+        else:
+            self._looked.update(ids)
+
+    def _not_read(self, error: Exception) -> None:
+        self._project.tell(f"The regions could not be read. {_text(error)}")
+
+    def _take_read(self, slide_ids: list[str], found: dict[str, tuple[Path, Regions]]) -> None:
+        """Regions that were drawn meanwhile come after those that were there."""
+        self._looked.update(slide_ids)
+        self._written.update(found)
+        read = {slide_id: regions + self.by_slide.get(slide_id, ()) for slide_id, (_, regions) in found.items()}
+        self.by_slide = {**self.by_slide, **read}
+        if read:
+            self._keeping.start()
+            self.changed.emit(None)
+
+
+def _text(error: Exception) -> str:
+    return message_of(error) if isinstance(error, Distill2LabelError) else str(error)
 
 
 def geojson_of(regions: Regions) -> str:

@@ -82,7 +82,7 @@ class Outputs:
             self._held.enter_context(_reserve(folder, names, self._doing))
             clear_leftovers(folder)
         for path in places:
-            if path.is_dir():
+            if path.is_dir() and is_own_group(path):
                 clear_begun(path)
 
     def check(self, paths: Iterable[PathLike]) -> None:

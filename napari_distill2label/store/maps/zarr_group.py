@@ -99,7 +99,7 @@ def open_group(path: Path, mode: Literal["r", "r+"]) -> zarr.Group:
 
 def create_group(path: Path, kind: str) -> zarr.Group:
     """Make a group in a new folder. Its kind is written first: what a kill leaves is recognised and may be replaced."""
-    return zarr.open_group(BoundedStore(path), mode="w", zarr_format=3, attributes={"kind": kind})
+    return zarr.open_group(BoundedStore(path), mode="w-", zarr_format=3, attributes={"kind": kind})
 
 
 def check_array(array: Any, shape: tuple[int, ...], dtype: Any, fill: float) -> zarr.Array[Any]:

@@ -3,27 +3,16 @@
 import pytest
 
 from napari_distill2label.core.errors import SettingsError
-from napari_distill2label.slides.synthetic import write_cohort
 from napari_distill2label.store.cohort import Cohort
 
 from ..conftest import open_cohort
+from .conftest import unseen_cohort
 
 
 @pytest.fixture(scope="module")
 def new_slides(tmp_path_factory) -> Cohort:
     """Eight slides that no run has seen, four of them negative; each of a patient of its own."""
-    cohort = Cohort.read(write_cohort(tmp_path_factory.mktemp("new slides"), 8, seed=9, shape=(135, 162)))
-    rows = [type(row)(f"new_{row.slide_id}", row.path, row.label, f"new {row.slide_id}", row.mpp) for row in cohort]
-    return cohort.with_slides(rows).with_classes()
-
-
-@pytest.fixture
-def predicted(session, run_folder, new_slides):
-    """The session with a run, and these slides predicted."""
-    session.load_model(run_folder)
-    open_cohort(session, new_slides)
-    session.predict()
-    return session
+    return unseen_cohort(tmp_path_factory.mktemp("new slides"), 8)
 
 
 def called(session):

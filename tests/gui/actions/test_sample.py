@@ -8,29 +8,18 @@ from napari_distill2label.core.errors import SettingsError
 from napari_distill2label.gui.canvas import layers, ownership
 from napari_distill2label.gui.canvas.display import BLIND
 from napari_distill2label.gui.widgets.shortcuts import Actions
-from napari_distill2label.slides.synthetic import write_cohort
 from napari_distill2label.store.bundle import load_bundle
 from napari_distill2label.store.cohort import Cohort
 from napari_distill2label.store.sample import read_sample
 
 from ..conftest import open_cohort
+from .conftest import unseen_cohort
 
 
 @pytest.fixture
 def new_slides(tmp_path) -> Cohort:
     """Three slides that no run has seen."""
-    cohort = Cohort.read(write_cohort(tmp_path / "new slides", 3, seed=9, shape=(135, 162)))
-    rows = [type(row)(f"new_{row.slide_id}", row.path, row.label, f"new {row.slide_id}", row.mpp) for row in cohort]
-    return cohort.with_slides(rows).with_classes()
-
-
-@pytest.fixture
-def predicted(session, run_folder, new_slides):
-    """The session with a run, and these slides predicted."""
-    session.load_model(run_folder)
-    open_cohort(session, new_slides)
-    session.predict()
-    return session
+    return unseen_cohort(tmp_path / "new slides", 3)
 
 
 def test_a_person_labels_the_patches_one_after_the_other_without_seeing_what_the_model_says(predicted):

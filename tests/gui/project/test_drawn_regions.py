@@ -2,19 +2,25 @@
 
 import numpy as np
 import pytest
+from napari.components import ViewerModel
+from PIL import Image
 
+from napari_distill2label.core.errors import CohortError, OutputError
+from napari_distill2label.gui import get_session
 from napari_distill2label.gui.project.drawn_regions import DrawnRegion, geojson_of, read_regions
 
 BOX = np.array([[0.5, 1.5], [0.5, 9.5], [7.5, 9.5]])
 
 
+def write_slide(path):
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(path)
+    return path
+
+
 @pytest.fixture
 def regions(session, tmp_path):
-    from PIL import Image
-
-    path = tmp_path / "S 1.png"
-    Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(path)
-    session.add_slides(path)
+    session.add_slides(write_slide(tmp_path / "S 1.png"))
     return session.regions
 
 
@@ -40,3 +46,57 @@ def test_the_same_again_is_no_change(regions):
     regions.set("S 1", ())
     assert heard == ["S 1", "S 1"]
     assert regions.in_use() is None
+
+
+@pytest.fixture
+def another_window():
+    """Makes the session of another viewer, with slides and no table."""
+    viewers = []
+
+    def make(slide):
+        viewers.append(ViewerModel())
+        made = get_session(viewers[-1])
+        made.add_slides(slide)
+        return made
+
+    yield make
+    for viewer in viewers:
+        get_session(viewer).shutdown()
+
+
+def test_without_a_table_regions_come_back_to_their_slides_and_to_no_others_of_that_name(
+    regions, another_window, tmp_path
+):
+    regions.set("S 1", (DrawnRegion(BOX, "none here"),))
+    folder = regions.in_use()
+    elsewhere = another_window(write_slide(tmp_path / "elsewhere" / "S 1.png"))
+    assert elsewhere.regions.in_use() is None
+    elsewhere.regions.set("S 1", (DrawnRegion(BOX, "all of this"),))
+    assert elsewhere.regions.in_use() != folder
+    again = another_window(tmp_path / "S 1.png")
+    assert [own.label for own in again.regions.by_slide["S 1"]] == ["none here"]
+
+
+def test_regions_that_cannot_be_read_stop_a_training_and_are_not_replaced(regions, another_window, tmp_path):
+    regions.set("S 1", (DrawnRegion(BOX, "none here"),))
+    file = regions.in_use() / "S 1.geojson"
+    file.write_text("{")
+    again = another_window(tmp_path / "S 1.png")
+    again.regions.set("S 1", (DrawnRegion(BOX, "all of this"),))
+    with pytest.raises(CohortError, match=r"S 1\.geojson"):
+        again.regions.in_use()
+    again.regions.flush()
+    assert file.read_text() == "{"
+
+
+def test_regions_of_an_earlier_time_under_the_name_of_a_new_table_stay(regions, session, tmp_path):
+    kept = tmp_path / "mine.regions" / "S 1.geojson"
+    kept.parent.mkdir()
+    kept.write_text(geojson_of((DrawnRegion(BOX + 1, "all of this"),)))
+    before = kept.read_text()
+    regions.set("S 1", (DrawnRegion(BOX, "none here"),))
+    session.write_cohort(tmp_path / "mine.csv")
+    assert regions.folder == kept.parent
+    with pytest.raises(OutputError, match="left alone"):
+        regions.in_use()
+    assert kept.read_text() == before

@@ -40,8 +40,7 @@ class SampleView(QWidget):
         self.count.setSuffix(" patches")
         self.count.setAccessibleName("patches of the sample")
         self.count.setToolTip("30 to 100. A finding that is rare needs more")
-        self.draw = button("Draw…", DRAW, self.start)
-        self.draw.setText("Draw")
+        self.draw = button("Draw", DRAW, self.start)
         self.open = button("Open…", OPEN, self.ask_open)
         self.reason = reason_label()
         self.place = QLabel()
@@ -157,10 +156,7 @@ class SampleView(QWidget):
         ):
             made.setVisible(shown and missing is None)
         enough = labelled >= FEWEST
-        for made, tip in (
-            (self.measure, "What the labelled patches say of the model. It stays as it is"),
-            (self.save, SAVE),
-        ):
+        for made, tip in ((self.measure, MEASURE), (self.save, SAVE)):
             made.setEnabled(enough and not works)
             made.setToolTip(tip if enough else f"Label {FEWEST} patches first")
         show_reason(self.result, "" if sample.report is None else str(sample.report))
