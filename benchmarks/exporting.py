@@ -38,6 +38,8 @@ OTHERS = (
     "probability",
     "parquet",
     "mask-png",
+    "ome-zarr",
+    "ome-zarr-0.4",
 )  # formats without a plain way to compare with; of regions alone
 
 
@@ -61,8 +63,7 @@ def patch_map(side: int, kind: str) -> PatchMap:
 
 
 def ours(made: PatchMap, folder: Path, name: str) -> Path:
-    (path,) = drain(iter_write(made, folder, [name]))
-    return path
+    return drain(iter_write(made, folder, [name]))[0]
 
 
 def plain(made: PatchMap, folder: Path, name: str) -> Path:
@@ -132,8 +133,9 @@ def child(way: str, name: str, side: int, kind: str) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with tempfile.TemporaryDirectory() as folder:
         start, began = time.process_time(), time.perf_counter()
-        size = WAYS[way](made, Path(folder), name).stat().st_size
+        path = WAYS[way](made, Path(folder), name)
         taken = time.process_time() - start, time.perf_counter() - began
+        size = sum(file.stat().st_size for file in (path, *path.rglob("*")) if file.is_file())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(json.dumps([*taken, size / 1e6, peak / 1e3, (peak - before) / 1e3]))
 

@@ -19,7 +19,7 @@ from .messages import option_of
 INPUT_NAMES = tuple(each.name for each in fields(Inputs))
 PROGRAMS = ("wsinfer", "onnx")
 DEFAULT_FORMATS = ("ome-tiff", "geojson", "csv", "png")
-MORE_FORMATS = ("regions", "probability", "mask-png", "parquet", "report")
+MORE_FORMATS = ("regions", "probability", "mask-png", "ome-zarr", "ome-zarr-0.4", "parquet", "report")
 GROUPS = ("patches", "architecture", "teacher", "oof", "student", "split")
 
 

@@ -36,7 +36,7 @@ class Encoder:
 
 @dataclass(frozen=True)
 class TissueRegions:
-    """Regions of tissue as GeoJSON, in place of the tissue method of the settings.
+    """Regions of tissue as GeoJSON or a label image, in place of the tissue method of the settings.
 
     Attributes
     ----------
@@ -65,8 +65,8 @@ class Inputs:
     tissue
         Regions outside of which no patch is placed. None: the tissue method of the settings.
     corrections
-        Patches whose class the user knows: CSV `slide_id,x,y,label` with a point in each of them; or GeoJSON, whose
-        areas hold for all patches that they cover.
+        Patches whose class the user knows: CSV `slide_id,x,y,label` with a point in each of them; or GeoJSON or a
+        label image, whose areas hold for all patches that they cover.
     region_labels
         Annotations (GeoJSON of QuPath, XML) whose classes say that none of a region has the finding, that it is
         somewhere in it, or that all of it has it: "none here", "somewhere here", "all of this".

@@ -10,6 +10,9 @@ from urllib.parse import urlsplit
 PathLike = str | os.PathLike[str]
 
 LABELS_NAMESPACE = "napari-distill2label/labels"  # of the OME annotation in a mask that says what its values mean
+PROVENANCE_NAMESPACE = "napari-distill2label/provenance"  # of the one that says where a result comes from
+OWN_ATTRIBUTE = "napari-distill2label"  # of an OME-Zarr folder of ours: what we say of it
+METADATA = "-metadata.json"  # follows a table's name, as in CSV on the Web: the file that says where it comes from
 RECORD = ".distill2label.jsonl"  # in every folder of results: what was written there
 TORCHSCRIPT = (".pt", ".pth", ".ts", ".torchscript")  # encoders that can hold a program
 # Web servers and object stores. `file://`, `reference://`, `github://` and the like reach other things than slides.

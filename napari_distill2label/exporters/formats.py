@@ -3,21 +3,23 @@
 from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from ..core.classes import RGB
+from ..core.classes import RGB, colours_of
 from ..core.errors import BundleError, SettingsError, SlideError
 from ..core.events import Progress, Task, drain
-from ..core.paths import PathLike, is_url
-from ..store.files.atomic import Writing, atomic_path
+from ..core.paths import METADATA, PathLike, is_url
+from ..store.files.atomic import Writing, atomic_path, write_json
 from ..store.files.safe_names import safe_name, safe_names
 
 if TYPE_CHECKING:
     from ..store.maps.patch_map import PatchMap
     from .merged_regions import RegionOptions
+    from .ome_zarr import Version
 
 Key = TypeVar("Key", bound=Hashable)
 NOT_SCORED = "not scored"
@@ -38,6 +40,12 @@ class ExportRequest:
     names: "Names | None" = None
     regions: "RegionOptions | None" = None
     writing: Writing = atomic_path
+
+    def about(self, patch_map: "PatchMap") -> dict[str, Any]:
+        """Where the labels come from, as plain JSON (`exporters.provenance`)."""
+        from .provenance import provenance
+
+        return provenance(patch_map, self.threshold, self.corrected())
 
     def path(self, patch_map: "PatchMap", form: str, finding: str | None = None) -> Path:
         """`<slide_id>[_<finding>][_<part>]<suffix>` of a format, inside the folder whatever the id holds."""
@@ -76,6 +84,11 @@ class LabelLayer(NamedTuple):
     names: dict[int, str]  # what the values mean
     labels: np.ndarray  # uint8 of `patches.shape`
 
+    def colours(self, chosen: Mapping[str, RGB] | None) -> dict[int, RGB]:
+        """8-bit (r, g, b) of the values from 1 on; `chosen` by name, else the palette's."""
+        shades = colours_of([self.names.get(value, "") for value in range(1, max(self.names) + 1)], chosen)
+        return {value: shades[value - 1] for value in self.names if value}
+
 
 Names = Mapping[tuple[str | None, str], str]
 """Names of one slide's files, without their suffix, by finding (None: of all classes) and part (`Format.part`)."""
@@ -104,14 +117,14 @@ def names_of_files(slides: Mapping[Key, tuple[str, Sequence[str]]], formats: Seq
     }
 
 
-def files_of_map(folder: PathLike, formats: Sequence[str], names: Names) -> list[Path]:
-    """Return the files that `write` makes for one slide."""
+def files_of_map(folder: PathLike, formats: Sequence[str], names: Names, beside: bool = True) -> list[Path]:
+    """Return the files that `write` makes for one slide; `beside`: with those that say where the others come from."""
     findings: list[str | None] = list(dict.fromkeys(name for name, _ in names if name is not None)) or [None]
     return [
-        Path(folder) / f"{names[finding, FORMATS[name].part]}{FORMATS[name].suffix}"
-        for name in format_names(formats)
-        if name in FORMATS
-        for finding in (findings if FORMATS[name].per_finding else [None])
+        Path(folder) / f"{names[finding, known.part]}{known.suffix}{end}"
+        for known in (FORMATS[name] for name in format_names(formats) if name in FORMATS)
+        for finding in (findings if known.per_finding else [None])
+        for end in dict.fromkeys(("", known.beside if beside else ""))
     ]
 
 
@@ -125,6 +138,7 @@ class Format:
     aliases: tuple[str, ...] = ()
     per_finding: bool = False  # one file for each finding, where there can be several at once
     part: str = ""  # of the file's name, after the slide's id; no two formats share suffix and part
+    beside: str = ""  # what follows the name of a second file, with the provenance that the first cannot hold
 
 
 def _write_masks(patch_map: "PatchMap", request: ExportRequest) -> Work:
@@ -136,7 +150,8 @@ def _write_masks(patch_map: "PatchMap", request: ExportRequest) -> Work:
         path = request.path(patch_map, "ome-tiff", layer.class_name)
         mask = Mask(layer.labels, patch_map.patches)
         slide, writing = patch_map.slide, request.writing
-        work = write_mask(path, mask, layer.names, slide.mpp, layer.title, slide.canvas_origin, writing)
+        about, colours = request.about(patch_map), layer.colours(request.colours)
+        work = write_mask(path, mask, layer.names, slide.mpp, layer.title, slide.canvas_origin, colours, about, writing)
         files.append((yield from work))
     return files
 
@@ -153,7 +168,9 @@ def _write_table(patch_map: "PatchMap", request: ExportRequest) -> Work:
     from .table import write_table
 
     path = request.path(patch_map, "csv")
-    return [(yield from write_table(path, patch_map, request.threshold, request.corrections, request.writing))]
+    table = yield from write_table(path, patch_map, request.threshold, request.corrections, request.writing)
+    write_json(table.with_name(table.name + FORMATS["csv"].beside), request.about(patch_map), request.writing)
+    return [table]
 
 
 def _exists(slide_path: str) -> bool:
@@ -194,6 +211,7 @@ def _write_pictures(patch_map: "PatchMap", request: ExportRequest) -> Work:
                 request.threshold,
                 patch_map.slide.mpp,
                 request.colours,
+                request.about(patch_map),
                 request.writing,
             )
             for layer in request.layers(patch_map)
@@ -215,7 +233,7 @@ def _write_probability_maps(patch_map: "PatchMap", request: ExportRequest) -> Wo
 
     yield Progress(Task.WRITE, 0, None, patch_map.slide_id)
     path = request.path(patch_map, "probability")
-    return [write_probability_maps(path, patch_map, request.threshold, request.writing)]
+    return [write_probability_maps(path, patch_map, request.threshold, request.colours, request.writing)]
 
 
 def _write_parquet(patch_map: "PatchMap", request: ExportRequest) -> Work:
@@ -228,21 +246,40 @@ def _write_parquet(patch_map: "PatchMap", request: ExportRequest) -> Work:
 def _write_mask_pngs(patch_map: "PatchMap", request: ExportRequest) -> Work:
     from .mask import Mask
     from .mask_png import write_mask_png
-    from .provenance import provenance
 
     yield Progress(Task.WRITE, 0, None, patch_map.slide_id)
-    about = provenance(patch_map, request.threshold, request.corrected())
+    about = request.about(patch_map)
     return [
         write_mask_png(
             request.path(patch_map, "mask-png", layer.class_name),
             Mask(layer.labels, patch_map.patches),
             layer.names,
-            request.colours,
+            layer.colours(request.colours),
             about,
             request.writing,
         )
         for layer in request.layers(patch_map)
     ]
+
+
+def _write_label_zarrs(version: "Version", patch_map: "PatchMap", request: ExportRequest) -> Work:
+    from .mask import Mask
+    from .ome_zarr import LabelMetadata, write_label_zarr
+
+    form, files = ZARR_FORMATS[version], []
+    for layer in request.layers(patch_map):
+        counts = np.bincount(layer.labels[patch_map.scored], minlength=max(layer.names) + 1).tolist()
+        metadata = LabelMetadata(
+            layer.names,
+            layer.colours(request.colours),
+            {value: counts[value] for value in layer.names if value},
+            patch_map.slide.mpp,
+            title=layer.title,
+            about={"kind": "labels", "provenance": request.about(patch_map)},
+        )
+        path, mask = request.path(patch_map, form, layer.class_name), Mask(layer.labels, patch_map.patches)
+        files.append((yield from write_label_zarr(path, mask, metadata, version, request.writing)))
+    return files
 
 
 def _write_report(patch_map: "PatchMap", request: ExportRequest) -> Work:
@@ -267,7 +304,7 @@ FORMATS: dict[str, Format] = {
         per_finding=True,
     ),
     "geojson": Format(".geojson", "one QuPath tile or detection per patch", _write_geojson, ("json", "qupath")),
-    "csv": Format(".csv", "table with a row per patch", _write_table, ("table",)),
+    "csv": Format(".csv", "table with a row per patch", _write_table, ("table",), beside=METADATA),
     "png": Format(".png", "picture of the labels over the slide", _write_pictures, ("picture",), per_finding=True),
     "regions": Format(".geojson", "QuPath annotations: patches of a class, merged", _write_regions, part="regions"),
     "probability": Format(
@@ -280,9 +317,24 @@ FORMATS: dict[str, Format] = {
     "mask-png": Format(
         ".png", "label mask as a picture with the classes' colours", _write_mask_pngs, per_finding=True, part="mask"
     ),
+    "ome-zarr": Format(
+        ".ome.zarr",
+        "label mask at level 0 as an OME-Zarr 0.5 folder, with the classes' colours",
+        partial(_write_label_zarrs, "0.5"),
+        ("ome.zarr", "zarr"),
+        per_finding=True,
+    ),
+    "ome-zarr-0.4": Format(
+        ".ome.zarr",
+        "the same as OME-Zarr 0.4, for programs that know no other",
+        partial(_write_label_zarrs, "0.4"),
+        per_finding=True,
+        part="v0.4",
+    ),
     "parquet": Format(".parquet", "the table of patches for pandas, Arrow and R", _write_parquet),
     "report": Format(".html", "a page to read and print: pictures, numbers, model", _write_report, ("html",)),
 }
+ZARR_FORMATS: "dict[Version, str]" = {"0.5": "ome-zarr", "0.4": "ome-zarr-0.4"}
 SUMMARY = "summary"  # of a call, not of a slide: `COHORT_SUMMARY`, a row per slide
 COHORT_SUMMARY = "cohort_summary.csv"
 DEFAULT_FORMATS = ("ome-tiff", "geojson", "csv", "png")
@@ -317,6 +369,8 @@ def iter_write(
     writing: Writing = atomic_path,
 ) -> Work:
     """Write a finished patch map in some formats: a generator of its progress, which returns the files.
+
+    A file that only says where another comes from (`Format.beside`) is not among them.
 
     Closing it leaves the files that are finished, and no part of another.
 

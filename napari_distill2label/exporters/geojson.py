@@ -19,6 +19,7 @@ from ..core.events import Progress, Task
 from ..core.geometry import PatchGrid
 from ..store.files.atomic import Writing, atomic_path
 from ..store.maps.patch_map import PatchMap
+from .provenance import provenance
 
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "napari-distill2label")
 VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
@@ -37,11 +38,14 @@ def write_geojson(
     A generator of its progress; closing it leaves no file.
 
     The polygon is the patch's box, as in the table; measurements are `prob_<class>` and `attention`. Exporting again
-    gives the same ids. `colours` are those of classes by name, where they are not the palette's.
+    gives the same ids. `colours` are those of classes by name, where they are not the palette's. The member
+    `provenance` of the collection, which QuPath passes over, says where they come from.
     """
     done, total = 0, int(patch_map.scored.sum())
     with writing(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
-        file.write('{"type":"FeatureCollection","features":[')
+        corrected = None if corrections is None else int((corrections >= 0).sum())
+        about = provenance(patch_map, patch_map.threshold if threshold is None else threshold, corrected)
+        file.write(f'{{"type":"FeatureCollection","provenance":{_compact(about)},"features":[')
         separator = "\n"
         shades = colours_of(patch_map.classes, colours)
         for columns in patch_map.iter_columns(threshold, corrections):

@@ -21,16 +21,18 @@ from shapely.affinity import translate
 
 from ..core.classes import RGB
 from ..core.errors import SettingsError
+from ..core.events import drain
 from ..core.geometry import Mpp
-from ..core.paths import LABELS_NAMESPACE
 from ..core.text import printable
 from ..slides.regions import trace_components
 from ..store.files.atomic import Writing, atomic_path, write_text
 from ..store.tables.csv_table import escape_formula
 from .geojson import NAMESPACE
+from .mask import pyramid_steps
+from .ome_tiff import labels_annotation
+from .ome_zarr import LabelMetadata, write_label_zarr
 
 TILE = 512  # px
-SMALLEST_LEVEL = 1024  # px: below this on the longer side, a pyramid ends
 LARGEST_PNG = 2**16  # values of a PNG
 HEADER = ("value", "class", "x", "y", "minx", "miny", "width", "height", "area_px", "area_um2")
 
@@ -100,9 +102,7 @@ def write_label_image(path: str | Path, image: LabelImage, writing: Writing = at
         with writing(path) as temporary:
             Image.fromarray(labels).save(temporary, format="PNG")
         return Path(path)
-    steps = [1]
-    while max(labels.shape) / steps[-1] >= SMALLEST_LEVEL:
-        steps.append(2 * steps[-1])
+    steps = pyramid_steps(labels.shape)
     with writing(path) as temporary, tifffile.TiffWriter(temporary, bigtiff=labels.nbytes > 2**31, ome=True) as tiff:
         for step in steps:
             level = labels[step // 2 :: step, step // 2 :: step] if step > 1 else labels
@@ -120,13 +120,10 @@ def write_label_image(path: str | Path, image: LabelImage, writing: Writing = at
 
 
 def _ome(image: LabelImage) -> dict[str, Any]:
-    names = {str(value): name for value, name in image.names.items() if value}
-    safe = {value: printable(name) for value, name in names.items()}  # XML has no control characters
-    classes = json.dumps(names, ensure_ascii=safe != names)
     metadata: dict[str, Any] = {
         "axes": "YX",
         "Name": printable(image.title),
-        "MapAnnotation": {"Namespace": LABELS_NAMESPACE, **safe, "classes": classes},
+        "MapAnnotation": labels_annotation({v: name for v, name in image.names.items() if v}, image.colours),
     }
     if image.mpp is not None:
         metadata |= {"PhysicalSizeY": float(image.mpp[0]), "PhysicalSizeYUnit": "µm"}
@@ -185,8 +182,34 @@ def write_label_table(path: str | Path, image: LabelImage, writing: Writing = at
     return write_text(path, text.getvalue(), writing)
 
 
+class _Pixels:
+    """The pixels of an array, as `write_label_zarr` asks for them."""
+
+    def __init__(self, labels: np.ndarray) -> None:
+        self._padded, self.dtype = np.pad(labels, ((0, 1), (0, 1))), labels.dtype
+        self.shape: tuple[int, int] = (labels.shape[0], labels.shape[1])
+
+    def at(self, ys: np.ndarray, xs: np.ndarray) -> np.ndarray:
+        found: np.ndarray = self._padded[np.ix_(*map(np.minimum, (ys, xs), self.shape))]
+        return found
+
+
+def write_label_zarr_of(path: str | Path, image: LabelImage, writing: Writing = atomic_path) -> Path:
+    """Write an OME-Zarr 0.5 folder, with scale, position, names and colours of the values."""
+    metadata = LabelMetadata(
+        {value: name for value, name in image.names.items() if value},
+        {value: colour for value, colour in image.colours.items() if value},
+        mpp=image.mpp,
+        position=image.position,
+        title=image.title,
+        about={"kind": "labels"},
+    )
+    return drain(write_label_zarr(path, _Pixels(image.smallest), metadata, writing=writing))
+
+
 WRITERS: dict[str, Callable[[str | Path, LabelImage, Writing], Path]] = {
     ".ome.tif": write_label_image,
+    ".ome.zarr": write_label_zarr_of,
     ".png": write_label_image,
     ".geojson": write_label_regions,
     ".csv": write_label_table,

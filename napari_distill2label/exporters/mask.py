@@ -9,6 +9,26 @@ import numpy as np
 
 from ..core.geometry import PatchGrid, PatchPoints
 
+SMALLEST_LEVEL = 1024  # px: below this on the longer side, a pyramid ends
+
+
+def pyramid_steps(shape: tuple[int, ...]) -> list[int]:
+    """Down-sampling of each level of a pyramid: 1, 2, 4, … until the longer side is below `SMALLEST_LEVEL`."""
+    steps = [1]
+    while max(shape) / steps[-1] >= SMALLEST_LEVEL:
+        steps.append(2 * steps[-1])
+    return steps
+
+
+def pixels_shown(start: int, length: int, step: int, size: int) -> np.ndarray:
+    """Level-0 pixels (length,) that the pixels from `start` on of a level show, along an axis of `size` px.
+
+    Nearest neighbour: labels cannot be averaged. Those past the level's end lie past the slide's.
+    """
+    pixels = np.arange(start, start + length) * step + step // 2
+    # The last pixel of a level may be centred just past the slide when `step` does not divide it: pull it in.
+    return np.where((pixels >= size) & (pixels < -(-size // step) * step), size - 1, pixels)
+
 
 class Mask:
     """The label of every level-0 pixel of a slide, computed on request.
@@ -28,6 +48,7 @@ class Mask:
         if labels.shape != patches.shape:
             raise ValueError(f"labels must be {patches.shape}, got {labels.shape}")
         self.patches = patches
+        self.dtype = np.dtype(np.uint8)
         self.shape: tuple[int, int] = patches.slide_shape
         if isinstance(patches, PatchGrid):
             # One cell more each way, 0: where the pixels of no cell point to.

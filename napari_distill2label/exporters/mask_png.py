@@ -1,17 +1,16 @@
 """Label mask as a PNG with the colours of the classes: its pixel values are the labels, as in the OME-TIFF."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
-from ..core.classes import RGB, colours_of
+from ..core.classes import RGB
 from ..core.text import printable
 from ..store.files.atomic import Writing, atomic_path
 from .mask import Mask
+from .png import texts_of
 
 MOST_PX = 2**28  # of a picture in memory; larger slides are reduced
 NOT_SCORED: RGB = (255, 255, 255)
@@ -21,7 +20,7 @@ def write_mask_png(
     path: str | Path,
     mask: Mask,
     names: Mapping[int, str],
-    chosen: Mapping[str, RGB] | None = None,
+    colours: Mapping[int, RGB],
     about: Mapping[str, object] | None = None,
     writing: Writing = atomic_path,
 ) -> Path:
@@ -34,13 +33,10 @@ def write_mask_png(
         step *= 2
     ys, xs = (np.minimum(np.arange(0, size, step) + step // 2, size - 1) for size in mask.shape)
     picture = Image.fromarray(mask.at(ys, xs), mode="P")
-    colours = colours_of([names.get(value, "") for value in range(1, max(names) + 1)], chosen)
-    picture.putpalette([part for colour in (NOT_SCORED, *colours) for part in colour])
-    texts = PngInfo()
-    texts.add_text("classes", json.dumps({value: printable(name) for value, name in names.items()}))
-    texts.add_text("downsample", str(step))
-    if about is not None:
-        texts.add_text("provenance", json.dumps(about))
+    palette = (colours.get(value, NOT_SCORED) for value in range(max(names) + 1))
+    picture.putpalette([part for colour in palette for part in colour])
+    classes = {value: printable(name) for value, name in names.items()}
+    texts = texts_of(classes=classes, downsample=step, provenance=about)
     with writing(path) as temporary:
         picture.save(temporary, format="PNG", pnginfo=texts)
     return Path(path)

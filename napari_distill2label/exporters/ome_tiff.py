@@ -1,6 +1,7 @@
 """Label mask at level 0: tiled, deflate-compressed OME-TIFF with a pyramid and the physical size of a pixel.
 
-Values are the labels': 0 not scored, 1 + class index otherwise; names and colours are in an OME MapAnnotation.
+Values are the labels': 0 not scored, 1 + class index otherwise; names and colours are in an OME MapAnnotation. OME has
+no colours of single values, and a palette of TIFF would turn the values into colours in many readers.
 
 A mask has few different tiles, because a patch covers many of its pixels. So tiles are made from the labels of cells,
 rows that were compressed before are not compressed again, and a tile that the file has already is not stored again: its
@@ -10,7 +11,6 @@ entry in the file's table of tiles points to the same place. Memory does not gro
 import hashlib
 import json
 import tempfile
-import zlib
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
@@ -20,22 +20,20 @@ import imagecodecs
 import numpy as np
 import tifffile
 
+from ..core.classes import RGB
 from ..core.events import Progress, Task
 from ..core.geometry import Mpp, PatchGrid
-from ..core.paths import LABELS_NAMESPACE
+from ..core.paths import LABELS_NAMESPACE, PROVENANCE_NAMESPACE
 from ..core.text import printable
 from ..store.files.atomic import Writing, atomic_path
-from .mask import Mask
+from .bands import Bands
+from .mask import Mask, pixels_shown, pyramid_steps
 
 TILE = 512  # px
-SMALLEST_LEVEL = 1024  # px: below this on the longer side, a pyramid ends
 # Offsets of a classic TIFF have 32 bits. Deflate can only help, and a pyramid adds a third.
 BIGTIFF_FROM = 3 * 2**30
-LEVEL = 9  # of deflate: rows of a grid take a third of the space that level 6 needs, in the same time
 OFFSETS, COUNTS = 324, 325  # TIFF's tags TileOffsets and TileByteCounts
 AT_ONCE = 8  # tiles between two events: .02 to .2 s
-MOST_BANDS = 50_000  # compressed rows that are remembered: some 20 MB
-ADLER = 65521  # the modulus of zlib's checksum (RFC 1950, 8.2)
 
 
 def write_mask(
@@ -45,6 +43,8 @@ def write_mask(
     mpp: Mpp | None = None,
     title: str = "labels",
     canvas_origin: tuple[int, int] = (0, 0),
+    colours: Mapping[int, RGB] | None = None,
+    about: Mapping[str, Any] | None = None,
     writing: Writing = atomic_path,
 ) -> Generator[Progress, None, Path]:
     """Write a `Mask` as OME-TIFF.
@@ -62,8 +62,12 @@ def write_mask(
     canvas_origin
         (y, x) of level 0 on the canvas of the slide's file. Unless it is (0, 0), the file says that the mask is of the
         scanned area, and where this lies.
+    colours
+        8-bit (r, g, b) of the values.
+    about
+        Where the labels come from (`exporters.provenance`).
     """
-    steps = _levels(mask.shape)
+    steps = pyramid_steps(mask.shape)
     height, width = mask.shape
     shapes = [(-(-height // step), -(-width // step)) for step in steps]
     counts = [-(-shape[0] // TILE) * -(-shape[1] // TILE) for shape in shapes]
@@ -81,7 +85,8 @@ def write_mask(
             for number, (step, shape) in enumerate(zip(steps, shapes, strict=True)):
                 extra: dict[str, Any] = {"subfiletype": 1}
                 if number == 0:
-                    extra = {"metadata": _metadata(names, mpp, title, canvas_origin), "subifds": len(steps) - 1}
+                    metadata = _metadata(names, mpp, title, canvas_origin, colours or {}, about)
+                    extra = {"metadata": metadata, "subifds": len(steps) - 1}
                 with tempfile.TemporaryFile(dir=temporary.parent) as spool:
                     level = _Level(spool)
                     for done, tile in enumerate(_tiles(mask, shape, step), sum(counts[:number])):
@@ -130,8 +135,20 @@ def _share_tiles(path: Path, levels: Sequence[_Level]) -> None:
                 each.tags[tag].overwrite([int(value) for value in values[level.first]])
 
 
-def _metadata(names: Mapping[int, str], mpp: Mpp | None, title: str, canvas_origin: tuple[int, int]) -> dict[str, Any]:
+def _metadata(
+    names: Mapping[int, str],
+    mpp: Mpp | None,
+    title: str,
+    canvas_origin: tuple[int, int],
+    colours: Mapping[int, RGB],
+    about: Mapping[str, Any] | None,
+) -> dict[str, Any]:
     safe = {value: printable(name) for value, name in names.items()}  # XML has no control characters
+    annotations = [labels_annotation(names, colours)]
+    if any(canvas_origin):
+        annotations[0]["canvas_origin"] = json.dumps(list(canvas_origin))
+    if about is not None:
+        annotations.append(provenance_annotation(about))
     metadata: dict[str, Any] = {
         "axes": "YX",
         "Name": printable(title),
@@ -139,12 +156,7 @@ def _metadata(names: Mapping[int, str], mpp: Mpp | None, title: str, canvas_orig
             f"Patch labels of napari-distill2label, for research use only. Values: {_describe(safe)}"
             f"{_frame(canvas_origin)}"
         ),
-        "MapAnnotation": {
-            "Namespace": LABELS_NAMESPACE,
-            **{str(value): name for value, name in safe.items()},
-            "classes": json.dumps({str(value): name for value, name in names.items()}, ensure_ascii=safe != names),
-            **({"canvas_origin": json.dumps(list(canvas_origin))} if any(canvas_origin) else {}),
-        },
+        "MapAnnotation": annotations,
     }
     if mpp is not None:
         metadata |= {"PhysicalSizeY": float(mpp[0]), "PhysicalSizeYUnit": "µm"}
@@ -152,12 +164,22 @@ def _metadata(names: Mapping[int, str], mpp: Mpp | None, title: str, canvas_orig
     return metadata
 
 
-def _levels(shape: tuple[int, int]) -> list[int]:
-    """Down-sampling of each level: 1, 2, 4, … until the longer side is below `SMALLEST_LEVEL`."""
-    levels = [1]
-    while max(shape) / levels[-1] >= SMALLEST_LEVEL:
-        levels.append(2 * levels[-1])
-    return levels
+def labels_annotation(names: Mapping[int, str], colours: Mapping[int, RGB]) -> dict[str, str]:
+    """Return an OME MapAnnotation that names and colours values: one by one for people, and as JSON for programs."""
+    safe = {str(value): printable(name) for value, name in names.items()}  # XML has no control characters
+    raw = {str(value): name for value, name in names.items()}
+    shades = {str(value): f"#{red:02x}{green:02x}{blue:02x}" for value, (red, green, blue) in colours.items()}
+    return {
+        "Namespace": LABELS_NAMESPACE,
+        **safe,
+        "classes": json.dumps(raw, ensure_ascii=safe != raw),
+        **({"colours": json.dumps(shades)} if shades else {}),
+    }
+
+
+def provenance_annotation(about: Mapping[str, Any]) -> dict[str, str]:
+    """Return an OME MapAnnotation with the provenance of a result."""
+    return {"Namespace": PROVENANCE_NAMESPACE, "provenance": json.dumps(about)}
 
 
 def _tiles(mask: Mask, shape: tuple[int, int], step: int) -> Iterator[bytes]:
@@ -165,67 +187,18 @@ def _tiles(mask: Mask, shape: tuple[int, int], step: int) -> Iterator[bytes]:
 
     Tiles are full-sized, and what lies outside the slide is 0 by itself.
     """
-    tops, lefts = ([_centres(start, size, step, whole) for start in range(0, size, TILE)]
+    tops, lefts = ([pixels_shown(start, TILE, step, whole) for start in range(0, size, TILE)]
                    for size, whole in zip(shape, mask.shape, strict=True))  # fmt: skip
     if not isinstance(mask.patches, PatchGrid):
         for ys, xs in product(tops, lefts):
             yield bytes(imagecodecs.deflate_encode(mask.at(ys, xs).tobytes()))
         return
-    bands = _Bands()
+    bands = Bands(TILE, "zlib")
     columns = [mask.runs(xs, 1) for xs in lefts]
     for ys in tops:
         rows = mask.runs(ys, 0)
         for cells, counts in columns:
             yield bands.tile(mask.cells(rows[0], cells), rows[1], counts)
-
-
-def _centres(start: int, count: int, step: int, size: int) -> np.ndarray:
-    """Level-0 pixels (TILE,) that a tile's pixels show, along one axis, from its pixel `start` of `count`."""
-    pixels = np.arange(start, start + TILE) * step + step // 2
-    # The last pixel of a level may be centred just past the slide when `step` does not divide it: pull it in.
-    return np.where((pixels >= size) & (pixels < count * step), size - 1, pixels)
-
-
-class _Bands:
-    """Compressed bands: pixel rows of a tile that are all equal, because they lie in one row of cells.
-
-    A zlib stream (RFC 1950) is a head, blocks of deflate, and a checksum. Blocks that end on a whole byte and refer to
-    nothing before them can be put together in any order, and so can their checksums.
-    """
-
-    HEAD, END = b"\x78\xda", b"\x03\x00"
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[bytes, bytes, int], tuple[bytes, int, int]] = {}
-
-    def tile(self, cells: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> bytes:
-        """Return a tile whose cells (R, C) uint8 are `rows` (R,) px high and `columns` (C,) px wide, as zlib stream."""
-        widths, parts = columns.tobytes(), [self.HEAD]
-        low, high = 1, 0  # the two sums of the checksum (RFC 1950, 2.2)
-        start = 0
-        for stop in (*np.flatnonzero((cells[1:] != cells[:-1]).any(1)) + 1, len(cells)):
-            height = int(rows[start:stop].sum())
-            row = cells[start].tobytes()
-            # Of one label, the width of cells does not matter.
-            key = (row[:1], b"", height) if row.count(row[:1]) == len(row) else (row, widths, height)
-            if (band := self._known.get(key)) is None:
-                band = self._add(key, cells[start], columns)
-            data, band_low, band_high = band
-            high = (high + band_high + (low - 1) * height * TILE) % ADLER
-            low = (low + band_low - 1) % ADLER
-            parts.append(data)
-            start = stop
-        return b"".join((*parts, self.END, (high << 16 | low).to_bytes(4, "big")))
-
-    def _add(self, key: tuple[bytes, bytes, int], cells: np.ndarray, columns: np.ndarray) -> tuple[bytes, int, int]:
-        pixels = np.repeat(cells, columns).tobytes() * key[2]
-        packer = zlib.compressobj(LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
-        data = packer.compress(pixels) + packer.flush(zlib.Z_FULL_FLUSH)
-        checksum = zlib.adler32(pixels)
-        if len(self._known) >= MOST_BANDS:
-            self._known.clear()
-        self._known[key] = band = data, checksum & 0xFFFF, checksum >> 16
-        return band
 
 
 def _resolution(mpp: Mpp | None, step: int) -> tuple[float, float] | None:

@@ -4,6 +4,7 @@ Unscored parts show the slide unchanged. Findings are drawn stronger than the ne
 share an outline, so that they stand out.
 """
 
+import json
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from ..core.classes import RGB, colours_of
 from ..core.geometry import Mpp, PatchGrid, PatchPoints
@@ -37,6 +39,7 @@ def write_picture(
     threshold: float | None = None,
     mpp: Mpp | None = None,
     chosen: Mapping[str, RGB] | None = None,
+    about: Mapping[str, object] | None = None,
     writing: Writing = atomic_path,
 ) -> Path:
     """Draw `labels` (uint8 of `patches.shape`) over the slide and write a PNG.
@@ -53,12 +56,25 @@ def write_picture(
         (y, x) µm per pixel of level 0, for a scale bar.
     chosen
         Colours of classes by name, where they are not the palette's.
+    about
+        Where the labels come from (`exporters.provenance`): a text of the file.
     """
     picture = draw_picture(labels, patches, names, slide, title, threshold, mpp, chosen)
     with writing(path) as temporary:
         # Runs alone: of pictures of tissue a fifth of the time of `compress_level=6`, and no larger.
-        picture.save(temporary, format="PNG", compress_level=1, compress_type=zlib.Z_RLE)
+        picture.save(
+            temporary, format="PNG", compress_level=1, compress_type=zlib.Z_RLE, pnginfo=texts_of(provenance=about)
+        )
     return Path(path)
+
+
+def texts_of(**texts: object) -> PngInfo:
+    """Return texts that a PNG holds, each as JSON; None is left out."""
+    found = PngInfo()
+    for name, value in texts.items():
+        if value is not None:
+            found.add_text(name, json.dumps(value))
+    return found
 
 
 def draw_picture(

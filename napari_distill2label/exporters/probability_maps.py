@@ -4,28 +4,38 @@ Its pixels are as large as a stride, and its position is that of the first cell,
 sizes lay it over the slide. NaN is "not scored".
 """
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tifffile
 
+from ..core.classes import RGB, colours_of
 from ..core.errors import SlideError
 from ..core.geometry import PatchGrid
 from ..core.text import printable
 from ..store.files.atomic import Writing, atomic_path
 from ..store.maps.patch_map import PatchMap
+from .ome_tiff import provenance_annotation
 from .provenance import provenance
 
 TILE = 256  # px
-NAMESPACE = "napari-distill2label/provenance"
+WHITE: RGB = (255, 255, 255)  # of the attention, in viewers that colour channels
 
 
 def write_probability_maps(
-    path: str | Path, patch_map: PatchMap, threshold: float, writing: Writing = atomic_path
+    path: str | Path,
+    patch_map: PatchMap,
+    threshold: float,
+    colours: Mapping[str, RGB] | None = None,
+    writing: Writing = atomic_path,
 ) -> Path:
-    """Write channels `prob_<class>` and `attention`. `SlideError` for patches that lie on no grid."""
+    """Write channels `prob_<class>`, in the colours of the classes, and `attention`.
+
+    `colours` are those of classes by name, where they are not the palette's. `SlideError` for patches that lie on no
+    grid.
+    """
     patches = patch_map.patches
     if not isinstance(patches, PatchGrid):
         raise SlideError(
@@ -41,7 +51,10 @@ def write_probability_maps(
         "axes": "CYX",
         "Name": printable(f"{patch_map.slide_id}: probabilities"),
         "Description": "One pixel for each patch; NaN: not scored. For research use only.",
-        "Channel": {"Name": [printable(name) for name in names]},
+        "Channel": {
+            "Name": [printable(name) for name in names],
+            "Color": [_ome_colour(shade) for shade in (*colours_of(patch_map.classes, colours), WHITE)],
+        },
         "PhysicalSizeX": width,
         "PhysicalSizeXUnit": unit,
         "PhysicalSizeY": height,
@@ -49,7 +62,7 @@ def write_probability_maps(
         "Plane": {
             "PositionX": [left] * n, "PositionXUnit": [unit] * n, "PositionY": [top] * n, "PositionYUnit": [unit] * n,
         },
-        "MapAnnotation": {"Namespace": NAMESPACE, "provenance": json.dumps(provenance(patch_map, threshold))},
+        "MapAnnotation": provenance_annotation(provenance(patch_map, threshold)),
     }  # fmt: skip
     with writing(path) as temporary:
         tifffile.imwrite(
@@ -57,3 +70,9 @@ def write_probability_maps(
             compression="adobe_deflate",
         )  # fmt: skip
     return Path(path)
+
+
+def _ome_colour(colour: RGB) -> int:
+    """Return a colour as OME writes it: 0xRRGGBBAA as a signed number."""
+    red, green, blue = colour
+    return int.from_bytes(bytes((red, green, blue, 255)), "big", signed=True)

@@ -17,12 +17,14 @@ RESEARCH_USE = (
 def provenance(patch_map: "PatchMap", threshold: float, corrected: int | None = None) -> dict[str, Any]:
     """Return the provenance of labels of a patch map at `threshold`; `corrected`: patches that a user corrected.
 
-    It has no date and no path, so that the same result is the same file, and a file that is passed on names no folder.
+    The date is that of the map and not of the export, so that the same result is the same file. It has no path, so that
+    a file that is passed on names no folder.
     """
     model: Mapping[str, Any] = patch_map.model
     path = patch_map.slide.path or ""
     return {
         "program": f"napari-distill2label {_version()}",
+        "date": patch_map.date,
         "slide_id": printable(patch_map.slide_id),
         "slide": printable(without_login(path).replace("\\", "/").rsplit("/", 1)[-1]),
         "slide_signature": model.get("slide_signature"),

@@ -1,4 +1,4 @@
-"""Annotations of other programs from one reader: GeoJSON of QuPath, XML of ASAP and of ImageScope.
+"""Annotations of other programs from one reader: GeoJSON of QuPath, XML of ASAP and of ImageScope, label images.
 
 All of them become `QuPathObject`s: the ground truth, corrections, centres and regions of tissue are read in one way,
 whatever program they are of.
@@ -7,17 +7,26 @@ whatever program they are of.
 from pathlib import Path
 
 from ..core.errors import CohortError
+from ..core.paths import slide_name
 from . import qupath
 from .annotation_xml import read_annotations
+from .label_mask import is_label_image
 from .qupath import QuPathObject
 
 XML = ".xml"
 MAX_BYTES = 2**28  # of an XML file
 
 
-def read_objects(path: str | Path) -> list[QuPathObject]:
-    """Return the objects of a file, by its suffix. `CohortError`, in one line with its name, if it cannot be read."""
+def read_objects(path: str | Path, slide_shape: tuple[int, int] | None = None) -> list[QuPathObject]:
+    """Return the objects of a file, by its suffix. `CohortError`, in one line with its name, if it cannot be read.
+
+    `slide_shape` places a label image on level 0 (`label_areas`); without it they are in pixels of the image.
+    """
     path = Path(path)
+    if is_label_image(path):
+        from .label_areas import read_label_areas
+
+        return read_label_areas(path, slide_shape)
     if path.suffix.lower() != XML:
         return qupath.read_objects(path)
     try:
@@ -34,6 +43,8 @@ def read_objects(path: str | Path) -> list[QuPathObject]:
 def object_name(path: str | Path) -> str:
     """Return the name of a file of annotations without its suffixes: the name of its slide."""
     name = Path(path).name
+    if is_label_image(path):
+        return slide_name(path)
     return name[: -len(XML)].removesuffix(".ome") if name.lower().endswith(XML) else qupath.object_name(path)
 
 

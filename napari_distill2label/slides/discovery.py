@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..core.errors import CohortError
-from ..core.paths import LABELS_NAMESPACE, RECORD, PathLike, is_url, slide_name
+from ..core.paths import LABELS_NAMESPACE, OWN_ATTRIBUTE, RECORD, PathLike, is_url, slide_name
 from .registry import SUFFIXES
 
 Place = TypeVar("Place", bound=Path | str)
@@ -188,12 +188,14 @@ def _companions(place: str, files: Sequence[str]) -> set[str]:
 
 
 def _is_image_zarr(folder: Path) -> bool:
-    """Whether a zarr folder may be an OME-Zarr image. Patch maps, features and tables have other metadata.
+    """Whether a zarr folder may be an OME-Zarr image. Patch maps, features, tables and our labels have other metadata.
 
     A folder without metadata is damaged and counts as an image: opening it reports the damage.
     """
     texts = [_text_of(folder / name) for name in ("zarr.json", ".zattrs", "0/zarr.json", "0/.zattrs")]
     said = "".join(texts)
+    if f'"{OWN_ATTRIBUTE}"' in "".join(texts[:2]):
+        return False
     return not said or "multiscales" in said or "bioformats2raw.layout" in said
 
 

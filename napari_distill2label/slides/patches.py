@@ -102,7 +102,7 @@ def _points(
     elif regions is not None:
         from .regions import points_inside, read_regions
 
-        centres = centres[points_inside(read_regions(regions), centres + 0.5)]
+        centres = centres[points_inside(read_regions(regions, slide.shape), centres + 0.5)]
     if len(centres) == 0:
         where = "no centre lies in the slide's regions" if regions is not None else "the slide has no centres"
         raise SlideError(f"{where}: check the table of centres")

@@ -18,6 +18,7 @@ import shapely
 from shapely.geometry import shape
 
 from ..core.errors import CohortError
+from ..core.paths import METADATA
 
 SUFFIXES = (".geojson", ".geojson.gz", ".json", ".json.gz")
 IGNORED = "ignore"  # begin of QuPath's class `Ignore*`; QuPath ignores objects of this class
@@ -117,7 +118,8 @@ def find_files(folder: str | Path) -> list[Path]:
     """Return the GeoJSON files of a folder, sorted by name; `.json` files only if there is no other."""
     files = sorted(file for file in Path(folder).iterdir() if file.is_file() and not file.name.startswith("."))
     named = [file for file in files if file.name.lower().endswith((".geojson", ".geojson.gz"))]
-    return named or [file for file in files if file.name.lower().endswith((".json", ".json.gz"))]
+    described = [file for file in files if not file.name.lower().endswith(METADATA)]
+    return named or [file for file in described if file.name.lower().endswith((".json", ".json.gz"))]
 
 
 def _load(path: Path) -> Any:

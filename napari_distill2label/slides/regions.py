@@ -141,12 +141,12 @@ def tissue_from_geojson(path: str | Path, grid: PatchGrid) -> np.ndarray:
         The file is missing, is not GeoJSON, or has no polygon.
     """
     centres = grid.corners_of(np.indices(grid.shape).reshape(2, -1).T) + grid.side / 2
-    return points_inside(read_regions(path), centres).reshape(grid.shape)
+    return points_inside(read_regions(path, grid.slide_shape), centres).reshape(grid.shape)
 
 
 def mask_from_geojson(path: str | Path, slide_shape: tuple[int, int], like: TissueMask | None = None) -> TissueMask:
     """Return the polygons of a file as a mask, shaped as `like` or at most 2048 px long; errors as above."""
-    return mask_from_polygons(read_regions(path), like or TissueMask.blank(slide_shape))
+    return mask_from_polygons(read_regions(path, slide_shape), like or TissueMask.blank(slide_shape))
 
 
 def points_inside(regions: shapely.Geometry, points: np.ndarray) -> np.ndarray:
@@ -156,12 +156,13 @@ def points_inside(regions: shapely.Geometry, points: np.ndarray) -> np.ndarray:
     return inside
 
 
-def read_regions(path: str | Path) -> shapely.Geometry:
-    """Return all polygons of a GeoJSON file of any class, less those that QuPath ignores (class `Ignore*`).
+def read_regions(path: str | Path, slide_shape: tuple[int, int]) -> shapely.Geometry:
+    """Return all polygons of a file of annotations of any class, less those that QuPath ignores (class `Ignore*`).
 
-    It raises the errors of `tissue_from_geojson`.
+    Of a label image all pixels that are not 0. It raises the errors of `tissue_from_geojson`.
     """
-    outlines = [(area, thing.is_ignored) for thing in read_objects(path) if (area := thing.area) is not None]
+    objects = read_objects(path, slide_shape)
+    outlines = [(area, thing.is_ignored) for thing in objects if (area := thing.area) is not None]
     tissue = shapely.union_all([area for area, ignored in outlines if not ignored])
     if tissue.is_empty:
         raise CohortError(f"{path}: no polygon in it: draw the tissue in QuPath and export it as GeoJSON")

@@ -24,7 +24,8 @@ from ..core.messages import Remedy
 from ..core.notices import Notice, NoticeCode
 from ..core.paths import PathLike, slide_name
 from ..core.text import list_briefly
-from ..store.maps.label_mask import LabelMask, is_label_mask, read_label_mask
+from ..slides.label_areas import scale_to
+from ..slides.label_mask import ZARR, LabelMask, is_label_mask, read_label_mask
 from ..store.maps.patch_map import PatchMap
 from ..store.tables.points import (
     CENTRE_TOLERANCE,
@@ -39,7 +40,7 @@ from ..store.tables.points import (
 )
 from .corrections import check_coverage, describe_marks
 
-MASK_SUFFIXES = (".ome.tif", ".ome.tiff", ".tif", ".tiff", ".png", ".bmp")
+MASK_SUFFIXES = (".ome.tif", ".ome.tiff", ".tif", ".tiff", ".png", ".bmp", ".ome.zarr")
 MANY = 8  # number of points that do not lie in one corner of a slide by chance
 BY_CHANCE = 0.1  # share of the marks that may hit a patch by chance if all are misplaced
 SMALL = 0.7  # µm/px below which a whole slide in µm fits into a small corner
@@ -183,15 +184,20 @@ class MaskTruth:
         if file is None:
             return np.full(len(patches.corners), UNLABELLED, np.int64)
         mask = read_label_mask(file)
-        if mask.labels.shape != tuple(patches.slide_shape):
-            raise CohortError(f"{file}: is {mask.labels.shape}, its slide is {tuple(patches.slide_shape)} px")
+        reduced = scale_to(file, mask.labels.shape, patches.slide_shape)
         known = self._classes(mask, classes, file)
         if is_centred(patches):
-            at_centres: np.ndarray = known[tuple(patches.centres.T)]
+            at = ((patches.centres + 0.5) / reduced).astype(np.int64).clip(0, np.subtract(known.shape, 1))
+            at_centres: np.ndarray = known[tuple(at.T)]
             return at_centres.astype(np.int64)
+        # Pixels of the mask whose centre lies in the patch; of a patch smaller than a pixel the one that holds its own.
+        start, stop = (np.ceil((patches.corners + end) / reduced - 0.5) for end in (0, patches.side))
+        middle = ((patches.corners + patches.side / 2) / reduced).astype(np.int64)
+        narrow = start >= stop
+        start, stop = (np.where(narrow, middle + more, end).astype(np.int64) for more, end in ((0, start), (1, stop)))
         truth = np.empty(len(patches.corners), np.int64)
-        for index, (y, x) in enumerate(patches.corners.tolist()):
-            box = known[max(0, y) : y + patches.side, max(0, x) : x + patches.side]
+        for index, ((top, left), (bottom, right)) in enumerate(zip(start.tolist(), stop.tolist(), strict=True)):
+            box = known[max(0, top) : bottom, max(0, left) : right]
             truth[index] = _of_most(np.bincount(box.ravel() + 1, minlength=len(classes) + 1)[1:], self.coverage)
         return truth
 
@@ -268,9 +274,10 @@ def read_truth(path: PathLike, label_map: Mapping[str, str] | None = None, cover
     """
     check_coverage(coverage)
     path = Path(path)
-    if path.is_dir() and not _has_annotations(path):
+    is_zarr = path.suffix.lower() == ZARR
+    if path.is_dir() and not is_zarr and not _has_annotations(path):
         return MaskTruth(_masks_in(path), label_map, coverage, path)
-    if path.name.lower().endswith(MASK_SUFFIXES):
+    if is_zarr or path.name.lower().endswith(MASK_SUFFIXES):
         return MaskTruth({slide_name(path): path}, label_map, coverage, path)
     return PointTruth(read_points(path, labelled=True), label_map, coverage, path)
 

@@ -104,7 +104,9 @@ def test_train_predict_evaluate_export(work, main):
     assert "Traceback" not in err
     labels = work / "labels ü"
     assert {path.name for path in labels.glob("[!.]*")} == {
-        f"{name}{end}" for name in ("slide_001", "日本") for end in (".csv", ".geojson", ".ome.tif")
+        f"{name}{end}"
+        for name in ("slide_001", "日本")
+        for end in (".csv", ".csv-metadata.json", ".geojson", ".ome.tif")
     }
 
     arguments = ["my run", "cohort/cohort.csv", "--truth", "cohort/truth.csv", "-o", "metrics.json"]

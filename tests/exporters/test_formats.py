@@ -27,11 +27,12 @@ GRID = PatchGrid.over((60, 90), PatchSettings(size_px=30))
 def test_every_format(tmp_path, new_map):
     paths = write(new_map(GRID), tmp_path, list(FORMATS))
     names = [
-        "slide 1.ome.tif", "slide 1.geojson", "slide 1.csv", "slide 1.png", "slide 1_regions.geojson",
-        "slide 1_probability.ome.tif", "slide 1_mask.png", "slide 1.parquet", "slide 1.html",
+        "slide 1.ome.tif", "slide 1.geojson", "slide 1.csv", "slide 1.png",
+        "slide 1_regions.geojson", "slide 1_probability.ome.tif", "slide 1_mask.png", "slide 1.ome.zarr",
+        "slide 1_v0.4.ome.zarr", "slide 1.parquet", "slide 1.html",
     ]  # fmt: skip
     assert [path.name for path in paths] == names
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*names, "slide 1.csv-metadata.json"])
 
 
 def test_aliases_are_the_same_format_once(tmp_path, new_map):
@@ -46,7 +47,7 @@ def test_files_stay_in_the_folder(tmp_path, new_map, slide_id):
     folder = tmp_path / "out"
     for path in write(new_map(GRID, slide=SlideInfo(slide_id)), folder, list(FORMATS)):
         assert path.parent == folder
-        assert path.is_file()
+        assert path.exists()
     assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
 
 
@@ -70,7 +71,7 @@ def test_corrections_that_do_not_fit_write_nothing(tmp_path, new_map):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", ["ome-tiff", "geojson", "csv"])
+@pytest.mark.parametrize("name", ["ome-tiff", "geojson", "csv", "ome-zarr", "ome-zarr-0.4"])
 def test_closing_it_leaves_no_half_file(tmp_path, new_map, name):
     patch_map = new_map(PatchGrid.over((2000, 3000), PatchSettings(size_px=10)))
     work = iter_write(patch_map, tmp_path, [name])
@@ -81,7 +82,7 @@ def test_closing_it_leaves_no_half_file(tmp_path, new_map, name):
     assert list(tmp_path.iterdir()) == []
     events = list(iter_write(patch_map, tmp_path, [name]))
     assert events[-1].step == events[-1].total
-    assert len(list(tmp_path.iterdir())) == 1
+    assert len(list(tmp_path.iterdir())) == 1 + (name == "csv")
 
 
 def test_finished_files_stay_when_it_is_closed(tmp_path, new_map):
@@ -89,14 +90,14 @@ def test_finished_files_stay_when_it_is_closed(tmp_path, new_map):
     assert next(work).step == 6  # all rows of the table, whose file is closed next
     next(work)
     work.close()
-    assert [path.name for path in tmp_path.iterdir()] == ["slide 1.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["slide 1.csv", "slide 1.csv-metadata.json"]
 
 
 def test_export_needs_no_torch_and_no_napari():
     code = (
         "import sys, napari_distill2label.exporters.formats, napari_distill2label.exporters.png,"
         " napari_distill2label.exporters.geojson,"
-        " napari_distill2label.store.maps.label_mask;"
+        " napari_distill2label.slides.label_mask;"
         "assert not {'torch', 'napari', 'qtpy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -112,6 +113,6 @@ def test_no_two_files_of_a_call_have_one_name(tmp_path, new_map):
     assert len({file.casefold() for file in files}) == len(files)
     patch_map = new_map(GRID, classes=("normal", *findings), multi_label=True, slide=SlideInfo("a"))
     written = write(patch_map, tmp_path, list(FORMATS), names=names["a"])
-    assert written == files_of_map(tmp_path, list(FORMATS), names["a"])
+    assert written == files_of_map(tmp_path, list(FORMATS), names["a"], beside=False)
     # Files that were not asked for change no name.
     assert names_of_files(slides, ["csv"])["a_mask"][None, ""] == "a_mask"

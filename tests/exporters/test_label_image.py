@@ -16,7 +16,7 @@ from napari_distill2label.exporters.label_image import (
     write_label_regions,
     write_label_table,
 )
-from napari_distill2label.store.maps.label_mask import is_label_mask, read_label_mask
+from napari_distill2label.slides.label_mask import is_label_mask, read_label_mask
 
 
 @pytest.fixture

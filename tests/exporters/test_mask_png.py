@@ -12,9 +12,10 @@ from napari_distill2label.core.settings import PatchSettings
 from napari_distill2label.exporters import mask_png
 from napari_distill2label.exporters.mask import Mask
 from napari_distill2label.exporters.mask_png import write_mask_png
-from napari_distill2label.store.maps.label_mask import read_label_mask
+from napari_distill2label.slides.label_mask import read_label_mask
 
 NAMES = {0: "not scored", 1: "normal", 2: "tu\nmour"}
+COLOURS = dict(enumerate(palette(2), 1))
 
 
 @pytest.mark.parametrize("reduced", [1, 2, 4])
@@ -23,7 +24,7 @@ def test_values_colours_and_texts(tmp_path, monkeypatch, reduced):
     labels = np.random.default_rng(0).integers(0, 3, grid.shape).astype(np.uint8)
     monkeypatch.setattr(mask_png, "MOST_PX", -(-95 * 123 // reduced**2))
     mask = Mask(labels, grid)
-    path = write_mask_png(tmp_path / "a.png", mask, NAMES, about={"slide_id": "é"})
+    path = write_mask_png(tmp_path / "a.png", mask, NAMES, COLOURS, about={"slide_id": "é"})
     picture = Image.open(path)
     whole = mask.region(0, 0, 95, 123)
     ys, xs = (np.minimum(np.arange(0, size, reduced) + reduced // 2, size - 1) for size in (95, 123))

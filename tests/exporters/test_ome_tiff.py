@@ -16,7 +16,7 @@ from napari_distill2label.core.slide_info import SlideInfo
 from napari_distill2label.exporters.formats import write
 from napari_distill2label.exporters.mask import Mask
 from napari_distill2label.exporters.ome_tiff import write_mask
-from napari_distill2label.store.maps.label_mask import read_label_mask
+from napari_distill2label.slides.label_mask import read_label_mask
 
 NAMES = {0: "not scored", 1: "normal", 2: "Tumör"}
 

@@ -111,7 +111,9 @@ def test_the_whole_way_by_clicks_and_keys(make_napari_viewer, qtbot, cohort_csv,
     qtbot.waitUntil(panel.export.export.isEnabled)
     click(qtbot, panel.export.export)
     qtbot.waitUntil(lambda: not session.jobs.busy and bool(session.exported), timeout=LONG)
-    assert len(list((tmp_path / "out").glob("[!.]*"))) == 8 * 3
+    assert (
+        len(list((tmp_path / "out").glob("[!.]*"))) == 8 * 4
+    )  # a table has the file beside it that says where it comes from
     qtbot.waitUntil(lambda: str(tmp_path / "out") in panel.export.result.text())
     opened = []
     panel.export.open_folder = opened.append

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+import zarr
 from napari.utils import DirectLabelColormap
 from npe2 import PluginManager, PluginManifest
 from PIL import Image
@@ -88,14 +89,20 @@ def test_save_as_in_the_panels_export(viewer, run_folder, tmp_path):
     session.predict("slide_001")
     session.set_threshold(0.3)
     (labels,) = layers.find(viewer, layers.LABELS)
-    for suffix in (".ome.tif", ".geojson", ".csv", ".png"):
+    for suffix in (".ome.tif", ".ome.zarr", ".geojson", ".csv", ".png"):
         path = tmp_path / f"saved by me{suffix}"
         assert labels.save(str(path), plugin=NAME) == [str(path)]
         assert path.stat().st_size > 0
     assert sorted(file.name for file in tmp_path.glob("[!.]*")) == sorted(
-        f"saved by me{s}" for s in (".ome.tif", ".geojson", ".csv", ".png")
+        f"saved by me{s}" for s in (".ome.tif", ".ome.zarr", ".geojson", ".csv", ".png")
     )
     mask = tifffile.imread(tmp_path / "saved by me.ome.tif")
+    np.testing.assert_array_equal(zarr.open_group(tmp_path / "saved by me.ome.zarr", mode="r")["0"][:], mask)
+    (opened,) = viewer.open(tmp_path / "saved by me.ome.zarr", plugin=NAME)
+    np.testing.assert_array_equal(opened.data, mask)
+    assert type(opened).__name__ == "Labels"
+    assert list(opened.features["class"]) == ["not scored", "normal", "tumour"]
+    viewer.layers.remove(opened)
     assert mask.shape == (135, 162)
     table = pd.read_csv(tmp_path / "saved by me.csv")
     assert len(table) == labels.data.size

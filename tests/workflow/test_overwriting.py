@@ -265,7 +265,7 @@ def test_ids_that_differ_in_capitals_get_files_of_their_own(trained, slides, tmp
     cohort = cohort_of([("a1", slides[0]), ("A1", slides[1])], ("slide_id", "path"))
     assert cli("predict", trained, cohort, "-o", tmp_path / "out", "--format", "csv,png")[0] == 0
     names = {path.name.casefold() for path in (tmp_path / "out").glob("[!.]*")}
-    assert len(names) == 4
+    assert len(names) == 6
     assert {"a1.csv", "a1.png"} < names
     words = [
         "extract-features",
@@ -326,7 +326,11 @@ def test_a_run_that_cannot_be_written_to_still_predicts(predicted, slides, tmp_p
     status, _, err = cli("predict", run, slides[1], "-o", out, "--format", "csv")
     assert status == 0, err
     assert "cannot be written to (Read-only file system). Patch maps are kept in" in err
-    assert {path.name for path in out.glob("[!.]*")} == {"slide_001.csv", "slide_001.student.zarr"}
+    assert {path.name for path in out.glob("[!.]*")} == {
+        "slide_001.csv",
+        "slide_001.csv-metadata.json",
+        "slide_001.student.zarr",
+    }
     assert (out / "slide_001.csv").read_bytes() == (tmp_path / "elsewhere" / "slide_001.csv").read_bytes()
     assert cli("predict", run, slides[1], "-o", out, "--format", "csv", "--threshold", ".9")[0] == 0
     assert cli("export", run, "-o", tmp_path / "exported", "--format", "csv")[0] == 0

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from napari.layers import Layer
     from napari.utils import DirectLabelColormap
 
+    from ...slides.label_mask import LabelMask
     from ...slides.slide import Slide
-    from ...store.maps.label_mask import LabelMask
     from ...store.maps.patch_map import PatchMap
 
 LayerData = tuple[Any, dict[str, Any], str]
@@ -98,8 +98,11 @@ def mask_layer(mask: "LabelMask", name: str) -> LayerData:
 
     values = sorted(value for value in mask.classes if value)
     colours = label_colours([mask.classes[value] for value in values]) if values else []
+    given = {value: colour for value, colour in mask.colours.items() if value > 1 or value not in mask.classes}
     # A mask of one of several classes has the values 1 and that class's own.
     by_value = dict(zip(values, colours, strict=True))
+    for value, (red, green, blue) in given.items():
+        by_value[value] = (red / 255, green / 255, blue / 255, POSITIVE_ALPHA)
     meta = {
         "name": name,
         "scale": mask.mpp or (1.0, 1.0),

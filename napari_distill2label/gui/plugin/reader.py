@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ...slides.label_mask import is_label_mask, read_label_mask
 from ...slides.registry import SUFFIXES, open_slide
-from ...store.maps.label_mask import is_label_mask, read_label_mask
 from ...store.maps.patch_map import PatchMap, read_header
 from ..canvas.layers import LayerData, mask_layer, slide_layer
 from ..canvas.map_layers import map_layers

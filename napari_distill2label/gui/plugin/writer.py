@@ -81,11 +81,11 @@ def _write_own(path: Path, suffix: str, data: Any, meta: dict[str, Any], noted: 
             f"{path}: the layer {meta.get('name', '')!r} was painted in and no longer shows the prediction: save it "
             "with napari's own writer (.tif)"
         )
-    name = next(name for name in DEFAULT_FORMATS if FORMATS[name].suffix == suffix)
+    name = next(name for name in (*DEFAULT_FORMATS, "ome-zarr") if FORMATS[name].suffix == suffix)
     outputs = _guarded(path, [found for found in (patch_map.slide.path, patch_map.path) if found])
     with TemporaryDirectory(dir=path.parent, prefix=f".{path.name[:40]}.") as folder:
         files = write(patch_map, folder, [name], noted["threshold"], colours=shown_colours(meta, patch_map.classes))
-        if noted["class_index"] is not None and len(files) > 1:  # one file per class: the one this layer shows
+        if noted["class_index"] is not None and FORMATS[name].per_finding:  # the file of the class this layer shows
             files = [files[noted["class_index"] - 1]]
         with outputs.writing(path) as temporary:
             os.replace(files[0], temporary)

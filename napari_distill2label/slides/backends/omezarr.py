@@ -57,6 +57,65 @@ class _Image:
         return sizes.get("y", 0) * sizes.get("x", 0)
 
 
+@dataclass(frozen=True)
+class LabelArray:
+    """The finest level of a label image.
+
+    Attributes
+    ----------
+    mpp, position
+        (y, x) µm per pixel, and µm (px where `mpp` is None) of the centre of the first pixel.
+    about
+        The metadata `image-label`; empty where there are none.
+    """
+
+    array: zarr.Array[Any]
+    axes: str
+    mpp: Mpp | None
+    position: tuple[float, float]
+    about: Mapping[str, Any]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width)."""
+        sizes = dict(zip(self.axes, self.array.shape, strict=True))
+        return sizes["y"], sizes["x"]
+
+    def read(self) -> np.ndarray:
+        """(height, width)."""
+        labels = np.asarray(self.array[tuple(slice(None) if axis in "yx" else 0 for axis in self.axes)])
+        return labels if self.axes.index("y") < self.axes.index("x") else labels.T
+
+
+def open_labels(path: Path) -> LabelArray:
+    """Open the label image at the top of a folder. `SlideError` if it holds none, or one that cannot be read safely."""
+    image = _image_of(_open_group(path))
+    if image is None:
+        raise SlideError(f"{path}: holds no OME-Zarr image (no 'multiscales' in its metadata)")
+    array, dataset = image.arrays()[0]
+    sizes = dict(zip(image.axes, array.shape, strict=False))
+    if len(image.axes) != array.ndim or any(size != 1 for axis, size in sizes.items() if axis not in "yx"):
+        raise SlideError(f"{path}: its axes are {image.axes} of {array.shape}; labels have one plane")
+    if not {"y", "x"} <= sizes.keys():
+        raise SlideError(f"{path}: its axes are {image.axes}; labels have y and x")
+    if (codec := unsafe_codec(array)) is not None:
+        raise SlideError(f"{path}: its pixels are packed by {codec!r}, which is not known to be harmless: not opened")
+    if math.prod(array.chunks) * array.dtype.itemsize > _MOST_CHUNK:
+        raise SlideError(f"{path}: stored in chunks that are too large: write it again in smaller ones")
+    mpp = _mpp(image, dataset)
+    attributes = image.group.attrs.asdict()
+    about: Any = attributes.get("ome", attributes)
+    return LabelArray(array, image.axes, mpp, _position(image, dataset, mpp), about.get("image-label") or {})
+
+
+def read_attributes(path: Path) -> Mapping[str, Any]:
+    """Return the attributes of a zarr folder; empty where they cannot be read."""
+    try:
+        return _open_group(path).attrs.asdict()
+    except Exception:  # noqa: BLE001 · whatever zarr's parsers raise for a folder of anything
+        return {}
+
+
 def open_source(path: Path | str) -> Source:
     """Open the multiscale image at the top of the folder, or the largest of a bioformats2raw folder.
 
@@ -197,4 +256,18 @@ def _mpp(image: _Image, dataset: Mapping[str, Any]) -> Mpp | None:
     if len(units) != len(scale) or not all(units[i] in UM_PER_UNIT for i in where):
         return None
     y, x = (float(scale[i] * UM_PER_UNIT[units[i]]) for i in where)
+    return y, x
+
+
+def _position(image: _Image, dataset: Mapping[str, Any], mpp: Mpp | None) -> tuple[float, float]:
+    """(y, x) of the first pixel of a level, in µm, or in the unit of its axes where they have no µm."""
+    moved = np.zeros(len(image.axes))
+    for transformation in dataset.get("coordinateTransformations") or ():
+        values = [parse_number(value) for value in transformation.get("translation") or ()]
+        if transformation.get("type") == "translation" and len(values) == len(moved) and np.isfinite(values).all():
+            moved += values
+    where = [image.axes.index(axis) for axis in "yx"]
+    if mpp is not None:
+        moved *= [UM_PER_UNIT.get(axis.get("unit", ""), 1.0) for axis in image.multiscale["axes"]]
+    y, x = (float(moved[i]) for i in where)
     return y, x

@@ -101,7 +101,7 @@ class Outputs:
         if not os.path.lexists(path):
             return "free"
         if path.is_dir() and not path.is_symlink():
-            return "ours" if is_own_group(path) else "folder"
+            return "ours" if is_own_group(path, exactly) else "folder"
         return "ours" if self._record(path.parent).knows(path, exactly) else "foreign"
 
     @contextmanager
@@ -147,7 +147,7 @@ def _error(paths: Sequence[Path], standing: str, damaged: Path | None) -> Output
     if standing == "input":
         problem = "the results would be written onto what is read here."
     elif standing == "folder":
-        problem = "this program did not make this folder and leaves it alone."
+        problem = "this program did not make this folder, or it was changed since: it is left alone."
     else:
         why = f"the list {damaged.name} of what was written here is damaged" if damaged else "or that was changed since"
         problem = f"there is a file that this program did not write, {why}."

@@ -23,9 +23,11 @@ written block by block; `finish` adds the other two, which need all blocks, and 
 
 import json
 import os
+import re
 import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,6 +69,7 @@ VERSION = 2
 PER_CLASS = ("probability", "logit", "contribution")
 PER_PATCH = ("score", "attention")
 FAILED = "failed"
+DATE = re.compile(r"\d{4}-\d\d-\d\d")
 # Chunks hold about as many patches as a few blocks: writing one touches few chunks, and a slide has few files.
 MOST_ROWS = 2**14  # of a table, at once: .1 s of writing
 GRID_CHUNK = 64
@@ -342,6 +345,7 @@ class PatchMap:
                 bag = calibration.bag(slide, bag[0] if bag else 1.0, self.multi_label)
             about = {
                 "complete": True, "n_scored": int(self._scored.sum()), "bag_probability": bag, "unlikeness": unlikeness,
+                "date": f"{datetime.now(UTC):%Y-%m-%d}",
             }  # fmt: skip
             if self.path is not None:
                 about |= self._signed(about, windows)
@@ -398,6 +402,12 @@ class PatchMap:
         """How far the slide is from those the model was trained on; above 1 it is unlike them. None: not known."""
         value: Any = self._group.attrs.get("unlikeness")
         return None if value is None else float(value)
+
+    @property
+    def date(self) -> str | None:
+        """The day on which the map was finished, as YYYY-MM-DD in UTC; None before `finish`."""
+        value: Any = self._group.attrs.get("date")
+        return None if value is None else str(value)
 
     @property
     def probability(self) -> np.ndarray:
@@ -720,6 +730,7 @@ def _check_attributes(path: Path, attrs: Mapping[str, Any]) -> None:
         "bag_probability": (bag := attrs.get("bag_probability", 0)) is None
         or (isinstance(bag, list) and len(bag) == n_classes and all(is_number(v) and 0 <= v <= 1 for v in bag)),
         "unlikeness": (far := attrs.get("unlikeness")) is None or (is_number(far) and far >= 0),
+        "date": (date := attrs.get("date")) is None or (isinstance(date, str) and bool(DATE.fullmatch(date))),
         "damaged_regions": isinstance(regions := attrs.get("damaged_regions"), list)
         and all(_is_box(box) for box in regions),
         "sums": isinstance(sums := attrs.get("sums", {}), dict)

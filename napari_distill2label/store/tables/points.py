@@ -19,6 +19,7 @@ from ...core.geometry import PatchGrid, PatchPoints
 from ...core.label_map import COVERAGE, is_left_out
 from ...core.messages import Remedy
 from ...core.paths import slide_name
+from ...slides.label_mask import is_label_image, read_label_mask
 from ...slides.registry import SUFFIXES
 from ..files.safe_names import safe_name
 from .csv_table import open_table
@@ -39,11 +40,24 @@ Found = TypeVar("Found")
 class Area(NamedTuple):
     """An outline with a label: `outline` is valid, in (x, y), pixel corners being whole numbers.
 
-    `label` is None for an area that QuPath ignores: what is true there is not known.
+    `label` is None for an area that QuPath ignores: what is true there is not known. `shape` is that of the picture
+    which `outline` is drawn on, if this is a label image, perhaps a reduced one; None: level 0.
     """
 
     outline: "shapely.Geometry"
     label: str | None
+    shape: tuple[int, int] | None = None
+
+    def at_level_0(self, slide_shape: tuple[int, int]) -> "Area":
+        """Return the area in level-0 pixels. `CohortError` if its picture cannot be of such a slide."""
+        if self.shape is None:
+            return self
+        from shapely.affinity import scale
+
+        from ...slides.label_areas import scale_to
+
+        y, x = scale_to("the label image", self.shape, slide_shape)
+        return Area(scale(self.outline, x, y, origin=(0, 0)), self.label)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,8 +107,8 @@ class Points:
 def read_points(path: str | os.PathLike[str], labelled: bool = False) -> dict[str, Points]:
     """Marks by slide id, from CSV or Parquet (`slide_id,x,y[,label[,class]]`), or from annotations.
 
-    Annotations are GeoJSON of QuPath, or XML of ASAP or ImageScope; the file's name is the slide id. A folder of such
-    files holds one per slide.
+    Annotations are GeoJSON of QuPath, XML of ASAP or ImageScope, or a label image; the file's name is the slide id. A
+    folder of GeoJSON or XML files holds one per slide.
     `CohortError` says what does not fit.
 
     Without `labelled` they are centres of patches: an outline counts by its centre, a cell by that of its nucleus; an
@@ -103,13 +117,15 @@ def read_points(path: str | os.PathLike[str], labelled: bool = False) -> dict[st
     is empty, or its row has no position, and that is said of it.
     """
     path = Path(path)
-    if path.is_dir():
+    if path.is_dir() and not is_label_image(path):
         from ...slides.annotations import find_files, object_name
 
         if not (files := find_files(path)):
             raise CohortError(f"{path}: holds no .geojson or .xml file")
         one_each([(object_name(file), file) for file in files])
         return {slide_id: points for file in files for slide_id, points in _read_annotations(file, labelled).items()}
+    if is_label_image(path):
+        return _read_label_image(path, labelled)
     if path.name.lower().endswith((".geojson", ".json", ".gz", ".xml")):
         return _read_annotations(path, labelled)
     if path.suffix.lower() == ".parquet":
@@ -211,6 +227,19 @@ def _read_annotations(path: Path, labelled: bool) -> dict[str, Points]:
     if not labelled and not len(points):
         raise CohortError(f"{path}: holds no object that could be the centre of a patch")
     return {object_name(path): replace(points, source=str(path))}
+
+
+def _read_label_image(path: Path, labelled: bool) -> dict[str, Points]:
+    from ...slides.annotations import object_name
+    from ...slides.label_areas import areas_of
+
+    if not labelled:
+        raise CohortError(f"{path}: a label image has areas, and centres of patches are points")
+    mask = read_label_mask(path)
+    height, width = mask.labels.shape
+    marks = _marks(areas_of(mask, path))
+    areas = tuple(area._replace(shape=(height, width)) for area in marks.areas)
+    return {object_name(path): replace(marks, areas=areas, source=str(path))}
 
 
 def _centres(objects: list["QuPathObject"]) -> Points:
@@ -393,10 +422,20 @@ def label_patches(
     tally = _tally(points, at[own], outside[own], hit[own]) + Tally(ignored=len(points.ignored))
     if not points.areas:
         return PatchLabels(by_points, unclear & (by_points == UNLABELLED), tally)
-    by_areas, covered, of_areas = _classes_of_areas(points.areas, patches, index, n_classes, coverage)
+    areas = [area.at_level_0(patches.slide_shape) for area in points.areas]
+    meant = _cells_as_patches(patches) if own_patch else patches
+    by_areas, covered, of_areas = _classes_of_areas(areas, meant, index, n_classes, coverage)
     first, second = (by_points, by_areas) if centred or own_patch else _findings_first(by_points, by_areas)
     classes = np.where(first != UNLABELLED, first, second)
     return PatchLabels(classes, (unclear | covered) & (classes == UNLABELLED), tally + of_areas)
+
+
+def _cells_as_patches(patches: PatchGrid | PatchPoints) -> PatchGrid | PatchPoints:
+    """Return the cells of a grid whose patches overlap, as patches: what is said of a cell is meant for its patch."""
+    if not isinstance(patches, PatchGrid) or patches.stride >= patches.side:
+        return patches
+    y, x = (start + (patches.side - patches.stride) // 2 for start in patches.origin)
+    return replace(patches, side=patches.stride, origin=(y, x))
 
 
 def _findings_first(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -85,9 +85,8 @@ def _demo(out: Path, seed: int, outputs: Outputs, start: float) -> Generator[Eve
     write_evaluation(out / "metrics.json", metrics, outputs.writing)
     tested = run.cohort.with_slides(run.cohort.in_split("test"))
     yield from predict(run, tested, out / "labels", overwrite=outputs.overwrite)
-    files = tuple(
-        sorted(file for row in tested for file in files_of_map(out / "labels", DEFAULT_FORMATS, names[row.slide_id]))
-    )
+    written = (files_of_map(out / "labels", DEFAULT_FORMATS, names[row.slide_id], beside=False) for row in tested)
+    files = tuple(sorted(file for files in written for file in files))
     return DemoResult(run, files, metrics, time.monotonic() - start)
 
 

@@ -33,7 +33,7 @@ def test_the_demo_leaves_all_it_promises_and_may_be_repeated(tmp_path, cli):
     tested = [slide.slide_id for slide in run.cohort.in_split("test")]
     assert tested
     assert {path.name for path in (out / "labels").glob("[!.]*")} == {
-        f"{name}{end}" for name in tested for end in (".csv", ".geojson", ".ome.tif", ".png")
+        f"{name}{end}" for name in tested for end in (".csv", ".csv-metadata.json", ".geojson", ".ome.tif", ".png")
     }
     figures = json.loads((out / "metrics.json").read_text())
     assert list(figures) == ["baseline", "teacher", "student"]

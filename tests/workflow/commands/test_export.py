@@ -36,7 +36,7 @@ def test_a_run_s_predictions_are_written_as_they_were(predicted, tmp_path, cli):
 def test_one_patch_map_is_enough(predicted, tmp_path, cli):
     kept = predicted / "predictions" / "slide_001.student.zarr"
     assert cli("export", kept, "-o", tmp_path / "out", "--format", "csv")[0] == 0
-    assert [path.name for path in (tmp_path / "out").glob("[!.]*")] == ["slide_001.csv"]
+    assert [path.name for path in (tmp_path / "out").glob("[!.]*.csv")] == ["slide_001.csv"]
 
 
 def test_a_slide_that_two_models_labelled_is_written_by_the_student(predicted, slides, tmp_path, cli):

@@ -27,7 +27,7 @@ def test_all_files_are_written_and_agree(trained, slides, cohort_csv, tmp_path, 
     assert status == 0, err
     assert said.startswith("slide_001: normal ")
     assert {path.name for path in out.glob("[!.]*")} == {
-        f"slide_001{end}" for end in (".csv", ".geojson", ".ome.tif", ".png")
+        f"slide_001{end}" for end in (".csv", ".csv-metadata.json", ".geojson", ".ome.tif", ".png")
     }
 
     rows = table(out / "slide_001.csv")
@@ -130,7 +130,9 @@ def test_missing_and_broken_slides_among_good_ones(trained, slides, tmp_path, cl
     assert [line.split(":")[0].strip() for line in listed] == ["empty", "niemals da", "notes"]
     assert all(str(path) in line for path, line in zip((empty, gone, text), listed, strict=True))
     assert "Traceback" not in err
-    assert {path.name for path in (tmp_path / "o").glob("[!.]*")} == {"slide_000.csv", "slide_001.csv"}
+    assert {path.name for path in (tmp_path / "o").glob("[!.]*")} == {
+        f"slide_00{i}{end}" for i in (0, 1) for end in (".csv", ".csv-metadata.json")
+    }
 
 
 @pytest.mark.parametrize(
@@ -188,7 +190,11 @@ def test_a_bundle_works_without_its_run(trained, slides, tmp_path, cli):
     shutil.copytree(trained / "student", bundle)
     shutil.rmtree(trained)
     assert cli("predict", bundle, slides[0], "-o", tmp_path / "out", "--format", "csv")[0] == 0
-    assert {path.name for path in (tmp_path / "out").glob("[!.]*")} == {"slide_000.csv", "slide_000.student.zarr"}
+    assert {path.name for path in (tmp_path / "out").glob("[!.]*")} == {
+        "slide_000.csv",
+        "slide_000.csv-metadata.json",
+        "slide_000.student.zarr",
+    }
 
 
 def test_the_threshold_decides_labels_not_probabilities(trained, slides, tmp_path, cli, table):
@@ -208,5 +214,5 @@ def test_slide_ids_of_any_kind_stay_inside_the_folder(trained, slides, tmp_path,
     cohort = cohort_of([("../a b/ç", slides[0]), ("..", slides[1])], ("slide_id", "path"))
     out = tmp_path / "deep" / "out"
     assert cli("predict", trained, cohort, "-o", out, "--format", "csv")[0] == 0
-    assert len(list(out.glob("[!.]*"))) == 2
+    assert len(list(out.glob("[!.]*.csv"))) == 2
     assert [path.name for path in out.parent.iterdir()] == ["out"]

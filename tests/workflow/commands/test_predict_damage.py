@@ -107,7 +107,7 @@ def test_no_room_on_the_disk(trained, tiled, slides, tmp_path, side_px, room):
     assert len(listed) == 1
     assert listed[0].startswith("  large: ")
     assert "no room left" in listed[0]
-    assert [path.name for path in (tmp_path / "out").glob("[!.]*")] == ["slide_000.csv"]
+    assert [path.name for path in (tmp_path / "out").glob("[!.]*.csv")] == ["slide_000.csv"]
     kept = PatchMap.open(trained / "predictions" / "large.student.zarr")  # what is there is whole
     assert kept.is_complete == (side_px == 540)
     assert start().returncode == 0

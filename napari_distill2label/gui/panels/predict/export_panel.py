@@ -34,7 +34,8 @@ from ...widgets.file_manager import open_folder, revealed
 
 NAMES = {
     "ome-tiff": "OME-TIFF mask", "geojson": "GeoJSON (QuPath)", "csv": "CSV table", "png": "PNG picture",
-    "regions": "Merged regions", "probability": "Probabilities", "mask-png": "PNG mask", "parquet": "Parquet table",
+    "regions": "Merged regions", "probability": "Probabilities", "mask-png": "PNG mask",
+    "ome-zarr": "OME-Zarr mask", "ome-zarr-0.4": "OME-Zarr 0.4 mask", "parquet": "Parquet table",
     "report": "Report (HTML)",
 }  # fmt: skip
 FOLDER = "distill2label_export"

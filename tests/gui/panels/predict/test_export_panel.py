@@ -59,7 +59,7 @@ def test_files_of_the_slides_that_were_chosen(predicted, qtbot, tmp_path):
     click(qtbot, panel.export)
     assert panel.export.text() == "Cancel"
     qtbot.waitUntil(lambda: bool(panel.session.exported), timeout=LONG)
-    assert [path.name for path in (tmp_path / "out").glob("[!.]*")] == ["slide_002.csv"]
+    assert [path.name for path in (tmp_path / "out").glob("[!.]*.csv")] == ["slide_002.csv"]
     qtbot.waitUntil(lambda: panel.reveal.isVisibleTo(panel))
     assert str(tmp_path / "out") in panel.result.text()
     assert panel.headline().startswith("1 file written at ")

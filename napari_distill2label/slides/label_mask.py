@@ -1,0 +1,192 @@
+"""Label masks read from files: our own, and ground-truth masks of other tools."""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tifffile
+from PIL import Image
+
+from ..core.classes import RGB
+from ..core.errors import CohortError, SlideError
+from ..core.geometry import Mpp
+from ..core.paths import LABELS_NAMESPACE, OWN_ATTRIBUTE
+from .backends.protocol import reason_of
+from .backends.tiff_series import check_pages
+from .backends.xml import check_xml
+from .scale import UM_PER_UNIT, parse_number
+
+TIFF_SUFFIXES = (".tif", ".tiff")
+ZARR = ".zarr"
+PICTURES = (".png", ".bmp")
+LEAST_REDUCED = 2  # below, a mask that is not as large as its slide is rather of another one
+_PICTURES = ("PNG", "BMP", "GIF", "JPEG")  # of which Pillow opens none with another program
+_MEMORY_SHARE = 0.5  # of this computer's, that a mask may fill
+
+
+class LabelMask(NamedTuple):
+    """A mask at level 0, with the pixel size, class names and position in its file."""
+
+    labels: np.ndarray  # (h, w), integers
+    mpp: Mpp | None  # (y, x) µm per pixel
+    classes: dict[int, str]  # what the values mean; empty where the file does not say
+    position: tuple[float, float] = (0.0, 0.0)  # (y, x) of its first pixel, in µm (px where mpp is None)
+    colours: Mapping[int, RGB] = {}  # of the values, where the file says them
+
+
+def reduction(shape: tuple[int, int], slide_shape: tuple[int, int]) -> tuple[float, float] | None:
+    """Return the (y, x) level-0 px of a pixel of a mask that covers a slide of this shape; None if it cannot.
+
+    A whole number, the same along both axes, where the shapes allow one: levels of a pyramid are rounded.
+    """
+    sizes = list(zip(slide_shape, shape, strict=True))
+    y, x = (full / size for full, size in sizes)
+    for whole in dict.fromkeys((round(y), round(x))):
+        if whole and all(abs(full / whole - size) < 1 for full, size in sizes):
+            return float(whole), float(whole)
+    least = max(full / (size + 1) for full, size in sizes)
+    most = min(full / max(size - 1, 0.5) for full, size in sizes)
+    return (y, x) if min(y, x) >= LEAST_REDUCED and least < most else None
+
+
+def is_label_image(path: str | Path) -> bool:
+    """Whether annotations of this name are a label image."""
+    return Path(path).suffix.lower() in (*TIFF_SUFFIXES, *PICTURES, ZARR)
+
+
+def is_label_mask(path: str | Path) -> bool:
+    """Whether this program wrote the mask."""
+    path = Path(path)
+    if path.suffix.lower() == ZARR and path.is_dir():
+        from .backends.omezarr import read_attributes
+
+        return OWN_ATTRIBUTE in read_attributes(path)
+    if path.suffix.lower() not in TIFF_SUFFIXES or not path.is_file():
+        return False
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            return LABELS_NAMESPACE in (tiff.ome_metadata or "")
+    except Exception:  # noqa: BLE001 · a damaged file raises anything, and is no mask of ours
+        return False
+
+
+def read_label_mask(path: str | Path) -> LabelMask:
+    """Read a mask of integers from TIFF, OME-TIFF, OME-Zarr, PNG or BMP.
+
+    `CohortError` for a file that is missing, unreadable, or holds a colour picture rather than labels.
+    """
+    path = Path(path)
+    is_zarr = path.suffix.lower() == ZARR and path.is_dir()
+    if not (is_zarr or path.is_file()):
+        raise CohortError(f"{path}: there is no such mask")
+    mpp: Mpp | None = None
+    classes: dict[int, str] = {}
+    colours: dict[int, RGB] = {}
+    position = (0.0, 0.0)
+    try:
+        if is_zarr:
+            labels, mpp, position, about = _read_zarr(path)
+            classes, colours = _names_and_colours(about)
+        elif path.suffix.lower() in TIFF_SUFFIXES:
+            with tifffile.TiffFile(path) as tiff:
+                check_pages(path, tiff)
+                check_xml(tiff.ome_metadata or "")
+                _check_memory(tiff.series[0].shape, tiff.series[0].dtype.itemsize)
+                labels = tiff.series[0].asarray()
+                if tiff.is_ome and tiff.ome_metadata:
+                    mpp, classes, position, colours = _read_ome(tiff.ome_metadata)
+        else:
+            with Image.open(path, formats=_PICTURES) as image:
+                _check_memory(image.size, len(image.getbands()))
+                labels, classes = np.asarray(image), _classes_of_picture(image)
+    except Exception as error:  # whatever a decoder raises for a file that is cut short or of another kind
+        raise CohortError(f"{path}: this mask cannot be read ({reason_of(error)[:160]})") from error
+    if labels.ndim != 2 or labels.dtype.kind not in "uib":
+        raise CohortError(f"{path}: a mask is one channel of whole numbers, this is {labels.shape} {labels.dtype}")
+    return LabelMask(labels, mpp, classes, position, colours)
+
+
+def _read_zarr(path: Path) -> tuple[np.ndarray, Mpp | None, tuple[float, float], Mapping[str, Any]]:
+    """Read labels, (y, x) µm/px, position and metadata `image-label` of an OME-Zarr folder."""
+    from .backends.omezarr import open_labels
+
+    try:
+        found = open_labels(path)
+    except SlideError as error:
+        raise ValueError(error.problem.removeprefix(f"{path}: ")) from None
+    _check_memory(found.shape, found.array.dtype.itemsize)
+    return found.read(), found.mpp, found.position, found.about
+
+
+def _names_and_colours(about: Mapping[str, Any]) -> tuple[dict[int, str], dict[int, RGB]]:
+    """Return names (`class`, `name` or `label`) and colours of the values of `image-label`, where it has them."""
+    names, colours = {}, {}
+    for entry in about.get("properties") or ():
+        if name := next((entry[key] for key in ("class", "name", "label") if isinstance(entry.get(key), str)), None):
+            names[int(entry["label-value"])] = name
+    for entry in about.get("colors") or ():
+        red, green, blue = (int(part) for part in entry["rgba"][:3])
+        colours[int(entry["label-value"])] = (red, green, blue)
+    return names, colours
+
+
+def _classes_of_picture(image: Image.Image) -> dict[int, str]:
+    """Return what the values of a PNG mask of ours mean."""
+    said = getattr(image, "text", {}).get("classes")
+    try:
+        return {} if said is None else {int(value): str(name) for value, name in json.loads(said).items()}
+    except (ValueError, AttributeError, RecursionError):
+        return {}
+
+
+def _check_memory(shape: tuple[int, ...], itemsize: int) -> None:
+    """`ValueError` for a mask that would not leave this computer enough memory."""
+    size, memory = math.prod(shape) * itemsize, math.inf
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if size > _MEMORY_SHARE * memory:
+        raise ValueError(f"its {size / 1e9:.0f} GB do not fit into memory; areas can be given as GeoJSON")
+
+
+def _read_ome(xml: str) -> tuple[Mpp | None, dict[int, str], tuple[float, float], dict[int, RGB]]:
+    ome = tifffile.xml2dict(xml)["OME"]
+    image = ome["Image"][0] if isinstance(ome["Image"], list) else ome["Image"]
+    pixels = image["Pixels"]
+    texts = _annotated(ome)
+    classes = {int(value): str(name) for value, name in json.loads(texts.get("classes", "{}")).items()}
+    shades = {int(value): bytes.fromhex(text[1:7]) for value, text in json.loads(texts.get("colours", "{}")).items()}
+    colours = {value: (shade[0], shade[1], shade[2]) for value, shade in shades.items()}
+    return _mpp(pixels), classes, _position(pixels), colours
+
+
+def _position(pixels: Mapping[str, Any]) -> tuple[float, float]:
+    """(y, x) of the first plane, in µm, or in px where it says so; 0 where it says nothing."""
+    planes = pixels.get("Plane", {})
+    plane = planes[0] if isinstance(planes, list) else planes
+    y, x = (
+        parse_number(plane.get(f"Position{axis}", 0)) * UM_PER_UNIT.get(plane.get(f"Position{axis}Unit", "pixel"), 1.0)
+        for axis in "YX"
+    )
+    return (y, x) if math.isfinite(y) and math.isfinite(x) else (0.0, 0.0)
+
+
+def _mpp(pixels: Mapping[str, Any]) -> Mpp | None:
+    """(y, x) µm per pixel; None where they are missing, no length, or not above 0."""
+    units = [UM_PER_UNIT.get(pixels.get(f"PhysicalSize{axis}Unit", "µm"), math.nan) for axis in "YX"]
+    y, x = (parse_number(pixels.get(f"PhysicalSize{axis}")) * unit for axis, unit in zip("YX", units, strict=True))
+    return (y, x) if all(math.isfinite(value) and value > 0 for value in (y, x)) else None
+
+
+def _annotated(ome: Mapping[str, Any]) -> dict[str, str]:
+    """Return the texts of our annotation; empty where there is none."""
+    maps = ome.get("StructuredAnnotations", {}).get("MapAnnotation", [])
+    for annotation in maps if isinstance(maps, list) else [maps]:
+        if annotation.get("Namespace") == LABELS_NAMESPACE:
+            entries = annotation["Value"]["M"]
+            entries = entries if isinstance(entries, list) else [entries]
+            return {str(entry["K"]): str(entry.get("value", "")) for entry in entries}
+    return {}
