@@ -48,7 +48,11 @@ def _inputs(*rows: Field) -> dict[str, Field]:
 INPUTS = _inputs(
     Field("cohort.mpp", "Pixel size", "Pixel size of a slide, in the table of slides.", "µm/px", "the file's"),
     Field("inputs.centres", "Centres", "Table of points (CSV or GeoJSON) to centre patches on, in place of a grid."),
-    Field("inputs.tissue", "Tissue regions", "GeoJSON of regions (or a label image) to take patches from, or a folder of GeoJSON files."),
+    Field(
+        "inputs.tissue",
+        "Tissue regions",
+        "GeoJSON of regions, or a label image, to take patches from; or a folder of GeoJSON files.",
+    ),
     Field("inputs.corrections", "Corrections", "CSV, GeoJSON or a label image: patches whose class is known."),
     Field(
         "inputs.region_labels",

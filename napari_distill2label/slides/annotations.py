@@ -1,4 +1,4 @@
-"""Annotations of other programs from one reader: GeoJSON of QuPath, XML of ASAP and of ImageScope, label images.
+"""Annotations of other programs from one reader: GeoJSON of QuPath, XML of ASAP and of ImageScope.
 
 All of them become `QuPathObject`s: the ground truth, corrections, centres and regions of tissue are read in one way,
 whatever program they are of.
@@ -17,16 +17,9 @@ XML = ".xml"
 MAX_BYTES = 2**28  # of an XML file
 
 
-def read_objects(path: str | Path, slide_shape: tuple[int, int] | None = None) -> list[QuPathObject]:
-    """Return the objects of a file, by its suffix. `CohortError`, in one line with its name, if it cannot be read.
-
-    `slide_shape` places a label image on level 0 (`label_areas`); without it they are in pixels of the image.
-    """
+def read_objects(path: str | Path) -> list[QuPathObject]:
+    """Return the objects of a file, by its suffix. `CohortError`, in one line with its name, if it cannot be read."""
     path = Path(path)
-    if is_label_image(path):
-        from .label_areas import read_label_areas
-
-        return read_label_areas(path, slide_shape)
     if path.suffix.lower() != XML:
         return qupath.read_objects(path)
     try:

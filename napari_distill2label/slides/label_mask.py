@@ -53,6 +53,17 @@ def reduction(shape: tuple[int, int], slide_shape: tuple[int, int]) -> tuple[flo
     return (y, x) if min(y, x) >= LEAST_REDUCED and least < most else None
 
 
+def scale_to(path: object, shape: tuple[int, ...], slide_shape: tuple[int, int]) -> tuple[float, float]:
+    """Return the (y, x) level-0 px that a pixel is wide. `CohortError` if the image cannot be of such a slide."""
+    found = reduction((shape[0], shape[1]), slide_shape)
+    if found is None:
+        raise CohortError(
+            f"{path}: is {shape[1]} × {shape[0]} px, its slide is {slide_shape[1]} × {slide_shape[0]} px: a label "
+            "image is as large as its slide, or all of it reduced"
+        )
+    return found
+
+
 def is_label_image(path: str | Path) -> bool:
     """Whether annotations of this name are a label image."""
     return Path(path).suffix.lower() in (*TIFF_SUFFIXES, *PICTURES, ZARR)

@@ -13,7 +13,12 @@ from scipy import ndimage
 from ..core.errors import CohortError
 from ..core.geometry import PatchGrid
 from .annotations import read_objects
+from .label_mask import LabelMask, is_label_image, read_label_mask, scale_to
+from .qupath import QuPathObject
 from .tissue_mask import TissueMask
+
+MOST_CELLS = 2**26  # of a label image, where neighbouring rows and columns that are equal count once
+AT_ONCE = 1024  # rows of a label image
 
 
 def polygons_from_mask(mask: TissueMask) -> list[shapely.Polygon]:
@@ -161,7 +166,11 @@ def read_regions(path: str | Path, slide_shape: tuple[int, int]) -> shapely.Geom
 
     Of a label image all pixels that are not 0. It raises the errors of `tissue_from_geojson`.
     """
-    objects = read_objects(path, slide_shape)
+    if is_label_image(path):
+        mask = read_label_mask(path)
+        objects = areas_of(mask, path, scale_to(path, mask.labels.shape, slide_shape))
+    else:
+        objects = read_objects(path)
     outlines = [(area, thing.is_ignored) for thing in objects if (area := thing.area) is not None]
     tissue = shapely.union_all([area for area, ignored in outlines if not ignored])
     if tissue.is_empty:
@@ -170,3 +179,37 @@ def read_regions(path: str | Path, slide_shape: tuple[int, int]) -> shapely.Geom
     if left.is_empty:
         raise CohortError(f"{path}: all of its polygons are covered by areas of a class `Ignore*`: nothing is left")
     return left
+
+
+# ---- label images ---------------------------------------------------------------------------------------------------
+
+
+def areas_of(mask: LabelMask, path: object, scale: tuple[float, float] = (1.0, 1.0)) -> list[QuPathObject]:
+    """Return an annotation for every connected region of every value but 0. Its class is the value, or its name.
+
+    `scale` is how many (y, x) px of the result a pixel is wide. `CohortError` if there are too many regions.
+    """
+    rows, cols, cells = _cells_of(mask)
+    if cells.size > MOST_CELLS:
+        raise CohortError(f"{path}: too finely divided to be areas ({cells.shape[1]} × {cells.shape[0]}): reduce it")
+    found = []
+    for value in np.unique(cells).tolist():
+        if value:
+            outlines, _ = trace_components(cells == value, rows * scale[0], cols * scale[1])
+            name = mask.classes.get(value, str(value))
+            found += [QuPathObject("annotation", name, outline) for outline in outlines]
+    return found
+
+
+def _cells_of(mask: LabelMask) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return borders of rows and columns, and the labels between them: equal neighbours are joined. Nothing is lost."""
+    labels = mask.labels
+    changes = []
+    for start in range(0, len(labels) - 1, AT_ONCE):
+        above, below = labels[start : start + AT_ONCE], labels[start + 1 : start + 1 + AT_ONCE]
+        changes.append(start + 1 + np.flatnonzero((below != above[: len(below)]).any(1)))
+    rows = np.concatenate([[0], *changes, [len(labels)]]).astype(np.int64)
+    few = labels[rows[:-1]]
+    across = np.flatnonzero((few[:, 1:] != few[:, :-1]).any(0)) + 1
+    cols = np.concatenate([[0], across, [labels.shape[1]]]).astype(np.int64)
+    return rows, cols, few[:, cols[:-1]]

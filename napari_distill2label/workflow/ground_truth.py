@@ -24,8 +24,7 @@ from ..core.messages import Remedy
 from ..core.notices import Notice, NoticeCode
 from ..core.paths import PathLike, slide_name
 from ..core.text import list_briefly
-from ..slides.label_areas import scale_to
-from ..slides.label_mask import ZARR, LabelMask, is_label_mask, read_label_mask
+from ..slides.label_mask import ZARR, LabelMask, is_label_mask, read_label_mask, scale_to
 from ..store.maps.patch_map import PatchMap
 from ..store.tables.points import (
     CENTRE_TOLERANCE,

@@ -19,7 +19,7 @@ from ...core.geometry import PatchGrid, PatchPoints
 from ...core.label_map import COVERAGE, is_left_out
 from ...core.messages import Remedy
 from ...core.paths import slide_name
-from ...slides.label_mask import is_label_image, read_label_mask
+from ...slides.label_mask import is_label_image, read_label_mask, scale_to
 from ...slides.registry import SUFFIXES
 from ..files.safe_names import safe_name
 from .csv_table import open_table
@@ -53,8 +53,6 @@ class Area(NamedTuple):
         if self.shape is None:
             return self
         from shapely.affinity import scale
-
-        from ...slides.label_areas import scale_to
 
         y, x = scale_to("the label image", self.shape, slide_shape)
         return Area(scale(self.outline, x, y, origin=(0, 0)), self.label)
@@ -231,7 +229,7 @@ def _read_annotations(path: Path, labelled: bool) -> dict[str, Points]:
 
 def _read_label_image(path: Path, labelled: bool) -> dict[str, Points]:
     from ...slides.annotations import object_name
-    from ...slides.label_areas import areas_of
+    from ...slides.regions import areas_of
 
     if not labelled:
         raise CohortError(f"{path}: a label image has areas, and centres of patches are points")

@@ -10,17 +10,15 @@ from PIL import Image
 from napari_distill2label.core.errors import CohortError
 from napari_distill2label.core.geometry import PatchGrid
 from napari_distill2label.core.settings import PatchSettings
-from napari_distill2label.slides import label_areas
-from napari_distill2label.slides.annotations import read_objects
-from napari_distill2label.slides.label_areas import areas_of
+from napari_distill2label.slides import regions
 from napari_distill2label.slides.label_mask import LabelMask
-from napari_distill2label.slides.regions import tissue_from_geojson
+from napari_distill2label.slides.regions import areas_of, tissue_from_geojson
 from napari_distill2label.store.tables.points import label_patches, read_points
 
 
 @pytest.mark.parametrize("at_once", [1, 3, 1024])
 def test_areas_are_the_pixels(monkeypatch, at_once):
-    monkeypatch.setattr(label_areas, "AT_ONCE", at_once)
+    monkeypatch.setattr(regions, "AT_ONCE", at_once)
     rng = np.random.default_rng(0)
     for _ in range(20):
         small = rng.integers(0, 4, rng.integers(1, 6, 2)).astype(np.uint8)
@@ -79,7 +77,7 @@ def test_one_of_another_slide_is_refused(tmp_path):
 
 
 def test_too_many_regions_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(label_areas, "MOST_CELLS", 9)
+    monkeypatch.setattr(regions, "MOST_CELLS", 9)
     path = write_as("png", tmp_path, np.eye(4, dtype=np.uint8))
     with pytest.raises(CohortError, match="too finely divided"):
-        read_objects(path)
+        read_points(path, labelled=True)
