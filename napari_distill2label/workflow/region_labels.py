@@ -67,7 +67,8 @@ class RegionLabels:
             if area.label is None:  # QuPath ignores it
                 continue
             says, finding = self._meaning(area.label, classes)
-            inside = np.flatnonzero(covered_shares(area.outline, patches) >= self.coverage)
+            outline = area.at_level_0(patches.slide_shape).outline  # of a label image, which may be reduced
+            inside = np.flatnonzero(covered_shares(outline, patches) >= self.coverage)
             if len(inside):
                 regions.append(Region(inside.astype(np.int64), says, finding))
             else:
