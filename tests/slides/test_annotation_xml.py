@@ -83,7 +83,7 @@ def test_imagescope(write):
 
 
 def test_as_regions_of_tissue_and_as_a_folder(write, tmp_path):
-    assert read_regions(write(ASAP)).area == 40 * 20 - 100
+    assert read_regions(write(ASAP), (100, 100)).area == 40 * 20 - 100
     write(IMAGESCOPE, "S 2.xml")
     assert [object_name(file) for file in find_files(tmp_path)] == ["S 1", "S 2"]
     assert set(read_points(tmp_path, labelled=True)) == {"S 1", "S 2"}

@@ -19,7 +19,7 @@ def test_regions_of_a_cohort_are_written_corrected_and_predicted(trained, slides
     status, said, err = cli("segment-tissue", cohort_csv, "-o", regions)
     assert (status, err) == (0, "")
     assert said.splitlines() == [str(regions / f"{slide.name.removesuffix('.ome.tif')}.geojson") for slide in slides]
-    assert 0.3 < read_regions(regions / "slide_000.geojson").area / (112 * 128) < 1
+    assert 0.3 < read_regions(regions / "slide_000.geojson", (112, 128)).area / (112 * 128) < 1
 
     corrected = {"type": "Polygon", "coordinates": [[[0, 0], [60, 0], [60, 30], [0, 30], [0, 0]]]}
     (regions / "slide_000.geojson").write_text(json.dumps(corrected))
@@ -59,7 +59,7 @@ def test_the_rule_and_its_level_reach_the_work(png, tmp_path, cli, refused):
     slide = png("grau", image)
     assert cli("segment-tissue", slide, "-o", tmp_path)[0] == 1
     assert cli("segment-tissue", slide, "-o", tmp_path, "--patches.tissue", "white")[0] == 0
-    assert read_regions(tmp_path / "grau.geojson").area == 60 * 60
+    assert read_regions(tmp_path / "grau.geojson", image.shape[:2]).area == 60 * 60
     assert (
         cli(
             "segment-tissue",
