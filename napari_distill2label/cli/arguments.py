@@ -254,7 +254,7 @@ def name_list(text: str) -> list[str]:
 def _add_settings(parser: argparse.ArgumentParser) -> None:
     """Add an option per setting. Values stay text, which the settings models check and convert."""
     top = parser.add_argument_group("run")
-    for name in ("seed", "device"):
+    for name in ("bag", "seed", "device"):
         top.add_argument(f"--{name}", dest=f"set:{name}", help=_help(Settings, name), metavar=name.upper())
     _add_groups(parser, GROUPS)
 

@@ -1,6 +1,7 @@
 """The bag: one slide as the method sees it."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -42,12 +43,12 @@ class Region:
 
 @dataclass(frozen=True, eq=False)
 class Bag:
-    """The K >= 1 patches of one slide, and the slide's label.
+    """The K >= 1 patches of one slide, or of all slides of a case, and the label.
 
     Attributes
     ----------
     slide_id
-        The slide's name in its cohort.
+        The slide's name in its cohort; of a case, that of the case.
     instances
         (K, C, H, W) uint8 patches, or (K, D) float32 features of a frozen encoder.
     coordinates
@@ -62,6 +63,8 @@ class Bag:
         What somebody says of parts of the slide.
     share
         Somebody's estimate of the share of its patches that have a finding, in [0, 1]. None: not given.
+    parts
+        Of a case (`bag_of_case`): id and number of patches of each slide, in the order of the patches. () of a slide.
 
     A bag has no field for the ground truth, so the ground truth cannot reach training.
     """
@@ -74,6 +77,7 @@ class Bag:
     case_id: str | None = None
     regions: tuple[Region, ...] = ()
     share: float | None = None
+    parts: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self) -> None:
         patches = self.instances.ndim == 4 and self.instances.dtype == np.uint8
@@ -87,6 +91,8 @@ class Bag:
             raise ValueError(f"bag {self.slide_id!r}: coordinates must be ({len(self)}, 2)")
         if self.patch_labels is not None and self.patch_labels.shape != (len(self),):
             raise ValueError(f"bag {self.slide_id!r}: patch_labels must be ({len(self)},)")
+        if self.parts and sum(size for _, size in self.parts) != len(self):
+            raise ValueError(f"bag {self.slide_id!r}: its parts must have {len(self)} patches together")
 
     def __len__(self) -> int:
         return len(self.instances)
@@ -95,6 +101,22 @@ class Bag:
     def is_features(self) -> bool:
         """Whether the instances are features of a frozen encoder instead of patches."""
         return self.instances.ndim == 2
+
+    @property
+    def slices(self) -> list[slice]:
+        """The patches of each of its slides."""
+        ends = np.cumsum([size for _, size in self.parts] or [len(self)]).tolist()
+        return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+
+    @property
+    def slides(self) -> "list[Bag]":
+        """The slides that it holds, without what a user says of their patches. Views of the same numbers."""
+        if not self.parts:
+            return [self]
+        return [
+            Bag(name, self.instances[own], self.coordinates[own], self.label, case_id=self.case_id)
+            for (name, _), own in zip(self.parts, self.slices, strict=True)
+        ]
 
     @property
     def classes(self) -> tuple[int, ...]:
@@ -108,3 +130,37 @@ class Bag:
         target = np.zeros(n_classes, np.float32)
         target[list(self.classes)] = 1
         return target
+
+
+def bag_of_case(bags: Sequence[Bag]) -> Bag:
+    """Return the one bag of the slides of a case, which have one label.
+
+    The estimated share is that of all patches, and None if it is not known of every slide.
+    """
+    first = bags[0]
+    if len({bag.label for bag in bags}) > 1 or len({bag.case_id for bag in bags}) > 1:
+        raise ValueError(f"bag {first.slide_id!r}: slides of a case have one label and one case_id")
+    sizes = [len(bag) for bag in bags]
+    starts = np.cumsum([0, *sizes])
+    labels = None
+    if any(bag.patch_labels is not None for bag in bags):
+        labels = np.concatenate([
+            np.full(len(bag), UNLABELLED, np.int8) if bag.patch_labels is None else bag.patch_labels for bag in bags
+        ])  # fmt: skip
+    regions = tuple(
+        replace(own, patches=own.patches + start)
+        for bag, start in zip(bags, starts, strict=False)
+        for own in bag.regions
+    )
+    shares = [bag.share for bag in bags if bag.share is not None]
+    return Bag(
+        first.case_id or first.slide_id,
+        np.concatenate([bag.instances for bag in bags]),
+        np.concatenate([bag.coordinates for bag in bags]),
+        first.label,
+        labels,
+        first.case_id,
+        regions,
+        float(np.average(shares, weights=sizes)) if len(shares) == len(bags) else None,
+        tuple((bag.slide_id, len(bag)) for bag in bags),
+    )

@@ -7,6 +7,8 @@ pixels fits any scale.
 
 import numpy as np
 
+from .bag import Bag
+
 AT_ONCE = 100_000  # points whose neighbours are gathered at a time
 RING = tuple((y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0))
 
@@ -28,6 +30,11 @@ def smooth_points(values: np.ndarray, coordinates: np.ndarray, count: int) -> np
         _, nearest = tree.query(coordinates[here], count + 1)
         smoothed[here] = (values[here] + values[nearest[:, 1:]].mean(1)) / 2
     return smoothed
+
+
+def smooth_bag(values: np.ndarray, bag: Bag, count: int) -> np.ndarray:
+    """Return `smooth_points` of values (K, C) of the patches of a bag, each of its slides by itself."""
+    return np.concatenate([smooth_points(values[own], bag.coordinates[own], count) for own in bag.slices])
 
 
 def smooth_grid(values: np.ndarray, distance: int = 1) -> np.ndarray:

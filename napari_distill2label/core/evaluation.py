@@ -55,10 +55,15 @@ class SlideResult:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """One network's predictions of some slides, at the threshold from which on it labels a patch. Slides: at 0.5."""
+    """One network's predictions of some slides, at the threshold from which on it labels a patch. Slides: at 0.5.
+
+    If labels are `of_cases`, the level "slide" has one item for each case: its label, and the score of its highest
+    slide, since a case has a finding if one of its slides has it.
+    """
 
     slides: Sequence[SlideResult]
     threshold: float = 0.5
+    of_cases: bool = False
     cases: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -129,13 +134,23 @@ class Evaluation:
         size = [np.nan if s.patch_mm2 is None else s.patch_mm2 * len(s.truth) for s in self._known]
         return off, off * np.array(size)
 
+    @cached_property
+    def _labelled(self) -> list[tuple[str, bool, float]]:
+        """Case, label and score of everything that has a label: of slides, or of cases."""
+        if not self.of_cases:
+            return [(slide.case_id, bool(slide.is_positive), slide.score) for slide in self.slides]
+        own: dict[str, list[SlideResult]] = {case: [] for case in self.cases}
+        for slide in self.slides:
+            own[slide.case_id].append(slide)
+        return [(case, any(s.is_positive for s in of), max(s.score for s in of)) for case, of in own.items()]
+
     @property
     def _positive(self) -> np.ndarray:
-        return np.array([slide.is_positive for slide in self.slides], bool)
+        return np.array([positive for _, positive, _ in self._labelled], bool)
 
     @property
     def _slide_scores(self) -> np.ndarray:
-        return np.array([slide.score for slide in self.slides], float)
+        return np.array([score for _, _, score in self._labelled], float)
 
     # ---- intervals ---------------------------------------------------------------------------------------------------
 
@@ -150,7 +165,7 @@ class Evaluation:
             items = [(index[s.case_id], s.truth, s.patch_score) for s in chosen]
             return _resampled(items, len(self.cases), self.threshold, weights)
 
-        slides = [(index[s.case_id], np.array([s.is_positive]), np.array([s.score])) for s in self.slides]
+        slides = [(index[case], np.array([positive]), np.array([score])) for case, positive, score in self._labelled]
         negative = pooled([slide for slide in known if not slide.is_positive])
         shares = np.array([np.nan if s.is_positive else self._called(s.patch_score) for s in known], float)
         regions = [(index[s.case_id], s.truth[~s.truth], s.patch_score[~s.truth]) for s in known if s.is_positive]

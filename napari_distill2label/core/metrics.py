@@ -89,3 +89,16 @@ def positive_score(probability: np.ndarray, multi_label: bool = False) -> np.nda
     """
     one_finding = probability.shape[-1] == 2
     return probability[..., 1:].max(-1) if multi_label or one_finding else 1 - probability[..., 0]
+
+
+def case_probability(slides: Sequence[Sequence[float]], multi_label: bool = False) -> list[float]:
+    """Return the probabilities (C,) of a case from those of its slides: a case has what one of its slides has.
+
+    Those of the slide that is least probably negative; if several classes can be present, the highest of each finding,
+    and the lowest of the negative class.
+    """
+    each = np.asarray(slides, float)
+    if multi_label:
+        return [float(each[:, 0].min()), *each[:, 1:].max(0).tolist()]
+    least: list[float] = each[each[:, 0].argmin()].tolist()
+    return least

@@ -69,6 +69,7 @@ class NoticeCode(StrEnum):
     SCALES_DIFFER = auto()
     SCALES_UNKNOWN = auto()
     # A training.
+    CASE_INCOMPLETE = auto()
     SUBSAMPLED = auto()
     ONE_FOLD = auto()
     FEW_FOLDS = auto()
@@ -388,6 +389,10 @@ SENTENCES: dict[NoticeCode, Callable[..., str]] = {
         if all_slides
         else f"{count_of(len(slides), 'slide')} {_has(len(slides))} no pixel size, but others do: "
         f"{list_briefly(slides)}. Patches will show areas of different size."
+    ),
+    C.CASE_INCOMPLETE: lambda case, n, total: (
+        f"Case {quoted(case)} is left out: {n} of its {total} slides could not be read, and its label may be of "
+        f"{'that one' if n == 1 else 'one of these'}."
     ),
     C.SUBSAMPLED: lambda network, n, total, limit, largest: (
         f"{n} of {total} training slides have more than {limit} patches (at most {largest}). Every epoch of the "

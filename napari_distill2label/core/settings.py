@@ -445,6 +445,13 @@ class Settings(_Settings):
 
     preset: str = _setting("colon", "Kind of images", "Kind of images.")
     method: str = _setting("recommended", "Method", "Method: the best we know, or the paper's letter.")
+    bag: Literal["slide", "case"] = _setting(
+        "slide",
+        "A label is of",
+        "What a label is of: a slide, or a case. Then all slides of a case_id are one bag with one label.",
+        names={"slide": "a slide", "case": "a case"},
+        basic=True,
+    )
     seed: int = _setting(
         0, "Random seed", "Random seed for splits, initial weights and perturbations.", basic=True, ge=0, lt=2**31
     )

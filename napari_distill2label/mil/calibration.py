@@ -43,8 +43,11 @@ UNCALIBRATED = Finding(prior=0, patch=Line(), slide=Line(slope=0, offset=LIMIT))
 
 
 @dataclass(frozen=True)
-class SlideScores:
-    """The scores in context of one slide's patches, (K, F) for F findings, and `label` (F,) bool: which it has.
+class BagScores:
+    """The scores in context of the patches of one bag, (K, F) for F findings, and `label` (F,) bool: which it has.
+
+    A bag is a slide, or a case: `slices` are the patches of each of its slides, and its score is the highest of theirs,
+    since a case has a finding if one of its slides has it.
 
     `out_of_fold` has the scores of each classifier that has not seen the slide: that of its `fold` of a training slide;
     all, in the order of their folds, of a validation slide. `share` is a user's estimate of the share of positive
@@ -56,9 +59,10 @@ class SlideScores:
     out_of_fold: tuple[np.ndarray, ...]
     fold: int = 0
     share: float | None = None
+    slices: tuple[slice, ...] = (slice(None),)
 
 
-def fit_calibration(train: Sequence[SlideScores], valid: Sequence[SlideScores]) -> Calibration:
+def fit_calibration(train: Sequence[BagScores], valid: Sequence[BagScores]) -> Calibration:
     """Fit the calibration of a student.
 
     A finding that all training slides have, or none, keeps its scores: there is nothing to compare with. The threshold
@@ -74,7 +78,7 @@ def fit_calibration(train: Sequence[SlideScores], valid: Sequence[SlideScores]) 
             np.concatenate([each.slides for each in fitted]), np.concatenate([each.labels for each in fitted])
         ),
     )
-    student = (slide.student for slide in (*train, *valid))
+    student = (slide.student[own] for slide in (*train, *valid) for own in slide.slices)
     probability = [calibration.patches_in(calibration.slide_probability(own), own).ravel() for own in student]
     return calibration.model_copy(update={"threshold": best_f1_threshold(np.concatenate(probability))})
 
@@ -88,7 +92,7 @@ class _Finding:
     labels: np.ndarray
 
     @classmethod
-    def fit(cls, train: Sequence[SlideScores], valid: Sequence[SlideScores], index: int) -> "_Finding":
+    def fit(cls, train: Sequence[BagScores], valid: Sequence[BagScores], index: int) -> "_Finding":
         present = np.array([slide.label[index] for slide in train], bool)
         if present.all() or not present.any():
             return cls(UNCALIBRATED, np.empty(0), np.empty(0, bool))
@@ -115,7 +119,10 @@ class _Finding:
             )
             own_offset += (unseen_offset - own_offset) * len(chosen) / (len(chosen) + WORTH)
         patch = Line(slope=SLOPE, offset=own_offset)
-        score = np.array([slide_score(own + offsets[fold], TOP) for own, fold in zip(scores, folds, strict=True)])
+        score = np.array([
+            max(slide_score(own[part] + offsets[slide.fold], TOP) for part in slide.slices)
+            for own, slide in zip(scores, train, strict=True)
+        ])  # fmt: skip
         line = fit_label_line(score, present)
         known = (float(score.min()), float(score.max()))
         unseen = _by_lines_of_other_folds(score, present, np.array(folds))

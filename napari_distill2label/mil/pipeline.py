@@ -20,11 +20,11 @@ from torch import Tensor
 
 from ..core.bag import Bag
 from ..core.calibration import Calibration, finding_scores
-from ..core.context import smooth_points
+from ..core.context import smooth_bag
 from ..core.events import Progress, Task
 from ..core.notices import Notice, NoticeCode
 from ..core.settings import Settings, TeacherSettings, TrainingSettings
-from .calibration import NEIGHBOURS, SlideScores, fit_calibration, offset_for_mean
+from .calibration import NEIGHBOURS, BagScores, fit_calibration, offset_for_mean
 from .device import compute_dtype
 from .losses import InheritedLabelLoss, Loss, StudentLoss, TeacherLoss
 from .model import MILModel
@@ -153,11 +153,12 @@ class TrainingPipeline:
             progress = Progress(Task.CALIBRATE, done, len(bags))
             output = yield from iter_predict_bag(student, bag, progress)
             own, *others = (
-                smooth_points(finding_scores(logits.double().numpy(), multi_label), bag.coordinates, NEIGHBOURS)
+                smooth_bag(finding_scores(logits.double().numpy(), multi_label), bag, NEIGHBOURS)
                 for logits in (output.instance_logits, *unseen)
             )
             fold = self.fold_of[done] if done < len(self.train) else 0
-            slides.append(SlideScores(bag.target(self.n_classes)[1:] > 0, own, tuple(others), fold, bag.share))
+            label = bag.target(self.n_classes)[1:] > 0
+            slides.append(BagScores(label, own, tuple(others), fold, bag.share, tuple(bag.slices)))
             yield progress.at(done + 1, len(bags))
         self.calibration = fit_calibration(slides[: len(self.train)], slides[len(self.train) :])
 
@@ -203,7 +204,7 @@ class TrainingPipeline:
         if settings.teacher_weight:
             scores = blend_scores(scores, of_teacher, targets, settings.teacher_weight)
         scores = [
-            torch.from_numpy(smooth_points(own.numpy(), bag.coordinates, settings.smoothing_neighbours)).float()
+            torch.from_numpy(smooth_bag(own.numpy(), bag, settings.smoothing_neighbours)).float()
             for own, bag in zip(scores, self.train, strict=True)
         ]
         posteriors = patch_posteriors(scores, targets, multi_label)

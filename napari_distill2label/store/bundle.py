@@ -71,6 +71,7 @@ class BundleConfig(BaseModel):
         None, gt=0, allow_inf_nan=False, description="µm/px of the patches; None: the slides' own, which had none"
     )
     n_mpp_from_user: int = Field(0, ge=0, description="training slides whose µm/px a user gave, not their file")
+    bag: Literal["slide", "case"] = Field("slide", description="what a label is of: n_train and n_valid count these")
     n_train: int = 0
     n_valid: int = 0
     n_corrections: int = 0
@@ -118,6 +119,7 @@ class Bundle(NamedTuple):
             "pooling": self.config.architecture.pooling,
             "path": str(self.path),
             **({"calibration": calibration.digest} if calibration else {}),
+            **({"bag": "case"} if self.config.bag == "case" else {}),
         }
 
     @property
@@ -349,6 +351,7 @@ def _model_card(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     if config["n_mpp_from_user"]:
         mpp += f" (assumed for {config['n_mpp_from_user']} slides: a user gave it, not their file)"
     restarts = config["restarts"]
+    bags = f"{config['bag']}s"
     about = {
         "Model": NETWORK_TITLES[config["network"]],
         "Classes": ", ".join(config["classes"]) + f" ({config['classes'][0]} is the negative one)",
@@ -356,7 +359,7 @@ def _model_card(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
         "Encoder": config["encoder"]["name"] if config["encoder"] else config["architecture"]["encoder"],
         "Preset and method": f"{config['preset']}, {config['method']}",
         "Probabilities of patches": _calibration(config),
-        "Trained on": f"{config['n_train']} slides; epoch {config['epoch']}, {config['n_valid']} slides to choose it",
+        "Trained on": f"{config['n_train']} {bags}; epoch {config['epoch']}, {config['n_valid']} {bags} to choose it",
         "Patches corrected by a user": config["n_corrections"] or "none: no patch label was used in training",
         **({"Regions labelled by a user": config["n_regions"]} if config["n_regions"] else {}),
         **({"Shares estimated by a user": f"of {count_of(own, 'slide')}"} if (own := config["n_shares"]) else {}),
@@ -373,7 +376,7 @@ def _model_card(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
 
 {_table(about)}
 
-## Validation split, slides (bags)
+## Validation split, {bags} (bags)
 
 {_table(scores) if scores else "No validation slides."}
 

@@ -61,6 +61,14 @@ class Cohort:
     def _by_id(self) -> dict[str, CohortSlide]:
         return {slide.slide_id: slide for slide in self.slides}
 
+    @cached_property
+    def by_case(self) -> dict[str, list[CohortSlide]]:
+        """The slides of each case."""
+        found: dict[str, list[CohortSlide]] = defaultdict(list)
+        for slide in self.slides:
+            found[slide.case_id].append(slide)
+        return dict(found)
+
     @property
     def labelled(self) -> tuple[CohortSlide, ...]:
         return tuple(slide for slide in self.slides if slide.label is not None)

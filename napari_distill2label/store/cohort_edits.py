@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 
 from ..core.classes import respelled, spelling_key, split_label
 from ..core.errors import CohortError
+from ..core.messages import Remedy
 from ..core.notices import Notice, NoticeCode
 from ..core.paths import slide_name
+from ..core.text import quoted
 from ..slides.registry import SUFFIXES
 from .cohort import Cohort, CohortSlide
 from .tables.cohort_table import LabelRow, case_key, read_labels
@@ -129,3 +131,27 @@ def _notices(matched: tuple[str, ...], loosely: Mapping[str, str], unmatched: tu
         yield Notice(NoticeCode.ROWS_MATCHED_LOOSELY, {"names": dict(loosely), "matched": len(matched)})
     if unmatched:
         yield Notice(NoticeCode.ROWS_UNMATCHED, {"names": unmatched})
+
+
+def with_case_labels(cohort: Cohort) -> Cohort:
+    """Return the cohort with one label for all slides of a case: a slide without a label has that of its case.
+
+    `CohortError` for a case whose slides have different labels.
+    """
+    told: dict[str, CohortSlide] = {}
+    for row in cohort.labelled:
+        first = told.setdefault(row.case_id, row)
+        if cohort.indices(row) != cohort.indices(first):
+            raise CohortError(
+                f"Case {quoted(row.case_id)} has two labels: {quoted(first.slide_id)} is {quoted(first.label or '')}, "
+                f"{quoted(row.slide_id)} is {quoted(row.label or '')}. A label is of the whole case here: give all its "
+                "slides the same, or train with a label for each slide",
+                remedy=Remedy("set", "bag", "slide"),
+            )
+    filled = (
+        replace(row, label=told[row.case_id].label, split=row.split or told[row.case_id].split)
+        if row.label is None and row.case_id in told
+        else row
+        for row in cohort
+    )
+    return cohort.with_slides(filled)

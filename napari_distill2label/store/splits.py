@@ -3,12 +3,14 @@
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
 from ..core.errors import CohortError
 from ..core.settings import SplitSettings
 from .cohort import Cohort, CohortSlide
+from .cohort_edits import with_case_labels
 
 
 def _assign_cases(slides: Sequence[CohortSlide], fractions: Mapping[str, float], seed: int) -> dict[str, str]:
@@ -50,12 +52,16 @@ def _check_trainable(cohort: Cohort) -> Cohort:
     return cohort
 
 
-def with_splits(cohort: Cohort, settings: SplitSettings, seed: int) -> Cohort:
+def with_splits(cohort: Cohort, settings: SplitSettings, seed: int, bag: Literal["slide", "case"] = "slide") -> Cohort:
     """The cohort with every labelled slide in `train`, `valid` or `test`.
+
+    If a label is of a case (`bag`), all its slides have it (`with_case_labels`).
 
     Splits the table gives are kept, and labelled slides without one join `train` (unless their case is already in
     another split); if it gives none, cases are assigned according to `settings`.
     """
+    if bag == "case":
+        cohort = with_case_labels(cohort)
     given = {slide.case_id: slide.split for slide in cohort.labelled if slide.split}
     if not given:
         fractions = {"train": 1 - settings.valid - settings.test, "valid": settings.valid, "test": settings.test}

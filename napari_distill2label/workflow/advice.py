@@ -22,7 +22,7 @@ Scales = Mapping[str, float | None]  # slide id -> µm/px, None where the file d
 def training_problem(cohort: Cohort, settings: Settings) -> CohortError | None:
     """Return why the slides of this cohort cannot be split. None if they can."""
     try:
-        with_splits(cohort, settings.split, settings.seed)
+        with_splits(cohort, settings.split, settings.seed, settings.bag)
     except CohortError as error:
         return error
     return None
@@ -40,7 +40,7 @@ def training_advice(cohort: Cohort, settings: Settings, scales: Scales | None = 
     """
     if training_problem(cohort, settings) is not None:
         return []
-    split = with_splits(cohort, settings.split, settings.seed)
+    split = with_splits(cohort, settings.split, settings.seed, settings.bag)
     notices = [*_negatives(split), *_training(split), *_validation(split, settings)]
     return [*notices, *(() if scales is None else _scales(split, settings, scales)), *_unlabelled(cohort)]
 

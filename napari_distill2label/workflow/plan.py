@@ -16,6 +16,7 @@ from ..inference.encoder import ENCODER_HELP, FrozenEncoder
 from ..mil.encoders import smallest_patch
 from ..slides.slide import Slide
 from ..store.cohort import Cohort, CohortSlide
+from ..store.cohort_edits import with_case_labels
 from ..store.files.outputs import Outputs
 from ..store.maps.feature_map import EncoderIdentity, FeatureOrigin
 from ..store.maps.hdf5 import read_hdf5
@@ -95,7 +96,7 @@ def new_plan(
     inputs = asked.inputs.absolute()
     outputs = Outputs(input_files(cohort, inputs), overwrite, "training")
     if asked.quick_trial:
-        cohort, settings = trial_slides(cohort), trial_settings(settings)
+        cohort, settings = trial_slides(cohort, settings.bag), trial_settings(settings)
     Run.check_free(out, outputs)
     check_encoder(settings, inputs)
     encoder = inputs.encoder
@@ -103,7 +104,7 @@ def new_plan(
     if inputs.features is None:
         cohort.check_found()
     cohort = with_files_in_one_case(with_mpp(cohort, inputs.mpp).with_classes(asked.classes))
-    cohort = with_splits(cohort, settings.split, settings.seed)
+    cohort = with_splits(cohort, settings.split, settings.seed, settings.bag)
     there = _existing_features(Path(inputs.features), cohort) if inputs.features and not frozen else None
     config = RunConfig(
         settings=_completed(settings, cohort, frozen, there),
@@ -126,7 +127,11 @@ def resumed_plan(out: PathLike, cohort: Cohort, settings: Settings | None, asked
     run = Run.open(out)
     config, own = run.config, run.cohort
     if config.quick_trial:
-        cohort, settings = trial_slides(cohort), settings and trial_settings(settings)
+        cohort, settings = trial_slides(cohort, config.settings.bag), settings and trial_settings(settings)
+    if config.settings.bag == "case":
+        cases = {row.slide_id: row.case_id for row in own}  # slides that are one file are in one case there
+        joined = (replace(row, case_id=cases.get(row.slide_id, row.case_id)) for row in cohort)
+        cohort = with_case_labels(cohort.with_slides(joined).with_classes(config.classes))
     if _labels(cohort) != _labels(own):
         raise SettingsError("The run was trained on other slides or labels.", file=out, remedy=Remedy("other_folder"))
     inputs = asked.inputs

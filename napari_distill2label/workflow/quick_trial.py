@@ -4,10 +4,10 @@ Its run predicts, is listed and can be loaded like any other; `RunConfig.quick_t
 """
 
 from itertools import chain, zip_longest
-from typing import Any
+from typing import Any, Literal
 
 from ..core.settings import Settings, merged, validated
-from ..store.cohort import Cohort
+from ..store.cohort import Cohort, CohortSlide
 
 MOST_SLIDES = 16
 # Under a minute for a few dozen crops on two cores.
@@ -34,12 +34,22 @@ def trial_settings(settings: Settings) -> Settings:
     return validated(Settings, merged(settings.model_dump(), changes))
 
 
-def trial_slides(cohort: Cohort) -> Cohort:
-    """At most `MOST_SLIDES` labelled slides, as many of each label as there are; none that is held out."""
-    by_label: dict[str | None, list[str]] = {}
+def trial_slides(cohort: Cohort, bag: Literal["slide", "case"] = "slide") -> Cohort:
+    """At most `MOST_SLIDES` labelled slides, as many of each label as there are; none that is held out.
+
+    If a label is of a case (`bag`), at most `MOST_SLIDES` cases, with all their slides.
+    """
+    labels: dict[str, str] = {}
     for row in cohort.labelled:
         if row.split != "test":
-            by_label.setdefault(row.label, []).append(row.slide_id)
-    in_turn = [slide_id for slide_id in chain(*zip_longest(*by_label.values())) if slide_id is not None]
+            labels.setdefault(_unit(row, bag), row.label or "")
+    by_label: dict[str, list[str]] = {}
+    for unit, label in labels.items():
+        by_label.setdefault(label, []).append(unit)
+    in_turn = [unit for unit in chain(*zip_longest(*by_label.values())) if unit is not None]
     chosen = set(in_turn[:MOST_SLIDES])
-    return cohort.with_slides(row for row in cohort if row.slide_id in chosen)
+    return cohort.with_slides(row for row in cohort if _unit(row, bag) in chosen)
+
+
+def _unit(row: CohortSlide, bag: str) -> str:
+    return row.case_id if bag == "case" else row.slide_id

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_distill2label.core.context import smooth_grid, smooth_points
+from napari_distill2label.core.bag import Bag, bag_of_case
+from napari_distill2label.core.context import smooth_bag, smooth_grid, smooth_points
 
 
 def test_half_of_a_score_is_the_mean_of_the_nearest_patches():
@@ -59,3 +60,12 @@ def test_many_points_are_smoothed_in_pieces_as_at_once(monkeypatch, count):
     whole = smooth_points(values, coordinates, count)
     monkeypatch.setattr("napari_distill2label.core.context.AT_ONCE", 7)
     assert (smooth_points(values, coordinates, count) == whole).all()
+
+
+def test_slides_of_a_case_are_in_no_context_of_each_other():
+    """Their patches lie at the same places."""
+    places = np.array([[0, 0], [0, 27]])
+    slides = [Bag(name, np.zeros((2, 4), np.float32), places, (1,), case_id="P1") for name in "ab"]
+    values = np.array([[1.0], [1.0], [9.0], [9.0]])
+    assert (smooth_bag(values, bag_of_case(slides), 8) == values).all()
+    assert (smooth_points(values, np.concatenate([places, places]), 8) != values).any()

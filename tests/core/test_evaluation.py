@@ -203,3 +203,19 @@ def test_slides_whose_patches_have_no_truth_are_slides_still():
     assert nothing["patch"]["n"] == 0
     assert nothing["operating_points"][0]["sensitivity"] is None
     assert binary_metrics(np.empty(0), np.empty(0))["auroc"] is None
+
+
+def test_of_cases_the_slide_level_counts_cases_by_their_highest_slide():
+    """Case c0: slides .2 and .9; c1: .4 and .3. Both slides of a case have the case's label."""
+    none = np.empty(0)
+    slides = [
+        SlideResult(name, case, positive, score, none.astype(bool), none)
+        for name, case, positive, score in (
+            ("a", "c0", True, 0.2), ("b", "c0", True, 0.9), ("c", "c1", False, 0.4), ("d", "c1", False, 0.3),
+        )
+    ]  # fmt: skip
+    of_slides, of_cases = (Evaluation(slides, of_cases=own).metrics()["slide"] for own in (False, True))
+    assert (of_slides["accuracy"], of_slides["n"]) == (0.75, 4)
+    assert (of_cases["accuracy"], of_cases["n"]) == (1.0, 2)
+    drawn = Evaluation(slides, of_cases=True).figures(np.ones((1, 2)))["slide"]
+    assert drawn["accuracy"][0] == 1

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from napari_distill2label.core.metrics import binary_metrics, expected_calibration_error, mean_metrics, positive_score
+from napari_distill2label.core.metrics import (
+    binary_metrics,
+    case_probability,
+    expected_calibration_error,
+    mean_metrics,
+    positive_score,
+)
 
 KEYS = {"accuracy", "f1", "auroc", "auprc", "prevalence", "ece", "n"}
 
@@ -91,3 +97,10 @@ def test_positive_is_whatever_is_not_class_0():
     assert positive_score(np.array([[0.3, 0.7], [0.2, 0.5]])[:1]).tolist() == pytest.approx([0.7])
     assert positive_score(np.array([[0.3, 0.2, 0.5]])).tolist() == pytest.approx([0.7])
     assert positive_score(np.array([[0.9, 0.2, 0.8]]), multi_label=True).tolist() == pytest.approx([0.8])
+
+
+def test_a_case_has_what_one_of_its_slides_has():
+    assert case_probability([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3]]) == [0.2, 0.8]
+    assert case_probability([[0.5, 0.1, 0.4], [0.3, 0.6, 0.1]]) == [0.3, 0.6, 0.1]
+    assert case_probability([[0.5, 0.1, 0.4], [0.3, 0.6, 0.1]], multi_label=True) == [0.3, 0.6, 0.4]
+    assert case_probability([[0.9, 0.1]]) == [0.9, 0.1]

@@ -17,7 +17,7 @@ EVERY = (python_messages, command_line_messages, window_messages)
 # A value for each name that a sentence is filled with.
 VALUES = {
     "all_slides": False, "area": (10, 20), "beginning": "P1", "best": True, "by": "TIFF", "canvas": (30, 40),
-    "cause": "Are x and y swapped?", "cells": {"NA": 2}, "chance_loss": 0.7, "chosen": 2, "column": "mpp",
+    "case": "P1", "cause": "Are x and y swapped?", "cells": {"NA": 2}, "chance_loss": 0.7, "chosen": 2, "column": "mpp",
     "corner": (1, 2), "elsewhere": None, "expected": "uni", "few": 10, "file": "a.csv", "first": "a: damaged.",
     "folder": "/f", "folds": 5, "found": 2, "fraction": 0.1, "given": (0.5, 0.5), "groups": [["a", "b"]], "guess": "",
     "high": 20.0, "kind": "fluorescence", "labels": {"Tumor": 2}, "largest": 9, "limit": 4, "loss": 0.7, "low": 0.05,

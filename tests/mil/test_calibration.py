@@ -14,7 +14,7 @@ from napari_distill2label.mil.calibration import (
     PRIOR_QUANTILE,
     SLOPE,
     UNCALIBRATED,
-    SlideScores,
+    BagScores,
     fit_calibration,
     fit_label_line,
     offset_for_mean,
@@ -38,7 +38,7 @@ def drawn(n, seed, memory=0.0, share=0.4, size=200, shift=2.5):
         score = rng.normal(shift * (own - 0.5), 1.0)[:, None]
         learnt = memory if positive else -memory
         student = score + rng.normal(0, 0.3, score.shape) + 1 + learnt
-        slides.append(SlideScores(np.array([positive]), student, (score,)))
+        slides.append(BagScores(np.array([positive]), student, (score,)))
         truth.append(own)
     return slides, truth
 
@@ -66,7 +66,7 @@ def with_look_alikes(n, seed, every=8):
     slides, truth = drawn(n, seed)
     for index in range(0, n, every):
         own = slides[index]
-        slides[index] = SlideScores(own.label, own.student + 2.5, tuple(score + 2.5 for score in own.out_of_fold))
+        slides[index] = BagScores(own.label, own.student + 2.5, tuple(score + 2.5 for score in own.out_of_fold))
     return slides, truth
 
 
@@ -100,7 +100,7 @@ def test_the_reliability_of_slides_is_of_lines_that_have_not_seen_them():
     """Labels that mean nothing: a line of the same slides finds something, a line of others does not."""
     random = np.random.default_rng(0)
     slides = [
-        SlideScores(np.array([bool(random.integers(2))]), score, (score,), number % 3)
+        BagScores(np.array([bool(random.integers(2))]), score, (score,), number % 3)
         for number in range(24)
         for score in [random.normal(random.normal(), 0.1, (20, 1))]
     ]
@@ -122,7 +122,7 @@ def test_the_threshold_has_the_best_expected_f1_of_its_own_probabilities():
 
 def test_a_finding_of_all_slides_or_none_keeps_its_scores():
     slides, _ = drawn(10, 0)
-    every = [SlideScores(np.array([own.label[0], True, False]), np.repeat(own.student, 3, 1),
+    every = [BagScores(np.array([own.label[0], True, False]), np.repeat(own.student, 3, 1),
                          (np.repeat(own.out_of_fold[0], 3, 1),)) for own in slides]  # fmt: skip
     calibration = fit_calibration(every, ())
     assert calibration.findings[0] != UNCALIBRATED
@@ -190,3 +190,24 @@ def test_the_share_of_a_validation_slide_takes_the_place_of_an_estimate():
     assert fit_calibration(train, more).findings[0].patch.offset > none + 0.5
     right = with_shares(valid, truth)
     assert fit_calibration(train, right).findings[0].patch.offset == pytest.approx(none, abs=0.3)
+
+
+def test_a_case_is_as_positive_as_its_highest_slide():
+    """Cases of two slides, of which one at most has the finding: a case's score is one that its slides get later."""
+    slides, _ = drawn(80, 0)
+    empty, _ = drawn(160, 1)
+    cases = []
+    for own, other in zip(slides, empty[::2], strict=True):  # even numbers: negative
+        joined = [
+            np.concatenate([a, b])
+            for a, b in ((own.student, other.student), (own.out_of_fold[0], other.out_of_fold[0]))
+        ]
+        parts = (slice(0, len(own.student)), slice(len(own.student), None))
+        cases.append(BagScores(own.label, joined[0], (joined[1],), slices=parts))
+    calibration = fit_calibration(cases, ())
+    score = np.array([max(calibration.slide_probability(own.student[part])[0] for part in own.slices) for own in cases])
+    label = np.array([own.label[0] for own in cases])
+    assert ((score >= 0.5) == label).mean() > 0.95
+    without = np.array([calibration.slide_probability(own.student[own.slices[1]])[0] for own in cases if own.label[0]])
+    assert without.max() < 0.5  # the other slide of a positive case
+    assert calibration.findings[0].prior == pytest.approx(0.2, abs=0.06)  # .4 of one of its two slides

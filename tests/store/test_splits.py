@@ -144,3 +144,33 @@ def test_a_label_that_cannot_be_used_is_an_error_in_any_split():
     rows = tuple(CohortSlide(name, Path(name), label, name, None, split) for name, label, split in names)
     with pytest.raises(CohortError, match="slide 'c': label 'normal;tumour': 'normal' is the negative class"):
         with_splits(Cohort(rows, ("normal", "tumour")), SplitSettings(), 0)
+
+
+def of_case(slide_id, label, case, split=None):
+    return CohortSlide(slide_id, Path(f"{slide_id}.tif"), label, case, split=split)
+
+
+def test_if_a_label_is_of_a_case_all_its_slides_have_it_and_lie_in_one_split():
+    rows = [of_case(f"{case}-{k}", label if k == 0 else None, case)
+            for case, label in (("P1", "tumour"), ("P2", "normal"), ("P3", None)) for k in range(3)]  # fmt: skip
+    cohort = Cohort(tuple(rows), ("normal", "tumour"))
+    settings = SplitSettings(valid=0, test=0)
+    assert len(with_splits(cohort, settings, 0).labelled) == 2
+    split = with_splits(cohort, settings, 0, "case")
+    assert {row.case_id: row.label for row in split.labelled} == {"P1": "tumour", "P2": "normal"}
+    assert len(split.labelled) == 6
+    assert all(split[f"P3-{k}"].label is None for k in range(3))  # of a case nobody has labelled nothing is known
+
+
+def test_a_slide_without_a_label_joins_the_split_of_its_case():
+    rows = (of_case("a", "tumour", "P1", "train"), of_case("b", None, "P1"), of_case("c", "normal", "P2", "train"))
+    assert with_splits(Cohort(rows, ("normal", "tumour")), SplitSettings(), 0, "case")["b"].split == "train"
+
+
+def test_two_labels_of_one_case_are_refused():
+    rows = (of_case("a", "tumour", "P1"), of_case("b", "normal", "P1"), of_case("c", "normal", "P2"))
+    cohort = Cohort(rows, ("normal", "tumour"))
+    with pytest.raises(CohortError, match="Case 'P1' has two labels: 'a' is 'tumour', 'b' is 'normal'") as error:
+        with_splits(cohort, SplitSettings(valid=0, test=0), 0, "case")
+    assert (error.value.remedy.field, error.value.remedy.value) == ("bag", "slide")
+    with_splits(cohort, SplitSettings(valid=0, test=0), 0)

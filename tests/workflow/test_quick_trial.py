@@ -61,3 +61,14 @@ def test_a_trial_says_what_it_is_and_can_be_resumed(synthetic_cohort, tmp_path):
     assert not long.config.quick_trial
     with pytest.raises(SettingsError, match="started with"):
         d2l.train(long.cohort, tmp_path / "long", quick_trial=True, resume=True)
+
+
+def test_of_cases_whole_ones_are_taken_with_slides_that_have_no_label_of_their_own():
+    rows = []
+    for case in range(2 * MOST_SLIDES):
+        label = "tumour" if case % 2 else "normal"
+        rows += [CohortSlide(f"{case}-{k}", Path("s.png"), label if k == 0 else None, f"P{case}") for k in range(3)]
+    chosen = trial_slides(Cohort(tuple(rows), ("normal", "tumour")), "case")
+    assert len(chosen) == 3 * MOST_SLIDES
+    assert {len(own) for own in chosen.by_case.values()} == {3}
+    assert sum(row.label == "tumour" for row in chosen) == MOST_SLIDES / 2

@@ -30,7 +30,7 @@ def check_training(cohort: Cohort, settings: Settings, known: Known, home: Path)
     if (problem := training_problem(cohort, settings)) is not None:
         blocker = message_of(problem)
         return TrainingCheck(blocker, scales=known, folder=folder)
-    split = with_splits(cohort, settings.split, settings.seed)
+    split = with_splits(cohort, settings.split, settings.seed, settings.bag)
     rows = [*split.in_split("train"), *split.in_split("valid")]
     known = read_scales(rows, known)
     scales = {row.slide_id: known[row.path] for row in rows if row.path in known}

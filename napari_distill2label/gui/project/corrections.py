@@ -266,7 +266,7 @@ class Corrections:
 def _trained_on(cohort: Cohort, settings: Settings) -> frozenset[str]:
     """Ids of the slides that a training would learn from."""
     try:
-        assigned = with_splits(cohort, settings.split, settings.seed)
+        assigned = with_splits(cohort, settings.split, settings.seed, settings.bag)
     except CohortError:  # no training at all: `requirements.train` says why
         return frozenset(row.slide_id for row in cohort.labelled)
     return frozenset(row.slide_id for row in assigned.in_split("train"))

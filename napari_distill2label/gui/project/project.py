@@ -24,7 +24,7 @@ from .history import History
 from .loaded_model import LoadedModel
 from .preferences import Preferences
 from .table_file import CLASSES, TableFile
-from .verdict import Verdict, verdict_of
+from .verdict import Verdict, verdict_of, verdict_of_case
 
 if TYPE_CHECKING:
     from ...core.promise import Promise
@@ -309,6 +309,17 @@ class Project:
         """What the chosen network says of a slide as a whole; None where nothing is predicted."""
         return verdict_of(self.map_of(slide_id))
 
+    def verdict_on_label(self, slide_id: str) -> Verdict | None:
+        """What the chosen network says of that which the slide's label is of: the slide, or its whole case.
+
+        None where nothing is predicted, or not all slides of the case are.
+        """
+        patch_map = self.map_of(slide_id)
+        if patch_map is None or patch_map.model.get("bag") != "case":
+            return verdict_of(patch_map)
+        case = self.cohort[slide_id].case_id
+        return verdict_of_case([self.verdict(row.slide_id) for row in self.cohort.by_case[case]])
+
     def unlikeness(self, slide_id: str) -> float | None:
         """How far a slide is from those the chosen network was trained on; above 1 it is unlike them. None: unknown."""
         patch_map = self.map_of(slide_id)
@@ -317,15 +328,17 @@ class Project:
     @property
     def contradicted(self) -> list[str]:
         """Ids of the slides of which the chosen network says something else than their label, in the list's order."""
-        said = ((row, self.verdict(row.slide_id)) for row in self.cohort)
+        said = ((row, self.verdict_on_label(row.slide_id)) for row in self.cohort)
         return [row.slide_id for row, verdict in said if verdict is not None and verdict.contradicts(row.label)]
 
     def slide_summary(self, slide_id: str) -> str:
         """One line on a slide: failed, predicted, or nothing yet."""
         if slide_id in self.failures:
             return f"failed: {self.failures[slide_id]}"
-        verdict = self.verdict(slide_id)
-        return "" if verdict is None else str(verdict)
+        verdict, on_label = self.verdict(slide_id), self.verdict_on_label(slide_id)
+        if verdict is None:
+            return ""
+        return str(verdict) if on_label in (None, verdict) else f"{verdict}; its case: {on_label}"
 
     def fail(self, slide_id: str, reason: str) -> None:
         """Note why a slide could not be opened or predicted."""

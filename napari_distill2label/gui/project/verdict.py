@@ -1,10 +1,12 @@
 """What a model says of a slide as a whole, in plain words, and whether that contradicts the slide's label. No Qt."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ...core.classes import split_label
+from ...core.metrics import case_probability
 
 if TYPE_CHECKING:
     from ...store.maps.patch_map import PatchMap
@@ -69,3 +71,12 @@ def verdict_of(patch_map: "PatchMap | None") -> Verdict | None:
     if not all(math.isfinite(value) for value in probability):
         return None
     return Verdict(tuple(patch_map.classes), tuple(float(value) for value in probability), bool(patch_map.multi_label))
+
+
+def verdict_of_case(slides: Sequence[Verdict | None]) -> Verdict | None:
+    """Return what is said of a case, from what is said of its slides; None if it is not known of all of them."""
+    known = [own for own in slides if own is not None]
+    if not known or len(known) < len(slides):
+        return None
+    probability = case_probability([own.probability for own in known], known[0].multi_label)
+    return Verdict(known[0].classes, tuple(probability), known[0].multi_label)

@@ -17,6 +17,7 @@ from ...core.metrics import positive_score
 from ...core.notices import Notice, NoticeCode, trained_on
 from ...core.paths import PathLike
 from ...store.cohort import Cohort, CohortSlide
+from ...store.cohort_edits import with_case_labels
 from ...store.learnt import LearntSlides
 from ...store.maps.patch_map import PatchMap
 from ...store.run import Run
@@ -37,7 +38,8 @@ def evaluate(
 ) -> Generator[Event, None, dict[str, dict[str, Any]]]:
     """Return what every network of a run is worth: `{network: {level: {metric: value}}}`.
 
-    Slides are called at 0.5, patches at the threshold that the network ships with. Beside the levels
+    Slides are called at 0.5, patches at the threshold that the network ships with. If a label is of a case, the level
+    "slide" counts cases, each with the score of its highest slide. Beside the levels
     (`core.evaluation.LEVELS`) a network has its `threshold`, and `intervals` (a bootstrap over patients),
     `reliability`, `operating_points` and `slides`, see `core.evaluation.Evaluation`; `left_out` counts slides that are
     left out.
@@ -97,6 +99,9 @@ def evaluate_networks(
     if not run.models:
         raise BundleError("The run has no trained model yet.", file=run.folder, remedy=Remedy("resume"))
     yield from cohort.notices
+    of_cases = run.config.settings.bag == "case"
+    if of_cases:
+        cohort = with_case_labels(cohort.with_classes(run.config.classes))
     rows = yield from _rows(run, cohort, split)
     known = read_truth(truth, inputs.label_map, coverage_of(inputs))
     left_out = len(cohort.labelled) - len(rows)
@@ -119,7 +124,7 @@ def evaluate_networks(
             yield Progress(Task.COMPARE, done, len(maps))
             results.append(_result_of(patch_map, patches.of(patch_map), cohort))
         yield from patches.report()
-        found[network] = Evaluation(results, bundle.threshold)
+        found[network] = Evaluation(results, bundle.threshold, of_cases)
     return found, left_out
 
 

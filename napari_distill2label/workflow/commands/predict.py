@@ -31,6 +31,7 @@ from ...store.cohort import Cohort, CohortSlide
 from ...store.files.outputs import Outputs
 from ...store.maps.patch_map import PatchMap
 from ...store.run import Run
+from ..cases import case_table, score_cases, write_cases
 from ..feature_store import feature_store_for
 from ..input_files import files_of_model, input_files
 from ..os_errors import describe_os_error
@@ -92,7 +93,8 @@ def predict(
     model
         A run, a bundle, or the folder of either; `network` picks a run's model (student, teacher, baseline).
     out
-        Folder of the results in `formats`; None keeps them in memory only. Patch maps are saved in the run's
+        Folder of the results in `formats`, and of `cases.csv` with the score of each case if the model was trained on
+        labels of cases; None keeps them in memory only. Patch maps are saved in the run's
         `predictions/` if the model is of a run that can be written to, else in `out`.
     threshold
         Lowest probability at which a patch is labelled with a class. None: the model's own (`Calibration.threshold`),
@@ -152,11 +154,15 @@ def predict(
     findings = bundle.config.classes[1:] if bundle.config.architecture.multi_label else ()
     names = names_of_files({row.slide_id: (row.slide_id, findings) for row in cohort}, formats)
     maps: dict[int, PatchMap] = {}
+    tells_cases = bundle.config.bag == "case" and bool(formats)
     with ExitStack() as stack:
         read = (*files_of_model(bundle.path), *input_files(cohort, inputs))
         outputs = stack.enter_context(Outputs(read, overwrite, "predicting"))
         if out is not None:
-            outputs.claim(file for row in cohort for file in files_of_map(out, formats, names[row.slide_id]))
+            files = [file for row in cohort for file in files_of_map(out, formats, names[row.slide_id])]
+            if tells_cases:
+                files.append(case_table(out, files))
+            outputs.claim(files)
         keep = yield from _claim_maps(outputs, bundle, cohort, out)
         yield from notice_missing_mpp(cohort, reader.grid.mpp)
         classifier = open_classifier(bundle, inputs.encoder, compute.device, inputs.features is not None)
@@ -185,6 +191,9 @@ def predict(
 
         works = (one(index, row) for index, row in enumerate(cohort))
         yield from interleave(works, cluster)
+        if out is not None and tells_cases:
+            cases = score_cases(tuple(cohort), {own.slide_id: own for own in maps.values()})
+            write_cases(case_table(out), cases, bundle.config.classes, outputs.writing)
     return [maps[index] for index in sorted(maps)]
 
 

@@ -27,6 +27,7 @@ from ...store.cohort import Cohort, doubtful_ids
 from ...store.learnt import has_signatures, iter_sign_slides, write_signatures
 from ...store.run import Run
 from ..advice import training_advice
+from ..cases import bags_of_cases
 from ..plan import TrainingPlan, TrainingRequest, new_plan, resumed_plan
 from ..scale import require_mpp
 from ..slide_metrics import slide_metrics
@@ -110,14 +111,15 @@ class _Training:
         bags = yield from self.reader.read_all(rows, self.cohort)
         self.watch.mark_reading()
         yield from self.check_scale()
-        self.train = [bags[row.slide_id] for row in self.cohort.in_split("train") if row.slide_id in bags]
-        self.valid = [bags[row.slide_id] for row in self.cohort.in_split("valid") if row.slide_id in bags]
+        read = [row for row in rows if row.slide_id in bags]
+        self.train = yield from self.bags_in("train", bags)
+        self.valid = yield from self.bags_in("valid", bags)
         if len({bag.label for bag in self.train}) < 2:
             raise SettingsError("the training slides that could be read are all of one class: nothing can be learnt")
         self.signature = yield from _signature([*self.train, *self.valid])
-        signatures = yield from iter_sign_slides(row for row in rows if row.slide_id in bags)
+        signatures = yield from iter_sign_slides(read)
         # Not before: a run without readable slides would block the folder.
-        self.run = self.plan.start(self.signature, len(rows) - len(bags))
+        self.run = self.plan.start(self.signature, len(rows) - len(read))
         if not has_signatures(self.run):
             write_signatures(self.run, signatures)
         self.pipeline = pipeline = TrainingPipeline(
@@ -131,6 +133,13 @@ class _Training:
         self.run.write_history(self.histories)  # complete again if a kill came between a checkpoint and its row
         self.write_timing()
         return self.run
+
+    def bags_in(self, split: str, bags: dict[str, Bag]) -> Generator[Event, None, list[Bag]]:
+        """Return the bags of a split, each of what a label is of."""
+        rows = self.cohort.in_split(split)
+        if self.settings.bag == "case":
+            return (yield from bags_of_cases(rows, bags))
+        return [bags[row.slide_id] for row in rows if row.slide_id in bags]
 
     def write_timing(self) -> None:
         self.watch.mark_other()
@@ -254,6 +263,7 @@ class _Training:
             "epoch": state.best_epoch,
             "mpp": self.settings.patches.mpp or self.reader.common_mpp,
             "n_mpp_from_user": self.reader.n_mpp_from_user,
+            "bag": self.settings.bag,
             "n_train": len(self.train),
             "n_valid": len(self.valid),
             "n_corrections": corrected if network == "student" else 0,
@@ -278,8 +288,9 @@ class _Training:
     def appearance(self, model: MILModel) -> Appearance | None:
         """Return how the training slides look; the same for all networks, which have the same normalisation."""
         mean, std = (model.get_buffer(name).double().cpu().numpy() for name in ("mean", "std"))
-        looks = [look_of(np.asarray(bag.instances[sampled(len(bag))]), mean, std) for bag in self.train]
-        return fit_appearance(np.array(looks), [bag.case_id or bag.slide_id for bag in self.train])
+        slides = [slide for bag in self.train for slide in bag.slides]
+        looks = [look_of(np.asarray(slide.instances[sampled(len(slide))]), mean, std) for slide in slides]
+        return fit_appearance(np.array(looks), [slide.case_id or slide.slide_id for slide in slides])
 
     def weights_of(self, network: str) -> str | None:
         """Return the digest of the saved weights of a network. None if there is no complete bundle."""
@@ -304,6 +315,7 @@ def _signature(bags: Sequence[Bag]) -> Generator[Progress, None, str]:
     digest = hashlib.sha256()
     for done, bag in enumerate(bags):
         digest.update(f"{bag.slide_id}\0{bag.label}\0{bag.instances.shape}".encode())
+        digest.update("".join(f"\0{name}\0{size}" for name, size in bag.parts).encode())
         for start in range(0, len(bag), SIGNED_AT_ONCE):
             yield Progress(Task.HASH_DATA, done, len(bags))
             rows = np.ascontiguousarray(bag.instances[start : start + SIGNED_AT_ONCE])

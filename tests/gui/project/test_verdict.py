@@ -2,7 +2,7 @@
 
 import pytest
 
-from napari_distill2label.gui.project.verdict import Verdict, verdict_of
+from napari_distill2label.gui.project.verdict import Verdict, verdict_of, verdict_of_case
 
 
 def two(probability):
@@ -49,3 +49,9 @@ def test_what_is_not_known_says_nothing(make_patch_map):
     patch_map.finish([0.8, 0.2])
     assert str(verdict_of(patch_map)) == "normal · P(tumour) 0.20"
     assert verdict_of(None) is None
+
+
+def test_of_a_case_the_highest_slide_counts_once_all_are_known():
+    assert verdict_of_case([two(0.1), two(0.9)]) == two(0.9)
+    assert verdict_of_case([two(0.1), None]) is None  # the other one may have the finding
+    assert verdict_of_case([]) is None

@@ -311,7 +311,7 @@ class SlidesModel(QAbstractTableModel):
 
     def contradicts(self, slide_id: str) -> bool:
         """Does the model say something else of a slide than its label?"""
-        verdict = None if slide_id in self.session.failures else self.session.project.verdict(slide_id)
+        verdict = None if slide_id in self.session.failures else self.session.project.verdict_on_label(slide_id)
         return verdict is not None and verdict.contradicts(self._rows[slide_id].label)
 
     def _state(self, slide_id: str) -> tuple[str, str, str]:
@@ -340,7 +340,7 @@ class SlidesModel(QAbstractTableModel):
         return (self.session.project.unlikeness(slide_id) or 0) > 1
 
     def _contradiction(self, slide_id: str) -> str:
-        verdict, label = self.session.project.verdict(slide_id), self._rows[slide_id].label
+        verdict, label = self.session.project.verdict_on_label(slide_id), self._rows[slide_id].label
         return f"The model says {verdict}. This contradicts the label, {label}: look at the slide again."
 
     @property

@@ -33,7 +33,7 @@ def choose(row, text):
 
 def test_rows_that_are_seen_first():
     rows = basic_rows()
-    assert len(rows) == 25
+    assert len(rows) == 26
     assert everywhere("learning_rate") in rows
     assert ("teacher.epochs",) in rows
     assert len({path for row in rows for path in row}) == len([path for path in SETTINGS if SETTINGS[path].basic])
