@@ -5,9 +5,9 @@ fitted on what the student says of its training slides. The out-of-fold classifi
 slides that they score. They give
 
 1. the prior π, the share of positive patches in slides with the finding (`pu_learning.prior_of_slides`): for each
-   classifier by itself, as their scales differ, and the mean of these. Negative slides that score as slides with the
-   finding do are left out (`typical_negatives`): the negatives of positive slides do not look like these, and a few of
-   them hide the finding;
+   classifier by itself, as their scales differ, and the mean of these, over draws of the slides (`bagged_share`).
+   Negative slides that score as slides with the finding do are left out (`typical_negatives`): the negatives of
+   positive slides do not look like these, and a few of them hide the finding;
 2. the probability of a patch in such a slide, σ(SLOPE · s + offset), with the offset of each classifier for which its
    mean is π;
 3. the probability that a slide has the finding, by a logistic fit of labels on `slide_score`.
@@ -35,6 +35,8 @@ NEIGHBOURS = 8
 TOP = 0.1  # of a slide's patches, the highest: its score is their mean
 LOOK_ALIKE = 0.5  # quantile of the positive slides' scores from which on a negative slide is like one of them
 # (Both quantiles were chosen on drawn cohorts of digits: `python -m experiments prior`.)
+DRAWS = 100  # of slides, over which the share of positive patches is averaged
+MOST_SCORES = 50_000  # that a draw looks at: more take longer and say the same
 LIMIT = 40.0  # log-odds within which an offset is looked for
 WORTH = 2  # validation slides with the finding, of all training slides with it
 RIDGE = 1e-3  # on the slope, of scores with deviation 1: finite also where a line separates the slides
@@ -151,7 +153,7 @@ def _prior_and_offsets(
 
     A fold without positive slides has the offset of all together.
     """
-    prior = estimate_share(scores, present, folds)
+    prior = bagged_share(scores, present, folds)
     if shares:
         given = float(np.average([share for share, _ in shares], weights=[size for _, size in shares]))
         prior += (given - prior) * len(shares) / (len(shares) + WORTH)
@@ -162,6 +164,31 @@ def _prior_and_offsets(
     positive = np.flatnonzero(present).tolist()
     of_fold = [[index for index in positive if folds[index] == number] for number in range(max(folds) + 1)]
     return prior, [offset(own or positive) for own in of_fold]
+
+
+def bagged_share(scores: Sequence[np.ndarray], present: np.ndarray, folds: Sequence[int]) -> float:
+    """Return π as the mean of `estimate_share` over `DRAWS` draws of the slides with replacement (Breiman 1996).
+
+    Slides are drawn within each fold and label, from a fixed seed. One estimate rests on a quantile of some ten
+    negative slides, so that it jumps with each of them; the mean jumps less.
+    """
+    scores, fold_of = thinned(scores), np.asarray(folds)
+    kinds = [(kind, fold) for kind in (False, True) for fold in np.unique(fold_of)]
+    strata = [np.flatnonzero((present == kind) & (fold_of == fold)) for kind, fold in kinds]
+    random, found = np.random.default_rng(0), []
+    for _ in range(DRAWS):
+        drawn = np.concatenate([random.choice(own, len(own)) for own in strata if len(own)])
+        found.append(estimate_share([scores[index] for index in drawn], present[drawn], fold_of[drawn].tolist()))
+    return float(np.mean(found))
+
+
+def thinned(scores: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return every n-th of the ranked scores (K,) of each slide, so that few are more than `MOST_SCORES` together.
+
+    All of them where they are no more.
+    """
+    step = -(-sum(map(len, scores)) // MOST_SCORES)
+    return list(scores) if step <= 1 else [np.sort(own)[min(step // 2, len(own) - 1) :: step] for own in scores]
 
 
 def estimate_share(

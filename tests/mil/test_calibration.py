@@ -11,14 +11,18 @@ from napari_distill2label.core.calibration import Calibration, sigmoid
 from napari_distill2label.core.metrics import expected_calibration_error
 from napari_distill2label.mil.calibration import (
     LIMIT,
+    MOST_SCORES,
     PRIOR_QUANTILE,
     SLOPE,
     UNCALIBRATED,
     BagScores,
+    bagged_share,
+    estimate_share,
     fit_calibration,
     fit_label_line,
     offset_for_mean,
     reliability,
+    thinned,
     typical_negatives,
 )
 from napari_distill2label.mil.pu_learning import prior_of_slides
@@ -211,3 +215,38 @@ def test_a_case_is_as_positive_as_its_highest_slide():
     without = np.array([calibration.slide_probability(own.student[own.slices[1]])[0] for own in cases if own.label[0]])
     assert without.max() < 0.5  # the other slide of a positive case
     assert calibration.findings[0].prior == pytest.approx(0.2, abs=0.06)  # .4 of one of its two slides
+
+
+def shifted(seed, n=24):
+    """Scores of slides that differ more than their patches do (stain, say), and in which of them the finding is."""
+    random, slides = np.random.default_rng(seed), drawn(n, seed, size=30)[0]
+    return [own.out_of_fold[0][:, 0] + random.normal(0, 2.5) for own in slides], np.arange(n) % 2 == 1
+
+
+def test_the_share_depends_less_on_the_folds_if_slides_are_drawn_again_and_again():
+    plain, bagged = [], []
+    for seed in range(6):
+        scores, present = shifted(seed)
+        assigned = [np.random.default_rng(number).permutation(len(scores)) % 3 for number in range(3)]
+        plain.append(np.var([estimate_share(scores, present, own.tolist()) for own in assigned], ddof=1))
+        bagged.append(np.var([bagged_share(scores, present, own.tolist()) for own in assigned], ddof=1))
+    assert np.sqrt(np.mean(plain)) > 0.06
+    assert np.sqrt(np.mean(bagged)) < 0.8 * np.sqrt(np.mean(plain))
+
+
+def test_it_is_the_same_each_time_and_right_where_slides_are_alike():
+    scores, present = [own.out_of_fold[0][:, 0] for own in drawn(60, 0)[0]], np.arange(60) % 2 == 1
+    found = bagged_share(scores, present, [0] * 60)
+    assert found == bagged_share(scores, present, [0] * 60)
+    assert found == pytest.approx(0.4, abs=0.08)
+    assert found == pytest.approx(estimate_share(scores, present, [0] * 60), abs=0.03)
+
+
+def test_many_scores_are_thinned_and_few_are_not():
+    few, many = [np.arange(10.0)] * 3, [np.random.default_rng(k).normal(k, 1, MOST_SCORES) for k in range(4)]
+    assert all(one is other for one, other in zip(thinned(few), few, strict=True))
+    less = thinned([*many, np.array([7.0])])
+    assert sum(map(len, less)) <= MOST_SCORES + 5
+    for own, all_of_it in zip(less, many, strict=False):
+        assert np.abs(np.quantile(own, [0.1, 0.5, 0.9]) - np.quantile(all_of_it, [0.1, 0.5, 0.9])).max() < 0.01
+    assert less[-1].tolist() == [7.0]
