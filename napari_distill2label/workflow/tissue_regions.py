@@ -5,13 +5,16 @@ from pathlib import Path
 
 from ..core.errors import SlideError
 from ..core.inputs import TissueRegions
+from ..core.paths import slide_name
+from ..slides.label_mask import is_label_image
 from ..store.files.safe_names import safe_name, told_apart
 
 
 def regions_of(slide_id: str, tissue: TissueRegions | None) -> Path | None:
     """Return the file with the regions of a slide. None: it uses the tissue method of the settings.
 
-    `SlideError` if a folder of regions has none for the slide.
+    A folder has one file for each slide, of annotations or a label image. `SlideError` if it has none for the slide, or
+    has several label images of it.
     """
     if tissue is None:
         return None
@@ -27,6 +30,11 @@ def regions_of(slide_id: str, tissue: TissueRegions | None) -> Path | None:
     others = (path.with_name(f"{path.name}.gz"), path.with_suffix(".xml"))
     if not path.is_file() and (other := next((each for each in others if each.is_file()), None)):
         return other
-    if not path.is_file():
+    if path.is_file():
+        return path
+    images = [each for each in sorted(source.iterdir()) if is_label_image(each) and slide_name(each) == name]
+    if len(images) > 1:
+        raise SlideError(f"{images[0]} and {images[1]} are both of slide {slide_id!r}: keep one of them")
+    if not images:
         raise SlideError(f"{path}: no such file: the folder of regions has none for the slide {slide_id!r}")
-    return path
+    return images[0]

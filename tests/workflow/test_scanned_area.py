@@ -7,13 +7,16 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_distill2label.core.events import ItemFailed
+from napari_distill2label.core.events import ItemFailed, drain
 from napari_distill2label.core.geometry import PatchGrid
 from napari_distill2label.core.settings import PatchSettings
 from napari_distill2label.core.slide_info import SlideInfo
+from napari_distill2label.store.cohort import Cohort, CohortSlide
+from napari_distill2label.store.maps.feature_map import FeatureMap
 from napari_distill2label.store.maps.patch_map import PatchMap
 from napari_distill2label.store.run import Run
 from napari_distill2label.workflow.commands.export import export
+from napari_distill2label.workflow.live import read_features
 
 pytest.importorskip("openslide", reason="OpenSlide is not installed: pip install -e '.[slides]'")
 
@@ -67,6 +70,15 @@ def test_points_count_from_the_scanned_area_too(trained, scn, tmp_path, cli, tab
         (60, 50),
         (200, 180),
     ]
+
+
+def test_maps_of_a_quick_trial_know_the_area(scn, tmp_path):
+    grid = PatchGrid.over((224, 256), PatchSettings(size_px=64))
+    found = FeatureMap.open_or_create(tmp_path / "features" / "a.zarr", grid, 8, {"encoder": "e"})
+    for block in grid.blocks(1000):
+        found.write(block, np.random.default_rng(0).normal(size=(len(block.corners), 8)).astype(np.float32))
+    slides = drain(read_features(Cohort((CohortSlide("a", scn),), ("normal", "tumour")), tmp_path / "features")).slides
+    assert slides["a"].info.canvas_origin == (300, 500)
 
 
 def test_a_map_that_counts_from_the_canvas_is_to_be_predicted_again(scn, tmp_path, collect):

@@ -28,3 +28,15 @@ def test_a_folder_of_regions_may_hold_compressed_files(tmp_path):
     assert regions_of("a", TissueRegions(tmp_path)) == tmp_path / "a.geojson"
     with pytest.raises(SlideError, match=r"b\.geojson: no such file"):
         regions_of("b", TissueRegions(tmp_path))
+
+
+def test_a_folder_of_regions_may_hold_label_images(tmp_path):
+    (tmp_path / "a.ome.tif").touch()
+    (tmp_path / "b.ome.zarr").mkdir()
+    assert regions_of("a", TissueRegions(tmp_path)) == tmp_path / "a.ome.tif"
+    assert regions_of("b", TissueRegions(tmp_path)) == tmp_path / "b.ome.zarr"
+    (tmp_path / "a.png").touch()
+    with pytest.raises(SlideError, match=r"a\.ome\.tif and .*a\.png are both of slide 'a': keep one"):
+        regions_of("a", TissueRegions(tmp_path))
+    (tmp_path / "a.geojson").touch()
+    assert regions_of("a", TissueRegions(tmp_path)) == tmp_path / "a.geojson"

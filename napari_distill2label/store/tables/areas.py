@@ -53,6 +53,20 @@ def find_overlaps(areas: Sequence[shapely.Geometry], patches: Patches) -> list[O
     return [Overlap(on, bool(here)) for on, here in zip(parts, in_slide, strict=True)]
 
 
+def find_boxes(areas: Sequence[shapely.Geometry], patches: Patches) -> np.ndarray:
+    """(n,) int: the scored patch whose box an area is exactly; -1 for an area that is no patch's box."""
+    outlines = np.asarray(areas, object)
+    bounds = shapely.bounds(outlines)
+    corners, order = np.unique(patches.corners[:, ::-1].astype(float), axis=0, return_index=True)
+    found = np.full(len(areas), -1)
+    square = (bounds[:, 2:] - bounds[:, :2] == patches.side).all(axis=1) & (shapely.area(outlines) == patches.side**2)
+    both, which = np.unique(np.concatenate([corners, bounds[square, :2]]), axis=0, return_inverse=True)
+    patch = np.full(len(both), -1)
+    patch[which[: len(corners)]] = order
+    found[square] = patch[which[len(corners) :]]
+    return found
+
+
 def _cover_each(parts: np.ndarray, boxes: np.ndarray, covered: np.ndarray) -> None:
     """Add the px of each box that simple outlines cover to `covered`."""
     shapes = shapely.box(boxes[:, 1], boxes[:, 0], boxes[:, 3], boxes[:, 2])

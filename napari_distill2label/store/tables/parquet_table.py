@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from ...core.errors import CohortError, MissingDependencyError
-from ...core.text import shown
 
 
-def read_parquet(path: Path, required: Sequence[str], optional: Sequence[str] = ()) -> dict[str, list[str]]:
-    """Return columns by name, however it is capitalised; a missing value or NaN is an empty text.
+def read_parquet(path: Path, names: Sequence[str], others: bool = False) -> dict[str, list[str]]:
+    """Return those columns of `names` that are there, however they are capitalised, and with `others` all others.
 
-    `CohortError` for a file that is no Parquet, or lacks a required column; `MissingDependencyError` without pyarrow.
+    A missing value or NaN is an empty text. `CohortError` for a file that is no Parquet; `MissingDependencyError`
+    without pyarrow.
     """
     try:
         from pyarrow import ArrowException, parquet
@@ -19,11 +19,10 @@ def read_parquet(path: Path, required: Sequence[str], optional: Sequence[str] = 
         raise MissingDependencyError(f"{path}: needs pyarrow: pip install 'napari-distill2label[parquet]'") from None
     try:
         with parquet.ParquetFile(path) as file:
-            there = {name.strip().casefold(): name for name in file.schema_arrow.names}
-            if missing := [name for name in required if name not in there]:
-                names = ", ".join(map(shown, file.schema_arrow.names))
-                raise CohortError(f"{path}: has no column {missing[0]!r}; its columns are {shown(names, 500)}")
-            wanted = {name: there[name] for name in (*required, *optional) if name in there}
+            known = {name.strip().casefold(): name for name in file.schema_arrow.names}
+            wanted = {name: known[name] for name in names if name in known}
+            if others:
+                wanted |= {name: name for name in file.schema_arrow.names if name not in wanted.values()}
             table = file.read(columns=list(wanted.values()))
     except FileNotFoundError:
         raise CohortError(f"{path}: no such file") from None

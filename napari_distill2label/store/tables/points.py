@@ -22,7 +22,7 @@ from ...core.paths import slide_name
 from ...slides.label_mask import is_label_image, read_label_mask, scale_to
 from ...slides.registry import SUFFIXES
 from ..files.safe_names import safe_name
-from .csv_table import open_table
+from .mark_table import Row, read_rows
 
 if TYPE_CHECKING:
     import shapely
@@ -33,6 +33,7 @@ CENTRE_OF_PIXEL = 0.5  # px: QuPath's coordinates start at the corner of the fir
 CENTRE_TOLERANCE = 1.0  # px between a patch's centre and the point that is meant by it
 OME = (".tif", ".tiff", ".zarr")  # before which `.ome` is a part of the suffix, as in `slide_name`
 ROUNDING = 1e-9  # of shares of areas
+IGNORED = UNLABELLED - 1  # an area that QuPath ignores
 DETECTED = ("detection", "cell")  # objects of QuPath that mark one place; an annotation covers an area
 Found = TypeVar("Found")
 
@@ -103,7 +104,7 @@ class Points:
 
 
 def read_points(path: str | os.PathLike[str], labelled: bool = False) -> dict[str, Points]:
-    """Marks by slide id, from CSV or Parquet (`slide_id,x,y[,label[,class]]`), or from annotations.
+    """Marks by slide id, from CSV or Parquet (`mark_table`), or from annotations.
 
     Annotations are GeoJSON of QuPath, XML of ASAP or ImageScope, or a label image; the file's name is the slide id. A
     folder of GeoJSON or XML files holds one per slide.
@@ -126,9 +127,7 @@ def read_points(path: str | os.PathLike[str], labelled: bool = False) -> dict[st
         return _read_label_image(path, labelled)
     if path.name.lower().endswith((".geojson", ".json", ".gz", ".xml")):
         return _read_annotations(path, labelled)
-    if path.suffix.lower() == ".parquet":
-        return _read_parquet(path, labelled)
-    return _read_csv(path, labelled)
+    return _read_table(path, labelled)
 
 
 def one_each(named: Iterable[tuple[str, Path]]) -> dict[str, Path]:
@@ -165,56 +164,34 @@ def _two_of_one(slide_id: str, one: object, other: object) -> CohortError:
     return CohortError(f"{one} and {other} are both of slide {slide_id[:40]!r}: keep one of them")
 
 
-def _read_csv(path: Path, labelled: bool) -> dict[str, Points]:
-    required = ("slide_id", "x", "y", "label") if labelled else ("slide_id", "x", "y")
-    table = open_table(path, required, {"label": (), "class": ()})  # in any case
-    rows = ((line, table.cells(cells)) for cells, line in zip(table.rows, table.lines, strict=True))
-    return _by_slide(path, rows, labelled, "class" in table.columns)
-
-
-def _read_parquet(path: Path, labelled: bool) -> dict[str, Points]:
-    """Read the same columns from Parquet; a value that is missing is an empty cell."""
-    from .parquet_table import read_parquet
-
-    required = ("slide_id", "x", "y", "label") if labelled else ("slide_id", "x", "y")
-    columns = read_parquet(path, required, ("label", "class"))
-    rows = (dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True))
-    return _by_slide(path, enumerate(rows, 1), labelled, "class" in columns)
-
-
-def _by_slide(
-    path: Path, rows: Iterable[tuple[int, Mapping[str, str]]], labelled: bool, has_classes: bool
-) -> dict[str, Points]:
-    """Points by slide from the rows of a table, each with its line."""
-    by_slide: dict[str, list[tuple[float, float, str, str]]] = {}
-    for line, row in rows:
-        items = by_slide.setdefault(row["slide_id"], [])
-        if labelled and not row["x"] and not row["y"]:
-            if said := row["label"] or row.get("class"):
-                raise CohortError(
-                    f"{path}: line {line}: slide {row['slide_id'][:40]!r} has the label {said[:40]!r} and no position: "
-                    "give x and y; a row without any of the three says that nothing was found on the slide"
-                )
-            continue  # the slide was examined, and nothing was marked
-        try:
-            y, x = float(row["y"]), float(row["x"])
-        except ValueError:
-            raise CohortError(
-                f"{path}: {row['x'][:40]!r}, {row['y'][:40]!r} is no position (slide {row['slide_id'][:40]!r})"
-            ) from None
-        if not np.isfinite([y, x]).all():
-            raise CohortError(f"{path}: slide {row['slide_id'][:40]!r} has a point that is not a finite number")
-        items.append((y, x, row.get("label", ""), row.get("class", "")))
+def _read_table(path: Path, labelled: bool) -> dict[str, Points]:
+    """Points and boxes by slide from a table."""
+    by_slide: dict[str, list[Row]] = {}
+    for row in read_rows(path, labelled):
+        by_slide.setdefault(row.slide_id, []).append(row)
     return {
-        slide_id: _points(items, has_classes, f"{path} (slide_id {slide_id[:40]!r})")
-        for slide_id, items in by_slide.items()
+        slide_id: _points(rows, labelled, f"{path} (slide_id {slide_id[:40]!r})") for slide_id, rows in by_slide.items()
     }
 
 
-def _points(items: list[tuple[float, float, str, str]], has_classes: bool, source: str) -> Points:
-    coordinates = np.array([item[:2] for item in items], float).reshape(-1, 2)
-    labels, classes = (np.array([item[column] for item in items], dtype=object) for column in (2, 3))
-    return Points(coordinates, labels, classes=classes if has_classes else None, source=source)
+def _points(rows: list[Row], labelled: bool, source: str) -> Points:
+    """The marks of a slide. A patch that is centred on a point is meant by it, any other by its box."""
+    boxes = [row for row in rows if row.point is None and row.box is not None]
+    coordinates = [row.point for row in rows if row.point is not None]
+    areas: tuple[Area, ...] = ()
+    corners = np.array([row.box for row in boxes], float).reshape(-1, 2, 2)
+    rows = [row for row in rows if row.point is not None]
+    if not labelled:
+        coordinates += [(y, x) for x, y in (corners.mean(axis=1) - CENTRE_OF_PIXEL).tolist()]
+        rows += boxes
+    elif boxes:
+        import shapely
+
+        outlines = shapely.box(*corners.reshape(-1, 4).T)
+        areas = tuple(Area(outline, row.class_name or row.label) for outline, row in zip(outlines, boxes, strict=True))
+    labels, classes = (np.array([row[column] for row in rows], dtype=object) for column in (1, 2))
+    at = np.array(coordinates, float).reshape(-1, 2)
+    return Points(at, labels, areas, classes if any(classes) else None, source=source)
 
 
 def _read_annotations(path: Path, labelled: bool) -> dict[str, Points]:
@@ -390,7 +367,9 @@ def label_patches(
     speaks.
 
     An area speaks of the patches it covers: positive if findings cover a share of at least `coverage` (of several the
-    one that covers most, the smaller area of equals), else negative if an area of the negative class does.
+    one that covers most, the smaller area of equals), else negative if an area of the negative class does. An area that
+    is the very box of a patch is meant for this patch: what boxes of its neighbours say does not count there, and with
+    `own_patch` it speaks of no other.
 
     Points and areas together: a finding is a finding whoever says so; of patches centred on points, and with
     `own_patch`, points come first.
@@ -421,8 +400,7 @@ def label_patches(
     if not points.areas:
         return PatchLabels(by_points, unclear & (by_points == UNLABELLED), tally)
     areas = [area.at_level_0(patches.slide_shape) for area in points.areas]
-    meant = _cells_as_patches(patches) if own_patch else patches
-    by_areas, covered, of_areas = _classes_of_areas(areas, meant, index, n_classes, coverage)
+    by_areas, covered, of_areas = _classes_of_areas(areas, patches, index, n_classes, own_patch, coverage)
     first, second = (by_points, by_areas) if centred or own_patch else _findings_first(by_points, by_areas)
     classes = np.where(first != UNLABELLED, first, second)
     return PatchLabels(classes, (unclear | covered) & (classes == UNLABELLED), tally + of_areas)
@@ -528,31 +506,33 @@ def _vote_in_boxes(
 
 
 def _classes_of_areas(
-    areas: Sequence[Area], patches: PatchGrid | PatchPoints, index: Mapping[str, int], n_classes: int, coverage: float
+    areas: Sequence[Area],
+    patches: PatchGrid | PatchPoints,
+    index: Mapping[str, int],
+    n_classes: int,
+    own_patch: bool,
+    coverage: float,
 ) -> tuple[np.ndarray, np.ndarray, Tally]:
     """(n,) class by the areas that cover a patch, (n,) bool: do those of no class, or ignored, cover it; tally."""
-    import shapely
+    from .areas import find_boxes, find_overlaps
 
-    from .areas import covered_shares, find_overlaps
-
-    at = [None if area.label is None else index[area.label] for area in areas]
-
-    def outline(of: int | None) -> shapely.Geometry:
-        return shapely.union_all([area.outline for area, known in zip(areas, at, strict=True) if known == of])
-
-    ignored = outline(None)
-    outlines = [shapely.difference(outline(known), ignored) for known in range(n_classes)]
-    shares = np.stack([covered_shares(each, patches) for each in outlines], axis=1)
-    by_size = np.argsort([each.area for each in outlines[1:]], kind="stable") + 1  # the smaller is within the larger
-    most = by_size[shares[:, by_size].round(9).argmax(axis=1)]
-    enough = coverage - ROUNDING
-    positive = shares[:, 1:].max(axis=1) >= enough
-    together = np.flatnonzero(~positive & (shares[:, 1:].sum(axis=1) >= enough))  # unless they overlap
-    positive[together] = covered_shares(shapely.union_all(outlines[1:]), patches, together) >= enough
-    classes = np.where(positive, most, np.where(shares[:, 0] >= enough, 0, UNLABELLED))
+    at = np.array([IGNORED if area.label is None else index[area.label] for area in areas])
+    meant = _cells_as_patches(patches) if own_patch else patches
+    boxes = np.where(at >= 0, find_boxes([area.outline for area in areas], patches), -1)
+    own = boxes >= 0
+    drawn = [area for area, is_box in zip(areas, own, strict=True) if not is_box]
+    classes, shares, unclear = _cover(drawn, at[~own], meant, n_classes, coverage)
+    has_box = np.isin(np.arange(len(classes)), boxes)
+    if not own_patch and own.any() and not has_box.all():
+        rest = np.flatnonzero(~has_box)
+        classes[rest], shares[rest], unclear[rest] = _cover(areas, at, patches, n_classes, coverage, rest)
+    by_box = np.full(len(classes), UNLABELLED)
+    np.maximum.at(by_box, boxes[own], at[own])
+    classes = np.where(by_box > 0, by_box, np.maximum(by_box, classes))
+    shares[boxes[own], at[own]] = 1
     tally = Tally()
     met = find_overlaps([area.outline for area in areas], patches)
-    for area, known, (on, in_slide) in zip(areas, at, met, strict=True):
+    for area, known, (on, in_slide) in zip(areas, at.tolist(), met, strict=True):
         if area.label is None:
             continue
         if known == UNLABELLED:
@@ -562,7 +542,38 @@ def _classes_of_areas(
         else:
             tally.areas[area.label] += 1
             tally.touched[area.label, len(on)] += 1
-            covers = (shares[on, known] >= enough) | (classes[on] == known)
+            covers = (shares[on, known] >= coverage - ROUNDING) | (classes[on] == known)
             tally.too_small[area.label] += int(not covers.any())
-    unclear = shapely.union_all([ignored, outline(UNLABELLED)])
-    return classes, covered_shares(unclear, patches) >= enough, tally
+    return classes, unclear, tally
+
+
+def _cover(
+    areas: Sequence[Area],
+    at: np.ndarray,
+    patches: PatchGrid | PatchPoints,
+    n_classes: int,
+    coverage: float,
+    which: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(n,) class, (n, C) shares covered, (n,) bool unclear, of the scored patches or of those at indices `which`."""
+    import shapely
+
+    from .areas import covered_shares
+
+    which = np.arange(len(patches.corners)) if which is None else which
+
+    def outline(of: int) -> shapely.Geometry:
+        return shapely.union_all([area.outline for area, known in zip(areas, at.tolist(), strict=True) if known == of])
+
+    ignored = outline(IGNORED)
+    outlines = [shapely.difference(outline(known), ignored) for known in range(n_classes)]
+    shares = np.stack([covered_shares(each, patches, which) for each in outlines], axis=1)
+    by_size = np.argsort([each.area for each in outlines[1:]], kind="stable") + 1  # the smaller is within the larger
+    most = by_size[shares[:, by_size].round(9).argmax(axis=1)]
+    enough = coverage - ROUNDING
+    positive = shares[:, 1:].max(axis=1) >= enough
+    together = np.flatnonzero(~positive & (shares[:, 1:].sum(axis=1) >= enough))  # unless they overlap
+    positive[together] = covered_shares(shapely.union_all(outlines[1:]), patches, which[together]) >= enough
+    classes = np.where(positive, most, np.where(shares[:, 0] >= enough, 0, UNLABELLED))
+    unclear = covered_shares(shapely.union_all([ignored, outline(UNLABELLED)]), patches, which) >= enough
+    return classes, shares, unclear

@@ -34,7 +34,7 @@ def test_the_same_points_as_from_csv(tmp_path, labelled):
 
 def test_what_cannot_be_read_is_said(tmp_path):
     TABLE.drop(columns="x").to_parquet(tmp_path / "t.parquet")
-    with pytest.raises(CohortError, match="has no column 'x'; its columns are Slide_ID, y, label"):
+    with pytest.raises(CohortError, match="has no column 'x'; its header is slide_id, y, label"):
         read_points(tmp_path / "t.parquet")
     (tmp_path / "b.parquet").write_text("slide_id,x,y")
     with pytest.raises(CohortError, match="cannot be read as Parquet"):
