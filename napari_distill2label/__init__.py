@@ -31,6 +31,7 @@ _HOMES = {
     "TissueRegions": "core.inputs",
     "build_settings": "core.presets",
     "prepare_dataset": "api",
+    "convert": "api",
     "demo": "api",
     "draw_sample": "api",
     "doctor": "workflow.commands.doctor",
@@ -52,6 +53,7 @@ __all__ = [*_HOMES, "__version__"]
 if TYPE_CHECKING:
     # The aliases say to type checkers and editors that these names are public.
     __version__: str
+    from .api import convert as convert
     from .api import demo as demo
     from .api import draw_sample as draw_sample
     from .api import evaluate as evaluate

@@ -6,6 +6,7 @@ from typing import ParamSpec, TypeVar
 
 from .cli.progress_bar import ProgressBar
 from .core.events import Event, drain
+from .workflow.commands.convert import convert as _convert
 from .workflow.commands.demo import demo as _demo
 from .workflow.commands.evaluate import evaluate as _evaluate
 from .workflow.commands.export import export as _export
@@ -37,6 +38,7 @@ def _drained(command: Callable[Arguments, Generator[Event, None, Result]]) -> Ca
 
 
 prepare_dataset = _drained(_prepare_dataset)
+convert = _drained(_convert)
 demo = _drained(_demo)
 evaluate = _drained(_evaluate)
 export = _drained(_export)

@@ -20,6 +20,7 @@ INPUT_NAMES = tuple(each.name for each in fields(Inputs))
 PROGRAMS = ("wsinfer", "onnx")
 DEFAULT_FORMATS = ("ome-tiff", "geojson", "csv", "png")
 MORE_FORMATS = ("regions", "probability", "mask-png", "ome-zarr", "ome-zarr-0.4", "parquet", "report")
+CONVERSIONS = ("geojson", "csv", "parquet", "ome-tiff", "mask-png", "ome-zarr", "ome-zarr-0.4", "places")
 GROUPS = ("patches", "architecture", "teacher", "oof", "student", "split")
 
 
@@ -47,6 +48,15 @@ def _export(parser: argparse.ArgumentParser) -> None:
     _add(parser, "regions.minimum_mm2", type=float, default=0.0, metavar="MM2")
     _add(parser, "inputs.corrections", type=Path, metavar="FILE")
     _add_labels(parser, COVERAGE)
+    _add_overwrite(parser)
+
+
+def _convert(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("sources", type=Path, nargs="+", metavar="FILE|FOLDER")
+    _add(parser, "out", type=Path, required=True, metavar="DIR")
+    _add(parser, "conversion", required=True, metavar="FORMAT", values=", ".join(CONVERSIONS))
+    _add(parser, "slides", type=_place, action="append", default=[], metavar="SLIDE|FOLDER")
+    _add(parser, "allow_loss", action="store_true")
     _add_overwrite(parser)
 
 
@@ -177,6 +187,7 @@ ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "segment-tissue": _segment_tissue,
     "predict": _predict,
     "export": _export,
+    "convert": _convert,
     "export-model": _export_model,
     "evaluate": _evaluate,
     "draw-sample": _draw_sample,

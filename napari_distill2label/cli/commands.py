@@ -158,6 +158,21 @@ def _export(options: argparse.Namespace, run: Drain) -> None:
         print(printable(str(path)))
 
 
+def _convert(options: argparse.Namespace, run: Drain) -> None:
+    from ..workflow.commands.convert import convert
+
+    work = convert(
+        options.sources,
+        options.out,
+        options.to,
+        slides=options.slide,
+        allow_loss=options.allow_loss,
+        overwrite=options.overwrite,
+    )
+    for path in run(work):
+        print(printable(str(path)))
+
+
 def _export_model(options: argparse.Namespace, run: Drain) -> None:
     from ..workflow.commands.export_model import export_model
 
@@ -255,6 +270,7 @@ COMMANDS: dict[str, Run] = {
     "segment-tissue": _segment_tissue,
     "predict": _predict,
     "export": _export,
+    "convert": _convert,
     "export-model": _export_model,
     "evaluate": _evaluate,
     "draw-sample": _draw_sample,

@@ -106,6 +106,7 @@ COMMANDS = {
     "segment-tissue": "write the tissue regions of slides, to correct them in QuPath",
     "predict": "label the patches of slides with a trained model",
     "export": "write saved predictions in the formats of other programs",
+    "convert": "turn annotations, masks, tables and places of patches into another format",
     "export-model": "write a trained network for WSInfer and QuPath, or as ONNX",
     "evaluate": "compare every network of a run with the ground truth",
     "draw-sample": "draw patches of predicted slides at random, to be labelled by a person",

@@ -13,6 +13,8 @@ OPTIONS = {
     "regions.minimum_mm2": "--minimum-area",
     "formats": "--format",
     "out": "-o",
+    "conversion": "--to",
+    "slides": "--slide",
 }
 
 

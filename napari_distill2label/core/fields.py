@@ -47,7 +47,12 @@ def _inputs(*rows: Field) -> dict[str, Field]:
 
 INPUTS = _inputs(
     Field("cohort.mpp", "Pixel size", "Pixel size of a slide, in the table of slides.", "µm/px", "the file's"),
-    Field("inputs.centres", "Centres", "Table of points (CSV or GeoJSON) to centre patches on, in place of a grid."),
+    Field(
+        "inputs.centres",
+        "Centres",
+        "Where patches are, in place of a grid: points to centre them on (CSV, Parquet, GeoJSON), or places of CLAM or "
+        "TRIDENT (HDF5 with `coords`, or a folder of them).",
+    ),
     Field(
         "inputs.tissue",
         "Tissue regions",
@@ -119,6 +124,13 @@ INPUTS = _inputs(
     Field("formats", "Formats", "Formats of the results."),
     Field("regions.smooth", "Round corners", "Round the corners of merged regions off."),
     Field("regions.minimum_mm2", "Minimum area", "Leave out merged regions smaller than this (default 0).", "mm²"),
+    Field("conversion", "Format", "Format to convert to."),
+    Field(
+        "slides",
+        "Slides",
+        "Slides that the files are of, or their folder: for size, pixel size and scanned area.",
+    ),
+    Field("allow_loss", "Losses", "Convert although the format cannot hold all marks; they are counted."),
     Field("to", "Program", "Program that the model is exported for: WSInfer (and QuPath's extension), or ONNX."),
     Field(
         "truth",

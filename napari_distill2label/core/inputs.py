@@ -61,7 +61,8 @@ class Inputs:
     Attributes
     ----------
     centres
-        CSV or GeoJSON of points to centre patches on, in place of a grid.
+        CSV, Parquet or GeoJSON of points to centre patches on, in place of a grid; or places of patches of CLAM or
+        TRIDENT: an HDF5 file with `coords`, or a folder of them, whose patches are as large as the model's.
     tissue
         Regions outside of which no patch is placed. None: the tissue method of the settings.
     corrections

@@ -53,6 +53,7 @@ class NoticeCode(StrEnum):
     ROWS_MATCHED_LOOSELY = auto()
     ROWS_UNMATCHED = auto()
     REGIONS_EXIST = auto()
+    LEFT_OUT = auto()
     # Features.
     FEATURES_REPLACED = auto()
     FEATURES_UNSIGNED = auto()
@@ -347,6 +348,9 @@ SENTENCES: dict[NoticeCode, Callable[..., str]] = {
     C.ROWS_UNMATCHED: lambda names: (
         f"{count_of(len(names), 'row')} {'names' if len(names) == 1 else 'name'} no slide that is here, or more than "
         f"one: {_some(names)}."
+    ),
+    C.LEFT_OUT: lambda form, what: (
+        f"{form} cannot hold {list_briefly([f'{name} ({n})' for name, n in what.items()])}: left out."
     ),
     C.REGIONS_EXIST: lambda file: f"{file} exists already and is kept.",
     C.FEATURES_REPLACED: lambda folder: (

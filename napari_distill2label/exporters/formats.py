@@ -257,6 +257,7 @@ def _write_mask_pngs(patch_map: "PatchMap", request: ExportRequest) -> Work:
             layer.colours(request.colours),
             about,
             request.writing,
+            patch_map.slide.mpp,
         )
         for layer in request.layers(patch_map)
     ]

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import shapely
-import tifffile
 from PIL import Image
 from scipy import ndimage
 from shapely.affinity import translate
@@ -28,11 +27,10 @@ from ..slides.regions import trace_components
 from ..store.files.atomic import Writing, atomic_path, write_text
 from ..store.tables.csv_table import escape_formula
 from .geojson import NAMESPACE
-from .mask import pyramid_steps
-from .ome_tiff import labels_annotation
+from .mask import ArrayPixels
+from .ome_tiff import write_mask
 from .ome_zarr import LabelMetadata, write_label_zarr
 
-TILE = 512  # px
 LARGEST_PNG = 2**16  # values of a PNG
 HEADER = ("value", "class", "x", "y", "minx", "miny", "width", "height", "area_px", "area_um2")
 
@@ -102,37 +100,13 @@ def write_label_image(path: str | Path, image: LabelImage, writing: Writing = at
         with writing(path) as temporary:
             Image.fromarray(labels).save(temporary, format="PNG")
         return Path(path)
-    steps = pyramid_steps(labels.shape)
-    with writing(path) as temporary, tifffile.TiffWriter(temporary, bigtiff=labels.nbytes > 2**31, ome=True) as tiff:
-        for step in steps:
-            level = labels[step // 2 :: step, step // 2 :: step] if step > 1 else labels
-            first: dict[str, Any] = {"metadata": _ome(image), "subifds": len(steps) - 1}
-            tiff.write(
-                level,
-                tile=(TILE, TILE),
-                compression="adobe_deflate",
-                photometric="minisblack",
-                resolutionunit="CENTIMETER" if image.mpp else None,
-                resolution=(1e4 / image.mpp[1] / step, 1e4 / image.mpp[0] / step) if image.mpp else None,
-                **(first if step == 1 else {"subfiletype": 1}),
-            )
-    return Path(path)
-
-
-def _ome(image: LabelImage) -> dict[str, Any]:
-    metadata: dict[str, Any] = {
-        "axes": "YX",
-        "Name": printable(image.title),
-        "MapAnnotation": labels_annotation({v: name for v, name in image.names.items() if v}, image.colours),
-    }
-    if image.mpp is not None:
-        metadata |= {"PhysicalSizeY": float(image.mpp[0]), "PhysicalSizeYUnit": "µm"}
-        metadata |= {"PhysicalSizeX": float(image.mpp[1]), "PhysicalSizeXUnit": "µm"}
-    if any(image.position):
-        unit = "pixel" if image.mpp is None else "µm"
-        y, x = map(float, image.position)
-        metadata["Plane"] = {"PositionX": [x], "PositionXUnit": [unit], "PositionY": [y], "PositionYUnit": [unit]}
-    return metadata
+    names = {value: name for value, name in image.names.items() if value}
+    return drain(
+        write_mask(
+            path, ArrayPixels(labels), names, image.mpp, image.title, colours=image.colours, position=image.position,
+            writing=writing,
+        )
+    )  # fmt: skip
 
 
 def write_label_regions(path: str | Path, image: LabelImage, writing: Writing = atomic_path) -> Path:
@@ -182,18 +156,6 @@ def write_label_table(path: str | Path, image: LabelImage, writing: Writing = at
     return write_text(path, text.getvalue(), writing)
 
 
-class _Pixels:
-    """The pixels of an array, as `write_label_zarr` asks for them."""
-
-    def __init__(self, labels: np.ndarray) -> None:
-        self._padded, self.dtype = np.pad(labels, ((0, 1), (0, 1))), labels.dtype
-        self.shape: tuple[int, int] = (labels.shape[0], labels.shape[1])
-
-    def at(self, ys: np.ndarray, xs: np.ndarray) -> np.ndarray:
-        found: np.ndarray = self._padded[np.ix_(*map(np.minimum, (ys, xs), self.shape))]
-        return found
-
-
 def write_label_zarr_of(path: str | Path, image: LabelImage, writing: Writing = atomic_path) -> Path:
     """Write an OME-Zarr 0.5 folder, with scale, position, names and colours of the values."""
     metadata = LabelMetadata(
@@ -204,7 +166,7 @@ def write_label_zarr_of(path: str | Path, image: LabelImage, writing: Writing = 
         title=image.title,
         about={"kind": "labels"},
     )
-    return drain(write_label_zarr(path, _Pixels(image.smallest), metadata, writing=writing))
+    return drain(write_label_zarr(path, ArrayPixels(image.smallest), metadata, writing=writing))
 
 
 WRITERS: dict[str, Callable[[str | Path, LabelImage, Writing], Path]] = {

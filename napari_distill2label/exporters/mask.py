@@ -3,7 +3,7 @@
 The OME-TIFF mask and the picture share it. It is lazy: a region costs only what it holds, at any step.
 """
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -28,6 +28,19 @@ def pixels_shown(start: int, length: int, step: int, size: int) -> np.ndarray:
     pixels = np.arange(start, start + length) * step + step // 2
     # The last pixel of a level may be centred just past the slide when `step` does not divide it: pull it in.
     return np.where((pixels >= size) & (pixels < -(-size // step) * step), size - 1, pixels)
+
+
+class LabelPixels(Protocol):
+    """Where the pixels of a label image come from."""
+
+    @property
+    def shape(self) -> tuple[int, int]: ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+
+    def at(self, ys: np.ndarray, xs: np.ndarray) -> np.ndarray:
+        """(len(ys), len(xs)) labels of the pixels in ascending rows and columns; 0 outside of the image."""
 
 
 class Mask:
@@ -141,3 +154,16 @@ def _along(
     value = pixels[np.minimum(index, len(pixels) - 1)]
     inside = (index < len(pixels)) & (value < corner[:, None] + side)
     return np.where(inside, index, -1), (value - centre[:, None]) ** 2
+
+
+class ArrayPixels:
+    """Labels (h, w) in memory, as the writers of label images ask for them."""
+
+    def __init__(self, labels: np.ndarray) -> None:
+        self._padded, self.dtype = np.pad(labels, ((0, 1), (0, 1))), labels.dtype
+        self.shape: tuple[int, int] = (labels.shape[0], labels.shape[1])
+
+    def at(self, ys: np.ndarray, xs: np.ndarray) -> np.ndarray:
+        """(len(ys), len(xs)) labels of the pixels in ascending rows and columns; 0 outside of the image."""
+        found: np.ndarray = self._padded[np.ix_(*map(np.minimum, (ys, xs), self.shape))]
+        return found

@@ -27,7 +27,7 @@ from ..core.paths import LABELS_NAMESPACE, PROVENANCE_NAMESPACE
 from ..core.text import printable
 from ..store.files.atomic import Writing, atomic_path
 from .bands import Bands
-from .mask import Mask, pixels_shown, pyramid_steps
+from .mask import LabelPixels, Mask, pixels_shown, pyramid_steps
 
 TILE = 512  # px
 # Offsets of a classic TIFF have 32 bits. Deflate can only help, and a pyramid adds a third.
@@ -38,7 +38,7 @@ AT_ONCE = 8  # tiles between two events: .02 to .2 s
 
 def write_mask(
     path: str | Path,
-    mask: Mask,
+    mask: LabelPixels,
     names: Mapping[int, str],
     mpp: Mpp | None = None,
     title: str = "labels",
@@ -46,8 +46,9 @@ def write_mask(
     colours: Mapping[int, RGB] | None = None,
     about: Mapping[str, Any] | None = None,
     writing: Writing = atomic_path,
+    position: tuple[float, float] = (0.0, 0.0),
 ) -> Generator[Progress, None, Path]:
-    """Write a `Mask` as OME-TIFF.
+    """Write labels, most often a `Mask`, as OME-TIFF.
 
     A generator of its progress; closing it leaves no file.
 
@@ -66,6 +67,8 @@ def write_mask(
         8-bit (r, g, b) of the values.
     about
         Where the labels come from (`exporters.provenance`).
+    position
+        (y, x) of the centre of the first pixel, in µm (px where `mpp` is None).
     """
     steps = pyramid_steps(mask.shape)
     height, width = mask.shape
@@ -73,7 +76,7 @@ def write_mask(
     counts = [-(-shape[0] // TILE) * -(-shape[1] // TILE) for shape in shapes]
     total = sum(counts)
     options: dict[str, Any] = {
-        "dtype": np.uint8,
+        "dtype": mask.dtype,
         "tile": (TILE, TILE),
         "compression": "adobe_deflate",
         "photometric": "minisblack",
@@ -81,11 +84,13 @@ def write_mask(
     }
     with writing(path) as temporary:
         levels: list[_Level] = []
-        with tifffile.TiffWriter(temporary, bigtiff=height * width > BIGTIFF_FROM, ome=True) as tiff:
+        with tifffile.TiffWriter(temporary, bigtiff=height * width * mask.dtype.itemsize > BIGTIFF_FROM, ome=True) as tiff:
             for number, (step, shape) in enumerate(zip(steps, shapes, strict=True)):
                 extra: dict[str, Any] = {"subfiletype": 1}
                 if number == 0:
-                    metadata = _metadata(names, mpp, title, canvas_origin, colours or {}, about)
+                    metadata = _metadata(names, mpp, title, canvas_origin, colours or {}, about) | _place(position, mpp)
+                    if not isinstance(mask, Mask):
+                        del metadata["Description"]
                     extra = {"metadata": metadata, "subifds": len(steps) - 1}
                 with tempfile.TemporaryFile(dir=temporary.parent) as spool:
                     level = _Level(spool)
@@ -182,14 +187,21 @@ def provenance_annotation(about: Mapping[str, Any]) -> dict[str, str]:
     return {"Namespace": PROVENANCE_NAMESPACE, "provenance": json.dumps(about)}
 
 
-def _tiles(mask: Mask, shape: tuple[int, int], step: int) -> Iterator[bytes]:
+def _place(position: tuple[float, float], mpp: Mpp | None) -> dict[str, Any]:
+    if not any(position):
+        return {}
+    unit, (y, x) = "pixel" if mpp is None else "µm", map(float, position)
+    return {"Plane": {"PositionX": [x], "PositionXUnit": [unit], "PositionY": [y], "PositionYUnit": [unit]}}
+
+
+def _tiles(mask: LabelPixels, shape: tuple[int, int], step: int) -> Iterator[bytes]:
     """Yield the compressed tiles of one level, in the order TIFF wants. Nearest neighbour: labels cannot be averaged.
 
     Tiles are full-sized, and what lies outside the slide is 0 by itself.
     """
     tops, lefts = ([pixels_shown(start, TILE, step, whole) for start in range(0, size, TILE)]
                    for size, whole in zip(shape, mask.shape, strict=True))  # fmt: skip
-    if not isinstance(mask.patches, PatchGrid):
+    if not (isinstance(mask, Mask) and isinstance(mask.patches, PatchGrid)):
         for ys, xs in product(tops, lefts):
             yield bytes(imagecodecs.deflate_encode(mask.at(ys, xs).tobytes()))
         return

@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import google_crc32c
 import imagecodecs
@@ -29,7 +29,7 @@ from ..core.text import printable
 from ..store.files.atomic import Writing, atomic_path
 from ..store.files.own_groups import sign_labels
 from .bands import Bands, Container
-from .mask import Mask, pixels_shown, pyramid_steps
+from .mask import LabelPixels, Mask, pixels_shown, pyramid_steps
 
 Version = Literal["0.5", "0.4"]
 CHUNK = 512  # px
@@ -38,19 +38,6 @@ SHARD = 32  # chunks along a side
 AT_ONCE = 32  # chunks between two events: below .1 s
 PACK: dict[Container, Callable[[bytes], Any]] = {"gzip": imagecodecs.gzip_encode, "zlib": imagecodecs.deflate_encode}
 EMPTY = 2**64 - 1  # in the index of a shard: there is no such chunk
-
-
-class LabelPixels(Protocol):
-    """Where the pixels of a label image come from."""
-
-    @property
-    def shape(self) -> tuple[int, int]: ...
-
-    @property
-    def dtype(self) -> np.dtype[Any]: ...
-
-    def at(self, ys: np.ndarray, xs: np.ndarray) -> np.ndarray:
-        """(len(ys), len(xs)) labels of the pixels in ascending rows and columns; 0 outside of the image."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Table of patches as Parquet: the columns of the CSV with their types, for pandas, Arrow, R, DuckDB and Spark."""
 
 import json
-from collections.abc import Generator
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,27 @@ def write_parquet(
             if writer is not None:
                 writer.close()
     return Path(path)
+
+
+def write_columns(
+    path: str | Path, columns: Mapping[str, Sequence[Any]], about: Mapping[str, Any], writing: Writing = atomic_path
+) -> Path:
+    """Write columns of texts or numbers, None for an empty cell; `about` under `distill2label`, as above."""
+    parquet, arrow = _import_pyarrow(path)
+    mixed = {name for name, cells in columns.items() if len({isinstance(cell, str) for cell in cells if cell is not None}) > 1}
+    table = arrow.table(
+        {name: [*map(_as_text, cells)] if name in mixed else list(cells) for name, cells in columns.items()}
+    )
+    with writing(path) as temporary:
+        parquet.write_table(
+            table.replace_schema_metadata({"distill2label": json.dumps(about, ensure_ascii=False)}), temporary,
+            compression="zstd",
+        )  # fmt: skip
+    return Path(path)
+
+
+def _as_text(cell: Any) -> str | None:
+    return None if cell is None else cell if isinstance(cell, str) else f"{cell:.15g}"
 
 
 def _import_pyarrow(path: str | Path) -> tuple[Any, Any]:

@@ -1,7 +1,9 @@
 """Where a result comes from, as plain JSON: slide, model, settings and versions, for every file that can hold it."""
 
+import hashlib
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.text import printable, without_login
@@ -40,6 +42,15 @@ def provenance(patch_map: "PatchMap", threshold: float, corrected: int | None = 
         "corrected_patches": corrected,
         "research_use": RESEARCH_USE,
     }
+
+
+def conversion(source: Path) -> dict[str, Any]:
+    """Return the provenance of a file that was converted: which file it was, without its folder."""
+    about: dict[str, Any] = {"program": f"napari-distill2label {_version()}", "converted_from": printable(source.name)}
+    if source.is_file():
+        with source.open("rb") as file:
+            about["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
+    return about | {"research_use": RESEARCH_USE}
 
 
 def _version() -> str:

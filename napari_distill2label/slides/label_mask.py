@@ -113,7 +113,8 @@ def read_label_mask(path: str | Path) -> LabelMask:
         else:
             with Image.open(path, formats=_PICTURES) as image:
                 _check_memory(image.size, len(image.getbands()))
-                labels, classes = np.asarray(image), _classes_of_picture(image)
+                labels = np.asarray(image)
+                classes, colours, mpp = _texts_of_picture(image)
     except Exception as error:  # whatever a decoder raises for a file that is cut short or of another kind
         raise CohortError(f"{path}: this mask cannot be read ({reason_of(error)[:160]})") from error
     if labels.ndim != 2 or labels.dtype.kind not in "uib":
@@ -145,13 +146,20 @@ def _names_and_colours(about: Mapping[str, Any]) -> tuple[dict[int, str], dict[i
     return names, colours
 
 
-def _classes_of_picture(image: Image.Image) -> dict[int, str]:
-    """Return what the values of a PNG mask of ours mean."""
-    said = getattr(image, "text", {}).get("classes")
+def _texts_of_picture(image: Image.Image) -> tuple[dict[int, str], dict[int, RGB], Mpp | None]:
+    """Return what the values of a PNG mask of ours mean, their colours, and its (y, x) µm/px; of others nothing."""
+    texts = getattr(image, "text", {})
     try:
-        return {} if said is None else {int(value): str(name) for value, name in json.loads(said).items()}
-    except (ValueError, AttributeError, RecursionError):
-        return {}
+        classes = {int(value): str(name) for value, name in json.loads(texts.get("classes", "{}")).items()}
+        scale = json.loads(texts.get("mpp", "null"))
+        mpp = None if scale is None else (float(scale[0]), float(scale[1]))
+    except (ValueError, AttributeError, TypeError, LookupError, RecursionError):
+        return {}, {}, None
+    palette = (image.getpalette() or []) if image.mode == "P" else []
+    shades = {value: palette[3 * value : 3 * value + 3] for value in classes if value}
+    colours = {value: (shade[0], shade[1], shade[2]) for value, shade in shades.items() if len(shade) == 3}
+    fine = mpp is None or all(math.isfinite(each) and each > 0 for each in mpp)
+    return classes, colours, mpp if fine else None
 
 
 def _check_memory(shape: tuple[int, ...], itemsize: int) -> None:

@@ -1,6 +1,7 @@
 """From a slide to its patches, and from those to a bag."""
 
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import numpy as np
 from ..core.bag import Bag
 from ..core.errors import SlideError
 from ..core.events import Progress, drain
-from ..core.geometry import PatchGrid, PatchPoints
+from ..core.geometry import PatchGrid, PatchPoints, level0_px
 from ..core.messages import Remedy
 from ..core.settings import PatchSettings
 from .cutting import cut
@@ -34,7 +35,7 @@ def place_patches(
 def iter_place_patches(
     slide: Slide,
     settings: PatchSettings,
-    centres: np.ndarray | None = None,
+    centres: "np.ndarray | PatchGrid | PatchPoints | None" = None,
     regions: str | Path | TissueMask | None = None,
     make_grid: Callable[..., PatchGrid] = PatchGrid.over,
 ) -> Generator[Progress, None, PatchGrid | PatchPoints]:
@@ -44,7 +45,8 @@ def iter_place_patches(
     ----------
     centres
         (n, 2) points (y, x), 0-based level-0 pixels: patches are centred on these instead of placed on a grid. The
-        tissue rule does not apply to them.
+        tissue rule does not apply to them. Or patches that another program has placed, of the size that the settings
+        ask for.
     regions
         The tissue, as a GeoJSON file (see `regions.tissue_from_geojson`) or a mask: patches with their centre on it are
         analysed. The tissue rule is not used then.
@@ -65,6 +67,8 @@ def iter_place_patches(
                 f"The slide has no pixel size, and patches are cut at {settings.mpp:g} µm/px.", remedy=SET_MPP
             )
         check_scale(slide.path, slide.mpp, settings.mpp)
+        if isinstance(centres, PatchGrid | PatchPoints):
+            return _placed(slide, settings, centres, regions)
         if centres is not None:
             return _points(slide, settings, centres, regions)
         return (yield from _grid(slide, settings, regions, make_grid))
@@ -97,16 +101,46 @@ def _points(
     slide: Slide, settings: PatchSettings, centres: np.ndarray, regions: str | Path | TissueMask | None
 ) -> PatchPoints:
     centres = np.asarray(centres, float).reshape(-1, 2)
-    if isinstance(regions, TissueMask):
-        centres = centres[regions.contains(centres + 0.5)]
-    elif regions is not None:
-        from .regions import points_inside, read_regions
-
-        centres = centres[points_inside(read_regions(regions, slide.shape), centres + 0.5)]
+    centres = centres[_inside(slide, regions, centres + 0.5)]
     if len(centres) == 0:
         where = "no centre lies in the slide's regions" if regions is not None else "the slide has no centres"
         raise SlideError(f"{where}: check the table of centres")
     return PatchPoints.at(centres, slide.shape, settings, slide.mpp)
+
+
+def _placed(
+    slide: Slide,
+    settings: PatchSettings,
+    places: PatchGrid | PatchPoints,
+    regions: str | Path | TissueMask | None,
+) -> PatchGrid | PatchPoints:
+    """Return placed patches as the model sees them, without those whose centre lies outside of the regions."""
+    side = level0_px(settings.size_px, settings.mpp, slide.mpp)
+    if abs(side - places.side) > 1:  # rounded once more, or once less
+        seen = f"{settings.size_px} px" + (f" at {settings.mpp:g} µm/px" if settings.mpp is not None else "")
+        raise SlideError(
+            f"Its patches are {places.side} px wide at level 0, and the model sees {seen}, which are {side} px of this "
+            "slide: they are not of this model."
+        )
+    inside = _inside(slide, regions, places.corners + places.side / 2)
+    if not inside.any():
+        raise SlideError("none of the places that are given lies in the slide's regions")
+    if isinstance(places, PatchPoints):
+        return replace(places, centres=places.centres[inside], patch_px=settings.size_px, mpp=settings.mpp)
+    tissue = places.scored.copy()
+    tissue[tissue] = inside
+    return replace(places, tissue=tissue, patch_px=settings.size_px, mpp=settings.mpp)
+
+
+def _inside(slide: Slide, regions: str | Path | TissueMask | None, points: np.ndarray) -> np.ndarray:
+    """(n,) bool: whether points (n, 2) (y, x), whole numbers being corners of pixels, lie in the regions."""
+    if regions is None:
+        return np.ones(len(points), bool)
+    if isinstance(regions, TissueMask):
+        return regions.contains(points)
+    from .regions import points_inside, read_regions
+
+    return points_inside(read_regions(regions, slide.shape), points)
 
 
 def cut_bag(

@@ -7,9 +7,10 @@ Feature, a bare geometry, or a hierarchy with nested children, as text or compre
 
 import gzip
 import json
+import math
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +53,28 @@ class QuPathObject:
         Geometry of the object; None if it has none.
     nucleus
         Geometry of the nucleus, for a cell that has one.
+    identity
+        Its id in the file; '' for none.
+    properties
+        What the file says of it besides, as it stands there.
     """
 
     kind: str
     name: str
     geometry: shapely.Geometry | None
     nucleus: shapely.Geometry | None = None
+    identity: str = ""
+    properties: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def measurements(self) -> dict[str, float]:
+        """Return its measurements by name: an object from QuPath 0.4 on, before a list of names and values."""
+        found = self.properties.get("measurements") or {}
+        if isinstance(found, list):
+            found = {each.get("name"): each.get("value") for each in found if isinstance(each, dict)}
+        if not isinstance(found, dict):
+            return {}
+        return {str(name): number for name, value in found.items() if (number := _number(value)) is not None}
 
     @property
     def is_ignored(self) -> bool:
@@ -171,7 +188,10 @@ def _object(feature: dict[str, Any], number: int) -> QuPathObject:
         raise ValueError(f"object {number}: {_line(error)}") from None
     except (TypeError, LookupError, AttributeError, ArithmeticError):  # for example numbers in place of lists
         raise ValueError(f"object {number}: its geometry is no GeoJSON") from None
-    return QuPathObject(_KINDS.get(str(kind), str(kind or "annotation")), name, geometry, nucleus)
+    kind = _KINDS.get(str(kind), str(kind or "annotation"))
+    identity = feature.get("id")
+    identity = identity if isinstance(identity, str) and identity not in _KINDS else ""
+    return QuPathObject(kind, name, geometry, nucleus, identity, properties)
 
 
 def _properties(feature: dict[str, Any]) -> dict[str, Any]:
@@ -217,6 +237,15 @@ def _union(polygons: list[shapely.Geometry]) -> shapely.Geometry:
     valid = [polygon if polygon.is_valid else shapely.make_valid(polygon) for polygon in polygons]
     polygons = [part for geometry in valid for part in _parts(geometry) if part.geom_type == "Polygon"]
     return shapely.union_all(polygons)
+
+
+def _number(value: Any) -> float | None:
+    """Return a finite number; None for anything else: QuPath writes what it does not know as "NaN"."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _line(error: BaseException) -> str:

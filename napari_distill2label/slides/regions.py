@@ -72,18 +72,24 @@ def _valid(polygon: shapely.Polygon) -> shapely.Geometry:
 def mask_from_polygons(regions: shapely.Geometry, like: TissueMask) -> TissueMask:
     """Return a mask shaped as `like`: a square is tissue if its centre lies in the regions (x, y), a valid geometry."""
     y, x = ((edges[1:] + edges[:-1]) / 2 for edges in (like.edges(0), like.edges(1)))
+    return like.with_mask(inside_at(regions, y, x), source="regions")
+
+
+def inside_at(regions: shapely.Geometry, ys: np.ndarray, xs: np.ndarray) -> np.ndarray:
+    """(R, C) bool: which points of a lattice, ascending `ys` (R,) and `xs` (C,), lie in a valid geometry (x, y)."""
     points, ring = shapely.get_coordinates(shapely.get_rings(shapely.get_parts(regions)), return_index=True)
     (x0, y0), (x1, y1) = points[:-1].T, points[1:].T
-    top, bottom = np.searchsorted(y, np.minimum(y0, y1)), np.searchsorted(y, np.maximum(y0, y1))
+    top, bottom = np.searchsorted(ys, np.minimum(y0, y1)), np.searchsorted(ys, np.maximum(y0, y1))
     sides = np.flatnonzero((ring[:-1] == ring[1:]) & (top < bottom))
-    # Rows of centres cross each side of a ring; right of the crossing, inside becomes outside.
+    # Rows of points cross each side of a ring; right of the crossing, inside becomes outside.
     crossed = (bottom - top)[sides]
     side = np.repeat(sides, crossed)
     row = np.arange(crossed.sum()) - np.repeat(np.cumsum(crossed) - crossed - top[sides], crossed)
-    crossing = x0[side] + (y[row] - y0[side]) * (x1 - x0)[side] / (y1 - y0)[side]
-    turns = np.zeros((len(y), len(x) + 1), np.int32)
-    np.add.at(turns, (row, np.searchsorted(x, crossing)), 1)
-    return like.with_mask(np.cumsum(turns[:, :-1], axis=1) % 2, source="regions")
+    crossing = x0[side] + (ys[row] - y0[side]) * (x1 - x0)[side] / (y1 - y0)[side]
+    turns = np.zeros((len(ys), len(xs) + 1), np.int32)
+    np.add.at(turns, (row, np.searchsorted(xs, crossing)), 1)
+    inside: np.ndarray = np.cumsum(turns[:, :-1], axis=1) % 2 == 1
+    return inside
 
 
 def _rings(mask: np.ndarray, labels: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
@@ -196,8 +202,9 @@ def areas_of(mask: LabelMask, path: object, scale: tuple[float, float] = (1.0, 1
     for value in np.unique(cells).tolist():
         if value:
             outlines, _ = trace_components(cells == value, rows * scale[0], cols * scale[1])
-            name = mask.classes.get(value, str(value))
-            found += [QuPathObject("annotation", name, outline) for outline in outlines]
+            name, colour = mask.classes.get(value, str(value)), mask.colours.get(value)
+            said = {} if colour is None else {"classification": {"name": name, "color": list(colour)}}
+            found += [QuPathObject("annotation", name, outline, properties=said) for outline in outlines]
     return found
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -21,6 +22,8 @@ from ..slides.scale import common_mpp
 from ..slides.slide import Slide
 from ..store.cohort import Cohort, CohortSlide
 from ..store.maps.feature_map import FeatureMap
+from ..store.maps.hdf5_geometry import Frame
+from ..store.maps.hdf5_places import find_places, is_places, read_places
 from ..store.tables.points import find_for_slide, read_points
 from .corrections import Corrections
 from .feature_store import FeatureStore, open_if_present, patches_mpp
@@ -59,7 +62,9 @@ class SlideReader:
     ) -> None:
         self.grid, self.features, self.make_grid = grid, features, make_grid
         self.allow_non_brightfield, self.tissue = inputs.allow_non_brightfield, inputs.tissue
-        self.centres = None if inputs.centres is None else read_points(inputs.centres)
+        at = inputs.centres
+        self.places = None if at is None or not is_places(at) else Path(at)
+        self.centres = None if at is None or self.places is not None else read_points(at)
         self.corrections = Corrections.of_inputs(inputs)
         self.regions = RegionLabels.of_inputs(inputs)
         self.mpps: list[Mpp | None] = []
@@ -76,9 +81,12 @@ class SlideReader:
         return open_if_present(row, self.allow_non_brightfield)
 
     def place(self, row: CohortSlide, slide: Slide) -> Generator[Event, None, PatchGrid | PatchPoints]:
-        """Place the patches of a slide: on its centres, else on a grid over its tissue."""
+        """Place the patches of a slide: on its centres, at its places, else on a grid over its tissue."""
         regions = regions_of(row.slide_id, self.tissue)
-        return (yield from iter_place_patches(slide, self.grid, self._centres(row), regions, self.make_grid))
+        centres: np.ndarray | PatchGrid | PatchPoints | None = self._centres(row)
+        if self.places is not None:
+            centres = read_places(find_places(self.places, row.slide_id), Frame.of(slide)).patches
+        return (yield from iter_place_patches(slide, self.grid, centres, regions, self.make_grid))
 
     def _centres(self, row: CohortSlide) -> np.ndarray | None:
         """Return the centres of a slide, (n, 2). None without a table of centres: patches lie on a grid."""

@@ -16,13 +16,13 @@ import numpy as np
 
 from ...core.errors import SlideError
 from ...core.events import Progress, Task
-from ...core.geometry import Mpp, PatchGrid, PatchPoints, mean_mpp
+from ...core.geometry import Mpp, PatchGrid, PatchPoints
 from ..files.atomic import Writing, atomic_path
 from ..files.safe_names import safe_name, told_apart
 from ..files.signature import file_signature
 from .feature_map import ROWS_AT_ONCE, EncoderIdentity, FeatureMap, FeatureOrigin, are_features
 from .hdf5_file import as_text, find_dataset, hdf5_errors, import_h5py, open_hdf5, read_attributes
-from .hdf5_geometry import NAMES, SIZES, Frame, locate
+from .hdf5_geometry import NAMES, SIZES, Frame, coords_attributes, locate
 
 SUFFIXES = (".h5", ".hdf5")
 FOLDERS = (".", "h5_files")  # of a folder of features: TRIDENT's, CLAM's
@@ -80,7 +80,7 @@ def read_hdf5(path: str | os.PathLike[str], frame: Frame | None = None) -> Hdf5F
         about = {**read_attributes(path, features, ENCODER), **read_attributes(path, file, ENCODER)}
     if "slide_signature" in about and "layout" not in own:  # of an earlier version of ours, which did not say it
         own = {**own, "layout": "unknown"}
-    located = locate(path, coordinates, {**_clam_attributes(path, own, coordinates), **own}, frame)
+    located = locate(path, coordinates, {**clam_attributes(path, own, coordinates), **own}, frame)
     name = as_text(about.get("encoder", ""))
     encoder = EncoderIdentity(
         name=name or path.parent.name or "unnamed",
@@ -141,27 +141,9 @@ def write_hdf5(
     patches, instances = features.patches, features.instances()
     rows = np.flatnonzero(features.readable)
     frame = frame or Frame()
-    canvas = frame.canvas or patches.slide_shape
-    coords_attributes: dict[str, Any] = {
-        "patch_size": patches.patch_px,
-        "patch_size_level0": patches.side,
-        "level0_width": canvas[1],
-        "level0_height": canvas[0],
-        "name": name,
-        "savetodir": str(Path(path).parent),
-        "layout": "grid" if isinstance(patches, PatchGrid) else "boxes" if patches.boxes else "points",
-    }
-    if isinstance(patches, PatchGrid) and patches.stride <= patches.side:
-        coords_attributes["overlap"] = round((patches.side - patches.stride) * patches.patch_px / patches.side)
-    if slide_mpp is not None:  # magnification is 10 over µm/px, by convention
-        mpp = mean_mpp(slide_mpp)
-        coords_attributes["mpp"] = mpp
-        coords_attributes["level0_magnification"] = round(10 / mpp)
-        coords_attributes["target_magnification"] = round(10 / mpp * patches.patch_px / patches.side)
-    if patches.side == patches.patch_px:
-        coords_attributes |= {"patch_level": 0, "downsample": (1.0, 1.0), "level_dim": canvas[::-1]}
+    attributes = coords_attributes(patches, name, str(Path(path).parent), slide_mpp, frame)
     with writing(path) as temporary, temporary.open("w+b", buffering=0) as raw:
-        place = _ErrorKeepingFile(raw)
+        place = ErrorKeepingFile(raw)
         with h5py.File(place, "w") as file:
             stored = file.create_dataset("features", (len(rows), features.n_features), "float32")
             for start in range(0, len(rows), ROWS_AT_ONCE):
@@ -176,12 +158,12 @@ def write_hdf5(
             )
             corners = patches.corners[rows] + np.asarray(frame.origin, np.int64)
             coords = file.create_dataset("coords", data=np.ascontiguousarray(corners[:, ::-1], np.int64))
-            coords.attrs.update(coords_attributes)
+            coords.attrs.update(attributes)
         place.check()
     return Path(path)
 
 
-class _ErrorKeepingFile:
+class ErrorKeepingFile:
     """A file for HDF5 to write to, which hides errors from HDF5.
 
     HDF5 ends the process if writing fails while it closes a file, for example on a full disk. So the first error is
@@ -266,7 +248,7 @@ def _find_datasets(path: Path, file: Any) -> tuple[Any, Any]:
     return features, coords
 
 
-def _clam_attributes(path: Path, own: Mapping[str, Any], coordinates: np.ndarray) -> dict[str, Any]:
+def clam_attributes(path: Path, own: Mapping[str, Any], coordinates: np.ndarray) -> dict[str, Any]:
     """Read the attributes of CLAM's file of patches, which holds what its file of features lacks."""
     if "patch_size_level0" in own or {"patch_size", "downsample"} <= own.keys():
         return {}

@@ -108,6 +108,32 @@ def locate(path: Path, coordinates: np.ndarray, attributes: Mapping[str, Any], f
     return Located(patches, position, patch_px, said.magnification, scale)
 
 
+def coords_attributes(
+    patches: PatchGrid | PatchPoints, name: str, folder: str, slide_mpp: Mpp | None, frame: Frame
+) -> dict[str, Any]:
+    """Return what `coords` says of patches: TRIDENT's attributes, and CLAM's where patches are not resampled."""
+    canvas = frame.canvas or patches.slide_shape
+    said: dict[str, Any] = {
+        "patch_size": patches.patch_px,
+        "patch_size_level0": patches.side,
+        "level0_width": canvas[1],
+        "level0_height": canvas[0],
+        "name": name,
+        "savetodir": folder,
+        "layout": "grid" if isinstance(patches, PatchGrid) else "boxes" if patches.boxes else "points",
+    }
+    if isinstance(patches, PatchGrid) and patches.stride <= patches.side:
+        said["overlap"] = round((patches.side - patches.stride) * patches.patch_px / patches.side)
+    if slide_mpp is not None:  # magnification is 10 over µm/px, by convention
+        mpp = mean_mpp(slide_mpp)
+        said["mpp"] = mpp
+        said["level0_magnification"] = round(10 / mpp)
+        said["target_magnification"] = round(10 / mpp * patches.patch_px / patches.side)
+    if patches.side == patches.patch_px:
+        said |= {"patch_level": 0, "downsample": (1.0, 1.0), "level_dim": canvas[::-1]}
+    return said
+
+
 def _whole_pixels(path: Path, coordinates: np.ndarray) -> np.ndarray:
     """Convert (n, 2) positions (x, y) of any numeric type to int64 (y, x)."""
     values = coordinates.astype(np.float64)

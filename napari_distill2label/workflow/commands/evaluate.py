@@ -19,6 +19,7 @@ from ...core.paths import PathLike
 from ...store.cohort import Cohort, CohortSlide
 from ...store.cohort_edits import with_case_labels
 from ...store.learnt import LearntSlides
+from ...store.maps.hdf5_places import is_places
 from ...store.maps.patch_map import PatchMap
 from ...store.run import Run
 from ..corrections import coverage_of
@@ -108,7 +109,8 @@ def evaluate_networks(
     cohort = Cohort(tuple(rows), run.config.classes)
     for row in rows:
         cohort.indices(row)  # raises for an unknown label before any work is done
-    complete = inputs.centres is None and missing_truth == "negative"
+    on_points = inputs.centres is not None and not is_places(inputs.centres)
+    complete = not on_points and missing_truth == "negative"
     patches = TruePatches(known, truth, cohort.classes, complete, inputs.label_map)
     yield from patches.check([row.slide_id for row in rows], "slides to evaluate")
     found: dict[str, Evaluation] = {}

@@ -3,13 +3,16 @@
 import json
 
 import numpy as np
+import pytest
 import tifffile
 
 from napari_distill2label.core.events import drain
 from napari_distill2label.core.geometry import PatchPoints
+from napari_distill2label.core.paths import slide_name
 from napari_distill2label.slides.synthetic import write_image
 from napari_distill2label.store.cohort import Cohort
 from napari_distill2label.store.maps.patch_map import PatchMap
+from napari_distill2label.store.run import Run
 
 
 def mask_of(path):
@@ -143,3 +146,51 @@ def test_a_scale_given_later_reaches_the_files(cohort_csv, slides, tmp_path, tin
     assert cli(*rest, "--mpp", "0.4")[0] == 0
     with tifffile.TiffFile(tmp_path / "out" / "slide_000.ome.tif") as file:
         assert 'PhysicalSizeX="0.4"' in file.ome_metadata
+
+
+def test_places_of_another_program(trained, slides, tmp_path, cli, table):
+    """Patches of an HDF5 file with `coords` are predicted as those of a grid, wherever they lie."""
+    h5py = pytest.importorskip("h5py", reason="HDF5 files were NOT tested: h5py is not installed")
+    slide = slides[0]
+    assert cli("predict", trained, slide, "-o", tmp_path / "grid", "--format", "csv")[0] == 0
+    (kept,) = Run.open(trained).predictions.glob(f"{slide_name(slide)}.*.zarr")
+    places = tmp_path / "places"
+    assert cli("convert", kept, "-o", places, "--to", "places")[0] == 0
+    for given in (places, places / f"{slide_name(slide)}_patches.h5"):
+        status, _, err = cli("predict", trained, slide, "-o", tmp_path / "same", "--centres", given, "--format", "csv")
+        assert status == 0, err
+        assert table(tmp_path / "same" / f"{slide_name(slide)}.csv") == table(tmp_path / "grid" / f"{slide_name(slide)}.csv")
+    with h5py.File(places / f"{slide_name(slide)}_patches.h5", "w") as file:
+        coords = file.create_dataset("coords", data=np.array([[3, 5], [40, 5], [71, 62]]))
+        coords.attrs.update({"patch_size": 27, "patch_size_level0": 27})
+    assert cli("predict", trained, slide, "-o", tmp_path / "three", "--centres", places, "--format", "csv")[0] == 0
+    rows = table(tmp_path / "three" / f"{slide_name(slide)}.csv")
+    assert [(row["minx"], row["miny"], row["width"]) for row in rows] == [
+        ("3", "5", "27"), ("40", "5", "27"), ("71", "62", "27")
+    ]  # fmt: skip
+    with h5py.File(places / f"{slide_name(slide)}_patches.h5", "a") as file:
+        file["coords"].attrs.update({"patch_size": 54, "patch_size_level0": 54})
+    status, _, err = cli("predict", trained, slide, "-o", tmp_path / "larger", "--centres", places)
+    assert status == 1
+    assert "Its patches are 54 px wide at level 0, and the model sees 27 px at 0.5 µm/px, which are 27 px" in err
+    status, _, err = cli("predict", trained, slides[1], "-o", tmp_path / "other", "--centres", places)
+    assert status == 1
+    assert f"has no places of the slide '{slide_name(slides[1])}'" in err
+
+
+def test_training_and_evaluating_at_places(cohort_csv, slides, tmp_path, cli, flags):
+    h5py = pytest.importorskip("h5py", reason="HDF5 files were NOT tested: h5py is not installed")
+    places = tmp_path / "places"
+    places.mkdir()
+    for number, slide in enumerate(slides):
+        with h5py.File(places / f"{slide.stem}_patches.h5", "w") as file:  # as TRIDENT: with .ome
+            corners = [(x + number, y) for y in (0, 31, 64) for x in (2, 40, 71)]
+            coords = file.create_dataset("coords", data=np.array(corners))
+            coords.attrs.update({"patch_size": 27, "patch_size_level0": 27})
+    status, _, err = cli("train", cohort_csv, "-o", tmp_path / "run", "--centres", places, *flags)
+    assert status == 0, err
+    truth = cohort_csv.with_name("truth.csv")
+    status, out, err = cli("evaluate", tmp_path / "run", cohort_csv, "--truth", truth, "--centres", places,
+                           "--split", "all")  # fmt: skip
+    assert status == 0, err
+    assert "prevalence" in out or "patches" in out

@@ -1,0 +1,220 @@
+"""`convert`: turn marks and labels on slides from one format into another, with the readers and writers of the others.
+
+What the new format cannot hold is not left out in silence. Marks that would be lost stop a source unless the user
+allows it; what is lost of the marks (measurements, texts) is said.
+"""
+
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...core.classes import RGB
+from ...core.errors import CohortError, Distill2LabelError, SettingsError, SlideError
+from ...core.events import Event, ItemDone, ItemFailed, Progress, Task
+from ...core.messages import Remedy
+from ...core.notices import Notice, NoticeCode
+from ...core.paths import METADATA, PathLike
+from ...core.text import list_briefly
+from ...exporters.formats import FORMATS, ZARR_FORMATS, format_names
+from ...exporters.label_image import LabelImage
+from ...exporters.mask import ArrayPixels, LabelPixels
+from ...exporters.mask_png import reduction_of_png, write_mask_png
+from ...exporters.objects import DrawnLabels, Left, format_columns, places_of, table_of, values_of, write_objects
+from ...exporters.ome_tiff import write_mask
+from ...exporters.ome_zarr import LabelMetadata, write_label_zarr
+from ...exporters.parquet import write_columns
+from ...exporters.provenance import conversion
+from ...slides.qupath import QuPathObject
+from ...store.cohort import Cohort
+from ...store.files.atomic import write_json, write_text
+from ...store.files.outputs import Outputs
+from ...store.files.safe_names import safe_name
+from ...store.maps.hdf5_places import write_places
+from ..slide_contents import SlideContents, files_of, is_map, read_contents
+from .export import export
+
+PLACES = "places"
+IMAGES = ("ome-tiff", "mask-png", *ZARR_FORMATS.values())
+TARGETS = ("geojson", "csv", "parquet", *IMAGES, PLACES)
+VERSIONS = {form: version for version, form in ZARR_FORMATS.items()}
+SUFFIX_OF_PLACES = "_patches.h5"  # as TRIDENT's: features have the plain name
+
+
+def convert(
+    sources: PathLike | Sequence[PathLike],
+    out: PathLike,
+    to: str,
+    *,
+    slides: Cohort | PathLike | Sequence[PathLike] = (),
+    allow_loss: bool = False,
+    overwrite: bool = False,
+) -> Generator[Event, None, list[Path]]:
+    """Write what files say of slides in another format, a file for each slide. Return the files.
+
+    Parameters
+    ----------
+    sources
+        Files: GeoJSON of QuPath, XML of ASAP or ImageScope, tables of points or patches (CSV, Parquet), label images
+        (TIFF, PNG, OME-Zarr), places or features of CLAM or TRIDENT (HDF5), patch maps; runs (their maps); and folders
+        of such files.
+    to
+        "geojson", "csv", "parquet", "ome-tiff", "ome-zarr", "ome-zarr-0.4", "mask-png", or "places" (HDF5, as TRIDENT
+        writes it). Patch maps can be written in every format of `export`.
+    slides
+        The slides, for their size, pixel size and scanned area: areas become pixels, a label image gets its place, and
+        HDF5 counts from the canvas of a slide. They are matched by name.
+    allow_loss
+        Convert a source although the new format cannot hold all of its marks. A notice counts them.
+    overwrite
+        As in `export`.
+
+    A source that cannot be read, or would lose marks, fails, and the others go on.
+    """
+    form, paths = _target(to), files_of(sources)
+    cohort = slides if isinstance(slides, Cohort) else Cohort.of_files(slides) if slides else Cohort(())
+    yield from cohort.notices
+    written: dict[Path, Path] = {}
+    with Outputs([*paths, *(row.path for row in cohort)], overwrite, "converting") as outputs:
+        for done, path in enumerate(paths, 1):
+            try:
+                if is_map(path) and form != PLACES:
+                    files = yield from export(path, out, [form], overwrite=overwrite)
+                    written |= dict.fromkeys(files, path)
+                    continue
+                for contents in read_contents(path, cohort):
+                    file = Path(out) / f"{safe_name(contents.slide_id)}{_suffix(form)}"
+                    if file in written:
+                        raise CohortError(f"{written[file]} and {path} are both of slide {contents.slide_id!r}")
+                    outputs.claim([file, *([_beside(file)] if form == "csv" else [])])
+                    yield from _write(contents, form, file, conversion(path), allow_loss, outputs)
+                    written[file] = path
+                    yield ItemDone(contents.slide_id, file)
+            except Distill2LabelError as error:
+                yield ItemFailed(path.name, error)
+            yield Progress(Task.EXPORT, done, len(paths))
+    return list(written)
+
+
+def _target(to: str) -> str:
+    if to.strip().lower() == PLACES:
+        return PLACES
+    (name,) = format_names([to])
+    return name
+
+
+def _suffix(form: str) -> str:
+    if form != PLACES and form not in TARGETS:
+        raise SettingsError(
+            f"Patch maps alone can be written as {form}; others as {', '.join(TARGETS)}.",
+            remedy=Remedy("set", "conversion", TARGETS[0]),
+        )
+    return SUFFIX_OF_PLACES if form == PLACES else FORMATS[form].suffix
+
+
+def _beside(file: Path) -> Path:
+    return file.with_name(file.name + METADATA)
+
+
+def _write(
+    contents: SlideContents, form: str, file: Path, about: Mapping[str, Any], allow_loss: bool, outputs: Outputs
+) -> Generator[Event, None, None]:
+    """Write one slide. `SettingsError` if marks would be lost."""
+    if form in IMAGES:
+        pixels, metadata, left = _pixels_of(contents, form, about)
+        yield from _check(contents, left, form, allow_loss)
+        yield from _write_image(file, form, pixels, metadata, outputs)
+    elif form == PLACES:
+        patches, left = contents.patches, Left()
+        if patches is None:
+            patches, left = places_of(contents.objects(), contents.frame.shape)
+        yield from _check(contents, left, form, allow_loss)
+        mpp, writing = contents.frame.mpp, outputs.writing
+        write_places(file, patches, contents.slide_id, mpp, contents.frame, writing)
+    elif form == "geojson":
+        objects = contents.objects()
+        yield from _check(contents, Left(), form, allow_loss)
+        write_objects(file, objects, about, contents.slide_id, outputs.writing)
+    else:
+        columns, left = table_of(contents.slide_id, contents.objects())
+        yield from _check(contents, left, form, allow_loss)
+        if form == "parquet":
+            write_columns(file, columns, about, outputs.writing)
+        else:
+            write_text(file, format_columns(columns), outputs.writing)
+            write_json(_beside(file), about, outputs.writing)
+
+
+def _check(contents: SlideContents, left: Left, form: str, allow_loss: bool) -> Generator[Event, None, None]:
+    """Yield a notice of what is left out. `SettingsError` for marks, unless the user allows it."""
+    lost = {name: n for name, n in left.marks.items() if n}
+    if lost and not allow_loss:
+        said = list_briefly([f"{name} ({n})" for name, n in lost.items()])
+        raise SettingsError(
+            f"{form} cannot hold all marks of slide {contents.slide_id!r}, and would lose: {said}.",
+            remedy=Remedy("set", "allow_loss", True),
+        )
+    details = {name: n for name, n in left.details.items() if n}
+    if contents.besides:
+        details[contents.besides] = 1
+    if lost or details:
+        yield Notice(NoticeCode.LEFT_OUT, {"form": form, "what": lost | details}, contents.slide_id)
+
+
+# ---- label images ---------------------------------------------------------------------------------------------------
+
+
+def _pixels_of(contents: SlideContents, form: str, about: Mapping[str, Any]) -> tuple[LabelPixels, LabelMetadata, Left]:
+    """Return the pixels of a slide's labels: of its label image as they are, else of its areas."""
+    frame, title = contents.frame, contents.slide_id
+    if contents.image is not None:
+        mask = contents.image
+        image = LabelImage(mask.labels, mask.mpp, mask.classes, mask.colours, mask.position, title)
+        pixels: LabelPixels = ArrayPixels(image.smallest)
+        left = Left()
+        left.details["position"] += form == "mask-png" and any(mask.position)
+        metadata = LabelMetadata(mask.classes, mask.colours, mpp=mask.mpp, position=mask.position, title=title)
+    else:
+        if frame.shape is None:
+            raise SlideError(
+                "Areas become pixels of a slide, and its size is not known.", remedy=Remedy("set", "slides")
+            )
+        objects = contents.objects()
+        values = values_of(objects)
+        drawn = DrawnLabels(objects, values, frame.shape)
+        pixels, left, names = drawn, drawn.left, {value: name for name, value in values.items()}
+        metadata = LabelMetadata(names, _colours_of(objects, values), mpp=frame.mpp, title=title)
+    if form == "mask-png":
+        left.marks["pixels between those that are kept"] += reduction_of_png(pixels.shape) > 1
+    own = {"kind": "labels", "provenance": dict(about)}
+    return pixels, LabelMetadata(**vars(metadata) | {"about": own}), left
+
+
+def _colours_of(objects: Sequence[QuPathObject], values: Mapping[str, int]) -> dict[int, RGB]:
+    """Return the colours of classes, where objects of them have one."""
+    colours: dict[int, RGB] = {}
+    for thing in objects:
+        said = thing.properties.get("classification")
+        colour = said.get("color") if isinstance(said, dict) else None
+        if thing.name in values and values[thing.name] not in colours and isinstance(colour, list):
+            with suppress(TypeError, ValueError):
+                red, green, blue = (int(part) % 256 for part in colour)
+                colours[values[thing.name]] = (red, green, blue)
+    return colours
+
+
+def _write_image(
+    file: Path, form: str, pixels: LabelPixels, metadata: LabelMetadata, outputs: Outputs
+) -> Generator[Event, None, None]:
+    names, colours, about = metadata.names, metadata.colours, metadata.about["provenance"]
+    if form == "mask-png":
+        write_mask_png(file, pixels, names, colours, about, outputs.writing, metadata.mpp)
+    elif form == "ome-tiff":
+        yield from write_mask(
+            file, pixels, names, metadata.mpp, metadata.title, colours=colours, about=about, writing=outputs.writing,
+            position=metadata.position,
+        )  # fmt: skip
+    else:
+        yield from write_label_zarr(file, pixels, metadata, VERSIONS[form], outputs.writing)

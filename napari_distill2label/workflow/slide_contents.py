@@ -1,0 +1,143 @@
+"""What a file says of slides, whatever its format: objects, a label image, or places of patches. `convert` reads it."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from ..core.errors import CohortError, SlideError
+from ..core.geometry import PatchGrid, PatchPoints
+from ..core.messages import Remedy
+from ..core.paths import PathLike
+from ..exporters.objects import boxes_of, objects_of_rows
+from ..slides.annotations import find_files, object_name, read_objects
+from ..slides.label_mask import LabelMask, is_label_image, read_label_mask, scale_to
+from ..slides.qupath import QuPathObject
+from ..slides.regions import areas_of
+from ..slides.registry import open_slide
+from ..store.cohort import Cohort
+from ..store.maps.hdf5 import SUFFIXES
+from ..store.maps.hdf5_geometry import Frame
+from ..store.maps.hdf5_places import places_name, read_places
+from ..store.maps.patch_map import PatchMap, read_header
+from ..store.run import Run
+from ..store.tables.mark_table import Row, is_table, read_rows
+from ..store.tables.points import find_for_slide, is_centred
+
+
+@dataclass(frozen=True, eq=False)
+class SlideContents:
+    """What a file says of one slide.
+
+    Attributes
+    ----------
+    frame
+        What is known of the slide.
+    objects
+        Makes its objects. `SlideError` where they need the slide's size, and it is not known.
+    image, patches
+        The label image, or the places of patches, that the objects are made of; None where there is none.
+    besides
+        What the file holds besides, as a plain name: "labels". Empty for nothing.
+    """
+
+    slide_id: str
+    frame: Frame
+    objects: Callable[[], Sequence[QuPathObject]]
+    image: LabelMask | None = None
+    patches: PatchGrid | PatchPoints | None = None
+    besides: str = ""
+
+
+def is_map(path: Path) -> bool:
+    """Whether a folder is a patch map, or a run that has some."""
+    return path.is_dir() and (bool(read_header(path)) or Run.is_run(path))
+
+
+def files_of(sources: PathLike | Sequence[PathLike]) -> list[Path]:
+    """Return the files among sources; of a folder of annotations, tables or HDF5 files, those in it."""
+    paths = [Path(source) for source in ([sources] if isinstance(sources, str | Path) else sources)]
+    found: list[Path] = []
+    for path in paths:
+        if not path.is_dir() or is_label_image(path) or is_map(path):
+            found.append(path)
+            continue
+        here = sorted(file for file in path.iterdir() if not file.name.startswith("."))
+        inside = find_files(path) or [file for file in here if is_table(file) or file.suffix.lower() in SUFFIXES]
+        inside = inside or [file for file in here if is_label_image(file)]
+        if not inside:
+            raise CohortError(f"{path}: holds no file that can be converted")
+        found += inside
+    return list(dict.fromkeys(found))
+
+
+def read_contents(path: Path, cohort: Cohort) -> Iterator[SlideContents]:
+    """Yield what a file says of each slide, without its patch map's predictions. `cohort`: the slides that are known.
+
+    `CohortError` or `SlideError` for a file that cannot be read.
+    """
+    if is_map(path):
+        yield _of_map(PatchMap.open(path), cohort)
+    elif path.suffix.lower() in SUFFIXES:
+        slide_id, frame = _slide_of(places_name(path), cohort)
+        yield _of_patches(slide_id, frame, read_places(path, frame).patches, "features" if _has_features(path) else "")
+    elif is_label_image(path):
+        slide_id, frame = _slide_of(object_name(path), cohort)
+        image = read_label_mask(path)
+        yield SlideContents(slide_id, frame, partial(_areas, path, image, frame), image)
+    elif is_table(path):
+        rows: dict[str, list[Row]] = {}
+        for row in read_rows(path, others=True):
+            rows.setdefault(row.slide_id, []).append(row)
+        for name, own in rows.items():
+            slide_id, frame = _slide_of(name, cohort)
+            yield SlideContents(slide_id, frame, partial(_of_rows, own))
+    else:
+        objects = read_objects(path)
+        slide_id, frame = _slide_of(object_name(path), cohort)
+        yield SlideContents(slide_id, frame, lambda: objects)
+
+
+def _slide_of(name: str, cohort: Cohort) -> tuple[str, Frame]:
+    """Return the id of the slide that a name is of, and what is known of it."""
+    for row in cohort:
+        if find_for_slide({name: name}, row.slide_id) is not None:
+            with open_slide(row.path, row.mpp, allow_non_brightfield=True) as slide:
+                return row.slide_id, Frame.of(slide)
+    if len(cohort):
+        raise SlideError(f"is of slide {name!r}, which is not among the slides that are given")
+    return name, Frame()
+
+
+def _of_map(patch_map: PatchMap, cohort: Cohort) -> SlideContents:
+    info = patch_map.slide
+    known = Frame(patch_map.patches.slide_shape, info.canvas_origin, None, info.mpp)
+    slide_id, frame = _slide_of(info.slide_id, cohort) if len(cohort) else (info.slide_id, known)
+    return _of_patches(slide_id, frame, patch_map.patches, "labels and probabilities")
+
+
+def _of_patches(slide_id: str, frame: Frame, patches: PatchGrid | PatchPoints, besides: str) -> SlideContents:
+    boxes = partial(boxes_of, patches.corners, patches.side, is_centred(patches))
+    return SlideContents(slide_id, frame, boxes, patches=patches, besides=besides)
+
+
+def _of_rows(rows: Sequence[Row]) -> list[QuPathObject]:
+    return list(objects_of_rows(rows))
+
+
+def _areas(path: Path, image: LabelMask, frame: Frame) -> list[QuPathObject]:
+    """Return the areas of a label image at level 0 of its slide."""
+    if frame.shape is None:
+        raise SlideError(
+            "A label image does not say how large its slide is, so its areas have no place there.",
+            file=path,
+            remedy=Remedy("set", "slides"),
+        )
+    return areas_of(image, path, scale_to(path, image.labels.shape, frame.shape))
+
+
+def _has_features(path: Path) -> bool:
+    from ..store.maps.hdf5_file import open_hdf5
+
+    with open_hdf5(path) as file:
+        return "features" in file
