@@ -84,7 +84,9 @@ def write_mask(
     }
     with writing(path) as temporary:
         levels: list[_Level] = []
-        with tifffile.TiffWriter(temporary, bigtiff=height * width * mask.dtype.itemsize > BIGTIFF_FROM, ome=True) as tiff:
+        with tifffile.TiffWriter(
+            temporary, bigtiff=height * width * mask.dtype.itemsize > BIGTIFF_FROM, ome=True
+        ) as tiff:
             for number, (step, shape) in enumerate(zip(steps, shapes, strict=True)):
                 extra: dict[str, Any] = {"subfiletype": 1}
                 if number == 0:

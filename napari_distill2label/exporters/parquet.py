@@ -50,7 +50,11 @@ def write_columns(
 ) -> Path:
     """Write columns of texts or numbers, None for an empty cell; `about` under `distill2label`, as above."""
     parquet, arrow = _import_pyarrow(path)
-    mixed = {name for name, cells in columns.items() if len({isinstance(cell, str) for cell in cells if cell is not None}) > 1}
+    mixed = {
+        name
+        for name, cells in columns.items()
+        if len({isinstance(cell, str) for cell in cells if cell is not None}) > 1
+    }
     table = arrow.table(
         {name: [*map(_as_text, cells)] if name in mixed else list(cells) for name, cells in columns.items()}
     )
@@ -62,8 +66,11 @@ def write_columns(
     return Path(path)
 
 
-def _as_text(cell: Any) -> str | None:
-    return None if cell is None else cell if isinstance(cell, str) else f"{cell:.15g}"
+def _of_one_type(cells: Sequence[Any]) -> list[Any]:
+    """Return the cells of a column; all as texts if some of them are."""
+    if not any(isinstance(cell, str) for cell in cells):
+        return list(cells)
+    return [cell if cell is None or isinstance(cell, str) else f"{cell:.15g}" for cell in cells]
 
 
 def _import_pyarrow(path: str | Path) -> tuple[Any, Any]:

@@ -1,5 +1,6 @@
 """What a file says of slides, whatever its format: objects, a label image, or places of patches. `convert` reads it."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -56,7 +57,7 @@ def is_map(path: Path) -> bool:
 
 def files_of(sources: PathLike | Sequence[PathLike]) -> list[Path]:
     """Return the files among sources; of a folder of annotations, tables or HDF5 files, those in it."""
-    paths = [Path(source) for source in ([sources] if isinstance(sources, str | Path) else sources)]
+    paths = [Path(source) for source in ([sources] if isinstance(sources, str | os.PathLike) else sources)]
     found: list[Path] = []
     for path in paths:
         if not path.is_dir() or is_label_image(path) or is_map(path):

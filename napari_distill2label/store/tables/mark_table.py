@@ -93,7 +93,7 @@ def _numbers(path: Path, slide_id: str, cells: Mapping[str, str], names: Iterabl
 
 
 def _read_csv(path: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:
-    table = open_table(path, (), {name: () for name in KNOWN})  # in any case
+    table = open_table(path, (), dict.fromkeys(KNOWN, ()))  # in any case
     lines = zip(table.lines, table.rows, strict=True)
     return [*table.columns], ((line, table.cells(cells)) for line, cells in lines)
 

@@ -9,8 +9,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ...core.classes import RGB
 from ...core.errors import CohortError, Distill2LabelError, SettingsError, SlideError
 from ...core.events import Event, ItemDone, ItemFailed, Progress, Task

@@ -159,7 +159,8 @@ def test_places_of_another_program(trained, slides, tmp_path, cli, table):
     for given in (places, places / f"{slide_name(slide)}_patches.h5"):
         status, _, err = cli("predict", trained, slide, "-o", tmp_path / "same", "--centres", given, "--format", "csv")
         assert status == 0, err
-        assert table(tmp_path / "same" / f"{slide_name(slide)}.csv") == table(tmp_path / "grid" / f"{slide_name(slide)}.csv")
+        same, expected = (table(tmp_path / name / f"{slide_name(slide)}.csv") for name in ("same", "grid"))
+        assert same == expected
     with h5py.File(places / f"{slide_name(slide)}_patches.h5", "w") as file:
         coords = file.create_dataset("coords", data=np.array([[3, 5], [40, 5], [71, 62]]))
         coords.attrs.update({"patch_size": 27, "patch_size_level0": 27})
@@ -175,7 +176,7 @@ def test_places_of_another_program(trained, slides, tmp_path, cli, table):
     assert "Its patches are 54 px wide at level 0, and the model sees 27 px at 0.5 µm/px, which are 27 px" in err
     status, _, err = cli("predict", trained, slides[1], "-o", tmp_path / "other", "--centres", places)
     assert status == 1
-    assert f"has no places of the slide '{slide_name(slides[1])}'" in err
+    assert f"has no places of the slide {slide_name(slides[1])}" in err
 
 
 def test_training_and_evaluating_at_places(cohort_csv, slides, tmp_path, cli, flags):
