@@ -54,7 +54,7 @@ def _export(parser: argparse.ArgumentParser) -> None:
 def _convert(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("sources", type=Path, nargs="+", metavar="FILE|FOLDER")
     _add(parser, "out", type=Path, required=True, metavar="DIR")
-    _add(parser, "conversion", required=True, metavar="FORMAT", values=", ".join(CONVERSIONS))
+    _add(parser, "to", required=True, metavar="FORMAT", values=", ".join(CONVERSIONS))
     _add(parser, "slides", type=_place, action="append", default=[], metavar="SLIDE|FOLDER")
     _add(parser, "allow_loss", action="store_true")
     _add_overwrite(parser)

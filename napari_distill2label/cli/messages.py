@@ -13,7 +13,6 @@ OPTIONS = {
     "regions.minimum_mm2": "--minimum-area",
     "formats": "--format",
     "out": "-o",
-    "conversion": "--to",
     "slides": "--slide",
 }
 

@@ -51,7 +51,7 @@ INPUTS = _inputs(
         "inputs.centres",
         "Centres",
         "Where patches are, in place of a grid: points to centre them on (CSV, Parquet, GeoJSON), or places of CLAM or "
-        "TRIDENT (HDF5 with `coords`, or a folder of them).",
+        "TRIDENT (HDF5, or a folder of them).",
     ),
     Field(
         "inputs.tissue",
@@ -124,14 +124,17 @@ INPUTS = _inputs(
     Field("formats", "Formats", "Formats of the results."),
     Field("regions.smooth", "Round corners", "Round the corners of merged regions off."),
     Field("regions.minimum_mm2", "Minimum area", "Leave out merged regions smaller than this (default 0).", "mm²"),
-    Field("conversion", "Format", "Format to convert to."),
     Field(
         "slides",
         "Slides",
         "Slides that the files are of, or their folder: for size, pixel size and scanned area.",
     ),
     Field("allow_loss", "Losses", "Convert although the format cannot hold all marks; they are counted."),
-    Field("to", "Program", "Program that the model is exported for: WSInfer (and QuPath's extension), or ONNX."),
+    Field(
+        "to",
+        "Target",
+        "Program that a model is exported for: WSInfer (and QuPath's extension), or ONNX; or format to convert to.",
+    ),
     Field(
         "truth",
         "Ground truth",

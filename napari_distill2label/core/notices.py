@@ -350,7 +350,7 @@ SENTENCES: dict[NoticeCode, Callable[..., str]] = {
         f"one: {_some(names)}."
     ),
     C.LEFT_OUT: lambda form, what: (
-        f"{form} cannot hold {list_briefly([f'{name} ({n})' for name, n in what.items()])}: left out."
+        f"The format {form} cannot hold {list_briefly([f'{name} ({n})' for name, n in what.items()])}: left out."
     ),
     C.REGIONS_EXIST: lambda file: f"{file} exists already and is kept.",
     C.FEATURES_REPLACED: lambda folder: (

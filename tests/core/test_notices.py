@@ -27,7 +27,7 @@ VALUES = {
     "patients": 2, "positive": True, "problem": "It is damaged.", "reason": "read-only", "reasons": {"own": ["a"]},
     "said": None, "scheduler": "tcp://a", "size": "9 px", "slides": ["a"], "spellings": {"a": 1}, "stops": True,
     "total": 5, "unused": [], "values": ["1 normal"], "epochs": 5, "learning_rate": 1e-4,
-    "promise": "A promise.", "times": 2.5, "empty": 1,
+    "promise": "A promise.", "times": 2.5, "empty": 1, "form": "csv", "what": {"areas": 2},
 }  # fmt: skip
 OF_CODE = {
     NoticeCode.MPP_MISSING: {"mpp": 0.5},

@@ -107,7 +107,7 @@ def _suffix(form: str) -> str:
     if form != PLACES and form not in TARGETS:
         raise SettingsError(
             f"Patch maps alone can be written as {form}; others as {', '.join(TARGETS)}.",
-            remedy=Remedy("set", "conversion", TARGETS[0]),
+            remedy=Remedy("set", "to", TARGETS[0]),
         )
     return SUFFIX_OF_PLACES if form == PLACES else FORMATS[form].suffix
 
