@@ -50,14 +50,7 @@ def write_columns(
 ) -> Path:
     """Write columns of texts or numbers, None for an empty cell; `about` under `distill2label`, as above."""
     parquet, arrow = _import_pyarrow(path)
-    mixed = {
-        name
-        for name, cells in columns.items()
-        if len({isinstance(cell, str) for cell in cells if cell is not None}) > 1
-    }
-    table = arrow.table(
-        {name: [*map(_as_text, cells)] if name in mixed else list(cells) for name, cells in columns.items()}
-    )
+    table = arrow.table({name: _of_one_type(cells) for name, cells in columns.items()})
     with writing(path) as temporary:
         parquet.write_table(
             table.replace_schema_metadata({"distill2label": json.dumps(about, ensure_ascii=False)}), temporary,

@@ -8,7 +8,7 @@ import pytest
 from napari_distill2label.core.events import drain
 from napari_distill2label.core.geometry import PatchGrid, PatchPoints
 from napari_distill2label.core.settings import PatchSettings
-from napari_distill2label.exporters.parquet import write_parquet
+from napari_distill2label.exporters.parquet import write_columns, write_parquet
 
 parquet = pytest.importorskip("pyarrow.parquet", reason="Parquet was NOT tested: pyarrow is not installed")
 
@@ -37,3 +37,11 @@ def test_the_columns_are_those_of_the_table(new_map, tmp_path, points):
 def test_a_map_without_scored_patches_has_no_rows(new_map, tmp_path):
     patch_map = new_map(PatchGrid.over((20, 20), PatchSettings(size_px=10)).with_tissue(np.eye(2, dtype=bool)))
     assert len(parquet.read_table(drain(write_parquet(tmp_path / "a.parquet", patch_map, 0.5)))) == 2
+
+
+def test_columns_of_numbers_and_texts(tmp_path):
+    columns = {"a": [1.5, None, 2], "b": ["x", 3.0, None], "c": [None, None, None]}
+    path = write_columns(tmp_path / "a.parquet", columns, {"converted_from": "é.csv"})
+    table = parquet.read_table(path)
+    assert table.to_pydict() == {"a": [1.5, None, 2], "b": ["x", "3", None], "c": [None, None, None]}
+    assert json.loads(table.schema.metadata[b"distill2label"]) == {"converted_from": "é.csv"}
