@@ -1,11 +1,13 @@
 """The settings form: a row per setting, made from its declaration in `core.settings`.
 
 The first rows are the basic settings. A basic setting that every network has, such as the learning rate, has one row
-that sets it for all of them. *Advanced* has the other settings of every network. A value that differs from those of
-kind of images and method is marked, and a button resets it.
+that sets it for all of them. *Advanced* has the other settings of every network; their rows are made when they are
+first looked at. A value that differs from those of kind of images and method is marked, and a button resets it.
 """
 
 from collections.abc import Callable, Iterable
+from functools import partial
+from itertools import chain
 from typing import Any
 
 from pydantic import BaseModel
@@ -96,9 +98,14 @@ class SettingsForm(QWidget):
         super().__init__()
         self.session, self._report = session, report
         self.basic: list[Row] = []
-        self.advanced: dict[str, list[Row]] = {}
+        self.advanced: dict[str, list[Row]] = {}  # those that were made
         self.sections: dict[str, Fold] = {}
         self._forms: dict[str, QFormLayout] = {}  # inside them
+        shown_above = {paths[0] for paths in basic_rows() if len(paths) == 1}
+        self._paths = {
+            section: [path for path in SETTINGS if path.startswith(f"{section}.") and path not in shown_above]
+            for section in SECTIONS
+        }
         self._make_search()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -132,30 +139,41 @@ class SettingsForm(QWidget):
         self.reset.clicked.connect(lambda checked=False: self.session.reset_settings())
 
     def _make_advanced(self) -> QWidget:
-        shown_above = {path for row in self.basic if len(row.paths) == 1 for path in row.paths}
         content = QWidget()
         layout = QVBoxLayout(content)
         layout.setContentsMargins(8, 0, 0, 0)
-        for section, title in SECTIONS.items():
-            form = self._forms[section] = self._form()
-            form.setContentsMargins(8, 0, 0, 4)
-            paths = [path for path in SETTINGS if path.startswith(f"{section}.") and path not in shown_above]
-            self.advanced[section] = [self._row((path,), title) for path in paths]
+        for section, paths in self._paths.items():
             if not paths:
                 continue
-            for each in self.advanced[section]:
-                form.addRow(each.label, each.field)
+            form = self._forms[section] = self._form()
+            form.setContentsMargins(8, 0, 0, 4)
             inside = QWidget()
             inside.setLayout(form)
-            self.sections[section] = fold = Fold(title, inside)
+            self.sections[section] = fold = Fold(SECTIONS[section], inside)
             fold.toggle.setToolTip((GROUPS[section].__doc__ or "").strip().splitlines()[0])
+            fold.toggle.toggled.connect(partial(self._make_rows, section))
             layout.addWidget(fold)
         return content
+
+    def _make_rows(self, section: str, opened: bool = True) -> None:
+        """Make the rows of a section, once: 70 of them would take half of the time in which the panel opens."""
+        if section in self.advanced:
+            return
+        self.advanced[section] = [self._row((path,), SECTIONS[section]) for path in self._paths[section]]
+        settings, standard = self._values()
+        for each in self.advanced[section]:
+            self._forms[section].addRow(each.label, each.field)
+            each.show(settings, standard)
 
     @property
     def rows(self) -> list[Row]:
         """All rows, the basic ones first."""
-        return [*self.basic, *(row for rows in self.advanced.values() for row in rows)]
+        for section in self.sections:
+            self._make_rows(section)
+        return self._made_rows()
+
+    def _made_rows(self) -> list[Row]:
+        return [*self.basic, *chain(*self.advanced.values())]
 
     def row_of(self, *paths: str) -> Row:
         """Return the row of exactly these settings. `KeyError` if there is none."""
@@ -189,15 +207,13 @@ class SettingsForm(QWidget):
 
     def refresh(self) -> None:
         """Show the settings of the session."""
-        choices = self.session.choices
-        settings = self.session.settings
-        standard = choices.fitted(build_settings(choices.preset, choices.method))
-        for each in self.rows:
+        settings, standard = self._values()
+        for each in self._made_rows():
             each.show(settings, standard)
         changed = set(changed_settings(settings, standard))
         folded = 0
         for section, fold in self.sections.items():
-            count = len(changed & {path for row in self.advanced[section] for path in row.paths})
+            count = len(changed.intersection(self._paths[section]))
             fold.toggle.setText(f"{SECTIONS[section]} ({count} changed)" if count else SECTIONS[section])
             folded += count
         self.fold.toggle.setText(f"Advanced ({folded} changed)" if folded else "Advanced")
@@ -205,6 +221,11 @@ class SettingsForm(QWidget):
         self.reset.setToolTip(
             "Reset all settings to those of kind of images and method" if changed else "No setting was changed"
         )
+
+    def _values(self) -> tuple[Settings, Settings]:
+        """Return the settings of the session, and those of kind of images and method."""
+        choices = self.session.choices
+        return self.session.settings, choices.fitted(build_settings(choices.preset, choices.method))
 
     def find(self, text: str) -> None:
         """Show the settings with `text` in their name or description; all for no text."""
@@ -215,6 +236,7 @@ class SettingsForm(QWidget):
             self.basic_form.setRowVisible(each.field, hit)
             hits += hit
         for section, fold in self.sections.items():
+            self._make_rows(section)
             others = [word for word in words if word not in SECTIONS[section].lower()]
             found = [each.matches(others) for each in self.advanced[section]]
             for each, hit in zip(self.advanced[section], found, strict=True):
