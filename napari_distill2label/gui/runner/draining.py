@@ -22,7 +22,7 @@ from ...core.resource_errors import is_disk_full, is_out_of_memory
 from ..messages import message_of
 
 Work = Generator[Event, None, Any]
-MIN_INTERVAL = 0.1  # s between two `Progress` events that reach the window; others pass at once
+MIN_INTERVAL = 0.5  # s between two `Progress` events that reach the window, which each draws it; others pass at once
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def drain_safely(
 ) -> Generator[Event, None, Outcome]:
     """Run `make_work()` to its end in the thread that drains this, and pass on its events.
 
-    Of `Progress` at most one per 0.1 s is passed on; everything else is, the end of an epoch included.
+    Of `Progress` at most one per 0.5 s is passed on; everything else is, the end of an epoch included.
     `cancel` is looked at before every step of the work. With `spare_a_core` torch leaves one to the window.
     """
     work = None

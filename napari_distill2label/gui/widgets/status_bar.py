@@ -70,8 +70,10 @@ class JobRow(QWidget):
         doing = text if text.startswith((job.title, "Cancelling")) else f"{job.title} · {job.text}"
         self.text.setText(f"Next: {job.title}" if waits else doing)
         self.text.setToolTip(as_plain(self.text.text()))
-        self.bar.setVisible(not waits)
-        self.bar.setRange(0, job.total)  # 0 of 0: busy, nobody knows how long
+        # Of 0 nobody knows how long: a bar without a range moves all the time, and a window without a graphics card
+        # then computes its pictures with half of a core.
+        self.bar.setVisible(not waits and job.total > 0)
+        self.bar.setMaximum(max(1, job.total))
         self.bar.setValue(job.done)
         self.times.setText("" if waits else times(job))
         self.times.setVisible(bool(self.times.text()))

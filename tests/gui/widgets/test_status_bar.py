@@ -108,3 +108,17 @@ def test_news_can_be_taken_back(strip):
     strip.take_back("slide_1: its scale is not known")
     assert texts(strip) == []
     strip.take_back("")
+
+
+@pytest.mark.parametrize(("total", "shown"), [(20, True), (None, False)])
+def test_a_bar_shows_what_is_known_and_never_moves_by_itself(strip, total, shown, monkeypatch):
+    """A bar without a range moves all the time; without a graphics card every picture costs."""
+    monkeypatch.setattr("napari_distill2label.gui.runner.jobs.MIN_INTERVAL", 0.0)
+    seen = []
+
+    def made():
+        yield Progress(Task.EXPORT, 1, total, "a")
+        seen.append((strip.current.bar.isHidden(), strip.current.bar.maximum()))
+
+    strip.session.jobs.start("export", "exporting", made)
+    assert [(not hidden, maximum > 0) for hidden, maximum in seen] == [(shown, True)]
