@@ -24,7 +24,7 @@ from .plain_text import as_plain
 from .plugin.warm_up import warm_up
 from .runner.jobs import Failure, Job
 from .session import Session, session_of
-from .widgets.controls import Panel, existing, guard_wheel, plain_labels, row, single_shot, tool
+from .widgets.controls import Panel, existing, guard_wheel, plain_labels, row, single_shot, slow_down_wheels, tool
 from .widgets.help_popup import HelpPopup, native
 from .widgets.shortcuts import Actions, bind
 from .widgets.status_bar import StatusStrip
@@ -267,6 +267,7 @@ class DistillToLabel(QWidget):
     def _on_begun(self, job: Job) -> None:
         """What goes on comes into view, and what is done before it shrinks to a line."""
         self._hints_over()
+        slow_down_wheels(self.window())
         for name in SHRINKS.get(job.kind, ()):
             self.steps[name].shrink()
         step = self.steps.get(job.kind)

@@ -16,6 +16,7 @@ from napari_distill2label.core.events import Progress, Task
 from napari_distill2label.gui import get_session, open_window
 from napari_distill2label.gui.canvas import layers
 from napari_distill2label.gui.dock import WIDTH, DistillToLabel
+from napari_distill2label.gui.widgets.controls import WHEEL_SPEED
 from napari_distill2label.gui.widgets.error_report import versions
 from napari_distill2label.gui.widgets.steps import DONE, NEXT, RUNNING, mark_of, next_step
 
@@ -130,6 +131,8 @@ def test_cancel_in_the_middle(panel, qtbot, cohort_csv, monkeypatch):
     panel.session.train(wait=False)
     qtbot.waitUntil(lambda: len(seen) > 5)
     qtbot.waitUntil(lambda: panel.status.bar.maximum() == 50)
+    wheels = [label.movie() for label in panel.window().findChildren(QLabel) if label.movie() is not None]
+    assert [wheel.speed() for wheel in wheels] == [WHEEL_SPEED]  # every picture of napari's draws the whole window
     click(qtbot, panel.status.current.cancel)
     assert panel.train.train.text() == "Cancelling…"
     assert not panel.train.train.isEnabled()

@@ -32,6 +32,7 @@ from .window_state import window_state
 Part = TypeVar("Part")
 _ended = ""  # where the last dialog for files ended
 FOLDER_KEY = "dialogs/folder-1"
+WHEEL_SPEED = 10  # % of its own
 
 
 def begin_at(default: str) -> str:
@@ -87,6 +88,17 @@ def plain_labels(parent: QWidget) -> None:
     for label in parent.findChildren(QLabel):
         if label.textFormat() == Qt.TextFormat.AutoText:
             label.setTextFormat(Qt.TextFormat.PlainText)
+
+
+def slow_down_wheels(window: QWidget) -> None:
+    """Let moving pictures of a window turn at a tenth of their speed.
+
+    napari's wheel for work under way has 33 pictures a second, and each has the whole window drawn anew: without a
+    graphics card that takes more than a core away from the work.
+    """
+    for label in window.findChildren(QLabel):
+        if (movie := label.movie()) is not None:
+            movie.setSpeed(WHEEL_SPEED)
 
 
 def told(method: Callable[..., Any]) -> Callable[..., Any]:
