@@ -267,7 +267,7 @@ class DistillToLabel(QWidget):
     def _on_begun(self, job: Job) -> None:
         """What goes on comes into view, and what is done before it shrinks to a line."""
         self._hints_over()
-        slow_down_wheels(self.window())
+        slow_down_wheels(existing(self.window()))
         for name in SHRINKS.get(job.kind, ()):
             self.steps[name].shrink()
         step = self.steps.get(job.kind)
