@@ -140,9 +140,12 @@ def _leak(kind: str) -> Callable[[World, random.Random], str]:
             row["split"] = "test" if number >= 4 else "train"
         if kind == "patient":
             rows[4]["case_id"] = rows[0]["case_id"]
-        else:
+        elif kind == "file":
             rows[4]["path"] = str(world.place / "copy.ome.tif")
             shutil.copy(rows[1]["path"], rows[4]["path"])
+        else:
+            turned = np.rot90(_image(world, 1), draw.randrange(1, 4))
+            rows[4]["path"], rows[4]["mpp"] = str(_save(world, turned, "turned.png")), "0.5"
         table = world.place / "leak.csv"
         with table.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, rows[0])
@@ -168,6 +171,7 @@ TESTS: dict[str, Callable[[World, random.Random], str]] = {
     "numbers that are not finite": _not_finite,
     "a leak: one patient": _leak("patient"),
     "a leak: one file": _leak("file"),
+    "a leak: a turned copy": _leak("picture"),
 }
 SUBJECTS = tuple(TESTS)
 SHORT = tuple(name for name in SUBJECTS if name != "trained twice")

@@ -29,6 +29,7 @@ class Task(StrEnum):
     READ_SLIDES = "reading slides"
     CHECK_SCALE = "reading pixel sizes"
     FIND_TISSUE = "segmenting tissue"
+    COMPARE_SLIDES = "looking for copies"
     HASH_DATA = "computing checksums"
     TRAIN = "training"
     VALIDATE = "validating"

@@ -50,6 +50,8 @@ class NoticeCode(StrEnum):
     IDS_ALIKE = auto()
     SAME_FILES = auto()
     SAME_FILE_TWO_LABELS = auto()
+    SAME_PICTURES = auto()
+    SAME_PICTURE_TWO_LABELS = auto()
     ROWS_MATCHED_LOOSELY = auto()
     ROWS_UNMATCHED = auto()
     REGIONS_EXIST = auto()
@@ -337,6 +339,17 @@ SENTENCES: dict[NoticeCode, Callable[..., str]] = {
     ),
     C.SAME_FILE_TWO_LABELS: lambda n, one, one_label, other, other_label: (
         f"{n} of these files {_has(n)} two labels, as {quoted(one)} ({shown(one_label)}) and {quoted(other)} "
+        f"({shown(other_label)}). Correct one, or delete a row."
+    ),
+    C.SAME_PICTURES: lambda groups: (
+        f"{count_of(len(groups), 'picture')} {_is(len(groups))} shown by more than one slide, perhaps turned, mirrored "
+        "or saved anew; the slides of each count as one case: "
+        + "; ".join(" = ".join(map(quoted, group[:NAMED])) for group in groups[:NAMED])
+        + (f"; and {len(groups) - NAMED} more" if len(groups) > NAMED else "")
+        + "."
+    ),
+    C.SAME_PICTURE_TWO_LABELS: lambda n, one, one_label, other, other_label: (
+        f"{n} of these pictures {_has(n)} two labels, as {quoted(one)} ({shown(one_label)}) and {quoted(other)} "
         f"({shown(other_label)}). Correct one, or delete a row."
     ),
     C.ROWS_MATCHED_LOOSELY: lambda names, matched: (

@@ -1,11 +1,11 @@
-"""Slides that are one file under several ids: their patches would be used for training and testing."""
+"""Slides that are one file or one picture under several ids: their patches would be used for training and testing."""
 
 import hashlib
 import os
 import stat
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -45,7 +45,32 @@ def with_files_in_one_case(cohort: Cohort) -> Cohort:
 
     A notice says which. `CohortError` where the table has them in different splits.
     """
-    groups = same_files(cohort.labelled)
+    return _in_one_case(cohort, same_files(cohort.labelled), _FILES)
+
+
+def with_pictures_in_one_case(cohort: Cohort, groups: Sequence[tuple[CohortSlide, ...]]) -> Cohort:
+    """The same for groups of slides that show the same picture."""
+    return _in_one_case(cohort, groups, _PICTURES)
+
+
+@dataclass(frozen=True)
+class _Alike:
+    """What slides have in common, in notices and in the error about the first of them."""
+
+    codes: tuple[NoticeCode, NoticeCode]  # that there are some; that they have two labels
+    are: Callable[[CohortSlide], str]
+
+
+_FILES = _Alike(
+    (NoticeCode.SAME_FILES, NoticeCode.SAME_FILE_TWO_LABELS), lambda one: f"are the same file, {shown(one.path, 300)}"
+)
+_PICTURES = _Alike(
+    (NoticeCode.SAME_PICTURES, NoticeCode.SAME_PICTURE_TWO_LABELS),
+    lambda one: "show the same picture, perhaps turned, mirrored or saved anew",
+)
+
+
+def _in_one_case(cohort: Cohort, groups: Sequence[tuple[CohortSlide, ...]], alike: _Alike) -> Cohort:
     if not groups:
         return cohort
     case_of = {slide.case_id: slide.case_id for slide in cohort}
@@ -54,14 +79,14 @@ def with_files_in_one_case(cohort: Cohort) -> Cohort:
         if len(splits) > 1:
             one, other = list(splits.values())[:2]
             raise CohortError(
-                f"slides {quoted(one.slide_id)} ({one.split}) and {quoted(other.slide_id)} ({other.split}) are the "
-                f"same file, {shown(one.path, 300)}: delete one row, or put both in one split"
+                f"slides {quoted(one.slide_id)} ({one.split}) and {quoted(other.slide_id)} ({other.split}) "
+                f"{alike.are(one)}: delete one row, or put both in one split"
             )
         first = _representative(case_of, group[0].case_id)
         for slide in group:
             case_of[_representative(case_of, slide.case_id)] = first
     joined = cohort.with_slides(replace(slide, case_id=_representative(case_of, slide.case_id)) for slide in cohort)
-    return replace(joined, notices=(*cohort.notices, *_notices(groups)))
+    return replace(joined, notices=(*cohort.notices, *_notices(groups, alike)))
 
 
 def _representative(case_of: dict[str, str], case: str) -> str:
@@ -70,8 +95,8 @@ def _representative(case_of: dict[str, str], case: str) -> str:
     return case
 
 
-def _notices(groups: Sequence[tuple[CohortSlide, ...]]) -> Iterable[Notice]:
-    yield Notice(NoticeCode.SAME_FILES, {"groups": [[slide.slide_id for slide in group] for group in groups]})
+def _notices(groups: Sequence[tuple[CohortSlide, ...]], alike: _Alike) -> Iterable[Notice]:
+    yield Notice(alike.codes[0], {"groups": [[slide.slide_id for slide in group] for group in groups]})
     differing = [group for group in groups if len({slide.label for slide in group}) > 1]
     if differing:
         one, other = _two_with_other_labels(differing[0])
@@ -79,7 +104,7 @@ def _notices(groups: Sequence[tuple[CohortSlide, ...]]) -> Iterable[Notice]:
             "n": len(differing), "one": one.slide_id, "one_label": one.label, "other": other.slide_id,
             "other_label": other.label,
         }  # fmt: skip
-        yield Notice(NoticeCode.SAME_FILE_TWO_LABELS, values)
+        yield Notice(alike.codes[1], values)
 
 
 def _two_with_other_labels(group: Sequence[CohortSlide]) -> tuple[CohortSlide, CohortSlide]:

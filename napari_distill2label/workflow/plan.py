@@ -1,6 +1,6 @@
 """The plan of a training, checked before any work: a new run, or one to resume."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,6 +8,7 @@ from typing import Any
 
 from ..core.classes import spelling_key, split_label
 from ..core.errors import SettingsError, SlideError
+from ..core.events import Progress
 from ..core.inputs import Encoder, Inputs
 from ..core.messages import Remedy
 from ..core.paths import PathLike
@@ -22,10 +23,11 @@ from ..store.maps.feature_map import EncoderIdentity, FeatureOrigin
 from ..store.maps.hdf5 import read_hdf5
 from ..store.maps.hdf5_geometry import Frame
 from ..store.run import Run, RunConfig, saved_inputs
-from ..store.same_files import with_files_in_one_case
+from ..store.same_files import with_files_in_one_case, with_pictures_in_one_case
 from ..store.splits import with_splits
 from .feature_store import FeatureStore, fitted_grid, open_if_present
 from .input_files import input_files
+from .look_alikes import look_alikes
 from .quick_trial import trial_settings, trial_slides
 from .scale import with_mpp
 from .slide_reader import SlideReader, info_of
@@ -67,6 +69,19 @@ class TrainingPlan:
     reader: SlideReader
     resume: bool
     outputs: Outputs | None = None
+    unsplit: Cohort | None = None  # as the table has it; None: splits cannot change any more
+
+    def with_copies_together(self) -> Generator[Progress, None, "TrainingPlan"]:
+        """Return the plan with slides that show the same picture in one split. `CohortError`: the table divides them.
+
+        It reads a small picture of every labelled slide.
+        """
+        if self.unsplit is None or not (groups := (yield from look_alikes(self.unsplit.labelled))):
+            return self
+        joined = with_pictures_in_one_case(self.unsplit, groups)
+        settings = self.config.settings
+        split = with_splits(joined, settings.split, settings.seed, settings.bag)
+        return replace(self, cohort=split, unsplit=joined)
 
     def start(self, signature: str, failed: int) -> Run:
         """Create the run, or open it with the epochs and the device of this request.
@@ -103,8 +118,8 @@ def new_plan(
     frozen = None if encoder.path is None else FrozenEncoder(encoder.path, settings.device, encoder.trusted)
     if inputs.features is None:
         cohort.check_found()
-    cohort = with_files_in_one_case(with_mpp(cohort, inputs.mpp).with_classes(asked.classes))
-    cohort = with_splits(cohort, settings.split, settings.seed, settings.bag)
+    unsplit = with_files_in_one_case(with_mpp(cohort, inputs.mpp).with_classes(asked.classes))
+    cohort = with_splits(unsplit, settings.split, settings.seed, settings.bag)
     there = _existing_features(Path(inputs.features), cohort) if inputs.features and not frozen else None
     config = RunConfig(
         settings=_completed(settings, cohort, frozen, there),
@@ -114,7 +129,7 @@ def new_plan(
         encoder=frozen.identity if frozen else there and there.encoder,
         **saved_inputs(inputs),
     )
-    plan = replace(_plan(out, config, cohort, frozen, resume=False), outputs=outputs)
+    plan = replace(_plan(out, config, cohort, frozen, resume=False), outputs=outputs, unsplit=unsplit)
     if corrections := plan.reader.corrections:
         corrections.check(cohort.classes, [slide.slide_id for slide in cohort.labelled], "labelled slide of the cohort")
     if regions := plan.reader.regions:

@@ -88,6 +88,7 @@ def train(
             plan = resumed_plan(out, cohort, settings, asked)
         else:
             plan = new_plan(out, cohort, settings or Settings(), asked, overwrite)
+            plan = yield from plan.with_copies_together()
         return (yield from _Training(plan).work())
 
 
