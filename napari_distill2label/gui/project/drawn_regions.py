@@ -4,7 +4,6 @@ They are kept as GeoJSON, `<slide_id>.geojson` in a folder beside the cohort: wh
 takes and QuPath opens. `canvas.region_layer` shows them, and drawing there changes them. No Qt, no layers.
 """
 
-import hashlib
 import json
 import threading
 import uuid
@@ -26,7 +25,7 @@ from ..messages import message_of
 from ..runner.debounce import Debounce
 from ..runner.reader import BackgroundReader
 from .project import Project
-from .recovery import recovery_folder
+from .recovery import folder_of_slides
 
 REGIONS = "regions"  # of the keys of what is read here, and of the folder's name
 AFTER_DRAWING = 400  # ms until it is kept
@@ -75,15 +74,11 @@ class DrawnRegions:
 
     @property
     def folder(self) -> Path:
-        """Where they are kept: beside the cohort, until that is written among the unsaved things.
-
-        There each set of folders of slides has its own: slides of one name elsewhere are other slides.
-        """
+        """Where they are kept: beside the cohort, until that is written among the unsaved things."""
         path, folder = self._project.cohort_path, self._project.work_folder
         if path and folder:
             return folder / f"{path.stem}.{REGIONS}"
-        places = sorted({str(Path(row.path).parent) for row in self._project.cohort})
-        return recovery_folder() / f"{hashlib.sha256(json.dumps(places).encode()).hexdigest()[:16]}.{REGIONS}"
+        return folder_of_slides((row.path for row in self._project.cohort), REGIONS)
 
     @property
     def count(self) -> int:

@@ -15,6 +15,7 @@ from psygnal import Signal
 from ...core.errors import CohortError, Distill2LabelError
 from ...core.inputs import TissueRegions
 from ...core.notices import Notice, NoticeCode
+from ...core.paths import free_path
 from ...core.settings import PatchSettings
 from ...slides.tissue_mask import TissueMask
 from ...store.files.atomic import write_bytes
@@ -24,7 +25,7 @@ from ..messages import message_of
 from ..runner.debounce import Debounce
 from ..runner.reader import BackgroundReader
 from .project import Project
-from .recovery import recovery_folder
+from .recovery import folder_of_slides
 from .training_choices import TrainingChoices
 
 TISSUE = "tissue"  # of the keys of what is read here
@@ -95,7 +96,9 @@ class Tissue:
     def folder(self) -> Path:
         """Where masks are kept: beside the cohort, until that is written among the unsaved things."""
         path, folder = self._project.cohort_path, self._project.work_folder
-        return folder / f"{path.stem}.tissue" if path and folder else recovery_folder() / "tissue"
+        if path and folder:
+            return folder / f"{path.stem}.{TISSUE}"
+        return folder_of_slides((row.path for row in self._project.cohort), TISSUE)
 
     # ---- find, load, save -----------------------------------------------------------------------------------------
 
@@ -113,15 +116,15 @@ class Tissue:
         grid = grid if grid.tissue != "none" else PatchSettings(tissue="otsu")
         self.wanted = True
         for slide_id in ids:
-            row, folder = self._project.row(slide_id), self.folder
+            row = self._project.row(slide_id)
             if slide_id in self.files and not again:
                 continue
-            self._look(slide_id, partial(_found, row, folder, grid))
+            self._look(slide_id, partial(_found, row, self._file_of(slide_id), grid))
         self.changed.emit()
 
     def load(self, slide_id: str, path: str | Path) -> None:
         """Take the regions of a GeoJSON file (as QuPath exports them) as the mask of a slide."""
-        row, kept = self._project.row(slide_id), self.folder / f"{safe_name(slide_id)}.geojson"
+        row, kept = self._project.row(slide_id), self._file_of(slide_id)
         self.wanted = True
         self._look(slide_id, partial(_loaded, row, Path(path), kept))
         self.changed.emit()
@@ -165,7 +168,9 @@ class Tissue:
     # ---- inside ---------------------------------------------------------------------------------------------------
 
     def _file_of(self, slide_id: str) -> Path:
-        return self.folder / f"{safe_name(slide_id)}.geojson"
+        """Return the file that a mask is written to: what another table or a command left under its name stays."""
+        known, folder = self.files.get(slide_id), self.folder
+        return known if known and known.parent == folder else free_path(folder, safe_name(slide_id), ".geojson")
 
     def _keep_painted(self) -> None:
         painted, self._painted = self._painted, {}
@@ -213,7 +218,7 @@ class Tissue:
 # ---- in another thread ------------------------------------------------------------------------------------------
 
 
-def _found(row: Any, folder: Path, grid: PatchSettings) -> tuple[Path, TissueMask, list[Notice]]:
+def _found(row: Any, path: Path, grid: PatchSettings) -> tuple[Path, TissueMask, list[Notice]]:
     from ...slides.registry import open_slide
     from ...slides.tissue import segment_tissue
 
@@ -229,7 +234,6 @@ def _found(row: Any, folder: Path, grid: PatchSettings) -> tuple[Path, TissueMas
     notices += [notice.about(row.slide_id) for notice in mask.notices]
     if not mask.mask.any():
         notices.append(Notice(NoticeCode.NO_TISSUE, {"method": grid.tissue}, row.slide_id))
-    path = folder / f"{safe_name(row.slide_id)}.geojson"
     return _written(path, mask, row.slide_id), mask, notices
 
 

@@ -141,3 +141,35 @@ def test_training_and_predicting_look_where_the_mask_is(session, tmp_path):
     tissue.use = False
     session.configure(teacher={"epochs": 2})
     session.train(tmp_path / "run", resume=True)
+
+
+def test_a_mask_that_another_table_left_under_its_name_stays(session):
+    left = session.tissue.folder / "slide_000.geojson"
+    left.parent.mkdir()
+    left.write_text('{"type": "FeatureCollection", "features": []}')
+    session.tissue.find("slide_000")
+    session.tissue_layer.show()
+    session.tissue_layer.layer.paint((20, 20), 0)
+    session.tissue.flush()
+    assert left.read_text() == '{"type": "FeatureCollection", "features": []}'
+    own = session.tissue.files["slide_000"]
+    assert own.parent == left.parent
+    session.tissue.find("slide_000")  # again: into its own file
+    session.tissue.flush()
+    assert session.tissue.files["slide_000"] == own
+    assert sorted(left.parent.iterdir()) == sorted([left, own])
+
+
+def test_slides_of_one_name_that_are_in_no_table_have_masks_of_their_own(cohort_csv, tmp_path):
+    made, files = [], []
+    for folder in ("here", "there"):
+        place = shutil.copytree(cohort_csv.parent / "slides", tmp_path / folder)
+        made.append((viewer := ViewerModel(), session_of(viewer)))
+        session = made[-1][1]
+        session.add_slides(place)
+        session.show(session.cohort.slides[0].slide_id)
+        session.tissue_layer.show()
+        files.append(next(iter(session.tissue.files.values())))
+    assert files[0] != files[1]
+    for _, session in made:
+        session.shutdown()
