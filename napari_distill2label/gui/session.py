@@ -29,6 +29,7 @@ from .project.project import Project
 from .project.random_sample import RandomSample
 from .project.runs import Runs
 from .project.stopped_training import StoppedTraining
+from .project.table_reload import TableReload
 from .project.tissue import Tissue
 from .project.training_choices import TrainingChoices
 from .runner.jobs import JobQueue
@@ -74,9 +75,9 @@ class Session:
         What is known of the slides; `project.events.<field>` says when it changes.
     choices
         What the next training would use.
-    corrections, sample, tissue, regions, runs, previews, autosave
-        Corrections of patches, the random sample, tissue masks, drawn regions, runs on disk, previews of slides, and
-        what keeps these.
+    corrections, sample, tissue, regions, runs, previews, autosave, table_reload
+        Corrections of patches, the random sample, tissue masks, drawn regions, runs on disk, previews of slides, what
+        keeps these, and what another program has changed in the table.
     canvas, display
         The layers, and how they are seen.
     jobs, reader
@@ -116,6 +117,7 @@ class Session:
         self.tissue = tissue = Tissue(project, choices, reader, has_window)
         self.regions = regions = DrawnRegions(project, reader, has_window)
         self.autosave = autosave = Autosave(project, choices, tissue, corrections, jobs, reader, has_window)
+        self.table_reload = TableReload(project, reader, autosave)
         project.cohort_closing.connect(corrections.clear)  # after `autosave`, which keeps where the corrections were
         self.runs = runs = Runs(project, choices, jobs, reader)
         self.stopped = StoppedTraining(project, runs, jobs, reader, has_window)
@@ -194,6 +196,7 @@ class Session:
         self.jobs.event.connect(predictions.take_event)
         self.jobs.changed.connect(predictions.take_job)
         self.swap.reopened.connect(self.canvas.slide_view.show_soon)
+        self.table_reload.shown_again.connect(self.canvas.slide_view.show_again)
 
     def __repr__(self) -> str:
         model = f"{', '.join(self.model.networks)} of {self.model.path.name}" if self.model else "no model"

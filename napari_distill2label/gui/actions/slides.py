@@ -116,7 +116,8 @@ class SlideActions:
         path = path or project.cohort_path
         if path is None:
             raise CohortError("where to? Give the path of the cohort.csv to write")
-        target, cohort = Path(path).absolute(), project.cohort
+        # Its other columns as they were read last: an older state of the slides, undone to, has older ones.
+        target, cohort = Path(path).absolute(), replace(project.cohort, table=project.saved_cohort.table)
         slides = [row.path for row in cohort if not is_url(row.path)]
         project.table.check(target, slides, lambda: cohort.write(target), overwrite)
         project.change(table=TableFile.now(target), saved_cohort=cohort)

@@ -102,6 +102,10 @@ class SlideView:
         """Show a slide as soon as it is open; where it cannot be read, the canvas says so."""
         self.show(slide_id, wait=False)
 
+    def show_again(self, slide_id: str) -> None:
+        """Open a slide anew, as soon as that can be: its file or its scale is another."""
+        self.show(slide_id, again=True, wait=False)
+
     def show_by(self, steps: int, visible: Sequence[str] | None = None, order: Sequence[str] | None = None) -> None:
         """Select and show the slide so many places further on; at either end nothing changes.
 

@@ -252,6 +252,7 @@ class Autosave:
         self._signature, self._spare, self._reopening = None, False, (None, None)
         if self._reopening_job is not None:  # of the slides before
             self._jobs.cancel(self._reopening_job)
+        self._order.forget(self.path)
         if self.enabled and self._project.cohort_path is not None:
             path, cohort_path = self.path, self._project.cohort_path
             take = partial(self._take, path, cohort_path.name)
@@ -265,9 +266,16 @@ class Autosave:
         former = recovery_folder() / f"{self.token}{SUFFIX}"
         self._kept = None
         self._signature = self._project.table.signature
-        # What was kept of another table that stood there is set aside, as that table is.
-        self._spare, self._looked_at = self._spare or self._looked_at != self.path, self.path
+        # What was kept of another table that stood there is set aside, as that table is; and another window's.
+        self._spare = self._spare or self._looked_at != self.path or self._order.is_foreign(self.path)
+        self._looked_at = self.path
+        self._order.forget(self.path)
         former.unlink(missing_ok=True)
+        self.touch()
+
+    def table_read_again(self) -> None:
+        """The table has been changed elsewhere and its slides are here now."""
+        self._signature, self._kept = self._project.table.signature, None
         self.touch()
 
     def leave(self, token: str | None = None) -> None:
@@ -303,13 +311,15 @@ class Autosave:
                 offer.path.unlink(missing_ok=True)
             else:
                 _set_aside(offer.path)
+                self._order.forget(offer.path)
             self.changed.emit()
 
-    def _take(self, path: Path, name: str, found: tuple[ProjectFile | None, str]) -> None:
+    def _take(self, path: Path, name: str, found: tuple[ProjectFile | None, str, str]) -> None:
         """Restore what was found of the table `name`, or offer it."""
         if path != self.path:  # of slides before
             return
-        saved, self._signature = found
+        saved, self._signature, own = found
+        self._order.know(path, own)
         if saved is None:
             return
         if not self._differs(saved, path):
@@ -414,6 +424,7 @@ class Autosave:
         if path != self.path:  # of slides before
             return
         name = _set_aside(path)
+        self._order.forget(path)
         self._project.tell(f"{message_of(error)} It is set aside as {name}; the table is shown as it is.")
 
 
@@ -421,11 +432,33 @@ class Autosave:
 
 
 class WriteOrder:
-    """A window that closes writes at once, perhaps beside a thread that writes something older."""
+    """A window that closes writes at once, perhaps beside a thread that writes something older.
+
+    And two windows may keep their work on one table in one file: neither writes over what the other has written.
+    """
 
     def __init__(self) -> None:
         self.lock = Lock()
         self._taken = self.written = 0
+        self._known: dict[Path, str] = {}  # signature of what this window has read or written
+
+    def know(self, path: Path, signature: str) -> None:
+        """Remember the state of the file that this window has seen, unless it has written it since."""
+        with self.lock:
+            self._known.setdefault(path, signature)
+
+    def wrote(self, path: Path) -> None:
+        """Remember what this window has just written. The lock is held."""
+        self._known[path] = _signature_of(path)
+
+    def forget(self, path: Path) -> None:
+        with self.lock:
+            self._known.pop(path, None)
+
+    def is_foreign(self, path: Path) -> bool:
+        """Has another window written the file, or removed it, since this one saw it?"""
+        known = self._known.get(path)
+        return known is not None and known != _signature_of(path)
 
     def take(self) -> int:
         self._taken += 1
@@ -436,18 +469,36 @@ def _write(path: Path, values: dict[str, Any], aside: Path | None, turns: WriteO
     saved = to_project_file(path.parent, **values)
     with turns.lock:
         if turn > turns.written:
+            if turns.is_foreign(path):
+                raise OutputError(
+                    f"Another window keeps its work on this table in {path.name}. Save the table here, or close the "
+                    "other window and open the table again.",
+                    [path],
+                    "foreign",
+                )
             if aside is not None:
                 _set_aside(aside)
             write_project_file(path, saved)
+            turns.wrote(path)
             turns.written = turn
     return saved.saved_at
 
 
-def _read(path: Path, cohort_path: Path) -> tuple[ProjectFile | None, str]:
+def _read(path: Path, cohort_path: Path) -> tuple[ProjectFile | None, str, str]:
+    """(what was kept, signatures of the table and of the file it was kept in)."""
+    own = _signature_of(path)
     saved = read_project_file(path)
     if saved is not None:
         saved.cohort(path.parent)  # two slides of one id: an error, here
-    return saved, file_signature(cohort_path)
+    return saved, file_signature(cohort_path), own
+
+
+def _signature_of(path: Path) -> str:
+    """Return "" where there is no file."""
+    try:
+        return file_signature(path)
+    except OSError:
+        return ""
 
 
 def _newest(folder: Path) -> tuple[Path, ProjectFile] | None:

@@ -27,6 +27,7 @@ from ...session import Session
 from ...widgets.controls import Fold, Panel, button, existing, pop_up, row, show_reason, single_shot, told
 from ...widgets.help_popup import native
 from ...widgets.short import short
+from .changed_strip import ChangedStrip
 from .classes import ClassesEditor
 from .labels_bar import Labelling
 from .model import AUTO
@@ -70,6 +71,7 @@ class SlidesPanel(Panel):
         self.regions_fold = Fold("Regions", self.regions)
         self.regions_fold.toggle.setToolTip("Say where the finding is, and where it is not")
         self.kept = KeptStrip(session)
+        self.elsewhere = ChangedStrip(session)
         self.stopped = StoppedStrip(session)
         self.stopped.problem.connect(self.problem)
         layout = QVBoxLayout(self)
@@ -77,6 +79,7 @@ class SlidesPanel(Panel):
         layout.addLayout(row(self.add, self.add_folder, self.open))
         layout.addLayout(row(self.save, self.save_as))
         layout.addWidget(self.kept)
+        layout.addWidget(self.elsewhere)
         layout.addWidget(self.stopped)
         layout.addWidget(self.empty)
         layout.addLayout(row(self.search, self.columns, stretch=0))
@@ -174,6 +177,8 @@ class SlidesPanel(Panel):
         self.listen(session.project.events.shown, self.labelling.refresh_selection)
         self.listen(session.project.events.current, self._follow_current)
         self.listen(session.autosave.changed, self.kept.refresh)
+        self.listen(session.table_reload.changed, self.elsewhere.refresh)
+        self.listen(session.project.events.cohort, self.elsewhere.refresh)
         self.listen(session.stopped.changed, self.stopped.refresh)
 
     def _refused(self, reason: str) -> None:
