@@ -78,6 +78,7 @@ class NoticeCode(StrEnum):
     FEW_FOLDS = auto()
     NOT_CALIBRATED = auto()
     AT_CHANCE = auto()
+    LABELS_DOUBTED = auto()
     STUCK = auto()
     CHECKPOINT_LOST = auto()
     TEACHERS_CHANGED = auto()
@@ -424,6 +425,13 @@ SENTENCES: dict[NoticeCode, Callable[..., str]] = {
     ),
     C.NOT_CALIBRATED: lambda: "Scores are not calibrated: there are more than two classes, of which a slide has one.",
     C.AT_CHANCE: _at_chance,
+    C.LABELS_DOUBTED: lambda names: (
+        f"{count_of(len(names), 'training slide')} {_has(len(names))} a label that classifiers which have not seen the "
+        "slide contradict strongly: "
+        + ", ".join(f"{quoted(name)} (P({shown(found)}) {p:.2f})" for name, (found, p) in list(names.items())[:NAMED])
+        + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+        + ". Look at these slides again."
+    ),
     C.STUCK: lambda network, epochs, loss, chance_loss, learning_rate: (
         f"The {network} still says the same of every slide after {epochs} epochs (loss {loss:.3f}, "
         f"{chance_loss:.3f} at chance). Training starts again with other weights and a learning rate of "

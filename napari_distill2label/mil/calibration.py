@@ -21,7 +21,7 @@ Where a user has estimated the shares of n training slides with the (only) findi
 in π. Of a validation slide, the user's share takes the place of what the classifiers say.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +41,7 @@ LIMIT = 40.0  # log-odds within which an offset is looked for
 WORTH = 2  # validation slides with the finding, of all training slides with it
 RIDGE = 1e-3  # on the slope, of scores with deviation 1: finite also where a line separates the slides
 RELIABILITY_BINS = 5  # of slides, which are few
+DOUBT = 0.1  # of a label: the probability from which on classifiers that have not seen the slide say that it is wrong
 UNCALIBRATED = Finding(prior=0, patch=Line(), slide=Line(slope=0, offset=LIMIT))
 
 
@@ -64,8 +65,22 @@ class BagScores:
     slices: tuple[slice, ...] = (slice(None),)
 
 
-def fit_calibration(train: Sequence[BagScores], valid: Sequence[BagScores]) -> Calibration:
-    """Fit the calibration of a student.
+@dataclass(frozen=True)
+class DoubtedLabel:
+    """A training slide (its index) whose label says that it has a finding (index) or not, against all likelihood.
+
+    `probability` is that of the finding, by classifiers that have not seen the slide.
+    """
+
+    slide: int
+    finding: int
+    probability: float
+
+
+def fit_calibration(
+    train: Sequence[BagScores], valid: Sequence[BagScores]
+) -> tuple[Calibration, tuple[DoubtedLabel, ...]]:
+    """Fit the calibration of a student, and name the training slides whose labels are strongly contradicted.
 
     A finding that all training slides have, or none, keeps its scores: there is nothing to compare with. The threshold
     is the one with the best expected F1 of the student's probabilities, of all findings together.
@@ -82,7 +97,15 @@ def fit_calibration(train: Sequence[BagScores], valid: Sequence[BagScores]) -> C
     )
     student = (slide.student[own] for slide in (*train, *valid) for own in slide.slices)
     probability = [calibration.patches_in(calibration.slide_probability(own), own).ravel() for own in student]
-    return calibration.model_copy(update={"threshold": best_f1_threshold(np.concatenate(probability))})
+    calibration = calibration.model_copy(update={"threshold": best_f1_threshold(np.concatenate(probability))})
+    return calibration, tuple(_doubted(fitted))
+
+
+def _doubted(fitted: "Sequence[_Finding]") -> Iterator[DoubtedLabel]:
+    for finding, each in enumerate(fitted):
+        for slide, (probability, label) in enumerate(zip(each.slides.tolist(), each.labels.tolist(), strict=True)):
+            if (probability if label else 1 - probability) <= DOUBT:
+                yield DoubtedLabel(slide, finding, probability)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from ..core.context import smooth_bag
 from ..core.events import Progress, Task
 from ..core.notices import Notice, NoticeCode
 from ..core.settings import Settings, TeacherSettings, TrainingSettings
-from .calibration import NEIGHBOURS, BagScores, fit_calibration, offset_for_mean
+from .calibration import NEIGHBOURS, BagScores, DoubtedLabel, fit_calibration, offset_for_mean
 from .device import compute_dtype
 from .losses import InheritedLabelLoss, Loss, StudentLoss, TeacherLoss
 from .model import MILModel
@@ -77,6 +77,8 @@ class TrainingPipeline:
     ----------
     calibration
         Of the student, once its stage is finished; None for a student that has none (`core.calibration`).
+    doubted
+        With it: the training bags whose labels classifiers that have not seen them contradict strongly.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class TrainingPipeline:
         self.settings, self.device = settings, device
         self.normalisation: dict[str, Tensor] = {}  # from the training bags; every network has the same
         self.calibration: Calibration | None = None
+        self.doubted: tuple[DoubtedLabel, ...] = ()
         # Logits (K, C) by classifiers that have not seen the slide: of the training bags, and by each of the others.
         self.oof_train: list[Tensor] = []
         self.oof_valid: list[list[Tensor]] = []
@@ -160,7 +163,7 @@ class TrainingPipeline:
             label = bag.target(self.n_classes)[1:] > 0
             slides.append(BagScores(label, own, tuple(others), fold, bag.share, tuple(bag.slices)))
             yield progress.at(done + 1, len(bags))
-        self.calibration = fit_calibration(slides[: len(self.train)], slides[len(self.train) :])
+        self.calibration, self.doubted = fit_calibration(slides[: len(self.train)], slides[len(self.train) :])
 
     def oof_targets(
         self, teacher_targets: Sequence[TeacherTargets]

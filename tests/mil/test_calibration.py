@@ -47,6 +47,10 @@ def drawn(n, seed, memory=0.0, share=0.4, size=200, shift=2.5):
     return slides, truth
 
 
+def fitted(train, valid) -> Calibration:
+    return fit_calibration(train, valid)[0]
+
+
 def probabilities(calibration: Calibration, slides):
     return [calibration.patches_in(calibration.slide_probability(own.student), own.student)[:, 0] for own in slides]
 
@@ -55,13 +59,13 @@ def test_what_the_student_remembers_of_its_slides_does_not_shift_what_it_says_of
     train, _ = drawn(60, 0, memory=2.0)
     valid, _ = drawn(20, 1)
     new, truth = drawn(40, 2)
-    calibration = fit_calibration(train, valid)
+    calibration = fitted(train, valid)
     assert calibration.findings[0].prior == pytest.approx(0.4, abs=0.08)
     p, true = np.concatenate(probabilities(calibration, new)), np.concatenate(truth)
     assert expected_calibration_error(true, p) < 0.08
     assert p[np.repeat(np.arange(40) % 2 == 0, 200)].mean() < 0.02
     # By what it says of its own slides it would be off.
-    by_memory = fit_calibration(train, ())
+    by_memory = fitted(train, ())
     assert calibration.findings[0].patch.offset - by_memory.findings[0].patch.offset > 1
 
 
@@ -81,7 +85,7 @@ def test_negative_slides_that_look_positive_do_not_hide_the_finding():
     assert len(typical_negatives(negative, positive, 0.25)) == len(negative) - 10
     hidden = prior_of_slides(positive, negative, PRIOR_QUANTILE)
     assert hidden < 0.2  # of 0.4: the look-alikes' scores are above most positive patches'
-    assert fit_calibration(train, ()).findings[0].prior == pytest.approx(0.4, abs=0.08)
+    assert fitted(train, ()).findings[0].prior == pytest.approx(0.4, abs=0.08)
 
 
 def test_where_all_negative_slides_look_positive_all_count():
@@ -92,7 +96,7 @@ def test_where_all_negative_slides_look_positive_all_count():
 
 def test_the_slides_are_calibrated_by_what_had_not_seen_them():
     train, _ = drawn(60, 0, memory=3.0)
-    calibration = fit_calibration(train, drawn(10, 1)[0])
+    calibration = fitted(train, drawn(10, 1)[0])
     new, _ = drawn(100, 3)
     score = np.array([calibration.slide_probability(own.student)[0] for own in new])
     assert expected_calibration_error(np.arange(100) % 2 == 1, score) < 0.1
@@ -108,14 +112,14 @@ def test_the_reliability_of_slides_is_of_lines_that_have_not_seen_them():
         for number in range(24)
         for score in [random.normal(random.normal(), 0.1, (20, 1))]
     ]
-    found = fit_calibration(slides, ()).reliability
+    found = fitted(slides, ()).reliability
     gap = np.average(np.abs(np.subtract(found.predicted, found.observed)), weights=found.count)
     assert gap > 0.1
     assert sum(found.count) == 24
 
 
 def test_the_threshold_has_the_best_expected_f1_of_its_own_probabilities():
-    calibration = fit_calibration(drawn(40, 0)[0], drawn(8, 1)[0])
+    calibration = fitted(drawn(40, 0)[0], drawn(8, 1)[0])
     p = np.concatenate(probabilities(calibration, [*drawn(40, 0)[0], *drawn(8, 1)[0]]))
 
     def expected(threshold):
@@ -128,7 +132,7 @@ def test_a_finding_of_all_slides_or_none_keeps_its_scores():
     slides, _ = drawn(10, 0)
     every = [BagScores(np.array([own.label[0], True, False]), np.repeat(own.student, 3, 1),
                          (np.repeat(own.out_of_fold[0], 3, 1),)) for own in slides]  # fmt: skip
-    calibration = fit_calibration(every, ())
+    calibration = fitted(every, ())
     assert calibration.findings[0] != UNCALIBRATED
     assert calibration.findings[1:] == (UNCALIBRATED,) * 2
     assert UNCALIBRATED.slide(np.array(-1e3)) == pytest.approx(1)
@@ -161,7 +165,7 @@ def test_reliability_counts_every_slide_once_and_leaves_empty_bins_out():
 
 
 def test_the_slope_is_that_of_scores_in_context():
-    assert fit_calibration(drawn(20, 0)[0], ()).findings[0].patch.slope == SLOPE
+    assert fitted(drawn(20, 0)[0], ()).findings[0].patch.slope == SLOPE
 
 
 def with_shares(slides, truth):
@@ -174,11 +178,11 @@ def test_shares_that_a_person_estimates_mend_the_prior():
     train, truth = drawn(40, 0)
     # Positive slides have another stain: their negatives score higher, too.
     wrong = [replace(own, out_of_fold=(own.out_of_fold[0] + 0.8 * own.label,)) for own in train]
-    without = fit_calibration(wrong, ())
+    without = fitted(wrong, ())
     shared = with_shares(wrong, truth)
     some = [*shared[:8], *wrong[8:]]
     true = np.concatenate([own for own in truth if own.any()]).mean()
-    priors = [fit_calibration(each, ()).findings[0].prior for each in (wrong, some, shared)]
+    priors = [fitted(each, ()).findings[0].prior for each in (wrong, some, shared)]
     off = [abs(prior - true) for prior in priors]
     assert off[0] > 0.1
     assert off[0] > off[1] > off[2]
@@ -189,11 +193,11 @@ def test_shares_that_a_person_estimates_mend_the_prior():
 def test_the_share_of_a_validation_slide_takes_the_place_of_an_estimate():
     train, _ = drawn(40, 0)
     valid, truth = drawn(10, 1)
-    none = fit_calibration(train, valid).findings[0].patch.offset
+    none = fitted(train, valid).findings[0].patch.offset
     more = [replace(own, share=0.9) if own.label[0] else own for own in valid]
-    assert fit_calibration(train, more).findings[0].patch.offset > none + 0.5
+    assert fitted(train, more).findings[0].patch.offset > none + 0.5
     right = with_shares(valid, truth)
-    assert fit_calibration(train, right).findings[0].patch.offset == pytest.approx(none, abs=0.3)
+    assert fitted(train, right).findings[0].patch.offset == pytest.approx(none, abs=0.3)
 
 
 def test_a_case_is_as_positive_as_its_highest_slide():
@@ -208,7 +212,7 @@ def test_a_case_is_as_positive_as_its_highest_slide():
         ]
         parts = (slice(0, len(own.student)), slice(len(own.student), None))
         cases.append(BagScores(own.label, joined[0], (joined[1],), slices=parts))
-    calibration = fit_calibration(cases, ())
+    calibration = fitted(cases, ())
     score = np.array([max(calibration.slide_probability(own.student[part])[0] for part in own.slices) for own in cases])
     label = np.array([own.label[0] for own in cases])
     assert ((score >= 0.5) == label).mean() > 0.95
@@ -250,3 +254,18 @@ def test_many_scores_are_thinned_and_few_are_not():
     for own, all_of_it in zip(less, many, strict=False):
         assert np.abs(np.quantile(own, [0.1, 0.5, 0.9]) - np.quantile(all_of_it, [0.1, 0.5, 0.9])).max() < 0.01
     assert less[-1].tolist() == [7.0]
+
+
+@pytest.mark.parametrize("wrong", [3, 8])
+def test_a_label_that_was_flipped_is_named_and_no_other(wrong):
+    slides, _ = drawn(40, 0)
+    assert fit_calibration(slides, ())[1] == ()
+    slides[wrong] = replace(slides[wrong], label=~slides[wrong].label)
+    (doubted,) = fit_calibration(slides, ())[1]
+    assert (doubted.slide, doubted.finding) == (wrong, 0)
+    assert doubted.probability == pytest.approx(wrong % 2, abs=0.1)
+
+
+def test_labels_by_chance_are_not_doubted():
+    slides, _ = drawn(40, 0, shift=0.0)
+    assert fit_calibration(slides, ())[1] == ()

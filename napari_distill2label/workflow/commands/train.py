@@ -183,12 +183,22 @@ class _Training:
             quality = yield from measure_fit(model, self.train, pause)
             yield from self.save(network, model, state, settings, quality)
             yield from self.report_chance_level(network, quality)
+            if network == "student":
+                yield from self.report_doubted_labels()
         self.trained(network, state)
 
     def report_chance_level(self, network: str, found: FitQuality) -> Generator[Event, None, None]:
         if found.is_at_chance:
             values = {"network": network, "loss": found.loss, "chance_loss": found.chance_loss}
             yield Notice(NoticeCode.AT_CHANCE, values)
+
+    def report_doubted_labels(self) -> Generator[Event, None, None]:
+        names = {
+            self.train[each.slide].slide_id: (self.cohort.classes[each.finding + 1], each.probability)
+            for each in self.pipeline.doubted
+        }
+        if names:
+            yield Notice(NoticeCode.LABELS_DOUBTED, {"names": names})
 
     def kept(self, stage: Stage) -> Generator[Notice, None, TrainingState | None]:
         """The state to go on from. None where there is none, or it is of no use: then the network is trained anew.
