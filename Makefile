@@ -22,7 +22,7 @@ SCREEN := $(if $(filter Linux,$(shell uname -s)),xvfb-run -a)
 WORKERS ?= -n logical --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: check-wsinfer help demo test test-all quick types lint format docs bench torture audit gui screenshots clean window screen
+.PHONY: check-wsinfer help demo test test-all quick types lint format docs bench torture soak audit gui screenshots clean window screen
 .NOTPARALLEL:
 
 help: ## this list
@@ -62,6 +62,9 @@ bench: $(VENV)/.installed-test ## the measured claims
 
 torture: $(VENV)/.installed-test ## kills, power cuts, lies and shortages for half an hour, and one table (ARGS="--minutes 60")
 	$(BIN)/python -m torture $(ARGS)
+
+soak: screen $(VENV)/.installed-test ## one window for an hour, again and again, and what it holds (ARGS="--minutes 5")
+	$(BIN)/python -m torture soak $(ARGS)
 
 audit: $(VENV)/.installed-test ## bandit, licences, known vulnerabilities, and dist/sbom.json
 	tools/audit.sh $(VENV)
