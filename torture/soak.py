@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 WARM_UP = 2  # rounds that fill caches, and are not counted
+LEAST = 3  # rounds after these, however long they take
 CHANGES = 24  # of slide in each round, with all prediction layers on
 CALM = 30.0  # s until the last slide of a burst must be on the canvas
 TINY = {
@@ -89,7 +90,7 @@ def soak(minutes: float, folder: Path, seed: int = 0) -> tuple[list[Counted], np
     rounds: list[Counted] = []
     faults: list[str] = []
     gaps = Gaps()
-    while time.monotonic() < begin + 60 * minutes or len(rounds) <= WARM_UP:
+    while time.monotonic() < begin + 60 * minutes or len(rounds) < WARM_UP + LEAST:
         place = folder / "round"
         faults += [f"round {len(rounds)}: {fault}" for fault in one_round(panel, tables[len(rounds) % 2], place, draw)]
         shutil.rmtree(place)
@@ -144,7 +145,7 @@ def report(rounds: list[Counted], gaps: np.ndarray, faults: list[str]) -> tuple[
     lines = [f"{len(rounds)} rounds in {rounds[-1].seconds:.0f} s, the first {WARM_UP} not counted"]
     flat = True
     for name, slope in grown.items():
-        first, last = (getattr(rounds[index], name) for index in (min(WARM_UP, len(rounds) - 1), -1))
+        first, last = (getattr(rounds[index], name) for index in (WARM_UP, -1))
         flat &= slope <= ALLOWED[name]
         verdict = "flat" if slope <= ALLOWED[name] else "GROWS"
         lines.append(f"{name}: {first:g} to {last:g}, {slope:+.2f} a round (at most {ALLOWED[name]:g}): {verdict}")
