@@ -21,6 +21,7 @@ NAMES = (
     "promise",
     "prior",
     "corrections",
+    "orders",
     "unlike",
 )  # each a module, with a function of the same name
 
