@@ -245,7 +245,7 @@ def test_anything_in_any_order(session, seed):
     user.check()
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in (1, 2))])
 def test_anything_while_a_prediction_fills_the_layers(session, seed):
     user = User(session, seed)
 

@@ -9,6 +9,7 @@ import gc
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
@@ -245,7 +246,7 @@ def _garbage_later() -> Iterator[None]:
 
     What is frozen is not looked through; afterwards all is as before, and Python collects in its own time.
     """
-    if gc.get_freeze_count():  # somebody else's
+    if _others_freeze():
         yield
         return
     gc.freeze()
@@ -253,6 +254,12 @@ def _garbage_later() -> Iterator[None]:
         yield
     finally:
         gc.unfreeze()
+
+
+@cache
+def _others_freeze() -> bool:
+    """Has somebody else frozen objects, as is done once? Counting them takes longer than to take a layer away."""
+    return gc.get_freeze_count() > 0
 
 
 def is_open(viewer: "ViewerModel | None") -> bool:
