@@ -24,6 +24,7 @@ from ..store.maps.patch_map import PatchMap, read_header
 from ..store.run import Run
 from ..store.tables.mark_table import Row, is_table, read_rows
 from ..store.tables.points import find_for_slide, is_centred
+from .commands.export import maps_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +79,8 @@ def read_contents(path: Path, cohort: Cohort) -> Iterator[SlideContents]:
     `CohortError` or `SlideError` for a file that cannot be read.
     """
     if is_map(path):
-        yield _of_map(PatchMap.open(path), cohort)
+        for found in maps_of(path).values():
+            yield _of_map(PatchMap.open(found) if isinstance(found, Path) else found, cohort)
     elif path.suffix.lower() in SUFFIXES:
         slide_id, frame = _slide_of(places_name(path), cohort)
         yield _of_patches(slide_id, frame, read_places(path, frame).patches, "features" if _has_features(path) else "")

@@ -156,6 +156,8 @@ def test_places_of_another_program(trained, slides, tmp_path, cli, table):
     (kept,) = Run.open(trained).predictions.glob(f"{slide_name(slide)}.*.zarr")
     places = tmp_path / "places"
     assert cli("convert", kept, "-o", places, "--to", "places")[0] == 0
+    assert cli("convert", trained, "-o", tmp_path / "of the run", "--to", "places")[0] == 0
+    assert [file.name for file in (tmp_path / "of the run").glob("*.h5")] == [f"{slide_name(slide)}_patches.h5"]
     for given in (places, places / f"{slide_name(slide)}_patches.h5"):
         status, _, err = cli("predict", trained, slide, "-o", tmp_path / "same", "--centres", given, "--format", "csv")
         assert status == 0, err
