@@ -213,36 +213,41 @@ def _write(found: Sequence[Simulated], out: Path) -> Path:
     ]
     frame = pd.DataFrame(rows)
     write_text(out / "orders.csv", frame.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+    drawn = [_drawn(own.evaluation) for own in found]
     parts = []
     for name, table in frame.groupby("set", sort=False):
-        own = [each for each in found if each.set == name]
+        own = [pair for pair in zip(found, drawn, strict=True) if pair[0].set == name]
         lines = []
         for (order, corrected), cells in table.groupby(["order", "corrected"], sort=False):
             gains = [_difference(own, str(order), int(corrected), figure) for figure in ("f1", "auroc")]
             means = [short(float(cells[figure].mean())) for figure in FIGURES]
             lines.append([str(order), str(corrected), *means, *gains])
         n_folds, n_seeds = table.fold.nunique(), table.seed.nunique()
+        trained = "one training" if n_seeds == 1 else f"{n_seeds} trainings"
         head = ("order", "corrected", "F1", "AUROC", "ECE", "F1: minus none", "AUROC: minus none")
         parts.append(
-            f"## {NAMES_OF_SETS[str(name)]}\n\n{n_folds} folds of cases, {n_seeds} trainings of each; differences with "
-            f"95 % intervals (pairs; cases are drawn with replacement).\n\n{markdown(head, lines)}"
+            f"## {NAMES_OF_SETS[str(name)]}\n\n{n_folds} folds of cases, {trained} of each; differences with 95 % "
+            f"intervals (pairs; cases are drawn with replacement).\n\n{markdown(head, lines)}"
         )
     return write_text(out / "orders.md", "\n".join(parts))
 
 
-def _difference(found: Sequence[Simulated], order: str, corrected: int, figure: str) -> str:
+def _drawn(evaluation: Evaluation) -> Mapping[str, np.ndarray]:
+    """Return the figures of patches: of all cases, then of `DRAWS` draws of them, the same for the same cases."""
+    cases = evaluation.cases
+    weights = np.concatenate([np.ones((1, len(cases))), draw_cases(len(cases), DRAWS, seed_of(cases))])
+    return evaluation.figures(weights)["patch"]
+
+
+def _difference(
+    found: Sequence[tuple[Simulated, Mapping[str, np.ndarray]]], order: str, corrected: int, figure: str
+) -> str:
     """Return the mean over folds and seeds of what so many corrections gain, and its interval over cases."""
     if not corrected:
         return "–"
-    own = {(each.fold, each.seed, each.corrected): each.evaluation for each in found if each.order == order}
-    means, drawn = [], []
-    for fold, seed in dict.fromkeys((fold, seed) for fold, seed, _ in own):
-        after, before = own[fold, seed, corrected], own[fold, seed, 0]
-        cases = after.cases
-        weights = np.concatenate([np.ones((1, len(cases))), draw_cases(len(cases), DRAWS, seed_of(cases))])
-        gain = after.figures(weights)["patch"][figure] - before.figures(weights)["patch"][figure]
-        means.append(float(gain[0]))
-        drawn.append(gain[1:])
-    limits, mean = interval(np.mean(drawn, 0)), float(np.mean(means))
+    own = {(each.fold, each.seed, each.corrected): drawn[figure] for each, drawn in found if each.order == order}
+    cells = dict.fromkeys((fold, seed) for fold, seed, _ in own)
+    gains = [own[fold, seed, corrected] - own[fold, seed, 0] for fold, seed in cells]
+    mean, limits = float(np.mean([gain[0] for gain in gains])), interval(np.mean([gain[1:] for gain in gains], 0))
     text = f"{'+' if mean >= 0 else ''}{short(mean)}"
     return text if limits is None else f"{text} [{short(limits[0])}, {short(limits[1])}]"
