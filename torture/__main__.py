@@ -1,6 +1,7 @@
 """`python -m torture`: kills, power cuts, lies and shortages, for some minutes, and one table.
 
 `python -m torture soak --minutes 60`: one window, again and again, and what it holds after each round.
+`python -m torture against COMMIT`: faults of a former version, there and here.
 """
 
 import argparse
@@ -8,7 +9,7 @@ import signal
 import sys
 from pathlib import Path
 
-from . import answers, kill, lie, power, soak, starve, together
+from . import answers, former, kill, lie, power, soak, starve, together
 from .runner import run, table, write
 from .world import World
 
@@ -23,6 +24,8 @@ def main() -> int:
     """Run the trials. Exit status 1 if anything was lost."""
     if sys.argv[1:2] == ["soak"]:
         return soak.main(sys.argv[2:])
+    if sys.argv[1:2] == ["against"]:
+        return former.main(sys.argv[2:])
     parser = argparse.ArgumentParser(prog="python -m torture", description=__doc__)
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--short", action="store_true", help="a few, as in the tests")

@@ -97,6 +97,26 @@ def _turned(world: World, draw: random.Random) -> str:
     return _differ(turned, np.rot90(_map(world, _save(world, each, "b.png"))), "turned by 90°")
 
 
+def _shuffled(world: World, draw: random.Random) -> str:
+    """The order of the patches changes neither the slide's score nor what is said of a patch."""
+    import torch
+
+    from napari_distill2label.store.bundle import load_bundle
+
+    image, order = _tile(world, draw), list(range(16))
+    draw.shuffle(order)
+    patches = image.reshape(4, SIDE, 4, SIDE, 3).transpose(0, 2, 4, 1, 3).reshape(16, 3, SIDE, SIDE)
+    for network in ("teacher", "student"):
+        model = load_bundle(world.place / "run" / network).model
+        with torch.no_grad():
+            one, other = (model(torch.from_numpy(np.ascontiguousarray(each))) for each in (patches, patches[order]))
+        logits = np.asarray(one.instance_logits)[order], np.asarray(other.instance_logits)
+        for found, asked in ((other.bag_logits, one.bag_logits), logits):
+            if wrong := _differ(np.asarray(found), np.asarray(asked), f"{network}: shuffled patches"):
+                return wrong
+    return ""
+
+
 def _again(world: World, draw: random.Random) -> str:
     """One training twice gives the same bits."""
     from napari_distill2label.store.bundle import load_bundle
@@ -167,6 +187,7 @@ TESTS: dict[str, Callable[[World, random.Random], str]] = {
     "cut in two": _cut_in_two,
     "a larger canvas": _larger_canvas,
     "turned by 90°": _turned,
+    "patches shuffled": _shuffled,
     "trained twice": _again,
     "numbers that are not finite": _not_finite,
     "a leak: one patient": _leak("patient"),

@@ -1,5 +1,7 @@
 """SIGKILL right before and right after every step that a writer takes on the disk.
 
+What goes on is killed too, twice: whoever is killed once is often killed again, and three kills share one end.
+
 After it: of each former file the former content or the new one is there, whole. The same command (or `--resume`) then
 ends in the very files of a writer that nothing happened to, and leaves no hidden file.
 """
@@ -14,8 +16,9 @@ from .disk import killing
 from .forks import Ended, forked
 from .verdict import SURVIVED, Verdict, lost
 from .world import World, contents, differences, hidden
-from .writers import WRITERS, Whole, Writer, lay_out, whole
+from .writers import WRITERS, Whole, Work, Writer, lay_out, whole
 
+AGAIN = 2  # kills of what goes on
 TOLD = "told to stop: "  # by SIGTERM, as batch queues do
 SUBJECTS = (*WRITERS, *(f"{TOLD}{name}" for name in ("training", "longer training", "features, zarr", "prediction")))
 SHORT = ("training", "features, HDF5", "prediction", "export, again", "cohort", "project", f"{TOLD}prediction")
@@ -57,21 +60,26 @@ def attempt(world: World, subject: str, seed: int) -> Verdict | None:
     every = points(found)
     if seed >= len(every):
         return None
-    step, after = every[seed]
-    place = lay_out(world, writer)
+    place, draw, where, kills = lay_out(world, writer), random.Random(f"{subject} {seed}"), "", 0
+    more = [(draw.randrange(1 + step // 2), draw.random() < 0.5) for step in [every[seed][0]] * AGAIN]
+    for number, (step, after) in enumerate([every[seed], *more]):
+        go = writer.go_on if number else writer.work
 
-    def work() -> int:
-        with killing(step, after):
-            return writer.work(world, place)
+        def work(go: Work = go, step: int = step, after: bool = after) -> int:
+            with killing(step, after):
+                return go(world, place)
 
-    ended = forked(work)
-    if ended.status != -signal.SIGKILL:
-        return ended.verdict() or _went_on(world, writer, found)  # threads may take fewer steps than before
-    where = f"killed {'after' if after else 'before'} step {step} ({found.steps[step]})"
-    if verdict := crashed(writer, found, contents(place)):
-        return lost(f"{where}: {verdict}")
+        ended = forked(work)
+        if ended.status != -signal.SIGKILL:  # threads may take fewer steps than before, and less may be left to do
+            if wrong := ended.verdict():
+                return Verdict(wrong.outcome, f"{where}: {wrong.evidence}")
+            continue
+        kills += 1
+        where += f"{', ' if where else ''}killed {'after' if after else 'before'} step {step}"
+        if files := crashed(writer, found, contents(place)):
+            return lost(f"{where}: {files}")
     verdict = _went_on(world, writer, found)
-    return verdict if verdict.outcome == "survived" else Verdict(verdict.outcome, f"{where}: {verdict.evidence}")
+    return Verdict(verdict.outcome, f"{where}: {verdict.evidence}" if verdict.evidence else "", max(1, kills))
 
 
 def crashed(writer: Writer, found: Whole, now: dict[str, str]) -> str | None:

@@ -19,9 +19,9 @@ from pathlib import Path
 from .disk import failing
 from .forks import Ended, forked
 from .kill import compare, crashed
-from .verdict import Verdict, lost
-from .world import World, contents, copy_tree, hidden
-from .writers import WRITERS, Whole, Writer, lay_out, template_of, whole
+from .verdict import SURVIVED, Verdict, lost
+from .world import World, contents, copy_tree, differences, hidden
+from .writers import WRITERS, Whole, Writer, after_of, lay_out, template_of, whole
 
 DOES = "a full disk, a quota, no right to write, a failing disk, 64 descriptors, 2 GiB, another clock, zone or language"
 NOBODY = 65_534
@@ -35,7 +35,7 @@ def _size_of(folder: Path) -> int:
 @contextlib.contextmanager
 def _small_disk(world: World, writer: Writer, draw: random.Random) -> Iterator[Limit]:
     """A file system with room for a part of what is to be written."""
-    place, before, after = world.place, template_of(world, writer), world.folder / f"after {writer.name}"
+    place, before, after = world.place, template_of(world, writer), after_of(world, writer)
     needs = max(_size_of(after) - _size_of(before), 8192)
     room = _size_of(before) + 65_536 + int(needs * draw.uniform(0, 0.9))
     shutil.rmtree(place)
@@ -59,7 +59,7 @@ def _small_disk(world: World, writer: Writer, draw: random.Random) -> Iterator[L
 @contextlib.contextmanager
 def _short_files(world: World, writer: Writer, draw: random.Random) -> Iterator[Limit]:
     """A limit on the size of a file, as a quota is."""
-    after = world.folder / f"after {writer.name}"
+    after = after_of(world, writer)
     largest = max((file.stat().st_size for file in after.rglob("*") if file.is_file()), default=2)
     limit = int(largest * draw.uniform(0.1, 0.9))
     yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
@@ -160,7 +160,6 @@ def attempt(world: World, subject: str, seed: int) -> Verdict | None:
     name, _, shortage = subject.rpartition(": ")
     writer = WRITERS[name]
     found = whole(world, writer)
-    _keep_whole(world, writer)
     place, draw = lay_out(world, writer), random.Random(f"{subject} {seed}")
     try:
         with SHORTAGES[shortage](world, writer, draw) as limit:
@@ -169,6 +168,9 @@ def attempt(world: World, subject: str, seed: int) -> Verdict | None:
         return None
     if verdict := _while_short(writer, found, contents(place), ended, place):
         return verdict
+
+    if ended.status == 0 and not differences(found.after, contents(place)):
+        return SURVIVED  # it has made do with little: there is nothing to go on with
 
     def again() -> list[object]:
         status = writer.go_on(world, place)
@@ -188,16 +190,3 @@ def _while_short(writer: Writer, found: Whole, now: dict[str, str], ended: Ended
     if left := hidden(place):
         return lost(f"left behind: {', '.join(left[:3])}")
     return None
-
-
-def _keep_whole(world: World, writer: Writer) -> None:
-    """What is there in the end, once, to know how much room it takes."""
-    after = world.folder / f"after {writer.name}"
-
-    def make() -> None:
-        place = lay_out(world, writer)
-        if wrong := forked(lambda: writer.work(world, place)).verdict():
-            raise RuntimeError(wrong.evidence)
-        copy_tree(place, after)
-
-    world.once(("after", writer.name), make)

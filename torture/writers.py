@@ -310,6 +310,7 @@ def whole(world: World, writer: Writer) -> Whole:
         if wrong := ended.verdict():
             raise RuntimeError(f"{writer.name}: {wrong.evidence}")
         after, steps = ended.told
+        copy_tree(place, after_of(world, writer))
         return Whole(before.told, after, tuple(steps), ended.seconds)
 
     found: Whole = world.once(("whole", writer.name), find)
@@ -319,6 +320,11 @@ def whole(world: World, writer: Writer) -> Whole:
 def template_of(world: World, writer: Writer) -> Path:
     """Where the state before lies."""
     return world.folder / f"before {writer.name}".replace(",", "")
+
+
+def after_of(world: World, writer: Writer) -> Path:
+    """Where the state after it lies, once it has been disturbed by nothing."""
+    return world.folder / f"after {writer.name}".replace(",", "")
 
 
 def lay_out(world: World, writer: Writer) -> Path:

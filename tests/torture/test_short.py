@@ -33,3 +33,18 @@ def tortured(tmp_path_factory):
 def test_nothing_is_lost(tortured, kind):
     assert [failure for trial in tortured[kind] for failure in trial["failures"]] == []
     assert sum(trial["tried"] for trial in tortured[kind]) >= 4
+
+
+@pytest.mark.long
+@pytest.mark.gui
+def test_one_window_holds_no_more_after_each_round():
+    """In the least number of rounds; an hour of it is `make soak`."""
+    done = subprocess.run(
+        [sys.executable, "-m", "torture", "soak", "--minutes", "0"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "GROWS" not in done.stdout
