@@ -66,7 +66,7 @@ def _read_points(path: Path) -> None:
     from napari_distill2label.store.tables.points import read_points
 
     read_points(path)
-    read_regions(path)
+    read_regions(path, (64, 64))
 
 
 def _read_corrections(path: Path) -> None:
@@ -164,9 +164,9 @@ def read_slide(path: Path) -> None:
 
 
 def _read_mask(path: Path) -> None:
-    from napari_distill2label.store.maps.label_mask import is_label_mask, read_label_mask
+    from napari_distill2label.slides.label_mask import is_label_image, read_label_mask
 
-    if is_label_mask(path):
+    if is_label_image(path):
         read_label_mask(path)
 
 
