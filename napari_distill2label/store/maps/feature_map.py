@@ -162,6 +162,8 @@ class FeatureMap:
         is_there = (path / "zarr.json").is_file()
         if is_there and (kept := cls._open_matching(path, about, patches)):
             kept.drop_damaged()
+            if kept.is_complete and not kept._is_signed:  # a kill came between the last checksums and the digest
+                kept._sign(kept._digest())
             return kept
         if path.is_file() or (path.is_dir() and not is_own_group(path)):
             raise BundleError(f"{path}: is no feature map and is left alone; give another folder")

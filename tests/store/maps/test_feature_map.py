@@ -267,3 +267,11 @@ def test_the_scale_of_patches_that_are_not_resampled_changes_no_feature(tmp_path
     resampled = grid(0.5, slide_mpp=(0.25, 0.25))
     assert FeatureMap.open_complete(tmp_path / "f.zarr", resampled, D, ABOUT) is None
     assert FeatureMap.open_or_create(tmp_path / "f.zarr", resampled, D, ABOUT).replaced
+
+
+def test_a_map_that_a_kill_has_left_without_its_digest_gets_it(tmp_path):
+    filled(tmp_path / "f.zarr", patches_of("grid"))._sign(None)
+    assert "digest" not in zarr.open_group(tmp_path / "f.zarr").attrs
+    FeatureMap.open_or_create(tmp_path / "f.zarr", patches_of("grid"), D, ABOUT)
+    assert "digest" in zarr.open_group(tmp_path / "f.zarr").attrs
+    assert FeatureMap.open(tmp_path / "f.zarr").is_complete
