@@ -60,6 +60,27 @@ def test_a_pyramid_of_tiles_with_its_size_and_names(tmp_path):
     assert again.classes == NAMES
 
 
+def test_libvips_and_openslide_find_the_same_pixels(tmp_path):
+    import openslide
+    import pyvips
+
+    grid = small_grid()
+    mask = Mask(np.random.default_rng(0).integers(0, 3, grid.shape).astype(np.uint8), grid)
+    path = str(drain(write_mask(tmp_path / "a.ome.tif", mask, NAMES, mpp=(0.5, 0.25), title="a")))
+    whole = mask.region(0, 0, *grid.slide_shape)
+    image = pyvips.Image.new_from_file(path)
+    np.testing.assert_array_equal(image.numpy(), whole)
+    assert (image.yres, image.xres) == (2000, 4000)  # px per mm
+    for number, step in enumerate((2, 4)):
+        level = pyvips.Image.new_from_file(path, subifd=number).numpy()
+        np.testing.assert_array_equal(level, whole[step // 2 :: step, step // 2 :: step])
+    with openslide.OpenSlide(path) as slide:
+        seen = np.asarray(slide.read_region((0, 0), 0, slide.dimensions))
+        mpp = slide.properties["openslide.mpp-y"], slide.properties["openslide.mpp-x"]
+    np.testing.assert_array_equal(seen[..., 0], whole)
+    assert mpp == ("0.5", "0.25")
+
+
 @pytest.mark.parametrize("shape", [(1024, 1025), (1023, 700), (2049, 2047)])
 def test_odd_sizes_keep_their_last_row_and_column(tmp_path, shape):
     grid = PatchGrid.over(shape, PatchSettings(size_px=1))  # cells up to the very border
