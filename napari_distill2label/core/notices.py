@@ -428,7 +428,10 @@ SENTENCES: dict[NoticeCode, Callable[..., str]] = {
     C.LABELS_DOUBTED: lambda names: (
         f"{count_of(len(names), 'training slide')} {_has(len(names))} a label that classifiers which have not seen the "
         "slide contradict strongly: "
-        + ", ".join(f"{quoted(name)} (P({shown(found)}) {p:.2f})" for name, (found, p) in list(names.items())[:NAMED])
+        + ", ".join(
+            f"{quoted(name)} ({', '.join(f'P({shown(finding)}) {p:.2f}' for finding, p in doubted.items())})"
+            for name, doubted in list(names.items())[:NAMED]
+        )
         + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
         + ". Look at these slides again."
     ),

@@ -38,7 +38,7 @@ OF_CODE = {
     NoticeCode.IDS_BEGIN_ALIKE: {"slides": 6, "groups": 3},
     NoticeCode.CASE_SPELLINGS: {"spellings": ["a", "A"]},
     NoticeCode.ROWS_MATCHED_LOOSELY: {"names": {"a": "A"}},
-    NoticeCode.LABELS_DOUBTED: {"names": {"a": ("tumour", 0.95)}},
+    NoticeCode.LABELS_DOUBTED: {"names": {"a": {"tumour": 0.95, "ulcer": 0.05}}},
     NoticeCode.MARKS_USED: {"patches": {"normal": 3}},
 }
 

@@ -193,10 +193,10 @@ class _Training:
             yield Notice(NoticeCode.AT_CHANCE, values)
 
     def report_doubted_labels(self) -> Generator[Event, None, None]:
-        names = {
-            self.train[each.slide].slide_id: (self.cohort.classes[each.finding + 1], each.probability)
-            for each in self.pipeline.doubted
-        }
+        names: dict[str, dict[str, float]] = {}  # P(finding) by finding, of each slide
+        for each in self.pipeline.doubted:
+            found = names.setdefault(self.train[each.slide].slide_id, {})
+            found[self.cohort.classes[each.finding + 1]] = each.probability
         if names:
             yield Notice(NoticeCode.LABELS_DOUBTED, {"names": names})
 
