@@ -113,6 +113,13 @@ class EncoderIdentity(BaseModel):
         return all(own == its for own, its in pairs if own and its)
 
 
+def _check_description(array: Any, shape: tuple[int, int]) -> None:
+    """Raise `ValueError` unless zarr finds the features (K, D) where this program reads them: in one plain file."""
+    plain = isinstance(array, zarr.Array) and array.shape == shape and array.dtype == np.dtype("<f4")
+    if not plain or array.chunks != (max(1, shape[0]), shape[1]) or array.compressors:
+        raise ValueError("the description of its features is of another array")
+
+
 class FeatureMap:
     """A zarr group with `features` (K, D) float32, a row per scored patch in the order of `patches.corners`.
 
@@ -136,6 +143,7 @@ class FeatureMap:
         self._sums = np.asarray(self._checksum[...])
         self._missing = int((self._sums == MISSING).sum())
         self._is_signed = "digest" in attributes
+        _check_description(group["features"], (len(self._sums), self.n_features))
         size = len(self._sums) * self.n_features * 4
         if not self._file.is_file() or self._file.stat().st_size != size:
             raise ValueError("the file of its features is of another size")

@@ -275,3 +275,16 @@ def test_a_map_that_a_kill_has_left_without_its_digest_gets_it(tmp_path):
     FeatureMap.open_or_create(tmp_path / "f.zarr", patches_of("grid"), D, ABOUT)
     assert "digest" in zarr.open_group(tmp_path / "f.zarr").attrs
     assert FeatureMap.open(tmp_path / "f.zarr").is_complete
+
+
+@pytest.mark.parametrize("damage", ["", '{"shape": [1, 2]}', None])
+def test_a_map_whose_features_other_programs_cannot_find_is_damaged(tmp_path, damage):
+    """The numbers are there, but a power cut, or somebody, has taken their description."""
+    filled(tmp_path / "f.zarr", patches_of("grid"))
+    file = tmp_path / "f.zarr" / "features" / "zarr.json"
+    kept = file.read_bytes()
+    file.unlink() if damage is None else file.write_text(damage)
+    with pytest.raises(BundleError, match=r"f\.zarr: is no feature map"):
+        FeatureMap.open(tmp_path / "f.zarr")
+    assert FeatureMap.open_or_create(tmp_path / "f.zarr", patches_of("grid"), D, ABOUT).replaced
+    assert file.read_bytes() == kept
