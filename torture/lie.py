@@ -90,7 +90,8 @@ def _read_run(path: Path) -> str:
     from napari_distill2label.store.run import Run
     from napari_distill2label.store.run_summary import read_curves, summarise
 
-    summarise(path)
+    with suppress(FileNotFoundError):  # no run any more, as it says
+        summarise(path)
     read_curves(path)
     run = Run.open(path)
     rows = [(slide.slide_id, slide.label, slide.case_id, slide.split) for slide in run.cohort]
