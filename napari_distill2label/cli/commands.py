@@ -4,6 +4,8 @@ Each imports what it works with when it runs: torch and zarr take seconds, and a
 """
 
 import argparse
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from ..core.errors import MissingDependencyError, SettingsError
@@ -17,6 +19,11 @@ from .arguments import compute_of, inputs_of, setting_overrides
 from .parser import Drain, Run
 
 COHORTS = tuple(suffix for suffix in TABLES if suffix != ".txt")  # a .txt file may be anything
+
+
+def _print_paths(paths: Iterable[Path]) -> None:
+    for path in paths:
+        print(printable(str(path)))
 
 
 def _demo(options: argparse.Namespace, run: Drain) -> None:
@@ -78,8 +85,7 @@ def _extract_features(options: argparse.Namespace, run: Drain) -> None:
         compute=compute_of(options),
         overwrite=options.overwrite,
     )
-    for path in run(work):
-        print(printable(str(path)))
+    _print_paths(run(work))
 
 
 def _predict(options: argparse.Namespace, run: Drain) -> None:
@@ -137,8 +143,7 @@ def _segment_tissue(options: argparse.Namespace, run: Drain) -> None:
     from ..workflow.commands.segment_tissue import segment_tissue
 
     settings = validated(PatchSettings, {"tissue": "otsu", **setting_overrides(options).get("patches", {})}, "patches")
-    for path in run(segment_tissue(_slides(options, Cohort), options.out, settings, overwrite=options.overwrite)):
-        print(printable(str(path)))
+    _print_paths(run(segment_tissue(_slides(options, Cohort), options.out, settings, overwrite=options.overwrite)))
 
 
 def _export(options: argparse.Namespace, run: Drain) -> None:
@@ -154,8 +159,7 @@ def _export(options: argparse.Namespace, run: Drain) -> None:
         regions=RegionOptions(options.smooth, options.minimum_area),
         overwrite=options.overwrite,
     )
-    for path in run(work):
-        print(printable(str(path)))
+    _print_paths(run(work))
 
 
 def _convert(options: argparse.Namespace, run: Drain) -> None:
@@ -169,8 +173,7 @@ def _convert(options: argparse.Namespace, run: Drain) -> None:
         allow_loss=options.allow_loss,
         overwrite=options.overwrite,
     )
-    for path in run(work):
-        print(printable(str(path)))
+    _print_paths(run(work))
 
 
 def _export_model(options: argparse.Namespace, run: Drain) -> None:
@@ -186,8 +189,7 @@ def _export_model(options: argparse.Namespace, run: Drain) -> None:
             overwrite=options.overwrite,
         )
     )
-    for path in exported.files:
-        print(printable(str(path)))
+    _print_paths(exported.files)
     print(f"Its probabilities differ from this program's by at most {exported.difference:.1e}.")
 
 

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum, auto
+from functools import partial
 from typing import Any
 
 from .messages import Remedy, python_messages
@@ -165,6 +166,19 @@ def _some(names: Sequence[str]) -> str:
     """List the first names, quoted, and the number of the others."""
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return ", ".join(quoted(name) for name in names[:NAMED]) + more
+
+
+def _groups(groups: Sequence[Sequence[str]]) -> str:
+    """The ids of slides that are the same, group by group."""
+    more = f"; and {len(groups) - NAMED} more" if len(groups) > NAMED else ""
+    return "; ".join(" = ".join(map(quoted, group[:NAMED])) for group in groups[:NAMED]) + f"{more}."
+
+
+def _two_labels(things: str, n: int, one: str, one_label: str, other: str, other_label: str) -> str:
+    return (
+        f"{n} of these {things} {_has(n)} two labels, as {quoted(one)} ({shown(one_label)}) and {quoted(other)} "
+        f"({shown(other_label)}). Correct one, or delete a row."
+    )
 
 
 def _mpp_missing(slides: Sequence[str], mpp: float, stops: bool = False) -> str:
@@ -334,25 +348,14 @@ SENTENCES: dict[NoticeCode, Callable[..., str]] = {
     ),
     C.SAME_FILES: lambda groups: (
         f"{count_of(len(groups), 'file')} {_is(len(groups))} listed under more than one id; each counts as one case: "
-        + "; ".join(" = ".join(map(quoted, group[:NAMED])) for group in groups[:NAMED])
-        + (f"; and {len(groups) - NAMED} more" if len(groups) > NAMED else "")
-        + "."
+        + _groups(groups)
     ),
-    C.SAME_FILE_TWO_LABELS: lambda n, one, one_label, other, other_label: (
-        f"{n} of these files {_has(n)} two labels, as {quoted(one)} ({shown(one_label)}) and {quoted(other)} "
-        f"({shown(other_label)}). Correct one, or delete a row."
-    ),
+    C.SAME_FILE_TWO_LABELS: partial(_two_labels, "files"),
     C.SAME_PICTURES: lambda groups: (
         f"{count_of(len(groups), 'picture')} {_is(len(groups))} shown by more than one slide, perhaps turned, mirrored "
-        "or saved anew; the slides of each count as one case: "
-        + "; ".join(" = ".join(map(quoted, group[:NAMED])) for group in groups[:NAMED])
-        + (f"; and {len(groups) - NAMED} more" if len(groups) > NAMED else "")
-        + "."
+        "or saved anew; the slides of each count as one case: " + _groups(groups)
     ),
-    C.SAME_PICTURE_TWO_LABELS: lambda n, one, one_label, other, other_label: (
-        f"{n} of these pictures {_has(n)} two labels, as {quoted(one)} ({shown(one_label)}) and {quoted(other)} "
-        f"({shown(other_label)}). Correct one, or delete a row."
-    ),
+    C.SAME_PICTURE_TWO_LABELS: partial(_two_labels, "pictures"),
     C.ROWS_MATCHED_LOOSELY: lambda names, matched: (
         f"{len(names)} of {matched} slides were found under a name written differently: "
         + ", ".join(f"{quoted(name)} as {quoted(slide)}" for name, slide in list(names.items())[:NAMED])

@@ -361,8 +361,9 @@ def test_its_colours_are_the_themes(panel, viewer, theme):
     assert get_theme(theme).error.as_hex() in panel.styleSheet()
 
 
-def test_the_wheel_does_not_change_values(panel, qtbot):
-    box = panel.train.form.row_of("teacher.epochs").editor.widget
+@pytest.mark.parametrize("path", ["teacher.epochs", "teacher.noise_ratio"])  # the second is made when it is looked for
+def test_the_wheel_does_not_change_values(panel, path):
+    box = panel.train.form.row_of(path).editor.widget
     before = box.value()
     event = QWheelEvent(
         QPointF(5, 5), QPointF(5, 5), QPoint(0, 120), QPoint(0, 120), Qt.MouseButton.NoButton,
@@ -370,6 +371,9 @@ def test_the_wheel_does_not_change_values(panel, qtbot):
     )  # fmt: skip
     QApplication.sendEvent(box, event)
     assert box.value() == before
+    boxes = [box for kind in (QAbstractSpinBox, QComboBox) for box in panel.findChildren(kind)]
+    assert {box.focusPolicy() for box in boxes} <= {Qt.FocusPolicy.StrongFocus, Qt.FocusPolicy.NoFocus}
+    assert all(label.textFormat() != Qt.TextFormat.AutoText for label in panel.findChildren(QLabel))
 
 
 def test_the_session_is_in_the_console(viewer, panel):

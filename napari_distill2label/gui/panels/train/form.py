@@ -20,7 +20,7 @@ from ....core.presets import build_settings
 from ....core.settings import Settings, merged
 from ...messages import message_of
 from ...session import Session
-from ...widgets.controls import Fold, row
+from ...widgets.controls import Fold, guard_wheel, plain_labels, row
 from .form_fields import make_editor
 
 NETWORKS = ("teacher", "oof", "student")
@@ -164,6 +164,8 @@ class SettingsForm(QWidget):
         for each in self.advanced[section]:
             self._forms[section].addRow(each.label, each.field)
             each.show(settings, standard)
+        guard_wheel(self.sections[section])  # as the dock does with what is there from the beginning
+        plain_labels(self.sections[section])
 
     @property
     def rows(self) -> list[Row]:
