@@ -17,7 +17,8 @@ from ...core.errors import Distill2LabelError
 from ...core.events import EpochEnd, Event, Progress, Task, Unit
 from ...core.network_names import in_words
 from ...core.progress import Part, TimeLeft, title
-from .draining import MIN_INTERVAL, Cancelled, Done, Failure, Outcome, Work, drain_safely, failure_of
+from . import draining
+from .draining import Cancelled, Done, Failure, Outcome, Work, drain_safely, failure_of
 from .worker import start_worker
 
 __all__ = ["BusyError", "Cancelled", "DependencyCancelled", "Done", "Failure", "Job", "JobQueue", "RetryOffer", "Work"]
@@ -200,7 +201,7 @@ class JobQueue:
         The job that computes; None if none does.
     """
 
-    changed = Signal(object)  # Job: queued, started, moved on (at most ten times a second), or ended
+    changed = Signal(object)  # Job: queued, started, moved on (at most twice a second), or ended
     event = Signal(object, object)  # Job, Event
 
     def __init__(self, threaded: Callable[[], bool], spare_a_core: Callable[[], bool] = lambda: True) -> None:
@@ -362,7 +363,7 @@ class JobQueue:
             return
         job._take(event)
         self.event.emit(job, event)
-        if job is self.current and time.monotonic() - self._told >= MIN_INTERVAL:
+        if job is self.current and time.monotonic() - self._told >= draining.MIN_INTERVAL:
             self._tell(job)
 
     def take_outcome(self, job: Job, outcome: Outcome) -> None:

@@ -119,7 +119,7 @@ def test_a_map_of_another_size_than_its_slide_is_not_laid_over_it(reviewed, make
 def test_layers_fill_in_while_blocks_finish(run_folder, monkeypatch):
     monkeypatch.setattr(prediction_layers, "FILLING_INTERVAL", 0.0)
     monkeypatch.setattr(prediction_layers, "FILLING_SHARE", np.inf)  # look at every block, however slow the machine
-    monkeypatch.setattr("napari_distill2label.gui.runner.jobs.MIN_INTERVAL", 0.0)
+    monkeypatch.setattr("napari_distill2label.gui.runner.draining.MIN_INTERVAL", 0.0)
     monkeypatch.setattr(engine, "BLOCK_PIXELS", 27**2)
     shutil.rmtree(run_folder / "predictions", ignore_errors=True)
     viewer = ViewerModel()

@@ -113,7 +113,7 @@ def test_news_can_be_taken_back(strip):
 @pytest.mark.parametrize(("total", "shown"), [(20, True), (None, False)])
 def test_a_bar_shows_what_is_known_and_never_moves_by_itself(strip, total, shown, monkeypatch):
     """A bar without a range moves all the time; without a graphics card every picture costs."""
-    monkeypatch.setattr("napari_distill2label.gui.runner.jobs.MIN_INTERVAL", 0.0)
+    monkeypatch.setattr("napari_distill2label.gui.runner.draining.MIN_INTERVAL", 0.0)
     seen = []
 
     def made():

@@ -412,7 +412,7 @@ class TrainPanel(Panel):
 
     def _on_job(self, job: Job) -> None:
         if (job.id, job.state) == self._seen:
-            return  # it has only moved on, as it does ten times a second
+            return  # it has only moved on, as it does twice a second
         self._seen = job.id, job.state
         self.refresh_button()
         self.runs.refresh_buttons()
