@@ -1,5 +1,6 @@
 """Isolate napari from the user's own settings before anything imports it, and draw a tiny cohort."""
 
+import functools
 import gc
 import json
 import os
@@ -59,6 +60,17 @@ def _what_there_was_is_no_garbage():
     gc.unfreeze()
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_napari():
+    """For every window napari's fixture would read all plugins' manifests again and save napari's settings five times."""
+    import napari.plugins
+    from napari.settings import get_settings
+
+    napari.plugins._initialize_plugins()
+    napari.plugins._initialize_plugins = functools.cache(lambda: None)
+    get_settings()._save_on_change = False
 
 
 @pytest.fixture(autouse=True)

@@ -105,6 +105,7 @@ class PatchMap:
 
     def __init__(self, group: zarr.Group | MemoryGroup, path: Path | None, patches: PatchGrid | PatchPoints) -> None:
         self._group = group
+        self._arrays: dict[str, zarr.Array[Any] | MemoryArray] = {}  # zarr reads a description each time it is asked
         self._lock = threading.Lock()  # two blocks may share a chunk
         attrs: dict[str, Any] = group.attrs.asdict()
         self.path = path
@@ -503,10 +504,12 @@ class PatchMap:
     # ---- inside -----------------------------------------------------------------------------------------------
 
     def _array(self, name: str) -> zarr.Array[Any] | MemoryArray:
-        array = self._group[name]
-        if isinstance(array, zarr.Group):
-            raise ValueError(f"{name!r} is no array")
-        return array
+        if name not in self._arrays:
+            array = self._group[name]
+            if isinstance(array, zarr.Group):
+                raise ValueError(f"{name!r} is no array")
+            self._arrays[name] = array
+        return self._arrays[name]
 
     def _read_stored(self, name: str, window: Any = ...) -> np.ndarray:
         """Read a stored array. `BundleError` if it differs from what was written."""

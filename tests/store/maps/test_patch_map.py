@@ -394,10 +394,19 @@ def bomb(file):
     file.write_bytes(piece[:4] + bytes([0xE0]) + (2**32).to_bytes(8, "little") + piece[9:])
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The folders of finished maps: a grid of one chunk, and a grid and points of several. Damage copies alone."""
+    folder = tmp_path_factory.mktemp("whole")
+    filled(folder / "small", grid())
+    filled(folder / "grid", grid((1500, 500)))
+    filled(folder / "points", points(9000))
+    return folder
+
+
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_damage_is_one_plain_line_when_opened(tmp_path, damage):
-    path = tmp_path / "a.zarr"
-    filled(path, grid((1500, 500)))  # several chunks
+def test_damage_is_one_plain_line_when_opened(tmp_path, whole, damage):
+    path = shutil.copytree(whole / "grid", tmp_path / "a.zarr")
     DAMAGE[damage](path)
     with pytest.raises(BundleError) as caught:
         PatchMap.open(path)
@@ -408,9 +417,8 @@ def test_damage_is_one_plain_line_when_opened(tmp_path, damage):
 
 @pytest.mark.parametrize("name", ["probability", "logit", "attention", "contribution"])
 @pytest.mark.parametrize("damage", [lambda file: file.unlink(), flip_bytes, lambda file: file.write_bytes(b"")])
-def test_damage_is_one_plain_line_when_read(tmp_path, name, damage):
-    path = tmp_path / "a.zarr"
-    filled(path, grid())
+def test_damage_is_one_plain_line_when_read(tmp_path, whole, name, damage):
+    path = shutil.copytree(whole / "small", tmp_path / "a.zarr")
     damage(chunk_of(path, name))
     patch_map = PatchMap.open(path)
     with pytest.raises(BundleError, match=name) as caught:
@@ -423,12 +431,10 @@ def test_damage_is_one_plain_line_when_read(tmp_path, name, damage):
 
 
 @pytest.mark.parametrize("name", ["probability", "logit", "attention", "contribution"])
-@pytest.mark.parametrize("patches", [grid((1500, 500)), points(9000)], ids=["grid", "points"])
-@pytest.mark.slow
-def test_parts_that_have_changed_places_are_told_when_read(tmp_path, name, patches):
+@pytest.mark.parametrize("kind", ["grid", "points"])
+def test_parts_that_have_changed_places_are_told_when_read(tmp_path, whole, name, kind):
     """Each chunk is whole in itself and holds numbers that could be: only the map's own checksums tell."""
-    path = tmp_path / "a.zarr"
-    filled(path, patches)
+    path = shutil.copytree(whole / kind, tmp_path / "a.zarr")
     exchange(path, name)
     patch_map = PatchMap.open(path)
     for read in (lambda: getattr(patch_map, name), patch_map.table):
@@ -463,9 +469,8 @@ def test_a_slide_s_file_name_may_be_any_bytes(tmp_path):
 
 
 @pytest.mark.parametrize("gone", ["digest", "sums", "damaged_regions"])
-def test_a_finished_map_without_its_digests_is_refused(tmp_path, gone):
-    path = tmp_path / "a.zarr"
-    filled(path, grid())
+def test_a_finished_map_without_its_digests_is_refused(tmp_path, whole, gone):
+    path = shutil.copytree(whole / "small", tmp_path / "a.zarr")
     data = json.loads((path / "zarr.json").read_text())
     del data["attributes"][gone]
     (path / "zarr.json").write_text(json.dumps(data))
@@ -533,10 +538,10 @@ def test_a_finished_map_has_its_points_in_context(tmp_path):
 
 @pytest.mark.parametrize("distance", [1, 3])
 def test_a_grid_is_put_into_context_band_by_band_as_at_once(tmp_path, monkeypatch, distance):
-    patches, own = grid((900, 500), patch=10), calibration(1)
+    patches, own = grid((300, 200), patch=10), calibration(1)
     monkeypatch.setattr("napari_distill2label.store.maps.patch_map.GRID_CHUNK", 7)
     patch_map = PatchMap.create(tmp_path / "a.zarr", patches, ("no", "yes"), SlideInfo("s"))
-    for block in patches.blocks(500):
+    for block in patches.blocks(100):
         patch_map.write(block, *(each[:, :2] if np.ndim(each) > 1 else each for each in outcome(block)))
     alone = patch_map.probability
     patch_map.finish([0.5, 0.5], own, distance)
