@@ -45,7 +45,10 @@ def stops_of(panel) -> set[QWidget]:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("modifier", [Qt.KeyboardModifier.NoModifier, Qt.KeyboardModifier.ShiftModifier])
+@pytest.mark.parametrize(
+    "modifier",
+    [Qt.KeyboardModifier.NoModifier, pytest.param(Qt.KeyboardModifier.ShiftModifier, marks=pytest.mark.long)],
+)
 def test_tab_comes_round(panel, qtbot, modifier):
     key = Qt.Key.Key_Tab if modifier == Qt.KeyboardModifier.NoModifier else Qt.Key.Key_Backtab
     start = panel.slides.table

@@ -179,7 +179,7 @@ def test_a_slide_cannot_take_the_name_of_the_table(tmp_path):
 # ---- real tissue ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_colon_images_in_pairs(data_dir, tiny, tmp_path, collect):
     """Positive cases: an image with epithelium and one without. Every image has a map, every case a score."""
     from napari_distill2label.core.inputs import Inputs
