@@ -58,12 +58,14 @@ class Evaluation:
     """One network's predictions of some slides, at the threshold from which on it labels a patch. Slides: at 0.5.
 
     If labels are `of_cases`, the level "slide" has one item for each case: its label, and the score of its highest
-    slide, since a case has a finding if one of its slides has it.
+    slide, since a case has a finding if one of its slides has it. The cases of `incomplete` have slides without a
+    prediction, where the finding may be: the level "slide" leaves them out.
     """
 
     slides: Sequence[SlideResult]
     threshold: float = 0.5
     of_cases: bool = False
+    incomplete: frozenset[str] = frozenset()
     cases: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -139,9 +141,10 @@ class Evaluation:
         """Case, label and score of everything that has a label: of slides, or of cases."""
         if not self.of_cases:
             return [(slide.case_id, bool(slide.is_positive), slide.score) for slide in self.slides]
-        own: dict[str, list[SlideResult]] = {case: [] for case in self.cases}
+        own: dict[str, list[SlideResult]] = {case: [] for case in self.cases if case not in self.incomplete}
         for slide in self.slides:
-            own[slide.case_id].append(slide)
+            if slide.case_id in own:
+                own[slide.case_id].append(slide)
         return [(case, any(s.is_positive for s in of), max(s.score for s in of)) for case, of in own.items()]
 
     @property
@@ -202,7 +205,7 @@ class Evaluation:
     def n_cases(self, level: str) -> int:
         """Return how many cases the figures of a level are made of."""
         if level == "slide":
-            return len(self.cases)
+            return len({case for case, _, _ in self._labelled})
         chosen = self._known
         if level == "negative_slides":
             chosen = [slide for slide in chosen if not slide.is_positive]
@@ -269,10 +272,11 @@ class Evaluation:
 
     def report(self) -> dict[str, Any]:
         """Return everything as JSON values: the levels of `metrics`, and `threshold`, `intervals`, `reliability`,
-        `operating_points`, `slides`.
+        `operating_points`, `slides`; `incomplete_cases` where there are such.
         """
         return {
             **self.metrics(),
+            **({"incomplete_cases": sorted(self.incomplete)} if self.incomplete else {}),
             "threshold": self.threshold,
             "intervals": self.intervals(),
             "reliability": self.reliability(),

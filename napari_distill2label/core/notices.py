@@ -74,6 +74,7 @@ class NoticeCode(StrEnum):
     SCALES_UNKNOWN = auto()
     # A training.
     CASE_INCOMPLETE = auto()
+    CASE_NOT_SCORED = auto()
     SUBSAMPLED = auto()
     ONE_FOLD = auto()
     FEW_FOLDS = auto()
@@ -414,6 +415,10 @@ SENTENCES: dict[NoticeCode, Callable[..., str]] = {
     C.CASE_INCOMPLETE: lambda case, n, total: (
         f"Case {quoted(case)} is left out: {n} of its {total} slides could not be read, and its label may be of "
         f"{'that one' if n == 1 else 'one of these'}."
+    ),
+    C.CASE_NOT_SCORED: lambda case, n, total: (
+        f"Case {quoted(case)} does not count as a case: {n} of its {total} slides could not be predicted, and its "
+        f"finding may be in {'that one' if n == 1 else 'one of these'}. The patches of the others count."
     ),
     C.SUBSAMPLED: lambda network, n, total, limit, largest: (
         f"{n} of {total} training slides have more than {limit} patches (at most {largest}). Every epoch of the "

@@ -1,6 +1,7 @@
 """One label for all slides of a case: one bag in training, a map for each slide, a score for the case."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +108,21 @@ def test_evaluate_calls_cases(case_run, case_csv):
     for network in case_run.models:
         assert found[network]["slide"]["n"] == 2  # P1 and N1, of three slides
         assert len(found[network]["slides"]) == 3
+
+
+def test_a_case_that_lacks_a_slide_is_no_case_in_evaluate(case_run, case_csv, tmp_path, collect):
+    """Its highest slide may be the one that is not there."""
+    cohort = Cohort.read(case_csv)
+    lost = next(row for row in cohort if row.case_id == "P1")
+    rows = [replace(row, path=tmp_path / "gone.png") if row is lost else row for row in cohort]
+    events, found = collect(evaluate(case_run, cohort.with_slides(rows), case_csv.with_name("truth.csv"), split="all"))
+    (notice,) = [own for own in events if isinstance(own, Notice) and own.code == NoticeCode.CASE_NOT_SCORED]
+    assert notice.values == {"case": "P1", "n": 1, "total": 2}
+    for network in case_run.models:
+        assert found[network]["incomplete_cases"] == ["P1"]
+        assert found[network]["slide"]["n"] == 4
+        assert sum(own["n"] for own in found[network]["reliability"]["slide"]) == 4
+        assert [row["case_id"] for row in found[network]["slides"]].count("P1") == 1  # its patches count
 
 
 def test_two_labels_of_a_case_stop_a_training_in_one_line(case_csv, tiny, tmp_path, refused, flags):

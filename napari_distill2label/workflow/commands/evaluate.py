@@ -22,6 +22,7 @@ from ...store.learnt import LearntSlides
 from ...store.maps.hdf5_places import is_places
 from ...store.maps.patch_map import PatchMap
 from ...store.run import Run
+from ..cases import score_cases
 from ..corrections import coverage_of
 from ..ground_truth import TruePatches, read_truth
 from .predict import find_model, predict
@@ -40,8 +41,8 @@ def evaluate(
     """Return what every network of a run is worth: `{network: {level: {metric: value}}}`.
 
     Slides are called at 0.5, patches at the threshold that the network ships with. If a label is of a case, the level
-    "slide" counts cases, each with the score of its highest slide. Beside the levels
-    (`core.evaluation.LEVELS`) a network has its `threshold`, and `intervals` (a bootstrap over patients),
+    "slide" counts cases, each with the score of its highest slide; a notice names a case that lacks the prediction of
+    a slide, which is no case of that level. Beside the levels (`core.evaluation.LEVELS`) a network has its `threshold`, and `intervals` (a bootstrap over patients),
     `reliability`, `operating_points` and `slides`, see `core.evaluation.Evaluation`; `left_out` counts slides that are
     left out.
 
@@ -126,7 +127,15 @@ def evaluate_networks(
             yield Progress(Task.COMPARE, done, len(maps))
             results.append(_result_of(patch_map, patches.of(patch_map), cohort))
         yield from patches.report()
-        found[network] = Evaluation(results, bundle.threshold, of_cases)
+        lacking = [case for case in score_cases(rows, {own.slide_id: own for own in maps}) if case.missing and of_cases]
+        if network == run.models[0]:
+            for case in lacking:
+                n = len(case.missing)
+                yield Notice(
+                    NoticeCode.CASE_NOT_SCORED, {"case": case.case_id, "n": n, "total": n + len(case.slides)}
+                )
+        incomplete = frozenset(case.case_id for case in lacking)
+        found[network] = Evaluation(results, bundle.threshold, of_cases, incomplete)
     return found, left_out
 
 
