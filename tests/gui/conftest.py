@@ -64,7 +64,7 @@ def _what_there_was_is_no_garbage():
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_napari():
-    """For every window napari's fixture would read all plugins' manifests again and save napari's settings five times."""
+    """For every window napari's fixture would read all manifests of plugins again, and save the settings five times."""
     import napari.plugins
     from napari.settings import get_settings
 

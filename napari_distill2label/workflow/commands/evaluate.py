@@ -42,9 +42,9 @@ def evaluate(
 
     Slides are called at 0.5, patches at the threshold that the network ships with. If a label is of a case, the level
     "slide" counts cases, each with the score of its highest slide; a notice names a case that lacks the prediction of
-    a slide, which is no case of that level. Beside the levels (`core.evaluation.LEVELS`) a network has its `threshold`, and `intervals` (a bootstrap over patients),
-    `reliability`, `operating_points` and `slides`, see `core.evaluation.Evaluation`; `left_out` counts slides that are
-    left out.
+    a slide, which is no case of that level. Beside the levels (`core.evaluation.LEVELS`) a network has its
+    `threshold`, and `intervals` (a bootstrap over patients), `reliability`, `operating_points` and `slides`, see
+    `core.evaluation.Evaluation`; `left_out` counts slides that are left out.
 
     Parameters
     ----------
@@ -131,9 +131,7 @@ def evaluate_networks(
         if network == run.models[0]:
             for case in lacking:
                 n = len(case.missing)
-                yield Notice(
-                    NoticeCode.CASE_NOT_SCORED, {"case": case.case_id, "n": n, "total": n + len(case.slides)}
-                )
+                yield Notice(NoticeCode.CASE_NOT_SCORED, {"case": case.case_id, "n": n, "total": n + len(case.slides)})
         incomplete = frozenset(case.case_id for case in lacking)
         found[network] = Evaluation(results, bundle.threshold, of_cases, incomplete)
     return found, left_out
