@@ -48,6 +48,7 @@ class Task(StrEnum):
     APPLY_CORRECTIONS = "applying corrections"
     READ_PREDICTIONS = "reading predictions"
     READ_TRUTH = "reading the ground truth"
+    READ_MARKS = "reading marks"
     COMPARE = "comparing with the ground truth"
     COMPARE_WITH_TRAINING = "comparing with the training data"
     PREPARE_DATASET = "reading the data set"
@@ -67,8 +68,8 @@ _UNITS = {
     **dict.fromkeys((Task.PREDICT, Task.EXTRACT_FEATURES, Task.IMPORT_FEATURES), Unit.PATCHES),
     **dict.fromkeys(
         (
-            Task.FIND_TISSUE, Task.TRAIN, Task.COMPUTE_TARGETS, Task.READ_TRUTH, Task.LOAD_MODEL, Task.SAVE_MODEL,
-            Task.START_WORKERS, Task.RUN_EXPERIMENT, Task.WRITE,
+            Task.FIND_TISSUE, Task.TRAIN, Task.COMPUTE_TARGETS, Task.READ_TRUTH, Task.READ_MARKS, Task.LOAD_MODEL,
+            Task.SAVE_MODEL, Task.START_WORKERS, Task.RUN_EXPERIMENT, Task.WRITE,
         ),
         Unit.STEPS,
     ),

@@ -1,10 +1,11 @@
 """Names and paths of slides, URLs, and files that are ours or may run code."""
 
+import json
 import os
 import re
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from pathlib import Path
-from typing import TypeGuard
+from typing import Any, TypeGuard
 from urllib.parse import urlsplit
 
 PathLike = str | os.PathLike[str]
@@ -13,6 +14,7 @@ LABELS_NAMESPACE = "napari-distill2label/labels"  # of the OME annotation in a m
 PROVENANCE_NAMESPACE = "napari-distill2label/provenance"  # of the one that says where a result comes from
 OWN_ATTRIBUTE = "napari-distill2label"  # of an OME-Zarr folder of ours: what we say of it
 METADATA = "-metadata.json"  # follows a table's name, as in CSV on the Web: the file that says where it comes from
+COHORT_SUMMARY = "cohort_summary.csv"  # a row per slide, beside the tables of their patches
 RECORD = ".distill2label.jsonl"  # in every folder of results: what was written there
 TORCHSCRIPT = (".pt", ".pth", ".ts", ".torchscript")  # encoders that can hold a program
 # Web servers and object stores. `file://`, `reference://`, `github://` and the like reach other things than slides.
@@ -68,3 +70,17 @@ def slide_name(path: str | os.PathLike[str]) -> str:
     stem, suffix = os.path.splitext(Path(urlsplit(path).path if is_url(path) else path).name)
     ome = suffix.lower() in (".tif", ".tiff", ".zarr") and stem.lower().endswith(".ome")
     return stem[: -len(".ome")] if ome else stem
+
+
+def slide_in(provenance: Any) -> str | None:
+    """Return the id of the slide that the provenance of a file of ours names, as JSON or read; None if it names none.
+
+    Names of our files may have a part (`S-1_regions.geojson`), or be changed where a system cannot hold the id.
+    """
+    if isinstance(provenance, str | bytes):
+        try:
+            provenance = json.loads(provenance)
+        except (ValueError, RecursionError):
+            return None
+    slide_id = provenance.get("slide_id") if isinstance(provenance, Mapping) else None
+    return slide_id if isinstance(slide_id, str) and slide_id else None

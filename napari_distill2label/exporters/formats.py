@@ -247,10 +247,9 @@ def _write_mask_pngs(patch_map: "PatchMap", request: ExportRequest) -> Work:
     from .mask import Mask
     from .mask_png import write_mask_png
 
-    yield Progress(Task.WRITE, 0, None, patch_map.slide_id)
-    about = request.about(patch_map)
-    return [
-        write_mask_png(
+    about, files = request.about(patch_map), []
+    for layer in request.layers(patch_map):
+        work = write_mask_png(
             request.path(patch_map, "mask-png", layer.class_name),
             Mask(layer.labels, patch_map.patches),
             layer.names,
@@ -258,9 +257,10 @@ def _write_mask_pngs(patch_map: "PatchMap", request: ExportRequest) -> Work:
             about,
             request.writing,
             patch_map.slide.mpp,
+            patch_map.slide_id,
         )
-        for layer in request.layers(patch_map)
-    ]
+        files.append((yield from work))
+    return files
 
 
 def _write_label_zarrs(version: "Version", patch_map: "PatchMap", request: ExportRequest) -> Work:
@@ -337,7 +337,6 @@ FORMATS: dict[str, Format] = {
 }
 ZARR_FORMATS: "dict[Version, str]" = {"0.5": "ome-zarr", "0.4": "ome-zarr-0.4"}
 SUMMARY = "summary"  # of a call, not of a slide: `COHORT_SUMMARY`, a row per slide
-COHORT_SUMMARY = "cohort_summary.csv"
 DEFAULT_FORMATS = ("ome-tiff", "geojson", "csv", "png")
 
 

@@ -1,7 +1,7 @@
 """Table of patches as Parquet: the columns of the CSV with their types, for pandas, Arrow, R, DuckDB and Spark."""
 
 import json
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,10 @@ from ..core.errors import MissingDependencyError
 from ..core.events import Progress, Task
 from ..store.files.atomic import Writing, atomic_path
 from ..store.maps.patch_map import PatchMap
+from .objects import TablePlan
 from .provenance import provenance
+
+ROWS = 100_000  # of a group of rows
 
 
 def write_parquet(
@@ -46,24 +49,34 @@ def write_parquet(
 
 
 def write_columns(
-    path: str | Path, columns: Mapping[str, Sequence[Any]], about: Mapping[str, Any], writing: Writing = atomic_path
-) -> Path:
-    """Write columns of texts or numbers, None for an empty cell; `about` under `distill2label`, as above."""
+    path: str | Path,
+    slide_id: str,
+    pieces: Iterable[Mapping[str, Sequence[Any]]],
+    plan: TablePlan,
+    about: Mapping[str, Any],
+    writing: Writing = atomic_path,
+) -> Generator[Progress, None, Path]:
+    """Write pieces of columns, None for an empty cell; `about` under `distill2label`, as above.
+
+    A generator of its progress; closing it leaves no file.
+    """
     parquet, arrow = _import_pyarrow(path)
-    table = arrow.table({name: _of_one_type(cells) for name, cells in columns.items()})
-    with writing(path) as temporary:
-        parquet.write_table(
-            table.replace_schema_metadata({"distill2label": json.dumps(about, ensure_ascii=False)}), temporary,
-            compression="zstd",
-        )  # fmt: skip
+    kinds = {int: arrow.int64(), float: arrow.float64(), str: arrow.string()}
+    metadata = {"distill2label": json.dumps(about, ensure_ascii=False)}
+    schema = arrow.schema({name: kinds[kind] for name, kind in plan.columns.items()}, metadata)
+    done = 0
+    with writing(path) as temporary, parquet.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        waiting: list[Any] = []
+        for columns in pieces:
+            waiting.append(arrow.table(dict(columns), schema))
+            if sum(table.num_rows for table in waiting) >= ROWS:
+                writer.write_table(arrow.concat_tables(waiting))
+                waiting.clear()
+            done += len(columns["slide_id"])
+            yield Progress(Task.WRITE, done, plan.n_rows, slide_id)
+        if waiting or not done:
+            writer.write_table(arrow.concat_tables(waiting) if waiting else schema.empty_table())
     return Path(path)
-
-
-def _of_one_type(cells: Sequence[Any]) -> list[Any]:
-    """Return the cells of a column; all as texts if some of them are."""
-    if not any(isinstance(cell, str) for cell in cells):
-        return list(cells)
-    return [cell if cell is None or isinstance(cell, str) else f"{cell:.15g}" for cell in cells]
 
 
 def _import_pyarrow(path: str | Path) -> tuple[Any, Any]:

@@ -45,7 +45,7 @@ def provenance(patch_map: "PatchMap", threshold: float, corrected: int | None = 
 
 
 def conversion(source: Path) -> dict[str, Any]:
-    """Return the provenance of a file that was converted: which file it was, without its folder."""
+    """Return the provenance of what is made of a file: which file it was, without its folder."""
     about: dict[str, Any] = {"program": f"napari-distill2label {_version()}", "converted_from": printable(source.name)}
     if source.is_file():
         with source.open("rb") as file:

@@ -4,13 +4,14 @@ All of them become `QuPathObject`s: the ground truth, corrections, centres and r
 whatever program they are of.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from ..core.errors import CohortError
 from ..core.paths import slide_name
 from . import qupath
 from .annotation_xml import read_annotations
-from .label_mask import is_label_image
+from .label_mask import is_label_image, slide_of_mask
 from .qupath import QuPathObject
 
 XML = ".xml"
@@ -18,14 +19,23 @@ MAX_BYTES = 2**28  # of an XML file
 
 
 def read_objects(path: str | Path) -> list[QuPathObject]:
-    """Return the objects of a file, by its suffix. `CohortError`, in one line with its name, if it cannot be read."""
+    """Return the objects of a file, as `iter_objects` yields them."""
+    return list(iter_objects(path))
+
+
+def iter_objects(path: str | Path) -> Iterator[QuPathObject]:
+    """Yield the objects of a file, by its suffix. `CohortError`, in one line with its name, if it cannot be read.
+
+    Those of GeoJSON are read one by one, those of XML together.
+    """
     path = Path(path)
     if path.suffix.lower() != XML:
-        return qupath.read_objects(path)
+        yield from qupath.iter_objects(path)
+        return
     try:
         if path.stat().st_size > MAX_BYTES:
             raise ValueError(f"it is larger than {MAX_BYTES >> 20} MB")
-        return read_annotations(path.read_bytes())
+        yield from read_annotations(path.read_bytes())
     except FileNotFoundError:
         raise CohortError(f"{path}: no such file") from None
     except (OSError, ValueError) as error:
@@ -34,10 +44,15 @@ def read_objects(path: str | Path) -> list[QuPathObject]:
 
 
 def object_name(path: str | Path) -> str:
-    """Return the name of a file of annotations without its suffixes: the name of its slide."""
+    """Return the slide of a file of annotations: the one that it names (files of ours do), else its own name.
+
+    That is the name without suffixes.
+    """
     name = Path(path).name
     if is_label_image(path):
-        return slide_name(path)
+        return slide_of_mask(Path(path)) or slide_name(path)
+    if not name.lower().endswith(XML) and (said := qupath.slide_of_geojson(path)):
+        return said
     return name[: -len(XML)].removesuffix(".ome") if name.lower().endswith(XML) else qupath.object_name(path)
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from ..core.classes import RGB
 from ..core.errors import CohortError, SlideError
 from ..core.geometry import Mpp
-from ..core.paths import LABELS_NAMESPACE, OWN_ATTRIBUTE
+from ..core.paths import LABELS_NAMESPACE, OWN_ATTRIBUTE, PROVENANCE_NAMESPACE, slide_in
 from .backends.protocol import reason_of
 from .backends.tiff_series import check_pages
 from .backends.xml import check_xml
@@ -22,7 +22,8 @@ from .scale import UM_PER_UNIT, parse_number
 
 TIFF_SUFFIXES = (".tif", ".tiff")
 ZARR = ".zarr"
-PICTURES = (".png", ".bmp")
+PNG = ".png"
+PICTURES = (PNG, ".bmp")
 LEAST_REDUCED = 2  # below, a mask that is not as large as its slide is rather of another one
 _PICTURES = ("PNG", "BMP", "GIF", "JPEG")  # of which Pillow opens none with another program
 _MEMORY_SHARE = 0.5  # of this computer's, that a mask may fill
@@ -76,13 +77,36 @@ def is_label_mask(path: str | Path) -> bool:
         from .backends.omezarr import read_attributes
 
         return OWN_ATTRIBUTE in read_attributes(path)
-    if path.suffix.lower() not in TIFF_SUFFIXES or not path.is_file():
+    if path.suffix.lower() not in (*TIFF_SUFFIXES, PNG) or not path.is_file():
         return False
     try:
+        if path.suffix.lower() == PNG:
+            with Image.open(path, formats=["PNG"]) as image:
+                return {"classes", "provenance"} <= {*getattr(image, "text", {})}
         with tifffile.TiffFile(path) as tiff:
             return LABELS_NAMESPACE in (tiff.ome_metadata or "")
     except Exception:  # noqa: BLE001 · a damaged file raises anything, and is no mask of ours
         return False
+
+
+def slide_of_mask(path: Path) -> str | None:
+    """Return the slide that a label image of this program is of, as it says itself; None if it does not say."""
+    try:
+        if path.suffix.lower() == ZARR:
+            from .backends.omezarr import read_attributes
+
+            return slide_in(dict(read_attributes(path).get(OWN_ATTRIBUTE, {})).get("provenance"))
+        if path.suffix.lower() == PNG:
+            with Image.open(path, formats=["PNG"]) as image:
+                return slide_in(getattr(image, "text", {}).get("provenance"))
+        with tifffile.TiffFile(path) as tiff:
+            xml = tiff.ome_metadata or ""
+        if PROVENANCE_NAMESPACE not in xml:
+            return None
+        check_xml(xml)
+        return slide_in(_annotated(tifffile.xml2dict(xml)["OME"], PROVENANCE_NAMESPACE).get("provenance"))
+    except Exception:  # noqa: BLE001 · a damaged file raises anything, and says nothing
+        return None
 
 
 def read_label_mask(path: str | Path) -> LabelMask:
@@ -200,11 +224,11 @@ def _mpp(pixels: Mapping[str, Any]) -> Mpp | None:
     return (y, x) if all(math.isfinite(value) and value > 0 for value in (y, x)) else None
 
 
-def _annotated(ome: Mapping[str, Any]) -> dict[str, str]:
-    """Return the texts of our annotation; empty where there is none."""
+def _annotated(ome: Mapping[str, Any], namespace: str = LABELS_NAMESPACE) -> dict[str, str]:
+    """Return the texts of an annotation of ours; empty where there is none."""
     maps = ome.get("StructuredAnnotations", {}).get("MapAnnotation", [])
     for annotation in maps if isinstance(maps, list) else [maps]:
-        if annotation.get("Namespace") == LABELS_NAMESPACE:
+        if annotation.get("Namespace") == namespace:
             entries = annotation["Value"]["M"]
             entries = entries if isinstance(entries, list) else [entries]
             return {str(entry["K"]): str(entry.get("value", "")) for entry in entries}

@@ -5,11 +5,12 @@ Feature, a bare geometry, or a hierarchy with nested children, as text or compre
 (x, y) in level-0 pixels; whole numbers are the corners of pixels.
 """
 
+import codecs
 import gzip
-import json
 import math
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ import shapely
 from shapely.geometry import shape
 
 from ..core.errors import CohortError
-from ..core.paths import METADATA
+from ..core.paths import METADATA, slide_in
+from .json_text import JsonText
 
 SUFFIXES = (".geojson", ".geojson.gz", ".json", ".json.gz")
 IGNORED = "ignore"  # begin of QuPath's class `Ignore*`; QuPath ignores objects of this class
@@ -107,21 +109,26 @@ class QuPathObject:
         return centre.x, centre.y
 
 
-def read_objects(path: str | Path) -> list[QuPathObject]:
-    """Return the objects of a file, children after their parents, without the root of a hierarchy.
+def iter_objects(path: str | Path) -> Iterator[QuPathObject]:
+    """Yield the objects of a file, children after their parents, without the root of a hierarchy.
 
-    `CohortError`, in one line with the file's name, if it cannot be read.
+    They are read one by one: memory does not grow with their number. `CohortError`, in one line with the file's name,
+    if it cannot be read.
     """
     path = Path(path)
     try:
-        objects = [_object(feature, number) for number, feature in enumerate(_features(_load(path)), 1)]
+        with _open_text(path) as text:
+            features = (feature for part in JsonText(text).parts("features") for feature in _features(part))
+            for number, feature in enumerate(features, 1):
+                thing = _object(feature, number)
+                if thing.kind != "root":
+                    yield thing
     except FileNotFoundError:
         raise CohortError(f"{path}: no such file") from None
     except RecursionError:
         raise CohortError(f"{path}: not a GeoJSON file of QuPath objects: nested too deeply") from None
     except (OSError, EOFError, zlib.error, ValueError) as error:
         raise CohortError(f"{path}: not a GeoJSON file of QuPath objects: {_line(error)}") from None
-    return [thing for thing in objects if thing.kind != "root"]
 
 
 def object_name(path: str | Path) -> str:
@@ -129,6 +136,15 @@ def object_name(path: str | Path) -> str:
     name = Path(path).name
     suffix = next((each for each in sorted(SUFFIXES, key=len)[::-1] if name.lower().endswith(each)), "")
     return name[: len(name) - len(suffix)].removesuffix(".ome")
+
+
+def slide_of_geojson(path: str | Path) -> str | None:
+    """Return the slide that a GeoJSON file of this program is of, as it says itself; None if it does not say."""
+    try:
+        with _open_text(Path(path)) as text:
+            return slide_in(JsonText(text).member("provenance", "features"))
+    except (OSError, EOFError, zlib.error, ValueError, RecursionError):
+        return None
 
 
 def find_files(folder: str | Path) -> list[Path]:
@@ -139,16 +155,26 @@ def find_files(folder: str | Path) -> list[Path]:
     return named or [file for file in described if file.name.lower().endswith((".json", ".json.gz"))]
 
 
-def _load(path: Path) -> Any:
-    """Load the JSON of a file. Bare NaN (in QuPath's measurements) is accepted; coordinates are checked later."""
+@contextmanager
+def _open_text(path: Path) -> Iterator[Callable[[int], str]]:
+    """Yield a function that reads so many characters of a file, compressed or not, and '' at its end."""
     with path.open("rb") as file:
         packed = file.read(2) == _GZIP
         file.seek(0)
         with gzip.GzipFile(fileobj=file) if packed else file as content:
-            data = content.read(MAX_BYTES + 1)
-    if len(data) > MAX_BYTES:
-        raise ValueError(f"it is larger than {MAX_BYTES >> 20} MB")
-    return json.loads(data.decode("utf-8-sig"))
+            decoder, size = codecs.getincrementaldecoder("utf-8-sig")(), 0
+
+            def read(n: int) -> str:
+                nonlocal size
+                text = ""
+                while not text and (data := content.read(n)):
+                    size += len(data)
+                    if size > MAX_BYTES:
+                        raise ValueError(f"it is larger than {MAX_BYTES >> 20} MB")
+                    text = decoder.decode(data)
+                return text or decoder.decode(b"", final=True)
+
+            yield read
 
 
 def _features(data: Any) -> Iterator[dict[str, Any]]:

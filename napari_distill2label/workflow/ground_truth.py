@@ -22,10 +22,12 @@ from ..core.label_map import (
 )
 from ..core.messages import Remedy
 from ..core.notices import Notice, NoticeCode
-from ..core.paths import PathLike, slide_name
+from ..core.paths import PathLike
 from ..core.text import list_briefly
+from ..slides.annotations import object_name
 from ..slides.label_mask import ZARR, LabelMask, is_label_mask, read_label_mask, scale_to
 from ..store.maps.patch_map import PatchMap
+from ..store.tables.mark_table import find_tables
 from ..store.tables.points import (
     CENTRE_TOLERANCE,
     PatchLabels,
@@ -262,7 +264,7 @@ def _name(index: int, classes: Sequence[str]) -> str:
 
 
 def read_truth(path: PathLike, label_map: Mapping[str, str] | None = None, coverage: float = COVERAGE) -> Truth:
-    """Read a CSV `slide_id,x,y,label`, QuPath's GeoJSON of points and areas, or a folder of masks named by slide.
+    """Read a table `slide_id,x,y,label`, QuPath's GeoJSON of points and areas, a mask, or a folder of one kind of them.
 
     Parameters
     ----------
@@ -274,10 +276,10 @@ def read_truth(path: PathLike, label_map: Mapping[str, str] | None = None, cover
     check_coverage(coverage)
     path = Path(path)
     is_zarr = path.suffix.lower() == ZARR
-    if path.is_dir() and not is_zarr and not _has_annotations(path):
+    if path.is_dir() and not is_zarr and not _has_marks(path):
         return MaskTruth(_masks_in(path), label_map, coverage, path)
     if is_zarr or path.name.lower().endswith(MASK_SUFFIXES):
-        return MaskTruth({slide_name(path): path}, label_map, coverage, path)
+        return MaskTruth({object_name(path): path}, label_map, coverage, path)
     return PointTruth(read_points(path, labelled=True), label_map, coverage, path)
 
 
@@ -286,14 +288,19 @@ def _masks_in(folder: Path) -> dict[str, Path]:
     files = sorted(file for file in folder.iterdir() if file.name.lower().endswith(MASK_SUFFIXES))
     if not files:
         raise CohortError(f"{folder}: holds no mask image ({', '.join(MASK_SUFFIXES)})")
-    counts = Counter(map(slide_name, files))
+    names = {file: object_name(file) for file in files}
+    counts = Counter(names.values())
     # This program writes pictures beside its masks.
-    own = {slide_name(file) for file in files if counts[slide_name(file)] > 1 and is_label_mask(file)}
-    return one_each((name, file) for file in files if (name := slide_name(file)) not in own or is_label_mask(file))
+    own = {name for file, name in names.items() if counts[name] > 1 and is_label_mask(file)}
+    return one_each((name, file) for file, name in names.items() if name not in own or is_label_mask(file))
 
 
-def _has_annotations(folder: Path) -> bool:
-    return any(file.name.lower().endswith((".geojson", ".geojson.gz", ".xml")) for file in folder.iterdir())
+def _has_marks(folder: Path) -> bool:
+    """Whether a folder holds annotations, or tables and no mask."""
+    names = [file.name.lower() for file in folder.iterdir()]
+    if any(name.endswith((".geojson", ".geojson.gz", ".xml")) for name in names):
+        return True
+    return bool(find_tables(folder)) and not any(name.endswith(MASK_SUFFIXES) for name in names)
 
 
 def _values_of(labels: np.ndarray) -> set[int]:

@@ -1,17 +1,19 @@
 """What a file says of slides, whatever its format: objects, a label image, or places of patches. `convert` reads it."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from ..core.errors import CohortError, SlideError
+from ..core.events import Progress, Task
 from ..core.geometry import PatchGrid, PatchPoints
 from ..core.messages import Remedy
 from ..core.paths import PathLike
-from ..exporters.objects import boxes_of, objects_of_rows
-from ..slides.annotations import find_files, object_name, read_objects
+from ..exporters.objects import boxes_of, is_number, objects_of_rows, pieces_of
+from ..slides.annotations import find_files, iter_objects, object_name
 from ..slides.label_mask import LabelMask, is_label_image, read_label_mask, scale_to
 from ..slides.qupath import QuPathObject
 from ..slides.regions import areas_of
@@ -22,9 +24,11 @@ from ..store.maps.hdf5_geometry import Frame
 from ..store.maps.hdf5_places import places_name, read_places
 from ..store.maps.patch_map import PatchMap, read_header
 from ..store.run import Run
-from ..store.tables.mark_table import Row, is_table, read_rows
+from ..store.tables.mark_table import Row, find_tables, is_table, read_rows
 from ..store.tables.points import find_for_slide, is_centred
 from .commands.export import maps_of
+
+MOST_ROWS = 50_000  # of a table, in memory at once: some 100 MB
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +40,8 @@ class SlideContents:
     frame
         What is known of the slide.
     objects
-        Makes its objects. `SlideError` where they need the slide's size, and it is not known.
+        Reads its objects, each time that it is called. `SlideError` where they need the slide's size, and it is not
+        known.
     image, patches
         The label image, or the places of patches, that the objects are made of; None where there is none.
     besides
@@ -45,7 +50,7 @@ class SlideContents:
 
     slide_id: str
     frame: Frame
-    objects: Callable[[], Sequence[QuPathObject]]
+    objects: Callable[[], Iterable[QuPathObject]]
     image: LabelMask | None = None
     patches: PatchGrid | PatchPoints | None = None
     besides: str = ""
@@ -65,7 +70,7 @@ def files_of(sources: PathLike | Sequence[PathLike]) -> list[Path]:
             found.append(path)
             continue
         here = sorted(file for file in path.iterdir() if not file.name.startswith("."))
-        inside = find_files(path) or [file for file in here if is_table(file) or file.suffix.lower() in SUFFIXES]
+        inside = find_files(path) or find_tables(path) + [file for file in here if file.suffix.lower() in SUFFIXES]
         inside = inside or [file for file in here if is_label_image(file)]
         if not inside:
             raise CohortError(f"{path}: holds no file that can be converted")
@@ -73,10 +78,10 @@ def files_of(sources: PathLike | Sequence[PathLike]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def read_contents(path: Path, cohort: Cohort) -> Iterator[SlideContents]:
+def read_contents(path: Path, cohort: Cohort) -> Iterator[SlideContents | Progress]:
     """Yield what a file says of each slide, without its patch map's predictions. `cohort`: the slides that are known.
 
-    `CohortError` or `SlideError` for a file that cannot be read.
+    Between them is the progress of reading. `CohortError` or `SlideError` for a file that cannot be read.
     """
     if is_map(path):
         for found in maps_of(path).values():
@@ -89,16 +94,58 @@ def read_contents(path: Path, cohort: Cohort) -> Iterator[SlideContents]:
         image = read_label_mask(path)
         yield SlideContents(slide_id, frame, partial(_areas, path, image, frame), image)
     elif is_table(path):
-        rows: dict[str, list[Row]] = {}
-        for row in read_rows(path, others=True):
-            rows.setdefault(row.slide_id, []).append(row)
-        for name, own in rows.items():
-            slide_id, frame = _slide_of(name, cohort)
-            yield SlideContents(slide_id, frame, partial(_of_rows, own))
+        yield from _of_table(path, cohort)
     else:
-        objects = read_objects(path)
         slide_id, frame = _slide_of(object_name(path), cohort)
-        yield SlideContents(slide_id, frame, lambda: objects)
+        yield SlideContents(slide_id, frame, partial(iter_objects, path))
+
+
+def _of_table(path: Path, cohort: Cohort) -> Iterator[SlideContents | Progress]:
+    """Yield what a table says of each slide.
+
+    It is read once to see which slides it has, and again for their rows: those of small slides together.
+    """
+    counts, texts = Counter[str](), dict[str, set[str]]()
+    for piece in pieces_of(read_rows(path, others=True)):
+        for row in piece:
+            counts[row.slide_id] += 1
+            known = texts.setdefault(row.slide_id, set())
+            if row.point is not None or row.box is not None:
+                known |= {name for name, text in row.cells.items() if name not in known and not _is_measured(text)}
+        yield Progress(Task.READ_MARKS, counts.total(), None, path.name)
+    for group in _groups(counts):
+        rows: dict[str, list[Row]] = {name: [] for name in group}
+        if len(group) > 1:
+            for row in read_rows(path, others=True, slides=group):
+                rows[row.slide_id].append(row)
+        for name in group:
+            slide_id, frame = _slide_of(name, cohort)
+            read = partial(iter, rows[name]) if len(group) > 1 else partial(_rows_of, path, name)
+            yield SlideContents(slide_id, frame, partial(_objects, read, texts[name]))
+
+
+def _groups(counts: Mapping[str, int]) -> Iterator[list[str]]:
+    """Yield slides in their order, so many together as fit into memory with their rows, or one."""
+    group: list[str] = []
+    for name, n in counts.items():
+        if group and sum(counts[other] for other in group) + n > MOST_ROWS:
+            yield group
+            group = []
+        group.append(name)
+    if group:
+        yield group
+
+
+def _rows_of(path: Path, name: str) -> Iterator[Row]:
+    return read_rows(path, others=True, slides=(name,))
+
+
+def _objects(read: Callable[[], Iterator[Row]], texts: Container[str]) -> Iterator[QuPathObject]:
+    return objects_of_rows(read(), texts)
+
+
+def _is_measured(text: str) -> bool:
+    return not text or is_number(text)
 
 
 def _slide_of(name: str, cohort: Cohort) -> tuple[str, Frame]:
@@ -122,10 +169,6 @@ def _of_map(patch_map: PatchMap, cohort: Cohort) -> SlideContents:
 def _of_patches(slide_id: str, frame: Frame, patches: PatchGrid | PatchPoints, besides: str) -> SlideContents:
     boxes = partial(boxes_of, patches.corners, patches.side, is_centred(patches))
     return SlideContents(slide_id, frame, boxes, patches=patches, besides=besides)
-
-
-def _of_rows(rows: Sequence[Row]) -> list[QuPathObject]:
-    return list(objects_of_rows(rows))
 
 
 def _areas(path: Path, image: LabelMask, frame: Frame) -> list[QuPathObject]:

@@ -8,6 +8,8 @@ import pytest
 from napari_distill2label.core.events import drain
 from napari_distill2label.core.geometry import PatchGrid, PatchPoints
 from napari_distill2label.core.settings import PatchSettings
+from napari_distill2label.exporters import parquet as exporters_parquet
+from napari_distill2label.exporters.objects import TablePlan
 from napari_distill2label.exporters.parquet import write_columns, write_parquet
 
 parquet = pytest.importorskip("pyarrow.parquet", reason="Parquet was NOT tested: pyarrow is not installed")
@@ -39,9 +41,16 @@ def test_a_map_without_scored_patches_has_no_rows(new_map, tmp_path):
     assert len(parquet.read_table(drain(write_parquet(tmp_path / "a.parquet", patch_map, 0.5)))) == 2
 
 
-def test_columns_of_numbers_and_texts(tmp_path):
-    columns = {"a": [1.5, None, 2], "b": ["x", 3.0, None], "c": [None, None, None]}
-    path = write_columns(tmp_path / "a.parquet", columns, {"converted_from": "é.csv"})
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_pieces_of_columns(tmp_path, monkeypatch, pieces):
+    monkeypatch.setattr(exporters_parquet, "ROWS", 2)
+    columns = {"slide_id": ["s"] * 3, "a": [1.5, None, 2], "b": ["x", "3", None], "c": [1, 2, None]}
+    plan = TablePlan({"slide_id": str, "a": float, "b": str, "c": int}, 3)
+    split = [{name: cells[i::pieces] for name, cells in columns.items()} for i in range(pieces)]
+    path = drain(write_columns(tmp_path / "a.parquet", "s", split, plan, {"converted_from": "é.csv"}))
     table = parquet.read_table(path)
-    assert table.to_pydict() == {"a": [1.5, None, 2], "b": ["x", "3", None], "c": [None, None, None]}
+    assert table.to_pydict() == columns
+    assert [str(field.type) for field in table.schema] == ["string", "double", "string", "int64"]
     assert json.loads(table.schema.metadata[b"distill2label"]) == {"converted_from": "é.csv"}
+    empty = drain(write_columns(tmp_path / "b.parquet", "s", [], plan, {}))
+    assert parquet.read_table(empty).column_names == list(columns)

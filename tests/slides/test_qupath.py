@@ -6,7 +6,8 @@ import json
 import pytest
 
 from napari_distill2label.core.errors import CohortError
-from napari_distill2label.slides.qupath import find_files, object_name, read_objects
+from napari_distill2label.slides.annotations import read_objects
+from napari_distill2label.slides.qupath import find_files, object_name
 
 SQUARE = {"type": "Polygon", "coordinates": [[[0, 0], [10, 0], [10, 10], [0, 10], [0, 0]]]}
 INNER = {"type": "Polygon", "coordinates": [[[2, 2], [4, 2], [4, 4], [2, 4], [2, 2]]]}

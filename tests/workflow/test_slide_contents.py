@@ -8,11 +8,13 @@ import tifffile
 from PIL import Image
 
 from napari_distill2label.core.errors import CohortError, SlideError
+from napari_distill2label.core.events import Progress
 from napari_distill2label.core.geometry import PatchGrid
 from napari_distill2label.core.settings import PatchSettings
 from napari_distill2label.store.cohort import Cohort
 from napari_distill2label.store.maps.hdf5_geometry import Frame
 from napari_distill2label.store.maps.hdf5_places import write_places
+from napari_distill2label.workflow import slide_contents
 from napari_distill2label.workflow.slide_contents import files_of, read_contents
 
 NO_SLIDES = Cohort(())
@@ -36,18 +38,26 @@ def test_annotations_of_a_folder(tmp_path):
     files = files_of([tmp_path, tmp_path / "b.geojson"])
     assert [file.name for file in files] == ["a.xml", "b.geojson"]
     (dot,), (area,) = (read_contents(file, NO_SLIDES) for file in files)
-    assert [(one.slide_id, one.objects()[0].name) for one in (dot, area)] == [("a", "t"), ("b", "")]
-    assert dot.objects()[0].points.tolist() == [[5, 6]]
+    assert [(one.slide_id, next(iter(one.objects())).name) for one in (dot, area)] == [("a", "t"), ("b", "")]
+    assert next(iter(dot.objects())).points.tolist() == [[5, 6]]
     (tmp_path / "empty").mkdir()
     with pytest.raises(CohortError, match="holds no file that can be converted"):
         files_of(tmp_path / "empty")
 
 
-def test_a_table_is_of_all_its_slides(tmp_path, slide):
+@pytest.mark.parametrize("most", [1, 2, 100])
+def test_a_table_is_of_all_its_slides(tmp_path, slide, monkeypatch, most):
     path = tmp_path / "t.csv"
-    path.write_text("slide_id,x,y,label\nS-1,1,2,a\nS-2,3,4,b\nS-1,5,6,a\n")
-    found = list(read_contents(path, NO_SLIDES))
-    assert [(one.slide_id, len(one.objects())) for one in found] == [("S-1", 2), ("S-2", 1)]
+    path.write_text("slide_id,x,y,label,n,what\nS-1,1,2,a,1,\nS-2,3,4,b,1,\nS-1,5,6,a,,x\n")
+    monkeypatch.setattr(slide_contents, "MOST_ROWS", most)
+    found = [one for one in read_contents(path, NO_SLIDES) if not isinstance(one, Progress)]
+    for _ in range(2):  # objects are read anew each time
+        assert [(one.slide_id, [thing.name for thing in one.objects()]) for one in found] == [
+            ("S-1", ["a", "a"]), ("S-2", ["b"])
+        ]  # fmt: skip
+    first, second = found[0].objects()
+    assert first.measurements == {"n": 1}
+    assert second.properties == {"metadata": {"what": "x"}}
     with pytest.raises(SlideError, match="'S-2', which is not among the slides"):
         list(read_contents(path, Cohort.of_files(slide)))
 

@@ -10,9 +10,12 @@ import hashlib
 import io
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple, TextIO
 
 from ...core.errors import CohortError
 from ...core.notices import Notice, NoticeCode
@@ -20,6 +23,8 @@ from ...core.text import quoted, shown
 
 DELIMITERS = (",", ";", "\t", "|")
 LARGEST = 512 << 20  # bytes; a hundred thousand slides take 10 MB
+BEGINNING = 1 << 16  # bytes or characters that tell encoding and delimiter
+WINDOWS = "cp1252"
 _SEP_LINE = re.compile(r'"?sep=(.)"?[,;\t ]*(?:\r\n|\r|\n|$)', re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")  # the last four: full-width, as in Japanese
@@ -80,7 +85,7 @@ class Table:
 
     def cells(self, row: Sequence[str]) -> dict[str, str]:
         """One of `rows` by column: stripped, formulas as they were before they were made harmless."""
-        return {name: unescape_formula(row[index].strip()) for name, index in self.columns.items()}
+        return cells_by_column(row, self.columns)
 
 
 def read_table(
@@ -99,30 +104,79 @@ def open_table(path: str | os.PathLike[str], required: Sequence[str] = (), alias
     path = Path(path)
     data = _read_bytes(path)
     text, encoding, doubt = _decode(data, path)
+    read = _read_rows(io.StringIO(text, newline=""), path, required, aliases)
+    found = list(read.rows)
+    newline = "\r\n" if "\r\n" in text else "\r" if "\r" in text and "\n" not in text else "\n"
+    style = Style(read.delimiter, newline, encoding, read.has_sep_line)
+    lines, rows = (tuple(each) for each in zip(*found, strict=True))
+    digest = hashlib.sha256(data).hexdigest()
+    return Table(path, read.header, rows, lines, read.columns, style, digest, tuple(doubt))
+
+
+def iter_table(
+    path: str | os.PathLike[str], aliases: Names | None = None
+) -> tuple[Mapping[str, int], Iterator[tuple[int, dict[str, str]]]]:
+    """Return columns, and (line, cells) of each row as `Table.cells` gives them: memory does not grow with the rows.
+
+    Errors as in `read_table`; those of a row when it is read.
+    """
+    path = Path(path)
+    encoding, opened = _opener(path)
+
+    def rows() -> Iterator[tuple[int, dict[str, str]]]:
+        with _text_errors(path, encoding), opened() as file:
+            read = _read_rows(file, path, (), aliases)
+            for line, row in read.rows:
+                yield line, cells_by_column(row, read.columns)
+
+    with _text_errors(path, encoding), opened() as file:
+        columns = _read_rows(file, path, (), aliases).columns
+    return columns, rows()
+
+
+def cells_by_column(row: Sequence[str], columns: Mapping[str, int]) -> dict[str, str]:
+    """Return the cells of a row by column: stripped, formulas as they were before they were made harmless."""
+    return {name: unescape_formula(row[index].strip()) for name, index in columns.items()}
+
+
+class _Rows(NamedTuple):
+    header: tuple[str, ...]
+    columns: dict[str, int]
+    delimiter: str
+    has_sep_line: bool
+    rows: Iterator[tuple[int, tuple[str, ...]]]  # with the line of the file in which each ends
+
+
+def _read_rows(file: TextIO, path: Path, required: Sequence[str], aliases: Names | None) -> _Rows:
+    """Read the header of a table, and its rows as they are asked for."""
     names = {**dict.fromkeys(required, ()), **(aliases or {})}
     known = {_normalise_name(other): name for name, others in names.items() for other in (name, *others)}
-    sep = _SEP_LINE.match(text)
-    body = text[sep.end() :] if sep else text
-    delimiter = sep[1] if sep else _delimiter_of(body, known)
-    lines = _lines(body, delimiter, path)
-    if not lines:
+    beginning = file.read(BEGINNING)
+    sep = _SEP_LINE.match(beginning)
+    start = sep.end() if sep else 0
+    delimiter = sep[1] if sep else _delimiter_of(beginning, known)
+    file.seek(0)
+    file.read(start)
+    lines = _lines(file, delimiter, path, 1 if sep else 0)
+    first = next(lines, None)
+    if first is None:
         needs = f" with {', '.join(required)}" if required else ""
         raise CohortError(f"{path}: is empty; it needs a header{needs}")
-    header = tuple(lines[0][1])
+    header = tuple(first[1])
     columns = _columns(header, known, path)
     if missing := [name for name in required if name not in columns]:
         there = ", ".join(shown(cell.strip()) for cell in header)
         raise CohortError(f"{path}: has no column {missing[0]!r}; its header is {shown(there, 500)}")
-    if len(lines) == 1:
-        raise CohortError(f"{path}: has a header but no row")
-    first = 1 if sep else 0  # the line that was taken off
     least = 1 + max((columns[name] for name in required), default=-1)
-    rows = tuple(_pad_row(cells, len(header), least, line + first, path) for line, cells in lines[1:])
-    newline = "\r\n" if "\r\n" in text else "\r" if "\r" in text and "\n" not in text else "\n"
-    style = Style(delimiter, newline, encoding, sep is not None)
-    numbers = tuple(line + first for line, _ in lines[1:])
-    digest = hashlib.sha256(data).hexdigest()
-    return Table(path, header, rows, numbers, columns, style, digest, tuple(doubt))
+
+    def rows() -> Iterator[tuple[int, tuple[str, ...]]]:
+        line = None
+        for line, cells in lines:
+            yield line, _pad_row(cells, len(header), least, line, path)
+        if line is None:
+            raise CohortError(f"{path}: has a header but no row")
+
+    return _Rows(header, columns, delimiter, sep is not None, rows())
 
 
 def format_table(rows: Iterable[Sequence[object]], style: Style = Style()) -> str:
@@ -155,15 +209,17 @@ def unescape_formula(text: str) -> str:
 # ---- reading -------------------------------------------------------------------------------------------------------
 
 
-def _read_bytes(path: Path) -> bytes:
+def _read_bytes(path: Path, most: int = LARGEST + 1) -> bytes:
+    """Return the first bytes of a file. `CohortError` for one that is missing, too large, or of another kind."""
     try:
         with path.open("rb") as file:
-            data = file.read(LARGEST + 1)
+            data = file.read(most)
+            size = max(len(data), os.fstat(file.fileno()).st_size)
     except FileNotFoundError:
         raise CohortError(f"{path}: no such file") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise CohortError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
-    if len(data) > LARGEST:
+    if size > LARGEST:
         raise CohortError(f"{path}: has more than {LARGEST >> 20} MB: it is no table of slides or points")
     for start, what in _OTHER_FILES.items():
         if data.startswith(start):
@@ -171,40 +227,89 @@ def _read_bytes(path: Path) -> bytes:
     return data
 
 
+def _opener(path: Path) -> tuple[str, Callable[[], TextIO]]:
+    """Return the encoding of a file, and what opens it as text. What can be read once only is kept in memory."""
+    if path.is_file():
+        encoding = _find_encoding(path)
+        return encoding, partial(path.open, encoding=encoding, newline="")
+    text, encoding, _ = _decode(_read_bytes(path), path)
+    return encoding, partial(io.StringIO, text, newline="")
+
+
 def _decode(data: bytes, path: Path) -> tuple[str, str, list[Notice]]:
     """(text, encoding, notices). `CohortError` for what is no text."""
+    encoding, bom = _marked_encoding(data[:BEGINNING])
+    if not encoding:
+        try:
+            data.decode()
+            encoding = "utf-8"
+        except UnicodeDecodeError:
+            encoding = WINDOWS
+    doubt = [Notice(NoticeCode.ENCODING_GUESSED, {"file": str(path)})] if encoding == WINDOWS else []
+    with _text_errors(path, encoding.removesuffix("-sig")):
+        text = data[len(bom) :].decode(encoding.removesuffix("-sig"))
+    if "\0" in text:
+        raise _binary(path)
+    return text, encoding, doubt
+
+
+def _find_encoding(path: Path) -> str:
+    """Return the encoding that opens a file as `_decode` decodes it, in bounded memory."""
+    beginning = _read_bytes(path, BEGINNING)
+    encoding, bom = _marked_encoding(beginning)
+    if encoding:
+        return "utf-16" if bom and encoding != "utf-8-sig" else encoding  # which take the mark off
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    with path.open("rb") as file:
+        try:
+            while data := file.read(1 << 20):
+                decoder.decode(data)
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            return WINDOWS
+    return "utf-8"
+
+
+def _marked_encoding(beginning: bytes) -> tuple[str, bytes]:
+    """Return the encoding that the first bytes of a file tell, '' for none, and the mark that tells it."""
     for bom, encoding in _BOMS:
-        if data.startswith(bom):
-            return _decode_as(data[len(bom) :], encoding.removesuffix("-sig"), path), encoding, []
-    beginning = data[:4096]
+        if beginning.startswith(bom):
+            return encoding, bom
+    beginning = beginning[:4096]
     if beginning[1::2].count(0) > 0.7 * len(beginning[1::2]) > 0 and beginning[::2].count(0) == 0:
-        return _decode_as(data, "utf-16-le", path), "utf-16-le", []
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        doubt = Notice(NoticeCode.ENCODING_GUESSED, {"file": str(path)})
-        return _decode_as(data, "cp1252", path), "cp1252", [doubt]
-    return _decode_as(data, "utf-8", path), "utf-8", []
+        return "utf-16-le", b""
+    return "", b""
 
 
-def _decode_as(data: bytes, encoding: str, path: Path) -> str:
+@contextmanager
+def _text_errors(path: Path, encoding: str) -> Iterator[None]:
     """`CohortError` for bytes that are no text."""
     try:
-        text = data.decode(encoding)
+        yield
     except UnicodeDecodeError as error:
         raise CohortError(f"{path}: is not a CSV file in UTF-8 or {encoding} ({error.reason})") from None
-    if "\0" in text:
-        raise CohortError(f"{path}: is not a CSV file in UTF-8 (it holds binary data)")
-    return text
 
 
-def _lines(text: str, delimiter: str, path: Path) -> list[tuple[int, list[str]]]:
-    """(line, cells) of the rows that hold something."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+def _binary(path: Path) -> CohortError:
+    return CohortError(f"{path}: is not a CSV file in UTF-8 (it holds binary data)")
+
+
+def _lines(file: TextIO, delimiter: str, path: Path, before: int) -> Iterator[tuple[int, list[str]]]:
+    """Yield (line, cells) of the rows that hold something; `before`: lines of the file that were read before."""
+    reader = csv.reader(_texts(file, path), delimiter=delimiter, strict=True)
     try:
-        return [(reader.line_num, cells) for cells in reader if any(map(str.strip, cells))]
+        for cells in reader:
+            if any(map(str.strip, cells)):
+                yield reader.line_num + before, cells
     except csv.Error as error:
-        raise CohortError(f"{path}: is not a CSV file in UTF-8 (line {reader.line_num}: {error})") from None
+        raise CohortError(f"{path}: is not a CSV file in UTF-8 (line {reader.line_num + before}: {error})") from None
+
+
+def _texts(file: TextIO, path: Path) -> Iterator[str]:
+    for text in file:
+        if "\0" in text:
+            raise _binary(path)
+        yield text
 
 
 def _delimiter_of(text: str, known: Mapping[str, str]) -> str:

@@ -1,24 +1,26 @@
 """Marks on slides from a table, CSV or Parquet: a row for each point, or for each box of a patch.
 
 Columns are `slide_id, x, y[, label[, class]]`, or `minx, miny, width, height` in place of `x, y`, as in the tables that
-are exported. Points are 0-based level-0 pixels, boxes begin and end at corners of pixels. Of a table without a
-`slide_id` the file's name is the slide's id.
+are exported. Points are 0-based level-0 pixels, boxes begin and end at corners of pixels. Without a `slide_id` all rows
+are of one slide (`table_name`).
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from ...core.errors import CohortError
-from ...core.paths import slide_name
+from ...core.paths import COHORT_SUMMARY, METADATA, slide_in, slide_name
 from ...core.text import shown
-from .csv_table import open_table
+from .csv_table import iter_table
 
 POINT = ("x", "y")
 BOX = ("minx", "miny", "width", "height")
 KNOWN = ("slide_id", *POINT, *BOX, "label", "class")
+NAMES: dict[str, tuple[str, ...]] = dict.fromkeys(KNOWN, ())  # in any case
 PARQUET = ".parquet"
+LARGEST_METADATA = 2**24  # bytes
 
 
 class Row(NamedTuple):
@@ -37,20 +39,47 @@ def is_table(path: Path) -> bool:
     return path.suffix.lower() in (".csv", ".tsv", PARQUET)
 
 
-def read_rows(path: Path, labelled: bool = False, others: bool = False) -> Iterator[Row]:
-    """Yield the rows of a table. `CohortError` if it is none, lacks a column, or has a position that is no number.
+def find_tables(folder: Path) -> list[Path]:
+    """Return the tables of a folder, by name, but for the summary of a cohort."""
+    files = sorted(file for file in folder.iterdir() if file.is_file() and is_table(file))
+    return [file for file in files if not file.name.startswith(".") and file.name != COHORT_SUMMARY]
+
+
+def table_name(path: Path) -> str:
+    """Return the slide of a table without a column `slide_id`: the one that its metadata name, else its own name."""
+    if path.suffix.lower() == PARQUET:
+        from .parquet_table import slide_of_parquet
+
+        return slide_of_parquet(path) or slide_name(path)
+    beside = path.with_name(path.name + METADATA)
+    try:
+        said = slide_in(beside.read_bytes()) if beside.stat().st_size <= LARGEST_METADATA else None
+    except OSError:
+        said = None
+    return said or slide_name(path)
+
+
+def read_rows(
+    path: Path, labelled: bool = False, others: bool = False, slides: Collection[str] | None = None
+) -> Iterator[Row]:
+    """Yield the rows of a table, as they are read: memory does not grow with their number.
+
+    `CohortError` if it is no table, lacks a column, or has a position that is no number.
 
     `labelled`: the column `label` is required, and a row without a position says that nothing was found on the slide.
-    `others`: the cells of columns that are none of `KNOWN` are wanted, too.
+    `others`: the cells of columns that are none of `KNOWN` are wanted, too. `slides`: ids of those whose rows are
+    wanted; None: of all.
     """
-    columns, rows = _read_parquet(path, others) if path.suffix.lower() == PARQUET else _read_csv(path)
+    columns, rows = _open_parquet(path, others) if path.suffix.lower() == PARQUET else iter_table(path, NAMES)
     place = BOX if {*BOX} <= {*columns} and not {*columns} & {*POINT} else POINT
     for name in (*place, *(("label",) if labelled else ())):
         if name not in columns:
             raise CohortError(f"{path}: has no column {name!r}; its header is {shown(', '.join(columns), 500)}")
-    named = slide_name(path)
+    named = "" if "slide_id" in columns else table_name(path)
     for line, cells in rows:
         slide_id = cells.get("slide_id", named)
+        if slides is not None and slide_id not in slides:
+            continue
         point, box = _numbers(path, slide_id, cells, POINT), _numbers(path, slide_id, cells, BOX)
         label, class_name = cells.get("label", ""), cells.get("class", "")
         if point is None and box is None:
@@ -92,15 +121,8 @@ def _numbers(path: Path, slide_id: str, cells: Mapping[str, str], names: Iterabl
     return numbers
 
 
-def _read_csv(path: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:
-    table = open_table(path, (), dict.fromkeys(KNOWN, ()))  # in any case
-    lines = zip(table.lines, table.rows, strict=True)
-    return [*table.columns], ((line, table.cells(cells)) for line, cells in lines)
+def _open_parquet(path: Path, others: bool) -> tuple[Iterable[str], Iterator[tuple[int, dict[str, str]]]]:
+    from .parquet_table import iter_parquet
 
-
-def _read_parquet(path: Path, others: bool) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:
-    from .parquet_table import read_parquet
-
-    columns = read_parquet(path, KNOWN, others)
-    rows = (dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True))
-    return [*columns], enumerate(rows, 1)
+    columns, rows = iter_parquet(path, KNOWN, others)
+    return columns, enumerate(rows, 1)

@@ -19,10 +19,11 @@ from ...core.geometry import PatchGrid, PatchPoints
 from ...core.label_map import COVERAGE, is_left_out
 from ...core.messages import Remedy
 from ...core.paths import slide_name
+from ...core.text import printable
 from ...slides.label_mask import is_label_image, read_label_mask, scale_to
 from ...slides.registry import SUFFIXES
 from ..files.safe_names import safe_name
-from .mark_table import Row, read_rows
+from .mark_table import Row, find_tables, read_rows
 
 if TYPE_CHECKING:
     import shapely
@@ -106,8 +107,8 @@ class Points:
 def read_points(path: str | os.PathLike[str], labelled: bool = False) -> dict[str, Points]:
     """Marks by slide id, from CSV or Parquet (`mark_table`), or from annotations.
 
-    Annotations are GeoJSON of QuPath, XML of ASAP or ImageScope, or a label image; the file's name is the slide id. A
-    folder of GeoJSON or XML files holds one per slide.
+    Annotations are GeoJSON of QuPath, XML of ASAP or ImageScope, or a label image; the file's name is the slide id,
+    unless the file says which slide it is of. A folder holds one file per slide: GeoJSON or XML, else tables.
     `CohortError` says what does not fit.
 
     Without `labelled` they are centres of patches: an outline counts by its centre, a cell by that of its nucleus; an
@@ -117,12 +118,13 @@ def read_points(path: str | os.PathLike[str], labelled: bool = False) -> dict[st
     """
     path = Path(path)
     if path.is_dir() and not is_label_image(path):
-        from ...slides.annotations import find_files, object_name
+        from ...slides.annotations import find_files
 
-        if not (files := find_files(path)):
-            raise CohortError(f"{path}: holds no .geojson or .xml file")
-        one_each([(object_name(file), file) for file in files])
-        return {slide_id: points for file in files for slide_id, points in _read_annotations(file, labelled).items()}
+        if not (files := find_files(path) or find_tables(path)):
+            raise CohortError(f"{path}: holds no .geojson, .xml, .csv or .parquet file")
+        found = [(file, read_points(file, labelled)) for file in files]
+        one_each([(slide_id, file) for file, by_slide in found for slide_id in by_slide])
+        return {slide_id: points for _, by_slide in found for slide_id, points in by_slide.items()}
     if is_label_image(path):
         return _read_label_image(path, labelled)
     if path.name.lower().endswith((".geojson", ".json", ".gz", ".xml")):
@@ -157,7 +159,7 @@ def _names_of(slide_id: str) -> Iterable[str]:
     """The slide's id, as a file's name too, and with the suffixes of images."""
     suffixes = (*SUFFIXES, *(f".ome{suffix}" for suffix in OME))
     written = (change(suffix) for suffix in suffixes for change in (str.lower, str.upper))
-    return dict.fromkeys((slide_id, safe_name(slide_id), *(slide_id + suffix for suffix in written)))
+    return dict.fromkeys((slide_id, printable(slide_id), safe_name(slide_id), *(slide_id + each for each in written)))
 
 
 def _two_of_one(slide_id: str, one: object, other: object) -> CohortError:

@@ -5,29 +5,27 @@ allows it; what is lost of the marks (measurements, texts) is said.
 """
 
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ...core.classes import RGB
 from ...core.errors import CohortError, Distill2LabelError, SettingsError, SlideError
 from ...core.events import Event, ItemDone, ItemFailed, Progress, Task
 from ...core.messages import Remedy
 from ...core.notices import Notice, NoticeCode
 from ...core.paths import METADATA, PathLike
-from ...core.text import list_briefly
+from ...core.text import list_briefly, printable
+from ...exporters.drawn_labels import draw_labels
 from ...exporters.formats import FORMATS, ZARR_FORMATS, format_names
 from ...exporters.label_image import LabelImage
 from ...exporters.mask import ArrayPixels, LabelPixels
 from ...exporters.mask_png import reduction_of_png, write_mask_png
-from ...exporters.objects import DrawnLabels, Left, format_columns, places_of, table_of, values_of, write_objects
+from ...exporters.objects import Left, columns_of, places_of, plan_table, write_csv, write_objects
 from ...exporters.ome_tiff import write_mask
 from ...exporters.ome_zarr import LabelMetadata, write_label_zarr
 from ...exporters.parquet import write_columns
 from ...exporters.provenance import conversion
-from ...slides.qupath import QuPathObject
 from ...store.cohort import Cohort
-from ...store.files.atomic import write_json, write_text
+from ...store.files.atomic import Writing, write_json
 from ...store.files.outputs import Outputs
 from ...store.files.safe_names import safe_name
 from ...store.maps.hdf5_places import write_places
@@ -82,12 +80,16 @@ def convert(
                     files = yield from export(path, out, [form], overwrite=overwrite)
                     written |= dict.fromkeys(files, path)
                     continue
+                about = conversion(path)
                 for contents in read_contents(path, cohort):
+                    if isinstance(contents, Progress):
+                        yield contents
+                        continue
                     file = Path(out) / f"{safe_name(contents.slide_id)}{_suffix(form)}"
                     if file in written:
                         raise CohortError(f"{written[file]} and {path} are both of slide {contents.slide_id!r}")
                     outputs.claim([file, *([_beside(file)] if form == "csv" else [])])
-                    yield from _write(contents, form, file, conversion(path), allow_loss, outputs)
+                    yield from _write(contents, form, file, about, allow_loss, outputs)
                     written[file] = path
                     yield ItemDone(contents.slide_id, file)
             except Distill2LabelError as error:
@@ -120,29 +122,28 @@ def _write(
     contents: SlideContents, form: str, file: Path, about: Mapping[str, Any], allow_loss: bool, outputs: Outputs
 ) -> Generator[Event, None, None]:
     """Write one slide. `SettingsError` if marks would be lost."""
+    slide_id, frame, writing = contents.slide_id, contents.frame, outputs.writing
+    about = {**about, "slide_id": printable(slide_id)}
     if form in IMAGES:
-        pixels, metadata, left = _pixels_of(contents, form, about)
-        yield from _check(contents, left, form, allow_loss)
-        yield from _write_image(file, form, pixels, metadata, outputs)
+        yield from _write_pixels(contents, form, file, about, allow_loss, writing)
     elif form == PLACES:
         patches, left = contents.patches, Left()
         if patches is None:
-            patches, left = places_of(contents.objects(), contents.frame.shape)
+            patches, left = yield from places_of(contents.objects(), frame.shape, slide_id)
         yield from _check(contents, left, form, allow_loss)
-        mpp, writing = contents.frame.mpp, outputs.writing
-        write_places(file, patches, contents.slide_id, mpp, contents.frame, writing)
+        write_places(file, patches, slide_id, frame.mpp, frame, writing)
     elif form == "geojson":
-        objects = contents.objects()
         yield from _check(contents, Left(), form, allow_loss)
-        write_objects(file, objects, about, contents.slide_id, outputs.writing)
+        yield from write_objects(file, contents.objects(), about, slide_id, writing)
     else:
-        columns, left = table_of(contents.slide_id, contents.objects())
-        yield from _check(contents, left, form, allow_loss)
+        plan = yield from plan_table(slide_id, contents.objects())
+        yield from _check(contents, plan.left, form, allow_loss)
+        pieces = columns_of(slide_id, contents.objects(), plan)
         if form == "parquet":
-            write_columns(file, columns, about, outputs.writing)
+            yield from write_columns(file, slide_id, pieces, plan, about, writing)
         else:
-            write_text(file, format_columns(columns), outputs.writing)
-            write_json(_beside(file), about, outputs.writing)
+            yield from write_csv(file, slide_id, pieces, plan, writing)
+            write_json(_beside(file), about, writing)
 
 
 def _check(contents: SlideContents, left: Left, form: str, allow_loss: bool) -> Generator[Event, None, None]:
@@ -164,55 +165,49 @@ def _check(contents: SlideContents, left: Left, form: str, allow_loss: bool) -> 
 # ---- label images ---------------------------------------------------------------------------------------------------
 
 
-def _pixels_of(contents: SlideContents, form: str, about: Mapping[str, Any]) -> tuple[LabelPixels, LabelMetadata, Left]:
-    """Return the pixels of a slide's labels: of its label image as they are, else of its areas."""
-    frame, title = contents.frame, contents.slide_id
+def _write_pixels(
+    contents: SlideContents, form: str, file: Path, about: Mapping[str, Any], allow_loss: bool, writing: Writing
+) -> Generator[Event, None, None]:
+    """Write the pixels of a slide's labels: of its label image as they are, else of its areas."""
+    frame, title, own = contents.frame, contents.slide_id, {"kind": "labels", "provenance": dict(about)}
     if contents.image is not None:
         mask = contents.image
         image = LabelImage(mask.labels, mask.mpp, mask.classes, mask.colours, mask.position, title)
-        pixels: LabelPixels = ArrayPixels(image.smallest)
+        metadata = LabelMetadata(
+            mask.classes, mask.colours, mpp=mask.mpp, position=mask.position, title=title, about=own
+        )
         left = Left()
         left.details["position"] += form == "mask-png" and any(mask.position)
-        metadata = LabelMetadata(mask.classes, mask.colours, mpp=mask.mpp, position=mask.position, title=title)
-    else:
-        if frame.shape is None:
-            raise SlideError(
-                "Areas become pixels of a slide, and its size is not known.", remedy=Remedy("set", "slides")
-            )
-        objects = contents.objects()
-        values = values_of(objects)
-        drawn = DrawnLabels(objects, values, frame.shape)
-        pixels, left, names = drawn, drawn.left, {value: name for name, value in values.items()}
-        metadata = LabelMetadata(names, _colours_of(objects, values), mpp=frame.mpp, title=title)
-    if form == "mask-png":
-        left.marks["pixels between those that are kept"] += reduction_of_png(pixels.shape) > 1
-    own = {"kind": "labels", "provenance": dict(about)}
-    return pixels, LabelMetadata(**vars(metadata) | {"about": own}), left
-
-
-def _colours_of(objects: Sequence[QuPathObject], values: Mapping[str, int]) -> dict[int, RGB]:
-    """Return the colours of classes, where objects of them have one."""
-    colours: dict[int, RGB] = {}
-    for thing in objects:
-        said = thing.properties.get("classification")
-        colour = said.get("color") if isinstance(said, dict) else None
-        if thing.name in values and values[thing.name] not in colours and isinstance(colour, list):
-            with suppress(TypeError, ValueError):
-                red, green, blue = (int(part) % 256 for part in colour)
-                colours[values[thing.name]] = (red, green, blue)
-    return colours
+        yield from _write_image(contents, form, file, ArrayPixels(image.smallest), metadata, left, allow_loss, writing)
+        return
+    if frame.shape is None:
+        raise SlideError("Areas become pixels of a slide, and its size is not known.", remedy=Remedy("set", "slides"))
+    with draw_labels(frame.shape) as drawn:
+        yield from drawn.add(contents.objects(), title)
+        metadata = LabelMetadata(drawn.names, drawn.colours, mpp=frame.mpp, title=title, about=own)
+        yield from _write_image(contents, form, file, drawn, metadata, drawn.left, allow_loss, writing)
 
 
 def _write_image(
-    file: Path, form: str, pixels: LabelPixels, metadata: LabelMetadata, outputs: Outputs
+    contents: SlideContents,
+    form: str,
+    file: Path,
+    pixels: LabelPixels,
+    metadata: LabelMetadata,
+    left: Left,
+    allow_loss: bool,
+    writing: Writing,
 ) -> Generator[Event, None, None]:
     names, colours, about = metadata.names, metadata.colours, metadata.about["provenance"]
     if form == "mask-png":
-        write_mask_png(file, pixels, names, colours, about, outputs.writing, metadata.mpp)
+        left.marks["pixels between those that are kept"] += reduction_of_png(pixels.shape) > 1
+    yield from _check(contents, left, form, allow_loss)
+    if form == "mask-png":
+        yield from write_mask_png(file, pixels, names, colours, about, writing, metadata.mpp, metadata.title)
     elif form == "ome-tiff":
         yield from write_mask(
-            file, pixels, names, metadata.mpp, metadata.title, colours=colours, about=about, writing=outputs.writing,
+            file, pixels, names, metadata.mpp, metadata.title, colours=colours, about=about, writing=writing,
             position=metadata.position,
         )  # fmt: skip
     else:
-        yield from write_label_zarr(file, pixels, metadata, VERSIONS[form], outputs.writing)
+        yield from write_label_zarr(file, pixels, metadata, VERSIONS[form], writing)

@@ -13,9 +13,8 @@ from ...core.classes import RGB
 from ...core.errors import BundleError, OutputError, SettingsError, SlideError
 from ...core.events import Event, ItemDone, ItemFailed, Progress, Task
 from ...core.inputs import Inputs
-from ...core.paths import PathLike
+from ...core.paths import COHORT_SUMMARY, PathLike
 from ...exporters.formats import (
-    COHORT_SUMMARY,
     DEFAULT_FORMATS,
     SUMMARY,
     Names,

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from napari_distill2label.core.errors import CohortError
-from napari_distill2label.store.tables.parquet_table import read_parquet
+from napari_distill2label.store.tables.parquet_table import iter_parquet
 from napari_distill2label.store.tables.points import read_points
 
 pytest.importorskip("pyarrow", reason="Parquet was NOT tested: pyarrow is not installed")
@@ -40,7 +40,7 @@ def test_what_cannot_be_read_is_said(tmp_path):
     with pytest.raises(CohortError, match="cannot be read as Parquet"):
         read_points(tmp_path / "b.parquet")
     with pytest.raises(CohortError, match="no such file"):
-        read_parquet(tmp_path / "c.parquet", ("x",))
+        iter_parquet(tmp_path / "c.parquet", ("x",))
     TABLE.assign(x="here").to_parquet(tmp_path / "d.parquet")
     with pytest.raises(CohortError, match="is no position"):
         read_points(tmp_path / "d.parquet")

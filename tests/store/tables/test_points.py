@@ -90,7 +90,7 @@ def test_a_folder_of_geojson_files_holds_one_slide_each(tmp_path):
             read_points(tmp_path, labelled=True)
         (tmp_path / name).unlink()
     (tmp_path / "empty").mkdir()
-    with pytest.raises(CohortError, match=r"holds no .geojson or .xml file"):
+    with pytest.raises(CohortError, match=r"holds no .geojson, .xml, .csv or .parquet file"):
         read_points(tmp_path / "empty")
 
 

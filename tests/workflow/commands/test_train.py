@@ -52,7 +52,7 @@ def test_truth_beside_the_cohort_is_never_opened(cohort_csv, tmp_path, tiny, mon
         (folder / name).write_bytes(b"\xff not a table")
     from napari_distill2label.store.tables import mark_table
 
-    monkeypatch.setattr(mark_table, "open_table", lambda *_: pytest.fail("a table of points was opened"))
+    monkeypatch.setattr(mark_table, "iter_table", lambda *_: pytest.fail("a table of points was opened"))
     drain(train(Cohort.read(folder / "cohort.csv"), tmp_path / "run", tiny()))
 
 
