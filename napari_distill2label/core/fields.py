@@ -120,7 +120,7 @@ INPUTS = _inputs(
         "Table of negative slides that the promise rests on (default: the test slides of the run).",
     ),
     Field("count", "Size of the sample", "Number of patches to draw (default 50).", "patches"),
-    Field("dense_stride", "Dense map", "Score a position every STRIDE pixels of the model, in one pass.", "px"),
+    Field("dense_stride", "Dense map", "Score a position every STRIDE pixels of the model.", "px"),
     Field("formats", "Formats", "Formats of the results."),
     Field("regions.smooth", "Round corners", "Round the corners of merged regions off."),
     Field("regions.minimum_mm2", "Minimum area", "Leave out merged regions smaller than this (default 0).", "mm²"),

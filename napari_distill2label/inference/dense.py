@@ -12,7 +12,6 @@ import torch
 
 from ..core.errors import SettingsError
 from ..core.geometry import Block, Mpp, Patches, PatchGrid, PatchPoints, level0_px, mean_mpp
-from ..core.messages import Remedy
 from ..core.settings import PatchSettings
 from ..mil.dense import DenseNetwork
 from ..mil.model import InstanceOutput
@@ -66,13 +65,6 @@ class DenseScorer:
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
-        if bundle.config.encoder is not None:
-            raise SettingsError(
-                f"The model has no dense mode: its frozen encoder {bundle.config.encoder.name!r} takes one patch at a "
-                "time.",
-                file=bundle.path,
-                remedy=Remedy("clear", "dense_stride"),
-            )
         self.network = DenseNetwork(bundle.model)
 
     def __call__(self, slide: Slide, patches: Patches, block: Block) -> dict[str, np.ndarray]:
@@ -117,7 +109,7 @@ class DenseScorer:
 def dense_scorer(bundle: Bundle, patches: Patches, slide: Slide) -> DenseScorer:
     """The scorer of a dense map of `patches` on `slide`.
 
-    `SettingsError` if the model has none (a frozen encoder), or was trained on patches of another side.
+    `SettingsError` if the model has none (it takes features), or was trained on patches of another side.
     """
     scorer = DenseScorer(bundle)
     if patches.patch_px != scorer.network.patch_px:

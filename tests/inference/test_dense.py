@@ -19,7 +19,7 @@ from napari_distill2label.slides.cutting import cut
 from napari_distill2label.slides.patches import place_patches
 from napari_distill2label.slides.registry import open_slide
 from napari_distill2label.slides.synthetic import draw_slide
-from napari_distill2label.store.bundle import EncoderIdentity, load_bundle, save_bundle
+from napari_distill2label.store.bundle import load_bundle, save_bundle
 from napari_distill2label.store.cohort import Cohort
 from napari_distill2label.store.maps.patch_map import PatchMap
 from napari_distill2label.store.run import Run
@@ -178,14 +178,6 @@ def test_points_read_from_a_dense_map_are_the_patches_centred_there(side):
     off = coarse.corners_of(cells_of_points(coarse, points)) - points.corners
     assert np.abs(off).max() <= 2 + 2  # half a stride, and at the far border up to one whole
     assert np.median(np.abs(off)) <= 2
-
-
-def test_a_frozen_encoder_has_no_dense_mode(bundle, slide):
-    config = bundle.config.model_copy(
-        update={"encoder": EncoderIdentity(name="mobilenet", path="m.onnx", sha256="0" * 64)}
-    )
-    with pytest.raises(SettingsError, match=r"no dense mode.*mobilenet"):
-        dense_scorer(bundle._replace(config=config), PatchGrid.over(slide.shape, PatchSettings()), slide)
 
 
 def test_patches_of_another_side_are_refused(bundle, slide):

@@ -102,7 +102,8 @@ def predict(
         `SettingsError` if there are too few of them.
     dense_stride
         Score a position every so many pixels of the model, in one fully convolutional pass over the slide instead of
-        patch by patch. Not for models of a frozen encoder's features, nor with centres.
+        patch by patch. A frozen encoder takes patch by patch; it is needed then, and no features are kept. Not with
+        centres.
     inputs
         Of these: centres, tissue, mpp, allow_non_brightfield; and of a model of features: encoder (if its file has
         moved since training), features (None: the folder that training used; slides with features need no file).
@@ -135,20 +136,26 @@ def predict(
         )
     cohort = with_mpp(slides if isinstance(slides, Cohort) else Cohort.of_files(slides), inputs.mpp)
     bundle = find_model(model, network, compute.device)
+    of_features = bundle.config.encoder is not None
+    if dense_stride is not None and of_features and inputs.features is not None:
+        raise SettingsError(
+            "The features are of single patches. A dense map computes its own, with the encoder.",
+            remedy=Remedy("clear", "inputs.features", alternative=Remedy("clear", "dense_stride")),
+        )
     model_spec = ModelSpec(
         str(Path(bundle.path).absolute()),
         bundle.config.weights_sha256,
         compute.device,
         str(compute_dtype(compute.precision, bundle.model.device)).removeprefix("torch."),
         inputs.encoder.absolute(),
-        dense_stride is not None,
+        dense_stride is not None and not of_features,
     )
     reader = SlideReader(
         _grid_of(bundle, dense_stride),
         inputs,
         make_grid=PatchGrid.over if dense_stride is None else dense_grid,
     )
-    if bundle.config.encoder is None:
+    if dense_stride is not None or not of_features:
         cohort.check_found()
     yield from cohort.notices
     findings = bundle.config.classes[1:] if bundle.config.architecture.multi_label else ()
@@ -166,7 +173,8 @@ def predict(
         keep = yield from _claim_maps(outputs, bundle, cohort, out)
         yield from notice_missing_mpp(cohort, reader.grid.mpp)
         classifier = open_classifier(bundle, inputs.encoder, compute.device, inputs.features is not None)
-        reader.features = feature_store_for(classifier, inputs.features, keep)
+        if dense_stride is None or not of_features:
+            reader.features = feature_store_for(classifier, inputs.features, keep)
         cluster = yield from start_workers(model_spec, compute, stack)
         label_from = bundle.threshold if chosen is None else chosen
         predictor = SlidePredictor(classifier, model_spec, reader, label_from, cluster)

@@ -100,7 +100,7 @@ def test_a_frozen_encoder_s_features_are_those_of_its_description(encoder):
 
 
 def test_train_resume_predict_and_evaluate_on_features(
-    encoder, four, cohort_csv, tmp_path, flags, cli, refused, seen, config_of
+    encoder, four, cohort_csv, tmp_path, flags, cli, refused, seen, config_of, table
 ):
     run, slide = tmp_path / "Lauf", Cohort.read(four).slides[3].path
     assert cli("train", four, "-o", run, *WSI, "--encoder", encoder, *flags)[0] == 0
@@ -113,6 +113,20 @@ def test_train_resume_predict_and_evaluate_on_features(
     status, _, err = cli("predict", run, slide, "-o", out, "--format", "csv")
     assert status == 0, err
     assert len((out / "slide_003.csv").read_text().splitlines()) == 1 + 12
+    kept, dense = (
+        set((run / "features").rglob("*")),
+        ["predict", run, slide, "-o", tmp_path / "dense", "--format", "csv"],
+    )
+    assert cli(*dense, "--dense-stride", "32")[0] == 0
+    alone, every = (table(folder / "slide_003.csv") for folder in (out, tmp_path / "dense"))
+    assert [row["minx"] for row in every] == [row["minx"] for row in alone]
+    assert [float(row["prob_tumour"]) for row in every] == pytest.approx(
+        [float(r["prob_tumour"]) for r in alone], abs=1e-5
+    )
+    assert cli(*dense, "--dense-stride", "16")[0] == 0
+    assert len(table(tmp_path / "dense" / "slide_003.csv")) == 7 * 8
+    assert set((run / "features").rglob("*")) == kept  # those of a dense map would be many
+    assert "computes its own" in refused(*dense, "--dense-stride", "16", "--features", run / "features")
     truth = tmp_path / "truth.csv"
     truth.write_text(cohort_csv.with_name("truth.csv").read_text().replace("slide_00", "s/"))
     assert cli("evaluate", run, four, "--truth", truth)[0] == 0
