@@ -22,6 +22,7 @@ NAMES = (
     "prior",
     "corrections",
     "orders",
+    "pixels",
     "unlike",
 )  # each a module, with a function of the same name
 
@@ -48,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--train", metavar="SET", help="transfer: train on colon, consep or glas (default colon)")
     parser.add_argument("--test", type=name_list, metavar="A,B", help="transfer: other sets to predict")
     parser.add_argument("--methods", type=name_list, metavar="A,B", help="transfer: recommended, paper")
-    parser.add_argument("--only", type=name_list, metavar="A,B", help="transfer: which trainings, by name")
+    parser.add_argument("--only", type=name_list, metavar="A,B", help="transfer, pixels: which trainings, by name")
     add_workers(parser)
     parser.add_argument("--quick", action="store_const", const=True, help="a few slides: does everything run?")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")

@@ -291,7 +291,7 @@ def _failing(work: Generator[Event, None, Any]) -> Generator[Event, None, Any]:
         yield event
 
 
-def _bags_and_truth(
+def bags_and_truth(
     run: Run, data: Data, rows: Sequence[CohortSlide]
 ) -> Generator[Event, None, list[tuple[Bag, np.ndarray]]]:
     """Return the bags of slides, cut as the run does, and the true class (K,) of their patches."""
@@ -315,7 +315,7 @@ def _bags_and_truth(
 
 def _true_prior(run: Run, home: Data) -> Generator[Event, None, float]:
     """The true share of positive patches in the positive training slides: for the report, to compare with."""
-    pairs = yield from _bags_and_truth(run, home, run.cohort.in_split("train"))
+    pairs = yield from bags_and_truth(run, home, run.cohort.in_split("train"))
     known = np.concatenate([true[true != UNLABELLED] for bag, true in pairs if bag.label != (0,)])
     return float((known > 0).mean())
 
@@ -328,7 +328,7 @@ def _measure_ceiling(
     What it says of slides is no figure of the report.
     """
     run, home = Run.open(out / "runs" / cell.name), own[cell.train]
-    pairs = yield from _bags_and_truth(run, home, run.cohort.in_split("train"))
+    pairs = yield from bags_and_truth(run, home, run.cohort.in_split("train"))
     clock = process_time()
     shown = {bag.slide_id: np.maximum(true, 0) for bag, true in pairs}
     training = TRAINING.model_copy(update=layers.get("teacher", {}))
@@ -340,7 +340,7 @@ def _measure_ceiling(
     for name, data in own.items():
         rows = run.cohort.in_split("test") if data is home else tuple(data.cohort)
         results = []
-        for row, (bag, true) in zip(rows, (yield from _bags_and_truth(run, data, rows)), strict=True):
+        for row, (bag, true) in zip(rows, (yield from bags_and_truth(run, data, rows)), strict=True):
             logit = predict_bag(trained.model, bag).instance_logits.double().numpy()
             score = smooth_points(finding_scores(logit, multi_label=False), bag.coordinates, NEIGHBOURS)[:, 0]
             p, known = sigmoid(score), true != UNLABELLED
