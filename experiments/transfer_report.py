@@ -176,7 +176,7 @@ def _table(train: str, patches: str, name: str, frame: "pd.DataFrame", cells: Se
             against.append([title, *(_difference(found, column, network) for column in FIGURES)])
     student = frame[frame.network == "student"]
     priors = "; ".join(
-        f"{row.prior:.2f} for {row.true_prior:.2f}" for row in student.itertuples() if row.prior == row.prior
+        f"{row.prior:.2f} for {row.true_prior:.2f}" for row in student[student.prior.notna()].itertuples()
     )
     unlike = student.unlike.dropna()
     marked = f" Marked as unlike the training slides: {unlike.mean():.0%} of these." if len(unlike) else ""
