@@ -1,10 +1,14 @@
 """Shared by all tests: real data where it is, a synthetic cohort everywhere."""
 
+import json
+import math
 import os
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 # Before torch is imported, and for the processes that tests start: their networks are so small that threads would
 # only wait for one another, and sums are repeatable bit for bit only with the same number of them.
@@ -141,3 +145,71 @@ def _write_scn(path: Path, image, corner: tuple[int, int], canvas: tuple[int, in
         tiff.write(image[:128, :128], description=xml, resolution=(10, 10), resolutionunit="CENTIMETER", **how)
         tiff.write(image, resolution=(40_000, 40_000), resolutionunit="CENTIMETER", **how)
         tiff.write(small, resolution=(10_000, 10_000), resolutionunit="CENTIMETER", **how)
+
+
+@pytest.fixture(scope="session")
+def qupath_features() -> Callable[..., list[dict[str, Any]]]:
+    """`qupath_features(path, *kinds)` -> the features of a GeoJSON file, after a check of QuPath's rules."""
+    return _qupath_features
+
+
+QUPATH_KINDS = ("annotation", "detection", "tile", "cell", "tmaCore")
+QUPATH_PROPERTIES = ("objectType", "name", "color", "classification", "isLocked", "measurements", "metadata")
+
+
+def _qupath_features(path: Path, *kinds: str, more: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+    """Check what QuPath 0.4 and later read (QuPathTypeAdapters, GsonTools). `more`: properties that it passes over."""
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    def check_colour(colour: Any) -> None:
+        assert isinstance(colour, list)
+        assert len(colour) == 3
+        assert all(type(part) is int and 0 <= part <= 255 for part in colour)
+
+    data = json.loads(path.read_text("utf-8"), parse_constant=refuse)
+    assert data["type"] == "FeatureCollection"
+    assert data.keys() <= {"type", "features", "provenance"}
+    for feature in data["features"]:
+        assert feature.keys() <= {"type", "id", "geometry", "nucleusGeometry", "properties"}
+        assert feature["type"] == "Feature"
+        assert str(uuid.UUID(feature["id"])) == feature["id"]
+        properties = feature["properties"]
+        assert properties.keys() <= {*QUPATH_PROPERTIES, *more}
+        assert not properties.keys() & {"type", "isLabel", "object_type", "colorRGB"}  # the first would be misread
+        assert properties["objectType"] in (kinds or QUPATH_KINDS)
+        for key in ("geometry", "nucleusGeometry"):
+            if key in feature:
+                assert key == "geometry" or properties["objectType"] == "cell"
+                _check_geometry(feature[key])
+        if "classification" in properties:
+            known = properties["classification"]
+            assert known.keys() <= {"name", "names", "color"}
+            assert ("name" in known) != ("names" in known)
+            names = known.get("names", [known.get("name")])
+            assert names
+            assert all(isinstance(name, str) and name for name in names)
+            check_colour(known.get("color", [0, 0, 0]))
+        check_colour(properties.get("color", [0, 0, 0]))
+        assert isinstance(properties.get("isLocked", False), bool)
+        assert isinstance(properties.get("name", ""), str)
+        measured, texts = properties.get("measurements", {}), properties.get("metadata", {})
+        assert all(type(value) in (int, float) and math.isfinite(value) for value in measured.values())
+        assert all(isinstance(text, str) for text in texts.values())
+    assert len({feature["id"] for feature in data["features"]}) == len(data["features"])
+    return data["features"]
+
+
+def _check_geometry(geometry: dict[str, Any]) -> None:
+    assert geometry["type"] in ("Point", "MultiPoint", "LineString", "Polygon", "MultiPolygon")
+    import shapely
+
+    outline = shapely.geometry.shape(geometry)
+    assert outline.is_valid
+    assert not outline.is_empty
+    assert not outline.has_z
+    for polygon in shapely.get_parts(outline):
+        if polygon.geom_type == "Polygon":
+            rings = (polygon.exterior, *polygon.interiors)
+            assert all(len(ring.coords) >= 4 and ring.coords[0] == ring.coords[-1] for ring in rings)

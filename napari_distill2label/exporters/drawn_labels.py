@@ -7,9 +7,9 @@ tile is drawn.
 import tempfile
 from array import array
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import pairwise
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 import shapely
@@ -77,7 +77,7 @@ class DrawnLabels:
         if area is None:
             return
         self._numbers.setdefault(thing.name, len(self._numbers))
-        if thing.name not in self._shade_of and (colour := _colour_of(thing)) is not None:
+        if thing.name not in self._shade_of and (colour := thing.class_colour) is not None:
             self._shade_of[thing.name] = colour
         self._boxes.extend(area.bounds)
         self._sizes.append(area.area)
@@ -142,14 +142,3 @@ def draw_labels(shape: tuple[int, int]) -> Iterator[DrawnLabels]:
     """Yield labels of a slide to which areas can be added, and remove their file at the end."""
     with tempfile.SpooledTemporaryFile(IN_MEMORY) as outlines:
         yield DrawnLabels(shape, outlines)
-
-
-def _colour_of(thing: QuPathObject) -> RGB | None:
-    """Return the colour of the class of an object, where it says one."""
-    said: Any = thing.properties.get("classification")
-    colour = said.get("color") if isinstance(said, dict) else None
-    if isinstance(colour, list):
-        with suppress(TypeError, ValueError):
-            red, green, blue = (int(part) % 256 for part in colour)
-            return red, green, blue
-    return None

@@ -11,6 +11,7 @@ import uuid
 from array import array
 from collections import Counter
 from collections.abc import Container, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -31,9 +32,9 @@ from .geojson import NAMESPACE
 T = TypeVar("T")
 AT_ONCE = 1000  # objects between two events: .05 to .15 s
 HALF = 0.5  # px: outlines count from the corner of the first pixel, points of tables from its centre
-DRAWN = ("color", "colour", "isLocked", "isMissing")  # how QuPath shows an object, not what is there
+DRAWN = ("colour", "isLocked", "isMissing")  # how QuPath shows an object, not what is there
 STRUCTURE = ("objectType", "object_type", "type", "classification", "childObjects", "children", "measurements",
-             "metadata")  # fmt: skip
+             "metadata", "color", "colorRGB")  # fmt: skip
 
 
 @dataclass
@@ -86,20 +87,45 @@ def write_objects(
 
 
 def _feature(thing: QuPathObject, name: str) -> str:
+    """Return an object as QuPath 0.4 and later write it, whichever version or program it is of."""
     said = {key: value for key, value in thing.properties.items() if key not in STRUCTURE}
-    classification = thing.properties.get("classification")
     if thing.name:
-        said["classification"] = classification if isinstance(classification, dict) else {"name": thing.name}
+        said["classification"] = _classification(thing)
+    if (colour := thing.colour) is not None:
+        said["color"] = list(colour)
     if measured := thing.measurements:
         said["measurements"] = measured
-    if metadata := thing.properties.get("metadata"):
-        said["metadata"] = metadata
+    identity, texts = _identity(thing, name), dict(_texts_of(thing))
+    if thing.identity and identity != thing.identity:
+        texts.setdefault("id", thing.identity)
+    if texts:
+        said["metadata"] = texts
     nucleus = "" if thing.nucleus is None else f',"nucleusGeometry":{_geometry(thing.nucleus)}'
-    identity = thing.identity or str(uuid.uuid5(NAMESPACE, name))
     return (
         f'{{"type":"Feature","id":{_json(identity)},"geometry":{_geometry(thing.geometry)}{nucleus},'
         f'"properties":{_json({"objectType": thing.kind, **said})}}}'
     )
+
+
+def _identity(thing: QuPathObject, name: str) -> str:
+    """Return the id of an object if QuPath can read it, a UUID; else one that is the same each time."""
+    with suppress(ValueError):
+        return str(uuid.UUID(thing.identity))
+    return str(uuid.uuid5(NAMESPACE, name))
+
+
+def _classification(thing: QuPathObject) -> dict[str, Any]:
+    said = thing.properties.get("classification")
+    names = said.get("names") if isinstance(said, dict) else None
+    several = isinstance(names, list) and len(names) > 1
+    named: dict[str, Any] = {"names": list(map(str, names))} if several else {"name": thing.name}
+    return named if (colour := thing.class_colour) is None else {**named, "color": list(colour)}
+
+
+def _texts_of(thing: QuPathObject) -> Iterator[tuple[str, str]]:
+    metadata = thing.properties.get("metadata")
+    for key, value in (metadata if isinstance(metadata, dict) else {}).items():
+        yield str(key), value if isinstance(value, str) else _json(value)
 
 
 def _geometry(geometry: shapely.Geometry | None) -> str:

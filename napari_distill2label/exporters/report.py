@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from ..core.classes import RGB, colours_of
 from ..core.geometry import PatchGrid
@@ -27,18 +27,26 @@ from .provenance import RESEARCH_USE, provenance
 from .slide_summary import SlideSummary, summarise
 
 SHOWN_PATCHES = 6  # of each kind
-PATCH_PX = 150  # px, side of a patch in the page
+PATCH_PX = 150  # px, side of the picture of a patch in the page
+LEAST_SHOWN = 96  # px of the slide in such a picture
 OVERVIEW_PX = 900
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;color:#26303a;max-width:60rem;margin:2rem auto;padding:0 1.5rem}
 h1{font-size:1.6rem;margin:0}h2{font-size:1.15rem;margin:2rem 0 .5rem;border-bottom:1px solid #d6dade}
 .notice{background:#fff4e0;border-left:4px solid #c8860a;padding:.5rem .8rem;margin:1rem 0}
 table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.25rem .6rem;border-bottom:1px solid #e4e7ea}
-td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}img{max-width:100%}
-.swatch{display:inline-block;width:.8em;height:.8em;border-radius:.15em;margin-right:.4em}
+td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}td.wide{width:45%}
+img{max-width:100%;display:block}.slide{max-height:30rem}.labels{max-height:52rem}
+.tall{display:grid;grid-template-columns:1fr 1fr;gap:0 1.5rem}.tall .slide,.tall .labels{max-height:none}
+.patches img{width:100%}
+.swatch{display:inline-block;width:.8em;height:.8em;border-radius:.15em;margin-right:.4em;print-color-adjust:exact}
 .patches{display:grid;grid-template-columns:repeat(6,1fr);gap:.8rem}figure{margin:0}figcaption{font-size:.8rem;color:#5c6670}
-.bar{display:inline-block;height:.7em;background:#5a8fc0}code{font-size:.85em;overflow-wrap:anywhere}
-@media print{body{margin:0;max-width:none;font-size:11pt}h2{break-after:avoid}figure,table,img{break-inside:avoid}}
+.bar{display:block;height:.7em;background:#5a8fc0;print-color-adjust:exact}
+code{font-size:.85em;overflow-wrap:anywhere}
+@media print{body{margin:0;padding:0;max-width:none;font-size:10pt}h2,h3{break-after:avoid}
+figure,table,img,.patches,p{break-inside:avoid}.slide{max-height:6.5cm}.labels{max-height:10.5cm}
+.tall .slide,.tall .labels{max-height:14cm}
+.notice{print-color-adjust:exact}}
 """
 
 
@@ -77,11 +85,12 @@ def _text(value: object) -> str:
     return html.escape(printable(str(value)))
 
 
-def _image(picture: Image.Image, alt: str, kind: str = "PNG") -> str:
+def _image(picture: Image.Image, alt: str, kind: str = "PNG", style: str = "") -> str:
     data = io.BytesIO()
     picture.save(data, format=kind, **({"quality": 90} if kind == "JPEG" else {}))
     code = base64.b64encode(data.getvalue()).decode("ascii")
-    return f'<img src="data:image/{kind.lower()};base64,{code}" alt="{html.escape(alt)}">'
+    named = f' class="{style}"' if style else ""
+    return f'<img{named} src="data:image/{kind.lower()};base64,{code}" alt="{html.escape(alt)}">'
 
 
 def _rows(rows: Mapping[str, object]) -> str:
@@ -104,14 +113,13 @@ def _pictures(
     slide: Any,
     chosen: Mapping[str, RGB] | None,
 ) -> str:
-    parts = []
+    parts, (height, width) = [], patch_map.patches.slide_shape
     if slide is None:
         parts.append("<p>The slide was not here when the report was written: labels lie on white.</p>")
     else:
-        height, width = patch_map.patches.slide_shape
         scale = OVERVIEW_PX / max(height, width)
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        parts.append(f"<h2>Slide</h2>{_image(overview(slide, size), 'the slide', 'JPEG')}")
+        parts.append(f"<div><h2>Slide</h2>{_image(overview(slide, size), 'the slide', 'JPEG', 'slide')}</div>")
     for name, labels in patch_map.label_layers(threshold, corrections).items():
         names = dict(enumerate(("not scored", *patch_map.classes)))
         if patch_map.multi_label:
@@ -122,8 +130,9 @@ def _pictures(
         )
         picture.thumbnail((1600, 1600))
         heading = "Labels" if not patch_map.multi_label else f"Labels: {_text(name)}"
-        parts.append(f"<h2>{heading}</h2>{_image(picture, 'labels over the slide')}")
-    return "\n".join(parts) + "\n"
+        parts.append(f"<div><h2>{heading}</h2>{_image(picture, 'labels over the slide', style='labels')}</div>")
+    side_by_side = "tall" if slide is not None and height >= width else ""
+    return f'<div class="{side_by_side}">\n' + "\n".join(parts) + "\n</div>\n"
 
 
 def _numbers(patch_map: PatchMap, summary: SlideSummary, chosen: Mapping[str, RGB] | None) -> str:
@@ -168,26 +177,39 @@ def _patches(patch_map: PatchMap, threshold: float, slide: Any) -> str:
         "Most attention": np.argsort(-attention, kind="stable"),
         "Nearest to the threshold": np.argsort(np.abs(finding - threshold), kind="stable"),
     }
-    parts = ["<h2>Patches that say most</h2>"]
+    margin = _margin(patches.side)
+    framed = "<p>The frame is the patch, in what lies around it.</p>" if margin else ""
+    parts = [f"<h2>Patches that say most</h2>{framed}"]
     for title, order in kinds.items():
         figures = []
         for index in order[:SHOWN_PATCHES].tolist():
             y, x = corners[index].tolist()
-            picture = _image(_cut(slide, y, x, patches.side), f"patch at x {x}, y {y}", "JPEG")
-            caption = f"p {finding[index]:.3f}, attention {attention[index]:.2g}<br>x {x}, y {y}"
+            picture = _image(_cut(slide, y, x, patches.side, margin), f"patch at x {x}, y {y}", "JPEG")
+            caption = f"p {finding[index]:.3f}<br>attention {attention[index]:.2g}<br>x {x}, y {y}"
             figures.append(f"<figure>{picture}<figcaption>{caption}</figcaption></figure>")
         parts.append(f'<h3>{title}</h3><div class="patches">{"".join(figures)}</div>')
     return "\n".join(parts) + "\n"
 
 
-def _cut(slide: Any, y: int, x: int, side: int) -> Image.Image:
-    """Return a patch as a picture of `PATCH_PX`; what reaches over the border is white."""
+def _margin(side: int) -> int:
+    """Return how much is shown around a patch, in px: of a small one too little is seen to know what it is."""
+    return max(0, min(LEAST_SHOWN, 3 * side) - side) // 2
+
+
+def _cut(slide: Any, y: int, x: int, side: int, margin: int) -> Image.Image:
+    """Return a patch, with a frame in what lies around it, as a picture of `PATCH_PX`; beyond the border is white."""
+    y, x, side = y - margin, x - margin, side + 2 * margin
     top, left = max(0, y), max(0, x)
     bottom, right = min(slide.shape[0], y + side), min(slide.shape[1], x + side)
     pixels = np.full((side, side, 3), 255, np.uint8)
     pixels[top - y : bottom - y, left - x : right - x] = slide.read(0, top, left, bottom - top, right - left)
-    resample = Image.Resampling.NEAREST if side < PATCH_PX / 2 else Image.Resampling.LANCZOS
-    return Image.fromarray(pixels).resize((PATCH_PX, PATCH_PX), resample)
+    picture = Image.fromarray(pixels).resize((PATCH_PX, PATCH_PX), Image.Resampling.LANCZOS)
+    if margin:
+        edge = round(margin * PATCH_PX / side)
+        for grown, colour in ((1, "black"), (0, "white")):  # seen on dark and on light tissue
+            ends = edge - grown, PATCH_PX - 1 - edge + grown
+            ImageDraw.Draw(picture).rectangle((ends[0], ends[0], ends[1], ends[1]), outline=colour)
+    return picture
 
 
 def _config_of(patch_map: PatchMap) -> Mapping[str, Any]:
@@ -236,7 +258,7 @@ def _calibration(config: Mapping[str, Any]) -> str:
         zip(found["predicted"], found["observed"], found["count"], strict=True)
     )
     rows = "".join(
-        f'<tr><td class="n">{predicted:.2f}</td><td class="n">{observed:.2f}</td><td>'
+        f'<tr><td class="n">{predicted:.2f}</td><td class="n">{observed:.2f}</td><td class="wide">'
         f'<span class="bar" style="width:{100 * observed:.0f}%"></span></td><td class="n">{count}</td></tr>'
         for predicted, observed, count in bins
     )

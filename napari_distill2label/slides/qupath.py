@@ -19,6 +19,7 @@ import numpy as np
 import shapely
 from shapely.geometry import shape
 
+from ..core.classes import RGB
 from ..core.errors import CohortError
 from ..core.paths import METADATA, slide_in
 from .json_text import JsonText
@@ -77,6 +78,17 @@ class QuPathObject:
         if not isinstance(found, dict):
             return {}
         return {str(name): number for name, value in found.items() if (number := _number(value)) is not None}
+
+    @property
+    def class_colour(self) -> RGB | None:
+        """Return the colour of its class, a list from QuPath 0.4 on and a number before; None if it has none."""
+        said = self.properties.get("classification")
+        return _colour(said) if isinstance(said, dict) else None
+
+    @property
+    def colour(self) -> RGB | None:
+        """Return its own colour, if it has one that is not its class's."""
+        return _colour(self.properties)
 
     @property
     def is_ignored(self) -> bool:
@@ -263,6 +275,18 @@ def _union(polygons: list[shapely.Geometry]) -> shapely.Geometry:
     valid = [polygon if polygon.is_valid else shapely.make_valid(polygon) for polygon in polygons]
     polygons = [part for geometry in valid for part in _parts(geometry) if part.geom_type == "Polygon"]
     return shapely.union_all(polygons)
+
+
+def _colour(said: Mapping[str, Any]) -> RGB | None:
+    """Return `color`, or `colorRGB`: 0xAARRGGBB as a signed number."""
+    colour, packed = said.get("color"), said.get("colorRGB")
+    try:
+        if colour is None and packed is not None:
+            colour = (int(packed) & 0xFFFFFF).to_bytes(3, "big")
+        red, green, blue = (int(part) % 256 for part in colour)  # type: ignore[union-attr]  # none is a TypeError
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return red, green, blue
 
 
 def _number(value: Any) -> float | None:

@@ -1,8 +1,5 @@
 """GeoJSON as QuPath reads it: by shapely, and by a validator written after QuPath's own type adapters."""
 
-import json
-import uuid
-
 import numpy as np
 import pytest
 from shapely.geometry import box, shape
@@ -17,48 +14,24 @@ from napari_distill2label.exporters.geojson import write_geojson
 from napari_distill2label.store.maps.patch_map import PatchMap
 
 
-def refuse(constant):
-    raise AssertionError(f"{constant} is no JSON")
+@pytest.fixture
+def qupath(qupath_features):
+    """Features of a file of patches: boxes that RFC 7946 would have, too."""
+
+    def read(path):
+        features = qupath_features(path, "tile", "detection")
+        for feature in features:
+            assert {"classification", "measurements"} <= feature["properties"].keys()
+            assert "color" in feature["properties"]["classification"]
+            (ring,) = feature["geometry"]["coordinates"]
+            assert len(ring) == 5
+            assert shape(feature["geometry"]).exterior.is_ccw
+        return features
+
+    return read
 
 
-def qupath(path):
-    """Features of a file, checked by the rules of QuPath ≥ 0.4 (QuPathTypeAdapters, GsonTools)."""
-    data = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
-    assert data["type"] == "FeatureCollection"
-    ids = set()
-    for feature in data["features"]:
-        assert feature["type"] == "Feature"
-        ids.add(str(uuid.UUID(feature["id"])))
-        geometry = feature["geometry"]
-        assert geometry["type"] == "Polygon"
-        (ring,) = geometry["coordinates"]
-        assert ring[0] == ring[-1]
-        assert len(ring) == 5
-        assert shape(geometry).is_valid
-        assert shape(geometry).exterior.is_ccw  # RFC 7946
-        properties = feature["properties"]
-        assert set(properties) <= {
-            "objectType",
-            "classification",
-            "measurements",
-            "metadata",
-        }  # `type` would be misread
-        assert properties["objectType"] in ("tile", "detection")
-        classification = properties["classification"]
-        assert ("name" in classification) != ("names" in classification)
-        names = classification.get("names", [classification.get("name")])
-        assert names
-        assert all(isinstance(name, str) and name for name in names)
-        colour = classification["color"]
-        assert len(colour) == 3
-        assert all(isinstance(value, int) and 0 <= value <= 255 for value in colour)
-        assert all(isinstance(value, int | float) for value in properties["measurements"].values())
-        assert all(isinstance(value, str) for value in properties.get("metadata", {}).values())
-    assert len(ids) == len(data["features"])
-    return data["features"]
-
-
-def test_tiles_of_a_grid(tmp_path, new_map):
+def test_tiles_of_a_grid(tmp_path, new_map, qupath):
     grid = PatchGrid.over((200, 320), PatchSettings(size_px=27, stride_px=20), origin=(4, -6))
     grid = grid.with_tissue(np.random.default_rng(0).random(grid.shape) > 0.3)
     patch_map = new_map(grid, classes=("normal", 'Tumör "G2"'))
@@ -81,7 +54,7 @@ def test_tiles_of_a_grid(tmp_path, new_map):
     assert again.read_bytes() == path.read_bytes()
 
 
-def test_detections_around_points(tmp_path, new_map):
+def test_detections_around_points(tmp_path, new_map, qupath):
     centres = [[20, 30], [80, 90], [80, 90], [0, 149]]  # two at one place have two ids
     points = PatchPoints.at(centres, (120, 150), PatchSettings(size_px=27))
     (path,) = write(new_map(points), tmp_path, ["qupath"])
@@ -90,7 +63,7 @@ def test_detections_around_points(tmp_path, new_map):
     assert features[0]["geometry"]["coordinates"][0][0] == [30 - 13, 20 - 13]
 
 
-def test_several_classes_and_corrections(tmp_path):
+def test_several_classes_and_corrections(tmp_path, qupath):
     grid = PatchGrid.over((20, 30), PatchSettings(size_px=10))
     patch_map = PatchMap.create(None, grid, ("normal", "a", "b"), SlideInfo("s"), multi_label=True)
     (block,) = grid.blocks(100)
@@ -114,7 +87,7 @@ def test_several_classes_and_corrections(tmp_path):
     assert sources == ["model"] * 5 + ["corrected"]
 
 
-def test_a_map_without_attention_has_no_nan(tmp_path):
+def test_a_map_without_attention_has_no_nan(tmp_path, qupath):
     grid = PatchGrid.over((20, 30), PatchSettings(size_px=10))
     patch_map = PatchMap.create(None, grid, ("n", "p"), SlideInfo("s"))
     assert qupath(drain(write_geojson(tmp_path / "empty.geojson", patch_map))) == []

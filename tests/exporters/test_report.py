@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
 
 import numpy as np
@@ -97,3 +99,43 @@ def test_several_findings_have_a_map_each(new_map, tmp_path):
     page = read(write_report(tmp_path / "a.html", patch_map, 0.5))
     assert len(page.pictures) == 2
     assert "Labels: b" in page.text
+
+
+# ---- in a browser ----------------------------------------------------------------------------------------------------
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+
+
+def browse(page, *options):
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", *options, page.as_uri()]
+    done = subprocess.run(command, capture_output=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr.decode(errors="replace")[-2000:]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="The report was NOT looked at: there is no Chromium here")
+def test_a_browser_shows_and_prints_it(new_map, tmp_path):
+    grid = PatchGrid.over((400, 300), PatchSettings(size_px=20))
+    labels = np.where(np.arange(grid.shape[0])[:, None] < 10, 2, 1) * np.ones(grid.shape, int)
+    patch_map = new_map(grid, labels, slide=SlideInfo("S-1 é", None, (0.5, 0.5)))
+    tissue = np.full((400, 300, 3), (200, 120, 180), np.uint8)
+    Image.fromarray(tissue).save(tmp_path / "a.png")
+    red, green = (255, 0, 0), (0, 160, 0)
+    with open_slide(tmp_path / "a.png") as slide:
+        chosen = {patch_map.classes[0]: green, patch_map.classes[1]: red}
+        page = write_report(tmp_path / "a.html", patch_map, 0.5, slide=slide, chosen=chosen)
+    for width in (500, 1200):
+        browse(page, f"--window-size={width},1500", f"--screenshot={tmp_path / 'a.png'}")
+        shown = np.asarray(Image.open(tmp_path / "a.png").convert("RGB")).astype(int)
+        assert shown.shape == (1500, width, 3)
+        slides = (np.abs(shown - (200, 120, 180)) < 8).all(2)
+        assert slides.sum() > 0.05 * slides.size  # the overview
+        for colour in (red, green):  # in the numbers
+            assert (shown == colour).all(2).sum() > 50
+        tinted = (shown[..., 0] - shown[..., 2] > 60) & (shown[..., 1] < 110)
+        assert tinted.sum() > 0.02 * tinted.size  # the labels of the finding
+        assert (shown[:, -8:] == 255).all()  # nothing reaches over the page
+    browse(page, "--no-pdf-header-footer", f"--print-to-pdf={tmp_path / 'a.pdf'}")
+    printed = (tmp_path / "a.pdf").read_bytes()
+    assert printed.startswith(b"%PDF")
+    assert 2 <= len(re.findall(rb"/Type\s*/Page\b", printed)) <= 4

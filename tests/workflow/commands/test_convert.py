@@ -198,10 +198,9 @@ def test_geojson_keeps_what_qupath_says(tmp_path):
     found = json.loads(file.read_text())
     first, second = found["features"]
     assert found["provenance"]["converted_from"] == "S-1.geojson"
-    assert first["id"] == "id-Tumor: Positive"
     assert first["properties"] == {
         "objectType": "cell", "classification": {"name": "Tumor: Positive", "color": [10, 20, 30]},
-        "measurements": {"a": 1.5}, "metadata": {"k": "v"}, "name": "n", "color": [1, 2, 3],
+        "measurements": {"a": 1.5}, "metadata": {"k": "v", "id": "id-Tumor: Positive"}, "name": "n", "color": [1, 2, 3],
     }  # fmt: skip
     for key, expected in (("geometry", RING), ("nucleusGeometry", TRIANGLE)):
         assert shapely.geometry.shape(first[key]).equals(shapely.geometry.shape(expected))
