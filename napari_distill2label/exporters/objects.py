@@ -117,8 +117,9 @@ def _identity(thing: QuPathObject, name: str) -> str:
 def _classification(thing: QuPathObject) -> dict[str, Any]:
     said = thing.properties.get("classification")
     names = said.get("names") if isinstance(said, dict) else None
-    several = isinstance(names, list) and len(names) > 1
-    named: dict[str, Any] = {"names": list(map(str, names))} if several else {"name": thing.name}
+    named: dict[str, Any] = {"name": thing.name}
+    if isinstance(names, list) and len(names) > 1:
+        named = {"names": list(map(str, names))}
     return named if (colour := thing.class_colour) is None else {**named, "color": list(colour)}
 
 

@@ -3,9 +3,11 @@
 import csv
 import json
 
+import h5py
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from napari_distill2label.core.events import ItemFailed, drain
 from napari_distill2label.core.geometry import PatchGrid
@@ -15,6 +17,7 @@ from napari_distill2label.store.cohort import Cohort, CohortSlide
 from napari_distill2label.store.maps.feature_map import FeatureMap
 from napari_distill2label.store.maps.patch_map import PatchMap
 from napari_distill2label.store.run import Run
+from napari_distill2label.workflow.commands.convert import convert
 from napari_distill2label.workflow.commands.export import export
 from napari_distill2label.workflow.live import read_features
 
@@ -95,3 +98,37 @@ def test_a_map_that_counts_from_the_canvas_is_to_be_predicted_again(scn, tmp_pat
         failed = [str(event.error) for event in events if isinstance(event, ItemFailed)]
         assert [text in reason for text, reason in zip(said, failed, strict=True)] == [True] * len(said)
         assert all("a.scn: " in reason and "predict again" in reason for reason in failed)
+
+
+def corners_in(path):
+    """The corners (x, y) of the boxes of a GeoJSON file, with their classes."""
+    features = json.loads(path.read_text())["features"]
+    return sorted(
+        (*min(one["geometry"]["coordinates"][0]), one["properties"].get("classification", {}).get("name"))
+        for one in features
+    )
+
+
+@pytest.mark.parametrize("form", ["geojson", "csv", "parquet", "places", "ome-tiff", "ome-zarr", "mask-png"])
+def test_conversions_count_from_the_scanned_area(scn, tmp_path, form):
+    """HDF5 of CLAM and TRIDENT alone counts from the canvas; a mask is of the area, as in QuPath."""
+    corners, side = [(0, 0), (96, 32), (192, 160)], 32
+    boxes = [{"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [
+                 [[x, y], [x + side, y], [x + side, y + side], [x, y + side], [x, y]]]},
+              "properties": {"objectType": "tile", "classification": {"name": name}}}
+             for (x, y), name in zip(corners, "aba", strict=True)]  # fmt: skip
+    source = tmp_path / "a.geojson"
+    source.write_text(json.dumps({"type": "FeatureCollection", "features": boxes}))
+    (file,) = drain(convert(source, tmp_path / "out", form, slides=scn))
+    if form == "places":
+        with h5py.File(file) as opened:
+            assert opened["coords"][:].tolist() == [[x + 500, y + 300] for x, y in corners]
+    if form in ("ome-tiff", "mask-png"):
+        labels = tifffile.imread(file, level=0) if form == "ome-tiff" else np.asarray(Image.open(file))
+        assert labels.shape == (224, 256)
+        for (x, y), value in zip(corners, (1, 2, 1), strict=True):
+            assert (labels[y : y + side, x : x + side] == value).all()
+        assert np.count_nonzero(labels) == 3 * side**2
+    (back,) = drain(convert(file, tmp_path / "back", "geojson", slides=scn))
+    names = "aba" if form != "places" else [None] * 3
+    assert corners_in(back) == sorted((*corner, name) for corner, name in zip(corners, names, strict=True))
