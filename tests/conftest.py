@@ -54,7 +54,10 @@ def make_patch_map():
     from napari_distill2label.core.slide_info import SlideInfo
     from napari_distill2label.store.maps.patch_map import PatchMap
 
-    def make(shape, probability=None, classes=("normal", "tumour"), centres=None, mpp=None, multi_label=False, **grid):
+    def make(
+        shape, probability=None, classes=("normal", "tumour"), centres=None, mpp=None, multi_label=False,
+        slide_id="slide", **grid,
+    ):  # fmt: skip
         origin = grid.pop("origin", (0, 0))
         settings = PatchSettings(**grid)
         if centres is None:
@@ -65,7 +68,7 @@ def make_patch_map():
             None,
             patches,
             classes,
-            SlideInfo("slide", None, mpp),
+            SlideInfo(slide_id, None, mpp),
             model={"network": "student"},
             multi_label=multi_label,
         )

@@ -5,8 +5,10 @@ that is behind them is attached to what draws a layer. That part of napari is pr
 are drawn whole.
 """
 
+import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
 
+# What clips a layer that was clipped, and the part of vispy that it is attached to.
+_clippers: "WeakKeyDictionary[Layer, tuple[weakref.ref[Any], Any]]" = WeakKeyDictionary()
 QT_VIEWER = "_qt_viewer"  # of a window of napari, which keeps it to itself
 
 
@@ -31,12 +35,17 @@ def clip(viewer: "ViewerModel", layer: "Layer") -> None:
         from vispy.visuals.filters.clipping_planes import PlanesClipper
 
         node: Any = getattr(window, QT_VIEWER).canvas.layer_to_visual[layer].node
-        clipper = PlanesClipper(coord_system="visual")  # x, y of the layer's own pixels: it moves along
+        of_node, clipper = _clippers.get(layer, (node, None))
+        is_new = clipper is None or of_node() is not node
+        if is_new:
+            clipper = PlanesClipper(coord_system="visual")  # x, y of the layer's own pixels: it moves along
+            _clippers[layer] = weakref.ref(node), clipper
         # Each plane: a point on it, and the direction in which things are drawn.
         planes = [[(left, 0, 0), (1, 0, 0)], [(right, 0, 0), (-1, 0, 0)]]
         planes += [[(0, top, 0), (0, 1, 0)], [(0, bottom, 0), (0, -1, 0)]]
         clipper.clipping_planes = np.array(planes, np.float32)
-        node.attach(clipper)
+        if is_new:
+            node.attach(clipper)
 
 
 def slide_in_cells(layer: "Layer", slide: "Layer") -> np.ndarray:

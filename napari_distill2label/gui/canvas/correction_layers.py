@@ -204,9 +204,9 @@ class CorrectionLayers:
 
         Returns whether there was something to take over.
         """
-        if self._taking:
-            return True
         layer = event.source
+        if self._taking or not ownership.about(layer):  # or it is about to be another slide's
+            return True
         slide_id = ownership.about(layer)["slide_id"]
         slide, own = self._corrections.of_slide(slide_id), self._layer(slide_id)
         if slide is None or own is None or layer is not own:

@@ -47,10 +47,9 @@ def add_corrections(
     if isinstance(patches, PatchGrid):
         scale, translate = patches.placement(mpp)
         features = {"index": np.arange(len(classes) + 1), "class": [NO_CORRECTION, *classes]}
-        meta |= {"scale": scale, "translate": translate, "features": features}
+        meta |= {"scale": scale, "translate": translate, "features": features, "opacity": 1.0}
+        meta["colormap"] = layers.by_label(with_alpha(classes, colours, TINT))
         layer = _add(viewer, (known + 1).astype(np.uint8), meta, "labels")
-        layer.opacity = 1.0
-        tint(layer, classes, colours)
         layer.brush_size = 1
         layer.selected_label = min(2, len(classes))
     else:

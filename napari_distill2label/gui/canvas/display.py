@@ -1,7 +1,8 @@
 """How what is laid over the shown slide is seen: which layers, how strongly, and what the pointer is on. No Qt."""
 
 import weakref
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
@@ -149,8 +150,7 @@ class Display:
         viewer, project = self._viewer(), self._project
         if viewer is None:
             return
-        self._setting = True
-        try:
+        with self._own_hand():
             for layer in ownership.find(viewer, slide_id=project.shown or ""):
                 noted = ownership.about(layer)
                 if noted["role"] in PREDICTED:
@@ -159,9 +159,15 @@ class Display:
                     _set(layer, visible=seen and not self.hidden and not self.blind, opacity=self.opacity)
                 elif noted["role"] in (layers.CORRECTIONS, layers.FRAME):  # outlines are linked to corrections
                     _set(layer, visible=_which(layer) not in self._hidden_by_user and not self.hidden)
-        finally:
-            self._setting = False
         self.changed.emit()
+
+    @contextmanager
+    def _own_hand(self) -> Iterator[None]:
+        before, self._setting = self._setting, True
+        try:
+            yield
+        finally:
+            self._setting = before
 
     def _on_eye(self, event: Any) -> None:
         """The user clicked the eye of a layer in napari's list: keep to it."""
@@ -191,7 +197,8 @@ class Display:
 
     def follow_eye(self, corrections: "Layer") -> None:
         """A new layer of corrections is seen unless the user shut the one before."""
-        corrections.visible = _which(corrections) not in self._hidden_by_user and not self.hidden
+        with self._own_hand():
+            _set(corrections, visible=_which(corrections) not in self._hidden_by_user and not self.hidden)
         corrections.events.visible.connect(self._on_eye)
 
     def _on_opacity(self, event: Any) -> None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary, WeakValueDictionary
+from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from ...core.classes import RGB, colours_of
 from ...core.errors import BundleError
 from ...core.geometry import Mpp
 from ..project.project import network_of
-from . import clipping, ownership, placement
+from . import clipping, ownership, placement, spares
 from .ownership import KEY, SLIDE, about, find
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ OPACITY = 0.6
 SMALLEST_ON_SCREEN, WELL_SEEN, LARGEST_ON_SCREEN = 24, 80, 400
 
 # A layer's metadata must survive napari's deep copies, so it names its patch map by a token instead of holding it.
+_changing: "WeakSet[ViewerModel]" = WeakSet()  # of which several layers are being changed
 _maps: "WeakValueDictionary[str, PatchMap]" = WeakValueDictionary()
 _tokens: "WeakKeyDictionary[PatchMap, str]" = WeakKeyDictionary()
 
@@ -168,17 +169,24 @@ def selection_kept(viewer: "ViewerModel") -> Iterator[None]:
 
 
 def add(viewer: "ViewerModel", data: LayerData) -> "Layer":
-    """Add a layer on top, and select it, as napari does."""
-    layer = viewer.add_layer(_created(viewer, data))
+    """Add a layer on top, and select it, as napari does. A spare stays where it is in the list."""
+    layer = _created(viewer, data)
+    if layer in viewer.layers:
+        viewer.layers.selection.active = layer
+    else:
+        viewer.add_layer(layer)
     _clip(viewer, layer)
     return layer
 
 
 def _created(viewer: "ViewerModel", data: LayerData) -> "Layer":
-    """A layer of ours, not added yet; it lies on its slide."""
+    """A layer of ours that lies on its slide: a spare, or a new one, which is not added yet."""
     from napari.layers import Layer
 
-    layer = Layer.create(*data)
+    layer = spares.take(viewer, data)
+    if layer is None:
+        layer = Layer.create(*data)
+        spares.remember(layer, data)
     ownership.claim(layer)
     if about(layer)["role"] == SLIDE:
         placement.lead(viewer, layer)
@@ -200,7 +208,9 @@ def add_at(viewer: "ViewerModel", data: LayerData, index: int) -> "Layer":
     """
     layer, selection = _created(viewer, data), viewer.layers.selection
     selected, active = set(selection), selection.active
-    if selected:
+    if layer in viewer.layers:
+        _bring_to(viewer, layer, index)
+    elif selected:
         # napari selects what is added. Put back before anybody is told, it does not draw every panel twice.
         with selection.events.blocker_all():
             viewer.layers.insert(index, layer)
@@ -214,6 +224,15 @@ def add_at(viewer: "ViewerModel", data: LayerData, index: int) -> "Layer":
     return layer
 
 
+def _bring_to(viewer: "ViewerModel", layer: "Layer", index: int) -> None:
+    """Move a spare that is taken to a place of the list, if other layers of ours lie between."""
+    listed = list(viewer.layers)  # napari would make a list of layers, with all of its events, of a part of one
+    place = listed.index(layer)
+    between = listed[place + 1 : index] if place < index else listed[index:place]
+    if any(about(other) for other in between):
+        viewer.layers.move(place, index)
+
+
 def _clip(viewer: "ViewerModel", layer: "Layer") -> None:
     """Cells and the frame end where the slide does; points are drawn whole."""
     from napari.layers import Image, Labels, Shapes
@@ -224,15 +243,40 @@ def _clip(viewer: "ViewerModel", layer: "Layer") -> None:
 
 def add_slide(viewer: "ViewerModel", slide: "Slide", slide_id: str, label: str | None = None) -> "Layer":
     """Show a slide below everything else, and a scale bar where its µm/px is known."""
+    # First: napari warns of layers in µm beside some in px.
+    remove(viewer, [spare for spare in spares.there(viewer) if _is_in_px(spare) != (slide.mpp is None)])
     layer = add(viewer, slide_layer(slide, slide_id, label))
-    viewer.layers.move(viewer.layers.index(layer), 0)
+    if viewer.layers[0] is not layer:
+        viewer.layers.move(viewer.layers.index(layer), 0)
     viewer.canvas.overlays.scale_bar.visible = slide.mpp is not None
     return layer
 
 
+def put_by(viewer: "ViewerModel", layers: Sequence["Layer"]) -> None:
+    """Let go of layers of ours, for the next slide to use; what cannot be used again is taken away.
+
+    They stay in sight until they are used, or `hide_spares`.
+    """
+    remove(viewer, [layer for layer in layers if not spares.put_by(layer)])
+
+
+def hide_spares(viewer: "ViewerModel") -> None:
+    """Take what was let go of out of sight."""
+    if seen := [spare for spare in spares.there(viewer) if spare.visible]:
+        with in_one_go(viewer):
+            for spare in seen:
+                spare.visible = False
+
+
+def _is_in_px(layer: "Layer") -> bool:
+    return str(layer.units[0]) == "pixel"
+
+
 def remove(viewer: "ViewerModel", layers: Sequence["Layer"]) -> None:
     """Take layers away."""
-    with _garbage_later():
+    if not layers:
+        return
+    with in_one_go(viewer):
         for layer in layers:
             if layer in viewer.layers:
                 ownership.take_away(layer)
@@ -240,20 +284,26 @@ def remove(viewer: "ViewerModel", layers: Sequence["Layer"]) -> None:
 
 
 @contextmanager
-def _garbage_later() -> Iterator[None]:
-    """Put off the garbage that napari collects after every layer it takes away: with torch loaded, the window
-    stands still for that.
+def in_one_go(viewer: "ViewerModel") -> Iterator[None]:
+    """Several changes of layers: napari orders what it draws, and the garbage that it collects, once for all of them.
 
-    What is frozen is not looked through; afterwards all is as before, and Python collects in its own time.
+    With torch loaded, the window stands still for that garbage. What is frozen is not looked through; afterwards all is
+    as before, and Python collects in its own time.
     """
-    if _others_freeze():
+    if viewer in _changing:
         yield
         return
-    gc.freeze()
+    freezes = not _others_freeze()
+    _changing.add(viewer)
+    if freezes:
+        gc.freeze()
     try:
-        yield
+        with viewer.layers.batched_update():
+            yield
     finally:
-        gc.unfreeze()
+        _changing.discard(viewer)
+        if freezes:
+            gc.unfreeze()
 
 
 @cache

@@ -58,6 +58,11 @@ def note(layer: "Layer", **changes: Any) -> None:
     _notes[layer] = layer.metadata[KEY] = _notes[layer] | changes
 
 
+def let_go(layer: "Layer") -> None:
+    """A layer of ours is nobody's from now on; its notes are forgotten."""
+    del _notes[layer], layer.metadata[KEY]
+
+
 def new_ticket() -> str:
     """Goes into the notes of a layer that napari will make."""
     ticket = secrets.token_hex(8)

@@ -8,7 +8,7 @@ layer over it. A layer over a slide that is moved by itself goes back: a label m
 import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import numpy as np
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 EVENTS = ("scale", "translate", "rotate", "shear", "affine", "units")
 EXACT = 1e-9  # relative; below it two matrices are the same
 
+_followed: "WeakSet[Layer]" = WeakSet()  # of which we hear already when they are moved
 _homes: "WeakKeyDictionary[Layer, tuple[np.ndarray, np.ndarray]]" = WeakKeyDictionary()  # scale, translate
 
 
@@ -64,8 +65,10 @@ def _matrix(layer: "Layer") -> np.ndarray:
 
 
 def _connect(layer: "Layer", moved: Any) -> None:
-    for name in EVENTS:
-        getattr(layer.events, name).connect(moved)
+    if layer not in _followed:  # a layer that was another slide's is connected already
+        _followed.add(layer)
+        for name in EVENTS:
+            getattr(layer.events, name).connect(moved)
 
 
 def _slide_of(viewer: "ViewerModel", layer: "Layer") -> "Layer | None":
@@ -76,7 +79,7 @@ def _slide_of(viewer: "ViewerModel", layer: "Layer") -> "Layer | None":
 def _follow(viewer: "weakref.ref[ViewerModel]", event: Any) -> None:
     """The slide was moved."""
     slide = event.source
-    if (alive := viewer()) is None or slide not in alive.layers:
+    if (alive := viewer()) is None or slide not in alive.layers or not about(slide):
         return
     moved = displacement(slide)
     for layer in find(alive, slide_id=about(slide)["slide_id"]):
@@ -87,7 +90,7 @@ def _follow(viewer: "weakref.ref[ViewerModel]", event: Any) -> None:
 def _go_home(viewer: "weakref.ref[ViewerModel]", event: Any) -> None:
     """A layer over a slide was moved."""
     alive, layer = viewer(), event.source
-    if alive is not None and layer in alive.layers and (slide := _slide_of(alive, layer)) is not None:
+    if alive is not None and layer in alive.layers and about(layer) and (slide := _slide_of(alive, layer)) is not None:
         _settle(layer, slide, displacement(slide))
 
 

@@ -4,9 +4,11 @@ Patch maps are read in the worker's thread while they are predicted (`with_live_
 slide is shown; here they are only laid out.
 """
 
+import math
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from psygnal import Signal
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from ...store.maps.patch_map_view import PatchMapView
     from ..runner.jobs import Job
 
+READ_ALONG = 50_000  # patches of a map that is read while its slide is being opened
 TURN = 20  # ms of the window's between two layers that are added
 FILLING_INTERVAL = 0.5  # s between two looks at a map that is being filled
 FILLING_SHARE = 0.05  # of the time that may go into looking
@@ -131,6 +134,16 @@ class PredictionLayers:
             key, lambda: patch_map_view.read(patch_map), lambda shown: self._lay_out(patch_map), failed
         )
 
+    def read_small(self, slide_id: str) -> None:
+        """Read the finished maps of a slide that is about to be shown, in any thread; not large ones, which take long.
+
+        What cannot be read says so when it is laid out.
+        """
+        with suppress(Distill2LabelError):
+            for patch_map in self._project.predictions.get(slide_id, {}).values():
+                if patch_map.is_complete and math.prod(patch_map.patches.shape) <= READ_ALONG:
+                    patch_map_view.read(patch_map)
+
     def lay_all(self) -> None:
         """Show what was predicted of the shown slide; of other slides, only what can be read again is kept."""
         shown = self._project.shown
@@ -169,22 +182,29 @@ class PredictionLayers:
         self._latest[network] = patch_map_view.of(patch_map)
         self._laying[network] = self._layers_of(patch_map)
         self.laid.emit()
-        if not self._soon.waits:
+        if self._has_window and network != project.network:
+            self._soon.start()  # after what is seen
+        elif not self._soon.waits:
             self._go_on()
         self.updated.emit(patch_map.slide_id)
 
     def _go_on(self) -> None:
-        """Add the next layer; what is left follows when the window has had its turn, without one at once."""
-        if not layers.is_open(self._viewer()):
+        """Add the next layers; what is left follows when the window has had its turn, without one at once."""
+        viewer = self._viewer()
+        if viewer is None or not layers.is_open(viewer):
             self._laying.clear()
             return
-        while self._laying:
-            network = next(iter(self._laying))
-            if next(self._laying[network], True):
-                del self._laying[network]
-            elif self._has_window:
-                self._soon.start()
-                return
+        with layers.in_one_go(viewer):
+            while self._laying:
+                count = len(viewer.layers)
+                network = self._project.network if self._project.network in self._laying else next(iter(self._laying))
+                is_done = next(self._laying[network], True)
+                if is_done:
+                    del self._laying[network]
+                # A new layer takes napari long, and one that was another slide's does not. Next are hidden ones.
+                if self._has_window and self._laying and (is_done or len(viewer.layers) > count):
+                    self._soon.start()
+                    return
 
     def _layers_of(self, patch_map: "PatchMap") -> Iterator[bool]:
         """Add the layers of a map that are missing, one at a time: the labels, the user's corrections, the others."""

@@ -5,6 +5,8 @@ is asked for, `project.shown` the one whose picture is there. Between the two th
 what it waits for (`canvas_note`).
 """
 
+import math
+import time
 import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -20,7 +22,7 @@ from ..project.project import Project
 from ..runner.debounce import Debounce
 from ..runner.draining import plain_reason
 from ..runner.reader import BackgroundReader
-from . import canvas_input, layers, ownership
+from . import canvas_input, layers, ownership, spares
 from .canvas_note import CanvasNote, CanvasState, canvas_text
 from .layer_watch import LayerWatch
 from .opening import opened_slide
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
     from ...slides.slide import Slide
 
 Value = TypeVar("Value")
+FLICKER = 80  # ms; a slide that is open sooner takes the place of the one before without an empty canvas between
+SPARES = 2000  # ms after which layers of the slide before that are of no use to the one shown are taken away
+BETWEEN_SPARES = 20  # ms of the window's between two of them
 KEYS_IN_A_ROW = 60  # ms; of slides that are asked for faster than this only the last is opened
 
 
@@ -42,6 +47,10 @@ class SlideView:
     ----------
     is_telling
         Is what `project.message` tells of the slide that was asked for?
+    read_along
+        Reads what lies over a slide, while its file is opened; in a thread beside the window.
+    is_laying
+        Are layers still to be laid over the slide that is shown?
     add_slide
         Adds a slide's file to the list, with a label: napari itself has opened it. Returns ids of what was added.
     """
@@ -60,12 +69,17 @@ class SlideView:
         self._viewer, self._project, self._reader, self._watch = viewer, project, reader, watch
         self._has_window = has_window
         self.is_telling = False
+        self.read_along: Callable[[str], None] = lambda slide_id: None
+        self.is_laying: Callable[[], bool] = lambda: False
         self.add_slide: Callable[[str, str | None], Sequence[str]] = lambda path, label: ()
+        self._asked = -math.inf  # when a slide was asked for that is not waited for
         self._why_not_shown = ""  # why the current slide cannot be shown
         self._open: dict[str, Slide] = {}
         self._note = CanvasNote()
         self._opening_soon = Debounce(self._open_current, KEYS_IN_A_ROW)
         self._settling = Debounce(self._settle, 0, has_window)
+        self._hiding = Debounce(self._hide, FLICKER, has_window)
+        self._tidying = Debounce(self._tidy, SPARES, has_window)
         self._surplus: list[tuple[Layer, str]] = []  # layers that napari made of a slide that is listed, and its id
         watch.inserted.connect(self.adopt)
         watch.removed.connect(self._on_removed)
@@ -87,10 +101,14 @@ class SlideView:
         if self._project.opening is None:
             return
         if not wait and self._has_window:
-            self._opening_soon.start()
+            before, self._asked = self._asked, time.monotonic()
+            if self._asked - before > KEYS_IN_A_ROW / 1000:
+                self._open_current()
+            else:
+                self._opening_soon.start()
             return
         try:
-            slide = self._reader.wait_for(partial(opened_slide, row.path, row.mpp))
+            slide = self._reader.wait_for(partial(_opened, self.read_along, row))
         except Distill2LabelError as error:
             self._not_shown(row, error, told=not wait)
             if wait:
@@ -160,15 +178,46 @@ class SlideView:
         self._reader.cancel("show")
 
     def _clear_canvas(self, but: str | None = None) -> None:
-        """Take away our layers, but those of one slide."""
+        """Take our layers out of sight, but those of one slide; the next one can use them."""
         viewer = self._viewer()
         if viewer is None:
             return
         kept = [] if but is None else ownership.find(viewer, slide_id=but)
         with self._watch.our_hand():
-            layers.remove(viewer, [layer for layer in ownership.find(viewer) if layer not in kept])
+            layers.put_by(viewer, [layer for layer in ownership.find(viewer) if layer not in kept])
         if self._project.shown != but:
             self._project.shown = None
+        self._hiding.start()
+        self._tidying.start()
+
+    def _hide(self) -> None:
+        """The next slide takes its time: until it is there, nothing is to be seen but what it is."""
+        if layers.is_open(viewer := self._viewer()):
+            layers.hide_spares(viewer)
+            self._write_note()
+
+    def _tidy(self) -> None:
+        """Take away what no slide has used, one layer at a time; not while one is awaited."""
+        viewer = self._viewer()
+        if not layers.is_open(viewer):
+            return
+        if self._has_window and (self._project.opening is not None or self._reader.busy or self.is_laying()):
+            self._tidying.start()
+            return
+        found = spares.there(viewer)
+        with self._watch.our_hand():
+            layers.remove(viewer, found[:1] if self._has_window else found)
+        self._close_unseen()
+        if found[1:] and self._has_window:
+            self._tidying.start(BETWEEN_SPARES)
+
+    def _close_unseen(self) -> None:
+        """Close the files of slides of which there is no layer any more, nor a copy of one."""
+        viewer = self._viewer()
+        for slide_id in list(self._open):
+            seen = ownership.find(viewer, ownership.SLIDE, slide_id) or ownership.copies_of(viewer, slide_id)
+            if not seen and not spares.there(viewer, role=ownership.SLIDE, slide_id=slide_id):
+                self._open.pop(slide_id).close()
 
     # ---- opening ----------------------------------------------------------------------------------------------------
 
@@ -178,7 +227,7 @@ class SlideView:
         row = next((row for row in self._project.cohort if row.slide_id == opening), None)
         if row is not None and layers.is_open(self._viewer()):
             self._reader.request(
-                "show", partial(opened_slide, row.path, row.mpp), partial(self._take_slide, row),
+                "show", partial(_opened, self.read_along, row), partial(self._take_slide, row),
                 partial(self._not_shown, row), dropped=_close, urgent=True,
             )  # fmt: skip
 
@@ -193,13 +242,17 @@ class SlideView:
         project.opening = None
         self._say_of_slide(*(notice.about(slide_id) for notice in slide.notices))
         self._clear_canvas()  # first: napari warns of layers in µm beside some in px
-        self._open[slide_id] = slide
+        former, self._open[slide_id] = self._open.get(slide_id), slide
         project.forgive([slide_id])
-        with self._watch.our_hand():
-            layer = layers.add_slide(viewer, slide, slide_id, now.label)
-        layer.events.visible.connect(self._on_eye)
-        self._uncover(viewer, layer)
-        self._put_on_screen(slide_id)
+        with layers.in_one_go(viewer):
+            with self._watch.our_hand():
+                layer = layers.add_slide(viewer, slide, slide_id, now.label)
+            if former is not None and not ownership.copies_of(viewer, slide_id):
+                former.close()
+            self._close_unseen()
+            layer.events.visible.connect(self._on_eye)
+            self._uncover(viewer, layer)
+            self._put_on_screen(slide_id)
 
     def _not_shown(self, row: CohortSlide, error: Exception, told: bool = True) -> None:
         project, slide_id = self._project, row.slide_id
@@ -227,13 +280,15 @@ class SlideView:
         self._clear_canvas(but=slide_id)
         self._project.shown = slide_id
         if (viewer := self._viewer()) is not None:
-            viewer.reset_view()
+            viewer.reset_view(layers=ownership.find(viewer, ownership.SLIDE, slide_id))  # spares have other sizes
         self._write_note()
 
     def close(self) -> None:
         """Close the slides' files. Idempotent."""
         self._opening_soon.stop()
         self._settling.stop()
+        self._hiding.stop()
+        self._tidying.stop()
         for slide in self._open.values():
             slide.close()
         self._open.clear()
@@ -257,7 +312,7 @@ class SlideView:
 
     def _write_note(self) -> None:
         viewer = self._viewer()
-        if layers.is_open(viewer):
+        if layers.is_open(viewer) and not (self._project.opening is not None and self._hiding.waits):
             self._note.write(viewer, self.canvas_text)
 
     def _uncover(self, viewer: "ViewerModel", slide_layer: "Layer") -> None:
@@ -303,16 +358,11 @@ class SlideView:
         self._settling.start()  # not inside an event of napari's list
 
     def _on_removed(self, layer: "Layer") -> None:
+        self._close_unseen()
         viewer, noted = self._viewer(), ownership.about(layer)
-        if noted.get("role") != ownership.SLIDE:
+        if noted.get("role") != ownership.SLIDE or ownership.find(viewer, ownership.SLIDE, noted["slide_id"]):
             return
-        slide_id = noted["slide_id"]
-        if ownership.find(viewer, ownership.SLIDE, slide_id):
-            return
-        slide = self._open.pop(slide_id, None)
-        if slide is not None and not ownership.copies_of(viewer, slide_id):
-            slide.close()
-        if self._project.shown == slide_id and not self._watch.is_ours:
+        if self._project.shown == noted["slide_id"] and not self._watch.is_ours:
             self._project.shown = None
             self._settling.start()
 
@@ -325,6 +375,10 @@ class SlideView:
         with self._watch.our_hand():
             layers.remove(viewer, [layer for layer, _ in surplus])
         self._clear_canvas(but=shown)
+        if self._project.opening is None:  # nothing comes that could use what is left
+            with self._watch.our_hand():
+                layers.remove(viewer, spares.there(viewer))
+            self._close_unseen()
         if surplus:
             self.show(surplus[-1][1], wait=False)
         elif shown is not None:
@@ -347,6 +401,11 @@ def neighbour(current: str | None, steps: int, visible: Sequence[str], order: Se
     else:
         place = 0
     return visible[place] if 0 <= place < len(visible) else None
+
+
+def _opened(read_along: Callable[[str], None], row: CohortSlide) -> "Slide":
+    read_along(row.slide_id)
+    return opened_slide(row.path, row.mpp)
 
 
 def _close(slide: "Slide") -> None:

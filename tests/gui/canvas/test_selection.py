@@ -121,7 +121,8 @@ def test_of_many_keys_in_a_row_the_last_slide_is_opened(slow, opened, qtbot):
         press(slow, Qt.Key.Key_Right)
     assert slow.session.selected == (IDS[8],)
     at_rest(slow, qtbot, IDS[8])
-    assert opened == [IDS[8]]
+    assert opened[-1] == IDS[8]
+    assert set(opened) <= {IDS[1], IDS[8]}  # nobody knows of the first key that others follow
 
 
 def test_while_a_picture_is_loading_the_window_says_whose_it_is(slow, qtbot):
@@ -131,7 +132,8 @@ def test_while_a_picture_is_loading_the_window_says_whose_it_is(slow, qtbot):
     assert (session.current, session.opening, session.shown) == (IDS[1], IDS[1], None)
     assert not layers.find(session.viewer)  # no other slide passes for it
     note = session.viewer.canvas.overlays.text
-    assert note.visible
+    qtbot.waitUntil(lambda: note.visible, timeout=LONG)
+    assert not any(layer.visible for layer in session.viewer.layers)
     assert note.text == f"{IDS[1]}\nThe picture is loading…"
     assert slow.slides.labelling.hint.text() == f"{IDS[1]} (its picture is loading): label as"
     assert slow.slides.table.current_id() == IDS[1]
