@@ -60,7 +60,8 @@ def note(layer: "Layer", **changes: Any) -> None:
 
 def let_go(layer: "Layer") -> None:
     """A layer of ours is nobody's from now on; its notes are forgotten."""
-    del _notes[layer], layer.metadata[KEY]
+    del _notes[layer]
+    layer.metadata.pop(KEY, None)  # a user can have taken it out
 
 
 def new_ticket() -> str:

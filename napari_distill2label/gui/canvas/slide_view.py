@@ -154,6 +154,8 @@ class SlideView:
                 self._put_on_screen(slide_id)
         else:
             self._clear_canvas()
+            if not self._hiding.waits:  # not put off by every key that is held down
+                self._hiding.start()
         self._write_note()
 
     def _on_current(self, current: str | None) -> None:
@@ -162,7 +164,7 @@ class SlideView:
             self._stop_opening()
             self._project.opening = None
             self._clear_canvas()
-            self._write_note()
+            self._hide()
 
     def _on_cohort(self, now: Cohort, before: Cohort) -> None:
         """Undo has changed the µm/px of the shown slide, which has another size. `set_mpp` shows it again itself."""
@@ -178,7 +180,7 @@ class SlideView:
         self._reader.cancel("show")
 
     def _clear_canvas(self, but: str | None = None) -> None:
-        """Take our layers out of sight, but those of one slide; the next one can use them."""
+        """Let go of our layers, but those of one slide: the next one uses them, or `_hide` takes them out of sight."""
         viewer = self._viewer()
         if viewer is None:
             return
@@ -187,11 +189,11 @@ class SlideView:
             layers.put_by(viewer, [layer for layer in ownership.find(viewer) if layer not in kept])
         if self._project.shown != but:
             self._project.shown = None
-        self._hiding.start()
         self._tidying.start()
 
     def _hide(self) -> None:
-        """The next slide takes its time: until it is there, nothing is to be seen but what it is."""
+        """Show nothing of the slide before, and say what is awaited."""
+        self._hiding.stop()
         if layers.is_open(viewer := self._viewer()):
             layers.hide_spares(viewer)
             self._write_note()
@@ -259,6 +261,7 @@ class SlideView:
         if project.opening == slide_id:
             project.opening = None
             self._clear_canvas()  # of a slide that was opened again, the picture as it was
+            self._hide()
         known = isinstance(error, Distill2LabelError)
         reason = message_of(error) if known else plain_reason(error)
         if project.current == slide_id:
@@ -280,6 +283,7 @@ class SlideView:
         self._clear_canvas(but=slide_id)
         self._project.shown = slide_id
         if (viewer := self._viewer()) is not None:
+            layers.hide_spares(viewer)  # what lay over another slide
             viewer.reset_view(layers=ownership.find(viewer, ownership.SLIDE, slide_id))  # spares have other sizes
         self._write_note()
 

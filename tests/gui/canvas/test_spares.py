@@ -142,6 +142,7 @@ def test_what_a_user_did_to_a_layer_stays_with_its_slide(opened, qtbot):
     show(session, ids["a"], qtbot)
     there = by_role(viewer)
     there[SLIDE].rotate, there[SLIDE].gamma = 30, 2
+    there[ATTENTION].metadata.clear()
     there[PROBABILITY].colormap, there[PROBABILITY].name, there[PROBABILITY].gamma = "gray", "mine", 0.5
     there[PROBABILITY].contrast_limits = (0.2, 0.3)
     there[LABELS].contour, there[LABELS].blending = 2, "additive"
@@ -183,9 +184,12 @@ def test_a_layer_that_is_not_ours_is_left_alone(opened, qtbot):
 
 def test_what_the_next_slide_has_no_use_for_goes(opened, qtbot, monkeypatch):
     monkeypatch.setattr(slide_view, "SPARES", 200)
+    monkeypatch.setattr(slide_view, "FLICKER", LONG)
     session, ids = opened()
     show(session, ids["a"], qtbot)
-    show(session, ids["without"], qtbot)
+    session.show(ids["without"], wait=False)
+    qtbot.waitUntil(lambda: session.shown == ids["without"], timeout=LONG)
+    assert spares.there(session.viewer)  # of the labels of one slide, nothing is ever seen over another
     assert not any(spare.visible for spare in spares.there(session.viewer))
     qtbot.waitUntil(lambda: list(by_role(session.viewer)) == [SLIDE] and len(session.viewer.layers) == 1, timeout=LONG)
     assert list(session.canvas.slide_view._open) == [ids["without"]]
