@@ -1,8 +1,10 @@
 """Exporting many patches: time of a processor, memory and size, and how often as fast as the plain way.
 
-`python -m benchmarks.exporting [--side N] [--rounds N]`. A map of N × N patches of 256 px, three labels, in regions as
-tissue has them or drawn at random for every patch. Each export is a process of its own. The plain way writes the mask
-with tifffile from whole tiles of pixels, GeoJSON from a dictionary and `uuid.uuid5` per patch, the table with pandas.
+`python -m benchmarks.exporting [--side N] [--rounds N] [--conversions]`. A map of N × N patches of 256 px, three
+labels, in regions as tissue has them or drawn at random for every patch. Each export is a process of its own. The plain
+way writes the mask with tifffile from whole tiles of pixels, GeoJSON from a dictionary and `uuid.uuid5` per patch, the
+table with pandas.
+`--conversions`: the exported files turned into one another by `convert`, in place of the exports.
 """
 
 import argparse
@@ -22,9 +24,13 @@ from napari_distill2label.core.events import drain
 from napari_distill2label.core.geometry import PatchGrid
 from napari_distill2label.core.settings import PatchSettings
 from napari_distill2label.core.slide_info import SlideInfo
+from napari_distill2label.exporters.drawn_labels import draw_labels
 from napari_distill2label.exporters.formats import FORMATS, iter_write
 from napari_distill2label.exporters.mask import Mask
+from napari_distill2label.exporters.ome_tiff import write_mask
+from napari_distill2label.slides.annotations import iter_objects
 from napari_distill2label.store.maps.patch_map import PatchMap
+from napari_distill2label.workflow.commands.convert import convert
 
 from .goals import Goal, figure
 
@@ -41,6 +47,14 @@ OTHERS = (
     "ome-zarr",
     "ome-zarr-0.4",
 )  # formats without a plain way to compare with; all but merged regions of labels in regions alone
+CONVERSIONS = (
+    ("csv", "geojson"),
+    ("parquet", "csv"),
+    ("geojson", "parquet"),
+    ("geojson", "places"),
+    ("geojson", "ome-tiff"),
+    ("regions", "geojson"),
+)
 
 
 def patch_map(side: int, kind: str) -> PatchMap:
@@ -140,6 +154,41 @@ def child(way: str, name: str, side: int, kind: str) -> None:
     print(json.dumps([*taken, size / 1e6, peak / 1e3, (peak - before) / 1e3]))
 
 
+def convert_child(source: str, to: str, side: int) -> None:
+    """Convert an exported file once, and print as `child` does. Areas are drawn without a slide of that size."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with tempfile.TemporaryDirectory() as folder:
+        start, began = time.process_time(), time.perf_counter()
+        if to == "ome-tiff":
+            path = Path(folder) / "a.ome.tif"
+            with draw_labels((PX * side, PX * side)) as drawn:
+                drain(drawn.add(iter_objects(source)))
+                drain(write_mask(path, drawn, drawn.names))
+        else:
+            (path,) = drain(convert(source, folder, to, allow_loss=True))
+        taken = time.process_time() - start, time.perf_counter() - began
+        size = path.stat().st_size
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(json.dumps([*taken, size / 1e6, peak / 1e3, (peak - before) / 1e3]))
+
+
+def measure_conversions(side: int) -> Iterator[str]:
+    """A line for each pair of formats."""
+    yield f"{side * side} patches, {side * PX} px"
+    with tempfile.TemporaryDirectory() as folder:
+        made = patch_map(side, "regions")
+        files = {name: ours(made, Path(folder) / name, name) for name in dict.fromkeys(name for name, _ in CONVERSIONS)}
+        for name, to in CONVERSIONS:
+            code = (
+                f"from benchmarks.exporting import convert_child; convert_child({str(files[name])!r}, {to!r}, {side})"
+            )
+            done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+            seconds, clock, size, peak, _ = json.loads(done.stdout)
+            what = f"{name} to {to}, {clock:.0f} s of the clock, {size:.0f} MB"
+            yield figure(what, np.array([seconds]), "s of a processor")
+            yield figure(f"{name} to {to}, memory", np.array([peak]), "MB", MEMORY if side == 1000 else None)
+
+
 def once(way: str, name: str, side: int, kind: str) -> np.ndarray:
     code = f"from benchmarks.exporting import child; child({way!r}, {name!r}, {side}, {kind!r})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -169,7 +218,12 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=1000, help="patches along a side of the map")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--ours", action="store_true", help="leave the plain way out: it takes minutes")
+    parser.add_argument("--conversions", action="store_true", help="measure `convert` in place of the exports")
     options = parser.parse_args()
+    if options.conversions:
+        for line in measure_conversions(options.side):
+            print(line, flush=True)
+        return
     for line in measure(options.side, options.rounds, ("ours",) if options.ours else tuple(WAYS)):
         print(line, flush=True)
 

@@ -145,6 +145,14 @@ def test_both_ways_of_exporting_are_measured_and_agree(tmp_path):
         assert all(way(made, tmp_path, name).stat().st_size > 1000 for way in exporting.WAYS.values())
 
 
+@pytest.mark.slow
+def test_all_conversions_are_measured(monkeypatch):
+    monkeypatch.setattr(exporting, "CONVERSIONS", exporting.CONVERSIONS[-2:])
+    lines = list(exporting.measure_conversions(6))
+    assert len(lines) == 1 + 2 * 2
+    assert lines[1].startswith("geojson to ome-tiff")
+
+
 DIGESTS = {"points": {"weights, teacher": "a" * 64, "table, student": "b" * 64}}
 
 
