@@ -50,7 +50,8 @@ class Corrections:
     def check(self, classes: tuple[str, ...], slide_ids: Collection[str], what: str) -> None:
         """`CohortError` if they are of none of the slides, or their labels are no classes."""
         if not any(slide_id in self for slide_id in slide_ids):
-            raise CohortError(f"{self.path}: has no patch of any {what}: are the slide ids the same?")
+            named = list_briefly(sorted(self.by_slide))
+            raise CohortError(f"{self.path}: has no patch of any {what}: it is of {named}. Are the slide ids the same?")
         for slide_id in slide_ids:
             if (points := find_for_slide(self.by_slide, slide_id)) is not None:
                 self._index(points, classes)

@@ -89,7 +89,9 @@ def convert(
                     if file in written:
                         raise CohortError(f"{written[file]} and {path} are both of slide {contents.slide_id!r}")
                     outputs.claim([file, *([_beside(file)] if form == "csv" else [])])
-                    yield from _write(contents, form, file, about, allow_loss, outputs)
+                    # The name of a file is no knowledge of its slide, unless a slide of that name is given.
+                    known = {"slide_id": printable(contents.slide_id)} if len(cohort) else {}
+                    yield from _write(contents, form, file, {**about, **known}, allow_loss, outputs)
                     written[file] = path
                     yield ItemDone(contents.slide_id, file)
             except Distill2LabelError as error:
@@ -123,7 +125,6 @@ def _write(
 ) -> Generator[Event, None, None]:
     """Write one slide. `SettingsError` if marks would be lost."""
     slide_id, frame, writing = contents.slide_id, contents.frame, outputs.writing
-    about = {**about, "slide_id": printable(slide_id)}
     if form in IMAGES:
         yield from _write_pixels(contents, form, file, about, allow_loss, writing)
     elif form == PLACES:

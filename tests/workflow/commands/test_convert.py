@@ -20,6 +20,7 @@ from napari_distill2label.exporters.formats import write
 from napari_distill2label.slides.label_mask import read_label_mask
 from napari_distill2label.store.maps.hdf5_places import read_places
 from napari_distill2label.store.maps.patch_map import PatchMap
+from napari_distill2label.store.tables.points import read_points
 from napari_distill2label.workflow.commands.convert import TARGETS, convert
 from napari_distill2label.workflow.corrections import Corrections
 
@@ -277,3 +278,12 @@ def test_events_say_what_is_done(tmp_path):
     source = annotations(tmp_path / "S-1.geojson", feature(TRIANGLE, "a"))
     events = list(convert([source], tmp_path / "out", "geojson"))
     assert [event.item for event in events if isinstance(event, ItemDone)] == ["S-1"]
+
+
+def test_only_a_slide_that_is_given_is_named_in_the_result(tmp_path, slide):
+    """A result that is renamed is of the slide of its new name, unless it is known to be of another."""
+    source = annotations(tmp_path / "S-1.geojson", feature(TRIANGLE, "a"))
+    for slides, expected in (((), {"S-2"}), (slide, {"S-1"})):
+        (file,), _, _ = run(source, tmp_path / "out", "geojson", slides=slides, overwrite=True)
+        renamed = file.rename(file.with_name("S-2.geojson"))
+        assert read_points(renamed, labelled=True).keys() == expected
