@@ -60,8 +60,8 @@ docs: $(VENV)/.installed-docs ## the documentation as HTML, in docs/_build/html
 bench: $(VENV)/.installed-test ## the measured claims
 	$(BIN)/python -m benchmarks $(ARGS)
 
-torture: $(VENV)/.installed-test ## kills, power cuts, lies and shortages for half an hour, and one table (ARGS="--minutes 60")
-	$(BIN)/python -m torture $(ARGS)
+torture: screen $(VENV)/.installed-test ## kills, power cuts, lies and shortages for half an hour, and one table (ARGS="--minutes 60"; AGAINST=COMMIT: what was wrong then)
+	$(SCREEN) $(BIN)/python -m torture $(if $(AGAINST),against $(AGAINST),$(ARGS))
 
 soak: screen $(VENV)/.installed-test ## one window for an hour, again and again, and what it holds (ARGS="--minutes 5")
 	$(BIN)/python -m torture soak $(ARGS)

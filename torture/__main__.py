@@ -9,13 +9,13 @@ import signal
 import sys
 from pathlib import Path
 
-from . import answers, former, kill, lie, power, soak, starve, together
+from . import answers, former, kill, lie, power, soak, starve, together, window
 from .runner import run, table, write
 from .world import World
 
 SHARES = {
-    "kill": (kill, 0.34), "power": (power, 0.2), "lie": (lie, 0.22), "starve": (starve, 0.16),
-    "together": (together, 0.04), "answers": (answers, 0.04),
+    "kill": (kill, 0.32), "power": (power, 0.18), "lie": (lie, 0.18), "starve": (starve, 0.17),
+    "together": (together, 0.03), "answers": (answers, 0.03), "window": (window, 0.09),
 }  # fmt: skip
 SHORT_MINUTES, SHORT_TRIALS = 6.0, 1  # of each subject, on a machine however slow
 

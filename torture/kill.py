@@ -19,26 +19,29 @@ from .world import World, contents, differences, hidden
 from .writers import WRITERS, Whole, Work, Writer, lay_out, whole
 
 AGAIN = 2  # kills of what goes on
-TOLD = "told to stop: "  # by SIGTERM, as batch queues do
+TOLD = "told to stop: "  # by SIGTERM, as batch queues do, or by SIGHUP, as a terminal that is closed
 SUBJECTS = (*WRITERS, *(f"{TOLD}{name}" for name in ("training", "longer training", "features, zarr", "prediction")))
-SHORT = ("training", "features, HDF5", "prediction", "export, again", "cohort", "project", f"{TOLD}prediction")
+SHORT = ("features, HDF5", "prediction", "export, again", "cohort", "project", "older files", f"{TOLD}training")
+STOPPED = "distill2label: Stopped. Finished work is saved."
 DOES = "killed (SIGKILL) before and after each fsync, rename and removal"
 
 
 def _told_to_stop(world: World, writer: Writer, found: Whole, draw: random.Random) -> Verdict:
-    """SIGTERM at a random moment: it cleans up, and ends with a status that says so."""
-    place = lay_out(world, writer)
+    """A signal at a random moment: it cleans up, says that it has stopped, and ends with a status that says so."""
+    place, number = lay_out(world, writer), draw.choice((signal.SIGTERM, signal.SIGTERM, signal.SIGHUP))
 
     def stop(child: int) -> None:
         time.sleep(draw.uniform(0.02, 1) * found.seconds)
         with contextlib.suppress(ProcessLookupError):
-            os.kill(child, signal.SIGTERM)
+            os.kill(child, number)
 
     ended = forked(lambda: writer.work(world, place), during=stop)
-    if ended.status == -signal.SIGTERM:
+    if ended.status == -number:
         return _went_on(world, writer, found)  # before the command could begin to listen
-    if wrong := ended.verdict(allowed=(0, 128 + signal.SIGTERM)):
+    if wrong := ended.verdict(allowed=(0, 128 + number)):
         return wrong
+    if ended.status and ended.said.splitlines()[-1:] != [STOPPED]:
+        return lost(f"told to stop, it said {ended.said[-300:]!r}")
     if left := hidden(place):
         return lost(f"told to stop, it left {', '.join(left[:3])}")
     return _went_on(world, writer, found)

@@ -13,6 +13,7 @@ import os
 import random
 import resource
 import shutil
+import signal
 import struct
 import time
 import warnings
@@ -27,7 +28,7 @@ import numpy as np
 from napari_distill2label.core.errors import Distill2LabelError, SettingsError
 from napari_distill2label.core.events import drain
 
-from . import samples
+from . import hostile, samples
 from .forks import forked
 from .mutations import alter
 from .verdict import Verdict
@@ -35,8 +36,10 @@ from .world import World
 
 DOES = "altered, truncated and hostile files, each read, or refused in one line that names it"
 BATCH = 60
+FEW = 10  # of what takes a command
 PATIENCE = 240.0  # s for a batch
 LONGEST = 20.0  # s of the processor for one file
+SILENCE = 60  # s for one file, if it waits for something
 MORE_BYTES = 1 << 30
 
 
@@ -90,7 +93,7 @@ def _read_run(path: Path) -> str:
     from napari_distill2label.store.run import Run
     from napari_distill2label.store.run_summary import read_curves, summarise
 
-    with suppress(FileNotFoundError):  # no run any more, as it says
+    with suppress(FileNotFoundError, NotADirectoryError):  # no run any more, as it says
         summarise(path)
     read_curves(path)
     run = Run.open(path)
@@ -153,6 +156,7 @@ def read_slide(path: Path) -> None:
     from napari_distill2label.slides import open_slide
     from napari_distill2label.slides.cutting import cut
 
+    path = next(path.glob("*.mrxs"), path)  # whose folder lies beside it
     with open_slide(path, allow_non_brightfield=True) as slide:
         height, width = slide.shape
         slide.read(0, 0, 0, min(height, 300), min(width, 300))
@@ -212,13 +216,15 @@ READERS = {
     "mask": Reader(_read_mask),
     "record": Reader(_read_record),
 }
-WRITTEN_ANEW = "tables of spreadsheets"
-SUBJECTS = (*READERS, WRITTEN_ANEW)
-SHORT = SUBJECTS
+WRITTEN_ANEW, NAMES, THINGS, BOMBS = "tables of spreadsheets", "ids", "links", "bombs"
+SUBJECTS = (*READERS, WRITTEN_ANEW, NAMES, THINGS, BOMBS)
+SHORT = SUBJECTS[:-1]
 
 
-def attempt(world: World, subject: str, seed: int) -> Verdict:
-    """Batch number `seed`."""
+def attempt(world: World, subject: str, seed: int) -> Verdict | None:
+    """Batch number `seed`. Of bombs there is one."""
+    if subject == BOMBS:
+        return None if seed else _every_bomb(world)
     folder = world.folder / "samples"
 
     def make() -> None:
@@ -228,18 +234,28 @@ def attempt(world: World, subject: str, seed: int) -> Verdict:
 
     world.once("samples", make)
     place, progress = world.fresh(), mmap.mmap(-1, 8)
-    work = _spreadsheets if subject == WRITTEN_ANEW else _altered_files
-    ended = forked(lambda: work(subject, folder / subject, place, seed, progress), patience=PATIENCE, limits=_limit)
+
+    def work() -> list[list[str]]:
+        signal.signal(signal.SIGALRM, _too_long)
+        if subject in READERS:
+            return _altered_files(subject, folder / subject, place, seed, progress)
+        if subject == WRITTEN_ANEW:
+            return _spreadsheets(subject, folder, place, seed, progress)
+        if subject == NAMES:
+            return _ids(world, place, seed, progress)
+        return _things(folder, place, seed, progress)
+
+    ended = forked(work, patience=PATIENCE, limits=_limit)
     done = struct.unpack("<q", progress[:8])[0]
     if ended.told is None:
         how = "hang" if ended.hung else "lost"
         return Verdict(
             how, f"number {done} of the batch ended the process ({ended.status}): {ended.said[-600:]}", done + 1
         )
-    wrong = ended.told
+    wrong, tried = ended.told, done + 1
     if not wrong:
-        return Verdict("survived", tried=BATCH)
-    return Verdict(wrong[0][0], f"{len(wrong)} of {BATCH}: {wrong[0][1]}", BATCH, len(wrong))
+        return Verdict("survived", tried=tried)
+    return Verdict(wrong[0][0], f"{len(wrong)} of {tried}: {wrong[0][1]}", tried, len(wrong))
 
 
 def _limit() -> None:
@@ -269,6 +285,64 @@ def _altered_files(subject: str, folder: Path, place: Path, seed: int, progress:
     return wrong
 
 
+def _things(folder: Path, place: Path, seed: int, progress: mmap.mmap) -> list[list[str]]:
+    """Something that is no file, in place of one that a reader reads."""
+    warnings.simplefilter("ignore")
+    wrong = []
+    for number in range(BATCH):
+        progress[:8] = struct.pack("<q", number)
+        draw = random.Random(f"{THINGS} {seed} {number}")
+        subject = draw.choice([name for name in READERS if name != "record"])
+        whole = draw.choice(sorted((folder / subject).iterdir()))
+        path = place / whole.name
+        hostile.put_thing(whole, path, draw)
+        if found := _outcome(READERS[subject], path, None):
+            what = sorted(f"{file.relative_to(place)}" for file in place.rglob("*") if not file.is_file())
+            wrong.append([found[0], f"number {number} ({subject}, {', '.join(what[:3])}): {found[1]}"])
+    return wrong
+
+
+def _bombs_of(world: World) -> Path:
+    folder = world.folder / "bombs"
+    if wrong := forked(lambda: hostile.write_bombs(folder)).verdict():
+        raise RuntimeError(wrong.evidence)
+    return folder
+
+
+def _every_bomb(world: World) -> Verdict:
+    """Every bomb once, each in a process of its own."""
+    folder, wrong = world.once("bombs", lambda: _bombs_of(world)), []
+    bombs = sorted(folder.glob("*/*"))
+    for whole in bombs:
+        path = world.fresh() / whole.name
+
+        def read(whole: Path = whole, path: Path = path) -> dict[str, tuple[str, str] | None]:
+            signal.signal(signal.SIGALRM, _too_long)
+            warnings.simplefilter("ignore")
+            _put(whole, path)
+            return {"wrong": _outcome(READERS[whole.parent.name], path, None)}
+
+        ended = forked(read, patience=PATIENCE, limits=_limit)
+        found = ended.told["wrong"] if ended.told else ("lost", f"ended the process ({ended.status}): {ended.said}")
+        if found:
+            wrong.append((found[0], f"{whole.relative_to(folder)}: {found[1]}"))
+    if not wrong:
+        return Verdict("survived", tried=len(bombs))
+    return Verdict(wrong[0][0], f"{len(wrong)} of {len(bombs)}: {wrong[0][1]}", len(bombs), len(wrong))
+
+
+def _ids(world: World, place: Path, seed: int, progress: mmap.mmap) -> list[list[str]]:
+    """Tables whose ids mean harm, or look alike, given to a command that writes files under these ids."""
+    wrong = []
+    for number in range(FEW):
+        progress[:8] = struct.pack("<q", number)
+        for left in place.iterdir():
+            shutil.rmtree(left)
+        if found := hostile.names(world, place, random.Random(f"{NAMES} {seed} {number}")):
+            wrong.append(["lost", f"number {number}: {found}"])
+    return wrong
+
+
 def _put(whole: Path, path: Path) -> None:
     """A whole file, and nothing else, in its folder."""
     for old in path.parent.iterdir():
@@ -276,10 +350,21 @@ def _put(whole: Path, path: Path) -> None:
     (shutil.copytree if whole.is_dir() else shutil.copyfile)(whole, path)
 
 
+class SilenceError(Exception):
+    """Something waits, and will for ever."""
+
+
+def _too_long(number: int, frame: object) -> None:
+    raise SilenceError
+
+
 def _outcome(reader: Reader, path: Path, expected: str | None) -> tuple[str, str] | None:
     began = time.process_time()
+    signal.alarm(SILENCE)
     try:
         found = reader.read(path)
+    except SilenceError:
+        return "hang", f"waits for {SILENCE} s"
     except Distill2LabelError as error:
         text = str(error)
         if "\n" in text or "\x1b" in text or (reader.names_file and str(path.parent) not in text):
@@ -293,6 +378,8 @@ def _outcome(reader: Reader, path: Path, expected: str | None) -> tuple[str, str
     else:
         if expected is not None and found != expected:
             return "lost", "was accepted, and reads as something else"
+    finally:
+        signal.alarm(0)
     if (seconds := time.process_time() - began) > LONGEST:
         return "hang", f"took {seconds:.0f} s"
     return None

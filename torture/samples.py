@@ -11,6 +11,7 @@ from napari_distill2label.core.geometry import PatchGrid, PatchPoints
 from napari_distill2label.core.settings import PatchSettings
 from napari_distill2label.core.slide_info import SlideInfo
 
+from .vendors import write_dicom, write_mirax
 from .world import World
 
 ASAP = """<?xml version="1.0"?>
@@ -122,6 +123,10 @@ def write_slides(folder: Path) -> None:
     with tifffile.TiffWriter(folder / "a.svs") as tiff:
         for level, more in ((image, "|MPP = 0.5"), (image[::4, ::4], "\r\nlabel 9x9"), (image[::2, ::2], "")):
             tiff.write(level, compression="jpeg", description=f"Aperio Image Library v11{more}", metadata=None, **tiles)
+    for name in ("mirax", "dicom"):
+        (folder / name).mkdir()
+    write_mirax(folder / "mirax" / "a.mrxs", image[:128, :256])
+    write_dicom(folder / "dicom" / "a.dcm", image[:192, :256])
     shutil.copy(folder / "jpeg.tif", folder / "a.ndpi")
     shutil.copy(folder / "jpeg.tif", folder / "a.scn")
     for version in (2, 3):

@@ -133,7 +133,10 @@ def one_round(panel: Any, table: Path, place: Path, draw: random.Random) -> list
     session.write_cohort()
     session.remove_slides([row.slide_id for row in session.cohort])
     session.project.history.clear()
+    until = time.monotonic() + CALM
     turn(1000)  # what is kept soon is kept
+    while (session.autosave.pending or session.reader.busy or session.jobs.busy) and time.monotonic() < until:
+        turn(200)
     if list(session.viewer.layers):
         faults.append(f"layers are left: {[layer.name for layer in session.viewer.layers]}")
     return faults

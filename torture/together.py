@@ -21,7 +21,7 @@ DOES = "two of one command in one folder; a slide that is replaced under a predi
 TWICE = ("training", "longer training", "features, zarr", "prediction", "export", "evaluation", "cohort", "project")
 REPLACED, EDITED = "a slide is replaced under a prediction", "a table is edited while it is open"
 SUBJECTS = (*(f"two of {name}" for name in TWICE), REPLACED, EDITED)
-SHORT = ("two of prediction", "two of cohort", REPLACED, EDITED)
+SHORT = ("two of training", "two of prediction", "two of cohort", REPLACED, EDITED)
 
 
 def attempt(world: World, subject: str, seed: int) -> Verdict:

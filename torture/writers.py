@@ -1,6 +1,7 @@
 """Everything that writes: commands, and what the window saves. Each has a state before it, and a way to go on."""
 
 import csv
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from napari_distill2label.store.cohort import Cohort
 
 from .world import SMALL, WHOLE, World, command, contents, copy_tree, labelled_sample
 
+SAVED = Path(__file__).parents[1] / "tests" / "saved_formats" / "v0.1.0"
+PREDICTED = "csv,ome-tiff,regions"
 ALL_FORMATS = "csv,geojson,png,ome-tiff,regions,mask-png,probability,parquet,report"
 Step = Callable[[World, Path], None]
 Work = Callable[[World, Path], int]
@@ -73,17 +76,21 @@ def _longer(world: World, place: Path) -> int:
     return command("train", world.cohort, "-o", place / "run", "--resume", "--teacher.epochs=3", "--student.epochs=2")
 
 
-def _features(form: str) -> Work:
+def features(form: str, *more: str) -> Work:
+    """Extraction of features in a format, with more options."""
+
     def extract(world: World, place: Path) -> int:
-        words = ["--encoder", world.encoder, "--format", form, *WHOLE]
+        words = ["--encoder", world.encoder, "--format", form, *WHOLE, *more]
         return command("extract-features", world.few, "-o", place / "features", *words)
 
     return extract
 
 
-def _predict(threshold: float, forms: str) -> Work:
+def prediction(threshold: float, forms: str, *more: str) -> Work:
+    """Prediction of a few slides, with more options."""
+
     def predict(world: World, place: Path) -> int:
-        words = ["-o", place / "out", "--format", forms, f"--threshold={threshold}"]
+        words = ["-o", place / "out", "--format", forms, f"--threshold={threshold}", *more]
         return command("predict", place / "run", world.few, *words)
 
     return predict
@@ -91,7 +98,7 @@ def _predict(threshold: float, forms: str) -> Work:
 
 def _former_prediction(world: World, place: Path) -> None:
     _run_there(world, place)
-    _checked(_predict(0.5, "csv,geojson")(world, place))
+    _checked(prediction(0.5, "csv,geojson")(world, place))
 
 
 def _export(threshold: float, forms: str) -> Work:
@@ -159,6 +166,45 @@ def _dataset_of_colon(world: World, place: Path) -> None:
 
 def _dataset(world: World, place: Path) -> int:
     return command("prepare-dataset", "colon", place / "CRC", "-o", place / "tables")
+
+
+def _patches_there(world: World, place: Path) -> None:
+    """Patches as QuPath would give them."""
+    _checked(_export(0.5, "geojson")(world, place))
+
+
+def _convert(form: str) -> Work:
+    def convert(world: World, place: Path) -> int:
+        words = ["--to", form, "--slide", world.cohort.parent / "slides", "--allow-loss"]
+        return command("convert", *sorted((place / "out").glob("*.geojson")), "-o", place / "new", *words)
+
+    return convert
+
+
+def _older_files(world: World, place: Path) -> None:
+    """A folder of the first version: a run, its predictions and labels, tables, a project, corrections."""
+    for path in SAVED.iterdir():
+        (copy_tree if path.is_dir() else shutil.copy2)(path, place / path.name)
+
+
+def _use_older_files(world: World, place: Path) -> int:
+    """Predict with the run at another threshold; save table, project and corrections anew."""
+    slide = next((place / "slides").iterdir())
+    words = [place / "run", slide, "-o", place / "labels", "--format", "csv,geojson,ome-tiff", "--threshold=0.501"]
+    if status := command("predict", *words):
+        return status
+    return _in_window(_save_all)(world, place)
+
+
+def _save_all(world: World, place: Path) -> None:
+    from napari_distill2label.store.project_file import project_file_of, read_project_file, write_project_file
+
+    _save_cohort(world, place)
+    own = project_file_of(place / "cohort.csv")
+    saved = read_project_file(own)
+    assert saved is not None
+    write_project_file(own, saved.model_copy(update={"threshold": 0.25}))
+    save_corrections(place, "normal")
 
 
 # ---- what the window saves ------------------------------------------------------------------------------------------
@@ -252,10 +298,10 @@ WRITERS = {
     for writer in (
         Writer("training", _nothing, _train, _resume, former=_none),
         Writer("longer training", _run_there, _longer, former=_none),
-        Writer("features, zarr", _nothing, _features("zarr"), former=_none),
-        Writer("features, HDF5", _nothing, _features("h5"), former=_no_map),
-        Writer("prediction", _run_there, _predict(0.5, "csv,ome-tiff,regions"), former=_no_map),
-        Writer("prediction, again", _former_prediction, _predict(0.501, "csv,geojson"), former=_no_map),
+        Writer("features, zarr", _nothing, features("zarr"), former=_none),
+        Writer("features, HDF5", _nothing, features("h5"), former=_no_map),
+        Writer("prediction", _run_there, prediction(0.5, PREDICTED), former=_no_map),
+        Writer("prediction, again", _former_prediction, prediction(0.501, "csv,geojson"), former=_no_map),
         Writer("export", _nothing, _export(0.5, ALL_FORMATS)),
         Writer("export, again", _former_export, _export(0.501, "csv,regions")),
         Writer("tissue", _nothing, _tissue, _tissue_again),
@@ -265,6 +311,8 @@ WRITERS = {
         Writer("sample", _run_with_maps, _sample),
         Writer("calibration", _sampled, _recalibrate),
         Writer("tables of a data set", _dataset_of_colon, _dataset),
+        Writer("conversion", _patches_there, _convert("csv")),
+        Writer("older files", _older_files, _use_older_files, former=_no_map),
         Writer("cohort", _own_table, _in_window(_save_cohort)),
         Writer("project", _project(0.5), _in_window(_project(0.4))),
         Writer("corrections", _corrections("tumour"), _in_window(_corrections("normal"))),

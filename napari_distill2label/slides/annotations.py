@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..core.errors import CohortError
+from ..core.foreign_files import refuse_device
 from ..core.paths import slide_name
 from . import qupath
 from .annotation_xml import read_annotations
@@ -33,6 +34,7 @@ def iter_objects(path: str | Path) -> Iterator[QuPathObject]:
         yield from qupath.iter_objects(path)
         return
     try:
+        refuse_device(path)
         if path.stat().st_size > MAX_BYTES:
             raise ValueError(f"it is larger than {MAX_BYTES >> 20} MB")
         yield from read_annotations(path.read_bytes())

@@ -21,12 +21,14 @@ from shapely.geometry import shape
 
 from ..core.classes import RGB
 from ..core.errors import CohortError
+from ..core.foreign_files import refuse_device
 from ..core.paths import METADATA, slide_in
 from .json_text import JsonText
 
 SUFFIXES = (".geojson", ".geojson.gz", ".json", ".json.gz")
 IGNORED = "ignore"  # begin of QuPath's class `Ignore*`; QuPath ignores objects of this class
 MAX_BYTES = 2**30  # of a file after decompression
+SMALL, MOST_PACKED = 2**26, 100  # bytes, or times its size, that a packed file may unpack to: text has 30 times
 MAX_COORDINATE = 1e8  # px: no slide is that large
 
 # `object_type` of QuPath 0.3; QuPath 0.2 has the name of a Java class in `id`.
@@ -170,10 +172,12 @@ def find_files(folder: str | Path) -> list[Path]:
 @contextmanager
 def _open_text(path: Path) -> Iterator[Callable[[int], str]]:
     """Yield a function that reads so many characters of a file, compressed or not, and '' at its end."""
+    refuse_device(path)
     with path.open("rb") as file:
         packed = file.read(2) == _GZIP
         file.seek(0)
         with gzip.GzipFile(fileobj=file) if packed else file as content:
+            most = min(max(SMALL, MOST_PACKED * path.stat().st_size), MAX_BYTES) if packed else MAX_BYTES
             decoder, size = codecs.getincrementaldecoder("utf-8-sig")(), 0
 
             def read(n: int) -> str:
@@ -181,8 +185,8 @@ def _open_text(path: Path) -> Iterator[Callable[[int], str]]:
                 text = ""
                 while not text and (data := content.read(n)):
                     size += len(data)
-                    if size > MAX_BYTES:
-                        raise ValueError(f"it is larger than {MAX_BYTES >> 20} MB")
+                    if size > most:
+                        raise ValueError(f"it is larger than {most >> 20} MB")
                     text = decoder.decode(data)
                 return text or decoder.decode(b"", final=True)
 

@@ -16,8 +16,11 @@ import tifffile
 import zarr
 from PIL import Image
 
-from napari_distill2label.core.errors import SlideError, TileError
+from napari_distill2label.core.errors import CohortError, SlideError, TileError
 from napari_distill2label.slides import open_slide
+from napari_distill2label.slides.annotations import read_objects
+from napari_distill2label.store.cohort import Cohort
+from napari_distill2label.store.project_file import read_project_file
 
 linux = pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="memory is limited through Linux's /proc")
 
@@ -236,3 +239,15 @@ def test_pictures_of_one_pixel(tmp_path, suffix, size):
     with open_slide(path) as slide:
         assert slide.shape == size
         assert np.array_equal(slide.read(0, 0, 0, *size), image)
+
+
+# ---- what is no file ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="there is no device without an end")
+@pytest.mark.parametrize("name", ["a.geojson", "a.xml", "a.d2l.json", "a.csv"])
+def test_a_link_to_a_device_is_no_file(tmp_path, name):
+    path = tmp_path / name
+    path.symlink_to("/dev/zero")
+    with pytest.raises(CohortError, match=f"{name}: .*it is a device, not a file"):
+        {".json": read_project_file, ".csv": Cohort.read}.get(path.suffix, read_objects)(path)

@@ -231,3 +231,8 @@ def test_a_file_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
     path.write_bytes(gzip.compress(b" " * 2**22 + b"[]"))
     with pytest.raises(CohortError, match="larger than 1 MB"):
         read_objects(path)
+    monkeypatch.undo()
+    assert read_objects(path) == []
+    monkeypatch.setattr(qupath, "SMALL", 2**20)  # it unpacks to a thousand times its size
+    with pytest.raises(CohortError, match="larger than 1 MB"):
+        read_objects(path)

@@ -37,6 +37,16 @@ def test_nothing_is_lost(tortured, kind):
 
 @pytest.mark.long
 @pytest.mark.gui
+def test_a_window_that_is_killed_loses_nothing():
+    done = subprocess.run(
+        [sys.executable, "-m", "torture", "--only", "window/a window: training"],
+        capture_output=True, text=True, cwd=ROOT, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.long
+@pytest.mark.gui
 def test_one_window_holds_no_more_after_each_round():
     """In the least number of rounds; an hour of it is `make soak`."""
     done = subprocess.run(

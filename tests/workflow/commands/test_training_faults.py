@@ -1,12 +1,13 @@
-"""A training that meets a full disk, too little memory, a signal, another training, or files that were changed."""
+"""A training that meets too little memory, another training, or files that were changed.
+
+Full disks, signals and two processes at once are in `torture` (`starve`, `kill`, `together`).
+"""
 
 import csv
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -42,14 +43,6 @@ def closed_after(work, network, epoch=1):
             work.close()
             return
     pytest.fail("the training was over before it could be stopped")
-
-
-def environment():
-    return {**os.environ, "OMP_NUM_THREADS": "1"}
-
-
-def command(*arguments):
-    return [sys.executable, "-m", "napari_distill2label.cli", *map(str, arguments)]
 
 
 @pytest.fixture
@@ -92,91 +85,16 @@ def test_nor_do_two_begin_in_one_new_folder(cohort_csv, tmp_path, settings, monk
     assert not (tmp_path / "run").exists()  # nothing was written
 
 
-@posix
-def test_of_two_processes_one_trains_and_the_other_says_so(cohort_csv, tmp_path, flags, whole):
-    run = tmp_path / "run"
-    arguments = command("train", cohort_csv, "-o", run, *flags, "--teacher.epochs=2")
-    both = [subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, env=environment()) for _ in range(2)]
-    told = [process.communicate(timeout=300)[1] for process in both]
-    assert sorted(process.returncode for process in both) == [0, 2], told
-    refusal = next(err for process, err in zip(both, told, strict=True) if process.returncode == 2)
-    assert "Traceback" not in refusal
-    assert "has been training in this folder since" in refusal or "already holds a run" in refusal
-    assert weights(run) == weights(whole)
-    assert hidden(run) == []
-
-
-# ---- a full disk, too little memory --------------------------------------------------------------------------------
+# ---- too little memory --------------------------------------------------------------------------------
 
 LIMITED = """
 import resource, sys
 from napari_distill2label.cli.main import main
 import napari_distill2label.workflow.commands.train
-kind, limit = sys.argv[1], int(sys.argv[2])
-if kind == "memory":
-    used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + limit, resource.RLIM_INFINITY))
-else:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
-sys.exit(main(sys.argv[3:]))
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[1]), resource.RLIM_INFINITY))
+sys.exit(main(sys.argv[2:]))
 """
-
-
-def limited(kind, limit, *arguments):
-    done = subprocess.run(
-        [sys.executable, "-c", LIMITED, kind, str(limit), *map(str, arguments)],
-        capture_output=True, text=True, env=environment(), timeout=300, check=False,
-    )  # fmt: skip
-    last = [line for line in done.stderr.splitlines() if line.startswith("distill2label: ")]
-    assert "Traceback" not in done.stderr
-    assert len(last) == 1, done.stderr
-    return done.returncode, last[0]
-
-
-@posix
-@pytest.mark.long
-def test_files_that_may_not_grow_are_one_line_and_resume_to_the_same_bits(cohort_csv, tmp_path, flags, cli, whole):
-    run = tmp_path / "run"
-    checkpoint = (whole / "checkpoints" / "teacher.safetensors").stat().st_size
-    status, line = limited("file", checkpoint // 2, "train", cohort_csv, "-o", run, *flags, "--teacher.epochs=2")
-    assert status == 2
-    assert "the disk is full, or your share of it" in line
-    assert "--resume" in line
-    assert str(run / "checkpoints") in line
-    assert hidden(run) == []
-    assert not list((run / "checkpoints").iterdir())
-    status, _, err = cli("train", cohort_csv, "-o", run, "--resume")
-    assert status == 0, err
-    assert weights(run) == weights(whole)
-
-
-@posix
-@pytest.mark.parametrize("kb", [60, *(pytest.param(kb, marks=pytest.mark.long) for kb in (230, 420))])
-def test_a_full_disk_is_one_line_and_resumes_to_the_same_bits(cohort_csv, tmp_path, flags, whole, kb):
-    disk, run = tmp_path / "disk", tmp_path / "disk" / "run"
-    disk.mkdir()
-    train_it = " ".join(map(_quoted, command("train", cohort_csv, "-o", run, *flags, "--teacher.epochs=2")))
-    script = f"""
-        mount -t tmpfs -o size={kb}k tmpfs {_quoted(disk)} || exit 99
-        {train_it}; echo "status $?"; find {_quoted(disk)} -name '.*.tmp' -o -name '*.old' -o -name '.*lock*'
-        mount -o remount,size=50m {_quoted(disk)}
-        {train_it} --resume; echo "status $?"
-        cp -r {_quoted(run)} {_quoted(tmp_path / "copy")}
-    """
-    done = subprocess.run(
-        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script],
-        capture_output=True, text=True, env=environment(), timeout=300, check=False,
-    )  # fmt: skip
-    if done.returncode == 99 or "unshare: " in done.stderr:
-        pytest.skip(f"no small disk can be mounted here, so a full one was NOT tested: {done.stderr.strip()}")
-    assert "Traceback" not in done.stderr
-    assert done.stdout.splitlines()[:2] == ["status 2", str(run)], (done.stdout, done.stderr)
-    assert len([line for line in done.stderr.splitlines() if "the disk is full, or your share of it" in line]) == 1
-    assert weights(tmp_path / "copy") == weights(whole)
-
-
-def _quoted(text):
-    return f"'{text}'"
 
 
 @posix
@@ -187,36 +105,15 @@ def test_too_little_memory_is_one_line(cohort_csv, tmp_path, flags):
         "--architecture.hidden_dim=8192",
         *(flag for flag in flags if not flag.startswith("--architecture.hidden_dim")),
     ]
-    status, line = limited("memory", 300 * 2**20, "train", cohort_csv, "-o", tmp_path / "run", *wide)
-    assert status == 2
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(300 * 2**20), "train", cohort_csv, "-o", tmp_path / "run", *wide],
+        capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300, check=False,
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("distill2label: ")]
+    assert done.returncode == 2
     assert "out of memory. Finished work is saved." in line
     assert hidden(tmp_path / "run") == []
-
-
-# ---- signals -------------------------------------------------------------------------------------------------------
-
-
-@posix
-@pytest.mark.parametrize("name", ["SIGTERM", pytest.param("SIGHUP", marks=pytest.mark.long)])
-def test_a_training_that_is_told_to_stop_ends_like_ctrl_c(cohort_csv, tmp_path, flags, cli, whole, name):
-    run, number = tmp_path / "run", getattr(signal, name)
-    process = subprocess.Popen(
-        command("train", cohort_csv, "-o", run, *flags, "--teacher.epochs=2"),
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
-        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
-    )  # fmt: skip
-    while not (run / "checkpoints" / "teacher.safetensors").exists():
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.005)
-    process.send_signal(number)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 128 + number
-    assert err.splitlines()[-1] == "distill2label: Stopped. Finished work is saved."
-    assert "Traceback" not in err
-    assert out == ""
-    assert hidden(run) == []
-    assert cli("train", cohort_csv, "-o", run, "--resume")[0] == 0
-    assert weights(run) == weights(whole)
 
 
 # ---- what was changed since ----------------------------------------------------------------------------------------

@@ -1,0 +1,20 @@
+"""Reading files that come from outside: no device, and no more memory than there is to read."""
+
+import stat
+from pathlib import Path
+
+PIECE = 1 << 20  # bytes
+
+
+def refuse_device(path: Path) -> None:
+    """Raise `ValueError` for a device (or a link to one): `/dev/zero` has no size, and no end."""
+    if stat.S_ISCHR(path.stat().st_mode):
+        raise ValueError("it is a device, not a file")
+
+
+def read_at_most(file: BinaryIO, most: int) -> bytes:
+    """Return the next bytes of a file, at most so many. `file.read(most)` would take that much memory at once."""
+    data = bytearray()
+    while len(data) < most and (piece := file.read(min(PIECE, most - len(data)))):
+        data += piece
+    return bytes(data)
