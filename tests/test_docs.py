@@ -58,6 +58,13 @@ def texts_of_the_code() -> list[list[str]]:
     return texts
 
 
+def test_every_test_that_a_promise_names_exists():
+    page = (ROOT / "docs" / "reliability.md").read_text("utf-8")
+    named = re.findall(r"`((?:tests|torture|napari_distill2label)/[\w/]+(?:\.py|/))`", page)
+    assert len(named) >= 12
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
 def test_every_message_of_the_troubleshooting_page_is_one_of_the_code():
     """Most of its words stand in one text of the code, in this order; names of the example are filled in."""
     texts = texts_of_the_code()
