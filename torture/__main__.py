@@ -14,8 +14,8 @@ from .runner import run, table, write
 from .world import World
 
 SHARES = {
-    "kill": (kill, 0.32), "power": (power, 0.18), "lie": (lie, 0.18), "starve": (starve, 0.17),
-    "together": (together, 0.03), "answers": (answers, 0.03), "window": (window, 0.09),
+    "kill": (kill, 0.27), "power": (power, 0.16), "lie": (lie, 0.15), "starve": (starve, 0.25),
+    "together": (together, 0.03), "answers": (answers, 0.03), "window": (window, 0.11),
 }  # fmt: skip
 SHORT_MINUTES, SHORT_TRIALS = 6.0, 1  # of each subject, on a machine however slow
 
