@@ -244,13 +244,16 @@ class SlideView:
         project.opening = None
         self._say_of_slide(*(notice.about(slide_id) for notice in slide.notices))
         self._clear_canvas()  # first: napari warns of layers in µm beside some in px
-        former, self._open[slide_id] = self._open.get(slide_id), slide
+        former = self._open.get(slide_id)
         project.forgive([slide_id])
         with layers.in_one_go(viewer):
             with self._watch.our_hand():
                 layer = layers.add_slide(viewer, slide, slide_id, now.label)
+                # The new file may need a layer of another kind; nothing may draw from the former one when it is closed.
+                layers.remove(viewer, spares.there(viewer, role=ownership.SLIDE, slide_id=slide_id))
             if former is not None and not ownership.copies_of(viewer, slide_id):
                 former.close()
+            self._open[slide_id] = slide  # not before it has a layer: files of slides without one are closed
             self._close_unseen()
             layer.events.visible.connect(self._on_eye)
             self._uncover(viewer, layer)

@@ -1,8 +1,11 @@
 """From slide to slide the layers stay and hold the next slide's: as new ones would, to the last setting and pixel."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from napari_distill2label.gui import get_session
 from napari_distill2label.gui.canvas import layers, ownership, slide_view, spares
@@ -231,3 +234,24 @@ def test_what_is_hidden_stays_hidden(opened, qtbot):
     session.display.set_blind(False)
     assert there[PROBABILITY].visible
     assert not there[LABELS].visible
+
+
+def test_a_file_stays_open_while_something_draws_from_it(make_napari_viewer, tmp_path):
+    """Tiles are read while they are drawn: napari ends where they cannot be."""
+    session = get_session(make_napari_viewer())
+    write(tmp_path, "a")
+    Image.fromarray(tifffile.imread(tmp_path / "a.ome.tif")).save(tmp_path / "crop.png")
+    session.add_slides([tmp_path / "crop.png", tmp_path / "a.ome.tif"])
+    crop, tiled = (row.slide_id for row in session.cohort)
+    for slide_id in (crop, tiled, crop, tiled):  # in px, and in µm
+        session.show(slide_id)
+        assert list(session.canvas.slide_view._open) == [slide_id]
+    # Its file is another one now, which needs a layer in px.
+    former = by_role(session.viewer)[SLIDE]
+    rows = [replace(row, path=tmp_path / "crop.png") if row.slide_id == tiled else row for row in session.cohort]
+    session.project.edit("file", session.cohort.with_slides(rows))
+    session.show(tiled, again=True)
+    assert former not in session.viewer.layers
+    (slide,) = session.canvas.slide_view._open.values()
+    assert slide.read(0, 0, 0, 8, 8).shape == (8, 8, 3)
+    session.shutdown()
