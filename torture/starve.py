@@ -98,6 +98,8 @@ def _no_rights(world: World, writer: Writer, draw: random.Random) -> Iterator[Li
     for folder, _, _ in os.walk(world.place):
         os.chmod(folder, 0o555)
 
+    "".encode("utf-8-sig")  # Python loads it when it is used first, from where nobody else may read
+
     def limit() -> None:
         if os.getuid() == 0:
             os.setgid(NOBODY)

@@ -14,6 +14,7 @@ _MEMORY_WORDS = (
     "bad_alloc",
     "bad allocation",
     "alloc_failed",
+    "can't start new thread",  # there is no room for its stack
 )
 
 

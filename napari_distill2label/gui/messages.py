@@ -7,6 +7,7 @@ from ..core.errors import Distill2LabelError
 from ..core.fields import SETTINGS, value_in_words
 from ..core.messages import Messages, Remedy, is_setting
 from ..core.notices import Notice
+from ..core.resource_errors import is_disk_full
 
 
 class Place(NamedTuple):
@@ -115,4 +116,9 @@ def message_of(error: BaseException) -> str:
     """Return an error as the window says it."""
     if isinstance(error, Distill2LabelError):
         return window_messages.line(error)
-    return str(error)
+    if not isinstance(error, OSError):
+        return str(error)
+    where = f"{error.filename}: " if error.filename else ""
+    if is_disk_full(error):
+        return f"{where}the disk is full, or your share of it: make room, and try again"
+    return f"{where}{error.strerror or error}"

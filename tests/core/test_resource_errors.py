@@ -30,6 +30,7 @@ def test_the_errors_of_numpy_and_torch_for_too_much_memory():
         RuntimeError("[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: not enough memory: you tried to"),
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
         RuntimeError("std::bad_alloc"),
+        RuntimeError("can't start new thread"),
         OSError(errno.ENOMEM, "Cannot allocate memory"),
     ],
 )

@@ -1,7 +1,11 @@
 """Errors and notices in the words of the window."""
 
+import errno
+import os
 import re
 from pathlib import Path
+
+import pytest
 
 import napari_distill2label
 from napari_distill2label.core.errors import SettingsError
@@ -22,3 +26,14 @@ def test_every_field_of_a_remedy_is_known_to_the_window():
     fields = {field for path in PACKAGE.rglob("*.py") for field in written.findall(path.read_text("utf-8"))}
     assert len(fields) > 15
     assert fields <= PLACES.keys()
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EFBIG, errno.EDQUOT])
+def test_a_full_disk_is_said_in_words_with_the_file(code):
+    error = OSError(code, os.strerror(code), "/slides/cohort.csv")
+    assert message_of(error) == "/slides/cohort.csv: the disk is full, or your share of it: make room, and try again"
+
+
+def test_other_errors_of_the_system_are_said_without_their_number():
+    assert message_of(PermissionError(errno.EACCES, "Permission denied", "a.csv")) == "a.csv: Permission denied"
+    assert message_of(OSError("cannot seek")) == "cannot seek"

@@ -12,6 +12,7 @@ from ...core.inputs import Compute, Inputs
 from ...core.paths import PathLike
 from ...store.cohort import Cohort
 from ..canvas.canvas import Canvas
+from ..messages import message_of
 from ..project.corrections import Corrections
 from ..project.loaded_model import LoadedModel, opened, run_of
 from ..project.open_slides import OpenSlides, SlideSwap
@@ -97,7 +98,7 @@ class PredictActions:
             self._corrections.flush()  # corrections of slides that were taken off the list
         except OSError as error:
             told = "the slides of the run are not opened, for your corrections could not be written"
-            self._project.tell(f"{told}: {error}")
+            self._project.tell(f"{told}: {message_of(error)}")
             return
         table = run / "cohort.csv"
         own = TableFile.now(table) if table.exists() else TableFile(table)

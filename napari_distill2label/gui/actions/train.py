@@ -15,6 +15,7 @@ from ...core.settings import PatchSettings, Settings
 from ...mil.memory import retain_freed_memory
 from ...store.cohort import Cohort
 from ...workflow.quick_trial import trial_settings
+from ..messages import message_of
 from ..project.corrections import Corrections
 from ..project.drawn_regions import DrawnRegions
 from ..project.estimate import TimingSample
@@ -163,7 +164,7 @@ class TrainActions:
         try:
             path = self._corrections.save()
         except OSError as error:
-            raise Distill2LabelError(f"the corrections could not be written: {error}") from None
+            raise Distill2LabelError(f"the corrections could not be written: {message_of(error)}") from None
         return self.train(inputs=Inputs(corrections=path), wait=wait)
 
     def quick_trial(self) -> "Run | Job":

@@ -169,7 +169,9 @@ class Autosave:
         path = own.path = own.path or own.default_path()
 
         def failed(error: Exception) -> None:
-            self._project.tell(f"{path}: the corrections could not be written ({error}): save them elsewhere")
+            self._project.tell(
+                f"{path}: the corrections could not be written ({message_of(error)}): save them elsewhere"
+            )
 
         self._reader.request("corrections", own.writer(path), own.is_written, failed)
 
@@ -181,7 +183,7 @@ class Autosave:
             try:
                 self._corrections.flush()
             except (OSError, OutputError) as error:
-                self._project.tell(f"the corrections could not be written: {error}")
+                self._project.tell(f"the corrections could not be written: {message_of(error)}")
 
     def _content(self) -> tuple[Any, ...]:
         """What was done to the slides, what was set. Values that are replaced, never changed: compared, not copied."""
