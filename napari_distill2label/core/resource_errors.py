@@ -15,6 +15,7 @@ _MEMORY_WORDS = (
     "bad allocation",
     "alloc_failed",
     "can't start new thread",  # there is no room for its stack
+    "failed to map segment",  # of a library that is loaded
 )
 
 
@@ -22,7 +23,9 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out, the computer's or a GPU's. Torch raises `RuntimeError`s that say so."""
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and says_out_of_memory(error))
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError | ImportError) and says_out_of_memory(error)
+    )
 
 
 def says_out_of_memory(error: BaseException) -> bool:

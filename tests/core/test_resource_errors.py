@@ -31,6 +31,7 @@ def test_the_errors_of_numpy_and_torch_for_too_much_memory():
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
         RuntimeError("std::bad_alloc"),
         RuntimeError("can't start new thread"),
+        ImportError("libgfortran-8f1e9814.so.5.0.0: failed to map segment from shared object"),
         OSError(errno.ENOMEM, "Cannot allocate memory"),
     ],
 )
