@@ -294,11 +294,6 @@ def _no_map(name: str) -> bool:
     return ".zarr/" not in name
 
 
-def _no_map_nor_result(name: str) -> bool:
-    """Results say the time of the slide's file, which may be another."""
-    return _no_map(name) and not name.startswith("labels/")
-
-
 WRITERS = {
     writer.name: writer
     for writer in (
@@ -318,7 +313,7 @@ WRITERS = {
         Writer("calibration", _sampled, _recalibrate),
         Writer("tables of a data set", _dataset_of_colon, _dataset),
         Writer("conversion", _patches_there, _convert("csv")),
-        Writer("older files", _older_files, _use_older_files, former=_no_map_nor_result),
+        Writer("older files", _older_files, _use_older_files, former=_no_map),
         Writer("cohort", _own_table, _in_window(_save_cohort)),
         Writer("project", _project(0.5), _in_window(_project(0.4))),
         Writer("corrections", _corrections("tumour"), _in_window(_corrections("normal"))),
