@@ -32,7 +32,7 @@ from napari_distill2label.workflow.commands.predict import predict
 
 from .supervised import TRAINING, train_supervised
 from .tables import markdown, short
-from .transfer import CEILING, QUICK, Data, bags_and_truth
+from .transfer import CEILING, QUICK, Data, bags_and_truth, failing
 
 SET = "glas"
 MALIGNANT = 2  # in the masks of `prepare-dataset glas`
@@ -98,19 +98,16 @@ def pixels(
         yield Progress(Task.RUN_EXPERIMENT, done, len(names))
         fold, seed = (int(part[4:]) for part in name.split("-")[-2:])
         for network in NETWORKS:
-            if any((own.fold, own.seed, own.network) == (fold, seed, network) for own in found):
-                continue
-            measured = yield from _measure(data, name, network, quick)
-            found += [Image(fold, seed, network, *own) for own in measured]
-            _write(table, found)
+            if not any((own.fold, own.seed, own.network) == (fold, seed, network) for own in found):
+                found += yield from _measure(data, Run.open(data / "runs" / name), fold, seed, network, quick)
+                _write(table, found)
     return write_text(out / "pixels.md", report(found))
 
 
 def _measure(
-    data: Path, name: str, network: str, quick: bool
-) -> Generator[Event, None, list[tuple[int, str, bool, int, int, int, int, float | None]]]:
-    """Return what a network says of each held-out image, from both maps: the fields of `Image` from `stride` on."""
-    run = Run.open(data / "runs" / name)
+    data: Path, run: Run, fold: int, seed: int, network: str, quick: bool
+) -> Generator[Event, None, list[Image]]:
+    """Return what a network says of each held-out image, from both maps."""
     rows = run.cohort.in_split("test")
     if quick:
         rows = [next(row for row in rows if row.label == label) for label in run.config.classes]
@@ -121,9 +118,7 @@ def _measure(
     else:
         bundle, maps = load_bundle(run.bundle(network)), {}
         for stride in (None, STRIDE):
-            predicted = yield from predict(bundle, Cohort(tuple(rows)), dense_stride=stride)
-            if len(predicted) < len(rows):
-                raise SettingsError(f"experiment pixels: {name}: an image could not be predicted")
+            predicted = yield from failing(predict(bundle, Cohort(tuple(rows)), dense_stride=stride))
             maps[stride] = [
                 (own.patches, positive_score(own.probability, own.multi_label), bundle.threshold) for own in predicted
             ]
@@ -131,7 +126,8 @@ def _measure(
         for row, (patches, score, threshold) in zip(rows, of_images, strict=True):
             truth = read_label_mask(data / "data" / SET / "truth" / f"{row.slide_id}.png").labels == MALIGNANT
             counted = count(truth, at_pixels(patches, score), threshold)
-            measured.append((stride or patches.stride, row.slide_id, bool(truth.any()), *counted))
+            place = stride or patches.stride, row.slide_id, bool(truth.any())
+            measured.append(Image(fold, seed, network, *place, *counted))
     return measured
 
 

@@ -273,13 +273,13 @@ def _measure_method(
     evaluations = {}
     for name, data in own.items():
         cohort = split if data is home else data.cohort
-        found, _ = yield from _failing(evaluate_networks(run, cohort, data.truth, inputs=data.inputs))
+        found, _ = yield from failing(evaluate_networks(run, cohort, data.truth, inputs=data.inputs))
         for network, measured in found.items():
             evaluations[name, network if method == METHODS[0] else f"{method}-{network}"] = measured
     return _Measured(about, evaluations)
 
 
-def _failing(work: Generator[Event, None, Any]) -> Generator[Event, None, Any]:
+def failing(work: Generator[Event, None, Any]) -> Generator[Event, None, Any]:
     """Pass events on, but raise what fails of a slide: a figure without it would be another figure."""
     while True:
         try:

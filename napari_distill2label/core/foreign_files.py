@@ -9,7 +9,8 @@ PIECE = 1 << 20  # bytes
 
 def refuse_device(path: Path) -> None:
     """Raise `ValueError` for a device (or a link to one): `/dev/zero` has no size, and no end."""
-    if stat.S_ISCHR(path.stat().st_mode):
+    kind = path.stat().st_mode
+    if stat.S_ISCHR(kind) or stat.S_ISBLK(kind):
         raise ValueError("it is a device, not a file")
 
 

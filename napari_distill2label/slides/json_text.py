@@ -1,4 +1,7 @@
-"""JSON that is read piece by piece: a list of a million objects takes the memory of one of them."""
+"""JSON that is read piece by piece: a list of a million objects takes the memory of one of them.
+
+Libraries that read JSON as a stream (ijson) refuse NaN, which QuPath writes.
+"""
 
 import json
 import re
@@ -8,7 +11,7 @@ from typing import Any
 AT_ONCE = 1 << 16  # characters that are read at once, twice as many each time that a value is not whole
 NEAR_END = 100  # characters: what ends so near to the end of what was read may go on in what follows
 _SPACE = re.compile(r"[ \t\n\r]*")
-_DECODER = json.JSONDecoder()  # NaN, which QuPath writes, is a number
+_DECODER = json.JSONDecoder()
 
 
 class JsonText:

@@ -59,7 +59,7 @@ class Canvas:
         self.regions = RegionLayer(found, project, regions)
         self.predictions.sync_others = self.corrections.sync
         self.slide_view.read_along = self.predictions.read_small
-        self.slide_view.is_laying = lambda: self.predictions.busy
+        self.slide_view.is_adding = lambda: self.predictions.busy
         self.slide_view.settled.connect(self.predictions.lay_all)
         canvas_input.listen(viewer, self.corrections.choose_at)
         self._watch = watch

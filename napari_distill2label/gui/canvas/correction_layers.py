@@ -5,8 +5,6 @@ them. No Qt.
 """
 
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +17,7 @@ from ..project.corrections import Corrections
 from ..project.project import Project
 from . import correction_marks, layers, ownership
 from .display import Display
+from .own_hand import OwnHand
 from .prediction_layers import PredictionLayers
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ class CorrectionLayers:
         self._predictions, self._display = predictions, display
         self.framed: tuple[str, Cell] | None = None
         self._seen: set[Cell] = set()
-        self._taking = self._announced = False
+        self._own_hand, self._announced = OwnHand(), False
         corrections.changed.connect(self._on_corrections)
         corrections.revisited.connect(self._revisit)
         project.events.shown.connect(self._on_shown)
@@ -119,10 +118,10 @@ class CorrectionLayers:
         if slide is None or slide_id is None or self._layer(slide_id) is None:
             return
         seen = self._viewer(), slide_id, slide.patches, slide.known, slide.classes, self._project.colour_by_class
-        if self._taking:
+        if self._own_hand:
             correction_marks.outline(*seen)
         else:
-            with self._own_hand():
+            with self._own_hand:
                 correction_marks.show(*seen)
 
     def _on_shown(self) -> None:
@@ -181,15 +180,6 @@ class CorrectionLayers:
         layer = self._layer(self._project.shown)
         return int(layer.selected_label) if layer is not None and str(layer.mode) == "paint" else None
 
-    @contextmanager
-    def _own_hand(self) -> Iterator[None]:
-        """What the layer tells meanwhile is not news."""
-        before, self._taking = self._taking, True
-        try:
-            yield
-        finally:
-            self._taking = before
-
     def _on_paint(self, event: Any) -> None:
         # At the end of a stroke the paint is there. Of a fill, napari tells before it changes anything.
         self._announced = not self._on_layer(event)
@@ -205,20 +195,20 @@ class CorrectionLayers:
         Returns whether there was something to take over.
         """
         layer = event.source
-        if self._taking or not ownership.about(layer):  # or it is about to be another slide's
+        if self._own_hand or not ownership.about(layer):  # or it is about to be another slide's
             return True
         slide_id = ownership.about(layer)["slide_id"]
         slide, own = self._corrections.of_slide(slide_id), self._layer(slide_id)
         if slide is None or own is None or layer is not own:
             return True
         if layer.data.shape != slide.known.shape:  # somebody put other data into the layer
-            with self._own_hand():
+            with self._own_hand:
                 layer.data = (slide.known + 1).astype(np.uint8)
             return True
         drawn = np.where(slide.patches.scored & (layer.data <= len(slide.classes)), layer.data, 0).astype(np.int8) - 1
         flat = np.flatnonzero(drawn != slide.known)
         clean = np.array_equal(drawn + 1, layer.data)
-        with self._own_hand():
+        with self._own_hand:
             if not clean:
                 np.copyto(layer.data, (drawn + 1).astype(np.uint8))
                 layer.refresh(highlight=False, extent=False)

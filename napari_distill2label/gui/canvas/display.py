@@ -1,8 +1,7 @@
 """How what is laid over the shown slide is seen: which layers, how strongly, and what the pointer is on. No Qt."""
 
 import weakref
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
@@ -14,6 +13,7 @@ from ..project.corrections import Corrections
 from ..project.project import Project
 from . import layers, ownership
 from .layers import ATTENTION, CONTRIBUTION, LABELS, POINTS, PREDICTED, PROBABILITY
+from .own_hand import OwnHand
 from .prediction_layers import PredictionLayers
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Display:
         self.opacity, self.hidden, self.blind = project.preferences().opacity, False, False
         self.visible = {kind: kind == LABELS for kind in KINDS}
         self._hidden_by_user: set[tuple[str, int | None]] = set()  # single layers, in napari's list
-        self._setting = False  # what layers tell meanwhile is not the user's doing
+        self._own_hand = OwnHand()
         self.hovered: tuple[str, Cell] | None = None
         self._point: tuple[float, float] | None = None  # (y, x) under the pointer, in level-0 px
         viewer.mouse_move_callbacks.append(_on_move(self))
@@ -150,7 +150,7 @@ class Display:
         viewer, project = self._viewer(), self._project
         if viewer is None:
             return
-        with self._own_hand():
+        with self._own_hand:
             for layer in ownership.find(viewer, slide_id=project.shown or ""):
                 noted = ownership.about(layer)
                 if noted["role"] in PREDICTED:
@@ -161,18 +161,10 @@ class Display:
                     _set(layer, visible=_which(layer) not in self._hidden_by_user and not self.hidden)
         self.changed.emit()
 
-    @contextmanager
-    def _own_hand(self) -> Iterator[None]:
-        before, self._setting = self._setting, True
-        try:
-            yield
-        finally:
-            self._setting = before
-
     def _on_eye(self, event: Any) -> None:
         """The user clicked the eye of a layer in napari's list: keep to it."""
         viewer, project = self._viewer(), self._project
-        if viewer is None or self._setting:
+        if viewer is None or self._own_hand:
             return
         noted = ownership.about(event.source)
         role = noted.get("role")
@@ -197,13 +189,13 @@ class Display:
 
     def follow_eye(self, corrections: "Layer") -> None:
         """A new layer of corrections is seen unless the user shut the one before."""
-        with self._own_hand():
+        with self._own_hand:
             _set(corrections, visible=_which(corrections) not in self._hidden_by_user and not self.hidden)
         corrections.events.visible.connect(self._on_eye)
 
     def _on_opacity(self, event: Any) -> None:
         """The user moved napari's own slider: keep to it, for all that is laid over the slide."""
-        if not self._setting:
+        if not self._own_hand:
             self.set_opacity(event.source.opacity)
 
     # ---- the pointer -----------------------------------------------------------------------------------------------

@@ -49,8 +49,8 @@ OPACITY = 0.6
 # Screen px of a patch that one is taken to: smaller or larger ones are brought to `WELL_SEEN`.
 SMALLEST_ON_SCREEN, WELL_SEEN, LARGEST_ON_SCREEN = 24, 80, 400
 
-# A layer's metadata must survive napari's deep copies, so it names its patch map by a token instead of holding it.
 _changing: "WeakSet[ViewerModel]" = WeakSet()  # of which several layers are being changed
+# A layer's metadata must survive napari's deep copies, so it names its patch map by a token instead of holding it.
 _maps: "WeakValueDictionary[str, PatchMap]" = WeakValueDictionary()
 _tokens: "WeakKeyDictionary[PatchMap, str]" = WeakKeyDictionary()
 
@@ -252,12 +252,12 @@ def add_slide(viewer: "ViewerModel", slide: "Slide", slide_id: str, label: str |
     return layer
 
 
-def put_by(viewer: "ViewerModel", layers: Sequence["Layer"]) -> None:
+def set_aside(viewer: "ViewerModel", layers: Sequence["Layer"]) -> None:
     """Let go of layers of ours, for the next slide to use; what cannot be used again is taken away.
 
     They stay in sight until they are used, or `hide_spares`.
     """
-    remove(viewer, [layer for layer in layers if not spares.put_by(layer)])
+    remove(viewer, [layer for layer in layers if not spares.set_aside(layer)])
 
 
 def hide_spares(viewer: "ViewerModel") -> None:

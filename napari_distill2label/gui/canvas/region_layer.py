@@ -1,8 +1,6 @@
 """The regions of the shown slide as a layer of shapes to draw in: a view of `project.drawn_regions`. No Qt."""
 
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +10,7 @@ from ..project.drawn_regions import SAYS, DrawnRegion, DrawnRegions, Regions
 from ..project.project import Project
 from . import layers, ownership
 from .layers import REGIONS
+from .own_hand import OwnHand
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -36,7 +35,7 @@ class RegionLayer:
     def __init__(self, viewer: "weakref.ref[ViewerModel]", project: Project, regions: DrawnRegions) -> None:
         self._viewer, self._project, self._regions = viewer, project, regions
         self.label = SAYS[0]
-        self._setting = False  # what the layer tells meanwhile is not the user's doing
+        self._own_hand = OwnHand()
         project.events.shown.connect(self._on_shown)
         regions.changed.connect(self._on_regions)
 
@@ -67,7 +66,7 @@ class RegionLayer:
             self._say(layer, said)
             self._take(layer)
             return
-        with self._own_hand():
+        with self._own_hand:
             layer.feature_defaults["label"] = label
             layer.current_edge_color = colour_of(label)
         layer.mode = "add_polygon" if polygon else "add_rectangle"
@@ -85,7 +84,7 @@ class RegionLayer:
 
     def _on_regions(self, slide_id: str | None) -> None:
         """Other regions were read; what is drawn is in the layer already."""
-        if self._setting or slide_id not in (None, self._project.shown):
+        if self._own_hand or slide_id not in (None, self._project.shown):
             return
         if self.layer is not None:
             layers.remove(self._viewer(), [self.layer])
@@ -116,7 +115,7 @@ class RegionLayer:
             "metadata": {ownership.KEY: {"role": REGIONS, "slide_id": slide_id}},
             **layers.space(mpp),
         }
-        with self._own_hand(), layers.selection_kept(viewer):
+        with self._own_hand, layers.selection_kept(viewer):
             layer = layers.add(viewer, ([region.outline for region in regions], meta, "shapes"))
             self._say(layer, said)
         layer.events.data.connect(self._on_data)
@@ -125,22 +124,14 @@ class RegionLayer:
 
     def _say(self, layer: "Layer", said: list[str]) -> None:
         """Set what each shape says, and its colour."""
-        with self._own_hand():
+        with self._own_hand:
             layer.features = {"label": np.array(said, dtype=object)}
             if said:
                 layer.edge_color = [colour_of(label) for label in said]
             layer.current_edge_color = colour_of(self.label)
 
-    @contextmanager
-    def _own_hand(self) -> Iterator[None]:
-        before, self._setting = self._setting, True
-        try:
-            yield
-        finally:
-            self._setting = before
-
     def _on_data(self, event: Any) -> None:
-        if not self._setting and str(getattr(event, "action", "changed")).lower().endswith("ed"):
+        if not self._own_hand and str(getattr(event, "action", "changed")).lower().endswith("ed"):
             self._take(event.source)
 
     def _take(self, layer: "Layer") -> None:
@@ -148,7 +139,7 @@ class RegionLayer:
         slide_id = ownership.about(layer).get("slide_id", "")
         if layer is not self.layer:
             return
-        with self._own_hand():
+        with self._own_hand:
             self._regions.set(slide_id, drawn_in(layer))
 
 

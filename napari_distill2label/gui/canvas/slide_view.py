@@ -49,8 +49,8 @@ class SlideView:
         Is what `project.message` tells of the slide that was asked for?
     read_along
         Reads what lies over a slide, while its file is opened; in a thread beside the window.
-    is_laying
-        Are layers still to be laid over the slide that is shown?
+    is_adding
+        Are layers still to be added over the slide that is shown?
     add_slide
         Adds a slide's file to the list, with a label: napari itself has opened it. Returns ids of what was added.
     """
@@ -70,7 +70,7 @@ class SlideView:
         self._has_window = has_window
         self.is_telling = False
         self.read_along: Callable[[str], None] = lambda slide_id: None
-        self.is_laying: Callable[[], bool] = lambda: False
+        self.is_adding: Callable[[], bool] = lambda: False
         self.add_slide: Callable[[str, str | None], Sequence[str]] = lambda path, label: ()
         self._asked = -math.inf  # when a slide was asked for that is not waited for
         self._why_not_shown = ""  # why the current slide cannot be shown
@@ -185,8 +185,8 @@ class SlideView:
         if viewer is None:
             return
         kept = [] if but is None else ownership.find(viewer, slide_id=but)
-        with self._watch.our_hand():
-            layers.put_by(viewer, [layer for layer in ownership.find(viewer) if layer not in kept])
+        with self._watch.own_hand:
+            layers.set_aside(viewer, [layer for layer in ownership.find(viewer) if layer not in kept])
         if self._project.shown != but:
             self._project.shown = None
         self._tidying.start()
@@ -203,11 +203,11 @@ class SlideView:
         viewer = self._viewer()
         if not layers.is_open(viewer):
             return
-        if self._has_window and (self._project.opening is not None or self._reader.busy or self.is_laying()):
+        if self._has_window and (self._project.opening is not None or self._reader.busy or self.is_adding()):
             self._tidying.start()
             return
         found = spares.there(viewer)
-        with self._watch.our_hand():
+        with self._watch.own_hand:
             layers.remove(viewer, found[:1] if self._has_window else found)
         self._close_unseen()
         if found[1:] and self._has_window:
@@ -247,7 +247,7 @@ class SlideView:
         former = self._open.get(slide_id)
         project.forgive([slide_id])
         with layers.in_one_go(viewer):
-            with self._watch.our_hand():
+            with self._watch.own_hand:
                 layer = layers.add_slide(viewer, slide, slide_id, now.label)
                 # The new file may need a layer of another kind; nothing may draw from the former one when it is closed.
                 layers.remove(viewer, spares.there(viewer, role=ownership.SLIDE, slide_id=slide_id))
@@ -346,7 +346,7 @@ class SlideView:
         layers.adopt(viewer, layer)
         canvas_input.bind_undo(project, layer)
         noted = ownership.about(layer)
-        if noted.get("role") != ownership.SLIDE or self._watch.is_ours:
+        if noted.get("role") != ownership.SLIDE or self._watch.own_hand:
             return
         row = next((row for row in project.cohort if layers.same_file(noted, row.path)), None)
         if row is not None:  # it is shown as the table has it: with its own name and µm/px
@@ -369,7 +369,7 @@ class SlideView:
         viewer, noted = self._viewer(), ownership.about(layer)
         if noted.get("role") != ownership.SLIDE or ownership.find(viewer, ownership.SLIDE, noted["slide_id"]):
             return
-        if self._project.shown == noted["slide_id"] and not self._watch.is_ours:
+        if self._project.shown == noted["slide_id"] and not self._watch.own_hand:
             self._project.shown = None
             self._settling.start()
 
@@ -379,11 +379,11 @@ class SlideView:
         if not layers.is_open(viewer):
             return
         surplus, self._surplus = self._surplus, []
-        with self._watch.our_hand():
+        with self._watch.own_hand:
             layers.remove(viewer, [layer for layer, _ in surplus])
         self._clear_canvas(but=shown)
         if self._project.opening is None:  # nothing comes that could use what is left
-            with self._watch.our_hand():
+            with self._watch.own_hand:
                 layers.remove(viewer, spares.there(viewer))
             self._close_unseen()
         if surplus:

@@ -65,7 +65,7 @@ def remember(layer: "Layer", data: "LayerData") -> None:
         _made[layer] = Made(data[1], _state(layer), layer.units)
 
 
-def put_by(layer: "Layer") -> bool:
+def set_aside(layer: "Layer") -> bool:
     """Make a layer of ours a spare. False, and nothing is done, if it cannot be one."""
     from napari.experimental import unlink_layers
 

@@ -127,11 +127,11 @@ def evaluate_networks(
             yield Progress(Task.COMPARE, done, len(maps))
             results.append(_result_of(patch_map, patches.of(patch_map), cohort))
         yield from patches.report()
-        lacking = [case for case in score_cases(rows, {own.slide_id: own for own in maps}) if case.missing and of_cases]
-        if network == run.models[0]:
-            for case in lacking:
-                n = len(case.missing)
-                yield Notice(NoticeCode.CASE_NOT_SCORED, {"case": case.case_id, "n": n, "total": n + len(case.slides)})
+        scored = score_cases(rows, {own.slide_id: own for own in maps}) if of_cases else []
+        lacking = [case for case in scored if case.missing]
+        for case in lacking if network == run.models[0] else ():
+            n = len(case.missing)
+            yield Notice(NoticeCode.CASE_NOT_SCORED, {"case": case.case_id, "n": n, "total": n + len(case.slides)})
         incomplete = frozenset(case.case_id for case in lacking)
         found[network] = Evaluation(results, bundle.threshold, of_cases, incomplete)
     return found, left_out

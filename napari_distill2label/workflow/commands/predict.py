@@ -136,8 +136,8 @@ def predict(
         )
     cohort = with_mpp(slides if isinstance(slides, Cohort) else Cohort.of_files(slides), inputs.mpp)
     bundle = find_model(model, network, compute.device)
-    of_features = bundle.config.encoder is not None
-    if dense_stride is not None and of_features and inputs.features is not None:
+    is_dense, of_features = dense_stride is not None, bundle.config.encoder is not None
+    if is_dense and of_features and inputs.features is not None:
         raise SettingsError(
             "The features are of single patches. A dense map computes its own, with the encoder.",
             remedy=Remedy("clear", "inputs.features", alternative=Remedy("clear", "dense_stride")),
@@ -148,14 +148,14 @@ def predict(
         compute.device,
         str(compute_dtype(compute.precision, bundle.model.device)).removeprefix("torch."),
         inputs.encoder.absolute(),
-        dense_stride is not None and not of_features,
+        is_dense and not of_features,
     )
     reader = SlideReader(
         _grid_of(bundle, dense_stride),
         inputs,
-        make_grid=PatchGrid.over if dense_stride is None else dense_grid,
+        make_grid=dense_grid if is_dense else PatchGrid.over,
     )
-    if dense_stride is not None or not of_features:
+    if is_dense or not of_features:
         cohort.check_found()
     yield from cohort.notices
     findings = bundle.config.classes[1:] if bundle.config.architecture.multi_label else ()
@@ -173,7 +173,7 @@ def predict(
         keep = yield from _claim_maps(outputs, bundle, cohort, out)
         yield from notice_missing_mpp(cohort, reader.grid.mpp)
         classifier = open_classifier(bundle, inputs.encoder, compute.device, inputs.features is not None)
-        if dense_stride is None or not of_features:
+        if not (is_dense and of_features):
             reader.features = feature_store_for(classifier, inputs.features, keep)
         cluster = yield from start_workers(model_spec, compute, stack)
         label_from = bundle.threshold if chosen is None else chosen
