@@ -142,7 +142,9 @@ def _train(user: User) -> None:
     begun = (run / "settings.json").is_file()
     user.until(lambda: not begun or session.runs.of_folder(run) is not None, "find the run that was begun")
     found = session.runs.of_folder(run)
-    if found is not None and found.is_finished:
+    if found is not None and found.is_finished:  # killed before its model was loaded: its user does that
+        session.load_model(run)
+        user.settle()
         return
     if begun:
         user.until(lambda: session.stopped.offer is not None, "offer the training that was stopped")
