@@ -13,6 +13,7 @@ import numpy as np
 
 LEVEL = 9  # of deflate: rows of a grid take a third of the space that level 6 needs, in the same time
 MOST_BANDS = 50_000  # packed bands that are remembered: some 20 MB
+MOST_ROWS = 64  # of a tile that differ from the row before
 ADLER = 65521  # the modulus of zlib's checksum (RFC 1950, 8.2)
 END = b"\x03\x00"  # the last block, which is empty
 
@@ -56,6 +57,20 @@ class Bands:
             start = stop
         end = _adler(bands) if self._container == "zlib" else _crc_and_size(bands)
         return b"".join((self.HEADS[self._container], *(band.data for band in bands), END, end))
+
+    def pack(self, labels: np.ndarray) -> bytes | None:
+        """Return a packed tile of (side, side) labels. None if few of its rows repeat, or labels are no bytes."""
+        if labels.dtype != np.uint8:
+            return None
+        rows = np.flatnonzero(np.concatenate([[True], (labels[1:] != labels[:-1]).any(1)]))
+        if len(rows) > MOST_ROWS:
+            return None
+        few = labels[rows]
+        columns = np.flatnonzero(np.concatenate([[True], (few[:, 1:] != few[:, :-1]).any(0)]))
+        heights, widths = (
+            np.diff(starts, append=size) for starts, size in zip((rows, columns), labels.shape, strict=True)
+        )
+        return self.tile(few[:, columns], heights, widths)
 
     def _add(self, key: tuple[bytes, bytes, int], cells: np.ndarray, columns: np.ndarray) -> _Band:
         pixels = np.repeat(cells, columns).tobytes() * key[2]

@@ -203,11 +203,12 @@ def _tiles(mask: LabelPixels, shape: tuple[int, int], step: int) -> Iterator[byt
     """
     tops, lefts = ([pixels_shown(start, TILE, step, whole) for start in range(0, size, TILE)]
                    for size, whole in zip(shape, mask.shape, strict=True))  # fmt: skip
+    bands = Bands(TILE, "zlib")
     if not (isinstance(mask, Mask) and isinstance(mask.patches, PatchGrid)):
         for ys, xs in product(tops, lefts):
-            yield bytes(imagecodecs.deflate_encode(mask.at(ys, xs).tobytes()))
+            labels = mask.at(ys, xs)
+            yield bands.pack(labels) or bytes(imagecodecs.deflate_encode(labels.tobytes()))
         return
-    bands = Bands(TILE, "zlib")
     columns = [mask.runs(xs, 1) for xs in lefts]
     for ys in tops:
         rows = mask.runs(ys, 0)

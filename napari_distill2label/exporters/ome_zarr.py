@@ -168,7 +168,7 @@ class _Packer:
             cells = self._pixels.cells(rows, cols)
             return self._bands.tile(cells, heights, widths) if cells.any() else None
         labels = self._pixels.at(self._shown(row, 0), self._shown(col, 1))
-        return bytes(self._pack(labels.tobytes())) if labels.any() else None
+        return self._bands.pack(labels) or bytes(self._pack(labels.tobytes())) if labels.any() else None
 
     def _runs_of(self, mask: Mask, number: int, axis: int) -> tuple[np.ndarray, np.ndarray]:
         known = self._runs[axis]

@@ -11,12 +11,11 @@ from ..core.errors import CohortError
 from ..core.foreign_files import refuse_device
 from ..core.paths import slide_name
 from . import qupath
-from .annotation_xml import read_annotations
+from .annotation_xml import iter_annotations
 from .label_mask import is_label_image, slide_of_mask
 from .qupath import QuPathObject
 
 XML = ".xml"
-MAX_BYTES = 2**28  # of an XML file
 
 
 def read_objects(path: str | Path) -> list[QuPathObject]:
@@ -27,7 +26,7 @@ def read_objects(path: str | Path) -> list[QuPathObject]:
 def iter_objects(path: str | Path) -> Iterator[QuPathObject]:
     """Yield the objects of a file, by its suffix. `CohortError`, in one line with its name, if it cannot be read.
 
-    Those of GeoJSON are read one by one, those of XML together.
+    They are read one by one, so that memory does not grow with their number.
     """
     path = Path(path)
     if path.suffix.lower() != XML:
@@ -35,9 +34,7 @@ def iter_objects(path: str | Path) -> Iterator[QuPathObject]:
         return
     try:
         refuse_device(path)
-        if path.stat().st_size > MAX_BYTES:
-            raise ValueError(f"it is larger than {MAX_BYTES >> 20} MB")
-        yield from read_annotations(path.read_bytes())
+        yield from iter_annotations(path)
     except FileNotFoundError:
         raise CohortError(f"{path}: no such file") from None
     except (OSError, ValueError) as error:

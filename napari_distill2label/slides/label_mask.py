@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,13 +11,14 @@ import tifffile
 from PIL import Image
 
 from ..core.classes import RGB
-from ..core.errors import CohortError, SlideError
+from ..core.errors import CohortError
 from ..core.geometry import Mpp
 from ..core.paths import LABELS_NAMESPACE, OWN_ATTRIBUTE, PROVENANCE_NAMESPACE, slide_in
 from .backends.protocol import reason_of
 from .backends.tiff_series import check_pages
 from .backends.xml import check_xml
 from .scale import UM_PER_UNIT, parse_number
+from .tiled_labels import TiledLabels, check_memory, pixels_of_tiff, pixels_of_zarr
 
 TIFF_SUFFIXES = (".tif", ".tiff")
 ZARR = ".zarr"
@@ -26,17 +26,21 @@ PNG = ".png"
 PICTURES = (PNG, ".bmp")
 LEAST_REDUCED = 2  # below, a mask that is not as large as its slide is rather of another one
 _PICTURES = ("PNG", "BMP", "GIF", "JPEG")  # of which Pillow opens none with another program
-_MEMORY_SHARE = 0.5  # of this computer's, that a mask may fill
 
 
 class LabelMask(NamedTuple):
     """A mask at level 0, with the pixel size, class names and position in its file."""
 
-    labels: np.ndarray  # (h, w), integers
+    pixels: TiledLabels
     mpp: Mpp | None  # (y, x) µm per pixel
     classes: dict[int, str]  # what the values mean; empty where the file does not say
     position: tuple[float, float] = (0.0, 0.0)  # (y, x) of its first pixel, in µm (px where mpp is None)
     colours: Mapping[int, RGB] = {}  # of the values, where the file says them
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(h, w) integers: all pixels, read each time. `CohortError` if they do not fit into memory."""
+        return self.pixels.whole()
 
 
 def reduction(shape: tuple[int, int], slide_shape: tuple[int, int]) -> tuple[float, float] | None:
@@ -110,52 +114,43 @@ def slide_of_mask(path: Path) -> str | None:
 
 
 def read_label_mask(path: str | Path) -> LabelMask:
-    """Read a mask of integers from TIFF, OME-TIFF, OME-Zarr, PNG or BMP.
+    """Open a mask of integers: TIFF, OME-TIFF, OME-Zarr, PNG or BMP.
 
-    `CohortError` for a file that is missing, unreadable, or holds a colour picture rather than labels.
+    Pixels of TIFF and OME-Zarr are read where they are asked for; a picture (PNG, BMP) is read now.
+
+    `CohortError` for a file that is missing, unreadable, or holds a colour picture rather than labels; for pixels that
+    cannot be read when they are asked for.
     """
     path = Path(path)
     is_zarr = path.suffix.lower() == ZARR and path.is_dir()
     if not (is_zarr or path.is_file()):
         raise CohortError(f"{path}: there is no such mask")
-    mpp: Mpp | None = None
-    classes: dict[int, str] = {}
-    colours: dict[int, RGB] = {}
-    position = (0.0, 0.0)
     try:
         if is_zarr:
-            labels, mpp, position, about = _read_zarr(path)
-            classes, colours = _names_and_colours(about)
-        elif path.suffix.lower() in TIFF_SUFFIXES:
+            return _open_zarr(path)
+        if path.suffix.lower() in TIFF_SUFFIXES:
             with tifffile.TiffFile(path) as tiff:
                 check_pages(path, tiff)
                 check_xml(tiff.ome_metadata or "")
-                _check_memory(tiff.series[0].shape, tiff.series[0].dtype.itemsize)
-                labels = tiff.series[0].asarray()
+                pixels = pixels_of_tiff(path, tiff.series[0])
                 if tiff.is_ome and tiff.ome_metadata:
-                    mpp, classes, position, colours = _read_ome(tiff.ome_metadata)
-        else:
-            with Image.open(path, formats=_PICTURES) as image:
-                _check_memory(image.size, len(image.getbands()))
-                labels = np.asarray(image)
-                classes, colours, mpp = _texts_of_picture(image)
+                    return LabelMask(pixels, *_read_ome(tiff.ome_metadata))
+                return LabelMask(pixels, None, {})
+        with Image.open(path, formats=_PICTURES) as image:
+            check_memory((image.height, image.width), len(image.getbands()))
+            classes, colours, mpp = _texts_of_picture(image)
+            return LabelMask(TiledLabels.of(np.asarray(image), path), mpp, classes, colours=colours)
     except Exception as error:  # whatever a decoder raises for a file that is cut short or of another kind
-        raise CohortError(f"{path}: this mask cannot be read ({reason_of(error)[:160]})") from error
-    if labels.ndim != 2 or labels.dtype.kind not in "uib":
-        raise CohortError(f"{path}: a mask is one channel of whole numbers, this is {labels.shape} {labels.dtype}")
-    return LabelMask(labels, mpp, classes, position, colours)
+        reason = reason_of(error).removeprefix(f"{path}: ")
+        raise CohortError(f"{path}: this mask cannot be read ({reason[:160]})") from error
 
 
-def _read_zarr(path: Path) -> tuple[np.ndarray, Mpp | None, tuple[float, float], Mapping[str, Any]]:
-    """Read labels, (y, x) µm/px, position and metadata `image-label` of an OME-Zarr folder."""
+def _open_zarr(path: Path) -> LabelMask:
     from .backends.omezarr import open_labels
 
-    try:
-        found = open_labels(path)
-    except SlideError as error:
-        raise ValueError(error.problem.removeprefix(f"{path}: ")) from None
-    _check_memory(found.shape, found.array.dtype.itemsize)
-    return found.read(), found.mpp, found.position, found.about
+    found = open_labels(path)
+    classes, colours = _names_and_colours(found.about)
+    return LabelMask(pixels_of_zarr(path, found), found.mpp, classes, found.position, colours)
 
 
 def _names_and_colours(about: Mapping[str, Any]) -> tuple[dict[int, str], dict[int, RGB]]:
@@ -184,15 +179,6 @@ def _texts_of_picture(image: Image.Image) -> tuple[dict[int, str], dict[int, RGB
     colours = {value: (shade[0], shade[1], shade[2]) for value, shade in shades.items() if len(shade) == 3}
     fine = mpp is None or all(math.isfinite(each) and each > 0 for each in mpp)
     return classes, colours, mpp if fine else None
-
-
-def _check_memory(shape: tuple[int, ...], itemsize: int) -> None:
-    """`ValueError` for a mask that would not leave this computer enough memory."""
-    size, memory = math.prod(shape) * itemsize, math.inf
-    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if size > _MEMORY_SHARE * memory:
-        raise ValueError(f"its {size / 1e9:.0f} GB do not fit into memory; areas can be given as GeoJSON")
 
 
 def _read_ome(xml: str) -> tuple[Mpp | None, dict[int, str], tuple[float, float], dict[int, RGB]]:

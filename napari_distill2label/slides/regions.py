@@ -3,7 +3,9 @@
 Masks become polygons and back exactly: outlines run along the borders of the mask's squares.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +13,16 @@ import shapely
 from scipy import ndimage
 
 from ..core.errors import CohortError
+from ..core.events import Progress, Task, drain
 from ..core.geometry import PatchGrid
 from .annotations import read_objects
 from .label_mask import LabelMask, is_label_image, read_label_mask, scale_to
 from .qupath import QuPathObject
+from .tiled_labels import TILES_PER_EVENT
 from .tissue_mask import TissueMask
 
 MOST_CELLS = 2**26  # of a label image, where neighbouring rows and columns that are equal count once
-AT_ONCE = 1024  # rows of a label image
+ROWS_PER_EVENT = 64  # of cells of a label image
 
 
 def polygons_from_mask(mask: TissueMask) -> list[shapely.Polygon]:
@@ -174,7 +178,7 @@ def read_regions(path: str | Path, slide_shape: tuple[int, int]) -> shapely.Geom
     """
     if is_label_image(path):
         mask = read_label_mask(path)
-        objects = areas_of(mask, path, scale_to(path, mask.labels.shape, slide_shape))
+        objects = areas_of(mask, path, scale_to(path, mask.pixels.shape, slide_shape))
     else:
         objects = read_objects(path)
     outlines = [(area, thing.is_ignored) for thing in objects if (area := thing.area) is not None]
@@ -190,33 +194,81 @@ def read_regions(path: str | Path, slide_shape: tuple[int, int]) -> shapely.Geom
 # ---- label images ---------------------------------------------------------------------------------------------------
 
 
-def areas_of(mask: LabelMask, path: object, scale: tuple[float, float] = (1.0, 1.0)) -> list[QuPathObject]:
-    """Return an annotation for every connected region of every value but 0. Its class is the value, or its name.
+@dataclass(frozen=True, eq=False)
+class LabelAreas:
+    """The areas of a label image: an annotation for every connected region of every value but 0.
 
-    `scale` is how many (y, x) px of the result a pixel is wide. `CohortError` if there are too many regions.
+    Attributes
+    ----------
+    rows, cols
+        (R + 1,) and (C + 1,) int64: borders of its rows and columns of equal pixels, in its pixels.
+    cells
+        (R, C): the labels between them.
     """
-    rows, cols, cells = _cells_of(mask)
-    if cells.size > MOST_CELLS:
-        raise CohortError(f"{path}: too finely divided to be areas ({cells.shape[1]} × {cells.shape[0]}): reduce it")
-    found = []
-    for value in np.unique(cells).tolist():
-        if value:
-            outlines, _ = trace_components(cells == value, rows * scale[0], cols * scale[1])
-            name, colour = mask.classes.get(value, str(value)), mask.colours.get(value)
+
+    mask: LabelMask
+    rows: np.ndarray
+    cols: np.ndarray
+    cells: np.ndarray
+
+    def objects(self, scale: tuple[float, float] = (1.0, 1.0)) -> Iterator[QuPathObject]:
+        """Yield them, value by value. The class of one is its value, or its name.
+
+        `scale` is how many (y, x) px of the result a pixel is wide.
+        """
+        values = np.unique(self.cells)
+        # Labels of instances are many and small: each is traced in its own box.
+        numbers = np.searchsorted(values, self.cells).astype(np.int32)
+        for number, box in enumerate(ndimage.find_objects(numbers + 1)):
+            value = int(values[number])
+            if value == 0 or box is None:
+                continue
+            rows, cols = (
+                edges[part.start : part.stop + 1] * size
+                for edges, part, size in zip((self.rows, self.cols), box, scale, strict=True)
+            )
+            outlines, _ = trace_components(numbers[box] == number, rows, cols)
+            name, colour = self.mask.classes.get(value, str(value)), self.mask.colours.get(value)
             said = {} if colour is None else {"classification": {"name": name, "color": list(colour)}}
-            found += [QuPathObject("annotation", name, outline, properties=said) for outline in outlines]
-    return found
+            yield from (QuPathObject("annotation", name, outline, properties=said) for outline in outlines)
 
 
-def _cells_of(mask: LabelMask) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return borders of rows and columns, and the labels between them: equal neighbours are joined. Nothing is lost."""
-    labels = mask.labels
-    changes = []
-    for start in range(0, len(labels) - 1, AT_ONCE):
-        above, below = labels[start : start + AT_ONCE], labels[start + 1 : start + 1 + AT_ONCE]
-        changes.append(start + 1 + np.flatnonzero((below != above[: len(below)]).any(1)))
-    rows = np.concatenate([[0], *changes, [len(labels)]]).astype(np.int64)
-    few = labels[rows[:-1]]
-    across = np.flatnonzero((few[:, 1:] != few[:, :-1]).any(0)) + 1
-    cols = np.concatenate([[0], across, [labels.shape[1]]]).astype(np.int64)
-    return rows, cols, few[:, cols[:-1]]
+def areas_of(mask: LabelMask, path: object, scale: tuple[float, float] = (1.0, 1.0)) -> list[QuPathObject]:
+    """Return the areas of a label image, as `LabelAreas.objects` yields them; errors as of `find_areas`."""
+    return list(drain(find_areas(mask, path)).objects(scale))
+
+
+def find_areas(mask: LabelMask, path: object, name: str | None = None) -> Generator[Progress, None, LabelAreas]:
+    """Return the areas of a label image. A generator of its progress, of the slide `name`. Nothing is lost.
+
+    The image is read twice, tile by tile: to find where rows and columns differ, and what lies between.
+
+    `CohortError` if it is too finely divided.
+    """
+    pixels = mask.pixels
+    height, width = pixels.shape
+    changes = np.zeros(height, bool), np.zeros(width, bool)  # whether a row, a column differs from the one before
+    above = np.zeros(width, pixels.dtype)  # the last row of the tiles above
+    beside = np.zeros(0, pixels.dtype)  # the last column of the tile to the left
+    for number, (top, left, tile, _) in enumerate(pixels.tiles()):
+        y, x = (slice(start, start + size) for start, size in zip((top, left), tile.shape, strict=True))
+        if tile.strides != (0, 0):
+            changes[0][top + 1 : y.stop] |= (tile[1:] != tile[:-1]).any(1)
+            changes[1][left + 1 : x.stop] |= (tile[:, 1:] != tile[:, :-1]).any(0)
+        if top:
+            changes[0][top] |= bool((tile[0] != above[x]).any())
+        if left:
+            changes[1][left] |= bool((tile[:, 0] != beside).any())
+        above[x], beside = tile[-1], tile[:, -1]
+        if number % TILES_PER_EVENT == 0:
+            yield Progress(Task.READ_MARKS, top, 2 * height, name)
+    (rows, cols) = (np.concatenate([[0], np.flatnonzero(found), [len(found)]]) for found in changes)
+    shape = len(rows) - 1, len(cols) - 1
+    if math.prod(shape) > MOST_CELLS:
+        raise CohortError(f"{path}: too finely divided to be areas ({shape[1]} × {shape[0]}): reduce it")
+    cells = np.empty(shape, pixels.dtype)
+    for start in range(0, shape[0], ROWS_PER_EVENT):
+        part = slice(start, start + ROWS_PER_EVENT)
+        cells[part] = pixels.at(rows[:-1][part], cols[:-1])
+        yield Progress(Task.READ_MARKS, height + int(rows[start]), 2 * height, name)
+    return LabelAreas(mask, rows, cols, cells)

@@ -1,7 +1,7 @@
 """The ground truth, for `evaluate` and `compare` alone: labelled points and areas, or mask images."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache, partial
 from pathlib import Path
@@ -11,6 +11,7 @@ import numpy as np
 
 from ..core.bag import UNLABELLED
 from ..core.errors import CohortError
+from ..core.events import drain
 from ..core.geometry import Mpp, PatchGrid, PatchPoints, mean_mpp
 from ..core.label_map import (
     COVERAGE,
@@ -25,7 +26,7 @@ from ..core.notices import Notice, NoticeCode
 from ..core.paths import PathLike
 from ..core.text import list_briefly
 from ..slides.annotations import object_name
-from ..slides.label_mask import ZARR, LabelMask, is_label_mask, read_label_mask, scale_to
+from ..slides.label_mask import ZARR, is_label_mask, read_label_mask, scale_to
 from ..store.maps.patch_map import PatchMap
 from ..store.tables.mark_table import find_tables
 from ..store.tables.points import (
@@ -45,6 +46,8 @@ MASK_SUFFIXES = (".ome.tif", ".ome.tiff", ".tif", ".tiff", ".png", ".bmp", ".ome
 MANY = 8  # number of points that do not lie in one corner of a slide by chance
 BY_CHANCE = 0.1  # share of the marks that may hit a patch by chance if all are misplaced
 SMALL = 0.7  # µm/px below which a whole slide in µm fits into a small corner
+REGION = 4096  # px of a mask that are read at once
+UNKNOWN = 255  # as the class of a pixel, in a byte
 Patches = PatchGrid | PatchPoints
 
 
@@ -157,18 +160,19 @@ class MaskTruth:
     ) -> None:
         self.files, self.label_map, self.coverage, self.source = files, label_map or {}, coverage, source
         self._found: dict[int, Path] = {}  # values of masks without class names, and a file with each
+        self._values = lru_cache(_Values.of)
 
     def __contains__(self, slide_id: str) -> bool:
         return find_for_slide(self.files, slide_id) is not None
 
     def check(self, classes: tuple[str, ...], slide_ids: Sequence[str], complete: bool) -> list[Notice]:
         files = [file for slide_id in slide_ids if (file := find_for_slide(self.files, slide_id)) is not None]
-        asked = [_Values.of(file) for file in dict.fromkeys(files)]
+        asked = [self._values(file) for file in dict.fromkeys(files)]
         found = asked_for = _files_of_values(asked)
         labels = {label for one in asked for label in one.labels}
         is_unclear = found.keys() <= {0, 1} and any(str(value) not in self.label_map for value in found)
         if is_unclear or self.label_map.keys() - {OTHERS, *labels}:
-            others = list(_readable(file for file in self.files.values() if file not in files))
+            others = list(self._readable(file for file in self.files.values() if file not in files))
             labels.update(label for one in others for label in one.labels)
             if is_unclear:
                 found = asked_for | _files_of_values(others)
@@ -185,21 +189,40 @@ class MaskTruth:
         if file is None:
             return np.full(len(patches.corners), UNLABELLED, np.int64)
         mask = read_label_mask(file)
-        reduced = scale_to(file, mask.labels.shape, patches.slide_shape)
-        known = self._classes(mask, classes, file)
+        reduced = scale_to(file, mask.pixels.shape, patches.slide_shape)
+        values, table = self._classes(file, classes)
+        direct = b""
+        if mask.pixels.dtype == np.uint8 and len(classes) < UNKNOWN:
+            by_value = np.full(256, UNKNOWN, np.uint8)
+            by_value[values] = np.where(table == UNLABELLED, UNKNOWN, table)
+            direct = by_value.tobytes()
+
+        def known(top: int, left: int, bottom: int, right: int) -> np.ndarray:
+            """Return the class of each pixel of a region; one that is none where it is unknown."""
+            region = mask.pixels.read(top, left, bottom - top, right - left)
+            if direct:  # many times as fast as numpy
+                return np.frombuffer(region.tobytes().translate(direct), np.uint8).reshape(region.shape)
+            return table[np.searchsorted(values, region)]
+
         if is_centred(patches):
-            at = ((patches.centres + 0.5) / reduced).astype(np.int64).clip(0, np.subtract(known.shape, 1))
-            at_centres: np.ndarray = known[tuple(at.T)]
-            return at_centres.astype(np.int64)
-        # Pixels of the mask whose centre lies in the patch; of a patch smaller than a pixel the one that holds its own.
-        start, stop = (np.ceil((patches.corners + end) / reduced - 0.5) for end in (0, patches.side))
-        middle = ((patches.corners + patches.side / 2) / reduced).astype(np.int64)
-        narrow = start >= stop
-        start, stop = (np.where(narrow, middle + more, end).astype(np.int64) for more, end in ((0, start), (1, stop)))
-        truth = np.empty(len(patches.corners), np.int64)
-        for index, ((top, left), (bottom, right)) in enumerate(zip(start.tolist(), stop.tolist(), strict=True)):
-            box = known[max(0, top) : bottom, max(0, left) : right]
-            truth[index] = _of_most(np.bincount(box.ravel() + 1, minlength=len(classes) + 1)[1:], self.coverage)
+            start = ((patches.centres + 0.5) / reduced).astype(np.int64).clip(0, np.subtract(mask.pixels.shape, 1))
+            stop = start + 1
+        else:
+            # Pixels whose centre lies in the patch; of a patch smaller than a pixel the one that holds its own.
+            start, stop = (np.ceil((patches.corners + end) / reduced - 0.5) for end in (0, patches.side))
+            middle, narrow = ((patches.corners + patches.side / 2) / reduced).astype(np.int64), start >= stop
+            start, stop = (
+                np.where(narrow, middle + more, end).astype(np.int64) for more, end in ((0, start), (1, stop))
+            )
+            start, stop = start.clip(0, mask.pixels.shape), stop.clip(0, mask.pixels.shape)
+        truth = np.empty(len(start), np.int64)
+        for which in _by_region(start):  # so that memory does not grow with the mask
+            (top, left), (bottom, right) = start[which].min(0), stop[which].max(0)
+            region, low, high = known(top, left, bottom, right), start[which] - (top, left), stop[which] - (top, left)
+            for index, (y0, x0), (y1, x1) in zip(which.tolist(), low.tolist(), high.tolist(), strict=True):
+                box = region[y0:y1, x0:x1]
+                counts = np.array([np.count_nonzero(box == known_class) for known_class in range(len(classes))])
+                truth[index] = _of_most(counts, self.coverage)
         return truth
 
     def known(
@@ -207,13 +230,18 @@ class MaskTruth:
     ) -> tuple[np.ndarray, Tally]:
         return self.of(slide_id, patches, classes), Tally()  # a mask marks unknown pixels itself
 
-    def _classes(self, mask: LabelMask, classes: tuple[str, ...], file: Path) -> np.ndarray:
-        """Return (h, w) int16 class of each pixel, `UNLABELLED` where it is unknown."""
-        found = _Values(file, _values_of(mask.labels), mask.classes)
+    def _classes(self, file: Path, classes: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+        """Return (n,) values of a mask, ascending, and the int16 class of each, `UNLABELLED` where it is unknown."""
+        found = self._values(file)
         meaning = self._meaning(found, classes)
         values = np.array(sorted(found.values))
-        table = np.array([meaning[value] for value in values.tolist()], np.int16)
-        return table[np.searchsorted(values, mask.labels)]
+        return values, np.array([meaning[value] for value in values.tolist()], np.int16)
+
+    def _readable(self, files: Iterable[Path]) -> Iterator["_Values"]:
+        """Yield the values of masks. Other pictures in the folder are skipped."""
+        for file in files:
+            with suppress(CohortError):
+                yield self._values(file)
 
     def _meaning(self, mask: "_Values", classes: tuple[str, ...]) -> dict[int, int]:
         """Return the class index, or `UNLABELLED`, of each value of a mask."""
@@ -235,19 +263,12 @@ class _Values(NamedTuple):
     @classmethod
     def of(cls, file: Path) -> "_Values":
         mask = read_label_mask(file)
-        return cls(file, _values_of(mask.labels), mask.classes)
+        return cls(file, drain(mask.pixels.values()), mask.classes)
 
     @property
     def labels(self) -> set[str]:
         """The labels of the mask that a label map can name."""
         return set(self.names.values()) or {str(value) for value in self.values}
-
-
-def _readable(files: Iterable[Path]) -> Iterable[_Values]:
-    """Return the values of masks. Other pictures in the folder are skipped."""
-    for file in files:
-        with suppress(CohortError):
-            yield _Values.of(file)
 
 
 def _files_of_values(masks: Iterable[_Values]) -> dict[int, Path]:
@@ -303,10 +324,12 @@ def _has_marks(folder: Path) -> bool:
     return bool(find_tables(folder)) and not any(name.endswith(MASK_SUFFIXES) for name in names)
 
 
-def _values_of(labels: np.ndarray) -> set[int]:
-    if labels.dtype.kind != "i" and labels.dtype.itemsize == 1:
-        return set(np.flatnonzero(np.bincount(labels.astype(np.uint8, copy=False).ravel())).tolist())
-    return set(np.unique(labels).tolist())
+def _by_region(start: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the indices of places (n, 2) that lie in one square of the mask."""
+    square = start // REGION
+    order = np.lexsort(square.T[::-1])
+    square = square[order]
+    yield from np.split(order, 1 + np.flatnonzero((square[1:] != square[:-1]).any(1))) if len(order) else ()
 
 
 def _meaning(values: Mapping[int, Path], classes: Sequence[str], label_map: Mapping[str, str]) -> dict[int, int]:

@@ -2,8 +2,8 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from ..exporters.objects import boxes_of, is_number, objects_of_rows, pieces_of
 from ..slides.annotations import find_files, iter_objects, object_name
 from ..slides.label_mask import LabelMask, is_label_image, read_label_mask, scale_to
 from ..slides.qupath import QuPathObject
-from ..slides.regions import areas_of
+from ..slides.regions import find_areas
 from ..slides.registry import open_slide
 from ..store.cohort import Cohort
 from ..store.maps.hdf5 import SUFFIXES
@@ -40,12 +40,13 @@ class SlideContents:
     frame
         What is known of the slide.
     objects
-        Reads its objects, each time that it is called. `SlideError` where they need the slide's size, and it is not
-        known.
+        Reads its objects, each time that it is called. Of a label image there are none before `with_areas`.
     image, patches
         The label image, or the places of patches, that the objects are made of; None where there is none.
     besides
         What the file holds besides, as a plain name: "labels". Empty for nothing.
+    path
+        The file of a label image.
     """
 
     slide_id: str
@@ -54,6 +55,7 @@ class SlideContents:
     image: LabelMask | None = None
     patches: PatchGrid | PatchPoints | None = None
     besides: str = ""
+    path: Path | None = None
 
 
 def is_map(path: Path) -> bool:
@@ -92,12 +94,31 @@ def read_contents(path: Path, cohort: Cohort) -> Iterator[SlideContents | Progre
     elif is_label_image(path):
         slide_id, frame = _slide_of(object_name(path), cohort)
         image = read_label_mask(path)
-        yield SlideContents(slide_id, frame, partial(_areas, path, image, frame), image)
+        yield SlideContents(slide_id, frame, tuple, image, path=path)
     elif is_table(path):
         yield from _of_table(path, cohort)
     else:
         slide_id, frame = _slide_of(object_name(path), cohort)
         yield SlideContents(slide_id, frame, partial(iter_objects, path))
+
+
+def with_areas(contents: SlideContents) -> Generator[Progress, None, SlideContents]:
+    """Return the contents with areas as objects, at level 0 of the slide, in place of a label image.
+
+    A generator of its progress. `SlideError` if the slide's size is not known.
+    """
+    image, frame, path = contents.image, contents.frame, contents.path
+    if image is None:
+        return contents
+    if frame.shape is None:
+        raise SlideError(
+            "A label image does not say how large its slide is, so its areas have no place there.",
+            file=path,
+            remedy=Remedy("set", "slides"),
+        )
+    scale = scale_to(path, image.pixels.shape, frame.shape)
+    areas = yield from find_areas(image, path, contents.slide_id)
+    return replace(contents, image=None, objects=partial(areas.objects, scale))
 
 
 def _of_table(path: Path, cohort: Cohort) -> Iterator[SlideContents | Progress]:
@@ -169,17 +190,6 @@ def _of_map(patch_map: PatchMap, cohort: Cohort) -> SlideContents:
 def _of_patches(slide_id: str, frame: Frame, patches: PatchGrid | PatchPoints, besides: str) -> SlideContents:
     boxes = partial(boxes_of, patches.corners, patches.side, is_centred(patches))
     return SlideContents(slide_id, frame, boxes, patches=patches, besides=besides)
-
-
-def _areas(path: Path, image: LabelMask, frame: Frame) -> list[QuPathObject]:
-    """Return the areas of a label image at level 0 of its slide."""
-    if frame.shape is None:
-        raise SlideError(
-            "A label image does not say how large its slide is, so its areas have no place there.",
-            file=path,
-            remedy=Remedy("set", "slides"),
-        )
-    return areas_of(image, path, scale_to(path, image.labels.shape, frame.shape))
 
 
 def _has_features(path: Path) -> bool:

@@ -7,7 +7,8 @@ import shapely
 from napari_distill2label.core.errors import CohortError
 from napari_distill2label.core.geometry import PatchGrid
 from napari_distill2label.core.settings import PatchSettings
-from napari_distill2label.slides.annotations import find_files, object_name, read_objects
+from napari_distill2label.slides import annotation_xml
+from napari_distill2label.slides.annotations import find_files, iter_objects, object_name, read_objects
 from napari_distill2label.slides.regions import read_regions
 from napari_distill2label.store.tables.points import label_patches, read_points
 
@@ -72,9 +73,9 @@ def test_asap(write):
 
 def test_imagescope(write):
     found = read_objects(write(IMAGESCOPE))
-    assert [thing.name for thing in found] == ["ruler", "tumour", "normal"]
-    assert found[0].geometry is None
-    assert found[1].area.equals(shapely.box(0, 0, 40, 20) - shapely.box(0, 0, 10, 10))
+    assert [thing.name for thing in found] == ["tumour", "ruler", "normal"]
+    assert found[0].area.equals(shapely.box(0, 0, 40, 20) - shapely.box(0, 0, 10, 10))
+    assert found[1].geometry is None
     assert found[2].area.area == pytest.approx(np.pi * 20 * 10, rel=0.01)
     marks = read_points(write(IMAGESCOPE), labelled=True)["S 1"]
     labels = label_patches(marks, GRID, {"tumour": 1, "": -1, "normal": 0, "ruler": -1}, 2).classes.reshape(4, 4)
@@ -109,3 +110,43 @@ def test_what_is_no_annotation_is_said_in_a_line(write, text, said):
 
 def test_an_empty_file_has_no_objects(write):
     assert read_objects(write("<ASAP_Annotations><Annotations/></ASAP_Annotations>")) == []
+
+
+@pytest.mark.parametrize("text", [ASAP, IMAGESCOPE])
+def test_any_piece_of_a_file_ends_anywhere(write, monkeypatch, text):
+    expected = [(thing.name, thing.geometry) for thing in read_objects(write(text))]
+    monkeypatch.setattr(annotation_xml, "PIECE", 7)
+    assert [(thing.name, thing.geometry) for thing in read_objects(write(text))] == expected
+
+
+def test_objects_are_read_one_by_one(write, monkeypatch):
+    """A million of them are no more in memory than one, and none is too many."""
+    monkeypatch.setattr(annotation_xml, "PIECE", 100)
+    good, bad = (f'<Annotation Type="Dot"><Coordinates><Coordinate X="{x}" Y="1"/></Coordinates></Annotation>'
+                 for x in ("1", "?"))  # fmt: skip
+    objects = iter_objects(write(f"<ASAP_Annotations>{good * 100}{bad}</ASAP_Annotations>"))
+    assert next(objects).points.tolist() == [[1, 1]]  # the bad one has not been read yet
+    assert sum(1 for _ in zip(range(90), objects, strict=False)) == 90
+    with pytest.raises(CohortError, match="object 101: '\\?' is no coordinate"):
+        list(objects)
+
+
+@pytest.mark.long
+def test_more_elements_than_any_description_of_a_slide_has(write):
+    text = '<Coordinate X="1" Y="2"/>' * 500_001
+    (thing,) = read_objects(
+        write(f'<ASAP_Annotations><Annotation Type="PointSet">{text}</Annotation></ASAP_Annotations>')
+    )
+    assert len(thing.points) == 500_001
+
+
+@pytest.mark.parametrize(
+    ("limit", "said"),
+    [("LONGEST", "a tag in it is longer than"), ("MOST_POINTS", "object 1: it has more than 3 points")],
+)
+def test_bombs_are_refused(write, monkeypatch, limit, said):
+    monkeypatch.setattr(annotation_xml, "PIECE", 10)
+    monkeypatch.setattr(annotation_xml, limit, 3)
+    text = ASAP.replace("<Annotations>", f"<Annotations a='{'b' * 100}'>") if limit == "LONGEST" else ASAP
+    with pytest.raises(CohortError, match=said):
+        read_objects(write(text))

@@ -7,7 +7,7 @@ import zarr
 from PIL import Image
 
 from napari_distill2label.core.errors import CohortError
-from napari_distill2label.slides import label_mask
+from napari_distill2label.slides import tiled_labels
 from napari_distill2label.slides.label_mask import is_label_mask, read_label_mask, reduction
 
 
@@ -39,9 +39,12 @@ def test_masks_with_a_palette_are_their_numbers(tmp_path, labels):
 
 def test_a_mask_that_does_not_fit_into_memory_is_said_before_it_is_read(tmp_path, labels, monkeypatch):
     tifffile.imwrite(tmp_path / "a.tif", labels)
-    monkeypatch.setattr(label_mask, "_MEMORY_SHARE", 1e-12)
-    with pytest.raises(CohortError, match=r"a\.tif: this mask cannot be read \(its 0 GB do not fit into memory"):
-        read_label_mask(tmp_path / "a.tif")
+    Image.fromarray(labels).save(tmp_path / "a.png")
+    monkeypatch.setattr(tiled_labels, "_MEMORY_SHARE", 1e-12)
+    for name in ("a.tif", "a.png"):
+        with pytest.raises(CohortError, match=rf"{name}: this mask cannot be read \(its 0 GB do not fit into memory"):
+            _ = read_label_mask(tmp_path / name).labels
+    assert np.array_equal(read_label_mask(tmp_path / "a.tif").pixels.read(5, 6, 7, 8), labels[5:12, 6:14])
 
 
 @pytest.mark.parametrize(

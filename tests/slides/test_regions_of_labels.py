@@ -13,17 +13,26 @@ from napari_distill2label.core.settings import PatchSettings
 from napari_distill2label.slides import regions
 from napari_distill2label.slides.label_mask import LabelMask
 from napari_distill2label.slides.regions import areas_of, tissue_from_geojson
+from napari_distill2label.slides.tiled_labels import TiledLabels
 from napari_distill2label.store.tables.points import label_patches, read_points
 
 
-@pytest.mark.parametrize("at_once", [1, 3, 1024])
-def test_areas_are_the_pixels(monkeypatch, at_once):
-    monkeypatch.setattr(regions, "AT_ONCE", at_once)
+def tiled(labels, tile):
+    """Labels that are decoded in tiles, as those of a file."""
+
+    def decode(row, col):
+        return labels[row * tile[0] : (row + 1) * tile[0], col * tile[1] : (col + 1) * tile[1]]
+
+    return TiledLabels(labels.shape, labels.dtype, tile, decode)
+
+
+@pytest.mark.parametrize("tile", [(1, 2), (3, 3), (1024, 1024)])
+def test_areas_are_the_pixels(tile):
     rng = np.random.default_rng(0)
     for _ in range(20):
         small = rng.integers(0, 4, rng.integers(1, 6, 2)).astype(np.uint8)
         labels = np.repeat(np.repeat(small, rng.integers(1, 5), 0), rng.integers(1, 5), 1)
-        found = areas_of(LabelMask(labels, None, {2: "two"}), "a")
+        found = areas_of(LabelMask(tiled(labels, tile), None, {2: "two"}), "a")
         ys, xs = np.indices(labels.shape).reshape(2, -1) + 0.5
         drawn = np.zeros(labels.size, int)
         for thing in found:

@@ -8,14 +8,14 @@ import tifffile
 from PIL import Image
 
 from napari_distill2label.core.errors import CohortError, SlideError
-from napari_distill2label.core.events import Progress
+from napari_distill2label.core.events import Progress, drain
 from napari_distill2label.core.geometry import PatchGrid
 from napari_distill2label.core.settings import PatchSettings
 from napari_distill2label.store.cohort import Cohort
 from napari_distill2label.store.maps.hdf5_geometry import Frame
 from napari_distill2label.store.maps.hdf5_places import write_places
 from napari_distill2label.workflow import slide_contents
-from napari_distill2label.workflow.slide_contents import files_of, read_contents
+from napari_distill2label.workflow.slide_contents import files_of, read_contents, with_areas
 
 NO_SLIDES = Cohort(())
 
@@ -69,9 +69,9 @@ def test_a_label_image_needs_its_slide_for_areas_alone(tmp_path, slide):
     (found,) = read_contents(tmp_path / "S-1.png", NO_SLIDES)
     np.testing.assert_array_equal(found.image.labels, labels)
     with pytest.raises(SlideError, match="does not say how large its slide is"):
-        found.objects()
+        drain(with_areas(found))
     (found,) = read_contents(tmp_path / "S-1.png", Cohort.of_files(slide))
-    (area,) = found.objects()
+    (area,) = drain(with_areas(found)).objects()
     assert (area.name, area.geometry.bounds) == ("3", (10, 20, 18, 40))
 
 

@@ -78,13 +78,22 @@ class LabelArray:
     @property
     def shape(self) -> tuple[int, int]:
         """(height, width)."""
-        sizes = dict(zip(self.axes, self.array.shape, strict=True))
-        return sizes["y"], sizes["x"]
+        return self._of_axes(self.array.shape)
 
-    def read(self) -> np.ndarray:
+    @property
+    def chunks(self) -> tuple[int, int]:
         """(height, width)."""
-        labels = np.asarray(self.array[tuple(slice(None) if axis in "yx" else 0 for axis in self.axes)])
+        return self._of_axes(self.array.chunks)
+
+    def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
+        """(h, w), or what of it lies in the image."""
+        cut = {"y": slice(y, y + h), "x": slice(x, x + w)}
+        labels = np.asarray(self.array[tuple(cut.get(axis, 0) for axis in self.axes)])
         return labels if self.axes.index("y") < self.axes.index("x") else labels.T
+
+    def _of_axes(self, sizes: Sequence[int]) -> tuple[int, int]:
+        of = dict(zip(self.axes, sizes, strict=True))
+        return of["y"], of["x"]
 
 
 def open_labels(path: Path) -> LabelArray:

@@ -45,26 +45,30 @@ Decoded = tuple[np.ndarray | None, tuple[int, ...], tuple[int, ...]]  # pixels, 
 class _Part(NamedTuple):
     """A tile or strip of one colour plane: its position in the file and the channels that show it."""
 
-    segments: "_Segments"
+    segments: "Segments"
     number: int
     first_channel: int
     box: Box
 
 
-class _Segments:
-    """All segments of one page: its tiles or strips, or groups of rows of a single uncompressed strip."""
+class Segments:
+    """All segments of one page: its tiles or strips, or groups of rows of a single uncompressed strip.
+
+    `piece` is their (height, width): `piece_of`.
+    """
 
     def __init__(self, page: Page, piece: tuple[int, int]) -> None:
-        key = _key_of(page)
+        key = key_of(page)
         self.offsets = np.asarray(page.dataoffsets, np.int64)
         self.counts = np.asarray(page.databytecounts, np.int64)
         _, _, height, width, samples = key.shaped
         if not key.is_tiled and piece[0] < min(key.rowsperstrip, height):
-            starts = np.arange(0, height, piece[0])
-            self.offsets = (self.offsets[:, None] + starts * (width * samples)).ravel()
-            lengths = np.minimum(height - starts, piece[0]) * (width * samples)
+            dtype = np.dtype(key.dtype).newbyteorder(page.parent.byteorder)
+            starts, row = np.arange(0, height, piece[0]), width * samples * dtype.itemsize
+            self.offsets = (self.offsets[:, None] + starts * row).ravel()
+            lengths = np.minimum(height - starts, piece[0]) * row
             self.counts = (lengths * (self.counts[:, None] > 0)).ravel()
-            self.decode: Decoder = lambda data, _: np.frombuffer(data, np.uint8).reshape(-1, width, samples)
+            self.decode: Decoder = lambda data, _: np.frombuffer(data, dtype).reshape(-1, width, samples)
         else:
             self.decode = _decoder(page, key)
 
@@ -74,7 +78,7 @@ class _Segments:
         return file.at(offset, count) if offset and count else None
 
 
-def _key_of(page: Page) -> tifffile.TiffPage:
+def key_of(page: Page) -> tifffile.TiffPage:
     """Return the page whose tags describe `page`: for a frame another one, else itself."""
     key = page.keyframe
     if key is None:
@@ -88,7 +92,7 @@ Decoder = Callable[[bytes, int], np.ndarray]  # bytes and number of a segment ->
 def _decoder(page: Page, key: tifffile.TiffPage) -> Decoder:
     """Return a decoder that needs no file. A JPEG's pixels are valid until the same thread decodes the next one."""
     decode = key.decode  # reads the file when it is made, not when it is called
-    most_px = 4 * math.prod(_piece(key)) + 10**6  # some writers pad tiles, but never to a hundred times their size
+    most_px = 4 * math.prod(piece_of(key)) + 10**6  # some writers pad tiles, but never to a hundred times their size
     if key.compression in JPEG:
         return _jpeg_decoder(page, key, decode, most_px)
     if key.compression in tifffile.TIFF.IMAGE_COMPRESSIONS:  # their own headers state the number of pixels
@@ -210,12 +214,12 @@ class TiffLevel:
     def __init__(
         self, pages: Sequence[Page], file: SharedFile, to_rgb: ToRgb, finer: "TiffLevel | None" = None
     ) -> None:
-        key = _key_of(pages[0])
+        key = key_of(pages[0])
         self._file, self._to_rgb, self._finer = file, to_rgb, finer
         self._planes, _, height, width, self._samples = key.shaped
         self.shape = (height, width)
-        self.tile = _piece(key)
-        self._segments = [_Segments(page, self.tile) for page in pages]
+        self.tile = piece_of(key)
+        self._segments = [Segments(page, self.tile) for page in pages]
         self._across = math.ceil(width / self.tile[1])
         self._down = math.ceil(height / self.tile[0])
         self._keep = not key.is_tiled and (height * width <= _WHOLE or math.prod(self.tile) > _WHOLE)
@@ -315,28 +319,40 @@ class TiffLevel:
         return self._finer is None or self._finer.is_empty(in_level(box, self.shape, self._finer.shape))
 
 
-def _piece(key: tifffile.TiffPage) -> tuple[int, int]:
+def piece_of(key: tifffile.TiffPage) -> tuple[int, int]:
     """Return (height, width) of a unit of decoding: a tile, a strip, or rows of a single uncompressed strip."""
     if key.is_tiled:
         return key.tilelength, key.tilewidth
     height, width = key.imagelength, key.imagewidth
     rows = min(key.rowsperstrip, height)
     if rows == height and _is_plain(key):
-        rows = max(1, min(height, _PLAIN_BYTES // max(1, width * key.shaped[-1])))
+        rows = max(1, min(height, _PLAIN_BYTES // max(1, width * key.shaped[-1] * key.bitspersample // 8)))
     return rows, width
 
 
 def _is_plain(key: tifffile.TiffPage) -> bool:
-    return key.compression == 1 and key.predictor == 1 and key.fillorder == 1
+    return key.compression == 1 and key.predictor == 1 and key.fillorder == 1 and key.bitspersample % 8 == 0
 
 
 def check_layout(path: object, pages: Sequence[Page]) -> None:
-    """Raise `SlideError` for an impossible page: tiles beyond the end of the file, too few, or too large.
+    """Raise `SlideError` for an impossible page of a slide: see `check_segments`, or more pixels than a file can hold.
 
     So a file that was copied only in part is reported at once, not after an hour of work.
     """
+    check_segments(path, pages)
     for page in pages:
-        key, size = _key_of(page), page.parent.filehandle.size
+        size = page.parent.filehandle.size
+        planes, _, height, width, samples = key_of(page).shaped
+        if height * width > _FEW_PX and height * width * planes * samples > _MOST_DENSE * size:
+            raise SlideError(
+                f"{path}: claims {width} × {height} px in a file of {size / 1e6:.3g} MB: damaged, or not a slide"
+            )
+
+
+def check_segments(path: object, pages: Sequence[Page]) -> None:
+    """Raise `SlideError` for a page whose tiles lie beyond the end of the file, or are too few or too large."""
+    for page in pages:
+        key, size = key_of(page), page.parent.filehandle.size
         planes, _, height, width, samples = key.shaped
         th, tw = (key.tilelength, key.tilewidth) if key.is_tiled else (min(key.rowsperstrip, height), width)
         if min(height, width, th, tw) < 1:
@@ -348,13 +364,9 @@ def check_layout(path: object, pages: Sequence[Page]) -> None:
         missing = int(((offsets + counts > size) | (offsets < 0) | (counts < 0)).sum())
         if missing:
             raise SlideError(f"{path}: truncated, {missing} of its {expected} tiles are missing: copy the file again")
-        piece = math.prod(_piece(key)) * samples
+        piece = math.prod(piece_of(key)) * samples * max(1, key.bitspersample // 8)
         if piece > _MOST_BYTES:
             raise SlideError(
                 f"{path}: stored in pieces of {tw} × {th} px, of which each takes {piece / 1e9:.1f} GB to read: "
                 "convert it to a tiled OME-TIFF"
-            )
-        if height * width > _FEW_PX and height * width * planes * samples > _MOST_DENSE * size:
-            raise SlideError(
-                f"{path}: claims {width} × {height} px in a file of {size / 1e6:.3g} MB: damaged, or not a slide"
             )

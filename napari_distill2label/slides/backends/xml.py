@@ -2,7 +2,7 @@
 
 from xml.parsers import expat
 
-_DEEPEST = 100  # levels; OME-XML has about ten
+DEEPEST = 100  # levels; OME-XML has about ten
 _MOST = 500_000  # elements; a stack of thousands of planes has some ten thousand
 
 
@@ -20,8 +20,8 @@ def check_xml(text: str | bytes) -> None:
     def begin(*_: object) -> None:
         nonlocal depth, count
         depth, count = depth + 1, count + 1
-        if depth > _DEEPEST:
-            raise BadXmlError(f"its XML is nested more than {_DEEPEST} levels deep")
+        if depth > DEEPEST:
+            raise BadXmlError(f"its XML is nested more than {DEEPEST} levels deep")
         if count > _MOST:
             raise BadXmlError(f"its XML has more than {_MOST} elements")
 

@@ -213,7 +213,7 @@ def _read_label_image(path: Path, labelled: bool) -> dict[str, Points]:
     if not labelled:
         raise CohortError(f"{path}: a label image has areas, and centres of patches are points")
     mask = read_label_mask(path)
-    height, width = mask.labels.shape
+    height, width = mask.pixels.shape
     marks = _marks(areas_of(mask, path))
     areas = tuple(area._replace(shape=(height, width)) for area in marks.areas)
     return {object_name(path): replace(marks, areas=areas, source=str(path))}

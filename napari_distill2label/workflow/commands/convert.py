@@ -8,6 +8,8 @@ from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ...core.errors import CohortError, Distill2LabelError, SettingsError, SlideError
 from ...core.events import Event, ItemDone, ItemFailed, Progress, Task
 from ...core.messages import Remedy
@@ -16,20 +18,20 @@ from ...core.paths import METADATA, PathLike
 from ...core.text import list_briefly, printable
 from ...exporters.drawn_labels import draw_labels
 from ...exporters.formats import FORMATS, ZARR_FORMATS, format_names
-from ...exporters.label_image import LabelImage
-from ...exporters.mask import ArrayPixels, LabelPixels
+from ...exporters.mask import LabelPixels
 from ...exporters.mask_png import reduction_of_png, write_mask_png
 from ...exporters.objects import Left, columns_of, places_of, plan_table, write_csv, write_objects
 from ...exporters.ome_tiff import write_mask
 from ...exporters.ome_zarr import LabelMetadata, write_label_zarr
 from ...exporters.parquet import write_columns
 from ...exporters.provenance import conversion
+from ...slides.tiled_labels import TiledLabels
 from ...store.cohort import Cohort
 from ...store.files.atomic import Writing, write_json
 from ...store.files.outputs import Outputs
 from ...store.files.safe_names import safe_name
 from ...store.maps.hdf5_places import write_places
-from ..slide_contents import SlideContents, files_of, is_map, read_contents
+from ..slide_contents import SlideContents, files_of, is_map, read_contents, with_areas
 from .export import export
 
 PLACES = "places"
@@ -127,7 +129,9 @@ def _write(
     slide_id, frame, writing = contents.slide_id, contents.frame, outputs.writing
     if form in IMAGES:
         yield from _write_pixels(contents, form, file, about, allow_loss, writing)
-    elif form == PLACES:
+        return
+    contents = yield from with_areas(contents)
+    if form == PLACES:
         patches, left = contents.patches, Left()
         if patches is None:
             patches, left = yield from places_of(contents.objects(), frame.shape, slide_id)
@@ -173,13 +177,13 @@ def _write_pixels(
     frame, title, own = contents.frame, contents.slide_id, {"kind": "labels", "provenance": dict(about)}
     if contents.image is not None:
         mask = contents.image
-        image = LabelImage(mask.labels, mask.mpp, mask.classes, mask.colours, mask.position, title)
+        pixels = yield from _smallest(mask.pixels, title)
         metadata = LabelMetadata(
             mask.classes, mask.colours, mpp=mask.mpp, position=mask.position, title=title, about=own
         )
         left = Left()
         left.details["position"] += form == "mask-png" and any(mask.position)
-        yield from _write_image(contents, form, file, ArrayPixels(image.smallest), metadata, left, allow_loss, writing)
+        yield from _write_image(contents, form, file, pixels, metadata, left, allow_loss, writing)
         return
     if frame.shape is None:
         raise SlideError("Areas become pixels of a slide, and its size is not known.", remedy=Remedy("set", "slides"))
@@ -187,6 +191,19 @@ def _write_pixels(
         yield from drawn.add(contents.objects(), title)
         metadata = LabelMetadata(drawn.names, drawn.colours, mpp=frame.mpp, title=title, about=own)
         yield from _write_image(contents, form, file, drawn, metadata, drawn.left, allow_loss, writing)
+
+
+def _smallest(pixels: TiledLabels, title: str) -> Generator[Event, None, TiledLabels]:
+    """Return the pixels in the smallest unsigned type that holds them; at most 32 bits."""
+    if pixels.dtype == np.uint8:
+        return pixels
+    values = yield from pixels.values(title)
+    least, most = min(values, default=0), max(values, default=0)
+    if least < 0 or most >= 2**32:
+        raise SettingsError(
+            f"{printable(title)}: has the value {least if least < 0 else most}; labels go from 0 to 2³² − 1"
+        )
+    return pixels.as_type(np.dtype(np.min_scalar_type(most)))
 
 
 def _write_image(

@@ -11,11 +11,12 @@ import zarr
 from PIL import Image
 
 from napari_distill2label.core.errors import SettingsError
-from napari_distill2label.core.events import ItemDone, ItemFailed, drain
+from napari_distill2label.core.events import ItemDone, ItemFailed, Progress, drain
 from napari_distill2label.core.geometry import PatchGrid, PatchPoints
 from napari_distill2label.core.notices import Notice, NoticeCode
 from napari_distill2label.core.settings import PatchSettings
 from napari_distill2label.core.slide_info import SlideInfo
+from napari_distill2label.exporters import objects
 from napari_distill2label.exporters.formats import write
 from napari_distill2label.slides.label_mask import read_label_mask
 from napari_distill2label.store.maps.hdf5_places import read_places
@@ -287,3 +288,42 @@ def test_only_a_slide_that_is_given_is_named_in_the_result(tmp_path, slide):
         (file,), _, _ = run(source, tmp_path / "out", "geojson", slides=slides, overwrite=True)
         renamed = file.rename(file.with_name("S-2.geojson"))
         assert read_points(renamed, labelled=True).keys() == expected
+
+
+@pytest.fixture
+def many(tmp_path, monkeypatch):
+    """Sources of 12 objects, which are read two by two, or of tiles of a mask, by kind."""
+    monkeypatch.setattr(objects, "AT_ONCE", 2)
+    table = tmp_path / "S-1.csv"
+    rows = [f"S-1,{80 * x},{50 * y},50,50,{'ab'[x % 2]}" for y in range(3) for x in range(4)]
+    table.write_text("\n".join(["slide_id,minx,miny,width,height,label", *rows]) + "\n")
+    (geojson,), _, _ = run(table, tmp_path / "json", "geojson")
+    mask = tmp_path / "mask" / "S-1.tif"
+    mask.parent.mkdir()
+    values = np.arange(6, dtype=np.uint16).repeat(SHAPE[0] * SHAPE[1] // 6 + 1)
+    tifffile.imwrite(mask, values[: SHAPE[0] * SHAPE[1]].reshape(SHAPE), tile=(64, 64))
+    dots = '<Annotation Type="Dot"><Coordinates><Coordinate X="5" Y="6"/></Coordinates></Annotation>' * 12
+    xml = tmp_path / "xml" / "S-1.xml"
+    xml.parent.mkdir()
+    xml.write_text(f"<ASAP_Annotations>{dots}</ASAP_Annotations>")
+    return {"table": table, "geojson": geojson, "mask": mask, "xml": xml}
+
+
+@pytest.mark.parametrize(
+    ("source", "to"),
+    [*((source, "geojson") for source in ("table", "geojson", "mask", "xml")), ("xml", "csv"),
+     *(("geojson", to) for to in TARGETS if to != "geojson"), ("mask", "ome-tiff"), ("mask", "ome-zarr")],
+)  # fmt: skip
+def test_cancelling_anywhere_leaves_no_file(many, slide, tmp_path, source, to):
+    out = tmp_path / "out"
+    work = convert(many[source], out, to, slides=slide)
+    steps = sum(isinstance(event, Progress) for event in work)
+    assert list(out.iterdir())
+    assert steps > 3
+    for stop in sorted({0, steps // 3, 2 * steps // 3, steps - 2}):  # the last one says that the source is done
+        there = tmp_path / f"out-{stop}"
+        work = convert(many[source], there, to, slides=slide)
+        for _ in zip(range(stop + 1), (event for event in work if isinstance(event, Progress)), strict=False):
+            pass
+        work.close()
+        assert not [file for file in (there.rglob("*") if there.exists() else ()) if file.is_file()]
