@@ -56,6 +56,8 @@ def _convert(parser: argparse.ArgumentParser) -> None:
     _add(parser, "out", type=Path, required=True, metavar="DIR")
     _add(parser, "to", required=True, metavar="FORMAT", values=", ".join(CONVERSIONS))
     _add(parser, "slides", type=_place, action="append", default=[], metavar="SLIDE|FOLDER")
+    _add(parser, "target_patches", type=Path, metavar="RUN|FILE")
+    _add(parser, "inputs.coverage", type=float, metavar="SHARE")
     _add(parser, "allow_loss", action="store_true")
     _add_overwrite(parser)
 

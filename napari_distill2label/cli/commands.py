@@ -170,6 +170,8 @@ def _convert(options: argparse.Namespace, run: Drain) -> None:
         options.out,
         options.to,
         slides=options.slide,
+        target_patches=options.target_patches,
+        coverage=options.coverage,
         allow_loss=options.allow_loss,
         overwrite=options.overwrite,
     )

@@ -129,6 +129,11 @@ INPUTS = _inputs(
         "Slides",
         "Slides that the files are of, or their folder: for size, pixel size and scanned area.",
     ),
+    Field(
+        "target_patches",
+        "Target patches",
+        "Run, patch map or HDF5 file of places whose patches the marks label; these are written in place of the marks.",
+    ),
     Field("allow_loss", "Losses", "Convert although the format cannot hold all marks; they are counted."),
     Field(
         "to",

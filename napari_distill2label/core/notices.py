@@ -57,6 +57,7 @@ class NoticeCode(StrEnum):
     ROWS_UNMATCHED = auto()
     REGIONS_EXIST = auto()
     LEFT_OUT = auto()
+    PATCHES_LABELLED = auto()
     # Features.
     FEATURES_REPLACED = auto()
     FEATURES_UNSIGNED = auto()
@@ -369,6 +370,10 @@ SENTENCES: dict[NoticeCode, Callable[..., str]] = {
     ),
     C.LEFT_OUT: lambda form, what: (
         f"The format {form} cannot hold {list_briefly([f'{name} ({n})' for name, n in what.items()])}: left out."
+    ),
+    C.PATCHES_LABELLED: lambda patches, without, marks: (
+        f"{', '.join(f'{n} {name}' for name, n in patches.items()) or 'No'} patches are labelled"
+        f"{f' (from {marks})' if marks else ''}. {count_of(without, 'patch')} without a mark {_is(without)} left out."
     ),
     C.REGIONS_EXIST: lambda file: f"{file} exists already and is kept.",
     C.FEATURES_REPLACED: lambda folder: (

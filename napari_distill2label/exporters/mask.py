@@ -3,12 +3,14 @@
 The OME-TIFF mask and the picture share it. It is lazy: a region costs only what it holds, at any step.
 """
 
+from collections.abc import Generator
 from typing import Any, Protocol
 
 import numpy as np
 
 from ..core.geometry import PatchGrid, PatchPoints
 
+PX_AT_ONCE = 2**26  # of level 0, between two events: .1 to .2 s
 SMALLEST_LEVEL = 1024  # px: below this on the longer side, a pyramid ends
 
 
@@ -41,6 +43,17 @@ class LabelPixels(Protocol):
 
     def at(self, ys: np.ndarray, xs: np.ndarray) -> np.ndarray:
         """(len(ys), len(xs)) labels of the pixels in ascending rows and columns; 0 outside of the image."""
+
+
+def iter_labels(pixels: LabelPixels, ys: np.ndarray, xs: np.ndarray) -> Generator[None, None, np.ndarray]:
+    """Return `pixels.at(ys, xs)`, and yield between parts of it: a tile of a coarse level lies on many pixels."""
+    area = (int(ys[-1] - ys[0]) + 1) * (int(xs[-1] - xs[0]) + 1)
+    parts: list[np.ndarray] = []
+    for some in np.array_split(ys, min(len(ys), -(-area // PX_AT_ONCE))):
+        if parts:
+            yield
+        parts.append(pixels.at(some, xs))
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 class Mask:

@@ -27,7 +27,7 @@ from ..core.paths import LABELS_NAMESPACE, PROVENANCE_NAMESPACE
 from ..core.text import printable
 from ..store.files.atomic import Writing, atomic_path
 from .bands import Bands
-from .mask import LabelPixels, Mask, pixels_shown, pyramid_steps
+from .mask import LabelPixels, Mask, iter_labels, pixels_shown, pyramid_steps
 
 TILE = 512  # px
 # Offsets of a classic TIFF have 32 bits. Deflate can only help, and a pyramid adds a third.
@@ -96,10 +96,12 @@ def write_mask(
                     extra = {"metadata": metadata, "subifds": len(steps) - 1}
                 with tempfile.TemporaryFile(dir=temporary.parent) as spool:
                     level = _Level(spool)
-                    for done, tile in enumerate(_tiles(mask, shape, step), sum(counts[:number])):
-                        level.add(tile)
-                        if done % AT_ONCE == 0:
-                            yield Progress(Task.WRITE, done, total, title)
+                    before = sum(counts[:number])
+                    for tile in _tiles(mask, shape, step):
+                        if tile is not None:
+                            level.add(tile)
+                        if tile is None or len(level.first) % AT_ONCE == 1:
+                            yield Progress(Task.WRITE, before + len(level.first), total, title)
                     resolution = _resolution(mpp, step)
                     tiff.write(level.stored(), shape=shape, resolution=resolution, **extra, **options)
                     levels.append(level)
@@ -196,17 +198,17 @@ def _place(position: tuple[float, float], mpp: Mpp | None) -> dict[str, Any]:
     return {"Plane": {"PositionX": [x], "PositionXUnit": [unit], "PositionY": [y], "PositionYUnit": [unit]}}
 
 
-def _tiles(mask: LabelPixels, shape: tuple[int, int], step: int) -> Iterator[bytes]:
+def _tiles(mask: LabelPixels, shape: tuple[int, int], step: int) -> Iterator[bytes | None]:
     """Yield the compressed tiles of one level, in the order TIFF wants. Nearest neighbour: labels cannot be averaged.
 
-    Tiles are full-sized, and what lies outside the slide is 0 by itself.
+    Tiles are full-sized, and what lies outside the slide is 0 by itself. None stands for a part of a tile.
     """
     tops, lefts = ([pixels_shown(start, TILE, step, whole) for start in range(0, size, TILE)]
                    for size, whole in zip(shape, mask.shape, strict=True))  # fmt: skip
     bands = Bands(TILE, "zlib")
     if not (isinstance(mask, Mask) and isinstance(mask.patches, PatchGrid)):
         for ys, xs in product(tops, lefts):
-            labels = mask.at(ys, xs)
+            labels = yield from iter_labels(mask, ys, xs)
             yield bands.pack(labels) or bytes(imagecodecs.deflate_encode(labels.tobytes()))
         return
     columns = [mask.runs(xs, 1) for xs in lefts]

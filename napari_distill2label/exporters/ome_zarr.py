@@ -29,7 +29,7 @@ from ..core.text import printable
 from ..store.files.atomic import Writing, atomic_path
 from ..store.files.own_groups import sign_labels
 from .bands import Bands, Container
-from .mask import LabelPixels, Mask, pixels_shown, pyramid_steps
+from .mask import LabelPixels, Mask, iter_labels, pixels_shown, pyramid_steps
 
 Version = Literal["0.5", "0.4"]
 CHUNK = 512  # px
@@ -84,17 +84,17 @@ def write_label_zarr(
     with writing(path) as folder:
         zarr.open_group(zarr.storage.LocalStore(folder), mode="w", zarr_format=3 if version == "0.5" else 2)
         for number, (step, shape) in enumerate(zip(steps, shapes, strict=True)):
-            for _ in write_level(folder / str(number), pixels, step, shape):
-                done += 1
-                if done % AT_ONCE == 1:
-                    yield Progress(Task.WRITE, done - 1, total, metadata.title)
+            for is_chunk in write_level(folder / str(number), pixels, step, shape):
+                done += bool(is_chunk)
+                if not is_chunk or done % AT_ONCE == 1:
+                    yield Progress(Task.WRITE, done, total, metadata.title)
         yield Progress(Task.WRITE, total, total, metadata.title)
         _write_attributes(folder, version, _ngff(metadata, steps, version), metadata.about)
     return Path(path)
 
 
-def _write_level_05(folder: Path, pixels: LabelPixels, step: int, shape: tuple[int, int]) -> Iterator[None]:
-    """Write a level as shards of `SHARD` × `SHARD` chunks, at most. Yields after every chunk."""
+def _write_level_05(folder: Path, pixels: LabelPixels, step: int, shape: tuple[int, int]) -> Iterator[bool | None]:
+    """Write a level as shards of `SHARD` × `SHARD` chunks, at most. Yields True after every chunk, None within one."""
     rows, cols = (-(-size // CHUNK) for size in shape)
     side = min(SHARD, max(rows, cols))
     zarr.create_array(
@@ -107,8 +107,8 @@ def _write_level_05(folder: Path, pixels: LabelPixels, step: int, shape: tuple[i
         packed = []
         for row, col in product(range(top, top + side), range(left, left + side)):
             if row < rows and col < cols:
-                packed.append(packer.chunk(row, col))
-                yield
+                packed.append((yield from packer.chunk(row, col)))
+                yield True
             else:
                 packed.append(None)
         if any(packed):
@@ -136,8 +136,8 @@ def _shard(chunks: Sequence[bytes | None]) -> bytes:
     return b"".join((*places, data, google_crc32c.value(data).to_bytes(4, "little")))
 
 
-def _write_level_04(folder: Path, pixels: LabelPixels, step: int, shape: tuple[int, int]) -> Iterator[None]:
-    """Write a level with a file for each chunk, packed by zlib, which all programs know. Yields after every chunk."""
+def _write_level_04(folder: Path, pixels: LabelPixels, step: int, shape: tuple[int, int]) -> Iterator[bool | None]:
+    """Write a level with a file for each chunk, packed by zlib, which all programs know. Yields like the other one."""
     zarr.create_array(
         zarr.storage.LocalStore(folder), shape=shape, dtype=pixels.dtype, chunks=(CHUNK_04, CHUNK_04), fill_value=0,
         zarr_format=2, compressors=[{"id": "zlib", "level": 9}], chunk_key_encoding={"name": "v2", "separator": "/"},
@@ -145,11 +145,12 @@ def _write_level_04(folder: Path, pixels: LabelPixels, step: int, shape: tuple[i
     packer = _Packer(pixels, step, CHUNK_04, "zlib")
     rows, cols = (-(-size // CHUNK_04) for size in shape)
     for row, col in product(range(rows), range(cols)):
-        if (packed := packer.chunk(row, col)) is not None:
+        packed = yield from packer.chunk(row, col)
+        if packed is not None:
             file = folder / str(row) / str(col)
             file.parent.mkdir(exist_ok=True)
             file.write_bytes(packed)
-        yield
+        yield True
 
 
 class _Packer:
@@ -161,13 +162,13 @@ class _Packer:
         self._pack: Callable[[bytes], Any] = PACK[container]
         self._runs: tuple[dict[int, tuple[np.ndarray, np.ndarray]], ...] = ({}, {})
 
-    def chunk(self, row: int, col: int) -> bytes | None:
-        """Return a chunk, whose pixels outside of the image are 0; None if all are."""
+    def chunk(self, row: int, col: int) -> Generator[None, None, bytes | None]:
+        """Return a chunk, whose pixels outside of the image are 0; None if all are. It yields after a part of it."""
         if isinstance(self._pixels, Mask) and isinstance(self._pixels.patches, PatchGrid):
             (rows, heights), (cols, widths) = self._runs_of(self._pixels, row, 0), self._runs_of(self._pixels, col, 1)
             cells = self._pixels.cells(rows, cols)
             return self._bands.tile(cells, heights, widths) if cells.any() else None
-        labels = self._pixels.at(self._shown(row, 0), self._shown(col, 1))
+        labels = yield from iter_labels(self._pixels, self._shown(row, 0), self._shown(col, 1))
         return self._bands.pack(labels) or bytes(self._pack(labels.tobytes())) if labels.any() else None
 
     def _runs_of(self, mask: Mask, number: int, axis: int) -> tuple[np.ndarray, np.ndarray]:

@@ -40,7 +40,7 @@ PLACES: dict[str, Place | None] = {
             "inputs.allow_non_brightfield", "compute.precision", "compute.workers", "compute.scheduler",
             "slides_folder", "count", "dense_stride", "formats", "split", "negatives",
             "missing_truth", "overwrite", "slides", "allow_loss", "resume", "out", "truth", "to", "quick_trial",
-            "regions.smooth", "regions.minimum_mm2",
+            "target_patches", "regions.smooth", "regions.minimum_mm2",
         )
     ),
     **{path: Place(row.name, 2) for path, row in SETTINGS.items()},

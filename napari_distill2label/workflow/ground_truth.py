@@ -47,7 +47,7 @@ MANY = 8  # number of points that do not lie in one corner of a slide by chance
 BY_CHANCE = 0.1  # share of the marks that may hit a patch by chance if all are misplaced
 SMALL = 0.7  # µm/px below which a whole slide in µm fits into a small corner
 REGION = 4096  # px of a mask that are read at once
-UNKNOWN = 255  # as the class of a pixel, in a byte
+NO_CLASS = 255  # as the class of a pixel, in a byte
 Patches = PatchGrid | PatchPoints
 
 
@@ -192,9 +192,9 @@ class MaskTruth:
         reduced = scale_to(file, mask.pixels.shape, patches.slide_shape)
         values, table = self._classes(file, classes)
         direct = b""
-        if mask.pixels.dtype == np.uint8 and len(classes) < UNKNOWN:
-            by_value = np.full(256, UNKNOWN, np.uint8)
-            by_value[values] = np.where(table == UNLABELLED, UNKNOWN, table)
+        if mask.pixels.dtype == np.uint8 and len(classes) < NO_CLASS:
+            by_value = np.full(256, NO_CLASS, np.uint8)
+            by_value[values] = np.where(table == UNLABELLED, NO_CLASS, table)
             direct = by_value.tobytes()
 
         def known(top: int, left: int, bottom: int, right: int) -> np.ndarray:

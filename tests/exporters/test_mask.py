@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
+from napari_distill2label.core.events import drain
 from napari_distill2label.core.geometry import PatchGrid, PatchPoints
 from napari_distill2label.core.settings import PatchSettings
-from napari_distill2label.exporters.mask import Mask
+from napari_distill2label.exporters import mask as mask_module
+from napari_distill2label.exporters.mask import ArrayPixels, Mask, iter_labels, pixels_shown
 
 
 def by_definition(labels, grid):
@@ -95,3 +97,14 @@ def test_points_take_the_nearest_centre_inside_their_boxes():
 def test_no_point_at_all():
     points = PatchPoints.at(np.zeros((0, 2)), (20, 20), PatchSettings(size_px=9))
     assert not Mask(np.zeros(0, np.uint8), points).region(0, 0, 20, 20).any()
+
+
+@pytest.mark.parametrize("at_once", [1, 100, 10**6])
+def test_labels_in_parts(monkeypatch, at_once):
+    monkeypatch.setattr(mask_module, "PX_AT_ONCE", at_once)
+    labels = np.random.default_rng(0).integers(0, 9, (40, 50)).astype(np.uint8)
+    ys, xs = pixels_shown(0, 16, 4, 40), pixels_shown(0, 16, 4, 50)
+    events = []
+    work = iter_labels(ArrayPixels(labels), ys, xs)
+    np.testing.assert_array_equal(drain(work, events.append), ArrayPixels(labels).at(ys, xs))
+    assert (len(events) == 0) == (at_once == 10**6)

@@ -200,7 +200,7 @@ def _read_annotations(path: Path, labelled: bool) -> dict[str, Points]:
     from ...slides.annotations import object_name, read_objects
 
     objects = read_objects(path)
-    points = _marks(objects) if labelled else _centres(objects)
+    points = marks_of(objects) if labelled else _centres(objects)
     if not labelled and not len(points):
         raise CohortError(f"{path}: holds no object that could be the centre of a patch")
     return {object_name(path): replace(points, source=str(path))}
@@ -214,7 +214,7 @@ def _read_label_image(path: Path, labelled: bool) -> dict[str, Points]:
         raise CohortError(f"{path}: a label image has areas, and centres of patches are points")
     mask = read_label_mask(path)
     height, width = mask.pixels.shape
-    marks = _marks(areas_of(mask, path))
+    marks = marks_of(areas_of(mask, path))
     areas = tuple(area._replace(shape=(height, width)) for area in marks.areas)
     return {object_name(path): replace(marks, areas=areas, source=str(path))}
 
@@ -232,7 +232,8 @@ def _centres(objects: list["QuPathObject"]) -> Points:
     return _from_qupath(found)
 
 
-def _marks(objects: list["QuPathObject"]) -> Points:
+def marks_of(objects: Iterable["QuPathObject"]) -> Points:
+    """Return what objects say is there: points, detections and cells of one place, other outlines of an area."""
     found: list[tuple[float, float, str]] = []
     ignored: list[tuple[float, float]] = []
     areas, placeless = [], 0

@@ -12,6 +12,7 @@ import numpy as np
 
 from ...core.errors import CohortError, Distill2LabelError, SettingsError, SlideError
 from ...core.events import Event, ItemDone, ItemFailed, Progress, Task
+from ...core.label_map import COVERAGE
 from ...core.messages import Remedy
 from ...core.notices import Notice, NoticeCode
 from ...core.paths import METADATA, PathLike
@@ -32,6 +33,7 @@ from ...store.files.outputs import Outputs
 from ...store.files.safe_names import safe_name
 from ...store.maps.hdf5_places import write_places
 from ..slide_contents import SlideContents, files_of, is_map, read_contents, with_areas
+from ..target_patches import TargetPatches
 from .export import export
 
 PLACES = "places"
@@ -47,6 +49,8 @@ def convert(
     to: str,
     *,
     slides: Cohort | PathLike | Sequence[PathLike] = (),
+    target_patches: PathLike | None = None,
+    coverage: float | None = None,
     allow_loss: bool = False,
     overwrite: bool = False,
 ) -> Generator[Event, None, list[Path]]:
@@ -64,6 +68,11 @@ def convert(
     slides
         The slides, for their size, pixel size and scanned area: areas become pixels, a label image gets its place, and
         HDF5 counts from the canvas of a slide. They are matched by name.
+    target_patches
+        A run, patch map or HDF5 file of places, or a folder of them: the marks label its patches, which are written in
+        place of the marks. Patches that get no class are left out. All marks of a slide are in memory.
+    coverage
+        Share of a patch that areas must cover to give it a class, that of the area that covers most; None: a half.
     allow_loss
         Convert a source although the new format cannot hold all of its marks. A notice counts them.
     overwrite
@@ -74,11 +83,12 @@ def convert(
     form, paths = _target(to), files_of(sources)
     cohort = slides if isinstance(slides, Cohort) else Cohort.of_files(slides) if slides else Cohort(())
     yield from cohort.notices
+    targets = _targets(target_patches, cohort, coverage)
     written: dict[Path, Path] = {}
     with Outputs([*paths, *(row.path for row in cohort)], overwrite, "converting") as outputs:
         for done, path in enumerate(paths, 1):
             try:
-                if is_map(path) and form != PLACES:
+                if is_map(path) and form != PLACES and targets is None:
                     files = yield from export(path, out, [form], overwrite=overwrite)
                     written |= dict.fromkeys(files, path)
                     continue
@@ -93,6 +103,8 @@ def convert(
                     outputs.claim([file, *([_beside(file)] if form == "csv" else [])])
                     # The name of a file is no knowledge of its slide, unless a slide of that name is given.
                     known = {"slide_id": printable(contents.slide_id)} if len(cohort) else {}
+                    if targets is not None:
+                        contents = yield from targets.label(contents)
                     yield from _write(contents, form, file, {**about, **known}, allow_loss, outputs)
                     written[file] = path
                     yield ItemDone(contents.slide_id, file)
@@ -107,6 +119,17 @@ def _target(to: str) -> str:
         return PLACES
     (name,) = format_names([to])
     return name
+
+
+def _targets(source: PathLike | None, cohort: Cohort, coverage: float | None) -> TargetPatches | None:
+    if source is not None:
+        return TargetPatches(source, cohort, COVERAGE if coverage is None else coverage)
+    if coverage is not None:
+        raise SettingsError(
+            "A share of a patch is given, and no patches that are to be labelled.",
+            remedy=Remedy("set", "target_patches"),
+        )
+    return None
 
 
 def _suffix(form: str) -> str:
