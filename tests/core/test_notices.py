@@ -27,7 +27,7 @@ VALUES = {
     "patients": 2, "positive": True, "problem": "It is damaged.", "reason": "read-only", "reasons": {"own": ["a"]},
     "said": None, "scheduler": "tcp://a", "size": "9 px", "slides": ["a"], "spellings": {"a": 1}, "stops": True,
     "total": 5, "unused": [], "values": ["1 normal"], "epochs": 5, "learning_rate": 1e-4,
-    "promise": "A promise.", "times": 2.5, "empty": 1, "form": "csv", "what": {"areas": 2},
+    "promise": "A promise.", "times": 2.5, "empty": 1, "form": "csv", "what": {"areas": 2}, "without": 3,
 }  # fmt: skip
 OF_CODE = {
     NoticeCode.MPP_MISSING: {"mpp": 0.5},
@@ -40,6 +40,7 @@ OF_CODE = {
     NoticeCode.ROWS_MATCHED_LOOSELY: {"names": {"a": "A"}},
     NoticeCode.LABELS_DOUBTED: {"names": {"a": {"tumour": 0.95, "ulcer": 0.05}}},
     NoticeCode.MARKS_USED: {"patches": {"normal": 3}},
+    NoticeCode.PATCHES_LABELLED: {"patches": {"normal": 3}},
 }
 
 
