@@ -58,6 +58,17 @@ class Finding(BaseModel):
         """Return P(slide) from the scores in context (n,) of its patches, of which the highest `top` count."""
         return float(self.slide(np.clip(slide_score(self.patch.logit(score), top), *self.slide_range)))
 
+    def for_slide_scores_higher_by(self, difference: float) -> "Finding":
+        """Return what gives slides the same probabilities when all their scores are higher by `difference`."""
+        slope, offset = self.slide.slope, self.slide.offset
+        low, high = self.slide_range
+        return self.model_copy(
+            update={
+                "slide": Line(slope=slope, offset=offset - slope * difference),
+                "slide_range": (low + difference, high + difference),
+            }
+        )
+
 
 class Reliability(BaseModel):
     """How often what is given a probability comes true, from slides that the network had not seen: bins of [0, 1].

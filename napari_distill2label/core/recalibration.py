@@ -178,15 +178,7 @@ def with_biases(calibration: Calibration, biases: Sequence[float], threshold: fl
     """Return the calibration with a bias on the patches of each finding. Slides keep their probabilities."""
     moved = []
     for finding, bias in zip(calibration.findings, biases, strict=True):
-        low, high = finding.slide_range
+        patch = Line(slope=finding.patch.slope, offset=finding.patch.offset + bias)
         # The slide's score is made of the patches' log-odds, which are all higher by the bias.
-        moved.append(
-            finding.model_copy(
-                update={
-                    "patch": Line(slope=finding.patch.slope, offset=finding.patch.offset + bias),
-                    "slide": Line(slope=finding.slide.slope, offset=finding.slide.offset - finding.slide.slope * bias),
-                    "slide_range": (low + bias, high + bias),
-                }
-            )
-        )
+        moved.append(finding.for_slide_scores_higher_by(bias).model_copy(update={"patch": patch}))
     return calibration.model_copy(update={"findings": tuple(moved), "threshold": threshold})

@@ -12,10 +12,14 @@ slides that they score. They give
    mean is π;
 3. the probability that a slide has the finding, by a logistic fit of labels on `slide_score`.
 
-The student's own offset is a mean of two. On the *validation* slides with the finding, which neither it nor they were
-trained on, its mean probability should be theirs: both score the same patches, so the unknown shares of these slides
-cancel, but there are few. Over the training slides with the finding its mean should be π, which is off by what it
-remembers. The first counts n / (n + `WORTH`), for n such validation slides.
+This line is of the classifiers' scores, and the student scores slides higher or lower than they do. How much is seen on
+the *validation* slides, which neither has seen, with the finding or without: the line is moved by the mean difference.
+Without validation slides it stays.
+
+The student's own offset for patches is a mean of two. On the validation slides with the finding its mean probability
+should be theirs: both score the same patches, so the unknown shares of these slides cancel, but there are few. Over the
+training slides with the finding its mean should be π, which is off by what it remembers. The first counts
+n / (n + `WORTH`), for n such validation slides.
 
 Where a user has estimated the shares of n training slides with the (only) finding, their mean counts n / (n + `WORTH`)
 in π. Of a validation slide, the user's share takes the place of what the classifiers say.
@@ -145,13 +149,29 @@ class _Finding:
             own_offset += (unseen_offset - own_offset) * len(chosen) / (len(chosen) + WORTH)
         patch = Line(slope=SLOPE, offset=own_offset)
         score = np.array([
-            max(slide_score(own[part] + offsets[slide.fold], TOP) for part in slide.slices)
-            for own, slide in zip(scores, train, strict=True)
+            highest_slide(own + offsets[slide.fold], slide.slices) for own, slide in zip(scores, train, strict=True)
         ])  # fmt: skip
-        line = fit_label_line(score, present)
-        known = (float(score.min()), float(score.max()))
+        finding = Finding(
+            prior=prior,
+            patch=patch,
+            slide=fit_label_line(score, present),
+            slide_range=(float(score.min()), float(score.max())),
+        )
+        if valid:
+            difference = [
+                highest_slide(patch.logit(slide.student[:, index]), slide.slices)
+                - highest_slide(SLOPE * own[:, index] + offset, slide.slices)
+                for slide in valid
+                for own, offset in zip(slide.out_of_fold, offsets, strict=True)
+            ]
+            finding = finding.for_slide_scores_higher_by(float(np.mean(difference)))
         unseen = _by_lines_of_other_folds(score, present, np.array(folds))
-        return cls(Finding(prior=prior, patch=patch, slide=line, slide_range=known), unseen, present)
+        return cls(finding, unseen, present)
+
+
+def highest_slide(logit: np.ndarray, slices: Sequence[slice]) -> float:
+    """Return the score of a bag from its patches' log-odds (K,): the highest of its slides'."""
+    return max(slide_score(logit[own], TOP) for own in slices)
 
 
 def _by_lines_of_other_folds(score: np.ndarray, label: np.ndarray, folds: np.ndarray) -> np.ndarray:

@@ -104,6 +104,16 @@ def test_the_slides_are_calibrated_by_what_had_not_seen_them():
     assert sum(calibration.reliability.count) == 60
 
 
+def test_two_validation_slides_tell_how_much_lower_the_student_scores_slides_that_it_has_not_learnt():
+    """What it remembers lowers its offset for patches, and so its scores of new slides, below the classifiers'."""
+    slides, _ = drawn(20, 0, memory=4.0)
+    calibration = fitted(slides, drawn(2, 1)[0])
+    score = np.array([calibration.slide_probability(own.student)[0] for own in drawn(100, 3)[0]])
+    positive = np.arange(100) % 2 == 1
+    assert ((score > 0.5) == positive).mean() > 0.95
+    assert expected_calibration_error(positive, score) < 0.15
+
+
 def test_the_reliability_of_slides_is_of_lines_that_have_not_seen_them():
     """Labels that mean nothing: a line of the same slides finds something, a line of others does not."""
     random = np.random.default_rng(0)
