@@ -112,6 +112,18 @@ def run_folder(_trained_run, tmp_path_factory) -> Path:
 
 
 @pytest.fixture
+def make_unpainted_viewer(make_napari_viewer):
+    """Makes a shown window whose canvas paints nothing, for tests of what lies beside it: painting takes a third."""
+
+    def make():
+        viewer = make_napari_viewer(show=True)
+        viewer.window._qt_viewer.canvas.native.setUpdatesEnabled(False)
+        return viewer
+
+    return make
+
+
+@pytest.fixture
 def session():
     """The session of a viewer without a window, in which long work blocks."""
     from napari.components import ViewerModel

@@ -14,9 +14,9 @@ from .conftest import LONG, TINY
 
 
 @pytest.fixture
-def training(make_napari_viewer, qtbot, cohort_csv, tmp_path):
+def training(make_unpainted_viewer, qtbot, cohort_csv, tmp_path):
     """(viewer, panel, job) of a training that has ended an epoch, in a window that is seen."""
-    viewer = make_napari_viewer(show=True)
+    viewer = make_unpainted_viewer()
     panel = DistillToLabel(viewer)
     viewer.window.add_dock_widget(panel, name="Distill to Label")
     session = panel.session

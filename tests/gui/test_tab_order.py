@@ -13,9 +13,9 @@ MOST = 400  # stops of the Tab key in the whole window
 
 
 @pytest.fixture
-def panel(make_napari_viewer, qtbot, cohort_csv, run_folder):
+def panel(make_unpainted_viewer, qtbot, cohort_csv, run_folder):
     """The panel with everything in it: slides, runs, a model, predictions; every step open."""
-    viewer = make_napari_viewer(show=True)
+    viewer = make_unpainted_viewer()
     made = DistillToLabel(viewer)
     viewer.window.add_dock_widget(made, name="Distill to Label")
     with qtbot.waitActive(made.window(), timeout=LONG):

@@ -127,9 +127,9 @@ def stopped_run(folder):
     return folder / "my run"
 
 
-def test_a_stopped_training_is_offered_and_goes_on(make_napari_viewer, qtbot, folder, monkeypatch):
+def test_a_stopped_training_is_offered_and_goes_on(make_unpainted_viewer, qtbot, folder, monkeypatch):
     run = stopped_run(folder)
-    viewer = make_napari_viewer(show=True)
+    viewer = make_unpainted_viewer()
     panel = SlidesPanel(get_session(viewer))
     viewer.window.add_dock_widget(panel, name="slides")
     session, strip = panel.session, panel.stopped
@@ -165,8 +165,8 @@ def test_a_stopped_training_of_other_slides_is_not_offered(open_window, qtbot, f
 
 
 @pytest.mark.parametrize("closes_at_once", [True, False])
-def test_a_label_set_by_a_key_is_kept(make_napari_viewer, qtbot, folder, closes_at_once):
-    viewer = make_napari_viewer(show=True)
+def test_a_label_set_by_a_key_is_kept(make_unpainted_viewer, qtbot, folder, closes_at_once):
+    viewer = make_unpainted_viewer()
     panel = DistillToLabel(viewer)
     viewer.window.add_dock_widget(panel, name="Distill to Label")
     session = panel.session

@@ -8,8 +8,8 @@ from ..conftest import LONG, click
 
 
 @pytest.fixture
-def panel(make_napari_viewer, qtbot, cohort_csv):
-    viewer = make_napari_viewer(show=True)
+def panel(make_unpainted_viewer, qtbot, cohort_csv):
+    viewer = make_unpainted_viewer()
     made = DistillToLabel(viewer)
     viewer.window.add_dock_widget(made, name="Distill to Label")
     with qtbot.waitActive(made.window(), timeout=LONG):

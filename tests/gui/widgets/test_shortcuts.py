@@ -31,9 +31,9 @@ def portable(key) -> str:
 
 
 @pytest.fixture
-def shown(make_napari_viewer, qtbot):
+def shown(make_unpainted_viewer, qtbot):
     """A panel in a window that has the keyboard."""
-    viewer = make_napari_viewer(show=True)
+    viewer = make_unpainted_viewer()
     panel = DistillToLabel(viewer)
     viewer.window.add_dock_widget(panel, name="Distill to Label")
     with qtbot.waitActive(panel.window(), timeout=LONG):

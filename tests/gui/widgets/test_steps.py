@@ -14,8 +14,8 @@ TRAIN = "napari_distill2label.workflow.commands.train.train"
 
 
 @pytest.fixture
-def panel(make_napari_viewer, qtbot):
-    viewer = make_napari_viewer(show=True)
+def panel(make_unpainted_viewer, qtbot):
+    viewer = make_unpainted_viewer()
     made = DistillToLabel(viewer)
     viewer.window.add_dock_widget(made, name="Distill to Label")
     with qtbot.waitActive(made.window(), timeout=LONG):

@@ -51,8 +51,8 @@ def test_large_patches_come_from_a_coarse_level(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def gallery(reviewed, make_napari_viewer, qtbot):
-    viewer = make_napari_viewer(show=True)
+def gallery(reviewed, make_unpainted_viewer, qtbot):
+    viewer = make_unpainted_viewer()
     session, _, _ = reviewed(viewer, POSITIVE)
     made = Gallery(session)
     session.display.updated.connect(lambda slide_id: made.refresh())

@@ -21,8 +21,8 @@ def fresh(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def viewer(make_napari_viewer):
-    return make_napari_viewer(show=True)
+def viewer(make_unpainted_viewer):
+    return make_unpainted_viewer()
 
 
 @pytest.fixture
