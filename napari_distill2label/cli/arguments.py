@@ -119,6 +119,7 @@ def _extract_features(parser: argparse.ArgumentParser) -> None:
     _add(parser, "inputs.encoder", type=Path, required=True, metavar="FILE")
     _add(parser, "out", type=Path, required=True, metavar="DIR")
     _add(parser, "formats", type=name_list, default=["zarr"], metavar="A,B", values="zarr, h5 (default zarr)")
+    _add(parser, "dtype", choices=("float32", "float16"), default="float32")
     _add(parser, "inputs.mpp", type=float, metavar="UM")
     _add(parser, "inputs.centres", type=Path, metavar="POINTS.csv")
     _add(parser, "inputs.tissue", type=Path, metavar="FILE.geojson")

@@ -81,6 +81,7 @@ def _extract_features(options: argparse.Namespace, run: Drain) -> None:
         options.out,
         grid,
         formats=options.format,
+        dtype=options.dtype,
         inputs=inputs_of(options),
         compute=compute_of(options),
         overwrite=options.overwrite,

@@ -50,7 +50,7 @@ class Bag:
     slide_id
         The slide's name in its cohort; of a case, that of the case.
     instances
-        (K, C, H, W) uint8 patches, or (K, D) float32 features of a frozen encoder.
+        (K, C, H, W) uint8 patches, or (K, D) float32 or float16 features of a frozen encoder.
     coordinates
         (K, 2) int64, top-left corners of the patches as (y, x) in level-0 pixels.
     label
@@ -81,11 +81,11 @@ class Bag:
 
     def __post_init__(self) -> None:
         patches = self.instances.ndim == 4 and self.instances.dtype == np.uint8
-        features = self.instances.ndim == 2 and self.instances.dtype == np.float32
+        features = self.instances.ndim == 2 and self.instances.dtype in (np.float32, np.float16)
         if not (patches or features) or len(self) == 0:
             raise ValueError(
-                f"bag {self.slide_id!r}: instances must be (K, C, H, W) uint8 or (K, D) float32 with K >= 1, "
-                f"got {self.instances.shape} {self.instances.dtype}"
+                f"bag {self.slide_id!r}: instances must be (K, C, H, W) uint8, or (K, D) float32 or float16, "
+                f"with K >= 1, got {self.instances.shape} {self.instances.dtype}"
             )
         if self.coordinates.shape != (len(self), 2):
             raise ValueError(f"bag {self.slide_id!r}: coordinates must be ({len(self)}, 2)")

@@ -122,6 +122,7 @@ INPUTS = _inputs(
     Field("count", "Size of the sample", "Number of patches to draw (default 50).", "patches"),
     Field("dense_stride", "Dense map", "Score a position every STRIDE pixels of the model.", "px"),
     Field("formats", "Formats", "Formats of the results."),
+    Field("dtype", "Numbers", "Numbers that features are kept as. float16 takes half the room and keeps three digits."),
     Field("regions.smooth", "Round corners", "Round the corners of merged regions off."),
     Field("regions.minimum_mm2", "Minimum area", "Leave out merged regions smaller than this (default 0).", "mm²"),
     Field(

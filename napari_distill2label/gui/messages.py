@@ -38,7 +38,7 @@ PLACES: dict[str, Place | None] = {
         (
             "inputs.centres", "inputs.corrections", "inputs.region_labels", "inputs.coverage", "inputs.trust_encoder",
             "inputs.allow_non_brightfield", "compute.precision", "compute.workers", "compute.scheduler",
-            "slides_folder", "count", "dense_stride", "formats", "split", "negatives",
+            "slides_folder", "count", "dense_stride", "formats", "dtype", "split", "negatives",
             "missing_truth", "overwrite", "slides", "allow_loss", "resume", "out", "truth", "to", "quick_trial",
             "target_patches", "regions.smooth", "regions.minimum_mm2",
         )

@@ -117,6 +117,8 @@ class FeatureStore:
         The encoder that a model was trained with.
     names
         File names by slide id, for files that are written for the first time.
+    dtype
+        Of features that are computed.
     """
 
     def __init__(
@@ -126,8 +128,9 @@ class FeatureStore:
         encoder: FrozenEncoder | None = None,
         expected: EncoderIdentity | None = None,
         names: Mapping[str, str] | None = None,
+        dtype: str = "float32",
     ) -> None:
-        self.folder, self.cache, self.encoder = folder, cache, encoder
+        self.folder, self.cache, self.encoder, self.dtype = folder, cache, encoder, dtype
         self._names = names or {}
         self.expected = expected
         if encoder is not None:
@@ -173,7 +176,7 @@ class FeatureStore:
         """Open the map that the encoder fills, complete or not."""
         about, n_features = self._identity(slide), self.own_encoder.description.features
         try:
-            return FeatureMap.open_or_create(self._map(slide_id), patches, n_features, about)
+            return FeatureMap.open_or_create(self._map(slide_id), patches, n_features, about, self.dtype)
         except BundleError as error:  # something else lies there
             raise SlideError.of(error) from None
 
@@ -185,9 +188,8 @@ class FeatureStore:
 
     def scratch_store(self, slide_id: str) -> "FeatureStore":
         """Return a store for unfinished features of a slide."""
-        return FeatureStore(
-            self.folder, self.cache, self.encoder, names={slide_id: f"{self.name_of(slide_id)}.{UNFINISHED}"}
-        )
+        name = f"{self.name_of(slide_id)}.{UNFINISHED}"
+        return FeatureStore(self.folder, self.cache, self.encoder, names={slide_id: name}, dtype=self.dtype)
 
     def discard_scratch(self, slide_id: str, slide: Slide) -> None:
         """Remove unfinished features of a slide, whole or damaged; those of another slide of that name stay."""

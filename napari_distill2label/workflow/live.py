@@ -134,7 +134,7 @@ def read_features(
         known.components if known else Components.of(_sample_features([found for _, found, _ in maps.values()]))
     )
     for done, (slide_id, (row, found, info)) in enumerate(maps.items(), 1):
-        values = components(np.asarray(found.instances())[found.readable])
+        values = components(found.instances()[found.readable])
         there[slide_id] = LiveSlide(row, info, found.patches, found.readable, values, found.signature)
         yield Progress(Task.PROJECT_FEATURES, done, len(maps))
     if missing:
@@ -158,7 +158,7 @@ def _sample_features(maps: list[FeatureMap]) -> np.ndarray:
     for found in maps:
         rows = np.flatnonzero(found.readable)
         taken.append(found.instances()[rows[np.linspace(0, len(rows) - 1, min(each, len(rows))).astype(int)]])
-    return np.concatenate(taken)
+    return np.concatenate(taken, dtype=np.float32)
 
 
 @dataclass(frozen=True, eq=False)

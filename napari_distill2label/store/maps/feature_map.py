@@ -36,7 +36,10 @@ from .zarr_group import (
 VERSION = 2
 ROWS_AT_ONCE = 4096  # checked or imported at once
 MISSING, UNREADABLE = 0, 2**32 - 1  # in place of a row's checksum
-MAX_VALUE = 1e12  # a feature whose square, summed over any slide, is a float32; those of encoders are below 1e4
+# A feature whose square, summed over any slide, is a float32; those of encoders are below 1e4. It is no float16, and
+# features of two bytes are compared with it too.
+MAX_VALUE = np.float32(1e12)
+NUMBERS = ("float32", "float16")  # that features are kept as
 SAME_SCALE = 1.3  # between the patches of two slides: scanners of one nominal magnification differ by a fifth
 
 
@@ -113,15 +116,19 @@ class EncoderIdentity(BaseModel):
         return all(own == its for own, its in pairs if own and its)
 
 
-def _check_description(array: Any, shape: tuple[int, int]) -> None:
-    """Raise `ValueError` unless zarr finds the features (K, D) where this program reads them: in one plain file."""
-    plain = isinstance(array, zarr.Array) and array.shape == shape and array.dtype == np.dtype("<f4")
+def _type_in(array: Any, shape: tuple[int, int]) -> "np.dtype[Any]":
+    """Return the type of the features (K, D) on disk.
+
+    Raise `ValueError` unless zarr finds them where this program reads them: in one plain file.
+    """
+    plain = isinstance(array, zarr.Array) and array.shape == shape and str(array.dtype) in NUMBERS
     if not plain or array.chunks != (max(1, shape[0]), shape[1]) or array.compressors:
         raise ValueError("the description of its features is of another array")
+    return np.dtype(str(array.dtype)).newbyteorder("<")
 
 
 class FeatureMap:
-    """A zarr group with `features` (K, D) float32, a row per scored patch in the order of `patches.corners`.
+    """A zarr group with `features` (K, D) float32 or float16, a row per scored patch in the order of `patches.corners`.
 
     `checksum` (K,) is a row's CRC-32, or `MISSING` where it is not computed yet, or `UNREADABLE` where the slide is
     damaged. Such rows are computed again if possible, and left out otherwise (`readable`). `identity` names the slide's
@@ -143,8 +150,8 @@ class FeatureMap:
         self._sums = np.asarray(self._checksum[...])
         self._missing = int((self._sums == MISSING).sum())
         self._is_signed = "digest" in attributes
-        _check_description(group["features"], (len(self._sums), self.n_features))
-        size = len(self._sums) * self.n_features * 4
+        self.dtype = _type_in(group["features"], (len(self._sums), self.n_features))
+        size = len(self._sums) * self._row_size
         if not self._file.is_file() or self._file.stat().st_size != size:
             raise ValueError("the file of its features is of another size")
         scored = patches.scored
@@ -154,6 +161,10 @@ class FeatureMap:
     def _file(self) -> Path:
         return self.path / "features" / "c" / "0" / "0"  # where zarr has the only chunk
 
+    @property
+    def _row_size(self) -> int:
+        return self.n_features * self.dtype.itemsize  # bytes
+
     @classmethod
     def open_or_create(
         cls,
@@ -161,10 +172,11 @@ class FeatureMap:
         patches: PatchGrid | PatchPoints,
         n_features: int,
         identity: Mapping[str, Any],
+        dtype: str = "float32",
     ) -> "FeatureMap":
-        """Resume the map at `path` if it is of the same patches and identity, else start a new one.
+        """Resume the map at `path` if it is of the same patches and identity, else start a new one of `dtype`.
 
-        Rows that were damaged since they were written count as not computed.
+        Rows that were damaged since they were written count as not computed. A map that is resumed keeps its numbers.
         """
         path, about = Path(path), _attributes_of(patches, n_features, identity)
         is_there = (path / "zarr.json").is_file()
@@ -183,7 +195,7 @@ class FeatureMap:
             "features",
             shape=(rows, n_features),
             chunks=(max(1, rows), n_features),
-            dtype="float32",
+            dtype=dtype,
             compressors=None,
             fill_value=float("nan"),
         )
@@ -194,7 +206,7 @@ class FeatureMap:
         file = path / "features" / "c" / "0" / "0"
         file.parent.mkdir(parents=True)
         with file.open("wb") as empty:
-            empty.truncate(rows * n_features * 4)
+            empty.truncate(rows * n_features * np.dtype(dtype).itemsize)
         group.attrs.update(about)  # last: without them it is no feature map
         made = cls(path, group, patches)
         made.replaced = is_there
@@ -286,15 +298,18 @@ class FeatureMap:
 
     def write_rows(self, rows: np.ndarray, features: np.ndarray) -> None:
         """Write features (n, D) to `rows` (n,). `OSError` if the disk is full; rows written before stay valid."""
-        features = np.ascontiguousarray(features, "<f4")
         if not are_features(features):
             raise BundleError(
                 f"{self.path}: the encoder gave numbers that are not finite, or too large: is it the right file?"
             )
+        with np.errstate(over="ignore"):
+            features = np.ascontiguousarray(features, self.dtype)
+        if not are_features(features):
+            raise BundleError(f"{self.path}: the encoder gave numbers that are too large for {self.dtype.name}")
         ends = np.flatnonzero(np.diff(rows) != 1) + 1  # of spans of consecutive rows
         with self._file.open("r+b") as file:  # not the memory map: there a full disk ends the process
             for start, end in zip([0, *ends], [*ends, len(rows)], strict=True):
-                file.seek(int(rows[start]) * self.n_features * 4)
+                file.seek(int(rows[start]) * self._row_size)
                 file.write(features[start:end].data)
         self._mark(rows, _sums(features))
 
@@ -338,8 +353,8 @@ class FeatureMap:
             self._mark(damaged, MISSING)
 
     def instances(self) -> np.ndarray:
-        """(K, D) float32 of the scored patches, in the order of `patches.corners`; mapped from the file, not read."""
-        return np.memmap(self._file, "<f4", "c", shape=(len(self), self.n_features))
+        """(K, D) of `dtype`, the scored patches in the order of `patches.corners`; mapped from the file, not read."""
+        return np.memmap(self._file, self.dtype, "c", shape=(len(self), self.n_features))
 
     def readable_in(self, block: Block) -> np.ndarray:
         """(n,) bool: which of a block's patches have features."""
@@ -347,7 +362,7 @@ class FeatureMap:
         return readable
 
     def read(self, block: Block) -> np.ndarray:
-        """(n, D) features of a block's patches."""
+        """(n, D) features of a block's patches, of `dtype`."""
         return np.asarray(self.instances()[self._rows(block)])
 
 
@@ -386,5 +401,5 @@ def _what_is_seen(attributes: Mapping[str, Any]) -> dict[str, Any]:
 
 def _sums(rows: np.ndarray) -> np.ndarray:
     """(n,) uint32 CRC-32 of rows (n, D), never `MISSING` or `UNREADABLE`."""
-    rows = np.ascontiguousarray(rows, "<f4")
+    rows = np.ascontiguousarray(rows)
     return np.array([zlib.crc32(row) for row in rows], np.uint32).clip(1, UNREADABLE - 1)

@@ -145,7 +145,7 @@ def write_hdf5(
     with writing(path) as temporary, temporary.open("w+b", buffering=0) as raw:
         place = ErrorKeepingFile(raw)
         with h5py.File(place, "w") as file:
-            stored = file.create_dataset("features", (len(rows), features.n_features), "float32")
+            stored = file.create_dataset("features", (len(rows), features.n_features), features.dtype)
             for start in range(0, len(rows), ROWS_AT_ONCE):
                 stored[start : start + ROWS_AT_ONCE] = instances[rows[start : start + ROWS_AT_ONCE]]
                 place.check()

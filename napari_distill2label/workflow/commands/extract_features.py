@@ -20,6 +20,7 @@ from ...store.cohort import Cohort, CohortSlide
 from ...store.files.outputs import Outputs
 from ...store.files.safe_names import safe_names
 from ...store.files.signature import file_signature
+from ...store.maps.feature_map import NUMBERS
 from ...store.maps.hdf5 import check_h5py, is_hdf5_of, write_hdf5
 from ...store.maps.hdf5_geometry import Frame
 from ..feature_store import UNFINISHED, FeatureStore, fitted_grid
@@ -38,6 +39,7 @@ def extract_features(
     grid: PatchSettings | None = None,
     *,
     formats: Sequence[str] = ("zarr",),
+    dtype: str = "float32",
     inputs: Inputs,
     compute: Compute = Compute(),
     overwrite: bool = False,
@@ -51,6 +53,8 @@ def extract_features(
     formats
         "zarr": `<slide_id>.zarr`, filled block by block. "h5": `<slide_id>.h5` as CLAM and TRIDENT keep them. Training
         and predicting read either.
+    dtype
+        "float32", or "float16", which takes half the room and keeps three digits. The encoder computes in float32.
     inputs
         Of these: encoder, which is needed; centres, tissue, mpp, allow_non_brightfield.
     compute
@@ -59,13 +63,15 @@ def extract_features(
         Replace HDF5 files in `out` that this program did not write, or that were changed since. Zarr groups of others
         are never replaced. Without it `OutputError` names what is in the way before anything is done.
 
-    Existing features of the same patches, file and encoder are kept. Others are computed again, with a notice. An
-    interrupted extraction resumes. A slide that fails is reported (`ItemFailed`), and the others continue.
+    Existing features of the same patches, file and encoder are kept, of either type. Others are computed again, with a
+    notice. An interrupted extraction resumes. A slide that fails is reported (`ItemFailed`), and the others continue.
     """
     if not formats or set(formats) - set(FORMATS):
         raise SettingsError(
             f"Features are written as {', '.join(FORMATS)}, not as {', '.join(formats)}.", field="formats"
         )
+    if dtype not in NUMBERS:
+        raise SettingsError(f"Features are kept as {' or '.join(NUMBERS)}, not as {dtype}.", field="dtype")
     if "h5" in formats:
         check_h5py(Path(out))
     inputs.check_only("Extracting features", "encoder", "centres", "tissue", "mpp", "allow_non_brightfield")
@@ -77,7 +83,7 @@ def extract_features(
     frozen = FrozenEncoder(inputs.encoder.path, compute.device, inputs.encoder.trusted)
     grid = fitted_grid(grid or PatchSettings(tissue="otsu"), frozen)
     names = {slide_id: name for (slide_id,), name in safe_names((row.slide_id,) for row in cohort).items()}
-    source = FeatureStore(Path(out), Path(out), frozen, names=names)
+    source = FeatureStore(Path(out), Path(out), frozen, names=names, dtype=dtype)
     reader = SlideReader(grid, inputs, source)
     cohort = with_mpp(cohort, inputs.mpp)
     cohort.check_found()

@@ -61,6 +61,25 @@ def test_instances_are_mapped_not_read(tmp_path):
     assert FeatureMap.open(tmp_path / "f.zarr").instances().any()
 
 
+def test_numbers_of_two_bytes_take_half_the_room_and_stay_what_they_are(tmp_path):
+    patches = patches_of("tissue")
+    half = FeatureMap.open_or_create(tmp_path / "half.zarr", patches, D, ABOUT, "float16")
+    first, *others = patches.blocks(7)
+    half.write(first, features_at(first.corners))
+    half = FeatureMap.open_or_create(tmp_path / "half.zarr", patches, D, ABOUT)  # resumed, whatever is asked for now
+    assert half.is_done(first)
+    for block in others:
+        half.write(block, features_at(block.corners))
+    opened = FeatureMap.open(tmp_path / "half.zarr")
+    expected = features_at(patches.corners).astype(np.float16)
+    assert opened.instances().dtype == opened.read(first).dtype == np.float16
+    np.testing.assert_array_equal(opened.instances(), expected)
+    np.testing.assert_array_equal(zarr.open_array(tmp_path / "half.zarr" / "features", mode="r")[:], expected)
+    assert (tmp_path / "half.zarr" / "features" / "c" / "0" / "0").stat().st_size == expected.nbytes
+    with pytest.raises(BundleError, match="too large for float16"):
+        half.write(first, np.full((len(first.corners), D), 1e5, np.float32))
+
+
 def test_any_reader_of_zarr_reads_it(tmp_path):
     patches = patches_of("tissue")
     filled(tmp_path / "f.zarr", patches)

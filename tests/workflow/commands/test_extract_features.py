@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import h5py
 import numpy as np
 import pytest
 
@@ -73,6 +74,26 @@ def test_features_are_computed_once(encoder, four, tmp_path, seen, collect):
     assert sum(seen) > 2 * 12
     told = [str(event) for event in events if isinstance(event, Notice) and "computed again" in str(event)]
     assert [message.split(":")[0] for message in told] == ["s/0", "s/1"]
+
+
+def test_features_of_two_bytes_train_and_predict_nearly_the_same(encoder, slides, cohort_of, tmp_path, tiny):
+    rows = [(f"{i}", path, ("normal", "tumour")[i % 2], "train") for i, path in enumerate(slides[:2])]
+    cohort = Cohort.read(cohort_of(rows, ("slide_id", "path", "label", "split")))
+    grid, inputs, probabilities = PatchSettings(size_px=32), Inputs(encoder=Encoder(encoder)), []
+    settings = tiny(patches=grid.model_dump())
+    for dtype in ("float32", "float16"):
+        out = tmp_path / dtype
+        for format in ("zarr", "h5"):
+            (file, _) = drain(extract_features(cohort, out, grid, formats=(format,), dtype=dtype, inputs=inputs))
+        with h5py.File(file) as stored:
+            assert stored["features"].dtype == dtype
+        own = Inputs(features=out)
+        run = drain(train(cohort, tmp_path / f"run {dtype}", settings, inputs=own))
+        patch_map, _ = drain(predict(run, cohort, inputs=own))
+        probabilities.append(patch_map.probability)
+    assert 0 < np.abs(probabilities[0] - probabilities[1]).max() < 0.02
+    with pytest.raises(SettingsError, match="float32 or float16, not as int8"):
+        drain(extract_features(cohort, tmp_path, grid, dtype="int8", inputs=inputs))
 
 
 def test_features_of_a_region_alone(encoder, slides, cli, tmp_path):
