@@ -1,4 +1,4 @@
-"""JPEG pyramids of any size, made of a real slide's own tiles.
+"""JPEG pyramids of any size, made of a real slide's own tiles, and the same picture in tiles of other codecs.
 
 Level 0 repeats the compressed tiles of `slides/CMU-1-Small-Region.svs` (Aperio, 240 px, JPEG) as they are in the file,
 so that they cost what a scanner's tiles cost to decode. Coarser levels are one period of the picture, shrunk,
@@ -7,7 +7,7 @@ compressed and repeated.
 
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import imagecodecs
@@ -20,6 +20,11 @@ FOLDER = Path(user_cache_dir("napari-distill2label", appauthor=False)) / "benchm
 MPP = 0.499
 ROWS, COLS = 12, 8  # whole tiles of the slide, so many that two halvings are whole tiles again
 _SMALLEST = 1024  # px
+# By codec: its name in tifffile, and what packs a tile (side, side, 3).
+CODECS: dict[str, tuple[str, Callable[[np.ndarray], bytes]]] = {
+    "jpeg2000": ("aperio_jp2000_rgb", lambda tile: imagecodecs.jpeg2k_encode(tile, level=40, codecformat="J2K")),
+    "deflate": ("adobe_deflate", lambda tile: imagecodecs.zlib_encode(tile.tobytes(), 6)),
+}
 
 
 def pyramid(side_px: int, folder: Path = FOLDER, data: Path = DATA) -> Path:
@@ -34,6 +39,33 @@ def pyramid(side_px: int, folder: Path = FOLDER, data: Path = DATA) -> Path:
     unfinished = path.with_suffix(f".{os.getpid()}.tmp")
     with tifffile.TiffFile(data / "slides" / "CMU-1-Small-Region.svs") as slide:
         _write(unfinished, side_px, slide.pages[0])
+    unfinished.replace(path)
+    return path
+
+
+def flat(side_px: int, codec: str, folder: Path = FOLDER, data: Path = DATA) -> Path:
+    """A tiled TIFF of one level, of the same picture, packed as `codec`: "jpeg2000" (as Aperio does) or "deflate"."""
+    path = Path(folder) / f"flat-{side_px}-{codec}.tif"
+    if path.exists():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(f".{os.getpid()}.tmp")
+    with tifffile.TiffFile(data / "slides" / "CMU-1-Small-Region.svs") as slide:
+        side = slide.pages[0].tilewidth
+        period = slide.pages[0].asarray()[: ROWS * side, : COLS * side]
+    compression, encode = CODECS[codec]
+    cuts = period.reshape(ROWS, side, COLS, side, 3).swapaxes(1, 2).reshape(-1, side, side, 3)
+    with tifffile.TiffWriter(unfinished) as tiff:
+        tiff.write(
+            repeated_tiles([encode(each) for each in cuts], (ROWS, COLS), -(-side_px // side)),
+            shape=(side_px, side_px, 3),
+            dtype=np.uint8,
+            tile=(side, side),
+            photometric="rgb",
+            compression=compression,
+            description=f"Aperio Image Library\n{side_px}x{side_px}|AppMag = 20|MPP = {MPP}",  # OpenSlide looks for it
+            metadata=None,
+        )
     unfinished.replace(path)
     return path
 

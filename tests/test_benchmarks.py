@@ -16,7 +16,7 @@ import torch
 from benchmarks import __main__ as everything
 from benchmarks import exporting, golden, gpu, growth, hops, reading
 from benchmarks.goals import Goal, figure
-from benchmarks.pyramids import pyramid
+from benchmarks.pyramids import flat, pyramid
 from benchmarks.rounds import Elsewhere, in_turn, ratio, timed
 from napari_distill2label.slides import open_slide
 
@@ -74,6 +74,13 @@ def test_all_ways_of_reading_see_the_whole_slide(data_dir, tmp_path):
     assert len(corners) == 16
     reading._ours(path, corners)
     reading._bare(path, corners)
+    with open_slide(path) as slide:
+        expected = slide.read(0, 0, 0, 1100, 1100).astype(int)
+    for codec, most in (("deflate", 0), ("jpeg2000", 6)):
+        other = flat(1100, codec, tmp_path, data_dir)
+        reading._bare(other, corners)
+        with open_slide(other) as slide:
+            assert np.abs(slide.read(0, 0, 0, 1100, 1100) - expected).mean() <= most, codec
 
 
 @pytest.mark.parametrize(

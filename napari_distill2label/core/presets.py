@@ -1,7 +1,7 @@
 """Presets (the kind of images) and methods (the method): settings = defaults < preset < method < the user's."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from .errors import SettingsError
 from .settings import Settings, merged, validated
@@ -115,6 +115,6 @@ LIVE: dict[str, Any] = {
 }  # fmt: skip
 
 
-def live_settings(seed: int = 0) -> Settings:
+def live_settings(seed: int = 0, bag: Literal["slide", "case"] = "slide") -> Settings:
     """Settings of the networks of the live loop."""
-    return build_settings("wsi", "paper", merged(LIVE, {"seed": seed, "device": "cpu"}))
+    return build_settings("wsi", "paper", merged(LIVE, {"seed": seed, "bag": bag, "device": "cpu"}))

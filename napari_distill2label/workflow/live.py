@@ -31,9 +31,11 @@ from ..mil.pipeline import Stage, TrainingPipeline
 from ..mil.training import TrainingState, predict_bag
 from ..store.bundle import save_bundle
 from ..store.cohort import Cohort, CohortSlide
+from ..store.cohort_edits import with_case_labels
 from ..store.maps.feature_map import EncoderIdentity, FeatureMap
 from ..store.maps.patch_map import PatchMap
 from ..store.run import Run, RunConfig
+from .cases import bags_of_cases
 from .feature_store import FeatureStore, open_if_present
 from .slide_metrics import slide_metrics
 from .slide_reader import info_of
@@ -191,13 +193,23 @@ def live(
     first
         The slide whose map is made and reported (`ItemDone`) before all others.
 
-    Slides of the test split are not trained on. `CohortError` if fewer than two classes are labelled.
+    Slides of the test split are not trained on. `CohortError` if fewer than two classes are labelled. Where a label is
+    of a case (`settings.bag`), its slides are one bag; a case with a finding of which a slide has no features is left
+    out.
     """
     settings = settings or live_settings()
-    rows = [row for row in cohort.labelled if row.slide_id in features.slides and row.split != "test"]
-    if len({cohort.indices(row) for row in rows}) < 2:
+    is_by_case = settings.bag == "case"
+    if is_by_case:
+        cohort = with_case_labels(cohort)
+    labelled = [row for row in cohort.labelled if row.split != "test"]
+    rows = [row for row in labelled if row.slide_id in features.slides]
+    bags = [_bag(features, row, cohort.indices(row), len(rows), settings.seed, known) for row in rows]
+    if is_by_case:
+        bags = yield from bags_of_cases(labelled, {bag.slide_id: bag for bag in bags})
+        taken = {slide_id for bag in bags for slide_id, _ in bag.parts or ((bag.slide_id, len(bag)),)}
+        rows = [row for row in rows if row.slide_id in taken]
+    if len({bag.label for bag in bags}) < 2:
         raise CohortError("slides of two classes at least must be labelled, and have features")
-    bags = [_bag(features.slides[row.slide_id], cohort.indices(row), len(rows), settings.seed, known) for row in rows]
     models = yield from _train(bags, len(cohort.classes), settings, features.components)
     maps = []
     order = sorted(features.slides.values(), key=lambda slide: slide.row.slide_id != first)
@@ -219,22 +231,30 @@ def live(
 
 
 def _bag(
-    slide: LiveSlide, label: tuple[int, ...], n_bags: int, seed: int, known: Mapping[str, np.ndarray] | None
+    features: LiveFeatures,
+    row: CohortSlide,
+    label: tuple[int, ...],
+    n_bags: int,
+    seed: int,
+    known: Mapping[str, np.ndarray] | None,
 ) -> Bag:
-    """Return the training patches of a slide: of a large slide a part, with all corrected patches."""
-    corrected = None
-    if known is not None and slide.row.slide_id in known:
-        corrected = np.asarray(known[slide.row.slide_id])[slide.patches.scored][slide.readable].astype(np.int8)
+    """Return the training patches of a slide: of a large slide a part, with all corrected patches.
+
+    Its case is that of `row`, which may have changed since the features were read.
+    """
+    slide, corrected = features.slides[row.slide_id], None
+    if known is not None and row.slide_id in known:
+        corrected = np.asarray(known[row.slide_id])[slide.patches.scored][slide.readable].astype(np.int8)
     limit, count = max(SMALLEST_SHARE, BUDGET // n_bags), len(slide.components)
     corners = slide.patches.corners[slide.readable]
     if count <= limit:
-        return Bag(slide.row.slide_id, slide.components, corners, label, corrected, slide.row.case_id)
+        return Bag(row.slide_id, slide.components, corners, label, corrected, row.case_id)
     chosen = np.random.default_rng(seed).permutation(count)[:limit]
     if corrected is not None:
         chosen = np.union1d(chosen, np.flatnonzero(corrected >= 0))
     chosen.sort()
     own = None if corrected is None else corrected[chosen]
-    return Bag(slide.row.slide_id, slide.components[chosen], corners[chosen], label, own, slide.row.case_id)
+    return Bag(row.slide_id, slide.components[chosen], corners[chosen], label, own, row.case_id)
 
 
 def _train(

@@ -1,6 +1,7 @@
 """A quick trial on features in memory: what it learns, what it leaves out, and that its models are ordinary ones."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from napari_distill2label.core.errors import CohortError
 from napari_distill2label.core.events import ItemDone, ItemFailed, drain
 from napari_distill2label.core.geometry import PatchGrid
 from napari_distill2label.core.inputs import Inputs
-from napari_distill2label.core.notices import Notice
+from napari_distill2label.core.notices import Notice, NoticeCode
+from napari_distill2label.core.presets import live_settings
 from napari_distill2label.core.settings import PatchSettings
 from napari_distill2label.mil.training import predict_bag
 from napari_distill2label.store.cohort import Cohort, CohortSlide
@@ -105,6 +107,26 @@ def test_slides_of_the_test_split_teach_nothing(features, cohort):
             for n, row in enumerate(cohort)]  # fmt: skip
     with pytest.raises(CohortError, match="two classes"):
         drain(live(features, cohort.with_slides(rows)))
+
+
+def test_where_a_label_is_of_a_case_its_slides_are_one_bag(features, cohort):
+    """Cases of a slide with a finding and one without, of which the former alone has the label; and cases without."""
+    cases = [(1, 0), (3, 2), (5, 4), (6,), (8,), (10,)]
+    rows = [
+        replace(cohort.slides[n], case_id=f"case {number}", label=None if n in (0, 2, 4) else cohort.slides[n].label)
+        for number, own in enumerate(cases)
+        for n in own
+    ]
+    result = drain(live(features, cohort.with_slides(rows), live_settings(bag="case")))
+    assert [row.slide_id for row in result.cohort] == [row.slide_id for row in rows]  # also those without a label
+    probability = {own.slide_id: np.nanmax(own.probability[..., 1]) for own in result.maps}
+    assert min(probability[name] for name in ("s1", "s3", "s5")) > 0.5
+    # A case whose label may be of a slide without features teaches nothing.
+    lost = CohortSlide("none", cohort.slides[0].path, None, "case 0")
+    notices = []
+    result = drain(live(features, cohort.with_slides([*rows, lost]), live_settings(bag="case")), notices.append)
+    assert not {"s0", "s1"} & {row.slide_id for row in result.cohort}
+    assert [event.code for event in notices if isinstance(event, Notice)] == [NoticeCode.CASE_INCOMPLETE]
 
 
 def test_corrected_patches_are_taken_into_account(features, cohort, monkeypatch):

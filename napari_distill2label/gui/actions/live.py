@@ -165,8 +165,9 @@ class LiveTraining:
     # ---- waiting for the last change ------------------------------------------------------------------------------
 
     def _labels(self) -> Any:
-        rows = tuple((row.slide_id, row.label, row.split, row.path, row.mpp) for row in self._project.cohort)
-        return rows, self._project.classes, self.feature_folder
+        cohort = self._project.cohort
+        rows = tuple((row.slide_id, row.label, row.split, row.path, row.mpp, row.case_id) for row in cohort)
+        return rows, self._project.classes, self.feature_folder, self._choices.settings.bag
 
     def _on_change(self) -> None:
         if self._enabled and self._labels() != self._wanted:
@@ -202,17 +203,18 @@ class LiveTraining:
             self._read(slides, known_features)
             return
         shown, corrected = self._project.shown, self._corrected()
+        settings = live_settings(bag=self._choices.settings.bag)
 
         def work() -> Work:
             from ...workflow.live import live
 
-            return live(known_features, cohort, known=corrected, first=shown)
+            return live(known_features, cohort, settings=settings, known=corrected, first=shown)
 
         def retry(outcome: Any) -> RetryOffer:
             return RetryOffer("Try again", self.update)
 
         self._say(TRAINING if self._jobs.current is None else QUEUED)
-        parts = training_parts(live_settings())
+        parts = training_parts(settings)
         self._job = self._start("live", "Live training", work, self._done, parts=parts, retry=retry)
 
     def _read(self, slides: Any, known: "LiveFeatures | None") -> None:
