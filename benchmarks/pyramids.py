@@ -22,8 +22,8 @@ ROWS, COLS = 12, 8  # whole tiles of the slide, so many that two halvings are wh
 _SMALLEST = 1024  # px
 # By codec: its name in tifffile, and what packs a tile (side, side, 3).
 CODECS: dict[str, tuple[str, Callable[[np.ndarray], bytes]]] = {
-    "jpeg2000": ("aperio_jp2000_rgb", lambda tile: imagecodecs.jpeg2k_encode(tile, level=40, codecformat="J2K")),
-    "deflate": ("adobe_deflate", lambda tile: imagecodecs.zlib_encode(tile.tobytes(), 6)),
+    "jpeg2000": ("aperio_jp2000_rgb", lambda tile: bytes(imagecodecs.jpeg2k_encode(tile, level=40, codecformat="J2K"))),
+    "deflate": ("adobe_deflate", lambda tile: bytes(imagecodecs.zlib_encode(tile.tobytes(), 6))),
 }
 
 
