@@ -1,9 +1,9 @@
 """Exporting many patches: time of a processor, memory and size, and how often as fast as the plain way.
 
-`python -m benchmarks.exporting [--side N] [--rounds N] [--conversions]`. A map of N × N patches of 256 px, three
-labels, in regions as tissue has them or drawn at random for every patch. Each export is a process of its own. The plain
-way writes the mask with tifffile from whole tiles of pixels, GeoJSON from a dictionary and `uuid.uuid5` per patch, the
-table with pandas.
+`python -m benchmarks.exporting [--side N] [--rounds N] [--kind regions] [--conversions]`. A map of N × N patches of 256
+px, three labels, in regions as tissue has them or drawn at random for every patch. Each export is a process of its own.
+The plain way writes the mask with tifffile from whole tiles of pixels, GeoJSON from a dictionary and `uuid.uuid5` per
+patch, the table with pandas.
 `--conversions`: the exported files turned into one another by `convert`, in place of the exports.
 """
 
@@ -195,11 +195,12 @@ def once(way: str, name: str, side: int, kind: str) -> np.ndarray:
     return np.array(json.loads(done.stdout))
 
 
-def measure(side: int, rounds: int, ways: tuple[str, ...]) -> Iterator[str]:
+def measure(side: int, rounds: int, ways: tuple[str, ...], only: str | None = None) -> Iterator[str]:
     """A line for each format and kind of map."""
     yield f"{side * side} patches, {side * PX} px"
     for name in (*SECONDS, *OTHERS):
-        for kind in ("regions", "random") if name in (*SECONDS, "regions") else ("regions",):
+        kinds = ("regions", "random") if name in (*SECONDS, "regions") else ("regions",)
+        for kind in kinds if only is None else (only,) if only in kinds else ():
             compared = ways if name in SECONDS else ("ours",)
             found = {way: np.array([once(way, name, side, kind) for _ in range(rounds)]) for way in compared}
             seconds, clock, sizes, peaks, more = found["ours"].T
@@ -218,13 +219,14 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=1000, help="patches along a side of the map")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--ours", action="store_true", help="leave the plain way out: it takes minutes")
+    parser.add_argument("--kind", choices=("regions", "random"), help="of maps; default: both")
     parser.add_argument("--conversions", action="store_true", help="measure `convert` in place of the exports")
     options = parser.parse_args()
     if options.conversions:
         for line in measure_conversions(options.side):
             print(line, flush=True)
         return
-    for line in measure(options.side, options.rounds, ("ours",) if options.ours else tuple(WAYS)):
+    for line in measure(options.side, options.rounds, ("ours",) if options.ours else tuple(WAYS), options.kind):
         print(line, flush=True)
 
 
