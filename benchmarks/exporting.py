@@ -46,6 +46,8 @@ OTHERS = (
     "mask-png",
     "ome-zarr",
     "ome-zarr-0.4",
+    "png",
+    "report",
 )  # formats without a plain way to compare with; all but merged regions of labels in regions alone
 CONVERSIONS = (
     ("csv", "geojson"),
