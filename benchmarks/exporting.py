@@ -9,7 +9,6 @@ patch, the table with pandas.
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -140,25 +139,31 @@ def plain_table(made: PatchMap, path: Path) -> Path:
     return path
 
 
+def peak_memory() -> float:
+    """MB that this process has had at most. `getrusage` would count its parent's, too (Linux)."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1e3
+
+
 WAYS: dict[str, Callable[[PatchMap, Path, str], Path]] = {"ours": ours, "plain": plain}
 
 
 def child(way: str, name: str, side: int, kind: str) -> None:
     """Export once, and print seconds of a processor, MB on disk and MB of memory above those of the map."""
     made = patch_map(side, kind)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_memory()
     with tempfile.TemporaryDirectory() as folder:
         start, began = time.process_time(), time.perf_counter()
         path = WAYS[way](made, Path(folder), name)
         taken = time.process_time() - start, time.perf_counter() - began
         size = sum(file.stat().st_size for file in (path, *path.rglob("*")) if file.is_file())
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(json.dumps([*taken, size / 1e6, peak / 1e3, (peak - before) / 1e3]))
+    peak = peak_memory()
+    print(json.dumps([*taken, size / 1e6, peak, peak - before]))
 
 
 def convert_child(source: str, to: str, side: int) -> None:
     """Convert an exported file once, and print as `child` does. Areas are drawn without a slide of that size."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_memory()
     with tempfile.TemporaryDirectory() as folder:
         start, began = time.process_time(), time.perf_counter()
         if to == "ome-tiff":
@@ -170,8 +175,8 @@ def convert_child(source: str, to: str, side: int) -> None:
             (path,) = drain(convert(source, folder, to, allow_loss=True))
         taken = time.process_time() - start, time.perf_counter() - began
         size = path.stat().st_size
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(json.dumps([*taken, size / 1e6, peak / 1e3, (peak - before) / 1e3]))
+    peak = peak_memory()
+    print(json.dumps([*taken, size / 1e6, peak, peak - before]))
 
 
 def measure_conversions(side: int) -> Iterator[str]:
