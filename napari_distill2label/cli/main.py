@@ -9,7 +9,7 @@ from functools import partial
 
 from ..core.errors import Distill2LabelError
 from ..core.events import Event, drain
-from ..core.resource_errors import is_disk_full, is_out_of_memory
+from ..core.resource_errors import WITHOUT_REASON, is_disk_full, is_out_of_memory, is_without_reason
 from ..core.text import shown
 from ..mil.memory import retain_freed_memory
 from ..mil.waiting import wait_passively
@@ -18,6 +18,9 @@ from .parser import RESEARCH_USE, CommandParser, ShowVersion
 from .progress_bar import ProgressBar, printable_streams
 from .stopping import stoppable
 
+SMALLER_BAGS = (
+    "smaller bags (for training: --teacher.max_patches_per_bag, --teacher.pseudo_bag_size, --teacher.batch_size)"
+)
 INTERRUPTED = 130  # the exit status that a shell reports after Ctrl-C
 
 
@@ -83,8 +86,12 @@ def _system_error(error: Exception) -> str | None:
     if is_out_of_memory(error):
         return (
             "out of memory. Finished work is saved. Use a machine with more memory, --device cpu if a GPU is full, or "
-            "smaller bags (for training: --teacher.max_patches_per_bag, --teacher.pseudo_bag_size, "
-            "--teacher.batch_size)"
+            f"{SMALLER_BAGS}"
+        )
+    if is_without_reason(error):
+        return (
+            f"{WITHOUT_REASON}. Finished work is saved. Try a machine with more memory, or {SMALLER_BAGS}; --debug "
+            "shows where it happened"
         )
     if is_disk_full(error):
         return (

@@ -18,6 +18,9 @@ _MEMORY_WORDS = (
     "failed to map segment",  # of a library that is loaded
 )
 
+NO_PRIMITIVE = "could not create a primitive"  # all that oneDNN says, where memory ran out too
+WITHOUT_REASON = f"{NO_PRIMITIVE} (oneDNN names no reason; too little memory can be one)"
+
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out, the computer's or a GPU's. Torch raises `RuntimeError`s that say so."""
@@ -31,6 +34,16 @@ def is_out_of_memory(error: BaseException) -> bool:
 def says_out_of_memory(error: BaseException) -> bool:
     """Whether the text of an error says that memory ran out. onnxruntime has classes of its own for its errors."""
     return _says(error, _MEMORY_WORDS)
+
+
+def may_be_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, or a library that names no reason says what it says then: fewer values may fit."""
+    return is_out_of_memory(error) or is_without_reason(error)
+
+
+def is_without_reason(error: BaseException) -> bool:
+    """Whether oneDNN, which computes on the processor, could not begin a step; it never says why."""
+    return str(error).rstrip().endswith(NO_PRIMITIVE)  # what TorchScript says of it stands before
 
 
 def is_disk_full(error: BaseException) -> bool:

@@ -18,7 +18,7 @@ import torch
 
 from ..core.events import Progress
 from ..core.geometry import Block, Patches
-from ..core.resource_errors import is_out_of_memory
+from ..core.resource_errors import may_be_out_of_memory
 from ..mil.device import use_one_thread
 from ..slides.cutting import cut
 from ..slides.slide import Slide
@@ -85,7 +85,7 @@ class PatchScorer:
                 try:
                     answers.append(self.network(cut_out[start : start + batch]))
                 except (MemoryError, RuntimeError) as error:  # torch's and onnxruntime's own are RuntimeErrors
-                    if batch == 1 or not is_out_of_memory(error):
+                    if batch == 1 or not may_be_out_of_memory(error):
                         raise
                     self.batch = max(1, min(batch, len(cut_out) - start) // 2)
                 else:

@@ -16,7 +16,7 @@ import torch
 from ..core.errors import MissingDependencyError, SettingsError
 from ..core.messages import Remedy
 from ..core.paths import TORCHSCRIPT
-from ..core.resource_errors import says_out_of_memory
+from ..core.resource_errors import NO_PRIMITIVE, is_without_reason, says_out_of_memory
 from ..mil.device import choose_device, to_device
 
 SUFFIXES = (".onnx", *TORCHSCRIPT, ".safetensors")
@@ -215,6 +215,8 @@ def _failure(error: Exception, path: Path, patches: np.ndarray) -> Exception:
     """Return what to raise: memory that does not suffice is no fault of the encoder, fewer patches may fit."""
     if says_out_of_memory(error):
         return MemoryError(f"{path}: out of memory with {len(patches)} patches of {patches.shape[-1]} px")
+    if is_without_reason(error):
+        return RuntimeError(NO_PRIMITIVE)  # fewer patches may fit
     return SettingsError(f"{path}: cannot encode patches of {patches.shape[-1]} px ({_reason(error)})")
 
 

@@ -15,7 +15,7 @@ from ..core.errors import SettingsError
 from ..core.events import EpochEnd, Progress, Task, drain
 from ..core.metrics import binary_metrics, positive_score
 from ..core.notices import Notice, NoticeCode
-from ..core.resource_errors import is_out_of_memory
+from ..core.resource_errors import may_be_out_of_memory
 from ..core.settings import TrainingSettings
 from . import losses
 from .augmentation import N_ORIENTATIONS, rotate_flip
@@ -262,7 +262,7 @@ def _backward_in_memory(
             return batch.largest, (yield from backward(model, loss_function, batch, random, keepalive))
         except (MemoryError, RuntimeError) as error:  # torch's own is a RuntimeError
             half = batch.half
-            if half is None or not is_out_of_memory(error) or _chunkable(loss_function) is None:
+            if half is None or not may_be_out_of_memory(error) or _chunkable(loss_function) is None:
                 raise
         random.state, batch = before, replace(batch, largest=half)
 

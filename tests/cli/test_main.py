@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from argparse import ArgumentParser
 from io import StringIO
 from pathlib import Path
 
@@ -298,6 +299,20 @@ def test_errors_of_the_system_are_one_line_too(main, tmp_path, work):
     assert all(line.startswith("note: ") for line in notes)
     assert last.startswith("distill2label: ")
     assert str(blocked) in last
+
+
+def test_an_error_of_onednn_without_a_reason_is_one_line_that_says_so(capsys):
+    parser = ArgumentParser()
+    parser.set_defaults(debug=False, command="train")
+
+    def fail(options, drain):
+        raise RuntimeError("could not create a primitive")
+
+    parser.set_defaults(run=fail)
+    assert command_line.run_command(parser, []) == 2
+    line = capsys.readouterr().err
+    assert "could not create a primitive (oneDNN names no reason; too little memory can be one). Finished work" in line
+    assert line.count("\n") == 1
 
 
 def test_without_napari_the_window_says_what_to_install(main, monkeypatch):

@@ -18,7 +18,13 @@ from typing import Any
 
 from ...core.errors import Distill2LabelError, without_frames
 from ...core.events import Event, Progress
-from ...core.resource_errors import is_disk_full, is_out_of_memory
+from ...core.resource_errors import (
+    WITHOUT_REASON,
+    is_disk_full,
+    is_out_of_memory,
+    is_without_reason,
+    may_be_out_of_memory,
+)
 from ..messages import message_of
 
 Work = Generator[Event, None, Any]
@@ -95,7 +101,7 @@ def failure_of(error: BaseException) -> Failure:
     known = isinstance(error, Distill2LabelError)
     message = message_of(error) if known else plain_reason(error)
     details = "".join(traceback.format_exception(error))
-    return Failure(message, details, without_frames(error), not known and is_out_of_memory(error))
+    return Failure(message, details, without_frames(error), not known and may_be_out_of_memory(error))
 
 
 def plain_reason(error: BaseException) -> str:
@@ -105,6 +111,8 @@ def plain_reason(error: BaseException) -> str:
         return "the disk is full, or your share of it: make room, and try again; what was finished is kept"
     if is_out_of_memory(error):
         return "out of memory: choose the device 'cpu', smaller batches or fewer patches, and try again"
+    if is_without_reason(error):
+        return f"{WITHOUT_REASON}: choose smaller batches or fewer patches, and try again"
     if isinstance(error, ModuleNotFoundError) and error.name:
         package = error.name.split(".")[0]
         return f"{package} is not installed: pip install {package}, then start napari again"

@@ -54,6 +54,12 @@ def test_torch_out_of_memory_is_plain_words():
     assert "device 'cpu'" in outcome.message
 
 
+def test_an_error_of_onednn_without_a_reason_is_offered_a_smaller_training():
+    _, outcome = finish(drain_safely(lambda: failing(RuntimeError("could not create a primitive")), threading.Event()))
+    assert outcome.out_of_memory
+    assert "oneDNN names no reason; too little memory can be one" in outcome.message
+
+
 def test_a_package_that_is_missing_is_named():
     with pytest.raises(ModuleNotFoundError) as missing:
         importlib.import_module("no_such_package.part")
