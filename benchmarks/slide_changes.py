@@ -21,7 +21,7 @@ import numpy as np
 
 from napari_distill2label.core.slide_info import SlideInfo
 
-REST = 20.0  # s until the last of a burst must be on the canvas
+REST = 30.0  # s until the last of a burst must be on the canvas
 NETWORKS = ("student", "teacher")
 
 
@@ -94,9 +94,17 @@ def wrong(panel: Any) -> str:
     return ""
 
 
-def burst(panel: Any, chance: random.Random) -> int:
-    """One to six changes of slide, and what a restless user does between them; how many changes it were."""
-    session, count = panel.session, chance.randint(1, 6)
+def rest(panel: Any) -> str:
+    """Let the window come to rest; what is wrong then."""
+    until = time.monotonic() + REST
+    while (fault := wrong(panel)) and time.monotonic() < until:
+        turn(10)
+    return fault
+
+
+def burst(panel: Any, chance: random.Random, most: int = 6) -> int:
+    """Some changes of slide, and what a restless user does between them; how many changes it were."""
+    session, count = panel.session, chance.randint(1, most)
     for _ in range(count):
         panel.actions_of_keys.show_by(chance.choice((-1, 1, 1, 2, -3)))
         what = chance.random()
@@ -121,10 +129,7 @@ def change(table: Path, changes: int, seed: int) -> int:
     began = time.monotonic()
     while done < changes:
         done += burst(panel, chance)
-        until = time.monotonic() + REST
-        while (fault := wrong(panel)) and time.monotonic() < until:
-            turn(10)
-        if fault:
+        if fault := rest(panel):
             faults += 1
             print(f"after {done} changes: {fault}", flush=True)
         if done % 250 < 6:

@@ -2,6 +2,7 @@
 
 `python -m torture soak --minutes 60`. After each round memory, threads, open files, layers and objects of the window
 are counted; over the rounds they must stay flat. Gaps of the event loop are recorded: how long it did not answer.
+With `--changes 5000` a round is 250 quick changes of slide, with all prediction layers on (`benchmarks.slide_changes`).
 """
 
 import argparse
@@ -23,7 +24,9 @@ import numpy as np
 WARM_UP = 2  # rounds that fill caches, and are not counted
 LEAST = 3  # rounds after these, however long they take
 CHANGES = 24  # of slide in each round, with all prediction layers on
-CALM = 30.0  # s until the last slide of a burst must be on the canvas
+ROUND_OF_CHANGES = 250
+LONGEST_BURST = 30  # changes before the window may come to rest
+CALM = 30.0  # s until what a window still does is done
 TINY = {
     "architecture": {"hidden_dim": 8, "attention_dim": 4}, "teacher": {"epochs": 1}, "oof": {"epochs": 1},
     "student": {"epochs": 1}, "device": "cpu",
@@ -103,7 +106,7 @@ def soak(minutes: float, folder: Path, seed: int = 0) -> tuple[list[Counted], np
 
 def one_round(panel: Any, table: Path, place: Path, draw: random.Random) -> list[str]:
     """All that a user does with a project, once. Returns what was wrong."""
-    from benchmarks.slide_changes import turn, wrong
+    from benchmarks.slide_changes import rest, turn
 
     session, faults = panel.session, []
     shutil.copytree(table.parent, place)
@@ -120,9 +123,7 @@ def one_round(panel: Any, table: Path, place: Path, draw: random.Random) -> list
     for _ in range(CHANGES):
         panel.actions_of_keys.show_by(draw.choice((-1, 1, 1, 2)))
         turn(draw.choice((0, 1, 5, 20, 60)))
-    until = time.monotonic() + CALM
-    while (fault := wrong(panel)) and time.monotonic() < until:
-        turn(20)
+    fault = rest(panel)
     faults += [fault] if fault else []
     if session.shown is None or not session.correct(session.classes[1], (0, 0)):
         faults.append("no patch could be corrected")
@@ -133,13 +134,53 @@ def one_round(panel: Any, table: Path, place: Path, draw: random.Random) -> list
     session.write_cohort()
     session.remove_slides([row.slide_id for row in session.cohort])
     session.project.history.clear()
+    settle(session)
+    until = time.monotonic() + CALM
+    while list(session.viewer.layers) and time.monotonic() < until:
+        turn(200)  # layers that no slide uses go after some seconds
+    if list(session.viewer.layers):
+        faults.append(f"layers are left: {[layer.name for layer in session.viewer.layers]}")
+    return faults
+
+
+def settle(session: Any) -> None:
+    """Let the window finish what it does in the background."""
+    from benchmarks.slide_changes import turn
+
     until = time.monotonic() + CALM
     turn(1000)  # what is kept soon is kept
     while (session.autosave.pending or session.reader.busy or session.jobs.busy) and time.monotonic() < until:
         turn(200)
-    if list(session.viewer.layers):
-        faults.append(f"layers are left: {[layer.name for layer in session.viewer.layers]}")
-    return faults
+
+
+def look_through(changes: int, folder: Path, seed: int = 0) -> tuple[list[Counted], np.ndarray, list[str]]:
+    """So many quick changes of slide in one window, counted now and then: what `soak` returns."""
+    from benchmarks.slide_changes import burst, rest, window
+    from benchmarks.window import Gaps
+    from napari_distill2label.slides.synthetic import write_cohort
+
+    panel = window(write_cohort(folder / "a", 8, seed=seed, shape=(540, 648)))
+    session, draw, begin, done = panel.session, random.Random(seed), time.monotonic(), 0
+    first = session.cohort.slides[0].slide_id
+    rounds: list[Counted] = []
+    faults: list[str] = []
+    gaps = Gaps()
+    while done < changes or len(rounds) < WARM_UP + LEAST:
+        until = done + ROUND_OF_CHANGES
+        while done < until:
+            done += burst(panel, draw, LONGEST_BURST)
+            if fault := rest(panel):
+                faults.append(f"after {done} changes: {fault}")
+        session.show(first)  # each slide has layers of its own
+        if fault := rest(panel):
+            faults.append(f"after {done} changes: {fault}")
+        session.project.history.clear()
+        settle(session)
+        rounds.append(counted(session.viewer, begin))
+        print(f"changes {done}", " ".join(f"{name} {value}" for name, value in asdict(rounds[-1]).items()), flush=True)
+    found = gaps.stop()
+    session.viewer.close()
+    return rounds, found, faults
 
 
 def report(rounds: list[Counted], gaps: np.ndarray, faults: list[str]) -> tuple[list[str], bool]:
@@ -164,6 +205,7 @@ def main(arguments: list[str]) -> int:
     """Exit status 1 if something grows or was wrong."""
     parser = argparse.ArgumentParser(prog="python -m torture soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--changes", type=int, help="in place of that, so many quick changes of slide")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="write the figures there")
     options = parser.parse_args(arguments)
@@ -174,7 +216,10 @@ def main(arguments: list[str]) -> int:
         folder = Path(name)
         os.environ.update(NAPARI_CONFIG=str(folder / "settings.yaml"), NAPARI_ASYNC="0")
         os.environ.update(dict.fromkeys(("XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"), name))
-        rounds, gaps, faults = soak(options.minutes, folder, options.seed)
+        if options.changes:
+            rounds, gaps, faults = look_through(options.changes, folder, options.seed)
+        else:
+            rounds, gaps, faults = soak(options.minutes, folder, options.seed)
     lines, well = report(rounds, gaps, faults)
     print("\n".join(lines))
     if options.json:
