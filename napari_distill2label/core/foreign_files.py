@@ -14,6 +14,16 @@ def refuse_device(path: Path) -> None:
         raise ValueError("it is a device, not a file")
 
 
+def read_file(path: Path, most: int) -> bytes:
+    """Return a whole file. `ValueError` for a device and for a file of more than `most` bytes."""
+    refuse_device(path)
+    with path.open("rb") as file:
+        data = read_at_most(file, most + 1)
+    if len(data) > most:
+        raise ValueError(f"it has more than {most} bytes")
+    return data
+
+
 def read_at_most(file: BinaryIO, most: int) -> bytes:
     """Return the next bytes of a file, at most so many. `file.read(most)` would take that much memory at once."""
     data = bytearray()

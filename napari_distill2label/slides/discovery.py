@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..core.errors import CohortError
+from ..core.foreign_files import read_file
 from ..core.paths import LABELS_NAMESPACE, OWN_ATTRIBUTE, RECORD, PathLike, is_url, slide_name
 from .registry import SUFFIXES
 
@@ -234,9 +235,6 @@ def _is_label_mask(path: Path) -> bool:
 def _text_of(path: PathLike) -> str:
     """Return the text of a small file; '' if it cannot be read or is too large."""
     try:
-        if os.path.getsize(path) > _LARGEST_TEXT:
-            return ""
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except OSError:
+        return read_file(Path(path), _LARGEST_TEXT).decode("utf-8", "replace")
+    except (OSError, ValueError):
         return ""

@@ -17,6 +17,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..core.errors import BundleError, FolderInUseError, SettingsError
+from ..core.foreign_files import read_file
 from ..core.inputs import Encoder, Inputs, TissueRegions
 from ..core.label_map import COVERAGE
 from ..core.messages import Remedy
@@ -25,12 +26,13 @@ from ..core.settings import Settings
 from ..core.text import first_problem
 from .bundle import NETWORKS, is_bundle
 from .cohort import Cohort
-from .files.atomic import Writing, atomic_path, clear_leftovers, write_json, write_text
-from .files.lock import locked
+from .files.atomic import Writing, atomic_path, clear_leftovers, has_leftovers, write_json, write_text
+from .files.lock import has_lock, locked
 from .files.outputs import Outputs
 from .files.seal import SEAL, check_format, read_json, sealed, unsealed
 from .learnt import FILE as SIGNATURES
 from .maps.feature_map import EncoderIdentity
+from .tables.csv_table import LARGEST
 from .timing import NAME as TIMING
 
 FORMAT = 2
@@ -135,7 +137,7 @@ class Run:
         `FolderInUseError` if another training is at work in it.
         """
         with locked(folder, "training"):
-            for place in (Path(folder), Path(folder) / "checkpoints"):
+            for place in _written_by_training(folder):
                 clear_leftovers(place, alone=True)
             yield
 
@@ -147,9 +149,9 @@ class Run:
     def open(cls, folder: str | os.PathLike[str]) -> "Run":
         """Open an existing run. `BundleError` if the folder holds none."""
         path = Path(folder) / "settings.json"
-        cls._restore_models(Path(folder))
         if not path.exists():
             raise BundleError(f"{folder}: is no run, it has no settings.json")
+        cls._clear_after_kill(path.parent)
         try:
             content, whole = unsealed(read_json(path))
             check_format(path, content, FORMAT)
@@ -166,14 +168,21 @@ class Run:
         return cls(folder, config)
 
     @staticmethod
-    def _restore_models(folder: Path) -> None:
-        """Restore a model whose replacement was killed between two renames.
+    def _clear_after_kill(folder: Path) -> None:
+        """Finish what a killed training has left to others: its lock, half-written files, a model between two renames.
 
-        Nothing is done while a training runs, which does so itself, or where nothing may be written.
+        A run that was finished all but for its end is not trained again, so whoever opens it does that. Nothing is
+        done while a training runs, which does so itself, or where nothing may be written.
         """
-        if any(not is_bundle(folder / network) and [*folder.glob(f".{network}.*.old")] for network in NETWORKS):
-            with suppress(FolderInUseError, OSError), Run.locked(folder):
-                pass
+        is_between = any(
+            not is_bundle(folder / network) and [*folder.glob(f".{network}.*.old")] for network in NETWORKS
+        )
+        has_left = has_lock(folder) or any(map(has_leftovers, _written_by_training(folder)))
+        if not ((is_between or has_left) and os.access(folder, os.W_OK)):
+            return
+        with suppress(FolderInUseError, OSError), locked(folder, "opening a run", patience=0):
+            for place in _written_by_training(folder):
+                clear_leftovers(place, alone=is_between)
 
     @classmethod
     def check_free(cls, folder: str | os.PathLike[str], outputs: Outputs | None = None) -> None:
@@ -231,10 +240,15 @@ class Run:
         write_text(self.folder / "history.csv", text.getvalue())
 
 
+def _written_by_training(folder: str | os.PathLike[str]) -> tuple[Path, Path]:
+    """Return the folders that a training writes files and models into."""
+    return Path(folder), Path(folder) / "checkpoints"
+
+
 def _digest_of_cohort(path: Path) -> str:
     """SHA-256 of the cells of a run's cohort.csv, without the column of paths. `BundleError` if it cannot be read."""
     try:
-        rows = list(csv.reader(io.StringIO(path.read_text("utf-8"))))
+        rows = list(csv.reader(io.StringIO(read_file(path, LARGEST).decode("utf-8"))))
     except (OSError, ValueError, csv.Error) as error:
         raise BundleError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from None
     keep = [column for column, name in enumerate(rows[0]) if name != "path"] if rows else []

@@ -1,8 +1,10 @@
 """A run on disk in a line, and its curves. No Qt, no torch: small JSON and CSV files, checked as they are read."""
 
 import csv
-import json
+import errno
+import io
 import math
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -10,9 +12,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from ..core.foreign_files import read_file
 from ..core.network_names import in_words
 from ..core.settings import Settings
-from .files.seal import is_number
+from .files.seal import LARGEST, is_number, read_json
 from .timing import Timing
 
 NETWORKS = ("baseline", "teacher", "student")
@@ -139,10 +142,12 @@ def where(run: RunSummary) -> str:
 def summarise(folder: Path) -> RunSummary:
     """Read a run's line; what cannot be read becomes its `problem`. `FileNotFoundError` if the folder is no run."""
     path = folder / "settings.json"
+    if not path.is_file():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     started = datetime.fromtimestamp(path.stat().st_mtime)
     try:
-        asked = _Asked.model_validate(json.loads(path.read_text("utf-8")))
-    except (ValidationError, ValueError, OSError, RecursionError):
+        asked = _Asked.model_validate(read_json(path))
+    except (ValidationError, ValueError, OSError):
         return RunSummary(folder, started, problem="damaged: its settings.json cannot be read")
     made = {network: made for network in NETWORKS if (made := _made(folder / network)) is not None}
     best = next((network for network in ("student", "teacher", "baseline") if network in made), None)
@@ -156,15 +161,15 @@ def summarise(folder: Path) -> RunSummary:
 
 def _made(bundle: Path) -> _Made | None:
     try:
-        return _Made.model_validate(json.loads((bundle / "config.json").read_text("utf-8")))
-    except (ValidationError, ValueError, OSError, RecursionError):
+        return _Made.model_validate(read_json(bundle / "config.json"))
+    except (ValidationError, ValueError, OSError):
         return None
 
 
 def _auroc(bundle: Path) -> float | None:
     try:
-        value = json.loads((bundle / "metrics.json").read_text("utf-8"))["auroc"]
-    except (ValueError, OSError, KeyError, TypeError, RecursionError):
+        value = read_json(bundle / "metrics.json")["auroc"]
+    except (ValueError, OSError, KeyError, TypeError):
         return None
     return float(value) if is_number(value) else None
 
@@ -173,11 +178,11 @@ def read_curves(folder: Path) -> Curves:
     """A run's `history.csv` by model; what is not a number is NaN. Empty where there is none."""
     curves: Curves = {}
     try:
-        with (folder / "history.csv").open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                model = row.pop("model", None) or ""
-                append(curves, model, {name: _number(value) for name, value in row.items() if isinstance(name, str)})
-    except (OSError, csv.Error, UnicodeDecodeError):
+        text = read_file(folder / "history.csv", LARGEST).decode("utf-8")
+        for row in csv.DictReader(io.StringIO(text, newline="")):
+            model = row.pop("model", None) or ""
+            append(curves, model, {name: _number(value) for name, value in row.items() if isinstance(name, str)})
+    except (OSError, csv.Error, ValueError):
         return curves
     return {
         model: {name: values for name, values in curve.items() if not all(map(math.isnan, values))}

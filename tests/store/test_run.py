@@ -1,5 +1,7 @@
 import csv
 import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -178,6 +180,72 @@ def test_a_model_that_a_kill_left_between_two_names_is_put_back_when_the_run_is_
         assert Run.open(run.folder).models == ()
     assert Run.open(run.folder).models == ("teacher",)
     assert sorted(path.name for path in run.folder.iterdir()) == [RECORD, "cohort.csv", "settings.json", "teacher"]
+
+
+TRAIN = """
+import sys
+from pathlib import Path
+from napari_distill2label.store.files.atomic import atomic_path
+from napari_distill2label.store.run import Run
+folder = Path(sys.argv[1])
+with (
+    Run.locked(folder), atomic_path(folder / "history.csv") as history,
+    atomic_path(folder / "checkpoints" / "student.safetensors") as checkpoint,
+):
+    history.write_text("half")
+    checkpoint.write_text("half")
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def files(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_what_a_training_leaves_that_is_killed_at_its_end_goes_when_the_run_is_opened(run, holding):
+    """It is finished, so that nobody trains it further."""
+    (run.folder / ".notes.tmp").write_text("of somebody")
+    before = files(run.folder)
+    training = holding(TRAIN, run.folder)
+    assert len(files(run.folder)) == len(before) + 4
+    training.kill()
+    training.wait()
+    Run.open(run.folder)
+    assert files(run.folder) == before
+
+
+def test_nothing_of_a_training_at_work_goes_when_the_run_is_opened(run, holding):
+    training = holding(TRAIN, run.folder)
+    before = files(run.folder)
+    Run.open(run.folder)
+    assert files(run.folder) == before
+    training.communicate("")
+    assert training.returncode == 0
+    assert (run.folder / "history.csv").read_text() == "half"
+
+
+def test_nothing_goes_from_a_folder_that_is_no_run(tmp_path, holding):
+    training = holding(TRAIN, tmp_path / "own")
+    training.kill()
+    training.wait()
+    before = files(tmp_path)
+    with pytest.raises(BundleError, match="is no run"):
+        Run.open(tmp_path / "own")
+    assert files(tmp_path) == before
+
+
+def test_a_run_on_a_read_only_disk_is_opened_with_all_that_a_kill_has_left(run, holding, small_disk):
+    disk = small_disk(2**20)
+    place = disk / "run"
+    shutil.copytree(run.folder, place)
+    training = holding(TRAIN, place)
+    training.kill()
+    training.wait()
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    before = files(disk)
+    assert Run.open(place).config == run.config
+    assert files(disk) == before
 
 
 WRITE = """

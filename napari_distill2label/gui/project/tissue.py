@@ -13,6 +13,7 @@ from typing import Any
 from psygnal import Signal
 
 from ...core.errors import CohortError, Distill2LabelError
+from ...core.foreign_files import read_file
 from ...core.inputs import TissueRegions
 from ...core.notices import Notice, NoticeCode
 from ...core.paths import free_path
@@ -254,9 +255,7 @@ def _read(path: Path, shape: tuple[int, int]) -> TissueMask:
 def _is_empty(path: Path) -> bool:
     """Has everything been erased from this mask? Its file then holds a collection of nothing."""
     try:
-        if path.stat().st_size > EMPTY_BYTES:
-            return False
-        data = json.loads(path.read_text("utf-8"))
+        data = json.loads(read_file(path, EMPTY_BYTES))
     except (OSError, ValueError):
         return False
     return bool(data == {"type": "FeatureCollection", "features": []})

@@ -205,18 +205,27 @@ def clear_leftovers(folder: str | os.PathLike[str], alone: bool = False) -> list
     removed too: of other computers, of containers. Files of a living process stay: not every writer needs the lock.
     A folder that was being replaced when its process was killed is restored.
     """
-    try:
-        found = sorted(Path(folder).iterdir())  # an `.old` before the `.tmp` that was to take its place
-    except OSError:
-        return []
-    ours = [(path, match) for path in found if (match := _TEMPORARY.fullmatch(path.name))]
-    left = [(path, match) for path, match in ours if _has_ended(path, match, unknown=alone)]
+    left = _left(Path(folder), alone)
     for path, match in left:
         with suppress(OSError):
             if match["kind"] == "old":
                 _finish_replacement(path, match["name"])
             _remove(path)
     return [path for path, _ in left]
+
+
+def has_leftovers(folder: str | os.PathLike[str]) -> bool:
+    """Whether `clear_leftovers` would remove anything."""
+    return bool(_left(Path(folder), False))
+
+
+def _left(folder: Path, alone: bool) -> list[tuple[Path, re.Match[str]]]:
+    try:
+        found = sorted(folder.iterdir())  # an `.old` before the `.tmp` that was to take its place
+    except OSError:
+        return []
+    ours = [(path, match) for path in found if (match := _TEMPORARY.fullmatch(path.name))]
+    return [(path, match) for path, match in ours if _has_ended(path, match, unknown=alone)]
 
 
 @cache

@@ -15,15 +15,17 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ...core.errors import FolderInUseError
+from ...core.foreign_files import read_file
 from .atomic import make_folder
 
 LOCK, HOLDER = ".distill2label.lock", ".distill2label.lock.json"
 TIMEOUT = 1.0  # s: a holder that is just leaving is waited for
+_LARGEST = 2**20  # bytes of a holder's file
 _LONGEST = 100  # characters of a holder's name: it comes from a file
 
 
 @contextmanager
-def locked(folder: str | os.PathLike[str], doing: str) -> Iterator[Path]:
+def locked(folder: str | os.PathLike[str], doing: str, patience: float | None = None) -> Iterator[Path]:
     """Hold `folder` during the block, against other processes and threads; yield the folder.
 
     The folder is made if it is not there, and goes again if the block leaves nothing in it. The lock is not
@@ -34,6 +36,8 @@ def locked(folder: str | os.PathLike[str], doing: str) -> Iterator[Path]:
     ----------
     doing
         What the holder does, for the message of others: "training".
+    patience
+        How long to wait for somebody else, in s; None: for one that is just leaving.
 
     Raises
     ------
@@ -43,7 +47,9 @@ def locked(folder: str | os.PathLike[str], doing: str) -> Iterator[Path]:
     folder = Path(folder)
     made = make_folder(folder)
     try:
-        lock = FileLock(folder / LOCK, timeout=TIMEOUT, thread_local=False)  # a generator may be closed elsewhere
+        lock = FileLock(  # a generator may be closed elsewhere
+            folder / LOCK, timeout=TIMEOUT if patience is None else patience, thread_local=False
+        )
         try:
             lock.acquire()
         except Timeout:
@@ -60,6 +66,11 @@ def locked(folder: str | os.PathLike[str], doing: str) -> Iterator[Path]:
             lock.release()
     finally:
         remove_empty(made)
+
+
+def has_lock(folder: Path) -> bool:
+    """Whether files of a lock are there: somebody holds it, or was killed."""
+    return any((folder / name).exists() for name in (LOCK, HOLDER))
 
 
 def remove_empty(folders: Iterable[Path]) -> None:
@@ -79,13 +90,15 @@ def write_holder(path: Path, doing: str, **more: object) -> None:
         **more,
     }
     with suppress(OSError):  # the lock holds without a name too
-        path.write_text(json.dumps(about), "utf-8")
+        path.unlink(missing_ok=True)  # of a killed one, or a link: what it leads to is not ours
+        with path.open("x", encoding="utf-8") as file:
+            file.write(json.dumps(about))
 
 
 def describe_holder(path: Path) -> str:
     """Describe the holder of a lock, from the file that `write_holder` wrote beside it."""
     try:
-        about = json.loads(path.read_text("utf-8"))
+        about = json.loads(read_file(path, _LARGEST))
         process, computer, since, doing = (
             "".join(c for c in str(about[key])[:_LONGEST] if c.isprintable())
             for key in ("process", "computer", "since", "doing")

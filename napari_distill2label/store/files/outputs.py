@@ -21,6 +21,7 @@ from typing import Literal, NamedTuple
 from filelock import FileLock, Timeout
 
 from ...core.errors import FolderInUseError, OutputError
+from ...core.foreign_files import read_file
 from ...core.messages import Remedy
 from ...core.paths import RECORD, PathLike, is_url
 from .atomic import atomic_path, clear_leftovers, make_folder, sync_folder, sync_open
@@ -375,7 +376,7 @@ def _names_reserved_by(path: Path) -> set[str] | None:
         lock.acquire()
     except Timeout:
         try:
-            names = json.loads(_holder_file(path).read_text("utf-8"))["names"]
+            names = json.loads(read_file(_holder_file(path), MAX_RECORD_BYTES))["names"]
             return {str(name) for name in names}
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return set()

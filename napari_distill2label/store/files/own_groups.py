@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ...core.foreign_files import read_file
 from ...core.paths import OWN_ATTRIBUTE
 
 PATCH_MAP, FEATURE_MAP = "patch-map", "feature-map"  # values of the attribute "kind"
@@ -36,9 +37,7 @@ def is_own_group(path: Path, exactly: bool = False) -> bool:
         inside = _names_in(path) - {"zarr.json", ".DS_Store"}
         if any(_names_in(path / name) - {"zarr.json", "c"} for name in inside):
             return False  # there is something that is no array
-        if (path / "zarr.json").stat().st_size > MAX_BYTES:
-            return False
-        about = json.loads((path / "zarr.json").read_text("utf-8"))
+        about = json.loads(read_file(path / "zarr.json", MAX_BYTES))
         if about["node_type"] == "group":
             return about.get("attributes", {}).get("kind") in (PATCH_MAP, FEATURE_MAP)
     except FileNotFoundError:
@@ -77,9 +76,7 @@ def _read_signature(path: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
     """Return the attributes of an OME-Zarr folder of ours, and of these our own; None for any other."""
     for name in DESCRIPTIONS:
         try:
-            if (path / name).stat().st_size > MAX_BYTES:
-                continue
-            found = json.loads((path / name).read_text("utf-8"))
+            found = json.loads(read_file(path / name, MAX_BYTES))
             attributes = found if name == ".zattrs" else found["attributes"]
             return attributes, dict(attributes[OWN_ATTRIBUTE])
         except (OSError, ValueError, KeyError, TypeError, RecursionError):

@@ -17,10 +17,11 @@ import zarr
 from pydantic import BaseModel, ConfigDict
 
 from ...core.errors import BundleError
+from ...core.foreign_files import read_file
 from ...core.geometry import Block, PatchGrid, PatchPoints
 from ...core.messages import Remedy
 from ..files.atomic import discard
-from ..files.own_groups import FEATURE_MAP, is_own_group
+from ..files.own_groups import FEATURE_MAP, MAX_BYTES, is_own_group
 from .zarr_group import (
     check_array,
     create_group,
@@ -369,7 +370,7 @@ class FeatureMap:
 def signature_in(path: Path) -> str | None:
     """Return the slide's signature that a map names, without opening the map; None if it names none."""
     try:
-        found = json.loads((path / "zarr.json").read_text("utf-8"))["attributes"]["identity"]["slide"]
+        found = json.loads(read_file(path / "zarr.json", MAX_BYTES))["attributes"]["identity"]["slide"]
         return found if isinstance(found, str) else None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

@@ -41,10 +41,11 @@ from ...core.calibration import Calibration, finding_scores
 from ...core.classes import SEPARATOR
 from ...core.context import smooth_grid, smooth_points
 from ...core.errors import BundleError, SettingsError
+from ...core.foreign_files import read_file
 from ...core.geometry import Block, PatchGrid, PatchPoints
 from ...core.slide_info import SlideInfo
 from ..files.atomic import discard
-from ..files.own_groups import PATCH_MAP, is_own_group
+from ..files.own_groups import MAX_BYTES, PATCH_MAP, is_own_group
 from ..files.seal import is_number
 from .labels import check_corrections, labels_of, with_corrections
 from .memory_group import MemoryArray, MemoryGroup
@@ -746,7 +747,7 @@ def _check_attributes(path: Path, attrs: Mapping[str, Any]) -> None:
 def read_header(path: Path) -> dict[str, Any]:
     """Read the attributes of the map at `path` without opening the map; empty if there is none."""
     try:
-        attributes = json.loads((path / "zarr.json").read_text("utf-8"))["attributes"]
+        attributes = json.loads(read_file(path / "zarr.json", MAX_BYTES))["attributes"]
         return dict(attributes) if attributes["kind"] == PATCH_MAP else {}
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}

@@ -25,6 +25,7 @@ from ...core.classes import (
     split_label,
 )
 from ...core.errors import CohortError
+from ...core.foreign_files import read_file
 from ...core.notices import Notice, NoticeCode
 from ...core.paths import is_url, slide_name, why_not_url
 from ...core.text import quoted, shown
@@ -495,8 +496,10 @@ def _back_up(path: str, data: bytes) -> None:
     names = (f"{path}.bak", f"{today}.bak", *(f"{today}-{n}.bak" for n in range(2, 1000)))
     for name in names:
         try:
-            if Path(name).read_bytes() == former:
+            if read_file(Path(name), len(former)) == former:
                 return
+        except ValueError:  # it is larger
+            continue
         except FileNotFoundError:
             with atomic_path(name) as temporary:
                 shutil.copy2(path, temporary)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...core.errors import CohortError
+from ...core.foreign_files import read_file
 from ...core.paths import COHORT_SUMMARY, METADATA, slide_in, slide_name
 from ...core.text import shown
 from .csv_table import iter_table
@@ -53,8 +54,8 @@ def table_name(path: Path) -> str:
         return slide_of_parquet(path) or slide_name(path)
     beside = path.with_name(path.name + METADATA)
     try:
-        said = slide_in(beside.read_bytes()) if beside.stat().st_size <= LARGEST_METADATA else None
-    except OSError:
+        said = slide_in(read_file(beside, LARGEST_METADATA))
+    except (OSError, ValueError):
         said = None
     return said or slide_name(path)
 

@@ -57,6 +57,16 @@ def test_a_killed_holder_leaves_no_lock(tmp_path, other):
     assert list((tmp_path / "run").iterdir()) == []
 
 
+def test_nothing_is_written_through_a_link_in_place_of_the_note(tmp_path):
+    own = tmp_path / "own"
+    own.write_text("somebody's")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / lock.HOLDER).symlink_to(own)
+    with locked(tmp_path / "run", "training"):
+        assert "training" in lock.describe_holder(tmp_path / "run" / lock.HOLDER)
+    assert own.read_text() == "somebody's"
+
+
 def test_threads_of_one_process_exclude_each_other(tmp_path):
     refused = []
 
