@@ -11,6 +11,7 @@ import shutil
 import sys
 import tempfile
 import time
+from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -29,7 +30,7 @@ class Gaps:
     def __init__(self) -> None:
         from qtpy.QtCore import Qt, QTimer
 
-        self._gaps: list[tuple[float, float]] = []
+        self._gaps = array("d")  # an hour of tuples would be 50 MB, and be taken for what the window holds
         self._timer = QTimer()
         self._timer.setTimerType(Qt.TimerType.PreciseTimer)
         self._timer.timeout.connect(self._turn)
@@ -42,14 +43,14 @@ class Gaps:
 
     def _turn(self) -> None:
         now = self._now()
-        self._gaps.append((now[0] - self._last[0], now[1] - self._last[1]))
+        self._gaps.extend((now[0] - self._last[0], now[1] - self._last[1]))
         self._last = now
 
     def stop(self) -> np.ndarray:
         """(n, 2) seconds between two turns, and seconds this thread computed in them."""
         self._timer.stop()
         self._turn()
-        return np.array(self._gaps)
+        return np.array(self._gaps).reshape(-1, 2)
 
 
 def run_for(seconds: float, camera) -> np.ndarray:
