@@ -67,7 +67,7 @@ def _run(options: argparse.Namespace, program: str) -> int:
     if bar.failed:
         print(f"{program}: {len(bar.failed)} failed. The others are done.", file=sys.stderr)
         for failure in bar.failed:
-            print(f"  {shown(failure.item)}: {command_line_messages.line(failure.error)}", file=sys.stderr)
+            print(f"  {command_line_messages.failure(failure)}", file=sys.stderr)
     return 1 if bar.failed else 0
 
 

@@ -32,7 +32,7 @@ class ProgressBar:
             self._line(f"note: {self.messages.notice(event)}")
         elif isinstance(event, ItemFailed):
             self.failed.append(event)
-            self._line(f"failed: {shown(event.item)}: {self.messages.line(event.error)}")
+            self._line(f"failed: {self.messages.failure(event)}")
         elif isinstance(event, EpochEnd):
             self._line(_epoch_line(event))
         elif isinstance(event, Progress):

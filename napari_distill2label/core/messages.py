@@ -13,6 +13,7 @@ from .text import LONGEST_MESSAGE, shown
 
 if TYPE_CHECKING:
     from .errors import Distill2LabelError
+    from .events import ItemFailed
     from .notices import Notice
 
 Action = Literal["set", "clear", "choose", "install", "retry", "resume", "free_space", "other_folder", "rename", "copy"]
@@ -81,6 +82,11 @@ class Messages:
     def line(self, error: "Distill2LabelError") -> str:
         """Return an error in one line that is safe to show."""
         return shown(self.error(error), LONGEST_MESSAGE)
+
+    def failure(self, event: "ItemFailed") -> str:
+        """Return what failed, a slide say, and its error in one line that is safe to show. The item is named once."""
+        where, line = f"{shown(event.item)}: ", self.line(event.error)
+        return line if line.startswith(where) else where + line
 
     def notice(self, notice: "Notice") -> str:
         """Return a notice in one line."""

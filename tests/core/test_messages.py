@@ -11,6 +11,7 @@ import pytest
 import napari_distill2label
 from napari_distill2label.cli.messages import command_line_messages
 from napari_distill2label.core.errors import CohortError, OutputError, SettingsError, SlideError, TileError
+from napari_distill2label.core.events import ItemFailed
 from napari_distill2label.core.messages import Action, Remedy, python_messages
 from napari_distill2label.gui.messages import message_of, window_messages
 
@@ -52,6 +53,13 @@ def test_an_error_is_said_three_ways():
     assert str(error) == "S-001: The slide has no pixel size. Set Inputs(mpp=…)."
     assert command_line_messages.error(error) == "S-001: The slide has no pixel size. Set it with --mpp."
     assert message_of(error) == "S-001: The slide has no pixel size. Set it with ‘µm/px…’ in step 1."
+
+
+@pytest.mark.parametrize(
+    "error", [SlideError("It is gone.", item="S-004"), SlideError("It is gone."), SlideError("S-004: It is gone.")]
+)
+def test_what_failed_is_named_once(error):
+    assert python_messages.failure(ItemFailed("S-004", error)) == "S-004: It is gone."
 
 
 def test_an_error_without_a_remedy_stays_as_it_is():

@@ -19,7 +19,7 @@ from ...core.events import Event, ItemDone, ItemFailed
 from ...core.notices import Notice
 from ...core.paths import canonical_path, is_url
 from ...store.cohort import Cohort, CohortSlide
-from ..messages import message_of, text_of
+from ..messages import message_of, text_of, window_messages
 from .history import History
 from .loaded_model import LoadedModel
 from .preferences import Preferences
@@ -356,10 +356,10 @@ class Project:
             job.notes.append(text_of(event))
             self.tell(event)
         elif isinstance(event, ItemFailed):
-            reason = message_of(event.error)
-            job.notes.append(f"{event.item}: {reason}")
-            self.tell(f"{event.item}: {reason}")
-            self.fail(event.item, reason)
+            failure = window_messages.failure(event)
+            job.notes.append(failure)
+            self.tell(failure)
+            self.fail(event.item, message_of(event.error))
         elif isinstance(event, ItemDone) and job.kind == "predict":
             self.take_maps([event.result])
 
