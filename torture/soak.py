@@ -26,6 +26,7 @@ LEAST = 3  # rounds after these, however long they take
 CHANGES = 24  # of slide in each round, with all prediction layers on
 ROUND_OF_CHANGES = 250
 LONGEST_BURST = 30  # changes before the window may come to rest
+CACHE = 2**24  # bytes of pixels that napari keeps of any slide, closed ones too; else it takes a quarter of all memory
 CALM = 30.0  # s until what a window still does is done
 TINY = {
     "architecture": {"hidden_dim": 8, "attention_dim": 4}, "teacher": {"epochs": 1}, "oof": {"epochs": 1},
@@ -79,6 +80,7 @@ def slopes(rounds: list[Counted]) -> dict[str, float]:
 def soak(minutes: float, folder: Path, seed: int = 0) -> tuple[list[Counted], np.ndarray, list[str]]:
     """Rounds in one window until the time is up: counts, gaps (n, 2) in s of the clock and of the thread, faults."""
     import napari
+    from napari.utils import resize_dask_cache
 
     from benchmarks.window import Gaps
     from napari_distill2label.gui.dock import DistillToLabel
@@ -86,6 +88,7 @@ def soak(minutes: float, folder: Path, seed: int = 0) -> tuple[list[Counted], np
 
     tables = [write_cohort(folder / name, 6, seed=number, shape=(108, 135)) for number, name in enumerate("ab")]
     viewer = napari.Viewer()
+    resize_dask_cache(CACHE)  # a new window of napari sets it
     panel = DistillToLabel(viewer)
     viewer.window.add_dock_widget(panel, name="Distill to Label")
     panel.session.configure(**TINY)
@@ -155,11 +158,14 @@ def settle(session: Any) -> None:
 
 def look_through(changes: int, folder: Path, seed: int = 0) -> tuple[list[Counted], np.ndarray, list[str]]:
     """So many quick changes of slide in one window, counted now and then: what `soak` returns."""
+    from napari.utils import resize_dask_cache
+
     from benchmarks.slide_changes import burst, rest, window
     from benchmarks.window import Gaps
     from napari_distill2label.slides.synthetic import write_cohort
 
     panel = window(write_cohort(folder / "a", 8, seed=seed, shape=(540, 648)))
+    resize_dask_cache(CACHE)  # a new window of napari sets it
     session, draw, begin, done = panel.session, random.Random(seed), time.monotonic(), 0
     first = session.cohort.slides[0].slide_id
     rounds: list[Counted] = []
