@@ -171,15 +171,19 @@ def look_through(changes: int, folder: Path, seed: int = 0) -> tuple[list[Counte
     rounds: list[Counted] = []
     faults: list[str] = []
     gaps = Gaps()
+
+    def look() -> None:
+        if fault := rest(panel):
+            faults.append(f"after {done} changes: {fault}")
+            print(faults[-1], flush=True)
+
     while done < changes or len(rounds) < WARM_UP + LEAST:
         until = done + ROUND_OF_CHANGES
         while done < until:
             done += burst(panel, draw, LONGEST_BURST)
-            if fault := rest(panel):
-                faults.append(f"after {done} changes: {fault}")
+            look()
         session.show(first)  # each slide has layers of its own
-        if fault := rest(panel):
-            faults.append(f"after {done} changes: {fault}")
+        look()
         session.project.history.clear()
         settle(session)
         rounds.append(counted(session.viewer, begin))
