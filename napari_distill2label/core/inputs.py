@@ -54,6 +54,9 @@ class TissueRegions:
         return TissueRegions(Path(self.source).absolute())
 
 
+MOVABLE = ("centres", "corrections", "region_labels", "tissue")  # files and folders of what somebody says of slides
+
+
 @dataclass(frozen=True)
 class Inputs:
     """What a command reads beside the slides. A command refuses a field that it has no use for.
@@ -127,15 +130,18 @@ class Inputs:
         )
 
     def differences(self, other: "Inputs") -> list[str]:
-        """Return the keys (`core.fields`) of what is given here and is not the same in `other`.
+        """Return the keys (`core.fields`) of what is given here and differs in `other`.
 
-        Encoder and features are left out: the same ones may have moved.
+        A file or folder differs only where `other` has none: the same one may have moved. Whether it is the same,
+        nobody knows who has not read it. Encoder and features are left out.
         """
-        own, others = self.absolute(), other.absolute()
-        names = ("centres", "corrections", "region_labels", "label_map", "coverage", "tissue", "allow_non_brightfield")
-        unset = Inputs()
-        changed = [name for name in names if getattr(own, name) not in (getattr(unset, name), getattr(others, name))]
-        return [f"inputs.{name}" for name in changed]
+        unset, changed = Inputs(), []
+        for name in ("centres", "corrections", "region_labels", "label_map", "coverage", "tissue",
+                     "allow_non_brightfield"):  # fmt: skip
+            given, its = getattr(self, name), getattr(other, name)
+            if given != getattr(unset, name) and (its is None if name in MOVABLE else given != its):
+                changed.append(f"inputs.{name}")
+        return changed
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 from ..core.classes import spelling_key, split_label
 from ..core.errors import SettingsError, SlideError
 from ..core.events import Progress
-from ..core.inputs import Encoder, Inputs
+from ..core.inputs import MOVABLE, Encoder, Inputs
 from ..core.messages import Remedy
 from ..core.paths import PathLike
 from ..core.settings import Settings
@@ -36,14 +36,14 @@ _WITH = {
     "classes": "other classes",
     "baseline": "another choice about the baseline",
     "quick_trial": "all slides, not as a quick trial",
-    "inputs.centres": "another table of centres",
+    "inputs.centres": "no table of centres",
     "inputs.encoder": "no frozen encoder",
     "inputs.features": "no folder of features",
-    "inputs.corrections": "other corrections",
-    "inputs.region_labels": "other region labels",
+    "inputs.corrections": "no corrections",
+    "inputs.region_labels": "no region labels",
     "inputs.label_map": "another meaning of labels",
     "inputs.coverage": "another share that an area must cover",
-    "inputs.tissue": "other tissue regions",
+    "inputs.tissue": "no tissue regions",
     "inputs.mpp": "another pixel size",
     "inputs.allow_non_brightfield": "brightfield images only",
 }  # by field: what a run that is resumed cannot change
@@ -163,9 +163,10 @@ def resumed_plan(out: PathLike, cohort: Cohort, settings: Settings | None, asked
         remedy = Remedy("clear", other[0], alternative=Remedy("other_folder"))
         raise SettingsError(f"The run was started with {_WITH[other[0]]}.", file=out, remedy=remedy)
     frozen = _same_encoder(run, inputs.encoder)
-    update: dict[str, Any] = {} if frozen is None else {"encoder": frozen.identity}  # its file may have moved
-    if inputs.features is not None:
-        update["features"] = str(Path(inputs.features).absolute())
+    # Files may have moved. `TrainingPlan.start` refuses those that say something else.
+    update = {name: path for name, path in saved_inputs(inputs).items() if name in (*MOVABLE, "features") and path}
+    if frozen is not None:
+        update["encoder"] = frozen.identity
     if settings is not None:
         update["settings"] = _same_settings(run, _completed(settings, own, frozen))
     return _plan(out, config.model_copy(update=update), own, frozen, resume=True)

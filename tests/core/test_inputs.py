@@ -32,11 +32,13 @@ def test_only_what_is_given_can_differ(inputs):
     assert inputs.differences(inputs.absolute()) == []
     every = ["centres", "corrections", "label_map", "coverage", "tissue"]
     assert inputs.differences(Inputs()) == [f"inputs.{name}" for name in every]
-    assert Inputs(tissue=TissueRegions("b")).differences(inputs) == ["inputs.tissue"]
+    assert Inputs(coverage=0.7).differences(inputs) == ["inputs.coverage"]
 
 
-def test_encoder_and_features_may_have_moved(inputs):
+def test_files_may_have_moved(inputs):
     assert Inputs(encoder=Encoder("elsewhere/e.onnx"), features="elsewhere").differences(inputs) == []
+    moved = Inputs(centres="elsewhere/c.csv", corrections="elsewhere/k.csv", tissue=TissueRegions("elsewhere"))
+    assert moved.differences(inputs) == []
 
 
 def test_a_file_that_can_hold_a_program_is_known_by_its_suffix():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from napari_distill2label.cli.main import INTERRUPTED
 from napari_distill2label.core.errors import BundleError, SettingsError
 from napari_distill2label.core.events import EpochEnd, Progress, drain
+from napari_distill2label.core.inputs import Inputs
 from napari_distill2label.store.cohort import Cohort
 from napari_distill2label.store.run import Run
 from napari_distill2label.workflow.commands.train import train
@@ -167,13 +169,32 @@ def test_a_bundle_that_was_lost_comes_back_from_its_checkpoint(trained, shared_r
         (["--seed", "5"], "seed settings"),
         (["--preset", "breast"], "preset settings"),
         (["--split.test", "0.3"], "split settings"),
-        (["--centres", "points.csv"], "another table of centres. Leave out --centres"),
-        (["--corrections", "points.csv"], "other corrections. Leave out --corrections"),
+        (["--centres", "points.csv"], "no table of centres. Leave out --centres"),
+        (["--corrections", "points.csv"], "no corrections. Leave out --corrections"),
         (["--encoder", "encoder.onnx"], "no frozen encoder. Leave out --encoder"),
     ],
 )
 def test_resuming_with_other_settings_is_refused(trained, cohort_csv, refused, flags_given, said):
     assert said in refused("train", cohort_csv, "-o", trained, "--resume", *flags_given)
+
+
+def test_a_folder_that_has_moved_resumes_with_its_table_of_centres_in_the_new_place(cohort_csv, tmp_path, tiny):
+    old, new = shutil.copytree(cohort_csv.parent, tmp_path / "old"), tmp_path / "new"
+    undisturbed = until_the_end(Cohort.read(old / "cohort.csv"), tmp_path / "whole", tiny(), old / "centres.csv")
+    work = train(Cohort.read(old / "cohort.csv"), old / "run", tiny(), inputs=Inputs(centres=old / "centres.csv"))
+    until(work, "teacher", 1)
+    old.rename(new)
+    lines = (new / "centres.csv").read_text().splitlines(keepends=True)
+    (new / "fewer.csv").write_text("".join(lines[:-5]))
+    with pytest.raises(SettingsError, match="not those that the run was started with"):
+        until_the_end(Cohort.read(new / "cohort.csv"), new / "run", None, new / "fewer.csv", resume=True)
+    resumed = until_the_end(Cohort.read(new / "cohort.csv"), new / "run", None, new / "centres.csv", resume=True)
+    assert weights(resumed.folder) == weights(undisturbed.folder)
+    assert Run.open(new / "run").config.centres == str(new / "centres.csv")
+
+
+def until_the_end(cohort, folder, settings, centres, **more) -> Run:
+    return drain(train(cohort, folder, settings, inputs=Inputs(centres=centres), **more))
 
 
 def test_resuming_with_the_same_command_line_is_fine(trained, cohort_csv, flags, cli):
