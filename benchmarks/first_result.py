@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from napari_distill2label.core.settings import Settings
+from napari_distill2label.mil.waiting import wait_passively
 from napari_distill2label.store.timing import Timing
 
 from .busy import MAIN, ROOT, busy
@@ -90,6 +91,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.first_result", description=__doc__)
     parser.add_argument("--busy", type=int, default=1, help="number of busy processes")
     options = parser.parse_args()
+    wait_passively()  # as the window and the command line do, before torch is imported: here the estimate is made
     print(f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f} before")
     for line in measure(options.busy):
         print(line, flush=True)

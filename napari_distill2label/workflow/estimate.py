@@ -203,13 +203,16 @@ def _networks(settings: Settings, baseline: bool) -> int:
 
 
 def _measured(stage: Stage, device: torch.device, watch: Stopwatch, until: float) -> Generator[Event, None, None]:
-    """Train a network for `EPOCHS`, or until the time is up, but for at least one step."""
+    """Train a network for `EPOCHS`, or until the time is up, but for at least two steps.
+
+    The first step warms up, and that of the first network in a process takes seconds: it counts only if it is alone.
+    """
     stage.model.dtype = compute_dtype(stage.settings.precision, device)
     watch.mark_other()
     training = fit(
         stage.model, stage.loss_function, stage.training_bags, [], stage.settings, stage.seed, network=stage.network
     )
-    began, warm_up = time.perf_counter(), 0.0  # s of the first step, which counts only where there is no other
+    began, is_warm = time.perf_counter(), False
     try:
         for item in training:
             late = time.perf_counter() > until
@@ -223,12 +226,12 @@ def _measured(stage: Stage, device: torch.device, watch: Stopwatch, until: float
                 now = time.perf_counter()
                 if not isinstance(item, Progress) or not item.step or item.total is None:
                     continue
-                if late:
-                    step = (now - began) / (item.step - 1) if warm_up and item.step > 1 else warm_up or now - began
+                if late and (is_warm or item.total == 1):
+                    step = (now - began) / max(1, item.step - is_warm)
                     watch.mark_partial_epoch(stage.network, step * item.total)
                     break
-                if not warm_up:
-                    began, warm_up = now, now - began
+                if not is_warm:
+                    began, is_warm = now, True
     finally:
         training.close()
     stage.model.eval()

@@ -97,6 +97,21 @@ def test_a_trial_ends_in_time_and_reckons_from_a_part_of_an_epoch(cohort_csv, ti
     assert "teacher" in timing.epoch
 
 
+def test_the_first_step_in_a_process_takes_seconds_and_is_no_measure(cohort_csv, tiny, collect, monkeypatch):
+    """Torch imports and compiles at its first step: longer than all the time there is."""
+    steps, first = 200, [3.0]
+
+    def slow(model, loss_function, training_bags, valid, settings, seed, network):
+        for done in range(steps):
+            time.sleep(first.pop() if first else 0.01)
+            yield Progress(Task.TRAIN, done + 1, steps, network, 1, 1)
+        yield TrainingState(epoch=1)
+
+    monkeypatch.setattr(module, "fit", slow)
+    _, timing = collect(estimate(Cohort.read(cohort_csv), tiny(), budget=2))
+    assert timing.epoch["teacher"] < 100 * timing.n_slides / module.SAMPLE  # from the first step it would be 600
+
+
 def test_of_large_bags_an_epoch_sees_a_part(make_bag):
     settings = build_settings().teacher.model_copy(update={"max_patches_per_bag": 100})
     read = module.Sampled([make_bag(50), make_bag(20)], [1000, 20], 1.0)
