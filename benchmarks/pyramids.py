@@ -8,6 +8,7 @@ compressed and repeated.
 import itertools
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import imagecodecs
@@ -32,30 +33,31 @@ def pyramid(side_px: int, folder: Path = FOLDER, data: Path = DATA) -> Path:
 
     `FileNotFoundError` where the real slide is missing.
     """
-    path = Path(folder) / f"pyramid-{side_px}.tif"
-    if path.exists():
-        return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(f".{os.getpid()}.tmp")
-    with tifffile.TiffFile(data / "slides" / "CMU-1-Small-Region.svs") as slide:
-        _write(unfinished, side_px, slide.pages[0])
-    unfinished.replace(path)
-    return path
+    return _made_once(Path(folder) / f"pyramid-{side_px}.tif", data, partial(_write, side_px))
 
 
 def flat(side_px: int, codec: str, folder: Path = FOLDER, data: Path = DATA) -> Path:
     """A tiled TIFF of one level, of the same picture, packed as `codec`: "jpeg2000" (as Aperio does) or "deflate"."""
-    path = Path(folder) / f"flat-{side_px}-{codec}.tif"
+    return _made_once(Path(folder) / f"flat-{side_px}-{codec}.tif", data, partial(_write_flat, side_px, codec))
+
+
+def _made_once(path: Path, data: Path, write: Callable[[Path, tifffile.TiffPage], None]) -> Path:
+    """`path`, which `write` makes of the real slide's finest level if it is not there yet."""
     if path.exists():
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(f".{os.getpid()}.tmp")
     with tifffile.TiffFile(data / "slides" / "CMU-1-Small-Region.svs") as slide:
-        side = slide.pages[0].tilewidth
-        period = slide.pages[0].asarray()[: ROWS * side, : COLS * side]
-    compression, encode = CODECS[codec]
+        write(unfinished, slide.pages[0])
+    unfinished.replace(path)
+    return path
+
+
+def _write_flat(side_px: int, codec: str, path: Path, page: tifffile.TiffPage) -> None:
+    side, (compression, encode) = page.tilewidth, CODECS[codec]
+    period = page.asarray()[: ROWS * side, : COLS * side]
     cuts = period.reshape(ROWS, side, COLS, side, 3).swapaxes(1, 2).reshape(-1, side, side, 3)
-    with tifffile.TiffWriter(unfinished) as tiff:
+    with tifffile.TiffWriter(path) as tiff:
         tiff.write(
             repeated_tiles([encode(each) for each in cuts], (ROWS, COLS), -(-side_px // side)),
             shape=(side_px, side_px, 3),
@@ -66,11 +68,9 @@ def flat(side_px: int, codec: str, folder: Path = FOLDER, data: Path = DATA) -> 
             description=f"Aperio Image Library\n{side_px}x{side_px}|AppMag = 20|MPP = {MPP}",  # OpenSlide looks for it
             metadata=None,
         )
-    unfinished.replace(path)
-    return path
 
 
-def _write(path: Path, side_px: int, page: tifffile.TiffPage) -> None:
+def _write(side_px: int, path: Path, page: tifffile.TiffPage) -> None:
     side = page.tilewidth
     across = page.shape[1] // side + 1
     tiles = [

@@ -9,7 +9,7 @@ from typing import Any, get_args
 from pydantic import BaseModel
 
 from ..core.fields import FIELDS
-from ..core.inputs import Compute, Encoder, Inputs, TissueRegions
+from ..core.inputs import FEATURE_DTYPES, Compute, Encoder, Inputs, TissueRegions
 from ..core.label_map import COVERAGE, parse_label_map
 from ..core.paths import is_url
 from ..core.presets import METHODS, PRESETS
@@ -119,7 +119,7 @@ def _extract_features(parser: argparse.ArgumentParser) -> None:
     _add(parser, "inputs.encoder", type=Path, required=True, metavar="FILE")
     _add(parser, "out", type=Path, required=True, metavar="DIR")
     _add(parser, "formats", type=name_list, default=["zarr"], metavar="A,B", values="zarr, h5 (default zarr)")
-    _add(parser, "dtype", choices=("float32", "float16"), default="float32")
+    _add(parser, "dtype", choices=FEATURE_DTYPES, default=FEATURE_DTYPES[0])
     _add(parser, "inputs.mpp", type=float, metavar="UM")
     _add(parser, "inputs.centres", type=Path, metavar="POINTS.csv")
     _add(parser, "inputs.tissue", type=Path, metavar="FILE.geojson")

@@ -54,6 +54,7 @@ class TissueRegions:
         return TissueRegions(Path(self.source).absolute())
 
 
+FEATURE_DTYPES = ("float32", "float16")  # that features are kept as
 MOVABLE = ("centres", "corrections", "region_labels", "tissue")  # files and folders of what somebody says of slides
 
 

@@ -113,6 +113,19 @@ class Corrections:
         return index
 
 
+def unused_marks(tally: Tally, slide_id: str | None = None) -> list[Notice]:
+    """Return a notice for each kind of unused mark: outside the slide, on no patch, too small, without a class."""
+    counts = {
+        NoticeCode.MARKS_OUTSIDE: tally.outside.total(),
+        NoticeCode.MARKS_OFF_PATCHES: tally.elsewhere.total(),
+        NoticeCode.MARKS_TOO_SMALL: tally.too_small.total(),
+        NoticeCode.MARKS_WITHOUT_CLASS: tally.no_class[""],
+        NoticeCode.MARKS_WITHOUT_PLACE: tally.placeless,
+        NoticeCode.MARKS_IGNORED: tally.ignored,
+    }
+    return [Notice(code, {"n": n}, slide_id) for code, n in counts.items() if n]
+
+
 def describe_marks(tally: Tally) -> str:
     """Return the marks of each label, and the patches that its areas touch: "tumour 2 areas on 3 and 40 patches"."""
     marks = []

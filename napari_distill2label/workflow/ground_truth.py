@@ -40,7 +40,7 @@ from ..store.tables.points import (
     one_each,
     read_points,
 )
-from .corrections import check_coverage, describe_marks
+from .corrections import check_coverage, describe_marks, unused_marks
 
 MASK_SUFFIXES = (".ome.tif", ".ome.tiff", ".tif", ".tiff", ".png", ".bmp", ".ome.zarr")
 MANY = 8  # number of points that do not lie in one corner of a slide by chance
@@ -439,7 +439,7 @@ class TruePatches:
         patches = Counter(int(i) for known in self._known.values() for i in known[known != UNLABELLED])
         cause = next((cause for cause, n in Counter(self._causes).most_common(1) if 2 * n > len(self._causes)), None)
         marks = tally.counted + tally.too_small.total() + tally.elsewhere.total() + tally.outside.total()
-        unused = unused_marks(tally, self.label_map, self.classes[0])
+        unused = unused_truth(tally, self.label_map, self.classes[0])
         by_chance = cause is not None and tally.counted < BY_CHANCE * marks
         if (marks and not tally.counted) or not patches or by_chance:
             why = cause or " ".join(notice.sentence for notice in unused) or "It marks nothing."
@@ -492,17 +492,9 @@ def used_marks(tally: Tally, patches: Mapping[int, int], classes: Sequence[str])
     return Notice(NoticeCode.MARKS_USED, {"patches": made, "marks": describe_marks(tally)})
 
 
-def unused_marks(tally: Tally, label_map: Mapping[str, str], negative: str) -> list[Notice]:
+def unused_truth(tally: Tally, label_map: Mapping[str, str], negative: str) -> list[Notice]:
     """Return a notice for each kind of unused mark: outside the slide, on no patch, too small, of no class."""
-    counts = {
-        NoticeCode.MARKS_OUTSIDE: tally.outside.total(),
-        NoticeCode.MARKS_OFF_PATCHES: tally.elsewhere.total(),
-        NoticeCode.MARKS_TOO_SMALL: tally.too_small.total(),
-        NoticeCode.MARKS_WITHOUT_CLASS: tally.no_class[""],
-        NoticeCode.MARKS_WITHOUT_PLACE: tally.placeless,
-        NoticeCode.MARKS_IGNORED: tally.ignored,
-    }
-    notices = [Notice(code, {"n": n}) for code, n in counts.items() if n]
+    notices = unused_marks(tally)
     others = {label: n for label, n in tally.no_class.most_common() if label and not is_left_out(label, label_map)}
     if others:
         notices.append(Notice(NoticeCode.MARKS_OF_OTHER_LABELS, {"labels": others, "negative": negative}))

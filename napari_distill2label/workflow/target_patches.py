@@ -19,7 +19,7 @@ from ..exporters.objects import boxes_of
 from ..slides.qupath import QuPathObject
 from ..store.cohort import Cohort
 from ..store.tables.points import Tally, find_for_slide, is_centred, label_patches, marks_of
-from .corrections import check_coverage, describe_marks
+from .corrections import check_coverage, describe_marks, unused_marks
 from .slide_contents import SlideContents, files_of, read_contents, with_areas
 
 
@@ -101,12 +101,4 @@ def _notices(tally: Tally, classes: np.ndarray, names: list[str], slide_id: str)
     made = {name: counts[number] for number, name in enumerate(names, 1) if counts[number]}
     values = {"patches": made, "without": without, "marks": describe_marks(tally)}
     yield Notice(NoticeCode.PATCHES_LABELLED, values, slide_id)
-    unused = {
-        NoticeCode.MARKS_OUTSIDE: tally.outside.total(),
-        NoticeCode.MARKS_OFF_PATCHES: tally.elsewhere.total(),
-        NoticeCode.MARKS_TOO_SMALL: tally.too_small.total(),
-        NoticeCode.MARKS_WITHOUT_CLASS: tally.no_class[""],
-        NoticeCode.MARKS_WITHOUT_PLACE: tally.placeless,
-        NoticeCode.MARKS_IGNORED: tally.ignored,
-    }
-    yield from (Notice(code, {"n": n}, slide_id) for code, n in unused.items() if n)
+    yield from unused_marks(tally, slide_id)

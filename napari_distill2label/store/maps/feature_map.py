@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict
 from ...core.errors import BundleError
 from ...core.foreign_files import read_file
 from ...core.geometry import Block, PatchGrid, PatchPoints
+from ...core.inputs import FEATURE_DTYPES
 from ...core.messages import Remedy
 from ..files.atomic import discard
 from ..files.own_groups import FEATURE_MAP, MAX_BYTES, is_own_group
@@ -40,7 +41,6 @@ MISSING, UNREADABLE = 0, 2**32 - 1  # in place of a row's checksum
 # A feature whose square, summed over any slide, is a float32; those of encoders are below 1e4. It is no float16, and
 # features of two bytes are compared with it too.
 MAX_VALUE = np.float32(1e12)
-NUMBERS = ("float32", "float16")  # that features are kept as
 SAME_SCALE = 1.3  # between the patches of two slides: scanners of one nominal magnification differ by a fifth
 
 
@@ -122,7 +122,7 @@ def _type_in(array: Any, shape: tuple[int, int]) -> "np.dtype[Any]":
 
     Raise `ValueError` unless zarr finds them where this program reads them: in one plain file.
     """
-    plain = isinstance(array, zarr.Array) and array.shape == shape and str(array.dtype) in NUMBERS
+    plain = isinstance(array, zarr.Array) and array.shape == shape and str(array.dtype) in FEATURE_DTYPES
     if not plain or array.chunks != (max(1, shape[0]), shape[1]) or array.compressors:
         raise ValueError("the description of its features is of another array")
     return np.dtype(str(array.dtype)).newbyteorder("<")

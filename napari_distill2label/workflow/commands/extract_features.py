@@ -8,7 +8,7 @@ from pathlib import Path
 from ...core.errors import OutputError, SettingsError, SlideError
 from ...core.events import Event, ItemDone, ItemFailed
 from ...core.geometry import PatchGrid, PatchPoints
-from ...core.inputs import Compute, Inputs
+from ...core.inputs import FEATURE_DTYPES, Compute, Inputs
 from ...core.messages import Remedy
 from ...core.paths import PathLike
 from ...core.settings import PatchSettings
@@ -20,7 +20,6 @@ from ...store.cohort import Cohort, CohortSlide
 from ...store.files.outputs import Outputs
 from ...store.files.safe_names import safe_names
 from ...store.files.signature import file_signature
-from ...store.maps.feature_map import NUMBERS
 from ...store.maps.hdf5 import check_h5py, is_hdf5_of, write_hdf5
 from ...store.maps.hdf5_geometry import Frame
 from ..feature_store import UNFINISHED, FeatureStore, fitted_grid
@@ -70,8 +69,8 @@ def extract_features(
         raise SettingsError(
             f"Features are written as {', '.join(FORMATS)}, not as {', '.join(formats)}.", field="formats"
         )
-    if dtype not in NUMBERS:
-        raise SettingsError(f"Features are kept as {' or '.join(NUMBERS)}, not as {dtype}.", field="dtype")
+    if dtype not in FEATURE_DTYPES:
+        raise SettingsError(f"Features are kept as {' or '.join(FEATURE_DTYPES)}, not as {dtype}.", field="dtype")
     if "h5" in formats:
         check_h5py(Path(out))
     inputs.check_only("Extracting features", "encoder", "centres", "tissue", "mpp", "allow_non_brightfield")
