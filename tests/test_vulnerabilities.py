@@ -18,9 +18,9 @@ def lines(*packages):
 
 def test_packages_that_were_not_compared_are_not_called_good():
     line = "NOT compared with known vulnerabilities: 1 of 2 packages (not found, …)"
-    assert lines(SKIPPED, GOOD) == ([line], False)
-    assert lines(GOOD) == (["no vulnerability is known of 1 packages"], False)
+    assert lines(SKIPPED, GOOD) == ([line], False, False)
+    assert lines(GOOD) == (["no vulnerability is known of 1 packages"], False, True)
 
 
 def test_a_vulnerability_is_named():
-    assert lines(BAD, GOOD) == (["b 2: CVE-1, mended in 3"], True)
+    assert lines(BAD, GOOD) == (["b 2: CVE-1, mended in 3"], True, True)
