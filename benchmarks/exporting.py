@@ -1,7 +1,8 @@
 """Exporting many patches: time of a processor, memory and size, and how often as fast as the plain way.
 
 `python -m benchmarks.exporting [--side N] [--rounds N] [--kind regions] [--conversions]`. A map of N × N patches of 256
-px, three labels, in regions as tissue has them or drawn at random for every patch. Each export is a process of its own.
+px, three labels, in regions as tissue has them or drawn at random for every patch. It lies on the disk, and each export
+is a process of its own that opens it.
 The plain way writes the mask with tifffile from whole tiles of pixels, GeoJSON from a dictionary and `uuid.uuid5` per
 patch, the table with pandas.
 `--conversions`: the exported files turned into one another by `convert`, in place of the exports.
@@ -34,6 +35,7 @@ from napari_distill2label.workflow.commands.convert import convert
 from .goals import Goal, figure
 
 CLASSES = ("normal", "tumour", "necrosis")
+KINDS = ("regions", "random")
 PX = 256
 SECONDS = {"ome-tiff": Goal(20, "s"), "geojson": Goal(6, "s"), "csv": None}  # of a million patches
 SIZES = {"ome-tiff": Goal(60, "MB")}
@@ -58,8 +60,8 @@ CONVERSIONS = (
 )
 
 
-def patch_map(side: int, kind: str) -> PatchMap:
-    """A finished map in memory."""
+def patch_map(path: Path, side: int, kind: str) -> PatchMap:
+    """A finished map."""
     from scipy import ndimage
 
     grid = PatchGrid.over((PX * side, PX * side), PatchSettings(size_px=PX))
@@ -69,7 +71,7 @@ def patch_map(side: int, kind: str) -> PatchMap:
         noise /= noise.std()
     probability = np.exp(2 * noise)
     probability /= probability.sum(-1, keepdims=True)
-    made = PatchMap.create(None, grid, CLASSES, SlideInfo("slide", mpp=(0.25, 0.25)))
+    made = PatchMap.create(path, grid, CLASSES, SlideInfo("slide", mpp=(0.25, 0.25)))
     for block in grid.blocks(100_000):
         here = probability[block.window][block.scored]
         made.write(block, here, np.log(here), here[:, 1])
@@ -148,15 +150,15 @@ def peak_memory() -> float:
 WAYS: dict[str, Callable[[PatchMap, Path, str], Path]] = {"ours": ours, "plain": plain}
 
 
-def child(way: str, name: str, side: int, kind: str) -> None:
-    """Export once, and print seconds of a processor, MB on disk and MB of memory above those of the map."""
-    made = patch_map(side, kind)
+def child(way: str, name: str, path: str) -> None:
+    """Export a map, and print seconds of a processor and of the clock, MB on disk, MB of memory and what it added."""
+    made = PatchMap.open(path)
     before = peak_memory()
     with tempfile.TemporaryDirectory() as folder:
         start, began = time.process_time(), time.perf_counter()
-        path = WAYS[way](made, Path(folder), name)
+        written = WAYS[way](made, Path(folder), name)
         taken = time.process_time() - start, time.perf_counter() - began
-        size = sum(file.stat().st_size for file in (path, *path.rglob("*")) if file.is_file())
+        size = sum(file.stat().st_size for file in (written, *written.rglob("*")) if file.is_file())
     peak = peak_memory()
     print(json.dumps([*taken, size / 1e6, peak, peak - before]))
 
@@ -183,7 +185,7 @@ def measure_conversions(side: int) -> Iterator[str]:
     """A line for each pair of formats."""
     yield f"{side * side} patches, {side * PX} px"
     with tempfile.TemporaryDirectory() as folder:
-        made = patch_map(side, "regions")
+        made = patch_map(Path(folder) / "map.zarr", side, "regions")
         files = {name: ours(made, Path(folder) / name, name) for name in dict.fromkeys(name for name, _ in CONVERSIONS)}
         for name, to in CONVERSIONS:
             code = (
@@ -196,29 +198,37 @@ def measure_conversions(side: int) -> Iterator[str]:
             yield figure(f"{name} to {to}, memory", np.array([peak]), "MB", MEMORY if side == 1000 else None)
 
 
-def once(way: str, name: str, side: int, kind: str) -> np.ndarray:
-    code = f"from benchmarks.exporting import child; child({way!r}, {name!r}, {side}, {kind!r})"
+def once(way: str, name: str, path: Path) -> np.ndarray:
+    code = f"from benchmarks.exporting import child; child({way!r}, {name!r}, {str(path)!r})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return np.array(json.loads(done.stdout))
 
 
 def measure(side: int, rounds: int, ways: tuple[str, ...], only: str | None = None) -> Iterator[str]:
-    """A line for each format and kind of map."""
+    """Lines for each kind of map and format."""
     yield f"{side * side} patches, {side * PX} px"
-    for name in (*SECONDS, *OTHERS):
-        kinds = ("regions", "random") if name in (*SECONDS, "regions") else ("regions",)
-        for kind in kinds if only is None else (only,) if only in kinds else ():
-            compared = ways if name in SECONDS else ("ours",)
-            found = {way: np.array([once(way, name, side, kind) for _ in range(rounds)]) for way in compared}
-            seconds, clock, sizes, peaks, more = found["ours"].T
-            what, is_million = f"{name}, {kind}", side == 1000
-            yield figure(f"{what}, {np.median(clock):.1f} s of the clock", seconds, "s of a processor",
-                         SECONDS.get(name) if is_million else None)  # fmt: skip
-            yield figure(f"{what}, size", sizes, "MB", SIZES.get(name) if is_million else None)
-            yield figure(f"{what}, memory (+{np.median(more):.0f})", peaks, "MB", MEMORY if is_million else None)
-            if "plain" in compared:
-                yield figure(f"{what}, plain way / ours, seconds", found["plain"][:, 0] / seconds)
-                yield figure(f"{what}, plain way / ours, size", found["plain"][:, 2] / sizes)
+    for kind in KINDS if only is None else (only,):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "map.zarr"
+            patch_map(path, side, kind)
+            for name in (*SECONDS, "regions") if kind == "random" else (*SECONDS, *OTHERS):
+                yield from measure_format(path, name, kind, rounds, ways, side == 1000)
+
+
+def measure_format(
+    path: Path, name: str, kind: str, rounds: int, ways: tuple[str, ...], is_million: bool
+) -> Iterator[str]:
+    compared = ways if name in SECONDS else ("ours",)
+    found = {way: np.array([once(way, name, path) for _ in range(rounds)]) for way in compared}
+    seconds, clock, sizes, peaks, more = found["ours"].T
+    what = f"{name}, {kind}"
+    yield figure(f"{what}, {np.median(clock):.1f} s of the clock", seconds, "s of a processor",
+                 SECONDS.get(name) if is_million else None)  # fmt: skip
+    yield figure(f"{what}, size", sizes, "MB", SIZES.get(name) if is_million else None)
+    yield figure(f"{what}, memory (+{np.median(more):.0f})", peaks, "MB", MEMORY if is_million else None)
+    if "plain" in compared:
+        yield figure(f"{what}, plain way / ours, seconds", found["plain"][:, 0] / seconds)
+        yield figure(f"{what}, plain way / ours, size", found["plain"][:, 2] / sizes)
 
 
 def main() -> None:
@@ -226,7 +236,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=1000, help="patches along a side of the map")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--ours", action="store_true", help="leave the plain way out: it takes minutes")
-    parser.add_argument("--kind", choices=("regions", "random"), help="of maps; default: both")
+    parser.add_argument("--kind", choices=KINDS, help="of maps; default: both")
     parser.add_argument("--conversions", action="store_true", help="measure `convert` in place of the exports")
     options = parser.parse_args()
     if options.conversions:

@@ -26,7 +26,7 @@ API = ""  # the package itself
 NO_TORCH = ("core", "slides", "exporters")
 WINDOWED = {"napari", "qtpy", "PyQt5", "PyQt6", "PySide2", "PySide6", "superqt", "magicgui", "vispy", "pyqtgraph"}
 # Of `store`, what holds networks; the rest works without them.
-WITH_NETWORKS = {"store.bundle", "store.checkpoint", "store.run"}
+WITH_NETWORKS = {"store.bundle", "store.checkpoint"}
 
 
 def modules() -> dict[str, Path]:

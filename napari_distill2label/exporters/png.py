@@ -22,6 +22,7 @@ from .mask import Mask
 
 LONGEST = 2048  # px, longer side of the overview
 AT_ONCE = 2048  # px; side of the square of a level that is read at once
+BAND = 256  # px; rows of the picture that are coloured at once
 SMALLEST = 1024  # px: smaller slides are enlarged by a whole factor, so that cells and legend are legible
 FINDING_ALPHA, NEGATIVE_ALPHA, OUTLINE_ALPHA = 0.38, 0.22, 0.9
 INK: RGB = (38, 43, 48)
@@ -137,9 +138,12 @@ def _over_cells(picture: Image.Image, labels: np.ndarray, grid: PatchGrid, colou
     alpha[:2] = 0, NEGATIVE_ALPHA
     opacity = alpha[shown]
     opacity[_outline(shown, max(1, round(max(width, height) / 1000)))] = OUTLINE_ALPHA
-    pixels = np.asarray(picture, np.float32)
-    blended = pixels + (lookup[shown] - pixels) * opacity[..., None]
-    return Image.fromarray((blended + 0.5).astype(np.uint8))
+    pixels = np.array(picture)
+    for top in range(0, height, BAND):  # colours as floating-point numbers take twelve bytes a pixel
+        band = slice(top, top + BAND)
+        tissue = pixels[band].astype(np.float32)
+        pixels[band] = tissue + (lookup[shown[band]] - tissue) * opacity[band, :, None] + 0.5
+    return Image.fromarray(pixels)
 
 
 def _outline(shown: np.ndarray, thickness: int) -> np.ndarray:

@@ -24,7 +24,7 @@ from ..core.messages import Remedy
 from ..core.paths import PathLike
 from ..core.settings import Settings
 from ..core.text import first_problem
-from .bundle import NETWORKS, is_bundle
+from .bundle_config import NETWORKS, is_bundle
 from .cohort import Cohort
 from .files.atomic import Writing, atomic_path, clear_leftovers, has_leftovers, write_json, write_text
 from .files.lock import has_lock, locked

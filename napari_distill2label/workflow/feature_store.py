@@ -20,7 +20,7 @@ from ..inference.engine import Pool, patches_per_block, score_blocks, score_slid
 from ..inference.specs import encoder_scorer
 from ..slides.registry import may_have_canvas, open_slide
 from ..slides.slide import Slide
-from ..store.bundle import BundleConfig
+from ..store.bundle_config import BundleConfig
 from ..store.cohort import CohortSlide
 from ..store.files.atomic import discard
 from ..store.files.own_groups import is_own_group

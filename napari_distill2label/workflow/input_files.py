@@ -6,7 +6,7 @@ from pathlib import Path
 from ..core.errors import SlideError
 from ..core.inputs import Inputs
 from ..core.paths import PathLike
-from ..store.bundle import NETWORKS
+from ..store.bundle_config import NETWORKS
 from ..store.cohort import Cohort
 from ..store.run import Run
 from .tissue_regions import regions_of

@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from napari_distill2label.core.errors import BundleError
 from napari_distill2label.core.settings import ArchitectureSettings, PatchSettings, StudentSettings, TeacherSettings
 from napari_distill2label.mil.model import MILModel
-from napari_distill2label.store.bundle import is_bundle, load_bundle, remove_bundle, save_bundle
+from napari_distill2label.store.bundle import load_bundle, remove_bundle, save_bundle
+from napari_distill2label.store.bundle_config import is_bundle
 
 SIDE = 12
 SHA = "0" * 64
@@ -131,29 +132,6 @@ def test_a_bundle_says_what_it_is(bundle):
     identity = load_bundle(bundle).identity
     assert identity["network"] == "student"
     assert identity["weights_sha256"] == hashlib.sha256((bundle / "model.safetensors").read_bytes()).hexdigest()
-
-
-def test_the_card_says_for_research_use_only(bundle):
-    card = (bundle / "card.md").read_text("utf-8")
-    assert "For research use only" in card
-    assert "normal, tumour (normal is the negative one)" in card
-    assert "12 px at 0.5 µm/px" in card
-    assert "0.900" in card
-    assert "no patch label was used in training" in card
-
-
-@pytest.mark.parametrize(
-    ("calibrate", "classes", "words"),
-    [
-        (False, ("normal", "tumour"), "not calibrated"),
-        (True, ("normal", "tumour"), "calibrated by the labels of the training slides"),
-        (True, ("normal", "tumour", "stroma"), "not calibrated"),  # of which a slide has one
-    ],
-)
-def test_the_card_says_whether_probabilities_are_calibrated(tmp_path, calibrate, classes, words):
-    told = about(training=StudentSettings(epochs=3, calibrate=calibrate), classes=classes)
-    card = (save_bundle(tmp_path / "student", make_model(n_classes=len(classes)), told, {}) / "card.md").read_text()
-    assert f"| Probabilities of patches | {words}" in card
 
 
 def test_a_bundle_is_replaced_whole(bundle):

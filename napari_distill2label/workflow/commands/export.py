@@ -26,12 +26,12 @@ from ...exporters.formats import (
 from ...exporters.merged_regions import RegionOptions
 from ...exporters.slide_summary import SlideSummary, summarise, write_cohort_summary
 from ...slides.registry import may_have_canvas, open_slide
-from ...store.bundle import NETWORKS, versions
+from ...store.bundle_config import NETWORKS, versions
 from ...store.files.outputs import Outputs
 from ...store.maps.patch_map import PatchMap, read_header
 from ...store.run import Run
 from ..corrections import Corrections
-from .predict import check_threshold
+from ..threshold import check_threshold
 
 
 def export(

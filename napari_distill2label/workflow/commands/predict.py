@@ -26,7 +26,8 @@ from ...inference.classifier import open_classifier
 from ...inference.dense import dense_grid
 from ...inference.specs import ModelSpec
 from ...mil.device import choose_device, compute_dtype
-from ...store.bundle import NETWORKS, Bundle, is_bundle, load_bundle
+from ...store.bundle import Bundle, load_bundle
+from ...store.bundle_config import NETWORKS, is_bundle
 from ...store.cohort import Cohort, CohortSlide
 from ...store.files.outputs import Outputs
 from ...store.maps.patch_map import PatchMap
@@ -39,6 +40,7 @@ from ..promise import PromiseRequest, promised_threshold
 from ..scale import notice_missing_mpp, with_mpp
 from ..slide_predictor import SlidePredictor, place_of
 from ..slide_reader import SlideReader
+from ..threshold import check_threshold
 from ..workers import check_workers, interleave, start_workers
 
 READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -203,14 +205,6 @@ def predict(
             cases = score_cases(tuple(cohort), {own.slide_id: own for own in maps.values()})
             write_cases(case_table(out), cases, bundle.config.classes, outputs.writing)
     return [maps[index] for index in sorted(maps)]
-
-
-def check_threshold(threshold: float) -> None:
-    """`SettingsError` unless it is a probability."""
-    if not 0 <= threshold <= 1:
-        raise SettingsError(
-            f"The threshold is a probability from 0 to 1, not {threshold:g}.", remedy=Remedy("set", "threshold", 0.5)
-        )
 
 
 def _grid_of(bundle: Bundle, dense_stride: int | None) -> PatchSettings:

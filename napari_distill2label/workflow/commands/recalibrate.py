@@ -19,8 +19,8 @@ from ...store.files.outputs import Outputs
 from ...store.maps.patch_map import PatchMap
 from ...store.run import Run
 from ...store.sample import Sample, SampledPatch, drawn, read_sample, write_sample
+from ..threshold import check_threshold
 from .export import maps_of
-from .predict import check_threshold
 
 MOST = 10_000  # patches that a person could be asked to label
 

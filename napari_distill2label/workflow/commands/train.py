@@ -21,7 +21,8 @@ from ...mil.fit_quality import FitQuality, measure_fit
 from ...mil.model import MILModel
 from ...mil.pipeline import Stage, TrainingPipeline
 from ...mil.training import TrainingState, all_finite, divergence_error
-from ...store.bundle import NETWORKS, load_bundle, remove_bundle, save_bundle
+from ...store.bundle import load_bundle, remove_bundle, save_bundle
+from ...store.bundle_config import NETWORKS
 from ...store.checkpoint import digest_of_tensors, load_checkpoint, save_checkpoint
 from ...store.cohort import Cohort, doubtful_ids
 from ...store.learnt import has_signatures, iter_sign_slides, write_signatures
