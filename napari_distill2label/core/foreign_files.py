@@ -1,4 +1,4 @@
-"""Reading files that come from outside: no device, and no more memory than there is to read."""
+"""Reading files that come from outside: no device or pipe, and no more memory than there is to read."""
 
 import stat
 from pathlib import Path
@@ -7,16 +7,21 @@ from typing import BinaryIO
 PIECE = 1 << 20  # bytes
 
 
-def refuse_device(path: Path) -> None:
-    """Raise `ValueError` for a device (or a link to one): `/dev/zero` has no size, and no end."""
+def refuse_special_file(path: Path) -> None:
+    """Raise `ValueError` for a device, a pipe or a socket (or a link to one).
+
+    `/dev/zero` has no size, and no end; whoever opens a pipe waits until somebody writes into it.
+    """
     kind = path.stat().st_mode
     if stat.S_ISCHR(kind) or stat.S_ISBLK(kind):
         raise ValueError("it is a device, not a file")
+    if stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind):
+        raise ValueError("it is a pipe or a socket, not a file")
 
 
 def read_file(path: Path, most: int) -> bytes:
-    """Return a whole file. `ValueError` for a device and for a file of more than `most` bytes."""
-    refuse_device(path)
+    """Return a whole file. `ValueError` for a device, a pipe, and a file of more than `most` bytes."""
+    refuse_special_file(path)
     with path.open("rb") as file:
         data = read_at_most(file, most + 1)
     if len(data) > most:

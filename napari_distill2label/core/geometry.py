@@ -1,4 +1,4 @@
-"""Positions of patches. Everything is (y, x) in level-0 pixels; (x, y) exists in `export` alone.
+"""Positions of patches. Arrays hold (y, x) in level-0 pixels; files, outlines (shapely) and tables have (x, y).
 
 Two siblings, one protocol (`Patches`): a `PatchGrid` covers a slide, `PatchPoints` are centred on given points.
 Per-patch arrays have the shape `patches.shape`: (rows, cols) for a grid, (n,) for points.

@@ -134,7 +134,7 @@ class Inputs:
         """Return the keys (`core.fields`) of what is given here and differs in `other`.
 
         A file or folder differs only where `other` has none: the same one may have moved. Whether it is the same,
-        nobody knows who has not read it. Encoder and features are left out.
+        nobody knows who has not read it. Encoder and features are left out, and `mpp`, which is part of the slides.
         """
         unset, changed = Inputs(), []
         for name in ("centres", "corrections", "region_labels", "label_map", "coverage", "tissue",

@@ -16,6 +16,7 @@ OWN_ATTRIBUTE = "napari-distill2label"  # of an OME-Zarr folder of ours: what we
 METADATA = "-metadata.json"  # follows a table's name, as in CSV on the Web: the file that says where it comes from
 COHORT_SUMMARY = "cohort_summary.csv"  # a row per slide, beside the tables of their patches
 RECORD = ".distill2label.jsonl"  # in every folder of results: what was written there
+LARGEST_RECORD = 2**26  # bytes of a record that is read
 TORCHSCRIPT = (".pt", ".pth", ".ts", ".torchscript")  # encoders that can hold a program
 # Web servers and object stores. `file://`, `reference://`, `github://` and the like reach other things than slides.
 URL_SCHEMES = ("http", "https", "s3", "gs", "gcs", "az", "abfs", "abfss")

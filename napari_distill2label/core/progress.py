@@ -128,6 +128,8 @@ class TimeLeft:
             self._begin(pace)
             if isinstance(event, Progress) and (event.epoch or 1) > 1:  # a resumed training: done before this job
                 pace.done = fraction
+            elif isinstance(event, Progress) and event.task is Task.COMPUTE_TARGETS:  # so was all of its training
+                pace.done = 1.0
         self._measure(pace, fraction, now)
 
     def _pace_of(self, event: Progress | EpochEnd) -> _Pace | None:

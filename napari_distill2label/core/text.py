@@ -22,7 +22,7 @@ _HIDDEN = re.compile(
     "\ud800-\udfff\ufffe\uffff\U000e0000-\U000e007f]"
 )
 _LOGIN = re.compile(r"(?<=://)[^/?#\s@]*@")
-_QUERY = re.compile(r"(?<=://)([^?#\s]+)\?[^\s'\"]+")
+_QUERY = re.compile(r"(?<=://)((?:(?!://)[^?#\s])+)\?[^\s'\"]+")  # linear: each URL is looked through once
 
 
 def printable(text: str, keep: str = "") -> str:
@@ -37,7 +37,7 @@ def printable(text: str, keep: str = "") -> str:
 
 def shown(text: object, longest: int = SHORT) -> str:
     """Return `printable` text, shortened: a long text as its beginning, its end and its length."""
-    text = str(text)
+    text = without_login(str(text))  # before it is cut: half of a login is not recognised
     if len(text) <= longest:
         return printable(text)
     head, tail = longest * 2 // 3, longest // 4

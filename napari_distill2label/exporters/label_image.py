@@ -77,12 +77,17 @@ class LabelImage:
             raise SettingsError(f"{printable(self.title)}: has the value {most}, and a mask has 32 bits at most")
         return self.labels.astype(np.min_scalar_type(most), copy=False)
 
+    def boxes(self) -> Iterator[tuple[int, tuple[slice, slice]]]:
+        """Yield every value but 0, and the box (rows, columns) that holds it."""
+        values, numbers = np.unique(self.labels, return_inverse=True)
+        # Numbers, not values: the memory that find_objects takes grows with the largest of them.
+        boxes = ndimage.find_objects(numbers.reshape(self.labels.shape).astype(np.int32) + 1)
+        yield from ((int(value), box) for value, box in zip(values, boxes, strict=True) if value)
+
     def regions(self) -> Iterator[tuple[int, shapely.Geometry]]:
         """Yield value and outline (x, y) of every connected region, in pixels of the image, value by value."""
         # Labels of instances are many and small: each is traced in its own box.
-        for value, box in enumerate(ndimage.find_objects(self.labels.astype(np.int64, copy=False)), 1):
-            if box is None:
-                continue
+        for value, box in self.boxes():
             rows, cols = (np.arange(side.start, side.stop + 1) for side in box)
             outlines, _ = trace_components(self.labels[box] == value, rows, cols)
             yield from ((value, outline) for outline in outlines)
@@ -138,16 +143,15 @@ def write_label_table(path: str | Path, image: LabelImage, writing: Writing = at
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(HEADER if image.mpp else HEADER[:-1])
-    boxes = ndimage.find_objects(image.labels.astype(np.int64, copy=False))
-    values = [value for value, box in enumerate(boxes, 1) if box is not None]
-    for value, (y, x) in zip(values, ndimage.center_of_mass(image.labels > 0, image.labels, values), strict=True):
-        rows, cols = boxes[value - 1]
-        area = int((image.labels[rows, cols] == value).sum())
+    for value, (rows, cols) in image.boxes():
+        inside = image.labels[rows, cols] == value
+        area = int(inside.sum())
+        y, x = ndimage.center_of_mass(inside)
         row = [
             value,
             escape_formula(image.names.get(value, str(value))),
-            f"{x:.6g}",
-            f"{y:.6g}",
+            f"{x + cols.start:.6g}",
+            f"{y + rows.start:.6g}",
             cols.start,
             rows.start,
         ]

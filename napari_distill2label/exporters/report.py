@@ -8,7 +8,7 @@ import base64
 import html
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,11 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from ..core.classes import RGB, colours_of
+from ..core.errors import BundleError
 from ..core.geometry import PatchGrid
-from ..core.text import printable
+from ..core.text import count_of, printable
+from ..store.bundle_config import BundleConfig, read_config
 from ..store.files.atomic import Writing, atomic_path, write_text
-from ..store.files.seal import read_json, unsealed
 from ..store.maps.patch_map import PatchMap
 from .png import draw_picture, overview
 from .provenance import RESEARCH_USE, provenance
@@ -212,17 +213,16 @@ def _cut(slide: Any, y: int, x: int, side: int, margin: int) -> Image.Image:
     return picture
 
 
-def _config_of(patch_map: PatchMap) -> Mapping[str, Any]:
-    """Return the description of the model, if its bundle is where it was and is the same; else an empty one."""
+def _config_of(patch_map: PatchMap) -> BundleConfig | None:
+    """Return the description of the model, if its bundle is where it was, unaltered and the same; else None."""
     try:
-        content, _ = unsealed(read_json(Path(str(patch_map.model["path"])) / "config.json"))
-    except (KeyError, OSError, ValueError):
-        return {}
-    same = isinstance(content, dict) and content.get("weights_sha256") == patch_map.model.get("weights_sha256")
-    return content if same else {}
+        config, is_whole = read_config(Path(str(patch_map.model["path"])) / "config.json")
+    except (KeyError, BundleError):
+        return None
+    return config if is_whole and config.weights_sha256 == patch_map.model.get("weights_sha256") else None
 
 
-def _model(patch_map: PatchMap, summary: SlideSummary, config: Mapping[str, Any]) -> str:
+def _model(patch_map: PatchMap, summary: SlideSummary, config: BundleConfig | None) -> str:
     patches = patch_map.patches
     scale = "µm/px unknown" if patch_map.slide.mpp is None else f"{np.mean(patch_map.slide.mpp):.4g} µm/px"
     given = " (given by a user)" if patch_map.slide.mpp_from_user else ""
@@ -235,55 +235,52 @@ def _model(patch_map: PatchMap, summary: SlideSummary, config: Mapping[str, Any]
     }
     if isinstance(patches, PatchGrid):
         rows["Stride"] = f"{patches.stride} px of the slide"
-    if config:
+    if config is not None:
         rows |= {
-            "Kind of images, method": f"{config.get('preset', '')}, {config.get('method', '')}",
-            "Trained on": f"{config.get('n_train', 0)} slides, {config.get('n_valid', 0)} for validation",
-            "Patches corrected by a user in training": config.get("n_corrections", 0),
-            "Data signature": config.get("data_signature", ""),
-            "Seed": config.get("seed", ""),
-            "Versions": ", ".join(f"{name} {number}" for name, number in config.get("versions", {}).items()),
+            "Kind of images, method": f"{config.preset}, {config.method}",
+            "Trained on": f"{count_of(config.n_train, config.bag)}, {config.n_valid} for validation",
+            "Patches corrected by a user in training": config.n_corrections,
+            "Data signature": config.data_signature,
+            "Seed": config.seed,
+            "Versions": ", ".join(f"{name} {number}" for name, number in config.versions.items()),
         }
     return f"<h2>Model and settings</h2>{_rows(rows)}"
 
 
-def _calibration(config: Mapping[str, Any]) -> str:
-    calibration = config.get("calibration")
-    if not config:
+def _calibration(config: BundleConfig | None) -> str:
+    if config is None:
         return "<h2>Calibration</h2><p>The model is no longer where it was: its calibration is not known here.</p>\n"
-    if not calibration:
+    if config.calibration is None:
         return "<h2>Calibration</h2><p>This model has no calibration: its probabilities are scores.</p>\n"
-    found = calibration["reliability"]
-    bins: Sequence[tuple[float, float, int]] = list(
-        zip(found["predicted"], found["observed"], found["count"], strict=True)
-    )
+    found = config.calibration.reliability
     rows = "".join(
         f'<tr><td class="n">{predicted:.2f}</td><td class="n">{observed:.2f}</td><td class="wide">'
         f'<span class="bar" style="width:{100 * observed:.0f}%"></span></td><td class="n">{count}</td></tr>'
-        for predicted, observed, count in bins
+        for predicted, observed, count in zip(found.predicted, found.observed, found.count, strict=True)
     )
     table = (
         '<table><tr><th class="n">predicted</th><th class="n">observed</th><th></th><th class="n">slides</th></tr>'
         f"{rows}</table>"
     )
     return (
-        f"<h2>Calibration</h2><p>The probability of the slide, on the {calibration['n_slides']} training slides, each "
-        f"scored by a classifier that had not seen it:</p>{table}<p>On slides of another kind it can be off.</p>\n"
+        f"<h2>Calibration</h2><p>The probability of the slide, on the {config.calibration.n_slides} training slides, "
+        f"each scored by a classifier that had not seen it:</p>{table}<p>On slides of another kind it can be off.</p>\n"
     )
 
 
-def _methods(patch_map: PatchMap, summary: SlideSummary, config: Mapping[str, Any]) -> str:
+def _methods(patch_map: PatchMap, summary: SlideSummary, config: BundleConfig | None) -> str:
     """Return a paragraph for the methods section of a paper."""
     patches = patch_map.patches
     at = f" at {patches.mpp:g} µm/px" if patches.mpp else ""
-    trained = f" on the labels of {config['n_train']} slides" if config.get("n_train") else " on slide labels"
-    if config:  # else it is not known whether a user corrected patches
-        n = config.get("n_corrections", 0)
+    trained = " on slide labels"
+    if config is not None:  # else it is not known whether a user corrected patches
+        trained = f" on the labels of {count_of(config.n_train, config.bag)}"
+        n = config.n_corrections
         trained += f" and {n} patches that a user labelled" if n else " without labels of patches"
     context = (
         " Probabilities were calibrated on slides that the scoring classifier had not seen, and take neighbouring "
         "patches and the slide as a whole into account."
-        if config.get("calibration")
+        if config is not None and config.calibration is not None
         else ""
     )
     corrected = f" {summary.n_corrected} patches were corrected by hand." if summary.n_corrected else ""

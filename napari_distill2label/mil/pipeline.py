@@ -1,9 +1,9 @@
 """The networks of a training, their order and their targets.
 
-The networks are the baseline, the teacher, the student and, if the student uses them (γa), out-of-fold classifiers:
-patch classifiers that learn the labels which patches inherit from their slides. An out-of-fold classifier predicts only
-slides of patients that it was not trained on (unless a class has one patient only), so it cannot repeat a label from
-memory.
+The networks are the baseline, the teacher, the student and, if the student uses them (γo, `gamma_oof`), out-of-fold
+classifiers: patch classifiers that learn the labels which patches inherit from their slides. An out-of-fold classifier
+predicts only slides of patients that it was not trained on (unless a class has one patient only), so it cannot repeat a
+label from memory.
 
 The pipeline needs bags alone. The caller (a run with checkpoints, an experiment in memory) trains each `Stage` in place
 before it asks for the next.
@@ -190,9 +190,11 @@ class TrainingPipeline:
             loss_function = InheritedLabelLoss(settings)
             classifier = self.make_stage(f"oof-{number}", loss_function, training_bags, settings, offset=1 + number)
             yield classifier
-            own = yield from self.compute_targets(classifier.model, [self.train[index] for index in fold])
+            own = yield from self.compute_targets(
+                classifier.model, [self.train[index] for index in fold], classifier.network
+            )
             predicted |= zip(fold, own, strict=True)
-            of_valid.append((yield from self.compute_targets(classifier.model, self.valid)))
+            of_valid.append((yield from self.compute_targets(classifier.model, self.valid, classifier.network)))
         if len(folds) > 1:
             self.fold_of = [
                 number for index in range(len(self.train)) for number, own in enumerate(folds) if index in own
@@ -214,13 +216,13 @@ class TrainingPipeline:
         return [with_user_knowledge(own, bag, multi_label) for own, bag in zip(posteriors, self.train, strict=True)]
 
     def compute_targets(
-        self, teacher: MILModel, bags: Sequence[Bag]
+        self, model: MILModel, bags: Sequence[Bag], network: str = "teacher"
     ) -> Generator[Progress, None, list[TeacherTargets]]:
-        """Return the predictions of `teacher` for every bag, in the precision of the student's training."""
+        """Return the predictions of a network for every bag, in the precision of the student's training."""
         settings = self.settings.student
-        teacher.dtype = compute_dtype(settings.precision, self.device)
-        targets = yield from compute_teacher_targets(teacher, bags, settings.rotate_flip)
-        teacher.dtype = torch.float32
+        model.dtype = compute_dtype(settings.precision, self.device)
+        targets = yield from compute_teacher_targets(model, bags, settings.rotate_flip, network)
+        model.dtype = torch.float32
         return targets
 
     def make_stage(

@@ -283,7 +283,8 @@ def fit(
 ) -> Generator[Progress | Notice | TrainingState, None, TrainingState]:
     """Train `model` in place; yields `Progress` within epochs and a `TrainingState` after each.
 
-    Returns the last state; `model` then has the weights of the selected epoch (`settings.select`) and is in eval mode.
+    Returns the last state; `model` then has the weights of the selected epoch (`settings.keep_epoch`) and is in eval
+    mode.
     With a `state`, training resumes after it; on the same CPU the result is the same to the bit as without a stop.
     `SettingsError` if loss or weights are no longer finite: the last state that was yielded is the last good one.
 
@@ -401,9 +402,9 @@ def _attempt(
 
 
 def compute_teacher_targets(
-    teacher: MILModel, bags: Sequence[Bag], all_orientations: bool = False
+    teacher: MILModel, bags: Sequence[Bag], all_orientations: bool = False, network: str = "teacher"
 ) -> Generator[Progress, None, list[TeacherTargets]]:
-    """Return the teacher's predictions for every bag.
+    """Return the teacher's predictions for every bag, or those of another `network`, which events name.
 
     With `all_orientations` the student sees rotated and mirrored patches, and a target is the mean logit over all
     `N_ORIENTATIONS`.
@@ -413,7 +414,7 @@ def compute_teacher_targets(
     for done, bag in enumerate(bags):
         outputs = []
         for turn in range(views):
-            progress = Progress(Task.COMPUTE_TARGETS, done * views + turn, len(bags) * views, "teacher")
+            progress = Progress(Task.COMPUTE_TARGETS, done * views + turn, len(bags) * views, network)
             outputs.append((yield from iter_predict_bag(teacher, bag, progress, turn)))
             yield progress.at(done * views + turn + 1, len(bags) * views)
         mean = TeacherTargets(

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..core.errors import CohortError
-from ..core.foreign_files import refuse_device
+from ..core.foreign_files import refuse_special_file
 from ..core.paths import slide_name
 from . import qupath
 from .annotation_xml import iter_annotations
@@ -33,7 +33,7 @@ def iter_objects(path: str | Path) -> Iterator[QuPathObject]:
         yield from qupath.iter_objects(path)
         return
     try:
-        refuse_device(path)
+        refuse_special_file(path)
         yield from iter_annotations(path)
     except FileNotFoundError:
         raise CohortError(f"{path}: no such file") from None

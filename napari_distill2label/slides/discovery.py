@@ -13,14 +13,14 @@ from typing import TypeVar
 
 from ..core.errors import CohortError
 from ..core.foreign_files import read_file
-from ..core.paths import LABELS_NAMESPACE, OWN_ATTRIBUTE, RECORD, PathLike, is_url, slide_name
+from ..core.paths import LABELS_NAMESPACE, LARGEST_RECORD, OWN_ATTRIBUTE, RECORD, PathLike, is_url, slide_name
 from .registry import SUFFIXES
 
 Place = TypeVar("Place", bound=Path | str)
 TABLES = (".csv", ".tsv", ".txt", ".xlsx", ".xls", ".ods")  # spreadsheets are refused later, with a reason
 _OME_TIFF = (".ome.tif", ".ome.tiff")
 _INDEXES = (".vms", ".vmu")  # Hamamatsu: a text that names the JPEG files of the slide
-_LARGEST_TEXT = 1 << 22  # bytes; limit for such a text, a zarr's metadata, a record of outputs
+_LARGEST_TEXT = 1 << 22  # bytes; limit for such a text, and for a zarr's metadata
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ def _is_image_zarr(folder: Path) -> bool:
 def _written_by_us(place: str) -> Mapping[str, set[int]]:
     """Return name -> sizes of the files that this program wrote into a folder, from its record."""
     sizes: dict[str, set[int]] = defaultdict(set)
-    for line in _text_of(os.path.join(place, RECORD)).splitlines():
+    for line in _text_of(os.path.join(place, RECORD), LARGEST_RECORD).splitlines():
         try:
             entry = json.loads(line)
             sizes[entry["name"]].add(entry["size"])
@@ -232,9 +232,9 @@ def _is_label_mask(path: Path) -> bool:
         return False
 
 
-def _text_of(path: PathLike) -> str:
+def _text_of(path: PathLike, most: int = _LARGEST_TEXT) -> str:
     """Return the text of a small file; '' if it cannot be read or is too large."""
     try:
-        return read_file(Path(path), _LARGEST_TEXT).decode("utf-8", "replace")
+        return read_file(Path(path), most).decode("utf-8", "replace")
     except (OSError, ValueError):
         return ""

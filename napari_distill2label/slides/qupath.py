@@ -21,7 +21,7 @@ from shapely.geometry import shape
 
 from ..core.classes import RGB
 from ..core.errors import CohortError
-from ..core.foreign_files import refuse_device
+from ..core.foreign_files import refuse_special_file
 from ..core.paths import METADATA, slide_in
 from .json_text import JsonText
 
@@ -172,7 +172,7 @@ def find_files(folder: str | Path) -> list[Path]:
 @contextmanager
 def _open_text(path: Path) -> Iterator[Callable[[int], str]]:
     """Yield a function that reads so many characters of a file, compressed or not, and '' at its end."""
-    refuse_device(path)
+    refuse_special_file(path)
     with path.open("rb") as file:
         packed = file.read(2) == _GZIP
         file.seek(0)

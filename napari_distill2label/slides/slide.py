@@ -132,7 +132,7 @@ class Slide:
     mpp_from_user
         Whether the user gave `mpp`. Then the file does not confirm it, and results made with it say so.
     notices
-        Sentences for the user.
+        What the user should know of it, `Notice` values.
     associated
         Label, macro, thumbnail and other images of the file, by name. Each is read when called: (h, w, 3) uint8.
     canvas_origin

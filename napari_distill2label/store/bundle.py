@@ -23,7 +23,7 @@ from ..core.errors import BundleError, OutputError, SettingsError
 from ..core.messages import Remedy
 from ..mil.model import MILModel
 from ..mil.training import all_finite
-from .bundle_config import DEFAULT_THRESHOLD, FILES, BundleConfig, is_bundle, read_config, versions
+from .bundle_config import DEFAULT_THRESHOLD, FILES, BundleConfig, read_config, versions
 from .files.atomic import atomic_path, write_bytes, write_json, write_text
 from .files.seal import read_json, sealed
 from .model_card import model_card
@@ -100,19 +100,32 @@ _OF_THE_NETWORK = (
 def rewrite_bundle(bundle: Bundle, folder: Path, calibration: Calibration, overwrite: bool = False) -> Path:
     """Write a bundle with another calibration to a folder. `OutputError` if something is there.
 
-    With `overwrite` a bundle there is replaced, but never the given one.
+    With `overwrite` a bundle of the same network is replaced there, but never the given one.
     """
     other = Remedy("set", "out")
     if folder.resolve() == bundle.path.resolve():
         raise OutputError(
             f"{folder}: is the model itself, which is kept. Choose another folder.", [folder], "input", other
         )
-    if folder.exists() and not (overwrite and is_bundle(folder)):
-        standing = "foreign" if is_bundle(folder) else "folder"
+    there = _network_in(folder)
+    if folder.exists() and not (overwrite and there == bundle.config.network):
+        standing = "foreign" if there else "folder"
         raise OutputError(f"{folder}: is there already. Choose another folder.", [folder], standing, other)
     about = bundle.config.model_dump(exclude=set(_OF_THE_NETWORK)) | {"calibration": calibration}
     metrics = bundle.path / "metrics.json"
     return save_bundle(folder, bundle.model, about, read_json(metrics) if metrics.is_file() else {})
+
+
+def _network_in(folder: Path) -> str | None:
+    """Return the network of the bundle in a folder; None if it is no bundle of ours, unaltered.
+
+    Many programs call a file config.json.
+    """
+    try:
+        config, is_whole = read_config(folder / "config.json")
+    except BundleError:
+        return None
+    return config.network if is_whole else None
 
 
 def remove_bundle(folder: Path) -> None:

@@ -13,7 +13,7 @@ from pydantic_core import to_jsonable_python
 
 from ..core.classes import RGB
 from ..core.errors import CohortError
-from ..core.foreign_files import refuse_device
+from ..core.foreign_files import refuse_special_file
 from ..core.paths import is_url, may_run_code
 from ..core.settings import validated, without_keys
 from ..core.text import first_problem
@@ -210,7 +210,7 @@ def write_project_file(path: Path, saved: ProjectFile) -> Path:
 def read_project_file(path: Path) -> ProjectFile | None:
     """None if there is none. `CohortError` if it cannot be used: damaged, of a later version, or something else."""
     try:
-        refuse_device(path)
+        refuse_special_file(path)
         if path.stat().st_size > MOST_BYTES:
             raise ValueError("it is too large")
         return ProjectFile.model_validate(json.loads(path.read_text("utf-8")))

@@ -13,10 +13,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..core.errors import CohortError
+from ..core.foreign_files import refuse_special_file
 from .files.atomic import Writing, atomic_path, write_text
 from .tables.csv_table import escape_formula, read_table
 
 HEADER = ("slide_id", "x", "y", "label", "sample")
+_LONGEST_HEADER = 1000  # characters of a first line that are read
 _DRAWN = re.compile(r"seed (\d+) of (\d+) patches")
 
 
@@ -73,9 +75,10 @@ def write_sample(path: Path, sample: Sample, writing: Writing = atomic_path) -> 
 def is_own(path: Path) -> bool:
     """Whether a file has the columns of a sample and no others, so that writing it again loses nothing."""
     try:
+        refuse_special_file(path)
         with path.open(encoding="utf-8") as file:
-            return file.readline().rstrip("\r\n") == ",".join(HEADER)
-    except (OSError, UnicodeDecodeError):
+            return file.readline(_LONGEST_HEADER).rstrip("\r\n") == ",".join(HEADER)
+    except (OSError, ValueError):  # of which a text that is no UTF-8 is one
         return False
 
 

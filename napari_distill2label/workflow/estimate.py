@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import torch
 
 from ..core.bag import Bag
@@ -160,8 +161,14 @@ def _first_of(bag: Bag) -> Bag:
     count = max(1, NUMBERS // max(1, bag.instances[0].size))
     if len(bag) <= count:
         return bag
-    patch_labels = None if bag.patch_labels is None else bag.patch_labels[:count]
-    return replace(bag, instances=bag.instances[:count], coordinates=bag.coordinates[:count], patch_labels=patch_labels)
+    regions = (region.among(np.arange(len(bag)) < count) for region in bag.regions)
+    return replace(
+        bag,
+        instances=bag.instances[:count],
+        coordinates=bag.coordinates[:count],
+        patch_labels=None if bag.patch_labels is None else bag.patch_labels[:count],
+        regions=tuple(region for region in regions if region is not None),
+    )
 
 
 def _within(work: Generator[Event, None, Any], until: float) -> Generator[Event, None, tuple[Any, float]]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..core.classes import spelling_key
 from ..core.errors import Distill2LabelError, SettingsError
 from ..core.events import Event, ItemFailed, Progress, Task
 from ..core.messages import Remedy
@@ -83,7 +84,7 @@ def new_negatives(cohort: Cohort, negative: str, run: Run | None) -> Generator[E
 
     `run` None: the model is of no run, and what it has learnt from is not known.
     """
-    rows = [row for row in cohort.labelled if row.label == negative]
+    rows = [row for row in cohort.labelled if spelling_key(row.label or "") == spelling_key(negative)]
     if run is None:
         return rows
     learnt, unseen = LearntSlides.of(run), []

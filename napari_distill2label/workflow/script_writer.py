@@ -387,9 +387,11 @@ def _shell_slides(plan: ScriptPlan, folder: Path, rows: tuple[CohortSlide, ...])
     if plain:
         return [], [str(row.path) for row in rows]
     table = folder.with_name(f"{folder.name}_slides.csv")
-    lines = [f"cat > {shlex.quote(str(table))} <<'END'", "slide_id,path,mpp"]
-    lines += [f"{_cell(row.slide_id)},{_cell(str(row.path))},{'' if row.mpp is None else row.mpp}" for row in rows]
-    return [*lines, "END"], [str(table)]
+    cells = [f"{_cell(row.slide_id)},{_cell(str(row.path))},{'' if row.mpp is None else row.mpp}" for row in rows]
+    end = "END"
+    while any(end in row.splitlines() for row in cells):  # an id may hold lines, and would end the table with this
+        end += "_"
+    return [f"cat > {shlex.quote(str(table))} <<'{end}'", "slide_id,path,mpp", *cells, end], [str(table)]
 
 
 def _cell(text: str) -> str:

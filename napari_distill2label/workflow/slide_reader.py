@@ -104,11 +104,10 @@ class SlideReader:
             return (yield from self._bag_of_features(row, self.features, cohort))
         with self.open(row) as slide:
             yield from (notice.about(row.slide_id) for notice in slide.notices)
-            self.n_mpp_from_user += row.mpp is not None
-            self.mpps.append(slide.mpp)
             patches = yield from self.place(row, slide)
             known = self._known(row, patches, cohort)
             bag = cut_bag(slide, patches, row.slide_id, cohort.indices(row), known, row.case_id)
+            self._count_scale(row, slide.mpp)
             return replace(bag, regions=self._regions(row, patches, cohort), share=_share(row, bag))
 
     def _features(
@@ -126,9 +125,8 @@ class SlideReader:
         with self.open_if_present(row) as slide:
             if slide is not None:
                 yield from (notice.about(row.slide_id) for notice in slide.notices)
-            self.n_mpp_from_user += row.mpp is not None
             found = yield from self._features(row, store, slide)
-            self.mpps.append(patches_mpp(found.patches, info_of(row, slide).mpp))
+            mpp = patches_mpp(found.patches, info_of(row, slide).mpp)
         known = self._known(row, found.patches, cohort)
         regions: tuple[Region, ...] = self._regions(row, found.patches, cohort)
         instances, corners, readable = found.instances(), found.patches.corners, found.readable
@@ -140,8 +138,14 @@ class SlideReader:
             instances, corners = instances[readable], corners[readable]
             known = None if known is None else known[readable]
             regions = tuple(kept for own in regions if (kept := own.among(readable)) is not None)
+        self._count_scale(row, mpp)
         bag = Bag(row.slide_id, instances, corners, cohort.indices(row), known, row.case_id, regions)
         return replace(bag, share=_share(row, bag))
+
+    def _count_scale(self, row: CohortSlide, mpp: Mpp | None) -> None:
+        """Note the scale of a slide whose bag is made: one that failed says nothing of what a network has seen."""
+        self.n_mpp_from_user += row.mpp is not None
+        self.mpps.append(mpp)
 
     def _known(self, row: CohortSlide, patches: PatchGrid | PatchPoints, cohort: Cohort) -> np.ndarray | None:
         """Return (K,) int8 corrections by the user. None if there are none of this slide."""

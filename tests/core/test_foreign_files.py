@@ -41,6 +41,18 @@ def test_a_file_is_read_whole_or_not_at_all(tmp_path):
         read_file(tmp_path / "b", 2)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+def test_nobody_waits_for_a_pipe(tmp_path):
+    from napari_distill2label.store.files.seal import read_json
+    from napari_distill2label.store.sample import is_own
+
+    os.mkfifo(tmp_path / "a")
+    for read in (lambda path: read_file(path, 10), read_json):
+        with pytest.raises(ValueError, match="is a pipe"):
+            read(tmp_path / "a")
+    assert not is_own(tmp_path / "a")
+
+
 # What looks into folders that came from elsewhere, and may hold links to a device. Each call returns or raises an error
 # of ours with 256 MB of memory more than it has at the start.
 LOOKING = """

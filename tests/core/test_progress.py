@@ -78,6 +78,16 @@ def test_epochs_of_a_former_session_say_nothing_of_the_speed():
     assert time_left.fraction == pytest.approx(15 / 20)
 
 
+def test_a_network_that_scores_the_slides_was_trained_before_this_job():
+    time_left = TimeLeft([Part("teacher", 20.0, 20), Part("student", 20.0, 20)])
+    scoring = [(1.0, Progress(Task.COMPUTE_TARGETS, step, 5, "teacher")) for step in range(1, 6)]
+    now = run(time_left, scoring)
+    assert time_left.fraction == pytest.approx(0.5)
+    assert time_left.at(now) is None  # nothing of the student is measured
+    now = run(time_left, epochs("student", range(1, 11), 20, seconds=2), now)
+    assert time_left.at(now) == pytest.approx(20, rel=0.15)
+
+
 def test_an_epoch_is_trained_when_its_validation_begins():
     time_left = TimeLeft([Part("teacher", 1.0, 4)])
     time_left.update(Progress(Task.VALIDATE, 0, 9, "teacher", 2, 4), 1.0)

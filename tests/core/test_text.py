@@ -39,6 +39,13 @@ def test_logins_and_signatures_of_urls_are_hidden(text, hidden):
     assert printable(text) == hidden
 
 
+def test_what_is_cut_hides_logins_too():
+    signed = "https://host/a.zarr?X-Amz-Signature=" + "0123456789abcdef" * 40
+    assert "0123456789" not in shown(signed)
+    login = "https://user:" + "p" * 500 + "@host/a.zarr"
+    assert "ppp" not in shown(login)
+
+
 def test_long_texts_are_short():
     text = shown("x" * 100_000 + "end")
     assert len(text) < 160

@@ -1,6 +1,7 @@
 """Label images of others, read back with other programs."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pandas as pd
@@ -92,6 +93,18 @@ def test_the_table_has_a_row_for_every_value(ring, tmp_path):
     assert table["area_um2"].tolist() == [109 / 8, 1 / 8]
     assert table[["minx", "miny", "width", "height"]].to_numpy().tolist() == [[5, 5, 15, 15], [39, 0, 1, 1]]
     assert "area_um2" not in pd.read_csv(write_label_table(tmp_path / "b.csv", LabelImage(ring)))
+
+
+def test_a_large_value_takes_no_more_memory_than_a_small_one(ring, tmp_path):
+    tracemalloc.start()
+    image = LabelImage(np.where(ring == 7, 50_000_000, ring))
+    table = pd.read_csv(write_label_table(tmp_path / "a.csv", image))
+    assert [name for name, _ in outlines_of(write_label_regions(tmp_path / "a.geojson", image))][-1] == "50000000"
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 20_000_000
+    assert table["value"].tolist() == [2, 50_000_000]
+    assert table[["x", "y"]].to_numpy()[1].tolist() == [39, 0]
 
 
 @pytest.mark.parametrize("labels", [np.zeros((2, 3, 4), int), np.zeros((2, 3)), np.full((2, 3), -1)])

@@ -10,11 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from napari_distill2label.core.calibration import Calibration, Finding, Line
 from napari_distill2label.core.geometry import PatchGrid, PatchPoints
-from napari_distill2label.core.settings import PatchSettings
+from napari_distill2label.core.settings import ArchitectureSettings, PatchSettings, StudentSettings
 from napari_distill2label.core.slide_info import SlideInfo
 from napari_distill2label.exporters.report import write_report
 from napari_distill2label.slides.registry import open_slide
+from napari_distill2label.store.bundle_config import BundleConfig
+from napari_distill2label.store.files.atomic import write_json
+from napari_distill2label.store.files.seal import sealed
 
 VOID = {"meta", "img", "br"}
 
@@ -47,6 +51,16 @@ def read(path):
     page.feed(path.read_text("utf-8"))
     assert page.open == []
     return page
+
+
+def write_config(folder, **about):
+    """The description of a model, as its bundle has it."""
+    config = BundleConfig(
+        network="student", classes=("normal", "tumour"), architecture=ArchitectureSettings(encoder="colon"),
+        patches=PatchSettings(size_px=10), training=StudentSettings(), instance_shape=(3, 10, 10), mean=(0.5,) * 3,
+        std=(0.3,) * 3, **{"weights_sha256": "ab12"} | about,
+    )  # fmt: skip
+    write_json(folder / "config.json", sealed(config.model_dump(mode="json")))
 
 
 @pytest.mark.parametrize("with_slide", [True, False])
@@ -87,10 +101,24 @@ def test_the_page_holds_all_in_itself(new_map, tmp_path, with_slide, points):
 def test_the_methods_claim_no_more_than_is_known(new_map, tmp_path, config, said):
     model = {"network": "student", "weights_sha256": "ab12", "path": str(tmp_path)}
     if config is not None:
-        (tmp_path / "config.json").write_text(json.dumps({"weights_sha256": "ab12", **config}))
+        write_config(tmp_path, **config)
     patch_map = new_map(PatchGrid.over((30, 40), PatchSettings(size_px=10)), model=model)
     page = read(write_report(tmp_path / "a.html", patch_map, 0.5))
     assert said in page.text
+
+
+@pytest.mark.parametrize("key", ["n_slides", "top", "reliability"])
+def test_a_description_that_somebody_altered_is_not_shown(new_map, tmp_path, key):
+    write_config(
+        tmp_path,
+        calibration=Calibration(findings=(Finding(prior=0.5, patch=Line(), slide=Line(), slide_range=(0, 1)),)),
+    )
+    content = json.loads((tmp_path / "config.json").read_text())
+    content["calibration"][key] = "<script>alert(1)</script>"
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    model = {"network": "student", "weights_sha256": "ab12", "path": str(tmp_path)}
+    patch_map = new_map(PatchGrid.over((30, 40), PatchSettings(size_px=10)), model=model)
+    assert "its calibration is not known here" in read(write_report(tmp_path / "a.html", patch_map, 0.5)).text
 
 
 def test_several_findings_have_a_map_each(new_map, tmp_path):

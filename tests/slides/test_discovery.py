@@ -80,6 +80,14 @@ def test_what_this_program_wrote_is_no_slide(folder):
     assert names_in(there, there / "a.png") == ["a.png"]  # named itself
 
 
+def test_a_long_record_is_read_whole(folder):
+    there = folder("a.png", "b.png")
+    lines = [{"name": f"{number:040}.csv", "size": 1, "sha256": "0" * 64} for number in range(40_000)]
+    written = [*lines, {"name": "a.png", "size": 1}]
+    (there / RECORD).write_text("\n".join(map(json.dumps, written)))
+    assert names_in(there) == ["b.png"]
+
+
 def test_patterns_match_slides(folder, monkeypatch):
     there = folder("a/s2.svs", "a/s10.svs", "a/s2.xml", "b/s1.svs", "b/deep/s3.tif", "[odd].svs")
     monkeypatch.chdir(there)

@@ -52,6 +52,12 @@ def test_a_cohort_is_read(cohort_csv):
     assert cohort.indices(b) == (1,)
 
 
+def test_a_slide_without_a_case_is_a_case_of_its_own(tmp_path):
+    rows = (CohortSlide("a", tmp_path / "a.tif", "normal"), CohortSlide("b", tmp_path / "b.tif", "tumour"))
+    assert list(Cohort(rows).by_case) == ["a", "b"]
+    assert replace(rows[0], slide_id="c").case_id == "a"  # that of the row it was made from
+
+
 def test_a_cohort_survives_being_written(cohort_csv, tmp_path):
     path = cohort_csv(
         "slide_id,path,label,case_id,mpp,split\n"

@@ -2,11 +2,12 @@
 
 import json
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from napari_distill2label.core.bag import Bag
+from napari_distill2label.core.bag import Bag, Region
 from napari_distill2label.core.events import Progress, Task
 from napari_distill2label.core.inputs import Inputs, TissueRegions
 from napari_distill2label.core.presets import build_settings
@@ -119,6 +120,15 @@ def test_of_large_bags_an_epoch_sees_a_part(make_bag):
     assert module._more_patches(read, settings) == (100 + 20) / (50 + 20)
     every = settings.model_copy(update={"pseudo_bag_size": 10})  # all of them, in parts
     assert module._more_patches(read, every) == 1020 / 70
+
+
+def test_the_first_patches_keep_the_regions_that_they_are_in():
+    count = module.NUMBERS // 1024
+    bag = Bag("a", np.zeros((count + 10, 1024), np.float32), np.zeros((count + 10, 2), np.int64), (1,))
+    regions = (Region(np.array([0, 1]), "all", 1), Region(np.array([count + 1]), "some", 1))
+    first = module._first_of(replace(bag, regions=regions))
+    assert len(first) == count
+    assert [region.patches.tolist() for region in first.regions] == [[0, 1]]
 
 
 @pytest.fixture

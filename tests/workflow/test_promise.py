@@ -12,7 +12,7 @@ from napari_distill2label.core.notices import Notice
 from napari_distill2label.slides.synthetic import write_cohort
 from napari_distill2label.store.cohort import Cohort
 from napari_distill2label.workflow.commands.predict import find_model, predict
-from napari_distill2label.workflow.promise import PromiseRequest
+from napari_distill2label.workflow.promise import PromiseRequest, new_negatives
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +39,11 @@ def test_the_labels_keep_what_is_promised(trained, negatives):
     assert max(worst.values()) <= 0.2  # with three patients and a risk of .3, the highest threshold counts
     lower = np.nextafter(np.float32(threshold), np.float32(-1))
     assert max((m.to_labels(float(lower)) > 1).sum() / m.scored.sum() for m in maps) > 0.2
+
+
+def test_a_class_is_the_same_in_another_spelling(negatives):
+    spelled = negatives.with_slides(replace(row, label="Normal ") for row in negatives)
+    assert len(drain(new_negatives(spelled, "normal", None))) == 4
 
 
 def test_too_few_patients_and_no_slides_are_refused_with_what_to_do(trained, negatives, tmp_path):

@@ -1,14 +1,17 @@
+import numpy as np
 import pytest
 
-from napari_distill2label.core.errors import CohortError
-from napari_distill2label.core.events import ItemFailed
+from napari_distill2label.core.errors import CohortError, SlideError
+from napari_distill2label.core.events import ItemFailed, drain
 from napari_distill2label.core.inputs import Inputs
 from napari_distill2label.core.notices import Notice
+from napari_distill2label.core.settings import PatchSettings
 from napari_distill2label.store.bundle import load_bundle
 from napari_distill2label.store.cohort import Cohort
 from napari_distill2label.workflow.commands.predict import predict
 from napari_distill2label.workflow.commands.train import train
 from napari_distill2label.workflow.scale import require_mpp, slides_without_mpp, with_mpp
+from napari_distill2label.workflow.slide_reader import SlideReader
 
 
 def test_only_slides_that_nobody_gives_a_scale_are_asked_for(slides, png, tmp_path, collect, cohort_of):
@@ -56,3 +59,14 @@ def test_a_scale_that_a_user_gives_is_marked_in_model_card_and_map(png, slides, 
     assert [patch_map.slide.mpp_from_user for patch_map in maps] == [False]
     _, maps = collect(predict(run, [bare[0][1]], inputs=Inputs(mpp=0.5)))
     assert [patch_map.slide.mpp_from_user for patch_map in maps] == [True]
+
+
+def test_a_slide_that_fails_says_nothing_of_the_scale(png, slides, cohort_of):
+    blank = png("blank", np.full((128, 128, 3), 255, np.uint8))
+    rows = [("a", slides[0], "normal", ""), ("b", blank, "tumour", 0.25)]
+    cohort = Cohort.read(cohort_of(rows, ("slide_id", "path", "label", "mpp"))).with_classes(None)
+    reader = SlideReader(PatchSettings(size_px=27, tissue="otsu"))
+    drain(reader.bag(cohort["a"], cohort))
+    with pytest.raises(SlideError):
+        drain(reader.bag(cohort["b"], cohort))
+    assert (reader.common_mpp, reader.n_mpp_from_user) == (pytest.approx(0.5), 0)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ...core.errors import SlideError
+from ...core.foreign_files import read_at_most
 
 _WSI = "1.2.840.10008.5.1.4.1.1.77.1.6"  # VL Whole Slide Microscopy Image Storage
 _EXPLICIT = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2.4.")  # transfer syntaxes: uncompressed, encapsulated
@@ -127,7 +128,7 @@ def _wanted(file: BinaryIO) -> Iterator[tuple[str, str]]:
         if tag not in _WANTED:
             file.seek(length, 1)
             continue
-        data = file.read(length)
+        data = read_at_most(file, length)
         value = (
             str(int.from_bytes(data, "little")) if kind in _NUMBERS else data.decode("ascii", "replace").strip("\0 ")
         )

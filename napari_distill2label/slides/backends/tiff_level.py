@@ -228,12 +228,18 @@ class TiffLevel:
 
     def read(self, y: int, x: int, h: int, w: int) -> np.ndarray:
         """See `PixelLevel.read`."""
-        if not self._keep:
-            return self._rgb(y, x, h, w)
+        whole = self._decoded_once()
+        return self._rgb(y, x, h, w) if whole is None else whole[y : y + h, x : x + w]
+
+    def _decoded_once(self) -> np.ndarray | None:
+        """Return all pixels of a level that is kept whole. None: it is read in parts, since it is large or damaged."""
         with self._lock, without_pool():
-            if self._whole is None:
-                self._whole = self._rgb(0, 0, *self.shape)
-        return self._whole[y : y + h, x : x + w]
+            if self._keep and self._whole is None:
+                try:
+                    self._whole = self._rgb(0, 0, *self.shape)
+                except UndecodableError:
+                    self._keep = False  # what lies in whole strips can be read
+            return self._whole
 
     def forget(self) -> None:
         """Drop the cached pixels."""

@@ -23,14 +23,13 @@ from filelock import FileLock, Timeout
 from ...core.errors import FolderInUseError, OutputError
 from ...core.foreign_files import read_file
 from ...core.messages import Remedy
-from ...core.paths import RECORD, PathLike, is_url
+from ...core.paths import LARGEST_RECORD, RECORD, PathLike, is_url
 from .atomic import atomic_path, clear_leftovers, make_folder, sync_folder, sync_open
 from .lock import describe_holder, remove_empty, write_holder
 from .own_groups import clear_begun, is_own_group
 from .safe_names import folded
 
 HEADER = {"napari-distill2label": "files written here", "version": 1}
-MAX_RECORD_BYTES = 2**26  # of a record that is read
 MUTEX = ".distill2label-names.lock"
 PATIENCE = 20.0  # s: names are taken in a moment
 MAX_NAMED = 3  # files named in a message
@@ -291,13 +290,13 @@ class _Record:
         if status.st_size < self._read_to:
             self._known, self._read_to = {}, 0
         try:
-            if self.path.is_symlink() or not self.path.is_file() or status.st_size > MAX_RECORD_BYTES:
+            if self.path.is_symlink() or not self.path.is_file() or status.st_size > LARGEST_RECORD:
                 raise ValueError("no record")
             with self.path.open("rb") as file:
                 if self._read_to == 0 and json.loads(file.readline(1000)) != HEADER:
                     raise ValueError("of something else")
                 file.seek(max(file.tell(), self._read_to))
-                for line in file.read(MAX_RECORD_BYTES).splitlines():
+                for line in file.read(LARGEST_RECORD).splitlines():
                     self._add_line(line)
                 self._read_to = file.tell()
         except (OSError, ValueError, RecursionError):
@@ -376,7 +375,7 @@ def _names_reserved_by(path: Path) -> set[str] | None:
         lock.acquire()
     except Timeout:
         try:
-            names = json.loads(read_file(_holder_file(path), MAX_RECORD_BYTES))["names"]
+            names = json.loads(read_file(_holder_file(path), LARGEST_RECORD))["names"]
             return {str(name) for name in names}
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return set()

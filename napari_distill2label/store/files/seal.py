@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ...core.errors import BundleError
+from ...core.foreign_files import read_file
 
 SEAL = "sha256"  # the key of a JSON object under which the digest of all others stands
 LARGEST = 32 * 2**20  # bytes of a JSON file of ours; a cohort's settings have some thousand
@@ -53,12 +54,8 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     `ValueError` if it is none (not UTF-8, too large, nested too deeply); `OSError` if it
     cannot be read.
     """
-    with Path(path).open("rb") as file:
-        data = file.read(LARGEST + 1)
-    if len(data) > LARGEST:
-        raise ValueError(f"it has more than {LARGEST // 2**20} MB")
     try:
-        return json.loads(data.decode("utf-8"))
+        return json.loads(read_file(Path(path), LARGEST).decode("utf-8"))
     except UnicodeDecodeError:
         raise ValueError("it is no text in UTF-8") from None
     except RecursionError:

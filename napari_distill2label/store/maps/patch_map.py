@@ -595,7 +595,7 @@ def attention_by_window(
     ----------
     windows
         Cover the slide.
-    done
+    scored
         Which of its patches are scored, bool; at least one is.
     read_score
         Gives the scores of a window.
@@ -629,7 +629,7 @@ def attention_by_window(
 def _place_columns(
     patches: PatchGrid | PatchPoints, window: tuple[slice, ...], scored: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Boxes in level-0 px, and cells or centres, of the patches of a window that are `done` (bool, of its shape)."""
+    """Boxes in level-0 px, and cells or centres, of the patches of a window that are `scored` (bool, of its shape)."""
     cells = np.argwhere(scored)
     if len(cells):
         cells[:, 0] += window[0].start

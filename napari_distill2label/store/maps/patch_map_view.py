@@ -65,10 +65,10 @@ class PatchMapView:
 
     Attributes
     ----------
-    patches, classes, several, slide_id
+    patches, classes, multi_label, slide_id
         As of the map.
     scored
-        bool of `patches.shape`: what the model has judged so far.
+        bool of `patches.shape`: what the model has scored so far.
     probability, contribution
         (..., C) float32, NaN where not scored.
     attention

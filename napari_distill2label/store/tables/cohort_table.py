@@ -67,6 +67,10 @@ class CohortSlide:
     split: str | None = None
     share: float | None = None
 
+    def __post_init__(self) -> None:
+        if not self.case_id:
+            object.__setattr__(self, "case_id", self.slide_id)
+
 
 @dataclass(frozen=True)
 class LabelRow:

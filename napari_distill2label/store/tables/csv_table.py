@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from ...core.errors import CohortError
-from ...core.foreign_files import read_at_most, refuse_device
+from ...core.foreign_files import read_at_most, refuse_special_file
 from ...core.notices import Notice, NoticeCode
 from ...core.text import quoted, shown
 
@@ -213,7 +213,7 @@ def unescape_formula(text: str) -> str:
 def _read_bytes(path: Path, most: int = LARGEST + 1) -> bytes:
     """Return the first bytes of a file. `CohortError` for one that is missing, too large, or of another kind."""
     try:
-        refuse_device(path)
+        refuse_special_file(path)
         with path.open("rb") as file:
             data = read_at_most(file, most)
             size = max(len(data), os.fstat(file.fileno()).st_size)

@@ -470,13 +470,14 @@ def _vote_on_grid(
     `own_patch` only in that whose cell, the stride × stride square about its centre, holds it.
     """
     votes, hit = np.zeros((*grid.shape, n_classes), np.int64), np.zeros(len(coordinates), bool)
-    offset = coordinates - grid.origin
+    offset = coordinates + CENTRE_OF_PIXEL - grid.origin  # from the corner of the first pixel
     reach = -(-grid.side // grid.stride)  # how many boxes can hold one point, along an axis
     last = np.floor(offset / grid.stride).astype(np.int64)
-    own = np.floor((offset - (grid.side - grid.stride) / 2) / grid.stride).astype(np.int64)
+    own = grid.cells_at(coordinates)
     for back in [None] if own_patch else np.ndindex(reach, reach):
         cell = own if back is None else last - back
-        inside = ((offset - cell * grid.stride < grid.side) & (cell >= 0) & (cell < grid.shape)).all(axis=1)
+        within = offset - cell * grid.stride
+        inside = ((within >= 0) & (within < grid.side) & (cell >= 0) & (cell < grid.shape)).all(axis=1)
         np.add.at(votes, (*cell[inside].T, at[inside]), 1)
         hit[inside] |= grid.scored[tuple(cell[inside].T)]
     return votes[grid.scored], hit
@@ -492,10 +493,11 @@ def _vote_in_boxes(
     if not len(coordinates) or not len(votes):
         return votes, hit
     corners = patches.corners
-    around = cKDTree(corners + patches.side / 2).query_ball_point(coordinates, patches.side / 2, p=np.inf)
+    from_corner = coordinates + CENTRE_OF_PIXEL
+    around = cKDTree(corners + patches.side / 2).query_ball_point(from_corner, patches.side / 2, p=np.inf)
     point = np.repeat(np.arange(len(coordinates)), [len(boxes) for boxes in around])
     box = np.array([one for boxes in around for one in boxes], np.int64)
-    offset = coordinates[point] - corners[box]
+    offset = from_corner[point] - corners[box]
     inside = ((offset >= 0) & (offset < patches.side)).all(axis=1)
     point, box, offset = point[inside], box[inside], offset[inside]
     if own_patch:

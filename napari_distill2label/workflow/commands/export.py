@@ -1,6 +1,7 @@
 """`export`: write saved patch maps in the formats of other programs."""
 
 import os
+from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
@@ -14,6 +15,7 @@ from ...core.errors import BundleError, OutputError, SettingsError, SlideError
 from ...core.events import Event, ItemDone, ItemFailed, Progress, Task
 from ...core.inputs import Inputs
 from ...core.paths import COHORT_SUMMARY, PathLike
+from ...core.text import list_briefly
 from ...exporters.formats import (
     DEFAULT_FORMATS,
     SUMMARY,
@@ -223,7 +225,13 @@ def maps_of(source: PathLike | Run | PatchMap | Sequence[PatchMap]) -> dict[str,
     if isinstance(source, PatchMap):
         return {source.slide_id: source}
     if not isinstance(source, Run | str | os.PathLike):
-        return {patch_map.slide_id: patch_map for patch_map in source}
+        ids = [patch_map.slide_id for patch_map in source]
+        if twice := [slide_id for slide_id, count in Counter(ids).items() if count > 1]:
+            raise SettingsError(
+                f"Two patch maps of one slide are given ({list_briefly(twice)}), and their files would have one name. "
+                "Export them one after the other, into two folders."
+            )
+        return dict(zip(ids, source, strict=True))
     if not isinstance(source, Run):
         if not Run.is_run(source):
             return maps_of(PatchMap.open(source))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ...core.errors import OutputError, SettingsError, SlideError
 from ...core.events import Event, ItemDone, ItemFailed
+from ...core.messages import Remedy
 from ...core.notices import Notice, NoticeCode
 from ...core.paths import PathLike
 from ...core.settings import PatchSettings
@@ -42,7 +43,9 @@ def segment_tissue(
     """
     settings = settings or PatchSettings(tissue="otsu")
     if settings.tissue == "none":
-        raise SettingsError("the rule 'all' finds no regions: choose 'otsu' or 'white'")
+        raise SettingsError(
+            "The tissue method 'none' finds no regions.", remedy=Remedy("set", "patches.tissue", "otsu")
+        )
     cohort = slides if isinstance(slides, Cohort) else Cohort.of_files(slides)
     cohort.check_found()
     yield from cohort.notices

@@ -125,6 +125,18 @@ def test_slides_with_names_of_their_own_or_several_scales(tmp_path):
     assert "--device cpu" in lines
 
 
+def test_an_id_of_several_lines_ends_no_table_and_starts_no_command(tmp_path):
+    evil = f'x\nEND\ntouch {tmp_path}/owned\n"y'
+    rows = (CohortSlide(evil, tmp_path / "one.tif", mpp=0.5), CohortSlide("b", tmp_path / "two.tif"))
+    script = get_session(ViewerModel()).log
+    script.add(Predicted(tmp_path / "bundle", "student", rows))
+    (tmp_path / "distill2label").write_text("#!/bin/sh\nexit 0\n")
+    (tmp_path / "distill2label").chmod(0o755)
+    run(["bash", "-e", "-c", f"PATH=$PWD:$PATH\n{script.command_line()}"], tmp_path)
+    assert not (tmp_path / "owned").exists()
+    assert pd.read_csv(tmp_path / "bundle_slides.csv")["slide_id"].tolist() == [evil, "b"]
+
+
 def test_masks_of_tissue(tmp_path):
     rows = tuple(CohortSlide(name, tmp_path / f"{name}.tif", case_id=name) for name in ("a", "b"))
 

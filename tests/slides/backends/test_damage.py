@@ -169,3 +169,19 @@ def test_a_damaged_chunk_and_a_vanished_folder(tmp_path, pixels):
         with pytest.raises(SlideError, match="can no longer be read") as error:
             slide.read(0, 0, 0, 30, 30)  # not black, as chunks that were left out
         assert not isinstance(error.value, TileError)
+
+
+def test_a_damaged_strip_spares_the_others(tmp_path, pixels):
+    path = tmp_path / "a.tif"
+    image = np.tile(pixels, (4, 4, 1))[:512, :512]
+    tifffile.imwrite(path, image, photometric="rgb", compression="zlib", rowsperstrip=64, metadata=None)
+    with tifffile.TiffFile(path) as tiff:
+        offset, count = tiff.pages[0].dataoffsets[7], tiff.pages[0].databytecounts[7]
+    overwrite(path, offset, b"\xff" * count)
+    with open_slide(path) as slide:
+        height, width = slide.shape
+        assert (slide.read(0, 0, 0, 448, width) == image[:448]).all()
+        with pytest.raises(TileError) as caught:
+            slide.read(0, 0, 0, height, width)
+        assert caught.value.boxes == ((448, 0, 64, width),)
+        assert (slide.read(0, 100, 0, 64, width) == image[100:164]).all()

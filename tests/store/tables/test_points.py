@@ -111,12 +111,12 @@ def test_a_missing_file(tmp_path):
 
 
 def by_definition(found, grid):
-    """The rule, patch by patch: a point inside minx <= x < minx + width, miny <= y < miny + height."""
+    """The rule, patch by patch: a point in one of its pixels, the first of which reaches from -.5 to .5."""
     result = []
     for y, x in grid.corners:
         inside = [
             label for (py, px), label in zip(found.coordinates, found.labels, strict=True)
-            if x <= px < x + grid.side and y <= py < y + grid.side
+            if x <= px + 0.5 < x + grid.side and y <= py + 0.5 < y + grid.side
         ]  # fmt: skip
         indices = [CLASSES.index(label) for label in inside if label in CLASSES]
         positive = [index for index in indices if index]
@@ -143,12 +143,26 @@ def test_a_patch_is_positive_if_a_positive_point_falls_inside_its_box(side, stri
 
 def test_boxes_are_half_open():
     grid = PatchGrid.over((40, 40), PatchSettings(size_px=10))
-    at = points((0, 0, "tumour"), (9.99, 19.99, "tumour"), (10, 20, "normal"), (39.9, 39.9, "stroma"))
+    at = points((0, 0, "tumour"), (9.49, 19.49, "tumour"), (9.5, 19.5, "normal"), (39.4, 39.4, "stroma"))
     classes = class_of_patches(at, grid, CLASSES, corrections=True).reshape(4, 4)
     expected = np.full((4, 4), UNLABELLED)
     expected[0, 0] = expected[0, 1] = 1
     expected[1, 2], expected[3, 3] = 0, 2
     assert (classes == expected).all()
+
+
+@pytest.mark.parametrize(("patch_px", "stride_px"), [(10, 10), (27, 14), (9, 4), (8, 8)])
+def test_a_correction_is_of_the_patch_that_the_window_shows_there(patch_px, stride_px):
+    grid = PatchGrid.over((80, 90), PatchSettings(size_px=patch_px, stride_px=stride_px), origin=(3, 2))
+    for y, x in np.random.default_rng(0).integers((3 + patch_px, 2 + patch_px), (60, 70), (40, 2)).tolist():
+        classes = class_of_patches(points((y, x, "tumour")), grid, CLASSES, corrections=True).reshape(grid.shape)
+        assert np.argwhere(classes == 1).tolist() == grid.cells_at(np.array([[y, x]])).tolist()
+
+
+def test_between_patches_that_do_not_touch_a_correction_is_of_none():
+    grid = PatchGrid.over((8, 44), PatchSettings(size_px=8, stride_px=12))
+    at = {x: class_of_patches(points((3, x, "tumour")), grid, CLASSES, corrections=True) for x in (7, 8, 11, 12)}
+    assert {x: np.flatnonzero(found == 1).tolist() for x, found in at.items()} == {7: [0], 8: [], 11: [], 12: [1]}
 
 
 @pytest.mark.parametrize(("patch_px", "stride_px"), [(10, 10), (10, 5), (27, 9), (9, 4), (8, 12)])
@@ -164,7 +178,7 @@ def test_a_correction_at_the_centre_of_a_patch_is_of_that_patch_alone(patch_px, 
 
 def test_points_outside_the_grid_count_nowhere():
     grid = PatchGrid.over((40, 40), PatchSettings(size_px=10), origin=(5, 5))
-    at = points((0, 0, "tumour"), (4.9, 20, "tumour"), (500, 20, "tumour"), (-3, -3, "tumour"))
+    at = points((0, 0, "tumour"), (4.4, 20, "tumour"), (500, 20, "tumour"), (-3, -3, "tumour"))
     assert set(class_of_patches(at, grid, CLASSES, corrections=False)) == {UNLABELLED}
     assert set(class_of_patches(points(), grid, CLASSES, corrections=False)) == {UNLABELLED}
 

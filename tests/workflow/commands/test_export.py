@@ -7,7 +7,7 @@ import shutil
 import pytest
 import tifffile
 
-from napari_distill2label.core.errors import BundleError
+from napari_distill2label.core.errors import BundleError, SettingsError
 from napari_distill2label.core.events import ItemDone, ItemFailed, drain
 from napari_distill2label.core.slide_info import SlideInfo
 from napari_distill2label.store.maps.patch_map import PatchMap
@@ -120,6 +120,13 @@ def test_maps_in_memory(trained, slides, tmp_path, collect):
         "slide_001.csv",
     ]
     assert [path.name for path in collect(export(maps[1], tmp_path / "b", ["json"]))[1]] == ["slide_001.geojson"]
+
+
+def test_two_maps_of_one_slide_would_have_one_name(trained, slides, tmp_path, collect):
+    maps = [collect(predict(trained, slides[:1], network=network))[1][0] for network in ("teacher", "student")]
+    with pytest.raises(SettingsError, match=r"Two patch maps of one slide are given \(slide_000\)"):
+        drain(export(maps, tmp_path / "a", ["csv"]))
+    assert not (tmp_path / "a").exists()
 
 
 def test_a_table_of_the_cohort_and_regions_from_the_command_line(trained, cohort_csv, tmp_path, cli, table):

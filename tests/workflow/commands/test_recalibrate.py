@@ -113,9 +113,15 @@ def test_what_is_there_is_kept(predicted, tmp_path):
     labelled(sample, lambda number, row: "normal")
     with pytest.raises(OutputError):
         drain(draw_sample(predicted, sample, 30))
-    for folder, overwrite in ((predicted / "student", True), (tmp_path, True), (predicted / "teacher", False)):
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "config.json").write_text('{"model_type": "vit"}')
+    (theirs / "model.safetensors").write_text("weights")
+    kept = ((predicted / "student", True), (tmp_path, True), (theirs, True), (predicted / "teacher", False))
+    for folder, overwrite in (*kept, (predicted / "teacher", True)):
         with pytest.raises(OutputError):
             drain(recalibrate(predicted, sample, folder, overwrite=overwrite))
+    assert (theirs / "model.safetensors").read_text() == "weights"
     out = tmp_path / "here"
     drain(recalibrate(predicted, sample, out))
     drain(recalibrate(predicted, sample, out, overwrite=True))
