@@ -4,6 +4,7 @@ Two siblings, one protocol (`Patches`): a `PatchGrid` covers a slide, `PatchPoin
 Per-patch arrays have the shape `patches.shape`: (rows, cols) for a grid, (n,) for points.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -138,18 +139,12 @@ class PatchGrid:
         _check_fits(side, slide_shape)
         if min(origin) < -side / 2:
             raise ValueError(f"origin {origin}: the centre of the first patch would lie outside the slide")
-        # The last patch's centre (or, with border="drop", its far side) must lie in the image.
-        reach = side / 2 if settings.border == "keep" else side
-        counts = [
-            max(
-                0,
-                int(np.ceil((size - start - reach) / stride))
-                if settings.border == "keep"
-                else (size - start - side) // stride + 1,
-            )
-            for size, start in zip(slide_shape, origin, strict=True)
-        ]
-        (height, width), (rows, cols) = slide_shape, counts
+        lengths = [size - start for size, start in zip(slide_shape, origin, strict=True)]
+        if settings.border == "keep":  # the last patch's centre lies in the image
+            counts = [math.ceil((length - side / 2) / stride) for length in lengths]
+        else:  # so does its far side
+            counts = [(length - side) // stride + 1 for length in lengths]
+        (height, width), (rows, cols) = slide_shape, (max(0, count) for count in counts)
         return cls((height, width), side, stride, (origin[0], origin[1]), settings.size_px, settings.mpp, rows, cols)
 
     @property
@@ -181,6 +176,20 @@ class PatchGrid:
         """
         cells: np.ndarray = np.floor((np.asarray(points, float) - self.first_centre) / self.stride + 0.5)
         return cells.astype(np.int64)
+
+    @property
+    def cell_side(self) -> int:
+        """Return the side of a cell in level-0 pixels: what labels of a patch cover, so that a pixel has one at most.
+
+        Where patches overlap, the stride; where they leave gaps, the patch itself.
+        """
+        return min(self.side, self.stride)
+
+    @property
+    def cell_origin(self) -> tuple[int, int]:
+        """Return the top-left corner (y, x) of the first cell, which lies in the middle of its patch."""
+        margin = (self.side - self.cell_side) // 2
+        return self.origin[0] + margin, self.origin[1] + margin
 
     @property
     def first_centre(self) -> np.ndarray:

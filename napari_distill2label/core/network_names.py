@@ -1,6 +1,10 @@
 """Names of networks as people read them."""
 
 import re
+from typing import Literal
+
+NetworkName = Literal["baseline", "teacher", "student"]
+NETWORKS: tuple[NetworkName, ...] = ("baseline", "teacher", "student")  # that a run keeps, in the order of training
 
 
 def in_words(name: str) -> str:

@@ -15,6 +15,7 @@ from ..core.events import Progress, Task, drain
 from ..core.paths import METADATA, PathLike, is_url
 from ..store.files.atomic import Writing, atomic_path, write_json
 from ..store.files.safe_names import safe_name, safe_names
+from ..store.maps.labels import count_corrected
 
 if TYPE_CHECKING:
     from ..store.maps.patch_map import PatchMap
@@ -57,7 +58,7 @@ class ExportRequest:
 
     def corrected(self) -> int | None:
         """Patches that a user corrected; None without corrections."""
-        return None if self.corrections is None else int((self.corrections >= 0).sum())
+        return count_corrected(self.corrections)
 
     def layers(self, patch_map: "PatchMap") -> list["LabelLayer"]:
         """One layer of all classes, or one per non-negative class where several can be present."""

@@ -19,6 +19,7 @@ from ..core.classes import RGB, SEPARATOR, colours_of
 from ..core.events import Progress, Task
 from ..core.geometry import PatchGrid
 from ..store.files.atomic import Writing, atomic_path
+from ..store.maps.labels import count_corrected
 from ..store.maps.patch_map import PatchMap
 from .provenance import provenance
 
@@ -45,7 +46,7 @@ def write_geojson(
     """
     done, total = 0, int(patch_map.scored.sum())
     with writing(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
-        corrected = None if corrections is None else int((corrections >= 0).sum())
+        corrected = count_corrected(corrections)
         about = provenance(patch_map, patch_map.threshold if threshold is None else threshold, corrected)
         file.write(f'{{"type":"FeatureCollection","provenance":{_compact(about)},"features":[')
         separator = "\n"

@@ -144,14 +144,9 @@ class Mask:
 
 def _cells(grid: PatchGrid, pixels: np.ndarray, axis: int) -> np.ndarray:
     """Cell (row or column) of pixels along one axis; the one past the last where there is none."""
-    side, stride, origin, count = grid.side, grid.stride, grid.origin[axis], grid.shape[axis]
-    if stride > side:
-        cells, inside = np.divmod(pixels - origin, stride)
-        cells = np.where(inside < side, cells, count)
-    else:
-        # floor((pixel + ½ − (origin + P/2 − S/2)) / S) in whole numbers: a centre on an edge goes to the next cell.
-        cells = (2 * (pixels - origin) + 1 - side + stride) // (2 * stride)
-    return np.where((cells >= 0) & (cells < count), cells, count)
+    count = grid.shape[axis]
+    cells, inside = np.divmod(pixels - grid.cell_origin[axis], grid.stride)
+    return np.where((inside < grid.cell_side) & (cells >= 0) & (cells < count), cells, count)
 
 
 def _most(pixels: np.ndarray, side: int) -> int:

@@ -22,6 +22,7 @@ from ..core.messages import Remedy
 from ..core.text import printable
 from ..slides.regions import trace_components
 from ..store.files.atomic import Writing, atomic_path
+from ..store.maps.labels import count_corrected
 from ..store.maps.patch_map import PatchMap
 from .geojson import NAMESPACE
 from .provenance import provenance
@@ -77,7 +78,7 @@ def write_merged_regions(
             f"{patch_map.slide_id}: regions are chosen by their area in mm², and the slide has no pixel size.",
             remedy=Remedy("clear", "regions.minimum_mm2", alternative=Remedy("set", "inputs.mpp")),
         )
-    corrected = None if corrections is None else int((corrections >= 0).sum())
+    corrected = count_corrected(corrections)
     shades = colours_of(patch_map.classes, colours)
     with writing(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
         about = json.dumps(provenance(patch_map, threshold, corrected), separators=(",", ":"), ensure_ascii=False)
@@ -145,9 +146,8 @@ def _regions(
 
 
 def _cell_edges(grid: PatchGrid, axis: int) -> np.ndarray:
-    """(n + 1,) borders of the cells along an axis in level-0 px, as in `exporters.mask`: a pixel has one cell."""
-    first = grid.origin[axis] + (grid.side - grid.stride) // 2
-    edges = first + grid.stride * np.arange(grid.shape[axis] + 1, dtype=np.int64)
+    """(n + 1,) borders of cells without gaps along an axis, in level-0 px, clipped to the slide."""
+    edges = grid.cell_origin[axis] + grid.stride * np.arange(grid.shape[axis] + 1, dtype=np.int64)
     return edges.clip(0, grid.slide_shape[axis])
 
 

@@ -246,7 +246,7 @@ def _places_in_rows(thing: QuPathObject, left: Left) -> Iterator[dict[str, float
     """Yield the columns of the places of an object. What is no point and no box is left out."""
     points = thing.points
     yield from ({"x": x - HALF, "y": y - HALF} for x, y in points.tolist())
-    box = None if thing.name.casefold().startswith("ignore") else box_of(thing)
+    box = None if thing.is_ignored else box_of(thing)
     if box is not None:
         x0, y0, x1, y1 = box
         place = dict(zip(BOX, (x0, y0, x1 - x0, y1 - y0), strict=True))
@@ -259,7 +259,7 @@ def _places_in_rows(thing: QuPathObject, left: Left) -> Iterator[dict[str, float
 
 def kind_of(thing: QuPathObject) -> str:
     """Return what an object is, as a plain name."""
-    if thing.name.casefold().startswith("ignore"):
+    if thing.is_ignored:
         return "ignored objects"
     if thing.area is not None:
         return "cells with a nucleus" if thing.nucleus is not None else "areas"

@@ -10,6 +10,7 @@ import numpy as np
 from ..core.errors import MissingDependencyError
 from ..core.events import Progress, Task
 from ..store.files.atomic import Writing, atomic_path
+from ..store.maps.labels import count_corrected
 from ..store.maps.patch_map import PatchMap
 from .objects import TablePlan
 from .provenance import provenance
@@ -29,7 +30,7 @@ def write_parquet(
     The file's metadata has the provenance under `distill2label`. `MissingDependencyError` without pyarrow.
     """
     parquet, arrow = _import_pyarrow(path)
-    corrected = None if corrections is None else int((corrections >= 0).sum())
+    corrected = count_corrected(corrections)
     about = json.dumps(provenance(patch_map, threshold, corrected), ensure_ascii=False)
     writer, done, total = None, 0, int(patch_map.scored.sum())
     with writing(path) as temporary:

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..core.geometry import PatchGrid, PatchPoints
 from ..store.files.atomic import Writing, atomic_path, write_text
+from ..store.maps.labels import count_corrected
 from ..store.maps.patch_map import PatchMap
 from ..store.tables.csv_table import escape_formula
 
@@ -90,7 +91,7 @@ def summarise(patch_map: PatchMap, threshold: float, corrections: np.ndarray | N
         slide_id=patch_map.slide_id,
         n_scored=int(scored.sum()),
         n_unreadable=int(patch_map.failed.sum()),
-        n_corrected=0 if corrections is None else int((corrections >= 0).sum()),
+        n_corrected=count_corrected(corrections) or 0,
         threshold=threshold,
         network=str(patch_map.model.get("network", "")),
         weights_sha256=str(patch_map.model.get("weights_sha256", "")),
@@ -106,12 +107,9 @@ def _pixels(patches: PatchGrid | PatchPoints) -> np.ndarray | None:
         return None
     sides = []
     for axis in (0, 1):
-        shift, side = (0, patches.side) if patches.stride > patches.side else (
-            (patches.side - patches.stride) // 2, patches.stride
-        )  # fmt: skip
-        first = patches.origin[axis] + shift + patches.stride * np.arange(patches.shape[axis])
+        first = patches.cell_origin[axis] + patches.stride * np.arange(patches.shape[axis])
         size = patches.slide_shape[axis]
-        sides.append(((first + side).clip(0, size) - first.clip(0, size)).astype(float))
+        sides.append(((first + patches.cell_side).clip(0, size) - first.clip(0, size)).astype(float))
     pixels: np.ndarray = np.outer(*sides)
     return pixels
 

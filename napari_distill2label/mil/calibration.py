@@ -27,6 +27,7 @@ in π. Of a validation slide, the user's share takes the place of what the class
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -89,7 +90,10 @@ def fit_calibration(
     A finding that all training slides have, or none, keeps its scores: there is nothing to compare with. The threshold
     is the one with the best expected F1 of the student's probabilities, of all findings together.
     """
-    fitted = [_Finding.fit(train, valid, finding) for finding in range(len(train[0].label))]
+    fitted = [
+        _fit_finding(*([_Slide.of(slide, finding) for slide in slides] for slides in (train, valid)))
+        for finding in range(len(train[0].label))
+    ]
     calibration = Calibration(
         neighbours=NEIGHBOURS,
         findings=tuple(each.finding for each in fitted),
@@ -105,68 +109,89 @@ def fit_calibration(
     return calibration, tuple(_doubted(fitted))
 
 
-def _doubted(fitted: "Sequence[_Finding]") -> Iterator[DoubtedLabel]:
+def _doubted(fitted: "Sequence[_FindingFit]") -> Iterator[DoubtedLabel]:
     for finding, each in enumerate(fitted):
         for slide, (probability, label) in enumerate(zip(each.slides.tolist(), each.labels.tolist(), strict=True)):
             if (probability if label else 1 - probability) <= DOUBT:
                 yield DoubtedLabel(slide, finding, probability)
 
 
+class _Slide(NamedTuple):
+    """What is known of one slide about one finding; scores (K,) in context are times `SLOPE`.
+
+    `share` is a user's, if it is of this finding: of several, nobody knows of which it is.
+    """
+
+    label: bool
+    student: np.ndarray
+    out_of_fold: tuple[np.ndarray, ...]
+    fold: int
+    share: float | None
+    slices: tuple[slice, ...]
+
+    @classmethod
+    def of(cls, slide: BagScores, finding: int) -> "_Slide":
+        return cls(
+            bool(slide.label[finding]),
+            SLOPE * slide.student[:, finding],
+            tuple(SLOPE * scores[:, finding] for scores in slide.out_of_fold),
+            slide.fold,
+            slide.share if len(slide.label) == 1 else None,
+            slide.slices,
+        )
+
+
 @dataclass(frozen=True)
-class _Finding:
+class _FindingFit:
     """The calibration of one finding, and the out-of-fold probabilities and labels (n,) of the training slides."""
 
     finding: Finding
     slides: np.ndarray
     labels: np.ndarray
 
-    @classmethod
-    def fit(cls, train: Sequence[BagScores], valid: Sequence[BagScores], index: int) -> "_Finding":
-        present = np.array([slide.label[index] for slide in train], bool)
-        if present.all() or not present.any():
-            return cls(UNCALIBRATED, np.empty(0), np.empty(0, bool))
-        scores = [SLOPE * slide.out_of_fold[0][:, index] for slide in train]
-        folds = [slide.fold for slide in train]
-        is_only = len(train[0].label) == 1  # a share is of any finding
-        given = [(slide.share, len(slide.student)) for slide in train if slide.label[index] and is_only]
-        shares = [(share, size) for share, size in given if share is not None]
-        prior, offsets = _prior_and_offsets(scores, present, folds, shares)
-        student = [SLOPE * slide.student[:, index] for slide, here in zip(train, present, strict=True) if here]
-        own_offset = offset_for_mean(np.concatenate(student), prior)
-        chosen = [slide for slide in valid if slide.label[index]]
-        if chosen:
-            each = [
-                slide.share * len(own)
-                if is_only and slide.share is not None
-                else sigmoid(SLOPE * own[:, index] + offset).sum()
-                for slide in chosen
-                for own, offset in zip(slide.out_of_fold, offsets, strict=True)
-            ]
-            expected = float(np.sum(each)) / len(offsets) / sum(len(slide.student) for slide in chosen)
-            unseen_offset = offset_for_mean(
-                np.concatenate([SLOPE * slide.student[:, index] for slide in chosen]), expected
-            )
-            own_offset += (unseen_offset - own_offset) * len(chosen) / (len(chosen) + WORTH)
-        patch = Line(slope=SLOPE, offset=own_offset)
-        score = np.array([
-            highest_slide(own + offsets[slide.fold], slide.slices) for own, slide in zip(scores, train, strict=True)
-        ])  # fmt: skip
-        finding = Finding(
-            prior=prior,
-            patch=patch,
-            slide=fit_label_line(score, present),
-            slide_range=(float(score.min()), float(score.max())),
-        )
-        if valid:
-            difference = [
-                highest_slide(patch.logit(slide.student[:, index]), slide.slices)
-                - highest_slide(SLOPE * own[:, index] + offset, slide.slices)
-                for slide in valid
-                for own, offset in zip(slide.out_of_fold, offsets, strict=True)
-            ]
-            finding = finding.for_slide_scores_higher_by(float(np.mean(difference)))
-        unseen = _by_lines_of_other_folds(score, present, np.array(folds))
-        return cls(finding, unseen, present)
+
+def _fit_finding(train: Sequence[_Slide], valid: Sequence[_Slide]) -> _FindingFit:
+    present = np.array([slide.label for slide in train])
+    if present.all() or not present.any():
+        return _FindingFit(UNCALIBRATED, np.empty(0), np.empty(0, bool))
+    scores, folds = [slide.out_of_fold[0] for slide in train], [slide.fold for slide in train]
+    shares = [(slide.share, len(slide.student)) for slide in train if slide.label and slide.share is not None]
+    prior, offsets = _prior_and_offsets(scores, present, folds, shares)
+    patch = Line(slope=SLOPE, offset=_student_offset(train, valid, prior, offsets))
+    score = np.array([
+        highest_slide(own + offsets[slide.fold], slide.slices) for own, slide in zip(scores, train, strict=True)
+    ])  # fmt: skip
+    slide_range = float(score.min()), float(score.max())
+    finding = Finding(prior=prior, patch=patch, slide=fit_label_line(score, present), slide_range=slide_range)
+    if valid:
+        finding = finding.for_slide_scores_higher_by(_student_minus_classifiers(valid, patch.offset, offsets))
+    return _FindingFit(finding, _by_lines_of_other_folds(score, present, np.array(folds)), present)
+
+
+def _student_offset(train: Sequence[_Slide], valid: Sequence[_Slide], prior: float, offsets: Sequence[float]) -> float:
+    """Return the offset of the student's patches: a mean of two, see the top of this module."""
+    remembered = offset_for_mean(np.concatenate([slide.student for slide in train if slide.label]), prior)
+    chosen = [slide for slide in valid if slide.label]
+    if not chosen:
+        return remembered
+    positive = [
+        slide.share * len(own) if slide.share is not None else sigmoid(own + offset).sum()
+        for slide in chosen
+        for own, offset in zip(slide.out_of_fold, offsets, strict=True)
+    ]
+    expected = float(np.sum(positive)) / len(offsets) / sum(len(slide.student) for slide in chosen)
+    unseen = offset_for_mean(np.concatenate([slide.student for slide in chosen]), expected)
+    return remembered + (unseen - remembered) * len(chosen) / (len(chosen) + WORTH)
+
+
+def _student_minus_classifiers(valid: Sequence[_Slide], student_offset: float, offsets: Sequence[float]) -> float:
+    """Return by how much the student scores slides that none has seen higher than the classifiers do, in log-odds."""
+    differences = [
+        highest_slide(slide.student + student_offset, slide.slices) - highest_slide(own + offset, slide.slices)
+        for slide in valid
+        for own, offset in zip(slide.out_of_fold, offsets, strict=True)
+    ]
+    return float(np.mean(differences))
 
 
 def highest_slide(logit: np.ndarray, slices: Sequence[slice]) -> float:

@@ -173,7 +173,28 @@ class TrainingPipeline:
         `teacher_targets` are the teacher's predictions, blended in with the weight `settings.teacher_weight`. The
         logits are those of probabilities, see `patch_posteriors`.
         """
+        predicted = yield from self._predict_out_of_fold()
         settings, multi_label = self.settings.oof, self.settings.architecture.multi_label
+        labels = torch.stack([torch.from_numpy(bag.target(self.n_classes)) for bag in self.train])
+        scores, of_teacher = (
+            [class_scores(each.instance_logits, multi_label) for each in predictions]
+            for predictions in (predicted, teacher_targets)
+        )
+        if settings.teacher_weight:
+            scores = blend_scores(scores, of_teacher, labels, settings.teacher_weight)
+        scores = [
+            torch.from_numpy(smooth_bag(own.numpy(), bag, settings.smoothing_neighbours)).float()
+            for own, bag in zip(scores, self.train, strict=True)
+        ]
+        posteriors = patch_posteriors(scores, labels, multi_label)
+        return [with_user_knowledge(own, bag, multi_label) for own, bag in zip(posteriors, self.train, strict=True)]
+
+    def _predict_out_of_fold(self) -> Generator[Stage | Progress | Notice, None, list[TeacherTargets]]:
+        """Train a classifier for each fold. Return what each training bag's own says of it, which has not seen the bag.
+
+        `fold_of`, `oof_train` and `oof_valid` get what `calibrate` needs; with one fold there is nothing unseen.
+        """
+        settings = self.settings.oof
         # A bag without a patient is a patient of its own, whatever the others are called.
         cases: list[Hashable] = [index if bag.case_id is None else bag.case_id for index, bag in enumerate(self.train)]
         folds = assign_folds([bag.classes for bag in self.train], cases, settings.folds, self.settings.seed)
@@ -181,39 +202,25 @@ class TrainingPipeline:
             yield Notice(NoticeCode.ONE_FOLD)
         elif len(folds) < settings.folds:
             yield Notice(NoticeCode.FEW_FOLDS, {"folds": settings.folds, "found": len(folds)})
+        fold_of = {index: number for number, fold in enumerate(folds) for index in fold}
         predicted: dict[int, TeacherTargets] = {}
         of_valid: list[list[TeacherTargets]] = []
-        for number, fold in enumerate(folds, 1):
+        for number, fold in enumerate(folds):
             # With one fold there is nothing else to train on.
-            seen = [bag for index, bag in enumerate(self.train) if index not in fold or len(folds) == 1]
+            seen = [bag for index, bag in enumerate(self.train) if fold_of[index] != number or len(folds) == 1]
             training_bags = [TrainingBag.of(bag, self.n_classes) for bag in seen]
-            loss_function = InheritedLabelLoss(settings)
-            classifier = self.make_stage(f"oof-{number}", loss_function, training_bags, settings, offset=1 + number)
+            name, loss_function = f"oof-{number + 1}", InheritedLabelLoss(settings)
+            classifier = self.make_stage(name, loss_function, training_bags, settings, offset=2 + number)
             yield classifier
-            own = yield from self.compute_targets(
-                classifier.model, [self.train[index] for index in fold], classifier.network
-            )
+            own = yield from self.compute_targets(classifier.model, [self.train[index] for index in fold], name)
             predicted |= zip(fold, own, strict=True)
-            of_valid.append((yield from self.compute_targets(classifier.model, self.valid, classifier.network)))
+            of_valid.append((yield from self.compute_targets(classifier.model, self.valid, name)))
+        in_order = [predicted[index] for index in range(len(self.train))]
         if len(folds) > 1:
-            self.fold_of = [
-                number for index in range(len(self.train)) for number, own in enumerate(folds) if index in own
-            ]
-            self.oof_train = [predicted[index].instance_logits for index in range(len(self.train))]
+            self.fold_of = [fold_of[index] for index in range(len(self.train))]
+            self.oof_train = [own.instance_logits for own in in_order]
             self.oof_valid = [[own.instance_logits for own in each] for each in zip(*of_valid, strict=True)]
-        targets = torch.stack([torch.from_numpy(bag.target(self.n_classes)) for bag in self.train])
-        scores, of_teacher = (
-            [class_scores(each.instance_logits, multi_label) for each in predictions]
-            for predictions in ([predicted[index] for index in range(len(self.train))], teacher_targets)
-        )
-        if settings.teacher_weight:
-            scores = blend_scores(scores, of_teacher, targets, settings.teacher_weight)
-        scores = [
-            torch.from_numpy(smooth_bag(own.numpy(), bag, settings.smoothing_neighbours)).float()
-            for own, bag in zip(scores, self.train, strict=True)
-        ]
-        posteriors = patch_posteriors(scores, targets, multi_label)
-        return [with_user_knowledge(own, bag, multi_label) for own, bag in zip(posteriors, self.train, strict=True)]
+        return in_order
 
     def compute_targets(
         self, model: MILModel, bags: Sequence[Bag], network: str = "teacher"

@@ -12,6 +12,7 @@ from ..core.appearance import Appearance
 from ..core.calibration import Calibration
 from ..core.errors import BundleError
 from ..core.messages import Remedy
+from ..core.network_names import NetworkName
 from ..core.settings import ArchitectureSettings, PatchSettings, StudentSettings, TeacherSettings
 from ..core.text import first_problem
 from .files.seal import check_format, read_json, unsealed
@@ -20,8 +21,6 @@ from .maps.feature_map import EncoderIdentity
 FILES = ("model.safetensors", "config.json", "metrics.json", "card.md")
 FORMAT: Final = 2
 DEFAULT_THRESHOLD = 0.5  # of a network without a calibration
-NetworkName = Literal["baseline", "teacher", "student"]
-NETWORKS: tuple[NetworkName, ...] = ("baseline", "teacher", "student")
 
 
 class BundleConfig(BaseModel):

@@ -21,10 +21,11 @@ from ..core.foreign_files import read_file
 from ..core.inputs import Encoder, Inputs, TissueRegions
 from ..core.label_map import COVERAGE
 from ..core.messages import Remedy
+from ..core.network_names import NETWORKS
 from ..core.paths import PathLike
 from ..core.settings import Settings
 from ..core.text import first_problem
-from .bundle_config import NETWORKS, is_bundle
+from .bundle_config import is_bundle
 from .cohort import Cohort
 from .files.atomic import Writing, atomic_path, clear_leftovers, has_leftovers, write_json, write_text
 from .files.lock import has_lock, locked

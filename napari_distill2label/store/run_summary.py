@@ -13,12 +13,11 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..core.foreign_files import read_file
-from ..core.network_names import in_words
+from ..core.network_names import NETWORKS, in_words
 from ..core.settings import Settings
 from .files.seal import LARGEST, is_number, read_json
 from .timing import Timing
 
-NETWORKS = ("baseline", "teacher", "student")
 MOST = 500  # folders looked at; a folder of more runs than that is no place to choose one from
 
 Curve = dict[str, list[float]]  # column of history.csv -> a value per epoch, NaN where there is none

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from ..core.errors import SlideError
 from ..core.inputs import Inputs
+from ..core.network_names import NETWORKS
 from ..core.paths import PathLike
-from ..store.bundle_config import NETWORKS
 from ..store.cohort import Cohort
 from ..store.run import Run
 from .tissue_regions import regions_of

@@ -34,6 +34,11 @@ def labels_of(probability: np.ndarray, threshold: float, class_index: int | None
     return np.where(np.isnan(probability[..., 0]), 0, labels).astype(np.uint8)
 
 
+def count_corrected(corrections: np.ndarray | None) -> int | None:
+    """Return how many patches a user has corrected; None where there are no corrections."""
+    return None if corrections is None else int((corrections != UNLABELLED).sum())
+
+
 def check_corrections(
     corrections: np.ndarray, shape: tuple[int, ...], classes: Sequence[str], slide_id: str
 ) -> np.ndarray:

@@ -30,6 +30,7 @@ from ...core.notices import Notice, NoticeCode
 from ...core.paths import is_url, slide_name, why_not_url
 from ...core.text import quoted, shown
 from ...slides.discovery import is_own_output
+from ...slides.scale import LIMITS
 from ..files.atomic import atomic_path
 from .csv_table import Style, Table, escape_formula, format_table, open_table
 
@@ -320,9 +321,10 @@ class _Parser:
             mpp = float(text.replace(",", ".") if "." not in text else text)  # Excel's decimal comma
         except ValueError:
             mpp = float("nan")
-        if not 0.05 <= mpp <= 20:
+        low, high = LIMITS
+        if not low <= mpp <= high:
             raise CohortError(
-                f"{self.table}: slide {quoted(slide_id)}: mpp {quoted(text)} is not between 0.05 and 20 µm/px"
+                f"{self.table}: slide {quoted(slide_id)}: mpp {quoted(text)} is not between {low:g} and {high:g} µm/px"
             )
         return mpp
 

@@ -413,8 +413,7 @@ def _cells_as_patches(patches: PatchGrid | PatchPoints) -> PatchGrid | PatchPoin
     """Return the cells of a grid whose patches overlap, as patches: what is said of a cell is meant for its patch."""
     if not isinstance(patches, PatchGrid) or patches.stride >= patches.side:
         return patches
-    y, x = (start + (patches.side - patches.stride) // 2 for start in patches.origin)
-    return replace(patches, side=patches.stride, origin=(y, x))
+    return replace(patches, side=patches.cell_side, origin=patches.cell_origin)
 
 
 def _findings_first(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -14,6 +14,7 @@ from ...core.classes import RGB
 from ...core.errors import BundleError, OutputError, SettingsError, SlideError
 from ...core.events import Event, ItemDone, ItemFailed, Progress, Task
 from ...core.inputs import Inputs
+from ...core.network_names import NETWORKS
 from ...core.paths import COHORT_SUMMARY, PathLike
 from ...core.text import list_briefly
 from ...exporters.formats import (
@@ -28,7 +29,7 @@ from ...exporters.formats import (
 from ...exporters.merged_regions import RegionOptions
 from ...exporters.slide_summary import SlideSummary, summarise, write_cohort_summary
 from ...slides.registry import may_have_canvas, open_slide
-from ...store.bundle_config import NETWORKS, versions
+from ...store.bundle_config import versions
 from ...store.files.outputs import Outputs
 from ...store.maps.patch_map import PatchMap, read_header
 from ...store.run import Run

@@ -11,6 +11,7 @@ from ...core.events import Event, ItemDone, ItemFailed
 from ...core.geometry import PatchGrid
 from ...core.inputs import Compute, Inputs
 from ...core.messages import Remedy
+from ...core.network_names import NETWORKS
 from ...core.notices import Notice, NoticeCode
 from ...core.paths import PathLike
 from ...core.settings import PatchSettings
@@ -27,7 +28,7 @@ from ...inference.dense import dense_grid
 from ...inference.specs import ModelSpec
 from ...mil.device import choose_device, compute_dtype
 from ...store.bundle import Bundle, load_bundle
-from ...store.bundle_config import NETWORKS, is_bundle
+from ...store.bundle_config import is_bundle
 from ...store.cohort import Cohort, CohortSlide
 from ...store.files.outputs import Outputs
 from ...store.maps.patch_map import PatchMap

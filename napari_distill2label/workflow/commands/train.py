@@ -13,6 +13,7 @@ from ...core.bag import UNLABELLED, Bag
 from ...core.errors import BundleError, SettingsError
 from ...core.events import Event, Progress, Task
 from ...core.inputs import Inputs
+from ...core.network_names import NETWORKS
 from ...core.notices import Notice, NoticeCode
 from ...core.paths import PathLike
 from ...core.settings import Settings, TrainingSettings
@@ -22,7 +23,6 @@ from ...mil.model import MILModel
 from ...mil.pipeline import Stage, TrainingPipeline
 from ...mil.training import TrainingState, all_finite, divergence_error
 from ...store.bundle import load_bundle, remove_bundle, save_bundle
-from ...store.bundle_config import NETWORKS
 from ...store.checkpoint import digest_of_tensors, load_checkpoint, save_checkpoint
 from ...store.cohort import Cohort, doubtful_ids
 from ...store.learnt import has_signatures, iter_sign_slides, write_signatures

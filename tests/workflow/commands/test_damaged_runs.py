@@ -15,8 +15,8 @@ import torch
 
 from napari_distill2label.core.errors import Distill2LabelError
 from napari_distill2label.core.events import EpochEnd, drain
+from napari_distill2label.core.network_names import NETWORKS
 from napari_distill2label.store.bundle import load_bundle
-from napari_distill2label.store.bundle_config import NETWORKS
 from napari_distill2label.store.checkpoint import load_checkpoint
 from napari_distill2label.store.cohort import Cohort
 from napari_distill2label.store.learnt import LearntSlides
