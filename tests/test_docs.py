@@ -59,7 +59,8 @@ def texts_of_the_code() -> list[list[str]]:
 
 
 def test_every_test_that_a_promise_names_exists():
-    page = (ROOT / "docs" / "reliability.md").read_text("utf-8")
+    pages = (ROOT / "docs" / name for name in ("reliability.md", "reliability-history.md"))
+    page = "".join(each.read_text("utf-8") for each in pages)
     named = re.findall(r"`((?:tests|torture|napari_distill2label)/[\w/]+(?:\.py|/))`", page)
     assert len(named) >= 12
     assert [name for name in named if not (ROOT / name).exists()] == []

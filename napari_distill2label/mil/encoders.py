@@ -5,7 +5,7 @@ the patch alone and a dense map over a slide can equal cut patches exactly.
 
 `Dropout`, `PairwiseMax` and `conv_then_pool` train faster on a CPU than torch's own layers, with the same meaning and
 no weights. They are used only while training on a CPU: a network that predicts or is exported is made of torch's
-layers alone. `docs/benchmarks.md` lists what each of them saves.
+layers alone. `docs/design-notes.md` lists what each of them saves.
 """
 
 from collections.abc import Sequence
