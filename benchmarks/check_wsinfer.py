@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 import napari_distill2label as d2l
-from napari_distill2label.core.calibration import Calibration, Finding, Line
+from napari_distill2label.core.calibration import Calibration, FindingCalibration, Line
 from napari_distill2label.core.inputs import Inputs
 from napari_distill2label.store.bundle import load_bundle
 
@@ -23,7 +23,7 @@ from .predicting import ROOT, bundle_of, colon_model, run
 
 LIMIT = 1e-4  # of a probability
 SLIDE = "slides/CMU-1-Small-Region.svs"
-CALIBRATION = Calibration(findings=(Finding(prior=0.3, patch=Line(slope=1.25, offset=-0.3), slide=Line()),))
+CALIBRATION = Calibration(findings=(FindingCalibration(prior=0.3, patch=Line(slope=1.25, offset=-0.3), slide=Line()),))
 
 
 def largest_difference(python: str, slide: Path, folder: Path) -> tuple[float, int]:

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from napari_distill2label.core.events import drain
-from napari_distill2label.slides.likeness import Look, look_at, same_pictures
+from napari_distill2label.slides.likeness import GreyPicture, grey_picture, same_pictures
 from napari_distill2label.slides.preview import SIDE, SlidePreview, read_preview
 
 from .pyramids import DATA
@@ -57,22 +57,22 @@ def core(image: Image.Image) -> Image.Image:
     return out
 
 
-def look(image: Image.Image) -> Look | None:
-    """The look of a picture, as of a slide."""
+def of_image(image: Image.Image) -> GreyPicture | None:
+    """The grey picture of an image, as of a slide."""
     small = image.copy()
     small.thumbnail((SIDE, SIDE), Image.Resampling.BOX, reducing_gap=2.0)
-    return look_at(SlidePreview(np.asarray(small), (image.height, image.width)))
+    return grey_picture(SlidePreview(np.asarray(small), (image.height, image.width)))
 
 
 def measured(name: str, images: list[Image.Image]) -> str:
     """One line: false alarms, copies that are missed."""
-    looks = [look(image) for image in images]
-    seen = [each for each in looks if each is not None]
+    pictures = [of_image(image) for image in images]
+    seen = [each for each in pictures if each is not None]
     alarms = drain(same_pictures(seen))
     missed = dict.fromkeys(COPIES, 0)
-    for image, own in zip(images, looks, strict=True):
+    for image, own in zip(images, pictures, strict=True):
         for what, change in COPIES.items():
-            other = look(change(image))
+            other = of_image(change(image))
             missed[what] += own is None or other is None or not drain(same_pictures([own, other]))
     pairs, copies = len(seen) * (len(seen) - 1) // 2, len(images) * len(COPIES)
     which = ", ".join(f"{what} {n}" for what, n in missed.items() if n)
@@ -85,7 +85,7 @@ def measured(name: str, images: list[Image.Image]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.likeness", description=__doc__)
     parser.parse_args()
-    everything: list[Look] = []
+    everything: list[GreyPicture] = []
     for name, pattern in SETS.items():
         files: list[Path] = sorted(DATA.glob(pattern))
         if not files:
@@ -94,7 +94,7 @@ def main() -> None:
         images = [Image.open(file).convert("RGB") for file in files]
         for kind, own in (("crops", images), ("cores", [core(image) for image in images])):
             print(measured(f"{name}, {kind}", own), flush=True)
-            everything += [each for image in own if (each := look(image))]
+            everything += [each for image in own if (each := of_image(image))]
         begin = time.process_time()
         for file in files:
             read_preview(file)
@@ -103,7 +103,8 @@ def main() -> None:
         thousand = (everything * (1000 // len(everything) + 1))[:1000]
         noise = np.random.default_rng(0)
         thousand = [
-            Look(each.grey + noise.normal(0, 3, each.grey.shape).astype(np.float32), each.ratio) for each in thousand
+            GreyPicture(each.grey + noise.normal(0, 3, each.grey.shape).astype(np.float32), each.ratio)
+            for each in thousand
         ]
         begin = time.process_time()
         drain(same_pictures(thousand))

@@ -62,7 +62,7 @@ def _taken(size: int, rounds: int) -> dict[str, list[float]]:
         "something was predicted": lambda turn: session.project.take_maps([]),
         "scroll by a tenth": lambda turn: bar.setValue(bar.maximum() * (turn + 1) // 10),
         "select all": lambda turn: (panel.table.clearSelection(), panel.table.selectAll()),
-        "label all": lambda turn: panel.labelling.set_label(("tumour", "normal")[turn % 2]),
+        "label all": lambda turn: panel.label_bar.set_label(("tumour", "normal")[turn % 2]),
         "find": lambda turn: panel.search.setText(f"tumour {turn}"),
         "find no more": lambda turn: panel.search.clear(),
         "sort by name": sort(NAME),

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from napari_distill2label.core.appearance import fit_appearance, look_of, sampled
+from napari_distill2label.core.appearance import appearance_vector, fit_appearance, sampled
 from napari_distill2label.core.errors import SettingsError
 from napari_distill2label.core.events import Event, Progress, Task
 from napari_distill2label.core.inputs import Inputs
@@ -121,7 +121,7 @@ class _Set:
             with TemporaryDirectory() as scratch:
                 path = row.path if change is None else _changed(row.path, Path(scratch), change)
                 bag = yield from reader.bag(replace(row, path=path), self.cohort)
-            found.append(look_of(bag.instances[sampled(len(bag))], *NO_NORMALISATION))
+            found.append(appearance_vector(bag.instances[sampled(len(bag))], *NO_NORMALISATION))
         return np.array(found)
 
 

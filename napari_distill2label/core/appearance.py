@@ -1,8 +1,8 @@
 """How the training slides look, and whether another slide looks like them.
 
 A network is right on slides like those it has learnt from. A slide of another stain, scanner or kind of tissue gets
-probabilities too, and nothing in them says that they are worth less. So a bundle keeps how its training slides look:
-for each slide a short vector, its *look*, of some of its patches; of all slides mean and covariance. How far a slide is
+probabilities too, and nothing in them says that they are worth less. So a bundle keeps how its training slides vector:
+for each slide a short vector that describes some of its patches; of all slides mean and covariance. How far a slide is
 from them is its Mahalanobis distance.
 
 Each training slide is measured against the slides of the *other* patients. The distance that 9 of 10 new slides like
@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from .promise import conformal_quantile
 
-MOST_PATCHES = 64  # of a slide, evenly spaced: its look is theirs
+MOST_PATCHES = 64  # of a slide, evenly spaced, which its vector describes
 FEWEST_PATIENTS = 8  # below it nothing is said
 FALSE_ALARM = 0.1  # share of slides like the training slides that are called unlike them
 DIRECTIONS = 16  # that features are projected on
@@ -34,7 +34,7 @@ class Appearance(BaseModel):
     Attributes
     ----------
     mean, precision
-        (L,) and (L, L): mean of the slides' looks, and the inverse of their covariance.
+        (L,) and (L, L): mean of the slides' vectors, and the inverse of their covariance.
     distances
         (n,) of each training slide from the slides of the other patients, ascending.
     """
@@ -56,23 +56,23 @@ class Appearance(BaseModel):
         fewest = int(np.ceil(1 / FALSE_ALARM)) - 1
         return conformal_quantile(self.distances, FALSE_ALARM) if len(self.distances) >= fewest else self.distances[-1]
 
-    def unlikeness(self, look: np.ndarray) -> float:
-        """Return the distance of a slide with this look (L,), in units of `limit`: above 1 it is unlike these."""
-        return _distance(look, np.array(self.mean), np.array(self.precision)) / max(self.limit, _EPSILON)
+    def unlikeness(self, vector: np.ndarray) -> float:
+        """Return the distance of a slide with this vector (L,), in units of `limit`: above 1 it is unlike these."""
+        return _distance(vector, np.array(self.mean), np.array(self.precision)) / max(self.limit, _EPSILON)
 
 
-def fit_appearance(looks: np.ndarray, cases: Sequence[object]) -> Appearance | None:
-    """Return how slides look, from their looks (n, L) and their patients (n,). None: of too few patients."""
+def fit_appearance(vectors: np.ndarray, cases: Sequence[object]) -> Appearance | None:
+    """Return how slides look, from their vectors (n, L) and their patients (n,). None: of too few patients."""
     patients = sorted(set(cases), key=str)
     if len(patients) < FEWEST_PATIENTS:
         return None
     of_case = np.array([patients.index(case) for case in cases])
-    distances = np.empty(len(looks))
+    distances = np.empty(len(vectors))
     for number in range(len(patients)):
         own = of_case == number
-        centre = _centre(looks[~own])
-        distances[own] = [_distance(look, *centre) for look in looks[own]]
-    mean, precision = _centre(looks)
+        centre = _centre(vectors[~own])
+        distances[own] = [_distance(vector, *centre) for vector in vectors[own]]
+    mean, precision = _centre(vectors)
     return Appearance(
         mean=tuple(mean.tolist()),
         precision=tuple(map(tuple, precision.tolist())),
@@ -80,21 +80,21 @@ def fit_appearance(looks: np.ndarray, cases: Sequence[object]) -> Appearance | N
     )
 
 
-def _centre(looks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean (L,) and inverse covariance (L, L) of looks (n, L).
+def _centre(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean (L,) and inverse covariance (L, L) of vectors (n, L).
 
     With few slides the covariances between components are noise: of n slides they count n / (n + L).
     """
-    n, length = looks.shape
-    covariance = np.cov(looks, rowvar=False).reshape(length, length)
+    n, length = vectors.shape
+    covariance = np.cov(vectors, rowvar=False).reshape(length, length)
     variance = np.diag(covariance) + _EPSILON**2
     shrunk = covariance * (n / (n + length))
     np.fill_diagonal(shrunk, variance)
-    return looks.mean(0), np.linalg.inv(shrunk)
+    return vectors.mean(0), np.linalg.inv(shrunk)
 
 
-def _distance(look: np.ndarray, mean: np.ndarray, precision: np.ndarray) -> float:
-    off = np.asarray(look, np.float64) - mean
+def _distance(vector: np.ndarray, mean: np.ndarray, precision: np.ndarray) -> float:
+    off = np.asarray(vector, np.float64) - mean
     return float(np.sqrt(max(0.0, off @ precision @ off)))
 
 
@@ -103,8 +103,8 @@ def sampled(count: int) -> np.ndarray:
     return np.unique(np.linspace(0, count - 1, min(count, MOST_PATCHES)).round().astype(np.int64))
 
 
-def look_of(instances: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
-    """Return the look (L,) float64 of patches (k, 3, P, P) uint8, or of features (k, D).
+def appearance_vector(instances: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+    """Return the vector (L,) float64 of patches (k, 3, P, P) uint8, or of features (k, D).
 
     Of patches: the darker half, which is tissue where the rest may be glass; of each colour as optical density the
     mean, the contrast and the sharpness, as logarithms, and their medians over patches. Of features: they are

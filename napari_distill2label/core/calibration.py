@@ -35,7 +35,7 @@ class Line(BaseModel):
         return sigmoid(self.logit(score))
 
 
-class Finding(BaseModel):
+class FindingCalibration(BaseModel):
     """The calibration of one finding: of patches of slides that have it, and of slides.
 
     Attributes
@@ -58,7 +58,7 @@ class Finding(BaseModel):
         """Return P(slide) from the scores in context (n,) of its patches, of which the highest `top` count."""
         return float(self.slide(np.clip(slide_score(self.patch.logit(score), top), *self.slide_range)))
 
-    def for_slide_scores_higher_by(self, difference: float) -> "Finding":
+    def for_slide_scores_higher_by(self, difference: float) -> "FindingCalibration":
         """Return what gives slides the same probabilities when all their scores are higher by `difference`."""
         slope, offset = self.slide.slope, self.slide.offset
         low, high = self.slide_range
@@ -104,7 +104,7 @@ class Calibration(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     neighbours: int = Field(8, ge=0, le=100)
-    findings: tuple[Finding, ...] = Field(min_length=1, max_length=253)
+    findings: tuple[FindingCalibration, ...] = Field(min_length=1, max_length=253)
     top: float = Field(0.1, gt=0, le=1)
     threshold: float = Field(0.5, ge=0, le=1)
     n_slides: int = Field(0, ge=0)

@@ -355,7 +355,7 @@ SENTENCES: dict[NoticeCode, Callable[..., str]] = {
     C.SAME_FILE_TWO_LABELS: partial(_two_labels, "files"),
     C.SAME_PICTURES: lambda groups: (
         f"{count_of(len(groups), 'picture')} {_is(len(groups))} shown by more than one slide, perhaps turned, mirrored "
-        "or saved anew; the slides of each count as one case: " + _groups(groups)
+        "or saved again; the slides of each count as one case: " + _groups(groups)
     ),
     C.SAME_PICTURE_TWO_LABELS: partial(_two_labels, "pictures"),
     C.ROWS_MATCHED_LOOSELY: lambda names, matched: (

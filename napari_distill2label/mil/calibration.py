@@ -31,14 +31,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..core.calibration import Calibration, Finding, Line, Reliability, sigmoid, slide_score
+from ..core.calibration import Calibration, FindingCalibration, Line, Reliability, sigmoid, slide_score
 from .pu_learning import best_f1_threshold, prior_of_slides
 
 SLOPE = 1.25  # of scores in context, which vary less than scores alone
 PRIOR_QUANTILE = 0.9  # of the negatives' scores: at lower ones slides differ more than classes do
 NEIGHBOURS = 8
 TOP = 0.1  # of a slide's patches, the highest: its score is their mean
-LOOK_ALIKE = 0.5  # quantile of the positive slides' scores from which on a negative slide is like one of them
+POSITIVE_QUANTILE = 0.5  # quantile of the positive slides' scores from which on a negative slide is like one of them
 # (Both quantiles were chosen on drawn cohorts of digits: `python -m experiments prior`.)
 DRAWS = 100  # of slides, over which the share of positive patches is averaged
 MOST_SCORES = 50_000  # that a draw looks at: more take longer and say the same
@@ -47,7 +47,7 @@ WORTH = 2  # validation slides with the finding, of all training slides with it
 RIDGE = 1e-3  # on the slope, of scores with deviation 1: finite also where a line separates the slides
 RELIABILITY_BINS = 5  # of slides, which are few
 DOUBT = 0.1  # of a label: the probability from which on classifiers that have not seen the slide say that it is wrong
-UNCALIBRATED = Finding(prior=0, patch=Line(), slide=Line(slope=0, offset=LIMIT))
+UNCALIBRATED = FindingCalibration(prior=0, patch=Line(), slide=Line(slope=0, offset=LIMIT))
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ class _Slide(NamedTuple):
 class _FindingFit:
     """The calibration of one finding, and the out-of-fold probabilities and labels (n,) of the training slides."""
 
-    finding: Finding
+    finding: FindingCalibration
     slides: np.ndarray
     labels: np.ndarray
 
@@ -162,7 +162,9 @@ def _fit_finding(train: Sequence[_Slide], valid: Sequence[_Slide]) -> _FindingFi
         highest_slide(own + offsets[slide.fold], slide.slices) for own, slide in zip(scores, train, strict=True)
     ])  # fmt: skip
     slide_range = float(score.min()), float(score.max())
-    finding = Finding(prior=prior, patch=patch, slide=fit_label_line(score, present), slide_range=slide_range)
+    finding = FindingCalibration(
+        prior=prior, patch=patch, slide=fit_label_line(score, present), slide_range=slide_range
+    )
     if valid:
         finding = finding.for_slide_scores_higher_by(_student_minus_classifiers(valid, patch.offset, offsets))
     return _FindingFit(finding, _by_lines_of_other_folds(score, present, np.array(folds)), present)
@@ -264,35 +266,35 @@ def estimate_share(
     present: np.ndarray,
     folds: Sequence[int],
     quantile: float = PRIOR_QUANTILE,
-    look_alike: float | None = LOOK_ALIKE,
+    positive_quantile: float | None = POSITIVE_QUANTILE,
 ) -> float:
     """Return π from the scores (K,) of slides, their labels (n,) bool and the folds of the classifiers (n,).
 
     The mean over classifiers, each by itself, weighted by their patches of positive slides. A fold without slides of
-    both kinds takes no part. See `prior_of_slides` for `quantile` and `typical_negatives` for `look_alike`; None: all.
+    both kinds takes no part. See `prior_of_slides` and (None: all negatives) `typical_negatives`.
     """
     priors, weights = [], []
     for number in sorted(set(folds)):
         own = [index for index, fold in enumerate(folds) if fold == number]
         positive, negative = ([scores[index] for index in own if present[index] == kind] for kind in (True, False))
         if positive and negative:
-            if look_alike is not None:
-                negative = typical_negatives(negative, positive, look_alike)
+            if positive_quantile is not None:
+                negative = typical_negatives(negative, positive, positive_quantile)
             priors.append(prior_of_slides(positive, negative, quantile))
             weights.append(sum(map(len, positive)))
     if not priors:  # no fold has both
-        return estimate_share(scores, present, [0] * len(folds), quantile, look_alike)
+        return estimate_share(scores, present, [0] * len(folds), quantile, positive_quantile)
     return float(np.average(priors, weights=weights))
 
 
 def typical_negatives(
-    negative: Sequence[np.ndarray], positive: Sequence[np.ndarray], look_alike: float
+    negative: Sequence[np.ndarray], positive: Sequence[np.ndarray], positive_quantile: float
 ) -> list[np.ndarray]:
     """Return the scores (K,) of the negative slides whose `slide_score` is below that of most positive slides.
 
-    Below their quantile `look_alike`; all, if none is.
+    Below their quantile `positive_quantile`; all, if none is.
     """
-    limit = np.quantile([slide_score(own, TOP) for own in positive], look_alike)
+    limit = np.quantile([slide_score(own, TOP) for own in positive], positive_quantile)
     return [own for own in negative if slide_score(own, TOP) < limit] or list(negative)
 
 

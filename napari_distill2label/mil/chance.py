@@ -13,7 +13,7 @@ MAX_RESTARTS = 2
 
 
 def patience(settings: TrainingSettings) -> int:
-    """Return the epoch after which a training that is still at chance starts anew."""
+    """Return the epoch after which a training that is still at chance starts again."""
     return max(MIN_PATIENCE, math.ceil(PATIENCE_SHARE * settings.epochs))
 
 

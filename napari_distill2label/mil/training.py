@@ -94,7 +94,7 @@ class TrainingState:
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     teacher_digest: str = ""
-    restarts: int = 0  # how often it has begun anew with other weights, because it was stuck at chance
+    restarts: int = 0  # how often it has begun again with other weights, because it was stuck at chance
 
     def epoch_end(self, network: str, epochs: int) -> EpochEnd:
         """Return the event that reports the last epoch."""
@@ -252,7 +252,7 @@ def _backward_in_memory(
 ) -> Generator[Progress, None, tuple[int | None, dict[str, Tensor]]]:
     """Set the gradient of a step as `backward` does; returns `batch.largest` as well.
 
-    Where memory does not suffice, the step is begun anew with half as many values at once, and the next ones are with
+    Where memory does not suffice, the step is begun again with half as many values at once, and the next ones are with
     as few.
     """
     before = random.state
@@ -288,7 +288,7 @@ def fit(
     With a `state`, training resumes after it; on the same CPU the result is the same to the bit as without a stop.
     `SettingsError` if loss or weights are no longer finite: the last state that was yielded is the last good one.
 
-    A network that says the same of all slides after some epochs (`chance.is_stuck`) is begun anew, with other weights
+    A network that says the same of all slides after some epochs (`chance.is_stuck`) is begun again, with other weights
     and half the learning rate, up to `MAX_RESTARTS` times; a `Notice` says so.
     """
     state = copy.copy(state) if state else TrainingState()

@@ -1,4 +1,4 @@
-"""Pictures that show the same: a copy that was turned, mirrored, made smaller or brighter, or saved anew.
+"""Pictures that show the same: a copy that was turned, mirrored, made smaller or brighter, or saved again.
 
 Small grey pictures are correlated. A perceptual hash of 64 bits, as ImageHash computes, is such a picture with one bit
 a pixel: it knows no turned copies, and round cores of tissue on white are alike to it.
@@ -25,35 +25,35 @@ BLOCK = 512  # pictures that are compared at once with all others
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
-    """How a slide looks: its grey picture, (32, 32) float32 in 0–255, and height / width."""
+class GreyPicture:
+    """A grey picture of a slide, (32, 32) float32 in 0–255, and height / width."""
 
     grey: np.ndarray
     ratio: float
 
 
-def look_at(preview: SlidePreview) -> Look | None:
-    """Return the look of a slide. None where there is no picture of it, or an empty one."""
+def grey_picture(preview: SlidePreview) -> GreyPicture | None:
+    """Return the grey picture of a slide. None where there is no preview of it, or an empty one."""
     from PIL import Image
 
     if preview.picture is None or preview.shape is None:
         return None
     image = Image.fromarray(preview.picture).convert("L").resize((FINE, FINE), Image.Resampling.BOX)
     grey = np.asarray(image, np.float32)
-    return None if grey.std() < FLAT else Look(grey, preview.shape[0] / preview.shape[1])
+    return None if grey.std() < FLAT else GreyPicture(grey, preview.shape[0] / preview.shape[1])
 
 
-def same_pictures(looks: Sequence[Look]) -> Generator[None, None, list[tuple[int, int]]]:
+def same_pictures(pictures: Sequence[GreyPicture]) -> Generator[None, None, list[tuple[int, int]]]:
     """Return the pairs (i, j), i < j, that show the same. It pauses after each block.
 
     Two pictures are compared in all eight positions, as 16 × 16 px first; those that are alike so as 32 × 32 px. Where
     there is background, the tissue has to be alike by itself.
     """
     found: set[tuple[int, int]] = set()
-    if len(looks) < 2:
+    if len(pictures) < 2:
         return []
-    grey = np.stack([_coarse(look.grey) for look in looks])
-    ratios = np.log([look.ratio for look in looks])
+    grey = np.stack([_coarse(picture.grey) for picture in pictures])
+    ratios = np.log([picture.ratio for picture in pictures])
     for number, turned in enumerate(_positions(grey)):
         ratio = -ratios if number % 4 >= 2 else ratios  # on its side
         for start in range(0, len(grey), BLOCK):
@@ -66,7 +66,7 @@ def same_pictures(looks: Sequence[Look]) -> Generator[None, None, list[tuple[int
                 like &= _inside(block, others) >= LIKE_INSIDE
             for i, j in np.argwhere(like) + start:
                 pair = (int(i), int(j))
-                if i < j and pair not in found and _is_same(looks[i].grey, looks[j].grey, number):
+                if i < j and pair not in found and _is_same(pictures[i].grey, pictures[j].grey, number):
                     found.add(pair)
     return sorted(found)
 

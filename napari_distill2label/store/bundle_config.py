@@ -51,7 +51,7 @@ class BundleConfig(BaseModel):
     n_corrections: int = 0
     n_regions: int = Field(0, ge=0, description="regions of which a user said none, some or all")
     n_shares: int = Field(0, ge=0, description="slides of which a user estimated the share of positive patches")
-    restarts: int = Field(0, ge=0, description="how often it was trained anew, because it was stuck at chance")
+    restarts: int = Field(0, ge=0, description="how often it was trained again, because it was stuck at chance")
     is_at_chance: bool = Field(False, description="it is no better than chance on its own training slides")
     data_signature: str = ""
     calibration: Calibration | None = None

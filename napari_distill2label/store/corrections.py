@@ -27,15 +27,15 @@ class PlacedCorrections:
 
     Attributes
     ----------
-    known
+    labels
         int8 of `patches.shape`: class index, −1 where nothing was said.
     patches, classes
-        What `known` refers to.
+        What `labels` refers to.
     """
 
     patches: Patches
     classes: tuple[str, ...]
-    known: np.ndarray
+    labels: np.ndarray
 
     def fits(self, patches: Patches, classes: tuple[str, ...]) -> bool:
         """Are they on these patches, of these classes?"""
@@ -50,13 +50,13 @@ class PlacedCorrections:
 
     def points(self) -> Iterator[tuple[float, float, str]]:
         """(y, x) in level-0 px and label of each."""
-        cells = np.argwhere(self.known != UNLABELLED)
+        cells = np.argwhere(self.labels != UNLABELLED)
         if isinstance(self.patches, PatchGrid):
             centres = self.patches.corners_of(cells) + (self.patches.side - 1) / 2
         else:
             centres = self.patches.centres[cells[:, 0]]
         for cell, (y, x) in zip(cells, centres.tolist(), strict=True):
-            yield y, x, self.classes[self.known[tuple(cell)]]
+            yield y, x, self.classes[self.labels[tuple(cell)]]
 
 
 class SlideCorrections:
@@ -66,35 +66,35 @@ class SlideCorrections:
     ----------
     placed
         Those on its patches; None before these are known.
-    elsewhere
+    unmatched
         Label by (y, x) of those that lie on no patch, or name no class of the model. They are kept, and written again.
     areas
         Outlines of a file that wait for the patches they cover, or for a model that has their class.
     """
 
     def __init__(self) -> None:
-        self.elsewhere: dict[tuple[float, float], str] = {}
+        self.unmatched: dict[tuple[float, float], str] = {}
         self.areas: tuple[Area, ...] = ()
         self.placed: PlacedCorrections | None = None
 
     def __len__(self) -> int:
-        patches = 0 if self.placed is None else int((self.placed.known != UNLABELLED).sum())
-        return len(self.elsewhere) + len(self.areas) + patches
+        patches = 0 if self.placed is None else int((self.placed.labels != UNLABELLED).sum())
+        return len(self.unmatched) + len(self.areas) + patches
 
     def copy(self) -> "SlideCorrections":
         """As they are now; what is changed later is changed in one of the two."""
         copied = SlideCorrections()
-        copied.elsewhere, copied.areas = dict(self.elsewhere), self.areas
-        copied.placed = None if self.placed is None else replace(self.placed, known=self.placed.known.copy())
+        copied.unmatched, copied.areas = dict(self.unmatched), self.areas
+        copied.placed = None if self.placed is None else replace(self.placed, labels=self.placed.labels.copy())
         return copied
 
-    def lay(self, patches: Patches, classes: tuple[str, ...]) -> PlacedCorrections:
+    def align_to(self, patches: Patches, classes: tuple[str, ...]) -> PlacedCorrections:
         """Bring the corrections onto these patches, each to the one it lies in."""
         if self.placed is not None and self.placed.fits(patches, classes):
             return self.placed
         points = list(self.points())
         self.placed = PlacedCorrections(patches, tuple(classes), np.full(patches.shape, UNLABELLED, np.int8))
-        self.elsewhere = {}
+        self.unmatched = {}
         self.add(points)
         self._cover()
         return self.placed
@@ -103,14 +103,14 @@ class SlideCorrections:
         """More corrections; of two on one patch the later one counts."""
         points, placed = list(points), self.placed
         if placed is None or not points:
-            self.elsewhere |= {(y, x): label for y, x, label in points}
+            self.unmatched |= {(y, x): label for y, x, label in points}
             return
         cells = cells_of(placed.patches, np.array([point[:2] for point in points], float))
         for point, cell in zip(points, cells, strict=True):
             if cell is None or point[2] not in placed.classes:
-                self.elsewhere[point[:2]] = point[2]
+                self.unmatched[point[:2]] = point[2]
             else:
-                placed.known[cell] = placed.classes.index(point[2])
+                placed.labels[cell] = placed.classes.index(point[2])
 
     def cover(self, areas: Iterable[Area]) -> None:
         """Areas speak of all patches they cover, but of those that a correction of their own has."""
@@ -124,14 +124,14 @@ class SlideCorrections:
             return
         marks = Points(np.empty((0, 2)), np.empty(0, object), here)
         index = {name: number for number, name in enumerate(placed.classes)}
-        scored, known = placed.patches.scored, placed.known
+        scored, labels = placed.patches.scored, placed.labels
         covered = label_patches(marks, placed.patches, index, len(placed.classes)).classes
-        known[scored] = np.where(known[scored] == UNLABELLED, covered, known[scored])
+        labels[scored] = np.where(labels[scored] == UNLABELLED, covered, labels[scored])
         self.areas = tuple(area for area in self.areas if area not in here)
 
     def points(self) -> Iterator[tuple[float, float, str]]:
         """(y, x) in level-0 px and label of each."""
-        yield from ((y, x, label) for (y, x), label in self.elsewhere.items())
+        yield from ((y, x, label) for (y, x), label in self.unmatched.items())
         if self.placed is not None:
             yield from self.placed.points()
 

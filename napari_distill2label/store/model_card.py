@@ -34,7 +34,7 @@ def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
         **({"Regions labelled by a user": config["n_regions"]} if config["n_regions"] else {}),
         **({"Shares estimated by a user": f"of {count_of(own, 'slide')}"} if (own := config["n_shares"]) else {}),
         **({"Fit": "**no better than chance on its own training slides**"} if config["is_at_chance"] else {}),
-        **({"Trained anew": f"{count_of(restarts, 'time')}, stuck at chance before"} if restarts else {}),
+        **({"Restarted": f"{count_of(restarts, 'time')}, stuck at chance before"} if restarts else {}),
         "Seed": config["seed"],
         "Data signature": config["data_signature"],
         "Versions": ", ".join(f"{name} {number}" for name, number in config["versions"].items()),
@@ -56,7 +56,7 @@ A patch is scored as a bag of one: attention plays no part in it. The model has 
 positive slides from negative ones. Where something else than the finding does that (stain, scanner, tissue that comes
 with it), patches of that are labelled too.
 
-Method: J. J. Thiagarajan, S. Kashyap, A. Karargyris, *Distill-to-Label: Weakly Supervised Instance Labeling Using
+Method: J. J. Thiagarajan, S. Kashyap, A. Karagyris, *Distill-to-Label: Weakly Supervised Instance Labeling Using
 Knowledge Distillation*, IEEE ICMLA 2019, arXiv:1907.12926.
 """
 

@@ -163,7 +163,7 @@ class Run:
             raise BundleError(f"{path}: is no run's settings ({str(error).splitlines()[0]})") from None
         if not whole:
             raise BundleError(
-                f"{path}: was altered after it was written (its sha256 differs): put it back, or train anew in "
+                f"{path}: was altered after it was written (its sha256 differs): put it back, or train again in "
                 f'another folder; if you changed it on purpose, remove its "{SEAL}"'
             )
         return cls(folder, config)
@@ -206,7 +206,7 @@ class Run:
         path = self.folder / "cohort.csv"
         if (digest := self.config.cohort_sha256) and digest != _digest_of_cohort(path):
             raise BundleError(
-                f"{path}: was altered after the run was begun; put it back, or train anew in another folder "
+                f"{path}: was altered after the run was begun; put it back, or train again in another folder "
                 "(only its paths may change)"
             )
         return Cohort.read(path).with_classes(self.config.classes)

@@ -66,7 +66,7 @@ _FILES = _Alike(
 )
 _PICTURES = _Alike(
     (NoticeCode.SAME_PICTURES, NoticeCode.SAME_PICTURE_TWO_LABELS),
-    lambda one: "show the same picture, perhaps turned, mirrored or saved anew",
+    lambda one: "show the same picture, perhaps turned, mirrored or saved again",
 )
 
 

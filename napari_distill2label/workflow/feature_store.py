@@ -24,7 +24,7 @@ from ..store.bundle_config import BundleConfig
 from ..store.cohort import CohortSlide
 from ..store.files.atomic import discard
 from ..store.files.own_groups import is_own_group
-from ..store.files.safe_names import safe_name, told_apart
+from ..store.files.safe_names import disambiguated, safe_name
 from ..store.files.signature import file_signature
 from ..store.maps.feature_map import EncoderIdentity, FeatureMap, FeatureOrigin, signature_in
 from ..store.maps.hdf5 import find_hdf5, import_hdf5, read_hdf5
@@ -281,7 +281,7 @@ class FeatureStore:
         if slide_id in self._names:
             return self._names[slide_id]
         name = safe_name(slide_id)
-        apart = told_apart(name, slide_id)  # there is one where the id of another slide differs in capitals alone
+        apart = disambiguated(name, slide_id)  # there is one where the id of another slide differs in capitals alone
         return apart if (self.folder / f"{apart}.zarr").is_dir() else name
 
     def _map(self, slide_id: str) -> Path:

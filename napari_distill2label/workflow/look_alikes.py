@@ -5,7 +5,7 @@ from collections.abc import Generator, Sequence
 
 from ..core.events import Progress, Task
 from ..core.paths import is_url
-from ..slides.likeness import Look, look_at, same_pictures
+from ..slides.likeness import GreyPicture, grey_picture, same_pictures
 from ..slides.preview import read_preview
 from ..slides.threads import for_each, usable_cpus
 from ..store.cohort import CohortSlide
@@ -13,25 +13,25 @@ from ..store.same_files import same_files
 
 
 def look_alikes(rows: Sequence[CohortSlide]) -> Generator[Progress, None, list[tuple[CohortSlide, ...]]]:
-    """Return groups of two or more slides that show the same, also turned, mirrored, smaller or saved anew.
+    """Return groups of two or more slides that show the same, also turned, mirrored, smaller or saved again.
 
     A slide is judged by its smallest level. One that cannot be read, lies on a server or is very large without small
     levels is like nothing. Of slides that are one file, the first alone is looked at.
     """
     again = {slide.slide_id for group in same_files(rows) for slide in group[1:]}
     rows = [row for row in rows if row.slide_id not in again and not is_url(row.path)]
-    looks: dict[int, Look] = {}
+    pictures: dict[int, GreyPicture] = {}
 
     def look(number: int) -> None:
-        if found := look_at(read_preview(rows[number].path)):
-            looks[number] = found
+        if found := grey_picture(read_preview(rows[number].path)):
+            pictures[number] = found
 
     at_once = usable_cpus()
     for start in range(0, len(rows), at_once):
         yield Progress(Task.COMPARE_SLIDES, start, len(rows))
         for_each(look, range(start, min(start + at_once, len(rows))))
-    numbers = sorted(looks)
-    comparing = same_pictures([looks[number] for number in numbers])
+    numbers = sorted(pictures)
+    comparing = same_pictures([pictures[number] for number in numbers])
     while True:
         try:
             next(comparing)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..core.appearance import look_of, sampled
+from ..core.appearance import appearance_vector, sampled
 from ..core.errors import BundleError, SlideError
 from ..core.events import Event, ItemFailed, ItemStarted, Progress, Task
 from ..core.geometry import PatchGrid, PatchPoints, mean_mpp
@@ -146,7 +146,7 @@ class SlidePredictor:
                 if self.classifier.encoder is None:
                     return None
                 instances = self.classifier.encoder(instances)["features"]
-        return config.appearance.unlikeness(look_of(instances, np.array(config.mean), np.array(config.std)))
+        return config.appearance.unlikeness(appearance_vector(instances, np.array(config.mean), np.array(config.std)))
 
     def _finish(self, patch_map: PatchMap, unlikeness: float | None) -> None:
         patches, trained = patch_map.patches, self.config.patches

@@ -7,7 +7,7 @@ from ..core.errors import SlideError
 from ..core.inputs import TissueRegions
 from ..core.paths import slide_name
 from ..slides.label_mask import is_label_image
-from ..store.files.safe_names import safe_name, told_apart
+from ..store.files.safe_names import disambiguated, safe_name
 
 
 def regions_of(slide_id: str, tissue: TissueRegions | None) -> Path | None:
@@ -24,7 +24,7 @@ def regions_of(slide_id: str, tissue: TissueRegions | None) -> Path | None:
     if not source.is_dir():
         return source
     name = safe_name(slide_id)
-    path, apart = (source / f"{each}.geojson" for each in (name, told_apart(name, slide_id)))
+    path, apart = (source / f"{each}.geojson" for each in (name, disambiguated(name, slide_id)))
     if apart.is_file():  # another slide's id differs in capitals alone
         return apart
     others = (path.with_name(f"{path.name}.gz"), path.with_suffix(".xml"))

@@ -8,8 +8,8 @@ from napari_distill2label.core.appearance import (
     FEWEST_PATIENTS,
     MOST_PATCHES,
     Appearance,
+    appearance_vector,
     fit_appearance,
-    look_of,
     sampled,
 )
 
@@ -21,7 +21,7 @@ def slides(n, seed, stain=1.0, side=9):
     for _ in range(n):
         tone = random.normal([0.4, 0.8, 0.3], 0.04)[:, None, None]
         density = stain * np.clip(tone + random.normal(0, 0.1, (40, 3, side, side)), 0, None)
-        looks.append(look_of((255 * np.exp(-density)).astype(np.uint8), np.zeros(3), np.ones(3)))
+        looks.append(appearance_vector((255 * np.exp(-density)).astype(np.uint8), np.zeros(3), np.ones(3)))
     return np.array(looks)
 
 
@@ -37,7 +37,7 @@ def test_features_from_another_source_are_unlike():
     mean, std = random.normal(0, 1, 50), random.uniform(0.5, 2, 50)
 
     def look(shift):
-        return look_of((mean + std * (random.normal(0, 1, (30, 50)) + shift)).astype(np.float32), mean, std)
+        return appearance_vector((mean + std * (random.normal(0, 1, (30, 50)) + shift)).astype(np.float32), mean, std)
 
     slide_shift = [random.normal(0, 0.1, 50) for _ in range(40)]
     appearance = fit_appearance(np.array([look(own) for own in slide_shift]), range(40))
@@ -48,8 +48,8 @@ def test_features_from_another_source_are_unlike():
 def test_a_feature_that_does_not_vary_counts_where_it_differs():
     features = np.ones((5, 20), np.float32)
     mean, std = np.ones(20), np.zeros(20)
-    assert np.isfinite(look_of(features, mean, std)).all()
-    assert look_of(features + 1, mean, std)[-1] > look_of(features, mean, std)[-1]
+    assert np.isfinite(appearance_vector(features, mean, std)).all()
+    assert appearance_vector(features + 1, mean, std)[-1] > appearance_vector(features, mean, std)[-1]
 
 
 def test_a_slide_is_measured_against_other_patients_only():

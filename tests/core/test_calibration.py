@@ -3,13 +3,20 @@
 import numpy as np
 import pytest
 
-from napari_distill2label.core.calibration import Calibration, Finding, Line, finding_scores, sigmoid, slide_score
+from napari_distill2label.core.calibration import (
+    Calibration,
+    FindingCalibration,
+    Line,
+    finding_scores,
+    sigmoid,
+    slide_score,
+)
 
 
 def calibration(*slides, n=1, **own):
     lines = slides or (Line(slope=1, offset=0),) * n
     return Calibration(
-        findings=[Finding(prior=0.4, patch=Line(slope=2, offset=-1), slide=line) for line in lines], **own
+        findings=[FindingCalibration(prior=0.4, patch=Line(slope=2, offset=-1), slide=line) for line in lines], **own
     )
 
 

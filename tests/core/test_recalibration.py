@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_distill2label.core.calibration import Calibration, Finding, Line, sigmoid
+from napari_distill2label.core.calibration import Calibration, FindingCalibration, Line, sigmoid
 from napari_distill2label.core.metrics import expected_calibration_error
 from napari_distill2label.core.recalibration import (
     LIMIT,
@@ -84,7 +84,7 @@ def test_the_log_odds_of_a_patch_are_those_its_probability_was_made_of(slide, lo
     st.floats(-3, 3), st.floats(0.1, 2), st.floats(-5, 5), st.floats(-2, 2), st.floats(0.5, 2), st.integers(0, 2**31)
 )
 def test_a_bias_moves_patches_and_leaves_slides(bias, slope, offset, slide_offset, slide_slope, seed):
-    finding = Finding(
+    finding = FindingCalibration(
         prior=0.5, patch=Line(slope=slope, offset=offset), slide=Line(slope=slide_slope, offset=slide_offset),
         slide_range=(-4.0, 4.0),
     )  # fmt: skip

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from napari_distill2label.core.calibration import Calibration, Finding, Line
+from napari_distill2label.core.calibration import Calibration, FindingCalibration, Line
 from napari_distill2label.core.geometry import PatchGrid, PatchPoints
 from napari_distill2label.core.settings import ArchitectureSettings, PatchSettings, StudentSettings
 from napari_distill2label.core.slide_info import SlideInfo
@@ -111,7 +111,9 @@ def test_the_methods_claim_no_more_than_is_known(new_map, tmp_path, config, said
 def test_a_description_that_somebody_altered_is_not_shown(new_map, tmp_path, key):
     write_config(
         tmp_path,
-        calibration=Calibration(findings=(Finding(prior=0.5, patch=Line(), slide=Line(), slide_range=(0, 1)),)),
+        calibration=Calibration(
+            findings=(FindingCalibration(prior=0.5, patch=Line(), slide=Line(), slide_range=(0, 1)),)
+        ),
     )
     content = json.loads((tmp_path / "config.json").read_text())
     content["calibration"][key] = "<script>alert(1)</script>"

@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 import torch
 
-from napari_distill2label.core.calibration import Calibration, Finding, Line
+from napari_distill2label.core.calibration import Calibration, FindingCalibration, Line
 from napari_distill2label.core.errors import SettingsError
 from napari_distill2label.core.settings import ArchitectureSettings, PatchSettings, StudentSettings
 from napari_distill2label.inference.classifier import PatchClassifier
@@ -42,7 +42,8 @@ def classifier(tmp_path):
         if encoder:
             model.std[::7] = 0  # features that do not vary
         findings = [
-            Finding(prior=0.3, patch=Line(slope=1.5, offset=-0.4 * i), slide=Line()) for i, _ in enumerate(classes[1:])
+            FindingCalibration(prior=0.3, patch=Line(slope=1.5, offset=-0.4 * i), slide=Line())
+            for i, _ in enumerate(classes[1:])
         ]
         about = {
             "network": "student", "classes": classes, "patches": PatchSettings(size_px=patch_px), "mpp": 0.5,

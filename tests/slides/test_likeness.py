@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from napari_distill2label.core.events import drain
-from napari_distill2label.slides.likeness import look_at, same_pictures
+from napari_distill2label.slides.likeness import grey_picture, same_pictures
 from napari_distill2label.slides.preview import SlidePreview, read_preview
 
 
@@ -55,7 +55,7 @@ CLOTHES = {
 
 
 @pytest.fixture
-def looks(tmp_path: Path):
+def pictures(tmp_path: Path):
     """What is seen of pictures that lie in files."""
 
     def make(images):
@@ -63,7 +63,7 @@ def looks(tmp_path: Path):
         for number, image in enumerate(images):
             path = tmp_path / f"{number}.png"
             Image.fromarray(np.ascontiguousarray(image)).save(path)
-            found.append(look_at(read_preview(path)))
+            found.append(grey_picture(read_preview(path)))
         return found
 
     return make
@@ -71,29 +71,29 @@ def looks(tmp_path: Path):
 
 @pytest.mark.parametrize("clothes", CLOTHES)
 @pytest.mark.parametrize("cut", [lambda image: image, core], ids=["crop", "core"])
-def test_a_copy_is_found_among_others(looks, clothes, cut):
+def test_a_copy_is_found_among_others(pictures, clothes, cut):
     images = [cut(tissue(seed)) for seed in range(5)]
-    assert drain(same_pictures(looks([*images, CLOTHES[clothes](images[2])]))) == [(2, 5)]
+    assert drain(same_pictures(pictures([*images, CLOTHES[clothes](images[2])]))) == [(2, 5)]
 
 
-def test_round_cores_on_white_are_no_copies(looks):
-    assert drain(same_pictures(looks([core(tissue(seed, (300, 300))) for seed in range(30)]))) == []
+def test_round_cores_on_white_are_no_copies(pictures):
+    assert drain(same_pictures(pictures([core(tissue(seed, (300, 300))) for seed in range(30)]))) == []
 
 
-def test_a_square_is_no_copy_of_a_strip(looks):
+def test_a_square_is_no_copy_of_a_strip(pictures):
     image = tissue(0)
-    assert drain(same_pictures(looks([image, image[:, ::2]]))) == []
+    assert drain(same_pictures(pictures([image, image[:, ::2]]))) == []
 
 
-def test_empty_pictures_have_no_look(looks):
+def test_empty_pictures_have_no_look(pictures):
     white = np.full((100, 100, 3), 240, np.uint8)
     noise = np.random.default_rng(0).integers(238, 242, (100, 100, 3)).astype(np.uint8)
-    assert looks([white, noise]) == [None, None]
-    assert look_at(SlidePreview()) is None
+    assert pictures([white, noise]) == [None, None]
+    assert grey_picture(SlidePreview()) is None
 
 
-def test_every_pair_of_many_is_found_once(looks, monkeypatch):
+def test_every_pair_of_many_is_found_once(pictures, monkeypatch):
     monkeypatch.setattr("napari_distill2label.slides.likeness.BLOCK", 3)
     images = [tissue(seed, (64, 64)) for seed in range(8)]
-    both = looks([*images, *(np.rot90(image) for image in images)])
+    both = pictures([*images, *(np.rot90(image) for image in images)])
     assert drain(same_pictures(both)) == [(number, number + 8) for number in range(8)]

@@ -52,5 +52,5 @@ def test_it_says_where_numbers_rest_on_a_user():
     assert "| Patches corrected by a user | 5 |" in card
     assert "| Regions labelled by a user | 3 |" in card
     assert "| Shares estimated by a user | of 1 slide |" in card
-    assert "| Trained anew | 2 times, stuck at chance before |" in card
+    assert "| Restarted | 2 times, stuck at chance before |" in card
     assert "no better than chance" in card

@@ -1,4 +1,4 @@
-"""The live loop: label a slide, and a few seconds later its patches are coloured anew. No Qt.
+"""The live loop: label a slide, and a few seconds later its patches are coloured again. No Qt.
 
 `LiveTraining` listens to the slides of a project. A change of a label restarts a short wait, after which the networks
 are trained on features in memory (`workflow.live`), one job among others; a change meanwhile cancels it.

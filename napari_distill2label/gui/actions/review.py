@@ -44,7 +44,7 @@ class ReviewActions:
         if cell is None or not _is_scored(slide.patches, cell):
             return False
         value = UNLABELLED if label is None else slide.classes.index(label)
-        flat = np.array([np.ravel_multi_index(cell, slide.known.shape)])
+        flat = np.array([np.ravel_multi_index(cell, slide.labels.shape)])
         text = f"correct a patch to {label or 'nothing'}"
         self._corrections.set(shown, flat, np.array([value], np.int8), text, at=cell)
         return True
@@ -60,7 +60,7 @@ class ReviewActions:
     def clear_corrections(self) -> None:
         """Take all corrections of the shown slide back. It can be undone."""
         shown, slide = self._canvas.corrections.aligned()
-        flat = np.flatnonzero(slide.known != UNLABELLED)
+        flat = np.flatnonzero(slide.labels != UNLABELLED)
         values = np.full(len(flat), UNLABELLED, np.int8)
         self._corrections.set(shown, flat, values, f"clear {len(flat)} corrections")
 

@@ -20,7 +20,7 @@ from ..runner.reader import BackgroundReader
 
 
 class SlideActions:
-    """Edits of the slides; each can be undone. `show_again(slide_id, again=True)` opens a slide anew."""
+    """Edits of the slides; each can be undone. `show_again(slide_id, again=True)` opens a slide again."""
 
     def __init__(
         self,

@@ -79,7 +79,7 @@ class CorrectionLayers:
             self._add_layer(viewer, slide_id, slide, ownership.about(slide_layer[0])["mpp"])
         elif isinstance(slide.patches, PatchGrid) and not ownership.find(viewer, layers.OUTLINES, slide_id):
             colours = self._project.colour_by_class
-            correction_marks.add_outlines(viewer, layer, slide.patches, slide.known, colours)
+            correction_marks.add_outlines(viewer, layer, slide.patches, slide.labels, colours)
         else:
             return False
         return True
@@ -94,7 +94,7 @@ class CorrectionLayers:
             for role in (layers.CORRECTIONS, layers.OUTLINES):
                 layers.remove(viewer, ownership.find(viewer, role, slide_id))
             layer = correction_marks.add_corrections(
-                viewer, slide_id, slide.patches, slide.classes, slide.known, mpp, colours
+                viewer, slide_id, slide.patches, slide.classes, slide.labels, mpp, colours
             )
         self._display.follow_eye(layer)
         if isinstance(slide.patches, PatchGrid):
@@ -117,7 +117,7 @@ class CorrectionLayers:
             self._sync_all()  # they came from a file, and are on no patches yet
         if slide is None or slide_id is None or self._layer(slide_id) is None:
             return
-        seen = self._viewer(), slide_id, slide.patches, slide.known, slide.classes, self._project.colour_by_class
+        seen = self._viewer(), slide_id, slide.patches, slide.labels, slide.classes, self._project.colour_by_class
         if self._own_hand:
             correction_marks.outline(*seen)
         else:
@@ -201,12 +201,12 @@ class CorrectionLayers:
         slide, own = self._corrections.of_slide(slide_id), self._layer(slide_id)
         if slide is None or own is None or layer is not own:
             return True
-        if layer.data.shape != slide.known.shape:  # somebody put other data into the layer
+        if layer.data.shape != slide.labels.shape:  # somebody put other data into the layer
             with self._own_hand:
-                layer.data = (slide.known + 1).astype(np.uint8)
+                layer.data = (slide.labels + 1).astype(np.uint8)
             return True
         drawn = np.where(slide.patches.scored & (layer.data <= len(slide.classes)), layer.data, 0).astype(np.int8) - 1
-        flat = np.flatnonzero(drawn != slide.known)
+        flat = np.flatnonzero(drawn != slide.labels)
         clean = np.array_equal(drawn + 1, layer.data)
         with self._own_hand:
             if not clean:

@@ -43,7 +43,7 @@ def add_corrections(
     Of points, the outlines alone: they show what keys and buttons set.
     """
     noted = {"role": CORRECTIONS, "slide_id": slide_id, "classes": list(classes), "kind": "human"}
-    meta = {"name": f"{slide_id} · corrections (yours)", "metadata": {KEY: noted}, **layers.space(mpp)}
+    meta = {"name": f"{slide_id} · corrections (yours)", "metadata": {KEY: noted}, **layers.units(mpp)}
     if isinstance(patches, PatchGrid):
         scale, translate = patches.placement(mpp)
         features = {"index": np.arange(len(classes) + 1), "class": [NO_CORRECTION, *classes]}
@@ -193,7 +193,7 @@ def frame(viewer: "ViewerModel", slide_id: str, corner: tuple[float, float], sid
         "edge_color": np.array([FRAME_COLOUR]),
         "edge_width": max(1.0, side * FRAME_WIDTH),
         "metadata": {KEY: {"role": FRAME, "slide_id": slide_id}},
-        **layers.space(mpp),
+        **layers.units(mpp),
     }
     with layers.selection_kept(viewer):
         layer = layers.add(viewer, ([box], meta, "shapes"))

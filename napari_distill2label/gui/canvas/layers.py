@@ -71,7 +71,7 @@ def patch_map_of(noted: dict[str, Any]) -> "PatchMap":
 # ---- making -----------------------------------------------------------------------------------------------------
 
 
-def space(mpp: Mpp | None) -> dict[str, Any]:
+def units(mpp: Mpp | None) -> dict[str, Any]:
     """Units and axis names of every layer of a slide."""
     return {"units": ("um", "um") if mpp else ("pixel", "pixel"), "axis_labels": ("y", "x")}
 
@@ -88,7 +88,7 @@ def slide_layer(slide: "Slide", slide_id: str, label: str | None = None) -> Laye
             "rgb": True,
             "scale": slide.mpp or (1.0, 1.0),
             "metadata": {KEY: noted},
-            **space(slide.mpp),
+            **units(slide.mpp),
         },
         "image",
     )
@@ -111,7 +111,7 @@ def mask_layer(mask: "LabelMask", name: str) -> LayerData:
         "translate": mask.position,
         "opacity": OPACITY,
         "features": {"index": [0, *values], "class": [NOT_SCORED, *(mask.classes[value] for value in values)]},
-        **space(mask.mpp),
+        **units(mask.mpp),
     }
     if by_value:
         meta["colormap"] = DirectLabelColormap(color_dict=SEE_THROUGH | by_value)

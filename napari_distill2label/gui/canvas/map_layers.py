@@ -42,7 +42,7 @@ POINT_OPACITY = 0.8
 
 
 @dataclass(frozen=True)
-class Look:
+class LayerStyle:
     """How labels are coloured.
 
     Attributes
@@ -61,15 +61,15 @@ class Look:
         return layers.label_colours(classes, self.colours, NEGATIVE_ALPHA if self.negatives else 0.0)
 
 
-PLAIN = Look()
+PLAIN = LayerStyle()
 
 
-def map_layers(patch_map: "PatchMap", mpp: Mpp | None, threshold: float, look: Look = PLAIN) -> list[LayerData]:
+def map_layers(patch_map: "PatchMap", mpp: Mpp | None, threshold: float, style: LayerStyle = PLAIN) -> list[LayerData]:
     """A patch map as layers, from the bottom up; only the labels are visible: they are the answer.
 
     `mpp` is that of the slide's layer: patches are kept in its pixels, so they lie on it whatever µm/px it is given.
     """
-    return [_made(patch_map, key, mpp, threshold, look) for key in _keys(patch_map)]
+    return [_made(patch_map, key, mpp, threshold, style) for key in _keys(patch_map)]
 
 
 def _keys(patch_map: "PatchMap") -> list[Key]:
@@ -88,15 +88,15 @@ def key_of(layer: "Layer") -> Key:
 
 
 def _made(
-    patch_map: "PatchMap", key: Key, mpp: Mpp | None, threshold: float, look: Look
+    patch_map: "PatchMap", key: Key, mpp: Mpp | None, threshold: float, style: LayerStyle
 ) -> LayerData:  # fmt: skip
     role, index = key
     shown, patches = patch_map_view.of(patch_map), patch_map.patches
     if role not in (LABELS, POINTS):
         return _values(patch_map, shown, role, mpp)
     if isinstance(patches, PatchGrid):
-        return _labels(patch_map, patches, shown, index, mpp, threshold, look)
-    return _points(patch_map, patches, shown, mpp, threshold, look)
+        return _labels(patch_map, patches, shown, index, mpp, threshold, style)
+    return _points(patch_map, patches, shown, mpp, threshold, style)
 
 
 def _named(patch_map: "PatchMap", what: str) -> str:
@@ -105,7 +105,7 @@ def _named(patch_map: "PatchMap", what: str) -> str:
 
 def _labels(
     patch_map: "PatchMap", patches: PatchGrid, shown: "PatchMapView", index: int | None, mpp: Mpp | None,
-    threshold: float, look: Look,
+    threshold: float, style: LayerStyle,
 ) -> LayerData:  # fmt: skip
     scale, translate = patches.placement(mpp)
     names = [NOT_SCORED, *patch_map.classes]
@@ -116,10 +116,10 @@ def _labels(
         "scale": scale,
         "translate": translate,
         "opacity": OPACITY,
-        "colormap": layers.by_label(look.of(patch_map.classes)),
+        "colormap": layers.by_label(style.of(patch_map.classes)),
         "features": {"index": np.arange(len(names)), "class": names},
         "metadata": layers.notes(patch_map, LABELS, threshold, index),
-        **layers.space(mpp),
+        **layers.units(mpp),
     }
     return shown.labels(threshold, index), meta, "labels"
 
@@ -141,7 +141,7 @@ def _values(patch_map: "PatchMap", shown: "PatchMapView", role: str, mpp: Mpp | 
         "opacity": OPACITY,
         "visible": False,
         "metadata": layers.notes(patch_map, role),
-        **layers.space(mpp),
+        **layers.units(mpp),
     }
     if not isinstance(patch_map.patches, PatchGrid):
         return _at_centres(
@@ -154,15 +154,20 @@ def _values(patch_map: "PatchMap", shown: "PatchMapView", role: str, mpp: Mpp | 
 
 
 def _points(
-    patch_map: "PatchMap", patches: PatchPoints, shown: "PatchMapView", mpp: Mpp | None, threshold: float, look: Look
+    patch_map: "PatchMap",
+    patches: PatchPoints,
+    shown: "PatchMapView",
+    mpp: Mpp | None,
+    threshold: float,
+    style: LayerStyle,
 ) -> LayerData:
     meta = {
         "name": _named(patch_map, "labels"),
-        "face_color": _label_faces(shown, threshold, look),
+        "face_color": _label_faces(shown, threshold, style),
         "features": _features(shown, threshold),
         "opacity": POINT_OPACITY,
         "metadata": layers.notes(patch_map, POINTS, threshold),
-        **layers.space(mpp),
+        **layers.units(mpp),
     }
     return _at_centres(patches, mpp, meta)
 
@@ -184,9 +189,9 @@ def _mapped(shown: "PatchMapView", role: str) -> np.ndarray:
     return faces
 
 
-def _label_faces(shown: "PatchMapView", threshold: float, look: Look) -> np.ndarray:
+def _label_faces(shown: "PatchMapView", threshold: float, style: LayerStyle) -> np.ndarray:
     """(n, 4) colours of points by their label; of several classes present at once, the likeliest gives the colour."""
-    opaque = [(*rgba[:3], float(rgba[3] > 0)) for rgba in look.of(shown.classes)]
+    opaque = [(*rgba[:3], float(rgba[3] > 0)) for rgba in style.of(shown.classes)]
     faces: np.ndarray = np.array([(0, 0, 0, 0), *opaque])[shown.labels(threshold)]
     return faces
 
@@ -205,7 +210,7 @@ def _features(shown: "PatchMapView", threshold: float) -> dict[str, Any]:
 # ---- in place -------------------------------------------------------------------------------------------------------
 
 
-def relabel(layer: "Layer", shown: "PatchMapView", threshold: float, look: Look = PLAIN) -> None:
+def update_labels(layer: "Layer", shown: "PatchMapView", threshold: float, style: LayerStyle = PLAIN) -> None:
     """Show a layer of labels at a threshold: what the slider does, as often as it moves."""
     noted = ownership.about(layer)
     if noted["role"] == LABELS:
@@ -213,31 +218,31 @@ def relabel(layer: "Layer", shown: "PatchMapView", threshold: float, look: Look 
         layer.refresh(thumbnail=False, highlight=False, extent=False)  # neither place nor size changes
     else:
         layer.features["class"] = _class_names(shown, threshold)
-        layer.face_color = _label_faces(shown, threshold, look)
+        layer.face_color = _label_faces(shown, threshold, style)
     ownership.note(layer, threshold=threshold)
 
 
-def recolour(viewer: "ViewerModel", threshold: float, look: Look = PLAIN) -> None:
-    """Show every layer of labels at another threshold; nothing is computed anew but the comparison."""
+def update_threshold(viewer: "ViewerModel", threshold: float, style: LayerStyle = PLAIN) -> None:
+    """Show every layer of labels at another threshold; nothing is computed again but the comparison."""
     for layer in ownership.find(viewer):
         noted = ownership.about(layer)
         if noted["role"] in (LABELS, POINTS):
-            relabel(layer, patch_map_view.of(layers.patch_map_of(noted)), threshold, look)
+            update_labels(layer, patch_map_view.of(layers.patch_map_of(noted)), threshold, style)
 
 
-def paint(viewer: "ViewerModel", look: Look) -> None:
+def recolour(viewer: "ViewerModel", style: LayerStyle) -> None:
     """Give the classes other colours, wherever a model's labels are shown."""
     for layer in ownership.find(viewer):
         noted = ownership.about(layer)
         if noted["role"] in (LABELS, POINTS):
             shown = patch_map_view.of(layers.patch_map_of(noted))
             if noted["role"] == LABELS:
-                layer.colormap = layers.by_label(look.of(shown.classes))
+                layer.colormap = layers.by_label(style.of(shown.classes))
             else:
-                layer.face_color = _label_faces(shown, noted["threshold"], look)
+                layer.face_color = _label_faces(shown, noted["threshold"], style)
 
 
-def refill(viewer: "ViewerModel", patch_map: "PatchMap", threshold: float, look: Look = PLAIN) -> None:
+def update_values(viewer: "ViewerModel", patch_map: "PatchMap", threshold: float, style: LayerStyle = PLAIN) -> None:
     """Show what a map holds by now in the layers that are there: it is filled block by block."""
     shown = patch_map_view.of(patch_map)
     for layer in ownership.find(viewer, slide_id=patch_map.slide_id, model=network_of(patch_map)):
@@ -247,7 +252,7 @@ def refill(viewer: "ViewerModel", patch_map: "PatchMap", threshold: float, look:
         if noted["role"] in (LABELS, POINTS):
             if noted["role"] == POINTS:
                 layer.features = _features(shown, threshold)
-            relabel(layer, shown, threshold, look)
+            update_labels(layer, shown, threshold, style)
             if shown.is_complete:  # once, not at every move of the slider
                 layer.refresh(highlight=False, extent=False)
             continue
@@ -260,29 +265,29 @@ def refill(viewer: "ViewerModel", patch_map: "PatchMap", threshold: float, look:
 
 
 def add_map(
-    viewer: "ViewerModel", patch_map: "PatchMap", mpp: Mpp | None, threshold: float, look: Look = PLAIN
+    viewer: "ViewerModel", patch_map: "PatchMap", mpp: Mpp | None, threshold: float, style: LayerStyle = PLAIN
 ) -> list["Layer"]:
     """Show a patch map in place of an earlier one by the same model; selection and camera stay. Its layers."""
-    make_room(viewer, patch_map, mpp, threshold, look)
-    while add_next(viewer, patch_map, mpp, threshold, look) is not None:
+    replace_or_clear(viewer, patch_map, mpp, threshold, style)
+    while add_next(viewer, patch_map, mpp, threshold, style) is not None:
         pass
     return _there(viewer, patch_map)
 
 
-def make_room(
-    viewer: "ViewerModel", patch_map: "PatchMap", mpp: Mpp | None, threshold: float, look: Look = PLAIN
+def replace_or_clear(
+    viewer: "ViewerModel", patch_map: "PatchMap", mpp: Mpp | None, threshold: float, style: LayerStyle = PLAIN
 ) -> None:
-    """Fill the layers that are there anew, so that nothing flickers; take them away if they do not fit the map."""
+    """Fill the layers that are there again, so that nothing flickers; take them away if they do not fit the map."""
     there = _there(viewer, patch_map)
     if all(_fits(layer, patch_map, mpp) for layer in there):
-        refill(viewer, patch_map, threshold, look)
+        update_values(viewer, patch_map, threshold, style)
         return
     with layers.selection_kept(viewer):
         layers.remove(viewer, there)
 
 
 def add_next(
-    viewer: "ViewerModel", patch_map: "PatchMap", mpp: Mpp | None, threshold: float, look: Look = PLAIN,
+    viewer: "ViewerModel", patch_map: "PatchMap", mpp: Mpp | None, threshold: float, style: LayerStyle = PLAIN,
     without: Collection[Key] = (),
 ) -> "Layer | None":  # fmt: skip
     """Add one layer of a map that is not there yet, the labels first; None when all are, but for those in `without`.
@@ -297,7 +302,7 @@ def add_next(
     higher = [there[above] for above in keys[keys.index(key) + 1 :] if above in there]
     higher += [layer for layer in viewer.layers if ownership.about(layer).get("role") in _ABOVE]
     index = min((viewer.layers.index(layer) for layer in higher), default=len(viewer.layers))
-    return layers.add_at(viewer, _made(patch_map, key, mpp, threshold, look), index)
+    return layers.add_at(viewer, _made(patch_map, key, mpp, threshold, style), index)
 
 
 _ABOVE = (layers.CORRECTIONS, layers.OUTLINES, layers.FRAME)

@@ -85,9 +85,9 @@ class PredictionLayers:
         project.colours_changed.connect(self.recolour)
 
     @property
-    def look(self) -> map_layers.Look:
+    def style(self) -> map_layers.LayerStyle:
         """How labels are coloured."""
-        return map_layers.Look(self._project.colour_by_class, self.negatives)
+        return map_layers.LayerStyle(self._project.colour_by_class, self.negatives)
 
     @property
     def busy(self) -> bool:
@@ -165,7 +165,7 @@ class PredictionLayers:
     def recolour(self) -> None:
         """Give the classes other colours, wherever a model's labels are shown."""
         if (viewer := self._viewer()) is not None:
-            map_layers.paint(viewer, self.look)
+            map_layers.recolour(viewer, self.style)
 
     def _lay_out(self, patch_map: "PatchMap") -> None:
         viewer, project = self._viewer(), self._project
@@ -177,7 +177,7 @@ class PredictionLayers:
             project.fail(patch_map.slide_id, OTHER_SIZE)
             return
         mpp = ownership.about(slide[0])["mpp"]
-        map_layers.make_room(viewer, patch_map, mpp, project.threshold, self.look)
+        map_layers.replace_or_clear(viewer, patch_map, mpp, project.threshold, self.style)
         network = network_of(patch_map)
         self._latest[network] = patch_map_view.of(patch_map)
         self._laying[network] = self._layers_of(patch_map)
@@ -223,7 +223,7 @@ class PredictionLayers:
         if not slide or project.shown != slide_id or not any(patch_map is each for each in wanted):
             return False
         mpp = ownership.about(slide[0])["mpp"]
-        added = map_layers.add_next(viewer, patch_map, mpp, project.threshold, self.look, self.removed)
+        added = map_layers.add_next(viewer, patch_map, mpp, project.threshold, self.style, self.removed)
         if added is None:
             return False
         self.added.emit(added)
@@ -257,7 +257,7 @@ class PredictionLayers:
 
     def _on_threshold(self, threshold: float) -> None:
         if (viewer := self._viewer()) is not None:
-            map_layers.recolour(viewer, threshold, self.look)
+            map_layers.update_threshold(viewer, threshold, self.style)
 
     def _on_removed(self, layer: "Layer", by_user: bool) -> None:
         """What the user removed from napari's list stays away while this slide is shown."""

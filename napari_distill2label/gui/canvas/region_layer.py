@@ -113,7 +113,7 @@ class RegionLayer:
             "feature_defaults": {"label": self.label},
             "text": {"string": "{label}", "size": 9, "color": "black", "anchor": "upper_left"},
             "metadata": {ownership.KEY: {"role": REGIONS, "slide_id": slide_id}},
-            **layers.space(mpp),
+            **layers.units(mpp),
         }
         with self._own_hand, layers.selection_kept(viewer):
             layer = layers.add(viewer, ([region.outline for region in regions], meta, "shapes"))

@@ -121,7 +121,7 @@ class SlideView:
         self.show(slide_id, wait=False)
 
     def show_again(self, slide_id: str) -> None:
-        """Open a slide anew, as soon as that can be: its file or its scale is another."""
+        """Open a slide again, as soon as that can be: its file or its scale is another."""
         self.show(slide_id, again=True, wait=False)
 
     def show_by(self, steps: int, visible: Sequence[str] | None = None, order: Sequence[str] | None = None) -> None:

@@ -139,7 +139,7 @@ def _place(layer: "Layer", values: Any, meta: dict[str, Any]) -> None:
     with layer.events.data.blocker(), layer.events.scale.blocker(), layer.events.translate.blocker():
         layer.data = values
         layer.translate = meta.get("translate", (0.0, 0.0))
-        layer.scale = meta.get("scale", (1.0, 1.0))  # also if it is the same: napari measures a hidden layer anew
+        layer.scale = meta.get("scale", (1.0, 1.0))  # also if it is the same: napari measures a hidden layer again
     layer.events.data(value=layer.data)
     if (tuple(layer.scale), tuple(layer.translate)) != before:
         layer.events.scale()

@@ -84,7 +84,7 @@ class TissueLayer:
         if not slide:
             return
         self._shown[slide_id] = mask
-        if (layer := self.layer) is not None:  # found anew: the same place, other contents
+        if (layer := self.layer) is not None:  # found again: the same place, other contents
             layer.data = mask.mask.astype(np.uint8)
         else:
             layer = layers.add(viewer, mask_layer(mask, slide_id, ownership.about(slide[0])["mpp"]))
@@ -118,6 +118,6 @@ def mask_layer(mask: TissueMask, slide_id: str, mpp: Any) -> layers.LayerData:
         "colormap": DirectLabelColormap(color_dict={None: "transparent", 0: "transparent", 1: COLOUR}),
         "features": {"index": [0, 1], "class": ["no tissue", "tissue"]},
         "metadata": {ownership.KEY: {"role": TISSUE, "slide_id": slide_id, "downsample": mask.downsample}},
-        **layers.space(mpp),
+        **layers.units(mpp),
     }
     return mask.mask.astype(np.uint8), meta, "labels"

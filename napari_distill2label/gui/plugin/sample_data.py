@@ -14,7 +14,7 @@ from platformdirs import user_cache_dir
 from ..canvas.layers import LayerData, slide_layer
 
 SHAPE = (1024, 1024)  # px at 0.5 µm
-VERSION = 1  # of the drawings: another number draws them anew
+VERSION = 1  # of the drawings: another number draws them again
 
 
 def negative_slide() -> list[LayerData]:

@@ -237,7 +237,7 @@ class Autosave:
 
     def _failed(self, error: Exception) -> None:
         self._writing = False
-        self._kept = self._content()  # not again and again: the next edit tries anew
+        self._kept = self._content()  # not again and again: the next edit tries again
         self.reason = message_of(error)
         self.changed.emit()
 

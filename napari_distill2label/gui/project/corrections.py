@@ -84,22 +84,22 @@ class Corrections:
     def known(self, slide_id: str) -> np.ndarray | None:
         """int8 of the patches' shape: class index, −1 where nothing was said. None while the patches are not known."""
         slide = self.of_slide(slide_id)
-        return None if slide is None else slide.known.copy()
+        return None if slide is None else slide.labels.copy()
 
     def correction_at(self, slide_id: str, cell: "Cell") -> str | None:
         """The class a patch was corrected to, if it was."""
         slide = self.of_slide(slide_id)
-        if slide is None or slide.known[cell] == UNLABELLED:
+        if slide is None or slide.labels[cell] == UNLABELLED:
             return None
-        return slide.classes[int(slide.known[cell])]
+        return slide.classes[int(slide.labels[cell])]
 
     def agreement(self, slide_id: str, shown: "PatchMapView | None", threshold: float) -> dict[str, Agreement]:
         """By class of a slide's corrections: does the model agree that said what is `shown`? {} without both."""
         slide = self.of_slide(slide_id)
-        if slide is None or shown is None or shown.scored.shape != slide.known.shape:
+        if slide is None or shown is None or shown.scored.shape != slide.labels.shape:
             return {}
-        given = slide.known != UNLABELLED
-        said, probability = slide.known[given], shown.probability[given]
+        given = slide.labels != UNLABELLED
+        said, probability = slide.labels[given], shown.probability[given]
         label = shown.labels(threshold)[given].astype(int) - 1
         found = {}
         for index, name in enumerate(slide.classes):
@@ -147,7 +147,7 @@ class Corrections:
 
     def align(self, slide_id: str, patches: Patches, classes: tuple[str, ...]) -> PlacedCorrections:
         """Bring a slide's corrections onto the patches of a prediction; those that are there already stay the same."""
-        return self._slides.setdefault(slide_id, SlideCorrections()).lay(patches, classes)
+        return self._slides.setdefault(slide_id, SlideCorrections()).align_to(patches, classes)
 
     def set(self, slide_id: str, flat: np.ndarray, values: np.ndarray, text: str, at: "Cell | None" = None) -> None:
         """Set corrections of a slide (indices into its flat patches), so that it can be undone.
@@ -155,7 +155,7 @@ class Corrections:
         `at`: the patch that whoever undoes it is shown.
         """
         placed = self.of_slide(slide_id)
-        if placed is None or np.array_equal(before := placed.known.ravel()[flat], values):
+        if placed is None or np.array_equal(before := placed.labels.ravel()[flat], values):
             return
 
         def put(values: np.ndarray) -> None:
@@ -168,7 +168,7 @@ class Corrections:
         self._project.history.push(text, lambda: put(before), lambda: put(values))
 
     def _write(self, slide_id: str, placed: PlacedCorrections, flat: np.ndarray, values: np.ndarray) -> None:
-        placed.known.ravel()[flat] = values
+        placed.labels.ravel()[flat] = values
         self.unsaved = True
         self.changed.emit(slide_id)
 

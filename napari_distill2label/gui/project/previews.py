@@ -58,7 +58,7 @@ class Previews:
             self._survey()
 
     def forget(self, slide_ids: Iterable[str]) -> None:
-        """Look at these slides anew: their files may be there now."""
+        """Look at these slides again: their files may be there now."""
         ids = set(slide_ids)
         for row in self._project.cohort:
             if row.slide_id in ids:

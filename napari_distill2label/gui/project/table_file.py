@@ -68,7 +68,7 @@ def found_in(path: Path, cohort: Cohort, own: Path | None) -> FoundCohort | Foun
     """What a table holds, and what it would do to `cohort`. Any thread may call.
 
     A table without paths gives its labels to the slides that are there (`own`: the table they come from is opened
-    anew). `CohortError` if it cannot be read, or if it names no slide that is there and none beside itself either.
+    again). `CohortError` if it cannot be read, or if it names no slide that is there and none beside itself either.
     """
     signature = file_signature(path) if os.path.exists(path) else ""
     given = read_labels(path) if len(cohort) and path != own else None

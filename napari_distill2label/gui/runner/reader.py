@@ -1,7 +1,7 @@
 """Short reading beside the window: thumbnails, opening a slide, patches of a gallery. Long work is a `Job` instead.
 
 What is asked for in the GUI thread is done in a few threads, and its result is handed over in the GUI thread again,
-unless it has been asked for anew, forgotten, or the window has closed meanwhile. What somebody waits for has threads
+unless it has been asked for again, forgotten, or the window has closed meanwhile. What somebody waits for has threads
 of its own: opening a slide is never behind a page of thumbnails, and reading a table is behind neither. Without a
 window everything happens at once, in the calling thread.
 

@@ -93,7 +93,7 @@ def plain_labels(parent: QWidget) -> None:
 def slow_down_wheels(window: QWidget) -> None:
     """Let moving pictures of a window turn at a tenth of their speed.
 
-    napari's wheel for work under way has 33 pictures a second, and each has the whole window drawn anew: without a
+    napari's wheel for work under way has 33 pictures a second, and each has the whole window drawn again: without a
     graphics card that takes more than a core away from the work.
     """
     for label in window.findChildren(QLabel):
@@ -230,7 +230,7 @@ def cancel_job(jobs: JobQueue, job: Job) -> None:
         jobs.cancel(job)
 
 
-def reason_label() -> QLabel:
+def hint_label() -> QLabel:
     """A line for the reason why a button is disabled."""
     label = QLabel()
     label.setWordWrap(True)
@@ -238,7 +238,7 @@ def reason_label() -> QLabel:
     return label
 
 
-def show_reason(label: QLabel, reason: str) -> None:
+def set_hint(label: QLabel, reason: str) -> None:
     """Show a reason, or nothing and take no room."""
     label.setText(reason)
     label.setVisible(bool(reason))

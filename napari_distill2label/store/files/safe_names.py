@@ -50,11 +50,11 @@ def safe_names(keys: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
         fitting = [key for key in group if names[key] == small]
         plain = min(fitting, key=lambda key: (len(key), key), default=None)
         if len(group) > 1:
-            names |= {key: told_apart(names[key], *key) for key in group if key != plain}
+            names |= {key: disambiguated(names[key], *key) for key in group if key != plain}
     return names
 
 
-def told_apart(name: str, *key: str) -> str:
+def disambiguated(name: str, *key: str) -> str:
     """The name that `safe_names` gives to a key whose `name` another one has too."""
     return f"{name}-{_short_digest(chr(0).join(key))}"
 

@@ -18,7 +18,7 @@ from ...core.errors import SlideError
 from ...core.events import Progress, Task
 from ...core.geometry import Mpp, PatchGrid, PatchPoints
 from ..files.atomic import Writing, atomic_path
-from ..files.safe_names import safe_name, told_apart
+from ..files.safe_names import disambiguated, safe_name
 from ..files.signature import file_signature
 from .feature_map import ROWS_AT_ONCE, EncoderIdentity, FeatureMap, FeatureOrigin, are_features
 from .hdf5_file import as_text, find_dataset, hdf5_errors, import_h5py, open_hdf5, read_attributes
@@ -53,7 +53,7 @@ class Hdf5Features:
 def find_hdf5(folder: str | os.PathLike[str], slide_id: str) -> Path | None:
     """Find the file of a slide in a folder of features, CLAM's `h5_files/` included; None if there is none."""
     plain = safe_name(slide_id)
-    stems = dict.fromkeys((told_apart(plain, slide_id), plain, slide_id))  # the first where ids differ in capitals
+    stems = dict.fromkeys((disambiguated(plain, slide_id), plain, slide_id))  # the first where ids differ in capitals
     names = [f"{stem}{suffix}" for stem in stems for suffix in SUFFIXES]
     files = (Path(folder) / below / name for below in FOLDERS for name in names if Path(name).name == name)
     return next((file for file in files if file.is_file()), None)

@@ -231,7 +231,7 @@ def _attention_so_far(patch_map: "PatchMap", scored: np.ndarray) -> np.ndarray:
 
 
 def read(patch_map: "PatchMap") -> PatchMapView:
-    """Read a map anew and keep what was read for as long as the map lives, or until `forget`. Any thread."""
+    """Read a map again and keep what was read for as long as the map lives, or until `forget`. Any thread."""
     view = PatchMapView(patch_map)
     _read[patch_map] = view
     return view

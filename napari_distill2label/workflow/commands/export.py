@@ -77,7 +77,7 @@ def export(
     if (corrections := Corrections.of_inputs(inputs)) is not None:
         given = yield from _corrected(corrections, maps)
     heads = {name: _head_of(patch_map) for name, patch_map in maps.items()}
-    names = names_of_files(_told_apart(heads), formats)
+    names = names_of_files(_disambiguated(heads), formats)
     files: list[Path] = []
     summaries: list[SlideSummary] = []
     with Outputs(_files_read(maps, heads, inputs.corrections), overwrite, "exporting") as outputs:
@@ -158,7 +158,7 @@ def files_to_write(
     """Return the files that `export` would write for patch maps, and the guard that knows existing files."""
     by_name = maps_of(list(maps))
     heads = {name: _head_of(patch_map) for name, patch_map in by_name.items()}
-    names = names_of_files(_told_apart(heads), formats)
+    names = names_of_files(_disambiguated(heads), formats)
     return _files_of(out, format_names(formats), [names[name] for name in by_name]), Outputs(
         _files_read(by_name, heads)
     )
@@ -181,7 +181,7 @@ def _head_of(patch_map: PatchMap | Path) -> _Head:
     return _Head(patch_map.slide_id, patch_map.slide.path, patch_map.classes[1:] if patch_map.multi_label else ())
 
 
-def _told_apart(heads: Mapping[str, _Head]) -> dict[str, tuple[str, tuple[str, ...]]]:
+def _disambiguated(heads: Mapping[str, _Head]) -> dict[str, tuple[str, tuple[str, ...]]]:
     """Return id and findings of each map. If two maps have one id, the second is named after its folder."""
     seen: set[str] = set()
     slides = {}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...core.appearance import Appearance, fit_appearance, look_of, sampled
+from ...core.appearance import Appearance, appearance_vector, fit_appearance, sampled
 from ...core.bag import UNLABELLED, Bag
 from ...core.errors import BundleError, SettingsError
 from ...core.events import Event, Progress, Task
@@ -202,9 +202,9 @@ class _Training:
             yield Notice(NoticeCode.LABELS_DOUBTED, {"names": names})
 
     def kept(self, stage: Stage) -> Generator[Notice, None, TrainingState | None]:
-        """The state to go on from. None where there is none, or it is of no use: then the network is trained anew.
+        """The state to go on from. None where there is none, or it is of no use: then the network is trained again.
 
-        `BundleError` for a damaged checkpoint of a network whose model is there and whole: training it anew takes that
+        `BundleError` for a damaged checkpoint of a network whose model is there and whole: training it again takes that
         one's place, which nobody has asked for.
         """
         network, path = stage.network, self.run.checkpoint(stage.network)
@@ -301,8 +301,8 @@ class _Training:
         """Return how the training slides look; the same for all networks, which have the same normalisation."""
         mean, std = (model.get_buffer(name).double().cpu().numpy() for name in ("mean", "std"))
         slides = [slide for bag in self.train for slide in bag.slides]
-        looks = [look_of(np.asarray(slide.instances[sampled(len(slide))]), mean, std) for slide in slides]
-        return fit_appearance(np.array(looks), [slide.case_id or slide.slide_id for slide in slides])
+        vectors = [appearance_vector(np.asarray(slide.instances[sampled(len(slide))]), mean, std) for slide in slides]
+        return fit_appearance(np.array(vectors), [slide.case_id or slide.slide_id for slide in slides])
 
     def weights_of(self, network: str) -> str | None:
         """Return the digest of the saved weights of a network. None if there is no complete bundle."""

@@ -133,9 +133,9 @@ def test_layers_are_known_by_metadata_not_by_name(placed):
 def test_threshold_recolours(placed):
     viewer = placed[0]
     (labels,) = layers.find(viewer, layers.LABELS)
-    map_layers.recolour(viewer, 0.95)
+    map_layers.update_threshold(viewer, 0.95)
     assert (labels.data == 1).all()
-    map_layers.recolour(viewer, 0.9)  # ≥
+    map_layers.update_threshold(viewer, 0.9)  # ≥
     assert (labels.data == 2).sum() == 1
     assert layers.about(labels)["threshold"] == 0.9
 
@@ -170,7 +170,7 @@ def test_points(tmp_path, make_patch_map):
     for point, centre in zip(points.data, centres, strict=True):
         np.testing.assert_allclose(points.data_to_world(point), image.data_to_world(centre), atol=1e-9)
     assert list(points.features["class"]) == ["tumour", "normal", "tumour"]
-    map_layers.recolour(viewer, 0.7)
+    map_layers.update_threshold(viewer, 0.7)
     assert list(points.features["class"]) == ["tumour", "normal", "normal"]
     np.testing.assert_allclose(points.face_color[2, :3], np.array(palette(2)[0]) / 255, atol=1e-6)
     slide.close()

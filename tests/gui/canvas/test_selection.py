@@ -135,11 +135,11 @@ def test_while_a_picture_is_loading_the_window_says_whose_it_is(slow, qtbot):
     qtbot.waitUntil(lambda: note.visible, timeout=LONG)
     assert not any(layer.visible for layer in session.viewer.layers)
     assert note.text == f"{IDS[1]}\nThe picture is loading…"
-    assert slow.slides.labelling.hint.text() == f"{IDS[1]} (its picture is loading): label as"
+    assert slow.slides.label_bar.hint.text() == f"{IDS[1]} (its picture is loading): label as"
     assert slow.slides.table.current_id() == IDS[1]
     at_rest(slow, qtbot, IDS[1])
     assert not note.visible
-    assert slow.slides.labelling.hint.text() == f"{IDS[1]}: label as"
+    assert slow.slides.label_bar.hint.text() == f"{IDS[1]}: label as"
 
 
 def test_clicks_between_the_keys(slow, qtbot):
@@ -282,7 +282,7 @@ def test_a_slide_that_cannot_be_read_leaves_no_other_picture(panel, qtbot, tmp_p
     assert note.visible
     assert note.text.startswith("bad\nThis slide cannot be shown: ")
     assert "bad.png" in panel.status.text.text()
-    assert panel.slides.labelling.hint.text() == "bad (its picture is not shown): label as"
+    assert panel.slides.label_bar.hint.text() == "bad (its picture is not shown): label as"
     assert not panel.session.viewer.window._qt_viewer.show_welcome_screen  # it would cover the note
     Image.fromarray(np.zeros((30, 30, 3), np.uint8)).save(bad)  # mended: another click tries again
     click(panel, "bad")

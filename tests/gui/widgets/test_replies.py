@@ -44,7 +44,7 @@ def test_an_answer_is_beside_what_was_pressed(panel, qtbot, monkeypatch):
 
 
 def test_inside_a_part_of_the_panel_too(panel):
-    reply, labelling = panel.steps["slides"].reply, panel.slides.labelling
+    reply, labelling = panel.steps["slides"].reply, panel.slides.label_bar
     panel.slides.table.selectAll()
     labelling.scale.setFocus()
     fail(panel)

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from napari_distill2label.core.calibration import Calibration, Finding, Line
+from napari_distill2label.core.calibration import Calibration, FindingCalibration, Line
 from napari_distill2label.core.context import smooth_grid
 from napari_distill2label.core.errors import BundleError, SettingsError
 from napari_distill2label.core.geometry import PatchGrid, PatchPoints
@@ -516,7 +516,9 @@ def test_creating_replaces_a_map_and_nothing_else(tmp_path):
 
 
 def calibration(n=2, offset=0.0):
-    findings = [Finding(prior=0.3, patch=Line(slope=1.5, offset=-0.5), slide=Line(slope=1, offset=offset))] * n
+    findings = [
+        FindingCalibration(prior=0.3, patch=Line(slope=1.5, offset=-0.5), slide=Line(slope=1, offset=offset))
+    ] * n
     return Calibration(findings=findings, neighbours=5)
 
 

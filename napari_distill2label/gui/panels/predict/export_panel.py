@@ -29,7 +29,7 @@ from ...messages import message_of
 from ...plain_text import as_plain
 from ...runner.jobs import Done, Failure, Job
 from ...session import Session
-from ...widgets.controls import JobButton, Panel, button, existing, reason_label, row, show_reason, told
+from ...widgets.controls import JobButton, Panel, button, existing, hint_label, row, set_hint, told
 from ...widgets.file_manager import open_folder, revealed
 
 NAMES = {
@@ -83,14 +83,14 @@ class ExportPanel(Panel):
         )
         self.export = JobButton(session, "export", "Export", "Write the labels of these slides, at this threshold")
         self.export.clicked.connect(lambda checked=False: self.start())
-        self.reason, self.replaced, self.result = reason_label(), reason_label(), reason_label()
+        self.reason, self.replaced, self.result = hint_label(), hint_label(), hint_label()
         self.replaced.setAccessibleName("what would be replaced")
         self.result.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.result.setAccessibleName("where the files are")
         self.reveal = button("Show in folder", "Open the folder with the files", self.show_folder)
         self.copy_python = button("Copy as Python", "", lambda: self.copy("python"))
         self.copy_shell = button("Copy as command line", "", lambda: self.copy("command_line"))
-        self.copied = reason_label()
+        self.copied = hint_label()
         self.copied.setAccessibleName("what was copied")
         self._arrange(formats)
         self._listen()
@@ -252,7 +252,7 @@ class ExportPanel(Panel):
     def _show_result(self) -> None:
         files = self.session.exported
         text = f"{_files(len(files))} in {files[0].parent}" if files else ""
-        show_reason(self.result, text)
+        set_hint(self.result, text)
         names = "\n".join(file.name for file in files[:30]) + ("\n…" if len(files) > 30 else "")
         self.result.setToolTip(as_plain(names))
         self.reveal.setVisible(bool(files))
@@ -272,12 +272,12 @@ class ExportPanel(Panel):
         ):
             made.setEnabled(have)
             made.setToolTip(tip if have else "Train, predict or export something first: then it can be copied")
-        show_reason(self.copied, "")
+        set_hint(self.copied, "")
 
     def _copied(self, text: str) -> None:
         existing(QApplication.clipboard()).setText(text)
         lines = len(text.splitlines())
-        show_reason(self.copied, f"Copied {lines} {'line' if lines == 1 else 'lines'}: paste them where you want them.")
+        set_hint(self.copied, f"Copied {lines} {'line' if lines == 1 else 'lines'}: paste them where you want them.")
 
     def _failed(self, error: Exception) -> None:
         self.problem.emit(message_of(error))
@@ -309,7 +309,7 @@ class ExportPanel(Panel):
             lines.append(f"{theirs} there were not written by this program: Export asks before it replaces them.")
         if standing["input"]:
             lines.append("Export would write onto your slides there: choose another folder.")
-        show_reason(self.replaced, " ".join(lines))
+        set_hint(self.replaced, " ".join(lines))
 
     def _on_job(self, job: Job) -> None:
         if job.kind == "export" and isinstance(job.outcome, Done):
@@ -323,7 +323,7 @@ class ExportPanel(Panel):
         self._refresh_button()
 
     def _refresh_button(self) -> None:
-        show_reason(self.reason, self.export.refresh(self.why_not()))
+        set_hint(self.reason, self.export.refresh(self.why_not()))
 
 
 def _files(count: int) -> str:

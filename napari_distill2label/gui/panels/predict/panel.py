@@ -24,7 +24,7 @@ from ...plain_text import as_plain
 from ...project.project import Maps
 from ...runner.jobs import Job
 from ...session import Session
-from ...widgets.controls import Fold, JobButton, Panel, button, open_jobs, reason_label, row, show_reason, told
+from ...widgets.controls import Fold, JobButton, Panel, button, hint_label, open_jobs, row, set_hint, told
 from ...widgets.short import short
 from .gallery import Gallery
 from .promise_dialog import ask_promise
@@ -83,7 +83,7 @@ class PredictPanel(Panel):
         self.slides.currentTextChanged.connect(lambda text: self.refresh_button())
         self.predict = JobButton(session, "predict", "Predict", "Label every patch of the slides")
         self.predict.clicked.connect(lambda checked=False: self.start())
-        self.reason = reason_label()
+        self.reason = hint_label()
         self.result = QLabel()
         self.result.setWordWrap(True)
         self.result.setAccessibleName("result of the shown slide")
@@ -287,7 +287,7 @@ class PredictPanel(Panel):
         self.network.setCurrentText(session.network or "")
         self.network.setEnabled(self.network.count() > 1)
         self.network.setToolTip(NETWORK if self.network.count() else "Train a model in step 2 first, or load one")
-        show_reason(self.about_network, NETWORKS.get(session.network or "", ""))
+        set_hint(self.about_network, NETWORKS.get(session.network or "", ""))
         calibrated = self._calibration() is not None
         self.reliability.setEnabled(calibrated)
         self.reliability.setToolTip(RELIABILITY if calibrated else UNCALIBRATED if session.model else NO_MODEL)
@@ -297,7 +297,7 @@ class PredictPanel(Panel):
 
     def refresh_button(self) -> None:
         self._show_model()
-        show_reason(self.reason, self.predict.refresh(self.why_not()))
+        set_hint(self.reason, self.predict.refresh(self.why_not()))
 
     def _show_model(self) -> None:
         model = self.session.model
@@ -334,8 +334,8 @@ class PredictPanel(Panel):
             widget.setEnabled(there)
             widget.setToolTip(tip if there else NOTHING_TO_SHOW)
         if view is None:
-            show_reason(self.legend, "")
-            show_reason(self.result, "")
+            set_hint(self.legend, "")
+            set_hint(self.result, "")
             return
         colours = self.session.display.colours_of(view.classes)
         counts = view.counts(self.session.threshold)
@@ -346,8 +346,8 @@ class PredictPanel(Panel):
             f"<td>{remark}</td></tr>"
             for (name, count), (sign, remark) in zip(counts.items(), self._signs(len(counts)), strict=True)
         ]
-        show_reason(self.legend, f"<table>{''.join(rows)}</table>")
-        show_reason(self.result, self._result())
+        set_hint(self.legend, f"<table>{''.join(rows)}</table>")
+        set_hint(self.result, self._result())
 
     def _signs(self, count: int) -> list[tuple[str, str]]:
         """By class: a swatch, and a remark where the canvas does not show its colour."""

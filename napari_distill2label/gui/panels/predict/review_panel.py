@@ -26,7 +26,7 @@ from ...messages import message_of
 from ...plain_text import as_plain
 from ...runner.jobs import Done, Job
 from ...session import Session
-from ...widgets.controls import Fold, JobButton, Panel, button, reason_label, row, show_reason, tab_through, told
+from ...widgets.controls import Fold, JobButton, Panel, button, hint_label, row, set_hint, tab_through, told
 from ...widgets.icons import swatch, theme_colour
 from ...widgets.short import short
 from .ground_truth import MetricsView
@@ -84,7 +84,7 @@ class ReviewPanel(Panel):
             "Train teacher and student again, with your corrections as patch labels. This makes a new run folder",
         )  # fmt: skip
         self.retrain.clicked.connect(lambda checked=False: self.start())
-        self.reason = reason_label()
+        self.reason = hint_label()
         self.truth_fold = Fold("Compare with annotations", self._make_truth())
         self.truth_fold.toggle.setToolTip("If the true class of patches is known: metrics and the ROC curve")
         self.sample = SampleView(session, self)
@@ -113,7 +113,7 @@ class ReviewPanel(Panel):
             "Labels of the annotations that are no class of the model: LABEL=CLASS; LABEL= leaves one out; *=CLASS is "
             "for all others. Separate them by commas"
         )
-        self.truth_reason = reason_label()
+        self.truth_reason = hint_label()
         self.metrics = MetricsView(self.session.viewer)
         self.truth_buttons = QLabel("Annotations")
         meaning = QLabel("Labels mean")
@@ -341,7 +341,7 @@ class ReviewPanel(Panel):
         ]
         titles = ("patches&nbsp;&nbsp;", "you&nbsp;&nbsp;", "model agrees&nbsp;&nbsp;", "disagrees")
         head = f"<tr>{''.join(f'<td>{title}</td>' for title in titles)}</tr>"
-        show_reason(self.agreement, f"<table>{head}{''.join(rows)}</table>" if rows else "")
+        set_hint(self.agreement, f"<table>{head}{''.join(rows)}</table>" if rows else "")
 
     def refresh_buttons(self) -> None:
         own, project, choices = self.session.corrections, self.session.project, self.session.choices
@@ -359,11 +359,11 @@ class ReviewPanel(Panel):
         tip = "Take all corrections of this slide back; can be undone"
         self.clear.setToolTip(tip if here else "Nothing is corrected on this slide")
         missing = requirements.problem_of(requirements.retrain(project, choices, own))
-        show_reason(self.reason, self.retrain.refresh(missing) or self._passed_over())
+        set_hint(self.reason, self.retrain.refresh(missing) or self._passed_over())
         reason = requirements.problem_of(requirements.compare(project))
         for made in (self.truth_table, self.truth_masks):
             made.setEnabled(reason is None)
-        show_reason(self.truth_reason, reason or "")
+        set_hint(self.truth_reason, reason or "")
 
     def _passed_over(self) -> str:
         """What to think about before training with the corrections."""

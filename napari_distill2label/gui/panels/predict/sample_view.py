@@ -7,7 +7,7 @@ from ....core.recalibration import FEWEST
 from ...actions import requirements
 from ...plain_text import as_plain
 from ...session import Session
-from ...widgets.controls import Panel, button, open_jobs, reason_label, row, show_reason, told
+from ...widgets.controls import Panel, button, hint_label, open_jobs, row, set_hint, told
 from ...widgets.icons import swatch, theme_colour
 from ...widgets.short import short
 
@@ -42,7 +42,7 @@ class SampleView(QWidget):
         self.count.setToolTip("30 to 100. A finding that is rare needs more")
         self.draw = button("Draw", DRAW, self.start)
         self.open = button("Open…", OPEN, self.ask_open)
-        self.reason = reason_label()
+        self.reason = hint_label()
         self.place = QLabel()
         self.place.setWordWrap(True)
         self.place.setAccessibleName("patch of the sample")
@@ -132,7 +132,7 @@ class SampleView(QWidget):
         sample, session = self.session.sample, self.session
         missing = requirements.problem_of(requirements.sample(session.project))
         works = any(job.kind == "sample" for job in open_jobs(session.jobs))
-        show_reason(self.reason, missing or "")
+        set_hint(self.reason, missing or "")
         for made in (self.draw, self.open):
             made.setEnabled(missing is None and not works)
         current, total = sample.current, len(sample.patches)
@@ -159,22 +159,22 @@ class SampleView(QWidget):
         for made, tip in ((self.measure, MEASURE), (self.save, SAVE)):
             made.setEnabled(enough and not works)
             made.setToolTip(tip if enough else f"Label {FEWEST} patches first")
-        show_reason(self.result, "" if sample.report is None else str(sample.report))
+        set_hint(self.result, "" if sample.report is None else str(sample.report))
 
     def _show_place(self, possible: bool) -> None:
         sample, current = self.session.sample, self.session.sample.current
         if not sample.patches or not possible:
-            show_reason(self.place, "")
+            set_hint(self.place, "")
             return
         name = sample.path.name if sample.path else ""
         done = f"{sample.n_labelled} of {len(sample.patches)} patches are labelled, in {name}."
         if current is None:
-            show_reason(self.place, done)
+            set_hint(self.place, done)
             return
         said = f" It is labelled {current.label}." if current.label else ""
         opening = "" if self.session.sample_actions.is_sampling() else " Its slide is being opened…"
         place = f"Patch {(sample.position or 0) + 1} of {len(sample.patches)}, in {short(current.slide_id)}."
-        show_reason(self.place, f"{place}{said}{opening} What is it?\n{done}")
+        set_hint(self.place, f"{place}{said}{opening} What is it?\n{done}")
 
     def _make_buttons(self, classes: tuple[str, ...], several: bool) -> None:
         """One button per class. Where a patch can have several findings, those are pressed first and then taken."""

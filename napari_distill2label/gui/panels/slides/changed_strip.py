@@ -6,7 +6,7 @@ from qtpy.QtWidgets import QLabel, QMessageBox, QVBoxLayout, QWidget
 from ...plain_text import as_plain
 from ...project.table_reload import conflict_lines
 from ...session import Session
-from ...widgets.controls import button, row, show_reason
+from ...widgets.controls import button, row, set_hint
 
 LOOK_EVERY = 2000  # ms
 MOST_LINES = 12
@@ -36,7 +36,7 @@ class ChangedStrip(QWidget):
 
     def refresh(self) -> None:
         found = self.session.table_reload.found
-        show_reason(self.text, self.session.table_reload.text)
+        set_hint(self.text, self.session.table_reload.text)
         self.reload.setVisible(found is not None and found.cohort is not None)
         self.setVisible(found is not None)
 

@@ -104,7 +104,7 @@ class ClassesEditor(QWidget):
         return sorted({name for slide in self.session.cohort.labelled for name in split_label(slide.label)})
 
     def refresh(self) -> None:
-        """Show the classes; lines are made anew only if there are more or fewer."""
+        """Show the classes; lines are made again only if there are more or fewer."""
         session, classes = self.session, self.session.classes
         self.ask.setVisible(not classes)
         self.hint.setText(NEGATIVE if classes else "Which class says that there is no finding?")

@@ -15,7 +15,7 @@ from .table import SlidesTable
 LABELS_IN_A_LINE = 3
 
 
-class Labelling(QWidget):
+class LabelBar(QWidget):
     """Buttons that act on the slides selected in a table. What cannot be done is said by `problem`."""
 
     problem = Signal(str)

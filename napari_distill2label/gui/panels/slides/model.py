@@ -111,7 +111,7 @@ class SlidesModel(QAbstractTableModel):
             self.dataChanged.emit(self.index(number, NAME), self.index(number, STATUS))
 
     def forget_pictures(self) -> None:
-        """Draw them anew: the theme has changed."""
+        """Draw them again: the theme has changed."""
         self._pixmaps.clear()
 
     @property
@@ -317,8 +317,8 @@ class SlidesModel(QAbstractTableModel):
     def _state(self, slide_id: str) -> tuple[str, str, str]:
         """(mark, text, longer text) of a slide."""
         row, session = self._rows[slide_id], self.session
-        glimpse = session.previews.get(slide_id, row.path)
-        if reason := session.failures.get(slide_id) or (glimpse.reason if glimpse else ""):
+        preview = session.previews.get(slide_id, row.path)
+        if reason := session.failures.get(slide_id) or (preview.reason if preview else ""):
             return "failed", "failed", reason
         if self.misses_mpp(row):
             return "warning", "no µm/px", "The file has no pixel size, but others do. Enter it."
@@ -352,32 +352,32 @@ class SlidesModel(QAbstractTableModel):
         """Is it known that nobody says this slide's µm/px, and does it matter?"""
         if not self.mpp_matters:
             return False
-        glimpse = self.session.previews.get(row.slide_id, row.path)
-        return row.mpp is None and glimpse is not None and not glimpse.reason and glimpse.mpp is None
+        preview = self.session.previews.get(row.slide_id, row.path)
+        return row.mpp is None and preview is not None and not preview.reason and preview.mpp is None
 
     def _mpp(self, row: CohortSlide) -> float | None:
-        glimpse = self.session.previews.get(row.slide_id, row.path)
-        return row.mpp or (mean_mpp(glimpse.mpp) if glimpse and glimpse.mpp else None)
+        preview = self.session.previews.get(row.slide_id, row.path)
+        return row.mpp or (mean_mpp(preview.mpp) if preview and preview.mpp else None)
 
     def _mpp_text(self, row: CohortSlide) -> str:
         if row.mpp is not None:
             return f"{row.mpp:.4g} assumed"
-        glimpse = self.session.previews.get(row.slide_id, row.path)
-        if glimpse is None:
+        preview = self.session.previews.get(row.slide_id, row.path)
+        if preview is None:
             return "…"
-        return f"{mean_mpp(glimpse.mpp):.4g}" if glimpse.mpp else "not in file" if not glimpse.reason else ""
+        return f"{mean_mpp(preview.mpp):.4g}" if preview.mpp else "not in file" if not preview.reason else ""
 
     def _patches(self, row: CohortSlide) -> tuple[int | None, bool]:
         """(patches, are they counted?): counted of a prediction, else as many as the grid has cells."""
         maps = self.session.predictions.get(row.slide_id, {})
         if found := maps.get(self.session.network or "") or next(iter(maps.values()), None):
             return self._counted(found), True
-        glimpse = self.session.previews.get(row.slide_id, row.path)
-        if glimpse is None or glimpse.shape is None:
+        preview = self.session.previews.get(row.slide_id, row.path)
+        if preview is None or preview.shape is None:
             return None, False
         try:
-            mpp = (row.mpp, row.mpp) if row.mpp else glimpse.mpp
-            grid = PatchGrid.over(glimpse.shape, self._wanted_grid(), mpp)
+            mpp = (row.mpp, row.mpp) if row.mpp else preview.mpp
+            grid = PatchGrid.over(preview.shape, self._wanted_grid(), mpp)
         except Distill2LabelError:
             return None, False
         return grid.rows * grid.cols, False
@@ -400,11 +400,11 @@ class SlidesModel(QAbstractTableModel):
     def _decoration(self, slide_id: str, column: int) -> Any:
         viewer = self.session.viewer
         if column == NAME and self.show_thumbnails:
-            glimpse = self.session.previews.get(slide_id, self._rows[slide_id].path)
+            preview = self.session.previews.get(slide_id, self._rows[slide_id].path)
             kept = self._pixmaps.get(slide_id)
-            if kept is None or kept[0] is not glimpse:
-                pixels = glimpse.picture if glimpse else None
-                kept = self._pixmaps[slide_id] = glimpse, picture(pixels, THUMBNAIL, theme_colour(viewer, "icon"))
+            if kept is None or kept[0] is not preview:
+                pixels = preview.picture if preview else None
+                kept = self._pixmaps[slide_id] = preview, picture(pixels, THUMBNAIL, theme_colour(viewer, "icon"))
             return kept[1]
         if column == LABEL:
             names, session = split_label(self._rows[slide_id].label), self.session
@@ -421,9 +421,9 @@ class SlidesModel(QAbstractTableModel):
 
     def _tooltip(self, slide_id: str, column: int) -> str:
         row = self._rows[slide_id]
-        glimpse = self.session.previews.get(slide_id, row.path)
+        preview = self.session.previews.get(slide_id, row.path)
         if column == NAME:
-            size = f"\n{glimpse.shape[1]:,} × {glimpse.shape[0]:,} px" if glimpse and glimpse.shape else ""
+            size = f"\n{preview.shape[1]:,} × {preview.shape[0]:,} px" if preview and preview.shape else ""
             return f"{row.path}{size}"
         if column == PREDICTION and self.text(slide_id, column):
             return (
@@ -435,9 +435,9 @@ class SlidesModel(QAbstractTableModel):
             return self._state(slide_id)[2]
         if column == MPP:
             states = (
-                f"the file says {mean_mpp(glimpse.mpp):.4g}" if glimpse and glimpse.mpp else "the file says nothing"
+                f"the file says {mean_mpp(preview.mpp):.4g}" if preview and preview.mpp else "the file says nothing"
             )
             if row.mpp is not None:
-                return f"{row.mpp:.4g} µm/px, as given by you; {states if glimpse else 'the file was not read yet'}"
-            return f"µm per pixel: {states}" if glimpse else "The file has not been looked at yet."
+                return f"{row.mpp:.4g} µm/px, as given by you; {states if preview else 'the file was not read yet'}"
+            return f"µm per pixel: {states}" if preview else "The file has not been looked at yet."
         return self.text(slide_id, column) or _TOOLTIPS[column]

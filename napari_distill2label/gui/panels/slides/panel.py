@@ -24,15 +24,15 @@ from ...actions.classes import counted
 from ...messages import message_of
 from ...project.table_file import FoundLabels
 from ...session import Session
-from ...widgets.controls import Fold, Panel, button, existing, pop_up, row, show_reason, single_shot, told
+from ...widgets.controls import Fold, Panel, button, existing, pop_up, row, set_hint, single_shot, told
 from ...widgets.help_popup import native
 from ...widgets.short import short
 from .changed_strip import ChangedStrip
 from .classes import ClassesEditor
-from .labels_bar import Labelling
+from .labels_bar import LabelBar
 from .model import AUTO
 from .regions import RegionEditor
-from .save_status import CloseGuard, KeptStrip
+from .save_status import CloseGuard, SaveStatus
 from .slide_filter import CONTRADICTS, KINDS
 from .stopped_strip import StoppedStrip
 from .table import SlidesTable
@@ -56,8 +56,8 @@ class SlidesPanel(Panel):
         self.model.refused.connect(self._refused)
         self._make_files()
         self._make_finding()
-        self.labelling = Labelling(session, self.table)
-        self.labelling.problem.connect(self.problem)
+        self.label_bar = LabelBar(session, self.table)
+        self.label_bar.problem.connect(self.problem)
         self.empty = QLabel(EMPTY)
         self.empty.setWordWrap(True)
         self.editor = ClassesEditor(session)
@@ -70,22 +70,22 @@ class SlidesPanel(Panel):
         self.regions.problem.connect(self.problem)
         self.regions_fold = Fold("Regions", self.regions)
         self.regions_fold.toggle.setToolTip("Say where the finding is, and where it is not")
-        self.kept = KeptStrip(session)
-        self.elsewhere = ChangedStrip(session)
+        self.save_status = SaveStatus(session)
+        self.changed_strip = ChangedStrip(session)
         self.stopped = StoppedStrip(session)
         self.stopped.problem.connect(self.problem)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(6, 6, 6, 6)
         layout.addLayout(row(self.add, self.add_folder, self.open))
         layout.addLayout(row(self.save, self.save_as))
-        layout.addWidget(self.kept)
-        layout.addWidget(self.elsewhere)
+        layout.addWidget(self.save_status)
+        layout.addWidget(self.changed_strip)
         layout.addWidget(self.stopped)
         layout.addWidget(self.empty)
         layout.addLayout(row(self.search, self.columns, stretch=0))
         layout.addLayout(self._filters())
         layout.addWidget(self.table)
-        layout.addWidget(self.labelling)
+        layout.addWidget(self.label_bar)
         layout.addLayout(row(self.missing, self.select, stretch=0))
         layout.addLayout(row(self.contradicted, self.show_contradicted, stretch=0))
         layout.addWidget(self.classes_fold)
@@ -174,11 +174,11 @@ class SlidesPanel(Panel):
         self.listen(session.project.events.shown, self.tissue.refresh)
         self.listen(session.regions.changed, self.regions.refresh)
         self.listen(session.project.events.shown, self.regions.refresh)
-        self.listen(session.project.events.shown, self.labelling.refresh_selection)
+        self.listen(session.project.events.shown, self.label_bar.refresh_selection)
         self.listen(session.project.events.current, self._follow_current)
-        self.listen(session.autosave.changed, self.kept.refresh)
-        self.listen(session.table_reload.changed, self.elsewhere.refresh)
-        self.listen(session.project.events.cohort, self.elsewhere.refresh)
+        self.listen(session.autosave.changed, self.save_status.refresh)
+        self.listen(session.table_reload.changed, self.changed_strip.refresh)
+        self.listen(session.project.events.cohort, self.changed_strip.refresh)
         self.listen(session.stopped.changed, self.stopped.refresh)
 
     def _refused(self, reason: str) -> None:
@@ -359,7 +359,7 @@ class SlidesPanel(Panel):
         has_slides = bool(self.model.all_ids)
         self.empty.setVisible(not has_slides)
         for widget in (
-            self.table, self.search, self.of_class, self.of_split, self.kind, self.columns, self.labelling,
+            self.table, self.search, self.of_class, self.of_split, self.kind, self.columns, self.label_bar,
             self.classes_fold, self.tissue_fold, self.regions_fold,
         ):  # fmt: skip
             widget.setVisible(has_slides)
@@ -371,12 +371,12 @@ class SlidesPanel(Panel):
         ):
             widget.setEnabled(has_slides)
             widget.setToolTip(tip if has_slides else "There are no slides to save yet")
-        self.kept.refresh()
+        self.save_status.refresh()
         self.tissue.refresh()
         self.regions.refresh()
         self.table.show_prediction()
         self.editor.refresh()
-        self.labelling.refresh()
+        self.label_bar.refresh()
         self._refresh_missing()
         self._refresh_contradicted()
         self._refresh_classes()
@@ -387,13 +387,13 @@ class SlidesPanel(Panel):
     def _refresh_missing(self) -> None:
         missing = sum(map(self.model.misses_mpp, self.session.cohort)) if self.model.mpp_matters else 0
         has = "slide has" if missing == 1 else "slides have"
-        show_reason(self.missing, f"{missing} {has} no pixel size. Enter it." if missing else "")
+        set_hint(self.missing, f"{missing} {has} no pixel size. Enter it." if missing else "")
         self.select.setVisible(missing > 0)
 
     def _refresh_contradicted(self) -> None:
         count = len(self.session.project.contradicted)
         text = "1 prediction contradicts its label." if count == 1 else f"{count} predictions contradict their labels."
-        show_reason(self.contradicted, text if count else "")
+        set_hint(self.contradicted, text if count else "")
         self.show_contradicted.setVisible(count > 0)
 
     def _refresh_classes(self) -> None:
@@ -416,7 +416,7 @@ class SlidesPanel(Panel):
         self.model.look_for(
             self.search.text(), self.kind.currentText(), self.of_class.currentData(), self.of_split.currentData()
         )
-        self.labelling.refresh_selection()
+        self.label_bar.refresh_selection()
         self.table.read_visible()
 
     def _on_selection(self) -> None:
@@ -432,7 +432,7 @@ class SlidesPanel(Panel):
         self._following = True
         self.session.select(self.selected())
         self._following = False
-        self.labelling.refresh_selection()
+        self.label_bar.refresh_selection()
 
     @told
     def _show_selected(self) -> None:
@@ -459,7 +459,7 @@ class SlidesPanel(Panel):
         """Selected by a key, from the console, or in the other panel of this viewer."""
         if not self._following:
             self._select(self.session.selected)
-            self.labelling.refresh_selection()
+            self.label_bar.refresh_selection()
             self._show_selected()
 
     def _follow_current(self) -> None:
@@ -468,7 +468,7 @@ class SlidesPanel(Panel):
             self._following = True
             self.table.make_current(self.session.current)
             self._following = False
-        self.labelling.refresh_selection()
+        self.label_bar.refresh_selection()
 
     def _after_reset(self) -> None:
         """Other rows, or another order: the slides that were selected still are, if they are there."""
@@ -485,12 +485,12 @@ class SlidesPanel(Panel):
     def _on_colours(self) -> None:
         self.model.redraw()
         self.editor.refresh()
-        self.labelling.refresh_buttons()
+        self.label_bar.refresh_buttons()
 
     def _on_settings(self) -> None:
         self.model.settings_changed()
         self.editor.refresh()
-        self.labelling.refresh_selection()
+        self.label_bar.refresh_selection()
         self._refresh_missing()
 
     def _on_glimpse(self, slide_id: str) -> None:

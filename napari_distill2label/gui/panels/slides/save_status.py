@@ -8,10 +8,10 @@ from qtpy.QtWidgets import QLabel, QMainWindow, QMessageBox, QVBoxLayout, QWidge
 from ...messages import message_of
 from ...plain_text import as_plain
 from ...session import Session
-from ...widgets.controls import button, row, show_reason
+from ...widgets.controls import button, row, set_hint
 
 
-class KeptStrip(QWidget):
+class SaveStatus(QWidget):
     """Unsaved changes, and what could be restored."""
 
     def __init__(self, session: Session) -> None:
@@ -37,7 +37,7 @@ class KeptStrip(QWidget):
 
     def refresh(self) -> None:
         offer = self.session.autosave.offer
-        show_reason(self.offer, offer.text if offer else "")
+        set_hint(self.offer, offer.text if offer else "")
         self.restore.setVisible(offer is not None)
         self.dismiss.setVisible(offer is not None)
         beside = self.session.project.cohort_path is not None
@@ -46,7 +46,7 @@ class KeptStrip(QWidget):
         self.dismiss.setToolTip(
             "Keep what the table says; the other is set aside as .d2l.bak.json" if beside else "Delete it"
         )
-        show_reason(self.state, self.text())
+        set_hint(self.state, self.text())
         self.setVisible(bool(self.text() or offer))
 
     # A slot that held the session itself would keep it alive until the window's last widget is freed.

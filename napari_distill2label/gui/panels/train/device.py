@@ -5,13 +5,13 @@ from qtpy.QtWidgets import QComboBox, QLabel, QSizePolicy, QToolButton, QVBoxLay
 
 from ...session import Session
 from ...widgets.controls import row
-from .devices import Device, find_devices, unasked
+from .devices import Device, find_devices, placeholder_devices
 
 ABOUT = "Where to compute: the processor, or a graphics card, which is many times faster for whole slides"
 MISSING = "not on this machine: choose another"
 
 
-class _AskingBox(QComboBox):
+class _LazyCombo(QComboBox):
     """Looks for devices when it is first opened: that imports torch, which nobody should wait for before."""
 
     opened = Signal()
@@ -29,9 +29,9 @@ class DeviceBox(QWidget):
     def __init__(self, session: Session) -> None:
         super().__init__()
         self._session = session
-        self._devices: list[Device] = unasked()
+        self._devices: list[Device] = placeholder_devices()
         self._asked = False
-        self.box = _AskingBox()
+        self.box = _LazyCombo()
         self.box.setToolTip(ABOUT)
         self.box.setAccessibleName("device")
         self.box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)

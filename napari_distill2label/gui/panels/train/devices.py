@@ -56,7 +56,7 @@ def find_devices() -> list[Device]:
     return [Device("auto", f"Automatic: {chosen.title}", chosen.free, chosen.total), *found]
 
 
-def unasked() -> list[Device]:
+def placeholder_devices() -> list[Device]:
     """What can be said before torch is imported: the names, and the processor."""
     return [
         Device("auto", "Automatic (the fastest)"),

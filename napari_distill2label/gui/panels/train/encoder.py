@@ -8,7 +8,7 @@ from qtpy.QtWidgets import QLabel, QLineEdit, QMessageBox, QVBoxLayout, QWidget
 from ....core.paths import TORCHSCRIPT, may_run_code
 from ...actions import requirements
 from ...plain_text import as_plain
-from ...widgets.controls import JobButton, Panel, button, reason_label, row, show_reason
+from ...widgets.controls import JobButton, Panel, button, hint_label, row, set_hint
 
 ENCODERS = f"Encoders (*.onnx *.safetensors {' '.join('*' + suffix for suffix in TORCHSCRIPT)});;All files (*)"
 TRUST = (
@@ -34,7 +34,7 @@ class EncoderRows(QWidget):
         tip = "Run the encoder over all slides once, and keep its features beside them"
         self.compute = JobButton(self._session, "features", "Compute features", tip)
         self.compute.clicked.connect(lambda checked=False: compute())
-        self.about, self.reason = reason_label(), reason_label()
+        self.about, self.reason = hint_label(), hint_label()
         self.about.setAccessibleName("what the encoder is")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -82,8 +82,8 @@ class EncoderRows(QWidget):
         about = session.choices.encoder_about
         said = f"{about.name}: {about.features:,} features of a patch" if about else ""
         alone = session.feature_folder is not None and session.encoder is None
-        show_reason(self.about, OF_THE_FOLDER if alone else said)
-        show_reason(self.reason, self.compute.refresh(missing))
+        set_hint(self.about, OF_THE_FOLDER if alone else said)
+        set_hint(self.reason, self.compute.refresh(missing))
 
 
 def _shown(name: str, placeholder: str) -> QLineEdit:

@@ -31,10 +31,10 @@ from ...widgets.controls import (
     JobButton,
     Panel,
     button,
+    hint_label,
     is_in_use,
-    reason_label,
     row,
-    show_reason,
+    set_hint,
     tab_through,
     told,
 )
@@ -51,7 +51,7 @@ TRY = (
     f"See the whole way in under a minute for small images: at most {EPOCHS['student']} epochs on at most "
     f"{MOST_SLIDES} slides, into a run of its own"
 )
-SETTLED = 200  # ms without a change before advice is worked out anew
+SETTLED = 200  # ms without a change before advice is worked out again
 
 
 class TrainPanel(Panel):
@@ -128,7 +128,7 @@ class TrainPanel(Panel):
         self.train = JobButton(self.session, "train", "Train", tip)
         self.train.clicked.connect(lambda checked=False: self.start())
         self.trial = button(quick_trial.TITLE, "", self.start_trial)
-        self.reason = reason_label()
+        self.reason = hint_label()
         self.time = _small()
         self.time.setAccessibleName("how long training will take")
         tip = "Train on a few slides for some ten seconds to estimate the total time. Nothing is saved"
@@ -342,7 +342,7 @@ class TrainPanel(Panel):
         """The button, the reason it is disabled or what to think about, and the time it takes."""
         self._show_resume()
         why_not = self.why_not()
-        show_reason(self.reason, self.train.refresh(why_not))
+        set_hint(self.reason, self.train.refresh(why_not))
         training = self.train.is_cancel()
         busy = self.train.job() is not None
         self.trial.setEnabled(not busy and self._why_no_new_run() is None)
@@ -381,7 +381,7 @@ class TrainPanel(Panel):
     def _show_resume(self) -> None:
         run = self._there if self._goes_on() else None
         self.resume.setVisible(run is not None)
-        show_reason(self.resume_about, "" if run is None else f"{run.state[:1].upper()}{run.state[1:]}.")
+        set_hint(self.resume_about, "" if run is None else f"{run.state[:1].upper()}{run.state[1:]}.")
 
     def _show_estimate(self) -> None:
         reason = self.measure.refresh(self.why_not())
@@ -406,7 +406,7 @@ class TrainPanel(Panel):
         self.live.setEnabled(why_not is None)
         self.live.setToolTip(as_plain(why_not or LIVE))
         self.live.setChecked(live.enabled)
-        show_reason(self.live_status, live.status if live.enabled else why_not or "")
+        set_hint(self.live_status, live.status if live.enabled else why_not or "")
 
     # ---- while it goes on -------------------------------------------------------------------------------------------
 

@@ -36,14 +36,14 @@ def answer(button, seen):
 
 def test_it_is_said_and_reloaded_by_a_click(full, qtbot):
     session, table = full.session, full.session.project.cohort_path
-    assert not full.elsewhere.isVisibleTo(full)
+    assert not full.changed_strip.isVisibleTo(full)
     set_elsewhere(table, slide_003=None)
-    qtbot.waitUntil(lambda: full.elsewhere.isVisibleTo(full), timeout=LONG)
-    assert "Another program has changed cohort.csv: slide_003 differs." in full.elsewhere.text.text()
-    click(qtbot, full.elsewhere.reload)
+    qtbot.waitUntil(lambda: full.changed_strip.isVisibleTo(full), timeout=LONG)
+    assert "Another program has changed cohort.csv: slide_003 differs." in full.changed_strip.text.text()
+    click(qtbot, full.changed_strip.reload)
     assert session.cohort["slide_003"].label is None
     assert not session.project.unsaved
-    assert not full.elsewhere.isVisibleTo(full)
+    assert not full.changed_strip.isVisibleTo(full)
 
 
 def test_what_both_have_changed_is_asked_about_line_by_line(full, qtbot):
@@ -52,14 +52,14 @@ def test_what_both_have_changed_is_asked_about_line_by_line(full, qtbot):
     session.set_label("slide_001", None)
     label = "normal" if Cohort.read(table)["slide_001"].label == "tumour" else "tumour"
     set_elsewhere(table, slide_001=label)
-    qtbot.waitUntil(lambda: full.elsewhere.isVisibleTo(full), timeout=LONG)
+    qtbot.waitUntil(lambda: full.changed_strip.isVisibleTo(full), timeout=LONG)
     answer("Cancel", seen)
-    click(qtbot, full.elsewhere.reload)
+    click(qtbot, full.changed_strip.reload)
     assert f"'slide_001', label: here nothing, in the table {label}" in seen[0]
-    assert full.elsewhere.isVisibleTo(full)
+    assert full.changed_strip.isVisibleTo(full)
     assert session.cohort["slide_001"].label is None
     answer("The table's", seen)
-    click(qtbot, full.elsewhere.reload)
+    click(qtbot, full.changed_strip.reload)
     assert session.cohort["slide_001"].label == label
     assert session.cohort["slide_000"].label is None
     assert session.project.unsaved
@@ -69,9 +69,9 @@ def test_mine_is_kept_and_saving_asks(full, qtbot, monkeypatch):
     session, table = full.session, full.session.project.cohort_path
     session.set_label("slide_000", None)
     set_elsewhere(table, slide_001=None)
-    qtbot.waitUntil(lambda: full.elsewhere.isVisibleTo(full), timeout=LONG)
-    click(qtbot, full.elsewhere.keep)
-    assert not full.elsewhere.isVisibleTo(full)
+    qtbot.waitUntil(lambda: full.changed_strip.isVisibleTo(full), timeout=LONG)
+    click(qtbot, full.changed_strip.keep)
+    assert not full.changed_strip.isVisibleTo(full)
     asked = []
     monkeypatch.setattr(full, "ask_overwrite", lambda text: asked.append(text) or False)
     assert not full.save_cohort()
@@ -88,7 +88,7 @@ def test_a_second_window_says_so_before_it_writes_over_what_the_first_keeps(full
     qtbot.waitUntil(lambda: first.autosave.saved_at is not None and not first.autosave.pending, timeout=LONG)
     second.session.set_label("slide_001", None)
     qtbot.waitUntil(lambda: bool(second.session.autosave.reason), timeout=LONG)
-    assert "Another window keeps its work on this table in cohort.d2l.json" in second.kept.state.text()
+    assert "Another window keeps its work on this table in cohort.d2l.json" in second.save_status.state.text()
     assert not second.session.autosave.safe  # closing it asks
     kept = read_project_file(first.autosave.path).cohort(table.parent)
     assert kept["slide_000"].label is None
@@ -96,8 +96,8 @@ def test_a_second_window_says_so_before_it_writes_over_what_the_first_keeps(full
     second.save_cohort()  # as it says
     assert not second.session.project.unsaved
     assert second.session.autosave.safe
-    qtbot.waitUntil(lambda: full.elsewhere.isVisibleTo(full), timeout=LONG)  # and the first is told
-    click(qtbot, full.elsewhere.reload)
+    qtbot.waitUntil(lambda: full.changed_strip.isVisibleTo(full), timeout=LONG)  # and the first is told
+    click(qtbot, full.changed_strip.reload)
     assert first.cohort["slide_001"].label is None
     assert first.cohort["slide_000"].label is None
     second.disconnect_session()

@@ -17,7 +17,7 @@ def test_classes_are_named_coloured_moved_and_removed_by_clicks(full, qtbot):
     qtbot.keyClicks(classes.name, "stroma")
     qtbot.keyClick(classes.name, Qt.Key.Key_Return)
     assert session.classes == ("normal", "tumour", "stroma")
-    assert full.labelling.labels.itemAt(2).widget().text() == "stroma"
+    assert full.label_bar.labels.itemAt(2).widget().text() == "stroma"
     line = classes.rows[1].name
     line.setFocus()
     line.selectAll()

@@ -41,9 +41,9 @@ def test_case_and_scale_are_edited_in_the_table(full, qtbot):
     panel.problem.connect(heard.append)
     assert not panel.model.change(["slide_001"], MPP, 100)
     assert "not between" in heard[0]
-    panel.labelling.set_split("valid")
+    panel.label_bar.set_split("valid")
     assert cell(panel, panel.table.visible_ids().index(panel.selected()[0]), SPLIT) == "valid"
-    assert "1 valid, 7 auto (train, since others are set)" in panel.labelling.counts.text()
+    assert "1 valid, 7 auto (train, since others are set)" in panel.label_bar.counts.text()
 
 
 def test_removed_slides_come_back_with_their_predictions(full, viewer, qtbot, make_patch_map):
@@ -52,7 +52,7 @@ def test_removed_slides_come_back_with_their_predictions(full, viewer, qtbot, ma
     patch_map.slide = SlideInfo("slide_000")
     session.project.predictions = {**session.predictions, "slide_000": {"student": patch_map}}
     choose(full, 0, 1)
-    full.labelling.remove_slides()
+    full.label_bar.remove_slides()
     assert full.model.rowCount() == 6
     assert not layers.find(viewer, slide_id="slide_000")
     assert "slide_000" not in session.predictions
@@ -64,16 +64,16 @@ def test_removed_slides_come_back_with_their_predictions(full, viewer, qtbot, ma
 def test_buttons_say_why_they_are_disabled(full):
     full.table.clearSelection()
     for widget in (
-        full.labelling.scale,
-        full.labelling.split,
-        full.labelling.remove,
-        full.labelling.labels.itemAt(0).widget(),
+        full.label_bar.scale,
+        full.label_bar.split,
+        full.label_bar.remove,
+        full.label_bar.labels.itemAt(0).widget(),
     ):
         assert not widget.isEnabled()
         assert widget.toolTip() == "Select slides in the table first"
     choose(full, 1)
-    assert full.labelling.remove.isEnabled()
-    assert "Del" in full.labelling.remove.toolTip()
+    assert full.label_bar.remove.isEnabled()
+    assert "Del" in full.label_bar.remove.toolTip()
 
 
 def test_a_scale_taken_back_moves_the_shown_slide_back(full, viewer, qtbot):
@@ -81,8 +81,8 @@ def test_a_scale_taken_back_moves_the_shown_slide_back(full, viewer, qtbot):
         return layers.find(viewer, layers.SLIDE)[0].scale[0]
 
     choose(full, 0)
-    full.labelling.ask_mpp = lambda ids: 0.25
-    click(qtbot, full.labelling.scale)
+    full.label_bar.ask_mpp = lambda ids: 0.25
+    click(qtbot, full.label_bar.scale)
     qtbot.waitUntil(lambda: scale() == 0.25, timeout=LONG)
     full.session.undo()
     qtbot.waitUntil(lambda: scale() == 0.5, timeout=LONG)
@@ -97,10 +97,10 @@ def test_a_missing_scale_is_seen_and_mended(full, qtbot, tmp_path):
     qtbot.waitUntil(lambda: full.missing.text().startswith("2 slides have no pixel size"), timeout=LONG)
     assert cell(full, 8, STATUS) == "no µm/px"
     assert cell(full, 8, MPP) == "not in file"
-    full.labelling.ask_mpp = lambda ids: 0.5
+    full.label_bar.ask_mpp = lambda ids: 0.5
     click(qtbot, full.select)
     assert full.selected() == ["plain_0", "plain_1"]
-    click(qtbot, full.labelling.scale)
+    click(qtbot, full.label_bar.scale)
     assert not full.missing.isVisibleTo(full)
     assert cell(full, 8, MPP) == "0.5 assumed"
     assert cell(full, 8, PATCHES) == "≤ 9"
@@ -115,9 +115,9 @@ def test_several_findings_at_once(full, qtbot):
     choose(full, 0, 1)
     full.session.set_label(full.session.selected, None)
     for place in (1, 2):
-        click(qtbot, full.labelling.labels.itemAt(place).widget())
+        click(qtbot, full.label_bar.labels.itemAt(place).widget())
     assert cell(full, 0, LABEL) == cell(full, 1, LABEL) == "tumour;stroma"
-    click(qtbot, full.labelling.labels.itemAt(1).widget())
+    click(qtbot, full.label_bar.labels.itemAt(1).widget())
     assert cell(full, 0, LABEL) == "stroma"
 
 
@@ -127,20 +127,20 @@ def test_the_share_of_a_finding_is_estimated_and_kept(full, qtbot):
     normal = next(row for row in session.cohort if row.label == "normal").slide_id
     place = panel.table.visible_ids().index
     choose(panel, place(tumour))
-    panel.labelling.ask_share = lambda slide_ids: 30.0
-    click(qtbot, panel.labelling.share)
+    panel.label_bar.ask_share = lambda slide_ids: 30.0
+    click(qtbot, panel.label_bar.share)
     assert session.cohort[tumour].share == 0.3
     assert cell(panel, place(tumour), LABEL).split() in (["tumour,", "30", "%"], ["tumour", "30", "%"])
     assert panel.model.text(tumour, LABEL) == "tumour"  # what is edited and filtered
     choose(panel, place(normal))
     heard = []
     panel.problem.connect(heard.append)
-    click(qtbot, panel.labelling.share)
+    click(qtbot, panel.label_bar.share)
     assert session.cohort[normal].share is None
     assert "is labelled 'normal' has no share" in heard[0]
     choose(panel, place(tumour))
-    panel.labelling.ask_share = lambda slide_ids: -1.0
-    click(qtbot, panel.labelling.share)
+    panel.label_bar.ask_share = lambda slide_ids: -1.0
+    click(qtbot, panel.label_bar.share)
     assert session.cohort[tumour].share is None
     session.undo()
     assert session.cohort[tumour].share == 0.3

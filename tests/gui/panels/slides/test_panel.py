@@ -41,16 +41,16 @@ def test_from_an_empty_panel_to_a_saved_table(panel, viewer, qtbot, cohort_csv, 
     assert panel.model.rowCount() == 8
     for label, rows in ((0, (0, 2)), (1, (1, 3))):
         choose(panel, *rows)
-        click(qtbot, panel.labelling.labels.itemAt(label).widget())
-    assert panel.labelling.counts.text().startswith("8 slides: 2 normal, 2 tumour, 4 without label")
+        click(qtbot, panel.label_bar.labels.itemAt(label).widget())
+    assert panel.label_bar.counts.text().startswith("8 slides: 2 normal, 2 tumour, 4 without label")
     assert panel.headline() == "8 slides, 2 normal, 2 tumour, 4 without label"
-    assert "Not saved in a table yet" in panel.kept.state.text()
+    assert "Not saved in a table yet" in panel.save_status.state.text()
     places = []
     panel.ask_save = lambda title, place, *more: places.append(place) or str(tmp_path / "cohort.csv")
     said = []
     panel.success.connect(said.append)
     click(qtbot, panel.save)
-    assert not panel.kept.state.isVisibleTo(panel)
+    assert not panel.save_status.state.isVisibleTo(panel)
     assert said[-1].endswith(f"in {tmp_path / 'cohort.csv'}")  # and where to
     assert places == [str(cohort_csv.parent / "slides" / "cohort.csv")]
     labels = [row.label for row in Cohort.read(tmp_path / "cohort.csv")]
@@ -142,7 +142,7 @@ def test_the_selection_is_the_sessions(full, qtbot):
     full.session.select(["slide_004", "slide_006"])
     assert full.selected() == ["slide_004", "slide_006"]
     qtbot.waitUntil(lambda: full.session.shown in full.session.selected, timeout=LONG)
-    assert full.labelling.hint.text() == "2 selected: label as"
+    assert full.label_bar.hint.text() == "2 selected: label as"
 
 
 def test_a_damaged_slide_is_marked_and_the_others_go_on(full, qtbot, tmp_path):
@@ -191,10 +191,10 @@ def test_it_fits_and_follows_the_theme(full, viewer, qtbot, theme):
         getattr(full, name).toggle.setChecked(True)
     qtbot.wait(1)
     assert full.minimumSizeHint().width() <= 336  # of 360: the dock has a scroll bar and margins
-    colour = full.labelling.labels.itemAt(0).widget().icon().pixmap(16).toImage().pixelColor(8, 8).getRgb()[:3]
+    colour = full.label_bar.labels.itemAt(0).widget().icon().pixmap(16).toImage().pixelColor(8, 8).getRgb()[:3]
     assert colour == full.session.colours[0]
     full.session.set_colour("normal", (0, 0, 255))
-    colour = full.labelling.labels.itemAt(0).widget().icon().pixmap(16).toImage().pixelColor(8, 8).getRgb()[:3]
+    colour = full.label_bar.labels.itemAt(0).widget().icon().pixmap(16).toImage().pixelColor(8, 8).getRgb()[:3]
     assert colour == (0, 0, 255)
 
 

@@ -12,9 +12,9 @@ from .conftest import LONG, choose
 
 def test_unsaved_changes_are_shown_and_come_back(full, viewer, qtbot):
     choose(full, 0)
-    click(qtbot, full.labelling.labels.itemAt(2).widget())
-    assert "Not saved in cohort.csv yet" in full.kept.state.text()
-    qtbot.waitUntil(lambda: "a copy is saved" in full.kept.state.text(), timeout=LONG)
+    click(qtbot, full.label_bar.labels.itemAt(2).widget())
+    assert "Not saved in cohort.csv yet" in full.save_status.state.text()
+    qtbot.waitUntil(lambda: "a copy is saved" in full.save_status.state.text(), timeout=LONG)
     full.open_path(str(full.session.project.cohort_path))
     qtbot.waitUntil(lambda: full.session.project.unsaved, timeout=LONG)
     assert full.session.cohort["slide_000"].label is None
@@ -52,9 +52,9 @@ def test_what_was_left_unsaved_is_offered_to_the_next_window(make_napari_viewer,
     second = SlidesPanel(session_of(other := make_napari_viewer()))
     other.window.add_dock_widget(second)
     qtbot.waitUntil(lambda: second.session.autosave.offer is not None, timeout=LONG)
-    assert "8 slides (0 labelled)" in second.kept.offer.text()
-    click(qtbot, second.kept.restore)
+    assert "8 slides (0 labelled)" in second.save_status.offer.text()
+    click(qtbot, second.save_status.restore)
     assert second.model.rowCount() == 8
-    assert not second.kept.restore.isVisibleTo(second)
+    assert not second.save_status.restore.isVisibleTo(second)
     second.disconnect_session()
     second.session.shutdown()

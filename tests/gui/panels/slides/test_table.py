@@ -21,13 +21,13 @@ def test_filtering_by_words_and_by_kind(full, qtbot):
     qtbot.keyClicks(full.search, "tumour 00")
     wanted = [row.slide_id for row in full.session.cohort if row.label == "tumour"]
     assert full.table.visible_ids() == wanted
-    assert f"{len(wanted)} of 8 shown" in full.labelling.hint.text()
+    assert f"{len(wanted)} of 8 shown" in full.label_bar.hint.text()
     assert not set(full.selected()) - set(wanted)  # what cannot be seen is not labelled by accident
     full.search.clear()
     full.kind.setCurrentText("without label")
     assert full.table.visible_ids() == ["slide_001", "slide_002"]
     choose(full, 0)
-    click(qtbot, full.labelling.labels.itemAt(0).widget())
+    click(qtbot, full.label_bar.labels.itemAt(0).widget())
     assert full.table.visible_ids() == ["slide_001", "slide_002"]  # it does not vanish under the pointer
     full.kind.setCurrentText("all slides")
     assert len(full.table.visible_ids()) == 8

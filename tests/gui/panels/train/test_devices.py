@@ -2,7 +2,7 @@
 
 import torch
 
-from napari_distill2label.gui.panels.train.devices import Device, find_devices, unasked
+from napari_distill2label.gui.panels.train.devices import Device, find_devices, placeholder_devices
 
 
 def test_memory_in_words():
@@ -21,4 +21,4 @@ def test_what_is_there():
 
 
 def test_before_torch_is_imported():
-    assert [device.name for device in unasked()] == ["auto", "cpu", "cuda", "mps"]
+    assert [device.name for device in placeholder_devices()] == ["auto", "cpu", "cuda", "mps"]
