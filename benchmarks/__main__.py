@@ -4,10 +4,12 @@
 """
 
 import argparse
+import json
+import os
 import platform
-import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -16,6 +18,7 @@ import torch
 from napari_distill2label.mil.device import choose_device, compute_dtype
 
 from . import auroc, busy, dense, epochs, reading, steps
+from .goals import VERDICTS
 
 # What is measured, and the script with its arguments. Its lines have goals and verdicts (`goals.judged`).
 ALL = (
@@ -43,13 +46,17 @@ def run_all(scripts: Sequence[tuple[str, tuple[str, ...]]] = ALL) -> Iterator[st
     for what, (module, *arguments) in scripts:
         yield f"\n{what}"
         command = [sys.executable, "-m", "benchmarks" if module == "__main__" else f"benchmarks.{module}", *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        lines = done.stdout.splitlines()
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "verdicts.jsonl"
+            environment = {**os.environ, VERDICTS: str(path)}
+            done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+            verdicts = [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
+        yield from done.stdout.splitlines()
+        met += sum(each["verdict"] == "met" for each in verdicts)
+        missed += [f"{what}: {each['line']}" for each in verdicts if each["verdict"] != "met"]
         if done.returncode:
-            lines.append(f"not measured: {(done.stderr.strip().splitlines() or ['no reason'])[-1]}")
-        yield from lines
-        met += sum(bool(re.search(r", goal .*: met\b", line)) for line in lines)
-        missed += [f"{what}: {line}" for line in lines if re.search(r", goal .*: missed\b|^not measured", line)]
+            yield (failed := f"not measured: {(done.stderr.strip().splitlines() or ['no reason'])[-1]}")
+            missed.append(f"{what}: {failed}")
     yield f"\n{met} goals are met. Missed or not measured: {len(missed)}"
     yield from missed
 

@@ -1,9 +1,14 @@
 """Measured figures beside their goals, with a verdict that is computed and not typed."""
 
+import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+
+VERDICTS = "D2L_VERDICTS"  # environment: the path of a file that gets a line of JSON for each verdict
 
 
 @dataclass(frozen=True)
@@ -29,8 +34,13 @@ class Goal:
 
 
 def judged(text: str, goal: Goal, values: Sequence[float] | np.ndarray) -> str:
-    """Return `text` with the goal and the verdict on `values`."""
-    return f"{text}, goal {goal}: {goal.verdict(values)}"
+    """Return `text` with the goal and the verdict on `values`, which is also appended to the file `VERDICTS`."""
+    verdict = goal.verdict(values)
+    line = f"{text}, goal {goal}: {verdict}"
+    if path := os.environ.get(VERDICTS):
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"line": line, "verdict": verdict}) + "\n")
+    return line
 
 
 def figure(what: str, values: Sequence[float] | np.ndarray, unit: str = "", goal: Goal | None = None) -> str:
