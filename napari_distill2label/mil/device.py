@@ -1,12 +1,15 @@
 """Device, precision and threads of the computation."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
 from ..core.errors import SettingsError
 from ..core.messages import Remedy
+
+FEW_NUMBERS = 200_000  # 91 patches of 27 px: fewer are slower on two threads, even where nothing else runs
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -59,6 +62,21 @@ def use_one_thread() -> None:
     threads started later, until `torch.set_num_threads` is called again.
     """
     torch.set_num_threads(1)
+
+
+@contextmanager
+def threads_for(numbers: int) -> Iterator[None]:
+    """Let torch compute on one thread where a step has so few `numbers` that threads cost more than they do.
+
+    The data alone decide, never what else the machine does: another number of threads adds in another order, and a
+    training that is resumed has to equal one that was never stopped.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1 if numbers < FEW_NUMBERS else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _cpu_features() -> set[str]:

@@ -20,6 +20,7 @@ from ..core.settings import TrainingSettings
 from . import losses
 from .augmentation import N_ORIENTATIONS, rotate_flip
 from .chance import MAX_RESTARTS, entropy_of_targets, is_stuck
+from .device import threads_for
 from .losses import ChunkedLoss, Loss, TeacherLoss
 from .model import InstanceOutput, MILModel, MILOutput
 from .training_bags import MAX_DIRECT, BagBatch, TeacherTargets, TrainingBag
@@ -297,9 +298,10 @@ def fit(
         targets = torch.stack([bag.target for bag in training_bags]).numpy()
         chance_loss = entropy_of_targets(targets, model.settings.multi_label)
     while True:
-        state = yield from _attempt(
-            model, loss_function, training_bags, valid, settings, seed, state, network, chance_loss
-        )
+        with threads_for(_numbers_in_step(training_bags, settings)):
+            state = yield from _attempt(
+                model, loss_function, training_bags, valid, settings, seed, state, network, chance_loss
+            )
         if not _starts_again(state, settings, chance_loss):
             model.load_state_dict(state.best_weights)
             model.eval()
@@ -315,6 +317,13 @@ def fit(
         }
         yield Notice(NoticeCode.STUCK, values)
         _draw_weights(model, seed + RESTART_SEED * state.restarts)
+
+
+def _numbers_in_step(training_bags: Sequence[TrainingBag], settings: TrainingSettings) -> int:
+    """Return the mean of the numbers that the instances of a step hold, noise and perturbations not counted."""
+    limits = [limit for limit in (settings.max_patches_per_bag, settings.pseudo_bag_size) if limit is not None]
+    sizes = [min([len(bag.instances), *limits]) for bag in training_bags]
+    return round(sum(sizes) / len(sizes) * settings.batch_size * training_bags[0].instances[0].numel())
 
 
 def _starts_again(state: TrainingState, settings: TrainingSettings, chance_loss: float) -> bool:

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from napari_distill2label.core.errors import SettingsError
-from napari_distill2label.mil.device import choose_device, compute_dtype
+from napari_distill2label.mil.device import FEW_NUMBERS, choose_device, compute_dtype, threads_for
 
 
 def test_auto_is_a_device_that_is_there():
@@ -35,3 +35,18 @@ def test_precision_is_as_named_or_one_of_two():
 def test_precision_without_knowledge_of_the_processor_is_float32(monkeypatch):
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)  # torch before 2.10
     assert compute_dtype("auto", torch.device("cpu")) == torch.float32
+
+
+def test_few_numbers_are_computed_on_one_thread_and_the_setting_comes_back():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for numbers, threads in ((FEW_NUMBERS - 1, 1), (FEW_NUMBERS, 2)):
+            with threads_for(numbers):
+                assert torch.get_num_threads() == threads
+            assert torch.get_num_threads() == 2
+        with pytest.raises(ZeroDivisionError), threads_for(1):
+            raise ZeroDivisionError
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

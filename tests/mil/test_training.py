@@ -228,6 +228,17 @@ def test_training_learns(make_model, bags, optimiser):
     assert all(predict_bag(model, bag).bag_logits.argmax() == bag.label[0] for bag in bags)
 
 
+def test_small_bags_are_trained_on_one_thread(start):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        work, _ = start()
+        assert {torch.get_num_threads() for _ in work} == {1}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize(("batch_size", "steps"), [(1, 5), (2, 3), (8, 1)])
 def test_progress_and_history(start, batch_size, steps):
     work, _ = start(batch_size=batch_size, epochs=2)

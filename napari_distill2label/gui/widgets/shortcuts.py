@@ -69,7 +69,7 @@ SHORTCUTS = (
     ),
     Shortcut(("0",), "Take the label off the selected slides", TABLE, "Slides", "label", (0,)),
     Shortcut(("Backspace",), "Take the label off the selected slides", TABLE, "Slides", "label", (0,)),
-    Shortcut(("Del",), "Take the selected slides off the list", TABLE, "Slides", "slides.labelling.remove_slides"),
+    Shortcut(("Del",), "Take the selected slides off the list", TABLE, "Slides", "slides.label_bar.remove_slides"),
     Shortcut(
         ("Ctrl+S",), "Save the table of slides and labels", PANEL, "Slides", "slides.save_cohort", is_of_menu=True
     ),
