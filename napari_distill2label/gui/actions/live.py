@@ -133,7 +133,7 @@ class LiveTraining:
         """
         project, result = self._project, self.result
         if result is None:
-            raise SettingsError("There is nothing to keep yet: switch the live loop on and label slides.")
+            raise SettingsError("There is no model to save yet. Switch on Live training and label slides.")
         folder = Path(out) if out else self._runs.promise_folder()
 
         def work() -> Work:
@@ -146,12 +146,12 @@ class LiveTraining:
             maps = [found[NETWORK] for found in project.predictions.values() if NETWORK in found]
             self._take_run(value)
             project.take_maps(maps)  # still to be looked at, under the network `live`
-            self._say(f"Kept as the run ‘{folder.name}’. Predict in step 3 labels slides with it.")
+            self._say(f"Saved as the run ‘{folder.name}’. Click Predict in step 3 to use it.")
 
         def saved(value: Any) -> Any:
             return value[0]
 
-        return self._jobs.run("keep", "Keeping the model", work, done, wait=wait, result=saved)
+        return self._jobs.run("keep", "Saving the model as a run", work, done, wait=wait, result=saved)
 
     def take(self, maps: "list[PatchMap]") -> None:
         """Show what a trial says of slides."""

@@ -64,23 +64,28 @@ class ActionLog:
 
     def note(self, name: str, asked: dict[str, Any], value: Any) -> None:
         """Note an action, called with `asked`, when it has succeeded; `value` is what it returned, perhaps a job."""
-        note = {"train": self._trained, "resume": self._trained, "predict": self._predicted, "export": self._exported}
-        if isinstance(value, Job):
-            self._when_done(value, lambda result: note[name](asked, result))
-        elif value is not None:  # else it was cancelled
-            note[name](asked, value)
+        if name != "export":
+            note = {"train": self._trained, "resume": self._trained, "predict": self._predicted}[name]
+            self._when_done(value, lambda result: note(asked, result))
+        elif (exported := self._exported(asked)) is not None:  # of what is chosen now, whatever is when it ends
+            self._when_done(value, lambda files: self.add(exported) if files else None)
 
-    def _when_done(self, job: Job, note: Callable[[Any], None]) -> None:
+    def _when_done(self, value: Any, note: Callable[[Any], None]) -> None:
+        if not isinstance(value, Job):
+            if value is not None:  # else it was cancelled
+                note(value)
+            return
+
         def look(changed: Job) -> None:
-            if job.outcome is not None:
+            if value.outcome is not None:
                 self._jobs.changed.disconnect(look, missing_ok=True)
-                if isinstance(job.outcome, Done):
-                    note(job.outcome.value)
+                if isinstance(value.outcome, Done):
+                    note(value.outcome.value)
 
-        if job.outcome is None:
+        if value.outcome is None:
             self._jobs.changed.connect(look)
         else:
-            look(job)
+            look(value)
 
     def _trained(self, asked: dict[str, Any], value: Any) -> None:
         run = value[0] if isinstance(value, tuple) else value
@@ -107,24 +112,22 @@ class ActionLog:
             )
         )
 
-    def _exported(self, asked: dict[str, Any], files: Any) -> None:
+    def _exported(self, asked: dict[str, Any]) -> Exported | None:
         project, slides = self._project, asked.get("slides")
-        if not files or project.model is None:
-            return
+        if project.model is None:
+            return None
         ids = [slides] if isinstance(slides, str) else slides
-        network, threshold = project.network or "student", asked["threshold"]
+        network = project.network or "student"
         have = [row.slide_id for row in project.cohort if network in project.predictions.get(row.slide_id, {})]
-        self.add(
-            Exported(
-                project.model.path.absolute(),
-                network,
-                tuple(have if ids is None else (slide_id for slide_id in ids if slide_id in have)),
-                Path(asked["out"]).absolute(),
-                tuple(asked["formats"]),
-                threshold,
-                asked["inputs"].absolute(),
-                tuple(self._chosen_colours()),
-            )
+        return Exported(
+            project.model.path.absolute(),
+            network,
+            tuple(have if ids is None else (slide_id for slide_id in ids if slide_id in have)),
+            Path(asked["out"]).absolute(),
+            tuple(asked["formats"]),
+            asked["threshold"],
+            asked["inputs"].absolute(),
+            tuple(self._chosen_colours()),
         )
 
     def _chosen_colours(self) -> list[tuple[str, RGB]]:

@@ -193,7 +193,7 @@ class PredictActions:
         project = self._project
         if missing := requirements.promise(project):
             raise SettingsError(missing.problem)
-        negative, model = project.classes[0], project.model
+        negative, model, network = project.classes[0], project.model, project.network
         maps = {row.slide_id: found for row in project.cohort if (found := project.map_of(row.slide_id)) is not None}
         predicted = project.cohort.with_slides(row for row in project.cohort if row.slide_id in maps)
 
@@ -207,11 +207,13 @@ class PredictActions:
             rows = yield from new_negatives(predicted, negative, run)
             return promise_of_maps([(row, maps[row.slide_id]) for row in rows], PromiseRequest(share, risk))
 
-        return self._jobs.run("promise", "Choosing a threshold", work, self._keep_promise, wait=wait)
+        def done(promise: "Promise") -> str:
+            if (project.model, project.network) != (model, network):
+                return "The network was changed meanwhile, and a promise holds for one. Choose the promise again."
+            project.keep_promise(promise)
+            return str(promise)
 
-    def _keep_promise(self, promise: "Promise") -> str:
-        self._project.keep_promise(promise)
-        return str(promise)
+        return self._jobs.run("promise", "Choosing a threshold", work, done, wait=wait)
 
     def predicted_text(self, n_predicted: int, slide_ids: Sequence[str]) -> str:
         """What came of predicting slides, in one line."""

@@ -119,22 +119,25 @@ class SampleActions:
         return self._project.maps()
 
     def _new(self, maps: "list[PatchMap]") -> Work:
-        """Return the maps of slides that the model has not learnt from."""
+        """Return the maps of slides that the model has not learnt from. Model and slides are those of now."""
         from ...core.events import Progress, Task
         from ...store.learnt import LearntSlides
 
-        project, new = self._project, list(maps)
-        run = None if project.model is None else run_of(project.model.origin)
-        if run is not None:
-            learnt, new = LearntSlides.of(run), []
-            rows = {row.slide_id: row for row in project.cohort}
-            for done, own in enumerate(maps):
-                yield Progress(Task.COMPARE_WITH_TRAINING, done, len(maps))
-                if learnt.reason(rows[own.slide_id]) is None:
-                    new.append(own)
-        if not new:
-            raise SettingsError(ALL_LEARNT)
-        return new
+        model, rows = self._project.model, {row.slide_id: row for row in self._project.cohort}
+
+        def work() -> Work:
+            new, run = list(maps), None if model is None else run_of(model.origin)
+            if run is not None:
+                learnt, new = LearntSlides.of(run), []
+                for done, own in enumerate(maps):
+                    yield Progress(Task.COMPARE_WITH_TRAINING, done, len(maps))
+                    if learnt.reason(rows[own.slide_id]) is None:
+                        new.append(own)
+            if not new:
+                raise SettingsError(ALL_LEARNT)
+            return new
+
+        return work()
 
     # ---- from patch to patch ----------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""µm/px of slides as their files say, looked at once beside the window, for the advice before a training. No Qt."""
+"""µm/px of slides as their files say, looked at once in the background, for the advice before a training. No Qt."""
 
 from collections.abc import Iterable
 from pathlib import Path

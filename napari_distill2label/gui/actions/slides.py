@@ -133,6 +133,13 @@ class SlideActions:
             raise CohortError(f"unknown label {unknown[0]!r}: the classes are {', '.join(classes)}")
         self._change(f"label {named(ids)} {label or 'nothing'}", ids, label=label)
 
+    def give_label(self, slide_ids: str | Iterable[str], label: str | None, several: bool) -> None:
+        """Do what a button or key of a class says: `toggle_label` where a slide can show several, else `set_label`."""
+        if label is not None and several:
+            self.toggle_label(slide_ids, label)
+        else:
+            self.set_label(slide_ids, label)
+
     def toggle_label(self, slide_ids: str | Iterable[str], name: str) -> None:
         """Where slides can show several classes at once: add a class to slides, or take it off if all have it.
 

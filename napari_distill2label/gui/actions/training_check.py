@@ -1,4 +1,4 @@
-"""What is worked out before a training, beside the window: advice, numbers, where it would go. No Qt."""
+"""What is worked out before a training, in the background: advice, numbers, where it would go. No Qt."""
 
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Opening a slide for the canvas, in a thread beside the window. No Qt."""
+"""Opening a slide for the canvas, in a thread in the background. No Qt."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

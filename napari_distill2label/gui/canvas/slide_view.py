@@ -48,7 +48,7 @@ class SlideView:
     is_telling
         Is what `project.message` tells of the slide that was asked for?
     read_along
-        Reads what lies over a slide, while its file is opened; in a thread beside the window.
+        Reads what lies over a slide, while its file is opened; in a thread in the background.
     is_adding
         Are layers still to be added over the slide that is shown?
     add_slide
@@ -75,6 +75,7 @@ class SlideView:
         self._asked = -math.inf  # when a slide was asked for that is not waited for
         self._why_not_shown = ""  # why the current slide cannot be shown
         self._open: dict[str, Slide] = {}
+        self._not_opened: set[str] = set()  # slides whose file failed
         self._note = CanvasNote()
         self._opening_soon = Debounce(self._open_current, KEYS_IN_A_ROW)
         self._settling = Debounce(self._settle, 0, has_window)
@@ -245,7 +246,9 @@ class SlideView:
         self._say_of_slide(*(notice.about(slide_id) for notice in slide.notices))
         self._clear_canvas()  # first: napari warns of layers in µm beside some in px
         former = self._open.get(slide_id)
-        project.forgive([slide_id])
+        if slide_id in self._not_opened:  # a prediction that failed stays failed
+            self._not_opened.discard(slide_id)
+            project.forgive([slide_id])
         with layers.in_one_go(viewer):
             with self._watch.own_hand:
                 layer = layers.add_slide(viewer, slide, slide_id, now.label)
@@ -269,6 +272,7 @@ class SlideView:
         reason = message_of(error) if known else plain_reason(error)
         if project.current == slide_id:
             self._why_not_shown = reason
+        self._not_opened.add(slide_id)
         project.fail(slide_id, reason)
         if told:
             self._say_of_slide(message_of(error) if known else f"{slide_id}: {plain_reason(error)}")

@@ -412,7 +412,7 @@ class Autosave:
         )
 
     def load_corrections(self, path: Path) -> None:
-        """Read beside the window; a file that is gone, or holds something else, is said."""
+        """Read in the background; a file that is gone, or holds something else, is said."""
         self.corrections_path = path
         own = self._corrections
         self._reader.request(

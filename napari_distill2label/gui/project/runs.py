@@ -113,7 +113,7 @@ class Runs:
     # ---- what is on disk --------------------------------------------------------------------------------------------
 
     def look(self) -> None:
-        """Look at the disk again, beside the window; `changed` follows."""
+        """Look at the disk again, in the background; `changed` follows."""
         folders = tuple(self.places())  # read there, from a value that does not change meanwhile
         self._reader.request("runs", lambda: scan(folders), self._take)
 

@@ -1,4 +1,4 @@
-"""Short reading beside the window: thumbnails, opening a slide, patches of a gallery. Long work is a `Job` instead.
+"""Short reading in the background: thumbnails, opening a slide, patches of a gallery. Long work is a `Job` instead.
 
 What is asked for in the GUI thread is done in a few threads, and its result is handed over in the GUI thread again,
 unless it has been asked for again, forgotten, or the window has closed meanwhile. What somebody waits for has threads

@@ -1,4 +1,4 @@
-"""Plots by pyqtgraph, in the colours of napari's theme. pyqtgraph is imported beside the window, when it is needed."""
+"""Plots by pyqtgraph, in the colours of napari's theme. pyqtgraph is imported in the background, when it is needed."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from ...core.errors import Distill2LabelError, SettingsError
 from ..messages import message_of
+from ..plain_text import DECIMALS
 from ..session import Session
 
 if TYPE_CHECKING:
     from qtpy.QtWidgets import QWidget
 
 WINDOW, PANEL, TABLE = "anywhere in the window", "in the panel", "in the table of slides"
-# Bound to the panel here, and to our layers in `layers.canvas_input`: napari uses these keys in layers of labels.
+# Bound to the panel here, and to our layers in `canvas.canvas_input`: napari uses these keys in layers of labels.
 PANEL_AND_CANVAS = "in the panel, and on the canvas while a layer of the slide is selected"
 STEP = 0.01  # of the threshold, per key press
 DIGITS = tuple(range(1, 10))
@@ -112,7 +113,8 @@ class Actions:
         """Label the selected slides, those of the highlighted rows, with class `number`; 0 takes the label off."""
         if not self.session.selected:
             raise SettingsError("select slides in the table first")
-        self.session.set_label(self.session.selected, self._class(number))
+        several = self.session.settings.architecture.multi_label
+        self.session.slide_actions.give_label(self.session.selected, self._class(number), several)
 
     def correct(self, number: int) -> None:
         """Give the patch under the pointer, else the framed one, class `number`, and go on; 0 drops its correction.
@@ -133,7 +135,7 @@ class Actions:
         self.session.show_by(steps, *((table.visible_ids(), table.source.all_ids) if table else ()))
 
     def threshold_by(self, change: float) -> None:
-        self.session.set_threshold(round(min(1.0, max(0.0, self.session.threshold + change)), 2))
+        self.session.set_threshold(round(min(1.0, max(0.0, self.session.threshold + change)), DECIMALS))
 
     def _class(self, number: int) -> str | None:
         classes = self.session.classes

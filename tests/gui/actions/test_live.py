@@ -72,7 +72,7 @@ def test_what_is_missing_is_said(headless):
     session.feature_folder = "anywhere"
     session.live.enabled = True
     assert "Label at least one slide" in session.live.status
-    with pytest.raises(SettingsError, match="nothing to keep"):
+    with pytest.raises(SettingsError, match="no model to save yet"):
         session.live.save_as_run()
     assert session.live.result is None
 
@@ -92,7 +92,7 @@ def test_a_kept_trial_becomes_the_model(headless, tmp_path):
     assert session.model.networks == ("teacher", "student")
     assert session.model.features == session.feature_folder
     assert session.network == "student"
-    assert session.live.status == "Kept as the run ‘kept’. Predict in step 3 labels slides with it."
+    assert session.live.status == "Saved as the run ‘kept’. Click Predict in step 3 to use it."
     assert session.networks == ("teacher", "student", "live")  # what it said is still to be looked at
     session.network = "live"
     maps = session.predict("slide_001")

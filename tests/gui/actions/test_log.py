@@ -179,3 +179,13 @@ def test_its_flags_are_flags_of_the_command_line(session, cohort_csv, tmp_path):
     session.train(tmp_path / "run", baseline=False)
     parts = shlex.split(session.log.command_line().replace("\\\n", " "))
     assert build_parser().parse_args(parts[1:]).preset == "colon"
+
+
+def test_a_copied_script_exports_what_was_chosen_when_export_was_pressed(session, run_folder, qtbot, tmp_path):
+    session.load_model(run_folder)
+    session.predict("slide_001")
+    job = session.export(tmp_path / "out", ["csv"], wait=False)
+    session.network = "teacher"
+    qtbot.waitUntil(lambda: job.outcome is not None, timeout=60_000)
+    (exported,) = (action for action in session.log.actions if isinstance(action, Exported))
+    assert (exported.network, exported.slide_ids) == ("student", ("slide_001",))

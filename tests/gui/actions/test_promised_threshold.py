@@ -4,6 +4,7 @@ import pytest
 
 from napari_distill2label.core.errors import SettingsError
 from napari_distill2label.store.cohort import Cohort
+from napari_distill2label.workflow import promise
 
 from ..conftest import open_cohort
 from .conftest import unseen_cohort
@@ -61,3 +62,16 @@ def test_what_is_missing_is_said(session, run_folder, new_slides):
     session.predict()
     with pytest.raises(SettingsError, match="Load the run"):
         session.promise_threshold(0.2, 0.3)
+
+
+def test_a_promise_for_one_network_is_not_made_for_another(predicted, monkeypatch):
+    find = promise.new_negatives
+
+    def meanwhile(*given):
+        predicted.network = "teacher"
+        return find(*given)
+
+    monkeypatch.setattr(promise, "new_negatives", meanwhile)
+    job = predicted.promise_threshold(0.2, 0.3, wait=False)
+    assert predicted.project.promise is None
+    assert "Choose the promise again" in job.summary

@@ -69,3 +69,26 @@ def test_the_scales_of_another_cohort_do_not_matter(panel, qtbot, cohort_csv, wr
     qtbot.waitUntil(lambda: session.previews.get("plain", wrong) is not None, timeout=LONG)
     assert model.data(model.index(0, STATUS)) == "labelled"
     assert not panel.slides.missing.isVisibleTo(panel.slides)
+
+
+def test_a_prediction_that_failed_stays_failed_when_the_slide_is_looked_at(panel, qtbot, cohort_csv):
+    session = panel.session
+    session.read_cohort(cohort_csv)
+    session.project.fail("slide_001", "no pixel size")
+    shows(panel, qtbot, "slide_001")
+    assert session.failures == {"slide_001": "no pixel size"}
+
+
+def test_a_file_that_is_readable_again_is_no_failure_any_more(panel, qtbot, cohort_csv, tmp_path):
+    session, path = panel.session, tmp_path / "late.png"
+    Image.new("RGB", (90, 90), "pink").save(path)
+    session.read_cohort(cohort_csv)
+    session.add_slides(path)
+    content = path.read_bytes()
+    path.write_bytes(b"")
+    session.show("late", wait=False)
+    qtbot.waitUntil(lambda: "late" in session.failures, timeout=LONG)
+    path.write_bytes(content)
+    shows(panel, qtbot, "slide_000")
+    shows(panel, qtbot, "late")
+    assert session.failures == {}

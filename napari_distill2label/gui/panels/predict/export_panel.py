@@ -26,7 +26,7 @@ from ....core.paths import is_url
 from ....exporters.formats import DEFAULT_FORMATS, FORMATS
 from ...actions import requirements
 from ...messages import message_of
-from ...plain_text import as_plain
+from ...plain_text import as_plain, threshold_text
 from ...runner.jobs import Done, Failure, Job
 from ...session import Session
 from ...widgets.controls import JobButton, Panel, button, existing, hint_label, row, set_hint, told
@@ -77,7 +77,7 @@ class ExportPanel(Panel):
         self.threshold.setToolTip("Probability from which on a patch is labelled with a finding; step 3 sets it")
         self.corrections = QCheckBox()
         self.corrections.setChecked(True)
-        self.corrections.setAccessibleName("lay my corrections over the labels")
+        self.corrections.setAccessibleName("apply my corrections")
         self.corrections.setToolTip(
             "Where you corrected a patch, your class is written; the table's column 'source' says which is whose"
         )
@@ -258,7 +258,7 @@ class ExportPanel(Panel):
         self.reveal.setVisible(bool(files))
 
     def _show_threshold(self, threshold: float) -> None:
-        self.threshold.setText(f"{threshold:.2f} (change it in step 3)")
+        self.threshold.setText(f"{threshold_text(threshold)} (change it in step 3)")
 
     def _refresh_soon(self, *_: object) -> None:
         if not self._soon.isActive():

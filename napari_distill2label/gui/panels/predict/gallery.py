@@ -83,7 +83,7 @@ class Gallery(QWidget):
             self.refresh()
 
     def refresh(self) -> None:
-        """Order the patches again and read their pixels, beside the window."""
+        """Order the patches again and read their pixels, in the background."""
         session, view = self.session, self.session.display.view
         key = ("gallery", id(self))
         self._stale = not self.isVisible()

@@ -7,6 +7,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from ...messages import window_messages
+from ...plain_text import threshold_text
 from ...widgets.short import short
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def _part_line(part: "Part", threshold: float) -> str:
     kind = "learnt from" if part.learnt else "not learnt from"
     return (
         f"<p><b>{metrics['n']} patches of {slides} {kind}</b>, "
-        f"threshold {threshold:.2f}<br>AUROC {_figure(metrics['auroc'])} · accuracy "
+        f"threshold {threshold_text(threshold)}<br>AUROC {_figure(metrics['auroc'])} · accuracy "
         f"{_share(metrics['accuracy'])} · F1 {_figure(metrics['f1'])}</p>"
     )
 

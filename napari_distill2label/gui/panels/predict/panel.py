@@ -17,10 +17,11 @@ from qtpy.QtWidgets import (
 )
 
 from ....core.calibration import Calibration
+from ....core.text import count_of
 from ...actions import quick_trial, requirements
 from ...canvas.display import KINDS
 from ...canvas.layers import ATTENTION, CONTRIBUTION, LABELS, PROBABILITY
-from ...plain_text import as_plain
+from ...plain_text import DECIMALS, as_plain, threshold_text
 from ...project.project import Maps
 from ...runner.jobs import Job
 from ...session import Session
@@ -35,7 +36,6 @@ THIS, SELECTED, ALL = "this slide", "selected slides", "all slides"
 NO_MODEL = "No model yet: train one in step 2, or load one."
 COMING = "A model is being trained: Predict waits for it."
 STEPS = 100  # of the sliders
-DECIMALS = 3  # of the threshold: a promise may ask for a small one
 NETWORKS = {
     "student": "The student classifies each patch on its own. Use it for patch labels.",
     "teacher": "The teacher classifies the slide as a whole. Its attention shows which patches count.",
@@ -397,18 +397,19 @@ class PredictPanel(Panel):
         promise, own = project.promise, project.own_threshold(project.network)
         if promise is not None:
             self.promised.setText(
-                f"In {1 - promise.risk:.0%} of new negative slides, at most {100 * promise.share:g}% is labelled "
-                f"({promise.n_slides} slides of {promise.n_patients} patients say so)."
+                f"On {1 - promise.risk:.0%} of new negative slides, at most {100 * promise.share:g}% of the patches "
+                f"are labelled as a finding. This rests on {count_of(promise.n_slides, 'negative slide')} of "
+                f"{count_of(promise.n_patients, 'patient')}."
             )
         elif own is not None and own == project.threshold:
-            self.promised.setText(f"The {project.network}'s own threshold.")
+            self.promised.setText(f"This is the threshold that the {project.network} comes with.")
         else:
             self.promised.setText("")
 
     def _show_threshold(self, threshold: float) -> None:
         network = self.session.network
         own = self.session.project.own_threshold(network)
-        tip = THRESHOLD if own is None else f"{THRESHOLD} The {network}'s own is {own:.2f}."
+        tip = THRESHOLD if own is None else f"{THRESHOLD} The {network}'s own is {threshold_text(own)}."
         for widget in (self.slider, self.number):
             widget.blockSignals(True)
             widget.setToolTip(tip)

@@ -1,4 +1,4 @@
-"""The pixels of single patches, with some of what lies around them. No Qt: read beside the window."""
+"""The pixels of single patches, with some of what lies around them. No Qt: read in the background."""
 
 import math
 from dataclasses import dataclass

@@ -8,6 +8,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QDialog, QDialogButtonBox, QLabel, QVBoxLayout, QWidget
 
 from ....core.calibration import Calibration
+from ...plain_text import threshold_text
 from ...session import Session
 from ...widgets.plots import colour_axes, import_pyqtgraph, keep_still
 from ...widgets.short import short
@@ -19,7 +20,7 @@ ABOUT = (
     "Each point is a group of training slides with similar probabilities, given by a classifier that had not seen "
     "them. On the line, probabilities come true: of slides with 0.80, four in five have the finding."
 )
-UNCALIBRATED = "The probabilities of this network are not calibrated. Those of a recommended student are."
+UNCALIBRATED = "This network is not calibrated. Train with the recommended method, and choose its student."
 
 
 class ReliabilityDialog(QDialog):
@@ -83,5 +84,5 @@ def facts_of(calibration: Calibration, classes: Sequence[str]) -> str:
     shares = ", ".join(f"{escape(short(name, 24))} {own.prior:.2f}" for name, own in named)
     return (
         f"<table>{rows}</table><p>Share of positive patches in slides with the finding, estimated: {shares}.<br>"
-        f"Patches are labelled from {calibration.threshold:.2f} on.</p>"
+        f"A patch is labelled from a probability of {threshold_text(calibration.threshold)} on.</p>"
     )

@@ -206,7 +206,7 @@ class ReviewPanel(Panel):
             self.load_path(path)
 
     def load_path(self, path: str) -> None:
-        """Read a file of corrections beside the window, and add them."""
+        """Read a file of corrections in the background, and add them."""
         session = self.session
         session.reader.request(
             ("load corrections",),
@@ -388,7 +388,4 @@ class ReviewPanel(Panel):
     def _on_job(self, job: Job) -> None:
         if job.kind == "assess" and isinstance(job.outcome, Done):
             self.metrics.show_assessment(job.outcome.value)
-        if not job.is_running or job.done == 0:
-            self.refresh_buttons()
-        else:
-            self.refresh_buttons()
+        self.refresh_buttons()

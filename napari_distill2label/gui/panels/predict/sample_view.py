@@ -19,7 +19,8 @@ ABOUT = (
     "slides. They train nothing and are no corrections. The model's own labels are hidden meanwhile."
 )
 DRAW = "Draw patches at random from all predicted slides that the model has not learnt from"
-OPEN = "Go on with a sample that was drawn before: its CSV file"
+OPEN = "Continue a sample drawn earlier (CSV)"
+TAKE = "Label this patch with the pressed findings and go to the next"
 MEASURE = "What the labelled patches say of the model. It stays as it is"
 SAVE = "Write the model with the bias into a folder of its own, and load it. The model that is there stays as it is"
 
@@ -71,6 +72,7 @@ class SampleView(QWidget):
         layout.addLayout(row(self.measure, self.save, stretch=1))
         layout.addWidget(self.result)
         self._made_for: tuple[object, ...] = ()
+        self._pressed_for: int | None = None  # the patch whose findings are pressed
         panel.follow(self.refresh, "model", "network", "predictions")
         panel.listen(session.sample.changed, self.refresh)
         panel.listen(session.canvas.corrections.moved, self.refresh)
@@ -101,9 +103,16 @@ class SampleView(QWidget):
         self.session.label_sampled(label)
 
     def label_both(self) -> None:
-        """Label the patch with all findings whose buttons are pressed; with none of them, as negative."""
-        pressed = [label for label, made in self.class_buttons.items() if made.isChecked()]
-        self.label(";".join(pressed or [*self.class_buttons][:1]))
+        """Label the patch with all findings whose buttons are pressed. The negative class has a button of its own."""
+        if pressed := self._pressed():
+            self.label(";".join(pressed))
+
+    def _pressed(self) -> list[str]:
+        return [label for label, made in self.class_buttons.items() if made.isChecked()]
+
+    def _refresh_take(self) -> None:
+        self.take.setEnabled(bool(self._pressed()))
+        self.take.setToolTip(TAKE if self._pressed() else "Press the findings of this patch first")
 
     @told
     def go_back(self) -> None:
@@ -140,10 +149,14 @@ class SampleView(QWidget):
         several = any(own.multi_label for own in session.project.maps()[:1])
         if ready and session.model is not None:
             self._make_buttons(session.model.classes, several)
+        is_other = sample.position != self._pressed_for
+        self._pressed_for = sample.position
         for made in self.class_buttons.values():
             made.setVisible(ready)
             made.setEnabled(ready and session.sample_actions.is_sampling())
-            made.setChecked(False)
+            if is_other:
+                made.setChecked(False)
+        self._refresh_take()
         self._show_place(missing is None)
         labelled = sample.n_labelled
         for made, shown in (
@@ -192,6 +205,7 @@ class SampleView(QWidget):
             made.setToolTip(as_plain(f"This patch is {label} (Ctrl+{number + 1})"))
             if several and number:
                 made.setCheckable(True)
+                made.toggled.connect(lambda checked: self._refresh_take())
             else:
                 made.clicked.connect(lambda checked=False, label=label: self.label(label))
             made.setAccessibleName(f"this patch of the sample: {label}")

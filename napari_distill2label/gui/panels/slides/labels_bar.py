@@ -59,10 +59,7 @@ class LabelBar(QWidget):
     def set_label(self, label: str | None) -> None:
         """Label the selected slides; where several findings can be present, add one or take it off."""
         if selected := self.table.selected():
-            if label is not None and self.session.settings.architecture.multi_label:
-                self.session.toggle_label(selected, label)
-            else:
-                self.session.set_label(selected, label)
+            self.session.slide_actions.give_label(selected, label, self.session.settings.architecture.multi_label)
 
     @told
     def set_split(self, split: str) -> None:
@@ -74,7 +71,7 @@ class LabelBar(QWidget):
         if selected := self.table.selected():
             mpp = self.ask_mpp(selected)
             if mpp is not None:
-                self.session.set_mpp(selected, mpp)
+                self.session.set_mpp(selected, mpp or None)
 
     @told
     def set_share(self) -> None:
@@ -88,17 +85,21 @@ class LabelBar(QWidget):
         self.session.remove_slides(self.table.selected())
 
     def ask_share(self, slide_ids: list[str]) -> float | None:
-        """Return the share in per cent; below 0: not known; None: cancelled."""
+        """Return the share in per cent; below 0: not known; None: cancelled. It begins with what is entered."""
         named = slide_ids[0] if len(slide_ids) == 1 else f"{len(slide_ids)} slides"
         known = {row.share for row in self.session.cohort if row.slide_id in slide_ids} - {None}
-        now = 100 * known.pop() if len(known) == 1 else 30.0
+        now = 100 * known.pop() if len(known) == 1 else -1.0
         text = f"Share of the tissue of {named} that has the finding, in %.\nA rough estimate helps. −1: not known."
         value, accepted = QInputDialog.getDouble(self, "Share of the finding", text, now, -1, 100, 0)
         return value if accepted else None
 
     def ask_mpp(self, slide_ids: list[str]) -> float | None:
+        """Return µm/px; 0: as the file says; None: cancelled. It begins with what is entered, or else in the files."""
         named = slide_ids[0] if len(slide_ids) == 1 else f"{len(slide_ids)} slides"
-        value, accepted = QInputDialog.getDouble(self, "Size of a pixel", f"µm per pixel of {named}:", 0.5, 0.05, 20, 4)
+        known = {self.table.source.mpp_of(row) or 0.0 for row in self.session.cohort if row.slide_id in slide_ids}
+        now = known.pop() if len(known) == 1 else 0.0
+        text = f"µm per pixel of {named}.\n0: as the file says."
+        value, accepted = QInputDialog.getDouble(self, "Size of a pixel", text, now, 0, 20, 4)
         return value if accepted else None
 
     # ---- following the session ------------------------------------------------------------------------------------

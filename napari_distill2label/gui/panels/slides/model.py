@@ -158,7 +158,7 @@ class SlidesModel(QAbstractTableModel):
             names = split_label(row.label)
             return [classes.index(name) if name in classes else len(classes) for name in names] or None
         if column == MPP:
-            return self._mpp(row)
+            return self.mpp_of(row)
         if column == PATCHES:
             return self._patches(row)[0]
         if column == PREDICTION:
@@ -355,13 +355,13 @@ class SlidesModel(QAbstractTableModel):
         preview = self.session.previews.get(row.slide_id, row.path)
         return row.mpp is None and preview is not None and not preview.reason and preview.mpp is None
 
-    def _mpp(self, row: CohortSlide) -> float | None:
+    def mpp_of(self, row: CohortSlide) -> float | None:
         preview = self.session.previews.get(row.slide_id, row.path)
         return row.mpp or (mean_mpp(preview.mpp) if preview and preview.mpp else None)
 
     def _mpp_text(self, row: CohortSlide) -> str:
         if row.mpp is not None:
-            return f"{row.mpp:.4g} assumed"
+            return f"{row.mpp:.4g} (entered)"
         preview = self.session.previews.get(row.slide_id, row.path)
         if preview is None:
             return "…"

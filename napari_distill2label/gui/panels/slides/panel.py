@@ -195,7 +195,7 @@ class SlidesPanel(Panel):
             self.add_paths([folder])
 
     def add_paths(self, paths: Iterable[str | Path]) -> None:
-        """Add what was chosen or dropped. Folders are walked beside the window; a table is opened."""
+        """Add what was chosen or dropped. Folders are walked in the background; a table is opened."""
         paths = list(paths)
         if paths:
             self.session.reader.request(
@@ -212,6 +212,8 @@ class SlidesPanel(Panel):
         if found.tables and not found.slides:
             self.open_path(str(found.tables[0]))
         elif found.slides:
+            for table in found.tables:
+                self.session.project.tell(f"{table.name} was not opened: drop a table by itself, or use Open…")
             self._show_first = self.session.current is None
             self.session.add_slides(found.slides)
 

@@ -90,4 +90,4 @@ class RegionEditor(QWidget):
             self.state.setText("No regions yet: training learns from the labels of slides alone.")
         else:
             found = f"{count_of(count, 'region')} in {count_of(slides, 'slide')}"
-            self.state.setText(f"{found}, kept in {regions.folder.name}.")
+            self.state.setText(f"{found}, saved in {regions.folder.name}.")

@@ -244,7 +244,7 @@ class SlidesTable(QTableView):
         return self.source.ids[max(0, self.rowAt(0)) : None if last < 0 else last + 1]
 
     def read_visible(self) -> None:
-        """Have the pictures of the rows in sight read, beside the window."""
+        """Have the pictures of the rows in sight read, in the background."""
         if self.source.show_thumbnails:
             self.session.previews.request(self.ids_in_sight())
 

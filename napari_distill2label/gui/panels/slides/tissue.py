@@ -34,7 +34,7 @@ class TissueEditor(QWidget):
         )
         self.find_all = button(
             "Find for all slides",
-            "Look for the tissue of all slides that have no mask yet, beside the window",
+            "Look for the tissue of all slides that have no mask yet, in the background",
             self._all,
         )
         self.load = button("Load…", "Take regions from a GeoJSON file, as QuPath exports them", self._load)

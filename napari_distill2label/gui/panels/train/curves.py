@@ -134,7 +134,7 @@ class CurvesView(QWidget):
     # ---- drawing ----------------------------------------------------------------------------------------------------
 
     def draw(self) -> None:
-        """Draw now. The first time pyqtgraph is imported, beside the window."""
+        """Draw now. The first time pyqtgraph is imported, in the background."""
         if not self.curves:
             return
         if self._view is None:

@@ -61,7 +61,7 @@ class DeviceBox(QWidget):
         return next((device for device in self._devices if device.name == name), None)
 
     def look(self) -> None:
-        """Ask for devices and their memory, beside the window."""
+        """Ask for devices and their memory, in the background."""
         self._asked = True
         self.memory.setText("looking…")
         self._session.reader.request(("devices", id(self)), find_devices, self._take, self._fail)

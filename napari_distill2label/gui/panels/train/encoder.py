@@ -17,8 +17,8 @@ TRUST = (
 )
 
 FILE = "The network whose features of a patch are trained on"
-FOLDER = "Folder with features of the slides, computed once: training and Live take them there"
-OF_THE_FOLDER = "Patches are those of the features in the folder: side and spacing set here change nothing."
+FOLDER = "Folder with features of the slides, computed once: training and Live training take them there"
+OF_THE_FOLDER = "Patches are those of the features in the folder: patch size and stride set here have no effect."
 
 
 class EncoderRows(QWidget):

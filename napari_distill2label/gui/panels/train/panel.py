@@ -307,7 +307,7 @@ class TrainPanel(Panel):
         self._settle.start()
 
     def _check(self) -> None:
-        """Work out advice, beside the window."""
+        """Work out advice, in the background."""
         session = self.session
         if requirements.train(session.project, session.choices) is not None:
             folder = self._last_check.folder if len(session.cohort) else ""
@@ -355,7 +355,7 @@ class TrainPanel(Panel):
         self._show_estimate()
 
     def _on_folder(self, text: str) -> None:
-        """Is there a run in the folder that is named? Looked up beside the window."""
+        """Is there a run in the folder that is named? Looked up in the background."""
         self._there = None
         self.resume.setChecked(False)
         folder = text.strip()

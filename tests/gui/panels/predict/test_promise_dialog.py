@@ -17,7 +17,7 @@ def test_a_promise_is_asked_for_and_kept(panel, qtbot, run_folder, tmp_path):
     session.load_model(run_folder)
     assert not panel.promise.isEnabled()
     assert panel.promise.toolTip().startswith("Predict slides labelled 'normal' first")
-    assert panel.promised.text() == "The student's own threshold."
+    assert panel.promised.text() == "This is the threshold that the student comes with."
     table = write_cohort(tmp_path / "others", 8, seed=9, shape=(135, 162))
     rows = [replace(row, slide_id=f"new {row.slide_id}", case_id=row.slide_id) for row in Cohort.read(table)]
     open_cohort(session, Cohort(tuple(rows), session.classes))
@@ -37,7 +37,8 @@ def test_a_promise_is_asked_for_and_kept(panel, qtbot, run_folder, tmp_path):
     click(qtbot, panel.promise)
     qtbot.waitUntil(lambda: session.project.promise is not None and not session.jobs.busy, timeout=LONG)
     assert panel.promised.text() == (
-        "In 70% of new negative slides, at most 20% is labelled (4 slides of 4 patients say so)."
+        "On 70% of new negative slides, at most 20% of the patches are labelled as a finding. "
+        "This rests on 4 negative slides of 4 patients."
     )
     panel.set_threshold(0.9)
     assert panel.promised.text() == ""

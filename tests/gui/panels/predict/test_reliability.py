@@ -28,7 +28,7 @@ def test_a_click_shows_how_reliable_the_student_is(panel, qtbot, run_folder):
     said = "\n".join(label.text() for label in dialog.findChildren(type(panel.model)))
     assert f"{found.predicted[0]:.2f}&nbsp;" in said
     assert f"{found.observed[0]:.2f}&nbsp;" in said
-    assert "Patches are labelled from" in said
+    assert "A patch is labelled from a probability of" in said
     dialog.reject()
 
 
@@ -36,4 +36,4 @@ def test_a_network_without_a_calibration_has_no_picture_and_says_why(panel, run_
     panel.session.load_model(run_folder)
     panel.session.network = "teacher"
     assert not panel.reliability.isEnabled()
-    assert "are not calibrated" in panel.reliability.toolTip()
+    assert "is not calibrated" in panel.reliability.toolTip()

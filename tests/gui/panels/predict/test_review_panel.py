@@ -182,8 +182,8 @@ def test_slides_learnt_from_have_a_line_of_their_own():
         (notice,),
     )
     text = as_html(found)
-    assert "<b>7 patches of 2 slides not learnt from</b>, threshold 0.50<br>AUROC 0.750" in text
-    assert "<b>9 patches of 1 slide learnt from</b>, threshold 0.50<br>AUROC 1.000" in text
+    assert "<b>7 patches of 2 slides not learnt from</b>, threshold 0.5<br>AUROC 0.750" in text
+    assert "<b>9 patches of 1 slide learnt from</b>, threshold 0.5<br>AUROC 1.000" in text
     assert "Patches of the slides not learnt from, by what is true" in text
     assert "The ground truth: &lt;b&gt;" in text
     flattered = as_html(replace(found, parts=parts[1:]))

@@ -6,7 +6,9 @@ from qtpy.QtWidgets import QComboBox, QLineEdit
 from napari_distill2label.core.settings import PatchSettings
 from napari_distill2label.core.slide_info import SlideInfo
 from napari_distill2label.gui.canvas import layers
+from napari_distill2label.gui.panels.slides import labels_bar
 from napari_distill2label.gui.panels.slides.model import CASE, LABEL, MPP, PATCHES, SPLIT, STATUS
+from napari_distill2label.gui.widgets.shortcuts import Actions
 
 from ...conftest import click
 from .conftest import LONG, cell, choose, editor
@@ -36,7 +38,7 @@ def test_case_and_scale_are_edited_in_the_table(full, qtbot):
     qtbot.keyClick(line, Qt.Key.Key_Return)
     qtbot.waitUntil(lambda: panel.session.cohort["slide_001"].case_id == "patient 7", timeout=LONG)
     assert panel.model.change(["slide_001"], MPP, 0.25)
-    assert cell(panel, 1, MPP) == "0.25 assumed"
+    assert cell(panel, 1, MPP) == "0.25 (entered)"
     heard = []
     panel.problem.connect(heard.append)
     assert not panel.model.change(["slide_001"], MPP, 100)
@@ -102,7 +104,7 @@ def test_a_missing_scale_is_seen_and_mended(full, qtbot, tmp_path):
     assert full.selected() == ["plain_0", "plain_1"]
     click(qtbot, full.label_bar.scale)
     assert not full.missing.isVisibleTo(full)
-    assert cell(full, 8, MPP) == "0.5 assumed"
+    assert cell(full, 8, MPP) == "0.5 (entered)"
     assert cell(full, 8, PATCHES) == "≤ 9"
     full.session.configure(patches=PatchSettings(size_px=45).model_dump(include={"size_px"}))
     assert cell(full, 8, PATCHES) == "≤ 4"
@@ -144,3 +146,37 @@ def test_the_share_of_a_finding_is_estimated_and_kept(full, qtbot):
     assert session.cohort[tumour].share is None
     session.undo()
     assert session.cohort[tumour].share == 0.3
+
+
+def test_a_digit_does_what_the_button_of_its_class_does(full):
+    full.session.add_class("necrosis")
+    full.session.configure(architecture={"multi_label": True})
+    choose(full, 0)
+    actions = Actions(full.session, {"slides": full}, lambda: None)
+    for digits, label in ((2, "tumour"), (3, "tumour;necrosis"), (2, "necrosis"), (0, None)):
+        actions.label(digits)
+        assert full.session.cohort[full.selected()[0]].label == label
+
+
+def test_the_dialogs_begin_with_what_is_known(full, monkeypatch):
+    asked = []
+
+    def as_offered(*given):
+        asked.append(given[3])
+        return given[3], True
+
+    monkeypatch.setattr(labels_bar.QInputDialog, "getDouble", as_offered)
+    slide_id = next(row.slide_id for row in full.session.cohort if row.label == "tumour")
+    choose(full, full.table.visible_ids().index(slide_id))
+    full.label_bar.set_mpp()  # as the file has it
+    full.label_bar.set_share()  # not known
+    assert asked == [0.5, -1.0]
+    assert full.session.cohort[slide_id].share is None
+    full.session.set_share([slide_id], 0.2)
+    full.session.set_mpp([slide_id], 0.25)
+    full.label_bar.set_mpp()
+    full.label_bar.set_share()
+    assert asked[2:] == [0.25, 20.0]
+    monkeypatch.setattr(labels_bar.QInputDialog, "getDouble", lambda *given: (0.0, True))
+    full.label_bar.set_mpp()
+    assert full.session.cohort[slide_id].mpp is None

@@ -207,3 +207,15 @@ def test_a_closed_panel_is_called_no_more(full, viewer, qtbot):
     session.set_label("slide_000", None)
     session.tissue.changed.emit()
     session.previews.changed.emit("slide_000")
+
+
+def test_a_table_that_is_dropped_with_slides_is_not_left_out_in_silence(full, qtbot, cohort_csv, tmp_path):
+    from PIL import Image
+
+    Image.new("RGB", (90, 90), "pink").save(tmp_path / "new.png")
+    (tmp_path / "labels.csv").write_text("slide_id,label\nnew,tumour\n")
+    told = []
+    full.session.project.message.connect(told.append)
+    full.add_paths([tmp_path / "new.png", tmp_path / "labels.csv"])
+    qtbot.waitUntil(lambda: any("labels.csv was not opened" in str(line) for line in told), timeout=LONG)
+    assert full.session.cohort["new"].label is None

@@ -23,7 +23,7 @@ def test_a_box_says_what_its_button_said(full, viewer, qtbot):
     assert viewer.layers.selection.active is layer
     layer.add_rectangles(np.array([[10, 10], [10, 40], [30, 40], [30, 10]]))
     assert [own.label for own in session.regions.by_slide[session.shown]] == ["somewhere here"]
-    assert editor.state.text().startswith("1 region in 1 slide, kept in ")
+    assert editor.state.text().startswith("1 region in 1 slide, saved in ")
     click(qtbot, editor.buttons["somewhere here"])
     assert str(layer.mode) == "pan_zoom"
     editor.polygon.setChecked(True)
