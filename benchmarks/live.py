@@ -67,7 +67,7 @@ def measure(slides: int = 100, patches: int = 1000, rounds: int = 5) -> Iterator
     import napari
 
     from napari_distill2label.gui.canvas.layers import LABELS
-    from napari_distill2label.gui.canvas.ownership import about, find
+    from napari_distill2label.gui.canvas.ownership import find, tags_of
     from napari_distill2label.gui.dock import DistillToLabel
 
     with tempfile.TemporaryDirectory(dir=Path.home()) as name:  # /tmp may be memory
@@ -84,7 +84,9 @@ def measure(slides: int = 100, patches: int = 1000, rounds: int = 5) -> Iterator
 
         def coloured() -> str | None:
             """Which patch map the labels on the canvas are of."""
-            return next((about(layer)["patch_map"] for layer in find(viewer, LABELS, "slide_002", model="live")), None)
+            return next(
+                (tags_of(layer)["patch_map"] for layer in find(viewer, LABELS, "slide_002", model="live")), None
+            )
 
         begun = time.perf_counter()
         session.live.enabled = True

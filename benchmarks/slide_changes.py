@@ -88,7 +88,7 @@ def wrong(panel: Any) -> str:
 
     session = panel.session
     (chosen,) = session.selected or (None,)
-    seen = {ownership.about(layer).get("slide_id") for layer in session.viewer.layers}
+    seen = {ownership.tags_of(layer).get("slide_id") for layer in session.viewer.layers}
     if session.shown != chosen or seen != {chosen}:
         return f"selected {chosen}, shown {session.shown}, layers of {sorted(map(str, seen))}"
     return ""

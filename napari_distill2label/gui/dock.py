@@ -24,7 +24,16 @@ from .plain_text import as_plain
 from .plugin.warm_up import warm_up
 from .runner.jobs import Failure, Job
 from .session import Session, session_of
-from .widgets.controls import Panel, existing, guard_wheel, plain_labels, row, single_shot, slow_down_wheels, tool
+from .widgets.controls import (
+    Panel,
+    existing,
+    guard_wheel,
+    plain_labels,
+    row,
+    single_shot,
+    slow_down_wheels,
+    tool_button,
+)
 from .widgets.help_popup import HelpPopup, native
 from .widgets.shortcuts import Actions, bind
 from .widgets.status_bar import StatusStrip
@@ -106,9 +115,9 @@ class DistillToLabel(QWidget):
         guard_wheel(content)
 
     def _bar(self) -> Any:
-        self.undo = tool("↶ Undo", "", self._undo)
-        self.redo = tool("↷ Redo", "", self._redo)
-        self.help = tool("?", f"Keyboard shortcuts and help ({native('F1')})", self.show_help)
+        self.undo = tool_button("↶ Undo", "", self._undo)
+        self.redo = tool_button("↷ Redo", "", self._redo)
+        self.help = tool_button("?", f"Keyboard shortcuts and help ({native('F1')})", self.show_help)
         self.help.setAccessibleName("help")
         bar = row(self.undo, self.redo)
         bar.addStretch()

@@ -23,10 +23,10 @@ from ..core.errors import BundleError, OutputError, SettingsError
 from ..core.messages import Remedy
 from ..mil.model import MILModel
 from ..mil.training import all_finite
+from .bundle_card import bundle_card
 from .bundle_config import DEFAULT_THRESHOLD, FILES, BundleConfig, read_config, versions
 from .files.atomic import atomic_path, write_bytes, write_json, write_text
 from .files.seal import read_json, sealed
-from .model_card import model_card
 
 
 class Bundle(NamedTuple):
@@ -87,7 +87,7 @@ def save_bundle(
             versions=versions(),
         )
         write_json(temporary / "config.json", sealed(config.model_dump(mode="json")))
-        write_text(temporary / "card.md", model_card(config.model_dump(), metrics))
+        write_text(temporary / "card.md", bundle_card(config.model_dump(), metrics))
         _carry_over(Path(folder), temporary)
     return Path(folder)
 

@@ -47,7 +47,7 @@ def test_predicting_asks_once_and_goes_on_with_the_others(trained, slides, png, 
     assert [patch_map.slide_id for patch_map in maps] == ["slide_000"]
 
 
-def test_a_scale_that_a_user_gives_is_marked_in_model_card_and_map(png, slides, tmp_path, tiny, collect, cohort_of):
+def test_a_scale_that_a_user_gives_is_marked_in_bundle_card_and_map(png, slides, tmp_path, tiny, collect, cohort_of):
     bare = [(f"s{index}", png(f"s{index}"), "normal" if index % 2 else "tumour", 0.5) for index in range(4)]
     stated = [(f"t{index}", slides[index], "normal" if index % 2 else "tumour", "") for index in range(2)]
     table = cohort_of([*bare, *stated], ("slide_id", "path", "label", "mpp"))

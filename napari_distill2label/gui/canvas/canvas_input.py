@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..project.project import Project
-from .ownership import about
+from .ownership import tags_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -37,7 +37,7 @@ def listen(viewer: "ViewerModel", choose_at: Callable[[Any], object]) -> None:
 
 def bind_undo(project: Project, layer: "Layer") -> None:
     """While a layer of ours is selected, Ctrl+Z on the canvas is that of the panel."""
-    if not about(layer) or about(layer)["role"] in OWN_UNDO:
+    if not tags_of(layer) or tags_of(layer)["role"] in OWN_UNDO:
         return
     found = weakref.ref(project)
 

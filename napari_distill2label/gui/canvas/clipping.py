@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from . import placement
-from .ownership import SLIDE, about, find
+from .ownership import SLIDE, find, tags_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -26,7 +26,7 @@ QT_VIEWER = "_qt_viewer"  # of a window of napari, which keeps it to itself
 
 def clip(viewer: "ViewerModel", layer: "Layer") -> None:
     """Draw a layer of cells, which is in the viewer, as far as its slide goes. Nothing without a window."""
-    slide = find(viewer, SLIDE, about(layer)["slide_id"])
+    slide = find(viewer, SLIDE, tags_of(layer)["slide_id"])
     window = getattr(viewer, "window", None)
     if not slide or window is None:
         return
@@ -56,7 +56,7 @@ def slide_in_cells(layer: "Layer", slide: "Layer") -> np.ndarray:
     from napari.layers import Shapes
 
     scale, translate = placement.home(layer)
-    mpp = about(slide)["mpp"] or (1.0, 1.0)
+    mpp = tags_of(slide)["mpp"] or (1.0, 1.0)
     corners = np.array([(0, 0), slide.level_shapes[0][:2]], float) - 0.5
     cells: np.ndarray = (corners * mpp - translate) / scale + (0.0 if isinstance(layer, Shapes) else 0.5)
     return cells

@@ -76,7 +76,7 @@ class CorrectionLayers:
             layers.remove(viewer, ownership.find(viewer, layers.FRAME))
             self._unframe()
         if layer is None or is_new:
-            self._add_layer(viewer, slide_id, slide, ownership.about(slide_layer[0])["mpp"])
+            self._add_layer(viewer, slide_id, slide, ownership.tags_of(slide_layer[0])["mpp"])
         elif isinstance(slide.patches, PatchGrid) and not ownership.find(viewer, layers.OUTLINES, slide_id):
             colours = self._project.colour_by_class
             correction_marks.add_outlines(viewer, layer, slide.patches, slide.labels, colours)
@@ -133,7 +133,7 @@ class CorrectionLayers:
     def _on_colours(self) -> None:
         viewer = self._viewer()
         for layer in ownership.find(viewer, layers.CORRECTIONS) if viewer is not None else ():
-            slide_id = ownership.about(layer)["slide_id"]
+            slide_id = ownership.tags_of(layer)["slide_id"]
             slide = self._corrections.of_slide(slide_id)
             if slide is None:
                 continue
@@ -195,9 +195,9 @@ class CorrectionLayers:
         Returns whether there was something to take over.
         """
         layer = event.source
-        if self._own_hand or not ownership.about(layer):  # or it is about to be another slide's
+        if self._own_hand or not ownership.tags_of(layer):  # or it is about to be another slide's
             return True
-        slide_id = ownership.about(layer)["slide_id"]
+        slide_id = ownership.tags_of(layer)["slide_id"]
         slide, own = self._corrections.of_slide(slide_id), self._layer(slide_id)
         if slide is None or own is None or layer is not own:
             return True
@@ -234,7 +234,7 @@ class CorrectionLayers:
         slide = ownership.find(viewer, ownership.SLIDE, slide_id or "") if viewer is not None else []
         if shown is None or slide_id is None or not slide:
             return
-        mpp = ownership.about(slide[0])["mpp"]
+        mpp = ownership.tags_of(slide[0])["mpp"]
         correction_marks.frame(viewer, slide_id, shown.corner(cell), shown.patches.side, mpp)
         self.framed = (slide_id, tuple(cell))
         self._seen.add(tuple(cell))

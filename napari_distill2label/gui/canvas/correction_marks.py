@@ -63,7 +63,7 @@ def add_outlines(
     viewer: "ViewerModel", corrections: "Layer", patches: PatchGrid, known: np.ndarray, colours: Colours
 ) -> None:
     """Outlines above a layer of corrections on a grid, which are seen with it."""
-    noted = ownership.about(corrections)
+    noted = ownership.tags_of(corrections)
     slide_id, classes = noted["slide_id"], noted["classes"]
     meta = {
         "name": f"{slide_id} · outlines (yours)",
@@ -181,7 +181,7 @@ def frame(viewer: "ViewerModel", slide_id: str, corner: tuple[float, float], sid
     bottom, right = np.minimum(np.add(corner, side), shape) - 0.5
     box = np.array([(top, left), (top, right), (bottom, right), (bottom, left)])
     there = ownership.find(viewer, FRAME)
-    if there and ownership.about(there[0])["slide_id"] == slide_id:
+    if there and ownership.tags_of(there[0])["slide_id"] == slide_id:
         there[0].data = [box]
         return
     layers.remove(viewer, there)

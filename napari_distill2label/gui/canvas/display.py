@@ -152,7 +152,7 @@ class Display:
             return
         with self._own_hand:
             for layer in ownership.find(viewer, slide_id=project.shown or ""):
-                noted = ownership.about(layer)
+                noted = ownership.tags_of(layer)
                 if noted["role"] in PREDICTED:
                     mine = noted["model"] == project.network and self.visible[kind_of(noted["role"])]
                     seen = mine and _which(layer) not in self._hidden_by_user
@@ -166,7 +166,7 @@ class Display:
         viewer, project = self._viewer(), self._project
         if viewer is None or self._own_hand:
             return
-        noted = ownership.about(event.source)
+        noted = ownership.tags_of(event.source)
         role = noted.get("role")
         if role == layers.CORRECTIONS:
             alike = [event.source]
@@ -236,7 +236,7 @@ class Display:
     def _pixel_text(self) -> str:
         """The slide's own pixel under the pointer, where napari counts in µm; "" beside the slide."""
         slide = ownership.find(self._viewer(), ownership.SLIDE, self._project.shown or "")
-        if self._point is None or not slide or ownership.about(slide[0])["mpp"] is None:
+        if self._point is None or not slide or ownership.tags_of(slide[0])["mpp"] is None:
             return ""
         height, width = slide[0].level_shapes[0][:2]
         y, x = (round(value) for value in self._point)
@@ -268,7 +268,7 @@ class Display:
 
 def _which(layer: Any) -> tuple[str, int | None]:
     """What a layer shows, whichever slide it is of."""
-    noted = ownership.about(layer)
+    noted = ownership.tags_of(layer)
     return noted["role"], noted.get("class_index")
 
 

@@ -21,7 +21,7 @@ from ...core.errors import BundleError
 from ...core.geometry import Mpp
 from ..project.project import network_of
 from . import clipping, ownership, placement, spares
-from .ownership import KEY, SLIDE, about, find
+from .ownership import KEY, SLIDE, find, tags_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -118,7 +118,7 @@ def mask_layer(mask: "LabelMask", name: str) -> LayerData:
     return mask.labels, meta, "labels"
 
 
-def notes(
+def make_tags(
     patch_map: "PatchMap", role: str, threshold: float | None = None, class_index: int | None = None
 ) -> dict[str, dict[str, Any]]:
     """The metadata of a layer that shows a patch map."""
@@ -188,7 +188,7 @@ def _created(viewer: "ViewerModel", data: LayerData) -> "Layer":
         layer = Layer.create(*data)
         spares.remember(layer, data)
     ownership.claim(layer)
-    if about(layer)["role"] == SLIDE:
+    if tags_of(layer)["role"] == SLIDE:
         placement.lead(viewer, layer)
     else:
         placement.keep(viewer, layer)
@@ -218,7 +218,7 @@ def add_at(viewer: "ViewerModel", data: LayerData, index: int) -> "Layer":
             selection.active = active
     else:
         viewer.layers.insert(index, layer)
-    if about(layer)["role"] in PREDICTED:
+    if tags_of(layer)["role"] in PREDICTED:
         layer.editable = False
     _clip(viewer, layer)
     return layer
@@ -229,7 +229,7 @@ def _bring_to(viewer: "ViewerModel", layer: "Layer", index: int) -> None:
     listed = list(viewer.layers)  # napari would make a list of layers, with all of its events, of a part of one
     place = listed.index(layer)
     between = listed[place + 1 : index] if place < index else listed[index:place]
-    if any(about(other) for other in between):
+    if any(tags_of(other) for other in between):
         viewer.layers.move(place, index)
 
 
@@ -237,7 +237,7 @@ def _clip(viewer: "ViewerModel", layer: "Layer") -> None:
     """Cells and the frame end where the slide does; points are drawn whole."""
     from napari.layers import Image, Labels, Shapes
 
-    if isinstance(layer, Image | Labels | Shapes) and about(layer)["role"] != SLIDE:
+    if isinstance(layer, Image | Labels | Shapes) and tags_of(layer)["role"] != SLIDE:
         clipping.clip(viewer, layer)
 
 

@@ -83,7 +83,7 @@ def _keys(patch_map: "PatchMap") -> list[Key]:
 
 def key_of(layer: "Layer") -> Key:
     """Which of a map's layers one is."""
-    noted = ownership.about(layer)
+    noted = ownership.tags_of(layer)
     return noted["role"], noted["class_index"]
 
 
@@ -118,7 +118,7 @@ def _labels(
         "opacity": OPACITY,
         "colormap": layers.by_label(style.of(patch_map.classes)),
         "features": {"index": np.arange(len(names)), "class": names},
-        "metadata": layers.notes(patch_map, LABELS, threshold, index),
+        "metadata": layers.make_tags(patch_map, LABELS, threshold, index),
         **layers.units(mpp),
     }
     return shown.labels(threshold, index), meta, "labels"
@@ -140,7 +140,7 @@ def _values(patch_map: "PatchMap", shown: "PatchMapView", role: str, mpp: Mpp | 
         "name": _named(patch_map, role),
         "opacity": OPACITY,
         "visible": False,
-        "metadata": layers.notes(patch_map, role),
+        "metadata": layers.make_tags(patch_map, role),
         **layers.units(mpp),
     }
     if not isinstance(patch_map.patches, PatchGrid):
@@ -166,7 +166,7 @@ def _points(
         "face_color": _label_faces(shown, threshold, style),
         "features": _features(shown, threshold),
         "opacity": POINT_OPACITY,
-        "metadata": layers.notes(patch_map, POINTS, threshold),
+        "metadata": layers.make_tags(patch_map, POINTS, threshold),
         **layers.units(mpp),
     }
     return _at_centres(patches, mpp, meta)
@@ -212,7 +212,7 @@ def _features(shown: "PatchMapView", threshold: float) -> dict[str, Any]:
 
 def update_labels(layer: "Layer", shown: "PatchMapView", threshold: float, style: LayerStyle = PLAIN) -> None:
     """Show a layer of labels at a threshold: what the slider does, as often as it moves."""
-    noted = ownership.about(layer)
+    noted = ownership.tags_of(layer)
     if noted["role"] == LABELS:
         shown.labels(threshold, noted["class_index"], out=layer.data)
         layer.refresh(thumbnail=False, highlight=False, extent=False)  # neither place nor size changes
@@ -225,7 +225,7 @@ def update_labels(layer: "Layer", shown: "PatchMapView", threshold: float, style
 def update_threshold(viewer: "ViewerModel", threshold: float, style: LayerStyle = PLAIN) -> None:
     """Show every layer of labels at another threshold; nothing is computed again but the comparison."""
     for layer in ownership.find(viewer):
-        noted = ownership.about(layer)
+        noted = ownership.tags_of(layer)
         if noted["role"] in (LABELS, POINTS):
             update_labels(layer, patch_map_view.of(layers.patch_map_of(noted)), threshold, style)
 
@@ -233,7 +233,7 @@ def update_threshold(viewer: "ViewerModel", threshold: float, style: LayerStyle 
 def recolour(viewer: "ViewerModel", style: LayerStyle) -> None:
     """Give the classes other colours, wherever a model's labels are shown."""
     for layer in ownership.find(viewer):
-        noted = ownership.about(layer)
+        noted = ownership.tags_of(layer)
         if noted["role"] in (LABELS, POINTS):
             shown = patch_map_view.of(layers.patch_map_of(noted))
             if noted["role"] == LABELS:
@@ -246,8 +246,8 @@ def update_values(viewer: "ViewerModel", patch_map: "PatchMap", threshold: float
     """Show what a map holds by now in the layers that are there: it is filled block by block."""
     shown = patch_map_view.of(patch_map)
     for layer in ownership.find(viewer, slide_id=patch_map.slide_id, model=network_of(patch_map)):
-        noted = ownership.about(layer)
-        made = layers.notes(patch_map, noted["role"], noted["threshold"], noted["class_index"])
+        noted = ownership.tags_of(layer)
+        made = layers.make_tags(patch_map, noted["role"], noted["threshold"], noted["class_index"])
         ownership.note(layer, **made[ownership.KEY])
         if noted["role"] in (LABELS, POINTS):
             if noted["role"] == POINTS:
@@ -300,7 +300,7 @@ def add_next(
         return None
     key = next((key for key in missing if key[0] in (LABELS, POINTS)), missing[0])
     higher = [there[above] for above in keys[keys.index(key) + 1 :] if above in there]
-    higher += [layer for layer in viewer.layers if ownership.about(layer).get("role") in _ABOVE]
+    higher += [layer for layer in viewer.layers if ownership.tags_of(layer).get("role") in _ABOVE]
     index = min((viewer.layers.index(layer) for layer in higher), default=len(viewer.layers))
     return layers.add_at(viewer, _made(patch_map, key, mpp, threshold, style), index)
 
@@ -315,7 +315,7 @@ def _there(viewer: "ViewerModel", patch_map: "PatchMap") -> list["Layer"]:
 def _fits(layer: "Layer", patch_map: "PatchMap", mpp: Mpp | None) -> bool:
     """Is this one of the layers the map has, with its place and its classes?"""
     patches = patch_map.patches
-    if key_of(layer) not in _keys(patch_map) or ownership.about(layer)["classes"] != list(patch_map.classes):
+    if key_of(layer) not in _keys(patch_map) or ownership.tags_of(layer)["classes"] != list(patch_map.classes):
         return False
     if not isinstance(patches, PatchGrid):
         return np.array_equal(layer.data, patches.centres) and np.allclose(layer.scale, mpp or (1.0, 1.0))

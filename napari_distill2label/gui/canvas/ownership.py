@@ -22,7 +22,7 @@ _taken_away: "WeakSet[Layer]" = WeakSet()
 _tickets: set[str] = set()
 
 
-def about(layer: "Layer") -> dict[str, Any]:
+def tags_of(layer: "Layer") -> dict[str, Any]:
     """What we noted of a layer: at least `role` and `slide_id`; empty for a layer that is not ours."""
     return _notes.get(layer, {})
 
@@ -33,7 +33,7 @@ def find(viewer: "ViewerModel", role: str | None = None, slide_id: str | None = 
     return [
         layer
         for layer in viewer.layers
-        if (noted := about(layer)) and all(noted.get(key) == value for key, value in wanted.items())
+        if (noted := tags_of(layer)) and all(noted.get(key) == value for key, value in wanted.items())
     ]
 
 

@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary, WeakSet
 
 import numpy as np
 
-from .ownership import SLIDE, about, find
+from .ownership import SLIDE, find, tags_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -45,7 +45,7 @@ def home(layer: "Layer") -> tuple[np.ndarray, np.ndarray]:
 
 def displacement(slide: "Layer") -> np.ndarray:
     """(3, 3) what the user did to the place of a slide since it was added: world then → world now."""
-    mpp = about(slide)["mpp"] or (1.0, 1.0)
+    mpp = tags_of(slide)["mpp"] or (1.0, 1.0)
     moved = _matrix(slide) @ np.diag([1 / mpp[0], 1 / mpp[1], 1.0])
     size = np.abs(moved).max()
     return np.eye(3) if np.allclose(moved, np.eye(3), rtol=0, atol=EXACT * size) else moved
@@ -72,17 +72,17 @@ def _connect(layer: "Layer", moved: Any) -> None:
 
 
 def _slide_of(viewer: "ViewerModel", layer: "Layer") -> "Layer | None":
-    found = find(viewer, SLIDE, about(layer)["slide_id"])
+    found = find(viewer, SLIDE, tags_of(layer)["slide_id"])
     return found[0] if found else None
 
 
 def _follow(viewer: "weakref.ref[ViewerModel]", event: Any) -> None:
     """The slide was moved."""
     slide = event.source
-    if (alive := viewer()) is None or slide not in alive.layers or not about(slide):
+    if (alive := viewer()) is None or slide not in alive.layers or not tags_of(slide):
         return
     moved = displacement(slide)
-    for layer in find(alive, slide_id=about(slide)["slide_id"]):
+    for layer in find(alive, slide_id=tags_of(slide)["slide_id"]):
         if layer in _homes:
             _settle(layer, slide, moved)
 
@@ -90,7 +90,12 @@ def _follow(viewer: "weakref.ref[ViewerModel]", event: Any) -> None:
 def _go_home(viewer: "weakref.ref[ViewerModel]", event: Any) -> None:
     """A layer over a slide was moved."""
     alive, layer = viewer(), event.source
-    if alive is not None and layer in alive.layers and about(layer) and (slide := _slide_of(alive, layer)) is not None:
+    if (
+        alive is not None
+        and layer in alive.layers
+        and tags_of(layer)
+        and (slide := _slide_of(alive, layer)) is not None
+    ):
         _settle(layer, slide, displacement(slide))
 
 

@@ -176,7 +176,7 @@ class PredictionLayers:
         if tuple(slide[0].data[0].shape[:2]) != patch_map.patches.slide_shape:  # made of another frame, or another file
             project.fail(patch_map.slide_id, OTHER_SIZE)
             return
-        mpp = ownership.about(slide[0])["mpp"]
+        mpp = ownership.tags_of(slide[0])["mpp"]
         map_layers.replace_or_clear(viewer, patch_map, mpp, project.threshold, self.style)
         network = network_of(patch_map)
         self._latest[network] = patch_map_view.of(patch_map)
@@ -222,7 +222,7 @@ class PredictionLayers:
         wanted = self._filling, project.predictions.get(slide_id, {}).get(network_of(patch_map))
         if not slide or project.shown != slide_id or not any(patch_map is each for each in wanted):
             return False
-        mpp = ownership.about(slide[0])["mpp"]
+        mpp = ownership.tags_of(slide[0])["mpp"]
         added = map_layers.add_next(viewer, patch_map, mpp, project.threshold, self.style, self.removed)
         if added is None:
             return False
@@ -237,7 +237,7 @@ class PredictionLayers:
         maps, former = now.get(shown, {}), before.get(shown, {})
         if viewer is not None and (gone := former.keys() - maps.keys()):
             there = ownership.find(viewer, slide_id=shown)
-            layers.remove(viewer, [layer for layer in there if ownership.about(layer).get("model") in gone])
+            layers.remove(viewer, [layer for layer in there if ownership.tags_of(layer).get("model") in gone])
         for network, patch_map in maps.items():
             if patch_map is not former.get(network):
                 self.lay(patch_map)
@@ -261,7 +261,7 @@ class PredictionLayers:
 
     def _on_removed(self, layer: "Layer", by_user: bool) -> None:
         """What the user removed from napari's list stays away while this slide is shown."""
-        noted = ownership.about(layer)
+        noted = ownership.tags_of(layer)
         if by_user and noted["role"] in layers.PREDICTED and noted["slide_id"] == self._project.shown:
             self.removed.add(map_layers.key_of(layer))
 

@@ -99,7 +99,7 @@ class RegionLayer:
         if (there := self.layer) is not None:
             return there
         regions = self._regions.by_slide.get(slide_id, ())
-        mpp = ownership.about(slide[0])["mpp"]
+        mpp = ownership.tags_of(slide[0])["mpp"]
         said = [region.label for region in regions]
         meta = {
             "name": f"{slide_id} · regions (yours)",
@@ -136,7 +136,7 @@ class RegionLayer:
 
     def _take(self, layer: "Layer") -> None:
         """What is drawn now are the regions of the slide."""
-        slide_id = ownership.about(layer).get("slide_id", "")
+        slide_id = ownership.tags_of(layer).get("slide_id", "")
         if layer is not self.layer:
             return
         with self._own_hand:

@@ -349,7 +349,7 @@ class SlideView:
             layer.events.visible.connect(self._on_eye)
         layers.adopt(viewer, layer)
         canvas_input.bind_undo(project, layer)
-        noted = ownership.about(layer)
+        noted = ownership.tags_of(layer)
         if noted.get("role") != ownership.SLIDE or self._watch.own_hand:
             return
         row = next((row for row in project.cohort if layers.same_file(noted, row.path)), None)
@@ -370,7 +370,7 @@ class SlideView:
 
     def _on_removed(self, layer: "Layer") -> None:
         self._close_unseen()
-        viewer, noted = self._viewer(), ownership.about(layer)
+        viewer, noted = self._viewer(), ownership.tags_of(layer)
         if noted.get("role") != ownership.SLIDE or ownership.find(viewer, ownership.SLIDE, noted["slide_id"]):
             return
         if self._project.shown == noted["slide_id"] and not self._watch.own_hand:
@@ -431,5 +431,5 @@ def _covering(viewer: "ViewerModel", slide_layer: "Layer") -> "list[Layer]":
 
 def _is_foreign_picture(layer: "Layer") -> bool:
     """An image that is not a layer of ours, of a file or a copy of a slide's."""
-    is_picture = type(layer).__name__ == "Image" and not ownership.about(layer)
+    is_picture = type(layer).__name__ == "Image" and not ownership.tags_of(layer)
     return is_picture and (bool(layer.source.path) or ownership.KEY in layer.metadata)

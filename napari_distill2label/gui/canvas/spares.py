@@ -71,7 +71,7 @@ def set_aside(layer: "Layer") -> bool:
 
     if layer not in _made or getattr(layer, "locked", False):
         return False
-    _spare[layer] = ownership.about(layer)
+    _spare[layer] = ownership.tags_of(layer)
     ownership.let_go(layer)
     unlink_layers([layer])
     layer.editable = False  # a layer of labels forgets what was painted, and the pointer moves the slide again

@@ -65,7 +65,7 @@ class TissueLayer:
 
     def take_painted(self, layer: "Layer") -> None:
         """A layer was painted on: what is there now is the mask."""
-        slide_id = ownership.about(layer).get("slide_id", "")
+        slide_id = ownership.tags_of(layer).get("slide_id", "")
         mask, own = self._shown.get(slide_id), self.layer
         if mask is None or own is None or layer is not own:
             return
@@ -87,7 +87,7 @@ class TissueLayer:
         if (layer := self.layer) is not None:  # found again: the same place, other contents
             layer.data = mask.mask.astype(np.uint8)
         else:
-            layer = layers.add(viewer, mask_layer(mask, slide_id, ownership.about(slide[0])["mpp"]))
+            layer = layers.add(viewer, mask_layer(mask, slide_id, ownership.tags_of(slide[0])["mpp"]))
             layer.selected_label, layer.contour = 1, max(1, round(max(mask.mask.shape) / LINES))
             for event in (layer.events.paint, layer.events.labels_update, layer.events.set_data):  # the last: undo
                 event.connect(self._on_paint)

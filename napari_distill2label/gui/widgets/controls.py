@@ -101,7 +101,7 @@ def slow_down_wheels(window: QWidget) -> None:
             movie.setSpeed(WHEEL_SPEED)
 
 
-def told(method: Callable[..., Any]) -> Callable[..., Any]:
+def show_errors(method: Callable[..., Any]) -> Callable[..., Any]:
     """For slots of a `Panel`, or of a part of it with a `problem`: an error for the user is shown instead of raised."""
 
     @wraps(method)
@@ -244,7 +244,7 @@ def set_hint(label: QLabel, reason: str) -> None:
     label.setVisible(bool(reason))
 
 
-def tool(text: str, tip: str, slot: Callable[..., Any]) -> QToolButton:
+def tool_button(text: str, tip: str, slot: Callable[..., Any]) -> QToolButton:
     """A flat button with a tooltip, connected; an icon may take the place of its text."""
     made = QToolButton()
     made.setText(text)
@@ -289,7 +289,7 @@ def pop_up(menu: QMenu, below: QWidget) -> None:
     menu.popup(below.mapToGlobal(below.rect().bottomLeft()))
 
 
-class Fold(QWidget):
+class Collapsible(QWidget):
     """A line that opens and closes what is below it."""
 
     def __init__(self, title: str, content: QWidget) -> None:

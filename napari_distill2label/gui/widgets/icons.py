@@ -25,7 +25,7 @@ def alarm_colour(viewer: Any) -> QColor:
 
 
 @lru_cache(maxsize=64)
-def swatch(rgb: tuple[int, int, int], outline: str, size: int = SIZE) -> QIcon:
+def colour_icon(rgb: tuple[int, int, int], outline: str, size: int = SIZE) -> QIcon:
     """A class's colour as a square."""
     pixmap, painter = _canvas(size)
     painter.setBrush(QColor(*rgb))
@@ -36,7 +36,7 @@ def swatch(rgb: tuple[int, int, int], outline: str, size: int = SIZE) -> QIcon:
 
 
 @lru_cache(maxsize=64)
-def mark(kind: str, colour: str, size: int = SIZE) -> QIcon:
+def state_icon(kind: str, colour: str, size: int = SIZE) -> QIcon:
     """A slide's state: 'todo' a ring, 'labelled' a dot, 'done' a tick, 'warning' and 'failed' a triangle, a cross."""
     pixmap, painter = _canvas(size)
     painter.setPen(QPen(QColor(colour), 1.8, Qt.PenStyle.SolidLine, Qt.PenCapStyle.RoundCap))
@@ -59,7 +59,7 @@ def mark(kind: str, colour: str, size: int = SIZE) -> QIcon:
     return icon(pixmap)
 
 
-def picture(pixels: np.ndarray | None, side: int, empty: QColor) -> QIcon:
+def thumbnail_icon(pixels: np.ndarray | None, side: int, empty: QColor) -> QIcon:
     """(h, w, 3) uint8 in the middle of a square of `side` px; without pixels a frame in the colour `empty`."""
     pixmap = QPixmap(side, side)
     pixmap.fill(Qt.GlobalColor.transparent)

@@ -3,7 +3,7 @@
 LONGEST = 14  # characters; two buttons of that fit side by side in a dock of 360 px
 
 
-def short(name: str, longest: int = LONGEST) -> str:
+def shorten_middle(name: str, longest: int = LONGEST) -> str:
     """The name, its middle left out where it is long: both ends tell classes apart."""
     if len(name) <= longest:
         return name

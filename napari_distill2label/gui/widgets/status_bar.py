@@ -21,7 +21,7 @@ from ..plain_text import as_plain
 from ..runner.jobs import Cancelled, Done, Failure, Job
 from ..runner.times import about, duration
 from ..session import Session
-from .controls import Fold, button, cancel_job, existing, open_jobs, row
+from .controls import Collapsible, button, cancel_job, existing, open_jobs, row
 from .error_report import versions
 from .steps import ElidedLabel
 
@@ -108,7 +108,7 @@ class Card(QFrame):
         self.details.setMaximumHeight(140)
         self.details.setFont(QFontDatabase.systemFont(QFontDatabase.SystemFont.FixedFont))
         self.details.setAccessibleName("details")
-        self.fold = Fold("Details", self.details)
+        self.fold = Collapsible("Details", self.details)
         self.retry = button("Try again", "Do it again, as suggested", self._try_again)
         self.copy = button("Copy", "Copy the message with its details and the versions, to ask for help", self.copy_all)
         self.close_card = QToolButton()
@@ -213,7 +213,7 @@ class StatusStrip(QWidget):
         self.past.setAccessibleName("finished jobs")
         self.past.setToolTip("Click a line to see what it said")
         self.past.itemClicked.connect(lambda item: self._show_end(item.data(Qt.ItemDataRole.UserRole)))
-        self.earlier = Fold("Finished jobs", self.past)
+        self.earlier = Collapsible("Finished jobs", self.past)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(6, 4, 6, 2)
         layout.setSpacing(4)

@@ -20,11 +20,11 @@ from ...inference.exported_network import (
     save_torchscript,
 )
 from ...store.bundle import Bundle
+from ...store.bundle_card import RESEARCH_USE
 from ...store.bundle_config import versions
 from ...store.files.atomic import write_json, write_text
 from ...store.files.outputs import Outputs
 from ...store.files.safe_names import safe_names
-from ...store.model_card import RESEARCH_USE
 from ...store.run import Run
 from ..input_files import files_of_model
 from .predict import find_model

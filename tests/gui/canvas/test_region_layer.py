@@ -109,4 +109,4 @@ def test_a_training_learns_from_what_is_drawn(shown, tmp_path):
 def test_the_layer_is_ours_and_clipped_to_the_slide(shown):
     session, _ = shown
     session.canvas.regions.draw("all of this")
-    assert ownership.about(session.canvas.regions.layer)["role"] == layers.REGIONS
+    assert ownership.tags_of(session.canvas.regions.layer)["role"] == layers.REGIONS

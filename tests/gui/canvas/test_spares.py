@@ -77,7 +77,7 @@ def show(session, slide_id, qtbot):
 
 
 def by_role(viewer):
-    return {ownership.about(layer)["role"]: layer for layer in viewer.layers if ownership.about(layer)}
+    return {ownership.tags_of(layer)["role"]: layer for layer in viewer.layers if ownership.tags_of(layer)}
 
 
 def looks(viewer):
@@ -88,7 +88,7 @@ def looks(viewer):
         values = [np.asarray(level).tolist() for level in values] if kind == "image" and state["multiscale"] else values
         controls = {name: getattr(layer, name, None) for name in (*spares.CONTROLS, "editable", "mode")}
         state = {name: value for name, value in state.items() if name not in NOT_COMPARED}
-        noted = {key: value for key, value in ownership.about(layer).items() if key not in ("patch_map", "ticket")}
+        noted = {key: value for key, value in ownership.tags_of(layer).items() if key not in ("patch_map", "ticket")}
         table = layer.features.to_dict("list") if hasattr(layer, "features") else {}
         found.append((kind, noted, np.asarray(values).tolist(), state, controls, table, layer.thumbnail.tolist()))
     return found

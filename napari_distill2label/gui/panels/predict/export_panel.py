@@ -29,7 +29,7 @@ from ...messages import message_of
 from ...plain_text import as_plain, threshold_text
 from ...runner.jobs import Done, Failure, Job
 from ...session import Session
-from ...widgets.controls import JobButton, Panel, button, existing, hint_label, row, set_hint, told
+from ...widgets.controls import JobButton, Panel, button, existing, hint_label, row, set_hint, show_errors
 from ...widgets.file_manager import open_folder, revealed
 
 NAMES = {
@@ -166,7 +166,7 @@ class ExportPanel(Panel):
         text = self.folder.text().strip()
         return Path(text).expanduser() if text else self.default_folder()
 
-    @told
+    @show_errors
     def start(self) -> None:
         """Export; or cancel, while exporting."""
         if self.export.is_cancel():
@@ -182,7 +182,7 @@ class ExportPanel(Panel):
         started = self.session.export(**what, overwrite=overwrite, wait=False)
         self._started = started if isinstance(started, Job) else None
 
-    @told
+    @show_errors
     def _ask_to_replace(self, error: OutputError) -> None:
         """The export has stopped before it wrote anything: files of somebody else are in the way."""
         if self.may_replace(error.paths):

@@ -8,7 +8,7 @@ from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from ...messages import window_messages
 from ...plain_text import threshold_text
-from ...widgets.short import short
+from ...widgets.short import shorten_middle
 
 if TYPE_CHECKING:
     from ....workflow.commands.compare import Part, TruthComparison
@@ -93,7 +93,7 @@ def as_html(found: "TruthComparison") -> str:
     if found.parts[0].learnt:
         head += "<p>The model learnt from all of these slides: the figures flatter it.</p>"
     said = "<br>".join(escape(window_messages.notice(notice)) for notice in found.notices)
-    names = [escape(short(name)) for name in found.classes]
+    names = [escape(shorten_middle(name)) for name in found.classes]
     columns = names
     if len(names) > 2 or max(map(len, names)) > NARROW:  # numbers in place of names, which would not fit
         names = [f"{number} {name}" for number, name in enumerate(names, 1)]
@@ -105,7 +105,7 @@ def as_html(found: "TruthComparison") -> str:
     classes = _table(
         ["class", "patches", "sensitivity", "precision", "F1"],
         [
-            [escape(short(row.name, NARROW)), str(row.patches), _share(row.sensitivity), _share(row.precision),
+            [escape(shorten_middle(row.name, NARROW)), str(row.patches), _share(row.sensitivity), _share(row.precision),
              _figure(row.f1)]
             for row in found.per_class
         ],

@@ -25,8 +25,8 @@ from ...plain_text import DECIMALS, as_plain, threshold_text
 from ...project.project import Maps
 from ...runner.jobs import Job
 from ...session import Session
-from ...widgets.controls import Fold, JobButton, Panel, button, hint_label, open_jobs, row, set_hint, told
-from ...widgets.short import short
+from ...widgets.controls import Collapsible, JobButton, Panel, button, hint_label, open_jobs, row, set_hint, show_errors
+from ...widgets.short import shorten_middle
 from .gallery import Gallery
 from .promise_dialog import ask_promise
 from .reliability import UNCALIBRATED, ReliabilityDialog
@@ -99,7 +99,7 @@ class PredictPanel(Panel):
         self.tooltip.setAccessibleName("tooltip at the pointer")
         self.tooltip.toggled.connect(lambda checked: setattr(session.viewer.tooltip, "visible", checked))
         self.gallery = Gallery(session)
-        self.gallery_fold = Fold("Highest and lowest scoring patches", self.gallery)
+        self.gallery_fold = Collapsible("Highest and lowest scoring patches", self.gallery)
         self.gallery_fold.toggle.setToolTip("Patches of the shown slide with the highest and the lowest scores")
         self._lay_out()
         self._listen()
@@ -205,15 +205,15 @@ class PredictPanel(Panel):
         if path := self.ask_folder("Load a run folder or a model bundle"):
             self.load_path(path)
 
-    @told
+    @show_errors
     def load_path(self, path: str) -> None:
         self.session.load_model(path, wait=False)
 
-    @told
+    @show_errors
     def set_network(self, network: str) -> None:
         self.session.network = network
 
-    @told
+    @show_errors
     def set_threshold(self, threshold: float) -> None:
         self.session.set_threshold(round(threshold, DECIMALS))
 
@@ -222,7 +222,7 @@ class PredictPanel(Panel):
         if (asked := self.ask_promise()) is not None:
             self.promise_threshold(*asked)
 
-    @told
+    @show_errors
     def promise_threshold(self, share: float, risk: float) -> None:
         self.session.promise_threshold(share, risk, wait=False)
 
@@ -244,7 +244,7 @@ class PredictPanel(Panel):
         self.session.display.set_negatives(coloured)
         self.refresh_legend()
 
-    @told
+    @show_errors
     def start(self) -> None:
         """Predict; or cancel, while predicting."""
         if self.predict.is_cancel():
@@ -341,7 +341,8 @@ class PredictPanel(Panel):
         counts = view.counts(self.session.threshold)
         total = max(1, int(view.scored.sum()))
         rows = [
-            f'<tr><td><span style="color: rgb{colours[name]}">{sign}</span> {escape(short(name, 24))}&nbsp;&nbsp;</td>'
+            f'<tr><td><span style="color: rgb{colours[name]}">{sign}</span> '
+            f"{escape(shorten_middle(name, 24))}&nbsp;&nbsp;</td>"
             f'<td align="right">{count} patches&nbsp;&nbsp;</td><td align="right">{count / total:.0%}</td>'
             f"<td>{remark}</td></tr>"
             for (name, count), (sign, remark) in zip(counts.items(), self._signs(len(counts)), strict=True)

@@ -11,7 +11,7 @@ from ....core.calibration import Calibration
 from ...plain_text import threshold_text
 from ...session import Session
 from ...widgets.plots import colour_axes, import_pyqtgraph, keep_still
-from ...widgets.short import short
+from ...widgets.short import shorten_middle
 from ...widgets.theme import theme_colours
 
 SIDE = 360  # px of the plot
@@ -81,7 +81,7 @@ def facts_of(calibration: Calibration, classes: Sequence[str]) -> str:
     head = "".join(f"<td>{title}{gap}</td>" for title in ("predicted", "with the finding", "slides"))
     rows = "".join(f"<tr>{each}</tr>" for each in (head, *lines))
     named = zip(classes[1:], calibration.findings, strict=True)
-    shares = ", ".join(f"{escape(short(name, 24))} {own.prior:.2f}" for name, own in named)
+    shares = ", ".join(f"{escape(shorten_middle(name, 24))} {own.prior:.2f}" for name, own in named)
     return (
         f"<table>{rows}</table><p>Share of positive patches in slides with the finding, estimated: {shares}.<br>"
         f"A patch is labelled from a probability of {threshold_text(calibration.threshold)} on.</p>"

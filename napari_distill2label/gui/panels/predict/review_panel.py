@@ -26,9 +26,19 @@ from ...messages import message_of
 from ...plain_text import as_plain
 from ...runner.jobs import Done, Job
 from ...session import Session
-from ...widgets.controls import Fold, JobButton, Panel, button, hint_label, row, set_hint, tab_through, told
-from ...widgets.icons import swatch, theme_colour
-from ...widgets.short import short
+from ...widgets.controls import (
+    Collapsible,
+    JobButton,
+    Panel,
+    button,
+    hint_label,
+    row,
+    set_hint,
+    show_errors,
+    tab_through,
+)
+from ...widgets.icons import colour_icon, theme_colour
+from ...widgets.short import shorten_middle
 from .ground_truth import MetricsView
 from .sample_view import SampleView
 
@@ -85,11 +95,11 @@ class ReviewPanel(Panel):
         )  # fmt: skip
         self.retrain.clicked.connect(lambda checked=False: self.start())
         self.reason = hint_label()
-        self.truth_fold = Fold("Compare with annotations", self._make_truth())
+        self.truth_fold = Collapsible("Compare with annotations", self._make_truth())
         self.truth_fold.toggle.setToolTip("If the true class of patches is known: metrics and the ROC curve")
         self.sample = SampleView(session, self)
         self.sample.problem.connect(self.problem)
-        self.sample_fold = Fold("Random sample of a new cohort", self.sample)
+        self.sample_fold = Collapsible("Random sample of a new cohort", self.sample)
         self.sample_fold.toggle.setToolTip("Measure the model on new slides, and re-calibrate it to them")
         self._lay_out()
         self._made_for: tuple[object, ...] = ()
@@ -173,19 +183,19 @@ class ReviewPanel(Panel):
 
     # ---- what the user does ----------------------------------------------------------------------------------------
 
-    @told
+    @show_errors
     def next_uncertain(self) -> None:
         if self.session.next_uncertain() is None:
             self.problem.emit(ALL_CORRECTED)
 
-    @told
+    @show_errors
     def correct(self, label: str | None) -> None:
         """Say what the framed patch is."""
         framed = self.session.canvas.corrections.framed
         if framed is not None:
             self.session.answer(label, framed[1])
 
-    @told
+    @show_errors
     def brush(self, label: str | None, on: bool) -> None:
         try:
             if on:
@@ -195,7 +205,7 @@ class ReviewPanel(Panel):
         finally:
             self.refresh_brushes()
 
-    @told
+    @show_errors
     def save_as(self) -> None:
         name = self.session.corrections.path or self.session.corrections.default_path()
         if path := self.ask_save("Save the corrections", name.name, "Tables (*.csv)"):
@@ -215,11 +225,11 @@ class ReviewPanel(Panel):
             lambda error: self.problem.emit(message_of(error)),
         )
 
-    @told
+    @show_errors
     def clear_slide(self) -> None:
         self.session.clear_corrections()
 
-    @told
+    @show_errors
     def start(self) -> None:
         """Train with the corrections; or cancel, while training."""
         if self.retrain.is_cancel():
@@ -237,7 +247,7 @@ class ReviewPanel(Panel):
         if path := self.ask_folder("Masks of annotations"):
             self.compare(path)
 
-    @told
+    @show_errors
     def compare(self, path: str) -> None:
         """Compare what is predicted with a truth."""
         missing_truth = "negative" if self.points_missing.currentText() == NEGATIVE else "ignore"
@@ -286,13 +296,13 @@ class ReviewPanel(Panel):
         self.class_buttons, self.brush_buttons = {}, {}
         beside = MANY if max(map(len, classes)) <= NARROW + 1 else FEW
         for number, label in enumerate((*classes, None)):
-            text = ERASE if label is None else short(label)
+            text = ERASE if label is None else shorten_middle(label)
             tip = f"This patch is {label}" if label else "Take the correction of this patch back"
             made = button(text, tip, lambda label=label: self.correct(label))
             made.setAccessibleName(f"this patch: {label or ERASE}")
             self.classes.addWidget(made, number // beside, number % beside)
             self.class_buttons[label] = made
-            brush = QPushButton("erase" if label is None else short(label))
+            brush = QPushButton("erase" if label is None else shorten_middle(label))
             brush.setCheckable(True)
             brush.setAccessibleName(f"paint: {label or 'erase'}")
             brush.setToolTip(
@@ -304,7 +314,7 @@ class ReviewPanel(Panel):
             self.brush_buttons[label] = brush
             if label is not None:
                 for each in (made, brush):
-                    each.setIcon(swatch(colours[label], outline))
+                    each.setIcon(colour_icon(colours[label], outline))
 
         tab_through(self.onward, *self.class_buttons.values(), *self.brush_buttons.values(), self.save)
 
@@ -331,7 +341,7 @@ class ReviewPanel(Panel):
     def refresh_agreement(self) -> None:
         counts = self.session.agreement() if self.session.display.view is not None else {}
         rows = [
-            f"<tr><td>{escape(short(name))}&nbsp;&nbsp;</td>"
+            f"<tr><td>{escape(shorten_middle(name))}&nbsp;&nbsp;</td>"
             + "".join(
                 f"<td align='right'>{n}&nbsp;&nbsp;</td>"
                 for n in (both.agree + both.disagree, both.agree, both.disagree)

@@ -7,9 +7,9 @@ from ....core.recalibration import FEWEST
 from ...actions import requirements
 from ...plain_text import as_plain
 from ...session import Session
-from ...widgets.controls import Panel, button, hint_label, open_jobs, row, set_hint, told
-from ...widgets.icons import swatch, theme_colour
-from ...widgets.short import short
+from ...widgets.controls import Panel, button, hint_label, open_jobs, row, set_hint, show_errors
+from ...widgets.icons import colour_icon, theme_colour
+from ...widgets.short import shorten_middle
 
 MOST = 1000  # patches that the box offers
 BESIDE = 2  # class buttons side by side
@@ -82,7 +82,7 @@ class SampleView(QWidget):
 
     # ---- what the user does ----------------------------------------------------------------------------------------
 
-    @told
+    @show_errors
     def start(self) -> None:
         self.session.draw_sample(self.count.value(), seed=self._new_seed(), wait=False)
 
@@ -94,11 +94,11 @@ class SampleView(QWidget):
         if path := self._panel.ask_file("A random sample", "Tables (*.csv);;All files (*)"):
             self.open_path(path)
 
-    @told
+    @show_errors
     def open_path(self, path: str) -> None:
         self.session.open_sample(path, wait=False)
 
-    @told
+    @show_errors
     def label(self, label: str) -> None:
         self.session.label_sampled(label)
 
@@ -114,20 +114,20 @@ class SampleView(QWidget):
         self.take.setEnabled(bool(self._pressed()))
         self.take.setToolTip(TAKE if self._pressed() else "Press the findings of this patch first")
 
-    @told
+    @show_errors
     def go_back(self) -> None:
         position = self.session.sample.position
         self.session.go_to_sampled((self.session.sample.n_labelled if position is None else position) - 1)
 
-    @told
+    @show_errors
     def proceed(self) -> None:
         self.session.go_to_sampled(self.session.sample.n_labelled)
 
-    @told
+    @show_errors
     def show_report(self) -> None:
         self.session.measure_sample(wait=False)
 
-    @told
+    @show_errors
     def ask_save(self) -> None:
         """Write the re-calibrated model where the user wants it, which must be a new folder."""
         model = self.session.model
@@ -186,7 +186,7 @@ class SampleView(QWidget):
             return
         said = f" It is labelled {current.label}." if current.label else ""
         opening = "" if self.session.sample_actions.is_sampling() else " Its slide is being opened…"
-        place = f"Patch {(sample.position or 0) + 1} of {len(sample.patches)}, in {short(current.slide_id)}."
+        place = f"Patch {(sample.position or 0) + 1} of {len(sample.patches)}, in {shorten_middle(current.slide_id)}."
         set_hint(self.place, f"{place}{said}{opening} What is it?\n{done}")
 
     def _make_buttons(self, classes: tuple[str, ...], several: bool) -> None:
@@ -201,7 +201,7 @@ class SampleView(QWidget):
             made.deleteLater()
         self.class_buttons = {}
         for number, label in enumerate(classes):
-            made = QPushButton(short(label))
+            made = QPushButton(shorten_middle(label))
             made.setToolTip(as_plain(f"This patch is {label} (Ctrl+{number + 1})"))
             if several and number:
                 made.setCheckable(True)
@@ -209,6 +209,6 @@ class SampleView(QWidget):
             else:
                 made.clicked.connect(lambda checked=False, label=label: self.label(label))
             made.setAccessibleName(f"this patch of the sample: {label}")
-            made.setIcon(swatch(colours[label], outline))
+            made.setIcon(colour_icon(colours[label], outline))
             self.classes.addWidget(made, number // BESIDE, number % BESIDE)
             self.class_buttons[label] = made

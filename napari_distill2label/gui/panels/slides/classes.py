@@ -20,8 +20,8 @@ from ....core.errors import Distill2LabelError
 from ...actions.classes import counted
 from ...messages import message_of
 from ...session import Session
-from ...widgets.controls import button, row, tab_through, tool
-from ...widgets.icons import mark, swatch, theme_colour
+from ...widgets.controls import button, row, tab_through, tool_button
+from ...widgets.icons import colour_icon, state_icon, theme_colour
 
 NEGATIVE = "The first class is the negative one: no finding."
 
@@ -131,13 +131,13 @@ class ClassRow(QWidget):
     def __init__(self, editor: ClassesEditor, place: int) -> None:
         super().__init__()
         self.editor, self.place, self._class = editor, place, ""
-        self.colour = tool("", "Colour of the class, wherever it is shown", self._choose_colour)
+        self.colour = tool_button("", "Colour of the class, wherever it is shown", self._choose_colour)
         self.name = QLineEdit()
         self.name.editingFinished.connect(self._rename)
         self.count = QLabel()
-        self.up = tool("", "", self._move_up)
+        self.up = tool_button("", "", self._move_up)
         self.up.setArrowType(Qt.ArrowType.UpArrow)
-        self.remove = tool("", "", self._remove)
+        self.remove = tool_button("", "", self._remove)
         self.controls = (self.colour, self.name, self.up, self.remove)
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -152,8 +152,8 @@ class ClassRow(QWidget):
         if not (self.name.hasFocus() and self.name.isModified()) or name != self._class:
             self.name.setText(name)
         self._class = name
-        self.colour.setIcon(swatch(colour, theme_colour(viewer).name()))
-        self.remove.setIcon(mark("failed", theme_colour(viewer).name()))
+        self.colour.setIcon(colour_icon(colour, theme_colour(viewer).name()))
+        self.remove.setIcon(state_icon("failed", theme_colour(viewer).name()))
         self.count.setText(f"{count} slide{'' if count == 1 else 's'}{', negative' if first else ''}")
         self.name.setToolTip("Name of the class. Labels follow when it is changed.")
         self.up.setEnabled(not first)

@@ -7,8 +7,8 @@ from ....store.cohort import SPLITS
 from ...actions.classes import counted
 from ...plain_text import as_plain
 from ...session import Session
-from ...widgets.controls import button, existing, pop_up, row, tab_through, told
-from ...widgets.icons import swatch, theme_colour
+from ...widgets.controls import button, existing, pop_up, row, show_errors, tab_through
+from ...widgets.icons import colour_icon, theme_colour
 from .model import AUTO
 from .table import SlidesTable
 
@@ -55,32 +55,32 @@ class LabelBar(QWidget):
 
     # ---- what the user does ---------------------------------------------------------------------------------------
 
-    @told
+    @show_errors
     def set_label(self, label: str | None) -> None:
         """Label the selected slides; where several findings can be present, add one or take it off."""
         if selected := self.table.selected():
             self.session.slide_actions.give_label(selected, label, self.session.settings.architecture.multi_label)
 
-    @told
+    @show_errors
     def set_split(self, split: str) -> None:
         if selected := self.table.selected():
             self.session.set_split(selected, None if split == AUTO else split)
 
-    @told
+    @show_errors
     def set_mpp(self) -> None:
         if selected := self.table.selected():
             mpp = self.ask_mpp(selected)
             if mpp is not None:
                 self.session.set_mpp(selected, mpp or None)
 
-    @told
+    @show_errors
     def set_share(self) -> None:
         if selected := self.table.selected():
             percent = self.ask_share(selected)
             if percent is not None:
                 self.session.set_share(selected, None if percent < 0 else percent / 100)
 
-    @told
+    @show_errors
     def remove_slides(self) -> None:
         self.session.remove_slides(self.table.selected())
 
@@ -127,7 +127,7 @@ class LabelBar(QWidget):
         outline = theme_colour(self.session.viewer).name()
         if visible:
             for made, colour in zip(self._label_buttons, self.session.colours, strict=False):  # the last: no label
-                made.setIcon(swatch(colour, outline))
+                made.setIcon(colour_icon(colour, outline))
 
     def _label_button(self, label: str | None) -> QPushButton:
         made = button(label or "no label", "", lambda: self.set_label(label))

@@ -20,7 +20,7 @@ from ....store.cohort import CohortSlide
 from ...messages import message_of
 from ...plain_text import as_plain
 from ...session import Session
-from ...widgets.icons import alarm_colour, mark, picture, swatch, theme_colour
+from ...widgets.icons import alarm_colour, colour_icon, state_icon, theme_colour, thumbnail_icon
 from .slide_filter import CONTRADICTS, PROBLEM, UNLABELLED, UNPREDICTED, SlideFilter
 
 COLUMNS = ("Slide", "Label", "Case", "Split", "µm/px", "Patches", "P(finding)", "Status")
@@ -104,7 +104,7 @@ class SlidesModel(QAbstractTableModel):
         self._grid = None
         self.redraw((MPP, STATUS))
 
-    def glimpsed(self, slide_id: str) -> None:
+    def previewed(self, slide_id: str) -> None:
         """There is a picture of a slide now, and its scale and size are known."""
         self._is_sorted = False
         if (number := self.row_of(slide_id)) >= 0:
@@ -404,19 +404,24 @@ class SlidesModel(QAbstractTableModel):
             kept = self._pixmaps.get(slide_id)
             if kept is None or kept[0] is not preview:
                 pixels = preview.picture if preview else None
-                kept = self._pixmaps[slide_id] = preview, picture(pixels, THUMBNAIL, theme_colour(viewer, "icon"))
+                kept = self._pixmaps[slide_id] = (
+                    preview,
+                    thumbnail_icon(pixels, THUMBNAIL, theme_colour(viewer, "icon")),
+                )
             return kept[1]
         if column == LABEL:
             names, session = split_label(self._rows[slide_id].label), self.session
             known = [name for name in names if name in session.classes]
             if known:
-                return swatch(session.colours[session.classes.index(known[-1])], theme_colour(viewer, "icon").name())
+                return colour_icon(
+                    session.colours[session.classes.index(known[-1])], theme_colour(viewer, "icon").name()
+                )
         if column == PREDICTION and self.contradicts(slide_id):
-            return mark("warning", theme_colour(viewer, "warning").name())
+            return state_icon("warning", theme_colour(viewer, "warning").name())
         if column == STATUS:
             kind = self._state(slide_id)[0]
             shade = theme_colour(viewer, "warning" if kind == "warning" else "icon")
-            return mark(kind, (alarm_colour(viewer) if kind == "failed" else shade).name())
+            return state_icon(kind, (alarm_colour(viewer) if kind == "failed" else shade).name())
         return None
 
     def _tooltip(self, slide_id: str, column: int) -> str:

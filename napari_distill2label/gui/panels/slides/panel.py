@@ -24,9 +24,9 @@ from ...actions.classes import counted
 from ...messages import message_of
 from ...project.table_file import FoundLabels
 from ...session import Session
-from ...widgets.controls import Fold, Panel, button, existing, pop_up, row, set_hint, single_shot, told
+from ...widgets.controls import Collapsible, Panel, button, existing, pop_up, row, set_hint, show_errors, single_shot
 from ...widgets.help_popup import native
-from ...widgets.short import short
+from ...widgets.short import shorten_middle
 from .changed_strip import ChangedStrip
 from .classes import ClassesEditor
 from .labels_bar import LabelBar
@@ -62,13 +62,13 @@ class SlidesPanel(Panel):
         self.empty.setWordWrap(True)
         self.editor = ClassesEditor(session)
         self.editor.problem.connect(self.problem)
-        self.classes_fold = Fold("Classes and colours", self.editor)
+        self.classes_fold = Collapsible("Classes and colours", self.editor)
         self.tissue = TissueEditor(session)
         self.tissue.problem.connect(self.problem)
-        self.tissue_fold = Fold("Tissue mask", self.tissue)
+        self.tissue_fold = Collapsible("Tissue mask", self.tissue)
         self.regions = RegionEditor(session)
         self.regions.problem.connect(self.problem)
-        self.regions_fold = Fold("Regions", self.regions)
+        self.regions_fold = Collapsible("Regions", self.regions)
         self.regions_fold.toggle.setToolTip("Say where the finding is, and where it is not")
         self.save_status = SaveStatus(session)
         self.changed_strip = ChangedStrip(session)
@@ -169,7 +169,7 @@ class SlidesPanel(Panel):
         self.listen(session.choices.changed, self._on_settings)
         self.listen(session.project.events.selected, self._follow_selection)
         self.listen(session.project.cohort_opened, self._on_opened)
-        self.listen(session.previews.changed, self._on_glimpse)
+        self.listen(session.previews.changed, self._on_preview)
         self.listen(session.tissue.changed, self.tissue.refresh)
         self.listen(session.project.events.shown, self.tissue.refresh)
         self.listen(session.regions.changed, self.regions.refresh)
@@ -205,7 +205,7 @@ class SlidesPanel(Panel):
                 lambda error: self.problem.emit(message_of(error)),
             )
 
-    @told
+    @show_errors
     def _add_gathered(self, found: FoundFiles) -> None:
         for line in found.refused:
             self.session.project.tell(line)
@@ -221,7 +221,7 @@ class SlidesPanel(Panel):
         if path := self.ask_file("Open a table of slides", "Tables (*.csv *.tsv *.txt);;All files (*)"):
             self.open_path(path)
 
-    @told
+    @show_errors
     def open_path(self, path: str) -> None:
         """Open a cohort.csv in place of the slides there are, or take its labels. Unsaved changes are asked about."""
         found = self.session.slide_actions.look_into(path)
@@ -348,7 +348,7 @@ class SlidesPanel(Panel):
         if len(counts) > MOST_NAMED or set(counts) - set(session.classes):
             parts = [f"{len(rows) - unlabelled} labelled"]
         else:
-            parts = [f"{counts[name]} {short(name, 16)}" for name in session.classes if counts.get(name)]
+            parts = [f"{counts[name]} {shorten_middle(name, 16)}" for name in session.classes if counts.get(name)]
             parts += [f"{unlabelled} without label"] if unlabelled else []
         contradicted = len(session.project.contradicted)
         more = f"; {contradicted} contradicted" if contradicted else ""
@@ -436,7 +436,7 @@ class SlidesPanel(Panel):
         self._following = False
         self.label_bar.refresh_selection()
 
-    @told
+    @show_errors
     def _show_selected(self) -> None:
         """Show the selected slide; of several, the one that was chosen last, unless one of them is shown."""
         session = self.session
@@ -448,7 +448,7 @@ class SlidesPanel(Panel):
         if not there or (len(session.selected) == 1 and session.current != one):
             session.show(one, wait=False)
 
-    @told
+    @show_errors
     def _show_any(self) -> None:
         session = self.session
         if session.current is None and len(session.cohort):
@@ -495,8 +495,8 @@ class SlidesPanel(Panel):
         self.label_bar.refresh_selection()
         self._refresh_missing()
 
-    def _on_glimpse(self, slide_id: str) -> None:
-        self.model.glimpsed(slide_id)
+    def _on_preview(self, slide_id: str) -> None:
+        self.model.previewed(slide_id)
         self._refresh_missing()
 
     def _restyle(self) -> None:

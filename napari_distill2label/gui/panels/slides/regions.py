@@ -8,8 +8,8 @@ from ...canvas.region_layer import COLOURS
 from ...plain_text import as_plain
 from ...project.drawn_regions import SAYS
 from ...session import Session
-from ...widgets.controls import row, told
-from ...widgets.icons import swatch, theme_colour
+from ...widgets.controls import row, show_errors
+from ...widgets.icons import colour_icon, theme_colour
 
 ABOUT = (
     "Draw on the slide where you can say more than its label: no finding in this part, somewhere in it, or all over "
@@ -58,7 +58,7 @@ class RegionEditor(QWidget):
         layout.addWidget(self.state)
         self.refresh()
 
-    @told
+    @show_errors
     def draw(self, says: str, on: bool) -> None:
         """Draw regions that say this; a second click stops."""
         layer = self.session.canvas.regions
@@ -79,7 +79,7 @@ class RegionEditor(QWidget):
         drawing = session.canvas.regions.mode.startswith("add_")
         said = session.canvas.regions.label.split(":")[-1].strip()
         for says, made in self.buttons.items():
-            made.setIcon(swatch(RGB[says], outline))
+            made.setIcon(colour_icon(RGB[says], outline))
             made.setEnabled(session.shown is not None)
             made.setToolTip(as_plain(TIPS[says]) if session.shown else "Select a slide first")
             made.setChecked(drawing and says == said)

@@ -5,7 +5,7 @@ from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from ...actions.training_check import resumed_settings
 from ...session import Session
-from ...widgets.controls import button, row, told
+from ...widgets.controls import button, row, show_errors
 
 
 class StoppedStrip(QWidget):
@@ -33,7 +33,7 @@ class StoppedStrip(QWidget):
         self.text.setToolTip(str(stopped.offer.folder) if stopped.offer else "")
         self.setVisible(stopped.offer is not None)
 
-    @told
+    @show_errors
     def _resume(self) -> None:
         if (run := self.session.stopped.offer) is not None:
             self.session.resume(run.folder, resumed_settings(run.settings, self.session.settings), wait=False)

@@ -20,7 +20,7 @@ from ....core.presets import build_settings
 from ....core.settings import Settings, merged
 from ...messages import message_of
 from ...session import Session
-from ...widgets.controls import Fold, guard_wheel, plain_labels, row
+from ...widgets.controls import Collapsible, guard_wheel, plain_labels, row
 from .form_fields import make_editor
 
 NETWORKS = ("teacher", "oof", "student")
@@ -99,7 +99,7 @@ class SettingsForm(QWidget):
         self.session, self._report = session, report
         self.basic: list[Row] = []
         self.advanced: dict[str, list[Row]] = {}  # those that were made
-        self.sections: dict[str, Fold] = {}
+        self.sections: dict[str, Collapsible] = {}
         self._forms: dict[str, QFormLayout] = {}  # inside them
         shown_above = {paths[0] for paths in basic_rows() if len(paths) == 1}
         self._paths = {
@@ -116,7 +116,7 @@ class SettingsForm(QWidget):
             self.basic.append(self._row(paths, ""))
             self.basic_form.addRow(self.basic[-1].label, self.basic[-1].field)
         layout.addLayout(self.basic_form)
-        self.fold = Fold("Advanced", self._make_advanced())
+        self.fold = Collapsible("Advanced", self._make_advanced())
         self.fold.toggle.setToolTip("Every setting of every network")
         layout.addWidget(self.fold)
         self.refresh()
@@ -149,7 +149,7 @@ class SettingsForm(QWidget):
             form.setContentsMargins(8, 0, 0, 4)
             inside = QWidget()
             inside.setLayout(form)
-            self.sections[section] = fold = Fold(SECTIONS[section], inside)
+            self.sections[section] = fold = Collapsible(SECTIONS[section], inside)
             fold.toggle.setToolTip((GROUPS[section].__doc__ or "").strip().splitlines()[0])
             fold.toggle.toggled.connect(partial(self._make_rows, section))
             layout.addWidget(fold)

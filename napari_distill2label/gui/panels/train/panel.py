@@ -27,7 +27,7 @@ from ...project.estimate import estimate, of_runs
 from ...runner.jobs import Job
 from ...session import Session
 from ...widgets.controls import (
-    Fold,
+    Collapsible,
     JobButton,
     Panel,
     button,
@@ -35,10 +35,10 @@ from ...widgets.controls import (
     is_in_use,
     row,
     set_hint,
+    show_errors,
     tab_through,
-    told,
 )
-from ...widgets.short import short
+from ...widgets.short import shorten_middle
 from .curves import CurvesView
 from .device import DeviceBox
 from .encoder import EncoderRows
@@ -142,7 +142,7 @@ class TrainPanel(Panel):
         self.runs.from_disk.clicked.connect(lambda checked=False: self.load_from_disk())
         self.runs.resume.connect(self.resume_run)
         self.runs.compare.connect(lambda runs: self._on_curves())
-        self.runs_fold = Fold("Runs", self.runs)
+        self.runs_fold = Collapsible("Runs", self.runs)
         self.runs_fold.toggle.setToolTip("Earlier trainings: load, compare, resume")
         self.runs_fold.toggle.toggled.connect(lambda opened: self.session.runs.look() if opened else None)
 
@@ -169,7 +169,7 @@ class TrainPanel(Panel):
         inside.addLayout(row(QLabel("Run folder"), self.folder, self.browse, stretch=1))
         for widget in (self.resume, self.resume_about, self.baseline, self.live, self.live_status, self.keep):
             inside.addWidget(widget)
-        self.settings_fold = Fold("Settings", settings)
+        self.settings_fold = Collapsible("Settings", settings)
         self.settings_fold.toggle.setToolTip("What is trained, and how")
         self.settings_fold.toggle.setChecked(True)
         self.settings_fold.toggle.toggled.connect(self._on_settings_fold)
@@ -204,14 +204,14 @@ class TrainPanel(Panel):
 
     # ---- what the user does -----------------------------------------------------------------------------------------
 
-    @told
+    @show_errors
     def configure(self, **changes: Any) -> None:
         try:
             self.session.configure(**changes)
         finally:
             self.refresh()
 
-    @told
+    @show_errors
     def compute_features(self) -> None:
         """Compute features of all slides with the encoder; or cancel, while computing."""
         if self.encoder_row.compute.is_cancel():
@@ -223,7 +223,7 @@ class TrainPanel(Panel):
         if path := self.ask_folder("Choose the run folder"):
             self.folder.setText(path)
 
-    @told
+    @show_errors
     def start(self) -> None:
         """Train; or cancel, while training."""
         if self.train.is_cancel():
@@ -235,18 +235,18 @@ class TrainPanel(Panel):
             return
         self.session.train(folder, baseline=self.baseline.isChecked(), wait=False)
 
-    @told
+    @show_errors
     def start_trial(self) -> None:
         """Train on a few slides for a moment."""
         self.session.quick_trial()
 
-    @told
+    @show_errors
     def resume_run(self, run: RunSummary) -> None:
         """Go on with a run, with its own settings; epochs and device are those of the panel where the rest is equal."""
         settings = resumed_settings(run.settings, self.session.settings)
         self.session.resume(run.folder, settings, wait=False)
 
-    @told
+    @show_errors
     def start_measuring(self) -> None:
         """Measure how long a training takes; or cancel, while measuring."""
         if self.measure.is_cancel():
@@ -259,15 +259,15 @@ class TrainPanel(Panel):
             self.session.runs.add(Path(path))
             self.load_path(path)
 
-    @told
+    @show_errors
     def load_path(self, path: str) -> None:
         self.session.load_model(path, wait=False)
 
-    @told
+    @show_errors
     def set_live(self, enabled: bool) -> None:
         self.session.live.enabled = enabled
 
-    @told
+    @show_errors
     def keep_live(self) -> None:
         self.session.live.save_as_run(wait=False)
 
@@ -284,7 +284,7 @@ class TrainPanel(Panel):
             return trial
         is_new = session.runs.trained_at is not None and session.runs.folder == model.path
         if run is None or not run.outcome:
-            return "Trained" if is_new else f"Loaded: ‘{short(model.path.name, 24)}’"
+            return "Trained" if is_new else f"Loaded: ‘{shorten_middle(model.path.name, 24)}’"
         return f"{'Trained' if is_new else 'Loaded'}: {run.outcome}"
 
     def refresh(self) -> None:

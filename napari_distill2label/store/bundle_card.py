@@ -1,4 +1,4 @@
-"""The model card: what a bundle is, for the person who finds it."""
+"""The card of a model: what a bundle is, for the person who finds it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +15,7 @@ NETWORK_TITLES = {
 }
 
 
-def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
+def bundle_card(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     """Markdown for a `BundleConfig` (as a dict) and the bag metrics of its validation split."""
     mpp = f"{config['mpp']:g} µm/px" if config["mpp"] else "the slides' own pixels (no µm/px known)"
     if config["n_mpp_from_user"]:

@@ -3,8 +3,8 @@
 import pytest
 
 from napari_distill2label.core.settings import ArchitectureSettings, PatchSettings, StudentSettings
+from napari_distill2label.store.bundle_card import bundle_card
 from napari_distill2label.store.bundle_config import BundleConfig
-from napari_distill2label.store.model_card import model_card
 
 
 def card_of(metrics=None, **changes):
@@ -20,7 +20,7 @@ def card_of(metrics=None, **changes):
         "mpp": 0.5,
         "weights_sha256": "0" * 64,
     }
-    return model_card(BundleConfig(**about | changes).model_dump(), metrics or {})
+    return bundle_card(BundleConfig(**about | changes).model_dump(), metrics or {})
 
 
 def test_it_says_for_research_use_only_and_what_it_is_of():
