@@ -28,7 +28,7 @@ WORKERS ?= -n logical --maxprocesses 4 --dist worksteal
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
 
-demo: $(VENV)/.installed-base ## the whole method on a drawn cohort, in about two minutes; writes demo/
+demo: $(VENV)/.installed-base ## the whole method on a drawn cohort, in one to two minutes; writes demo/
 	$(BIN)/distill2label demo --out demo $(ARGS)
 
 test: screen $(VENV)/.installed-test ## the tests without the long ones, on up to four processors

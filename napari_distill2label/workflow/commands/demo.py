@@ -25,7 +25,7 @@ N_SLIDES = 48
 # px: one nest of tumour in a positive slide, a seventh of its patches. In slides of 256 px it is a fourteenth, and for
 # some thirty epochs nothing tells a teacher where to look: it says the same of every slide, at a loss of ln 2.
 SHAPE = (192, 192)
-OVERRIDES = {  # a smaller network, larger steps: under two minutes on two cores
+OVERRIDES = {  # a smaller network, larger steps: one to two minutes
     "patches": {"tissue": "white"},
     "architecture": {"hidden_dim": 128, "attention_dim": 64},
     "teacher": {"epochs": 28, "learning_rate": 1e-3, "noise_ratio": 0.3},
