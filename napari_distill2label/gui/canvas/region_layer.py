@@ -1,6 +1,7 @@
 """The regions of the shown slide as a layer of shapes to draw in: a view of `project.drawn_regions`. No Qt."""
 
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -86,9 +87,17 @@ class RegionLayer:
         """Other regions were read; what is drawn is in the layer already."""
         if self._own_hand or slide_id not in (None, self._project.shown):
             return
-        if self.layer is not None:
-            layers.remove(self._viewer(), [self.layer])
-        self._on_shown()
+        layer, viewer = self.layer, self._viewer()
+        if layer is None or viewer is None:
+            self._on_shown()
+            return
+        mode, was_active = self.mode, viewer.layers.selection.active is layer
+        layers.remove(viewer, [layer])
+        if not was_active:
+            self._on_shown()
+        elif (made := self._added()) is not None:  # an undo: whoever draws goes on drawing
+            viewer.layers.selection = {made}
+            made.mode = mode
 
     def _added(self) -> "Layer | None":
         """Return the layer of the shown slide, added if it is not there."""
@@ -139,8 +148,14 @@ class RegionLayer:
         slide_id = ownership.tags_of(layer).get("slide_id", "")
         if layer is not self.layer:
             return
+        former, drawn = self._regions.by_slide.get(slide_id, ()), drawn_in(layer)
         with self._own_hand:
-            self._regions.set(slide_id, drawn_in(layer))
+            if self._regions.set(slide_id, drawn):
+                self._project.history.push(
+                    f"draw regions on {slide_id}",
+                    partial(self._regions.set, slide_id, former),
+                    partial(self._regions.set, slide_id, drawn),
+                )
 
 
 def drawn_in(layer: "Layer") -> Regions:

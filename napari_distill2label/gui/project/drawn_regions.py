@@ -85,14 +85,15 @@ class DrawnRegions:
         """Regions of all slides of the list."""
         return sum(len(self.by_slide.get(row.slide_id, ())) for row in self._project.cohort)
 
-    def set(self, slide_id: str, regions: Regions) -> None:
-        """These are the regions of a slide now. They are kept soon."""
+    def set(self, slide_id: str, regions: Regions) -> bool:
+        """These are the regions of a slide now, saved soon. Return whether they are others than before."""
         former = self.by_slide.get(slide_id, ())
         if len(former) == len(regions) and all(map(DrawnRegion.same, former, regions)):
-            return
+            return False
         self.by_slide = {**self.by_slide, slide_id: regions}
         self._keeping.start()
         self.changed.emit(slide_id)
+        return True
 
     def in_use(self) -> Path | None:
         """Return the folder for a training, with what is drawn. None without a region.

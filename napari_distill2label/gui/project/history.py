@@ -7,7 +7,7 @@ from psygnal import Signal
 
 DEPTH = 200  # edits kept; each holds two references, to the state before and after
 
-Change = Callable[[], None]
+Change = Callable[[], object]
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class History:
         self._undone.clear()
         self.changed.emit()
 
-    def _move(self, source: list[Edit], target: list[Edit], change: Callable[[Edit], None]) -> str | None:
+    def _move(self, source: list[Edit], target: list[Edit], change: Callable[[Edit], object]) -> str | None:
         if not source:
             return None
         edit = source.pop()

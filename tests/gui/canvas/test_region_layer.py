@@ -110,3 +110,21 @@ def test_the_layer_is_ours_and_clipped_to_the_slide(shown):
     session, _ = shown
     session.canvas.regions.draw("all of this")
     assert ownership.tags_of(session.canvas.regions.layer)["role"] == layers.REGIONS
+
+
+def test_undo_takes_back_what_was_drawn_last(shown):
+    session, slide_id = shown
+    session.set_label(slide_id, "normal")
+    session.canvas.regions.draw("none here")
+    session.canvas.regions.layer.add_rectangles(BOX)
+    session.canvas.regions.layer.add_rectangles(BOX + 20)
+    viewer = session.viewer
+    for n, undo in ((1, session.undo), (2, session.redo), (1, session.undo), (0, session.undo), (1, session.redo)):
+        undo()
+        layer = session.canvas.regions.layer
+        assert len(session.regions.by_slide[slide_id]) == len(layer.data) == n
+        assert viewer.layers.selection.active is layer  # whoever draws goes on drawing
+        assert str(layer.mode) == "add_rectangle"
+    session.undo()
+    session.undo()
+    assert session.project.row(slide_id).label == "tumour"
