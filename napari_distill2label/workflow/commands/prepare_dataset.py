@@ -66,10 +66,19 @@ def _colon(folder: Path, out: Path, mpp: float | None, overwrite: bool) -> Gener
     )
     if not images:
         raise CohortError(f"{folder}: holds no Classification/img1/img1.bmp; name the folder of CRCHistoPhenotypes")
+    _check_one(folder, (image.parent.parent for image in images))
     nuclei = [image.with_name(f"{image.stem}_{kind}.mat") for image in images for kind in COLON_KINDS]
     with Outputs([*images, *nuclei], overwrite, "describing a data set") as outputs:
         outputs.claim(out / name for name in ("cohort.csv", "truth.csv", "centres.csv"))
         yield from _describe_colon(images, out, mpp, outputs)
+
+
+def _check_one(folder: Path, found: Iterable[Path]) -> None:
+    """Raise `CohortError` where several data sets lie in a folder: which of them is meant, nobody knows."""
+    if len(places := sorted(set(found))) > 1:
+        raise CohortError(
+            f"{folder}: holds several data sets, {places[0]} and {places[1]} among them. Name one of them."
+        )
 
 
 def _describe_colon(
@@ -135,9 +144,11 @@ def _breast(folder: Path, out: Path, mpp: float | None, overwrite: bool) -> Gene
 
 
 def _glas(folder: Path, out: Path, mpp: float | None, overwrite: bool) -> Generator[Event, None, None]:
-    table = next(iter(sorted(folder.rglob(GLAS_GRADES))), None)
-    if table is None:
+    tables = sorted(folder.rglob(GLAS_GRADES))
+    if not tables:
         raise CohortError(f"{folder}: holds no {GLAS_GRADES}; name the folder Warwick_QU_Dataset of GlaS")
+    _check_one(folder, tables)
+    table = tables[0]
     images = {
         image.stem: image
         for image in sorted(table.parent.glob("*_*.*"))

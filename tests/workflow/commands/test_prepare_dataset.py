@@ -1,6 +1,7 @@
 """`dataset`: the published layouts. The real images where they are, a made-up layout everywhere."""
 
 import csv
+import shutil
 from collections import Counter
 
 import numpy as np
@@ -72,6 +73,18 @@ def test_the_folder_or_a_parent_of_it(colon, tmp_path, collect, start):
     root = colon({1: {"epithelial": np.array([[3, 4]])}, 4: {}})
     assert len(Cohort.read(collect(prepare_dataset("colon", root / start, tmp_path / "out", mpp=0.55))[1])) == 2
     assert {slide.mpp for slide in Cohort.read(tmp_path / "out" / "cohort.csv")} == {0.55}
+
+
+def test_two_data_sets_in_one_folder_are_not_one(colon, tmp_path, collect):
+    """CoNSeP has the layout of the colon set, and lies beside it on many disks."""
+    root = colon({1: {"epithelial": np.array([[3, 4]])}})
+    shutil.copytree(root / "CRC ü", root / "consep")
+    with pytest.raises(
+        CohortError, match=r"several data sets, .*CRC ü/Classification and .*consep/Classification"
+    ):
+        collect(prepare_dataset("colon", root, tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+    assert len(Cohort.read(collect(prepare_dataset("colon", root / "consep", tmp_path / "out"))[1])) == 1
 
 
 @pytest.mark.parametrize("damage", ["missing", "empty", "cut", "text", "no detection", "one column"])
