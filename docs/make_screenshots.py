@@ -1,4 +1,4 @@
-"""Draw `docs/images/window_*.png` anew, from a real napari: python docs/make_screenshots.py [RUN]
+"""Draw `docs/images/window_*.png` again, from a real napari: python docs/make_screenshots.py [RUN]
 
 Each step of the window, dark and light, at 1366 × 768 px. Needs a screen, or `xvfb-run -a`. RUN is the folder of a run
 trained on the drawn cohort (`distill2label demo` leaves one in demo/run); without it a small one is trained first,
@@ -21,6 +21,9 @@ THEMES = ("dark", "light")
 # Beside those of the demo; glass is not scored.
 SETTINGS = {"split": {"valid": 0.2, "test": 0.2}, "patches": {"tissue": "white"}}
 QUICK = {"teacher": {"epochs": 3}, "oof": {"epochs": 2}, "student": {"epochs": 3}}
+# As in the tutorial: enough for curves that say something. The picture is taken after `PICTURED` epochs.
+LEARNING = {"epochs": 10, "learning_rate": 5e-4}
+PICTURED = 8
 
 
 def trained(cohort, folder: Path, settings):
@@ -113,7 +116,7 @@ def take(cohort: Path, run: Path, images: Path) -> None:
 
     session.read_cohort(cohort)
     settle(lambda: len(session.cohort) > 0)
-    session.configure(**QUICK, split={"test": 0.0})
+    session.configure(teacher=LEARNING, student=LEARNING, split={"test": 0.0})
     findings = [row.slide_id for row in session.cohort if row.label == session.classes[1]]
     learnt = with_splits(session.cohort, session.settings.split, session.settings.seed).in_split("train")
     # Corrections of the slide count when training goes on with them.
@@ -137,7 +140,7 @@ def take(cohort: Path, run: Path, images: Path) -> None:
     ended = []  # epochs: their losses are curves
     session.jobs.event.connect(lambda job, event: ended.append(event) if isinstance(event, EpochEnd) else None)
     job = session.train(run.with_name("another run"), wait=False)
-    settle(lambda: job.outcome is not None or len(ended) > 2, 1)
+    settle(lambda: job.outcome is not None or len(ended) >= PICTURED, 1)
     picture("train")
     session.cancel()
     settle(lambda: not session.jobs.busy)
