@@ -21,7 +21,7 @@ THEMES = ("dark", "light")
 # Beside those of the demo; glass is not scored.
 SETTINGS = {"split": {"valid": 0.2, "test": 0.2}, "patches": {"tissue": "white"}}
 QUICK = {"teacher": {"epochs": 3}, "oof": {"epochs": 2}, "student": {"epochs": 3}}
-# As in the tutorial: enough for curves that say something. The picture is taken after `PICTURED` epochs.
+# As in the tutorial: enough for curves that say something. The picture is taken after so many epochs of the student.
 LEARNING = {"epochs": 10, "learning_rate": 5e-4}
 PICTURED = 8
 
@@ -33,23 +33,24 @@ def trained(cohort, folder: Path, settings):
     return drain(train(cohort, folder, settings)).folder
 
 
-def drawn(folder: Path, run: Path | None) -> tuple[Path, Path]:
-    """(cohort.csv, run): slides that the run has not seen, larger than those it was trained on."""
+def drawn(folder: Path, run: Path | None) -> tuple[Path, Path, Path]:
+    """(cohort.csv, run, cohort.csv to train on): slides that the run has not seen, larger than those to train on."""
     from napari_distill2label.core.presets import build_settings
     from napari_distill2label.slides.synthetic import write_cohort
     from napari_distill2label.store.cohort import Cohort
-    from napari_distill2label.workflow.commands.demo import OVERRIDES, SHAPE
+    from napari_distill2label.workflow.commands.demo import N_SLIDES, OVERRIDES, SHAPE
 
     if run is None:
         cohort = Cohort.read(write_cohort(folder / "cohort", n_slides=30, shape=SHAPE))
         run = trained(cohort, folder / "run", build_settings(overrides=OVERRIDES | SETTINGS))
     else:  # a copy: predictions are kept in the run, and those of a picture do not belong there
         run = Path(shutil.copytree(run, folder / "run"))
-    return write_cohort(folder / "slides of today", n_slides=10, seed=77, shape=(729, 972)), run
+    small = write_cohort(folder / "demo", n_slides=N_SLIDES, shape=SHAPE)
+    return write_cohort(folder / "slides of today", n_slides=10, seed=77, shape=(729, 972)), run, small
 
 
-def colon(folder: Path, data: Path) -> tuple[Path, Path]:
-    """(cohort.csv, run) of two dozen of the published images."""
+def colon(folder: Path, data: Path) -> tuple[Path, Path, Path]:
+    """(cohort.csv, run, cohort.csv to train on) of two dozen of the published images."""
     from napari_distill2label.core.events import drain
     from napari_distill2label.core.presets import build_settings
     from napari_distill2label.store.cohort import Cohort
@@ -61,7 +62,7 @@ def colon(folder: Path, data: Path) -> tuple[Path, Path]:
         by_label.setdefault(row.label, []).append(row)
     some = cohort.with_slides(row for rows in by_label.values() for row in rows[:12])
     path = some.write(folder / "colon" / "some.csv")
-    return path, trained(some, folder / "run", build_settings("colon", overrides=QUICK))
+    return path, trained(some, folder / "run", build_settings("colon", overrides=QUICK)), path
 
 
 def main() -> None:
@@ -79,7 +80,7 @@ def main() -> None:
             take(*colon(Path(name), data), DOCS / "_build" / "screenshots")
 
 
-def take(cohort: Path, run: Path, images: Path) -> None:
+def take(cohort: Path, run: Path, to_train_on: Path, images: Path) -> None:
     """Walk the five steps in a real window, and picture each."""
     import napari
     from qtpy.QtWidgets import QApplication
@@ -116,7 +117,7 @@ def take(cohort: Path, run: Path, images: Path) -> None:
 
     session.read_cohort(cohort)
     settle(lambda: len(session.cohort) > 0)
-    session.configure(teacher=LEARNING, student=LEARNING, split={"test": 0.0})
+    session.configure(split={"test": 0.0})
     findings = [row.slide_id for row in session.cohort if row.label == session.classes[1]]
     learnt = with_splits(session.cohort, session.settings.split, session.settings.seed).in_split("train")
     # Corrections of the slide count when training goes on with them.
@@ -135,16 +136,27 @@ def take(cohort: Path, run: Path, images: Path) -> None:
     session.canvas.regions.layer.selected_data = {0, 1, 2}
     session.canvas.regions.layer.remove_selected()
 
-    # Else the box would name a temporary folder.
-    panel.train.folder.setText("slides of today/run")
-    ended = []  # epochs: their losses are curves
-    session.jobs.event.connect(lambda job, event: ended.append(event) if isinstance(event, EpochEnd) else None)
+    session.read_cohort(to_train_on)
+    session.configure(teacher=LEARNING, student=LEARNING)
+    session.show(session.cohort.slides[1].slide_id)
+    settle(lambda: session.shown == session.cohort.slides[1].slide_id)
+    viewer.reset_view(margin=0.02)
+    panel.train.folder.setText("demo/run")  # else the box would name a temporary folder
+    ended = []  # epochs of the student: their losses are curves
+
+    def note(job, event) -> None:
+        if isinstance(event, EpochEnd) and event.network == "student":
+            ended.append(event)
+
+    session.jobs.event.connect(note)
     job = session.train(run.with_name("another run"), wait=False)
     settle(lambda: job.outcome is not None or len(ended) >= PICTURED, 1)
     picture("train")
     session.cancel()
     settle(lambda: not session.jobs.busy)
 
+    session.read_cohort(cohort)
+    settle(lambda: len(session.cohort) > 0)
     session.load_model(run)
     panel.export.folder.setText("slides of today/labels")
     session.predict(findings)

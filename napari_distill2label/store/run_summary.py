@@ -190,8 +190,13 @@ def read_curves(folder: Path) -> Curves:
 
 
 def append(curves: Curves, model: str, row: Mapping[str, float]) -> None:
-    """Add an epoch to a model's curve; columns it lacks are filled with NaN."""
+    """Add an epoch to a model's curve; columns it lacks are filled with NaN.
+
+    An epoch that is not after the last one begins the curve again: a network that was stuck is trained again.
+    """
     curve = curves.setdefault(model, {})
+    if any(row.get("epoch", math.nan) <= last for last in curve.get("epoch", ())[-1:]):
+        curve.clear()
     length = max((len(values) for values in curve.values()), default=0)
     for name in {**curve, **row}:
         curve.setdefault(name, [math.nan] * length).append(row.get(name, math.nan))

@@ -205,3 +205,11 @@ def test_resuming_takes_the_epochs_only_if_nothing_else_differs(session):
     other = session.configure(patches={"size_px": 40})
     resumed = resumed_settings(own, other)
     assert (resumed.patches, resumed.teacher, resumed.device) == (own.patches, own.teacher, "cpu")
+
+
+def test_a_network_that_is_trained_again_has_one_curve():
+    curves = {}
+    for epoch in (1, 2, 3, 1, 2):
+        append(curves, "teacher", {"epoch": epoch, "loss": 10.0 * epoch})
+    append(curves, "student", {"epoch": 1, "loss": 5.0})
+    assert curves == {"teacher": {"epoch": [1, 2], "loss": [10.0, 20.0]}, "student": {"epoch": [1], "loss": [5.0]}}

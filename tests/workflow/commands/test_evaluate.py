@@ -100,7 +100,7 @@ def test_figures_equal_a_computation_by_hand(trained, cohort_csv, truth, tmp_pat
                 left, top = int(row["minx"]), int(row["miny"])
                 inside = [
                     point["label"] for point in own
-                    if left <= float(point["x"]) < left + 27 and top <= float(point["y"]) < top + 27
+                    if left <= float(point["x"]) + 0.5 < left + 27 and top <= float(point["y"]) + 0.5 < top + 27
                 ]  # fmt: skip
                 if way == "centres":
                     inside = [

@@ -79,9 +79,7 @@ def test_two_data_sets_in_one_folder_are_not_one(colon, tmp_path, collect):
     """CoNSeP has the layout of the colon set, and lies beside it on many disks."""
     root = colon({1: {"epithelial": np.array([[3, 4]])}})
     shutil.copytree(root / "CRC ü", root / "consep")
-    with pytest.raises(
-        CohortError, match=r"several data sets, .*CRC ü/Classification and .*consep/Classification"
-    ):
+    with pytest.raises(CohortError, match=r"several data sets, .*CRC ü/Classification and .*consep/Classification"):
         collect(prepare_dataset("colon", root, tmp_path / "out"))
     assert not (tmp_path / "out").exists()
     assert len(Cohort.read(collect(prepare_dataset("colon", root / "consep", tmp_path / "out"))[1])) == 1

@@ -49,7 +49,7 @@ def test_slides_without_tissue_or_damaged_fail_and_the_others_go_on(slides, png,
     assert files == [tmp_path / "out" / "slide_000.geojson"]
     assert [event.result for event in events if isinstance(event, ItemDone)] == files
     assert any(isinstance(event, Progress) for event in events)
-    with pytest.raises(SettingsError, match="the rule 'all' finds no regions"):
+    with pytest.raises(SettingsError, match="The tissue method 'none' finds no regions"):
         collect(segment_tissue([slides[0]], tmp_path / "out", PatchSettings(tissue="none")))
 
 
