@@ -37,7 +37,7 @@ NO_MODEL = "No model yet: train one in step 2, or load one."
 COMING = "A model is being trained: Predict waits for it."
 STEPS = 100  # of the sliders
 NETWORKS = {
-    "student": "The student labels patches. The recommended one also takes the slide and neighbouring patches into account.",
+    "student": "The student labels patches. Trained as recommended, it also uses neighbouring patches and the slide.",
     "teacher": "The teacher classifies the slide as a whole. Its attention shows which patches count.",
     "baseline": "The baseline: the same network, trained on slide labels alone. Compare with it.",
     "live": "Live training: trained again on features after each change of a label.",
