@@ -75,7 +75,7 @@ class SlideView:
         self._asked = -math.inf  # when a slide was asked for that is not waited for
         self._why_not_shown = ""  # why the current slide cannot be shown
         self._open: dict[str, Slide] = {}
-        self._not_opened: set[str] = set()  # slides whose file failed
+        self._not_opened: dict[str, str] = {}  # why files failed
         self._note = CanvasNote()
         self._opening_soon = Debounce(self._open_current, KEYS_IN_A_ROW)
         self._settling = Debounce(self._settle, 0, has_window)
@@ -246,8 +246,7 @@ class SlideView:
         self._say_of_slide(*(notice.about(slide_id) for notice in slide.notices))
         self._clear_canvas()  # first: napari warns of layers in µm beside some in px
         former = self._open.get(slide_id)
-        if slide_id in self._not_opened:  # a prediction that failed stays failed
-            self._not_opened.discard(slide_id)
+        if project.failures.get(slide_id) == self._not_opened.pop(slide_id, None):  # else a prediction failed
             project.forgive([slide_id])
         with layers.in_one_go(viewer):
             with self._watch.own_hand:
@@ -272,7 +271,7 @@ class SlideView:
         reason = message_of(error) if known else plain_reason(error)
         if project.current == slide_id:
             self._why_not_shown = reason
-        self._not_opened.add(slide_id)
+        self._not_opened[slide_id] = reason
         project.fail(slide_id, reason)
         if told:
             self._say_of_slide(message_of(error) if known else f"{slide_id}: {plain_reason(error)}")
