@@ -308,7 +308,6 @@ ELSEWHERE: set[str] = {
     "gui.plugin.preferences",
     "gui.plugin.reader",
     "gui.plugin.writer",
-    "gui.project.corrections",
     "gui.project.open_slides",
     "gui.project.preferences",
     "gui.project.previews",
