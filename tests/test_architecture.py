@@ -314,7 +314,6 @@ ELSEWHERE: set[str] = {
     "gui.project.project",
     "gui.project.recovery",
     "gui.project.stopped_training",
-    "gui.project.tissue",
     "gui.qt_trial",
     "gui.runner.debounce",
     "gui.runner.draining",
