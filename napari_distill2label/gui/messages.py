@@ -7,7 +7,7 @@ from ..core.errors import Distill2LabelError
 from ..core.fields import SETTINGS, value_in_words
 from ..core.messages import Messages, Remedy, is_setting
 from ..core.notices import Notice
-from ..core.resource_errors import is_disk_full
+from ..core.resource_errors import WITHOUT_REASON, is_disk_full, is_out_of_memory, is_without_reason
 
 
 class Place(NamedTuple):
@@ -122,3 +122,24 @@ def message_of(error: BaseException) -> str:
     if is_disk_full(error):
         return f"{where}the disk is full, or your share of it: make room, and try again"
     return f"{where}{error.strerror or error}"
+
+
+def reason_of(error: BaseException, about: str = "") -> str:
+    """Return why something failed in one line, whatever was raised; `about` stands before what does not name a place.
+
+    Of errors that are raised for the user it is `message_of`.
+    """
+    if isinstance(error, Distill2LabelError) or (isinstance(error, OSError) and error.filename):
+        return message_of(error)
+    where = f"{about}: " if about else ""
+    if is_disk_full(error):
+        return f"{where}the disk is full, or your share of it: make room, and try again"
+    if is_out_of_memory(error):
+        return f"{where}out of memory: choose the device 'cpu', smaller batches or fewer patches, and try again"
+    if is_without_reason(error):
+        return f"{where}{WITHOUT_REASON}: choose smaller batches or fewer patches, and try again"
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        package = error.name.split(".")[0]
+        return f"{where}{package} is not installed: pip install {package}, then start napari again"
+    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return f"{where}unexpected {type(error).__name__}{f': {first}' if first else ''}"

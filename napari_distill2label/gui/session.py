@@ -112,8 +112,8 @@ class Session:
         self.project = project = Project(preferences, threshold=preferences().threshold)
         self.choices = choices = TrainingChoices(project, reader)
         self.previews = Previews(project, reader, lambda: has_window and not jobs.busy)
-        self.corrections = corrections = Corrections(project)
-        self.sample = sample = RandomSample(project)
+        self.corrections = corrections = Corrections(project, reader)
+        self.sample = sample = RandomSample(project, reader)
         self.tissue = tissue = Tissue(project, choices, reader, has_window)
         self.regions = regions = DrawnRegions(project, reader, has_window)
         self.autosave = autosave = Autosave(project, choices, tissue, corrections, jobs, reader, has_window)
@@ -134,7 +134,7 @@ class Session:
         self._offer_models(train, predict)
         self._offer_results(EvaluateActions(project, choices, jobs), ExportActions(project, jobs, log))
         self._offer_review(ReviewActions(project, corrections, canvas))
-        self._offer_sample(SampleActions(project, sample, corrections, canvas, jobs, reader, predict.use_model))
+        self._offer_sample(SampleActions(project, sample, corrections, canvas, jobs, predict.use_model))
         self._connect()
         # A viewer that is dropped without being closed must not leave work behind.
         weakref.finalize(viewer, jobs.shutdown)
@@ -245,6 +245,6 @@ class Session:
         self.sample_actions.save()
         self.autosave.flush()
         self.jobs.shutdown()
-        self.autosave.close()
+        self.autosave.flush()  # what these did in their end
         self.reader.shutdown()
         self.canvas.slide_view.close()

@@ -5,6 +5,7 @@ import gc
 import json
 import os
 import tempfile
+import threading
 
 _HOME = tempfile.mkdtemp(prefix="napari-home-")
 os.environ["NAPARI_CONFIG"] = os.path.join(_HOME, "settings.yaml")
@@ -202,3 +203,37 @@ def described(tmp_path):
         return path
 
     return make
+
+
+class Held:
+    """A function whose first call waits: `begun`, until `go`; then it has `ended`, for good or bad."""
+
+    def __init__(self, function):
+        self.begun, self.go, self.ended = threading.Event(), threading.Event(), threading.Event()
+        self._function, self._is_first = function, True
+
+    def __call__(self, *args, **kwargs):
+        if not self._is_first:
+            return self._function(*args, **kwargs)
+        self._is_first = False
+        self.begun.set()
+        assert self.go.wait(LONG / 1000)
+        try:
+            return self._function(*args, **kwargs)
+        finally:
+            self.ended.set()
+
+
+@pytest.fixture
+def hold(monkeypatch):
+    """Makes the first call of a module's function wait, in whichever thread: `hold(module, "name")` -> `Held`."""
+    made = []
+
+    def make(module, name):
+        made.append(Held(getattr(module, name)))
+        monkeypatch.setattr(module, name, made[-1])
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.go.set()

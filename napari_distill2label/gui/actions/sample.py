@@ -15,13 +15,12 @@ from ...core.errors import Distill2LabelError, SettingsError
 from ...core.paths import PathLike, free_path
 from ...core.recalibration import FEWEST, Recalibration
 from ..canvas.canvas import Canvas
-from ..messages import message_of
+from ..messages import reason_of
 from ..project.corrections import Corrections
 from ..project.loaded_model import LoadedModel, opened, run_of
 from ..project.project import Project
 from ..project.random_sample import RandomSample
 from ..runner.jobs import Job, JobQueue, Work
-from ..runner.reader import BackgroundReader
 from . import requirements
 
 if TYPE_CHECKING:
@@ -44,11 +43,10 @@ class SampleActions:
         corrections: Corrections,
         canvas: Canvas,
         jobs: JobQueue,
-        reader: BackgroundReader,
         use_model: Callable[[LoadedModel], None],
     ) -> None:
         self._project, self._sample, self._canvas = project, sample, canvas
-        self._jobs, self._reader, self._use_model = jobs, reader, use_model
+        self._jobs, self._use_model = jobs, use_model
         project.events.shown.connect(self._frame_if_none)
         canvas.predictions.updated.connect(self._frame_if_none)
         corrections.changed.connect(self._frame_if_none)  # new patches of a slide take the frame away
@@ -104,6 +102,7 @@ class SampleActions:
         )  # fmt: skip
 
     def _begin(self, path: Path, sample: "Sample", slide_ids: tuple[str, ...]) -> None:
+        self.save()  # labels of the one before
         self._sample.begin(path, sample, slide_ids)
         if self._sample.n_labelled < len(sample.patches):
             self.go_to_sampled(self._sample.n_labelled)
@@ -165,7 +164,7 @@ class SampleActions:
         if unknown := [part for part in parts if part not in known.classes]:
             raise SettingsError(f"there is no class {unknown[0]!r}: the classes are {', '.join(known.classes)}")
         sample.label(label)
-        self._reader.request(("sample",), sample.writer(), self._written, self._not_written)
+        sample.save_soon(self._not_written)
         if sample.position + 1 < len(sample.patches):
             self.go_to_sampled(sample.position + 1)
         else:
@@ -219,12 +218,8 @@ class SampleActions:
         self.stop_sampling()
         self._sample.clear()
 
-    def _written(self, is_newest: bool) -> None:
-        self._sample.unsaved = self._sample.unsaved and not is_newest
-
     def _not_written(self, error: Exception) -> None:
-        known = isinstance(error, Distill2LabelError)
-        self._project.tell(f"The labels of the sample are not saved. {message_of(error) if known else error}")
+        self._project.tell(f"The labels of the sample are not saved. {reason_of(error)}")
 
     # ---- what it says -----------------------------------------------------------------------------------------------
 
@@ -248,12 +243,12 @@ class SampleActions:
         if path is None or sample.n_labelled < FEWEST:
             raise SettingsError(f"Label {FEWEST} patches of a random sample first: {sample.n_labelled} are.")
         chosen = [maps[slide_id] for slide_id in sample.slide_ids if slide_id in maps]
-        threshold, write = self._project.threshold, sample.writer()
+        threshold = self._project.threshold
+        sample.flush()
 
         def work() -> Work:
             from ...workflow.commands.recalibrate import recalibrate
 
-            write()
             report = yield from recalibrate(chosen, path, out, threshold=threshold)
             return report, (None if out is None else (yield from opened(out)))
 

@@ -16,7 +16,7 @@ from psygnal import Signal
 from ...core.errors import Distill2LabelError
 from ...core.events import Event, ItemDone, ItemStarted, Progress
 from ...store.maps import patch_map_view
-from ..messages import message_of
+from ..messages import reason_of
 from ..project.project import Maps, Project, network_of
 from ..runner.debounce import Debounce
 from ..runner.draining import Work
@@ -125,9 +125,7 @@ class PredictionLayers:
             return
 
         def failed(error: Exception) -> None:
-            if not isinstance(error, Distill2LabelError):
-                raise error
-            self._project.fail(patch_map.slide_id, message_of(error))
+            self._project.fail(patch_map.slide_id, reason_of(error))
 
         key = ("map", patch_map.slide_id, network_of(patch_map))
         self._reader.request(
@@ -139,7 +137,7 @@ class PredictionLayers:
 
         What cannot be read says so when it is laid out.
         """
-        with suppress(Distill2LabelError):
+        with suppress(Distill2LabelError, OSError):
             for patch_map in self._project.predictions.get(slide_id, {}).values():
                 if patch_map.is_complete and math.prod(patch_map.patches.shape) <= READ_ALONG:
                     patch_map_view.read(patch_map)

@@ -17,10 +17,9 @@ from psygnal import Signal
 from ...core.errors import Distill2LabelError
 from ...core.notices import Notice
 from ...store.cohort import Cohort, CohortSlide
-from ..messages import message_of
+from ..messages import reason_of
 from ..project.project import Project
 from ..runner.debounce import Debounce
-from ..runner.draining import plain_reason
 from ..runner.reader import BackgroundReader
 from . import canvas_input, layers, ownership, spares
 from .canvas_note import CanvasNote, CanvasState, canvas_text
@@ -267,14 +266,13 @@ class SlideView:
             project.opening = None
             self._clear_canvas()  # of a slide that was opened again, the picture as it was
             self._hide()
-        known = isinstance(error, Distill2LabelError)
-        reason = message_of(error) if known else plain_reason(error)
+        reason = reason_of(error)
         if project.current == slide_id:
             self._why_not_shown = reason
         self._not_opened[slide_id] = reason
         project.fail(slide_id, reason)
         if told:
-            self._say_of_slide(message_of(error) if known else f"{slide_id}: {plain_reason(error)}")
+            self._say_of_slide(reason_of(error, slide_id))
         self._write_note()
 
     def _say_of_slide(self, *texts: "str | Notice") -> None:

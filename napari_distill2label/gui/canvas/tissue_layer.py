@@ -44,7 +44,7 @@ class TissueLayer:
         if slide_id is None or viewer is None:
             raise CohortError("no slide is shown: select one first")
         self._tissue.wanted = True
-        if slide_id not in self._tissue.files:
+        if slide_id not in self._tissue.masked:
             self._tissue.find(slide_id)
         elif self.layer is None and (slide := ownership.find(viewer, ownership.SLIDE, slide_id)):
             height, width = (int(size) for size in slide[0].data[0].shape[:2])
@@ -98,7 +98,7 @@ class TissueLayer:
         self.take_painted(event.source)
 
     def _follow_shown(self) -> None:
-        if self._tissue.wanted and self._project.shown in self._tissue.files:
+        if self._tissue.wanted and self._project.shown in self._tissue.masked:
             self.show()
 
     def _forget(self) -> None:

@@ -30,7 +30,7 @@ from ...store.project_file import (
     to_project_file,
     write_project_file,
 )
-from ..messages import message_of
+from ..messages import message_of, reason_of
 from ..runner.debounce import Debounce
 from ..runner.jobs import Job, JobQueue
 from ..runner.reader import BackgroundReader
@@ -138,7 +138,8 @@ class Autosave:
     @property
     def safe(self) -> bool:
         """Could the window be closed now without losing anything?"""
-        return not self._project.unsaved or (self.enabled and not self.reason and not self.pending)
+        is_kept = self.enabled and not self.reason and not self.pending
+        return (is_kept or not self._project.unsaved) and not self._corrections.unsaved
 
     def touch(self) -> None:
         """Something may have changed: keep it soon."""
@@ -146,7 +147,8 @@ class Autosave:
             self._soon.start()
 
     def flush(self) -> None:
-        """Keep it now."""
+        """Keep it now; corrections first, as the file says where they are."""
+        self._flush_corrections()
         self._soon.stop()
         if self.enabled and self.pending and self._worth_keeping():
             try:
@@ -162,28 +164,18 @@ class Autosave:
             self._corrections_soon.start()
 
     def _write_corrections(self) -> None:
-        """Write corrections in the background, where the user wants that and the place is known."""
-        own, table = self._corrections, self._project.cohort_path
-        if not own.unsaved or not self._project.preferences().autosave or (own.path is None and table is None):
-            return
-        path = own.path = own.path or own.default_path()
+        """Write corrections in the background, where the user wants that."""
+        if self._corrections.unsaved and self._project.preferences().autosave:
+            self._corrections.save_soon()
 
-        def failed(error: Exception) -> None:
-            self._project.tell(
-                f"{path}: the corrections could not be written ({message_of(error)}): save them elsewhere"
-            )
-
-        self._reader.request("corrections", own.writer(path), own.is_written, failed)
-
-    def close(self) -> None:
-        """The window closes: write what is not kept yet, corrections too where the user wants that. Idempotent."""
-        self.flush()
+    def _flush_corrections(self) -> None:
+        """Write corrections now, where the user wants that or has named a file for them."""
         self._corrections_soon.stop()
         if self._corrections.path is not None or self._project.preferences().autosave:
             try:
                 self._corrections.flush()
             except (OSError, OutputError) as error:
-                self._project.tell(f"the corrections could not be written: {message_of(error)}")
+                self._project.tell(f"The corrections are not saved. {reason_of(error)}")
 
     def _content(self) -> tuple[Any, ...]:
         """What was done to the slides, what was set. Values that are replaced, never changed: compared, not copied."""

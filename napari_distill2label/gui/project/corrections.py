@@ -3,9 +3,9 @@
 Corrections are the user's and predictions the model's: nothing a model or a slider does ever touches these.
 """
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,8 +22,11 @@ from ...store.corrections import Patches, PlacedCorrections, SlideCorrections
 from ...store.files.outputs import Outputs
 from ...store.splits import with_splits
 from ...store.tables.points import Points
-from ..messages import message_of
+from ..messages import reason_of
+from ..runner.reader import BackgroundReader
+from .latest_writer import LatestWriter
 from .project import Project
+from .recovery import folder_of_slides
 
 if TYPE_CHECKING:
     from ...store.maps.patch_map_view import Cell, PatchMapView
@@ -46,19 +49,16 @@ class Corrections:
     ----------
     path
         The CSV file they are kept in; None before the first save.
-    unsaved
-        Is there something that the file does not hold?
     """
 
     changed = Signal(object)  # the corrections of a slide (its id), or all of them, or their file (None)
     revisited = Signal(str, tuple)  # slide id, cell: undo or redo has changed this one
 
-    def __init__(self, project: Project) -> None:
+    def __init__(self, project: Project, reader: BackgroundReader) -> None:
         self._project = project
         self.path: Path | None = None
-        self.unsaved = False
         self._slides: dict[str, SlideCorrections] = {}
-        self._writing, self._turn = threading.Lock(), 0  # the newest text is what stays in the file
+        self._writer = LatestWriter[Path](reader, STEM)
         self._assigned: tuple[Cohort, Settings] | None = None  # what `_trained_on` is of
         self._trained_on: frozenset[str] = frozenset()
 
@@ -68,6 +68,11 @@ class Corrections:
 
     def __repr__(self) -> str:
         return f"Corrections({len(self)} patches of {len(self.slides)} slides)"
+
+    @property
+    def unsaved(self) -> bool:
+        """Is there something that the file does not hold?"""
+        return self._writer.unsaved and (len(self) > 0 or self.path is not None)
 
     # ---- what is known --------------------------------------------------------------------------------------------
 
@@ -169,13 +174,14 @@ class Corrections:
 
     def _write(self, slide_id: str, placed: PlacedCorrections, flat: np.ndarray, values: np.ndarray) -> None:
         placed.labels.ravel()[flat] = values
-        self.unsaved = True
+        self._writer.change()
         self.changed.emit(slide_id)
 
     def clear(self) -> None:
         """Other slides are there now; the file, if there is one, is left as it is."""
         self._slides.clear()
-        self.path, self.unsaved = None, False
+        self.path = None
+        self._writer.clear()
         self.changed.emit(None)
 
     # ---- the file -------------------------------------------------------------------------------------------------
@@ -190,46 +196,59 @@ class Corrections:
         """Write the corrections (None: where they are kept, else `default_path`) as CSV `slide_id,x,y,label`.
 
         x and y are the centres of the patches, in level-0 px. It is what `train` and `export` take as `corrections`.
-        A file that changed since it was opened is left as it is, and the corrections go into a new one. `OutputError`
-        for a `path` that is a slide or the cohort's table.
+        A file that changed since it was opened is left as it is, and the corrections go into a new one; where no file
+        can be written, they go into the recovery folder. `OutputError` for a `path` that is a slide or the cohort's
+        table; `OSError`.
         """
-        given = path is not None
-        path = Path(path).absolute() if path else self.path or self.default_path()
+        given, place = path is not None, Path(path).absolute() if path else self.path or self.default_path()
         try:
-            self.writer(path, overwrite=given)()
-        except OutputError as error:
-            if given:
+            self._writer.flush(self._write_to(place, overwrite=given))
+        except (OutputError, OSError) as error:
+            if given or (other := self._place_instead(place, error)) is None:
                 raise
-            path = self.default_path()  # somebody else changed the file: it is left to them
-            self.writer(path)()
-            self._project.tell(f"{message_of(error)} Your corrections are in {path} instead")
-        self.path, self.unsaved = path, False
+            self._writer.flush(self._write_to(other))
+            place = other
+            self._tell_moved(error, place)
+        self.path = place
         self.changed.emit(None)
-        return path
+        return place
+
+    def save_soon(self) -> None:
+        """`save`, in the background; what stands against it is told."""
+        place = self.path = self.path or self.default_path()
+
+        def failed(error: Exception) -> None:
+            other = self._place_instead(place, error)
+            if other is None:
+                self._project.tell(f"The corrections are not saved. {reason_of(error)}")
+                return
+            self.path = other
+            self._tell_moved(error, other)
+            self.save_soon()
+
+        self._writer.request(self._write_to(place), lambda place: self.changed.emit(None), failed)
 
     def flush(self) -> None:
         """Write what the file does not hold yet, if there is something. `OSError` if it cannot be written."""
-        if self.unsaved and (len(self) or self.path is not None):
-            path = self.save()
-            self._project.tell(f"your corrections are in {path}")
+        if self.unsaved:
+            known = self.path
+            if (path := self.save()) != known:
+                self._project.tell(f"your corrections are in {path}")
 
-    def writer(self, path: Path, overwrite: bool = False) -> Callable[[], Path]:
-        """What writes the corrections as they are now; in any thread, and never over later ones."""
-        self._turn += 1
-        outputs = self._guard(overwrite)
-        turn, slides = self._turn, {slide_id: slide.copy() for slide_id, slide in self._slides.items()}
+    def _write_to(self, path: Path, overwrite: bool = False) -> Callable[[], Path]:
+        """What writes the corrections as they are now."""
+        slides = {slide_id: slide.copy() for slide_id, slide in self._slides.items()}
+        return partial(corrections.write, path, slides, self._guard(overwrite).writing)
 
-        def write() -> Path:
-            with self._writing:
-                return corrections.write(path, slides, outputs.writing) if turn == self._turn else path
+    def _place_instead(self, path: Path, error: Exception) -> Path | None:
+        """Where corrections go that cannot be written to `path`; None: nowhere."""
+        if isinstance(error, OutputError) and (beside := self.default_path()) != path:
+            return beside  # somebody else changed the file: it is left to them
+        place = folder_of_slides((row.path for row in self._project.cohort), STEM)
+        return None if path.parent == place.parent else free_path(place.parent, place.name, ".csv")
 
-        return write
-
-    def is_written(self, path: Path) -> None:
-        """The file holds all there is by now."""
-        if path == self.path:
-            self.unsaved = False
-            self.changed.emit(None)
+    def _tell_moved(self, error: Exception, path: Path) -> None:
+        self._project.tell(f"{reason_of(error).rstrip('.')}. Your corrections are in {path} instead")
 
     def _guard(self, overwrite: bool = False) -> Outputs:
         """Corrections go neither onto a slide nor onto the table."""
@@ -255,7 +274,9 @@ class Corrections:
             own.cover(found.areas)
         path = Path(path).absolute()
         self.path = path if corrections.is_own(path) else None
-        self.unsaved = others > 0 or (self.path is None and len(self) > 0)
+        self._writer.clear()
+        if others or self.path is None:
+            self._writer.change()
         if self.path is not None:
             self._guard().adopt(path)
         for slide_id in points:

@@ -5,9 +5,8 @@ takes and QuPath opens. `canvas.region_layer` shows them, and drawing there chan
 """
 
 import json
-import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,13 +16,14 @@ from psygnal import Signal
 
 from ...core.bag import REGION_WORDS
 from ...core.errors import Distill2LabelError, OutputError
-from ...store.files.atomic import write_text
+from ...store.files.atomic import Writing, write_text
 from ...store.files.outputs import Outputs
 from ...store.files.safe_names import safe_name
 from ...store.tables.points import CENTRE_OF_PIXEL, find_for_slide, read_points
-from ..messages import message_of
+from ..messages import reason_of
 from ..runner.debounce import Debounce
 from ..runner.reader import BackgroundReader
+from .latest_writer import LatestWriter
 from .project import Project
 from .recovery import folder_of_slides
 
@@ -48,6 +48,7 @@ class DrawnRegion:
 
 
 Regions = tuple[DrawnRegion, ...]
+PlacedRegions = Mapping[str, tuple[Path, Regions]]  # file and regions, by slide id
 
 
 class DrawnRegions:
@@ -65,8 +66,9 @@ class DrawnRegions:
         self._project, self._reader = project, reader
         self.by_slide: dict[str, Regions] = {}
         self._looked: set[str] = set()  # slides whose kept regions are in `by_slide`
-        self._written: dict[str, tuple[Path, Regions]] = {}  # what is in which file
-        self._writing = threading.Lock()
+        self._written: dict[str, tuple[Path, Regions]] = {}  # what is in the files
+        self._own: set[Path] = set()  # files that were read or written here; threads see it
+        self._writer = LatestWriter[PlacedRegions](reader, (REGIONS, "keep"))
         self._keeping = Debounce(self.flush_soon, AFTER_DRAWING, has_window)
         project.cohort_closing.connect(self.flush)
         project.cohort_opened.connect(self._read_all)
@@ -102,8 +104,9 @@ class DrawnRegions:
         """
         self._keeping.stop()
         if unread := self._unread():
+            self._reader.cancel((REGIONS, "read"))
             self._take_read(unread, read_regions(self.folder, unread) if self.folder.is_dir() else {})
-        self._take_written(self._write(self._pending()))
+        self._write_now()
         return self.folder if self.count else None
 
     # ---- files ----------------------------------------------------------------------------------------------------
@@ -111,18 +114,25 @@ class DrawnRegions:
     def flush(self) -> None:
         """Keep now what was drawn; what stands against it is told."""
         self._keeping.stop()
-        if pending := self._pending():
-            try:
-                self._take_written(self._write(pending))
-            except (Distill2LabelError, OSError) as error:
-                self._failed(error)
+        try:
+            self._write_now()
+        except (Distill2LabelError, OSError) as error:
+            self._failed(error)
 
     def flush_soon(self) -> None:
         """Keep what was drawn, in the background."""
         if pending := self._pending():
-            self._reader.request((REGIONS, "keep"), lambda: self._write(pending), self._take_written, self._failed)
+            self._writer.request(self._write_to(pending), self._written.update, self._failed)
 
-    def _pending(self) -> dict[str, tuple[Path, Regions]]:
+    def _write_now(self) -> None:
+        if pending := self._pending():
+            self._written.update(self._writer.flush(self._write_to(pending)))
+
+    def _write_to(self, pending: PlacedRegions) -> Callable[[], PlacedRegions]:
+        outputs = Outputs([row.path for row in self._project.cohort], doing="drawing regions")
+        return partial(_write, pending, self._own, outputs.writing)
+
+    def _pending(self) -> PlacedRegions:
         """What no file holds yet, by slide id; without slides whose file was not read yet."""
         if not self.by_slide:
             return {}
@@ -134,25 +144,13 @@ class DrawnRegions:
         }
         return {slide_id: own for slide_id, own in wanted.items() if self._written.get(slide_id) != own}
 
-    def _write(self, pending: Mapping[str, tuple[Path, Regions]]) -> Mapping[str, tuple[Path, Regions]]:
-        outputs = Outputs([row.path for row in self._project.cohort], doing="drawing regions")
-        known = {path for path, _ in self._written.values()}
-        with self._writing:
-            for path, regions in pending.values():
-                if path.exists() and path not in known:
-                    raise OutputError(f"{path}: holds regions of an earlier time and is left alone", [path], "foreign")
-                write_text(path, geojson_of(regions), outputs.writing)
-        return pending
-
-    def _take_written(self, written: Mapping[str, tuple[Path, Regions]]) -> None:
-        self._written.update(written)
-
     def _failed(self, error: Exception) -> None:
-        self._project.tell(f"The regions are not saved. {_text(error)}")
+        self._project.tell(f"The regions are not saved. {reason_of(error)}")
 
     def _read_all(self) -> None:
         """Read the regions of other slides, which have just come."""
-        self.by_slide, self._written, self._looked = {}, {}, set()
+        self._reader.cancel_all(REGIONS)
+        self.by_slide, self._written, self._looked, self._own = {}, {}, set(), set()
         self.changed.emit(None)
         self._look()
 
@@ -163,27 +161,24 @@ class DrawnRegions:
         """Read the regions of slides that are new in the list."""
         if (ids := self._unread()) and (folder := self.folder).is_dir():
             self._reader.request(
-                (REGIONS, "read"), lambda: read_regions(folder, ids), partial(self._take_read, ids), self._not_read
+                (REGIONS, "read"), partial(read_regions, folder, ids), partial(self._take_read, ids), self._not_read
             )
         else:
             self._looked.update(ids)
 
     def _not_read(self, error: Exception) -> None:
-        self._project.tell(f"The regions could not be read. {_text(error)}")
+        self._project.tell(f"The regions could not be read. {reason_of(error)}")
 
-    def _take_read(self, slide_ids: list[str], found: dict[str, tuple[Path, Regions]]) -> None:
+    def _take_read(self, slide_ids: list[str], found: PlacedRegions) -> None:
         """Regions that were drawn meanwhile come after those that were there."""
         self._looked.update(slide_ids)
         self._written.update(found)
+        self._own.update(path for path, _ in found.values())
         read = {slide_id: regions + self.by_slide.get(slide_id, ()) for slide_id, (_, regions) in found.items()}
         self.by_slide = {**self.by_slide, **read}
         if read:
             self._keeping.start()
             self.changed.emit(None)
-
-
-def _text(error: Exception) -> str:
-    return message_of(error) if isinstance(error, Distill2LabelError) else str(error)
 
 
 def geojson_of(regions: Regions) -> str:
@@ -221,3 +216,13 @@ def read_regions(folder: Path, slide_ids: list[str]) -> dict[str, tuple[Path, Re
         )
         found[slide_id] = (folder / f"{safe_name(slide_id)}.geojson", regions)
     return found
+
+
+def _write(placed: PlacedRegions, own: set[Path], writing: Writing) -> PlacedRegions:
+    """Write regions; a file that is none of our `own` stays as it is."""
+    for path, regions in placed.values():
+        if path.exists() and path not in own:
+            raise OutputError(f"{path}: holds regions of an earlier time and is left alone", [path], "foreign")
+        write_text(path, geojson_of(regions), writing)
+        own.add(path)
+    return placed

@@ -3,8 +3,8 @@
 Its labels are no corrections: they say how good a model is on slides that it has not seen, and train nothing.
 """
 
-import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from psygnal import Signal
@@ -12,6 +12,8 @@ from psygnal import Signal
 from ...core.recalibration import Recalibration
 from ...store.files.outputs import Outputs
 from ...store.sample import Sample, SampledPatch, with_label, write_sample
+from ..runner.reader import BackgroundReader
+from .latest_writer import LatestWriter
 from .project import Project
 
 
@@ -34,16 +36,15 @@ class RandomSample:
 
     changed = Signal()
 
-    def __init__(self, project: Project) -> None:
+    def __init__(self, project: Project, reader: BackgroundReader) -> None:
         self._project = project
         self.path: Path | None = None
         self.sample: Sample | None = None
         self.slide_ids: tuple[str, ...] = ()
         self.position: int | None = None
         self.report: Recalibration | None = None
-        self.unsaved = False
         self._outputs = Outputs()
-        self._writing, self._turn = threading.Lock(), 0  # the newest labels are what stays in the file
+        self._writer = LatestWriter[Path](reader, "sample")
 
     @property
     def patches(self) -> tuple[SampledPatch, ...]:
@@ -63,8 +64,8 @@ class RandomSample:
     def begin(self, path: Path, sample: Sample, slide_ids: tuple[str, ...]) -> None:
         """Label this sample from now on. Its file is ours to write, as long as nobody else changes it."""
         self.path, self.sample, self.slide_ids = path.absolute(), sample, slide_ids
-        self.position, self.report, self.unsaved = None, None, False
-        self._turn += 1
+        self.position = self.report = None
+        self._writer.clear()
         read = [row.path for row in self._project.cohort] + [self._project.cohort_path or ""]
         self._outputs = Outputs([own for own in read if own], doing="labelling a sample")
         self._outputs.adopt(self.path)
@@ -73,8 +74,8 @@ class RandomSample:
     def clear(self) -> None:
         """There is no sample any more; its file stays."""
         self.path = self.sample = self.position = self.report = None
-        self.slide_ids, self.unsaved = (), False
-        self._turn += 1
+        self.slide_ids = ()
+        self._writer.clear()
         self.changed.emit()
 
     def go_to(self, position: int | None) -> None:
@@ -89,7 +90,8 @@ class RandomSample:
         """Label the patch that is shown. What was measured is not true any more."""
         if self.sample is not None and self.position is not None:
             self.sample = with_label(self.sample, self.position, label)
-            self.report, self.unsaved = None, True
+            self.report = None
+            self._writer.change()
             self.changed.emit()
 
     def set_report(self, report: Recalibration) -> None:
@@ -99,21 +101,22 @@ class RandomSample:
 
     # ---- the file -------------------------------------------------------------------------------------------------
 
-    def writer(self) -> Callable[[], bool]:
-        """What writes the labels as they are now; in any thread, and never over later ones. Returns whether it did."""
-        self._turn += 1
-        turn, path, sample, outputs = self._turn, self.path, self.sample, self._outputs
+    @property
+    def unsaved(self) -> bool:
+        """Is there a label that the file does not hold?"""
+        return self._writer.unsaved
 
-        def write() -> bool:
-            with self._writing:
-                if turn != self._turn or path is None or sample is None:
-                    return False
-                write_sample(path, sample, outputs.writing)
-                return True
-
-        return write
+    def save_soon(self, failed: Callable[[Exception], None]) -> None:
+        """Write the labels in the background."""
+        if (write := self._write()) is not None:
+            self._writer.request(write, lambda path: None, failed)
 
     def flush(self) -> None:
         """Write what the file does not hold yet. `OutputError` or `OSError` if it cannot be written."""
-        if self.unsaved and self.writer()():
-            self.unsaved = False
+        if self.unsaved and (write := self._write()) is not None:
+            self._writer.flush(write)
+
+    def _write(self) -> Callable[[], Path] | None:
+        if self.path is None or self.sample is None:
+            return None
+        return partial(write_sample, self.path, self.sample, self._outputs.writing)

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 
-from ...core.errors import Distill2LabelError, SettingsError
+from ...core.errors import SettingsError
 from ...core.inputs import Encoder, Inputs
 from ...core.paths import PathLike, may_run_code
 from ...core.presets import build_settings
 from ...core.settings import Settings, merged, without_keys
 from ...store.project_file import SavedChoices
-from ..messages import message_of
-from ..runner.draining import plain_reason
+from ..messages import reason_of
 from ..runner.reader import BackgroundReader
 from .project import Project
 
@@ -163,8 +162,7 @@ class TrainingChoices:
         self.changed.emit()
 
     def _not_described(self, error: Exception) -> None:
-        known = isinstance(error, Distill2LabelError)
-        self.encoder_problem = message_of(error) if known else f"{self._encoder}: {plain_reason(error)}"
+        self.encoder_problem = reason_of(error, str(self._encoder))
         self.changed.emit()
 
     # ---- features -------------------------------------------------------------------------------------------------

@@ -18,14 +18,8 @@ from typing import Any
 
 from ...core.errors import Distill2LabelError, without_frames
 from ...core.events import Event, Progress
-from ...core.resource_errors import (
-    WITHOUT_REASON,
-    is_disk_full,
-    is_out_of_memory,
-    is_without_reason,
-    may_be_out_of_memory,
-)
-from ..messages import message_of
+from ...core.resource_errors import may_be_out_of_memory
+from ..messages import reason_of
 
 Work = Generator[Event, None, Any]
 MIN_INTERVAL = 0.5  # s between two `Progress` events that reach the window, which each draws it; others pass at once
@@ -99,24 +93,8 @@ def then(work: Work, finish: Callable[[Any], Any]) -> Work:
 def failure_of(error: BaseException) -> Failure:
     """An exception as an outcome: in plain words, with its traceback, and without what it keeps alive."""
     known = isinstance(error, Distill2LabelError)
-    message = message_of(error) if known else plain_reason(error)
     details = "".join(traceback.format_exception(error))
-    return Failure(message, details, without_frames(error), not known and may_be_out_of_memory(error))
-
-
-def plain_reason(error: BaseException) -> str:
-    """One line for an error that nobody foresaw."""
-    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    if is_disk_full(error):
-        return "the disk is full, or your share of it: make room, and try again; what was finished is kept"
-    if is_out_of_memory(error):
-        return "out of memory: choose the device 'cpu', smaller batches or fewer patches, and try again"
-    if is_without_reason(error):
-        return f"{WITHOUT_REASON}: choose smaller batches or fewer patches, and try again"
-    if isinstance(error, ModuleNotFoundError) and error.name:
-        package = error.name.split(".")[0]
-        return f"{package} is not installed: pip install {package}, then start napari again"
-    return f"unexpected {type(error).__name__}: {first}" if first else f"unexpected {type(error).__name__}"
+    return Failure(reason_of(error), details, without_frames(error), not known and may_be_out_of_memory(error))
 
 
 @contextmanager

@@ -114,6 +114,11 @@ class BackgroundReader:
         if request is not None:
             request.future.cancel()
 
+    def cancel_all(self, kind: str) -> None:
+        """Nobody wants what was asked for under the keys (`kind`, …) any more."""
+        for key in [key for key in self._wanted if isinstance(key, tuple) and key[0] == kind]:
+            self.cancel(key)
+
     @property
     def busy(self) -> bool:
         """Is something still being read?"""

@@ -7,7 +7,8 @@ from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 from ...core.events import Event
-from .draining import Failure, Outcome, Work, drain_safely, plain_reason
+from ..messages import reason_of
+from .draining import Failure, Outcome, Work, drain_safely
 from .gui_thread import in_gui_thread
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def start_worker(jobs: "JobQueue", job: "Job", make_work: Callable[[], Work], sp
             alive.take_outcome(job, outcome)
 
     def on_error(error: Exception) -> None:  # only if the machinery around the work itself fails
-        on_outcome(Failure(plain_reason(error), "".join(traceback.format_exception(error)), error))
+        on_outcome(Failure(reason_of(error), "".join(traceback.format_exception(error)), error))
 
     # Qt's binding may call a plain function in the thread that emits: a call from there is left for the window's.
     worker.yielded.connect(in_gui_thread(on_event))

@@ -285,10 +285,9 @@ def test_corrections_are_laid_on_another_grid(reviewed, make_patch_map):
 
 def test_kept_by_itself_beside_the_cohort(reviewed, tmp_path):
     session, _, _ = reviewed()
-    session.correct("tumour", (2, 3))
-    assert session.corrections.unsaved  # nobody knows where
     session.write_cohort(tmp_path / "cohort.csv")
     (tmp_path / "cohort_corrections.csv").write_text("somebody else's\n")
+    session.correct("tumour", (2, 3))
     session.correct("tumour", (2, 4))
     assert session.corrections.path == tmp_path / "cohort_corrections_2.csv"
     assert len(session.corrections.path.read_text().splitlines()) == 3
@@ -350,12 +349,13 @@ def test_formulas_in_names_come_back(reviewed, tmp_path):
     assert corrections.read(path)["+slide"].labels.tolist() == ["=tumour", "-x"]
 
 
-def test_a_place_that_cannot_be_written_is_said_and_nothing_is_lost(reviewed, tmp_path):
+def test_a_place_that_cannot_be_written_is_said_and_nothing_is_lost(reviewed, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "a file"))
     session, _, _ = reviewed()
     (tmp_path / "a file").write_text("")
     session.corrections.path = tmp_path / "a file" / "corrections.csv"
     session.correct("tumour", (2, 3))
-    assert "could not be written" in session.notices[-1]
+    assert "The corrections are not saved." in session.notices[-1]
     assert session.corrections.unsaved
     assert len(session.corrections) == 1
 
@@ -488,7 +488,7 @@ def test_areas_of_qupath_correct_the_patches_they_cover_and_their_file_is_left_a
     expected[:2, :2] = 1
     expected[0, 0] = 0  # corrected itself
     np.testing.assert_array_equal(session.corrections.known("slide"), expected)
-    assert (session.corrections.path, session.corrections.unsaved) == (None, True)
+    assert session.corrections.path == tmp_path / "corrections_2.csv"
     saved = session.corrections.save(tmp_path / "c.csv")
     assert len(saved.read_text().splitlines()) == 1 + 4
     assert path.read_bytes() == before

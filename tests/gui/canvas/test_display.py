@@ -1,5 +1,6 @@
 """Layers over the shown slide: seen or not, how strongly, filled while predicting, and what the pointer is on."""
 
+import errno
 import shutil
 import threading
 from itertools import pairwise
@@ -114,6 +115,16 @@ def test_a_map_of_another_size_than_its_slide_is_not_laid_over_it(reviewed, make
     session.project.take_maps([make_patch_map((240, 320), size_px=20)])
     assert np.array_equal(layer(viewer, LABELS).data, before)
     assert session.failures["slide"] == "what was predicted has another size than the slide: predict again"
+
+
+def test_a_map_whose_disk_has_gone_says_so(reviewed, make_patch_map, monkeypatch):
+    def gone(patch_map):
+        raise OSError(errno.EIO, "Input/output error", "slide.zarr")
+
+    session, _, _ = reviewed()
+    monkeypatch.setattr(patch_map_view, "read", gone)
+    session.project.take_maps([make_patch_map((120, 160), size_px=20)])
+    assert session.failures["slide"] == "slide.zarr: Input/output error"
 
 
 def test_layers_fill_in_while_blocks_finish(run_folder, monkeypatch):

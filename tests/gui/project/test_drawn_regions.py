@@ -1,5 +1,9 @@
 """Regions of a project's slides: told once, kept under the slide's name."""
 
+import errno
+import shutil
+import threading
+
 import numpy as np
 import pytest
 from napari.components import ViewerModel
@@ -7,7 +11,10 @@ from PIL import Image
 
 from napari_distill2label.core.errors import CohortError, OutputError
 from napari_distill2label.gui import get_session
+from napari_distill2label.gui.project import drawn_regions
 from napari_distill2label.gui.project.drawn_regions import DrawnRegion, geojson_of, read_regions
+
+from ..conftest import LONG
 
 BOX = np.array([[0.5, 1.5], [0.5, 9.5], [7.5, 9.5]])
 
@@ -100,3 +107,72 @@ def test_regions_of_an_earlier_time_under_the_name_of_a_new_table_stay(regions, 
     with pytest.raises(OutputError, match="left alone"):
         regions.in_use()
     assert kept.read_text() == before
+
+
+@pytest.fixture
+def window(cohort_csv, tmp_path, make_unpainted_viewer):
+    """(session of a window without slides, a table with a region beside it)."""
+    table = shutil.copytree(cohort_csv.parent, tmp_path / "a cohort") / "cohort.csv"
+    kept = table.with_name("cohort.regions") / "slide_000.geojson"
+    kept.parent.mkdir()
+    kept.write_text(geojson_of((DrawnRegion(BOX, "none here"),)))
+    yield (session := get_session(make_unpainted_viewer())), table
+    session.shutdown()
+
+
+def test_a_training_that_comes_before_they_are_read_does_not_double_them(window, hold, qtbot):
+    session, table = window
+    held = hold(drawn_regions, "read_regions")
+    session.read_cohort(table)
+    qtbot.waitUntil(held.begun.is_set, timeout=LONG)
+    assert session.regions.in_use() == table.with_name("cohort.regions")
+    held.go.set()
+    qtbot.waitUntil(held.ended.is_set)
+    qtbot.wait(100)
+    assert session.regions.count == 1
+
+
+def test_regions_of_slides_that_were_left_are_not_taken(window, hold, qtbot, tmp_path):
+    session, table = window
+    held = hold(drawn_regions, "read_regions")
+    session.read_cohort(table)
+    qtbot.waitUntil(held.begun.is_set, timeout=LONG)
+    other = shutil.copy(table, table.with_name("other.csv"))
+    session.read_cohort(other)
+    held.go.set()
+    qtbot.waitUntil(held.ended.is_set)
+    qtbot.wait(100)
+    assert session.regions.count == 0
+
+
+def test_a_file_that_is_being_written_is_not_somebody_elses(window, qtbot, monkeypatch):
+    session, table = window
+    shutil.rmtree(table.with_name("cohort.regions"))
+    session.read_cohort(table)
+    begun, go = threading.Event(), threading.Event()
+    write = drawn_regions.write_text
+
+    def slow(*args):
+        write(*args)
+        begun.set()
+        assert go.wait(LONG / 1000)
+
+    monkeypatch.setattr(drawn_regions, "write_text", slow)
+    session.regions.set("slide_000", (DrawnRegion(BOX, "none here"),))
+    qtbot.waitUntil(begun.is_set, timeout=LONG)
+    session.regions.set("slide_001", (DrawnRegion(BOX, "none here"),))
+    threading.Timer(0.2, go.set).start()
+    session.regions.flush()
+    assert sorted(path.name for path in session.regions.folder.glob("*.geojson")) == [
+        "slide_000.geojson",
+        "slide_001.geojson",
+    ]
+
+
+def test_a_full_disk_is_said_in_words(regions, monkeypatch, session):
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(drawn_regions, "write_text", full)
+    regions.set("S 1", (DrawnRegion(BOX, "none here"),))
+    assert session.notices[-1].startswith("The regions are not saved. the disk is full")

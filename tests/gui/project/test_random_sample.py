@@ -4,7 +4,12 @@ import pytest
 
 from napari_distill2label.gui.project.project import Project
 from napari_distill2label.gui.project.random_sample import RandomSample
+from napari_distill2label.gui.runner.reader import BackgroundReader
 from napari_distill2label.store.sample import Sample, SampledPatch, read_sample, write_sample
+
+
+def raised(error):
+    raise error
 
 
 @pytest.fixture
@@ -13,7 +18,7 @@ def sample(tmp_path):
     labels = ["normal", "tumour", "", "", ""]
     drawn = Sample(tuple(SampledPatch("s", 10.0 * at, 5.0, label) for at, label in enumerate(labels)), 3, 100)
     path = write_sample(tmp_path / "sample.csv", drawn)
-    made = RandomSample(Project())
+    made = RandomSample(Project(), BackgroundReader(lambda: False))
     made.begin(path, drawn, ("s",))
     return made
 
@@ -36,11 +41,10 @@ def test_patches_are_labelled_from_the_top_and_none_is_passed_over(sample):
 def test_the_newest_labels_stay_in_the_file(sample):
     sample.go_to(2)
     sample.label("normal")
-    older = sample.writer()
     sample.label("tumour")
-    newer = sample.writer()
-    assert newer()
-    assert not older()  # comes late
+    assert sample.unsaved
+    sample.save_soon(raised)
+    assert not sample.unsaved
     assert read_sample(sample.path).patches[2].label == "tumour"
     sample.label("normal")
     assert sample.unsaved

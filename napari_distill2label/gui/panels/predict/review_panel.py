@@ -51,6 +51,7 @@ NO_PATCH = "No patch chosen: press Alt+N or point at one."
 SAVE_TIP = "Save all corrections as CSV: slide_id, x, y, label"
 ERASE = "clear"
 NEGATIVE, IGNORE = "negative", "left out"
+LOADING = ("load corrections",)
 MANY, FEW, NARROW = 3, 2, 9  # class buttons side by side; fewer where a name is longer than 9 characters
 
 
@@ -168,6 +169,7 @@ class ReviewPanel(Panel):
         self.listen(session.canvas.corrections.moved, self.refresh_patch)
         self.listen(session.display.updated, self._on_filled)
         self.listen(session.project.events.shown, self.refresh)
+        self.listen(session.project.cohort_closing, self._stop_loading)
         self.follow(self.refresh, "model", "network")
         self.follow(self.refresh_buttons, "cohort", "predictions")
         self.listen(session.choices.changed, self.refresh_buttons)
@@ -219,11 +221,15 @@ class ReviewPanel(Panel):
         """Read a file of corrections in the background, and add them."""
         session = self.session
         session.reader.request(
-            ("load corrections",),
+            LOADING,
             lambda: corrections.read(Path(path)),
             lambda points: session.corrections.take(points, path),
             lambda error: self.problem.emit(message_of(error)),
         )
+
+    def _stop_loading(self) -> None:
+        """What is being read is of slides that go now."""
+        self.session.reader.cancel(LOADING)
 
     @show_errors
     def clear_slide(self) -> None:

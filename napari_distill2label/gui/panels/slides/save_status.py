@@ -146,9 +146,12 @@ class CloseGuard(QObject):
         return box.clickedButton() is stop
 
     def save(self, session: Session) -> bool:
-        """Write the table where it was read from; without such a place the window stays."""
+        """Write what is not saved: the table where it was read from; without such a place the window stays."""
         try:
-            session.write_cohort()
+            if session.project.unsaved:
+                session.write_cohort()
+            if session.corrections.unsaved:
+                session.corrections.save()
         except Exception as error:  # noqa: BLE001 - whatever it is, the window stays and says so
             session.project.tell(message_of(error))
             return False
@@ -158,9 +161,9 @@ class CloseGuard(QObject):
         choices = QMessageBox.StandardButton
         session = self._session()
         buttons = choices.Discard | choices.Cancel
-        if session is not None and session.project.own_table is not None:
+        if session is not None and (session.project.own_table is not None or not session.project.unsaved):
             buttons |= choices.Save
-        text = "Labels of slides are not saved. Closing the window loses them."
+        text = "Labels or corrections are not saved. Closing the window loses them."
         return QMessageBox.warning(window, "Distill to Label", text, buttons, choices.Cancel)
 
 

@@ -55,7 +55,8 @@ class TissueEditor(QWidget):
 
     def refresh(self) -> None:
         tissue, shown = self.session.tissue, self.session.shown
-        looking, has = shown in tissue.looking, shown in tissue.files
+        looking, masked = shown in tissue.looking, tissue.masked
+        has = shown in masked
         for box, checked in ((self.show_mask, tissue.wanted and shown is not None), (self.use, tissue.use)):
             box.blockSignals(True)
             box.setChecked(checked)
@@ -65,7 +66,7 @@ class TissueEditor(QWidget):
             (self.find_again, shown is not None and not looking, "Select a slide first", self._tips()[0]),
             (self.load, shown is not None, "Select a slide first", self._tips()[1]),
             (self.save, has, "This slide has no mask yet", self._tips()[2]),
-            (self.use, bool(tissue.files), "There is no mask yet: show or find one first", self._tips()[3]),
+            (self.use, bool(masked), "There is no mask yet: show or find one first", self._tips()[3]),
         ):
             widget.setEnabled(enabled)
             widget.setToolTip(tip if enabled else why)
@@ -85,9 +86,9 @@ class TissueEditor(QWidget):
         tissue, count = self.session.tissue, len(self.session.cohort)
         if tissue.looking:
             return f"Looking for tissue in {len(tissue.looking)} slide{'s' * (len(tissue.looking) > 1)}…"
-        if not tissue.files:
+        if not (masked := tissue.masked):
             return "No masks yet. Training and predicting follow the tissue rule of the settings."
-        listed = sum(row.slide_id in tissue.files for row in self.session.cohort)
+        listed = sum(row.slide_id in masked for row in self.session.cohort)
         text = f"{listed} of {count} slides have a mask"
         fraction = self.session.tissue_layer.fraction()
         if fraction is not None:
@@ -100,7 +101,7 @@ class TissueEditor(QWidget):
         self._told(self.session.tissue_layer.show if shown else self.session.tissue_layer.hide)
 
     def _find(self) -> None:
-        if self.session.shown in self.session.tissue.files and not self.confirm():
+        if self.session.shown in self.session.tissue.masked and not self.confirm():
             return
         self._told(self.session.tissue.find)
 

@@ -14,6 +14,7 @@ from napari_distill2label.gui.canvas.layers import CORRECTIONS
 from napari_distill2label.gui.panels.predict.ground_truth import as_html
 from napari_distill2label.gui.panels.predict.panel import PredictPanel
 from napari_distill2label.gui.panels.predict.review_panel import EMPTY, NO_PATCH, ReviewPanel
+from napari_distill2label.store import corrections
 from napari_distill2label.workflow.commands.compare import Part, TruthComparison
 
 from ...conftest import LONG, click
@@ -134,6 +135,19 @@ def test_files(made, qtbot, tmp_path):
     panel.load_path(str(tmp_path / "missing.csv"))
     qtbot.waitUntil(lambda: bool(problems), timeout=LONG)
     assert "missing.csv" in problems[0]
+
+
+def test_a_file_that_was_asked_for_before_other_slides_came_is_not_theirs(made, hold, qtbot, tmp_path, cohort_csv):
+    panel, session, _ = made
+    (tmp_path / "theirs.csv").write_text("slide_id,x,y,label\nslide_000,50,50,normal\n")
+    held = hold(corrections, "read")
+    panel.load_path(str(tmp_path / "theirs.csv"))
+    qtbot.waitUntil(held.begun.is_set, timeout=LONG)
+    session.read_cohort(cohort_csv)
+    held.go.set()
+    qtbot.waitUntil(held.ended.is_set)
+    qtbot.wait(200)
+    assert (session.corrections.slides, session.corrections.path) == ({}, None)
 
 
 def test_truth(made, qtbot, tmp_path):

@@ -1,6 +1,8 @@
 """Nothing is lost: unsaved changes, closing, and what the next window offers."""
 
-from qtpy.QtWidgets import QMessageBox
+from dataclasses import replace
+
+from qtpy.QtWidgets import QMainWindow, QMessageBox
 
 from napari_distill2label.gui.panels.slides.panel import SlidesPanel
 from napari_distill2label.gui.panels.slides.save_status import CloseGuard
@@ -41,6 +43,35 @@ def test_closing_asks_only_if_something_would_be_lost(full, viewer, monkeypatch)
     assert not session.project.unsaved
     assert guard.may_close(full.window())
     assert len(asked) == 3
+
+
+def test_corrections_that_nothing_keeps_are_asked_about(reviewed, make_unpainted_viewer, monkeypatch, tmp_path):
+    viewer = make_unpainted_viewer()
+    session, _, _ = reviewed(viewer)
+    session.write_cohort(tmp_path / "cohort.csv")
+    without = replace(session.project.preferences(), autosave=False)
+    monkeypatch.setattr(session.project, "preferences", lambda: without)
+    monkeypatch.setattr(session.autosave, "_wanted", False)
+    window = QMainWindow()
+    guard, answers, asked = CloseGuard(window, session), QMessageBox.StandardButton, []
+    answer = [answers.Cancel]
+    monkeypatch.setattr(QMessageBox, "warning", lambda *args: asked.append(args[2:4]) or answer[0])
+    assert guard.may_close(window)
+    session.correct("tumour", (2, 3))
+    assert not guard.may_close(window)
+    assert asked == [
+        (
+            "Labels or corrections are not saved. Closing the window loses them.",
+            answers.Save | answers.Discard | answers.Cancel,
+        )
+    ]
+    answer[0] = answers.Save
+    assert guard.may_close(window)
+    assert not session.corrections.unsaved
+    assert session.corrections.path.is_file()
+    assert guard.may_close(window)
+    assert len(asked) == 2
+    session.shutdown()
 
 
 def test_what_was_left_unsaved_is_offered_to_the_next_window(make_napari_viewer, qtbot, cohort_csv):

@@ -18,7 +18,7 @@ def test_the_tissue_mask_by_clicks(full, viewer, qtbot):
     shown.layer.paint((30, 30), 1)
     shown.layer.paint((60, 60), 0)
     painted = np.array(shown.layer.data)
-    qtbot.waitUntil(lambda: not tissue._painted and not full.session.reader.busy, timeout=LONG)
+    qtbot.waitUntil(lambda: not tissue._unsaved and not full.session.reader.busy, timeout=LONG)
     click(qtbot, box.use)
     assert tissue.in_use().source == {"slide_000": tissue.files["slide_000"]}
     click(qtbot, box.show_mask)
