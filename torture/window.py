@@ -82,7 +82,13 @@ class User:
         if not self.session.autosave.pending and not self.session.autosave.reason:
             self.note("kept labels", self.labels)
         if not self.session.corrections.unsaved:
+            if (n := self.corrections_in_file()) != corrections:
+                raise UserError(f"the window calls {corrections} corrections saved, and {n} are in the file")
             self.note("kept corrections", corrections)
+
+    def corrections_in_file(self) -> int:
+        path = self.session.corrections.path
+        return len(_rows(path)) if path is not None else 0
 
     def settle(self) -> None:
         """Wait until the window has kept everything, and note that."""
@@ -170,6 +176,8 @@ def _review(user: User) -> None:
     for cell in ((0, 0), (0, 1), (1, 0)):
         session.correct("tumour", cell)
         user.said()
+    session.corrections.save_soon()
+    session.correct("tumour", (1, 1))  # while the others are written
     user.settle()
     session.export(user.place / "out", ("csv", "geojson"), overwrite=True)
 

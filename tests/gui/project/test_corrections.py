@@ -2,6 +2,7 @@
 
 import pytest
 
+from napari_distill2label.core.errors import OutputError
 from napari_distill2label.gui.project.project import Project
 from napari_distill2label.gui.project.recovery import recovery_folder
 from napari_distill2label.gui.session import session_of
@@ -91,3 +92,18 @@ def test_what_an_earlier_window_left_for_recovery_stays(window, monkeypatch, tmp
     second = window.corrections.save()
     assert first != second
     assert first.parent == second.parent == recovery_folder()
+
+
+def test_where_none_may_be_written_beside_the_slides_they_go_elsewhere(window, monkeypatch, tmp_path, qtbot):
+    """A slide may be a folder, and nothing is written into one."""
+    write = corrections.write
+
+    def refuse(path, *args):
+        if path.parent == tmp_path:
+            raise OutputError("the results would be written onto what is read here.", [path], "input")
+        return write(path, *args)
+
+    monkeypatch.setattr(corrections, "write", refuse)
+    window.correct("tumour", (2, 3))
+    qtbot.waitUntil(lambda: not window.corrections.unsaved, timeout=LONG)
+    assert window.corrections.path.parent == recovery_folder()
