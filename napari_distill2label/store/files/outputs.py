@@ -235,10 +235,10 @@ class _Record:
 
     def knows(self, path: Path, exactly: bool) -> bool:
         """Whether the file equals one that was written here under this name."""
-        with self._lock:
-            self._refresh()
-            versions = set(self._known.get(path.name, ()))
         try:
+            with self._lock:
+                self._refresh()
+                versions = set(self._known.get(path.name, ()))
             status = os.lstat(path)
             if path.is_symlink() or status.st_size not in {size for size, _, _ in versions}:
                 return False
@@ -279,10 +279,13 @@ class _Record:
             os.close(descriptor)
 
     def _refresh(self) -> None:
-        """Read lines that were added since, by any process."""
+        """Read lines that were added since, by any process.
+
+        `OSError` where the disk or a file server does not answer: that is no damage, and says nothing of what is there.
+        """
         try:
             status = os.lstat(self.path)
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             self._known, self._read_to, self.is_damaged = {}, 0, False
             return
         if status.st_size == self._read_to and self.path.is_file():
@@ -299,7 +302,7 @@ class _Record:
                 for line in file.read(LARGEST_RECORD).splitlines():
                     self._add_line(line)
                 self._read_to = file.tell()
-        except (OSError, ValueError, RecursionError):
+        except (PermissionError, ValueError, RecursionError):
             self._known, self.is_damaged = {}, True
         else:
             self.is_damaged = False

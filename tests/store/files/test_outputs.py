@@ -1,5 +1,6 @@
 """Nothing that is read is written onto, and nothing of others is replaced; ours may be renewed."""
 
+import errno
 import json
 import os
 import re
@@ -339,3 +340,25 @@ def test_the_record_has_its_name_before_the_file_that_it_tells_of(tmp_path, monk
     assert (
         before.index((tmp_path / RECORD).stat().st_ino) < len(before) - before[::-1].index(tmp_path.stat().st_ino) - 1
     )
+
+
+def test_a_server_that_is_gone_for_a_moment_leaves_no_file_that_nobody_knows(tmp_path, monkeypatch):
+    with Outputs().writing(tmp_path / "a.csv") as path:
+        path.write_text("1")
+    read = Path.open
+
+    def gone(self, *args, **kwargs):
+        if self.name == RECORD:
+            raise OSError(errno.ETIMEDOUT, "Connection timed out")
+        return read(self, *args, **kwargs)
+
+    outputs = Outputs()
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", gone)
+        with pytest.raises(OSError, match="timed out"), outputs.writing(tmp_path / "b.csv") as path:
+            path.write_text("2")
+    assert not (tmp_path / "b.csv").exists()
+    for name in ("a.csv", "b.csv"):
+        with outputs.writing(tmp_path / name) as path:
+            path.write_text("3")
+    assert {outputs.standing(tmp_path / name) for name in ("a.csv", "b.csv")} == {"ours"}
