@@ -319,7 +319,7 @@ def test_every_control_has_a_tooltip_and_a_name(panel, cohort_csv):
                 continue
             name = control.accessibleName() or (control.text() if isinstance(control, QAbstractButton) else "")
             assert name, control
-            assert control.toolTip() or "Fold" in type(control.parent()).__name__, name
+            assert control.toolTip() or "Collapsible" in type(control.parent()).__name__, name
 
 
 def test_it_fits_a_small_screen(make_napari_viewer, qtbot, cohort_csv, run_folder):

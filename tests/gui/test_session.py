@@ -55,7 +55,7 @@ def test_the_whole_path(session, viewer, cohort_csv, tmp_path):
     assert session.network == "student"
     maps = session.predict()
     assert len(maps) == 8
-    roles = [layers.about(layer)["role"] for layer in viewer.layers]
+    roles = [layers.tags_of(layer)["role"] for layer in viewer.layers]
     assert roles[:2] == [layers.SLIDE, layers.PROBABILITY]
     assert roles[-3:] == [layers.LABELS, layers.CORRECTIONS, layers.OUTLINES]
     assert session.slides["status"].str.match(r"(normal|tumour) · P\(tumour\) 0\.\d\d").all()
@@ -64,12 +64,12 @@ def test_the_whole_path(session, viewer, cohort_csv, tmp_path):
     (labels,) = layers.find(viewer, layers.LABELS)
     assert (labels.data == 2).all()
     session.show("slide_002")
-    assert {layers.about(layer)["slide_id"] for layer in viewer.layers} == {"slide_002"}
+    assert {layers.tags_of(layer)["slide_id"] for layer in viewer.layers} == {"slide_002"}
     files = session.export(tmp_path / "out", ["csv", "ome-tiff"], slides="slide_002")
     assert sorted(file.name for file in files) == ["slide_002.csv", "slide_002.ome.tif"]
     # Teacher and student side by side; the one chosen is seen.
     session.predict("slide_002", network="teacher")
-    shown = {layers.about(layer)["model"]: layer.visible for layer in layers.find(viewer, layers.LABELS)}
+    shown = {layers.tags_of(layer)["model"]: layer.visible for layer in layers.find(viewer, layers.LABELS)}
     assert shown == {"student": False, "teacher": True}
 
 
@@ -234,7 +234,7 @@ def test_mpp_of_the_user_moves_slide_and_labels_together(session, viewer, run_fo
     session.predict("slide_000")
     session.set_mpp("slide_000", 0.4)
     for layer in viewer.layers:
-        cells = 27 if layers.about(layer)["role"] != layers.SLIDE else 1
+        cells = 27 if layers.tags_of(layer)["role"] != layers.SLIDE else 1
         assert layer.scale[0] == pytest.approx(0.4 * cells)
     with pytest.raises(CohortError, match="not between"):
         session.set_mpp("slide_000", 100)

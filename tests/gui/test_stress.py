@@ -204,20 +204,20 @@ class User:
         if session.shown is None or not slides:
             return
         (slide,) = slides
-        assert layers.about(slide)["slide_id"] == session.shown
-        assert {layers.about(layer)["slide_id"] for layer in over} == {session.shown}
+        assert layers.tags_of(slide)["slide_id"] == session.shown
+        assert {layers.tags_of(layer)["slide_id"] for layer in over} == {session.shown}
         patch_map = session.display.map
         for layer in over:
-            role = layers.about(layer)["role"]
+            role = layers.tags_of(layer)["role"]
             if role not in (layers.LABELS, layers.CORRECTIONS, *layers.PREDICTED[:3]):
                 continue
             patches = session.display.view.patches if session.display.view else patch_map.patches
             corner = np.array(patches.corners_of(np.array([[1, 2]]))[0]) + (patches.side - 1) / 2
             np.testing.assert_allclose(layer.data_to_world((1, 2)), slide.data_to_world(corner), atol=1e-6)
             # Predictions of another model lie in the run too, once other tests have made some.
-            own = patch_map is not None and layers.about(layer).get("model") == layers.network_of(patch_map)
+            own = patch_map is not None and layers.tags_of(layer).get("model") == layers.network_of(patch_map)
             if role == layers.LABELS and own and patch_map.is_complete:
-                shown = session.display.view.labels(session.threshold, layers.about(layer)["class_index"])
+                shown = session.display.view.labels(session.threshold, layers.tags_of(layer)["class_index"])
                 assert np.array_equal(layer.data, shown)
 
 

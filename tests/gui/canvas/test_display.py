@@ -33,7 +33,7 @@ def layer(viewer, role):
 
 
 def seen(viewer):
-    return [layers.about(each)["role"] for each in layers.find(viewer) if each.visible]
+    return [layers.tags_of(each)["role"] for each in layers.find(viewer) if each.visible]
 
 
 def test_what_is_seen(reviewed):
@@ -46,7 +46,7 @@ def test_what_is_seen(reviewed):
     session.display.toggle_overlays()
     assert seen(viewer) == ["slide", PROBABILITY, LABELS, CORRECTIONS, OUTLINES]
     session.display.set_opacity(0.3)
-    assert {each.opacity for each in viewer.layers if layers.about(each)["role"] in PREDICTED} == {0.3}
+    assert {each.opacity for each in viewer.layers if layers.tags_of(each)["role"] in PREDICTED} == {0.3}
     for wrong in (lambda: session.display.set_opacity(2), lambda: session.display.set_visible("x", True)):
         with pytest.raises(SettingsError):
             wrong()
@@ -101,11 +101,11 @@ def test_a_new_prediction_fills_the_layers_that_are_there(reviewed, make_patch_m
     assert list(viewer.layers) == before
     assert (layer(viewer, LABELS).data == 2).all()
     np.testing.assert_allclose(layer(viewer, PROBABILITY).data, 0.9, atol=1e-6)
-    assert layers.patch_map_of(layers.about(layer(viewer, LABELS))) is session.predictions["slide"]["student"]
+    assert layers.patch_map_of(layers.tags_of(layer(viewer, LABELS))) is session.predictions["slide"]["student"]
     session.project.take_maps([make_patch_map((120, 160), size_px=40)])  # another grid: other layers
     assert layer(viewer, LABELS).data.shape == (3, 4)
     assert viewer.layers.selection == {before[0]}
-    assert [layers.about(each)["role"] for each in viewer.layers[-2:]] == [CORRECTIONS, OUTLINES]
+    assert [layers.tags_of(each)["role"] for each in viewer.layers[-2:]] == [CORRECTIONS, OUTLINES]
 
 
 def test_a_map_of_another_size_than_its_slide_is_not_laid_over_it(reviewed, make_patch_map):
@@ -271,7 +271,7 @@ def test_points_have_values_too(reviewed):
     session.set_colour("tumour", (0, 0, 255))
     np.testing.assert_allclose(layer(viewer, "points").face_color[1, :3], (0, 0, 1), atol=1e-6)
     added = map_layers.add_map(viewer, patch_map, None, 0.5)
-    assert [layers.about(each)["role"] for each in added] == [PROBABILITY, ATTENTION, "contribution", "points"]
+    assert [layers.tags_of(each)["role"] for each in added] == [PROBABILITY, ATTENTION, "contribution", "points"]
 
 
 def test_the_window_has_its_turn_between_two_layers(reviewed, make_napari_viewer, qtbot):
@@ -279,7 +279,7 @@ def test_the_window_has_its_turn_between_two_layers(reviewed, make_napari_viewer
 
     viewer, turns, clock = make_napari_viewer(), [], QTimer()
     viewer.add_points([(1, 1)], name="mine")
-    viewer.layers.events.inserted.connect(lambda event: turns.append(layers.about(event.value)["role"]))
+    viewer.layers.events.inserted.connect(lambda event: turns.append(layers.tags_of(event.value)["role"]))
     clock.timeout.connect(lambda: turns.append("turn"))
     clock.start(0)
     session, _, _ = reviewed(viewer)
@@ -287,7 +287,7 @@ def test_the_window_has_its_turn_between_two_layers(reviewed, make_napari_viewer
     qtbot.waitUntil(lambda: ATTENTION in turns and not session.display.busy, timeout=30_000)
     clock.stop()
     there = ["slide", PROBABILITY, ATTENTION, CONTRIBUTION, LABELS, CORRECTIONS, OUTLINES]
-    assert [role for each in viewer.layers if (role := layers.about(each).get("role"))] == there
+    assert [role for each in viewer.layers if (role := layers.tags_of(each).get("role"))] == there
     added = [role for role in turns if role in there]
     # What is seen comes first.
     assert added == ["slide", LABELS, CORRECTIONS, OUTLINES, PROBABILITY, ATTENTION, CONTRIBUTION]

@@ -104,7 +104,7 @@ def test_without_mpp_everything_is_in_pixels(tmp_path, make_patch_map):
 
 def test_order_and_looks(placed):
     viewer, image, *_ = placed
-    roles = [layers.about(layer)["role"] for layer in viewer.layers]
+    roles = [layers.tags_of(layer)["role"] for layer in viewer.layers]
     assert roles == [layers.SLIDE, layers.PROBABILITY, layers.ATTENTION, layers.CONTRIBUTION, layers.LABELS]
     assert [layer.visible for layer in viewer.layers] == [True, False, False, False, True]
     assert not any(layer.editable for layer in viewer.layers[1:])
@@ -137,7 +137,7 @@ def test_threshold_recolours(placed):
     assert (labels.data == 1).all()
     map_layers.update_threshold(viewer, 0.9)  # ≥
     assert (labels.data == 2).sum() == 1
-    assert layers.about(labels)["threshold"] == 0.9
+    assert layers.tags_of(labels)["threshold"] == 0.9
 
 
 def test_metadata_survives_a_deep_copy(placed):
@@ -166,7 +166,7 @@ def test_points(tmp_path, make_patch_map):
     viewer = ViewerModel()
     image = layers.add_slide(viewer, slide, "slide")
     *values, points = map_layers.add_map(viewer, patch_map, slide.mpp, 0.5)
-    assert [layers.about(layer)["role"] for layer in values] == list(map_layers.COLORMAPS)
+    assert [layers.tags_of(layer)["role"] for layer in values] == list(map_layers.COLORMAPS)
     for point, centre in zip(points.data, centres, strict=True):
         np.testing.assert_allclose(points.data_to_world(point), image.data_to_world(centre), atol=1e-9)
     assert list(points.features["class"]) == ["tumour", "normal", "tumour"]

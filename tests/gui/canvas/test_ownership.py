@@ -24,7 +24,7 @@ def full(reviewed):
     session.correct("tumour", (2, 3))
     session.center_on((2, 3))
     session.tissue.find("slide")
-    assert {layers.about(layer)["role"] for layer in viewer.layers} == set(ROLES) - {layers.POINTS}
+    assert {layers.tags_of(layer)["role"] for layer in viewer.layers} == set(ROLES) - {layers.POINTS}
     return session, viewer, patch_map
 
 
@@ -74,7 +74,7 @@ def test_paint_in_a_copy_of_the_labels_stays(reviewed):
     copy.data[0:3, 0:3] = 2
     session.set_threshold(0.99)
     assert (copy.data[0:3, 0:3] == 2).all()
-    assert layers.about(labels)["threshold"] == 0.99
+    assert layers.tags_of(labels)["threshold"] == 0.99
     assert copy.metadata["distill2label"]["threshold"] == 0.5  # it shows what it showed
 
 
@@ -100,7 +100,7 @@ def test_layers_made_from_ours_are_not_ours(reviewed):
     made = set(viewer.layers) - before
     assert scripted in made
     assert len(made) >= 3
-    assert not any(layers.about(layer) for layer in made)
+    assert not any(layers.tags_of(layer) for layer in made)
 
 
 def test_a_slide_that_napari_opens_is_ours_once(reviewed, tmp_path):
@@ -113,7 +113,7 @@ def test_a_slide_that_napari_opens_is_ours_once(reviewed, tmp_path):
     assert session.shown == "another"
     viewer.add_layer(second)
     assert layers.find(viewer, layers.SLIDE) == [first]
-    assert layers.about(second) == {}
+    assert layers.tags_of(second) == {}
     first.translate = (3, 4)  # what is laid over it follows
     session.project.take_maps([session.predictions["slide"]["student"]])
     assert not layers.find(viewer, layers.LABELS)  # those are of the other slide
@@ -187,6 +187,6 @@ def test_a_slide_that_napari_opens_has_our_undo_and_eye(tmp_path, reviewed, open
     session = None if opened_before else get_session(viewer)
     viewer.add_layer(layer)
     session = session or get_session(viewer)
-    assert layers.about(layer)["role"] == layers.SLIDE
+    assert layers.tags_of(layer)["role"] == layers.SLIDE
     assert {"Ctrl+Z", "Ctrl+Shift+Z"} <= {str(key) for key in layer.keymap}
     session.shutdown()

@@ -23,7 +23,7 @@ MOVES = {
 def corners_of(layer, cell):
     """(4, 2) in the world: corners of the patch of a cell in a layer over the slide of 20 px patches."""
     one_pixel = np.array(cell) + np.array([(-0.5, -0.5), (-0.5, 0.5), (0.5, 0.5), (0.5, -0.5)])
-    points = layer.data[0] if layers.about(layer)["role"] == layers.FRAME else one_pixel
+    points = layer.data[0] if layers.tags_of(layer)["role"] == layers.FRAME else one_pixel
     return np.array([layer.data_to_world(point) for point in points])
 
 
@@ -39,13 +39,13 @@ def move(layer, changes):
 
 def check(session, viewer, cell=(2, 3)):
     (slide,) = layers.find(viewer, layers.SLIDE)
-    over = [layer for layer in layers.find(viewer) if layers.about(layer)["role"] not in (layers.SLIDE, "tissue")]
+    over = [layer for layer in layers.find(viewer) if layers.tags_of(layer)["role"] not in (layers.SLIDE, "tissue")]
     assert len(over) >= 6
     for layer in over:
         np.testing.assert_allclose(corners_of(layer, cell), expected(slide, cell), rtol=0, atol=1e-6)
     (tissue,) = layers.find(viewer, "tissue")
     shape = np.array(slide.data[0].shape[:2])
-    factor = layers.about(tissue)["downsample"]
+    factor = layers.tags_of(tissue)["downsample"]
     np.testing.assert_allclose(tissue.data_to_world((-0.5, -0.5)), slide.data_to_world((-0.5, -0.5)), rtol=0, atol=1e-6)
     np.testing.assert_allclose(
         tissue.data_to_world(shape / factor - 0.5), slide.data_to_world(shape - 0.5), rtol=0, atol=1e-6

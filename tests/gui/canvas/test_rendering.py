@@ -121,7 +121,7 @@ def test_nothing_is_drawn_beyond_the_slide(qtbot, make_napari_viewer, reviewed, 
     assert not shown[~grown].any()
     # And up to there all is covered: tumour everywhere, at this threshold.
     for layer in over:
-        layer.visible = layers.about(layer)["role"] == layers.LABELS
+        layer.visible = layers.tags_of(layer)["role"] == layers.LABELS
         layer.opacity = 1
     slide.opacity = 0  # of a slide that is hidden the canvas says so
     covered = viewer.screenshot(flash=False)[..., :3].any(-1)

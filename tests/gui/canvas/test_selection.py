@@ -97,7 +97,7 @@ def at_rest(panel, qtbot, slide_id):
     qtbot.waitUntil(lambda: session.shown == slide_id, timeout=LONG)
     assert session.selected == (slide_id,)
     assert panel.slides.selected() == [slide_id]
-    assert {layers.about(layer)["slide_id"] for layer in session.viewer.layers} == {slide_id}
+    assert {layers.tags_of(layer)["slide_id"] for layer in session.viewer.layers} == {slide_id}
     assert session.canvas.slide_view.canvas_text == ""
 
 
@@ -252,7 +252,7 @@ def test_labels_of_a_slide_never_lie_over_another(slow, qtbot):
         session.project.take_maps([patch_map(row)])
 
     def note(event):
-        ids = {layers.about(layer)["slide_id"] for layer in session.viewer.layers}
+        ids = {layers.tags_of(layer)["slide_id"] for layer in session.viewer.layers}
         seen.append(ids)
 
     session.viewer.layers.events.inserted.connect(note)

@@ -172,7 +172,7 @@ def test_only_the_last_of_several_slides_is_shown(session, qtbot, cohort_csv):
         session.show(f"slide_00{number}", wait=False)
     qtbot.waitUntil(lambda: session.shown is not None and session.opening is None, timeout=LONG)
     assert session.shown == "slide_007"
-    assert {layers.about(layer)["slide_id"] for layer in session.viewer.layers} == {"slide_007"}
+    assert {layers.tags_of(layer)["slide_id"] for layer in session.viewer.layers} == {"slide_007"}
 
 
 def test_of_two_that_wait_the_last_is_shown(session, qtbot, cohort_csv, monkeypatch):
@@ -189,7 +189,7 @@ def test_of_two_that_wait_the_last_is_shown(session, qtbot, cohort_csv, monkeypa
     QTimer.singleShot(50, lambda: (session.show("slide_002"), release.set()))
     session.show("slide_001")
     assert session.shown == "slide_002"
-    assert [layers.about(layer)["slide_id"] for layer in session.viewer.layers] == ["slide_002"]
+    assert [layers.tags_of(layer)["slide_id"] for layer in session.viewer.layers] == ["slide_002"]
 
 
 def test_a_slide_that_is_removed_while_it_is_opened_does_not_come_back(session, qtbot, cohort_csv):

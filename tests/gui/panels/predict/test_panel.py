@@ -44,7 +44,7 @@ def test_predicting_by_clicks(panel, viewer, qtbot, run_folder):
     click(qtbot, panel.load)
     qtbot.waitUntil(lambda: session.shown == "slide_000" and not session.jobs.busy, timeout=LONG)
     assert [panel.network.itemText(index) for index in range(panel.network.count())] == ["student", "teacher"]
-    assert "each patch on its own" in panel.about_network.text()
+    assert "also uses neighbouring patches" in panel.about_network.text()
     panel.slides.setCurrentText(SELECTED)
     session.project.selected = ()
     panel.refresh_button()
@@ -104,7 +104,7 @@ def test_negative_patches_are_coloured_by_a_box(predicted, viewer, qtbot):
 
 def test_layers_by_buttons(predicted, viewer, qtbot):
     def seen():
-        return {layers.about(layer)["role"] for layer in layers.find(viewer) if layer.visible}
+        return {layers.tags_of(layer)["role"] for layer in layers.find(viewer) if layer.visible}
 
     assert predicted.show_buttons[LABELS].isChecked()
     click(qtbot, predicted.show_buttons[ATTENTION])

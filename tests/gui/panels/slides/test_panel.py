@@ -128,7 +128,7 @@ def test_the_row_and_the_slide_follow_each_other(full, viewer, qtbot):
     at = full.table.visualRect(full.model.index(2, NAME)).center()
     qtbot.mouseClick(full.table.viewport(), Qt.MouseButton.LeftButton, pos=at)
     qtbot.waitUntil(lambda: full.session.shown == "slide_002", timeout=LONG)
-    assert {layers.about(layer)["slide_id"] for layer in viewer.layers} == {"slide_002"}
+    assert {layers.tags_of(layer)["slide_id"] for layer in viewer.layers} == {"slide_002"}
     qtbot.keyClick(full.table, Qt.Key.Key_Down)
     qtbot.waitUntil(lambda: full.session.shown == "slide_003", timeout=LONG)
     full.session.show("slide_005")
@@ -164,7 +164,7 @@ def test_every_control_has_a_tooltip_and_a_name(full):
                 continue
             name = control.accessibleName() or (control.text() if isinstance(control, QAbstractButton) else "")
             assert name, control
-            assert control.toolTip() or "Fold" in type(control.parent()).__name__, name
+            assert control.toolTip() or "Collapsible" in type(control.parent()).__name__, name
 
 
 def test_the_tab_key_goes_from_top_to_bottom(full):
