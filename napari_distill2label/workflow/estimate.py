@@ -4,6 +4,7 @@ import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -27,7 +28,8 @@ from .slide_reader import SlideReader
 from .stopwatch import Stopwatch, device_name
 
 SAMPLE = 4  # slides; two of each kind of two classes
-EPOCHS = 2  # the first warms up caches and is not counted
+EPOCHS = 2  # of each network
+WARMING = 2  # the first network may take this part of the time
 BUDGET = 10.0  # s that an estimate may take, about
 READING = 0.5  # share of the budget for reading slides
 NUMBERS = 400_000  # of one bag: pixels or features. Larger bags are extrapolated
@@ -84,16 +86,18 @@ def estimate(
         watch = Stopwatch()
         if read.bags:
             pipeline = TrainingPipeline(read.bags, [], len(plan.cohort.classes), own, device)
-            left = _networks(own, baseline)
+            networks = left = _networks(own, baseline)
             for item in pipeline.stages(baseline):
                 if not isinstance(item, Stage):
                     yield item
                 elif time.perf_counter() > end:
                     break
                 else:
-                    share = (end - time.perf_counter()) / max(1, left)
+                    # The first network of a process warms up for all: torch compiles for each new shape of a bag.
+                    parts = WARMING if left == networks else max(1, left)
                     left -= 1
-                    yield from _measured(item, device, watch, time.perf_counter() + share)
+                    until = time.perf_counter() + (end - time.perf_counter()) / parts
+                    yield from _measured(item, device, watch, until)
             watch.mark_other()
         if not read.bags:
             return Timing(device=device_name(device), n_slides=n_slides, n_patches=1, reading=read.seconds * n_slides)
@@ -212,35 +216,32 @@ def _networks(settings: Settings, baseline: bool) -> int:
 def _measured(stage: Stage, device: torch.device, watch: Stopwatch, until: float) -> Generator[Event, None, None]:
     """Train a network for `EPOCHS`, or until the time is up, but for at least two steps.
 
-    The first step warms up, and that of the first network in a process takes seconds: it counts only if it is alone.
+    An epoch takes as many times the median step. The first steps warm up, and those of the first network in a process
+    take seconds: the very first counts only if it is alone.
     """
     stage.model.dtype = compute_dtype(stage.settings.precision, device)
     watch.mark_other()
     training = fit(
         stage.model, stage.loss_function, stage.training_bags, [], stage.settings, stage.seed, network=stage.network
     )
-    began, is_warm = time.perf_counter(), False
+    began, done, seconds, steps = time.perf_counter(), 0, [], 0
     try:
         for item in training:
-            late = time.perf_counter() > until
             if isinstance(item, TrainingState):
-                watch.mark_epoch(stage.network)
                 yield Progress(Task.MEASURE, item.epoch, EPOCHS, stage.network)
-                if late:
+                done = 0
+                continue
+            yield item
+            if isinstance(item, Progress) and item.total is not None and item.step > done:
+                done, steps, now = item.step, item.total, time.perf_counter()
+                seconds.append(now - began)
+                began = now
+                if now > until and (len(seconds) > 1 or steps == 1):
                     break
-            else:
-                yield item
-                now = time.perf_counter()
-                if not isinstance(item, Progress) or not item.step or item.total is None:
-                    continue
-                if late and (is_warm or item.total == 1):
-                    step = (now - began) / max(1, item.step - is_warm)
-                    watch.mark_partial_epoch(stage.network, step * item.total)
-                    break
-                if not is_warm:
-                    began, is_warm = now, True
     finally:
         training.close()
+    if seconds:
+        watch.mark_epoch_of(stage.network, median(seconds[1:] or seconds) * steps)
     stage.model.eval()
     yield from stage.finish()
 

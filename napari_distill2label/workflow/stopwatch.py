@@ -41,10 +41,10 @@ class Stopwatch:
         """Count the time since the last mark as an epoch of `network`."""
         self.epochs.setdefault(network, []).append(self._lap())
 
-    def mark_partial_epoch(self, network: str, seconds: float) -> None:
-        """Note how long an epoch of `network` would take, if none was completed."""
+    def mark_epoch_of(self, network: str, seconds: float) -> None:
+        """Note that an epoch of `network` takes so many seconds, by what was measured since the last mark."""
         self._lap()
-        self.epochs.setdefault(network, [seconds])
+        self.epochs[network] = [seconds]
 
     def timing(self, device: torch.device, bags: Iterable[Bag]) -> Timing:
         """Return what was measured of a training on `bags` (training and validation)."""
