@@ -233,6 +233,8 @@ class TiffLevel:
 
     def _decoded_once(self) -> np.ndarray | None:
         """Return all pixels of a level that is kept whole. None: it is read in parts, since it is large or damaged."""
+        if not self._keep:
+            return None
         with self._lock, without_pool():
             if self._keep and self._whole is None:
                 try:
