@@ -228,10 +228,14 @@ def sample(session) -> None:
 def save(pixels, path: Path) -> None:
     from PIL import Image
 
-    # A fifth of the bytes, and no eye sees it: some colours for the rare ones of legends, most for tissue and glass.
+    from napari_distill2label.core.classes import palette as class_colours
+
+    # A third of the bytes, and no eye sees it: the colours of classes, some rare ones, most for tissue and glass.
     whole, palette = Image.fromarray(pixels).convert("RGB"), Image.new("P", (1, 1))
-    chosen = ((56, Image.Quantize.FASTOCTREE), (200, Image.Quantize.MEDIANCUT))
-    palette.putpalette([value for n, way in chosen for value in whole.quantize(n, way).getpalette()[: 3 * n]])
+    few = [value for rgb in class_colours(2) for value in rgb]
+    for n, way in ((54, Image.Quantize.FASTOCTREE), (200, Image.Quantize.MEDIANCUT)):
+        few += whole.quantize(n, way).getpalette()[: 3 * n]
+    palette.putpalette(few)
     whole.quantize(palette=palette, dither=Image.Dither.NONE).save(path, optimize=True)
     print(path)
 
