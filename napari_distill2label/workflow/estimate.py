@@ -29,7 +29,7 @@ from .stopwatch import Stopwatch, device_name
 
 SAMPLE = 4  # slides; two of each kind of two classes
 EPOCHS = 2  # of each network
-WARMING = 2  # the first network may take this part of the time
+WARMING = 2  # the first network may take one part in so many of the time that is left
 BUDGET = 10.0  # s that an estimate may take, about
 READING = 0.5  # share of the budget for reading slides
 NUMBERS = 400_000  # of one bag: pixels or features. Larger bags are extrapolated

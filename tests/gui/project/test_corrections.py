@@ -25,7 +25,9 @@ def rows(path):
     return path.read_text().splitlines()[1:]
 
 
-def test_a_correction_made_during_a_write_is_written_too(window, hold, qtbot, tmp_path):
+@pytest.fixture
+def corrected_during_a_write(window, hold, qtbot, tmp_path):
+    """The file that a first correction has just been written to, while a second one was made."""
     window.write_cohort(tmp_path / "cohort.csv")
     held = hold(corrections, "write")
     window.correct("tumour", (2, 3))
@@ -33,21 +35,18 @@ def test_a_correction_made_during_a_write_is_written_too(window, hold, qtbot, tm
     window.correct("tumour", (2, 4))
     held.go.set()
     qtbot.waitUntil(held.ended.is_set)
+    return tmp_path / "cohort_corrections.csv"
+
+
+def test_a_correction_made_during_a_write_is_written_too(window, corrected_during_a_write, qtbot):
     qtbot.waitUntil(lambda: not window.reader.busy and not window.corrections.unsaved, timeout=LONG)
-    assert len(rows(tmp_path / "cohort_corrections.csv")) == 2
+    assert len(rows(corrected_during_a_write)) == 2
 
 
-def test_closing_waits_for_a_write_and_writes_what_came_after(window, hold, qtbot, tmp_path):
-    window.write_cohort(tmp_path / "cohort.csv")
-    held = hold(corrections, "write")
-    window.correct("tumour", (2, 3))
-    qtbot.waitUntil(held.begun.is_set, timeout=LONG)
-    window.correct("tumour", (2, 4))
-    held.go.set()
-    qtbot.waitUntil(held.ended.is_set)
+def test_closing_waits_for_a_write_and_writes_what_came_after(window, corrected_during_a_write, qtbot):
     qtbot.wait(50)
     window.shutdown()
-    assert len(rows(tmp_path / "cohort_corrections.csv")) == 2
+    assert len(rows(corrected_during_a_write)) == 2
 
 
 def test_without_a_table_they_are_written_as_soon(window, qtbot, tmp_path):

@@ -72,7 +72,7 @@ class SampleView(QWidget):
         layout.addLayout(row(self.measure, self.save, stretch=1))
         layout.addWidget(self.result)
         self._made_for: tuple[object, ...] = ()
-        self._pressed_for: int | None = None  # the patch whose findings are pressed
+        self._pressed_for: tuple[str, float, float] | None = None  # slide and place of the patch that they are of
         panel.follow(self.refresh, "model", "network", "predictions")
         panel.listen(session.sample.changed, self.refresh)
         panel.listen(session.canvas.corrections.moved, self.refresh)
@@ -149,8 +149,8 @@ class SampleView(QWidget):
         several = any(own.multi_label for own in session.project.maps()[:1])
         if ready and session.model is not None:
             self._make_buttons(session.model.classes, several)
-        is_other = sample.position != self._pressed_for
-        self._pressed_for = sample.position
+        patch = None if current is None else (current.slide_id, current.y, current.x)
+        is_other, self._pressed_for = patch != self._pressed_for, patch
         for made in self.class_buttons.values():
             made.setVisible(ready)
             made.setEnabled(ready and session.sample_actions.is_sampling())

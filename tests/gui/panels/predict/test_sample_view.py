@@ -6,7 +6,7 @@ from napari_distill2label.slides.synthetic import write_cohort
 from napari_distill2label.store.cohort import Cohort
 from napari_distill2label.store.sample import read_sample
 
-from ...conftest import LONG, click, open_cohort
+from ...conftest import LONG, TINY, click, open_cohort
 
 
 def test_a_new_cohort_is_sampled_and_the_model_recalibrated(make_napari_viewer, qtbot, run_folder, tmp_path):
@@ -59,5 +59,38 @@ def test_a_new_cohort_is_sampled_and_the_model_recalibrated(make_napari_viewer, 
     click(qtbot, view.save)
     qtbot.waitUntil(lambda: session.model.path == tmp_path / "here", timeout=LONG)
     assert not session.predictions
+    panel.disconnect_session()
+    session.shutdown()
+
+
+def test_of_several_findings_nothing_is_said_before_one_is_pressed(make_unpainted_viewer, qtbot, cohort_csv, tmp_path):
+    session = get_session(viewer := make_unpainted_viewer())
+    panel = ReviewPanel(session)
+    viewer.window.add_dock_widget(panel, name="Review")
+    session.read_cohort(cohort_csv)
+    session.configure(**TINY | {"architecture": {**TINY["architecture"], "multi_label": True}})
+    session.train(tmp_path / "run")
+    new = Cohort.read(write_cohort(tmp_path / "new", 1, seed=9, shape=(135, 162)))
+    open_cohort(session, new.with_slides(type(row)(f"n{row.slide_id}", row.path, None, None, row.mpp) for row in new))
+    session.predict()
+    session.draw_sample(20)
+    view = panel.sample
+    click(qtbot, panel.sample_fold.toggle)
+    qtbot.waitUntil(session.sample_actions.is_sampling, timeout=LONG)
+    assert not view.take.isEnabled()
+    assert "first" in view.take.toolTip()
+    view.label_both()
+    assert session.sample.n_labelled == 0  # nothing pressed is not "normal"
+    click(qtbot, view.class_buttons["tumour"])
+    view.refresh()  # as when another slide is predicted meanwhile
+    assert view.class_buttons["tumour"].isChecked()
+    click(qtbot, view.take)
+    assert session.sample.patches[0].label == "tumour"
+    qtbot.waitUntil(session.sample_actions.is_sampling, timeout=LONG)
+    assert not view.class_buttons["tumour"].isChecked()
+    click(qtbot, view.class_buttons["tumour"])
+    session.draw_sample(20, seed=1)  # its first patch is another one
+    qtbot.waitUntil(session.sample_actions.is_sampling, timeout=LONG)
+    assert not view.take.isEnabled()
     panel.disconnect_session()
     session.shutdown()
